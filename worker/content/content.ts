@@ -1,0 +1,63 @@
+import type { Descriptor } from '../oci/manifest.ts';
+import type { Abortable } from '../util/abort.ts';
+
+/** Bytes as they come. Leaving the loop early closes what is behind it. A chunk may be kept: it is never written to again. */
+export type Bytes = AsyncIterable<Uint8Array>;
+
+/** Half open: bytes `from` (0 when absent) up to, not including, `to` (the end when absent). */
+export interface ByteRange {
+  readonly from?: number;
+  readonly to?: number;
+}
+
+/** Where images are read from. Never writes; may be used by many at once. */
+export interface Source {
+  /**
+   * How many ranges of one blob this end serves well at once, each over a connection of its own. Absent: one stream is best.
+   * `read` decides whether to make use of it.
+   */
+  readonly rangesAtOnce?: number;
+
+  /**
+   * What a tag or a digest stands for now. NOT_FOUND when there is none; UNAUTHENTICATED or DENIED when this end does not say. Costs no
+   * body where the end can do without (a HEAD).
+   */
+  resolve(reference: string, o?: Abortable): Promise<Descriptor>;
+
+  /**
+   * The raw bytes of a manifest or blob: not verified, possibly short, long or wrong, and breaking off with UNAVAILABLE. Only `read` calls
+   * it. NOT_FOUND when the content is not there. UNSUPPORTED when a range with `from` > 0 is asked for and only the whole can be had.
+   */
+  open(d: Descriptor, o?: Abortable & ByteRange): Promise<Bytes>;
+
+  /** The manifests whose subject is `d`, in any order, each once. Empty where there are none or the end knows no referrers. */
+  referrers(d: Descriptor, o?: Abortable): AsyncIterable<Descriptor>;
+
+  /** Every tag, in any order. */
+  tags(o?: Abortable): AsyncIterable<string>;
+}
+
+/** Where images are written to. All calls are idempotent and may run at once for different descriptors. */
+export interface Target {
+  /** Whether the content is there, complete. A target that is filled anew says false. */
+  has(d: Descriptor, o?: Abortable): Promise<boolean>;
+
+  /**
+   * Makes the content be there. Calls `open` never (it is there already), once, or again (to retry); each call gives the whole, verified:
+   * its iteration throws when the bytes are not those of `d`, before the last of them is handed out. Nothing is visible before the last
+   * byte was accepted. Manifests must come after what they name: NOT_FOUND when the target misses a child.
+   */
+  put(d: Descriptor, open: () => Bytes, o?: Abortable): Promise<void>;
+
+  /**
+   * Makes `name` stand for the manifest `d`, storing the manifest too when it is not there. Success when it stands for `d` already.
+   * CONFLICT where the tag is immutable and stands for something else.
+   */
+  tag(name: string, d: Descriptor, open: () => Bytes, o?: Abortable): Promise<void>;
+
+  /**
+   * Takes a blob over from another repository at the same place without moving bytes. False: not possible, put it. Never fails for reasons
+   * of its own: every refusal is false.
+   */
+  mount?(d: Descriptor, fromRepository: string, o?: Abortable): Promise<boolean>;
+}

@@ -1,0 +1,216 @@
+import type { Digest } from '../oci/digest.ts';
+import { hexOf, shortDigest } from '../oci/digest.ts';
+import {
+  childrenOf,
+  isForeign,
+  isManifestType,
+  MAX_MANIFEST_BYTES,
+  parseManifest,
+  type Descriptor,
+  type Manifest,
+} from '../oci/manifest.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
+import { Failure, isFailure } from '../util/failure.ts';
+import { forEachOf } from '../util/limit.ts';
+import type { Report } from '../util/report.ts';
+import type { Source } from './content.ts';
+import { readAll } from './read.ts';
+
+/** A manifest and the names it has, or is to get. */
+export interface Root {
+  readonly descriptor: Descriptor;
+  readonly tags: readonly string[];
+}
+
+export interface ManifestNode {
+  readonly descriptor: Descriptor;
+  /** Exactly as the registry has them; verified. */
+  readonly bytes: Uint8Array;
+  readonly manifest: Manifest;
+}
+
+/** Everything that belongs to some images, by digest; nothing of it but manifests has been read. */
+export interface Graph {
+  readonly roots: readonly Root[];
+  /**
+   * What refers to the images and to their children, found by looking: OCI 1.1 referrers (without tags) and cosign's tags. A subject's
+   * referrer comes before the referrer's own.
+   */
+  readonly referrers: readonly Root[];
+  /** Every manifest below the roots and the referrers, children before the parents that name them. */
+  readonly manifests: ReadonlyMap<Digest, ManifestNode>;
+}
+
+export interface WalkOptions extends Abortable {
+  /** Whether to look for referrers and cosign tags. Default true. */
+  readonly referrers?: boolean | undefined;
+  /** Requests at once. Default 8. */
+  readonly concurrency?: number | undefined;
+  readonly report?: Report | undefined;
+}
+
+/** Memory bound of one graph: an index of 4 MiB could name some 10,000 manifests of 4 MiB each. */
+const MAX_GRAPH_BYTES = 128 * 1024 * 1024;
+/** https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md#tag-based-discovery */
+const COSIGN_SUFFIXES = ['sig', 'att', 'sbom'] as const;
+
+/**
+ * Reads every manifest below `roots`, and unless told not to what refers to them. INVALID for manifests that cannot be, such as an index
+ * that contains itself; NOT_FOUND when the source misses a manifest that another names.
+ */
+export async function walk(source: Source, roots: readonly Root[], o: WalkOptions = {}): Promise<Graph> {
+  const walker = new Walker(source, o);
+  for (const root of roots) await walker.descend(root.descriptor, []);
+  const referrers = o.referrers === false ? [] : await walker.findReferrers();
+  return { roots, referrers, manifests: walker.manifests };
+}
+
+/**
+ * Every blob of the graph once, in the order in which archives hold them: small ones that manifests call config first, then layers in the
+ * order of the manifests. Foreign layers are left out: their bytes are not in the registry.
+ */
+export function blobsOf(graph: Graph): readonly Descriptor[] {
+  const configs = new Map<Digest, Descriptor>();
+  const layers = new Map<Digest, Descriptor>();
+  for (const { manifest } of graph.manifests.values()) {
+    for (const child of childrenOf(manifest)) {
+      if (graph.manifests.has(child.digest) || isForeign(child)) continue;
+      if (manifest.kind === 'image' && child === manifest.config) configs.set(child.digest, child);
+      else if (!layers.has(child.digest)) layers.set(child.digest, child);
+    }
+  }
+  for (const digest of configs.keys()) layers.delete(digest);
+  return [...configs.values(), ...layers.values()];
+}
+
+/** Every foreign layer of the graph once: carried as a descriptor, its bytes left where its `urls` say. */
+export function foreignOf(graph: Graph): readonly Descriptor[] {
+  const found = new Map<Digest, Descriptor>();
+  for (const { manifest } of graph.manifests.values()) {
+    for (const child of childrenOf(manifest)) if (isForeign(child)) found.set(child.digest, child);
+  }
+  return [...found.values()];
+}
+
+/** The manifests below and including `root`, children first. */
+export function manifestsBelow(graph: Graph, root: Digest): readonly ManifestNode[] {
+  const seen = new Map<Digest, ManifestNode>();
+  const visit = (digest: Digest): void => {
+    const node = graph.manifests.get(digest);
+    if (node === undefined || seen.has(digest)) return;
+    for (const child of childrenOf(node.manifest)) visit(child.digest);
+    seen.set(digest, node);
+  };
+  visit(root);
+  return [...seen.values()];
+}
+
+class Walker {
+  readonly manifests = new Map<Digest, ManifestNode>();
+  readonly #source: Source;
+  readonly #o: WalkOptions;
+  #bytes = 0;
+
+  constructor(source: Source, o: WalkOptions) {
+    this.#source = source;
+    this.#o = o;
+  }
+
+  /** Reads what is at and below `d`; children enter the map before their parent. */
+  async descend(d: Descriptor, above: readonly Digest[]): Promise<void> {
+    if (above.includes(d.digest)) throw new Failure('INVALID', `${d.digest} contains itself`);
+    if (!isManifestType(d.mediaType) || this.manifests.has(d.digest)) return;
+    const node = await this.#fetch(d);
+    const children = childrenOf(node.manifest).filter((child) => isManifestType(child.mediaType));
+    const fetched = new Map<Digest, ManifestNode>();
+    const wanted = new Map(
+      children.filter((child) => !this.manifests.has(child.digest)).map((child) => [child.digest, child]),
+    );
+    await forEachOf(
+      wanted.values(),
+      this.#o.concurrency ?? 8,
+      async (child, { signal }) => {
+        if (child.digest !== d.digest) fetched.set(child.digest, await this.#fetch(child, signal));
+      },
+      this.#o,
+    );
+    const path = [...above, d.digest];
+    for (const child of children) {
+      const prefetched = fetched.get(child.digest);
+      if (prefetched === undefined || prefetched.manifest.kind === 'index') await this.descend(child, path);
+      else this.manifests.set(child.digest, prefetched);
+    }
+    this.manifests.set(d.digest, node);
+  }
+
+  /** All that refers to what has been read so far, and what refers to that. */
+  async findReferrers(): Promise<readonly Root[]> {
+    const found: Root[] = [];
+    const known = new Set(this.manifests.keys());
+    let subjects = [...this.manifests.values()].map((node) => node.descriptor);
+    while (subjects.length > 0) {
+      const next = new Map<Digest, Root>();
+      const lists = new Map<Digest, readonly Root[]>();
+      await forEachOf(
+        subjects,
+        this.#o.concurrency ?? 8,
+        async (subject, { signal }) => {
+          lists.set(subject.digest, await this.#referrersOf(subject, signal));
+        },
+        this.#o,
+      );
+      // in the order of the subjects, not of the answers: the same image gives the same graph
+      for (const subject of subjects) {
+        for (const root of lists.get(subject.digest) ?? []) {
+          const before = next.get(root.descriptor.digest);
+          const tags = [...new Set([...(before?.tags ?? []), ...root.tags])];
+          if (known.has(root.descriptor.digest) && tags.length === 0) continue;
+          next.set(root.descriptor.digest, { descriptor: root.descriptor, tags });
+        }
+      }
+      for (const root of next.values()) {
+        await this.descend(root.descriptor, []);
+        found.push(root);
+        known.add(root.descriptor.digest);
+      }
+      subjects = [...next.values()].map((root) => root.descriptor);
+    }
+    return found;
+  }
+
+  async #referrersOf(subject: Descriptor, signal: AbortSignal): Promise<readonly Root[]> {
+    const found: Root[] = [];
+    for await (const d of this.#source.referrers(subject, { signal })) found.push({ descriptor: d, tags: [] });
+    found.sort((a, b) => (a.descriptor.digest < b.descriptor.digest ? -1 : 1));
+    for (const suffix of COSIGN_SUFFIXES) {
+      const tag = `${subject.digest.replace(':', '-')}.${suffix}`;
+      try {
+        found.push({ descriptor: await this.#source.resolve(tag, { signal }), tags: [tag] });
+      } catch (error) {
+        // some registries answer 403 for a tag that is not there
+        if (!isFailure(error, 'NOT_FOUND', 'DENIED', 'UNAUTHENTICATED', 'UNSUPPORTED')) throw error;
+      }
+    }
+    return found;
+  }
+
+  async #fetch(d: Descriptor, signal = this.#o.signal): Promise<ManifestNode> {
+    checkAborted({ signal });
+    const bytes = await readAll(this.#source, d, MAX_MANIFEST_BYTES, { signal, report: this.#o.report });
+    this.#bytes += bytes.byteLength;
+    if (this.#bytes > MAX_GRAPH_BYTES) {
+      throw new Failure('UNSUPPORTED', `the image has more than ${MAX_GRAPH_BYTES} bytes of manifests`);
+    }
+    try {
+      return { descriptor: d, bytes, manifest: parseManifest(bytes, d.mediaType) };
+    } catch (error) {
+      if (!isFailure(error)) throw error;
+      throw new Failure(error.code, `manifest ${shortDigest(d.digest)}: ${error.message}`, { cause: error });
+    }
+  }
+}
+
+/** The tag by which registries without the referrers API list what refers to `digest`. https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema */
+export function referrersTag(digest: Digest): string {
+  return `${digest.slice(0, digest.indexOf(':'))}-${hexOf(digest).slice(0, 64)}`;
+}

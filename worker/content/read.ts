@@ -1,0 +1,122 @@
+import { hashFor, shortDigest } from '../oci/digest.ts';
+import type { Descriptor } from '../oci/manifest.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
+import { systemClock, type Clock } from '../util/clock.ts';
+import { Failure, toFailure } from '../util/failure.ts';
+import type { Limit } from '../util/limit.ts';
+import type { Report } from '../util/report.ts';
+import { retryDelayMs } from '../util/retry.ts';
+import { readAhead } from './ahead.ts';
+import type { Bytes, Source } from './content.ts';
+
+export interface ReadOptions extends Abortable {
+  readonly clock?: Clock;
+  readonly report?: Report | undefined;
+  /**
+   * Bytes that all reads sharing it may hold ahead of their consumers. With it, a large blob of a source that serves several ranges at once
+   * is read by several connections. Absent: one connection.
+   */
+  readonly ahead?: Limit | undefined;
+}
+
+/** Broken bodies in a row, without one new byte between them, until the read gives up. */
+const ATTEMPTS = 6;
+
+/**
+ * The bytes of `d`, verified: exactly its size, exactly its digest, or the iteration throws CORRUPT. The last chunk is handed out only after
+ * the digest was found right, so whoever has all bytes has right bytes. A body that breaks is reopened where it broke. The one place that
+ * hashes.
+ */
+export async function* read(
+  source: Source,
+  d: Descriptor,
+  o: ReadOptions = {},
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const hash = hashFor(d.digest);
+  let held: Uint8Array | undefined;
+  let received = 0;
+  for await (const chunk of resumed(source, d, o)) {
+    received += chunk.byteLength;
+    if (received > d.size) throw corrupt(d, `has more than the ${d.size} bytes its descriptor says`);
+    hash.update(chunk);
+    if (held !== undefined) yield held;
+    held = chunk;
+  }
+  if (received < d.size) throw corrupt(d, `ended after ${received} of ${d.size} bytes`);
+  const got = hash.digest('hex');
+  if (!d.digest.endsWith(`:${got}`))
+    throw corrupt(d, `has other bytes than its digest says (they hash to ${got.slice(0, 12)}…)`);
+  if (held !== undefined) yield held;
+}
+
+/** All of `d` in one piece, verified. For manifests and configs: more than `limit` bytes is INVALID before anything is fetched. */
+export async function readAll(source: Source, d: Descriptor, limit: number, o: ReadOptions = {}): Promise<Uint8Array> {
+  if (d.size > limit)
+    throw new Failure('INVALID', `${d.digest} has ${d.size} bytes, more than the ${limit} allowed for what it is`);
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of read(source, d, o)) chunks.push(chunk);
+  const only = chunks[0];
+  return chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks);
+}
+
+/** Raw bytes without gaps: what was delivered is never asked for again, unless the source cannot start in the middle. */
+async function* resumed(source: Source, d: Descriptor, o: ReadOptions): Bytes {
+  const clock = o.clock ?? systemClock;
+  let offset = 0;
+  let failures = 0;
+  let ranges = true;
+  for (;;) {
+    checkAborted(o);
+    let ended = false;
+    try {
+      for await (const chunk of ranges ? openAt(source, d, offset, o) : skipping(await source.open(d, o), offset)) {
+        if (chunk.byteLength === 0) continue;
+        failures = 0;
+        offset += chunk.byteLength;
+        yield chunk;
+      }
+      if (offset >= d.size) return;
+      ended = true;
+      throw new Failure(
+        'UNAVAILABLE',
+        `reading ${shortDigest(d.digest)}: the body ended after ${offset} of ${d.size} bytes`,
+      );
+    } catch (error) {
+      checkAborted(o);
+      const failure = toFailure(error);
+      if (failure.code === 'UNSUPPORTED' && ranges && offset > 0) {
+        ranges = false;
+        continue;
+      }
+      if (!failure.retryable) throw failure;
+      if (++failures >= ATTEMPTS)
+        throw ended ? corrupt(d, `ends after ${offset} of ${d.size} bytes`, failure) : failure;
+      const delayMs = retryDelayMs(failure, failures, clock);
+      const what = `read ${shortDigest(d.digest)}`;
+      o.report?.({ type: 'retry', what, attempt: failures, delayMs, code: failure.code, message: failure.message });
+      await clock.sleep(delayMs, o);
+    }
+  }
+}
+
+async function* openAt(source: Source, d: Descriptor, offset: number, o: ReadOptions): Bytes {
+  const { ahead, signal } = o;
+  if (ahead !== undefined && (source.rangesAtOnce ?? 1) > 1) yield* readAhead(source, d, offset, ahead, o);
+  else yield* await source.open(d, offset === 0 ? { signal } : { signal, from: offset });
+}
+
+async function* skipping(body: Bytes, count: number): Bytes {
+  let left = count;
+  for await (const chunk of body) {
+    if (left >= chunk.byteLength) {
+      left -= chunk.byteLength;
+      continue;
+    }
+    yield left === 0 ? chunk : chunk.subarray(left);
+    left = 0;
+  }
+}
+
+function corrupt(d: Descriptor, what: string, cause?: unknown): Failure {
+  return new Failure('CORRUPT', `${d.digest} ${what}`, { cause, context: { digest: d.digest } });
+}

@@ -1,0 +1,100 @@
+import type { Bytes } from '../content/content.ts';
+import type { Abortable } from '../util/abort.ts';
+
+export interface ObjectInfo {
+  readonly key: string;
+  readonly size: number;
+  /** Changes whenever the content changes; for conditions only, never an identity of content. */
+  readonly etag: string;
+  readonly modified: Date;
+  /** What was stored with it, names in lower case. `list` leaves it empty; files keep none. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** When a write may become visible. Absent: always. */
+export type Condition = { readonly ifAbsent: true } | { readonly ifMatch: string };
+
+export interface WriteOptions extends Abortable {
+  /** CONFLICT, nothing changed, when it does not hold at the moment the object would become visible. */
+  readonly condition?: Condition | undefined;
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
+  readonly contentType?: string | undefined;
+}
+
+export interface UploadOptions extends WriteOptions {
+  /**
+   * Stands for the whole content that is going to be written: an unfinished upload to the same key is taken up again only when it was begun
+   * with the same fingerprint, size and part size.
+   */
+  readonly fingerprint: string;
+  /** Bytes of every part but the last. Default: chosen from the size, at least 8 MiB where the store has a least size. */
+  readonly partSize?: number | undefined;
+}
+
+/**
+ * Objects by key: a bucket, or a folder. Keys are `/`-separated and have no leading slash, no empty, `.` or `..` component where the store is
+ * a folder. Failures name the store and the key (`s3://bucket/key`, a path).
+ */
+export interface ObjectStore {
+  /** For people and logs: `s3://bucket/key`, `folder/key`. */
+  describe(key: string): string;
+
+  /** How many ranges of one object may well be read at once. Absent: one. */
+  readonly rangesAtOnce?: number;
+
+  /** NOT_FOUND when there is none. */
+  stat(key: string, o?: Abortable): Promise<ObjectInfo>;
+
+  /**
+   * `length` bytes from `offset` (to the end when absent). UNAVAILABLE when the body breaks off. With `ifMatch`, CONFLICT when the object is
+   * another by now. NOT_FOUND when there is none; INVALID when the range starts beyond the end.
+   */
+  read(key: string, o?: Abortable & { offset?: number; length?: number; ifMatch?: string }): Promise<Bytes>;
+
+  /** Stores a small object whole (64 MiB at most: larger ones are uploads). */
+  write(key: string, body: Uint8Array, o?: WriteOptions): Promise<ObjectInfo>;
+
+  /** Stores a body of unknown length, in memory bounded by a few parts; nothing is visible unless it ends well. Cannot be resumed. */
+  stream(key: string, body: Bytes, o?: WriteOptions): Promise<ObjectInfo>;
+
+  /** Every object whose key starts with `prefix`, in the order of keys' UTF-8 bytes. Unfinished uploads are not objects. */
+  list(prefix: string, o?: Abortable): AsyncIterable<ObjectInfo>;
+
+  /** Idempotent: success when there was none. */
+  remove(key: string, o?: Abortable): Promise<void>;
+
+  /** Begins an upload of exactly `size` bytes (at least 1), or takes up again an unfinished one with the same fingerprint. */
+  upload(key: string, size: number, o: UploadOptions): Promise<Upload>;
+}
+
+/** A part of an object that is there already, for server-side copies. */
+export interface ObjectRange {
+  readonly key: string;
+  readonly etag: string;
+  readonly offset: number;
+}
+
+/** An object being written in parts. Nothing is visible before commit; an upload that is neither committed nor aborted can be taken up again. */
+export interface Upload {
+  /** Bytes of every part but the last. */
+  readonly partSize: number;
+  /** How many parts there are: numbered from 1. */
+  readonly parts: number;
+  /** CRC-32 (IEEE, as an unsigned number) of every part that is stored already. Grows as parts are stored. */
+  readonly done: ReadonlyMap<number, number>;
+
+  /**
+   * Stores part `n`, replacing what was stored as `n` before. Any order, many at once. `bytes` must be the part's whole content and is not
+   * changed or kept after the call. BUG when the length is not the part's.
+   */
+  part(n: number, bytes: Uint8Array, o?: Abortable): Promise<void>;
+
+  /** As `part`, the bytes taken from an object of the same store. False: not possible, send the bytes. */
+  copy?(n: number, from: ObjectRange, o?: Abortable): Promise<boolean>;
+
+  /** Makes the object visible. BUG unless every part is stored; CONFLICT when the condition of the upload does not hold; CORRUPT when the store holds other bytes than were sent. */
+  commit(o?: Abortable): Promise<ObjectInfo>;
+
+  /** Throws away what was stored. Idempotent. */
+  abort(): Promise<void>;
+}

@@ -1,0 +1,49 @@
+import { createHash, type Hash } from 'node:crypto';
+import { Failure } from '../util/failure.ts';
+
+/**
+ * `algorithm:hex`, made by `parseDigest` at the edge and trusted inside.
+ * https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#digests
+ */
+export type Digest = `${'sha256' | 'sha512'}:${string}`;
+
+const PATTERN = /^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/;
+
+/** The digest that `text` is. INVALID when it is none, or of an algorithm other than sha256 and sha512. */
+export function parseDigest(text: unknown): Digest {
+  if (typeof text === 'string' && PATTERN.test(text)) return text as Digest;
+  throw new Failure(
+    'INVALID',
+    `${quote(text)} is not a digest: expected sha256:<64 hex> or sha512:<128 hex>, in lower case`,
+  );
+}
+
+/** The digest of `bytes`; sha256 unless told. */
+export function digestOf(bytes: Uint8Array, algorithm: 'sha256' | 'sha512' = 'sha256'): Digest {
+  return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`;
+}
+
+/** A running hash of the digest's algorithm. */
+export function hashFor(digest: Digest): Hash {
+  return createHash(algorithmOf(digest));
+}
+
+export function algorithmOf(digest: Digest): 'sha256' | 'sha512' {
+  return digest.startsWith('sha512:') ? 'sha512' : 'sha256';
+}
+
+/** The hex part. */
+export function hexOf(digest: Digest): string {
+  return digest.slice(digest.indexOf(':') + 1);
+}
+
+/** `sha256:0123456789ab`: enough for a person to tell digests apart. */
+export function shortDigest(digest: Digest): string {
+  return digest.slice(0, digest.indexOf(':') + 13);
+}
+
+function quote(value: unknown): string {
+  return typeof value === 'string'
+    ? JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}…` : value)
+    : String(value);
+}

@@ -1,0 +1,257 @@
+import { Failure } from '../util/failure.ts';
+import { parseDigest, type Digest } from './digest.ts';
+
+/** https://github.com/opencontainers/image-spec/blob/v1.1.1/media-types.md and docker's of image manifest V2, schema 2. */
+export const MEDIA_TYPE = {
+  ociIndex: 'application/vnd.oci.image.index.v1+json',
+  ociManifest: 'application/vnd.oci.image.manifest.v1+json',
+  /** Withdrawn before 1.1 became final, but there are registries that hold some. */
+  ociArtifact: 'application/vnd.oci.artifact.manifest.v1+json',
+  ociConfig: 'application/vnd.oci.image.config.v1+json',
+  ociLayerGzip: 'application/vnd.oci.image.layer.v1.tar+gzip',
+  ociLayer: 'application/vnd.oci.image.layer.v1.tar',
+  ociEmpty: 'application/vnd.oci.empty.v1+json',
+  dockerList: 'application/vnd.docker.distribution.manifest.list.v2+json',
+  dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
+  dockerConfig: 'application/vnd.docker.container.image.v1+json',
+  dockerLayerGzip: 'application/vnd.docker.image.rootfs.diff.tar.gzip',
+} as const;
+
+/** All that a registry is asked for, so that it never translates a manifest into an older form. */
+export const MANIFEST_MEDIA_TYPES: readonly string[] = [
+  MEDIA_TYPE.ociIndex,
+  MEDIA_TYPE.ociManifest,
+  MEDIA_TYPE.dockerList,
+  MEDIA_TYPE.dockerManifest,
+  MEDIA_TYPE.ociArtifact,
+];
+
+/**
+ * The largest manifest that every registry must take.
+ * https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests
+ */
+export const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
+
+export const ANNOTATION = {
+  refName: 'org.opencontainers.image.ref.name',
+  imageName: 'io.containerd.image.name',
+} as const;
+
+/** https://github.com/opencontainers/image-spec/blob/v1.1.1/image-index.md#image-index-property-descriptions */
+export interface Platform {
+  readonly os: string;
+  readonly architecture: string;
+  readonly variant?: string;
+  readonly 'os.version'?: string;
+}
+
+/** https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md */
+export interface Descriptor {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  /** Bytes. */
+  readonly size: number;
+  readonly urls?: readonly string[];
+  readonly platform?: Platform;
+  readonly artifactType?: string;
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+/** What a manifest names, whatever its format. The bytes themselves are kept beside it and never written anew. */
+export type Manifest =
+  | (Common & { readonly kind: 'index'; readonly manifests: readonly Descriptor[] })
+  | (Common & { readonly kind: 'image'; readonly config: Descriptor; readonly layers: readonly Descriptor[] })
+  | (Common & { readonly kind: 'artifact'; readonly blobs: readonly Descriptor[] });
+
+interface Common {
+  readonly mediaType: string;
+  readonly subject?: Descriptor;
+  readonly artifactType?: string;
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+/** Whether bytes of this media type are a manifest that we read; everything else is carried as a blob. */
+export function isManifestType(mediaType: string): boolean {
+  return MANIFEST_MEDIA_TYPES.includes(mediaType);
+}
+
+export function isIndexType(mediaType: string): boolean {
+  return mediaType === MEDIA_TYPE.ociIndex || mediaType === MEDIA_TYPE.dockerList;
+}
+
+/**
+ * Whether the descriptor is of a layer that may not be distributed: its bytes are elsewhere, at its `urls`, and stay there.
+ * https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#non-distributable-layers
+ */
+export function isForeign(d: Descriptor): boolean {
+  return d.mediaType.includes('.nondistributable.') || d.mediaType.includes('.foreign.');
+}
+
+/** All that a manifest names in the order it names it, without its subject. */
+export function childrenOf(m: Manifest): readonly Descriptor[] {
+  switch (m.kind) {
+    case 'index':
+      return m.manifests;
+    case 'image':
+      return [m.config, ...m.layers];
+    case 'artifact':
+      return m.blobs;
+    default:
+      return m satisfies never;
+  }
+}
+
+/** The type by which referrers are listed. https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers */
+export function artifactTypeOf(m: Manifest): string | undefined {
+  return m.artifactType ?? (m.kind === 'image' ? m.config.mediaType : undefined);
+}
+
+/** `os/architecture[/variant]`. */
+export function formatPlatform(p: Platform): string {
+  return p.variant === undefined ? `${p.os}/${p.architecture}` : `${p.os}/${p.architecture}/${p.variant}`;
+}
+
+/** Reads `os/architecture[/variant]`; INVALID otherwise. */
+export function parsePlatform(text: string): Platform {
+  const [os, architecture, variant, ...rest] = text.split('/');
+  if (!os || !architecture || variant === '' || rest.length > 0) {
+    throw new Failure(
+      'INVALID',
+      `${JSON.stringify(text)} is not a platform: expected os/architecture[/variant], such as linux/arm64`,
+    );
+  }
+  return variant === undefined ? { os, architecture } : { os, architecture, variant };
+}
+
+/**
+ * Reads the bytes of a manifest. `mediaType` is what its descriptor or the registry said; where the manifest names another itself, or
+ * could be read as two kinds (CVE-2021-41190), it is INVALID. UNSUPPORTED for formats that are not carried (docker schema 1).
+ */
+export function parseManifest(bytes: Uint8Array, mediaType: string): Manifest {
+  if (bytes.byteLength > MAX_MANIFEST_BYTES) {
+    throw new Failure(
+      'INVALID',
+      `the manifest has ${bytes.byteLength} bytes; ${MAX_MANIFEST_BYTES} is the most that is allowed`,
+    );
+  }
+  const body = parseObject(bytes);
+  if (mediaType.startsWith('application/vnd.docker.distribution.manifest.v1') || body['schemaVersion'] === 1) {
+    throw new Failure(
+      'UNSUPPORTED',
+      'this is an image of docker schema 1, which is not carried: push it again with a current docker',
+    );
+  }
+  if (!isManifestType(mediaType))
+    throw new Failure('INVALID', `${JSON.stringify(mediaType)} is not the media type of a manifest`);
+  const own = body['mediaType'];
+  if (own !== undefined && own !== mediaType) {
+    throw new Failure('INVALID', `the manifest calls itself ${JSON.stringify(own)} but was given as ${mediaType}`);
+  }
+  const index = isIndexType(mediaType);
+  if (index ? body['layers'] !== undefined || body['config'] !== undefined : body['manifests'] !== undefined) {
+    throw new Failure(
+      'INVALID',
+      `the manifest is ambiguous: given as ${mediaType}, it also has fields of the other kind`,
+    );
+  }
+  const common: Common = {
+    mediaType,
+    ...(body['subject'] === undefined || body['subject'] === null
+      ? {}
+      : { subject: parseDescriptor(body['subject'], 'subject') }),
+    ...optionalString(body, 'artifactType'),
+    ...optionalAnnotations(body),
+  };
+  if (index) return { kind: 'index', ...common, manifests: parseDescriptors(body['manifests'], 'manifests') };
+  if (mediaType === MEDIA_TYPE.ociArtifact)
+    return { kind: 'artifact', ...common, blobs: parseDescriptors(body['blobs'] ?? [], 'blobs') };
+  return {
+    kind: 'image',
+    ...common,
+    config: parseDescriptor(body['config'], 'config'),
+    layers: parseDescriptors(body['layers'], 'layers'),
+  };
+}
+
+/** The media type that the bytes of a manifest have by themselves, for ends that keep none beside it (OCI layout folders do). */
+export function mediaTypeOf(bytes: Uint8Array): string | undefined {
+  const body = parseObject(bytes);
+  const own = body['mediaType'];
+  if (typeof own === 'string') return own;
+  if (Array.isArray(body['manifests'])) return MEDIA_TYPE.ociIndex;
+  return Array.isArray(body['layers']) && body['config'] !== undefined ? MEDIA_TYPE.ociManifest : undefined;
+}
+
+/** A descriptor out of parsed JSON; `where` names its place in the document. INVALID otherwise. Unknown fields are dropped. */
+export function parseDescriptor(value: unknown, where: string): Descriptor {
+  if (!isObject(value)) throw new Failure('INVALID', `${where} of the manifest is not a descriptor`);
+  const { mediaType, size } = value;
+  if (typeof mediaType !== 'string' || mediaType === '')
+    throw new Failure('INVALID', `${where} of the manifest has no media type`);
+  if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
+    throw new Failure('INVALID', `${where} of the manifest has no size in bytes`);
+  }
+  const urls = value['urls'];
+  const platform = value['platform'];
+  return {
+    mediaType,
+    digest: parseDigest(value['digest']),
+    size,
+    ...(Array.isArray(urls) && urls.every((u) => typeof u === 'string') && urls.length > 0 ? { urls } : {}),
+    ...(isObject(platform) ? { platform: readPlatform(platform) } : {}),
+    ...optionalString(value, 'artifactType'),
+    ...optionalAnnotations(value),
+  };
+}
+
+function parseDescriptors(value: unknown, where: string): readonly Descriptor[] {
+  // some builders write null for an empty list
+  if (value === null) return [];
+  if (!Array.isArray(value)) throw new Failure('INVALID', `the manifest has no list of ${where}`);
+  return value.map((item, i) => parseDescriptor(item, `${where}[${i}]`));
+}
+
+function readPlatform(p: Readonly<Record<string, unknown>>): Platform {
+  const text = (name: string): string | undefined =>
+    typeof p[name] === 'string' && p[name] !== '' ? p[name] : undefined;
+  const variant = text('variant');
+  const version = text('os.version');
+  return {
+    os: text('os') ?? 'unknown',
+    architecture: text('architecture') ?? 'unknown',
+    ...(variant === undefined ? {} : { variant }),
+    ...(version === undefined ? {} : { 'os.version': version }),
+  };
+}
+
+function parseObject(bytes: Uint8Array): Readonly<Record<string, unknown>> {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (cause) {
+    throw new Failure('INVALID', 'the manifest is not JSON', { cause });
+  }
+  if (!isObject(value)) throw new Failure('INVALID', 'the manifest is not a JSON object');
+  return value;
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function optionalString<K extends string>(
+  from: Readonly<Record<string, unknown>>,
+  name: K,
+): { readonly [N in K]?: string } {
+  const value = from[name];
+  return typeof value === 'string' && value !== '' ? ({ [name]: value } as { readonly [N in K]?: string }) : {};
+}
+
+function optionalAnnotations(from: Readonly<Record<string, unknown>>): {
+  readonly annotations?: Readonly<Record<string, string>>;
+} {
+  const value = from['annotations'];
+  if (!isObject(value)) return {};
+  const entries = Object.entries(value).filter((e): e is [string, string] => typeof e[1] === 'string');
+  return entries.length === 0 ? {} : { annotations: Object.fromEntries(entries) };
+}

@@ -1,0 +1,32 @@
+import { aborted, checkAborted, type Abortable } from './abort.ts';
+
+/** Time and chance, injected so that tests decide them. The only place that asks the machine for either. */
+export interface Clock {
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** Resolves after `ms` milliseconds; rejects with ABORTED when the signal fires first. */
+  sleep(ms: number, o?: Abortable): Promise<void>;
+  /** A number in [0, 1). */
+  random(): number;
+}
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  random: () => Math.random(),
+  sleep: async (ms, o) => {
+    checkAborted(o);
+    const signal = o?.signal;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, ms);
+    const onAbort = (): void => {
+      if (signal !== undefined) reject(aborted(signal));
+    };
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      await promise;
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+    }
+  },
+};

@@ -1,0 +1,94 @@
+/**
+ * Why something failed, as a closed set that programs may switch on.
+ *
+ * - `NOT_FOUND`        the thing asked for is not there
+ * - `UNAUTHENTICATED`  no credentials, or wrong ones
+ * - `DENIED`           credentials without the permission
+ * - `CONFLICT`         something else is there already (immutable tag, a key taken by another writer)
+ * - `INVALID`          input that can never work: a reference, a manifest, a setting
+ * - `UNSUPPORTED`      correct input that this end cannot serve
+ * - `CORRUPT`          bytes that are not what their descriptor says
+ * - `THROTTLED`        asked too often; `context.retryAfterMs` when the server said for how long
+ * - `UNAVAILABLE`      the other side did not answer, or broke off; the same call may succeed later
+ * - `ABORTED`          the caller's signal fired
+ * - `BUG`              a broken promise of this program
+ */
+export type Code =
+  | 'NOT_FOUND'
+  | 'UNAUTHENTICATED'
+  | 'DENIED'
+  | 'CONFLICT'
+  | 'INVALID'
+  | 'UNSUPPORTED'
+  | 'CORRUPT'
+  | 'THROTTLED'
+  | 'UNAVAILABLE'
+  | 'ABORTED'
+  | 'BUG';
+
+export type Side = 'source' | 'target';
+
+/** Facts about a failure for logs and programs. Never secrets, never a URL's query. */
+export interface FailureContext {
+  /** Which end of a copy failed. */
+  readonly side?: Side | undefined;
+  /** How long the server asked to wait. */
+  readonly retryAfterMs?: number | undefined;
+  /** HTTP status, where there was one. */
+  readonly status?: number | undefined;
+  readonly [name: string]: unknown;
+}
+
+/** The one error class. The message says what we were doing, then what went wrong, then what to do about it, lowercase. */
+export class Failure extends Error {
+  override readonly name = 'Failure';
+  readonly code: Code;
+  readonly context: FailureContext;
+
+  constructor(code: Code, message: string, o: { cause?: unknown; context?: FailureContext } = {}) {
+    super(message, o.cause === undefined ? undefined : { cause: o.cause });
+    this.code = code;
+    this.context = o.context ?? {};
+  }
+
+  /** Whether the same call may succeed later without anybody changing anything. */
+  get retryable(): boolean {
+    return RETRYABLE[this.code];
+  }
+}
+
+const RETRYABLE: Readonly<Record<Code, boolean>> = {
+  NOT_FOUND: false,
+  UNAUTHENTICATED: false,
+  DENIED: false,
+  CONFLICT: false,
+  INVALID: false,
+  UNSUPPORTED: false,
+  CORRUPT: false,
+  THROTTLED: true,
+  UNAVAILABLE: true,
+  ABORTED: false,
+  BUG: false,
+};
+
+/** Whether `error` is a Failure, of one of `codes` when any are given. */
+export function isFailure(error: unknown, ...codes: readonly Code[]): error is Failure {
+  return error instanceof Failure && (codes.length === 0 || codes.includes(error.code));
+}
+
+/** `error` as a Failure; what is not one already is a BUG with `error` as its cause. */
+export function toFailure(error: unknown): Failure {
+  if (error instanceof Failure) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  return new Failure('BUG', message, { cause: error });
+}
+
+/** The same failure, marked with the side it happened on. A side that is set already stays. */
+export function atSide(side: Side, error: unknown): Failure {
+  const failure = toFailure(error);
+  if (failure.context.side !== undefined || failure.code === 'ABORTED') return failure;
+  return new Failure(failure.code, `${side}: ${failure.message}`, {
+    cause: failure.cause,
+    context: { ...failure.context, side },
+  });
+}

@@ -1,0 +1,45 @@
+import type { Abortable } from './abort.ts';
+import { checkAborted } from './abort.ts';
+import { systemClock, type Clock } from './clock.ts';
+import { isFailure, type Failure } from './failure.ts';
+import type { Report } from './report.ts';
+
+export interface RetryOptions extends Abortable {
+  /** Tries in all, the first included. Default 6. */
+  readonly attempts?: number;
+  /** The longest wait that backoff itself chooses, in milliseconds. Default 20,000. */
+  readonly maxDelayMs?: number;
+  readonly clock?: Clock;
+  readonly report?: Report | undefined;
+}
+
+const FIRST_DELAY_MS = 200;
+/** A server may ask for more than backoff would wait; beyond this the failure is handed to the caller, who can requeue. */
+const MAX_RETRY_AFTER_MS = 120_000;
+
+/**
+ * Runs `work` until it succeeds, fails for good, or the attempts are used up. Only failures with `retryable` are tried again,
+ * after an exponential wait with full jitter, or after the wait that the server asked for. `work` must be safe to repeat.
+ */
+export async function retry<T>(what: string, work: (attempt: number) => Promise<T>, o: RetryOptions = {}): Promise<T> {
+  const { attempts = 6, clock = systemClock } = o;
+  for (let attempt = 1; ; attempt++) {
+    checkAborted(o);
+    try {
+      return await work(attempt);
+    } catch (error) {
+      if (!isFailure(error) || !error.retryable || attempt >= attempts) throw error;
+      const delayMs = retryDelayMs(error, attempt, clock, o.maxDelayMs);
+      if (delayMs > MAX_RETRY_AFTER_MS) throw error;
+      o.report?.({ type: 'retry', what, attempt, delayMs, code: error.code, message: error.message });
+      await clock.sleep(delayMs, o);
+    }
+  }
+}
+
+/** The wait before the next attempt, in milliseconds. */
+export function retryDelayMs(failure: Failure, attempt: number, clock: Clock, maxDelayMs = 20_000): number {
+  const ceiling = Math.min(maxDelayMs, FIRST_DELAY_MS * 2 ** (attempt - 1));
+  const backoff = Math.ceil(ceiling / 2 + clock.random() * (ceiling / 2));
+  return Math.max(backoff, failure.context.retryAfterMs ?? 0);
+}
