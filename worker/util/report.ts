@@ -1,7 +1,7 @@
 import type { Code } from './failure.ts';
 
 /** How a blob or manifest came to be at the target. */
-export type Outcome = 'copied' | 'mounted' | 'exists' | 'resumed' | 'foreign';
+export type Outcome = 'copied' | 'mounted' | 'exists' | 'foreign';
 
 /** Everything that is worth telling while work goes on. Logs, metrics and progress bars read this one stream. Digests as text. */
 export type Event =

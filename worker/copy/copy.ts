@@ -1,0 +1,274 @@
+import type { Source, Target } from '../content/content.ts';
+import {
+  blobsOf,
+  foreignOf,
+  manifestsBelow,
+  walk,
+  type Graph,
+  type ManifestNode,
+  type Root,
+} from '../content/graph.ts';
+import { read } from '../content/read.ts';
+import type { Digest } from '../oci/digest.ts';
+import { childrenOf, isForeign, type Descriptor } from '../oci/manifest.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
+import { atSide, isFailure, type Failure } from '../util/failure.ts';
+import { forEachOf, Limit } from '../util/limit.ts';
+import type { Outcome, Report } from '../util/report.ts';
+import type { Clock } from '../util/clock.ts';
+
+export interface CopyOptions extends Abortable {
+  /** Blobs at once. Default 4. */
+  readonly concurrency?: number | undefined;
+  /** Whether what refers to the images comes along: OCI 1.1 referrers and cosign tags, of each child too. Default true. */
+  readonly referrers?: boolean | undefined;
+  /** Whether a referrer that cannot be copied fails the whole copy, instead of being reported. For targets that are planned whole. Default false. */
+  readonly strict?: boolean | undefined;
+  /** Repositories at the target's registry whose blobs may be taken over. Default none. */
+  readonly mountFrom?: readonly string[] | undefined;
+  /** The graph of the roots, where it was read before. */
+  readonly graph?: Graph | undefined;
+  /** Bytes that may be read ahead of what the target takes, in all. Default 32 MiB. */
+  readonly aheadBytes?: number | undefined;
+  readonly report?: Report | undefined;
+  readonly clock?: Clock | undefined;
+}
+
+export interface Tally {
+  readonly count: number;
+  readonly bytes: number;
+}
+
+export interface ReferrerResult {
+  readonly descriptor: Descriptor;
+  readonly tags: readonly string[];
+  /** Why it is not at the target; absent for one that is. */
+  readonly refused?: Failure;
+}
+
+export interface CopyResult {
+  readonly roots: readonly Root[];
+  readonly graph: Graph;
+  /** Blobs and manifests by how they came to be at the target. */
+  readonly tallies: Readonly<Record<Outcome, Tally>>;
+  readonly referrers: readonly ReferrerResult[];
+  /** Layers whose bytes are elsewhere: their descriptors were copied, their bytes were not. */
+  readonly foreign: readonly Descriptor[];
+}
+
+const DEFAULT_CONCURRENCY = 4;
+const DEFAULT_AHEAD_BYTES = 32 * 1024 * 1024;
+/** Manifests are small; what limits them is the target's own rate. */
+const MANIFESTS_AT_ONCE = 8;
+
+/**
+ * Makes the images of `roots` be at the target, whole: every platform, every layer, and what refers to them. Children before parents, tags
+ * last, so that nothing is visible before all of it is there; a copy that is stopped anywhere can be run again and sends only what is
+ * missing. Every blob is asked for, also below manifests that are there already, so that a copy heals what an earlier one or the target's
+ * own garbage collection left incomplete. Idempotent. Failures carry the side they happened on.
+ */
+export async function copy(
+  source: Source,
+  target: Target,
+  roots: readonly Root[],
+  o: CopyOptions = {},
+): Promise<CopyResult> {
+  const graph = o.graph ?? (await onSource(walk(source, roots, { ...o, concurrency: MANIFESTS_AT_ONCE })));
+  const run = new Run(source, target, graph, o);
+  const images = part(graph, graph.roots);
+  const blobs = o.strict === true ? blobsOf(graph) : blobsOf(images);
+  const bytes = blobs.reduce((sum, d) => sum + d.size, 0);
+  o.report?.({ type: 'planned', blobs: blobs.length, manifests: graph.manifests.size, bytes });
+  const foreign = foreignOf(graph);
+  for (const d of foreign) run.done(d, 'foreign');
+
+  await run.blobs(blobs);
+  for (const root of graph.roots) {
+    // the top manifest of an image that nothing refers to is stored by its tag
+    const tagged = root.tags.length > 0 && graph.referrers.length === 0;
+    await run.manifests(manifestsBelow(graph, root.descriptor.digest).slice(0, tagged ? -1 : undefined));
+  }
+  const referrers: ReferrerResult[] = [];
+  for (const referrer of graph.referrers) referrers.push(await run.referrer(referrer));
+  for (const root of graph.roots) await run.tags(root);
+  return { roots, graph, tallies: run.tallies, referrers, foreign };
+}
+
+class Run {
+  readonly tallies: Record<Outcome, { count: number; bytes: number }> = {
+    copied: { count: 0, bytes: 0 },
+    mounted: { count: 0, bytes: 0 },
+    exists: { count: 0, bytes: 0 },
+    foreign: { count: 0, bytes: 0 },
+  };
+  readonly #source: Source;
+  readonly #target: Target;
+  readonly #graph: Graph;
+  readonly #o: CopyOptions;
+  readonly #ahead: Limit;
+  /** One digest, one copy. */
+  readonly #finished = new Set<Digest>();
+
+  constructor(source: Source, target: Target, graph: Graph, o: CopyOptions) {
+    this.#source = source;
+    this.#target = target;
+    this.#graph = graph;
+    this.#o = o;
+    this.#ahead = new Limit(o.aheadBytes ?? DEFAULT_AHEAD_BYTES);
+  }
+
+  done(d: Descriptor, outcome: Outcome): void {
+    const type = this.#graph.manifests.has(d.digest) ? 'manifest-done' : 'blob-done';
+    this.#finished.add(d.digest);
+    this.tallies[outcome].count++;
+    this.tallies[outcome].bytes += d.size;
+    this.#o.report?.({ type, digest: d.digest, bytes: d.size, outcome });
+  }
+
+  async blobs(all: readonly Descriptor[]): Promise<void> {
+    const missing = all.filter((d) => !this.#finished.has(d.digest));
+    // the largest first, so that none is left to run alone at the end
+    const ordered = this.#target.inOrder === true ? missing : missing.toSorted((a, b) => b.size - a.size);
+    await forEachOf(ordered, this.#o.concurrency ?? DEFAULT_CONCURRENCY, (d, at) => this.#blob(d, at), this.#o);
+  }
+
+  async #blob(d: Descriptor, at: Abortable): Promise<void> {
+    if (await onTarget(this.#target.has(d, at))) return this.done(d, 'exists');
+    for (const repository of this.#o.mountFrom ?? []) {
+      if ((await this.#target.mount?.(d, repository, at)) === true) return this.done(d, 'mounted');
+    }
+    await this.#putBlob(d, at);
+    return this.done(d, 'copied');
+  }
+
+  async #putBlob(d: Descriptor, at: Abortable): Promise<void> {
+    const { report, clock } = this.#o;
+    const source = this.#source;
+    const ahead = this.#ahead;
+    let broken: Failure | undefined;
+    const open = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
+      broken = undefined;
+      report?.({ type: 'blob-started', digest: d.digest, bytes: d.size });
+      try {
+        for await (const chunk of read(source, d, {
+          ...at,
+          report,
+          ahead,
+          ...(clock === undefined ? {} : { clock }),
+        })) {
+          report?.({ type: 'blob-progress', digest: d.digest, bytes: chunk.byteLength });
+          yield chunk;
+        }
+      } catch (error) {
+        broken = atSide('source', error);
+        throw broken;
+      }
+    };
+    try {
+      await this.#target.put(d, open, at);
+    } catch (error) {
+      checkAborted(at);
+      // what a target makes of a body that broke under it says less than why it broke
+      throw broken ?? atSide('target', error);
+    }
+  }
+
+  /** `nodes` with children before parents; those that do not name each other at once. */
+  async manifests(nodes: readonly ManifestNode[]): Promise<void> {
+    const heights = new Map<Digest, number>();
+    for (const node of nodes) {
+      const below = childrenOf(node.manifest).map((child) => heights.get(child.digest) ?? -1);
+      heights.set(node.descriptor.digest, Math.max(-1, ...below) + 1);
+    }
+    const top = Math.max(-1, ...heights.values());
+    for (let height = 0; height <= top; height++) {
+      const level = nodes.filter((node) => heights.get(node.descriptor.digest) === height);
+      await forEachOf(level, MANIFESTS_AT_ONCE, (node, at) => this.#manifest(node, at), this.#o);
+    }
+  }
+
+  async #manifest(node: ManifestNode, at: Abortable): Promise<void> {
+    const d = node.descriptor;
+    if (this.#finished.has(d.digest)) return;
+    if (await onTarget(this.#target.has(d, at))) return this.done(d, 'exists');
+    await this.#healing(node, at, () => this.#target.put(d, () => once(node.bytes), at));
+    this.done(d, 'copied');
+  }
+
+  /**
+   * Runs `write`, and once more after putting everything that the manifest names, when the target misses some of it although it said that it
+   * was there.
+   */
+  async #healing(node: ManifestNode, at: Abortable, write: () => Promise<void>): Promise<void> {
+    try {
+      await onTarget(write());
+    } catch (error) {
+      if (!isFailure(error, 'NOT_FOUND') || childrenOf(node.manifest).length === 0) throw error;
+      this.#o.report?.({
+        type: 'warning',
+        message: `${error.message}; sending what ${node.descriptor.digest} names again`,
+      });
+      for (const child of childrenOf(node.manifest)) {
+        const below = this.#graph.manifests.get(child.digest);
+        if (below !== undefined) {
+          await this.#healing(below, at, () => this.#target.put(child, () => once(below.bytes), at));
+        } else if (!isForeign(child)) await this.#putBlob(child, at);
+      }
+      await onTarget(write());
+    }
+  }
+
+  async referrer(root: Root): Promise<ReferrerResult> {
+    const { descriptor, tags } = root;
+    try {
+      const nodes = manifestsBelow(this.#graph, descriptor.digest);
+      await this.blobs(blobsOf(part(this.#graph, [root])));
+      await this.manifests(nodes);
+      await this.tags(root);
+      return { descriptor, tags };
+    } catch (error) {
+      checkAborted(this.#o);
+      if (this.#o.strict === true || !isFailure(error) || error.code === 'BUG') throw error;
+      const { code, message } = error;
+      this.#o.report?.({ type: 'referrer-refused', digest: descriptor.digest, code, message });
+      return { descriptor, tags, refused: error };
+    }
+  }
+
+  async tags(root: Root): Promise<void> {
+    const { descriptor } = root;
+    const node = this.#graph.manifests.get(descriptor.digest);
+    if (node === undefined) return;
+    for (const name of root.tags) {
+      await this.#healing(node, this.#o, () => this.#target.tag(name, descriptor, () => once(node.bytes), this.#o));
+      if (!this.#finished.has(descriptor.digest)) this.done(descriptor, 'copied');
+      this.#o.report?.({ type: 'tagged', name, digest: descriptor.digest });
+    }
+  }
+}
+
+/** The graph of some of its roots alone. */
+function part(graph: Graph, roots: readonly Root[]): Graph {
+  const nodes = roots.flatMap((root) => manifestsBelow(graph, root.descriptor.digest));
+  return { roots, referrers: [], manifests: new Map(nodes.map((node) => [node.descriptor.digest, node])) };
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
+  yield bytes;
+}
+
+async function onSource<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw atSide('source', error);
+  }
+}
+
+async function onTarget<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw atSide('target', error);
+  }
+}
