@@ -117,10 +117,10 @@ class Walker {
   }
 
   /** Reads what is at and below `d`; children enter the map before their parent. */
-  async descend(d: Descriptor, above: readonly Digest[]): Promise<void> {
+  async descend(d: Descriptor, above: readonly Digest[], read?: ManifestNode): Promise<void> {
     if (above.includes(d.digest)) throw new Failure('INVALID', `${d.digest} contains itself`);
     if (!isManifestType(d.mediaType) || this.manifests.has(d.digest)) return;
-    const node = await this.#fetch(d);
+    const node = read ?? (await this.#fetch(d));
     const children = childrenOf(node.manifest).filter((child) => isManifestType(child.mediaType));
     const fetched = new Map<Digest, ManifestNode>();
     const wanted = new Map(
@@ -135,11 +135,7 @@ class Walker {
       this.#o,
     );
     const path = [...above, d.digest];
-    for (const child of children) {
-      const prefetched = fetched.get(child.digest);
-      if (prefetched === undefined || prefetched.manifest.kind === 'index') await this.descend(child, path);
-      else this.manifests.set(child.digest, prefetched);
-    }
+    for (const child of children) await this.descend(child, path, fetched.get(child.digest));
     this.manifests.set(d.digest, node);
   }
 

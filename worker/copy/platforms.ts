@@ -5,6 +5,7 @@ import { parseDigest, type Digest } from '../oci/digest.ts';
 import {
   formatPlatform,
   MAX_MANIFEST_BYTES,
+  MEDIA_TYPE,
   parseManifest,
   type Descriptor,
   type Manifest,
@@ -96,12 +97,15 @@ async function checkPlatform(
   platforms: readonly Platform[],
   d: Descriptor,
 ): Promise<void> {
+  // an artifact is of no platform
+  if (manifest.config.mediaType !== MEDIA_TYPE.ociConfig && manifest.config.mediaType !== MEDIA_TYPE.dockerConfig)
+    return;
   const bytes = await readAll(source, manifest.config, MAX_MANIFEST_BYTES);
   let config: unknown;
   try {
     config = JSON.parse(new TextDecoder().decode(bytes));
   } catch {
-    return; // an artifact's config, of no platform
+    throw new Failure('INVALID', `the config of ${d.digest} is not JSON`);
   }
   if (!isRecord(config)) return;
   const { os, architecture, variant } = config;

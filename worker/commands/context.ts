@@ -1,0 +1,86 @@
+import type { Command } from 'commander';
+import type { Ends } from '../operations/ends.ts';
+import type { Clock } from '../util/clock.ts';
+import { isFailure } from '../util/failure.ts';
+import { startProgress, type Progress, type Screen } from './progress.ts';
+
+/** How to reach the ends of one command: what its flags say about credentials and creating. */
+export interface ConnectOptions {
+  readonly source?: SideOptions | undefined;
+  readonly target?: SideOptions | undefined;
+  /** Whether missing repositories of ECR are created. Default true. */
+  readonly create?: boolean | undefined;
+  /** Settings of created repositories. */
+  readonly createImmutable?: boolean | undefined;
+  readonly report: Progress['report'];
+}
+
+export interface SideOptions {
+  /** `user:password`. */
+  readonly credentials?: string | undefined;
+  readonly authFile?: string | undefined;
+  readonly assumeRole?: string | undefined;
+  readonly externalId?: string | undefined;
+}
+
+/** What a command gets from the program around it. */
+export interface CommandContext {
+  /** Ends with these options; closing them closes every connection. */
+  connect(o: ConnectOptions): Ends & AsyncDisposable;
+  /** Sets variables of the environment for what is connected from now on. */
+  setEnvironment(variables: Readonly<Record<string, string>>): void;
+  readonly signal: AbortSignal;
+  readonly clock: Clock;
+  readonly stdout: Screen;
+  readonly stderr: Screen;
+  /** The version of this program. */
+  readonly version: string;
+  /** The exit code, where it is not 0. Thrown failures set their own. */
+  exit(code: 1 | 3): void;
+}
+
+/** Flags that every command has. */
+export interface CommonFlags {
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+  readonly verbose?: boolean;
+  readonly progress?: boolean;
+}
+
+/** Adds the flags that every command has. */
+export function withCommonFlags(command: Command): Command {
+  return command
+    .option('--json', 'the result as one JSON document on stdout, events as JSON lines on stderr')
+    .option('-q, --quiet', 'only warnings and the result')
+    .option('-v, --verbose', 'also what was there already, and every retry')
+    .option('--no-progress', 'lines instead of progress bars');
+}
+
+export function progressOf(context: CommandContext, flags: CommonFlags): Progress {
+  const bars = context.stderr.terminal && flags.progress !== false;
+  const style = flags.json === true ? 'json' : flags.quiet === true ? 'none' : bars ? 'bars' : 'lines';
+  return startProgress(context.stderr, { clock: context.clock, style, verbose: flags.verbose === true });
+}
+
+/** Runs `work` with progress shown, which is gone again when `work` ends, however it ends. */
+export async function withProgress<T>(
+  context: CommandContext,
+  flags: CommonFlags,
+  work: (progress: Progress) => Promise<T>,
+): Promise<T> {
+  const progress = progressOf(context, flags);
+  try {
+    return await work(progress);
+  } finally {
+    await progress.stop();
+  }
+}
+
+/** The result on stdout: as JSON when asked, as text otherwise. */
+export function printResult(context: CommandContext, flags: CommonFlags, result: unknown, text: () => string): void {
+  context.stdout.write(flags.json === true ? `${JSON.stringify(result, jsonValue, 2)}\n` : `${text()}\n`);
+}
+
+function jsonValue(_: string, value: unknown): unknown {
+  return isFailure(value) ? { code: value.code, message: value.message } : value;
+}

@@ -1,0 +1,175 @@
+import type { Clock } from '../util/clock.ts';
+import type { Event, Report } from '../util/report.ts';
+import { formatBytes, formatDigest, formatDuration, printable } from './text.ts';
+
+/** Where text goes: a terminal, a pipe, or a test's buffer. */
+export interface Screen {
+  write(text: string): void;
+  readonly terminal: boolean;
+  /** Characters a line holds; what is longer would wrap and spoil the redraw. */
+  readonly columns: number;
+}
+
+export interface ProgressOptions {
+  readonly clock: Clock;
+  /** `bars` redraws a terminal; `lines` writes a line an event; `json` the same as JSON; `none` only warnings. */
+  readonly style: 'bars' | 'lines' | 'json' | 'none';
+  /** Also tells of what was there already, and of each retry. */
+  readonly verbose: boolean;
+}
+
+export interface Progress {
+  readonly report: Report;
+  /** Takes the bars away and ends. */
+  stop(): Promise<void>;
+}
+
+const REDRAW_MS = 100;
+const LINE_EVERY_MS = 10_000;
+const BAR_WIDTH = 24;
+
+/** Shows events on `screen` until it is stopped. */
+export function startProgress(screen: Screen, o: ProgressOptions): Progress {
+  const state = new State(o.clock.now());
+  const stopping = new AbortController();
+  let drawn = 0;
+  const erase = (): void => {
+    if (drawn > 0) screen.write(`\u001b[${drawn}A\u001b[0J`);
+    drawn = 0;
+  };
+  const draw = (): void => {
+    const lines = state.bars(o.clock.now()).map((line) => line.slice(0, screen.columns - 1));
+    erase();
+    if (lines.length > 0) screen.write(`${lines.join('\n')}\n`);
+    drawn = lines.length;
+  };
+  const tell = (event: Event): void => {
+    const text = o.style === 'json' ? jsonLine(event, o) : textLine(event, o);
+    if (text === undefined) return;
+    erase();
+    screen.write(`${text}\n`);
+  };
+  const tick = async (): Promise<void> => {
+    const everyMs = o.style === 'bars' ? REDRAW_MS : LINE_EVERY_MS;
+    while (!stopping.signal.aborted) {
+      await o.clock.sleep(everyMs, { signal: stopping.signal }).catch(() => undefined);
+      if (stopping.signal.aborted) return;
+      if (o.style === 'bars') draw();
+      else if (o.style === 'lines' && state.active.size > 0) screen.write(`${state.summary(o.clock.now())}\n`);
+    }
+  };
+  const ticking = o.style === 'bars' || o.style === 'lines' ? tick() : Promise.resolve();
+  return {
+    report: (event) => {
+      state.take(event, o.clock.now());
+      tell(event);
+    },
+    stop: async () => {
+      stopping.abort();
+      await ticking;
+      erase();
+    },
+  };
+}
+
+interface Active {
+  readonly bytes: number;
+  readonly startedMs: number;
+  done: number;
+}
+
+class State {
+  readonly active = new Map<string, Active>();
+  readonly #startedMs: number;
+  #total = 0;
+  #settled = 0;
+  #moved = 0;
+
+  constructor(nowMs: number) {
+    this.#startedMs = nowMs;
+  }
+
+  take(event: Event, nowMs: number): void {
+    if (event.type === 'planned') this.#total += event.bytes;
+    else if (event.type === 'blob-started') {
+      // a second start of the same blob is a retry from its beginning
+      this.active.set(event.digest, { bytes: event.bytes, startedMs: nowMs, done: 0 });
+    } else if (event.type === 'blob-progress') {
+      const blob = this.active.get(event.digest);
+      if (blob !== undefined) blob.done += event.bytes;
+      this.#moved += event.bytes;
+    } else if (event.type === 'blob-done') {
+      this.active.delete(event.digest);
+      if (event.outcome !== 'foreign') this.#settled += event.bytes;
+    }
+  }
+
+  bars(nowMs: number): string[] {
+    if (this.active.size === 0) return [];
+    const rows = [...this.active].map(([digest, blob]) =>
+      bar(formatDigest(digest), blob.done, blob.bytes, nowMs - blob.startedMs, blob.done),
+    );
+    if (this.#total > 0) rows.push(bar('in all', this.#here(), this.#total, nowMs - this.#startedMs, this.#moved));
+    return rows;
+  }
+
+  summary(nowMs: number): string {
+    const here = this.#here();
+    const elapsedMs = Math.max(1, nowMs - this.#startedMs);
+    const rate = (this.#moved / elapsedMs) * 1000;
+    const eta = rate > 0 ? ` eta=${formatDuration(((this.#total - here) / rate) * 1000)}` : '';
+    return `progress bytes=${here} of=${this.#total} rate="${formatBytes(rate)}/s" active=${this.active.size}${eta}`;
+  }
+
+  #here(): number {
+    return [...this.active.values()].reduce((sum, blob) => sum + blob.done, this.#settled);
+  }
+}
+
+function bar(name: string, done: number, bytes: number, elapsedMs: number, moved: number): string {
+  const share = bytes === 0 ? 1 : Math.min(1, done / bytes);
+  const full = Math.floor(share * BAR_WIDTH);
+  const rate = elapsedMs > 0 ? (moved / elapsedMs) * 1000 : 0;
+  const eta = rate > 0 && done < bytes ? formatDuration(((bytes - done) / rate) * 1000) : '';
+  const drawn = `${'█'.repeat(full)}${'░'.repeat(BAR_WIDTH - full)}`;
+  return `${name.padEnd(20)} ${drawn} ${formatBytes(done).padStart(10)} / ${formatBytes(bytes).padEnd(10)} ${`${formatBytes(rate)}/s`.padStart(12)}  ${eta}`;
+}
+
+function textLine(event: Event, o: ProgressOptions): string | undefined {
+  switch (event.type) {
+    case 'warning':
+      return `warning: ${printable(event.message)}`;
+    case 'referrer-refused':
+      return `warning: ${formatDigest(event.digest)} refers to the image and was not taken: ${printable(event.message)}`;
+    case 'retry':
+      return o.verbose && o.style !== 'none'
+        ? `retry ${event.what} in ${formatDuration(event.delayMs)}, attempt ${event.attempt}: ${printable(event.message)}`
+        : undefined;
+    case 'blob-done':
+    case 'manifest-done': {
+      if (o.style === 'none' || (event.outcome === 'exists' && !o.verbose)) return undefined;
+      if (o.style === 'bars' && !o.verbose) return undefined;
+      const what = event.type === 'blob-done' ? 'blob' : 'manifest';
+      return `${event.outcome} ${what} ${event.digest} bytes=${event.bytes}`;
+    }
+    case 'tagged':
+      return o.style === 'none' || (o.style === 'bars' && !o.verbose)
+        ? undefined
+        : `tagged ${printable(event.name)} ${event.digest}`;
+    case 'planned':
+      return o.style === 'lines'
+        ? `planned blobs=${event.blobs} manifests=${event.manifests} bytes=${event.bytes}`
+        : undefined;
+    case 'blob-started':
+      return o.verbose && o.style === 'lines' ? `started blob ${event.digest} bytes=${event.bytes}` : undefined;
+    case 'blob-progress':
+      return undefined;
+    default:
+      return event satisfies never;
+  }
+}
+
+function jsonLine(event: Event, o: ProgressOptions): string | undefined {
+  if (event.type === 'blob-progress' || (event.type === 'blob-started' && !o.verbose)) return undefined;
+  return JSON.stringify(event);
+}

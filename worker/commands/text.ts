@@ -1,0 +1,48 @@
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
+
+/** `1536` → `1.5 KiB`. */
+export function formatBytes(bytes: number): string {
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${unit === 0 ? value : value.toFixed(value < 10 ? 2 : 1)} ${UNITS[unit]}`;
+}
+
+/** `75000` → `1m15s`; under ten seconds with tenths. */
+export function formatDuration(ms: number): string {
+  const seconds = ms / 1000;
+  if (seconds < 10) return `${seconds.toFixed(1)}s`;
+  const whole = Math.round(seconds);
+  const [h, m, s] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60), whole % 60];
+  return h > 0 ? `${h}h${String(m).padStart(2, '0')}m` : m > 0 ? `${m}m${String(s).padStart(2, '0')}s` : `${s}s`;
+}
+
+/** Enough of a digest for a person to tell it from others. */
+export function formatDigest(digest: string): string {
+  return digest.slice(0, digest.indexOf(':') + 13);
+}
+
+/** Rows under their heads, columns as wide as their widest cell; columns of numbers (`>`) to the right. */
+export function formatTable(heads: readonly string[], rows: readonly (readonly string[])[]): string {
+  const names = heads.map((head) => head.replace(/^>/, ''));
+  const widths = names.map((name, i) => Math.max(name.length, ...rows.map((row) => row[i]?.length ?? 0)));
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, i) =>
+        heads[i]?.startsWith('>') === true ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0),
+      )
+      .join('  ')
+      .trimEnd();
+  return [line(names), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('\n');
+}
+
+// oxlint-disable-next-line no-control-regex -- exactly these are what must not reach a terminal
+const CONTROL = /[\u0000-\u001f\u007f-\u009f]/g;
+
+/** Text of others (tags, messages of registries) without what would steer a terminal or break a line. */
+export function printable(text: string): string {
+  return text.replace(CONTROL, ' ');
+}
