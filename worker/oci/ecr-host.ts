@@ -1,0 +1,16 @@
+/** A private registry of Amazon ECR, as its host names it. */
+export interface EcrHost {
+  readonly account: string;
+  readonly region: string;
+}
+
+// https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-requests.html
+const CLASSIC = /^([0-9]{12})\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|sc2s\.sgov\.gov|c2s\.ic\.gov)$/;
+const DUAL_STACK = /^([0-9]{12})\.dkr-ecr(?:-fips)?\.([a-z0-9-]+)\.on\.(?:aws|amazonwebservices\.com\.cn)$/;
+
+/** The account and region of a private ECR registry; undefined for every other host. */
+export function ecrHost(host: string): EcrHost | undefined {
+  const match = CLASSIC.exec(host) ?? DUAL_STACK.exec(host);
+  const [, account, region] = match ?? [];
+  return account === undefined || region === undefined ? undefined : { account, region };
+}

@@ -1,0 +1,180 @@
+import { posix } from 'node:path';
+import type { ObjectStore } from '../objects/objects.ts';
+import { isTag, type Reference } from '../oci/reference.ts';
+import { checkAborted } from '../util/abort.ts';
+import { atSide, Failure, isFailure } from '../util/failure.ts';
+import type { Ends, OperationOptions, Registry } from './ends.ts';
+import { DEFAULT_TEMPLATE, expandTemplate } from './key-template.ts';
+import { isPattern, matchesPattern, parseImagePattern, parseS3, type Location } from './location.ts';
+import type { MirrorRequest } from './mirror.ts';
+import { mirrorAll, type RunResult } from './run.ts';
+
+export interface BackupRequest {
+  /** `[docker://]host/repository[:tag]`, each with `*` and `{a,b}`; without a tag all tags. */
+  readonly from: string;
+  /** `s3://bucket[/template]`, or a file's path as a template behind `oci-archive:`. Ending in `/`, the default template follows. */
+  readonly to: string;
+  readonly platforms?: readonly string[] | undefined;
+  readonly referrers?: boolean | undefined;
+  readonly force?: boolean | undefined;
+  readonly dryRun?: boolean | undefined;
+}
+
+/** Beside the archives of a repository: its settings, restored before the images. */
+export const SETTINGS_NAME = 'repository.json';
+
+/**
+ * Writes every image that `from` stands for as an archive, and beside the archives the settings of their repository, where the registry has
+ * some. Images that are backed up already cost no layer. One failure does not stop the others.
+ */
+export async function backup(r: BackupRequest, ends: Ends, o: OperationOptions): Promise<RunResult> {
+  const pattern = parseImagePattern(r.from);
+  const registry = ends.registry(pattern.registry, 'source');
+  const place = parseTemplate(r.to);
+  const faults: string[] = [];
+  const requests: MirrorRequest[] = [];
+  const settings: { readonly repository: string; readonly key: string }[] = [];
+  for (const repository of await repositoriesOf(registry, pattern.repository, pattern.registry, o)) {
+    for (const tag of await tagsOf(registry, repository, pattern.tag, o)) {
+      const reference: Reference = { registry: pattern.registry, repository, tag };
+      const key = await keyOf(place.template, reference, registry, o);
+      if (settings.at(-1)?.repository !== repository) settings.push({ repository, key });
+      requests.push({ ...r, from: { transport: 'docker', reference }, to: place.locate(key) });
+    }
+  }
+  checkDistinct(
+    requests.map((request) => request.to),
+    r.to,
+  );
+  if (requests.length === 0)
+    throw new Failure('NOT_FOUND', `source: no image matches ${r.from}`, { context: { side: 'source' } });
+  if (r.dryRun !== true) {
+    for (const { repository, key } of settings) {
+      try {
+        await storeSettings(registry, repository, ends, place, posix.join(posix.dirname(key), SETTINGS_NAME), o);
+      } catch (error) {
+        checkAborted(o);
+        if (!isFailure(error)) throw error;
+        faults.push(`settings of ${repository} were not backed up: ${error.message}`);
+        o.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
+      }
+    }
+  }
+  return { items: await mirrorAll(requests, ends, o), faults };
+}
+
+interface Place {
+  readonly template: string;
+  locate(key: string): Location;
+  store(ends: Ends): ObjectStore;
+}
+
+function parseTemplate(to: string): Place {
+  const whole = (template: string): string =>
+    template === '' || template.endsWith('/') ? `${template}${DEFAULT_TEMPLATE}` : template;
+  if (to.startsWith('s3://')) {
+    const { bucket, key } = parseS3(to);
+    return {
+      template: whole(key),
+      locate: (expanded) => ({ transport: 's3', bucket, key: expanded }),
+      store: (ends) => ends.bucket(bucket),
+    };
+  }
+  const path = to.startsWith('oci-archive:') ? to.slice('oci-archive:'.length) : undefined;
+  if (path === undefined || path === '') {
+    throw new Failure(
+      'INVALID',
+      `${JSON.stringify(to)} is no place for archives: expected s3://bucket/template or oci-archive:path/template`,
+    );
+  }
+  return {
+    template: whole(path),
+    locate: (expanded) => ({ transport: 'archive', path: expanded }),
+    store: (ends) => ends.folder('.'),
+  };
+}
+
+async function repositoriesOf(
+  registry: Registry,
+  pattern: string,
+  host: string,
+  o: OperationOptions,
+): Promise<readonly string[]> {
+  if (!isPattern(pattern)) return [pattern];
+  const found: string[] = [];
+  try {
+    for await (const name of registry.repositories(pattern.slice(0, pattern.search(/[*{]/)), o)) {
+      if (matchesPattern(pattern, name)) found.push(name);
+    }
+  } catch (error) {
+    throw atSide('source', error);
+  }
+  if (found.length === 0) {
+    throw new Failure('NOT_FOUND', `source: ${host} has no repository that matches ${pattern}`, {
+      context: { side: 'source' },
+    });
+  }
+  return found.sort();
+}
+
+async function tagsOf(
+  registry: Registry,
+  repository: string,
+  pattern: string | undefined,
+  o: OperationOptions,
+): Promise<readonly string[]> {
+  if (pattern !== undefined && !isPattern(pattern)) {
+    if (!isTag(pattern)) throw new Failure('INVALID', `${JSON.stringify(pattern)} is not a tag`);
+    return [pattern];
+  }
+  const found: string[] = [];
+  try {
+    for await (const tag of registry.repository(repository).tags(o)) {
+      if (!isReferrersTag(tag) && (pattern === undefined || matchesPattern(pattern, tag))) found.push(tag);
+    }
+  } catch (error) {
+    throw atSide('source', error);
+  }
+  return found.sort();
+}
+
+/** Tags that stand for what refers to an image: they come along with the image and are none of their own. */
+function isReferrersTag(tag: string): boolean {
+  return /^sha256-[0-9a-f]{64}(?:\.\w+)?$/.test(tag);
+}
+
+async function keyOf(template: string, reference: Reference, registry: Registry, o: OperationOptions): Promise<string> {
+  // only a key by digest has to ask what the tag stands for before the copy does
+  const descriptor = template.includes('{digest}')
+    ? await registry.repository(reference.repository).resolve(reference.tag ?? 'latest', o)
+    : undefined;
+  return expandTemplate(template, reference, descriptor?.digest, new Date(o.clock.now()));
+}
+
+function checkDistinct(locations: readonly Location[], template: string): void {
+  const keys = new Set<string>();
+  for (const location of locations) {
+    const key = location.transport === 's3' ? location.key : location.transport === 'archive' ? location.path : '';
+    if (keys.has(key)) {
+      throw new Failure(
+        'INVALID',
+        `${JSON.stringify(template)} gives ${key} for more than one image: put {repository} and {tag} in it`,
+      );
+    }
+    keys.add(key);
+  }
+}
+
+async function storeSettings(
+  registry: Registry,
+  repository: string,
+  ends: Ends,
+  place: Place,
+  key: string,
+  o: OperationOptions,
+): Promise<void> {
+  const settings = await registry.settings(repository, o);
+  if (settings === undefined) return;
+  const body = Buffer.from(`${JSON.stringify({ format: 1, repository, settings }, undefined, 2)}\n`);
+  await place.store(ends).write(key, body, { signal: o.signal, contentType: 'application/json' });
+}

@@ -1,0 +1,144 @@
+import { cached } from '../content/cached.ts';
+import type { Source, Target } from '../content/content.ts';
+import type { Root } from '../content/graph.ts';
+import { copy, type CopyResult } from '../copy/copy.ts';
+import { dryRun } from '../copy/dry-run.ts';
+import { onlyPlatforms } from '../copy/platforms.ts';
+import { parsePlatform, type Descriptor } from '../oci/manifest.ts';
+import { atSide, Failure, isFailure } from '../util/failure.ts';
+import { writeArchive } from './write-archive.ts';
+import type { Ends, OperationOptions } from './ends.ts';
+import { openLocation, storeOf } from './image.ts';
+import { openFolderTarget } from '../archive/folder.ts';
+import { formatLocation, type Location } from './location.ts';
+
+export interface MirrorRequest {
+  readonly from: Location;
+  readonly to: Location;
+  /** `os/architecture[/variant]`; empty for all. */
+  readonly platforms?: readonly string[] | undefined;
+  /** Whether signatures, SBOMs and whatever else refers to the image come along. Default true. */
+  readonly referrers?: boolean | undefined;
+  /** Replaces also what is no image at an archive's key. Default false. */
+  readonly force?: boolean | undefined;
+  /** Reports what would be done, and writes nothing. Default false. */
+  readonly dryRun?: boolean | undefined;
+}
+
+export interface MirrorResult {
+  readonly from: string;
+  readonly to: string;
+  /** The digest at the target. */
+  readonly digest: string;
+  /** The digest at the source, where a choice of platforms made another. */
+  readonly originalDigest?: string;
+  readonly outcome: 'copied' | 'unchanged' | 'planned';
+  /** Absent where nothing had to be looked at. */
+  readonly copied?: CopyResult;
+}
+
+/** Makes the image at `to` equal to the one at `from`, whatever the two are. Idempotent; sends only what is missing. */
+export async function mirror(r: MirrorRequest, ends: Ends, o: OperationOptions): Promise<MirrorResult> {
+  await using image = await openLocation(ends, r.from, 'source', o);
+  const chosen = await choose(image.source, image.root, r.platforms ?? [], o);
+  const { digest } = chosen.root.descriptor;
+  const result = {
+    from: formatLocation(r.from),
+    to: formatLocation(r.to),
+    digest,
+    ...(digest === image.root.descriptor.digest ? {} : { originalDigest: image.root.descriptor.digest }),
+  };
+  if (r.to.transport === 's3' || r.to.transport === 'archive') {
+    const { store, key } = storeOf(ends, r.to);
+    const tag = r.to.tag ?? chosen.root.tags[0];
+    const { outcome, copied } = await writeArchive(
+      {
+        ...r,
+        source: chosen.source,
+        root: { descriptor: chosen.root.descriptor, tags: tag === undefined ? [] : [tag] },
+        repository: image.repository ?? 'localhost/image',
+        store,
+        key,
+      },
+      ends,
+      o,
+    );
+    return { ...result, outcome, ...(copied === undefined ? {} : { copied }) };
+  }
+  const target = await openTarget(ends, r.to, chosen.root, o);
+  const before = await standsFor(target.end, target.tags, o);
+  const source = before?.digest === digest ? cached(chosen.source, target.end) : chosen.source;
+  const copied = await copy(
+    source,
+    r.dryRun === true ? dryRun(target.end) : target.end,
+    [{ ...chosen.root, tags: target.tags }],
+    {
+      ...o,
+      referrers: r.referrers,
+      mountFrom: mountable(r),
+    },
+  );
+  const moved = copied.tallies.copied.count + copied.tallies.mounted.count;
+  const outcome = r.dryRun === true ? 'planned' : moved === 0 && before?.digest === digest ? 'unchanged' : 'copied';
+  return { ...result, outcome, copied };
+}
+
+/** The image with some platforms only, where any were named. */
+async function choose(
+  source: Source,
+  root: Root,
+  platforms: readonly string[],
+  o: OperationOptions,
+): Promise<{ readonly source: Source; readonly root: Root }> {
+  if (platforms.length === 0) return { source, root };
+  const only = onlyPlatforms(source, platforms.map(parsePlatform));
+  try {
+    return { source: only, root: { ...root, descriptor: await only.resolve(root.descriptor.digest, o) } };
+  } catch (error) {
+    throw atSide('source', error);
+  }
+}
+
+async function openTarget(
+  ends: Ends,
+  to: Extract<Location, { transport: 'docker' | 'oci' }>,
+  root: Root,
+  o: OperationOptions,
+): Promise<{ readonly end: Source & Target; readonly tags: readonly string[] }> {
+  if (to.transport === 'oci') {
+    const { store } = storeOf(ends, to);
+    return { end: await openFolderTarget(store, o), tags: to.tag === undefined ? root.tags : [to.tag] };
+  }
+  const { registry, repository, tag, digest } = to.reference;
+  if (digest !== undefined && digest !== root.descriptor.digest) {
+    throw new Failure(
+      'INVALID',
+      `target: ${formatLocation(to)} names a digest that the image, ${root.descriptor.digest}, has not`,
+    );
+  }
+  const tags = tag !== undefined ? [tag] : digest !== undefined ? [] : root.tags;
+  return { end: ends.registry(registry, 'target').repository(repository), tags };
+}
+
+async function standsFor(
+  target: Source,
+  tags: readonly string[],
+  o: OperationOptions,
+): Promise<Descriptor | undefined> {
+  const [tag] = tags;
+  if (tag === undefined) return undefined;
+  try {
+    return await target.resolve(tag, o);
+  } catch (error) {
+    // a repository that is about to be created, or credentials that may push but not look: the copy itself will tell
+    if (isFailure(error, 'NOT_FOUND', 'DENIED')) return undefined;
+    throw atSide('target', error);
+  }
+}
+
+/** Between repositories of one registry blobs need not move. */
+function mountable(r: MirrorRequest): readonly string[] {
+  if (r.from.transport !== 'docker' || r.to.transport !== 'docker') return [];
+  const [from, to] = [r.from.reference, r.to.reference];
+  return from.registry === to.registry && from.repository !== to.repository ? [from.repository] : [];
+}

@@ -1,0 +1,184 @@
+import { posix } from 'node:path';
+import type { ObjectStore } from '../objects/objects.ts';
+import { parseRepository } from '../oci/reference.ts';
+import { checkAborted } from '../util/abort.ts';
+import { atSide, Failure, isFailure } from '../util/failure.ts';
+import { SETTINGS_NAME } from './backup.ts';
+import type { Ends, OperationOptions } from './ends.ts';
+import { openLocation } from './image.ts';
+import {
+  formatLocation,
+  parseLocation,
+  parseRegistryPlace,
+  parseS3,
+  type Location,
+  type RegistryPlace,
+} from './location.ts';
+import type { MirrorRequest } from './mirror.ts';
+import { mirrorAll, type RunResult } from './run.ts';
+
+export interface RestoreRequest {
+  /** An archive, or a prefix ending in `/` (also `s3://bucket`) for every archive below it. */
+  readonly from: string;
+  /** `docker://host/repository[:tag]` for one archive; `docker://host[/prefix]` to keep the names that the images had. */
+  readonly to: string;
+  readonly platforms?: readonly string[] | undefined;
+  readonly referrers?: boolean | undefined;
+  readonly dryRun?: boolean | undefined;
+}
+
+/**
+ * Puts archived images into a registry, digests unchanged, from the archives alone: the settings of their repositories first, then each image
+ * with what refers to it. What is there already costs no layer. One failure does not stop the others.
+ */
+export async function restore(r: RestoreRequest, ends: Ends, o: OperationOptions): Promise<RunResult> {
+  const found = await archivesOf(r.from, ends, o);
+  const requests: MirrorRequest[] = [];
+  const faults: string[] = [];
+  const ready = new Set<string>();
+  for (const { location: from, settings: key } of found.archives) {
+    try {
+      const to = await destinationOf(from, r.to, found.whole, ends, o);
+      if (r.dryRun !== true && key !== undefined && to.transport === 'docker' && !ready.has(to.reference.repository)) {
+        ready.add(to.reference.repository);
+        await applySettings(found.store, key, to, ends, faults, o);
+      }
+      requests.push({ ...r, from, to });
+    } catch (error) {
+      checkAborted(o);
+      if (!isFailure(error) || !found.whole) throw error;
+      faults.push(`${formatLocation(from)}: ${error.message}`);
+      o.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
+    }
+  }
+  return { items: await mirrorAll(requests, ends, o), faults };
+}
+
+interface Found {
+  /** Each with the key of the settings that lie beside it, where some do. */
+  readonly archives: readonly { readonly location: Location; readonly settings?: string | undefined }[];
+  readonly store: ObjectStore | undefined;
+  /** Whether a prefix was asked for, not one archive. */
+  readonly whole: boolean;
+}
+
+/** The archives that `from` stands for. NOT_FOUND when there is none. */
+export async function archivesOf(from: string, ends: Ends, o: OperationOptions): Promise<Found> {
+  const prefix = prefixOf(from, ends);
+  if (prefix === undefined) {
+    const location = parseLocation(from);
+    if (location.transport === 'docker') {
+      throw new Failure(
+        'INVALID',
+        `source: ${from} is an image of a registry, not an archive; use transship copy for that`,
+      );
+    }
+    return { archives: [{ location }], store: undefined, whole: false };
+  }
+  const archives: string[] = [];
+  const settings = new Set<string>();
+  try {
+    for await (const { key } of prefix.store.list(prefix.key, o)) {
+      if (/\.tar(?:\.gz|\.zst)?$/.test(key)) archives.push(key);
+      else if (key === SETTINGS_NAME || key.endsWith(`/${SETTINGS_NAME}`)) settings.add(key);
+    }
+  } catch (error) {
+    throw atSide('source', error);
+  }
+  if (archives.length === 0) {
+    throw new Failure('NOT_FOUND', `source: there is no archive (*.tar) below ${from}`, {
+      context: { side: 'source' },
+    });
+  }
+  return {
+    archives: archives.map((key) => {
+      const beside = posix.join(posix.dirname(key), SETTINGS_NAME);
+      return { location: prefix.locate(key), settings: settings.has(beside) ? beside : undefined };
+    }),
+    store: prefix.store,
+    whole: true,
+  };
+}
+
+function prefixOf(
+  from: string,
+  ends: Ends,
+): { store: ObjectStore; key: string; locate: (key: string) => Location } | undefined {
+  if (from.startsWith('s3://')) {
+    const { bucket, key } = parseS3(from);
+    if (key !== '' && !key.endsWith('/')) return undefined;
+    return { store: ends.bucket(bucket), key, locate: (found) => ({ transport: 's3', bucket, key: found }) };
+  }
+  const folder = /^oci-archive:(.*\/)$/.exec(from)?.[1];
+  if (folder === undefined) return undefined;
+  return {
+    store: ends.folder(folder),
+    key: '',
+    locate: (found) => ({ transport: 'archive', path: `${folder}${found}` }),
+  };
+}
+
+async function destinationOf(
+  from: Location,
+  to: string,
+  whole: boolean,
+  ends: Ends,
+  o: OperationOptions,
+): Promise<Location> {
+  const place = placeOf(to, whole);
+  if (place === undefined) return parseLocation(to);
+  await using image = await openLocation(ends, from, 'source', o);
+  if (image.repository === undefined) {
+    throw new Failure(
+      'INVALID',
+      `${formatLocation(from)} does not say what its image was called: restore it alone, to docker://host/repository:tag`,
+    );
+  }
+  const { repository } = parseRepository(image.repository);
+  const name = place.prefix === '' ? repository : `${place.prefix}/${repository}`;
+  const [tag] = image.root.tags;
+  return {
+    transport: 'docker',
+    reference: {
+      registry: place.registry,
+      repository: name,
+      ...(tag === undefined ? { digest: image.root.descriptor.digest } : { tag }),
+    },
+  };
+}
+
+/** `to` as a registry to keep names in; undefined where it names the image itself. */
+function placeOf(to: string, whole: boolean): RegistryPlace | undefined {
+  const bare = to.replace(/^docker:\/\//, '').replace(/\/+$/, '');
+  return whole || (to.startsWith('docker://') && !bare.includes('/')) ? parseRegistryPlace(to) : undefined;
+}
+
+async function applySettings(
+  store: ObjectStore | undefined,
+  key: string,
+  to: Extract<Location, { transport: 'docker' }>,
+  ends: Ends,
+  faults: string[],
+  o: OperationOptions,
+): Promise<void> {
+  if (store === undefined) return;
+  const { registry, repository } = to.reference;
+  try {
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of await store.read(key, o)) chunks.push(chunk);
+    const document: unknown = JSON.parse(Buffer.concat(chunks).toString());
+    if (!isRecord(document) || document['format'] !== 1 || !isRecord(document['settings'])) {
+      throw new Failure('INVALID', `${store.describe(key)} holds no repository settings that this version reads`);
+    }
+    await ends.registry(registry, 'target').applySettings(repository, document['settings'], o);
+  } catch (error) {
+    checkAborted(o);
+    const why = error instanceof Error ? error.message : String(error);
+    faults.push(`settings of ${repository} were not restored: ${why}`);
+    o.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
+  }
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,53 @@
+import { checkAborted } from '../util/abort.ts';
+import { toFailure, type Failure } from '../util/failure.ts';
+import { forEachOf } from '../util/limit.ts';
+import type { OperationOptions } from './ends.ts';
+import { mirror, type MirrorRequest, type MirrorResult } from './mirror.ts';
+import { formatLocation } from './location.ts';
+import type { Ends } from './ends.ts';
+
+/** What became of one image of several. */
+export interface ItemResult {
+  readonly from: string;
+  readonly to: string;
+  readonly outcome: MirrorResult['outcome'] | 'failed';
+  readonly digest?: string;
+  readonly result?: MirrorResult;
+  readonly failure?: Failure;
+}
+
+export interface RunResult {
+  readonly items: readonly ItemResult[];
+  /** What went wrong beside the images, such as settings that could not be read. */
+  readonly faults: readonly string[];
+}
+
+/** Images at once: more than one, because small ones spend their time waiting; few, because each holds memory for its large blobs. */
+const IMAGES_AT_ONCE = 2;
+
+/** Mirrors each; one that fails is reported and the others go on. Only an abort ends the whole. */
+export async function mirrorAll(
+  requests: readonly MirrorRequest[],
+  ends: Ends,
+  o: OperationOptions,
+): Promise<readonly ItemResult[]> {
+  const items = new Map<MirrorRequest, ItemResult>();
+  await forEachOf(
+    requests,
+    IMAGES_AT_ONCE,
+    async (request, at) => {
+      const [from, to] = [formatLocation(request.from), formatLocation(request.to)];
+      try {
+        const result = await mirror(request, ends, { ...o, ...at });
+        items.set(request, { from, to, outcome: result.outcome, digest: result.digest, result });
+      } catch (error) {
+        checkAborted(o);
+        const failure = toFailure(error);
+        items.set(request, { from, to, outcome: 'failed', failure });
+        o.report?.({ type: 'warning', message: `${from}: ${failure.message}` });
+      }
+    },
+    o,
+  );
+  return requests.flatMap((request) => items.get(request) ?? []);
+}

@@ -1,0 +1,96 @@
+import { createArchive } from '../archive/archive.ts';
+import { streamArchive } from '../archive/compress.ts';
+import { openImage, type ArchivedImage } from '../archive/image.ts';
+import { planArchive } from '../archive/layout.ts';
+import { cached } from '../content/cached.ts';
+import type { Source } from '../content/content.ts';
+import { walk, type Root } from '../content/graph.ts';
+import { copy, type CopyResult } from '../copy/copy.ts';
+import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
+import { atSide, Failure, isFailure } from '../util/failure.ts';
+import type { Ends, OperationOptions } from './ends.ts';
+
+export interface ArchiveRequest {
+  readonly source: Source;
+  readonly root: Root;
+  /** `registry/repository` the image is called in the archive. */
+  readonly repository: string;
+  readonly store: ObjectStore;
+  /** The ending decides the form: `.tar.gz` and `.tar.zst` are compressed, without ranges and resume; everything else is the plain tar. */
+  readonly key: string;
+  /** Default true. */
+  readonly referrers?: boolean | undefined;
+  /** Writes also over an object that is no archive, and over an equal archive. Default false. */
+  readonly force?: boolean | undefined;
+  /** Plans and compares, and writes nothing. Default false. */
+  readonly dryRun?: boolean | undefined;
+}
+
+export interface ArchiveResult {
+  readonly outcome: 'copied' | 'unchanged' | 'planned';
+  /** Bytes of the whole archive, before compression. */
+  readonly size: number;
+  /** Absent where nothing was written. */
+  readonly copied?: CopyResult;
+}
+
+/**
+ * Writes one image, with what refers to it, as an archive at `key`. Nothing is visible before all of it arrived; stopped anywhere, the same
+ * call goes on where it was. An archive that holds the same already is left alone; one of another image, an older state of the tag, is
+ * replaced at the end, unless somebody else replaced it meanwhile (CONFLICT). CONFLICT too where the key holds something that is no archive.
+ */
+export async function writeArchive(r: ArchiveRequest, ends: Ends, o: OperationOptions): Promise<ArchiveResult> {
+  await using before = await openExisting(r, ends, o);
+  const source = before?.image === undefined ? r.source : cached(r.source, before.image);
+  const graph = await onSide('source', walk(source, [r.root], { ...o, referrers: r.referrers }));
+  const layout = planArchive(graph, { tag: r.root.tags[0], repository: r.repository });
+  if (before?.image?.layoutDigest === layout.digest && r.force !== true)
+    return { outcome: 'unchanged', size: layout.size };
+  if (r.dryRun === true) return { outcome: 'planned', size: layout.size };
+
+  const condition = before === undefined ? { ifAbsent: true as const } : { ifMatch: before.info.etag };
+  if (/\.tar\.(?:gz|zst)$/.test(r.key)) {
+    await streamArchive(r.store, r.key, layout, source, { ...o, condition });
+    return { outcome: 'copied', size: layout.size };
+  }
+  const archive = await onSide('target', createArchive(r.store, r.key, layout, { ...o, condition }));
+  const copied = await copy(source, archive, [r.root], { ...o, graph, strict: true });
+  await onSide('target', archive.commit(o));
+  return { outcome: 'copied', size: layout.size, copied };
+}
+
+interface Existing extends AsyncDisposable {
+  readonly info: ObjectInfo;
+  readonly image: ArchivedImage | undefined;
+}
+
+async function openExisting(r: ArchiveRequest, ends: Ends, o: OperationOptions): Promise<Existing | undefined> {
+  let info: ObjectInfo;
+  try {
+    info = await r.store.stat(r.key, o);
+  } catch (error) {
+    if (isFailure(error, 'NOT_FOUND')) return undefined;
+    throw atSide('target', error);
+  }
+  const none: Existing = { info, image: undefined, [Symbol.asyncDispose]: async () => undefined };
+  try {
+    const image = await openImage(r.store, r.key, { ...o, temporary: () => ends.temporary() });
+    return { info, image, [Symbol.asyncDispose]: () => image[Symbol.asyncDispose]() };
+  } catch (error) {
+    if (!isFailure(error, 'INVALID', 'CORRUPT', 'UNSUPPORTED')) throw atSide('target', error);
+    if (r.force === true) return none;
+    throw new Failure(
+      'CONFLICT',
+      `target: ${r.store.describe(r.key)} holds something that is no archive of an image (${error.message}): give another key, or --force to replace it`,
+      { cause: error, context: { side: 'target' } },
+    );
+  }
+}
+
+async function onSide<T>(side: 'source' | 'target', work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw atSide(side, error);
+  }
+}
