@@ -30,6 +30,8 @@ export interface CommandContext {
   /** Sets variables of the environment for what is connected from now on. */
   setEnvironment(variables: Readonly<Record<string, string>>): void;
   readonly signal: AbortSignal;
+  /** Blobs at once, where the environment says. */
+  readonly concurrency: number | undefined;
   readonly clock: Clock;
   readonly stdout: Screen;
   readonly stderr: Screen;

@@ -4,7 +4,7 @@ import { copy } from '../copy/copy.ts';
 import { nowhere } from '../copy/nowhere.ts';
 import { isManifestType } from '../oci/manifest.ts';
 import { checkAborted } from '../util/abort.ts';
-import { isFailure, toFailure } from '../util/failure.ts';
+import { isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 import { openLocation } from './image.ts';
@@ -100,9 +100,8 @@ function collecting(faults: string[], counted: { hashedBytes: number }, o: Opera
         if (!isManifestType(d.mediaType)) counted.hashedBytes += d.size;
       } catch (error) {
         checkAborted(o);
-        const failure = toFailure(error);
-        if (!isFailure(failure, 'CORRUPT', 'NOT_FOUND', 'INVALID')) throw failure;
-        faults.push(failure.message);
+        if (!isFailure(error, 'CORRUPT', 'NOT_FOUND', 'INVALID')) throw error;
+        faults.push(error.message);
       }
     },
   };

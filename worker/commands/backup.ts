@@ -1,0 +1,47 @@
+import type { Command } from 'commander';
+import { backup } from '../operations/backup.ts';
+import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { describeRun, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
+
+interface BackupFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
+  readonly platform?: readonly string[];
+  readonly referrers?: boolean;
+  readonly force?: boolean;
+  readonly dryRun?: boolean;
+}
+
+export function addBackup(program: Command, context: CommandContext): void {
+  const command = program
+    .command('backup')
+    .summary('write images as archives to S3 or to files')
+    .description(
+      'Writes images as tar archives that docker, podman and skopeo read: every platform, with signatures and SBOMs. What is there already is left alone; an interrupted backup goes on where it was.',
+    )
+    .argument('<src>', 'host/repository:tag, host/repository for all its tags, or a pattern such as host/product/*:v*')
+    .argument(
+      '<dst>',
+      's3://bucket/template or oci-archive:path/template with {regionName} {repository} {tag} {registry} {account} {region} {digest} {date}; ending in "/" the default {regionName}/{repository}/{tag}.tar follows; .tar.gz and .tar.zst compress and cannot be resumed',
+    )
+    .option('--platform <os/arch...>', 'only these platforms: the index is rewritten and has another digest')
+    .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the images')
+    .option('--force', 'write again what is there, and over what is no archive')
+    .option('--dry-run', 'compare, and tell what would be written');
+  withSideFlags(withConcurrency(withCommonFlags(command)), ['src']).action(
+    async (src: string, dst: string, flags: BackupFlags) => {
+      const startedMs = context.clock.now();
+      const run = await withProgress(context, flags, async ({ report }) => {
+        await using ends = context.connect({ ...connectFlags(flags), report });
+        const { referrers, force, dryRun, platform: platforms } = flags;
+        return await backup(
+          { from: src, to: dst, platforms, referrers, force, dryRun },
+          ends,
+          optionsOf(context, flags, report),
+        );
+      });
+      const { json, text, failed } = describeRun(run, (context.clock.now() - startedMs) / 1000);
+      printResult(context, flags, json, () => text);
+      if (failed > 0 || run.faults.length > 0) context.exit(1);
+    },
+  );
+}

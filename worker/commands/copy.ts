@@ -1,0 +1,44 @@
+import type { Command } from 'commander';
+import { parseLocation } from '../operations/location.ts';
+import { mirror } from '../operations/mirror.ts';
+import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { describeCopy, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
+
+interface CopyFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
+  readonly platform?: readonly string[];
+  readonly referrers?: boolean;
+  readonly force?: boolean;
+  readonly dryRun?: boolean;
+}
+
+export function addCopy(program: Command, context: CommandContext): void {
+  const command = program
+    .command('copy')
+    .summary('copy one image from anywhere to anywhere')
+    .description(
+      'Copies one image: every platform, with its signatures and SBOMs, digests unchanged; only what is missing is sent.',
+    )
+    .argument(
+      '<src>',
+      'docker://host/repo:tag, s3://bucket/key.tar, oci-archive:file.tar, docker-archive:file.tar or oci:folder',
+    )
+    .argument('<dst>', 'the same; for a registry the tag may be left out to keep it')
+    .option('--platform <os/arch...>', 'only these platforms: the index is rewritten and has another digest')
+    .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the image')
+    .option('--force', 'replace also a file or object that is no image')
+    .option('--dry-run', 'look at both sides and tell what would be copied');
+  withSideFlags(withConcurrency(withCommonFlags(command))).action(
+    async (src: string, dst: string, flags: CopyFlags) => {
+      const [from, to] = [parseLocation(src), parseLocation(dst)];
+      const startedMs = context.clock.now();
+      const result = await withProgress(context, flags, async ({ report }) => {
+        await using ends = context.connect({ ...connectFlags(flags), report });
+        const { referrers, force, dryRun, platform: platforms } = flags;
+        return await mirror({ from, to, platforms, referrers, force, dryRun }, ends, optionsOf(context, flags, report));
+      });
+      const seconds = (context.clock.now() - startedMs) / 1000;
+      printResult(context, flags, describeCopy(result, seconds).json, () => describeCopy(result, seconds).text);
+    },
+  );
+}

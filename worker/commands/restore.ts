@@ -1,0 +1,48 @@
+import type { Command } from 'commander';
+import { restore } from '../operations/restore.ts';
+import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { describeRun, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
+
+interface RestoreFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
+  readonly platform?: readonly string[];
+  readonly referrers?: boolean;
+  readonly dryRun?: boolean;
+}
+
+export function addRestore(program: Command, context: CommandContext): void {
+  const command = program
+    .command('restore')
+    .summary('put archived images back into a registry')
+    .description(
+      'Puts archived images into a registry from the archives alone, digests unchanged, the settings of their repositories first.',
+    )
+    .argument(
+      '<src>',
+      's3://bucket/key.tar, oci-archive:file.tar, or a prefix ending in "/" for every archive below it',
+    )
+    .argument(
+      '<dst>',
+      'docker://host/repository[:tag] for one archive, docker://host[/prefix] to keep the names the images had',
+    )
+    .option('--platform <os/arch...>', 'only these platforms: the index is rewritten and has another digest')
+    .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the images')
+    .option('--dry-run', 'look at both sides and tell what would be copied');
+  withSideFlags(withConcurrency(withCommonFlags(command)), ['dest']).action(
+    async (src: string, dst: string, flags: RestoreFlags) => {
+      const startedMs = context.clock.now();
+      const run = await withProgress(context, flags, async ({ report }) => {
+        await using ends = context.connect({ ...connectFlags(flags), report });
+        const { referrers, dryRun, platform: platforms } = flags;
+        return await restore(
+          { from: src, to: dst, platforms, referrers, dryRun },
+          ends,
+          optionsOf(context, flags, report),
+        );
+      });
+      const { json, text, failed } = describeRun(run, (context.clock.now() - startedMs) / 1000);
+      printResult(context, flags, json, () => text);
+      if (failed > 0 || run.faults.length > 0) context.exit(1);
+    },
+  );
+}

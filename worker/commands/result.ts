@@ -1,0 +1,102 @@
+import { InvalidArgumentError, type Command } from 'commander';
+import type { OperationOptions } from '../operations/ends.ts';
+import type { MirrorResult } from '../operations/mirror.ts';
+import type { RunResult } from '../operations/run.ts';
+import type { Report } from '../util/report.ts';
+import type { CommandContext } from './context.ts';
+import { formatBytes, formatDigest, formatDuration, formatTable, printable } from './text.ts';
+
+export interface ConcurrencyFlag {
+  readonly concurrency?: number;
+}
+
+export function withConcurrency(command: Command): Command {
+  return command.option('--concurrency <n>', 'blobs at once (default: 4)', (value) => {
+    const number = Number(value);
+    if (!Number.isInteger(number) || number < 1 || number > 64)
+      throw new InvalidArgumentError('expected a whole number from 1 to 64.');
+    return number;
+  });
+}
+
+export function optionsOf(context: CommandContext, flags: ConcurrencyFlag, report: Report): OperationOptions {
+  return {
+    signal: context.signal,
+    clock: context.clock,
+    report,
+    concurrency: flags.concurrency ?? context.concurrency,
+  };
+}
+
+/** One copy, for programs and for people. */
+export function describeCopy(result: MirrorResult, seconds: number): { readonly json: object; readonly text: string } {
+  const { copied } = result;
+  const tallies = copied?.tallies;
+  const refused = copied?.referrers.filter((referrer) => referrer.refused !== undefined) ?? [];
+  const json = {
+    from: result.from,
+    to: result.to,
+    digest: result.digest,
+    ...(result.originalDigest === undefined ? {} : { originalDigest: result.originalDigest }),
+    outcome: result.outcome,
+    seconds,
+    ...(tallies === undefined ? {} : { tallies }),
+    referrers: copied?.referrers.map(({ descriptor, tags, refused: why }) => ({
+      digest: descriptor.digest,
+      tags,
+      ...(why === undefined ? {} : { refused: { code: why.code, message: why.message } }),
+    })),
+    foreign: copied?.foreign.map((d) => ({ digest: d.digest, urls: d.urls })),
+    partial: refused.length > 0,
+  };
+  const lines = [`${result.outcome} ${result.from} -> ${result.to}`, `digest ${result.digest}`];
+  if (result.originalDigest !== undefined) lines.push(`platforms chosen from ${result.originalDigest}`);
+  if (tallies !== undefined) {
+    const parts = (['copied', 'mounted', 'exists', 'foreign'] as const)
+      .filter((outcome) => tallies[outcome].count > 0)
+      .map((outcome) => `${outcome} ${tallies[outcome].count} (${formatBytes(tallies[outcome].bytes)})`);
+    lines.push(
+      `${result.outcome === 'planned' ? 'would be: ' : ''}${parts.join(', ')} in ${formatDuration(seconds * 1000)}`,
+    );
+  }
+  const referrers = copied?.referrers.length ?? 0;
+  if (referrers > 0) lines.push(`referrers ${referrers - refused.length} of ${referrers}`);
+  return { json, text: lines.join('\n') };
+}
+
+/** Several copies, for programs and for people. */
+export function describeRun(
+  run: RunResult,
+  seconds: number,
+): { readonly json: object; readonly text: string; readonly failed: number } {
+  const failed = run.items.filter((item) => item.outcome === 'failed');
+  const sent = (result: MirrorResult | undefined): number => result?.copied?.tallies.copied.bytes ?? 0;
+  const json = {
+    seconds,
+    items: run.items.map((item) => ({
+      from: item.from,
+      to: item.to,
+      outcome: item.outcome,
+      digest: item.digest,
+      bytesSent: sent(item.result),
+      ...(item.failure === undefined ? {} : { failure: { code: item.failure.code, message: item.failure.message } }),
+    })),
+    faults: run.faults,
+  };
+  const rows = run.items.map((item) => [
+    item.outcome,
+    item.digest === undefined ? '' : formatDigest(item.digest),
+    formatBytes(sent(item.result)),
+    item.from,
+    item.to,
+  ]);
+  const bytes = run.items.reduce((sum, item) => sum + sent(item.result), 0);
+  const lines = [
+    formatTable(['outcome', 'digest', '>sent', 'from', 'to'], rows),
+    '',
+    `${run.items.length - failed.length} of ${run.items.length} images, ${formatBytes(bytes)} sent in ${formatDuration(seconds * 1000)}`,
+    ...run.faults.map((fault) => `fault: ${printable(fault)}`),
+    ...failed.map((item) => `failed: ${item.from}: ${printable(item.failure?.message ?? '')}`),
+  ];
+  return { json, text: lines.join('\n'), failed: failed.length };
+}

@@ -1,0 +1,53 @@
+import type { Command } from 'commander';
+import { verify } from '../operations/verify.ts';
+import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
+import { formatBytes, formatDigest, formatTable, printable } from './text.ts';
+
+interface VerifyFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
+  readonly deep?: boolean;
+  readonly against?: string;
+}
+
+export function addVerify(program: Command, context: CommandContext): void {
+  const command = program
+    .command('verify')
+    .summary('prove that an image is whole')
+    .description(
+      'Reads every manifest of an image and hashes it, and every blob too: of archives always, of registries with --deep (otherwise it asks whether each is there). Exits 3 when something is wrong.',
+    )
+    .argument('<ref>', 'an image anywhere, or a prefix of archives ending in "/"')
+    .option('--deep', 'read every byte of a registry, not only of archives')
+    .option('--against <ref>', 'also compare with this image, the source or a mirror of it');
+  withSideFlags(withConcurrency(withCommonFlags(command)), ['src']).action(async (ref: string, flags: VerifyFlags) => {
+    const results = await withProgress(context, flags, async ({ report }) => {
+      await using ends = context.connect({ ...connectFlags(flags), report });
+      return await verify(
+        { at: ref, deep: flags.deep, against: flags.against },
+        ends,
+        optionsOf(context, flags, report),
+      );
+    });
+    const faults = results.flatMap((result) =>
+      result.faults.map((fault) => `fault: ${result.at}: ${printable(fault)}`),
+    );
+    printResult(context, flags, results, () =>
+      [
+        formatTable(
+          ['result', 'digest', '>manifests', '>blobs', '>hashed', 'image'],
+          results.map((result) => [
+            result.faults.length === 0 ? 'whole' : 'FAULTY',
+            result.digest === undefined ? '' : formatDigest(result.digest),
+            String(result.manifests),
+            String(result.blobs),
+            formatBytes(result.hashedBytes),
+            result.at,
+          ]),
+        ),
+        ...faults,
+      ].join('\n'),
+    );
+    if (faults.length > 0) context.exit(3);
+  });
+}
