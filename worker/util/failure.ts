@@ -79,7 +79,9 @@ export function isFailure(error: unknown, ...codes: readonly Code[]): error is F
 /** `error` as a Failure; what is not one already is a BUG with `error` as its cause. */
 export function toFailure(error: unknown): Failure {
   if (error instanceof Failure) return error;
-  const message = error instanceof Error ? error.message : String(error);
+  const text =
+    typeof error === 'object' && error !== null ? 'something that is not an error was thrown' : String(error);
+  const message = error instanceof Error ? error.message : text;
   return new Failure('BUG', message, { cause: error });
 }
 

@@ -19,13 +19,15 @@ export class Limit {
   /** Takes `amount` (default 1) and returns the function that gives it back; calling that twice is harmless. An amount over the capacity counts as the whole capacity. */
   async take(amount = 1, o?: Abortable): Promise<() => void> {
     checkAborted(o);
-    const wanted = Math.min(amount, this.#capacity);
+    const wanted = this.#wanted(amount);
     if (this.#waiting.length === 0 && this.#free >= wanted) return this.#granted(wanted);
     const { promise, resolve, reject } = Promise.withResolvers<() => void>();
     const waiter = { amount: wanted, grant: () => resolve(this.#granted(wanted)) };
     const signal = o?.signal;
     const onAbort = (): void => {
-      this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
+      const place = this.#waiting.indexOf(waiter);
+      if (place === -1) return; // served in this very turn: the caller gets it
+      this.#waiting.splice(place, 1);
       this.#wake();
       if (signal !== undefined) reject(aborted(signal));
     };
@@ -40,7 +42,7 @@ export class Limit {
 
   /** As `take`, but `undefined` instead of waiting. */
   tryTake(amount = 1): (() => void) | undefined {
-    const wanted = Math.min(amount, this.#capacity);
+    const wanted = this.#wanted(amount);
     return this.#waiting.length === 0 && this.#free >= wanted ? this.#granted(wanted) : undefined;
   }
 
@@ -52,6 +54,11 @@ export class Limit {
     } finally {
       giveBack();
     }
+  }
+
+  #wanted(amount: number): number {
+    if (!(amount >= 0)) throw new Failure('BUG', `${amount} cannot be taken from a limit`);
+    return Math.min(amount, this.#capacity);
   }
 
   #granted(amount: number): () => void {
@@ -83,23 +90,25 @@ export async function forEachOf<T>(
   work: (item: T, o: { readonly signal: AbortSignal }) => Promise<void>,
   o: Abortable = {},
 ): Promise<void> {
+  if (!(width >= 1)) throw new Failure('BUG', `work of width ${width} would never be done`);
   const stop = new AbortController();
   const signal = o.signal === undefined ? stop.signal : AbortSignal.any([o.signal, stop.signal]);
   const failed: unknown[] = [];
   const iterator = items[Symbol.iterator]();
   const runner = async (): Promise<void> => {
-    while (!signal.aborted) {
-      const next = iterator.next();
-      if (next.done === true) return;
-      try {
+    try {
+      while (!signal.aborted) {
+        const next = iterator.next();
+        if (next.done === true) return;
         await work(next.value, { signal });
-      } catch (error) {
-        failed.push(error);
-        stop.abort(error);
       }
+    } catch (error) {
+      failed.push(error);
+      stop.abort(error);
     }
   };
   await Promise.all(Array.from({ length: width }, runner));
+  if (signal.aborted) iterator.return?.();
   if (failed.length > 0) throw failed[0];
   checkAborted(o);
 }

@@ -15,11 +15,11 @@ export interface RetryOptions extends Abortable {
 
 const FIRST_DELAY_MS = 200;
 /** A server may ask for more than backoff would wait; beyond this the failure is handed to the caller, who can requeue. */
-const MAX_RETRY_AFTER_MS = 120_000;
+export const MAX_RETRY_AFTER_MS = 120_000;
 
 /**
  * Runs `work` until it succeeds, fails for good, or the attempts are used up. Only failures with `retryable` are tried again,
- * after an exponential wait with full jitter, or after the wait that the server asked for. `work` must be safe to repeat.
+ * after an exponential wait, half of it by chance, or after the wait that the server asked for. `work` must be safe to repeat.
  */
 export async function retry<T>(what: string, work: (attempt: number) => Promise<T>, o: RetryOptions = {}): Promise<T> {
   const { attempts = 6, clock = systemClock } = o;
@@ -29,6 +29,7 @@ export async function retry<T>(what: string, work: (attempt: number) => Promise<
       return await work(attempt);
     } catch (error) {
       if (!isFailure(error) || !error.retryable || attempt >= attempts) throw error;
+      checkAborted(o); // it may have failed because it was stopped: that is no retry
       const delayMs = retryDelayMs(error, attempt, clock, o.maxDelayMs);
       if (delayMs > MAX_RETRY_AFTER_MS) throw error;
       o.report?.({ type: 'retry', what, attempt, delayMs, code: error.code, message: error.message });

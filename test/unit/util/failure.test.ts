@@ -1,0 +1,90 @@
+import { describe, expect, test } from 'vitest';
+import { atSide, Failure, isFailure, toFailure, type Code } from '../../../worker/util/failure.ts';
+
+const RETRYABLE: Readonly<Record<Code, boolean>> = {
+  NOT_FOUND: false,
+  UNAUTHENTICATED: false,
+  DENIED: false,
+  CONFLICT: false,
+  INVALID: false,
+  UNSUPPORTED: false,
+  CORRUPT: false,
+  THROTTLED: true,
+  UNAVAILABLE: true,
+  ABORTED: false,
+  BUG: false,
+};
+
+describe('a failure', () => {
+  test.each(Object.entries(RETRYABLE))('of code %s says whether it may pass by itself: %s', (code, retryable) => {
+    expect(new Failure(code as Code, 'reading: it broke').retryable).toBe(retryable);
+  });
+
+  test('keeps code, message, cause and context', () => {
+    const cause = new Error('socket hang up');
+    const failure = new Failure('UNAVAILABLE', 'reading a: no answer', { cause, context: { status: 503 } });
+    expect(failure).toMatchObject({ name: 'Failure', code: 'UNAVAILABLE', message: 'reading a: no answer', cause });
+    expect(failure.context).toEqual({ status: 503 });
+    expect(failure).toBeInstanceOf(Error);
+  });
+
+  test('without a cause has none, not one that is undefined', () => {
+    expect(new Failure('BUG', 'x')).not.toHaveProperty('cause');
+    expect(new Failure('BUG', 'x').context).toEqual({});
+  });
+});
+
+describe('isFailure', () => {
+  test('asks for any code when none is named, else for one of those named', () => {
+    const failure = new Failure('DENIED', 'x');
+    expect(isFailure(failure)).toBe(true);
+    expect(isFailure(failure, 'NOT_FOUND', 'DENIED')).toBe(true);
+    expect(isFailure(failure, 'NOT_FOUND')).toBe(false);
+    expect(isFailure(new Error('x'))).toBe(false);
+    expect(isFailure({ code: 'DENIED' }, 'DENIED')).toBe(false);
+    expect(isFailure(undefined)).toBe(false);
+  });
+});
+
+describe('toFailure', () => {
+  test('hands a failure on as it is', () => {
+    const failure = new Failure('CORRUPT', 'x');
+    expect(toFailure(failure)).toBe(failure);
+  });
+
+  test.each([
+    [new TypeError('x is not a function'), 'x is not a function'],
+    ['thrown text', 'thrown text'],
+    [undefined, 'undefined'],
+    [Object.create(null), 'something that is not an error was thrown'],
+    [Symbol('s'), 'Symbol(s)'],
+  ])('makes a BUG with its cause of whatever else was thrown (%#)', (thrown: unknown, message) => {
+    const failure = toFailure(thrown);
+    expect(failure).toMatchObject({ code: 'BUG', message });
+    expect(failure.cause).toBe(thrown);
+  });
+});
+
+describe('atSide', () => {
+  test('names the side and keeps code, cause and context', () => {
+    const cause = new Error('socket hang up');
+    const failure = atSide('target', new Failure('DENIED', 'push a: 403', { cause, context: { status: 403 } }));
+    expect(failure).toMatchObject({ code: 'DENIED', message: 'target: push a: 403', cause });
+    expect(failure.context).toEqual({ status: 403, side: 'target' });
+  });
+
+  test('leaves a side that is set already', () => {
+    const failure = atSide('source', new Failure('NOT_FOUND', 'x'));
+    expect(atSide('target', failure)).toBe(failure);
+  });
+
+  test('leaves an abort alone: no side is to blame', () => {
+    const failure = new Failure('ABORTED', 'stopped');
+    expect(atSide('source', failure)).toBe(failure);
+  });
+
+  test('calls what was no failure a BUG of that side', () => {
+    const thrown = new TypeError('x is undefined');
+    expect(atSide('source', thrown)).toMatchObject({ code: 'BUG', message: 'source: x is undefined', cause: thrown });
+  });
+});
