@@ -1,6 +1,6 @@
 import { getEventListeners } from 'node:events';
 import { setImmediate as turn } from 'node:timers/promises';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Failure } from '../../../worker/util/failure.ts';
 import { forEachOf, Limit } from '../../../worker/util/limit.ts';
@@ -23,20 +23,18 @@ describe('a limit', () => {
     const limit = new Limit(4);
     const held = await limit.take(3);
     const order: string[] = [];
-    const large = limit.take(4).then((giveBack) => {
-      order.push('large');
-      return giveBack;
-    });
-    const small = limit.take(1).then((giveBack) => {
-      order.push('small');
+    const ask = async (name: string, amount: number): Promise<void> => {
+      const giveBack = await limit.take(amount);
+      order.push(name);
       giveBack();
-    });
+    };
+    const large = ask('large', 4);
+    const small = ask('small', 1);
     expect(limit.tryTake(1)).toBeUndefined(); // one is free, but others were first
     await turn();
     expect(order).toEqual([]);
     held();
-    (await large)();
-    await small;
+    await Promise.all([large, small]);
     expect(order).toEqual(['large', 'small']);
   });
 
@@ -120,15 +118,12 @@ describe('a limit', () => {
         const asked: Promise<void>[] = [];
         for (const [i, { amount, abort, release }] of steps.entries()) {
           const stop = new AbortController();
-          asked.push(
-            limit.take(amount, stop).then(
-              (giveBack) => {
-                served.push(i);
-                holding.push({ amount: Math.min(amount, capacity), giveBack });
-              },
-              () => undefined,
-            ),
-          );
+          const ask = async (): Promise<void> => {
+            const giveBack = await limit.take(amount, stop);
+            served.push(i);
+            holding.push({ amount: Math.min(amount, capacity), giveBack });
+          };
+          asked.push(ask().catch(() => undefined));
           if (release > 2) holding.splice(release % (holding.length + 1), 1)[0]?.giveBack();
           if (abort) stop.abort();
           await turn();
