@@ -1,0 +1,499 @@
+import { createHmac, randomBytes } from 'node:crypto';
+import { algorithmOf, digestOf, parseDigest, type Digest } from '../oci/digest.ts';
+import {
+  childrenOf,
+  isForeign,
+  isManifestType,
+  MAX_MANIFEST_BYTES,
+  MEDIA_TYPE,
+  parseManifest,
+  type Descriptor,
+  type Manifest,
+} from '../oci/manifest.ts';
+import { isTag } from '../oci/reference.ts';
+import type { Clock } from '../util/clock.ts';
+import { isFailure } from '../util/failure.ts';
+import { answerFile, json, refuse, type Answer, type Exchange } from './registry-exchange.ts';
+import type { Route } from './registry-route.ts';
+import { describeManifest, type RegistryStore, type StoredManifest, type StoredRepository } from './registry-store.ts';
+import type { Upload } from './registry-upload.ts';
+
+/** Where registries differ. Whatever a rule forbids it throws as a `Refusal`. */
+export interface Rules {
+  /** The repository; where it is missing, a registry may make it for a push. */
+  repository(name: string, forPush: boolean): StoredRepository;
+  /** Whether `POST …/uploads/?digest=` brings the blob along; otherwise it begins a session as any POST does. */
+  readonly singlePost: boolean;
+  /** The answer to a PATCH that was taken. `range` is what it says of the bytes there are. */
+  patched(upload: Upload): { readonly status: number; readonly range: string };
+  /** Whether each answer about an upload has a new Location, which the next request must use. */
+  readonly locationsMove: boolean;
+  /** Whether bytes may come now; `from` is where they begin if the request says so. */
+  checkChunk(upload: Upload, from: number | undefined): void;
+  /** What is said when bytes are not those of the digest they came under. */
+  digestMismatch(digest: Digest, upload: Upload): Error;
+  /** Whether a blob can be taken over from another repository. */
+  mayMount(from: StoredRepository, digest: Digest): boolean;
+  /** Gives a blob out. */
+  blob(x: Exchange, r: StoredRepository, digest: Digest, bytes: number): Answer;
+  deleteBlob(r: StoredRepository, digest: Digest): void;
+  /** Before a manifest is looked into. */
+  checkManifest(r: StoredRepository, pushed: PushedManifest): void;
+  /** What is said when a manifest names what is not in its repository. */
+  missingChildren(r: StoredRepository, pushed: PushedManifest, missing: readonly Digest[]): Error;
+  /** A manifest is about to be given out. */
+  pulled(x: Exchange, r: StoredRepository, manifest: StoredManifest): void;
+  /** Removes what a tag or digest stands for. */
+  deleteManifest(r: StoredRepository, manifest: StoredManifest, tag: string | undefined): void;
+  /** Which manifests refer to this one; undefined where there is no referrers API. */
+  referrers?(r: StoredRepository, subject: Digest): readonly StoredManifest[];
+  /** How many of a list are given at once; throws when more are asked for than may be. */
+  pageSize(asked: number | undefined): number;
+}
+
+export interface PushedManifest {
+  readonly tag: string | undefined;
+  readonly digest: Digest;
+  readonly mediaType: string;
+  /** As it came; not known to be JSON yet. */
+  readonly bytes: Uint8Array;
+}
+
+/** https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md, over a store, as `rules` have it. */
+export class Distribution {
+  readonly #store: RegistryStore;
+  readonly #rules: Rules;
+  readonly #clock: Clock;
+  /** Signs upload locations and list cursors, which clients may hand back but not make. */
+  readonly #key = randomBytes(32);
+
+  constructor(store: RegistryStore, rules: Rules, clock: Clock) {
+    this.#store = store;
+    this.#rules = rules;
+    this.#clock = clock;
+  }
+
+  async answer(x: Exchange, route: Route): Promise<Answer> {
+    if ('repository' in route && (!NAME.test(route.repository) || route.repository.length > MAX_NAME)) {
+      throw refuse(400, 'NAME_INVALID', `${JSON.stringify(route.repository)} is not a repository name`);
+    }
+    switch (route.kind) {
+      case 'unknown':
+      case 'token':
+      case 'api':
+      case 'layer-get':
+      case 'layer-head':
+        throw refuse(404, 'UNSUPPORTED', `a registry knows no ${x.method} ${x.url.pathname}`);
+      case 'unsupported':
+        throw refuse(405, 'UNSUPPORTED', `${x.method} is not supported here`, { headers: { allow: route.allow } });
+      case 'base':
+        return json({});
+      case 'catalog-list':
+        return this.#catalog(x);
+      case 'tags-list':
+        return this.#tags(x, this.#rules.repository(route.repository, false));
+      case 'referrers-list':
+        return this.#referrers(x, this.#rules.repository(route.repository, false), route.digest);
+      case 'manifest-head':
+      case 'manifest-get':
+        return this.#manifest(x, this.#rules.repository(route.repository, false), route.reference);
+      case 'manifest-put':
+        return this.#putManifest(x, this.#rules.repository(route.repository, true), route.reference);
+      case 'manifest-delete':
+        return this.#deleteManifest(this.#rules.repository(route.repository, false), route.reference);
+      case 'blob-head':
+      case 'blob-get': {
+        const { r, digest, bytes } = this.#findBlob(route);
+        return this.#rules.blob(x, r, digest, bytes);
+      }
+      case 'blob-delete': {
+        const { r, digest } = this.#findBlob(route);
+        this.#rules.deleteBlob(r, digest);
+        return { status: 202 };
+      }
+      case 'upload-post':
+        return this.#beginUpload(x, this.#rules.repository(route.repository, true));
+      case 'upload-get':
+        return this.#statusOf(this.#rules.repository(route.repository, true), this.#findUpload(x, route, 'any'));
+      case 'upload-patch':
+        return this.#patch(x, this.#rules.repository(route.repository, true), this.#findUpload(x, route, 'newest'));
+      case 'upload-put':
+        return this.#closeUpload(
+          x,
+          this.#rules.repository(route.repository, true),
+          this.#findUpload(x, route, 'newest'),
+        );
+      case 'upload-delete':
+        await this.#store.discardUpload(this.#findUpload(x, route, 'any'));
+        return { status: 204 };
+      default:
+        return route satisfies never;
+    }
+  }
+
+  // ---- lists
+
+  #catalog(x: Exchange): Answer {
+    const { page, headers } = this.#page(x, [...this.#store.repositories.keys()].sort(), (name) => name);
+    return json({ repositories: page }, headers);
+  }
+
+  #tags(x: Exchange, r: StoredRepository): Answer {
+    const { page, headers } = this.#page(x, [...r.tags.keys()].sort(lexically), (tag) => tag);
+    return json({ name: r.name, tags: page }, headers);
+  }
+
+  #referrers(x: Exchange, r: StoredRepository, subject: Digest | undefined): Answer {
+    if (this.#rules.referrers === undefined) throw refuse(404, 'UNSUPPORTED', 'this registry has no referrers API');
+    if (subject === undefined) throw refuse(400, 'DIGEST_INVALID', 'expected a digest behind referrers/');
+    const artifactType = x.url.searchParams.get('artifactType');
+    const found = this.#rules
+      .referrers(r, subject)
+      .filter((m) => artifactType === null || m.artifactType === artifactType)
+      .sort((a, b) => lexically(a.digest, b.digest));
+    const { page, headers } = this.#page(x, found, (manifest) => manifest.digest);
+    const manifests = page.map(asDescriptor);
+    return json(
+      { schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex, manifests },
+      {
+        ...headers,
+        'content-type': MEDIA_TYPE.ociIndex,
+        ...(artifactType === null ? {} : { 'oci-filters-applied': 'artifactType' }),
+      },
+    );
+  }
+
+  /** The part of a sorted list that the request asks for, and the Link to what comes behind it, which only this registry can read. */
+  #page<T>(
+    x: Exchange,
+    items: readonly T[],
+    keyOf: (item: T) => string,
+  ): { readonly page: readonly T[]; readonly headers: Readonly<Record<string, string>> } {
+    const query = x.url.searchParams;
+    const n = query.get('n');
+    if (n !== null && !/^[0-9]{1,9}$/.test(n)) throw refuse(400, 'UNSUPPORTED', 'n must be a number, 0 or more');
+    const size = this.#rules.pageSize(n === null ? undefined : Number(n));
+    const cursor = query.get('next');
+    const after = cursor === null ? query.get('last') : this.#unsealed(cursor);
+    const rest = after === null ? items : items.filter((item) => lexically(keyOf(item), after) > 0);
+    const page = rest.slice(0, size);
+    const last = page.at(-1);
+    if (last === undefined || page.length === rest.length) return { page, headers: {} };
+    const next = new URLSearchParams(query);
+    next.delete('last');
+    next.set('next', this.#sealed(keyOf(last)));
+    return { page, headers: { link: `<${x.url.pathname}?${next.toString()}>; rel="next"` } };
+  }
+
+  #sealed(text: string): string {
+    return Buffer.from(`${this.#sign(text)}${text}`).toString('base64url');
+  }
+
+  #unsealed(cursor: string): string {
+    const opened = Buffer.from(cursor, 'base64url').toString();
+    const text = opened.slice(SIGNATURE_LENGTH);
+    if (opened.slice(0, SIGNATURE_LENGTH) !== this.#sign(text)) {
+      throw refuse(400, 'UNSUPPORTED', 'the cursor is not one that this registry gave out');
+    }
+    return text;
+  }
+
+  // ---- manifests
+
+  #manifest(x: Exchange, r: StoredRepository, reference: string): Answer {
+    const manifest = findManifest(r, reference);
+    const accept = x.headers.accept;
+    if (accept !== undefined && !accepts(accept, manifest.mediaType)) {
+      throw refuse(
+        404,
+        'MANIFEST_UNKNOWN',
+        `the manifest is ${manifest.mediaType}, which the Accept header does not allow`,
+      );
+    }
+    this.#rules.pulled(x, r, manifest);
+    const etag = `"${manifest.digest}"`;
+    if (x.headers['if-none-match'] === etag) return { status: 304, headers: { etag } };
+    return {
+      status: 200,
+      headers: { 'content-type': manifest.mediaType, 'docker-content-digest': manifest.digest, etag },
+      body: { path: this.#store.path(manifest.digest), from: 0, bytes: manifest.bytes },
+    };
+  }
+
+  async #putManifest(x: Exchange, r: StoredRepository, reference: string): Promise<Answer> {
+    const tag = reference.includes(':') ? undefined : reference;
+    if (tag !== undefined && !isTag(tag)) throw refuse(400, 'MANIFEST_INVALID', `${JSON.stringify(tag)} is not a tag`);
+    const asked = tag === undefined ? requireDigest(reference) : undefined;
+    const bytes = await x.bodyUpTo(MAX_MANIFEST_BYTES);
+    if (bytes === undefined) {
+      throw refuse(413, 'SIZE_INVALID', `a manifest has ${MAX_MANIFEST_BYTES} bytes at most`);
+    }
+    const digest = digestOf(bytes, asked === undefined ? 'sha256' : algorithmOf(asked));
+    if (asked !== undefined && asked !== digest) {
+      throw refuse(400, 'DIGEST_INVALID', `the manifest is ${digest}, not ${asked}`);
+    }
+    const mediaType = (x.headers['content-type'] ?? '').replace(/;.*$/s, '').trim();
+    const pushed: PushedManifest = { tag, digest, mediaType, bytes };
+    this.#rules.checkManifest(r, pushed);
+    const manifest = readManifest(pushed);
+    const missing = missingIn(r, manifest);
+    if (missing.length > 0) throw this.#rules.missingChildren(r, pushed, missing);
+    const known = r.manifests.get(digest);
+    const stored = describeManifest(manifest, bytes, digest, this.#clock.now());
+    if (known === undefined || known.archivedAtMs !== undefined || known.mediaType !== mediaType) {
+      this.#store.putManifest(r, stored, bytes);
+    }
+    if (tag !== undefined) this.#store.tag(r, tag, digest);
+    const subject = this.#rules.referrers === undefined ? undefined : stored.subject;
+    return {
+      status: 201,
+      headers: {
+        location: `/v2/${r.name}/manifests/${digest}`,
+        'docker-content-digest': digest,
+        ...(subject === undefined ? {} : { 'oci-subject': subject }),
+      },
+    };
+  }
+
+  #deleteManifest(r: StoredRepository, reference: string): Answer {
+    const manifest = findManifest(r, reference);
+    this.#rules.deleteManifest(r, manifest, reference.includes(':') ? undefined : reference);
+    return { status: 202 };
+  }
+
+  // ---- blobs
+
+  #findBlob(route: { readonly repository: string; readonly reference: string }): {
+    readonly r: StoredRepository;
+    readonly digest: Digest;
+    readonly bytes: number;
+  } {
+    const r = this.#rules.repository(route.repository, false);
+    const digest = requireDigest(route.reference);
+    const bytes = r.blobs.get(digest);
+    if (bytes === undefined) throw refuse(404, 'BLOB_UNKNOWN', `${r.name} has no blob ${digest}`);
+    return { r, digest, bytes };
+  }
+
+  async #beginUpload(x: Exchange, r: StoredRepository): Promise<Answer> {
+    const query = x.url.searchParams;
+    const mount = query.get('mount');
+    const from = query.get('from');
+    if (mount !== null && from !== null) {
+      const digest = requireDigest(mount);
+      const source = this.#store.repositories.get(from);
+      const bytes = source?.blobs.get(digest);
+      if (source !== undefined && bytes !== undefined && this.#rules.mayMount(source, digest)) {
+        this.#store.linkBlob(r, digest, bytes);
+        return created(r, digest);
+      }
+    }
+    const digest = query.get('digest');
+    if (digest === null || !this.#rules.singlePost) return this.#accepted(r, await this.#store.beginUpload());
+    const expected = requireDigest(digest);
+    return this.#receive(x, r, await this.#store.beginUpload(), expected);
+  }
+
+  async #patch(x: Exchange, r: StoredRepository, upload: Upload): Promise<Answer> {
+    await this.#append(x, upload);
+    const { status, range } = this.#rules.patched(upload);
+    return { ...this.#accepted(r, upload, range), status };
+  }
+
+  #statusOf(r: StoredRepository, upload: Upload): Answer {
+    return { ...this.#accepted(r, upload), status: 204 };
+  }
+
+  async #closeUpload(x: Exchange, r: StoredRepository, upload: Upload): Promise<Answer> {
+    return this.#receive(x, r, upload, requireDigest(x.url.searchParams.get('digest') ?? ''));
+  }
+
+  /** Takes the last bytes of an upload, if there are any, and makes it a blob. */
+  async #receive(x: Exchange, r: StoredRepository, upload: Upload, digest: Digest): Promise<Answer> {
+    await this.#append(x, upload);
+    if (!(await this.#store.finishUpload(r, upload, digest))) throw this.#rules.digestMismatch(digest, upload);
+    return created(r, digest);
+  }
+
+  async #append(x: Exchange, upload: Upload): Promise<void> {
+    const range = parseChunkRange(x.headers['content-range']);
+    if (range === undefined && !x.hasBody) return;
+    this.#rules.checkChunk(upload, range?.from);
+    const start = upload.bytes;
+    const length = x.headers['content-length'];
+    if (range !== undefined && length !== undefined && Number(length) !== range.to - range.from) {
+      throw refuse(400, 'SIZE_INVALID', 'Content-Length and Content-Range disagree');
+    }
+    await upload.append(x.body());
+    if (range !== undefined && upload.bytes - start !== range.to - range.from) {
+      await this.#store.discardUpload(upload);
+      throw refuse(
+        400,
+        'SIZE_INVALID',
+        `${upload.bytes - start} bytes came where Content-Range said ${range.to - range.from}`,
+      );
+    }
+  }
+
+  #findUpload(
+    x: Exchange,
+    route: { readonly repository: string; readonly upload: string },
+    location: 'newest' | 'any',
+  ): Upload {
+    const upload = this.#store.upload(route.upload);
+    if (upload === undefined) throw refuse(404, 'BLOB_UPLOAD_UNKNOWN', 'there is no such upload');
+    const [bytes, signature] = (x.url.searchParams.get('_state') ?? '').split('.');
+    if (signature !== this.#sign(`${route.repository} ${upload.id} ${bytes}`)) {
+      throw refuse(400, 'BLOB_UPLOAD_INVALID', 'use the Location as it was given, with its query');
+    }
+    if (upload.busy) throw refuse(400, 'BLOB_UPLOAD_INVALID', 'another request is writing to this upload');
+    // a location is of the bytes there were when it was given out; whoever was cut off asks for the newest with a GET
+    if (location === 'newest' && this.#rules.locationsMove && Number(bytes) !== upload.bytes) {
+      throw refuse(416, 'BLOB_UPLOAD_INVALID', 'the upload has moved on: ask for its Location with a GET');
+    }
+    return upload;
+  }
+
+  #accepted(r: StoredRepository, upload: Upload, range = `0-${Math.max(0, upload.bytes - 1)}`): Answer {
+    const state = `${upload.bytes}.${this.#sign(`${r.name} ${upload.id} ${upload.bytes}`)}`;
+    return {
+      status: 202,
+      headers: {
+        location: `/v2/${r.name}/blobs/uploads/${upload.id}?_state=${state}`,
+        range,
+        'docker-upload-uuid': upload.id,
+      },
+    };
+  }
+
+  #sign(text: string): string {
+    return createHmac('sha256', this.#key).update(text).digest('hex').slice(0, SIGNATURE_LENGTH);
+  }
+}
+
+/** The rules of a registry that does all that the specification allows it to. */
+export function ociRules(
+  store: RegistryStore,
+  clock: Clock,
+  o: { readonly referrersApi: boolean; readonly pageSize: number },
+): Rules {
+  return {
+    singlePost: true,
+    locationsMove: true,
+    repository: (name, forPush) => {
+      const found = store.repositories.get(name) ?? (forPush ? store.create(name, clock.now()) : undefined);
+      if (found === undefined) throw refuse(404, 'NAME_UNKNOWN', `there is no repository ${name}`);
+      return found;
+    },
+    patched: (upload) => ({ status: 202, range: `0-${Math.max(0, upload.bytes - 1)}` }),
+    checkChunk: (upload, from) => {
+      if (from === undefined || from === upload.bytes) return;
+      throw refuse(416, 'BLOB_UPLOAD_INVALID', `the chunk begins at ${from}, expected ${upload.bytes}`);
+    },
+    digestMismatch: (digest) => refuse(400, 'DIGEST_INVALID', `the bytes are not those of ${digest}`),
+    mayMount: () => true,
+    blob: (x, _, digest, bytes) => {
+      const headers = { 'content-type': 'application/octet-stream', 'docker-content-digest': digest };
+      return answerFile(x, store.path(digest), bytes, `"${digest}"`, headers);
+    },
+    deleteBlob: (r, digest) => store.unlinkBlob(r, digest),
+    checkManifest: () => undefined,
+    missingChildren: (_, __, missing) =>
+      refuse(404, 'MANIFEST_BLOB_UNKNOWN', `the manifest names what is not there: ${missing.join(', ')}`, {
+        detail: missing.map((digest) => ({ digest })),
+      }),
+    pulled: () => undefined,
+    deleteManifest: (r, manifest, tag) => {
+      if (tag === undefined) store.deleteManifest(r, manifest.digest);
+      else store.untag(r, tag);
+    },
+    ...(o.referrersApi
+      ? { referrers: (r, subject) => [...r.manifests.values()].filter((m) => m.subject === subject) }
+      : {}),
+    pageSize: (asked) => Math.min(asked ?? o.pageSize, o.pageSize),
+  };
+}
+
+// https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests
+const NAME = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$/;
+const MAX_NAME = 255;
+const SIGNATURE_LENGTH = 32;
+
+/** The order of lists: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-tags */
+function lexically(a: string, b: string): number {
+  const [x, y] = [a.toLowerCase(), b.toLowerCase()];
+  if (x !== y) return x < y ? -1 : 1;
+  return a === b ? 0 : a < b ? -1 : 1;
+}
+
+function findManifest(r: StoredRepository, reference: string): StoredManifest {
+  const digest = reference.includes(':') ? requireDigest(reference) : r.tags.get(reference);
+  const manifest = digest === undefined ? undefined : r.manifests.get(digest);
+  if (manifest === undefined) throw refuse(404, 'MANIFEST_UNKNOWN', `${r.name} has no manifest ${reference}`);
+  return manifest;
+}
+
+function asDescriptor(m: StoredManifest): Descriptor {
+  return {
+    mediaType: m.mediaType,
+    digest: m.digest,
+    size: m.bytes,
+    ...(m.artifactType === undefined ? {} : { artifactType: m.artifactType }),
+    ...(m.annotations === undefined ? {} : { annotations: m.annotations }),
+  };
+}
+
+function readManifest(pushed: PushedManifest): Manifest {
+  try {
+    return parseManifest(pushed.bytes, pushed.mediaType);
+  } catch (error) {
+    if (isFailure(error)) throw refuse(400, 'MANIFEST_INVALID', error.message);
+    throw error;
+  }
+}
+
+/** What the manifest names that its repository has not. Layers that stay elsewhere are not asked for. */
+function missingIn(r: StoredRepository, manifest: Manifest): readonly Digest[] {
+  return childrenOf(manifest)
+    .filter((child) => {
+      if (isForeign(child)) return false;
+      if (manifest.kind !== 'index') return !r.blobs.has(child.digest);
+      return !r.manifests.has(child.digest) && (isManifestType(child.mediaType) || !r.blobs.has(child.digest));
+    })
+    .map((child) => child.digest);
+}
+
+/** https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-a-blob-in-chunks; half open. */
+function parseChunkRange(header: string | undefined): { readonly from: number; readonly to: number } | undefined {
+  if (header === undefined) return undefined;
+  const [, first, last] = /^([0-9]+)-([0-9]+)$/.exec(header) ?? [];
+  if (first === undefined || last === undefined || Number(last) < Number(first)) {
+    throw refuse(400, 'BLOB_UPLOAD_INVALID', 'Content-Range of a chunk is <first byte>-<last byte>');
+  }
+  return { from: Number(first), to: Number(last) + 1 };
+}
+
+function requireDigest(text: string): Digest {
+  try {
+    return parseDigest(text);
+  } catch (error) {
+    if (isFailure(error)) throw refuse(400, 'DIGEST_INVALID', error.message);
+    throw error;
+  }
+}
+
+/** https://www.rfc-editor.org/rfc/rfc9110.html#section-12.5.1, without weights. */
+function accepts(accept: string, mediaType: string): boolean {
+  const type = mediaType.slice(0, mediaType.indexOf('/'));
+  return accept.split(',').some((part) => {
+    const range = part.replace(/;.*$/s, '').trim();
+    return range === mediaType || range === '*/*' || range === `${type}/*`;
+  });
+}
+
+function created(r: StoredRepository, digest: Digest): Answer {
+  return {
+    status: 201,
+    headers: { location: `/v2/${r.name}/blobs/${digest}`, 'docker-content-digest': digest },
+  };
+}

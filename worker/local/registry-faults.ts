@@ -1,0 +1,69 @@
+import type { Digest } from '../oci/digest.ts';
+import { Failure } from '../util/failure.ts';
+import type { RequestKind } from './registry-route.ts';
+
+/** What goes wrong with one request. */
+export type RegistryFault =
+  /** The connection breaks after `afterBytes` bytes of the answer's body; 0 is after its head. */
+  | { readonly type: 'cut'; readonly afterBytes: number }
+  /** The connection breaks after `afterBytes` bytes of the request's body were taken; they count as received. */
+  | { readonly type: 'cut-request'; readonly afterBytes: number }
+  /** The request is carried out, then the connection breaks instead of the answer. */
+  | { readonly type: 'accept-then-cut' }
+  /** Answered with this status, before anything else is looked at. */
+  | { readonly type: 'status'; readonly status: 429 | 500 | 502 | 503 | 504; readonly retryAfterSeconds?: number }
+  /** Served after a wait. */
+  | { readonly type: 'delay'; readonly ms: number }
+  /** Every token issued so far has expired when this request is looked at. */
+  | { readonly type: 'expire-token' }
+  /** The body has the right length and other bytes. */
+  | { readonly type: 'lie-digest' }
+  /** Body and Content-Length (of a HEAD too) are `byBytes` longer or, when negative, shorter than they should be. */
+  | { readonly type: 'lie-size'; readonly byBytes: number };
+
+/** Which requests a fault waits for. */
+export interface FaultTarget {
+  readonly on: RequestKind;
+  /** Only requests about this digest. Uploads name theirs in the POST that mounts and the PUT that closes. */
+  readonly digest?: Digest;
+  /** How many such requests pass unharmed first. Default 0. */
+  readonly after?: number;
+  /** How many are hit then. Default 1. */
+  readonly times?: number;
+}
+
+/** Faults in the order they were queued; a request takes the first that waits for it, one at most. */
+export class RegistryFaults {
+  #queue: { readonly target: FaultTarget; readonly fault: RegistryFault; pass: number; left: number }[] = [];
+
+  queue(target: FaultTarget, fault: RegistryFault): void {
+    const { after = 0, times = 1 } = target;
+    if (times < 1) throw new Failure('BUG', `a fault that strikes ${times} times never strikes`);
+    this.#queue.push({ target, fault, pass: after, left: times });
+  }
+
+  /** How often faults have still to strike: 0 when every one that was queued has. */
+  get pending(): number {
+    return this.#queue.reduce((sum, queued) => sum + queued.left, 0);
+  }
+
+  clear(): void {
+    this.#queue = [];
+  }
+
+  /** The fault that strikes this request. */
+  take(kind: RequestKind, digest: Digest | undefined): RegistryFault | undefined {
+    for (const queued of this.#queue) {
+      if (queued.target.on !== kind) continue;
+      if (queued.target.digest !== undefined && queued.target.digest !== digest) continue;
+      if (queued.pass > 0) {
+        queued.pass--;
+        continue;
+      }
+      queued.left--;
+      if (queued.left === 0) this.#queue = this.#queue.filter((other) => other !== queued);
+      return queued.fault;
+    }
+    return undefined;
+  }
+}
