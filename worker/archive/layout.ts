@@ -1,9 +1,25 @@
-import type { Graph } from '../content/graph.ts';
-import type { Digest } from '../oci/digest.ts';
-import type { Descriptor } from '../oci/manifest.ts';
+import type { Graph, ManifestNode } from '../content/graph.ts';
+import { blobsOf } from '../content/graph.ts';
+import { digestOf, hexOf, algorithmOf, type Digest } from '../oci/digest.ts';
+import { ANNOTATION, artifactTypeOf, isForeign, MEDIA_TYPE, type Descriptor } from '../oci/manifest.ts';
+import { Failure } from '../util/failure.ts';
+import { encodeHeader, END_BYTES, paddingOf } from './tar.ts';
+
+/** The version of docs/archive-format.md that is written here. */
+export const FORMAT_VERSION = '1';
+/** The annotation of `index.json` that names the index of everything that refers to the image. */
+export const REFERRERS_ANNOTATION = 'dev.transship.referrers';
+
+/** The largest object of S3: 10,000 parts of 5 GiB. https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html */
+const MAX_ARCHIVE_BYTES = 10_000 * 5 * 1024 ** 3;
+/** Layers that `docker load` unpacks: plain, gzip or zstd, and not encrypted. */
+const LOADABLE_LAYER =
+  /^application\/vnd\.(?:oci\.image\.layer\.v1\.tar(?:\+gzip|\+zstd)?|docker\.image\.rootfs\.diff\.tar(?:\.gzip|\.zstd)?)$/;
 
 /** One file of the archive. */
-export interface LayoutEntry {
+export type LayoutEntry = KnownEntry | BlobEntry;
+
+interface EntryPlace {
   /** Path in the tar. */
   readonly name: string;
   /** The header: 512 bytes, or more when the name or the size need a pax header. */
@@ -12,22 +28,18 @@ export interface LayoutEntry {
   readonly offset: number;
   /** Bytes of the content. */
   readonly size: number;
-  /** Content known when planning; absent for blobs that are still to come. */
-  readonly bytes?: Uint8Array;
-  /** What the content is, for blobs that are still to come. */
-  readonly descriptor?: Descriptor;
 }
 
-export interface ArchiveLayout {
-  readonly entries: readonly LayoutEntry[];
-  /** Bytes of the whole archive, the closing two blocks included. */
-  readonly size: number;
-  /** Bytes up to the first layer: one range read of them lists the archive. */
-  readonly headSize: number;
-  /** The image. */
-  readonly root: Descriptor;
-  /** Digest of everything that is planned: names, sizes, order and the content of what is known. Equal layouts give equal archives. */
-  readonly digest: Digest;
+/** A file whose content is known when planning. */
+export interface KnownEntry extends EntryPlace {
+  readonly bytes: Uint8Array;
+  readonly descriptor?: undefined;
+}
+
+/** A blob that is still to come. */
+export interface BlobEntry extends EntryPlace {
+  readonly bytes?: undefined;
+  readonly descriptor: Descriptor;
 }
 
 export interface ArchiveNames {
@@ -37,4 +49,186 @@ export interface ArchiveNames {
   readonly repository: string;
 }
 
-export type PlanArchive = (graph: Graph, names: ArchiveNames) => ArchiveLayout;
+export interface ArchiveLayout {
+  /** In the order of the tar, without gaps. */
+  readonly entries: readonly LayoutEntry[];
+  /** Bytes of the whole archive, the closing two blocks included. */
+  readonly size: number;
+  /** Bytes up to the first layer: one range read of them lists the archive. */
+  readonly headSize: number;
+  /** The image. */
+  readonly root: Descriptor;
+  readonly names: ArchiveNames;
+  /** What the archive tags: the image, and what refers to it by cosign's tags. */
+  readonly tags: ReadonlyMap<string, Digest>;
+  /** Digest of everything that is planned: names, sizes, order and the content of what is known. Equal layouts give equal archives. */
+  readonly digest: Digest;
+}
+
+/**
+ * The archive of the one image of `graph`, with everything that refers to it, byte for byte but for the blobs' own bytes: descriptors carry
+ * sizes, so every header and offset is known before any blob is fetched. Pure; the same graph and names give the same layout. The format is
+ * docs/archive-format.md. INVALID when there is not exactly one image, or when the archive would be larger than an object can be.
+ */
+export function planArchive(graph: Graph, names: ArchiveNames): ArchiveLayout {
+  const [root, ...others] = graph.roots;
+  if (root === undefined || others.length > 0) {
+    throw new Failure(
+      'INVALID',
+      `an archive holds one image, ${graph.roots.length} were given: archive each by itself`,
+    );
+  }
+  const planner = new Planner();
+  const image: Descriptor = {
+    mediaType: root.descriptor.mediaType,
+    digest: root.descriptor.digest,
+    size: root.descriptor.size,
+  };
+  const listing = graph.referrers.length === 0 ? undefined : referrersIndex(graph);
+  const docker = dockerManifest(graph, image, names);
+  planner.add('oci-layout', json({ imageLayoutVersion: '1.0.0' }));
+  planner.add('index.json', imageIndex(image, names, listing));
+  if (docker !== undefined) planner.add('manifest.json', docker);
+  if (listing !== undefined) planner.add(blobPath(digestOf(listing)), listing);
+  for (const node of graph.manifests.values()) planner.add(blobPath(node.descriptor.digest), node.bytes);
+
+  const configs = configsOf(graph);
+  let headSize: number | undefined;
+  for (const d of blobsOf(graph)) {
+    if (!configs.has(d.digest)) headSize ??= planner.size;
+    planner.addBlob(d);
+  }
+  headSize ??= planner.size;
+  const size = planner.size + END_BYTES;
+  if (size > MAX_ARCHIVE_BYTES) {
+    throw new Failure(
+      'INVALID',
+      `the archive would have ${size} bytes; an object in S3 has ${MAX_ARCHIVE_BYTES} at most`,
+    );
+  }
+  const tags = new Map(graph.referrers.flatMap((r) => r.tags.map((tag) => [tag, r.descriptor.digest] as const)));
+  if (names.tag !== undefined) tags.set(names.tag, image.digest);
+  const { entries } = planner;
+  return { entries, size, headSize, root: image, names, tags, digest: digestOfPlan(entries) };
+}
+
+/** Where a blob or manifest is in an OCI image layout. https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md#blobs */
+export function blobPath(digest: Digest): string {
+  return `blobs/${algorithmOf(digest)}/${hexOf(digest)}`;
+}
+
+/** The name that the archive gives the image: `registry/repository:tag`, or with its digest where it has no tag. */
+export function imageName(names: ArchiveNames, digest: Digest): string {
+  return names.tag === undefined ? `${names.repository}@${digest}` : `${names.repository}:${names.tag}`;
+}
+
+/** Where the entry ends, padding included. */
+export function endOf(entry: LayoutEntry): number {
+  return entry.offset + entry.header.byteLength + entry.size + paddingOf(entry.size);
+}
+
+class Planner {
+  readonly entries: LayoutEntry[] = [];
+  size = 0;
+
+  add(name: string, bytes: Uint8Array): void {
+    this.#push({ ...this.#place(name, bytes.byteLength), bytes });
+  }
+
+  addBlob(descriptor: Descriptor): void {
+    this.#push({ ...this.#place(blobPath(descriptor.digest), descriptor.size), descriptor });
+  }
+
+  #place(name: string, size: number): EntryPlace {
+    return { name, header: encodeHeader(name, size), offset: this.size, size };
+  }
+
+  #push(entry: LayoutEntry): void {
+    this.entries.push(entry);
+    this.size = endOf(entry);
+  }
+}
+
+/** One line a file, and the content of those whose name does not say it. */
+function digestOfPlan(entries: readonly LayoutEntry[]): Digest {
+  const lines = entries.map(({ name, size, bytes }) => {
+    const content = bytes === undefined || name.startsWith('blobs/') ? '' : ` ${digestOf(bytes)}`;
+    return `${name} ${size}${content}\n`;
+  });
+  return digestOf(Buffer.from(`transship archive ${FORMAT_VERSION}\n${lines.join('')}`));
+}
+
+function imageIndex(image: Descriptor, names: ArchiveNames, listing: Uint8Array | undefined): Uint8Array {
+  const annotations = {
+    ...(names.tag === undefined ? {} : { [ANNOTATION.refName]: names.tag }),
+    [ANNOTATION.imageName]: imageName(names, image.digest),
+  };
+  return json({
+    schemaVersion: 2,
+    mediaType: MEDIA_TYPE.ociIndex,
+    manifests: [{ ...image, annotations }],
+    ...(listing === undefined ? {} : { annotations: { [REFERRERS_ANNOTATION]: digestOf(listing) } }),
+  });
+}
+
+/** Everything that refers to the image or to its children; what has cosign's tags once for each. */
+function referrersIndex(graph: Graph): Uint8Array {
+  const manifests = graph.referrers.flatMap(({ descriptor, tags }) => {
+    const { mediaType, digest, size } = descriptor;
+    const node = graph.manifests.get(digest);
+    const artifactType = node === undefined ? undefined : artifactTypeOf(node.manifest);
+    const listed = { mediaType, digest, size, ...(artifactType === undefined ? {} : { artifactType }) };
+    return tags.length === 0
+      ? [listed]
+      : tags.map((tag) => ({ ...listed, annotations: { [ANNOTATION.refName]: tag } }));
+  });
+  return json({ schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex, manifests });
+}
+
+/** What `docker load` reads: one platform, since that is all it can hold. Undefined for what is no image that runs. */
+function dockerManifest(graph: Graph, image: Descriptor, names: ArchiveNames): Uint8Array | undefined {
+  const candidates = [...runnableImages(graph, image, new Set())];
+  const chosen =
+    candidates.find(({ platform }) => platform?.os === 'linux' && platform.architecture === 'amd64') ?? candidates[0];
+  if (chosen === undefined) return undefined;
+  return json([
+    {
+      Config: blobPath(chosen.config.digest),
+      RepoTags: names.tag === undefined ? [] : [imageName(names, image.digest)],
+      Layers: chosen.layers.map((layer) => blobPath(layer.digest)),
+    },
+  ]);
+}
+
+type Runnable = Pick<Descriptor, 'platform'> &
+  Pick<Extract<ManifestNode['manifest'], { kind: 'image' }>, 'config' | 'layers'>;
+
+/** The images at and below `d` that an engine can run, in the order of the indexes. */
+function* runnableImages(graph: Graph, d: Descriptor, seen: Set<Digest>): Iterable<Runnable> {
+  const manifest = graph.manifests.get(d.digest)?.manifest;
+  if (manifest === undefined || seen.has(d.digest)) return;
+  seen.add(d.digest);
+  if (manifest.kind === 'index') {
+    for (const child of manifest.manifests) yield* runnableImages(graph, child, seen);
+  } else if (manifest.kind === 'image') {
+    const { config, layers } = manifest;
+    const runs = config.mediaType === MEDIA_TYPE.ociConfig || config.mediaType === MEDIA_TYPE.dockerConfig;
+    if (!runs || !layers.every((layer) => LOADABLE_LAYER.test(layer.mediaType))) return;
+    yield d.platform === undefined ? { config, layers } : { platform: d.platform, config, layers };
+  }
+}
+
+function configsOf(graph: Graph): ReadonlySet<Digest> {
+  const images = [...graph.manifests.values()].flatMap(({ manifest }) => (manifest.kind === 'image' ? [manifest] : []));
+  return new Set(
+    images
+      .map(({ config }) => config)
+      .filter((config) => !isForeign(config))
+      .map(({ digest }) => digest),
+  );
+}
+
+/** Without spaces, fields in the order in which they were written down: the same value gives the same bytes. */
+function json(value: object): Uint8Array {
+  return Buffer.from(JSON.stringify(value));
+}
