@@ -1,5 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import { Failure } from '../util/failure.ts';
+import { quote } from '../util/quote.ts';
 
 /**
  * `algorithm:hex`, made by `parseDigest` at the edge and trusted inside.
@@ -9,9 +10,14 @@ export type Digest = `${'sha256' | 'sha512'}:${string}`;
 
 const PATTERN = /^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/;
 
+/** Whether `value` is a digest, of an algorithm that is carried. */
+export function isDigest(value: unknown): value is Digest {
+  return typeof value === 'string' && PATTERN.test(value);
+}
+
 /** The digest that `text` is. INVALID when it is none, or of an algorithm other than sha256 and sha512. */
 export function parseDigest(text: unknown): Digest {
-  if (typeof text === 'string' && PATTERN.test(text)) return text as Digest;
+  if (isDigest(text)) return text;
   throw new Failure(
     'INVALID',
     `${quote(text)} is not a digest: expected sha256:<64 hex> or sha512:<128 hex>, in lower case`,
@@ -40,10 +46,4 @@ export function hexOf(digest: Digest): string {
 /** `sha256:0123456789ab`: enough for a person to tell digests apart. */
 export function shortDigest(digest: Digest): string {
   return digest.slice(0, digest.indexOf(':') + 13);
-}
-
-function quote(value: unknown): string {
-  return typeof value === 'string'
-    ? JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}…` : value)
-    : String(value);
 }

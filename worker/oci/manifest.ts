@@ -1,5 +1,6 @@
 import { Failure } from '../util/failure.ts';
-import { parseDigest, type Digest } from './digest.ts';
+import { quote } from '../util/quote.ts';
+import { isDigest, type Digest } from './digest.ts';
 
 /** https://github.com/opencontainers/image-spec/blob/v1.1.1/media-types.md and docker's of image manifest V2, schema 2. */
 export const MEDIA_TYPE = {
@@ -106,6 +107,8 @@ export function artifactTypeOf(m: Manifest): string | undefined {
   return m.artifactType ?? (m.kind === 'image' ? m.config.mediaType : undefined);
 }
 
+const PLATFORM = /^[\w.-]+\/[\w.-]+(?:\/[\w.-]+)?$/;
+
 /** `os/architecture[/variant]`. */
 export function formatPlatform(p: Platform): string {
   return p.variant === undefined ? `${p.os}/${p.architecture}` : `${p.os}/${p.architecture}/${p.variant}`;
@@ -113,11 +116,11 @@ export function formatPlatform(p: Platform): string {
 
 /** Reads `os/architecture[/variant]`; INVALID otherwise. */
 export function parsePlatform(text: string): Platform {
-  const [os, architecture, variant, ...rest] = text.split('/');
-  if (!os || !architecture || variant === '' || rest.length > 0) {
+  const [os, architecture, variant] = text.split('/');
+  if (!PLATFORM.test(text) || os === undefined || architecture === undefined) {
     throw new Failure(
       'INVALID',
-      `${JSON.stringify(text)} is not a platform: expected os/architecture[/variant], such as linux/arm64`,
+      `${quote(text)} is not a platform: expected os/architecture[/variant], such as linux/arm64`,
     );
   }
   return variant === undefined ? { os, architecture } : { os, architecture, variant };
@@ -142,10 +145,10 @@ export function parseManifest(bytes: Uint8Array, mediaType: string): Manifest {
     );
   }
   if (!isManifestType(mediaType))
-    throw new Failure('INVALID', `${JSON.stringify(mediaType)} is not the media type of a manifest`);
+    throw new Failure('INVALID', `${quote(mediaType)} is not the media type of a manifest`);
   const own = body['mediaType'];
   if (own !== undefined && own !== mediaType) {
-    throw new Failure('INVALID', `the manifest calls itself ${JSON.stringify(own)} but was given as ${mediaType}`);
+    throw new Failure('INVALID', `the manifest calls itself ${quote(own)} but was given as ${mediaType}`);
   }
   const index = isIndexType(mediaType);
   if (index ? body['layers'] !== undefined || body['config'] !== undefined : body['manifests'] !== undefined) {
@@ -191,11 +194,13 @@ export function parseDescriptor(value: unknown, where: string): Descriptor {
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
     throw new Failure('INVALID', `${where} of the manifest has no size in bytes`);
   }
+  const digest = value['digest'];
+  if (!isDigest(digest)) throw new Failure('INVALID', `${where} of the manifest: ${quote(digest)} is not a digest`);
   const urls = value['urls'];
   const platform = value['platform'];
   return {
     mediaType,
-    digest: parseDigest(value['digest']),
+    digest,
     size,
     ...(Array.isArray(urls) && urls.every((u) => typeof u === 'string') && urls.length > 0 ? { urls } : {}),
     ...(isObject(platform) ? { platform: readPlatform(platform) } : {}),

@@ -1,4 +1,5 @@
 import { Failure } from '../util/failure.ts';
+import { quote } from '../util/quote.ts';
 import { parseDigest, type Digest } from './digest.ts';
 
 /** A repository of a registry. `registry` is a host with an optional port, as typed, except that Docker Hub is always `docker.io`. */
@@ -18,8 +19,10 @@ const COMPONENT = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
 const HOST =
   /^(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*)(?::[0-9]{1,5})?$/;
-/** distribution's limit for host and path together: https://github.com/distribution/reference/blob/v0.6.0/reference.go#L40 */
-const MAX_NAME = 255;
+/** Docker takes 255 characters after the host, ECR 256: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepository.html */
+const MAX_REPOSITORY = 256;
+const DIGEST_LIKE = /^sha[0-9]+:[^/?]*$/i;
+const IMAGE_ID = /^[0-9a-f]{64}$/;
 
 /** Whether `text` can be a tag. */
 export function isTag(text: string): boolean {
@@ -36,7 +39,7 @@ export function parseReference(text: string): Reference {
   if (tag !== undefined && !isTag(tag)) {
     throw invalid(
       text,
-      `the tag ${JSON.stringify(tag)} may hold letters, digits, "_", "." and "-", 128 at most, and starts with none of the last two`,
+      `the tag ${quote(tag)} may hold letters, digits, "_", "." and "-", 128 at most, and starts with none of the last two`,
     );
   }
   if (digest !== undefined) return { ...repository, tag, digest: parseDigestOf(text, digest) };
@@ -63,8 +66,15 @@ export function formatReference(r: Reference): string {
 }
 
 function split(text: string): { name: string; tag: string | undefined; digest: string | undefined } {
-  const at = text.indexOf('@');
+  if (text.includes('://') || text.includes('?')) {
+    throw invalid(text, 'expected [host/]repository[:tag][@digest], not a URL');
+  }
+  if (IMAGE_ID.test(text)) throw invalid(text, 'it looks like the ID of an image, which registries do not know');
+  const at = text.lastIndexOf('@');
   const digest = at === -1 ? undefined : text.slice(at + 1);
+  if (digest !== undefined && !DIGEST_LIKE.test(digest)) {
+    throw invalid(text, `${quote(digest)} is not a digest; credentials come from a login, not from the reference`);
+  }
   const rest = at === -1 ? text : text.slice(0, at);
   const colon = rest.indexOf(':', rest.lastIndexOf('/') + 1);
   // "localhost:5000" alone is a name with a tag, as docker reads it; a port needs a path behind it
@@ -79,16 +89,18 @@ function parseName(text: string, name: string): Repository {
   const hasHost = slash !== -1 && (/[.:]/.test(first) || first === 'localhost' || first !== first.toLowerCase());
   let registry = hasHost ? first : 'docker.io';
   let repository = hasHost ? name.slice(slash + 1) : name;
-  if (!HOST.test(registry)) throw invalid(text, `${JSON.stringify(registry)} is not a host name`);
+  // also asked of the URL parser, which knows ports and addresses that cannot be
+  if (!HOST.test(registry) || !URL.canParse(`https://${registry}/`))
+    throw invalid(text, `${quote(registry)} is not a host name`);
   if (registry === 'index.docker.io' || registry === 'registry-1.docker.io') registry = 'docker.io';
   if (registry === 'docker.io' && repository !== '' && !repository.includes('/')) repository = `library/${repository}`;
   for (const component of repository.split('/')) {
     if (COMPONENT.test(component)) continue;
     const hint = component !== component.toLowerCase() ? '; repository names are lower case' : '';
-    throw invalid(text, `${JSON.stringify(component)} is not a component of a repository name${hint}`);
+    throw invalid(text, `${quote(component)} is not a component of a repository name${hint}`);
   }
-  if (registry.length + 1 + repository.length > MAX_NAME)
-    throw invalid(text, `the name is longer than ${MAX_NAME} characters`);
+  if (repository.length > MAX_REPOSITORY)
+    throw invalid(text, `the repository is longer than ${MAX_REPOSITORY} characters`);
   return { registry, repository };
 }
 
@@ -101,6 +113,12 @@ function parseDigestOf(text: string, digest: string): Digest {
 }
 
 function invalid(text: string, why: string, cause?: unknown): Failure {
-  const shown = text.length > 300 ? `${text.slice(0, 300)}…` : text;
-  return new Failure('INVALID', `${JSON.stringify(shown)} is not an image reference: ${why}`, { cause });
+  return new Failure('INVALID', `${quote(shown(text))} is not an image reference: ${why}`, { cause });
+}
+
+/** `text` without what may be secret in it: a password before an `@` that begins no digest, and the query of a URL. */
+function shown(text: string): string {
+  const at = text.lastIndexOf('@');
+  const whole = at === -1 || DIGEST_LIKE.test(text.slice(at + 1)) ? text : `…${text.slice(at)}`;
+  return whole.replace(/\?.*/s, '?…');
 }

@@ -1,0 +1,16 @@
+const MOST = 200;
+
+/**
+ * `value` as a message may show it: text quoted, cut where it is long, and with what could steer a terminal escaped; of lists and
+ * objects only what they are. For input that nobody vouches for: never throws, whatever it is given.
+ */
+export function quote(value: unknown): string {
+  if (Array.isArray(value)) return 'a list';
+  if (typeof value === 'object' && value !== null) return 'an object';
+  if (typeof value === 'function') return 'a function';
+  if (typeof value !== 'string') return String(value);
+  return JSON.stringify(value.length > MOST ? `${value.slice(0, MOST)}…` : value).replace(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (c) => `\\u{${c.codePointAt(0)?.toString(16)}}`,
+  );
+}
