@@ -1,0 +1,41 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { startStack } from '../local/stack.ts';
+import type { CommandContext } from './context.ts';
+
+interface LocalFlags {
+  readonly dir?: string;
+  readonly json?: boolean;
+}
+
+export function addLocal(program: Command, context: CommandContext): void {
+  program
+    .command('local')
+    .summary('run an S3, two ECRs and a registry on this machine')
+    .description(
+      'Runs an S3 server, two registries that behave as Amazon ECR does, and a plain OCI registry, on ports that are free, until it is interrupted. Prints the environment that other commands need to use them.',
+    )
+    .option('--dir <folder>', 'keep everything in this folder, for the next run (default: a temporary one)')
+    .option('--json', 'the environment as JSON')
+    .action(async (flags: LocalFlags) => {
+      const folder = flags.dir ?? (await mkdtemp(join(tmpdir(), 'transship-local-')));
+      try {
+        await using stack = await startStack({ folder });
+        context.stdout.write(
+          flags.json === true
+            ? `${JSON.stringify(stack.environment)}\n`
+            : `${Object.entries(stack.environment)
+                .map(([name, value]) => `export ${name}='${value}'`)
+                .join('\n')}\n`,
+        );
+        context.stderr.write(
+          `S3 bucket s3://${stack.bucket}, registries ${stack.ecrHost}, ${stack.otherEcrHost} and ${stack.registry.host}; stop with Ctrl-C\n`,
+        );
+        await new Promise((resolve) => context.signal.addEventListener('abort', resolve, { once: true }));
+      } finally {
+        if (flags.dir === undefined) await rm(folder, { recursive: true, force: true });
+      }
+    });
+}
