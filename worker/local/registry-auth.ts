@@ -1,7 +1,7 @@
-import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { Clock } from '../util/clock.ts';
 import { json, refuse, type Answer, type Exchange } from './registry-exchange.ts';
 import type { Route } from './registry-route.ts';
+import { TokenIssuer } from './registry-seal.ts';
 
 export interface AuthOptions {
   readonly auth: 'none' | 'basic' | 'bearer';
@@ -15,16 +15,17 @@ export interface AuthOptions {
 }
 
 const SERVICE = 'transship-local';
+const REFRESH_SECONDS = 30 * 24 * 3600;
 const WHO_ARE_YOU = 'send the credentials of a user of this registry';
 
 /** Lets requests in, or challenges them, as https://distribution.github.io/distribution/spec/auth/ describes. */
 export class RegistryAuth {
   readonly #o: AuthOptions;
-  readonly #sealer: Sealer;
+  readonly #tokens: TokenIssuer;
 
   constructor(o: AuthOptions, clock: Clock) {
     this.#o = o;
-    this.#sealer = new Sealer(clock);
+    this.#tokens = new TokenIssuer(clock);
   }
 
   /** Throws the refusal of a request that may not do what it is for. */
@@ -47,7 +48,7 @@ export class RegistryAuth {
 
   /** From now on every token given so far is refused. */
   expireTokens(): void {
-    this.#sealer.expireAll();
+    this.#tokens.expireAll();
   }
 
   /** Answers the token endpoint: https://distribution.github.io/distribution/spec/auth/token/ and …/oauth/ */
@@ -64,14 +65,14 @@ export class RegistryAuth {
     }
     const asked = form.getAll('scope').flatMap((scope) => scope.split(' '));
     const scopes = user === undefined ? asked.map(pullOnly) : asked;
-    const token = this.#sealer.seal({ kind: 'access', user, scopes }, this.#o.tokenLifetimeSeconds);
+    const token = this.#tokens.issue({ kind: 'access', user, scopes }, this.#o.tokenLifetimeSeconds);
     const wantsRefresh = form.get('offline_token') === 'true' || form.get('access_type') === 'offline';
     return json({
       token,
       access_token: token,
       expires_in: this.#o.tokenLifetimeSeconds,
       ...(wantsRefresh && user !== undefined
-        ? { refresh_token: this.#sealer.seal({ kind: 'refresh', user, scopes: [] }, Infinity) }
+        ? { refresh_token: this.#tokens.issue({ kind: 'refresh', user, scopes: [] }, REFRESH_SECONDS) }
         : {}),
     });
   }
@@ -80,7 +81,7 @@ export class RegistryAuth {
     const type = form.get('grant_type');
     if (type === 'password') return this.#checked(form.get('username') ?? '', form.get('password') ?? '');
     if (type !== 'refresh_token') throw refuse(400, 'UNSUPPORTED', 'grant_type must be password or refresh_token');
-    const opened = this.#sealer.open(form.get('refresh_token') ?? '');
+    const opened = this.#tokens.open(form.get('refresh_token') ?? '');
     return opened.state === 'valid' && opened.claims.kind === 'refresh' ? opened.claims.user : undefined;
   }
 
@@ -95,7 +96,7 @@ export class RegistryAuth {
       });
     };
     if (token === undefined) throw challenge();
-    const opened = this.#sealer.open(token);
+    const opened = this.#tokens.open(token);
     if (opened.state !== 'valid' || opened.claims.kind !== 'access') throw challenge('invalid_token');
     const { scopes } = opened.claims;
     if (!needed.every((scope) => isGranted(scope, scopes))) throw challenge('insufficient_scope');
@@ -108,57 +109,6 @@ export class RegistryAuth {
 
   #checked(user: string, password: string): string | undefined {
     return Object.hasOwn(this.#o.users, user) && this.#o.users[user] === password ? user : undefined;
-  }
-}
-
-/** What a sealed token says. */
-interface Claims {
-  readonly kind: 'access' | 'refresh';
-  readonly user: string | undefined;
-  readonly scopes: readonly string[];
-}
-
-type Opened = { readonly state: 'valid'; readonly claims: Claims } | { readonly state: 'expired' | 'invalid' };
-
-/** Tokens that only this process can make, and that end with it. */
-export class Sealer {
-  readonly #key = randomBytes(32);
-  readonly #clock: Clock;
-  /** Tokens of older generations have expired. */
-  #generation = 0;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
-
-  seal(claims: Claims, lifetimeSeconds: number): string {
-    const expires = Number.isFinite(lifetimeSeconds) ? this.#clock.now() + lifetimeSeconds * 1000 : undefined;
-    const text = JSON.stringify({ claims, expires, generation: this.#generation, id: randomBytes(6).toString('hex') });
-    return `${Buffer.from(text).toString('base64url')}.${this.#sign(text).toString('base64url')}`;
-  }
-
-  open(token: string): Opened {
-    const [payload = '', signature = ''] = token.split('.');
-    const text = Buffer.from(payload, 'base64url').toString();
-    const given = Buffer.from(signature, 'base64url');
-    const expected = this.#sign(text);
-    if (given.byteLength !== expected.byteLength || !timingSafeEqual(given, expected)) return { state: 'invalid' };
-    const { claims, expires, generation } = JSON.parse(text) as {
-      claims: Claims;
-      expires?: number;
-      generation: number;
-    };
-    const old =
-      (claims.kind === 'access' && generation < this.#generation) || (expires ?? Infinity) <= this.#clock.now();
-    return old ? { state: 'expired' } : { state: 'valid', claims };
-  }
-
-  expireAll(): void {
-    this.#generation++;
-  }
-
-  #sign(text: string): Buffer {
-    return createHmac('sha256', this.#key).update(text).digest();
   }
 }
 

@@ -1,4 +1,3 @@
-import { createHmac, randomBytes } from 'node:crypto';
 import { algorithmOf, digestOf, parseDigest, type Digest } from '../oci/digest.ts';
 import {
   childrenOf,
@@ -15,6 +14,7 @@ import type { Clock } from '../util/clock.ts';
 import { isFailure } from '../util/failure.ts';
 import { answerFile, json, refuse, type Answer, type Exchange } from './registry-exchange.ts';
 import type { Route } from './registry-route.ts';
+import { Seal } from './registry-seal.ts';
 import { describeManifest, type RegistryStore, type StoredManifest, type StoredRepository } from './registry-store.ts';
 import type { Upload } from './registry-upload.ts';
 
@@ -22,33 +22,42 @@ import type { Upload } from './registry-upload.ts';
 export interface Rules {
   /** The repository; where it is missing, a registry may make it for a push. */
   repository(name: string, forPush: boolean): StoredRepository;
-  /** Whether `POST …/uploads/?digest=` brings the blob along; otherwise it begins a session as any POST does. */
+  /** What every Location begins with: the registry's own address, or nothing where they are relative. */
+  readonly origin: () => string;
+  /** Whether the Location of an upload has a query and changes with each answer: the next request must use it as it is. */
+  readonly movingLocations: boolean;
+  /** Whether `POST …/uploads/?digest=` brings the blob along; otherwise it begins an upload as any POST does. */
   readonly singlePost: boolean;
-  /** The answer to a PATCH that was taken. `range` is what it says of the bytes there are. */
-  patched(upload: Upload): { readonly status: number; readonly range: string };
-  /** Whether each answer about an upload has a new Location, which the next request must use. */
-  readonly locationsMove: boolean;
-  /** Whether bytes may come now; `from` is where they begin if the request says so. */
+  /** Of the answer to a PATCH that was taken. */
+  readonly chunkStatus: 201 | 202;
+  /** The Range header that is to say how much of the upload there is. */
+  rangeOf(upload: Upload): string;
+  /** Bytes come; `from` is where they begin, if the request says so. */
   checkChunk(upload: Upload, from: number | undefined): void;
+  /** All bytes have come. */
+  checkComplete(upload: Upload): void;
   /** What is said when bytes are not those of the digest they came under. */
-  digestMismatch(digest: Digest, upload: Upload): Error;
-  /** Whether a blob can be taken over from another repository. */
-  mayMount(from: StoredRepository, digest: Digest): boolean;
+  digestMismatch(digest: Digest): Error;
+  mayMount(to: StoredRepository, from: StoredRepository, digest: Digest): boolean;
   /** Gives a blob out. */
   blob(x: Exchange, r: StoredRepository, digest: Digest, bytes: number): Answer;
   deleteBlob(r: StoredRepository, digest: Digest): void;
   /** Before a manifest is looked into. */
   checkManifest(r: StoredRepository, pushed: PushedManifest): void;
   /** What is said when a manifest names what is not in its repository. */
-  missingChildren(r: StoredRepository, pushed: PushedManifest, missing: readonly Digest[]): Error;
+  missingChildren(r: StoredRepository, manifest: Manifest, missing: readonly Digest[]): Error;
   /** A manifest is about to be given out. */
   pulled(x: Exchange, r: StoredRepository, manifest: StoredManifest): void;
   /** Removes what a tag or digest stands for. */
   deleteManifest(r: StoredRepository, manifest: StoredManifest, tag: string | undefined): void;
-  /** Which manifests refer to this one; undefined where there is no referrers API. */
+  /** Which manifests refer to this one; absent where there is no referrers API. */
   referrers?(r: StoredRepository, subject: Digest): readonly StoredManifest[];
   /** How many of a list are given at once; throws when more are asked for than may be. */
   pageSize(asked: number | undefined): number;
+  /** Whether `last` is a cursor of the registry's own; otherwise it is the last item, and the registry's cursors are in `next`. */
+  readonly opaqueLast: boolean;
+  /** What is said to a list request whose parameter makes no sense. */
+  invalidParameter(name: string): Error;
 }
 
 export interface PushedManifest {
@@ -64,8 +73,8 @@ export class Distribution {
   readonly #store: RegistryStore;
   readonly #rules: Rules;
   readonly #clock: Clock;
-  /** Signs upload locations and list cursors, which clients may hand back but not make. */
-  readonly #key = randomBytes(32);
+  /** Of upload locations and list cursors, which clients hand back but do not make. */
+  readonly #seal = new Seal();
 
   constructor(store: RegistryStore, rules: Rules, clock: Clock) {
     this.#store = store;
@@ -171,31 +180,20 @@ export class Distribution {
   ): { readonly page: readonly T[]; readonly headers: Readonly<Record<string, string>> } {
     const query = x.url.searchParams;
     const n = query.get('n');
-    if (n !== null && !/^[0-9]{1,9}$/.test(n)) throw refuse(400, 'UNSUPPORTED', 'n must be a number, 0 or more');
+    if (n !== null && !/^[0-9]{1,9}$/.test(n)) throw this.#rules.invalidParameter('n');
     const size = this.#rules.pageSize(n === null ? undefined : Number(n));
-    const cursor = query.get('next');
-    const after = cursor === null ? query.get('last') : this.#unsealed(cursor);
+    const cursorName = this.#rules.opaqueLast ? 'last' : 'next';
+    const cursor = query.get(cursorName);
+    const after = cursor === null ? query.get('last') : this.#seal.open(cursor);
+    if (after === undefined) throw this.#rules.invalidParameter(cursorName);
     const rest = after === null ? items : items.filter((item) => lexically(keyOf(item), after) > 0);
     const page = rest.slice(0, size);
     const last = page.at(-1);
     if (last === undefined || page.length === rest.length) return { page, headers: {} };
     const next = new URLSearchParams(query);
     next.delete('last');
-    next.set('next', this.#sealed(keyOf(last)));
+    next.set(cursorName, this.#seal.close(keyOf(last)));
     return { page, headers: { link: `<${x.url.pathname}?${next.toString()}>; rel="next"` } };
-  }
-
-  #sealed(text: string): string {
-    return Buffer.from(`${this.#sign(text)}${text}`).toString('base64url');
-  }
-
-  #unsealed(cursor: string): string {
-    const opened = Buffer.from(cursor, 'base64url').toString();
-    const text = opened.slice(SIGNATURE_LENGTH);
-    if (opened.slice(0, SIGNATURE_LENGTH) !== this.#sign(text)) {
-      throw refuse(400, 'UNSUPPORTED', 'the cursor is not one that this registry gave out');
-    }
-    return text;
   }
 
   // ---- manifests
@@ -237,7 +235,7 @@ export class Distribution {
     this.#rules.checkManifest(r, pushed);
     const manifest = readManifest(pushed);
     const missing = missingIn(r, manifest);
-    if (missing.length > 0) throw this.#rules.missingChildren(r, pushed, missing);
+    if (missing.length > 0) throw this.#rules.missingChildren(r, manifest, missing);
     const known = r.manifests.get(digest);
     const stored = describeManifest(manifest, bytes, digest, this.#clock.now());
     if (known === undefined || known.archivedAtMs !== undefined || known.mediaType !== mediaType) {
@@ -248,7 +246,7 @@ export class Distribution {
     return {
       status: 201,
       headers: {
-        location: `/v2/${r.name}/manifests/${digest}`,
+        location: `${this.#rules.origin()}/v2/${r.name}/manifests/${digest}`,
         'docker-content-digest': digest,
         ...(subject === undefined ? {} : { 'oci-subject': subject }),
       },
@@ -283,21 +281,20 @@ export class Distribution {
       const digest = requireDigest(mount);
       const source = this.#store.repositories.get(from);
       const bytes = source?.blobs.get(digest);
-      if (source !== undefined && bytes !== undefined && this.#rules.mayMount(source, digest)) {
+      if (source !== undefined && bytes !== undefined && this.#rules.mayMount(r, source, digest)) {
         this.#store.linkBlob(r, digest, bytes);
-        return created(r, digest);
+        return this.#created(r, digest);
       }
     }
     const digest = query.get('digest');
-    if (digest === null || !this.#rules.singlePost) return this.#accepted(r, await this.#store.beginUpload());
+    if (digest === null || !this.#rules.singlePost) return this.#accepted(r, this.#store.beginUpload(r));
     const expected = requireDigest(digest);
-    return this.#receive(x, r, await this.#store.beginUpload(), expected);
+    return this.#receive(x, r, this.#store.beginUpload(r), expected);
   }
 
   async #patch(x: Exchange, r: StoredRepository, upload: Upload): Promise<Answer> {
     await this.#append(x, upload);
-    const { status, range } = this.#rules.patched(upload);
-    return { ...this.#accepted(r, upload, range), status };
+    return { ...this.#accepted(r, upload), status: this.#rules.chunkStatus };
   }
 
   #statusOf(r: StoredRepository, upload: Upload): Answer {
@@ -311,8 +308,9 @@ export class Distribution {
   /** Takes the last bytes of an upload, if there are any, and makes it a blob. */
   async #receive(x: Exchange, r: StoredRepository, upload: Upload, digest: Digest): Promise<Answer> {
     await this.#append(x, upload);
-    if (!(await this.#store.finishUpload(r, upload, digest))) throw this.#rules.digestMismatch(digest, upload);
-    return created(r, digest);
+    this.#rules.checkComplete(upload);
+    if (!(await this.#store.finishUpload(r, upload, digest))) throw this.#rules.digestMismatch(digest);
+    return this.#created(r, digest);
   }
 
   async #append(x: Exchange, upload: Upload): Promise<void> {
@@ -341,33 +339,37 @@ export class Distribution {
     location: 'newest' | 'any',
   ): Upload {
     const upload = this.#store.upload(route.upload);
-    if (upload === undefined) throw refuse(404, 'BLOB_UPLOAD_UNKNOWN', 'there is no such upload');
-    const [bytes, signature] = (x.url.searchParams.get('_state') ?? '').split('.');
-    if (signature !== this.#sign(`${route.repository} ${upload.id} ${bytes}`)) {
+    if (upload?.repository !== route.repository) throw refuse(404, 'BLOB_UPLOAD_UNKNOWN', 'there is no such upload');
+    if (upload.busy) throw refuse(400, 'BLOB_UPLOAD_INVALID', 'another request is writing to this upload');
+    if (!this.#rules.movingLocations) return upload;
+    const [bytes, signature = ''] = (x.url.searchParams.get('_state') ?? '').split('.');
+    if (!this.#seal.isSigned(`${upload.id} ${bytes}`, signature)) {
       throw refuse(400, 'BLOB_UPLOAD_INVALID', 'use the Location as it was given, with its query');
     }
-    if (upload.busy) throw refuse(400, 'BLOB_UPLOAD_INVALID', 'another request is writing to this upload');
     // a location is of the bytes there were when it was given out; whoever was cut off asks for the newest with a GET
-    if (location === 'newest' && this.#rules.locationsMove && Number(bytes) !== upload.bytes) {
+    if (location === 'newest' && Number(bytes) !== upload.bytes) {
       throw refuse(416, 'BLOB_UPLOAD_INVALID', 'the upload has moved on: ask for its Location with a GET');
     }
     return upload;
   }
 
-  #accepted(r: StoredRepository, upload: Upload, range = `0-${Math.max(0, upload.bytes - 1)}`): Answer {
-    const state = `${upload.bytes}.${this.#sign(`${r.name} ${upload.id} ${upload.bytes}`)}`;
+  #accepted(r: StoredRepository, upload: Upload): Answer {
+    const state = this.#rules.movingLocations
+      ? `?_state=${upload.bytes}.${this.#seal.sign(`${upload.id} ${upload.bytes}`)}`
+      : '';
     return {
       status: 202,
       headers: {
-        location: `/v2/${r.name}/blobs/uploads/${upload.id}?_state=${state}`,
-        range,
+        location: `${this.#rules.origin()}/v2/${r.name}/blobs/uploads/${upload.id}${state}`,
+        range: this.#rules.rangeOf(upload),
         'docker-upload-uuid': upload.id,
       },
     };
   }
 
-  #sign(text: string): string {
-    return createHmac('sha256', this.#key).update(text).digest('hex').slice(0, SIGNATURE_LENGTH);
+  #created(r: StoredRepository, digest: Digest): Answer {
+    const location = `${this.#rules.origin()}/v2/${r.name}/blobs/${digest}`;
+    return { status: 201, headers: { location, 'docker-content-digest': digest } };
   }
 }
 
@@ -378,18 +380,21 @@ export function ociRules(
   o: { readonly referrersApi: boolean; readonly pageSize: number },
 ): Rules {
   return {
+    origin: () => '',
+    movingLocations: true,
     singlePost: true,
-    locationsMove: true,
+    chunkStatus: 202,
     repository: (name, forPush) => {
       const found = store.repositories.get(name) ?? (forPush ? store.create(name, clock.now()) : undefined);
       if (found === undefined) throw refuse(404, 'NAME_UNKNOWN', `there is no repository ${name}`);
       return found;
     },
-    patched: (upload) => ({ status: 202, range: `0-${Math.max(0, upload.bytes - 1)}` }),
+    rangeOf: (upload) => `0-${Math.max(0, upload.bytes - 1)}`,
     checkChunk: (upload, from) => {
       if (from === undefined || from === upload.bytes) return;
       throw refuse(416, 'BLOB_UPLOAD_INVALID', `the chunk begins at ${from}, expected ${upload.bytes}`);
     },
+    checkComplete: () => undefined,
     digestMismatch: (digest) => refuse(400, 'DIGEST_INVALID', `the bytes are not those of ${digest}`),
     mayMount: () => true,
     blob: (x, _, digest, bytes) => {
@@ -411,13 +416,14 @@ export function ociRules(
       ? { referrers: (r, subject) => [...r.manifests.values()].filter((m) => m.subject === subject) }
       : {}),
     pageSize: (asked) => Math.min(asked ?? o.pageSize, o.pageSize),
+    opaqueLast: false,
+    invalidParameter: (name) => refuse(400, 'UNSUPPORTED', `the parameter ${name} makes no sense`),
   };
 }
 
 // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests
 const NAME = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$/;
 const MAX_NAME = 255;
-const SIGNATURE_LENGTH = 32;
 
 /** The order of lists: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-tags */
 function lexically(a: string, b: string): number {
@@ -489,11 +495,4 @@ function accepts(accept: string, mediaType: string): boolean {
     const range = part.replace(/;.*$/s, '').trim();
     return range === mediaType || range === '*/*' || range === `${type}/*`;
   });
-}
-
-function created(r: StoredRepository, digest: Digest): Answer {
-  return {
-    status: 201,
-    headers: { location: `/v2/${r.name}/blobs/${digest}`, 'docker-content-digest': digest },
-  };
 }

@@ -6,7 +6,7 @@ import { algorithmOf, hexOf, type Digest } from '../oci/digest.ts';
 import type { Manifest } from '../oci/manifest.ts';
 import { artifactTypeOf, childrenOf } from '../oci/manifest.ts';
 import { Failure } from '../util/failure.ts';
-import { createUpload, type Upload } from './registry-upload.ts';
+import { Upload } from './registry-upload.ts';
 
 /** What ECR keeps of a repository besides its images. A plain registry ignores it. */
 export interface RepositorySettings {
@@ -161,9 +161,9 @@ export class RegistryStore {
     return join(this.#folder, 'blobs', algorithmOf(digest), hexOf(digest));
   }
 
-  async beginUpload(): Promise<Upload> {
+  beginUpload(r: StoredRepository): Upload {
     const id = randomUUID();
-    const upload = await createUpload(id, join(this.#folder, 'uploads', id));
+    const upload = new Upload(id, r.name, join(this.#folder, 'uploads', id));
     this.#uploads.set(id, upload);
     return upload;
   }
@@ -178,8 +178,8 @@ export class RegistryStore {
    */
   async finishUpload(r: StoredRepository, upload: Upload, digest: Digest): Promise<boolean> {
     this.#uploads.delete(upload.id);
-    if (!(await upload.finish(digest)) || !this.#state.repositories.has(r.name)) {
-      await rm(upload.path, { force: true });
+    if (!(await upload.isOf(digest)) || !this.#state.repositories.has(r.name)) {
+      await upload.discard();
       this.#state.repository(r.name);
       return false;
     }

@@ -1,34 +1,40 @@
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, rm, type FileHandle } from 'node:fs/promises';
-import { algorithmOf, hashFor, type Digest } from '../oci/digest.ts';
+import { open, rm, writeFile, type FileHandle } from 'node:fs/promises';
+import { algorithmOf, hashFor, hexOf, type Digest } from '../oci/digest.ts';
+import { Failure } from '../util/failure.ts';
 
 /** How much is gathered before it is written; twice this is held in memory at most. */
 const WRITE_BYTES = 1024 * 1024;
 
-/** Begins to receive a blob into the file `path`, which must not exist. */
-export async function createUpload(id: string, path: string): Promise<Upload> {
-  return new Upload(id, path, await open(path, 'wx'));
-}
-
-/** A blob on its way in: appended to a file and hashed while it comes, so that closing it costs nothing more. */
+/**
+ * A blob on its way in: appended to a file and hashed while it comes, so that closing it costs nothing more. Between requests it holds
+ * nothing open, for clients that never come back.
+ */
 export class Upload {
   readonly id: string;
+  /** The name of the repository it is for. */
+  readonly repository: string;
   readonly path: string;
-  readonly #file: FileHandle;
   readonly #hash: Hash = createHash('sha256');
+  readonly #parts: number[] = [];
   #bytes = 0;
   #busy = false;
 
-  constructor(id: string, path: string, file: FileHandle) {
+  constructor(id: string, repository: string, path: string) {
     this.id = id;
+    this.repository = repository;
     this.path = path;
-    this.#file = file;
   }
 
   /** Bytes received so far. */
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** Sizes in bytes of what each request brought. */
+  get parts(): readonly number[] {
+    return this.#parts;
   }
 
   /** Whether a request is writing now; another must not begin. */
@@ -39,13 +45,15 @@ export class Upload {
   /** Takes the bytes in. When their source breaks off, those that came stay received, and the error is thrown. */
   async append(source: AsyncIterable<Uint8Array>): Promise<void> {
     this.#busy = true;
+    const start = this.#bytes;
+    const file = await open(this.path, 'a');
     let gathered: Uint8Array[] = [];
     let gatheredBytes = 0;
-    let writing: Promise<unknown> = Promise.resolve();
+    let writing: Promise<void> = Promise.resolve();
     const flush = async (): Promise<void> => {
       await writing;
       if (gatheredBytes === 0) return;
-      writing = this.#file.writev(gathered, this.#bytes - gatheredBytes);
+      writing = writeAll(file, gathered, gatheredBytes);
       writing.catch(() => undefined); // awaited by the next flush
       gathered = [];
       gatheredBytes = 0;
@@ -59,24 +67,34 @@ export class Upload {
         if (gatheredBytes >= WRITE_BYTES) await flush();
       }
     } finally {
-      await flush();
-      await writing;
-      this.#busy = false;
+      try {
+        await flush();
+        await writing;
+      } finally {
+        await file.close();
+        if (this.#bytes > start) this.#parts.push(this.#bytes - start);
+        this.#busy = false;
+      }
     }
   }
 
-  /** Ends the upload; whether its bytes are those of `digest`. The file stays, to be moved or removed. */
-  async finish(digest: Digest): Promise<boolean> {
-    await this.#file.close();
-    const hash = algorithmOf(digest) === 'sha256' ? this.#hash : await hashOfFile(this.path, digest);
-    return digest.endsWith(`:${hash.digest('hex')}`);
+  /** Whether the bytes are those of `digest`. */
+  async isOf(digest: Digest): Promise<boolean> {
+    if (this.#bytes === 0) await writeFile(this.path, '');
+    const hash = algorithmOf(digest) === 'sha256' ? this.#hash.copy() : await hashOfFile(this.path, digest);
+    return hash.digest('hex') === hexOf(digest);
   }
 
-  /** Gives up what was received. */
+  /** Removes what was received. */
   async discard(): Promise<void> {
-    await this.#file.close();
     await rm(this.path, { force: true });
   }
+}
+
+async function writeAll(file: FileHandle, chunks: Uint8Array[], bytes: number): Promise<void> {
+  const { bytesWritten } = await file.writev(chunks);
+  if (bytesWritten !== bytes)
+    throw new Failure('UNAVAILABLE', `store an upload: ${bytesWritten} of ${bytes} bytes were written`);
 }
 
 /** Rare: the algorithm of a blob is known when it is complete, and nearly all are sha256. */

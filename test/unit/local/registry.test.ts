@@ -182,7 +182,7 @@ test('a Location without its query, or under another repository, is refused', as
   const bare = location.slice(0, location.indexOf('?'));
   assert.deepEqual(errorOf(await call('PATCH', bare, { body: Buffer.from('x') })), [400, 'BLOB_UPLOAD_INVALID']);
   const moved = location.replace('/app/', '/other/');
-  assert.deepEqual(errorOf(await call('PATCH', moved, { body: Buffer.from('x') })), [400, 'BLOB_UPLOAD_INVALID']);
+  assert.deepEqual(errorOf(await call('PATCH', moved, { body: Buffer.from('x') })), [404, 'BLOB_UPLOAD_UNKNOWN']);
 });
 
 test.each([
@@ -426,10 +426,7 @@ test('referrers come by pages where there are many', async () => {
     types.push(...manifests.map((m) => m.artifactType));
     path = nextOf(page);
   }
-  assert.deepEqual(
-    new Set(types),
-    new Set([1, 2, 3, 4, 5].map((i) => `application/x${i}`)),
-  );
+  assert.deepEqual(new Set(types), new Set([1, 2, 3, 4, 5].map((i) => `application/x${i}`)));
 });
 
 // ---- the rest
