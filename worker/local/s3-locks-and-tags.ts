@@ -1,0 +1,100 @@
+import { S3Error } from './s3-error.ts';
+import {
+  checkTags,
+  findObject,
+  isoTime,
+  parseRetention,
+  readDocument,
+  requireObjectLock,
+  versionHeader,
+  type S3Answer,
+  type S3Request,
+} from './s3-request.ts';
+import type { ObjectVersion, Retention } from './s3-store.ts';
+import { malformed, renderXml } from './s3-xml.ts';
+
+function find(r: S3Request): ObjectVersion {
+  return findObject(r.store, r.bucket, r.key, r.query.get('versionId'));
+}
+
+function change(r: S3Request, version: ObjectVersion, status = 200): S3Answer {
+  r.store.commit({ type: 'version', bucket: r.bucket, key: r.key, version });
+  return { status, headers: versionHeader(r.store, r.bucket, version.versionId) };
+}
+
+export function getObjectTagging(r: S3Request): S3Answer {
+  const object = find(r);
+  const tags = Object.entries(object.tags).map(([Key, Value]) => ({ Key, Value }));
+  return {
+    headers: versionHeader(r.store, r.bucket, object.versionId),
+    document: renderXml('Tagging', { TagSet: { Tag: tags } }),
+  };
+}
+
+export async function putObjectTagging(r: S3Request): Promise<S3Answer> {
+  const request = await readDocument(r, 'Tagging', { mustBeProtected: true });
+  const set = request.allow('TagSet').one('TagSet')?.allow('Tag');
+  if (set === undefined) throw malformed();
+  const tags = set.all('Tag').map((tag) => {
+    const [key, value] = [tag.textOf('Key'), tag.textOf('Value')];
+    if (key === undefined || value === undefined) throw malformed();
+    return [key, value] as const;
+  });
+  return change(r, { ...find(r), tags: checkTags(tags) });
+}
+
+export function deleteObjectTagging(r: S3Request): S3Answer {
+  return change(r, { ...find(r), tags: {} }, 204);
+}
+
+export function getObjectRetention(r: S3Request): S3Answer {
+  requireObjectLock(r);
+  const { retention } = find(r);
+  if (retention === undefined) throw noLock();
+  return {
+    document: renderXml('Retention', { Mode: retention.mode, RetainUntilDate: isoTime(retention.untilMs) }),
+  };
+}
+
+export async function putObjectRetention(r: S3Request): Promise<S3Answer> {
+  const request = await readDocument(r, 'Retention', { mustBeProtected: true });
+  request.allow('Mode', 'RetainUntilDate');
+  requireObjectLock(r);
+  const nowMs = Date.now();
+  const [mode, until] = [request.textOf('Mode'), request.textOf('RetainUntilDate')];
+  if ((mode === undefined) !== (until === undefined)) throw malformed();
+  const retention = mode === undefined || until === undefined ? undefined : parseRetention(mode, until, nowMs);
+  const object = find(r);
+  refuseWeaker(r, object.retention, retention, nowMs);
+  return change(r, { ...object, retention });
+}
+
+/** https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html: compliance only ever grows, governance shrinks with a bypass. */
+function refuseWeaker(r: S3Request, before: Retention | undefined, after: Retention | undefined, nowMs: number): void {
+  if (before === undefined || before.untilMs <= nowMs) return;
+  const isWeaker =
+    after === undefined ||
+    after.untilMs < before.untilMs ||
+    (before.mode === 'COMPLIANCE' && after.mode === 'GOVERNANCE');
+  const mayBypass =
+    before.mode === 'GOVERNANCE' && r.headers.get('x-amz-bypass-governance-retention')?.toLowerCase() === 'true';
+  if (isWeaker && !mayBypass)
+    throw new S3Error('AccessDenied', 'Access Denied because object protected by object lock.');
+}
+
+export function getObjectLegalHold(r: S3Request): S3Answer {
+  requireObjectLock(r);
+  return { document: renderXml('LegalHold', { Status: find(r).legalHold ? 'ON' : 'OFF' }) };
+}
+
+export async function putObjectLegalHold(r: S3Request): Promise<S3Answer> {
+  const request = await readDocument(r, 'LegalHold', { mustBeProtected: true });
+  const status = request.allow('Status').textOf('Status');
+  requireObjectLock(r);
+  if (status !== 'ON' && status !== 'OFF') throw malformed();
+  return change(r, { ...find(r), legalHold: status === 'ON' });
+}
+
+function noLock(): S3Error {
+  return new S3Error('NoSuchObjectLockConfiguration', 'The specified object does not have a ObjectLock configuration');
+}

@@ -1,0 +1,365 @@
+import {
+  createBucket,
+  deleteBucket,
+  deleteBucketLifecycle,
+  getBucketLifecycle,
+  getBucketLocation,
+  getBucketVersioning,
+  getObjectLockConfiguration,
+  headBucket,
+  listBuckets,
+  putBucketLifecycle,
+  putBucketVersioning,
+  putObjectLockConfiguration,
+} from './s3-buckets.ts';
+import { S3Error } from './s3-error.ts';
+import { listMultipartUploads, listObjectsV2, listObjectVersions } from './s3-lists.ts';
+import {
+  deleteObjectTagging,
+  getObjectLegalHold,
+  getObjectRetention,
+  getObjectTagging,
+  putObjectLegalHold,
+  putObjectRetention,
+  putObjectTagging,
+} from './s3-locks-and-tags.ts';
+import {
+  copyObject,
+  deleteObject,
+  deleteObjects,
+  getObject,
+  getObjectAttributes,
+  headObject,
+  putObject,
+} from './s3-objects.ts';
+import type { S3Answer, S3Request } from './s3-request.ts';
+import {
+  abortMultipartUpload,
+  completeMultipartUpload,
+  createMultipartUpload,
+  listParts,
+  uploadPart,
+  uploadPartCopy,
+} from './s3-uploads.ts';
+
+interface Operation {
+  readonly method: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE';
+  readonly on: 'service' | 'bucket' | 'object';
+  /** The query that tells it from others of its method. */
+  readonly needs?: readonly string[];
+  /** The header that does. */
+  readonly needsHeader?: string;
+  readonly query?: readonly string[];
+  /** Headers with a meaning that it knows, beside those that every operation does; a trailing `*` stands for any ending. */
+  readonly headers?: readonly string[];
+  readonly handle: (r: S3Request) => S3Answer | Promise<S3Answer>;
+}
+
+const CONTENT = ['x-amz-checksum-*', 'x-amz-sdk-checksum-algorithm', 'x-amz-trailer', 'x-amz-decoded-content-length'];
+const DESCRIPTION = [
+  'x-amz-meta-*',
+  'x-amz-storage-class',
+  'x-amz-tagging',
+  'x-amz-acl',
+  'x-amz-server-side-encryption',
+  'x-amz-object-lock-mode',
+  'x-amz-object-lock-retain-until-date',
+  'x-amz-object-lock-legal-hold',
+];
+const SOURCE = [
+  'x-amz-copy-source',
+  'x-amz-copy-source-if-match',
+  'x-amz-copy-source-if-none-match',
+  'x-amz-copy-source-if-modified-since',
+  'x-amz-copy-source-if-unmodified-since',
+  'x-amz-source-expected-bucket-owner',
+];
+const WRITE_CONDITIONS = ['if-match', 'if-none-match'];
+const READ = {
+  query: [
+    'versionId',
+    'partNumber',
+    'response-cache-control',
+    'response-content-disposition',
+    'response-content-encoding',
+    'response-content-language',
+    'response-content-type',
+    'response-expires',
+  ],
+  headers: ['range', 'if-match', 'if-none-match', 'if-modified-since', 'if-unmodified-since', 'x-amz-checksum-mode'],
+} as const;
+const LIST = ['prefix', 'delimiter', 'encoding-type'];
+
+/** Everything this server does. What a request says beyond this table is refused with 501, never read over. */
+const OPERATIONS = {
+  ListBuckets: { method: 'GET', on: 'service', handle: listBuckets },
+
+  CreateBucket: {
+    method: 'PUT',
+    on: 'bucket',
+    headers: [...CONTENT, 'x-amz-acl', 'x-amz-bucket-object-lock-enabled', 'x-amz-object-ownership'],
+    handle: createBucket,
+  },
+  HeadBucket: { method: 'HEAD', on: 'bucket', handle: headBucket },
+  DeleteBucket: { method: 'DELETE', on: 'bucket', handle: deleteBucket },
+  GetBucketLocation: { method: 'GET', on: 'bucket', needs: ['location'], handle: getBucketLocation },
+  GetBucketVersioning: { method: 'GET', on: 'bucket', needs: ['versioning'], handle: getBucketVersioning },
+  PutBucketVersioning: {
+    method: 'PUT',
+    on: 'bucket',
+    needs: ['versioning'],
+    headers: CONTENT,
+    handle: putBucketVersioning,
+  },
+  GetObjectLockConfiguration: {
+    method: 'GET',
+    on: 'bucket',
+    needs: ['object-lock'],
+    handle: getObjectLockConfiguration,
+  },
+  PutObjectLockConfiguration: {
+    method: 'PUT',
+    on: 'bucket',
+    needs: ['object-lock'],
+    headers: CONTENT,
+    handle: putObjectLockConfiguration,
+  },
+  GetBucketLifecycleConfiguration: { method: 'GET', on: 'bucket', needs: ['lifecycle'], handle: getBucketLifecycle },
+  PutBucketLifecycleConfiguration: {
+    method: 'PUT',
+    on: 'bucket',
+    needs: ['lifecycle'],
+    headers: CONTENT,
+    handle: putBucketLifecycle,
+  },
+  DeleteBucketLifecycle: { method: 'DELETE', on: 'bucket', needs: ['lifecycle'], handle: deleteBucketLifecycle },
+  ListObjectsV2: {
+    method: 'GET',
+    on: 'bucket',
+    needs: ['list-type'],
+    query: [...LIST, 'continuation-token', 'start-after', 'max-keys', 'fetch-owner'],
+    handle: listObjectsV2,
+  },
+  ListObjectVersions: {
+    method: 'GET',
+    on: 'bucket',
+    needs: ['versions'],
+    query: [...LIST, 'key-marker', 'version-id-marker', 'max-keys'],
+    handle: listObjectVersions,
+  },
+  ListMultipartUploads: {
+    method: 'GET',
+    on: 'bucket',
+    needs: ['uploads'],
+    query: [...LIST, 'key-marker', 'upload-id-marker', 'max-uploads'],
+    handle: listMultipartUploads,
+  },
+  DeleteObjects: {
+    method: 'POST',
+    on: 'bucket',
+    needs: ['delete'],
+    headers: [...CONTENT, 'x-amz-bypass-governance-retention'],
+    handle: deleteObjects,
+  },
+
+  GetObject: { method: 'GET', on: 'object', ...READ, handle: getObject },
+  HeadObject: { method: 'HEAD', on: 'object', ...READ, handle: headObject },
+  PutObject: {
+    method: 'PUT',
+    on: 'object',
+    headers: [...CONTENT, ...DESCRIPTION, ...WRITE_CONDITIONS],
+    handle: putObject,
+  },
+  CopyObject: {
+    method: 'PUT',
+    on: 'object',
+    needsHeader: 'x-amz-copy-source',
+    headers: [
+      ...DESCRIPTION,
+      ...SOURCE,
+      ...WRITE_CONDITIONS,
+      'x-amz-metadata-directive',
+      'x-amz-tagging-directive',
+      'x-amz-checksum-algorithm',
+    ],
+    handle: copyObject,
+  },
+  DeleteObject: {
+    method: 'DELETE',
+    on: 'object',
+    query: ['versionId'],
+    headers: ['if-match', 'x-amz-bypass-governance-retention'],
+    handle: deleteObject,
+  },
+  GetObjectAttributes: {
+    method: 'GET',
+    on: 'object',
+    needs: ['attributes'],
+    query: ['versionId'],
+    headers: ['x-amz-object-attributes', 'x-amz-max-parts', 'x-amz-part-number-marker'],
+    handle: getObjectAttributes,
+  },
+  GetObjectTagging: {
+    method: 'GET',
+    on: 'object',
+    needs: ['tagging'],
+    query: ['versionId'],
+    handle: getObjectTagging,
+  },
+  PutObjectTagging: {
+    method: 'PUT',
+    on: 'object',
+    needs: ['tagging'],
+    query: ['versionId'],
+    headers: CONTENT,
+    handle: putObjectTagging,
+  },
+  DeleteObjectTagging: {
+    method: 'DELETE',
+    on: 'object',
+    needs: ['tagging'],
+    query: ['versionId'],
+    handle: deleteObjectTagging,
+  },
+  GetObjectRetention: {
+    method: 'GET',
+    on: 'object',
+    needs: ['retention'],
+    query: ['versionId'],
+    handle: getObjectRetention,
+  },
+  PutObjectRetention: {
+    method: 'PUT',
+    on: 'object',
+    needs: ['retention'],
+    query: ['versionId'],
+    headers: [...CONTENT, 'x-amz-bypass-governance-retention'],
+    handle: putObjectRetention,
+  },
+  GetObjectLegalHold: {
+    method: 'GET',
+    on: 'object',
+    needs: ['legal-hold'],
+    query: ['versionId'],
+    handle: getObjectLegalHold,
+  },
+  PutObjectLegalHold: {
+    method: 'PUT',
+    on: 'object',
+    needs: ['legal-hold'],
+    query: ['versionId'],
+    headers: CONTENT,
+    handle: putObjectLegalHold,
+  },
+
+  CreateMultipartUpload: {
+    method: 'POST',
+    on: 'object',
+    needs: ['uploads'],
+    headers: [...DESCRIPTION, 'x-amz-checksum-algorithm', 'x-amz-checksum-type'],
+    handle: createMultipartUpload,
+  },
+  UploadPart: {
+    method: 'PUT',
+    on: 'object',
+    needs: ['uploadId', 'partNumber'],
+    headers: CONTENT,
+    handle: uploadPart,
+  },
+  UploadPartCopy: {
+    method: 'PUT',
+    on: 'object',
+    needs: ['uploadId', 'partNumber'],
+    needsHeader: 'x-amz-copy-source',
+    headers: [...SOURCE, 'x-amz-copy-source-range'],
+    handle: uploadPartCopy,
+  },
+  ListParts: {
+    method: 'GET',
+    on: 'object',
+    needs: ['uploadId'],
+    query: ['part-number-marker', 'max-parts'],
+    handle: listParts,
+  },
+  CompleteMultipartUpload: {
+    method: 'POST',
+    on: 'object',
+    needs: ['uploadId'],
+    headers: [...CONTENT, ...WRITE_CONDITIONS, 'x-amz-mp-object-size'],
+    handle: completeMultipartUpload,
+  },
+  AbortMultipartUpload: { method: 'DELETE', on: 'object', needs: ['uploadId'], handle: abortMultipartUpload },
+} as const satisfies Record<string, Operation>;
+
+export type S3Operation = keyof typeof OPERATIONS;
+
+/** What every request may carry: who signed it, and the name that SDKs give the operation. */
+const COMMON_QUERY = new Set([
+  'x-id',
+  'X-Amz-Algorithm',
+  'X-Amz-Credential',
+  'X-Amz-Date',
+  'X-Amz-Expires',
+  'X-Amz-SignedHeaders',
+  'X-Amz-Signature',
+  'X-Amz-Content-Sha256',
+]);
+const COMMON_HEADERS = new Set([
+  'x-amz-date',
+  'x-amz-content-sha256',
+  'x-amz-user-agent',
+  'x-amz-expected-bucket-owner',
+  'x-amz-request-payer',
+]);
+/** Headers outside `x-amz-` that change what a request means. */
+const CONDITIONAL_HEADERS = new Set([
+  'range',
+  'if-match',
+  'if-none-match',
+  'if-modified-since',
+  'if-unmodified-since',
+  'if-range',
+]);
+
+export interface Asked {
+  readonly method: string;
+  readonly bucket: string;
+  readonly key: string;
+  readonly query: ReadonlyMap<string, string>;
+  readonly headers: ReadonlyMap<string, string>;
+}
+
+/** The operation a request means: the one that needs most of what is there. `undefined` when there is none. */
+export function findOperation(asked: Asked): S3Operation | undefined {
+  const on = asked.bucket === '' ? 'service' : asked.key === '' ? 'bucket' : 'object';
+  let best: { name: S3Operation; weight: number } | undefined;
+  for (const [name, operation] of Object.entries<Operation>(OPERATIONS)) {
+    const { needs = [], needsHeader } = operation;
+    if (operation.method !== asked.method || operation.on !== on) continue;
+    if (!needs.every((parameter) => asked.query.has(parameter))) continue;
+    if (needsHeader !== undefined && !asked.headers.has(needsHeader)) continue;
+    const weight = needs.length + (needsHeader === undefined ? 0 : 1);
+    if (best === undefined || weight > best.weight) best = { name: name as S3Operation, weight };
+  }
+  return best?.name;
+}
+
+/** Runs the operation. 501 when the request says anything the operation does not know. */
+export async function perform(name: S3Operation, r: S3Request): Promise<S3Answer> {
+  const operation: Operation = OPERATIONS[name];
+  const { needs = [], query = [], headers = [] } = operation;
+  for (const parameter of r.query.keys())
+    if (!COMMON_QUERY.has(parameter) && !needs.includes(parameter) && !query.includes(parameter))
+      throw notImplemented(name, `parameter ${parameter}`);
+  for (const header of r.headers.keys()) {
+    const hasMeaning = header.startsWith('x-amz-') ? !COMMON_HEADERS.has(header) : CONDITIONAL_HEADERS.has(header);
+    const isKnown = (known: string): boolean =>
+      known === header || (known.endsWith('*') && header.startsWith(known.slice(0, -1)));
+    if (hasMeaning && !headers.some(isKnown)) throw notImplemented(name, `header ${header}`);
+  }
+  return operation.handle(r);
+}
+
+function notImplemented(name: S3Operation, what: string): S3Error {
+  return new S3Error('NotImplemented', `${name} with the ${what} is not implemented by this server.`);
+}

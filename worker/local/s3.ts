@@ -1,0 +1,364 @@
+import { randomBytes } from 'node:crypto';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Failure } from '../util/failure.ts';
+import { S3Error } from './s3-error.ts';
+import { S3Faults, type S3Fault } from './s3-faults.ts';
+import { findOperation, perform, type S3Operation } from './s3-operations.ts';
+import type { S3Answer, S3Settings } from './s3-request.ts';
+import { authenticate, type Credentials } from './s3-signature.ts';
+import { S3Store } from './s3-store.ts';
+import { renderXml } from './s3-xml.ts';
+
+export interface S3Options {
+  /** Holds everything. A new server on the same folder goes on where the last one ended. */
+  readonly dir: string;
+  /** Default 127.0.0.1. */
+  readonly host?: string;
+  /** Default: any free one. */
+  readonly port?: number;
+  readonly credentials?: Credentials;
+  /** Default us-east-1. */
+  readonly region?: string;
+  /** The account that owns everything. Default 000000000000. */
+  readonly accountId?: string;
+  /** The least size of every part but the last. Default 5 MiB, as S3's; tests lower it. */
+  readonly minPartBytes?: number;
+  readonly faults?: S3Faults;
+}
+
+/** One request that was made, for budgets in tests. */
+export interface S3RequestRecord {
+  readonly method: string;
+  /** `undefined` when it is none that this server knows. */
+  readonly operation: S3Operation | undefined;
+  readonly bucket: string;
+  readonly key: string;
+  /** 0 while it has not been answered, and for ever when the connection was cut instead. */
+  readonly status: number;
+  /** Content, without framing. */
+  readonly receivedBytes: number;
+  readonly sentBytes: number;
+}
+
+export interface LocalS3 extends AsyncDisposable {
+  /** `http://host:port`. Buckets are the first part of the path, or of the host in `<bucket>.s3.localhost`. */
+  readonly endpoint: string;
+  readonly region: string;
+  readonly credentials: Credentials;
+  readonly faults: S3Faults;
+  /** In the order they came; of the newest 10,000. */
+  readonly requests: readonly S3RequestRecord[];
+  /** Ends all connections and gives the folder free. */
+  close(): Promise<void>;
+}
+
+const DEFAULT_CREDENTIALS: Credentials = { accessKeyId: 'local', secretAccessKey: 'local-secret' };
+const MAX_RECORDS = 10_000;
+/** https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html */
+const MAX_KEY_BYTES = 1024;
+/** Longer than clients keep an idle connection, so that they never send on one that is just being closed. */
+const KEEP_ALIVE_MS = 600_000;
+
+/**
+ * An S3 in this process, as strict as the real one where a mistake of a client would show there: signatures, checksums, conditions,
+ * multipart rules, versions, locks. What it does not know it refuses with 501. Memory is bounded by the number of connections.
+ */
+export async function startS3(o: S3Options): Promise<LocalS3> {
+  const server = new S3Server(o, await S3Store.open(o.dir));
+  try {
+    await server.listen(o.host ?? '127.0.0.1', o.port ?? 0);
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
+  return server;
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+interface Exchange {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly record: Mutable<S3RequestRecord>;
+  faults: readonly S3Fault[];
+}
+
+class S3Server implements LocalS3 {
+  readonly region: string;
+  readonly credentials: Credentials;
+  readonly faults: S3Faults;
+  readonly requests: S3RequestRecord[] = [];
+  readonly #settings: S3Settings;
+  readonly #store: S3Store;
+  readonly #server: Server;
+  readonly #active = new Set<Promise<void>>();
+  readonly #closing = new AbortController();
+  #endpoint = '';
+
+  constructor(o: S3Options, store: S3Store) {
+    this.region = o.region ?? 'us-east-1';
+    this.credentials = o.credentials ?? DEFAULT_CREDENTIALS;
+    this.faults = o.faults ?? new S3Faults();
+    this.#settings = {
+      region: this.region,
+      accountId: o.accountId ?? '000000000000',
+      minPartBytes: o.minPartBytes ?? 5 * 1024 * 1024,
+    };
+    this.#store = store;
+    const serve = (request: IncomingMessage, response: ServerResponse): void => {
+      const served = this.#serve(request, response).finally(() => this.#active.delete(served));
+      this.#active.add(served);
+    };
+    this.#server = createServer({ requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS, highWaterMark: 512 * 1024 });
+    this.#server.on('request', serve);
+    this.#server.on('checkContinue', serve);
+  }
+
+  get endpoint(): string {
+    return this.#endpoint;
+  }
+
+  async listen(host: string, port: number): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#server.once('error', reject);
+    this.#server.listen(port, host, resolve);
+    try {
+      await promise;
+    } catch (error) {
+      throw new Failure('UNAVAILABLE', `listen on ${host}:${port}: ${String(error)}`, { cause: error });
+    }
+    const address = this.#server.address();
+    if (address === null || typeof address === 'string') throw new Failure('BUG', `listen on ${host}: no port`);
+    this.#endpoint = `http://${host.includes(':') ? `[${host}]` : host}:${address.port}`;
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    this.#server.close();
+    this.#server.closeAllConnections();
+    await Promise.all(this.#active);
+    await this.#store.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { method = '' } = request;
+    const record = { method, operation: undefined, bucket: '', key: '', status: 0, receivedBytes: 0, sentBytes: 0 };
+    const exchange: Exchange = { request, response, record, faults: [] };
+    this.requests.push(record);
+    if (this.requests.length > MAX_RECORDS) this.requests.shift();
+    const requestId = randomBytes(8).toString('hex').toUpperCase();
+    response.setHeader('x-amz-request-id', requestId);
+    response.setHeader('x-amz-id-2', randomBytes(16).toString('base64'));
+    response.setHeader('server', 'AmazonS3');
+    try {
+      const answer = await this.#answer(exchange);
+      using _content = answer.content;
+      if (exchange.faults.some((fault) => fault.kind === 'drop-after')) request.socket.destroy();
+      else await send(exchange, answer);
+    } catch (error) {
+      if (request.socket.destroyed) return; // the client went away, or was cut off on purpose
+      if (response.headersSent) request.socket.destroy();
+      else await send(exchange, errorAnswer(error, request, requestId)).catch(() => request.socket.destroy());
+    }
+  }
+
+  async #answer(exchange: Exchange): Promise<S3Answer> {
+    const { request, response, record } = exchange;
+    const method = request.method ?? '';
+    const headers = headersOf(request);
+    const { path, query } = parseTarget(request.url ?? '/');
+    Object.assign(record, addressOf(path, headers.get('host') ?? ''));
+    const { bucket, key } = record;
+    const asked = { method, bucket, key, query: new Map(query), headers };
+    record.operation = findOperation(asked);
+    exchange.faults = this.faults.take(record.operation, key);
+    for (const fault of exchange.faults) await this.#suffer(fault, exchange);
+    const payload = authenticate(
+      { method, path, query, headers },
+      { ...this.credentials, region: this.region },
+      Date.now(),
+    );
+    if (record.operation === undefined) throw unknownOperation(asked);
+    if (asked.query.size < query.length) throw new S3Error('InvalidArgument', 'A query parameter was given twice');
+    if (Buffer.byteLength(key) > MAX_KEY_BYTES)
+      throw new S3Error('KeyTooLongError', 'Your key is too long', {
+        elements: { Size: Buffer.byteLength(key), MaxSizeAllowed: MAX_KEY_BYTES },
+      });
+    for (const name of ['x-amz-expected-bucket-owner', 'x-amz-source-expected-bucket-owner'])
+      if ((headers.get(name) ?? this.#settings.accountId) !== this.#settings.accountId)
+        throw new S3Error('AccessDenied', 'Access Denied');
+    const begin = (): void => {
+      if (headers.get('expect')?.toLowerCase() === '100-continue') response.writeContinue();
+    };
+    const onBytes = (bytes: number): void => void (record.receivedBytes += bytes);
+    const body = { request, headers, payload, begin, onBytes };
+    const { query: parameters } = asked;
+    return perform(record.operation, {
+      bucket,
+      key,
+      query: parameters,
+      headers,
+      body,
+      store: this.#store,
+      settings: this.#settings,
+    });
+  }
+
+  /** What happens before the request is served. */
+  async #suffer(fault: S3Fault, { request, response }: Exchange): Promise<void> {
+    switch (fault.kind) {
+      case 'delay':
+        await delay(fault.delayMs, undefined, { signal: this.#closing.signal });
+        return;
+      case 'answer':
+        throw new InjectedError(fault.answer.status, fault.answer.code, fault.answer.retryAfterSeconds);
+      case 'drop-before': {
+        let bytes = 0;
+        if (fault.afterBytes > 0 && request.headers.expect !== undefined) response.writeContinue();
+        if (fault.afterBytes > 0)
+          for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+            bytes += chunk.length;
+            if (bytes >= fault.afterBytes) break;
+          }
+        request.socket.destroy();
+        throw new S3Error('InternalError', 'cut off');
+      }
+      case 'cut-answer':
+      case 'drop-after':
+        return;
+      default:
+        fault satisfies never;
+    }
+  }
+}
+
+class InjectedError extends Error {
+  override readonly name = 'InjectedError';
+  readonly status: number;
+  readonly code: string;
+  readonly retryAfterSeconds: number | undefined;
+
+  constructor(status: number, code: string, retryAfterSeconds: number | undefined) {
+    super(`${code}, as was asked for`);
+    this.status = status;
+    this.code = code;
+    this.retryAfterSeconds = retryAfterSeconds;
+  }
+}
+
+/** Repeated headers joined, names in lower case. */
+function headersOf(request: IncomingMessage): ReadonlyMap<string, string> {
+  const headers = new Map<string, string>();
+  for (const [name, values] of Object.entries(request.headersDistinct)) headers.set(name, (values ?? []).join(','));
+  return headers;
+}
+
+interface Target {
+  /** Still encoded. */
+  readonly path: string;
+  readonly query: readonly (readonly [string, string])[];
+}
+
+function parseTarget(url: string): Target {
+  const at = url.indexOf('?');
+  const path = at < 0 ? url : url.slice(0, at);
+  const pairs = at < 0 ? [] : url.slice(at + 1).split('&');
+  const query = pairs
+    .filter((pair) => pair !== '')
+    .map((pair) => {
+      const [name = '', ...value] = pair.split('=');
+      return [decode(name.replaceAll('+', ' ')), decode(value.join('=').replaceAll('+', ' '))] as const;
+    });
+  return { path, query };
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new S3Error('InvalidURI', "Couldn't parse the specified URI.");
+  }
+}
+
+/** `<bucket>.s3.localhost`, `<bucket>.localhost` and AWS's own names; every other host is path-style. */
+const VIRTUAL_HOST = /^(?:(.+?)\.)?(?:s3(?:[.-][a-z0-9-]+)*?\.)?(?:localhost|amazonaws\.com)$/;
+
+function addressOf(path: string, host: string): { bucket: string; key: string } {
+  const name = host.replace(/:\d+$/, '').toLowerCase();
+  const bucket = VIRTUAL_HOST.exec(name)?.[1];
+  const rest = path.replace(/^\//, '');
+  if (bucket !== undefined && bucket !== 's3') return { bucket, key: decode(rest) };
+  const slash = rest.indexOf('/');
+  return slash < 0
+    ? { bucket: decode(rest), key: '' }
+    : { bucket: decode(rest.slice(0, slash)), key: decode(rest.slice(slash + 1)) };
+}
+
+function unknownOperation(asked: {
+  readonly method: string;
+  readonly bucket: string;
+  readonly key: string;
+  readonly query: ReadonlyMap<string, string>;
+}): S3Error {
+  const on = asked.bucket === '' ? 'the service' : asked.key === '' ? 'a bucket' : 'an object';
+  const parameters = [...asked.query.keys()].filter((name) => !name.startsWith('X-Amz-')).join(', ');
+  return new S3Error('NotImplemented', `${asked.method} on ${on} (${parameters}) is not implemented by this server.`);
+}
+
+function errorAnswer(error: unknown, request: IncomingMessage, requestId: string): S3Answer {
+  const known = error instanceof S3Error || error instanceof InjectedError;
+  const detail = error instanceof S3Error ? error.detail : {};
+  const status = known ? error.status : 500;
+  const document = renderXml('Error', {
+    Code: known ? error.code : 'InternalError',
+    Message: error instanceof Error ? error.message : String(error),
+    ...detail.elements,
+    Resource: (request.url ?? '').replace(/\?.*$/s, ''),
+    RequestId: requestId,
+  });
+  const retryAfter = error instanceof InjectedError ? error.retryAfterSeconds : undefined;
+  return {
+    status,
+    headers: { ...detail.headers, 'retry-after': retryAfter },
+    ...(status === 304 ? {} : { document }),
+  };
+}
+
+async function send(exchange: Exchange, answer: S3Answer): Promise<void> {
+  const { request, response, record } = exchange;
+  const { status = 200, headers = {}, document, content } = answer;
+  for (const [name, value] of Object.entries(headers)) if (value !== undefined) response.setHeader(name, value);
+  const body = document === undefined ? undefined : Buffer.from(document);
+  if (body !== undefined) {
+    response.setHeader('content-type', 'application/xml');
+    response.setHeader('content-length', body.length);
+  } else if (status !== 204 && status !== 304 && !response.hasHeader('content-length'))
+    response.setHeader('content-length', 0);
+  record.status = status;
+  response.writeHead(status);
+  if (request.method !== 'HEAD') {
+    const cut = exchange.faults.find((fault) => fault.kind === 'cut-answer');
+    for await (const chunk of content ?? (body === undefined ? [] : [body])) {
+      const left = (cut?.afterBytes ?? Infinity) - record.sentBytes;
+      await write(response, left < chunk.length ? chunk.subarray(0, left) : chunk);
+      record.sentBytes += Math.min(left, chunk.length);
+      if (left <= chunk.length) {
+        request.socket.destroy();
+        return;
+      }
+    }
+  }
+  response.end();
+}
+
+/** Resolves when the chunk has left the process, so that its memory may be used again. */
+async function write(response: ServerResponse, chunk: Uint8Array): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  response.write(chunk, (error) => (error ? reject(error) : resolve()));
+  await promise;
+}
