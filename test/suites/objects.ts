@@ -1,0 +1,550 @@
+import { crc32 } from 'node:zlib';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Bytes } from '../../worker/content/content.ts';
+import type { ObjectInfo, ObjectStore, Upload, UploadOptions } from '../../worker/objects/objects.ts';
+import { Failure } from '../../worker/util/failure.ts';
+import { seededBytes } from '../support/images.ts';
+
+export interface StoreUnderTest extends AsyncDisposable {
+  /** Empty. */
+  readonly store: ObjectStore;
+  /** The same objects through a new store, as another process sees them. */
+  reopen(): ObjectStore;
+  /** The least part size that the store takes. */
+  readonly partSize: number;
+  readonly keepsMetadata: boolean;
+}
+
+/** What every ObjectStore promises. `make` is called before each test. */
+export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTest>): void {
+  describe(`${name} as an object store`, () => {
+    let made: StoreUnderTest;
+    let store: ObjectStore;
+    let partSize: number;
+
+    beforeEach(async () => {
+      made = await make();
+      ({ store, partSize } = made);
+    });
+    afterEach(async () => made[Symbol.asyncDispose]());
+
+    const readAll = async (key: string): Promise<Buffer> => collect(await store.read(key));
+    const keys = async (prefix: string): Promise<string[]> =>
+      (await Array.fromAsync(store.list(prefix))).map((info) => info.key);
+    const begin = async (key: string, content: Uint8Array, o: Partial<UploadOptions> = {}): Promise<Upload> =>
+      store.upload(key, content.byteLength, { fingerprint: 'one', partSize, ...o });
+    const send = async (upload: Upload, content: Uint8Array, ...parts: readonly number[]): Promise<void> => {
+      await Promise.all(parts.map(async (n) => upload.part(n, partOf(upload, content, n))));
+    };
+    const sendMissing = async (upload: Upload, content: Uint8Array): Promise<number[]> => {
+      const missing = allParts(upload).filter((n) => !upload.done.has(n));
+      await send(upload, content, ...missing);
+      return missing;
+    };
+
+    describe('whole objects', () => {
+      test('what is written can be looked at and read back', async () => {
+        const body = seededBytes('whole', 3000);
+        const written = await store.write('a/b.tar', body);
+        expect(written).toMatchObject({ key: 'a/b.tar', size: 3000 });
+        const found = await store.stat('a/b.tar');
+        expect(found).toMatchObject({ key: 'a/b.tar', size: 3000, etag: written.etag });
+        expect(found.modified).toBeInstanceOf(Date);
+        expect(await readAll('a/b.tar')).toEqual(body);
+      });
+
+      test('an empty object is an object', async () => {
+        await store.write('empty', new Uint8Array());
+        expect((await store.stat('empty')).size).toBe(0);
+        expect(await readAll('empty')).toHaveLength(0);
+        expect(await collect(await store.read('empty', { offset: 0, length: 0 }))).toHaveLength(0);
+      });
+
+      test('what is not there is NOT_FOUND, and the message names it', async () => {
+        const missing = { code: 'NOT_FOUND', message: expect.stringContaining(store.describe('a/none')) };
+        await expect(store.stat('a/none')).rejects.toMatchObject(missing);
+        await expect(store.read('a/none')).rejects.toMatchObject(missing);
+        await expect(store.read('a/none', { offset: 0, length: 0 })).rejects.toMatchObject(missing);
+      });
+
+      test('removing is idempotent', async () => {
+        await store.write('a/x', Buffer.from('x'));
+        await store.remove('a/x');
+        await store.remove('a/x');
+        await store.remove('never/was');
+        await expect(store.stat('a/x')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+      });
+
+      test('a new content is another etag', async () => {
+        const before = await store.write('k', Buffer.from('same length 1'));
+        const after = await store.write('k', Buffer.from('same length 2'));
+        expect(after.etag).not.toBe(before.etag);
+        expect((await readAll('k')).toString()).toBe('same length 2');
+      });
+
+      test('keys may be odd', async () => {
+        const odd = [
+          'a b+c%20.tar',
+          'ümläut/名前/😀',
+          "q?x=1&y='<z>",
+          'a..b/...',
+          'back\\slash',
+          '~tilde*',
+          'new\nline',
+        ];
+        for (const key of odd) await store.write(key, Buffer.from(key));
+        for (const key of odd) expect((await readAll(key)).toString()).toBe(key);
+        expect(new Set(await keys(''))).toEqual(new Set(odd));
+        for (const key of odd) await store.remove(key);
+        expect(await keys('')).toEqual([]);
+      });
+
+      test('metadata comes back where it is kept', async () => {
+        const metadata = { 'transship-format': '1', source: 'registry.example/app:v1' };
+        await store.write('m', Buffer.from('x'), { metadata, contentType: 'application/x-tar' });
+        expect((await store.stat('m')).metadata).toEqual(made.keepsMetadata ? metadata : {});
+      });
+
+      test('a signal that has fired stops every call before it begins', async () => {
+        await store.write('there', Buffer.from('x'));
+        const o = { signal: AbortSignal.abort() };
+        const aborted = { code: 'ABORTED' };
+        await expect(store.stat('there', o)).rejects.toMatchObject(aborted);
+        await expect(store.read('there', o)).rejects.toMatchObject(aborted);
+        await expect(store.write('new', Buffer.from('x'), o)).rejects.toMatchObject(aborted);
+        await expect(store.stream('new', chunked(Buffer.from('x')), o)).rejects.toMatchObject(aborted);
+        await expect(store.remove('there', o)).rejects.toMatchObject(aborted);
+        await expect(store.upload('new', 5, { ...o, fingerprint: 'f' })).rejects.toMatchObject(aborted);
+        await expect(Array.fromAsync(store.list('', o))).rejects.toMatchObject(aborted);
+        expect(await keys('')).toEqual(['there']);
+      });
+    });
+
+    describe('ranges', () => {
+      const body = seededBytes('ranges', 5000);
+
+      test.each([
+        [0, 1],
+        [0, 5000],
+        [1, 511],
+        [512, 513],
+        [4999, 1],
+        [4000, undefined],
+        [0, undefined],
+        [5000, undefined],
+        [5000, 10],
+        [100, 0],
+        [4990, 100],
+      ])('from %i, %s bytes', async (offset, length) => {
+        await store.write('r', body);
+        const got = await collect(await store.read('r', { offset, ...(length === undefined ? {} : { length }) }));
+        expect(got).toEqual(body.subarray(offset, length === undefined ? undefined : offset + length));
+      });
+
+      test('a range that starts beyond the end is INVALID', async () => {
+        await store.write('r', body);
+        await expect(store.read('r', { offset: 5001 })).rejects.toMatchObject({ code: 'INVALID' });
+        await expect(store.read('r', { offset: 9000, length: 1 })).rejects.toMatchObject({ code: 'INVALID' });
+      });
+
+      test('many ranges can be read at once', async () => {
+        await store.write('r', body);
+        const pieces = await Promise.all(
+          Array.from({ length: 50 }, async (_, i) => collect(await store.read('r', { offset: i * 100, length: 100 }))),
+        );
+        expect(Buffer.concat(pieces)).toEqual(body);
+      });
+
+      test('a read can be left early, and another begun', async () => {
+        await store.write('r', seededBytes('long', 3_000_000));
+        for (let i = 0; i < 5; i++) {
+          for await (const chunk of await store.read('r')) {
+            expect(chunk.byteLength).toBeGreaterThan(0);
+            break;
+          }
+        }
+      });
+
+      test('a chunk that was handed out is never written to again', async () => {
+        const long = seededBytes('long', 3_000_000);
+        await store.write('r', long);
+        expect(Buffer.concat(await Array.fromAsync(await store.read('r')))).toEqual(long);
+      });
+
+      test('a read stops with ABORTED when the signal fires in its middle', async () => {
+        await store.write('r', seededBytes('long', 8_000_000));
+        const stop = new AbortController();
+        const reading = (async () => {
+          for await (const _ of await store.read('r', { signal: stop.signal })) stop.abort();
+        })();
+        await expect(reading).rejects.toMatchObject({ code: 'ABORTED' });
+      });
+
+      test('reading what was another content is CONFLICT', async () => {
+        const { etag } = await store.write('r', body);
+        expect(await collect(await store.read('r', { ifMatch: etag, offset: 10, length: 5 }))).toHaveLength(5);
+        expect(await collect(await store.read('r', { ifMatch: etag, offset: 10, length: 0 }))).toHaveLength(0);
+        await store.write('r', body.subarray(1));
+        await expect(store.read('r', { ifMatch: etag })).rejects.toMatchObject({ code: 'CONFLICT' });
+        await expect(store.read('r', { ifMatch: etag, offset: 1, length: 1 })).rejects.toMatchObject({
+          code: 'CONFLICT',
+        });
+      });
+    });
+
+    describe('conditions', () => {
+      const x = Buffer.from('x');
+
+      test('ifAbsent leaves what is there', async () => {
+        await store.write('c', Buffer.from('first'), { condition: { ifAbsent: true } });
+        await expect(store.write('c', x, { condition: { ifAbsent: true } })).rejects.toMatchObject({
+          code: 'CONFLICT',
+          message: expect.stringContaining(store.describe('c')),
+        });
+        await expect(store.stream('c', chunked(x), { condition: { ifAbsent: true } })).rejects.toMatchObject({
+          code: 'CONFLICT',
+        });
+        expect((await readAll('c')).toString()).toBe('first');
+      });
+
+      test('ifMatch replaces only what it names', async () => {
+        const first = await store.write('c', Buffer.from('first'));
+        const second = await store.write('c', Buffer.from('second'), { condition: { ifMatch: first.etag } });
+        await expect(store.write('c', x, { condition: { ifMatch: first.etag } })).rejects.toMatchObject({
+          code: 'CONFLICT',
+        });
+        await store.remove('c');
+        await expect(store.write('c', x, { condition: { ifMatch: second.etag } })).rejects.toMatchObject({
+          code: 'CONFLICT',
+        });
+        expect(await keys('')).toEqual([]);
+      });
+
+      test('of ten writers with ifAbsent one wins', async () => {
+        const won = await race(10, async (i) => made.reopen().write('c', bodyOf(i), { condition: { ifAbsent: true } }));
+        expect(won).toHaveLength(1);
+        expect(await readAll('c')).toEqual(bodyOf(won[0]));
+      });
+
+      test('of ten writers with ifMatch one wins', async () => {
+        const { etag } = await store.write('c', x);
+        const won = await race(10, async (i) => made.reopen().write('c', bodyOf(i), { condition: { ifMatch: etag } }));
+        expect(won).toHaveLength(1);
+        expect(await readAll('c')).toEqual(bodyOf(won[0]));
+      });
+
+      test('of six uploads of different contents with ifAbsent one wins', async () => {
+        const won = await race(6, async (i) => {
+          const upload = await made.reopen().upload('c', 10, {
+            fingerprint: String(i),
+            partSize,
+            condition: { ifAbsent: true },
+          });
+          await upload.part(1, bodyOf(i));
+          return upload.commit();
+        });
+        expect(won).toHaveLength(1);
+        expect(await readAll('c')).toEqual(bodyOf(won[0]));
+      });
+
+      const bodyOf = (i: number | undefined): Buffer => Buffer.from(`writer ${i}`.padEnd(10, '.'));
+    });
+
+    describe('lists', () => {
+      test('keys come in the order of their bytes', async () => {
+        const wanted = ['a', 'a-b', 'a.b', 'a/b', 'a/b/c', 'a0', 'ab', 'b/x', 'ﬀ', '😀'];
+        // where a key cannot be a folder too
+        const possible = wanted.filter((key) => key !== 'a' && key !== 'a/b');
+        for (const key of possible.toReversed()) await store.write(key, Buffer.from('x'));
+        expect(await keys('')).toEqual(possible);
+      });
+
+      test('a prefix need not end at a slash', async () => {
+        for (const key of ['app/v1.tar', 'app/v2.tar', 'app/sub/v1.tar', 'apple', 'zoo'])
+          await store.write(key, Buffer.from(key));
+        expect(await keys('app')).toEqual(['app/sub/v1.tar', 'app/v1.tar', 'app/v2.tar', 'apple']);
+        expect(await keys('app/')).toEqual(['app/sub/v1.tar', 'app/v1.tar', 'app/v2.tar']);
+        expect(await keys('app/v')).toEqual(['app/v1.tar', 'app/v2.tar']);
+        expect(await keys('app/v1.tar')).toEqual(['app/v1.tar']);
+        expect(await keys('app/v1.tar/')).toEqual([]);
+        expect(await keys('none/at/all')).toEqual([]);
+      });
+
+      test('what is listed is what stat says', async () => {
+        const { etag } = await store.write('l/x', Buffer.from('12345'));
+        const [info] = await Array.fromAsync(store.list('l/'));
+        expect(info).toMatchObject({ key: 'l/x', size: 5, etag });
+        expect(info?.modified).toEqual((await store.stat('l/x')).modified);
+      });
+    });
+
+    describe('streams', () => {
+      test.each([0, 1, 100_000])('a body of %i bytes', async (size) => {
+        const body = seededBytes('stream', size);
+        expect(await store.stream('s', chunked(body, 4096))).toMatchObject({ key: 's', size });
+        expect(await readAll('s')).toEqual(body);
+      });
+
+      test('a body of many parts', { timeout: 60_000 }, async () => {
+        const body = Buffer.alloc(30 * 1024 * 1024 + 17, seededBytes('block', 99_991));
+        const written = await store.stream('s', chunked(body, 65_537), {
+          metadata: { a: 'b' },
+          condition: { ifAbsent: true },
+        });
+        expect(written).toMatchObject({ size: body.byteLength, etag: (await store.stat('s')).etag });
+        expect(crc32(await readAll('s'))).toBe(crc32(body));
+      });
+
+      test.each([1000, 20 * 1024 * 1024])('a body that fails after %i bytes leaves nothing behind', async (bytes) => {
+        const failure = new Failure('UNAVAILABLE', 'the source broke off');
+        await expect(store.stream('s', brokenAfter(Buffer.alloc(bytes), failure))).rejects.toBe(failure);
+        expect(await keys('')).toEqual([]);
+      });
+
+      test('a stream stops with ABORTED in the middle and leaves nothing behind', async () => {
+        const stop = new AbortController();
+        const body = (async function* () {
+          for (let i = 0; i < 40; i++) {
+            if (i === 30) stop.abort();
+            yield Buffer.alloc(1024 * 1024);
+          }
+        })();
+        await expect(store.stream('s', body, { signal: stop.signal })).rejects.toMatchObject({ code: 'ABORTED' });
+        expect(await keys('')).toEqual([]);
+      });
+    });
+
+    describe('uploads', () => {
+      let content: Buffer;
+      beforeEach(() => {
+        content = Buffer.alloc(partSize * 5 + 7, seededBytes('upload', 9973));
+      });
+
+      test('parts go in any order and at once, and nothing is visible before commit', async () => {
+        const upload = await begin('u/x.tar', content);
+        expect(upload.partSize).toBe(partSize);
+        expect(upload.parts).toBe(6);
+        await send(upload, content, 6, 2, 4, 1, 3);
+        await expect(store.stat('u/x.tar')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+        expect(await keys('')).toEqual([]);
+        await send(upload, content, 5);
+        const info = await upload.commit();
+        expect(info).toMatchObject({ key: 'u/x.tar', size: content.byteLength });
+        expect((await store.stat('u/x.tar')).etag).toBe(info.etag);
+        expect(await readAll('u/x.tar')).toEqual(content);
+        expect(await keys('')).toEqual(['u/x.tar']);
+      });
+
+      test('done grows with each part and tells its CRC-32', async () => {
+        const upload = await begin('u', content);
+        expect(upload.done.size).toBe(0);
+        await send(upload, content, 2, 6);
+        expect(upload.done).toEqual(new Map([2, 6].map((n) => [n, crc32(partOf(upload, content, n))])));
+      });
+
+      test.each([
+        ['one byte', 1],
+        ['one part exactly', 0],
+        ['one part and a byte', -1],
+      ])('an upload of %s', async (_, what) => {
+        const size = what === 1 ? 1 : partSize - what;
+        const body = seededBytes('sizes', size);
+        const upload = await begin('u', body);
+        expect(upload.parts).toBe(what === -1 ? 2 : 1);
+        await sendMissing(upload, body);
+        await upload.commit();
+        expect(await readAll('u')).toEqual(body);
+      });
+
+      test.each([0, -1, 1.5, Number.NaN, 60e12 * 1000])('a size of %d is INVALID', async (size) => {
+        await expect(store.upload('u', size, { fingerprint: 'f' })).rejects.toMatchObject({ code: 'INVALID' });
+      });
+
+      test('a part that is none, or has another length, is a BUG', async () => {
+        const upload = await begin('u', content);
+        const whole = content.subarray(0, partSize);
+        for (const n of [0, 7, 1.5]) await expect(upload.part(n, whole)).rejects.toMatchObject({ code: 'BUG' });
+        await expect(upload.part(1, whole.subarray(1))).rejects.toMatchObject({ code: 'BUG' });
+        await expect(upload.part(6, whole)).rejects.toMatchObject({ code: 'BUG' });
+        expect(upload.done.size).toBe(0);
+      });
+
+      test('commit demands every part', async () => {
+        const upload = await begin('u', content);
+        await send(upload, content, 1, 2, 3, 4, 6);
+        await expect(upload.commit()).rejects.toMatchObject({ code: 'BUG' });
+        expect(await keys('')).toEqual([]);
+        await send(upload, content, 5);
+        await upload.commit();
+        expect(await readAll('u')).toEqual(content);
+      });
+
+      test('a part can be replaced', async () => {
+        const upload = await begin('u', content);
+        await upload.part(2, Buffer.alloc(partSize, 'wrong'));
+        await sendMissing(upload, content);
+        await send(upload, content, 2);
+        await upload.commit();
+        expect(await readAll('u')).toEqual(content);
+      });
+
+      test("a part's bytes are the caller's again after the call", async () => {
+        const upload = await begin('u', content);
+        const buffer = Buffer.alloc(partSize);
+        for (const n of allParts(upload)) {
+          const bytes = partOf(upload, content, n);
+          buffer.set(bytes);
+          await upload.part(n, buffer.subarray(0, bytes.byteLength));
+          buffer.fill(0);
+        }
+        await upload.commit();
+        expect(await readAll('u')).toEqual(content);
+      });
+
+      test.each([0, 1, 3, 5, 6])('%i of 6 parts stored: another process sends only the others', async (k) => {
+        const first = await begin('u', content);
+        await send(first, content, ...allParts(first).slice(6 - k));
+        const again = await made.reopen().upload('u', content.byteLength, { fingerprint: 'one', partSize });
+        expect(again.done).toEqual(first.done);
+        expect(await sendMissing(again, content)).toHaveLength(6 - k);
+        await again.commit();
+        expect(await readAll('u')).toEqual(content);
+      });
+
+      test('only an upload of the same fingerprint, size and part size is taken up', async () => {
+        await send(await begin('u', content), content, 1, 2);
+        const others = [
+          await begin('u', content, { fingerprint: 'two' }),
+          await begin('u', content.subarray(1)),
+          await begin('u', content, { partSize: partSize * 2 }),
+          await begin('u2', content),
+          await begin('u/deeper'.replace('/', '-'), content),
+        ];
+        for (const other of others) expect(other.done.size).toBe(0);
+        expect((await begin('u', content)).done.size).toBe(2);
+      });
+
+      test('two uploads of the same key do not disturb each other', async () => {
+        const other = Buffer.alloc(content.byteLength, 'other');
+        const [one, two] = [await begin('u', content), await begin('u', other, { fingerprint: 'two' })];
+        await Promise.all([sendMissing(one, content), sendMissing(two, other)]);
+        await one.commit();
+        expect(await readAll('u')).toEqual(content);
+        await two.commit();
+        expect(await readAll('u')).toEqual(other);
+      });
+
+      test('two processes with the same upload both succeed', async () => {
+        const one = await begin('u', content);
+        const two = await made.reopen().upload('u', content.byteLength, { fingerprint: 'one', partSize });
+        await Promise.all([sendMissing(one, content), sendMissing(two, content)]);
+        const infos = await Promise.all([one.commit(), two.commit()]);
+        expect(infos.map((info) => info.size)).toEqual([content.byteLength, content.byteLength]);
+        expect(await readAll('u')).toEqual(content);
+      });
+
+      test('a process that is slower than another with the same upload is told that it is done', async () => {
+        const condition = { ifAbsent: true } as const;
+        const slow = await begin('u', content, { condition });
+        await send(slow, content, 1);
+        const fast = await made.reopen().upload('u', content.byteLength, { fingerprint: 'one', partSize, condition });
+        await sendMissing(fast, content);
+        const info = await fast.commit();
+        await sendMissing(slow, content);
+        expect(await slow.commit()).toMatchObject({ key: 'u', size: content.byteLength, etag: info.etag });
+        expect(await readAll('u')).toEqual(content);
+      });
+
+      test('commit is idempotent', async () => {
+        const upload = await begin('u', content, { condition: { ifAbsent: true } });
+        await sendMissing(upload, content);
+        const info = await upload.commit();
+        expect((await upload.commit()).etag).toBe(info.etag);
+      });
+
+      test('ifAbsent is asked when the upload ends, not when it begins', async () => {
+        const upload = await begin('u', content, { condition: { ifAbsent: true } });
+        await sendMissing(upload, content);
+        await store.write('u', Buffer.from('sooner'));
+        await expect(upload.commit()).rejects.toMatchObject({ code: 'CONFLICT' });
+        expect((await readAll('u')).toString()).toBe('sooner');
+      });
+
+      test('ifMatch replaces only what it names', async () => {
+        const { etag } = await store.write('u', Buffer.from('old'));
+        const right = await begin('u', content, { condition: { ifMatch: etag } });
+        const late = await begin('u', content.subarray(1), { condition: { ifMatch: etag }, fingerprint: 'late' });
+        await sendMissing(right, content);
+        await sendMissing(late, content.subarray(1));
+        await right.commit();
+        await expect(late.commit()).rejects.toMatchObject({ code: 'CONFLICT' });
+        expect(await readAll('u')).toEqual(content);
+      });
+
+      test('abort throws away what was stored, twice if need be, and never what is committed', async () => {
+        const upload = await begin('u', content);
+        await send(upload, content, 1, 2, 3);
+        await upload.abort();
+        await upload.abort();
+        const again = await begin('u', content);
+        expect(again.done.size).toBe(0);
+        await sendMissing(again, content);
+        await again.commit();
+        await again.abort();
+        expect(await readAll('u')).toEqual(content);
+      });
+
+      test('a finished upload leaves nothing to take up', async () => {
+        const upload = await begin('u', content);
+        await sendMissing(upload, content);
+        await upload.commit();
+        expect((await begin('u', content)).done.size).toBe(0);
+      });
+
+      test('metadata of an upload comes back where it is kept', async () => {
+        const upload = await begin('u', content, { metadata: { 'root-digest': 'sha256:abc' } });
+        await sendMissing(upload, content);
+        await upload.commit();
+        expect((await store.stat('u')).metadata['root-digest']).toBe(made.keepsMetadata ? 'sha256:abc' : undefined);
+      });
+
+      test('a signal that has fired stops part and commit', async () => {
+        const upload = await begin('u', content);
+        const o = { signal: AbortSignal.abort() };
+        await expect(upload.part(1, content.subarray(0, partSize), o)).rejects.toMatchObject({ code: 'ABORTED' });
+        await sendMissing(upload, content);
+        await expect(upload.commit(o)).rejects.toMatchObject({ code: 'ABORTED' });
+        await upload.commit();
+      });
+    });
+  });
+}
+
+async function collect(body: Bytes): Promise<Buffer> {
+  return Buffer.concat(await Array.fromAsync(body));
+}
+
+async function* chunked(body: Uint8Array, size = 1000): Bytes {
+  for (let at = 0; at < body.byteLength; at += size) yield body.subarray(at, at + size);
+}
+
+async function* brokenAfter(body: Uint8Array, failure: Failure): Bytes {
+  yield* chunked(body, 65_536);
+  throw failure;
+}
+
+function allParts(upload: Upload): number[] {
+  return Array.from({ length: upload.parts }, (_, i) => i + 1);
+}
+
+function partOf(upload: Upload, content: Uint8Array, n: number): Uint8Array {
+  return content.subarray((n - 1) * upload.partSize, n * upload.partSize);
+}
+
+/** Who of `count` succeeded; all others must have met CONFLICT. */
+async function race(count: number, work: (i: number) => Promise<ObjectInfo>): Promise<number[]> {
+  const results = await Promise.allSettled(Array.from({ length: count }, async (_, i) => work(i)));
+  for (const result of results)
+    if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'CONFLICT' });
+  return results.flatMap((result, i) => (result.status === 'fulfilled' ? [i] : []));
+}

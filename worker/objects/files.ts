@@ -1,0 +1,616 @@
+import { createHash } from 'node:crypto';
+import type { BigIntStats } from 'node:fs';
+import {
+  appendFile,
+  constants,
+  link,
+  mkdir,
+  open,
+  opendir,
+  readFile,
+  realpath,
+  rename,
+  stat,
+  unlink,
+  writeFile,
+  type FileHandle,
+} from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { crc32 } from 'node:zlib';
+import type { Bytes } from '../content/content.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
+import { Failure, isFailure, type Code } from '../util/failure.ts';
+import type { Condition, ObjectInfo, ObjectStore, Upload, UploadOptions, WriteOptions } from './objects.ts';
+import { Parts } from './parts.ts';
+
+const DEFAULT_PART_BYTES = 8 * 1024 * 1024;
+const BUFFER_BYTES = 1024 * 1024;
+/** Files of our own beside the objects: what is being written, unfinished uploads, and which of their parts are stored. */
+const OWN_FILE = /^\..*\.(?:\d+-\d+\.temp|[0-9a-f]{32}\.(?:partial|parts))$/su;
+/** The longest name of the usual file systems. */
+const MAX_NAME_BYTES = 255;
+
+/**
+ * The files below a folder as objects. The folder comes to be with the first write. A file becomes visible whole: written beside its place,
+ * synced, then renamed or linked into it. Content types and metadata are not kept. Links are followed when reading, and refused when writing
+ * if they lead out of the folder; `list` passes over them.
+ *
+ * An upload is a sparse file `.<name>.<hash>.partial` beside its place, the hash being that of fingerprint, size and part size, and a journal
+ * `.parts` with one line for each part, appended after the part's bytes were written. When the upload is taken up again the bytes are checked
+ * against the CRC-32 values of the journal, so a line that a crash tore, or one that outlived the bytes it tells of, costs writing that part
+ * again and no more. Unfinished uploads stay until they are finished, aborted or removed by hand.
+ *
+ * Two processes may have the same upload without a lock: they write the same bytes to the same places and append whole lines. Each remembers
+ * which file (inode) it fills. Commit takes hold of that very file by a second name before it puts it in place, so it can never publish one
+ * that somebody else has begun anew; whoever comes second sees that its file is in place already, and is done.
+ *
+ * `ifAbsent` is atomic between processes (link), `ifMatch` within this one: no call of a file system compares and replaces.
+ */
+export function openFiles(root: string): ObjectStore {
+  return new FileStore(resolve(root));
+}
+
+class FileStore implements ObjectStore {
+  readonly #root: string;
+
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  describe(key: string): string {
+    return join(this.#root, key);
+  }
+
+  async stat(key: string, o?: Abortable): Promise<ObjectInfo> {
+    checkAborted(o);
+    const path = this.#path(key);
+    return named('look at', path, async () => infoOf(key, regular(await stat(path, { bigint: true }), path)));
+  }
+
+  async read(key: string, o: Abortable & { offset?: number; length?: number; ifMatch?: string } = {}): Promise<Bytes> {
+    checkAborted(o);
+    const path = this.#path(key);
+    const { offset = 0, ifMatch } = o;
+    return named('read', path, async () => {
+      // O_NONBLOCK: opening a named pipe would wait for its other end
+      const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+      try {
+        const info = infoOf(key, regular(await handle.stat({ bigint: true }), path));
+        if (ifMatch !== undefined && info.etag !== ifMatch)
+          throw new Failure('CONFLICT', `read ${path}: it has changed in the meantime`);
+        if (offset > info.size)
+          throw new Failure('INVALID', `read ${path}: it has ${info.size} bytes, so there is nothing at ${offset}`);
+        return bytesOf(handle, path, offset, Math.min(info.size, offset + (o.length ?? info.size)), o);
+      } catch (error) {
+        await handle.close();
+        throw error;
+      }
+    });
+  }
+
+  async write(key: string, body: Uint8Array, o: WriteOptions = {}): Promise<ObjectInfo> {
+    return this.#create(key, o, async (handle) => handle.writeFile(body));
+  }
+
+  async stream(key: string, body: Bytes, o: WriteOptions = {}): Promise<ObjectInfo> {
+    return this.#create(key, o, async (handle) => handle.writeFile(gathered(body, o)));
+  }
+
+  async *list(prefix: string, o: Abortable = {}): AsyncIterable<ObjectInfo> {
+    const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1);
+    if (folder !== '') this.#path(`${folder}x`);
+    for await (const key of this.#keys(folder, prefix, o)) {
+      try {
+        yield await this.stat(key, o);
+      } catch (error) {
+        // gone since it was listed
+        if (!isFailure(error, 'NOT_FOUND')) throw error;
+      }
+    }
+  }
+
+  async remove(key: string, o?: Abortable): Promise<void> {
+    checkAborted(o);
+    const path = this.#path(key);
+    await named('remove', path, async () => {
+      await this.#checkInside(path);
+      try {
+        regular(await stat(path, { bigint: true }), path);
+      } catch (error) {
+        if (isFailure(error, 'NOT_FOUND') || hasErrno(error, 'ENOENT', 'ENOTDIR')) return;
+        throw error;
+      }
+      await unlinkIfThere(path);
+    });
+  }
+
+  async upload(key: string, size: number, o: UploadOptions): Promise<Upload> {
+    checkAborted(o);
+    const path = this.#path(key);
+    const { partSize = DEFAULT_PART_BYTES } = o;
+    if (!Number.isSafeInteger(size) || size < 1)
+      throw new Failure('INVALID', `upload ${path}: ${size} bytes cannot be uploaded`);
+    if (!Number.isSafeInteger(partSize) || partSize < 1)
+      throw new Failure('INVALID', `upload ${path}: there are no parts of ${partSize} bytes`);
+    return named('upload', path, async () => {
+      await this.#makeFolder(path);
+      return openUpload(path, async () => this.stat(key), new Parts(size, partSize), o);
+    });
+  }
+
+  async #create(key: string, o: WriteOptions, fill: (handle: FileHandle) => Promise<void>): Promise<ObjectInfo> {
+    checkAborted(o);
+    const path = this.#path(key);
+    return named('write', path, async () => {
+      await this.#makeFolder(path);
+      const { made: handle, temporary } = await withTemporary(path, async (name) => open(name, 'wx'));
+      try {
+        try {
+          await fill(handle);
+          checkAborted(o);
+          await handle.sync();
+        } finally {
+          await handle.close();
+        }
+        await publish(temporary, path, o.condition);
+      } finally {
+        await unlinkIfThere(temporary);
+      }
+      return this.stat(key);
+    });
+  }
+
+  async *#keys(folder: string, prefix: string, o: Abortable): AsyncIterable<string> {
+    const names: string[] = [];
+    try {
+      for await (const entry of await opendir(join(this.#root, folder))) {
+        if (entry.isDirectory()) names.push(`${entry.name}/`);
+        else if (entry.isFile() && !OWN_FILE.test(entry.name)) names.push(entry.name);
+      }
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT', 'ENOTDIR')) return;
+      throw failureOf(error, 'list', join(this.#root, folder));
+    }
+    // a folder takes its place by its name with the slash: `a-b` and `a.b` come before what is in `a`
+    for (const name of names.sort(byBytes)) {
+      checkAborted(o);
+      const key = folder + name;
+      if (!key.startsWith(prefix)) continue;
+      if (name.endsWith('/')) yield* this.#keys(key, prefix, o);
+      else yield key;
+    }
+  }
+
+  #path(key: string): string {
+    const components = key.split('/');
+    if (
+      components.some((name) => name === '' || name === '.' || name === '..') ||
+      /\0/u.test(key) ||
+      !key.isWellFormed()
+    )
+      throw new Failure(
+        'INVALID',
+        `${JSON.stringify(key)} is not the path of a file inside a folder: give one like a/b`,
+      );
+    if (OWN_FILE.test(components.at(-1) ?? ''))
+      throw new Failure('INVALID', `${JSON.stringify(key)} is a name for unfinished files: choose another`);
+    return join(this.#root, ...components);
+  }
+
+  async #makeFolder(path: string): Promise<void> {
+    await mkdir(this.#root, { recursive: true });
+    await this.#checkInside(path);
+    await mkdir(dirname(path), { recursive: true });
+  }
+
+  async #checkInside(path: string): Promise<void> {
+    const way = relative(await realpathOfExisting(this.#root), await realpathOfExisting(dirname(path)));
+    if (way === '..' || way.startsWith(`..${sep}`) || isAbsolute(way))
+      throw new Failure('INVALID', `write ${path}: a link on the way leads out of ${this.#root}`);
+  }
+}
+
+async function openUpload(
+  path: string,
+  info: () => Promise<ObjectInfo>,
+  parts: Parts,
+  o: UploadOptions,
+): Promise<Upload> {
+  const { fingerprint } = o;
+  const { size, partSize } = parts;
+  const header = JSON.stringify({ format: 'transship-upload-1', fingerprint, size, partSize });
+  const id = createHash('sha256')
+    .update(`${basename(path)}\n${header}`)
+    .digest('hex')
+    .slice(0, 32);
+  const partial = beside(path, `${id}.partial`);
+  const journal = beside(path, `${id}.parts`);
+  const stored = await openJournal(journal, header);
+  const handle = await open(partial, constants.O_RDWR | constants.O_CREAT);
+  try {
+    const file = await handle.stat({ bigint: true });
+    if (file.size !== BigInt(size)) await handle.truncate(size);
+    for (const [n, crc] of stored) {
+      if (n > parts.count) continue;
+      if ((await crcOf(handle, parts.offset(n), parts.length(n), o)) === crc) parts.done.set(n, crc);
+    }
+    return new FileUpload({ path, partial, journal, file, info, parts, condition: o.condition });
+  } finally {
+    await handle.close();
+  }
+}
+
+interface FileUploadOptions {
+  readonly path: string;
+  readonly partial: string;
+  readonly journal: string;
+  /** What `partial` was when the upload was opened. */
+  readonly file: BigIntStats;
+  readonly info: () => Promise<ObjectInfo>;
+  readonly parts: Parts;
+  readonly condition: Condition | undefined;
+}
+
+/** Holds nothing open between calls: an upload may be dropped at any time. */
+class FileUpload implements Upload {
+  readonly #o: FileUploadOptions;
+
+  constructor(o: FileUploadOptions) {
+    this.#o = o;
+  }
+
+  get partSize(): number {
+    return this.#o.parts.partSize;
+  }
+
+  get parts(): number {
+    return this.#o.parts.count;
+  }
+
+  get done(): ReadonlyMap<number, number> {
+    return this.#o.parts.done;
+  }
+
+  async part(n: number, bytes: Uint8Array, o?: Abortable): Promise<void> {
+    checkAborted(o);
+    const { path, journal, parts } = this.#o;
+    parts.check(n, bytes.byteLength, `upload ${path}`);
+    const crc = crc32(bytes);
+    await named('upload', path, async () => {
+      const handle = await this.#open();
+      if (handle !== undefined) {
+        parts.done.delete(n);
+        try {
+          await writeAt(handle, bytes, parts.offset(n));
+          // without O_CREAT: a journal that is gone went with its upload
+          await appendFile(journal, `${n} ${crc}\n`, { flag: constants.O_WRONLY | constants.O_APPEND });
+        } catch (error) {
+          if (!hasErrno(error, 'ENOENT')) throw error;
+        } finally {
+          await handle.close();
+        }
+      }
+      parts.done.set(n, crc);
+    });
+  }
+
+  async commit(o?: Abortable): Promise<ObjectInfo> {
+    checkAborted(o);
+    const { path, journal, partial, parts, condition } = this.#o;
+    parts.checkComplete(`upload ${path}`);
+    return named('upload', path, async () => {
+      const handle = await this.#open();
+      if (handle !== undefined) {
+        try {
+          await handle.sync();
+        } finally {
+          await handle.close();
+        }
+        await this.#publish(condition);
+        await unlinkIfThere(partial);
+        await unlinkIfThere(journal);
+      }
+      return this.#o.info();
+    });
+  }
+
+  async abort(): Promise<void> {
+    const { path, journal, partial } = this.#o;
+    await named('abort the upload of', path, async () => {
+      await unlinkIfThere(partial);
+      await unlinkIfThere(journal);
+    });
+  }
+
+  /** The unfinished file; undefined when it is in its place already, committed by another process. */
+  async #open(): Promise<FileHandle | undefined> {
+    const { path, partial, file } = this.#o;
+    const handle = await unlessErrno(open(partial, 'r+'), 'ENOENT');
+    if (handle !== undefined) {
+      if (isSame(await handle.stat({ bigint: true }), file)) return handle;
+      await handle.close();
+    }
+    if (isSame(await unlessErrno(stat(path, { bigint: true }), 'ENOENT'), file)) return undefined;
+    throw new Failure(
+      'UNAVAILABLE',
+      `upload ${path}: its unfinished file was removed or begun anew by somebody else: start the upload again`,
+    );
+  }
+
+  async #publish(condition: Condition | undefined): Promise<void> {
+    const { path, partial, file } = this.#o;
+    const { made, temporary } = await withTemporary(path, async (name) => tryLink(partial, name));
+    if (!made) {
+      await publish(partial, path, condition);
+      return;
+    }
+    try {
+      if (!isSame(await stat(temporary, { bigint: true }), file))
+        throw new Failure('UNAVAILABLE', `upload ${path}: it was begun anew by somebody else: start the upload again`);
+      await publish(temporary, path, condition);
+    } finally {
+      await unlinkIfThere(temporary);
+    }
+  }
+}
+
+/** Puts the file `from` in its place, or says CONFLICT. `from` may be left over. Does nothing when it is there already. */
+async function publish(from: string, path: string, condition: Condition | undefined): Promise<void> {
+  await oneAtATime(path, async () => {
+    const there = await unlessErrno(stat(path, { bigint: true }), 'ENOENT');
+    if (there?.isDirectory() === true) throw conflict(path, 'there is a folder of that name');
+    if (isSame(there, await stat(from, { bigint: true }))) return;
+    if (condition === undefined) await rename(from, path);
+    else if ('ifAbsent' in condition) {
+      if (there !== undefined) throw conflict(path, 'there is such a file already');
+      await placeNew(from, path);
+    } else {
+      if (there === undefined) throw conflict(path, 'it was removed in the meantime');
+      if (etagOf(there) !== condition.ifMatch) throw conflict(path, 'it has changed in the meantime');
+      await rename(from, path);
+    }
+  });
+  await syncFolder(dirname(path));
+}
+
+async function placeNew(from: string, path: string): Promise<void> {
+  try {
+    // without hard links nothing does it atomically
+    if (!(await tryLink(from, path))) await rename(from, path);
+  } catch (error) {
+    throw hasErrno(error, 'EEXIST') ? conflict(path, 'there is such a file already') : error;
+  }
+}
+
+/** False on file systems without hard links (exFAT, some network shares). */
+async function tryLink(from: string, to: string): Promise<boolean> {
+  try {
+    await link(from, to);
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK')) return false;
+    throw error;
+  }
+}
+
+const waiting = new Map<string, Promise<void>>();
+
+/** Runs `work` when all earlier work on the same path of this process has ended. */
+async function oneAtATime(path: string, work: () => Promise<void>): Promise<void> {
+  const before = waiting.get(path);
+  const { promise, resolve: end } = Promise.withResolvers<void>();
+  waiting.set(path, promise);
+  try {
+    await before;
+    await work();
+  } finally {
+    if (waiting.get(path) === promise) waiting.delete(path);
+    end();
+  }
+}
+
+let temporaries = 0;
+
+/** Calls `make` with a new name beside `path`, again when the name is taken: by a process that had our id before us, or in another container. */
+async function withTemporary<T>(
+  path: string,
+  make: (temporary: string) => Promise<T>,
+): Promise<{ made: T; temporary: string }> {
+  for (;;) {
+    const temporary = beside(path, `${process.pid}-${++temporaries}.temp`);
+    try {
+      return { made: await make(temporary), temporary };
+    } catch (error) {
+      if (!hasErrno(error, 'EEXIST')) throw error;
+    }
+  }
+}
+
+/** A hidden name beside `path` that ends in `suffix`. The file's own name is cut where both together would be too long. */
+function beside(path: string, suffix: string): string {
+  const room = MAX_NAME_BYTES - suffix.length - 2;
+  let name = basename(path);
+  while (Buffer.byteLength(name) > room) name = name.slice(0, -1);
+  return join(dirname(path), `.${name}.${suffix}`);
+}
+
+/** The CRC-32 of each part that the journal tells of, the last word on each; makes the journal be there. */
+async function openJournal(path: string, header: string): Promise<ReadonlyMap<number, number>> {
+  const text = await unlessErrno(readFile(path, 'utf8'), 'ENOENT');
+  const stored = new Map<number, number>();
+  if (text?.startsWith(`${header}\n`) === true) {
+    for (const [, n, crc] of text.matchAll(/^([1-9]\d*) (\d+)\n/gmu)) stored.set(Number(n), Number(crc));
+    // a torn last line must not run into the next one
+    if (!text.endsWith('\n')) await appendFile(path, '\n');
+    return stored;
+  }
+  if (text !== undefined) await unlinkIfThere(path);
+  // somebody else may be as far as we are: their journal is the same
+  await unlessErrno(writeFile(path, `${header}\n`, { flag: 'wx' }), 'EEXIST');
+  return stored;
+}
+
+async function crcOf(handle: FileHandle, offset: number, length: number, o: Abortable): Promise<number> {
+  const buffer = Buffer.allocUnsafe(Math.min(BUFFER_BYTES, length));
+  let crc = 0;
+  for (let at = offset; at < offset + length;) {
+    checkAborted(o);
+    const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.byteLength, offset + length - at), at);
+    if (bytesRead === 0) break;
+    crc = crc32(buffer.subarray(0, bytesRead), crc);
+    at += bytesRead;
+  }
+  return crc;
+}
+
+async function* bytesOf(handle: FileHandle, path: string, from: number, to: number, o: Abortable): Bytes {
+  try {
+    for (let at = from; at < to;) {
+      checkAborted(o);
+      const buffer = Buffer.allocUnsafe(Math.min(BUFFER_BYTES, to - at));
+      const { bytesRead } = await named('read', path, async () => handle.read(buffer, 0, buffer.byteLength, at));
+      if (bytesRead === 0) throw new Failure('UNAVAILABLE', `read ${path}: it was cut to ${at} bytes while being read`);
+      at += bytesRead;
+      yield buffer.subarray(0, bytesRead);
+    }
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The same bytes in chunks that are worth a call each. */
+async function* gathered(body: Bytes, o: Abortable): AsyncIterable<Uint8Array> {
+  let chunks: Uint8Array[] = [];
+  let held = 0;
+  for await (const chunk of body) {
+    checkAborted(o);
+    chunks.push(chunk);
+    held += chunk.byteLength;
+    if (held < BUFFER_BYTES) continue;
+    yield chunks.length === 1 ? chunk : Buffer.concat(chunks);
+    chunks = [];
+    held = 0;
+  }
+  if (held > 0) yield Buffer.concat(chunks);
+}
+
+async function writeAt(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let written = 0; written < bytes.byteLength;) {
+    const { bytesWritten } = await handle.write(bytes, written, bytes.byteLength - written, position + written);
+    written += bytesWritten;
+  }
+}
+
+/** Makes what was renamed or linked into the folder survive a loss of power. */
+async function syncFolder(path: string): Promise<void> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(path, 'r');
+    await handle.sync();
+  } catch (error) {
+    // Windows does not open folders
+    if (!hasErrno(error, 'EPERM', 'EISDIR', 'EACCES', 'EINVAL')) throw error;
+  } finally {
+    await handle?.close();
+  }
+}
+
+/** Where the deepest folder on the way to `path` that exists really is. */
+async function realpathOfExisting(path: string): Promise<string> {
+  for (let folder = path; ; folder = dirname(folder)) {
+    const found = await unlessErrno(realpath(folder), 'ENOENT');
+    if (found !== undefined) return found;
+  }
+}
+
+async function unlinkIfThere(path: string): Promise<void> {
+  await unlessErrno(unlink(path), 'ENOENT');
+}
+
+function infoOf(key: string, file: BigIntStats): ObjectInfo {
+  return { key, size: Number(file.size), etag: etagOf(file), modified: file.mtime, metadata: {} };
+}
+
+function etagOf(file: BigIntStats): string {
+  return `${file.mtimeNs.toString(36)}-${file.size.toString(36)}-${file.ino.toString(36)}`;
+}
+
+function regular(file: BigIntStats, path: string): BigIntStats {
+  if (!file.isFile()) throw new Failure('NOT_FOUND', `${path} is not a file`);
+  return file;
+}
+
+function isSame(a: BigIntStats | undefined, b: BigIntStats): boolean {
+  return a !== undefined && a.ino === b.ino && a.dev === b.dev;
+}
+
+function byBytes(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
+
+/** What `promise` gives, or undefined when it fails with one of `codes`. */
+async function unlessErrno<T>(promise: Promise<T>, ...codes: readonly string[]): Promise<T | undefined> {
+  try {
+    return await promise;
+  } catch (error) {
+    if (hasErrno(error, ...codes)) return undefined;
+    throw error;
+  }
+}
+
+function hasErrno(error: unknown, ...codes: readonly string[]): boolean {
+  return errnoOf(error) !== undefined && codes.includes(errnoOf(error) ?? '');
+}
+
+function errnoOf(error: unknown): string | undefined {
+  return error instanceof Error && 'syscall' in error && 'code' in error && typeof error.code === 'string'
+    ? error.code
+    : undefined;
+}
+
+function conflict(path: string, what: string): Failure {
+  return new Failure('CONFLICT', `write ${path}: ${what}`);
+}
+
+async function named<T>(doing: string, path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw failureOf(error, doing, path);
+  }
+}
+
+/** Errors of the file system as Failures; everything else as it is. */
+function failureOf(error: unknown, doing: string, path: string): unknown {
+  const errno = errnoOf(error);
+  const reading = doing === 'read' || doing === 'look at';
+  const because = (code: Code, what: string): Failure =>
+    new Failure(code, `${doing} ${path}: ${what}`, { cause: error, context: { errno } });
+  switch (errno) {
+    case undefined:
+      return error;
+    case 'ENOENT':
+      return because('NOT_FOUND', 'there is no such file');
+    case 'ENOTDIR':
+    case 'EEXIST':
+    case 'EISDIR':
+    case 'ENOTEMPTY':
+      return reading
+        ? because('NOT_FOUND', 'there is no such file')
+        : because('CONFLICT', 'a file is where a folder is wanted, or a folder where a file is');
+    case 'EACCES':
+    case 'EPERM':
+    case 'EROFS':
+      return because('DENIED', 'the file system does not allow it: check owner, mode and mount');
+    case 'ENOSPC':
+    case 'EDQUOT':
+    case 'EFBIG':
+      return because('UNSUPPORTED', 'there is no space left for it: free some, or choose another place');
+    case 'ENAMETOOLONG':
+    case 'ELOOP':
+    case 'EINVAL':
+      return because('INVALID', `the file system does not take that path (${errno})`);
+    default:
+      return because('UNAVAILABLE', `the file system answered ${errno}`);
+  }
+}
