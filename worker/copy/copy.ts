@@ -108,6 +108,7 @@ class Run {
   readonly #ahead: Limit;
   /** One digest, one copy. */
   readonly #finished = new Set<Digest>();
+  readonly #sentAgain = new Map<Digest, Promise<void>>();
 
   constructor(source: Source, target: Target, graph: Graph, o: CopyOptions) {
     this.#source = source;
@@ -212,7 +213,11 @@ class Run {
         const below = this.#graph.manifests.get(child.digest);
         if (below !== undefined) {
           await this.#healing(below, at, () => this.#target.put(child, () => once(below.bytes), at));
-        } else if (!isForeign(child)) await this.#putBlob(child, at);
+        } else if (!isForeign(child)) {
+          const sent = this.#sentAgain.get(child.digest) ?? this.#putBlob(child, at);
+          this.#sentAgain.set(child.digest, sent);
+          await sent;
+        }
       }
       await onTarget(write());
     }

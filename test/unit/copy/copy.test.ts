@@ -1,0 +1,287 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'vitest';
+import type { Bytes, Source, Target } from '../../../worker/content/content.ts';
+import { walk, type Root } from '../../../worker/content/graph.ts';
+import { MemoryContent } from '../../../worker/content/memory.ts';
+import { copy } from '../../../worker/copy/copy.ts';
+import { dryRun } from '../../../worker/copy/dry-run.ts';
+import { nowhere } from '../../../worker/copy/nowhere.ts';
+import type { Digest } from '../../../worker/oci/digest.ts';
+import { childrenOf, isManifestType, MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
+import { Failure, isFailure } from '../../../worker/util/failure.ts';
+import type { Event } from '../../../worker/util/report.ts';
+import { addJson, makeImage } from '../../support/images.ts';
+import { expectSameImage } from '../../support/same-image.ts';
+
+/** A target that tells what was written, in order: `blob`, `manifest` and `tag` with a digest or name. */
+function recorded(
+  target: Target,
+  before?: (what: string, d: Descriptor) => void,
+): { target: Target; writes: string[] } {
+  const writes: string[] = [];
+  return {
+    writes,
+    target: {
+      has: (d, o) => target.has(d, o),
+      put: async (d, open, o) => {
+        const what = isManifestType(d.mediaType) ? 'manifest' : 'blob';
+        before?.(what, d);
+        await target.put(d, open, o);
+        writes.push(`${what} ${d.digest}`);
+      },
+      tag: async (name, d, open, o) => {
+        before?.('tag', d);
+        await target.tag(name, d, open, o);
+        writes.push(`tag ${name}`);
+      },
+    },
+  };
+}
+
+describe('copy', () => {
+  test('moves every platform, the signatures and the SBOM, also those of children and of the SBOM', async () => {
+    const { content, root } = await makeImage({ signed: true });
+    const target = new MemoryContent();
+    const result = await copy(content, target, [root]);
+    assert.equal(result.referrers.length, 5);
+    assert.ok(result.referrers.every((referrer) => referrer.refused === undefined));
+    await expectSameImage(content, target, root);
+    assert.equal((await target.resolve('v1')).digest, root.descriptor.digest);
+  });
+
+  for (const docker of [false, true]) {
+    test(`writes children before parents and the tag last (${docker ? 'docker' : 'OCI'})`, async () => {
+      const { content, root } = await makeImage({ signed: true, docker });
+      const memory = new MemoryContent();
+      const graph = await walk(content, [root]);
+      const { target, writes } = recorded(memory);
+      await copy(content, target, [root]);
+      const at = (digest: Digest): number => writes.findIndex((write) => write.endsWith(digest));
+      for (const node of graph.manifests.values()) {
+        for (const child of childrenOf(node.manifest)) {
+          assert.ok(at(child.digest) < at(node.descriptor.digest), `${child.digest} before ${node.descriptor.digest}`);
+        }
+      }
+      assert.equal(writes.at(-1), 'tag v1');
+    });
+  }
+
+  test('nothing is visible before all of it is there, wherever the copy is stopped', async () => {
+    const { content, root } = await makeImage({ signed: true, layers: [100, 2000] });
+    for (let stopAt = 1; ; stopAt++) {
+      const memory = new MemoryContent();
+      let writes = 0;
+      const { target } = recorded(memory, () => {
+        if (++writes === stopAt) throw new Failure('DENIED', 'stopped here');
+      });
+      const stopped = await copy(content, target, [root], { strict: true }).then(
+        () => false,
+        () => true,
+      );
+      // whatever manifest is there has everything that it names
+      for (const node of (await walk(content, [root])).manifests.values()) {
+        if (!(await memory.has(node.descriptor))) continue;
+        for (const child of childrenOf(node.manifest))
+          assert.ok(await memory.has(child), `stopped at ${stopAt}: ${child.digest}`);
+      }
+      if (!stopped) {
+        assert.ok(stopAt > 15, `${stopAt} points`);
+        break;
+      }
+      await assert.rejects(memory.resolve('v1'), `stopped at ${stopAt}`);
+      await copy(content, memory, [root]);
+      await expectSameImage(content, memory, root);
+    }
+  });
+
+  test('a second copy sends nothing and says so', async () => {
+    const { content, root } = await makeImage({ signed: true });
+    const memory = new MemoryContent();
+    await copy(content, memory, [root]);
+    const { target, writes } = recorded(memory);
+    const again = await copy(content, target, [root]);
+    assert.deepEqual(
+      writes.filter((write) => !write.startsWith('tag ')),
+      [],
+    );
+    assert.equal(again.tallies.copied.count, 0);
+    assert.ok(again.tallies.exists.count > 10);
+  });
+
+  test('a digest that many manifests name is sent once', async () => {
+    const { content, root } = await makeImage({
+      platforms: ['linux/amd64', 'linux/arm64', 'linux/riscv64'],
+      sharedLayerBytes: 9000,
+    });
+    const { target, writes } = recorded(new MemoryContent());
+    await copy(content, target, [root]);
+    assert.equal(new Set(writes).size, writes.length);
+  });
+
+  test('a blob that is missing under a manifest that is there is sent again', async () => {
+    const { content, root } = await makeImage();
+    const whole = new MemoryContent();
+    await copy(content, whole, [root]);
+    const lost = (await walk(content, [root])).manifests.values().next().value;
+    assert.ok(lost?.manifest.kind === 'image');
+    const gone = lost.manifest.layers[0];
+    assert.ok(gone);
+    const { target, writes } = recorded({
+      has: async (d) => d.digest !== gone.digest && whole.has(d),
+      put: (d, open) => whole.put(d, open),
+      tag: (name, d, open) => whole.tag(name, d, open),
+    });
+    await copy(content, target, [root]);
+    assert.deepEqual(writes, [`blob ${gone.digest}`, 'tag v1']);
+  });
+
+  test('a target that says it has a blob and then misses it gets it, once', async () => {
+    const { content, root } = await makeImage();
+    const memory = new MemoryContent();
+    const layer = (await walk(content, [root])).manifests.values().next().value;
+    assert.ok(layer?.manifest.kind === 'image');
+    const lied = layer.manifest.layers[0];
+    assert.ok(lied);
+    const events: Event[] = [];
+    const { target, writes } = recorded({
+      has: async (d) => d.digest === lied.digest || memory.has(d),
+      put: (d, open) => memory.put(d, open),
+      tag: (name, d, open) => memory.tag(name, d, open),
+    });
+    await copy(content, target, [root], { report: (event) => events.push(event) });
+    assert.equal(writes.filter((write) => write === `blob ${lied.digest}`).length, 1);
+    assert.ok(events.some((event) => event.type === 'warning'));
+    await expectSameImage(content, memory, root);
+  });
+
+  test('a referrer that the target refuses is reported, and the image is there', async () => {
+    const { content, root } = await makeImage({ signed: true });
+    const memory = new MemoryContent();
+    const { target } = recorded(memory, (what, d) => {
+      if (what === 'manifest' && d.artifactType?.includes('cosign') === true) {
+        throw new Failure('UNSUPPORTED', 'push manifest: registry answered 405 UNSUPPORTED');
+      }
+    });
+    const events: Event[] = [];
+    const result = await copy(content, target, [root], { report: (event) => events.push(event) });
+    const refused = result.referrers.filter((referrer) => referrer.refused !== undefined);
+    assert.equal(refused.length, 2);
+    assert.equal(events.filter((event) => event.type === 'referrer-refused').length, 2);
+    assert.match(refused[0]?.refused?.message ?? '', /^target: push manifest/);
+    await expectSameImage(content, memory, root, { referrers: false });
+  });
+
+  test('foreign layers stay where they are and are reported', async () => {
+    const content = new MemoryContent();
+    const config = content.add(MEDIA_TYPE.dockerConfig, Buffer.from('{}'));
+    const layer = content.add(MEDIA_TYPE.dockerLayerGzip, Buffer.from('layer'));
+    const foreign: Descriptor = {
+      mediaType: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
+      digest: `sha256:${'fe'.repeat(32)}`,
+      size: 1_700_000_000,
+      urls: ['https://example.test/layer'],
+    };
+    const top = addJson(content, MEDIA_TYPE.dockerManifest, { schemaVersion: 2, config, layers: [foreign, layer] });
+    const memory = new MemoryContent();
+    const result = await copy(content, memory, [{ descriptor: top, tags: ['v1'] }]);
+    assert.deepEqual(
+      result.foreign.map((d) => d.urls),
+      [['https://example.test/layer']],
+    );
+    assert.equal(result.tallies.foreign.count, 1);
+    assert.equal((await memory.resolve('v1')).digest, top.digest);
+  });
+
+  test('content of unknown media types is carried as bytes', async () => {
+    const content = new MemoryContent();
+    const odd = content.add('application/vnd.buildkit.cacheconfig.v0', Buffer.from('cache'));
+    const top = addJson(content, MEDIA_TYPE.ociIndex, { schemaVersion: 2, manifests: [odd] });
+    const root: Root = { descriptor: top, tags: ['cache'] };
+    const memory = new MemoryContent();
+    await copy(content, memory, [root]);
+    assert.ok(await memory.has(odd));
+  });
+
+  test('wrong bytes at the source fail the copy, on that side, and nothing is tagged', async () => {
+    const { content, root } = await makeImage();
+    const graph = await walk(content, [root]);
+    const bad = [...graph.manifests.values()].flatMap((node) =>
+      node.manifest.kind === 'image' ? node.manifest.layers : [],
+    )[1];
+    assert.ok(bad);
+    const source: Source = {
+      resolve: (reference) => content.resolve(reference),
+      referrers: (d) => content.referrers(d),
+      tags: () => content.tags(),
+      open: async (d, o): Promise<Bytes> =>
+        d.digest === bad.digest ? content.open(makeOther(content, bad.size), o) : content.open(d, o),
+    };
+    const memory = new MemoryContent();
+    await assert.rejects(
+      copy(source, memory, [root]),
+      (error) =>
+        isFailure(error, 'CORRUPT') && error.context.side === 'source' && error.message.startsWith('source: sha256:'),
+    );
+    await assert.rejects(memory.resolve('v1'));
+    assert.equal(await memory.has(bad), false);
+  });
+
+  test('a failure of the target names the target', async () => {
+    const { content, root } = await makeImage();
+    const { target } = recorded(new MemoryContent(), () => {
+      throw new Failure('DENIED', 'upload blob: ecr:InitiateLayerUpload is not allowed');
+    });
+    await assert.rejects(copy(content, target, [root]), /^Failure: target: upload blob/);
+  });
+
+  test('an abort stops it with ABORTED', async () => {
+    const { content, root } = await makeImage();
+    const stop = new AbortController();
+    const { target } = recorded(new MemoryContent(), () => stop.abort());
+    await assert.rejects(copy(content, target, [root], { signal: stop.signal }), (error) =>
+      isFailure(error, 'ABORTED'),
+    );
+  });
+
+  test('blobs are mounted where the target can', async () => {
+    const { content, root } = await makeImage();
+    const memory = new MemoryContent();
+    const mounted: string[] = [];
+    const target: Target = {
+      has: (d) => memory.has(d),
+      put: (d, open) => memory.put(d, open),
+      tag: (name, d, open) => memory.tag(name, d, open),
+      mount: async (d, from) => {
+        mounted.push(from);
+        await memory.put(d, async function* () {
+          yield* await content.open(d);
+        });
+        return true;
+      },
+    };
+    const result = await copy(content, target, [root], { mountFrom: ['library/app'] });
+    assert.equal(result.tallies.mounted.count, mounted.length);
+    assert.deepEqual([...new Set(mounted)], ['library/app']);
+    await expectSameImage(content, memory, root);
+  });
+
+  test('a dry run counts what a copy would send, and writes nothing', async () => {
+    const { content, root } = await makeImage({ signed: true });
+    const memory = new MemoryContent();
+    const planned = await copy(content, dryRun(memory), [root]);
+    const real = await copy(content, memory, [root]);
+    assert.deepEqual(planned.tallies, real.tallies);
+  });
+
+  test('a copy to nowhere reads and so verifies every byte', async () => {
+    const { content, root } = await makeImage({ signed: true });
+    const result = await copy(content, nowhere, [root], { strict: true });
+    assert.equal(result.tallies.exists.count, 0);
+    assert.ok(result.tallies.copied.bytes > 150_000);
+  });
+});
+
+/** Other content of the same size. */
+function makeOther(content: MemoryContent, size: number): Descriptor {
+  return content.add('application/octet-stream', Buffer.alloc(size, 7));
+}
