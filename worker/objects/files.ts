@@ -7,6 +7,7 @@ import {
   mkdir,
   open,
   opendir,
+  readdir,
   readFile,
   realpath,
   rename,
@@ -26,23 +27,23 @@ import { Parts } from './parts.ts';
 const DEFAULT_PART_BYTES = 8 * 1024 * 1024;
 const BUFFER_BYTES = 1024 * 1024;
 /** Files of our own beside the objects: what is being written, unfinished uploads, and which of their parts are stored. */
-const OWN_FILE = /^\..*\.(?:\d+-\d+\.temp|[0-9a-f]{32}\.(?:partial|parts))$/su;
-/** The longest name of the usual file systems. */
-const MAX_NAME_BYTES = 255;
+const OWN_FILE = /^\..*\.(?:\d+-\d+\.temp|[0-9a-f]{16}\.\d+-\d+-[0-9a-z]+\.(?:partial|parts))$/su;
+/** Of the 255 bytes that a file name can have; the others are for what stands behind it. */
+const MAX_KEPT_NAME_BYTES = 170;
 
 /**
  * The files below a folder as objects. The folder comes to be with the first write. A file becomes visible whole: written beside its place,
  * synced, then renamed or linked into it. Content types and metadata are not kept. Links are followed when reading, and refused when writing
  * if they lead out of the folder; `list` passes over them.
  *
- * An upload is a sparse file `.<name>.<hash>.partial` beside its place, the hash being that of fingerprint, size and part size, and a journal
- * `.parts` with one line for each part, appended after the part's bytes were written. When the upload is taken up again the bytes are checked
- * against the CRC-32 values of the journal, so a line that a crash tore, or one that outlived the bytes it tells of, costs writing that part
- * again and no more. Unfinished uploads stay until they are finished, aborted or removed by hand.
+ * An upload is a sparse file `.<name>.<hash>.<id>.partial` beside its place, the hash being that of fingerprint, size and part size, and a
+ * journal `.parts` with one line for each part, appended after the part's bytes were written. When the upload is taken up again the bytes are
+ * checked against the CRC-32 values of the journal, so a line that a crash tore, or one that outlived the bytes it tells of, costs writing
+ * that part again and no more. Unfinished uploads stay until they are finished, aborted or removed by hand.
  *
- * Two processes may have the same upload without a lock: they write the same bytes to the same places and append whole lines. Each remembers
- * which file (inode) it fills. Commit takes hold of that very file by a second name before it puts it in place, so it can never publish one
- * that somebody else has begun anew; whoever comes second sees that its file is in place already, and is done.
+ * Two processes may have the same upload without a lock: they write the same bytes to the same places and append whole lines. The id is never
+ * used twice, so a name stands for one file for ever: it can be put in place by its name, and whoever comes second finds it gone and its file
+ * (inode) in place.
  *
  * `ifAbsent` is atomic between processes (link), `ifMatch` within this one: no call of a file system compares and replaces.
  */
@@ -143,7 +144,7 @@ class FileStore implements ObjectStore {
     const path = this.#path(key);
     return named('write', path, async () => {
       await this.#makeFolder(path);
-      const { made: handle, temporary } = await withTemporary(path, async (name) => open(name, 'wx'));
+      const { handle, temporary } = await openTemporary(path);
       try {
         try {
           await fill(handle);
@@ -219,25 +220,58 @@ async function openUpload(
   const { fingerprint } = o;
   const { size, partSize } = parts;
   const header = JSON.stringify({ format: 'transship-upload-1', fingerprint, size, partSize });
-  const id = createHash('sha256')
+  const hash = createHash('sha256')
     .update(`${basename(path)}\n${header}`)
     .digest('hex')
-    .slice(0, 32);
-  const partial = beside(path, `${id}.partial`);
-  const journal = beside(path, `${id}.parts`);
+    .slice(0, 16);
+  const partial = (await findPartial(path, hash)) ?? (await createPartial(path, hash));
+  const journal = journalOf(partial);
   const stored = await openJournal(journal, header);
-  const handle = await open(partial, constants.O_RDWR | constants.O_CREAT);
+  const handle = await open(partial, 'r+');
   try {
-    const file = await handle.stat({ bigint: true });
-    if (file.size !== BigInt(size)) await handle.truncate(size);
+    const { size: found } = await handle.stat({ bigint: true });
+    if (found !== BigInt(size)) await handle.truncate(size);
     for (const [n, crc] of stored) {
       if (n > parts.count) continue;
       if ((await crcOf(handle, parts.offset(n), parts.length(n), o)) === crc) parts.done.set(n, crc);
     }
+    const file = await handle.stat({ bigint: true });
     return new FileUpload({ path, partial, journal, file, info, parts, condition: o.condition });
   } finally {
     await handle.close();
   }
+}
+
+/** The unfinished file of such an upload that knows of most parts. Journals that have lost their file are removed. */
+async function findPartial(path: string, hash: string): Promise<string | undefined> {
+  const folder = dirname(path);
+  const start = basename(beside(path, `${hash}.`));
+  const names = new Set((await readdir(folder)).filter((name) => name.startsWith(start) && OWN_FILE.test(name)));
+  let best: { partial: string; bytes: number } | undefined;
+  for (const name of names) {
+    const file = join(folder, name);
+    if (name.endsWith('.parts') && !names.has(name.replace(/parts$/u, 'partial'))) await unlinkIfThere(file);
+    if (!name.endsWith('.partial')) continue;
+    const journal = await unlessErrno(stat(journalOf(file)), 'ENOENT');
+    const bytes = journal?.size ?? 0;
+    if (best === undefined || bytes > best.bytes) best = { partial: file, bytes };
+  }
+  return best?.partial;
+}
+
+/** An empty file under a name that nobody had or will have: this process, how many it made, and the time by the file system's clock. */
+async function createPartial(path: string, hash: string): Promise<string> {
+  const { handle, temporary } = await openTemporary(path);
+  const { mtimeNs } = await handle.stat({ bigint: true });
+  await handle.close();
+  const [id = ''] = /\d+-\d+(?=\.temp$)/u.exec(temporary) ?? [];
+  const partial = beside(path, `${hash}.${id}-${mtimeNs.toString(36)}.partial`);
+  await rename(temporary, partial);
+  return partial;
+}
+
+function journalOf(partial: string): string {
+  return partial.replace(/partial$/u, 'parts');
 }
 
 interface FileUploadOptions {
@@ -306,7 +340,13 @@ class FileUpload implements Upload {
         } finally {
           await handle.close();
         }
-        await this.#publish(condition);
+        try {
+          await publish(partial, path, condition);
+        } catch (error) {
+          if (!hasErrno(error, 'ENOENT')) throw error;
+          // another process was faster by a moment
+          await this.#checkCommitted();
+        }
         await unlinkIfThere(partial);
         await unlinkIfThere(journal);
       }
@@ -322,35 +362,21 @@ class FileUpload implements Upload {
     });
   }
 
-  /** The unfinished file; undefined when it is in its place already, committed by another process. */
+  /** The unfinished file; undefined when another process has put it in its place. */
   async #open(): Promise<FileHandle | undefined> {
-    const { path, partial, file } = this.#o;
-    const handle = await unlessErrno(open(partial, 'r+'), 'ENOENT');
-    if (handle !== undefined) {
-      if (isSame(await handle.stat({ bigint: true }), file)) return handle;
-      await handle.close();
-    }
-    if (isSame(await unlessErrno(stat(path, { bigint: true }), 'ENOENT'), file)) return undefined;
-    throw new Failure(
-      'UNAVAILABLE',
-      `upload ${path}: its unfinished file was removed or begun anew by somebody else: start the upload again`,
-    );
+    const handle = await unlessErrno(open(this.#o.partial, 'r+'), 'ENOENT');
+    if (handle === undefined) await this.#checkCommitted();
+    return handle;
   }
 
-  async #publish(condition: Condition | undefined): Promise<void> {
-    const { path, partial, file } = this.#o;
-    const { made, temporary } = await withTemporary(path, async (name) => tryLink(partial, name));
-    if (!made) {
-      await publish(partial, path, condition);
-      return;
-    }
-    try {
-      if (!isSame(await stat(temporary, { bigint: true }), file))
-        throw new Failure('UNAVAILABLE', `upload ${path}: it was begun anew by somebody else: start the upload again`);
-      await publish(temporary, path, condition);
-    } finally {
-      await unlinkIfThere(temporary);
-    }
+  async #checkCommitted(): Promise<void> {
+    const { path, file } = this.#o;
+    const there = await unlessErrno(stat(path, { bigint: true }), 'ENOENT');
+    if (!isSame(there, file) || there?.size !== file.size)
+      throw new Failure(
+        'UNAVAILABLE',
+        `upload ${path}: somebody else removed the unfinished file: start the upload again`,
+      );
   }
 }
 
@@ -411,26 +437,19 @@ async function oneAtATime(path: string, work: () => Promise<void>): Promise<void
 
 let temporaries = 0;
 
-/** Calls `make` with a new name beside `path`, again when the name is taken: by a process that had our id before us, or in another container. */
-async function withTemporary<T>(
-  path: string,
-  make: (temporary: string) => Promise<T>,
-): Promise<{ made: T; temporary: string }> {
+/** A new file beside `path`. Names may be taken: by a process that had our id before us, or one in another container. */
+async function openTemporary(path: string): Promise<{ handle: FileHandle; temporary: string }> {
   for (;;) {
     const temporary = beside(path, `${process.pid}-${++temporaries}.temp`);
-    try {
-      return { made: await make(temporary), temporary };
-    } catch (error) {
-      if (!hasErrno(error, 'EEXIST')) throw error;
-    }
+    const handle = await unlessErrno(open(temporary, 'wx'), 'EEXIST');
+    if (handle !== undefined) return { handle, temporary };
   }
 }
 
-/** A hidden name beside `path` that ends in `suffix`. The file's own name is cut where both together would be too long. */
+/** A hidden name beside `path` that ends in `suffix`. A long name is cut, so that there is room for every suffix. */
 function beside(path: string, suffix: string): string {
-  const room = MAX_NAME_BYTES - suffix.length - 2;
   let name = basename(path);
-  while (Buffer.byteLength(name) > room) name = name.slice(0, -1);
+  while (Buffer.byteLength(name) > MAX_KEPT_NAME_BYTES) name = name.slice(0, -1);
   return join(dirname(path), `.${name}.${suffix}`);
 }
 
@@ -590,7 +609,10 @@ function failureOf(error: unknown, doing: string, path: string): unknown {
     case undefined:
       return error;
     case 'ENOENT':
-      return because('NOT_FOUND', 'there is no such file');
+      return because(
+        'NOT_FOUND',
+        reading ? 'there is no such file' : 'the folder was removed, or a link leads nowhere',
+      );
     case 'ENOTDIR':
     case 'EEXIST':
     case 'EISDIR':
