@@ -93,8 +93,10 @@ export class MemoryObjects implements ObjectStore {
   }
 
   async *list(prefix: string): AsyncIterable<ObjectInfo> {
-    const found = [...this.#objects.values()].filter(({ info }) => info.key.startsWith(prefix));
-    yield* found.map(({ info }) => ({ ...info, metadata: {} })).sort((a, b) => (a.key < b.key ? -1 : 1));
+    const found = [...this.#objects.keys()].filter((key) => key.startsWith(prefix));
+    for (const key of found.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))) {
+      yield { ...this.#found(key).info, metadata: {} };
+    }
   }
 
   async remove(key: string): Promise<void> {

@@ -211,7 +211,7 @@ class Archive implements ArchiveTarget {
     const stopped = new Failure('ABORTED', `writing ${this.#name} was given up`);
     this.#failed ??= stopped;
     this.#stop.abort(stopped);
-    await Promise.allSettled([...this.#places.values()].map((place) => place.filling));
+    await Promise.allSettled([...this.#places.values()].map(async (place) => place.filling));
     await this.#upload.abort();
   }
 

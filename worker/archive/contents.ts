@@ -2,7 +2,7 @@ import type { ByteRange, Bytes } from '../content/content.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
-import { Failure, isFailure } from '../util/failure.ts';
+import { Failure, isFailure, toFailure } from '../util/failure.ts';
 import type { Report } from '../util/report.ts';
 import { retry } from '../util/retry.ts';
 import { linkTarget, scanTar, type TarEntry } from './tar.ts';
@@ -68,14 +68,15 @@ export function folderContents(store: ObjectStore): Contents {
   };
 }
 
-/** Opens the tar at `key`, of which `headSize` bytes are worth reading at once (absent: not known). Nothing is parsed yet. */
+/** Opens the tar that `info` is of: reads its head, and parses nothing yet. `name` is for people. */
 export async function openTar(
   store: ObjectStore,
-  key: string,
-  o: ContentsOptions & { readonly headSize?: number | undefined; readonly info: ObjectInfo; readonly name?: string },
+  info: ObjectInfo,
+  o: ContentsOptions & { readonly name: string },
 ): Promise<TarContents> {
-  const tar = new TarContents(store, o.info, o.name ?? store.describe(key), o);
-  await tar.readHead(Math.min(o.info.size, o.headSize ?? FIRST_READ_BYTES, MAX_HEAD_BYTES));
+  const tar = new TarContents(store, info, o.name, o);
+  const headSize = Number(info.metadata['transship-head'] ?? FIRST_READ_BYTES);
+  await tar.readHead(Math.min(info.size, headSize > 0 ? headSize : FIRST_READ_BYTES, MAX_HEAD_BYTES));
   return tar;
 }
 
@@ -83,7 +84,7 @@ export async function openTar(
  * The files of a tar, found by reading headers as far as the search has to go, never the contents in between. Every read is bound to the
  * object that was there when it was opened (CONFLICT afterwards).
  */
-class TarContents implements Contents {
+export class TarContents implements Contents {
   readonly rangesAtOnce?: number;
   /** Bytes of the tar. */
   readonly length: number;
@@ -94,9 +95,9 @@ class TarContents implements Contents {
   readonly #entries = new Map<string, TarEntry>();
   /** What has not been searched yet. */
   #rest: AsyncGenerator<TarEntry, void, undefined>;
-  #failed: unknown;
+  #failed: Failure | undefined;
   #head: Uint8Array = new Uint8Array();
-  #window = { offset: 0, bytes: new Uint8Array() };
+  #window: { readonly offset: number; readonly bytes: Uint8Array } = { offset: 0, bytes: new Uint8Array() };
 
   constructor(store: ObjectStore, info: ObjectInfo, name: string, o: ContentsOptions) {
     if (store.rangesAtOnce !== undefined) this.rangesAtOnce = store.rangesAtOnce;
@@ -169,8 +170,8 @@ class TarContents implements Contents {
         next = await this.#rest.next();
       } catch (error) {
         // the generator has ended with it: others that search must not take that for the end of the tar
-        this.#failed = error;
-        throw error;
+        this.#failed = toFailure(error);
+        throw this.#failed;
       }
       if (next.done === true) break;
       if (this.#entries.has(next.value.name) && isDocument(next.value.name)) {
@@ -186,7 +187,10 @@ class TarContents implements Contents {
     return retry(
       `read ${this.#name}`,
       async () => {
-        const body = await openRange(this.#store, this.#info.key, offset, this.#info, { signal: this.#o.signal, ...range });
+        const body = await openRange(this.#store, this.#info.key, offset, this.#info, {
+          signal: this.#o.signal,
+          ...range,
+        });
         return exactly(body, length, this.#name);
       },
       retryOptions(this.#o),
@@ -221,7 +225,8 @@ async function exactly(body: Bytes, length: number, what: string): Promise<Uint8
   const bytes = Buffer.alloc(length);
   let at = 0;
   for await (const chunk of body) {
-    if (at + chunk.byteLength > length) throw new Failure('CORRUPT', `${what} gave more than the ${length} bytes asked for`);
+    if (at + chunk.byteLength > length)
+      throw new Failure('CORRUPT', `${what} gave more than the ${length} bytes asked for`);
     bytes.set(chunk, at);
     at += chunk.byteLength;
   }
@@ -229,7 +234,8 @@ async function exactly(body: Bytes, length: number, what: string): Promise<Uint8
   return bytes;
 }
 
-function retryOptions(o: ContentsOptions): Parameters<typeof retry>[2] {
+/** How files are read again when a body breaks off. */
+export function retryOptions(o: ContentsOptions): Parameters<typeof retry>[2] {
   return { signal: o.signal, report: o.report, ...(o.clock === undefined ? {} : { clock: o.clock }) };
 }
 

@@ -1,7 +1,14 @@
 import type { Graph, ManifestNode } from '../content/graph.ts';
 import { blobsOf } from '../content/graph.ts';
 import { digestOf, hexOf, algorithmOf, type Digest } from '../oci/digest.ts';
-import { ANNOTATION, artifactTypeOf, isForeign, MEDIA_TYPE, type Descriptor } from '../oci/manifest.ts';
+import {
+  ANNOTATION,
+  artifactTypeOf,
+  isForeign,
+  MAX_MANIFEST_BYTES,
+  MEDIA_TYPE,
+  type Descriptor,
+} from '../oci/manifest.ts';
 import { Failure } from '../util/failure.ts';
 import { encodeHeader, END_BYTES, paddingOf } from './tar.ts';
 
@@ -9,6 +16,9 @@ import { encodeHeader, END_BYTES, paddingOf } from './tar.ts';
 export const FORMAT_VERSION = '1';
 /** The annotation of `index.json` that names the index of everything that refers to the image. */
 export const REFERRERS_ANNOTATION = 'dev.transship.referrers';
+
+/** What a folder or tar with an OCI image layout is known by. https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md#oci-layout-file */
+export const OCI_LAYOUT: Uint8Array = json({ imageLayoutVersion: '1.0.0' });
 
 /** The largest object of S3: 10,000 parts of 5 GiB. https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html */
 const MAX_ARCHIVE_BYTES = 10_000 * 5 * 1024 ** 3;
@@ -86,7 +96,7 @@ export function planArchive(graph: Graph, names: ArchiveNames): ArchiveLayout {
   };
   const listing = graph.referrers.length === 0 ? undefined : referrersIndex(graph);
   const docker = dockerManifest(graph, image, names);
-  planner.add('oci-layout', json({ imageLayoutVersion: '1.0.0' }));
+  planner.add('oci-layout', OCI_LAYOUT);
   planner.add('index.json', imageIndex(image, names, listing));
   if (docker !== undefined) planner.add('manifest.json', docker);
   if (listing !== undefined) planner.add(blobPath(digestOf(listing)), listing);
@@ -182,7 +192,11 @@ function referrersIndex(graph: Graph): Uint8Array {
       ? [listed]
       : tags.map((tag) => ({ ...listed, annotations: { [ANNOTATION.refName]: tag } }));
   });
-  return json({ schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex, manifests });
+  const bytes = json({ schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex, manifests });
+  if (bytes.byteLength > MAX_MANIFEST_BYTES) {
+    throw new Failure('UNSUPPORTED', `${manifests.length} manifests refer to the image, more than an archive can list`);
+  }
+  return bytes;
 }
 
 /** What `docker load` reads: one platform, since that is all it can hold. Undefined for what is no image that runs. */

@@ -72,17 +72,17 @@ export async function* scanTar(readAt: ReadAt, size: number): AsyncGenerator<Tar
   for (let count = 0; at < size;) {
     if (size - at < BLOCK_BYTES) throw truncated(`its header at byte ${at}`, at + BLOCK_BYTES, size);
     const header = decodeUstar(await readAt(at, BLOCK_BYTES), at);
-    if (header === undefined) return checkNothingPending(extension, at);
+    if (header === undefined) break;
+    if (++count > MAX_ENTRIES) throw invalid(at, `has more than ${MAX_ENTRIES} entries`);
     at += BLOCK_BYTES;
     if (header.type === 'x' || header.type === 'g' || header.type === 'L' || header.type === 'K') {
       if (header.size > MAX_EXTENSION_BYTES) throw invalid(at, `has an extended header of ${header.size} bytes`);
       if (at + header.size > size) throw truncated(`the extended header at byte ${at}`, at + header.size, size);
       const bytes = await readAt(at, header.size);
-      extension = { ...extension, ...decodeExtension(header.type, bytes, at) };
+      extension = Object.assign(extension, decodeExtension(header.type, bytes, at));
       at += header.size + paddingOf(header.size);
       continue;
     }
-    if (++count > MAX_ENTRIES) throw invalid(at, `has more than ${MAX_ENTRIES} entries`);
     const entry = toEntry(header, extension, headerOffset, at);
     if (at + entry.size > size) throw truncated(JSON.stringify(entry.name), at + entry.size, size);
     yield entry;
@@ -118,13 +118,19 @@ export function linkTarget(link: TarEntry): string {
 function ustar(type: '0' | 'x', name: string, size: number): Buffer {
   const block = Buffer.alloc(BLOCK_BYTES);
   block.write(name, 0, 'latin1');
-  block.write('0000644\0' + '0000000\0' + '0000000\0', 100, 'latin1');
-  block.write(`${size.toString(8).padStart(11, '0')}\0` + '00000000000\0', 124, 'latin1');
+  // mode, owner, group; size, time
+  block.write(`${octal(0o644, 7)}${octal(0, 7)}${octal(0, 7)}`, 100, 'latin1');
+  block.write(`${octal(size, 11)}${octal(0, 11)}`, 124, 'latin1');
   block.write(type, 156, 'latin1');
-  block.write('ustar\x0000', 257, 'latin1');
-  block.write('0000000\0' + '0000000\0', 329, 'latin1');
-  block.write(`${checksum(block).toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+  // magic and version; device numbers
+  block.write('ustar\u000000', 257, 'latin1');
+  block.write(`${octal(0, 7)}${octal(0, 7)}`, 329, 'latin1');
+  block.write(`${octal(checksum(block), 6)} `, 148, 'latin1');
   return block;
+}
+
+function octal(value: number, digits: number): string {
+  return `${value.toString(8).padStart(digits, '0')}\0`;
 }
 
 /** What a reader without pax sees. It must not end with a slash, which to old tars means a directory. */
@@ -170,7 +176,10 @@ function decodeUstar(block: Uint8Array, at: number): Ustar | undefined {
   const bytes = Buffer.from(block.buffer, block.byteOffset, block.byteLength);
   if (bytes.every((byte) => byte === 0)) return undefined;
   if (decodeNumber(bytes.subarray(148, 156)) !== checksum(bytes)) {
-    throw new Failure('INVALID', `there is no tar header at byte ${at}`);
+    throw new Failure(
+      'INVALID',
+      at === 0 ? 'it is no tar: it starts with no header' : `there is no tar header at byte ${at}`,
+    );
   }
   const size = decodeNumber(bytes.subarray(124, 136));
   if (size === undefined) throw invalid(at, 'has no size that can be read');
