@@ -1,0 +1,221 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import type { Source } from '../../worker/content/content.ts';
+import { blobsOf, walk } from '../../worker/content/graph.ts';
+import { read } from '../../worker/content/read.ts';
+import { digestOf } from '../../worker/oci/digest.ts';
+import { MEDIA_TYPE, type Descriptor } from '../../worker/oci/manifest.ts';
+import { collect } from '../support/chunks.ts';
+import { makeImage, type MadeImage } from '../support/images.ts';
+import { expectSameImage } from '../support/same-image.ts';
+
+export interface MadeSource {
+  readonly source: Source;
+  /** Called when the test is over. */
+  readonly close?: () => Promise<void>;
+}
+
+/** What ends may lack and still be a Source. */
+export interface SourceTraits {
+  /** Can start in the middle of a blob. Default true; else a range with `from` > 0 has to be UNSUPPORTED. */
+  readonly ranges?: boolean;
+  /** Knows what refers to an image. Default true; else `referrers` has to be empty. */
+  readonly referrers?: boolean;
+}
+
+/**
+ * Registers the tests of what `Source` promises. `make` gives a fresh end that holds all of the image: under its tag, with whatever refers
+ * to it and the cosign tags.
+ */
+export function sourceSuite(
+  name: string,
+  make: (image: MadeImage) => Promise<MadeSource>,
+  { ranges = true, referrers = true }: SourceTraits = {},
+): void {
+  const filled = async (image: MadeImage): Promise<Source> => {
+    const { source, close } = await make(image);
+    if (close !== undefined) onTestFinished(close);
+    return source;
+  };
+
+  describe(`${name}, as a source,`, () => {
+    test('resolves a tag and a digest to the same, with media type and size', async () => {
+      const image = await makeImage();
+      const source = await filled(image);
+      const { descriptor } = image.root;
+      for (const reference of ['v1', descriptor.digest]) {
+        const { mediaType, digest, size } = await source.resolve(reference);
+        expect({ mediaType, digest, size }).toEqual(descriptor);
+      }
+    });
+
+    test('resolves the digest of an image inside an index', async () => {
+      const image = await makeImage();
+      const source = await filled(image);
+      for (const child of await childrenOf(image)) {
+        const { mediaType, digest, size } = await source.resolve(child.digest);
+        expect({ mediaType, digest, size }).toEqual({
+          mediaType: child.mediaType,
+          digest: child.digest,
+          size: child.size,
+        });
+      }
+    });
+
+    test('says NOT_FOUND of a tag, a digest and a blob that it has not', async () => {
+      const source = await filled(await makeImage());
+      const absent = { mediaType: MEDIA_TYPE.ociLayerGzip, digest: digestOf(Buffer.from('absent')), size: 6 };
+      await expect(source.resolve('no-such-tag')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+      await expect(source.resolve(absent.digest)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+      for (const mediaType of [MEDIA_TYPE.ociLayerGzip, MEDIA_TYPE.ociManifest]) {
+        await expect(opened(source, { ...absent, mediaType })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+      }
+    });
+
+    test('gives every manifest and blob of an image, signed, as it is', async () => {
+      const image = await makeImage({ signed: true });
+      await expectSameImage(image.content, await filled(image), image.root, { referrers });
+    });
+
+    test('gives an image of one platform with docker media types as it is', async () => {
+      const image = await makeImage({ docker: true, platforms: ['linux/arm/v7'], layers: [1, 512, 70_000] });
+      await expectSameImage(image.content, await filled(image), image.root, { referrers });
+    });
+
+    test.runIf(ranges)('gives exactly the range asked for, also at the edges', async () => {
+      const image = await makeImage();
+      const source = await filled(image);
+      for (const d of await blobsBySize(image)) {
+        const whole = await collect(await image.content.open(d));
+        const middle = Math.floor(d.size / 2);
+        const edges = [0, 1, middle, d.size - 1, d.size];
+        for (const from of edges) {
+          expect(await opened(source, d, { from })).toEqual(whole.subarray(from));
+          for (const to of edges.filter((edge) => edge > from))
+            expect(await opened(source, d, { from, to })).toEqual(whole.subarray(from, to));
+        }
+        for (const to of edges.slice(1)) expect(await opened(source, d, { to })).toEqual(whole.subarray(0, to));
+      }
+    });
+
+    test.runIf(!ranges)('says UNSUPPORTED when asked to start in the middle', async () => {
+      const image = await makeImage();
+      const source = await filled(image);
+      const d = await largestOf(image);
+      await expect(opened(source, d, { from: 1 })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+      expect(digestOf(await opened(source, d, { from: 0 }))).toBe(d.digest);
+    });
+
+    test.runIf(referrers)('lists every referrer of a subject once, with what it is', async () => {
+      const image = await makeImage({ signed: true });
+      const source = await filled(image);
+      const [expected, found] = await Promise.all([
+        Array.fromAsync(image.content.referrers(image.root.descriptor)),
+        Array.fromAsync(source.referrers(image.root.descriptor)),
+      ]);
+      expect(expected).toHaveLength(2);
+      const byDigest = (list: readonly Descriptor[]): readonly object[] =>
+        list
+          .map(({ mediaType, digest, size, artifactType }) => ({ mediaType, digest, size, artifactType }))
+          .sort((a, b) => (a.digest < b.digest ? -1 : 1));
+      expect(byDigest(found)).toEqual(byDigest(expected));
+    });
+
+    test('lists no referrer of what has none, nor of what is not there', async () => {
+      const image = await makeImage();
+      const source = await filled(image);
+      expect(await Array.fromAsync(source.referrers(image.root.descriptor))).toEqual([]);
+      const absent = { mediaType: MEDIA_TYPE.ociManifest, digest: digestOf(Buffer.from('absent')), size: 6 };
+      expect(await Array.fromAsync(source.referrers(absent))).toEqual([]);
+    });
+
+    test('lists every tag once', async () => {
+      const image = await makeImage({ signed: referrers });
+      const [expected, found] = await Promise.all([
+        Array.fromAsync(image.content.tags()),
+        filled(image).then(async (source) => Array.fromAsync(source.tags())),
+      ]);
+      expect(found.sort()).toEqual(expected.sort());
+    });
+
+    test('does nothing once the signal has fired', async () => {
+      const image = await makeImage();
+      const source = await filled(image);
+      const { descriptor } = image.root;
+      const stopped = { signal: AbortSignal.abort() };
+      const code = { code: 'ABORTED' };
+      await expect(source.resolve('v1', stopped)).rejects.toMatchObject(code);
+      await expect(opened(source, descriptor, stopped)).rejects.toMatchObject(code);
+      await expect(Array.fromAsync(source.referrers(descriptor, stopped))).rejects.toMatchObject(code);
+      await expect(Array.fromAsync(source.tags(stopped))).rejects.toMatchObject(code);
+    });
+
+    test('ends a body with ABORTED when the signal fires in the middle of it', async () => {
+      const image = await makeImage({ platforms: ['linux/amd64'], layers: [4 * 1024 * 1024] });
+      const source = await filled(image);
+      const stop = new AbortController();
+      let chunks = 0;
+      const reading = async (): Promise<void> => {
+        for await (const chunk of await source.open(await largestOf(image), stop)) {
+          chunks += chunk.byteLength > 0 ? 1 : 0;
+          stop.abort();
+        }
+      };
+      await expect(reading()).rejects.toMatchObject({ code: 'ABORTED' });
+      expect(chunks).toBe(1);
+    });
+
+    test('is none the worse for bodies that are left early', async () => {
+      const image = await makeImage({ platforms: ['linux/amd64'], layers: [1024 * 1024] });
+      const source = await filled(image);
+      const d = await largestOf(image);
+      // more than any end keeps connections: an end that did not close them would have none left
+      for (let i = 0; i < 70; i++) for await (const _ of await source.open(d)) break;
+      expect(digestOf(await opened(source, d))).toBe(d.digest);
+    });
+
+    test('serves many at once', async () => {
+      const image = await makeImage({ signed: true });
+      const source = await filled(image);
+      const graph = await walk(image.content, [image.root]);
+      const all = [...blobsOf(graph), ...[...graph.manifests.values()].map((node) => node.descriptor)];
+      await Promise.all(
+        Array.from({ length: 3 }, async (_, i) => {
+          for (const d of all) {
+            let bytes = 0;
+            for await (const chunk of read(source, d)) bytes += chunk.byteLength;
+            expect(bytes).toBe(d.size);
+            expect((await source.resolve('v1')).digest).toBe(image.root.descriptor.digest);
+            if (i === 1) await turn();
+          }
+        }),
+      );
+    });
+  });
+}
+
+async function opened(
+  source: Source,
+  d: Descriptor,
+  o: { from?: number; to?: number; signal?: AbortSignal } = {},
+): Promise<Uint8Array> {
+  return collect(await source.open(d, o));
+}
+
+async function childrenOf(image: MadeImage): Promise<readonly Descriptor[]> {
+  const { manifests } = await walk(image.content, [image.root], { referrers: false });
+  return [...manifests.values()]
+    .map((node) => node.descriptor)
+    .filter((d) => d.digest !== image.root.descriptor.digest);
+}
+
+/** The smallest blob of the image first, the largest last. */
+async function blobsBySize(image: MadeImage): Promise<readonly Descriptor[]> {
+  return blobsOf(await walk(image.content, [image.root])).toSorted((a, b) => a.size - b.size);
+}
+
+async function largestOf(image: MadeImage): Promise<Descriptor> {
+  const largest = (await blobsBySize(image)).at(-1);
+  if (largest === undefined) throw new Error('the image has no blobs');
+  return largest;
+}

@@ -1,0 +1,318 @@
+import { describe, expect, onTestFinished, test } from 'vitest';
+import type { Bytes, Source, Target } from '../../worker/content/content.ts';
+import { blobsOf, walk } from '../../worker/content/graph.ts';
+import { MemoryContent } from '../../worker/content/memory.ts';
+import { read } from '../../worker/content/read.ts';
+import { MEDIA_TYPE, type Descriptor } from '../../worker/oci/manifest.ts';
+import { Failure, isFailure } from '../../worker/util/failure.ts';
+import { chunked, collect } from '../support/chunks.ts';
+import { addJson, makeImage, seededBytes, type MadeImage } from '../support/images.ts';
+import { expectSameImage } from '../support/same-image.ts';
+
+export interface MadeTarget {
+  readonly target: Target;
+  /** A view of what is visible at the same place now. An end that shows nothing yet may throw NOT_FOUND. */
+  readonly view: () => Promise<Source>;
+  /** Makes what was put visible, where that takes a step of its own. */
+  readonly commit?: () => Promise<unknown>;
+  /** Called when the test is over. */
+  readonly close?: () => Promise<void>;
+}
+
+/** How ends differ and still are a Target. */
+export interface TargetTraits {
+  /** Refuses a manifest with NOT_FOUND while something that it names is missing. Default true. */
+  readonly ordered?: boolean;
+  /** A tag can be made to stand for something else. Default true; else that has to be CONFLICT. */
+  readonly tagsMove?: boolean;
+  /** Takes a blob of no bytes. Default true. */
+  readonly emptyBlobs?: boolean;
+  /** Is made for exactly the image that `make` is given: takes nothing else, and has its tag only. Default false. */
+  readonly planned?: boolean;
+  /** Keeps what refers to an image. Default true. */
+  readonly referrers?: boolean;
+}
+
+/**
+ * Registers the tests of what `Target` promises. `make` gives a fresh, empty end; the image is what the test is going to put, for ends that
+ * are planned.
+ */
+export function targetSuite(
+  name: string,
+  make: (image: MadeImage) => Promise<MadeTarget>,
+  traits: TargetTraits = {},
+): void {
+  const { ordered = true, tagsMove = true, emptyBlobs = true, planned = false, referrers = true } = traits;
+  const fresh = async (image: MadeImage): Promise<MadeTarget> => {
+    const made = await make(image);
+    if (made.close !== undefined) onTestFinished(made.close);
+    return made;
+  };
+  // what is planned knows its manifests before it gets them, and does not ask for their bytes
+  const asked = planned ? blobsIn : contentOf;
+
+  describe(`${name}, as a target,`, () => {
+    test('has nothing, takes it, and has it then', async () => {
+      const image = await makeImage();
+      const { target } = await fresh(image);
+      for (const d of await asked(image)) {
+        expect(await target.has(d)).toBe(false);
+        await target.put(d, opener(image, d));
+        expect(await target.has(d)).toBe(true);
+      }
+    });
+
+    test('holds the same image afterwards, byte for byte, with its tag and what refers to it', async () => {
+      const image = await makeImage({ signed: true });
+      const made = await fresh(image);
+      await fill(made.target, image, true);
+      await made.commit?.();
+      await expectSameImage(image.content, await made.view(), image.root, { referrers });
+    });
+
+    test('holds an image of docker media types the same way', async () => {
+      const image = await makeImage({ docker: true });
+      const made = await fresh(image);
+      await fill(made.target, image, false);
+      await made.commit?.();
+      await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
+    });
+
+    test('takes the same content again', async () => {
+      const image = await makeImage();
+      const made = await fresh(image);
+      await fill(made.target, image, false);
+      await fill(made.target, image, false);
+      await made.commit?.();
+      await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
+    });
+
+    test('takes the same content from many at once', async () => {
+      const image = await makeImage();
+      const made = await fresh(image);
+      for (const d of await asked(image)) {
+        await Promise.all(Array.from({ length: 4 }, async () => made.target.put(d, opener(image, d))));
+        expect(await made.target.has(d)).toBe(true);
+      }
+      await made.target.tag('v1', image.root.descriptor, opener(image, image.root.descriptor));
+      await made.commit?.();
+      await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
+    });
+
+    test('takes different blobs at once', async () => {
+      const image = await makeImage({ layers: [10, 1000, 100_000, 1_000_000] });
+      const made = await fresh(image);
+      await Promise.all((await blobsIn(image)).map(async (d) => made.target.put(d, opener(image, d))));
+      await fill(made.target, image, false);
+      await made.commit?.();
+      await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
+    });
+
+    test('leaves no body open', async () => {
+      const image = await makeImage();
+      const { target } = await fresh(image);
+      let open = 0;
+      const counted = (d: Descriptor) =>
+        async function* (): Bytes {
+          open++;
+          try {
+            yield* read(image.content, d);
+          } finally {
+            open--;
+          }
+        };
+      for (const d of await contentOf(image)) {
+        await target.put(d, counted(d));
+        expect(open).toBe(0);
+        await target.put(d, counted(d));
+        expect(open).toBe(0);
+      }
+    });
+
+    test('shows nothing of a body that turns out wrong near its end, and takes the right one afterwards', async () => {
+      const image = await makeImage({ platforms: ['linux/amd64'], layers: [300_000] });
+      const made = await fresh(image);
+      for (const d of await asked(image)) {
+        const wrong = async function* (): Bytes {
+          // as read() does: all but the last chunk, then the truth
+          const whole = await collect(await image.content.open(d));
+          yield* chunked(whole.subarray(0, -1), 65_536);
+          throw new Failure('CORRUPT', `${d.digest} has other bytes than its digest says`);
+        };
+        await expect(made.target.put(d, wrong)).rejects.toMatchObject({ code: 'CORRUPT' });
+        expect(await made.target.has(d)).toBe(false);
+        expect(await visible(made, d)).toBe(false);
+        await made.target.put(d, opener(image, d));
+        expect(await made.target.has(d)).toBe(true);
+      }
+    });
+
+    test('shows nothing of a put that is stopped in the middle, and takes it afterwards', async () => {
+      const image = await makeImage({ platforms: ['linux/amd64'], layers: [300_000] });
+      const made = await fresh(image);
+      for (const d of await asked(image)) {
+        const stop = new AbortController();
+        const stopping = async function* (): Bytes {
+          const whole = await collect(await image.content.open(d));
+          yield whole.subarray(0, d.size / 2);
+          stop.abort();
+          yield whole.subarray(d.size / 2);
+        };
+        await expect(made.target.put(d, stopping, stop)).rejects.toMatchObject({ code: 'ABORTED' });
+        expect(await made.target.has(d)).toBe(false);
+        expect(await visible(made, d)).toBe(false);
+        await made.target.put(d, opener(image, d));
+        expect(await made.target.has(d)).toBe(true);
+      }
+    });
+
+    test('does nothing once the signal has fired', async () => {
+      const image = await makeImage();
+      const made = await fresh(image);
+      const stopped = { signal: AbortSignal.abort() };
+      const unasked = (): Bytes => expect.unreachable('nothing is opened any more');
+      for (const d of await contentOf(image)) {
+        await expect(made.target.has(d, stopped)).rejects.toMatchObject({ code: 'ABORTED' });
+        await expect(made.target.put(d, unasked, stopped)).rejects.toMatchObject({ code: 'ABORTED' });
+        expect(await made.target.has(d)).toBe(false);
+      }
+      const tagging = made.target.tag('v1', image.root.descriptor, unasked, stopped);
+      await expect(tagging).rejects.toMatchObject({ code: 'ABORTED' });
+      expect(await resolved(made, 'v1')).toBeUndefined();
+    });
+
+    test.runIf(ordered)('refuses a manifest whose children are not there, and shows nothing of it', async () => {
+      const image = await makeImage();
+      const made = await fresh(image);
+      const { descriptor } = image.root;
+      for (const d of await manifestsIn(image)) {
+        await expect(made.target.put(d, opener(image, d))).rejects.toMatchObject({ code: 'NOT_FOUND' });
+        expect(await made.target.has(d)).toBe(false);
+        expect(await visible(made, d)).toBe(false);
+      }
+      const tagging = made.target.tag('v1', descriptor, opener(image, descriptor));
+      await expect(tagging).rejects.toMatchObject({ code: 'NOT_FOUND' });
+      expect(await resolved(made, 'v1')).toBeUndefined();
+      await fill(made.target, image, false);
+      await made.commit?.();
+      await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
+    });
+
+    test('tags a manifest that it has, and one that it has not yet, and either again', async () => {
+      for (const before of [true, false]) {
+        const image = await makeImage();
+        const made = await fresh(image);
+        const { descriptor } = image.root;
+        const all = await contentOf(image);
+        for (const d of before ? all : all.slice(0, -1)) await made.target.put(d, opener(image, d));
+        await made.target.tag('v1', descriptor, opener(image, descriptor));
+        await made.target.tag('v1', descriptor, opener(image, descriptor));
+        await made.commit?.();
+        expect(await resolved(made, 'v1')).toBe(descriptor.digest);
+        expect(await resolved(made, descriptor.digest)).toBe(descriptor.digest);
+      }
+    });
+
+    test.skipIf(planned)('keeps two tags of one manifest', async () => {
+      const image = await makeImage();
+      const made = await fresh(image);
+      const { descriptor } = image.root;
+      await fill(made.target, image, false);
+      await made.target.tag('v1.2', descriptor, opener(image, descriptor));
+      expect(await resolved(made, 'v1')).toBe(descriptor.digest);
+      expect(await resolved(made, 'v1.2')).toBe(descriptor.digest);
+      expect((await Array.fromAsync((await made.view()).tags())).sort()).toEqual(['v1', 'v1.2']);
+    });
+
+    test.skipIf(planned)(tagsMove ? 'moves a tag' : 'does not move a tag: CONFLICT', async () => {
+      const image = await makeImage();
+      const made = await fresh(image);
+      await fill(made.target, image, false);
+      const [first, second] = await manifestsIn(image);
+      if (first === undefined || second === undefined) throw new Error('the image has two children');
+      await made.target.tag('moving', first, opener(image, first));
+      const moving = made.target.tag('moving', second, opener(image, second));
+      if (tagsMove) await moving;
+      else await expect(moving).rejects.toMatchObject({ code: 'CONFLICT' });
+      expect(await resolved(made, 'moving')).toBe((tagsMove ? second : first).digest);
+    });
+
+    test.runIf(emptyBlobs)('takes a blob of no bytes', async () => {
+      const image = await imageWithEmptyLayer();
+      const made = await fresh(image);
+      await fill(made.target, image, false);
+      await made.commit?.();
+      await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
+    });
+
+    test('answers false, not with a failure, to a mount that is not possible', async () => {
+      const image = await makeImage();
+      const { target } = await fresh(image);
+      for (const d of (await contentOf(image)).slice(0, 2)) {
+        expect((await target.mount?.(d, 'no/such/repository')) ?? false).toBe(false);
+        expect(await target.has(d)).toBe(false);
+      }
+    });
+  });
+}
+
+/** The digest that a reference visibly stands for, undefined for none. */
+async function resolved(made: MadeTarget, reference: string): Promise<string | undefined> {
+  try {
+    return (await (await made.view()).resolve(reference)).digest;
+  } catch (error) {
+    if (isFailure(error, 'NOT_FOUND')) return undefined;
+    throw error;
+  }
+}
+
+/** Whether any byte of `d` can be had. */
+async function visible(made: MadeTarget, d: Descriptor): Promise<boolean> {
+  try {
+    return (await collect(await (await made.view()).open(d))).byteLength > 0;
+  } catch (error) {
+    if (isFailure(error, 'NOT_FOUND')) return false;
+    throw error;
+  }
+}
+
+function opener(image: MadeImage, d: Descriptor): () => Bytes {
+  return () => read(image.content, d);
+}
+
+/** Puts all of the image in an order that every target takes, and tags it. */
+async function fill(target: Target, image: MadeImage, referrers: boolean): Promise<void> {
+  const graph = await walk(image.content, [image.root], { referrers });
+  const manifests = [...graph.manifests.values()].map((node) => node.descriptor);
+  for (const d of [...blobsOf(graph), ...manifests]) await target.put(d, opener(image, d));
+  for (const { descriptor, tags } of [...graph.referrers, ...graph.roots])
+    for (const tag of tags) await target.tag(tag, descriptor, opener(image, descriptor));
+}
+
+async function blobsIn(image: MadeImage): Promise<readonly Descriptor[]> {
+  return blobsOf(await walk(image.content, [image.root], { referrers: false }));
+}
+
+/** Children first, the root last. */
+async function manifestsIn(image: MadeImage): Promise<readonly Descriptor[]> {
+  const { manifests } = await walk(image.content, [image.root], { referrers: false });
+  return [...manifests.values()].map((node) => node.descriptor);
+}
+
+async function contentOf(image: MadeImage): Promise<readonly Descriptor[]> {
+  return [...(await blobsIn(image)), ...(await manifestsIn(image))];
+}
+
+async function imageWithEmptyLayer(): Promise<MadeImage> {
+  const content = new MemoryContent();
+  const config = content.add(MEDIA_TYPE.ociConfig, Buffer.from('{"os":"linux","architecture":"amd64"}'));
+  const layers = [seededBytes('before', 600), new Uint8Array(), seededBytes('after', 600)];
+  const { mediaType, digest, size } = addJson(content, MEDIA_TYPE.ociManifest, {
+    schemaVersion: 2,
+    config,
+    layers: layers.map((bytes) => content.add(MEDIA_TYPE.ociLayer, bytes)),
+  });
+  const root = { descriptor: { mediaType, digest, size }, tags: ['v1'] };
+  await content.tag('v1', root.descriptor, () => expect.unreachable('it is there already'));
+  return { content, root };
+}

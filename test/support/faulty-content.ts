@@ -1,0 +1,229 @@
+// Each wrapper gives back the end it was given, whole (a Source that is a Target too stays both), but for the fault. They compose.
+import type { Bytes, Source, Target } from '../../worker/content/content.ts';
+import type { Digest } from '../../worker/oci/digest.ts';
+import { childrenOf, isManifestType, parseManifest, type Descriptor } from '../../worker/oci/manifest.ts';
+import { Failure, type Code } from '../../worker/util/failure.ts';
+import { collect, rechunk } from './chunks.ts';
+
+type Methods = Omit<Source & Required<Target>, 'rangesAtOnce' | 'inOrder'>;
+type Fallible = 'resolve' | 'open' | 'has' | 'put' | 'tag';
+
+/** The n-th call of a method (from 1, counted over all descriptors) fails with the code before it does anything. */
+export function failing<T extends Source | Target>(
+  end: T,
+  faults: Readonly<Partial<Record<Fallible, readonly [n: number, code: Code]>>>,
+): T {
+  const inner = methodsOf(end);
+  const calls: Record<Fallible, number> = { resolve: 0, open: 0, has: 0, put: 0, tag: 0 };
+  const count = (name: Fallible): void => {
+    const call = ++calls[name];
+    const [n, code] = faults[name] ?? [0, 'BUG'];
+    if (call === n) throw new Failure(code, `${name}: call ${call} was made to fail`);
+  };
+  return withMethods(end, {
+    resolve: async (...args) => {
+      count('resolve');
+      return inner.resolve(...args);
+    },
+    open: async (...args) => {
+      count('open');
+      return inner.open(...args);
+    },
+    has: async (...args) => {
+      count('has');
+      return inner.has(...args);
+    },
+    put: async (...args) => {
+      count('put');
+      return inner.put(...args);
+    },
+    tag: async (...args) => {
+      count('tag');
+      return inner.tag(...args);
+    },
+  });
+}
+
+/** The body of `digest` ends at byte `at` as if that were all, the first `times` that it gets there. */
+export function truncated<T extends Source>(source: T, digest: Digest, at: number, times = Infinity): T {
+  return cut(source, digest, at, times, undefined);
+}
+
+/** The body of `digest` breaks off with UNAVAILABLE at byte `at`, the first `times` that it gets there. */
+export function broken<T extends Source>(source: T, digest: Digest, at: number, times = Infinity): T {
+  return cut(source, digest, at, times, new Failure('UNAVAILABLE', `the body was made to break off at byte ${at}`));
+}
+
+/** The bytes of `digest` come with the one at `at` changed. */
+export function corrupting<T extends Source>(source: T, digest: Digest, at = 0): T {
+  return withBodies(source, async function* (body, d, from) {
+    let position = from;
+    for await (const chunk of body) {
+      const place = at - position;
+      position += chunk.byteLength;
+      if (d.digest !== digest || place < 0 || place >= chunk.byteLength) yield chunk;
+      else yield Uint8Array.from(chunk, (byte, i) => (i === place ? byte ^ 0xff : byte));
+    }
+  });
+}
+
+/** All bodies come in chunks of `size` bytes. */
+export function rechunked<T extends Source>(source: T, size: number): T {
+  return withBodies(source, (body) => rechunk(body, size));
+}
+
+/** A source that cannot start in the middle: a range with `from` > 0 is UNSUPPORTED, and `to` is not heeded. */
+export function rangeless<T extends Source>(source: T): T {
+  return withMethods(source, {
+    open: async (d, o) => {
+      if ((o?.from ?? 0) > 0) throw new Failure('UNSUPPORTED', `${d.digest} can only be had whole`);
+      return source.open(d, { signal: o?.signal });
+    },
+  });
+}
+
+/**
+ * A target that says it has `digest` when it has not, as a registry does whose storage lost a blob: `has` is true, and what names it is
+ * refused with NOT_FOUND, until it was really put.
+ */
+export function lying<T extends Target>(target: T, digest: Digest): T {
+  let present = false;
+  const refuse = async (d: Descriptor, open: () => Bytes): Promise<void> => {
+    if (present || !isManifestType(d.mediaType)) return;
+    const children = childrenOf(parseManifest(await collect(open()), d.mediaType));
+    if (children.some((child) => child.digest === digest))
+      throw new Failure('NOT_FOUND', `put ${d.digest}: ${digest}, which it names, is unknown`);
+  };
+  return withMethods(target, {
+    has: async (d, o) => d.digest === digest || target.has(d, o),
+    put: async (d, open, o) => {
+      await refuse(d, open);
+      await target.put(d, open, o);
+      present ||= d.digest === digest;
+    },
+    tag: async (name, d, open, o) => {
+      await refuse(d, open);
+      await target.tag(name, d, open, o);
+    },
+  });
+}
+
+/** One call of `open`. */
+export interface Opened {
+  readonly digest: Digest;
+  readonly from: number;
+  /** Undefined: to the end. */
+  readonly to: number | undefined;
+  /** Bytes that were taken from its body. */
+  bytes: number;
+  /** Whether its body was read to the end, failed, or was closed by leaving it. */
+  ended: boolean;
+}
+
+export interface Counts {
+  readonly calls: Readonly<Record<keyof Methods, number>>;
+  readonly opened: readonly Opened[];
+  /** Bytes that `put` and `tag` took from their openers. */
+  readonly bytesPut: number;
+}
+
+/** An end that counts what it is asked for, and what it has counted so far. */
+export function counting<T extends Source | Target>(end: T): { readonly end: T; readonly counts: Counts } {
+  const inner = methodsOf(end);
+  const opened: Opened[] = [];
+  const calls = { resolve: 0, open: 0, referrers: 0, tags: 0, has: 0, put: 0, tag: 0, mount: 0 };
+  const counts = { calls, opened, bytesPut: 0 };
+  const counted = async function* (open: () => Bytes): Bytes {
+    for await (const chunk of open()) {
+      counts.bytesPut += chunk.byteLength;
+      yield chunk;
+    }
+  };
+  const watching = withMethods(end, {
+    resolve: async (...args) => {
+      calls.resolve++;
+      return inner.resolve(...args);
+    },
+    open: async (d, o) => {
+      calls.open++;
+      const entry: Opened = { digest: d.digest, from: o?.from ?? 0, to: o?.to, bytes: 0, ended: false };
+      opened.push(entry);
+      return watched(await inner.open(d, o), entry);
+    },
+    referrers: (...args) => {
+      calls.referrers++;
+      return inner.referrers(...args);
+    },
+    tags: (...args) => {
+      calls.tags++;
+      return inner.tags(...args);
+    },
+    has: async (...args) => {
+      calls.has++;
+      return inner.has(...args);
+    },
+    put: async (d, open, o) => {
+      calls.put++;
+      return inner.put(d, () => counted(open), o);
+    },
+    tag: async (name, d, open, o) => {
+      calls.tag++;
+      return inner.tag(name, d, () => counted(open), o);
+    },
+    mount: async (...args) => {
+      calls.mount++;
+      return inner.mount(...args);
+    },
+  });
+  return { end: watching, counts };
+}
+
+async function* watched(body: Bytes, entry: Opened): Bytes {
+  try {
+    for await (const chunk of body) {
+      entry.bytes += chunk.byteLength;
+      yield chunk;
+    }
+  } finally {
+    entry.ended = true;
+  }
+}
+
+function cut<T extends Source>(source: T, digest: Digest, at: number, times: number, failure: Failure | undefined): T {
+  let left = times;
+  return withBodies(source, async function* (body, d, from) {
+    let position = from;
+    for await (const chunk of body) {
+      const here = at - position;
+      if (d.digest === digest && here < chunk.byteLength && left > 0) {
+        left--;
+        if (here > 0) yield chunk.subarray(0, here);
+        if (failure !== undefined) throw failure;
+        return;
+      }
+      position += chunk.byteLength;
+      yield chunk;
+    }
+  });
+}
+
+/** The source with every body handed through `change`, which is told what it is a body of and at which byte it starts. */
+function withBodies<T extends Source>(source: T, change: (body: Bytes, d: Descriptor, from: number) => Bytes): T {
+  return withMethods(source, { open: async (d, o) => change(await source.open(d, o), d, o?.from ?? 0) });
+}
+
+/** The end with some of its methods replaced; one that it has not is not added. */
+function withMethods<T extends Source | Target>(end: T, methods: Partial<Methods>): T {
+  return new Proxy(end, {
+    get: (inner, name) => {
+      const own: unknown = Reflect.get(inner, name, inner);
+      if (typeof own !== 'function') return own;
+      return Object.hasOwn(methods, name) ? Reflect.get(methods, name) : own.bind(inner);
+    },
+  });
+}
+
+/** All methods of both interfaces; only those that the end has are ever called. */
+function methodsOf(end: Source | Target): Methods {
+  return end as Methods;
+}

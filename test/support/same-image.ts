@@ -1,0 +1,66 @@
+import { expect } from 'vitest';
+import { blobsOf, foreignOf, walk, type Root } from '../../worker/content/graph.ts';
+import { read } from '../../worker/content/read.ts';
+import type { Source } from '../../worker/content/content.ts';
+import type { Descriptor } from '../../worker/oci/manifest.ts';
+import { atSide, isFailure, type Side } from '../../worker/util/failure.ts';
+import { forEachOf } from '../../worker/util/limit.ts';
+import { fakeClock } from './clock.ts';
+
+export interface SameImageOptions {
+  /** Whether what refers to the image has to be the same too. Default true. */
+  readonly referrers?: boolean;
+}
+
+/**
+ * Fails unless `target` has all of the image that `source` has, and nothing else: the tags of `root`, every manifest, every blob, every
+ * referrer and cosign tag. Both graphs are walked and every byte on both sides is hashed. The closing assertion of every flow.
+ */
+export async function expectSameImage(
+  source: Source,
+  target: Source,
+  root: Root,
+  o: SameImageOptions = {},
+): Promise<void> {
+  const [expected, found] = await Promise.all([
+    inventory('source', source, root, o),
+    inventory('target', target, root, o),
+  ]);
+  expect(found).toEqual(expected);
+}
+
+/** What there is of an image, one line each; what cannot be read is told as such. */
+async function inventory(side: Side, source: Source, root: Root, o: SameImageOptions): Promise<readonly string[]> {
+  const lines: string[] = [];
+  try {
+    for (const tag of root.tags) {
+      const d = await source.resolve(tag);
+      lines.push(`tag ${tag} is ${d.digest} ${d.size} bytes ${d.mediaType}`);
+    }
+    const { referrers = true } = o;
+    const graph = await walk(source, [root], { referrers });
+    for (const { descriptor } of graph.manifests.values())
+      lines.push(`manifest ${await hashed(source, descriptor)} ${descriptor.mediaType}`);
+    for (const { descriptor, tags } of graph.referrers)
+      lines.push(`referrer ${descriptor.digest} ${[...tags].sort().join(' ')}`);
+    for (const { digest } of foreignOf(graph)) lines.push(`foreign ${digest}`);
+    await forEachOf(blobsOf(graph), 4, async (d) => {
+      lines.push(`blob ${await hashed(source, d)}`);
+    });
+  } catch (error) {
+    throw atSide(side, error);
+  }
+  return lines.sort();
+}
+
+/** The digest and size of `d` when its bytes are right, else what is wrong with them. */
+async function hashed(source: Source, d: Descriptor): Promise<string> {
+  let bytes = 0;
+  try {
+    for await (const chunk of read(source, d, { clock: fakeClock() })) bytes += chunk.byteLength;
+  } catch (error) {
+    if (!isFailure(error)) throw error;
+    return `${d.digest} ${error.code}: ${error.message}`;
+  }
+  return `${d.digest} ${bytes} bytes`;
+}
