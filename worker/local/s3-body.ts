@@ -79,14 +79,13 @@ function checkForm(algorithm: ChecksumAlgorithm, value: string, name: string): s
 export function announcedBytes(body: IncomingBody): number {
   const isChunked = body.payload.kind === 'chunked';
   if (!isChunked && body.headers.has('transfer-encoding'))
-    throw new S3Error('NotImplemented', 'A header you provided implies functionality that is not implemented', {
+    throw new S3Error('NotImplemented', {
       elements: { Header: 'Transfer-Encoding' },
     });
   const length = body.headers.get(isChunked ? 'x-amz-decoded-content-length' : 'content-length');
-  if (length === undefined || !/^\d{1,15}$/.test(length))
-    throw new S3Error('MissingContentLength', 'You must provide the Content-Length HTTP header.');
+  if (length === undefined || !/^\d{1,15}$/.test(length)) throw new S3Error('MissingContentLength');
   if (Number(length) > MAX_BODY_BYTES)
-    throw new S3Error('EntityTooLarge', 'Your proposed upload exceeds the maximum allowed size', {
+    throw new S3Error('EntityTooLarge', {
       elements: { ProposedSize: Number(length), MaxSizeAllowed: MAX_BODY_BYTES },
     });
   return Number(length);
@@ -120,16 +119,9 @@ export async function receive(
     for (const hasher of hashers.values()) hasher.update(chunk);
     await sink.write(chunk);
   }
-  if (bytes !== expectedBytes)
-    throw new S3Error(
-      'IncompleteBody',
-      'You did not provide the number of bytes specified by the Content-Length HTTP header',
-    );
+  if (bytes !== expectedBytes) throw new S3Error('IncompleteBody');
   if (body.payload.kind === 'hashed' && sha256?.digest('hex') !== body.payload.sha256)
-    throw new S3Error(
-      'XAmzContentSHA256Mismatch',
-      "The provided 'x-amz-content-sha256' header does not match what was computed.",
-    );
+    throw new S3Error('XAmzContentSHA256Mismatch');
   const md5Digest = md5.digest();
   if (claimedMd5 !== undefined && !claimedMd5.equals(md5Digest))
     throw new S3Error('BadDigest', 'The Content-MD5 you specified did not match what we received.');
@@ -138,7 +130,7 @@ export async function receive(
     const name = `x-amz-checksum-${claim.algorithm.toLowerCase()}`;
     const trailer = trailers.get(name);
     const claimed = claim.value ?? (trailer === undefined ? undefined : checkForm(claim.algorithm, trailer, name));
-    if (claimed === undefined) throw malformedTrailer();
+    if (claimed === undefined) throw new S3Error('MalformedTrailerError');
     if (claimed !== checksums.get(claim.algorithm))
       throw new S3Error('BadDigest', `The ${claim.algorithm} you specified did not match the calculated checksum.`);
   }
@@ -147,8 +139,7 @@ export async function receive(
 
 /** The whole content of a request that carries a document, as text. */
 export async function receiveDocument(body: IncomingBody): Promise<string> {
-  if (announcedBytes(body) > MAX_DOCUMENT_BYTES)
-    throw new S3Error('MaxMessageLengthExceeded', 'Your request was too big.');
+  if (announcedBytes(body) > MAX_DOCUMENT_BYTES) throw new S3Error('MaxMessageLengthExceeded');
   const chunks: Buffer[] = [];
   const collect = (chunk: Buffer): undefined => void chunks.push(chunk);
   await receive(body, { write: collect });
@@ -160,7 +151,7 @@ function contentMd5(headers: ReadonlyMap<string, string>): Buffer | undefined {
   if (text === undefined) return undefined;
   const md5 = Buffer.from(text, 'base64');
   if (md5.length === 16) return md5;
-  throw new S3Error('InvalidDigest', 'The Content-MD5 you specified was invalid.');
+  throw new S3Error('InvalidDigest');
 }
 
 function contentOf(body: IncomingBody, trailers: Map<string, string>): AsyncIterable<Buffer> {
@@ -180,25 +171,21 @@ async function* decodeChunks(
   const input = new ByteReader(raw);
   for (let previousBytes = Infinity; ;) {
     const [size = '', extension = ''] = (await input.line()).split(';');
-    if (!/^[0-9a-fA-F]{1,10}$/.test(size)) throw incompleteFraming();
+    if (!/^[0-9a-fA-F]{1,10}$/.test(size)) throw new S3Error('IncompleteBody');
     let left = Number.parseInt(size, 16);
     if (left > 0 && previousBytes < MIN_CHUNK_BYTES)
-      throw new S3Error(
-        'InvalidChunkSizeError',
-        `Only the last chunk is allowed to have a size less than ${MIN_CHUNK_BYTES} bytes`,
-        { elements: { BadChunkSize: previousBytes } },
-      );
+      throw new S3Error('InvalidChunkSizeError', { elements: { BadChunkSize: previousBytes } });
     previousBytes = left;
     const isLast = left === 0;
     const hash = payload.chunks === undefined ? undefined : createHash('sha256');
     while (left > 0) {
       const piece = await input.some(left);
-      if (piece === undefined) throw incompleteFraming();
+      if (piece === undefined) throw new S3Error('IncompleteBody');
       left -= piece.length;
       hash?.update(piece);
       yield piece;
     }
-    if (!isLast && (await input.line()) !== '') throw incompleteFraming();
+    if (!isLast && (await input.line()) !== '') throw new S3Error('IncompleteBody');
     if (hash !== undefined) {
       const signature = /^chunk-signature=([0-9a-f]{64})$/.exec(extension)?.[1];
       payload.chunks?.verifyChunk(hash.digest('hex'), signature ?? '');
@@ -217,7 +204,7 @@ async function readTrailers(
   let signature = '';
   for (let line = await input.line(); line !== ''; line = await input.line()) {
     const [, name, value] = /^([A-Za-z0-9-]+):\s*(.*?)\s*$/.exec(line) ?? [];
-    if (name === undefined || value === undefined || !payload.trailer) throw malformedTrailer();
+    if (name === undefined || value === undefined || !payload.trailer) throw new S3Error('MalformedTrailerError');
     if (name.toLowerCase() === 'x-amz-trailer-signature') {
       signature = value;
       continue;
@@ -226,7 +213,7 @@ async function readTrailers(
     signed += `${name.toLowerCase()}:${value}\n`;
   }
   if (payload.trailer) payload.chunks?.verifyTrailers(signed, signature);
-  if ((await input.some(1)) !== undefined) throw incompleteFraming();
+  if ((await input.some(1)) !== undefined) throw new S3Error('IncompleteBody');
 }
 
 /** Lines and runs of bytes out of a stream of chunks, without copying the runs. */
@@ -250,7 +237,7 @@ class ByteReader {
   async line(): Promise<string> {
     for (;;) {
       const end = this.#rest.indexOf('\r\n');
-      if (end > MAX_LINE_BYTES || (end < 0 && this.#rest.length > MAX_LINE_BYTES)) throw incompleteFraming();
+      if (end > MAX_LINE_BYTES || (end < 0 && this.#rest.length > MAX_LINE_BYTES)) throw new S3Error('IncompleteBody');
       if (end >= 0) {
         const line = this.#rest.toString('latin1', 0, end);
         this.#rest = this.#rest.subarray(end + 2);
@@ -258,7 +245,7 @@ class ByteReader {
       }
       const before = this.#rest;
       if (!(await this.#more())) {
-        if (before.length > 0) throw incompleteFraming();
+        if (before.length > 0) throw new S3Error('IncompleteBody');
         return '';
       }
       this.#rest = Buffer.concat([before, this.#rest]);
@@ -275,15 +262,4 @@ class ByteReader {
       return true;
     }
   }
-}
-
-function incompleteFraming(): S3Error {
-  return new S3Error('IncompleteBody', 'The request body terminated unexpectedly');
-}
-
-function malformedTrailer(): S3Error {
-  return new S3Error(
-    'MalformedTrailerError',
-    'The request contained trailing data that was not well-formed or did not conform to our published schema.',
-  );
 }

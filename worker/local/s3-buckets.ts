@@ -1,7 +1,7 @@
 import { S3Error } from './s3-error.ts';
 import { isoTime, ownerOf, readDocument, refuseAccessLists, type S3Answer, type S3Request } from './s3-request.ts';
 import type { BucketSettings } from './s3-store.ts';
-import { malformed, renderXml, type XmlNode } from './s3-xml.ts';
+import { renderXml, type XmlNode } from './s3-xml.ts';
 
 export function listBuckets(r: S3Request): S3Answer {
   const buckets = r.store.buckets.map(({ name, createdMs }) => ({ Name: name, CreationDate: isoTime(createdMs) }));
@@ -20,11 +20,7 @@ export async function createBucket(r: S3Request): Promise<S3Answer> {
   if (r.store.findBucket(r.bucket) !== undefined) {
     // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html: only in us-east-1 is the second time a success
     if (r.settings.region === 'us-east-1') return { headers };
-    throw new S3Error(
-      'BucketAlreadyOwnedByYou',
-      'Your previous request to create the named bucket succeeded and you already own it.',
-      { elements: { BucketName: r.bucket } },
-    );
+    throw new S3Error('BucketAlreadyOwnedByYou', { elements: { BucketName: r.bucket } });
   }
   const hasObjectLock = r.headers.get('x-amz-bucket-object-lock-enabled')?.toLowerCase() === 'true';
   r.store.commit({
@@ -40,7 +36,7 @@ export async function createBucket(r: S3Request): Promise<S3Answer> {
 function checkBucketName(name: string): void {
   const isPlain = /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(name) && !name.includes('..');
   if (!isPlain || /^\d+\.\d+\.\d+\.\d+$/.test(name))
-    throw new S3Error('InvalidBucketName', 'The specified bucket is not valid.', { elements: { BucketName: name } });
+    throw new S3Error('InvalidBucketName', { elements: { BucketName: name } });
 }
 
 async function checkLocation(r: S3Request): Promise<void> {
@@ -50,13 +46,9 @@ async function checkLocation(r: S3Request): Promise<void> {
     const request = await readDocument(r, 'CreateBucketConfiguration');
     location = request.allow('LocationConstraint').textOf('LocationConstraint');
   }
-  if (location === undefined && region !== 'us-east-1')
-    throw new S3Error(
-      'IllegalLocationConstraintException',
-      'The unspecified location constraint is incompatible for the region specific endpoint this request was sent to.',
-    );
+  if (location === undefined && region !== 'us-east-1') throw new S3Error('IllegalLocationConstraintException');
   if (location !== undefined && (location !== region || region === 'us-east-1'))
-    throw new S3Error('InvalidLocationConstraint', 'The specified location-constraint is not valid', {
+    throw new S3Error('InvalidLocationConstraint', {
       elements: { LocationConstraint: location },
     });
 }
@@ -68,7 +60,7 @@ export function headBucket(r: S3Request): S3Answer {
 
 export function deleteBucket(r: S3Request): S3Answer {
   if (r.store.bucket(r.bucket).versions.size > 0)
-    throw new S3Error('BucketNotEmpty', 'The bucket you tried to delete is not empty', {
+    throw new S3Error('BucketNotEmpty', {
       elements: { BucketName: r.bucket },
     });
   r.store.commit({ type: 'bucket-removed', name: r.bucket });
@@ -90,7 +82,7 @@ export function getBucketVersioning(r: S3Request): S3Answer {
 export async function putBucketVersioning(r: S3Request): Promise<S3Answer> {
   const request = await readDocument(r, 'VersioningConfiguration');
   const status = request.allow('Status').textOf('Status');
-  if (status !== 'Enabled' && status !== 'Suspended') throw malformed();
+  if (status !== 'Enabled' && status !== 'Suspended') throw new S3Error('MalformedXML');
   if (status === 'Suspended' && r.store.bucket(r.bucket).settings.hasObjectLock)
     throw new S3Error(
       'InvalidBucketState',
@@ -107,12 +99,7 @@ function change(r: S3Request, settings: Partial<BucketSettings>, status = 200): 
 
 export function getObjectLockConfiguration(r: S3Request): S3Answer {
   const { hasObjectLock, defaultRetention } = r.store.bucket(r.bucket).settings;
-  if (!hasObjectLock)
-    throw new S3Error(
-      'ObjectLockConfigurationNotFoundError',
-      'Object Lock configuration does not exist for this bucket',
-      { elements: { BucketName: r.bucket } },
-    );
+  if (!hasObjectLock) throw new S3Error('ObjectLockConfigurationNotFoundError', { elements: { BucketName: r.bucket } });
   return {
     document: renderXml('ObjectLockConfiguration', {
       ObjectLockEnabled: 'Enabled',
@@ -130,7 +117,7 @@ export function getObjectLockConfiguration(r: S3Request): S3Answer {
 export async function putObjectLockConfiguration(r: S3Request): Promise<S3Answer> {
   const request = await readDocument(r, 'ObjectLockConfiguration', { mustBeProtected: true });
   request.allow('ObjectLockEnabled', 'Rule');
-  if (request.textOf('ObjectLockEnabled') !== 'Enabled') throw malformed();
+  if (request.textOf('ObjectLockEnabled') !== 'Enabled') throw new S3Error('MalformedXML');
   if (r.store.bucket(r.bucket).settings.versioning !== 'Enabled')
     throw new S3Error(
       'InvalidBucketState',
@@ -142,11 +129,11 @@ export async function putObjectLockConfiguration(r: S3Request): Promise<S3Answer
 
 function parseDefaultRetention(rule: XmlNode): NonNullable<BucketSettings['defaultRetention']> {
   const mode = rule.allow('Mode', 'Days', 'Years').textOf('Mode');
-  if (mode !== 'GOVERNANCE' && mode !== 'COMPLIANCE') throw malformed();
+  if (mode !== 'GOVERNANCE' && mode !== 'COMPLIANCE') throw new S3Error('MalformedXML');
   const days = rule.textOf('Days');
   const years = rule.textOf('Years');
   const period = Number(days ?? years);
-  if ((days === undefined) === (years === undefined) || !Number.isInteger(period)) throw malformed();
+  if ((days === undefined) === (years === undefined) || !Number.isInteger(period)) throw new S3Error('MalformedXML');
   if (period < 1) throw new S3Error('InvalidArgument', 'Default retention period must be a positive integer value.');
   return { mode, ...(days === undefined ? { years: period } : { days: period }) };
 }
@@ -154,7 +141,7 @@ function parseDefaultRetention(rule: XmlNode): NonNullable<BucketSettings['defau
 export function getBucketLifecycle(r: S3Request): S3Answer {
   const { lifecycle } = r.store.bucket(r.bucket).settings;
   if (lifecycle !== undefined) return { document: lifecycle };
-  throw new S3Error('NoSuchLifecycleConfiguration', 'The lifecycle configuration does not exist', {
+  throw new S3Error('NoSuchLifecycleConfiguration', {
     elements: { BucketName: r.bucket },
   });
 }
@@ -162,7 +149,7 @@ export function getBucketLifecycle(r: S3Request): S3Answer {
 /** Kept and given back; no rule is ever run. */
 export async function putBucketLifecycle(r: S3Request): Promise<S3Answer> {
   const request = await readDocument(r, 'LifecycleConfiguration', { mustBeProtected: true });
-  if (request.all('Rule').length === 0) throw malformed();
+  if (request.all('Rule').length === 0) throw new S3Error('MalformedXML');
   return change(r, { lifecycle: renderXml('LifecycleConfiguration', request.toElements()) });
 }
 

@@ -45,7 +45,8 @@ function pageOf<T extends Listed>(r: S3Request, entries: Iterable<T>, after: str
 function commonElements(r: S3Request, page: Page<Listed>): { elements: XmlElements; write: (key: string) => string } {
   const encoding = r.query.get('encoding-type');
   if (encoding !== undefined && encoding !== 'url')
-    throw new S3Error('InvalidArgument', 'Invalid Encoding Method specified in Request', {
+    throw new S3Error('InvalidArgument', {
+      message: 'Invalid Encoding Method specified in Request',
       elements: { ArgumentName: 'encoding-type', ArgumentValue: encoding },
     });
   const write = (key: string): string => (encoding === 'url' ? encodeStrictly(key).replaceAll('%2F', '/') : key);
@@ -121,7 +122,8 @@ function encodeToken(after: string): string {
 function decodeToken(token: string): string {
   const key = Buffer.from(token.slice(1), 'base64url').toString();
   if (token === encodeToken(key)) return key;
-  throw new S3Error('InvalidArgument', 'The continuation token provided is incorrect', {
+  throw new S3Error('InvalidArgument', {
+    message: 'The continuation token provided is incorrect',
     elements: { ArgumentName: 'continuation-token' },
   });
 }
@@ -131,7 +133,8 @@ export function listObjectVersions(r: S3Request): S3Answer {
   const keyMarker = r.query.get('key-marker') ?? '';
   const idMarker = r.query.get('version-id-marker') ?? '';
   if (idMarker !== '' && keyMarker === '')
-    throw new S3Error('InvalidArgument', 'A version-id marker cannot be specified without a key marker.', {
+    throw new S3Error('InvalidArgument', {
+      message: 'A version-id marker cannot be specified without a key marker.',
       elements: { ArgumentName: 'version-id-marker', ArgumentValue: idMarker },
     });
   const most = countOf(r, 'max-keys');

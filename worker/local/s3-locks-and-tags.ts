@@ -11,7 +11,7 @@ import {
   type S3Request,
 } from './s3-request.ts';
 import type { ObjectVersion, Retention } from './s3-store.ts';
-import { malformed, renderXml } from './s3-xml.ts';
+import { renderXml } from './s3-xml.ts';
 
 function find(r: S3Request): ObjectVersion {
   return findObject(r.store, r.bucket, r.key, r.query.get('versionId'));
@@ -34,10 +34,10 @@ export function getObjectTagging(r: S3Request): S3Answer {
 export async function putObjectTagging(r: S3Request): Promise<S3Answer> {
   const request = await readDocument(r, 'Tagging', { mustBeProtected: true });
   const set = request.allow('TagSet').one('TagSet')?.allow('Tag');
-  if (set === undefined) throw malformed();
+  if (set === undefined) throw new S3Error('MalformedXML');
   const tags = set.all('Tag').map((tag) => {
     const [key, value] = [tag.textOf('Key'), tag.textOf('Value')];
-    if (key === undefined || value === undefined) throw malformed();
+    if (key === undefined || value === undefined) throw new S3Error('MalformedXML');
     return [key, value] as const;
   });
   return change(r, { ...find(r), tags: checkTags(tags) });
@@ -62,7 +62,7 @@ export async function putObjectRetention(r: S3Request): Promise<S3Answer> {
   requireObjectLock(r);
   const nowMs = Date.now();
   const [mode, until] = [request.textOf('Mode'), request.textOf('RetainUntilDate')];
-  if ((mode === undefined) !== (until === undefined)) throw malformed();
+  if ((mode === undefined) !== (until === undefined)) throw new S3Error('MalformedXML');
   const retention = mode === undefined || until === undefined ? undefined : parseRetention(mode, until, nowMs);
   const object = find(r);
   refuseWeaker(r, object.retention, retention, nowMs);
@@ -91,10 +91,10 @@ export async function putObjectLegalHold(r: S3Request): Promise<S3Answer> {
   const request = await readDocument(r, 'LegalHold', { mustBeProtected: true });
   const status = request.allow('Status').textOf('Status');
   requireObjectLock(r);
-  if (status !== 'ON' && status !== 'OFF') throw malformed();
+  if (status !== 'ON' && status !== 'OFF') throw new S3Error('MalformedXML');
   return change(r, { ...find(r), legalHold: status === 'ON' });
 }
 
 function noLock(): S3Error {
-  return new S3Error('NoSuchObjectLockConfiguration', 'The specified object does not have a ObjectLock configuration');
+  return new S3Error('NoSuchObjectLockConfiguration');
 }

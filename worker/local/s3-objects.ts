@@ -24,8 +24,9 @@ import {
   type S3Answer,
   type S3Request,
 } from './s3-request.ts';
-import type { Change, Checksum, DataReader, Description, ObjectVersion, PartSummary, Version } from './s3-store.ts';
-import { malformed, renderXml, type XmlElements } from './s3-xml.ts';
+import type { DataReader } from './s3-data.ts';
+import type { Change, Checksum, Description, ObjectVersion, PartSummary, Version } from './s3-store.ts';
+import { renderXml, type XmlElements } from './s3-xml.ts';
 
 /** What S3 computes for itself when a client names no algorithm. */
 export const DEFAULT_ALGORITHM = 'CRC64NVME';
@@ -165,7 +166,7 @@ function extentOfPart(object: ObjectVersion, number: number): Extent {
   const parts: readonly PartSummary[] = object.parts ?? [{ number: 1, bytes: object.bytes }];
   const part = parts[number - 1];
   if (part === undefined)
-    throw new S3Error('InvalidPartNumber', 'The requested partnumber is not satisfiable', {
+    throw new S3Error('InvalidPartNumber', {
       elements: { ActualPartCount: parts.length, PartNumberRequested: number },
     });
   const offset = parts.slice(0, number - 1).reduce((sum, before) => sum + before.bytes, 0);
@@ -188,7 +189,8 @@ function checksumOfPart(object: ObjectVersion, part: PartSummary): Checksum | un
 export function parsePartNumber(text: string): number {
   const number = Number(text);
   if (/^\d{1,5}$/.test(text) && number >= 1 && number <= 10_000) return number;
-  throw new S3Error('InvalidArgument', 'Part number must be an integer between 1 and 10000, inclusive', {
+  throw new S3Error('InvalidArgument', {
+    message: 'Part number must be an integer between 1 and 10000, inclusive',
     elements: { ArgumentName: 'partNumber', ArgumentValue: text },
   });
 }
@@ -196,7 +198,7 @@ export function parsePartNumber(text: string): number {
 /** One range; `undefined` for what is not a range of bytes, which HTTP reads over. */
 function parseRange(range: string, size: number): { offset: number; bytes: number } | undefined {
   if (range.includes(','))
-    throw new S3Error('NotImplemented', 'A header you provided implies functionality that is not implemented', {
+    throw new S3Error('NotImplemented', {
       elements: { Header: 'Range' },
     });
   const match = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(range.trim());
@@ -206,7 +208,7 @@ function parseRange(range: string, size: number): { offset: number; bytes: numbe
   const offset = first === '' ? Math.max(0, size - Number(last)) : Number(first);
   const end = first === '' || last === '' ? size : Math.min(size, Number(last) + 1);
   if (offset >= size || (first === '' && Number(last) === 0))
-    throw new S3Error('InvalidRange', 'The requested range is not satisfiable', {
+    throw new S3Error('InvalidRange', {
       elements: { RangeRequested: range, ActualObjectSize: size },
       headers: { 'content-range': `bytes */${size}` },
     });
@@ -227,7 +229,7 @@ function checkReadCondition(r: S3Request, object: ObjectVersion): void {
   const isUnchanged =
     ifNoneMatch === undefined ? modifiedSeconds <= since('if-modified-since') / 1000 : matches(ifNoneMatch);
   if (isUnchanged)
-    throw new S3Error('NotModified', 'Not Modified', {
+    throw new S3Error('NotModified', {
       headers: { etag: `"${object.etag}"`, 'last-modified': httpTime(object.modifiedMs) },
     });
 }
@@ -237,7 +239,8 @@ export function getObjectAttributes(r: S3Request): S3Answer {
   const known = new Set(['ETag', 'Checksum', 'ObjectParts', 'StorageClass', 'ObjectSize']);
   const asked = (r.headers.get('x-amz-object-attributes') ?? '').split(',').map((name) => name.trim());
   if (asked.some((name) => !known.has(name)))
-    throw new S3Error('InvalidArgument', 'Invalid attribute name specified.', {
+    throw new S3Error('InvalidArgument', {
+      message: 'Invalid attribute name specified.',
       elements: { ArgumentName: 'x-amz-object-attributes' },
     });
   const { checksum } = object;
@@ -347,7 +350,7 @@ export async function deleteObjects(r: S3Request): Promise<S3Answer> {
   const request = await readDocument(r, 'Delete', { mustBeProtected: true });
   request.allow('Object', 'Quiet');
   const objects = request.all('Object');
-  if (objects.length === 0 || objects.length > MAX_DELETES) throw malformed();
+  if (objects.length === 0 || objects.length > MAX_DELETES) throw new S3Error('MalformedXML');
   r.store.bucket(r.bucket);
   const deleted: XmlElements[] = [];
   const failed: XmlElements[] = [];
@@ -355,7 +358,7 @@ export async function deleteObjects(r: S3Request): Promise<S3Answer> {
     object.allow('Key', 'VersionId', 'ETag');
     const key = object.textOf('Key');
     const versionId = object.textOf('VersionId');
-    if (key === undefined || key === '') throw malformed();
+    if (key === undefined || key === '') throw new S3Error('MalformedXML');
     try {
       const deletion = planDeletion(r, key, versionId, object.textOf('ETag'));
       r.store.commit(...deletion.changes);
@@ -404,7 +407,8 @@ function decodeSource(path: string): string {
 }
 
 function invalidSource(): S3Error {
-  return new S3Error('InvalidArgument', 'Copy Source must mention the source bucket and key: sourcebucket/sourcekey', {
+  return new S3Error('InvalidArgument', {
+    message: 'Copy Source must mention the source bucket and key: sourcebucket/sourcekey',
     elements: { ArgumentName: 'x-amz-copy-source' },
   });
 }
@@ -457,7 +461,10 @@ function describeCopy(
   const replaces = (what: 'metadata' | 'tagging'): boolean => {
     const directive = r.headers.get(`x-amz-${what}-directive`) ?? 'COPY';
     if (directive === 'COPY' || directive === 'REPLACE') return directive === 'REPLACE';
-    throw new S3Error('InvalidArgument', `Unknown ${what} directive.`, { elements: { ArgumentValue: directive } });
+    throw new S3Error('InvalidArgument', {
+      message: `Unknown ${what} directive.`,
+      elements: { ArgumentValue: directive },
+    });
   };
   const replacesMetadata = replaces('metadata');
   const replacesTags = replaces('tagging');

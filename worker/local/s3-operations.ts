@@ -43,8 +43,7 @@ import {
 } from './s3-uploads.ts';
 
 interface Operation {
-  readonly method: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE';
-  readonly on: 'service' | 'bucket' | 'object';
+  readonly on: `${'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE'} ${'service' | 'bucket' | 'object'}`;
   /** The query that tells it from others of its method. */
   readonly needs?: readonly string[];
   /** The header that does. */
@@ -92,87 +91,63 @@ const LIST = ['prefix', 'delimiter', 'encoding-type'];
 
 /** Everything this server does. What a request says beyond this table is refused with 501, never read over. */
 const OPERATIONS = {
-  ListBuckets: { method: 'GET', on: 'service', handle: listBuckets },
+  ListBuckets: { on: 'GET service', handle: listBuckets },
 
   CreateBucket: {
-    method: 'PUT',
-    on: 'bucket',
+    on: 'PUT bucket',
     headers: [...CONTENT, 'x-amz-acl', 'x-amz-bucket-object-lock-enabled', 'x-amz-object-ownership'],
     handle: createBucket,
   },
-  HeadBucket: { method: 'HEAD', on: 'bucket', handle: headBucket },
-  DeleteBucket: { method: 'DELETE', on: 'bucket', handle: deleteBucket },
-  GetBucketLocation: { method: 'GET', on: 'bucket', needs: ['location'], handle: getBucketLocation },
-  GetBucketVersioning: { method: 'GET', on: 'bucket', needs: ['versioning'], handle: getBucketVersioning },
-  PutBucketVersioning: {
-    method: 'PUT',
-    on: 'bucket',
-    needs: ['versioning'],
-    headers: CONTENT,
-    handle: putBucketVersioning,
-  },
-  GetObjectLockConfiguration: {
-    method: 'GET',
-    on: 'bucket',
-    needs: ['object-lock'],
-    handle: getObjectLockConfiguration,
-  },
+  HeadBucket: { on: 'HEAD bucket', handle: headBucket },
+  DeleteBucket: { on: 'DELETE bucket', handle: deleteBucket },
+  GetBucketLocation: { on: 'GET bucket', needs: ['location'], handle: getBucketLocation },
+  GetBucketVersioning: { on: 'GET bucket', needs: ['versioning'], handle: getBucketVersioning },
+  PutBucketVersioning: { on: 'PUT bucket', needs: ['versioning'], headers: CONTENT, handle: putBucketVersioning },
+  GetObjectLockConfiguration: { on: 'GET bucket', needs: ['object-lock'], handle: getObjectLockConfiguration },
   PutObjectLockConfiguration: {
-    method: 'PUT',
-    on: 'bucket',
+    on: 'PUT bucket',
     needs: ['object-lock'],
     headers: CONTENT,
     handle: putObjectLockConfiguration,
   },
-  GetBucketLifecycleConfiguration: { method: 'GET', on: 'bucket', needs: ['lifecycle'], handle: getBucketLifecycle },
+  GetBucketLifecycleConfiguration: { on: 'GET bucket', needs: ['lifecycle'], handle: getBucketLifecycle },
   PutBucketLifecycleConfiguration: {
-    method: 'PUT',
-    on: 'bucket',
+    on: 'PUT bucket',
     needs: ['lifecycle'],
     headers: CONTENT,
     handle: putBucketLifecycle,
   },
-  DeleteBucketLifecycle: { method: 'DELETE', on: 'bucket', needs: ['lifecycle'], handle: deleteBucketLifecycle },
+  DeleteBucketLifecycle: { on: 'DELETE bucket', needs: ['lifecycle'], handle: deleteBucketLifecycle },
   ListObjectsV2: {
-    method: 'GET',
-    on: 'bucket',
+    on: 'GET bucket',
     needs: ['list-type'],
     query: [...LIST, 'continuation-token', 'start-after', 'max-keys', 'fetch-owner'],
     handle: listObjectsV2,
   },
   ListObjectVersions: {
-    method: 'GET',
-    on: 'bucket',
+    on: 'GET bucket',
     needs: ['versions'],
     query: [...LIST, 'key-marker', 'version-id-marker', 'max-keys'],
     handle: listObjectVersions,
   },
   ListMultipartUploads: {
-    method: 'GET',
-    on: 'bucket',
+    on: 'GET bucket',
     needs: ['uploads'],
     query: [...LIST, 'key-marker', 'upload-id-marker', 'max-uploads'],
     handle: listMultipartUploads,
   },
   DeleteObjects: {
-    method: 'POST',
-    on: 'bucket',
+    on: 'POST bucket',
     needs: ['delete'],
     headers: [...CONTENT, 'x-amz-bypass-governance-retention'],
     handle: deleteObjects,
   },
 
-  GetObject: { method: 'GET', on: 'object', ...READ, handle: getObject },
-  HeadObject: { method: 'HEAD', on: 'object', ...READ, handle: headObject },
-  PutObject: {
-    method: 'PUT',
-    on: 'object',
-    headers: [...CONTENT, ...DESCRIPTION, ...WRITE_CONDITIONS],
-    handle: putObject,
-  },
+  GetObject: { on: 'GET object', ...READ, handle: getObject },
+  HeadObject: { on: 'HEAD object', ...READ, handle: headObject },
+  PutObject: { on: 'PUT object', headers: [...CONTENT, ...DESCRIPTION, ...WRITE_CONDITIONS], handle: putObject },
   CopyObject: {
-    method: 'PUT',
-    on: 'object',
+    on: 'PUT object',
     needsHeader: 'x-amz-copy-source',
     headers: [
       ...DESCRIPTION,
@@ -185,67 +160,38 @@ const OPERATIONS = {
     handle: copyObject,
   },
   DeleteObject: {
-    method: 'DELETE',
-    on: 'object',
+    on: 'DELETE object',
     query: ['versionId'],
     headers: ['if-match', 'x-amz-bypass-governance-retention'],
     handle: deleteObject,
   },
   GetObjectAttributes: {
-    method: 'GET',
-    on: 'object',
+    on: 'GET object',
     needs: ['attributes'],
     query: ['versionId'],
     headers: ['x-amz-object-attributes', 'x-amz-max-parts', 'x-amz-part-number-marker'],
     handle: getObjectAttributes,
   },
-  GetObjectTagging: {
-    method: 'GET',
-    on: 'object',
-    needs: ['tagging'],
-    query: ['versionId'],
-    handle: getObjectTagging,
-  },
+  GetObjectTagging: { on: 'GET object', needs: ['tagging'], query: ['versionId'], handle: getObjectTagging },
   PutObjectTagging: {
-    method: 'PUT',
-    on: 'object',
+    on: 'PUT object',
     needs: ['tagging'],
     query: ['versionId'],
     headers: CONTENT,
     handle: putObjectTagging,
   },
-  DeleteObjectTagging: {
-    method: 'DELETE',
-    on: 'object',
-    needs: ['tagging'],
-    query: ['versionId'],
-    handle: deleteObjectTagging,
-  },
-  GetObjectRetention: {
-    method: 'GET',
-    on: 'object',
-    needs: ['retention'],
-    query: ['versionId'],
-    handle: getObjectRetention,
-  },
+  DeleteObjectTagging: { on: 'DELETE object', needs: ['tagging'], query: ['versionId'], handle: deleteObjectTagging },
+  GetObjectRetention: { on: 'GET object', needs: ['retention'], query: ['versionId'], handle: getObjectRetention },
   PutObjectRetention: {
-    method: 'PUT',
-    on: 'object',
+    on: 'PUT object',
     needs: ['retention'],
     query: ['versionId'],
     headers: [...CONTENT, 'x-amz-bypass-governance-retention'],
     handle: putObjectRetention,
   },
-  GetObjectLegalHold: {
-    method: 'GET',
-    on: 'object',
-    needs: ['legal-hold'],
-    query: ['versionId'],
-    handle: getObjectLegalHold,
-  },
+  GetObjectLegalHold: { on: 'GET object', needs: ['legal-hold'], query: ['versionId'], handle: getObjectLegalHold },
   PutObjectLegalHold: {
-    method: 'PUT',
-    on: 'object',
+    on: 'PUT object',
     needs: ['legal-hold'],
     query: ['versionId'],
     headers: CONTENT,
@@ -253,42 +199,27 @@ const OPERATIONS = {
   },
 
   CreateMultipartUpload: {
-    method: 'POST',
-    on: 'object',
+    on: 'POST object',
     needs: ['uploads'],
     headers: [...DESCRIPTION, 'x-amz-checksum-algorithm', 'x-amz-checksum-type'],
     handle: createMultipartUpload,
   },
-  UploadPart: {
-    method: 'PUT',
-    on: 'object',
-    needs: ['uploadId', 'partNumber'],
-    headers: CONTENT,
-    handle: uploadPart,
-  },
+  UploadPart: { on: 'PUT object', needs: ['uploadId', 'partNumber'], headers: CONTENT, handle: uploadPart },
   UploadPartCopy: {
-    method: 'PUT',
-    on: 'object',
+    on: 'PUT object',
     needs: ['uploadId', 'partNumber'],
     needsHeader: 'x-amz-copy-source',
     headers: [...SOURCE, 'x-amz-copy-source-range'],
     handle: uploadPartCopy,
   },
-  ListParts: {
-    method: 'GET',
-    on: 'object',
-    needs: ['uploadId'],
-    query: ['part-number-marker', 'max-parts'],
-    handle: listParts,
-  },
+  ListParts: { on: 'GET object', needs: ['uploadId'], query: ['part-number-marker', 'max-parts'], handle: listParts },
   CompleteMultipartUpload: {
-    method: 'POST',
-    on: 'object',
+    on: 'POST object',
     needs: ['uploadId'],
     headers: [...CONTENT, ...WRITE_CONDITIONS, 'x-amz-mp-object-size'],
     handle: completeMultipartUpload,
   },
-  AbortMultipartUpload: { method: 'DELETE', on: 'object', needs: ['uploadId'], handle: abortMultipartUpload },
+  AbortMultipartUpload: { on: 'DELETE object', needs: ['uploadId'], handle: abortMultipartUpload },
 } as const satisfies Record<string, Operation>;
 
 export type S3Operation = keyof typeof OPERATIONS;
@@ -335,7 +266,7 @@ export function findOperation(asked: Asked): S3Operation | undefined {
   let best: { name: S3Operation; weight: number } | undefined;
   for (const [name, operation] of Object.entries<Operation>(OPERATIONS)) {
     const { needs = [], needsHeader } = operation;
-    if (operation.method !== asked.method || operation.on !== on) continue;
+    if (operation.on !== `${asked.method} ${on}`) continue;
     if (!needs.every((parameter) => asked.query.has(parameter))) continue;
     if (needsHeader !== undefined && !asked.headers.has(needsHeader)) continue;
     const weight = needs.length + (needsHeader === undefined ? 0 : 1);

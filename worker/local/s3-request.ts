@@ -2,7 +2,8 @@ import { createHash, randomBytes } from 'node:crypto';
 import { claimedChecksum, receive, receiveDocument, type Digests, type IncomingBody } from './s3-body.ts';
 import type { ChecksumAlgorithm } from './s3-checksum.ts';
 import { S3Error } from './s3-error.ts';
-import type { DataReader, Description, ObjectVersion, Retention, S3Store, Segment, Version } from './s3-store.ts';
+import type { DataReader, Segment } from './s3-data.ts';
+import type { Description, ObjectVersion, Retention, S3Store, Version } from './s3-store.ts';
 import { parseXml, type XmlNode } from './s3-xml.ts';
 
 export interface S3Settings {
@@ -128,7 +129,7 @@ export function describedHeaders(headers: ReadonlyMap<string, string>): Readonly
     kept[name] = value;
   }
   if (metadataBytes > MAX_METADATA_BYTES)
-    throw new S3Error('MetadataTooLarge', 'Your metadata headers exceed the maximum allowed metadata size', {
+    throw new S3Error('MetadataTooLarge', {
       elements: { Size: metadataBytes, MaxSizeAllowed: MAX_METADATA_BYTES },
     });
   const encoding = (kept['content-encoding'] ?? '').split(',').map((coding) => coding.trim());
@@ -141,14 +142,13 @@ export function describedHeaders(headers: ReadonlyMap<string, string>): Readonly
 export function storageClassOf(headers: ReadonlyMap<string, string>): string {
   const name = headers.get('x-amz-storage-class') ?? 'STANDARD';
   if (STORAGE_CLASSES.has(name)) return name;
-  throw new S3Error('InvalidStorageClass', 'The storage class you specified is not valid');
+  throw new S3Error('InvalidStorageClass');
 }
 
 /** Buckets made today have access lists switched off. */
 export function refuseAccessLists(r: S3Request): void {
   const allowed = r.key === '' ? 'private' : 'bucket-owner-full-control';
-  if ((r.headers.get('x-amz-acl') ?? allowed) !== allowed)
-    throw new S3Error('AccessControlListNotSupported', 'The bucket does not allow ACLs');
+  if ((r.headers.get('x-amz-acl') ?? allowed) !== allowed) throw new S3Error('AccessControlListNotSupported');
 }
 
 /** Tags in the form of a query. */
@@ -192,7 +192,7 @@ function retentionOf(r: S3Request, nowMs: number): Retention | undefined {
 
 export function parseRetention(mode: string, until: string, nowMs: number): Retention {
   if (mode !== 'GOVERNANCE' && mode !== 'COMPLIANCE')
-    throw new S3Error('InvalidArgument', 'Unknown wormMode directive.', { elements: { ArgumentValue: mode } });
+    throw new S3Error('InvalidArgument', { message: 'Unknown wormMode directive.', elements: { ArgumentValue: mode } });
   const untilMs = Date.parse(until);
   if (!(untilMs > nowMs)) throw new S3Error('InvalidArgument', 'The retain until date must be in the future!');
   return { mode, untilMs };
@@ -227,7 +227,7 @@ export function checkWriteCondition(r: S3Request): void {
   const ifMatch = r.headers.get('if-match');
   if (ifNoneMatch === undefined && ifMatch === undefined) return;
   if ((ifNoneMatch ?? '*') !== '*' || ifMatch === '*' || (ifNoneMatch !== undefined && ifMatch !== undefined))
-    throw new S3Error('NotImplemented', 'A header you provided implies functionality that is not implemented', {
+    throw new S3Error('NotImplemented', {
       elements: { Header: ifNoneMatch === undefined ? 'If-Match' : 'If-None-Match' },
     });
   const current = r.store.current(r.bucket, r.key);
@@ -240,7 +240,7 @@ export function checkWriteCondition(r: S3Request): void {
 }
 
 export function preconditionFailed(condition: string): S3Error {
-  return new S3Error('PreconditionFailed', 'At least one of the pre-conditions you specified did not hold', {
+  return new S3Error('PreconditionFailed', {
     elements: { Condition: condition },
   });
 }
@@ -250,7 +250,7 @@ export function sameEtag(given: string, etag: string): boolean {
 }
 
 export function noSuchKey(key: string, headers: Readonly<Record<string, string>> = {}): S3Error {
-  return new S3Error('NoSuchKey', 'The specified key does not exist.', { elements: { Key: key }, headers });
+  return new S3Error('NoSuchKey', { elements: { Key: key }, headers });
 }
 
 /** The version that a request names, or the current one. */
@@ -262,12 +262,13 @@ export function findVersion(store: S3Store, bucket: string, key: string, version
     throw noSuchKey(key);
   }
   if (versionId !== 'null' && !/^[\w-]{32}$/.test(versionId))
-    throw new S3Error('InvalidArgument', 'Invalid version id specified', {
+    throw new S3Error('InvalidArgument', {
+      message: 'Invalid version id specified',
       elements: { ArgumentName: 'versionId', ArgumentValue: versionId },
     });
   const version = versions.find((candidate) => candidate.versionId === versionId);
   if (version !== undefined) return version;
-  throw new S3Error('NoSuchVersion', 'The specified version does not exist.', {
+  throw new S3Error('NoSuchVersion', {
     elements: { Key: key, VersionId: versionId },
   });
 }
@@ -278,7 +279,7 @@ export function findObject(store: S3Store, bucket: string, key: string, versionI
   if (version.kind === 'object') return version;
   const headers = { 'x-amz-delete-marker': 'true', 'x-amz-version-id': version.versionId };
   if (versionId === undefined) throw noSuchKey(key, headers);
-  throw new S3Error('MethodNotAllowed', 'The specified method is not allowed against this resource.', {
+  throw new S3Error('MethodNotAllowed', {
     elements: { Method: 'GET', ResourceType: 'DeleteMarker' },
     headers: { ...headers, allow: 'DELETE', 'last-modified': httpTime(version.modifiedMs) },
   });
@@ -287,7 +288,7 @@ export function findObject(store: S3Store, bucket: string, key: string, versionI
 /** Archived objects have to be restored before they are read, which this server cannot do. */
 export function refuseArchived(object: ObjectVersion): void {
   if (ARCHIVED.has(object.storageClass))
-    throw new S3Error('InvalidObjectState', "The operation is not valid for the object's storage class", {
+    throw new S3Error('InvalidObjectState', {
       elements: { StorageClass: object.storageClass },
     });
 }
@@ -307,7 +308,8 @@ export function countOf(r: S3Request, name: string, most = 1000): number {
   const text = r.query.get(name) ?? r.headers.get(`x-amz-${name}`);
   if (text === undefined) return most;
   if (/^\d{1,10}$/.test(text) && Number(text) <= 2_147_483_647) return Math.min(Number(text), most);
-  throw new S3Error('InvalidArgument', `Provided ${name} not an integer or within integer range`, {
+  throw new S3Error('InvalidArgument', {
+    message: `Provided ${name} not an integer or within integer range`,
     elements: { ArgumentName: name, ArgumentValue: text },
   });
 }

@@ -43,19 +43,20 @@ export function authenticate(parts: SignedParts, signer: Signer, nowMs: number):
   const header = parts.headers.get('authorization');
   const isPresigned = query.has('X-Amz-Algorithm') || query.has('X-Amz-Signature') || query.has('Signature');
   if (header !== undefined && isPresigned)
-    throw new S3Error(
-      'InvalidArgument',
-      'Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified',
-      { elements: { ArgumentName: 'Authorization' } },
-    );
+    throw new S3Error('InvalidArgument', {
+      message:
+        'Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified',
+      elements: { ArgumentName: 'Authorization' },
+    });
   if (header !== undefined) return verifyHeader(parts, header, signer, nowMs);
   if (isPresigned) return verifyQuery(parts, query, signer, nowMs);
-  throw new S3Error('AccessDenied', 'Access Denied');
+  throw new S3Error('AccessDenied');
 }
 
 function verifyHeader(parts: SignedParts, header: string, signer: Signer, nowMs: number): Payload {
   const malformed = (why: string): S3Error =>
-    new S3Error('AuthorizationHeaderMalformed', `The authorization header is malformed; ${why}`, {
+    new S3Error('AuthorizationHeaderMalformed', {
+      message: `The authorization header is malformed; ${why}`,
       elements: { Region: signer.region },
     });
   if (!header.startsWith(`${ALGORITHM} `))
@@ -77,11 +78,7 @@ function verifyHeader(parts: SignedParts, header: string, signer: Signer, nowMs:
   const timeMs = parseTime(time);
   if (timeMs === undefined)
     throw new S3Error('AccessDenied', 'AWS authentication requires a valid Date or x-amz-date header');
-  if (Math.abs(nowMs - timeMs) > MAX_SKEW_MS)
-    throw new S3Error(
-      'RequestTimeTooSkewed',
-      'The difference between the request time and the current time is too large.',
-    );
+  if (Math.abs(nowMs - timeMs) > MAX_SKEW_MS) throw new S3Error('RequestTimeTooSkewed');
   if (!time.startsWith(scope.date)) throw malformed('the date of the credential scope is not that of the request.');
   const content = parts.headers.get('x-amz-content-sha256');
   if (content === undefined)
@@ -118,7 +115,7 @@ function verifyQuery(parts: SignedParts, query: ReadonlyMap<string, string>, sig
   // `Access Denied` covers both ends of the time it is good for
   if (timeMs > nowMs + MAX_SKEW_MS) throw new S3Error('AccessDenied', 'Request is not yet valid');
   if (nowMs > timeMs + Number(expires) * 1000)
-    throw new S3Error('AccessDenied', 'Request has expired', { elements: { 'X-Amz-Expires': expires } });
+    throw new S3Error('AccessDenied', { message: 'Request has expired', elements: { 'X-Amz-Expires': expires } });
   const content = parts.headers.get('x-amz-content-sha256') ?? query.get('X-Amz-Content-Sha256') ?? 'UNSIGNED-PAYLOAD';
   const signed = parts.query.filter(([name]) => name !== 'X-Amz-Signature');
   const key = verify(parts, signed, { signer, scope, time, signedHeaders, signature, content });
@@ -137,8 +134,7 @@ function parseScope(credential: string, signer: Signer, malformed: (why: string)
   if (end !== 'aws4_request' || service !== 's3' || accessKeyId === '' || date === undefined)
     throw malformed('the Credential is mal-formed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/s3/aws4_request".');
   if (region !== signer.region) throw malformed(`the region '${region}' is wrong; expecting '${signer.region}'`);
-  if (accessKeyId !== signer.accessKeyId)
-    throw new S3Error('InvalidAccessKeyId', 'The AWS Access Key Id you provided does not exist in our records.');
+  if (accessKeyId !== signer.accessKeyId) throw new S3Error('InvalidAccessKeyId');
   return { date, text: `${date}/${region}/${service}/${end}` };
 }
 
@@ -165,11 +161,12 @@ function verify(parts: SignedParts, query: SignedParts['query'], claim: Claim): 
     (name) => name.startsWith('x-amz-') && !signedHeaders.includes(name),
   );
   if (!signedHeaders.includes('host') || unsigned.length > 0)
-    throw new S3Error('AccessDenied', 'There were headers present in the request which were not signed', {
+    throw new S3Error('AccessDenied', {
+      message: 'There were headers present in the request which were not signed',
       elements: { HeadersNotSigned: unsigned.join(', ') || 'host' },
     });
   const token = parts.headers.get('x-amz-security-token') ?? new Map(query).get('X-Amz-Security-Token');
-  if (token !== undefined) throw new S3Error('InvalidToken', 'The provided token is malformed or otherwise invalid.');
+  if (token !== undefined) throw new S3Error('InvalidToken');
   const canonical = [
     parts.method,
     parts.path
@@ -190,7 +187,7 @@ function verify(parts: SignedParts, query: SignedParts['query'], claim: Claim): 
     .split('/')
     .reduce((secret: string | Buffer, step) => hmac(secret, step), `AWS4${signer.secretAccessKey}`);
   const signingKey = Buffer.from(key);
-  if (!sameText(hmac(signingKey, toSign).toString('hex'), claim.signature)) throw wrongSignature();
+  if (!sameText(hmac(signingKey, toSign).toString('hex'), claim.signature)) throw new S3Error('SignatureDoesNotMatch');
   return signingKey;
 }
 
@@ -198,7 +195,7 @@ function decodeSegment(segment: string): string {
   try {
     return decodeURIComponent(segment);
   } catch {
-    throw new S3Error('InvalidURI', "Couldn't parse the specified URI.");
+    throw new S3Error('InvalidURI');
   }
 }
 
@@ -258,16 +255,9 @@ export class ChunkSignatures {
   #verify(what: string, hashes: readonly string[], signature: string): void {
     const { key, time, scope } = this.#seed;
     const expected = hmac(key, [what, time, scope, this.#previous, ...hashes].join('\n')).toString('hex');
-    if (!sameText(expected, signature)) throw wrongSignature();
+    if (!sameText(expected, signature)) throw new S3Error('SignatureDoesNotMatch');
     this.#previous = expected;
   }
-}
-
-function wrongSignature(): S3Error {
-  return new S3Error(
-    'SignatureDoesNotMatch',
-    'The request signature we calculated does not match the signature you provided. Check your key and signing method.',
-  );
 }
 
 function sha256(text: string): string {

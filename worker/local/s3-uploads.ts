@@ -26,16 +26,9 @@ import {
   type S3Answer,
   type S3Request,
 } from './s3-request.ts';
-import {
-  slice,
-  type Checksum,
-  type CompletedUpload,
-  type ObjectVersion,
-  type Part,
-  type Upload,
-  type UploadStart,
-} from './s3-store.ts';
-import { malformed, renderXml, type XmlElements, type XmlNode } from './s3-xml.ts';
+import { slice } from './s3-data.ts';
+import type { Checksum, CompletedUpload, ObjectVersion, Part, Upload, UploadStart } from './s3-store.ts';
+import { renderXml, type XmlElements, type XmlNode } from './s3-xml.ts';
 
 const MAX_PARTS = 10_000;
 /** https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html */
@@ -93,11 +86,7 @@ function parseType(type: string): ChecksumType {
 function findUpload(r: S3Request): Upload {
   const upload = r.store.bucket(r.bucket).uploads.get(r.query.get('uploadId') ?? '');
   if (upload?.key === r.key) return upload;
-  throw new S3Error(
-    'NoSuchUpload',
-    'The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.',
-    { elements: { UploadId: r.query.get('uploadId') ?? '' } },
-  );
+  throw new S3Error('NoSuchUpload', { elements: { UploadId: r.query.get('uploadId') ?? '' } });
 }
 
 export async function uploadPart(r: S3Request): Promise<S3Answer> {
@@ -136,8 +125,7 @@ export async function uploadPartCopy(r: S3Request): Promise<S3Answer> {
   const upload = findUpload(r);
   const source = copySource(r);
   const { offset, bytes } = copiedRange(r, source);
-  if (bytes > MAX_PART_BYTES)
-    throw new S3Error('EntityTooLarge', 'Your proposed upload exceeds the maximum allowed size');
+  if (bytes > MAX_PART_BYTES) throw new S3Error('EntityTooLarge');
   using reader = r.store.read(source.segments, offset, bytes);
   const { md5, checksum } = await digest(reader, upload.algorithm);
   const modifiedMs = Date.now();
@@ -161,7 +149,8 @@ function copiedRange(r: S3Request, source: ObjectVersion): { readonly offset: nu
   if (range === undefined) return { offset: 0, bytes: source.bytes };
   const [, first, last] = /^bytes=(\d{1,15})-(\d{1,15})$/.exec(range) ?? [];
   const invalid = (why: string): S3Error =>
-    new S3Error('InvalidArgument', why, {
+    new S3Error('InvalidArgument', {
+      message: why,
       elements: { ArgumentName: 'x-amz-copy-source-range', ArgumentValue: range },
     });
   if (first === undefined || last === undefined || Number(last) < Number(first))
@@ -282,24 +271,19 @@ function answerCompleted(r: S3Request, completed: CompletedUpload): S3Answer {
 
 /** The stored parts that a Complete lists, once everything it says of them is true. */
 function listedParts(r: S3Request, upload: Upload, listed: readonly XmlNode[]): readonly Part[] {
-  if (listed.length === 0 || listed.length > MAX_PARTS) throw malformed();
+  if (listed.length === 0 || listed.length > MAX_PARTS) throw new S3Error('MalformedXML');
   const numbers = listed.map((node) => Number(node.textOf('PartNumber') ?? Number.NaN));
-  if (numbers.some((number) => !Number.isSafeInteger(number))) throw malformed();
+  if (numbers.some((number) => !Number.isSafeInteger(number))) throw new S3Error('MalformedXML');
   if (numbers.some((number, index) => number <= (numbers[index - 1] ?? -Infinity)))
-    throw new S3Error(
-      'InvalidPartOrder',
-      'The list of parts was not in ascending order. Parts must be ordered by part number.',
-      { elements: { UploadId: upload.id } },
-    );
+    throw new S3Error('InvalidPartOrder', { elements: { UploadId: upload.id } });
   const parts = listed.map((node, index) => listedPart(upload, node, numbers[index] ?? 0));
   const small = parts.slice(0, -1).find((part) => part.bytes < r.settings.minPartBytes);
   if (small !== undefined)
-    throw new S3Error('EntityTooSmall', 'Your proposed upload is smaller than the minimum allowed size', {
+    throw new S3Error('EntityTooSmall', {
       elements: partElements(small, { ProposedSize: small.bytes, MinSizeAllowed: r.settings.minPartBytes }),
     });
   // https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html: with checksums, numbers have no gaps, or S3 answers 500
-  if (upload.isDeclared && numbers.some((number, index) => number !== index + 1))
-    throw new S3Error('InternalError', 'We encountered an internal error. Please try again.');
+  if (upload.isDeclared && numbers.some((number, index) => number !== index + 1)) throw new S3Error('InternalError');
   return parts;
 }
 
@@ -311,7 +295,7 @@ function listedPart(upload: Upload, node: XmlNode, number: number): Part {
   node.allow('PartNumber', 'ETag', ...CHECKSUM_ALGORITHMS.map((algorithm) => `Checksum${algorithm}`));
   const algorithm = upload.algorithm.toLowerCase();
   const etag = node.textOf('ETag');
-  if (etag === undefined) throw malformed();
+  if (etag === undefined) throw new S3Error('MalformedXML');
   const checksums = CHECKSUM_ALGORITHMS.filter((name) => node.one(`Checksum${name}`) !== undefined);
   if (upload.isDeclared && upload.checksumType === 'COMPOSITE' && checksums.length === 0)
     throw new S3Error(
@@ -323,11 +307,7 @@ function listedPart(upload: Upload, node: XmlNode, number: number): Part {
     part?.etag === etag.replaceAll('"', '') &&
     checksums.every((name) => name === upload.algorithm && node.textOf(`Checksum${name}`) === part.checksum);
   if (part !== undefined && isTrue) return part;
-  throw new S3Error(
-    'InvalidPart',
-    "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.",
-    { elements: { UploadId: upload.id, PartNumber: number, ETag: etag } },
-  );
+  throw new S3Error('InvalidPart', { elements: { UploadId: upload.id, PartNumber: number, ETag: etag } });
 }
 
 /** What the headers of a Complete say of the whole object. */

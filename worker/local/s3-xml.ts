@@ -62,7 +62,7 @@ export class XmlNode {
 
   one(name: string): XmlNode | undefined {
     const found = this.all(name);
-    if (found.length > 1) throw malformed();
+    if (found.length > 1) throw new S3Error('MalformedXML');
     return found[0];
   }
 
@@ -103,23 +103,23 @@ export function parseXml(source: string, root: string): XmlNode {
   while (TOKEN.lastIndex < source.length) {
     const token = TOKEN.exec(source);
     const parent = open.at(-1);
-    if (token === null || parent === undefined) throw malformed();
+    if (token === null || parent === undefined) throw new S3Error('MalformedXML');
     const [, closing, name, , empty, text] = token;
     if (text !== undefined) parent.text += unescapeXml(text);
     if (name === undefined) continue;
     if (closing === '/') {
-      if (parent.name !== name || open.length === 1) throw malformed();
+      if (parent.name !== name || open.length === 1) throw new S3Error('MalformedXML');
       open.pop();
       continue;
     }
     const node = new XmlNode(name);
     parent.children.push(node);
     if (empty !== '/') open.push(node);
-    if (open.length > MAX_DEPTH) throw malformed();
+    if (open.length > MAX_DEPTH) throw new S3Error('MalformedXML');
   }
   const [document] = top.children;
   if (open.length !== 1 || top.children.length !== 1 || document?.name !== root || top.text.trim() !== '')
-    throw malformed();
+    throw new S3Error('MalformedXML');
   return document;
 }
 
@@ -131,14 +131,7 @@ function unescapeXml(text: string): string {
     const code =
       number === null ? undefined : Number.parseInt(number[1] ?? number[2] ?? '', number[1] === undefined ? 10 : 16);
     const character = code !== undefined && code <= 0x10ffff ? String.fromCodePoint(code) : ENTITIES[name];
-    if (character === undefined || !whole.endsWith(';')) throw malformed();
+    if (character === undefined || !whole.endsWith(';')) throw new S3Error('MalformedXML');
     return character;
   });
-}
-
-export function malformed(): S3Error {
-  return new S3Error(
-    'MalformedXML',
-    'The XML you provided was not well-formed or did not validate against our published schema',
-  );
 }

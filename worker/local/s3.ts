@@ -25,6 +25,8 @@ export interface S3Options {
   /** The least size of every part but the last. Default 5 MiB, as S3's; tests lower it. */
   readonly minPartBytes?: number;
   readonly faults?: S3Faults;
+  /** Made, with versions, where they are not there yet. Default none. */
+  readonly buckets?: readonly string[];
 }
 
 /** One request that was made, for budgets in tests. */
@@ -65,7 +67,13 @@ const KEEP_ALIVE_MS = 600_000;
  * multipart rules, versions, locks. What it does not know it refuses with 501. Memory is bounded by the number of connections.
  */
 export async function startS3(o: S3Options): Promise<LocalS3> {
-  const server = new S3Server(o, await S3Store.open(o.dir));
+  const store = await S3Store.open(o.dir);
+  for (const name of o.buckets ?? []) {
+    if (store.findBucket(name) !== undefined) continue;
+    const settings = { hasObjectLock: false, versioning: 'Enabled' } as const;
+    store.commit({ type: 'bucket', name, createdMs: Date.now(), settings });
+  }
+  const server = new S3Server(o, store);
   try {
     await server.listen(o.host ?? '127.0.0.1', o.port ?? 0);
   } catch (error) {
@@ -186,12 +194,12 @@ class S3Server implements LocalS3 {
     if (record.operation === undefined) throw unknownOperation(asked);
     if (asked.query.size < query.length) throw new S3Error('InvalidArgument', 'A query parameter was given twice');
     if (Buffer.byteLength(key) > MAX_KEY_BYTES)
-      throw new S3Error('KeyTooLongError', 'Your key is too long', {
+      throw new S3Error('KeyTooLongError', {
         elements: { Size: Buffer.byteLength(key), MaxSizeAllowed: MAX_KEY_BYTES },
       });
     for (const name of ['x-amz-expected-bucket-owner', 'x-amz-source-expected-bucket-owner'])
       if ((headers.get(name) ?? this.#settings.accountId) !== this.#settings.accountId)
-        throw new S3Error('AccessDenied', 'Access Denied');
+        throw new S3Error('AccessDenied');
     const begin = (): void => {
       if (headers.get('expect')?.toLowerCase() === '100-continue') response.writeContinue();
     };
@@ -281,7 +289,7 @@ function decode(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw new S3Error('InvalidURI', "Couldn't parse the specified URI.");
+    throw new S3Error('InvalidURI');
   }
 }
 
@@ -359,6 +367,14 @@ async function send(exchange: Exchange, answer: S3Answer): Promise<void> {
 /** Resolves when the chunk has left the process, so that its memory may be used again. */
 async function write(response: ServerResponse, chunk: Uint8Array): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
+  // a write whose connection goes away is never called back
+  const onClose = (): void => reject(new Error('the client went away'));
+  response.once('close', onClose);
+  if (response.closed) onClose();
   response.write(chunk, (error) => (error ? reject(error) : resolve()));
-  await promise;
+  try {
+    await promise;
+  } finally {
+    response.off('close', onClose);
+  }
 }
