@@ -12,7 +12,7 @@ import {
 import { isTag } from '../oci/reference.ts';
 import type { Clock } from '../util/clock.ts';
 import { isFailure } from '../util/failure.ts';
-import { answerFile, json, refuse, type Answer, type Exchange } from './registry-exchange.ts';
+import { answerRange, json, refuse, type Answer, type Exchange } from './registry-exchange.ts';
 import type { Route } from './registry-route.ts';
 import { Seal } from './registry-seal.ts';
 import { describeManifest, type RegistryStore, type StoredManifest, type StoredRepository } from './registry-store.ts';
@@ -42,8 +42,8 @@ export interface Rules {
   /** Gives a blob out. */
   blob(x: Exchange, r: StoredRepository, digest: Digest, bytes: number): Answer;
   deleteBlob(r: StoredRepository, digest: Digest): void;
-  /** Before a manifest is looked into. */
-  checkManifest(r: StoredRepository, pushed: PushedManifest): void;
+  /** A manifest that can be read was pushed. */
+  checkManifest(r: StoredRepository, pushed: PushedManifest, manifest: Manifest): void;
   /** What is said when a manifest names what is not in its repository. */
   missingChildren(r: StoredRepository, manifest: Manifest, missing: readonly Digest[]): Error;
   /** A manifest is about to be given out. */
@@ -64,7 +64,6 @@ export interface PushedManifest {
   readonly tag: string | undefined;
   readonly digest: Digest;
   readonly mediaType: string;
-  /** As it came; not known to be JSON yet. */
   readonly bytes: Uint8Array;
 }
 
@@ -232,8 +231,8 @@ export class Distribution {
     }
     const mediaType = (x.headers['content-type'] ?? '').replace(/;.*$/s, '').trim();
     const pushed: PushedManifest = { tag, digest, mediaType, bytes };
-    this.#rules.checkManifest(r, pushed);
     const manifest = readManifest(pushed);
+    this.#rules.checkManifest(r, pushed, manifest);
     const missing = missingIn(r, manifest);
     if (missing.length > 0) throw this.#rules.missingChildren(r, manifest, missing);
     const known = r.manifests.get(digest);
@@ -398,8 +397,12 @@ export function ociRules(
     digestMismatch: (digest) => refuse(400, 'DIGEST_INVALID', `the bytes are not those of ${digest}`),
     mayMount: () => true,
     blob: (x, _, digest, bytes) => {
+      const file = { path: store.path(digest), from: 0, bytes };
       const headers = { 'content-type': 'application/octet-stream', 'docker-content-digest': digest };
-      return answerFile(x, store.path(digest), bytes, `"${digest}"`, headers);
+      const answer = answerRange(x, file, `"${digest}"`, headers);
+      if (answer !== undefined) return answer;
+      const range = { 'content-range': `bytes */${bytes}` };
+      throw refuse(416, 'UNSUPPORTED', `the blob has ${bytes} bytes`, { headers: range });
     },
     deleteBlob: (r, digest) => store.unlinkBlob(r, digest),
     checkManifest: () => undefined,

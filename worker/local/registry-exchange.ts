@@ -2,11 +2,13 @@ import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import type { RegistryFault } from './registry-faults.ts';
-import type { RequestKind } from './registry-route.ts';
+import type { RequestKind, Route } from './registry-route.ts';
 
 /** A request as it was served. */
 export interface ServedRequest {
   readonly kind: RequestKind;
+  /** Of a call of ECR's JSON API: `DescribeImages`. */
+  readonly operation?: string;
   readonly method: string;
   /** Without the query. */
   readonly path: string;
@@ -59,6 +61,15 @@ export function refuse(
   return new Refusal(message, { status, headers: { 'content-type': 'application/json', ...o.headers }, body });
 }
 
+/** The media type of AWS JSON 1.1. */
+export const API_TYPE = 'application/x-amz-json-1.1';
+
+/** A refusal in the form of AWS JSON 1.1: https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html#operation-error-serialization */
+export function apiError(type: string, message: string, status = 400): Refusal {
+  const headers = { 'content-type': API_TYPE, 'x-amzn-errortype': type };
+  return new Refusal(message, { status, headers, body: JSON.stringify({ __type: type, message }) });
+}
+
 export function json(value: unknown, headers: Readonly<Record<string, string>> = {}): Answer {
   return { status: 200, headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(value) };
 }
@@ -77,13 +88,14 @@ export class Exchange {
   #fault: RegistryFault | undefined;
   readonly #served: { -readonly [K in keyof ServedRequest]: ServedRequest[K] };
 
-  constructor(request: IncomingMessage, response: ServerResponse, url: URL, kind: RequestKind, closing: AbortSignal) {
+  constructor(request: IncomingMessage, response: ServerResponse, url: URL, route: Route, closing: AbortSignal) {
     this.#request = request;
     this.#response = response;
     this.method = request.method ?? 'GET';
     this.url = url;
     this.#served = {
-      kind,
+      kind: route.kind,
+      ...(route.kind === 'api' ? { operation: route.operation } : {}),
       method: this.method,
       path: url.pathname,
       query: url.search,
@@ -181,10 +193,7 @@ export class Exchange {
 }
 
 /** The part of `size` bytes that a Range header asks for: `undefined` for the whole, `'none'` where there is nothing to give (416). */
-export function parseRange(
-  header: string | undefined,
-  size: number,
-): { from: number; to: number } | 'none' | undefined {
+function parseRange(header: string | undefined, size: number): { from: number; to: number } | 'none' | undefined {
   // https://www.rfc-editor.org/rfc/rfc9110.html#section-14.2: what is malformed or of several ranges may be ignored
   const [, first, last] = /^bytes=([0-9]*)-([0-9]*)$/.exec(header ?? '') ?? [];
   if (first === undefined || last === undefined || (first === '' && last === '')) return undefined;
@@ -198,27 +207,25 @@ export function parseRange(
   return { from, to: last === '' ? size : Math.min(Number(last) + 1, size) };
 }
 
-/** A file, or the range of it that was asked for: 200, 206 or 416. */
-export function answerFile(
+/** The file, or the range of it that was asked for: 200 or 206; undefined where there is nothing in that range (416). */
+export function answerRange(
   x: Exchange,
-  path: string,
-  size: number,
+  file: FileSlice,
   etag: string,
   headers: Readonly<Record<string, string>>,
-): Answer {
+): Answer | undefined {
   const common = { ...headers, etag, 'accept-ranges': 'bytes' };
   // https://www.rfc-editor.org/rfc/rfc9110.html#section-13.1.5
   const ifRange = x.headers['if-range'];
   const asked = x.method === 'GET' && (ifRange === undefined || ifRange === etag) ? x.headers.range : undefined;
-  const range = parseRange(asked, size);
-  if (range === 'none') {
-    throw refuse(416, 'UNSUPPORTED', `the blob has ${size} bytes`, { headers: { 'content-range': `bytes */${size}` } });
-  }
-  if (range === undefined) return { status: 200, headers: common, body: { path, from: 0, bytes: size } };
+  const range = parseRange(asked, file.bytes);
+  if (range === 'none') return undefined;
+  if (range === undefined) return { status: 200, headers: common, body: file };
+  const contentRange = `bytes ${range.from}-${range.to - 1}/${file.bytes}`;
   return {
     status: 206,
-    headers: { ...common, 'content-range': `bytes ${range.from}-${range.to - 1}/${size}` },
-    body: { path, from: range.from, bytes: range.to - range.from },
+    headers: { ...common, 'content-range': contentRange },
+    body: { path: file.path, from: range.from, bytes: range.to - range.from },
   };
 }
 

@@ -1,6 +1,6 @@
 import type { Digest } from '../oci/digest.ts';
 import { Failure } from '../util/failure.ts';
-import type { RequestKind } from './registry-route.ts';
+import type { RequestKind, Route } from './registry-route.ts';
 
 /** What goes wrong with one request. */
 export type RegistryFault =
@@ -26,6 +26,8 @@ export interface FaultTarget {
   readonly on: RequestKind;
   /** Only requests about this digest. Uploads name theirs in the POST that mounts and the PUT that closes. */
   readonly digest?: Digest;
+  /** With `api`: only calls of this operation. */
+  readonly operation?: string;
   /** How many such requests pass unharmed first. Default 0. */
   readonly after?: number;
   /** How many are hit then. Default 1. */
@@ -52,10 +54,9 @@ export class RegistryFaults {
   }
 
   /** The fault that strikes this request. */
-  take(kind: RequestKind, digest: Digest | undefined): RegistryFault | undefined {
+  take(route: Route): RegistryFault | undefined {
     for (const queued of this.#queue) {
-      if (queued.target.on !== kind) continue;
-      if (queued.target.digest !== undefined && queued.target.digest !== digest) continue;
+      if (!isMeant(queued.target, route)) continue;
       if (queued.pass > 0) {
         queued.pass--;
         continue;
@@ -66,4 +67,14 @@ export class RegistryFaults {
     }
     return undefined;
   }
+}
+
+function isMeant(target: FaultTarget, route: Route): boolean {
+  const digest = 'digest' in route ? route.digest : undefined;
+  const operation = 'operation' in route ? route.operation : undefined;
+  return (
+    target.on === route.kind &&
+    (target.digest === undefined || target.digest === digest) &&
+    (target.operation === undefined || target.operation === operation)
+  );
 }

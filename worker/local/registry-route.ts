@@ -45,7 +45,7 @@ export type Route =
       readonly digest?: Digest;
     }
   /** The JSON API of ECR. */
-  | { readonly kind: 'api' }
+  | { readonly kind: 'api'; readonly operation: string }
   /** A blob in the bucket that ECR redirects to. */
   | { readonly kind: 'layer-get' | 'layer-head'; readonly digest?: Digest };
 

@@ -2,14 +2,14 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { aborted } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { isFailure } from '../util/failure.ts';
-import { Exchange, refuse, Refusal, type Answer, type ServedRequest } from './registry-exchange.ts';
+import { apiError, Exchange, refuse, Refusal, type Answer, type ServedRequest } from './registry-exchange.ts';
 import type { RegistryFault, RegistryFaults } from './registry-faults.ts';
 import type { Route } from './registry-route.ts';
 
 export interface ListenerOptions {
   /** On 127.0.0.1; 0 for one that is free. */
   readonly port: number;
-  readonly route: (method: string, url: URL) => Route;
+  readonly route: (request: IncomingMessage, url: URL) => Route;
   readonly answer: (x: Exchange, route: Route) => Promise<Answer>;
   /** Of every answer. */
   readonly headers: Readonly<Record<string, string>>;
@@ -84,12 +84,12 @@ async function serve(
 ): Promise<void> {
   // the host is not ours to judge: clients reach us under the name that the registry has elsewhere
   const url = new URL(`http://registry${request.url ?? '/'}`);
-  const route = o.route(request.method ?? 'GET', url);
-  const x = new Exchange(request, response, url, route.kind, closing);
+  const route = o.route(request, url);
+  const x = new Exchange(request, response, url, route, closing);
   o.log.add(x.served);
   try {
-    const fault = o.faults.take(route.kind, 'digest' in route ? route.digest : undefined);
-    const answer = (await struck(x, fault, o)) ?? (await answerOf(x, () => o.answer(x, route)));
+    const fault = o.faults.take(route);
+    const answer = (await struck(x, route, fault, o)) ?? (await answerOf(x, () => o.answer(x, route)));
     await x.send({ ...answer, headers: { ...o.headers, ...answer.headers } });
   } catch (error) {
     // the client is gone, a fault cut it off, or the server closes; anything else is answered above
@@ -98,15 +98,24 @@ async function serve(
 }
 
 /** What the fault makes of the request: its answer, where the fault gives one. */
-async function struck(x: Exchange, fault: RegistryFault | undefined, o: ListenerOptions): Promise<Answer | undefined> {
+async function struck(
+  x: Exchange,
+  route: Route,
+  fault: RegistryFault | undefined,
+  o: ListenerOptions,
+): Promise<Answer | undefined> {
   switch (fault?.type) {
     case undefined:
       return undefined;
     case 'status': {
       const { status, retryAfterSeconds } = fault;
       const headers = retryAfterSeconds === undefined ? {} : { 'retry-after': String(retryAfterSeconds) };
-      const code = status === 429 ? 'TOOMANYREQUESTS' : 'UNAVAILABLE';
-      return refuse(status, code, 'a fault on request', { headers }).answer;
+      const throttled = status === 429;
+      const { answer } =
+        route.kind === 'api'
+          ? apiError(throttled ? 'ThrottlingException' : 'ServerException', 'a fault on request', status)
+          : refuse(status, throttled ? 'TOOMANYREQUESTS' : 'UNAVAILABLE', 'a fault on request');
+      return { ...answer, headers: { ...answer.headers, ...headers } };
     }
     case 'delay':
       await o.clock.sleep(fault.ms, { signal: x.signal });

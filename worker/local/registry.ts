@@ -1,13 +1,17 @@
 import { systemClock, type Clock } from '../util/clock.ts';
+import { EcrApi, parseApiRoute } from './ecr-api.ts';
+import { LayerBucket, parseLayerRoute } from './ecr-layers.ts';
+import { checkEcrAccess, ecrRules } from './ecr-rules.ts';
+import { Ecr, type EcrOptions } from './ecr.ts';
 import { RegistryAuth } from './registry-auth.ts';
 import { Distribution, ociRules } from './registry-distribution.ts';
 import { refuse, type Answer, type Exchange, type ServedRequest } from './registry-exchange.ts';
 import { RegistryFaults } from './registry-faults.ts';
 import { parseRoute, type RequestKind, type Route } from './registry-route.ts';
 import { listen, RequestLog, type Listener } from './registry-server.ts';
-import { openRegistryStore } from './registry-store.ts';
+import { openRegistryStore, type RegistryStore } from './registry-store.ts';
 
-export type RegistryServerOptions = OciServerOptions;
+export type RegistryServerOptions = OciServerOptions | EcrServerOptions;
 
 interface ServerOptions {
   /** Where everything is kept; made when it is not there. One server at a time. */
@@ -36,12 +40,19 @@ export interface OciServerOptions extends ServerOptions {
   readonly pageSize?: number;
 }
 
+/** Amazon ECR of one account and region: its JSON API and its `/v2/`, with the ways in which that is not as the specification says. */
+export interface EcrServerOptions extends ServerOptions, EcrOptions {
+  readonly mode: 'ecr';
+}
+
 /** A registry that runs in this process, until it is closed. */
 export interface LocalRegistry extends AsyncDisposable {
   /** `http://127.0.0.1:port`. */
   readonly url: string;
-  /** `127.0.0.1:port`: the registry of a reference. */
+  /** `127.0.0.1:port`. */
   readonly host: string;
+  /** The name that references have for it: of ECR `111111111111.dkr.ecr.us-east-1.amazonaws.com`, which really answers at `url`; else `host`. */
+  readonly registryHost: string;
   readonly faults: RegistryFaults;
   /** The newest requests, 10,000 at least, in the order they came. */
   readonly requests: readonly ServedRequest[];
@@ -53,10 +64,50 @@ export interface LocalRegistry extends AsyncDisposable {
 
 /** Starts a registry on 127.0.0.1. */
 export async function startRegistry(o: RegistryServerOptions): Promise<LocalRegistry> {
-  const { clock = systemClock, pageSize = 1000, referrersApi = true } = o;
   const store = await openRegistryStore(o.folder);
+  await using starting = new AsyncDisposableStack();
+  starting.defer(() => store.close());
   const faults = new RegistryFaults();
   const log = new RequestLog();
+  const shared: Shared = { store, faults, log, clock: o.clock ?? systemClock, port: o.port ?? 0 };
+  const { front, registryHost, expireTokens } =
+    o.mode === 'ecr' ? await startEcr(o, shared, starting) : await startOci(o, shared, starting);
+  const running = starting.move();
+  const close = (): Promise<void> => running.disposeAsync();
+  return {
+    url: front.url,
+    host: front.host,
+    registryHost: registryHost ?? front.host,
+    faults,
+    get requests() {
+      return log.entries;
+    },
+    expireTokens,
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+interface Shared {
+  readonly store: RegistryStore;
+  readonly faults: RegistryFaults;
+  readonly log: RequestLog;
+  readonly clock: Clock;
+  readonly port: number;
+}
+
+interface Started {
+  readonly front: Listener;
+  readonly registryHost?: string;
+  readonly expireTokens: () => void;
+}
+
+/** What docker's own clients know a registry by. */
+const HEADERS = { 'docker-distribution-api-version': 'registry/2.0' };
+
+async function startOci(o: OciServerOptions, shared: Shared, starting: AsyncDisposableStack): Promise<Started> {
+  const { store, clock } = shared;
+  const { pageSize = 1000, referrersApi = true } = o;
   const auth = new RegistryAuth(
     {
       auth: o.auth ?? 'none',
@@ -70,39 +121,59 @@ export async function startRegistry(o: RegistryServerOptions): Promise<LocalRegi
   const distribution = new Distribution(store, ociRules(store, clock, { referrersApi, pageSize }), clock);
   const deny = new Set<string>(o.deny);
   const expireTokens = (): void => auth.expireTokens();
+  const front: Listener = await listen({
+    ...shared,
+    route: (request, url) => parseRoute(request.method ?? '', url),
+    answer: async (x, route) => {
+      if (route.kind === 'token') return auth.token(x);
+      auth.check(x, route);
+      if (deny.has(x.method) || deny.has(route.kind)) {
+        throw refuse(403, 'DENIED', 'requested access to the resource is denied');
+      }
+      return distribution.answer(x, route);
+    },
+    headers: HEADERS,
+    expireTokens,
+  });
+  starting.defer(() => front.close());
+  return { front, expireTokens };
+}
 
+async function startEcr(o: EcrServerOptions, shared: Shared, starting: AsyncDisposableStack): Promise<Started> {
+  const { store, clock } = shared;
+  const ecr = new Ecr(store, clock, o);
+  const bucket = new LayerBucket(store, clock, o.region, o.layerUrlSeconds);
+  const expireTokens = (): void => ecr.tokens.expireAll();
+  const layers = await listen({
+    ...shared,
+    port: 0,
+    route: (request, url) => parseLayerRoute(request.method ?? '', url),
+    answer: async (x, route) => bucket.answer(x, route),
+    headers: { server: 'AmazonS3' },
+    expireTokens,
+  });
+  starting.defer(() => layers.close());
+  const rules = ecrRules(ecr, {
+    origin: () => front.url,
+    presign: (digest) => bucket.presign(layers.url, digest),
+  });
+  const distribution = new Distribution(store, rules, clock);
+  const api = new EcrApi(ecr);
   const answer = async (x: Exchange, route: Route): Promise<Answer> => {
-    if (route.kind === 'token') return auth.token(x);
-    auth.check(x, route);
-    if (deny.has(x.method) || deny.has(route.kind)) {
-      throw refuse(403, 'DENIED', 'requested access to the resource is denied');
-    }
+    if (route.kind === 'api') return api.answer(x, route.operation);
+    checkEcrAccess(ecr, x, route);
     return distribution.answer(x, route);
   };
   const front: Listener = await listen({
-    port: o.port ?? 0,
-    route: parseRoute,
-    answer,
-    // what docker's own clients know a registry by
-    headers: { 'docker-distribution-api-version': 'registry/2.0' },
-    faults,
-    expireTokens,
-    log,
-    clock,
-  });
-  const close = async (): Promise<void> => {
-    await front.close();
-    await store.close();
-  };
-  return {
-    url: front.url,
-    host: front.host,
-    faults,
-    get requests() {
-      return log.entries;
+    ...shared,
+    route: (request, url) => {
+      const target = request.headers['x-amz-target'];
+      return parseApiRoute(request.method ?? '', url, String(target ?? '')) ?? parseRoute(request.method ?? '', url);
     },
+    answer,
+    headers: HEADERS,
     expireTokens,
-    close,
-    [Symbol.asyncDispose]: close,
-  };
+  });
+  starting.defer(() => front.close());
+  return { front, registryHost: ecr.host, expireTokens };
 }
