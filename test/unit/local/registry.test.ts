@@ -2,19 +2,31 @@ import assert from 'node:assert/strict';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { request } from 'undici';
 import { afterEach, beforeEach, test } from 'vitest';
 import { startRegistry, type LocalRegistry, type OciServerOptions } from '../../../worker/local/registry.ts';
-import { digestOf, type Digest } from '../../../worker/oci/digest.ts';
+import { digestOf } from '../../../worker/oci/digest.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
 import { seededBytes } from '../../support/images.ts';
+import {
+  chunk,
+  errorOf,
+  imageOf,
+  indexOf,
+  locationOf,
+  nextOf,
+  RawRegistry,
+  withDigest,
+  type RawAnswer,
+} from '../../support/raw-registry.ts';
 
 let folder: string;
 let registry: LocalRegistry;
+let raw: RawRegistry;
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'registry-'));
   registry = await startRegistry({ folder, mode: 'oci' });
+  raw = new RawRegistry(registry.url);
 });
 
 afterEach(async () => {
@@ -27,16 +39,16 @@ afterEach(async () => {
 test('a blob that was pushed with POST and PUT is given back, with its digest and length', async () => {
   const blob = seededBytes('blob', 3_000_000);
   const digest = digestOf(blob);
-  const done = await call('PUT', `${await startUpload('app')}&digest=${digest}`, { body: blob });
+  const done = await raw.call('PUT', withDigest(await raw.startUpload('app'), digest), { body: blob });
   assert.equal(done.status, 201);
   assert.equal(done.headers['location'], `/v2/app/blobs/${digest}`);
   assert.equal(done.headers['docker-content-digest'], digest);
-  const head = await call('HEAD', `/v2/app/blobs/${digest}`);
+  const head = await raw.call('HEAD', `/v2/app/blobs/${digest}`);
   assert.equal(head.status, 200);
   assert.equal(head.headers['content-length'], '3000000');
   assert.equal(head.headers['docker-content-digest'], digest);
   assert.equal(head.body.byteLength, 0);
-  const got = await call('GET', `/v2/app/blobs/${digest}`);
+  const got = await raw.call('GET', `/v2/app/blobs/${digest}`);
   assert.equal(got.status, 200);
   assert.ok(got.body.equals(blob));
 });
@@ -44,9 +56,9 @@ test('a blob that was pushed with POST and PUT is given back, with its digest an
 test('a single POST with the digest stores a blob', async () => {
   const blob = seededBytes('single', 1000);
   const digest = digestOf(blob);
-  const done = await call('POST', `/v2/app/blobs/uploads/?digest=${digest}`, { body: blob });
+  const done = await raw.call('POST', `/v2/app/blobs/uploads/?digest=${digest}`, { body: blob });
   assert.equal(done.status, 201);
-  assert.ok((await call('GET', `/v2/app/blobs/${digest}`)).body.equals(blob));
+  assert.ok((await raw.call('GET', `/v2/app/blobs/${digest}`)).body.equals(blob));
 });
 
 test('a blob of no bytes, and one named by its sha512, are stored', async () => {
@@ -56,8 +68,8 @@ test('a blob of no bytes, and one named by its sha512, are stored', async () => 
     [70_000, 'sha512'],
   ] as const) {
     const blob = seededBytes('odd', bytes);
-    const digest = await pushBlob('app', blob, digestOf(blob, algorithm));
-    const got = await call('GET', `/v2/app/blobs/${digest}`);
+    const digest = await raw.pushBlob('app', blob, digestOf(blob, algorithm));
+    const got = await raw.call('GET', `/v2/app/blobs/${digest}`);
     assert.equal(got.status, 200);
     assert.equal(got.headers['content-length'], String(bytes));
     assert.ok(got.body.equals(blob));
@@ -66,23 +78,28 @@ test('a blob of no bytes, and one named by its sha512, are stored', async () => 
 
 test('bytes that are not those of the digest are refused, and nothing of them stays', async () => {
   const wrong = digestOf(seededBytes('another', 10));
-  const refused = await call('PUT', `${await startUpload('app')}&digest=${wrong}`, { body: seededBytes('x', 10) });
+  const refused = await raw.call('PUT', withDigest(await raw.startUpload('app'), wrong), {
+    body: seededBytes('x', 10),
+  });
   assert.deepEqual(errorOf(refused), [400, 'DIGEST_INVALID']);
-  assert.equal((await call('HEAD', `/v2/app/blobs/${wrong}`)).status, 404);
+  assert.equal((await raw.call('HEAD', `/v2/app/blobs/${wrong}`)).status, 404);
   assert.deepEqual(await readdir(join(folder, 'uploads')), []);
   assert.deepEqual(await readdir(join(folder, 'blobs', 'sha256')), []);
 });
 
 test('a closing PUT without a digest, or with one that is malformed, is refused', async () => {
-  assert.deepEqual(errorOf(await call('PUT', await startUpload('app'))), [400, 'DIGEST_INVALID']);
-  assert.deepEqual(errorOf(await call('PUT', `${await startUpload('app')}&digest=sha256:12`)), [400, 'DIGEST_INVALID']);
+  assert.deepEqual(errorOf(await raw.call('PUT', await raw.startUpload('app'))), [400, 'DIGEST_INVALID']);
+  assert.deepEqual(errorOf(await raw.call('PUT', withDigest(await raw.startUpload('app'), 'sha256:12'))), [
+    400,
+    'DIGEST_INVALID',
+  ]);
 });
 
 test('a blob of another repository, or of none, is unknown', async () => {
-  const digest = await pushBlob('app', seededBytes('b', 10));
-  await startUpload('other');
-  assert.deepEqual(errorOf(await call('GET', `/v2/other/blobs/${digest}`)), [404, 'BLOB_UNKNOWN']);
-  assert.deepEqual(errorOf(await call('GET', `/v2/nowhere/blobs/${digest}`)), [404, 'NAME_UNKNOWN']);
+  const digest = await raw.pushBlob('app', seededBytes('b', 10));
+  await raw.startUpload('other');
+  assert.deepEqual(errorOf(await raw.call('GET', `/v2/other/blobs/${digest}`)), [404, 'BLOB_UNKNOWN']);
+  assert.deepEqual(errorOf(await raw.call('GET', `/v2/nowhere/blobs/${digest}`)), [404, 'NAME_UNKNOWN']);
 });
 
 test.each([
@@ -94,8 +111,8 @@ test.each([
   ['bytes=-5000', 0, 1000],
 ])('the range %s of a blob of 1000 bytes is 206', async (range, from, to) => {
   const blob = seededBytes('ranged', 1000);
-  const digest = await pushBlob('app', blob);
-  const got = await call('GET', `/v2/app/blobs/${digest}`, { headers: { range } });
+  const digest = await raw.pushBlob('app', blob);
+  const got = await raw.call('GET', `/v2/app/blobs/${digest}`, { headers: { range } });
   assert.equal(got.status, 206);
   assert.equal(got.headers['content-range'], `bytes ${from}-${to - 1}/1000`);
   assert.equal(got.headers['content-length'], String(to - from));
@@ -103,23 +120,23 @@ test.each([
 });
 
 test.each(['bytes=1000-', 'bytes=1000-1001', 'bytes=-0'])('the range %s of 1000 bytes is 416', async (range) => {
-  const digest = await pushBlob('app', seededBytes('ranged', 1000));
-  const got = await call('GET', `/v2/app/blobs/${digest}`, { headers: { range } });
+  const digest = await raw.pushBlob('app', seededBytes('ranged', 1000));
+  const got = await raw.call('GET', `/v2/app/blobs/${digest}`, { headers: { range } });
   assert.equal(got.status, 416);
   assert.equal(got.headers['content-range'], 'bytes */1000');
 });
 
 test.each(['bytes=0-1,4-5', 'bytes=5-1', 'bytes=-', 'lines=0-1'])('the range %s is ignored', async (range) => {
-  const digest = await pushBlob('app', seededBytes('ranged', 1000));
-  const got = await call('GET', `/v2/app/blobs/${digest}`, { headers: { range } });
+  const digest = await raw.pushBlob('app', seededBytes('ranged', 1000));
+  const got = await raw.call('GET', `/v2/app/blobs/${digest}`, { headers: { range } });
   assert.equal(got.status, 200);
   assert.equal(got.body.byteLength, 1000);
 });
 
 test('a range holds only while If-Range is the ETag of the blob', async () => {
-  const digest = await pushBlob('app', seededBytes('ranged', 1000));
+  const digest = await raw.pushBlob('app', seededBytes('ranged', 1000));
   const get = async (ifRange: string): Promise<number> =>
-    (await call('GET', `/v2/app/blobs/${digest}`, { headers: { range: 'bytes=5-', 'if-range': ifRange } })).status;
+    (await raw.call('GET', `/v2/app/blobs/${digest}`, { headers: { range: 'bytes=5-', 'if-range': ifRange } })).status;
   assert.equal(await get(`"${digest}"`), 206);
   assert.equal(await get('"something else"'), 200);
 });
@@ -129,60 +146,60 @@ test('a range holds only while If-Range is the ETag of the blob', async () => {
 test('chunks in order make a blob; each answer has the Location for the next', async () => {
   const blob = seededBytes('chunked', 2500);
   const digest = digestOf(blob);
-  let location = await startUpload('app');
+  let location = await raw.startUpload('app');
   for (const [from, to] of [
     [0, 1000],
     [1000, 2000],
   ] as const) {
-    const answer = await call('PATCH', location, chunk(blob, from, to));
+    const answer = await raw.call('PATCH', location, chunk(blob, from, to));
     assert.equal(answer.status, 202);
     assert.equal(answer.headers['range'], `0-${to - 1}`);
     location = locationOf(answer);
   }
-  const done = await call('PUT', `${location}&digest=${digest}`, chunk(blob, 2000, 2500));
+  const done = await raw.call('PUT', withDigest(location, digest), chunk(blob, 2000, 2500));
   assert.equal(done.status, 201);
-  assert.ok((await call('GET', `/v2/app/blobs/${digest}`)).body.equals(blob));
+  assert.ok((await raw.call('GET', `/v2/app/blobs/${digest}`)).body.equals(blob));
 });
 
 test('one streamed PATCH without Content-Range and an empty PUT make a blob', async () => {
   const blob = seededBytes('streamed', 300_000);
   const digest = digestOf(blob);
-  const answer = await call('PATCH', await startUpload('app'), { body: blob });
+  const answer = await raw.call('PATCH', await raw.startUpload('app'), { body: blob });
   assert.equal(answer.status, 202);
-  const done = await call('PUT', `${locationOf(answer)}&digest=${digest}`);
+  const done = await raw.call('PUT', withDigest(locationOf(answer), digest));
   assert.equal(done.status, 201);
-  assert.ok((await call('GET', `/v2/app/blobs/${digest}`)).body.equals(blob));
+  assert.ok((await raw.call('GET', `/v2/app/blobs/${digest}`)).body.equals(blob));
 });
 
 test('a chunk out of order is 416, and the upload tells where it stands and goes on', async () => {
   const blob = seededBytes('disorder', 3000);
-  const location = locationOf(await call('PATCH', await startUpload('app'), chunk(blob, 0, 1000)));
-  assert.deepEqual(errorOf(await call('PATCH', location, chunk(blob, 2000, 3000))), [416, 'BLOB_UPLOAD_INVALID']);
-  assert.deepEqual(errorOf(await call('PATCH', location, chunk(blob, 0, 1000))), [416, 'BLOB_UPLOAD_INVALID']);
-  const status = await call('GET', location);
+  const location = locationOf(await raw.call('PATCH', await raw.startUpload('app'), chunk(blob, 0, 1000)));
+  assert.deepEqual(errorOf(await raw.call('PATCH', location, chunk(blob, 2000, 3000))), [416, 'BLOB_UPLOAD_INVALID']);
+  assert.deepEqual(errorOf(await raw.call('PATCH', location, chunk(blob, 0, 1000))), [416, 'BLOB_UPLOAD_INVALID']);
+  const status = await raw.call('GET', location);
   assert.equal(status.status, 204);
   assert.equal(status.headers['range'], '0-999');
-  const rest = await call('PUT', `${locationOf(status)}&digest=${digestOf(blob)}`, chunk(blob, 1000, 3000));
+  const rest = await raw.call('PUT', withDigest(locationOf(status), digestOf(blob)), chunk(blob, 1000, 3000));
   assert.equal(rest.status, 201);
 });
 
 test('a Location that was superseded only tells the newest one', async () => {
   const blob = seededBytes('stale', 2000);
-  const first = await startUpload('app');
-  await call('PATCH', first, chunk(blob, 0, 1000));
-  assert.deepEqual(errorOf(await call('PATCH', first, chunk(blob, 1000, 2000))), [416, 'BLOB_UPLOAD_INVALID']);
-  const status = await call('GET', first);
+  const first = await raw.startUpload('app');
+  await raw.call('PATCH', first, chunk(blob, 0, 1000));
+  assert.deepEqual(errorOf(await raw.call('PATCH', first, chunk(blob, 1000, 2000))), [416, 'BLOB_UPLOAD_INVALID']);
+  const status = await raw.call('GET', first);
   assert.equal(status.status, 204);
-  assert.equal((await call('PATCH', locationOf(status), chunk(blob, 1000, 2000))).status, 202);
+  assert.equal((await raw.call('PATCH', locationOf(status), chunk(blob, 1000, 2000))).status, 202);
 });
 
 test('a Location without its query, or under another repository, is refused', async () => {
-  const location = await startUpload('app');
-  await startUpload('other');
+  const location = await raw.startUpload('app');
+  await raw.startUpload('other');
   const bare = location.slice(0, location.indexOf('?'));
-  assert.deepEqual(errorOf(await call('PATCH', bare, { body: Buffer.from('x') })), [400, 'BLOB_UPLOAD_INVALID']);
+  assert.deepEqual(errorOf(await raw.call('PATCH', bare, { body: Buffer.from('x') })), [400, 'BLOB_UPLOAD_INVALID']);
   const moved = location.replace('/app/', '/other/');
-  assert.deepEqual(errorOf(await call('PATCH', moved, { body: Buffer.from('x') })), [404, 'BLOB_UPLOAD_UNKNOWN']);
+  assert.deepEqual(errorOf(await raw.call('PATCH', moved, { body: Buffer.from('x') })), [404, 'BLOB_UPLOAD_UNKNOWN']);
 });
 
 test.each([
@@ -192,7 +209,7 @@ test.each([
   ['0-10', 10, 'SIZE_INVALID'],
   ['0-8', 10, 'SIZE_INVALID'],
 ])('a chunk with Content-Range %s and %i bytes is refused', async (range, bytes, code) => {
-  const refused = await call('PATCH', await startUpload('app'), {
+  const refused = await raw.call('PATCH', await raw.startUpload('app'), {
     body: seededBytes('c', bytes),
     headers: { 'content-range': range },
   });
@@ -200,10 +217,10 @@ test.each([
 });
 
 test('a deleted upload is unknown', async () => {
-  const location = await startUpload('app');
-  assert.equal((await call('DELETE', location)).status, 204);
-  assert.deepEqual(errorOf(await call('GET', location)), [404, 'BLOB_UPLOAD_UNKNOWN']);
-  assert.deepEqual(errorOf(await call('PUT', `${location}&digest=${digestOf(Buffer.from(''))}`)), [
+  const location = await raw.startUpload('app');
+  assert.equal((await raw.call('DELETE', location)).status, 204);
+  assert.deepEqual(errorOf(await raw.call('GET', location)), [404, 'BLOB_UPLOAD_UNKNOWN']);
+  assert.deepEqual(errorOf(await raw.call('PUT', withDigest(location, digestOf(Buffer.from(''))))), [
     404,
     'BLOB_UPLOAD_UNKNOWN',
   ]);
@@ -212,76 +229,78 @@ test('a deleted upload is unknown', async () => {
 // ---- mounts
 
 test('a blob is mounted from a repository that has it, and where none has it an upload begins', async () => {
-  const digest = await pushBlob('from', seededBytes('mounted', 5000));
-  const mounted = await call('POST', `/v2/to/blobs/uploads/?mount=${digest}&from=from`);
+  const digest = await raw.pushBlob('from', seededBytes('mounted', 5000));
+  const mounted = await raw.call('POST', `/v2/to/blobs/uploads/?mount=${digest}&from=from`);
   assert.equal(mounted.status, 201);
   assert.equal(mounted.headers['location'], `/v2/to/blobs/${digest}`);
-  assert.equal((await call('HEAD', `/v2/to/blobs/${digest}`)).status, 200);
+  assert.equal((await raw.call('HEAD', `/v2/to/blobs/${digest}`)).status, 200);
   const missing = digestOf(Buffer.from('not there'));
   for (const query of [`mount=${missing}&from=from`, `mount=${digest}&from=nowhere`, `mount=${digest}`]) {
-    const begun = await call('POST', `/v2/third/blobs/uploads/?${query}`);
+    const begun = await raw.call('POST', `/v2/third/blobs/uploads/?${query}`);
     assert.equal(begun.status, 202);
-    const done = await call('PUT', `${locationOf(begun)}&digest=${missing}`, { body: Buffer.from('not there') });
+    const done = await raw.call('PUT', withDigest(locationOf(begun), missing), { body: Buffer.from('not there') });
     assert.equal(done.status, 201);
   }
 });
 
 test('a mounted blob outlives the repository entry it came from', async () => {
-  const digest = await pushBlob('from', seededBytes('mounted', 5000));
-  await call('POST', `/v2/to/blobs/uploads/?mount=${digest}&from=from`);
-  assert.equal((await call('DELETE', `/v2/from/blobs/${digest}`)).status, 202);
-  assert.equal((await call('HEAD', `/v2/from/blobs/${digest}`)).status, 404);
-  assert.equal((await call('GET', `/v2/to/blobs/${digest}`)).status, 200);
-  assert.equal((await call('DELETE', `/v2/to/blobs/${digest}`)).status, 202);
+  const digest = await raw.pushBlob('from', seededBytes('mounted', 5000));
+  await raw.call('POST', `/v2/to/blobs/uploads/?mount=${digest}&from=from`);
+  assert.equal((await raw.call('DELETE', `/v2/from/blobs/${digest}`)).status, 202);
+  assert.equal((await raw.call('HEAD', `/v2/from/blobs/${digest}`)).status, 404);
+  assert.equal((await raw.call('GET', `/v2/to/blobs/${digest}`)).status, 200);
+  assert.equal((await raw.call('DELETE', `/v2/to/blobs/${digest}`)).status, 202);
   assert.deepEqual(await readdir(join(folder, 'blobs', 'sha256')), []);
 });
 
 // ---- manifests
 
 test('a manifest is given back byte for byte, by tag and by digest', async () => {
-  const { bytes, descriptor } = await pushImage('app', 'v1');
+  const { bytes, descriptor } = await raw.pushImage('app', 'v1');
   for (const reference of ['v1', descriptor.digest]) {
-    const got = await call('GET', `/v2/app/manifests/${reference}`);
+    const got = await raw.call('GET', `/v2/app/manifests/${reference}`);
     assert.equal(got.status, 200);
     assert.equal(got.headers['content-type'], MEDIA_TYPE.ociManifest);
     assert.equal(got.headers['docker-content-digest'], descriptor.digest);
     assert.ok(got.body.equals(bytes));
-    const head = await call('HEAD', `/v2/app/manifests/${reference}`);
+    const head = await raw.call('HEAD', `/v2/app/manifests/${reference}`);
     assert.equal(head.status, 200);
     assert.equal(head.headers['docker-content-digest'], descriptor.digest);
     assert.equal(head.headers['content-length'], String(bytes.byteLength));
   }
-  assert.deepEqual(errorOf(await call('GET', '/v2/app/manifests/v2')), [404, 'MANIFEST_UNKNOWN']);
-  assert.deepEqual(errorOf(await call('GET', '/v2/nowhere/manifests/v1')), [404, 'NAME_UNKNOWN']);
+  assert.deepEqual(errorOf(await raw.call('GET', '/v2/app/manifests/v2')), [404, 'MANIFEST_UNKNOWN']);
+  assert.deepEqual(errorOf(await raw.call('GET', '/v2/nowhere/manifests/v1')), [404, 'NAME_UNKNOWN']);
 });
 
 test('a manifest is no blob, and a blob no manifest', async () => {
-  const { descriptor, config } = await pushImage('app', 'v1');
-  assert.equal((await call('GET', `/v2/app/blobs/${descriptor.digest}`)).status, 404);
-  assert.equal((await call('GET', `/v2/app/manifests/${config}`)).status, 404);
+  const { descriptor, config } = await raw.pushImage('app', 'v1');
+  assert.equal((await raw.call('GET', `/v2/app/blobs/${descriptor.digest}`)).status, 404);
+  assert.equal((await raw.call('GET', `/v2/app/manifests/${config}`)).status, 404);
 });
 
 test('a manifest is withheld from whoever does not accept its type', async () => {
-  await pushImage('app', 'v1');
+  await raw.pushImage('app', 'v1');
   const get = async (accept: string): Promise<number> =>
-    (await call('GET', '/v2/app/manifests/v1', { headers: { accept } })).status;
+    (await raw.call('GET', '/v2/app/manifests/v1', { headers: { accept } })).status;
   assert.equal(await get(MEDIA_TYPE.dockerManifest), 404);
   assert.equal(await get(`${MEDIA_TYPE.dockerManifest}, ${MEDIA_TYPE.ociManifest};q=0.5`), 200);
   assert.equal(await get('*/*'), 200);
 });
 
 test('a manifest that was not changed since is not sent again', async () => {
-  const { descriptor } = await pushImage('app', 'v1');
-  const again = await call('GET', '/v2/app/manifests/v1', { headers: { 'if-none-match': `"${descriptor.digest}"` } });
+  const { descriptor } = await raw.pushImage('app', 'v1');
+  const again = await raw.call('GET', '/v2/app/manifests/v1', {
+    headers: { 'if-none-match': `"${descriptor.digest}"` },
+  });
   assert.equal(again.status, 304);
 });
 
 test('manifests that can not be are refused', async () => {
-  const { config, bytes } = await pushImage('app', 'v1');
+  const { config, bytes } = await raw.pushImage('app', 'v1');
   const good = JSON.parse(bytes.toString()) as Record<string, unknown>;
   const put = async (body: string, type: string = MEDIA_TYPE.ociManifest, reference = 'bad'): Promise<unknown> =>
     errorOf(
-      await call('PUT', `/v2/app/manifests/${reference}`, {
+      await raw.call('PUT', `/v2/app/manifests/${reference}`, {
         body: Buffer.from(body),
         headers: { 'content-type': type },
       }),
@@ -295,87 +314,90 @@ test('manifests that can not be are refused', async () => {
   assert.deepEqual(await put(JSON.stringify(good), MEDIA_TYPE.ociManifest, config), [400, 'DIGEST_INVALID']);
   assert.deepEqual(await put(JSON.stringify(good), MEDIA_TYPE.ociManifest, 'sha256:abc'), [400, 'DIGEST_INVALID']);
   assert.deepEqual(await put(JSON.stringify(good), MEDIA_TYPE.ociManifest, '.dot'), [400, 'MANIFEST_INVALID']);
-  assert.equal((await call('HEAD', '/v2/app/manifests/bad')).status, 404);
+  assert.equal((await raw.call('HEAD', '/v2/app/manifests/bad')).status, 404);
 });
 
 test('a manifest over 4 MiB is 413, and one of just 4 MiB is taken', async () => {
-  const { bytes } = await pushImage('app', 'v1');
+  const { bytes } = await raw.pushImage('app', 'v1');
   const good = JSON.parse(bytes.toString()) as Record<string, unknown>;
   const padded = (size: number): Buffer => {
     const empty = JSON.stringify({ ...good, annotations: { padding: '' } }).length;
     return Buffer.from(JSON.stringify({ ...good, annotations: { padding: 'x'.repeat(size - empty) } }));
   };
-  const put = async (size: number): Promise<Answered> =>
-    call('PUT', '/v2/app/manifests/big', { body: padded(size), headers: { 'content-type': MEDIA_TYPE.ociManifest } });
+  const put = async (size: number): Promise<RawAnswer> =>
+    raw.call('PUT', '/v2/app/manifests/big', {
+      body: padded(size),
+      headers: { 'content-type': MEDIA_TYPE.ociManifest },
+    });
   assert.deepEqual(errorOf(await put(4 * 1024 * 1024 + 1)), [413, 'SIZE_INVALID']);
   assert.equal((await put(4 * 1024 * 1024)).status, 201);
 });
 
 test('an image whose blobs are missing, and an index whose images are missing, are refused', async () => {
-  const { descriptor, bytes } = await pushImage('app', 'v1');
-  await startUpload('other');
-  const image = await putManifest('other', 'v1', bytes);
+  const { descriptor, bytes } = await raw.pushImage('app', 'v1');
+  await raw.startUpload('other');
+  const image = await raw.putManifest('other', 'v1', bytes);
   assert.deepEqual(errorOf(image), [404, 'MANIFEST_BLOB_UNKNOWN']);
   const index = indexOf([descriptor]);
   const type = MEDIA_TYPE.ociIndex;
-  assert.deepEqual(errorOf(await putManifest('other', 'v1', index, type)), [404, 'MANIFEST_BLOB_UNKNOWN']);
-  assert.equal((await putManifest('app', 'multi', index, type)).status, 201);
-  assert.equal((await call('HEAD', '/v2/other/manifests/v1')).status, 404);
+  assert.deepEqual(errorOf(await raw.putManifest('other', 'v1', index, type)), [404, 'MANIFEST_BLOB_UNKNOWN']);
+  assert.equal((await raw.putManifest('app', 'multi', index, type)).status, 201);
+  assert.equal((await raw.call('HEAD', '/v2/other/manifests/v1')).status, 404);
 });
 
 test('layers that stay elsewhere need not be there', async () => {
-  const config = await pushBlob('app', Buffer.from('{}'));
+  const config = await raw.pushBlob('app', Buffer.from('{}'));
   const foreign = {
     mediaType: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
     digest: digestOf(Buffer.from('elsewhere')),
     size: 9,
     urls: ['https://example.com/layer'],
   };
-  const pushed = await putManifest('app', 'windows', imageOf({ digest: config, size: 2 }, [foreign]));
+  const pushed = await raw.putManifest('app', 'windows', imageOf({ digest: config, size: 2 }, [foreign]));
   assert.equal(pushed.status, 201);
 });
 
 test('deleting a tag leaves the manifest, deleting the manifest takes its tags along', async () => {
-  const { descriptor } = await pushImage('app', 'v1');
-  await pushImage('app', 'v2');
-  assert.equal((await call('DELETE', '/v2/app/manifests/v1')).status, 202);
-  assert.equal((await call('HEAD', '/v2/app/manifests/v1')).status, 404);
-  assert.equal((await call('HEAD', `/v2/app/manifests/${descriptor.digest}`)).status, 200);
-  assert.equal((await call('DELETE', `/v2/app/manifests/${descriptor.digest}`)).status, 202);
-  assert.deepEqual(errorOf(await call('GET', '/v2/app/manifests/v2')), [404, 'MANIFEST_UNKNOWN']);
-  assert.deepEqual(errorOf(await call('DELETE', '/v2/app/manifests/v2')), [404, 'MANIFEST_UNKNOWN']);
+  const { descriptor } = await raw.pushImage('app', 'v1');
+  await raw.pushImage('app', 'v2');
+  assert.equal((await raw.call('DELETE', '/v2/app/manifests/v1')).status, 202);
+  assert.equal((await raw.call('HEAD', '/v2/app/manifests/v1')).status, 404);
+  assert.equal((await raw.call('HEAD', `/v2/app/manifests/${descriptor.digest}`)).status, 200);
+  assert.equal((await raw.call('DELETE', `/v2/app/manifests/${descriptor.digest}`)).status, 202);
+  assert.deepEqual(errorOf(await raw.call('GET', '/v2/app/manifests/v2')), [404, 'MANIFEST_UNKNOWN']);
+  assert.deepEqual(errorOf(await raw.call('DELETE', '/v2/app/manifests/v2')), [404, 'MANIFEST_UNKNOWN']);
 });
 
 // ---- lists
 
 test('tags are listed in lexical order, by pages that only the Link leads through', async () => {
-  const { bytes } = await pushImage('app', 'b');
-  for (const tag of ['C', 'a', 'd', '0']) await putManifest('app', tag, bytes);
-  assert.deepEqual((await list('/v2/app/tags/list')).items, ['0', 'a', 'b', 'C', 'd']);
-  assert.deepEqual((await list('/v2/app/tags/list?n=0')).items, []);
-  assert.deepEqual((await list('/v2/app/tags/list?last=b')).items, ['C', 'd']);
-  assert.deepEqual((await list('/v2/app/tags/list?n=1&last=aa')).items, ['b']);
-  const pages = await list('/v2/app/tags/list?n=2');
+  const { bytes } = await raw.pushImage('app', 'b');
+  for (const tag of ['C', 'a', 'd', '0']) await raw.putManifest('app', tag, bytes);
+  assert.deepEqual((await raw.list('/v2/app/tags/list')).items, ['0', 'a', 'b', 'C', 'd']);
+  assert.deepEqual((await raw.list('/v2/app/tags/list?n=0')).items, []);
+  assert.deepEqual((await raw.list('/v2/app/tags/list?last=b')).items, ['C', 'd']);
+  assert.deepEqual((await raw.list('/v2/app/tags/list?n=1&last=aa')).items, ['b', 'C', 'd']);
+  const pages = await raw.list('/v2/app/tags/list?n=2');
   assert.deepEqual(pages.items, ['0', 'a', 'b', 'C', 'd']);
   assert.equal(pages.requests, 3);
-  assert.deepEqual(errorOf(await call('GET', '/v2/app/tags/list?n=2&next=Zm9v')), [400, 'UNSUPPORTED']);
-  assert.deepEqual(errorOf(await call('GET', '/v2/app/tags/list?n=-1')), [400, 'UNSUPPORTED']);
-  assert.deepEqual(errorOf(await call('GET', '/v2/nowhere/tags/list')), [404, 'NAME_UNKNOWN']);
+  assert.deepEqual(errorOf(await raw.call('GET', '/v2/app/tags/list?n=2&next=Zm9v')), [400, 'UNSUPPORTED']);
+  assert.deepEqual(errorOf(await raw.call('GET', '/v2/app/tags/list?n=-1')), [400, 'UNSUPPORTED']);
+  assert.deepEqual(errorOf(await raw.call('GET', '/v2/nowhere/tags/list')), [404, 'NAME_UNKNOWN']);
 });
 
 test('the catalog lists repositories by pages', async () => {
-  for (const name of ['b/c', 'a', 'b']) await startUpload(name);
-  const pages = await list('/v2/_catalog?n=2');
+  for (const name of ['b/c', 'a', 'b']) await raw.startUpload(name);
+  const pages = await raw.list('/v2/_catalog?n=2');
   assert.deepEqual(pages.items, ['a', 'b', 'b/c']);
   assert.equal(pages.requests, 2);
 });
 
 test('referrers are listed with type and annotations, filtered where asked for', async () => {
-  const { descriptor } = await pushImage('app', 'v1');
-  const sbom = await pushReferrer('app', descriptor, 'application/spdx+json');
-  const signature = await pushReferrer('app', descriptor, 'application/vnd.example.sig');
+  const { descriptor } = await raw.pushImage('app', 'v1');
+  const sbom = await raw.pushReferrer('app', descriptor, 'application/spdx+json');
+  const signature = await raw.pushReferrer('app', descriptor, 'application/vnd.example.sig');
   assert.equal(sbom.answer.headers['oci-subject'], descriptor.digest);
-  const all = await call('GET', `/v2/app/referrers/${descriptor.digest}`);
+  const all = await raw.call('GET', `/v2/app/referrers/${descriptor.digest}`);
   assert.equal(all.status, 200);
   assert.equal(all.headers['content-type'], MEDIA_TYPE.ociIndex);
   assert.equal(all.headers['oci-filters-applied'], undefined);
@@ -383,44 +405,44 @@ test('referrers are listed with type and annotations, filtered where asked for',
   assert.equal(index.schemaVersion, 2);
   const byDigest = (a: Descriptor, b: Descriptor): number => (a.digest < b.digest ? -1 : 1);
   assert.deepEqual(index.manifests, [sbom.descriptor, signature.descriptor].sort(byDigest));
-  const some = await call('GET', `/v2/app/referrers/${descriptor.digest}?artifactType=application/spdx%2Bjson`);
+  const some = await raw.call('GET', `/v2/app/referrers/${descriptor.digest}?artifactType=application/spdx%2Bjson`);
   assert.equal(some.headers['oci-filters-applied'], 'artifactType');
   assert.deepEqual((JSON.parse(some.body.toString()) as { manifests: unknown }).manifests, [sbom.descriptor]);
 });
 
 test('the referrers of what is unknown are an empty list, and of what is no digest an error', async () => {
-  await pushImage('app', 'v1');
-  const none = await call('GET', `/v2/app/referrers/${digestOf(Buffer.from('never pushed'))}`);
+  await raw.pushImage('app', 'v1');
+  const none = await raw.call('GET', `/v2/app/referrers/${digestOf(Buffer.from('never pushed'))}`);
   assert.equal(none.status, 200);
   assert.deepEqual((JSON.parse(none.body.toString()) as { manifests: unknown }).manifests, []);
-  assert.deepEqual(errorOf(await call('GET', '/v2/app/referrers/v1')), [400, 'DIGEST_INVALID']);
+  assert.deepEqual(errorOf(await raw.call('GET', '/v2/app/referrers/v1')), [400, 'DIGEST_INVALID']);
 });
 
 test('a subject may come after what refers to it', async () => {
-  const { bytes } = await pushImage('elsewhere', 'v1');
+  const { bytes } = await raw.pushImage('elsewhere', 'v1');
   const subject = { mediaType: MEDIA_TYPE.ociManifest, digest: digestOf(bytes), size: bytes.byteLength };
-  const { descriptor } = await pushReferrer('app', subject, 'application/spdx+json');
-  const listed = await call('GET', `/v2/app/referrers/${subject.digest}`);
+  const { descriptor } = await raw.pushReferrer('app', subject, 'application/spdx+json');
+  const listed = await raw.call('GET', `/v2/app/referrers/${subject.digest}`);
   assert.deepEqual((JSON.parse(listed.body.toString()) as { manifests: unknown }).manifests, [descriptor]);
 });
 
 test('without the referrers API there is no OCI-Subject either', async () => {
   await restart({ referrersApi: false });
-  const { descriptor } = await pushImage('app', 'v1');
-  const { answer } = await pushReferrer('app', descriptor, 'application/spdx+json');
+  const { descriptor } = await raw.pushImage('app', 'v1');
+  const { answer } = await raw.pushReferrer('app', descriptor, 'application/spdx+json');
   assert.equal(answer.status, 201);
   assert.equal(answer.headers['oci-subject'], undefined);
-  assert.equal((await call('GET', `/v2/app/referrers/${descriptor.digest}`)).status, 404);
+  assert.equal((await raw.call('GET', `/v2/app/referrers/${descriptor.digest}`)).status, 404);
 });
 
 test('referrers come by pages where there are many', async () => {
   await restart({ pageSize: 2 });
-  const { descriptor } = await pushImage('app', 'v1');
-  for (const i of [1, 2, 3, 4, 5]) await pushReferrer('app', descriptor, `application/x${i}`);
+  const { descriptor } = await raw.pushImage('app', 'v1');
+  for (const i of [1, 2, 3, 4, 5]) await raw.pushReferrer('app', descriptor, `application/x${i}`);
   let path: string | undefined = `/v2/app/referrers/${descriptor.digest}`;
   const types: (string | undefined)[] = [];
   for (; path !== undefined;) {
-    const page = await call('GET', path);
+    const page = await raw.call('GET', path);
     const { manifests } = JSON.parse(page.body.toString()) as { manifests: Descriptor[] };
     assert.ok(manifests.length <= 2);
     types.push(...manifests.map((m) => m.artifactType));
@@ -432,50 +454,50 @@ test('referrers come by pages where there are many', async () => {
 // ---- the rest
 
 test('the base answers, and what is not of the API is refused aloud', async () => {
-  const base = await call('GET', '/v2/');
+  const base = await raw.call('GET', '/v2/');
   assert.equal(base.status, 200);
   assert.equal(base.headers['docker-distribution-api-version'], 'registry/2.0');
-  assert.deepEqual(errorOf(await call('GET', '/v2/app/unheard/of')), [404, 'UNSUPPORTED']);
-  assert.deepEqual(errorOf(await call('POST', '/v2/app/tags/list')), [405, 'UNSUPPORTED']);
-  assert.deepEqual(errorOf(await call('GET', '/v2/App/tags/list')), [400, 'NAME_INVALID']);
+  assert.deepEqual(errorOf(await raw.call('GET', '/v2/app/unheard/of')), [404, 'UNSUPPORTED']);
+  assert.deepEqual(errorOf(await raw.call('POST', '/v2/app/tags/list')), [405, 'UNSUPPORTED']);
+  assert.deepEqual(errorOf(await raw.call('GET', '/v2/App/tags/list')), [400, 'NAME_INVALID']);
 });
 
 test('names may hold the words of the API', async () => {
   const blob = seededBytes('tricky', 100);
-  const digest = await pushBlob('a/blobs/uploads/b/manifests', blob);
-  assert.ok((await call('GET', `/v2/a/blobs/uploads/b/manifests/blobs/${digest}`)).body.equals(blob));
+  const digest = await raw.pushBlob('a/blobs/uploads/b/manifests', blob);
+  assert.ok((await raw.call('GET', `/v2/a/blobs/uploads/b/manifests/blobs/${digest}`)).body.equals(blob));
 });
 
 test('what is denied is 403', async () => {
   await restart({ deny: ['DELETE', 'manifest-put'] });
-  const digest = await pushBlob('app', Buffer.from('{}'));
-  assert.deepEqual(errorOf(await call('DELETE', `/v2/app/blobs/${digest}`)), [403, 'DENIED']);
-  assert.deepEqual(errorOf(await putManifest('app', 'v1', imageOf({ digest, size: 2 }, []))), [403, 'DENIED']);
+  const digest = await raw.pushBlob('app', Buffer.from('{}'));
+  assert.deepEqual(errorOf(await raw.call('DELETE', `/v2/app/blobs/${digest}`)), [403, 'DENIED']);
+  assert.deepEqual(errorOf(await raw.putManifest('app', 'v1', imageOf({ digest, size: 2 }, []))), [403, 'DENIED']);
 });
 
 test('everything is there again after a restart, and a second one', async () => {
-  const { bytes, descriptor } = await pushImage('app', 'v1');
-  const referrer = await pushReferrer('app', descriptor, 'application/spdx+json');
-  await putManifest('app', 'gone', bytes);
-  await call('DELETE', '/v2/app/manifests/gone');
-  const open = await startUpload('app');
+  const { bytes, descriptor } = await raw.pushImage('app', 'v1');
+  const referrer = await raw.pushReferrer('app', descriptor, 'application/spdx+json');
+  await raw.putManifest('app', 'gone', bytes);
+  await raw.call('DELETE', '/v2/app/manifests/gone');
+  const open = await raw.startUpload('app');
   for (let i = 0; i < 2; i++) {
     await restart({});
-    assert.ok((await call('GET', '/v2/app/manifests/v1')).body.equals(bytes));
-    assert.deepEqual((await list('/v2/app/tags/list')).items, ['v1']);
-    const listed = await call('GET', `/v2/app/referrers/${descriptor.digest}`);
+    assert.ok((await raw.call('GET', '/v2/app/manifests/v1')).body.equals(bytes));
+    assert.deepEqual((await raw.list('/v2/app/tags/list')).items, ['v1']);
+    const listed = await raw.call('GET', `/v2/app/referrers/${descriptor.digest}`);
     assert.deepEqual((JSON.parse(listed.body.toString()) as { manifests: unknown }).manifests, [referrer.descriptor]);
     for (const child of Object.values(JSON.parse(bytes.toString()) as Record<string, unknown>).filter(Array.isArray)) {
       for (const d of child as Descriptor[])
-        assert.equal((await call('HEAD', `/v2/app/blobs/${d.digest}`)).status, 200);
+        assert.equal((await raw.call('HEAD', `/v2/app/blobs/${d.digest}`)).status, 200);
     }
   }
-  assert.equal((await call('GET', open)).status, 404);
+  assert.equal((await raw.call('GET', open)).status, 404);
 });
 
 test('requests are remembered with what they carried', async () => {
-  const digest = await pushBlob('app', seededBytes('counted', 1000));
-  await call('GET', `/v2/app/blobs/${digest}`, { headers: { range: 'bytes=0-9', authorization: 'Basic eDp5' } });
+  const digest = await raw.pushBlob('app', seededBytes('counted', 1000));
+  await raw.call('GET', `/v2/app/blobs/${digest}`, { headers: { range: 'bytes=0-9', authorization: 'Basic eDp5' } });
   assert.deepEqual(
     registry.requests.map((r) => [r.kind, r.status, r.receivedBytes, r.sentBytes, r.authorized]),
     [
@@ -486,137 +508,8 @@ test('requests are remembered with what they carried', async () => {
   );
 });
 
-// ---- tools
-
-interface Answered {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-  readonly body: Buffer;
-}
-
-async function call(
-  method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
-  path: string,
-  o: { readonly body?: Uint8Array; readonly headers?: Record<string, string> } = {},
-): Promise<Answered> {
-  const { statusCode, headers, body } = await request(new URL(path, registry.url), {
-    method,
-    headers: o.headers ?? {},
-    ...(o.body === undefined ? {} : { body: o.body }),
-  });
-  return { status: statusCode, headers, body: Buffer.from(await body.arrayBuffer()) };
-}
-
 async function restart(o: Omit<OciServerOptions, 'folder' | 'mode'>): Promise<void> {
   await registry.close();
   registry = await startRegistry({ folder, mode: 'oci', ...o });
-}
-
-function errorOf(answer: Answered): readonly [status: number, code: string | undefined] {
-  const { errors } = JSON.parse(answer.body.toString()) as { errors: { code: string; message: string }[] };
-  return [answer.status, errors[0]?.code];
-}
-
-function locationOf(answer: Answered): string {
-  const location = answer.headers['location'];
-  assert.ok(typeof location === 'string');
-  assert.ok(location.startsWith('/v2/'), 'Locations are relative');
-  return location;
-}
-
-function nextOf(answer: Answered): string | undefined {
-  const link = answer.headers['link'];
-  if (link === undefined) return undefined;
-  const [, path] = /^<([^>]+)>; rel="next"$/.exec(String(link)) ?? [];
-  assert.ok(path);
-  return path;
-}
-
-/** Where to send the bytes of a new blob. */
-async function startUpload(repository: string): Promise<string> {
-  const answer = await call('POST', `/v2/${repository}/blobs/uploads/`);
-  assert.equal(answer.status, 202);
-  return locationOf(answer);
-}
-
-async function pushBlob(repository: string, blob: Uint8Array, digest: Digest = digestOf(blob)): Promise<Digest> {
-  const done = await call('PUT', `${await startUpload(repository)}&digest=${digest}`, { body: blob });
-  assert.equal(done.status, 201);
-  return digest;
-}
-
-function chunk(blob: Uint8Array, from: number, to: number): { body: Uint8Array; headers: Record<string, string> } {
-  return { body: blob.subarray(from, to), headers: { 'content-range': `${from}-${to - 1}` } };
-}
-
-async function putManifest(
-  repository: string,
-  reference: string,
-  bytes: Uint8Array,
-  type: string = MEDIA_TYPE.ociManifest,
-): Promise<Answered> {
-  return call('PUT', `/v2/${repository}/manifests/${reference}`, { body: bytes, headers: { 'content-type': type } });
-}
-
-function imageOf(config: { digest: Digest; size: number }, layers: readonly object[], more: object = {}): Buffer {
-  const mediaType = MEDIA_TYPE.ociManifest;
-  return Buffer.from(
-    JSON.stringify({
-      schemaVersion: 2,
-      mediaType,
-      config: { mediaType: MEDIA_TYPE.ociConfig, ...config },
-      layers,
-      ...more,
-    }),
-  );
-}
-
-function indexOf(manifests: readonly Descriptor[]): Buffer {
-  return Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex, manifests }));
-}
-
-async function pushImage(
-  repository: string,
-  tag: string,
-): Promise<{ readonly bytes: Buffer; readonly descriptor: Descriptor; readonly config: Digest }> {
-  const config = await pushBlob(repository, Buffer.from('{"os":"linux"}'));
-  const layer = await pushBlob(repository, seededBytes('layer', 20_000));
-  const bytes = imageOf({ digest: config, size: 14 }, [
-    { mediaType: MEDIA_TYPE.ociLayerGzip, digest: layer, size: 20_000 },
-  ]);
-  assert.equal((await putManifest(repository, tag, bytes)).status, 201);
-  return {
-    bytes,
-    config,
-    descriptor: { mediaType: MEDIA_TYPE.ociManifest, digest: digestOf(bytes), size: bytes.length },
-  };
-}
-
-async function pushReferrer(
-  repository: string,
-  subject: Descriptor,
-  artifactType: string,
-): Promise<{ readonly answer: Answered; readonly descriptor: Descriptor }> {
-  const empty = { digest: await pushBlob(repository, Buffer.from('{}')), size: 2 };
-  const annotations = { 'org.example.kind': artifactType };
-  const bytes = imageOf(empty, [], { artifactType, subject, annotations });
-  const digest = digestOf(bytes);
-  const answer = await putManifest(repository, digest, bytes);
-  const descriptor = { mediaType: MEDIA_TYPE.ociManifest, digest, size: bytes.length, artifactType, annotations };
-  return { answer, descriptor };
-}
-
-/** A list with all its pages. */
-async function list(path: string): Promise<{ readonly items: readonly string[]; readonly requests: number }> {
-  const items: string[] = [];
-  let requests = 0;
-  for (let next: string | undefined = path; next !== undefined; requests++) {
-    const page = await call('GET', next);
-    assert.equal(page.status, 200);
-    const body = JSON.parse(page.body.toString()) as { tags?: string[]; repositories?: string[] };
-    items.push(...(body.tags ?? body.repositories ?? []));
-    // one page is all there is when the number or the place was asked for
-    next = path.includes('last=') ? undefined : nextOf(page);
-  }
-  return { items, requests };
+  raw = new RawRegistry(registry.url);
 }
