@@ -234,7 +234,7 @@ class S3Upload implements Upload {
       } catch (error) {
         if (!isS3Error(error, 'InvalidPart')) throw error;
         // another process with the same upload has sent a part again, which under KMS gives it another etag
-        await this.#lookAgain(o);
+        await this.#lookAgain(error, o);
         return await finish();
       }
     } catch (error) {
@@ -251,9 +251,18 @@ class S3Upload implements Upload {
     }
   }
 
-  async #lookAgain(o: Abortable): Promise<void> {
-    for (const part of await this.#calls.storedParts(this.#multipart, 0, o))
-      if (part.crc !== undefined && part.crc === this.#parts.done.get(part.n)) this.#stored.set(part.n, part);
+  async #lookAgain(cause: unknown, o: Abortable): Promise<void> {
+    const { done } = this.#parts;
+    const found = new Map((await this.#calls.storedParts(this.#multipart, 0, o)).map((part) => [part.n, part]));
+    for (const [n, crc] of done) {
+      const part = found.get(n);
+      if (part?.crc !== crc || part.size !== this.#parts.length(n)) {
+        done.delete(n);
+        this.#stored.delete(n);
+      } else this.#stored.set(n, part);
+    }
+    if (done.size < this.#parts.count)
+      throw new Failure('CORRUPT', `${this.#doing}: S3 holds other parts than were sent: send them again`, { cause });
   }
 
   /** After NoSuchUpload: the object if another process has finished the same upload. Everything else is thrown. */
