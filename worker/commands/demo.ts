@@ -67,7 +67,7 @@ async function run(
     const done = await work();
     steps.push({ step: name, ...done, ms: context.clock.now() - startedMs });
   };
-  const product = `docker://${stack.ecrHost}/product/app`;
+  const product = `docker://${stack.ecr.registryHost}/product/app`;
   const archives = `s3://${stack.bucket}/`;
   const copyTo = async (from: string, to: string): Promise<MirrorResult> =>
     mirror({ from: parseLocation(from), to: parseLocation(to) }, ends, o);
@@ -81,7 +81,7 @@ async function run(
   await step(image === undefined ? 'push 1.0' : 'copy in', async () => {
     const result = await copyTo(image ?? (await sample('1')), `${product}:1.0`);
     pushed.push(result.digest);
-    return moved(result, `${stack.ecrHost}/product/app:1.0`);
+    return moved(result, `${stack.ecr.registryHost}/product/app:1.0`);
   });
   await step('back up', async () => ranAll(await backup({ from: product, to: archives }, ends, o), archives));
   await step('back up again', async () =>
@@ -89,8 +89,8 @@ async function run(
   );
   await step('mirror', async () =>
     moved(
-      await copyTo(`${product}:1.0`, `docker://${stack.otherEcrHost}/product/app:1.0`),
-      `${stack.otherEcrHost} (repository created)`,
+      await copyTo(`${product}:1.0`, `docker://${stack.otherEcr.registryHost}/product/app:1.0`),
+      `${stack.otherEcr.registryHost} (repository created)`,
     ),
   );
   await step('push 1.1', async () => {
@@ -100,7 +100,10 @@ async function run(
     return moved(result, image === undefined ? 'one layer of each platform changed' : 'the same image, another tag');
   });
   await step('mirror 1.1', async () =>
-    moved(await copyTo(`${product}:1.1`, `docker://${stack.otherEcrHost}/product/app:1.1`), 'only what changed'),
+    moved(
+      await copyTo(`${product}:1.1`, `docker://${stack.otherEcr.registryHost}/product/app:1.1`),
+      'only what changed',
+    ),
   );
   await step('back up 1.1', async () => ranAll(await backup({ from: product, to: archives }, ends, o), archives));
   await step('lose it', async () => {
@@ -109,8 +112,8 @@ async function run(
   });
   await step('restore', async () =>
     ranAll(
-      await restore({ from: archives, to: `docker://${stack.ecrHost}` }, ends, o),
-      `${stack.ecrHost}, from S3 alone`,
+      await restore({ from: archives, to: `docker://${stack.ecr.registryHost}` }, ends, o),
+      `${stack.ecr.registryHost}, from S3 alone`,
     ),
   );
   for (const [i, tag] of ['1.0', '1.1'].entries()) {

@@ -31,7 +31,7 @@ export function addLocal(program: Command, context: CommandContext): void {
                 .join('\n')}\n`,
         );
         context.stderr.write(
-          `S3 bucket s3://${stack.bucket}, registries ${stack.ecrHost}, ${stack.otherEcrHost} and ${stack.registry.host}; stop with Ctrl-C\n`,
+          `S3 bucket s3://${stack.bucket}, registries ${stack.ecr.registryHost}, ${stack.otherEcr.registryHost} and ${stack.registry.host}; stop with Ctrl-C\n`,
         );
         await new Promise((resolve) => context.signal.addEventListener('abort', resolve, { once: true }));
       } finally {

@@ -1,4 +1,7 @@
+import { createServer, request, type Server } from 'node:http';
 import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { Failure } from '../util/failure.ts';
 import { startRegistry, type LocalRegistry } from './registry.ts';
 import { startS3, type LocalS3 } from './s3.ts';
 
@@ -14,47 +17,105 @@ export interface Stack extends AsyncDisposable {
   /** Of another account in another region. */
   readonly otherEcr: LocalRegistry;
   readonly registry: LocalRegistry;
-  readonly ecrHost: string;
-  readonly otherEcrHost: string;
-  /** A bucket that is there already. */
+  /** A bucket, with versions, that is there already. */
   readonly bucket: string;
   /** What a process needs in its environment to reach all of it. */
   readonly environment: Readonly<Record<string, string>>;
+  /** Deletes a repository of `ecr` with all its images, as an operator's slip would. */
+  deleteRepository(name: string): Promise<void>;
 }
 
-const FIRST = { account: '111111111111', region: 'us-east-1' };
-const SECOND = { account: '222222222222', region: 'eu-west-1' };
+const HOME = { account: '111111111111', region: 'us-east-1' };
+const ABROAD = { account: '222222222222', region: 'eu-west-1' };
 const BUCKET = 'transship-backups';
 const CREDENTIALS = { accessKeyId: 'local', secretAccessKey: 'local-secret' };
 
 /** Starts everything; closing it ends everything, and keeps the folder. */
-export async function startStack(o: StackOptions): Promise<Stack> {
+export async function startStack({ folder }: StackOptions): Promise<Stack> {
   await using starting = new AsyncDisposableStack();
   const s3 = starting.use(
-    await startS3({ dir: join(o.folder, 's3'), region: FIRST.region, credentials: CREDENTIALS, buckets: [BUCKET] }),
+    await startS3({ dir: join(folder, 's3'), region: HOME.region, credentials: CREDENTIALS, buckets: [BUCKET] }),
   );
-  const ecr = starting.use(await startRegistry({ mode: 'ecr', folder: join(o.folder, 'ecr'), ...FIRST }));
-  const otherEcr = starting.use(await startRegistry({ mode: 'ecr', folder: join(o.folder, 'other-ecr'), ...SECOND }));
-  const registry = starting.use(await startRegistry({ mode: 'oci', folder: join(o.folder, 'registry') }));
-  const ecrHost = `${FIRST.account}.dkr.ecr.${FIRST.region}.amazonaws.com`;
-  const otherEcrHost = `${SECOND.account}.dkr.ecr.${SECOND.region}.amazonaws.com`;
+  const ecr = starting.use(await startRegistry({ mode: 'ecr', folder: join(folder, 'ecr'), ...HOME }));
+  const otherEcr = starting.use(await startRegistry({ mode: 'ecr', folder: join(folder, 'other-ecr'), ...ABROAD }));
+  const registry = starting.use(await startRegistry({ mode: 'oci', folder: join(folder, 'registry') }));
+  const api = starting.use(
+    await startApi(
+      new Map([
+        [HOME.region, ecr.url],
+        [ABROAD.region, otherEcr.url],
+      ]),
+    ),
+  );
+  const endpoints = [ecr, otherEcr].map(({ registryHost, url }) => `${registryHost}=${url}`);
   const running = starting.move();
   return {
     s3,
     ecr,
     otherEcr,
     registry,
-    ecrHost,
-    otherEcrHost,
     bucket: BUCKET,
     environment: {
       AWS_ACCESS_KEY_ID: CREDENTIALS.accessKeyId,
       AWS_SECRET_ACCESS_KEY: CREDENTIALS.secretAccessKey,
-      AWS_REGION: FIRST.region,
+      AWS_REGION: HOME.region,
       AWS_ENDPOINT_URL_S3: s3.endpoint,
-      AWS_ENDPOINT_URL_ECR: ecr.url,
-      TRANSSHIP_REGISTRY_ENDPOINTS: `${ecrHost}=${ecr.url},${otherEcrHost}=${otherEcr.url}`,
+      AWS_ENDPOINT_URL_ECR: api.url,
+      TRANSSHIP_REGISTRY_ENDPOINTS: endpoints.join(','),
     },
+    deleteRepository: (name) => deleteRepository(ecr, name),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
+}
+
+async function deleteRepository(ecr: LocalRegistry, repositoryName: string): Promise<void> {
+  const answer = await fetch(ecr.url, {
+    method: 'POST',
+    headers: {
+      'content-type': 'application/x-amz-json-1.1',
+      'x-amz-target': 'AmazonEC2ContainerRegistry_V20150921.DeleteRepository',
+      authorization: 'AWS4-HMAC-SHA256 Credential=local',
+    },
+    body: JSON.stringify({ repositoryName, force: true }),
+  });
+  if (!answer.ok) throw new Failure('NOT_FOUND', `delete ${repositoryName}: ${await answer.text()}`);
+}
+
+/**
+ * ECR's JSON API of several regions behind one address, since the SDK takes one: the region that a request was signed for decides, as the
+ * region's host name does at AWS.
+ */
+async function startApi(regions: ReadonlyMap<string, string>): Promise<{ readonly url: string } & AsyncDisposable> {
+  const server = createServer((from, to) => {
+    const region = /Credential=[^/]+\/[0-9]{8}\/([a-z0-9-]+)\/ecr\//.exec(from.headers.authorization ?? '')?.[1];
+    const url = regions.get(region ?? '');
+    if (url === undefined) {
+      to.writeHead(501, { 'content-type': 'text/plain' }).end(`there is no ECR in ${region ?? 'no region'} here\n`);
+      return;
+    }
+    const there = request(new URL(from.url ?? '/', url), { method: from.method, headers: from.headers }, (answer) => {
+      to.writeHead(answer.statusCode ?? 502, answer.headers);
+      pipeline(answer, to).catch(() => to.destroy());
+    });
+    pipeline(from, there).catch(() => to.destroy());
+  });
+  const port = await listen(server);
+  return {
+    url: `http://127.0.0.1:${port}`,
+    [Symbol.asyncDispose]: async () => {
+      const closed = new Promise((resolve) => server.close(resolve));
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+async function listen(server: Server): Promise<number> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Failure('BUG', 'listen on 127.0.0.1: no port');
+  return address.port;
 }
