@@ -108,7 +108,7 @@ export function lying<T extends Target>(target: T, digest: Digest): T {
   });
 }
 
-/** One call of `open`. */
+/** A body that `open` gave. */
 export interface Opened {
   readonly digest: Digest;
   readonly from: number;
@@ -146,9 +146,10 @@ export function counting<T extends Source | Target>(end: T): { readonly end: T; 
     },
     open: async (d, o) => {
       calls.open++;
+      const body = await inner.open(d, o);
       const entry: Opened = { digest: d.digest, from: o?.from ?? 0, to: o?.to, bytes: 0, ended: false };
       opened.push(entry);
-      return watched(await inner.open(d, o), entry);
+      return watched(body, entry);
     },
     referrers: (...args) => {
       calls.referrers++;

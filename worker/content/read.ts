@@ -5,7 +5,7 @@ import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, toFailure } from '../util/failure.ts';
 import type { Limit } from '../util/limit.ts';
 import type { Report } from '../util/report.ts';
-import { retryDelayMs } from '../util/retry.ts';
+import { MAX_RETRY_AFTER_MS, retryDelayMs } from '../util/retry.ts';
 import { readAhead } from './ahead.ts';
 import type { Bytes, Source } from './content.ts';
 
@@ -70,6 +70,7 @@ async function* resumed(source: Source, d: Descriptor, o: ReadOptions): Bytes {
     let ended = false;
     try {
       for await (const chunk of ranges ? openAt(source, d, offset, o) : skipping(await source.open(d, o), offset)) {
+        checkAborted(o); // a body may have been on its way already, or not listen
         if (chunk.byteLength === 0) continue;
         failures = 0;
         offset += chunk.byteLength;
@@ -92,6 +93,7 @@ async function* resumed(source: Source, d: Descriptor, o: ReadOptions): Bytes {
       if (++failures >= ATTEMPTS)
         throw ended ? corrupt(d, `ends after ${offset} of ${d.size} bytes`, failure) : failure;
       const delayMs = retryDelayMs(failure, failures, clock);
+      if (delayMs > MAX_RETRY_AFTER_MS) throw failure;
       const what = `read ${shortDigest(d.digest)}`;
       o.report?.({ type: 'retry', what, attempt: failures, delayMs, code: failure.code, message: failure.message });
       await clock.sleep(delayMs, o);

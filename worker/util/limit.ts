@@ -6,13 +6,14 @@ import { Failure } from './failure.ts';
  * request is never starved by small ones. Take it around leaf I/O only; taking twice in one call stack can wait for ever.
  */
 export class Limit {
-  readonly #capacity: number;
+  /** What there is in all. */
+  readonly capacity: number;
   #free: number;
   readonly #waiting: { readonly amount: number; readonly grant: () => void }[] = [];
 
   constructor(capacity: number) {
     if (!(capacity >= 1)) throw new Failure('BUG', `a limit of ${capacity} would never let anything pass`);
-    this.#capacity = capacity;
+    this.capacity = capacity;
     this.#free = capacity;
   }
 
@@ -58,7 +59,7 @@ export class Limit {
 
   #wanted(amount: number): number {
     if (!(amount >= 0)) throw new Failure('BUG', `${amount} cannot be taken from a limit`);
-    return Math.min(amount, this.#capacity);
+    return Math.min(amount, this.capacity);
   }
 
   #granted(amount: number): () => void {
