@@ -18,44 +18,33 @@ export interface MemoryObjectsOptions {
   readonly partSize?: number;
   /** Bytes of the chunks in which objects are read. Default 65,536. */
   readonly chunkBytes?: number;
-  readonly rangesAtOnce?: number;
   /** Called before a part is stored: the place to fail, to wait, or to look. */
   readonly onPart?: (n: number, bytes: Uint8Array) => Promise<void> | void;
 }
 
-interface Unfinished {
-  readonly fingerprint: string;
-  readonly size: number;
-  readonly partSize: number;
-  readonly parts: Map<number, Uint8Array>;
+interface Stored {
+  readonly bytes: Uint8Array;
+  readonly info: ObjectInfo;
 }
 
-/** Objects in memory. Unfinished uploads outlive whoever began them, as they do in a bucket. */
+/** What of an upload outlives whoever began it. */
+interface Unfinished {
+  readonly parts: Map<number, Uint8Array>;
+  committed?: ObjectInfo;
+}
+
+/** Objects in memory. Unfinished uploads stay, as they do in a bucket, until another begins where they left off. */
 export class MemoryObjects implements ObjectStore {
-  readonly rangesAtOnce?: number;
-  /** Every range that was read: `key offset+length`. */
+  /** Every range that was read, as `offset+length`. */
   readonly reads: string[] = [];
-  /** Every part that was stored, in order. */
+  /** The numbers of the parts that were stored, in order. */
   readonly stored: number[] = [];
-  readonly #objects = new Map<string, { bytes: Uint8Array; info: ObjectInfo }>();
+  readonly #objects = new Map<string, Stored>();
   readonly #unfinished = new Map<string, Unfinished>();
   readonly #o: MemoryObjectsOptions;
-  onPart: MemoryObjectsOptions['onPart'];
 
   constructor(o: MemoryObjectsOptions = {}) {
     this.#o = o;
-    this.onPart = o.onPart;
-    if (o.rangesAtOnce !== undefined) this.rangesAtOnce = o.rangesAtOnce;
-  }
-
-  /** The whole object, for assertions. */
-  bytesOf(key: string): Uint8Array {
-    return this.#found(key).bytes;
-  }
-
-  /** How many parts an unfinished upload to `key` has stored. */
-  unfinishedParts(key: string): number {
-    return this.#unfinished.get(key)?.parts.size ?? 0;
   }
 
   describe(key: string): string {
@@ -70,12 +59,11 @@ export class MemoryObjects implements ObjectStore {
   async read(key: string, o: Abortable & { offset?: number; length?: number; ifMatch?: string } = {}): Promise<Bytes> {
     checkAborted(o);
     const { bytes, info } = this.#found(key);
-    const { offset = 0, length = bytes.byteLength - offset } = o;
-    if (o.ifMatch !== undefined && o.ifMatch !== info.etag) throw new Failure('CONFLICT', `${key} was replaced`);
-    if (offset >= bytes.byteLength) throw new Failure('INVALID', `${key} ends before byte ${offset}`);
-    if (length < 1) throw new Failure('BUG', `a range of ${length} bytes cannot be asked for`);
-    this.reads.push(`${key} ${offset}+${length}`);
-    return chunked(bytes.subarray(offset, offset + length), this.#o.chunkBytes ?? 65_536);
+    const { offset = 0, length = bytes.byteLength } = o;
+    if (o.ifMatch !== undefined && o.ifMatch !== info.etag) throw conflict(this.describe(key));
+    if (offset > bytes.byteLength) throw new Failure('INVALID', `${this.describe(key)} ends before byte ${offset}`);
+    this.reads.push(`${offset}+${length}`);
+    return stopping(chunked(bytes.subarray(offset, offset + length), this.#o.chunkBytes ?? 65_536), o);
   }
 
   async write(key: string, body: Uint8Array, o: WriteOptions = {}): Promise<ObjectInfo> {
@@ -89,28 +77,32 @@ export class MemoryObjects implements ObjectStore {
   }
 
   async stream(key: string, body: Bytes, o: WriteOptions = {}): Promise<ObjectInfo> {
-    return this.write(key, await collect(body), o);
+    checkAborted(o);
+    return this.write(key, await collect(stopping(body, o)), o);
   }
 
-  async *list(prefix: string): AsyncIterable<ObjectInfo> {
+  async *list(prefix: string, o?: Abortable): AsyncIterable<ObjectInfo> {
     const found = [...this.#objects.keys()].filter((key) => key.startsWith(prefix));
     for (const key of found.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))) {
+      checkAborted(o);
       yield { ...this.#found(key).info, metadata: {} };
     }
+    checkAborted(o);
   }
 
-  async remove(key: string): Promise<void> {
+  async remove(key: string, o?: Abortable): Promise<void> {
+    checkAborted(o);
     this.#objects.delete(key);
   }
 
   async upload(key: string, size: number, o: UploadOptions): Promise<Upload> {
     checkAborted(o);
+    if (!Number.isSafeInteger(size) || size < 1) throw new Failure('INVALID', `an upload of ${size} bytes`);
     const partSize = o.partSize ?? this.#o.partSize ?? 1024 * 1024;
-    const before = this.#unfinished.get(key);
-    const same = before?.fingerprint === o.fingerprint && before.size === size && before.partSize === partSize;
-    const state = same ? before : { fingerprint: o.fingerprint, size, partSize, parts: new Map<number, Uint8Array>() };
-    this.#unfinished.set(key, state);
     const parts = Math.ceil(size / partSize);
+    const id = JSON.stringify([key, size, partSize, o.fingerprint]);
+    const state = this.#unfinished.get(id) ?? { parts: new Map<number, Uint8Array>() };
+    this.#unfinished.set(id, state);
     const done = new Map([...state.parts].map(([n, bytes]) => [n, crc32(bytes)]));
     return {
       partSize,
@@ -119,37 +111,53 @@ export class MemoryObjects implements ObjectStore {
       part: async (n, bytes, at) => {
         checkAborted(at);
         const wanted = Math.min(partSize, size - (n - 1) * partSize);
-        if (bytes.byteLength !== wanted)
-          throw new Failure('BUG', `part ${n} has ${bytes.byteLength} of ${wanted} bytes`);
-        await this.onPart?.(n, bytes);
+        if (!Number.isInteger(n) || n < 1 || n > parts || bytes.byteLength !== wanted) {
+          throw new Failure('BUG', `part ${n} of ${parts} with ${bytes.byteLength} bytes instead of ${wanted}`);
+        }
+        const kept = Buffer.from(bytes);
+        await this.#o.onPart?.(n, kept);
         checkAborted(at);
-        state.parts.set(n, Buffer.from(bytes));
-        done.set(n, crc32(bytes));
+        state.parts.set(n, kept);
+        done.set(n, crc32(kept));
         this.stored.push(n);
       },
       commit: async (at) => {
-        if (state.parts.size !== parts) throw new Failure('BUG', `${state.parts.size} of ${parts} parts are stored`);
-        const all = Array.from({ length: parts }, (_, i) => state.parts.get(i + 1) ?? Buffer.alloc(0));
-        const info = await this.write(key, Buffer.concat(all), { ...o, ...at });
-        this.#unfinished.delete(key);
-        return info;
+        checkAborted(at);
+        if (state.committed !== undefined) return state.committed;
+        if (done.size !== parts) throw new Failure('BUG', `${done.size} of ${parts} parts are stored`);
+        const all = Array.from({ length: parts }, (_, i) => state.parts.get(i + 1) ?? new Uint8Array());
+        state.committed = await this.write(key, Buffer.concat(all), { ...o, signal: at?.signal });
+        this.#unfinished.delete(id);
+        return state.committed;
       },
       abort: async () => {
-        this.#unfinished.delete(key);
+        state.parts.clear();
+        this.#unfinished.delete(id);
       },
     };
   }
 
   #check(key: string, condition: Condition | undefined): void {
     if (condition === undefined) return;
-    const there = this.#objects.get(key);
-    if ('ifAbsent' in condition ? there === undefined : there?.info.etag === condition.ifMatch) return;
-    throw new Failure('CONFLICT', `${this.describe(key)} is there already`);
+    const etag = this.#objects.get(key)?.info.etag;
+    if ('ifAbsent' in condition ? etag !== undefined : etag !== condition.ifMatch) throw conflict(this.describe(key));
   }
 
-  #found(key: string): { bytes: Uint8Array; info: ObjectInfo } {
+  #found(key: string): Stored {
     const found = this.#objects.get(key);
     if (found === undefined) throw new Failure('NOT_FOUND', `there is no ${this.describe(key)}`);
     return found;
   }
+}
+
+async function* stopping(body: Bytes, o: Abortable): Bytes {
+  for await (const chunk of body) {
+    checkAborted(o);
+    yield chunk;
+    checkAborted(o);
+  }
+}
+
+function conflict(name: string): Failure {
+  return new Failure('CONFLICT', `${name} is another than the condition says`);
 }

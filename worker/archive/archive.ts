@@ -160,7 +160,8 @@ class Archive implements ArchiveTarget {
     }
   }
 
-  async has(d: Descriptor): Promise<boolean> {
+  async has(d: Descriptor, o?: Abortable): Promise<boolean> {
+    checkAborted(o);
     return this.#places.get(d.digest)?.complete === true;
   }
 
@@ -184,8 +185,8 @@ class Archive implements ArchiveTarget {
     }
   }
 
-  async tag(name: string, d: Descriptor): Promise<void> {
-    this.#check();
+  async tag(name: string, d: Descriptor, _: () => Bytes, o?: Abortable): Promise<void> {
+    this.#check(o);
     this.#checkPlanned(d);
     if (this.#layout.tags.get(name) === d.digest) return;
     throw new Failure('BUG', `write ${this.#name}: the tag ${name} of ${shortDigest(d.digest)} is not in the plan`);

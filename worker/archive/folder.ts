@@ -72,6 +72,7 @@ class Folder implements FolderTarget {
   }
 
   async *referrers(d: Descriptor, o: Abortable = {}): AsyncIterable<Descriptor> {
+    checkAborted(o);
     if ((await this.#contents.size('index.json', o)) === undefined) return;
     const { source } = await readOciLayout(this.#contents, { ...this.#o, ...o });
     yield* source.referrers(d, o);
@@ -87,6 +88,7 @@ class Folder implements FolderTarget {
   }
 
   async put(d: Descriptor, open: () => Bytes, o: Abortable = {}): Promise<void> {
+    checkAborted(o);
     if (!isManifestType(d.mediaType)) {
       if (!(await this.has(d, o))) await this.#store.stream(blobPath(d.digest), open(), { signal: o.signal });
       return;

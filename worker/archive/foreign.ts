@@ -184,7 +184,8 @@ export function filesSource({ contents, manifests, tags, pathOf }: FilesSourcePa
   const missing = (what: string): Failure => new Failure('NOT_FOUND', `there is no ${what} in ${contents.describe()}`);
   return {
     ...(contents.rangesAtOnce === undefined ? {} : { rangesAtOnce: contents.rangesAtOnce }),
-    resolve: async (reference) => {
+    resolve: async (reference, o) => {
+      checkAborted(o);
       const descriptor = tags.get(reference) ?? manifests.get(reference as Digest)?.descriptor;
       if (descriptor === undefined) throw missing(reference);
       return withoutNames(descriptor);
@@ -197,7 +198,8 @@ export function filesSource({ contents, manifests, tags, pathOf }: FilesSourcePa
       if (path === undefined || (await contents.size(path, o)) === undefined) throw missing(d.digest);
       return contents.open(path, o);
     },
-    referrers: async function* (d) {
+    referrers: async function* (d, o) {
+      checkAborted(o);
       for (const { descriptor, manifest } of manifests.values()) {
         if (manifest.subject?.digest !== d.digest) continue;
         const artifactType = artifactTypeOf(manifest);
@@ -209,7 +211,8 @@ export function filesSource({ contents, manifests, tags, pathOf }: FilesSourcePa
         };
       }
     },
-    tags: async function* () {
+    tags: async function* (o) {
+      checkAborted(o);
       yield* [...tags.keys()].filter(isTag);
     },
   };

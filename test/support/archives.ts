@@ -1,0 +1,28 @@
+import { createArchive, type CreateArchiveOptions } from '../../worker/archive/archive.ts';
+import { planArchive, type ArchiveLayout } from '../../worker/archive/layout.ts';
+import type { Source } from '../../worker/content/content.ts';
+import { walk, type Root } from '../../worker/content/graph.ts';
+import { copy } from '../../worker/copy/copy.ts';
+import type { ObjectInfo, ObjectStore } from '../../worker/objects/objects.ts';
+
+export const REPOSITORY = 'registry.example.com/team/app';
+
+/** The archive of an image as it is planned. */
+export async function planOf(source: Source, root: Root, repository = REPOSITORY): Promise<ArchiveLayout> {
+  return planArchive(await walk(source, [root]), { tag: root.tags[0], repository });
+}
+
+/** Writes the archive of an image whole, as a backup does. */
+export async function archiveImage(
+  source: Source,
+  root: Root,
+  store: ObjectStore,
+  key: string,
+  o: CreateArchiveOptions = {},
+): Promise<ObjectInfo> {
+  const graph = await walk(source, [root]);
+  const layout = planArchive(graph, { tag: root.tags[0], repository: REPOSITORY });
+  const archive = await createArchive(store, key, layout, o);
+  await copy(source, archive, [root], { graph, strict: true });
+  return archive.commit();
+}
