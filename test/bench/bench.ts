@@ -1,0 +1,250 @@
+// Throughput and memory beside skopeo, in alternating runs on the same image and the same registries.
+//   npm run bench -- [--gib 1] [--runs 3] [--only mirror|file|s3]
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { createCipheriv, createHash } from 'node:crypto';
+import { formatTable } from '../../worker/commands/text.ts';
+import { CHECKOUT, createWorkspace, start, type Environment, type Workspace } from '../support/interop-process.ts';
+import { startDockerRegistry, type DockerRegistry } from '../support/interop-registry.ts';
+
+const MIB = 1024 * 1024;
+
+interface Measured {
+  readonly wallSeconds: number;
+  readonly cpuSeconds: number;
+  readonly peakMib: number;
+}
+
+interface Case {
+  readonly name: string;
+  /** What is aimed at: ratios to skopeo. */
+  readonly aim: { readonly wall: number; readonly cpu: number };
+  /** Prepares one run, and returns what is measured. */
+  readonly ours: (n: number) => Promise<Run>;
+  readonly skopeo: (n: number) => Promise<Run>;
+}
+
+interface Run extends AsyncDisposable {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env: Environment;
+}
+
+/** Layers of a GiB: two large ones, as of a language runtime and a model, and nine of what images mostly are. */
+function layersOf(gib: number): readonly number[] {
+  const small = Array.from({ length: 9 }, (_, i) => (i < 8 ? 56 : 64) * MIB * gib);
+  return [256 * MIB * gib, ...small, 256 * MIB * gib];
+}
+
+/** Writes an OCI layout of incompressible layers whose media type says that they are plain. */
+async function writeImage(folder: string, sizes: readonly number[]): Promise<void> {
+  const blobs = join(folder, 'blobs', 'sha256');
+  await mkdir(blobs, { recursive: true });
+  const put = async (mediaType: string, bytes: Buffer) => {
+    const digest = createHash('sha256').update(bytes).digest('hex');
+    await writeFile(join(blobs, digest), bytes);
+    return { mediaType, digest: `sha256:${digest}`, size: bytes.byteLength };
+  };
+  const layers = [];
+  for (const [i, size] of sizes.entries()) {
+    const key = createHash('sha256').update(`layer ${i}`).digest();
+    const stream = createCipheriv('aes-128-ctr', key.subarray(0, 16), key.subarray(16));
+    layers.push(await put('application/vnd.oci.image.layer.v1.tar', stream.update(Buffer.alloc(size))));
+  }
+  const config = await put(
+    'application/vnd.oci.image.config.v1+json',
+    Buffer.from(
+      JSON.stringify({
+        os: 'linux',
+        architecture: 'amd64',
+        rootfs: { type: 'layers', diff_ids: layers.map((l) => l.digest) },
+      }),
+    ),
+  );
+  const mediaType = 'application/vnd.oci.image.manifest.v1+json';
+  const manifest = await put(mediaType, Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, config, layers })));
+  const annotations = { 'org.opencontainers.image.ref.name': 'bench' };
+  await writeFile(join(folder, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
+  await writeFile(
+    join(folder, 'index.json'),
+    JSON.stringify({ schemaVersion: 2, manifests: [{ ...manifest, annotations }] }),
+  );
+}
+
+/** Runs to the end; wall and CPU seconds are the shell's own, the peak is the kernel's high-water mark. */
+async function measure(run: Run): Promise<Measured> {
+  const shell = spawn('bash', ['-c', 'TIMEFORMAT="%R %U %S"; time "$@"', 'bash', run.command, ...run.args], {
+    env: { ...run.env },
+    cwd: CHECKOUT,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let stderr = '';
+  shell.stderr.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk));
+  const ended = once(shell, 'close');
+  let peakKib = 0;
+  while (shell.exitCode === null && shell.signalCode === null) {
+    for (const pid of children(shell.pid ?? 0)) peakKib = Math.max(peakKib, highWater(pid));
+    await delay(10);
+  }
+  await ended;
+  const times = /([\d.]+) ([\d.]+) ([\d.]+)\s*$/.exec(stderr);
+  if (shell.exitCode !== 0 || times === null) throw new Error(`${run.command} ${run.args.join(' ')}:\n${stderr}`);
+  const [wall = 0, user = 0, system = 0] = times.slice(1).map(Number);
+  return { wallSeconds: wall, cpuSeconds: user + system, peakMib: peakKib / 1024 };
+}
+
+function children(pid: number): readonly number[] {
+  try {
+    const found = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+    return found === '' ? [] : found.split(' ').map(Number);
+  } catch {
+    return []; // it has just ended
+  }
+}
+
+function highWater(pid: number): number {
+  try {
+    return Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
+  } catch {
+    return 0; // it has just ended
+  }
+}
+
+async function newRegistry(work: Workspace, name: string): Promise<DockerRegistry> {
+  return startDockerRegistry({ folder: await mkdtemp(join(work.folder, `${name}-`)), env: work.env });
+}
+
+/** A registry without a blob, as the target of one run. */
+async function emptyTarget(work: Workspace): Promise<DockerRegistry & AsyncDisposable> {
+  const folder = await mkdtemp(join(work.folder, 'target-'));
+  const registry = await startDockerRegistry({ folder, env: work.env });
+  return {
+    ...registry,
+    [Symbol.asyncDispose]: async () => {
+      await registry[Symbol.asyncDispose]();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+async function casesFor(work: Workspace, from: string, s3: Environment): Promise<readonly Case[]> {
+  const transship = (args: readonly string[], env: Environment = work.env) => ({
+    command: process.execPath,
+    args: ['bin/transship.js', ...args, '--quiet'],
+    env: { ...env, NODE_COMPILE_CACHE: join(work.folder, 'compile-cache') },
+  });
+  const skopeo = (to: string) => ({
+    command: 'skopeo',
+    args: ['copy', '--quiet', '--src-tls-verify=false', '--dest-tls-verify=false', `docker://${from}`, to],
+    env: work.env,
+  });
+  const toFile = (make: (path: string) => Omit<Run, keyof AsyncDisposable>) => async (n: number) => {
+    const path = join(work.folder, `out-${n}.tar`);
+    return { ...make(path), [Symbol.asyncDispose]: () => rm(path, { force: true }) };
+  };
+  const toRegistry = (make: (host: string) => Omit<Run, keyof AsyncDisposable>) => async () => {
+    const registry = await emptyTarget(work);
+    return { ...make(registry.host), [Symbol.asyncDispose]: () => registry[Symbol.asyncDispose]() };
+  };
+  const skopeoToFile = toFile((path) => skopeo(`oci-archive:${path}:bench`));
+  return [
+    {
+      name: 'mirror',
+      aim: { wall: 0.9, cpu: 1 },
+      ours: toRegistry((host) => transship(['copy', from, `docker://${host}/app:bench`])),
+      skopeo: toRegistry((host) => skopeo(`docker://${host}/app:bench`)),
+    },
+    {
+      name: 'file',
+      aim: { wall: 0.5, cpu: 0.5 },
+      ours: toFile((path) => transship(['backup', from, `oci-archive:${path}`])),
+      skopeo: skopeoToFile,
+    },
+    {
+      name: 's3',
+      aim: { wall: 0.5, cpu: 0.5 },
+      ours: async (n) => ({
+        ...transship(['backup', from, `s3://transship-backups/bench-${n}.tar`], { ...work.env, ...s3 }),
+        [Symbol.asyncDispose]: async () => undefined,
+      }),
+      skopeo: skopeoToFile,
+    },
+  ];
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+}
+
+const { values } = parseArgs({
+  options: { gib: { type: 'string', default: '1' }, runs: { type: 'string', default: '3' }, only: { type: 'string' } },
+});
+const gib = Number(values.gib);
+const runs = Number(values.runs);
+
+await using work = await createWorkspace();
+const layout = join(work.folder, 'image');
+await writeImage(layout, layersOf(gib));
+await using source = await newRegistry(work, 'source');
+const from = `${source.host}/bench:bench`;
+const pushed = await start(
+  'skopeo',
+  ['copy', '--quiet', '--dest-tls-verify=false', `oci:${layout}:bench`, `docker://${from}`],
+  { env: work.env },
+).finished;
+if (pushed.code !== 0) throw new Error(pushed.stderr);
+await rm(layout, { recursive: true });
+
+const local = spawn(process.execPath, ['bin/transship.js', 'local', '--json', '--dir', join(work.folder, 'stack')], {
+  env: { ...work.env },
+  cwd: CHECKOUT,
+  stdio: ['ignore', 'pipe', 'ignore'],
+});
+using _ = { [Symbol.dispose]: () => local.kill() };
+const [environment] = (await once(createInterface(local.stdout), 'line')) as [string];
+const s3 = JSON.parse(environment) as Environment;
+
+const rows: string[][] = [];
+for (const one of await casesFor(work, from, s3)) {
+  if (values.only !== undefined && values.only !== one.name) continue;
+  const ours: Measured[] = [];
+  const theirs: Measured[] = [];
+  // the first of each only warms caches
+  for (let n = 0; n <= runs; n++) {
+    await using a = await one.ours(2 * n);
+    const measured = await measure(a);
+    await using b = await one.skopeo(2 * n + 1);
+    const other = await measure(b);
+    if (n > 0) ours.push(measured);
+    if (n > 0) theirs.push(other);
+  }
+  const of = (key: keyof Measured, list: readonly Measured[]): number => median(list.map((m) => m[key]));
+  const ratio = (key: keyof Measured): number => median(ours.map((m, i) => m[key] / (theirs[i]?.[key] ?? Number.NaN)));
+  for (const [who, list] of [
+    ['transship', ours],
+    ['skopeo', theirs],
+  ] as const) {
+    rows.push([
+      one.name,
+      who,
+      of('wallSeconds', list).toFixed(2),
+      of('cpuSeconds', list).toFixed(2),
+      of('peakMib', list).toFixed(0),
+    ]);
+  }
+  const [wall, cpu] = [ratio('wallSeconds'), ratio('cpuSeconds')];
+  const met = (value: number, aim: number): string => `${value.toFixed(2)} (aim ${aim})`;
+  rows.push([one.name, 'ratio', met(wall, one.aim.wall), met(cpu, one.aim.cpu), '(aim 256 MiB)']);
+}
+const text = formatTable(['case', 'who', '>wall s', '>CPU s', '>peak MiB'], rows);
+process.stdout.write(
+  `${gib} GiB in ${layersOf(gib).length} layers, ${runs} runs each in turn, medians, ${cpus().length} cores\n\n${text}\n`,
+);
