@@ -47,6 +47,12 @@ export class RawRegistry {
     return { status: statusCode, headers, body: Buffer.from(await body.arrayBuffer()) };
   }
 
+  /** Puts the bytes of an answer into `received` as they come; rejects when they break off. */
+  async stream(path: string, received: Uint8Array[], headers: Readonly<Record<string, string>> = {}): Promise<void> {
+    const { body } = await request(new URL(path, this.#url), { headers: { ...this.#headers, ...headers } });
+    for await (const bytes of body as AsyncIterable<Uint8Array>) received.push(bytes);
+  }
+
   /** Where to send the bytes of a new blob. */
   async startUpload(repository: string): Promise<string> {
     const answer = await this.call('POST', `/v2/${repository}/blobs/uploads/`);
@@ -160,7 +166,7 @@ export function chunk(blob: Uint8Array, from: number, to: number): RawRequest {
 }
 
 export function imageOf(
-  config: { readonly digest: Digest; readonly size: number },
+  config: { readonly digest: Digest; readonly size: number; readonly mediaType?: string },
   layers: readonly object[],
   more: object = {},
 ): Buffer {

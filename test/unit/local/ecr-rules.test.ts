@@ -337,7 +337,7 @@ test('a media type with parameters is 405', async () => {
   const config = { digest: await raw.pushBlob('app', Buffer.from('{}')), size: 2 };
   for (const manifest of [
     imageOf(config, [], { artifactType: 'application/vnd.dev.sigstore.bundle+json;version=0.2' }),
-    imageOf({ ...config, ...{ mediaType: 'application/vnd.example;v=1' } }, []),
+    imageOf({ ...config, mediaType: 'application/vnd.example;v=1' }, []),
     imageOf(config, [{ ...config, mediaType: 'application/vnd.dev.sigstore.bundle+json;version=0.2' }]),
   ]) {
     assert.deepEqual(errorOf(await raw.putManifest('app', digestOf(manifest), manifest)), [405, 'UNSUPPORTED']);
