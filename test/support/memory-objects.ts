@@ -47,6 +47,11 @@ export class MemoryObjects implements ObjectStore {
     this.#o = o;
   }
 
+  /** The whole object, for assertions. */
+  bytesOf(key: string): Uint8Array {
+    return this.#found(key).bytes;
+  }
+
   describe(key: string): string {
     return `memory://${key}`;
   }
