@@ -26,7 +26,9 @@ export async function expectSameImage(
     inventory('source', source, root, o),
     inventory('target', target, root, o),
   ]);
-  expect(found).toEqual(expected);
+  const missing = expected.filter((line) => !found.includes(line)).map((line) => `- ${line}`);
+  const extra = found.filter((line) => !expected.includes(line)).map((line) => `+ ${line}`);
+  expect(found, ['the images differ', ...missing, ...extra].join('\n')).toEqual(expected);
 }
 
 /** What there is of an image, one line each; what cannot be read is told as such. */
@@ -40,12 +42,12 @@ async function inventory(side: Side, source: Source, root: Root, o: SameImageOpt
     const { referrers = true } = o;
     const graph = await walk(source, [root], { referrers });
     for (const { descriptor } of graph.manifests.values())
-      lines.push(`manifest ${await hashed(source, descriptor)} ${descriptor.mediaType}`);
+      lines.push(`manifest ${await hashed(side, source, descriptor)} ${descriptor.mediaType}`);
     for (const { descriptor, tags } of graph.referrers)
       lines.push(`referrer ${descriptor.digest} ${[...tags].sort().join(' ')}`);
     for (const { digest } of foreignOf(graph)) lines.push(`foreign ${digest}`);
     await forEachOf(blobsOf(graph), 4, async (d) => {
-      lines.push(`blob ${await hashed(source, d)}`);
+      lines.push(`blob ${await hashed(side, source, d)}`);
     });
   } catch (error) {
     throw atSide(side, error);
@@ -53,14 +55,14 @@ async function inventory(side: Side, source: Source, root: Root, o: SameImageOpt
   return lines.sort();
 }
 
-/** The digest and size of `d` when its bytes are right, else what is wrong with them. */
-async function hashed(source: Source, d: Descriptor): Promise<string> {
+/** The digest and size of `d` when its bytes are right, else what is wrong with them, and where: both sides wrong is not the same. */
+async function hashed(side: Side, source: Source, d: Descriptor): Promise<string> {
   let bytes = 0;
   try {
     for await (const chunk of read(source, d, { clock: fakeClock() })) bytes += chunk.byteLength;
   } catch (error) {
     if (!isFailure(error)) throw error;
-    return `${d.digest} ${error.code}: ${error.message}`;
+    return `${d.digest} ${error.code} at the ${side}: ${error.message}`;
   }
   return `${d.digest} ${bytes} bytes`;
 }
