@@ -6,7 +6,7 @@ import { Failure } from '../../worker/util/failure.ts';
 import { chunked, collect } from '../support/chunks.ts';
 import { seededBytes } from '../support/images.ts';
 
-export interface StoreUnderTest extends AsyncDisposable {
+interface StoreUnderTest extends AsyncDisposable {
   /** Empty. */
   readonly store: ObjectStore;
   /** The same objects through a new store, as another process sees them. */

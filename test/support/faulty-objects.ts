@@ -5,7 +5,7 @@ export class Crash extends Error {
   override readonly name = 'Crash';
 }
 
-export interface CrashingStore {
+interface CrashingStore {
   readonly store: ObjectStore;
   /** Points at which it could have crashed, so far. */
   writes(): number;

@@ -1,7 +1,7 @@
 import { Failure, type Code } from '../util/failure.ts';
 
 /** What was being done when S3 said no. */
-export interface S3Call {
+interface S3Call {
   /** `read`, `write`, … */
   readonly doing: string;
   readonly bucket: string;
@@ -59,7 +59,7 @@ function fromService(error: S3Error, call: S3Call): Verdict {
     case 'NotFound':
       return { code: 'NOT_FOUND', what: 'there is no such object' };
     case 'NoSuchUpload':
-      return { code: 'NOT_FOUND', what: 'the unfinished upload is gone: it was finished, aborted or expired' };
+      return { code: 'UNAVAILABLE', what: 'the unfinished upload is gone, aborted by somebody else: start it again' };
     case 'PreconditionFailed':
       return { code: 'CONFLICT', what: 'it was written by somebody else in the meantime' };
     case 'ConditionalRequestConflict':

@@ -437,7 +437,7 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
     return nothing();
   }
 
-  /** One request, repeated as long as that helps, its failures told. `final`: codes of S3 that no repetition helps. */
+  /** One request, repeated as long as that helps, its failures told. `final`: what no repetition of this very request helps. */
   async #call<T>(
     doing: string,
     key: string,
@@ -457,7 +457,7 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
         } catch (error) {
           if (signal?.aborted === true) throw aborted(signal);
           const failure = s3Failure(error, { doing, url, bucket: this.#o.bucket, action });
-          if (isS3Error(failure, ...final)) return { failure };
+          if (isS3Error(failure, 'NoSuchUpload', ...final)) return { failure };
           throw failure;
         }
       },

@@ -166,7 +166,8 @@ describe('a folder', () => {
     });
 
     test('a named pipe is no object, and nobody waits for its other end', async () => {
-      execFileSync('mkfifo', [join(root, 'pipe')]);
+      const tool = 'mkfifo';
+      execFileSync(tool, [join(root, 'pipe')]);
       await expect(store.read('pipe')).rejects.toMatchObject({ code: 'NOT_FOUND' });
       expect(await Array.fromAsync(store.list(''))).toEqual([]);
     });

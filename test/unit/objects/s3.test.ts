@@ -377,12 +377,30 @@ describe('a bucket', () => {
       });
     });
 
-    test('a streamed body', async () => {
+    test.each([
+      ['the same again', undefined],
+      ['that there is no such upload', { status: 404, code: 'NoSuchUpload' }],
+      ['that the condition does not hold', { status: 412, code: 'PreconditionFailed' }],
+    ])('a streamed body, when the second answer says %s', async (_, answer) => {
       const body = Buffer.alloc(9 * MIB, seededBytes('stream', 4093));
       server.s3.faults.dropAfter({ operation: 'CompleteMultipartUpload' });
+      if (answer !== undefined) server.s3.faults.answer({ operation: 'CompleteMultipartUpload', skip: 1 }, answer);
       const info = await store.stream('s', chunked(body, 70_000), { condition: { ifAbsent: true } });
       expect(info.size).toBe(body.byteLength);
+      expect(retries()).toBe(1);
       expect(crc32(await readBack('s'))).toBe(crc32(body));
+    });
+
+    test.each([
+      { status: 404, code: 'NoSuchUpload' },
+      { status: 412, code: 'PreconditionFailed' },
+    ])('a streamed body that another replaced before the second answer, $code, is no success', async (answer) => {
+      server.s3.faults.dropBefore({ operation: 'CompleteMultipartUpload' });
+      server.s3.faults.answer({ operation: 'CompleteMultipartUpload', skip: 1 }, answer);
+      await store.write('s', content);
+      const streaming = store.stream('s', chunked(Buffer.alloc(9 * MIB), MIB), { condition: { ifAbsent: true } });
+      await expect(streaming).rejects.toMatchObject({ code: answer.status === 412 ? 'CONFLICT' : 'UNAVAILABLE' });
+      expect(await readBack('s')).toEqual(content);
     });
 
     test('removing', async () => {
