@@ -116,13 +116,13 @@ describe('reading ahead', () => {
     expect(await drain(read(end, d, { ahead: budget }))).toBeUndefined();
     expect(counts.opened).toEqual([{ digest: d.digest, from: 0, to: undefined, bytes: d.size, ended: true }]);
     taken();
-    const many = await Promise.all(Array.from({ length: 4 }, async () => drain(read(content, d, { ahead: budget }))));
-    expect(many).toEqual([undefined, undefined, undefined, undefined]);
+    const many = await Promise.all(Array.from({ length: 3 }, async () => drain(read(content, d, { ahead: budget }))));
+    expect(many).toEqual([undefined, undefined, undefined]);
     expect(isWhole(budget)).toBe(true);
   });
 
   test('comes back to it when there is some again', async () => {
-    const bytes = Buffer.alloc(48 * MIB, BYTES);
+    const bytes = Buffer.alloc(44 * MIB, BYTES);
     const { content, d } = wide(bytes);
     const budget = new Limit(16 * MIB);
     const taken = await budget.take(16 * MIB);
@@ -132,7 +132,7 @@ describe('reading ahead', () => {
     taken();
     expect(await drain(body, bytes.subarray(65_536))).toBeUndefined();
     expect(counts.opened[0]).toMatchObject({ from: 0, to: 32 * MIB });
-    expect(counts.opened.length).toBe(1 + 4);
+    expect(counts.opened.length).toBe(1 + 3);
     expect(isWhole(budget)).toBe(true);
   });
 

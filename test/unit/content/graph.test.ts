@@ -194,8 +194,11 @@ describe('walk', () => {
 
   test('refuses an index whose manifests would fill the memory', async () => {
     const content = new MemoryContent();
-    const padding = 'x'.repeat(MAX_MANIFEST_BYTES - 1000);
-    const children = Array.from({ length: 33 }, (_, i) => addImage(content, String(i), { annotations: { padding } }));
+    const children = Array.from({ length: 33 }, (_, i) => {
+      const bytes = Buffer.alloc(MAX_MANIFEST_BYTES, ' ');
+      bytes.write(JSON.stringify({ manifests: [], annotations: { name: String(i) } }));
+      return content.add(MEDIA_TYPE.ociIndex, bytes);
+    });
     await expect(walk(content, [rootOf(addIndex(content, children))])).rejects.toMatchObject({
       code: 'UNSUPPORTED',
       message: expect.stringContaining('bytes of manifests'),

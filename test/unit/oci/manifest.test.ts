@@ -226,7 +226,7 @@ describe('parseManifest', () => {
           expect(error.message).not.toContain('\n');
         }
       }),
-      { numRuns: 1000 },
+      { numRuns: 500 },
     );
   });
 

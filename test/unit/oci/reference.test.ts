@@ -251,7 +251,7 @@ describe('references', () => {
         expect(parseReference(formatReference(read))).toEqual(read);
         expect(new URL(`https://${read.registry}/v2/${read.repository}/`).pathname).toBe(`/v2/${read.repository}/`);
       }),
-      { numRuns: 1000 },
+      { numRuns: 500 },
     );
   });
 });
