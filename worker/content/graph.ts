@@ -37,6 +37,8 @@ export interface Graph {
    * referrer comes before the referrer's own.
    */
   readonly referrers: readonly Root[];
+  /** What refers to the images, but could not be read: listed and not there, or wrong. It is nowhere else in the graph. */
+  readonly unreadable: readonly { readonly root: Root; readonly failure: Failure }[];
   /** Every manifest below the roots and the referrers, children before the parents that name them. */
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
 }
@@ -60,9 +62,12 @@ const COSIGN_SUFFIXES = ['sig', 'att', 'sbom'] as const;
  */
 export async function walk(source: Source, roots: readonly Root[], o: WalkOptions = {}): Promise<Graph> {
   const walker = new Walker(source, o);
-  for (const root of roots) await walker.descend(root.descriptor, []);
+  for (const { descriptor } of roots) {
+    if (!isManifestType(descriptor.mediaType)) throw unsupported(descriptor);
+    await walker.descend(descriptor, []);
+  }
   const referrers = o.referrers === false ? [] : await walker.findReferrers();
-  return { roots, referrers, manifests: walker.manifests };
+  return { roots, referrers, unreadable: walker.unreadable, manifests: walker.manifests };
 }
 
 /**
@@ -107,8 +112,11 @@ export function manifestsBelow(graph: Graph, root: Digest): readonly ManifestNod
 
 class Walker {
   readonly manifests = new Map<Digest, ManifestNode>();
+  readonly unreadable: { readonly root: Root; readonly failure: Failure }[] = [];
   readonly #source: Source;
   readonly #o: WalkOptions;
+  /** What was read, also of what is still being descended into: no manifest is read twice. */
+  readonly #read = new Map<Digest, ManifestNode>();
   #bytes = 0;
 
   constructor(source: Source, o: WalkOptions) {
@@ -117,35 +125,31 @@ class Walker {
   }
 
   /** Reads what is at and below `d`; children enter the map before their parent. */
-  async descend(d: Descriptor, above: readonly Digest[], read?: ManifestNode): Promise<void> {
+  async descend(d: Descriptor, above: readonly Digest[]): Promise<void> {
     if (above.includes(d.digest)) throw new Failure('INVALID', `${d.digest} contains itself`);
     if (!isManifestType(d.mediaType) || this.manifests.has(d.digest)) return;
-    const node = read ?? (await this.#fetch(d));
+    const node = await this.#fetch(d);
     const children = childrenOf(node.manifest).filter((child) => isManifestType(child.mediaType));
-    const fetched = new Map<Digest, ManifestNode>();
-    const wanted = new Map(
-      children.filter((child) => !this.manifests.has(child.digest)).map((child) => [child.digest, child]),
-    );
+    const missing = new Map(children.filter((child) => !this.#read.has(child.digest)).map((c) => [c.digest, c]));
     await forEachOf(
-      wanted.values(),
+      missing.values(),
       this.#o.concurrency ?? 8,
       async (child, { signal }) => {
-        if (child.digest !== d.digest) fetched.set(child.digest, await this.#fetch(child, signal));
+        await this.#fetch(child, signal);
       },
       this.#o,
     );
     const path = [...above, d.digest];
-    for (const child of children) await this.descend(child, path, fetched.get(child.digest));
+    for (const child of children) await this.descend(child, path);
     this.manifests.set(d.digest, node);
   }
 
   /** All that refers to what has been read so far, and what refers to that. */
   async findReferrers(): Promise<readonly Root[]> {
-    const found: Root[] = [];
-    const known = new Set(this.manifests.keys());
+    const found = new Map<Digest, Root>();
+    const seen = new Set(this.manifests.keys());
     let subjects = [...this.manifests.values()].map((node) => node.descriptor);
     while (subjects.length > 0) {
-      const next = new Map<Digest, Root>();
       const lists = new Map<Digest, readonly Root[]>();
       await forEachOf(
         subjects,
@@ -155,23 +159,40 @@ class Walker {
         },
         this.#o,
       );
+      const next: Descriptor[] = [];
       // in the order of the subjects, not of the answers: the same image gives the same graph
-      for (const subject of subjects) {
-        for (const root of lists.get(subject.digest) ?? []) {
-          const before = next.get(root.descriptor.digest);
-          const tags = [...new Set([...(before?.tags ?? []), ...root.tags])];
-          if (known.has(root.descriptor.digest) && tags.length === 0) continue;
-          next.set(root.descriptor.digest, { descriptor: root.descriptor, tags });
-        }
+      for (const root of subjects.flatMap((subject) => lists.get(subject.digest) ?? [])) {
+        const { digest } = root.descriptor;
+        const before = found.get(digest);
+        if (before !== undefined) {
+          found.set(digest, { ...before, tags: [...new Set([...before.tags, ...root.tags])] });
+        } else if (!seen.has(digest)) {
+          seen.add(digest);
+          if (!(await this.#descendIfReadable(root))) continue;
+          found.set(digest, root);
+          next.push(root.descriptor);
+        } else if (root.tags.length > 0 && this.manifests.has(digest)) found.set(digest, root);
       }
-      for (const root of next.values()) {
-        await this.descend(root.descriptor, []);
-        found.push(root);
-        known.add(root.descriptor.digest);
-      }
-      subjects = [...next.values()].map((root) => root.descriptor);
+      subjects = next;
     }
-    return found;
+    return [...found.values()];
+  }
+
+  /** A signature that is listed and not there, or broken, must not keep anybody from the image. */
+  async #descendIfReadable(root: Root): Promise<boolean> {
+    const before = new Set(this.manifests.keys());
+    try {
+      if (!isManifestType(root.descriptor.mediaType)) throw unsupported(root.descriptor);
+      await this.descend(root.descriptor, []);
+      return true;
+    } catch (error) {
+      if (!isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED', 'CORRUPT')) throw error;
+      for (const digest of this.manifests.keys()) if (!before.has(digest)) this.manifests.delete(digest);
+      const { code, message } = error;
+      this.unreadable.push({ root, failure: error });
+      this.#o.report?.({ type: 'referrer-refused', digest: root.descriptor.digest, code, message });
+      return false;
+    }
   }
 
   async #referrersOf(subject: Descriptor, signal: AbortSignal): Promise<readonly Root[]> {
@@ -192,18 +213,28 @@ class Walker {
 
   async #fetch(d: Descriptor, signal = this.#o.signal): Promise<ManifestNode> {
     checkAborted({ signal });
+    const before = this.#read.get(d.digest);
+    if (before !== undefined) return before;
     const bytes = await readAll(this.#source, d, MAX_MANIFEST_BYTES, { signal, report: this.#o.report });
     this.#bytes += bytes.byteLength;
     if (this.#bytes > MAX_GRAPH_BYTES) {
       throw new Failure('UNSUPPORTED', `the image has more than ${MAX_GRAPH_BYTES} bytes of manifests`);
     }
     try {
-      return { descriptor: d, bytes, manifest: parseManifest(bytes, d.mediaType) };
+      const node = { descriptor: d, bytes, manifest: parseManifest(bytes, d.mediaType) };
+      this.#read.set(d.digest, node);
+      return node;
     } catch (error) {
       if (!isFailure(error)) throw error;
       throw new Failure(error.code, `manifest ${shortDigest(d.digest)}: ${error.message}`, { cause: error });
     }
   }
+}
+
+function unsupported(d: Descriptor): Failure {
+  const docker1 = d.mediaType.startsWith('application/vnd.docker.distribution.manifest.v1');
+  const why = docker1 ? 'an image of docker schema 1: push it again with a current docker' : `of type ${d.mediaType}`;
+  return new Failure('UNSUPPORTED', `${d.digest} is no manifest that is carried, but ${why}`);
 }
 
 /** The tag by which registries without the referrers API list what refers to `digest`. https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema */

@@ -88,7 +88,10 @@ export async function copy(
     const tagged = root.tags.length > 0 && graph.referrers.length === 0;
     await run.manifests(manifestsBelow(graph, root.descriptor.digest).slice(0, tagged ? -1 : undefined));
   }
-  const referrers: ReferrerResult[] = [];
+  const referrers: ReferrerResult[] = graph.unreadable.map(({ root, failure }) => ({
+    ...root,
+    refused: atSide('source', failure),
+  }));
   for (const referrer of graph.referrers) referrers.push(await run.referrer(referrer));
   for (const root of graph.roots) await run.tags(root);
   return { roots, graph, tallies: run.tallies, referrers, foreign };
@@ -255,7 +258,12 @@ class Run {
 /** The graph of some of its roots alone. */
 function part(graph: Graph, roots: readonly Root[]): Graph {
   const nodes = roots.flatMap((root) => manifestsBelow(graph, root.descriptor.digest));
-  return { roots, referrers: [], manifests: new Map(nodes.map((node) => [node.descriptor.digest, node])) };
+  return {
+    roots,
+    referrers: [],
+    unreadable: [],
+    manifests: new Map(nodes.map((node) => [node.descriptor.digest, node])),
+  };
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {

@@ -85,6 +85,7 @@ describe('the bytes of an archive', () => {
     const empty: Graph = {
       roots: [root],
       referrers: [],
+      unreadable: [],
       manifests: new Map([
         [
           root.descriptor.digest,

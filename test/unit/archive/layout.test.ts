@@ -203,7 +203,12 @@ function graphOf(sizes: readonly number[]): Graph {
   const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: MEDIA_TYPE.ociManifest, config, layers }));
   const descriptor = { mediaType: MEDIA_TYPE.ociManifest, digest: digestOf(bytes), size: bytes.byteLength };
   const node = { descriptor, bytes, manifest: parseManifest(bytes, MEDIA_TYPE.ociManifest) };
-  return { roots: [{ descriptor, tags: ['v1'] }], referrers: [], manifests: new Map([[descriptor.digest, node]]) };
+  return {
+    roots: [{ descriptor, tags: ['v1'] }],
+    referrers: [],
+    unreadable: [],
+    manifests: new Map([[descriptor.digest, node]]),
+  };
 }
 
 function documentOf(layout: ArchiveLayout, name: string): unknown {

@@ -85,7 +85,7 @@ describe('walk', () => {
     }
   });
 
-  test.fails('reads what several indexes share once too', async () => {
+  test('reads what several indexes share once too', async () => {
     const content = new MemoryContent();
     const shared = addImage(content, 'shared');
     const inner = addIndex(content, [shared, addImage(content, 'a')]);
@@ -95,7 +95,7 @@ describe('walk', () => {
     expect(counts.calls.open).toBe(graph.manifests.size);
   });
 
-  test.fails.each(['application/vnd.docker.distribution.manifest.v1+prettyjws', 'application/vnd.example.thing+json'])(
+  test.each(['application/vnd.docker.distribution.manifest.v1+prettyjws', 'application/vnd.example.thing+json'])(
     'says UNSUPPORTED of an image that is no manifest it knows, instead of finding nothing: %s',
     async (mediaType) => {
       const content = new MemoryContent();
@@ -285,7 +285,7 @@ describe('what refers to an image', () => {
     },
   );
 
-  test.fails('is found once when it is found again by the tag of something that refers to it', async () => {
+  test('is found once when it is found again by the tag of something that refers to it', async () => {
     const content = new MemoryContent();
     const image = addImage(content, 'image');
     const sbom = addImage(content, 'sbom', { subject: image });
@@ -295,7 +295,7 @@ describe('what refers to an image', () => {
     expect(graph.referrers.map((r) => r.descriptor.digest).sort()).toEqual([sbom.digest, signature.digest].sort());
   });
 
-  test.fails.each([1, 2])('may refer in a circle of %d by tags that somebody set: the walk ends', async (length) => {
+  test.each([1, 2])('may refer in a circle of %d by tags that somebody set: the walk ends', async (length) => {
     const content = new MemoryContent();
     const circle = Array.from({ length }, (_, i) => addImage(content, String(i)));
     for (const [i, d] of circle.entries()) await tag(content, cosignTag(d, 'sig'), circle[(i + 1) % length] ?? d);
@@ -316,7 +316,7 @@ describe('what refers to an image', () => {
     expect(graph.manifests.size).toBe(length);
   });
 
-  test.fails('that the registry lists but has no more does not make the image unreadable', async () => {
+  test('that the registry lists but has no more does not make the image unreadable', async () => {
     const { content, root } = await makeImage({ signed: true });
     const [gone] = await Array.fromAsync(content.referrers(root.descriptor));
     const source: Source = {
