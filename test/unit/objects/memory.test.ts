@@ -1,0 +1,14 @@
+import { objectStoreSuite } from '../../suites/objects.ts';
+import { MemoryObjects } from '../../support/memory-objects.ts';
+
+// the store of other tests: what they rely on is what the real ones promise
+objectStoreSuite('memory', async () => {
+  const store = new MemoryObjects();
+  return {
+    store,
+    reopen: () => store,
+    partSize: 1000,
+    keepsMetadata: true,
+    [Symbol.asyncDispose]: async () => undefined,
+  };
+});
