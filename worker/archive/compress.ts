@@ -1,5 +1,5 @@
+import { once } from 'node:events';
 import { Readable, type Transform } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { createGunzip, createGzip, createZstdCompress, createZstdDecompress } from 'node:zlib';
 import type { Bytes, Source } from '../content/content.ts';
 import { read } from '../content/read.ts';
@@ -54,7 +54,7 @@ export async function streamArchive(
 export async function* unpacked(body: Bytes, compression: Compression, maxBytes: number): Bytes {
   let size = 0;
   try {
-    for await (const chunk of through(body, compression === 'zstd' ? createZstdDecompress() : createGunzip())) {
+    for await (const chunk of compression === 'zstd' ? unzstd(body) : through(body, createGunzip())) {
       size += chunk.byteLength;
       if (size > maxBytes) {
         throw new Failure('INVALID', `it unpacks to more than the ${maxBytes} bytes that are allowed`);
@@ -96,12 +96,56 @@ async function* contentOf(entry: LayoutEntry, source: Source, o: StreamArchiveOp
 
 /** What comes out of `transform` when `body` goes in. Fails as either of them does; leaving it closes both. */
 async function* through(body: Bytes, transform: Transform): Bytes {
-  const fed = pipeline(Readable.from(body, { objectMode: false }), transform).catch(() => undefined);
+  const input = Readable.from(body, { objectMode: false });
+  input.on('error', (error) => transform.destroy(error));
+  input.pipe(transform);
   try {
     for await (const chunk of transform) yield chunk as Uint8Array;
   } finally {
     transform.destroy();
-    await fed;
+    const closed = once(input, 'close');
+    // what it failed with, it has failed the transform with
+    input.destroy();
+    if (!input.closed) await closed.catch(() => undefined);
+  }
+}
+
+/** Node's decompressor ends with the first frame and says nothing of what comes after it; pzstd and cat make files of many. */
+async function* unzstd(body: Bytes): Bytes {
+  const chunks = body[Symbol.asyncIterator]();
+  // given to a decompressor, and not known to be used by it
+  let pending: Uint8Array[] = [];
+  const feed = async function* (again: readonly Uint8Array[]): Bytes {
+    yield* again;
+    for (let next = await chunks.next(); next.done !== true; next = await chunks.next()) {
+      pending.push(next.value);
+      yield next.value;
+    }
+  };
+  try {
+    do {
+      const frame = createZstdDecompress();
+      let used = 0;
+      for await (const chunk of through(feed(pending.slice()), frame)) {
+        for (
+          let [first] = pending;
+          first !== undefined && used + first.byteLength <= frame.bytesWritten;
+          [first] = pending
+        ) {
+          used += first.byteLength;
+          pending.shift();
+        }
+        yield chunk;
+      }
+      pending = [Buffer.concat(pending).subarray(frame.bytesWritten - used)];
+      // a frame may end where a chunk does: only the next chunk tells whether there is another
+      if (pending[0]?.byteLength === 0) {
+        const next = await chunks.next();
+        pending = next.done === true ? [] : [next.value];
+      }
+    } while (pending.length > 0);
+  } finally {
+    await chunks.return?.();
   }
 }
 

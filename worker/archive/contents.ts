@@ -14,8 +14,10 @@ export interface Contents {
   describe(name?: string): string;
   /** Bytes of the file; undefined when there is none. */
   size(name: string, o?: Abortable): Promise<number | undefined>;
-  /** Raw bytes. NOT_FOUND when there is no such file. */
+  /** Raw bytes. Fails with `missing` when there is no such file. */
   open(name: string, o?: Abortable & ByteRange): Promise<Bytes>;
+  /** The failure of one who looked for `what` and did not find it: NOT_FOUND, or CORRUPT where the end of everything is missing too. */
+  missing(what: string): Failure;
 }
 
 export interface ContentsOptions extends Abortable {
@@ -40,7 +42,7 @@ export async function readFile(
   o: ContentsOptions = {},
 ): Promise<Uint8Array> {
   const size = await contents.size(name, o);
-  if (size === undefined) throw new Failure('NOT_FOUND', `there is no ${contents.describe(name)}`);
+  if (size === undefined) throw contents.missing(name);
   if (size > limit) {
     throw new Failure('INVALID', `${contents.describe(name)} has ${size} bytes; ${limit} is the most that is allowed`);
   }
@@ -64,7 +66,8 @@ export function folderContents(store: ObjectStore): Contents {
         throw error;
       }
     },
-    open: (name, o) => openRange(store, name, 0, undefined, o),
+    open: async (name, o) => openRange(store, name, 0, undefined, o),
+    missing: (what) => new Failure('NOT_FOUND', `there is no ${what} in the layout of ${store.describe('index.json')}`),
   };
 }
 
@@ -94,7 +97,9 @@ export class TarContents implements Contents {
   readonly #o: ContentsOptions;
   readonly #entries = new Map<string, TarEntry>();
   /** What has not been searched yet. */
-  #rest: AsyncGenerator<TarEntry, void, undefined>;
+  #rest: AsyncGenerator<TarEntry, boolean, undefined> | undefined;
+  /** Whether it was searched to its end, and that was none. */
+  #endless = false;
   #failed: Failure | undefined;
   #head: Uint8Array = new Uint8Array();
   #window: { readonly offset: number; readonly bytes: Uint8Array } = { offset: 0, bytes: new Uint8Array() };
@@ -117,17 +122,23 @@ export class TarContents implements Contents {
     return name === undefined ? this.#name : `${name} in ${this.#name}`;
   }
 
+  missing(what: string): Failure {
+    return this.#endless
+      ? new Failure('CORRUPT', `there is no ${what} in ${this.#name}, which ends as a tar does not: it is cut off`)
+      : new Failure('NOT_FOUND', `there is no ${what} in ${this.#name}`);
+  }
+
   async size(name: string, o?: Abortable): Promise<number | undefined> {
     return (await this.find(name, o))?.size;
   }
 
   async open(name: string, o: Abortable & ByteRange = {}): Promise<Bytes> {
     const entry = await this.find(name, o);
-    if (entry === undefined) throw new Failure('NOT_FOUND', `there is no ${this.describe(name)}`);
+    if (entry === undefined) throw this.missing(name);
     const from = entry.offset + Math.min(o.from ?? 0, entry.size);
     const to = entry.offset + Math.min(o.to ?? entry.size, entry.size);
     if (to <= this.#head.byteLength || to <= from) return once(this.#head.subarray(from, Math.max(from, to)));
-    return openRange(this.#store, this.#info.key, from, this.#info, { ...o, from: 0, to: to - from });
+    return openRange(this.#store, this.#info.key, from, this.#info, { signal: o.signal, from: 0, to: to - from });
   }
 
   /** The file of that name, links followed. Undefined when there is none in the whole tar. */
@@ -156,7 +167,7 @@ export class TarContents implements Contents {
 
   /** Takes these to be the entries, without searching any further. */
   replaceEntries(entries: Iterable<TarEntry>): void {
-    this.#rest = nothing();
+    this.#rest = undefined;
     this.#entries.clear();
     for (const entry of entries) this.#entries.set(entry.name, entry);
   }
@@ -165,7 +176,8 @@ export class TarContents implements Contents {
     while (!this.#entries.has(name)) {
       checkAborted(o);
       if (this.#failed !== undefined) throw this.#failed;
-      let next: IteratorResult<TarEntry, void>;
+      if (this.#rest === undefined) return undefined;
+      let next: IteratorResult<TarEntry, boolean>;
       try {
         next = await this.#rest.next();
       } catch (error) {
@@ -173,11 +185,16 @@ export class TarContents implements Contents {
         this.#failed = toFailure(error);
         throw this.#failed;
       }
-      if (next.done === true) break;
-      if (this.#entries.has(next.value.name) && isDocument(next.value.name)) {
-        throw new Failure('INVALID', `${this.describe(next.value.name)} is there twice`);
+      if (next.done !== true) {
+        if (this.#entries.has(next.value.name) && isDocument(next.value.name)) {
+          throw new Failure('INVALID', `${this.describe(next.value.name)} is there twice`);
+        }
+        this.#entries.set(next.value.name, next.value);
+      } else if (this.#rest !== undefined) {
+        // others that searched at the same time are told that it ended, but not how
+        this.#rest = undefined;
+        this.#endless = !next.value;
       }
-      this.#entries.set(next.value.name, next.value);
     }
     return this.#entries.get(name);
   }
@@ -241,8 +258,4 @@ export function retryOptions(o: ContentsOptions): Parameters<typeof retry>[2] {
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
   if (bytes.byteLength > 0) yield bytes;
-}
-
-async function* nothing(): AsyncGenerator<never, void, undefined> {
-  // ends at once
 }

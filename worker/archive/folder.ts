@@ -74,7 +74,7 @@ class Folder implements FolderTarget {
   async *referrers(d: Descriptor, o: Abortable = {}): AsyncIterable<Descriptor> {
     checkAborted(o);
     if ((await this.#contents.size('index.json', o)) === undefined) return;
-    const { source } = await readOciLayout(this.#contents, { ...this.#o, ...o });
+    const { source } = await readOciLayout(this.#contents, { ...this.#o, signal: o.signal });
     yield* source.referrers(d, o);
   }
 
@@ -130,7 +130,7 @@ class Folder implements FolderTarget {
 
   /** A manifest that is there by its digest only; a layout keeps no media types beside the bytes. */
   async #unlisted(reference: string, o: Abortable): Promise<Descriptor> {
-    const missing = new Failure('NOT_FOUND', `there is no ${reference} in ${this.#contents.describe()}`);
+    const missing = this.#contents.missing(reference);
     if (!reference.includes(':')) throw missing;
     let digest: Digest;
     try {
@@ -193,8 +193,8 @@ class Folder implements FolderTarget {
 
   async #document(o: Abortable): Promise<Entry> {
     // reads it as everybody else does first: what is no index is not written over
-    await readLayoutIndex(this.#contents, { ...this.#o, ...o });
-    const bytes = await readFile(this.#contents, 'index.json', MAX_MANIFEST_BYTES, { ...this.#o, ...o });
+    await readLayoutIndex(this.#contents, { ...this.#o, signal: o.signal });
+    const bytes = await readFile(this.#contents, 'index.json', MAX_MANIFEST_BYTES, { ...this.#o, signal: o.signal });
     const document: unknown = JSON.parse(Buffer.from(bytes).toString());
     return isEntry(document) ? document : {};
   }

@@ -77,8 +77,8 @@ export async function readOciLayout(contents: Contents, o: ContentsOptions): Pro
       const graph = await walk(bare, [{ descriptor, tags: [] }], { ...o, referrers: false });
       for (const [digest, node] of graph.manifests) manifests.set(digest, node);
     } catch (error) {
-      // one image of several that is not all there: docker saves only the platforms that it has
-      if (!isFailure(error, 'NOT_FOUND')) throw error;
+      // one image of several that is not all there (docker saves only the platforms that it has), or of a kind that is not carried
+      if (!isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED')) throw error;
     }
   }
   for (const root of referrers) for (const tag of root.tags) tags.set(tag, root.descriptor);
@@ -181,13 +181,12 @@ interface FilesSourceParts {
 
 /** Files as a Source. Referrers are the known manifests that have a subject. */
 export function filesSource({ contents, manifests, tags, pathOf }: FilesSourceParts): Source {
-  const missing = (what: string): Failure => new Failure('NOT_FOUND', `there is no ${what} in ${contents.describe()}`);
   return {
     ...(contents.rangesAtOnce === undefined ? {} : { rangesAtOnce: contents.rangesAtOnce }),
     resolve: async (reference, o) => {
       checkAborted(o);
       const descriptor = tags.get(reference) ?? manifests.get(reference as Digest)?.descriptor;
-      if (descriptor === undefined) throw missing(reference);
+      if (descriptor === undefined) throw contents.missing(reference);
       return withoutNames(descriptor);
     },
     open: async (d: Descriptor, o: Abortable & ByteRange = {}): Promise<Bytes> => {
@@ -195,7 +194,7 @@ export function filesSource({ contents, manifests, tags, pathOf }: FilesSourcePa
       const node = manifests.get(d.digest);
       if (node !== undefined) return once(node.bytes.subarray(o.from ?? 0, o.to));
       const path = pathOf(d.digest);
-      if (path === undefined || (await contents.size(path, o)) === undefined) throw missing(d.digest);
+      if (path === undefined || (await contents.size(path, o)) === undefined) throw contents.missing(d.digest);
       return contents.open(path, o);
     },
     referrers: async function* (d, o) {

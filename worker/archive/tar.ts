@@ -63,16 +63,22 @@ export type ReadAt = (offset: number, length: number) => Promise<Uint8Array>;
 /**
  * The entries of a tar of `size` bytes in their order; contents are not read. What could mislead is refused, never guessed at: INVALID for
  * bytes that are no tar, for names that are absolute or lead upwards, for files that are no files (devices, sparse files), for pax headers
- * that contradict the header they stand before; CORRUPT for a tar that ends in the middle. Messages name the place, not the tar.
+ * that contradict the header they stand before; CORRUPT for a tar that ends in the middle. Messages name the place, not the tar. Returns
+ * whether the tar ends as it should, with zeros: some tools leave them out, but so does a cut.
  */
-export async function* scanTar(readAt: ReadAt, size: number): AsyncGenerator<TarEntry, void, undefined> {
+export async function* scanTar(readAt: ReadAt, size: number): AsyncGenerator<TarEntry, boolean, undefined> {
   let at = 0;
   let headerOffset = 0;
   let extension: Extension = {};
   for (let count = 0; at < size;) {
-    if (size - at < BLOCK_BYTES) throw truncated(`its header at byte ${at}`, at + BLOCK_BYTES, size);
+    if (size - at < BLOCK_BYTES) {
+      throw at === 0 ? noTar() : truncated(`its header at byte ${at}`, at + BLOCK_BYTES, size);
+    }
     const header = decodeUstar(await readAt(at, BLOCK_BYTES), at);
-    if (header === undefined) break;
+    if (header === undefined) {
+      checkNothingPending(extension, at);
+      return true;
+    }
     if (++count > MAX_ENTRIES) throw invalid(at, `has more than ${MAX_ENTRIES} entries`);
     at += BLOCK_BYTES;
     if (header.type === 'x' || header.type === 'g' || header.type === 'L' || header.type === 'K') {
@@ -91,6 +97,7 @@ export async function* scanTar(readAt: ReadAt, size: number): AsyncGenerator<Tar
     extension = {};
   }
   checkNothingPending(extension, at);
+  return false;
 }
 
 /** `name` without `.` and empty components. INVALID when it is absolute, leads upwards or cannot be a path. */
@@ -176,10 +183,7 @@ function decodeUstar(block: Uint8Array, at: number): Ustar | undefined {
   const bytes = Buffer.from(block.buffer, block.byteOffset, block.byteLength);
   if (bytes.every((byte) => byte === 0)) return undefined;
   if (decodeNumber(bytes.subarray(148, 156)) !== checksum(bytes)) {
-    throw new Failure(
-      'INVALID',
-      at === 0 ? 'it is no tar: it starts with no header' : `there is no tar header at byte ${at}`,
-    );
+    throw at === 0 ? noTar() : new Failure('INVALID', `there is no tar header at byte ${at}`);
   }
   const size = decodeNumber(bytes.subarray(124, 136));
   if (size === undefined) throw invalid(at, 'has no size that can be read');
@@ -294,6 +298,10 @@ function text(field: Buffer): string {
 
 function leadsOut(link: TarEntry): Failure {
   return new Failure('INVALID', `the link ${quote(link.name)} to ${quote(link.linkName)} leads outside of the archive`);
+}
+
+function noTar(): Failure {
+  return new Failure('INVALID', 'it is no tar, so no archive of an image');
 }
 
 function invalid(at: number, what: string): Failure {

@@ -86,6 +86,7 @@ describe('the bytes of an archive', () => {
       roots: [root],
       referrers: [],
       unreadable: [],
+      unreadable: [],
       manifests: new Map([
         [
           root.descriptor.digest,

@@ -228,7 +228,12 @@ describe('tars that could mislead', () => {
       /extended header of 100000 bytes/,
     ],
     ['a folder with content', Buffer.concat([reseal(folderWithContent())]), 'INVALID', /a directory with content/],
-    ['an end in a header', Buffer.from(encodeHeader('x', 0)).subarray(0, 300), 'CORRUPT', /cut off/],
+    [
+      'an end in a header',
+      Buffer.concat([encodeHeader('x', 0), encodeHeader('y', 0)]).subarray(0, 700),
+      'CORRUPT',
+      /cut off/,
+    ],
     [
       'an end in a content',
       Buffer.from(encodeHeader('layer', 1)),
