@@ -47,7 +47,7 @@ export interface ObjectStore {
 
   /**
    * `length` bytes from `offset` (to the end when absent). UNAVAILABLE when the body breaks off. With `ifMatch`, CONFLICT when the object is
-   * another by now. NOT_FOUND when there is none; INVALID when the range starts beyond the end.
+   * another by now. NOT_FOUND when there is none; INVALID when the range starts beyond the end (a range that starts at the end is empty).
    */
   read(key: string, o?: Abortable & { offset?: number; length?: number; ifMatch?: string }): Promise<Bytes>;
 
