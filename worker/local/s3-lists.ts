@@ -155,19 +155,20 @@ export function listObjectVersions(r: S3Request): S3Answer {
       StorageClass: version.storageClass,
     }),
   });
-  return {
-    document: renderXml('ListVersionsResult', {
-      Name: r.bucket,
-      ...elements,
-      KeyMarker: write(keyMarker),
-      VersionIdMarker: idMarker,
-      NextKeyMarker: page.isTruncated ? write(keyOf(page.last)) : undefined,
-      NextVersionIdMarker: page.isTruncated && typeof page.last === 'object' ? page.last.version.versionId : undefined,
-      MaxKeys: most,
-      Version: page.items.filter(({ version }) => version.kind === 'object').map(render),
-      DeleteMarker: page.items.filter(({ version }) => version.kind === 'marker').map(render),
-    }),
+  const last = page.isTruncated ? page.last : undefined;
+  const head = {
+    Name: r.bucket,
+    ...elements,
+    KeyMarker: write(keyMarker),
+    VersionIdMarker: idMarker,
+    NextKeyMarker: last === undefined ? undefined : write(keyOf(last)),
+    NextVersionIdMarker: typeof last === 'object' ? last.version.versionId : undefined,
+    MaxKeys: most,
   };
+  const items = page.items.map((item) =>
+    item.version.kind === 'object' ? { Version: render(item) } : { DeleteMarker: render(item) },
+  );
+  return { document: renderXml('ListVersionsResult', head, ...items) };
 }
 
 interface ListedVersion extends Listed {

@@ -263,13 +263,13 @@ export function getObjectAttributes(r: S3Request): S3Answer {
 }
 
 function attributesOfParts(r: S3Request, object: ObjectVersion, parts: readonly PartSummary[]): XmlElements {
-  if (object.checksum?.type !== 'COMPOSITE') return { TotalPartsCount: parts.length };
+  if (object.checksum?.type !== 'COMPOSITE') return { PartsCount: parts.length };
   const marker = Number(r.headers.get('x-amz-part-number-marker') ?? 0);
   const most = countOf(r, 'max-parts');
   const after = parts.filter((part) => part.number > marker);
   const page = after.slice(0, most);
   return {
-    TotalPartsCount: parts.length,
+    PartsCount: parts.length,
     PartNumberMarker: marker,
     NextPartNumberMarker: page.at(-1)?.number ?? 0,
     MaxParts: most,

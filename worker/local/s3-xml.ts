@@ -9,9 +9,10 @@ export interface XmlElements {
 const NAMESPACE = 'http://s3.amazonaws.com/doc/2006-03-01/';
 
 /** A whole document. Errors have no namespace, everything else has S3's. */
-export function renderXml(root: string, content: XmlElements): string {
+export function renderXml(root: string, ...content: readonly XmlElements[]): string {
   const attributes = root === 'Error' ? '' : ` xmlns="${NAMESPACE}"`;
-  return `<?xml version="1.0" encoding="UTF-8"?>\n<${root}${attributes}>${renderElements(content)}</${root}>`;
+  const inner = content.map(renderElements).join('');
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<${root}${attributes}>${inner}</${root}>`;
 }
 
 function renderElements(elements: XmlElements): string {

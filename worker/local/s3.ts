@@ -293,14 +293,14 @@ function decode(text: string): string {
   }
 }
 
-/** `<bucket>.s3.localhost`, `<bucket>.localhost` and AWS's own names; every other host is path-style. */
-const VIRTUAL_HOST = /^(?:(.+?)\.)?(?:s3(?:[.-][a-z0-9-]+)*?\.)?(?:localhost|amazonaws\.com)$/;
+/** What follows the bucket in `<bucket>.s3.localhost`, `<bucket>.localhost` and AWS's own names. Every other host is path-style. */
+const SERVICE_HOST = /(?:^|\.)(?:s3(?:[.-][a-z0-9-]+)*\.)?(?:localhost|amazonaws\.com)$/;
 
 function addressOf(path: string, host: string): { bucket: string; key: string } {
   const name = host.replace(/:\d+$/, '').toLowerCase();
-  const bucket = VIRTUAL_HOST.exec(name)?.[1];
+  const bucket = name.slice(0, SERVICE_HOST.exec(name)?.index ?? 0);
   const rest = path.replace(/^\//, '');
-  if (bucket !== undefined && bucket !== 's3') return { bucket, key: decode(rest) };
+  if (bucket !== '') return { bucket, key: decode(rest) };
   const slash = rest.indexOf('/');
   return slash < 0
     ? { bucket: decode(rest), key: '' }
