@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { Failure } from './util/failure.ts';
+import { quote } from './util/quote.ts';
 
 /** What the environment says. AWS's own variables are read by its SDK and are not repeated here. */
 export interface Settings {
@@ -40,10 +41,7 @@ function readEndpoints(value: string): ReadonlyMap<string, string> {
     const at = pair.indexOf('=');
     const [host, url] = [pair.slice(0, at).trim(), pair.slice(at + 1).trim()];
     if (at < 1 || !/^https?:\/\/[^/]+\/?$/.test(url)) {
-      throw new Failure(
-        'INVALID',
-        `TRANSSHIP_REGISTRY_ENDPOINTS: ${JSON.stringify(pair)} is not host=http://address:port`,
-      );
+      throw new Failure('INVALID', `TRANSSHIP_REGISTRY_ENDPOINTS: ${quote(pair)} is not host=http://address:port`);
     }
     endpoints.set(host, url.replace(/\/$/, ''));
   }
@@ -54,7 +52,7 @@ function readConcurrency(value: string | undefined): number | undefined {
   if (value === undefined) return undefined;
   const number = Number(value);
   if (Number.isInteger(number) && number >= 1 && number <= 64) return number;
-  throw new Failure('INVALID', `TRANSSHIP_CONCURRENCY: ${JSON.stringify(value)} is not a whole number from 1 to 64`);
+  throw new Failure('INVALID', `TRANSSHIP_CONCURRENCY: ${quote(value)} is not a whole number from 1 to 64`);
 }
 
 function text(env: Environment, name: string): string | undefined {

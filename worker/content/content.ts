@@ -26,7 +26,7 @@ export interface Source {
 
   /**
    * The raw bytes of a manifest or blob: not verified, possibly short, long or wrong, and breaking off with UNAVAILABLE. Only `read` calls
-   * it. NOT_FOUND when the content is not there. UNSUPPORTED when a range with `from` > 0 is asked for and only the whole can be had.
+   * it. NOT_FOUND when the content is not there. A range that begins at the end is empty. UNSUPPORTED when a range with `from` > 0 is asked for and only the whole can be had.
    */
   open(d: Descriptor, o?: Abortable & ByteRange): Promise<Bytes>;
 

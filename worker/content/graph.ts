@@ -10,6 +10,7 @@ import {
   type Manifest,
 } from '../oci/manifest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
+import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Report } from '../util/report.ts';
@@ -49,8 +50,11 @@ export interface WalkOptions extends Abortable {
   /** Requests at once. Default 8. */
   readonly concurrency?: number | undefined;
   readonly report?: Report | undefined;
+  readonly clock?: Clock | undefined;
 }
 
+/** Indexes within indexes: more than anybody makes. */
+const MAX_DEPTH = 16;
 /** Memory bound of one graph: an index of 4 MiB could name some 10,000 manifests of 4 MiB each. */
 const MAX_GRAPH_BYTES = 128 * 1024 * 1024;
 /** https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md#tag-based-discovery */
@@ -127,6 +131,8 @@ class Walker {
   /** Reads what is at and below `d`; children enter the map before their parent. */
   async descend(d: Descriptor, above: readonly Digest[]): Promise<void> {
     if (above.includes(d.digest)) throw new Failure('INVALID', `${d.digest} contains itself`);
+    if (above.length > MAX_DEPTH)
+      throw new Failure('INVALID', `${d.digest} is an index within ${above.length} others; ${MAX_DEPTH} are allowed`);
     if (!isManifestType(d.mediaType) || this.manifests.has(d.digest)) return;
     const node = await this.#fetch(d);
     const children = childrenOf(node.manifest).filter((child) => isManifestType(child.mediaType));
@@ -215,7 +221,11 @@ class Walker {
     checkAborted({ signal });
     const before = this.#read.get(d.digest);
     if (before !== undefined) return before;
-    const bytes = await readAll(this.#source, d, MAX_MANIFEST_BYTES, { signal, report: this.#o.report });
+    const bytes = await readAll(this.#source, d, MAX_MANIFEST_BYTES, {
+      signal,
+      report: this.#o.report,
+      clock: this.#o.clock,
+    });
     this.#bytes += bytes.byteLength;
     if (this.#bytes > MAX_GRAPH_BYTES) {
       throw new Failure('UNSUPPORTED', `the image has more than ${MAX_GRAPH_BYTES} bytes of manifests`);

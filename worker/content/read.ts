@@ -10,7 +10,7 @@ import { readAhead } from './ahead.ts';
 import type { Bytes, Source } from './content.ts';
 
 export interface ReadOptions extends Abortable {
-  readonly clock?: Clock;
+  readonly clock?: Clock | undefined;
   readonly report?: Report | undefined;
   /**
    * Bytes that all reads sharing it may hold ahead of their consumers. With it, a large blob of a source that serves several ranges at once

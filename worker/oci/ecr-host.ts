@@ -5,7 +5,8 @@ export interface EcrHost {
 }
 
 // https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-requests.html
-const CLASSIC = /^([0-9]{12})\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|sc2s\.sgov\.gov|c2s\.ic\.gov)$/;
+const CLASSIC =
+  /^([0-9]{12})\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|sc2s\.sgov\.gov|c2s\.ic\.gov)$/;
 const DUAL_STACK = /^([0-9]{12})\.dkr-ecr(?:-fips)?\.([a-z0-9-]+)\.on\.(?:aws|amazonwebservices\.com\.cn)$/;
 
 /** The account and region of a private ECR registry; undefined for every other host. */

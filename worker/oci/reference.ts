@@ -113,11 +113,11 @@ function parseDigestOf(text: string, digest: string): Digest {
 }
 
 function invalid(text: string, why: string, cause?: unknown): Failure {
-  return new Failure('INVALID', `${quote(shown(text))} is not an image reference: ${why}`, { cause });
+  return new Failure('INVALID', `${quote(withoutSecrets(text))} is not an image reference: ${why}`, { cause });
 }
 
 /** `text` without what may be secret in it: a password before an `@` that begins no digest, and the query of a URL. */
-function shown(text: string): string {
+export function withoutSecrets(text: string): string {
   const at = text.lastIndexOf('@');
   const whole = at === -1 || DIGEST_LIKE.test(text.slice(at + 1)) ? text : `…${text.slice(at)}`;
   return whole.replace(/\?.*/s, '?…');

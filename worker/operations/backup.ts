@@ -3,6 +3,7 @@ import type { ObjectStore } from '../objects/objects.ts';
 import { isTag, type Reference } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
+import { quote } from '../util/quote.ts';
 import type { Ends, OperationOptions, Registry } from './ends.ts';
 import { DEFAULT_TEMPLATE, expandTemplate } from './key-template.ts';
 import { isPattern, matchesPattern, parseImagePattern, parseS3, type Location } from './location.ts';
@@ -84,7 +85,7 @@ function parseTemplate(to: string): Place {
   if (path === undefined || path === '') {
     throw new Failure(
       'INVALID',
-      `${JSON.stringify(to)} is no place for archives: expected s3://bucket/template or oci-archive:path/template`,
+      `${quote(to)} is no place for archives: expected s3://bucket/template or oci-archive:path/template`,
     );
   }
   return {
@@ -124,7 +125,7 @@ async function tagsOf(
   o: OperationOptions,
 ): Promise<readonly string[]> {
   if (pattern !== undefined && !isPattern(pattern)) {
-    if (!isTag(pattern)) throw new Failure('INVALID', `${JSON.stringify(pattern)} is not a tag`);
+    if (!isTag(pattern)) throw new Failure('INVALID', `${quote(pattern)} is not a tag`);
     return [pattern];
   }
   const found: string[] = [];
@@ -158,7 +159,7 @@ function checkDistinct(locations: readonly Location[], template: string): void {
     if (keys.has(key)) {
       throw new Failure(
         'INVALID',
-        `${JSON.stringify(template)} gives ${key} for more than one image: put {repository} and {tag} in it`,
+        `${quote(template)} gives ${key} for more than one image: put {repository} and {tag} in it`,
       );
     }
     keys.add(key);

@@ -2,6 +2,7 @@ import { hexOf, type Digest } from '../oci/digest.ts';
 import { ecrHost } from '../oci/ecr-host.ts';
 import type { Reference } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
+import { quote } from '../util/quote.ts';
 
 export const DEFAULT_TEMPLATE = '{regionName}/{repository}/{tag}.tar';
 
@@ -27,15 +28,12 @@ export function expandTemplate(template: string, reference: Reference, digest: D
   return template.replace(/\{([^{}]*)\}/g, (_, name: string) => {
     const known = VARIABLES.find((variable) => variable === name);
     if (known === undefined) {
-      throw new Failure(
-        'INVALID',
-        `the key ${JSON.stringify(template)}: {${name}} is none of {${VARIABLES.join('}, {')}}`,
-      );
+      throw new Failure('INVALID', `the key ${quote(template)}: {${name}} is none of {${VARIABLES.join('}, {')}}`);
     }
     const value = values[known];
     if (value === undefined) {
       const why = known === 'account' || known === 'region' ? `${reference.registry} is not ECR and` : 'the image';
-      throw new Failure('INVALID', `the key ${JSON.stringify(template)}: ${why} has no {${name}}`);
+      throw new Failure('INVALID', `the key ${quote(template)}: ${why} has no {${name}}`);
     }
     return value;
   });

@@ -1,5 +1,6 @@
-import { formatReference, isTag, parseReference, type Reference } from '../oci/reference.ts';
+import { formatReference, isTag, parseReference, withoutSecrets, type Reference } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
+import { quote } from '../util/quote.ts';
 
 /** Where an image is, or is to be. Transports as in skopeo, and `s3://`. */
 export type Location =
@@ -84,8 +85,7 @@ export function parseImagePattern(text: string): ImagePattern {
   const path = rest.slice(slash + 1);
   const colon = path.indexOf(':', path.lastIndexOf('/') + 1);
   const repository = colon === -1 ? path : path.slice(0, colon);
-  if (!/^[a-z0-9._/*{},-]+$/.test(repository))
-    throw invalid(text, `${JSON.stringify(repository)} cannot match a repository`);
+  if (!/^[a-z0-9._/*{},-]+$/.test(repository)) throw invalid(text, `${quote(repository)} cannot match a repository`);
   return { registry, repository, tag: colon === -1 ? undefined : path.slice(colon + 1) };
 }
 
@@ -143,10 +143,10 @@ function splitPath(text: string, rest: string): { path: string; tag: string | un
   const path = named ? rest.slice(0, colon) : rest;
   const tag = named ? rest.slice(colon + 1) : undefined;
   if (path === '') throw invalid(text, 'expected a path behind the transport');
-  if (tag !== undefined && !isTag(tag)) throw invalid(text, `${JSON.stringify(tag)} is not a tag`);
+  if (tag !== undefined && !isTag(tag)) throw invalid(text, `${quote(tag)} is not a tag`);
   return { path, tag };
 }
 
 function invalid(text: string, why: string): Failure {
-  return new Failure('INVALID', `${JSON.stringify(text)} is not a place of images: ${why}`);
+  return new Failure('INVALID', `${quote(withoutSecrets(text))} is not a place of images: ${why}`);
 }
