@@ -6,23 +6,42 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
-const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
 const sources = new URL('../worker/cli.ts', import.meta.url);
 const program = existsSync(sources) ? sources : new URL('../dist/cli.js', import.meta.url);
 
-if (major > 24 || (major === 24 && minor >= 12)) {
+if (isRecent(process.versions.node)) {
   await import(program.href);
 } else {
-  let node;
-  try {
-    node = createRequire(import.meta.url).resolve('node/bin/node');
-  } catch {
-    process.stderr.write(
-      `transship: needs Node 24.12 or newer, this is ${process.version}: install it, or run "npm install node@24" here\n`,
-    );
-    process.exit(2);
+  const node = nodeBeside();
+  if (node === undefined) {
+    fail(`needs Node 24.12 or newer, this is ${process.version}: install it, or run "npm install node@24.21.0" here`);
+  } else {
+    const child = spawn(node, [fileURLToPath(program), ...process.argv.slice(2)], { stdio: 'inherit' });
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+    child.on('error', (error) => fail(`${node} does not start here (${error.message}): install Node 24.12 or newer`));
+    child.on('exit', (code, signal) => process.exit(signal === 'SIGINT' ? 130 : (code ?? 1)));
   }
-  const child = spawn(node, [fileURLToPath(program), ...process.argv.slice(2)], { stdio: 'inherit' });
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
-  child.on('exit', (code, signal) => process.exit(signal === 'SIGINT' ? 130 : (code ?? 1)));
+}
+
+/** A Node of npm's: the package of this platform, which comes with ours where there is one for it, or the one for all of them. */
+function nodeBeside() {
+  const require = createRequire(import.meta.url);
+  for (const name of [`node-${process.platform}-${process.arch}`, 'node']) {
+    try {
+      if (isRecent(require(`${name}/package.json`).version)) return require.resolve(`${name}/bin/node`);
+    } catch {
+      // not installed
+    }
+  }
+  return undefined;
+}
+
+function isRecent(version) {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  return major > 24 || (major === 24 && minor >= 12);
+}
+
+function fail(why) {
+  process.stderr.write(`transship: ${why}\n`);
+  process.exitCode = 2;
 }

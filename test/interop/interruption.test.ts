@@ -1,0 +1,139 @@
+import { readdir, readFile, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { digestOf } from '../../worker/oci/digest.ts';
+import { rawManifest } from '../support/interop-image.ts';
+import { startGate } from '../support/interop-gate.ts';
+import { APP, openLab } from '../support/interop-lab.ts';
+import { attempt, run, start, succeeded, transship } from '../support/interop-process.ts';
+import { BUCKET } from '../support/local-s3.ts';
+
+const MIB = 1024 * 1024;
+/** Of every part but the last: what the store chooses for an archive of this size. */
+const PART_BYTES = 8 * MIB;
+const LAYER_BYTES = 72 * MIB;
+const AN_HOUR_MS = 3_600_000;
+
+const lab = await openLab({ dataBytes: LAYER_BYTES });
+const gate = await startGate(lab.registry.host);
+afterAll(async () => {
+  await gate[Symbol.asyncDispose]();
+  await lab[Symbol.asyncDispose]();
+});
+afterEach(() => {
+  gate.open();
+  lab.s3.faults.clear();
+});
+const { o, image, folder, s3 } = lab;
+const source = `${gate.host}/${APP}:v1`;
+
+/** Backs up without interruption; the archive. */
+async function uninterrupted(name: string): Promise<Buffer> {
+  const file = join(folder, `${name}.tar`);
+  await run(...transship(['backup', source, `oci-archive:${file}`, '--quiet']), o);
+  return readFile(file);
+}
+
+describe('a backup to S3 killed in the middle of a layer', async () => {
+  const key = 'killed/v1.tar';
+  const expected = await uninterrupted('expected-s3');
+  const stored = (from: number): number =>
+    s3.requests.slice(from).filter(({ operation, status }) => operation === 'UploadPart' && status === 200).length;
+  const partsKept = 4;
+  const before = s3.requests.length;
+  {
+    s3.faults.delay({ operation: 'UploadPart', skip: partsKept, times: Infinity }, AN_HOUR_MS);
+    await using killed = start(...transship(['backup', source, `s3://${BUCKET}/${key}`]), o);
+    await expect.poll(() => stored(before), { timeout: 60_000, interval: 20 }).toBe(partsKept);
+    killed.kill('SIGKILL');
+    expect((await killed.finished).signal).toBe('SIGKILL');
+  }
+  const left = await lab.bucketContents();
+  s3.faults.clear();
+  const again = s3.requests.length;
+  const resumed = await attempt(...transship(['backup', source, `s3://${BUCKET}/${key}`]), o);
+
+  test('shows nothing under its key, and keeps the upload', () => {
+    expect(left).toEqual({ keys: [], uploads: [key] });
+  });
+
+  test('sends no part again that was stored', () => {
+    succeeded(resumed);
+    expect(stored(again)).toBe(Math.ceil(expected.byteLength / PART_BYTES) - partsKept);
+    const sentBytes = s3.requests
+      .slice(again)
+      .filter(({ operation }) => operation === 'UploadPart')
+      .reduce((sum, { receivedBytes }) => sum + receivedBytes, 0);
+    expect(sentBytes).toBeLessThanOrEqual(expected.byteLength - partsKept * PART_BYTES + PART_BYTES);
+  });
+
+  test('ends in the bytes of a backup that was not interrupted, and in nothing else', async () => {
+    succeeded(resumed);
+    expect((await lab.object(key)).equals(expected)).toBe(true);
+    expect(await lab.bucketContents()).toEqual({ keys: [key], uploads: [] });
+  });
+});
+
+test('a backup to a file killed in the middle of a layer shows no file, and ends in the same bytes', async () => {
+  const expected = await uninterrupted('expected-file');
+  const target = join(folder, 'killed');
+  await mkdir(target);
+  const command = transship(['backup', source, `oci-archive:${target}/v1.tar`]);
+  const closed = gate.closeAfter(LAYER_BYTES / 2);
+  {
+    await using killed = start(...command, o);
+    await closed;
+    killed.kill('SIGKILL');
+    await killed.finished;
+  }
+  expect(await readdir(target)).not.toContain('v1.tar');
+  gate.open();
+  await run(...command, o);
+  expect(await readdir(target)).toEqual(['v1.tar']);
+  expect((await readFile(join(target, 'v1.tar'))).equals(expected)).toBe(true);
+});
+
+test('a mirror killed in the middle of a layer shows no tag, and goes on', async () => {
+  const target = await lab.startRegistry('killed-mirror');
+  const command = transship(['copy', source, `${target.host}/${APP}:v1`]);
+  const closed = gate.closeAfter(LAYER_BYTES / 2);
+  {
+    await using killed = start(...command, o);
+    await closed;
+    killed.kill('SIGKILL');
+    await killed.finished;
+  }
+  const tags = await fetch(`${target.url}/v2/${APP}/manifests/v1`);
+  await tags.body?.cancel();
+  expect(tags.status).toBe(404);
+  gate.open();
+  await run(...command, o);
+  expect(digestOf(await rawManifest(`docker://${target.host}/${APP}:v1`, o))).toBe(image.root.digest);
+});
+
+describe.each(['SIGINT', 'SIGTERM'] as const)('%s in the middle of a layer', (signal) => {
+  const interrupted = async (key: string, times: number): Promise<void> => {
+    const closed = gate.closeAfter(LAYER_BYTES / 2);
+    await using stopped = start(...transship(['backup', source, `s3://${BUCKET}/${key}`, '--quiet']), o);
+    await closed;
+    for (let n = 0; n < times; n++) stopped.kill(signal);
+    const { code, stdout, stderr } = await stopped.finished;
+    expect({ code, stdout: stdout.toString(), stderr }).toEqual({
+      code: 130,
+      stdout: '',
+      stderr: `transship: stopped by ${signal}; run the same command again to go on\n`,
+    });
+    const { keys, uploads } = await lab.bucketContents();
+    expect(keys).not.toContain(key);
+    expect(uploads).toContain(key);
+  };
+
+  test('ends the program with 130 and a word on how to go on', async () => {
+    await interrupted(`${signal}/once.tar`, 1);
+  });
+
+  // Ctrl-C reaches the program from the terminal, and again from npx or the launcher, which pass on what they got from it
+  test('means the same when it comes twice at once', async () => {
+    await interrupted(`${signal}/twice.tar`, 2);
+  });
+});

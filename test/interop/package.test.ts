@@ -1,0 +1,146 @@
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { arch, env, platform } from 'node:process';
+import { delimiter, dirname, join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { digestOf } from '../../worker/oci/digest.ts';
+import { rawManifest } from '../support/interop-image.ts';
+import { APP, openLab } from '../support/interop-lab.ts';
+import { attempt, CHECKOUT, run, succeeded, type Environment, type Finished } from '../support/interop-process.ts';
+
+/** The Node that many machines still have, older than what the program runs on. */
+const OLD_NODE = '20.20.2';
+/** Node 20 comes with the first; the second is the one that has a policy for install scripts. */
+const NPMS = ['10.8.2', '11.19.1'] as const;
+/** The same as in package.json; what the program tells people to install. */
+const NEW_NODE = '24.21.0';
+
+const lab = await openLab();
+afterAll(() => lab[Symbol.asyncDispose]());
+const { folder, registry, image } = lab;
+const old = await installOldNode();
+const tarball = await pack();
+
+/** A Node 20 with two npm, in a folder; the environment of a machine that has nothing else. */
+async function installOldNode(): Promise<{ readonly env: Environment; npm(version: string): string }> {
+  const prefix = join(folder, 'old');
+  await mkdir(prefix);
+  await writeFile(join(prefix, 'package.json'), '{}');
+  const packages = [
+    `node-${platform}-${arch}@${OLD_NODE}`,
+    ...NPMS.map((version) => `npm-${version}@npm:npm@${version}`),
+  ];
+  await run('npm', ['install', '--no-bin-links', ...packages], { env: machine(env['PATH'] ?? ''), cwd: prefix });
+  const node = join(prefix, 'node_modules', `node-${platform}-${arch}`, 'bin');
+  const others = (env['PATH'] ?? '').split(delimiter).filter((entry) => !entry.includes('node_modules'));
+  return {
+    env: machine([node, ...others].join(delimiter)),
+    npm: (version) => join(prefix, 'node_modules', `npm-${version}`, 'bin', 'npm-cli.js'),
+  };
+}
+
+/** The environment of this test with its user's settings of npm (a proxy, a mirror, a cache), without those of the npm that runs it. */
+function machine(path: string): Environment {
+  const kept = Object.entries(env).filter(
+    (entry): entry is [string, string] =>
+      entry[1] !== undefined && !/^(?:npm_|NODE_|VITEST|INIT_CWD|AWS_)/i.test(entry[0]),
+  );
+  return {
+    ...Object.fromEntries(kept),
+    ...(env['NODE_EXTRA_CA_CERTS'] === undefined ? {} : { NODE_EXTRA_CA_CERTS: env['NODE_EXTRA_CA_CERTS'] }),
+    PATH: path,
+    XDG_RUNTIME_DIR: folder,
+    DOCKER_CONFIG: folder,
+  };
+}
+
+async function npm(version: (typeof NPMS)[number], args: readonly string[], cwd: string): Promise<Finished> {
+  return attempt('node', [old.npm(version), ...args], { env: old.env, cwd });
+}
+
+/** `npm pack` on the old machine; the file. */
+async function pack(): Promise<string> {
+  const to = join(folder, 'packed');
+  await mkdir(to);
+  succeeded(await npm('11.19.1', ['pack', '--pack-destination', to], CHECKOUT));
+  const [name, ...more] = await readdir(to);
+  if (name === undefined || more.length > 0) throw new Error(`npm pack made ${String([name, ...more])}`);
+  return join(to, name);
+}
+
+async function emptyFolder(name: string): Promise<string> {
+  const made = join(folder, name);
+  await mkdir(made);
+  return made;
+}
+
+/** Warnings of npm, without those about a Node that is too old and about settings of this machine's user. */
+function warnings(f: Finished): readonly string[] {
+  return f.stderr
+    .split('\n')
+    .filter((line) => /^npm (?:warn|error)/i.test(line) && !/EBADENGINE|Unknown \w+ config/.test(line));
+}
+
+/** Backs the image up with the program at `bin`, by the old Node. */
+async function backUp(bin: string, to: string): Promise<Finished> {
+  return attempt(bin, ['backup', `${registry.host}/${APP}:v1`, `oci-archive:${to}`], {
+    env: old.env,
+    cwd: dirname(to),
+  });
+}
+
+test('the machine of these tests has the old Node', async () => {
+  expect((await run('node', ['--version'], { env: old.env })).toString()).toBe(`v${OLD_NODE}\n`);
+});
+
+test('the package has the program, its documents, and nothing else', async () => {
+  const files = (await run('tar', ['-tzf', tarball], { env: old.env })).toString().trim().split('\n');
+  const { files: wanted } = JSON.parse(await readFile(join(CHECKOUT, 'package.json'), 'utf8')) as {
+    files: readonly string[];
+  };
+  expect(files).toContain('package/bin/transship.js');
+  expect(files).toContain('package/dist/cli.js');
+  const allowed = [...wanted, 'package.json', 'README.md', 'LICENSE'];
+  expect(
+    files.filter((file) => !allowed.some((name) => file === `package/${name}` || file.startsWith(`package/${name}/`))),
+  ).toEqual([]);
+});
+
+// there are no packages of Node for other platforms that npm could choose without running a script
+describe.runIf(platform === 'linux' && arch === 'x64')('installed in an empty folder by an old Node', () => {
+  test.each(NPMS)('with npm %s it backs up an image', async (version) => {
+    const empty = await emptyFolder(`installed-${version}`);
+    const installed = await npm(version, ['install', tarball], empty);
+    succeeded(installed);
+    expect(warnings(installed)).toEqual([]);
+    const file = join(empty, 'v1.tar');
+    succeeded(await backUp(join(empty, 'node_modules', '.bin', 'transship'), file));
+    expect(digestOf(await rawManifest(`oci-archive:${file}`, lab.o))).toBe(image.root.digest);
+  });
+
+  test('globally, under a prefix, it backs up an image', async () => {
+    const empty = await emptyFolder('global');
+    const installed = await npm('11.19.1', ['install', '--global', '--prefix', empty, tarball], empty);
+    succeeded(installed);
+    expect(warnings(installed)).toEqual([]);
+    const file = join(empty, 'v1.tar');
+    succeeded(await backUp(join(empty, 'bin', 'transship'), file));
+    expect(digestOf(await rawManifest(`oci-archive:${file}`, lab.o))).toBe(image.root.digest);
+  });
+});
+
+test('installed without a Node of its own it says what is missing, and works when that is there', async () => {
+  const empty = await emptyFolder('without');
+  succeeded(await npm('11.19.1', ['install', '--omit=optional', tarball], empty));
+  const bin = join(empty, 'node_modules', '.bin', 'transship');
+  const file = join(empty, 'v1.tar');
+  const without = await backUp(bin, file);
+  expect(without).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/^transship: needs Node 24\.12 or newer[^\n]*\n$/),
+  });
+  expect(without.stderr).toContain(`npm install node@${NEW_NODE}`);
+  // --allow-scripts: what npm 11 only warns of, later ones may refuse
+  succeeded(await npm('11.19.1', ['install', '--omit=optional', `node@${NEW_NODE}`], empty));
+  succeeded(await backUp(bin, file));
+  expect(digestOf(await rawManifest(`oci-archive:${file}`, lab.o))).toBe(image.root.digest);
+});

@@ -1,0 +1,66 @@
+import { once } from 'node:events';
+import { createServer, request, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+/** A way to a registry that can be closed in the middle of a layer: the same moment in every run, whatever the machine is doing. */
+export interface Gate extends AsyncDisposable {
+  /** `127.0.0.1:port`: the registry of references that go this way. */
+  readonly host: string;
+  /** Bytes of blobs that came through so far. */
+  readonly passedBytes: number;
+  /** Lets so many more bytes of blobs through, and no more. Resolves when they are through. */
+  closeAfter(bytes: number): Promise<void>;
+  /** Lets everything through that comes from now on. What is held stays held. */
+  open(): void;
+}
+
+/** Starts a gate before the registry at `host`. */
+export async function startGate(host: string): Promise<Gate> {
+  let passedBytes = 0;
+  let limit = Infinity;
+  let closed = Promise.withResolvers<void>();
+  const [hostname = '', port = ''] = host.split(':');
+
+  const serve = async (asked: IncomingMessage, answer: ServerResponse): Promise<void> => {
+    const forwarded = request({ hostname, port, method: asked.method, path: asked.url, headers: asked.headers });
+    asked.pipe(forwarded);
+    const [given] = (await once(forwarded, 'response')) as [IncomingMessage];
+    answer.writeHead(given.statusCode ?? 500, given.headers);
+    const isBlob = asked.method === 'GET' && /\/blobs\/sha256:/.test(asked.url ?? '');
+    for await (const chunk of given as AsyncIterable<Buffer>) {
+      const passing = isBlob ? chunk.subarray(0, limit - passedBytes) : chunk;
+      if (isBlob) passedBytes += passing.length;
+      if (!answer.write(passing)) await Promise.race([once(answer, 'drain'), once(answer, 'close')]);
+      if (isBlob && passedBytes >= limit) {
+        closed.resolve();
+        return; // the answer stays open and unfinished, as if the network had gone quiet
+      }
+    }
+    answer.end();
+  };
+  const server = createServer((asked, answer) => {
+    // a client that was killed is what this is for
+    serve(asked, answer).catch(() => answer.destroy());
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address() as AddressInfo;
+  return {
+    host: `127.0.0.1:${address.port}`,
+    get passedBytes() {
+      return passedBytes;
+    },
+    closeAfter: (bytes) => {
+      limit = passedBytes + bytes;
+      closed = Promise.withResolvers<void>();
+      return closed.promise;
+    },
+    open: () => {
+      limit = Infinity;
+    },
+    [Symbol.asyncDispose]: async () => {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}

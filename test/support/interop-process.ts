@@ -1,0 +1,170 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export type Environment = Readonly<Record<string, string>>;
+
+export interface ProcessOptions {
+  /** The whole environment of the process. Nothing of the test's own comes along. */
+  readonly env: Environment;
+  /** Default: the checkout. */
+  readonly cwd?: string;
+}
+
+/** A process that ended, however it did. */
+export interface Finished {
+  /** The command line, for messages. */
+  readonly command: string;
+  /** Absent when a signal ended it. */
+  readonly code: number | undefined;
+  readonly signal: NodeJS.Signals | undefined;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+/** A process under way. Disposing kills it and waits for its end. */
+export interface Running extends AsyncDisposable {
+  readonly finished: Promise<Finished>;
+  /** What it wrote to stderr so far. */
+  readonly stderr: string;
+  /** Resolves with the first match in stderr, or rejects when the process ends without one. */
+  stderrMatch(pattern: RegExp): Promise<RegExpExecArray>;
+  kill(signal: NodeJS.Signals): void;
+}
+
+/** A folder that is gone at the end, and an environment whose home it holds: no credentials, no settings of the machine's user. */
+export interface Workspace extends AsyncDisposable {
+  readonly folder: string;
+  readonly env: Environment;
+}
+
+/** The root of the checkout. */
+export const CHECKOUT = fileURLToPath(new URL('../../', import.meta.url));
+
+/** What Debian calls the tools; where one is missing, this is what to do about it. */
+const INSTALL = 'apt-get install skopeo docker-registry umoci podman runc conmon busybox-static';
+
+// a test runner that is stopped leaves no server behind
+const alive = new Set<() => void>();
+process.once('exit', () => {
+  for (const kill of alive) kill();
+});
+
+export async function createWorkspace(): Promise<Workspace> {
+  const folder = await mkdtemp(join(tmpdir(), 'transship-interop-'));
+  const home = join(folder, 'home');
+  await mkdir(home);
+  return {
+    folder,
+    env: {
+      PATH: process.env['PATH'] ?? '',
+      HOME: home,
+      TMPDIR: folder,
+      // where skopeo looks before it looks in the home
+      XDG_RUNTIME_DIR: home,
+      LANG: 'C.UTF-8',
+      AWS_EC2_METADATA_DISABLED: 'true',
+    },
+    [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }),
+  };
+}
+
+/** Starts a process without a terminal and with an empty stdin. */
+export function start(command: string, args: readonly string[], o: ProcessOptions): Running {
+  const line = [command, ...args].join(' ');
+  const child = spawn(command, args, { env: o.env, cwd: o.cwd ?? CHECKOUT, stdio: ['ignore', 'pipe', 'pipe'] });
+  const kill = (): void => {
+    child.kill('SIGKILL');
+  };
+  alive.add(kill);
+  const stdout: Buffer[] = [];
+  const progress = new EventTarget();
+  let stderr = '';
+  let ended = false;
+  child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+    stderr += chunk;
+    progress.dispatchEvent(new Event('change'));
+  });
+  const finished = (async (): Promise<Finished> => {
+    try {
+      await once(child, 'close');
+    } catch (error) {
+      const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+      throw new Error(missing ? `${command} is not installed: ${INSTALL}` : `${line}: ${String(error)}`, {
+        cause: error,
+      });
+    } finally {
+      ended = true;
+      alive.delete(kill);
+      progress.dispatchEvent(new Event('change'));
+    }
+    return {
+      command: line,
+      code: child.exitCode ?? undefined,
+      signal: child.signalCode ?? undefined,
+      stdout: Buffer.concat(stdout),
+      stderr,
+    };
+  })();
+  // whoever waits for it learns of a failure; nobody has to wait
+  finished.catch(() => undefined);
+  return {
+    finished,
+    get stderr() {
+      return stderr;
+    },
+    stderrMatch: async (pattern) => {
+      for (;;) {
+        const match = pattern.exec(stderr);
+        if (match !== null) return match;
+        if (ended) throw new Error(`${line} ended without saying ${String(pattern)}:\n${stderr}`);
+        await once(progress, 'change');
+      }
+    },
+    kill: (signal) => {
+      child.kill(signal);
+    },
+    [Symbol.asyncDispose]: async () => {
+      kill();
+      await finished.catch(() => undefined);
+    },
+  };
+}
+
+/** Runs a process to its end, whatever that is. */
+export async function attempt(command: string, args: readonly string[], o: ProcessOptions): Promise<Finished> {
+  return start(command, args, o).finished;
+}
+
+/** Runs a process that has to succeed; its stdout. */
+export async function run(command: string, args: readonly string[], o: ProcessOptions): Promise<Buffer> {
+  return succeeded(await attempt(command, args, o));
+}
+
+/** The stdout of a process that succeeded; throws with its stderr when it did not. */
+export function succeeded(f: Finished): Buffer {
+  if (f.code === 0) return f.stdout;
+  throw new Error(`${f.command}\nended with ${f.signal ?? `code ${f.code}`}:\n${f.stderr}${f.stdout.toString()}`);
+}
+
+/** The arguments by which this Node runs the program as it is in the checkout. */
+export function transship(args: readonly string[]): readonly [command: string, args: readonly string[]] {
+  return [process.execPath, [join(CHECKOUT, 'bin', 'transship.js'), ...args]];
+}
+
+/** Runs the program, which has to succeed; what `--json` printed. */
+export async function transshipJson<T>(args: readonly string[], o: ProcessOptions): Promise<T> {
+  return JSON.parse((await run(...transship([...args, '--json']), o)).toString()) as T;
+}
+
+/** Runs skopeo, which has to succeed, over plain HTTP and with any image; its stdout. */
+export async function skopeo(args: readonly string[], o: ProcessOptions): Promise<Buffer> {
+  const [command = '', ...rest] = args;
+  const tls =
+    command === 'copy' ? ['--src-tls-verify=false', '--dest-tls-verify=false', '--quiet'] : ['--tls-verify=false'];
+  return run('skopeo', ['--insecure-policy', command, ...tls, ...rest], o);
+}

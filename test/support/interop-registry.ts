@@ -1,0 +1,64 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { start, type Environment } from './interop-process.ts';
+
+export interface DockerRegistryOptions {
+  /** Holds its configuration and everything pushed. Made when it is not there. */
+  readonly folder: string;
+  readonly env: Environment;
+  /** Lines of an htpasswd file, bcrypt only. Absent: anybody may do anything. */
+  readonly htpasswd?: string;
+}
+
+/** A docker-registry 2.8, ended when it is disposed. */
+export interface DockerRegistry extends AsyncDisposable {
+  /** `http://127.0.0.1:port`. */
+  readonly url: string;
+  /** `127.0.0.1:port`: the registry of a reference. */
+  readonly host: string;
+}
+
+/** How often a registry that just began to listen is asked whether it answers. */
+const ATTEMPTS = 200;
+const BETWEEN_MS = 25;
+
+/** Starts Debian's docker-registry on a port that is free, and waits until it answers. */
+export async function startDockerRegistry(o: DockerRegistryOptions): Promise<DockerRegistry> {
+  await mkdir(o.folder, { recursive: true });
+  const configuration = {
+    version: '0.1',
+    log: { level: 'info', accesslog: { disabled: true } },
+    storage: { filesystem: { rootdirectory: join(o.folder, 'data') }, delete: { enabled: true } },
+    http: { addr: '127.0.0.1:0', secret: 'of uploads that are taken up again' },
+    ...(o.htpasswd === undefined ? {} : { auth: { htpasswd: { realm: 'interop', path: join(o.folder, 'htpasswd') } } }),
+  };
+  if (o.htpasswd !== undefined) await writeFile(join(o.folder, 'htpasswd'), o.htpasswd);
+  // JSON is YAML
+  const file = join(o.folder, 'config.yml');
+  await writeFile(file, JSON.stringify(configuration));
+  const server = start('docker-registry', ['serve', file], { env: o.env });
+  try {
+    const [, host = ''] = await server.stderrMatch(/listening on (127\.0\.0\.1:\d+)/);
+    const url = `http://${host}`;
+    await answering(`${url}/v2/`);
+    return { url, host, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
+  } catch (error) {
+    await server[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+async function answering(url: string): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const { status, body } = await fetch(url);
+      await body?.cancel();
+      if (status === 200 || status === 401) return;
+      throw new Error(`${url} answers ${status}`);
+    } catch (error) {
+      if (attempt === ATTEMPTS) throw error;
+      await delay(BETWEEN_MS);
+    }
+  }
+}
