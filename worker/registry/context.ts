@@ -1,0 +1,25 @@
+import type { Clock } from '../util/clock.ts';
+import type { Report } from '../util/report.ts';
+import type { EcrRegistry, RepositorySettings } from './ecr.ts';
+import type { Pace, PullBudget } from './rate.ts';
+import type { Transport } from './transport.ts';
+
+/** What the parts of one repository share. */
+export interface RepositoryContext {
+  readonly transport: Transport;
+  /** As in references. */
+  readonly host: string;
+  readonly name: string;
+  /** What tokens for it have to allow. */
+  readonly scopes: readonly string[];
+  readonly clock: Clock;
+  readonly report: Report | undefined;
+  /** Of a private registry of ECR. */
+  readonly ecr: EcrRegistry | undefined;
+  /** How a missing repository of ECR is created; undefined: it is not. */
+  readonly create: RepositorySettings | undefined;
+  /** For manifests that are written. */
+  readonly pace: Pace | undefined;
+  /** For manifests that are read. */
+  readonly pulls: PullBudget;
+}

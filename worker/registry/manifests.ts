@@ -1,0 +1,246 @@
+import type { Bytes } from '../content/content.ts';
+import { algorithmOf, digestOf, parseDigest, type Digest } from '../oci/digest.ts';
+import {
+  isManifestType,
+  MANIFEST_MEDIA_TYPES,
+  MAX_MANIFEST_BYTES,
+  mediaTypeOf,
+  type Descriptor,
+} from '../oci/manifest.ts';
+import { isTag } from '../oci/reference.ts';
+import type { Abortable } from '../util/abort.ts';
+import { Failure, isFailure } from '../util/failure.ts';
+import { retry } from '../util/retry.ts';
+import type { RepositoryContext } from './context.ts';
+import type { HttpAnswer } from './transport.ts';
+
+/** Manifests that we had to read ourselves and that will be asked for again. */
+const KEPT_BYTES = 8 * 1024 * 1024;
+const ACCEPT = { accept: MANIFEST_MEDIA_TYPES.join(', ') };
+/** The tags under which others keep what refers to an image: most are asked for in vain. */
+const REFERRER_TAG = /^sha(?:256|512)-[0-9a-f]{64}/;
+
+/** The manifests of one repository. */
+export class Manifests {
+  readonly #c: RepositoryContext;
+  readonly #kept = new Map<Digest, Buffer>();
+  #keptBytes = 0;
+
+  constructor(context: RepositoryContext) {
+    this.#c = context;
+  }
+
+  /** What a tag or digest stands for. NOT_FOUND when nothing does. */
+  async resolve(reference: string, o: Abortable): Promise<Descriptor> {
+    try {
+      return await this.#look(reference, o);
+    } catch (error) {
+      if (isFailure(error, 'NOT_FOUND')) throw await this.#notFound(error, reference, o);
+      throw error;
+    }
+  }
+
+  /** As `resolve`, but undefined when nothing does. */
+  async find(reference: string, o: Abortable): Promise<Descriptor | undefined> {
+    try {
+      return await this.#look(reference, o);
+    } catch (error) {
+      if (isFailure(error, 'NOT_FOUND')) return undefined;
+      throw error;
+    }
+  }
+
+  /** Reads a manifest, verified against the digest where the reference is one. */
+  async get(reference: string, o: Abortable): Promise<{ readonly descriptor: Descriptor; readonly bytes: Uint8Array }> {
+    const what = `read manifest ${this.#named(reference)}`;
+    const { clock, report } = this.#c;
+    const pull = async (): Promise<HttpAnswer & { readonly bytes: Buffer }> =>
+      this.#pull(reference, what, MAX_MANIFEST_BYTES, o);
+    const answer = await retry(what, pull, { clock, report, signal: o.signal });
+    const { bytes } = answer;
+    const wanted = isTag(reference) ? undefined : parseDigest(reference);
+    const digest = digestOf(bytes, wanted === undefined ? 'sha256' : algorithmOf(wanted));
+    if (wanted !== undefined && digest !== wanted)
+      throw new Failure('CORRUPT', `${what}: the registry gave other bytes than the digest says`);
+    // GET by tag may be a translation, which is another image: https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-manifest-formats.html
+    checkSaid(what, answer, digest);
+    const mediaType = this.#mediaTypeOf(what, answer, bytes);
+    this.#keep(digest, bytes);
+    return { descriptor: { mediaType, digest, size: bytes.byteLength }, bytes };
+  }
+
+  /** The raw bytes, for `read`, which verifies and retries. */
+  async open(d: Descriptor, o: Abortable): Promise<Bytes> {
+    const kept = this.#kept.get(d.digest);
+    if (kept !== undefined) return once(kept);
+    const what = `read manifest ${this.#named(d.digest)}`;
+    const limit = Math.max(d.size, MAX_MANIFEST_BYTES);
+    try {
+      const { bytes } = await this.#pull(d.digest, what, limit, o);
+      return once(bytes);
+    } catch (error) {
+      if (isFailure(error, 'NOT_FOUND')) throw await this.#notFound(error, d.digest, o);
+      throw error;
+    }
+  }
+
+  /** Stores a manifest under its digest or a tag. */
+  async put(reference: string, mediaType: string, bytes: Uint8Array, o: Abortable): Promise<HttpAnswer> {
+    const { pace } = this.#c;
+    const what = `push manifest ${this.#named(reference)}`;
+    const answer = await this.#c.transport.send(
+      {
+        what,
+        operation: 'write-manifest',
+        method: 'PUT',
+        url: this.#url(reference),
+        headers: { 'content-type': mediaType },
+        body: bytes,
+        accept: [200, 201, 202, 204],
+        scopes: this.#c.scopes,
+        admit: pace === undefined ? undefined : async (at) => pace.take(at),
+      },
+      o,
+    );
+    if (isTag(reference)) checkSaid(what, answer, digestOf(bytes));
+    else checkSaid(what, answer, parseDigest(reference));
+    return answer;
+  }
+
+  /** By a HEAD, which is free at Docker Hub; by a GET where a registry's HEAD does not say enough. */
+  async #look(reference: string, o: Abortable): Promise<Descriptor> {
+    try {
+      const head = await this.#head(reference, o);
+      if (head !== undefined) return head;
+    } catch (error) {
+      if (!isFailure(error, 'UNSUPPORTED', 'INVALID')) throw error;
+    }
+    const { descriptor } = await this.get(reference, o);
+    return descriptor;
+  }
+
+  async #head(reference: string, o: Abortable): Promise<Descriptor | undefined> {
+    const what = `resolve ${this.#named(reference)}`;
+    const answer = await this.#c.transport.send(
+      {
+        what,
+        operation: 'read-manifest',
+        method: 'HEAD',
+        url: this.#url(reference),
+        headers: ACCEPT,
+        accept: [200],
+        scopes: this.#c.scopes,
+      },
+      o,
+    );
+    const length = answer.header('content-length') ?? '';
+    const mediaType = contentType(answer);
+    if (!/^\d+$/.test(length) || mediaType === undefined || !isManifestType(mediaType)) return undefined;
+    const size = Number(length);
+    if (!isTag(reference)) {
+      const digest = parseDigest(reference);
+      checkSaid(what, answer, digest);
+      return { mediaType, digest, size };
+    }
+    const digest = saidDigest(answer);
+    return digest === undefined ? undefined : { mediaType, digest, size };
+  }
+
+  /** One try. */
+  async #pull(
+    reference: string,
+    what: string,
+    limit: number,
+    o: Abortable,
+  ): Promise<HttpAnswer & { readonly bytes: Buffer }> {
+    const { pulls, transport, scopes } = this.#c;
+    if (pulls.stale) await this.#head(reference, o);
+    const done = pulls.admit(what);
+    try {
+      return await transport.send(
+        {
+          what,
+          operation: 'read-manifest',
+          method: 'GET',
+          url: this.#url(reference),
+          headers: ACCEPT,
+          accept: [200],
+          scopes,
+          attempts: 1,
+        },
+        { ...o, limit },
+      );
+    } catch (error) {
+      // Hub's limit is told by 429 as well; waiting for it here is no use
+      if (isFailure(error, 'THROTTLED') && pulls.spent) throw pulls.exhausted(what);
+      throw error;
+    } finally {
+      done();
+    }
+  }
+
+  /** An archived image of ECR is answered as one that is missing: https://docs.aws.amazon.com/AmazonECR/latest/userguide/archive-image.html */
+  async #notFound(error: Failure, reference: string, o: Abortable): Promise<Failure> {
+    const { ecr, name } = this.#c;
+    if (ecr === undefined || REFERRER_TAG.test(reference)) return error;
+    const id = isTag(reference) ? { imageTag: reference } : { imageDigest: reference };
+    if (!(await ecr.isArchived(name, id, o))) return error;
+    return new Failure(
+      'NOT_FOUND',
+      `read ${this.#named(reference)}: it is archived and cannot be pulled; restore it to the STANDARD storage class first`,
+      { cause: error, context: { ...error.context, archived: true } },
+    );
+  }
+
+  #mediaTypeOf(what: string, answer: HttpAnswer, bytes: Uint8Array): string {
+    const said = contentType(answer);
+    if (said !== undefined && isManifestType(said)) return said;
+    if (said?.startsWith('application/vnd.docker.distribution.manifest.v1') === true)
+      throw new Failure('UNSUPPORTED', `${what}: it is of docker's schema 1, which is obsolete; push the image anew`);
+    const own = mediaTypeOf(bytes) ?? said;
+    if (own === undefined) throw new Failure('UNSUPPORTED', `${what}: the registry does not say what kind it is of`);
+    return own;
+  }
+
+  #keep(digest: Digest, bytes: Buffer): void {
+    if (this.#kept.has(digest) || bytes.byteLength > KEPT_BYTES / 8) return;
+    this.#kept.set(digest, bytes);
+    this.#keptBytes += bytes.byteLength;
+    for (const [oldest, { byteLength }] of this.#kept) {
+      if (this.#keptBytes <= KEPT_BYTES) return;
+      this.#kept.delete(oldest);
+      this.#keptBytes -= byteLength;
+    }
+  }
+
+  #named(reference: string): string {
+    return `${this.#c.host}/${this.#c.name}${isTag(reference) ? ':' : '@'}${reference}`;
+  }
+
+  #url(reference: string): string {
+    return `/v2/${this.#c.name}/manifests/${reference}`;
+  }
+}
+
+async function* once(bytes: Uint8Array): Bytes {
+  if (bytes.byteLength > 0) yield bytes;
+}
+
+function contentType(answer: HttpAnswer): string | undefined {
+  return answer.header('content-type')?.split(';')[0]?.trim().toLowerCase();
+}
+
+function saidDigest(answer: HttpAnswer): Digest | undefined {
+  try {
+    return parseDigest(answer.header('docker-content-digest'));
+  } catch {
+    return undefined;
+  }
+}
+
+/** CORRUPT when the registry names another digest than the one that was meant; of another algorithm it may name what it likes. */
+function checkSaid(what: string, answer: HttpAnswer, digest: Digest): void {
+  const said = saidDigest(answer);
+  if (said === undefined || said === digest || algorithmOf(said) !== algorithmOf(digest)) return;
+  throw new Failure('CORRUPT', `${what}: the registry answered with ${said} instead of ${digest}`);
+}

@@ -1,0 +1,167 @@
+import { Failure, type Code } from '../util/failure.ts';
+
+/** An answer that is not what was asked for. */
+export interface Refusal {
+  /** What we were doing, and to what. */
+  readonly what: string;
+  readonly method: string;
+  readonly status: number;
+  /** Host that answered, when it is not the registry itself: a redirect led there. */
+  readonly elsewhere?: string | undefined;
+  readonly header: (name: string) => string | undefined;
+  /** The body, as far as it was read. */
+  readonly text: string;
+  readonly nowMs: number;
+  /** Whether the credentials were renewed since: a new request may do better. */
+  readonly renewed: boolean;
+  /** What to do about it, by what kind of failure it is. */
+  readonly hint?: ((code: Code) => string | undefined) | undefined;
+}
+
+/** How much of an error's body is read. */
+export const MAX_REFUSAL_BYTES = 64 * 1024;
+
+/** The Failure for a refusal: its code from what the body says, else from the status; a message with all that helps and no secrets. */
+export function failureOf(r: Refusal): Failure {
+  const said = parseRefusal(r.text);
+  const code = codeOf(r, said);
+  const who = r.elsewhere === undefined ? 'the registry' : `${r.elsewhere}, where the registry sent us,`;
+  const what = [String(r.status), ...(said.code === undefined ? [] : [said.code])].join(' ');
+  const why = said.message === undefined ? '' : `: ${said.message}`;
+  const hint = r.hint?.(code);
+  return new Failure(code, `${r.what}: ${who} answered ${what}${why}${hint === undefined ? '' : `; ${hint}`}`, {
+    context: {
+      status: r.status,
+      ...(said.code === undefined ? {} : { registryCode: said.code }),
+      ...(r.renewed ? { renewed: true } : {}),
+      retryAfterMs: retryAfterMs(r.header('retry-after'), r.nowMs),
+    },
+  });
+}
+
+/** What the body of a refusal says: the first of the spec's errors, S3's XML, or plain text as ECR sends it. HTML says nothing. */
+export function parseRefusal(text: string): { readonly code?: string; readonly message?: string } {
+  const trimmed = text.trim();
+  if (trimmed.startsWith('{')) return parseJson(trimmed);
+  if (/<Error>/.test(trimmed)) {
+    const code = /<Code>([^<]{1,100})<\/Code>/.exec(trimmed)?.[1];
+    const message = /<Message>([^<]{1,1000})<\/Message>/.exec(trimmed)?.[1];
+    return { ...(code === undefined ? {} : { code }), ...presentable(message) };
+  }
+  return trimmed.startsWith('<') ? {} : presentable(trimmed);
+}
+
+/** Milliseconds that a Retry-After asks for, be it seconds or a date. */
+export function retryAfterMs(header: string | undefined, nowMs: number): number | undefined {
+  if (header === undefined) return undefined;
+  if (/^\d{1,9}$/.test(header)) return Number(header) * 1000;
+  const at = Date.parse(header);
+  return Number.isNaN(at) ? undefined : Math.max(0, at - nowMs);
+}
+
+function parseJson(text: string): { readonly code?: string; readonly message?: string } {
+  let body: unknown;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    return presentable(text);
+  }
+  // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#error-codes
+  const list = field(body, 'errors');
+  const error: unknown = Array.isArray(list) ? list[0] : body;
+  const code = field(error, 'code');
+  const detail = field(error, 'detail');
+  const message = [
+    field(error, 'message'),
+    field(error, 'error_description'),
+    field(error, 'details'),
+    field(error, 'error'),
+  ]
+    .concat(detail === undefined || typeof detail === 'string' ? detail : JSON.stringify(detail))
+    .filter((part): part is string => typeof part === 'string' && part !== '')
+    .filter((part, i, all) => all.indexOf(part) === i);
+  return {
+    ...(typeof code === 'string' && code !== '' ? { code: presentable(code).message ?? code } : {}),
+    ...presentable(message.join(', ')),
+  };
+}
+
+function field(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>)[name] : undefined;
+}
+
+/** `text` as a message may carry it: one line, not long, without the queries of URLs (they sign) and without credentials. */
+function presentable(text: string | undefined): { readonly message?: string } {
+  const message = (text ?? '')
+    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, ' ')
+    .replace(/(\bhttps?:\/\/[^\s?#"'<>]*)[?#][^\s"'<>]*/gi, '$1')
+    .replace(/\b(Bearer|Basic) +[\w+/=.~-]{8,}/gi, '$1 …')
+    .trim();
+  if (message === '') return {};
+  return { message: message.length > 400 ? `${message.slice(0, 400)}…` : message };
+}
+
+function codeOf(r: Refusal, said: { readonly code?: string; readonly message?: string }): Code {
+  const { status } = r;
+  const { code = '', message = '' } = said;
+  // a blob's storage speaks for itself, not in the registry's codes
+  if (r.elsewhere !== undefined || status === 401) return byStatus(r);
+  // ECR: "None of the provided layer digests match …" is about the bytes, everything else about the session
+  if (code === 'BLOB_UPLOAD_INVALID') return /digests? .*match/i.test(message) ? 'CORRUPT' : 'UNAVAILABLE';
+  if (code === 'TAG_INVALID') return /immutable|already exists/i.test(message) ? 'CONFLICT' : 'INVALID';
+  // ECR, of children that an index names and of layers that a manifest names
+  if (status === 400 && /required for pushing image .*do(?:es)? not exist/i.test(message)) return 'NOT_FOUND';
+  return BY_REGISTRY_CODE.get(code) ?? byStatus(r);
+}
+
+/** https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#error-codes */
+const BY_REGISTRY_CODE: ReadonlyMap<string, Code> = new Map([
+  ['MANIFEST_UNKNOWN', 'NOT_FOUND'],
+  ['MANIFEST_BLOB_UNKNOWN', 'NOT_FOUND'],
+  ['BLOB_UNKNOWN', 'NOT_FOUND'],
+  ['NAME_UNKNOWN', 'NOT_FOUND'],
+  ['TOOMANYREQUESTS', 'THROTTLED'],
+  ['DIGEST_INVALID', 'CORRUPT'],
+  ['BLOB_UPLOAD_UNKNOWN', 'UNAVAILABLE'],
+  ['RANGE_INVALID', 'UNAVAILABLE'],
+  ['UNSUPPORTED', 'UNSUPPORTED'],
+]);
+
+function byStatus(r: Refusal): Code {
+  switch (r.status) {
+    case 401:
+      return 'UNAUTHENTICATED';
+    case 402:
+    case 403:
+      return 'DENIED';
+    case 404:
+    case 410:
+      return 'NOT_FOUND';
+    case 409:
+    case 412: // Harbor, of immutable tags
+      return 'CONFLICT';
+    case 416:
+      // of an upload: the session is not where we are; of a download: there are fewer bytes than the descriptor says
+      return r.method === 'GET' ? 'CORRUPT' : 'UNAVAILABLE';
+    case 408:
+    case 500:
+    case 502:
+    case 503:
+    case 504:
+      return 'UNAVAILABLE';
+    case 429:
+      return 'THROTTLED';
+    // ECR answers 405 for parameters it does not take: https://github.com/google/go-containerregistry/issues/681
+    case 405:
+    case 406:
+    case 411:
+    case 413:
+    case 415:
+    case 501:
+    case 505:
+      return 'UNSUPPORTED';
+    default:
+      if (r.status >= 500) return 'UNAVAILABLE';
+      return r.status >= 400 ? 'INVALID' : 'UNSUPPORTED';
+  }
+}

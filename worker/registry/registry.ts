@@ -1,0 +1,197 @@
+import { ecrHost } from '../oci/ecr-host.ts';
+import type { Abortable } from '../util/abort.ts';
+import { systemClock, type Clock } from '../util/clock.ts';
+import { Failure, isFailure, type Side } from '../util/failure.ts';
+import type { Report } from '../util/report.ts';
+import { addressKind } from './address.ts';
+import { challengeAuthorizer } from './auth.ts';
+import type { CredentialLookup } from './credentials.ts';
+import {
+  ECR_PUBLIC_HOST,
+  ecrPublicCredentials,
+  EcrRegistry,
+  parseRepositorySettings,
+  type AwsAccess,
+  type RepositorySettings,
+} from './ecr.ts';
+import { pages } from './pages.ts';
+import { Pace, PullBudget } from './rate.ts';
+import { RegistryRepository } from './repository.ts';
+import { repositoryScope } from './scope.ts';
+import { Transport } from './transport.ts';
+
+export interface RegistryOptions {
+  /** Decides what tokens are asked for: of a target, to write too. */
+  readonly side: Side;
+  /** Who we are at this side. */
+  readonly credentials: CredentialLookup;
+  /** Where hosts really answer: `http://127.0.0.1:5000` by host. Default: at themselves, by HTTPS, and on loopback by plain HTTP. */
+  readonly endpoints?: ReadonlyMap<string, string> | undefined;
+  /** For ECR. Default: as the AWS SDK finds credentials. */
+  readonly aws?: AwsAccess | undefined;
+  /** How repositories are created that ECR does not have. Default: they are not, and pushing to them is NOT_FOUND. */
+  readonly create?: RepositorySettings | undefined;
+  /** Blobs at once that are going to be read or written. Default 4. */
+  readonly concurrency?: number | undefined;
+  /** Of this program, for the registry's logs. */
+  readonly version: string;
+  readonly clock?: Clock | undefined;
+  readonly report?: Report | undefined;
+}
+
+const DEFAULT_CONCURRENCY = 4;
+const DOCKER_HUB = 'docker.io';
+const DOCKER_HUB_URL = 'https://registry-1.docker.io';
+/** PutImage, of an account in a region: https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html */
+const ECR_PUTS_PER_SECOND = 10;
+/** What storage behind a registry serves well, by one connection 80 to 100 MB/s. On this machine or next to it one stream is best. */
+const REMOTE_RANGES = 4;
+
+/** The registry at `host`, as references name it. Nothing is asked of it yet. */
+export function openRegistry(host: string, o: RegistryOptions): RegistryClient {
+  return new RegistryClient(host, o);
+}
+
+/** One registry, with the credentials of one side. Closing it breaks off what is under way. */
+export class RegistryClient implements AsyncDisposable {
+  readonly host: string;
+  /** What a private registry of ECR can do beside. */
+  readonly ecr: EcrRegistry | undefined;
+  readonly #o: RegistryOptions;
+  readonly #clock: Clock;
+  readonly #baseUrl: URL;
+  readonly #transport: Transport;
+  readonly #pace: Pace | undefined;
+  readonly #pulls: PullBudget;
+  readonly #repositories = new Map<string, RegistryRepository>();
+
+  constructor(host: string, o: RegistryOptions) {
+    const { clock = systemClock, report, credentials, aws } = o;
+    this.host = host;
+    this.#o = o;
+    this.#clock = clock;
+    this.#baseUrl = baseUrlOf(host, o.endpoints);
+    this.#pulls = new PullBudget(clock);
+    const ecr = ecrHost(host);
+    this.ecr = ecr === undefined ? undefined : new EcrRegistry({ host, ecr, credentials, clock, report, ...aws });
+    this.#pace = ecr === undefined && host !== ECR_PUBLIC_HOST ? undefined : new Pace(ECR_PUTS_PER_SECOND, clock);
+    const lookup =
+      host === ECR_PUBLIC_HOST ? ecrPublicCredentials({ credentials, clock, report, ...aws }) : credentials;
+    this.#transport = new Transport({
+      host,
+      baseUrl: this.#baseUrl,
+      authorize: (fetch) =>
+        this.ecr?.authorizer() ??
+        challengeAuthorizer({
+          host,
+          baseUrl: this.#baseUrl,
+          fetch,
+          credentials: async (repository, at) => lookup(host, repository, at),
+          clock,
+        }),
+      concurrency: o.concurrency ?? DEFAULT_CONCURRENCY,
+      userAgent: `transship/${o.version}`,
+      clock,
+      report,
+      observe: (answer) => this.#pulls.observe(answer.header('ratelimit-remaining')),
+    });
+  }
+
+  /** The same object for the same name: it remembers what the registry can do. */
+  repository(name: string): RegistryRepository {
+    const known = this.#repositories.get(name);
+    if (known !== undefined) return known;
+    const scopes = [repositoryScope(name, this.#o.side === 'target' ? 'pull,push' : 'pull')];
+    const context = {
+      transport: this.#transport,
+      host: this.host,
+      name,
+      scopes,
+      clock: this.#clock,
+      report: this.#o.report,
+      ecr: this.ecr,
+      create: this.#o.side === 'target' ? this.#o.create : undefined,
+      pace: this.#pace,
+      pulls: this.#pulls,
+    };
+    const near = addressKind(this.#baseUrl.hostname);
+    const opened = new RegistryRepository(
+      context,
+      near === 'loopback' || near === 'private' ? {} : { rangesAtOnce: REMOTE_RANGES },
+    );
+    this.#repositories.set(name, opened);
+    return opened;
+  }
+
+  /** The names of its repositories that start with `prefix`. UNSUPPORTED or DENIED where the registry does not list them. */
+  async *repositories(prefix = '', o: Abortable = {}): AsyncIterable<string> {
+    if (this.ecr !== undefined) {
+      yield* this.ecr.repositories(prefix, o);
+      return;
+    }
+    const what = `list repositories of ${this.host}`;
+    // https://distribution.github.io/distribution/spec/api/#listing-repositories
+    const first = {
+      what,
+      operation: 'list-repositories',
+      url: '/v2/_catalog?n=1000',
+      scopes: ['registry:catalog:*'],
+    } as const;
+    try {
+      for await (const page of pages(this.#transport, first, o)) {
+        const names: unknown = page['repositories'] ?? [];
+        if (!Array.isArray(names)) throw new Failure('UNSUPPORTED', `${what}: the registry did not answer with a list`);
+        for (const name of names) if (typeof name === 'string' && name.startsWith(prefix)) yield name;
+      }
+    } catch (error) {
+      if (!isFailure(error, 'NOT_FOUND')) throw error;
+      throw new Failure('UNSUPPORTED', `${what}: it does not list them; name the repositories`, { cause: error });
+    }
+  }
+
+  /**
+   * The settings of a repository as JSON, for `applySettings`. Undefined where the registry has none to tell, which are all but ECR's private
+   * ones, and where they may not be read: then a warning names what is missing.
+   */
+  async settings(repository: string, o: Abortable = {}): Promise<Readonly<Record<string, unknown>> | undefined> {
+    try {
+      const settings = await this.ecr?.settings(repository, o);
+      return settings === undefined ? undefined : { ...settings };
+    } catch (error) {
+      if (!isFailure(error, 'DENIED')) throw error;
+      this.#o.report?.({ type: 'warning', message: error.message });
+      return undefined;
+    }
+  }
+
+  /** Makes the repository exist with these settings. Does nothing where the registry knows none. Idempotent. INVALID for what are none. */
+  async applySettings(
+    repository: string,
+    settings: Readonly<Record<string, unknown>>,
+    o: Abortable = {},
+  ): Promise<void> {
+    await this.ecr?.applySettings(repository, parseRepositorySettings(settings), o);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#repositories.values()].map(async (repository) => repository.close()));
+    await this.#transport.close();
+    await this.ecr?.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+function baseUrlOf(host: string, endpoints: ReadonlyMap<string, string> | undefined): URL {
+  const mapped = endpoints?.get(host) ?? (host === DOCKER_HUB ? DOCKER_HUB_URL : undefined);
+  if (mapped === undefined) {
+    const https = URL.parse(`https://${host}`);
+    if (https === null) throw new Failure('INVALID', `${host} is not the host of a registry`);
+    return addressKind(https.hostname) === 'loopback' ? new URL(`http://${host}`) : https;
+  }
+  const url = URL.parse(mapped);
+  if (url !== null && /^https?:$/.test(url.protocol)) return url;
+  throw new Failure('INVALID', `the endpoint of ${host} is not an http or https address`);
+}

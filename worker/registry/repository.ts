@@ -1,0 +1,205 @@
+import type { ByteRange, Bytes, Source, Target } from '../content/content.ts';
+import { shortDigest, type Digest } from '../oci/digest.ts';
+import { isManifestType, MAX_MANIFEST_BYTES, parseManifest, type Descriptor } from '../oci/manifest.ts';
+import { orAborted, type Abortable } from '../util/abort.ts';
+import { Failure, isFailure } from '../util/failure.ts';
+import type { RepositoryContext } from './context.ts';
+import { Manifests } from './manifests.ts';
+import { pages } from './pages.ts';
+import { Referrers } from './referrers.ts';
+import { Uploads } from './upload.ts';
+
+/** ECR takes no larger page: https://github.com/google/go-containerregistry/issues/1091 */
+const PAGE = 1000;
+
+/** A repository of a registry, to read from and write to. */
+export class RegistryRepository implements Source, Target {
+  readonly rangesAtOnce?: number;
+  readonly #c: RepositoryContext;
+  readonly #manifests: Manifests;
+  readonly #referrers: Referrers;
+  readonly #uploads: Uploads;
+  /** ECR Public answers 401 to every HEAD of a blob: https://github.com/buildbuddy-io/buildbuddy/issues/12566 */
+  #headsBlobs = true;
+  #creating: Promise<void> | undefined;
+
+  constructor(context: RepositoryContext, o: { readonly rangesAtOnce?: number }) {
+    this.#c = context;
+    this.#manifests = new Manifests(context);
+    this.#referrers = new Referrers(context, this.#manifests);
+    this.#uploads = new Uploads(context);
+    if (o.rangesAtOnce !== undefined) this.rangesAtOnce = o.rangesAtOnce;
+  }
+
+  async resolve(reference: string, o: Abortable = {}): Promise<Descriptor> {
+    return this.#manifests.resolve(reference, o);
+  }
+
+  async open(d: Descriptor, o: Abortable & ByteRange = {}): Promise<Bytes> {
+    if (!isManifestType(d.mediaType)) return this.#openBlob(d, o);
+    if ((o.from ?? 0) > 0) throw new Failure('UNSUPPORTED', `registries give manifests whole`);
+    return this.#manifests.open(d, o);
+  }
+
+  async *referrers(d: Descriptor, o: Abortable = {}): AsyncIterable<Descriptor> {
+    yield* this.#referrers.of(d.digest, o);
+  }
+
+  async *tags(o: Abortable = {}): AsyncIterable<string> {
+    const { transport, name, scopes } = this.#c;
+    const what = `list tags of ${this.#named}`;
+    const url = `/v2/${name}/tags/list?n=${PAGE}`;
+    for await (const page of pages(transport, { what, operation: 'list-tags', url, scopes }, o)) {
+      const tags: unknown = page['tags'] ?? [];
+      if (!Array.isArray(tags)) throw new Failure('UNSUPPORTED', `${what}: the registry did not answer with a list`);
+      for (const tag of tags) if (typeof tag === 'string') yield tag;
+    }
+  }
+
+  async has(d: Descriptor, o: Abortable = {}): Promise<boolean> {
+    if (!isManifestType(d.mediaType)) return this.#hasBlob(d, o);
+    return (await this.#manifests.find(d.digest, o))?.size === d.size;
+  }
+
+  async put(d: Descriptor, open: () => Bytes, o: Abortable = {}): Promise<void> {
+    if (isManifestType(d.mediaType)) return this.#putManifest(d.digest, d, open, o);
+    return this.#inRepository(async () => this.#uploads.put(d, open, o), o);
+  }
+
+  async tag(name: string, d: Descriptor, open: () => Bytes, o: Abortable = {}): Promise<void> {
+    // an immutable tag refuses even what it stands for already: https://github.com/aws/containers-roadmap/issues/2380
+    if ((await this.#tagged(name, o))?.digest === d.digest) return;
+    try {
+      await this.#putManifest(name, d, open, o);
+    } catch (error) {
+      if (!isFailure(error, 'CONFLICT')) throw error;
+      const found = await this.#tagged(name, o);
+      if (found?.digest === d.digest) return;
+      const now = found === undefined ? '' : ` and stands for ${shortDigest(found.digest)}`;
+      throw new Failure(
+        'CONFLICT',
+        `tag ${this.#named}:${name} as ${shortDigest(d.digest)}: the tag is immutable${now}; use another tag, or exclude this one from immutability`,
+        { cause: error, context: error.context },
+      );
+    }
+  }
+
+  async mount(d: Descriptor, fromRepository: string, o: Abortable = {}): Promise<boolean> {
+    return this.#uploads.mount(d, fromRepository, o);
+  }
+
+  /** Gives up what is open at the registry. */
+  async close(): Promise<void> {
+    await this.#uploads.close();
+  }
+
+  async #openBlob(d: Descriptor, o: Abortable & ByteRange): Promise<Bytes> {
+    const { from = 0, to = d.size } = o;
+    const ranged = from > 0 || to < d.size;
+    if (ranged && from >= to) return nothing();
+    const what = `read blob ${shortDigest(d.digest)} of ${this.#named}`;
+    const range = `bytes=${from}-${to < d.size ? to - 1 : ''}`;
+    const answer = await this.#c.transport.open(
+      {
+        what,
+        operation: 'read-blob',
+        method: 'GET',
+        url: this.#blobUrl(d.digest),
+        headers: ranged ? { range } : {},
+        accept: [200, 206],
+        scopes: this.#c.scopes,
+        // `read` tries again, from where it broke
+        attempts: 1,
+        reuseRedirect: true,
+      },
+      o,
+    );
+    if (!ranged || (answer.status === 200 && from === 0)) return answer.body;
+    const start = /^bytes (\d+)-/.exec(answer.header('content-range') ?? '')?.[1];
+    if (answer.status === 206 && start === String(from)) return answer.body;
+    answer.discard();
+    throw new Failure('UNSUPPORTED', `${what}: the registry does not answer with the range ${range}`);
+  }
+
+  async #hasBlob(d: Descriptor, o: Abortable): Promise<boolean> {
+    const { transport, scopes } = this.#c;
+    const what = `look for blob ${shortDigest(d.digest)} in ${this.#named}`;
+    const request = { what, url: this.#blobUrl(d.digest), scopes, operation: 'find-blob' } as const;
+    if (this.#headsBlobs) {
+      try {
+        const head = await transport.send({ ...request, method: 'HEAD', accept: [200, 404] }, o);
+        const length = head.header('content-length');
+        return head.status === 200 && (length === undefined || Number(length) === d.size);
+      } catch (error) {
+        // also where storage refuses the HEAD of a URL that was signed for GET
+        if (!isFailure(error, 'UNAUTHENTICATED', 'DENIED', 'UNSUPPORTED', 'INVALID')) throw error;
+        this.#headsBlobs = false;
+      }
+    }
+    const headers = { range: 'bytes=0-0' };
+    // 416: an empty blob has no first byte
+    const answer = await transport.open({ ...request, method: 'GET', headers, accept: [200, 206, 404, 416] }, o);
+    answer.discard();
+    return answer.status !== 404;
+  }
+
+  async #putManifest(reference: string, d: Descriptor, open: () => Bytes, o: Abortable): Promise<void> {
+    const bytes = await collect(d, open());
+    const manifest = parseManifest(bytes, d.mediaType);
+    const answer = await this.#inRepository(async () => this.#manifests.put(reference, d.mediaType, bytes, o), o);
+    if (manifest.subject === undefined) return;
+    await this.#referrers.register(manifest.subject.digest, d, manifest, answer.header('oci-subject') !== undefined, o);
+  }
+
+  /** What a tag stands for; undefined when nothing, or when we may write but not look. */
+  async #tagged(name: string, o: Abortable): Promise<Descriptor | undefined> {
+    try {
+      return await this.#manifests.find(name, o);
+    } catch (error) {
+      if (isFailure(error, 'DENIED', 'UNAUTHENTICATED', 'UNSUPPORTED')) return undefined;
+      throw error;
+    }
+  }
+
+  /** Does `work`, once more when it failed because ECR does not have the repository and it could be created. */
+  async #inRepository<T>(work: () => Promise<T>, o: Abortable): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      const { ecr, create, name } = this.#c;
+      if (ecr === undefined || !isMissingRepository(error)) throw error;
+      if (create === undefined) {
+        const hint = 'create it first, or let it be created';
+        throw new Failure('NOT_FOUND', `${error.message}; ${hint}`, { cause: error, context: error.context });
+      }
+      // for all that are pushed into it now
+      this.#creating ??= ecr.create(name, create, {}).finally(() => (this.#creating = undefined));
+      await orAborted(this.#creating, o);
+      return work();
+    }
+  }
+
+  #blobUrl(digest: Digest): string {
+    return `/v2/${this.#c.name}/blobs/${digest}`;
+  }
+
+  get #named(): string {
+    return `${this.#c.host}/${this.#c.name}`;
+  }
+}
+
+function isMissingRepository(error: unknown): error is Failure {
+  return isFailure(error, 'NOT_FOUND') && error.context['registryCode'] === 'NAME_UNKNOWN';
+}
+
+async function* nothing(): Bytes {}
+
+async function collect(d: Descriptor, body: Bytes): Promise<Uint8Array> {
+  if (d.size > MAX_MANIFEST_BYTES) {
+    // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests
+    throw new Failure('INVALID', `${d.digest}: a manifest of ${d.size} bytes is larger than registries take`);
+  }
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of body) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}

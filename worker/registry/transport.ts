@@ -1,0 +1,352 @@
+import { lookup, type LookupAddress } from 'node:dns';
+import type { LookupFunction } from 'node:net';
+import { Agent } from 'undici';
+import type { Bytes } from '../content/content.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
+import type { Clock } from '../util/clock.ts';
+import { Failure, type Code } from '../util/failure.ts';
+import { Limit } from '../util/limit.ts';
+import type { Report } from '../util/report.ts';
+import { retry } from '../util/retry.ts';
+import { addressKind, mayLeadTo, type AddressKind } from './address.ts';
+import { ADDRESS_REFUSED, Exchange, type StreamedBody, type Wire } from './exchange.ts';
+import { failureOf, MAX_REFUSAL_BYTES } from './refusal.ts';
+
+/** What a request is for; decides which permission is missing when it is refused. */
+export type Operation =
+  | 'read-manifest'
+  | 'read-blob'
+  | 'find-blob'
+  | 'begin-upload'
+  | 'mount-blob'
+  | 'upload-blob'
+  | 'write-manifest'
+  | 'list-tags'
+  | 'list-repositories';
+
+export interface HttpRequest {
+  /** For messages: what we are doing, and to what. */
+  readonly what: string;
+  readonly operation: Operation;
+  readonly method: Wire['method'];
+  /** Path below the registry, or a whole URL that the registry gave. */
+  readonly url: string | URL;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array | StreamedBody | undefined;
+  /** The statuses that are an answer. Every other is a Failure. */
+  readonly accept: readonly number[];
+  /** What a token has to allow: https://distribution.github.io/distribution/spec/auth/scope/ */
+  readonly scopes: readonly string[];
+  /** Tries in all. Default 6; requests with a streamed body have one. */
+  readonly attempts?: number;
+  /** Whether the place that a redirect leads to is good for the next request of the same URL too. Default false. */
+  readonly reuseRedirect?: boolean;
+  /** How long the answer may take to begin. Default a minute, and more for what is streamed. */
+  readonly answerTimeoutMs?: number;
+  /** Waited for before each try: a rate that the service imposes. */
+  readonly admit?: ((o: Abortable) => Promise<void>) | undefined;
+}
+
+export interface HttpAnswer {
+  readonly status: number;
+  /** By its name in lower case. */
+  readonly header: (name: string) => string | undefined;
+  /** Where the answer came from. */
+  readonly url: URL;
+}
+
+/** A request without credentials, for those who fetch tokens. Any status is an answer. */
+export type PlainFetch = (
+  request: Pick<HttpRequest, 'what' | 'method' | 'url' | 'headers' | 'body'>,
+  o: Abortable,
+) => Promise<HttpAnswer & { readonly text: string }>;
+
+/** Who we are for a registry. */
+export interface Authorizer {
+  /** The Authorization header of a request; undefined for none. */
+  header(scopes: readonly string[], o: Abortable): Promise<string | undefined>;
+  /** Learns from a 401 or 403. True: the same request with what `header` gives now may do better. */
+  refused(refusal: AuthRefusal, o: Abortable): Promise<boolean>;
+  /** What to do about a failure for good. */
+  hint(code: Code, operation: Operation): string | undefined;
+}
+
+export interface AuthRefusal extends HttpAnswer {
+  readonly text: string;
+  readonly scopes: readonly string[];
+  /** The Authorization that was refused. */
+  readonly used: string | undefined;
+}
+
+export interface TransportOptions {
+  /** As in references. */
+  readonly host: string;
+  /** Where it answers. */
+  readonly baseUrl: URL;
+  readonly authorize: (fetch: PlainFetch) => Authorizer;
+  /** Blobs at once that the caller is going to read and write. */
+  readonly concurrency: number;
+  readonly userAgent: string;
+  readonly clock: Clock;
+  readonly report?: Report | undefined;
+  /** Looks at every answer of the registry itself. */
+  readonly observe?: (answer: HttpAnswer) => void;
+}
+
+/** Manifests, lists and questions at once: apart from blobs, so that they never wait behind them. */
+const SMALL_AT_ONCE = 16;
+/** Ranges of a blob that are read ahead are requests on top of those of the blobs themselves. */
+const AHEAD_AT_ONCE = 16;
+const CONNECT_TIMEOUT_MS = 10_000;
+const ANSWER_TIMEOUT_MS = 60_000;
+/** A body of which nothing comes for this long is broken off, and gone on with where it broke. */
+const STALL_TIMEOUT_MS = 30_000;
+/** Registries answer the end of an upload after they hashed it, some after they copied it within their storage. */
+const UPLOAD_TIMEOUT_MS = 300_000;
+const UPLOAD_BYTES_PER_MS = 100 * 1024;
+/** Less than the idle timeouts of the load balancers around. */
+const IDLE_TIMEOUT_MS = 15_000;
+const MAX_REDIRECTS = 5;
+const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
+/** Presigned URLs live for minutes: GHCR's 5, https://github.com/containerd/stargz-snapshotter/issues/167 */
+const REDIRECT_REUSE_MS = 60_000;
+const MAX_REDIRECTS_KEPT = 1000;
+/** What storage answers to a link that is too old, or was not made for this request. */
+const EXPIRED: ReadonlySet<number> = new Set([400, 401, 403]);
+
+/**
+ * The connections to one registry and to where it redirects: HTTP/1.1 only, because with HTTP/2 all blobs share one TCP connection
+ * (https://github.com/project-zot/zot/issues/4333). Retries what may succeed later, follows redirects, authorizes, and turns every refusal
+ * into a Failure. Credentials go to the registry's own origin and nowhere else.
+ */
+export class Transport {
+  readonly #o: TransportOptions;
+  readonly #agent: Agent;
+  readonly #authorizer: Authorizer;
+  readonly #small = new Limit(SMALL_AT_ONCE);
+  readonly #large: Limit;
+  readonly #redirects = new Map<string, { readonly url: URL; readonly untilMs: number }>();
+  #ownKind: AddressKind | undefined;
+
+  constructor(o: TransportOptions) {
+    this.#o = o;
+    this.#ownKind = addressKind(o.baseUrl.hostname);
+    this.#large = new Limit(o.concurrency + AHEAD_AT_ONCE);
+    this.#agent = new Agent({
+      allowH2: false,
+      connections: SMALL_AT_ONCE + o.concurrency + AHEAD_AT_ONCE,
+      bodyTimeout: STALL_TIMEOUT_MS,
+      keepAliveTimeout: IDLE_TIMEOUT_MS,
+      connect: { timeout: CONNECT_TIMEOUT_MS, lookup: this.#lookup },
+    });
+    this.#authorizer = o.authorize((request, at) => this.#plain(request, at));
+  }
+
+  /** An answer with its whole body, which is at most `limit` bytes: more is UNSUPPORTED. A body that breaks is asked for again. */
+  async send(
+    r: HttpRequest,
+    o: Abortable & { readonly limit?: number } = {},
+  ): Promise<HttpAnswer & { readonly bytes: Buffer }> {
+    const { limit = MAX_REFUSAL_BYTES } = o;
+    const streamed = isStreamed(r.body);
+    return this.#retried(r, o, async () => {
+      await r.admit?.(o);
+      const giveBack = await (streamed ? this.#large : this.#small).take(1, o);
+      let x: Exchange | undefined;
+      try {
+        x = await this.#authorized(r, o);
+        const bytes = await x.bytes(limit + 1);
+        if (bytes.byteLength > limit)
+          throw new Failure('UNSUPPORTED', `${r.what}: the answer is longer than ${limit} bytes`);
+        return { ...answerOf(x), bytes };
+      } finally {
+        giveBack();
+      }
+    });
+  }
+
+  /** An answer whose body has to be iterated or discarded: it holds a connection until its end, or until it is left. */
+  async open(
+    r: HttpRequest,
+    o: Abortable = {},
+  ): Promise<HttpAnswer & { readonly body: Bytes; readonly discard: () => void }> {
+    return this.#retried(r, o, async () => {
+      const giveBack = await this.#large.take(1, o);
+      try {
+        const x = await this.#authorized(r, o);
+        void x.ended.then(giveBack);
+        return { ...answerOf(x), body: x, discard: () => x.discard() };
+      } catch (error) {
+        giveBack();
+        throw error;
+      }
+    });
+  }
+
+  /** The URL that a Location or Link stands for, seen from `from`. UNSUPPORTED when it leads where a registry has no business to lead. */
+  lead(what: string, location: string, from: URL): URL {
+    const url = URL.parse(location, from.href);
+    if (url === null || !/^https?:$/.test(url.protocol))
+      throw new Failure('UNSUPPORTED', `${what}: the registry sent us to something that is no address`);
+    // a server behind a TLS front or a mapped endpoint names itself as it is known outside
+    if (url.host === this.#o.host && url.origin !== this.#o.baseUrl.origin) {
+      return new URL(`${url.pathname}${url.search}`, this.#o.baseUrl);
+    }
+    this.#check(what, url.hostname, addressKind(url.hostname));
+    return url;
+  }
+
+  /** Breaks off what is under way and closes every connection. */
+  async close(): Promise<void> {
+    await this.#agent.destroy();
+  }
+
+  async #retried<T>(r: HttpRequest, o: Abortable, work: () => Promise<T>): Promise<T> {
+    const { clock, report } = this.#o;
+    const attempts = isStreamed(r.body) ? 1 : (r.attempts ?? 6);
+    return retry(r.what, work, { attempts, clock, report, signal: o.signal });
+  }
+
+  /** Sends with credentials, once more when they turn out to be stale, or a link to be. */
+  async #authorized(r: HttpRequest, o: Abortable): Promise<Exchange> {
+    let renewed = false;
+    let again = false;
+    for (;;) {
+      checkAborted(o);
+      const used = await this.#authorizer.header(r.scopes, o);
+      const x = await this.#followed(r, used, o);
+      const own = this.#isOwn(x.url);
+      if (own) this.#o.observe?.(answerOf(x));
+      if (r.accept.includes(x.status)) return x;
+      const text = (await x.bytes(MAX_REFUSAL_BYTES)).toString();
+      if (!own && EXPIRED.has(x.status) && !again) {
+        again = true;
+        this.#redirects.delete(redirectKey(r));
+        continue;
+      }
+      if (own && (x.status === 401 || x.status === 403) && !renewed) {
+        renewed = await this.#authorizer.refused({ ...answerOf(x), text, scopes: r.scopes, used }, o);
+        // a streamed body cannot be sent again to the same place: the caller begins anew
+        if (renewed && !isStreamed(r.body)) continue;
+      }
+      throw failureOf({
+        what: r.what,
+        method: r.method,
+        status: x.status,
+        elsewhere: own ? undefined : x.url.host,
+        header: (name) => x.header(name),
+        text,
+        nowMs: this.#o.clock.now(),
+        renewed,
+        hint: (code) => (own ? this.#authorizer.hint(code, r.operation) : undefined),
+      });
+    }
+  }
+
+  /** Sends, and follows redirects of what only reads. */
+  async #followed(r: HttpRequest, authorization: string | undefined, o: Abortable): Promise<Exchange> {
+    let url = this.#rememberedRedirect(r) ?? this.#urlOf(r.url);
+    for (let hops = 0; ; hops++) {
+      const x = await this.#sent(r, url, authorization, o);
+      const location = x.header('location');
+      const reads = r.method === 'GET' || r.method === 'HEAD';
+      if (!reads || !REDIRECTS.has(x.status) || location === undefined) return x;
+      x.discard();
+      if (hops === MAX_REDIRECTS)
+        throw new Failure('UNSUPPORTED', `${r.what}: the registry redirects more than ${MAX_REDIRECTS} times`);
+      url = this.lead(r.what, location, url);
+      if (r.reuseRedirect === true && !this.#isOwn(url)) this.#rememberRedirect(r, url);
+    }
+  }
+
+  async #sent(
+    r: Pick<HttpRequest, 'what' | 'method' | 'headers' | 'body' | 'answerTimeoutMs'>,
+    url: URL,
+    authorization: string | undefined,
+    o: Abortable,
+  ): Promise<Exchange> {
+    const { body } = r;
+    const headers: Record<string, string> = { 'user-agent': this.#o.userAgent, ...r.headers };
+    if (authorization !== undefined && this.#isOwn(url)) headers['authorization'] = authorization;
+    if (isStreamed(body)) headers['content-length'] = String(body.size);
+    const usual = isStreamed(body) ? UPLOAD_TIMEOUT_MS + body.size / UPLOAD_BYTES_PER_MS : ANSWER_TIMEOUT_MS;
+    const headersTimeoutMs = r.answerTimeoutMs ?? usual;
+    const x = new Exchange(this.#agent, { what: r.what, method: r.method, url, headers, body, headersTimeoutMs }, o);
+    try {
+      await x.answered;
+    } catch (error) {
+      // a producer that still runs would run beside that of the next try
+      if (o.signal?.aborted !== true) await x.ended;
+      throw error;
+    }
+    return x;
+  }
+
+  async #plain(
+    r: Pick<HttpRequest, 'what' | 'method' | 'url' | 'headers' | 'body'>,
+    o: Abortable,
+  ): Promise<HttpAnswer & { readonly text: string }> {
+    const url = this.#urlOf(r.url);
+    if (!this.#isOwn(url)) this.#check(r.what, url.hostname, addressKind(url.hostname));
+    const x = await this.#sent(r, url, undefined, o);
+    const bytes = await x.bytes(MAX_REFUSAL_BYTES);
+    return { ...answerOf(x), text: bytes.toString() };
+  }
+
+  #urlOf(url: string | URL): URL {
+    if (typeof url !== 'string') return url;
+    return new URL(`${this.#o.baseUrl.pathname.replace(/\/$/, '')}${url}`, this.#o.baseUrl);
+  }
+
+  #isOwn(url: URL): boolean {
+    return url.origin === this.#o.baseUrl.origin;
+  }
+
+  #check(what: string, host: string, kind: AddressKind | undefined): void {
+    if (mayLeadTo(this.#ownKind, kind)) return;
+    throw new Failure('UNSUPPORTED', `${what}: the registry sent us to ${host}, a ${kind} address; refused`);
+  }
+
+  #rememberedRedirect(r: HttpRequest): URL | undefined {
+    if (r.reuseRedirect !== true) return undefined;
+    const kept = this.#redirects.get(redirectKey(r));
+    return kept !== undefined && kept.untilMs > this.#o.clock.now() ? kept.url : undefined;
+  }
+
+  #rememberRedirect(r: HttpRequest, url: URL): void {
+    const oldest = this.#redirects.keys().next().value;
+    if (this.#redirects.size >= MAX_REDIRECTS_KEPT && oldest !== undefined) this.#redirects.delete(oldest);
+    this.#redirects.set(redirectKey(r), { url, untilMs: this.#o.clock.now() + REDIRECT_REUSE_MS });
+  }
+
+  /** Looks names up as always, but not to where they must not lead: a name is as good as an address for that. */
+  readonly #lookup: LookupFunction = (hostname, options, callback) => {
+    lookup(hostname, { ...options, all: true }, (error, addresses: LookupAddress[]) => {
+      if (error !== null) return callback(error, '');
+      const kinds = addresses.map(({ address }) => addressKind(address));
+      if (hostname === this.#o.baseUrl.hostname) this.#ownKind ??= kinds[0];
+      // private addresses pass: in a VPC with endpoints, the public names of S3 have them
+      else if (kinds.some((kind) => kind !== 'private' && !mayLeadTo(this.#ownKind, kind))) {
+        return callback(
+          Object.assign(new Error(`${hostname} has a ${kinds[0]} address`), { code: ADDRESS_REFUSED }),
+          '',
+        );
+      }
+      if (options.all === true) return callback(null, addresses);
+      const [first] = addresses;
+      return callback(null, first?.address ?? '', first?.family);
+    });
+  };
+}
+
+function isStreamed(body: HttpRequest['body']): body is StreamedBody {
+  return body !== undefined && !(body instanceof Uint8Array);
+}
+
+function redirectKey(r: HttpRequest): string {
+  return String(r.url);
+}
+
+function answerOf(x: Exchange): HttpAnswer {
+  return { status: x.status, header: (name) => x.header(name), url: x.url };
+}

@@ -1,0 +1,189 @@
+import type { Bytes } from '../content/content.ts';
+import { shortDigest, type Digest } from '../oci/digest.ts';
+import type { Descriptor } from '../oci/manifest.ts';
+import type { Abortable } from '../util/abort.ts';
+import { Failure, isFailure } from '../util/failure.ts';
+import { retry } from '../util/retry.ts';
+import type { RepositoryContext } from './context.ts';
+import type { StreamedBody } from './exchange.ts';
+import { repositoryScope } from './scope.ts';
+import type { HttpAnswer, HttpRequest } from './transport.ts';
+
+/** How long giving up a session may hold up what comes next. */
+const ABANDON_MS = 5000;
+/** ECR answers 201 where the specification has 202, Pulp 204: https://github.com/aws/containers-roadmap/issues/2831 */
+const TAKEN = [200, 201, 202, 204];
+const BYTES = { 'content-type': 'application/octet-stream' };
+
+/**
+ * Uploads of blobs to one repository: a session, then all bytes in one streamed request. Never a second try within a session: what ECR says
+ * it has of one is wrong (https://github.com/aws/containers-roadmap/issues/2831), and it refuses a replay
+ * (https://github.com/apple/containerization/issues/790). So every try is a new session, and the body from its start.
+ */
+export class Uploads {
+  readonly #c: RepositoryContext;
+  /** Sessions that refused mounts have left. */
+  readonly #sessions = new Map<Digest, URL>();
+  /** Whether this registry does not take a blob in one PUT: then it gets PATCH and an empty PUT. */
+  #patches = false;
+
+  constructor(context: RepositoryContext) {
+    this.#c = context;
+  }
+
+  /** Takes a blob over from another repository of this registry. Any refusal is false; a session that it opens serves the next `put`. */
+  async mount(d: Descriptor, from: string, o: Abortable): Promise<boolean> {
+    const what = `mount blob ${shortDigest(d.digest)} of ${from} in ${this.#c.host}/${this.#c.name}`;
+    const query = new URLSearchParams({ mount: d.digest, from });
+    try {
+      const answer = await this.#send(o, {
+        what,
+        operation: 'mount-blob',
+        method: 'POST',
+        url: `${this.#url}?${query.toString()}`,
+        accept: [201, 202],
+        scopes: [...this.#c.scopes, repositoryScope(from, 'pull')],
+      });
+      if (answer.status === 202) this.#sessions.set(d.digest, this.#locationOf(what, answer));
+      return answer.status === 201;
+    } catch (error) {
+      if (!isFailure(error) || error.code === 'ABORTED') throw error;
+      return false;
+    }
+  }
+
+  /** Stores a blob. What `open` throws comes out as it is and is not tried again here: its own end has done that. */
+  async put(d: Descriptor, open: () => Bytes, o: Abortable): Promise<void> {
+    const { host, name, ecr, clock, report } = this.#c;
+    const what = `push blob ${shortDigest(d.digest)} to ${host}/${name}`;
+    if (d.size === 0 && ecr !== undefined) {
+      // https://github.com/radius-project/radius/issues/7855
+      throw new Failure(
+        'UNSUPPORTED',
+        `${what}: ECR takes no empty blobs; artifacts without content use the two bytes {}`,
+      );
+    }
+    let broken: { readonly error: unknown } | undefined;
+    const body: StreamedBody = {
+      size: d.size,
+      open: () => noting(open(), (error) => (broken = { error })),
+    };
+    const attempt = async (): Promise<void> => {
+      for (let renewed = false; ;) {
+        const session = this.#takeSession(d.digest) ?? (await this.#begin(what, o));
+        try {
+          return await this.#stream(what, d, session, body, o);
+        } catch (error) {
+          await this.#abandon(session);
+          if (broken !== undefined) return;
+          if (isStale(error) && !renewed) renewed = true;
+          else if (isFailure(error, 'UNSUPPORTED', 'INVALID') && !this.#patches) this.#patches = true;
+          else throw error;
+        }
+      }
+    };
+    await retry(what, attempt, { clock, report, signal: o.signal });
+    if (broken !== undefined) throw broken.error;
+  }
+
+  /** Gives up the sessions that were not used. */
+  async close(): Promise<void> {
+    const left = [...this.#sessions.values()];
+    this.#sessions.clear();
+    await Promise.all(left.map(async (session) => this.#abandon(session)));
+  }
+
+  async #begin(what: string, o: Abortable): Promise<URL> {
+    const answer = await this.#send(o, {
+      what,
+      operation: 'begin-upload',
+      method: 'POST',
+      url: this.#url,
+      accept: TAKEN,
+      scopes: this.#c.scopes,
+    });
+    return this.#locationOf(what, answer);
+  }
+
+  async #stream(what: string, d: Descriptor, session: URL, body: StreamedBody, o: Abortable): Promise<void> {
+    const common = { what, operation: 'upload-blob', accept: TAKEN, scopes: this.#c.scopes } as const;
+    let last: HttpAnswer;
+    try {
+      if (this.#patches) {
+        const taken = await this.#send(o, { ...common, method: 'PATCH', url: session, headers: BYTES, body });
+        const next = taken.header('location') === undefined ? session : this.#locationOf(what, taken);
+        last = await this.#send(o, { ...common, method: 'PUT', url: closing(next, d.digest), headers: BYTES });
+      } else {
+        last = await this.#send(o, { ...common, method: 'PUT', url: closing(session, d.digest), headers: BYTES, body });
+      }
+    } catch (error) {
+      // the repository was there a moment ago: it is the session that is gone
+      if (isFailure(error, 'NOT_FOUND')) throw new Failure('UNAVAILABLE', error.message, { context: error.context });
+      throw error;
+    }
+    const said = last.header('docker-content-digest');
+    if (said?.startsWith(d.digest.slice(0, 7)) === true && said !== d.digest)
+      throw new Failure('CORRUPT', `${what}: the registry took it as ${said}`);
+  }
+
+  /** Tells the registry that a session is not needed any more. Best effort; ECR has no such call. */
+  async #abandon(session: URL): Promise<void> {
+    if (this.#c.ecr !== undefined) return;
+    const what = `give up an upload to ${this.#c.host}/${this.#c.name}`;
+    const operation = 'upload-blob';
+    const request = { what, operation, method: 'DELETE', url: session, accept: TAKEN, scopes: this.#c.scopes } as const;
+    try {
+      await this.#send({}, { ...request, answerTimeoutMs: ABANDON_MS });
+    } catch (error) {
+      if (!isFailure(error)) throw error;
+    }
+  }
+
+  /** One try: the session is the unit of retry. */
+  async #send(o: Abortable, request: HttpRequest): Promise<HttpAnswer> {
+    return this.#c.transport.send({ ...request, attempts: 1 }, o);
+  }
+
+  #takeSession(digest: Digest): URL | undefined {
+    const session = this.#sessions.get(digest);
+    this.#sessions.delete(digest);
+    return session;
+  }
+
+  /** Relative or whole, with a query that must stay as it is, and new in every answer. */
+  #locationOf(what: string, answer: HttpAnswer): URL {
+    const location = answer.header('location');
+    if (location === undefined)
+      throw new Failure('UNSUPPORTED', `${what}: the registry did not say where to upload to`);
+    const url = this.#c.transport.lead(what, location, answer.url);
+    if (answer.url.protocol === 'https:' && url.protocol !== 'https:')
+      throw new Failure('UNSUPPORTED', `${what}: the registry wants it uploaded to ${url.host} unencrypted; refused`);
+    return url;
+  }
+
+  get #url(): string {
+    return `/v2/${this.#c.name}/blobs/uploads/`;
+  }
+}
+
+/** Whether the credentials were renewed because of this refusal: what was streamed has to be sent anew. */
+function isStale(error: unknown): boolean {
+  return isFailure(error) && error.context['renewed'] === true;
+}
+
+function closing(session: URL, digest: Digest): URL {
+  const url = new URL(session);
+  // as text: what a registry signed must not be written in another way
+  url.search = `${url.search}${url.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`;
+  return url;
+}
+
+/** The same bytes; `failed` is told what they ended with when that is an error. */
+async function* noting(body: Bytes, failed: (error: unknown) => void): Bytes {
+  try {
+    yield* body;
+  } catch (error) {
+    failed(error);
+    throw error;
+  }
+}
