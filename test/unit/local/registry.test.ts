@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { request } from 'undici';
 import { afterEach, beforeEach, test } from 'vitest';
 import { startRegistry, type LocalRegistry, type OciServerOptions } from '../../../worker/local/registry.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
@@ -202,6 +203,28 @@ test('a Location without its query, or under another repository, is refused', as
   assert.deepEqual(errorOf(await raw.call('PATCH', moved, { body: Buffer.from('x') })), [404, 'BLOB_UPLOAD_UNKNOWN']);
 });
 
+test('an upload that its client broke off goes on where it stands', async () => {
+  const blob = seededBytes('broken', 300_000);
+  const location = await raw.startUpload('app');
+  await assert.rejects(
+    request(new URL(location, registry.url), {
+      method: 'PATCH',
+      headers: { 'content-length': '300000' },
+      body: (async function* () {
+        yield blob.subarray(0, 100_000);
+        throw new Error('broken off');
+      })(),
+    }),
+  );
+  const status = await raw.call('GET', location);
+  const [, last] = String(status.headers['range']).split('-');
+  const stands = registry.requests.find((r) => r.kind === 'upload-patch')?.receivedBytes ?? 0;
+  assert.ok(stands <= 100_000);
+  assert.equal(Number(last), Math.max(0, stands - 1));
+  const rest = withDigest(locationOf(status), digestOf(blob));
+  assert.equal((await raw.call('PUT', rest, chunk(blob, stands, 300_000))).status, 201);
+});
+
 test.each([
   ['bytes 0-9', 10, 'BLOB_UPLOAD_INVALID'],
   ['0-', 10, 'BLOB_UPLOAD_INVALID'],
@@ -331,6 +354,15 @@ test('a manifest over 4 MiB is 413, and one of just 4 MiB is taken', async () =>
     });
   assert.deepEqual(errorOf(await put(4 * 1024 * 1024 + 1)), [413, 'SIZE_INVALID']);
   assert.equal((await put(4 * 1024 * 1024)).status, 201);
+});
+
+test('a refusal is heard by whoever sends far too much', async () => {
+  await raw.startUpload('app');
+  const huge = Buffer.alloc(64 * 1024 * 1024);
+  assert.deepEqual(errorOf(await raw.putManifest('app', 'huge', huge)), [413, 'SIZE_INVALID']);
+  const nowhere = '/v2/app/blobs/uploads/none?digest=none';
+  assert.deepEqual(errorOf(await raw.call('PUT', nowhere, { body: huge })), [404, 'BLOB_UPLOAD_UNKNOWN']);
+  assert.equal((await raw.call('GET', '/v2/')).status, 200);
 });
 
 test('an image whose blobs are missing, and an index whose images are missing, are refused', async () => {
@@ -473,6 +505,12 @@ test('what is denied is 403', async () => {
   const digest = await raw.pushBlob('app', Buffer.from('{}'));
   assert.deepEqual(errorOf(await raw.call('DELETE', `/v2/app/blobs/${digest}`)), [403, 'DENIED']);
   assert.deepEqual(errorOf(await raw.putManifest('app', 'v1', imageOf({ digest, size: 2 }, []))), [403, 'DENIED']);
+});
+
+test('asking for an upload does not make a repository', async () => {
+  assert.deepEqual(errorOf(await raw.call('GET', '/v2/app/blobs/uploads/none')), [404, 'NAME_UNKNOWN']);
+  assert.equal((await raw.putManifest('app', 'v1', Buffer.from('{'))).status, 400);
+  assert.deepEqual((await raw.list('/v2/_catalog')).items, []);
 });
 
 test('everything is there again after a restart, and a second one', async () => {
