@@ -6,6 +6,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startS3, type LocalS3, type S3Options } from '../../worker/local/s3.ts';
+import { seededBytes } from './images.ts';
 
 export const BUCKET = 'bucket';
 
@@ -53,14 +54,7 @@ export async function refusal(call: Promise<unknown>): Promise<string> {
 
 /** Pseudo-random bytes, the same for the same seed. */
 export function randomBytes(bytes: number, seed = 1): Buffer {
-  const block = createHash('shake256', { outputLength: Math.min(bytes, 65_536) }).update(String(seed));
-  const start = block.digest();
-  const all = Buffer.alloc(bytes);
-  for (let at = 0; at < bytes; at += start.length) {
-    start.copy(all, at);
-    all.writeUInt32LE(at, Math.min(at, Math.max(0, bytes - 4))); // no two blocks alike
-  }
-  return all;
+  return Buffer.from(seededBytes(`s3/${seed}`, bytes));
 }
 
 export interface RawRequest {

@@ -12,6 +12,7 @@ import {
   putBucketVersioning,
   putObjectLockConfiguration,
 } from './s3-buckets.ts';
+import { CHECKSUM_ALGORITHMS } from './s3-checksum.ts';
 import { S3Error } from './s3-error.ts';
 import { listMultipartUploads, listObjectsV2, listObjectVersions } from './s3-lists.ts';
 import {
@@ -54,7 +55,12 @@ interface Operation {
   readonly handle: (r: S3Request) => S3Answer | Promise<S3Answer>;
 }
 
-const CONTENT = ['x-amz-checksum-*', 'x-amz-sdk-checksum-algorithm', 'x-amz-trailer', 'x-amz-decoded-content-length'];
+const CONTENT = [
+  ...CHECKSUM_ALGORITHMS.map((algorithm) => `x-amz-checksum-${algorithm.toLowerCase()}`),
+  'x-amz-sdk-checksum-algorithm',
+  'x-amz-trailer',
+  'x-amz-decoded-content-length',
+];
 const DESCRIPTION = [
   'x-amz-meta-*',
   'x-amz-storage-class',
@@ -216,7 +222,7 @@ const OPERATIONS = {
   CompleteMultipartUpload: {
     on: 'POST object',
     needs: ['uploadId'],
-    headers: [...CONTENT, ...WRITE_CONDITIONS, 'x-amz-mp-object-size'],
+    headers: [...CONTENT, ...WRITE_CONDITIONS, 'x-amz-checksum-type', 'x-amz-mp-object-size'],
     handle: completeMultipartUpload,
   },
   AbortMultipartUpload: { on: 'DELETE object', needs: ['uploadId'], handle: abortMultipartUpload },

@@ -8,7 +8,7 @@ import { findOperation, perform, type S3Operation } from './s3-operations.ts';
 import type { S3Answer, S3Settings } from './s3-request.ts';
 import { authenticate, type Credentials } from './s3-signature.ts';
 import { S3Store } from './s3-store.ts';
-import { renderXml } from './s3-xml.ts';
+import { renderXml, type XmlElements } from './s3-xml.ts';
 
 export interface S3Options {
   /** Holds everything. A new server on the same folder goes on where the last one ended. */
@@ -89,7 +89,10 @@ interface Exchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly record: Mutable<S3RequestRecord>;
+  readonly requestId: string;
   faults: readonly S3Fault[];
+  /** The client waits to be told before it sends its body. */
+  isWaiting: boolean;
 }
 
 class S3Server implements LocalS3 {
@@ -156,13 +159,11 @@ class S3Server implements LocalS3 {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method = '' } = request;
     const record = { method, operation: undefined, bucket: '', key: '', status: 0, receivedBytes: 0, sentBytes: 0 };
-    const exchange: Exchange = { request, response, record, faults: [] };
+    const requestId = randomBytes(8).toString('hex').toUpperCase();
+    const isWaiting = request.headers.expect !== undefined;
+    const exchange: Exchange = { request, response, record, requestId, faults: [], isWaiting };
     this.requests.push(record);
     if (this.requests.length > MAX_RECORDS) this.requests.shift();
-    const requestId = randomBytes(8).toString('hex').toUpperCase();
-    response.setHeader('x-amz-request-id', requestId);
-    response.setHeader('x-amz-id-2', randomBytes(16).toString('base64'));
-    response.setHeader('server', 'AmazonS3');
     try {
       const answer = await this.#answer(exchange);
       using _content = answer.content;
@@ -171,28 +172,31 @@ class S3Server implements LocalS3 {
     } catch (error) {
       if (request.socket.destroyed) return; // the client went away, or was cut off on purpose
       if (response.headersSent) request.socket.destroy();
-      else await send(exchange, errorAnswer(error, request, requestId)).catch(() => request.socket.destroy());
+      else await send(exchange, errorAnswer(error, exchange)).catch(() => request.socket.destroy());
     }
   }
 
   async #answer(exchange: Exchange): Promise<S3Answer> {
-    const { request, response, record } = exchange;
+    const { request, record } = exchange;
     const method = request.method ?? '';
-    const headers = headersOf(request);
+    const own = headersOf(request);
     const { path, query } = parseTarget(request.url ?? '/');
-    Object.assign(record, addressOf(path, headers.get('host') ?? ''));
+    Object.assign(record, addressOf(path, own.get('host') ?? ''));
     const { bucket, key } = record;
-    const asked = { method, bucket, key, query: new Map(query), headers };
+    // a presigned request may carry its headers in the query
+    const [hoisted, parameters] = [true, false].map((is) => query.filter(([name]) => name.startsWith('x-amz-') === is));
+    const headers = new Map([...(hoisted ?? []), ...own]);
+    const asked = { method, bucket, key, query: new Map(parameters), headers };
     record.operation = findOperation(asked);
     exchange.faults = this.faults.take(record.operation, key);
-    for (const fault of exchange.faults) await this.#suffer(fault, exchange);
-    const payload = authenticate(
-      { method, path, query, headers },
-      { ...this.credentials, region: this.region },
-      Date.now(),
-    );
+    for (const fault of exchange.faults) {
+      const answer = await this.#suffer(fault, exchange);
+      if (answer !== undefined) return answer;
+    }
+    const signer = { ...this.credentials, region: this.region };
+    const payload = authenticate({ method, path, query, headers: own }, signer, Date.now());
     if (record.operation === undefined) throw unknownOperation(asked);
-    if (asked.query.size < query.length) throw new S3Error('InvalidArgument', 'A query parameter was given twice');
+    if (new Map(query).size < query.length) throw new S3Error('InvalidArgument', 'A query parameter was given twice');
     if (Buffer.byteLength(key) > MAX_KEY_BYTES)
       throw new S3Error('KeyTooLongError', {
         elements: { Size: Buffer.byteLength(key), MaxSizeAllowed: MAX_KEY_BYTES },
@@ -200,63 +204,48 @@ class S3Server implements LocalS3 {
     for (const name of ['x-amz-expected-bucket-owner', 'x-amz-source-expected-bucket-owner'])
       if ((headers.get(name) ?? this.#settings.accountId) !== this.#settings.accountId)
         throw new S3Error('AccessDenied');
-    const begin = (): void => {
-      if (headers.get('expect')?.toLowerCase() === '100-continue') response.writeContinue();
-    };
+    const begin = (): void => takeBody(exchange);
     const onBytes = (bytes: number): void => void (record.receivedBytes += bytes);
     const body = { request, headers, payload, begin, onBytes };
-    const { query: parameters } = asked;
-    return perform(record.operation, {
-      bucket,
-      key,
-      query: parameters,
-      headers,
-      body,
-      store: this.#store,
-      settings: this.#settings,
-    });
+    return perform(record.operation, { ...asked, body, store: this.#store, settings: this.#settings });
   }
 
-  /** What happens before the request is served. */
-  async #suffer(fault: S3Fault, { request, response }: Exchange): Promise<void> {
+  /** What happens before the request is served, and may be all that happens. */
+  async #suffer(fault: S3Fault, exchange: Exchange): Promise<S3Answer | undefined> {
+    const { request } = exchange;
     switch (fault.kind) {
       case 'delay':
         await delay(fault.delayMs, undefined, { signal: this.#closing.signal });
-        return;
-      case 'answer':
-        throw new InjectedError(fault.answer.status, fault.answer.code, fault.answer.retryAfterSeconds);
-      case 'drop-before': {
-        let bytes = 0;
-        if (fault.afterBytes > 0 && request.headers.expect !== undefined) response.writeContinue();
-        if (fault.afterBytes > 0)
+        return undefined;
+      case 'answer': {
+        const { status, code, retryAfterSeconds } = fault.answer;
+        const document = errorDocument(exchange, code, 'as was asked for');
+        return { status, headers: { 'retry-after': retryAfterSeconds }, document };
+      }
+      case 'drop-before':
+        if (fault.afterBytes > 0) {
+          let bytes = 0;
+          takeBody(exchange);
           for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
             bytes += chunk.length;
             if (bytes >= fault.afterBytes) break;
           }
+        }
         request.socket.destroy();
         throw new S3Error('InternalError', 'cut off');
-      }
       case 'cut-answer':
       case 'drop-after':
-        return;
+        return undefined;
       default:
-        fault satisfies never;
+        return fault satisfies never;
     }
   }
 }
 
-class InjectedError extends Error {
-  override readonly name = 'InjectedError';
-  readonly status: number;
-  readonly code: string;
-  readonly retryAfterSeconds: number | undefined;
-
-  constructor(status: number, code: string, retryAfterSeconds: number | undefined) {
-    super(`${code}, as was asked for`);
-    this.status = status;
-    this.code = code;
-    this.retryAfterSeconds = retryAfterSeconds;
-  }
+/** Tells a client that waits for it to send its body. */
+function takeBody(exchange: Exchange): void {
+  if (exchange.isWaiting) exchange.response.writeContinue();
+  exchange.isWaiting = false;
 }
 
 /** Repeated headers joined, names in lower case. */
@@ -318,28 +307,34 @@ function unknownOperation(asked: {
   return new S3Error('NotImplemented', `${asked.method} on ${on} (${parameters}) is not implemented by this server.`);
 }
 
-function errorAnswer(error: unknown, request: IncomingMessage, requestId: string): S3Answer {
-  const known = error instanceof S3Error || error instanceof InjectedError;
-  const detail = error instanceof S3Error ? error.detail : {};
-  const status = known ? error.status : 500;
-  const document = renderXml('Error', {
-    Code: known ? error.code : 'InternalError',
-    Message: error instanceof Error ? error.message : String(error),
-    ...detail.elements,
-    Resource: (request.url ?? '').replace(/\?.*$/s, ''),
-    RequestId: requestId,
-  });
-  const retryAfter = error instanceof InjectedError ? error.retryAfterSeconds : undefined;
-  return {
-    status,
-    headers: { ...detail.headers, 'retry-after': retryAfter },
-    ...(status === 304 ? {} : { document }),
-  };
+function errorAnswer(error: unknown, exchange: Exchange): S3Answer {
+  if (!(error instanceof S3Error)) {
+    const message = error instanceof Error ? error.message : String(error);
+    return { status: 500, document: errorDocument(exchange, 'InternalError', message) };
+  }
+  const { status, code, message, detail } = error;
+  if (status === 304) return { status, headers: detail.headers ?? {} };
+  return { status, headers: detail.headers ?? {}, document: errorDocument(exchange, code, message, detail.elements) };
+}
+
+function errorDocument(
+  { request, requestId }: Exchange,
+  code: string,
+  message: string,
+  elements: XmlElements = {},
+): string {
+  const resource = (request.url ?? '').replace(/\?.*$/s, '');
+  return renderXml('Error', { Code: code, Message: message, ...elements, Resource: resource, RequestId: requestId });
 }
 
 async function send(exchange: Exchange, answer: S3Answer): Promise<void> {
   const { request, response, record } = exchange;
   const { status = 200, headers = {}, document, content } = answer;
+  response.setHeader('server', 'AmazonS3');
+  response.setHeader('x-amz-request-id', exchange.requestId);
+  response.setHeader('x-amz-id-2', Buffer.from(exchange.requestId).toString('base64'));
+  // a body that was never asked for may follow, or not: the next request could not be told from it
+  if (exchange.isWaiting) response.setHeader('connection', 'close');
   for (const [name, value] of Object.entries(headers)) if (value !== undefined) response.setHeader(name, value);
   const body = document === undefined ? undefined : Buffer.from(document);
   if (body !== undefined) {

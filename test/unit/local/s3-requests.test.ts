@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
-import { request as httpRequest } from 'node:http';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'vitest';
@@ -139,6 +139,25 @@ describe('a presigned request', () => {
     }
   });
 
+  test('may carry its headers in the query, as SDKs write them there', async () => {
+    await using open = await openS3();
+    const crc32 = createHasher('CRC32');
+    crc32.update(Buffer.from('v'));
+    const query = `x-id=PutObject&x-amz-meta-a=1&x-amz-checksum-crc32=${encodeURIComponent(crc32.digest().toString('base64'))}`;
+    const put = { method: 'PUT', path: `${PATH}?${query}`, body: 'v' };
+    const path = presigned(open.s3, put);
+    assert.equal(codeOf(await sendRaw(open.s3, { ...put, path, body: 'w' })), '400 BadDigest');
+    assert.equal((await sendRaw(open.s3, { ...put, path })).status, 200);
+    const get = { path: `${PATH}?x-amz-checksum-mode=ENABLED&x-id=GetObject` };
+    const got = await sendRaw(open.s3, { path: presigned(open.s3, get) });
+    assert.deepEqual(
+      [got.body, got.headers['x-amz-meta-a'], got.headers['x-amz-checksum-type']],
+      ['v', '1', 'FULL_OBJECT'],
+    );
+    const unknown = { path: `${PATH}?x-amz-unknown=1` };
+    assert.equal(codeOf(await sendRaw(open.s3, { path: presigned(open.s3, unknown) })), '501 NotImplemented');
+  });
+
   test('may not say in headers what was not signed', async () => {
     await using open = await openS3();
     const put = { method: 'PUT', path: PATH, body: 'v' };
@@ -223,6 +242,7 @@ describe('what this server does not do', () => {
     ['keys of KMS', { method: 'PUT', path: PATH, body: 'v', headers: { 'x-amz-server-side-encryption': 'aws:kms' } }],
     ['keys of the client', { method: 'PUT', path: PATH, body: 'v', headers: { 'x-amz-server-side-encryption-customer-algorithm': 'AES256' } }], // prettier-ignore
     ['redirects', { method: 'PUT', path: PATH, body: 'v', headers: { 'x-amz-website-redirect-location': '/x' } }],
+    ['new checksums', { method: 'PUT', path: PATH, body: 'v', headers: { 'x-amz-checksum-sha512': 'x' } }],
     ['appending', { method: 'PUT', path: PATH, body: 'v', headers: { 'x-amz-write-offset-bytes': '7' } }],
     ['conditions that it would have to ignore', { method: 'PUT', path: PATH, body: 'v', headers: { 'if-unmodified-since': 'x' } }], // prettier-ignore
     ['If-Range', { path: PATH, headers: { 'if-range': '"x"', range: 'bytes=0-1' } }],
@@ -291,10 +311,10 @@ describe('a request', () => {
         request.end('v');
       });
       request.flushHeaders();
-      const [response] = (await once(request, 'response')) as [{ statusCode: number; resume(): void }];
+      const [response] = (await once(request, 'response')) as [IncomingMessage];
       response.resume();
       request.destroy();
-      return [response.statusCode, continued];
+      return [response.statusCode ?? 0, continued];
     };
     const waiting = { expect: '100-continue', 'content-length': '1' };
     assert.deepEqual(await ask(waiting), [403, false]);
@@ -317,6 +337,19 @@ describe('a request', () => {
     assert.equal((await readdir(join(open.dir, 'data'))).length, 1);
     await using again = await openS3({ dir: open.dir });
     assert.equal((await send(again, { path: PATH })).body, 'content');
+  });
+
+  test('that is given up in the middle of its answer leaves nothing open', async () => {
+    await using open = await openS3();
+    await open.client.send(new PutObjectCommand({ Bucket: BUCKET, Key: 'k', Body: randomBytes(8_000_000) }));
+    const { hostname, port } = new URL(open.s3.endpoint);
+    const request = httpRequest({ hostname, port, ...signed(open.s3, { path: PATH }) }).end();
+    const [response] = (await once(request, 'response')) as [IncomingMessage];
+    await once(response, 'readable');
+    request.destroy();
+    await send(open, { method: 'DELETE', path: PATH });
+    await open.s3.close();
+    assert.deepEqual(await readdir(join(open.dir, 'data')), []);
   });
 
   test('that is refused does not take its connection with it', async () => {
