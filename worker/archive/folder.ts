@@ -89,20 +89,22 @@ class Folder implements FolderTarget {
 
   async put(d: Descriptor, open: () => Bytes, o: Abortable = {}): Promise<void> {
     checkAborted(o);
+    const path = blobPath(d.digest);
+    const there = await this.has(d, o);
     if (!isManifestType(d.mediaType)) {
-      if (!(await this.has(d, o))) await this.#store.stream(blobPath(d.digest), open(), { signal: o.signal });
+      if (!there) await this.#store.stream(path, open(), { signal: o.signal });
       return;
     }
-    const bytes = await collect(open(), MAX_MANIFEST_BYTES);
+    const bytes = there ? await this.#read(path, o) : await collect(open(), MAX_MANIFEST_BYTES);
     const manifest = parseManifest(bytes, d.mediaType);
     for (const child of childrenOf(manifest)) {
-      if (isForeign(child) || (await this.#contents.size(blobPath(child.digest), o)) !== undefined) continue;
+      if (isForeign(child) || (await this.has(child, o))) continue;
       throw new Failure(
         'NOT_FOUND',
         `write ${d.digest}: ${child.digest}, which it names, is not in ${this.#contents.describe()}`,
       );
     }
-    if (!(await this.has(d, o))) await this.#store.write(blobPath(d.digest), bytes, { signal: o.signal });
+    if (!there) await this.#store.write(path, bytes, { signal: o.signal });
     if (manifest.subject !== undefined) await this.list(d, o);
   }
 
@@ -128,6 +130,10 @@ class Folder implements FolderTarget {
     return (await this.#contents.size('index.json', o)) === undefined ? NO_INDEX : readLayoutIndex(this.#contents, o);
   }
 
+  async #read(path: string, o: Abortable): Promise<Uint8Array> {
+    return readFile(this.#contents, path, MAX_MANIFEST_BYTES, { ...this.#o, signal: o.signal });
+  }
+
   /** A manifest that is there by its digest only; a layout keeps no media types beside the bytes. */
   async #unlisted(reference: string, o: Abortable): Promise<Descriptor> {
     const missing = this.#contents.missing(reference);
@@ -140,7 +146,7 @@ class Folder implements FolderTarget {
     }
     const path = blobPath(digest);
     if ((await this.#contents.size(path, o)) === undefined) throw missing;
-    const bytes = await readFile(this.#contents, path, MAX_MANIFEST_BYTES, o);
+    const bytes = await this.#read(path, o);
     const mediaType = mediaTypeOf(bytes);
     if (mediaType === undefined || digestOf(bytes) !== digest) throw missing;
     return { mediaType, digest, size: bytes.byteLength };
@@ -194,7 +200,7 @@ class Folder implements FolderTarget {
   async #document(o: Abortable): Promise<Entry> {
     // reads it as everybody else does first: what is no index is not written over
     await readLayoutIndex(this.#contents, { ...this.#o, signal: o.signal });
-    const bytes = await readFile(this.#contents, 'index.json', MAX_MANIFEST_BYTES, { ...this.#o, signal: o.signal });
+    const bytes = await this.#read('index.json', o);
     const document: unknown = JSON.parse(Buffer.from(bytes).toString());
     return isEntry(document) ? document : {};
   }

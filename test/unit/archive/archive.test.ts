@@ -86,7 +86,6 @@ describe('the bytes of an archive', () => {
       roots: [root],
       referrers: [],
       unreadable: [],
-      unreadable: [],
       manifests: new Map([
         [
           root.descriptor.digest,
