@@ -60,7 +60,7 @@ export interface Rules {
   invalidParameter(name: string): Error;
 }
 
-export interface PushedManifest {
+interface PushedManifest {
   readonly tag: string | undefined;
   readonly digest: Digest;
   readonly mediaType: string;
