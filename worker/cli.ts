@@ -19,8 +19,6 @@ const EXIT_CODES = `
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished and found faults (verify), 130 interrupted.
 Credentials: docker's config.json ($DOCKER_CONFIG), or the file $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
 
-process.exitCode = await main(process.argv);
-
 async function main(argv: readonly string[]): Promise<number> {
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -33,7 +31,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const stderr = screen(process.stderr);
   try {
     const context: CommandContext = {
-      connect: (o) => connect(readSettings(process.env), o),
+      connect: (o) => connect(readSettings(process.env), version(), o),
       setEnvironment: (variables) => Object.assign(process.env, variables),
       signal: stop.signal,
       clock: systemClock,
@@ -74,14 +72,17 @@ const EXIT_CODE: Readonly<Record<Code, number>> = {
 
 function program(context: CommandContext): Command {
   const root = new Command('transship')
-    .description('Mirrors container images and backs them up as archives: every platform, signature and SBOM, digests unchanged.')
+    .description(
+      'Mirrors container images and backs them up as archives: every platform, signature and SBOM, digests unchanged.',
+    )
     .version(context.version)
     .addHelpText('after', EXIT_CODES)
     .exitOverride()
     .configureOutput({ writeOut: (text) => context.stdout.write(text), writeErr: (text) => context.stderr.write(text) })
     .showHelpAfterError('(transship COMMAND --help tells more)');
   for (const add of [addCopy, addInspect, addVerify, addBackup, addRestore, addLocal, addDemo]) add(root, context);
-  for (const command of root.commands) command.exitOverride().showHelpAfterError(`(transship ${command.name()} --help tells more)`);
+  for (const command of root.commands)
+    command.exitOverride().showHelpAfterError(`(transship ${command.name()} --help tells more)`);
   return root;
 }
 
@@ -111,3 +112,5 @@ function version(): string {
   const { version: found } = JSON.parse(readFileSync(file, 'utf8')) as { readonly version: string };
   return found;
 }
+
+process.exitCode = await main(process.argv);

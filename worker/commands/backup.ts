@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { backup } from '../operations/backup.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { describeRun, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { describeRun, concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
 
 interface BackupFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
@@ -31,7 +31,11 @@ export function addBackup(program: Command, context: CommandContext): void {
     async (src: string, dst: string, flags: BackupFlags) => {
       const startedMs = context.clock.now();
       const run = await withProgress(context, flags, async ({ report }) => {
-        await using ends = context.connect({ ...connectFlags(flags), report });
+        await using ends = context.connect({
+          ...connectFlags(flags),
+          concurrency: concurrencyOf(context, flags),
+          report,
+        });
         const { referrers, force, dryRun, platform: platforms } = flags;
         return await backup(
           { from: src, to: dst, platforms, referrers, force, dryRun },

@@ -10,8 +10,10 @@ export interface ConnectOptions {
   readonly target?: SideOptions | undefined;
   /** Whether missing repositories of ECR are created. Default true. */
   readonly create?: boolean | undefined;
-  /** Settings of created repositories. */
+  /** Whether created repositories have immutable tags. Default: as ECR has it. */
   readonly createImmutable?: boolean | undefined;
+  /** Blobs at once. Default 4. */
+  readonly concurrency?: number | undefined;
   readonly report: Progress['report'];
 }
 

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { parseLocation } from '../operations/location.ts';
 import { mirror } from '../operations/mirror.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { describeCopy, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { describeCopy, concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
 
 interface CopyFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
@@ -33,7 +33,11 @@ export function addCopy(program: Command, context: CommandContext): void {
       const [from, to] = [parseLocation(src), parseLocation(dst)];
       const startedMs = context.clock.now();
       const result = await withProgress(context, flags, async ({ report }) => {
-        await using ends = context.connect({ ...connectFlags(flags), report });
+        await using ends = context.connect({
+          ...connectFlags(flags),
+          concurrency: concurrencyOf(context, flags),
+          report,
+        });
         const { referrers, force, dryRun, platform: platforms } = flags;
         return await mirror({ from, to, platforms, referrers, force, dryRun }, ends, optionsOf(context, flags, report));
       });

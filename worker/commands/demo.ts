@@ -42,9 +42,11 @@ export function addDemo(program: Command, context: CommandContext): void {
     try {
       await using stack = await startStack({ folder: join(folder, 'stack') });
       context.setEnvironment(stack.environment);
-      const steps = await withProgress(context, flags, async ({ report }) => {
+      // a pipe gets the steps; what moves for each is for a terminal to show
+      const shown = { ...flags, quiet: flags.quiet === true || (!context.stderr.terminal && flags.verbose !== true) };
+      const steps = await withProgress(context, shown, async ({ report }) => {
         await using ends = context.connect({ report });
-        return await run(stack, folder, flags.image, context, ends, optionsOf(context, {}, report));
+        return await run(stack, folder, flags, context, ends, optionsOf(context, {}, report));
       });
       printResult(context, flags, steps, () => describe(steps));
     } finally {
@@ -56,16 +58,18 @@ export function addDemo(program: Command, context: CommandContext): void {
 async function run(
   stack: Stack,
   folder: string,
-  image: string | undefined,
+  flags: DemoFlags,
   context: CommandContext,
   ends: Ends,
   o: OperationOptions,
 ): Promise<readonly Step[]> {
   const steps: Step[] = [];
+  const { image } = flags;
   const step = async (name: string, work: () => Promise<Omit<Step, 'step' | 'ms'>>): Promise<void> => {
     const startedMs = context.clock.now();
-    const done = await work();
-    steps.push({ step: name, ...done, ms: context.clock.now() - startedMs });
+    const done = { step: name, ...(await work()), ms: context.clock.now() - startedMs };
+    steps.push(done);
+    if (flags.quiet !== true && flags.json !== true) context.stderr.write(`${describeStep(done).join('  ')}\n`);
   };
   const product = `docker://${stack.ecr.registryHost}/product/app`;
   const archives = `s3://${stack.bucket}/`;
@@ -158,16 +162,19 @@ function ranAll(run: RunResult, what: string): Omit<Step, 'step' | 'ms'> {
 }
 
 function describe(steps: readonly Step[]): string {
-  const rows = steps.map(({ step, what, digest, bytes, ms }) => [
+  return [
+    formatTable(['step', '>moved', '>time', 'digest', ''], steps.map(describeStep)),
+    '',
+    'Every restored byte hashes to the digest that was pushed; signatures and SBOM are back too.',
+  ].join('\n');
+}
+
+function describeStep({ step, what, digest, bytes, ms }: Step): string[] {
+  return [
     step,
     bytes === 0 ? '-' : formatBytes(bytes),
     formatDuration(ms),
     digest === '' ? '' : formatDigest(digest),
     what,
-  ]);
-  return [
-    formatTable(['step', '>moved', '>time', 'digest', ''], rows),
-    '',
-    'Every restored byte hashes to the digest that was pushed; signatures and SBOM are back too.',
-  ].join('\n');
+  ];
 }

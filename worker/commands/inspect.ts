@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { inspect, rawManifest } from '../operations/inspect.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { optionsOf } from './result.ts';
+import { concurrencyOf, optionsOf } from './result.ts';
 import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
 import { formatBytes, formatTable } from './text.ts';
 
@@ -18,7 +18,7 @@ export function addInspect(program: Command, context: CommandContext): void {
     .option('--raw', 'the manifest, byte for byte');
   withSideFlags(withCommonFlags(command), ['src']).action(async (ref: string, flags: InspectFlags) => {
     await withProgress(context, flags, async ({ report }) => {
-      await using ends = context.connect({ ...connectFlags(flags), report });
+      await using ends = context.connect({ ...connectFlags(flags), concurrency: concurrencyOf(context, {}), report });
       const o = optionsOf(context, {}, report);
       if (flags.raw === true) {
         context.stdout.write(Buffer.from(await rawManifest(ref, ends, o)).toString());

@@ -117,7 +117,8 @@ class State {
     const here = this.#here();
     const elapsedMs = Math.max(1, nowMs - this.#startedMs);
     const rate = (this.#moved / elapsedMs) * 1000;
-    const eta = rate > 0 ? ` eta=${formatDuration(((this.#total - here) / rate) * 1000)}` : '';
+    const left = this.#total - here;
+    const eta = rate > 0 && left > 0 ? ` eta=${formatDuration((left / rate) * 1000)}` : '';
     return `progress bytes=${here} of=${this.#total} rate="${formatBytes(rate)}/s" active=${this.active.size}${eta}`;
   }
 

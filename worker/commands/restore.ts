@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { restore } from '../operations/restore.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { describeRun, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { describeRun, concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
 
 interface RestoreFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
@@ -32,7 +32,11 @@ export function addRestore(program: Command, context: CommandContext): void {
     async (src: string, dst: string, flags: RestoreFlags) => {
       const startedMs = context.clock.now();
       const run = await withProgress(context, flags, async ({ report }) => {
-        await using ends = context.connect({ ...connectFlags(flags), report });
+        await using ends = context.connect({
+          ...connectFlags(flags),
+          concurrency: concurrencyOf(context, flags),
+          report,
+        });
         const { referrers, dryRun, platform: platforms } = flags;
         return await restore(
           { from: src, to: dst, platforms, referrers, dryRun },

@@ -19,6 +19,11 @@ export function withConcurrency(command: Command): Command {
   });
 }
 
+/** The flag, else the environment. */
+export function concurrencyOf(context: CommandContext, flags: ConcurrencyFlag): number | undefined {
+  return flags.concurrency ?? context.concurrency;
+}
+
 export function optionsOf(context: CommandContext, flags: ConcurrencyFlag, report: Report): OperationOptions {
   return {
     signal: context.signal,

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { verify } from '../operations/verify.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
 import { formatBytes, formatDigest, formatTable, printable } from './text.ts';
 
@@ -22,7 +22,11 @@ export function addVerify(program: Command, context: CommandContext): void {
     .option('--against <ref>', 'also compare with this image, the source or a mirror of it');
   withSideFlags(withConcurrency(withCommonFlags(command)), ['src']).action(async (ref: string, flags: VerifyFlags) => {
     const results = await withProgress(context, flags, async ({ report }) => {
-      await using ends = context.connect({ ...connectFlags(flags), report });
+      await using ends = context.connect({
+        ...connectFlags(flags),
+        concurrency: concurrencyOf(context, flags),
+        report,
+      });
       return await verify(
         { at: ref, deep: flags.deep, against: flags.against },
         ends,

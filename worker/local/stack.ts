@@ -74,7 +74,8 @@ async function deleteRepository(ecr: LocalRegistry, repositoryName: string): Pro
     headers: {
       'content-type': 'application/x-amz-json-1.1',
       'x-amz-target': 'AmazonEC2ContainerRegistry_V20150921.DeleteRepository',
-      authorization: 'AWS4-HMAC-SHA256 Credential=local',
+      // nobody checks it, but ECR refuses a request without one
+      authorization: `AWS4-HMAC-SHA256 Credential=local/20260101/${HOME.region}/ecr/aws4_request, SignedHeaders=host, Signature=0`,
     },
     body: JSON.stringify({ repositoryName, force: true }),
   });

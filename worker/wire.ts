@@ -1,0 +1,83 @@
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import type { ConnectOptions, SideOptions } from './commands/context.ts';
+import { openFiles } from './objects/files.ts';
+import { openS3 } from './objects/s3.ts';
+import type { Ends } from './operations/ends.ts';
+import { findCredentials, type RunProgram } from './registry/credentials.ts';
+import { openRegistry } from './registry/registry.ts';
+import type { Settings } from './settings.ts';
+import { systemClock, type Clock } from './util/clock.ts';
+import type { Side } from './util/failure.ts';
+
+/** Everything that operations may reach, opened when it is first asked for. Closing it closes all of it. */
+export function connect(
+  settings: Settings,
+  version: string,
+  o: ConnectOptions,
+  clock: Clock = systemClock,
+): Ends & AsyncDisposable {
+  const opened = new AsyncDisposableStack();
+  const { report } = o;
+  const once = <T>(open: (key: string) => T): ((key: string) => T) => {
+    const known = new Map<string, T>();
+    return (key) => {
+      const there = known.get(key) ?? open(key);
+      known.set(key, there);
+      return there;
+    };
+  };
+  const registries = (side: Side) => {
+    const flags: SideOptions = o[side] ?? {};
+    const credentials = findCredentials({
+      explicit: flags.credentials,
+      files: flags.authFile === undefined ? settings.authFiles : [flags.authFile],
+      required: flags.authFile ?? settings.requiredAuthFile,
+      run: runProgram,
+      clock,
+    });
+    return once((host) =>
+      opened.use(
+        openRegistry(host, {
+          side,
+          credentials,
+          endpoints: settings.endpoints,
+          aws: { assumeRole: flags.assumeRole, externalId: flags.externalId },
+          create:
+            o.create === false ? undefined : { tagMutability: o.createImmutable === true ? 'IMMUTABLE' : undefined },
+          concurrency: o.concurrency,
+          version,
+          clock,
+          report,
+        }),
+      ),
+    );
+  };
+  const sides = { source: registries('source'), target: registries('target') };
+  return {
+    registry: (host, side) => sides[side](host),
+    bucket: once((bucket) => opened.use(openS3({ bucket, clock, report }))),
+    folder: once((path) => openFiles(path)),
+    temporary: async () => {
+      const path = await mkdtemp(join(tmpdir(), 'transship-'));
+      return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+    },
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
+
+const runProgram: RunProgram = async (program, args, input) => {
+  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+  const ended = new Promise<number>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code) => resolve(code ?? 1));
+  });
+  // a helper that ends without reading is judged by its exit code
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(input);
+  const [exitCode, stdout, stderr] = await Promise.all([ended, text(child.stdout), text(child.stderr)]);
+  return { exitCode, stdout, stderr };
+};
