@@ -102,7 +102,7 @@ function screen(stream: NodeJS.WriteStream): Screen {
     write: (text) => {
       stream.write(text);
     },
-    terminal: stream.isTTY === true,
+    terminal: Boolean(stream.isTTY),
     columns: stream.columns ?? 120,
   };
 }

@@ -46,7 +46,7 @@ export function addDemo(program: Command, context: CommandContext): void {
       const shown = { ...flags, quiet: flags.quiet === true || (!context.stderr.terminal && flags.verbose !== true) };
       const steps = await withProgress(context, shown, async ({ report }) => {
         await using ends = context.connect({ report });
-        return await run(stack, folder, flags, context, ends, optionsOf(context, {}, report));
+        return await runSteps(stack, folder, flags, context, ends, optionsOf(context, {}, report));
       });
       printResult(context, flags, steps, () => describe(steps));
     } finally {
@@ -55,7 +55,7 @@ export function addDemo(program: Command, context: CommandContext): void {
   });
 }
 
-async function run(
+async function runSteps(
   stack: Stack,
   folder: string,
   flags: DemoFlags,
@@ -67,9 +67,8 @@ async function run(
   const { image } = flags;
   const step = async (name: string, work: () => Promise<Omit<Step, 'step' | 'ms'>>): Promise<void> => {
     const startedMs = context.clock.now();
-    const done = { step: name, ...(await work()), ms: context.clock.now() - startedMs };
-    steps.push(done);
-    if (flags.quiet !== true && flags.json !== true) context.stderr.write(`${describeStep(done).join('  ')}\n`);
+    if (flags.quiet !== true && flags.json !== true) context.stderr.write(`${name} …\n`);
+    steps.push({ step: name, ...(await work()), ms: context.clock.now() - startedMs });
   };
   const product = `docker://${stack.ecr.registryHost}/product/app`;
   const archives = `s3://${stack.bucket}/`;
@@ -163,18 +162,17 @@ function ranAll(run: RunResult, what: string): Omit<Step, 'step' | 'ms'> {
 
 function describe(steps: readonly Step[]): string {
   return [
-    formatTable(['step', '>moved', '>time', 'digest', ''], steps.map(describeStep)),
+    formatTable(
+      ['step', '>moved', '>time', 'digest', ''],
+      steps.map(({ step, what, digest, bytes, ms }) => [
+        step,
+        bytes === 0 ? '-' : formatBytes(bytes),
+        formatDuration(ms),
+        digest === '' ? '' : formatDigest(digest),
+        what,
+      ]),
+    ),
     '',
     'Every restored byte hashes to the digest that was pushed; signatures and SBOM are back too.',
   ].join('\n');
-}
-
-function describeStep({ step, what, digest, bytes, ms }: Step): string[] {
-  return [
-    step,
-    bytes === 0 ? '-' : formatBytes(bytes),
-    formatDuration(ms),
-    digest === '' ? '' : formatDigest(digest),
-    what,
-  ];
 }

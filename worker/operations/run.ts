@@ -1,10 +1,10 @@
-import { checkAborted } from '../util/abort.ts';
+import { formatRepository } from '../oci/reference.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
 import { toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
-import type { OperationOptions } from './ends.ts';
 import { mirror, type MirrorRequest, type MirrorResult } from './mirror.ts';
 import { formatLocation } from './location.ts';
-import type { Ends } from './ends.ts';
+import type { Ends, OperationOptions } from './ends.ts';
 
 /** What became of one image of several. */
 export interface ItemResult {
@@ -32,22 +32,34 @@ export async function mirrorAll(
   o: OperationOptions,
 ): Promise<readonly ItemResult[]> {
   const items = new Map<MirrorRequest, ItemResult>();
+  const one = async (request: MirrorRequest, at: Abortable): Promise<void> => {
+    const [from, to] = [formatLocation(request.from), formatLocation(request.to)];
+    try {
+      const result = await mirror(request, ends, { ...o, ...at });
+      items.set(request, { from, to, outcome: result.outcome, digest: result.digest, result });
+    } catch (error) {
+      checkAborted(o);
+      const failure = toFailure(error);
+      items.set(request, { from, to, outcome: 'failed', failure });
+      o.report?.({ type: 'warning', message: `${from}: ${failure.message}` });
+    }
+  };
   await forEachOf(
-    requests,
+    byRepository(requests),
     IMAGES_AT_ONCE,
-    async (request, at) => {
-      const [from, to] = [formatLocation(request.from), formatLocation(request.to)];
-      try {
-        const result = await mirror(request, ends, { ...o, ...at });
-        items.set(request, { from, to, outcome: result.outcome, digest: result.digest, result });
-      } catch (error) {
-        checkAborted(o);
-        const failure = toFailure(error);
-        items.set(request, { from, to, outcome: 'failed', failure });
-        o.report?.({ type: 'warning', message: `${from}: ${failure.message}` });
-      }
+    async (group, at) => {
+      for (const request of group) await one(request, at);
     },
     o,
   );
   return requests.flatMap((request) => items.get(request) ?? []);
+}
+
+/** Images of one repository share layers: one after the other, each is sent once. Those to archives are of no repository. */
+function byRepository(requests: readonly MirrorRequest[]): readonly (readonly MirrorRequest[])[] {
+  return [
+    ...Map.groupBy(requests, ({ to }) =>
+      to.transport === 'docker' ? formatRepository(to.reference) : formatLocation(to),
+    ).values(),
+  ];
 }
