@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { Digest } from '../oci/digest.ts';
 import { holdersOf, tagsOf, type Ecr, type ImageStatus } from './ecr.ts';
-import { API_TYPE, apiError, type Answer, type Exchange, type Refusal } from './registry-exchange.ts';
+import { Refusal, type Answer, type Exchange } from './registry-exchange.ts';
 import type { Route } from './registry-route.ts';
 import { Seal } from './registry-seal.ts';
 import {
@@ -23,6 +23,15 @@ export function parseApiRoute(method: string, url: URL, target: string): Route |
   if (url.pathname !== '/') return undefined;
   if (method !== 'POST') return { kind: 'unsupported', allow: 'POST' };
   return { kind: 'api', operation: target.startsWith(TARGET) ? target.slice(TARGET.length) : target };
+}
+
+const CONTENT_TYPE = 'application/x-amz-json-1.1';
+
+/** What ECR's API says when it is too busy, or broken. */
+export function apiTrouble(status: number): Refusal {
+  return status === 429
+    ? apiError('ThrottlingException', 'Rate exceeded', status)
+    : apiError('ServerException', 'These errors are usually caused by a server-side issue.', status);
 }
 
 /**
@@ -47,11 +56,19 @@ export class EcrApi {
     if (body === undefined) throw apiError('SerializationException', 'the request is too long', 413);
     const input = new Input(parseBody(body), this.#ecr.account, this.#seal);
     const name = input.optionalText('repositoryName');
-    const denial = this.#ecr.denialOf(`ecr:${operation}`, name === undefined ? '*' : this.#ecr.arnOf(name));
-    if (denial !== undefined) throw apiError('AccessDeniedException', denial);
+    for (const action of actionsOf(operation, input)) {
+      const denial = this.#ecr.denialOf(action, name === undefined ? '*' : this.#ecr.arnOf(name));
+      if (denial !== undefined) throw apiError('AccessDeniedException', denial);
+    }
     const output = work(this.#ecr, input);
-    return { status: 200, headers: { 'content-type': API_TYPE }, body: JSON.stringify(output) };
+    return { status: 200, headers: { 'content-type': CONTENT_TYPE }, body: JSON.stringify(output) };
   }
+}
+
+/** A repository that is created with tags needs the permission for tags too. */
+function actionsOf(operation: string, input: Input): readonly string[] {
+  const tags = operation === 'CreateRepository' && input.optionalObjects('tags') !== undefined;
+  return [`ecr:${operation}`, ...(tags ? ['ecr:TagResource'] : [])];
 }
 
 type Operation = (ecr: Ecr, input: Input) => object;
@@ -391,6 +408,12 @@ class Input {
     // the SDK sends an empty list where nothing was chosen
     return value.length === 0 ? undefined : value;
   }
+}
+
+/** https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html#operation-error-serialization */
+function apiError(type: string, message: string, status = 400): Refusal {
+  const headers = { 'content-type': CONTENT_TYPE, 'x-amzn-errortype': type };
+  return new Refusal(message, { status, headers, body: JSON.stringify({ __type: type, message }) });
 }
 
 /** https://docs.aws.amazon.com/AmazonECR/latest/APIReference/CommonErrors.html; the signature itself is not checked. */

@@ -62,15 +62,6 @@ export function refuse(
   return new Refusal(message, { status, headers: { 'content-type': 'application/json', ...o.headers }, body });
 }
 
-/** The media type of AWS JSON 1.1. */
-export const API_TYPE = 'application/x-amz-json-1.1';
-
-/** A refusal in the form of AWS JSON 1.1: https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html#operation-error-serialization */
-export function apiError(type: string, message: string, status = 400): Refusal {
-  const headers = { 'content-type': API_TYPE, 'x-amzn-errortype': type };
-  return new Refusal(message, { status, headers, body: JSON.stringify({ __type: type, message }) });
-}
-
 export function json(value: unknown, headers: Readonly<Record<string, string>> = {}): Answer {
   return { status: 200, headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(value) };
 }
@@ -173,8 +164,13 @@ export class Exchange {
     this.#request.resume(); // what was not read of the request must not stay in the connection
     this.#served.status = answer.status;
     response.writeHead(answer.status, { ...answer.headers, ...(bodiless ? {} : { 'content-length': String(bytes) }) });
-    if (ends || (bytes === 0 && fault === undefined)) {
+    if (ends) {
       response.end();
+      return;
+    }
+    if (body instanceof Uint8Array && fault === undefined) {
+      this.#served.sentBytes = bytes;
+      response.end(body); // head and body in one piece
       return;
     }
     response.flushHeaders();
@@ -184,8 +180,9 @@ export class Exchange {
       await this.#write(fault?.type === 'lie-digest' && this.#served.sentBytes === 0 ? corrupted(wanted) : wanted);
       if (this.#served.sentBytes >= limit) break;
     }
-    while (this.#served.sentBytes < limit)
+    while (this.#served.sentBytes < limit) {
       await this.#write(Buffer.alloc(Math.min(READ_BYTES, limit - this.#served.sentBytes)));
+    }
     if (fault?.type === 'cut') throw new Cut();
     response.end();
   }

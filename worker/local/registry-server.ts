@@ -1,8 +1,8 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { aborted } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
-import { isFailure } from '../util/failure.ts';
-import { apiError, Cut, Exchange, refuse, Refusal, type Answer, type ServedRequest } from './registry-exchange.ts';
+import { Failure, isFailure } from '../util/failure.ts';
+import { Cut, Exchange, refuse, Refusal, type Answer, type ServedRequest } from './registry-exchange.ts';
 import type { RegistryFault, RegistryFaults } from './registry-faults.ts';
 import type { Route } from './registry-route.ts';
 
@@ -11,6 +11,8 @@ export interface ListenerOptions {
   readonly port: number;
   readonly route: (request: IncomingMessage, url: URL) => Route;
   readonly answer: (x: Exchange, route: Route) => Promise<Answer>;
+  /** What is answered to a request that a fault gives this status. */
+  readonly trouble: (route: Route, status: number) => Refusal;
   /** Of every answer. */
   readonly headers: Readonly<Record<string, string>>;
   readonly faults: RegistryFaults;
@@ -56,7 +58,10 @@ export async function listen(o: ListenerOptions): Promise<Listener> {
     },
   );
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
+    server.once('error', (cause) => {
+      const what = `start the registry on port ${o.port} of 127.0.0.1`;
+      reject(new Failure('UNAVAILABLE', `${what}: ${cause.message}; choose another port`, { cause }));
+    });
     server.listen(o.port, '127.0.0.1', resolve);
   });
   const address = server.address();
@@ -76,7 +81,8 @@ export async function listen(o: ListenerOptions): Promise<Listener> {
 
 async function serve(request: IncomingMessage, response: ServerResponse, o: ListenerOptions): Promise<void> {
   // the host is not ours to judge: clients reach us under the name that the registry has elsewhere
-  const url = new URL(`http://registry${request.url ?? '/'}`);
+  const text = `http://registry${request.url ?? ''}`;
+  const url = new URL(URL.canParse(text) ? text : 'http://registry/');
   const route = o.route(request, url);
   const x = new Exchange(request, response, url, route);
   o.log.add(x.served);
@@ -102,12 +108,8 @@ async function struck(
       return undefined;
     case 'status': {
       const { status, retryAfterSeconds } = fault;
+      const { answer } = o.trouble(route, status);
       const headers = retryAfterSeconds === undefined ? {} : { 'retry-after': String(retryAfterSeconds) };
-      const throttled = status === 429;
-      const { answer } =
-        route.kind === 'api'
-          ? apiError(throttled ? 'ThrottlingException' : 'ServerException', 'a fault on request', status)
-          : refuse(status, throttled ? 'TOOMANYREQUESTS' : 'UNAVAILABLE', 'a fault on request');
       return { ...answer, headers: { ...answer.headers, ...headers } };
     }
     case 'delay':

@@ -1,11 +1,12 @@
 import { systemClock, type Clock } from '../util/clock.ts';
-import { EcrApi, parseApiRoute } from './ecr-api.ts';
-import { LayerBucket, parseLayerRoute } from './ecr-layers.ts';
+import { apiTrouble, EcrApi, parseApiRoute } from './ecr-api.ts';
+import { bucketTrouble, LayerBucket, parseLayerRoute } from './ecr-layers.ts';
 import { checkEcrAccess, ecrRules } from './ecr-rules.ts';
 import { Ecr, type EcrOptions } from './ecr.ts';
+import { ociRules } from './oci-rules.ts';
 import { RegistryAuth } from './registry-auth.ts';
-import { Distribution, ociRules } from './registry-distribution.ts';
-import { refuse, type Answer, type Exchange, type ServedRequest } from './registry-exchange.ts';
+import { Distribution } from './registry-distribution.ts';
+import { refuse, type Answer, type Exchange, type Refusal, type ServedRequest } from './registry-exchange.ts';
 import { RegistryFaults } from './registry-faults.ts';
 import { parseRoute, type RequestKind, type Route } from './registry-route.ts';
 import { listen, RequestLog, type Listener } from './registry-server.ts';
@@ -132,6 +133,7 @@ async function startOci(o: OciServerOptions, shared: Shared, starting: AsyncDisp
       }
       return distribution.answer(x, route);
     },
+    trouble: (_, status) => registryTrouble(status),
     headers: HEADERS,
     expireTokens,
   });
@@ -149,6 +151,7 @@ async function startEcr(o: EcrServerOptions, shared: Shared, starting: AsyncDisp
     port: 0,
     route: (request, url) => parseLayerRoute(request.method ?? '', url),
     answer: async (x, route) => bucket.answer(x, route),
+    trouble: (_, status) => bucketTrouble(status),
     headers: { server: 'AmazonS3' },
     expireTokens,
   });
@@ -171,9 +174,17 @@ async function startEcr(o: EcrServerOptions, shared: Shared, starting: AsyncDisp
       return parseApiRoute(request.method ?? '', url, String(target ?? '')) ?? parseRoute(request.method ?? '', url);
     },
     answer,
+    trouble: (route, status) => (route.kind === 'api' ? apiTrouble(status) : registryTrouble(status)),
     headers: HEADERS,
     expireTokens,
   });
   starting.defer(() => front.close());
   return { front, registryHost: ecr.host, expireTokens };
+}
+
+/** What a registry says when it is too busy, or broken. */
+function registryTrouble(status: number): Refusal {
+  return status === 429
+    ? refuse(status, 'TOOMANYREQUESTS', 'Rate exceeded')
+    : refuse(status, 'UNAVAILABLE', 'try later');
 }

@@ -98,6 +98,13 @@ test('what IAM does not allow is refused with its sentence', async () => {
   await assert.rejects(ecr.send(new GetAuthorizationTokenCommand({})), /on resource: \* because/);
 });
 
+test('creating a repository with tags takes two permissions', async () => {
+  await restart({ deny: ['ecr:TagResource'] });
+  await create('app');
+  const tagged = new CreateRepositoryCommand({ repositoryName: 'other', tags: [{ Key: 'a', Value: '1' }] });
+  await assert.rejects(ecr.send(tagged), { name: 'AccessDeniedException', message: /perform: ecr:TagResource on/ });
+});
+
 test('an operation that is not there is refused aloud', async () => {
   await create('app');
   const scan = new StartImageScanCommand({ repositoryName: 'app', imageId: { imageTag: 'v1' } });

@@ -306,6 +306,28 @@ test('the address of a layer refuses credentials, a HEAD, a change and being use
   assert.match(late.body.toString(), /Request has expired/);
 });
 
+test('faults of the bucket are those of S3', async () => {
+  await create('app');
+  const { layer } = await raw.pushImage('app', 'v1');
+  const address = locationOf(await raw.call('GET', `/v2/app/blobs/${layer}`));
+  registry.faults.queue({ on: 'layer-get', digest: layer }, { type: 'status', status: 503 });
+  registry.faults.queue({ on: 'layer-get' }, { type: 'cut', afterBytes: 7000 });
+  const bucket = new RawRegistry(address);
+  assert.match((await bucket.call('GET', address)).body.toString(), /<Code>SlowDown<\/Code>/);
+  const received: Uint8Array[] = [];
+  await assert.rejects(bucket.stream(address, received));
+  assert.equal(Buffer.concat(received).byteLength, 7000);
+  const served = registry.requests.filter((r) => r.kind === 'layer-get');
+  assert.deepEqual(
+    served.map((r) => [r.status, r.authorized]),
+    [
+      [503, false],
+      [200, false],
+    ],
+  );
+  assert.equal(served[1]?.sentBytes, 7000);
+});
+
 test('a HEAD of a layer tells its size; its bytes are only given once an image has it', async () => {
   await create('app');
   const digest = await raw.pushBlob('app', seededBytes('loose', 1234));

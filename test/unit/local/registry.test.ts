@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 import { setImmediate } from 'node:timers/promises';
 import { request } from 'undici';
 import { afterEach, beforeEach, test } from 'vitest';
@@ -490,6 +492,21 @@ test('the base answers, and what is not of the API is refused aloud', async () =
   assert.deepEqual(errorOf(await raw.call('GET', '/v2/app/unheard/of')), [404, 'UNSUPPORTED']);
   assert.deepEqual(errorOf(await raw.call('POST', '/v2/app/tags/list')), [405, 'UNSUPPORTED']);
   assert.deepEqual(errorOf(await raw.call('GET', '/v2/App/tags/list')), [400, 'NAME_INVALID']);
+});
+
+test('a target that is no path is refused like any other', async () => {
+  const { port } = new URL(registry.url);
+  const socket = connect(Number(port), '127.0.0.1');
+  socket.end('GET http:///[ HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n');
+  assert.match((await buffer(socket)).toString(), /^HTTP\/1\.1 404 /);
+});
+
+test('a port that is taken is told', async () => {
+  const port = Number(new URL(registry.url).port);
+  const other = startRegistry({ folder: join(folder, 'other'), mode: 'oci', port });
+  await assert.rejects(other, { code: 'UNAVAILABLE', message: new RegExp(`port ${port}`) });
+  // and nothing of it stays open
+  await (await startRegistry({ folder: join(folder, 'other'), mode: 'oci' })).close();
 });
 
 test('names may hold the words of the API', async () => {
