@@ -76,12 +76,10 @@ function checkForm(algorithm: ChecksumAlgorithm, value: string, name: string): s
 }
 
 /** The size of the content that the client announces. */
-export function announcedBytes(body: IncomingBody): number {
+function announcedBytes(body: IncomingBody): number {
   const isChunked = body.payload.kind === 'chunked';
   if (!isChunked && body.headers.has('transfer-encoding'))
-    throw new S3Error('NotImplemented', {
-      elements: { Header: 'Transfer-Encoding' },
-    });
+    throw new S3Error('NotImplemented', { elements: { Header: 'Transfer-Encoding' } });
   const length = body.headers.get(isChunked ? 'x-amz-decoded-content-length' : 'content-length');
   if (length === undefined || !/^\d{1,15}$/.test(length)) throw new S3Error('MissingContentLength');
   if (Number(length) > MAX_BODY_BYTES)
@@ -169,30 +167,31 @@ async function* decodeChunks(
   trailers: Map<string, string>,
 ): AsyncGenerator<Buffer> {
   const input = new ByteReader(raw);
-  for (let previousBytes = Infinity; ;) {
-    const [size = '', extension = ''] = (await input.line()).split(';');
-    if (!/^[0-9a-fA-F]{1,10}$/.test(size)) throw new S3Error('IncompleteBody');
-    let left = Number.parseInt(size, 16);
-    if (left > 0 && previousBytes < MIN_CHUNK_BYTES)
-      throw new S3Error('InvalidChunkSizeError', { elements: { BadChunkSize: previousBytes } });
-    previousBytes = left;
-    const isLast = left === 0;
-    const hash = payload.chunks === undefined ? undefined : createHash('sha256');
-    while (left > 0) {
-      const piece = await input.some(left);
-      if (piece === undefined) throw new S3Error('IncompleteBody');
-      left -= piece.length;
-      hash?.update(piece);
-      yield piece;
-    }
-    if (!isLast && (await input.line()) !== '') throw new S3Error('IncompleteBody');
-    if (hash !== undefined) {
+  try {
+    let previousBytes = Infinity;
+    for (let bytes = Infinity; bytes > 0; previousBytes = bytes) {
+      const [size = '', extension = ''] = (await input.line()).split(';');
+      if (!/^[0-9a-fA-F]{1,10}$/.test(size)) throw new S3Error('IncompleteBody');
+      bytes = Number.parseInt(size, 16);
+      if (bytes > 0 && previousBytes < MIN_CHUNK_BYTES)
+        throw new S3Error('InvalidChunkSizeError', { elements: { BadChunkSize: previousBytes } });
+      const hash = payload.chunks === undefined ? undefined : createHash('sha256');
+      for (let left = bytes; left > 0;) {
+        const piece = await input.some(left);
+        if (piece === undefined) throw new S3Error('IncompleteBody');
+        left -= piece.length;
+        hash?.update(piece);
+        yield piece;
+      }
+      if (bytes > 0 && (await input.line()) !== '') throw new S3Error('IncompleteBody');
+      if (hash === undefined) continue;
       const signature = /^chunk-signature=([0-9a-f]{64})$/.exec(extension)?.[1];
       payload.chunks?.verifyChunk(hash.digest('hex'), signature ?? '');
     }
-    if (isLast) break;
+    await readTrailers(input, payload, trailers);
+  } finally {
+    await input.close();
   }
-  await readTrailers(input, payload, trailers);
 }
 
 async function readTrailers(
@@ -223,6 +222,11 @@ class ByteReader {
 
   constructor(source: AsyncIterable<Buffer>) {
     this.#source = source[Symbol.asyncIterator]();
+  }
+
+  /** Lets go of the source, which keeps what has not been read. */
+  async close(): Promise<void> {
+    await this.#source.return?.();
   }
 
   /** At least one byte and at most `max`; `undefined` at the end. */

@@ -2,6 +2,7 @@ import { claimedChecksum } from './s3-body.ts';
 import { CHECKSUM_ALGORITHMS, createHasher, type ChecksumAlgorithm } from './s3-checksum.ts';
 import { S3Error } from './s3-error.ts';
 import {
+  checkVersionId,
   checkWriteCondition,
   countOf,
   createId,
@@ -63,7 +64,7 @@ export async function putObject(r: S3Request): Promise<S3Answer> {
   });
 }
 
-export function checksumHeaders(checksum: Checksum | undefined): Record<string, string> {
+function checksumHeaders(checksum: Checksum | undefined): Record<string, string> {
   if (checksum === undefined) return {};
   return {
     [`x-amz-checksum-${checksum.algorithm.toLowerCase()}`]: checksum.value,
@@ -310,6 +311,7 @@ function planDeletion(r: S3Request, key: string, versionId: string | undefined, 
   const { bucket, store } = r;
   const { versioning } = store.bucket(bucket).settings;
   const versions = store.bucket(bucket).versions.get(key) ?? [];
+  if (versionId !== undefined) checkVersionId(versionId);
   if (ifMatch !== undefined) checkDeleteCondition(key, versions[0], ifMatch);
   if (versionId !== undefined || versioning === undefined) {
     const id = versionId ?? 'null';

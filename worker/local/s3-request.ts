@@ -120,7 +120,7 @@ export function describe(r: S3Request, nowMs: number): Description {
   };
 }
 
-export function describedHeaders(headers: ReadonlyMap<string, string>): Readonly<Record<string, string>> {
+function describedHeaders(headers: ReadonlyMap<string, string>): Readonly<Record<string, string>> {
   const kept: Record<string, string> = { 'content-type': 'binary/octet-stream' };
   let metadataBytes = 0;
   for (const [name, value] of headers) {
@@ -129,9 +129,7 @@ export function describedHeaders(headers: ReadonlyMap<string, string>): Readonly
     kept[name] = value;
   }
   if (metadataBytes > MAX_METADATA_BYTES)
-    throw new S3Error('MetadataTooLarge', {
-      elements: { Size: metadataBytes, MaxSizeAllowed: MAX_METADATA_BYTES },
-    });
+    throw new S3Error('MetadataTooLarge', { elements: { Size: metadataBytes, MaxSizeAllowed: MAX_METADATA_BYTES } });
   const encoding = (kept['content-encoding'] ?? '').split(',').map((coding) => coding.trim());
   const lasting = encoding.filter((coding) => coding !== '' && coding !== 'aws-chunked');
   if (lasting.length > 0) kept['content-encoding'] = lasting.join(',');
@@ -153,8 +151,7 @@ export function refuseAccessLists(r: S3Request): void {
 
 /** Tags in the form of a query. */
 export function parseTagging(query: string): Readonly<Record<string, string>> {
-  const pairs = [...new URLSearchParams(query)];
-  return checkTags(pairs);
+  return checkTags([...new URLSearchParams(query)]);
 }
 
 /** https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html */
@@ -240,9 +237,7 @@ export function checkWriteCondition(r: S3Request): void {
 }
 
 export function preconditionFailed(condition: string): S3Error {
-  return new S3Error('PreconditionFailed', {
-    elements: { Condition: condition },
-  });
+  return new S3Error('PreconditionFailed', { elements: { Condition: condition } });
 }
 
 export function sameEtag(given: string, etag: string): boolean {
@@ -254,22 +249,25 @@ export function noSuchKey(key: string, headers: Readonly<Record<string, string>>
 }
 
 /** The version that a request names, or the current one. */
-export function findVersion(store: S3Store, bucket: string, key: string, versionId: string | undefined): Version {
+function findVersion(store: S3Store, bucket: string, key: string, versionId: string | undefined): Version {
   const versions = store.bucket(bucket).versions.get(key) ?? [];
   if (versionId === undefined) {
     const [current] = versions;
     if (current !== undefined) return current;
     throw noSuchKey(key);
   }
-  if (versionId !== 'null' && !/^[\w-]{32}$/.test(versionId))
-    throw new S3Error('InvalidArgument', {
-      message: 'Invalid version id specified',
-      elements: { ArgumentName: 'versionId', ArgumentValue: versionId },
-    });
+  checkVersionId(versionId);
   const version = versions.find((candidate) => candidate.versionId === versionId);
   if (version !== undefined) return version;
-  throw new S3Error('NoSuchVersion', {
-    elements: { Key: key, VersionId: versionId },
+  throw new S3Error('NoSuchVersion', { elements: { Key: key, VersionId: versionId } });
+}
+
+/** Throws unless it has the form that this server gives its ids. */
+export function checkVersionId(versionId: string): void {
+  if (versionId === 'null' || /^[\w-]{32}$/.test(versionId)) return;
+  throw new S3Error('InvalidArgument', {
+    message: 'Invalid version id specified',
+    elements: { ArgumentName: 'versionId', ArgumentValue: versionId },
   });
 }
 
@@ -288,9 +286,7 @@ export function findObject(store: S3Store, bucket: string, key: string, versionI
 /** Archived objects have to be restored before they are read, which this server cannot do. */
 export function refuseArchived(object: ObjectVersion): void {
   if (ARCHIVED.has(object.storageClass))
-    throw new S3Error('InvalidObjectState', {
-      elements: { StorageClass: object.storageClass },
-    });
+    throw new S3Error('InvalidObjectState', { elements: { StorageClass: object.storageClass } });
 }
 
 /** The version id as a header, where the bucket has, or once had, versions. */

@@ -54,7 +54,7 @@ export interface ObjectVersion extends Description {
   readonly parts?: readonly PartSummary[] | undefined;
 }
 
-export interface DeleteMarker {
+interface DeleteMarker {
   readonly kind: 'marker';
   readonly versionId: string;
   readonly order: number;

@@ -1,7 +1,7 @@
 import { S3Error } from './s3-error.ts';
 
 /** What an element holds: text, elements by name, or the same element several times. `undefined` is left out. */
-export type XmlContent = string | number | boolean | undefined | XmlElements | readonly XmlContent[];
+type XmlContent = string | number | boolean | undefined | XmlElements | readonly XmlContent[];
 export interface XmlElements {
   readonly [name: string]: XmlContent;
 }

@@ -68,13 +68,13 @@ const KEEP_ALIVE_MS = 600_000;
  */
 export async function startS3(o: S3Options): Promise<LocalS3> {
   const store = await S3Store.open(o.dir);
-  for (const name of o.buckets ?? []) {
-    if (store.findBucket(name) !== undefined) continue;
-    const settings = { hasObjectLock: false, versioning: 'Enabled' } as const;
-    store.commit({ type: 'bucket', name, createdMs: Date.now(), settings });
-  }
   const server = new S3Server(o, store);
   try {
+    for (const name of o.buckets ?? []) {
+      if (store.findBucket(name) !== undefined) continue;
+      const settings = { hasObjectLock: false, versioning: 'Enabled' } as const;
+      store.commit({ type: 'bucket', name, createdMs: Date.now(), settings });
+    }
     await server.listen(o.host ?? '127.0.0.1', o.port ?? 0);
   } catch (error) {
     await server.close();
@@ -173,6 +173,8 @@ class S3Server implements LocalS3 {
       if (request.socket.destroyed) return; // the client went away, or was cut off on purpose
       if (response.headersSent) request.socket.destroy();
       else await send(exchange, errorAnswer(error, exchange)).catch(() => request.socket.destroy());
+    } finally {
+      request.resume(); // what is left of a refused body, so that the next request comes through
     }
   }
 
@@ -197,10 +199,9 @@ class S3Server implements LocalS3 {
     const payload = authenticate({ method, path, query, headers: own }, signer, Date.now());
     if (record.operation === undefined) throw unknownOperation(asked);
     if (new Map(query).size < query.length) throw new S3Error('InvalidArgument', 'A query parameter was given twice');
-    if (Buffer.byteLength(key) > MAX_KEY_BYTES)
-      throw new S3Error('KeyTooLongError', {
-        elements: { Size: Buffer.byteLength(key), MaxSizeAllowed: MAX_KEY_BYTES },
-      });
+    const keyBytes = Buffer.byteLength(key);
+    if (keyBytes > MAX_KEY_BYTES)
+      throw new S3Error('KeyTooLongError', { elements: { Size: keyBytes, MaxSizeAllowed: MAX_KEY_BYTES } });
     for (const name of ['x-amz-expected-bucket-owner', 'x-amz-source-expected-bucket-owner'])
       if ((headers.get(name) ?? this.#settings.accountId) !== this.#settings.accountId)
         throw new S3Error('AccessDenied');

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
-import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'vitest';
@@ -350,6 +350,29 @@ describe('a request', () => {
     await send(open, { method: 'DELETE', path: PATH });
     await open.s3.close();
     assert.deepEqual(await readdir(join(open.dir, 'data')), []);
+  });
+
+  test('that is refused in the middle of its body leaves the connection to the next one', async () => {
+    await using open = await openS3();
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const bytes = chunked(randomBytes(5_000_000), 1000);
+    const headers = { 'x-amz-decoded-content-length': '5000000' };
+    const raw = { method: 'PUT', path: PATH, headers, body: bytes };
+    const put = signed(open.s3, raw, { payload: 'STREAMING-UNSIGNED-PAYLOAD-TRAILER' });
+    const ports = new Set<number | undefined>();
+    for (const expected of [403, 200]) {
+      const { hostname, port } = new URL(open.s3.endpoint);
+      const get = signed(open.s3, { path: `/${BUCKET}?location=` });
+      const { body, ...options } = expected === 403 ? put : { ...get, body: undefined };
+      const request = httpRequest({ hostname, port, agent, ...options }).end(body);
+      const [response] = (await once(request, 'response')) as [IncomingMessage];
+      response.resume();
+      await once(response, 'end');
+      assert.equal(response.statusCode, expected);
+      ports.add(request.socket?.localPort);
+    }
+    assert.equal(ports.size, 1);
+    agent.destroy();
   });
 
   test('that is refused does not take its connection with it', async () => {

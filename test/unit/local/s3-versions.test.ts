@@ -116,6 +116,7 @@ describe('versions', () => {
     await put(open, '1');
     assert.equal(await refusal(get(open, { VersionId: 'made up' })), '400 InvalidArgument');
     assert.equal(await refusal(get(open, { VersionId: 'null' })), '404 NoSuchVersion');
+    assert.equal(await refusal(remove(open, { VersionId: 'made up' })), '400 InvalidArgument');
   });
 
   test('begun while versioning is off or suspended are one, called null', async () => {
