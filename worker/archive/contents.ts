@@ -200,15 +200,11 @@ export class TarContents implements Contents {
   }
 
   async #fetch(offset: number, length: number): Promise<Uint8Array> {
-    const range = { from: 0, to: length };
     return retry(
       `read ${this.#name}`,
       async () => {
-        const body = await openRange(this.#store, this.#info.key, offset, this.#info, {
-          signal: this.#o.signal,
-          ...range,
-        });
-        return exactly(body, length, this.#name);
+        const range = { signal: this.#o.signal, from: 0, to: length };
+        return exactly(await openRange(this.#store, this.#info.key, offset, this.#info, range), length, this.#name);
       },
       retryOptions(this.#o),
     );

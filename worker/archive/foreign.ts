@@ -13,7 +13,7 @@ import {
   type Descriptor,
   type Manifest,
 } from '../oci/manifest.ts';
-import { formatRepository, isTag, parseReference } from '../oci/reference.ts';
+import { formatReference, formatRepository, isTag, parseReference } from '../oci/reference.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
@@ -24,7 +24,7 @@ import { safeName } from './tar.ts';
 /** An image in a layout or archive, and what it is called there. */
 export interface NamedImage {
   readonly descriptor: Descriptor;
-  /** Everything that it can be asked for by, as written. */
+  /** Everything that it can be asked for by: as written, and whole references also as docker completes them. */
   readonly names: readonly string[];
   readonly tags: readonly string[];
   /** `registry/repository`, where one of the names says it. */
@@ -334,6 +334,7 @@ function named(d: Descriptor, names: readonly (string | undefined)[], before: Na
     }
     try {
       const reference = parseReference(name);
+      all.add(formatReference(reference));
       if (reference.tag !== undefined) tags.add(reference.tag);
       repository ??= formatRepository(reference);
     } catch (error) {

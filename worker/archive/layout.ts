@@ -41,7 +41,7 @@ interface EntryPlace {
 }
 
 /** A file whose content is known when planning. */
-export interface KnownEntry extends EntryPlace {
+interface KnownEntry extends EntryPlace {
   readonly bytes: Uint8Array;
   readonly descriptor?: undefined;
 }

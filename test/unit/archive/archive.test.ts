@@ -191,28 +191,57 @@ describe('an archive that is being filled', () => {
     expect((await openImage(store, KEY)).root.descriptor).toEqual(other.root.descriptor);
   });
 
-  test('ends with the first part that the store does not take, and goes on later', async () => {
-    const image = await makeImage({ layers: [3000, 70_000] });
-    const { layout, tar } = await expected(image);
-    const parts = Math.ceil(layout.size / 4096);
-    for (let n = 1; n <= parts; n++) {
-      let broken = true;
-      const store = new MemoryObjects({
-        partSize: 4096,
-        onPart: (part) => {
-          if (part === n && broken) throw new Failure('DENIED', `part ${n} was made to fail`);
-        },
-      });
-      const writing = archiveImage(image.content, image.root, store, KEY);
-      await expect(writing).rejects.toMatchObject({
-        code: 'DENIED',
-        message: expect.stringContaining(`part ${n} was made to fail`),
-      });
-      broken = false;
-      await archiveImage(image.content, image.root, store, KEY);
-      expect(Buffer.compare(store.bytesOf(KEY), tar)).toBe(0);
-      expect(store.stored.toSorted((a, b) => a - b)).toEqual(Array.from({ length: parts }, (_, i) => i + 1));
-    }
+  test.each(['DENIED', 'ABORTED'] as const)(
+    'fails with the first part that the store does not take (%s), and goes on later',
+    async (code) => {
+      const image = await makeImage({ layers: [3000, 70_000] });
+      const { layout, tar } = await expected(image);
+      const parts = Math.ceil(layout.size / 4096);
+      for (let n = 1; n <= parts; n++) {
+        let broken = true;
+        const store = new MemoryObjects({
+          partSize: 4096,
+          onPart: (part) => {
+            if (part === n && broken) throw new Failure(code, `part ${n} was made to fail`);
+          },
+        });
+        const writing = archiveImage(image.content, image.root, store, KEY);
+        await expect(writing).rejects.toMatchObject({
+          code,
+          message: expect.stringContaining(`part ${n} was made to fail`),
+        });
+        broken = false;
+        await archiveImage(image.content, image.root, store, KEY);
+        expect(Buffer.compare(store.bytesOf(KEY), tar)).toBe(0);
+        expect(store.stored.toSorted((x, y) => x - y)).toEqual(Array.from({ length: parts }, (_, i) => i + 1));
+      }
+    },
+  );
+
+  test('holds no more parts in memory than its bound, however many there are', async () => {
+    const layers = Array.from({ length: 20 }, (_, i) => 10_000 + i);
+    const image = await makeImage({ platforms: ['linux/amd64'], layers });
+    const disk = new MemoryObjects({ partSize: 1000 });
+    // buffers are used again: there are as many as were ever held at once
+    const buffers = new Set<ArrayBufferLike>();
+    const store: ObjectStore = Object.assign(Object.create(disk) as ObjectStore, {
+      upload: async (...args: Parameters<ObjectStore['upload']>) => {
+        const upload = await disk.upload(...args);
+        const part: typeof upload.part = async (n, bytes, o) => {
+          buffers.add(bytes.buffer);
+          await turn();
+          await upload.part(n, bytes, o);
+        };
+        return { ...upload, part };
+      },
+    });
+    const graph = await walk(image.content, [image.root]);
+    const layout = planArchive(graph, { tag: 'v1', repository: REPOSITORY });
+    const archive = await createArchive(store, KEY, layout, { partsAtOnce: 3 });
+    await copy(rechunked(image.content, 300), archive, [image.root], { graph, concurrency: 2 });
+    await archive.commit();
+    expect(disk.stored.length).toBeGreaterThan(200);
+    expect(buffers.size).toBeLessThanOrEqual(3 + 2 * 2 + 1);
   });
 
   test('sends parts while others are being filled, never more of them than allowed', async () => {
