@@ -68,8 +68,9 @@ export function createId(): string {
   return randomBytes(24).toString('base64url');
 }
 
+/** In whole seconds, as S3 keeps its times. */
 export function isoTime(ms: number): string {
-  return new Date(ms).toISOString();
+  return new Date(Math.floor(ms / 1000) * 1000).toISOString();
 }
 
 export function httpTime(ms: number): string {

@@ -417,19 +417,29 @@ function parseLine(line: string): readonly Change[] | undefined {
 /** A server that was killed leaves its lock behind; one that lives keeps it. */
 async function takeLock(dir: string): Promise<void> {
   const path = join(dir, LOCK);
-  const owner = Number(await readFile(path, 'utf8').catch(() => '0'));
-  const isTaken = owner === process.pid ? served.has(dir) : owner > 0 && isAlive(owner);
-  if (isTaken)
-    throw new Failure('CONFLICT', `open ${dir}: process ${owner} serves it already; stop it, or take another folder`);
+  if (served.has(dir)) throw taken(dir, process.pid);
   served.add(dir);
-  await writeFile(path, String(process.pid));
+  try {
+    await writeFile(path, String(process.pid), { flag: 'wx' });
+  } catch {
+    const owner = Number(await readFile(path, 'utf8'));
+    if (owner !== process.pid && isAlive(owner)) {
+      served.delete(dir);
+      throw taken(dir, owner);
+    }
+    await writeFile(path, String(process.pid));
+  }
+}
+
+function taken(dir: string, owner: number): Failure {
+  return new Failure('CONFLICT', `open ${dir}: process ${owner} serves it already; stop it, or take another folder`);
 }
 
 function isAlive(pid: number): boolean {
   try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
+    return pid > 0 && process.kill(pid, 0);
+  } catch (error) {
+    return error instanceof Error && 'code' in error && error.code === 'EPERM';
   }
 }
 

@@ -278,17 +278,14 @@ function listedParts(r: S3Request, upload: Upload, listed: readonly XmlNode[]): 
     throw new S3Error('InvalidPartOrder', { elements: { UploadId: upload.id } });
   const parts = listed.map((node, index) => listedPart(upload, node, numbers[index] ?? 0));
   const small = parts.slice(0, -1).find((part) => part.bytes < r.settings.minPartBytes);
-  if (small !== undefined)
-    throw new S3Error('EntityTooSmall', {
-      elements: partElements(small, { ProposedSize: small.bytes, MinSizeAllowed: r.settings.minPartBytes }),
-    });
+  if (small !== undefined) {
+    const { number: PartNumber, etag: ETag, bytes: ProposedSize } = small;
+    const elements = { ProposedSize, MinSizeAllowed: r.settings.minPartBytes, PartNumber, ETag };
+    throw new S3Error('EntityTooSmall', { elements });
+  }
   // https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html: with checksums, numbers have no gaps, or S3 answers 500
   if (upload.isDeclared && numbers.some((number, index) => number !== index + 1)) throw new S3Error('InternalError');
   return parts;
-}
-
-function partElements(part: Part, more: Readonly<Record<string, number>>): Readonly<Record<string, string | number>> {
-  return { ...more, PartNumber: part.number, ETag: part.etag };
 }
 
 function listedPart(upload: Upload, node: XmlNode, number: number): Part {

@@ -64,7 +64,8 @@ const KEEP_ALIVE_MS = 600_000;
 
 /**
  * An S3 in this process, as strict as the real one where a mistake of a client would show there: signatures, checksums, conditions,
- * multipart rules, versions, locks. What it does not know it refuses with 501. Memory is bounded by the number of connections.
+ * multipart rules, versions, locks. What it does not know it refuses with 501: policies, access lists, keys of KMS or of the client, restores,
+ * notifications, the first kind of list. Lifecycle rules are kept and never run. Memory is bounded by the number of connections.
  */
 export async function startS3(o: S3Options): Promise<LocalS3> {
   const store = await S3Store.open(o.dir);

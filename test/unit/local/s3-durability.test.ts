@@ -181,6 +181,10 @@ test('a folder is served by one server at a time', async () => {
   await using open = await openS3();
   await assert.rejects(startS3({ dir: open.dir }), { name: 'Failure', code: 'CONFLICT' });
   await open.s3.close();
+  const both = await Promise.allSettled([startS3({ dir: open.dir }), startS3({ dir: open.dir })]);
+  assert.deepEqual(both.map(({ status }) => status).sort(), ['fulfilled', 'rejected']); // prettier-ignore
+  for (const result of both) if (result.status === 'fulfilled') await result.value.close();
+  await writeFile(join(open.dir, 'lock'), ''); // killed while it took the lock
   await using again = await openS3({ dir: open.dir });
   assert.deepEqual((await again.client.send(new ListObjectsV2Command({ Bucket: BUCKET }))).Contents, undefined);
 });

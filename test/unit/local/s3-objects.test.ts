@@ -12,6 +12,7 @@ import {
   HeadBucketCommand,
   HeadObjectCommand,
   ListBucketsCommand,
+  ListObjectsV2Command,
   PutObjectCommand,
   PutObjectTaggingCommand,
   type ChecksumAlgorithm,
@@ -116,7 +117,9 @@ describe('an object', () => {
     assert.deepEqual(got.Metadata, { 'mixed-case': 'a value', digest: 'sha256:00' });
     assert.equal(got.ServerSideEncryption, 'AES256');
     assert.equal(got.VersionId, undefined);
-    assert.ok(got.LastModified !== undefined && Math.abs(got.LastModified.getTime() - Date.now()) < 5000);
+    assert.ok(got.LastModified !== undefined && Math.abs(got.LastModified.getTime() - Date.now()) < 60_000);
+    const { Contents = [] } = await open.client.send(new ListObjectsV2Command({ Bucket: BUCKET }));
+    assert.deepEqual(Contents[0]?.LastModified, got.LastModified);
   });
 
   test('may be empty', async () => {

@@ -45,7 +45,7 @@ describe('a request document', () => {
 test('text comes through rendering and parsing unchanged', () => {
   const text = fc.string({ unit: 'binary' }).filter((s) => !/[\ud800-\udfff]/.test(s));
   fc.assert(
-    fc.property(fc.array(text), (texts) => {
+    fc.property(fc.array(text, { maxLength: 3 }), (texts) => {
       const document = renderXml('List', { Item: texts });
       assert.deepEqual(parseXml(document, 'List').all('Item').map((item) => item.text), texts); // prettier-ignore
     }),
