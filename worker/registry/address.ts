@@ -1,4 +1,5 @@
-import { BlockList, isIP } from 'node:net';
+import type { LookupAddress, LookupOptions } from 'node:dns';
+import { BlockList, isIP, type LookupFunction } from 'node:net';
 
 /** What an IP address is good for: `metadata` stands for every link-local address too, behind which clouds keep credentials. */
 export type AddressKind = 'public' | 'private' | 'loopback' | 'metadata';
@@ -43,7 +44,7 @@ export function addressKind(host: string): AddressKind | undefined {
  * Whether a server whose own address is of kind `own` may send us to an address of kind `to`: never to where credentials are kept, and
  * further inside only from inside. Undefined stands for a name that is not resolved yet.
  */
-export function mayLeadTo(own: AddressKind | undefined, to: AddressKind | undefined): boolean {
+function mayLeadTo(own: AddressKind | undefined, to: AddressKind | undefined): boolean {
   switch (to) {
     case undefined:
     case 'public':
@@ -57,4 +58,50 @@ export function mayLeadTo(own: AddressKind | undefined, to: AddressKind | undefi
     default:
       return to satisfies never;
   }
+}
+
+/** The code of the error of a lookup that leads where it must not. */
+export const ADDRESS_REFUSED = 'ADDRESS_REFUSED';
+
+type LookupAll = (
+  hostname: string,
+  options: LookupOptions & { readonly all: true },
+  callback: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
+) => void;
+
+/** Keeps a server from sending us where it has no business. */
+export interface Guard {
+  /** The kind of the address that `host` is, when it must not lead there. A name has none until it is looked up. */
+  readonly refuses: (host: string) => AddressKind | undefined;
+  /**
+   * Fails with ADDRESS_REFUSED for names that have such an address. Private ones pass, unlike when they are given as an address: in a VPC
+   * with endpoints, the public names of S3 have them.
+   */
+  readonly lookup: LookupFunction;
+}
+
+/** The guard of connections to the server named `own`, and to where it leads. */
+export function guardOf(own: string, lookup: LookupAll): Guard {
+  let ownKind = addressKind(own);
+  return {
+    refuses: (host) => {
+      const kind = addressKind(host);
+      return mayLeadTo(ownKind, kind) ? undefined : kind;
+    },
+    lookup: (hostname, options, callback) => {
+      lookup(hostname, { ...options, all: true }, (error, addresses) => {
+        if (error !== null) return callback(error, '');
+        const kinds = addresses.map(({ address }) => addressKind(address));
+        const refused = kinds.find((kind) => kind !== 'private' && !mayLeadTo(ownKind, kind));
+        if (hostname === own) ownKind ??= kinds[0];
+        else if (refused !== undefined) {
+          const refusal = new Error(`${hostname}, which has a ${refused} address`);
+          return callback(Object.assign(refusal, { code: ADDRESS_REFUSED }), '');
+        }
+        if (options.all === true) return callback(null, addresses);
+        const [first] = addresses;
+        return callback(null, first?.address ?? '', first?.family);
+      });
+    },
+  };
 }

@@ -84,7 +84,8 @@ export function challengeAuthorizer(o: ChallengeOptions): Authorizer {
   ];
 
   const token = async (scopes: readonly string[], credentials: Credentials | undefined): Promise<Token> => {
-    const realm = URL.parse(challenge?.parameters.get('realm') ?? '', o.baseUrl.href);
+    const named = challenge?.parameters.get('realm') ?? '';
+    const realm = named === '' ? null : URL.parse(named, o.baseUrl.href);
     const what = `get a token for ${o.host}`;
     if (realm === null || !/^https?:$/.test(realm.protocol))
       throw new Failure('UNAUTHENTICATED', `${what}: the registry names no token service`);

@@ -2,6 +2,7 @@ import type { Dispatcher } from 'undici';
 import type { Bytes } from '../content/content.ts';
 import { aborted, type Abortable } from '../util/abort.ts';
 import { Failure } from '../util/failure.ts';
+import { ADDRESS_REFUSED } from './address.ts';
 
 /** A body that is produced while it is sent, and anew for each try. */
 export interface StreamedBody {
@@ -239,9 +240,6 @@ function watch(body: Bytes, done: () => void): AsyncIterator<Uint8Array, undefin
     },
   };
 }
-
-/** The code of the error of a lookup whose result we do not connect to. */
-export const ADDRESS_REFUSED = 'ADDRESS_REFUSED';
 
 /** https://nodejs.org/docs/latest-v24.x/api/tls.html#x509-certificate-error-codes */
 const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO_(?:GET|VERIFY)|HOSTNAME_MISMATCH|ERR_TLS/;

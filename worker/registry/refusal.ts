@@ -55,7 +55,8 @@ export function parseRefusal(text: string): { readonly code?: string; readonly m
 export function retryAfterMs(header: string | undefined, nowMs: number): number | undefined {
   if (header === undefined) return undefined;
   if (/^\d{1,9}$/.test(header)) return Number(header) * 1000;
-  const at = Date.parse(header);
+  // a day and a date, or else: Date.parse makes a date of nearly anything
+  const at = /^[A-Za-z]{3,9},? \d/.test(header) ? Date.parse(header) : NaN;
   return Number.isNaN(at) ? undefined : Math.max(0, at - nowMs);
 }
 

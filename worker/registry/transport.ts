@@ -1,5 +1,4 @@
-import { lookup, type LookupAddress } from 'node:dns';
-import type { LookupFunction } from 'node:net';
+import { lookup } from 'node:dns';
 import { Agent } from 'undici';
 import type { Bytes } from '../content/content.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
@@ -8,8 +7,8 @@ import { Failure, type Code } from '../util/failure.ts';
 import { Limit } from '../util/limit.ts';
 import type { Report } from '../util/report.ts';
 import { retry } from '../util/retry.ts';
-import { addressKind, mayLeadTo, type AddressKind } from './address.ts';
-import { ADDRESS_REFUSED, Exchange, type StreamedBody, type Wire } from './exchange.ts';
+import { guardOf, type Guard } from './address.ts';
+import { Exchange, type StreamedBody, type Wire } from './exchange.ts';
 import { failureOf, MAX_REFUSAL_BYTES } from './refusal.ts';
 
 /** What a request is for; decides which permission is missing when it is refused. */
@@ -121,23 +120,23 @@ const EXPIRED: ReadonlySet<number> = new Set([400, 401, 403]);
  */
 export class Transport {
   readonly #o: TransportOptions;
+  readonly #guard: Guard;
   readonly #agent: Agent;
   readonly #authorizer: Authorizer;
   readonly #small = new Limit(SMALL_AT_ONCE);
   readonly #large: Limit;
   readonly #redirects = new Map<string, { readonly url: URL; readonly untilMs: number }>();
-  #ownKind: AddressKind | undefined;
 
   constructor(o: TransportOptions) {
     this.#o = o;
-    this.#ownKind = addressKind(o.baseUrl.hostname);
+    this.#guard = guardOf(o.baseUrl.hostname, lookup);
     this.#large = new Limit(o.concurrency + AHEAD_AT_ONCE);
     this.#agent = new Agent({
       allowH2: false,
       connections: SMALL_AT_ONCE + o.concurrency + AHEAD_AT_ONCE,
       bodyTimeout: STALL_TIMEOUT_MS,
       keepAliveTimeout: IDLE_TIMEOUT_MS,
-      connect: { timeout: CONNECT_TIMEOUT_MS, lookup: this.#lookup },
+      connect: { timeout: CONNECT_TIMEOUT_MS, lookup: this.#guard.lookup },
     });
     this.#authorizer = o.authorize((request, at) => this.#plain(request, at));
   }
@@ -192,7 +191,7 @@ export class Transport {
     if (url.host === this.#o.host && url.origin !== this.#o.baseUrl.origin) {
       return new URL(`${url.pathname}${url.search}`, this.#o.baseUrl);
     }
-    this.#check(what, url.hostname, addressKind(url.hostname));
+    this.#check(what, url);
     return url;
   }
 
@@ -287,7 +286,7 @@ export class Transport {
     o: Abortable,
   ): Promise<HttpAnswer & { readonly text: string }> {
     const url = this.#urlOf(r.url);
-    if (!this.#isOwn(url)) this.#check(r.what, url.hostname, addressKind(url.hostname));
+    if (!this.#isOwn(url)) this.#check(r.what, url);
     const x = await this.#sent(r, url, undefined, o);
     const bytes = await x.bytes(MAX_REFUSAL_BYTES);
     return { ...answerOf(x), text: bytes.toString() };
@@ -302,9 +301,10 @@ export class Transport {
     return url.origin === this.#o.baseUrl.origin;
   }
 
-  #check(what: string, host: string, kind: AddressKind | undefined): void {
-    if (mayLeadTo(this.#ownKind, kind)) return;
-    throw new Failure('UNSUPPORTED', `${what}: the registry sent us to ${host}, a ${kind} address; refused`);
+  #check(what: string, url: URL): void {
+    const kind = this.#guard.refuses(url.hostname);
+    if (kind === undefined) return;
+    throw new Failure('UNSUPPORTED', `${what}: the registry sent us to ${url.host}, a ${kind} address; refused`);
   }
 
   #rememberedRedirect(r: HttpRequest): URL | undefined {
@@ -318,25 +318,6 @@ export class Transport {
     if (this.#redirects.size >= MAX_REDIRECTS_KEPT && oldest !== undefined) this.#redirects.delete(oldest);
     this.#redirects.set(redirectKey(r), { url, untilMs: this.#o.clock.now() + REDIRECT_REUSE_MS });
   }
-
-  /** Looks names up as always, but not to where they must not lead: a name is as good as an address for that. */
-  readonly #lookup: LookupFunction = (hostname, options, callback) => {
-    lookup(hostname, { ...options, all: true }, (error, addresses: LookupAddress[]) => {
-      if (error !== null) return callback(error, '');
-      const kinds = addresses.map(({ address }) => addressKind(address));
-      if (hostname === this.#o.baseUrl.hostname) this.#ownKind ??= kinds[0];
-      // private addresses pass: in a VPC with endpoints, the public names of S3 have them
-      else if (kinds.some((kind) => kind !== 'private' && !mayLeadTo(this.#ownKind, kind))) {
-        return callback(
-          Object.assign(new Error(`${hostname} has a ${kinds[0]} address`), { code: ADDRESS_REFUSED }),
-          '',
-        );
-      }
-      if (options.all === true) return callback(null, addresses);
-      const [first] = addresses;
-      return callback(null, first?.address ?? '', first?.family);
-    });
-  };
 }
 
 function isStreamed(body: HttpRequest['body']): body is StreamedBody {

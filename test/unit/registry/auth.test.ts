@@ -1,0 +1,358 @@
+import * as fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { challengeAuthorizer, parseChallenges } from '../../../worker/registry/auth.ts';
+import type { Credentials } from '../../../worker/registry/credentials.ts';
+import type { Authorizer, PlainFetch } from '../../../worker/registry/transport.ts';
+import { fakeClock, type FakeClock } from '../../support/clock.ts';
+
+describe('parseChallenges', () => {
+  const challenge = (scheme: string, parameters: Readonly<Record<string, string>> = {}): object => ({
+    scheme,
+    parameters: new Map(Object.entries(parameters)),
+  });
+
+  test.each<[string, string, object[]]>([
+    ['nothing', '', []],
+    [
+      'a bearer challenge with commas in a quoted string',
+      'Bearer realm="https://auth.example/token",service="registry.example",scope="repository:app:pull,push"',
+      [
+        challenge('bearer', {
+          realm: 'https://auth.example/token',
+          service: 'registry.example',
+          scope: 'repository:app:pull,push',
+        }),
+      ],
+    ],
+    [
+      'two schemes in one header',
+      'Basic realm="a", Bearer realm="b",service="c"',
+      [challenge('basic', { realm: 'a' }), challenge('bearer', { realm: 'b', service: 'c' })],
+    ],
+    [
+      'a scheme alone before another',
+      'Negotiate, Basic realm=x',
+      [challenge('negotiate'), challenge('basic', { realm: 'x' })],
+    ],
+    ['a token68', 'NTLM TlRMTVNTUAAC==, Basic realm="x"', [challenge('ntlm'), challenge('basic', { realm: 'x' })]],
+    ['escapes', String.raw`Basic realm="a \"b\" \\ c"`, [challenge('basic', { realm: String.raw`a "b" \ c` })]],
+    ['names in any case', 'BEARER Realm="r", SERVICE="s"', [challenge('bearer', { realm: 'r', service: 's' })]],
+    [
+      'white space around',
+      ' ,, Bearer  realm = "r" ,\tservice=s , ',
+      [challenge('bearer', { realm: 'r', service: 's' })],
+    ],
+    [
+      'an address that is not quoted',
+      'Bearer realm=https://a/token',
+      [challenge('bearer', { realm: 'https://a/token' })],
+    ],
+    ['an empty value', 'Bearer realm=""', [challenge('bearer', { realm: '' })]],
+    ['the first of two values', 'Bearer realm="a",realm="b"', [challenge('bearer', { realm: 'a' })]],
+    [
+      'what can be read around what cannot',
+      'Basic realm="x", ???, Bearer realm="y"',
+      [challenge('basic', { realm: 'x' }), challenge('bearer', { realm: 'y' })],
+    ],
+    ['a quote that never ends', 'Bearer realm="x', [challenge('bearer')]],
+  ])('reads %s', (_, header, expected) => expect(parseChallenges(header)).toEqual(expected));
+
+  test('reads back whatever is written as quoted strings', () => {
+    const name = fc.stringMatching(/^[a-z][a-z0-9-]{0,10}$/);
+    const value = fc.string({ maxLength: 40 }).map((s) => s.replace(/[\r\n\0]/g, ''));
+    const written = fc.uniqueArray(
+      fc.record({ scheme: name, parameters: fc.dictionary(name, value, { minKeys: 1, noNullPrototype: true }) }),
+      { maxLength: 4, selector: (c) => c.scheme },
+    );
+    fc.assert(
+      fc.property(written, (challenges) => {
+        const header = challenges
+          .map(({ scheme, parameters }) => {
+            const list = Object.entries(parameters).map(([key, v]) => `${key}="${v.replace(/[\\"]/g, '\\$&')}"`);
+            return `${scheme} ${list.join(', ')}`;
+          })
+          .join(', ');
+        expect(parseChallenges(header)).toEqual(
+          challenges.map(({ scheme, parameters }) => ({ scheme, parameters: new Map(Object.entries(parameters)) })),
+        );
+      }),
+    );
+  });
+
+  test('ends, whatever it is given', () => {
+    fc.assert(fc.property(fc.string({ maxLength: 200 }), (text) => Array.isArray(parseChallenges(text))));
+    fc.assert(fc.property(fc.stringMatching(/^[a-z=", \\]{0,200}$/), (text) => Array.isArray(parseChallenges(text))));
+  });
+});
+
+const BASE = 'https://registry.example';
+const PULL = ['repository:team/app:pull'];
+const BEARER = `Bearer realm="${BASE}/token",service="registry.example"`;
+
+type Answer = { readonly status: number; readonly headers?: Readonly<Record<string, string>>; readonly text?: string };
+type Asked = Parameters<PlainFetch>[0];
+
+interface Setting {
+  readonly authorizer: Authorizer;
+  readonly asked: Asked[];
+  readonly clock: FakeClock;
+}
+
+/** An authorizer whose requests are answered by `answer`, in turn. */
+function authorizing(
+  answer: (asked: Asked, n: number) => Answer,
+  o: { readonly credentials?: Credentials; readonly base?: string } = {},
+): Setting {
+  const asked: Asked[] = [];
+  const clock = fakeClock();
+  const fetch: PlainFetch = async (request) => {
+    asked.push(request);
+    const { status, headers = {}, text = '' } = answer(request, asked.length);
+    return { status, header: (name) => headers[name], text, url: new URL(BASE) };
+  };
+  const authorizer = challengeAuthorizer({
+    host: 'registry.example',
+    baseUrl: new URL(o.base ?? BASE),
+    fetch,
+    credentials: async () => o.credentials,
+    clock,
+  });
+  return { authorizer, asked, clock };
+}
+
+const USER = { username: 'ann', password: 'se:cret' };
+const BASIC = `Basic ${Buffer.from('ann:se:cret').toString('base64')}`;
+const token = (value: string, seconds?: number): Answer => ({
+  status: 200,
+  text: JSON.stringify({ token: value, ...(seconds === undefined ? {} : { expires_in: seconds }) }),
+});
+
+const refusal = (used: string | undefined, challenge = BEARER, status = 401) => ({
+  status,
+  header: (name: string) => (name === 'www-authenticate' ? challenge : undefined),
+  text: '',
+  url: new URL(BASE),
+  scopes: PULL,
+  used,
+});
+
+describe('challengeAuthorizer', () => {
+  test('without credentials asks as nobody first, and for a token when it is challenged', async () => {
+    const { authorizer, asked } = authorizing(() => token('t1'));
+    expect(await authorizer.header(PULL, {})).toBeUndefined();
+    expect(asked).toEqual([]);
+    expect(await authorizer.refused(refusal(undefined), {})).toBe(true);
+    expect(await authorizer.header(PULL, {})).toBe('Bearer t1');
+    expect(String(asked[0]?.url)).toBe(`${BASE}/token?service=registry.example&scope=repository%3Ateam%2Fapp%3Apull`);
+    expect(asked[0]?.headers).toBeUndefined();
+  });
+
+  test('with credentials asks how to sign in, then for a token with them', async () => {
+    const { authorizer, asked } = authorizing(
+      (_, n) => (n === 1 ? { status: 401, headers: { 'www-authenticate': BEARER } } : token('t1')),
+      { credentials: USER },
+    );
+    expect(await authorizer.header(PULL, {})).toBe('Bearer t1');
+    expect(asked.map(({ url }) => String(url).split('?')[0])).toEqual(['/v2/', `${BASE}/token`]);
+    expect(asked[1]?.headers).toEqual({ authorization: BASIC });
+  });
+
+  test('does not sign in where nobody asks for it', async () => {
+    const { authorizer, asked } = authorizing(() => ({ status: 200 }), { credentials: USER });
+    expect(await authorizer.header(PULL, {})).toBeUndefined();
+    expect(await authorizer.header(PULL, {})).toBeUndefined();
+    expect(asked).toHaveLength(1);
+  });
+
+  test('a registry that is down while it is asked is asked again by the next', async () => {
+    const { authorizer } = authorizing((_, n) => (n === 1 ? { status: 503 } : { status: 200 }), { credentials: USER });
+    await expect(authorizer.header(PULL, {})).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    expect(await authorizer.header(PULL, {})).toBeUndefined();
+  });
+
+  test('sends basic credentials on every request where that is asked for', async () => {
+    const challenge = 'Basic realm="r"';
+    const { authorizer, asked } = authorizing(() => ({ status: 401, headers: { 'www-authenticate': challenge } }), {
+      credentials: USER,
+    });
+    expect(await authorizer.header(PULL, {})).toBe(BASIC);
+    expect(await authorizer.header(['registry:catalog:*'], {})).toBe(BASIC);
+    expect(asked).toHaveLength(1);
+    expect(await authorizer.refused(refusal(BASIC, challenge), {})).toBe(false);
+  });
+
+  test('takes bearer where both are offered', async () => {
+    const { authorizer } = authorizing(() => token('t1'));
+    await authorizer.refused(refusal(undefined, `Basic realm="r", ${BEARER}`), {});
+    expect(await authorizer.header(PULL, {})).toBe('Bearer t1');
+  });
+
+  test.each([
+    ['says so', 300, 270],
+    ['does not say how long', undefined, 45],
+    ['gives a short one', 10, 7.5],
+  ])(
+    'keeps a token by what it allows until shortly before it expires, when the service %s',
+    async (_, lifetime, used) => {
+      const { authorizer, asked, clock } = authorizing((__, n) => token(`t${n}`, lifetime));
+      await authorizer.refused(refusal(undefined), {});
+      expect(await authorizer.header(PULL, {})).toBe('Bearer t1');
+      await clock.sleep(used * 1000 - 1);
+      expect(await authorizer.header(PULL, {})).toBe('Bearer t1');
+      await clock.sleep(1);
+      expect(await authorizer.header(PULL, {})).toBe('Bearer t2');
+      expect(await authorizer.header(['repository:other:pull'], {})).toBe('Bearer t3');
+      expect(asked).toHaveLength(3);
+    },
+  );
+
+  test('takes access_token for token', async () => {
+    const { authorizer } = authorizing(() => ({ status: 200, text: '{"access_token":"a1"}' }));
+    await authorizer.refused(refusal(undefined), {});
+    expect(await authorizer.header(PULL, {})).toBe('Bearer a1');
+  });
+
+  test('fetches one token for all who need the same at once, also after it was refused to all of them', async () => {
+    const { authorizer, asked } = authorizing((_, n) => token(`t${n}`));
+    await authorizer.refused(refusal(undefined), {});
+    const many = async (): Promise<unknown> =>
+      Promise.all(Array.from({ length: 20 }, async () => authorizer.header(PULL, {})));
+    expect(new Set((await many()) as string[])).toEqual(new Set(['Bearer t1']));
+    const again = await Promise.all(
+      Array.from({ length: 20 }, async () => {
+        expect(await authorizer.refused(refusal('Bearer t1'), {})).toBe(true);
+        return authorizer.header(PULL, {});
+      }),
+    );
+    expect(new Set(again)).toEqual(new Set(['Bearer t2']));
+    expect(asked).toHaveLength(2);
+  });
+
+  test('one who gives up waiting does not take the token from the others', async () => {
+    const gate = Promise.withResolvers<void>();
+    const clock = fakeClock();
+    const authorizer = challengeAuthorizer({
+      host: 'registry.example',
+      baseUrl: new URL(BASE),
+      credentials: async () => undefined,
+      clock,
+      fetch: async () => {
+        await gate.promise;
+        return { status: 200, header: () => undefined, text: '{"token":"t1"}', url: new URL(BASE) };
+      },
+    });
+    await authorizer.refused(refusal(undefined), {});
+    const stop = new AbortController();
+    const first = authorizer.header(PULL, { signal: stop.signal });
+    const second = authorizer.header(PULL, {});
+    stop.abort();
+    await expect(first).rejects.toMatchObject({ code: 'ABORTED' });
+    gate.resolve();
+    expect(await second).toBe('Bearer t1');
+  });
+
+  test('exchanges an identity token by a refresh grant', async () => {
+    const { authorizer, asked } = authorizing(
+      (_, n) => (n === 1 ? { status: 401, headers: { 'www-authenticate': BEARER } } : token('t1')),
+      { credentials: { identityToken: 'refresh-me' } },
+    );
+    expect(await authorizer.header(PULL, {})).toBe('Bearer t1');
+    expect(asked[1]).toMatchObject({ method: 'POST' });
+    expect(String(asked[1]?.url)).toBe(`${BASE}/token`);
+    const form = new URLSearchParams(Buffer.from(asked[1]?.body as Uint8Array).toString());
+    expect(Object.fromEntries(form)).toEqual({
+      grant_type: 'refresh_token',
+      client_id: 'transship',
+      service: 'registry.example',
+      scope: 'repository:team/app:pull',
+      refresh_token: 'refresh-me',
+    });
+  });
+
+  test('asks for what the registry wants beside, and not twice for what is covered', async () => {
+    const { authorizer, asked } = authorizing(() => token('t1'));
+    await authorizer.refused(refusal(undefined, `${BEARER},scope="aws repository:team/app:pull"`), {});
+    await authorizer.header(PULL, {});
+    const url = new URL(String(asked[0]?.url));
+    expect(url.searchParams.getAll('scope')).toEqual(['repository:team/app:pull', 'aws']);
+  });
+
+  test.each([
+    ['wrong credentials', 401, 'UNAUTHENTICATED'],
+    ['credentials that may not', 403, 'UNAUTHENTICATED'],
+    ['a service that is not there', 404, 'UNAUTHENTICATED'],
+    ['a service that is down', 503, 'UNAVAILABLE'],
+    ['a service that is asked too often', 429, 'THROTTLED'],
+  ])('a token service that answers of %s', async (_, status, code) => {
+    const { authorizer } = authorizing((__, n) => (n === 1 ? { status } : token('t1')));
+    await authorizer.refused(refusal(undefined), {});
+    await expect(authorizer.header(PULL, {})).rejects.toMatchObject({ code });
+    expect(await authorizer.header(PULL, {})).toBe('Bearer t1');
+  });
+
+  test.each(['not json', '{}', '{"token":""}', '{"token":"a b"}', '{"token":7}', 'null'])(
+    'an answer without a token is no token: %s',
+    async (text) => {
+      const { authorizer } = authorizing(() => ({ status: 200, text }));
+      await authorizer.refused(refusal(undefined), {});
+      await expect(authorizer.header(PULL, {})).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    },
+  );
+
+  test('never sends credentials in the clear to another host', async () => {
+    const elsewhere = 'Bearer realm="http://auth.example/token",service="s"';
+    const { authorizer, asked } = authorizing(() => ({ status: 401, headers: { 'www-authenticate': elsewhere } }), {
+      credentials: USER,
+    });
+    await expect(authorizer.header(PULL, {})).rejects.toMatchObject({
+      code: 'UNAUTHENTICATED',
+      message: expect.stringContaining('http://auth.example, which is not encrypted'),
+    });
+    expect(asked.map(({ url }) => String(url))).toEqual(['/v2/']);
+  });
+
+  test.each([
+    ['https elsewhere', BASE, 'https://auth.example/token'],
+    ['the registry itself', 'http://registry.corp:5000', 'http://registry.corp:5000/token'],
+    ['this machine', 'http://registry.corp:5000', 'http://127.0.0.1:5001/token'],
+    ['a path of the registry', BASE, '/token'],
+  ])('sends credentials to %s', async (_, base, realm) => {
+    const { authorizer, asked } = authorizing(
+      (__, n) => (n === 1 ? { status: 401, headers: { 'www-authenticate': `Bearer realm="${realm}"` } } : token('t')),
+      { credentials: USER, base },
+    );
+    expect(await authorizer.header(PULL, {})).toBe('Bearer t');
+    expect(asked[1]?.headers).toEqual({ authorization: BASIC });
+  });
+
+  test.each(['', 'realm=""', 'realm="ftp://a/"', 'realm="http://"'])(
+    'a challenge without a service: %s',
+    async (rest) => {
+      const { authorizer } = authorizing(() => token('t'), { base: 'https://registry.example' });
+      await authorizer.refused(refusal(undefined, `Bearer ${rest === '' ? 'service="x"' : rest}`), {});
+      await expect(authorizer.header(PULL, {})).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
+    },
+  );
+
+  test('names the schemes that it cannot do', async () => {
+    const { authorizer } = authorizing(() => token('t'));
+    expect(await authorizer.refused(refusal(undefined, 'Negotiate'), {})).toBe(false);
+    expect(authorizer.hint('UNAUTHENTICATED', 'read-manifest')).toBe(
+      'it asks for negotiate, and only bearer and basic are supported',
+    );
+  });
+
+  test('a 403 is not about who we are', async () => {
+    const { authorizer } = authorizing(() => token('t'));
+    expect(await authorizer.refused(refusal('Bearer t', BEARER, 403), {})).toBe(false);
+  });
+
+  test('tells those without credentials from those with wrong ones', async () => {
+    const nobody = authorizing(() => token('t')).authorizer;
+    await nobody.header(PULL, {});
+    expect(nobody.hint('UNAUTHENTICATED', 'read-manifest')).toContain('docker login registry.example');
+    const somebody = authorizing(() => ({ status: 200 }), { credentials: USER }).authorizer;
+    await somebody.header(PULL, {});
+    expect(somebody.hint('UNAUTHENTICATED', 'read-manifest')).toContain('are wrong, or do not allow this');
+  });
+});
