@@ -278,7 +278,8 @@ class Archive implements ArchiveTarget {
   /** Resolves to what failed, since nobody waits for it while the blob goes on. */
   async #sendOwn(n: number, own: OwnPart, signal: AbortSignal): Promise<Failure | undefined> {
     try {
-      if (this.#upload.done.get(n) !== crc32(own.buffer)) await this.#upload.part(n, own.buffer, { signal });
+      const stored = this.#upload.done.get(n);
+      if (stored === undefined || stored !== crc32(own.buffer)) await this.#upload.part(n, own.buffer, { signal });
       this.#idle.push(own.buffer);
       return undefined;
     } catch (error) {

@@ -24,7 +24,9 @@ import { Failure, isFailure, type Code } from '../util/failure.ts';
 import type { Condition, ObjectInfo, ObjectStore, Upload, UploadOptions, WriteOptions } from './objects.ts';
 import { Parts } from './parts.ts';
 
-const DEFAULT_PART_BYTES = 8 * 1024 * 1024;
+/** Small, so that what was just received is still near the processor when it is checked and written; more for files of many GiB, for the journal's sake. */
+const MIN_PART_BYTES = 1024 * 1024;
+const MAX_PARTS = 10_000;
 const BUFFER_BYTES = 1024 * 1024;
 /** Files of our own beside the objects: what is being written, unfinished uploads, and which of their parts are stored. */
 const OWN_FILE = /^\..*\.(?:\d+-\d+\.temp|[0-9a-f]{16}\.\d+-\d+-[0-9a-z]+\.(?:partial|parts))$/su;
@@ -128,7 +130,7 @@ class FileStore implements ObjectStore {
   async upload(key: string, size: number, o: UploadOptions): Promise<Upload> {
     checkAborted(o);
     const path = this.#path(key);
-    const { partSize = DEFAULT_PART_BYTES } = o;
+    const { partSize = MIN_PART_BYTES * Math.max(1, Math.ceil(size / MIN_PART_BYTES / MAX_PARTS)) } = o;
     if (!Number.isSafeInteger(size) || size < 1)
       throw new Failure('INVALID', `upload ${path}: ${size} bytes cannot be uploaded`);
     if (!Number.isSafeInteger(partSize) || partSize < 1)
