@@ -108,7 +108,7 @@ export class RegistryAuth {
   }
 
   #checked(user: string, password: string): string | undefined {
-    return Object.hasOwn(this.#o.users, user) && this.#o.users[user] === password ? user : undefined;
+    return this.#o.users[user] === password ? user : undefined;
   }
 }
 

@@ -188,10 +188,8 @@ export class Exchange {
   }
 
   /** Ends the connection, because an answer can not be given or not be ended. */
-  abandon(error: unknown): void {
-    // a cut lets out first what was written before, so that it comes at the byte that was asked for
-    if (error instanceof Cut) this.#request.socket.destroySoon();
-    else this.#request.socket.destroy();
+  abandon(): void {
+    this.#request.socket.destroy();
   }
 
   /** Resolves when the system has the bytes: their memory may be used again. */

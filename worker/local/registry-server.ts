@@ -90,9 +90,9 @@ async function serve(request: IncomingMessage, response: ServerResponse, o: List
     const fault = o.faults.take(route);
     const answer = (await struck(x, route, fault, o)) ?? (await answerOf(x, () => o.answer(x, route)));
     await x.send({ ...answer, headers: { ...o.headers, ...answer.headers } });
-  } catch (error) {
+  } catch {
     // the client is gone, a fault cut it off, or the server closes; anything else was answered
-    x.abandon(error);
+    x.abandon();
   }
 }
 

@@ -84,7 +84,8 @@ test('tokens can be made to expire at once, or by the request that a fault strik
 });
 
 test('what is no token of this registry is 400', async () => {
-  for (const credentials of ['AWS:nonsense', 'me:secret']) {
+  const token = Buffer.from((await basic()).slice('Basic '.length), 'base64').toString();
+  for (const credentials of ['AWS:nonsense', token.replace('AWS:', 'me:')]) {
     const authorization = `Basic ${Buffer.from(credentials).toString('base64')}`;
     assert.equal((await new RawRegistry(registry.url, { authorization }).call('GET', '/v2/')).status, 400);
   }
@@ -103,6 +104,22 @@ test('what IAM does not allow is 403, and the message names the action', async (
   assert.deepEqual(errorOf(await raw.putManifest('app', 'v2', image.bytes)), [403, 'DENIED']);
   assert.deepEqual(errorOf(await raw.call('GET', `/v2/app/blobs/${image.layer}`)), [403, 'DENIED']);
   assert.equal((await raw.call('GET', '/v2/app/manifests/v1')).status, 200);
+});
+
+test('bytes need the permission for parts, their end the one to complete', async () => {
+  await create('app');
+  await restart({ deny: ['ecr:UploadLayerPart'] });
+  const blob = Buffer.from('part');
+  const location = await raw.startUpload('app');
+  assert.deepEqual(errorOf(await raw.call('PATCH', location, { body: blob })), [403, 'DENIED']);
+  const whole = withDigest(location, digestOf(blob));
+  assert.deepEqual(errorOf(await raw.call('PUT', whole, { body: blob })), [403, 'DENIED']);
+  assert.deepEqual(errorOf(await raw.call('PUT', whole)), [400, 'BLOB_UPLOAD_INVALID']);
+  await restart({ deny: ['ecr:CompleteLayerUpload'] });
+  const patched = await raw.call('PATCH', await raw.startUpload('app'), { body: blob });
+  assert.equal(patched.status, 201);
+  const closed = await raw.call('PUT', withDigest(locationOf(patched), digestOf(blob)));
+  assert.deepEqual(errorOf(closed), [403, 'DENIED']);
 });
 
 // ---- repositories and tags
@@ -126,19 +143,25 @@ test.each([
   ['IMMUTABLE_WITH_EXCLUSION', 'latest', 201],
   ['IMMUTABLE_WITH_EXCLUSION', 'dev-1', 201],
   ['IMMUTABLE_WITH_EXCLUSION', 'v1', 400],
+  ['IMMUTABLE_WITH_EXCLUSION', '1.2.9', 201],
+  ['IMMUTABLE_WITH_EXCLUSION', '1x2x9', 400],
+  ['IMMUTABLE_WITH_EXCLUSION', 'my-dev-1', 400],
   ['MUTABLE_WITH_EXCLUSION', 'latest', 400],
   ['MUTABLE_WITH_EXCLUSION', 'v1', 201],
-] as const)('with %s of "latest" and "dev-*", pushing %s again is %i', async (imageTagMutability, tag, status) => {
-  const imageTagMutabilityExclusionFilters = ['latest', 'dev-*'].map((filter) => ({
-    filterType: 'WILDCARD' as const,
-    filter,
-  }));
-  await create('app', { imageTagMutability, imageTagMutabilityExclusionFilters });
-  const { bytes } = await raw.pushImage('app', tag);
-  assert.equal((await raw.putManifest('app', tag, bytes)).status, status);
-});
+] as const)(
+  'with %s of "latest", "dev-*" and "1.2.*", pushing %s again is %i',
+  async (imageTagMutability, tag, status) => {
+    const imageTagMutabilityExclusionFilters = ['latest', 'dev-*', '1.2.*'].map((filter) => ({
+      filterType: 'WILDCARD' as const,
+      filter,
+    }));
+    await create('app', { imageTagMutability, imageTagMutabilityExclusionFilters });
+    const { bytes } = await raw.pushImage('app', tag);
+    assert.equal((await raw.putManifest('app', tag, bytes)).status, status);
+  },
+);
 
-test('tags come by pages of 100, whose cursor is no tag; more than 1000 at once is 405', async () => {
+test('tags come by pages of 100, whose cursor is no tag; more than 1000 at once are 405', async () => {
   await create('app');
   const { bytes } = await raw.pushImage('app', undefined);
   for (let i = 0; i < 101; i++) await raw.putManifest('app', `t${i}`, bytes);
@@ -148,7 +171,9 @@ test('tags come by pages of 100, whose cursor is no tag; more than 1000 at once 
   const next = nextOf(await raw.call('GET', '/v2/app/tags/list?n=2'));
   assert.match(next ?? '', /[?&]last=/);
   assert.equal((await raw.list('/v2/app/tags/list?n=1000')).requests, 1);
-  assert.deepEqual(errorOf(await raw.call('GET', '/v2/app/tags/list?n=1001')), [405, 'UNSUPPORTED']);
+  for (const n of ['1001', '0', 'many']) {
+    assert.deepEqual(errorOf(await raw.call('GET', `/v2/app/tags/list?n=${n}`)), [405, 'UNSUPPORTED']);
+  }
   assert.deepEqual(errorOf(await raw.call('GET', '/v2/app/tags/list?last=t1')), [405, 'UNSUPPORTED']);
 });
 
@@ -242,14 +267,21 @@ test('a blob is mounted where mounting is on and an image has it; otherwise the 
   await create('to');
   const { layer } = await raw.pushImage('from', 'v1');
   const loose = await raw.pushBlob('from', seededBytes('loose', 1000));
-  const mount = async (digest: string, to = 'to'): Promise<number> =>
-    (await raw.call('POST', `/v2/${to}/blobs/uploads/?mount=${digest}&from=from`)).status;
+  const mount = async (digest: string, to = 'to', from = 'from'): Promise<number> =>
+    (await raw.call('POST', `/v2/${to}/blobs/uploads/?mount=${digest}&from=${from}`)).status;
   assert.equal(await mount(layer), 202);
   await ecr.send(new PutAccountSettingCommand({ name: 'BLOB_MOUNTING', value: 'ENABLED' }));
   assert.equal(await mount(loose), 202);
   assert.equal(await mount(layer), 201);
-  await create('encrypted', { encryptionConfiguration: { encryptionType: 'KMS', kmsKey: 'alias/mine' } });
-  assert.equal(await mount(layer, 'encrypted'), 202);
+  const encrypted = async (name: string, kmsKey: string): Promise<void> =>
+    create(name, { encryptionConfiguration: { encryptionType: 'KMS', kmsKey } });
+  await encrypted('mine', 'alias/mine');
+  assert.equal(await mount(layer, 'mine'), 202);
+  await encrypted('mine/too', 'alias/mine');
+  await encrypted('yours', 'alias/yours');
+  await raw.pushImage('mine', 'v1');
+  assert.equal(await mount(layer, 'yours', 'mine'), 202);
+  assert.equal(await mount(layer, 'mine/too', 'mine'), 201);
   await restart({ deny: ['ecr:GetDownloadUrlForLayer'] });
   await create('third');
   assert.equal(await mount(layer, 'third'), 202);
@@ -375,6 +407,9 @@ test('too many manifests in a second are 429', async () => {
   await clock.sleep(500);
   assert.equal((await raw.putManifest('app', 'v3', bytes)).status, 201);
   assert.equal((await raw.putManifest('app', 'v4', bytes)).status, 429);
+  // what was not used is not saved up
+  await clock.sleep(60_000);
+  for (const status of [201, 201, 429]) assert.equal((await raw.putManifest('app', 'v4', bytes)).status, status);
 });
 
 test('an archived image is as if it were not there, until it is restored or pushed again', async () => {

@@ -99,6 +99,18 @@ test('an upload to a repository that was deleted meanwhile fails, and leaves not
   await (await openRegistryStore(folder)).close();
 });
 
+test('nothing is recorded of a repository that is gone', async () => {
+  const store = await openRegistryStore(folder);
+  const r = store.create('app', 0);
+  store.delete(r);
+  assert.throws(() => store.linkBlob(r, digestOf(Buffer.from('blob')), 4), { code: 'NOT_FOUND' });
+  assert.throws(() => store.configure(r, { scanOnPush: true }), { code: 'NOT_FOUND' });
+  await store.close();
+  const again = await openRegistryStore(folder);
+  assert.equal(again.repositories.size, 0);
+  await again.close();
+});
+
 async function addBlob(store: RegistryStore, repository: string, text: string): Promise<Digest> {
   const r = store.repositories.get(repository) ?? store.create(repository, 0);
   const digest = digestOf(Buffer.from(text));

@@ -58,6 +58,11 @@ test('a blob that was pushed with POST and PUT is given back, with its digest an
   assert.ok(got.body.equals(blob));
 });
 
+test('a digest may come with its colon encoded', async () => {
+  const digest = await raw.pushBlob('app', seededBytes('encoded', 10));
+  assert.equal((await raw.call('HEAD', `/v2/app/blobs/${encodeURIComponent(digest)}`)).status, 200);
+});
+
 test('a single POST with the digest stores a blob', async () => {
   const blob = seededBytes('single', 1000);
   const digest = digestOf(blob);
@@ -223,6 +228,23 @@ test('an upload that its client broke off goes on where it stands', async () => 
   assert.equal(status.headers['range'], '0-99999');
   const rest = withDigest(locationOf(status), digestOf(blob));
   assert.equal((await raw.call('PUT', rest, chunk(blob, 100_000, 300_000))).status, 201);
+});
+
+test('requests to one upload take turns', async () => {
+  const blob = seededBytes('turns', 100_000);
+  const location = await raw.startUpload('app');
+  const halting = async function* (): AsyncGenerator<Uint8Array> {
+    yield blob.subarray(0, 50_000);
+    while (!registry.requests.some((r) => r.kind === 'upload-get')) await setImmediate();
+    yield blob.subarray(50_000);
+  };
+  const headers = { 'content-length': '100000' };
+  const url = new URL(location, registry.url);
+  const patched = request(url, { method: 'PATCH', headers, body: Readable.from(halting()) });
+  while (registry.requests.find((r) => r.kind === 'upload-patch')?.receivedBytes !== 50_000) await setImmediate();
+  const status = await raw.call('GET', location);
+  assert.equal(status.headers['range'], '0-99999');
+  assert.equal((await patched).statusCode, 202);
 });
 
 test.each([
