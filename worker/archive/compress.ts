@@ -8,7 +8,7 @@ import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/report.ts';
-import { FORMAT_VERSION, imageName, type ArchiveLayout, type LayoutEntry } from './layout.ts';
+import { FORMAT_VERSION, imageName, LAYOUT_METADATA, type ArchiveLayout, type LayoutEntry } from './layout.ts';
 import { END_BYTES, paddingOf } from './tar.ts';
 
 export type Compression = 'gzip' | 'zstd';
@@ -44,7 +44,7 @@ export async function streamArchive(
       'transship-format': FORMAT_VERSION,
       'transship-root': layout.root.digest,
       'transship-source': imageName(layout.names, layout.root.digest),
-      'transship-layout': layout.digest,
+      [LAYOUT_METADATA]: layout.digest,
     },
     ...(o.condition === undefined ? {} : { condition: o.condition }),
   });

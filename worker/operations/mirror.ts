@@ -5,6 +5,7 @@ import { copy, type CopyResult } from '../copy/copy.ts';
 import { dryRun } from '../copy/dry-run.ts';
 import { onlyPlatforms } from '../copy/platforms.ts';
 import { parsePlatform, type Descriptor } from '../oci/manifest.ts';
+import type { Abortable } from '../util/abort.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
 import { writeArchive } from './write-archive.ts';
 import type { Ends, OperationOptions } from './ends.ts';
@@ -78,6 +79,7 @@ export async function mirror(r: MirrorRequest, ends: Ends, o: OperationOptions):
       mountFrom: mountable(r),
     },
   );
+  if (r.dryRun !== true) await target.finish(o);
   const moved = copied.tallies.copied.count + copied.tallies.mounted.count;
   const outcome = r.dryRun === true ? 'planned' : moved === 0 && before?.digest === digest ? 'unchanged' : 'copied';
   return { ...result, outcome, copied };
@@ -99,15 +101,24 @@ async function choose(
   }
 }
 
+interface OpenedTarget {
+  readonly end: Source & Target;
+  readonly tags: readonly string[];
+  /** What is left to do when all of the image is there. */
+  finish(o: Abortable): Promise<void>;
+}
+
 async function openTarget(
   ends: Ends,
   to: Extract<Location, { transport: 'docker' | 'oci' }>,
   root: Root,
   o: OperationOptions,
-): Promise<{ readonly end: Source & Target; readonly tags: readonly string[] }> {
+): Promise<OpenedTarget> {
   if (to.transport === 'oci') {
-    const { store } = storeOf(ends, to);
-    return { end: await openFolderTarget(store, o), tags: to.tag === undefined ? root.tags : [to.tag] };
+    const end = await openFolderTarget(storeOf(ends, to).store, o);
+    const tags = to.tag === undefined ? root.tags : [to.tag];
+    // a folder finds an image without a tag by its list only
+    return { end, tags, finish: async (at) => (tags.length === 0 ? end.list(root.descriptor, at) : undefined) };
   }
   const { registry, repository, tag, digest } = to.reference;
   if (digest !== undefined && digest !== root.descriptor.digest) {
@@ -117,7 +128,7 @@ async function openTarget(
     );
   }
   const tags = tag !== undefined ? [tag] : digest !== undefined ? [] : root.tags;
-  return { end: ends.registry(registry, 'target').repository(repository), tags };
+  return { end: ends.registry(registry, 'target').repository(repository), tags, finish: async () => undefined };
 }
 
 async function standsFor(

@@ -1,7 +1,7 @@
 import { createArchive } from '../archive/archive.ts';
 import { streamArchive } from '../archive/compress.ts';
 import { openImage, type ArchivedImage } from '../archive/image.ts';
-import { planArchive } from '../archive/layout.ts';
+import { LAYOUT_METADATA, planArchive } from '../archive/layout.ts';
 import { cached } from '../content/cached.ts';
 import type { Source } from '../content/content.ts';
 import { walk, type Root } from '../content/graph.ts';
@@ -44,12 +44,11 @@ export async function writeArchive(r: ArchiveRequest, ends: Ends, o: OperationOp
   const source = before?.image === undefined ? r.source : cached(r.source, before.image);
   const graph = await onSide('source', walk(source, [r.root], { ...o, referrers: r.referrers }));
   const layout = planArchive(graph, { tag: r.root.tags[0], repository: r.repository });
-  if (before?.image?.layoutDigest === layout.digest && r.force !== true)
-    return { outcome: 'unchanged', size: layout.size };
+  if (before?.layoutDigest === layout.digest && r.force !== true) return { outcome: 'unchanged', size: layout.size };
   if (r.dryRun === true) return { outcome: 'planned', size: layout.size };
 
   const condition = before === undefined ? { ifAbsent: true as const } : { ifMatch: before.info.etag };
-  if (/\.tar\.(?:gz|zst)$/.test(r.key)) {
+  if (isCompressed(r.key)) {
     await streamArchive(r.store, r.key, layout, source, { ...o, condition });
     return { outcome: 'copied', size: layout.size };
   }
@@ -61,7 +60,13 @@ export async function writeArchive(r: ArchiveRequest, ends: Ends, o: OperationOp
 
 interface Existing extends AsyncDisposable {
   readonly info: ObjectInfo;
+  /** What is there, to read manifests from. */
   readonly image: ArchivedImage | undefined;
+  readonly layoutDigest: string | undefined;
+}
+
+function isCompressed(key: string): boolean {
+  return /\.tar\.(?:gz|zst)$/.test(key);
 }
 
 async function openExisting(r: ArchiveRequest, ends: Ends, o: OperationOptions): Promise<Existing | undefined> {
@@ -72,10 +77,17 @@ async function openExisting(r: ArchiveRequest, ends: Ends, o: OperationOptions):
     if (isFailure(error, 'NOT_FOUND')) return undefined;
     throw atSide('target', error);
   }
-  const none: Existing = { info, image: undefined, [Symbol.asyncDispose]: async () => undefined };
+  const none: Existing = {
+    info,
+    image: undefined,
+    layoutDigest: info.metadata[LAYOUT_METADATA],
+    [Symbol.asyncDispose]: async () => undefined,
+  };
+  // to open it would be to unpack it
+  if (isCompressed(r.key) && none.layoutDigest !== undefined) return none;
   try {
     const image = await openImage(r.store, r.key, { ...o, temporary: () => ends.temporary() });
-    return { info, image, [Symbol.asyncDispose]: () => image[Symbol.asyncDispose]() };
+    return { info, image, layoutDigest: image.layoutDigest, [Symbol.asyncDispose]: () => image[Symbol.asyncDispose]() };
   } catch (error) {
     if (!isFailure(error, 'INVALID', 'CORRUPT', 'UNSUPPORTED')) throw atSide('target', error);
     if (r.force === true) return none;
