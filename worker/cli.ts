@@ -21,9 +21,13 @@ Credentials: docker's config.json ($DOCKER_CONFIG), or the file $REGISTRY_AUTH_F
 
 async function main(argv: readonly string[]): Promise<number> {
   const stop = new AbortController();
+  let stoppedMs = 0;
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => {
-      if (stop.signal.aborted) process.exit(130);
+      const nowMs = systemClock.now();
+      if (stop.signal.aborted && nowMs - stoppedMs > SAME_SIGNAL_MS) process.exit(130);
+      if (stop.signal.aborted) return;
+      stoppedMs = nowMs;
       stop.abort(new Failure('ABORTED', `stopped by ${signal}; run the same command again to go on`));
     });
   }
@@ -112,5 +116,8 @@ function version(): string {
   const { version: found } = JSON.parse(readFileSync(file, 'utf8')) as { readonly version: string };
   return found;
 }
+
+/** Ctrl-C comes from the terminal, and again from npx or the launcher, which pass on what they got from it. Later it means: at once. */
+const SAME_SIGNAL_MS = 500;
 
 process.exitCode = await main(process.argv);
