@@ -28,7 +28,7 @@ export async function* pages(
 
 /** Where a Link header says that the next page is: https://www.rfc-editor.org/rfc/rfc8288#section-3 */
 export function parseNextLink(header: string | undefined): string | undefined {
-  for (const [, url, parameters = ''] of (header ?? '').matchAll(/<([^<>]*)>((?:\s*;[^,<]*)*)/g)) {
+  for (const [, url, parameters = ''] of (header ?? '').matchAll(/(?:^|,)\s*<([^<>]*)>((?:\s*;[^,<]*)*)/g)) {
     if (/;\s*rel\s*=\s*(?:"(?:[^"]*\s)?next(?:\s[^"]*)?"|next(?=\s*(?:;|$)))/i.test(parameters)) return url;
   }
   return undefined;

@@ -164,6 +164,11 @@ export class Referrers {
   }
 }
 
+/** Whether a tag is one that lists referrers, as `referrersTag` names them. */
+export function isReferrersTag(tag: string): boolean {
+  return /^sha(?:256|512)-[0-9a-f]{64}$/.test(tag);
+}
+
 /** As lists have it: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers */
 function describe(d: Descriptor, manifest: Manifest): Descriptor {
   const artifactType = artifactTypeOf(manifest);

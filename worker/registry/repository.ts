@@ -1,12 +1,12 @@
 import type { ByteRange, Bytes, Source, Target } from '../content/content.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
 import { isManifestType, MAX_MANIFEST_BYTES, parseManifest, type Descriptor } from '../oci/manifest.ts';
-import { orAborted, type Abortable } from '../util/abort.ts';
+import { checkAborted, orAborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import type { RepositoryContext } from './context.ts';
 import { Manifests } from './manifests.ts';
 import { pages } from './pages.ts';
-import { Referrers } from './referrers.ts';
+import { isReferrersTag, Referrers } from './referrers.ts';
 import { Uploads } from './upload.ts';
 
 /** ECR takes no larger page: https://github.com/google/go-containerregistry/issues/1091 */
@@ -45,6 +45,7 @@ export class RegistryRepository implements Source, Target {
     yield* this.#referrers.of(d.digest, o);
   }
 
+  /** Those that stand in for the referrers API are none: what they list is found by its subject. */
   async *tags(o: Abortable = {}): AsyncIterable<string> {
     const { transport, name, scopes } = this.#c;
     const what = `list tags of ${this.#named}`;
@@ -52,7 +53,7 @@ export class RegistryRepository implements Source, Target {
     for await (const page of pages(transport, { what, operation: 'list-tags', url, scopes }, o)) {
       const tags: unknown = page['tags'] ?? [];
       if (!Array.isArray(tags)) throw new Failure('UNSUPPORTED', `${what}: the registry did not answer with a list`);
-      for (const tag of tags) if (typeof tag === 'string') yield tag;
+      for (const tag of tags) if (typeof tag === 'string' && !isReferrersTag(tag)) yield tag;
     }
   }
 
@@ -144,7 +145,8 @@ export class RegistryRepository implements Source, Target {
   }
 
   async #putManifest(reference: string, d: Descriptor, open: () => Bytes, o: Abortable): Promise<void> {
-    const bytes = await collect(d, open());
+    checkAborted(o);
+    const bytes = await collect(d, open);
     const manifest = parseManifest(bytes, d.mediaType);
     const answer = await this.#inRepository(async () => this.#manifests.put(reference, d.mediaType, bytes, o), o);
     if (manifest.subject === undefined) return;
@@ -194,12 +196,12 @@ function isMissingRepository(error: unknown): error is Failure {
 
 async function* nothing(): Bytes {}
 
-async function collect(d: Descriptor, body: Bytes): Promise<Uint8Array> {
+async function collect(d: Descriptor, open: () => Bytes): Promise<Uint8Array> {
   if (d.size > MAX_MANIFEST_BYTES) {
     // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests
     throw new Failure('INVALID', `${d.digest}: a manifest of ${d.size} bytes is larger than registries take`);
   }
   const chunks: Uint8Array[] = [];
-  for await (const chunk of body) chunks.push(chunk);
+  for await (const chunk of open()) chunks.push(chunk);
   return Buffer.concat(chunks);
 }

@@ -1,0 +1,46 @@
+import { copy } from '../../../worker/copy/copy.ts';
+import type { RegistryOptions } from '../../../worker/registry/registry.ts';
+import { registryUnderTest, type RegistryUnderTest } from '../../support/registries.ts';
+import { sourceSuite, type MadeSource } from '../../suites/source.ts';
+import { targetSuite, type MadeTarget } from '../../suites/target.ts';
+import type { MadeImage } from '../../support/images.ts';
+
+const ECR = { mode: 'ecr', account: '111111111111', region: 'us-east-1' } as const;
+const SIGNED_IN = { credentials: async () => ({ username: 'ann', password: 'secret' }) };
+
+const KINDS: Readonly<Record<string, { start: () => Promise<RegistryUnderTest>; client?: Partial<RegistryOptions> }>> =
+  {
+    'a registry': { start: async () => registryUnderTest({ mode: 'oci' }) },
+    'a registry with bearer tokens': {
+      start: async () => registryUnderTest({ mode: 'oci', auth: 'bearer', users: { ann: 'secret' } }),
+      client: SIGNED_IN,
+    },
+    'a registry without the referrers API': {
+      start: async () =>
+        registryUnderTest({ mode: 'oci', auth: 'basic', users: { ann: 'secret' }, referrersApi: false }),
+      client: SIGNED_IN,
+    },
+    'Amazon ECR': { start: async () => registryUnderTest(ECR), client: { create: {} } },
+  };
+
+for (const [name, { start, client }] of Object.entries(KINDS)) {
+  sourceSuite(name, async (image: MadeImage): Promise<MadeSource> => {
+    const made = await start();
+    await copy(image.content, made.client(client).repository('team/app'), [image.root]);
+    const source = made.client({ ...client, side: 'source' }).repository('team/app');
+    return { source, close: async () => made[Symbol.asyncDispose]() };
+  });
+
+  targetSuite(
+    name,
+    async (): Promise<MadeTarget> => {
+      const made = await start();
+      return {
+        target: made.client(client).repository('team/app'),
+        view: async () => made.client({ ...client, side: 'source' }).repository('team/app'),
+        close: async () => made[Symbol.asyncDispose](),
+      };
+    },
+    { emptyBlobs: name !== 'Amazon ECR' },
+  );
+}
