@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { parseLocation } from '../operations/location.ts';
+import { parseDestination, parseLocation } from '../operations/location.ts';
 import { mirror } from '../operations/mirror.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { describeCopy, concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
@@ -30,7 +30,7 @@ export function addCopy(program: Command, context: CommandContext): void {
     .option('--dry-run', 'look at both sides and tell what would be copied');
   withSideFlags(withConcurrency(withCommonFlags(command))).action(
     async (src: string, dst: string, flags: CopyFlags) => {
-      const [from, to] = [parseLocation(src), parseLocation(dst)];
+      const [from, to] = [parseLocation(src), parseDestination(dst)];
       const startedMs = context.clock.now();
       const result = await withProgress(context, flags, async ({ report }) => {
         await using ends = context.connect({

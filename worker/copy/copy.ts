@@ -246,10 +246,11 @@ class Run {
   async tags(root: Root): Promise<void> {
     const { descriptor } = root;
     const node = this.#graph.manifests.get(descriptor.digest);
-    if (node === undefined) return;
+    if (node === undefined || root.tags.length === 0) return;
+    const isThere = this.#finished.has(descriptor.digest) || (await onTarget(this.#target.has(descriptor, this.#o)));
     for (const name of root.tags) {
       await this.#healing(node, this.#o, () => this.#target.tag(name, descriptor, () => once(node.bytes), this.#o));
-      if (!this.#finished.has(descriptor.digest)) this.done(descriptor, 'copied');
+      if (!this.#finished.has(descriptor.digest)) this.done(descriptor, isThere ? 'exists' : 'copied');
       this.#o.report?.({ type: 'tagged', name, digest: descriptor.digest });
     }
   }

@@ -51,7 +51,15 @@ export function parseLocation(text: string): Location {
   return { transport: 'docker', reference: parseReference(withoutTransport(text)) };
 }
 
-/** What `parseLocation` reads back to the same value. */
+/** As `parseLocation`, for where one image is to be: of a registry without tag and digest, which stands for the tag that the image has. */
+export function parseDestination(text: string): Location {
+  const location = parseLocation(text);
+  if (location.transport !== 'docker' || /[:@]/.test(text.slice(text.lastIndexOf('/') + 1))) return location;
+  const { registry, repository } = location.reference;
+  return { transport: 'docker', reference: { registry, repository } };
+}
+
+/** What `parseLocation` reads back to the same value, and `parseDestination` where a tag is left open. */
 export function formatLocation(l: Location): string {
   const tag = l.transport === 'docker' || l.tag === undefined ? '' : `:${l.tag}`;
   switch (l.transport) {

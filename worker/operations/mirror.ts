@@ -43,20 +43,33 @@ export async function mirror(r: MirrorRequest, ends: Ends, o: OperationOptions):
   await using image = await openLocation(ends, r.from, 'source', o);
   const chosen = await choose(image.source, image.root, r.platforms ?? [], o);
   const { digest } = chosen.root.descriptor;
-  const result = {
-    from: formatLocation(r.from),
-    to: formatLocation(r.to),
-    digest,
-    ...(digest === image.root.descriptor.digest ? {} : { originalDigest: image.root.descriptor.digest }),
-  };
+  try {
+    return {
+      from: formatLocation(r.from),
+      digest,
+      ...(digest === image.root.descriptor.digest ? {} : { originalDigest: image.root.descriptor.digest }),
+      ...(await write(r, { ...chosen, repository: image.repository }, ends, o)),
+    };
+  } catch (error) {
+    throw naming(r.from, error);
+  }
+}
+
+async function write(
+  r: MirrorRequest,
+  image: { readonly source: Source; readonly root: Root; readonly repository: string | undefined },
+  ends: Ends,
+  o: OperationOptions,
+): Promise<Pick<MirrorResult, 'to' | 'outcome' | 'copied'>> {
+  const { digest } = image.root.descriptor;
   if (r.to.transport === 's3' || r.to.transport === 'archive') {
     const { store, key } = storeOf(ends, r.to);
-    const tag = r.to.tag ?? chosen.root.tags[0];
+    const tag = r.to.tag ?? image.root.tags[0];
     const { outcome, copied } = await writeArchive(
       {
         ...r,
-        source: chosen.source,
-        root: { descriptor: chosen.root.descriptor, tags: tag === undefined ? [] : [tag] },
+        source: image.source,
+        root: { descriptor: image.root.descriptor, tags: tag === undefined ? [] : [tag] },
         repository: image.repository ?? 'localhost/image',
         store,
         key,
@@ -64,15 +77,15 @@ export async function mirror(r: MirrorRequest, ends: Ends, o: OperationOptions):
       ends,
       o,
     );
-    return { ...result, outcome, ...(copied === undefined ? {} : { copied }) };
+    return { to: formatLocation(r.to), outcome, ...(copied === undefined ? {} : { copied }) };
   }
-  const target = await openTarget(ends, r.to, chosen.root, o);
+  const target = await openTarget(ends, r.to, image.root, o);
   const before = await standsFor(target.end, target.tags, o);
-  const source = before?.digest === digest ? cached(chosen.source, target.end) : chosen.source;
+  const source = before?.digest === digest ? cached(image.source, target.end) : image.source;
   const copied = await copy(
     source,
     r.dryRun === true ? dryRun(target.end) : target.end,
-    [{ ...chosen.root, tags: target.tags }],
+    [{ ...image.root, tags: target.tags }],
     {
       ...o,
       referrers: r.referrers,
@@ -82,7 +95,15 @@ export async function mirror(r: MirrorRequest, ends: Ends, o: OperationOptions):
   if (r.dryRun !== true) await target.finish(o);
   const moved = copied.tallies.copied.count + copied.tallies.mounted.count;
   const outcome = r.dryRun === true ? 'planned' : moved === 0 && before?.digest === digest ? 'unchanged' : 'copied';
-  return { ...result, outcome, copied };
+  return { to: formatLocation(target.location), outcome, copied };
+}
+
+/** What is wrong with the image itself is told by digests alone: with the name of the image, and what can be done about it. */
+function naming(from: Location, error: unknown): unknown {
+  if (!isFailure(error, 'CORRUPT', 'INVALID') || error.context.side !== 'source') return error;
+  const what = error.message.replace(/^source: /, '');
+  const message = `source: ${formatLocation(from)}: ${what}; the image is broken there: push it again, or copy it from elsewhere`;
+  return new Failure(error.code, message, { cause: error.cause, context: error.context });
 }
 
 /** The image with some platforms only, where any were named. */
@@ -104,6 +125,8 @@ async function choose(
 interface OpenedTarget {
   readonly end: Source & Target;
   readonly tags: readonly string[];
+  /** With the tag that the image keeps, where none was named. */
+  readonly location: Location;
   /** What is left to do when all of the image is there. */
   finish(o: Abortable): Promise<void>;
 }
@@ -118,7 +141,12 @@ async function openTarget(
     const end = await openFolderTarget(storeOf(ends, to).store, o);
     const tags = to.tag === undefined ? root.tags : [to.tag];
     // a folder finds an image without a tag by its list only
-    return { end, tags, finish: async (at) => (tags.length === 0 ? end.list(root.descriptor, at) : undefined) };
+    return {
+      end,
+      tags,
+      location: to,
+      finish: async (at) => (tags.length === 0 ? end.list(root.descriptor, at) : undefined),
+    };
   }
   const { registry, repository, tag, digest } = to.reference;
   if (digest !== undefined && digest !== root.descriptor.digest) {
@@ -128,7 +156,13 @@ async function openTarget(
     );
   }
   const tags = tag !== undefined ? [tag] : digest !== undefined ? [] : root.tags;
-  return { end: ends.registry(registry, 'target').repository(repository), tags, finish: async () => undefined };
+  const name = tags[0] === undefined ? { digest: root.descriptor.digest } : { tag: tags[0], digest };
+  return {
+    end: ends.registry(registry, 'target').repository(repository),
+    tags,
+    location: { transport: 'docker', reference: { registry, repository, ...name } },
+    finish: async () => undefined,
+  };
 }
 
 async function standsFor(

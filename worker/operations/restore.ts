@@ -8,6 +8,7 @@ import type { Ends, OperationOptions } from './ends.ts';
 import { openLocation } from './image.ts';
 import {
   formatLocation,
+  parseDestination,
   parseLocation,
   parseRegistryPlace,
   parseS3,
@@ -126,7 +127,7 @@ async function destinationOf(
   o: OperationOptions,
 ): Promise<Location> {
   const place = placeOf(to, whole);
-  if (place === undefined) return parseLocation(to);
+  if (place === undefined) return parseDestination(to);
   await using image = await openLocation(ends, from, 'source', o);
   if (image.repository === undefined) {
     throw new Failure(

@@ -36,7 +36,7 @@ export async function mirrorAll(
     const [from, to] = [formatLocation(request.from), formatLocation(request.to)];
     try {
       const result = await mirror(request, ends, { ...o, ...at });
-      items.set(request, { from, to, outcome: result.outcome, digest: result.digest, result });
+      items.set(request, { from, to: result.to, outcome: result.outcome, digest: result.digest, result });
     } catch (error) {
       checkAborted(o);
       const failure = toFailure(error);

@@ -1,0 +1,132 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished } from 'vitest';
+import type { ConnectOptions } from '../../worker/commands/context.ts';
+import type { Source, Target } from '../../worker/content/content.ts';
+import { copy } from '../../worker/copy/copy.ts';
+import { startRegistry, type LocalRegistry, type RegistryServerOptions } from '../../worker/local/registry.ts';
+import { startStack, type Stack } from '../../worker/local/stack.ts';
+import type { Ends, OperationOptions } from '../../worker/operations/ends.ts';
+import { parseDestination, parseLocation } from '../../worker/operations/location.ts';
+import { mirror, type MirrorRequest, type MirrorResult } from '../../worker/operations/mirror.ts';
+import { openRegistry } from '../../worker/registry/registry.ts';
+import { readSettings } from '../../worker/settings.ts';
+import { isFailure, type Failure } from '../../worker/util/failure.ts';
+import type { Event } from '../../worker/util/report.ts';
+import { connect } from '../../worker/wire.ts';
+import { fakeClock, type FakeClock } from './clock.ts';
+import type { MadeImage } from './images.ts';
+
+/** The embedded stack, with what flows over it need. Tests of one file share it, each with repositories and keys of its own. */
+export interface Lab extends AsyncDisposable {
+  readonly stack: Stack;
+  /** For files. */
+  readonly folder: string;
+  /** What one command is to the program: ends of its own, that know nothing from before. Closed with the test. */
+  session(o?: Partial<ConnectOptions>): Session;
+  /** One more registry, for this test only. The SDK finds an ECR by its region: take one that the stack has not. */
+  registry(o: ServerOptions): Promise<LocalRegistry>;
+  /** A repository as the test itself looks at it, whatever the program makes of it. */
+  view(registry: LocalRegistry, repository: string): Source & Target;
+  /** Puts an image there, as somebody else did. */
+  push(image: MadeImage, registry: LocalRegistry, repository: string): Promise<void>;
+}
+
+type WithoutFolder<T> = T extends unknown ? Omit<T, 'folder'> & { readonly folder?: string } : never;
+type ServerOptions = WithoutFolder<RegistryServerOptions>;
+
+/** Retries and paces take no time here: the clock moves when somebody sleeps. */
+export interface Session {
+  readonly ends: Ends;
+  readonly o: OperationOptions & { readonly clock: FakeClock };
+  readonly events: readonly Event[];
+  /** What `transship copy from to` does. */
+  readonly copy: (from: string, to: string, more?: Omit<MirrorRequest, 'from' | 'to'>) => Promise<MirrorResult>;
+}
+
+export async function openLab(): Promise<Lab> {
+  await using starting = new AsyncDisposableStack();
+  const folder = await mkdtemp(join(tmpdir(), 'transship-flow-'));
+  starting.defer(async () => rm(folder, { recursive: true, force: true }));
+  const stack = starting.use(await startStack({ folder: join(folder, 'stack') }));
+  Object.assign(process.env, stack.environment);
+  const endpoints = new Map(readSettings(stack.environment).endpoints);
+  let registries = 0;
+  const running = starting.move();
+
+  const lab: Lab = {
+    stack,
+    folder,
+    session: (o = {}) => {
+      const events: Event[] = [];
+      const clock = fakeClock();
+      const report = (event: Event): void => void events.push(event);
+      const settings = { ...readSettings({ HOME: folder }), endpoints };
+      const ends = connect(settings, 'test', { ...o, report }, clock);
+      onTestFinished(async () => ends[Symbol.asyncDispose]());
+      const options = { clock, report };
+      return {
+        ends,
+        o: options,
+        events,
+        copy: async (from, to, more) =>
+          mirror({ ...more, from: parseLocation(from), to: parseDestination(to) }, ends, options),
+      };
+    },
+    registry: async (o) => {
+      const started = await startRegistry({ folder: join(folder, `registry-${++registries}`), ...o });
+      endpoints.set(started.registryHost, started.url);
+      const before = process.env['AWS_ENDPOINT_URL_ECR'];
+      if (o.mode === 'ecr') process.env['AWS_ENDPOINT_URL_ECR'] = started.url;
+      onTestFinished(async () => {
+        if (before !== undefined) process.env['AWS_ENDPOINT_URL_ECR'] = before;
+        await started.close();
+      });
+      return started;
+    },
+    view: (registry, repository) => {
+      const client = openRegistry(registry.registryHost, {
+        side: 'target',
+        credentials: async () => ({ username: 'ann', password: PASSWORD }),
+        endpoints,
+        create: {},
+        version: 'test',
+        clock: fakeClock(),
+      });
+      onTestFinished(async () => client.close());
+      return client.repository(repository);
+    },
+    push: async (image, registry, repository) => {
+      await copy(image.content, lab.view(registry, repository), [image.root]);
+    },
+    [Symbol.asyncDispose]: async () => running.disposeAsync(),
+  };
+  return lab;
+}
+
+/** Of `ann`, whom registries with users know. */
+export const PASSWORD = 'correct-horse-battery';
+
+/** The Failure that `work` ends with, which has to have this code. */
+export async function failureOf(work: Promise<unknown>, code: Failure['code']): Promise<Failure> {
+  const error = await work.then(
+    (value) => expect.unreachable(`it succeeded: ${JSON.stringify(value)}`),
+    (reason: unknown) => reason,
+  );
+  if (!isFailure(error)) throw error;
+  expect(error.code, error.message).toBe(code);
+  return error;
+}
+
+/** How many requests of each kind (`manifest-head`, `blob-get`) a registry gets while `work` runs. */
+export async function requestsDuring(
+  registry: LocalRegistry,
+  work: () => Promise<unknown>,
+): Promise<Readonly<Record<string, number>>> {
+  const before = new Set(registry.requests);
+  await work();
+  const counts: Record<string, number> = {};
+  for (const served of registry.requests) if (!before.has(served)) counts[served.kind] = (counts[served.kind] ?? 0) + 1;
+  return counts;
+}
