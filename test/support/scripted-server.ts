@@ -18,7 +18,7 @@ export interface Reply {
   readonly early?: true;
 }
 
-export interface SeenRequest {
+interface SeenRequest {
   /** `GET /v2/app/tags/list?n=1000`. */
   readonly line: string;
   readonly headers: IncomingHttpHeaders;

@@ -12,7 +12,7 @@ import type { Authorizer, Operation } from './transport.ts';
 
 export const ECR_PUBLIC_HOST = 'public.ecr.aws';
 
-export type TagMutability = 'MUTABLE' | 'IMMUTABLE' | 'MUTABLE_WITH_EXCLUSION' | 'IMMUTABLE_WITH_EXCLUSION';
+type TagMutability = 'MUTABLE' | 'IMMUTABLE' | 'MUTABLE_WITH_EXCLUSION' | 'IMMUTABLE_WITH_EXCLUSION';
 
 /** What a repository of ECR can be set to. Absent: as ECR has it by default, or as it is. */
 export interface RepositorySettings {

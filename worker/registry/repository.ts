@@ -123,7 +123,7 @@ export class RegistryRepository implements Source, Target {
   }
 
   async #hasBlob(d: Descriptor, o: Abortable): Promise<boolean> {
-    const { transport, scopes } = this.#c;
+    const { transport, scopes, ecr } = this.#c;
     const what = `look for blob ${shortDigest(d.digest)} in ${this.#named}`;
     const request = { what, url: this.#blobUrl(d.digest), scopes, operation: 'find-blob' } as const;
     if (this.#headsBlobs) {
@@ -133,7 +133,7 @@ export class RegistryRepository implements Source, Target {
         return head.status === 200 && (length === undefined || Number(length) === d.size);
       } catch (error) {
         // also where storage refuses the HEAD of a URL that was signed for GET
-        if (!isFailure(error, 'UNAUTHENTICATED', 'DENIED', 'UNSUPPORTED', 'INVALID')) throw error;
+        if (ecr !== undefined || !isFailure(error, 'UNAUTHENTICATED', 'DENIED', 'UNSUPPORTED', 'INVALID')) throw error;
         this.#headsBlobs = false;
       }
     }

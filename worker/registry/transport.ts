@@ -70,7 +70,7 @@ export interface Authorizer {
   hint(code: Code, operation: Operation): string | undefined;
 }
 
-export interface AuthRefusal extends HttpAnswer {
+interface AuthRefusal extends HttpAnswer {
   readonly text: string;
   readonly scopes: readonly string[];
   /** The Authorization that was refused. */
