@@ -287,9 +287,16 @@ interface FileUploadOptions {
   readonly condition: Condition | undefined;
 }
 
-/** Holds nothing open between calls: an upload may be dropped at any time. */
+/** The unfinished file and its journal; without the latter when it went with its upload. */
+interface OpenFiles {
+  readonly partial: FileHandle;
+  readonly journal: FileHandle | undefined;
+}
+
+/** Holds nothing open between calls: an upload may be dropped at any time. Calls that overlap share what they hold open. */
 class FileUpload implements Upload {
   readonly #o: FileUploadOptions;
+  #shared: { readonly files: Promise<OpenFiles | undefined>; users: number } | undefined;
 
   constructor(o: FileUploadOptions) {
     this.#o = o;
@@ -309,25 +316,19 @@ class FileUpload implements Upload {
 
   async part(n: number, bytes: Uint8Array, o?: Abortable): Promise<void> {
     checkAborted(o);
-    const { path, journal, parts } = this.#o;
+    const { path, parts } = this.#o;
     parts.check(n, bytes.byteLength, `upload ${path}`);
     const crc = crc32(bytes);
-    await named('upload', path, async () => {
-      const handle = await this.#open();
-      if (handle !== undefined) {
-        parts.done.delete(n);
-        try {
-          await writeAt(handle, bytes, parts.offset(n));
-          // without O_CREAT: a journal that is gone went with its upload
-          await appendFile(journal, `${n} ${crc}\n`, { flag: constants.O_WRONLY | constants.O_APPEND });
-        } catch (error) {
-          if (!hasErrno(error, 'ENOENT')) throw error;
-        } finally {
-          await handle.close();
+    await named('upload', path, () =>
+      this.#withFiles(async (files) => {
+        if (files !== undefined) {
+          parts.done.delete(n);
+          await writeAt(files.partial, bytes, parts.offset(n));
+          await files.journal?.appendFile(`${n} ${crc}\n`);
         }
-      }
-      parts.done.set(n, crc);
-    });
+        parts.done.set(n, crc);
+      }),
+    );
   }
 
   async commit(o?: Abortable): Promise<ObjectInfo> {
@@ -362,6 +363,35 @@ class FileUpload implements Upload {
       await unlinkIfThere(partial);
       await unlinkIfThere(journal);
     });
+  }
+
+  /** Undefined when another process has put the file in its place. */
+  async #withFiles(work: (files: OpenFiles | undefined) => Promise<void>): Promise<void> {
+    const shared = (this.#shared ??= { files: this.#openFiles(), users: 0 });
+    shared.users++;
+    try {
+      await work(await shared.files);
+    } finally {
+      if (--shared.users === 0) {
+        this.#shared = undefined;
+        const files = await shared.files.catch(() => undefined);
+        await files?.partial.close();
+        await files?.journal?.close();
+      }
+    }
+  }
+
+  async #openFiles(): Promise<OpenFiles | undefined> {
+    const partial = await this.#open();
+    if (partial === undefined) return undefined;
+    try {
+      // without O_CREAT: a journal that is gone went with its upload
+      const flags = constants.O_WRONLY | constants.O_APPEND;
+      return { partial, journal: await unlessErrno(open(this.#o.journal, flags), 'ENOENT') };
+    } catch (error) {
+      await partial.close();
+      throw error;
+    }
   }
 
   /** The unfinished file; undefined when another process has put it in its place. */
