@@ -137,7 +137,7 @@ async function emptyTarget(work: Workspace): Promise<DockerRegistry & AsyncDispo
 async function casesFor(work: Workspace, from: string, s3: Environment): Promise<readonly Case[]> {
   const transship = (args: readonly string[], env: Environment = work.env) => ({
     command: process.execPath,
-    args: ['bin/transship.js', ...args, '--quiet'],
+    args: ['dist/cli.js', ...args, '--quiet'],
     env: { ...env, NODE_COMPILE_CACHE: join(work.folder, 'compile-cache') },
   });
   const skopeo = (to: string) => ({
@@ -190,6 +190,9 @@ const { values } = parseArgs({
 const gib = Number(values.gib);
 const runs = Number(values.runs);
 
+// what is installed is measured, not the sources
+const built = await start(process.execPath, ['build.ts'], { env: { PATH: process.env['PATH'] ?? '' } }).finished;
+if (built.code !== 0) throw new Error(built.stderr);
 await using work = await createWorkspace();
 const layout = join(work.folder, 'image');
 await writeImage(layout, layersOf(gib));
@@ -203,7 +206,7 @@ const pushed = await start(
 if (pushed.code !== 0) throw new Error(pushed.stderr);
 await rm(layout, { recursive: true });
 
-const local = spawn(process.execPath, ['bin/transship.js', 'local', '--json', '--dir', join(work.folder, 'stack')], {
+const local = spawn(process.execPath, ['dist/cli.js', 'local', '--json', '--dir', join(work.folder, 'stack')], {
   env: { ...work.env },
   cwd: CHECKOUT,
   stdio: ['ignore', 'pipe', 'ignore'],
