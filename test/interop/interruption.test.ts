@@ -1,6 +1,7 @@
 import { readdir, readFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { setImmediate as turn } from 'node:timers/promises';
+import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
 import { digestOf } from '../../worker/oci/digest.ts';
 import { rawManifest } from '../support/interop-image.ts';
 import { startGate } from '../support/interop-gate.ts';
@@ -37,14 +38,22 @@ async function uninterrupted(name: string): Promise<Buffer> {
 describe('a backup to S3 killed in the middle of a layer', async () => {
   const key = 'killed/v1.tar';
   const expected = await uninterrupted('expected-s3');
-  const stored = (from: number): number =>
-    s3.requests.slice(from).filter(({ operation, status }) => operation === 'UploadPart' && status === 200).length;
+  /** Bytes of each part that the store took since, of the archive or of what marks the upload as ours. */
+  const stored = (from: number): readonly number[] =>
+    s3.requests
+      .slice(from)
+      .filter(({ operation, status }) => operation === 'UploadPart' && status === 200)
+      .map(({ receivedBytes }) => receivedBytes);
+  const whole = (parts: readonly number[]): number => parts.filter((bytes) => bytes === PART_BYTES).length;
   const partsKept = 4;
   const before = s3.requests.length;
   {
-    s3.faults.delay({ operation: 'UploadPart', skip: partsKept, times: Infinity }, AN_HOUR_MS);
+    // the first marks the upload as ours
+    s3.faults.delay({ operation: 'UploadPart', skip: 1 + partsKept, times: Infinity }, AN_HOUR_MS);
     await using killed = start(...transship(['backup', source, `s3://${BUCKET}/${key}`]), o);
-    await expect.poll(() => stored(before), { timeout: 60_000, interval: 20 }).toBe(partsKept);
+    await killed.until(
+      vi.waitFor(() => expect(whole(stored(before))).toBe(partsKept), { timeout: 60_000, interval: 20 }),
+    );
     killed.kill('SIGKILL');
     expect((await killed.finished).signal).toBe('SIGKILL');
   }
@@ -59,12 +68,8 @@ describe('a backup to S3 killed in the middle of a layer', async () => {
 
   test('sends no part again that was stored', () => {
     succeeded(resumed);
-    expect(stored(again)).toBe(Math.ceil(expected.byteLength / PART_BYTES) - partsKept);
-    const sentBytes = s3.requests
-      .slice(again)
-      .filter(({ operation }) => operation === 'UploadPart')
-      .reduce((sum, { receivedBytes }) => sum + receivedBytes, 0);
-    expect(sentBytes).toBeLessThanOrEqual(expected.byteLength - partsKept * PART_BYTES + PART_BYTES);
+    const sentBytes = stored(again).reduce((sum, bytes) => sum + bytes, 0);
+    expect(sentBytes).toBe(expected.byteLength - partsKept * PART_BYTES);
   });
 
   test('ends in the bytes of a backup that was not interrupted, and in nothing else', async () => {
@@ -82,7 +87,7 @@ test('a backup to a file killed in the middle of a layer shows no file, and ends
   const closed = gate.closeAfter(LAYER_BYTES / 2);
   {
     await using killed = start(...command, o);
-    await closed;
+    await killed.until(closed);
     killed.kill('SIGKILL');
     await killed.finished;
   }
@@ -99,7 +104,7 @@ test('a mirror killed in the middle of a layer shows no tag, and goes on', async
   const closed = gate.closeAfter(LAYER_BYTES / 2);
   {
     await using killed = start(...command, o);
-    await closed;
+    await killed.until(closed);
     killed.kill('SIGKILL');
     await killed.finished;
   }
@@ -115,14 +120,18 @@ describe.each(['SIGINT', 'SIGTERM'] as const)('%s in the middle of a layer', (si
   const interrupted = async (key: string, times: number): Promise<void> => {
     const closed = gate.closeAfter(LAYER_BYTES / 2);
     await using stopped = start(...transship(['backup', source, `s3://${BUCKET}/${key}`, '--quiet']), o);
-    await closed;
-    for (let n = 0; n < times; n++) stopped.kill(signal);
-    const { code, stdout, stderr } = await stopped.finished;
-    expect({ code, stdout: stdout.toString(), stderr }).toEqual({
-      code: 130,
+    await stopped.until(closed);
+    for (let n = 0; n < times; n++) {
+      stopped.kill(signal);
+      await turn();
+    }
+    const ended = await stopped.finished;
+    expect({ stdout: ended.stdout.toString(), stderr: ended.stderr }).toEqual({
       stdout: '',
       stderr: `transship: stopped by ${signal}; run the same command again to go on\n`,
     });
+    // one that comes when everything is done and Node is on its way out kills it, as it would any program
+    expect(times === 1 ? [130] : [130, signal]).toContain(ended.code ?? ended.signal);
     const { keys, uploads } = await lab.bucketContents();
     expect(keys).not.toContain(key);
     expect(uploads).toContain(key);
@@ -133,7 +142,7 @@ describe.each(['SIGINT', 'SIGTERM'] as const)('%s in the middle of a layer', (si
   });
 
   // Ctrl-C reaches the program from the terminal, and again from npx or the launcher, which pass on what they got from it
-  test('means the same when it comes twice at once', async () => {
-    await interrupted(`${signal}/twice.tar`, 2);
+  test('means the same when it comes several times at once', async () => {
+    await interrupted(`${signal}/again.tar`, 3);
   });
 });

@@ -22,6 +22,8 @@ export async function startGate(host: string): Promise<Gate> {
   const [hostname = '', port = ''] = host.split(':');
 
   const serve = async (asked: IncomingMessage, answer: ServerResponse): Promise<void> => {
+    const gone = new AbortController();
+    answer.once('close', () => gone.abort());
     const forwarded = request({ hostname, port, method: asked.method, path: asked.url, headers: asked.headers });
     asked.pipe(forwarded);
     const [given] = (await once(forwarded, 'response')) as [IncomingMessage];
@@ -30,7 +32,7 @@ export async function startGate(host: string): Promise<Gate> {
     for await (const chunk of given as AsyncIterable<Buffer>) {
       const passing = isBlob ? chunk.subarray(0, limit - passedBytes) : chunk;
       if (isBlob) passedBytes += passing.length;
-      if (!answer.write(passing)) await Promise.race([once(answer, 'drain'), once(answer, 'close')]);
+      if (!answer.write(passing)) await once(answer, 'drain', { signal: gone.signal });
       if (isBlob && passedBytes >= limit) {
         closed.resolve();
         return; // the answer stays open and unfinished, as if the network had gone quiet

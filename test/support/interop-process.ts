@@ -32,6 +32,8 @@ export interface Running extends AsyncDisposable {
   readonly stderr: string;
   /** Resolves with the first match in stderr, or rejects when the process ends without one. */
   stderrMatch(pattern: RegExp): Promise<RegExpExecArray>;
+  /** Resolves with what was awaited, or rejects when the process ends before. */
+  until<T>(awaited: Promise<T>): Promise<T>;
   kill(signal: NodeJS.Signals): void;
 }
 
@@ -46,12 +48,6 @@ export const CHECKOUT = fileURLToPath(new URL('../../', import.meta.url));
 
 /** What Debian calls the tools; where one is missing, this is what to do about it. */
 const INSTALL = 'apt-get install skopeo docker-registry umoci podman runc conmon busybox-static';
-
-// a test runner that is stopped leaves no server behind
-const alive = new Set<() => void>();
-process.once('exit', () => {
-  for (const kill of alive) kill();
-});
 
 export async function createWorkspace(): Promise<Workspace> {
   const folder = await mkdtemp(join(tmpdir(), 'transship-interop-'));
@@ -75,11 +71,12 @@ export async function createWorkspace(): Promise<Workspace> {
 /** Starts a process without a terminal and with an empty stdin. */
 export function start(command: string, args: readonly string[], o: ProcessOptions): Running {
   const line = [command, ...args].join(' ');
-  const child = spawn(command, args, { env: o.env, cwd: o.cwd ?? CHECKOUT, stdio: ['ignore', 'pipe', 'pipe'] });
-  const kill = (): void => {
-    child.kill('SIGKILL');
-  };
-  alive.add(kill);
+  // ends with this process, however that ends: no server is left behind by a test runner that was stopped
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', command, ...args], {
+    env: o.env,
+    cwd: o.cwd ?? CHECKOUT,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   const stdout: Buffer[] = [];
   const progress = new EventTarget();
   let stderr = '';
@@ -92,16 +89,14 @@ export function start(command: string, args: readonly string[], o: ProcessOption
   const finished = (async (): Promise<Finished> => {
     try {
       await once(child, 'close');
-    } catch (error) {
-      const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-      throw new Error(missing ? `${command} is not installed: ${INSTALL}` : `${line}: ${String(error)}`, {
-        cause: error,
-      });
+    } catch (cause) {
+      throw new Error(`${line}: ${String(cause)}`, { cause });
     } finally {
       ended = true;
-      alive.delete(kill);
       progress.dispatchEvent(new Event('change'));
     }
+    if (child.exitCode === 127 && stderr.startsWith('setpriv: failed to execute'))
+      throw new Error(`${command} is not installed: ${INSTALL}`);
     return {
       command: line,
       code: child.exitCode ?? undefined,
@@ -125,11 +120,18 @@ export function start(command: string, args: readonly string[], o: ProcessOption
         await once(progress, 'change');
       }
     },
+    until: async (awaited) =>
+      Promise.race([
+        awaited,
+        finished.then((f) => {
+          throw new Error(`${line} ended too early, with ${f.signal ?? `code ${f.code}`}:\n${f.stderr}`);
+        }),
+      ]),
     kill: (signal) => {
       child.kill(signal);
     },
     [Symbol.asyncDispose]: async () => {
-      kill();
+      child.kill('SIGKILL');
       await finished.catch(() => undefined);
     },
   };

@@ -15,7 +15,7 @@ export function addLocal(program: Command, context: CommandContext): void {
     .command('local')
     .summary('run an S3, two ECRs and a registry on this machine')
     .description(
-      'Runs an S3 server, two registries that behave as Amazon ECR does, and a plain OCI registry, on ports that are free, until it is interrupted. Prints the environment that other commands need to use them.',
+      'Runs an S3 server, two registries that behave as Amazon ECR does, and a plain OCI registry, on ports that are free, until it is interrupted. Prints the environment that other commands need to use them, and TRANSSHIP_LOCAL_PID, the process to end.',
     )
     .option('--dir <folder>', 'keep everything in this folder, for the next run (default: a temporary one)')
     .option('--json', 'the environment as JSON')
@@ -23,15 +23,17 @@ export function addLocal(program: Command, context: CommandContext): void {
       const folder = flags.dir ?? (await mkdtemp(join(tmpdir(), 'transship-local-')));
       try {
         await using stack = await startStack({ folder });
+        // npx does not pass on a signal to what it runs: who ends this by a script needs to know whom to tell
+        const environment = { ...stack.environment, TRANSSHIP_LOCAL_PID: String(process.pid) };
         context.stdout.write(
           flags.json === true
-            ? `${JSON.stringify(stack.environment)}\n`
-            : `${Object.entries(stack.environment)
+            ? `${JSON.stringify(environment)}\n`
+            : `${Object.entries(environment)
                 .map(([name, value]) => `export ${name}='${value}'`)
                 .join('\n')}\n`,
         );
         context.stderr.write(
-          `S3 bucket s3://${stack.bucket}, registries ${stack.ecr.registryHost}, ${stack.otherEcr.registryHost} and ${stack.registry.host}; stop with Ctrl-C\n`,
+          `S3 bucket s3://${stack.bucket}, registries ${stack.ecr.registryHost}, ${stack.otherEcr.registryHost} and ${stack.registry.host}; stop with Ctrl-C or kill ${process.pid}\n`,
         );
         await new Promise((resolve) => context.signal.addEventListener('abort', resolve, { once: true }));
       } finally {
