@@ -1,10 +1,10 @@
 import { posix } from 'node:path';
-import type { ObjectStore } from '../objects/objects.ts';
 import { isTag, type Reference } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
 import type { Ends, OperationOptions, Registry } from './ends.ts';
+import { storeOf } from './image.ts';
 import { DEFAULT_TEMPLATE, expandTemplate } from './key-template.ts';
 import { isPattern, matchesPattern, parseImagePattern, parseS3, type Location } from './location.ts';
 import type { MirrorRequest } from './mirror.ts';
@@ -52,7 +52,8 @@ export async function backup(r: BackupRequest, ends: Ends, o: OperationOptions):
   if (r.dryRun !== true) {
     for (const { repository, key } of settings) {
       try {
-        await storeSettings(registry, repository, ends, place, posix.join(posix.dirname(key), SETTINGS_NAME), o);
+        const at = place.locate(posix.join(posix.dirname(key), SETTINGS_NAME));
+        await storeSettings(registry, repository, ends, at, o);
       } catch (error) {
         checkAborted(o);
         if (!isFailure(error)) throw error;
@@ -66,8 +67,7 @@ export async function backup(r: BackupRequest, ends: Ends, o: OperationOptions):
 
 interface Place {
   readonly template: string;
-  locate(key: string): Location;
-  store(ends: Ends): ObjectStore;
+  locate(key: string): Exclude<Location, { transport: 'docker' }>;
 }
 
 function parseTemplate(to: string): Place {
@@ -78,7 +78,6 @@ function parseTemplate(to: string): Place {
     return {
       template: whole(key),
       locate: (expanded) => ({ transport: 's3', bucket, key: expanded }),
-      store: (ends) => ends.bucket(bucket),
     };
   }
   const path = to.startsWith('oci-archive:') ? to.slice('oci-archive:'.length) : undefined;
@@ -91,7 +90,6 @@ function parseTemplate(to: string): Place {
   return {
     template: whole(path),
     locate: (expanded) => ({ transport: 'archive', path: expanded }),
-    store: (ends) => ends.folder('.'),
   };
 }
 
@@ -170,12 +168,12 @@ async function storeSettings(
   registry: Registry,
   repository: string,
   ends: Ends,
-  place: Place,
-  key: string,
+  at: Exclude<Location, { transport: 'docker' }>,
   o: OperationOptions,
 ): Promise<void> {
   const settings = await registry.settings(repository, o);
   if (settings === undefined) return;
+  const { store, key } = storeOf(ends, at);
   const body = Buffer.from(`${JSON.stringify({ format: 1, repository, settings }, undefined, 2)}\n`);
-  await place.store(ends).write(key, body, { signal: o.signal, contentType: 'application/json' });
+  await store.write(key, body, { signal: o.signal, contentType: 'application/json' });
 }

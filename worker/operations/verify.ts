@@ -4,7 +4,7 @@ import { copy } from '../copy/copy.ts';
 import { nowhere } from '../copy/nowhere.ts';
 import { isManifestType } from '../oci/manifest.ts';
 import { checkAborted } from '../util/abort.ts';
-import { isFailure } from '../util/failure.ts';
+import { isFailure, toFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 import { openLocation } from './image.ts';
@@ -82,9 +82,13 @@ async function verifyOne(location: Location, r: VerifyRequest, ends: Ends, o: Op
     if (r.against !== undefined) faults.push(...(await drift(image.root, image.source, r.against, ends, o)));
   } catch (error) {
     checkAborted(o);
-    // what is wrong with the image is a result; what keeps us from looking is not
-    if (!isFailure(error, 'CORRUPT', 'INVALID', 'NOT_FOUND') || digest === undefined) throw error;
-    faults.push(error.message);
+    // what is wrong with the image is a result, also an archive that cannot be opened; what keeps us from looking is not
+    const isFault =
+      digest === undefined
+        ? location.transport !== 'docker' && isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED')
+        : isFailure(error, 'CORRUPT', 'INVALID', 'NOT_FOUND');
+    if (!isFault) throw error;
+    faults.push(toFailure(error).message);
   }
   return { at, ...(digest === undefined ? {} : { digest }), ...counted, faults };
 }

@@ -1,0 +1,400 @@
+import { GetObjectCommand, ListObjectVersionsCommand, ListMultipartUploadsCommand } from '@aws-sdk/client-s3';
+import { readdir, readFile, writeFile, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { openImage } from '../../worker/archive/image.ts';
+import { blobsOf, walk } from '../../worker/content/graph.ts';
+import type { LocalRegistry } from '../../worker/local/registry.ts';
+import { backup, type BackupRequest } from '../../worker/operations/backup.ts';
+import { verify } from '../../worker/operations/verify.ts';
+import { makeImage, type MadeImage } from '../support/images.ts';
+import { failureOf, openLab, requestsDuring, type Session } from '../support/lab.ts';
+import { clientOf } from '../support/local-s3.ts';
+import { expectSameImage } from '../support/same-image.ts';
+
+const lab = await openLab();
+const { ecr, registry, s3, bucket } = lab.stack;
+const client = clientOf(s3);
+afterAll(async () => {
+  client.destroy();
+  await lab[Symbol.asyncDispose]();
+});
+
+const at = (where: LocalRegistry, name: string): string => `docker://${where.registryHost}/${name}`;
+
+async function run(r: BackupRequest, session: Session = lab.session()): ReturnType<typeof backup> {
+  return backup(r, session.ends, session.o);
+}
+
+/** Keys of the bucket below `prefix`, sorted. */
+async function keysBelow(prefix: string): Promise<readonly string[]> {
+  const keys: string[] = [];
+  for await (const { key } of lab.session().ends.bucket(bucket).list(prefix)) keys.push(key);
+  return keys;
+}
+
+async function expectArchived(image: MadeImage, key: string): Promise<void> {
+  await using archive = await openImage(lab.session().ends.bucket(bucket), key);
+  await expectSameImage(image.content, archive, image.root);
+}
+
+async function textOf(key: string): Promise<string> {
+  const { Body } = await client.send(new GetObjectCommand({ Bucket: bucket, Key: key }));
+  return (await Body?.transformToString()) ?? '';
+}
+
+/** Bytes that the bucket took since `from`. */
+function receivedSince(from: number): number {
+  return s3.requests.slice(from).reduce((sum, request) => sum + request.receivedBytes, 0);
+}
+
+describe('a backup', () => {
+  test('of one tag is at the default key, whole, with its signatures', async () => {
+    const image = await makeImage({ signed: true });
+    await lab.push(image, ecr, 'default/app');
+    const { items, faults } = await run({ from: `${at(ecr, 'default/app')}:v1`, to: `s3://${bucket}/one/` });
+    const key = 'one/us-east-1/default/app/v1.tar';
+    expect(items).toMatchObject([
+      { outcome: 'copied', to: `s3://${bucket}/${key}`, digest: image.root.descriptor.digest },
+    ]);
+    expect(faults).toEqual([]);
+    await expectArchived(image, key);
+  });
+
+  test('of a pattern takes every tag of every repository that matches, and none that stands for referrers', async () => {
+    const image = await makeImage({ signed: true, seed: 2 });
+    const other = await makeImage({ seed: 3, tag: 'v2' });
+    await lab.push(image, ecr, 'pattern/one');
+    await lab.push(other, ecr, 'pattern/one');
+    await lab.push(image, ecr, 'pattern/two/deep');
+    await lab.push(image, ecr, 'unpatterned/three');
+    const { items } = await run({ from: at(ecr, 'pattern/*'), to: `s3://${bucket}/pattern/` });
+    expect(items.map((item) => item.outcome)).toEqual(['copied', 'copied', 'copied']);
+    const folder = 'pattern/us-east-1/pattern';
+    expect(await keysBelow('pattern/')).toEqual([
+      `${folder}/one/repository.json`,
+      `${folder}/one/v1.tar`,
+      `${folder}/one/v2.tar`,
+      `${folder}/two/deep/repository.json`,
+      `${folder}/two/deep/v1.tar`,
+    ]);
+    await expectArchived(image, `${folder}/one/v1.tar`);
+    await expectArchived(other, `${folder}/one/v2.tar`);
+    await expectArchived(image, `${folder}/two/deep/v1.tar`);
+    const tags = await run({ from: `${at(ecr, 'pattern/{one,two/deep}')}:*2`, to: `s3://${bucket}/pattern/` });
+    expect(tags.items.map((item) => [item.outcome, item.from])).toEqual([
+      ['unchanged', `${at(ecr, 'pattern/one')}:v2`],
+    ]);
+  });
+
+  test('stores the settings of each repository beside its archives', async () => {
+    const { ends, o } = lab.session();
+    const settings = {
+      tagMutability: 'IMMUTABLE_WITH_EXCLUSION',
+      tagMutabilityExclusions: ['latest*'],
+      scanOnPush: true,
+      tags: { team: 'web', cost: '42' },
+      lifecyclePolicy: '{"rules":[]}',
+      repositoryPolicy: '{"Version":"2012-10-17","Statement":[]}',
+    };
+    await ends.registry(ecr.registryHost, 'target').applySettings('settings/app', settings, o);
+    await lab.push(await makeImage({ seed: 4 }), ecr, 'settings/app');
+    await run({ from: at(ecr, 'settings/app'), to: `s3://${bucket}/settings/` });
+    const stored: unknown = JSON.parse(await textOf('settings/us-east-1/settings/app/repository.json'));
+    expect(stored).toMatchObject({ format: 1, repository: 'settings/app', settings });
+  });
+
+  test('that may not read the settings still takes the images, and says what permission is missing', async () => {
+    const strict = await lab.registry({
+      mode: 'ecr',
+      account: '333333333333',
+      region: 'eu-north-1',
+      deny: ['ecr:GetLifecyclePolicy'],
+    });
+    const image = await makeImage({ seed: 5 });
+    await lab.push(image, strict, 'secretive/app');
+    const session = lab.session();
+    const { items } = await run({ from: at(strict, 'secretive/app'), to: `s3://${bucket}/secretive/` }, session);
+    expect(items).toMatchObject([{ outcome: 'copied' }]);
+    expect(session.events.filter((event) => event.type === 'warning').map((event) => event.message)).toEqual([
+      expect.stringContaining('ecr:GetLifecyclePolicy'),
+    ]);
+    expect(await keysBelow('secretive/')).toEqual(['secretive/eu-north-1/secretive/app/v1.tar']);
+  });
+
+  test('goes to files in the same way', async () => {
+    const image = await makeImage({ signed: true, seed: 6 });
+    await lab.push(image, registry, 'files/app');
+    const folder = join(lab.folder, 'files');
+    const { items } = await run({
+      from: at(registry, 'files/app'),
+      to: `oci-archive:${folder}/{registry}/{repository}-{tag}.tar`,
+    });
+    expect(items).toMatchObject([{ outcome: 'copied' }]);
+    const host = registry.registryHost.replace(':', '_');
+    expect(await readdir(join(folder, host, 'files'))).toEqual(['app-v1.tar']);
+    await using archive = await openImage(lab.session().ends.folder(join(folder, host, 'files')), 'app-v1.tar');
+    await expectSameImage(image.content, archive, image.root);
+  });
+
+  test.each(['tar.gz', 'tar.zst'])('as .%s holds the same image', async (ending) => {
+    const image = await makeImage({ signed: true, seed: 7 });
+    await lab.push(image, registry, 'packed/app');
+    const to = `s3://${bucket}/packed/{tag}.${ending}`;
+    expect(await run({ from: at(registry, 'packed/app'), to })).toMatchObject({ items: [{ outcome: 'copied' }] });
+    await using archive = await openImage(lab.session().ends.bucket(bucket), `packed/v1.${ending}`, {
+      temporary: () => lab.session().ends.temporary(),
+    });
+    await expectSameImage(image.content, archive, image.root);
+    const before = s3.requests.length;
+    expect(await run({ from: at(registry, 'packed/app'), to })).toMatchObject({ items: [{ outcome: 'unchanged' }] });
+    expect(receivedSince(before)).toBe(0);
+  });
+
+  test('as a dry run writes nothing, and says what it would', async () => {
+    await lab.push(await makeImage({ seed: 8 }), ecr, 'dry/app');
+    const before = s3.requests.length;
+    const { items } = await run({ from: at(ecr, 'dry/app'), to: `s3://${bucket}/dry/`, dryRun: true });
+    expect(items).toMatchObject([{ outcome: 'planned', to: `s3://${bucket}/dry/us-east-1/dry/app/v1.tar` }]);
+    expect(s3.requests.slice(before).filter((request) => !/^(?:GET|HEAD)$/.test(request.method))).toEqual([]);
+  });
+
+  test('of one platform holds that platform, and says what it was made of', async () => {
+    const image = await makeImage({ seed: 9 });
+    await lab.push(image, registry, 'platform/app');
+    const { items } = await run({
+      from: at(registry, 'platform/app'),
+      to: `s3://${bucket}/platform/{tag}.tar`,
+      platforms: ['linux/arm64'],
+    });
+    expect(items[0]?.result?.originalDigest).toBe(image.root.descriptor.digest);
+    await using archive = await openImage(lab.session().ends.bucket(bucket), 'platform/v1.tar');
+    expect(archive.root.descriptor.digest).toBe(items[0]?.digest);
+    const graph = await walk(archive, [archive.root]);
+    expect(graph.manifests.size).toBe(2);
+  });
+});
+
+describe('a second backup', () => {
+  test('of what did not change reads no layer and sends nothing', async () => {
+    const image = await makeImage({ signed: true, seed: 10 });
+    await lab.push(image, registry, 'again/app');
+    const r = { from: at(registry, 'again/app'), to: `s3://${bucket}/again/{repository}/{tag}.tar` };
+    await run(r);
+    const before = s3.requests.length;
+    const source = await requestsDuring(registry, async () => {
+      expect(await run(r)).toMatchObject({ items: [{ outcome: 'unchanged' }] });
+    });
+    expect(source['blob-get']).toBeUndefined();
+    // what is known is read from the archive; only the answers about referrers can have changed
+    expect(source['manifest-get']).toBeUndefined();
+    expect(receivedSince(before)).toBe(0);
+    expect(s3.requests.slice(before).map((request) => request.method)).not.toContain('PUT');
+  });
+
+  test('takes a signature that was added since', async () => {
+    const unsigned = await makeImage({ seed: 11 });
+    const signed = await makeImage({ seed: 11, signed: true });
+    await lab.push(unsigned, registry, 'signed-later/app');
+    const r = { from: at(registry, 'signed-later/app'), to: `s3://${bucket}/signed-later/{tag}.tar` };
+    await run(r);
+    await lab.push(signed, registry, 'signed-later/app');
+    expect(await run(r)).toMatchObject({ items: [{ outcome: 'copied', digest: unsigned.root.descriptor.digest }] });
+    await expectArchived(signed, 'signed-later/v1.tar');
+  });
+
+  test('of a tag that moved replaces the archive, and the bucket keeps the version before', async () => {
+    const [first, second] = [await makeImage({ seed: 12 }), await makeImage({ seed: 13 })];
+    const r = { from: `${at(ecr, 'moving/app')}:v1`, to: `s3://${bucket}/moving/` };
+    const key = 'moving/us-east-1/moving/app/v1.tar';
+    await lab.push(first, ecr, 'moving/app');
+    await run(r);
+    await lab.push(second, ecr, 'moving/app');
+    expect(await run(r)).toMatchObject({ items: [{ outcome: 'copied', digest: second.root.descriptor.digest }] });
+    await expectArchived(second, key);
+    const { Versions = [] } = await client.send(new ListObjectVersionsCommand({ Bucket: bucket, Prefix: key }));
+    expect(Versions.map((version) => version.IsLatest)).toEqual([true, false]);
+    // the version before is a whole archive still
+    const { Body } = await client.send(
+      new GetObjectCommand({ Bucket: bucket, Key: key, VersionId: Versions[1]?.VersionId }),
+    );
+    const old = join(lab.folder, 'old');
+    await mkdir(old);
+    await writeFile(join(old, 'v1.tar'), (await Body?.transformToByteArray()) ?? '');
+    await using archive = await openImage(lab.session().ends.folder(old), 'v1.tar');
+    await expectSameImage(first.content, archive, first.root);
+  });
+
+  test('with --force writes again what is there', async () => {
+    const image = await makeImage({ seed: 14 });
+    await lab.push(image, registry, 'forced/app');
+    const r = { from: at(registry, 'forced/app'), to: `s3://${bucket}/forced/{tag}.tar` };
+    await run(r);
+    expect(await run({ ...r, force: true })).toMatchObject({ items: [{ outcome: 'copied' }] });
+    await expectArchived(image, 'forced/v1.tar');
+  });
+});
+
+describe('a backup that is interrupted', () => {
+  /** Two parts. */
+  const LAYERS = [6 * 1024 * 1024, 3 * 1024 * 1024];
+
+  test('goes on in a new process, and sends no part again', async () => {
+    const image = await makeImage({ platforms: ['linux/amd64'], layers: LAYERS, seed: 15 });
+    await lab.push(image, registry, 'resumed/app');
+    const r = { from: at(registry, 'resumed/app'), to: `s3://${bucket}/resumed/{tag}.tar` };
+    const size = blobsOf(await walk(image.content, [image.root])).reduce((sum, d) => sum + d.size, 0);
+    const before = s3.requests.length;
+    s3.faults.answer({ operation: 'CompleteMultipartUpload' }, { status: 403, code: 'AccessDenied' });
+    const stopped = await run(r);
+    expect(stopped.items).toMatchObject([{ outcome: 'failed', failure: { code: 'DENIED' } }]);
+    expect(stopped.items[0]?.failure?.message).toMatch(/^target: .*s3:\/\/.*resumed\/v1\.tar.*s3:PutObject/);
+    expect(await keysBelow('resumed/')).toEqual([]);
+    const stored = s3.requests
+      .slice(before)
+      .filter((request) => request.operation === 'UploadPart' && request.status === 200)
+      .reduce((sum, request) => sum + request.receivedBytes, 0);
+    expect(stored).toBeGreaterThan(size);
+
+    const again = s3.requests.length;
+    expect(await run(r)).toMatchObject({ items: [{ outcome: 'copied' }] });
+    // the list of the parts
+    expect(receivedSince(again)).toBeLessThan(1000);
+    await expectArchived(image, 'resumed/v1.tar');
+    const { Uploads = [] } = await client.send(new ListMultipartUploadsCommand({ Bucket: bucket, Prefix: 'resumed/' }));
+    expect(Uploads).toEqual([]);
+  });
+
+  test('by trouble on the way heals by itself, whatever it was', async () => {
+    const image = await makeImage({ platforms: ['linux/amd64'], layers: LAYERS, seed: 16 });
+    await lab.push(image, ecr, 'troubled/app');
+    s3.faults.answer({ operation: 'CreateMultipartUpload' });
+    s3.faults.answer({ operation: 'UploadPart' }, { status: 500, code: 'InternalError' });
+    s3.faults.dropBefore({ operation: 'UploadPart', skip: 1 }, 100_000);
+    s3.faults.dropAfter({ operation: 'UploadPart', skip: 2 });
+    s3.faults.dropAfter({ operation: 'CompleteMultipartUpload' });
+    ecr.faults.queue({ on: 'layer-get', after: 1 }, { type: 'cut', afterBytes: 1_000_000 });
+    const session = lab.session();
+    const { items } = await run({ from: at(ecr, 'troubled/app'), to: `s3://${bucket}/troubled/{tag}.tar` }, session);
+    expect(items).toMatchObject([{ outcome: 'copied' }]);
+    expect([s3.faults.pending, ecr.faults.pending]).toEqual([0, 0]);
+    expect(session.events.filter((event) => event.type === 'retry').length).toBeGreaterThanOrEqual(5);
+    await expectArchived(image, 'troubled/v1.tar');
+  });
+
+  test('by a signal ends with ABORTED, shows nothing, and is taken up again', async () => {
+    const image = await makeImage({ platforms: ['linux/amd64'], layers: LAYERS, seed: 17 });
+    await lab.push(image, registry, 'stopped/app');
+    const r = { from: at(registry, 'stopped/app'), to: `s3://${bucket}/stopped/{tag}.tar` };
+    const stop = new AbortController();
+    const { ends, o } = lab.session();
+    const stopping = backup(r, ends, {
+      ...o,
+      signal: stop.signal,
+      report: (event) => {
+        if (event.type === 'blob-progress') stop.abort();
+      },
+    });
+    await failureOf(stopping, 'ABORTED');
+    expect(await keysBelow('stopped/')).toEqual([]);
+    await run(r);
+    await expectArchived(image, 'stopped/v1.tar');
+  });
+});
+
+describe('a key that holds something else', () => {
+  test('is CONFLICT, says what to do, and loses nothing; --force replaces it', async () => {
+    const image = await makeImage({ seed: 18 });
+    await lab.push(image, registry, 'taken/app');
+    const store = lab.session().ends.bucket(bucket);
+    await store.write('taken/v1.tar', Buffer.from('the only copy of my thesis'));
+    const r = { from: at(registry, 'taken/app'), to: `s3://${bucket}/taken/{tag}.tar` };
+    const { items } = await run(r);
+    expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'CONFLICT' } }]);
+    expect(items[0]?.failure?.message).toMatch(
+      new RegExp(`^target: s3://${bucket}/taken/v1\\.tar holds something that is no archive .*--force to replace it$`),
+    );
+    expect(await textOf('taken/v1.tar')).toBe('the only copy of my thesis');
+    expect(await run({ ...r, force: true })).toMatchObject({ items: [{ outcome: 'copied' }] });
+    await expectArchived(image, 'taken/v1.tar');
+  });
+
+  test('is CONFLICT too when it comes there while the backup runs', async () => {
+    const image = await makeImage({ platforms: ['linux/amd64'], layers: [300_000], seed: 19 });
+    await lab.push(image, registry, 'raced/app');
+    const { ends, o } = lab.session();
+    const other = lab.session().ends.bucket(bucket);
+    let written: Promise<unknown> | undefined;
+    const { items } = await backup({ from: at(registry, 'raced/app'), to: `s3://${bucket}/raced/{tag}.tar` }, ends, {
+      ...o,
+      report: (event) => {
+        if (event.type === 'blob-started') written ??= other.write('raced/v1.tar', Buffer.from('faster'));
+      },
+    });
+    await written;
+    expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'CONFLICT' } }]);
+    expect(await textOf('raced/v1.tar')).toBe('faster');
+  });
+});
+
+describe('a backup of several images', () => {
+  test('goes on after one that is broken, which is a failed item', async () => {
+    const images = await Promise.all([20, 21, 22].map(async (seed) => makeImage({ seed, tag: `v${seed}` })));
+    for (const image of images) await lab.push(image, registry, 'several/app');
+    const [, broken] = images;
+    const [blob] = broken === undefined ? [] : blobsOf(await walk(broken.content, [broken.root]));
+    if (blob === undefined) throw new Error('the image has no blobs');
+    registry.faults.queue({ on: 'blob-get', digest: blob.digest, times: 10 }, { type: 'lie-digest' });
+    const { items } = await run({ from: at(registry, 'several/app'), to: `s3://${bucket}/several/{tag}.tar` });
+    registry.faults.clear();
+    expect(items.map((item) => item.outcome)).toEqual(['copied', 'failed', 'copied']);
+    expect(items[1]?.failure).toMatchObject({ code: 'CORRUPT' });
+    expect(items[1]?.failure?.message).toContain(`${at(registry, 'several/app')}:v21: ${blob.digest}`);
+    expect(await keysBelow('several/')).toEqual(['several/v20.tar', 'several/v22.tar']);
+  });
+
+  test('that would share a key is INVALID before anything is written', async () => {
+    await lab.push(await makeImage({ seed: 23, tag: 'a' }), registry, 'collide/app');
+    await lab.push(await makeImage({ seed: 23, tag: 'b' }), registry, 'collide/app');
+    const before = s3.requests.length;
+    const { message } = await failureOf(
+      run({ from: at(registry, 'collide/app'), to: `s3://${bucket}/collide/{repository}.tar` }),
+      'INVALID',
+    );
+    expect(message).toMatch(
+      /collide\/collide\/app\.tar for more than one image: put \{repository\} and \{tag\} in it$/,
+    );
+    expect(s3.requests.slice(before)).toEqual([]);
+  });
+
+  test.each([
+    ['ecr', 'nothing/like/*', /^source: .* has no repository that matches nothing\/like\/\*$/],
+    ['ecr', 'nowhere/app', /^source: .*nowhere\/app/],
+    ['registry', 'untagged/app:no-*', /^source: .*untagged\/app/],
+  ] as const)('that match nothing (%s %s) is NOT_FOUND', async (where, name, expected) => {
+    const from = at(where === 'ecr' ? ecr : registry, name);
+    const { message } = await failureOf(run({ from, to: `s3://${bucket}/none/` }), 'NOT_FOUND');
+    expect(message).toMatch(expected);
+  });
+});
+
+test('an archive that a backup wrote is found whole by verify', async () => {
+  const image = await makeImage({ signed: true, seed: 24 });
+  await lab.push(image, ecr, 'verified/app');
+  await run({ from: at(ecr, 'verified/app'), to: `s3://${bucket}/verified/` });
+  const { ends, o } = lab.session();
+  const results = await verify({ at: `s3://${bucket}/verified/` }, ends, o);
+  expect(results).toMatchObject([{ digest: image.root.descriptor.digest, faults: [] }]);
+  expect(results).toHaveLength(1);
+});
+
+test('backups of the same image are the same bytes, wherever they are and however they came there', async () => {
+  const image = await makeImage({ signed: true, seed: 25 });
+  await lab.push(image, registry, 'same/app');
+  const folder = join(lab.folder, 'same');
+  await run({ from: at(registry, 'same/app'), to: `s3://${bucket}/same/{tag}.tar` });
+  await run({ from: at(registry, 'same/app'), to: `oci-archive:${folder}/{tag}.tar` });
+  const { Body } = await client.send(new GetObjectCommand({ Bucket: bucket, Key: 'same/v1.tar' }));
+  const stored = Buffer.from((await Body?.transformToByteArray()) ?? []);
+  expect(stored.equals(await readFile(join(folder, 'v1.tar')))).toBe(true);
+});
