@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import { backup } from '../operations/backup.ts';
-import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { describeRun, concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
-import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
+import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
+import { runImages, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { withSideFlags, type SideFlags } from './sides.ts';
 
 interface BackupFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
   readonly platform?: readonly string[];
@@ -29,23 +29,10 @@ export function addBackup(program: Command, context: CommandContext): void {
     .option('--dry-run', 'compare, and tell what would be written');
   withSideFlags(withConcurrency(withCommonFlags(command)), ['src']).action(
     async (src: string, dst: string, flags: BackupFlags) => {
-      const startedMs = context.clock.now();
-      const run = await withProgress(context, flags, async ({ report }) => {
-        await using ends = context.connect({
-          ...connectFlags(flags),
-          concurrency: concurrencyOf(context, flags),
-          report,
-        });
-        const { referrers, force, dryRun, platform: platforms } = flags;
-        return await backup(
-          { from: src, to: dst, platforms, referrers, force, dryRun },
-          ends,
-          optionsOf(context, flags, report),
-        );
-      });
-      const { json, text, failed } = describeRun(run, (context.clock.now() - startedMs) / 1000);
-      printResult(context, flags, json, () => text);
-      if (failed > 0 || run.faults.length > 0) context.exit(1);
+      const { referrers, force, dryRun, platform: platforms } = flags;
+      await runImages(context, flags, async (ends, o) =>
+        backup({ from: src, to: dst, platforms, referrers, force, dryRun }, ends, o),
+      );
     },
   );
 }

@@ -60,7 +60,7 @@ export function withCommonFlags(command: Command): Command {
     .option('--no-progress', 'lines instead of progress bars');
 }
 
-export function progressOf(context: CommandContext, flags: CommonFlags): Progress {
+function progressOf(context: CommandContext, flags: CommonFlags): Progress {
   const bars = context.stderr.terminal && flags.progress !== false;
   const style = flags.json === true ? 'json' : flags.quiet === true ? 'none' : bars ? 'bars' : 'lines';
   return startProgress(context.stderr, { clock: context.clock, style, verbose: flags.verbose === true });

@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import { restore } from '../operations/restore.ts';
-import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { describeRun, concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
-import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
+import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
+import { runImages, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { withSideFlags, type SideFlags } from './sides.ts';
 
 interface RestoreFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
   readonly platform?: readonly string[];
@@ -30,23 +30,10 @@ export function addRestore(program: Command, context: CommandContext): void {
     .option('--dry-run', 'look at both sides and tell what would be copied');
   withSideFlags(withConcurrency(withCommonFlags(command)), ['dest']).action(
     async (src: string, dst: string, flags: RestoreFlags) => {
-      const startedMs = context.clock.now();
-      const run = await withProgress(context, flags, async ({ report }) => {
-        await using ends = context.connect({
-          ...connectFlags(flags),
-          concurrency: concurrencyOf(context, flags),
-          report,
-        });
-        const { referrers, dryRun, platform: platforms } = flags;
-        return await restore(
-          { from: src, to: dst, platforms, referrers, dryRun },
-          ends,
-          optionsOf(context, flags, report),
-        );
-      });
-      const { json, text, failed } = describeRun(run, (context.clock.now() - startedMs) / 1000);
-      printResult(context, flags, json, () => text);
-      if (failed > 0 || run.faults.length > 0) context.exit(1);
+      const { referrers, dryRun, platform: platforms } = flags;
+      await runImages(context, flags, async (ends, o) =>
+        restore({ from: src, to: dst, platforms, referrers, dryRun }, ends, o),
+      );
     },
   );
 }

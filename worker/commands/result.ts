@@ -1,9 +1,10 @@
 import { InvalidArgumentError, type Command } from 'commander';
-import type { OperationOptions } from '../operations/ends.ts';
+import type { Ends, OperationOptions } from '../operations/ends.ts';
 import type { MirrorResult } from '../operations/mirror.ts';
 import type { RunResult } from '../operations/run.ts';
 import type { Report } from '../util/report.ts';
-import type { CommandContext } from './context.ts';
+import { printResult, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { connectFlags, type SideFlags } from './sides.ts';
 import { formatBytes, formatDigest, formatDuration, formatTable, printable } from './text.ts';
 
 export interface ConcurrencyFlag {
@@ -69,8 +70,25 @@ export function describeCopy(result: MirrorResult, seconds: number): { readonly 
   return { json, text: lines.join('\n') };
 }
 
+/** Runs `work` over many images with progress shown, prints what became of them, and exits 1 when one failed. */
+export async function runImages(
+  context: CommandContext,
+  flags: CommonFlags & SideFlags & ConcurrencyFlag,
+  work: (ends: Ends, o: OperationOptions) => Promise<RunResult>,
+): Promise<void> {
+  const startedMs = context.clock.now();
+  const run = await withProgress(context, flags, async ({ report }) => {
+    const concurrency = concurrencyOf(context, flags);
+    await using ends = context.connect({ ...connectFlags(flags), concurrency, report });
+    return await work(ends, optionsOf(context, flags, report));
+  });
+  const { json, text, failed } = describeRun(run, (context.clock.now() - startedMs) / 1000);
+  printResult(context, flags, json, () => text);
+  if (failed > 0 || run.faults.length > 0) context.exit(1);
+}
+
 /** Several copies, for programs and for people. */
-export function describeRun(
+function describeRun(
   run: RunResult,
   seconds: number,
 ): { readonly json: object; readonly text: string; readonly failed: number } {

@@ -34,12 +34,12 @@ export interface CopyOptions extends Abortable {
   readonly clock?: Clock | undefined;
 }
 
-export interface Tally {
+interface Tally {
   readonly count: number;
   readonly bytes: number;
 }
 
-export interface ReferrerResult {
+interface ReferrerResult {
   readonly descriptor: Descriptor;
   readonly tags: readonly string[];
   /** Why it is not at the target; absent for one that is. */

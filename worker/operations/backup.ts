@@ -7,18 +7,14 @@ import type { Ends, OperationOptions, Registry } from './ends.ts';
 import { storeOf } from './image.ts';
 import { DEFAULT_TEMPLATE, expandTemplate } from './key-template.ts';
 import { isPattern, matchesPattern, parseImagePattern, parseS3, type Location } from './location.ts';
-import type { MirrorRequest } from './mirror.ts';
+import type { ImageChoices, MirrorRequest } from './mirror.ts';
 import { mirrorAll, type RunResult } from './run.ts';
 
-export interface BackupRequest {
+export interface BackupRequest extends ImageChoices {
   /** `[docker://]host/repository[:tag]`, each with `*` and `{a,b}`; without a tag all tags. */
   readonly from: string;
   /** `s3://bucket[/template]`, or a file's path as a template behind `oci-archive:`. Ending in `/`, the default template follows. */
   readonly to: string;
-  readonly platforms?: readonly string[] | undefined;
-  readonly referrers?: boolean | undefined;
-  readonly force?: boolean | undefined;
-  readonly dryRun?: boolean | undefined;
 }
 
 /** Beside the archives of a repository: its settings, restored before the images. */

@@ -24,7 +24,7 @@ export interface Inspected {
   readonly foreign: readonly string[];
 }
 
-export interface InspectedImage {
+interface InspectedImage {
   readonly digest: string;
   readonly platform: string | undefined;
   readonly layers: number;

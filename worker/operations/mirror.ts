@@ -13,9 +13,8 @@ import { openLocation, storeOf } from './image.ts';
 import { openFolderTarget } from '../archive/folder.ts';
 import { formatLocation, type Location } from './location.ts';
 
-export interface MirrorRequest {
-  readonly from: Location;
-  readonly to: Location;
+/** What of an image is wanted, and how. */
+export interface ImageChoices {
   /** `os/architecture[/variant]`; empty for all. */
   readonly platforms?: readonly string[] | undefined;
   /** Whether signatures, SBOMs and whatever else refers to the image come along. Default true. */
@@ -24,6 +23,11 @@ export interface MirrorRequest {
   readonly force?: boolean | undefined;
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
+}
+
+export interface MirrorRequest extends ImageChoices {
+  readonly from: Location;
+  readonly to: Location;
 }
 
 export interface MirrorResult {

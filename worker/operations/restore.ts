@@ -15,17 +15,14 @@ import {
   type Location,
   type RegistryPlace,
 } from './location.ts';
-import type { MirrorRequest } from './mirror.ts';
+import type { ImageChoices, MirrorRequest } from './mirror.ts';
 import { mirrorAll, type RunResult } from './run.ts';
 
-export interface RestoreRequest {
+export interface RestoreRequest extends Omit<ImageChoices, 'force'> {
   /** An archive, or a prefix ending in `/` (also `s3://bucket`) for every archive below it. */
   readonly from: string;
   /** `docker://host/repository[:tag]` for one archive; `docker://host[/prefix]` to keep the names that the images had. */
   readonly to: string;
-  readonly platforms?: readonly string[] | undefined;
-  readonly referrers?: boolean | undefined;
-  readonly dryRun?: boolean | undefined;
 }
 
 /**
