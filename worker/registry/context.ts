@@ -1,7 +1,8 @@
 import type { Clock } from '../util/clock.ts';
 import type { Report } from '../util/report.ts';
-import type { EcrRegistry, RepositorySettings } from './ecr.ts';
+import type { EcrRegistry } from './ecr.ts';
 import type { Pace, PullBudget } from './rate.ts';
+import type { RepositorySettings } from './repository-settings.ts';
 import type { Transport } from './transport.ts';
 
 /** What the parts of one repository share. */

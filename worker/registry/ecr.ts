@@ -4,30 +4,13 @@ import type { EcrHost } from '../oci/ecr-host.ts';
 import { aborted, orAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure, type Code } from '../util/failure.ts';
-import { quote } from '../util/quote.ts';
 import type { Report } from '../util/report.ts';
 import type { CredentialLookup } from './credentials.ts';
+import type { RepositorySettings } from './repository-settings.ts';
 import { repositoryOf } from './scope.ts';
 import type { Authorizer, Operation } from './transport.ts';
 
 export const ECR_PUBLIC_HOST = 'public.ecr.aws';
-
-type TagMutability = 'MUTABLE' | 'IMMUTABLE' | 'MUTABLE_WITH_EXCLUSION' | 'IMMUTABLE_WITH_EXCLUSION';
-
-/** What a repository of ECR can be set to. Absent: as ECR has it by default, or as it is. */
-export interface RepositorySettings {
-  readonly tagMutability?: TagMutability | undefined;
-  /** Wildcards of tags that are the exception, for the two mutabilities that have any. */
-  readonly tagMutabilityExclusions?: readonly string[] | undefined;
-  readonly scanOnPush?: boolean | undefined;
-  /** Decided when the repository is created, and never again. */
-  readonly encryption?: { readonly type: 'AES256' | 'KMS' | 'KMS_DSSE'; readonly key?: string | undefined } | undefined;
-  readonly tags?: Readonly<Record<string, string>> | undefined;
-  /** JSON. */
-  readonly lifecyclePolicy?: string | undefined;
-  /** JSON. */
-  readonly repositoryPolicy?: string | undefined;
-}
 
 /** One row of what ECR says about a repository: an image, a child of one, or what refers to one. */
 export interface EcrImage {
@@ -88,7 +71,7 @@ const ACTIONS: Readonly<Record<Operation, string>> = {
 export class EcrRegistry {
   readonly #o: EcrOptions;
   #client: Promise<Sdk.ECR> | undefined;
-  #token: Promise<Token | undefined> | undefined;
+  #token: Promise<Token | Failure> | undefined;
 
   constructor(o: EcrOptions) {
     this.#o = o;
@@ -101,23 +84,22 @@ export class EcrRegistry {
       header: async (scopes, o) => {
         const held = this.#token ?? this.#renew();
         let token = await orAborted(held, o);
-        if (token !== undefined && token.renewAtMs <= clock.now()) {
+        if (!isFailure(token) && token.renewAtMs <= clock.now()) {
           // whoever comes first renews it for all
           if (this.#token === held) void this.#renew();
           token = await orAborted(this.#token ?? this.#renew(), o);
         }
-        if (token !== undefined) return token.header;
+        if (!isFailure(token)) return token.header;
         const found = await credentials(host, repositoryOf(scopes), o);
         if (found !== undefined && 'username' in found) return basic(`${found.username}:${found.password}`);
-        throw new Failure(
-          'UNAUTHENTICATED',
-          `sign in to ${host}: there are neither AWS credentials nor those of \`docker login\`; set AWS_PROFILE or a role`,
-        );
+        throw new Failure('UNAUTHENTICATED', `${token.message}; nor are there any of \`docker login\``, {
+          cause: token,
+        });
       },
 
       refused: async ({ status, text, used }, o) => {
-        const token = await orAborted(this.#token ?? Promise.resolve(undefined), o);
-        if (token === undefined) return false;
+        const token = await orAborted(this.#token ?? this.#renew(), o);
+        if (isFailure(token)) return false;
         if (token.header !== used) return true;
         // a 403 is mostly a missing permission, and sometimes an old token: https://github.com/deis/builder/issues/426
         const old = /token has expired|reauthenticate/i.test(text) || clock.now() - token.sinceMs > MINUTE_MS;
@@ -322,8 +304,8 @@ export class EcrRegistry {
     this.#o.report?.({ type: 'warning', message });
   }
 
-  /** Fetches a new token for all who wait. Undefined when there are no AWS credentials; one that fails is tried anew by the next. */
-  #renew(): Promise<Token | undefined> {
+  /** Fetches a new token for all who wait; that there are no AWS credentials is kept as well. What fails is tried anew by the next. */
+  #renew(): Promise<Token | Failure> {
     const fetched = this.#fetchToken();
     fetched.catch(() => {
       if (this.#token === fetched) this.#token = undefined;
@@ -333,7 +315,7 @@ export class EcrRegistry {
   }
 
   /** Without a signal: others wait for the same. The SDK's own timeouts end it. */
-  async #fetchToken(): Promise<Token | undefined> {
+  async #fetchToken(): Promise<Token | Failure> {
     try {
       const what = `sign in to ${this.#o.host}`;
       const answer = await this.#call(what, 'ecr:GetAuthorizationToken', {}, async (ecr, at) =>
@@ -341,7 +323,7 @@ export class EcrRegistry {
       );
       return tokenOf(what, answer.authorizationData?.[0], this.#o.clock.now());
     } catch (error) {
-      if (isFailure(error, 'UNAUTHENTICATED') && error.context['noCredentials'] === true) return undefined;
+      if (isFailure(error) && error.context['noCredentials'] === true) return error;
       throw error;
     }
   }
@@ -413,55 +395,6 @@ export function ecrPublicCredentials(
     if (untilMs <= o.clock.now() && token === kept) token = undefined;
     return password === undefined ? o.credentials(host, repository, at) : { username: 'AWS', password };
   };
-}
-
-/** Settings out of JSON, such as `settings` gave them. INVALID otherwise. */
-export function parseRepositorySettings(value: Readonly<Record<string, unknown>>): RepositorySettings {
-  const where = 'the settings of a repository';
-  const text = (name: string): string | undefined => {
-    const found = value[name];
-    if (found === undefined || typeof found === 'string') return found;
-    throw new Failure('INVALID', `${where}: ${name} is ${quote(found)}, not text`);
-  };
-  const { scanOnPush, tags, encryption, tagMutabilityExclusions } = value;
-  const tagMutability = text('tagMutability');
-  if (tagMutability !== undefined && !isMutability(tagMutability))
-    throw new Failure('INVALID', `${where}: there is no tagMutability ${quote(tagMutability)}`);
-  if (scanOnPush !== undefined && typeof scanOnPush !== 'boolean')
-    throw new Failure('INVALID', `${where}: scanOnPush is neither true nor false`);
-  if (tags !== undefined && !isTexts(tags)) throw new Failure('INVALID', `${where}: tags are not names with text`);
-  if (
-    tagMutabilityExclusions !== undefined &&
-    !(
-      Array.isArray(tagMutabilityExclusions) && tagMutabilityExclusions.every((t): t is string => typeof t === 'string')
-    )
-  )
-    throw new Failure('INVALID', `${where}: tagMutabilityExclusions is not a list of text`);
-  return {
-    tagMutability,
-    tagMutabilityExclusions,
-    scanOnPush,
-    encryption: parseEncryption(encryption, where),
-    tags,
-    lifecyclePolicy: text('lifecyclePolicy'),
-    repositoryPolicy: text('repositoryPolicy'),
-  };
-}
-
-function parseEncryption(value: unknown, where: string): RepositorySettings['encryption'] {
-  if (value === undefined) return undefined;
-  const { type, key } = (typeof value === 'object' && value !== null ? value : {}) as Readonly<Record<string, unknown>>;
-  if ((type === 'AES256' || type === 'KMS' || type === 'KMS_DSSE') && (key === undefined || typeof key === 'string'))
-    return { type, key };
-  throw new Failure('INVALID', `${where}: encryption is not {type: AES256, KMS or KMS_DSSE, key}`);
-}
-
-function isMutability(text: string): text is TagMutability {
-  return ['MUTABLE', 'IMMUTABLE', 'MUTABLE_WITH_EXCLUSION', 'IMMUTABLE_WITH_EXCLUSION'].includes(text);
-}
-
-function isTexts(value: unknown): value is Readonly<Record<string, string>> {
-  return typeof value === 'object' && value !== null && Object.values(value).every((v) => typeof v === 'string');
 }
 
 async function credentialsOf(o: AwsAccess, region: string): Promise<Pick<Sdk.ECRClientConfig, 'credentials'>> {

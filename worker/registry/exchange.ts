@@ -249,6 +249,9 @@ function connectionFailure(what: string, host: string, error: Error): Failure {
   if (error instanceof Failure) return error;
   const cause = error instanceof AggregateError && error.errors[0] instanceof Error ? error.errors[0] : error;
   const code = 'code' in cause && typeof cause.code === 'string' ? cause.code : cause.name;
+  // nothing that a further try would change
+  if (code === 'UND_ERR_DESTROYED' || code === 'UND_ERR_CLOSED')
+    return new Failure('ABORTED', `${what}: the registry was closed meanwhile`, { cause: error });
   if (code === ADDRESS_REFUSED) {
     return new Failure('UNSUPPORTED', `${what}: the registry sent us to ${cause.message}; refused`, { cause: error });
   }
@@ -280,8 +283,6 @@ const WHY: Readonly<Record<string, string>> = {
   UND_ERR_BODY_TIMEOUT: '% stopped sending',
   UND_ERR_SOCKET: '% closed the connection',
   UND_ERR_RES_CONTENT_LENGTH_MISMATCH: '% broke off the answer',
-  UND_ERR_CLOSED: 'the client is closed',
-  UND_ERR_DESTROYED: 'the client is closed',
   ECONNRESET: '% closed the connection',
   EPIPE: '% closed the connection',
 };

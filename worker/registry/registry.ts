@@ -6,16 +6,10 @@ import type { Report } from '../util/report.ts';
 import { addressKind } from './address.ts';
 import { challengeAuthorizer } from './auth.ts';
 import type { CredentialLookup } from './credentials.ts';
-import {
-  ECR_PUBLIC_HOST,
-  ecrPublicCredentials,
-  EcrRegistry,
-  parseRepositorySettings,
-  type AwsAccess,
-  type RepositorySettings,
-} from './ecr.ts';
+import { ECR_PUBLIC_HOST, ecrPublicCredentials, EcrRegistry, type AwsAccess } from './ecr.ts';
 import { pages } from './pages.ts';
 import { Pace, PullBudget } from './rate.ts';
+import { parseRepositorySettings, type RepositorySettings } from './repository-settings.ts';
 import { RegistryRepository } from './repository.ts';
 import { repositoryScope } from './scope.ts';
 import { Transport } from './transport.ts';

@@ -96,6 +96,16 @@ describe('guardOf', () => {
     expect(guard.refuses('10.0.0.1')).toBeUndefined();
   });
 
+  test('gives all addresses to those who try several', async () => {
+    const guard = guarded('registry.example', { 'registry.example': ['8.8.8.8', '2606:4700::1111'] });
+    const { promise, resolve } = Promise.withResolvers<unknown>();
+    guard.lookup('registry.example', { all: true }, (_, addresses) => resolve(addresses));
+    expect(await promise).toEqual([
+      { address: '8.8.8.8', family: 4 },
+      { address: '2606:4700::1111', family: 6 },
+    ]);
+  });
+
   test('the registry itself may be anywhere: its user chose it', async () => {
     const guard = guarded('mine.example', { 'mine.example': ['127.0.0.1'] });
     expect(await lookedUp(guard, 'mine.example')).toBe('127.0.0.1');

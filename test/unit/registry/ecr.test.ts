@@ -3,7 +3,7 @@ import { copy } from '../../../worker/copy/copy.ts';
 import { blobsOf, walk } from '../../../worker/content/graph.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
-import { parseRepositorySettings } from '../../../worker/registry/ecr.ts';
+import { parseRepositorySettings } from '../../../worker/registry/repository-settings.ts';
 import { openRegistry, type RegistryClient, type RegistryOptions } from '../../../worker/registry/registry.ts';
 import type { EcrServerOptions } from '../../../worker/local/registry.ts';
 import type { Event } from '../../../worker/util/report.ts';
@@ -14,7 +14,6 @@ import { registryUnderTest, type RegistryUnderTest } from '../../support/registr
 import { scriptedServer, type Script, type ScriptedServer } from '../../support/scripted-server.ts';
 
 const HOME = { mode: 'ecr', account: '111111111111', region: 'eu-west-1' } as const;
-const HOST = '111111111111.dkr.ecr.eu-west-1.amazonaws.com';
 
 async function ecr(o: Partial<EcrServerOptions> = {}): Promise<RegistryUnderTest> {
   const made = await registryUnderTest({ ...HOME, ...o });
@@ -106,7 +105,9 @@ describe('signing in', () => {
     await withoutAws(async () => {
       await expect(made.client().repository('team/app').resolve('v1')).rejects.toMatchObject({
         code: 'UNAUTHENTICATED',
-        message: `sign in to ${HOST}: there are neither AWS credentials nor those of \`docker login\`; set AWS_PROFILE or a role`,
+        message: expect.stringMatching(
+          /^sign in to .*: CredentialsProviderError: .*; check the AWS credentials; nor are there any of `docker login`$/,
+        ),
       });
     });
   });

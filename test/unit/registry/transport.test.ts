@@ -5,7 +5,7 @@ import { createServer as createTcpServer, type AddressInfo, type Socket } from '
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Bytes } from '../../../worker/content/content.ts';
 import { Transport, type Authorizer, type HttpRequest } from '../../../worker/registry/transport.ts';
-import { Failure, isFailure } from '../../../worker/util/failure.ts';
+import { Failure } from '../../../worker/util/failure.ts';
 import { MAX_RETRY_AFTER_MS } from '../../../worker/util/retry.ts';
 import { CHUNK_SIZES, chunked, collect } from '../../support/chunks.ts';
 import { fakeClock, type FakeClock } from '../../support/clock.ts';
@@ -67,6 +67,20 @@ describe('requests', () => {
     // one is still ending while the next request finds another
     expect(server.connections).toBeLessThanOrEqual(2);
     expect(server.requests[0]?.headers).toMatchObject({ 'user-agent': 'transship/test', host: server.host });
+  });
+
+  test('find a registry by its name', async () => {
+    const server = await serve({ 'GET /v2/it': [ok()] });
+    const url = server.url.replace('127.0.0.1', 'localhost');
+    expect((await transportTo(url).send(READ)).url.href).toBe(`${url}/v2/it`);
+  });
+
+  test('a name that there is not is said to be that', async () => {
+    const clock = fakeClock();
+    await expect(transportTo('http://no-such-registry.invalid', { clock }).send(READ)).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+      message: expect.stringMatching(/^read it: (?:there is no host|the name of) no-such-registry.invalid/),
+    });
   });
 
   test('go below the path of the endpoint', async () => {
@@ -592,7 +606,8 @@ describe('stopping', () => {
     const transport = transportTo(server.url);
     const { body } = await transport.open(READ);
     await transport.close();
-    await expect(collect(body)).rejects.toSatisfy((error) => isFailure(error));
+    await expect(collect(body)).rejects.toMatchObject({ code: 'ABORTED' });
+    await expect(transport.send(READ)).rejects.toMatchObject({ code: 'ABORTED' });
   });
 });
 
