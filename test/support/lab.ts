@@ -10,7 +10,7 @@ import { startStack, type Stack } from '../../worker/local/stack.ts';
 import type { Ends, OperationOptions } from '../../worker/operations/ends.ts';
 import { parseDestination, parseLocation } from '../../worker/operations/location.ts';
 import { mirror, type MirrorRequest, type MirrorResult } from '../../worker/operations/mirror.ts';
-import { openRegistry } from '../../worker/registry/registry.ts';
+import { openRegistry, type RegistryClient } from '../../worker/registry/registry.ts';
 import { readSettings } from '../../worker/settings.ts';
 import { isFailure, type Failure } from '../../worker/util/failure.ts';
 import type { Event } from '../../worker/util/report.ts';
@@ -27,7 +27,9 @@ export interface Lab extends AsyncDisposable {
   session(o?: Partial<ConnectOptions>): Session;
   /** One more registry, for this test only. The SDK finds an ECR by its region: take one that the stack has not. */
   registry(o: ServerOptions): Promise<LocalRegistry>;
-  /** A repository as the test itself looks at it, whatever the program makes of it. */
+  /** A client of the test itself, to look at a registry whatever the program makes of it. Closed with the test. */
+  client(registry: LocalRegistry): RegistryClient;
+  /** A repository by a client of its own. */
   view(registry: LocalRegistry, repository: string): Source & Target;
   /** Puts an image there, as somebody else did. */
   push(image: MadeImage, registry: LocalRegistry, repository: string): Promise<void>;
@@ -85,7 +87,7 @@ export async function openLab(): Promise<Lab> {
       });
       return started;
     },
-    view: (registry, repository) => {
+    client: (registry) => {
       const client = openRegistry(registry.registryHost, {
         side: 'target',
         credentials: async () => ({ username: 'ann', password: PASSWORD }),
@@ -95,8 +97,9 @@ export async function openLab(): Promise<Lab> {
         clock: fakeClock(),
       });
       onTestFinished(async () => client.close());
-      return client.repository(repository);
+      return client;
     },
+    view: (registry, repository) => lab.client(registry).repository(repository),
     push: async (image, registry, repository) => {
       await copy(image.content, lab.view(registry, repository), [image.root]);
     },
