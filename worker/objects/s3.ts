@@ -255,7 +255,12 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
         : undefined;
     }
     const begun = (upload: MultipartUpload): number => upload.Initiated?.getTime() ?? 0;
-    return found.sort((a, b) => begun(b) - begun(a)).map((upload) => ({ key, id: upload.UploadId ?? '' }));
+    // of a key in the order of their beginning, which Initiated tells to the second only:
+    // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html
+    return found
+      .reverse()
+      .sort((a, b) => begun(b) - begun(a))
+      .map((upload) => ({ key, id: upload.UploadId ?? '' }));
   }
 
   async storedParts(upload: Multipart, after: number, o: Abortable): Promise<readonly StoredPart[]> {
