@@ -31,6 +31,8 @@ interface Token {
 const DEFAULT_TOKEN_SECONDS = 60;
 /** A token is not used when it may expire on the way; nor is a short one thrown away at once. */
 const MARGIN_SECONDS = 30;
+/** There may be one for each repository of a registry. */
+const MAX_TOKENS = 500;
 const CLIENT_ID = 'transship';
 
 /**
@@ -126,6 +128,8 @@ export function challengeAuthorizer(o: ChallengeOptions): Authorizer {
       return cachedToken(scopes, at);
     }
     const fetched = credentialsFor(scopes, {}).then(async (credentials) => token(wanted, credentials));
+    const [oldest] = tokens.keys();
+    if (tokens.size >= MAX_TOKENS && oldest !== undefined) tokens.delete(oldest);
     tokens.set(key, fetched);
     fetched.catch(() => tokens.get(key) === fetched && tokens.delete(key));
     return orAborted(fetched, at);

@@ -1,6 +1,7 @@
 import type { Clock } from '../util/clock.ts';
 import type { Report } from '../util/report.ts';
 import type { EcrRegistry } from './ecr.ts';
+import type { KeptManifests } from './kept-manifests.ts';
 import type { Pace, PullBudget } from './rate.ts';
 import type { RepositorySettings } from './repository-settings.ts';
 import type { Transport } from './transport.ts';
@@ -23,4 +24,5 @@ export interface RepositoryContext {
   readonly pace: Pace | undefined;
   /** For manifests that are read. */
   readonly pulls: PullBudget;
+  readonly kept: KeptManifests;
 }

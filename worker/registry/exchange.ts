@@ -29,7 +29,7 @@ const DISCARD_BYTES = 256 * 1024;
  * One request on the wire and its answer. The body is read by iterating, once; it must be iterated, or `discard`ed. `ended` settles when
  * nothing of the exchange runs any more, that of a streamed body's producer included.
  *
- * A handler of undici's dispatch instead of its `request`: a body without a stream in between costs a fifth less.
+ * A handler of undici's dispatch instead of its `request`: bytes go from the parser to the reader without a stream in between.
  */
 export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterator<Uint8Array> {
   /** Resolves when status and headers are there; rejects with a Failure. */

@@ -14,8 +14,6 @@ import { retry } from '../util/retry.ts';
 import type { RepositoryContext } from './context.ts';
 import type { HttpAnswer } from './transport.ts';
 
-/** Manifests that we had to read ourselves and that will be asked for again. */
-const KEPT_BYTES = 8 * 1024 * 1024;
 const ACCEPT = { accept: MANIFEST_MEDIA_TYPES.join(', ') };
 /** The tags under which others keep what refers to an image: most are asked for in vain. */
 const REFERRER_TAG = /^sha(?:256|512)-[0-9a-f]{64}/;
@@ -23,8 +21,6 @@ const REFERRER_TAG = /^sha(?:256|512)-[0-9a-f]{64}/;
 /** The manifests of one repository. */
 export class Manifests {
   readonly #c: RepositoryContext;
-  readonly #kept = new Map<Digest, Buffer>();
-  #keptBytes = 0;
 
   constructor(context: RepositoryContext) {
     this.#c = context;
@@ -65,13 +61,13 @@ export class Manifests {
     // GET by tag may be a translation, which is another image: https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-manifest-formats.html
     checkSaid(what, answer, digest);
     const mediaType = this.#mediaTypeOf(what, answer, bytes);
-    this.#keep(digest, bytes);
+    this.#c.kept.keep(this.#c.name, digest, bytes);
     return { descriptor: { mediaType, digest, size: bytes.byteLength }, bytes };
   }
 
   /** The raw bytes, for `read`, which verifies and retries. */
   async open(d: Descriptor, o: Abortable): Promise<Bytes> {
-    const kept = this.#kept.get(d.digest);
+    const kept = this.#c.kept.get(this.#c.name, d.digest);
     if (kept !== undefined) return once(kept);
     const what = `read manifest ${this.#named(d.digest)}`;
     const limit = Math.max(d.size, MAX_MANIFEST_BYTES);
@@ -200,17 +196,6 @@ export class Manifests {
     const own = mediaTypeOf(bytes) ?? said;
     if (own === undefined) throw new Failure('UNSUPPORTED', `${what}: the registry does not say what kind it is of`);
     return own;
-  }
-
-  #keep(digest: Digest, bytes: Buffer): void {
-    if (this.#kept.has(digest) || bytes.byteLength > KEPT_BYTES / 8) return;
-    this.#kept.set(digest, bytes);
-    this.#keptBytes += bytes.byteLength;
-    for (const [oldest, { byteLength }] of this.#kept) {
-      if (this.#keptBytes <= KEPT_BYTES) return;
-      this.#kept.delete(oldest);
-      this.#keptBytes -= byteLength;
-    }
   }
 
   #named(reference: string): string {

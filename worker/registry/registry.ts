@@ -7,6 +7,7 @@ import { addressKind } from './address.ts';
 import { challengeAuthorizer } from './auth.ts';
 import type { CredentialLookup } from './credentials.ts';
 import { ECR_PUBLIC_HOST, ecrPublicCredentials, EcrRegistry, type AwsAccess } from './ecr.ts';
+import { KeptManifests } from './kept-manifests.ts';
 import { pages } from './pages.ts';
 import { Pace, PullBudget } from './rate.ts';
 import { parseRepositorySettings, type RepositorySettings } from './repository-settings.ts';
@@ -34,6 +35,7 @@ export interface RegistryOptions {
 }
 
 const DEFAULT_CONCURRENCY = 4;
+const KEPT_MANIFESTS_BYTES = 8 * 1024 * 1024;
 const DOCKER_HUB = 'docker.io';
 const DOCKER_HUB_URL = 'https://registry-1.docker.io';
 /** PutImage, of an account in a region: https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html */
@@ -57,6 +59,7 @@ export class RegistryClient implements AsyncDisposable {
   readonly #transport: Transport;
   readonly #pace: Pace | undefined;
   readonly #pulls: PullBudget;
+  readonly #kept = new KeptManifests(KEPT_MANIFESTS_BYTES);
   readonly #repositories = new Map<string, RegistryRepository>();
 
   constructor(host: string, o: RegistryOptions) {
@@ -107,6 +110,7 @@ export class RegistryClient implements AsyncDisposable {
       create: this.#o.side === 'target' ? this.#o.create : undefined,
       pace: this.#pace,
       pulls: this.#pulls,
+      kept: this.#kept,
     };
     const near = addressKind(this.#baseUrl.hostname);
     const opened = new RegistryRepository(

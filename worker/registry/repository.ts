@@ -37,7 +37,8 @@ export class RegistryRepository implements Source, Target {
 
   async open(d: Descriptor, o: Abortable & ByteRange = {}): Promise<Bytes> {
     if (!isManifestType(d.mediaType)) return this.#openBlob(d, o);
-    if ((o.from ?? 0) > 0) throw new Failure('UNSUPPORTED', `registries give manifests whole`);
+    if ((o.from ?? 0) > 0)
+      throw new Failure('UNSUPPORTED', `read manifest ${d.digest} of ${this.#named}: registries give manifests whole`);
     return this.#manifests.open(d, o);
   }
 

@@ -217,7 +217,7 @@ export class Transport {
       const own = this.#isOwn(x.url);
       if (own) this.#o.observe?.(answerOf(x));
       if (r.accept.includes(x.status)) return x;
-      const text = (await x.bytes(MAX_REFUSAL_BYTES)).toString();
+      const text = await refusalOf(x, o);
       if (!own && EXPIRED.has(x.status) && !again) {
         again = true;
         this.#redirects.delete(redirectKey(r));
@@ -236,7 +236,7 @@ export class Transport {
         header: (name) => x.header(name),
         text,
         nowMs: this.#o.clock.now(),
-        renewed,
+        renewed: renewed && isStreamed(r.body),
         hint: (code) => (own ? this.#authorizer.hint(code, r.operation) : undefined),
       });
     }
@@ -314,7 +314,7 @@ export class Transport {
   }
 
   #rememberRedirect(r: HttpRequest, url: URL): void {
-    const oldest = this.#redirects.keys().next().value;
+    const [oldest] = this.#redirects.keys();
     if (this.#redirects.size >= MAX_REDIRECTS_KEPT && oldest !== undefined) this.#redirects.delete(oldest);
     this.#redirects.set(redirectKey(r), { url, untilMs: this.#o.clock.now() + REDIRECT_REUSE_MS });
   }
@@ -322,6 +322,16 @@ export class Transport {
 
 function isStreamed(body: HttpRequest['body']): body is StreamedBody {
   return body !== undefined && !(body instanceof Uint8Array);
+}
+
+/** What an answer that nobody wanted says; a connection that breaks meanwhile does not make it another answer. */
+async function refusalOf(x: Exchange, o: Abortable): Promise<string> {
+  try {
+    return (await x.bytes(MAX_REFUSAL_BYTES)).toString();
+  } catch {
+    checkAborted(o);
+    return '';
+  }
 }
 
 function redirectKey(r: HttpRequest): string {

@@ -159,6 +159,14 @@ describe('retries', () => {
     expect((await transportTo(server.url).send(READ)).bytes.toString()).toBe('0123456789');
   });
 
+  test('a refusal whose body breaks off is still that refusal', async () => {
+    const server = await serve({ 'GET /v2/it': [{ status: 404, body: 'not here', cutAfter: 3 }] });
+    await expect(transportTo(server.url).send(READ)).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+      message: 'read it: the registry answered 404',
+    });
+  });
+
   test('ends after some tries, with what went wrong', async () => {
     const server = await serve({ 'GET /v2/it': Array.from({ length: 6 }, () => ({ status: 503, body: 'busy' })) });
     await expect(transportTo(server.url).send(READ)).rejects.toMatchObject({
