@@ -258,7 +258,7 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
     // of a key in the order of their beginning, which Initiated tells to the second only:
     // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html
     return found
-      .reverse()
+      .toReversed()
       .sort((a, b) => begun(b) - begun(a))
       .map((upload) => ({ key, id: upload.UploadId ?? '' }));
   }
