@@ -6,7 +6,7 @@ import { read } from '../content/read.ts';
 import type { ObjectInfo, ObjectStore, WriteOptions } from '../objects/objects.ts';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
-import { Failure, isFailure } from '../util/failure.ts';
+import { atSide, Failure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/report.ts';
 import { FORMAT_VERSION, imageName, LAYOUT_METADATA, type ArchiveLayout, type LayoutEntry } from './layout.ts';
 import { END_BYTES, paddingOf } from './tar.ts';
@@ -86,10 +86,13 @@ async function* contentOf(entry: LayoutEntry, source: Source, o: StreamArchiveOp
   }
   const { digest, size } = entry.descriptor;
   o.report?.({ type: 'blob-started', digest, bytes: size });
-  const { clock, ...rest } = o;
-  for await (const chunk of read(source, entry.descriptor, { ...rest, ...(clock === undefined ? {} : { clock }) })) {
-    o.report?.({ type: 'blob-progress', digest, bytes: chunk.byteLength });
-    yield chunk;
+  try {
+    for await (const chunk of read(source, entry.descriptor, o)) {
+      o.report?.({ type: 'blob-progress', digest, bytes: chunk.byteLength });
+      yield chunk;
+    }
+  } catch (error) {
+    throw atSide('source', error);
   }
   o.report?.({ type: 'blob-done', digest, bytes: size, outcome: 'copied' });
 }

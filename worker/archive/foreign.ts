@@ -160,8 +160,9 @@ export function chooseImage(found: readonly NamedImage[], wanted: string | undef
         );
   const [only, ...others] = matching;
   if (only !== undefined && others.length === 0) return only;
+  if (found.length === 0) throw new Failure('INVALID', `${where} holds no image`);
   const list = found.map((image) => image.names[0] ?? image.descriptor.digest);
-  const there = list.length === 0 ? 'nothing' : list.slice(0, 20).join(', ') + (list.length > 20 ? ', …' : '');
+  const there = list.slice(0, 20).join(', ') + (list.length > 20 ? ', …' : '');
   if (wanted === undefined) {
     throw new Failure('INVALID', `${where} holds ${found.length} images, say which one by its tag: it has ${there}`);
   }

@@ -91,6 +91,7 @@ export function parseImagePattern(text: string): ImagePattern {
     throw invalid(text, 'a pattern names its registry: docker://host/repositories*');
   }
   const path = rest.slice(slash + 1);
+  expressionOf(path);
   const colon = path.indexOf(':', path.lastIndexOf('/') + 1);
   const repository = colon === -1 ? path : path.slice(0, colon);
   if (!/^[a-z0-9._/*{},-]+$/.test(repository)) throw invalid(text, `${quote(repository)} cannot match a repository`);
@@ -124,6 +125,11 @@ export function isPattern(text: string): boolean {
 
 /** Whether `text` matches the pattern: `*` any characters, `{a,b}` either; everything else stands for itself. */
 export function matchesPattern(pattern: string, text: string): boolean {
+  return expressionOf(pattern).test(text);
+}
+
+/** INVALID for a brace that is not closed. */
+function expressionOf(pattern: string): RegExp {
   let source = '';
   let depth = 0;
   for (const c of pattern) {
@@ -138,7 +144,7 @@ export function matchesPattern(pattern: string, text: string): boolean {
     else source += c.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
   }
   if (depth > 0) throw invalid(pattern, 'a brace is not closed');
-  return new RegExp(`^${source}$`, 's').test(text);
+  return new RegExp(`^${source}$`, 's');
 }
 
 function withoutTransport(text: string): string {

@@ -49,7 +49,7 @@ export async function writeArchive(r: ArchiveRequest, ends: Ends, o: OperationOp
 
   const condition = before === undefined ? { ifAbsent: true as const } : { ifMatch: before.info.etag };
   if (isCompressed(r.key)) {
-    await streamArchive(r.store, r.key, layout, source, { ...o, condition });
+    await onSide('target', streamArchive(r.store, r.key, layout, source, { ...o, condition }));
     return { outcome: 'copied', size: layout.size };
   }
   const archive = await onSide('target', createArchive(r.store, r.key, layout, { ...o, condition }));

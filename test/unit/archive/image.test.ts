@@ -413,7 +413,7 @@ describe('a key that holds something else', () => {
       'an index without images',
       async () => makeTar(index('{"schemaVersion":2,"manifests":[]}')),
       'INVALID',
-      /holds 0 images/,
+      /holds no image/,
     ],
   ])('%s, says so', async (_, make, code, message) => {
     const opening = openImage(await holding(await make()), KEY);
