@@ -92,12 +92,16 @@ export function blobsOf(graph: Graph): readonly Descriptor[] {
   return [...configs.values(), ...layers.values()];
 }
 
-/** Every foreign layer of the graph once: carried as a descriptor, its bytes left where its `urls` say. */
+/**
+ * Every foreign layer of the graph once: carried as a descriptor, its bytes left where its `urls` say. What another manifest calls an ordinary
+ * blob is none of them: a base layer of Windows is foreign in old images and ordinary in new ones.
+ */
 export function foreignOf(graph: Graph): readonly Descriptor[] {
   const found = new Map<Digest, Descriptor>();
   for (const { manifest } of graph.manifests.values()) {
     for (const child of childrenOf(manifest)) if (isForeign(child)) found.set(child.digest, child);
   }
+  for (const { digest } of blobsOf(graph)) found.delete(digest);
   return [...found.values()];
 }
 

@@ -29,6 +29,11 @@ export function isTag(text: string): boolean {
   return TAG.test(text);
 }
 
+/** Whether `text` can be the name of a repository. */
+export function isRepositoryName(text: string): boolean {
+  return text.length <= MAX_REPOSITORY && text.split('/').every((component) => COMPONENT.test(component));
+}
+
 /**
  * Reads an image reference as docker does: without a host it is Docker Hub, a single name there is `library/name`, and without tag and
  * digest it is `latest`. INVALID with one sentence otherwise.

@@ -1,5 +1,5 @@
 import { posix } from 'node:path';
-import { isTag, type Reference } from '../oci/reference.ts';
+import { isRepositoryName, isTag, type Reference } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
@@ -29,16 +29,40 @@ export async function backup(r: BackupRequest, ends: Ends, o: OperationOptions):
   const registry = ends.registry(pattern.registry, 'source');
   const place = parseTemplate(r.to);
   const faults: string[] = [];
+  const fault = (message: string): void => {
+    faults.push(message);
+    o.report?.({ type: 'warning', message });
+  };
   const requests: MirrorRequest[] = [];
-  const settings: { readonly repository: string; readonly key: string }[] = [];
-  for (const repository of await repositoriesOf(registry, pattern.repository, pattern.registry, o)) {
-    for (const tag of await tagsOf(registry, repository, pattern.tag, o)) {
-      const reference: Reference = { registry: pattern.registry, repository, tag };
-      const key = await keyOf(place.template, reference, registry, o);
-      if (settings.at(-1)?.repository !== repository) settings.push({ repository, key });
-      requests.push({ ...r, from: { transport: 'docker', reference }, to: place.locate(key) });
+  /** By key: what repository's settings are to be there. */
+  const settings = new Map<string, string>();
+  let failed: Failure | undefined;
+  for (const repository of await repositoriesOf(registry, pattern.repository, pattern.registry, fault, o)) {
+    try {
+      let beside: string | undefined;
+      for (const tag of await tagsOf(registry, repository, pattern.tag, fault, o)) {
+        const reference: Reference = { registry: pattern.registry, repository, tag };
+        const key = await keyOf(place.template, reference, registry, o);
+        beside ??= posix.join(posix.dirname(key), SETTINGS_NAME);
+        requests.push({ ...r, from: { transport: 'docker', reference }, to: place.locate(key) });
+      }
+      if (beside === undefined) continue;
+      const owner = settings.get(beside);
+      if (owner === undefined) settings.set(beside, repository);
+      else {
+        fault(
+          `settings of ${repository} were not backed up: those of ${owner} have the same place; put {repository} before a slash in ${quote(r.to)}`,
+        );
+      }
+    } catch (error) {
+      checkAborted(o);
+      // a registry lists repositories that are gone, or were never finished: the others are backed up
+      if (!isFailure(error) || error.code === 'INVALID' || !isPattern(pattern.repository)) throw error;
+      failed ??= error;
+      fault(`${repository} was not backed up: ${error.message}`);
     }
   }
+  if (requests.length === 0 && failed !== undefined) throw failed;
   checkDistinct(
     requests.map((request) => request.to),
     r.to,
@@ -46,15 +70,13 @@ export async function backup(r: BackupRequest, ends: Ends, o: OperationOptions):
   if (requests.length === 0)
     throw new Failure('NOT_FOUND', `source: no image matches ${r.from}`, { context: { side: 'source' } });
   if (r.dryRun !== true) {
-    for (const { repository, key } of settings) {
+    for (const [key, repository] of settings) {
       try {
-        const at = place.locate(posix.join(posix.dirname(key), SETTINGS_NAME));
-        await storeSettings(registry, repository, ends, at, o);
+        await storeSettings(registry, repository, ends, place.locate(key), o);
       } catch (error) {
         checkAborted(o);
         if (!isFailure(error)) throw error;
-        faults.push(`settings of ${repository} were not backed up: ${error.message}`);
-        o.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
+        fault(`settings of ${repository} were not backed up: ${error.message}`);
       }
     }
   }
@@ -93,13 +115,17 @@ async function repositoriesOf(
   registry: Registry,
   pattern: string,
   host: string,
+  fault: (message: string) => void,
   o: OperationOptions,
 ): Promise<readonly string[]> {
   if (!isPattern(pattern)) return [pattern];
   const found: string[] = [];
   try {
     for await (const name of registry.repositories(pattern.slice(0, pattern.search(/[*{]/)), o)) {
-      if (matchesPattern(pattern, name)) found.push(name);
+      if (!matchesPattern(pattern, name)) continue;
+      // it becomes part of a key or path
+      if (isRepositoryName(name)) found.push(name);
+      else fault(`${host} lists ${quote(name)}, which cannot be a repository: it was not backed up`);
     }
   } catch (error) {
     throw atSide('source', error);
@@ -116,6 +142,7 @@ async function tagsOf(
   registry: Registry,
   repository: string,
   pattern: string | undefined,
+  fault: (message: string) => void,
   o: OperationOptions,
 ): Promise<readonly string[]> {
   if (pattern !== undefined && !isPattern(pattern)) {
@@ -125,7 +152,9 @@ async function tagsOf(
   const found: string[] = [];
   try {
     for await (const tag of registry.repository(repository).tags(o)) {
-      if (!isReferrersTag(tag) && (pattern === undefined || matchesPattern(pattern, tag))) found.push(tag);
+      if (isReferrersTag(tag) || (pattern !== undefined && !matchesPattern(pattern, tag))) continue;
+      if (isTag(tag)) found.push(tag);
+      else fault(`${repository} lists ${quote(tag)}, which cannot be a tag: it was not backed up`);
     }
   } catch (error) {
     throw atSide('source', error);

@@ -3,6 +3,7 @@ import type { ObjectStore } from '../objects/objects.ts';
 import { parseRepository } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
+import { quote } from '../util/quote.ts';
 import { SETTINGS_NAME } from './backup.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 import { openLocation } from './image.ts';
@@ -25,6 +26,9 @@ export interface RestoreRequest extends Omit<ImageChoices, 'force'> {
   readonly to: string;
 }
 
+/** ECR's policies have 30,720 characters at most: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutLifecyclePolicy.html */
+const MAX_SETTINGS_BYTES = 1024 * 1024;
+
 /**
  * Puts archived images into a registry, digests unchanged, from the archives alone: the settings of their repositories first, then each image
  * with what refers to it. What is there already costs no layer. One failure does not stop the others.
@@ -36,10 +40,10 @@ export async function restore(r: RestoreRequest, ends: Ends, o: OperationOptions
   const ready = new Set<string>();
   for (const { location: from, settings: key } of found.archives) {
     try {
-      const to = await destinationOf(from, r.to, found.whole, ends, o);
+      const { to, calledItself } = await destinationOf(from, r.to, found.whole, ends, o);
       if (r.dryRun !== true && key !== undefined && to.transport === 'docker' && !ready.has(to.reference.repository)) {
         ready.add(to.reference.repository);
-        await applySettings(found.store, key, to, ends, faults, o);
+        await applySettings(found.store, key, { to, calledItself }, ends, faults, o);
       }
       requests.push({ ...r, from, to });
     } catch (error) {
@@ -116,15 +120,21 @@ function prefixOf(
   };
 }
 
+interface Destination<L extends Location = Location> {
+  readonly to: L;
+  /** The repository that the image was in. */
+  readonly calledItself?: string | undefined;
+}
+
 async function destinationOf(
   from: Location,
   to: string,
   whole: boolean,
   ends: Ends,
   o: OperationOptions,
-): Promise<Location> {
+): Promise<Destination> {
   const place = placeOf(to, whole);
-  if (place === undefined) return parseDestination(to);
+  if (place === undefined) return { to: parseDestination(to) };
   await using image = await openLocation(ends, from, 'source', o);
   if (image.repository === undefined) {
     throw new Failure(
@@ -135,14 +145,12 @@ async function destinationOf(
   const { repository } = parseRepository(image.repository);
   const name = place.prefix === '' ? repository : `${place.prefix}/${repository}`;
   const [tag] = image.root.tags;
-  return {
-    transport: 'docker',
-    reference: {
-      registry: place.registry,
-      repository: name,
-      ...(tag === undefined ? { digest: image.root.descriptor.digest } : { tag }),
-    },
+  const reference = {
+    registry: place.registry,
+    repository: name,
+    ...(tag === undefined ? { digest: image.root.descriptor.digest } : { tag }),
   };
+  return { to: { transport: 'docker', reference }, calledItself: repository };
 }
 
 /** `to` as a registry to keep names in; undefined where it names the image itself. */
@@ -154,7 +162,7 @@ function placeOf(to: string, whole: boolean): RegistryPlace | undefined {
 async function applySettings(
   store: ObjectStore | undefined,
   key: string,
-  to: Extract<Location, { transport: 'docker' }>,
+  { to, calledItself }: Destination<Extract<Location, { transport: 'docker' }>>,
   ends: Ends,
   faults: string[],
   o: OperationOptions,
@@ -162,11 +170,13 @@ async function applySettings(
   if (store === undefined) return;
   const { registry, repository } = to.reference;
   try {
-    const chunks: Uint8Array[] = [];
-    for await (const chunk of await store.read(key, o)) chunks.push(chunk);
-    const document: unknown = JSON.parse(Buffer.concat(chunks).toString());
+    const document: unknown = JSON.parse((await readSettings(store, key, o)).toString());
     if (!isRecord(document) || document['format'] !== 1 || !isRecord(document['settings'])) {
       throw new Failure('INVALID', `${store.describe(key)} holds no repository settings that this version reads`);
+    }
+    // archives of several repositories in one folder: settings say who may pull, so they are nobody else's
+    if (document['repository'] !== calledItself) {
+      throw new Failure('INVALID', `${store.describe(key)} holds those of ${quote(document['repository'])}`);
     }
     await ends.registry(registry, 'target').applySettings(repository, document['settings'], o);
   } catch (error) {
@@ -175,6 +185,22 @@ async function applySettings(
     faults.push(`settings of ${repository} were not restored: ${why}`);
     o.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
   }
+}
+
+async function readSettings(store: ObjectStore, key: string, o: OperationOptions): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of await store.read(key, o)) {
+    size += chunk.byteLength;
+    if (size > MAX_SETTINGS_BYTES) {
+      throw new Failure(
+        'INVALID',
+        `${store.describe(key)} has more than the ${MAX_SETTINGS_BYTES} bytes of any settings`,
+      );
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
 }
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {

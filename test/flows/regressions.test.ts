@@ -1,0 +1,134 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { once } from 'node:events';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
+import { openImage } from '../../worker/archive/image.ts';
+import { MemoryContent } from '../../worker/content/memory.ts';
+import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
+import { backup } from '../../worker/operations/backup.ts';
+import { restore } from '../../worker/operations/restore.ts';
+import { addJson, makeImage, type MadeImage } from '../support/images.ts';
+import { openLab } from '../support/lab.ts';
+import { expectSameImage } from '../support/same-image.ts';
+
+const lab = await openLab();
+const { ecr, otherEcr, registry, bucket } = lab.stack;
+afterAll(async () => lab[Symbol.asyncDispose]());
+
+/** A registry that answers each path with this JSON, and everything else with 404. Closed with the test. */
+async function lyingRegistry(answers: Readonly<Record<string, object>>): Promise<string> {
+  const server = createServer((request, response) => {
+    const path = new URL(request.url ?? '/', 'http://registry').pathname;
+    const answer = answers[path];
+    response.writeHead(answer === undefined ? 404 : 200, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(answer ?? { errors: [{ code: 'NAME_UNKNOWN' }] }));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(async () => {
+    server.closeAllConnections();
+    server.close();
+    await once(server, 'close');
+  });
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** Two Windows images whose base layer is foreign in one and, since Microsoft's terms changed, an ordinary layer in the other. */
+async function makeHalfForeign(): Promise<MadeImage> {
+  const content = new MemoryContent();
+  const base = content.add(MEDIA_TYPE.dockerLayerGzip, Buffer.from('the base layer of Windows'));
+  const image = (release: string, mediaType: string) => {
+    const config = addJson(content, MEDIA_TYPE.dockerConfig, { os: 'windows', architecture: 'amd64', release });
+    const layers = [{ mediaType, digest: base.digest, size: base.size, urls: ['https://example.com/base'] }];
+    const manifest = addJson(content, MEDIA_TYPE.dockerManifest, { schemaVersion: 2, config, layers });
+    return { ...manifest, platform: { os: 'windows', architecture: 'amd64', 'os.version': release } };
+  };
+  const descriptor = addJson(content, MEDIA_TYPE.dockerList, {
+    schemaVersion: 2,
+    manifests: [
+      image('10.0.17763', 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip'),
+      image('10.0.20348', MEDIA_TYPE.dockerLayerGzip),
+    ],
+  });
+  await content.tag('v1', descriptor, async function* () {});
+  return { content, root: { descriptor, tags: ['v1'] } };
+}
+
+describe('a layer that is foreign in one image and ordinary in another', () => {
+  test('is copied to a registry, without having to be sent again', async () => {
+    const image = await makeHalfForeign();
+    await lab.push(image, registry, 'half-foreign/source');
+    const session = lab.session();
+    const from = `docker://${registry.registryHost}/half-foreign/source:v1`;
+    await session.copy(from, `docker://${ecr.registryHost}/half-foreign/target:v1`);
+    expect(session.events.filter((event) => event.type === 'warning')).toEqual([]);
+    await expectSameImage(image.content, lab.view(ecr, 'half-foreign/target'), image.root);
+  });
+
+  test('is in the archive', async () => {
+    const image = await makeHalfForeign();
+    await lab.push(image, registry, 'half-foreign/archived');
+    const { ends, o } = lab.session();
+    const from = `${registry.registryHost}/half-foreign/archived:v1`;
+    const { items } = await backup({ from, to: `s3://${bucket}/half-foreign/{tag}.tar` }, ends, o);
+    expect(items).toMatchObject([{ outcome: 'copied' }]);
+    await using archive = await openImage(ends.bucket(bucket), 'half-foreign/v1.tar');
+    await expectSameImage(image.content, archive, image.root);
+  });
+});
+
+describe('names that a registry makes up', () => {
+  test('never lead a backup out of its folder', async () => {
+    const evil = '../../escaped';
+    const host = await lyingRegistry({
+      '/v2/_catalog': { repositories: [evil, 'app'] },
+      '/escaped/tags/list': { tags: ['v1'] },
+      '/v2/app/tags/list': { tags: ['../../../escaped', 'v1'] },
+    });
+    const { ends, o } = lab.session();
+    const folder = join(lab.folder, 'backups');
+    const to = `oci-archive:${folder}/{repository}/{tag}.tar`;
+    const { items, faults } = await backup({ from: `${host}/*`, to }, ends, o);
+    expect(items.map((item) => item.to)).toEqual([`oci-archive:${folder}/app/v1.tar`]);
+    expect(faults).toEqual([expect.stringContaining('"../../escaped"'), expect.stringContaining('"../../../escaped"')]);
+    expect(await readdir(lab.folder)).not.toContain('escaped.tar');
+  });
+});
+
+describe('a pattern', () => {
+  test('is backed up although one of its repositories has no tags any more', async () => {
+    const host = await lyingRegistry({
+      '/v2/_catalog': { repositories: ['gone', 'there'] },
+      '/v2/there/tags/list': { tags: ['v1'] },
+    });
+    const { ends, o } = lab.session();
+    const { items, faults } = await backup({ from: `${host}/*`, to: `s3://${bucket}/gone/` }, ends, o);
+    expect(items.map((item) => item.from)).toEqual([`docker://${host}/there:v1`]);
+    expect(faults).toEqual([expect.stringContaining('gone')]);
+  });
+});
+
+describe('settings of two repositories whose archives share a folder', () => {
+  test('are not put over each other, and not given to the other repository', async () => {
+    const one = await makeImage({ seed: 71, tag: 'one' });
+    const two = await makeImage({ seed: 72, tag: 'two' });
+    await lab.push(one, ecr, 'shared-folder/one');
+    await lab.push(two, ecr, 'shared-folder/two');
+    await lab.client(ecr).applySettings('shared-folder/one', { tagMutability: 'IMMUTABLE' });
+    const { ends, o } = lab.session();
+    const to = `s3://${bucket}/shared-folder/{tag}.tar`;
+    const { items, faults } = await backup({ from: `${ecr.registryHost}/shared-folder/*`, to }, ends, o);
+    expect(items.map((item) => item.outcome)).toEqual(['copied', 'copied']);
+    expect(faults).toEqual([expect.stringContaining('settings of shared-folder/two were not backed up')]);
+
+    const back = lab.session();
+    const host = `docker://${otherEcr.registryHost}`;
+    const restored = await restore({ from: `s3://${bucket}/shared-folder/`, to: host }, back.ends, back.o);
+    expect(restored.items.map((item) => item.outcome)).toEqual(['copied', 'copied']);
+    expect(await lab.client(otherEcr).settings('shared-folder/one')).toMatchObject({ tagMutability: 'IMMUTABLE' });
+    expect(await lab.client(otherEcr).settings('shared-folder/two')).toMatchObject({ tagMutability: 'MUTABLE' });
+    expect(restored.faults).toEqual([expect.stringContaining('settings of shared-folder/two were not restored')]);
+  });
+});
