@@ -88,7 +88,7 @@ async function verifyOne(location: Location, r: VerifyRequest, ends: Ends, o: Op
         ? location.transport !== 'docker' && isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED')
         : isFailure(error, 'CORRUPT', 'INVALID', 'NOT_FOUND');
     if (!isFault) throw error;
-    faults.push(toFailure(error).message);
+    faults.push(faultOf(error));
   }
   return { at, ...(digest === undefined ? {} : { digest }), ...counted, faults };
 }
@@ -105,10 +105,15 @@ function collecting(faults: string[], counted: { hashedBytes: number }, o: Opera
       } catch (error) {
         checkAborted(o);
         if (!isFailure(error, 'CORRUPT', 'NOT_FOUND', 'INVALID')) throw error;
-        faults.push(error.message);
+        faults.push(faultOf(error));
       }
     },
   };
+}
+
+/** The sentence of a failure; that what is verified is the source goes without saying. */
+function faultOf(error: unknown): string {
+  return toFailure(error).message.replace(/^source: /, '');
 }
 
 async function drift(

@@ -1,0 +1,212 @@
+// What only a process shows: exit codes, what goes to stdout and what to stderr, signals, pipes. Each process costs a third of a second.
+import { execFile, spawn, type ChildProcessByStdio } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
+import { digestOf } from '../../worker/oci/digest.ts';
+import { collect } from '../support/chunks.ts';
+import { makeImage } from '../support/images.ts';
+import { openLab, PASSWORD } from '../support/lab.ts';
+
+const CLI = fileURLToPath(new URL('../../worker/cli.ts', import.meta.url));
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+const { registry, ecr, bucket, environment } = lab.stack;
+
+const home = join(lab.folder, 'home');
+await mkdir(home);
+/** Nothing of the machine's own comes along. */
+const ENVIRONMENT: Readonly<Record<string, string>> = {
+  ...environment,
+  PATH: process.env['PATH'] ?? '',
+  HOME: home,
+  AWS_EC2_METADATA_DISABLED: 'true',
+};
+
+const image = await makeImage({ signed: true });
+
+interface Ended {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+type Child = ChildProcessByStdio<null, Readable, Readable>;
+
+function start(args: readonly string[], env: Readonly<Record<string, string>> = {}): Child {
+  const child = spawn(process.execPath, [CLI, ...args], {
+    env: { ...ENVIRONMENT, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  return child;
+}
+
+async function run(args: readonly string[], env?: Readonly<Record<string, string>>): Promise<Ended> {
+  const child = start(args, env);
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
+  return { code: child.exitCode, stdout, stderr };
+}
+
+/** What a stream has said when it first matches. */
+async function saying(stream: Readable, pattern: RegExp): Promise<string> {
+  let said = '';
+  for await (const chunk of stream.iterator({ destroyOnReturn: false })) {
+    said += String(chunk);
+    if (pattern.test(said)) return said;
+  }
+  throw new Error(`it ended without saying ${String(pattern)}: ${said}`);
+}
+
+function expectJsonLines(lines: string): void {
+  for (const line of lines.split('\n').filter((each) => each !== ''))
+    expect(() => void JSON.parse(line), line).not.toThrow();
+}
+
+describe('the command line', () => {
+  test('helps on stdout with every command and exit code: 0', async () => {
+    const { code, stdout, stderr } = await run(['--help']);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    for (const word of ['copy', 'inspect', 'verify', 'backup', 'restore', 'local', 'demo', 'Exit codes: 0 done'])
+      expect(stdout).toContain(word);
+  });
+
+  test('tells of a flag that is none on stderr, with where help is: 2', async () => {
+    const { code, stdout, stderr } = await run(['copy', '--no-such-flag', 'a', 'b']);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toMatch(/^error: .*\n\(transship copy --help tells more\)\n$/);
+  });
+
+  test('tells of an environment that cannot be, naming the variable: 2', async () => {
+    const { code, stdout, stderr } = await run(['inspect', 'registry.test/app'], { TRANSSHIP_CONCURRENCY: 'many' });
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toBe('transship: TRANSSHIP_CONCURRENCY: "many" is not a whole number from 1 to 64\n');
+  });
+
+  test('tells of a reference that cannot be in one sentence: 2', async () => {
+    const { code, stdout, stderr } = await run(['copy', 'docker://registry.test/UPPER', 'oci:there']);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toMatch(/^transship: [^\n]*"UPPER" is not a component [^\n]*\n$/);
+  });
+
+  test('tells of what failed in one sentence, without the secrets it was given: 1', async () => {
+    const guarded = await lab.registry({ mode: 'oci', auth: 'bearer', users: { ann: PASSWORD } });
+    const { code, stdout, stderr } = await run([
+      'inspect',
+      `docker://${guarded.host}/app:v1`,
+      '--src-creds',
+      'ann:guessed-password',
+    ]);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(/^transship: source: [^\n]*the credentials for [^\n]* are wrong[^\n]*\n$/);
+    expect(stderr).not.toContain('guessed-password');
+  });
+});
+
+describe('--json', () => {
+  test('gives one document on stdout and events as lines on stderr, with no colour and no bar', async () => {
+    await lab.push(image, registry, 'json/app');
+    const from = `docker://${registry.host}/json/app:v1`;
+    const copied = await run(['copy', '--json', from, `docker://${ecr.registryHost}/json/app`], { FORCE_COLOR: '1' });
+    expect(copied.code, copied.stderr).toBe(0);
+    expect(JSON.parse(copied.stdout)).toMatchObject({
+      from,
+      to: `docker://${ecr.registryHost}/json/app:v1`,
+      digest: image.root.descriptor.digest,
+      outcome: 'copied',
+      partial: false,
+    });
+    expectJsonLines(copied.stderr);
+    expect(copied.stderr).toContain('"type":"tagged"');
+    expect(copied.stdout + copied.stderr).not.toContain('\u001b');
+  });
+
+  test('of a run with a failed item has it in the document: 1', async () => {
+    const [good, bad] = [await makeImage({ seed: 2, tag: 'good' }), await makeImage({ seed: 3, tag: 'bad' })];
+    for (const each of [good, bad]) await lab.push(each, registry, 'json/several');
+    registry.faults.queue(
+      { on: 'manifest-get', digest: bad.root.descriptor.digest, times: 20 },
+      { type: 'lie-digest' },
+    );
+    const { code, stdout, stderr } = await run([
+      'backup',
+      '--json',
+      `docker://${registry.host}/json/several`,
+      `s3://${bucket}/json/{tag}.tar`,
+    ]);
+    registry.faults.clear();
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({
+      items: [{ outcome: 'failed', failure: { code: 'CORRUPT' } }, { outcome: 'copied' }],
+    });
+    expectJsonLines(stderr);
+  });
+});
+
+test('verify of a broken archive names what is wrong on stdout: 3', async () => {
+  await lab.push(image, registry, 'verified/app');
+  const file = join(lab.folder, 'broken.tar');
+  await lab.session().copy(`docker://${registry.host}/verified/app:v1`, `oci-archive:${file}`);
+  const folder = lab.session().ends.folder(lab.folder);
+  const bytes = Buffer.from(await collect(await folder.read('broken.tar')));
+  bytes[bytes.length - 20_000] = (bytes[bytes.length - 20_000] ?? 0) ^ 1;
+  await writeFile(file, bytes);
+  const { code, stdout } = await run(['verify', '--quiet', `oci-archive:${file}`], { NO_COLOR: '1' });
+  expect(code).toBe(3);
+  expect(stdout).toMatch(/^FAULTY +sha256:/m);
+  expect(stdout).toMatch(/^fault: oci-archive:.*broken\.tar: sha256:.* has other bytes/m);
+  expect(stdout).not.toContain('\u001b');
+});
+
+test('inspect --raw writes the manifest to stdout byte for byte, and nothing else anywhere', async () => {
+  await lab.push(image, registry, 'raw/app');
+  const { code, stdout, stderr } = await run(['inspect', '--raw', `docker://${registry.host}/raw/app:v1`]);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  expect(digestOf(Buffer.from(stdout))).toBe(image.root.descriptor.digest);
+});
+
+test('a reader of stdout that goes away is no failure', async () => {
+  await lab.push(image, registry, 'piped/app');
+  const child = start(['inspect', `docker://${registry.host}/piped/app:v1`]);
+  child.stdout.destroy();
+  const [stderr] = await Promise.all([text(child.stderr), once(child, 'close')]);
+  expect({ code: child.exitCode, stderr }).toEqual({ code: 0, stderr: '' });
+});
+
+test('SIGINT ends a copy with what to do about it, and nothing visible: 130', async () => {
+  await lab.push(image, registry, 'stopped/app');
+  registry.faults.queue({ on: 'blob-get', times: 100 }, { type: 'delay', ms: 600_000 });
+  const child = start(['copy', `docker://${registry.host}/stopped/app:v1`, `s3://${bucket}/stopped.tar`]);
+  await saying(child.stderr, /planned blobs=/);
+  child.kill('SIGINT');
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
+  registry.faults.clear();
+  expect({ code: child.exitCode, stdout }).toEqual({ code: 130, stdout: '' });
+  expect(stderr).toMatch(/transship: stopped by SIGINT; run the same command again to go on\n$/);
+  expect(await Array.fromAsync(lab.session().ends.bucket(bucket).list('stopped.tar'))).toEqual([]);
+});
+
+test('local prints an environment that a shell takes, and goes away with SIGTERM, folder and all', async () => {
+  const child = start(['local'], { TMPDIR: lab.folder });
+  const exports = await saying(child.stdout, /TRANSSHIP_REGISTRY_ENDPOINTS=.*\n/);
+  // as `eval "$(transship local)"` would, were it to end
+  const { stdout } = await promisify(execFile)('sh', ['-c', `${exports}\nenv`], { env: { PATH: ENVIRONMENT['PATH'] } });
+  const found = new Map(
+    stdout.split('\n').map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]),
+  );
+  const names = Object.keys(environment);
+  expect(names.filter((name) => !found.has(name))).toEqual([]);
+  const endpoint = found.get('AWS_ENDPOINT_URL_S3') ?? '';
+  expect((await fetch(endpoint)).status).toBe(403);
+  child.kill('SIGTERM');
+  await once(child, 'close');
+  expect(child.exitCode).toBe(0);
+  await expect(fetch(endpoint)).rejects.toThrow('fetch failed');
+  expect((await readdir(lab.folder)).filter((name) => name.startsWith('transship-local-'))).toEqual([]);
+});
