@@ -1,0 +1,124 @@
+import { readFileSync } from 'node:fs';
+import { isatty } from 'node:tty';
+import { Command, CommanderError } from 'commander';
+import { addBackup } from './commands/backup.ts';
+import type { CommandContext } from './commands/context.ts';
+import { addCopy } from './commands/copy.ts';
+import { addDemo } from './commands/demo.ts';
+import { addInspect } from './commands/inspect.ts';
+import { addLocal } from './commands/local.ts';
+import type { Screen } from './commands/progress.ts';
+import { addRestore } from './commands/restore.ts';
+import { printable } from './commands/text.ts';
+import { addVerify } from './commands/verify.ts';
+import { readSettings } from './settings.ts';
+import { systemClock } from './util/clock.ts';
+import { Failure, isFailure, type Code } from './util/failure.ts';
+import { connect } from './wire.ts';
+
+const EXIT_CODES = `
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished and found faults (verify), 130 interrupted.
+Credentials: docker's config.json ($DOCKER_CONFIG), or the file $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
+
+async function main(argv: readonly string[]): Promise<number> {
+  const stop = new AbortController();
+  let stoppedMs = 0;
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      const nowMs = systemClock.now();
+      if (stop.signal.aborted && nowMs - stoppedMs > SAME_SIGNAL_MS) process.exit(130);
+      if (stop.signal.aborted) return;
+      stoppedMs = nowMs;
+      stop.abort(new Failure('ABORTED', `stopped by ${signal}; run the same command again to go on`));
+    });
+  }
+  let exitCode = 0;
+  const stderr = screen(process.stderr);
+  try {
+    const context: CommandContext = {
+      connect: (o) => connect(readSettings(process.env), version(), o),
+      setEnvironment: (variables) => Object.assign(process.env, variables),
+      signal: stop.signal,
+      clock: systemClock,
+      concurrency: readSettings(process.env).concurrency,
+      stdout: screen(process.stdout),
+      stderr,
+      version: version(),
+      exit: (code) => {
+        exitCode = code;
+      },
+    };
+    await program(context).parseAsync(argv);
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (stop.signal.aborted) {
+      stderr.write(`transship: ${isFailure(stop.signal.reason) ? stop.signal.reason.message : 'stopped'}\n`);
+      return 130;
+    }
+    stderr.write(`transship: ${printable(describe(error))}\n`);
+    return isFailure(error) ? EXIT_CODE[error.code] : 1;
+  }
+}
+
+const EXIT_CODE: Readonly<Record<Code, number>> = {
+  INVALID: 2,
+  ABORTED: 130,
+  NOT_FOUND: 1,
+  UNAUTHENTICATED: 1,
+  DENIED: 1,
+  CONFLICT: 1,
+  UNSUPPORTED: 1,
+  CORRUPT: 1,
+  THROTTLED: 1,
+  UNAVAILABLE: 1,
+  BUG: 1,
+};
+
+function program(context: CommandContext): Command {
+  const root = new Command('transship')
+    .description(
+      'Mirrors container images and backs them up as archives: every platform, signature and SBOM, digests unchanged.',
+    )
+    .version(context.version)
+    .addHelpText('after', EXIT_CODES)
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => context.stdout.write(text), writeErr: (text) => context.stderr.write(text) })
+    .showHelpAfterError('(transship COMMAND --help tells more)');
+  for (const add of [addCopy, addInspect, addVerify, addBackup, addRestore, addLocal, addDemo]) add(root, context);
+  for (const command of root.commands)
+    command.exitOverride().showHelpAfterError(`(transship ${command.name()} --help tells more)`);
+  return root;
+}
+
+/** A Failure's own sentence; for anything else also where it happened, since it is a bug. */
+function describe(error: unknown): string {
+  if (isFailure(error) && error.code !== 'BUG') return error.message;
+  const cause = isFailure(error) ? (error.cause ?? error) : error;
+  return `this is a bug, please report it: ${cause instanceof Error ? (cause.stack ?? cause.message) : String(cause)}`;
+}
+
+function screen(stream: NodeJS.WriteStream & { readonly fd: number }): Screen {
+  // a reader that went away (| head) is no failure of ours
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+  return {
+    write: (text) => {
+      stream.write(text);
+    },
+    terminal: isatty(stream.fd),
+    columns: stream.columns ?? 120,
+  };
+}
+
+function version(): string {
+  const file = new URL('../package.json', import.meta.url);
+  const { version: found } = JSON.parse(readFileSync(file, 'utf8')) as { readonly version: string };
+  return found;
+}
+
+/** Ctrl-C comes from the terminal, and again from npx or the launcher, which pass on what they got from it. Later it means: at once. */
+const SAME_SIGNAL_MS = 500;
+
+process.exitCode = await main(process.argv);
