@@ -272,6 +272,13 @@ describe('a restore that cannot be', () => {
     expect(items[0]?.failure?.message).toMatch(/^source: .*s3:\/\/.*\/nothing\.tar/);
   });
 
+  test('because the place for several is no registry is INVALID before anything is listed', async () => {
+    const before = lab.stack.s3.requests.length;
+    const { message } = await failureOf(run({ from: `s3://${bucket}/`, to: 's3://elsewhere/' }), 'INVALID');
+    expect(message).toMatch(/^"s3:\/\/elsewhere\/" is not .*: a registry is named by its host/);
+    expect(lab.stack.s3.requests.slice(before)).toEqual([]);
+  });
+
   test('because an image of a registry is no archive says what to use', async () => {
     const { message } = await failureOf(run({ from: at(ecr, 'x/app'), to: at(otherEcr, 'x/app') }), 'INVALID');
     expect(message).toMatch(/is an image of a registry, not an archive; use transship copy for that$/);

@@ -98,15 +98,18 @@ export function parseImagePattern(text: string): ImagePattern {
   return { registry, repository, tag: colon === -1 ? undefined : path.slice(colon + 1) };
 }
 
+const WHAT_A_REGISTRY_IS = 'a registry is named by its host: docker://host or docker://host/prefix';
+
 /** Reads `[docker://]host[/prefix]`. */
 export function parseRegistryPlace(text: string): RegistryPlace {
   const rest = withoutTransport(text).replace(/\/+$/, '');
+  if (rest.includes('://')) throw invalid(text, WHAT_A_REGISTRY_IS);
   const slash = rest.indexOf('/');
   const registry = slash === -1 ? rest : rest.slice(0, slash);
   const prefix = slash === -1 ? '' : rest.slice(slash + 1);
   // checked by reading what it would make of a repository
   const { registry: host } = parseReference(`${registry}/${prefix === '' ? '' : `${prefix}/`}x`);
-  if (host !== registry) throw invalid(text, 'a registry is named by its host: docker://host or docker://host/prefix');
+  if (host !== registry) throw invalid(text, WHAT_A_REGISTRY_IS);
   return { registry, prefix };
 }
 

@@ -34,6 +34,8 @@ const MAX_SETTINGS_BYTES = 1024 * 1024;
  * with what refers to it. What is there already costs no layer. One failure does not stop the others.
  */
 export async function restore(r: RestoreRequest, ends: Ends, o: OperationOptions): Promise<RunResult> {
+  // what cannot be is told once, before anything is listed
+  if (placeOf(r.to, prefixOf(r.from, ends) !== undefined) === undefined) parseDestination(r.to);
   const found = await archivesOf(r.from, ends, o);
   const requests: MirrorRequest[] = [];
   const faults: string[] = [];

@@ -87,7 +87,12 @@ export class RegistryRepository implements Source, Target {
   }
 
   async mount(d: Descriptor, fromRepository: string, o: Abortable = {}): Promise<boolean> {
-    return this.#uploads.mount(d, fromRepository, o);
+    try {
+      return await this.#inRepository(async () => this.#uploads.mount(d, fromRepository, o), o);
+    } catch (error) {
+      if (!isFailure(error) || error.code === 'ABORTED') throw error;
+      return false;
+    }
   }
 
   /** Gives up what is open at the registry. */

@@ -31,25 +31,20 @@ export class Uploads {
     this.#c = context;
   }
 
-  /** Takes a blob over from another repository of this registry. Any refusal is false; a session that it opens serves the next `put`. */
+  /** Takes a blob over from another repository of this registry. False: a session was opened instead, which serves the next `put`. */
   async mount(d: Descriptor, from: string, o: Abortable): Promise<boolean> {
     const what = `mount blob ${shortDigest(d.digest)} of ${from} in ${this.#c.host}/${this.#c.name}`;
     const query = new URLSearchParams({ mount: d.digest, from });
-    try {
-      const answer = await this.#send(o, {
-        what,
-        operation: 'mount-blob',
-        method: 'POST',
-        url: `${this.#url}?${query.toString()}`,
-        accept: [201, 202],
-        scopes: [...this.#c.scopes, repositoryScope(from, 'pull')],
-      });
-      if (answer.status === 202) this.#sessions.set(d.digest, this.#locationOf(what, answer));
-      return answer.status === 201;
-    } catch (error) {
-      if (!isFailure(error) || error.code === 'ABORTED') throw error;
-      return false;
-    }
+    const answer = await this.#send(o, {
+      what,
+      operation: 'mount-blob',
+      method: 'POST',
+      url: `${this.#url}?${query.toString()}`,
+      accept: [201, 202],
+      scopes: [...this.#c.scopes, repositoryScope(from, 'pull')],
+    });
+    if (answer.status === 202) this.#sessions.set(d.digest, this.#locationOf(what, answer));
+    return answer.status === 201;
   }
 
   /** Stores a blob. What `open` throws comes out as it is and is not tried again here: its own end has done that. */
