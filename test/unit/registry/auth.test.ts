@@ -228,6 +228,17 @@ describe('challengeAuthorizer', () => {
     expect(asked).toHaveLength(2);
   });
 
+  test('a late refusal of an old token does not throw the new one away', async () => {
+    const { authorizer, asked } = authorizing((_, n) => token(`t${n}`));
+    await authorizer.refused(refusal(undefined), {});
+    expect(await authorizer.header(PULL, {})).toBe('Bearer t1');
+    for (let i = 0; i < 2; i++) {
+      expect(await authorizer.refused(refusal('Bearer t1'), {})).toBe(true);
+      expect(await authorizer.header(PULL, {})).toBe('Bearer t2');
+    }
+    expect(asked).toHaveLength(2);
+  });
+
   test('one who gives up waiting does not take the token from the others', async () => {
     const gate = Promise.withResolvers<void>();
     const clock = fakeClock();
