@@ -9,6 +9,7 @@ import { openS3 } from './objects/s3.ts';
 import type { Ends } from './operations/ends.ts';
 import { findCredentials, type RunProgram } from './registry/credentials.ts';
 import { openRegistry } from './registry/registry.ts';
+import { parseRepositorySettings } from './registry/repository-settings.ts';
 import type { Settings } from './settings.ts';
 import { systemClock, type Clock } from './util/clock.ts';
 import type { Side } from './util/failure.ts';
@@ -46,8 +47,7 @@ export function connect(
           credentials,
           endpoints: settings.endpoints,
           aws: { assumeRole: flags.assumeRole, externalId: flags.externalId },
-          create:
-            o.create === false ? undefined : { tagMutability: o.createImmutable === true ? 'IMMUTABLE' : undefined },
+          create: o.create === false ? undefined : parseRepositorySettings(o.createSettings ?? {}),
           concurrency: o.concurrency,
           version,
           clock,

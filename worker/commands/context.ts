@@ -10,8 +10,8 @@ export interface ConnectOptions {
   readonly target?: SideOptions | undefined;
   /** Whether missing repositories of ECR are created. Default true. */
   readonly create?: boolean | undefined;
-  /** Whether created repositories have immutable tags. Default: as ECR has it. */
-  readonly createImmutable?: boolean | undefined;
+  /** Settings of created repositories, as `repository.json` has them. Default: as ECR has it. */
+  readonly createSettings?: Readonly<Record<string, unknown>> | undefined;
   /** Blobs at once. Default 4. */
   readonly concurrency?: number | undefined;
   readonly report: Progress['report'];

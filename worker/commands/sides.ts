@@ -1,4 +1,6 @@
+import { readFileSync } from 'node:fs';
 import { Option, type Command } from 'commander';
+import { Failure } from '../util/failure.ts';
 import type { ConnectOptions, SideOptions } from './context.ts';
 
 /** Flags about credentials, and about repositories that have to be created. */
@@ -12,7 +14,7 @@ export interface SideFlags {
   readonly destRole?: string;
   readonly destExternalId?: string;
   readonly create?: boolean;
-  readonly createImmutable?: boolean;
+  readonly createSettings?: string;
 }
 
 const SIDES = { src: 'source', dest: 'target' } as const;
@@ -29,7 +31,10 @@ export function withSideFlags(command: Command, sides: readonly (keyof typeof SI
   if (sides.includes('dest')) {
     command
       .option('--no-create', 'fail instead of creating a repository that ECR does not have')
-      .option('--create-immutable', 'make tags of created repositories immutable');
+      .option(
+        '--create-settings <file>',
+        'settings of repositories that are created, as JSON: tagMutability, tagMutabilityExclusions, scanOnPush, encryption {type, key}, tags, lifecyclePolicy, repositoryPolicy; the "settings" of a repository.json too',
+      );
   }
   return command;
 }
@@ -47,5 +52,22 @@ export function connectFlags(flags: SideFlags): Omit<ConnectOptions, 'report'> {
     assumeRole: flags.destRole,
     externalId: flags.destExternalId,
   };
-  return { source, target, create: flags.create, createImmutable: flags.createImmutable };
+  return { source, target, create: flags.create, createSettings: readSettings(flags.createSettings) };
+}
+
+function readSettings(path: string | undefined): Readonly<Record<string, unknown>> | undefined {
+  if (path === undefined) return undefined;
+  let settings: unknown;
+  try {
+    settings = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    const why = cause instanceof SyntaxError ? 'it is not JSON' : 'it cannot be read';
+    throw new Failure('INVALID', `--create-settings ${path}: ${why}`, { cause });
+  }
+  if (isRecord(settings)) return settings;
+  throw new Failure('INVALID', `--create-settings ${path}: it is not a JSON object`);
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

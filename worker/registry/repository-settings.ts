@@ -18,9 +18,22 @@ export interface RepositorySettings {
   readonly repositoryPolicy?: string | undefined;
 }
 
+const NAMES: ReadonlySet<string> = new Set([
+  'tagMutability',
+  'tagMutabilityExclusions',
+  'scanOnPush',
+  'encryption',
+  'tags',
+  'lifecyclePolicy',
+  'repositoryPolicy',
+] satisfies readonly (keyof RepositorySettings)[]);
+
 /** Settings out of JSON, such as `settings` gave them. INVALID otherwise. */
 export function parseRepositorySettings(value: Readonly<Record<string, unknown>>): RepositorySettings {
   const where = 'the settings of a repository';
+  const unknown = Object.keys(value).find((name) => !NAMES.has(name));
+  if (unknown !== undefined)
+    throw new Failure('INVALID', `${where}: there is no ${quote(unknown)}, but ${[...NAMES].join(', ')}`);
   const text = (name: string): string | undefined => {
     const found = value[name];
     if (found === undefined || typeof found === 'string') return found;

@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, test } from 'vitest';
+import { connectFlags } from '../../../worker/commands/sides.ts';
+import { parseRepositorySettings } from '../../../worker/registry/repository-settings.ts';
+import { isFailure } from '../../../worker/util/failure.ts';
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'transship-sides-'));
+});
+afterAll(async () => rm(folder, { recursive: true, force: true }));
+
+async function fileWith(text: string): Promise<string> {
+  const path = join(folder, `${Math.random()}.json`);
+  await writeFile(path, text);
+  return path;
+}
+
+test('flags of each side become options of that side', () => {
+  const options = connectFlags({ srcCreds: 'a:b', destRole: 'arn:aws:iam::222222222222:role/x', destExternalId: 'id' });
+  assert.equal(options.source?.credentials, 'a:b');
+  assert.equal(options.target?.credentials, undefined);
+  assert.deepEqual(
+    [options.target?.assumeRole, options.target?.externalId],
+    ['arn:aws:iam::222222222222:role/x', 'id'],
+  );
+});
+
+test('settings of created repositories come from a file', async () => {
+  const path = await fileWith('{"tagMutability":"IMMUTABLE","scanOnPush":true}');
+  assert.deepEqual(connectFlags({ createSettings: path }).createSettings, {
+    tagMutability: 'IMMUTABLE',
+    scanOnPush: true,
+  });
+});
+
+test('a file of settings that is missing, no JSON or no object is refused by name', async () => {
+  for (const [path, why] of [
+    [join(folder, 'missing.json'), /it cannot be read/],
+    [await fileWith('{'), /it is not JSON/],
+    [await fileWith('[]'), /it is not a JSON object/],
+  ] as const) {
+    assert.throws(
+      () => connectFlags({ createSettings: path }),
+      (error) => isFailure(error, 'INVALID') && error.message.includes(path) && why.test(error.message),
+    );
+  }
+});
+
+test('a setting that does not exist is refused, not passed over', () => {
+  assert.throws(
+    () => parseRepositorySettings({ tagMutabilty: 'IMMUTABLE' }),
+    /there is no "tagMutabilty", but tagMutability/,
+  );
+});

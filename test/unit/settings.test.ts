@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict';
+import { test } from 'vitest';
+import { readSettings } from '../../worker/settings.ts';
+
+test('without anything set, docker’s file in the home is where credentials are looked for', () => {
+  const settings = readSettings({ HOME: '/home/me' });
+  assert.deepEqual(settings.authFiles, ['/home/me/.docker/config.json']);
+  assert.equal(settings.requiredAuthFile, undefined);
+  assert.equal(settings.concurrency, undefined);
+  assert.equal(settings.endpoints.size, 0);
+});
+
+test('what skopeo and podman wrote comes first, and DOCKER_CONFIG moves docker’s', () => {
+  const settings = readSettings({ HOME: '/home/me', XDG_RUNTIME_DIR: '/run/user/1', DOCKER_CONFIG: '/etc/docker' });
+  assert.deepEqual(settings.authFiles, ['/run/user/1/containers/auth.json', '/etc/docker/config.json']);
+});
+
+test('REGISTRY_AUTH_FILE is the only file, and has to exist', () => {
+  const settings = readSettings({ HOME: '/home/me', REGISTRY_AUTH_FILE: '/tmp/auth.json' });
+  assert.deepEqual([settings.authFiles, settings.requiredAuthFile], [['/tmp/auth.json'], '/tmp/auth.json']);
+});
+
+test('endpoints are read by host', () => {
+  const host = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
+  const value = `${host}=http://127.0.0.1:5000, other.example=https://10.0.0.1/`;
+  const { endpoints } = readSettings({ TRANSSHIP_REGISTRY_ENDPOINTS: value });
+  assert.deepEqual(
+    [...endpoints],
+    [
+      [host, 'http://127.0.0.1:5000'],
+      ['other.example', 'https://10.0.0.1'],
+    ],
+  );
+});
+
+test('what cannot be is refused by the name of its variable', () => {
+  assert.throws(
+    () => readSettings({ TRANSSHIP_REGISTRY_ENDPOINTS: 'host' }),
+    /TRANSSHIP_REGISTRY_ENDPOINTS: "host" is not host=http/,
+  );
+  assert.throws(
+    () => readSettings({ TRANSSHIP_CONCURRENCY: '0' }),
+    /TRANSSHIP_CONCURRENCY: "0" is not a whole number from 1 to 64/,
+  );
+  assert.throws(() => readSettings({ TRANSSHIP_CONCURRENCY: 'many' }), /"many"/);
+});
