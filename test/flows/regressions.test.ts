@@ -3,7 +3,9 @@ import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
+import { openFolderTarget } from '../../worker/archive/folder.ts';
 import { openImage } from '../../worker/archive/image.ts';
 import { MemoryContent } from '../../worker/content/memory.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
@@ -130,5 +132,37 @@ describe('settings of two repositories whose archives share a folder', () => {
     expect(await lab.client(otherEcr).settings('shared-folder/one')).toMatchObject({ tagMutability: 'IMMUTABLE' });
     expect(await lab.client(otherEcr).settings('shared-folder/two')).toMatchObject({ tagMutability: 'MUTABLE' });
     expect(restored.faults).toEqual([expect.stringContaining('settings of shared-folder/two were not restored')]);
+  });
+});
+
+/** What another process would do: modules of its own, which share nothing but the folder. Resolves to the tags it made. */
+async function tagElsewhere(folder: string, image: MadeImage, tags: readonly string[]): Promise<void> {
+  const module = (path: string): string => JSON.stringify(new URL(`../../worker/${path}`, import.meta.url).href);
+  const code = `
+    const { openFolderTarget } = await import(${module('archive/folder.ts')});
+    const { openFiles } = await import(${module('objects/files.ts')});
+    const { workerData: { folder, descriptor, tags } } = await import('node:worker_threads');
+    const target = await openFolderTarget(openFiles(folder));
+    for (const tag of tags) await target.tag(tag, descriptor, async function* () {});`;
+  const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`), {
+    workerData: { folder, descriptor: image.root.descriptor, tags },
+  });
+  const [exitCode] = (await once(worker, 'exit')) as [number];
+  expect(exitCode).toBe(0);
+}
+
+describe('an OCI layout folder that several processes tag at once', () => {
+  test('keeps the tags of all of them', async () => {
+    const image = await makeImage({ seed: 73 });
+    await lab.push(image, registry, 'crowded/app');
+    const folder = join(lab.folder, 'crowded');
+    const { copy, ends } = lab.session();
+    await copy(`docker://${registry.registryHost}/crowded/app:v1`, `oci:${folder}:v1`);
+    const tags = ['a', 'b', 'c'].map((name) => Array.from({ length: 15 }, (_, i) => `${name}${i}`));
+    await Promise.all(tags.map((own) => tagElsewhere(folder, image, own)));
+    const found: string[] = [];
+    for await (const tag of (await openFolderTarget(ends.folder(folder))).tags()) found.push(tag);
+    expect(found.sort()).toEqual(['v1', ...tags.flat()].sort());
+    expect((await readdir(folder)).sort()).toEqual(['blobs', 'index.json', 'oci-layout']);
   });
 });

@@ -41,16 +41,21 @@ export async function readFile(
   limit: number,
   o: ContentsOptions = {},
 ): Promise<Uint8Array> {
-  const size = await contents.size(name, o);
-  if (size === undefined) throw contents.missing(name);
-  if (size > limit) {
-    throw new Failure('INVALID', `${contents.describe(name)} has ${size} bytes; ${limit} is the most that is allowed`);
-  }
-  return retry(
-    `read ${contents.describe(name)}`,
-    async () => exactly(await contents.open(name, o), size, contents.describe(name)),
-    retryOptions(o),
-  );
+  const where = contents.describe(name);
+  const attempt = async (): Promise<Uint8Array> => {
+    const size = await contents.size(name, o);
+    if (size === undefined) throw contents.missing(name);
+    if (size > limit) {
+      throw new Failure('INVALID', `${where} has ${size} bytes; ${limit} is the most that is allowed`);
+    }
+    try {
+      return await exactly(await contents.open(name, o), size, where);
+    } catch (error) {
+      if (!isFailure(error, 'CORRUPT') || (await contents.size(name, o)) === size) throw error;
+      throw new Failure('UNAVAILABLE', `${where} was replaced while it was read`, { cause: error });
+    }
+  };
+  return retry(`read ${where}`, attempt, retryOptions(o));
 }
 
 /** The files below the root of a store. */

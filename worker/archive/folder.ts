@@ -16,7 +16,7 @@ import { isTag } from '../oci/reference.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { folderContents, readFile, type Contents, type ContentsOptions } from './contents.ts';
-import { filesSource, readLayoutIndex, readOciLayout, type LayoutIndex } from './foreign.ts';
+import { filesSource, parseLayoutIndex, readLayoutIndex, readOciLayout, type LayoutIndex } from './foreign.ts';
 import { blobPath, OCI_LAYOUT } from './layout.ts';
 
 /** An OCI layout folder that images are written to; what was there before stays. */
@@ -176,7 +176,7 @@ class Folder implements FolderTarget {
     const { signal } = o;
     const info = await this.#statIndex(o);
     const document =
-      info === undefined ? { schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex } : await this.#document(o);
+      info === undefined ? { schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex } : await this.#document(info, o);
     const listed = Array.isArray(document['manifests']) ? document['manifests'].filter(isEntry) : [];
     const edited = edit(listed);
     if (info !== undefined && edited === listed) return;
@@ -197,10 +197,11 @@ class Folder implements FolderTarget {
     }
   }
 
-  async #document(o: Abortable): Promise<Entry> {
-    // reads it as everybody else does first: what is no index is not written over
-    await readLayoutIndex(this.#contents, { ...this.#o, signal: o.signal });
-    const bytes = await this.#read('index.json', o);
+  async #document({ etag }: ObjectInfo, o: Abortable): Promise<Entry> {
+    const body = await this.#store.read('index.json', { signal: o.signal, ifMatch: etag });
+    const bytes = await collect(body, MAX_MANIFEST_BYTES);
+    // what is no index is not written over
+    parseLayoutIndex(bytes, this.#contents.describe('index.json'));
     const document: unknown = JSON.parse(Buffer.from(bytes).toString());
     return isEntry(document) ? document : {};
   }

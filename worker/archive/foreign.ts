@@ -98,7 +98,11 @@ export async function readOciLayout(contents: Contents, o: ContentsOptions): Pro
 /** `index.json`. INVALID when it is not an index. */
 export async function readLayoutIndex(contents: Contents, o: ContentsOptions): Promise<LayoutIndex> {
   const bytes = await readFile(contents, 'index.json', MAX_DOCUMENT_BYTES, o);
-  const where = contents.describe('index.json');
+  return parseLayoutIndex(bytes, contents.describe('index.json'));
+}
+
+/** The bytes of an `index.json`, which `where` names. INVALID when it is not an index. */
+export function parseLayoutIndex(bytes: Uint8Array, where: string): LayoutIndex {
   return inDocument(where, () => parseIndex(bytes));
 }
 

@@ -20,6 +20,7 @@ import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'nod
 import { crc32 } from 'node:zlib';
 import type { Bytes } from '../content/content.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
+import { systemClock } from '../util/clock.ts';
 import { Failure, isFailure, type Code } from '../util/failure.ts';
 import type { Condition, ObjectInfo, ObjectStore, Upload, UploadOptions, WriteOptions } from './objects.ts';
 import { Parts } from './parts.ts';
@@ -28,8 +29,11 @@ import { Parts } from './parts.ts';
 const MIN_PART_BYTES = 1024 * 1024;
 const MAX_PARTS = 10_000;
 const BUFFER_BYTES = 1024 * 1024;
-/** Files of our own beside the objects: what is being written, unfinished uploads, and which of their parts are stored. */
-const OWN_FILE = /^\..*\.(?:\d+-\d+\.temp|[0-9a-f]{16}\.\d+-\d+-[0-9a-z]+\.(?:partial|parts))$/su;
+/** Files of our own beside the objects: locks, what is being written, unfinished uploads, and which of their parts are stored. */
+const OWN_FILE = /^\..*\.(?:lock|\d+-\d+\.temp|[0-9a-f]{16}\.\d+-\d+-[0-9a-z]+\.(?:partial|parts))$/su;
+/** A lock is held for some milliseconds. One that stays the same for so many looks was left behind by a process that died. */
+const LOCK_LOOKS = 500;
+const LOCK_LOOK_MS = 10;
 /** Of the 255 bytes that a file name can have; the others are for what stands behind it. */
 const MAX_KEPT_NAME_BYTES = 170;
 
@@ -47,7 +51,8 @@ const MAX_KEPT_NAME_BYTES = 170;
  * used twice, so a name stands for one file for ever: it can be put in place by its name, and whoever comes second finds it gone and its file
  * (inode) in place.
  *
- * `ifAbsent` is atomic between processes (link), `ifMatch` within this one: no call of a file system compares and replaces.
+ * `ifAbsent` is atomic between processes (link). For `ifMatch`, as no call of a file system compares and replaces, those who replace a file
+ * hold a lock beside it; whoever knows nothing of the lock can still come between.
  */
 export function openFiles(root: string): ObjectStore {
   return new FileStore(resolve(root));
@@ -423,9 +428,12 @@ async function publish(from: string, path: string, condition: Condition | undefi
       if (there !== undefined) throw conflict(path, 'there is such a file already');
       await placeNew(from, path);
     } else {
-      if (there === undefined) throw conflict(path, 'it was removed in the meantime');
-      if (etagOf(there) !== condition.ifMatch) throw conflict(path, 'it has changed in the meantime');
-      await rename(from, path);
+      await locked(path, async () => {
+        const now = await unlessErrno(stat(path, { bigint: true }), 'ENOENT');
+        if (now === undefined) throw conflict(path, 'it was removed in the meantime');
+        if (etagOf(now) !== condition.ifMatch) throw conflict(path, 'it has changed in the meantime');
+        await rename(from, path);
+      });
     }
   });
   await syncFolder(dirname(path));
@@ -433,8 +441,11 @@ async function publish(from: string, path: string, condition: Condition | undefi
 
 async function placeNew(from: string, path: string): Promise<void> {
   try {
-    // without hard links nothing does it atomically
-    if (!(await tryLink(from, path))) await rename(from, path);
+    if (await tryLink(from, path)) return;
+    await locked(path, async () => {
+      if ((await unlessErrno(stat(path), 'ENOENT')) !== undefined) throw conflict(path, 'there is such a file already');
+      await rename(from, path);
+    });
   } catch (error) {
     throw hasErrno(error, 'EEXIST') ? conflict(path, 'there is such a file already') : error;
   }
@@ -448,6 +459,40 @@ async function tryLink(from: string, to: string): Promise<boolean> {
   } catch (error) {
     if (hasErrno(error, 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK')) return false;
     throw error;
+  }
+}
+
+/** Runs `work` while no other process runs such on the same path. */
+async function locked(path: string, work: () => Promise<void>): Promise<void> {
+  const lock = beside(path, 'lock');
+  const own = await takeLock(lock);
+  try {
+    await work();
+  } finally {
+    // ours was taken for left behind if we slept for long: then it is another's
+    if (isSame(await unlessErrno(stat(lock, { bigint: true }), 'ENOENT'), own)) await unlinkIfThere(lock);
+  }
+}
+
+async function takeLock(lock: string): Promise<BigIntStats> {
+  let seen: BigIntStats | undefined;
+  for (let looks = 0; ; looks++) {
+    const handle = await unlessErrno(open(lock, 'wx'), 'EEXIST');
+    if (handle !== undefined) {
+      try {
+        return await handle.stat({ bigint: true });
+      } finally {
+        await handle.close();
+      }
+    }
+    const there = await unlessErrno(stat(lock, { bigint: true }), 'ENOENT');
+    if (there === undefined) continue;
+    if (seen?.mtimeNs !== there.mtimeNs || !isSame(seen, there)) {
+      seen = there;
+      looks = 0;
+    }
+    if (looks === LOCK_LOOKS) await unlinkIfThere(lock);
+    else await systemClock.sleep(LOCK_LOOK_MS);
   }
 }
 
@@ -467,12 +512,14 @@ async function oneAtATime(path: string, work: () => Promise<void>): Promise<void
   }
 }
 
+/** Stands for this process in names of files. No process id: all containers that share a folder may have the same. */
+const PROCESS = Math.floor(systemClock.random() * 2 ** 52);
 let temporaries = 0;
 
-/** A new file beside `path`. Names may be taken: by a process that had our id before us, or one in another container. */
+/** A new file beside `path`, under a name that is taken by nobody else while we use it. */
 async function openTemporary(path: string): Promise<{ handle: FileHandle; temporary: string }> {
   for (;;) {
-    const temporary = beside(path, `${process.pid}-${++temporaries}.temp`);
+    const temporary = beside(path, `${PROCESS}-${++temporaries}.temp`);
     const handle = await unlessErrno(open(temporary, 'wx'), 'EEXIST');
     if (handle !== undefined) return { handle, temporary };
   }
