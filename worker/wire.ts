@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
+import type { Readable } from 'node:stream';
 import type { ConnectOptions, SideOptions } from './commands/context.ts';
 import { openFiles } from './objects/files.ts';
 import { openS3 } from './objects/s3.ts';
@@ -22,6 +22,8 @@ export function connect(
   clock: Clock = systemClock,
 ): Ends & AsyncDisposable {
   const opened = new AsyncDisposableStack();
+  const closed = new AbortController();
+  opened.defer(() => closed.abort());
   const { report } = o;
   const once = <T>(open: (key: string) => T): ((key: string) => T) => {
     const known = new Map<string, T>();
@@ -37,7 +39,7 @@ export function connect(
       explicit: flags.credentials,
       files: flags.authFile === undefined ? settings.authFiles : [flags.authFile],
       required: flags.authFile ?? settings.requiredAuthFile,
-      run: runProgram,
+      run: programsUntil(closed.signal),
       clock,
     });
     return once((host) =>
@@ -69,15 +71,46 @@ export function connect(
   };
 }
 
-const runProgram: RunProgram = async (program, args, input) => {
-  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] });
-  const ended = new Promise<number>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (code) => resolve(code ?? 1));
-  });
-  // a helper that ends without reading is judged by its exit code
-  child.stdin.on('error', () => undefined);
-  child.stdin.end(input);
-  const [exitCode, stdout, stderr] = await Promise.all([ended, text(child.stdout), text(child.stderr)]);
-  return { exitCode, stdout, stderr };
-};
+/** Helpers ask a keychain, which may ask a person. */
+const HELPER_TIMEOUT_MS = 120_000;
+const MAX_HELPER_OUTPUT_BYTES = 1024 * 1024;
+
+/** Runs programs to their end, which comes at once when `signal` fires. One that never ends or never stops writing is ended. */
+function programsUntil(signal: AbortSignal): RunProgram {
+  return async (program, args, input) => {
+    const late = AbortSignal.timeout(HELPER_TIMEOUT_MS);
+    const child = spawn(program, args, {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      signal: AbortSignal.any([signal, late]),
+      killSignal: 'SIGKILL',
+    });
+    const ended = new Promise<number>((resolve, reject) => {
+      child.once('error', (error) =>
+        reject(late.aborted ? new Error(`it did not answer in ${HELPER_TIMEOUT_MS / 1000} seconds`) : error),
+      );
+      child.once('close', (code) => resolve(code ?? 1));
+    });
+    // a helper that ends without reading is judged by its exit code
+    child.stdin.on('error', () => undefined);
+    child.stdin.end(input);
+    try {
+      const [exitCode, stdout, stderr] = await Promise.all([ended, textOf(child.stdout), textOf(child.stderr)]);
+      return { exitCode, stdout, stderr };
+    } finally {
+      child.kill('SIGKILL');
+      // what it has started itself may hold them for longer
+      for (const pipe of child.stdio) pipe?.destroy();
+    }
+  };
+}
+
+async function textOf(stream: Readable): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    size += chunk.byteLength;
+    if (size > MAX_HELPER_OUTPUT_BYTES) throw new Error(`it answered with more than ${MAX_HELPER_OUTPUT_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString();
+}

@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
-import { readdir } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
@@ -11,8 +11,10 @@ import { MemoryContent } from '../../worker/content/memory.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
 import { backup } from '../../worker/operations/backup.ts';
 import { restore } from '../../worker/operations/restore.ts';
+import { readSettings, type Settings } from '../../worker/settings.ts';
+import { connect } from '../../worker/wire.ts';
 import { addJson, makeImage, type MadeImage } from '../support/images.ts';
-import { openLab } from '../support/lab.ts';
+import { failureOf, openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
 const lab = await openLab();
@@ -166,3 +168,46 @@ describe('an OCI layout folder that several processes tag at once', () => {
     expect((await readdir(folder)).sort()).toEqual(['blobs', 'index.json', 'oci-layout']);
   });
 });
+
+/** Settings of a machine where docker's credentials for every registry are kept by this program. */
+async function helperSettings(name: string, script: string): Promise<Settings> {
+  const folder = join(lab.folder, name);
+  await mkdir(folder);
+  await writeFile(join(folder, `docker-credential-${name}`), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  await writeFile(join(folder, 'config.json'), JSON.stringify({ credsStore: name }));
+  const path = process.env['PATH'];
+  process.env['PATH'] = `${folder}:${path}`;
+  onTestFinished(() => void (process.env['PATH'] = path));
+  return readSettings({ HOME: folder, DOCKER_CONFIG: folder });
+}
+
+describe('a credential helper', () => {
+  test('that never answers does not outlive the command', async () => {
+    const settings = await helperSettings('hang', 'echo $$ > "$(dirname "$0")/pid"; sleep 20; true');
+    const stop = new AbortController();
+    const ends = connect(settings, 'test', { report: () => undefined });
+    const read = ends.registry('registry.example.com', 'source').repository('app').resolve('v1', stop);
+    const pidFile = join(lab.folder, 'hang', 'pid');
+    await expect.poll(async () => readFile(pidFile, 'utf8').catch(() => '')).toMatch(/\d\n/);
+    stop.abort();
+    await failureOf(read, 'ABORTED');
+    await ends[Symbol.asyncDispose]();
+    const pid = Number(await readFile(pidFile, 'utf8'));
+    await expect.poll(() => isRunning(pid)).toBe(false);
+  });
+
+  test('that never stops writing is ended', async () => {
+    const settings = await helperSettings('flood', 'exec yes');
+    await using ends = connect(settings, 'test', { report: () => undefined });
+    const read = ends.registry('registry.example.com', 'source').repository('app').resolve('v1');
+    expect((await failureOf(read, 'UNAUTHENTICATED')).message).toContain('more than 1048576 bytes');
+  });
+});
+
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}

@@ -193,7 +193,9 @@ async function runHelper(
     const missing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT';
     const why = missing
       ? `${path} names it, but it is not installed; install it or remove it from the file`
-      : 'it could not be run';
+      : cause instanceof Error && !('code' in cause)
+        ? cause.message
+        : 'it could not be run';
     throw new Failure('UNAUTHENTICATED', `${what}: ${why}`, { cause });
   }
   if (result.exitCode !== 0) {
