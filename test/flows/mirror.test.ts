@@ -387,7 +387,7 @@ describe('a mirror with trouble on the way', () => {
     await expectSameImage(image.content, lab.view(ecr, 'trouble/app'), image.root);
   });
 
-  test('pushes no faster than PutImage allows', async () => {
+  test('heals when PutImage is throttled, by waiting', async () => {
     const { o, copy } = lab.session();
     const slow = await lab.registry({
       mode: 'ecr',
@@ -535,8 +535,8 @@ describe('secrets', () => {
     await failing(`${at(guarded, 'secret/app')}:v1`, `${at(ecr, 'secret/app')}:v1`, 'guessed-password');
     const all = written.join('\n');
     expect(all).toContain('retry');
-    for (const secret of [PASSWORD, 'guessed-password', 'X-Amz-', 'Bearer ey', 'Basic QVdT'])
-      expect(all).not.toContain(secret);
+    for (const secret of [PASSWORD, 'guessed-password', 'X-Amz-']) expect(all).not.toContain(secret);
+    expect(all).not.toMatch(/\b(?:Bearer|Basic) +[\w+/=.-]{8,}/);
     expect(all).not.toContain(Buffer.from(`ann:${PASSWORD}`).toString('base64'));
   });
 });
