@@ -9,6 +9,7 @@ import {
   type Descriptor,
   type Manifest,
 } from '../oci/manifest.ts';
+import { isTag } from '../oci/reference.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
@@ -211,6 +212,8 @@ class Walker {
     found.sort((a, b) => (a.descriptor.digest < b.descriptor.digest ? -1 : 1));
     for (const suffix of COSIGN_SUFFIXES) {
       const tag = `${subject.digest.replace(':', '-')}.${suffix}`;
+      // with a digest of sha512 it is too long to be one
+      if (!isTag(tag)) continue;
       try {
         found.push({ descriptor: await this.#source.resolve(tag, { signal }), tags: [tag] });
       } catch (error) {

@@ -11,6 +11,7 @@ import {
   type Manifest,
   type Platform,
 } from '../oci/manifest.ts';
+import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 
 /** Where a rewritten index says which one it was made of. */
@@ -32,7 +33,7 @@ export function onlyPlatforms(source: Source, platforms: readonly Platform[]): S
     const bytes = await readAll(source, d, MAX_MANIFEST_BYTES, { signal: o?.signal });
     const manifest = parseManifest(bytes, d.mediaType);
     if (manifest.kind !== 'index') {
-      if (manifest.kind === 'image') await checkPlatform(source, manifest, platforms, d);
+      if (manifest.kind === 'image') await checkPlatform(source, manifest, platforms, d, o);
       return d;
     }
     const kept = keep(manifest.manifests, platforms, d);
@@ -96,11 +97,12 @@ async function checkPlatform(
   manifest: Extract<Manifest, { kind: 'image' }>,
   platforms: readonly Platform[],
   d: Descriptor,
+  o: Abortable | undefined,
 ): Promise<void> {
   // an artifact is of no platform
   if (manifest.config.mediaType !== MEDIA_TYPE.ociConfig && manifest.config.mediaType !== MEDIA_TYPE.dockerConfig)
     return;
-  const bytes = await readAll(source, manifest.config, MAX_MANIFEST_BYTES);
+  const bytes = await readAll(source, manifest.config, MAX_MANIFEST_BYTES, { signal: o?.signal });
   let config: unknown;
   try {
     config = JSON.parse(new TextDecoder().decode(bytes));

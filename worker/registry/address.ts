@@ -21,6 +21,9 @@ PRIVATE.addSubnet('fc00::', 7, 'ipv6');
 const METADATA = new BlockList();
 METADATA.addSubnet('169.254.0.0', 16, 'ipv4');
 METADATA.addSubnet('fe80::', 10, 'ipv6');
+// the same by way of NAT64 and 6to4
+METADATA.addSubnet('64:ff9b::a9fe:0', 112, 'ipv6');
+METADATA.addSubnet('2002:a9fe::', 32, 'ipv6');
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
 METADATA.addAddress('fd00:ec2::254', 'ipv6');
 METADATA.addAddress('fd00:ec2::23', 'ipv6');

@@ -4,6 +4,8 @@ import type { HttpRequest, Transport } from './transport.ts';
 
 /** Some registries give all their tags at once, whatever page is asked for. */
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;
+/** Of a thousand entries each. A list that is longer was made to have no end. */
+const MAX_PAGES = 10_000;
 
 /** The JSON objects of a list, page by page, as the registry's own Links lead: verbatim, since what they hold is its own affair. */
 export async function* pages(
@@ -20,6 +22,8 @@ export async function* pages(
     const link = parseNextLink(answer.header('link'));
     if (link === undefined) return;
     next = transport.lead(first.what, link, answer.url);
+    if (seen.size === MAX_PAGES)
+      throw new Failure('UNSUPPORTED', `${first.what}: the registry's list does not end within ${MAX_PAGES} pages`);
     if (seen.has(next.href))
       throw new Failure('UNSUPPORTED', `${first.what}: the registry's pages go round in a circle`);
     seen.add(next.href);

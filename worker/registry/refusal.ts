@@ -78,13 +78,22 @@ function parseJson(text: string): { readonly code?: string; readonly message?: s
     field(error, 'details'),
     field(error, 'error'),
   ]
-    .concat(detail === undefined || typeof detail === 'string' ? detail : JSON.stringify(detail))
+    .concat(detail === undefined || typeof detail === 'string' ? detail : written(detail))
     .filter((part): part is string => typeof part === 'string' && part !== '')
     .filter((part, i, all) => all.indexOf(part) === i);
   return {
     ...(typeof code === 'string' && code !== '' ? { code: presentable(code).message ?? code } : {}),
     ...presentable(message.join(', ')),
   };
+}
+
+/** Undefined for what is nested so deeply that it can be read and not be written. */
+function written(value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return undefined;
+  }
 }
 
 function field(value: unknown, name: string): unknown {

@@ -13,7 +13,7 @@ import {
 import { MemoryContent } from '../../../worker/content/memory.ts';
 import { digestOf, type Digest } from '../../../worker/oci/digest.ts';
 import { childrenOf, MAX_MANIFEST_BYTES, MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
-import type { Code } from '../../../worker/util/failure.ts';
+import { Failure, type Code } from '../../../worker/util/failure.ts';
 import { corrupting, counting, failing, type Opened } from '../../support/faulty-content.ts';
 import { addJson, makeImage, seededBytes } from '../../support/images.ts';
 
@@ -48,6 +48,33 @@ function opensOf(opened: readonly Opened[]): ReadonlyMap<Digest, number> {
 }
 
 describe('walk', () => {
+  test('asks for no cosign tags of digests that are too long for tags', async () => {
+    const content = new MemoryContent();
+    const bytes = Buffer.from('{}');
+    const config = content.add(MEDIA_TYPE.ociEmpty, bytes);
+    const manifest = Buffer.from(
+      JSON.stringify({ schemaVersion: 2, mediaType: MEDIA_TYPE.ociManifest, config, layers: [] }),
+    );
+    const descriptor = {
+      mediaType: MEDIA_TYPE.ociManifest,
+      digest: digestOf(manifest, 'sha512'),
+      size: manifest.byteLength,
+    };
+    await content.put(descriptor, async function* () {
+      yield manifest;
+    });
+    const source: Source = {
+      open: (d, o) => content.open(d, o),
+      referrers: (d, o) => content.referrers(d, o),
+      tags: (o) => content.tags(o),
+      // as registries answer a tag that cannot be
+      resolve: async (reference) => {
+        throw new Failure(reference.length > 128 ? 'INVALID' : 'NOT_FOUND', reference);
+      },
+    };
+    expect((await walk(source, [rootOf(descriptor)])).manifests.size).toBe(1);
+  });
+
   test('finds every manifest of an index, children before their parent, with the very bytes of the source', async () => {
     const { content, root } = await makeImage({ platforms: ['linux/amd64', 'linux/arm64', 'windows/amd64'] });
     const graph = await walk(content, [root]);

@@ -25,6 +25,8 @@ describe('addressKind', () => {
     ['169.254.170.2', 'metadata'],
     ['::ffff:169.254.169.254', 'metadata'],
     ['fe80::1%eth0', 'metadata'],
+    ['64:ff9b::169.254.169.254', 'metadata'],
+    ['2002:a9fe:a9fe::1', 'metadata'],
     ['fd00:ec2::254', 'metadata'],
     ['168.63.129.16', 'metadata'],
     ['100.100.100.200', 'metadata'],

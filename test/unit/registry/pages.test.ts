@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { parseNextLink } from '../../../worker/registry/pages.ts';
 import { openRegistry, type RegistryClient } from '../../../worker/registry/registry.ts';
@@ -60,6 +63,27 @@ describe('lists', () => {
     });
     await expect(Array.fromAsync(client.repository('app').tags())).rejects.toMatchObject({ code: 'UNSUPPORTED' });
   });
+
+  test('that never end are given up', async () => {
+    let last = 0;
+    const server = createServer((_, response) => {
+      response.writeHead(200, { link: `</v2/app/tags/list?last=${++last}>; rel="next"` }).end('{"tags":[]}');
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    onTestFinished(() => void server.close());
+    const { port } = server.address() as AddressInfo;
+    const client = openRegistry(`127.0.0.1:${port}`, {
+      side: 'source',
+      credentials: async () => undefined,
+      version: 'test',
+      clock: fakeClock(),
+    });
+    onTestFinished(async () => client.close());
+    await expect(Array.fromAsync(client.repository('app').tags())).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining('10000 pages'),
+    });
+  }, 30_000);
 
   test('a page that breaks is asked for again', async () => {
     const whole = page({ tags: ['a', 'b', 'c'] });

@@ -141,6 +141,12 @@ describe('parseRefusal', () => {
     expect(message).toBe('see https://bucket.example/a and Authorization: Bearer … or Basic …');
   });
 
+  test('has details that are nested deeper than anybody can write them down', () => {
+    const detail = '['.repeat(20_000) + ']'.repeat(20_000);
+    const text = `{"errors":[{"code":"TAG_INVALID","message":"no","detail":${detail}}]}`;
+    expect(parseRefusal(text)).toEqual({ code: 'TAG_INVALID', message: 'no' });
+  });
+
   test('is one line of bounded length that steers no terminal', () => {
     const { message = '' } = parseRefusal(`a\u001b[31m\r\nb\u202ec ${'x'.repeat(1000)}`);
     expect(message).toMatch(/^a \[31m b c x+…$/);
