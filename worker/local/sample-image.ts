@@ -39,7 +39,8 @@ export async function writeSampleImage(folder: string, recipe: SampleRecipe): Pr
     written.set(d.digest, d.size);
     return d;
   };
-  const putJson = (mediaType: string, value: object): Promise<Descriptor> => put(mediaType, Buffer.from(JSON.stringify(value)));
+  const putJson = (mediaType: string, value: object): Promise<Descriptor> =>
+    put(mediaType, Buffer.from(JSON.stringify(value)));
   const artifact = async (artifactType: string, text: string, subject?: Descriptor): Promise<Descriptor> => ({
     ...(await putJson(MEDIA_TYPE.ociManifest, {
       schemaVersion: 2,
@@ -78,14 +79,21 @@ export async function writeSampleImage(folder: string, recipe: SampleRecipe): Pr
     });
     images.push({ ...manifest, platform });
   }
-  const root = await putJson(MEDIA_TYPE.ociIndex, { schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex, manifests: images });
+  const root = await putJson(MEDIA_TYPE.ociIndex, {
+    schemaVersion: 2,
+    mediaType: MEDIA_TYPE.ociIndex,
+    manifests: images,
+  });
   const entries: Descriptor[] = [
     { ...root, annotations: { [ANNOTATION.refName]: recipe.tag } },
     await artifact('application/spdx+json', `{"spdxVersion":"SPDX-2.3","name":"sample ${recipe.version}"}`, root),
     await artifact('application/vnd.dev.cosign.artifact.sig.v1+json', `signature of ${root.digest}`, root),
   ];
   for (const image of images) {
-    const signature = await artifact('application/vnd.dev.cosign.simplesigning.v1+json', `signature of ${image.digest}`);
+    const signature = await artifact(
+      'application/vnd.dev.cosign.simplesigning.v1+json',
+      `signature of ${image.digest}`,
+    );
     entries.push({ ...signature, annotations: { [ANNOTATION.refName]: `${image.digest.replace(':', '-')}.sig` } });
   }
   await writeFile(join(folder, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
