@@ -5,6 +5,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { openImage } from '../../worker/archive/image.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
 import type { LocalRegistry } from '../../worker/local/registry.ts';
+import type { ObjectStore } from '../../worker/objects/objects.ts';
 import { backup, type BackupRequest } from '../../worker/operations/backup.ts';
 import { verify } from '../../worker/operations/verify.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
@@ -319,22 +320,40 @@ describe('a key that holds something else', () => {
     await expectArchived(image, 'taken/v1.tar');
   });
 
-  test('is CONFLICT too when it comes there while the backup runs', async () => {
-    const image = await makeImage({ platforms: ['linux/amd64'], layers: [300_000], seed: 19 });
-    await lab.push(image, registry, 'raced/app');
-    const { ends, o } = lab.session();
-    const other = lab.session().ends.bucket(bucket);
-    let written: Promise<unknown> | undefined;
-    const { items } = await backup({ from: at(registry, 'raced/app'), to: `s3://${bucket}/raced/{tag}.tar` }, ends, {
-      ...o,
-      report: (event) => {
-        if (event.type === 'blob-started') written ??= other.write('raced/v1.tar', Buffer.from('faster'));
-      },
-    });
-    await written;
-    expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'CONFLICT' } }]);
-    expect(await textOf('raced/v1.tar')).toBe('faster');
-  });
+  test.each(['nothing', 'an older archive'])(
+    'is CONFLICT too when it takes the place of %s meanwhile',
+    async (before) => {
+      const key = `raced/${before.replaceAll(' ', '-')}/v1.tar`;
+      const name = `raced/${before.replaceAll(' ', '-')}`;
+      const r = { from: `${at(registry, name)}:v1`, to: `s3://${bucket}/${key}` };
+      if (before !== 'nothing') {
+        await lab.push(await makeImage({ seed: 26 }), registry, name);
+        await run(r);
+      }
+      await lab.push(await makeImage({ seed: 19 }), registry, name);
+      const { ends, o } = lab.session();
+      const store = ends.bucket(bucket);
+      // somebody else is faster: between the look at the key and the commit
+      const raced: ObjectStore = {
+        describe: (to) => store.describe(to),
+        stat: async (to, options) => store.stat(to, options),
+        read: async (to, options) => store.read(to, options),
+        write: async (to, body, options) => store.write(to, body, options),
+        stream: async (to, body, options) => store.stream(to, body, options),
+        list: (prefix, options) => store.list(prefix, options),
+        remove: async (to, options) => store.remove(to, options),
+        upload: async (to, size, options) => {
+          const upload = await store.upload(to, size, options);
+          await store.write(key, Buffer.from('faster'));
+          return upload;
+        },
+      };
+      const { items } = await backup(r, { ...ends, bucket: () => raced }, o);
+      expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'CONFLICT' } }]);
+      expect(items[0]?.failure?.message).toContain(`s3://${bucket}/${key}`);
+      expect(await textOf(key)).toBe('faster');
+    },
+  );
 });
 
 describe('a backup of several images', () => {
