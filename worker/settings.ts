@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { withoutSecrets } from './oci/reference.ts';
 import { Failure } from './util/failure.ts';
 import { quote } from './util/quote.ts';
 
@@ -41,7 +42,10 @@ function readEndpoints(value: string): ReadonlyMap<string, string> {
     const at = pair.indexOf('=');
     const [host, url] = [pair.slice(0, at).trim(), pair.slice(at + 1).trim()];
     if (at < 1 || !/^https?:\/\/[^/]+\/?$/.test(url)) {
-      throw new Failure('INVALID', `TRANSSHIP_REGISTRY_ENDPOINTS: ${quote(pair)} is not host=http://address:port`);
+      throw new Failure(
+        'INVALID',
+        `TRANSSHIP_REGISTRY_ENDPOINTS: ${quote(withoutSecrets(pair))} is not host=http://address:port`,
+      );
     }
     endpoints.set(host, url.replace(/\/$/, ''));
   }

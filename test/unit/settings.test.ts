@@ -44,3 +44,11 @@ test('what cannot be is refused by the name of its variable', () => {
   );
   assert.throws(() => readSettings({ TRANSSHIP_CONCURRENCY: 'many' }), /"many"/);
 });
+
+test('a password in an endpoint is not shown when the endpoint cannot be', () => {
+  const settings = { TRANSSHIP_REGISTRY_ENDPOINTS: 'host=ftp://ann:correct-horse@address' };
+  assert.throws(
+    () => readSettings(settings),
+    (error: Error) => /TRANSSHIP_REGISTRY_ENDPOINTS/.test(error.message) && !error.message.includes('horse'),
+  );
+});
