@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -35,7 +36,8 @@ export function addLocal(program: Command, context: CommandContext): void {
         context.stderr.write(
           `S3 bucket s3://${stack.bucket}, registries ${stack.ecr.registryHost}, ${stack.otherEcr.registryHost} and ${stack.registry.host}; stop with Ctrl-C or kill ${process.pid}\n`,
         );
-        await new Promise((resolve) => context.signal.addEventListener('abort', resolve, { once: true }));
+        // it may have been interrupted while it started
+        if (!context.signal.aborted) await once(context.signal, 'abort');
       } finally {
         if (flags.dir === undefined) await rm(folder, { recursive: true, force: true });
       }
