@@ -55,7 +55,7 @@ export async function readFile(
       throw new Failure('UNAVAILABLE', `${where} was replaced while it was read`, { cause: error });
     }
   };
-  return retry(`read ${where}`, attempt, retryOptions(o));
+  return retry(`read ${where}`, attempt, o);
 }
 
 /** The files below the root of a store. */
@@ -211,7 +211,7 @@ export class TarContents implements Contents {
         const range = { signal: this.#o.signal, from: 0, to: length };
         return exactly(await openRange(this.#store, this.#info.key, offset, this.#info, range), length, this.#name);
       },
-      retryOptions(this.#o),
+      this.#o,
     );
   }
 }
@@ -250,11 +250,6 @@ async function exactly(body: Bytes, length: number, what: string): Promise<Uint8
   }
   if (at < length) throw new Failure('UNAVAILABLE', `${what} broke off after ${at} of ${length} bytes`);
   return bytes;
-}
-
-/** How files are read again when a body breaks off. */
-export function retryOptions(o: ContentsOptions): Parameters<typeof retry>[2] {
-  return { signal: o.signal, report: o.report, ...(o.clock === undefined ? {} : { clock: o.clock }) };
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {

@@ -16,8 +16,9 @@ import {
 import { formatReference, formatRepository, isTag, parseReference } from '../oci/reference.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
+import { quote } from '../util/quote.ts';
 import { retry } from '../util/retry.ts';
-import { readFile, retryOptions, type Contents, type ContentsOptions } from './contents.ts';
+import { readFile, type Contents, type ContentsOptions } from './contents.ts';
 import { blobPath, REFERRERS_ANNOTATION } from './layout.ts';
 import { safeName } from './tar.ts';
 
@@ -171,7 +172,7 @@ export function chooseImage(found: readonly NamedImage[], wanted: string | undef
     throw new Failure('INVALID', `${where} holds ${found.length} images, say which one by its tag: it has ${there}`);
   }
   const problem =
-    only === undefined ? `no image ${JSON.stringify(wanted)}` : `several images ${JSON.stringify(wanted)}`;
+    only === undefined ? `no image ${quote(wanted)}` : `several images ${quote(wanted)}`;
   throw new Failure(only === undefined ? 'NOT_FOUND' : 'INVALID', `${where} holds ${problem}: it has ${there}`);
 }
 
@@ -267,7 +268,7 @@ class DockerReader {
     if (known !== undefined) return known;
     const size = await this.#contents.size(path, this.#o);
     if (size === undefined)
-      throw new Failure('INVALID', `${where} names the layer ${JSON.stringify(path)}, which is not there`);
+      throw new Failure('INVALID', `${where} names the layer ${quote(path)}, which is not there`);
     const compression = await this.#compressionOf(path);
     const layer: Descriptor =
       compression === undefined
@@ -307,13 +308,13 @@ class DockerReader {
 
   async #document(path: string, where: string): Promise<Uint8Array> {
     if ((await this.#contents.size(path, this.#o)) === undefined) {
-      throw new Failure('INVALID', `${where} names the config ${JSON.stringify(path)}, which is not there`);
+      throw new Failure('INVALID', `${where} names the config ${quote(path)}, which is not there`);
     }
     return readFile(this.#contents, path, MAX_DOCUMENT_BYTES, this.#o);
   }
 
   async #again<T>(path: string, work: () => Promise<T>): Promise<T> {
-    return retry(`read ${this.#contents.describe(path)}`, work, retryOptions(this.#o));
+    return retry(`read ${this.#contents.describe(path)}`, work, this.#o);
   }
 }
 

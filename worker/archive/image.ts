@@ -10,7 +10,6 @@ import { unpacked, type Compression } from './compress.ts';
 import {
   folderContents,
   openTar,
-  retryOptions,
   type Contents,
   type ContentsOptions,
   type TarContents,
@@ -92,7 +91,7 @@ export async function openImage(store: ObjectStore, key: string, o: OpenImageOpt
         const body = await store.read(key, { signal: o.signal, ifMatch: info.etag });
         return files.stream('archive.tar', unpacked(body, compression, limit), { signal: o.signal });
       };
-      const plain = await retry(`unpack ${place}`, unpack, retryOptions(o));
+      const plain = await retry(`unpack ${place}`, unpack, o);
       return await openPlain(await openTar(files, plain, { ...o, name: place }), o, folder);
     } catch (error) {
       await folder[Symbol.asyncDispose]();

@@ -1,4 +1,5 @@
 import { Failure } from '../util/failure.ts';
+import { quote } from '../util/quote.ts';
 
 /**
  * The tar format as far as archives of images need it: writing headers that are the same for the same name and size, and finding the
@@ -90,7 +91,7 @@ export async function* scanTar(readAt: ReadAt, size: number): AsyncGenerator<Tar
       continue;
     }
     const entry = toEntry(header, extension, headerOffset, at);
-    if (at + entry.size > size) throw truncated(JSON.stringify(entry.name), at + entry.size, size);
+    if (at + entry.size > size) throw truncated(quote(entry.name), at + entry.size, size);
     yield entry;
     at += entry.size + paddingOf(entry.size);
     headerOffset = at;
@@ -310,8 +311,4 @@ function invalid(at: number, what: string): Failure {
 
 function truncated(what: string, end: number, size: number): Failure {
   return new Failure('CORRUPT', `the tar is cut off: ${what} goes to byte ${end}, but there are only ${size}`);
-}
-
-function quote(value: string): string {
-  return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}…` : value);
 }

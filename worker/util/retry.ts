@@ -9,7 +9,7 @@ export interface RetryOptions extends Abortable {
   readonly attempts?: number;
   /** The longest wait that backoff itself chooses, in milliseconds. Default 20,000. */
   readonly maxDelayMs?: number;
-  readonly clock?: Clock;
+  readonly clock?: Clock | undefined;
   readonly report?: Report | undefined;
 }
 
