@@ -12,10 +12,10 @@ import { read } from '../content/read.ts';
 import type { Digest } from '../oci/digest.ts';
 import { childrenOf, isForeign, type Descriptor } from '../oci/manifest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
+import type { Clock } from '../util/clock.ts';
 import { atSide, isFailure, type Failure } from '../util/failure.ts';
 import { forEachOf, Limit } from '../util/limit.ts';
 import type { Outcome, Report } from '../util/report.ts';
-import type { Clock } from '../util/clock.ts';
 
 export interface CopyOptions extends Abortable {
   /** Blobs at once. Default 4. */
@@ -28,8 +28,6 @@ export interface CopyOptions extends Abortable {
   readonly mountFrom?: readonly string[] | undefined;
   /** The graph of the roots, where it was read before. */
   readonly graph?: Graph | undefined;
-  /** Bytes that may be read ahead of what the target takes, in all. Default 32 MiB. */
-  readonly aheadBytes?: number | undefined;
   readonly report?: Report | undefined;
   readonly clock?: Clock | undefined;
 }
@@ -47,8 +45,6 @@ interface ReferrerResult {
 }
 
 export interface CopyResult {
-  readonly roots: readonly Root[];
-  readonly graph: Graph;
   /** Blobs and manifests by how they came to be at the target. */
   readonly tallies: Readonly<Record<Outcome, Tally>>;
   readonly referrers: readonly ReferrerResult[];
@@ -57,7 +53,8 @@ export interface CopyResult {
 }
 
 const DEFAULT_CONCURRENCY = 4;
-const DEFAULT_AHEAD_BYTES = 32 * 1024 * 1024;
+/** Bytes that may be read ahead of what the target takes, in all. */
+const AHEAD_BYTES = 32 * 1024 * 1024;
 /** Manifests are small; what limits them is the target's own rate. */
 const MANIFESTS_AT_ONCE = 8;
 
@@ -94,7 +91,7 @@ export async function copy(
   }));
   for (const referrer of graph.referrers) referrers.push(await run.referrer(referrer));
   for (const root of graph.roots) await run.tags(root);
-  return { roots, graph, tallies: run.tallies, referrers, foreign };
+  return { tallies: run.tallies, referrers, foreign };
 }
 
 class Run {
@@ -108,7 +105,7 @@ class Run {
   readonly #target: Target;
   readonly #graph: Graph;
   readonly #o: CopyOptions;
-  readonly #ahead: Limit;
+  readonly #ahead = new Limit(AHEAD_BYTES);
   /** One digest, one copy. */
   readonly #finished = new Set<Digest>();
   readonly #sentAgain = new Map<Digest, Promise<void>>();
@@ -118,7 +115,6 @@ class Run {
     this.#target = target;
     this.#graph = graph;
     this.#o = o;
-    this.#ahead = new Limit(o.aheadBytes ?? DEFAULT_AHEAD_BYTES);
   }
 
   done(d: Descriptor, outcome: Outcome): void {
@@ -154,12 +150,7 @@ class Run {
       broken = undefined;
       report?.({ type: 'blob-started', digest: d.digest, bytes: d.size });
       try {
-        for await (const chunk of read(source, d, {
-          ...at,
-          report,
-          ahead,
-          ...(clock === undefined ? {} : { clock }),
-        })) {
+        for await (const chunk of read(source, d, { ...at, report, ahead, clock })) {
           report?.({ type: 'blob-progress', digest: d.digest, bytes: chunk.byteLength });
           yield chunk;
         }
