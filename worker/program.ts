@@ -16,9 +16,9 @@ import { systemClock } from './util/clock.ts';
 import { Failure, isFailure, type Code } from './util/failure.ts';
 import { connect } from './wire.ts';
 
-const EXIT_CODES = `
+const HELP_END = `
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished and found faults (verify), 130 interrupted.
-Credentials: docker's config.json ($DOCKER_CONFIG), or the file $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
+Credentials: as docker and podman keep them, or the file that $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
 
 async function main(argv: readonly string[]): Promise<number> {
   const stop = new AbortController();
@@ -81,7 +81,7 @@ function program(context: CommandContext): Command {
       'Mirrors container images and backs them up as archives: every platform, signature and SBOM, digests unchanged.',
     )
     .version(context.version)
-    .addHelpText('after', EXIT_CODES)
+    .addHelpText('after', HELP_END)
     .exitOverride()
     .configureOutput({ writeOut: (text) => context.stdout.write(text), writeErr: (text) => context.stderr.write(text) })
     .showHelpAfterError('(transship COMMAND --help tells more)');

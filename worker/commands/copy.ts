@@ -42,7 +42,8 @@ export function addCopy(program: Command, context: CommandContext): void {
         return await mirror({ from, to, platforms, referrers, force, dryRun }, ends, optionsOf(context, flags, report));
       });
       const seconds = (context.clock.now() - startedMs) / 1000;
-      printResult(context, flags, describeCopy(result, seconds).json, () => describeCopy(result, seconds).text);
+      const { json, text } = describeCopy(result, seconds);
+      printResult(context, flags, json, () => text);
     },
   );
 }

@@ -30,7 +30,7 @@ export function optionsOf(context: CommandContext, flags: ConcurrencyFlag, repor
     signal: context.signal,
     clock: context.clock,
     report,
-    concurrency: flags.concurrency ?? context.concurrency,
+    concurrency: concurrencyOf(context, flags),
   };
 }
 

@@ -1,3 +1,4 @@
+import { openFolderTarget } from '../archive/folder.ts';
 import { cached } from '../content/cached.ts';
 import type { Source, Target } from '../content/content.ts';
 import type { Root } from '../content/graph.ts';
@@ -7,11 +8,10 @@ import { onlyPlatforms } from '../copy/platforms.ts';
 import { parsePlatform, type Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
-import { writeArchive } from './write-archive.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 import { openLocation, storeOf } from './image.ts';
-import { openFolderTarget } from '../archive/folder.ts';
 import { formatLocation, type Location } from './location.ts';
+import { writeArchive } from './write-archive.ts';
 
 /** What of an image is wanted, and how. */
 export interface ImageChoices {
