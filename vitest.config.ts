@@ -5,5 +5,7 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     exclude: ['test/interop/**', 'node_modules/**'],
     testTimeout: 30_000,
+    // of two cores one would be left to the servers, which are in the same process
+    maxWorkers: '100%',
   },
 });
