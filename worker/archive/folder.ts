@@ -1,6 +1,6 @@
 import type { ByteRange, Bytes, Source, Target } from '../content/content.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
-import { digestOf, parseDigest, type Digest } from '../oci/digest.ts';
+import { algorithmOf, digestOf, isDigest } from '../oci/digest.ts';
 import {
   ANNOTATION,
   childrenOf,
@@ -15,6 +15,7 @@ import {
 import { isTag } from '../oci/reference.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
+import { isRecord } from '../util/record.ts';
 import { folderContents, readFile, type Contents, type ContentsOptions } from './contents.ts';
 import { filesSource, parseLayoutIndex, readLayoutIndex, readOciLayout, type LayoutIndex } from './foreign.ts';
 import { blobPath, OCI_LAYOUT } from './layout.ts';
@@ -137,19 +138,13 @@ class Folder implements FolderTarget {
   /** A manifest that is there by its digest only; a layout keeps no media types beside the bytes. */
   async #unlisted(reference: string, o: Abortable): Promise<Descriptor> {
     const missing = this.#contents.missing(reference);
-    if (!reference.includes(':')) throw missing;
-    let digest: Digest;
-    try {
-      digest = parseDigest(reference);
-    } catch {
-      throw missing;
-    }
-    const path = blobPath(digest);
+    if (!isDigest(reference)) throw missing;
+    const path = blobPath(reference);
     if ((await this.#contents.size(path, o)) === undefined) throw missing;
     const bytes = await this.#read(path, o);
     const mediaType = mediaTypeOf(bytes);
-    if (mediaType === undefined || digestOf(bytes) !== digest) throw missing;
-    return { mediaType, digest, size: bytes.byteLength };
+    if (mediaType === undefined || digestOf(bytes, algorithmOf(reference)) !== reference) throw missing;
+    return { mediaType, digest: reference, size: bytes.byteLength };
   }
 
   /** Replaces the entries of `index.json`; everything else in it, and in them, stays as it was. `edit` may run again. */
@@ -177,7 +172,7 @@ class Folder implements FolderTarget {
     const info = await this.#statIndex(o);
     const document =
       info === undefined ? { schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex } : await this.#document(info, o);
-    const listed = Array.isArray(document['manifests']) ? document['manifests'].filter(isEntry) : [];
+    const listed = Array.isArray(document['manifests']) ? document['manifests'].filter(isRecord) : [];
     const edited = edit(listed);
     if (info !== undefined && edited === listed) return;
     if ((await this.#contents.size('oci-layout', o)) === undefined) {
@@ -203,19 +198,15 @@ class Folder implements FolderTarget {
     // what is no index is not written over
     parseLayoutIndex(bytes, this.#contents.describe('index.json'));
     const document: unknown = JSON.parse(Buffer.from(bytes).toString());
-    return isEntry(document) ? document : {};
+    return isRecord(document) ? document : {};
   }
 }
 
 type Entry = Readonly<Record<string, unknown>>;
 
-function isEntry(value: unknown): value is Entry {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 function nameOf(entry: Entry | Descriptor): string | undefined {
   const annotations: unknown = entry['annotations' as keyof typeof entry];
-  const name = isEntry(annotations) ? annotations[ANNOTATION.refName] : undefined;
+  const name = isRecord(annotations) ? annotations[ANNOTATION.refName] : undefined;
   return typeof name === 'string' ? name : undefined;
 }
 

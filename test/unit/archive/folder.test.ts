@@ -8,6 +8,8 @@ import { blobsOf, walk } from '../../../worker/content/graph.ts';
 import { copy } from '../../../worker/copy/copy.ts';
 import { openFiles } from '../../../worker/objects/files.ts';
 import type { ObjectStore } from '../../../worker/objects/objects.ts';
+import { digestOf } from '../../../worker/oci/digest.ts';
+import { MEDIA_TYPE } from '../../../worker/oci/manifest.ts';
 import { corrupting } from '../../support/faulty-content.ts';
 import { makeImage } from '../../support/images.ts';
 import { MemoryObjects } from '../../support/memory-objects.ts';
@@ -62,6 +64,16 @@ describe('an OCI layout folder', () => {
     for (const { content, root } of [one, two]) {
       await expectSameImage(content, await openImage(store, '', { tag: root.tags[0] }), root);
     }
+  });
+
+  test('finds a manifest of sha512 by its digest, though index.json does not list it', async () => {
+    const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex, manifests: [] }));
+    const d = { mediaType: MEDIA_TYPE.ociIndex, digest: digestOf(bytes, 'sha512'), size: bytes.byteLength };
+    const target = await openFolderTarget(store);
+    await target.put(d, async function* () {
+      yield bytes;
+    });
+    expect(await target.resolve(d.digest)).toEqual(d);
   });
 
   test('moves a tag from one image to another, and leaves the first without a name', async () => {
