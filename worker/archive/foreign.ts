@@ -17,6 +17,7 @@ import { formatReference, formatRepository, isTag, parseReference } from '../oci
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
+import { isRecord } from '../util/record.ts';
 import { retry } from '../util/retry.ts';
 import { readFile, type Contents, type ContentsOptions } from './contents.ts';
 import { blobPath, REFERRERS_ANNOTATION } from './layout.ts';
@@ -171,8 +172,7 @@ export function chooseImage(found: readonly NamedImage[], wanted: string | undef
   if (wanted === undefined) {
     throw new Failure('INVALID', `${where} holds ${found.length} images, say which one by its tag: it has ${there}`);
   }
-  const problem =
-    only === undefined ? `no image ${quote(wanted)}` : `several images ${quote(wanted)}`;
+  const problem = only === undefined ? `no image ${quote(wanted)}` : `several images ${quote(wanted)}`;
   throw new Failure(only === undefined ? 'NOT_FOUND' : 'INVALID', `${where} holds ${problem}: it has ${there}`);
 }
 
@@ -267,8 +267,7 @@ class DockerReader {
     const known = this.#layers.get(key);
     if (known !== undefined) return known;
     const size = await this.#contents.size(path, this.#o);
-    if (size === undefined)
-      throw new Failure('INVALID', `${where} names the layer ${quote(path)}, which is not there`);
+    if (size === undefined) throw new Failure('INVALID', `${where} names the layer ${quote(path)}, which is not there`);
     const compression = await this.#compressionOf(path);
     const layer: Descriptor =
       compression === undefined
@@ -383,10 +382,6 @@ function inDocument<T>(where: string, parse: () => T): T {
 
 function strings(value: unknown): readonly string[] {
   return Array.isArray(value) ? value.filter((item) => typeof item === 'string') : [];
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { Option, type Command } from 'commander';
 import { Failure } from '../util/failure.ts';
+import { isRecord } from '../util/record.ts';
 import type { ConnectOptions, SideOptions } from './context.ts';
 
 /** Flags about credentials, and about repositories that have to be created. */
@@ -66,8 +67,4 @@ function readSettings(path: string | undefined): Readonly<Record<string, unknown
   }
   if (isRecord(settings)) return settings;
   throw new Failure('INVALID', `--create-settings ${path}: it is not a JSON object`);
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -1,7 +1,7 @@
 import type { Source } from '../content/content.ts';
 import { MemoryContent } from '../content/memory.ts';
 import { readAll } from '../content/read.ts';
-import { parseDigest, type Digest } from '../oci/digest.ts';
+import { isDigest, type Digest } from '../oci/digest.ts';
 import {
   formatPlatform,
   MAX_MANIFEST_BYTES,
@@ -12,7 +12,8 @@ import {
   type Platform,
 } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
-import { Failure, isFailure } from '../util/failure.ts';
+import { Failure } from '../util/failure.ts';
+import { isRecord } from '../util/record.ts';
 
 /** Where a rewritten index says which one it was made of. */
 export const ORIGINAL_DIGEST = 'dev.transship.original-digest';
@@ -55,8 +56,8 @@ export function onlyPlatforms(source: Source, platforms: readonly Platform[]): S
   return {
     ...(source.rangesAtOnce === undefined ? {} : { rangesAtOnce: source.rangesAtOnce }),
     resolve: async (reference, o) => {
-      const made = isDigest(reference) ? originals.get(parseDigest(reference)) : undefined;
-      if (made !== undefined) return rewritten.resolve(reference);
+      const made = isDigest(reference) ? originals.get(reference) : undefined;
+      if (made !== undefined) return rewritten.resolve(reference, o);
       const d = await source.resolve(reference, o);
       // cosign's tags are artifacts, of no platform
       return /^sha(?:256|512)-[0-9a-f]+\.\w+$/.test(reference) ? d : choose(d, o);
@@ -118,22 +119,9 @@ async function checkPlatform(
   throw new Failure('NOT_FOUND', `${d.digest} is an image for ${formatPlatform(own)} only, not for ${wanted}`);
 }
 
-function isIndex(
-  value: unknown,
-): value is Record<string, unknown> & { manifests: Record<string, unknown>[]; annotations?: object } {
+function isIndex(value: unknown): value is Readonly<Record<string, unknown>> & {
+  readonly manifests: readonly Readonly<Record<string, unknown>>[];
+  readonly annotations?: object;
+} {
   return isRecord(value) && Array.isArray(value['manifests']) && value['manifests'].every(isRecord);
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function isDigest(text: string): boolean {
-  try {
-    parseDigest(text);
-    return true;
-  } catch (error) {
-    if (isFailure(error)) return false;
-    throw error;
-  }
 }

@@ -1,5 +1,6 @@
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
+import { isRecord } from '../util/record.ts';
 import { isDigest, type Digest } from './digest.ts';
 
 /** https://github.com/opencontainers/image-spec/blob/v1.1.1/media-types.md and docker's of image manifest V2, schema 2. */
@@ -187,7 +188,7 @@ export function mediaTypeOf(bytes: Uint8Array): string | undefined {
 
 /** A descriptor out of parsed JSON; `where` names its place in the document. INVALID otherwise. Unknown fields are dropped. */
 export function parseDescriptor(value: unknown, where: string): Descriptor {
-  if (!isObject(value)) throw new Failure('INVALID', `${where} of the manifest is not a descriptor`);
+  if (!isRecord(value)) throw new Failure('INVALID', `${where} of the manifest is not a descriptor`);
   const { mediaType, size } = value;
   if (typeof mediaType !== 'string' || mediaType === '')
     throw new Failure('INVALID', `${where} of the manifest has no media type`);
@@ -203,7 +204,7 @@ export function parseDescriptor(value: unknown, where: string): Descriptor {
     digest,
     size,
     ...(Array.isArray(urls) && urls.every((u) => typeof u === 'string') && urls.length > 0 ? { urls } : {}),
-    ...(isObject(platform) ? { platform: readPlatform(platform) } : {}),
+    ...(isRecord(platform) ? { platform: readPlatform(platform) } : {}),
     ...optionalString(value, 'artifactType'),
     ...optionalAnnotations(value),
   };
@@ -236,12 +237,8 @@ function parseObject(bytes: Uint8Array): Readonly<Record<string, unknown>> {
   } catch (cause) {
     throw new Failure('INVALID', 'the manifest is not JSON', { cause });
   }
-  if (!isObject(value)) throw new Failure('INVALID', 'the manifest is not a JSON object');
+  if (!isRecord(value)) throw new Failure('INVALID', 'the manifest is not a JSON object');
   return value;
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function optionalString<K extends string>(
@@ -256,7 +253,7 @@ function optionalAnnotations(from: Readonly<Record<string, unknown>>): {
   readonly annotations?: Readonly<Record<string, string>>;
 } {
   const value = from['annotations'];
-  if (!isObject(value)) return {};
+  if (!isRecord(value)) return {};
   const entries = Object.entries(value).filter((e): e is [string, string] => typeof e[1] === 'string');
   return entries.length === 0 ? {} : { annotations: Object.fromEntries(entries) };
 }

@@ -4,6 +4,7 @@ import { parseRepository } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
+import { isRecord } from '../util/record.ts';
 import { SETTINGS_NAME } from './backup.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 import { openLocation } from './image.ts';
@@ -203,8 +204,4 @@ async function readSettings(store: ObjectStore, key: string, o: OperationOptions
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { orAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure } from '../util/failure.ts';
+import { isRecord } from '../util/record.ts';
 
 /** Who we are for a registry. */
 export type Credentials =
@@ -132,11 +133,11 @@ function parseAuthFile(path: string, text: string): AuthFile {
     // the parser's own message may quote what is in the file
     throw new Failure('INVALID', `read credentials: ${path} is not JSON`);
   }
-  if (!isObject(body)) throw new Failure('INVALID', `read credentials: ${path} is not a JSON object`);
+  if (!isRecord(body)) throw new Failure('INVALID', `read credentials: ${path} is not a JSON object`);
   const { credsStore } = body;
   const auths = new Map<string, Credentials>();
   for (const [key, entry] of entriesOf(body['auths'])) {
-    const credentials = isObject(entry) ? parseEntry(path, key, entry) : undefined;
+    const credentials = isRecord(entry) ? parseEntry(path, key, entry) : undefined;
     if (credentials !== undefined) auths.set(normalKey(key), credentials);
   }
   const credHelpers = new Map<string, string>();
@@ -210,7 +211,7 @@ async function runHelper(
   } catch {
     throw new Failure('UNAUTHENTICATED', `${what}: it did not answer with JSON`);
   }
-  const { Username: username, Secret: secret } = isObject(body) ? body : {};
+  const { Username: username, Secret: secret } = isRecord(body) ? body : {};
   if (typeof username !== 'string' || typeof secret !== 'string')
     throw new Failure('UNAUTHENTICATED', `${what}: it answered without a user name and secret`);
   if (secret === '') return undefined;
@@ -218,9 +219,5 @@ async function runHelper(
 }
 
 function entriesOf(value: unknown): readonly [string, unknown][] {
-  return isObject(value) ? Object.entries(value) : [];
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  return isRecord(value) ? Object.entries(value) : [];
 }
