@@ -169,6 +169,27 @@ describe('an OCI layout folder that several processes tag at once', () => {
   });
 });
 
+describe('two backups of the same image to the same file at once', () => {
+  test('both succeed, and leave the one file', async () => {
+    const image = await makeImage({ seed: 74 });
+    await lab.push(image, registry, 'at-once/app');
+    const folder = join(lab.folder, 'at-once');
+    const run = async () => {
+      const { ends, o } = lab.session();
+      return backup(
+        { from: `${registry.registryHost}/at-once/app:v1`, to: `oci-archive:${folder}/{tag}.tar` },
+        ends,
+        o,
+      );
+    };
+    const runs = await Promise.all([run(), run(), run()]);
+    expect(runs.flatMap(({ items }) => items.map((item) => item.failure?.message))).toEqual(runs.map(() => undefined));
+    expect(await readdir(folder)).toEqual(['v1.tar']);
+    await using archive = await openImage(lab.session().ends.folder(folder), 'v1.tar');
+    await expectSameImage(image.content, archive, image.root);
+  });
+});
+
 /** Settings of a machine where docker's credentials for every registry are kept by this program. */
 async function helperSettings(name: string, script: string): Promise<Settings> {
   const folder = join(lab.folder, name);

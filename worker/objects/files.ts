@@ -447,7 +447,11 @@ async function placeNew(from: string, path: string): Promise<void> {
       await rename(from, path);
     });
   } catch (error) {
-    throw hasErrno(error, 'EEXIST') ? conflict(path, 'there is such a file already') : error;
+    if (!hasErrno(error, 'EEXIST')) throw error;
+    // another process with the same unfinished file was faster by a moment; ENOENT: and has removed its other name
+    const ours = await stat(from, { bigint: true });
+    if (!isSame(await unlessErrno(stat(path, { bigint: true }), 'ENOENT'), ours))
+      throw conflict(path, 'there is such a file already');
   }
 }
 

@@ -1,12 +1,13 @@
 import { createArchive } from '../archive/archive.ts';
 import { streamArchive } from '../archive/compress.ts';
 import { openImage, type ArchivedImage } from '../archive/image.ts';
-import { LAYOUT_METADATA, planArchive } from '../archive/layout.ts';
+import { LAYOUT_METADATA, planArchive, type ArchiveLayout } from '../archive/layout.ts';
 import { cached } from '../content/cached.ts';
 import type { Source } from '../content/content.ts';
 import { walk, type Root } from '../content/graph.ts';
 import { copy, type CopyResult } from '../copy/copy.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
+import { checkAborted } from '../util/abort.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 
@@ -54,8 +55,26 @@ export async function writeArchive(r: ArchiveRequest, ends: Ends, o: OperationOp
   }
   const archive = await onSide('target', createArchive(r.store, r.key, layout, { ...o, condition }));
   const copied = await copy(source, archive, [r.root], { ...o, graph, strict: true });
-  await onSide('target', archive.commit(o));
+  try {
+    await onSide('target', archive.commit(o));
+  } catch (error) {
+    if (!isFailure(error, 'CONFLICT') || !(await holds(layout, r, ends, o))) throw error;
+    await archive.abort();
+    return { outcome: 'unchanged', size: layout.size, copied };
+  }
   return { outcome: 'copied', size: layout.size, copied };
+}
+
+/** Whether somebody else, who wrote at the same time, has put the same archive there. */
+async function holds(layout: ArchiveLayout, r: ArchiveRequest, ends: Ends, o: OperationOptions): Promise<boolean> {
+  try {
+    await using there = await openExisting({ ...r, force: true }, ends, o);
+    return there?.image?.layoutDigest === layout.digest;
+  } catch (error) {
+    checkAborted(o);
+    if (!isFailure(error)) throw error;
+    return false;
+  }
 }
 
 interface Existing extends AsyncDisposable {
