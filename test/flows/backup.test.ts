@@ -62,6 +62,20 @@ describe('a backup', () => {
     await expectArchived(image, key);
   });
 
+  test('of a repository takes tags that only look like those of cosign', async () => {
+    const image = await makeImage({ signed: true, seed: 31 });
+    await lab.push(image, ecr, 'lookalike/app');
+    const tag = `${image.root.descriptor.digest.replace(':', '-')}.vex`;
+    await lab.push({ ...image, root: { ...image.root, tags: [tag] } }, ecr, 'lookalike/app');
+    await run({ from: at(ecr, 'lookalike/app'), to: `s3://${bucket}/lookalike/` });
+    const folder = 'lookalike/us-east-1/lookalike/app';
+    expect(await keysBelow(`${folder}/`)).toEqual([
+      `${folder}/repository.json`,
+      `${folder}/${tag}.tar`,
+      `${folder}/v1.tar`,
+    ]);
+  });
+
   test('of a pattern takes every tag of every repository that matches, and none that stands for referrers', async () => {
     const image = await makeImage({ signed: true, seed: 2 });
     const other = await makeImage({ seed: 3, tag: 'v2' });

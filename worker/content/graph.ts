@@ -60,6 +60,7 @@ const MAX_DEPTH = 16;
 const MAX_GRAPH_BYTES = 128 * 1024 * 1024;
 /** https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md#tag-based-discovery */
 const COSIGN_SUFFIXES = ['sig', 'att', 'sbom'] as const;
+const COSIGN_TAG = new RegExp(`^sha256-[0-9a-f]{64}\\.(?:${COSIGN_SUFFIXES.join('|')})$`);
 
 /**
  * Reads every manifest below `roots`, and unless told not to what refers to them. INVALID for manifests that cannot be, such as an index
@@ -252,6 +253,11 @@ function unsupported(d: Descriptor): Failure {
   const docker1 = d.mediaType.startsWith('application/vnd.docker.distribution.manifest.v1');
   const why = docker1 ? 'an image of docker schema 1: push it again with a current docker' : `of type ${d.mediaType}`;
   return new Failure('UNSUPPORTED', `${d.digest} is no manifest that is carried, but ${why}`);
+}
+
+/** Whether `walk` finds what `tag` stands for by itself, as what refers to an image: those of cosign, and those of `referrersTag`. */
+export function isDerivedTag(tag: string): boolean {
+  return COSIGN_TAG.test(tag) || /^sha(?:256|512)-[0-9a-f]{64}$/.test(tag);
 }
 
 /** The tag by which registries without the referrers API list what refers to `digest`. https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema */

@@ -1,4 +1,5 @@
 import { posix } from 'node:path';
+import { isDerivedTag } from '../content/graph.ts';
 import { isRepositoryName, isTag, type Reference } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
@@ -152,7 +153,8 @@ async function tagsOf(
   const found: string[] = [];
   try {
     for await (const tag of registry.repository(repository).tags(o)) {
-      if (isReferrersTag(tag) || (pattern !== undefined && !matchesPattern(pattern, tag))) continue;
+      // what refers to an image comes along with it
+      if (isDerivedTag(tag) || (pattern !== undefined && !matchesPattern(pattern, tag))) continue;
       if (isTag(tag)) found.push(tag);
       else fault(`${repository} lists ${quote(tag)}, which cannot be a tag: it was not backed up`);
     }
@@ -160,11 +162,6 @@ async function tagsOf(
     throw atSide('source', error);
   }
   return found.sort();
-}
-
-/** Tags that stand for what refers to an image: they come along with the image and are none of their own. */
-function isReferrersTag(tag: string): boolean {
-  return /^sha256-[0-9a-f]{64}(?:\.\w+)?$/.test(tag);
 }
 
 async function keyOf(template: string, reference: Reference, registry: Registry, o: OperationOptions): Promise<string> {

@@ -5,6 +5,7 @@ import {
   blobsOf,
   foreignOf,
   manifestsBelow,
+  isDerivedTag,
   referrersTag,
   walk,
   type Graph,
@@ -432,6 +433,18 @@ describe('manifestsBelow', () => {
     expect(below(shared)).toEqual([shared.digest]);
     expect(manifestsBelow(graph, digestOf(Buffer.from('absent')))).toEqual([]);
   });
+});
+
+describe('isDerivedTag', () => {
+  const hex = '0f'.repeat(32);
+  test.each([`sha256-${hex}.sig`, `sha256-${hex}.att`, `sha256-${hex}.sbom`, `sha256-${hex}`, `sha512-${hex}`])(
+    'is true of %s',
+    (tag) => expect(isDerivedTag(tag)).toBe(true),
+  );
+  test.each(['v1', `sha256-${hex}.vex`, `sha256-${hex.slice(1)}.sig`, `x-sha256-${hex}.sig`, `sha256-${hex}0`])(
+    'is false of %s, which nobody would look for',
+    (tag) => expect(isDerivedTag(tag)).toBe(false),
+  );
 });
 
 describe('referrersTag', () => {
