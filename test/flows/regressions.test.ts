@@ -169,6 +169,32 @@ describe('an OCI layout folder that several processes tag at once', () => {
   });
 });
 
+describe('two archives that hold different images of one name', () => {
+  test('are not put over each other, whichever comes last; the others are restored', async () => {
+    const { ends, o } = lab.session();
+    const [old, current, other] = await Promise.all([75, 76, 77].map((seed) => makeImage({ seed })));
+    const from = `${registry.registryHost}/rivals/app`;
+    for (const [folder, image] of [
+      ['monday', old],
+      ['tuesday', current],
+      ['tuesday/again', current],
+    ] as const) {
+      if (image !== undefined) await lab.push(image, registry, 'rivals/app');
+      await backup({ from, to: `s3://${bucket}/rivals/${folder}/` }, ends, o);
+    }
+    if (other !== undefined) await lab.push(other, registry, 'rivals/other');
+    await backup({ from: `${registry.registryHost}/rivals/other`, to: `s3://${bucket}/rivals/monday/` }, ends, o);
+
+    const back = lab.session();
+    const to = `docker://${otherEcr.registryHost}`;
+    const all = await restore({ from: `s3://${bucket}/rivals/`, to }, back.ends, back.o);
+    expect(all.faults).toEqual([expect.stringContaining('hold different images of that name')]);
+    expect(all.items.map((item) => item.to)).toEqual([`${to}/rivals/other:v1`]);
+    const one = await restore({ from: `s3://${bucket}/rivals/tuesday/`, to }, back.ends, back.o);
+    expect(one.items.map((item) => item.outcome)).toEqual(['copied', 'unchanged']);
+  });
+});
+
 describe('two backups of the same image to the same file at once', () => {
   test('both succeed, and leave the one file', async () => {
     const image = await makeImage({ seed: 74 });

@@ -1,5 +1,6 @@
 import { posix } from 'node:path';
 import type { ObjectStore } from '../objects/objects.ts';
+import type { Digest } from '../oci/digest.ts';
 import { parseRepository } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
@@ -38,21 +39,30 @@ export async function restore(r: RestoreRequest, ends: Ends, o: OperationOptions
   // what cannot be is told once, before anything is listed
   if (placeOf(r.to, prefixOf(r.from, ends) !== undefined) === undefined) parseDestination(r.to);
   const found = await archivesOf(r.from, ends, o);
-  const requests: MirrorRequest[] = [];
+  const wanted: { readonly request: MirrorRequest; readonly digest: Digest | undefined }[] = [];
   const faults: string[] = [];
   const ready = new Set<string>();
   for (const { location: from, settings: key } of found.archives) {
     try {
-      const { to, calledItself } = await destinationOf(from, r.to, found.whole, ends, o);
+      const { to, calledItself, digest } = await destinationOf(from, r.to, found.whole, ends, o);
       if (r.dryRun !== true && key !== undefined && to.transport === 'docker' && !ready.has(to.reference.repository)) {
         ready.add(to.reference.repository);
         await applySettings(found.store, key, { to, calledItself }, ends, faults, o);
       }
-      requests.push({ ...r, from, to });
+      wanted.push({ request: { ...r, from, to }, digest });
     } catch (error) {
       checkAborted(o);
       if (!isFailure(error) || !found.whole) throw error;
       faults.push(`${formatLocation(from)}: ${error.message}`);
+      o.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
+    }
+  }
+  const requests: MirrorRequest[] = [];
+  for (const [name, rivals] of Map.groupBy(wanted, ({ request }) => formatLocation(request.to))) {
+    if (new Set(rivals.map(({ digest }) => digest)).size === 1) requests.push(...rivals.map(({ request }) => request));
+    else {
+      const all = rivals.map(({ request }) => formatLocation(request.from)).join(', ');
+      faults.push(`${name} was not restored: ${all} hold different images of that name; restore the one that is meant`);
       o.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
     }
   }
@@ -127,6 +137,8 @@ interface Destination<L extends Location = Location> {
   readonly to: L;
   /** The repository that the image was in. */
   readonly calledItself?: string | undefined;
+  /** Of the image; absent where one archive alone is restored. */
+  readonly digest?: Digest | undefined;
 }
 
 async function destinationOf(
@@ -153,7 +165,7 @@ async function destinationOf(
     repository: name,
     ...(tag === undefined ? { digest: image.root.descriptor.digest } : { tag }),
   };
-  return { to: { transport: 'docker', reference }, calledItself: repository };
+  return { to: { transport: 'docker', reference }, calledItself: repository, digest: image.root.descriptor.digest };
 }
 
 /** `to` as a registry to keep names in; undefined where it names the image itself. */
