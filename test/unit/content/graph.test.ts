@@ -439,11 +439,11 @@ describe('isDerivedTag', () => {
   const hex = '0f'.repeat(32);
   test.each([`sha256-${hex}.sig`, `sha256-${hex}.att`, `sha256-${hex}.sbom`, `sha256-${hex}`, `sha512-${hex}`])(
     'is true of %s',
-    (tag) => expect(isDerivedTag(tag)).toBe(true),
+    (name) => expect(isDerivedTag(name)).toBe(true),
   );
   test.each(['v1', `sha256-${hex}.vex`, `sha256-${hex.slice(1)}.sig`, `x-sha256-${hex}.sig`, `sha256-${hex}0`])(
     'is false of %s, which nobody would look for',
-    (tag) => expect(isDerivedTag(tag)).toBe(false),
+    (name) => expect(isDerivedTag(name)).toBe(false),
   );
 });
 
