@@ -13,7 +13,7 @@ import type { Digest } from '../oci/digest.ts';
 import { childrenOf, isForeign, type Descriptor } from '../oci/manifest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
-import { atSide, isFailure, type Failure } from '../util/failure.ts';
+import { atSide, isFailure, onSide, type Failure } from '../util/failure.ts';
 import { forEachOf, Limit } from '../util/limit.ts';
 import type { Outcome, Report } from '../util/report.ts';
 
@@ -70,7 +70,7 @@ export async function copy(
   roots: readonly Root[],
   o: CopyOptions = {},
 ): Promise<CopyResult> {
-  const graph = o.graph ?? (await onSource(walk(source, roots, { ...o, concurrency: MANIFESTS_AT_ONCE })));
+  const graph = o.graph ?? (await onSide('source', walk(source, roots, { ...o, concurrency: MANIFESTS_AT_ONCE })));
   const run = new Run(source, target, graph, o);
   const images = part(graph, graph.roots);
   const blobs = o.strict === true ? blobsOf(graph) : blobsOf(images);
@@ -133,7 +133,7 @@ class Run {
   }
 
   async #blob(d: Descriptor, at: Abortable): Promise<void> {
-    if (await onTarget(this.#target.has(d, at))) return this.done(d, 'exists');
+    if (await onSide('target', this.#target.has(d, at))) return this.done(d, 'exists');
     for (const repository of this.#o.mountFrom ?? []) {
       if ((await this.#target.mount?.(d, repository, at)) === true) return this.done(d, 'mounted');
     }
@@ -185,7 +185,7 @@ class Run {
   async #manifest(node: ManifestNode, at: Abortable): Promise<void> {
     const d = node.descriptor;
     if (this.#finished.has(d.digest)) return;
-    if (await onTarget(this.#target.has(d, at))) return this.done(d, 'exists');
+    if (await onSide('target', this.#target.has(d, at))) return this.done(d, 'exists');
     await this.#healing(node, at, () => this.#target.put(d, () => once(node.bytes), at));
     this.done(d, 'copied');
   }
@@ -196,7 +196,7 @@ class Run {
    */
   async #healing(node: ManifestNode, at: Abortable, write: () => Promise<void>): Promise<void> {
     try {
-      await onTarget(write());
+      await onSide('target', write());
     } catch (error) {
       if (!isFailure(error, 'NOT_FOUND') || childrenOf(node.manifest).length === 0) throw error;
       this.#o.report?.({
@@ -213,7 +213,7 @@ class Run {
           await sent;
         }
       }
-      await onTarget(write());
+      await onSide('target', write());
     }
   }
 
@@ -238,7 +238,8 @@ class Run {
     const { descriptor } = root;
     const node = this.#graph.manifests.get(descriptor.digest);
     if (node === undefined || root.tags.length === 0) return;
-    const isThere = this.#finished.has(descriptor.digest) || (await onTarget(this.#target.has(descriptor, this.#o)));
+    const isThere =
+      this.#finished.has(descriptor.digest) || (await onSide('target', this.#target.has(descriptor, this.#o)));
     for (const name of root.tags) {
       await this.#healing(node, this.#o, () => this.#target.tag(name, descriptor, () => once(node.bytes), this.#o));
       if (!this.#finished.has(descriptor.digest)) this.done(descriptor, isThere ? 'exists' : 'copied');
@@ -260,20 +261,4 @@ function part(graph: Graph, roots: readonly Root[]): Graph {
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
   yield bytes;
-}
-
-async function onSource<T>(work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } catch (error) {
-    throw atSide('source', error);
-  }
-}
-
-async function onTarget<T>(work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } catch (error) {
-    throw atSide('target', error);
-  }
 }

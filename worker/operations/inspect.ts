@@ -1,6 +1,7 @@
 import { blobsOf, foreignOf, walk } from '../content/graph.ts';
-import { artifactTypeOf, formatPlatform, type Descriptor } from '../oci/manifest.ts';
-import { atSide, Failure } from '../util/failure.ts';
+import { readAll } from '../content/read.ts';
+import { artifactTypeOf, formatPlatform, MAX_MANIFEST_BYTES, type Descriptor } from '../oci/manifest.ts';
+import { Failure, onSide } from '../util/failure.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 import { openLocation } from './image.ts';
 import { formatLocation, parseLocation } from './location.ts';
@@ -37,9 +38,7 @@ export async function inspect(at: string, ends: Ends, o: OperationOptions): Prom
   const location = parseLocation(at);
   await using image = await openLocation(ends, location, 'source', o);
   const { descriptor } = image.root;
-  const graph = await walk(image.source, [image.root], o).catch((error: unknown) => {
-    throw atSide('source', error);
-  });
+  const graph = await onSide('source', walk(image.source, [image.root], o));
   const top = graph.manifests.get(descriptor.digest);
   if (top === undefined)
     throw new Failure('UNSUPPORTED', `source: ${descriptor.mediaType} is not a manifest that can be inspected`);
@@ -70,9 +69,5 @@ export async function inspect(at: string, ends: Ends, o: OperationOptions): Prom
 /** The manifest of an image, byte for byte. */
 export async function rawManifest(at: string, ends: Ends, o: OperationOptions): Promise<Uint8Array> {
   await using image = await openLocation(ends, parseLocation(at), 'source', o);
-  const { digest } = image.root.descriptor;
-  const graph = await walk(image.source, [image.root], { ...o, referrers: false });
-  const node = graph.manifests.get(digest);
-  if (node === undefined) throw new Failure('BUG', `${digest} was walked but not read`);
-  return node.bytes;
+  return await onSide('source', readAll(image.source, image.root.descriptor, MAX_MANIFEST_BYTES, o));
 }

@@ -8,7 +8,7 @@ import { walk, type Root } from '../content/graph.ts';
 import { copy, type CopyResult } from '../copy/copy.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { checkAborted } from '../util/abort.ts';
-import { atSide, Failure, isFailure } from '../util/failure.ts';
+import { atSide, Failure, isFailure, onSide } from '../util/failure.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 
 export interface ArchiveRequest {
@@ -115,13 +115,5 @@ async function openExisting(r: ArchiveRequest, ends: Ends, o: OperationOptions):
       `target: ${r.store.describe(r.key)} holds something that is no archive of an image (${error.message}): give another key, or --force to replace it`,
       { cause: error, context: { side: 'target' } },
     );
-  }
-}
-
-async function onSide<T>(side: 'source' | 'target', work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } catch (error) {
-    throw atSide(side, error);
   }
 }

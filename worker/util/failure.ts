@@ -94,3 +94,12 @@ export function atSide(side: Side, error: unknown): Failure {
     context: { ...failure.context, side },
   });
 }
+
+/** What `work` gives; its failures marked with the side, as by `atSide`. */
+export async function onSide<T>(side: Side, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw atSide(side, error);
+  }
+}
