@@ -99,9 +99,11 @@ function describe(error: unknown): string {
 }
 
 function screen(stream: NodeJS.WriteStream & { readonly fd: number }): Screen {
-  // a reader that went away (| head) is no failure of ours
   stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
+    // a reader that went away (| head) is no failure of ours, and a log that is full no reason to stop
+    if (error.code === 'EPIPE' || stream.fd === process.stderr.fd) return;
+    process.stderr.write(`transship: the result could not be written (${error.code})\n`);
+    process.exitCode = 1;
   });
   return {
     write: (text) => {
@@ -121,4 +123,5 @@ function version(): string {
 /** Ctrl-C comes from the terminal, and again from npx or the launcher, which pass on what they got from it. Later it means: at once. */
 const SAME_SIGNAL_MS = 500;
 
-process.exitCode = await main(process.argv);
+const exitCode = await main(process.argv);
+if (exitCode !== 0) process.exitCode = exitCode;

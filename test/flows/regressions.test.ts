@@ -1,8 +1,11 @@
+import { spawn } from 'node:child_process';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { openFolderTarget } from '../../worker/archive/folder.ts';
@@ -213,6 +216,28 @@ describe('two backups of the same image to the same file at once', () => {
     expect(await readdir(folder)).toEqual(['v1.tar']);
     await using archive = await openImage(lab.session().ends.folder(folder), 'v1.tar');
     await expectSameImage(image.content, archive, image.root);
+  });
+});
+
+describe('a full disk', () => {
+  /** Exit code and stderr of a copy whose outputs go to these places. */
+  async function copyWith(stdout: 'ignore' | number, stderr: 'pipe' | number): Promise<readonly [unknown, string]> {
+    const image = await makeImage({ seed: 78 });
+    await lab.push(image, registry, 'full/app');
+    const [from, to] = [`docker://${registry.registryHost}/full/app:v1`, `oci:${join(lab.folder, 'full')}`];
+    const cli = fileURLToPath(new URL('../../worker/cli.ts', import.meta.url));
+    const child = spawn(process.execPath, [cli, 'copy', ...(stderr === 'pipe' ? ['-q'] : []), from, to], {
+      stdio: ['ignore', stdout, stderr],
+    });
+    const said = child.stderr === null ? '' : text(child.stderr);
+    const [exitCode] = (await once(child, 'close')) as [unknown];
+    return [exitCode, await said];
+  }
+
+  test.skipIf(process.platform !== 'linux')('for the log does not stop a copy, for its result is told', async () => {
+    await using full = await open('/dev/full', 'w');
+    expect(await copyWith('ignore', full.fd)).toEqual([0, '']);
+    expect(await copyWith(full.fd, 'pipe')).toEqual([1, 'transship: the result could not be written (ENOSPC)\n']);
   });
 });
 
