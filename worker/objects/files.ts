@@ -160,7 +160,7 @@ class FileStore implements ObjectStore {
         } finally {
           await handle.close();
         }
-        await publish(temporary, path, o.condition);
+        await publish(temporary, path, o.condition, o);
       } finally {
         await unlinkIfThere(temporary);
       }
@@ -349,7 +349,7 @@ class FileUpload implements Upload {
           await handle.close();
         }
         try {
-          await publish(partial, path, condition);
+          await publish(partial, path, condition, o);
         } catch (error) {
           if (!hasErrno(error, 'ENOENT')) throw error;
           // another process was faster by a moment
@@ -418,7 +418,12 @@ class FileUpload implements Upload {
 }
 
 /** Puts the file `from` in its place, or says CONFLICT. `from` may be left over. Does nothing when it is there already. */
-async function publish(from: string, path: string, condition: Condition | undefined): Promise<void> {
+async function publish(
+  from: string,
+  path: string,
+  condition: Condition | undefined,
+  o: Abortable | undefined,
+): Promise<void> {
   await oneAtATime(path, async () => {
     const there = await unlessErrno(stat(path, { bigint: true }), 'ENOENT');
     if (there?.isDirectory() === true) throw conflict(path, 'there is a folder of that name');
@@ -426,26 +431,35 @@ async function publish(from: string, path: string, condition: Condition | undefi
     if (condition === undefined) await rename(from, path);
     else if ('ifAbsent' in condition) {
       if (there !== undefined) throw conflict(path, 'there is such a file already');
-      await placeNew(from, path);
+      await placeNew(from, path, o);
     } else {
-      await locked(path, async () => {
-        const now = await unlessErrno(stat(path, { bigint: true }), 'ENOENT');
-        if (now === undefined) throw conflict(path, 'it was removed in the meantime');
-        if (etagOf(now) !== condition.ifMatch) throw conflict(path, 'it has changed in the meantime');
-        await rename(from, path);
-      });
+      await locked(
+        path,
+        async () => {
+          const now = await unlessErrno(stat(path, { bigint: true }), 'ENOENT');
+          if (now === undefined) throw conflict(path, 'it was removed in the meantime');
+          if (etagOf(now) !== condition.ifMatch) throw conflict(path, 'it has changed in the meantime');
+          await rename(from, path);
+        },
+        o,
+      );
     }
   });
   await syncFolder(dirname(path));
 }
 
-async function placeNew(from: string, path: string): Promise<void> {
+async function placeNew(from: string, path: string, o: Abortable | undefined): Promise<void> {
   try {
     if (await tryLink(from, path)) return;
-    await locked(path, async () => {
-      if ((await unlessErrno(stat(path), 'ENOENT')) !== undefined) throw conflict(path, 'there is such a file already');
-      await rename(from, path);
-    });
+    await locked(
+      path,
+      async () => {
+        if ((await unlessErrno(stat(path), 'ENOENT')) !== undefined)
+          throw conflict(path, 'there is such a file already');
+        await rename(from, path);
+      },
+      o,
+    );
   } catch (error) {
     if (!hasErrno(error, 'EEXIST')) throw error;
     // another process with the same unfinished file was faster by a moment; ENOENT: and has removed its other name
@@ -467,9 +481,9 @@ async function tryLink(from: string, to: string): Promise<boolean> {
 }
 
 /** Runs `work` while no other process runs such on the same path. */
-async function locked(path: string, work: () => Promise<void>): Promise<void> {
+async function locked(path: string, work: () => Promise<void>, o: Abortable | undefined): Promise<void> {
   const lock = beside(path, 'lock');
-  const own = await takeLock(lock);
+  const own = await takeLock(lock, o);
   try {
     await work();
   } finally {
@@ -478,7 +492,7 @@ async function locked(path: string, work: () => Promise<void>): Promise<void> {
   }
 }
 
-async function takeLock(lock: string): Promise<BigIntStats> {
+async function takeLock(lock: string, o: Abortable | undefined): Promise<BigIntStats> {
   let seen: BigIntStats | undefined;
   for (let looks = 0; ; looks++) {
     const handle = await unlessErrno(open(lock, 'wx'), 'EEXIST');
@@ -496,7 +510,7 @@ async function takeLock(lock: string): Promise<BigIntStats> {
       looks = 0;
     }
     if (looks === LOCK_LOOKS) await unlinkIfThere(lock);
-    else await systemClock.sleep(LOCK_LOOK_MS);
+    else await systemClock.sleep(LOCK_LOOK_MS, o);
   }
 }
 

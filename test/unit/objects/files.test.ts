@@ -17,7 +17,7 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { openFiles } from '../../../worker/objects/files.ts';
 import type { ObjectStore, Upload } from '../../../worker/objects/objects.ts';
 import { crashing } from '../../support/faulty-objects.ts';
@@ -188,6 +188,18 @@ describe('a folder', () => {
   });
 
   describe('what lies beside the objects', () => {
+    test('one who waits for the lock of another process can be stopped, and leaves the lock and no file', async () => {
+      const { etag } = await store.write('k', x);
+      await writeFile(join(root, '.k.lock'), '');
+      const stop = new AbortController();
+      const writing = store.write('k', content, { condition: { ifMatch: etag }, signal: stop.signal });
+      // written whole, and waiting to be put in its place
+      await vi.waitUntil(async () => (await readdir(root)).some((name) => name.endsWith('.temp')));
+      stop.abort();
+      await expect(writing).rejects.toMatchObject({ code: 'ABORTED' });
+      expect((await readdir(root)).sort()).toEqual(['.k.lock', 'k']);
+    });
+
     test('nothing is left by what ended, well or not', async () => {
       await store.write('k', x);
       await expect(store.write('k', x, { condition: { ifAbsent: true } })).rejects.toMatchObject({ code: 'CONFLICT' });
