@@ -19,9 +19,9 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Reads the environment. INVALID, naming the variable, for what cannot be. */
 export function readSettings(env: Environment): Settings {
-  const home = env['HOME'] ?? '';
-  const runtime = env['XDG_RUNTIME_DIR'];
-  const docker = env['DOCKER_CONFIG'] ?? join(home, '.docker');
+  const home = text(env, 'HOME');
+  const runtime = text(env, 'XDG_RUNTIME_DIR');
+  const docker = text(env, 'DOCKER_CONFIG') ?? (home === undefined ? undefined : join(home, '.docker'));
   const required = text(env, 'REGISTRY_AUTH_FILE');
   return {
     endpoints: readEndpoints(text(env, 'TRANSSHIP_REGISTRY_ENDPOINTS') ?? ''),
@@ -29,7 +29,10 @@ export function readSettings(env: Environment): Settings {
     authFiles:
       required !== undefined
         ? [required]
-        : [...(runtime === undefined ? [] : [join(runtime, 'containers', 'auth.json')]), join(docker, 'config.json')],
+        : [
+            ...(runtime === undefined ? [] : [join(runtime, 'containers', 'auth.json')]),
+            ...(docker === undefined ? [] : [join(docker, 'config.json')]),
+          ],
     requiredAuthFile: required,
     concurrency: readConcurrency(text(env, 'TRANSSHIP_CONCURRENCY')),
   };

@@ -20,6 +20,10 @@ test('REGISTRY_AUTH_FILE is the only file, and has to exist', () => {
   assert.deepEqual([settings.authFiles, settings.requiredAuthFile], [['/tmp/auth.json'], '/tmp/auth.json']);
 });
 
+test('without a home no file of the working folder is taken for docker’s', () => {
+  assert.deepEqual(readSettings({}).authFiles, []);
+});
+
 test('endpoints are read by host', () => {
   const host = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
   const value = `${host}=http://127.0.0.1:5000, other.example=https://10.0.0.1/`;

@@ -3,7 +3,7 @@ import { parseDestination, parseLocation } from '../operations/location.ts';
 import { mirror } from '../operations/mirror.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { describeCopy, concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
-import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
+import { connectFlags, withCreateFlags, withSideFlags, type SideFlags } from './sides.ts';
 
 interface CopyFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
   readonly platform?: readonly string[];
@@ -28,7 +28,7 @@ export function addCopy(program: Command, context: CommandContext): void {
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the image')
     .option('--force', 'replace also a file or object that is no image')
     .option('--dry-run', 'look at both sides and tell what would be copied');
-  withSideFlags(withConcurrency(withCommonFlags(command))).action(
+  withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command)))).action(
     async (src: string, dst: string, flags: CopyFlags) => {
       const [from, to] = [parseLocation(src), parseDestination(dst)];
       const startedMs = context.clock.now();

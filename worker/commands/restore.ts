@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { restore } from '../operations/restore.ts';
 import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { runImages, withConcurrency, type ConcurrencyFlag } from './result.ts';
-import { withSideFlags, type SideFlags } from './sides.ts';
+import { withCreateFlags, withSideFlags, type SideFlags } from './sides.ts';
 
 interface RestoreFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
   readonly platform?: readonly string[];
@@ -28,7 +28,7 @@ export function addRestore(program: Command, context: CommandContext): void {
     .option('--platform <os/arch...>', 'only these platforms: the index is rewritten and has another digest')
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the images')
     .option('--dry-run', 'look at both sides and tell what would be copied');
-  withSideFlags(withConcurrency(withCommonFlags(command)), ['dest']).action(
+  withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command))), ['dest']).action(
     async (src: string, dst: string, flags: RestoreFlags) => {
       const { referrers, dryRun, platform: platforms } = flags;
       await runImages(context, flags, async (ends, o) =>

@@ -20,7 +20,7 @@ export interface SideFlags {
 
 const SIDES = { src: 'source', dest: 'target' } as const;
 
-/** Adds the flags of `sides`; those of the target bring the ones about creating repositories. */
+/** Adds the flags about credentials of `sides`. */
 export function withSideFlags(command: Command, sides: readonly (keyof typeof SIDES)[] = ['src', 'dest']): Command {
   for (const side of sides) {
     command
@@ -29,15 +29,17 @@ export function withSideFlags(command: Command, sides: readonly (keyof typeof SI
       .addOption(new Option(`--${side}-role <arn>`, `IAM role to assume for the ${SIDES[side]}, when it is ECR`))
       .addOption(new Option(`--${side}-external-id <id>`, `external id for that role`));
   }
-  if (sides.includes('dest')) {
-    command
-      .option('--no-create', 'fail instead of creating a repository that ECR does not have')
-      .option(
-        '--create-settings <file>',
-        'settings of repositories that are created, as JSON: tagMutability, tagMutabilityExclusions, scanOnPush, encryption {type, key}, tags, lifecyclePolicy, repositoryPolicy; the "settings" of a repository.json too',
-      );
-  }
   return command;
+}
+
+/** Adds the flags about repositories that are missing where images are written. */
+export function withCreateFlags(command: Command): Command {
+  return command
+    .option('--no-create', 'fail instead of creating a repository that ECR does not have')
+    .option(
+      '--create-settings <file>',
+      'settings of repositories that are created, as JSON: tagMutability, tagMutabilityExclusions, scanOnPush, encryption {type, key}, tags, lifecyclePolicy, repositoryPolicy; the "settings" of a repository.json too',
+    );
 }
 
 export function connectFlags(flags: SideFlags): Omit<ConnectOptions, 'report'> {

@@ -19,8 +19,11 @@ export function addVerify(program: Command, context: CommandContext): void {
     )
     .argument('<ref>', 'an image anywhere, or a prefix of archives ending in "/"')
     .option('--deep', 'read every byte of a registry, not only of archives')
-    .option('--against <ref>', 'also compare with this image, the source or a mirror of it');
-  withSideFlags(withConcurrency(withCommonFlags(command)), ['src']).action(async (ref: string, flags: VerifyFlags) => {
+    .option(
+      '--against <ref>',
+      'also compare with this image, the source or a mirror of it; it is the target to the flags below',
+    );
+  withSideFlags(withConcurrency(withCommonFlags(command))).action(async (ref: string, flags: VerifyFlags) => {
     const results = await withProgress(context, flags, async ({ report }) => {
       await using ends = context.connect({
         ...connectFlags(flags),
