@@ -20,6 +20,8 @@ import { makeImage, type MadeImage } from '../support/images.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
 const CONCURRENCY = 3;
+/** Hundreds of lives. */
+const LONG = { timeout: 120_000 };
 
 /** One life of a process that backs the image up, and is killed at a write of its store. */
 async function life(image: MadeImage, store: ObjectStore, key: string, partSize: number): Promise<void> {
@@ -56,7 +58,7 @@ function crashTests(
   make: () => Promise<Place>,
 ): void {
   describe(`a backup to ${name}`, () => {
-    test('killed at every write, once, and gone on with by a new process, ends in the same bytes', async () => {
+    test('killed at every write, once, and gone on with by a new process, ends in the same bytes', LONG, async () => {
       const image = await makeImage(recipe);
       const place = await make();
       await life(image, place.open(), 'whole.tar', partSize);
