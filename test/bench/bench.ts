@@ -141,7 +141,7 @@ async function casesFor(work: Workspace, from: string, s3: Environment): Promise
   const transship = (args: readonly string[], env: Environment = work.env) => ({
     command: process.execPath,
     args: ['dist/cli.js', ...args, '--quiet'],
-    env: { ...env, NODE_COMPILE_CACHE: join(work.folder, 'compile-cache') },
+    env,
   });
   const skopeo = (to: string) => ({
     command: 'skopeo',
@@ -214,7 +214,13 @@ const local = spawn(process.execPath, ['dist/cli.js', 'local', '--json', '--dir'
   cwd: CHECKOUT,
   stdio: ['ignore', 'pipe', 'ignore'],
 });
-using _ = { [Symbol.dispose]: () => local.kill() };
+const gone = once(local, 'exit');
+await using _ = {
+  [Symbol.asyncDispose]: async () => {
+    local.kill();
+    await gone;
+  },
+};
 const [environment] = (await once(createInterface(local.stdout), 'line')) as [string];
 const s3 = JSON.parse(environment) as Environment;
 
