@@ -7,13 +7,7 @@ import { ANNOTATION, type Descriptor } from '../oci/manifest.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
 import { unpacked, type Compression } from './compress.ts';
-import {
-  folderContents,
-  openTar,
-  type Contents,
-  type ContentsOptions,
-  type TarContents,
-} from './contents.ts';
+import { folderContents, openTar, type Contents, type ContentsOptions, type TarContents } from './contents.ts';
 import {
   chooseImage,
   compressionOf,
