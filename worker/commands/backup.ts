@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { backup } from '../operations/backup.ts';
 import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
-import { runImages, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { runImages, platformOption, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { withSideFlags, type SideFlags } from './sides.ts';
 
 interface BackupFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
@@ -23,7 +23,7 @@ export function addBackup(program: Command, context: CommandContext): void {
       '<dst>',
       's3://bucket/template or oci-archive:path/template with {regionName} {repository} {tag} {registry} {account} {region} {digest} {date}; ending in "/" the default {regionName}/{repository}/{tag}.tar follows; .tar.gz and .tar.zst compress and cannot be resumed',
     )
-    .option('--platform <os/arch...>', 'only these platforms: the index is rewritten and has another digest')
+    .addOption(platformOption())
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the images')
     .option('--force', 'write again what is there, and over what is no archive')
     .option('--dry-run', 'compare, and tell what would be written');

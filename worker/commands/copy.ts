@@ -2,7 +2,14 @@ import type { Command } from 'commander';
 import { parseDestination, parseLocation } from '../operations/location.ts';
 import { mirror } from '../operations/mirror.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { describeCopy, concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import {
+  describeCopy,
+  concurrencyOf,
+  optionsOf,
+  platformOption,
+  withConcurrency,
+  type ConcurrencyFlag,
+} from './result.ts';
 import { connectFlags, withCreateFlags, withSideFlags, type SideFlags } from './sides.ts';
 
 interface CopyFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
@@ -24,7 +31,7 @@ export function addCopy(program: Command, context: CommandContext): void {
       'docker://host/repo:tag, s3://bucket/key.tar, oci-archive:file.tar, docker-archive:file.tar or oci:folder',
     )
     .argument('<dst>', 'the same; for a registry the tag may be left out to keep it')
-    .option('--platform <os/arch...>', 'only these platforms: the index is rewritten and has another digest')
+    .addOption(platformOption())
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the image')
     .option('--force', 'replace also a file or object that is no image')
     .option('--dry-run', 'look at both sides and tell what would be copied');

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { restore } from '../operations/restore.ts';
 import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
-import { runImages, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { runImages, platformOption, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { withCreateFlags, withSideFlags, type SideFlags } from './sides.ts';
 
 interface RestoreFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
@@ -25,7 +25,7 @@ export function addRestore(program: Command, context: CommandContext): void {
       '<dst>',
       'docker://host/repository[:tag] for one archive, docker://host[/prefix] to keep the names the images had',
     )
-    .option('--platform <os/arch...>', 'only these platforms: the index is rewritten and has another digest')
+    .addOption(platformOption())
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the images')
     .option('--dry-run', 'look at both sides and tell what would be copied');
   withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command))), ['dest']).action(

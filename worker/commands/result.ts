@@ -1,4 +1,4 @@
-import { InvalidArgumentError, type Command } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import type { Ends, OperationOptions } from '../operations/ends.ts';
 import type { MirrorResult } from '../operations/mirror.ts';
 import type { RunResult } from '../operations/run.ts';
@@ -9,6 +9,14 @@ import { formatBytes, formatDigest, formatDuration, formatTable, printable } fro
 
 export interface ConcurrencyFlag {
   readonly concurrency?: number;
+}
+
+/** May be given more than once; one value each, so that it can stand before the arguments. */
+export function platformOption(): Option {
+  return new Option(
+    '--platform <os/arch>',
+    'only this platform, or these when given more than once: the index is rewritten and has another digest',
+  ).argParser((value, before: readonly string[] | undefined) => [...(before ?? []), value]);
 }
 
 export function withConcurrency(command: Command): Command {
