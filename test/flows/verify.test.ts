@@ -159,6 +159,13 @@ describe('verify', () => {
     expect(result?.faults).toEqual([expect.stringContaining(lost.digest)]);
   });
 
+  test('of an archive that S3 does not hand out is a failure and no fault', async () => {
+    await lab.session().ends.bucket(bucket).write('frozen.tar', Buffer.alloc(1024));
+    const { faults } = lab.stack.s3;
+    faults.answer({ operation: 'GetObject', key: 'frozen.tar' }, { status: 403, code: 'InvalidObjectState' });
+    await failureOf(run({ at: `s3://${bucket}/frozen.tar` }), 'UNSUPPORTED');
+  });
+
   test('of what is not there, or may not be looked at, is a failure and no fault', async () => {
     await failureOf(run({ at: at(registry, 'no/such/app') }), 'NOT_FOUND');
     await failureOf(run({ at: `s3://${bucket}/no-such.tar` }), 'NOT_FOUND');

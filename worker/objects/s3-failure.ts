@@ -154,7 +154,8 @@ function fromNetwork(error: S3Error): Verdict {
       code: 'UNAUTHENTICATED',
       what: `no AWS credentials were found: log in, or set a profile (${trimmed(message)})`,
     };
-  if (message === 'Region is missing') return { code: 'INVALID', what: 'no AWS region is set: set AWS_REGION' };
+  // as missing credentials: of the surroundings, not of what was asked for
+  if (message === 'Region is missing') return { code: 'UNAUTHENTICATED', what: 'no AWS region is set: set AWS_REGION' };
   if (errno === 'ENOTFOUND')
     return {
       code: 'UNAVAILABLE',

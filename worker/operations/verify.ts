@@ -4,7 +4,7 @@ import { copy } from '../copy/copy.ts';
 import { nowhere } from '../copy/nowhere.ts';
 import { isManifestType } from '../oci/manifest.ts';
 import { checkAborted } from '../util/abort.ts';
-import { isFailure, toFailure } from '../util/failure.ts';
+import { isFailure, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 import { openLocation } from './image.ts';
@@ -85,12 +85,17 @@ async function verifyOne(location: Location, r: VerifyRequest, ends: Ends, o: Op
     // what is wrong with the image is a result, also an archive that cannot be opened; what keeps us from looking is not
     const isFault =
       digest === undefined
-        ? location.transport !== 'docker' && isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED')
+        ? location.transport !== 'docker' && isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED') && !wasRefused(error)
         : isFailure(error, 'CORRUPT', 'INVALID', 'NOT_FOUND');
     if (!isFault) throw error;
     faults.push(faultOf(error));
   }
   return { at, ...(digest === undefined ? {} : { digest }), ...counted, faults };
+}
+
+/** Whether a server said no, which says nothing about what it holds. */
+function wasRefused(error: Failure): boolean {
+  return error.context.status !== undefined;
 }
 
 /** As `nowhere`, but a blob that is wrong is noted and the others are still read. */

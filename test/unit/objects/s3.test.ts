@@ -812,7 +812,7 @@ describe('a bucket', () => {
       vi.stubEnv('AWS_ENDPOINT_URL_S3', server.s3.endpoint);
       await using own = open({ client: undefined });
       await expect(own.stat('k')).rejects.toMatchObject({
-        code: 'INVALID',
+        code: 'UNAUTHENTICATED',
         message: expect.stringContaining('AWS_REGION'),
       });
     });
