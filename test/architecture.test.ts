@@ -12,12 +12,15 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   copy: ['content', 'oci', 'util'],
   registry: ['content', 'oci', 'util'],
   archive: ['content', 'objects', 'oci', 'util'],
-  operations: ['archive', 'copy', 'objects', 'content', 'oci', 'util'],
+  jobs: ['util'],
+  state: ['oci', 'util'],
+  plan: ['jobs', 'state', 'oci', 'util'],
+  operations: ['plan', 'jobs', 'state', 'archive', 'copy', 'objects', 'content', 'oci', 'util'],
   local: ['oci', 'util'],
-  commands: ['operations', 'local', 'util'],
+  commands: ['operations', 'plan', 'jobs', 'local', 'util'],
   entry: ['*'], // worker/*.ts
 };
-const SDK_ONLY_IN = new Set(['objects/s3.ts', 'registry/ecr.ts']);
+const SDK_ONLY_IN = new Set(['objects/s3.ts', 'registry/ecr.ts', 'jobs/sqs.ts', 'state/dynamo.ts']);
 const LOCAL_ONLY_IN = new Set(['commands/demo.ts', 'commands/local.ts']);
 
 function layerOf(path: string): string {

@@ -9,7 +9,7 @@ import { writeSampleImage } from '../../worker/local/sample-image.ts';
 import type { LocalRegistry } from '../../worker/local/registry.ts';
 import { backup } from '../../worker/operations/backup.ts';
 import { openLocation } from '../../worker/operations/image.ts';
-import { parseLocation } from '../../worker/operations/location.ts';
+import { parseLocation } from '../../worker/plan/location.ts';
 import { restore, type RestoreRequest } from '../../worker/operations/restore.ts';
 import { collect } from '../support/chunks.ts';
 import { makeImage } from '../support/images.ts';

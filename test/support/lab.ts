@@ -8,7 +8,7 @@ import { copy } from '../../worker/copy/copy.ts';
 import { startRegistry, type LocalRegistry, type RegistryServerOptions } from '../../worker/local/registry.ts';
 import { startStack, type Stack } from '../../worker/local/stack.ts';
 import type { Ends, OperationOptions } from '../../worker/operations/ends.ts';
-import { parseDestination, parseLocation } from '../../worker/operations/location.ts';
+import { parseDestination, parseLocation } from '../../worker/plan/location.ts';
 import { mirror, type MirrorRequest, type MirrorResult } from '../../worker/operations/mirror.ts';
 import { openRegistry, type RegistryClient } from '../../worker/registry/registry.ts';
 import { readSettings } from '../../worker/settings.ts';

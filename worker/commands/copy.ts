@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { parseDestination, parseLocation } from '../operations/location.ts';
+import { parseDestination, parseLocation } from '../plan/location.ts';
 import { mirror } from '../operations/mirror.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import {

@@ -6,7 +6,7 @@ import { writeSampleImage } from '../local/sample-image.ts';
 import { startStack, type Stack } from '../local/stack.ts';
 import { backup } from '../operations/backup.ts';
 import type { Ends, OperationOptions } from '../operations/ends.ts';
-import { parseLocation } from '../operations/location.ts';
+import { parseLocation } from '../plan/location.ts';
 import { mirror, type MirrorResult } from '../operations/mirror.ts';
 import { restore } from '../operations/restore.ts';
 import type { RunResult } from '../operations/run.ts';

@@ -6,8 +6,8 @@ import { atSide, Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
 import type { Ends, OperationOptions, Registry } from './ends.ts';
 import { storeOf } from './image.ts';
-import { DEFAULT_TEMPLATE, expandTemplate } from './key-template.ts';
-import { isPattern, matchesPattern, parseImagePattern, parseS3, type Location } from './location.ts';
+import { DEFAULT_TEMPLATE, expandTemplate } from '../plan/key-template.ts';
+import { isPattern, matchesPattern, parseImagePattern, parseS3, type Location } from '../plan/location.ts';
 import type { ImageChoices, MirrorRequest } from './mirror.ts';
 import { mirrorAll, type RunResult } from './run.ts';
 

@@ -6,7 +6,7 @@ import type { ObjectStore } from '../objects/objects.ts';
 import { formatRepository } from '../oci/reference.ts';
 import { atSide, type Side } from '../util/failure.ts';
 import type { Ends, OperationOptions } from './ends.ts';
-import type { Location } from './location.ts';
+import type { Location } from '../plan/location.ts';
 
 /** An image that was found. */
 export interface OpenedImage extends AsyncDisposable {

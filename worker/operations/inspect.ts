@@ -4,7 +4,7 @@ import { artifactTypeOf, formatPlatform, MAX_MANIFEST_BYTES, type Descriptor } f
 import { Failure, onSide } from '../util/failure.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 import { openLocation } from './image.ts';
-import { formatLocation, parseLocation } from './location.ts';
+import { formatLocation, parseLocation } from '../plan/location.ts';
 
 export interface Inspected {
   readonly at: string;

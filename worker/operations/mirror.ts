@@ -10,7 +10,7 @@ import type { Abortable } from '../util/abort.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 import { openLocation, storeOf } from './image.ts';
-import { formatLocation, type Location } from './location.ts';
+import { formatLocation, type Location } from '../plan/location.ts';
 import { writeArchive } from './write-archive.ts';
 
 /** What of an image is wanted, and how. */

@@ -17,7 +17,7 @@ import {
   parseS3,
   type Location,
   type RegistryPlace,
-} from './location.ts';
+} from '../plan/location.ts';
 import type { ImageChoices, MirrorRequest } from './mirror.ts';
 import { mirrorAll, type RunResult } from './run.ts';
 

@@ -3,7 +3,7 @@ import { checkAborted, type Abortable } from '../util/abort.ts';
 import { toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { mirror, type MirrorRequest, type MirrorResult } from './mirror.ts';
-import { formatLocation } from './location.ts';
+import { formatLocation } from '../plan/location.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 
 /** What became of one image of several. */

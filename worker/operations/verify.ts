@@ -8,7 +8,7 @@ import { isFailure, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 import { openLocation } from './image.ts';
-import { formatLocation, parseLocation, type Location } from './location.ts';
+import { formatLocation, parseLocation, type Location } from '../plan/location.ts';
 import { archivesOf } from './restore.ts';
 
 export interface VerifyRequest {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'vitest';
 import type { Reference } from '../../../worker/oci/reference.ts';
-import { DEFAULT_TEMPLATE, expandTemplate } from '../../../worker/operations/key-template.ts';
+import { DEFAULT_TEMPLATE, expandTemplate } from '../../../worker/plan/key-template.ts';
 
 const now = new Date('2026-11-21T23:30:00Z');
 const ecr: Reference = { registry: '111111111111.dkr.ecr.eu-west-1.amazonaws.com', repository: 'team/app', tag: 'v1' };

@@ -7,7 +7,7 @@ import {
   parseLocation,
   parseRegistryPlace,
   parseS3,
-} from '../../../worker/operations/location.ts';
+} from '../../../worker/plan/location.ts';
 import { isFailure } from '../../../worker/util/failure.ts';
 
 const hex = 'ab'.repeat(32);

@@ -1,0 +1,194 @@
+import type { Digest } from '../oci/digest.ts';
+import type { Abortable } from '../util/abort.ts';
+
+/**
+ * What the service remembers. Nothing in it is needed to restore. Every write is one conditional write of one item, so that two writers
+ * never both believe to be first; whatever expires is compared with the clock by who reads it, never by the table's own expiry.
+ */
+export interface StateStore {
+  readonly destinations: Destinations;
+  readonly rules: Rules;
+  readonly runs: Runs;
+  /** A lease by name, for what is no destination. As `Destinations.lock`. */
+  lock(name: string, ttlSeconds: number, o?: Abortable): Promise<Lease | undefined>;
+}
+
+/**
+ * The right to write, for as long as `signal` has not fired. It renews itself; `signal` fires with CONFLICT as soon as holding it can no
+ * longer be proved: another has it, or it could not be renewed in time. Disposing gives it back, and does not throw.
+ */
+export interface Lease extends AsyncDisposable {
+  readonly name: string;
+  /** Greater than that of every holder before. */
+  readonly fence: number;
+  readonly signal: AbortSignal;
+}
+
+/** Where one image is to be. */
+export interface DestinationKey {
+  /** What is listed together: `docker://host/repository` or `s3://bucket/folder`. */
+  readonly group: string;
+  /** The tag, `@digest` or name of the archive in it. */
+  readonly name: string;
+}
+
+/** What a destination was made equal to. */
+export interface SyncRecord extends DestinationKey {
+  /** `docker://host/repository:tag`, or `…@digest`. */
+  readonly source: string;
+  /** What the source stood for. */
+  readonly sourceDigest: Digest;
+  /** What the destination stands for: another one where platforms were chosen. */
+  readonly digest: Digest;
+  /** Platforms, referrers: equal where equal choices were made. */
+  readonly choices: string;
+  /** Of the image, in all. */
+  readonly bytes: number;
+  /** When it was found equal, in milliseconds since 1970. */
+  readonly atMs: number;
+  /** Of an archive: the version of the object, where its bucket has versions. */
+  readonly version?: string | undefined;
+  readonly run: string;
+  readonly rule?: string | undefined;
+}
+
+export interface Destinations {
+  get(key: DestinationKey, o?: Abortable): Promise<SyncRecord | undefined>;
+  /** All of a group, in order of names. */
+  list(group: string, o?: Abortable): AsyncIterable<SyncRecord>;
+  /** The right to write to a destination; undefined while another has it. */
+  lock(key: DestinationKey, ttlSeconds: number, o?: Abortable): Promise<Lease | undefined>;
+  /** Remembers it. CONFLICT when `lease`, of the same destination, is no longer held. */
+  record(record: SyncRecord, lease: Lease, o?: Abortable): Promise<void>;
+}
+
+/** A rule as it was applied: text that `parseRule` of plan/config.ts reads. */
+export interface StoredRule {
+  readonly name: string;
+  readonly document: string;
+  readonly appliedAtMs: number;
+  /** Counts up with every change. */
+  readonly revision: number;
+}
+
+export interface Rules {
+  /** In order of names. */
+  list(o?: Abortable): Promise<readonly StoredRule[]>;
+  /** `revision` as it was read (0: none there). CONFLICT when another changed it in between. */
+  put(rule: { readonly name: string; readonly document: string }, revision: number, o?: Abortable): Promise<StoredRule>;
+  /** CONFLICT when another changed it in between. No failure when it is gone. */
+  remove(name: string, revision: number, o?: Abortable): Promise<void>;
+  /** How registries are reached, as `parseAccess` of plan/config.ts reads it; undefined: none were applied. */
+  access(o?: Abortable): Promise<{ readonly document: string; readonly revision: number } | undefined>;
+  putAccess(document: string, revision: number, o?: Abortable): Promise<void>;
+}
+
+export type RunTrigger = 'schedule' | 'push' | 'request';
+
+export interface Run {
+  readonly id: string;
+  readonly rule?: string | undefined;
+  readonly trigger: RunTrigger;
+  readonly startedAtMs: number;
+  /** When every job was planned; until then more may come. */
+  readonly plannedAtMs?: number | undefined;
+  readonly endedAtMs?: number | undefined;
+  /** Declared dead: it did not end in time. */
+  readonly dead?: boolean | undefined;
+  /** Images looked at that needed nothing: no job was made for them. */
+  readonly unchanged: number;
+  readonly jobs: JobCounts;
+}
+
+/** By state; their sum is what was planned. */
+export interface JobCounts {
+  readonly waiting: number;
+  readonly running: number;
+  readonly done: number;
+  /** Needed nothing when a worker came to them. */
+  readonly skipped: number;
+  readonly failed: number;
+}
+
+export type JobState = keyof JobCounts;
+
+/** One job of a run. */
+export interface JobRecord {
+  readonly id: string;
+  readonly run: string;
+  readonly state: JobState;
+  /** `docker://…:tag → s3://…`, for people. */
+  readonly title: string;
+  readonly rule?: string | undefined;
+  /** Times that a worker began it. */
+  readonly attempts: number;
+  /** Of the last failure, also of one that is tried again. */
+  readonly code?: string | undefined;
+  readonly reason?: string | undefined;
+  readonly changedAtMs: number;
+}
+
+/** What is known of a rule's runs on schedule. */
+export interface RuleProgress {
+  readonly rule: string;
+  /** The run that is going on. */
+  readonly current?: { readonly run: string; readonly startedAtMs: number } | undefined;
+  /** The latest tick of the schedule that was served, in milliseconds since 1970. */
+  readonly dueAtMs?: number | undefined;
+  /** When the last run ended without a failure had started: what the destinations are at least as good as. */
+  readonly goodAtMs?: number | undefined;
+}
+
+export interface Runs {
+  progress(rule: string, o?: Abortable): Promise<RuleProgress | undefined>;
+  /**
+   * Begins the run of a rule for the tick at `dueAtMs`, and makes it the current one. Undefined when another served that tick, or began a
+   * run, in between: of two planners one begins it. `replacing`: the id of the current run, which has ended or is declared dead.
+   */
+  beginScheduled(
+    run: {
+      readonly id: string;
+      readonly rule: string;
+      readonly dueAtMs: number;
+      readonly replacing?: string | undefined;
+    },
+    o?: Abortable,
+  ): Promise<Run | undefined>;
+  /** Begins a run that is no rule's current one. Idempotent. */
+  begin(run: Pick<Run, 'id' | 'rule' | 'trigger'>, o?: Abortable): Promise<Run>;
+  /** Makes jobs known as waiting, before they are sent. Those that are known already stay as they are. Returns those that have not ended. */
+  addJobs(
+    run: string,
+    jobs: readonly Pick<JobRecord, 'id' | 'title' | 'rule'>[],
+    o?: Abortable,
+  ): Promise<ReadonlySet<string>>;
+  /** `unchanged` more needed nothing. Not idempotent: an estimate after a crash. */
+  addUnchanged(run: string, unchanged: number, o?: Abortable): Promise<void>;
+  /** All jobs are known. Ends the run if none is left. Idempotent. */
+  planned(run: string, o?: Abortable): Promise<void>;
+  /** Marks a job as running. False when it has ended already: this delivery is a duplicate. */
+  startJob(run: string, job: string, o?: Abortable): Promise<boolean>;
+  /** Back to waiting, with the reason. Nothing when it has ended already. */
+  retryJob(
+    run: string,
+    job: string,
+    why: { readonly code: string; readonly reason: string },
+    o?: Abortable,
+  ): Promise<void>;
+  /** Ends a job, once: the first end stays. Ends the run if all are planned and none is left. */
+  endJob(run: string, job: string, end: JobEnd, o?: Abortable): Promise<void>;
+  /** From failed back to waiting, and the run goes on: its message was put back to the queue. */
+  reviveJob(run: string, job: string, o?: Abortable): Promise<void>;
+  get(run: string, o?: Abortable): Promise<Run | undefined>;
+  /** Newest first. */
+  list(o?: Abortable & { readonly limit?: number; readonly rule?: string | undefined }): Promise<readonly Run[]>;
+  /** Of a run, by state where one is named. */
+  jobs(run: string, o?: Abortable & { readonly state?: JobState | undefined }): AsyncIterable<JobRecord>;
+  /** Counts the jobs of a run anew, and ends it if none is left: what a worker that died between two writes did not come to. */
+  settle(run: string, o?: Abortable): Promise<Run>;
+  /** Declares a run dead, which frees its rule. Idempotent. */
+  declareDead(run: string, o?: Abortable): Promise<void>;
+}
+
+export type JobEnd =
+  { readonly state: 'done' | 'skipped' } | { readonly state: 'failed'; readonly code: string; readonly reason: string };
