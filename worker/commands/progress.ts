@@ -165,6 +165,35 @@ function textLine(event: Event, o: ProgressOptions): string | undefined {
       return o.verbose && o.style === 'lines' ? `started blob ${event.digest} bytes=${event.bytes}` : undefined;
     case 'blob-progress':
       return undefined;
+    case 'job-failed':
+      return `${event.again ? 'warning' : 'failed'}: ${printable(event.job.title)}: ${printable(event.message)}`;
+    case 'message-refused':
+    case 'run-late':
+      return `warning: ${printable(event.message)}`;
+    case 'rule-failed':
+      return `failed: rule ${event.rule}: ${printable(event.message)}`;
+    case 'rule-expired':
+      return `warning: rule ${event.rule} has expired, nothing is planned for it`;
+    case 'job-handed-back':
+      return o.style === 'none'
+        ? undefined
+        : `back to the queue: ${printable(event.job.title)}: ${printable(event.message)}`;
+    case 'job-started':
+      return o.style === 'none' ? undefined : `started ${printable(event.job.title)}`;
+    case 'job-done':
+      return o.style === 'none'
+        ? undefined
+        : `${event.unchanged ? 'unchanged' : 'done'} ${printable(event.job.title)} in ${formatDuration(event.durationMs)}`;
+    case 'run-started':
+      return o.style === 'none' ? undefined : `rule ${event.rule}: run ${event.run} started`;
+    case 'run-planned':
+      return o.style === 'none'
+        ? undefined
+        : `rule ${event.rule}: jobs=${event.jobs} unchanged=${event.unchanged}${event.continued ? ', the rest goes on in the queue' : ''}`;
+    case 'run-ended':
+      return o.style === 'none' ? undefined : `rule ${event.rule}: run ${event.run} ended, failed=${event.failed}`;
+    case 'rule-age':
+      return undefined;
     default:
       return event satisfies never;
   }

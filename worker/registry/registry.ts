@@ -6,7 +6,7 @@ import type { Report } from '../util/report.ts';
 import { addressKind } from './address.ts';
 import { challengeAuthorizer } from './auth.ts';
 import type { CredentialLookup } from './credentials.ts';
-import { ECR_PUBLIC_HOST, ecrPublicCredentials, EcrRegistry, type AwsAccess } from './ecr.ts';
+import { ECR_PUBLIC_HOST, ecrPublicCredentials, EcrRegistry, type AwsAccess, type EcrImage } from './ecr.ts';
 import { KeptManifests } from './kept-manifests.ts';
 import { pages } from './pages.ts';
 import { Pace, PullBudget } from './rate.ts';
@@ -53,6 +53,8 @@ export class RegistryClient implements AsyncDisposable {
   readonly host: string;
   /** What a private registry of ECR can do beside. */
   readonly ecr: EcrRegistry | undefined;
+  /** Every image of a repository with its digest, tags and time, by pages of 1,000. Of ECR alone. */
+  readonly images: ((repository: string, o?: Abortable) => AsyncIterable<EcrImage>) | undefined;
   readonly #o: RegistryOptions;
   readonly #clock: Clock;
   readonly #baseUrl: URL;
@@ -71,6 +73,8 @@ export class RegistryClient implements AsyncDisposable {
     this.#pulls = new PullBudget(clock);
     const ecr = ecrHost(host);
     this.ecr = ecr === undefined ? undefined : new EcrRegistry({ host, ecr, credentials, clock, report, ...aws });
+    const listing = this.ecr;
+    this.images = listing === undefined ? undefined : (repository, at = {}) => listing.images(repository, at);
     this.#pace = ecr === undefined && host !== ECR_PUBLIC_HOST ? undefined : new Pace(ECR_PUTS_PER_SECOND, clock);
     const lookup =
       host === ECR_PUBLIC_HOST ? ecrPublicCredentials({ credentials, clock, report, ...aws }) : credentials;

@@ -23,6 +23,66 @@ export type Event =
       readonly code: Code;
       readonly message: string;
     }
-  | { readonly type: 'warning'; readonly message: string };
+  | { readonly type: 'warning'; readonly message: string }
+  | JobEvent
+  | PlanEvent;
+
+/** A worker's. `job`, `run`, `rule` and `title` say which job; `code` is absent where it succeeded. */
+export type JobEvent =
+  | { readonly type: 'job-started'; readonly job: JobName; readonly attempt: number; readonly waitedMs: number }
+  | {
+      readonly type: 'job-done';
+      readonly job: JobName;
+      readonly durationMs: number;
+      /** Whether it needed nothing. */
+      readonly unchanged: boolean;
+    }
+  /** `again`: it is tried again; otherwise it is among the dead letters. */
+  | {
+      readonly type: 'job-failed';
+      readonly job: JobName;
+      readonly durationMs: number;
+      readonly code: Code;
+      readonly message: string;
+      readonly again: boolean;
+    }
+  /** It goes back to the queue, for whoever takes it up: we are stopping, or its message reaches the end of its life. */
+  | { readonly type: 'job-handed-back'; readonly job: JobName; readonly message: string }
+  /** A message that is no job. */
+  | { readonly type: 'message-refused'; readonly message: string };
+
+export interface JobName {
+  readonly kind: string;
+  readonly id: string;
+  readonly run: string;
+  readonly rule?: string | undefined;
+  readonly title: string;
+}
+
+/** A planner's. */
+export type PlanEvent =
+  | { readonly type: 'run-started'; readonly run: string; readonly rule: string }
+  | {
+      readonly type: 'run-planned';
+      readonly run: string;
+      readonly rule: string;
+      readonly jobs: number;
+      readonly unchanged: number;
+      /** Whether the rest is planned by a worker. */
+      readonly continued: boolean;
+    }
+  | { readonly type: 'run-ended'; readonly run: string; readonly rule: string; readonly failed: number }
+  /** A tick came while the run before was going on, or the run was declared dead. */
+  | {
+      readonly type: 'run-late';
+      readonly run: string;
+      readonly rule: string;
+      readonly dead: boolean;
+      readonly message: string;
+    }
+  | { readonly type: 'rule-expired'; readonly rule: string }
+  | { readonly type: 'rule-failed'; readonly rule: string; readonly code: Code; readonly message: string }
+  /** How old the last good copy of everything in the rule is. */
+  | { readonly type: 'rule-age'; readonly rule: string; readonly ageSeconds: number };
 
 export type Report = (event: Event) => void;

@@ -1,0 +1,101 @@
+/** What is to be kept, where, and when: the rules of a configuration file, as `parseConfig` gives them, defaults filled in. */
+export interface Config {
+  readonly version: 1;
+  /** How registries are reached, by host. */
+  readonly registries: Access;
+  readonly rules: readonly Rule[];
+}
+
+/** How registries are reached, by host. Hosts that are absent: with what the process has. */
+export type Access = Readonly<Record<string, RegistryAccess>>;
+
+export interface RegistryAccess {
+  /** ARN of a secret of AWS Secrets Manager: `{"username": …, "password": …}` or `{"username": …, "accessToken": …}` as JSON. */
+  readonly secret?: string | undefined;
+  /** ARN of the role to assume, of an ECR registry. */
+  readonly assumeRole?: string | undefined;
+  readonly externalId?: string | undefined;
+}
+
+export type Rule = CopyRule | PublishRule | PruneRule;
+
+interface RuleCommon {
+  /** Letters, digits, `-`, `_` and `.`, 64 at most. */
+  readonly name: string;
+  /** When all of it is compared; a rule that is only `on: push` gets a daily one, since events of ECR are best effort. */
+  readonly schedule: Schedule;
+  /** Whether a push to one of its sources starts a job at once. */
+  readonly onPush: boolean;
+  /** From this moment on it is not planned, in milliseconds since 1970. */
+  readonly expiresAtMs?: number | undefined;
+}
+
+export interface Schedule {
+  /** Five fields, or six with seconds, as croner reads them. */
+  readonly cron: string;
+  /** IANA name. Default `UTC`. */
+  readonly timeZone: string;
+}
+
+/** Keeps images equal in other registries (`mirror`), or as archives in S3 (`backup`). */
+export interface CopyRule extends RuleCommon {
+  readonly kind: 'mirror' | 'backup';
+  /** `host/repository`, its path with `*` and `{a,b}`; `host` alone or `host/*` is every repository of an ECR registry. One at least. */
+  readonly from: readonly string[];
+  /**
+   * Templates of destinations, one at least: `host/path/{repository}[:{tag}]` of a mirror, whose tag is the source's where none is named, or
+   * `s3://bucket/{regionName}/{repository}/{tag}.tar` of a backup. Variables as `expandTemplate` has them.
+   */
+  readonly to: readonly string[];
+  readonly tags: TagSelection;
+  /** `os/architecture[/variant]`; empty for all. */
+  readonly platforms: readonly string[];
+  /** Signatures, SBOMs and what else refers to an image. Default true. */
+  readonly referrers: boolean;
+  /** Settings of repositories that have to be created, as `repository.json` has them; false: none are created. Absent: as ECR has it. */
+  readonly create?: Readonly<Record<string, unknown>> | false | undefined;
+}
+
+/** Which images of a repository. Those that pass every condition named; `latest` counts last. */
+export interface TagSelection {
+  /** Globs, or `/regular expressions/`; empty for all. */
+  readonly include: readonly string[];
+  readonly exclude: readonly string[];
+  /** A range as of npm's semver; tags that are no versions do not match it. */
+  readonly semver?: string | undefined;
+  /** The N highest versions, or the N pushed last. */
+  readonly latest?: { readonly count: number; readonly by: 'version' | 'push' } | undefined;
+  /** Pushed at most so many days ago. */
+  readonly maxAgeDays?: number | undefined;
+  /** Images without a tag too, of ECR: those that are no child of an index and refer to no image. Default false. */
+  readonly untagged: boolean;
+}
+
+/** Keeps S3 objects as OCI artifacts in a registry. */
+export interface PublishRule extends RuleCommon {
+  readonly kind: 'publish';
+  /** `s3://bucket/prefix`. */
+  readonly from: string;
+  /** `host/repository`. */
+  readonly to: string;
+}
+
+/** Deletes what is no longer kept. */
+export interface PruneRule extends RuleCommon {
+  readonly kind: 'prune';
+  /** `host/repositories*` or `s3://bucket/prefix`. */
+  readonly at: string;
+  readonly untaggedAfterDays?: number | undefined;
+  readonly keepLast?: number | undefined;
+  readonly keepDays?: number | undefined;
+  readonly keepTags: readonly string[];
+}
+
+/** An image that a source has, as a selection sees it. */
+export interface Candidate {
+  /** Absent: an image without one. */
+  readonly tag: string | undefined;
+  /** Where the list already tells it. */
+  readonly digest: string | undefined;
+  readonly pushedAtMs: number | undefined;
+}
