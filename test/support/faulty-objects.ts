@@ -1,9 +1,5 @@
 import type { ObjectStore, Upload } from '../../worker/objects/objects.ts';
-
-/** What every call of a store meets that has crashed. */
-export class Crash extends Error {
-  override readonly name = 'Crash';
-}
+import { CrashPoints } from './crash.ts';
 
 interface CrashingStore {
   readonly store: ObjectStore;
@@ -16,30 +12,22 @@ interface CrashingStore {
 /**
  * `store` as a process sees it that is killed at its `at`-th write (counted from 1; Infinity: never). Each upload, part, copy, commit, write,
  * stream, remove and abort is two points: before it takes effect, and after it did but before the caller hears of it. From then on every call
- * throws Crash, so what is done after it was not done by the dead.
+ * throws Crash, so what is done after it was not done by the dead, unless `onCrash` ends the process itself.
  */
-export function crashing(store: ObjectStore, at: number): CrashingStore {
-  let points = 0;
+export function crashing(store: ObjectStore, at: number, onCrash?: () => void): CrashingStore {
+  const points = new CrashPoints(at, onCrash);
   let sent = 0;
-  const alive = (): void => {
-    if (points >= at) throw new Crash(`crashed at write ${at}`);
-  };
-  const point = (): void => {
-    alive();
-    points++;
-    alive();
-  };
   const write = async <T>(work: () => Promise<T>, bytes = 0): Promise<T> => {
-    point();
+    points.point();
     sent += bytes;
     const result = await work();
-    point();
+    points.point();
     return result;
   };
   const read = async <T>(work: () => Promise<T>): Promise<T> => {
-    alive();
+    points.alive();
     const result = await work();
-    alive();
+    points.alive();
     return result;
   };
   const wrapped: ObjectStore = {
@@ -48,10 +36,10 @@ export function crashing(store: ObjectStore, at: number): CrashingStore {
     stat: async (key, o) => read(async () => store.stat(key, o)),
     read: async (key, o) => read(async () => store.read(key, o)),
     list: async function* (prefix, o) {
-      alive();
+      points.alive();
       for await (const info of store.list(prefix, o)) {
         yield info;
-        alive();
+        points.alive();
       }
     },
     write: async (key, body, o) => write(async () => store.write(key, body, o), body.byteLength),
@@ -59,7 +47,7 @@ export function crashing(store: ObjectStore, at: number): CrashingStore {
     remove: async (key, o) => write(async () => store.remove(key, o)),
     upload: async (key, size, o) => wrapUpload(await write(async () => store.upload(key, size, o)), write),
   };
-  return { store: wrapped, writes: () => points, bytesSent: () => sent };
+  return { store: wrapped, writes: () => points.count, bytesSent: () => sent };
 }
 
 function wrapUpload(upload: Upload, write: <T>(work: () => Promise<T>, bytes?: number) => Promise<T>): Upload {

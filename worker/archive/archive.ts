@@ -6,7 +6,6 @@ import type { Descriptor } from '../oci/manifest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, toFailure } from '../util/failure.ts';
-import { Limit } from '../util/limit.ts';
 import {
   blobPath,
   endOf,
@@ -22,8 +21,6 @@ import { END_BYTES } from './tar.ts';
 export interface CreateArchiveOptions extends Abortable {
   /** When the archive may become visible. */
   readonly condition?: WriteOptions['condition'];
-  /** Parts that are filled or sent at once, without those that blobs share. Default 6. */
-  readonly partsAtOnce?: number | undefined;
   /** Bytes of a part. Default: what the store chooses. */
   readonly partSize?: number | undefined;
   readonly clock?: Clock | undefined;
@@ -38,8 +35,6 @@ export interface ArchiveTarget extends Target {
   abort(): Promise<void>;
 }
 
-const DEFAULT_PARTS_AT_ONCE = 6;
-
 /**
  * Begins the planned archive at `key`, or goes on with one that was begun with the same layout, in this process or another. It is a Target
  * of the blobs planned: what the plan knows (the JSON documents, manifests, headers, padding) it writes itself.
@@ -53,8 +48,12 @@ const DEFAULT_PARTS_AT_ONCE = 6;
  * - a stored part of the first kind may hold bytes that nobody verified, since the process may have died before the blob's end. The blob is
  *   read again from its start, as its digest can be verified over the whole only, and the part is sent again if its CRC-32 is another.
  *
- * Memory: at most `partsAtOnce` parts of the first kind, which blobs wait for; and of the second kind, which are never waited for (two blobs
- * could wait for each other), two for each blob in flight and one more, as long as blobs are started in the order of the layout.
+ * Each blob in flight has at most one part under way, of either kind. A part is stored or on its way when the process dies, or was never
+ * sent; so what is sent twice is at most one part for each blob in flight, be it one large blob that is left alone.
+ *
+ * Memory, for each blob in flight: of the first kind the part under way and the next, which is being filled meanwhile, and of the second kind
+ * two, which nobody waits for (two blobs could wait for each other); and one more in all, as long as blobs are started in the order of the
+ * layout.
  */
 export async function createArchive(
   store: ObjectStore,
@@ -77,7 +76,7 @@ export async function createArchive(
     ...(o.partSize === undefined ? {} : { partSize: o.partSize }),
     signal: o.signal,
   });
-  const archive = new Archive(layout, upload, store.describe(key), o.partsAtOnce ?? DEFAULT_PARTS_AT_ONCE);
+  const archive = new Archive(layout, upload, store.describe(key));
   await archive.begin(o);
   return archive;
 }
@@ -119,17 +118,15 @@ class Archive implements ArchiveTarget {
   readonly #paths: ReadonlySet<string>;
   readonly #places: ReadonlyMap<Digest, Place>;
   readonly #held = new Map<number, HeldPart>();
-  readonly #room: Limit;
   /** Buffers of a whole part that nobody uses at the moment. */
   readonly #idle: Buffer[] = [];
   readonly #stop = new AbortController();
   #failed: Failure | undefined;
 
-  constructor(layout: ArchiveLayout, upload: Upload, name: string, partsAtOnce: number) {
+  constructor(layout: ArchiveLayout, upload: Upload, name: string) {
     this.#layout = layout;
     this.#upload = upload;
     this.#name = name;
-    this.#room = new Limit(partsAtOnce);
     this.#paths = new Set(layout.entries.map((entry) => entry.name));
     const blobs = layout.entries.filter((entry) => entry.descriptor !== undefined);
     this.#places = new Map(blobs.map((entry) => [entry.descriptor.digest, new Place(entry, upload.partSize)]));
@@ -217,15 +214,19 @@ class Archive implements ArchiveTarget {
     await this.#upload.abort();
   }
 
-  /** Header, content and padding into the parts of the place. Parts that it has for itself are sent while the next is being filled. */
+  /** Header, content and padding into the parts of the place. A part that it has for itself is sent while the next is being filled. */
   async #fill(place: Place, open: () => Bytes, o: Abortable): Promise<void> {
     const { entry } = place;
     const signal = o.signal === undefined ? this.#stop.signal : AbortSignal.any([o.signal, this.#stop.signal]);
     const { partSize } = this.#upload;
     const contentEnd = entry.offset + entry.header.byteLength + entry.size;
-    const sending: Promise<Failure | undefined>[] = [];
     let position = entry.offset;
-    let own: OwnPart | undefined;
+    let filling: Buffer | undefined;
+    let sending: Promise<Failure | undefined> | undefined;
+    const sent = async (): Promise<void> => {
+      const failed = await sending;
+      if (failed !== undefined) throw failed;
+    };
     const write = async (bytes: Uint8Array): Promise<void> => {
       this.#check({ signal });
       for (let from = 0; from < bytes.byteLength;) {
@@ -235,11 +236,12 @@ class Archive implements ArchiveTarget {
         if (place.heldParts.includes(n)) {
           this.#bufferOf(n)?.set(piece, at);
         } else {
-          own ??= await this.#takePart(signal);
-          own.buffer.set(piece, at);
+          filling ??= this.#takeBuffer();
+          filling.set(piece, at);
           if (at + piece.byteLength === partSize) {
-            sending.push(this.#sendOwn(n, own, signal));
-            own = undefined;
+            await sent();
+            sending = this.#sendOwn(n, filling, signal);
+            filling = undefined;
           }
         }
         from += piece.byteLength;
@@ -255,38 +257,33 @@ class Archive implements ArchiveTarget {
       if (position !== contentEnd) throw wrongSize(entry, 'fewer');
       await write(new Uint8Array(endOf(entry) - contentEnd));
     } finally {
-      if (own !== undefined) this.#idle.push(own.buffer);
-      own?.giveBack();
-      await Promise.all(sending);
+      if (filling !== undefined) this.#idle.push(filling);
+      await sending;
     }
-    for (const failed of await Promise.all(sending)) if (failed !== undefined) throw failed;
+    await sent();
     place.complete = true;
     await this.#releaseHeld(place, { signal });
   }
 
-  /** Sends the parts of which `place` was the last that they waited for. */
+  /** Sends the parts of which `place` was the last that they waited for, one after the other. */
   async #releaseHeld(place: Place, o: Abortable): Promise<void> {
     const ready: number[] = [];
     for (const n of place.heldParts) {
       const held = this.#held.get(n);
       if (held !== undefined && --held.incomplete === 0) ready.push(n);
     }
-    const sent = await Promise.allSettled(ready.map((n) => this.#sendHeld(n, o)));
-    const failed = sent.find((result) => result.status === 'rejected');
-    if (failed !== undefined) throw failed.reason;
+    for (const n of ready) await this.#sendHeld(n, o);
   }
 
   /** Resolves to what failed, since nobody waits for it while the blob goes on. */
-  async #sendOwn(n: number, own: OwnPart, signal: AbortSignal): Promise<Failure | undefined> {
+  async #sendOwn(n: number, bytes: Buffer, signal: AbortSignal): Promise<Failure | undefined> {
     try {
       const stored = this.#upload.done.get(n);
-      if (stored === undefined || stored !== crc32(own.buffer)) await this.#upload.part(n, own.buffer, { signal });
-      this.#idle.push(own.buffer);
+      if (stored === undefined || stored !== crc32(bytes)) await this.#upload.part(n, bytes, { signal });
+      this.#idle.push(bytes);
       return undefined;
     } catch (error) {
       return this.#fail(error, signal);
-    } finally {
-      own.giveBack();
     }
   }
 
@@ -329,11 +326,6 @@ class Archive implements ArchiveTarget {
     return held.buffer;
   }
 
-  async #takePart(signal: AbortSignal): Promise<OwnPart> {
-    const giveBack = await this.#room.take(1, { signal });
-    return { buffer: this.#takeBuffer(), giveBack };
-  }
-
   #takeBuffer(): Buffer {
     return this.#idle.pop() ?? Buffer.allocUnsafeSlow(Math.min(this.#upload.partSize, this.#layout.size));
   }
@@ -356,11 +348,6 @@ class Archive implements ArchiveTarget {
     this.#stop.abort(failure);
     return failure;
   }
-}
-
-interface OwnPart {
-  readonly buffer: Buffer;
-  readonly giveBack: () => void;
 }
 
 /** Copies `bytes`, which lie at `offset` of the archive, into the part that starts at `start`, as far as they lie in it. */

@@ -12,7 +12,7 @@ import type { Descriptor } from '../../../worker/oci/manifest.ts';
 import { Failure, isFailure } from '../../../worker/util/failure.ts';
 import { archiveImage, planOf, REPOSITORY } from '../../support/archives.ts';
 import { CHUNK_SIZES, chunked, collect } from '../../support/chunks.ts';
-import { corrupting, counting, rechunked } from '../../support/faulty-content.ts';
+import { corrupting, counting, rechunked, type Counts } from '../../support/faulty-content.ts';
 import { crashing } from '../../support/faulty-objects.ts';
 import { makeImage, type MadeImage } from '../../support/images.ts';
 import { MemoryObjects } from '../../support/memory-objects.ts';
@@ -237,27 +237,39 @@ describe('an archive that is being filled', () => {
     });
     const graph = await walk(image.content, [image.root]);
     const layout = planArchive(graph, { tag: 'v1', repository: REPOSITORY });
-    const archive = await createArchive(store, KEY, layout, { partsAtOnce: 3 });
-    await copy(rechunked(image.content, 300), archive, [image.root], { graph, concurrency: 2 });
+    const archive = await createArchive(store, KEY, layout);
+    const concurrency = 2;
+    await copy(rechunked(image.content, 300), archive, [image.root], { graph, concurrency });
     await archive.commit();
     expect(disk.stored.length).toBeGreaterThan(200);
-    expect(buffers.size).toBeLessThanOrEqual(3 + 2 * 2 + 1);
+    expect(buffers.size).toBeLessThanOrEqual(concurrency * (2 + 2) + 1);
   });
 
-  test('sends parts while others are being filled, never more of them than allowed', async () => {
-    const image = await makeImage({ platforms: ['linux/amd64'], layers: [200_000], sharedLayerBytes: 0 });
-    let sending = 0;
-    let most = 0;
-    const store = new MemoryObjects({
-      partSize: 4096,
-      onPart: async () => {
-        most = Math.max(most, ++sending);
-        for (let i = 0; i < 5; i++) await turn();
-        sending--;
-      },
-    });
-    await archiveImage(image.content, image.root, store, KEY, { partsAtOnce: 3 });
-    expect(most).toBe(3);
+  test('sends one part of each blob at a time, however large it is, while the next is being filled', async () => {
+    const partSize = 4096;
+    for (const blobs of [1, 3]) {
+      const layers = Array.from({ length: blobs }, () => 200_000);
+      const image = await makeImage({ platforms: ['linux/amd64'], layers, sharedLayerBytes: 0 });
+      const layout = await planOf(image.content, image.root);
+      const { end, counts } = counting(rechunked(image.content, 1000));
+      let [sending, most, readMeanwhile] = [0, 0, 0];
+      const store = new MemoryObjects({
+        partSize,
+        onPart: async () => {
+          most = Math.max(most, ++sending);
+          const before = bytesRead(counts);
+          for (let i = 0; i < 50; i++) await turn();
+          readMeanwhile = Math.max(readMeanwhile, bytesRead(counts) - before);
+          sending--;
+        },
+      });
+      const archive = await createArchive(store, KEY, layout);
+      const large = blobEntries(layout).filter((entry) => entry.size > 100_000);
+      expect(large).toHaveLength(blobs);
+      await Promise.all(large.map(async ({ descriptor }) => archive.put(descriptor, () => read(end, descriptor))));
+      expect(most).toBe(blobs);
+      expect(readMeanwhile).toBeGreaterThan(partSize / 2);
+    }
   });
 
   test('stops when told to, with nothing left running, and goes on later', async () => {
@@ -410,6 +422,10 @@ describe('an archive that is taken up again', () => {
     await expectSameImage(other.content, await openImage(disk, KEY), other.root);
   });
 });
+
+function bytesRead(counts: Counts): number {
+  return counts.opened.reduce((sum, { bytes }) => sum + bytes, 0);
+}
 
 /** What a backup does, with so many blobs at once. */
 async function fill({ content, root }: MadeImage, store: ObjectStore, concurrency: number): Promise<void> {

@@ -1,0 +1,45 @@
+/** What every call meets of an end that has crashed. */
+export class Crash extends Error {
+  override readonly name = 'Crash';
+}
+
+/** Whether `work` ended by a crash, or by a failure that wraps one. Other failures are thrown. */
+export async function crashed(work: Promise<unknown>): Promise<boolean> {
+  try {
+    await work;
+    return false;
+  } catch (error) {
+    for (let at = error; at instanceof Error; at = at.cause) if (at instanceof Crash) return true;
+    throw error;
+  }
+}
+
+/** The points of one life at which it could be killed. */
+export class CrashPoints {
+  readonly #at: number;
+  readonly #onCrash: (() => void) | undefined;
+  #passed = 0;
+
+  /** Crashes at the `at`-th point (counted from 1; Infinity: never). Where `onCrash` does not end the process, all that follows throws Crash. */
+  constructor(at: number, onCrash?: () => void) {
+    this.#at = at;
+    this.#onCrash = onCrash;
+  }
+
+  /** So far, the one of the crash among them. */
+  get count(): number {
+    return this.#passed;
+  }
+
+  /** Throws Crash after the crash, so that nothing is done after it that the dead could not have done. */
+  alive(): void {
+    if (this.#passed >= this.#at) throw new Crash(`crashed at write ${this.#at}`);
+  }
+
+  point(): void {
+    this.alive();
+    this.#passed++;
+    if (this.#passed === this.#at) this.#onCrash?.();
+    this.alive();
+  }
+}

@@ -1,0 +1,115 @@
+// Lives of a process that may be killed at any write: of one that a test plays, and of the real ones that life.ts is run as.
+import { createArchive } from '../../worker/archive/archive.ts';
+import { planArchive } from '../../worker/archive/layout.ts';
+import type { Target } from '../../worker/content/content.ts';
+import { walk } from '../../worker/content/graph.ts';
+import { copy } from '../../worker/copy/copy.ts';
+import type { ObjectStore } from '../../worker/objects/objects.ts';
+import { REPOSITORY } from './archives.ts';
+import { crashed, CrashPoints } from './crash.ts';
+import { crashing } from './faulty-objects.ts';
+import type { MadeImage } from './images.ts';
+
+/** What is known of a life when it is over. */
+export interface Life {
+  readonly died: boolean;
+  /** Points at which it could have been killed; where it died, up to that one. */
+  readonly points: number;
+  /** Of the archive, handed to the store. */
+  readonly bytesSent: number;
+  /** When it died: blobs that were begun and not at their end. */
+  readonly blobsInFlight: number;
+}
+
+export interface LifeOptions {
+  /** The point at which it dies, counted from 1. Default: it does not. */
+  readonly at?: number | undefined;
+  /** Called as it dies. Where that does not end the process, it is played on as if it had. */
+  readonly onDeath?: (life: Life) => void;
+}
+
+/** Bytes that may be sent twice because of a death: one part for each blob in flight. Those that hold no blob are sent one at a time. */
+export function sentTwiceAllowed(death: Life, partSize: number): number {
+  return Math.max(1, death.blobsInFlight) * partSize;
+}
+
+/** Backs `image` up as `transship backup` does, with its defaults, or goes on with what an earlier life left. */
+export async function backupLife(
+  image: MadeImage,
+  store: ObjectStore,
+  key: string,
+  o: LifeOptions & { readonly partSize: number },
+): Promise<Life> {
+  const flying = new Set<symbol>();
+  let death: Life | undefined;
+  const dying = crashing(store, o.at ?? Infinity, () => {
+    death = { died: true, points: dying.writes(), bytesSent: dying.bytesSent(), blobsInFlight: flying.size };
+    o.onDeath?.(death);
+  });
+  const work = async (): Promise<void> => {
+    const { content, root } = image;
+    const condition = { ifAbsent: true as const };
+    const graph = await walk(content, [root]);
+    const layout = planArchive(graph, { tag: root.tags[0], repository: REPOSITORY });
+    const archive = await createArchive(dying.store, key, layout, { partSize: o.partSize, condition });
+    const watched: Target = {
+      inOrder: archive.inOrder,
+      has: async (d, at) => archive.has(d, at),
+      put: async (d, open, at) => {
+        const blob = Symbol(d.digest);
+        flying.add(blob);
+        try {
+          await archive.put(d, open, at);
+        } finally {
+          flying.delete(blob);
+        }
+      },
+      tag: async (name, d, open, at) => archive.tag(name, d, open, at),
+    };
+    await copy(content, watched, [root], { graph, strict: true });
+    await archive.commit();
+  };
+  await crashed(work());
+  return death ?? { died: false, points: dying.writes(), bytesSent: dying.bytesSent(), blobsInFlight: 0 };
+}
+
+/** Mirrors `image` to `target`, or completes what an earlier life left. */
+export async function mirrorLife(image: MadeImage, target: Target, o: LifeOptions = {}): Promise<Life> {
+  let death: Life | undefined;
+  const points = new CrashPoints(o.at ?? Infinity, () => {
+    death = { died: true, points: points.count, bytesSent: 0, blobsInFlight: 0 };
+    o.onDeath?.(death);
+  });
+  await crashed(copy(image.content, dyingTarget(target, points), [image.root], { strict: true }));
+  return death ?? { died: false, points: points.count, bytesSent: 0, blobsInFlight: 0 };
+}
+
+/**
+ * `target` as a process sees it that is killed at one of `points`. Each put and tag is several: before it begins, when the first bytes of each
+ * chunk were sent, and when it took effect but the caller has not heard of it.
+ */
+function dyingTarget(target: Target, points: CrashPoints): Target {
+  const write = async (
+    open: Parameters<Target['put']>[1],
+    work: (opener: Parameters<Target['put']>[1]) => Promise<void>,
+  ): Promise<void> => {
+    points.point();
+    await work(async function* () {
+      for await (const chunk of open()) {
+        // half of a chunk is on its way when it happens
+        if (chunk.byteLength > 1) yield chunk.subarray(0, chunk.byteLength / 2);
+        points.point();
+        yield chunk.subarray(chunk.byteLength > 1 ? chunk.byteLength / 2 : 0);
+      }
+    });
+    points.point();
+  };
+  return {
+    has: async (d, o) => {
+      points.alive();
+      return target.has(d, o);
+    },
+    put: async (d, open, o) => write(open, async (opener) => target.put(d, opener, o)),
+    tag: async (name, d, open, o) => write(open, async (opener) => target.tag(name, d, opener, o)),
+  };
+}
