@@ -14,7 +14,7 @@ import { addVerify } from './commands/verify.ts';
 import { readSettings } from './settings.ts';
 import { systemClock } from './util/clock.ts';
 import { Failure, isFailure, type Code } from './util/failure.ts';
-import { connect } from './wire.ts';
+import { connect, connectService } from './wire.ts';
 
 const HELP_END = `
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished and found faults (verify), 130 interrupted.
@@ -37,6 +37,7 @@ async function main(argv: readonly string[]): Promise<number> {
   try {
     const context: CommandContext = {
       connect: (o) => connect(readSettings(process.env), version(), o),
+      connectService: (o) => connectService(readSettings(process.env), o),
       setEnvironment: (variables) => Object.assign(process.env, variables),
       signal: stop.signal,
       clock: systemClock,

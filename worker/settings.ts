@@ -13,7 +13,21 @@ export interface Settings {
   readonly requiredAuthFile: string | undefined;
   /** Blobs at once; absent: the default. */
   readonly concurrency: number | undefined;
+  /** Of the deployed system; only commands that need it miss it. */
+  readonly queueUrl: string | undefined;
+  readonly deadLetterQueueUrl: string | undefined;
+  readonly table: string | undefined;
+  /** Jobs at once of one worker. Default 2. */
+  readonly slots: number;
+  /** Of worker and planner. Default `info`. */
+  readonly logLevel: LogLevel;
+  /** Where a worker tells on loopback whether it is well. Default 8080. */
+  readonly healthPort: number;
 }
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+
+const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -34,7 +48,13 @@ export function readSettings(env: Environment): Settings {
             ...(docker === undefined ? [] : [join(docker, 'config.json')]),
           ],
     requiredAuthFile: required,
-    concurrency: readConcurrency(text(env, 'TRANSSHIP_CONCURRENCY')),
+    concurrency: readCount(env, 'TRANSSHIP_CONCURRENCY', 64),
+    queueUrl: readQueueUrl(env, 'TRANSSHIP_QUEUE_URL'),
+    deadLetterQueueUrl: readQueueUrl(env, 'TRANSSHIP_DEAD_LETTER_QUEUE_URL'),
+    table: text(env, 'TRANSSHIP_TABLE'),
+    slots: readCount(env, 'TRANSSHIP_SLOTS', 64) ?? 2,
+    logLevel: readLogLevel(text(env, 'TRANSSHIP_LOG_LEVEL')),
+    healthPort: readCount(env, 'TRANSSHIP_HEALTH_PORT', 65_535) ?? 8080,
   };
 }
 
@@ -55,11 +75,25 @@ function readEndpoints(value: string): ReadonlyMap<string, string> {
   return endpoints;
 }
 
-function readConcurrency(value: string | undefined): number | undefined {
+function readCount(env: Environment, name: string, most: number): number | undefined {
+  const value = text(env, name);
   if (value === undefined) return undefined;
   const number = Number(value);
-  if (Number.isInteger(number) && number >= 1 && number <= 64) return number;
-  throw new Failure('INVALID', `TRANSSHIP_CONCURRENCY: ${quote(value)} is not a whole number from 1 to 64`);
+  if (Number.isInteger(number) && number >= 1 && number <= most) return number;
+  throw new Failure('INVALID', `${name}: ${quote(value)} is not a whole number from 1 to ${most}`);
+}
+
+function readQueueUrl(env: Environment, name: string): string | undefined {
+  const value = text(env, name);
+  if (value === undefined || /^https?:$/.test(URL.parse(value)?.protocol ?? '')) return value;
+  throw new Failure('INVALID', `${name}: ${quote(withoutSecrets(value))} is not the URL of a queue`);
+}
+
+function readLogLevel(value: string | undefined): LogLevel {
+  if (value === undefined) return 'info';
+  const level = LOG_LEVELS.find((name) => name === value);
+  if (level !== undefined) return level;
+  throw new Failure('INVALID', `TRANSSHIP_LOG_LEVEL: ${quote(value)} is none of ${LOG_LEVELS.join(', ')}`);
 }
 
 function text(env: Environment, name: string): string | undefined {

@@ -7,12 +7,14 @@ import type { ConnectOptions, SideOptions } from './commands/context.ts';
 import { openFiles } from './objects/files.ts';
 import { openS3 } from './objects/s3.ts';
 import type { Ends } from './operations/ends.ts';
+import type { Service } from './operations/service.ts';
 import { findCredentials, type RunProgram } from './registry/credentials.ts';
 import { openRegistry } from './registry/registry.ts';
 import { parseRepositorySettings } from './registry/repository-settings.ts';
 import type { Settings } from './settings.ts';
 import { systemClock, type Clock } from './util/clock.ts';
-import type { Side } from './util/failure.ts';
+import { Failure, type Side } from './util/failure.ts';
+import type { Report } from './util/report.ts';
 
 /** Everything that operations may reach, opened when it is first asked for. Closing it closes all of it. */
 export function connect(
@@ -69,6 +71,28 @@ export function connect(
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
+}
+
+/** The queues and the table that the environment names. Nothing is asked of them yet. INVALID, naming what is missing. */
+export function connectService(
+  settings: Settings,
+  o: { readonly clock?: Clock | undefined; readonly report?: Report | undefined } = {},
+): Service & AsyncDisposable {
+  const { queueUrl, deadLetterQueueUrl, table } = settings;
+  const { clock = systemClock, report } = o;
+  if (queueUrl === undefined || deadLetterQueueUrl === undefined || table === undefined) {
+    const missing = Object.entries({
+      TRANSSHIP_QUEUE_URL: queueUrl,
+      TRANSSHIP_DEAD_LETTER_QUEUE_URL: deadLetterQueueUrl,
+      TRANSSHIP_TABLE: table,
+    }).flatMap(([name, value]) => (value === undefined ? [name] : []));
+    throw new Failure(
+      'INVALID',
+      `this command needs ${missing.join(' and ')}: set ${missing.length === 1 ? 'it' : 'them'} to what the deployment printed, or start \`transship local\` and take its environment`,
+    );
+  }
+  void [clock, report];
+  throw new Failure('UNSUPPORTED', 'open the queues and the table: they are being built');
 }
 
 /** Helpers ask a keychain, which may ask a person. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'vitest';
-import { readSettings } from '../../worker/settings.ts';
+import { readSettings, type Settings } from '../../worker/settings.ts';
 
 test('without anything set, docker’s file in the home is where credentials are looked for', () => {
   const settings = readSettings({ HOME: '/home/me' });
@@ -56,3 +56,44 @@ test('a password in an endpoint is not shown when the endpoint cannot be', () =>
     (error: Error) => /TRANSSHIP_REGISTRY_ENDPOINTS/.test(error.message) && !error.message.includes('horse'),
   );
 });
+
+test('the deployed system is what the environment names, and nothing where it names none', () => {
+  assert.deepEqual(pick(readSettings({})), {
+    queueUrl: undefined,
+    deadLetterQueueUrl: undefined,
+    table: undefined,
+    slots: 2,
+    logLevel: 'info',
+    healthPort: 8080,
+  });
+  const environment = {
+    TRANSSHIP_QUEUE_URL: 'https://sqs.us-east-1.amazonaws.com/111111111111/jobs',
+    TRANSSHIP_DEAD_LETTER_QUEUE_URL: 'https://sqs.us-east-1.amazonaws.com/111111111111/dead',
+    TRANSSHIP_TABLE: 'transship',
+    TRANSSHIP_SLOTS: '4',
+    TRANSSHIP_LOG_LEVEL: 'debug',
+    TRANSSHIP_HEALTH_PORT: '9000',
+  };
+  assert.deepEqual(pick(readSettings(environment)), {
+    queueUrl: 'https://sqs.us-east-1.amazonaws.com/111111111111/jobs',
+    deadLetterQueueUrl: 'https://sqs.us-east-1.amazonaws.com/111111111111/dead',
+    table: 'transship',
+    slots: 4,
+    logLevel: 'debug',
+    healthPort: 9000,
+  });
+});
+
+test.each([
+  [{ TRANSSHIP_QUEUE_URL: 'jobs' }, /TRANSSHIP_QUEUE_URL: "jobs" is not the URL of a queue/],
+  [{ TRANSSHIP_SLOTS: '0' }, /TRANSSHIP_SLOTS: "0" is not a whole number from 1 to 64/],
+  [{ TRANSSHIP_HEALTH_PORT: '70000' }, /TRANSSHIP_HEALTH_PORT/],
+  [{ TRANSSHIP_LOG_LEVEL: 'loud' }, /TRANSSHIP_LOG_LEVEL: "loud" is none of debug, info, warn, error/],
+])('%o is refused by name', (environment, message) => {
+  assert.throws(() => readSettings(environment), message);
+});
+
+function pick(settings: Settings): Partial<Settings> {
+  const { queueUrl, deadLetterQueueUrl, table, slots, logLevel, healthPort } = settings;
+  return { queueUrl, deadLetterQueueUrl, table, slots, logLevel, healthPort };
+}

@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
 import type { Ends } from '../operations/ends.ts';
+import type { Service } from '../operations/service.ts';
 import type { Clock } from '../util/clock.ts';
 import { isFailure } from '../util/failure.ts';
+import type { Report } from '../util/report.ts';
 import { startProgress, type Progress, type Screen } from './progress.ts';
 
 /** How to reach the ends of one command: what its flags say about credentials and creating. */
@@ -29,6 +31,11 @@ export interface SideOptions {
 export interface CommandContext {
   /** Ends with these options; closing them closes every connection. */
   connect(o: ConnectOptions): Ends & AsyncDisposable;
+  /**
+   * The queues and the table that the environment names; closing them closes every connection. Nothing is asked of them yet. INVALID, naming
+   * what is missing, where the environment names none.
+   */
+  connectService(o?: { readonly report?: Report | undefined }): Service & AsyncDisposable;
   /** Sets variables of the environment for what is connected from now on. */
   setEnvironment(variables: Readonly<Record<string, string>>): void;
   readonly signal: AbortSignal;
