@@ -17,7 +17,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   plan: ['jobs', 'state', 'oci', 'util'],
   operations: ['plan', 'jobs', 'state', 'archive', 'copy', 'objects', 'content', 'oci', 'util'],
   local: ['oci', 'util'],
-  commands: ['operations', 'plan', 'jobs', 'local', 'util'],
+  commands: ['operations', 'plan', 'jobs', 'state', 'local', 'util'],
   entry: ['*'], // worker/*.ts
 };
 const SDK_ONLY_IN = new Set(['objects/s3.ts', 'registry/ecr.ts', 'jobs/sqs.ts', 'state/dynamo.ts']);

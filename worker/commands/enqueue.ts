@@ -1,0 +1,81 @@
+import type { Command } from 'commander';
+import { enqueueImage, enqueueRule, follow } from '../operations/enqueue.ts';
+import type { Run } from '../state/state.ts';
+import { Failure } from '../util/failure.ts';
+import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { platformOption } from './result.ts';
+import { formatDuration, printable } from './text.ts';
+
+interface EnqueueFlags extends CommonFlags {
+  readonly platform?: readonly string[];
+  readonly referrers?: boolean;
+  readonly force?: boolean;
+  readonly create?: boolean;
+  readonly wait?: boolean;
+}
+
+export function addEnqueue(program: Command, context: CommandContext): void {
+  const command = program
+    .command('enqueue')
+    .summary('ask the deployed system for a rule now, or for one copy')
+    .description(
+      'With one argument, plans the rule of that name now. With two, asks for one copy: registry to registry, registry to s3://, or s3:// to registry; the workers do it with their own credentials.',
+    )
+    .argument('<rule-or-src>', 'the name of a rule, or an image')
+    .argument('[dst]', 'where the image is to be')
+    .addOption(platformOption())
+    .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the image')
+    .option('--no-create', 'fail instead of creating a repository that ECR does not have')
+    .option('--force', 'write again what is there, and over what is no archive')
+    .option('--wait', 'until it has ended; exits 1 when a job failed');
+  withCommonFlags(command).action(async (src: string, dst: string | undefined, flags: EnqueueFlags) => {
+    await withProgress(context, flags, async ({ report }) => {
+      await using service = context.connectService({ report });
+      const o = { signal: context.signal, clock: context.clock };
+      const { platform: platforms, force } = flags;
+      if (
+        dst === undefined &&
+        (platforms !== undefined || force === true || flags.referrers === false || flags.create === false)
+      )
+        throw new Failure(
+          'INVALID',
+          'a rule has its own choices: --platform, --no-referrers, --no-create and --force go with SRC DST',
+        );
+      const run =
+        dst === undefined
+          ? await enqueueRule(src, service, o)
+          : await enqueueImage(
+              {
+                from: src,
+                to: dst,
+                platforms,
+                force,
+                ...(flags.referrers === false ? { referrers: false } : {}),
+                ...(flags.create === false ? { create: false } : {}),
+              },
+              service,
+              o,
+            );
+      if (flags.wait !== true) {
+        printResult(context, flags, { run: run.id }, () => `enqueued as run ${run.id}; see \`transship status\``);
+        return;
+      }
+      const seen = (now: Run): void => {
+        if (flags.quiet !== true && flags.json !== true) context.stderr.write(`${describeCounts(now)}\n`);
+      };
+      const { run: ended, failed } = await follow(run.id, service, { ...o, seen });
+      printResult(context, flags, { ...ended, failures: failed }, () =>
+        [
+          `run ${ended.id} ended in ${formatDuration((ended.endedAtMs ?? 0) - ended.startedAtMs)}: ${describeCounts(ended)}`,
+          ...failed.map((job) => `failed: ${printable(job.title)}: ${printable(job.reason ?? '')}`),
+        ].join('\n'),
+      );
+      if (failed.length > 0) context.exit(1);
+    });
+  });
+}
+
+function describeCounts({ jobs, unchanged, plannedAtMs }: Run): string {
+  const planning = plannedAtMs === undefined ? ', still planning' : '';
+  return `done ${jobs.done}, unchanged ${unchanged + jobs.skipped}, failed ${jobs.failed}, running ${jobs.running}, waiting ${jobs.waiting}${planning}`;
+}

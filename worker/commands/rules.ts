@@ -1,0 +1,74 @@
+import type { Command } from 'commander';
+import { statusOfRules, type RuleStatus } from '../operations/status.ts';
+import type { StoredRule } from '../state/state.ts';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/quote.ts';
+import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
+import { formatDuration, formatTable, printable } from './text.ts';
+
+export function addRules(program: Command, context: CommandContext): void {
+  const rules = program.command('rules').summary('list, show and delete the rules of the deployed system');
+
+  withCommonFlags(
+    rules.command('list').summary('every rule with its next tick and the age of its last good copy'),
+  ).action(async (flags: CommonFlags) => {
+    await using service = context.connectService();
+    const found = await statusOfRules(service.state, { signal: context.signal, clock: context.clock });
+    printResult(context, flags, found, () =>
+      found.length === 0 ? 'there are no rules: transship apply -f FILE' : describeRules(found, context.clock.now()),
+    );
+  });
+
+  withCommonFlags(rules.command('show').summary('one rule as it is stored').argument('<name>')).action(
+    async (name: string, flags: CommonFlags) => {
+      await using service = context.connectService();
+      const { document, appliedAtMs, revision } = find(
+        name,
+        await service.state.rules.list({ signal: context.signal }),
+      );
+      const rule: unknown = JSON.parse(document);
+      const appliedAt = new Date(appliedAtMs).toISOString();
+      printResult(context, flags, { name, revision, appliedAt, rule }, () =>
+        [`${name}, revision ${revision}, applied ${appliedAt}`, JSON.stringify(rule, undefined, 2)].join('\n'),
+      );
+    },
+  );
+
+  withCommonFlags(rules.command('delete').summary('forget one rule; what it copied stays').argument('<name>')).action(
+    async (name: string, flags: CommonFlags) => {
+      await using service = context.connectService();
+      const o = { signal: context.signal };
+      const { revision } = find(name, await service.state.rules.list(o));
+      await service.state.rules.remove(name, revision, o);
+      printResult(context, flags, { deleted: name }, () => `deleted ${name}; what it copied stays`);
+    },
+  );
+}
+
+function find(name: string, rules: readonly StoredRule[]): StoredRule {
+  const found = rules.find((rule) => rule.name === name);
+  if (found !== undefined) return found;
+  const names = rules.map((rule) => rule.name).join(', ');
+  throw new Failure('NOT_FOUND', `there is no rule ${quote(name)}${names === '' ? '' : `, but ${names}`}`);
+}
+
+/** A table of rules, and below it what is wrong with them. */
+export function describeRules(rules: readonly RuleStatus[], nowMs: number): string {
+  return [
+    formatTable(
+      ['rule', 'kind', 'next tick', '>last good copy', 'now'],
+      rules.map((rule) => [
+        rule.name,
+        rule.kind ?? 'unreadable',
+        rule.expired
+          ? 'expired'
+          : rule.nextTickMs === undefined
+            ? '-'
+            : `in ${formatDuration(rule.nextTickMs - nowMs)}`,
+        rule.ageSeconds === undefined ? 'never' : `${formatDuration(rule.ageSeconds * 1000)} ago`,
+        rule.current === undefined ? '' : `run ${rule.current.id}`,
+      ]),
+    ),
+    ...rules.flatMap((rule) => rule.faults.map((fault) => `fault: ${rule.name}: ${printable(fault)}`)),
+  ].join('\n');
+}

@@ -1,0 +1,87 @@
+import { InvalidArgumentError, type Command } from 'commander';
+import { status, type Status } from '../operations/status.ts';
+import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
+import { describeRules } from './rules.ts';
+import { formatDuration, formatTable, printable } from './text.ts';
+
+interface StatusFlags extends CommonFlags {
+  readonly runs?: number;
+}
+
+export function addStatus(program: Command, context: CommandContext): void {
+  const command = program
+    .command('status')
+    .summary('how the deployed system does')
+    .description(
+      'Rules with the age of their last good copy, runs, jobs in flight, and dead letters with their reasons. Exits 3 when something is late or dead.',
+    )
+    .option('--runs <n>', 'runs to tell (default: 10)', (value) => {
+      const number = Number(value);
+      if (!Number.isInteger(number) || number < 1 || number > 100)
+        throw new InvalidArgumentError('expected a whole number from 1 to 100.');
+      return number;
+    });
+  withCommonFlags(command).action(async (flags: StatusFlags) => {
+    await using service = context.connectService();
+    const found = await status(service, { signal: context.signal, clock: context.clock, runs: flags.runs });
+    printResult(context, flags, found, () => describe(found, context.clock.now()));
+    if (found.faulty) context.exit(3);
+  });
+}
+
+function describe(found: Status, nowMs: number): string {
+  const { queue, runs, inFlight, failed, dead, deadLetters } = found;
+  const ago = (ms: number): string => `${formatDuration(Math.max(0, nowMs - ms))} ago`;
+  const sections = [
+    found.rules.length === 0 ? 'no rules' : describeRules(found.rules, nowMs),
+    runs.length === 0
+      ? 'no runs'
+      : formatTable(
+          ['run', 'rule', 'started', 'state', '>done', '>unchanged', '>failed', '>left'],
+          runs.map((run) => [
+            run.id,
+            run.rule ?? '-',
+            ago(run.startedAtMs),
+            run.dead === true
+              ? 'dead'
+              : run.endedAtMs !== undefined
+                ? `ended in ${formatDuration(run.endedAtMs - run.startedAtMs)}`
+                : run.plannedAtMs === undefined
+                  ? 'planning'
+                  : 'going on',
+            String(run.jobs.done),
+            String(run.unchanged + run.jobs.skipped),
+            String(run.jobs.failed),
+            String(run.jobs.waiting + run.jobs.running),
+          ]),
+        ),
+    `queue: ${queue.visible} waiting, ${queue.inFlight} in flight, ${queue.delayed} delayed; dead letters: ${deadLetters}`,
+  ];
+  if (inFlight.length > 0) {
+    sections.push(
+      inFlight
+        .map((job) => {
+          const why = job.reason === undefined ? '' : `: ${printable(job.reason)}`;
+          return `${job.state} since ${ago(job.changedAtMs)}, attempt ${job.attempts}: ${printable(job.title)}${why}`;
+        })
+        .join('\n'),
+    );
+  }
+  if (failed.length > 0) {
+    sections.push(
+      failed.map((job) => `failed: ${printable(job.title)}: ${job.code}: ${printable(job.reason ?? '')}`).join('\n'),
+    );
+  }
+  if (dead.length > 0) {
+    sections.push(
+      [
+        ...dead.map(({ reason, body, sentAtMs }) => {
+          const text = body.length > 120 ? `${body.slice(0, 120)}…` : body;
+          return `dead letter, ${ago(sentAtMs)}: ${printable(reason ?? 'no reason: it was received too often')}: ${printable(text)}`;
+        }),
+        'put them back with `transship redrive` when their cause is gone',
+      ].join('\n'),
+    );
+  }
+  return sections.join('\n\n');
+}

@@ -1,0 +1,147 @@
+import { formatJob, jobId, type Choices, type CopyJob, type PlanJob, type RestoreJob } from '../jobs/job.ts';
+import { parseRule } from '../plan/config.ts';
+import { DEFAULT_TEMPLATE, expandTemplate } from '../plan/key-template.ts';
+import {
+  formatLocation,
+  isPattern,
+  parseDestination,
+  parseLocation,
+  parseS3,
+  type Location,
+} from '../plan/location.ts';
+import type { JobRecord, Run } from '../state/state.ts';
+import type { Abortable } from '../util/abort.ts';
+import type { Clock } from '../util/clock.ts';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/quote.ts';
+import type { Service } from './service.ts';
+
+export interface EnqueueOptions extends Abortable {
+  readonly clock: Clock;
+}
+
+/** Asks the deployed system to plan a rule now, whatever its schedule. Returns the run. NOT_FOUND without the rule. */
+export async function enqueueRule(name: string, { state, queue }: Service, o: EnqueueOptions): Promise<Run> {
+  const stored = (await state.rules.list(o)).find((rule) => rule.name === name);
+  if (stored === undefined)
+    throw new Failure('NOT_FOUND', `there is no rule ${quote(name)}: see \`transship rules list\``);
+  const { kind } = parseRule(stored.document);
+  if (kind === 'publish' || kind === 'prune') {
+    throw new Failure('UNSUPPORTED', `the rule ${name} is one to ${kind}, which this version does not execute yet`);
+  }
+  const id = runId(o.clock);
+  const run = await state.runs.begin({ id, rule: name, trigger: 'request' }, o);
+  const job: PlanJob = {
+    version: 1,
+    kind: 'plan',
+    id: jobId(id, 'plan', name),
+    run: id,
+    rule: name,
+    at: new Date(o.clock.now()).toISOString(),
+    after: { repository: '', name: '' },
+  };
+  await queue.send([{ body: formatJob(job) }], o);
+  return run;
+}
+
+export interface ImageRequest extends Choices {
+  /** An image of a registry, or an archive in S3. */
+  readonly from: string;
+  /** A registry, or `s3://bucket/key`; ending in `/` the default template follows. */
+  readonly to: string;
+  readonly force?: boolean | undefined;
+}
+
+/** Asks the deployed system for one copy. Returns its run. INVALID for what its workers could not reach. */
+export async function enqueueImage(r: ImageRequest, { state, queue }: Service, o: EnqueueOptions): Promise<Run> {
+  const id = runId(o.clock);
+  const job = jobOf(r, id, o.clock.now());
+  const run = await state.runs.begin({ id, trigger: 'request' }, o);
+  const to = job.kind === 'restore' ? job.to : job.to.join(', ');
+  await state.runs.addJobs(id, [{ id: job.id, title: `${job.from} → ${to}` }], o);
+  await queue.send([{ body: formatJob(job) }], o);
+  await state.runs.planned(id, o);
+  return run;
+}
+
+function jobOf(r: ImageRequest, run: string, nowMs: number): CopyJob | RestoreJob {
+  if (isPattern(r.from)) {
+    throw new Failure('INVALID', `${quote(r.from)} stands for several images: make a rule of it and enqueue that`);
+  }
+  const from = parseLocation(r.from);
+  const to = destinationOf(r.to, from, nowMs);
+  const { platforms, referrers, create, force } = r;
+  const common = { version: 1, run, at: new Date(nowMs).toISOString(), referrers, create } as const;
+  const [source, target] = [formatLocation(from), formatLocation(to)];
+  if (from.transport === 's3' && to.transport === 'docker') {
+    if (platforms !== undefined || force === true)
+      throw new Failure('INVALID', 'a restore takes an archive as it is: without platforms and without force');
+    return { ...common, kind: 'restore', id: jobId(run, 'restore', source, target), from: source, to: target };
+  }
+  if (from.transport === 'docker') {
+    const kind = to.transport === 's3' ? 'backup' : 'mirror';
+    const id = jobId(run, kind, source, target);
+    return { ...common, kind, id, from: source, to: [target], platforms, force };
+  }
+  throw new Failure('INVALID', `from ${source} to ${target}: an archive is restored to a registry`);
+}
+
+function destinationOf(text: string, from: Location, nowMs: number): Location {
+  const to =
+    text.startsWith('s3://') && from.transport === 'docker' ? archiveOf(text, from, nowMs) : parseDestination(text);
+  for (const location of [from, to]) {
+    if (location.transport !== 's3' && location.transport !== 'docker') {
+      throw new Failure(
+        'INVALID',
+        `${quote(formatLocation(location))} is a file here, which no worker can reach: name a registry or s3://`,
+      );
+    }
+  }
+  return to;
+}
+
+function archiveOf(text: string, from: Extract<Location, { transport: 'docker' }>, nowMs: number): Location {
+  const { bucket, key } = parseS3(text);
+  const template = key === '' || key.endsWith('/') ? `${key}${DEFAULT_TEMPLATE}` : key;
+  return {
+    transport: 's3',
+    bucket,
+    key: expandTemplate(template, from.reference, from.reference.digest, new Date(nowMs)),
+  };
+}
+
+/** Sortable, and nobody else's. */
+function runId(clock: Clock): string {
+  const at = new Date(clock.now()).toISOString().replace(/[-:]/g, '').slice(0, 15);
+  return `request-${at}-${Math.floor(clock.random() * 2 ** 40)
+    .toString(36)
+    .padStart(8, '0')}`;
+}
+
+/** How often a run is looked at while somebody waits. */
+const POLL_MS = 1000;
+
+/**
+ * Waits until the run has ended, and tells every change of its counts to `seen`. Returns it with the jobs that failed. ABORTED when the
+ * signal fires: the run goes on.
+ */
+export async function follow(
+  id: string,
+  { state }: Pick<Service, 'state'>,
+  o: EnqueueOptions & { readonly seen?: (run: Run) => void },
+): Promise<{ readonly run: Run; readonly failed: readonly JobRecord[] }> {
+  let last = '';
+  for (;;) {
+    const run = await state.runs.get(id, o);
+    if (run === undefined) throw new Failure('NOT_FOUND', `there is no run ${quote(id)}`);
+    const now = JSON.stringify([run.jobs, run.plannedAtMs]);
+    if (now !== last) o.seen?.(run);
+    last = now;
+    if (run.endedAtMs !== undefined) {
+      const failed: JobRecord[] = [];
+      for await (const job of state.runs.jobs(id, { signal: o.signal, state: 'failed' })) failed.push(job);
+      return { run, failed };
+    }
+    await o.clock.sleep(POLL_MS, o);
+  }
+}
