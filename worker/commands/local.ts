@@ -14,11 +14,14 @@ interface LocalFlags {
 export function addLocal(program: Command, context: CommandContext): void {
   program
     .command('local')
-    .summary('run an S3, two ECRs and a registry on this machine')
+    .summary('run an S3, SQS, DynamoDB, two ECRs and a registry on this machine')
     .description(
-      'Runs an S3 server, two registries that behave as Amazon ECR does, and a plain OCI registry, on ports that are free, until it is interrupted. Prints the environment that other commands need to use them, and TRANSSHIP_LOCAL_PID, the process to end.',
+      'Runs an S3 server, SQS queues, a DynamoDB table, two registries that behave as Amazon ECR does, and a plain OCI registry, on ports that are free, until it is interrupted. Prints the environment that other commands need to use them, and TRANSSHIP_LOCAL_PID, the process to end.',
     )
-    .option('--dir <folder>', 'keep everything in this folder, for the next run (default: a temporary one)')
+    .option(
+      '--dir <folder>',
+      'keep everything but the queues in this folder, for the next run (default: a temporary one)',
+    )
     .option('--json', 'the environment as JSON')
     .action(async (flags: LocalFlags) => {
       const folder = flags.dir ?? (await mkdtemp(join(tmpdir(), 'transship-local-')));
@@ -34,7 +37,7 @@ export function addLocal(program: Command, context: CommandContext): void {
                 .join('\n')}\n`,
         );
         context.stderr.write(
-          `S3 bucket s3://${stack.bucket}, registries ${stack.ecr.registryHost}, ${stack.otherEcr.registryHost} and ${stack.registry.host}; stop with Ctrl-C or kill ${process.pid}\n`,
+          `S3 bucket s3://${stack.bucket}, queue ${stack.queueUrl}, table ${stack.table}, registries ${stack.ecr.registryHost}, ${stack.otherEcr.registryHost} and ${stack.registry.host}; stop with Ctrl-C or kill ${process.pid}\n`,
         );
         // it may have been interrupted while it started
         if (!context.signal.aborted) await once(context.signal, 'abort');

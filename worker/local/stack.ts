@@ -2,15 +2,17 @@ import { createServer, request, type Server } from 'node:http';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { Failure } from '../util/failure.ts';
+import { startDynamoDb, type LocalDynamoDb } from './dynamodb.ts';
 import { startRegistry, type LocalRegistry } from './registry.ts';
 import { startS3, type LocalS3 } from './s3.ts';
+import { startSqs, type LocalSqs } from './sqs.ts';
 
 export interface StackOptions {
   /** Where everything is kept; another process on the same folder goes on with it. */
   readonly folder: string;
 }
 
-/** S3, two registries that behave as Amazon ECR does and a plain OCI registry, in this process, on ports that were free. */
+/** S3, SQS, DynamoDB, two registries that behave as Amazon ECR does and a plain OCI registry, in this process, on ports that were free. */
 export interface Stack extends AsyncDisposable {
   readonly s3: LocalS3;
   readonly ecr: LocalRegistry;
@@ -19,6 +21,14 @@ export interface Stack extends AsyncDisposable {
   readonly registry: LocalRegistry;
   /** A bucket, with versions, that is there already. */
   readonly bucket: string;
+  readonly sqs: LocalSqs;
+  readonly dynamodb: LocalDynamoDb;
+  /** Of a queue that is there already, and is empty at every start: SQS is not kept in the folder. */
+  readonly queueUrl: string;
+  /** Where the queue's messages go that were received five times and never deleted. */
+  readonly deadLetterQueueUrl: string;
+  /** A table, with the keys `pk` and `sk` and expiry by `ttl`, that is there already. */
+  readonly table: string;
   /** What a process needs in its environment to reach all of it. */
   readonly environment: Readonly<Record<string, string>>;
   /** Deletes a repository of `ecr` with all its images, as an operator's slip would. */
@@ -28,6 +38,15 @@ export interface Stack extends AsyncDisposable {
 const HOME = { account: '111111111111', region: 'us-east-1' };
 const ABROAD = { account: '222222222222', region: 'eu-west-1' };
 const BUCKET = 'transship-backups';
+const TABLE = { name: 'transship', hashKey: 'pk', rangeKey: 'sk', ttlAttribute: 'ttl' };
+const RETENTION_SECONDS = 14 * 24 * 60 * 60;
+const DEAD_LETTERS = { name: 'transship-dead', retentionSeconds: RETENTION_SECONDS };
+const QUEUE = {
+  name: 'transship',
+  visibilitySeconds: 120,
+  retentionSeconds: RETENTION_SECONDS,
+  deadLetters: { queue: DEAD_LETTERS.name, maxReceiveCount: 5 },
+};
 const CREDENTIALS = { accessKeyId: 'local', secretAccessKey: 'local-secret' };
 
 /** Starts everything; closing it ends everything, and keeps the folder. */
@@ -47,6 +66,10 @@ export async function startStack({ folder }: StackOptions): Promise<Stack> {
       ]),
     ),
   );
+  const sqs = starting.use(await startSqs({ ...HOME, queues: [DEAD_LETTERS, QUEUE] }));
+  const dynamodb = starting.use(await startDynamoDb({ folder: join(folder, 'dynamodb'), ...HOME, tables: [TABLE] }));
+  const queueUrl = sqs.queueUrl(QUEUE.name);
+  const deadLetterQueueUrl = sqs.queueUrl(DEAD_LETTERS.name);
   const endpoints = [ecr, otherEcr].map(({ registryHost, url }) => `${registryHost}=${url}`);
   const running = starting.move();
   return {
@@ -54,14 +77,25 @@ export async function startStack({ folder }: StackOptions): Promise<Stack> {
     ecr,
     otherEcr,
     registry,
+    sqs,
+    dynamodb,
     bucket: BUCKET,
+    queueUrl,
+    deadLetterQueueUrl,
+    table: TABLE.name,
     environment: {
       AWS_ACCESS_KEY_ID: CREDENTIALS.accessKeyId,
       AWS_SECRET_ACCESS_KEY: CREDENTIALS.secretAccessKey,
       AWS_REGION: HOME.region,
       AWS_ENDPOINT_URL_S3: s3.endpoint,
       AWS_ENDPOINT_URL_ECR: api.url,
+      AWS_ENDPOINT_URL_SQS: sqs.endpoint,
+      AWS_ENDPOINT_URL_DYNAMODB: dynamodb.endpoint,
       TRANSSHIP_REGISTRY_ENDPOINTS: endpoints.join(','),
+      TRANSSHIP_BUCKET: BUCKET,
+      TRANSSHIP_QUEUE_URL: queueUrl,
+      TRANSSHIP_DEAD_LETTER_QUEUE_URL: deadLetterQueueUrl,
+      TRANSSHIP_TABLE: TABLE.name,
     },
     deleteRepository: (name) => deleteRepository(ecr, name),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
