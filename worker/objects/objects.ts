@@ -9,6 +9,8 @@ export interface ObjectInfo {
   readonly modified: Date;
   /** What was stored with it, names in lower case. `list` leaves it empty; files keep none. */
   readonly metadata: Readonly<Record<string, string>>;
+  /** Which version of the object it is, where its bucket keeps versions. `list` leaves it out. */
+  readonly version?: string | undefined;
 }
 
 /** When a write may become visible. Absent: always. */

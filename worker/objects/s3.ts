@@ -167,11 +167,17 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
     };
     let attempts = 0;
     try {
-      const { ETag: etag = '' } = await this.#call('write', key, 's3:PutObject', o, async (http) => {
-        attempts++;
-        return this.#client.send(new PutObjectCommand(put), http);
-      });
-      return this.#written(key, body.byteLength, etag, o);
+      const { ETag: etag = '', VersionId: version } = await this.#call(
+        'write',
+        key,
+        's3:PutObject',
+        o,
+        async (http) => {
+          attempts++;
+          return this.#client.send(new PutObjectCommand(put), http);
+        },
+      );
+      return this.#written(key, body.byteLength, { etag, version }, o);
     } catch (error) {
       if (!isRefusal(error)) throw error;
       const ours = attempts > 1 ? await this.#find(key, body.byteLength, crc, o) : undefined;
@@ -352,7 +358,7 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
       const got = crcOf(done.ChecksumCRC32) ?? crc;
       if (got !== crc)
         throw new Failure('CORRUPT', `upload ${this.describe(key)}: S3 says the CRC-32 is ${got}, it must be ${crc}`);
-      return this.#written(key, size, done.ETag ?? '', {});
+      return this.#written(key, size, { etag: done.ETag ?? '', version: done.VersionId }, {});
     } catch (error) {
       if (isS3Error(error, 'BadDigest'))
         throw new Failure('CORRUPT', `upload ${this.describe(key)}: S3 holds other bytes than were sent: start again`, {
@@ -405,8 +411,8 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
   }
 
   /** S3 does not say when it stored something; its clock and ours differ by little. */
-  #written(key: string, size: number, etag: string, o: WriteOptions): ObjectInfo {
-    return { key, size, etag, modified: new Date(this.#clock.now()), metadata: o.metadata ?? {} };
+  #written(key: string, size: number, stored: Pick<ObjectInfo, 'etag' | 'version'>, o: WriteOptions): ObjectInfo {
+    return { key, size, ...stored, modified: new Date(this.#clock.now()), metadata: o.metadata ?? {} };
   }
 
   async #head(
@@ -418,7 +424,8 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
       this.#client.send(new HeadObjectCommand({ ...this.#at(key), ...more }), http),
     );
     const { ContentLength: size = 0, ETag: etag = '', LastModified: modified = new Date(0), Metadata } = head;
-    return { info: { key, size, etag, modified, metadata: Metadata ?? {} }, crc: crcOf(head.ChecksumCRC32) };
+    const info = { key, size, etag, modified, metadata: Metadata ?? {}, version: head.VersionId };
+    return { info, crc: crcOf(head.ChecksumCRC32) };
   }
 
   /** After an answer that may have been lost: the object, if it has the bytes that were sent. */

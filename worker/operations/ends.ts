@@ -8,8 +8,8 @@ import type { Report } from '../util/report.ts';
 
 /** A registry, as far as the operations need one. */
 export interface Registry {
-  /** A repository of it. Nothing is asked of the registry yet. */
-  repository(name: string): Source & Target;
+  /** A repository of it. Nothing is asked of the registry yet. INVALID for `create` that are no settings. */
+  repository(name: string, o?: RepositoryOptions): Source & Target;
   /** The names of its repositories that start with `prefix` (default: all), in any order. UNSUPPORTED where it does not list them. */
   repositories(prefix?: string, o?: Abortable): AsyncIterable<string>;
   /**
@@ -24,6 +24,14 @@ export interface Registry {
   settings(repository: string, o?: Abortable): Promise<Readonly<Record<string, unknown>> | undefined>;
   /** Makes the repository exist with these settings. Does nothing where the registry knows no settings. Idempotent. */
   applySettings(repository: string, settings: Readonly<Record<string, unknown>>, o?: Abortable): Promise<void>;
+}
+
+export interface RepositoryOptions {
+  /**
+   * The settings with which it is created when something is pushed that ECR has no repository for, as `repository.json` has them; false: it
+   * is not created. Default: as the ends were made.
+   */
+  readonly create?: Readonly<Record<string, unknown>> | false | undefined;
 }
 
 /** One row of a registry's list: an image, a child of one, or what refers to one. */

@@ -98,10 +98,19 @@ export class RegistryClient implements AsyncDisposable {
     });
   }
 
-  /** The same object for the same name: it remembers what the registry can do. */
-  repository(name: string): RegistryRepository {
-    const known = this.#repositories.get(name);
+  /**
+   * The same object for the same name and options: it remembers what the registry can do. `create` instead of the client's own, as JSON;
+   * false: it is not created. INVALID for settings that are none.
+   */
+  repository(
+    name: string,
+    o: { readonly create?: Readonly<Record<string, unknown>> | false | undefined } = {},
+  ): RegistryRepository {
+    const key = o.create === undefined ? name : `${name} ${JSON.stringify(o.create)}`;
+    const known = this.#repositories.get(key);
     if (known !== undefined) return known;
+    const create =
+      o.create === undefined ? this.#o.create : o.create === false ? undefined : parseRepositorySettings(o.create);
     const scopes = [repositoryScope(name, this.#o.side === 'target' ? 'pull,push' : 'pull')];
     const context = {
       transport: this.#transport,
@@ -111,7 +120,7 @@ export class RegistryClient implements AsyncDisposable {
       clock: this.#clock,
       report: this.#o.report,
       ecr: this.ecr,
-      create: this.#o.side === 'target' ? this.#o.create : undefined,
+      create: this.#o.side === 'target' ? create : undefined,
       pace: this.#pace,
       pulls: this.#pulls,
       kept: this.#kept,
@@ -121,7 +130,7 @@ export class RegistryClient implements AsyncDisposable {
       context,
       near === 'loopback' || near === 'private' ? {} : { rangesAtOnce: REMOTE_RANGES },
     );
-    this.#repositories.set(name, opened);
+    this.#repositories.set(key, opened);
     return opened;
   }
 

@@ -3,6 +3,7 @@ import {
   CreateMultipartUploadCommand,
   HeadObjectCommand,
   ListMultipartUploadsCommand,
+  PutBucketVersioningCommand,
   PutObjectCommand,
   UploadPartCommand,
   type S3Client,
@@ -77,6 +78,21 @@ describe('a bucket', () => {
     return missing;
   };
   const readBack = async (key = 'a.tar'): Promise<Buffer> => collect(await store.read(key));
+  test('says which version it wrote where the bucket keeps versions, by one request or in parts', async () => {
+    expect((await store.write('plain', content)).version).toBe(undefined);
+    await client.send(
+      new PutBucketVersioningCommand({ Bucket: BUCKET, VersioningConfiguration: { Status: 'Enabled' } }),
+    );
+    const upload = await begin();
+    await sendMissing(upload);
+    const [first, second] = [await store.write('b', content), await upload.commit()];
+    expect(first.version).toMatch(/./);
+    expect(second.version).toMatch(/./);
+    expect(second.version).not.toBe(first.version);
+    expect((await store.stat('b')).version).toBe(first.version);
+    expect((await store.stat('a.tar')).version).toBe(second.version);
+  });
+
   const operations = (): (S3Operation | undefined)[] => server.s3.requests.slice(1).map((r) => r.operation);
   const count = (operation: S3Operation): number => operations().filter((name) => name === operation).length;
   const retries = (): number => events.filter((event) => event.type === 'retry').length;

@@ -1,9 +1,10 @@
+import { expect, test } from 'vitest';
 import { copy } from '../../../worker/copy/copy.ts';
 import type { RegistryOptions } from '../../../worker/registry/registry.ts';
 import { registryUnderTest, type RegistryUnderTest } from '../../support/registries.ts';
 import { sourceSuite, type MadeSource } from '../../suites/source.ts';
 import { targetSuite, type MadeTarget } from '../../suites/target.ts';
-import type { MadeImage } from '../../support/images.ts';
+import { makeImage, type MadeImage } from '../../support/images.ts';
 
 const ECR = { mode: 'ecr', account: '111111111111', region: 'us-east-1' } as const;
 const SIGNED_IN = { credentials: async () => ({ username: 'ann', password: 'secret' }) };
@@ -44,3 +45,20 @@ for (const [name, { start, client }] of Object.entries(KINDS)) {
     { emptyBlobs: name !== 'Amazon ECR' },
   );
 }
+
+test('a repository that ECR has not is created as its own options say, else as those of the client', async () => {
+  await using made = await registryUnderTest(ECR);
+  const client = made.client({ create: { scanOnPush: true } });
+  const image = await makeImage({ layers: [100] });
+  const pushed = async (name: string, create?: Readonly<Record<string, unknown>> | false): Promise<unknown> => {
+    await copy(image.content, client.repository(name, { create }), [image.root]);
+    return client.settings(name);
+  };
+  expect(await pushed('as-the-client-says')).toMatchObject({ scanOnPush: true, tagMutability: 'MUTABLE' });
+  expect(await pushed('immutable', { tagMutability: 'IMMUTABLE' })).toMatchObject({
+    scanOnPush: false,
+    tagMutability: 'IMMUTABLE',
+  });
+  await expect(pushed('not-created', false)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  expect(() => client.repository('app', { create: { mutability: 'NONE' } })).toThrow(/there is no "mutability"/);
+});
