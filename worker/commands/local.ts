@@ -26,7 +26,7 @@ export function addLocal(program: Command, context: CommandContext): void {
     .action(async (flags: LocalFlags) => {
       const folder = flags.dir ?? (await mkdtemp(join(tmpdir(), 'transship-local-')));
       try {
-        await using stack = await startStack({ folder });
+        await using stack = await startStack({ folder, pushEvents: true });
         // npx does not pass on a signal to what it runs: who ends this by a script needs to know whom to tell
         const environment = { ...stack.environment, TRANSSHIP_LOCAL_PID: String(process.pid) };
         context.stdout.write(

@@ -2,6 +2,7 @@ import { systemClock, type Clock } from '../util/clock.ts';
 import { apiTrouble, EcrApi, parseApiRoute } from './ecr-api.ts';
 import { bucketTrouble, LayerBucket, parseLayerRoute } from './ecr-layers.ts';
 import { checkEcrAccess, ecrRules } from './ecr-rules.ts';
+import { pushEvent } from './ecr-events.ts';
 import { Ecr, type EcrOptions } from './ecr.ts';
 import { ociRules } from './oci-rules.ts';
 import { RegistryAuth } from './registry-auth.ts';
@@ -44,6 +45,8 @@ export interface OciServerOptions extends ServerOptions {
 /** Amazon ECR of one account and region: its JSON API and its `/v2/`, with the ways in which that is not as the specification says. */
 export interface EcrServerOptions extends ServerOptions, EcrOptions {
   readonly mode: 'ecr';
+  /** Gets what EventBridge tells of each push, as JSON, when the push is done. Default: nobody does. */
+  readonly onPush?: (event: string) => void;
 }
 
 /** A registry that runs in this process, until it is closed. */
@@ -165,7 +168,10 @@ async function startEcr(o: EcrServerOptions, shared: Shared, starting: AsyncDisp
   const answer = async (x: Exchange, route: Route): Promise<Answer> => {
     if (route.kind === 'api') return api.answer(x, route.operation);
     checkEcrAccess(ecr, x, route);
-    return distribution.answer(x, route);
+    const answered = await distribution.answer(x, route);
+    const event = pushEvent(x, route, answered, o, clock.now());
+    if (event !== undefined) o.onPush?.(event);
+    return answered;
   };
   const front: Listener = await listen({
     ...shared,

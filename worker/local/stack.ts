@@ -10,6 +10,8 @@ import { startSqs, type LocalSqs } from './sqs.ts';
 export interface StackOptions {
   /** Where everything is kept; another process on the same folder goes on with it. */
   readonly folder: string;
+  /** Whether every push to `ecr` is told to the queue, as a rule of EventBridge does it. Default false. */
+  readonly pushEvents?: boolean;
 }
 
 /** S3, SQS, DynamoDB, two registries that behave as Amazon ECR does and a plain OCI registry, in this process, on ports that were free. */
@@ -25,7 +27,7 @@ export interface Stack extends AsyncDisposable {
   readonly dynamodb: LocalDynamoDb;
   /** Of a queue that is there already, and is empty at every start: SQS is not kept in the folder. */
   readonly queueUrl: string;
-  /** Where the queue's messages go that were received five times and never deleted. */
+  /** Where the queue's messages go that were received twenty times and never deleted. */
   readonly deadLetterQueueUrl: string;
   /** A table, with the keys `pk` and `sk` and expiry by `ttl`, that is there already. */
   readonly table: string;
@@ -45,17 +47,27 @@ const QUEUE = {
   name: 'transship',
   visibilitySeconds: 120,
   retentionSeconds: RETENTION_SECONDS,
-  deadLetters: { queue: DEAD_LETTERS.name, maxReceiveCount: 5 },
+  // beyond what a worker tries by itself: only for messages that kill whoever takes them
+  deadLetters: { queue: DEAD_LETTERS.name, maxReceiveCount: 20 },
 };
 const CREDENTIALS = { accessKeyId: 'local', secretAccessKey: 'local-secret' };
 
 /** Starts everything; closing it ends everything, and keeps the folder. */
-export async function startStack({ folder }: StackOptions): Promise<Stack> {
+export async function startStack({ folder, pushEvents = false }: StackOptions): Promise<Stack> {
   await using starting = new AsyncDisposableStack();
   const s3 = starting.use(
     await startS3({ dir: join(folder, 's3'), region: HOME.region, credentials: CREDENTIALS, buckets: [BUCKET] }),
   );
-  const ecr = starting.use(await startRegistry({ mode: 'ecr', folder: join(folder, 'ecr'), ...HOME }));
+  const sqs = starting.use(await startSqs({ ...HOME, queues: [DEAD_LETTERS, QUEUE] }));
+  const queueUrl = sqs.queueUrl(QUEUE.name);
+  const ecr = starting.use(
+    await startRegistry({
+      mode: 'ecr',
+      folder: join(folder, 'ecr'),
+      ...HOME,
+      ...(pushEvents ? { onPush: (event) => void sendEvent(sqs, queueUrl, event) } : {}),
+    }),
+  );
   const otherEcr = starting.use(await startRegistry({ mode: 'ecr', folder: join(folder, 'other-ecr'), ...ABROAD }));
   const registry = starting.use(await startRegistry({ mode: 'oci', folder: join(folder, 'registry') }));
   const api = starting.use(
@@ -66,9 +78,7 @@ export async function startStack({ folder }: StackOptions): Promise<Stack> {
       ]),
     ),
   );
-  const sqs = starting.use(await startSqs({ ...HOME, queues: [DEAD_LETTERS, QUEUE] }));
   const dynamodb = starting.use(await startDynamoDb({ folder: join(folder, 'dynamodb'), ...HOME, tables: [TABLE] }));
-  const queueUrl = sqs.queueUrl(QUEUE.name);
   const deadLetterQueueUrl = sqs.queueUrl(DEAD_LETTERS.name);
   const endpoints = [ecr, otherEcr].map(({ registryHost, url }) => `${registryHost}=${url}`);
   const running = starting.move();
@@ -100,6 +110,20 @@ export async function startStack({ folder }: StackOptions): Promise<Stack> {
     deleteRepository: (name) => deleteRepository(ecr, name),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
+}
+
+/** As EventBridge, with its best effort: an event that the queue does not take is lost. */
+async function sendEvent({ endpoint }: LocalSqs, queueUrl: string, event: string): Promise<void> {
+  const answer = await fetch(endpoint, {
+    method: 'POST',
+    headers: {
+      'content-type': 'application/x-amz-json-1.0',
+      'x-amz-target': 'AmazonSQS.SendMessage',
+      authorization: `AWS4-HMAC-SHA256 Credential=local/20260101/${HOME.region}/sqs/aws4_request, SignedHeaders=host, Signature=0`,
+    },
+    body: JSON.stringify({ QueueUrl: queueUrl, MessageBody: event }),
+  }).catch(() => undefined);
+  await answer?.body?.cancel();
 }
 
 async function deleteRepository(ecr: LocalRegistry, repositoryName: string): Promise<void> {
