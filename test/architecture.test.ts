@@ -20,7 +20,13 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   commands: ['operations', 'plan', 'jobs', 'state', 'local', 'util'],
   entry: ['*'], // worker/*.ts
 };
-const SDK_ONLY_IN = new Set(['objects/s3.ts', 'registry/ecr.ts', 'jobs/sqs.ts', 'state/dynamo.ts']);
+const SDK_ONLY_IN = new Set([
+  'objects/s3.ts',
+  'registry/ecr.ts',
+  'registry/secrets.ts',
+  'jobs/sqs.ts',
+  'state/dynamo.ts',
+]);
 const LOCAL_ONLY_IN = new Set(['commands/demo.ts', 'commands/local.ts']);
 
 function layerOf(path: string): string {

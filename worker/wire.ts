@@ -11,6 +11,7 @@ import type { Service } from './operations/service.ts';
 import { findCredentials, type RunProgram } from './registry/credentials.ts';
 import { openRegistry } from './registry/registry.ts';
 import { parseRepositorySettings } from './registry/repository-settings.ts';
+import { secretCredentials } from './registry/secrets.ts';
 import type { Settings } from './settings.ts';
 import { systemClock, type Clock } from './util/clock.ts';
 import { Failure, type Side } from './util/failure.ts';
@@ -35,6 +36,7 @@ export function connect(
       return there;
     };
   };
+  const secrets = once((arn) => secretCredentials({ arn, clock, report }));
   const registries = (side: Side) => {
     const flags: SideOptions = o[side] ?? {};
     const credentials = findCredentials({
@@ -44,21 +46,24 @@ export function connect(
       run: programsUntil(closed.signal),
       clock,
     });
-    return once((host) =>
-      opened.use(
+    const saysWho = flags.credentials !== undefined || flags.authFile !== undefined;
+    return once((host) => {
+      const access = o.access?.[host] ?? {};
+      const { assumeRole, externalId } = flags.assumeRole === undefined ? access : flags;
+      return opened.use(
         openRegistry(host, {
           side,
-          credentials,
+          credentials: access.secret === undefined || saysWho ? credentials : secrets(access.secret),
           endpoints: settings.endpoints,
-          aws: { assumeRole: flags.assumeRole, externalId: flags.externalId },
+          aws: { assumeRole, externalId },
           create: o.create === false ? undefined : parseRepositorySettings(o.createSettings ?? {}),
           concurrency: o.concurrency,
           version,
           clock,
           report,
         }),
-      ),
-    );
+      );
+    });
   };
   const sides = { source: registries('source'), target: registries('target') };
   return {

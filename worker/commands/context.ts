@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { Ends } from '../operations/ends.ts';
 import type { Service } from '../operations/service.ts';
+import type { Access } from '../plan/rule.ts';
 import type { Clock } from '../util/clock.ts';
 import { isFailure } from '../util/failure.ts';
 import type { Report } from '../util/report.ts';
@@ -10,6 +11,8 @@ import { startProgress, type Progress, type Screen } from './progress.ts';
 export interface ConnectOptions {
   readonly source?: SideOptions | undefined;
   readonly target?: SideOptions | undefined;
+  /** How registries are reached, by host, where `source` and `target` do not say. Default: with what this process has. */
+  readonly access?: Access | undefined;
   /** Whether missing repositories of ECR are created. Default true. */
   readonly create?: boolean | undefined;
   /** Settings of created repositories, as `repository.json` has them. Default: as ECR has it. */

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { orAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
@@ -17,8 +18,11 @@ export interface ChallengeOptions {
   readonly host: string;
   readonly baseUrl: URL;
   readonly fetch: PlainFetch;
-  /** Who we are for a repository; undefined for nobody. */
-  readonly credentials: (repository: string | undefined, o: Abortable) => Promise<Credentials | undefined>;
+  /** Who we are for a repository; undefined for nobody. `refused`: as `CredentialLookup` has it. */
+  readonly credentials: (
+    repository: string | undefined,
+    o: Abortable & { readonly refused?: Credentials | undefined },
+  ) => Promise<Credentials | undefined>;
   readonly clock: Clock;
 }
 
@@ -57,6 +61,16 @@ export function challengeAuthorizer(o: ChallengeOptions): Authorizer {
     return found;
   };
 
+  /** What is to be tried instead of credentials that were refused; undefined when there is nothing newer. */
+  const newerThan = async (
+    refused: Credentials,
+    scopes: readonly string[],
+    at: Abortable,
+  ): Promise<Credentials | undefined> => {
+    const found = await o.credentials(repositoryOf(scopes), { ...at, refused });
+    return isDeepStrictEqual(found, refused) ? undefined : found;
+  };
+
   const learn = (header: string | undefined, scopes: readonly string[]): boolean => {
     const all = parseChallenges(header ?? '');
     const known = all.find((c) => c.scheme === 'bearer') ?? all.find((c) => c.scheme === 'basic');
@@ -85,7 +99,11 @@ export function challengeAuthorizer(o: ChallengeOptions): Authorizer {
     ...new Set([...scopes, ...(beyond.get('') ?? []), ...(beyond.get(scopes.join(' ')) ?? [])]),
   ];
 
-  const token = async (scopes: readonly string[], credentials: Credentials | undefined): Promise<Token> => {
+  const token = async (
+    scopes: readonly string[],
+    credentials: Credentials | undefined,
+    again = false,
+  ): Promise<Token> => {
     const named = challenge?.parameters.get('realm') ?? '';
     const realm = named === '' ? null : URL.parse(named, o.baseUrl.href);
     const what = `get a token for ${o.host}`;
@@ -99,6 +117,11 @@ export function challengeAuthorizer(o: ChallengeOptions): Authorizer {
     }
     const service = challenge?.parameters.get('service');
     const answer = await o.fetch(tokenRequest(what, realm, service, scopes, credentials), {});
+    const newer =
+      answer.status === 401 && credentials !== undefined && !again
+        ? await newerThan(credentials, scopes, {})
+        : undefined;
+    if (newer !== undefined) return token(scopes, newer, true);
     if (answer.status !== 200) {
       const failure = failureOf({
         what,
@@ -156,8 +179,7 @@ export function challengeAuthorizer(o: ChallengeOptions): Authorizer {
       }
       if (challenge === undefined) return undefined;
       if (challenge.scheme === 'bearer') return (await cachedToken(scopes, at)).header;
-      const credentials = await credentialsFor(scopes, at);
-      return credentials === undefined || 'identityToken' in credentials ? undefined : basic(credentials);
+      return headerOf(await credentialsFor(scopes, at));
     },
 
     refused: async ({ status, header, scopes, used }, at) => {
@@ -170,7 +192,10 @@ export function challengeAuthorizer(o: ChallengeOptions): Authorizer {
         if (kept?.header === used) tokens.delete(key);
         return true;
       }
-      return used === undefined && (await credentialsFor(scopes, at)) !== undefined;
+      const found = await credentialsFor(scopes, at);
+      if (found === undefined || used === undefined) return found !== undefined;
+      // another may have renewed them meanwhile
+      return headerOf(found) === used ? (await newerThan(found, scopes, at)) !== undefined : true;
     },
 
     hint: (code) => (code === 'UNAUTHENTICATED' ? signIn() : undefined),
@@ -258,6 +283,10 @@ function parseToken(text: string, what: string, nowMs: number): Token {
   const seconds = Number.isFinite(said) && said > 0 ? said : DEFAULT_TOKEN_SECONDS;
   const margin = Math.min(MARGIN_SECONDS, seconds / 4);
   return { header: `Bearer ${token}`, untilMs: nowMs + (seconds - margin) * 1000 };
+}
+
+function headerOf(credentials: Credentials | undefined): string | undefined {
+  return credentials === undefined || 'identityToken' in credentials ? undefined : basic(credentials);
 }
 
 function basic(c: { readonly username: string; readonly password: string }): string {

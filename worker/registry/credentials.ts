@@ -10,11 +10,14 @@ export type Credentials =
   /** What `docker login` gets from registries with OAuth: exchanged for access tokens. */
   | { readonly identityToken: string };
 
-/** Finds credentials; undefined for none. `repository` narrows it down where files hold some for parts of a registry. */
+/**
+ * Finds credentials; undefined for none. `repository` narrows it down where files hold some for parts of a registry. `refused` are those that
+ * the registry did not take: others are given where there are newer ones, and the same otherwise.
+ */
 export type CredentialLookup = (
   host: string,
   repository: string | undefined,
-  o: Abortable,
+  o: Abortable & { readonly refused?: Credentials | undefined },
 ) => Promise<Credentials | undefined>;
 
 /** Runs a program with `input` on its stdin. Rejects with an error whose `code` is ENOENT when there is no such program. */

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { challengeAuthorizer, parseChallenges } from '../../../worker/registry/auth.ts';
+import { challengeAuthorizer, parseChallenges, type ChallengeOptions } from '../../../worker/registry/auth.ts';
 import type { Credentials } from '../../../worker/registry/credentials.ts';
 import type { Authorizer, PlainFetch } from '../../../worker/registry/transport.ts';
 import { fakeClock, type FakeClock } from '../../support/clock.ts';
@@ -101,7 +101,11 @@ interface Setting {
 /** An authorizer whose requests are answered by `answer`, in turn. */
 function authorizing(
   answer: (asked: Asked, n: number) => Answer,
-  o: { readonly credentials?: Credentials; readonly base?: string } = {},
+  o: {
+    readonly credentials?: Credentials;
+    readonly lookup?: ChallengeOptions['credentials'];
+    readonly base?: string;
+  } = {},
 ): Setting {
   const asked: Asked[] = [];
   const clock = fakeClock();
@@ -114,7 +118,7 @@ function authorizing(
     host: 'registry.example',
     baseUrl: new URL(o.base ?? BASE),
     fetch,
-    credentials: async () => o.credentials,
+    credentials: o.lookup ?? (async () => o.credentials),
     clock,
   });
   return { authorizer, asked, clock };
@@ -344,6 +348,56 @@ describe('challengeAuthorizer', () => {
       await expect(authorizer.header(PULL, {})).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
     },
   );
+
+  describe('credentials that were refused', () => {
+    const NEWER = { username: 'ann', password: 'newer' };
+    const NEWER_BASIC = `Basic ${Buffer.from('ann:newer').toString('base64')}`;
+    /** The service takes only the newer ones, which the lookup finds once the others were refused. */
+    const rotating = (challenge: string): Setting & { readonly lookups: unknown[] } => {
+      const lookups: unknown[] = [];
+      let current: Credentials = USER;
+      const setting = authorizing(
+        ({ url, headers }) => {
+          if (String(url) === '/v2/') return { status: 401, headers: { 'www-authenticate': challenge } };
+          return headers?.['authorization'] === NEWER_BASIC ? token('t') : { status: 401 };
+        },
+        {
+          lookup: async (_, { refused }) => {
+            lookups.push(refused);
+            if (refused !== undefined) current = NEWER;
+            return current;
+          },
+        },
+      );
+      return { ...setting, lookups };
+    };
+
+    test('are asked for again by the token service’s answer, once', async () => {
+      const { authorizer, lookups, asked } = rotating(BEARER);
+      expect(await authorizer.header(PULL, {})).toBe('Bearer t');
+      expect(lookups.filter((refused) => refused !== undefined)).toEqual([USER]);
+      expect(asked).toHaveLength(3);
+    });
+
+    test('are asked for again where basic is asked for, and those who had the old ones just try again', async () => {
+      const basic = 'Basic realm="r"';
+      const { authorizer, lookups } = rotating(basic);
+      expect(await authorizer.header(PULL, {})).toBe(BASIC);
+      expect(await authorizer.refused(refusal(BASIC, basic), {})).toBe(true);
+      expect(await authorizer.header(PULL, {})).toBe(NEWER_BASIC);
+      expect(await authorizer.refused(refusal(BASIC, basic), {})).toBe(true);
+      expect(lookups.filter((refused) => refused !== undefined)).toEqual([USER]);
+    });
+
+    test('are wrong when there are no newer ones', async () => {
+      const { authorizer, asked } = authorizing(
+        (_, n) => (n === 1 ? { status: 401, headers: { 'www-authenticate': BEARER } } : { status: 401 }),
+        { credentials: USER },
+      );
+      await expect(authorizer.header(PULL, {})).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
+      expect(asked).toHaveLength(2);
+    });
+  });
 
   test('names the schemes that it cannot do', async () => {
     const { authorizer } = authorizing(() => token('t'));

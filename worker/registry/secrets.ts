@@ -1,0 +1,103 @@
+import { orAborted } from '../util/abort.ts';
+import type { Clock } from '../util/clock.ts';
+import { Failure, isFailure } from '../util/failure.ts';
+import { isRecord } from '../util/record.ts';
+import type { Report } from '../util/report.ts';
+import type { CredentialLookup, Credentials } from './credentials.ts';
+import { calling } from './sdk-failure.ts';
+
+export interface SecretOptions {
+  /** Of the secret; its region is where it is read. */
+  readonly arn: string;
+  readonly clock: Clock;
+  readonly report?: Report | undefined;
+}
+
+type UserPassword = Extract<Credentials, { readonly username: string }>;
+
+interface Kept {
+  readonly answer: Promise<UserPassword>;
+  readonly sinceMs: number;
+}
+
+/** A secret that is rotated is known by then even if the old one is still good. */
+const REUSE_MS = 300_000;
+/** Credentials that were refused are read again, but not for each of the requests that were refused at once. */
+const REFUSED_REUSE_MS = 10_000;
+
+/**
+ * The credentials in a secret of AWS Secrets Manager, read when they are first needed and again every five minutes, or when they were refused.
+ * The secret is JSON, `{"username": …, "password": …}`, or with `accessToken` instead of `password` as ECR's pull-through cache has it:
+ * https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-creating-secret.html
+ *
+ * UNAUTHENTICATED, naming the secret and never what is in it, when it cannot be had or is none. While Secrets Manager is away, what was read
+ * before stays good.
+ */
+export function secretCredentials(o: SecretOptions): CredentialLookup {
+  let kept: Kept | undefined;
+
+  const read = async (before: Kept | undefined): Promise<UserPassword> => {
+    try {
+      return await readSecret(o.arn);
+    } catch (error) {
+      if (before === undefined || !isFailure(error) || !error.retryable) throw error;
+      o.report?.({ type: 'warning', message: `${error.message}; going on with what it was` });
+      return before.answer;
+    }
+  };
+
+  return async (_host, _repository, at) => {
+    const nowMs = o.clock.now();
+    const reuseMs = at.refused === undefined ? REUSE_MS : REFUSED_REUSE_MS;
+    let current = kept;
+    if (current === undefined || nowMs - current.sinceMs >= reuseMs) {
+      current = kept = { answer: read(current), sinceMs: nowMs };
+      const begun = current;
+      // what failed is asked for again by the next who needs it
+      begun.answer.catch(() => {
+        if (kept === begun) kept = undefined;
+      });
+    }
+    return orAborted(current.answer, at);
+  };
+}
+
+async function readSecret(arn: string): Promise<UserPassword> {
+  const what = `read the secret ${arn}`;
+  const { SecretsManager } = await import('@aws-sdk/client-secrets-manager');
+  const region = regionOf(arn);
+  const client = new SecretsManager({ maxAttempts: 4, ...(region === undefined ? {} : { region }) });
+  try {
+    const needed = 'secretsmanager:GetSecretValue, and kms:Decrypt where the secret has a key of its own';
+    const answer = await calling(what, needed, {}, async (at) => client.getSecretValue({ SecretId: arn }, at));
+    return parseSecret(what, answer.SecretString);
+  } catch (error) {
+    if (!isFailure(error) || error.retryable) throw error;
+    // a secret that is not there is no image that is not there
+    throw new Failure('UNAUTHENTICATED', error.message, { cause: error.cause, context: error.context });
+  } finally {
+    client.destroy();
+  }
+}
+
+function parseSecret(what: string, text: string | undefined): UserPassword {
+  const expected = 'it is to be JSON, {"username": …, "password": …} or {"username": …, "accessToken": …}';
+  let body: unknown;
+  try {
+    body = JSON.parse(text ?? '');
+  } catch {
+    // the parser's own message quotes what is in it
+    throw new Failure('UNAUTHENTICATED', `${what}: it is not JSON text; ${expected}`);
+  }
+  const { username, password, accessToken } = isRecord(body) ? body : {};
+  const secret = password ?? accessToken;
+  if (typeof username === 'string' && username !== '' && typeof secret === 'string' && secret !== '')
+    return { username, password: secret };
+  throw new Failure('UNAUTHENTICATED', `${what}: a user name or a password is missing in it; ${expected}`);
+}
+
+/** `arn:aws:secretsmanager:REGION:account:secret:name-6letters` */
+function regionOf(arn: string): string | undefined {
+  const region = arn.split(':')[3];
+  return region === undefined || region === '' ? undefined : region;
+}
