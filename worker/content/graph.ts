@@ -107,6 +107,15 @@ export function foreignOf(graph: Graph): readonly Descriptor[] {
   return [...found.values()];
 }
 
+/**
+ * The digest of every manifest that belongs to the images. Those that cannot be read are among them, unless they may yet come: what a list
+ * names and the source has not.
+ */
+export function digestsOf(graph: Graph): readonly Digest[] {
+  const broken = graph.unreadable.filter(({ failure }) => failure.code !== 'NOT_FOUND');
+  return [...new Set([...graph.manifests.keys(), ...broken.map(({ root }) => root.descriptor.digest)])];
+}
+
 /** The manifests below and including `root`, children first. */
 export function manifestsBelow(graph: Graph, root: Digest): readonly ManifestNode[] {
   const seen = new Map<Digest, ManifestNode>();
@@ -258,6 +267,11 @@ function unsupported(d: Descriptor): Failure {
 /** Whether `walk` finds what `tag` stands for by itself, as what refers to an image: those of cosign, and those of `referrersTag`. */
 export function isDerivedTag(tag: string): boolean {
   return COSIGN_TAG.test(tag) || /^sha(?:256|512)-[0-9a-f]{64}$/.test(tag);
+}
+
+/** The image that a tag of cosign is about; undefined for every other tag. */
+export function cosignSubject(tag: string): Digest | undefined {
+  return COSIGN_TAG.test(tag) ? `sha256:${tag.slice('sha256-'.length, tag.indexOf('.'))}` : undefined;
 }
 
 /** The tag by which registries without the referrers API list what refers to `digest`. https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema */

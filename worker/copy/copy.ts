@@ -1,6 +1,7 @@
 import type { Source, Target } from '../content/content.ts';
 import {
   blobsOf,
+  digestsOf,
   foreignOf,
   manifestsBelow,
   walk,
@@ -50,6 +51,8 @@ export interface CopyResult {
   readonly referrers: readonly ReferrerResult[];
   /** Layers whose bytes are elsewhere: their descriptors were copied, their bytes were not. */
   readonly foreign: readonly Descriptor[];
+  /** Every manifest that belongs to the images and need not be looked at again: without those that failed as may pass. */
+  readonly manifests: readonly Digest[];
 }
 
 const DEFAULT_CONCURRENCY = 4;
@@ -91,7 +94,11 @@ export async function copy(
   }));
   for (const referrer of graph.referrers) referrers.push(await run.referrer(referrer));
   for (const root of graph.roots) await run.tags(root);
-  return { tallies: run.tallies, referrers, foreign };
+  const again = new Set(
+    referrers.filter(({ refused }) => refused?.retryable).map(({ descriptor }) => descriptor.digest),
+  );
+  const manifests = digestsOf(graph).filter((digest) => !again.has(digest));
+  return { tallies: run.tallies, referrers, foreign, manifests };
 }
 
 class Run {

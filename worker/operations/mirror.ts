@@ -5,6 +5,7 @@ import type { Root } from '../content/graph.ts';
 import { copy, type CopyResult } from '../copy/copy.ts';
 import { dryRun } from '../copy/dry-run.ts';
 import { onlyPlatforms } from '../copy/platforms.ts';
+import type { Digest } from '../oci/digest.ts';
 import { parsePlatform, type Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
@@ -38,6 +39,8 @@ export interface MirrorResult {
   /** The digest at the source, where a choice of platforms made another. */
   readonly originalDigest?: string;
   readonly outcome: 'copied' | 'unchanged' | 'planned';
+  /** As `CopyResult` has it. */
+  readonly manifests: readonly Digest[];
   /** Absent where nothing had to be looked at. */
   readonly copied?: CopyResult;
 }
@@ -64,12 +67,12 @@ async function write(
   image: { readonly source: Source; readonly root: Root; readonly repository: string | undefined },
   ends: Ends,
   o: OperationOptions,
-): Promise<Pick<MirrorResult, 'to' | 'outcome' | 'copied'>> {
+): Promise<Pick<MirrorResult, 'to' | 'outcome' | 'manifests' | 'copied'>> {
   const { digest } = image.root.descriptor;
   if (r.to.transport === 's3' || r.to.transport === 'archive') {
     const { store, key } = storeOf(ends, r.to);
     const tag = r.to.tag ?? image.root.tags[0];
-    const { outcome, copied } = await writeArchive(
+    const { outcome, manifests, copied } = await writeArchive(
       {
         ...r,
         source: image.source,
@@ -81,7 +84,7 @@ async function write(
       ends,
       o,
     );
-    return { to: formatLocation(r.to), outcome, ...(copied === undefined ? {} : { copied }) };
+    return { to: formatLocation(r.to), outcome, manifests, ...(copied === undefined ? {} : { copied }) };
   }
   const target = await openTarget(ends, r.to, image.root, o);
   const before = await standsFor(target.end, target.tags, o);
@@ -99,7 +102,7 @@ async function write(
   if (r.dryRun !== true) await target.finish(o);
   const moved = copied.tallies.copied.count + copied.tallies.mounted.count;
   const outcome = r.dryRun === true ? 'planned' : moved === 0 && before?.digest === digest ? 'unchanged' : 'copied';
-  return { to: formatLocation(target.location), outcome, copied };
+  return { to: formatLocation(target.location), outcome, manifests: copied.manifests, copied };
 }
 
 /** What is wrong with the image itself is told by digests alone: with the name of the image, and what can be done about it. */

@@ -4,8 +4,9 @@ import { openImage, type ArchivedImage } from '../archive/image.ts';
 import { LAYOUT_METADATA, planArchive, type ArchiveLayout } from '../archive/layout.ts';
 import { cached } from '../content/cached.ts';
 import type { Source } from '../content/content.ts';
-import { walk, type Root } from '../content/graph.ts';
+import { digestsOf, walk, type Root } from '../content/graph.ts';
 import { copy, type CopyResult } from '../copy/copy.ts';
+import type { Digest } from '../oci/digest.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, Failure, isFailure, onSide } from '../util/failure.ts';
@@ -21,6 +22,8 @@ export interface ArchiveRequest {
   readonly key: string;
   /** Default true. */
   readonly referrers?: boolean | undefined;
+  /** Everything that belongs to the image, where others read it too: manifests from `near` where it has them. Default: it is read here. */
+  readonly graph?: ((near: Source | undefined) => Promise<Graph>) | undefined;
   /** Writes also over an object that is no archive, and over an equal archive. Default false. */
   readonly force?: boolean | undefined;
   /** Plans and compares, and writes nothing. Default false. */
@@ -31,6 +34,12 @@ export interface ArchiveResult {
   readonly outcome: 'copied' | 'unchanged' | 'planned';
   /** Bytes of the whole archive, before compression. */
   readonly size: number;
+  /** Everything in it. */
+  readonly graph: Graph;
+  /** Of the object, where its bucket keeps versions. */
+  readonly version?: string | undefined;
+  /** As `CopyResult` has it. */
+  readonly manifests: readonly Digest[];
   /** Absent where nothing was written. */
   readonly copied?: CopyResult;
 }
@@ -45,13 +54,14 @@ export async function writeArchive(r: ArchiveRequest, ends: Ends, o: OperationOp
   const source = before?.image === undefined ? r.source : cached(r.source, before.image);
   const graph = await onSide('source', walk(source, [r.root], { ...o, referrers: r.referrers }));
   const layout = planArchive(graph, { tag: r.root.tags[0], repository: r.repository });
-  if (before?.layoutDigest === layout.digest && r.force !== true) return { outcome: 'unchanged', size: layout.size };
-  if (r.dryRun === true) return { outcome: 'planned', size: layout.size };
+  const written = { size: layout.size, manifests: digestsOf(graph) };
+  if (before?.layoutDigest === layout.digest && r.force !== true) return { outcome: 'unchanged', ...written };
+  if (r.dryRun === true) return { outcome: 'planned', ...written };
 
   const condition = before === undefined ? { ifAbsent: true as const } : { ifMatch: before.info.etag };
   if (isCompressed(r.key)) {
     await onSide('target', streamArchive(r.store, r.key, layout, source, { ...o, condition }));
-    return { outcome: 'copied', size: layout.size };
+    return { outcome: 'copied', ...written };
   }
   const archive = await onSide('target', createArchive(r.store, r.key, layout, { ...o, condition }));
   const copied = await copy(source, archive, [r.root], { ...o, graph, strict: true });
@@ -60,9 +70,9 @@ export async function writeArchive(r: ArchiveRequest, ends: Ends, o: OperationOp
   } catch (error) {
     if (!isFailure(error, 'CONFLICT') || !(await holds(layout, r, ends, o))) throw error;
     await archive.abort();
-    return { outcome: 'unchanged', size: layout.size, copied };
+    return { outcome: 'unchanged', ...written, copied };
   }
-  return { outcome: 'copied', size: layout.size, copied };
+  return { outcome: 'copied', ...written, copied };
 }
 
 /** Whether somebody else, who wrote at the same time, has put the same archive there. */

@@ -42,6 +42,11 @@ export interface SyncRecord extends DestinationKey {
   readonly digest: Digest;
   /** Platforms, referrers: equal where equal choices were made. */
   readonly choices: string;
+  /**
+   * Every manifest that came along, children and what refers to them included, each by 16 characters of its digest: what has a new
+   * signature is told by it. Absent: not known.
+   */
+  readonly manifests?: readonly string[] | undefined;
   /** Of the image, in all. */
   readonly bytes: number;
   /** When it was found equal, in milliseconds since 1970. */
