@@ -1,29 +1,14 @@
 import { afterAll, describe, expect, test } from 'vitest';
-import type { Source, Target } from '../../worker/content/content.ts';
-import { walk } from '../../worker/content/graph.ts';
-import { childrenOf } from '../../worker/oci/manifest.ts';
-import { isFailure } from '../../worker/util/failure.ts';
-import { makeImage, type MadeImage } from '../support/images.ts';
+import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { mirrorLife } from '../support/lives.ts';
-import { expectSameImage } from '../support/same-image.ts';
+import { expectNothingHalf, expectSameImage } from '../support/same-image.ts';
+
+// Every life here is played in this process. test/interop/crash.test.ts does the same with real ones.
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 const { ecr, registry } = lab.stack;
-
-/** Fails when something is visible of which a part is missing. */
-async function expectNothingHalf(image: MadeImage, view: Source & Target): Promise<void> {
-  for (const node of (await walk(image.content, [image.root])).manifests.values()) {
-    if (!(await view.has(node.descriptor))) continue;
-    for (const child of childrenOf(node.manifest)) expect(await view.has(child), child.digest).toBe(true);
-  }
-  const tagged = await view.resolve('v1').catch((error: unknown) => {
-    if (!isFailure(error, 'NOT_FOUND')) throw error;
-    return undefined;
-  });
-  if (tagged !== undefined) await expectSameImage(image.content, view, image.root);
-}
 
 describe.each([
   ['a signed image to the plain registry', registry, { signed: true, platforms: ['linux/amd64'] }, 40],
@@ -38,7 +23,7 @@ describe.each([
       const name = `killed/at-${at}`;
       expect(await mirrorLife(image, first.repository(name), { at })).toMatchObject({ died: true });
       const view = later.repository(name);
-      await expectNothingHalf(image, view);
+      await expectNothingHalf(image.content, view, image.root);
       await mirrorLife(image, view);
       await expectSameImage(image.content, view, image.root);
     }

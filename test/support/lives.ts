@@ -1,10 +1,11 @@
 // Lives of a process that may be killed at any write: of one that a test plays, and of the real ones that life.ts is run as.
-import { createArchive } from '../../worker/archive/archive.ts';
-import { planArchive } from '../../worker/archive/layout.ts';
 import type { Target } from '../../worker/content/content.ts';
-import { walk } from '../../worker/content/graph.ts';
 import { copy } from '../../worker/copy/copy.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
+import type { Ends } from '../../worker/operations/ends.ts';
+import { writeArchive } from '../../worker/operations/write-archive.ts';
+import { systemClock } from '../../worker/util/clock.ts';
+import type { Event } from '../../worker/util/report.ts';
 import { REPOSITORY } from './archives.ts';
 import { crashed, CrashPoints } from './crash.ts';
 import { crashing } from './faulty-objects.ts';
@@ -33,43 +34,31 @@ export function sentTwiceAllowed(death: Life, partSize: number): number {
   return Math.max(1, death.blobsInFlight) * partSize;
 }
 
-/** Backs `image` up as `transship backup` does, with its defaults, or goes on with what an earlier life left. */
+/** Backs `image` up as `transship backup` does, with its defaults but for the size of parts, or goes on with what earlier lives left. */
 export async function backupLife(
   image: MadeImage,
   store: ObjectStore,
   key: string,
   o: LifeOptions & { readonly partSize: number },
 ): Promise<Life> {
-  const flying = new Set<symbol>();
+  const flying = new Set<string>();
   let death: Life | undefined;
   const dying = crashing(store, o.at ?? Infinity, () => {
     death = { died: true, points: dying.writes(), bytesSent: dying.bytesSent(), blobsInFlight: flying.size };
     o.onDeath?.(death);
   });
-  const work = async (): Promise<void> => {
-    const { content, root } = image;
-    const condition = { ifAbsent: true as const };
-    const graph = await walk(content, [root]);
-    const layout = planArchive(graph, { tag: root.tags[0], repository: REPOSITORY });
-    const archive = await createArchive(dying.store, key, layout, { partSize: o.partSize, condition });
-    const watched: Target = {
-      inOrder: archive.inOrder,
-      has: async (d, at) => archive.has(d, at),
-      put: async (d, open, at) => {
-        const blob = Symbol(d.digest);
-        flying.add(blob);
-        try {
-          await archive.put(d, open, at);
-        } finally {
-          flying.delete(blob);
-        }
-      },
-      tag: async (name, d, open, at) => archive.tag(name, d, open, at),
-    };
-    await copy(content, watched, [root], { graph, strict: true });
-    await archive.commit();
+  const request = {
+    source: image.content,
+    root: image.root,
+    repository: REPOSITORY,
+    store: inParts(dying.store, o.partSize),
+    key,
   };
-  await crashed(work());
+  const report = (event: Event): void => {
+    if (event.type === 'blob-started') flying.add(event.digest);
+    else if (event.type === 'blob-done') flying.delete(event.digest);
+  };
+  await crashed(writeArchive(request, NO_ENDS, { clock: systemClock, report }));
   return death ?? { died: false, points: dying.writes(), bytesSent: dying.bytesSent(), blobsInFlight: 0 };
 }
 
@@ -112,4 +101,21 @@ function dyingTarget(target: Target, points: CrashPoints): Target {
     put: async (d, open, o) => write(open, async (opener) => target.put(d, opener, o)),
     tag: async (name, d, open, o) => write(open, async (opener) => target.tag(name, d, opener, o)),
   };
+}
+
+/** The store with uploads in parts of this size. */
+function inParts(store: ObjectStore, partSize: number): ObjectStore {
+  return { ...store, upload: async (key, size, o) => store.upload(key, size, { ...o, partSize }) };
+}
+
+/** Source and target are given: nothing else is reached. */
+const NO_ENDS: Ends = {
+  registry: () => nothingElse('a registry'),
+  bucket: () => nothingElse('a bucket'),
+  folder: () => nothingElse('a folder'),
+  temporary: async () => nothingElse('a folder for now'),
+};
+
+function nothingElse(what: string): never {
+  throw new Error(`${what} was asked for`);
 }

@@ -1,8 +1,8 @@
 import { expect } from 'vitest';
 import { blobsOf, foreignOf, walk, type Root } from '../../worker/content/graph.ts';
 import { read } from '../../worker/content/read.ts';
-import type { Source } from '../../worker/content/content.ts';
-import type { Descriptor } from '../../worker/oci/manifest.ts';
+import type { Source, Target } from '../../worker/content/content.ts';
+import { childrenOf, type Descriptor } from '../../worker/oci/manifest.ts';
 import { atSide, isFailure, type Side } from '../../worker/util/failure.ts';
 import { forEachOf } from '../../worker/util/limit.ts';
 import { fakeClock } from './clock.ts';
@@ -29,6 +29,21 @@ export async function expectSameImage(
   const missing = expected.filter((line) => !found.includes(line)).map((line) => `- ${line}`);
   const extra = found.filter((line) => !expected.includes(line)).map((line) => `+ ${line}`);
   expect(found, ['the images differ', ...missing, ...extra].join('\n')).toEqual(expected);
+}
+
+/** Fails when `view` shows something of the image without what it names: a manifest without a child, or a tag before all of it is there. */
+export async function expectNothingHalf(source: Source, view: Source & Target, root: Root): Promise<void> {
+  for (const node of (await walk(source, [root])).manifests.values()) {
+    if (!(await view.has(node.descriptor))) continue;
+    for (const child of childrenOf(node.manifest)) expect(await view.has(child), child.digest).toBe(true);
+  }
+  for (const tag of root.tags) {
+    const tagged = await view.resolve(tag).catch((error: unknown) => {
+      if (!isFailure(error, 'NOT_FOUND')) throw error;
+      return undefined;
+    });
+    if (tagged !== undefined) await expectSameImage(source, view, root);
+  }
 }
 
 /** What there is of an image, one line each; what cannot be read is told as such. */

@@ -1,0 +1,122 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { CreateBucketCommand } from '@aws-sdk/client-s3';
+import { afterAll, describe, expect, test } from 'vitest';
+import { openImage } from '../../worker/archive/image.ts';
+import { openFiles } from '../../worker/objects/files.ts';
+import type { ObjectStore } from '../../worker/objects/objects.ts';
+import { openS3 } from '../../worker/objects/s3.ts';
+import { forEachOf } from '../../worker/util/limit.ts';
+import { collect } from '../support/chunks.ts';
+import { makeImage, type ImageRecipe } from '../support/images.ts';
+import { attempt, createWorkspace, succeeded, type Environment } from '../support/interop-process.ts';
+import { openLab } from '../support/lab.ts';
+import type { LifeOrder, StoreOrder } from '../support/life.ts';
+import { sentTwiceAllowed, type Life } from '../support/lives.ts';
+import { openS3 as startS3 } from '../support/local-s3.ts';
+import { expectNothingHalf, expectSameImage } from '../support/same-image.ts';
+
+/** Runs one life in a process of its own. */
+const LIFE = fileURLToPath(new URL('../support/life.ts', import.meta.url));
+/** On two cores, one of which is left to the servers now and then. */
+const LIVES_AT_ONCE = 3;
+const MIN_PART_BYTES = 4096;
+
+const work = await createWorkspace();
+const s3 = await startS3({ minPartBytes: MIN_PART_BYTES });
+const lab = await openLab();
+afterAll(async () => {
+  await lab[Symbol.asyncDispose]();
+  await s3[Symbol.asyncDispose]();
+  await work[Symbol.asyncDispose]();
+});
+const s3Environment = {
+  AWS_ACCESS_KEY_ID: s3.s3.credentials.accessKeyId,
+  AWS_SECRET_ACCESS_KEY: s3.s3.credentials.secretAccessKey,
+  AWS_REGION: s3.s3.region,
+  AWS_ENDPOINT_URL_S3: s3.s3.endpoint,
+};
+
+/** Lives in a new process, until it is over or killed as ordered. */
+async function live(order: LifeOrder, env: Environment = {}): Promise<Life> {
+  const ended = await attempt(process.execPath, [LIFE, JSON.stringify(order)], { env: { ...work.env, ...env } });
+  const stdout = ended.signal === 'SIGKILL' ? ended.stdout : succeeded(ended);
+  const life = JSON.parse(stdout.toString()) as Life;
+  expect(life.died).toBe(ended.signal === 'SIGKILL');
+  return life;
+}
+
+/** Every point of a life that has so many, some of them at once. */
+async function atEvery(points: number, check: (at: number) => Promise<void>): Promise<void> {
+  await forEachOf(
+    Array.from({ length: points }, (_, i) => i + 1),
+    LIVES_AT_ONCE,
+    check,
+  );
+}
+
+async function filesPlace(): Promise<{ order: StoreOrder; open: () => ObjectStore }> {
+  const folder = join(work.folder, 'backups');
+  await mkdir(folder);
+  return { order: { folder }, open: () => openFiles(folder) };
+}
+
+async function s3Place(): Promise<{ order: StoreOrder; open: () => ObjectStore }> {
+  const order = { bucket: 'backups', minPartBytes: MIN_PART_BYTES };
+  await s3.client.send(new CreateBucketCommand({ Bucket: order.bucket }));
+  return { order, open: () => openS3({ ...order, client: s3.client }) };
+}
+
+describe.each([
+  ['files', 8 * 1024, { signed: true, layers: [3000, 150_000, 100_000] }, filesPlace],
+  ['S3', 8 * 1024, { signed: true, layers: [3000, 100_000, 85_000] }, s3Place],
+] as const)('a backup to %s', (_, partSize, recipe: ImageRecipe, makePlace) => {
+  test('whose process is killed at every write, and gone on with by another, ends in the same bytes', async () => {
+    const place = await makePlace();
+    const backup = (key: string, at?: number): Promise<Life> =>
+      live({ recipe, store: place.order, key, partSize, at }, s3Environment);
+    const { points } = await backup('whole.tar');
+    expect(points).toBeGreaterThan(100);
+    const whole = await collect(await place.open().read('whole.tar'));
+    let mostInFlight = 0;
+    await atEvery(points, async (at) => {
+      const key = `killed-${at}.tar`;
+      const first = await backup(key, at);
+      expect(first).toMatchObject({ died: true, points: at });
+      mostInFlight = Math.max(mostInFlight, first.blobsInFlight);
+      const second = await backup(key);
+      const sentTwice = first.bytesSent + second.bytesSent - whole.byteLength;
+      expect(sentTwice, `killed at ${at}`).toBeLessThanOrEqual(sentTwiceAllowed(first, partSize));
+      const bytes = await collect(await place.open().read(key));
+      expect(bytes.equals(whole), `the bytes are the same when killed at ${at}`).toBe(true);
+    });
+    expect(mostInFlight).toBeGreaterThan(1);
+    const image = await makeImage(recipe);
+    await using archived = await openImage(place.open(), `killed-${points}.tar`);
+    await expectSameImage(image.content, archived, image.root);
+  });
+});
+
+describe.each([
+  ['a signed image to the plain registry', lab.stack.registry, { signed: true, platforms: ['linux/amd64'] }, 40],
+  ['an image of two platforms to ECR', lab.stack.ecr, {}, 20],
+] as const)('a mirror of %s', (_, where, more, least) => {
+  test('whose process is killed at every write shows nothing before its parts, and another completes it', async () => {
+    const recipe = { ...more, layers: [20_000], sharedLayerBytes: 0 };
+    const image = await makeImage(recipe);
+    const mirror = (repository: string, at?: number): Promise<Life> =>
+      live({ recipe, registry: where.registryHost, repository, at }, lab.stack.environment);
+    const { points } = await mirror('whole');
+    expect(points).toBeGreaterThan(least);
+    const client = lab.client(where);
+    await atEvery(points, async (at) => {
+      const repository = `killed/at-${at}`;
+      expect(await mirror(repository, at)).toMatchObject({ died: true, points: at });
+      const view = client.repository(repository);
+      await expectNothingHalf(image.content, view, image.root);
+      expect(await mirror(repository)).toMatchObject({ died: false });
+      await expectSameImage(image.content, view, image.root);
+    });
+  });
+});
