@@ -1,29 +1,35 @@
 import { openFolderTarget } from '../archive/folder.ts';
 import { cached } from '../content/cached.ts';
 import type { Source, Target } from '../content/content.ts';
-import type { Root } from '../content/graph.ts';
+import { blobsOf, walk, type Graph, type Root } from '../content/graph.ts';
 import { copy, type CopyResult } from '../copy/copy.ts';
 import { dryRun } from '../copy/dry-run.ts';
 import { onlyPlatforms } from '../copy/platforms.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parsePlatform, type Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
-import { atSide, Failure, isFailure } from '../util/failure.ts';
-import type { Ends, OperationOptions } from './ends.ts';
+import { atSide, Failure, isFailure, onSide } from '../util/failure.ts';
+import type { Ends, OperationOptions, RepositoryOptions } from './ends.ts';
 import { openLocation, storeOf } from './image.ts';
 import { formatLocation, type Location } from '../plan/location.ts';
 import { writeArchive } from './write-archive.ts';
 
 /** What of an image is wanted, and how. */
-export interface ImageChoices {
+export interface ImageChoices extends Omit<WriteChoices, 'alsoAt'> {
   /** `os/architecture[/variant]`; empty for all. */
   readonly platforms?: readonly string[] | undefined;
   /** Whether signatures, SBOMs and whatever else refers to the image come along. Default true. */
   readonly referrers?: boolean | undefined;
+}
+
+/** How an image is written. */
+export interface WriteChoices extends RepositoryOptions {
   /** Replaces also what is no image at an archive's key. Default false. */
   readonly force?: boolean | undefined;
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
+  /** Where the image is too: between repositories of one registry blobs need not move. Default: nowhere but where it is read. */
+  readonly alsoAt?: readonly Location[] | undefined;
 }
 
 export interface MirrorRequest extends ImageChoices {
@@ -35,10 +41,14 @@ export interface MirrorResult {
   readonly from: string;
   readonly to: string;
   /** The digest at the target. */
-  readonly digest: string;
+  readonly digest: Digest;
   /** The digest at the source, where a choice of platforms made another. */
-  readonly originalDigest?: string;
+  readonly originalDigest?: Digest;
   readonly outcome: 'copied' | 'unchanged' | 'planned';
+  /** Of the image, with what refers to it. */
+  readonly bytes: number;
+  /** Of the archive's object, where its bucket keeps versions. */
+  readonly version?: string;
   /** As `CopyResult` has it. */
   readonly manifests: readonly Digest[];
   /** Absent where nothing had to be looked at. */
@@ -47,62 +57,137 @@ export interface MirrorResult {
 
 /** Makes the image at `to` equal to the one at `from`, whatever the two are. Idempotent; sends only what is missing. */
 export async function mirror(r: MirrorRequest, ends: Ends, o: OperationOptions): Promise<MirrorResult> {
-  await using image = await openLocation(ends, r.from, 'source', o);
-  const chosen = await choose(image.source, image.root, r.platforms ?? [], o);
-  const { digest } = chosen.root.descriptor;
+  await using image = await openChosen(r.from, r, ends, o);
+  return await write(image, r.to, r, ends, o);
+}
+
+/** An image that was found, and what was chosen of it. */
+export interface ChosenImage extends AsyncDisposable {
+  readonly from: Location;
+  readonly source: Source;
+  readonly root: Root;
+  /** The digest before platforms were chosen, where that made another. */
+  readonly originalDigest: Digest | undefined;
+  /** `registry/repository`, as the image calls itself; undefined for files that do not say. */
+  readonly repository: string | undefined;
+  /** Everything that belongs to it, read by who asks first, for all: manifests from `near` where it has them. Failures carry `source`. */
+  graph(near: Source | undefined, o: OperationOptions): Promise<Graph>;
+}
+
+/** Finds the image at `from`. What it stands for then stays what is written, to however many places. */
+export async function openChosen(
+  from: Location,
+  choices: Pick<ImageChoices, 'platforms' | 'referrers'>,
+  ends: Ends,
+  o: OperationOptions,
+): Promise<ChosenImage> {
+  const image = await openLocation(ends, from, 'source', o);
   try {
+    const { source, root } = await choose(image.source, image.root, choices.platforms ?? [], o);
+    const original = image.root.descriptor.digest;
+    let known: Graph | undefined;
     return {
-      from: formatLocation(r.from),
-      digest,
-      ...(digest === image.root.descriptor.digest ? {} : { originalDigest: image.root.descriptor.digest }),
-      ...(await write(r, { ...chosen, repository: image.repository }, ends, o)),
+      from,
+      source,
+      root,
+      originalDigest: root.descriptor.digest === original ? undefined : original,
+      repository: image.repository,
+      graph: async (near, { signal, report, clock }) =>
+        (known ??= await onSide(
+          'source',
+          walk(near === undefined ? source : cached(source, near), [root], {
+            referrers: choices.referrers,
+            signal,
+            report,
+            clock,
+          }),
+        )),
+      [Symbol.asyncDispose]: async () => image[Symbol.asyncDispose](),
     };
   } catch (error) {
-    throw naming(r.from, error);
+    await image[Symbol.asyncDispose]();
+    throw error;
   }
 }
 
-async function write(
-  r: MirrorRequest,
-  image: { readonly source: Source; readonly root: Root; readonly repository: string | undefined },
+/** Makes the image at `to` equal to `image`. */
+export async function write(
+  image: ChosenImage,
+  to: Location,
+  choices: WriteChoices,
   ends: Ends,
   o: OperationOptions,
-): Promise<Pick<MirrorResult, 'to' | 'outcome' | 'manifests' | 'copied'>> {
-  const { digest } = image.root.descriptor;
-  if (r.to.transport === 's3' || r.to.transport === 'archive') {
-    const { store, key } = storeOf(ends, r.to);
-    const tag = r.to.tag ?? image.root.tags[0];
-    const { outcome, manifests, copied } = await writeArchive(
+): Promise<MirrorResult> {
+  const { originalDigest, root } = image;
+  try {
+    const { graph, version, copied, ...written } = await writeTo(image, to, choices, ends, o);
+    return {
+      from: formatLocation(image.from),
+      digest: root.descriptor.digest,
+      ...(originalDigest === undefined ? {} : { originalDigest }),
+      ...written,
+      bytes: bytesOf(graph),
+      ...(version === undefined ? {} : { version }),
+      ...(copied === undefined ? {} : { copied }),
+    };
+  } catch (error) {
+    throw naming(image.from, error);
+  }
+}
+
+interface Written extends Pick<MirrorResult, 'to' | 'outcome' | 'manifests'> {
+  readonly graph: Graph;
+  readonly version?: string | undefined;
+  readonly copied?: CopyResult | undefined;
+}
+
+async function writeTo(
+  image: ChosenImage,
+  to: Location,
+  choices: WriteChoices,
+  ends: Ends,
+  o: OperationOptions,
+): Promise<Written> {
+  const { root } = image;
+  if (to.transport === 's3' || to.transport === 'archive') {
+    const tag = to.tag ?? root.tags[0];
+    const written = await writeArchive(
       {
-        ...r,
+        force: choices.force,
+        dryRun: choices.dryRun,
         source: image.source,
-        root: { descriptor: image.root.descriptor, tags: tag === undefined ? [] : [tag] },
+        root: { descriptor: root.descriptor, tags: tag === undefined ? [] : [tag] },
         repository: image.repository ?? 'localhost/image',
-        store,
-        key,
+        graph: async (near) => image.graph(near, o),
+        ...storeOf(ends, to),
       },
       ends,
       o,
     );
-    return { to: formatLocation(r.to), outcome, manifests, ...(copied === undefined ? {} : { copied }) };
+    const { outcome, graph, manifests, version, copied } = written;
+    return { to: formatLocation(to), outcome, graph, manifests, version, copied };
   }
-  const target = await openTarget(ends, r.to, image.root, o);
+  const { digest } = root.descriptor;
+  const target = await openTarget(ends, to, root, choices, o);
   const before = await standsFor(target.end, target.tags, o);
-  const source = before?.digest === digest ? cached(image.source, target.end) : image.source;
-  const copied = await copy(
-    source,
-    r.dryRun === true ? dryRun(target.end) : target.end,
-    [{ ...image.root, tags: target.tags }],
-    {
-      ...o,
-      referrers: r.referrers,
-      mountFrom: mountable(r),
-    },
-  );
-  if (r.dryRun !== true) await target.finish(o);
+  const graph = await image.graph(before?.digest === digest ? target.end : undefined, o);
+  const roots = [{ ...root, tags: target.tags }];
+  const copied = await copy(image.source, choices.dryRun === true ? dryRun(target.end) : target.end, roots, {
+    ...o,
+    graph: { ...graph, roots },
+    mountFrom: mountable([image.from, ...(choices.alsoAt ?? [])], to),
+  });
+  if (choices.dryRun !== true) await target.finish(o);
   const moved = copied.tallies.copied.count + copied.tallies.mounted.count;
-  const outcome = r.dryRun === true ? 'planned' : moved === 0 && before?.digest === digest ? 'unchanged' : 'copied';
-  return { to: formatLocation(target.location), outcome, manifests: copied.manifests, copied };
+  const outcome =
+    choices.dryRun === true ? 'planned' : moved === 0 && before?.digest === digest ? 'unchanged' : 'copied';
+  return { to: formatLocation(target.location), outcome, graph, manifests: copied.manifests, copied };
+}
+
+/** Of the image, and of what refers to it. */
+function bytesOf(graph: Graph): number {
+  const manifests = [...graph.manifests.values()].map((node) => node.descriptor);
+  return [...manifests, ...blobsOf(graph)].reduce((sum, d) => sum + d.size, 0);
 }
 
 /** What is wrong with the image itself is told by digests alone: with the name of the image, and what can be done about it. */
@@ -142,6 +227,7 @@ async function openTarget(
   ends: Ends,
   to: Extract<Location, { transport: 'docker' | 'oci' }>,
   root: Root,
+  choices: WriteChoices,
   o: OperationOptions,
 ): Promise<OpenedTarget> {
   if (to.transport === 'oci') {
@@ -165,7 +251,7 @@ async function openTarget(
   const tags = tag !== undefined ? [tag] : digest !== undefined ? [] : root.tags;
   const name = tags[0] === undefined ? { digest: root.descriptor.digest } : { tag: tags[0], digest };
   return {
-    end: ends.registry(registry, 'target').repository(repository),
+    end: ends.registry(registry, 'target').repository(repository, { create: choices.create }),
     tags,
     location: { transport: 'docker', reference: { registry, repository, ...name } },
     finish: async () => undefined,
@@ -188,9 +274,12 @@ async function standsFor(
   }
 }
 
-/** Between repositories of one registry blobs need not move. */
-function mountable(r: MirrorRequest): readonly string[] {
-  if (r.from.transport !== 'docker' || r.to.transport !== 'docker') return [];
-  const [from, to] = [r.from.reference, r.to.reference];
-  return from.registry === to.registry && from.repository !== to.repository ? [from.repository] : [];
+/** The repositories of the registry at `to`, but for that one, which have the image too. */
+function mountable(places: readonly Location[], to: Location): readonly string[] {
+  if (to.transport !== 'docker') return [];
+  const { registry, repository } = to.reference;
+  const repositories = places.flatMap((place) =>
+    place.transport === 'docker' && place.reference.registry === registry ? [place.reference.repository] : [],
+  );
+  return [...new Set(repositories)].filter((name) => name !== repository);
 }

@@ -4,7 +4,7 @@ import { openImage, type ArchivedImage } from '../archive/image.ts';
 import { LAYOUT_METADATA, planArchive, type ArchiveLayout } from '../archive/layout.ts';
 import { cached } from '../content/cached.ts';
 import type { Source } from '../content/content.ts';
-import { digestsOf, walk, type Root } from '../content/graph.ts';
+import { digestsOf, walk, type Graph, type Root } from '../content/graph.ts';
 import { copy, type CopyResult } from '../copy/copy.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
@@ -51,39 +51,52 @@ export interface ArchiveResult {
  */
 export async function writeArchive(r: ArchiveRequest, ends: Ends, o: OperationOptions): Promise<ArchiveResult> {
   await using before = await openExisting(r, ends, o);
-  const source = before?.image === undefined ? r.source : cached(r.source, before.image);
-  const graph = await onSide('source', walk(source, [r.root], { ...o, referrers: r.referrers }));
+  const graph = { ...(await graphOf(r, before?.image, o)), roots: [r.root] };
   const layout = planArchive(graph, { tag: r.root.tags[0], repository: r.repository });
-  const written = { size: layout.size, manifests: digestsOf(graph) };
-  if (before?.layoutDigest === layout.digest && r.force !== true) return { outcome: 'unchanged', ...written };
+  const written = { size: layout.size, graph, manifests: digestsOf(graph) };
+  if (before?.layoutDigest === layout.digest && r.force !== true)
+    return { outcome: 'unchanged', ...written, version: before.info.version };
   if (r.dryRun === true) return { outcome: 'planned', ...written };
 
   const condition = before === undefined ? { ifAbsent: true as const } : { ifMatch: before.info.etag };
   if (isCompressed(r.key)) {
-    await onSide('target', streamArchive(r.store, r.key, layout, source, { ...o, condition }));
-    return { outcome: 'copied', ...written };
+    const { version } = await onSide('target', streamArchive(r.store, r.key, layout, r.source, { ...o, condition }));
+    return { outcome: 'copied', ...written, version };
   }
   const archive = await onSide('target', createArchive(r.store, r.key, layout, { ...o, condition }));
-  const copied = await copy(source, archive, [r.root], { ...o, graph, strict: true });
+  const copied = await copy(r.source, archive, [r.root], { ...o, graph, strict: true });
   try {
-    await onSide('target', archive.commit(o));
+    const { version } = await onSide('target', archive.commit(o));
+    return { outcome: 'copied', ...written, version, copied };
   } catch (error) {
-    if (!isFailure(error, 'CONFLICT') || !(await holds(layout, r, ends, o))) throw error;
+    if (!isFailure(error, 'CONFLICT')) throw error;
+    const theirs = await equalTo(layout, r, ends, o);
+    if (theirs === undefined) throw error;
     await archive.abort();
-    return { outcome: 'unchanged', ...written, copied };
+    return { outcome: 'unchanged', ...written, version: theirs.version, copied };
   }
-  return { outcome: 'copied', ...written, copied };
 }
 
-/** Whether somebody else, who wrote at the same time, has put the same archive there. */
-async function holds(layout: ArchiveLayout, r: ArchiveRequest, ends: Ends, o: OperationOptions): Promise<boolean> {
+async function graphOf(r: ArchiveRequest, near: Source | undefined, o: OperationOptions): Promise<Graph> {
+  if (r.graph !== undefined) return r.graph(near);
+  const source = near === undefined ? r.source : cached(r.source, near);
+  return onSide('source', walk(source, [r.root], { ...o, referrers: r.referrers }));
+}
+
+/** What is there, if somebody else who wrote at the same time has put the same archive there. */
+async function equalTo(
+  layout: ArchiveLayout,
+  r: ArchiveRequest,
+  ends: Ends,
+  o: OperationOptions,
+): Promise<ObjectInfo | undefined> {
   try {
     await using there = await openExisting({ ...r, force: true }, ends, o);
-    return there?.image?.layoutDigest === layout.digest;
+    return there?.image?.layoutDigest === layout.digest ? there.info : undefined;
   } catch (error) {
     checkAborted(o);
     if (!isFailure(error)) throw error;
-    return false;
+    return undefined;
   }
 }
 
