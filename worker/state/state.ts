@@ -171,8 +171,10 @@ export interface Runs {
   addUnchanged(run: string, unchanged: number, o?: Abortable): Promise<void>;
   /** All jobs are known. Ends the run if none is left. Idempotent. */
   planned(run: string, o?: Abortable): Promise<void>;
-  /** Marks a job as running. False when it has ended already: this delivery is a duplicate. */
-  startJob(run: string, job: string, o?: Abortable): Promise<boolean>;
+  /** Marks a job as running, and counts the attempt: returns which it is, from 1. Undefined when it has ended already: a duplicate. */
+  startJob(run: string, job: string, o?: Abortable): Promise<number | undefined>;
+  /** Back to waiting as if it had not been begun: it was given back, and the attempt does not count. Nothing when it has ended already. */
+  giveBackJob(run: string, job: string, o?: Abortable): Promise<void>;
   /** Back to waiting, with the reason. Nothing when it has ended already. */
   retryJob(
     run: string,
