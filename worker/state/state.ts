@@ -125,6 +125,8 @@ export interface JobRecord {
   /** `docker://…:tag → s3://…`, for people. */
   readonly title: string;
   readonly rule?: string | undefined;
+  /** Its message: what is sent again when it was lost. */
+  readonly body?: string | undefined;
   /** Times that a worker began it. */
   readonly attempts: number;
   /** Of the last failure, also of one that is tried again. */
@@ -164,7 +166,7 @@ export interface Runs {
   /** Makes jobs known as waiting, before they are sent. Those that are known already stay as they are. Returns those that have not ended. */
   addJobs(
     run: string,
-    jobs: readonly Pick<JobRecord, 'id' | 'title' | 'rule'>[],
+    jobs: readonly Pick<JobRecord, 'id' | 'title' | 'rule' | 'body'>[],
     o?: Abortable,
   ): Promise<ReadonlySet<string>>;
   /** `unchanged` more needed nothing. Not idempotent: an estimate after a crash. */
@@ -189,6 +191,7 @@ export interface Runs {
   get(run: string, o?: Abortable): Promise<Run | undefined>;
   /** Newest first. */
   list(o?: Abortable & { readonly limit?: number; readonly rule?: string | undefined }): Promise<readonly Run[]>;
+  job(run: string, job: string, o?: Abortable): Promise<JobRecord | undefined>;
   /** Of a run, by state where one is named. */
   jobs(run: string, o?: Abortable & { readonly state?: JobState | undefined }): AsyncIterable<JobRecord>;
   /** Counts the jobs of a run anew, and ends it if none is left: what a worker that died between two writes did not come to. */
