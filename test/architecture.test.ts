@@ -16,6 +16,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   state: ['oci', 'util'],
   plan: ['jobs', 'state', 'oci', 'util'],
   operations: ['plan', 'jobs', 'state', 'archive', 'copy', 'objects', 'content', 'oci', 'util'],
+  telemetry: ['util'],
   local: ['oci', 'util'],
   commands: ['operations', 'plan', 'jobs', 'state', 'local', 'util'],
   entry: ['*'], // worker/*.ts

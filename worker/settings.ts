@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { withoutSecrets } from './oci/reference.ts';
+import type { LogLevel } from './telemetry/logs.ts';
 import { Failure } from './util/failure.ts';
 import { quote } from './util/quote.ts';
 
@@ -21,11 +22,11 @@ export interface Settings {
   readonly slots: number;
   /** Of worker and planner. Default `info`. */
   readonly logLevel: LogLevel;
-  /** Where a worker tells on loopback whether it is well. Default 8080. */
-  readonly healthPort: number;
+  /** Where a worker tells on loopback whether it is well; absent: nowhere. */
+  readonly healthPort: number | undefined;
+  /** Of the ECS container agent, which sets it. */
+  readonly ecsAgentUri: string | undefined;
 }
-
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
 const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 
@@ -54,7 +55,8 @@ export function readSettings(env: Environment): Settings {
     table: text(env, 'TRANSSHIP_TABLE'),
     slots: readCount(env, 'TRANSSHIP_SLOTS', 64) ?? 2,
     logLevel: readLogLevel(text(env, 'TRANSSHIP_LOG_LEVEL')),
-    healthPort: readCount(env, 'TRANSSHIP_HEALTH_PORT', 65_535) ?? 8080,
+    healthPort: readCount(env, 'TRANSSHIP_HEALTH_PORT', 65_535),
+    ecsAgentUri: text(env, 'ECS_AGENT_URI'),
   };
 }
 

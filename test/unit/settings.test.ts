@@ -64,7 +64,7 @@ test('the deployed system is what the environment names, and nothing where it na
     table: undefined,
     slots: 2,
     logLevel: 'info',
-    healthPort: 8080,
+    healthPort: undefined,
   });
   const environment = {
     TRANSSHIP_QUEUE_URL: 'https://sqs.us-east-1.amazonaws.com/111111111111/jobs',

@@ -1,4 +1,5 @@
 import { Failure, type Code } from '../util/failure.ts';
+import { redacted } from '../util/redact.ts';
 
 /** An answer that is not what was asked for. */
 export interface Refusal {
@@ -102,11 +103,7 @@ function field(value: unknown, name: string): unknown {
 
 /** `text` as a message may carry it: one line, not long, without the queries of URLs (they sign) and without credentials. */
 function presentable(text: string | undefined): { readonly message?: string } {
-  const message = (text ?? '')
-    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, ' ')
-    .replace(/(\bhttps?:\/\/[^\s?#"'<>]*)[?#][^\s"'<>]*/gi, '$1')
-    .replace(/\b(Bearer|Basic) +[\w+/=.~-]{8,}/gi, '$1 …')
-    .trim();
+  const message = redacted((text ?? '').replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, ' ')).trim();
   if (message === '') return {};
   return { message: message.length > 400 ? `${message.slice(0, 400)}…` : message };
 }

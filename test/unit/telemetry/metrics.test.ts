@@ -1,0 +1,177 @@
+import { readFileSync } from 'node:fs';
+import * as fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { METRICS, startMetrics } from '../../../worker/telemetry/metrics.ts';
+import type { JobName } from '../../../worker/util/report.ts';
+import { fakeClock, type FakeClock } from '../../support/clock.ts';
+
+interface Line {
+  readonly _aws: {
+    readonly Timestamp: number;
+    readonly CloudWatchMetrics: readonly {
+      readonly Namespace: string;
+      readonly Dimensions: readonly (readonly string[])[];
+      readonly Metrics: readonly { readonly Name: string; readonly Unit: string }[];
+    }[];
+  };
+  readonly [name: string]: unknown;
+}
+
+function metering(): ReturnType<typeof startMetrics> & { readonly lines: Line[]; readonly clock: FakeClock } {
+  const lines: Line[] = [];
+  const clock = fakeClock();
+  return { ...startMetrics({ write: (line) => lines.push(JSON.parse(line) as Line), clock }), lines, clock };
+}
+
+const JOB: JobName = { kind: 'mirror', id: 'j1', run: 'r1', rule: 'hub', title: 'docker://a/b:1 → docker://c/b:1' };
+const BY_HAND: JobName = { kind: 'backup', id: 'j2', run: 'r2', title: 'docker://a/b:1 → s3://c/b.tar' };
+const DIGEST = 'sha256:0';
+
+/** The sum of a metric over all lines with these dimensions: what CloudWatch shows. */
+function sum(lines: readonly Line[], name: string, dimensions: Readonly<Record<string, string>> = {}): number {
+  const set = Object.keys(dimensions);
+  return lines
+    .filter(
+      (line) =>
+        line._aws.CloudWatchMetrics.some(({ Dimensions }) => Dimensions.some((d) => d.join() === set.join())) &&
+        set.every((key) => line[key] === dimensions[key]),
+    )
+    .flatMap((line) => (line[name] ?? 0) as number | number[])
+    .reduce((total, value) => total + value, 0);
+}
+
+test('a job is one line: what it moved, how long it took and how long it waited, in all and of its rule', () => {
+  const { sink, lines, clock } = metering();
+  sink({ type: 'job-started', job: JOB, attempt: 1, waitedMs: 1500 }, JOB);
+  sink({ type: 'blob-done', digest: DIGEST, bytes: 100, outcome: 'copied' }, JOB);
+  sink({ type: 'blob-done', digest: DIGEST, bytes: 30, outcome: 'mounted' }, JOB);
+  sink({ type: 'blob-done', digest: DIGEST, bytes: 5, outcome: 'exists' }, JOB);
+  sink({ type: 'blob-done', digest: DIGEST, bytes: 7, outcome: 'foreign' }, JOB);
+  sink({ type: 'manifest-done', digest: DIGEST, bytes: 1, outcome: 'copied' }, JOB);
+  expect(lines).toEqual([]);
+  sink({ type: 'job-done', job: JOB, durationMs: 2500, unchanged: false }, JOB);
+  const named = (Name: string, Unit: string): object => ({ Name, Unit });
+  expect(lines).toEqual([
+    {
+      _aws: {
+        Timestamp: clock.now(),
+        CloudWatchMetrics: [
+          {
+            Namespace: 'Transship',
+            Dimensions: [[], ['rule']],
+            Metrics: [
+              named('QueueWaitSeconds', 'Seconds'),
+              named('BytesCopied', 'Bytes'),
+              named('BytesMounted', 'Bytes'),
+              named('BytesSkipped', 'Bytes'),
+              named('JobsDone', 'Count'),
+              named('JobSeconds', 'Seconds'),
+              named('ImagesCopied', 'Count'),
+            ],
+          },
+        ],
+      },
+      rule: 'hub',
+      QueueWaitSeconds: 1.5,
+      BytesCopied: 101,
+      BytesMounted: 30,
+      BytesSkipped: 5,
+      JobsDone: 1,
+      JobSeconds: 2.5,
+      ImagesCopied: 1,
+    },
+  ]);
+});
+
+test('a failure counts in all, by its rule and by its code, each once', () => {
+  const { sink, lines } = metering();
+  const failed = { type: 'job-failed', job: JOB, durationMs: 10, code: 'DENIED', message: 'no' } as const;
+  sink({ ...failed, again: false }, JOB);
+  sink({ ...failed, code: 'UNAVAILABLE', again: true }, JOB);
+  expect(sum(lines, 'JobsFailed')).toBe(1);
+  expect(sum(lines, 'JobsFailed', { rule: 'hub' })).toBe(1);
+  expect(sum(lines, 'JobsFailed', { code: 'DENIED' })).toBe(1);
+  expect(sum(lines, 'JobsFailed', { code: 'UNAVAILABLE' })).toBe(0);
+  expect(sum(lines, 'JobsRetried', { code: 'UNAVAILABLE' })).toBe(1);
+  expect(sum(lines, 'JobSeconds', { rule: 'hub' })).toBeCloseTo(0.02);
+});
+
+test('what nobody’s rule asked for counts in all alone', () => {
+  const { sink, lines } = metering();
+  sink({ type: 'job-done', job: BY_HAND, durationMs: 10, unchanged: false }, BY_HAND);
+  sink({ type: 'message-refused', message: 'not JSON' }, undefined);
+  expect(lines.map(({ _aws }) => _aws.CloudWatchMetrics[0]?.Dimensions)).toEqual([[[]], [[]]]);
+  expect([sum(lines, 'ImagesCopied'), sum(lines, 'MessagesRefused')]).toEqual([1, 1]);
+});
+
+test('an image that needed nothing, and a job that moves none, are no image copied', () => {
+  const { sink, lines } = metering();
+  const verify = { ...JOB, kind: 'verify' };
+  sink({ type: 'job-done', job: JOB, durationMs: 1, unchanged: true }, JOB);
+  sink({ type: 'job-done', job: verify, durationMs: 1, unchanged: false }, verify);
+  sink({ type: 'run-planned', run: 'r', rule: 'hub', jobs: 0, unchanged: 40, continued: false }, undefined);
+  sink({ type: 'run-ended', run: 'r', rule: 'hub', failed: 0 }, undefined);
+  sink({ type: 'message-refused', message: '' }, undefined);
+  expect([sum(lines, 'ImagesCopied'), sum(lines, 'ImagesUnchanged'), sum(lines, 'JobsDone')]).toEqual([0, 41, 2]);
+});
+
+describe('lines', () => {
+  test('of a long job come every minute, as long as something happens', async () => {
+    const { sink, lines, clock } = metering();
+    sink({ type: 'blob-done', digest: DIGEST, bytes: 100, outcome: 'copied' }, JOB);
+    await clock.sleep(59_999);
+    sink({ type: 'blob-progress', digest: DIGEST, bytes: 1 }, JOB);
+    expect(lines).toEqual([]);
+    await clock.sleep(1);
+    sink({ type: 'blob-progress', digest: DIGEST, bytes: 1 }, JOB);
+    expect(sum(lines, 'BytesCopied', { rule: 'hub' })).toBe(100);
+    await clock.sleep(60_000);
+    sink({ type: 'blob-progress', digest: DIGEST, bytes: 1 }, JOB);
+    expect(lines).toHaveLength(1);
+  });
+
+  test('what is left comes with a flush, once', () => {
+    const { sink, flush, lines } = metering();
+    sink({ type: 'rule-age', rule: 'hub', ageSeconds: 7200 }, undefined);
+    expect(lines).toEqual([]);
+    flush();
+    flush();
+    expect([lines.length, sum(lines, 'LastGoodCopyAgeSeconds', { rule: 'hub' })]).toEqual([1, 7200]);
+  });
+
+  test('keep within what CloudWatch takes, and lose nothing, whatever is counted', () => {
+    const event = fc.record({ rule: fc.constantFrom('a', 'b', 'c'), waitedMs: fc.nat(100_000), jobs: fc.nat(5) });
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 400 }), (events) => {
+        const { sink, flush, lines } = metering();
+        for (const { rule, waitedMs, jobs } of events) {
+          const job = { ...JOB, rule };
+          sink({ type: 'job-started', job, attempt: 1, waitedMs }, job);
+          sink({ type: 'run-planned', run: 'r', rule, jobs, unchanged: 0, continued: false }, undefined);
+        }
+        flush();
+        const waited = events.reduce((total, { waitedMs }) => total + waitedMs / 1000, 0);
+        expect(sum(lines, 'QueueWaitSeconds')).toBeCloseTo(waited, 3);
+        expect(sum(lines, 'JobsPlanned')).toBe(events.reduce((total, { jobs }) => total + jobs, 0));
+        for (const line of lines) {
+          const { Metrics = [] } = line._aws.CloudWatchMetrics[0] ?? {};
+          expect(Metrics.length).toBeLessThanOrEqual(100);
+          for (const { Name } of Metrics) expect([line[Name]].flat().length).toBeLessThanOrEqual(100);
+        }
+      }),
+      { numRuns: 30 },
+    );
+  });
+});
+
+test('docs/metrics.md tells of every metric as it is', () => {
+  const dimensions = { all: '-', rule: '`rule`', code: '`rule`, `code`' };
+  const rows = readFileSync('docs/metrics.md', 'utf8')
+    .split('\n')
+    .filter((row) => /^\| [A-Z]/.test(row));
+  expect(rows).toEqual(
+    Object.entries(METRICS).map(
+      ([name, { unit, by, meaning }]) => `| ${name} | ${unit} | ${dimensions[by]} | ${meaning} |`,
+    ),
+  );
+});

@@ -1,0 +1,81 @@
+import { pino } from 'pino';
+import type { Clock } from '../util/clock.ts';
+import { redacted } from '../util/redact.ts';
+import type { Event } from '../util/report.ts';
+import type { Sink } from './telemetry.ts';
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+
+export interface LogOptions {
+  /** Takes whole lines, each with its end. */
+  readonly write: (line: string) => void;
+  /** What is less important is left out. */
+  readonly level: LogLevel;
+  readonly clock: Clock;
+}
+
+/**
+ * Every event as one line of JSON: `level`, `time` (ISO 8601), `event`, then `job`, `run`, `rule` and `reference` where it belongs to a job,
+ * then what the event itself says. Text is written without what signs or proves. Written at once, by this thread.
+ */
+export function startLogs(o: LogOptions): Sink {
+  const logger = pino(
+    {
+      level: o.level,
+      base: null,
+      messageKey: 'message',
+      timestamp: () => `,"time":"${new Date(o.clock.now()).toISOString()}"`,
+      formatters: { level: (level) => ({ level }) },
+    },
+    { write: o.write },
+  );
+  return (event, job) => {
+    const level = levelOf(event);
+    if (!logger.isLevelEnabled(level)) return;
+    const { type, ...said } = event;
+    const fields: Record<string, unknown> = { event: type };
+    if (job !== undefined) {
+      const { id, run, rule, kind, title } = job;
+      Object.assign(fields, { job: id, run, rule, kind, reference: redacted(title) });
+    }
+    for (const [name, value] of Object.entries(said)) {
+      if (name !== 'job') fields[name] = typeof value === 'string' ? redacted(value) : value;
+    }
+    logger[level](fields);
+  };
+}
+
+/** `error` is for what somebody has to look at, `warn` for what somebody may want to. */
+function levelOf(event: Event): LogLevel {
+  switch (event.type) {
+    case 'planned':
+    case 'blob-started':
+    case 'blob-progress':
+    case 'blob-done':
+    case 'manifest-done':
+    case 'tagged':
+      return 'debug';
+    case 'job-started':
+    case 'job-done':
+    case 'job-handed-back':
+    case 'run-started':
+    case 'run-planned':
+    case 'rule-age':
+    case 'retry':
+      return 'info';
+    case 'run-ended':
+      return event.failed === 0 ? 'info' : 'warn';
+    case 'job-failed':
+      return event.again ? 'warn' : 'error';
+    case 'warning':
+    case 'referrer-refused':
+    case 'rule-expired':
+      return 'warn';
+    case 'message-refused':
+    case 'run-late':
+    case 'rule-failed':
+      return 'error';
+    default:
+      return event satisfies never;
+  }
+}

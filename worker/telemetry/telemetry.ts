@@ -1,0 +1,50 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { Clock } from '../util/clock.ts';
+import type { Event, JobName, Report } from '../util/report.ts';
+import { startLogs, type LogLevel } from './logs.ts';
+import { startMetrics } from './metrics.ts';
+
+/** Takes one event, and the job that it belongs to where there is one. */
+export type Sink = (event: Event, job: JobName | undefined) => void;
+
+export interface TelemetryOptions {
+  /** Takes whole lines, each with its end. Does not throw. */
+  readonly write: (line: string) => void;
+  readonly level: LogLevel;
+  readonly clock: Clock;
+}
+
+/** What a process of the deployed system tells about its work: lines of logs, and lines of metrics. */
+export interface Telemetry {
+  readonly report: Report;
+  /**
+   * Runs the work of at most one job. What is reported meanwhile, by whoever it calls, belongs to the job whose start was reported in it:
+   * blobs, retries and warnings do not say themselves whose they are.
+   */
+  readonly inJob: <T>(work: () => Promise<T>) => Promise<T>;
+  /** Writes the metrics that were counted and not written yet. */
+  readonly flush: () => void;
+}
+
+/** Logs and metrics of one stream of events, on one stream of lines. */
+export function startTelemetry(o: TelemetryOptions): Telemetry {
+  const scope = new AsyncLocalStorage<{ job?: JobName }>();
+  const metrics = startMetrics(o);
+  const sink = both(startLogs(o), metrics.sink);
+  return {
+    report: (event) => {
+      const place = scope.getStore();
+      if (place !== undefined && event.type === 'job-started') place.job = event.job;
+      sink(event, 'job' in event ? event.job : place?.job);
+    },
+    inJob: async (work) => scope.run({}, work),
+    flush: metrics.flush,
+  };
+}
+
+function both(a: Sink, b: Sink): Sink {
+  return (event, job) => {
+    a(event, job);
+    b(event, job);
+  };
+}
