@@ -1,0 +1,92 @@
+import { parseDigest } from '../oci/digest.ts';
+import { checkAborted } from '../util/abort.ts';
+import { Failure } from '../util/failure.ts';
+import { HeldLease, type Leases } from './lease.ts';
+import type { DestinationKey, Destinations, SyncRecord } from './state.ts';
+import { findText, keyOf, numberOf, textOf, type Item, type Key, type Table } from './table.ts';
+
+const PREFIX = 'DEST#';
+/** Of the list of manifests, so that an item stays below the 400 KB of DynamoDB. A longer one is not kept. */
+const MAX_MANIFESTS_BYTES = 300 * 1024;
+
+/** Record and lease of a destination are one item, so that a record is written by who holds the lease, or not at all. */
+export function destinationsOver(table: Table, leases: Leases): Destinations {
+  return {
+    get: async (key, o) => recordOf(await table.get(itemKey(key), o)),
+
+    async *list(group, o) {
+      for await (const item of table.query(PREFIX + group, o)) {
+        const record = recordOf(item);
+        if (record !== undefined) yield record;
+      }
+    },
+
+    lock: async (key, ttlSeconds, o) => leases.take(itemKey(key), describe(key), ttlSeconds, o),
+
+    record: async (record, lease, o) => {
+      checkAborted(o);
+      const key = itemKey(record);
+      if (!(lease instanceof HeldLease) || lease.key.pk !== key.pk || lease.key.sk !== key.sk)
+        throw new Failure('BUG', `record ${describe(record)}: with the lease of ${lease.name}`);
+      checkAborted(lease);
+      const { done } = await table.update(key, { set: attributesOf(record) }, lease.held, o);
+      if (!done)
+        throw new Failure(
+          'CONFLICT',
+          `record ${describe(record)}: its lease is no longer ours, so another may write there`,
+        );
+    },
+  };
+}
+
+function itemKey({ group, name }: DestinationKey): Key {
+  return keyOf(PREFIX + group, name);
+}
+
+function describe({ group, name }: DestinationKey): string {
+  return group.startsWith('s3:') ? `${group}/${name}` : group + (name.startsWith('@') ? name : `:${name}`);
+}
+
+function attributesOf(record: SyncRecord): Record<string, string | number | undefined> {
+  const list = record.manifests === undefined ? undefined : JSON.stringify(record.manifests);
+  const fits = list !== undefined && list.length <= MAX_MANIFESTS_BYTES;
+  return {
+    source: record.source,
+    sourceDigest: record.sourceDigest,
+    digest: record.digest,
+    choices: record.choices,
+    manifests: fits ? list : undefined,
+    bytes: record.bytes,
+    atMs: record.atMs,
+    version: record.version,
+    run: record.run,
+    rule: record.rule,
+    // what has a record is kept
+    ttl: undefined,
+  };
+}
+
+function recordOf(item: Item | undefined): SyncRecord | undefined {
+  if (item === undefined || findText(item, 'sourceDigest') === undefined) return undefined;
+  return {
+    group: item.pk.slice(PREFIX.length),
+    name: item.sk,
+    source: textOf(item, 'source'),
+    sourceDigest: parseDigest(textOf(item, 'sourceDigest')),
+    digest: parseDigest(textOf(item, 'digest')),
+    choices: textOf(item, 'choices'),
+    manifests: manifestsOf(findText(item, 'manifests')),
+    bytes: numberOf(item, 'bytes'),
+    atMs: numberOf(item, 'atMs'),
+    version: findText(item, 'version'),
+    run: textOf(item, 'run'),
+    rule: findText(item, 'rule'),
+  };
+}
+
+/** Undefined for what is no list: then it is not known. */
+function manifestsOf(text: string | undefined): readonly string[] | undefined {
+  if (text === undefined) return undefined;
+  const list: unknown = JSON.parse(text);
+  return Array.isArray(list) ? list.map(String) : undefined;
+}

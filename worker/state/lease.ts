@@ -1,0 +1,210 @@
+import { randomUUID } from 'node:crypto';
+import { aborted, checkAborted, type Abortable } from '../util/abort.ts';
+import type { Clock } from '../util/clock.ts';
+import { Failure, isFailure } from '../util/failure.ts';
+import type { Lease } from './state.ts';
+import { findNumber, findText, type Key, type Table } from './table.ts';
+
+/** An item that holds nothing but a lease may be cleared away then. */
+const FORGOTTEN_AFTER_SECONDS = 7 * 24 * 3600;
+/** Giving back is a courtesy: who waits for more than this is better off without. */
+const RELEASE_MS = 5000;
+/** The share of its time after which a lease that was not renewed counts as lost: what is on its way to a server has the rest to arrive. */
+const PROVED = 0.9;
+
+/**
+ * Leases in the attributes `owner`, `fence` and `leaseUntilMs` of any item.
+ *
+ * No two hold one at once. The holder counts from before it asked, with a timer, which no change of a clock disturbs, and stops before the
+ * time it asked for is over. Another takes the lease when that time is over by its own clock and `skewSeconds` more. So it takes two clocks
+ * that differ by more than `skewSeconds`, or a process that sleeps through its timers; then `record` still refuses the older fence.
+ * What a dead worker held is free after ttl + skew.
+ */
+export class Leases {
+  readonly #table: Table;
+  readonly #clock: Clock;
+  readonly #skewMs: number;
+
+  constructor(table: Table, clock: Clock, skewSeconds: number) {
+    this.#table = table;
+    this.#clock = clock;
+    this.#skewMs = skewSeconds * 1000;
+  }
+
+  /** Undefined while another has it. */
+  async take(key: Key, name: string, ttlSeconds: number, o: Abortable = {}): Promise<HeldLease | undefined> {
+    if (!(ttlSeconds > 0)) throw new Failure('BUG', `lock ${name}: for ${ttlSeconds} seconds`);
+    const found = await this.#table.get(key, o);
+    const { owner: holder, leaseUntilMs = 0, fence = 0 } = leaseIn(found);
+    if (holder !== undefined && leaseUntilMs + this.#skewMs > this.#clock.now()) return undefined;
+    const kept = findText(found, 'sourceDigest') !== undefined;
+    const lease = new HeldLease(this.#table, this.#clock, {
+      key,
+      name,
+      ttlMs: ttlSeconds * 1000,
+      fence: fence + 1,
+    });
+    const expiry = Math.ceil(this.#clock.now() / 1000) + ttlSeconds + FORGOTTEN_AFTER_SECONDS;
+    return (await lease.begin({ owner: holder, fence: findNumber(found, 'fence') }, kept ? undefined : expiry, o))
+      ? lease
+      : undefined;
+  }
+}
+
+/** What an item says of its lease. */
+function leaseIn(item: Parameters<typeof findText>[0]): {
+  readonly owner: string | undefined;
+  readonly leaseUntilMs: number | undefined;
+  readonly fence: number | undefined;
+} {
+  return {
+    owner: findText(item, 'owner'),
+    leaseUntilMs: findNumber(item, 'leaseUntilMs'),
+    fence: findNumber(item, 'fence'),
+  };
+}
+
+export class HeldLease implements Lease {
+  readonly key: Key;
+  readonly name: string;
+  readonly fence: number;
+  readonly #owner = randomUUID();
+  readonly #table: Table;
+  readonly #clock: Clock;
+  readonly #ttlMs: number;
+  readonly #lost = new AbortController();
+  readonly #given = new AbortController();
+  /** Ends what is under way for the lease, for whatever reason. */
+  readonly #over: AbortSignal;
+  /** Ends the timer of the latest proof. */
+  #proof = new AbortController();
+  #renewing: Promise<void> = Promise.resolve();
+  #back: Promise<void> | undefined;
+
+  constructor(
+    table: Table,
+    clock: Clock,
+    o: { readonly key: Key; readonly name: string; readonly ttlMs: number; readonly fence: number },
+  ) {
+    this.#table = table;
+    this.#clock = clock;
+    this.#ttlMs = o.ttlMs;
+    this.key = o.key;
+    this.name = o.name;
+    this.fence = o.fence;
+    this.#over = AbortSignal.any([this.#lost.signal, this.#given.signal]);
+  }
+
+  get signal(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  /** What an item says of its lease as long as it is this one. */
+  get held(): { readonly owner: string; readonly fence: number } {
+    return { owner: this.#owner, fence: this.fence };
+  }
+
+  /** Takes it, if the item says what it did when it was looked at. */
+  async begin(
+    found: { readonly owner: string | undefined; readonly fence: number | undefined },
+    ttl: number | undefined,
+    o: Abortable,
+  ): Promise<boolean> {
+    checkAborted(o);
+    const proof = this.#startProof();
+    try {
+      const set = {
+        ...this.held,
+        leaseUntilMs: this.#clock.now() + this.#ttlMs,
+        ...(ttl === undefined ? {} : { ttl }),
+      };
+      const taken = await this.#table.update(this.key, { set }, found, o);
+      // not done, but ours: the answer to an earlier try was lost
+      if (!taken.done && findText(taken.item, 'owner') !== this.#owner) {
+        this.#given.abort();
+        proof.abort();
+        return false;
+      }
+      if (this.signal.aborted) throw aborted(this.signal);
+    } catch (error) {
+      proof.abort();
+      await this[Symbol.asyncDispose]();
+      throw error;
+    }
+    this.#proof = proof;
+    this.#renewing = this.#keep();
+    return true;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#back ??= this.#giveBack();
+    return this.#back;
+  }
+
+  async #giveBack(): Promise<void> {
+    this.#given.abort();
+    this.#proof.abort();
+    await this.#renewing;
+    const late = new AbortController();
+    const done = new AbortController();
+    const timer = this.#clock.sleep(RELEASE_MS, { signal: done.signal }).then(
+      () => late.abort(),
+      () => undefined,
+    );
+    try {
+      const set = { owner: undefined, leaseUntilMs: undefined };
+      await this.#table.update(this.key, { set }, this.held, { signal: late.signal });
+    } catch {
+      // it ends by itself
+    } finally {
+      done.abort();
+      await timer;
+    }
+  }
+
+  /** From now on, for as long as it was asked for. What comes of it is proved by the answer of the call that follows. */
+  #startProof(): AbortController {
+    const proof = new AbortController();
+    void this.#clock.sleep(this.#ttlMs * PROVED, { signal: proof.signal }).then(
+      () => this.#lose('it could not be renewed in time'),
+      () => undefined,
+    );
+    return proof;
+  }
+
+  #lose(why: string): void {
+    this.#proof.abort();
+    this.#lost.abort(new Failure('CONFLICT', `hold the lease of ${this.name}: ${why}`));
+  }
+
+  /** Renews it until it is over. Does not throw. */
+  async #keep(): Promise<void> {
+    const third = this.#ttlMs / 3;
+    let waitMs = third;
+    try {
+      for (;;) {
+        await this.#clock.sleep(waitMs, { signal: this.#over });
+        waitMs = (await this.#renew()) ? third : third / 8;
+      }
+    } catch {
+      // over
+    }
+  }
+
+  async #renew(): Promise<boolean> {
+    const proof = this.#startProof();
+    try {
+      const set = { leaseUntilMs: this.#clock.now() + this.#ttlMs };
+      const renewed = await this.#table.update(this.key, { set }, this.held, { signal: this.#over });
+      if (!renewed.done) this.#lose('another has it');
+      this.#proof.abort();
+      this.#proof = proof;
+      if (this.#over.aborted) proof.abort();
+      return true;
+    } catch (error) {
+      proof.abort();
+      if (!isFailure(error)) this.#lose('it could not be renewed');
+      return false;
+    }
+  }
+}

@@ -1,0 +1,452 @@
+import { randomUUID } from 'node:crypto';
+import { checkAborted, type Abortable } from '../util/abort.ts';
+import type { Clock } from '../util/clock.ts';
+import { Failure } from '../util/failure.ts';
+import { forEachOf } from '../util/limit.ts';
+import type { JobCounts, JobEnd, JobRecord, JobState, RuleProgress, Run, Runs, RunTrigger } from './state.ts';
+import {
+  findNumber,
+  findText,
+  keyOf,
+  numberOf,
+  textOf,
+  type Change,
+  type Expected,
+  type Item,
+  type Key,
+  type Table,
+} from './table.ts';
+
+const KEPT_SECONDS = 90 * 24 * 3600;
+const JOBS_AT_ONCE = 32;
+const RUNS_AT_ONCE = 8;
+const DEFAULT_RUNS = 50;
+const MAX_REASON = 1000;
+const MAX_TITLE = 2000;
+/** Of a change that others come in between: the others then see to what it was for. */
+const TRIES = 8;
+const OPEN: readonly JobState[] = ['waiting', 'running'];
+
+/**
+ * Runs and their jobs. The items of the jobs are the truth; everything in the item of the run follows from them, and `settle` makes it follow.
+ *
+ * `left` counts down as jobs end and only says when it is worth counting them: it may be too low, when a process died while it added jobs;
+ * then they are counted too early, and it is set right. `epoch` counts up with all that makes more jobs open, so that a run is never ended by
+ * who counted before that.
+ */
+export function runsOver(table: Table, clock: Clock): Runs {
+  return new StoredRuns(table, clock);
+}
+
+class StoredRuns implements Runs {
+  readonly #table: Table;
+  readonly #clock: Clock;
+
+  constructor(table: Table, clock: Clock) {
+    this.#table = table;
+    this.#clock = clock;
+  }
+
+  // of rules
+
+  async progress(rule: string, o?: Abortable): Promise<RuleProgress | undefined> {
+    const item = await this.#table.get(progressKey(rule), o);
+    if (item === undefined) return undefined;
+    const run = findText(item, 'currentRun');
+    return {
+      rule,
+      current: run === undefined ? undefined : { run, startedAtMs: numberOf(item, 'currentStartedAtMs') },
+      dueAtMs: findNumber(item, 'dueAtMs'),
+      goodAtMs: findNumber(item, 'goodAtMs'),
+    };
+  }
+
+  async beginScheduled(
+    {
+      id,
+      rule,
+      dueAtMs,
+      replacing,
+    }: {
+      readonly id: string;
+      readonly rule: string;
+      readonly dueAtMs: number;
+      readonly replacing?: string | undefined;
+    },
+    o?: Abortable,
+  ): Promise<Run | undefined> {
+    const replaced = replacing === undefined ? undefined : await this.#table.get(runKey(replacing), o);
+    if (replaced !== undefined) await this.#leave(replaced, o);
+    const found = await this.#table.get(progressKey(rule), o);
+    const current = findText(found, 'currentRun');
+    if ((findNumber(found, 'dueAtMs') ?? -Infinity) >= dueAtMs) return undefined;
+    if (current !== undefined && current !== replacing) return undefined;
+    // before the rule points to it. If we die in between nobody ever sees it.
+    const run = await this.#make({ id, rule, trigger: 'schedule' }, o);
+    const mark = randomUUID();
+    const set = { currentRun: id, currentStartedAtMs: numberOf(run, 'startedAtMs'), dueAtMs, mark };
+    const expected = { currentRun: current, dueAtMs: findNumber(found, 'dueAtMs') };
+    const begun = await this.#table.update(progressKey(rule), { set }, expected, o);
+    // not done, but ours: the answer to an earlier try was lost
+    if (!begun.done && findText(begun.item, 'mark') !== mark) return undefined;
+    await this.#list(run, o);
+    return this.#runOf(run, o);
+  }
+
+  /** Takes an ended run off its rule. */
+  async #leave(run: Item, o?: Abortable): Promise<void> {
+    const rule = findText(run, 'rule');
+    if (findText(run, 'trigger') !== 'schedule' || rule === undefined || run['endedAtMs'] === undefined) return;
+    const goodAtMs = run['dead'] !== true && run['failed'] === 0 ? numberOf(run, 'startedAtMs') : -Infinity;
+    for (let tries = 0; tries < TRIES; tries++) {
+      const found = await this.#table.get(progressKey(rule), o);
+      const before = { currentRun: findText(found, 'currentRun'), goodAtMs: findNumber(found, 'goodAtMs') };
+      const isCurrent = before.currentRun === idOf(run);
+      const isBetter = goodAtMs > (before.goodAtMs ?? -Infinity);
+      if (found === undefined || (!isCurrent && !isBetter)) return;
+      const set = {
+        ...(isCurrent ? { currentRun: undefined, currentStartedAtMs: undefined } : {}),
+        ...(isBetter ? { goodAtMs } : {}),
+      };
+      if ((await this.#table.update(progressKey(rule), { set }, before, o)).done) return;
+    }
+  }
+
+  // of runs
+
+  async begin(run: Pick<Run, 'id' | 'rule' | 'trigger'>, o?: Abortable): Promise<Run> {
+    const item = await this.#make(run, o);
+    await this.#list(item, o);
+    return this.#runOf(item, o);
+  }
+
+  async get(run: string, o?: Abortable): Promise<Run | undefined> {
+    const item = await this.#table.get(runKey(run), o);
+    return item === undefined || this.#isForgotten(item) ? undefined : this.#runOf(item, o);
+  }
+
+  async list(
+    o: Abortable & { readonly limit?: number; readonly rule?: string | undefined } = {},
+  ): Promise<readonly Run[]> {
+    const { limit = DEFAULT_RUNS, rule, signal } = o;
+    const pk = rule === undefined ? ALL_RUNS : rulePk(rule);
+    const ids: string[] = [];
+    for await (const item of this.#table.query(pk, { prefix: LISTED, descending: true, limit, signal }))
+      if (!this.#isForgotten(item)) ids.push(textOf(item, 'run'));
+    const found = new Map<string, Run>();
+    await forEachOf(
+      ids,
+      RUNS_AT_ONCE,
+      async (id, at) => {
+        const run = await this.get(id, at);
+        if (run !== undefined) found.set(id, run);
+      },
+      o,
+    );
+    return ids.map((id) => found.get(id)).filter((run) => run !== undefined);
+  }
+
+  async addUnchanged(run: string, unchanged: number, o?: Abortable): Promise<void> {
+    await this.#change(run, { add: { unchanged } }, o);
+  }
+
+  async planned(run: string, o?: Abortable): Promise<void> {
+    const expected = { pk: runKey(run).pk, plannedAtMs: undefined };
+    const { item } = await this.#table.update(runKey(run), { set: { plannedAtMs: this.#clock.now() } }, expected, o);
+    if (item === undefined) throw noRun(run);
+    await this.#settleIfDone(item, o);
+  }
+
+  async settle(run: string, o?: Abortable): Promise<Run> {
+    for (let tries = 0; ; tries++) {
+      checkAborted(o);
+      const found = await this.#table.get(runKey(run), o);
+      if (found === undefined) throw noRun(run);
+      await this.#list(found, o);
+      const jobs = await this.#count(run, o);
+      const next = settled(found, jobs, this.#clock.now());
+      if (next !== undefined && tries < TRIES) {
+        const { done, item } = await this.#table.update(runKey(run), next.change, next.expected, o);
+        if (!done || item['endedAtMs'] === undefined) continue;
+        await this.#leave(item, o);
+        return asRun(item, jobs);
+      }
+      await this.#leave(found, o);
+      return asRun(found, jobs);
+    }
+  }
+
+  async declareDead(run: string, o?: Abortable): Promise<void> {
+    const key = runKey(run);
+    const set = { dead: true, endedAtMs: this.#clock.now() };
+    const { item } = await this.#table.update(key, { set }, { pk: key.pk, endedAtMs: undefined }, o);
+    if (item === undefined) throw noRun(run);
+    await this.#leave(item, o);
+  }
+
+  /** The item of the run; the one that is there already stays. */
+  async #make({ id, rule, trigger }: Pick<Run, 'id' | 'rule' | 'trigger'>, o?: Abortable): Promise<Item> {
+    const nowMs = this.#clock.now();
+    const set = { rule, trigger, startedAtMs: nowMs, ttl: this.#forgetAt(nowMs), unchanged: 0, left: 0, epoch: 0 };
+    const { item } = await this.#table.update(runKey(id), { set }, { pk: undefined }, o);
+    return item ?? bug(`begin run ${id}`);
+  }
+
+  /** Makes the run appear in the lists. Idempotent. */
+  async #list(run: Item, o?: Abortable): Promise<void> {
+    if (run['listed'] === true) return;
+    const id = idOf(run);
+    const rule = findText(run, 'rule');
+    const startedAtMs = numberOf(run, 'startedAtMs');
+    const sk = `${LISTED}${String(startedAtMs).padStart(15, '0')}#${id}`;
+    const set = { run: id, ttl: numberOf(run, 'ttl') };
+    for (const pk of [ALL_RUNS, ...(rule === undefined ? [] : [rulePk(rule)])])
+      await this.#table.update(keyOf(pk, sk), { set }, {}, o);
+    await this.#table.update(runKey(id), { set: { listed: true } }, { pk: run.pk }, o);
+  }
+
+  async #change(run: string, change: Change, o?: Abortable): Promise<Item> {
+    const key = runKey(run);
+    const { done, item } = await this.#table.update(key, change, { pk: key.pk }, o);
+    if (!done) throw noRun(run);
+    return item;
+  }
+
+  /** Ends it if it looks as if none were left. */
+  async #settleIfDone(run: Item, o?: Abortable): Promise<void> {
+    if (run['plannedAtMs'] !== undefined && run['done'] === undefined && numberOf(run, 'left') <= 0)
+      await this.settle(idOf(run), o);
+  }
+
+  async #runOf(item: Item, o?: Abortable): Promise<Run> {
+    return asRun(item, finalCounts(item) ?? (await this.#count(idOf(item), o)));
+  }
+
+  async #count(run: string, o?: Abortable): Promise<JobCounts> {
+    const counts: Record<JobState, number> = { waiting: 0, running: 0, done: 0, skipped: 0, failed: 0 };
+    const query = { prefix: JOB, attributes: ['state'], signal: o?.signal };
+    for await (const item of this.#table.query(runKey(run).pk, query)) counts[stateOf(item)]++;
+    return counts;
+  }
+
+  // of jobs
+
+  async addJobs(
+    run: string,
+    jobs: readonly Pick<JobRecord, 'id' | 'title' | 'rule' | 'body'>[],
+    o?: Abortable,
+  ): Promise<ReadonlySet<string>> {
+    if ((await this.#table.get(runKey(run), o)) === undefined) throw noRun(run);
+    const open = new Set<string>();
+    let left = 0;
+    await forEachOf(
+      jobs,
+      JOBS_AT_ONCE,
+      async ({ id, title, rule, body }, at) => {
+        const nowMs = this.#clock.now();
+        const set = { title: title.slice(0, MAX_TITLE), rule, body, state: 'waiting', attempts: 0, changedAtMs: nowMs };
+        const ttl = this.#forgetAt(nowMs);
+        const { done, item } = await this.#table.update(
+          jobKey(run, id),
+          { set: { ...set, ttl } },
+          { pk: undefined },
+          at,
+        );
+        if (done) left++;
+        if (item !== undefined && OPEN.includes(stateOf(item))) open.add(id);
+      },
+      o,
+    );
+    // whatever was made, or was made by one who died before it came to this
+    if (open.size > 0) {
+      const item = await this.#change(run, { add: { left, epoch: 1 } }, o);
+      if (item['plannedAtMs'] !== undefined) await this.settle(run, o);
+    }
+    return open;
+  }
+
+  async job(run: string, job: string, o?: Abortable): Promise<JobRecord | undefined> {
+    const item = await this.#table.get(jobKey(run, job), o);
+    return item && jobOf(item);
+  }
+
+  async startJob(run: string, job: string, o?: Abortable): Promise<number | undefined> {
+    const set = { state: 'running', changedAtMs: this.#clock.now() };
+    const { done, item } = await this.#table.update(
+      jobKey(run, job),
+      { set, add: { attempts: 1 } },
+      { state: OPEN },
+      o,
+    );
+    if (done) return numberOf(item, 'attempts');
+    if (item === undefined) throw noJob(run, job);
+    await this.#goOnFor(run, o);
+    return undefined;
+  }
+
+  async giveBackJob(run: string, job: string, o?: Abortable): Promise<void> {
+    const set = { state: 'waiting', changedAtMs: this.#clock.now() };
+    const key = jobKey(run, job);
+    const { item } = await this.#table.update(key, { set, add: { attempts: -1 } }, { state: 'running' }, o);
+    if (item === undefined) throw noJob(run, job);
+  }
+
+  async retryJob(
+    run: string,
+    job: string,
+    { code, reason }: { readonly code: string; readonly reason: string },
+    o?: Abortable,
+  ): Promise<void> {
+    const set = { state: 'waiting', code, reason: reason.slice(0, MAX_REASON), changedAtMs: this.#clock.now() };
+    const { item } = await this.#table.update(jobKey(run, job), { set }, { state: OPEN }, o);
+    if (item === undefined) throw noJob(run, job);
+  }
+
+  async endJob(run: string, job: string, end: JobEnd, o?: Abortable): Promise<void> {
+    const why =
+      end.state === 'failed'
+        ? { code: end.code, reason: end.reason.slice(0, MAX_REASON) }
+        : { code: undefined, reason: undefined, body: undefined }; // it is never sent again
+    const set = { state: end.state, ...why, changedAtMs: this.#clock.now() };
+    const { done, item } = await this.#table.update(jobKey(run, job), { set }, { state: OPEN }, o);
+    if (item === undefined) throw noJob(run, job);
+    if (done) await this.#settleIfDone(await this.#change(run, { add: { left: -1 } }, o), o);
+    else await this.#goOnFor(run, o);
+  }
+
+  async reviveJob(run: string, job: string, o?: Abortable): Promise<void> {
+    const set = { state: 'waiting', attempts: 0, changedAtMs: this.#clock.now() };
+    const { item } = await this.#table.update(jobKey(run, job), { set }, { state: 'failed' }, o);
+    if (item === undefined) throw noJob(run, job);
+    if (!OPEN.includes(stateOf(item))) return;
+    await this.#change(run, { add: { epoch: 1 } }, o);
+    await this.settle(run, o);
+  }
+
+  async *jobs(run: string, o: Abortable & { readonly state?: JobState | undefined } = {}): AsyncIterable<JobRecord> {
+    for await (const item of this.#table.query(runKey(run).pk, { prefix: JOB, signal: o.signal }))
+      if (o.state === undefined || o.state === stateOf(item)) yield jobOf(item);
+  }
+
+  /** After a job that had ended already: whoever ended it may have died before it came to the run. */
+  async #goOnFor(run: string, o?: Abortable): Promise<void> {
+    const item = await this.#table.get(runKey(run), o);
+    if (item?.['plannedAtMs'] !== undefined && item['done'] === undefined) await this.settle(run, o);
+  }
+
+  #forgetAt(nowMs: number): number {
+    return Math.ceil(nowMs / 1000) + KEPT_SECONDS;
+  }
+
+  /** What the table has not come to delete yet. */
+  #isForgotten(item: Item): boolean {
+    return numberOf(item, 'ttl') * 1000 <= this.#clock.now();
+  }
+}
+
+/** What has to change in the item of a run for it to follow from its jobs. */
+function settled(run: Item, jobs: JobCounts, nowMs: number): { change: Change; expected: Expected } | undefined {
+  const expected = { pk: run.pk, epoch: numberOf(run, 'epoch'), endedAtMs: findNumber(run, 'endedAtMs') };
+  const left = jobs.waiting + jobs.running;
+  const { done, skipped, failed } = jobs;
+  // more jobs may come, or nobody goes on with planning
+  if (run['plannedAtMs'] === undefined) return undefined;
+  const counted = finalCounts(run);
+  if (left === 0) {
+    const isSame = counted?.done === done && counted.skipped === skipped && counted.failed === failed;
+    if (isSame && expected.endedAtMs !== undefined) return undefined;
+    return { change: { set: { done, skipped, failed, left, endedAtMs: expected.endedAtMs ?? nowMs } }, expected };
+  }
+  const before = numberOf(run, 'left');
+  const isOpen = run['dead'] === true || expected.endedAtMs === undefined;
+  if (isOpen && counted === undefined && before === left) return undefined;
+  const endedAtMs = run['dead'] === true ? expected.endedAtMs : undefined;
+  const set = { left, endedAtMs, done: undefined, skipped: undefined, failed: undefined };
+  return { change: { set }, expected: { ...expected, left: before } };
+}
+
+const ALL_RUNS = 'RUNS';
+const LISTED = 'RUN#';
+const JOB = 'JOB#';
+const RUN = 'RUN#';
+
+function runKey(run: string): Key {
+  return keyOf(RUN + run, 'RUN');
+}
+
+function jobKey(run: string, job: string): Key {
+  return keyOf(RUN + run, JOB + job);
+}
+
+function rulePk(rule: string): string {
+  return `RULE#${rule}`;
+}
+
+function progressKey(rule: string): Key {
+  return keyOf(rulePk(rule), 'PROGRESS');
+}
+
+function idOf(run: Item): string {
+  return run.pk.slice(RUN.length);
+}
+
+/** Of a run none of whose jobs is left; they are known without counting. */
+function finalCounts(run: Item): JobCounts | undefined {
+  const done = findNumber(run, 'done');
+  if (done === undefined) return undefined;
+  return { waiting: 0, running: 0, done, skipped: numberOf(run, 'skipped'), failed: numberOf(run, 'failed') };
+}
+
+function asRun(item: Item, jobs: JobCounts): Run {
+  return {
+    id: idOf(item),
+    rule: findText(item, 'rule'),
+    trigger: triggerOf(item),
+    startedAtMs: numberOf(item, 'startedAtMs'),
+    plannedAtMs: findNumber(item, 'plannedAtMs'),
+    endedAtMs: findNumber(item, 'endedAtMs'),
+    dead: item['dead'] === true ? true : undefined,
+    unchanged: numberOf(item, 'unchanged'),
+    jobs,
+  };
+}
+
+function jobOf(item: Item): JobRecord {
+  return {
+    id: item.sk.slice(JOB.length),
+    run: idOf(item),
+    state: stateOf(item),
+    title: textOf(item, 'title'),
+    rule: findText(item, 'rule'),
+    body: findText(item, 'body'),
+    attempts: numberOf(item, 'attempts'),
+    code: findText(item, 'code'),
+    reason: findText(item, 'reason'),
+    changedAtMs: numberOf(item, 'changedAtMs'),
+  };
+}
+
+function stateOf(item: Item): JobState {
+  const state = textOf(item, 'state');
+  if (state === 'waiting' || state === 'running' || state === 'done' || state === 'skipped' || state === 'failed')
+    return state;
+  throw new Failure('CORRUPT', `read item ${item.pk}, ${item.sk} of the table: its state is ${state}`);
+}
+
+function triggerOf(item: Item): RunTrigger {
+  const trigger = textOf(item, 'trigger');
+  if (trigger === 'schedule' || trigger === 'push' || trigger === 'request') return trigger;
+  throw new Failure('CORRUPT', `read item ${item.pk}, ${item.sk} of the table: its trigger is ${trigger}`);
+}
+
+function noRun(run: string): Failure {
+  return new Failure('NOT_FOUND', `change run ${run}: there is none; after 90 days it is forgotten`);
+}
+
+function noJob(run: string, job: string): Failure {
+  return new Failure('NOT_FOUND', `change job ${job} of run ${run}: there is none; after 90 days it is forgotten`);
+}
+
+function bug(doing: string): never {
+  throw new Failure('BUG', `${doing}: the table made no item`);
+}

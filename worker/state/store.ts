@@ -1,0 +1,25 @@
+import type { Clock } from '../util/clock.ts';
+import { destinationsOver } from './destinations.ts';
+import { Leases } from './lease.ts';
+import { rulesOver } from './rules.ts';
+import { runsOver } from './runs.ts';
+import type { StateStore } from './state.ts';
+import { keyOf, type Table } from './table.ts';
+
+export interface StateOptions {
+  /** By how much the clocks of two workers may differ. A lease of a worker that died is free so much later. Default 60. */
+  readonly skewSeconds?: number | undefined;
+}
+
+const SKEW_SECONDS = 60;
+
+/** The state, as items of a table: docs/state.md. */
+export function stateOver(table: Table, clock: Clock, o: StateOptions = {}): StateStore {
+  const leases = new Leases(table, clock, o.skewSeconds ?? SKEW_SECONDS);
+  return {
+    destinations: destinationsOver(table, leases),
+    rules: rulesOver(table, clock),
+    runs: runsOver(table, clock),
+    lock: async (name, ttlSeconds, at) => leases.take(keyOf(`LOCK#${name}`, 'LOCK'), name, ttlSeconds, at),
+  };
+}
