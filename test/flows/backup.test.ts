@@ -76,6 +76,27 @@ describe('a backup', () => {
     ]);
   });
 
+  test('tells of signatures that are left out because their image lost its tag', async () => {
+    const before = await makeImage({ signed: true, seed: 32, platforms: ['linux/amd64'] });
+    const after = await makeImage({ signed: true, seed: 33 });
+    const warningsOf = async (r: Partial<BackupRequest>): Promise<readonly string[]> => {
+      const session = lab.session();
+      await run({ from: at(registry, 'moved/app'), to: `s3://${bucket}/moved/`, ...r }, session);
+      return session.events.flatMap((event) => (event.type === 'warning' ? [event.message] : []));
+    };
+    await lab.push(before, registry, 'moved/app');
+    expect(await warningsOf({})).toEqual([]);
+    await lab.push(after, registry, 'moved/app');
+    const tag = `${before.root.descriptor.digest.replace(':', '-')}.sig`;
+    const warning = `moved/app: 1 of the tags of cosign are about no image that has a tag, and are not backed up: ${tag}`;
+    expect(await warningsOf({})).toEqual([warning]);
+    // an archive that is there already
+    expect(await warningsOf({})).toEqual([warning]);
+    expect(await warningsOf({ referrers: false, to: `s3://${bucket}/moved-alone/` })).toEqual([]);
+    expect(await warningsOf({ from: `${at(registry, 'moved/app')}:v1` })).toEqual([]);
+    expect(await warningsOf({ from: `${at(registry, 'moved/app')}:v*` })).toEqual([]);
+  });
+
   test('of a pattern takes every tag of every repository that matches, and none that stands for referrers', async () => {
     const image = await makeImage({ signed: true, seed: 2 });
     const other = await makeImage({ seed: 3, tag: 'v2' });

@@ -1,5 +1,5 @@
 import { posix } from 'node:path';
-import { isDerivedTag } from '../content/graph.ts';
+import { cosignSubject, isDerivedTag } from '../content/graph.ts';
 import { isRepositoryName, isTag, type Reference } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
@@ -9,7 +9,7 @@ import { storeOf } from './image.ts';
 import { DEFAULT_TEMPLATE, expandTemplate } from '../plan/key-template.ts';
 import { isPattern, matchesPattern, parseImagePattern, parseS3, type Location } from '../plan/location.ts';
 import type { ImageChoices, MirrorRequest } from './mirror.ts';
-import { mirrorAll, type RunResult } from './run.ts';
+import { mirrorAll, type ItemResult, type RunResult } from './run.ts';
 
 export interface BackupRequest extends ImageChoices {
   /** `[docker://]host/repository[:tag]`, each with `*` and `{a,b}`; without a tag all tags. */
@@ -23,7 +23,8 @@ export const SETTINGS_NAME = 'repository.json';
 
 /**
  * Writes every image that `from` stands for as an archive, and beside the archives the settings of their repository, where the registry has
- * some. Images that are backed up already cost no layer. One failure does not stop the others.
+ * some. Images that are backed up already cost no layer. One failure does not stop the others. Tags of cosign come along with the image they
+ * are about; of those that are about none of the images, as is usual once a tag was moved, a warning tells.
  */
 export async function backup(r: BackupRequest, ends: Ends, o: OperationOptions): Promise<RunResult> {
   const pattern = parseImagePattern(r.from);
@@ -37,11 +38,15 @@ export async function backup(r: BackupRequest, ends: Ends, o: OperationOptions):
   const requests: MirrorRequest[] = [];
   /** By key: what repository's settings are to be there. */
   const settings = new Map<string, string>();
+  /** By repository, where every tag was asked for. */
+  const cosign = new Map<string, readonly string[]>();
   let failed: Failure | undefined;
   for (const repository of await repositoriesOf(registry, pattern.repository, pattern.registry, fault, o)) {
     try {
       let beside: string | undefined;
-      for (const tag of await tagsOf(registry, repository, pattern.tag, fault, o)) {
+      const tags = await tagsOf(registry, repository, pattern.tag, fault, o);
+      if (pattern.tag === undefined) cosign.set(repository, tags.cosign);
+      for (const tag of tags.images) {
         const reference: Reference = { registry: pattern.registry, repository, tag };
         const key = await keyOf(place.template, reference, registry, o);
         beside ??= posix.join(posix.dirname(key), SETTINGS_NAME);
@@ -68,8 +73,10 @@ export async function backup(r: BackupRequest, ends: Ends, o: OperationOptions):
     requests.map((request) => request.to),
     r.to,
   );
-  if (requests.length === 0)
+  if (requests.length === 0) {
+    warnOfLeftOut(cosign, requests, [], r, o);
     throw new Failure('NOT_FOUND', `source: no image matches ${r.from}`, { context: { side: 'source' } });
+  }
   if (r.dryRun !== true) {
     for (const [key, repository] of settings) {
       try {
@@ -81,7 +88,39 @@ export async function backup(r: BackupRequest, ends: Ends, o: OperationOptions):
       }
     }
   }
-  return { items: await mirrorAll(requests, ends, o), faults };
+  const items = await mirrorAll(requests, ends, o);
+  warnOfLeftOut(cosign, requests, items, r, o);
+  return { items, faults };
+}
+
+/** Warns of tags of cosign that are about none of the images that are backed up: nothing brings them along. */
+function warnOfLeftOut(
+  cosign: ReadonlyMap<string, readonly string[]>,
+  requests: readonly MirrorRequest[],
+  items: readonly ItemResult[],
+  r: BackupRequest,
+  o: OperationOptions,
+): void {
+  // they were not asked for, or are about an index in place of which there is another
+  if (r.referrers === false || (r.platforms ?? []).length > 0) return;
+  for (const [repository, tags] of cosign) {
+    const images = items.filter((_, i) => repositoryOf(requests[i]) === repository);
+    // what belongs to an image that failed nobody knows, and the failure is told
+    if (images.some((item) => item.result === undefined)) continue;
+    const known = new Set(images.flatMap((item) => item.result?.manifests ?? []));
+    const left = tags.filter((tag) => {
+      const subject = cosignSubject(tag);
+      return subject !== undefined && !known.has(subject);
+    });
+    if (left.length === 0) continue;
+    const some = left.slice(0, 3).join(', ') + (left.length > 3 ? ', …' : '');
+    const message = `${repository}: ${left.length} of the tags of cosign are about no image that has a tag, and are not backed up: ${some}`;
+    o.report?.({ type: 'warning', message });
+  }
+}
+
+function repositoryOf(request: MirrorRequest | undefined): string | undefined {
+  return request?.from.transport === 'docker' ? request.from.reference.repository : undefined;
 }
 
 interface Place {
@@ -145,23 +184,25 @@ async function tagsOf(
   pattern: string | undefined,
   fault: (message: string) => void,
   o: OperationOptions,
-): Promise<readonly string[]> {
+): Promise<{ readonly images: readonly string[]; readonly cosign: readonly string[] }> {
   if (pattern !== undefined && !isPattern(pattern)) {
     if (!isTag(pattern)) throw new Failure('INVALID', `${quote(pattern)} is not a tag`);
-    return [pattern];
+    return { images: [pattern], cosign: [] };
   }
-  const found: string[] = [];
+  const images: string[] = [];
+  const cosign: string[] = [];
   try {
     for await (const tag of registry.repository(repository).tags(o)) {
       // what refers to an image comes along with it
+      if (cosignSubject(tag) !== undefined) cosign.push(tag);
       if (isDerivedTag(tag) || (pattern !== undefined && !matchesPattern(pattern, tag))) continue;
-      if (isTag(tag)) found.push(tag);
+      if (isTag(tag)) images.push(tag);
       else fault(`${repository} lists ${quote(tag)}, which cannot be a tag: it was not backed up`);
     }
   } catch (error) {
     throw atSide('source', error);
   }
-  return found.sort();
+  return { images: images.sort(), cosign: cosign.sort() };
 }
 
 async function keyOf(template: string, reference: Reference, registry: Registry, o: OperationOptions): Promise<string> {
