@@ -1,8 +1,12 @@
 import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/quote.ts';
+import { isRecord } from '../util/record.ts';
 
 /**
- * What a worker is asked to do: one message of the queue, as JSON. The schema of `parseJob` is the contract; within a version members are
- * only added, and those that are absent have a default.
+ * What a worker is asked to do: one message of the queue, as JSON. The schema of `parseMessage` is the contract, docs/jobs.md tells it by
+ * example; within a version members are only added, and those that are absent have a default.
  */
 export type Job = CopyJob | RestoreJob | VerifyJob | PlanJob;
 
@@ -68,7 +72,273 @@ export interface PlanJob extends JobCommon {
   readonly after: { readonly repository: string; readonly name: string };
 }
 
+/**
+ * A job that a person asks for, with a message written by hand: `id`, `run` and `at` are for the worker to fill in, since it is a run of its
+ * own. `{ ...request, id, run, at }` is the job. With the message's id in the run's, duplicates of the message are the same run.
+ */
+export type JobRequest =
+  RequestOf<CopyJob, 'rule'> | RequestOf<RestoreJob, 'rule'> | RequestOf<VerifyJob, 'rule'> | RequestOf<PlanJob>;
+
+type RequestOf<J extends Job, More extends keyof J = never> = Omit<J, 'id' | 'run' | 'at' | 'handovers' | More>;
+
+/** A push to a repository of ECR, as EventBridge tells it. Best effort: some never come, some come twice or late. */
+export interface PushEvent {
+  /** Of the event: the same when it is delivered again. */
+  readonly id: string;
+  readonly account: string;
+  readonly region: string;
+  readonly repository: string;
+  readonly digest: string;
+  /** Absent for a push by digest: a child of an index, something that refers to an image, or an image without tags. */
+  readonly tag?: string | undefined;
+  /** When it was pushed, ISO 8601. */
+  readonly at: string;
+  readonly mediaType?: string | undefined;
+  readonly artifactType?: string | undefined;
+}
+
+/** What a message of the queue asks for. */
+export type ParsedMessage =
+  | { readonly type: 'job'; readonly job: Job }
+  | { readonly type: 'request'; readonly request: JobRequest }
+  | { readonly type: 'push'; readonly event: PushEvent }
+  /** An event that starts nothing: it is done. */
+  | { readonly type: 'ignored'; readonly why: string };
+
 /** The id of a job: the same for the same words. */
 export function jobId(...words: readonly string[]): string {
   return createHash('sha256').update(JSON.stringify(words)).digest('hex').slice(0, 24);
+}
+
+/** https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html */
+export const MAX_MESSAGE_BYTES = 1024 * 1024;
+
+const MAX_NAME = 256;
+/** Longer than a bucket and a key of S3, and than any reference. */
+const MAX_LOCATION = 2048;
+const MAX_DESTINATIONS = 100;
+
+const name = z
+  .string()
+  .regex(/^[^\p{Cc}]+$/u, 'expected a name')
+  .max(MAX_NAME, `expected ${MAX_NAME} characters at most`);
+const moment = z.iso.datetime({ offset: true, error: 'expected a moment as of ISO 8601: 2026-01-31T12:00:00Z' });
+const digest = z.string().regex(/^[a-z0-9]+:[0-9a-f]{32,128}$/, 'expected a digest: sha256:…');
+const image = location('docker://', 'docker://host/repository:tag');
+const archive = location('s3://', 's3://bucket/key');
+const either = z
+  .string()
+  .regex(/^(?:docker|s3):\/\/[^\s\p{Cc}]+$/u, 'expected docker://host/repository:tag or s3://bucket/key')
+  .max(MAX_LOCATION, 'expected something shorter');
+
+const common = {
+  version: z.literal(1),
+  id: name,
+  run: name,
+  rule: name.optional(),
+  at: moment,
+  handovers: z.int().min(0, 'expected 0 or more').optional(),
+};
+const referrers = z.boolean('expected true or false').optional();
+const create = z
+  .union(
+    [z.literal(false), z.record(z.string(), z.unknown())],
+    'expected an object, as repository.json has it, or false',
+  )
+  .optional();
+const choices = {
+  // none chosen is all, as in a rule
+  platforms: z
+    .array(z.string().regex(/^[a-z0-9]+\/[a-z0-9_]+(?:\/[a-z0-9.]+)?$/i, 'expected os/architecture[/variant]'))
+    .transform((list) => (list.length === 0 ? undefined : list))
+    .optional(),
+  referrers,
+  create,
+};
+
+const BY_KIND = {
+  mirror: z.object({ ...common, ...choices, kind: z.literal('mirror'), ...copyTo(image) }),
+  backup: z.object({ ...common, ...choices, kind: z.literal('backup'), ...copyTo(archive) }),
+  restore: z.object({ ...common, kind: z.literal('restore'), referrers, create, from: archive, to: image }),
+  verify: z.object({ ...common, kind: z.literal('verify'), from: either, against: either.optional() }),
+  plan: z.object({
+    ...common,
+    kind: z.literal('plan'),
+    rule: name,
+    after: z.object({ repository: z.string(), name: z.string() }),
+  }),
+};
+
+const JOB: z.ZodType<Job> = z.discriminatedUnion('kind', [
+  BY_KIND.mirror,
+  BY_KIND.backup,
+  BY_KIND.restore,
+  BY_KIND.verify,
+  BY_KIND.plan,
+]);
+
+const FILLED_IN = { id: true, run: true, at: true, handovers: true } as const;
+const FILLED_IN_AND_RULE = { ...FILLED_IN, rule: true } as const;
+
+// what a person wrote and we do not know is a slip, and told; what a newer planner wrote may be left aside, see docs/jobs.md
+const REQUEST: z.ZodType<JobRequest> = z.discriminatedUnion('kind', [
+  BY_KIND.mirror.omit(FILLED_IN_AND_RULE).strict(),
+  BY_KIND.backup.omit(FILLED_IN_AND_RULE).strict(),
+  BY_KIND.restore.omit(FILLED_IN_AND_RULE).strict(),
+  BY_KIND.verify.omit(FILLED_IN_AND_RULE).strict(),
+  BY_KIND.plan
+    .omit(FILLED_IN)
+    .extend({ after: BY_KIND.plan.shape.after.default({ repository: '', name: '' }) })
+    .strict(),
+]);
+
+const KINDS = ['mirror', 'backup', 'restore', 'verify', 'plan'] as const satisfies readonly Job['kind'][];
+
+const PUSH = z.object({
+  id: name,
+  account: z.string().regex(/^[0-9]{12}$/, 'expected an account of twelve digits'),
+  region: z.string().regex(/^[a-z0-9-]+$/, 'expected a region'),
+  time: moment,
+  detail: z.object({
+    'repository-name': name,
+    'image-digest': digest,
+    'image-tag': z.string().nullish(),
+    'manifest-media-type': z.string().nullish(),
+    'artifact-media-type': z.string().nullish(),
+  }),
+});
+
+/**
+ * Reads the body of a message: a job, a job that a person asks for (without `run`), or an event of ECR as EventBridge sends it, also by way
+ * of SNS. Places are checked by their beginning only. INVALID, with the reason, for everything else.
+ */
+export function parseMessage(body: string): ParsedMessage {
+  const bytes = Buffer.byteLength(body);
+  if (bytes > MAX_MESSAGE_BYTES) throw invalid(`message of ${bytes} bytes: a queue takes ${MAX_MESSAGE_BYTES} at most`);
+  const message = parseObject(body);
+  // https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html: what SNS sends to a queue without raw delivery
+  const { Type: type, Message: inner } = message;
+  return fromObject(type === 'Notification' && typeof inner === 'string' ? parseObject(inner) : message);
+}
+
+/** What `parseMessage` reads back. Characters that SQS does not take are escaped. */
+export function formatJob(job: Job): string {
+  // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html: those of XML; JSON escapes the others
+  return JSON.stringify(job).replace(/[\uFFFE\uFFFF]/g, (c) => `\\u${c.charCodeAt(0).toString(16)}`);
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+function parseObject(text: string): Fields {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw invalid(`message is no JSON: it begins with ${shown(text.slice(0, 40))}`);
+  }
+  if (!isRecord(value)) throw invalid(`message is ${shown(value)}: expected a JSON object`);
+  return value;
+}
+
+function fromObject(message: Fields): ParsedMessage {
+  if (message['detail-type'] !== undefined) return fromEvent(message);
+  const { version } = message;
+  if (version === undefined)
+    throw invalid('message without a version: expected "version": 1, or an event of ECR as EventBridge sends it');
+  if (typeof version === 'number' && Number.isInteger(version) && version > 1)
+    throw invalid(`message of version ${version}: this worker reads version 1, deploy a newer one`);
+  if (version !== 1) throw invalid(`message of version ${shown(version)}: expected 1`);
+  const kind = KINDS.find((known) => known === message['kind']);
+  if (kind === undefined) {
+    const what = message['kind'] === undefined ? 'message without a kind' : `message of kind ${shown(message['kind'])}`;
+    throw invalid(`${what}: this worker knows ${KINDS.join(', ')}`);
+  }
+  if (message['run'] !== undefined) return { type: 'job', job: checked(JOB, message, `${kind} job`) };
+  for (const member of ['id', 'at', 'handovers'])
+    if (message[member] !== undefined)
+      throw invalid(`${kind} job: it has ${member}, but no run: leave both out, the worker fills them in`);
+  return { type: 'request', request: checked(REQUEST, message, `${kind} job`) };
+}
+
+/** https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html */
+function fromEvent(message: Fields): ParsedMessage {
+  const type = message['detail-type'];
+  if (type !== 'ECR Image Action') return { type: 'ignored', why: `an event of type ${shown(type)} starts no job` };
+  const detail = isRecord(message['detail']) ? message['detail'] : {};
+  const { 'action-type': action, result } = detail;
+  if (action !== 'PUSH') return { type: 'ignored', why: `${shown(action)} of an image starts no job` };
+  if (result !== 'SUCCESS') return { type: 'ignored', why: `a push with the result ${shown(result)} starts no job` };
+  const event = checked(PUSH, message, 'event of a push to ECR');
+  const { 'image-tag': tag, 'manifest-media-type': mediaType, 'artifact-media-type': artifactType } = event.detail;
+  return {
+    type: 'push',
+    event: {
+      id: event.id,
+      account: event.account,
+      region: event.region,
+      repository: event.detail['repository-name'],
+      digest: event.detail['image-digest'],
+      at: event.time,
+      ...(filled(tag) ? { tag } : {}),
+      ...(filled(mediaType) ? { mediaType } : {}),
+      ...(filled(artifactType) ? { artifactType } : {}),
+    },
+  };
+}
+
+function location(prefix: string, example: string): z.ZodString {
+  return z
+    .string()
+    .startsWith(prefix, `expected ${example}`)
+    .regex(/^[a-z0-9]+:\/\/[^\p{Cc}]+$/u, `expected ${example}`)
+    .max(MAX_LOCATION, `expected ${MAX_LOCATION} characters at most`);
+}
+
+function copyTo(place: z.ZodString): {
+  readonly from: z.ZodString;
+  readonly digest: z.ZodOptional<z.ZodString>;
+  readonly to: z.ZodArray<z.ZodString>;
+  readonly force: z.ZodOptional<z.ZodBoolean>;
+} {
+  return {
+    from: image,
+    digest: digest.optional(),
+    to: z
+      .array(place)
+      .min(1, 'expected one destination at least')
+      .max(MAX_DESTINATIONS, `expected ${MAX_DESTINATIONS} destinations at most`)
+      // it would wait for its own lease
+      .refine((list) => new Set(list).size === list.length, 'one destination is named twice'),
+    force: z.boolean('expected true or false').optional(),
+  };
+}
+
+function checked<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
+  const result = schema.safeParse(value, { reportInput: true });
+  if (result.success) return result.data;
+  const [issue, ...others] = result.error.issues;
+  const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
+  throw invalid(`${what}: ${issue === undefined ? 'it does not fit' : told(issue)}${more}`);
+}
+
+function told(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'unrecognized_keys') return `${issue.keys.map(quote).join(', ')} is no member of it`;
+  const path = issue.path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step)}`)).join('');
+  const expected =
+    issue.code === 'invalid_type' && !/^expected /.test(issue.message) ? `expected a ${issue.expected}` : issue.message;
+  const got = issue.input === undefined ? 'it is missing' : `got ${shown(issue.input)}`;
+  return `${path.slice(1)}: ${expected}, ${got}`;
+}
+
+/** Without the credentials that somebody may have put into an address. */
+function shown(value: unknown): string {
+  return quote(value).replace(/\/\/[^/@\s]*@/g, '//…@');
+}
+
+function filled(text: string | null | undefined): text is string {
+  return text !== undefined && text !== null && text !== '';
+}
+
+function invalid(why: string): Failure {
+  return new Failure('INVALID', why);
 }
