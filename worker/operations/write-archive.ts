@@ -107,7 +107,8 @@ interface Existing extends AsyncDisposable {
   readonly layoutDigest: string | undefined;
 }
 
-function isCompressed(key: string): boolean {
+/** Whether the archive at such a key is compressed: it cannot be read in place. */
+export function isCompressed(key: string): boolean {
   return /\.tar\.(?:gz|zst)$/.test(key);
 }
 
