@@ -5,10 +5,10 @@ import { orAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure, type Code } from '../util/failure.ts';
 import type { Report } from '../util/report.ts';
+import { calling } from '../util/sdk-failure.ts';
 import type { CredentialLookup } from './credentials.ts';
 import type { RepositorySettings } from './repository-settings.ts';
 import { repositoryOf } from './scope.ts';
-import { calling } from './sdk-failure.ts';
 import type { Authorizer, Operation } from './transport.ts';
 
 export const ECR_PUBLIC_HOST = 'public.ecr.aws';

@@ -3,8 +3,8 @@ import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import type { Report } from '../util/report.ts';
+import { calling } from '../util/sdk-failure.ts';
 import type { CredentialLookup, Credentials } from './credentials.ts';
-import { calling } from './sdk-failure.ts';
 
 export interface SecretOptions {
   /** Of the secret; its region is where it is read. */

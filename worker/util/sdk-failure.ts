@@ -1,5 +1,5 @@
-import { aborted, type Abortable } from '../util/abort.ts';
-import { Failure, type Code } from '../util/failure.ts';
+import { aborted, type Abortable } from './abort.ts';
+import { Failure, type Code } from './failure.ts';
 
 /**
  * One call of the AWS SDK. What it throws becomes a Failure that names the IAM action that is missing; `context.noCredentials` where the SDK
@@ -31,7 +31,7 @@ const BY_NAME: readonly (readonly [RegExp, Code])[] = [
   ],
   [/NotFoundException$/, 'NOT_FOUND'],
   [/AlreadyExistsException$/, 'CONFLICT'],
-  [/^(?:Throttl|TooManyRequests|RequestLimitExceeded)/, 'THROTTLED'],
+  [/^(?:Throttl|TooManyRequests|RequestLimitExceeded|ProvisionedThroughputExceeded|RequestThrottled)/, 'THROTTLED'],
   [/^LimitExceeded/, 'UNSUPPORTED'],
   [/^(?:InvalidParameter|Validation|InvalidTag|TooManyTags|Kms|Serialization)/, 'INVALID'],
 ];
@@ -43,7 +43,8 @@ function sdkFailure(what: string, action: string, error: unknown): Failure {
   const status = httpStatusOf(error);
   const code =
     BY_NAME.find(([pattern]) => pattern.test(name))?.[1] ??
-    (status !== undefined && status < 500 ? 'INVALID' : 'UNAVAILABLE');
+    // below 400 the answer was cut
+    (status !== undefined && status >= 400 && status < 500 ? 'INVALID' : 'UNAVAILABLE');
   // of AssumeRole it is another one than of the call itself
   const missing = /not authorized to perform: ([\w-]+:\w+)/.exec(message)?.[1] ?? action;
   const hint =
