@@ -57,7 +57,7 @@ const PASSED_ON = new Set([
   'TagResource',
   'UntagResource',
 ]);
-const CONDITION_FAILED = 'ConditionalCheckFailedException';
+const WRITES_AT_ONCE = 64;
 
 /**
  * dynalite behind a front that adds the item to a failed condition when it is asked for, expiry, and deletion protection. Transactions,
@@ -175,8 +175,8 @@ class DynamoDb {
   readonly #settings: Settings;
   readonly #arn: string;
   readonly #clock: Clock;
-  /** One write at a time: what a condition failed on must still be there when it is read for the answer. */
-  readonly #writing = new Limit(1);
+  /** Writes share it. One that takes all of it is alone. */
+  readonly #writing = new Limit(WRITES_AT_ONCE);
 
   constructor(dynalite: Dynalite, settings: Settings, arn: string, clock: Clock) {
     this.#dynalite = dynalite;
@@ -278,12 +278,18 @@ class DynamoDb {
   }
 
   async #writeItem(action: string, input: Fields, text: string): Promise<string> {
-    const done = await this.#writing.take();
+    const isAsked = input['ReturnValuesOnConditionCheckFailure'] === 'ALL_OLD';
+    try {
+      return await this.#write(action, text);
+    } catch (error) {
+      if (!isAsked || !isConditionFailed(error)) throw error;
+    }
+    // it had no effect, so it may be done again: alone, for the item must be the one that the condition failed on
+    const done = await this.#writing.take(WRITES_AT_ONCE);
     try {
       return await this.#dynalite.call(action, text);
     } catch (error) {
-      const isAsked = input['ReturnValuesOnConditionCheckFailure'] === 'ALL_OLD';
-      if (!isAsked || !(error instanceof CallRefusal) || error.code !== CONDITION_FAILED) throw error;
+      if (!isConditionFailed(error)) throw error;
       const TableName = String(input['TableName']);
       const Key = input['Key'] ?? (await this.#keyOf(TableName, recordOf(input['Item'])));
       const { Item } = await this.#ask('GetItem', { TableName, Key, ConsistentRead: true });
@@ -339,8 +345,12 @@ function describeTtl({ ttlAttribute }: TableSettings): Fields {
     : { TimeToLiveStatus: 'ENABLED', AttributeName: ttlAttribute };
 }
 
+function isConditionFailed(error: unknown): error is CallRefusal {
+  return error instanceof CallRefusal && error.code === 'ConditionalCheckFailedException';
+}
+
 function unlessConditionFailed(error: unknown): 0 {
-  if (error instanceof CallRefusal && error.code === CONDITION_FAILED) return 0;
+  if (isConditionFailed(error)) return 0;
   throw error;
 }
 

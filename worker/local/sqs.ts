@@ -62,10 +62,17 @@ const MAX_WAIT_SECONDS = 20;
 /** https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html */
 const MAX_ATTRIBUTES = 10;
 const MAX_BATCH = 10;
-/** How often a long poll looks. */
-const POLL_MS = 25;
+/** How often a long poll looks for what became visible by itself. */
+const POLL_MS = 200;
 /** Deliveries that are remembered before those that have expired are forgotten. */
 const MANY_DELIVERIES = 1000;
+const MAKES_NEWS = new Set([
+  'ChangeMessageVisibility',
+  'ChangeMessageVisibilityBatch',
+  'SendMessage',
+  'SendMessageBatch',
+  'StartMessageMoveTask',
+]);
 const HANDLE = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const COUNTS = [
   'ApproximateNumberOfMessages',
@@ -159,6 +166,8 @@ class Sqs {
   /** By the id of a copy that a fault made: that of the message it is a copy of. */
   readonly #originals = new Map<string, string>();
   readonly #moves: MoveTask[] = [];
+  /** Fires when there may be something to receive; then there is another. */
+  #news = new AbortController();
 
   constructor(fauxqs: Fauxqs, o: Settings) {
     this.#fauxqs = fauxqs;
@@ -182,6 +191,19 @@ class Sqs {
   }
 
   async answer(call: Call): Promise<CallAnswer> {
+    try {
+      return await this.#perform(call);
+    } finally {
+      if (MAKES_NEWS.has(call.action)) this.#ring();
+    }
+  }
+
+  #ring(): void {
+    this.#news.abort();
+    this.#news = new AbortController();
+  }
+
+  async #perform(call: Call): Promise<CallAnswer> {
     const { action, input } = call;
     switch (action) {
       case 'ReceiveMessage':
@@ -279,11 +301,13 @@ class Sqs {
     for (;;) {
       checkAborted(call);
       checkThere(faults);
+      const news = this.#news.signal;
       const messages = await this.#take(queue, input, visibilitySeconds);
       const undo = async (): Promise<void> => this.#giveBack(queue, messages);
       const leftMs = endMs - clock.now();
       if (messages.length === 0 && leftMs > 0) {
-        await clock.sleep(Math.min(POLL_MS, leftMs), call);
+        const signal = AbortSignal.any([call.signal, news]);
+        await clock.sleep(Math.min(POLL_MS, leftMs), { signal }).catch(() => checkAborted(call));
         continue;
       }
       if (!call.signal.aborted) return { body: messages.length === 0 ? {} : { Messages: messages }, undo };
@@ -322,9 +346,10 @@ class Sqs {
 
   /** Puts a copy of a message that was received behind the others. */
   async #copy(queue: string, messageId: string): Promise<void> {
-    const { inflight } = await this.#fauxqs.inspect(queue);
-    const message = inflight.find((held) => held.message.messageId === messageId)?.message;
-    if (message === undefined) throw new Failure('BUG', `copy message ${messageId} of ${queue}: it is not in flight`);
+    const { inflight, ready } = await this.#fauxqs.inspect(queue);
+    const held = [...inflight.map(({ message }) => message), ...ready];
+    const message = held.find((other) => other.messageId === messageId);
+    if (message === undefined) throw new Failure('BUG', `copy message ${messageId} of ${queue}: it is not there`);
     const { body: MessageBody, messageAttributes: MessageAttributes } = message;
     const QueueUrl = this.queueUrl(queue);
     const sent = await this.#fauxqs.call('SendMessage', { QueueUrl, MessageBody, MessageAttributes, DelaySeconds: 0 });
@@ -336,9 +361,13 @@ class Sqs {
     for (const message of messages) {
       const ReceiptHandle = textOf(message, 'ReceiptHandle');
       this.#deliveries.delete(ReceiptHandle);
-      const QueueUrl = this.queueUrl(queue);
-      await this.#fauxqs.call('ChangeMessageVisibility', { QueueUrl, ReceiptHandle, VisibilityTimeout: 0 });
+      const input = { QueueUrl: this.queueUrl(queue), ReceiptHandle, VisibilityTimeout: 0 };
+      await this.#fauxqs.call('ChangeMessageVisibility', input).catch((error: unknown) => {
+        // its time may be over already
+        if (!(error instanceof CallRefusal && error.code === 'MessageNotInflight')) throw error;
+      });
     }
+    this.#ring();
   }
 
   #changeRefused(entry: Fields): CallRefusal | undefined {
