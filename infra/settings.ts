@@ -1,0 +1,437 @@
+import { readFileSync } from 'node:fs';
+import { parseDocument } from 'yaml';
+import { z } from 'zod';
+
+/**
+ * What a deployment is, out of one YAML file: only what differs from the defaults needs saying. docs/deployment.md describes every member.
+ * What several members must fulfil together is checked here as well, so that what cannot work does not reach CloudFormation.
+ */
+export type InfraSettings = z.infer<typeof infraSettings>;
+
+const accountId = z.string().regex(/^[0-9]{12}$/, 'expected the twelve digits of an account, in quotes');
+const regionName = z.string().regex(/^[a-z]{2}(?:-[a-z]+)+-[0-9]$/, 'expected the name of a region, such as us-east-1');
+const days = z.int().min(1).max(36_500);
+const keyArn = z.string().regex(/^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key\/.+$/, 'expected the ARN of a KMS key');
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+const bucketName = z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'expected the name of a bucket');
+const repositoryPattern = z
+  .string()
+  .regex(/^[a-z0-9*][a-z0-9._/*-]*$/, 'expected the name of a repository, or a pattern such as product/*');
+const tagValues = z.record(z.string().min(1).max(128), z.string().max(256));
+
+/** What a task of Fargate may have: GiB of memory by vCPU. https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html */
+const FARGATE_MEMORY_MIB: Readonly<Record<number, readonly number[]>> = {
+  256: [512, 1024, 2048],
+  512: range(1024, 4096, 1024),
+  1024: range(2048, 8192, 1024),
+  2048: range(4096, 16_384, 1024),
+  4096: range(8192, 30_720, 1024),
+  8192: range(16_384, 61_440, 4096),
+  16_384: range(32_768, 122_880, 8192),
+  32_768: [61_440, 122_880, 249_856],
+};
+
+// a worker takes what it says, and a task that is stopped has two minutes
+const MAX_SLOTS = 64;
+
+const network = z
+  .discriminatedUnion('type', [
+    z.strictObject({
+      /** A VPC of its own: private subnets without a way out, a gateway endpoint for S3, interface endpoints for what else is needed. */
+      type: z.literal('own'),
+      cidr: z.string().default('10.64.0.0/20'),
+      availabilityZones: z.array(z.string()).min(2).optional(),
+      /** NAT gateways, needed to reach registries that are not of AWS, or not of this region. */
+      natGateways: z.int().min(0).max(3).default(1),
+    }),
+    z.strictObject({
+      type: z.literal('existing'),
+      vpcId: z.string().regex(/^vpc-[0-9a-f]+$/, 'expected the id of a VPC'),
+      subnetIds: z.array(z.string().regex(/^subnet-[0-9a-f]+$/, 'expected the id of a subnet')).min(1),
+      availabilityZones: z.array(z.string()).min(1),
+      /** Whether tasks get public addresses: where the subnets are public ones and there is no NAT. */
+      publicAddresses: z.boolean().default(false),
+    }),
+    z.strictObject({
+      /** A VPC of its own with public subnets and no NAT: the cheapest; tasks have public addresses, and let nobody in. */
+      type: z.literal('public'),
+      cidr: z.string().default('10.64.0.0/20'),
+      availabilityZones: z.array(z.string()).min(2).optional(),
+    }),
+  ])
+  .prefault({ type: 'own' });
+
+const worker = z
+  .strictObject({
+    /** CPU units: 1024 are one vCPU. */
+    cpu: z.int().default(1024),
+    memoryMiB: z.int().default(2048),
+    architecture: z.enum(['arm64', 'x86_64']).default('arm64'),
+    /** Jobs at once of one task. */
+    slots: z.int().min(1).max(MAX_SLOTS).default(2),
+    /** Blobs at once of one job. */
+    concurrency: z.int().min(1).max(64).default(4),
+    maxTasks: z.int().min(1).max(500).default(4),
+    /** How tasks are spread over capacity: of weights 1 and 3, three of four tasks are Spot. */
+    onDemandWeight: z.int().min(0).max(1000).default(0),
+    spotWeight: z.int().min(0).max(1000).default(1),
+    /** An image that is there already; absent: built from the Dockerfile and pushed by CDK. */
+    image: z.string().optional(),
+    logLevel: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+  })
+  .prefault({});
+
+const bucket = z
+  .strictObject({
+    /** The name of a bucket that exists; absent: one is created. */
+    existing: bucketName.optional(),
+    /** The name of the one that is created. Default: CloudFormation's. */
+    name: bucketName.optional(),
+    /** Where archives go after 30 days. */
+    storageClass: z
+      .enum(['STANDARD', 'STANDARD_IA', 'INTELLIGENT_TIERING', 'GLACIER_IR', 'GLACIER', 'DEEP_ARCHIVE'])
+      .default('STANDARD'),
+    /** Versions that were replaced or deleted are kept this long. */
+    keepOldVersionsDays: days.default(90),
+    objectLock: z.strictObject({ mode: z.enum(['governance', 'compliance']), days }).optional(),
+  })
+  .prefault({});
+
+/** What the worker may reach beside its own bucket: from these its role is made. */
+const access = z
+  .strictObject({
+    /** Repositories of ECR, by account and region. */
+    repositories: z
+      .array(
+        z.strictObject({
+          account: accountId.optional(),
+          region: regionName.optional(),
+          names: z.array(repositoryPattern).min(1),
+          /** `write` includes `read`. */
+          allow: z.enum(['read', 'write']),
+        }),
+      )
+      .default([]),
+    buckets: z
+      .array(z.strictObject({ name: bucketName, prefix: z.string().default(''), allow: z.enum(['read', 'write']) }))
+      .default([]),
+    /** Roles to assume, of other accounts' registries. */
+    roles: z
+      .array(z.string().regex(/^arn:aws[a-z-]*:iam::[0-9]{12}:role\/.+$/, 'expected the ARN of a role'))
+      .default([]),
+    /** Secrets with credentials of registries. */
+    secrets: z
+      .array(
+        z
+          .string()
+          .regex(/^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$/, 'expected the ARN of a secret'),
+      )
+      .default([]),
+    /** Customer keys that those buckets, repositories and secrets are encrypted with. */
+    keys: z.array(keyArn).default([]),
+  })
+  .prefault({});
+
+const lock = z.strictObject({
+  /** `governance` can be taken off by who may; `compliance` by nobody, AWS included, once `changeableForDays` are over. */
+  mode: z.enum(['governance', 'compliance']).default('governance'),
+  minDays: days.default(7),
+  maxDays: days.default(365),
+  /** Of compliance: the days to change one's mind in. https://docs.aws.amazon.com/aws-backup/latest/devguide/vault-lock.html */
+  changeableForDays: z.int().min(3).max(36_500).optional(),
+  /** Of compliance: `nobody can delete these backups, and nobody can undo this`. */
+  consent: z.string().optional(),
+});
+
+const vault = z
+  .strictObject({
+    account: accountId,
+    region: regionName,
+    lock: lock.prefault({}),
+    /** A logically air-gapped vault beside: always compliance. */
+    airGapped: z
+      .strictObject({ minDays: z.int().min(7).max(36_500).default(7), maxDays: days.default(365), consent: z.string() })
+      .optional(),
+    plan: z
+      .strictObject({
+        /** When, in UTC, as EventBridge reads cron: `0 5 * * ? *`. */
+        cron: z.string().default('0 5 * * ? *'),
+        /** In the source account. */
+        deleteAfterDays: days.default(35),
+        /** In the vault of the backup account. */
+        copyDeleteAfterDays: days.default(90),
+        /** Restoring to any second of the last days: 35 at most. 0: none. */
+        continuousDays: z.int().min(0).max(36_500).default(0),
+      })
+      .prefault({}),
+    /** Restores a backup by itself, to prove that it can be. */
+    restoreTest: z.strictObject({ cron: z.string().default('0 8 ? * SUN *') }).optional(),
+  })
+  .optional();
+
+const repository = z.strictObject({
+  name: z.string().regex(/^[a-z0-9]+(?:[._/-][a-z0-9]+)*$/, 'expected the name of a repository'),
+  /** `production`: immutable tags, scan on push, untagged gone after a day. `testing`: mutable, all gone after 7 days. */
+  shape: z.enum(['production', 'testing']).default('production'),
+  immutable: z.boolean().optional(),
+  scanOnPush: z.boolean().optional(),
+  keepLast: z.int().min(1).max(100_000).optional(),
+  untaggedAfterDays: days.optional(),
+  expireAfterDays: days.optional(),
+  key: keyArn.optional(),
+  /** Accounts that may pull. */
+  pullAccounts: z.array(accountId).default([]),
+  /** It is there already: only its policies are set. */
+  existing: z.boolean().default(false),
+  tags: tagValues.default({}),
+});
+
+const registries = z
+  .strictObject({
+    repositories: z.array(repository).default([]),
+    replication: z
+      .array(
+        z.strictObject({
+          region: regionName,
+          /** Default: this account. */
+          account: accountId.optional(),
+          /** Names that begin so; empty: all. */
+          prefixes: z.array(z.string().min(2)).max(100).default([]),
+        }),
+      )
+      .default([]),
+    /** Settings of repositories that replication, or a push, creates: by prefix, `ROOT` for all. */
+    templates: z
+      .array(
+        z.strictObject({
+          prefix: z.string(),
+          appliedFor: z.array(z.enum(['REPLICATION', 'PULL_THROUGH_CACHE', 'CREATE_ON_PUSH'])).min(1),
+          immutable: z.boolean().default(true),
+          keepLast: z.int().min(1).optional(),
+          untaggedAfterDays: days.optional(),
+        }),
+      )
+      .default([]),
+    /** Accounts whose registries may replicate into this one. */
+    replicationSources: z.array(accountId).default([]),
+    /** Who may assume the roles for pulling in production, pushing from CI, and cleaning up: ARNs of principals. Absent: no such role. */
+    roles: z
+      .strictObject({
+        pull: z.array(z.string()).default([]),
+        push: z.array(z.string()).default([]),
+        cleanUp: z.array(z.string()).default([]),
+      })
+      .prefault({}),
+  })
+  .optional();
+
+const infraSettings = z
+  .strictObject({
+    version: z.literal(1),
+    account: accountId,
+    region: regionName,
+    /** What names begin with. */
+    prefix: z
+      .string()
+      .regex(/^[a-z][a-z0-9-]{0,19}$/, 'expected up to 20 small letters, digits and "-"')
+      .default('transship'),
+    tags: tagValues.default({}),
+    network,
+    worker,
+    /** Minutes between looks of the planner at the rules' schedules. */
+    planEveryMinutes: z.int().min(1).max(60).default(5),
+    /** `aws`: keys that AWS owns; `create`: a key of its own; or the ARN of a key. */
+    encryption: z.union([z.enum(['aws', 'create']), keyArn]).default('aws'),
+    bucket,
+    access,
+    notifications: z
+      .strictObject({
+        emails: z.array(z.email('expected an e-mail address')).default([]),
+        topics: z
+          .array(z.string().regex(/^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:.+$/, 'expected the ARN of a topic'))
+          .default([]),
+      })
+      .prefault({}),
+    alarms: z
+      .strictObject({
+        /** A rule is late when its last good copy is older. */
+        ruleAgeHours: z.number().positive().default(26),
+        /** Pulls of one repository in five minutes that are unusual. */
+        pullsPerFiveMinutes: z.int().min(1).default(1000),
+        /** Growth of the archives in a day that is unusual. */
+        growthGiBPerDay: z.number().positive().default(500),
+      })
+      .prefault({}),
+    logRetentionDays: z
+      .union([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827].map((d) => z.literal(d)))
+      .default(90),
+    /** Switches ECR's blob mounting on for the account and region: layers that another repository has are not sent again. */
+    blobMounting: z.boolean().default(false),
+    vault,
+    registries,
+  })
+  .superRefine((s, context) => {
+    const refuse = (path: readonly (string | number)[], message: string): void => {
+      context.addIssue({ code: 'custom', path: [...path], message });
+    };
+    checkWorker(s.worker, refuse);
+    checkBucket(s, refuse);
+    checkVault(s, refuse);
+    checkReplication(s, refuse);
+  });
+
+type Refuse = (path: readonly (string | number)[], message: string) => void;
+type Parsed = Pick<z.infer<typeof infraSettings>, 'account' | 'region' | 'bucket' | 'vault' | 'registries'>;
+
+function checkWorker({ cpu, memoryMiB, onDemandWeight, spotWeight }: z.infer<typeof worker>, refuse: Refuse): void {
+  const sizes = FARGATE_MEMORY_MIB[cpu];
+  if (sizes === undefined) {
+    refuse(
+      ['worker', 'cpu'],
+      `Fargate has no tasks of ${cpu} CPU units, but of ${Object.keys(FARGATE_MEMORY_MIB).join(', ')}`,
+    );
+  } else if (!sizes.includes(memoryMiB)) {
+    refuse(
+      ['worker', 'memoryMiB'],
+      `Fargate has no tasks of ${cpu} CPU units with ${memoryMiB} MiB, but with ${sizes[0]} to ${sizes.at(-1)} MiB (${sizes.length > 12 ? 'by the GiB' : sizes.join(', ')})`,
+    );
+  }
+  if (onDemandWeight + spotWeight === 0)
+    refuse(['worker', 'spotWeight'], 'one of onDemandWeight and spotWeight is more than 0');
+}
+
+function checkBucket({ bucket: b, vault: v }: Parsed, refuse: Refuse): void {
+  if (b.existing !== undefined && b.objectLock !== undefined)
+    refuse(['bucket', 'objectLock'], 'is set where a bucket is created: this one exists already');
+  if (b.existing !== undefined && b.name !== undefined)
+    refuse(['bucket', 'name'], 'is of a bucket to create: this one exists already');
+  // https://docs.aws.amazon.com/aws-backup/latest/devguide/s3-backups.html
+  if (v !== undefined && (b.storageClass === 'GLACIER' || b.storageClass === 'DEEP_ARCHIVE')) {
+    refuse(
+      ['bucket', 'storageClass'],
+      `AWS Backup leaves objects of ${b.storageClass} out without a word: take GLACIER_IR, STANDARD_IA, INTELLIGENT_TIERING or STANDARD, or leave the vault out`,
+    );
+  }
+}
+
+const CONSENT = 'nobody can delete these backups, and nobody can undo this';
+/** https://docs.aws.amazon.com/aws-backup/latest/devguide/s3-backups.html */
+const MAX_CONTINUOUS_DAYS = 35;
+
+function checkVault({ vault: v }: Parsed, refuse: Refuse): void {
+  if (v === undefined) return;
+  const { lock: l, plan, airGapped } = v;
+  if (l.minDays > l.maxDays) refuse(['vault', 'lock', 'minDays'], `${l.minDays} is more than maxDays, ${l.maxDays}`);
+  if (l.mode === 'compliance' && l.consent !== CONSENT)
+    refuse(['vault', 'lock', 'consent'], `a compliance lock is for ever: say so with consent: "${CONSENT}"`);
+  if (l.mode === 'compliance' && l.changeableForDays === undefined)
+    refuse(
+      ['vault', 'lock', 'changeableForDays'],
+      'a compliance lock needs the days to change your mind in, 3 at least',
+    );
+  if (l.mode === 'governance' && l.changeableForDays !== undefined)
+    refuse(
+      ['vault', 'lock', 'changeableForDays'],
+      'makes a lock one of compliance: leave it out, or say mode: compliance',
+    );
+  within(plan.copyDeleteAfterDays, l, ['vault', 'plan', 'copyDeleteAfterDays'], 'the lock', refuse);
+  if (airGapped !== undefined) {
+    if (airGapped.consent !== CONSENT)
+      refuse(
+        ['vault', 'airGapped', 'consent'],
+        `an air-gapped vault is locked for ever: say so with consent: "${CONSENT}"`,
+      );
+    if (airGapped.minDays > airGapped.maxDays)
+      refuse(['vault', 'airGapped', 'minDays'], `${airGapped.minDays} is more than maxDays, ${airGapped.maxDays}`);
+    within(
+      plan.copyDeleteAfterDays,
+      airGapped,
+      ['vault', 'plan', 'copyDeleteAfterDays'],
+      'the air-gapped vault',
+      refuse,
+    );
+  }
+  if (plan.continuousDays > MAX_CONTINUOUS_DAYS)
+    refuse(
+      ['vault', 'plan', 'continuousDays'],
+      `${plan.continuousDays} is more than the ${MAX_CONTINUOUS_DAYS} days that AWS Backup has`,
+    );
+}
+
+function within(
+  value: number,
+  bounds: { readonly minDays: number; readonly maxDays: number },
+  path: readonly string[],
+  what: string,
+  refuse: Refuse,
+): void {
+  if (value < bounds.minDays || value > bounds.maxDays)
+    refuse(
+      path,
+      `${value} is outside of what ${what} takes, ${bounds.minDays} to ${bounds.maxDays}: the copy would fail when it runs`,
+    );
+}
+
+/** https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html */
+const MAX_REPLICATION_DESTINATIONS = 25;
+
+function checkReplication({ account, region, registries: r }: Parsed, refuse: Refuse): void {
+  const destinations = r?.replication ?? [];
+  const distinct = new Set(destinations.map((to) => `${to.account ?? account} ${to.region}`));
+  if (distinct.size > MAX_REPLICATION_DESTINATIONS)
+    refuse(
+      ['registries', 'replication'],
+      `${distinct.size} destinations are more than the ${MAX_REPLICATION_DESTINATIONS} that ECR has`,
+    );
+  destinations.forEach((to, i) => {
+    if (to.region === region && (to.account ?? account) === account)
+      refuse(
+        ['registries', 'replication', i, 'region'],
+        `${region} of this account is where the images are: name another`,
+      );
+  });
+}
+
+/** Settings that cannot be used: one line for each error. */
+export class SettingsError extends Error {
+  override readonly name = 'SettingsError';
+}
+
+/** Reads settings. Throws SettingsError naming each setting, its value and what is allowed. */
+export function parseSettings(text: string, file: string): InfraSettings {
+  const document = parseDocument(text, { prettyErrors: true });
+  const [broken] = document.errors;
+  if (broken !== undefined) throw new SettingsError(`${file}: ${broken.message}`);
+  const value: unknown = document.toJS({ maxAliasCount: 10 });
+  const result = infraSettings.safeParse(value);
+  if (result.success) return result.data;
+  throw new SettingsError(result.error.issues.map((issue) => `${file}: ${describe(issue, value)}`).join('\n'));
+}
+
+/** Reads the settings of a file. */
+export function readSettings(file: string): InfraSettings {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new SettingsError(`${file} cannot be read: copy one of infra/examples/ and name it with TRANSSHIP_INFRA`, {
+      cause,
+    });
+  }
+  return parseSettings(text, file);
+}
+
+function describe(issue: z.core.$ZodIssue, value: unknown): string {
+  const path = issue.path.map(String).join('.');
+  if (issue.code === 'unrecognized_keys')
+    return `${path === '' ? '' : `${path}: `}there is no setting ${issue.keys.map((key) => `"${key}"`).join(', ')} here`;
+  let given = value;
+  for (const name of issue.path)
+    given = typeof given === 'object' && given !== null ? Reflect.get(given, name) : undefined;
+  const shown = given === undefined || typeof given === 'object' ? '' : ` ${JSON.stringify(given)}`;
+  return `${path === '' ? 'the file' : path}${shown}: ${issue.message}`;
+}
+
+function range(from: number, to: number, by: number): readonly number[] {
+  return Array.from({ length: (to - from) / by + 1 }, (_, i) => from + i * by);
+}
