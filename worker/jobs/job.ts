@@ -325,7 +325,9 @@ function told(issue: z.core.$ZodIssue): string {
   if (issue.code === 'unrecognized_keys') return `${issue.keys.map(quote).join(', ')} is no member of it`;
   const path = issue.path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step)}`)).join('');
   const expected =
-    issue.code === 'invalid_type' && !/^expected /.test(issue.message) ? `expected a ${issue.expected}` : issue.message;
+    issue.code === 'invalid_type' && !issue.message.startsWith('expected ')
+      ? `expected a ${issue.expected}`
+      : issue.message;
   const got = issue.input === undefined ? 'it is missing' : `got ${shown(issue.input)}`;
   return `${path.slice(1)}: ${expected}, ${got}`;
 }

@@ -4,15 +4,21 @@ import type { Abortable } from '../util/abort.ts';
 export interface Queue {
   /**
    * Waits up to `waitSeconds` (default 20) for messages, and takes up to `max` (1 to 10) of them: others do not see them until their
-   * visibility ends. An empty list when none came. When the signal fires, no message is lost: what was on its way is visible again later.
+   * visibility ends, `visibilitySeconds` from now (default: as the queue has it). An empty list when none came. When the signal fires, no
+   * message is lost: what was on its way is visible again later.
    */
-  receive(max: number, o?: Abortable & { readonly waitSeconds?: number }): Promise<readonly Delivery[]>;
+  receive(max: number, o?: ReceiveOptions): Promise<readonly Delivery[]>;
   /** Sends all, in batches. A failure may leave some sent: sending again may make duplicates, never losses. INVALID for one over the size. */
   send(messages: readonly Message[], o?: Abortable): Promise<void>;
   /** About how many messages there are. */
   count(o?: Abortable): Promise<QueueCount>;
   /** For logs and people. */
   readonly name: string;
+}
+
+export interface ReceiveOptions extends Abortable {
+  readonly waitSeconds?: number;
+  readonly visibilitySeconds?: number;
 }
 
 export interface Message {

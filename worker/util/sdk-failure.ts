@@ -20,7 +20,7 @@ export async function calling<T>(
 }
 
 const BY_NAME: readonly (readonly [RegExp, Code])[] = [
-  [/^(?:AccessDenied|UnauthorizedOperation|BlockedByOrganizationPolicy)/, 'DENIED'],
+  [/^(?:AccessDenied|KmsAccessDenied|UnauthorizedOperation|BlockedByOrganizationPolicy)/, 'DENIED'],
   [
     /^(?:CredentialsProviderError|TokenProviderError|UnrecognizedClient|InvalidSignature|SignatureDoesNotMatch)/,
     'UNAUTHENTICATED',
@@ -29,9 +29,12 @@ const BY_NAME: readonly (readonly [RegExp, Code])[] = [
     /^(?:ExpiredToken|InvalidClientTokenId|IncompleteSignature|MissingAuthenticationToken|NotAuthorized)/,
     'UNAUTHENTICATED',
   ],
-  [/NotFoundException$/, 'NOT_FOUND'],
-  [/AlreadyExistsException$/, 'CONFLICT'],
-  [/^(?:Throttl|TooManyRequests|RequestLimitExceeded|ProvisionedThroughputExceeded|RequestThrottled)/, 'THROTTLED'],
+  [/NotFoundException$|^QueueDoesNotExist$/, 'NOT_FOUND'],
+  [/AlreadyExistsException$|^MessageNotInflight$/, 'CONFLICT'],
+  [
+    /^(?:Throttl|TooManyRequests|RequestLimitExceeded|ProvisionedThroughputExceeded|RequestThrottled|KmsThrottled|OverLimit$)/,
+    'THROTTLED',
+  ],
   [/^LimitExceeded/, 'UNSUPPORTED'],
   [/^(?:InvalidParameter|Validation|InvalidTag|TooManyTags|Kms|Serialization)/, 'INVALID'],
 ];
