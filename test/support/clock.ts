@@ -1,4 +1,4 @@
-import { checkAborted } from '../../worker/util/abort.ts';
+import { checkAborted, orAborted } from '../../worker/util/abort.ts';
 import type { Clock } from '../../worker/util/clock.ts';
 
 export interface FakeClock extends Clock {
@@ -36,4 +36,52 @@ export function fakeClock(o: FakeClockOptions = {}): FakeClock {
       return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
     },
   };
+}
+
+export interface ManualClock extends Clock {
+  /** Moves on, and ends the waits that are over by then one after the other. What they set off in this process has happened afterwards. */
+  advance(ms: number): Promise<void>;
+  /** How many waits there are now. */
+  readonly sleeping: number;
+}
+
+/** A clock that stands until it is moved on: for what waits in the background. Its chance is always the same. */
+export function manualClock(startMs = Date.UTC(2026, 0, 1)): ManualClock {
+  const sleepers = new Set<{ readonly untilMs: number; readonly wake: () => void }>();
+  let nowMs = startMs;
+  return {
+    now: () => nowMs,
+    random: () => 0.5,
+    get sleeping() {
+      return sleepers.size;
+    },
+    sleep: async (ms, o) => {
+      checkAborted(o);
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const sleeper = { untilMs: nowMs + ms, wake: resolve };
+      sleepers.add(sleeper);
+      try {
+        await orAborted(promise, o);
+      } finally {
+        sleepers.delete(sleeper);
+      }
+    },
+    advance: async (ms) => {
+      const untilMs = nowMs + ms;
+      for (;;) {
+        await settled();
+        const [next] = [...sleepers].filter((it) => it.untilMs <= untilMs).sort((a, b) => a.untilMs - b.untilMs);
+        if (next === undefined) break;
+        nowMs = Math.max(nowMs, next.untilMs);
+        sleepers.delete(next);
+        next.wake();
+      }
+      nowMs = untilMs;
+    },
+  };
+}
+
+/** Everything that waits for nothing but its turn has had it. */
+async function settled(): Promise<void> {
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,0 +1,225 @@
+import type * as Sdk from '@aws-sdk/client-dynamodb';
+import type { Abortable } from '../util/abort.ts';
+import type { Clock } from '../util/clock.ts';
+import { Failure, isFailure } from '../util/failure.ts';
+import type { Report } from '../util/report.ts';
+import { retry } from '../util/retry.ts';
+import { calling } from '../util/sdk-failure.ts';
+import type { StateStore } from './state.ts';
+import { stateOver, type StateOptions } from './store.ts';
+import type { Change, Expected, Item, Key, QueryOptions, Table, Updated, Value } from './table.ts';
+
+export interface DynamoOptions extends StateOptions {
+  /** Its name. */
+  readonly table: string;
+  readonly clock: Clock;
+  readonly report?: Report | undefined;
+  /** Default: one with region, endpoint and credentials of the SDK's own environment. The given one is not closed. */
+  readonly client?: Sdk.DynamoDBClient | undefined;
+}
+
+const CONNECT_TIMEOUT_MS = 5000;
+/** DynamoDB answers within milliseconds; a page of a query is 1 MB at most. */
+const STALL_TIMEOUT_MS = 10_000;
+const MAX_SOCKETS = 64;
+/** About 15 seconds: what is not done by then is for the queue to bring again. */
+const ATTEMPTS = 8;
+const MAX_DELAY_MS = 5000;
+
+/**
+ * The state in a table of DynamoDB with the keys `pk` and `sk`, both strings, and expiry by `ttl`: docs/state.md. The SDK is loaded with the
+ * first call.
+ *
+ * IAM actions: dynamodb:GetItem, dynamodb:UpdateItem, dynamodb:Query.
+ */
+export function openDynamo(o: DynamoOptions): StateStore & AsyncDisposable {
+  const table = new DynamoTable(o);
+  return { ...stateOver(table, o.clock, o), [Symbol.asyncDispose]: async () => table.close() };
+}
+
+class DynamoTable implements Table {
+  readonly #o: DynamoOptions;
+  #sdk: Promise<typeof Sdk> | undefined;
+  #client: Sdk.DynamoDBClient | undefined;
+
+  constructor(o: DynamoOptions) {
+    this.#o = o;
+    this.#client = o.client;
+  }
+
+  async get({ pk, sk }: Key, o: Abortable = {}): Promise<Item | undefined> {
+    const input = { TableName: this.#o.table, Key: { pk: { S: pk }, sk: { S: sk } }, ConsistentRead: true };
+    const answer = await this.#call(`read ${pk}, ${sk}`, 'dynamodb:GetItem', o, async (client, sdk, at) =>
+      client.send(new sdk.GetItemCommand(input), at),
+    );
+    return answer.Item && itemOf(answer.Item);
+  }
+
+  async update(key: Key, change: Change, expected: Expected, o: Abortable = {}): Promise<Updated> {
+    const { pk, sk } = key;
+    const expression = new Expressions();
+    const input: Sdk.UpdateItemCommandInput = {
+      TableName: this.#o.table,
+      Key: { pk: { S: pk }, sk: { S: sk } },
+      UpdateExpression: expression.change(change),
+      ConditionExpression: expression.expected(expected),
+      ...expression.named,
+      ReturnValues: 'ALL_NEW',
+      ReturnValuesOnConditionCheckFailure: 'ALL_OLD',
+    };
+    const updated = await this.#call(`write ${pk}, ${sk}`, 'dynamodb:UpdateItem', o, async (client, sdk, at) => {
+      try {
+        const { Attributes = {} } = await client.send(new sdk.UpdateItemCommand(input), at);
+        return { done: true, item: itemOf(Attributes) } as const;
+      } catch (error) {
+        if (!(error instanceof sdk.ConditionalCheckFailedException)) throw error;
+        return { done: false, item: error.Item && itemOf(error.Item) } as const;
+      }
+    });
+    // there is none, or the endpoint does not say
+    return updated.done || updated.item !== undefined ? updated : { done: false, item: await this.get(key, o) };
+  }
+
+  async *query(pk: string, o: QueryOptions = {}): AsyncIterable<Item> {
+    const { prefix, attributes, descending = false, limit = Infinity } = o;
+    const expression = new Expressions();
+    const isIn = expression.expected({ pk });
+    const input: Sdk.QueryCommandInput = {
+      TableName: this.#o.table,
+      KeyConditionExpression: prefix === undefined ? isIn : `${isIn} AND ${expression.begins('sk', prefix)}`,
+      ProjectionExpression: attributes && expression.names(['pk', 'sk', ...attributes]),
+      ...expression.named,
+      ScanIndexForward: !descending,
+      ConsistentRead: true,
+    };
+    let left = limit;
+    let next: Sdk.QueryCommandInput['ExclusiveStartKey'];
+    do {
+      const page: Sdk.QueryCommandInput = { ...input, ExclusiveStartKey: next };
+      if (left < Infinity) page.Limit = left;
+      const answer = await this.#call(`list ${pk}`, 'dynamodb:Query', o, async (client, sdk, at) =>
+        client.send(new sdk.QueryCommand(page), at),
+      );
+      for (const item of answer.Items ?? []) {
+        yield itemOf(item);
+        left--;
+      }
+      next = answer.LastEvaluatedKey;
+    } while (next !== undefined && left > 0);
+  }
+
+  close(): void {
+    if (this.#o.client === undefined) this.#client?.destroy();
+  }
+
+  async #call<T>(
+    doing: string,
+    action: string,
+    { signal }: Abortable,
+    send: (client: Sdk.DynamoDBClient, sdk: typeof Sdk, at: { abortSignal?: AbortSignal }) => Promise<T>,
+  ): Promise<T> {
+    const { table, clock, report } = this.#o;
+    const sdk = await (this.#sdk ??= import('@aws-sdk/client-dynamodb'));
+    const client = (this.#client ??= new sdk.DynamoDBClient({
+      maxAttempts: 1,
+      requestHandler: {
+        connectionTimeout: CONNECT_TIMEOUT_MS,
+        socketTimeout: STALL_TIMEOUT_MS,
+        httpAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
+        httpsAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
+      },
+    }));
+    const what = `${doing} of table ${table}`;
+    try {
+      return await retry(what, async () => calling(what, action, { signal }, async (at) => send(client, sdk, at)), {
+        attempts: ATTEMPTS,
+        maxDelayMs: MAX_DELAY_MS,
+        signal,
+        clock,
+        report,
+      });
+    } catch (error) {
+      if (!isFailure(error, 'NOT_FOUND')) throw error;
+      const { cause, context } = error;
+      const hint = 'check its name, AWS_REGION and the account, or create it';
+      throw new Failure('NOT_FOUND', `${what}: there is no such table: ${hint}`, { cause, context });
+    }
+  }
+}
+
+/** Expressions of one request, with placeholders for all names and values: many words are reserved. */
+class Expressions {
+  readonly #names: Record<string, string> = {};
+  readonly #values: Record<string, Sdk.AttributeValue> = {};
+
+  get named(): Pick<Sdk.UpdateItemCommandInput, 'ExpressionAttributeNames' | 'ExpressionAttributeValues'> {
+    const hasValues = Object.keys(this.#values).length > 0;
+    return {
+      ExpressionAttributeNames: this.#names,
+      ExpressionAttributeValues: hasValues ? this.#values : undefined,
+    };
+  }
+
+  change({ set = {}, add = {} }: Change): string {
+    const sets: string[] = [];
+    const removes: string[] = [];
+    for (const [name, value] of Object.entries(set)) {
+      if (value === undefined) removes.push(this.#name(name));
+      else sets.push(`${this.#name(name)} = ${this.#value(value)}`);
+    }
+    const adds = Object.entries(add).map(([name, value]) => `${this.#name(name)} ${this.#value(value)}`);
+    return [clause('SET', sets), clause('REMOVE', removes), clause('ADD', adds)].join(' ').trim();
+  }
+
+  /** Undefined where anything goes. */
+  expected(expected: Expected): string | undefined {
+    const all = Object.entries(expected).map(([name, wanted]) => {
+      const at = this.#name(name);
+      if (wanted === undefined) return `attribute_not_exists(${at})`;
+      if (typeof wanted !== 'object') return `${at} = ${this.#value(wanted)}`;
+      return `${at} IN (${wanted.map((value) => this.#value(value)).join(', ')})`;
+    });
+    return all.length === 0 ? undefined : all.join(' AND ');
+  }
+
+  begins(name: string, prefix: string): string {
+    return `begins_with(${this.#name(name)}, ${this.#value(prefix)})`;
+  }
+
+  names(names: readonly string[]): string {
+    return names.map((name) => this.#name(name)).join(', ');
+  }
+
+  #name(name: string): string {
+    this.#names[`#${name}`] = name;
+    return `#${name}`;
+  }
+
+  #value(value: Value): string {
+    const placeholder = `:v${Object.keys(this.#values).length}`;
+    this.#values[placeholder] = attributeOf(value);
+    return placeholder;
+  }
+}
+
+function clause(word: string, parts: readonly string[]): string {
+  return parts.length === 0 ? '' : `${word} ${parts.join(', ')}`;
+}
+
+function attributeOf(value: Value): Sdk.AttributeValue {
+  if (typeof value === 'string') return { S: value };
+  return typeof value === 'number' ? { N: String(value) } : { BOOL: value };
+}
+
+/** What others may have put into an item in other forms than ours is left out. */
+function itemOf(attributes: Readonly<Record<string, Sdk.AttributeValue>>): Item {
+  const values: Record<string, Value> = {};
+  for (const [name, { S, N, BOOL }] of Object.entries(attributes)) {
+    const value = S ?? BOOL ?? (N === undefined ? undefined : Number(N));
+    if (value !== undefined) values[name] = value;
+  }
+  const { pk, sk } = values;
+  if (typeof pk !== 'string' || typeof sk !== 'string')
+    throw new Failure('CORRUPT', 'read an item of the table: its keys pk and sk are no strings');
+  return { ...values, pk, sk };
+}
