@@ -4,42 +4,44 @@ import { Command, CommanderError } from 'commander';
 import { addBackup } from './commands/backup.ts';
 import type { CommandContext } from './commands/context.ts';
 import { addCopy } from './commands/copy.ts';
-import { addDemo } from './commands/demo.ts';
 import { addInspect } from './commands/inspect.ts';
-import { addLocal } from './commands/local.ts';
 import type { Screen } from './commands/progress.ts';
 import { addRestore } from './commands/restore.ts';
 import { printable } from './commands/text.ts';
 import { addVerify } from './commands/verify.ts';
+import { addWorker } from './commands/worker.ts';
 import { readSettings } from './settings.ts';
 import { systemClock } from './util/clock.ts';
-import { Failure, isFailure, type Code } from './util/failure.ts';
+import { isFailure, type Code } from './util/failure.ts';
 import { connect, connectService } from './wire.ts';
 
 const HELP_END = `
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished and found faults (verify), 130 interrupted.
 Credentials: as docker and podman keep them, or the file that $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
 
-async function main(argv: readonly string[]): Promise<number> {
-  const stop = new AbortController();
-  let stoppedMs = 0;
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.on(signal, () => {
-      const nowMs = systemClock.now();
-      if (stop.signal.aborted && nowMs - stoppedMs > SAME_SIGNAL_MS) process.exit(130);
-      if (stop.signal.aborted) return;
-      stoppedMs = nowMs;
-      stop.abort(new Failure('ABORTED', `stopped by ${signal}; run the same command again to go on`));
-    });
-  }
+type AddCommand = (program: Command, context: CommandContext) => void;
+
+/** Runs the command that the arguments name; those of the deployed system, and `more`. Sets the exit code. `stop` ends it. */
+export async function runProgram(stop: AbortSignal, more: readonly AddCommand[] = []): Promise<void> {
+  const exitCode = await exitCodeOf(process.argv, stop, more);
+  if (exitCode !== 0) process.exitCode = exitCode;
+}
+
+async function exitCodeOf(argv: readonly string[], stop: AbortSignal, more: readonly AddCommand[]): Promise<number> {
   let exitCode = 0;
   const stderr = screen(process.stderr);
+  const write = (line: string): void => void process.stdout.write(line);
   try {
     const context: CommandContext = {
       connect: (o) => connect(readSettings(process.env), version(), o),
       connectService: (o) => connectService(readSettings(process.env), o),
       setEnvironment: (variables) => Object.assign(process.env, variables),
-      signal: stop.signal,
+      runWorker: async (o) => {
+        // other commands are none the slower for it
+        const { runWorker } = await import('./run-worker.ts');
+        await runWorker({ ...o, settings: readSettings(process.env), version: version(), signal: stop, write });
+      },
+      signal: stop,
       clock: systemClock,
       concurrency: readSettings(process.env).concurrency,
       stdout: screen(process.stdout),
@@ -49,12 +51,12 @@ async function main(argv: readonly string[]): Promise<number> {
         exitCode = code;
       },
     };
-    await program(context).parseAsync(argv);
+    await program(context, more).parseAsync(argv);
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-    if (stop.signal.aborted) {
-      stderr.write(`transship: ${isFailure(stop.signal.reason) ? stop.signal.reason.message : 'stopped'}\n`);
+    if (stop.aborted) {
+      stderr.write(`transship: ${isFailure(stop.reason) ? stop.reason.message : 'stopped'}\n`);
       return 130;
     }
     stderr.write(`transship: ${printable(describe(error))}\n`);
@@ -76,7 +78,7 @@ const EXIT_CODE: Readonly<Record<Code, number>> = {
   BUG: 1,
 };
 
-function program(context: CommandContext): Command {
+function program(context: CommandContext, more: readonly AddCommand[]): Command {
   const root = new Command('transship')
     .description(
       'Mirrors container images and backs them up as archives: every platform, signature and SBOM, digests unchanged.',
@@ -86,7 +88,7 @@ function program(context: CommandContext): Command {
     .exitOverride()
     .configureOutput({ writeOut: (text) => context.stdout.write(text), writeErr: (text) => context.stderr.write(text) })
     .showHelpAfterError('(transship COMMAND --help tells more)');
-  for (const add of [addCopy, addInspect, addVerify, addBackup, addRestore, addLocal, addDemo]) add(root, context);
+  for (const add of [addCopy, addInspect, addVerify, addBackup, addRestore, addWorker, ...more]) add(root, context);
   for (const command of root.commands)
     command.exitOverride().showHelpAfterError(`(transship ${command.name()} --help tells more)`);
   return root;
@@ -120,9 +122,3 @@ function version(): string {
   const { version: found } = JSON.parse(readFileSync(file, 'utf8')) as { readonly version: string };
   return found;
 }
-
-/** Ctrl-C comes from the terminal, and again from npx or the launcher, which pass on what they got from it. Later it means: at once. */
-const SAME_SIGNAL_MS = 500;
-
-const exitCode = await main(process.argv);
-if (exitCode !== 0) process.exitCode = exitCode;

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { ConnectOptions, SideOptions } from './commands/context.ts';
+import { openSqs } from './jobs/sqs.ts';
 import { openFiles } from './objects/files.ts';
 import { openS3 } from './objects/s3.ts';
 import type { Ends } from './operations/ends.ts';
@@ -13,6 +14,7 @@ import { openRegistry } from './registry/registry.ts';
 import { parseRepositorySettings } from './registry/repository-settings.ts';
 import { secretCredentials } from './registry/secrets.ts';
 import type { Settings } from './settings.ts';
+import { openDynamo } from './state/dynamo.ts';
 import { systemClock, type Clock } from './util/clock.ts';
 import { Failure, type Side } from './util/failure.ts';
 import type { Report } from './util/report.ts';
@@ -96,8 +98,13 @@ export function connectService(
       `this command needs ${missing.join(' and ')}: set ${missing.length === 1 ? 'it' : 'them'} to what the deployment printed, or start \`transship local\` and take its environment`,
     );
   }
-  void [clock, report];
-  throw new Failure('UNSUPPORTED', 'open the queues and the table: they are being built');
+  const opened = new AsyncDisposableStack();
+  return {
+    state: opened.use(openDynamo({ table, clock, report })),
+    queue: opened.use(openSqs({ queueUrl, clock, report })),
+    deadLetters: opened.use(openSqs({ queueUrl: deadLetterQueueUrl, clock, report })),
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
 }
 
 /** Helpers ask a keychain, which may ask a person. */

@@ -1,7 +1,7 @@
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { protectTask, type TaskProtection } from '../../worker/ecs.ts';
 import type { Event } from '../../worker/util/report.ts';
-import { manualClock, type ManualClock } from '../support/manual-clock.ts';
+import { manualClock, type ManualClock } from '../support/clock.ts';
 import { scriptedServer, type Reply } from '../support/scripted-server.ts';
 
 const ARN = 'arn:aws:ecs:us-east-1:111111111111:task/workers/0123456789abcdef';
@@ -41,7 +41,7 @@ async function agent(...replies: readonly Reply[]): Promise<Agent> {
     asked: async (count) => {
       await vi.waitFor(() => {
         expect(server.requests.length).toBe(count);
-        expect(clock.waiting).toBe(1);
+        expect(clock.sleeping).toBe(1);
       });
       return bodies();
     },
@@ -57,16 +57,16 @@ test('a task is protected while jobs run, renewed, and no more when it is idle f
   expect(await asked(1)).toEqual([ON]);
   const second = protection.hold();
   first();
-  clock.advance(5 * MINUTE - 1);
+  await clock.advance(5 * MINUTE - 1);
   expect(await asked(1)).toHaveLength(1);
-  clock.advance(1);
+  await clock.advance(1);
   expect(await asked(2)).toEqual([ON, ON]);
   second();
   second();
   await asked(2);
-  clock.advance(29_999);
+  await clock.advance(29_999);
   expect(await asked(2)).toHaveLength(2);
-  clock.advance(1);
+  await clock.advance(1);
   expect(await asked(3)).toEqual([ON, ON, OFF]);
   expect(events).toEqual([]);
 });
@@ -78,9 +78,9 @@ test('one job after another asks no more than one long job', async () => {
     await asked(1);
     release();
     await asked(1);
-    clock.advance(29_000);
+    await clock.advance(29_000);
   }
-  clock.advance(30_000);
+  await clock.advance(30_000);
   expect(await asked(2)).toEqual([ON, OFF]);
 });
 
@@ -105,7 +105,7 @@ describe('protection that cannot be had', () => {
     protection.hold();
     for (let i = 1; i <= 4; i++) {
       await asked(i);
-      clock.advance(MINUTE);
+      await clock.advance(MINUTE);
     }
     await asked(5);
     expect(events).toMatchObject([
@@ -122,8 +122,8 @@ describe('protection that cannot be had', () => {
     expect(events[0]).toMatchObject({ message: expect.stringContaining('it belongs to no service') });
     release();
     protection.hold();
-    clock.advance(10 * MINUTE);
-    expect(clock.waiting).toBe(0);
+    await clock.advance(10 * MINUTE);
+    expect(clock.sleeping).toBe(0);
   });
 
   test('from an agent that is not there stops nothing', async () => {
@@ -135,7 +135,7 @@ describe('protection that cannot be had', () => {
       report: (event) => void events.push(event),
     });
     protection.hold()();
-    await vi.waitFor(() => expect(clock.waiting).toBe(1));
+    await vi.waitFor(() => expect(clock.sleeping).toBe(1));
     protection.hold();
     await vi.waitFor(() => expect(events).toHaveLength(1));
   });

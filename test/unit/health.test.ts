@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { expect, test } from 'vitest';
 import { startHealth } from '../../worker/health.ts';
-import { manualClock } from '../support/manual-clock.ts';
+import { manualClock } from '../support/clock.ts';
 import { failureOf } from '../support/lab.ts';
 
 /** What the container's health check says of the worker on this port. */
@@ -20,9 +20,9 @@ async function check(port: number): Promise<{ readonly code: number | null; read
 test('a worker is well until it has not proved it for 90 seconds, and again when it does', async () => {
   const clock = manualClock();
   await using health = await startHealth({ port: 0, clock });
-  clock.advance(90_000);
+  await clock.advance(90_000);
   expect(await check(health.port)).toEqual({ code: 0, said: '{"well":true,"silentSeconds":90}\n' });
-  clock.advance(1000);
+  await clock.advance(1000);
   expect(await check(health.port)).toEqual({ code: 1, said: '{"well":false,"silentSeconds":91}\n' });
   health.alive();
   expect((await check(health.port)).code).toBe(0);

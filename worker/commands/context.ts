@@ -39,6 +39,11 @@ export interface CommandContext {
    * what is missing, where the environment names none.
    */
   connectService(o?: { readonly report?: Report | undefined }): Service & AsyncDisposable;
+  /**
+   * Does the jobs of the queue, so many at once (default: as the environment says), until the signal fires and what is under way was given
+   * back. Logs and metrics go to stdout. INVALID where the environment does not name the deployed system.
+   */
+  runWorker(o: { readonly slots?: number | undefined }): Promise<void>;
   /** Sets variables of the environment for what is connected from now on. */
   setEnvironment(variables: Readonly<Record<string, string>>): void;
   readonly signal: AbortSignal;

@@ -140,6 +140,8 @@ function textLine(event: Event, o: ProgressOptions): string | undefined {
   switch (event.type) {
     case 'warning':
       return `warning: ${printable(event.message)}`;
+    case 'note':
+      return o.style === 'none' ? undefined : printable(event.message);
     case 'referrer-refused':
       return `warning: ${formatDigest(event.digest)} refers to the image and was not taken: ${printable(event.message)}`;
     case 'retry':

@@ -62,6 +62,7 @@ function levelOf(event: Event): LogLevel {
     case 'run-planned':
     case 'rule-age':
     case 'retry':
+    case 'note':
       return 'info';
     case 'run-ended':
       return event.failed === 0 ? 'info' : 'warn';

@@ -138,6 +138,7 @@ export function startMetrics(o: { readonly write: (line: string) => void; readon
       case 'referrer-refused':
       case 'retry':
       case 'warning':
+      case 'note':
       case 'run-started':
       case 'run-ended':
       case 'rule-expired':

@@ -16,10 +16,11 @@ export interface TelemetryOptions {
 
 /** What a process of the deployed system tells about its work: lines of logs, and lines of metrics. */
 export interface Telemetry {
-  readonly report: Report;
+  /** Takes what belongs to a job; without one, what belongs to none, or to that of `inJob`. */
+  readonly reportOf: (job: JobName | undefined) => Report;
   /**
-   * Runs the work of at most one job. What is reported meanwhile, by whoever it calls, belongs to the job whose start was reported in it:
-   * blobs, retries and warnings do not say themselves whose they are.
+   * Runs the work of at most one job. What is reported meanwhile without a job, by whoever it calls, belongs to the job whose start was
+   * reported in it: connections are shared by jobs, and their retries do not say whose they are.
    */
   readonly inJob: <T>(work: () => Promise<T>) => Promise<T>;
   /** Writes the metrics that were counted and not written yet. */
@@ -32,10 +33,10 @@ export function startTelemetry(o: TelemetryOptions): Telemetry {
   const metrics = startMetrics(o);
   const sink = both(startLogs(o), metrics.sink);
   return {
-    report: (event) => {
+    reportOf: (job) => (event) => {
       const place = scope.getStore();
       if (place !== undefined && event.type === 'job-started') place.job = event.job;
-      sink(event, 'job' in event ? event.job : place?.job);
+      sink(event, 'job' in event ? event.job : (job ?? place?.job));
     },
     inJob: async (work) => scope.run({}, work),
     flush: metrics.flush,

@@ -24,6 +24,8 @@ export type Event =
       readonly message: string;
     }
   | { readonly type: 'warning'; readonly message: string }
+  /** Good to know, and no cause for concern: a process that starts or stops. */
+  | { readonly type: 'note'; readonly message: string }
   | JobEvent
   | PlanEvent;
 

@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { startTelemetry, type Telemetry } from '../../../worker/telemetry/telemetry.ts';
 import type { LogLevel } from '../../../worker/telemetry/logs.ts';
-import type { Event, JobName } from '../../../worker/util/report.ts';
+import type { Event, JobName, Report } from '../../../worker/util/report.ts';
 import { fakeClock } from '../../support/clock.ts';
 
 interface Telling extends Telemetry {
+  readonly report: Report;
   /** Lines of the log. */
   readonly logged: Readonly<Record<string, unknown>>[];
   readonly metrics: Readonly<Record<string, unknown>>[];
@@ -18,7 +19,8 @@ function telling(level: LogLevel = 'info'): Telling {
     const parsed = JSON.parse(line) as Readonly<Record<string, unknown>>;
     (parsed['_aws'] === undefined ? logged : metrics).push(parsed);
   };
-  return { ...startTelemetry({ write, level, clock: fakeClock() }), logged, metrics };
+  const telemetry = startTelemetry({ write, level, clock: fakeClock() });
+  return { ...telemetry, report: telemetry.reportOf(undefined), logged, metrics };
 }
 
 const named = (id: string): JobName => ({
@@ -95,6 +97,12 @@ describe('an event that does not say whose it is', () => {
       [undefined, 20],
     ]);
   });
+});
+
+test('what is reported of a job belongs to it', () => {
+  const { reportOf, logged } = telling('debug');
+  reportOf(named('j1'))(BLOB);
+  expect(logged).toMatchObject([{ event: 'blob-done', job: 'j1', bytes: 10 }]);
 });
 
 test('what signs or proves is not written', () => {
