@@ -1,0 +1,217 @@
+import type { Delivery, Message, Outcome, Queue, QueueCount, ReceiveOptions } from '../../worker/jobs/queue.ts';
+import { MAX_MESSAGE_BYTES } from '../../worker/jobs/job.ts';
+import { CallFaults } from '../../worker/local/call-faults.ts';
+import { DeliveryFaults } from '../../worker/local/sqs-faults.ts';
+import { checkAborted, orAborted, type Abortable } from '../../worker/util/abort.ts';
+import type { Clock } from '../../worker/util/clock.ts';
+import { Failure, isFailure } from '../../worker/util/failure.ts';
+
+export interface MemoryQueueOptions {
+  /** Time passes for messages as it does on this clock. */
+  readonly clock: Clock;
+  /** Default `memory`. */
+  readonly name?: string;
+  /** Of receives that do not say. Default 30. */
+  readonly visibilitySeconds?: number;
+  /** Where messages go that were received so often and never settled as done. */
+  readonly deadLetters?: { readonly queue: MemoryQueue; readonly maxReceiveCount: number };
+}
+
+interface Stored {
+  readonly id: string;
+  readonly body: string;
+  readonly reason: string | undefined;
+  readonly sentAtMs: number;
+  visibleAtMs: number;
+  attempts: number;
+  firstReceivedAtMs: number | undefined;
+  /** Of the delivery that holds it. */
+  holder: { readonly receivedAtMs: number; readonly isDoomed: boolean } | undefined;
+  readonly isCopy: boolean;
+}
+
+const MAX_HELD_MS = 12 * 60 * 60 * 1000;
+
+/** A queue in memory, with the faults of the embedded SQS: those of calls go by SQS's names of them. */
+export class MemoryQueue implements Queue {
+  readonly name: string;
+  /** What goes wrong with calls. */
+  readonly faults = new CallFaults();
+  /** What goes wrong with messages. */
+  readonly deliveryFaults = new DeliveryFaults();
+  /** What was asked of it, in order: `ReceiveMessage 3`, `ChangeMessageVisibility 120`, `DeleteMessage`, … */
+  readonly calls: string[] = [];
+  readonly #o: MemoryQueueOptions;
+  #messages: Stored[] = [];
+  #sent = 0;
+  readonly #wakers = new Set<() => void>();
+
+  constructor(o: MemoryQueueOptions) {
+    this.#o = o;
+    this.name = o.name ?? 'memory';
+  }
+
+  /** The bodies of all messages that are there, visible or not. */
+  get bodies(): readonly string[] {
+    return this.#messages.map(({ body }) => body);
+  }
+
+  async receive(max: number, o: ReceiveOptions = {}): Promise<readonly Delivery[]> {
+    const { clock } = this.#o;
+    const { waitSeconds = 20, visibilitySeconds = this.#o.visibilitySeconds ?? 30 } = o;
+    const endMs = clock.now() + waitSeconds * 1000;
+    return this.#call(`ReceiveMessage ${max}`, o, async () => {
+      for (;;) {
+        this.#checkThere('ReceiveMessage');
+        const taken = this.#take(max, visibilitySeconds);
+        const nowMs = clock.now();
+        if (taken.length > 0 || nowMs >= endMs) return taken;
+        const nextMs = Math.min(endMs, ...this.#messages.map(({ visibleAtMs }) => visibleAtMs));
+        await this.#changedOrAfter(nextMs - nowMs, o);
+      }
+    });
+  }
+
+  async send(messages: readonly Message[], o: Abortable = {}): Promise<void> {
+    if (messages.some(({ body }) => Buffer.byteLength(body) > MAX_MESSAGE_BYTES))
+      throw new Failure('INVALID', `send to ${this.name}: a message over the size`);
+    await this.#call(`SendMessageBatch ${messages.length}`, o, async () => {
+      const sentAtMs = this.#o.clock.now();
+      for (const { body, delaySeconds = 0, reason } of messages) {
+        this.#messages.push({
+          id: `message-${++this.#sent}`,
+          body,
+          reason: reason === undefined || reason === '' ? undefined : reason.slice(0, 1000),
+          sentAtMs,
+          visibleAtMs: sentAtMs + delaySeconds * 1000,
+          attempts: 0,
+          firstReceivedAtMs: undefined,
+          holder: undefined,
+          isCopy: false,
+        });
+      }
+      this.#wake();
+    });
+  }
+
+  async count(o: Abortable = {}): Promise<QueueCount> {
+    return this.#call('GetQueueAttributes', o, async () => {
+      const hidden = this.#messages.filter(({ visibleAtMs }) => visibleAtMs > this.#o.clock.now());
+      const delayed = hidden.filter(({ attempts }) => attempts === 0).length;
+      return { visible: this.#messages.length - hidden.length, inFlight: hidden.length - delayed, delayed };
+    });
+  }
+
+  #take(max: number, visibilitySeconds: number): readonly Delivery[] {
+    const { clock, deadLetters } = this.#o;
+    const nowMs = clock.now();
+    const taken: Delivery[] = [];
+    const visible = this.#messages.filter(({ visibleAtMs }) => visibleAtMs <= nowMs);
+    for (let message = visible.shift(); message !== undefined && taken.length < max; message = visible.shift()) {
+      if (deadLetters !== undefined && message.attempts >= deadLetters.maxReceiveCount) {
+        this.#remove(message);
+        deadLetters.queue.#adopt(message, nowMs);
+        continue;
+      }
+      const fault = message.isCopy ? undefined : this.deliveryFaults.take();
+      if (fault?.kind === 'duplicate') this.#messages.push({ ...message, isCopy: true, holder: undefined });
+      if (fault?.kind === 'reorder') {
+        this.#remove(message);
+        const behind = { ...message, isCopy: true };
+        this.#messages.push(behind);
+        visible.push(behind);
+        continue;
+      }
+      const seconds = fault?.kind === 'reappear' ? fault.afterSeconds : visibilitySeconds;
+      message.holder = { receivedAtMs: nowMs, isDoomed: fault?.kind === 'reappear' };
+      message.visibleAtMs = nowMs + seconds * 1000;
+      message.attempts++;
+      message.firstReceivedAtMs ??= nowMs;
+      taken.push(this.#delivery(message, message.firstReceivedAtMs));
+    }
+    return taken;
+  }
+
+  #delivery(message: Stored, firstReceivedAtMs: number): Delivery {
+    const { id, body, attempts: attempt, sentAtMs, reason, holder } = message;
+    const isOurs = (): boolean => message.holder === holder && this.#messages.includes(message);
+    const hide = (seconds: number): void => {
+      const nowMs = this.#o.clock.now();
+      const untilMs = nowMs + Math.max(0, Math.ceil(seconds)) * 1000;
+      const isHeld = isOurs() && message.visibleAtMs > nowMs;
+      if (!isHeld || (seconds > 0 && untilMs > (holder?.receivedAtMs ?? 0) + MAX_HELD_MS))
+        throw new Failure('CONFLICT', `set the visibility of ${id} of ${this.name}: it is ours no longer`);
+      if (holder?.isDoomed !== true || seconds === 0) message.visibleAtMs = untilMs;
+      if (seconds === 0) message.holder = undefined;
+      this.#wake();
+    };
+    return {
+      id,
+      body,
+      attempt,
+      sentAtMs,
+      firstReceivedAtMs,
+      reason,
+      extend: async (seconds, o = {}) =>
+        this.#call(`ChangeMessageVisibility ${Math.ceil(seconds)}`, o, async () => hide(seconds)),
+      settle: async (outcome: Outcome) => {
+        if (outcome.type === 'done') {
+          return this.#call('DeleteMessage', {}, async () => {
+            if (isOurs()) this.#remove(message);
+          });
+        }
+        const { seconds } = outcome;
+        return this.#call(`ChangeMessageVisibility ${Math.ceil(seconds)}`, {}, async () => {
+          try {
+            hide(seconds);
+          } catch (error) {
+            if (!isFailure(error, 'CONFLICT')) throw error;
+          }
+        });
+      },
+    };
+  }
+
+  #adopt(message: Stored, nowMs: number): void {
+    this.#messages.push({ ...message, visibleAtMs: nowMs, holder: undefined });
+    this.#wake();
+  }
+
+  #remove(message: Stored): void {
+    this.#messages = this.#messages.filter((other) => other !== message);
+  }
+
+  async #call<T>(call: string, o: Abortable, work: () => Promise<T>): Promise<T> {
+    checkAborted(o);
+    this.calls.push(call);
+    const [action = ''] = call.split(' ');
+    this.#checkThere(action);
+    const fault = this.faults.take(action);
+    if (fault?.kind === 'throttle') throw new Failure('THROTTLED', `${action} of ${this.name}: throttled`);
+    if (fault?.kind === 'drop-before') throw new Failure('UNAVAILABLE', `${action} of ${this.name}: cut before`);
+    const result = await work();
+    if (fault?.kind === 'drop-after') throw new Failure('UNAVAILABLE', `${action} of ${this.name}: cut after`);
+    return result;
+  }
+
+  #checkThere(action: string): void {
+    if (this.faults.away !== undefined) throw new Failure('UNAVAILABLE', `${action} of ${this.name}: it is away`);
+  }
+
+  #wake(): void {
+    for (const wake of this.#wakers) wake();
+  }
+
+  async #changedOrAfter(ms: number, o: Abortable): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const changed = new AbortController();
+    this.#wakers.add(resolve);
+    const slept = this.#o.clock.sleep(ms, { signal: changed.signal }).catch(() => undefined);
+    try {
+      await orAborted(Promise.race([promise, slept]), o);
+    } finally {
+      this.#wakers.delete(resolve);
+      changed.abort();
+    }
+  }
+}
