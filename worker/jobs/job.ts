@@ -126,10 +126,7 @@ const moment = z.iso.datetime({ offset: true, error: 'expected a moment as of IS
 const digest = z.string().regex(/^[a-z0-9]+:[0-9a-f]{32,128}$/, 'expected a digest: sha256:…');
 const image = location('docker://', 'docker://host/repository:tag');
 const archive = location('s3://', 's3://bucket/key');
-const either = z
-  .string()
-  .regex(/^(?:docker|s3):\/\/[^\s\p{Cc}]+$/u, 'expected docker://host/repository:tag or s3://bucket/key')
-  .max(MAX_LOCATION, 'expected something shorter');
+const either = location('(?:docker|s3)://', 'docker://host/repository:tag or s3://bucket/key');
 
 const common = {
   version: z.literal(1),
@@ -289,8 +286,7 @@ function fromEvent(message: Fields): ParsedMessage {
 function location(prefix: string, example: string): z.ZodString {
   return z
     .string()
-    .startsWith(prefix, `expected ${example}`)
-    .regex(/^[a-z0-9]+:\/\/[^\p{Cc}]+$/u, `expected ${example}`)
+    .regex(new RegExp(`^${prefix}[^\\p{Cc}]+$`, 'u'), `expected ${example}`)
     .max(MAX_LOCATION, `expected ${MAX_LOCATION} characters at most`);
 }
 
@@ -321,12 +317,20 @@ function checked<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
   throw invalid(`${what}: ${issue === undefined ? 'it does not fit' : told(issue)}${more}`);
 }
 
+const TYPES: Readonly<Record<string, string>> = {
+  string: 'a text',
+  array: 'a list',
+  object: 'an object',
+  int: 'a whole number',
+  number: 'a number',
+};
+
 function told(issue: z.core.$ZodIssue): string {
   if (issue.code === 'unrecognized_keys') return `${issue.keys.map(quote).join(', ')} is no member of it`;
   const path = issue.path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step)}`)).join('');
   const expected =
     issue.code === 'invalid_type' && !issue.message.startsWith('expected ')
-      ? `expected a ${issue.expected}`
+      ? `expected ${TYPES[issue.expected] ?? issue.expected}`
       : issue.message;
   const got = issue.input === undefined ? 'it is missing' : `got ${shown(issue.input)}`;
   return `${path.slice(1)}: ${expected}, ${got}`;
