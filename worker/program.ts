@@ -1,12 +1,17 @@
 import { readFileSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { Command, CommanderError } from 'commander';
+import { addApply } from './commands/apply.ts';
 import { addBackup } from './commands/backup.ts';
 import type { CommandContext } from './commands/context.ts';
 import { addCopy } from './commands/copy.ts';
+import { addEnqueue } from './commands/enqueue.ts';
 import { addInspect } from './commands/inspect.ts';
 import type { Screen } from './commands/progress.ts';
+import { addRedrive } from './commands/redrive.ts';
 import { addRestore } from './commands/restore.ts';
+import { addRules } from './commands/rules.ts';
+import { addStatus } from './commands/status.ts';
 import { printable } from './commands/text.ts';
 import { addVerify } from './commands/verify.ts';
 import { addWorker } from './commands/worker.ts';
@@ -20,6 +25,20 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished and found faults (verify
 Credentials: as docker and podman keep them, or the file that $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
 
 type AddCommand = (program: Command, context: CommandContext) => void;
+
+const COMMANDS: readonly AddCommand[] = [
+  addCopy,
+  addInspect,
+  addVerify,
+  addBackup,
+  addRestore,
+  addApply,
+  addRules,
+  addEnqueue,
+  addStatus,
+  addRedrive,
+  addWorker,
+];
 
 /** Runs the command that the arguments name; those of the deployed system, and `more`. Sets the exit code. `stop` ends it. */
 export async function runProgram(stop: AbortSignal, more: readonly AddCommand[] = []): Promise<void> {
@@ -88,8 +107,9 @@ function program(context: CommandContext, more: readonly AddCommand[]): Command 
     .exitOverride()
     .configureOutput({ writeOut: (text) => context.stdout.write(text), writeErr: (text) => context.stderr.write(text) })
     .showHelpAfterError('(transship COMMAND --help tells more)');
-  for (const add of [addCopy, addInspect, addVerify, addBackup, addRestore, addWorker, ...more]) add(root, context);
-  for (const command of root.commands)
+  for (const add of COMMANDS) add(root, context);
+  for (const add of more) add(root, context);
+  for (const command of [...root.commands, ...root.commands.flatMap((of) => of.commands)])
     command.exitOverride().showHelpAfterError(`(transship ${command.name()} --help tells more)`);
   return root;
 }

@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { apply, type ApplyPlan } from '../operations/apply.ts';
-import { parseConfig } from '../plan/config.ts';
+import type { ApplyPlan } from '../operations/apply.ts';
 import type { Config } from '../plan/rule.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
@@ -22,6 +21,8 @@ export function addApply(program: Command, context: CommandContext): void {
     .requiredOption('-f, --file <file>', 'the rules, as YAML: docs/configuration.md')
     .option('--dry-run', 'only show the difference');
   withCommonFlags(command).action(async (flags: ApplyFlags) => {
+    // what reads rules takes a while to load: only those who need it wait for it
+    const { apply } = await import('../operations/apply.ts');
     const config = await readConfig(flags.file);
     await using service = context.connectService();
     const plan = await apply(config, service.state, { signal: context.signal });
@@ -53,6 +54,7 @@ export async function readConfig(file: string): Promise<Config> {
         : 'it cannot be read';
     throw new Failure('NOT_FOUND', `the rules in ${quote(file)}: ${why}`, { cause });
   }
+  const { parseConfig } = await import('../plan/config.ts');
   return parseConfig(text, { file });
 }
 

@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import { enqueueImage, enqueueRule, follow } from '../operations/enqueue.ts';
 import type { Run } from '../state/state.ts';
 import { Failure } from '../util/failure.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
@@ -31,6 +30,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
   withCommonFlags(command).action(async (src: string, dst: string | undefined, flags: EnqueueFlags) => {
     await withProgress(context, flags, async ({ report }) => {
       await using service = context.connectService({ report });
+      const { enqueueImage, enqueueRule, follow } = await import('../operations/enqueue.ts');
       const o = { signal: context.signal, clock: context.clock };
       const { platform: platforms, force } = flags;
       if (

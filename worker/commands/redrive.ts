@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import { redrive } from '../operations/redrive.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 
 interface RedriveFlags extends CommonFlags {
@@ -19,6 +18,7 @@ export function addRedrive(program: Command, context: CommandContext): void {
   withCommonFlags(command).action(async (flags: RedriveFlags) => {
     const result = await withProgress(context, flags, async ({ report }) => {
       await using service = context.connectService({ report });
+      const { redrive } = await import('../operations/redrive.ts');
       return await redrive(flags, service, { signal: context.signal, report });
     });
     printResult(context, flags, result, () =>

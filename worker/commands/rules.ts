@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { statusOfRules, type RuleStatus } from '../operations/status.ts';
+import type { RuleStatus } from '../operations/status.ts';
 import type { StoredRule } from '../state/state.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
@@ -13,6 +13,8 @@ export function addRules(program: Command, context: CommandContext): void {
     rules.command('list').summary('every rule with its next tick and the age of its last good copy'),
   ).action(async (flags: CommonFlags) => {
     await using service = context.connectService();
+    // what reads rules takes a while to load: only those who need it wait for it
+    const { statusOfRules } = await import('../operations/status.ts');
     const found = await statusOfRules(service.state, { signal: context.signal, clock: context.clock });
     printResult(context, flags, found, () =>
       found.length === 0 ? 'there are no rules: transship apply -f FILE' : describeRules(found, context.clock.now()),

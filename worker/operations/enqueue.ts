@@ -58,8 +58,9 @@ export async function enqueueImage(r: ImageRequest, { state, queue }: Service, o
   const job = jobOf(r, id, o.clock.now());
   const run = await state.runs.begin({ id, trigger: 'request' }, o);
   const to = job.kind === 'restore' ? job.to : job.to.join(', ');
-  await state.runs.addJobs(id, [{ id: job.id, title: `${job.from} → ${to}` }], o);
-  await queue.send([{ body: formatJob(job) }], o);
+  const body = formatJob(job);
+  await state.runs.addJobs(id, [{ id: job.id, title: `${job.from} → ${to}`, body }], o);
+  await queue.send([{ body }], o);
   await state.runs.planned(id, o);
   return run;
 }

@@ -33,8 +33,8 @@ describe('planApply', () => {
     });
     fc.assert(
       fc.property(rules, rules, (before, after) => {
-        const stored = new Map(before.map(([name, value]) => [name, JSON.stringify(value)]));
-        const wanted = new Map(after.map(([name, value]) => [name, JSON.stringify(value)]));
+        const stored = new Map<string, string>(before.map(([name, value]) => [name, JSON.stringify(value)]));
+        const wanted = new Map<string, string>(after.map(([name, value]) => [name, JSON.stringify(value)]));
         const documents = (from: ReadonlyMap<string, string>): readonly Document[] =>
           [...from].map(([name, document]) => ({ name, document }));
         for (const { name, change, document } of planApply(documents(stored), documents(wanted))) {
