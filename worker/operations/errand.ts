@@ -1,0 +1,203 @@
+import { formatJob, type Job, type PlanJob } from '../jobs/job.ts';
+import type { Delivery, Outcome } from '../jobs/queue.ts';
+import { titleOf as copyTitle } from '../plan/jobs.ts';
+import type { Abortable } from '../util/abort.ts';
+import { Failure, isFailure, toFailure } from '../util/failure.ts';
+import type { JobName, Report } from '../util/report.ts';
+import type { OperationOptions } from './ends.ts';
+import { hold, type HeldPlace, type Holding, type Place } from './hold.ts';
+import { continuePlan } from './plan-rule.ts';
+import { ATTEMPTS, comeAgain, lifeLeftMs, lifeOf, waitSeconds } from './redelivery.ts';
+import { placesOf, runJob, type RunJobOptions } from './run-job.ts';
+import type { Workshop } from './work.ts';
+
+/** Until it is tried again whether another has done with the same destination, half of it more by chance. */
+const BUSY_SECONDS = 30;
+
+const DONE: Outcome = { type: 'done' };
+
+/** One delivery of a job, from its leases to what becomes of its message. */
+export class Errand {
+  readonly #d: Delivery;
+  readonly #w: Workshop;
+  readonly #job: Job;
+  readonly #name: JobName;
+  readonly #report: Report;
+  /** Fires when the worker wants its work back. */
+  readonly #signal: AbortSignal;
+
+  constructor(d: Delivery, w: Workshop, job: Job, o: { readonly signal: AbortSignal }) {
+    this.#d = d;
+    this.#w = w;
+    this.#job = job;
+    this.#name = { kind: job.kind, id: job.id, run: job.run, rule: job.rule, title: titleOf(job) };
+    this.#report = w.reportOf(this.#name);
+    this.#signal = o.signal;
+  }
+
+  async run(): Promise<Outcome> {
+    const { ends } = this.#w;
+    const o = { signal: this.#signal };
+    if (lifeLeftMs(this.#d, this.#w.clock) <= 0) return this.#comeAgain(0);
+    const job = this.#job;
+    if (job.kind === 'plan') return this.#holding([], async (_, at) => goOnPlanning(job, this.#w, at));
+    return ends.use(async (reachable) => {
+      const places = await orFailure(placesOf(job, reachable, this.#options(this.#signal)));
+      return this.#holding(isFailure(places) ? [] : places, async (holding, at) => {
+        if (isFailure(places)) throw places;
+        return runJob(job, holding, reachable, at);
+      });
+    }, o);
+  }
+
+  /** Does `task` with the leases of the job, where they are to be had and the job has not ended yet. */
+  async #holding(places: readonly Place[], task: Task): Promise<Outcome> {
+    const { state } = this.#w.service;
+    const o = { signal: this.#signal };
+    await using holding = await hold(this.#job.id, places, state, o);
+    if (holding === undefined) {
+      this.#handedBack('another writes to the same destination');
+      return await this.#comeAgain(BUSY_SECONDS * (1 + this.#w.clock.random() / 2));
+    }
+    const attempt = await begin(this.#job, this.#w, o);
+    // it has ended: this is a duplicate
+    if (attempt === undefined) return DONE;
+    return attempt > ATTEMPTS ? await this.#bury(killer(), 0) : await this.#attempt(attempt, holding, task);
+  }
+
+  async #attempt(attempt: number, holding: Holding, task: Task): Promise<Outcome> {
+    const { clock, service } = this.#w;
+    const job = this.#name;
+    const startedMs = clock.now();
+    this.#report({ type: 'job-started', job, attempt, waitedMs: Math.max(0, startedMs - this.#d.sentAtMs) });
+    await using life = lifeOf(this.#d, clock);
+    const signals = [this.#signal, life.signal, holding.signal].filter((signal) => signal !== undefined);
+    let done: Done;
+    try {
+      const { destinations } = service.state;
+      done = await task(holding.places, { ...this.#options(AbortSignal.any(signals)), destinations });
+    } catch (error) {
+      if (this.#signal.aborted) return await this.#giveBack('the worker stops', { type: 'again', seconds: 0 });
+      if (life.signal.aborted) return await this.#giveBack('its message comes to the end of its life');
+      const failure = toFailure(error);
+      const passes = failure.retryable || holding.signal?.aborted === true;
+      const durationMs = clock.now() - startedMs;
+      return passes && attempt < ATTEMPTS
+        ? await this.#retry(attempt, failure, durationMs)
+        : await this.#bury(failure, durationMs);
+    }
+    const { unchanged } = done;
+    await service.state.runs.endJob(job.run, job.id, { state: unchanged ? 'skipped' : 'done' });
+    this.#report({ type: 'job-done', job, durationMs: clock.now() - startedMs, unchanged });
+    return DONE;
+  }
+
+  async #retry(attempt: number, failure: Failure, durationMs: number): Promise<Outcome> {
+    const { code, message } = failure;
+    const job = this.#name;
+    await this.#w.service.state.runs.retryJob(job.run, job.id, { code, reason: message });
+    this.#report({ type: 'job-failed', job, durationMs, code, message, again: true });
+    return this.#comeAgain(waitSeconds(attempt, failure, this.#w.clock));
+  }
+
+  /** First among the dead letters, then in the state: killed in between, it is there twice rather than lost. */
+  async #bury(failure: Failure, durationMs: number): Promise<Outcome> {
+    const { code, message } = failure;
+    const job = this.#name;
+    const { deadLetters, state } = this.#w.service;
+    await deadLetters.send([{ body: formatJob(this.#job), reason: `${code}: ${message}` }]);
+    await state.runs.endJob(job.run, job.id, { state: 'failed', code, reason: message });
+    this.#report({ type: 'job-failed', job, durationMs, code, message, again: false });
+    return DONE;
+  }
+
+  /** What it did so far is at its destinations: uploads go on where they were. */
+  async #giveBack(why: string, outcome?: Outcome): Promise<Outcome> {
+    await this.#w.service.state.runs.giveBackJob(this.#job.run, this.#job.id);
+    this.#handedBack(why);
+    return outcome ?? this.#comeAgain(0);
+  }
+
+  async #comeAgain(seconds: number): Promise<Outcome> {
+    const next = { ...this.#job, handovers: (this.#job.handovers ?? 0) + 1 };
+    return comeAgain(this.#d, formatJob(next), seconds, { queue: this.#w.service.queue, clock: this.#w.clock });
+  }
+
+  #handedBack(message: string): void {
+    this.#report({ type: 'job-handed-back', job: this.#name, message });
+  }
+
+  #options(signal: AbortSignal): OperationOptions & { readonly signal: AbortSignal; readonly report: Report } {
+    const { clock, concurrency } = this.#w;
+    return { clock, concurrency, report: this.#report, signal };
+  }
+}
+
+type Task = (
+  places: readonly HeldPlace[],
+  o: RunJobOptions & { readonly signal: AbortSignal; readonly report: Report },
+) => Promise<Done>;
+
+interface Done {
+  /** Whether nothing was needed. */
+  readonly unchanged: boolean;
+}
+
+function killer(): Failure {
+  return new Failure('UNAVAILABLE', `it was begun ${ATTEMPTS} times, and no worker lived to its end`);
+}
+
+/** Which attempt it is. Undefined when the job has ended. */
+async function begin(job: Job, w: Workshop, o: Abortable): Promise<number | undefined> {
+  const { runs } = w.service.state;
+  try {
+    return await runs.startJob(job.run, job.id, o);
+  } catch (error) {
+    if (!isFailure(error, 'NOT_FOUND')) throw error;
+    await makeKnown(job, w, o);
+    return runs.startJob(job.run, job.id, o);
+  }
+}
+
+/** For jobs that nobody planned: the state knows all others before they are sent. Idempotent. */
+export async function makeKnown(job: Job, w: Workshop, o: Abortable): Promise<void> {
+  const { runs } = w.service.state;
+  const run = await runs.begin({ id: job.run, rule: job.rule, trigger: 'request' }, o);
+  await runs.addJobs(job.run, [{ id: job.id, title: titleOf(job), rule: job.rule, body: formatJob(job) }], o);
+  // planning it ends with the last of its jobs
+  if (job.kind !== 'plan' && run.trigger === 'request') await runs.planned(job.run, o);
+}
+
+async function goOnPlanning(
+  job: PlanJob,
+  w: Workshop,
+  o: OperationOptions & { readonly report: Report },
+): Promise<Done> {
+  const planned = await continuePlan(job, w.service, async (planning, at) => w.ends.use(planning, at), o);
+  if (planned === undefined) throw new Failure('UNAVAILABLE', `plan ${job.rule}: another plans the run at this moment`);
+  return { unchanged: false };
+}
+
+async function orFailure<T>(work: T | Promise<T>): Promise<T | Failure> {
+  try {
+    return await work;
+  } catch (error) {
+    return toFailure(error);
+  }
+}
+
+function titleOf(job: Job): string {
+  switch (job.kind) {
+    case 'mirror':
+    case 'backup':
+      return copyTitle(job);
+    case 'restore':
+      return copyTitle({ from: job.from, to: [job.to] });
+    case 'verify':
+      return job.against === undefined ? `verify ${job.from}` : `verify ${job.from} against ${job.against}`;
+    case 'plan':
+      return `plan ${job.rule}`;
+    default:
+      return job satisfies never;
+  }
+}

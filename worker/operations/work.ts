@@ -1,0 +1,123 @@
+import { jobId, parseMessage, type Job, type JobRequest, type ParsedMessage, type PushEvent } from '../jobs/job.ts';
+import type { Delivery, Outcome } from '../jobs/queue.ts';
+import type { Abortable } from '../util/abort.ts';
+import type { Clock } from '../util/clock.ts';
+import { isFailure, toFailure, type Failure } from '../util/failure.ts';
+import type { JobName, Report } from '../util/report.ts';
+import type { CurrentEnds } from './current-ends.ts';
+import { Errand, makeKnown } from './errand.ts';
+import { planPush } from './push.ts';
+import { ATTEMPTS, comeAgain, waitSeconds } from './redelivery.ts';
+import type { Service } from './service.ts';
+
+/** What a worker has to do its work with: the same for all messages. */
+export interface Workshop {
+  readonly service: Service;
+  readonly ends: CurrentEnds;
+  readonly clock: Clock;
+  /** Takes what there is to tell of one job, its copies included; of what belongs to no job without one. */
+  reportOf(job: JobName | undefined): Report;
+  /** Blobs at once, of one job. Default 4. */
+  readonly concurrency?: number | undefined;
+}
+
+/** Of a message that no queue would take whole. */
+const KEPT_CHARACTERS = 100_000;
+
+const DONE: Outcome = { type: 'done' };
+const AT_ONCE: Outcome = { type: 'again', seconds: 0 };
+
+/**
+ * Does what one message asks for, and says what is to become of it. Never throws. What it did is in the state before it returns: killed
+ * anywhere, the message comes again, and doing it again is safe. Two deliveries of one job never write at once: each destination is written
+ * under a lease. When `signal` fires, the job is given back.
+ */
+export async function work(d: Delivery, w: Workshop, o: { readonly signal: AbortSignal }): Promise<Outcome> {
+  if (o.signal.aborted) return AT_ONCE;
+  try {
+    let message: ParsedMessage;
+    try {
+      message = parseMessage(d.body);
+    } catch (error) {
+      return await refuse(d, w, toFailure(error));
+    }
+    switch (message.type) {
+      case 'ignored':
+        return DONE;
+      case 'push':
+        return await workOnPush(d, w, message.event, o);
+      case 'request':
+        return await new Errand(d, w, await adopt(message.request, d, w, o), o).run();
+      case 'job':
+        return await new Errand(d, w, message.job, o).run();
+      default:
+        return message satisfies never;
+    }
+  } catch (error) {
+    if (o.signal.aborted) return AT_ONCE;
+    // the table or a queue does not answer: nothing was told of the job, so nothing is lost
+    const failure = toFailure(error);
+    w.reportOf(undefined)({ type: 'warning', message: `message ${d.id} comes again: ${failure.message}` });
+    return { type: 'again', seconds: waitSeconds(d.attempt, failure, w.clock) };
+  }
+}
+
+/** To the dead letters, with the reason: it would go round and round. */
+async function refuse(d: Delivery, w: Workshop, failure: Failure): Promise<Outcome> {
+  const reason = told(failure);
+  try {
+    await w.service.deadLetters.send([{ body: d.body, reason }]);
+  } catch (error) {
+    if (!isFailure(error, 'INVALID')) throw error;
+    const begins = `${d.body.slice(0, KEPT_CHARACTERS).toWellFormed()}…`;
+    await w.service.deadLetters.send([{ body: begins, reason: `the beginning of a message: ${reason}` }]);
+  }
+  w.reportOf(undefined)({ type: 'message-refused', message: `message ${d.id}: ${failure.message}` });
+  return DONE;
+}
+
+/** A request is a run of its own, by the id of its message: when that comes again, it is the same. */
+async function adopt(request: JobRequest, d: Delivery, w: Workshop, o: Abortable): Promise<Job> {
+  const run = `request-${d.id}`;
+  const filledIn = { run, at: new Date(d.sentAtMs).toISOString() };
+  const words = request.kind === 'plan' ? [request.rule] : [request.from, request.kind === 'verify' ? '' : request.to];
+  const job: Job = { ...request, ...filledIn, id: jobId(run, request.kind, ...words.flat()) };
+  await makeKnown(job, w, o);
+  return job;
+}
+
+/** Becomes jobs of every rule that waits for it. Its deliveries are its attempts: no run counts it before. */
+async function workOnPush(
+  d: Delivery,
+  w: Workshop,
+  event: PushEvent,
+  o: { readonly signal: AbortSignal },
+): Promise<Outcome> {
+  const image = `${event.repository}${event.tag === undefined ? `@${event.digest}` : `:${event.tag}`}`;
+  const title = `push of ${image} in ${event.account}, ${event.region}`;
+  const name: JobName = { kind: 'push', id: event.id, run: `push-${event.id}`, title };
+  const report = w.reportOf(name);
+  const startedMs = w.clock.now();
+  try {
+    await planPush(event, w.service, async (planning, at) => w.ends.use(planning, at), {
+      ...o,
+      clock: w.clock,
+      report,
+    });
+    return DONE;
+  } catch (error) {
+    if (o.signal.aborted) return AT_ONCE;
+    const failure = toFailure(error);
+    const { code, message } = failure;
+    const again = failure.retryable && d.attempt < ATTEMPTS;
+    if (!again) await w.service.deadLetters.send([{ body: d.body, reason: told(failure) }]);
+    report({ type: 'job-failed', job: name, durationMs: w.clock.now() - startedMs, code, message, again });
+    return again
+      ? comeAgain(d, d.body, waitSeconds(d.attempt, failure, w.clock), { queue: w.service.queue, clock: w.clock })
+      : DONE;
+  }
+}
+
+function told(failure: Failure): string {
+  return `${failure.code}: ${failure.message}`;
+}
