@@ -21,6 +21,7 @@ const KEPT_SECONDS = 90 * 24 * 3600;
 const JOBS_AT_ONCE = 32;
 const RUNS_AT_ONCE = 8;
 const DEFAULT_RUNS = 50;
+const PROBE = 20;
 const MAX_REASON = 1000;
 const MAX_TITLE = 2000;
 /** Of a change that others come in between: the others then see to what it was for. */
@@ -331,7 +332,11 @@ class StoredRuns implements Runs {
   /** After a job that had ended already: whoever ended it may have died before it came to the run. */
   async #goOnFor(run: string, o?: Abortable): Promise<void> {
     const item = await this.#table.get(runKey(run), o);
-    if (item?.['plannedAtMs'] !== undefined && item['done'] === undefined) await this.settle(run, o);
+    if (item?.['plannedAtMs'] === undefined || item['done'] !== undefined) return;
+    // counting all for each duplicate would be too much; while many are open, one of them is among the first
+    const query = { prefix: JOB, attributes: ['state'], limit: PROBE, signal: o?.signal };
+    for await (const job of this.#table.query(item.pk, query)) if (OPEN.includes(stateOf(job))) return;
+    await this.settle(run, o);
   }
 
   #forgetAt(nowMs: number): number {

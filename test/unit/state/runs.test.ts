@@ -1,0 +1,381 @@
+import * as fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { memoryTable } from '../../../worker/state/memory.ts';
+import type { JobEnd, RuleProgress, Run, Runs, StateStore } from '../../../worker/state/state.ts';
+import { stateOver } from '../../../worker/state/store.ts';
+import type { Item, Table } from '../../../worker/state/table.ts';
+import { manualClock, type ManualClock } from '../../support/clock.ts';
+import { crashed } from '../../support/crash.ts';
+import { crashingTable, slowTable } from '../../support/faulty-table.ts';
+
+const RULE = 'nightly';
+const DONE: JobEnd = { state: 'done' };
+const FAILED: JobEnd = { state: 'failed', code: 'DENIED', reason: 'denied' };
+
+/** A planner and two workers, as they come back after a crash: each begins at the start, and what is done already is no work. */
+async function oneRun({ runs }: StateStore): Promise<void> {
+  const progress = await runs.progress(RULE);
+  if (progress?.current === undefined) await runs.beginScheduled({ id: 'run', rule: RULE, dueAtMs: 1 });
+  const jobs = ['a', 'b', 'c'].map((id) => ({ id, title: id, body: id }));
+  await runs.addJobs('run', jobs.slice(0, 2));
+  await runs.addJobs('run', jobs.slice(1));
+  await runs.planned('run');
+  for (const { id } of jobs) {
+    if ((await runs.startJob('run', id)) === undefined) continue;
+    await runs.retryJob('run', id, { code: 'UNAVAILABLE', reason: 'later' });
+    await runs.startJob('run', id);
+    await runs.endJob('run', id, id === 'b' ? { state: 'skipped' } : DONE);
+  }
+}
+
+interface End {
+  readonly run: Run | undefined;
+  readonly listed: readonly (readonly string[])[];
+  readonly progress: RuleProgress | undefined;
+  readonly jobs: readonly (readonly [string, string])[];
+}
+
+async function endOf({ runs }: StateStore): Promise<End> {
+  const idsOf = (list: readonly Run[]): string[] => list.map(({ id }) => id);
+  return {
+    run: await runs.get('run'),
+    listed: [idsOf(await runs.list()), idsOf(await runs.list({ rule: RULE }))],
+    progress: await runs.progress(RULE),
+    jobs: (await Array.fromAsync(runs.jobs('run'))).map(({ id, state }) => [id, state] as const),
+  };
+}
+
+describe('a crash', () => {
+  test('between any two writes is healed by who does the work again', async () => {
+    const clock = manualClock();
+    const expected = stateOver(memoryTable(), clock);
+    await oneRun(expected);
+    const wanted = await endOf(expected);
+    expect(wanted).toMatchObject({
+      run: { endedAtMs: clock.now(), jobs: { waiting: 0, running: 0, done: 2, skipped: 1, failed: 0 } },
+      listed: [['run'], ['run']],
+      progress: { goodAtMs: clock.now(), dueAtMs: 1 },
+    });
+    for (let at = 1; ; at++) {
+      const table = memoryTable();
+      const { table: crashing } = crashingTable(table, at);
+      const hasCrashed = await crashed(oneRun(stateOver(crashing, clock)));
+      const state = stateOver(table, clock);
+      // a planner that finds a current run looks after it before anything else
+      const current = (await state.runs.progress(RULE))?.current?.run;
+      if (current !== undefined) await state.runs.settle(current);
+      if (current !== undefined || (await state.runs.get('run'))?.endedAtMs === undefined) await oneRun(state);
+      expect(await endOf(state), `crashed at ${at}`).toEqual(wanted);
+      if (hasCrashed) continue;
+      expect(at).toBeGreaterThan(40);
+      return;
+    }
+  });
+
+  test('of the last worker between any two writes is healed by settle alone', async () => {
+    const clock = manualClock();
+    const work = async ({ runs }: StateStore): Promise<void> => runs.endJob('run', 'a', DONE);
+    const before = async (table: Table): Promise<void> => {
+      const { runs } = stateOver(table, clock);
+      await runs.beginScheduled({ id: 'run', rule: RULE, dueAtMs: 1 });
+      await runs.addJobs('run', [{ id: 'a', title: 'a' }]);
+      await runs.planned('run');
+      await runs.startJob('run', 'a');
+    };
+    const ends = new Set<string>();
+    for (let at = 1; ; at++) {
+      const table = memoryTable();
+      await before(table);
+      const { table: crashing } = crashingTable(table, at);
+      const hasCrashed = await crashed(work(stateOver(crashing, clock)));
+      const state = stateOver(table, clock);
+      await state.runs.settle('run');
+      const end = await endOf(state);
+      ends.add(JSON.stringify(end));
+      // it is not known that it ended, as long as nobody wrote so
+      if (at > 1) expect(end).toMatchObject({ run: { endedAtMs: clock.now() }, progress: { goodAtMs: clock.now() } });
+      if (!hasCrashed) break;
+    }
+    expect(ends.size).toBe(2);
+  });
+
+  test.each([
+    ['the next delivery of its message', true],
+    ['another who was at the same job', false],
+  ])('of the last worker is healed by %s', async (_, isStarted) => {
+    for (let at = 1; ; at++) {
+      const clock = manualClock();
+      const table = memoryTable();
+      const state = stateOver(table, clock);
+      await state.runs.begin({ id: 'run', trigger: 'request' });
+      await state.runs.addJobs('run', [{ id: 'a', title: 'a' }]);
+      await state.runs.planned('run');
+      const { table: crashing } = crashingTable(table, at);
+      const { runs } = stateOver(crashing, clock);
+      const work = async (r: StateStore['runs']): Promise<void> => {
+        if ((await r.startJob('run', 'a')) !== undefined) await r.endJob('run', 'a', DONE);
+      };
+      const hasCrashed = await crashed(work(runs));
+      if (isStarted) await work(state.runs);
+      else await state.runs.endJob('run', 'a', DONE);
+      expect((await state.runs.get('run'))?.endedAtMs, `crashed at ${at}`).toBe(clock.now());
+      if (!hasCrashed) return;
+    }
+  });
+
+  test('while a job is revived is healed by settle or by reviving it again', async () => {
+    for (const heal of ['settle', 'revive'] as const)
+      for (let at = 1; ; at++) {
+        const clock = manualClock();
+        const table = memoryTable();
+        const state = stateOver(table, clock);
+        await state.runs.begin({ id: 'run', trigger: 'request' });
+        await state.runs.addJobs('run', [{ id: 'a', title: 'a' }]);
+        await state.runs.planned('run');
+        await state.runs.endJob('run', 'a', FAILED);
+        const { table: crashing } = crashingTable(table, at);
+        const hasCrashed = await crashed(stateOver(crashing, clock).runs.reviveJob('run', 'a'));
+        if (heal === 'settle') await state.runs.settle('run');
+        else await state.runs.reviveJob('run', 'a');
+        const job = await state.runs.job('run', 'a');
+        const run = await state.runs.get('run');
+        expect(run?.endedAtMs, `crashed at ${at}`).toBe(job?.state === 'waiting' ? undefined : clock.now());
+        if (heal === 'revive') expect(job?.state).toBe('waiting');
+        if (job?.state === 'waiting') await state.runs.endJob('run', 'a', DONE);
+        expect((await state.runs.get('run'))?.endedAtMs).toBe(clock.now());
+        if (!hasCrashed) break;
+      }
+  });
+});
+
+describe('in any order of what planners and workers do', () => {
+  /** Every way in which the calls of several processes may come in between each other. */
+  async function interleaved(
+    s: fc.Scheduler,
+    processes: readonly ((state: StateStore) => Promise<void>)[],
+  ): Promise<{ readonly state: StateStore; readonly table: Table; readonly clock: ManualClock }> {
+    const clock = manualClock();
+    const table = memoryTable();
+    const slow = slowTable(table, async () => s.schedule(Promise.resolve()));
+    const running = Promise.all(processes.map(async (process) => process(stateOver(slow, clock))));
+    await s.waitFor(running);
+    return { state: stateOver(table, clock), table, clock };
+  }
+
+  const countsOf = async ({ runs }: StateStore): Promise<Record<string, number>> => {
+    const counts: Record<string, number> = { waiting: 0, running: 0, done: 0, skipped: 0, failed: 0 };
+    for await (const { state } of runs.jobs('run')) counts[state] = (counts[state] ?? 0) + 1;
+    return counts;
+  };
+
+  const ids = ['a', 'b', 'c'];
+  const ends = fc.array(fc.constantFrom<JobEnd>(DONE, FAILED, { state: 'skipped' }), { minLength: 3, maxLength: 3 });
+
+  /** A worker that gets every job once it is known, however often others got it too. */
+  const worker =
+    (given: readonly JobEnd[]) =>
+    async ({ runs }: StateStore): Promise<void> => {
+      for (const [i, id] of ids.entries()) {
+        while ((await runs.job('run', id)) === undefined);
+        if ((await runs.startJob('run', id)) === undefined) continue;
+        await runs.endJob('run', id, given[i] ?? DONE);
+      }
+    };
+
+  test('a run ends by itself, once, with every job counted once', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.scheduler(), ends, ends, fc.boolean(), async (s, one, two, isSettled) => {
+        const planner = async ({ runs }: StateStore): Promise<void> => {
+          const run = await runs.beginScheduled({ id: 'run', rule: RULE, dueAtMs: 1 });
+          if (run === undefined) return;
+          for (const id of ids) await runs.addJobs('run', [{ id, title: id }]);
+          await runs.planned('run');
+        };
+        const settler = async ({ runs }: StateStore): Promise<void> => {
+          while ((await runs.progress(RULE)) === undefined);
+          for (let i = 0; i < 3; i++) await runs.settle('run');
+        };
+        const { state, clock } = await interleaved(s, [
+          planner,
+          planner,
+          worker(one),
+          worker(two),
+          ...(isSettled ? [settler] : []),
+        ]);
+        const run = await state.runs.get('run');
+        const counts = await countsOf(state);
+        expect(run).toMatchObject({ endedAtMs: clock.now(), jobs: counts });
+        expect(Object.values(counts).reduce((sum, n) => sum + n)).toBe(3);
+        const goodAtMs = counts['failed'] === 0 ? run?.startedAtMs : undefined;
+        expect(await state.runs.progress(RULE)).toEqual({ rule: RULE, dueAtMs: 1, goodAtMs });
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  test('a job that is revived while others end is waited for', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.scheduler(), async (s) => {
+        const begin = async ({ runs }: StateStore): Promise<void> => {
+          await runs.begin({ id: 'run', trigger: 'request' });
+          await runs.addJobs(
+            'run',
+            ids.map((id) => ({ id, title: id })),
+          );
+          await runs.planned('run');
+          await runs.endJob('run', 'a', FAILED);
+          await runs.endJob('run', 'b', DONE);
+          await runs.endJob('run', 'c', DONE);
+        };
+        const reviver = async ({ runs }: StateStore): Promise<void> => {
+          while ((await runs.job('run', 'a'))?.state !== 'failed');
+          await runs.reviveJob('run', 'a');
+        };
+        const { state, clock } = await interleaved(s, [begin, reviver]);
+        expect((await state.runs.get('run'))?.endedAtMs).toBeUndefined();
+        await state.runs.endJob('run', 'a', DONE);
+        const jobs = { waiting: 0, running: 0, done: 3, skipped: 0, failed: 0 };
+        expect(await state.runs.get('run')).toMatchObject({ endedAtMs: clock.now(), jobs });
+      }),
+      { numRuns: 150 },
+    );
+  });
+});
+
+describe('between any two steps of one', () => {
+  const jobs = ['a', 'b', 'c'].map((id) => ({ id, title: id }));
+  const step = (name: string, run: (runs: Runs, table: Table) => Promise<unknown>): Step => [name, run];
+  type Step = readonly [name: string, run: (runs: Runs, table: Table) => Promise<unknown>];
+
+  /** How far a run with the jobs a and b has come. */
+  const begun: readonly Step[] = [
+    step('a run with one job left', async (runs) => runs.endJob('run', 'a', FAILED)),
+    step('a run with one job left, whose planner died', async (runs, table) => {
+      // it does not come to tell the run of the job
+      const { runs: dying } = stateOver(crashingTable(table, 3).table, manualClock());
+      expect(await crashed(dying.addJobs('run', [{ id: 'c', title: 'c' }]))).toBe(true);
+      await runs.endJob('run', 'a', FAILED);
+      await runs.endJob('run', 'c', DONE);
+    }),
+    step('a run whose planner died', async (_, table) => {
+      const { runs: dying } = stateOver(crashingTable(table, 3).table, manualClock());
+      expect(await crashed(dying.addJobs('run', [{ id: 'c', title: 'c' }]))).toBe(true);
+    }),
+    step('a run that ended', async (runs) => {
+      await runs.endJob('run', 'a', FAILED);
+      await runs.endJob('run', 'b', DONE);
+    }),
+  ];
+  const steps: readonly Step[] = [
+    step('endJob', async (runs) => runs.endJob('run', 'b', DONE)),
+    step('settle', async (runs) => runs.settle('run')),
+    step('planned', async (runs) => runs.planned('run')),
+    step('reviveJob', async (runs) => runs.reviveJob('run', 'a')),
+    step('addJobs', async (runs) => runs.addJobs('run', jobs)),
+    step('addJobs, dying', async (_, table) => {
+      const { runs: dying } = stateOver(crashingTable(table, 7).table, manualClock());
+      await crashed(dying.addJobs('run', jobs));
+    }),
+    step('declareDead', async (runs) => runs.declareDead('run')),
+  ];
+
+  const openOf = async (runs: Runs): Promise<readonly string[]> =>
+    (await Array.fromAsync(runs.jobs('run')))
+      .filter(({ state }) => state === 'waiting' || state === 'running')
+      .map(({ id }) => id);
+
+  test.each(steps)('%s: whatever another does, the run ends with its last job', async (name, one) => {
+    for (const [setUp, prepare] of begun)
+      for (const isPlannedFirst of [true, false])
+        for (const [between, another] of steps)
+          for (let at = 1; ; at++) {
+            const clock = manualClock();
+            const table = memoryTable();
+            const { runs } = stateOver(table, clock);
+            await runs.beginScheduled({ id: 'run', rule: RULE, dueAtMs: 1 });
+            await runs.addJobs('run', jobs.slice(0, 2));
+            if (isPlannedFirst) await runs.planned('run');
+            await prepare(runs, table);
+            let points = 0;
+            const slow = slowTable(table, async () => {
+              points++;
+              if (points === at) await another(runs, table);
+            });
+            await one(stateOver(slow, clock).runs, slow);
+            if (points < at) break;
+            // where a planner died another comes to its end; else nothing helps
+            const hasDied = [setUp, name, between].some((it) => it.includes('die') || it.includes('dying'));
+            const open = hasDied ? await runs.addJobs('run', jobs) : await openOf(runs);
+            if ((await runs.get('run'))?.plannedAtMs === undefined) await runs.planned('run');
+            for (const id of open) {
+              expect((await runs.get('run'))?.endedAtMs === undefined || (await runs.get('run'))?.dead).toBe(true);
+              await runs.endJob('run', id, DONE);
+            }
+            const run = await runs.get('run');
+            const states = (await Array.fromAsync(runs.jobs('run'))).map(({ state }) => state);
+            const { done = [], failed = [] } = Object.groupBy(states, (state) => state);
+            expect(done.length + failed.length).toBe(states.length);
+            const counts = { waiting: 0, running: 0, done: done.length, skipped: 0, failed: failed.length };
+            const message = `${setUp}, ${isPlannedFirst ? 'planned, ' : ''}${between} at ${at}`;
+            expect(run, message).toMatchObject({ endedAtMs: clock.now(), jobs: counts });
+            expect((await table.get({ pk: 'RUN#run', sk: 'RUN' }))?.['failed'], message).toBe(failed.length);
+            const goodAtMs = failed.length === 0 && run?.dead !== true ? clock.now() : undefined;
+            expect(await runs.progress(RULE), message).toEqual({ rule: RULE, dueAtMs: 1, goodAtMs });
+          }
+  });
+});
+
+describe('a large run', () => {
+  test('of 10,000 jobs is planned, worked off and counted with few writes each', async () => {
+    const clock = manualClock();
+    const table = memoryTable();
+    let updates = 0;
+    let read = 0;
+    const counting: Table = {
+      get: async (key, o) => table.get(key, o),
+      update: async (key, change, expected, o) => {
+        updates++;
+        return table.update(key, change, expected, o);
+      },
+      query: async function* (pk, o) {
+        for await (const item of table.query(pk, o)) {
+          read++;
+          yield item;
+        }
+      },
+    };
+    const { runs } = stateOver(counting, clock);
+    const ids = Array.from({ length: 10_000 }, (_, i) => `job-${i}`);
+    await runs.begin({ id: 'run', trigger: 'request' });
+    for (let at = 0; at < ids.length; at += 1000) {
+      const some = ids.slice(at, at + 1000).map((id) => ({ id, title: id }));
+      expect((await runs.addJobs('run', some)).size).toBe(1000);
+    }
+    await runs.planned('run');
+    for (const id of ids) {
+      await runs.startJob('run', id);
+      await runs.endJob('run', id, DONE);
+    }
+    expect(updates).toBeLessThan(4 * ids.length + 30);
+    expect(read).toBe(ids.length);
+    expect(await runs.get('run')).toMatchObject({ endedAtMs: clock.now(), jobs: { done: 10_000 } });
+    expect(read).toBe(ids.length);
+  });
+});
+
+describe('items', () => {
+  test('of runs, of their jobs and of lists expire together, 90 days on; rules and their progress never', async () => {
+    const clock = manualClock();
+    const table = memoryTable();
+    const state = stateOver(table, clock);
+    await oneRun(state);
+    await state.rules.put({ name: RULE, document: '{}' }, 0);
+    const all: Item[] = [];
+    for (const pk of ['RUN#run', 'RUNS', `RULE#${RULE}`, 'RULES'])
+      all.push(...(await Array.fromAsync(table.query(pk))));
+    const expiring = all.filter((item) => item['ttl'] === clock.now() / 1000 + 90 * 24 * 3600);
+    expect(expiring).toHaveLength(1 + 3 + 2);
+    const staying = all.filter((item) => item['ttl'] === undefined).map(({ pk, sk }) => `${pk} ${sk}`);
+    expect(staying).toEqual([`RULE#${RULE} PROGRESS`, `RULES RULE#${RULE}`]);
+  });
+});
