@@ -257,7 +257,7 @@ describe('between any two steps of one', () => {
       await runs.endJob('run', 'a', FAILED);
       await runs.endJob('run', 'c', DONE);
     }),
-    step('a run whose planner died', async (_, table) => {
+    step('a run that knows of too few jobs', async (_, table) => {
       const { runs: dying } = stateOver(crashingTable(table, 3).table, manualClock());
       expect(await crashed(dying.addJobs('run', [{ id: 'c', title: 'c' }]))).toBe(true);
     }),
