@@ -1,0 +1,303 @@
+import { isMap, isPair, isScalar, LineCounter, parseDocument, type Document } from 'yaml';
+import { z } from 'zod';
+import { withoutSecrets } from '../oci/reference.ts';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/quote.ts';
+import { isRecord } from '../util/record.ts';
+import { checkConflicts, type Fault } from './conflicts.ts';
+import { AccessSchema, ConfigSchema, documentOf, ruleFaults, RuleSchema, ruleOf } from './config-schema.ts';
+import type { Access, Config, Rule } from './rule.ts';
+
+/** https://yaml.org/spec/1.2.2 sets none; a thousand rules have some 300 KiB. */
+const MAX_BYTES = 1024 * 1024;
+/** Aliases are for saying a list of tags once, not for growing a file. */
+const MAX_ALIASES = 100;
+/** Of one message. */
+const MAX_FAULTS = 50;
+
+type Path = readonly PropertyKey[];
+
+/**
+ * Reads a configuration file (YAML, docs/configuration.md). INVALID with every fault of it, one a line: where (`file:line:column`, the path and
+ * the name of the rule), what was given, and what was expected. `file` is its name in messages.
+ */
+export function parseConfig(text: string, o: { readonly file?: string | undefined } = {}): Config {
+  const file = o.file ?? 'the configuration';
+  const { document, lines } = readYaml(text, file);
+  let value: unknown;
+  try {
+    value = document.toJS({ maxAliasCount: MAX_ALIASES });
+  } catch (cause) {
+    throw new Failure('INVALID', `read ${file}: its aliases stand for too much: write it out`, { cause });
+  }
+  if (value === null || value === undefined)
+    throw new Failure('INVALID', `read ${file}: it is empty: expected "version: 1" and "rules"`);
+  const { config, faults } = readConfig(value);
+  if (config !== undefined && faults.length === 0) return config;
+  throw invalid(
+    file,
+    faults.map((fault) => {
+      const at = positionOf(document, lines, fault.path);
+      return `${at === undefined ? '' : `${o.file ?? 'line '}${o.file === undefined ? '' : ':'}${at}: `}${sentenceOf(fault, value)}`;
+    }),
+  );
+}
+
+/** Reads a rule that `formatRule` wrote. INVALID with every fault of it. */
+export function parseRule(document: string): Rule {
+  const value = readJson(document, 'a stored rule');
+  const faults: Fault[] = [];
+  const rule = readRule(value, [], faults);
+  if (rule !== undefined && faults.length === 0) return rule;
+  const name = isRecord(value) ? value['name'] : undefined;
+  throw invalid(
+    `the stored rule ${quote(name)}`,
+    faults.map((fault) => sentenceOf(fault, value)),
+  );
+}
+
+/** A rule as JSON of the words of the configuration file, defaults written out: equal for equal rules. */
+export function formatRule(rule: Rule): string {
+  return JSON.stringify(documentOf(rule));
+}
+
+/** Reads what `formatAccess` wrote. INVALID with every fault of it. */
+export function parseAccess(document: string): Access {
+  const value = readJson(document, 'stored access to registries');
+  const read = AccessSchema.safeParse(value);
+  if (read.success) return read.data;
+  // under the name that it has in a file, so that nothing of it is repeated
+  const faults = faultsOf(read.error.issues, { registries: value }, ['registries']);
+  throw invalid(
+    'stored access to registries',
+    faults.map((fault) => sentenceOf(fault, { registries: value })),
+  );
+}
+
+/** Access to registries as JSON: equal where it is equal. */
+export function formatAccess(access: Access): string {
+  const hosts = Object.entries(access).sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify(
+    Object.fromEntries(
+      hosts.map(([host, { secret, assumeRole, externalId }]) => [host, { secret, assumeRole, externalId }]),
+    ),
+  );
+}
+
+/** The JSON Schema of the file, for editors. */
+export function configJsonSchema(): Readonly<Record<string, unknown>> {
+  const { $schema, ...schema } = z.toJSONSchema(ConfigSchema, { io: 'input', target: 'draft-7', reused: 'inline' });
+  return { $schema, title: 'Transship configuration', ...schema };
+}
+
+function readConfig(value: unknown): { config: Config | undefined; faults: readonly Fault[] } {
+  const faults: Fault[] = [];
+  if (
+    isRecord(value) &&
+    typeof value['version'] === 'number' &&
+    value['version'] > 1 &&
+    Number.isInteger(value['version'])
+  )
+    return {
+      config: undefined,
+      faults: [{ path: ['version'], message: `${value['version']} is of a newer Transship; this one reads version 1` }],
+    };
+  const whole = ConfigSchema.extend({ rules: z.array(z.unknown()) }).safeParse(value);
+  if (!whole.success) faults.push(...faultsOf(whole.error.issues, value, []));
+  const given = isRecord(value) && Array.isArray(value['rules']) ? (value['rules'] as readonly unknown[]) : [];
+  const rules = given.map((rule, at) => ({ at, rule: readRule(rule, ['rules', at], faults) }));
+  const names = new Map<string, number>();
+  for (const { at, rule } of rules) {
+    if (rule === undefined) continue;
+    const first = names.get(rule.name);
+    if (first === undefined) names.set(rule.name, at);
+    else
+      faults.push({ path: ['rules', at, 'name'], message: `rules[${first}] has the name ${quote(rule.name)} already` });
+  }
+  const good = rules.flatMap(({ at, rule }) => (rule === undefined ? [] : [{ rule, path: ['rules', at] }]));
+  faults.push(...checkConflicts(good));
+  if (!whole.success) return { config: undefined, faults };
+  return {
+    config: { version: 1, registries: whole.data.registries ?? {}, rules: good.map(({ rule }) => rule) },
+    faults,
+  };
+}
+
+function readRule(value: unknown, path: Path, faults: Fault[]): Rule | undefined {
+  const read = RuleSchema.safeParse(value);
+  const whole = isRecord(value) ? ruleFaults(value) : [];
+  faults.push(...whole.map((fault) => ({ ...fault, path: [...path, ...fault.path] })));
+  if (read.success) return whole.length === 0 ? ruleOf(read.data) : undefined;
+  faults.push(...faultsOf(read.error.issues, value, path));
+  return undefined;
+}
+
+function readJson(document: string, what: string): unknown {
+  try {
+    return JSON.parse(document) as unknown;
+  } catch (cause) {
+    throw new Failure('INVALID', `read ${what}: it is not JSON`, { cause });
+  }
+}
+
+function readYaml(text: string, file: string): { document: Document; lines: LineCounter } {
+  const bytes = Buffer.byteLength(text);
+  if (bytes > MAX_BYTES)
+    throw new Failure('INVALID', `read ${file}: it has ${bytes} bytes; ${MAX_BYTES} is the most that is allowed`);
+  const lines = new LineCounter();
+  let document: Document;
+  try {
+    document = parseDocument(text, { version: '1.2', lineCounter: lines, prettyErrors: false, logLevel: 'silent' });
+  } catch (cause) {
+    throw new Failure('INVALID', `read ${file}: it is nested too deeply to be read`, { cause });
+  }
+  // a warning is a tag that nobody knows
+  const errors = [...document.errors, ...document.warnings];
+  if (errors.length === 0) return { document, lines };
+  throw invalid(
+    file,
+    errors.map(({ pos, message }) => {
+      const { line, col } = lines.linePos(pos[0]);
+      const why = message.charAt(0).toLowerCase() + message.slice(1);
+      // the usual reason: [host/{repository}] has braces of YAML in it
+      const hint = /[[,].*\{[^}]*\}/.test(text.split('\n')[line - 1] ?? '')
+        ? '; between [ ] put text with braces in quotes'
+        : '';
+      return `${file}:${line}:${col}: not YAML: ${why}${hint}`;
+    }),
+  );
+}
+
+/** `line:column` of what is at `path`, or of the nearest that is there. */
+function positionOf(document: Document, lines: LineCounter, path: Path): string | undefined {
+  for (let length = path.length; length >= 0; length--) {
+    const start = startOf(document, path.slice(0, length));
+    if (start === undefined) continue;
+    const { line, col } = lines.linePos(start);
+    return `${line}:${col}`;
+  }
+  return undefined;
+}
+
+function startOf(document: Document, path: Path): number | undefined {
+  if (path.length === 0) return 0;
+  const parent: unknown = path.length === 1 ? document.contents : document.getIn(path.slice(0, -1), true);
+  const last = path.at(-1);
+  // the key says more than the value behind it
+  if (isMap(parent)) {
+    const pair = parent.items.find((item) => isPair(item) && isScalar(item.key) && String(item.key.value) === last);
+    return isScalar(pair?.key) ? pair.key.range?.[0] : undefined;
+  }
+  const node: unknown = document.getIn(path, true);
+  return isRecord(node) && Array.isArray(node['range']) && typeof node['range'][0] === 'number'
+    ? node['range'][0]
+    : undefined;
+}
+
+/** What zod found, in words: every one a sentence of what was given and expected. */
+function faultsOf(issues: readonly z.core.$ZodIssue[], value: unknown, prefix: Path): readonly Fault[] {
+  return issues.flatMap((issue): readonly Fault[] => {
+    const path = [...prefix, ...issue.path];
+    const given = valueAt(value, issue.path);
+    const told = (expected: string): readonly Fault[] => [{ path, message: expectation(given, expected, path) }];
+    switch (issue.code) {
+      case 'unrecognized_keys':
+        return issue.keys.map((key, at) => ({
+          path: [...path, key],
+          message: issue.message.split('\n')[at] ?? issue.message,
+        }));
+      case 'invalid_type':
+        return told(TYPES[issue.expected] ?? issue.expected);
+      case 'invalid_value':
+        return told(
+          issue.values.map((allowed) => (typeof allowed === 'string' ? quote(allowed) : String(allowed))).join(' or '),
+        );
+      case 'too_small':
+        return told(
+          issue.origin === 'array'
+            ? 'one entry at least'
+            : `${issue.inclusive === true ? 'at least' : 'more than'} ${issue.minimum}`,
+        );
+      case 'too_big':
+        return told(`at most ${issue.maximum}`);
+      case 'invalid_union': {
+        // the one form that was meant: all others are of another type
+        const meant = issue.errors.filter(
+          (errors) => !errors.some(({ code, path: at }) => at.length === 0 && code === 'invalid_type'),
+        );
+        const [only] = meant;
+        if (only !== undefined && meant.length === 1) return faultsOf(only, given, path);
+        return told(issue.message);
+      }
+      case 'custom':
+        return [{ path, message: issue.message }];
+      case 'invalid_key':
+        return issue.issues.map(({ message }) => ({ path, message }));
+      case 'invalid_format':
+      case 'invalid_element':
+      case 'not_multiple_of':
+        return told(issue.message);
+      default:
+        return issue satisfies never;
+    }
+  });
+}
+
+const TYPES: Readonly<Record<string, string>> = {
+  string: 'text',
+  number: 'a number',
+  int: 'a whole number',
+  boolean: 'true or false',
+  array: 'a list',
+  object: 'a mapping of keys to values',
+  record: 'a mapping of keys to values',
+};
+
+function expectation(given: unknown, expected: string, path: Path): string {
+  if (given === undefined) return `it is missing: expected ${expected}`;
+  if (given === null) return `nothing is given, expected ${expected}`;
+  const wasText = expected.startsWith('text') && (typeof given === 'number' || typeof given === 'boolean');
+  // what is wrong here may be a password
+  const shown = path[0] === 'registries' && typeof given === 'string' ? 'something' : shownOf(given);
+  return `given ${shown}, expected ${expected}${wasText ? ': put it in quotes' : ''}`;
+}
+
+function shownOf(given: unknown): string {
+  if (typeof given !== 'string' || given.startsWith('/')) return quote(given);
+  return quote(/[@/]/.test(given) ? withoutSecrets(given) : given);
+}
+
+function valueAt(value: unknown, path: Path): unknown {
+  let at = value;
+  for (const step of path) {
+    if (Array.isArray(at) && typeof step === 'number') at = at[step] as unknown;
+    else if (isRecord(at) && Object.hasOwn(at, step)) at = at[String(step)];
+    else return undefined;
+  }
+  return at;
+}
+
+/** `rules[1].mirror.tags (rule "base"): what is wrong`. */
+function sentenceOf({ path, message }: Fault, value: unknown): string {
+  const [first, at] = path;
+  const name = first === 'rules' && at !== undefined ? valueAt(value, ['rules', at, 'name']) : undefined;
+  const rule = typeof name === 'string' ? ` (rule ${quote(name)})` : '';
+  return `${formatPath(path)}${rule}: ${message}`;
+}
+
+function formatPath(path: Path): string {
+  if (path.length === 0) return 'the whole';
+  return path
+    .map((step, at) => {
+      if (typeof step === 'number') return `[${step}]`;
+      const key = String(step);
+      return /^[A-Za-z_][A-Za-z0-9_-]{0,63}$/.test(key) ? `${at === 0 ? '' : '.'}${key}` : `[${quote(key)}]`;
+    })
+    .join('');
+}
+
+function invalid(what: string, lines: readonly string[]): Failure {
+  const more = lines.length > MAX_FAULTS ? [`and ${lines.length - MAX_FAULTS} more`] : [];
+  const count = lines.length === 1 ? 'one fault' : `${lines.length} faults`;
+  return new Failure('INVALID', [`read ${what}: ${count}`, ...lines.slice(0, MAX_FAULTS), ...more].join('\n'));
+}

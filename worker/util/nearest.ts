@@ -1,0 +1,36 @@
+/** The one of `words` that `word` was probably meant to be: at most a third of it is mistyped. */
+export function nearest(word: string, words: readonly string[]): string | undefined {
+  let best: { readonly word: string; readonly distance: number } | undefined;
+  for (const candidate of words) {
+    const distance = distanceOf(word.toLowerCase(), candidate.toLowerCase());
+    if (distance <= Math.max(1, candidate.length / 3) && distance < (best?.distance ?? Infinity))
+      best = { word: candidate, distance };
+  }
+  return best?.word;
+}
+
+/** Characters to insert, remove, replace or swap with their neighbour. */
+function distanceOf(a: string, b: string): number {
+  // nobody mistypes a name that much
+  if (Math.abs(a.length - b.length) > 8) return Infinity;
+  let before: number[] = [];
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1];
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      next.push(
+        Math.min(
+          (row[j] ?? 0) + 1,
+          (next[j - 1] ?? 0) + 1,
+          (row[j - 1] ?? 0) + (same ? 0 : 1),
+          swapped ? (before[j - 2] ?? 0) + 1 : Infinity,
+        ),
+      );
+    }
+    before = row;
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
