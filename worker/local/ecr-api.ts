@@ -203,7 +203,11 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     if (ids === undefined) {
       const images = [...r.manifests.values()].filter(matches).sort((a, b) => (a.digest < b.digest ? -1 : 1));
       const { page, nextToken } = input.page(images, (image) => image.digest);
-      return { imageDetails: page.map((image) => describeImage(ecr, r, image)), ...nextToken };
+      // looked up once for all: there may be ten thousand of each
+      const tags = Map.groupBy(r.tags, ([, digest]) => digest);
+      const tagsHere = (image: StoredManifest): readonly string[] =>
+        (tags.get(image.digest) ?? []).map(([tag]) => tag).sort();
+      return { imageDetails: page.map((image) => describeImage(ecr, r, image, tagsHere(image))), ...nextToken };
     }
     input.forbid('imageIds', 'maxResults', 'nextToken');
     const found = ids.map(readImageId).map((id) => {
@@ -646,8 +650,12 @@ function readFilter(ecr: Ecr, r: StoredRepository, input: Input): (image: Stored
 }
 
 /** https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageDetail.html */
-function describeImage(ecr: Ecr, r: StoredRepository, image: StoredManifest): object {
-  const imageTags = tagsOf(r, image.digest);
+function describeImage(
+  ecr: Ecr,
+  r: StoredRepository,
+  image: StoredManifest,
+  imageTags = tagsOf(r, image.digest),
+): object {
   const imageStatus: ImageStatus = ecr.statusOf(image);
   return {
     ...repositoryId(ecr, r),

@@ -1,0 +1,236 @@
+import assert from 'node:assert/strict';
+import { parseMessage, type CopyJob, type Job, type PushEvent } from '../../worker/jobs/job.ts';
+import type { Queue } from '../../worker/jobs/queue.ts';
+import type { Digest } from '../../worker/oci/digest.ts';
+import type { OperationOptions } from '../../worker/operations/ends.ts';
+import { mirror } from '../../worker/operations/mirror.ts';
+import { continuePlan, type WithEnds } from '../../worker/operations/plan-rule.ts';
+import { planPush, type PushResult } from '../../worker/operations/push.ts';
+import type { Service } from '../../worker/operations/service.ts';
+import { tick, type TickOptions, type TickResult } from '../../worker/operations/tick.ts';
+import { formatRule } from '../../worker/plan/config.ts';
+import { choicesKey, destinationKey } from '../../worker/plan/destinations.ts';
+import { rememberedManifests } from '../../worker/plan/jobs.ts';
+import { parseLocation } from '../../worker/plan/location.ts';
+import type { CopyRule, Rule } from '../../worker/plan/rule.ts';
+import { memoryTable } from '../../worker/state/memory.ts';
+import type { Run, StateStore, SyncRecord } from '../../worker/state/state.ts';
+import { stateOver } from '../../worker/state/store.ts';
+import type { Table } from '../../worker/state/table.ts';
+import { parseDigest } from '../../worker/oci/digest.ts';
+import { Failure } from '../../worker/util/failure.ts';
+import type { Event } from '../../worker/util/report.ts';
+import { manualClock, type ManualClock } from './clock.ts';
+import type { Session } from './lab.ts';
+import { MemoryQueue } from './memory-queue.ts';
+
+/** Planners, and workers that do what they ask for, over a state and a queue in memory. */
+export interface PlannerBench extends Service {
+  readonly clock: ManualClock;
+  readonly queue: MemoryQueue;
+  readonly table: Table;
+  /** What planners told. */
+  readonly events: readonly Event[];
+  /** Forgets them. */
+  forget(): void;
+  readonly withEnds: WithEnds;
+  apply(...rules: readonly Rule[]): Promise<void>;
+  tick(o?: Partial<TickOptions> & { readonly service?: Service }): Promise<TickResult>;
+  push(event: Partial<PushEvent> & Pick<PushEvent, 'repository' | 'digest'>): Promise<PushResult>;
+  /** Jobs in the queue. */
+  readonly jobs: readonly Job[];
+  /** Does all jobs, and returns the images that were copied. `copies` false: only says that they were. */
+  work(o?: { readonly copies?: boolean }): Promise<readonly CopyJob[]>;
+  /** Says that everything in a group was copied before. */
+  remember(rule: CopyRule, group: string, digests: ReadonlyMap<string, Digest>): Promise<void>;
+  run(rule: string): Promise<Run>;
+  of<T extends Event['type']>(type: T): readonly Extract<Event, { type: T }>[];
+}
+
+/** Later than whatever the test does to registries, which know no other time than the real one. */
+const START_MS = Date.UTC(2030, 0, 1);
+
+export function planner(session: Session): PlannerBench {
+  const clock = manualClock(START_MS);
+  const table = memoryTable();
+  const state = stateOver(table, clock);
+  const queue = new MemoryQueue({ clock });
+  const deadLetters = new MemoryQueue({ clock, name: 'dead' });
+  let events: Event[] = [];
+  const report = (event: Event): void => void events.push(event);
+  const withEnds: WithEnds = async (work) => work(session.ends);
+  const service: Service = { state, queue, deadLetters };
+  let revision = 0;
+
+  const bench: PlannerBench = {
+    ...service,
+    queue,
+    clock,
+    table,
+    withEnds,
+    get events() {
+      return events;
+    },
+    forget: () => {
+      events = [];
+    },
+    apply: async (...rules) => {
+      for (const rule of rules) {
+        const found = (await state.rules.list()).find(({ name }) => name === rule.name);
+        await state.rules.put({ name: rule.name, document: formatRule(rule) }, found?.revision ?? 0);
+      }
+    },
+    tick: async ({ service: other, ...o } = {}) => tick(other ?? service, withEnds, { clock, report, ...o }),
+    push: async (event) =>
+      planPush(
+        {
+          id: `event-${++revision}`,
+          account: '111111111111',
+          region: 'us-east-1',
+          at: new Date(clock.now()).toISOString(),
+          ...event,
+        },
+        service,
+        withEnds,
+        { clock, report },
+      ),
+    get jobs() {
+      return queue.bodies.map(jobOf);
+    },
+    work: async ({ copies = true } = {}) => {
+      const done: CopyJob[] = [];
+      for (;;) {
+        const deliveries = await queue.receive(10, { waitSeconds: 0 });
+        if (deliveries.length === 0) return done;
+        for (const delivery of deliveries) {
+          const job = jobOf(delivery.body);
+          if (await state.runs.startJob(job.run, job.id)) {
+            if (job.kind === 'plan') assert(await continuePlan(job, service, withEnds, { clock, report }));
+            else if (job.kind === 'mirror' || job.kind === 'backup') {
+              await copyAll(job, state, session, copies);
+              done.push(job);
+            } else assert.fail(`a planner made a job to ${job.kind}`);
+            await state.runs.endJob(job.run, job.id, { state: 'done' });
+          }
+          await delivery.settle({ type: 'done' });
+        }
+      }
+    },
+    remember: async (rule, group, digests) => {
+      for (const [name, digest] of digests) {
+        await record(state, {
+          group,
+          name,
+          source: '',
+          sourceDigest: digest,
+          digest,
+          choices: choicesKey(rule),
+          manifests: rememberedManifests([digest]),
+          bytes: 1,
+          atMs: 0,
+          run: 'before',
+        });
+      }
+    },
+    run: async (rule) => {
+      const [run] = await state.runs.list({ rule, limit: 1 });
+      assert(run, `the rule ${rule} has no run`);
+      return run;
+    },
+    of: <T extends Event['type']>(type: T) =>
+      events.filter((event): event is Extract<Event, { type: T }> => event.type === type),
+  };
+  return bench;
+}
+
+function jobOf(body: string): Job {
+  const message = parseMessage(body);
+  assert(message.type === 'job');
+  return message.job;
+}
+
+async function copyAll(job: CopyJob, state: StateStore, session: Session, copies: boolean): Promise<void> {
+  for (const to of job.to) {
+    const known = parseDigest(job.digest);
+    const result = copies ? await copyOne(job, to, session.o, session) : { digest: known, manifests: [known] };
+    await record(state, {
+      ...destinationKey(to),
+      source: job.from,
+      sourceDigest: parseDigest('originalDigest' in result ? result.originalDigest : result.digest),
+      digest: parseDigest(result.digest),
+      choices: choicesKey(job),
+      manifests: rememberedManifests(result.manifests),
+      bytes: 1,
+      atMs: START_MS,
+      run: job.run,
+      rule: job.rule,
+    });
+  }
+}
+
+async function copyOne(
+  job: CopyJob,
+  to: string,
+  o: OperationOptions,
+  session: Session,
+): Promise<Awaited<ReturnType<typeof mirror>>> {
+  const { platforms, referrers } = job;
+  return mirror({ from: parseLocation(job.from), to: parseLocation(to), platforms, referrers }, session.ends, o);
+}
+
+async function record(state: StateStore, what: SyncRecord): Promise<void> {
+  await using lease = await state.destinations.lock(what, 60);
+  assert(lease);
+  await state.destinations.record(what, lease);
+}
+
+/**
+ * A process that ends right after its `writes`th write to the state or the queue, with nothing tidied up. `writes` undefined: it lives, and
+ * counts.
+ */
+export function mortal(
+  bench: PlannerBench,
+  writes?: number,
+): { readonly service: Service; readonly written: number; readonly dead: boolean } {
+  let written = 0;
+  const death = new Failure('BUG', 'the process is dead');
+  const check = (): void => {
+    if (writes !== undefined && written >= writes) throw death;
+  };
+  const counted = async <T>(write: () => Promise<T>): Promise<T> => {
+    check();
+    written++;
+    const result = await write();
+    check();
+    return result;
+  };
+  const table: Table = {
+    get: async (key, o) => {
+      check();
+      return bench.table.get(key, o);
+    },
+    update: async (key, change, expected, o) => counted(async () => bench.table.update(key, change, expected, o)),
+    async *query(pk, o) {
+      check();
+      yield* bench.table.query(pk, o);
+    },
+  };
+  const queue: Queue = {
+    name: 'mortal',
+    receive: async (max, o) => bench.queue.receive(max, o),
+    count: async (o) => {
+      check();
+      return bench.queue.count(o);
+    },
+    send: async (messages, o) => counted(async () => bench.queue.send(messages, o)),
+  };
+  return {
+    service: { state: stateOver(table, bench.clock), queue, deadLetters: bench.deadLetters },
+    get written() {
+      return written;
+    },
+    get dead() {
+      return writes !== undefined && written >= writes;
+    },
+  };
+}

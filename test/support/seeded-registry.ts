@@ -1,0 +1,42 @@
+import { describeManifest, openRegistryStore } from '../../worker/local/registry-store.ts';
+import { digestOf, type Digest } from '../../worker/oci/digest.ts';
+import { MEDIA_TYPE, parseManifest } from '../../worker/oci/manifest.ts';
+
+export interface Seed {
+  readonly repository: string;
+  readonly tags: readonly string[];
+}
+
+/**
+ * Fills the folder of a registry that is not running with images of nothing but a manifest, one for each tag: as many as one likes, to be
+ * listed and asked for by HEAD, not to be read. The same tag is the same image everywhere.
+ */
+export async function seedRegistry(folder: string, seeds: readonly Seed[]): Promise<void> {
+  const store = await openRegistryStore(folder);
+  for (const { repository, tags } of seeds) {
+    const r = store.create(repository, 0);
+    for (const tag of tags) {
+      const bytes = seededManifest(tag);
+      store.putManifest(
+        r,
+        describeManifest(parseManifest(bytes, MEDIA_TYPE.ociManifest), bytes, digestOf(bytes), 0),
+        bytes,
+      );
+      store.tag(r, tag, digestOf(bytes));
+    }
+  }
+  await store.close();
+}
+
+/** What a seeded tag stands for. */
+export function seededDigest(tag: string): Digest {
+  return digestOf(seededManifest(tag));
+}
+
+function seededManifest(tag: string): Uint8Array {
+  const config = { mediaType: 'application/vnd.oci.empty.v1+json', digest: digestOf(Buffer.from('{}')), size: 2 };
+  const annotations = { tag };
+  return Buffer.from(
+    JSON.stringify({ schemaVersion: 2, mediaType: MEDIA_TYPE.ociManifest, config, layers: [], annotations }),
+  );
+}
