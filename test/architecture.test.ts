@@ -55,6 +55,17 @@ for (const file of globSync('worker/**/*.ts').sort()) {
   });
 }
 
+for (const file of globSync('infra/**/*.ts').sort()) {
+  test(`${file} shares nothing with the worker but the names of its settings`, () => {
+    for (const [, specifier = ''] of readFileSync(file, 'utf8').matchAll(/(?:from|import)\s*\(?\s*['"]([^'"]+)['"]/g)) {
+      assert.ok(!specifier.startsWith('@aws-sdk/'), `${specifier}: infra/ describes, and calls nothing`);
+      if (!specifier.startsWith('.')) continue;
+      const to = normalize(`${dirname(file)}/${specifier}`);
+      assert.ok(to.startsWith('infra/') || to === 'worker/settings.ts', `imports ${to}`);
+    }
+  });
+}
+
 test('the layer table has no cycle', () => {
   const seen = new Map<string, 'open' | 'done'>();
   const visit = (name: string): void => {
