@@ -1,5 +1,6 @@
 import { formatJob, jobId, type Choices, type CopyJob, type PlanJob, type RestoreJob } from '../jobs/job.ts';
 import { parseRule } from '../plan/config.ts';
+import { FROM_THE_START, planJobId } from '../plan/jobs.ts';
 import { DEFAULT_TEMPLATE, expandTemplate } from '../plan/key-template.ts';
 import {
   formatLocation,
@@ -34,13 +35,15 @@ export async function enqueueRule(name: string, { state, queue }: Service, o: En
   const job: PlanJob = {
     version: 1,
     kind: 'plan',
-    id: jobId(id, 'plan', name),
+    id: planJobId(id, FROM_THE_START),
     run: id,
     rule: name,
     at: new Date(o.clock.now()).toISOString(),
-    after: { repository: '', name: '' },
+    after: FROM_THE_START,
   };
-  await queue.send([{ body: formatJob(job) }], o);
+  const body = formatJob(job);
+  await state.runs.addJobs(id, [{ id: job.id, title: `plan ${name}`, rule: name, body }], o);
+  await queue.send([{ body }], o);
   return run;
 }
 
