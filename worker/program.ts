@@ -12,6 +12,7 @@ import { addRedrive } from './commands/redrive.ts';
 import { addRestore } from './commands/restore.ts';
 import { addRules } from './commands/rules.ts';
 import { addStatus } from './commands/status.ts';
+import { addSync } from './commands/sync.ts';
 import { printable } from './commands/text.ts';
 import { addVerify } from './commands/verify.ts';
 import { addWorker } from './commands/worker.ts';
@@ -32,6 +33,7 @@ const COMMANDS: readonly AddCommand[] = [
   addVerify,
   addBackup,
   addRestore,
+  addSync,
   addApply,
   addRules,
   addEnqueue,

@@ -3,7 +3,7 @@ import type { Ends, OperationOptions } from '../operations/ends.ts';
 import type { MirrorResult } from '../operations/mirror.ts';
 import type { RunResult } from '../operations/run.ts';
 import type { Report } from '../util/report.ts';
-import { printResult, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { printResult, withProgress, type CommandContext, type CommonFlags, type ConnectOptions } from './context.ts';
 import { connectFlags, type SideFlags } from './sides.ts';
 import { formatBytes, formatDigest, formatDuration, formatTable, printable } from './text.ts';
 
@@ -83,11 +83,12 @@ export async function runImages(
   context: CommandContext,
   flags: CommonFlags & SideFlags & ConcurrencyFlag,
   work: (ends: Ends, o: OperationOptions) => Promise<RunResult>,
+  connect: Pick<ConnectOptions, 'access'> = {},
 ): Promise<void> {
   const startedMs = context.clock.now();
   const run = await withProgress(context, flags, async ({ report }) => {
     const concurrency = concurrencyOf(context, flags);
-    await using ends = context.connect({ ...connectFlags(flags), concurrency, report });
+    await using ends = context.connect({ ...connectFlags(flags), ...connect, concurrency, report });
     return await work(ends, optionsOf(context, flags, report));
   });
   const { json, text, failed } = describeRun(run, (context.clock.now() - startedMs) / 1000);

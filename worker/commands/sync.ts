@@ -1,0 +1,38 @@
+import { Option, type Command } from 'commander';
+import { readConfig } from './apply.ts';
+import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
+import { runImages, withConcurrency, type ConcurrencyFlag } from './result.ts';
+
+interface SyncFlags extends CommonFlags, ConcurrencyFlag {
+  readonly file: string;
+  readonly rule?: readonly string[];
+  readonly dryRun?: boolean;
+}
+
+export function addSync(program: Command, context: CommandContext): void {
+  const command = program
+    .command('sync')
+    .summary('run the rules of a file here and now')
+    .description(
+      'Runs mirrors and backups of a file on this machine, whatever their schedules say: no queue, no table, nothing remembered. What is equal already costs a look.',
+    )
+    .requiredOption('-f, --file <file>', 'the rules, as YAML: docs/configuration.md')
+    .addOption(
+      new Option('--rule <name>', 'only this rule, or these when given more than once').argParser(
+        (value, before: readonly string[] | undefined) => [...(before ?? []), value],
+      ),
+    )
+    .option('--dry-run', 'compare, and tell what would be copied');
+  withConcurrency(withCommonFlags(command)).action(async (flags: SyncFlags) => {
+    const { sync } = await import('../operations/sync.ts');
+    const config = await readConfig(flags.file);
+    await runImages(
+      context,
+      flags,
+      async (ends, o) => sync({ config, rules: flags.rule, dryRun: flags.dryRun }, ends, o),
+      {
+        access: config.registries,
+      },
+    );
+  });
+}
