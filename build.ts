@@ -1,16 +1,43 @@
-// Bundles what an installed package runs: Node does not read TypeScript below node_modules. Dependencies stay outside the bundle.
+// `node build.ts`: what an installed package runs, in dist/, since Node does not read TypeScript below node_modules. Dependencies stay outside.
+// `node build.ts image`: what the image of the worker runs, in bundle/, with everything that it depends on.
 import { rmSync } from 'node:fs';
-import { build } from 'esbuild';
+import { build, type BuildOptions } from 'esbuild';
 
-rmSync('dist', { recursive: true, force: true });
-await build({
-  entryPoints: { cli: 'worker/cli.ts' },
-  outdir: 'dist',
+const common = {
   bundle: true,
-  packages: 'external',
   platform: 'node',
   format: 'esm',
   target: 'node24',
-  splitting: true,
-  legalComments: 'none',
-});
+} as const satisfies BuildOptions;
+
+if (process.argv[2] === 'image') await buildImage();
+else await buildPackage();
+
+async function buildPackage(): Promise<void> {
+  rmSync('dist', { recursive: true, force: true });
+  await build({
+    ...common,
+    entryPoints: { cli: 'worker/cli.ts' },
+    outdir: 'dist',
+    packages: 'external',
+    legalComments: 'none',
+    splitting: true,
+  });
+}
+
+async function buildImage(): Promise<void> {
+  rmSync('bundle', { recursive: true, force: true });
+  // packages in CommonJS, pino among them, ask for Node's modules by a function that modules do not have
+  const banner = { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" };
+  await build({
+    ...common,
+    banner,
+    entryPoints: { worker: 'worker/main.ts', 'health-check': 'worker/health-check.ts' },
+    outdir: 'bundle',
+    splitting: true,
+    // names stay, for whoever reads where something failed
+    minifyWhitespace: true,
+    minifySyntax: true,
+    legalComments: 'eof',
+  });
+}

@@ -2,10 +2,10 @@ import type { Clock } from './util/clock.ts';
 import { isRecord } from './util/record.ts';
 import type { Report } from './util/report.ts';
 
-/** Keeps ECS from stopping this task to scale in or to deploy, for as long as something is held. */
+/** Keeps ECS from stopping this task to scale in or to deploy, for as long as jobs run. */
 export interface TaskProtection extends AsyncDisposable {
-  /** Something begins that is not to be interrupted; what it returns is called at its end. */
-  hold(): () => void;
+  /** So many run from now on. */
+  readonly busy: (jobs: number) => void;
 }
 
 export interface ProtectionOptions {
@@ -36,7 +36,7 @@ export function protectTask(o: ProtectionOptions): TaskProtection {
   const closing = new AbortController();
   const told = new Set<string>();
   let waiting = new AbortController();
-  let held = 0;
+  let running = 0;
   let idleSinceMs = 0;
   /** Whether ECS may believe that we are to be protected. */
   let on = false;
@@ -59,7 +59,7 @@ export function protectTask(o: ProtectionOptions): TaskProtection {
   const keep = async (): Promise<void> => {
     while (!closing.signal.aborted) {
       const nowMs = o.clock.now();
-      if (held > 0) {
+      if (running > 0) {
         if (nowMs < renewAtMs) await wait(renewAtMs - nowMs);
         else {
           on = true;
@@ -80,16 +80,12 @@ export function protectTask(o: ProtectionOptions): TaskProtection {
   const kept = keep();
 
   return {
-    hold: () => {
-      if (held++ === 0) waiting.abort();
-      let over = false;
-      return () => {
-        if (over) return;
-        over = true;
-        if (--held > 0) return;
-        idleSinceMs = o.clock.now();
-        waiting.abort();
-      };
+    busy: (jobs) => {
+      const changes = jobs > 0 !== running > 0;
+      running = jobs;
+      if (!changes) return;
+      idleSinceMs = o.clock.now();
+      waiting.abort();
     },
     [Symbol.asyncDispose]: async () => {
       closing.abort();

@@ -1,5 +1,4 @@
 import { consume } from './jobs/consume.ts';
-import type { Delivery, Queue } from './jobs/queue.ts';
 import { protectTask } from './ecs.ts';
 import { startHealth } from './health.ts';
 import { currentEnds } from './operations/current-ends.ts';
@@ -45,41 +44,21 @@ export async function runWorker(o: WorkerOptions): Promise<void> {
     const protection =
       ecsAgentUri === undefined ? undefined : opened.use(protectTask({ agentUri: ecsAgentUri, clock, report }));
     const health = healthPort === undefined ? undefined : opened.use(await startHealth({ port: healthPort, clock }));
-    const handle = async (delivery: Delivery, at: { readonly signal: AbortSignal }): ReturnType<typeof work> => {
-      const release = protection?.hold();
-      try {
-        return await telemetry.inJob(async () => work(delivery, workshop, at));
-      } finally {
-        release?.();
-      }
-    };
+    const onStop = (): void => report({ type: 'note', message: 'worker stops: what is under way is given back' });
+    signal.addEventListener('abort', onStop, { once: true });
+    opened.defer(() => signal.removeEventListener('abort', onStop));
     report({ type: 'note', message: `worker ${o.version} does up to ${slots} jobs at once of ${service.queue.name}` });
-    const queue = health === undefined ? service.queue : watched(service.queue, health.alive);
-    await consume(queue, handle, { slots, stopping: signal, signal, clock, report });
-    report({ type: 'note', message: 'worker stopped: what was under way was given back' });
+    await consume(service.queue, async (d, at) => telemetry.inJob(async () => work(d, workshop, at)), {
+      slots,
+      stopping: signal,
+      signal,
+      clock,
+      report,
+      alive: health?.alive,
+      busy: protection?.busy,
+    });
+    report({ type: 'note', message: 'worker stopped' });
   } finally {
     telemetry.flush();
   }
-}
-
-/** The same queue. `alive` is called whenever a loop that consumes it goes round, or keeps what it has. */
-function watched(queue: Queue, alive: () => void): Queue {
-  const watchedDelivery = (d: Delivery): Delivery => ({
-    ...d,
-    extend: async (seconds, o) => {
-      alive();
-      await d.extend(seconds, o);
-    },
-  });
-  return {
-    name: queue.name,
-    receive: async (max, o) => {
-      alive();
-      const received = await queue.receive(max, o);
-      alive();
-      return received.map(watchedDelivery);
-    },
-    send: async (messages, o) => queue.send(messages, o),
-    count: async (o) => queue.count(o),
-  };
 }

@@ -53,16 +53,16 @@ const MINUTE = 60_000;
 test('a task is protected while jobs run, renewed, and no more when it is idle for a while', async () => {
   const { protection, clock, asked, events } = await agent(DONE, DONE, DONE);
   expect(await asked(0)).toEqual([]);
-  const first = protection.hold();
+  protection.busy(1);
   expect(await asked(1)).toEqual([ON]);
-  const second = protection.hold();
-  first();
+  protection.busy(2);
+  protection.busy(1);
   await clock.advance(5 * MINUTE - 1);
   expect(await asked(1)).toHaveLength(1);
   await clock.advance(1);
   expect(await asked(2)).toEqual([ON, ON]);
-  second();
-  second();
+  protection.busy(0);
+  protection.busy(0);
   await asked(2);
   await clock.advance(29_999);
   expect(await asked(2)).toHaveLength(2);
@@ -74,9 +74,9 @@ test('a task is protected while jobs run, renewed, and no more when it is idle f
 test('one job after another asks no more than one long job', async () => {
   const { protection, clock, asked } = await agent(DONE, DONE);
   for (let i = 0; i < 10; i++) {
-    const release = protection.hold();
+    protection.busy(1);
     await asked(1);
-    release();
+    protection.busy(0);
     await asked(1);
     await clock.advance(29_000);
   }
@@ -86,7 +86,7 @@ test('one job after another asks no more than one long job', async () => {
 
 test('a task that ends while it is protected takes it back', async () => {
   const { protection, asked, bodies } = await agent(DONE, DONE);
-  protection.hold();
+  protection.busy(1);
   await asked(1);
   await protection[Symbol.asyncDispose]();
   expect(bodies()).toEqual([ON, OFF]);
@@ -102,7 +102,7 @@ describe('protection that cannot be had', () => {
       DONE,
       DONE,
     );
-    protection.hold();
+    protection.busy(1);
     for (let i = 1; i <= 4; i++) {
       await asked(i);
       await clock.advance(MINUTE);
@@ -117,11 +117,11 @@ describe('protection that cannot be had', () => {
 
   test('is not asked for again by a task of no service', async () => {
     const { protection, clock, events } = await agent(failing('TASK_NOT_VALID'));
-    const release = protection.hold();
+    protection.busy(1);
     await vi.waitFor(() => expect(events).toHaveLength(1));
     expect(events[0]).toMatchObject({ message: expect.stringContaining('it belongs to no service') });
-    release();
-    protection.hold();
+    protection.busy(0);
+    protection.busy(1);
     await clock.advance(10 * MINUTE);
     expect(clock.sleeping).toBe(0);
   });
@@ -134,9 +134,10 @@ describe('protection that cannot be had', () => {
       clock,
       report: (event) => void events.push(event),
     });
-    protection.hold()();
+    protection.busy(1);
+    protection.busy(0);
     await vi.waitFor(() => expect(clock.sleeping).toBe(1));
-    protection.hold();
+    protection.busy(1);
     await vi.waitFor(() => expect(events).toHaveLength(1));
   });
 });

@@ -9,7 +9,7 @@ export interface Metric {
   readonly meaning: string;
 }
 
-export const NAMESPACE = 'Transship';
+const NAMESPACE = 'Transship';
 
 /** Every metric there is. docs/metrics.md is this table for readers, and a test holds them equal. */
 export const METRICS = {

@@ -1,0 +1,150 @@
+// A worker as a process of its own, by the entry of its image, over the embedded stack.
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { enqueueImage } from '../../worker/operations/enqueue.ts';
+import type { Service } from '../../worker/operations/service.ts';
+import { readSettings } from '../../worker/settings.ts';
+import type { Run } from '../../worker/state/state.ts';
+import { systemClock } from '../../worker/util/clock.ts';
+import { connectService } from '../../worker/wire.ts';
+import { makeImage, type MadeImage } from '../support/images.ts';
+import { startGate } from '../support/interop-gate.ts';
+import { openLab } from '../support/lab.ts';
+import { expectSameImage } from '../support/same-image.ts';
+import { scriptedServer } from '../support/scripted-server.ts';
+import { startWorker, type Line, type WorkerProcess } from '../support/worker-process.ts';
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+const { registry, ecr, s3, bucket, environment } = lab.stack;
+const MIB = 1024 * 1024;
+
+let service: Service & AsyncDisposable;
+beforeAll(() => {
+  service = connectService(readSettings(environment));
+});
+afterAll(async () => service[Symbol.asyncDispose]());
+
+/** An image at the plain registry. */
+async function pushed(name: string, layerBytes: number): Promise<MadeImage> {
+  const image = await makeImage({ seed: name.length, platforms: ['linux/amd64'], layers: [layerBytes] });
+  await lab.push(image, registry, name);
+  return image;
+}
+
+function worker(more: Readonly<Record<string, string>> = {}): WorkerProcess {
+  const started = startWorker({ ...environment, ...more });
+  onTestFinished(async () => started[Symbol.asyncDispose]());
+  return started;
+}
+
+/** The run when it has ended. */
+async function ended({ id }: Run): Promise<Run> {
+  return vi.waitFor(
+    async () => {
+      const run = await service.state.runs.get(id);
+      if (run?.endedAtMs === undefined) throw new Error(`run ${id} goes on: ${JSON.stringify(run?.jobs)}`);
+      return run;
+    },
+    { timeout: 20_000, interval: 100 },
+  );
+}
+
+const metrics = (lines: readonly Line[]): readonly Line[] => lines.filter((line) => line['_aws'] !== undefined);
+
+test('a worker does a job, tells of it, and ends with 0 when it is told to', async () => {
+  const image = await pushed('worker/plain', 100_000);
+  const from = `docker://${registry.host}/worker/plain:v1`;
+  const run = await enqueueImage({ from, to: `docker://${ecr.registryHost}/worker/plain:v1` }, service, {
+    clock: systemClock,
+  });
+  const process = worker();
+  expect((await ended(run)).jobs).toMatchObject({ done: 1, failed: 0 });
+  const done = await process.event('job-done');
+  process.kill('SIGTERM');
+  expect(await process.ended, process.stderr).toBe(0);
+  expect(process.stderr).toBe('');
+
+  await expectSameImage(image.content, lab.view(ecr, 'worker/plain'), image.root);
+  expect(done).toMatchObject({ level: 'info', run: run.id, kind: 'mirror', unchanged: false });
+  expect(done['reference']).toContain(from);
+  const blobs = process.lines.filter(({ event }) => event === 'blob-done');
+  expect(blobs.length).toBeGreaterThan(0);
+  expect(blobs.every((line) => line['level'] === 'debug' && line['job'] === done['job'])).toBe(true);
+  const copied = metrics(process.lines).reduce((sum, line) => sum + Number(line['BytesCopied'] ?? 0), 0);
+  expect(copied).toBeGreaterThan(100_000);
+  expect(metrics(process.lines).some((line) => line['ImagesCopied'] === 1)).toBe(true);
+  expect(process.lines.at(-1)).toMatchObject({ event: 'note', message: 'worker stopped' });
+});
+
+test('stopped in the middle of a backup it gives the job back at once, and another goes on with the parts that are missing', async () => {
+  await pushed('worker/large', 24 * MIB);
+  await using gate = await startGate(registry.host);
+  const passed = gate.closeAfter(20 * MIB);
+  const key = 'worker/large.tar';
+  const run = await enqueueImage(
+    { from: `docker://${gate.host}/worker/large:v1`, to: `s3://${bucket}/${key}` },
+    service,
+    { clock: systemClock },
+  );
+  const first = worker();
+  await passed;
+  await first.event('blob-started');
+  const stoppedMs = systemClock.now();
+  first.kill('SIGTERM');
+  expect(await first.ended, first.stderr).toBe(0);
+  expect(systemClock.now() - stoppedMs).toBeLessThan(10_000);
+  expect(await first.event('job-handed-back')).toMatchObject({ run: run.id });
+  expect(await service.queue.count()).toMatchObject({ visible: 1, inFlight: 0 });
+
+  gate.open();
+  const second = worker();
+  expect((await ended(run)).jobs).toMatchObject({ done: 1 });
+  await second.event('job-done');
+  const sent = s3.requests.filter((r) => r.operation === 'UploadPart' && r.key === key && r.status === 200);
+  // four parts, the last of them short: one at most was under way when the first worker was stopped, and is sent again
+  const bytes = sent.reduce((sum, { receivedBytes }) => sum + receivedBytes, 0);
+  expect(bytes).toBeLessThan(24 * MIB + 8 * MIB + MIB);
+  expect(sent.length).toBeGreaterThanOrEqual(4);
+  second.kill('SIGTERM');
+  expect(await second.ended, second.stderr).toBe(0);
+});
+
+test('a second signal ends it on the spot', async () => {
+  await pushed('worker/held', MIB);
+  await using gate = await startGate(registry.host);
+  const passed = gate.closeAfter(1000);
+  const from = `docker://${gate.host}/worker/held:v1`;
+  await enqueueImage({ from, to: `s3://${bucket}/worker/held.tar` }, service, { clock: systemClock });
+  // the agent does not answer when protection is taken back, which keeps the worker from its end for a while
+  await using agent = await scriptedServer({
+    'PUT /task-protection/v1/state': [
+      { status: 200, body: '{"protection":{}}' },
+      { status: 200, hang: true },
+    ],
+  });
+  const process = worker({ ECS_AGENT_URI: agent.url });
+  await passed;
+  await vi.waitFor(() => expect(agent.requests).toHaveLength(1));
+  process.kill('SIGTERM');
+  await vi.waitFor(() => expect(agent.requests).toHaveLength(2));
+  // one that follows at once may be the same one, passed on by whoever started the process
+  const again = setInterval(() => process.kill('SIGTERM'), 100);
+  onTestFinished(() => clearInterval(again));
+  expect(await process.ended).toBe(130);
+  for (const left of await service.queue.receive(10)) await left.settle({ type: 'done' });
+});
+
+describe('a worker that cannot begin', () => {
+  test('says what its environment misses', async () => {
+    const { TRANSSHIP_TABLE: _, ...rest } = environment;
+    const process = startWorker(rest);
+    expect(await process.ended).toBe(2);
+    expect(process.stderr).toContain('needs TRANSSHIP_TABLE: set it to');
+  });
+
+  test('says what it was told wrong', async () => {
+    const process = startWorker(environment, ['worker', '--slots', '0']);
+    expect(await process.ended).toBe(2);
+    expect(process.stderr).toContain('a whole number from 1 to 64 is expected');
+  });
+});
