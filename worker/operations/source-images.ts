@@ -51,28 +51,22 @@ export async function listSource(
   o: Abortable & { readonly pushed?: Pushed | undefined },
 ): Promise<SourceList> {
   const source = registry.repository(repository);
-  const { images } = registry;
   return onSide(
     'source',
-    images === undefined
+    registry.images === undefined
       ? listTags(rule, source, nowMs, o)
-      : listRows(rule, source, await rowsOf(images(repository, o)), nowMs, o),
+      : listRows(rule, source, registry.images(repository, o), nowMs, o),
   );
-}
-
-async function rowsOf(images: AsyncIterable<ListedImage>): Promise<readonly ListedImage[]> {
-  const rows: ListedImage[] = [];
-  for await (const row of images) rows.push(row);
-  return rows;
 }
 
 async function listRows(
   rule: CopyRule,
   source: Source,
-  listed: readonly ListedImage[],
+  list: AsyncIterable<ListedImage>,
   nowMs: number,
   o: Abortable & { readonly pushed?: Pushed | undefined },
 ): Promise<SourceList> {
+  const listed = await Array.fromAsync(list);
   const rows = o.pushed === undefined ? listed : await withPushed(source, listed, o.pushed, nowMs, o);
   const active = rows.filter(({ status }) => status === 'ACTIVE');
   const candidates: Candidate[] = [];

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { formatJob, parseMessage } from '../../../worker/jobs/job.ts';
 import { digestOf, type Digest } from '../../../worker/oci/digest.ts';
@@ -49,7 +49,7 @@ function digest(name: string): Digest {
 
 /** As a worker records what it copied. */
 function recordsOf(rule: CopyRule, images: readonly SourceImage[], change: Partial<SyncRecord> = {}): SyncRecord[] {
-  return images.flatMap((image) =>
+  const records = images.flatMap((image) =>
     destinationsOf(rule, referenceOf('source.example', 'app', image), image.digest, STARTED_AT_MS).map((key) => ({
       group: key.group,
       name: key.name,
@@ -61,9 +61,9 @@ function recordsOf(rule: CopyRule, images: readonly SourceImage[], change: Parti
       bytes: 1,
       atMs: STARTED_AT_MS,
       run: 'run-0',
-      ...change,
     })),
   );
+  return records.map((record) => Object.assign(record, change));
 }
 
 function known(records: readonly SyncRecord[], o: Partial<Known> = {}): Known {

@@ -1,0 +1,252 @@
+import assert from 'node:assert/strict';
+import * as fc from 'fast-check';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { PlanJob } from '../../worker/jobs/job.ts';
+import type { Queue } from '../../worker/jobs/queue.ts';
+import { planRule, type PlanResult } from '../../worker/operations/plan-rule.ts';
+import type { CopyRule } from '../../worker/plan/rule.ts';
+import type { JobRecord, StateStore } from '../../worker/state/state.ts';
+import { checkAborted } from '../../worker/util/abort.ts';
+import type { Clock } from '../../worker/util/clock.ts';
+import { openLab, type Lab } from '../support/lab.ts';
+import { mortal, planner, type PlannerBench } from '../support/planner-bench.ts';
+import { rule } from '../support/rules.ts';
+import { seededDigest, seedRegistry } from '../support/seeded-registry.ts';
+
+const ACCOUNT = '333333333333';
+const REGION = 'eu-central-1';
+const ECR = `${ACCOUNT}.dkr.ecr.${REGION}.amazonaws.com`;
+const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
+
+let lab: Lab;
+let folder: string;
+
+beforeAll(async () => {
+  lab = await openLab();
+  folder = join(lab.folder, 'seeded');
+  await mkdir(folder);
+  await seedRegistry(folder, [
+    { repository: 'few/a', tags: ['v1', 'v2'] },
+    { repository: 'few/b', tags: ['v3'] },
+    { repository: 'many/a', tags: numbered(1200) },
+    { repository: 'many/b', tags: numbered(3) },
+    { repository: 'many/b/c', tags: [] },
+    { repository: 'many/c', tags: numbered(700) },
+    { repository: 'copies/many/a', tags: numbered(600) },
+  ]);
+});
+afterAll(async () => lab[Symbol.asyncDispose]());
+beforeEach(async () => {
+  await lab.registry({ mode: 'ecr', folder, account: ACCOUNT, region: REGION });
+});
+
+function numbered(count: number): readonly string[] {
+  return Array.from({ length: count }, (_, i) => `v${i}`);
+}
+
+const FEW = rule({ name: 'few', from: [`${ECR}/few/*`], to: [`${ECR}/copies/{repository}`] });
+const MANY = rule({ name: 'many', from: [`${ECR}/many/*`], to: [`${ECR}/copies/{repository}`] });
+
+async function jobsOf(state: StateStore, run: string): Promise<readonly JobRecord[]> {
+  return Array.fromAsync(state.runs.jobs(run));
+}
+
+async function begun(of: CopyRule): Promise<PlannerBench> {
+  const bench = planner(lab.session());
+  await bench.apply(of);
+  return bench;
+}
+
+describe('planning in pieces', () => {
+  /** Late as soon as it was asked so often. */
+  const lateAfter = (asked: number): Pick<Clock, 'now'> => {
+    let left = asked;
+    return { now: () => (left-- > 0 ? 0 : 1) };
+  };
+
+  /** All jobs of a run that is planned in pieces of these sizes, and then to the end. */
+  async function planned(pieces: readonly number[]): Promise<{
+    readonly ids: readonly string[];
+    readonly unchanged: number;
+    readonly pieces: number;
+  }> {
+    const bench = await begun(MANY);
+    const half = numbered(600);
+    await bench.remember(MANY, `docker://${ECR}/copies/many/a`, new Map(half.map((tag) => [tag, seededDigest(tag)])));
+    const run = await bench.state.runs.begin({ id: 'run', rule: 'many', trigger: 'request' });
+    let after: PlanJob['after'] | undefined;
+    let count = 0;
+    for (;;) {
+      const asked = pieces[count++];
+      const clock = { ...bench.clock, ...lateAfter(asked ?? Infinity) };
+      const result: PlanResult | undefined = await planRule({ rule: MANY, run, after }, bench, lab.session().ends, {
+        clock,
+        untilMs: 1,
+      });
+      assert(result);
+      const next = bench.jobs.find((job) => job.kind === 'plan');
+      assert.equal(result.continued, next !== undefined);
+      if (next?.kind !== 'plan') break;
+      after = next.after;
+      const before = bench.queue.bodies;
+      await drain(bench);
+      await bench.queue.send(before.filter((body) => !body.includes('"kind":"plan"')).map((body) => ({ body })));
+    }
+    const ids = bench.jobs.map(({ id }) => id);
+    const { unchanged = 0, plannedAtMs } = (await bench.state.runs.get('run')) ?? {};
+    expect(plannedAtMs).toBeDefined();
+    return { ids: ids.toSorted(), unchanged, pieces: count };
+  }
+
+  async function drain(bench: PlannerBench): Promise<void> {
+    for (;;) {
+      const deliveries = await bench.queue.receive(10, { waitSeconds: 0 });
+      if (deliveries.length === 0) return;
+      for (const delivery of deliveries) await delivery.settle({ type: 'done' });
+    }
+  }
+
+  test('is planning at once, wherever it is cut', async () => {
+    const whole = await planned([]);
+    expect(new Set(whole.ids).size).toBe(1303);
+    expect(whole).toMatchObject({ unchanged: 600, pieces: 1 });
+    let most = 0;
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.nat({ max: 2 }), { maxLength: 6 }), async (pieces) => {
+        const cut = await planned(pieces);
+        most = Math.max(most, cut.pieces);
+        expect(cut.ids).toEqual(whole.ids);
+        expect(cut.unchanged).toBe(whole.unchanged);
+      }),
+      { numRuns: 8, seed: 3 },
+    );
+    expect(most).toBeGreaterThan(3);
+  }, 60_000);
+
+  test('leaves all of it to a worker when no time is left', async () => {
+    const bench = await begun(MANY);
+    expect(await bench.tick({ untilMs: bench.clock.now() })).toMatchObject({ begun: 1, failed: 0 });
+    expect(bench.jobs).toMatchObject([{ kind: 'plan', rule: 'many', after: { repository: '', name: '' } }]);
+    expect(bench.of('run-planned')).toMatchObject([{ jobs: 0, continued: true }]);
+    await bench.clock.advance(MINUTE_MS);
+    // the worker is about to: nobody else plans
+    await bench.tick();
+    expect(bench.jobs).toHaveLength(1);
+    expect(await bench.work({ copies: false })).toHaveLength(1903);
+    expect(await bench.run('many')).toMatchObject({ jobs: { done: 1904, failed: 0 }, endedAtMs: expect.any(Number) });
+  }, 60_000);
+
+  test('of a rule that is gone ends the run with what there is', async () => {
+    const bench = await begun(MANY);
+    await bench.tick({ untilMs: bench.clock.now() });
+    await bench.state.rules.remove('many', 1);
+    await expect(bench.work()).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    expect(await bench.run('many')).toMatchObject({ plannedAtMs: expect.any(Number) });
+  });
+});
+
+test('a planner that dies after any of its writes leaves nothing that the next ticks do not set right', async () => {
+  const whole = await begun(FEW);
+  await whole.tick();
+  const run = await whole.run('few');
+  const ids = (await jobsOf(whole.state, run.id)).map(({ id }) => id).toSorted();
+  expect(ids).toHaveLength(3);
+
+  let deaths = 0;
+  for (let writes = 1; ; writes++) {
+    const bench = await begun(FEW);
+    const dying = mortal(bench, writes);
+    await bench.tick({ service: dying.service });
+    if (!dying.dead) break;
+    deaths++;
+    // whoever comes at once finds the run held
+    await bench.tick();
+    // what the dead one held is free by then
+    await bench.clock.advance(3 * MINUTE_MS);
+    await bench.tick();
+    await bench.clock.advance(20 * MINUTE_MS);
+    await bench.tick();
+    await bench.work({ copies: false });
+    await bench.clock.advance(MINUTE_MS);
+    await bench.tick();
+    const after = await bench.run('few');
+    expect(after, `after ${writes} writes`).toMatchObject({ id: run.id, endedAtMs: expect.any(Number) });
+    const jobs = await jobsOf(bench.state, run.id);
+    expect(jobs.map(({ id }) => id).toSorted()).toEqual(ids);
+    expect(jobs.map(({ state }) => state)).toEqual(['done', 'done', 'done']);
+    // and the rule goes on
+    await bench.clock.advance(HOUR_MS);
+    expect(await bench.tick()).toMatchObject({ begun: 1, late: 0 });
+  }
+  expect(deaths).toBeGreaterThan(8);
+});
+
+describe('messages that are lost', () => {
+  async function lose(bench: PlannerBench, count: number): Promise<void> {
+    for (const delivery of await bench.queue.receive(count, { waitSeconds: 0 }))
+      await delivery.settle({ type: 'done' });
+  }
+
+  test('are sent again when nothing else is there for a while', async () => {
+    const bench = await begun(FEW);
+    await bench.tick();
+    const before = bench.queue.bodies.toSorted();
+    await lose(bench, 3);
+    await bench.clock.advance(10 * MINUTE_MS);
+    expect(await bench.tick()).toMatchObject({ resent: 0 });
+    await bench.clock.advance(6 * MINUTE_MS);
+    expect(await bench.tick()).toMatchObject({ resent: 3 });
+    expect(bench.queue.bodies.toSorted()).toEqual(before);
+    // they are there now
+    expect(await bench.tick()).toMatchObject({ resent: 0 });
+    await bench.work({ copies: false });
+    expect(await bench.run('few')).toMatchObject({ jobs: { done: 3 }, endedAtMs: expect.any(Number) });
+  });
+
+  test('are not looked for while the queue has others', async () => {
+    const bench = await begun(FEW);
+    await bench.tick();
+    await lose(bench, 2);
+    await bench.clock.advance(16 * MINUTE_MS);
+    expect(await bench.tick()).toMatchObject({ resent: 0 });
+  });
+
+  test('are sent again for runs of nobody’s schedule too', async () => {
+    const bench = await begun({ ...FEW, onPush: true });
+    await bench.push({ account: ACCOUNT, region: REGION, repository: 'few/b', digest: seededDigest('v3'), tag: 'v3' });
+    await lose(bench, 1);
+    await bench.clock.advance(16 * MINUTE_MS);
+    await bench.state.rules.remove('few', 1);
+    expect(await bench.tick()).toMatchObject({ rules: 0, resent: 1 });
+  });
+});
+
+test('a run of nobody’s schedule that never ends is dead in the end', async () => {
+  const bench = planner(lab.session());
+  await bench.state.runs.begin({ id: 'left behind', rule: 'gone', trigger: 'push' });
+  await bench.clock.advance(25 * HOUR_MS);
+  await bench.tick();
+  expect(await bench.state.runs.get('left behind')).toMatchObject({ dead: true });
+  expect(bench.of('run-late')).toMatchObject([{ run: 'left behind', dead: true }]);
+});
+
+test('a planner that is stopped gives back what it held', async () => {
+  const bench = await begun(FEW);
+  const stop = new AbortController();
+  const queue: Queue = {
+    name: 'stopping',
+    receive: async (max, o) => bench.queue.receive(max, o),
+    count: async (o) => bench.queue.count(o),
+    send: async (_, o) => {
+      stop.abort();
+      checkAborted(o);
+    },
+  };
+  const stopping = { state: bench.state, queue, deadLetters: bench.deadLetters };
+  await expect(bench.tick({ service: stopping, signal: stop.signal })).rejects.toMatchObject({ code: 'ABORTED' });
+  await bench.tick();
+  expect(bench.jobs).toHaveLength(3);
+});

@@ -1,0 +1,554 @@
+import assert from 'node:assert/strict';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { addJson } from '../support/images.ts';
+import { parseReference } from '../../worker/oci/reference.ts';
+import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
+import { planRule } from '../../worker/operations/plan-rule.ts';
+import { stateOver } from '../../worker/state/store.ts';
+import { Failure } from '../../worker/util/failure.ts';
+import type { CopyRule } from '../../worker/plan/rule.ts';
+import { makeImage, type MadeImage } from '../support/images.ts';
+import { failureOf, openLab, requestsDuring, type Lab } from '../support/lab.ts';
+import { mortal, planner, type PlannerBench } from '../support/planner-bench.ts';
+import { rule } from '../support/rules.ts';
+
+const HOME = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
+const ABROAD = '222222222222.dkr.ecr.eu-west-1.amazonaws.com';
+const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
+
+let lab: Lab;
+
+beforeAll(async () => {
+  lab = await openLab();
+});
+afterAll(async () => lab[Symbol.asyncDispose]());
+
+/** One platform, so that it is one manifest. */
+async function makeOne(seed: number, tag = 'v1'): Promise<MadeImage> {
+  return makeImage({ seed, tag, platforms: ['linux/amd64'], layers: [100], sharedLayerBytes: 0 });
+}
+
+/** Of this test alone. */
+let names = 0;
+function fresh(name: string): string {
+  return `${name}-${++names}`;
+}
+
+interface Flow {
+  readonly bench: PlannerBench;
+  /** In `stack.ecr`. */
+  readonly repository: string;
+  readonly rule: CopyRule;
+}
+
+/** A rule that mirrors a repository of ECR with these tags to another ECR, and backs nothing up. */
+async function mirrored(o: Partial<CopyRule> = {}, images: readonly string[] = ['v1']): Promise<Flow> {
+  const bench = planner(lab.session());
+  const repository = fresh('app');
+  for (const [seed, tag] of images.entries()) await lab.push(await makeOne(seed, tag), lab.stack.ecr, repository);
+  const mirroring = rule({ name: 'keep', from: [`${HOME}/${repository}`], to: [`${ABROAD}/{repository}`], ...o });
+  await bench.apply(mirroring);
+  return { bench, repository, rule: mirroring };
+}
+
+async function deleteImages(host: string, repository: string, ...imageTags: readonly string[]): Promise<void> {
+  const registry = host === HOME ? lab.stack.ecr : lab.stack.otherEcr;
+  const region = host === HOME ? 'us-east-1' : 'eu-west-1';
+  await call(registry.url, region, 'BatchDeleteImage', {
+    repositoryName: repository,
+    imageIds: imageTags.map((imageTag) => (imageTag.startsWith('sha') ? { imageDigest: imageTag } : { imageTag })),
+  });
+}
+
+async function call(url: string, region: string, operation: string, input: object): Promise<void> {
+  const answer = await fetch(url, {
+    method: 'POST',
+    headers: {
+      'content-type': 'application/x-amz-json-1.1',
+      'x-amz-target': `AmazonEC2ContainerRegistry_V20150921.${operation}`,
+      authorization: `AWS4-HMAC-SHA256 Credential=local/20260101/${region}/ecr/aws4_request, SignedHeaders=host, Signature=0`,
+    },
+    body: JSON.stringify(input),
+  });
+  assert(answer.ok, await answer.text());
+}
+
+/** The images of the jobs in the queue, by tag. */
+function queued(bench: PlannerBench): readonly string[] {
+  return bench.jobs
+    .map((job) =>
+      job.kind === 'mirror' || job.kind === 'backup' ? parseReference(job.from.slice('docker://'.length)) : undefined,
+    )
+    .map((reference) => reference?.tag ?? reference?.digest ?? 'plan')
+    .toSorted();
+}
+
+describe('a tick', () => {
+  test('copies what is new, and then nothing', async () => {
+    const { bench } = await mirrored({}, ['v1', 'v2']);
+    expect(await bench.tick()).toEqual({ rules: 1, begun: 1, late: 0, failed: 0, resent: 0 });
+    expect(queued(bench)).toEqual(['v1', 'v2']);
+    expect(bench.of('run-planned')).toMatchObject([{ jobs: 2, unchanged: 0, continued: false }]);
+    expect(await bench.work()).toHaveLength(2);
+    expect(await bench.run('keep')).toMatchObject({ jobs: { done: 2, failed: 0 }, endedAtMs: expect.any(Number) });
+
+    await bench.clock.advance(HOUR_MS);
+    bench.forget();
+    await bench.tick();
+    expect(bench.jobs).toEqual([]);
+    expect(bench.of('run-planned')).toMatchObject([{ jobs: 0, unchanged: 2 }]);
+    expect(bench.of('run-ended')).toMatchObject([{ failed: 0 }]);
+    expect(await bench.run('keep')).toMatchObject({ unchanged: 2, endedAtMs: expect.any(Number) });
+  });
+
+  test('between two ticks of the schedule does nothing', async () => {
+    const { bench } = await mirrored();
+    await bench.tick();
+    await bench.work();
+    await bench.clock.advance(59 * MINUTE_MS);
+    expect(await bench.tick()).toMatchObject({ begun: 0 });
+    await bench.clock.advance(MINUTE_MS);
+    expect(await bench.tick()).toMatchObject({ begun: 1 });
+  });
+
+  test('makes up for several that were missed by one run', async () => {
+    const { bench } = await mirrored();
+    await bench.tick();
+    await bench.work();
+    await bench.clock.advance(5 * HOUR_MS);
+    expect(await bench.tick()).toMatchObject({ begun: 1 });
+    expect(await bench.tick()).toMatchObject({ begun: 0 });
+  });
+
+  test('copies a tag that moved, and leaves the others', async () => {
+    const { bench, repository } = await mirrored({}, ['v1', 'v2']);
+    await bench.tick();
+    await bench.work();
+    await lab.push(await makeOne(100, 'v2'), lab.stack.ecr, repository);
+    await bench.clock.advance(HOUR_MS);
+    await bench.tick();
+    expect(queued(bench)).toEqual(['v2']);
+  });
+
+  test.each(['v1', 'changed'])('copies again what is gone at the destination (%s)', async (how) => {
+    const { bench, repository } = await mirrored({}, ['v1', 'v2']);
+    await bench.tick();
+    await bench.work();
+    if (how === 'v1') await deleteImages(ABROAD, repository, 'v1');
+    else await lab.push(await makeOne(101, 'v1'), lab.stack.otherEcr, repository);
+    await bench.clock.advance(HOUR_MS);
+    await bench.tick();
+    expect(queued(bench)).toEqual(['v1']);
+    await bench.work();
+    const there = await lab.view(lab.stack.otherEcr, repository).resolve('v1');
+    expect(there.digest).toBe((await lab.view(lab.stack.ecr, repository).resolve('v1')).digest);
+  });
+
+  test('copies everything again when the repository is gone at the destination', async () => {
+    const images = Array.from({ length: 20 }, (_, i) => `v${i}`);
+    const { bench, repository } = await mirrored({ to: [`${HOME}/gone/{repository}`] }, images);
+    await bench.tick();
+    await bench.work();
+    await lab.stack.deleteRepository(`gone/${repository}`);
+    await bench.clock.advance(HOUR_MS);
+    await bench.tick();
+    expect(queued(bench)).toHaveLength(20);
+  });
+
+  test.each([3, 20])('makes archives again that are gone, of %d', async (count) => {
+    const images = Array.from({ length: count }, (_, i) => `v${i}`);
+    const { bench, repository } = await mirrored(
+      { kind: 'backup', to: ['s3://transship-backups/{repository}/{tag}.tar'] },
+      images,
+    );
+    await bench.tick();
+    await bench.work();
+    const { ends } = lab.session();
+    await ends.bucket('transship-backups').remove(`${repository}/v1.tar`);
+    await bench.clock.advance(HOUR_MS);
+    await bench.tick();
+    expect(queued(bench)).toEqual(['v1']);
+  });
+
+  test('counts what it cannot list at the destination as there, and says so', async () => {
+    const { bench, rule: mirroring } = await mirrored();
+    await bench.tick();
+    await bench.work();
+    const ends = lab.session().ends;
+    const target = ends.registry(ABROAD, 'target');
+    const denied = async (): Promise<never> => {
+      throw new Failure('DENIED', 'not authorized to look');
+    };
+    const blind = {
+      ...ends,
+      registry: (host: string, side: 'source' | 'target') =>
+        side === 'source'
+          ? ends.registry(host, side)
+          : {
+              ...target,
+              images: target.images,
+              repository: (name: string) => ({ ...target.repository(name), resolve: denied }),
+            },
+    };
+    const { state } = bench;
+    const run = await state.runs.begin({ id: 'by hand', rule: 'keep', trigger: 'request' });
+    const events: unknown[] = [];
+    const report = (event: unknown): void => void events.push(event);
+    const result = await planRule({ rule: mirroring, run }, bench, blind, { clock: bench.clock, report });
+    expect(result).toMatchObject({ jobs: 0, unchanged: 1 });
+    expect(events).toContainEqual(
+      expect.objectContaining({ type: 'warning', message: expect.stringContaining('counts as it was left') }),
+    );
+  });
+});
+
+describe('what refers to an image', () => {
+  async function signedFlow(): Promise<Flow & { readonly made: MadeImage }> {
+    const bench = planner(lab.session());
+    const repository = fresh('signed');
+    const made = await makeImage({ seed: 7, layers: [100], signed: true });
+    await lab.push(made, lab.stack.ecr, repository);
+    const keep = rule({ name: 'keep', from: [`${HOME}/${repository}`], to: [`${ABROAD}/{repository}`], onPush: true });
+    await bench.apply(keep);
+    await bench.tick();
+    expect(queued(bench)).toEqual(['v1']);
+    await bench.work();
+    await bench.clock.advance(HOUR_MS);
+    bench.forget();
+    return { bench, repository, rule: keep, made };
+  }
+
+  /** A new signature of `subject`, pushed to the source. */
+  async function sign(
+    { made, repository }: { made: MadeImage; repository: string },
+    which: 'image' | 'child',
+  ): Promise<string> {
+    const { content, root } = made;
+    const index: { readonly manifests: readonly { readonly digest: string }[] } = JSON.parse(
+      Buffer.concat(await Array.fromAsync(await content.open(root.descriptor))).toString(),
+    );
+    const child = await content.resolve(index.manifests[0]?.digest ?? '');
+    const config = content.add('application/vnd.oci.empty.v1+json', Buffer.from('{}'));
+    const signature = addJson(content, MEDIA_TYPE.ociManifest, {
+      schemaVersion: 2,
+      artifactType: 'application/vnd.example.signature',
+      config,
+      layers: [config],
+      subject: which === 'image' ? root.descriptor : child,
+      annotations: { 'org.example.signer': `the ${which}'s` },
+    });
+    await lab.push(made, lab.stack.ecr, repository);
+    return signature.digest;
+  }
+
+  test('is known after the first copy: nothing is to do', async () => {
+    const { bench } = await signedFlow();
+    await bench.tick();
+    expect(bench.jobs).toEqual([]);
+    expect(bench.of('run-planned')).toMatchObject([{ jobs: 0, unchanged: 1 }]);
+  });
+
+  test.each(['image', 'child'] as const)('is copied when it is new, of the %s', async (which) => {
+    const flow = await signedFlow();
+    const signature = await sign(flow, which);
+    await flow.bench.tick();
+    expect(queued(flow.bench)).toEqual(['v1']);
+    await flow.bench.work();
+    await lab.view(lab.stack.otherEcr, flow.repository).resolve(signature);
+    await flow.bench.clock.advance(HOUR_MS);
+    await flow.bench.tick();
+    expect(flow.bench.jobs).toEqual([]);
+  });
+
+  test.each(['image', 'child'] as const)('is copied when its push is told, of the %s', async (which) => {
+    const flow = await signedFlow();
+    const signature = await sign(flow, which);
+    const { runs } = await flow.bench.push({ repository: flow.repository, digest: signature });
+    expect(runs).toMatchObject([{ jobs: 1 }]);
+    expect(queued(flow.bench)).toEqual(['v1']);
+  });
+
+  test('is noticed at a registry without a list, by the tags of cosign', async () => {
+    const bench = planner(lab.session());
+    const repository = fresh('signed');
+    const { registry } = lab.stack;
+    const made = await makeImage({ seed: 8, layers: [100] });
+    await lab.push(made, registry, repository);
+    await bench.apply(
+      rule({ name: 'keep', from: [`${registry.registryHost}/${repository}`], to: [`${ABROAD}/{repository}`] }),
+    );
+    await bench.tick();
+    await bench.work();
+    const signed = await makeImage({ seed: 8, layers: [100], signed: true });
+    await lab.push(signed, registry, repository);
+    await bench.clock.advance(HOUR_MS);
+    await bench.tick();
+    expect(queued(bench)).toEqual(['v1']);
+    await bench.work();
+    await bench.clock.advance(HOUR_MS);
+    const counts = await requestsDuring(registry, async () => bench.tick());
+    expect(bench.jobs).toEqual([]);
+    // the tag, and that of each child's signature
+    expect(counts).toEqual({ 'tags-list': 1, 'manifest-head': 3 });
+  });
+});
+
+describe('sources', () => {
+  test('are expanded by pattern, and one that is gone fails alone', async () => {
+    const bench = planner(lab.session());
+    const team = fresh('team');
+    for (const name of ['a', 'b']) await lab.push(await makeOne(1), lab.stack.ecr, `${team}/${name}`);
+    const from = [`${HOME}/${team}/*`, `${HOME}/${team}/gone`];
+    await bench.apply(rule({ name: 'keep', from, to: [`${ABROAD}/{repository}`] }));
+    await bench.tick();
+    expect(bench.of('rule-failed')).toMatchObject([
+      { code: 'NOT_FOUND', message: expect.stringContaining(`${team}/gone`) },
+    ]);
+    expect((await bench.work()).map(({ from: image }) => image).toSorted()).toEqual([
+      `docker://${HOME}/${team}/a:v1`,
+      `docker://${HOME}/${team}/b:v1`,
+    ]);
+    expect(await bench.run('keep')).toMatchObject({ jobs: { done: 2, failed: 1 }, endedAtMs: expect.any(Number) });
+    const progress = await bench.state.runs.progress('keep');
+    expect(progress?.goodAtMs).toBeUndefined();
+  });
+
+  test('a registry that is away is not asked for each of its repositories', async () => {
+    const bench = planner(lab.session());
+    const from = Array.from({ length: 8 }, (_, i) => `${lab.stack.registry.registryHost}/away-${i}`);
+    await bench.apply(rule({ name: 'keep', from, to: [`${ABROAD}/{repository}`] }));
+    lab.stack.registry.faults.queue({ on: 'tags-list', times: 1000 }, { type: 'status', status: 503 });
+    onTestFinished(() => lab.stack.registry.faults.clear());
+    const counts = await requestsDuring(lab.stack.registry, async () => bench.tick());
+    expect(counts['tags-list']).toBe(3 * 6);
+    expect(await bench.run('keep')).toMatchObject({ jobs: { failed: 8 }, endedAtMs: expect.any(Number) });
+  });
+
+  test('untagged images are those that are no part of another, and not just being pushed', async () => {
+    const bench = planner(lab.session());
+    const repository = fresh('untagged');
+    const index = await makeImage({ seed: 3, layers: [100] });
+    await lab.push(index, lab.stack.ecr, repository);
+    const old = await makeOne(4, 'moved');
+    await lab.push(old, lab.stack.ecr, repository);
+    await lab.push(await makeOne(5, 'moved'), lab.stack.ecr, repository);
+    await bench.apply(
+      rule({
+        name: 'keep',
+        from: [`${HOME}/${repository}`],
+        to: [`${ABROAD}/{repository}`],
+        tags: { include: [], exclude: [], untagged: true },
+      }),
+    );
+    await bench.tick();
+    expect(queued(bench)).toEqual(['moved', old.root.descriptor.digest, 'v1']);
+    await bench.work();
+    await bench.clock.advance(HOUR_MS);
+    await bench.tick();
+    expect(bench.jobs).toEqual([]);
+  });
+});
+
+test('archived images are left out, and said to be', async () => {
+  const { bench, repository } = await mirrored({}, ['v1', 'v2']);
+  await call(lab.stack.ecr.url, 'us-east-1', 'UpdateImageStorageClass', {
+    repositoryName: repository,
+    imageId: { imageTag: 'v2' },
+    targetStorageClass: 'ARCHIVE',
+  });
+  await bench.tick();
+  expect(queued(bench)).toEqual(['v1']);
+  expect(bench.of('warning')).toMatchObject([{ message: expect.stringContaining('1 images are archived') }]);
+});
+
+describe('a run that goes on', () => {
+  test('is late at the next tick, is not begun again, and is dead in the end', async () => {
+    const { bench } = await mirrored();
+    await bench.tick();
+    const first = await bench.run('keep');
+    await bench.clock.advance(HOUR_MS);
+    expect(await bench.tick()).toMatchObject({ begun: 0, late: 1 });
+    expect(bench.of('run-late')).toMatchObject([{ run: first.id, dead: false }]);
+    expect((await bench.run('keep')).id).toBe(first.id);
+
+    await bench.clock.advance(23 * HOUR_MS);
+    bench.forget();
+    expect(await bench.tick()).toMatchObject({ begun: 1, late: 0 });
+    expect(bench.of('run-late')).toMatchObject([{ run: first.id, dead: true }]);
+    expect((await bench.run('keep')).id).not.toBe(first.id);
+    expect(await bench.state.runs.get(first.id)).toMatchObject({ dead: true });
+  });
+
+  test('frees its rule when its last job ends, though the worker died before it told', async () => {
+    const { bench } = await mirrored();
+    await bench.tick();
+    const run = await bench.run('keep');
+    // it marks the job as done, and that is all
+    const worker = mortal(bench, 1);
+    const [job] = bench.jobs;
+    assert(job);
+    await expect(worker.service.state.runs.endJob(run.id, job.id, { state: 'done' })).rejects.toThrow('dead');
+    expect(await bench.tick()).toMatchObject({ begun: 0 });
+    expect(bench.of('run-ended')).toMatchObject([{ run: run.id, failed: 0 }]);
+    await bench.clock.advance(HOUR_MS);
+    expect(await bench.tick()).toMatchObject({ begun: 1, late: 0 });
+  });
+});
+
+describe('two planners at once', () => {
+  test('begin one run, and each job is sent once', async () => {
+    const { bench } = await mirrored({}, ['v1', 'v2', 'v3']);
+    const other = { state: stateOver(bench.table, bench.clock), queue: bench.queue, deadLetters: bench.deadLetters };
+    const results = await Promise.all([bench.tick(), bench.tick({ service: other })]);
+    expect(results.map(({ begun }) => begun).toSorted((a, b) => a - b)).toEqual([0, 1]);
+    expect(queued(bench)).toEqual(['v1', 'v2', 'v3']);
+    await bench.work();
+    expect(await bench.run('keep')).toMatchObject({ jobs: { done: 3 }, endedAtMs: expect.any(Number) });
+  });
+});
+
+describe('rules', () => {
+  test('that are expired are said to be, and not planned', async () => {
+    const { bench } = await mirrored({ expiresAtMs: Date.UTC(2029, 0, 1) });
+    expect(await bench.tick()).toMatchObject({ begun: 0 });
+    expect(bench.events).toEqual([{ type: 'rule-expired', rule: 'keep' }]);
+  });
+
+  test('that cannot be read do not stop the others', async () => {
+    const { bench } = await mirrored();
+    await bench.state.rules.put({ name: 'a-broken-one', document: '{"kind":"teleport"}' }, 0);
+    expect(await bench.tick()).toMatchObject({ rules: 2, begun: 1, failed: 1 });
+    expect(bench.of('rule-failed')).toMatchObject([{ rule: 'a-broken-one', code: 'INVALID' }]);
+  });
+
+  test('of kinds that are not executed yet have no run', async () => {
+    const bench = planner(lab.session());
+    await bench.apply({
+      kind: 'prune',
+      name: 'clean',
+      at: `${HOME}/*`,
+      untaggedAfterDays: 1,
+      keepTags: [],
+      schedule: { cron: '0 * * * *', timeZone: 'UTC' },
+      onPush: false,
+    });
+    expect(await bench.tick()).toMatchObject({ begun: 0, failed: 0 });
+    expect(bench.of('warning')).toMatchObject([{ message: expect.stringContaining('not executed by this version') }]);
+  });
+
+  test('tell how old their last good copy is', async () => {
+    const { bench } = await mirrored();
+    await bench.tick();
+    expect(bench.of('rule-age')).toEqual([{ type: 'rule-age', rule: 'keep', ageSeconds: 0 }]);
+    await bench.clock.advance(30 * MINUTE_MS);
+    await bench.work();
+    await bench.clock.advance(30 * MINUTE_MS);
+    bench.forget();
+    await bench.tick();
+    // of what was there when the run began
+    expect(bench.of('rule-age')).toEqual([{ type: 'rule-age', rule: 'keep', ageSeconds: 3600 }]);
+    await bench.work();
+    await bench.clock.advance(MINUTE_MS);
+    bench.forget();
+    await bench.tick();
+    expect(bench.of('rule-age')).toEqual([{ type: 'rule-age', rule: 'keep', ageSeconds: 60 }]);
+  });
+});
+
+describe('a push', () => {
+  test('of a tag copies that image, and no other', async () => {
+    const { bench, repository } = await mirrored({ onPush: true }, ['v1', 'v2']);
+    const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v2');
+    const { runs } = await bench.push({ id: 'e1', repository, digest, tag: 'v2' });
+    expect(runs).toMatchObject([{ run: 'push-e1-keep', rule: 'keep', jobs: 1, unchanged: 0 }]);
+    expect(queued(bench)).toEqual(['v2']);
+    await bench.work();
+    expect(await bench.state.runs.get('push-e1-keep')).toMatchObject({
+      trigger: 'push',
+      endedAtMs: expect.any(Number),
+    });
+  });
+
+  test('that is told twice makes the same run and job', async () => {
+    const { bench, repository } = await mirrored({ onPush: true });
+    const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v1');
+    for (let i = 0; i < 2; i++) await bench.push({ id: 'e1', repository, digest, tag: 'v1' });
+    expect(bench.jobs).toHaveLength(1);
+    await bench.work();
+    await bench.push({ id: 'e1', repository, digest, tag: 'v1' });
+    expect(bench.jobs).toEqual([]);
+  });
+
+  test('of what is copied already needs nothing', async () => {
+    const { bench, repository } = await mirrored({ onPush: true });
+    await bench.tick();
+    await bench.work();
+    const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v1');
+    const { runs } = await bench.push({ repository, digest, tag: 'v1' });
+    expect(runs).toMatchObject([{ jobs: 0, unchanged: 1 }]);
+  });
+
+  test('of a child of an index starts nothing: the index is pushed after it', async () => {
+    const { bench, repository } = await mirrored({ onPush: true });
+    const index = await makeImage({ seed: 9, layers: [100], tag: 'multi' });
+    await lab.push(index, lab.stack.ecr, repository);
+    const view = lab.view(lab.stack.ecr, repository);
+    const children: { readonly manifests: readonly { readonly digest: string }[] } = JSON.parse(
+      Buffer.concat(await Array.fromAsync(await view.open(index.root.descriptor))).toString(),
+    );
+    const { runs } = await bench.push({ repository, digest: children.manifests[0]?.digest ?? '' });
+    expect(runs).toMatchObject([{ jobs: 0 }]);
+  });
+
+  test.each([
+    ['the rule does not say on: push', {}],
+    ['the rule is of another repository', { onPush: true, from: [`${HOME}/another`] }],
+    ['the rule is of another account', { onPush: true, from: [`${ABROAD}/*`], to: [`${HOME}/{repository}`] }],
+    ['the rule is expired', { onPush: true, expiresAtMs: Date.UTC(2029, 0, 1) }],
+  ])('starts nothing where %s', async (_, change) => {
+    const { bench, repository } = await mirrored(change);
+    const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v1');
+    expect(await bench.push({ repository, digest, tag: 'v1' })).toEqual({ runs: [] });
+  });
+
+  test('is planned also when the list does not show it yet', async () => {
+    const { bench, repository, rule: keep } = await mirrored({ onPush: true }, ['v1', 'v2']);
+    const view = lab.view(lab.stack.ecr, repository);
+    const { digest } = await view.resolve('v2');
+    const { ends } = lab.session();
+    const source = ends.registry(HOME, 'source');
+    const lagging = {
+      ...ends,
+      registry: () => ({
+        repository: (name: string) => source.repository(name),
+        repositories: (prefix?: string) => source.repositories(prefix),
+        settings: async () => undefined,
+        applySettings: async () => undefined,
+        images: async function* (name: string) {
+          for await (const row of source.images?.(name) ?? []) if (row.digest !== digest) yield row;
+        },
+      }),
+    };
+    const plan = async (id: string, tag: string | undefined): Promise<unknown> => {
+      const run = await bench.state.runs.begin({ id, rule: 'keep', trigger: 'push' });
+      const only = { registry: HOME, repository, pushed: { tag, digest } };
+      return planRule({ rule: keep, run, only }, bench, lagging, { clock: bench.clock });
+    };
+    expect(await plan('tagged', 'v2')).toMatchObject({ jobs: 1 });
+    expect(queued(bench)).toEqual(['v2']);
+    // what it refers to is known by the list alone
+    await failureOf(plan('untagged', undefined), 'UNAVAILABLE');
+  });
+
+  test('of a repository that cannot be listed for the moment is tried again', async () => {
+    const { bench, repository } = await mirrored({ onPush: true });
+    const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v1');
+    lab.stack.ecr.faults.queue({ on: 'api', operation: 'DescribeImages', times: 100 }, { type: 'status', status: 503 });
+    onTestFinished(() => lab.stack.ecr.faults.clear());
+    await failureOf(bench.push({ id: 'e1', repository, digest, tag: 'v1' }), 'UNAVAILABLE');
+    lab.stack.ecr.faults.clear();
+    // the lease of who failed was given back
+    expect((await bench.push({ id: 'e1', repository, digest, tag: 'v1' })).runs).toMatchObject([{ jobs: 1 }]);
+  });
+});
