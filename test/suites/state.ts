@@ -32,8 +32,8 @@ function recordOf(more: Partial<SyncRecord> = {}): SyncRecord {
 }
 
 /** What every StateStore promises. `make` is called before each test. */
-export function stateSuite(name: string, make: () => Promise<StateUnderTest>): void {
-  describe(`${name} as a state`, () => {
+export function stateSuite(what: string, make: () => Promise<StateUnderTest>): void {
+  describe(`${what} as a state`, () => {
     let made: StateUnderTest;
     let clock: ManualClock;
     /** Two processes. */
@@ -481,7 +481,7 @@ export function stateSuite(name: string, make: () => Promise<StateUnderTest>): v
           await state.runs.addJobs('run-1', jobsNamed(3));
           await work('job-1');
           await state.runs.startJob('run-1', 'job-2');
-          const again = jobsNamed(4).map((job) => ({ ...job, title: 'another' }));
+          const again = jobsNamed(4).map(({ id }) => ({ id, title: 'another' }));
           expect(await other.runs.addJobs('run-1', again)).toEqual(new Set(['job-2', 'job-3', 'job-4']));
           expect(await jobOf('job-1')).toMatchObject({ state: 'done', title: 'copy 1' });
           expect(await jobOf('job-2')).toMatchObject({ state: 'running', title: 'copy 2' });
@@ -581,7 +581,7 @@ export function stateSuite(name: string, make: () => Promise<StateUnderTest>): v
         });
 
         test('that fill more than a page are all counted and listed', async () => {
-          const jobs = jobsNamed(1500, 1000).map((job) => ({ ...job, body: 'b'.repeat(1000) }));
+          const jobs = jobsNamed(1500, 1000).map(({ id, title }) => ({ id, title, body: 'b'.repeat(1000) }));
           const open = await state.runs.addJobs('run-1', jobs);
           expect(open.size).toBe(1500);
           expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 1500 });

@@ -32,8 +32,8 @@ const OPEN: readonly JobState[] = ['waiting', 'running'];
  * Runs and their jobs. The items of the jobs are the truth; everything in the item of the run follows from them, and `settle` makes it follow.
  *
  * `left` counts down as jobs end and only says when it is worth counting them: it may be too low, when a process died while it added jobs;
- * then they are counted too early, and it is set right. `epoch` counts up with all that makes more jobs open, so that a run is never ended by
- * who counted before that.
+ * then they are counted too early, and it is set right. `epoch` counts up with all that makes more jobs open or `left` greater, so that
+ * nobody ends a run, or sets it right, by what was counted before that.
  */
 export function runsOver(table: Table, clock: Clock): Runs {
   return new StoredRuns(table, clock);
@@ -166,14 +166,13 @@ class StoredRuns implements Runs {
       await this.#list(found, o);
       const jobs = await this.#count(run, o);
       const next = settled(found, jobs, this.#clock.now());
-      if (next !== undefined && tries < TRIES) {
-        const { done, item } = await this.#table.update(runKey(run), next.change, next.expected, o);
-        if (!done || item['endedAtMs'] === undefined) continue;
-        await this.#leave(item, o);
-        return asRun(item, jobs);
-      }
-      await this.#leave(found, o);
-      return asRun(found, jobs);
+      const changed =
+        next === undefined ? undefined : await this.#table.update(runKey(run), next.change, next.expected, o);
+      // another came in between: it is counted anew, and if that goes on they see to it themselves
+      if (changed?.done === false && tries < TRIES) continue;
+      const item = changed?.done === true ? changed.item : found;
+      await this.#leave(item, o);
+      return asRun(item, jobs);
     }
   }
 
@@ -367,7 +366,7 @@ function settled(run: Item, jobs: JobCounts, nowMs: number): { change: Change; e
   if (isOpen && counted === undefined && before === left) return undefined;
   const endedAtMs = run['dead'] === true ? expected.endedAtMs : undefined;
   const set = { left, endedAtMs, done: undefined, skipped: undefined, failed: undefined };
-  return { change: { set }, expected: { ...expected, left: before } };
+  return { change: { set, add: { epoch: 1 } }, expected: { ...expected, left: before } };
 }
 
 const ALL_RUNS = 'RUNS';
