@@ -1,0 +1,198 @@
+// The commands of the deployed system as a person types them, over the embedded stack, with a worker as a process beside.
+import { execFile } from 'node:child_process';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
+import { makeImage } from '../support/images.ts';
+import { openLab } from '../support/lab.ts';
+import { expectSameImage } from '../support/same-image.ts';
+import { startWorker } from '../support/worker-process.ts';
+
+const CLI = fileURLToPath(new URL('../../worker/cli.ts', import.meta.url));
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+const { registry, ecr, otherEcr, bucket, environment } = lab.stack;
+const home = join(lab.folder, 'home');
+await mkdir(home);
+
+interface Ended {
+  readonly code: number | string | null | undefined;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+async function run(args: readonly string[], env: Readonly<Record<string, string>> = environment): Promise<Ended> {
+  return new Promise((resolve) => {
+    execFile(
+      process.execPath,
+      [CLI, ...args],
+      { env: { ...env, PATH: process.env['PATH'] ?? '', HOME: home, AWS_EC2_METADATA_DISABLED: 'true' } },
+      (error, stdout, stderr) => resolve({ code: error === null ? 0 : error.code, stdout, stderr }),
+    );
+  });
+}
+
+async function json(args: readonly string[]): Promise<{ readonly code: Ended['code']; readonly value: unknown }> {
+  const { code, stdout, stderr } = await run([...args, '--json']);
+  try {
+    return { code, value: JSON.parse(stdout) as unknown };
+  } catch {
+    throw new Error(`${args.join(' ')} --json: ${code}: ${stdout}${stderr}`);
+  }
+}
+
+let files = 0;
+async function file(text: string): Promise<string> {
+  const path = join(lab.folder, `rules-${++files}.yaml`);
+  await writeFile(path, text);
+  return path;
+}
+
+const rules = (repository: string, cron = '0 0 1 1 *'): string => `
+version: 1
+rules:
+  - name: products
+    backup:
+      from: ${ecr.registryHost}/${repository}
+      to: s3://${bucket}/rules/{repository}/{tag}.tar
+    schedule: "${cron}"
+  - name: abroad
+    mirror:
+      from: ${registry.registryHost}/${repository}
+      to: ${otherEcr.registryHost}/copies/{repository}
+    schedule: "${cron}"
+`;
+
+function worker(): void {
+  const started = startWorker(environment);
+  onTestFinished(async () => started[Symbol.asyncDispose]());
+}
+
+describe('apply and rules', () => {
+  test('make the stored rules those of a file, show what differs, and forget one', async () => {
+    const first = await file(rules('team/app'));
+    expect(await run(['apply', '-f', first, '--dry-run'])).toMatchObject({
+      code: 0,
+      stdout: 'would be: 2 added, 0 changed, 0 removed, 0 as they were\n',
+      stderr: '+ rule abroad\n+ rule products\n',
+    });
+    expect((await json(['rules', 'list'])).value).toEqual([]);
+    expect((await run(['apply', '-f', first])).stdout).toBe('2 added, 0 changed, 0 removed, 0 as they were\n');
+    expect((await run(['apply', '-f', first])).stdout).toBe('0 added, 0 changed, 0 removed, 2 as they were\n');
+
+    const second = await file(rules('team/app', '0 2 * * *'));
+    const changed = await run(['apply', '-f', second]);
+    expect(changed.stdout).toBe('0 added, 2 changed, 0 removed, 0 as they were\n');
+    expect(changed.stderr).toContain('schedule.cron: "0 0 1 1 *" → "0 2 * * *"');
+
+    const shown = await json(['rules', 'show', 'products']);
+    expect(shown).toMatchObject({ code: 0, value: { name: 'products', revision: 2 } });
+    expect(await run(['rules', 'delete', 'abroad'])).toMatchObject({ code: 0 });
+    expect((await run(['rules', 'list'])).stdout).toMatch(/^rule +kind +next tick .*\n.*\nproducts +backup +in /);
+    const gone = await run(['rules', 'show', 'abroad']);
+    expect(gone).toMatchObject({ code: 1, stderr: 'transship: there is no rule "abroad", but products\n' });
+    await run(['rules', 'delete', 'products']);
+  });
+
+  test('refuse a file with every error in it, and change nothing', async () => {
+    const bad = await file(
+      `version: 1\nrules:\n  - name: x\n    mirror: { fron: a/b, to: c/d }\n    schedule: "61 * * * *"\n`,
+    );
+    const { code, stderr, stdout } = await run(['apply', '-f', bad]);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toContain('fron');
+    expect(stderr).toContain('61 * * * *');
+    expect((await json(['rules', 'list'])).value).toEqual([]);
+    expect(await run(['apply', '-f', join(lab.folder, 'none.yaml')])).toMatchObject({ code: 1, stdout: '' });
+  });
+
+  test('say what is missing in the environment: 2', async () => {
+    const { TRANSSHIP_TABLE, ...rest } = environment;
+    expect(TRANSSHIP_TABLE).toBeDefined();
+    const { code, stderr } = await run(['status'], rest);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^transship: .*TRANSSHIP_TABLE/);
+  });
+});
+
+test(
+  'enqueue, status and redrive: a job that cannot be done is dead until its cause is mended',
+  { timeout: 60_000 },
+  async () => {
+    worker();
+    const from = `docker://${registry.host}/late/app:v1`;
+    const to = `docker://${ecr.registryHost}/late/app:v1`;
+    const failed = await run(['enqueue', from, to, '--wait']);
+    expect(failed.code).toBe(1);
+    expect(failed.stdout).toMatch(/failed 1.*\nfailed: .*late\/app:v1 → .*: source: .* answered 404/);
+
+    const ill = await run(['status']);
+    expect(ill.code).toBe(3);
+    expect(ill.stdout).toMatch(/dead letters: 1/);
+    expect(ill.stdout).toMatch(/dead letter, .*NOT_FOUND/);
+
+    const image = await makeImage({ signed: true });
+    await lab.push(image, registry, 'late/app');
+    expect(await run(['redrive', '--rule', 'other'])).toMatchObject({
+      stdout: '0 back in the queue; 1 stay dead letters\n',
+    });
+    expect(await run(['redrive'])).toMatchObject({ code: 0, stdout: '1 back in the queue\n' });
+    const done = await run(['enqueue', from, to, '--wait']);
+    expect(done, done.stderr).toMatchObject({ code: 0 });
+    await expectSameImage(image.content, lab.view(ecr, 'late/app'), image.root);
+
+    const well = await json(['status']);
+    expect(well).toMatchObject({ code: 0, value: { deadLetters: 0, faulty: false, failed: [] } });
+  },
+);
+
+test('enqueue of a rule plans it in the queue, whatever its schedule', { timeout: 60_000 }, async () => {
+  const image = await makeImage({ signed: true });
+  await lab.push(image, ecr, 'now/app');
+  await lab.push(image, registry, 'now/app');
+  await run(['apply', '-f', await file(rules('now/app'))]);
+  onTestFinished(async () => void (await run(['apply', '-f', await file('version: 1\nrules: []\n')])));
+  worker();
+  for (const rule of ['products', 'abroad']) {
+    const { code, value } = await json(['enqueue', rule, '--wait']);
+    expect({ code, value }).toMatchObject({ code: 0, value: { rule, jobs: { failed: 0, waiting: 0, running: 0 } } });
+  }
+  await expectSameImage(image.content, lab.view(otherEcr, 'copies/now/app'), image.root);
+  expect(await run(['enqueue', 'nobody'])).toMatchObject({ code: 1 });
+  expect(await run(['enqueue', 'products', '--force'])).toMatchObject({ code: 2 });
+  expect(await run(['enqueue', 'oci-archive:x.tar', `docker://${registry.host}/x:1`])).toMatchObject({ code: 2 });
+});
+
+describe('sync', () => {
+  test('runs the rules of a file here, and a second time finds nothing to do', async () => {
+    const image = await makeImage({ signed: true });
+    await lab.push(image, ecr, 'here/app');
+    await lab.push(image, registry, 'here/app');
+    const path = await file(rules('here/app'));
+    const dry = await json(['sync', '-f', path, '--dry-run']);
+    expect(dry).toMatchObject({ code: 0, value: { items: [{ outcome: 'planned' }, { outcome: 'planned' }] } });
+    const first = await json(['sync', '-f', path]);
+    expect(first).toMatchObject({
+      code: 0,
+      value: { faults: [], items: [{ outcome: 'copied' }, { outcome: 'copied' }] },
+    });
+    await expectSameImage(image.content, lab.view(otherEcr, 'copies/here/app'), image.root);
+    const again = await json(['sync', '-f', path]);
+    expect(again).toMatchObject({ value: { items: [{ outcome: 'unchanged' }, { outcome: 'unchanged' }] } });
+  });
+
+  test('goes on with the other rules when one fails: 1', async () => {
+    const image = await makeImage({});
+    await lab.push(image, ecr, 'half/app');
+    const { code, value } = await json(['sync', '-f', await file(rules('half/app'))]);
+    expect(code).toBe(1);
+    expect(value).toMatchObject({
+      items: [{ outcome: 'copied' }],
+      faults: [expect.stringContaining('rule abroad: ')],
+    });
+    const none = await run(['sync', '-f', await file(rules('half/app')), '--rule', 'nobody']);
+    expect(none).toMatchObject({ code: 1, stderr: 'transship: the file has no rule "nobody", but products, abroad\n' });
+  });
+});
