@@ -20,13 +20,16 @@ export interface WorkerOptions {
   readonly clock?: Clock | undefined;
 }
 
+/** A lease ends before its message comes again, also where clocks differ by as much as half of that: nobody finds a dead one's lease in the way. */
+const LEASES_IN_VISIBILITY = 2;
+
 /**
  * Does the jobs of the queue until the signal fires and what is under way was given back. INVALID, at once, for settings that do not name the
  * deployed system.
  */
 export async function runWorker(o: WorkerOptions): Promise<void> {
   const { settings, signal, clock = systemClock, slots = o.settings.slots } = o;
-  const { concurrency, ecsAgentUri, healthPort } = settings;
+  const { concurrency, ecsAgentUri, healthPort, visibilitySeconds } = settings;
   const telemetry = startTelemetry({ write: o.write, level: settings.logLevel, clock });
   const report = telemetry.reportOf(undefined);
   try {
@@ -40,7 +43,14 @@ export async function runWorker(o: WorkerOptions): Promise<void> {
         report,
       }),
     );
-    const workshop: Workshop = { service, ends, clock, reportOf: telemetry.reportOf, concurrency };
+    const workshop: Workshop = {
+      service,
+      ends,
+      clock,
+      reportOf: telemetry.reportOf,
+      concurrency,
+      leaseSeconds: visibilitySeconds / LEASES_IN_VISIBILITY,
+    };
     const protection =
       ecsAgentUri === undefined ? undefined : opened.use(protectTask({ agentUri: ecsAgentUri, clock, report }));
     const health = healthPort === undefined ? undefined : opened.use(await startHealth({ port: healthPort, clock }));
@@ -50,6 +60,7 @@ export async function runWorker(o: WorkerOptions): Promise<void> {
     report({ type: 'note', message: `worker ${o.version} does up to ${slots} jobs at once of ${service.queue.name}` });
     await consume(service.queue, async (d, at) => telemetry.inJob(async () => work(d, workshop, at)), {
       slots,
+      visibilitySeconds,
       stopping: signal,
       signal,
       clock,

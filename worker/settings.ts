@@ -20,6 +20,10 @@ export interface Settings {
   readonly table: string | undefined;
   /** Jobs at once of one worker. Default 2. */
   readonly slots: number;
+  /** How long a message is a worker's at a time: after that, what a dead worker had in hand goes on. Default 120. */
+  readonly visibilitySeconds: number;
+  /** By how much the clocks of two workers may differ: the lease of a dead one is free so much later. Default 60. */
+  readonly clockSkewSeconds: number;
   /** Of worker and planner. Default `info`. */
   readonly logLevel: LogLevel;
   /** Where a worker tells on loopback whether it is well; absent: nowhere. */
@@ -54,6 +58,8 @@ export function readSettings(env: Environment): Settings {
     deadLetterQueueUrl: readQueueUrl(env, 'TRANSSHIP_DEAD_LETTER_QUEUE_URL'),
     table: text(env, 'TRANSSHIP_TABLE'),
     slots: readCount(env, 'TRANSSHIP_SLOTS', 64) ?? 2,
+    visibilitySeconds: readCount(env, 'TRANSSHIP_VISIBILITY_SECONDS', 600, 10) ?? 120,
+    clockSkewSeconds: readCount(env, 'TRANSSHIP_CLOCK_SKEW_SECONDS', 600, 0) ?? 60,
     logLevel: readLogLevel(text(env, 'TRANSSHIP_LOG_LEVEL')),
     healthPort: readCount(env, 'TRANSSHIP_HEALTH_PORT', 65_535),
     ecsAgentUri: text(env, 'ECS_AGENT_URI'),
@@ -77,12 +83,12 @@ function readEndpoints(value: string): ReadonlyMap<string, string> {
   return endpoints;
 }
 
-function readCount(env: Environment, name: string, most: number): number | undefined {
+function readCount(env: Environment, name: string, most: number, least = 1): number | undefined {
   const value = text(env, name);
   if (value === undefined) return undefined;
   const number = Number(value);
-  if (Number.isInteger(number) && number >= 1 && number <= most) return number;
-  throw new Failure('INVALID', `${name}: ${quote(value)} is not a whole number from 1 to ${most}`);
+  if (Number.isInteger(number) && number >= least && number <= most) return number;
+  throw new Failure('INVALID', `${name}: ${quote(value)} is not a whole number from ${least} to ${most}`);
 }
 
 function readQueueUrl(env: Environment, name: string): string | undefined {

@@ -100,7 +100,7 @@ export function connectService(
   }
   const opened = new AsyncDisposableStack();
   return {
-    state: opened.use(openDynamo({ table, clock, report })),
+    state: opened.use(openDynamo({ table, clock, report, skewSeconds: settings.clockSkewSeconds })),
     queue: opened.use(openSqs({ queueUrl, clock, report })),
     deadLetters: opened.use(openSqs({ queueUrl: deadLetterQueueUrl, clock, report })),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),

@@ -54,7 +54,13 @@ export class Errand {
   async #holding(places: readonly Place[], task: Task): Promise<Outcome> {
     const { state } = this.#w.service;
     const o = { signal: this.#signal };
-    await using holding = await hold(this.#job.id, places, state, o);
+    const taken = await orFailure(hold(this.#job.id, places, state, { ...o, leaseSeconds: this.#w.leaseSeconds }));
+    if (isFailure(taken)) {
+      // a name that no table takes
+      if (taken.code !== 'INVALID' || places.length === 0) throw taken;
+      return this.#holding([], async () => Promise.reject(taken));
+    }
+    await using holding = taken;
     if (holding === undefined) {
       this.#handedBack('another writes to the same destination');
       return await this.#comeAgain(BUSY_SECONDS * (1 + this.#w.clock.random() / 2));

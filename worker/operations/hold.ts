@@ -23,7 +23,7 @@ export interface Holding extends AsyncDisposable {
 }
 
 /** What a dead worker held is free after this, and after what clocks may differ by. */
-const TTL_SECONDS = 90;
+const TTL_SECONDS = 60;
 
 /**
  * A lease for each place, or, of a job without any, for the job. All or none: undefined when another has one of them. Taken in one order by
@@ -33,17 +33,18 @@ export async function hold(
   job: string,
   places: readonly Place[],
   state: Pick<StateStore, 'destinations' | 'lock'>,
-  o: Abortable,
+  o: Abortable & { readonly leaseSeconds?: number | undefined },
 ): Promise<Holding | undefined> {
+  const { leaseSeconds: ttlSeconds = TTL_SECONDS } = o;
   await using taking = new AsyncDisposableStack();
   if (places.length === 0) {
-    const lease = await state.lock(`job/${job}`, TTL_SECONDS, o);
+    const lease = await state.lock(`job/${job}`, ttlSeconds, o);
     if (lease === undefined) return undefined;
     return { places: [], signal: lease.signal, [Symbol.asyncDispose]: async () => lease[Symbol.asyncDispose]() };
   }
   const leases = new Map<Place, Lease>();
   for (const place of places.toSorted(byName)) {
-    const lease = await state.destinations.lock(place.key, TTL_SECONDS, o);
+    const lease = await state.destinations.lock(place.key, ttlSeconds, o);
     if (lease === undefined) return undefined;
     leases.set(place, taking.use(lease));
   }

@@ -3,6 +3,7 @@ import type { Delivery, Outcome } from '../jobs/queue.ts';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { isFailure, toFailure, type Failure } from '../util/failure.ts';
+import { isRecord } from '../util/record.ts';
 import type { JobName, Report } from '../util/report.ts';
 import type { CurrentEnds } from './current-ends.ts';
 import { Errand, makeKnown } from './errand.ts';
@@ -17,6 +18,8 @@ export interface Workshop {
   readonly clock: Clock;
   /** Takes what there is to tell of one job, its copies included; of what belongs to no job without one. */
   reportOf(job: JobName | undefined): Report;
+  /** How long a lease on a destination is at a time: what a worker that died held is free so much later. Default 60. */
+  readonly leaseSeconds?: number | undefined;
   /** Blobs at once, of one job. Default 4. */
   readonly concurrency?: number | undefined;
 }
@@ -33,26 +36,8 @@ const AT_ONCE: Outcome = { type: 'again', seconds: 0 };
  * under a lease. When `signal` fires, the job is given back.
  */
 export async function work(d: Delivery, w: Workshop, o: { readonly signal: AbortSignal }): Promise<Outcome> {
-  if (o.signal.aborted) return AT_ONCE;
   try {
-    let message: ParsedMessage;
-    try {
-      message = parseMessage(d.body);
-    } catch (error) {
-      return await refuse(d, w, toFailure(error));
-    }
-    switch (message.type) {
-      case 'ignored':
-        return DONE;
-      case 'push':
-        return await workOnPush(d, w, message.event, o);
-      case 'request':
-        return await new Errand(d, w, await adopt(message.request, d, w, o), o).run();
-      case 'job':
-        return await new Errand(d, w, message.job, o).run();
-      default:
-        return message satisfies never;
-    }
+    return o.signal.aborted ? AT_ONCE : await workOn(d, w, o);
   } catch (error) {
     if (o.signal.aborted) return AT_ONCE;
     // the table or a queue does not answer: nothing was told of the job, so nothing is lost
@@ -62,18 +47,61 @@ export async function work(d: Delivery, w: Workshop, o: { readonly signal: Abort
   }
 }
 
-/** To the dead letters, with the reason: it would go round and round. */
+async function workOn(d: Delivery, w: Workshop, o: { readonly signal: AbortSignal }): Promise<Outcome> {
+  let message: ParsedMessage;
+  try {
+    message = parseMessage(d.body);
+  } catch (error) {
+    return refuse(d, w, toFailure(error));
+  }
+  switch (message.type) {
+    case 'ignored':
+      return DONE;
+    case 'push':
+      return workOnPush(d, w, message.event, o);
+    case 'request':
+      return new Errand(d, w, await adopt(message.request, d, w, o), o).run();
+    case 'job':
+      return new Errand(d, w, message.job, o).run();
+    default:
+      return message satisfies never;
+  }
+}
+
+/** To the dead letters, with the reason: it would go round and round. Where it names a job that is known, that has failed. */
 async function refuse(d: Delivery, w: Workshop, failure: Failure): Promise<Outcome> {
+  const { deadLetters, state } = w.service;
   const reason = told(failure);
   try {
-    await w.service.deadLetters.send([{ body: d.body, reason }]);
+    await deadLetters.send([{ body: d.body, reason }]);
   } catch (error) {
     if (!isFailure(error, 'INVALID')) throw error;
     const begins = `${d.body.slice(0, KEPT_CHARACTERS).toWellFormed()}…`;
-    await w.service.deadLetters.send([{ body: begins, reason: `the beginning of a message: ${reason}` }]);
+    await deadLetters.send([{ body: begins, reason: `the beginning of a message: ${reason}` }]);
+  }
+  try {
+    const job = jobNamed(d.body);
+    const end = { state: 'failed', code: failure.code, reason: failure.message } as const;
+    if (job !== undefined) await state.runs.endJob(job.run, job.id, end);
+  } catch (error) {
+    // it names none that is known, or none that could be
+    if (!isFailure(error, 'NOT_FOUND', 'INVALID')) throw error;
   }
   w.reportOf(undefined)({ type: 'message-refused', message: `message ${d.id}: ${failure.message}` });
   return DONE;
+}
+
+/** The job that a message means which is otherwise not to be read: of a newer planner, or damaged by hand. */
+function jobNamed(body: string): { readonly run: string; readonly id: string } | undefined {
+  let message: unknown;
+  try {
+    message = JSON.parse(body);
+  } catch {
+    return undefined;
+  }
+  if (!isRecord(message)) return undefined;
+  const { run, id } = message;
+  return typeof run === 'string' && typeof id === 'string' && run !== '' && id !== '' ? { run, id } : undefined;
 }
 
 /** A request is a run of its own, by the id of its message: when that comes again, it is the same. */
