@@ -10,12 +10,12 @@ interface CrashingStore {
 }
 
 /**
- * `store` as a process sees it that is killed at its `at`-th write (counted from 1; Infinity: never). Each upload, part, copy, commit, write,
+ * `store` as a process sees it that is killed at its `at`-th write (counted from 1; Infinity: never), or at one of points that it shares with others. Each upload, part, copy, commit, write,
  * stream, remove and abort is two points: before it takes effect, and after it did but before the caller hears of it. From then on every call
  * throws Crash, so what is done after it was not done by the dead, unless `onCrash` ends the process itself.
  */
-export function crashing(store: ObjectStore, at: number, onCrash?: () => void): CrashingStore {
-  const points = new CrashPoints(at, onCrash);
+export function crashing(store: ObjectStore, at: number | CrashPoints, onCrash?: () => void): CrashingStore {
+  const points = typeof at === 'number' ? new CrashPoints(at, onCrash) : at;
   let sent = 0;
   const write = async <T>(work: () => Promise<T>, bytes = 0): Promise<T> => {
     points.point();

@@ -2,11 +2,12 @@ import type { Table } from '../../worker/state/table.ts';
 import { CrashPoints } from './crash.ts';
 
 /**
- * `table` as a process sees it that is killed at its `at`-th point (counted from 1; Infinity: never): each change is two, before it takes
+ * `table` as a process sees it that is killed at its `at`-th point (counted from 1; Infinity: never), or at one of points that it shares with
+ * others: each change is two, before it takes
  * effect, and after it did but before the process hears of it.
  */
-export function crashingTable(table: Table, at: number): { readonly table: Table; points(): number } {
-  const points = new CrashPoints(at);
+export function crashingTable(table: Table, at: number | CrashPoints): { readonly table: Table; points(): number } {
+  const points = typeof at === 'number' ? new CrashPoints(at) : at;
   const wrapped: Table = {
     get: async (key, o) => {
       points.alive();

@@ -1,0 +1,407 @@
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { openImage } from '../../worker/archive/image.ts';
+import type { LocalRegistry } from '../../worker/local/registry.ts';
+import { destinationKey } from '../../worker/plan/destinations.ts';
+import type { Table } from '../../worker/state/table.ts';
+import { Failure } from '../../worker/util/failure.ts';
+import { gated, withEnds } from '../support/ends.ts';
+import { counting } from '../support/faulty-content.ts';
+import { makeImage, type MadeImage } from '../support/images.ts';
+import { openLab, PASSWORD, requestsDuring } from '../support/lab.ts';
+import { expectSameImage } from '../support/same-image.ts';
+import { lettersOf, expectEnded, expectFree, mirrorJob, testService, type TestService } from '../support/workshop.ts';
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+afterEach(() => {
+  for (const { faults } of [registry, ecr, otherEcr, s3]) faults.clear();
+});
+const { ecr, otherEcr, registry, bucket, s3 } = lab.stack;
+
+const at = (where: LocalRegistry, name: string, tag = 'v1'): string => `docker://${where.registryHost}/${name}:${tag}`;
+
+let images = 0;
+async function pushed(name: string, where = registry): Promise<{ readonly image: MadeImage; readonly from: string }> {
+  const image = await makeImage({ seed: 2000 + ++images });
+  await lab.push(image, where, name);
+  return { image, from: at(where, name) };
+}
+
+/** What was told of the job itself. */
+const story = (t: TestService): readonly unknown[] =>
+  t.told
+    .filter((event) => event.type.startsWith('job-'))
+    .map((event) =>
+      event.type === 'job-failed' ? `${event.type} ${event.code}${event.again ? ', again' : ''}` : event.type,
+    );
+
+describe('a job with trouble on the way', () => {
+  test('goes on when tokens of ECR expire during a layer', async () => {
+    const t = testService();
+    const { image, from } = await pushed('faults/token', otherEcr);
+    otherEcr.faults.queue({ on: 'blob-get', after: 2 }, { type: 'expire-token' });
+    ecr.faults.queue({ on: 'upload-put', after: 1 }, { type: 'expire-token' });
+    const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/token')));
+    await t.worker(lab.session().ends).drain();
+    expect([otherEcr.faults.pending, ecr.faults.pending]).toEqual([0, 0]);
+    await expectEnded(t, run, { done: 1 });
+    await expectSameImage(image.content, lab.view(ecr, 'faults/token'), image.root);
+    expect(story(t)).toEqual(['job-started', 'job-done']);
+  });
+
+  test('comes again while S3 is away, and sends no part twice', async () => {
+    const t = testService();
+    const { image, from } = await pushed('faults/s3-away', ecr);
+    const to = `s3://${bucket}/faults/s3-away.tar`;
+    const run = await t.enqueue({ kind: 'backup', from, to: [to] });
+    const worker = t.worker(lab.session().ends);
+    s3.faults.answer({ times: Infinity }, { status: 503, code: 'ServiceUnavailable' });
+    expect((await worker.next())?.outcome).toEqual({ type: 'again', seconds: 33 });
+    expect(await Array.fromAsync(t.state.runs.jobs(run))).toMatchObject([
+      { state: 'waiting', attempts: 1, code: 'UNAVAILABLE', reason: expect.stringContaining('S3') as string },
+    ]);
+    await t.clock.advance(33_000);
+    expect((await worker.next())?.outcome).toEqual({ type: 'again', seconds: 66 });
+    s3.faults.clear();
+    await worker.drain();
+    await expectEnded(t, run, { done: 1 });
+    await using archived = await openImage(lab.session().ends.bucket(bucket), 'faults/s3-away.tar');
+    await expectSameImage(image.content, archived, image.root);
+    const [failed, started] = ['job-failed UNAVAILABLE, again', 'job-started'];
+    expect(story(t)).toEqual([started, failed, started, failed, started, 'job-done']);
+    await expectFree(t, to);
+  });
+
+  test.each([429, 500] as const)('comes again while a registry answers %i', async (status) => {
+    const t = testService();
+    const { image, from } = await pushed(`faults/${status}`);
+    const run = await t.enqueue(mirrorJob(from, at(ecr, `faults/${status}`)));
+    registry.faults.queue({ on: 'manifest-head', times: 1000 }, { type: 'status', status });
+    const worker = t.worker(lab.session().ends);
+    expect((await worker.next())?.outcome).toMatchObject({ type: 'again' });
+    registry.faults.clear();
+    await worker.drain();
+    await expectEnded(t, run, { done: 1 });
+    await expectSameImage(image.content, lab.view(ecr, `faults/${status}`), image.root);
+  });
+
+  test('waits at least for as long as the other side asks', async () => {
+    const t = testService();
+    const { from } = await pushed('faults/later');
+    await t.enqueue(mirrorJob(from, at(ecr, 'faults/later')));
+    registry.faults.queue({ on: 'manifest-head', times: 100 }, { type: 'status', status: 429, retryAfterSeconds: 600 });
+    expect((await t.worker(lab.session().ends).next())?.outcome).toEqual({ type: 'again', seconds: 660 });
+  });
+
+  test('that never passes is a dead letter after eight attempts, within an hour', async () => {
+    const t = testService();
+    const { from } = await pushed('faults/never');
+    const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/never')));
+    registry.faults.queue({ on: 'manifest-head', times: 100_000 }, { type: 'status', status: 500 });
+    const startedMs = t.clock.now();
+    await t.worker(lab.session().ends).drain();
+    expect(t.clock.now() - startedMs).toBeLessThan(3_600_000);
+    await expectEnded(t, run, { failed: 1 });
+    expect(story(t).filter((line) => line === 'job-started')).toHaveLength(8);
+    expect(story(t).at(-1)).toBe('job-failed UNAVAILABLE');
+    expect(await lettersOf(t)).toMatchObject([{ reason: expect.stringMatching(/^UNAVAILABLE: source: /) as string }]);
+    const [job] = await Array.fromAsync(t.state.runs.jobs(run));
+    expect(job).toMatchObject({ state: 'failed', attempts: 8, code: 'UNAVAILABLE' });
+  });
+
+  test('which ends its workers is a dead letter after eight of them', async () => {
+    const t = testService();
+    const { from } = await pushed('faults/killer');
+    const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/killer')));
+    const [job] = await Array.fromAsync(t.state.runs.jobs(run));
+    for (let i = 0; i < 8; i++) await t.state.runs.startJob(run, job?.id ?? '');
+    await t.worker(lab.session().ends).drain();
+    await expectEnded(t, run, { failed: 1 });
+    expect((await lettersOf(t))[0]?.reason).toMatch(/it was begun 8 times, and no worker lived to its end/);
+  });
+});
+
+describe('a job that cannot be done', () => {
+  test('for want of the image is a dead letter at once', async () => {
+    const t = testService();
+    const from = at(registry, 'faults/unknown');
+    const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/unknown')));
+    await t.worker(lab.session().ends).drain();
+    await expectEnded(t, run, { failed: 1 });
+    expect(story(t)).toEqual(['job-started', 'job-failed NOT_FOUND']);
+    const [letter] = await lettersOf(t);
+    expect(letter?.reason).toMatch(/^NOT_FOUND: source: .*faults\/unknown/);
+    expect(JSON.parse(letter?.body ?? '')).toMatchObject({ run, from });
+    expect(await Array.fromAsync(t.state.runs.jobs(run))).toMatchObject([{ state: 'failed', code: 'NOT_FOUND' }]);
+  });
+
+  test('for wrong credentials is a dead letter that says so, and shows none', async () => {
+    const t = testService();
+    const guarded = await lab.registry({ mode: 'oci', auth: 'basic', users: { ann: PASSWORD } });
+    const { from } = await pushed('faults/credentials');
+    const run = await t.enqueue(mirrorJob(from, at(guarded, 'faults/credentials')));
+    await t.worker(lab.session({ target: { credentials: 'ann:wrong-wrong' } }).ends).drain();
+    await expectEnded(t, run, { failed: 1 });
+    const [letter] = await lettersOf(t);
+    expect(letter?.reason).toMatch(/^UNAUTHENTICATED: target: /);
+    expect(JSON.stringify([letter, t.told])).not.toContain('wrong-wrong');
+  });
+
+  test('at one of its destinations is done at the others, once', async () => {
+    const t = testService();
+    const { image: before, from: old } = await pushed('faults/before');
+    const { image, from } = await pushed('faults/partly');
+    const [immutable, away, good] = [
+      at(ecr, 'faults/immutable'),
+      at(registry, 'faults/away'),
+      at(otherEcr, 'faults/good'),
+    ];
+    const worker = t.worker(lab.session().ends);
+    await t.enqueue({ ...mirrorJob(old, immutable), create: { tagMutability: 'IMMUTABLE' } });
+    await worker.drain();
+    const run = await t.enqueue(mirrorJob(from, immutable, away, good));
+    registry.faults.queue({ on: 'upload-post', times: 1000 }, { type: 'status', status: 503 });
+    await worker.next();
+    expect(story(t).at(-1)).toBe('job-failed UNAVAILABLE, again');
+    expect(await t.state.destinations.get(destinationKey(good))).toMatchObject({ run });
+    registry.faults.clear();
+    await t.clock.advance(40_000);
+    const counts = await requestsDuring(otherEcr, async () => worker.next());
+    expect(Object.keys(counts).filter((kind) => /put|post|patch/.test(kind))).toEqual([]);
+    await expectEnded(t, run, { failed: 1 });
+    const { reason } = (await lettersOf(t))[0] ?? {};
+    expect(reason).toMatch(/^CONFLICT: 1 of 3 destinations failed: .*faults\/immutable.*the tag is immutable/);
+    await expectSameImage(before.content, lab.view(ecr, 'faults/immutable'), before.root);
+    for (const where of [registry, otherEcr])
+      await expectSameImage(
+        image.content,
+        lab.view(where, where === registry ? 'faults/away' : 'faults/good'),
+        image.root,
+      );
+  });
+});
+
+describe('leases', () => {
+  test('of several destinations are had all or none, and two jobs with the same ones both end', async () => {
+    const t = testService();
+    const { image, from } = await pushed('leases/overlap');
+    const [a, b, c] = ['a', 'b', 'c'].map((name) => at(ecr, `leases/${name}`)) as [string, string, string];
+    const [one, two] = [await t.enqueue(mirrorJob(from, a, b)), await t.enqueue(mirrorJob(from, c, b))];
+    const gate = gated(lab.session().ends);
+    const first = t.worker(gate.ends).next();
+    await gate.reached;
+    const second = t.worker(lab.session().ends);
+    expect((await second.next())?.outcome).toMatchObject({ type: 'again' });
+    await expectFree(t, c);
+    gate.open();
+    await first;
+    await second.drain();
+    await expectEnded(t, one, { done: 1 });
+    await expectEnded(t, two, { done: 1 });
+    await expectFree(t, a, b, c);
+    await expectSameImage(image.content, lab.view(ecr, 'leases/b'), image.root);
+  });
+
+  test('that another has taken over end the work before its next write', async () => {
+    const t = testService();
+    const { image, from } = await pushed('leases/lost');
+    const to = at(ecr, 'leases/lost');
+    const run = await t.enqueue(mirrorJob(from, to));
+    const gate = gated(lab.session().ends);
+    const counts: ReturnType<typeof counting>['counts'][] = [];
+    const watched = withEnds(gate.ends, {
+      repository: (end, side) => {
+        if (side === 'source') return end;
+        const { end: counted, counts: count } = counting(end);
+        counts.push(count);
+        return counted;
+      },
+    });
+    const first = t.worker(watched).next();
+    await gate.reached;
+    // another worker believes that this one is dead
+    await t.table.update(leaseOf(to), { set: { owner: 'another' }, add: { fence: 1 } }, {});
+    await t.clock.advance(31_000);
+    gate.open();
+    expect((await first)?.outcome).toMatchObject({ type: 'again' });
+    expect(counts.every(({ bytesPut, calls }) => bytesPut === 0 && calls.tag === 0)).toBe(true);
+    expect(await t.state.destinations.get(destinationKey(to))).toBe(undefined);
+    expect(story(t)).toEqual(['job-started', 'job-failed UNAVAILABLE, again']);
+    // it is found dead in turn
+    await t.clock.advance(200_000);
+    await t.worker(lab.session().ends).drain();
+    await expectEnded(t, run, { done: 1 });
+    await expectSameImage(image.content, lab.view(ecr, 'leases/lost'), image.root);
+  });
+
+  test('lost at one destination do not stop the others', async () => {
+    const t = testService();
+    const { image, from } = await pushed('leases/partly');
+    const [lost, kept] = [at(ecr, 'leases/partly'), at(otherEcr, 'leases/partly')];
+    const run = await t.enqueue(mirrorJob(from, lost, kept));
+    const gate = gated(lab.session().ends);
+    const first = t.worker(gate.ends).next();
+    await gate.reached;
+    await t.table.update(leaseOf(lost), { set: { owner: 'another' }, add: { fence: 1 } }, {});
+    await t.clock.advance(31_000);
+    gate.open();
+    expect((await first)?.outcome).toMatchObject({ type: 'again' });
+    expect(await t.state.destinations.get(destinationKey(kept))).toMatchObject({ run });
+    await expectSameImage(image.content, lab.view(otherEcr, 'leases/partly'), image.root);
+  });
+
+  test('of a worker that was killed are free when their time is over', async () => {
+    const t = testService();
+    const { from } = await pushed('leases/killed');
+    const to = at(ecr, 'leases/killed');
+    const run = await t.enqueue(mirrorJob(from, to));
+    // its lease, and nobody who renews it
+    await t.table.update(
+      leaseOf(to),
+      { set: { owner: 'the dead', fence: 1, leaseUntilMs: t.clock.now() + 90_000 } },
+      {},
+    );
+    const worker = t.worker(lab.session().ends);
+    const startedMs = t.clock.now();
+    await worker.drain();
+    expect(t.clock.now() - startedMs).toBeLessThan(240_000);
+    await expectEnded(t, run, { done: 1 });
+  });
+});
+
+describe('a worker that stops', () => {
+  test('gives its job back at once, which is no attempt', async () => {
+    const t = testService();
+    const { image, from } = await pushed('stops/app');
+    const to = at(ecr, 'stops/app');
+    const run = await t.enqueue(mirrorJob(from, to));
+    const gate = gated(lab.session().ends);
+    const stop = new AbortController();
+    const first = t.worker(gate.ends).next({ signal: stop.signal });
+    await gate.reached;
+    stop.abort();
+    expect((await first)?.outcome).toEqual({ type: 'again', seconds: 0 });
+    expect(await Array.fromAsync(t.state.runs.jobs(run))).toMatchObject([{ state: 'waiting', attempts: 0 }]);
+    await expectFree(t, to);
+    expect(story(t)).toEqual(['job-started', 'job-handed-back']);
+    // no time has to pass
+    expect((await t.worker(lab.session().ends).next())?.outcome).toEqual({ type: 'done' });
+    await expectEnded(t, run, { done: 1 });
+    await expectSameImage(image.content, lab.view(ecr, 'stops/app'), image.root);
+  });
+
+  test('before it begins asks nobody for anything', async () => {
+    const t = testService();
+    await t.enqueue(mirrorJob(at(registry, 'x'), at(ecr, 'x')));
+    const { outcome } = (await t.worker(lab.session().ends).next({ signal: AbortSignal.abort() })) ?? {};
+    expect(outcome).toEqual({ type: 'again', seconds: 0 });
+    expect(t.told).toEqual([]);
+  });
+});
+
+describe('a job of more than eleven hours and a half', () => {
+  test('goes on by a new message, with what it has done', async () => {
+    const t = testService();
+    const { image, from } = await pushed('long/app', ecr);
+    const to = `s3://${bucket}/long/app.tar`;
+    const run = await t.enqueue({ kind: 'backup', from, to: [to] });
+    const gate = gated(lab.session().ends);
+    const first = t.worker(gate.ends).next();
+    await gate.reached;
+    await t.clock.advance(11.4 * 3600 * 1000);
+    expect(story(t)).toEqual(['job-started']);
+    await t.clock.advance(0.1 * 3600 * 1000);
+    expect((await first)?.outcome).toEqual({ type: 'done' });
+    expect(story(t)).toEqual(['job-started', 'job-handed-back']);
+    const handed = t.queue.bodies.map((body) => JSON.parse(body) as object);
+    expect(handed.at(-1)).toMatchObject({ run, handovers: 1 });
+    await t.worker(lab.session().ends).drain();
+    await expectEnded(t, run, { done: 1 });
+    const [job] = await Array.fromAsync(t.state.runs.jobs(run));
+    expect(job).toMatchObject({ attempts: 1 });
+    await using archived = await openImage(lab.session().ends.bucket(bucket), 'long/app.tar');
+    await expectSameImage(image.content, archived, image.root);
+  });
+
+  test('is not begun with a message that has not long to live', async () => {
+    const t = testService();
+    const { from } = await pushed('long/old');
+    const run = await t.enqueue(mirrorJob(from, at(ecr, 'long/old')));
+    const [d] = await t.queue.receive(1);
+    await d?.settle({ type: 'again', seconds: 0 });
+    await t.clock.advance(11.6 * 3600 * 1000);
+    const worker = t.worker(lab.session().ends);
+    expect((await worker.next())?.outcome).toEqual({ type: 'done' });
+    expect(t.told).toEqual([]);
+    expect(t.queue.bodies).toHaveLength(1);
+    await worker.drain();
+    await expectEnded(t, run, { done: 1 });
+  });
+});
+
+describe('a table', () => {
+  test('that throttles for a while loses nothing, and counts each job once', async () => {
+    const t = testService();
+    const { image, from } = await pushed('table/throttled');
+    const places = ['a', 'b', 'c', 'd'].map((name) => at(ecr, `table/${name}`));
+    const run = await t.enqueue(...places.map((to) => mirrorJob(from, to)));
+    let calls = 0;
+    const throttled = failingTable(t.table, () => ++calls <= 60 && calls % 3 !== 0);
+    await t.worker(lab.session().ends, { table: throttled }).drain();
+    const { jobs } = await t.run(run);
+    expect(jobs.done + jobs.skipped).toBe(4);
+    await t.clock.advance(300_000);
+    await expectFree(t, ...places);
+    for (const name of ['a', 'b', 'c', 'd'])
+      await expectSameImage(image.content, lab.view(ecr, `table/${name}`), image.root);
+  });
+
+  test('that is away brings the message back, and tells of it', async () => {
+    const t = testService();
+    const { from } = await pushed('table/away');
+    const run = await t.enqueue(mirrorJob(from, at(ecr, 'table/away')));
+    const away = t.worker(lab.session().ends, { table: failingTable(t.table, () => true) });
+    expect((await away.next())?.outcome).toMatchObject({ type: 'again' });
+    expect(t.told).toMatchObject([{ type: 'warning', of: undefined }]);
+    await t.worker(lab.session().ends).drain();
+    await expectEnded(t, run, { done: 1 });
+  });
+});
+
+test('dead letters that cannot be sent keep the job in the queue', async () => {
+  const t = testService();
+  const run = await t.enqueue(mirrorJob(at(registry, 'letters/unknown'), at(ecr, 'letters/unknown')));
+  t.deadLetters.faults.goAway();
+  const worker = t.worker(lab.session().ends);
+  expect((await worker.next())?.outcome).toMatchObject({ type: 'again' });
+  expect((await t.run(run)).jobs.failed).toBe(0);
+  t.deadLetters.faults.comeBack();
+  await worker.drain();
+  await expectEnded(t, run, { failed: 1 });
+  expect(await lettersOf(t)).toHaveLength(1);
+});
+
+const leaseOf = (place: string): { readonly pk: string; readonly sk: string } => {
+  const { group, name } = destinationKey(place);
+  return { pk: `DEST#${group}`, sk: name };
+};
+
+function failingTable(table: Table, fails: () => boolean): Table {
+  const check = (): void => {
+    if (fails()) throw new Failure('THROTTLED', 'the table asks for fewer requests');
+  };
+  return {
+    get: async (key, o) => {
+      check();
+      return table.get(key, o);
+    },
+    update: async (key, change, expected, o) => {
+      check();
+      return table.update(key, change, expected, o);
+    },
+    query: (pk, o) => {
+      check();
+      return table.query(pk, o);
+    },
+  };
+}

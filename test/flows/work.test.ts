@@ -1,0 +1,302 @@
+import { afterAll, describe, expect, test } from 'vitest';
+import type { LocalRegistry } from '../../worker/local/registry.ts';
+import { destinationKey } from '../../worker/plan/destinations.ts';
+import type { Delivery } from '../../worker/jobs/queue.ts';
+import { work } from '../../worker/operations/work.ts';
+import { gated } from '../support/ends.ts';
+import { makeImage, type MadeImage } from '../support/images.ts';
+import { openLab, requestsDuring } from '../support/lab.ts';
+import { expectSameImage } from '../support/same-image.ts';
+import { lettersOf, expectEnded, expectFree, mirrorJob, testService, type TestService } from '../support/workshop.ts';
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+const { ecr, otherEcr, registry, bucket } = lab.stack;
+
+let images = 0;
+const at = (where: LocalRegistry, name: string, tag = 'v1'): string => `docker://${where.registryHost}/${name}:${tag}`;
+
+/** A new image in a repository of its own. */
+async function pushed(name: string, where = registry): Promise<{ readonly image: MadeImage; readonly from: string }> {
+  const image = await makeImage({ seed: 1000 + ++images, signed: true });
+  await lab.push(image, where, name);
+  return { image, from: at(where, name) };
+}
+
+const toldOf = (t: TestService): readonly string[] => [...new Set(t.told.map((event) => event.type))];
+
+describe('a job', () => {
+  test('to mirror makes every destination equal, records it, and ends its run', async () => {
+    const t = testService();
+    const { image, from } = await pushed('work/mirror');
+    const to = [at(ecr, 'work/mirror'), at(otherEcr, 'work/mirror')];
+    const run = await t.enqueue(mirrorJob(from, ...to));
+    await t.clock.advance(5000);
+    const { outcome } = (await t.worker(lab.session().ends).next()) ?? {};
+    expect(outcome).toEqual({ type: 'done' });
+    await expectEnded(t, run, { done: 1 });
+    await expectFree(t, ...to);
+    const { digest } = image.root.descriptor;
+    for (const [i, where] of [ecr, otherEcr].entries()) {
+      await expectSameImage(image.content, lab.view(where, 'work/mirror'), image.root);
+      const record = await t.state.destinations.get(destinationKey(to[i] ?? ''));
+      expect(record).toMatchObject({ source: from, sourceDigest: digest, digest, choices: 'all', run });
+      expect(record?.bytes).toBeGreaterThan(150_000);
+      expect(record?.manifests).toContain(digest.slice(7, 23));
+    }
+    const own = t.told.filter((event) => event.type.startsWith('job-'));
+    expect(own).toMatchObject([
+      {
+        type: 'job-started',
+        attempt: 1,
+        waitedMs: 5000,
+        job: { run, kind: 'mirror', title: `${from} → ${to.join(', ')}` },
+      },
+      { type: 'job-done', unchanged: false },
+    ]);
+    expect(toldOf(t)).toContain('blob-progress');
+    expect(t.told.every((event) => event.of?.run === run)).toBe(true);
+  });
+
+  test('whose destinations are equal already is skipped', async () => {
+    const t = testService();
+    const { from } = await pushed('work/unchanged');
+    const to = [at(ecr, 'work/unchanged'), at(otherEcr, 'work/unchanged')];
+    const worker = t.worker(lab.session().ends);
+    await t.enqueue(mirrorJob(from, ...to));
+    await worker.drain();
+    const again = await t.enqueue(mirrorJob(from, ...to));
+    await worker.drain();
+    await expectEnded(t, again, { skipped: 1 });
+    expect(t.told.at(-1)).toMatchObject({ type: 'job-done', unchanged: true });
+  });
+
+  test('to back up remembers the version of the archive; to restore remembers what it put back', async () => {
+    const t = testService();
+    const { image, from } = await pushed('work/backup', ecr);
+    const archive = `s3://${bucket}/work/backup.tar`;
+    const worker = t.worker(lab.session().ends);
+    await t.enqueue({ kind: 'backup', from, to: [archive] });
+    await worker.drain();
+    const { version } = await lab.session().ends.bucket(bucket).stat('work/backup.tar');
+    expect(version).toMatch(/./);
+    expect(await t.state.destinations.get(destinationKey(archive))).toMatchObject({ version });
+    // the tag is that of the archive
+    const run = await t.enqueue({
+      kind: 'restore',
+      from: archive,
+      to: `docker://${otherEcr.registryHost}/work/restored`,
+    });
+    await worker.drain();
+    await expectEnded(t, run, { done: 1 });
+    await expectSameImage(image.content, lab.view(otherEcr, 'work/restored'), image.root);
+    const restored = await t.state.destinations.get(destinationKey(at(otherEcr, 'work/restored')));
+    expect(restored).toMatchObject({ source: archive, digest: image.root.descriptor.digest });
+  });
+
+  test('creates repositories as it says, or not', async () => {
+    const t = testService();
+    const { from } = await pushed('work/created');
+    const worker = t.worker(lab.session().ends);
+    await t.enqueue({ ...mirrorJob(from, at(ecr, 'work/immutable')), create: { tagMutability: 'IMMUTABLE' } });
+    const run = await t.enqueue({ ...mirrorJob(from, at(ecr, 'work/not-created')), create: false });
+    await worker.drain();
+    const settings = await lab.session().ends.registry(ecr.registryHost, 'target').settings('work/immutable');
+    expect(settings).toMatchObject({ tagMutability: 'IMMUTABLE' });
+    await expectEnded(t, run, { failed: 1 });
+  });
+
+  test('to verify reads every byte; what it finds is a dead letter', async () => {
+    const t = testService();
+    const { image, from } = await pushed('work/verify', ecr);
+    const archive = `s3://${bucket}/work/verify.tar`;
+    const { ends } = lab.session();
+    const worker = t.worker(ends);
+    await t.enqueue({ kind: 'backup', from, to: [archive] });
+    const good = await t.enqueue({ kind: 'verify', from: archive, against: from });
+    await worker.drain();
+    await expectEnded(t, good, { done: 1 });
+    const store = ends.bucket(bucket);
+    const chunks = await Array.fromAsync(await store.read('work/verify.tar'));
+    const bytes = Buffer.concat(chunks);
+    bytes[bytes.byteLength - 20_000] = (bytes[bytes.byteLength - 20_000] ?? 0) ^ 1;
+    await store.write('work/verify.tar', bytes, { metadata: (await store.stat('work/verify.tar')).metadata });
+    const bad = await t.enqueue({ kind: 'verify', from: archive });
+    await worker.drain();
+    await expectEnded(t, bad, { failed: 1 });
+    const [letter] = await lettersOf(t);
+    expect(letter?.reason).toMatch(/^CORRUPT: verify s3:.*sha256:/);
+    await expectSameImage(image.content, lab.view(ecr, 'work/verify'), image.root);
+  });
+});
+
+describe('a message', () => {
+  test.each([
+    ['is not JSON', 'restart the machine', /^INVALID: message is no JSON: it begins with "restart the machine"/],
+    [
+      'is of a future version',
+      '{"version":2,"kind":"mirror"}',
+      /^INVALID: message of version 2: .* deploy a newer one/,
+    ],
+    [
+      'is over the size',
+      `{"version":1,"pad":"${'x'.repeat(1024 * 1024)}"}`,
+      /^the beginning of a message: INVALID: message of 1048598 bytes/,
+    ],
+    ['asks for what nobody knows', '{"version":1,"kind":"dance"}', /^INVALID: message of kind "dance"/],
+  ])('that %s is a dead letter at once, with the reason', async (_, body, reason) => {
+    const t = testService();
+    // sent by somebody else, who did not look
+    const d = delivery(body);
+    expect(await work(d, t.worker(lab.session().ends).workshop, FOREVER)).toEqual({ type: 'done' });
+    const [letter, ...others] = await lettersOf(t);
+    expect(letter?.reason).toMatch(reason);
+    expect(others).toEqual([]);
+    expect(t.told).toMatchObject([{ type: 'message-refused', of: undefined }]);
+  });
+
+  test('of a newer planner fails the job that it names, so that its run ends', async () => {
+    const t = testService();
+    const run = await t.enqueue(mirrorJob('docker://a.example/x:1', 'docker://b.example/x:1'));
+    const [body = ''] = t.queue.bodies;
+    await t.queue.receive(1);
+    const newer = JSON.stringify({ ...(JSON.parse(body) as object), version: 2 });
+    expect(await work(delivery(newer), t.worker(lab.session().ends).workshop, FOREVER)).toEqual({ type: 'done' });
+    expect((await t.run(run)).jobs).toMatchObject({ failed: 1, waiting: 0 });
+  });
+
+  test.each([
+    ['docker://host.example/app:1', ['docker://host.example/APP:1'], /names are lower case/],
+    ['docker://host.example/app:1', [`docker://host.example/${'x/'.repeat(900)}x:1`], /longer than 256 characters/],
+  ])('with a place that cannot be (%s) is a dead letter', async (from, to, reason) => {
+    const t = testService();
+    const run = await t.enqueue({ kind: 'mirror', from, to });
+    await t.worker(lab.session().ends).drain();
+    await expectEnded(t, run, { failed: 1 });
+    expect((await lettersOf(t))[0]?.reason).toMatch(reason);
+  });
+
+  test('with a key that no table takes is a dead letter', async () => {
+    const t = testService();
+    const run = await t.enqueue({
+      kind: 'backup',
+      from: at(registry, 'x'),
+      to: [`s3://${bucket}/${'y'.repeat(1500)}`],
+    });
+    await t.worker(lab.session().ends).drain();
+    await expectEnded(t, run, { failed: 1 });
+  });
+
+  test('written by hand is a run of its own, and the same one when it comes again', async () => {
+    const t = testService();
+    const { image, from } = await pushed('work/by-hand');
+    const to = at(ecr, 'work/by-hand');
+    await t.queue.send([{ body: JSON.stringify({ version: 1, kind: 'mirror', from, to: [to] }) }]);
+    const worker = t.worker(lab.session().ends);
+    t.queue.deliveryFaults.duplicate();
+    await worker.drain();
+    const runs = await t.state.runs.list();
+    expect(runs).toMatchObject([{ trigger: 'request', jobs: { done: 1 } }]);
+    await expectSameImage(image.content, lab.view(ecr, 'work/by-hand'), image.root);
+    await expectFree(t, to);
+  });
+
+  test('that starts nothing is done with', async () => {
+    const t = testService();
+    await t.queue.send([{ body: JSON.stringify({ 'detail-type': 'ECR Image Scan', detail: {} }) }]);
+    await t.worker(lab.session().ends).drain();
+    expect(t.told).toEqual([]);
+    expect(t.deadLetters.bodies).toEqual([]);
+  });
+});
+
+describe('a message that comes again', () => {
+  test('after its job has ended costs no registry a request', async () => {
+    const t = testService();
+    const { from } = await pushed('work/again');
+    const to = at(ecr, 'work/again');
+    const run = await t.enqueue(mirrorJob(from, to));
+    const [body = ''] = t.queue.bodies;
+    const worker = t.worker(lab.session().ends);
+    await worker.drain();
+    await t.queue.send([{ body }]);
+    const requests = await requestsDuring(registry, async () => {
+      expect(await requestsDuring(ecr, async () => worker.drain())).toEqual({});
+    });
+    expect(requests).toEqual({});
+    await expectEnded(t, run, { done: 1 });
+  });
+
+  test('while its job is being done comes again later, and never writes', async () => {
+    const t = testService();
+    const { image, from } = await pushed('work/twice');
+    const to = at(ecr, 'work/twice');
+    const run = await t.enqueue(mirrorJob(from, to));
+    const gate = gated(lab.session().ends);
+    const first = t.worker(gate.ends).next();
+    await gate.reached;
+    await t.queue.send(t.queue.bodies.map((body) => ({ body })));
+    const second = t.worker(lab.session().ends);
+    const writes = await requestsDuring(ecr, async () => {
+      expect((await second.next())?.outcome).toEqual({ type: 'again', seconds: 38 });
+    });
+    expect(writes).toEqual({});
+    expect((await t.run(run)).jobs).toMatchObject({ running: 1 });
+    gate.open();
+    expect((await first)?.outcome).toEqual({ type: 'done' });
+    await second.drain();
+    await expectEnded(t, run, { done: 1 });
+    await expectSameImage(image.content, lab.view(ecr, 'work/twice'), image.root);
+  });
+
+  test('too often is replaced by a new one, before the queue takes it for one that ends workers', async () => {
+    const t = testService();
+    const { from } = await pushed('work/busy');
+    const to = at(ecr, 'work/busy');
+    const run = await t.enqueue(mirrorJob(from, to));
+    const other = await t.state.destinations.lock(destinationKey(to), 3600);
+    const worker = t.worker(lab.session().ends);
+    for (let i = 0; i < 25; i++) {
+      await t.clock.advance(60_000);
+      expect(await worker.next()).toBeDefined();
+    }
+    expect(t.deadLetters.bodies).toEqual([]);
+    expect(t.queue.bodies).toHaveLength(1);
+    // waiting is no attempt
+    expect(await Array.fromAsync(t.state.runs.jobs(run))).toMatchObject([{ attempts: 0, state: 'waiting' }]);
+    await other?.[Symbol.asyncDispose]();
+    await worker.drain();
+    await expectEnded(t, run, { done: 1 });
+  });
+
+  test.each(['duplicate', 'reorder', 'reappear'] as const)('as %s: each job is counted once', async (fault) => {
+    const t = testService();
+    const { image, from } = await pushed(`work/${fault}`);
+    const places = Array.from({ length: 8 }, (_, i) => at(i % 2 === 0 ? ecr : otherEcr, `work/${fault}-${i}`));
+    const run = await t.enqueue(...places.map((to) => mirrorJob(from, to)));
+    t.queue.deliveryFaults[fault]({ times: 12 });
+    const workers = [t.worker(lab.session().ends), t.worker(lab.session().ends), t.worker(lab.session().ends)];
+    await Promise.all(workers.map(async (worker) => worker.drain()));
+    const { jobs } = await t.run(run);
+    expect(jobs.done + jobs.skipped).toBe(8);
+    await expectEnded(t, run, jobs);
+    await expectFree(t, ...places);
+    for (const [i] of places.entries())
+      await expectSameImage(image.content, lab.view(i % 2 === 0 ? ecr : otherEcr, `work/${fault}-${i}`), image.root);
+  });
+});
+
+const FOREVER = { signal: new AbortController().signal };
+
+function delivery(body: string): Delivery {
+  return {
+    id: 'by-somebody',
+    body,
+    attempt: 1,
+    sentAtMs: Date.UTC(2026, 0, 1),
+    firstReceivedAtMs: Date.UTC(2026, 0, 1),
+    reason: undefined,
+    extend: async () => undefined,
+    settle: async () => undefined,
+  };
+}

@@ -1,0 +1,176 @@
+import { expect } from 'vitest';
+import { formatJob, jobId, type CopyJob, type Job } from '../../worker/jobs/job.ts';
+import type { Delivery, Outcome, Queue } from '../../worker/jobs/queue.ts';
+import { currentEnds } from '../../worker/operations/current-ends.ts';
+import type { Ends } from '../../worker/operations/ends.ts';
+import { work, type Workshop } from '../../worker/operations/work.ts';
+import { destinationKey } from '../../worker/plan/destinations.ts';
+import { memoryTable } from '../../worker/state/memory.ts';
+import type { Run, StateStore } from '../../worker/state/state.ts';
+import { stateOver } from '../../worker/state/store.ts';
+import type { Table } from '../../worker/state/table.ts';
+import { checkAborted } from '../../worker/util/abort.ts';
+import type { Clock } from '../../worker/util/clock.ts';
+import type { Event, JobName } from '../../worker/util/report.ts';
+import { manualClock, type ManualClock } from './clock.ts';
+import { MemoryQueue } from './memory-queue.ts';
+
+/** What was told, and of which job. */
+export type Told = Event & { readonly of: JobName | undefined };
+
+/** The deployed system in memory but for its ends: a state, the queues, and workers that do one message at a time. */
+export interface TestService {
+  readonly table: Table;
+  readonly state: StateStore;
+  readonly queue: MemoryQueue;
+  readonly deadLetters: MemoryQueue;
+  /** Of state, queues and messages: it stands until it is moved on. */
+  readonly clock: ManualClock;
+  readonly told: readonly Told[];
+  /** A worker with these ends. */
+  worker(ends: Ends, o?: Partial<WorkerParts>): TestWorker;
+  /** Makes a run of these jobs and sends them, as a planner does. Returns its id. */
+  enqueue(...jobs: readonly JobDraft[]): Promise<string>;
+  /** The run, whose counts are all that is left to say. */
+  run(id: string): Promise<Run>;
+}
+
+/** What of a worker is another one's where faults are played. */
+export interface WorkerParts {
+  readonly table: Table;
+  readonly queue: Queue;
+  readonly deadLetters: Queue;
+}
+
+export interface TestWorker {
+  readonly workshop: Workshop;
+  /** Takes the next message that can be seen, and does it. Undefined when there is none. */
+  next(o?: { readonly signal?: AbortSignal }): Promise<{ readonly outcome: Outcome; readonly d: Delivery } | undefined>;
+  /** Does message after message, and moves the clock on when none can be seen, until there is none at all. */
+  drain(): Promise<void>;
+}
+
+/** A job without what a planner fills in. */
+export type JobDraft = Job extends infer J ? (J extends Job ? Omit<J, 'version' | 'id' | 'run' | 'at'> : never) : never;
+
+export function testService(): TestService {
+  const clock = manualClock();
+  const table = memoryTable();
+  const state = stateOver(table, clock);
+  const deadLetters = new MemoryQueue({ clock, name: 'dead' });
+  const queue = new MemoryQueue({ clock, name: 'jobs', deadLetters: { queue: deadLetters, maxReceiveCount: 20 } });
+  const told: Told[] = [];
+  let runs = 0;
+  return {
+    table,
+    state,
+    queue,
+    deadLetters,
+    clock,
+    told,
+    worker: (ends, o = {}) => {
+      const parts = { table, queue, deadLetters, ...o };
+      const service = { ...parts, state: stateOver(parts.table, clock) };
+      const current = currentEnds({
+        rules: service.state.rules,
+        connect: () => ({ ...ends, [Symbol.asyncDispose]: async () => undefined }),
+        clock,
+      });
+      const workshop: Workshop = {
+        service,
+        ends: current,
+        clock: impatient(clock),
+        reportOf: (of) => (event) => void told.push({ ...event, of }),
+      };
+      return testWorker(workshop, queue, clock);
+    },
+    enqueue: async (...drafts) => {
+      const run = `run-${++runs}`;
+      await state.runs.begin({ id: run, trigger: 'schedule', rule: 'rule' });
+      const jobs: Job[] = [];
+      for (const [i, draft] of drafts.entries()) {
+        const id = jobId(run, draft.kind, String(i));
+        jobs.push({ ...draft, version: 1, id, run, at: new Date(clock.now()).toISOString() });
+      }
+      await state.runs.addJobs(
+        run,
+        jobs.map((job) => ({ id: job.id, title: job.kind, body: formatJob(job) })),
+      );
+      await state.runs.planned(run);
+      await queue.send(jobs.map((job) => ({ body: formatJob(job) })));
+      return run;
+    },
+    run: async (id) => {
+      const run = await state.runs.get(id);
+      if (run === undefined) throw new Error(`there is no run ${id}`);
+      return run;
+    },
+  };
+}
+
+export const NO_JOBS = { waiting: 0, running: 0, done: 0, skipped: 0, failed: 0 };
+
+/** Nothing is left of the run, its jobs ended so, and no message is left. */
+export async function expectEnded(t: TestService, run: string, counts: Partial<typeof NO_JOBS>): Promise<void> {
+  const { jobs, endedAtMs } = await t.run(run);
+  expect(jobs).toEqual({ ...NO_JOBS, ...counts });
+  expect(endedAtMs).toBeDefined();
+  expect(t.queue.bodies).toEqual([]);
+}
+
+/** Nobody holds the lease of any of them. */
+export async function expectFree(t: TestService, ...places: readonly string[]): Promise<void> {
+  for (const place of places) {
+    const lease = await t.state.destinations.lock(destinationKey(place), 60);
+    expect(lease, `${place} is held`).toBeDefined();
+    await lease?.[Symbol.asyncDispose]();
+  }
+}
+
+/** Reason and body of every dead letter. */
+export async function lettersOf(
+  t: TestService,
+): Promise<readonly { readonly reason: string; readonly body: string }[]> {
+  const letters = await t.deadLetters.receive(10, { waitSeconds: 0 });
+  for (const letter of letters) await letter.settle({ type: 'again', seconds: 0 });
+  return letters.map(({ reason = '', body }) => ({ reason, body }));
+}
+
+export function mirrorJob(from: string, ...to: readonly string[]): Pick<CopyJob, 'from' | 'to'> & { kind: 'mirror' } {
+  return { kind: 'mirror', from, to };
+}
+
+function testWorker(workshop: Workshop, queue: MemoryQueue, clock: ManualClock): TestWorker {
+  const next: TestWorker['next'] = async (o = {}) => {
+    const [d] = await workshop.service.queue.receive(1, { waitSeconds: 0 });
+    if (d === undefined) return undefined;
+    const outcome = await work(d, workshop, { signal: o.signal ?? new AbortController().signal });
+    await d.settle(outcome);
+    return { outcome, d };
+  };
+  return {
+    workshop,
+    next,
+    drain: async () => {
+      for (let rounds = 0; rounds < 1000; rounds++) {
+        if ((await next()) !== undefined) continue;
+        if (queue.bodies.length === 0) return;
+        await clock.advance(10_000);
+      }
+      throw new Error(`it does not end: ${queue.bodies.join('\n')}`);
+    },
+  };
+}
+
+/** The clock, but for short waits, such as between the tries of a request, which take no time. */
+function impatient(clock: ManualClock): Clock {
+  return {
+    now: () => clock.now(),
+    random: () => clock.random(),
+    sleep: async (ms, o) => {
+      if (ms > 30_000) return clock.sleep(ms, o);
+      checkAborted(o);
+      return Promise.resolve();
+    },
+  };
+}
