@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { aborted, checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
-import { Failure, isFailure } from '../util/failure.ts';
+import { Failure } from '../util/failure.ts';
 import type { Lease } from './state.ts';
-import { findNumber, findText, type Key, type Table } from './table.ts';
+import { findNumber, findText, type Expected, type Key, type Table } from './table.ts';
 
 /** An item that holds nothing but a lease may be cleared away then. */
 const FORGOTTEN_AFTER_SECONDS = 7 * 24 * 3600;
@@ -34,34 +34,20 @@ export class Leases {
   /** Undefined while another has it. */
   async take(key: Key, name: string, ttlSeconds: number, o: Abortable = {}): Promise<HeldLease | undefined> {
     if (!(ttlSeconds > 0)) throw new Failure('BUG', `lock ${name}: for ${ttlSeconds} seconds`);
-    const found = await this.#table.get(key, o);
-    const { owner: holder, leaseUntilMs = 0, fence = 0 } = leaseIn(found);
-    if (holder !== undefined && leaseUntilMs + this.#skewMs > this.#clock.now()) return undefined;
-    const kept = findText(found, 'sourceDigest') !== undefined;
-    const lease = new HeldLease(this.#table, this.#clock, {
-      key,
-      name,
-      ttlMs: ttlSeconds * 1000,
-      fence: fence + 1,
-    });
-    const expiry = Math.ceil(this.#clock.now() / 1000) + ttlSeconds + FORGOTTEN_AFTER_SECONDS;
-    return (await lease.begin({ owner: holder, fence: findNumber(found, 'fence') }, kept ? undefined : expiry, o))
-      ? lease
-      : undefined;
+    const nowMs = this.#clock.now();
+    const item = await this.#table.get(key, o);
+    const found = {
+      owner: findText(item, 'owner'),
+      fence: findNumber(item, 'fence'),
+      leaseUntilMs: findNumber(item, 'leaseUntilMs'),
+    };
+    if (found.owner !== undefined && (found.leaseUntilMs ?? 0) + this.#skewMs > nowMs) return undefined;
+    const hasRecord = findText(item, 'sourceDigest') !== undefined;
+    const ttl = hasRecord ? undefined : Math.ceil(nowMs / 1000) + ttlSeconds + FORGOTTEN_AFTER_SECONDS;
+    const fence = (found.fence ?? 0) + 1;
+    const lease = new HeldLease(this.#table, this.#clock, { key, name, ttlMs: ttlSeconds * 1000, fence });
+    return (await lease.begin(found, ttl, o)) ? lease : undefined;
   }
-}
-
-/** What an item says of its lease. */
-function leaseIn(item: Parameters<typeof findText>[0]): {
-  readonly owner: string | undefined;
-  readonly leaseUntilMs: number | undefined;
-  readonly fence: number | undefined;
-} {
-  return {
-    owner: findText(item, 'owner'),
-    leaseUntilMs: findNumber(item, 'leaseUntilMs'),
-    fence: findNumber(item, 'fence'),
-  };
 }
 
 export class HeldLease implements Lease {
@@ -105,23 +91,14 @@ export class HeldLease implements Lease {
   }
 
   /** Takes it, if the item says what it did when it was looked at. */
-  async begin(
-    found: { readonly owner: string | undefined; readonly fence: number | undefined },
-    ttl: number | undefined,
-    o: Abortable,
-  ): Promise<boolean> {
+  async begin(found: Expected, ttl: number | undefined, o: Abortable): Promise<boolean> {
     checkAborted(o);
     const proof = this.#startProof();
     try {
-      const set = {
-        ...this.held,
-        leaseUntilMs: this.#clock.now() + this.#ttlMs,
-        ...(ttl === undefined ? {} : { ttl }),
-      };
+      const set = { ...this.held, leaseUntilMs: this.#clock.now() + this.#ttlMs, ttl };
       const taken = await this.#table.update(this.key, { set }, found, o);
       // not done, but ours: the answer to an earlier try was lost
       if (!taken.done && findText(taken.item, 'owner') !== this.#owner) {
-        this.#given.abort();
         proof.abort();
         return false;
       }
@@ -181,30 +158,30 @@ export class HeldLease implements Lease {
   async #keep(): Promise<void> {
     const third = this.#ttlMs / 3;
     let waitMs = third;
-    try {
-      for (;;) {
+    while (!this.#over.aborted) {
+      try {
         await this.#clock.sleep(waitMs, { signal: this.#over });
-        waitMs = (await this.#renew()) ? third : third / 8;
+        await this.#renew();
+        waitMs = third;
+      } catch {
+        // over, or to be tried again for as long as the last proof counts
+        waitMs = third / 8;
       }
-    } catch {
-      // over
     }
   }
 
-  async #renew(): Promise<boolean> {
+  async #renew(): Promise<void> {
     const proof = this.#startProof();
     try {
       const set = { leaseUntilMs: this.#clock.now() + this.#ttlMs };
-      const renewed = await this.#table.update(this.key, { set }, this.held, { signal: this.#over });
-      if (!renewed.done) this.#lose('another has it');
-      this.#proof.abort();
-      this.#proof = proof;
-      if (this.#over.aborted) proof.abort();
-      return true;
+      const { done } = await this.#table.update(this.key, { set }, this.held, { signal: this.#over });
+      if (!done) this.#lose('another has it');
+      checkAborted({ signal: this.#over });
     } catch (error) {
       proof.abort();
-      if (!isFailure(error)) this.#lose('it could not be renewed');
-      return false;
+      throw error;
     }
+    this.#proof.abort();
+    this.#proof = proof;
   }
 }
