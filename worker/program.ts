@@ -8,6 +8,7 @@ import { addCopy } from './commands/copy.ts';
 import { addEnqueue } from './commands/enqueue.ts';
 import { addInspect } from './commands/inspect.ts';
 import type { Screen } from './commands/progress.ts';
+import { addPlanner } from './commands/planner.ts';
 import { addRedrive } from './commands/redrive.ts';
 import { addRestore } from './commands/restore.ts';
 import { addRules } from './commands/rules.ts';
@@ -19,6 +20,7 @@ import { addWorker } from './commands/worker.ts';
 import { readSettings } from './settings.ts';
 import { systemClock } from './util/clock.ts';
 import { isFailure, type Code } from './util/failure.ts';
+import { startProgram } from './start-program.ts';
 import { connect, connectService } from './wire.ts';
 
 const HELP_END = `
@@ -40,6 +42,7 @@ const COMMANDS: readonly AddCommand[] = [
   addStatus,
   addRedrive,
   addWorker,
+  addPlanner,
 ];
 
 /** Runs the command that the arguments name; those of the deployed system, and `more`. Sets the exit code. `stop` ends it. */
@@ -56,11 +59,16 @@ async function exitCodeOf(argv: readonly string[], stop: AbortSignal, more: read
     const context: CommandContext = {
       connect: (o) => connect(readSettings(process.env), version(), o),
       connectService: (o) => connectService(readSettings(process.env), o),
+      start: (args, o) => startProgram(args, { ...o, signal: stop }),
       setEnvironment: (variables) => Object.assign(process.env, variables),
       runWorker: async (o) => {
         // other commands are none the slower for it
         const { runWorker } = await import('./run-worker.ts');
         await runWorker({ ...o, settings: readSettings(process.env), version: version(), signal: stop, write });
+      },
+      runPlanner: async (o) => {
+        const { runPlanner } = await import('./run-planner.ts');
+        await runPlanner({ ...o, settings: readSettings(process.env), version: version(), signal: stop, write });
       },
       signal: stop,
       clock: systemClock,

@@ -30,6 +30,13 @@ export interface SideOptions {
   readonly externalId?: string | undefined;
 }
 
+/** This program once more, as a process of its own. */
+export interface StartedProgram {
+  kill(signal: 'SIGTERM' | 'SIGKILL'): void;
+  /** Its exit code; undefined when a signal ended it. */
+  readonly ended: Promise<number | undefined>;
+}
+
 /** What a command gets from the program around it. */
 export interface CommandContext {
   /** Ends with these options; closing them closes every connection. */
@@ -44,6 +51,10 @@ export interface CommandContext {
    * back. Logs and metrics go to stdout. INVALID where the environment does not name the deployed system.
    */
   runWorker(o: { readonly slots?: number | undefined }): Promise<void>;
+  /** Looks again and again which rules are due, until the signal fires. Logs and metrics go to stdout. INVALID as `runWorker`. */
+  runPlanner(o: { readonly everySeconds: number }): Promise<void>;
+  /** Starts this program with these arguments and the environment as it is. It ends with the signal at the latest. */
+  start(args: readonly string[], o: { readonly onLine: (line: string) => void }): StartedProgram;
   /** Sets variables of the environment for what is connected from now on. */
   setEnvironment(variables: Readonly<Record<string, string>>): void;
   readonly signal: AbortSignal;

@@ -1,0 +1,58 @@
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import type { TickResult } from '../operations/tick.ts';
+import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+
+interface PlannerFlags extends CommonFlags {
+  readonly once?: boolean;
+  readonly every: number;
+}
+
+export function addPlanner(program: Command, context: CommandContext): void {
+  const command = program
+    .command('planner')
+    .summary('look which rules are due, and make their jobs')
+    .description(
+      'Begins the run of every rule that is due: compares what it names with what was copied, and sends a job for each image that changed. Goes on until it gets SIGTERM or SIGINT, and tells of its work by lines of JSON on stdout: logs, and metrics as docs/metrics.md has them. With --once it looks once, and says what came of it; exits 3 when a rule could not be planned or is late. Any number may run at once.',
+    )
+    .option('--once', 'look once, and end')
+    .addOption(
+      new Option('--every <seconds>', 'how often to look: 60, 90s, 5m').argParser(parseSeconds).default(60, '60s'),
+    );
+  withCommonFlags(command).action(async (flags: PlannerFlags) => {
+    if (flags.once !== true) return context.runPlanner({ everySeconds: flags.every });
+    const result = await withProgress(context, flags, async ({ report }) => {
+      const { tick } = await import('../operations/tick.ts');
+      const { currentEnds } = await import('../operations/current-ends.ts');
+      const { signal, clock } = context;
+      await using service = context.connectService({ report });
+      await using ends = currentEnds({
+        rules: service.state.rules,
+        connect: (access) => context.connect({ access, report }),
+        clock,
+        report,
+      });
+      return await tick(service, async (work, at) => ends.use(work, at), { signal, clock, report });
+    });
+    printResult(context, flags, result, () => describe(result));
+    if (result.failed > 0 || result.late > 0) context.exit(3);
+  });
+}
+
+function describe({ rules, begun, late, failed, resent }: TickResult): string {
+  const parts = [
+    `${begun} of ${rules} rules ${begun === 1 ? 'was' : 'were'} due`,
+    ...(late === 0 ? [] : [`${late} late`]),
+    ...(failed === 0 ? [] : [`${failed} could not be planned`]),
+    ...(resent === 0 ? [] : [`${resent} lost jobs sent again`]),
+  ];
+  return parts.join(', ');
+}
+
+const UNIT_SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600 };
+
+function parseSeconds(text: string): number {
+  const [, number = '', unit = 's'] = /^([1-9][0-9]{0,4})([smh]?)$/.exec(text) ?? [];
+  const seconds = Number(number) * (UNIT_SECONDS[unit === '' ? 's' : unit] ?? 1);
+  if (seconds >= 1 && seconds <= 86_400) return seconds;
+  throw new InvalidArgumentError('expected 1s to 24h, such as 60s or 5m.');
+}
