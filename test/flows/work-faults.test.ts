@@ -1,6 +1,8 @@
-import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
 import { openImage } from '../../worker/archive/image.ts';
+import { consume, type Handle } from '../../worker/jobs/consume.ts';
 import type { LocalRegistry } from '../../worker/local/registry.ts';
+import { work } from '../../worker/operations/work.ts';
 import { destinationKey } from '../../worker/plan/destinations.ts';
 import type { Table } from '../../worker/state/table.ts';
 import { Failure } from '../../worker/util/failure.ts';
@@ -19,6 +21,9 @@ afterEach(() => {
 const { ecr, otherEcr, registry, bucket, s3 } = lab.stack;
 
 const at = (where: LocalRegistry, name: string, tag = 'v1'): string => `docker://${where.registryHost}/${name}:${tag}`;
+
+const NOW = '2026-01-01T00:00:00.000Z';
+const HOUR_MS = 3_600_000;
 
 let images = 0;
 async function pushed(name: string, where = registry): Promise<{ readonly image: MadeImage; readonly from: string }> {
@@ -299,43 +304,50 @@ describe('a worker that stops', () => {
   });
 });
 
-describe('a job of more than eleven hours and a half', () => {
+describe('a job of nearly twelve hours', () => {
   test('goes on by a new message, with what it has done', async () => {
     const t = testService();
     const { image, from } = await pushed('long/app', ecr);
     const to = `s3://${bucket}/long/app.tar`;
     const run = await t.enqueue({ kind: 'backup', from, to: [to] });
     const gate = gated(lab.session().ends);
-    const first = t.worker(gate.ends).next();
+    const { workshop } = t.worker(gate.ends);
+    const stopping = new AbortController();
+    const handle: Handle = async (d, o) => work(d, workshop, o);
+    const consuming = consume(t.queue, handle, { slots: 1, stopping: stopping.signal, clock: t.clock });
     await gate.reached;
-    await t.clock.advance(11.4 * 3600 * 1000);
+    await t.clock.advance(11.7 * HOUR_MS);
     expect(story(t)).toEqual(['job-started']);
-    await t.clock.advance(0.1 * 3600 * 1000);
-    expect((await first)?.outcome).toEqual({ type: 'done' });
-    expect(story(t)).toEqual(['job-started', 'job-handed-back']);
-    const handed = t.queue.bodies.map((body) => JSON.parse(body) as object);
-    expect(handed.at(-1)).toMatchObject({ run, handovers: 1 });
-    await t.worker(lab.session().ends).drain();
-    await expectEnded(t, run, { done: 1 });
-    const [job] = await Array.fromAsync(t.state.runs.jobs(run));
-    expect(job).toMatchObject({ attempts: 1 });
+    await t.clock.advance(0.1 * HOUR_MS);
+    await vi.waitFor(() => expect(story(t)).toEqual(['job-started', 'job-handed-back', 'job-started']));
+    expect(t.queue.bodies.map((body) => JSON.parse(body) as object)).toMatchObject([{ run, handovers: 1 }]);
+    gate.open();
+    await vi.waitFor(async () => expectEnded(t, run, { done: 1 }), { timeout: 5000 });
+    stopping.abort();
+    await consuming;
+    expect(await Array.fromAsync(t.state.runs.jobs(run))).toMatchObject([{ attempts: 1 }]);
+    expect(t.deadLetters.bodies).toEqual([]);
     await using archived = await openImage(lab.session().ends.bucket(bucket), 'long/app.tar');
     await expectSameImage(image.content, archived, image.root);
   });
 
-  test('is not begun with a message that has not long to live', async () => {
+  test.each([
+    ['a job', { version: 1, kind: 'mirror', from: at(registry, 'x'), to: [at(ecr, 'x')], id: '1', run: '2', at: NOW }],
+    ['a request', { version: 1, kind: 'mirror', from: at(registry, 'x'), to: [at(ecr, 'x')] }],
+    ['a push', pushEvent()],
+  ])('is not begun with a message that has not long to live: %s', async (_, message) => {
     const t = testService();
-    const { from } = await pushed('long/old');
-    const run = await t.enqueue(mirrorJob(from, at(ecr, 'long/old')));
-    const [d] = await t.queue.receive(1);
-    await d?.settle({ type: 'again', seconds: 0 });
-    await t.clock.advance(11.6 * 3600 * 1000);
-    const worker = t.worker(lab.session().ends);
-    expect((await worker.next())?.outcome).toEqual({ type: 'done' });
-    expect(t.told).toEqual([]);
+    await t.queue.send([{ body: JSON.stringify(message) }]);
+    const signal = AbortSignal.abort(new Failure('ABORTED', 'too old', { context: { handover: true } }));
+    const old = await t.worker(lab.session().ends).next({ signal });
+    expect(old?.outcome).toEqual({ type: 'done' });
     expect(t.queue.bodies).toHaveLength(1);
-    await worker.drain();
-    await expectEnded(t, run, { done: 1 });
+    expect(t.told).toEqual([]);
+    // a request stays the run that it was
+    const runs = await t.state.runs.list();
+    expect(runs.map((run) => [run.id, run.jobs.waiting])).toEqual(
+      'id' in message || !('from' in message) ? [] : [[`request-${old?.d.id}`, 1]],
+    );
   });
 });
 
@@ -380,6 +392,24 @@ test('dead letters that cannot be sent keep the job in the queue', async () => {
   await expectEnded(t, run, { failed: 1 });
   expect(await lettersOf(t)).toHaveLength(1);
 });
+
+function pushEvent(): Readonly<Record<string, unknown>> {
+  return {
+    'detail-type': 'ECR Image Action',
+    source: 'aws.ecr',
+    id: '13cde686-328b-6117-af20-0e5566167482',
+    account: '111111111111',
+    region: 'us-east-1',
+    time: NOW,
+    detail: {
+      result: 'SUCCESS',
+      'action-type': 'PUSH',
+      'repository-name': 'team/app',
+      'image-digest': `sha256:${'7f'.repeat(32)}`,
+      'image-tag': 'v1',
+    },
+  };
+}
 
 const leaseOf = (place: string): { readonly pk: string; readonly sk: string } => {
   const { group, name } = destinationKey(place);

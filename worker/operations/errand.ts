@@ -1,13 +1,13 @@
 import { formatJob, type Job, type PlanJob } from '../jobs/job.ts';
 import type { Delivery, Outcome } from '../jobs/queue.ts';
 import { titleOf as copyTitle } from '../plan/jobs.ts';
-import type { Abortable } from '../util/abort.ts';
+import { aborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure, toFailure } from '../util/failure.ts';
 import type { JobName, Report } from '../util/report.ts';
 import type { OperationOptions } from './ends.ts';
 import { hold, type HeldPlace, type Holding, type Place } from './hold.ts';
 import { continuePlan } from './plan-rule.ts';
-import { ATTEMPTS, comeAgain, lifeLeftMs, lifeOf, waitSeconds } from './redelivery.ts';
+import { ATTEMPTS, comeAgain, isTooOld, replace, waitSeconds } from './redelivery.ts';
 import { placesOf, runJob, type RunJobOptions } from './run-job.ts';
 import type { Workshop } from './work.ts';
 
@@ -38,7 +38,7 @@ export class Errand {
   async run(): Promise<Outcome> {
     const { ends } = this.#w;
     const o = { signal: this.#signal };
-    if (lifeLeftMs(this.#d, this.#w.clock) <= 0) return this.#comeAgain(0);
+    if (isTooOld(this.#signal)) return this.#replace();
     const job = this.#job;
     if (job.kind === 'plan') return this.#holding([], async (_, at) => goOnPlanning(job, this.#w, at));
     return ends.use(async (reachable) => {
@@ -76,21 +76,17 @@ export class Errand {
     const job = this.#name;
     const startedMs = clock.now();
     this.#report({ type: 'job-started', job, attempt, waitedMs: Math.max(0, startedMs - this.#d.sentAtMs) });
-    await using life = lifeOf(this.#d, clock);
-    const signals = [this.#signal, life.signal, holding.signal].filter((signal) => signal !== undefined);
+    const signals = [this.#signal, holding.signal].filter((signal) => signal !== undefined);
     let done: Done;
     try {
       const { destinations } = service.state;
       done = await task(holding.places, { ...this.#options(AbortSignal.any(signals)), destinations });
     } catch (error) {
-      if (this.#signal.aborted) return await this.#giveBack('the worker stops', { type: 'again', seconds: 0 });
-      if (life.signal.aborted) return await this.#giveBack('its message comes to the end of its life');
+      if (this.#signal.aborted) return this.#giveBack();
       const failure = toFailure(error);
       const passes = failure.retryable || holding.signal?.aborted === true;
       const durationMs = clock.now() - startedMs;
-      return passes && attempt < ATTEMPTS
-        ? await this.#retry(attempt, failure, durationMs)
-        : await this.#bury(failure, durationMs);
+      return passes && attempt < ATTEMPTS ? this.#retry(attempt, failure, durationMs) : this.#bury(failure, durationMs);
     }
     const { unchanged } = done;
     await service.state.runs.endJob(job.run, job.id, { state: unchanged ? 'skipped' : 'done' });
@@ -118,15 +114,23 @@ export class Errand {
   }
 
   /** What it did so far is at its destinations: uploads go on where they were. */
-  async #giveBack(why: string, outcome?: Outcome): Promise<Outcome> {
+  async #giveBack(): Promise<Outcome> {
     await this.#w.service.state.runs.giveBackJob(this.#job.run, this.#job.id);
-    this.#handedBack(why);
-    return outcome ?? this.#comeAgain(0);
+    this.#handedBack(aborted(this.#signal).message);
+    return isTooOld(this.#signal) ? this.#replace() : { type: 'again', seconds: 0 };
   }
 
   async #comeAgain(seconds: number): Promise<Outcome> {
-    const next = { ...this.#job, handovers: (this.#job.handovers ?? 0) + 1 };
-    return comeAgain(this.#d, formatJob(next), seconds, { queue: this.#w.service.queue, clock: this.#w.clock });
+    return comeAgain(this.#d, this.#next(), seconds, this.#w.service.queue);
+  }
+
+  async #replace(): Promise<Outcome> {
+    return replace(this.#next(), 0, this.#w.service.queue);
+  }
+
+  /** The job as another message asks for it. */
+  #next(): string {
+    return formatJob({ ...this.#job, handovers: (this.#job.handovers ?? 0) + 1 });
   }
 
   #handedBack(message: string): void {

@@ -1,6 +1,5 @@
 import { jobId, parseMessage, type Job, type JobRequest, type ParsedMessage, type PushEvent } from '../jobs/job.ts';
 import type { Delivery, Outcome } from '../jobs/queue.ts';
-import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { isFailure, toFailure, type Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
@@ -8,7 +7,7 @@ import type { JobName, Report } from '../util/report.ts';
 import type { CurrentEnds } from './current-ends.ts';
 import { Errand, makeKnown } from './errand.ts';
 import { planPush } from './push.ts';
-import { ATTEMPTS, comeAgain, waitSeconds } from './redelivery.ts';
+import { ATTEMPTS, comeAgain, isTooOld, replace, waitSeconds } from './redelivery.ts';
 import type { Service } from './service.ts';
 
 /** What a worker has to do its work with: the same for all messages. */
@@ -33,11 +32,11 @@ const AT_ONCE: Outcome = { type: 'again', seconds: 0 };
 /**
  * Does what one message asks for, and says what is to become of it. Never throws. What it did is in the state before it returns: killed
  * anywhere, the message comes again, and doing it again is safe. Two deliveries of one job never write at once: each destination is written
- * under a lease. When `signal` fires, the job is given back.
+ * under a lease. When `signal` fires, the job is given back; it is `consume`'s, and tells why.
  */
 export async function work(d: Delivery, w: Workshop, o: { readonly signal: AbortSignal }): Promise<Outcome> {
   try {
-    return o.signal.aborted ? AT_ONCE : await workOn(d, w, o);
+    return o.signal.aborted && !isTooOld(o.signal) ? AT_ONCE : await workOn(d, w, o);
   } catch (error) {
     if (o.signal.aborted) return AT_ONCE;
     // the table or a queue does not answer: nothing was told of the job, so nothing is lost
@@ -58,9 +57,9 @@ async function workOn(d: Delivery, w: Workshop, o: { readonly signal: AbortSigna
     case 'ignored':
       return DONE;
     case 'push':
-      return workOnPush(d, w, message.event, o);
+      return isTooOld(o.signal) ? replace(d.body, 0, w.service.queue) : workOnPush(d, w, message.event, o);
     case 'request':
-      return new Errand(d, w, await adopt(message.request, d, w, o), o).run();
+      return new Errand(d, w, await adopt(message.request, d, w), o).run();
     case 'job':
       return new Errand(d, w, message.job, o).run();
     default:
@@ -105,12 +104,12 @@ function jobNamed(body: string): { readonly run: string; readonly id: string } |
 }
 
 /** A request is a run of its own, by the id of its message: when that comes again, it is the same. */
-async function adopt(request: JobRequest, d: Delivery, w: Workshop, o: Abortable): Promise<Job> {
+async function adopt(request: JobRequest, d: Delivery, w: Workshop): Promise<Job> {
   const run = `request-${d.id}`;
   const filledIn = { run, at: new Date(d.sentAtMs).toISOString() };
   const words = request.kind === 'plan' ? [request.rule] : [request.from, request.kind === 'verify' ? '' : request.to];
   const job: Job = { ...request, ...filledIn, id: jobId(run, request.kind, ...words.flat()) };
-  await makeKnown(job, w, o);
+  await makeKnown(job, w, {});
   return job;
 }
 
@@ -140,9 +139,7 @@ async function workOnPush(
     const again = failure.retryable && d.attempt < ATTEMPTS;
     if (!again) await w.service.deadLetters.send([{ body: d.body, reason: told(failure) }]);
     report({ type: 'job-failed', job: name, durationMs: w.clock.now() - startedMs, code, message, again });
-    return again
-      ? comeAgain(d, d.body, waitSeconds(d.attempt, failure, w.clock), { queue: w.service.queue, clock: w.clock })
-      : DONE;
+    return again ? comeAgain(d, d.body, waitSeconds(d.attempt, failure, w.clock), w.service.queue) : DONE;
   }
 }
 
