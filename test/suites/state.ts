@@ -571,8 +571,8 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           await state.runs.addJobs('run-1', jobs);
           await state.runs.planned('run-1');
           await Promise.all(
-            // each is delivered twice
-            [...jobs, ...jobs].map(async ({ id }, i) => {
+            // some are delivered twice
+            [...jobs, ...jobs.slice(0, 20)].map(async ({ id }, i) => {
               const { runs } = i % 2 === 0 ? state : other;
               if ((await runs.startJob('run-1', id)) !== undefined) await runs.endJob('run-1', id, DONE);
             }),
@@ -581,25 +581,25 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         });
 
         test('that fill more than a page are all counted and listed', async () => {
-          const jobs = jobsNamed(1500, 1000).map(({ id, title }) => ({ id, title, body: 'b'.repeat(1000) }));
+          const jobs = jobsNamed(400, 1000).map(({ id, title }) => ({ id, title, body: 'b'.repeat(3000) }));
           const open = await state.runs.addJobs('run-1', jobs);
-          expect(open.size).toBe(1500);
-          expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 1500 });
+          expect(open.size).toBe(400);
+          expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 400 });
           const listed = await Array.fromAsync(other.runs.jobs('run-1'));
           expect(listed.map((job) => job.id)).toEqual(jobs.map((job) => job.id));
         });
 
         test('of a call that was stopped are added by the next', async () => {
           const stop = new AbortController();
-          const jobs = jobsNamed(100);
+          const jobs = jobsNamed(50);
           const adding = state.runs.addJobs('run-1', jobs, { signal: stop.signal });
           await Promise.resolve();
           stop.abort();
           await expect(adding).rejects.toMatchObject({ code: 'ABORTED' });
-          expect((await other.runs.addJobs('run-1', jobs)).size).toBe(100);
+          expect((await other.runs.addJobs('run-1', jobs)).size).toBe(50);
           await other.runs.planned('run-1');
           for (const { id } of jobs) await work(id);
-          expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 100 } });
+          expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 50 } });
         });
       });
     });

@@ -1,10 +1,15 @@
 import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
-import { startDynamoDb } from '../../../worker/local/dynamodb.ts';
-import { openDynamo } from '../../../worker/state/dynamo.ts';
-import { manualClock } from '../../support/clock.ts';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { startDynamoDb, type LocalDynamoDb } from '../../../worker/local/dynamodb.ts';
+import { digestOf } from '../../../worker/oci/digest.ts';
+import { openDynamo, type DynamoOptions } from '../../../worker/state/dynamo.ts';
+import type { StateStore } from '../../../worker/state/state.ts';
+import type { Event } from '../../../worker/util/report.ts';
+import { fakeClock, manualClock, type FakeClock } from '../../support/clock.ts';
 import { stateSuite } from '../../suites/state.ts';
 
 const TABLE = { name: 'transship', hashKey: 'pk', rangeKey: 'sk', ttlAttribute: 'ttl' };
+const KEY = { group: 'docker://registry.example/app', name: 'v1' };
 
 function clientOf(endpoint: string): DynamoDBClient {
   const credentials = { accessKeyId: 'local', secretAccessKey: 'local-secret' };
@@ -23,4 +28,221 @@ stateSuite('DynamoDB', async () => {
       await server.close();
     },
   };
+});
+
+describe('a table that fails', () => {
+  let server: LocalDynamoDb;
+  let client: DynamoDBClient;
+  let clock: FakeClock;
+  let events: Event[];
+  let state: StateStore;
+
+  beforeEach(async () => {
+    server = await startDynamoDb({ tables: [TABLE] });
+    client = clientOf(server.endpoint);
+    clock = fakeClock();
+    events = [];
+    state = open();
+  });
+  afterEach(async () => {
+    client.destroy();
+    await server.close();
+  });
+
+  const open = (o: Partial<DynamoOptions> = {}): StateStore =>
+    openDynamo({ table: TABLE.name, clock, client, report: (event) => events.push(event), ...o });
+
+  test('by asking for less is asked again, later and later', async () => {
+    server.faults.throttle({ times: 4 });
+    await state.runs.begin({ id: 'run', trigger: 'request' });
+    expect(clock.sleeps).toHaveLength(4);
+    expect(clock.sleeps.toSorted((a, b) => a - b)).toEqual(clock.sleeps);
+    expect(events.map((event) => event.type === 'retry' && event.code)).toEqual(Array(4).fill('THROTTLED'));
+    expect(events[0]).toMatchObject({ what: 'write RUN#run, RUN of table transship', attempt: 1 });
+    server.faults.throttle({ times: 100 });
+    await expect(state.runs.get('run')).rejects.toMatchObject({ code: 'THROTTLED' });
+  });
+
+  test.each(['reset', 'unavailable'] as const)('by being away (%s) is asked again, and then told', async (how) => {
+    server.faults.goAway(how);
+    await expect(state.rules.list()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    expect(clock.sleeps).toHaveLength(7);
+    const longest = clock.sleeps.reduce((sum, ms) => sum + ms);
+    expect(longest).toBeGreaterThan(7_000);
+    expect(longest).toBeLessThan(16_000);
+    server.faults.comeBack();
+    expect(await state.rules.list()).toEqual([]);
+  });
+
+  test('is not waited for any more by who is stopped', async () => {
+    const stop = new AbortController();
+    clock = fakeClock({ onSleep: () => stop.abort() });
+    server.faults.goAway('unavailable');
+    const asked = open({ clock }).rules.list({ signal: stop.signal });
+    await expect(asked).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(clock.sleeps).toHaveLength(1);
+  });
+
+  test('by not being there is told with its name', async () => {
+    const nowhere = open({ table: 'another' });
+    const missing = { code: 'NOT_FOUND', message: expect.stringMatching(/table another: there is no such table/) };
+    await expect(nowhere.rules.list()).rejects.toMatchObject(missing);
+    await expect(nowhere.runs.get('run')).rejects.toMatchObject(missing);
+    await expect(nowhere.runs.begin({ id: 'run', trigger: 'push' })).rejects.toMatchObject(missing);
+    expect(clock.sleeps).toEqual([]);
+  });
+
+  test.each([
+    ['GetItem', async () => state.runs.get('run')],
+    ['UpdateItem', async () => state.runs.begin({ id: 'run', trigger: 'push' })],
+    ['Query', async () => state.rules.list()],
+  ] as const)('by refusing is told with the permission that is missing: %s', async (action, call) => {
+    server.faults.throttle({ action }, 'AccessDeniedException');
+    const denied = { code: 'DENIED', message: expect.stringContaining(`the caller needs dynamodb:${action}`) };
+    await expect(call()).rejects.toMatchObject(denied);
+    expect(clock.sleeps).toEqual([]);
+  });
+
+  test('by credentials that are wrong is told so', async () => {
+    server.faults.throttle({}, 'UnrecognizedClientException');
+    await expect(state.rules.list()).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
+  });
+
+  test('for what is too large for an item is told so', async () => {
+    await state.runs.begin({ id: 'run', trigger: 'push' });
+    const job = { id: 'job', title: 'large', body: 'x'.repeat(500_000) };
+    await expect(state.runs.addJobs('run', [job])).rejects.toMatchObject({ code: 'INVALID' });
+  });
+
+  test('to tell what a condition failed on is asked for that', async () => {
+    client.middlewareStack.add(
+      (next) => async (args) => {
+        if ('ReturnValuesOnConditionCheckFailure' in args.input) delete args.input.ReturnValuesOnConditionCheckFailure;
+        return next(args);
+      },
+      { step: 'initialize' },
+    );
+    await state.runs.begin({ id: 'run', trigger: 'push' });
+    const jobs = ['a', 'b'].map((id) => ({ id, title: id }));
+    await state.runs.addJobs('run', jobs);
+    await state.runs.endJob('run', 'a', { state: 'done' });
+    expect(await state.runs.addJobs('run', jobs)).toEqual(new Set(['b']));
+    expect(await state.runs.startJob('run', 'a')).toBeUndefined();
+    await expect(state.runs.startJob('run', 'c')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    expect(await state.runs.begin({ id: 'run', trigger: 'push' })).toMatchObject({ jobs: { waiting: 1, done: 1 } });
+  });
+
+  describe('by losing its answers', () => {
+    const lose = (times = 1): void => server.faults.dropAfter({ action: 'UpdateItem', times });
+
+    test('keeps what was stored, of rules', async () => {
+      lose();
+      expect(await state.rules.put({ name: 'a', document: '1' }, 0)).toMatchObject({ revision: 1 });
+      lose();
+      expect(await state.rules.put({ name: 'a', document: '2' }, 1)).toMatchObject({ revision: 2 });
+      lose();
+      await state.rules.putAccess('{}', 0);
+      expect(await state.rules.access()).toEqual({ document: '{}', revision: 1 });
+      lose();
+      await state.rules.remove('a', 2);
+      expect(await state.rules.list()).toEqual([]);
+      expect(server.faults.pending).toBe(0);
+    });
+
+    test('begins a run of a rule once, and tells who began it', async () => {
+      lose(2);
+      const run = { id: 'run', rule: 'nightly', dueAtMs: 1 };
+      expect(await state.runs.beginScheduled(run)).toMatchObject({ id: 'run' });
+      lose(100);
+      const again = open().runs.beginScheduled({ ...run, id: 'another' });
+      expect(await again).toBeUndefined();
+      server.faults.clear();
+      expect(await state.runs.list()).toHaveLength(1);
+    });
+
+    test('counts every job once', async () => {
+      const jobs = ['a', 'b', 'c'].map((id) => ({ id, title: id }));
+      // every other answer
+      const losing = async <T>(call: () => Promise<T>): Promise<T> => {
+        for (let skip = 0; skip < 20; skip += 2) server.faults.dropAfter({ action: 'UpdateItem', skip });
+        try {
+          return await call();
+        } finally {
+          server.faults.clear();
+        }
+      };
+      await losing(async () => state.runs.beginScheduled({ id: 'run', rule: 'nightly', dueAtMs: 1 }));
+      expect(await losing(async () => state.runs.addJobs('run', jobs))).toEqual(new Set(['a', 'b', 'c']));
+      await losing(async () => state.runs.planned('run'));
+      for (const { id } of jobs) {
+        expect((await state.runs.get('run'))?.endedAtMs).toBeUndefined();
+        await losing(async () => state.runs.startJob('run', id));
+        await losing(async () => state.runs.endJob('run', id, { state: 'failed', code: 'DENIED', reason: 'denied' }));
+      }
+      expect(await state.runs.get('run')).toMatchObject({ endedAtMs: expect.any(Number), jobs: { failed: 3 } });
+      expect((await state.runs.progress('nightly'))?.current).toBeUndefined();
+      await losing(async () => state.runs.reviveJob('run', 'a'));
+      expect((await state.runs.get('run'))?.endedAtMs).toBeUndefined();
+      await losing(async () => state.runs.endJob('run', 'a', { state: 'done' }));
+      expect(await state.runs.get('run')).toMatchObject({
+        endedAtMs: expect.any(Number),
+        jobs: { failed: 2, done: 1 },
+      });
+      expect(clock.sleeps.length).toBeGreaterThan(10);
+    });
+  });
+});
+
+test('a lease is taken, used and given back over answers that are lost', async () => {
+  await using server = await startDynamoDb({ tables: [TABLE] });
+  const client = clientOf(server.endpoint);
+  const waiting = manualClock();
+  // repetitions wait for nothing, the lease for its time
+  const clock = {
+    now: () => waiting.now(),
+    random: () => 0.5,
+    sleep: async (ms: number, o?: { readonly signal?: AbortSignal | undefined }) =>
+      ms < 5000 ? undefined : waiting.sleep(ms, o),
+  };
+  const { destinations } = openDynamo({ table: TABLE.name, clock, client });
+  const digest = digestOf(Buffer.from('image'));
+  const record = { ...KEY, source: 's', sourceDigest: digest, digest, choices: '', bytes: 1, atMs: 1, run: 'run' };
+  const lose = (): void => server.faults.dropAfter({ action: 'UpdateItem' });
+  lose();
+  const lease = await destinations.lock(KEY, 60);
+  if (lease === undefined) throw new Error('it is locked');
+  expect(lease.fence).toBe(1);
+  lose();
+  await destinations.record(record, lease);
+  lose();
+  await lease[Symbol.asyncDispose]();
+  expect(server.faults.pending).toBe(0);
+  expect(await destinations.get(KEY)).toEqual(record);
+  await using again = await destinations.lock(KEY, 60);
+  expect(again?.fence).toBe(2);
+  await again?.[Symbol.asyncDispose]();
+  expect(waiting.sleeping).toBe(0);
+  client.destroy();
+});
+
+test('endpoint, region and credentials are those of the environment, and the SDK repeats nothing by itself', async () => {
+  await using server = await startDynamoDb({ tables: [TABLE] });
+  const around = {
+    AWS_ENDPOINT_URL_DYNAMODB: server.endpoint,
+    AWS_REGION: 'eu-west-1',
+    AWS_ACCESS_KEY_ID: 'local',
+    AWS_SECRET_ACCESS_KEY: 'local-secret',
+  };
+  const before = { ...process.env };
+  Object.assign(process.env, around);
+  try {
+    const clock = fakeClock();
+    await using state = openDynamo({ table: TABLE.name, clock });
+    server.faults.throttle({ times: 2 });
+    await state.rules.put({ name: 'a', document: '{}' }, 0);
+    expect(clock.sleeps).toHaveLength(2);
+    expect(await state.rules.list()).toHaveLength(1);
+  } finally {
+    process.env = before;
+  }
 });

@@ -273,8 +273,8 @@ describe('a lease', () => {
         };
         const pending: Promise<void>[] = [];
         /** Who holds no lease asks for it all the time, unless the process is stuck. */
-        const pass = async (seconds: number): Promise<void> => {
-          for (let second = 0; second < seconds; second += 2) {
+        const pass = async (count: number): Promise<void> => {
+          for (let second = 0; second < count; second += 2) {
             for (const worker of workers) {
               const isHolder = worker.held.some(({ signal }) => !signal.aborted);
               if (!isHolder && !worker.asks && worker.line.mood !== 'hung') pending.push(ask(worker));
