@@ -5,6 +5,7 @@ import { parseReference } from '../../worker/oci/reference.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
 import { planRule } from '../../worker/operations/plan-rule.ts';
 import { stateOver } from '../../worker/state/store.ts';
+import type { Table } from '../../worker/state/table.ts';
 import { Failure } from '../../worker/util/failure.ts';
 import type { CopyRule } from '../../worker/plan/rule.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
@@ -394,6 +395,18 @@ describe('a run that goes on', () => {
     await bench.clock.advance(HOUR_MS);
     expect(await bench.tick()).toMatchObject({ begun: 1, late: 0 });
   });
+});
+
+test('a run that the state has forgotten does not keep its rule from going on', async () => {
+  const { bench } = await mirrored();
+  await bench.tick();
+  const table: Table = {
+    ...bench.table,
+    get: async (key, o) => (key.pk.includes('keep-20300101') ? undefined : bench.table.get(key, o)),
+  };
+  await bench.clock.advance(100 * 24 * HOUR_MS);
+  const service = { state: stateOver(table, bench.clock), queue: bench.queue, deadLetters: bench.deadLetters };
+  expect(await bench.tick({ service })).toMatchObject({ begun: 1, failed: 0 });
 });
 
 describe('two planners at once', () => {

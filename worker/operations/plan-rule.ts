@@ -64,6 +64,8 @@ export interface PlanResult {
 /** Images that are compared, made known and sent at once; between them the time is looked at. */
 const BATCH = 500;
 const LOCK_SECONDS = 60;
+/** A longer message, as settings of repositories may make it, is not kept for the case that it is lost: every job would pay for it. */
+const MAX_KEPT_BODY = 16 * 1024;
 /** Repositories of a registry that fail in a row, until the others are not asked any more: it is away. */
 const MAX_FAILURES = 3;
 
@@ -284,7 +286,8 @@ class RunPlanner {
   ): Promise<ReadonlySet<string>> {
     if (jobs.length === 0) return new Set();
     const messages = jobs.map(({ job, title }) => ({ id: job.id, title, rule: job.rule, body: formatJob(job) }));
-    const open = await this.#service.state.runs.addJobs(this.#run.id, messages, this.#o);
+    const records = messages.map(({ body, ...job }) => (body.length > MAX_KEPT_BODY ? job : { ...job, body }));
+    const open = await this.#service.state.runs.addJobs(this.#run.id, records, this.#o);
     const sent = messages.filter(({ id }) => open.has(id)).map(({ body }) => ({ body }));
     if (sent.length > 0) await this.#service.queue.send(sent, this.#o);
     return open;

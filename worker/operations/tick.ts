@@ -5,7 +5,7 @@ import { lastTickMs } from '../plan/schedule.ts';
 import type { Run, StoredRule } from '../state/state.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
-import { toFailure } from '../util/failure.ts';
+import { isFailure, toFailure } from '../util/failure.ts';
 import type { Report } from '../util/report.ts';
 import { isExpired, notExecuted, planRule, type WithEnds } from './plan-rule.ts';
 import type { Service } from './service.ts';
@@ -84,8 +84,9 @@ class Round {
   async serve(stored: StoredRule): Promise<void> {
     const nowMs = this.#o.clock.now();
     const { runs } = this.#service.state;
-    const progress = await runs.progress(stored.name, this.#o);
-    const current = progress?.current === undefined ? undefined : await this.#settle(progress.current.run);
+    const before = await runs.progress(stored.name, this.#o);
+    const replacing = before?.current?.run;
+    const current = replacing === undefined ? undefined : await this.#settleIfKnown(replacing);
     const open = current?.endedAtMs === undefined ? current : undefined;
     const rule = parseRule(stored.document);
     if (isExpired(rule, nowMs)) return this.#o.report?.({ type: 'rule-expired', rule: rule.name });
@@ -93,7 +94,8 @@ class Round {
       return this.#o.report?.({ type: 'warning', message: notExecuted(rule).message });
 
     // a run that just ended may have been a good one
-    const { goodAtMs, dueAtMs } = (await runs.progress(rule.name, this.#o)) ?? {};
+    const progress = current === undefined ? before : await runs.progress(rule.name, this.#o);
+    const { goodAtMs, dueAtMs } = progress ?? {};
     const ageSeconds = Math.max(0, Math.round((nowMs - (goodAtMs ?? stored.appliedAtMs)) / 1000));
     this.#o.report?.({ type: 'rule-age', rule: rule.name, ageSeconds });
 
@@ -104,7 +106,7 @@ class Round {
       if (open.plannedAtMs === undefined) await this.#resume(open, rule);
       return;
     }
-    if (isDue) await this.#begin(rule, tickMs, current?.id);
+    if (isDue) await this.#begin(rule, tickMs, replacing);
   }
 
   /** Runs that nobody's schedule waits for: of pushes, of requests, and of rules that are gone. */
@@ -142,6 +144,16 @@ class Round {
         type: 'warning',
         message: `${resent} jobs waited and the queue was empty: they were sent again`,
       });
+  }
+
+  /** Undefined for a run that the state has forgotten: nobody looked for so long. */
+  async #settleIfKnown(id: string): Promise<Run | undefined> {
+    try {
+      return await this.#settle(id);
+    } catch (error) {
+      if (isFailure(error, 'NOT_FOUND')) return undefined;
+      throw error;
+    }
   }
 
   async #settle(id: string): Promise<Run> {
@@ -183,9 +195,8 @@ class Round {
 
   /** Whoever planned it may have died: then nobody holds the run, and no worker is to go on. */
   async #resume(run: Run, rule: CopyRule): Promise<void> {
-    for (const state of ['waiting', 'running'] as const)
-      for await (const { id } of this.#service.state.runs.jobs(run.id, { ...this.#o, state }))
-        if (isPlanJobId(id)) return;
+    for await (const { id, state } of this.#service.state.runs.jobs(run.id, { signal: this.#o.signal }))
+      if (isPlanJobId(id) && (state === 'waiting' || state === 'running')) return;
     await this.#plan(run, rule);
   }
 
