@@ -4,6 +4,7 @@ import { destinationKey } from '../../worker/plan/destinations.ts';
 import type { Delivery } from '../../worker/jobs/queue.ts';
 import { work } from '../../worker/operations/work.ts';
 import { gated } from '../support/ends.ts';
+import { collect } from '../support/chunks.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab, requestsDuring } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
@@ -81,6 +82,13 @@ describe('a job', () => {
     const { version } = await lab.session().ends.bucket(bucket).stat('work/backup.tar');
     expect(version).toMatch(/./);
     expect(await t.state.destinations.get(destinationKey(archive))).toMatchObject({ version });
+    // its settings lie beside it, once for all archives of the repository
+    await lab.push(await makeImage({ seed: 999, tag: 'v2' }), ecr, 'work/backup');
+    await t.enqueue({ kind: 'backup', from: at(ecr, 'work/backup', 'v2'), to: [`s3://${bucket}/work/backup-2.tar`] });
+    const calls = await requestsDuring(ecr, async () => worker.drain());
+    expect(calls).not.toHaveProperty('api');
+    const settings = await collect(await lab.session().ends.bucket(bucket).read('work/repository.json'));
+    expect(JSON.parse(settings.toString())).toMatchObject({ format: 1, settings: { tagMutability: 'MUTABLE' } });
     // the tag is that of the archive
     const run = await t.enqueue({
       kind: 'restore',

@@ -227,7 +227,8 @@ function checkDistinct(locations: readonly Location[], template: string): void {
   }
 }
 
-async function storeSettings(
+/** Writes the settings of a repository to `at`, where the registry has some to tell. */
+export async function storeSettings(
   registry: Registry,
   repository: string,
   ends: Ends,

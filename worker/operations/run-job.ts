@@ -1,10 +1,12 @@
+import { posix } from 'node:path';
 import type { CopyJob, RestoreJob, VerifyJob } from '../jobs/job.ts';
 import { choicesKey, destinationKey } from '../plan/destinations.ts';
 import { rememberedManifests } from '../plan/jobs.ts';
 import { formatLocation, parseDestination, parseLocation, type Location } from '../plan/location.ts';
 import type { Destinations } from '../state/state.ts';
 import { checkAborted } from '../util/abort.ts';
-import { Failure, toFailure } from '../util/failure.ts';
+import { Failure, isFailure, toFailure } from '../util/failure.ts';
+import { SETTINGS_NAME, storeSettings } from './backup.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 import { fanOut } from './fan-out.ts';
 import type { HeldPlace, Place } from './hold.ts';
@@ -53,14 +55,16 @@ async function copyImage(
 ): Promise<{ readonly unchanged: boolean }> {
   const { referrers, create } = job;
   const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers, create };
+  const from = serviceLocation(job.from);
   const failed: Failed[] = [];
   let unchanged = true;
-  for await (const item of fanOut({ ...choices, from: serviceLocation(job.from), to: places }, ends, o)) {
+  for await (const item of fanOut({ ...choices, from, to: places }, ends, o)) {
     const { target } = item;
     try {
       if ('failure' in item) throw item.failure;
       unchanged &&= item.result.outcome === 'unchanged';
       await record(job, target, item.result, o);
+      if (item.result.outcome === 'copied') await keepSettings(from, target.location, ends, o);
     } catch (error) {
       checkAborted(o);
       failed.push({ place: target, failure: passing(error, target) });
@@ -93,6 +97,34 @@ async function record(
     lease,
     o,
   );
+}
+
+/** Settings that were stored beside archives are stored again with the next archive when they are older. */
+const SETTINGS_MS = 24 * 3600 * 1000;
+
+/** The settings of the repository belong beside its archives. That they cannot be read or stored does not harm an archive. */
+async function keepSettings(from: Location, archive: Location, ends: Ends, o: OperationOptions): Promise<void> {
+  if (from.transport !== 'docker' || archive.transport !== 's3') return;
+  const { registry, repository } = from.reference;
+  const at = { ...archive, key: posix.join(posix.dirname(archive.key), SETTINGS_NAME) };
+  try {
+    const storedMs = await ends
+      .bucket(at.bucket)
+      .stat(at.key, o)
+      .then(
+        ({ modified }) => modified.getTime(),
+        (error: unknown) => {
+          if (isFailure(error, 'NOT_FOUND')) return -Infinity;
+          throw error;
+        },
+      );
+    if (o.clock.now() - storedMs < SETTINGS_MS) return;
+    await storeSettings(ends.registry(registry, 'source'), repository, ends, at, o);
+  } catch (error) {
+    checkAborted(o);
+    if (!isFailure(error)) throw error;
+    o.report?.({ type: 'warning', message: `settings of ${repository} were not backed up: ${error.message}` });
+  }
 }
 
 async function verifyImage(job: VerifyJob, ends: Ends, o: OperationOptions): Promise<{ readonly unchanged: boolean }> {
