@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { afterAll, expect, onTestFinished, test } from 'vitest';
 import { formatRule } from '../../worker/plan/config.ts';
 import { readSettings } from '../../worker/settings.ts';
+import { systemClock } from '../../worker/util/clock.ts';
 import { connectService } from '../../worker/wire.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
@@ -51,6 +52,33 @@ test('looks once, and says what came of it', async () => {
   onTestFinished(async () => service.state.rules.remove('broken', revision));
   expect(await once()).toMatchObject({ code: 3, stdout: '0 of 2 rules were due, 1 could not be planned\n' });
 });
+
+test('finds nothing to do after a worker copied everything, signatures too', async () => {
+  const { ecr, otherEcr } = lab.stack;
+  await lab.push(await makeImage({ layers: [100], signed: true }), ecr, 'signed');
+  const keep = rule({
+    name: 'signed',
+    from: [`${ecr.registryHost}/signed`],
+    to: [`${otherEcr.registryHost}/{repository}`],
+    schedule: { cron: '* * * * * *', timeZone: 'UTC' },
+  });
+  const { revision } = await service.state.rules.put({ name: 'signed', document: formatRule(keep) }, 0);
+  onTestFinished(async () => service.state.rules.remove('signed', revision));
+  expect((await once()).stderr).toContain('rule signed: jobs=1 unchanged=0');
+  await using worker = startWorker(environment);
+  await untilEnded('signed', worker.lines);
+  expect((await once()).stderr).toContain('rule signed: jobs=0 unchanged=1');
+});
+
+/** Waits until the newest run of the rule has ended. */
+async function untilEnded(name: string, lines: readonly unknown[]): Promise<void> {
+  for (let look = 0; look < 300; look++) {
+    const [run] = await service.state.runs.list({ rule: name, limit: 1 });
+    if (run?.endedAtMs !== undefined) return;
+    await systemClock.sleep(100);
+  }
+  expect.unreachable(`the run goes on: ${JSON.stringify(lines)}`);
+}
 
 test('goes on until it is stopped', async () => {
   await store('forever');
