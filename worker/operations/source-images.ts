@@ -23,7 +23,7 @@ export interface SourceList {
   readonly archived: number;
 }
 
-export interface Resolved {
+interface Resolved {
   /** In the order of the candidates. */
   readonly images: readonly SourceImage[];
   /** Whatever is wrong with one image alone. */
