@@ -121,11 +121,9 @@ class Consumer {
 
   async #receive(max: number): Promise<Ended<readonly Delivery[]>> {
     const { clock } = this.#o;
-    const late = new AbortController();
-    const signal = anyOf(this.#stop, late.signal);
-    const receiving = ended(async () =>
-      this.#queue.receive(max, { signal, waitSeconds: WAIT_SECONDS, visibilitySeconds: this.#visibilitySeconds }),
-    );
+    const enough = new AbortController();
+    const o = { signal: enough.signal, waitSeconds: WAIT_SECONDS, visibilitySeconds: this.#visibilitySeconds };
+    const receiving = ended(async () => this.#queue.receive(max, o));
     const untilMs = clock.now() + RECEIVE_TIMEOUT_MS;
     let received = await this.#within(TICK_MS, receiving, this.#stop);
     while (received === undefined && !this.#stop.aborted && clock.now() < untilMs) {
@@ -133,12 +131,13 @@ class Consumer {
       received = await this.#within(TICK_MS, receiving, this.#stop);
     }
     if (received !== undefined) return received;
-    const what = `receive from queue ${this.#queue.name}: no answer within ${RECEIVE_TIMEOUT_MS / 1000} seconds`;
-    late.abort(new Failure('UNAVAILABLE', what));
+    enough.abort();
     received = await this.#within(SHORT_MS, receiving);
-    if (received !== undefined) return received;
-    // it heeds no signal: what it still brings is somebody else's
-    void receiving.then(async (later) => ('value' in later ? this.#giveBack(later.value) : undefined));
+    if (received !== undefined && 'value' in received) return received;
+    // one that heeds no signal: what it still brings is somebody else's
+    if (received === undefined)
+      void receiving.then(async (later) => ('value' in later ? this.#giveBack(later.value) : undefined));
+    const what = `receive from queue ${this.#queue.name}: no answer within ${RECEIVE_TIMEOUT_MS / 1000} seconds`;
     return { error: new Failure('UNAVAILABLE', what) };
   }
 

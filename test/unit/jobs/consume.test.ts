@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { consume, type ConsumeOptions, type Handle } from '../../../worker/jobs/consume.ts';
 import type { Delivery, Outcome, Queue } from '../../../worker/jobs/queue.ts';
-import { aborted } from '../../../worker/util/abort.ts';
+import { aborted, orAborted } from '../../../worker/util/abort.ts';
 import { Failure } from '../../../worker/util/failure.ts';
 import type { Event } from '../../../worker/util/report.ts';
 import { manualClock, type ManualClock } from '../../support/clock.ts';
@@ -587,11 +587,11 @@ describe('a queue that is away', () => {
 
   test('that never answers is asked again, and what it brings later is given back', async () => {
     const { promise: later, resolve } = Promise.withResolvers<undefined>();
-    let asked = 0;
+    const signals: (AbortSignal | undefined)[] = [];
     await start({
       queue: instead({
         receive: async (max, at) => {
-          if (++asked > 1) return queue.receive(max, at);
+          if (signals.push(at?.signal) > 1) return queue.receive(max, at);
           const late = await queue.receive(1);
           await later;
           return late;
@@ -603,6 +603,7 @@ describe('a queue that is away', () => {
     expect(events).toMatchObject([
       { type: 'retry', code: 'UNAVAILABLE', message: 'receive from queue memory: no answer within 120 seconds' },
     ]);
+    expect(signals.map((signal) => signal?.aborted).slice(0, 2)).toEqual([true, false]);
     expect(bodies()).toEqual(['a']);
     job(0).end({ type: 'again', seconds: 600 });
     await clock.advance(0);
@@ -614,14 +615,21 @@ describe('a queue that is away', () => {
 });
 
 describe('that the loop lives', () => {
+  let silent = false;
+  afterEach(() => {
+    silent = false;
+  });
+
   test.each<[string, () => void]>([
     ['nothing comes', () => undefined],
     ['all slots are taken', () => void send('a', 'b')],
     ['the queue is away', () => queue.faults.goAway()],
+    ['the queue does not answer', () => (silent = true)],
   ])('is told every 25 seconds while %s', async (_, prepare) => {
     const times = [clock.now()];
     prepare();
-    await start({ alive: () => times.push(clock.now()) });
+    const never = instead({ receive: async (_max, at) => orAborted(new Promise<never>(() => undefined), at) });
+    await start({ alive: () => times.push(clock.now()), ...(silent ? { queue: never } : {}) });
     const untilMs = clock.now() + 10 * MINUTE;
     await clock.advance(10 * MINUTE);
     const gaps = times.slice(1).map((atMs, index) => atMs - (times[index] ?? 0));

@@ -1,0 +1,176 @@
+// Consuming a queue over the real SDK and the embedded SQS, with what standard queues and networks do.
+import { SQSClient } from '@aws-sdk/client-sqs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { consume, type ConsumeOptions } from '../../worker/jobs/consume.ts';
+import type { Outcome, Queue } from '../../worker/jobs/queue.ts';
+import { openSqs } from '../../worker/jobs/sqs.ts';
+import { startSqs, type LocalSqs } from '../../worker/local/sqs.ts';
+import { systemClock } from '../../worker/util/clock.ts';
+import { isFailure, type Code } from '../../worker/util/failure.ts';
+import type { Event } from '../../worker/util/report.ts';
+
+const DONE: Outcome = { type: 'done' };
+
+describe('consuming SQS', () => {
+  let sqs: LocalSqs;
+  let opened: AsyncDisposableStack;
+  let queue: Queue;
+  let events: Event[];
+  /** Bodies of the messages that were begun, in order. */
+  let begun: string[];
+  let stopping: AbortController;
+  let signal: AbortController;
+
+  beforeEach(async () => {
+    opened = new AsyncDisposableStack();
+    sqs = opened.use(
+      await startSqs({
+        queues: [{ name: 'dead' }, { name: 'jobs', deadLetters: { queue: 'dead', maxReceiveCount: 5 } }],
+      }),
+    );
+    events = [];
+    begun = [];
+    stopping = new AbortController();
+    signal = new AbortController();
+    queue = open('jobs');
+  });
+  afterEach(async () => {
+    stopping.abort();
+    signal.abort();
+    await opened[Symbol.asyncDispose]();
+  });
+
+  function open(name: string): Queue {
+    const client = new SQSClient({
+      endpoint: sqs.endpoint,
+      region: 'us-east-1',
+      credentials: { accessKeyId: 'local', secretAccessKey: 'local-secret' },
+      maxAttempts: 1,
+    });
+    opened.defer(() => client.destroy());
+    return openSqs({ queueUrl: sqs.queueUrl(name), clock: systemClock, client });
+  }
+  const start = async (
+    work: (body: string, signal: AbortSignal) => Promise<Outcome>,
+    o: Partial<ConsumeOptions> = {},
+  ): Promise<void> =>
+    consume(
+      open('jobs'),
+      async ({ body }, at) => {
+        begun.push(body);
+        return work(body, at.signal);
+      },
+      {
+        slots: 4,
+        visibilitySeconds: 10,
+        stopping: stopping.signal,
+        signal: signal.signal,
+        clock: systemClock,
+        report: (event) => events.push(event),
+        ...o,
+      },
+    );
+  const send = async (count: number): Promise<readonly string[]> => {
+    const bodies = Array.from({ length: count }, (_, n) => `job ${n}`);
+    await queue.send(bodies.map((body) => ({ body })));
+    return bodies;
+  };
+  const until = async (isSo: () => boolean | Promise<boolean>): Promise<void> => {
+    while (!(await isSo())) await delay(10);
+  };
+  const isEmpty = async (): Promise<boolean> => {
+    const { visible, inFlight, delayed } = await queue.count();
+    return visible + inFlight + delayed === 0;
+  };
+
+  test('every message of many is done by two, with nothing left', async () => {
+    const bodies = await send(60);
+    const both = [start(async () => DONE), start(async () => DONE)];
+    await until(async () => begun.length >= 60 && (await isEmpty()));
+    stopping.abort();
+    await Promise.all(both);
+    expect(begun.toSorted()).toEqual(bodies.toSorted());
+    expect(events).toEqual([]);
+  });
+
+  test('duplicates, another order, throttles and broken connections: each is done, none is lost', async () => {
+    const bodies = await send(40);
+    sqs.deliveryFaults.duplicate({ share: 0.2 });
+    sqs.deliveryFaults.reorder({ share: 0.3 });
+    sqs.faults.throttle({ action: 'ReceiveMessage', share: 0.2 });
+    sqs.faults.throttle({ action: 'DeleteMessage', share: 0.2 });
+    sqs.faults.dropBefore({ action: 'DeleteMessage', share: 0.1 });
+    sqs.faults.dropAfter({ action: 'DeleteMessage', share: 0.1 });
+    const both = [start(async () => DONE), start(async () => DONE)];
+    await until(async () => new Set(begun).size === 40 && (await isEmpty()));
+    stopping.abort();
+    await Promise.all(both);
+    expect(new Set(begun)).toEqual(new Set(bodies));
+    expect(begun.length).toBeGreaterThan(40);
+    expect(begun).not.toEqual(bodies);
+  });
+
+  test('a message that somebody else got stops its first job, which settles nothing', async () => {
+    sqs.deliveryFaults.reappear({ afterSeconds: 0.5 });
+    await send(1);
+    const codes: Code[] = [];
+    const consuming = start(async (_, at) => {
+      if (begun.length > 1) return delay(4000, DONE);
+      await new Promise((resolve) => at.addEventListener('abort', resolve));
+      if (isFailure(at.reason)) codes.push(at.reason.code);
+      return DONE;
+    });
+    await until(() => codes.length > 0);
+    expect(codes).toEqual(['CONFLICT']);
+    expect(await queue.count()).toMatchObject({ inFlight: 1 });
+    await until(isEmpty);
+    stopping.abort();
+    await consuming;
+    expect(begun).toHaveLength(2);
+    expect(sqs.calls.filter(({ action }) => action === 'DeleteMessage')).toHaveLength(1);
+  });
+
+  test.each(['reset', 'unavailable'] as const)('a queue that is away for a while (%s)', async (how) => {
+    await send(3);
+    const consuming = start(async () => delay(50, DONE), { slots: 1 });
+    await until(() => begun.length > 0);
+    sqs.faults.goAway(how);
+    await delay(1500);
+    sqs.faults.comeBack();
+    await until(async () => begun.length >= 3 && (await isEmpty()));
+    stopping.abort();
+    await consuming;
+    expect(new Set(begun).size).toBe(3);
+  });
+
+  test('stopping: what runs is visible again at once, for others', async () => {
+    await send(2);
+    const consuming = start(async (_, at) => {
+      await new Promise((resolve) => at.addEventListener('abort', resolve));
+      throw at.reason;
+    });
+    await until(() => begun.length === 2);
+    const startedMs = performance.now();
+    stopping.abort();
+    signal.abort();
+    await consuming;
+    expect(performance.now() - startedMs).toBeLessThan(3000);
+    expect(await queue.count()).toEqual({ visible: 2, inFlight: 0, delayed: 0 });
+    expect(await queue.receive(10)).toMatchObject([{ attempt: 2 }, { attempt: 2 }]);
+  });
+
+  test('stopping in the middle of a long poll loses no message', async () => {
+    for (let round = 0; round < 10; round++) {
+      const here = new AbortController();
+      const consuming = start(async () => DONE, { stopping: here.signal });
+      await delay(20);
+      const sent = send(1);
+      here.abort();
+      await Promise.all([consuming, sent]);
+    }
+    // one whose answer was on its way is visible again later
+    const { visible, inFlight } = await queue.count();
+    expect(visible + inFlight + begun.length).toBe(10);
+  });
+});
