@@ -25,12 +25,13 @@ export function addStatus(program: Command, context: CommandContext): void {
     await using service = context.connectService();
     const { status } = await import('../operations/status.ts');
     const found = await status(service, { signal: context.signal, clock: context.clock, runs: flags.runs });
-    printResult(context, flags, found, () => describe(found, context.clock.now()));
+    printResult(context, flags, found, () => describeStatus(found, context.clock.now()));
     if (found.faulty) context.exit(3);
   });
 }
 
-function describe(found: Status, nowMs: number): string {
+/** All of it, for people. */
+export function describeStatus(found: Status, nowMs: number): string {
   const { queue, runs, inFlight, failed, dead, deadLetters } = found;
   const ago = (ms: number): string => `${formatDuration(Math.max(0, nowMs - ms))} ago`;
   const sections = [

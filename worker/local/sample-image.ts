@@ -23,6 +23,8 @@ export interface SampleRecipe {
   readonly layerBytes: readonly number[];
   /** Goes into the topmost layer of each platform: another version is another image that shares all other layers. */
   readonly version: string;
+  /** Of gzip: 0 packs without compressing, which is quick. Default 1. */
+  readonly compression?: number;
 }
 
 /**
@@ -60,7 +62,11 @@ export async function writeSampleImage(folder: string, recipe: SampleRecipe): Pr
     const diffIds: Digest[] = [];
     for (const [i, size] of recipe.layerBytes.entries()) {
       const top = i === recipe.layerBytes.length - 1;
-      const layer = await makeLayer(`${platform.architecture}/${i}${top ? `/${recipe.version}` : ''}`, size);
+      const layer = await makeLayer(
+        `${platform.architecture}/${i}${top ? `/${recipe.version}` : ''}`,
+        size,
+        recipe.compression ?? 1,
+      );
       made.push(await put(MEDIA_TYPE.ociLayerGzip, layer.bytes));
       diffIds.push(layer.diffId);
       layers++;
@@ -103,10 +109,14 @@ export async function writeSampleImage(folder: string, recipe: SampleRecipe): Pr
 }
 
 /** A gzipped tar of a few files whose content looks random. */
-async function makeLayer(seed: string, size: number): Promise<{ readonly bytes: Buffer; readonly diffId: Digest }> {
+async function makeLayer(
+  seed: string,
+  size: number,
+  level: number,
+): Promise<{ readonly bytes: Buffer; readonly diffId: Digest }> {
   const tar = pack();
   const hash = createHash('sha256');
-  const gzip = createGzip({ level: 1 });
+  const gzip = createGzip({ level });
   const compressed = buffer(gzip);
   const fed = (async () => {
     for await (const chunk of tar as AsyncIterable<Buffer>) {

@@ -10,7 +10,7 @@ import { startSqs, type LocalSqs } from './sqs.ts';
 export interface StackOptions {
   /** Where everything is kept; another process on the same folder goes on with it. */
   readonly folder: string;
-  /** Whether every push to `ecr` is told to the queue, as a rule of EventBridge does it. Default false. */
+  /** What `Stack.pushEvents` is at first. Default false. */
   readonly pushEvents?: boolean;
 }
 
@@ -31,6 +31,8 @@ export interface Stack extends AsyncDisposable {
   readonly deadLetterQueueUrl: string;
   /** A table, with the keys `pk` and `sk` and expiry by `ttl`, that is there already. */
   readonly table: string;
+  /** Whether every push to `ecr` is told to the queue from now on, as a rule of EventBridge does it. */
+  pushEvents: boolean;
   /** What a process needs in its environment to reach all of it. */
   readonly environment: Readonly<Record<string, string>>;
   /** Deletes a repository of `ecr` with all its images, as an operator's slip would. */
@@ -60,12 +62,13 @@ export async function startStack({ folder, pushEvents = false }: StackOptions): 
   );
   const sqs = starting.use(await startSqs({ ...HOME, queues: [DEAD_LETTERS, QUEUE] }));
   const queueUrl = sqs.queueUrl(QUEUE.name);
+  const events = { on: pushEvents };
   const ecr = starting.use(
     await startRegistry({
       mode: 'ecr',
       folder: join(folder, 'ecr'),
       ...HOME,
-      ...(pushEvents ? { onPush: (event) => void sendEvent(sqs, queueUrl, event) } : {}),
+      onPush: (event) => void (events.on && sendEvent(sqs, queueUrl, event)),
     }),
   );
   const otherEcr = starting.use(await startRegistry({ mode: 'ecr', folder: join(folder, 'other-ecr'), ...ABROAD }));
@@ -93,6 +96,12 @@ export async function startStack({ folder, pushEvents = false }: StackOptions): 
     queueUrl,
     deadLetterQueueUrl,
     table: TABLE.name,
+    get pushEvents() {
+      return events.on;
+    },
+    set pushEvents(on) {
+      events.on = on;
+    },
     environment: {
       AWS_ACCESS_KEY_ID: CREDENTIALS.accessKeyId,
       AWS_SECRET_ACCESS_KEY: CREDENTIALS.secretAccessKey,

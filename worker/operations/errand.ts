@@ -5,14 +5,11 @@ import { aborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure, toFailure } from '../util/failure.ts';
 import type { JobName, Report } from '../util/report.ts';
 import type { OperationOptions } from './ends.ts';
-import { hold, type HeldPlace, type Holding, type Place } from './hold.ts';
+import { hold, LEASE_SECONDS, type HeldPlace, type Holding, type Place } from './hold.ts';
 import { continuePlan } from './plan-rule.ts';
 import { ATTEMPTS, comeAgain, isTooOld, replace, waitSeconds } from './redelivery.ts';
 import { placesOf, runJob, type RunJobOptions } from './run-job.ts';
 import type { Workshop } from './work.ts';
-
-/** Until it is tried again whether another has done with the same destination, half of it more by chance. */
-const BUSY_SECONDS = 30;
 
 const DONE: Outcome = { type: 'done' };
 
@@ -63,7 +60,9 @@ export class Errand {
     await using holding = taken;
     if (holding === undefined) {
       this.#handedBack('another writes to the same destination');
-      return await this.#comeAgain(BUSY_SECONDS * (1 + this.#w.clock.random() / 2));
+      // half a lease, or half of that more by chance
+      const { leaseSeconds = LEASE_SECONDS, clock } = this.#w;
+      return await this.#comeAgain((leaseSeconds / 2) * (1 + clock.random() / 2));
     }
     const attempt = await begin(this.#job, this.#w, o);
     // it has ended: this is a duplicate

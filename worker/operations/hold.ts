@@ -23,7 +23,7 @@ export interface Holding extends AsyncDisposable {
 }
 
 /** What a dead worker held is free after this, and after what clocks may differ by. */
-const TTL_SECONDS = 60;
+export const LEASE_SECONDS = 60;
 
 /**
  * A lease for each place, or, of a job without any, for the job. All or none: undefined when another has one of them. Taken in one order by
@@ -35,7 +35,7 @@ export async function hold(
   state: Pick<StateStore, 'destinations' | 'lock'>,
   o: Abortable & { readonly leaseSeconds?: number | undefined },
 ): Promise<Holding | undefined> {
-  const { leaseSeconds: ttlSeconds = TTL_SECONDS } = o;
+  const { leaseSeconds: ttlSeconds = LEASE_SECONDS } = o;
   await using taking = new AsyncDisposableStack();
   if (places.length === 0) {
     const lease = await state.lock(`job/${job}`, ttlSeconds, o);
