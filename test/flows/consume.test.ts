@@ -102,7 +102,7 @@ describe('consuming SQS', () => {
     sqs.faults.throttle({ action: 'DeleteMessage', share: 0.2 });
     sqs.faults.dropBefore({ action: 'DeleteMessage', share: 0.1 });
     sqs.faults.dropAfter({ action: 'DeleteMessage', share: 0.1 });
-    const both = [start(async () => DONE), start(async () => DONE)];
+    const both = [start(async () => DONE, { slots: 10 }), start(async () => DONE, { slots: 10 })];
     await until(async () => new Set(begun).size === 40 && (await isEmpty()));
     stopping.abort();
     await Promise.all(both);
