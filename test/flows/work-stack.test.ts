@@ -1,0 +1,157 @@
+// Workers over SQS and DynamoDB, by the AWS SDK, with everything that those may do.
+import { afterAll, expect, test, vi } from 'vitest';
+import type { Source, Target } from '../../worker/content/content.ts';
+import { consume } from '../../worker/jobs/consume.ts';
+import { formatJob, jobId, type Job } from '../../worker/jobs/job.ts';
+import { currentEnds } from '../../worker/operations/current-ends.ts';
+import type { Ends } from '../../worker/operations/ends.ts';
+import type { Service } from '../../worker/operations/service.ts';
+import { work } from '../../worker/operations/work.ts';
+import { destinationKey } from '../../worker/plan/destinations.ts';
+import { readSettings } from '../../worker/settings.ts';
+import { systemClock } from '../../worker/util/clock.ts';
+import type { Side } from '../../worker/util/failure.ts';
+import type { Event } from '../../worker/util/report.ts';
+import { connectService } from '../../worker/wire.ts';
+import { withEnds } from '../support/ends.ts';
+import { makeImage } from '../support/images.ts';
+import { openLab } from '../support/lab.ts';
+import { expectSameImage } from '../support/same-image.ts';
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+const { ecr, registry, sqs, dynamodb, environment } = lab.stack;
+
+const JOBS = 12;
+/** Waits between attempts are as many times shorter. */
+const HASTE = 30;
+
+interface Worker {
+  readonly events: readonly Event[];
+  stop(): Promise<void>;
+}
+
+function startWorker(service: Service, ends: Ends): Worker {
+  const stopping = new AbortController();
+  const events: Event[] = [];
+  const report = (event: Event): void => void events.push(event);
+  const current = currentEnds({
+    rules: service.state.rules,
+    connect: () => ({ ...ends, [Symbol.asyncDispose]: async () => undefined }),
+    clock: systemClock,
+  });
+  const workshop = { service, ends: current, clock: systemClock, reportOf: () => report, leaseSeconds: 5 };
+  const consuming = consume(
+    service.queue,
+    async (d, o) => {
+      const outcome = await work(d, workshop, o);
+      return outcome.type === 'done' ? outcome : { ...outcome, seconds: outcome.seconds / HASTE };
+    },
+    { slots: 4, visibilitySeconds: 10, stopping: stopping.signal, signal: stopping.signal, clock: systemClock, report },
+  );
+  return {
+    events,
+    stop: async () => {
+      stopping.abort();
+      await consuming;
+    },
+  };
+}
+
+/** Ends that note when two workers write to one repository at once. */
+function watched(ends: Ends, worker: string, writing: Map<string, Set<string>>, clashes: string[]): Ends {
+  const repository = (end: Source & Target, side: Side, name: string): Source & Target => {
+    if (side === 'source') return end;
+    const write = async (effect: () => Promise<void>): Promise<void> => {
+      const writers = writing.get(name) ?? new Set();
+      writing.set(name, writers.add(worker));
+      if (writers.size > 1) clashes.push(`${[...writers].join(' and ')} write to ${name}`);
+      try {
+        await effect();
+      } finally {
+        writers.delete(worker);
+      }
+    };
+    return {
+      resolve: async (text, o) => end.resolve(text, o),
+      open: async (d, o) => end.open(d, o),
+      referrers: (d, o) => end.referrers(d, o),
+      tags: (o) => end.tags(o),
+      has: async (d, o) => end.has(d, o),
+      put: async (d, open, o) => write(async () => end.put(d, open, o)),
+      tag: async (text, d, open, o) => write(async () => end.tag(text, d, open, o)),
+    };
+  };
+  return withEnds(ends, { repository });
+}
+
+test('two workers do every job once and never write at once, whatever the queue and the table do', async () => {
+  const service = connectService(readSettings(environment), { clock: systemClock });
+  const image = await makeImage({ platforms: ['linux/amd64'], layers: [20_000] });
+  await lab.push(image, registry, 'stack/app');
+  const run = 'stack-run';
+  const places = Array.from({ length: JOBS }, (_, i) => `docker://${ecr.registryHost}/stack/app-${i}:v1`);
+  const from = `docker://${registry.registryHost}/stack/app:v1`;
+  const at = new Date().toISOString();
+  const jobs = places.map((to): Job => ({
+    version: 1,
+    kind: 'mirror',
+    id: jobId(run, to),
+    run,
+    rule: 'stack',
+    at,
+    from,
+    to: [to],
+  }));
+  await service.state.runs.begin({ id: run, rule: 'stack', trigger: 'schedule' });
+  await service.state.runs.addJobs(
+    run,
+    jobs.map((job) => ({ id: job.id, title: job.kind, body: formatJob(job) })),
+  );
+  await service.state.runs.planned(run);
+
+  sqs.deliveryFaults.duplicate({ times: 4, share: 0.5 });
+  sqs.deliveryFaults.reorder({ times: 4, share: 0.5 });
+  // visible again while the first is at it, and its deletion has no effect
+  sqs.deliveryFaults.reappear({ times: 4, share: 0.5 });
+  sqs.faults.throttle({ times: 5, share: 0.2 });
+  sqs.faults.dropAfter({ times: 5, share: 0.2 });
+  dynamodb.faults.throttle({ times: 20, share: 0.2 });
+  dynamodb.faults.dropAfter({ times: 20, share: 0.1 });
+  ecr.faults.queue({ on: 'upload-put', times: 2 * JOBS }, { type: 'delay', ms: 100 });
+  await service.queue.send(jobs.map((job) => ({ body: formatJob(job) })));
+
+  const writing = new Map<string, Set<string>>();
+  const clashes: string[] = [];
+  const workers = ['ann', 'bob'].map((name) =>
+    startWorker(service, watched(lab.session().ends, name, writing, clashes)),
+  );
+  await vi.waitFor(
+    async () => {
+      const { visible, inFlight, delayed } = await service.queue.count();
+      expect([(await service.state.runs.get(run))?.endedAtMs, visible + inFlight + delayed]).toEqual([
+        expect.anything(),
+        0,
+      ]);
+    },
+    { timeout: 50_000, interval: 200 },
+  );
+  for (const faults of [sqs.faults, sqs.deliveryFaults, dynamodb.faults]) faults.clear();
+  await Promise.all(workers.map(async (worker) => worker.stop()));
+
+  expect(clashes).toEqual([]);
+  const { jobs: counts } = (await service.state.runs.get(run)) ?? {};
+  expect(counts?.failed).toBe(0);
+  expect((counts?.done ?? 0) + (counts?.skipped ?? 0)).toBe(JOBS);
+  expect(await service.deadLetters.count()).toMatchObject({ visible: 0 });
+  for (const [i, place] of places.entries()) {
+    await expectSameImage(image.content, lab.view(ecr, `stack/app-${i}`), image.root);
+    expect(await service.state.destinations.get(destinationKey(place))).toMatchObject({ run, source: from });
+    const lease = await service.state.destinations.lock(destinationKey(place), 5);
+    expect(lease, `${place} is held`).toBeDefined();
+    await lease?.[Symbol.asyncDispose]();
+  }
+  const busy = workers.flatMap(({ events }) => events).filter((event) => event.type === 'job-handed-back');
+  expect(busy.length, 'nothing was delivered while it was done').toBeGreaterThan(0);
+  await service[Symbol.asyncDispose]();
+}, 60_000);
