@@ -1,4 +1,4 @@
-import { isMap, isPair, isScalar, LineCounter, parseDocument, type Document } from 'yaml';
+import { isMap, isNode, isPair, isScalar, Lexer, LineCounter, parseDocument, visit, type Document } from 'yaml';
 import { z } from 'zod';
 import { withoutSecrets } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
@@ -12,6 +12,8 @@ import type { Access, Config, Rule } from './rule.ts';
 const MAX_BYTES = 1024 * 1024;
 /** Aliases are for saying a list of tags once, not for growing a file. */
 const MAX_ALIASES = 100;
+/** Ours has five levels; what a policy says may have some more. */
+const MAX_DEPTH = 100;
 /** Of one message. */
 const MAX_FAULTS = 50;
 
@@ -34,12 +36,11 @@ export function parseConfig(text: string, o: { readonly file?: string | undefine
     throw new Failure('INVALID', `read ${file}: it is empty: expected "version: 1" and "rules"`);
   const { config, faults } = readConfig(value);
   if (config !== undefined && faults.length === 0) return config;
+  const placed = faults.map((fault) => ({ fault, offset: offsetOf(document, fault.path) }));
+  placed.sort((a, b) => a.offset - b.offset);
   throw invalid(
     file,
-    faults.map((fault) => {
-      const at = positionOf(document, lines, fault.path);
-      return `${at === undefined ? '' : `${o.file ?? 'line '}${o.file === undefined ? '' : ':'}${at}: `}${sentenceOf(fault, value)}`;
-    }),
+    placed.map(({ fault, offset }) => `${placeIn(file, lines, offset)}: ${sentenceOf(fault, value)}`),
   );
 }
 
@@ -144,43 +145,70 @@ function readYaml(text: string, file: string): { document: Document; lines: Line
   const bytes = Buffer.byteLength(text);
   if (bytes > MAX_BYTES)
     throw new Failure('INVALID', `read ${file}: it has ${bytes} bytes; ${MAX_BYTES} is the most that is allowed`);
+  checkNesting(text, file);
   const lines = new LineCounter();
-  let document: Document;
-  try {
-    document = parseDocument(text, { version: '1.2', lineCounter: lines, prettyErrors: false, logLevel: 'silent' });
-  } catch (cause) {
-    throw new Failure('INVALID', `read ${file}: it is nested too deeply to be read`, { cause });
-  }
+  // keys are compared below: each with each, as yaml does it, takes minutes where there are many
+  const document = parseDocument(text, {
+    version: '1.2',
+    lineCounter: lines,
+    prettyErrors: false,
+    logLevel: 'error',
+    uniqueKeys: false,
+  });
   // a warning is a tag that nobody knows
-  const errors = [...document.errors, ...document.warnings];
-  if (errors.length === 0) return { document, lines };
-  throw invalid(
-    file,
-    errors.map(({ pos, message }) => {
-      const { line, col } = lines.linePos(pos[0]);
-      const why = message.charAt(0).toLowerCase() + message.slice(1);
-      // the usual reason: [host/{repository}] has braces of YAML in it
-      const hint = /[[,].*\{[^}]*\}/.test(text.split('\n')[line - 1] ?? '')
-        ? '; between [ ] put text with braces in quotes'
-        : '';
-      return `${file}:${line}:${col}: not YAML: ${why}${hint}`;
-    }),
-  );
+  const errors = [...document.errors, ...document.warnings].map(({ pos, message }) => {
+    const { line } = lines.linePos(pos[0]);
+    const why = message.charAt(0).toLowerCase() + message.slice(1);
+    // the usual reason: [host/{repository}] has braces of YAML in it
+    const hint = /[[,].*\{[^}]*\}/.test(text.split('\n')[line - 1] ?? '')
+      ? '; between [ ] put text with braces in quotes'
+      : '';
+    return `${placeIn(file, lines, pos[0])}: not YAML: ${why}${hint}`;
+  });
+  visit(document, {
+    Map: (_, map) => {
+      const keys = new Set<unknown>();
+      for (const { key } of map.items) {
+        if (!isScalar(key)) continue;
+        if (keys.has(key.value))
+          errors.push(`${placeIn(file, lines, key.range?.[0] ?? 0)}: ${quote(key.value)} is there twice`);
+        keys.add(key.value);
+      }
+    },
+  });
+  if (errors.length > 0) throw invalid(file, errors);
+  return { document, lines };
 }
 
-/** `line:column` of what is at `path`, or of the nearest that is there. */
-function positionOf(document: Document, lines: LineCounter, path: Path): string | undefined {
-  for (let length = path.length; length >= 0; length--) {
-    const start = startOf(document, path.slice(0, length));
-    if (start === undefined) continue;
-    const { line, col } = lines.linePos(start);
-    return `${line}:${col}`;
+/** Before it is parsed, which takes the longer the deeper it is nested. */
+function checkNesting(text: string, file: string): void {
+  let flow = 0;
+  let line = 0;
+  for (const token of new Lexer().lex(text)) {
+    if (token === '[' || token === '{') flow++;
+    else if (token === ']' || token === '}') flow--;
+    else if (token === '-' || token === '?') line++;
+    else if (token.includes('\n')) line = 0;
+    if (flow > MAX_DEPTH || line > MAX_DEPTH)
+      throw new Failure('INVALID', `read ${file}: it is nested more than ${MAX_DEPTH} deep`);
   }
-  return undefined;
+}
+
+function placeIn(file: string, lines: LineCounter, offset: number): string {
+  const { line, col } = lines.linePos(offset);
+  return `${file}:${line}:${col}`;
+}
+
+/** Where what is at `path` begins, or else the nearest around it that is there. */
+function offsetOf(document: Document, path: Path): number {
+  for (let length = path.length; length > 0; length--) {
+    const start = startOf(document, path.slice(0, length));
+    if (start !== undefined) return start;
+  }
+  return 0;
 }
 
 function startOf(document: Document, path: Path): number | undefined {
-  if (path.length === 0) return 0;
   const parent: unknown = path.length === 1 ? document.contents : document.getIn(path.slice(0, -1), true);
   const last = path.at(-1);
   // the key says more than the value behind it
@@ -189,9 +217,7 @@ function startOf(document: Document, path: Path): number | undefined {
     return isScalar(pair?.key) ? pair.key.range?.[0] : undefined;
   }
   const node: unknown = document.getIn(path, true);
-  return isRecord(node) && Array.isArray(node['range']) && typeof node['range'][0] === 'number'
-    ? node['range'][0]
-    : undefined;
+  return isNode(node) ? node.range?.[0] : undefined;
 }
 
 /** What zod found, in words: every one a sentence of what was given and expected. */

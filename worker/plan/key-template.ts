@@ -14,27 +14,37 @@ const VARIABLES = ['regionName', 'repository', 'tag', 'digest', 'registry', 'acc
  * 2026-11-21). INVALID for others, and for those that the image has not.
  */
 export function expandTemplate(template: string, reference: Reference, digest: Digest | undefined, now: Date): string {
-  const ecr = ecrHost(reference.registry);
   const values: Readonly<Record<(typeof VARIABLES)[number], string | undefined>> = {
-    regionName: ecr?.region ?? reference.registry.replace(':', '_'),
+    ...valuesOf(reference.registry),
     repository: reference.repository,
     tag: reference.tag ?? digest?.replace(':', '-'),
     digest: digest === undefined ? undefined : hexOf(digest),
-    registry: reference.registry.replace(':', '_'),
-    account: ecr?.account,
-    region: ecr?.region,
     date: now.toISOString().slice(0, 10),
   };
   return template.replace(/\{([^{}]*)\}/g, (_, name: string) => {
     const known = VARIABLES.find((variable) => variable === name);
     if (known === undefined) {
-      throw new Failure('INVALID', `the key ${quote(template)}: {${name}} is none of {${VARIABLES.join('}, {')}}`);
+      throw new Failure('INVALID', `the template ${quote(template)}: {${name}} is none of {${VARIABLES.join('}, {')}}`);
     }
     const value = values[known];
     if (value === undefined) {
       const why = known === 'account' || known === 'region' ? `${reference.registry} is not ECR and` : 'the image';
-      throw new Failure('INVALID', `the key ${quote(template)}: ${why} has no {${name}}`);
+      throw new Failure('INVALID', `the template ${quote(template)}: ${why} has no {${name}}`);
     }
     return value;
   });
+}
+
+/** `template` with the variables filled in that say the same of every image of `registry`. Those that it has not are left. */
+export function expandFixed(template: string, registry: string): string {
+  const values = new Map(Object.entries(valuesOf(registry)));
+  return template.replace(/\{([^{}]*)\}/g, (variable, name: string) => values.get(name) ?? variable);
+}
+
+function valuesOf(
+  registry: string,
+): Record<'regionName' | 'registry', string> & Record<'account' | 'region', string | undefined> {
+  const ecr = ecrHost(registry);
+  const name = registry.replace(':', '_');
+  return { regionName: ecr?.region ?? name, registry: name, account: ecr?.account, region: ecr?.region };
 }

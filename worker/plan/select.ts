@@ -134,25 +134,30 @@ export function tagMatcher(pattern: string): (tag: string) => boolean {
   }
   const fault = globFault(pattern);
   if (fault !== undefined) throw invalid(fault);
-  try {
-    return picomatch(pattern, { dot: true, strictBrackets: true, nonegate: true, noextglob: true, posix: true });
-  } catch (cause) {
-    throw invalid(cause instanceof Error ? lowerFirst(cause.message) : 'it cannot be read', cause);
+  for (const [set] of pattern.matchAll(new RegExp(CLASS, 'g'))) {
+    if (!isExpression(set)) throw invalid(`${quote(set)} is out of order`);
   }
+  return picomatch(pattern, { dot: true, strictBrackets: true, nonegate: true, noextglob: true, posix: true });
 }
 
-/** Globs here are `*`, `?`, `[a-z]`, `[!a-z]` and `{a,b}` over what tags are made of; what else picomatch reads is left to regular expressions. */
+const CLASS = String.raw`\[[!^]?[A-Za-z0-9._-]+\]`;
+const PIECE = String.raw`(?:[A-Za-z0-9._*?-]|${CLASS})`;
+/** What of picomatch is for tags; the rest, such as `+(a)` and `{1..3}`, is left to regular expressions. */
+const GLOB = new RegExp(String.raw`^(?:${PIECE}|\{${PIECE}*(?:,${PIECE}*)+\})+$`);
+
 function globFault(pattern: string): string | undefined {
   if (pattern === '') return 'it is empty';
   if (pattern.startsWith('!')) return 'what is not wanted goes under "exclude"';
-  if (pattern.includes('/')) return 'tags have no "/"; a regular expression stands between two: /^v[0-9]+$/';
-  if (/\{[^{}]*\.\.[^{}]*\}/.test(pattern)) return 'name each of a range: {1,2,3}, or [1-3]';
-  const odd = /[^A-Za-z0-9._*?[\]{},!^-]/.exec(pattern)?.[0] ?? /[!^](?<!\[[!^])/.exec(pattern)?.[0];
-  if (odd !== undefined)
-    return `${quote(odd)} is in no tag, and stands for nothing; a regular expression stands between slashes: /^v[0-9]+$/`;
-  // picomatch reads these as text or not at all
-  if (/\{[^{},]*\}|\[[!^]?\]|,(?![^{]*\})/.test(pattern)) return 'expected globs such as 3.*, v?, [0-9] or {a,b}';
-  return undefined;
+  if (GLOB.test(pattern) && !pattern.includes('..')) return undefined;
+  return 'expected a glob of letters, digits, ".", "_" and "-" with *, ?, [a-z], [!a-z] and {a,b}, or a regular expression such as /^v[0-9]+$/';
+}
+
+function isExpression(source: string): boolean {
+  try {
+    return new RegExp(source).source === source;
+  } catch {
+    return false;
+  }
 }
 
 function lowerFirst(text: string): string {
