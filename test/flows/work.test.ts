@@ -5,6 +5,8 @@ import type { Delivery } from '../../worker/jobs/queue.ts';
 import { work } from '../../worker/operations/work.ts';
 import { gated } from '../support/ends.ts';
 import { collect } from '../support/chunks.ts';
+import { formatRule } from '../../worker/plan/config.ts';
+import type { CopyRule } from '../../worker/plan/rule.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab, requestsDuring } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
@@ -215,6 +217,99 @@ describe('a message', () => {
     await t.worker(lab.session().ends).drain();
     expect(t.told).toEqual([]);
     expect(t.deadLetters.bodies).toEqual([]);
+  });
+});
+
+describe('a message that plans', () => {
+  const rule: CopyRule = {
+    name: 'products',
+    kind: 'mirror',
+    from: [`${ecr.registryHost}/planned/*`],
+    to: [`${otherEcr.registryHost}/{repository}`],
+    schedule: { cron: '0 2 * * *', timeZone: 'UTC' },
+    onPush: true,
+    tags: { include: [], exclude: [], untagged: false },
+    platforms: [],
+    referrers: true,
+  };
+
+  test('of a push becomes a job, which copies the image', async () => {
+    const t = testService();
+    await t.state.rules.put({ name: rule.name, document: formatRule(rule) }, 0);
+    const { image } = await pushed('planned/pushed', ecr);
+    const { digest, mediaType } = image.root.descriptor;
+    const event = {
+      version: '0',
+      id: '13cde686-328b-6117-af20-0e5566167482',
+      'detail-type': 'ECR Image Action',
+      source: 'aws.ecr',
+      account: '111111111111',
+      time: '2026-01-01T00:00:00Z',
+      region: 'us-east-1',
+      resources: [],
+      detail: {
+        result: 'SUCCESS',
+        'repository-name': 'planned/pushed',
+        'image-digest': digest,
+        'manifest-media-type': mediaType,
+        'action-type': 'PUSH',
+        'image-tag': 'v1',
+      },
+    };
+    await t.queue.send([{ body: JSON.stringify(event) }]);
+    t.queue.deliveryFaults.duplicate();
+    await t.worker(lab.session().ends).drain();
+    await expectEnded(t, `push-${event.id}-products`, { done: 1 });
+    expect(await t.state.runs.list()).toMatchObject([{ rule: 'products', trigger: 'push' }]);
+    await expectSameImage(image.content, lab.view(otherEcr, 'planned/pushed'), image.root);
+  });
+
+  test('of a push to a registry that is away comes again, and is a dead letter in the end', async () => {
+    const t = testService();
+    await t.state.rules.put({ name: rule.name, document: formatRule(rule) }, 0);
+    const event = {
+      'detail-type': 'ECR Image Action',
+      id: 'away',
+      account: '111111111111',
+      region: 'us-east-1',
+      time: '2026-01-01T00:00:00Z',
+      detail: {
+        result: 'SUCCESS',
+        'repository-name': 'planned/never',
+        'image-digest': `sha256:${'7f'.repeat(32)}`,
+        'action-type': 'PUSH',
+        'image-tag': 'v1',
+      },
+    };
+    await t.queue.send([{ body: JSON.stringify(event) }]);
+    ecr.faults.queue({ on: 'api', operation: 'DescribeImages', times: 1000 }, { type: 'status', status: 500 });
+    await t.worker(lab.session().ends).drain();
+    ecr.faults.clear();
+    const failed = t.told.filter((told) => told.type === 'job-failed');
+    expect(failed).toHaveLength(8);
+    expect(failed.at(-1)).toMatchObject({ job: { kind: 'push', id: 'away' }, again: false });
+    expect(await lettersOf(t)).toMatchObject([{ body: JSON.stringify(event) }]);
+  });
+
+  test('by hand plans a rule, whose jobs are done like all others', async () => {
+    const t = testService();
+    await t.state.rules.put({ name: rule.name, document: formatRule(rule) }, 0);
+    const { image } = await pushed('planned/by-hand', ecr);
+    await t.queue.send([{ body: JSON.stringify({ version: 1, kind: 'plan', rule: 'products' }) }]);
+    await t.worker(lab.session().ends).drain();
+    const [run] = await t.state.runs.list();
+    expect(run).toMatchObject({ rule: 'products', trigger: 'request', endedAtMs: expect.any(Number) as number });
+    expect(run?.jobs.failed).toBe(0);
+    await expectSameImage(image.content, lab.view(otherEcr, 'planned/by-hand'), image.root);
+  });
+
+  test('of a rule that is gone is a dead letter, and its run ends', async () => {
+    const t = testService();
+    await t.queue.send([{ body: JSON.stringify({ version: 1, kind: 'plan', rule: 'gone' }) }]);
+    await t.worker(lab.session().ends).drain();
+    expect((await lettersOf(t))[0]?.reason).toMatch(/^NOT_FOUND: plan gone: the rule is gone/);
+    const [run] = await t.state.runs.list();
+    await expectEnded(t, run?.id ?? '', { failed: 1 });
   });
 });
 
