@@ -16,7 +16,7 @@ import { manualClock, type ManualClock } from './clock.ts';
 import { MemoryQueue } from './memory-queue.ts';
 
 /** What was told, and of which job. */
-export type Told = Event & { readonly of: JobName | undefined };
+type Told = Event & { readonly of: JobName | undefined };
 
 /** The deployed system in memory but for its ends: a state, the queues, and workers that do one message at a time. */
 export interface TestService {
@@ -36,13 +36,13 @@ export interface TestService {
 }
 
 /** What of a worker is another one's where faults are played. */
-export interface WorkerParts {
+interface WorkerParts {
   readonly table: Table;
   readonly queue: Queue;
   readonly deadLetters: Queue;
 }
 
-export interface TestWorker {
+interface TestWorker {
   readonly workshop: Workshop;
   /** Takes the next message that can be seen, and does it. Undefined when there is none. */
   next(o?: { readonly signal?: AbortSignal }): Promise<{ readonly outcome: Outcome; readonly d: Delivery } | undefined>;
