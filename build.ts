@@ -35,6 +35,8 @@ async function buildImage(): Promise<void> {
     entryPoints: { worker: 'worker/main.ts', 'health-check': 'worker/health-check.ts' },
     outdir: 'bundle',
     splitting: true,
+    // what is loaded when it is needed has to be modules: of packages in CommonJS esbuild would hand out no names then
+    mainFields: ['module', 'main'],
     // names stay, for whoever reads where something failed
     minifyWhitespace: true,
     minifySyntax: true,

@@ -1,0 +1,145 @@
+// The image of the worker: built as its Dockerfile says, run as a deployment runs it, over the embedded stack.
+import { join } from 'node:path';
+import { env as own } from 'node:process';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
+import { startHealth } from '../../worker/health.ts';
+import { startStack, type Stack } from '../../worker/local/stack.ts';
+import { enqueueImage } from '../../worker/operations/enqueue.ts';
+import { openRegistry } from '../../worker/registry/registry.ts';
+import { copy } from '../../worker/copy/copy.ts';
+import { readSettings } from '../../worker/settings.ts';
+import { systemClock } from '../../worker/util/clock.ts';
+import { connectService } from '../../worker/wire.ts';
+import { makeImage } from '../support/images.ts';
+import { attempt, CHECKOUT, createWorkspace, run, start, type Environment } from '../support/interop-process.ts';
+import { expectSameImage } from '../support/same-image.ts';
+
+const IMAGE = 'localhost/transship:built';
+/** Kept for the next time: a stand-in for the base takes a minute to make. `npm ci` removes it. */
+const STORE = join(CHECKOUT, 'node_modules', '.cache', 'image');
+/** As docs/worker.md tells people to run it. */
+const HARDENED = ['--read-only', '--cap-drop=ALL', '--security-opt=no-new-privileges'];
+const MAX_BYTES = 230_000_000;
+
+let stack: Stack;
+const running = new AsyncDisposableStack();
+beforeAll(async () => {
+  // npm needs the user's settings: a proxy, a mirror, a certificate
+  const settings = Object.entries(own).filter((entry): entry is [string, string] => entry[1] !== undefined);
+  await run(join(CHECKOUT, 'docker', 'build-with-buildah.sh'), [STORE], { env: Object.fromEntries(settings) });
+  const workspace = running.use(await createWorkspace());
+  stack = running.use(await startStack({ folder: workspace.folder }));
+  Object.assign(own, stack.environment);
+}, 900_000);
+afterAll(async () => running.disposeAsync());
+
+const podmanEnvironment: Environment = {
+  PATH: own['PATH'] ?? '',
+  HOME: STORE,
+  CONTAINERS_CONF: join(STORE, 'containers.conf'),
+  CONTAINERS_STORAGE_CONF: join(STORE, 'storage.conf'),
+};
+const podman = async (...args: readonly string[]): Promise<string> =>
+  (await run('podman', args, { env: podmanEnvironment })).toString().trim();
+
+async function freePort(): Promise<number> {
+  await using health = await startHealth({ port: 0, clock: systemClock });
+  return health.port;
+}
+
+test('is small, and says what it is, who it runs as and how it is', async () => {
+  const inspected = async (what: string): Promise<unknown> =>
+    JSON.parse(await podman('image', 'inspect', '--format', `{{json ${what}}}`, IMAGE));
+  const size = Number(await inspected('.Size'));
+  process.stdout.write(`the image is ${(size / 1e6).toFixed(0)} MB\n`);
+  expect(size).toBeLessThan(MAX_BYTES);
+  expect(await inspected('.Config.User')).toBe('1000:1000');
+  expect(await inspected('.Config.Entrypoint')).toEqual(['node', '/app/bundle/worker.js']);
+  expect(await inspected('.Config.Volumes')).toEqual({ '/tmp': {} });
+  expect(await inspected('.HealthCheck.Test')).toEqual(['CMD', 'node', '/app/bundle/health-check.js']);
+  expect(await inspected('.Config.Labels')).toMatchObject({
+    'org.opencontainers.image.title': 'transship',
+    'org.opencontainers.image.licenses': 'Apache-2.0',
+    'org.opencontainers.image.version': expect.stringMatching(/^\d+\.\d+\.\d+/),
+  });
+});
+
+test('has one Node and the bundle: no package manager, nothing of the embedded stack', async () => {
+  const shell = async (script: string): Promise<string> =>
+    podman('run', '--rm', '--network=none', '--no-healthcheck', '--entrypoint=/bin/sh', IMAGE, '-c', script);
+  expect(await shell('ls /usr/local/bin /app')).toBe(
+    ['/app:', 'LICENSE', 'bundle', 'package.json', '', '/usr/local/bin:', 'node'].join('\n'),
+  );
+  expect(await shell('grep -rliE "fauxqs|dynalite|startStack" /app/bundle || echo none')).toBe('none');
+  // what is loaded when it is needed would have no names
+  expect(await shell('grep -rl "export default require_" /app/bundle || echo none')).toBe('none');
+});
+
+test('does a job, is well meanwhile, and ends with 0 on SIGTERM: read-only, as nobody’s user, without capabilities', async () => {
+  await using service = connectService(readSettings(stack.environment));
+  const { registry, ecr, environment } = stack;
+  const view = (side: typeof registry): ReturnType<ReturnType<typeof openRegistry>['repository']> => {
+    const client = openRegistry(side.registryHost, {
+      side: 'target',
+      credentials: async () => undefined,
+      endpoints: new Map([[side.registryHost, side.url]]),
+      version: 'test',
+    });
+    onTestFinished(async () => client.close());
+    return client.repository('app');
+  };
+  const image = await makeImage({ layers: [3_000_000], signed: true });
+  await copy(image.content, view(registry), [image.root]);
+
+  const name = `transship-${process.pid}`;
+  const variables = Object.entries({ ...environment, TRANSSHIP_HEALTH_PORT: String(await freePort()) });
+  // what runs in it is no child of podman's
+  onTestFinished(async () => void (await attempt('podman', ['rm', '-f', '-t', '0', name], { env: podmanEnvironment })));
+  await using container = start(
+    'podman',
+    [
+      'run',
+      '--rm',
+      '--pull=never',
+      '--network=host',
+      '--no-healthcheck',
+      `--name=${name}`,
+      ...HARDENED,
+      ...variables.flatMap(([key, value]) => ['--env', `${key}=${value}`]),
+      IMAGE,
+    ],
+    { env: podmanEnvironment },
+  );
+  const asked = await enqueueImage(
+    { from: `docker://${registry.host}/app:v1`, to: `docker://${ecr.registryHost}/app:v1` },
+    service,
+    { clock: systemClock },
+  );
+  await container.until(
+    vi.waitFor(
+      async () => expect((await service.state.runs.get(asked.id))?.jobs).toMatchObject({ done: 1, waiting: 0 }),
+      { timeout: 60_000, interval: 200 },
+    ),
+  );
+  await expectSameImage(image.content, view(ecr), image.root);
+
+  expect(await podman('exec', name, 'node', '/app/bundle/health-check.js')).toMatch(/^\{"well":true/);
+  expect(await podman('exec', name, 'id', '-u')).toBe('1000');
+  expect(await podman('exec', name, 'grep', '^Cap[PEB]', '/proc/1/status')).toMatch(
+    /^CapPrm:\s+0+\nCapEff:\s+0+\nCapBnd:\s+0+$/,
+  );
+  const writing = await attempt('podman', ['exec', name, 'sh', '-c', 'echo > /app/x'], { env: podmanEnvironment });
+  expect(writing.code).not.toBe(0);
+  expect(writing.stderr).toMatch(/Read-only file system/);
+  await podman('exec', name, 'sh', '-c', 'echo > /tmp/x');
+
+  await podman('kill', '--signal=TERM', name);
+  const finished = await container.finished;
+  expect(finished.code, finished.stderr).toBe(0);
+  const lines = finished.stdout
+    .toString()
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Readonly<Record<string, unknown>>);
+  expect(lines.at(-1)).toMatchObject({ event: 'note', message: 'worker stopped' });
+});
