@@ -1,0 +1,72 @@
+// Nothing here can run compose.yaml: this holds what can be held by reading it.
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { readSettings } from '../../../worker/settings.ts';
+import { connectService } from '../../../worker/wire.ts';
+
+interface Service {
+  readonly image?: string;
+  readonly build?: { readonly context: string };
+  readonly command?: readonly string[];
+  readonly read_only?: boolean;
+  readonly cap_drop?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+  readonly depends_on?: readonly string[] | Readonly<Record<string, unknown>>;
+  readonly volumes?: readonly string[];
+}
+
+const { services, volumes } = parse(readFileSync('docker/compose.yaml', 'utf8'), { merge: true }) as {
+  readonly services: Readonly<Record<string, Service>>;
+  readonly volumes: Readonly<Record<string, unknown>>;
+};
+const dockerfile = readFileSync('Dockerfile', 'utf8');
+
+test('it has what the system needs, and every image at one version', () => {
+  expect(Object.keys(services)).toEqual(['worker', 'planner', 'prepare', 's3', 'sqs', 'dynamodb', 'registry']);
+  for (const { image } of Object.values(services)) if (image !== undefined) expect(image).toMatch(/:[\w.-]*\d[\w.-]*$/);
+});
+
+test('whatever a service names is there', () => {
+  for (const { depends_on: needs = [], volumes: mounted = [] } of Object.values(services)) {
+    for (const name of Array.isArray(needs) ? needs : Object.keys(needs)) expect(services).toHaveProperty(name);
+    for (const mount of mounted) {
+      const [from = ''] = mount.split(':');
+      if (from.startsWith('./')) expect(readFileSync(`docker/${from}`, 'utf8')).not.toBe('');
+      else expect(volumes).toHaveProperty([from]);
+    }
+  }
+});
+
+describe.each(['worker', 'planner'])('%s', (name) => {
+  const service = services[name] ?? {};
+  const { environment = {} } = service;
+
+  test('is the image of the Dockerfile, hardened', () => {
+    expect(service).toMatchObject({ build: { context: '..' }, read_only: true, cap_drop: ['ALL'] });
+    expect(service.image).toBeUndefined();
+  });
+
+  test('gets an environment that the program takes, of servers that are there', async () => {
+    await using opened = connectService(readSettings(environment));
+    expect(opened.queue.name).toBe('transship');
+    for (const [variable, value] of Object.entries(environment)) {
+      const host = /https?:\/\/([\w-]+):/.exec(value)?.[1];
+      if (host !== undefined) expect(services, variable).toHaveProperty(host);
+    }
+  });
+});
+
+test('the queues that it names are those that are made', () => {
+  const made = readFileSync('docker/elasticmq.conf', 'utf8');
+  const { TRANSSHIP_QUEUE_URL: queue = '', TRANSSHIP_DEAD_LETTER_QUEUE_URL: dead = '' } =
+    services['worker']?.environment ?? {};
+  for (const url of [queue, dead]) expect(made).toMatch(new RegExp(`^  ${url.split('/').at(-1)} \\{`, 'm'));
+});
+
+test('the Dockerfile has one base, ends as an ordinary user, and keeps to what buildah 1.28 reads', () => {
+  const bases = [...dockerfile.matchAll(/^FROM (?:--platform=\S+ )?(\S+)/gm)].map(([, base]) => base);
+  expect(new Set(bases)).toEqual(new Set(['node:24-bookworm-slim', 'scratch']));
+  expect(dockerfile).toMatch(/^USER 1000:1000$/m);
+  expect(dockerfile).not.toMatch(/<<|COPY --(?:link|exclude|parents)|ADD --checksum|RUN --mount/);
+});
