@@ -341,7 +341,7 @@ describe('a message that comes again', () => {
     await t.queue.send(t.queue.bodies.map((body) => ({ body })));
     const second = t.worker(lab.session().ends);
     const writes = await requestsDuring(ecr, async () => {
-      expect((await second.next())?.outcome).toEqual({ type: 'again', seconds: 38 });
+      expect((await second.next())?.outcome).toEqual({ type: 'again', seconds: 3 });
     });
     expect(writes).toEqual({});
     expect((await t.run(run)).jobs).toMatchObject({ running: 1 });
