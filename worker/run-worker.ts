@@ -4,8 +4,10 @@ import { startHealth } from './health.ts';
 import { currentEnds } from './operations/current-ends.ts';
 import { work, type Workshop } from './operations/work.ts';
 import type { Settings } from './settings.ts';
+import type { StateStore } from './state/state.ts';
 import { startTelemetry } from './telemetry/telemetry.ts';
 import { systemClock, type Clock } from './util/clock.ts';
+import { isFailure } from './util/failure.ts';
 import { connect, connectService } from './wire.ts';
 
 export interface WorkerOptions {
@@ -25,7 +27,7 @@ const LEASES_IN_VISIBILITY = 2;
 
 /**
  * Does the jobs of the queue until the signal fires and what is under way was given back. INVALID, at once, for settings that do not name the
- * deployed system.
+ * deployed system; NOT_FOUND, DENIED or UNAUTHENTICATED for a table that cannot be reached and never will be.
  */
 export async function runWorker(o: WorkerOptions): Promise<void> {
   const { settings, signal, clock = systemClock, slots = o.settings.slots } = o;
@@ -57,6 +59,7 @@ export async function runWorker(o: WorkerOptions): Promise<void> {
     const onStop = (): void => report({ type: 'note', message: 'worker stops: what is under way is given back' });
     signal.addEventListener('abort', onStop, { once: true });
     opened.defer(() => signal.removeEventListener('abort', onStop));
+    await expectTable(service.state, signal);
     report({ type: 'note', message: `worker ${o.version} does up to ${slots} jobs at once of ${service.queue.name}` });
     await consume(service.queue, async (d, at) => telemetry.inJob(async () => work(d, workshop, at)), {
       slots,
@@ -71,5 +74,14 @@ export async function runWorker(o: WorkerOptions): Promise<void> {
     report({ type: 'note', message: 'worker stopped' });
   } finally {
     telemetry.flush();
+  }
+}
+
+/** What is wrong with the table or the credentials for good ends the worker now, and is not told again with every message. */
+async function expectTable(state: StateStore, signal: AbortSignal): Promise<void> {
+  try {
+    await state.rules.access({ signal });
+  } catch (error) {
+    if (!signal.aborted && !(isFailure(error) && error.retryable)) throw error;
   }
 }

@@ -142,6 +142,15 @@ describe('a worker that cannot begin', () => {
     expect(process.stderr).toContain('needs TRANSSHIP_TABLE: set it to');
   });
 
+  test.each([
+    ['a table that is not there', { TRANSSHIP_TABLE: 'other' }, 'there is no such table: check its name'],
+    ['a region that cannot be', { AWS_REGION: '' }, 'none that can be: set AWS_REGION'],
+  ])('says so of %s, and does not wait for a better time', async (_, wrong, message) => {
+    const process = startWorker({ ...environment, ...wrong });
+    expect(await process.ended).toBe(1);
+    expect(process.stderr).toContain(message);
+  });
+
   test('says what it was told wrong', async () => {
     const process = startWorker(environment, ['worker', '--slots', '0']);
     expect(await process.ended).toBe(2);

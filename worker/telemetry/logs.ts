@@ -61,9 +61,11 @@ function levelOf(event: Event): LogLevel {
     case 'run-started':
     case 'run-planned':
     case 'rule-age':
-    case 'retry':
     case 'note':
       return 'info';
+    case 'retry':
+      // what does not pass by itself is only tried again because nobody may give up
+      return event.code === 'UNAVAILABLE' || event.code === 'THROTTLED' ? 'info' : 'warn';
     case 'run-ended':
       return event.failed === 0 ? 'info' : 'warn';
     case 'job-failed':

@@ -44,6 +44,9 @@ function sdkFailure(what: string, action: string, error: unknown): Failure {
   if (error instanceof Failure) return error;
   const { name, message } = error instanceof Error ? error : { name: 'Error', message: String(error) };
   const status = httpStatusOf(error);
+  // as missing credentials: of the surroundings, not of what was asked for
+  if (/^Region (?:is missing|not accepted)/.test(message))
+    return new Failure('UNAUTHENTICATED', `${what}: there is no AWS region, or none that can be: set AWS_REGION`);
   const code =
     BY_NAME.find(([pattern]) => pattern.test(name))?.[1] ??
     // below 400 the answer was cut
