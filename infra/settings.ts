@@ -1,12 +1,16 @@
 import { readFileSync } from 'node:fs';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
+import { groupDestinations } from './replication-rules.ts';
 
 /**
  * What a deployment is, out of one YAML file: only what differs from the defaults needs saying. docs/deployment.md describes every member.
  * What several members must fulfil together is checked here as well, so that what cannot work does not reach CloudFormation.
  */
 export type InfraSettings = z.infer<typeof infraSettings>;
+
+const CRON_EXPECTED =
+  'expected minutes, hours, day of month, month, day of week and year, one of the two days being ?: such as 0 5 * * ? *';
 
 const accountId = z.string().regex(/^[0-9]{12}$/, 'expected the twelve digits of an account, in quotes');
 const regionName = z.string().regex(/^[a-z]{2}(?:-[a-z]+)+-[0-9]$/, 'expected the name of a region, such as us-east-1');
@@ -17,6 +21,15 @@ const bucketName = z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'expec
 const repositoryPattern = z
   .string()
   .regex(/^[a-z0-9*][a-z0-9._/*-]*$/, 'expected the name of a repository, or a pattern such as product/*');
+/** Of whom a role trusts: a wildcard would be anybody. */
+const principalArn = z
+  .string()
+  .regex(
+    /^arn:aws[a-z-]*:iam::[0-9]{12}:(?:root|(?:user|role)\/[\w+=,.@/-]+)$/,
+    "expected the ARN of a role or a user, or of an account's root",
+  );
+// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-scheduled-rule-pattern.html
+const cronFields = z.string().regex(/^\S+ \S+ (?:\? \S+ [^?\s]\S*|[^?\s]\S* \S+ \?) \S+$/, CRON_EXPECTED);
 const tagValues = z.record(z.string().min(1).max(128), z.string().max(256));
 
 /** What a task of Fargate may have: GiB of memory by vCPU. https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html */
@@ -148,6 +161,8 @@ const vault = z
     account: accountId,
     region: regionName,
     lock: lock.prefault({}),
+    /** What the vault of the source account takes. Its lock is always governance. */
+    sourceLock: z.strictObject({ minDays: days.default(7), maxDays: days.default(365) }).prefault({}),
     /** A logically air-gapped vault beside: always compliance. */
     airGapped: z
       .strictObject({ minDays: z.int().min(7).max(36_500).default(7), maxDays: days.default(365), consent: z.string() })
@@ -155,7 +170,7 @@ const vault = z
     plan: z
       .strictObject({
         /** When, in UTC, as EventBridge reads cron: `0 5 * * ? *`. */
-        cron: z.string().default('0 5 * * ? *'),
+        cron: cronFields.default('0 5 * * ? *'),
         /** In the source account. */
         deleteAfterDays: days.default(35),
         /** In the vault of the backup account. */
@@ -165,23 +180,37 @@ const vault = z
       })
       .prefault({}),
     /** Restores a backup by itself, to prove that it can be. */
-    restoreTest: z.strictObject({ cron: z.string().default('0 8 ? * SUN *') }).optional(),
+    restoreTest: z.strictObject({ cron: cronFields.default('0 8 ? * SUN *') }).optional(),
   })
   .optional();
 
+const repositoryPrefix = z
+  .string()
+  .min(2)
+  .max(256)
+  .regex(/^[a-z0-9][a-z0-9._/-]*$/, 'expected what names of repositories begin with, such as product/');
+
 const repository = z.strictObject({
-  name: z.string().regex(/^[a-z0-9]+(?:[._/-][a-z0-9]+)*$/, 'expected the name of a repository'),
-  /** `production`: immutable tags, scan on push, untagged gone after a day. `testing`: mutable, all gone after 7 days. */
-  shape: z.enum(['production', 'testing']).default('production'),
+  name: z
+    .string()
+    .min(2)
+    .max(256)
+    .regex(/^[a-z0-9]+(?:[._/-][a-z0-9]+)*$/, 'expected the name of a repository'),
+  /**
+   * `production`, the default: immutable tags, scan on push, the last 100 tagged images, untagged gone after a day. `testing`: mutable, all gone
+   * after 7 days. Of one that exists: none, so that nothing in it expires but by what is said here.
+   */
+  shape: z.enum(['production', 'testing']).optional(),
   immutable: z.boolean().optional(),
   scanOnPush: z.boolean().optional(),
+  /** Tagged images that are kept, the youngest ones. ECR takes this or `expireAfterDays`, not both. */
   keepLast: z.int().min(1).max(100_000).optional(),
   untaggedAfterDays: days.optional(),
   expireAfterDays: days.optional(),
   key: keyArn.optional(),
   /** Accounts that may pull. */
   pullAccounts: z.array(accountId).default([]),
-  /** It is there already: only its policies are set. */
+  /** It is there already: only its policies are set, and of these only what is said here. */
   existing: z.boolean().default(false),
   tags: tagValues.default({}),
 });
@@ -196,7 +225,7 @@ const registries = z
           /** Default: this account. */
           account: accountId.optional(),
           /** Names that begin so; empty: all. */
-          prefixes: z.array(z.string().min(2)).max(100).default([]),
+          prefixes: z.array(repositoryPrefix).default([]),
         }),
       )
       .default([]),
@@ -204,22 +233,27 @@ const registries = z
     templates: z
       .array(
         z.strictObject({
-          prefix: z.string(),
+          prefix: z.union([z.literal('ROOT'), repositoryPrefix]),
           appliedFor: z.array(z.enum(['REPLICATION', 'PULL_THROUGH_CACHE', 'CREATE_ON_PUSH'])).min(1),
           immutable: z.boolean().default(true),
-          keepLast: z.int().min(1).optional(),
+          keepLast: z.int().min(1).max(100_000).optional(),
           untaggedAfterDays: days.optional(),
+          /** The template is for the region of its key alone. Absent: keys that AWS owns. */
+          key: keyArn.optional(),
         }),
       )
       .default([]),
     /** Accounts whose registries may replicate into this one. */
     replicationSources: z.array(accountId).default([]),
-    /** Who may assume the roles for pulling in production, pushing from CI, and cleaning up: ARNs of principals. Absent: no such role. */
+    /** Who may assume a role: ARNs of principals. Nobody: there is no such role. */
     roles: z
       .strictObject({
-        pull: z.array(z.string()).default([]),
-        push: z.array(z.string()).default([]),
-        cleanUp: z.array(z.string()).default([]),
+        /** Pulls from the repositories that are not of shape `testing`. */
+        pull: z.array(principalArn).default([]),
+        /** Pushes to all repositories named. */
+        push: z.array(principalArn).default([]),
+        /** Deletes images of repositories of shape `testing`. */
+        cleanUp: z.array(principalArn).default([]),
       })
       .prefault({}),
   })
@@ -277,7 +311,9 @@ const infraSettings = z
     checkWorker(s.worker, refuse);
     checkBucket(s, refuse);
     checkVault(s, refuse);
+    checkRepositories(s, refuse);
     checkReplication(s, refuse);
+    checkTemplates(s, refuse);
   });
 
 type Refuse = (path: readonly (string | number)[], message: string) => void;
@@ -318,9 +354,17 @@ const CONSENT = 'nobody can delete these backups, and nobody can undo this';
 /** https://docs.aws.amazon.com/aws-backup/latest/devguide/s3-backups.html */
 const MAX_CONTINUOUS_DAYS = 35;
 
-function checkVault({ vault: v }: Parsed, refuse: Refuse): void {
+function checkVault({ account, region, vault: v }: Parsed, refuse: Refuse): void {
   if (v === undefined) return;
-  const { lock: l, plan, airGapped } = v;
+  const { lock: l, sourceLock, plan, airGapped } = v;
+  if (v.account === account && v.region === region)
+    refuse(
+      ['vault', 'account'],
+      `the archives are in ${region} of this account themselves: name another account, or another region at the least`,
+    );
+  if (sourceLock.minDays > sourceLock.maxDays)
+    refuse(['vault', 'sourceLock', 'minDays'], `${sourceLock.minDays} is more than maxDays, ${sourceLock.maxDays}`);
+  within(plan.deleteAfterDays, sourceLock, ['vault', 'plan', 'deleteAfterDays'], 'sourceLock', refuse);
   if (l.minDays > l.maxDays) refuse(['vault', 'lock', 'minDays'], `${l.minDays} is more than maxDays, ${l.maxDays}`);
   if (l.mode === 'compliance' && l.consent !== CONSENT)
     refuse(['vault', 'lock', 'consent'], `a compliance lock is for ever: say so with consent: "${CONSENT}"`);
@@ -356,6 +400,24 @@ function checkVault({ vault: v }: Parsed, refuse: Refuse): void {
       ['vault', 'plan', 'continuousDays'],
       `${plan.continuousDays} is more than the ${MAX_CONTINUOUS_DAYS} days that AWS Backup has`,
     );
+  else if (plan.continuousDays > 0)
+    within(plan.continuousDays, sourceLock, ['vault', 'plan', 'continuousDays'], 'sourceLock', refuse);
+  if (plan.continuousDays > 0 && continuousCron(plan.cron) === undefined)
+    refuse(
+      ['vault', 'plan', 'cron'],
+      'the rule of continuousDays begins twelve hours apart from it, for which its minutes and hours are to be one number each: such as 0 5 * * ? *',
+    );
+}
+
+/**
+ * When the rule of continuous backups begins: every day, twelve hours from the periodic one. Where the starts of two rules overlap AWS Backup
+ * takes one of them only, and a copy that belongs to the other is not made. Undefined: minutes or hours are not one number.
+ * https://docs.aws.amazon.com/aws-backup/latest/devguide/plan-options-and-configuration.html
+ */
+export function continuousCron(cron: string): string | undefined {
+  const [minute, hour] = cron.split(' ');
+  if (!/^[0-9]{1,2}$/.test(minute ?? '') || !/^[0-9]{1,2}$/.test(hour ?? '')) return undefined;
+  return `${minute} ${(Number(hour) + 12) % 24} * * ? *`;
 }
 
 function within(
@@ -365,30 +427,109 @@ function within(
   what: string,
   refuse: Refuse,
 ): void {
+  // told already
+  if (bounds.minDays > bounds.maxDays) return;
   if (value < bounds.minDays || value > bounds.maxDays)
     refuse(
       path,
-      `${value} is outside of what ${what} takes, ${bounds.minDays} to ${bounds.maxDays}: the copy would fail when it runs`,
+      `${value} is outside of what ${what} takes, ${bounds.minDays} to ${bounds.maxDays}: the job would fail when it runs`,
     );
 }
 
-/** https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html */
+function checkRepositories({ region, registries: r }: Parsed, refuse: Refuse): void {
+  if (r === undefined) return;
+  const { repositories, roles } = r;
+  repositories.forEach((repo, i) => {
+    const at = (name: string): readonly (string | number)[] => ['registries', 'repositories', i, name];
+    if (repositories.findIndex((other) => other.name === repo.name) < i)
+      refuse(at('name'), 'is here twice: a repository has one policy');
+    if (repo.keepLast !== undefined && repo.expireAfterDays !== undefined)
+      refuse(
+        at('expireAfterDays'),
+        `cannot stand beside keepLast ${repo.keepLast}: ECR holds a tagged image to one rule of a lifecycle policy, so take one of the two`,
+      );
+    if (repo.key !== undefined && regionOfKey(repo.key) !== region)
+      refuse(at('key'), `a repository in ${region} is encrypted with a key of ${region}`);
+    if (repo.existing) {
+      for (const name of ['immutable', 'scanOnPush', 'key'] as const)
+        if (repo[name] !== undefined) refuse(at(name), NOT_OF_EXISTING);
+      if (Object.keys(repo.tags).length > 0) refuse(at('tags'), NOT_OF_EXISTING);
+    }
+  });
+  if (roles.push.length > 0 && repositories.length === 0)
+    refuse(
+      ['registries', 'roles', 'push'],
+      'there are no repositories to push to: name them in registries.repositories',
+    );
+  if (roles.pull.length > 0 && repositories.every((repo) => repo.shape === 'testing'))
+    refuse(['registries', 'roles', 'pull'], 'there are no repositories to pull from but those of shape testing');
+  if (roles.cleanUp.length > 0 && !repositories.some((repo) => repo.shape === 'testing'))
+    refuse(['registries', 'roles', 'cleanUp'], 'it deletes from repositories of shape testing, and there are none');
+}
+
+const NOT_OF_EXISTING = 'is set where a repository is created: this one exists already';
+
+/** Where a key of KMS is, by its ARN. */
+export function regionOfKey(arn: string): string | undefined {
+  return arn.split(':')[3];
+}
+
+// https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
 const MAX_REPLICATION_DESTINATIONS = 25;
+/** 25 in some regions and on some pages; 10 is what every region has. */
+const MAX_REPLICATION_RULES = 10;
+const MAX_REPLICATION_FILTERS = 100;
 
 function checkReplication({ account, region, registries: r }: Parsed, refuse: Refuse): void {
   const destinations = r?.replication ?? [];
-  const distinct = new Set(destinations.map((to) => `${to.account ?? account} ${to.region}`));
-  if (distinct.size > MAX_REPLICATION_DESTINATIONS)
+  const rules = groupDestinations(destinations, account);
+  const distinct = rules.flatMap((rule) => rule.destinations);
+  if (distinct.length > MAX_REPLICATION_DESTINATIONS)
     refuse(
       ['registries', 'replication'],
-      `${distinct.size} destinations are more than the ${MAX_REPLICATION_DESTINATIONS} that ECR has`,
+      `${distinct.length} destinations are more than the ${MAX_REPLICATION_DESTINATIONS} that ECR has`,
     );
+  if (rules.length > MAX_REPLICATION_RULES)
+    refuse(
+      ['registries', 'replication'],
+      `destinations with ${rules.length} different lists of prefixes are as many rules, and ECR has ${MAX_REPLICATION_RULES}: give some of them the same prefixes`,
+    );
+  for (const {
+    prefixes,
+    destinations: [first],
+  } of rules)
+    if (prefixes.length > MAX_REPLICATION_FILTERS)
+      refuse(
+        ['registries', 'replication'],
+        `${prefixes.length} prefixes for ${first?.region} of ${first?.account} are more than the ${MAX_REPLICATION_FILTERS} that a rule of ECR has`,
+      );
   destinations.forEach((to, i) => {
     if (to.region === region && (to.account ?? account) === account)
       refuse(
         ['registries', 'replication', i, 'region'],
         `${region} of this account is where the images are: name another`,
       );
+  });
+}
+
+function checkTemplates({ account, region, registries: r }: Parsed, refuse: Refuse): void {
+  if (r === undefined) return;
+  const { templates, replication } = r;
+  const regions = new Set([
+    region,
+    ...replication.filter((to) => (to.account ?? account) === account).map((to) => to.region),
+  ]);
+  templates.forEach((template, i) => {
+    const at = (name: string): readonly (string | number)[] => ['registries', 'templates', i, name];
+    const place = template.key === undefined ? undefined : regionOfKey(template.key);
+    if (place !== undefined && !regions.has(place))
+      refuse(at('key'), `a template in ${place} would be for nothing here: the regions are ${[...regions].join(', ')}`);
+    const twin = templates.findIndex(
+      (other) =>
+        other.prefix === template.prefix &&
+        (other.key === undefined || place === undefined || regionOfKey(other.key) === place),
+    );
+    if (twin < i) refuse(at('prefix'), 'is here twice: a registry has one template for a prefix');
   });
 }
 

@@ -1,7 +1,10 @@
 import { Tags, Validations, type App, type IStackSynthesizer } from 'aws-cdk-lib';
 import { AwsSolutionsChecks } from 'cdk-nag';
+import { ReplicasStack, replicaRegions } from './creation-templates.ts';
+import { RegistriesStack } from './registries.ts';
 import type { InfraSettings } from './settings.ts';
 import { TransshipStack } from './transship-stack.ts';
+import { VaultStack } from './vault.ts';
 
 export interface StacksOptions {
   /** How stacks find their assets. @default as `cdk bootstrap` laid it out */
@@ -9,11 +12,12 @@ export interface StacksOptions {
 }
 
 /**
- * The stacks of a deployment: `Transship`, and where the settings have them `TransshipVault` and `TransshipRegistries`. CloudFormation knows
+ * The stacks of a deployment: `Transship`, and where the settings have them `TransshipVault`, `TransshipRegistries` and one
+ * `TransshipReplicas-<region>` for each region with replicas. CloudFormation knows
  * them by the prefix of the settings. All are held to cdk-nag's rules for AWS solutions.
  */
 export function addStacks(app: App, settings: InfraSettings, o: StacksOptions = {}): void {
-  const { account, region, prefix, tags } = settings;
+  const { account, region, prefix, tags, vault, registries, logRetentionDays } = settings;
   const common = (): { readonly synthesizer?: IStackSynthesizer } =>
     o.synthesizer === undefined ? {} : { synthesizer: o.synthesizer() };
 
@@ -24,6 +28,37 @@ export function addStacks(app: App, settings: InfraSettings, o: StacksOptions = 
     env: { account, region },
     settings,
   });
+
+  if (vault !== undefined)
+    new VaultStack(app, 'TransshipVault', {
+      ...common(),
+      stackName: `${prefix}-vault`,
+      description: 'Transship: the vaults of the backup account',
+      env: { account: vault.account, region: vault.region },
+      prefix,
+      sourceAccount: account,
+      vault,
+    });
+  if (registries !== undefined) {
+    new RegistriesStack(app, 'TransshipRegistries', {
+      ...common(),
+      stackName: `${prefix}-registries`,
+      description: 'Transship: repositories, their replication and who may use them',
+      env: { account, region },
+      registries,
+      tags,
+      logRetentionDays,
+    });
+    for (const replicas of replicaRegions(registries, account))
+      new ReplicasStack(app, `TransshipReplicas-${replicas}`, {
+        ...common(),
+        stackName: `${prefix}-replicas`,
+        description: 'Transship: how replicas of repositories are made',
+        env: { account, region: replicas },
+        registries,
+        tags,
+      });
+  }
 
   for (const [name, value] of Object.entries(tags)) Tags.of(app).add(name, value);
   Validations.of(app).addPlugins(new AwsSolutionsChecks(app));

@@ -1,0 +1,155 @@
+import { CfnOutput, RemovalPolicy, Stack, Tags, type StackProps } from 'aws-cdk-lib';
+import {
+  CfnRegistryPolicy,
+  CfnReplicationConfiguration,
+  CfnRepository,
+  Repository,
+  RepositoryEncryption,
+  TagMutability,
+  type IRepository,
+} from 'aws-cdk-lib/aws-ecr';
+import { AccountPrincipal, PolicyDocument, PolicyStatement } from 'aws-cdk-lib/aws-iam';
+import { Key } from 'aws-cdk-lib/aws-kms';
+import { LogGroup, type ILogGroup } from 'aws-cdk-lib/aws-logs';
+import type { Construct } from 'constructs';
+import { AdoptedRepository } from './adopted-repository.ts';
+import { CreationTemplates } from './creation-templates.ts';
+import { lifecyclePolicyText, retentionOf, SHAPES, type RepositorySettings } from './lifecycle-policy.ts';
+import { RegistryRoles } from './registry-roles.ts';
+import { groupDestinations } from './replication-rules.ts';
+import type { InfraSettings } from './settings.ts';
+
+export type RegistrySettings = NonNullable<InfraSettings['registries']>;
+
+export interface RegistriesStackProps extends StackProps {
+  readonly registries: RegistrySettings;
+  /** Of repositories that ECR makes by a template. */
+  readonly tags: InfraSettings['tags'];
+  readonly logRetentionDays: InfraSettings['logRetentionDays'];
+}
+
+/**
+ * Repositories of ECR in one account and region, what replicates them and who may use them. Repositories outlive the stack.
+ *
+ * What replicates and who may replicate in is one document for the whole registry each: this stack has all of it.
+ */
+export class RegistriesStack extends Stack {
+  constructor(scope: Construct, id: string, props: RegistriesStackProps) {
+    super(scope, id, props);
+    const { registries } = props;
+    const logGroup = registries.repositories.some(({ existing }) => existing)
+      ? new LogGroup(this, 'AdoptionLogs', {
+          retention: props.logRetentionDays,
+          removalPolicy: RemovalPolicy.DESTROY,
+        })
+      : undefined;
+    const repositories = registries.repositories.map((settings) => ({
+      settings,
+      repository: logGroup !== undefined && settings.existing ? this.#adopt(settings, logGroup) : this.#add(settings),
+    }));
+    this.#replicate(registries.replication);
+    if (registries.templates.length > 0)
+      new CreationTemplates(this, 'Templates', { templates: registries.templates, tags: props.tags });
+    this.#admitReplication(registries.replicationSources);
+    new RegistryRoles(this, 'Roles', { repositories, roles: registries.roles });
+    this.#addOutputs(registries);
+  }
+
+  #add(settings: RepositorySettings): IRepository {
+    const { name, immutable, scanOnPush, key, pullAccounts, tags } = settings;
+    const shape = SHAPES[settings.shape ?? 'production'];
+    const id = `Repository-${name}`;
+    const repository = new Repository(this, id, {
+      repositoryName: name,
+      imageTagMutability: (immutable ?? shape.immutable) ? TagMutability.IMMUTABLE : TagMutability.MUTABLE,
+      imageScanOnPush: scanOnPush ?? shape.scanOnPush,
+      ...(key === undefined
+        ? { encryption: RepositoryEncryption.AES_256 }
+        : { encryption: RepositoryEncryption.KMS, encryptionKey: Key.fromKeyArn(this, `${id}-Key`, key) }),
+      removalPolicy: RemovalPolicy.RETAIN,
+    });
+    const text = lifecyclePolicyText(retentionOf(settings));
+    const { defaultChild } = repository.node;
+    if (!(defaultChild instanceof CfnRepository)) throw new Error('a repository of CDK without one of CloudFormation');
+    if (text !== undefined) defaultChild.lifecyclePolicy = { lifecyclePolicyText: text };
+    if (pullAccounts.length > 0) repository.addToResourcePolicy(pullStatement(pullAccounts));
+    for (const [tag, value] of Object.entries(tags)) Tags.of(repository).add(tag, value);
+    return repository;
+  }
+
+  #adopt(settings: RepositorySettings, logGroup: ILogGroup): IRepository {
+    const { name, pullAccounts } = settings;
+    return new AdoptedRepository(this, `Repository-${name}`, {
+      name,
+      lifecyclePolicyText: lifecyclePolicyText(retentionOf(settings)),
+      logGroup,
+      policy: pullAccounts.length === 0 ? undefined : new PolicyDocument({ statements: [pullStatement(pullAccounts)] }),
+    }).repository;
+  }
+
+  #replicate(replication: RegistrySettings['replication']): void {
+    if (replication.length === 0) return;
+    new CfnReplicationConfiguration(this, 'Replication', {
+      replicationConfiguration: {
+        rules: groupDestinations(replication, this.account).map(({ prefixes, destinations }) => ({
+          destinations: destinations.map((to) => ({ registryId: to.account, region: to.region })),
+          repositoryFilters:
+            prefixes.length === 0 ? undefined : prefixes.map((filter) => ({ filter, filterType: 'PREFIX_MATCH' })),
+        })),
+      },
+    });
+  }
+
+  /** ECR reads the policy for every request to the registry, so it allows and denies nothing: https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry-permissions.html */
+  #admitReplication(sources: readonly string[]): void {
+    if (sources.length === 0) return;
+    new CfnRegistryPolicy(this, 'RegistryPolicy', {
+      policyText: new PolicyDocument({
+        statements: [
+          new PolicyStatement({
+            sid: 'ReplicationFromOtherAccounts',
+            principals: sources.map((account) => new AccountPrincipal(account)),
+            actions: ['ecr:CreateRepository', 'ecr:ReplicateImage'],
+            // the source names the repositories
+            resources: [this.formatArn({ service: 'ecr', resource: 'repository', resourceName: '*' })],
+          }),
+        ],
+      }),
+    });
+  }
+
+  #addOutputs(registries: RegistrySettings): void {
+    const output = (id: string, description: string, value: string): void => {
+      new CfnOutput(this, id, { description, value });
+    };
+    const { region } = this;
+    const [first] = registries.repositories;
+    const name = first?.name ?? '<repository>';
+    output(
+      'Login',
+      'Signs docker in to the registry',
+      `aws ecr get-login-password --region ${region} | docker login --username AWS --password-stdin ${this.account}.dkr.ecr.${region}.${this.urlSuffix}`,
+    );
+    if (first !== undefined)
+      output(
+        'PreviewLifecycle',
+        'What the lifecycle policy of a repository lets go next',
+        `aws ecr start-lifecycle-policy-preview --repository-name ${name} --region ${region} && aws ecr get-lifecycle-policy-preview --repository-name ${name} --region ${region}`,
+      );
+    if (registries.replication.length === 0) return;
+    output(
+      'CheckReplication',
+      'Has an image arrived everywhere? Pushed after this deploy: what was there before is not replicated by itself',
+      `aws ecr describe-image-replication-status --repository-name ${name} --image-id imageTag=<tag> --region ${region}`,
+    );
+    output('ShowReplication', 'What is replicated where', `aws ecr describe-registry --region ${region}`);
+  }
+}
+
+function pullStatement(accounts: readonly string[]): PolicyStatement {
+  return new PolicyStatement({
+    sid: 'PullFromOtherAccounts',
+    principals: accounts.map((account) => new AccountPrincipal(account)),
+    actions: ['ecr:BatchCheckLayerAvailability', 'ecr:BatchGetImage', 'ecr:GetDownloadUrlForLayer'],
+  });
+}

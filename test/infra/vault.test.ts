@@ -1,0 +1,408 @@
+import { Stack } from 'aws-cdk-lib';
+import { Match, Template } from 'aws-cdk-lib/assertions';
+import { Bucket } from 'aws-cdk-lib/aws-s3';
+import { describe, expect, test } from 'vitest';
+import { BackupPlanOfArchives } from '../../infra/backup-plan.ts';
+import { VaultStack, type VaultSettings } from '../../infra/vault.ts';
+import { ACCOUNT, REGION, app, findings, refused, settingsOf } from './templates.ts';
+
+const BACKUP_ACCOUNT = '222222222222';
+const BASE = `vault: { account: '${BACKUP_ACCOUNT}', region: eu-west-1`;
+const CONSENT = 'nobody can delete these backups, and nobody can undo this';
+const VAULT = 'AWS::Backup::BackupVault';
+
+function vaultSettings(more = ''): VaultSettings {
+  const { vault } = settingsOf(`${BASE}${more} }`);
+  if (vault === undefined) throw new Error('no vault');
+  return vault;
+}
+
+function vaultStack(more = ''): VaultStack {
+  return new VaultStack(app(), 'TransshipVault', {
+    env: { account: BACKUP_ACCOUNT, region: 'eu-west-1' },
+    prefix: 'tea-ship',
+    sourceAccount: ACCOUNT,
+    vault: vaultSettings(more),
+  });
+}
+
+function planStack(more = ''): Stack {
+  const stack = new Stack(app(), 'Transship', { env: { account: ACCOUNT, region: REGION } });
+  new BackupPlanOfArchives(stack, 'Backups', {
+    bucket: Bucket.fromBucketName(stack, 'Bucket', 'archives'),
+    prefix: 'tea-ship',
+    vault: vaultSettings(more),
+  });
+  return stack;
+}
+
+describe('the vault of the backup account', () => {
+  test('has a key of its own that is rotated, takes copies of the source account, and lets nobody delete', () => {
+    const template = Template.fromStack(vaultStack());
+    template.hasResource('AWS::KMS::Key', {
+      Properties: { EnableKeyRotation: true },
+      DeletionPolicy: 'Retain',
+      UpdateReplacePolicy: 'Retain',
+    });
+    template.hasResource(VAULT, {
+      Properties: {
+        BackupVaultName: 'tea-ship-vault',
+        EncryptionKeyArn: { 'Fn::GetAtt': [Match.stringLikeRegexp('^Key'), 'Arn'] },
+        AccessPolicy: {
+          Statement: [
+            {
+              Effect: 'Allow',
+              Action: 'backup:CopyIntoBackupVault',
+              Principal: { AWS: Match.anyValue() },
+            },
+            {
+              Effect: 'Deny',
+              Action: ['backup:DeleteRecoveryPoint', 'backup:UpdateRecoveryPointLifecycle'],
+              Principal: { AWS: '*' },
+            },
+          ].map((statement) => Match.objectLike(statement)),
+        },
+      },
+      DeletionPolicy: 'Retain',
+      UpdateReplacePolicy: 'Retain',
+    });
+    expect(JSON.stringify(template.findResources(VAULT))).toContain(`:iam::${ACCOUNT}:root`);
+  });
+
+  test('is locked by governance, which has no date', () => {
+    Template.fromStack(vaultStack(', lock: { minDays: 10, maxDays: 100 }')).hasResourceProperties(VAULT, {
+      LockConfiguration: { MinRetentionDays: 10, MaxRetentionDays: 100, ChangeableForDays: Match.absent() },
+    });
+  });
+
+  test('is locked for ever where that was said in so many words', () => {
+    const lock = `, lock: { mode: compliance, changeableForDays: 5, consent: '${CONSENT}' }`;
+    Template.fromStack(vaultStack(lock)).hasResourceProperties(VAULT, {
+      LockConfiguration: { MinRetentionDays: 7, MaxRetentionDays: 365, ChangeableForDays: 5 },
+    });
+  });
+
+  test('has a restore role of S3 alone, and neither an air-gapped vault nor a restore test that nobody asked for', () => {
+    const template = Template.fromStack(vaultStack());
+    template.resourceCountIs('AWS::IAM::Role', 1);
+    template.hasResourceProperties('AWS::IAM::Role', {
+      AssumeRolePolicyDocument: { Statement: [Match.objectLike({ Principal: { Service: 'backup.amazonaws.com' } })] },
+      ManagedPolicyArns: [managedPolicy('AWSBackupServiceRolePolicyForS3Restore')],
+    });
+    template.resourceCountIs('AWS::Backup::LogicallyAirGappedBackupVault', 0);
+    template.resourceCountIs('AWS::Backup::RestoreTestingPlan', 0);
+  });
+
+  test('has an air-gapped vault beside it when asked, which takes copies too and stays', () => {
+    const stack = vaultStack(`, airGapped: { minDays: 20, maxDays: 200, consent: '${CONSENT}' }`);
+    Template.fromStack(stack).hasResource('AWS::Backup::LogicallyAirGappedBackupVault', {
+      Properties: {
+        BackupVaultName: 'tea-ship-air-gapped',
+        MinRetentionDays: 20,
+        MaxRetentionDays: 200,
+        AccessPolicy: { Statement: [Match.objectLike({ Action: 'backup:CopyIntoBackupVault' })] },
+      },
+      DeletionPolicy: 'Retain',
+    });
+  });
+
+  test('restores its last copy by itself when asked', () => {
+    const template = Template.fromStack(vaultStack(', restoreTest: {}, plan: { copyDeleteAfterDays: 365 }'));
+    template.hasResourceProperties('AWS::Backup::RestoreTestingPlan', {
+      // a name with "-" is refused
+      RestoreTestingPlanName: 'tea_ship_restore_test',
+      ScheduleExpression: 'cron(0 8 ? * SUN *)',
+      RecoveryPointSelection: { Algorithm: 'LATEST_WITHIN_WINDOW', SelectionWindowDays: 365 },
+    });
+    template.hasResourceProperties('AWS::Backup::RestoreTestingSelection', {
+      ProtectedResourceType: 'S3',
+      ProtectedResourceArns: ['*'],
+      IamRoleArn: { 'Fn::GetAtt': [Match.stringLikeRegexp('^RestoreRole'), 'Arn'] },
+    });
+  });
+
+  test('a restore test looks back a year at the most', () => {
+    const days = ', lock: { maxDays: 800 }, plan: { copyDeleteAfterDays: 700 }, restoreTest: {}';
+    Template.fromStack(vaultStack(days)).hasResourceProperties('AWS::Backup::RestoreTestingPlan', {
+      RecoveryPointSelection: { SelectionWindowDays: 365 },
+    });
+  });
+
+  test('cdk-nag finds nothing', () => {
+    expect(findings(vaultStack(`, airGapped: { consent: '${CONSENT}' }, restoreTest: {}`))).toEqual([]);
+  });
+});
+
+describe('the plan of the source account', () => {
+  test('backs the bucket up by its ARN, and copies every backup to the backup account', () => {
+    const template = Template.fromStack(planStack());
+    template.hasResourceProperties('AWS::Backup::BackupPlan', {
+      BackupPlan: {
+        BackupPlanRule: [
+          {
+            RuleName: 'periodic',
+            ScheduleExpression: 'cron(0 5 * * ? *)',
+            StartWindowMinutes: 480,
+            Lifecycle: { DeleteAfterDays: 35 },
+            CopyActions: [
+              {
+                DestinationBackupVaultArn: `arn:aws:backup:eu-west-1:${BACKUP_ACCOUNT}:backup-vault:tea-ship-vault`,
+                Lifecycle: { DeleteAfterDays: 90 },
+              },
+            ],
+            TargetBackupVault: { 'Fn::GetAtt': [Match.stringLikeRegexp('^BackupsVault'), 'BackupVaultName'] },
+          },
+        ],
+      },
+    });
+    template.hasResourceProperties('AWS::Backup::BackupSelection', {
+      BackupSelection: {
+        Resources: ['arn:aws:s3:::archives'],
+        IamRoleArn: { 'Fn::GetAtt': [Match.stringLikeRegexp('^BackupsRole'), 'Arn'] },
+      },
+    });
+  });
+
+  test('copies into the air-gapped vault too where there is one', () => {
+    const template = Template.fromStack(planStack(`, airGapped: { consent: '${CONSENT}' }`));
+    const copy = (name: string): unknown => ({
+      DestinationBackupVaultArn: `arn:aws:backup:eu-west-1:${BACKUP_ACCOUNT}:backup-vault:${name}`,
+      Lifecycle: { DeleteAfterDays: 90 },
+    });
+    template.hasResourceProperties('AWS::Backup::BackupPlan', {
+      BackupPlan: {
+        BackupPlanRule: [{ CopyActions: [copy('tea-ship-vault'), copy('tea-ship-air-gapped')] }].map((rule) =>
+          Match.objectLike(rule),
+        ),
+      },
+    });
+  });
+
+  test('continuous backups are a rule of their own, in the same vault, twelve hours apart, and are not copied', () => {
+    const template = Template.fromStack(planStack(', plan: { cron: 30 15 ? * MON *, continuousDays: 14 }'));
+    const vault = { 'Fn::GetAtt': [Match.stringLikeRegexp('^BackupsVault'), 'BackupVaultName'] };
+    template.resourceCountIs(VAULT, 1);
+    template.hasResourceProperties('AWS::Backup::BackupPlan', {
+      BackupPlan: {
+        BackupPlanRule: [
+          Match.objectLike({
+            RuleName: 'periodic',
+            ScheduleExpression: 'cron(30 15 ? * MON *)',
+            TargetBackupVault: vault,
+          }),
+          {
+            RuleName: 'continuous',
+            ScheduleExpression: 'cron(30 3 * * ? *)',
+            StartWindowMinutes: 480,
+            EnableContinuousBackup: true,
+            Lifecycle: { DeleteAfterDays: 14 },
+            TargetBackupVault: vault,
+            CopyActions: Match.absent(),
+          },
+        ],
+      },
+    });
+  });
+
+  test('its vault has a key of its own, a lock of governance, and lets nobody delete', () => {
+    const template = Template.fromStack(planStack(', sourceLock: { minDays: 20, maxDays: 40 }'));
+    template.hasResource(VAULT, {
+      Properties: {
+        BackupVaultName: 'tea-ship-source',
+        LockConfiguration: { MinRetentionDays: 20, MaxRetentionDays: 40, ChangeableForDays: Match.absent() },
+        AccessPolicy: { Statement: [Match.objectLike({ Effect: 'Deny', Principal: { AWS: '*' } })] },
+      },
+      DeletionPolicy: 'Retain',
+    });
+    template.hasResource('AWS::KMS::Key', { DeletionPolicy: 'Retain', Properties: { EnableKeyRotation: true } });
+  });
+
+  test('the backup account may read what its key encrypted, and may not write with it', () => {
+    const [key] = Object.values(Template.fromStack(planStack()).findResources('AWS::KMS::Key'));
+    const text = JSON.stringify(key);
+    expect(text).toContain(`:iam::${BACKUP_ACCOUNT}:root`);
+    expect(text).not.toMatch(/kms:(?:Encrypt|GenerateDataKey|ReEncrypt)/);
+  });
+
+  test('its role has the policy of S3, and what a copy needs, which that policy lacks', () => {
+    const template = Template.fromStack(planStack());
+    template.hasResourceProperties('AWS::IAM::Role', {
+      ManagedPolicyArns: [managedPolicy('AWSBackupServiceRolePolicyForS3Backup')],
+    });
+    template.hasResourceProperties('AWS::IAM::Policy', {
+      PolicyDocument: {
+        Statement: Match.arrayWith([
+          {
+            Effect: 'Allow',
+            Action: 'backup:CopyFromBackupVault',
+            Resource: `arn:aws:backup:${REGION}:${ACCOUNT}:recovery-point:*`,
+          },
+          {
+            Effect: 'Allow',
+            Action: 'backup:CopyIntoBackupVault',
+            Resource: `arn:aws:backup:eu-west-1:${BACKUP_ACCOUNT}:backup-vault:tea-ship-vault`,
+          },
+        ]),
+      },
+    });
+  });
+
+  test('no role may both back up and restore, and none has the policy of everything but S3', () => {
+    const roles = Object.values(Template.fromStack(planStack()).findResources('AWS::IAM::Role'));
+    const policies = roles.map((role) => JSON.stringify(role).match(/policy\/[\w/-]+/g));
+    expect(policies).toEqual([
+      ['policy/AWSBackupServiceRolePolicyForS3Backup'],
+      ['policy/AWSBackupServiceRolePolicyForS3Restore'],
+    ]);
+  });
+
+  test('tells what to type, and what the management account must do', () => {
+    const outputs = Object.values(Template.fromStack(planStack()).findOutputs('*')).map((output) =>
+      JSON.stringify(output),
+    );
+    for (const command of [
+      'aws backup update-region-settings --resource-type-opt-in-preference S3=true',
+      'aws backup update-global-settings --global-settings isCrossAccountBackupEnabled=true',
+      'aws backup start-backup-job',
+      'aws backup list-copy-jobs --by-destination-vault-arn',
+      'aws backup start-restore-job',
+    ])
+      expect(outputs.filter((output) => output.includes(command))).toHaveLength(1);
+  });
+
+  test('cdk-nag finds nothing', () => {
+    expect(findings(planStack(', plan: { continuousDays: 35 }'))).toEqual([]);
+  });
+});
+
+describe('settings of a vault that are refused', () => {
+  const NEVER = `lock: { mode: compliance, changeableForDays: 3, consent: '${CONSENT}' }`;
+  test.each([
+    [
+      'a compliance lock that nobody agreed to',
+      'lock: { mode: compliance, changeableForDays: 3 }',
+      `vault.lock.consent: a compliance lock is for ever: say so with consent: "${CONSENT}"`,
+    ],
+    [
+      'a consent in other words',
+      "lock: { mode: compliance, changeableForDays: 3, consent: 'yes' }",
+      `vault.lock.consent "yes": a compliance lock is for ever: say so with consent: "${CONSENT}"`,
+    ],
+    [
+      'a compliance lock at once',
+      `lock: { mode: compliance, consent: '${CONSENT}' }`,
+      'vault.lock.changeableForDays: a compliance lock needs the days to change your mind in, 3 at least',
+    ],
+    [
+      'two days to change a mind',
+      `lock: { mode: compliance, changeableForDays: 2, consent: '${CONSENT}' }`,
+      'vault.lock.changeableForDays 2: Too small: expected number to be >=3',
+    ],
+    [
+      'a date on a lock of governance',
+      'lock: { changeableForDays: 3 }',
+      'vault.lock.changeableForDays 3: makes a lock one of compliance: leave it out, or say mode: compliance',
+    ],
+    [
+      'bounds upside down',
+      'lock: { minDays: 100, maxDays: 99 }, plan: { copyDeleteAfterDays: 100 }',
+      'vault.lock.minDays 100: 100 is more than maxDays, 99',
+    ],
+    [
+      'a copy that goes before the lock lets it',
+      'plan: { copyDeleteAfterDays: 6 }',
+      'vault.plan.copyDeleteAfterDays 6: 6 is outside of what the lock takes, 7 to 365: the job would fail when it runs',
+    ],
+    [
+      'a copy that stays longer than the lock lets it',
+      `${NEVER}, plan: { copyDeleteAfterDays: 366 }`,
+      'vault.plan.copyDeleteAfterDays 366: 366 is outside of what the lock takes, 7 to 365: the job would fail when it runs',
+    ],
+    [
+      'a copy outside of what the air-gapped vault takes',
+      `airGapped: { minDays: 100, consent: '${CONSENT}' }`,
+      'vault.plan.copyDeleteAfterDays: 90 is outside of what the air-gapped vault takes, 100 to 365: the job would fail when it runs',
+    ],
+    [
+      'an air-gapped vault that nobody agreed to',
+      "airGapped: { consent: 'fine' }",
+      `vault.airGapped.consent "fine": an air-gapped vault is locked for ever: say so with consent: "${CONSENT}"`,
+    ],
+    [
+      'an air-gapped vault of less than a week',
+      `airGapped: { minDays: 6, consent: '${CONSENT}' }`,
+      'vault.airGapped.minDays 6: Too small: expected number to be >=7',
+    ],
+    [
+      'bounds of an air-gapped vault upside down',
+      `airGapped: { minDays: 90, maxDays: 89, consent: '${CONSENT}' }`,
+      'vault.airGapped.minDays 90: 90 is more than maxDays, 89',
+    ],
+    [
+      'a backup that goes before its own vault lets it',
+      'plan: { deleteAfterDays: 3 }',
+      'vault.plan.deleteAfterDays 3: 3 is outside of what sourceLock takes, 7 to 365: the job would fail when it runs',
+    ],
+    [
+      'a backup that stays longer than its own vault lets it',
+      'sourceLock: { maxDays: 30 }',
+      'vault.plan.deleteAfterDays: 35 is outside of what sourceLock takes, 7 to 30: the job would fail when it runs',
+    ],
+    [
+      'bounds of the source vault upside down',
+      'sourceLock: { minDays: 36, maxDays: 35 }, plan: { deleteAfterDays: 36 }',
+      'vault.sourceLock.minDays 36: 36 is more than maxDays, 35',
+    ],
+    [
+      'continuous backups of more than 35 days',
+      'plan: { continuousDays: 36 }',
+      'vault.plan.continuousDays 36: 36 is more than the 35 days that AWS Backup has',
+    ],
+    [
+      'continuous backups shorter than the vault lets them',
+      'plan: { continuousDays: 5 }',
+      'vault.plan.continuousDays 5: 5 is outside of what sourceLock takes, 7 to 365: the job would fail when it runs',
+    ],
+    [
+      'continuous backups beside a plan without one hour',
+      'plan: { cron: 0 */6 * * ? *, continuousDays: 14 }',
+      'vault.plan.cron "0 */6 * * ? *": the rule of continuousDays begins twelve hours apart from it, for which its minutes and hours are to be one number each: such as 0 5 * * ? *',
+    ],
+    [
+      'a cron of five fields',
+      'plan: { cron: 0 5 * * * }',
+      'vault.plan.cron "0 5 * * *": expected minutes, hours, day of month, month, day of week and year, one of the two days being ?: such as 0 5 * * ? *',
+    ],
+    [
+      'a cron with both days',
+      'restoreTest: { cron: 0 5 * * * * }',
+      'vault.restoreTest.cron "0 5 * * * *": expected minutes, hours, day of month, month, day of week and year, one of the two days being ?: such as 0 5 * * ? *',
+    ],
+  ])('%s', (_, more, message) => {
+    expect(refused(`${BASE}, ${more} }`)).toEqual([`test.yaml: ${message}`]);
+  });
+
+  test.each(['GLACIER', 'DEEP_ARCHIVE'])(
+    'a bucket whose archives go to %s, which AWS Backup leaves out',
+    (storageClass) => {
+      expect(refused(`bucket: { storageClass: ${storageClass} }\n${BASE} }`)).toEqual([
+        `test.yaml: bucket.storageClass "${storageClass}": AWS Backup leaves objects of ${storageClass} out without a word: take GLACIER_IR, STANDARD_IA, INTELLIGENT_TIERING or STANDARD, or leave the vault out`,
+      ]);
+    },
+  );
+
+  test('a vault where the archives are', () => {
+    expect(refused(`vault: { account: '${ACCOUNT}', region: ${REGION} }`)).toEqual([
+      `test.yaml: vault.account "${ACCOUNT}": the archives are in ${REGION} of this account themselves: name another account, or another region at the least`,
+    ]);
+  });
+
+  test('what lies on a bound is not refused', () => {
+    const plan = 'plan: { deleteAfterDays: 7, copyDeleteAfterDays: 365, continuousDays: 35 }';
+    expect(refused(`${BASE}, ${plan}, airGapped: { minDays: 7, maxDays: 365, consent: '${CONSENT}' } }`)).toEqual([]);
+  });
+});
+
+function managedPolicy(name: string): unknown {
+  return { 'Fn::Join': ['', Match.arrayWith([`:iam::aws:policy/${name}`])] };
+}
