@@ -1,5 +1,12 @@
-import type { Delivery, Message, Outcome, Queue, QueueCount, ReceiveOptions } from '../../worker/jobs/queue.ts';
-import { MAX_MESSAGE_BYTES } from '../../worker/jobs/job.ts';
+import {
+  MAX_MESSAGE_BYTES,
+  type Delivery,
+  type Message,
+  type Outcome,
+  type Queue,
+  type QueueCount,
+  type ReceiveOptions,
+} from '../../worker/jobs/queue.ts';
 import { CallFaults } from '../../worker/local/call-faults.ts';
 import { DeliveryFaults } from '../../worker/local/sqs-faults.ts';
 import { checkAborted, orAborted, type Abortable } from '../../worker/util/abort.ts';

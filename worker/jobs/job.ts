@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
 import { isRecord } from '../util/record.ts';
+import { MAX_MESSAGE_BYTES } from './queue.ts';
 
 /**
  * What a worker is asked to do: one message of the queue, as JSON. The schema of `parseMessage` is the contract, docs/jobs.md tells it by
@@ -109,9 +110,6 @@ export type ParsedMessage =
 export function jobId(...words: readonly string[]): string {
   return createHash('sha256').update(JSON.stringify(words)).digest('hex').slice(0, 24);
 }
-
-/** https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html */
-export const MAX_MESSAGE_BYTES = 1024 * 1024;
 
 const MAX_NAME = 256;
 /** Longer than a bucket and a key of S3, and than any reference. */

@@ -1,5 +1,8 @@
 import type { Abortable } from '../util/abort.ts';
 
+/** Of one message, and of all in a request. https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html */
+export const MAX_MESSAGE_BYTES = 1024 * 1024;
+
 /** A queue that delivers each message at least once, in any order. */
 export interface Queue {
   /**

@@ -1,14 +1,4 @@
-import {
-  ChangeMessageVisibilityCommand,
-  DeleteMessageCommand,
-  GetQueueAttributesCommand,
-  ReceiveMessageCommand,
-  SendMessageBatchCommand,
-  SQSClient,
-  type Message as SqsMessage,
-  type SendMessageBatchRequestEntry,
-  type SQSClientConfig,
-} from '@aws-sdk/client-sqs';
+import type * as Sdk from '@aws-sdk/client-sqs';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
@@ -16,8 +6,15 @@ import { forEachOf } from '../util/limit.ts';
 import type { Report } from '../util/report.ts';
 import { retry } from '../util/retry.ts';
 import { calling } from '../util/sdk-failure.ts';
-import { MAX_MESSAGE_BYTES } from './job.ts';
-import type { Delivery, Message, Outcome, Queue, QueueCount, ReceiveOptions } from './queue.ts';
+import {
+  MAX_MESSAGE_BYTES,
+  type Delivery,
+  type Message,
+  type Outcome,
+  type Queue,
+  type QueueCount,
+  type ReceiveOptions,
+} from './queue.ts';
 
 export interface SqsOptions {
   /** As AWS names it: `https://sqs.us-east-1.amazonaws.com/111111111111/transship`. */
@@ -25,7 +22,7 @@ export interface SqsOptions {
   readonly clock: Clock;
   readonly report?: Report | undefined;
   /** Default: one with endpoint and credentials of the SDK's own environment. The given one is not closed. */
-  readonly client?: SQSClient | undefined;
+  readonly client?: Sdk.SQSClient | undefined;
 }
 
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
@@ -62,7 +59,7 @@ class SqsQueue implements Queue, AsyncDisposable {
   readonly name: string;
   readonly #o: SqsOptions;
   readonly #url: URL;
-  #client: Promise<SQSClient> | undefined;
+  #client: Promise<Sdk.SQSClient> | undefined;
 
   constructor(o: SqsOptions) {
     const url = URL.parse(o.queueUrl);
@@ -87,13 +84,13 @@ class SqsQueue implements Queue, AsyncDisposable {
       ...(visibilitySeconds === undefined ? {} : { VisibilityTimeout: visibilitySeconds }),
       MessageSystemAttributeNames: ['ApproximateReceiveCount', 'ApproximateFirstReceiveTimestamp', 'SentTimestamp'],
       MessageAttributeNames: [REASON],
-    } satisfies ConstructorParameters<typeof ReceiveMessageCommand>[0];
+    } satisfies Sdk.ReceiveMessageCommandInput;
     const { Messages = [] } = await this.#call(
       `receive from queue ${this.name}`,
       'sqs:ReceiveMessage',
       // who waits for messages for ever counts the failures, and tells them
       { signal: o.signal, attempts: RECEIVE_ATTEMPTS, isQuiet: true },
-      async (client, http) => client.send(new ReceiveMessageCommand(input), http),
+      async (client, sdk, http) => client.send(new sdk.ReceiveMessageCommand(input), http),
     );
     return Messages.map((message) => this.#delivery(message));
   }
@@ -108,9 +105,9 @@ class SqsQueue implements Queue, AsyncDisposable {
       `count the messages of queue ${this.name}`,
       'sqs:GetQueueAttributes',
       o,
-      async (client, http) =>
+      async (client, sdk, http) =>
         client.send(
-          new GetQueueAttributesCommand({
+          new sdk.GetQueueAttributesCommand({
             QueueUrl: this.#o.queueUrl,
             AttributeNames: [
               'ApproximateNumberOfMessages',
@@ -128,7 +125,7 @@ class SqsQueue implements Queue, AsyncDisposable {
     };
   }
 
-  #delivery(message: SqsMessage): Delivery {
+  #delivery(message: Sdk.Message): Delivery {
     const { MessageId: id = '', Body: body = '', ReceiptHandle: handle = '', Attributes = {} } = message;
     const nowMs = this.#o.clock.now();
     return {
@@ -148,8 +145,8 @@ class SqsQueue implements Queue, AsyncDisposable {
       case 'done': {
         const doing = `delete message ${id} of queue ${this.name}`;
         const input = { QueueUrl: this.#o.queueUrl, ReceiptHandle: handle };
-        await this.#call(doing, 'sqs:DeleteMessage', {}, async (client, http) =>
-          client.send(new DeleteMessageCommand(input), http),
+        await this.#call(doing, 'sqs:DeleteMessage', {}, async (client, sdk, http) =>
+          client.send(new sdk.DeleteMessageCommand(input), http),
         );
         return;
       }
@@ -174,8 +171,8 @@ class SqsQueue implements Queue, AsyncDisposable {
       VisibilityTimeout: Math.min(Math.max(0, Math.ceil(seconds)), MAX_VISIBILITY_SECONDS),
     };
     try {
-      await this.#call(doing, 'sqs:ChangeMessageVisibility', o, async (client, http) =>
-        client.send(new ChangeMessageVisibilityCommand(input), http),
+      await this.#call(doing, 'sqs:ChangeMessageVisibility', o, async (client, sdk, http) =>
+        client.send(new sdk.ChangeMessageVisibilityCommand(input), http),
       );
     } catch (error) {
       // what we ask for is well formed: SQS says INVALID of a handle that has expired, and of the end of the twelve hours
@@ -209,12 +206,12 @@ class SqsQueue implements Queue, AsyncDisposable {
   }
 
   /** What SQS refuses for the moment is sent again, and only that. */
-  async #sendBatch(batch: readonly SendMessageBatchRequestEntry[], o: Abortable): Promise<void> {
+  async #sendBatch(batch: readonly Sdk.SendMessageBatchRequestEntry[], o: Abortable): Promise<void> {
     const doing = `send ${batch.length === 1 ? 'a message' : `${batch.length} messages`} to queue ${this.name}`;
     let left = batch;
-    await this.#call(doing, 'sqs:SendMessage', o, async (client, http) => {
+    await this.#call(doing, 'sqs:SendMessage', o, async (client, sdk, http) => {
       const input = { QueueUrl: this.#o.queueUrl, Entries: [...left] };
-      const { Failed = [] } = await client.send(new SendMessageBatchCommand(input), http);
+      const { Failed = [] } = await client.send(new sdk.SendMessageBatchCommand(input), http);
       const fault = Failed.find(({ SenderFault }) => SenderFault === true);
       if (fault !== undefined)
         throw new Failure('INVALID', `${doing}: SQS does not take one of them: ${fault.Message ?? fault.Code}`);
@@ -230,18 +227,19 @@ class SqsQueue implements Queue, AsyncDisposable {
     doing: string,
     action: string,
     o: Abortable & { readonly attempts?: number; readonly isQuiet?: boolean },
-    request: (client: SQSClient, http: { readonly abortSignal?: AbortSignal }) => Promise<T>,
+    request: (client: Sdk.SQSClient, sdk: typeof Sdk, http: { readonly abortSignal?: AbortSignal }) => Promise<T>,
   ): Promise<T> {
     const { signal, attempts, isQuiet = false } = o;
     const { clock, report } = this.#o;
     return retry(
       doing,
-      async () => calling(doing, action, { signal }, async (http) => request(await this.#connected(), http)),
+      async () =>
+        calling(doing, action, { signal }, async (http) => request(await this.#connected(), await loadSdk(), http)),
       { signal, clock, report: isQuiet ? undefined : report, ...(attempts === undefined ? {} : { attempts }) },
     );
   }
 
-  async #connected(): Promise<SQSClient> {
+  async #connected(): Promise<Sdk.SQSClient> {
     const connecting = (this.#client ??= this.#connect());
     connecting.catch(() => {
       if (this.#client === connecting) this.#client = undefined;
@@ -249,26 +247,27 @@ class SqsQueue implements Queue, AsyncDisposable {
     return connecting;
   }
 
-  async #connect(): Promise<SQSClient> {
+  async #connect(): Promise<Sdk.SQSClient> {
     const { client } = this.#o;
     if (client !== undefined) return client;
+    const sdk = await loadSdk();
     const region = regionOf(this.#url.hostname);
-    if (region !== undefined) return newClient({ region });
-    const found = newClient({});
+    if (region !== undefined) return newClient(sdk, { region });
+    const found = newClient(sdk, {});
     if ((await found.config.serviceConfiguredEndpoint?.()) !== undefined) return found;
     found.destroy();
-    return newClient({ endpoint: this.#url.origin });
+    return newClient(sdk, { endpoint: this.#url.origin });
   }
 }
 
 interface Entry {
-  readonly request: SendMessageBatchRequestEntry;
+  readonly request: Sdk.SendMessageBatchRequestEntry;
   readonly bytes: number;
 }
 
-function inBatches(entries: readonly Entry[]): readonly (readonly SendMessageBatchRequestEntry[])[] {
-  const batches: SendMessageBatchRequestEntry[][] = [];
-  let batch: SendMessageBatchRequestEntry[] = [];
+function inBatches(entries: readonly Entry[]): readonly (readonly Sdk.SendMessageBatchRequestEntry[])[] {
+  const batches: Sdk.SendMessageBatchRequestEntry[][] = [];
+  let batch: Sdk.SendMessageBatchRequestEntry[] = [];
   let batchBytes = 0;
   for (const { request, bytes } of entries) {
     if (batch.length === MAX_BATCH || batchBytes + bytes > MAX_BATCH_BYTES) batch = [];
@@ -282,8 +281,13 @@ function inBatches(entries: readonly Entry[]): readonly (readonly SendMessageBat
   return batches;
 }
 
-function newClient(o: SQSClientConfig): SQSClient {
-  return new SQSClient({
+/** With the first call: commands without a queue do not pay for it. */
+async function loadSdk(): Promise<typeof Sdk> {
+  return import('@aws-sdk/client-sqs');
+}
+
+function newClient(sdk: typeof Sdk, o: Sdk.SQSClientConfig): Sdk.SQSClient {
+  return new sdk.SQSClient({
     ...o,
     maxAttempts: 1,
     // else a queue's URL wins over the endpoint that the environment names

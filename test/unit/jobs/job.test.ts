@@ -4,12 +4,12 @@ import { describe, expect, test } from 'vitest';
 import {
   formatJob,
   jobId,
-  MAX_MESSAGE_BYTES,
   parseMessage,
   type CopyJob,
   type Job,
   type ParsedMessage,
 } from '../../../worker/jobs/job.ts';
+import { MAX_MESSAGE_BYTES } from '../../../worker/jobs/queue.ts';
 import { Failure, isFailure } from '../../../worker/util/failure.ts';
 
 const MIRROR: CopyJob = {
