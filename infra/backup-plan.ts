@@ -1,4 +1,4 @@
-import { ArnFormat, CfnOutput, Duration, RemovalPolicy, Stack, Validations } from 'aws-cdk-lib';
+import { ArnFormat, CfnOutput, Duration, RemovalPolicy, Stack } from 'aws-cdk-lib';
 import { BackupPlan, BackupPlanRule, BackupResource, BackupVault, type IBackupVault } from 'aws-cdk-lib/aws-backup';
 import { Schedule } from 'aws-cdk-lib/aws-events';
 import { AccountPrincipal, PolicyStatement, type IGrantable, type Role } from 'aws-cdk-lib/aws-iam';
@@ -8,6 +8,7 @@ import { Construct } from 'constructs';
 import { backupRole } from './backup-role.ts';
 import { continuousCron } from './settings.ts';
 import { destinationVaultArns, type VaultSettings } from './vault.ts';
+import { acknowledgeWildcard } from './wildcards.ts';
 
 export interface BackupPlanOfArchivesProps {
   /** Of this account, versioned, and telling EventBridge what happens in it. One that exists is taken by its name. */
@@ -106,10 +107,11 @@ export class BackupPlanOfArchives extends Construct {
     });
     role.addToPolicy(new PolicyStatement({ actions: ['backup:CopyFromBackupVault'], resources: [recoveryPoints] }));
     role.addToPolicy(new PolicyStatement({ actions: ['backup:CopyIntoBackupVault'], resources: [...destinations] }));
-    Validations.of(role).acknowledge({
-      id: `AwsSolutions-IAM5[Resource::${recoveryPoints}]`,
-      reason: 'Recovery points are named by AWS Backup when it makes them; it is those of this account and region.',
-    });
+    acknowledgeWildcard(
+      role,
+      recoveryPoints,
+      'Recovery points are named by AWS Backup when it makes them; it is those of this account and region.',
+    );
   }
 
   #addPlan(

@@ -1,9 +1,10 @@
-import { Stack, Validations, type StackProps } from 'aws-cdk-lib';
+import { Stack, type StackProps } from 'aws-cdk-lib';
 import { CfnRepositoryCreationTemplate } from 'aws-cdk-lib/aws-ecr';
 import { PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import { Construct } from 'constructs';
 import { lifecyclePolicyText } from './lifecycle-policy.ts';
 import { regionOfKey, type InfraSettings } from './settings.ts';
+import { acknowledgeWildcard } from './wildcards.ts';
 
 type Registries = NonNullable<InfraSettings['registries']>;
 type Template = Registries['templates'][number];
@@ -67,10 +68,11 @@ export class CreationTemplates extends Construct {
         new PolicyStatement({ actions: ['kms:CreateGrant', 'kms:DescribeKey', 'kms:RetireGrant'], resources: keys }),
       );
     for (const resource of resources)
-      Validations.of(role).acknowledge({
-        id: `AwsSolutions-IAM5[Resource::${resource}]`,
-        reason: 'Repositories that are yet to be made have no names; it is those that the templates are for.',
-      });
+      acknowledgeWildcard(
+        role,
+        resource,
+        'Repositories that are yet to be made have no names; it is those that the templates are for.',
+      );
     return role;
   }
 }

@@ -1,9 +1,10 @@
-import { CfnOutput, Validations } from 'aws-cdk-lib';
+import { CfnOutput } from 'aws-cdk-lib';
 import type { IRepository } from 'aws-cdk-lib/aws-ecr';
 import { ArnPrincipal, CompositePrincipal, Role } from 'aws-cdk-lib/aws-iam';
 import { Construct } from 'constructs';
 import type { RepositorySettings } from './lifecycle-policy.ts';
 import type { InfraSettings } from './settings.ts';
+import { acknowledgeWildcard } from './wildcards.ts';
 
 export interface RegistryRolesProps {
   readonly repositories: readonly { readonly settings: RepositorySettings; readonly repository: IRepository }[];
@@ -31,12 +32,8 @@ export class RegistryRoles extends Construct {
 
     for (const role of [pull, push])
       if (role !== undefined)
-        Validations.of(role).acknowledge({
-          id: 'AwsSolutions-IAM5[Resource::*]',
-          // https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html
-          reason:
-            'ecr:GetAuthorizationToken is of the whole registry and takes no resource; all else is by repository.',
-        });
+        // https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html
+        acknowledgeWildcard(role, '*', 'ecr:GetAuthorizationToken takes no resource; all else is by repository.');
   }
 
   #addRole(id: string, description: string, principals: readonly string[]): Role | undefined {

@@ -259,7 +259,7 @@ const registries = z
   })
   .optional();
 
-const infraSettings = z
+export const infraSettings = z
   .strictObject({
     version: z.literal(1),
     account: accountId,
@@ -288,10 +288,12 @@ const infraSettings = z
       .prefault({}),
     alarms: z
       .strictObject({
+        /** Where docs/runbook.md is to be read: alarms link to its chapters. */
+        runbook: z.string().min(1).max(500).default('docs/runbook.md'),
         /** A rule is late when its last good copy is older. */
         ruleAgeHours: z.number().positive().default(26),
-        /** Pulls of one repository in five minutes that are unusual. */
-        pullsPerFiveMinutes: z.int().min(1).default(1000),
+        /** Pulls of one repository in five minutes that are unusual. 0: no alarm, which CloudWatch bills by the number of repositories. */
+        pullsPerFiveMinutes: z.int().min(0).default(1000),
         /** Growth of the archives in a day that is unusual. */
         growthGiBPerDay: z.number().positive().default(500),
       })
@@ -314,6 +316,10 @@ const infraSettings = z
     checkRepositories(s, refuse);
     checkReplication(s, refuse);
     checkTemplates(s, refuse);
+    s.notifications.topics.forEach((topic, i) => {
+      if (topic.split(':')[3] !== s.region)
+        refuse(['notifications', 'topics', i], `alarms in ${s.region} tell topics of ${s.region} only`);
+    });
   });
 
 type Refuse = (path: readonly (string | number)[], message: string) => void;
@@ -439,6 +445,11 @@ function within(
 function checkRepositories({ region, registries: r }: Parsed, refuse: Refuse): void {
   if (r === undefined) return;
   const { repositories, roles } = r;
+  if ([repositories, r.replication, r.templates, r.replicationSources].every((list) => list.length === 0))
+    refuse(
+      ['registries'],
+      'there is nothing in it: name repositories, replication, templates or replicationSources, or leave it out',
+    );
   repositories.forEach((repo, i) => {
     const at = (name: string): readonly (string | number)[] => ['registries', 'repositories', i, name];
     if (repositories.findIndex((other) => other.name === repo.name) < i)

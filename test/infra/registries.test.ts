@@ -1,0 +1,636 @@
+import { Match, Template } from 'aws-cdk-lib/assertions';
+import { describe, expect, test } from 'vitest';
+import { ReplicasStack, replicaRegions } from '../../infra/creation-templates.ts';
+import { lifecyclePolicyText } from '../../infra/lifecycle-policy.ts';
+import { RegistriesStack, type RegistrySettings } from '../../infra/registries.ts';
+import { groupDestinations } from '../../infra/replication-rules.ts';
+import { ACCOUNT, REGION, app, findings, refused, settingsOf } from './templates.ts';
+
+const REPOSITORY = 'AWS::ECR::Repository';
+const OTHER = '333333333333';
+const KEY = `arn:aws:kms:${REGION}:${ACCOUNT}:key/0a`;
+
+function registrySettings(text: string): RegistrySettings {
+  const { registries } = settingsOf(`registries: { ${text} }`);
+  if (registries === undefined) throw new Error('no registries');
+  return registries;
+}
+
+function registriesStack(text: string, tags: Record<string, string> = {}): RegistriesStack {
+  return new RegistriesStack(app(), 'TransshipRegistries', {
+    env: { account: ACCOUNT, region: REGION },
+    registries: registrySettings(text),
+    tags,
+    logRetentionDays: 90,
+  });
+}
+
+function templateOf(text: string, tags: Record<string, string> = {}): Template {
+  return Template.fromStack(registriesStack(text, tags));
+}
+
+/** The rules of the one lifecycle policy of these settings. */
+function rulesOf(text: string): unknown {
+  const [repository] = Object.values(templateOf(text).findResources(REPOSITORY));
+  const policy: unknown = repository?.['Properties']?.['LifecyclePolicy']?.['LifecyclePolicyText'];
+  return typeof policy === 'string' ? readRules(policy) : undefined;
+}
+
+function readRules(text: string): unknown {
+  const { rules }: { rules: unknown } = JSON.parse(text);
+  return rules;
+}
+
+function rule(priority: number, description: string, selection: object): unknown {
+  return { rulePriority: priority, description, selection, action: { type: 'expire' } };
+}
+
+function age(tagStatus: string, countNumber: number): object {
+  return { tagStatus, countType: 'sinceImagePushed', countUnit: 'days', countNumber };
+}
+
+function newest(countNumber: number): object {
+  return { tagStatus: 'tagged', tagPatternList: ['*'], countType: 'imageCountMoreThan', countNumber };
+}
+
+describe('repositories', () => {
+  test('of production: immutable, scanned, the last 100 images with a tag, untagged gone after a day, and it stays', () => {
+    const text = 'repositories: [{ name: product/api }]';
+    templateOf(text).hasResource(REPOSITORY, {
+      Properties: {
+        RepositoryName: 'product/api',
+        ImageTagMutability: 'IMMUTABLE',
+        ImageScanningConfiguration: { ScanOnPush: true },
+        RepositoryPolicyText: Match.absent(),
+      },
+      DeletionPolicy: 'Retain',
+      UpdateReplacePolicy: 'Retain',
+    });
+    expect(rulesOf(text)).toEqual([
+      rule(1, 'untagged for 1 day', age('untagged', 1)),
+      rule(2, 'all but the last 100 tagged images', newest(100)),
+    ]);
+  });
+
+  test('of testing: mutable, not scanned, all gone after 7 days', () => {
+    const text = 'repositories: [{ name: ci/api, shape: testing }]';
+    templateOf(text).hasResource(REPOSITORY, {
+      Properties: { ImageTagMutability: 'MUTABLE', ImageScanningConfiguration: { ScanOnPush: false } },
+      DeletionPolicy: 'Retain',
+    });
+    expect(rulesOf(text)).toEqual([
+      rule(1, 'untagged for 1 day', age('untagged', 1)),
+      rule(2, 'older than 7 days', age('any', 7)),
+    ]);
+  });
+
+  test('what one says itself goes before its shape', () => {
+    const text = `repositories: [{ name: ci/api, shape: testing, immutable: true, scanOnPush: true, keepLast: 1, untaggedAfterDays: 3, key: '${KEY}', tags: { team: tea } }]`;
+    templateOf(text).hasResourceProperties(REPOSITORY, {
+      ImageTagMutability: 'IMMUTABLE',
+      ImageScanningConfiguration: { ScanOnPush: true },
+      EncryptionConfiguration: { EncryptionType: 'KMS', KmsKey: KEY },
+      Tags: [{ Key: 'team', Value: 'tea' }],
+    });
+    expect(rulesOf(text)).toEqual([
+      rule(1, 'untagged for 3 days', age('untagged', 3)),
+      rule(2, 'all but the last 1 tagged image', newest(1)),
+    ]);
+  });
+
+  test('an age takes the place of the number of the shape: a tagged image is held to one rule', () => {
+    expect(rulesOf('repositories: [{ name: product/api, expireAfterDays: 400 }]')).toEqual([
+      rule(1, 'untagged for 1 day', age('untagged', 1)),
+      rule(2, 'older than 400 days', age('any', 400)),
+    ]);
+  });
+
+  test('a rule for any image is the last one, whatever else there is', () => {
+    for (const retention of [
+      { expireAfterDays: 9 },
+      { untaggedAfterDays: 2, expireAfterDays: 9 },
+      { keepLast: 3, expireAfterDays: 9 },
+    ]) {
+      const statuses = [...(lifecyclePolicyText(retention) ?? '').matchAll(/"tagStatus":"(\w+)"/g)].map(([, s]) => s);
+      expect(statuses.indexOf('any')).toBe(statuses.length - 1);
+    }
+    expect(lifecyclePolicyText({})).toBeUndefined();
+  });
+
+  test('accounts that may pull may only pull', () => {
+    const template = templateOf(`repositories: [{ name: product/api, pullAccounts: ['${OTHER}', '444444444444'] }]`);
+    template.hasResourceProperties(REPOSITORY, {
+      RepositoryPolicyText: {
+        Statement: [
+          {
+            Effect: 'Allow',
+            Action: ['ecr:BatchCheckLayerAvailability', 'ecr:BatchGetImage', 'ecr:GetDownloadUrlForLayer'],
+            Principal: { AWS: [Match.anyValue(), Match.anyValue()] },
+            Sid: Match.anyValue(),
+          },
+        ],
+      },
+    });
+    const text = JSON.stringify(template.findResources(REPOSITORY));
+    expect(text).toContain(`:iam::${OTHER}:root`);
+    expect(text).toContain(':iam::444444444444:root');
+  });
+});
+
+describe('a repository that exists', () => {
+  const LIFECYCLE = 'Custom::PutLifecyclePolicy';
+  const POLICY = 'Custom::SetRepositoryPolicy';
+
+  test('is not created, and with nothing said nothing is done to it', () => {
+    const template = templateOf('repositories: [{ name: legacy/app, existing: true }]');
+    template.resourceCountIs(REPOSITORY, 0);
+    template.resourceCountIs(LIFECYCLE, 0);
+    template.resourceCountIs(POLICY, 0);
+    template.resourceCountIs('AWS::Lambda::Function', 0);
+  });
+
+  test('gets the lifecycle policy that is said, without what its shape would add', () => {
+    const template = templateOf('repositories: [{ name: legacy/app, existing: true, untaggedAfterDays: 14 }]');
+    template.resourceCountIs(POLICY, 0);
+    expect(setParameters(template, LIFECYCLE)).toEqual({
+      repositoryName: 'legacy/app',
+      lifecyclePolicyText: JSON.stringify({ rules: [rule(1, 'untagged for 14 days', age('untagged', 14))] }),
+    });
+  });
+
+  test('gets the lifecycle policy of a shape that it names', () => {
+    const template = templateOf('repositories: [{ name: legacy/app, existing: true, shape: testing }]');
+    const { lifecyclePolicyText: text } = setParameters(template, LIFECYCLE);
+    expect(readRules(text ?? '')).toHaveLength(2);
+  });
+
+  test('gets the policy for who may pull, and loses it when nobody may any more', () => {
+    const template = templateOf(`repositories: [{ name: legacy/app, existing: true, pullAccounts: ['${OTHER}'] }]`);
+    template.resourceCountIs(LIFECYCLE, 0);
+    const { policyText } = setParameters(template, POLICY);
+    expect(policyText).toContain(`arn:aws:iam::${OTHER}:root`);
+    const [resource] = Object.values(template.findResources(POLICY));
+    expect(JSON.parse(String(resource?.['Properties']?.['Delete']))).toMatchObject({
+      action: 'DeleteRepositoryPolicy',
+      parameters: { repositoryName: 'legacy/app' },
+      ignoreErrorCodesMatching: '^(?:RepositoryPolicyNotFoundException|RepositoryNotFoundException)$',
+    });
+  });
+
+  test('the function may do so on that repository, and fetches nothing while it runs', () => {
+    const template = templateOf(
+      `repositories: [{ name: legacy/app, existing: true, keepLast: 9, pullAccounts: ['${OTHER}'] }, { name: product/api }]`,
+    );
+    template.resourceCountIs('AWS::Lambda::Function', 1);
+    template.hasResourceProperties('AWS::Logs::LogGroup', { RetentionInDays: 90 });
+    for (const type of [LIFECYCLE, POLICY]) template.hasResourceProperties(type, { InstallLatestAwsSdk: false });
+    const policies = Object.values(template.findResources('AWS::IAM::Policy'));
+    expect(policies.map((policy) => policy['Properties']?.['PolicyDocument']?.['Statement'])).toEqual(
+      [
+        ['ecr:DeleteLifecyclePolicy', 'ecr:PutLifecyclePolicy'],
+        ['ecr:DeleteRepositoryPolicy', 'ecr:SetRepositoryPolicy'],
+      ].map((Action) => [
+        { Effect: 'Allow', Action, Resource: `arn:aws:ecr:${REGION}:${ACCOUNT}:repository/legacy/app` },
+      ]),
+    );
+  });
+
+  function setParameters(template: Template, type: string): Record<string, string> {
+    const [resource] = Object.values(template.findResources(type));
+    const create: { parameters: Record<string, string> } = JSON.parse(String(resource?.['Properties']?.['Create']));
+    expect(resource?.['Properties']?.['Update']).toBe(resource?.['Properties']?.['Create']);
+    return create.parameters;
+  }
+});
+
+describe('replication', () => {
+  test('destinations with the same prefixes are one rule, in whatever order they are named', () => {
+    const rules = groupDestinations(
+      [
+        { region: 'eu-west-1', prefixes: ['a/', 'b/'] },
+        { region: 'us-east-1', prefixes: ['b/', 'a/'] },
+        { region: 'us-east-1', account: OTHER, prefixes: [] },
+      ],
+      ACCOUNT,
+    );
+    expect(rules).toEqual([
+      {
+        prefixes: ['a/', 'b/'],
+        destinations: [
+          { account: ACCOUNT, region: 'eu-west-1' },
+          { account: ACCOUNT, region: 'us-east-1' },
+        ],
+      },
+      { prefixes: [], destinations: [{ account: OTHER, region: 'us-east-1' }] },
+    ]);
+  });
+
+  test('a destination named twice has the prefixes of both, and all where one has none', () => {
+    const twice = (prefixes: string[]): unknown =>
+      groupDestinations(
+        [
+          { region: 'eu-west-1', prefixes: ['a/'] },
+          { region: 'eu-west-1', account: ACCOUNT, prefixes },
+        ],
+        ACCOUNT,
+      );
+    expect(twice(['b/', 'a/'])).toEqual([
+      { prefixes: ['a/', 'b/'], destinations: [{ account: ACCOUNT, region: 'eu-west-1' }] },
+    ]);
+    expect(twice([])).toEqual([{ prefixes: [], destinations: [{ account: ACCOUNT, region: 'eu-west-1' }] }]);
+  });
+
+  test('is configured with filters by prefix, none where all is replicated', () => {
+    const text = `replication: [{ region: eu-west-1, prefixes: [product/] }, { region: ${REGION}, account: '${OTHER}' }]`;
+    templateOf(text).hasResourceProperties('AWS::ECR::ReplicationConfiguration', {
+      ReplicationConfiguration: {
+        Rules: [
+          {
+            Destinations: [{ Region: 'eu-west-1', RegistryId: ACCOUNT }],
+            RepositoryFilters: [{ Filter: 'product/', FilterType: 'PREFIX_MATCH' }],
+          },
+          { Destinations: [{ Region: REGION, RegistryId: OTHER }], RepositoryFilters: Match.absent() },
+        ],
+      },
+    });
+  });
+
+  test('that nobody asked for is neither configured nor admitted', () => {
+    const template = templateOf('repositories: [{ name: product/api }]');
+    template.resourceCountIs('AWS::ECR::ReplicationConfiguration', 0);
+    template.resourceCountIs('AWS::ECR::RegistryPolicy', 0);
+    template.resourceCountIs('AWS::IAM::Role', 0);
+  });
+
+  test('of other accounts is admitted, and they may do nothing else', () => {
+    const template = templateOf(`replicationSources: ['${OTHER}']`);
+    template.hasResourceProperties('AWS::ECR::RegistryPolicy', {
+      PolicyText: {
+        Statement: [
+          Match.objectLike({
+            Effect: 'Allow',
+            Action: ['ecr:CreateRepository', 'ecr:ReplicateImage'],
+            Resource: `arn:aws:ecr:${REGION}:${ACCOUNT}:repository/*`,
+          }),
+        ],
+      },
+    });
+    expect(JSON.stringify(template.findResources('AWS::ECR::RegistryPolicy'))).toContain(`:iam::${OTHER}:root`);
+  });
+
+  test('tells how to look whether an image has arrived', () => {
+    const outputs = JSON.stringify(
+      templateOf('repositories: [{ name: product/api }], replication: [{ region: eu-west-1 }]').findOutputs('*'),
+    );
+    expect(outputs).toContain(
+      `aws ecr describe-image-replication-status --repository-name product/api --image-id imageTag=<tag> --region ${REGION}`,
+    );
+    expect(JSON.stringify(templateOf('repositories: [{ name: product/api }]').findOutputs('*'))).not.toContain(
+      'replication',
+    );
+  });
+});
+
+describe('templates', () => {
+  const TEMPLATE = 'AWS::ECR::RepositoryCreationTemplate';
+
+  test('say how ECR makes repositories, and need no role where there is no key and no tag', () => {
+    const template = templateOf(
+      'templates: [{ prefix: product/, appliedFor: [REPLICATION, CREATE_ON_PUSH], keepLast: 20, untaggedAfterDays: 2 }, { prefix: ROOT, appliedFor: [PULL_THROUGH_CACHE], immutable: false }]',
+    );
+    template.hasResourceProperties(TEMPLATE, {
+      Prefix: 'product',
+      AppliedFor: ['REPLICATION', 'CREATE_ON_PUSH'],
+      ImageTagMutability: 'IMMUTABLE',
+      EncryptionConfiguration: { EncryptionType: 'AES256' },
+      LifecyclePolicy: JSON.stringify({
+        rules: [
+          rule(1, 'untagged for 2 days', age('untagged', 2)),
+          rule(2, 'all but the last 20 tagged images', newest(20)),
+        ],
+      }),
+      CustomRoleArn: Match.absent(),
+      ResourceTags: Match.absent(),
+    });
+    template.hasResourceProperties(TEMPLATE, {
+      Prefix: 'ROOT',
+      ImageTagMutability: 'MUTABLE',
+      LifecyclePolicy: Match.absent(),
+    });
+    template.resourceCountIs('AWS::IAM::Role', 0);
+  });
+
+  test('with tags or a key have a role that may make such repositories, and no others', () => {
+    const template = templateOf(`templates: [{ prefix: product, appliedFor: [REPLICATION], key: '${KEY}' }]`, {
+      owner: 'platform',
+    });
+    template.hasResourceProperties(TEMPLATE, {
+      ResourceTags: [{ Key: 'owner', Value: 'platform' }],
+      EncryptionConfiguration: { EncryptionType: 'KMS', KmsKey: KEY },
+      CustomRoleArn: { 'Fn::GetAtt': [Match.stringLikeRegexp('^TemplatesRole'), 'Arn'] },
+    });
+    template.hasResourceProperties('AWS::IAM::Role', {
+      AssumeRolePolicyDocument: { Statement: [Match.objectLike({ Principal: { Service: 'ecr.amazonaws.com' } })] },
+    });
+    template.hasResourceProperties('AWS::IAM::Policy', {
+      PolicyDocument: {
+        Statement: [
+          {
+            Effect: 'Allow',
+            Action: ['ecr:CreateRepository', 'ecr:ReplicateImage', 'ecr:TagResource'],
+            Resource: `arn:aws:ecr:${REGION}:${ACCOUNT}:repository/product/*`,
+          },
+          { Effect: 'Allow', Action: ['kms:CreateGrant', 'kms:DescribeKey', 'kms:RetireGrant'], Resource: KEY },
+        ],
+      },
+    });
+  });
+
+  test('for replicas are in the regions of this account that have them, each key in its own', () => {
+    const registries = registrySettings(
+      [
+        'replication: [{ region: eu-west-1 }, { region: us-east-1 }, { region: eu-west-1, prefixes: [a1/] },',
+        `{ region: ap-south-1, account: '${OTHER}' }],`,
+        "templates: [{ prefix: a1, appliedFor: [REPLICATION, CREATE_ON_PUSH], key: 'arn:aws:kms:us-east-1:111111111111:key/1' },",
+        '{ prefix: b1, appliedFor: [CREATE_ON_PUSH] }]',
+      ].join(' '),
+    );
+    expect(replicaRegions(registries, ACCOUNT)).toEqual(['us-east-1']);
+    const template = Template.fromStack(
+      new ReplicasStack(app(), 'Replicas', { env: { account: ACCOUNT, region: 'us-east-1' }, registries, tags: {} }),
+    );
+    template.resourceCountIs(TEMPLATE, 1);
+    template.hasResourceProperties(TEMPLATE, { Prefix: 'a1', AppliedFor: ['REPLICATION'] });
+  });
+
+  test('without a key are in every region that has replicas, each once', () => {
+    const text =
+      'replication: [{ region: eu-west-1 }, { region: us-east-1, prefixes: [a1/] }, { region: us-east-1, prefixes: [b1/] }], templates: [{ prefix: a1, appliedFor: [REPLICATION] }]';
+    expect(replicaRegions(registrySettings(text), ACCOUNT)).toEqual(['eu-west-1', 'us-east-1']);
+  });
+});
+
+describe('roles', () => {
+  const REPOSITORIES =
+    'repositories: [{ name: product/api }, { name: ci/api, shape: testing }, { name: legacy/app, existing: true }]';
+  const CI = `arn:aws:iam::${ACCOUNT}:role/ci`;
+  const TOKEN = { Effect: 'Allow', Action: 'ecr:GetAuthorizationToken', Resource: '*' };
+
+  function statementsOf(text: string): unknown {
+    const template = templateOf(`${REPOSITORIES}, roles: { ${text} }`);
+    template.resourceCountIs('AWS::IAM::Role', 1);
+    const [policy] = Object.values(template.findResources('AWS::IAM::Policy'));
+    return policy?.['Properties']?.['PolicyDocument']?.['Statement'];
+  }
+
+  const api = { 'Fn::GetAtt': [expect.stringMatching(/^Repositoryproductapi/), 'Arn'] };
+  const testing = { 'Fn::GetAtt': [expect.stringMatching(/^Repositoryciapi/), 'Arn'] };
+  const legacy = `arn:aws:ecr:${REGION}:${ACCOUNT}:repository/legacy/app`;
+
+  test('that nobody may assume is not there', () => {
+    templateOf('repositories: [{ name: product/api }]').resourceCountIs('AWS::IAM::Role', 0);
+  });
+
+  test('pull: from what is not for testing, and only pulling', () => {
+    expect(statementsOf(`pull: ['${CI}']`)).toEqual([
+      {
+        Effect: 'Allow',
+        Action: ['ecr:BatchCheckLayerAvailability', 'ecr:BatchGetImage', 'ecr:GetDownloadUrlForLayer'],
+        Resource: [legacy, api],
+      },
+      TOKEN,
+    ]);
+  });
+
+  test('push: to the repositories named', () => {
+    expect(statementsOf(`push: ['${CI}']`)).toEqual([
+      {
+        Effect: 'Allow',
+        Action: [
+          'ecr:BatchCheckLayerAvailability',
+          'ecr:BatchGetImage',
+          'ecr:CompleteLayerUpload',
+          'ecr:GetDownloadUrlForLayer',
+          'ecr:InitiateLayerUpload',
+          'ecr:PutImage',
+          'ecr:UploadLayerPart',
+        ],
+        Resource: [legacy, testing, api],
+      },
+      TOKEN,
+    ]);
+  });
+
+  test('clean-up: deletes images of testing', () => {
+    expect(statementsOf(`cleanUp: ['${CI}']`)).toEqual([
+      {
+        Effect: 'Allow',
+        Action: ['ecr:BatchDeleteImage', 'ecr:DescribeImages', 'ecr:ListImages'],
+        Resource: testing,
+      },
+    ]);
+  });
+
+  test('is assumed by who is named', () => {
+    templateOf(`${REPOSITORIES}, roles: { pull: ['${CI}', 'arn:aws:iam::${OTHER}:root'] }`).hasResourceProperties(
+      'AWS::IAM::Role',
+      {
+        AssumeRolePolicyDocument: {
+          Statement: [
+            { Effect: 'Allow', Action: 'sts:AssumeRole', Principal: { AWS: [CI, `arn:aws:iam::${OTHER}:root`] } },
+          ],
+        },
+      },
+    );
+  });
+});
+
+test('cdk-nag finds nothing', () => {
+  const stack = registriesStack(
+    [
+      `repositories: [{ name: product/api, pullAccounts: ['${OTHER}'] }, { name: ci/api, shape: testing },`,
+      `{ name: legacy/app, existing: true, keepLast: 3, pullAccounts: ['${OTHER}'] }], replication: [{ region: us-east-1 }],`,
+      `templates: [{ prefix: ROOT, appliedFor: [REPLICATION], key: '${KEY}' }, { prefix: a1, appliedFor: [REPLICATION] }],`,
+      `replicationSources: ['${OTHER}'], roles: { pull: [PRINCIPAL], push: [PRINCIPAL], cleanUp: [PRINCIPAL] }`,
+    ]
+      .join(' ')
+      .replaceAll('PRINCIPAL', `'arn:aws:iam::${ACCOUNT}:role/ci'`),
+    { owner: 'platform' },
+  );
+  expect(findings(stack)).toEqual([]);
+});
+
+describe('settings of registries that are refused', () => {
+  const at = (path: string, message: string): string => `test.yaml: registries.${path}: ${message}`;
+  const destinations = (n: number, more = ''): string =>
+    Array.from({ length: n }, (_, i) => `{ region: eu-west-1, account: '${String(i).padStart(12, '5')}'${more} }`).join(
+      ', ',
+    );
+  const NOT_OF_EXISTING = 'is set where a repository is created: this one exists already';
+
+  test.each([
+    [
+      'replication to the own region',
+      `replication: [{ region: us-east-1 }, { region: ${REGION} }]`,
+      at(`replication.1.region "${REGION}"`, `${REGION} of this account is where the images are: name another`),
+    ],
+    [
+      'replication to the own region by the own account',
+      `replication: [{ region: ${REGION}, account: '${ACCOUNT}' }]`,
+      at(`replication.0.region "${REGION}"`, `${REGION} of this account is where the images are: name another`),
+    ],
+    [
+      'more than 25 destinations',
+      `replication: [${destinations(26)}]`,
+      at('replication', '26 destinations are more than the 25 that ECR has'),
+    ],
+    [
+      'more than 10 rules',
+      `replication: [${Array.from({ length: 11 }, (_, i) =>
+        destinations(i + 1, `, prefixes: [p${i}/]`)
+          .split(' }, ')
+          .at(-1),
+      ).join(', ')}]`,
+      at(
+        'replication',
+        'destinations with 11 different lists of prefixes are as many rules, and ECR has 10: give some of them the same prefixes',
+      ),
+    ],
+    [
+      'more than 100 prefixes of a destination, said in two pieces',
+      `replication: [{ region: us-east-1, prefixes: [${names(0, 60)}] }, { region: us-east-1, prefixes: [${names(60, 101)}] }]`,
+      at('replication', `101 prefixes for us-east-1 of ${ACCOUNT} are more than the 100 that a rule of ECR has`),
+    ],
+    [
+      'a prefix that no name begins with',
+      'replication: [{ region: us-east-1, prefixes: [Product/] }]',
+      at('replication.0.prefixes.0 "Product/"', 'expected what names of repositories begin with, such as product/'),
+    ],
+    [
+      'an account that is no string of twelve digits',
+      "replicationSources: ['12']",
+      at('replicationSources.0 "12"', 'expected the twelve digits of an account, in quotes'),
+    ],
+    [
+      'a number and an age',
+      'repositories: [{ name: a/b, keepLast: 5, expireAfterDays: 7 }]',
+      at(
+        'repositories.0.expireAfterDays 7',
+        'cannot stand beside keepLast 5: ECR holds a tagged image to one rule of a lifecycle policy, so take one of the two',
+      ),
+    ],
+    [
+      'a repository twice',
+      'repositories: [{ name: a/b }, { name: a/b, existing: true }]',
+      at('repositories.1.name "a/b"', 'is here twice: a repository has one policy'),
+    ],
+    [
+      'a name that ECR does not have',
+      'repositories: [{ name: A/b }]',
+      at('repositories.0.name "A/b"', 'expected the name of a repository'),
+    ],
+    [
+      'a key of another region',
+      "repositories: [{ name: a/b, key: 'arn:aws:kms:us-east-1:111111111111:key/1' }]",
+      at(
+        'repositories.0.key "arn:aws:kms:us-east-1:111111111111:key/1"',
+        `a repository in ${REGION} is encrypted with a key of ${REGION}`,
+      ),
+    ],
+    [
+      'mutability of one that exists',
+      'repositories: [{ name: a/b, existing: true, immutable: false }]',
+      at('repositories.0.immutable false', NOT_OF_EXISTING),
+    ],
+    [
+      'scans of one that exists',
+      'repositories: [{ name: a/b, existing: true, scanOnPush: true }]',
+      at('repositories.0.scanOnPush true', NOT_OF_EXISTING),
+    ],
+    [
+      'a key of one that exists',
+      `repositories: [{ name: a/b, existing: true, key: '${KEY}' }]`,
+      at(`repositories.0.key "${KEY}"`, NOT_OF_EXISTING),
+    ],
+    [
+      'tags of one that exists',
+      'repositories: [{ name: a/b, existing: true, tags: { a: b } }]',
+      at('repositories.0.tags', NOT_OF_EXISTING),
+    ],
+    [
+      'a role for anybody',
+      "repositories: [{ name: a/b }], roles: { pull: ['*'] }",
+      at('roles.pull.0 "*"', "expected the ARN of a role or a user, or of an account's root"),
+    ],
+    [
+      'a role for whatever begins so',
+      `repositories: [{ name: a/b }], roles: { pull: ['arn:aws:iam::${OTHER}:role/*'] }`,
+      at(
+        `roles.pull.0 "arn:aws:iam::${OTHER}:role/*"`,
+        "expected the ARN of a role or a user, or of an account's root",
+      ),
+    ],
+    [
+      'pushing to nothing',
+      `replicationSources: ['${OTHER}'], roles: { push: ['arn:aws:iam::${OTHER}:root'] }`,
+      at('roles.push', 'there are no repositories to push to: name them in registries.repositories'),
+    ],
+    [
+      'pulling where all is for testing',
+      `repositories: [{ name: a/b, shape: testing }], roles: { pull: ['arn:aws:iam::${OTHER}:root'] }`,
+      at('roles.pull', 'there are no repositories to pull from but those of shape testing'),
+    ],
+    [
+      'cleaning up where nothing is for testing',
+      `repositories: [{ name: a/b }], roles: { cleanUp: ['arn:aws:iam::${OTHER}:root'] }`,
+      at('roles.cleanUp', 'it deletes from repositories of shape testing, and there are none'),
+    ],
+    [
+      'a template twice',
+      'templates: [{ prefix: a1, appliedFor: [REPLICATION] }, { prefix: a1, appliedFor: [CREATE_ON_PUSH] }]',
+      at('templates.1.prefix "a1"', 'is here twice: a registry has one template for a prefix'),
+    ],
+    [
+      'a template with a key of a region without replicas',
+      "templates: [{ prefix: a1, appliedFor: [REPLICATION], key: 'arn:aws:kms:us-east-1:111111111111:key/1' }]",
+      at(
+        'templates.0.key "arn:aws:kms:us-east-1:111111111111:key/1"',
+        `a template in us-east-1 would be for nothing here: the regions are ${REGION}`,
+      ),
+    ],
+    [
+      'nothing at all',
+      '',
+      'test.yaml: registries: there is nothing in it: name repositories, replication, templates or replicationSources, or leave it out',
+    ],
+    [
+      'a setting that is none',
+      'repositories: [{ name: a/b, keepLatest: 3 }]',
+      at('repositories.0', 'there is no setting "keepLatest" here'),
+    ],
+  ])('%s', (_, text, message) => {
+    expect(refused(`registries: { ${text} }`)).toEqual([message]);
+  });
+
+  test('what lies on a bound is not refused', () => {
+    const replication = `replication: [${destinations(25, `, prefixes: [${names(0, 100)}]`)}]`;
+    expect(refused(`registries: { ${replication} }`)).toEqual([]);
+    expect(refused(`registries: { replication: [${destinations(25)}, ${destinations(25)}] }`)).toEqual([]);
+    const ten = Array.from(
+      { length: 10 },
+      (_, i) => `{ region: eu-west-1, account: '55555555555${i}', prefixes: [p${i}/] }`,
+    );
+    expect(refused(`registries: { replication: [${ten.join(', ')}] }`)).toEqual([]);
+  });
+
+  test('a template for each region of a prefix, by the region of its key, is not refused', () => {
+    const key = (region: string): string =>
+      `{ prefix: a1, appliedFor: [REPLICATION], key: 'arn:aws:kms:${region}:${ACCOUNT}:key/1' }`;
+    const text = `replication: [{ region: us-east-1 }], templates: [${key(REGION)}, ${key('us-east-1')}]`;
+    expect(refused(`registries: { ${text} }`)).toEqual([]);
+  });
+
+  function names(from: number, to: number): string {
+    return Array.from({ length: to - from }, (_, i) => `p${from + i}/`).join(', ');
+  }
+});
