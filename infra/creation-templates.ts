@@ -40,7 +40,7 @@ export class CreationTemplates extends Construct {
         ...(tagged ? { resourceTags: Object.entries(tags).map(([name, value]) => ({ key: name, value })) } : {}),
         ...(role !== undefined && (tagged || key !== undefined) ? { customRoleArn: role.roleArn } : {}),
       });
-      // ECR looks at what the role may do when a template names it
+      // not before the role may do what it is for: its policy is a resource of its own
       if (role !== undefined) resource.node.addDependency(role);
     }
   }
