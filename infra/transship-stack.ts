@@ -3,6 +3,7 @@ import { LogGroup } from 'aws-cdk-lib/aws-logs';
 import type { Construct } from 'constructs';
 import { BackupPlanOfArchives } from './backup-plan.ts';
 import type { Reach } from './grants.ts';
+import { Monitoring } from './monitoring.ts';
 import { Network } from './network.ts';
 import { addOutputs } from './outputs.ts';
 import { Planner } from './planner.ts';
@@ -58,6 +59,16 @@ export class TransshipStack extends Stack {
       reach,
       environment,
       logRetention,
+    });
+    new Monitoring(this, 'Monitoring', {
+      settings,
+      jobs,
+      deadLetters,
+      undelivered,
+      table,
+      bucket,
+      planner: planner.function,
+      service: workers.service,
     });
     if (settings.blobMounting) mountBlobs(this, logRetention);
     addOutputs(this, { environment, bucket, workerLogs: workers.logGroup, plannerLogs: planner.logGroup });

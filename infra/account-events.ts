@@ -1,0 +1,94 @@
+import { ArnFormat, RemovalPolicy, Stack, type Duration } from 'aws-cdk-lib';
+import type { Metric } from 'aws-cdk-lib/aws-cloudwatch';
+import { Rule, type EventPattern } from 'aws-cdk-lib/aws-events';
+import { PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
+import { FilterPattern, LogGroup, type ILogGroup, type MetricFilter } from 'aws-cdk-lib/aws-logs';
+import { Construct } from 'constructs';
+import type { InfraSettings } from './settings.ts';
+
+export interface AccountEventsProps {
+  readonly logRetention: InfraSettings['logRetentionDays'];
+  /** Whether AWS Backup has a plan here. */
+  readonly backups: boolean;
+}
+
+/** What is counted of the events, as filters of CloudWatch Logs read them. */
+const COUNTED = {
+  Pushes: '{ ($.detail.action-type = "PUSH") && ($.detail.result = "SUCCESS") }',
+  Deletions: '{ ($.detail.action-type = "DELETE") && ($.detail.result = "SUCCESS") }',
+  Replications: '{ $.detail.action-type = "REPLICATE" }',
+  ReplicationsFailed: '{ ($.detail.action-type = "REPLICATE") && ($.detail.result = "FAILED") }',
+  BackupsFailed: '{ $.source = "aws.backup" }',
+} as const;
+
+type Counted = keyof typeof COUNTED;
+
+/** Of jobs of AWS Backup. */
+const FAILED = ['ABORTED', 'EXPIRED', 'FAILED', 'PARTIAL'];
+
+const NAMESPACE = 'Transship/Events';
+
+/**
+ * What ECR and AWS Backup tell EventBridge, kept in a log and counted: neither has metrics of it. ECR tells of pushes in the region where they
+ * happen, and of replication in the region where images arrive: https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html
+ */
+export class AccountEvents extends Construct {
+  readonly logGroup: ILogGroup;
+  readonly #logGroup: LogGroup;
+  readonly #filters = new Map<Counted, MetricFilter>();
+
+  constructor(scope: Construct, id: string, { backups, logRetention }: AccountEventsProps) {
+    super(scope, id);
+    this.#logGroup = new LogGroup(this, 'Logs', { retention: logRetention, removalPolicy: RemovalPolicy.DESTROY });
+    this.logGroup = this.#logGroup;
+    this.#logGroup.addToResourcePolicy(
+      new PolicyStatement({
+        principals: [new ServicePrincipal('events.amazonaws.com'), new ServicePrincipal('delivery.logs.amazonaws.com')],
+        actions: ['logs:CreateLogStream', 'logs:PutLogEvents'],
+        resources: [this.#logGroup.logGroupArn],
+      }),
+    );
+    this.#keep('Registry', 'Pushes, deletions and replication of ECR', {
+      source: ['aws.ecr'],
+      detailType: ['ECR Image Action', 'ECR Replication Action'],
+    });
+    if (backups) {
+      this.#keep('Backups', 'Backups of AWS Backup, and their copies, that failed', {
+        source: ['aws.backup'],
+        detailType: ['Backup Job State Change', 'Copy Job State Change'],
+        // some of its events have the one, some the other: https://docs.aws.amazon.com/aws-backup/latest/devguide/eventbridge.html
+        detail: { $or: [{ state: FAILED }, { status: FAILED }] },
+      });
+    }
+  }
+
+  /** How many of them in a period. None is told while there are no events at all. */
+  metric(name: Counted, period: Duration, label?: string): Metric {
+    const filter = this.#filters.get(name) ?? this.#count(name);
+    return filter.metric({ statistic: 'Sum', period, ...(label === undefined ? {} : { label }) });
+  }
+
+  #keep(id: string, description: string, eventPattern: EventPattern): void {
+    const arn = Stack.of(this).formatArn({
+      service: 'logs',
+      resource: 'log-group',
+      resourceName: this.#logGroup.logGroupName,
+      arnFormat: ArnFormat.COLON_RESOURCE_NAME,
+    });
+    // CDK's own target would add a function that writes the policy of the log group
+    new Rule(this, id, { description, eventPattern, targets: [{ bind: () => ({ arn }) }] });
+  }
+
+  #count(name: Counted): MetricFilter {
+    const filter = this.#logGroup.addMetricFilter(name, {
+      filterPattern: FilterPattern.literal(COUNTED[name]),
+      metricNamespace: NAMESPACE,
+      metricName: name,
+      metricValue: '1',
+      // of events that are another kind; so that a rate of two of them has both
+      defaultValue: 0,
+    });
+    this.#filters.set(name, filter);
+    return filter;
+  }
+}

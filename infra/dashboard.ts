@@ -1,0 +1,155 @@
+import { Duration, Stack } from 'aws-cdk-lib';
+import {
+  AlarmStatusWidget,
+  Dashboard,
+  GraphWidget,
+  MathExpression,
+  TextWidget,
+  type IAlarm,
+  type IMetric,
+  type YAxisProps,
+} from 'aws-cdk-lib/aws-cloudwatch';
+import type { Construct } from 'constructs';
+import { taskMetric, type Watched } from './alarms.ts';
+import { NAMESPACE, transshipMetric } from './metrics.ts';
+
+export interface DashboardOptions extends Watched {
+  readonly name: string;
+  readonly alarms: readonly IAlarm[];
+  readonly runbook: string;
+}
+
+const PERIOD = Duration.minutes(5);
+const DAY = Duration.days(1);
+/** Twenty-four columns, three graphs in a row. */
+const WIDTH = 8;
+
+/** All of it at a glance: alarms, then copies, then the parts that make them, then registries and storage. */
+export function addDashboard(scope: Construct, o: DashboardOptions): Dashboard {
+  const { region } = Stack.of(scope);
+  const dashboard = new Dashboard(scope, 'Dashboard', { dashboardName: o.name, defaultInterval: DAY });
+  dashboard.addWidgets(
+    new TextWidget({
+      markdown: `# Transship, ${region}\nWhat an alarm means, and what to type: ${o.runbook}`,
+      width: 3 * WIDTH,
+      height: 2,
+    }),
+  );
+  dashboard.addWidgets(new AlarmStatusWidget({ title: 'Alarms', alarms: [...o.alarms], width: 3 * WIDTH, height: 4 }));
+  dashboard.addWidgets(...copies());
+  dashboard.addWidgets(...work(o));
+  dashboard.addWidgets(...failures(o));
+  dashboard.addWidgets(...registries(o));
+  return dashboard;
+}
+
+function copies(): GraphWidget[] {
+  return [
+    graph('Bytes', [
+      transshipMetric('BytesCopied', { label: 'copied', period: PERIOD }),
+      transshipMetric('BytesMounted', { label: 'mounted', period: PERIOD }),
+      transshipMetric('BytesSkipped', { label: 'there already', period: PERIOD }),
+    ]),
+    graph('Images', [
+      transshipMetric('ImagesCopied', { label: 'copied', period: PERIOD }),
+      transshipMetric('ImagesUnchanged', { label: 'unchanged', period: PERIOD }),
+    ]),
+    graph(
+      'Age of the last good copy, by rule',
+      [
+        searched(`SEARCH('{${NAMESPACE},rule} MetricName="LastGoodCopyAgeSeconds"', 'Maximum', 300) / 3600`, {
+          label: "${PROP('Dim.rule')}",
+        }),
+      ],
+      { label: 'hours', showUnits: false, min: 0 },
+    ),
+  ];
+}
+
+function work({ jobs, planner, service }: Watched): GraphWidget[] {
+  const at = { period: PERIOD, statistic: 'Maximum' };
+  return [
+    graph(
+      'Queue',
+      [
+        jobs.metricApproximateNumberOfMessagesVisible({ ...at, label: 'waiting' }),
+        jobs.metricApproximateNumberOfMessagesNotVisible({ ...at, label: 'in flight' }),
+      ],
+      { label: 'jobs', showUnits: false, min: 0 },
+      [
+        jobs.metricApproximateAgeOfOldestMessage({ ...at, label: 'age of the oldest' }),
+        transshipMetric('QueueWaitSeconds', { statistic: 'p90', label: 'waited, p90', period: PERIOD }),
+      ],
+    ),
+    graph(
+      'Tasks',
+      [
+        taskMetric('RunningTaskCount', service, { ...at, label: 'running' }),
+        taskMetric('PendingTaskCount', service, { ...at, label: 'starting' }),
+        taskMetric('DesiredTaskCount', service, { ...at, label: 'wanted' }),
+      ],
+      { showUnits: false, min: 0 },
+    ),
+    graph(
+      'Planner',
+      [
+        planner.metricInvocations({ period: PERIOD, label: 'looks' }),
+        planner.metricErrors({ period: PERIOD, label: 'errors' }),
+        transshipMetric('JobsPlanned', { label: 'jobs planned', period: PERIOD }),
+      ],
+      { showUnits: false, min: 0 },
+      [planner.metricDuration({ ...at, label: 'longest look' })],
+    ),
+  ];
+}
+
+function failures({ deadLetters, table }: Watched): GraphWidget[] {
+  const byCode = (name: string): IMetric =>
+    searched(`SEARCH('{${NAMESPACE},code} MetricName="${name}"', 'Sum', 300)`, { label: "${PROP('Dim.code')}" });
+  return [
+    graph('Failures for good, by code', [byCode('JobsFailed'), byCode('RulesFailed')]),
+    graph('Tries that failed and are made again, by code', [byCode('JobsRetried')]),
+    graph('Dead letters and refusals', [
+      deadLetters.metricApproximateNumberOfMessagesVisible({
+        period: PERIOD,
+        statistic: 'Maximum',
+        label: 'dead letters',
+      }),
+      transshipMetric('MessagesRefused', { label: 'messages that are no job', period: PERIOD }),
+      table.metric('ReadThrottleEvents', { statistic: 'Sum', period: PERIOD, label: 'reads refused by the table' }),
+      table.metric('WriteThrottleEvents', { statistic: 'Sum', period: PERIOD, label: 'writes refused by the table' }),
+    ]),
+  ];
+}
+
+function registries({ bucket, events }: Watched): GraphWidget[] {
+  return [
+    graph('Bucket of archives', [
+      searched(
+        `SEARCH('{AWS/S3,BucketName,StorageType} MetricName="BucketSizeBytes" BucketName="${bucket.bucketName}"', 'Average', 86400)`,
+        { label: "${PROP('Dim.StorageType')}", period: DAY },
+      ),
+    ]),
+    graph('Pulls from ECR, the ten repositories pulled most', [
+      searched(
+        `SLICE(SORT(SEARCH('{AWS/ECR,RepositoryName} MetricName="RepositoryPullCount"', 'Sum', 300), SUM, DESC), 0, 10)`,
+        { label: "${PROP('Dim.RepositoryName')}" },
+      ),
+    ]),
+    graph('Events of ECR', [
+      events.metric('Pushes', PERIOD, 'pushes'),
+      events.metric('Deletions', PERIOD, 'deletions'),
+      events.metric('Replications', PERIOD, 'replications'),
+      events.metric('ReplicationsFailed', PERIOD, 'replications that failed'),
+    ]),
+  ];
+}
+
+function graph(title: string, left: IMetric[], leftYAxis: YAxisProps = { min: 0 }, right: IMetric[] = []): GraphWidget {
+  return new GraphWidget({ title, left, leftYAxis, right, width: WIDTH, height: 6, liveData: true });
+}
+
+/** As many graphs as are found when somebody looks: rules and repositories come and go. */
+function searched(expression: string, o: { readonly label: string; readonly period?: Duration }): IMetric {
+  return new MathExpression({ expression, usingMetrics: {}, period: PERIOD, ...o });
+}

@@ -1,0 +1,113 @@
+import { CfnOutput, RemovalPolicy, Stack } from 'aws-cdk-lib';
+import { Alarm, ComparisonOperator, type Dashboard } from 'aws-cdk-lib/aws-cloudwatch';
+import { SnsAction } from 'aws-cdk-lib/aws-cloudwatch-actions';
+import { PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
+import { Key } from 'aws-cdk-lib/aws-kms';
+import { Topic, type ITopic } from 'aws-cdk-lib/aws-sns';
+import { EmailSubscription } from 'aws-cdk-lib/aws-sns-subscriptions';
+import { Construct } from 'constructs';
+import { AccountEvents } from './account-events.ts';
+import { alarmsOf, type AlarmSpec, type Watched } from './alarms.ts';
+import { addDashboard } from './dashboard.ts';
+import type { InfraSettings } from './settings.ts';
+
+export interface MonitoringProps extends Omit<Watched, 'events' | 'settings'> {
+  readonly settings: InfraSettings;
+}
+
+/** Tells people when something is wrong, and shows how it goes. Each alarm names its chapter of the runbook. */
+export class Monitoring extends Construct {
+  readonly topic: ITopic;
+  readonly events: AccountEvents;
+  readonly #settings: InfraSettings;
+
+  constructor(scope: Construct, id: string, props: MonitoringProps) {
+    super(scope, id);
+    const { settings } = props;
+    this.#settings = settings;
+    this.topic = this.#addTopic();
+    this.events = new AccountEvents(this, 'Events', {
+      logRetention: settings.logRetentionDays,
+      backups: settings.vault !== undefined,
+    });
+    const watched: Watched = { ...props, events: this.events };
+    const actions = [
+      this.topic,
+      ...settings.notifications.topics.map((arn, i) => Topic.fromTopicArn(this, `Topic${i}`, arn)),
+    ].map((topic) => new SnsAction(topic));
+    const alarms = alarmsOf(watched).map((spec) => {
+      const alarm = this.#addAlarm(spec);
+      alarm.addAlarmAction(...actions);
+      return alarm;
+    });
+    const dashboard = addDashboard(this, {
+      ...watched,
+      // names of dashboards are of the account, whatever the region
+      name: `${settings.prefix}-${Stack.of(this).region}`,
+      alarms,
+      runbook: settings.alarms.runbook,
+    });
+    this.#addOutputs(dashboard);
+  }
+
+  #addTopic(): ITopic {
+    const { emails } = this.#settings.notifications;
+    const alarms = new ServicePrincipal('cloudwatch.amazonaws.com');
+    // the key that SNS has for everybody does not let alarms in: https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
+    const key = new Key(this, 'Key', {
+      description: 'Alarms of Transship on their way',
+      enableKeyRotation: true,
+      removalPolicy: RemovalPolicy.DESTROY,
+    });
+    key.addToResourcePolicy(
+      new PolicyStatement({
+        sid: 'Alarms',
+        principals: [alarms],
+        actions: ['kms:Decrypt', 'kms:GenerateDataKey*'],
+        // in the policy of a key: this key. Who may publish is said by the topic
+        resources: ['*'],
+      }),
+    );
+    const topic = new Topic(this, 'Topic', { displayName: 'Transship', masterKey: key, enforceSSL: true });
+    // a topic with a policy of its own has lost the one that let its account in
+    topic.addToResourcePolicy(
+      new PolicyStatement({
+        sid: 'AlarmsOfThisAccount',
+        principals: [alarms],
+        actions: ['sns:Publish'],
+        resources: [topic.topicArn],
+        conditions: { StringEquals: { 'aws:SourceAccount': Stack.of(this).account } },
+      }),
+    );
+    for (const email of emails) topic.addSubscription(new EmailSubscription(email));
+    return topic;
+  }
+
+  #addAlarm(spec: AlarmSpec): Alarm {
+    const { chapter, metric, threshold, missing, periods = 1, datapoints = periods } = spec;
+    const { alarms, prefix } = this.#settings;
+    return new Alarm(this, chapter, {
+      alarmName: `${prefix}-${chapter}`,
+      alarmDescription: `${spec.text} Severity: ${spec.severity}. What to do: ${alarms.runbook}#${chapter}`,
+      metric,
+      threshold,
+      comparisonOperator: spec.comparison ?? ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+      evaluationPeriods: periods,
+      datapointsToAlarm: datapoints,
+      treatMissingData: missing,
+    });
+  }
+
+  #addOutputs({ dashboardName }: Dashboard): void {
+    const stack = Stack.of(this);
+    const { region } = stack;
+    new CfnOutput(stack, 'Dashboard', {
+      description: 'How it goes',
+      value: `https://${region}.console.aws.amazon.com/cloudwatch/home?region=${region}#dashboards/dashboard/${dashboardName}`,
+    });
+    new CfnOutput(stack, 'LogsOfEvents', {
+      description: 'What ECR told of pushes, deletions and replication, and AWS Backup of failures',
+      value: `aws logs tail --follow --region ${region} ${this.events.logGroup.logGroupName}`,
+    });
+  }
+}
