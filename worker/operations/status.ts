@@ -22,7 +22,7 @@ export interface RuleStatus {
   readonly faults: readonly string[];
 }
 
-export interface DeadLetter {
+interface DeadLetter {
   readonly body: string;
   readonly reason: string | undefined;
   readonly sentAtMs: number;

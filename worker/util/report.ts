@@ -30,7 +30,7 @@ export type Event =
   | PlanEvent;
 
 /** A worker's. `job`, `run`, `rule` and `title` say which job; `code` is absent where it succeeded. */
-export type JobEvent =
+type JobEvent =
   | { readonly type: 'job-started'; readonly job: JobName; readonly attempt: number; readonly waitedMs: number }
   | {
       readonly type: 'job-done';
@@ -62,7 +62,7 @@ export interface JobName {
 }
 
 /** A planner's. */
-export type PlanEvent =
+type PlanEvent =
   | { readonly type: 'run-started'; readonly run: string; readonly rule: string }
   | {
       readonly type: 'run-planned';
