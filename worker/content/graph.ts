@@ -1,5 +1,5 @@
-import type { Digest } from '../oci/digest.ts';
-import { hexOf, shortDigest } from '../oci/digest.ts';
+import { COSIGN_SUFFIXES } from '../oci/derived-tag.ts';
+import { shortDigest, type Digest } from '../oci/digest.ts';
 import {
   childrenOf,
   isForeign,
@@ -58,9 +58,6 @@ export interface WalkOptions extends Abortable {
 const MAX_DEPTH = 16;
 /** Memory bound of one graph: an index of 4 MiB could name some 10,000 manifests of 4 MiB each. */
 const MAX_GRAPH_BYTES = 128 * 1024 * 1024;
-/** https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md#tag-based-discovery */
-const COSIGN_SUFFIXES = ['sig', 'att', 'sbom'] as const;
-const COSIGN_TAG = new RegExp(`^sha256-[0-9a-f]{64}\\.(?:${COSIGN_SUFFIXES.join('|')})$`);
 
 /**
  * Reads every manifest below `roots`, and unless told not to what refers to them. INVALID for manifests that cannot be, such as an index
@@ -262,19 +259,4 @@ function unsupported(d: Descriptor): Failure {
   const docker1 = d.mediaType.startsWith('application/vnd.docker.distribution.manifest.v1');
   const why = docker1 ? 'an image of docker schema 1: push it again with a current docker' : `of type ${d.mediaType}`;
   return new Failure('UNSUPPORTED', `${d.digest} is no manifest that is carried, but ${why}`);
-}
-
-/** Whether `walk` finds what `tag` stands for by itself, as what refers to an image: those of cosign, and those of `referrersTag`. */
-export function isDerivedTag(tag: string): boolean {
-  return COSIGN_TAG.test(tag) || /^sha(?:256|512)-[0-9a-f]{64}$/.test(tag);
-}
-
-/** The image that a tag of cosign is about; undefined for every other tag. */
-export function cosignSubject(tag: string): Digest | undefined {
-  return COSIGN_TAG.test(tag) ? `sha256:${tag.slice('sha256-'.length, tag.indexOf('.'))}` : undefined;
-}
-
-/** The tag by which registries without the referrers API list what refers to `digest`. https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema */
-export function referrersTag(digest: Digest): string {
-  return `${digest.slice(0, digest.indexOf(':'))}-${hexOf(digest).slice(0, 64)}`;
 }

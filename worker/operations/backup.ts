@@ -1,5 +1,5 @@
 import { posix } from 'node:path';
-import { cosignSubject, isDerivedTag } from '../content/graph.ts';
+import { cosignSubject, isDerivedTag } from '../oci/derived-tag.ts';
 import { isRepositoryName, isTag, type Reference } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';

@@ -1,5 +1,5 @@
 import type { Source } from '../content/content.ts';
-import { cosignSubject } from '../content/graph.ts';
+import { cosignSubject } from '../oci/derived-tag.ts';
 import { readAll } from '../content/read.ts';
 import { isDigest, type Digest } from '../oci/digest.ts';
 import { childrenOf, isIndexType, MAX_MANIFEST_BYTES, parseManifest } from '../oci/manifest.ts';

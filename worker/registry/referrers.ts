@@ -1,4 +1,4 @@
-import { referrersTag } from '../content/graph.ts';
+import { referrersTag } from '../oci/derived-tag.ts';
 import type { Digest } from '../oci/digest.ts';
 import {
   artifactTypeOf,

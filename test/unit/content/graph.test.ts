@@ -1,16 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import type { Source } from '../../../worker/content/content.ts';
-import {
-  blobsOf,
-  foreignOf,
-  manifestsBelow,
-  isDerivedTag,
-  referrersTag,
-  walk,
-  type Graph,
-  type Root,
-} from '../../../worker/content/graph.ts';
+import { blobsOf, foreignOf, manifestsBelow, walk, type Graph, type Root } from '../../../worker/content/graph.ts';
 import { MemoryContent } from '../../../worker/content/memory.ts';
 import { digestOf, type Digest } from '../../../worker/oci/digest.ts';
 import { childrenOf, MAX_MANIFEST_BYTES, MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
@@ -432,27 +423,6 @@ describe('manifestsBelow', () => {
     expect(below(two)).toEqual([shared.digest, two.digest]);
     expect(below(shared)).toEqual([shared.digest]);
     expect(manifestsBelow(graph, digestOf(Buffer.from('absent')))).toEqual([]);
-  });
-});
-
-describe('isDerivedTag', () => {
-  const hex = '0f'.repeat(32);
-  test.each([`sha256-${hex}.sig`, `sha256-${hex}.att`, `sha256-${hex}.sbom`, `sha256-${hex}`, `sha512-${hex}`])(
-    'is true of %s',
-    (name) => expect(isDerivedTag(name)).toBe(true),
-  );
-  test.each(['v1', `sha256-${hex}.vex`, `sha256-${hex.slice(1)}.sig`, `x-sha256-${hex}.sig`, `sha256-${hex}0`])(
-    'is false of %s, which nobody would look for',
-    (name) => expect(isDerivedTag(name)).toBe(false),
-  );
-});
-
-describe('referrersTag', () => {
-  test('is the digest as a tag, of sha512 its first 64 hex digits', () => {
-    const sha256 = digestOf(Buffer.from('x'));
-    expect(referrersTag(sha256)).toBe(sha256.replace(':', '-'));
-    const sha512 = digestOf(Buffer.from('x'), 'sha512');
-    expect(referrersTag(sha512)).toBe(sha512.slice(0, 7 + 64).replace(':', '-'));
   });
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { MemoryContent } from '../../../worker/content/memory.ts';
-import { referrersTag } from '../../../worker/content/graph.ts';
+import { referrersTag } from '../../../worker/oci/derived-tag.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
 import { openRegistry } from '../../../worker/registry/registry.ts';
