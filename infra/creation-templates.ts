@@ -3,6 +3,7 @@ import { CfnRepositoryCreationTemplate } from 'aws-cdk-lib/aws-ecr';
 import { PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import { Construct } from 'constructs';
 import { lifecyclePolicyText } from './lifecycle-policy.ts';
+import { ReplicationEvents } from './replication-events.ts';
 import { regionOfKey, type InfraSettings } from './settings.ts';
 import { acknowledgeWildcard } from './wildcards.ts';
 
@@ -79,22 +80,28 @@ export class CreationTemplates extends Construct {
 
 export interface ReplicasStackProps extends StackProps {
   readonly registries: Registries;
+  /** The region that images come from, which has the alarms. */
+  readonly home: string;
   readonly tags: InfraSettings['tags'];
 }
 
-/** What replicas in another region of the account are made by: a template is of one registry, and replication copies no settings. */
+/**
+ * What replicas in another region of the account are made by, since a template is of one registry and replication copies no settings; and what
+ * tells of them.
+ */
 export class ReplicasStack extends Stack {
-  constructor(scope: Construct, id: string, { registries, tags, ...props }: ReplicasStackProps) {
+  constructor(scope: Construct, id: string, { home, registries, tags, ...props }: ReplicasStackProps) {
     super(scope, id, props);
     const templates = registries.templates.filter(isForReplicas);
-    new CreationTemplates(this, 'Templates', { templates, appliedFor: ['REPLICATION'], tags });
+    if (templates.some((template) => isFor(template, this.region)))
+      new CreationTemplates(this, 'Templates', { templates, appliedFor: ['REPLICATION'], tags });
+    new ReplicationEvents(this, 'Events', { home });
   }
 }
 
-/** The regions of `account` that images are replicated to and that have templates: each needs a `ReplicasStack`. */
-export function replicaRegions({ replication, templates }: Registries, account: string): readonly string[] {
-  const regions = replication.filter((to) => (to.account ?? account) === account).map((to) => to.region);
-  return [...new Set(regions)].filter((region) => templates.some((t) => isForReplicas(t) && isFor(t, region)));
+/** The regions of `account` that images are replicated to: each needs a `ReplicasStack`. */
+export function replicaRegions({ replication }: Registries, account: string): readonly string[] {
+  return [...new Set(replication.filter((to) => (to.account ?? account) === account).map((to) => to.region))];
 }
 
 function isForReplicas({ appliedFor }: Template): boolean {

@@ -53,9 +53,10 @@ export function addStacks(app: App, settings: InfraSettings, o: StacksOptions = 
       new ReplicasStack(app, `TransshipReplicas-${replicas}`, {
         ...common(),
         stackName: `${prefix}-replicas`,
-        description: 'Transship: how replicas of repositories are made',
+        description: 'Transship: how replicas of repositories are made, and what tells of them',
         env: { account, region: replicas },
         registries,
+        home: region,
         tags,
       });
   }

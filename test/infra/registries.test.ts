@@ -355,12 +355,24 @@ describe('templates', () => {
         '{ prefix: b1, appliedFor: [CREATE_ON_PUSH] }]',
       ].join(' '),
     );
-    expect(replicaRegions(registries, ACCOUNT)).toEqual(['us-east-1']);
+    expect(replicaRegions(registries, ACCOUNT)).toEqual(['eu-west-1', 'us-east-1']);
     const template = Template.fromStack(
-      new ReplicasStack(app(), 'Replicas', { env: { account: ACCOUNT, region: 'us-east-1' }, registries, tags: {} }),
+      new ReplicasStack(app(), 'Replicas', {
+        env: { account: ACCOUNT, region: 'us-east-1' },
+        registries,
+        home: REGION,
+        tags: {},
+      }),
     );
     template.resourceCountIs(TEMPLATE, 1);
     template.hasResourceProperties(TEMPLATE, { Prefix: 'a1', AppliedFor: ['REPLICATION'] });
+    const without = new ReplicasStack(app(), 'Replicas', {
+      env: { account: ACCOUNT, region: 'eu-west-1' },
+      registries,
+      home: REGION,
+      tags: {},
+    });
+    Template.fromStack(without).resourceCountIs(TEMPLATE, 0);
   });
 
   test('without a key are in every region that has replicas, each once', () => {

@@ -1,0 +1,31 @@
+import { Stack } from 'aws-cdk-lib';
+import { EventBus, Rule } from 'aws-cdk-lib/aws-events';
+import { EventBus as EventBusTarget } from 'aws-cdk-lib/aws-events-targets';
+import { Construct } from 'constructs';
+
+export interface ReplicationEventsProps {
+  /** The region of this account that has the alarms. */
+  readonly home: string;
+}
+
+/**
+ * Hands what ECR tells of replication on to the region that has the alarms: it tells so where images arrive, and nowhere else.
+ * https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html
+ */
+export class ReplicationEvents extends Construct {
+  constructor(scope: Construct, id: string, { home }: ReplicationEventsProps) {
+    super(scope, id);
+    const stack = Stack.of(this);
+    const bus = EventBus.fromEventBusArn(
+      this,
+      'Home',
+      stack.formatArn({ service: 'events', region: home, resource: 'event-bus', resourceName: 'default' }),
+    );
+    new Rule(this, 'Rule', {
+      description: `Replication of ECR, for the alarms of Transship in ${home}`,
+      // of this region alone: two that replicate to each other would hand one event back and forth
+      eventPattern: { source: ['aws.ecr'], detailType: ['ECR Replication Action'], region: [stack.region] },
+      targets: [new EventBusTarget(bus)],
+    });
+  }
+}
