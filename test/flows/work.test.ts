@@ -58,7 +58,9 @@ describe('a job', () => {
       { type: 'job-done', unchanged: false },
     ]);
     expect(toldOf(t)).toContain('blob-progress');
-    expect(t.told.every((event) => event.of?.run === run)).toBe(true);
+    const [ended, ...others] = t.told.filter((event) => event.of?.run !== run);
+    expect(ended).toMatchObject({ type: 'run-ended', run, rule: 'rule', failed: 0 });
+    expect(others).toEqual([]);
   });
 
   test('whose destinations are equal already is skipped', async () => {
@@ -307,7 +309,7 @@ describe('a message that plans', () => {
     const t = testService();
     await t.queue.send([{ body: JSON.stringify({ version: 1, kind: 'plan', rule: 'gone' }) }]);
     await t.worker(lab.session().ends).drain();
-    expect((await lettersOf(t))[0]?.reason).toMatch(/^NOT_FOUND: plan gone: the rule is gone/);
+    expect((await lettersOf(t))[0]?.reason).toMatch(/^NOT_FOUND: there is no rule "gone"/);
     const [run] = await t.state.runs.list();
     await expectEnded(t, run?.id ?? '', { failed: 1 });
   });

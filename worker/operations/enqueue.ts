@@ -1,5 +1,4 @@
 import { formatJob, jobId, type Choices, type CopyJob, type PlanJob, type RestoreJob } from '../jobs/job.ts';
-import { parseRule } from '../plan/config.ts';
 import { FROM_THE_START, planJobId } from '../plan/jobs.ts';
 import { DEFAULT_TEMPLATE, expandTemplate } from '../plan/key-template.ts';
 import {
@@ -15,21 +14,17 @@ import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
+import { readRule } from './plan-rule.ts';
 import type { Service } from './service.ts';
 
 export interface EnqueueOptions extends Abortable {
   readonly clock: Clock;
 }
 
-/** Asks the deployed system to plan a rule now, whatever its schedule. Returns the run. NOT_FOUND without the rule. */
-export async function enqueueRule(name: string, { state, queue }: Service, o: EnqueueOptions): Promise<Run> {
-  const stored = (await state.rules.list(o)).find((rule) => rule.name === name);
-  if (stored === undefined)
-    throw new Failure('NOT_FOUND', `there is no rule ${quote(name)}: see \`transship rules list\``);
-  const { kind } = parseRule(stored.document);
-  if (kind === 'publish' || kind === 'prune') {
-    throw new Failure('UNSUPPORTED', `the rule ${name} is one to ${kind}, which this version does not execute yet`);
-  }
+/** Asks the deployed system to plan a rule now, whatever its schedule. Returns the run. NOT_FOUND without the rule, UNSUPPORTED for one that is not executed. */
+export async function enqueueRule(name: string, service: Service, o: EnqueueOptions): Promise<Run> {
+  const { state, queue } = service;
+  await readRule(name, service, o);
   const id = runId(o.clock);
   const run = await state.runs.begin({ id, rule: name, trigger: 'request' }, o);
   const job: PlanJob = {

@@ -18,7 +18,7 @@ import {
 } from '../plan/jobs.ts';
 import { matchesPattern } from '../plan/location.ts';
 import { parseRule } from '../plan/config.ts';
-import type { Candidate, CopyRule, Rule } from '../plan/rule.ts';
+import { isCopyRule, notExecuted, type Candidate, type CopyRule } from '../plan/rule.ts';
 import { formatSource, sourcesOf } from '../plan/sources.ts';
 import type { Run } from '../state/state.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
@@ -94,8 +94,6 @@ export async function planRule(
   const result = await new RunPlanner(r, service, ends, { ...o, signal }).plan();
   const { jobs, unchanged, continued } = result;
   o.report?.({ type: 'run-planned', run, rule, jobs, unchanged, continued });
-  const after = continued || jobs > 0 ? undefined : await runs.get(run, { signal });
-  if (after?.endedAtMs !== undefined) o.report?.({ type: 'run-ended', run, rule, failed: after.jobs.failed });
   return result;
 }
 
@@ -122,22 +120,14 @@ export async function continuePlan(
   return withEnds(async (ends) => planRule({ rule, run, after: job.after }, service, ends, o), o);
 }
 
-async function readRule(name: string, { state }: Service, o: Abortable): Promise<CopyRule> {
+/** A rule as it is stored now. NOT_FOUND without it, UNSUPPORTED for one that is not executed. */
+export async function readRule(name: string, { state }: Service, o: Abortable): Promise<CopyRule> {
   const stored = (await state.rules.list(o)).find((rule) => rule.name === name);
-  if (stored === undefined) throw new Failure('NOT_FOUND', `plan ${name}: the rule is gone`);
+  if (stored === undefined)
+    throw new Failure('NOT_FOUND', `there is no rule ${quote(name)}: see \`transship rules list\``);
   const rule = parseRule(stored.document);
-  if (rule.kind === 'publish' || rule.kind === 'prune') throw notExecuted(rule);
+  if (!isCopyRule(rule)) throw notExecuted(rule);
   return rule;
-}
-
-/** Whether the rule is not planned any more. */
-export function isExpired(rule: Rule, nowMs: number): boolean {
-  return rule.expiresAtMs !== undefined && rule.expiresAtMs <= nowMs;
-}
-
-/** Why rules of some kinds have no runs. */
-export function notExecuted({ name, kind }: Rule): Failure {
-  return new Failure('UNSUPPORTED', `the rule ${name} is one to ${kind}, which is not executed by this version`);
 }
 
 class RunPlanner {

@@ -3,12 +3,12 @@ import { parseDigest } from '../oci/digest.ts';
 import { ecrHost } from '../oci/ecr-host.ts';
 import { parseRule } from '../plan/config.ts';
 import { matchesPattern } from '../plan/location.ts';
-import type { CopyRule } from '../plan/rule.ts';
+import { isCopyRule, isExpired, type CopyRule } from '../plan/rule.ts';
 import { sourcesOf } from '../plan/sources.ts';
 import type { StoredRule } from '../state/state.ts';
 import { checkAborted } from '../util/abort.ts';
 import { Failure, toFailure } from '../util/failure.ts';
-import { isExpired, planRule, type PlanOptions, type PlanResult, type WithEnds } from './plan-rule.ts';
+import { planRule, type PlanOptions, type PlanResult, type WithEnds } from './plan-rule.ts';
 import type { Service } from './service.ts';
 
 export interface PushResult {
@@ -62,7 +62,7 @@ export async function planPush(
 function readRule({ name, document }: StoredRule, o: Pick<PlanOptions, 'report'>): CopyRule | undefined {
   try {
     const rule = parseRule(document);
-    return rule.kind === 'publish' || rule.kind === 'prune' || !rule.onPush ? undefined : rule;
+    return isCopyRule(rule) && rule.onPush ? rule : undefined;
   } catch (error) {
     const { code, message } = toFailure(error);
     o.report?.({ type: 'rule-failed', rule: name, code, message });

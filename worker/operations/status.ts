@@ -1,6 +1,6 @@
 import type { QueueCount } from '../jobs/queue.ts';
 import { parseRule } from '../plan/config.ts';
-import type { Rule } from '../plan/rule.ts';
+import { isCopyRule, isExpired, type Rule } from '../plan/rule.ts';
 import { lastTickMs, nextTickMs } from '../plan/schedule.ts';
 import type { JobRecord, Run, RuleProgress, StateStore } from '../state/state.ts';
 import type { Abortable } from '../util/abort.ts';
@@ -127,8 +127,8 @@ function statusOf(
     const why = isFailure(error) ? error.message : String(error);
     return { ...common, expired: false, faults: [`it cannot be read by this version: ${why}`] };
   }
-  const expired = rule.expiresAtMs !== undefined && rule.expiresAtMs <= nowMs;
-  const planned = rule.kind === 'mirror' || rule.kind === 'backup';
+  const expired = isExpired(rule, nowMs);
+  const planned = isCopyRule(rule);
   return {
     ...common,
     kind: rule.kind,

@@ -1,7 +1,7 @@
 import { parseMessage, type CopyJob } from '../jobs/job.ts';
 import type { Queue } from '../jobs/queue.ts';
 import { formatLocation, parseDestination, parseLocation } from '../plan/location.ts';
-import type { Config, CopyRule } from '../plan/rule.ts';
+import { isCopyRule, isExpired, notExecuted, type Config, type CopyRule } from '../plan/rule.ts';
 import { memoryState } from '../state/memory.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure, toFailure } from '../util/failure.ts';
@@ -9,7 +9,7 @@ import { forEachOf } from '../util/limit.ts';
 import { quote } from '../util/quote.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 import { fanOut } from './fan-out.ts';
-import { isExpired, notExecuted, planRule } from './plan-rule.ts';
+import { planRule } from './plan-rule.ts';
 import { mirrorAll, type ItemResult, type RunResult } from './run.ts';
 
 export interface SyncRequest {
@@ -35,7 +35,7 @@ export async function sync(r: SyncRequest, ends: Ends, o: OperationOptions): Pro
     checkAborted(o);
     if (isExpired(rule, o.clock.now())) {
       o.report?.({ type: 'rule-expired', rule: rule.name });
-    } else if (rule.kind === 'publish' || rule.kind === 'prune') {
+    } else if (!isCopyRule(rule)) {
       o.report?.({ type: 'warning', message: notExecuted(rule).message });
     } else {
       try {

@@ -1,13 +1,13 @@
 import { isPlanJobId } from '../plan/jobs.ts';
 import { parseRule } from '../plan/config.ts';
-import type { CopyRule } from '../plan/rule.ts';
+import { isCopyRule, isExpired, notExecuted, type CopyRule } from '../plan/rule.ts';
 import { lastTickMs } from '../plan/schedule.ts';
 import type { Run, StoredRule } from '../state/state.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { isFailure, toFailure } from '../util/failure.ts';
 import type { Report } from '../util/report.ts';
-import { isExpired, notExecuted, planRule, type WithEnds } from './plan-rule.ts';
+import { planRule, type WithEnds } from './plan-rule.ts';
 import type { Service } from './service.ts';
 
 export interface TickOptions extends Abortable {
@@ -90,8 +90,7 @@ class Round {
     const open = current?.endedAtMs === undefined ? current : undefined;
     const rule = parseRule(stored.document);
     if (isExpired(rule, nowMs)) return this.#o.report?.({ type: 'rule-expired', rule: rule.name });
-    if (rule.kind === 'publish' || rule.kind === 'prune')
-      return this.#o.report?.({ type: 'warning', message: notExecuted(rule).message });
+    if (!isCopyRule(rule)) return this.#o.report?.({ type: 'warning', message: notExecuted(rule).message });
 
     // a run that just ended may have been a good one
     const progress = current === undefined ? before : await runs.progress(rule.name, this.#o);
@@ -159,8 +158,6 @@ class Round {
   async #settle(id: string): Promise<Run> {
     const run = await this.#service.state.runs.settle(id, this.#o);
     if (run.endedAtMs === undefined) this.#open.add(id);
-    else if (run.rule !== undefined)
-      this.#o.report?.({ type: 'run-ended', run: id, rule: run.rule, failed: run.jobs.failed });
     return run;
   }
 

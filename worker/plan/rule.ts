@@ -1,3 +1,5 @@
+import { Failure } from '../util/failure.ts';
+
 /** What is to be kept, where, and when: the rules of a configuration file, as `parseConfig` gives them, defaults filled in. */
 export interface Config {
   readonly version: 1;
@@ -9,7 +11,7 @@ export interface Config {
 /** How registries are reached, by host. Hosts that are absent: with what the process has. */
 export type Access = Readonly<Record<string, RegistryAccess>>;
 
-export interface RegistryAccess {
+interface RegistryAccess {
   /** ARN of a secret of AWS Secrets Manager: `{"username": …, "password": …}` or `{"username": …, "accessToken": …}` as JSON. */
   readonly secret?: string | undefined;
   /** ARN of the role to assume, of an ECR registry. */
@@ -72,7 +74,7 @@ export interface TagSelection {
 }
 
 /** Keeps S3 objects as OCI artifacts in a registry. */
-export interface PublishRule extends RuleCommon {
+interface PublishRule extends RuleCommon {
   readonly kind: 'publish';
   /** `s3://bucket/prefix`. */
   readonly from: string;
@@ -81,7 +83,7 @@ export interface PublishRule extends RuleCommon {
 }
 
 /** Deletes what is no longer kept. */
-export interface PruneRule extends RuleCommon {
+interface PruneRule extends RuleCommon {
   readonly kind: 'prune';
   /** `host/repositories*` or `s3://bucket/prefix`. */
   readonly at: string;
@@ -89,6 +91,21 @@ export interface PruneRule extends RuleCommon {
   readonly keepLast?: number | undefined;
   readonly keepDays?: number | undefined;
   readonly keepTags: readonly string[];
+}
+
+/** Whether this version executes the rule; others are stored and shown, and have no runs. */
+export function isCopyRule(rule: Rule): rule is CopyRule {
+  return rule.kind === 'mirror' || rule.kind === 'backup';
+}
+
+/** Why a rule that is no `CopyRule` has no runs. */
+export function notExecuted({ name, kind }: Rule): Failure {
+  return new Failure('UNSUPPORTED', `the rule ${name} is one to ${kind}, which is not executed by this version`);
+}
+
+/** Whether the rule is not planned any more. */
+export function isExpired(rule: Rule, nowMs: number): boolean {
+  return rule.expiresAtMs !== undefined && rule.expiresAtMs <= nowMs;
 }
 
 /** An image that a source has, as a selection sees it. */
