@@ -53,11 +53,11 @@ const START_MS = Date.UTC(2030, 0, 1);
 export function planner(session: Session): PlannerBench {
   const clock = manualClock(START_MS);
   const table = memoryTable();
-  const state = stateOver(table, clock);
   const queue = new MemoryQueue({ clock });
   const deadLetters = new MemoryQueue({ clock, name: 'dead' });
   let events: Event[] = [];
   const report = (event: Event): void => void events.push(event);
+  const state = stateOver(table, clock, { report });
   const withEnds: WithEnds = async (work) => work(session.ends);
   const service: Service = { state, queue, deadLetters };
   let revision = 0;

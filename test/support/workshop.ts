@@ -70,7 +70,8 @@ export function testService(): TestService {
     told,
     worker: (ends, o = {}) => {
       const parts = { table, queue, deadLetters, ...o };
-      const service = { ...parts, state: stateOver(parts.table, clock) };
+      const report = (event: Event): void => void told.push({ ...event, of: undefined });
+      const service = { ...parts, state: stateOver(parts.table, clock, { report }) };
       const current = currentEnds({
         rules: service.state.rules,
         connect: () => ({ ...ends, [Symbol.asyncDispose]: async () => undefined }),

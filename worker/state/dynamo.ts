@@ -2,7 +2,6 @@ import type * as Sdk from '@aws-sdk/client-dynamodb';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
-import type { Report } from '../util/report.ts';
 import { retry } from '../util/retry.ts';
 import { calling } from '../util/sdk-failure.ts';
 import type { StateStore } from './state.ts';
@@ -13,7 +12,6 @@ export interface DynamoOptions extends StateOptions {
   /** Its name. */
   readonly table: string;
   readonly clock: Clock;
-  readonly report?: Report | undefined;
   /** Default: one with region, endpoint and credentials of the SDK's own environment. The given one is not closed. */
   readonly client?: Sdk.DynamoDBClient | undefined;
 }

@@ -3,6 +3,7 @@ import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
+import type { Report } from '../util/report.ts';
 import type { JobCounts, JobEnd, JobRecord, JobState, RuleProgress, Run, Runs, RunTrigger } from './state.ts';
 import {
   findNumber,
@@ -34,18 +35,23 @@ const OPEN: readonly JobState[] = ['waiting', 'running'];
  * `left` counts down as jobs end and only says when it is worth counting them: it may be too low, when a process died while it added jobs;
  * then they are counted too early, and it is set right. `epoch` counts up with all that makes more jobs open or `left` greater, so that
  * nobody ends a run, or sets it right, by what was counted before that.
+ *
+ * That a rule's run has ended is reported where it is written, and so by one of all that may come to it: planner, worker, or who does the
+ * work of one that died. Who dies in between does not report it.
  */
-export function runsOver(table: Table, clock: Clock): Runs {
-  return new StoredRuns(table, clock);
+export function runsOver(table: Table, clock: Clock, report?: Report): Runs {
+  return new StoredRuns(table, clock, report);
 }
 
 class StoredRuns implements Runs {
   readonly #table: Table;
   readonly #clock: Clock;
+  readonly #report: Report | undefined;
 
-  constructor(table: Table, clock: Clock) {
+  constructor(table: Table, clock: Clock, report: Report | undefined) {
     this.#table = table;
     this.#clock = clock;
+    this.#report = report;
   }
 
   // of rules
@@ -171,6 +177,9 @@ class StoredRuns implements Runs {
       // another came in between: it is counted anew, and if that goes on they see to it themselves
       if (changed?.done === false && tries < TRIES) continue;
       const item = changed?.done === true ? changed.item : found;
+      const { rule, endedAtMs } = asRun(item, jobs);
+      if (endedAtMs !== undefined && found['endedAtMs'] === undefined && rule !== undefined)
+        this.#report?.({ type: 'run-ended', run, rule, failed: jobs.failed });
       await this.#leave(item, o);
       return asRun(item, jobs);
     }

@@ -1,4 +1,5 @@
 import type { Clock } from '../util/clock.ts';
+import type { Report } from '../util/report.ts';
 import { destinationsOver } from './destinations.ts';
 import { Leases } from './lease.ts';
 import { rulesOver } from './rules.ts';
@@ -9,6 +10,8 @@ import { keyOf, type Table } from './table.ts';
 export interface StateOptions {
   /** By how much the clocks of two workers may differ. A lease of a worker that died is free so much later. Default 60. */
   readonly skewSeconds?: number | undefined;
+  /** Is told of runs that end. */
+  readonly report?: Report | undefined;
 }
 
 const SKEW_SECONDS = 60;
@@ -19,7 +22,7 @@ export function stateOver(table: Table, clock: Clock, o: StateOptions = {}): Sta
   return {
     destinations: destinationsOver(table, leases),
     rules: rulesOver(table, clock),
-    runs: runsOver(table, clock),
+    runs: runsOver(table, clock, o.report),
     lock: async (name, ttlSeconds, at) => leases.take(keyOf(`LOCK#${name}`, 'LOCK'), name, ttlSeconds, at),
   };
 }

@@ -4,6 +4,7 @@ import { memoryTable } from '../../../worker/state/memory.ts';
 import type { JobEnd, RuleProgress, Run, Runs, StateStore } from '../../../worker/state/state.ts';
 import { stateOver } from '../../../worker/state/store.ts';
 import type { Item, Table } from '../../../worker/state/table.ts';
+import type { Event } from '../../../worker/util/report.ts';
 import { manualClock, type ManualClock } from '../../support/clock.ts';
 import { crashed } from '../../support/crash.ts';
 import { crashingTable, slowTable } from '../../support/faulty-table.ts';
@@ -119,6 +120,30 @@ describe('a crash', () => {
       if (isStarted) await work(state.runs);
       else await state.runs.endJob('run', 'a', DONE);
       expect((await state.runs.get('run'))?.endedAtMs, `crashed at ${at}`).toBe(clock.now());
+      if (!hasCrashed) return;
+    }
+  });
+
+  test('of the last worker: that the run ended is reported once, or by nobody who wrote it and died', async () => {
+    const ended = { type: 'run-ended', run: 'run', rule: RULE, failed: 0 };
+    for (let at = 1; ; at++) {
+      const clock = manualClock();
+      const table = memoryTable();
+      const events: Event[] = [];
+      const report = (event: Event): void => void events.push(event);
+      const { runs } = stateOver(table, clock, { report });
+      await runs.begin({ id: 'run', rule: RULE, trigger: 'push' });
+      await runs.addJobs('run', [{ id: 'a', title: 'a' }]);
+      await runs.planned('run');
+      const { table: crashing } = crashingTable(table, at);
+      const work = async (r: Runs): Promise<void> => {
+        if ((await r.startJob('run', 'a')) !== undefined) await r.endJob('run', 'a', DONE);
+      };
+      const hasCrashed = await crashed(work(stateOver(crashing, clock, { report }).runs));
+      const isWritten = (await runs.get('run'))?.endedAtMs !== undefined;
+      await work(runs);
+      await runs.settle('run');
+      expect(events, `crashed at ${at}`).toEqual(hasCrashed && isWritten ? [] : [ended]);
       if (!hasCrashed) return;
     }
   });
