@@ -2,7 +2,8 @@ import { consume } from './jobs/consume.ts';
 import { protectTask } from './ecs.ts';
 import { startHealth } from './health.ts';
 import { currentEnds } from './operations/current-ends.ts';
-import { work, type Workshop } from './operations/work.ts';
+import type { WorkContext } from './operations/work-context.ts';
+import { work } from './operations/work.ts';
 import type { Settings } from './settings.ts';
 import type { StateStore } from './state/state.ts';
 import { startTelemetry } from './telemetry/telemetry.ts';
@@ -45,7 +46,7 @@ export async function runWorker(o: WorkerOptions): Promise<void> {
         report,
       }),
     );
-    const workshop: Workshop = {
+    const worker: WorkContext = {
       service,
       ends,
       clock,
@@ -61,7 +62,7 @@ export async function runWorker(o: WorkerOptions): Promise<void> {
     opened.defer(() => signal.removeEventListener('abort', onStop));
     await expectTable(service.state, signal);
     report({ type: 'note', message: `worker ${o.version} does up to ${slots} jobs at once of ${service.queue.name}` });
-    await consume(service.queue, async (d, at) => telemetry.inJob(async () => work(d, workshop, at)), {
+    await consume(service.queue, async (d, at) => telemetry.inJob(async () => work(d, worker, at)), {
       slots,
       visibilitySeconds,
       stopping: signal,

@@ -19,7 +19,7 @@ import {
   testService,
   type JobDraft,
   type TestService,
-} from '../support/workshop.ts';
+} from '../support/test-service.ts';
 
 // A worker is killed at each of its writes, to the table, to the queues and to the destinations; another gets the message again.
 
@@ -32,10 +32,10 @@ async function life(t: TestService, ends: Ends, at: number): Promise<number> {
   const points = new CrashPoints(at);
   const { table } = crashingTable(t.table, points);
   const [queue, letters] = [crashingQueue(t.queue, points), crashingQueue(t.deadLetters, points)];
-  const { workshop } = t.worker(dying(ends, points), { table, queue, deadLetters: letters });
+  const { context } = t.worker(dying(ends, points), { table, queue, deadLetters: letters });
   const [d] = await queue.receive(1, { waitSeconds: 0 });
   if (d === undefined) throw new Error('there is no message');
-  const outcome = await work(d, workshop, { signal: new AbortController().signal });
+  const outcome = await work(d, context, { signal: new AbortController().signal });
   // the dead settle nothing
   await d.settle(outcome).catch(() => undefined);
   return points.count;

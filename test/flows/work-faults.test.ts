@@ -11,7 +11,14 @@ import { counting } from '../support/faulty-content.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab, PASSWORD, requestsDuring } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
-import { lettersOf, expectEnded, expectFree, mirrorJob, testService, type TestService } from '../support/workshop.ts';
+import {
+  lettersOf,
+  expectEnded,
+  expectFree,
+  mirrorJob,
+  testService,
+  type TestService,
+} from '../support/test-service.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
@@ -311,9 +318,9 @@ describe('a job of nearly twelve hours', () => {
     const to = `s3://${bucket}/long/app.tar`;
     const run = await t.enqueue({ kind: 'backup', from, to: [to] });
     const gate = gated(lab.session().ends);
-    const { workshop } = t.worker(gate.ends);
+    const { context } = t.worker(gate.ends);
     const stopping = new AbortController();
-    const handle: Handle = async (d, o) => work(d, workshop, o);
+    const handle: Handle = async (d, o) => work(d, context, o);
     const consuming = consume(t.queue, handle, { slots: 1, stopping: stopping.signal, clock: t.clock });
     await gate.reached;
     await t.clock.advance(11.7 * HOUR_MS);

@@ -40,11 +40,11 @@ function startWorker(service: Service, ends: Ends): Worker {
     connect: () => ({ ...ends, [Symbol.asyncDispose]: async () => undefined }),
     clock: systemClock,
   });
-  const workshop = { service, ends: current, clock: systemClock, reportOf: () => report, leaseSeconds: 5 };
+  const context = { service, ends: current, clock: systemClock, reportOf: () => report, leaseSeconds: 5 };
   const consuming = consume(
     service.queue,
     async (d, o) => {
-      const outcome = await work(d, workshop, o);
+      const outcome = await work(d, context, o);
       return outcome.type === 'done' ? outcome : { ...outcome, seconds: outcome.seconds / HASTE };
     },
     { slots: 4, visibilitySeconds: 10, stopping: stopping.signal, signal: stopping.signal, clock: systemClock, report },

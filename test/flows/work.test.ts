@@ -10,7 +10,14 @@ import type { CopyRule } from '../../worker/plan/rule.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab, requestsDuring } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
-import { lettersOf, expectEnded, expectFree, mirrorJob, testService, type TestService } from '../support/workshop.ts';
+import {
+  lettersOf,
+  expectEnded,
+  expectFree,
+  mirrorJob,
+  testService,
+  type TestService,
+} from '../support/test-service.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
@@ -160,7 +167,7 @@ describe('a message', () => {
     const t = testService();
     // sent by somebody else, who did not look
     const d = delivery(body);
-    expect(await work(d, t.worker(lab.session().ends).workshop, FOREVER)).toEqual({ type: 'done' });
+    expect(await work(d, t.worker(lab.session().ends).context, FOREVER)).toEqual({ type: 'done' });
     const [letter, ...others] = await lettersOf(t);
     expect(letter?.reason).toMatch(reason);
     expect(others).toEqual([]);
@@ -173,7 +180,7 @@ describe('a message', () => {
     const [body = ''] = t.queue.bodies;
     await t.queue.receive(1);
     const newer = JSON.stringify({ ...(JSON.parse(body) as object), version: 2 });
-    expect(await work(delivery(newer), t.worker(lab.session().ends).workshop, FOREVER)).toEqual({ type: 'done' });
+    expect(await work(delivery(newer), t.worker(lab.session().ends).context, FOREVER)).toEqual({ type: 'done' });
     expect((await t.run(run)).jobs).toMatchObject({ failed: 1, waiting: 0 });
   });
 

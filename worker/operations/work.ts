@@ -1,27 +1,12 @@
 import { jobId, parseMessage, type Job, type JobRequest, type ParsedMessage, type PushEvent } from '../jobs/job.ts';
 import type { Delivery, Outcome } from '../jobs/queue.ts';
-import type { Clock } from '../util/clock.ts';
 import { isFailure, toFailure, type Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
-import type { JobName, Report } from '../util/report.ts';
-import type { CurrentEnds } from './current-ends.ts';
-import { Errand, makeKnown } from './errand.ts';
+import type { JobName } from '../util/report.ts';
+import { JobDelivery, makeKnown } from './job-delivery.ts';
 import { planPush } from './push.ts';
 import { ATTEMPTS, comeAgain, isTooOld, replace, waitSeconds } from './redelivery.ts';
-import type { Service } from './service.ts';
-
-/** What a worker has to do its work with: the same for all messages. */
-export interface Workshop {
-  readonly service: Service;
-  readonly ends: CurrentEnds;
-  readonly clock: Clock;
-  /** Takes what there is to tell of one job, its copies included; of what belongs to no job without one. */
-  reportOf(job: JobName | undefined): Report;
-  /** How long a lease on a destination is at a time: what a worker that died held is free so much later. Default 60. */
-  readonly leaseSeconds?: number | undefined;
-  /** Blobs at once, of one job. Default 4. */
-  readonly concurrency?: number | undefined;
-}
+import type { WorkContext } from './work-context.ts';
 
 /** Of a message that no queue would take whole. */
 const KEPT_CHARACTERS = 100_000;
@@ -34,7 +19,7 @@ const AT_ONCE: Outcome = { type: 'again', seconds: 0 };
  * anywhere, the message comes again, and doing it again is safe. Two deliveries of one job never write at once: each destination is written
  * under a lease. When `signal` fires, the job is given back; it is `consume`'s, and tells why.
  */
-export async function work(d: Delivery, w: Workshop, o: { readonly signal: AbortSignal }): Promise<Outcome> {
+export async function work(d: Delivery, w: WorkContext, o: { readonly signal: AbortSignal }): Promise<Outcome> {
   try {
     return o.signal.aborted && !isTooOld(o.signal) ? AT_ONCE : await workOn(d, w, o);
   } catch (error) {
@@ -46,7 +31,7 @@ export async function work(d: Delivery, w: Workshop, o: { readonly signal: Abort
   }
 }
 
-async function workOn(d: Delivery, w: Workshop, o: { readonly signal: AbortSignal }): Promise<Outcome> {
+async function workOn(d: Delivery, w: WorkContext, o: { readonly signal: AbortSignal }): Promise<Outcome> {
   let message: ParsedMessage;
   try {
     message = parseMessage(d.body);
@@ -59,16 +44,16 @@ async function workOn(d: Delivery, w: Workshop, o: { readonly signal: AbortSigna
     case 'push':
       return isTooOld(o.signal) ? replace(d.body, 0, w.service.queue) : workOnPush(d, w, message.event, o);
     case 'request':
-      return new Errand(d, w, await adopt(message.request, d, w), o).run();
+      return new JobDelivery(d, w, await adopt(message.request, d, w), o).run();
     case 'job':
-      return new Errand(d, w, message.job, o).run();
+      return new JobDelivery(d, w, message.job, o).run();
     default:
       return message satisfies never;
   }
 }
 
 /** To the dead letters, with the reason: it would go round and round. Where it names a job that is known, that has failed. */
-async function refuse(d: Delivery, w: Workshop, failure: Failure): Promise<Outcome> {
+async function refuse(d: Delivery, w: WorkContext, failure: Failure): Promise<Outcome> {
   const { deadLetters, state } = w.service;
   const reason = told(failure);
   try {
@@ -104,7 +89,7 @@ function jobNamed(body: string): { readonly run: string; readonly id: string } |
 }
 
 /** A request is a run of its own, by the id of its message: when that comes again, it is the same. */
-async function adopt(request: JobRequest, d: Delivery, w: Workshop): Promise<Job> {
+async function adopt(request: JobRequest, d: Delivery, w: WorkContext): Promise<Job> {
   const run = `request-${d.id}`;
   const filledIn = { run, at: new Date(d.sentAtMs).toISOString() };
   const words = request.kind === 'plan' ? [request.rule] : [request.from, request.kind === 'verify' ? '' : request.to];
@@ -116,7 +101,7 @@ async function adopt(request: JobRequest, d: Delivery, w: Workshop): Promise<Job
 /** Becomes jobs of every rule that waits for it. Its deliveries are its attempts: no run counts it before. */
 async function workOnPush(
   d: Delivery,
-  w: Workshop,
+  w: WorkContext,
   event: PushEvent,
   o: { readonly signal: AbortSignal },
 ): Promise<Outcome> {

@@ -9,21 +9,21 @@ import { hold, LEASE_SECONDS, type HeldPlace, type Holding, type Place } from '.
 import { continuePlan } from './plan-rule.ts';
 import { ATTEMPTS, comeAgain, isTooOld, replace, waitSeconds } from './redelivery.ts';
 import { placesOf, runJob, type RunJobOptions } from './run-job.ts';
-import type { Workshop } from './work.ts';
+import type { WorkContext } from './work-context.ts';
 
 const DONE: Outcome = { type: 'done' };
 
 /** One delivery of a job, from its leases to what becomes of its message. */
-export class Errand {
+export class JobDelivery {
   readonly #d: Delivery;
-  readonly #w: Workshop;
+  readonly #w: WorkContext;
   readonly #job: Job;
   readonly #name: JobName;
   readonly #report: Report;
   /** Fires when the worker wants its work back. */
   readonly #signal: AbortSignal;
 
-  constructor(d: Delivery, w: Workshop, job: Job, o: { readonly signal: AbortSignal }) {
+  constructor(d: Delivery, w: WorkContext, job: Job, o: { readonly signal: AbortSignal }) {
     this.#d = d;
     this.#w = w;
     this.#job = job;
@@ -157,7 +157,7 @@ function killer(): Failure {
 }
 
 /** Which attempt it is. Undefined when the job has ended. */
-async function begin(job: Job, w: Workshop, o: Abortable): Promise<number | undefined> {
+async function begin(job: Job, w: WorkContext, o: Abortable): Promise<number | undefined> {
   const { runs } = w.service.state;
   try {
     return await runs.startJob(job.run, job.id, o);
@@ -169,7 +169,7 @@ async function begin(job: Job, w: Workshop, o: Abortable): Promise<number | unde
 }
 
 /** For jobs that nobody planned: the state knows all others before they are sent. Idempotent. */
-export async function makeKnown(job: Job, w: Workshop, o: Abortable): Promise<void> {
+export async function makeKnown(job: Job, w: WorkContext, o: Abortable): Promise<void> {
   const { runs } = w.service.state;
   const run = await runs.begin({ id: job.run, rule: job.rule, trigger: 'request' }, o);
   await runs.addJobs(job.run, [{ id: job.id, title: titleOf(job), rule: job.rule, body: formatJob(job) }], o);
@@ -179,7 +179,7 @@ export async function makeKnown(job: Job, w: Workshop, o: Abortable): Promise<vo
 
 async function goOnPlanning(
   job: PlanJob,
-  w: Workshop,
+  w: WorkContext,
   o: OperationOptions & { readonly report: Report },
 ): Promise<Done> {
   const planned = await continuePlan(job, w.service, async (planning, at) => w.ends.use(planning, at), o);

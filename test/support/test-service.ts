@@ -3,7 +3,8 @@ import { formatJob, jobId, type CopyJob, type Job } from '../../worker/jobs/job.
 import type { Delivery, Outcome, Queue } from '../../worker/jobs/queue.ts';
 import { currentEnds } from '../../worker/operations/current-ends.ts';
 import type { Ends } from '../../worker/operations/ends.ts';
-import { work, type Workshop } from '../../worker/operations/work.ts';
+import type { WorkContext } from '../../worker/operations/work-context.ts';
+import { work } from '../../worker/operations/work.ts';
 import { destinationKey } from '../../worker/plan/destinations.ts';
 import { memoryTable } from '../../worker/state/memory.ts';
 import type { Run, StateStore } from '../../worker/state/state.ts';
@@ -43,7 +44,7 @@ interface WorkerParts {
 }
 
 interface TestWorker {
-  readonly workshop: Workshop;
+  readonly context: WorkContext;
   /** Takes the next message that can be seen, and does it. Undefined when there is none. */
   next(o?: { readonly signal?: AbortSignal }): Promise<{ readonly outcome: Outcome; readonly d: Delivery } | undefined>;
   /** Does message after message, and moves the clock on when none can be seen, until there is none at all. */
@@ -77,13 +78,13 @@ export function testService(): TestService {
         connect: () => ({ ...ends, [Symbol.asyncDispose]: async () => undefined }),
         clock,
       });
-      const workshop: Workshop = {
+      const context: WorkContext = {
         service,
         ends: current,
         clock: impatient(clock),
         reportOf: (of) => (event) => void told.push({ ...event, of }),
       };
-      return testWorker(workshop, queue, clock);
+      return testWorker(context, queue, clock);
     },
     enqueue: async (...drafts) => {
       const run = `run-${++runs}`;
@@ -141,16 +142,16 @@ export function mirrorJob(from: string, ...to: readonly string[]): Pick<CopyJob,
   return { kind: 'mirror', from, to };
 }
 
-function testWorker(workshop: Workshop, queue: MemoryQueue, clock: ManualClock): TestWorker {
+function testWorker(context: WorkContext, queue: MemoryQueue, clock: ManualClock): TestWorker {
   const next: TestWorker['next'] = async (o = {}) => {
-    const [d] = await workshop.service.queue.receive(1, { waitSeconds: 0 });
+    const [d] = await context.service.queue.receive(1, { waitSeconds: 0 });
     if (d === undefined) return undefined;
-    const outcome = await work(d, workshop, { signal: o.signal ?? new AbortController().signal });
+    const outcome = await work(d, context, { signal: o.signal ?? new AbortController().signal });
     await d.settle(outcome);
     return { outcome, d };
   };
   return {
-    workshop,
+    context,
     next,
     drain: async () => {
       for (let rounds = 0; rounds < 1000; rounds++) {
