@@ -204,7 +204,7 @@ class Demo implements AsyncDisposable {
       const { enqueueImage, follow } = await import('../operations/enqueue.ts');
       const to = `docker://${registry.host}/team/app:1.0`;
       const asked = await enqueueImage({ from: one, to }, this.#service, this.#o);
-      const { run, failed } = await follow(asked.id, this.#service, this.#o);
+      const { run, failed } = await follow(asked.id, this.#service.state.runs, this.#o);
       if (failed[0] !== undefined) throw new Failure('UNAVAILABLE', `${failed[0].title}: ${failed[0].reason}`);
       return { what: `enqueue SRC DST --wait: ${described([run])}`, digest: pushed.get(one) ?? '' };
     });

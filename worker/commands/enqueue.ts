@@ -63,7 +63,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
       const seen = (now: Run): void => {
         if (flags.quiet !== true && flags.json !== true) context.stderr.write(`${describeCounts(now)}\n`);
       };
-      const { run: ended, failed } = await follow(run.id, service, { ...o, seen });
+      const { run: ended, failed } = await follow(run.id, service.state.runs, { ...o, seen });
       printResult(context, flags, { ...ended, failures: failed }, () =>
         [
           `run ${ended.id} ended in ${formatDuration((ended.endedAtMs ?? 0) - ended.startedAtMs)}: ${describeCounts(ended)}`,

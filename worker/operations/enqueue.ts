@@ -9,7 +9,7 @@ import {
   parseS3,
   type Location,
 } from '../plan/location.ts';
-import type { JobRecord, Run } from '../state/state.ts';
+import type { JobRecord, Run, RunReader } from '../state/state.ts';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure } from '../util/failure.ts';
@@ -121,24 +121,24 @@ function runId(clock: Clock): string {
 const POLL_MS = 1000;
 
 /**
- * Waits until the run has ended, and tells every change of its counts to `seen`. Returns it with the jobs that failed. ABORTED when the
- * signal fires: the run goes on.
+ * Waits until the run has ended, and tells every change of its counts to `seen`. Returns it with the jobs that failed. NOT_FOUND
+ * without the run; ABORTED when the signal fires: the run goes on.
  */
 export async function follow(
   id: string,
-  { state }: Pick<Service, 'state'>,
+  runs: Pick<RunReader, 'get' | 'jobs'>,
   o: EnqueueOptions & { readonly seen?: (run: Run) => void },
 ): Promise<{ readonly run: Run; readonly failed: readonly JobRecord[] }> {
   let last = '';
   for (;;) {
-    const run = await state.runs.get(id, o);
+    const run = await runs.get(id, o);
     if (run === undefined) throw new Failure('NOT_FOUND', `there is no run ${quote(id)}`);
     const now = JSON.stringify([run.jobs, run.plannedAtMs]);
     if (now !== last) o.seen?.(run);
     last = now;
     if (run.endedAtMs !== undefined) {
       const failed: JobRecord[] = [];
-      for await (const job of state.runs.jobs(id, { signal: o.signal, state: 'failed' })) failed.push(job);
+      for await (const job of runs.jobs(id, { signal: o.signal, state: 'failed' })) failed.push(job);
       return { run, failed };
     }
     await o.clock.sleep(POLL_MS, o);

@@ -146,8 +146,19 @@ export interface RuleProgress {
   readonly goodAtMs?: number | undefined;
 }
 
-export interface Runs {
+/** Runs, for who shows them or waits for one. One that does not exist, or is older than 90 days, is undefined and has no jobs. */
+export interface RunReader {
   progress(rule: string, o?: Abortable): Promise<RuleProgress | undefined>;
+  get(run: string, o?: Abortable): Promise<Run | undefined>;
+  /** Newest first. */
+  list(o?: Abortable & { readonly limit?: number; readonly rule?: string | undefined }): Promise<readonly Run[]>;
+  job(run: string, job: string, o?: Abortable): Promise<JobRecord | undefined>;
+  /** Of a run, by state where one is named. */
+  jobs(run: string, o?: Abortable & { readonly state?: JobState | undefined }): AsyncIterable<JobRecord>;
+}
+
+/** Runs, for who begins and plans them. NOT_FOUND for a run that was not begun. */
+interface RunWriter {
   /**
    * Begins the run of a rule for the tick at `dueAtMs`, and makes it the current one. Undefined when another served that tick, or began a
    * run, in between: of two planners one begins it. `replacing`: the id of the current run, which has ended or is declared dead.
@@ -173,6 +184,14 @@ export interface Runs {
   addUnchanged(run: string, unchanged: number, o?: Abortable): Promise<void>;
   /** All jobs are known. Ends the run if none is left. Idempotent. */
   planned(run: string, o?: Abortable): Promise<void>;
+  /** Counts the jobs of a run anew, and ends it if none is left: what a worker that died between two writes did not come to. */
+  settle(run: string, o?: Abortable): Promise<Run>;
+  /** Declares a run dead, which frees its rule. Idempotent. */
+  declareDead(run: string, o?: Abortable): Promise<void>;
+}
+
+/** Jobs, for who does them. NOT_FOUND for a job that was not added. */
+interface JobWriter {
   /** Marks a job as running, and counts the attempt: returns which it is, from 1. Undefined when it has ended already: a duplicate. */
   startJob(run: string, job: string, o?: Abortable): Promise<number | undefined>;
   /** Back to waiting as if it had not been begun: it was given back, and the attempt does not count. Nothing when it has ended already. */
@@ -188,17 +207,10 @@ export interface Runs {
   endJob(run: string, job: string, end: JobEnd, o?: Abortable): Promise<void>;
   /** From failed back to waiting, and the run goes on: its message was put back to the queue. */
   reviveJob(run: string, job: string, o?: Abortable): Promise<void>;
-  get(run: string, o?: Abortable): Promise<Run | undefined>;
-  /** Newest first. */
-  list(o?: Abortable & { readonly limit?: number; readonly rule?: string | undefined }): Promise<readonly Run[]>;
-  job(run: string, job: string, o?: Abortable): Promise<JobRecord | undefined>;
-  /** Of a run, by state where one is named. */
-  jobs(run: string, o?: Abortable & { readonly state?: JobState | undefined }): AsyncIterable<JobRecord>;
-  /** Counts the jobs of a run anew, and ends it if none is left: what a worker that died between two writes did not come to. */
-  settle(run: string, o?: Abortable): Promise<Run>;
-  /** Declares a run dead, which frees its rule. Idempotent. */
-  declareDead(run: string, o?: Abortable): Promise<void>;
 }
+
+/** By reader, planner and worker. What a job's end means for its run is in here, so that nobody can forget it. */
+export interface Runs extends RunReader, RunWriter, JobWriter {}
 
 export type JobEnd =
   { readonly state: 'done' | 'skipped' } | { readonly state: 'failed'; readonly code: string; readonly reason: string };
