@@ -1,0 +1,60 @@
+// Rules, a planner tick and a worker process between registries that nobody here wrote; what came of it is looked at by skopeo.
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { startStack } from '../../worker/local/stack.ts';
+import { rawManifest } from '../support/interop-image.ts';
+import { APP, openLab } from '../support/interop-lab.ts';
+import { run, skopeo, transship, transshipJson } from '../support/interop-process.ts';
+import { startWorker } from '../support/worker-process.ts';
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+const { image, registry } = lab;
+
+test('a rule mirrors docker-registry to two others and backs up: the digests that skopeo pushed, and nothing to do the second time', async () => {
+  await using stack = await startStack({ folder: join(lab.folder, 'stack') });
+  const o = { env: { ...lab.o.env, ...stack.environment } };
+  const [one, two] = [await lab.startRegistry('one'), await lab.startRegistry('two')];
+  const rules = join(lab.folder, 'rules.yaml');
+  await writeFile(
+    rules,
+    `version: 1
+rules:
+  - name: mirror
+    mirror:
+      from: ${registry.host}/${APP}
+      to: ["${one.host}/copy/{repository}", "${two.host}/copy/{repository}"]
+      tags: { include: ["v*"] }
+    schedule: "0 0 1 1 *"
+  - name: backup
+    backup: { from: "${registry.host}/${APP}", to: "s3://${stack.bucket}/nightly/{repository}/{tag}.tar", tags: ["v1"] }
+    schedule: "0 0 1 1 *"
+`,
+  );
+  await run(...transship(['apply', '-f', rules]), o);
+  await run(...transship(['planner', '--once']), o);
+  await using worker = startWorker(o.env);
+  for (const rule of ['mirror', 'backup']) await run(...transship(['enqueue', rule, '--wait']), o);
+
+  const pushed = await rawManifest(`docker://${registry.host}/${APP}:v1`, o);
+  for (const host of [one.host, two.host]) {
+    expect(await rawManifest(`docker://${host}/copy/${APP}:v1`, o)).toEqual(pushed);
+    expect(await rawManifest(`docker://${host}/copy/${APP}:${image.signatureTag}`, o)).toEqual(
+      await rawManifest(`docker://${registry.host}/${APP}:${image.signatureTag}`, o),
+    );
+  }
+  await skopeo(['copy', '--all', `docker://${two.host}/copy/${APP}:v1`, `dir:${join(lab.folder, 'two-as-dir')}`], o);
+  const archive = join(lab.folder, 'v1.tar');
+  await run(...transship(['copy', `s3://${stack.bucket}/nightly/${APP}/v1.tar`, `oci-archive:${archive}`]), o);
+  expect(await run('skopeo', ['inspect', '--raw', `oci-archive:${archive}`], o)).toEqual(pushed);
+
+  for (const rule of ['mirror', 'backup']) {
+    const again = await transshipJson<object>(['enqueue', rule, '--wait'], o);
+    expect(again).toMatchObject({ unchanged: 1, jobs: { done: 1, skipped: 0, failed: 0 } }); // done: the plan alone
+  }
+  const status = await transshipJson<object>(['status'], o);
+  expect(status).toMatchObject({ faulty: false, deadLetters: 0 });
+  worker.kill('SIGTERM');
+  expect(await worker.ended).toBe(0);
+});
