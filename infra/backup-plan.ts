@@ -158,9 +158,11 @@ export class BackupPlanOfArchives extends Construct {
     restoreRole: Role,
     [destination]: readonly string[],
   ): void {
-    const { account, region } = Stack.of(this);
+    const stack = Stack.of(this);
+    const { account, region } = stack;
     const output = (id: string, description: string, value: string): void => {
-      new CfnOutput(this, id, { description, value });
+      // by this name, without that of a construct and a hash
+      new CfnOutput(stack, id, { description, value });
     };
     output(
       'AllowS3',

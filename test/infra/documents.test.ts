@@ -1,0 +1,254 @@
+// What docs/deployment.md and docs/runbook.md say, held to what is there: settings, outputs, commands and sums.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Template } from 'aws-cdk-lib/assertions';
+import { Stack } from 'aws-cdk-lib';
+import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { infraSettings, parseSettings } from '../../infra/settings.ts';
+import { addStacks } from '../../infra/stacks.ts';
+import { app, settingsOf } from './templates.ts';
+
+const DEPLOYMENT = readFileSync('docs/deployment.md', 'utf8');
+const RUNBOOK = readFileSync('docs/runbook.md', 'utf8');
+
+/** Blocks of code of one kind: ```sh, or ```sh and a word. */
+function blocksOf(text: string, kind: string): readonly string[] {
+  return [...text.matchAll(/^```(.*)\n([^]*?)^```$/gm)]
+    .filter(([, info = '']) => info === kind || info.startsWith(`${kind} `))
+    .map(([, , block = '']) => block);
+}
+
+/** Cells of the rows of all tables that begin with a name in backticks. */
+function rowsOf(text: string): readonly (readonly string[])[] {
+  return [...text.matchAll(/^\| (`.*) \|$/gm)].map(([, row = '']) => row.split(/ \| |\| /).map((cell) => cell.trim()));
+}
+
+/** What follows a heading, up to the next as high. */
+function section(text: string, heading: string): string {
+  const [, after] = text.split(`\n## ${heading}\n`);
+  if (after === undefined) throw new Error(`there is no ${heading}`);
+  return after.split(/^## /m)[0] ?? '';
+}
+
+const plain = (cell: string): string => cell.replaceAll('`', '');
+
+describe('settings', () => {
+  const schema = z.object({
+    default: z.unknown().optional(),
+    properties: z.record(z.string(), z.unknown()).optional(),
+    required: z.array(z.string()).default([]),
+    items: z.unknown().optional(),
+    oneOf: z.array(z.unknown()).default([]),
+  });
+
+  /** Names and defaults of what has no members itself. A member of several variants has the defaults of each. */
+  function settingsIn(node: unknown, path: string, needed: boolean, into: Map<string, Set<string>>): void {
+    const { items, oneOf, properties, required, ...rest } = schema.parse(node);
+    const listed = schema.safeParse(items).data?.properties;
+    const variants = oneOf.map((one) => schema.parse(one)).filter((one) => one.properties !== undefined);
+    if (properties === undefined && listed === undefined && variants.length === 0) {
+      const { default: value } = rest;
+      const shown =
+        value === undefined
+          ? needed
+            ? 'needed'
+            : '-'
+          : typeof value === 'string' && value !== ''
+            ? value
+            : JSON.stringify(value);
+      into.set(path, (into.get(path) ?? new Set()).add(shown));
+    }
+    const below = path === '' ? '' : `${path}.`;
+    for (const group of [{ properties, required }, ...variants])
+      for (const [name, member] of Object.entries(group.properties ?? {}))
+        settingsIn(member, `${below}${name}`, group.required.includes(name), into);
+    if (listed !== undefined) settingsIn(items, `${path}[]`, true, into);
+  }
+
+  test('are all told of, with their defaults, and no others', () => {
+    const known = new Map<string, Set<string>>();
+    settingsIn(z.toJSONSchema(infraSettings, { io: 'input', unrepresentable: 'any' }), '', true, known);
+    expect(known.size).toBeGreaterThan(80);
+    const told = rowsOf(section(DEPLOYMENT, 'Settings')).map(([name = '', value = '']) => [plain(name), plain(value)]);
+    const rows = (pairs: readonly (readonly string[])[]): readonly string[] =>
+      pairs.map((pair) => pair.join(': ')).toSorted();
+    expect(rows(told)).toEqual(rows([...known].map(([name, values]) => [name, [...values].join(' or ')])));
+  });
+
+  test('of the examples in the text can be used', () => {
+    const examples = blocksOf(DEPLOYMENT, 'yaml settings');
+    expect(examples).toHaveLength(2);
+    for (const example of examples) expect(parseSettings(example, 'docs/deployment.md').account).toBe('111111111111');
+  });
+});
+
+describe('outputs', () => {
+  const tree = app();
+  tree.node.setContext('aws:cdk:bundling-stacks', []);
+  addStacks(
+    tree,
+    settingsOf(
+      "vault: { account: '222222222222', region: eu-west-1 }\nregistries: { repositories: [{ name: a1 }], replication: [{ region: eu-west-1 }] }",
+    ),
+  );
+  const outputs = new Map(
+    tree.node.children
+      .filter((child) => child instanceof Stack)
+      .map((stack) => [stack.node.id, Object.keys(Template.fromStack(stack).findOutputs('*'))]),
+  );
+
+  test.each([
+    ['docs/deployment.md', DEPLOYMENT],
+    ['docs/runbook.md', RUNBOOK],
+  ])('that %s names are there', (_, text) => {
+    const inCommands = [
+      ...blocksOf(text, 'sh')
+        .join('\n')
+        .matchAll(/\$\(output (\w+)/g),
+    ];
+    expect(inCommands.length).toBeGreaterThan(0);
+    for (const [, name] of inCommands) expect(outputs.get('Transship')).toContain(name);
+    const all = [...outputs.values()].flat();
+    for (const [, names = ''] of text.matchAll(/outputs? ((?:`\w+`(?:, | and )?)+)/g))
+      // those of backups have the name of their construct before theirs
+      for (const name of names.match(/\w+(?=`)/g) ?? [])
+        expect(
+          all.some((one) => one.endsWith(name)),
+          name,
+        ).toBe(true);
+  });
+
+  test('of costs: so many metrics are what alarms look at, without those that count by repository', () => {
+    const [, counted] = /(\d+) \* alarm_metric \+ dashboard/.exec(DEPLOYMENT) ?? [];
+    const small = app();
+    small.node.setContext('aws:cdk:bundling-stacks', []);
+    addStacks(small, settingsOf('alarms: { pullsPerFiveMinutes: 0 }'));
+    const stack = small.node.findChild('Transship');
+    if (!(stack instanceof Stack)) throw new Error('no stack');
+    const alarms = Object.values(Template.fromStack(stack).findResources('AWS::CloudWatch::Alarm'));
+    const parts = alarms.map(({ Properties }) => JSON.stringify(Properties).match(/"MetricName"/g)?.length ?? 0);
+    expect(Number(counted)).toBe(parts.reduce((sum, some) => sum + some, 0));
+  });
+});
+
+describe('commands', () => {
+  const blocks = [...blocksOf(DEPLOYMENT, 'sh'), ...blocksOf(RUNBOOK, 'sh')];
+
+  test('are a shell’s', () => {
+    expect(blocks.length).toBeGreaterThan(30);
+    for (const block of blocks) {
+      const { status, stderr } = spawnSync('bash', ['-n'], { input: block, encoding: 'utf8' });
+      expect(status, `${stderr}\n${block}`).toBe(0);
+    }
+  });
+
+  test('of transship are there, with the flags that they have', () => {
+    const text = [DEPLOYMENT, RUNBOOK].join('\n');
+    const used = new Map<string, Set<string>>();
+    for (const [, typed = ''] of text.matchAll(/npx transship ([^|;#`\n)]*)/g)) {
+      const [command = '', sub = ''] = typed.split(' ');
+      const name = command.startsWith('-') ? '' : command === 'rules' ? `${command} ${sub}` : command;
+      const flags = typed.match(/(?<=^|\s)--?[a-z][a-z-]*/g) ?? [];
+      used.set(name, new Set([...(used.get(name) ?? []), ...flags]));
+    }
+    expect(used.size).toBeGreaterThan(9);
+    for (const [name, flags] of used) {
+      const help = transship(...(name === '' ? [] : name.split(' ')), '--help');
+      for (const flag of flags) expect(help, `${name} ${flag}`).toMatch(new RegExp(`(?:^|[ ,])${flag}(?=[ ,\n])`));
+    }
+  });
+
+  test('that need no account run without one', () => {
+    const target = mkdtempSync(join(tmpdir(), 'transship-synth-'));
+    try {
+      const lines = blocksOf(DEPLOYMENT, 'sh offline').flatMap((block) => block.trim().split('\n'));
+      expect(lines).toContain('npm run synth');
+      for (const line of lines) {
+        // where others may be at work in dist/
+        const command = line === 'npm run synth' ? `${line} -- --output ${target}` : line;
+        const { status, stderr } = spawnSync('bash', ['-c', command], { encoding: 'utf8', env: withoutAccount() });
+        expect(status, `${line}\n${stderr}`).toBe(0);
+      }
+      expect(readFileSync(join(target, 'Transship.template.json'), 'utf8')).toContain('AWS::ECS::Service');
+    } finally {
+      rmSync(target, { recursive: true, force: true });
+    }
+  }, 120_000);
+
+  function transship(...args: readonly string[]): string {
+    const { status, stdout, stderr } = spawnSync(process.execPath, ['worker/cli.ts', ...args], { encoding: 'utf8' });
+    expect(status, `${args.join(' ')}: ${stderr}`).toBe(0);
+    return stdout;
+  }
+
+  function withoutAccount(): NodeJS.ProcessEnv {
+    const kept = Object.entries(process.env).filter(([name]) => !name.startsWith('AWS_') && name !== 'TRANSSHIP_INFRA');
+    return { ...Object.fromEntries(kept), AWS_EC2_METADATA_DISABLED: 'true' };
+  }
+});
+
+test('policies in the text are JSON', () => {
+  for (const block of blocksOf(DEPLOYMENT, 'json')) expect(() => JSON.parse(block)).not.toThrow();
+});
+
+describe('costs', () => {
+  const SIZES = [0, 1, 2];
+  const tables = rowsOf(section(DEPLOYMENT, 'Costs'));
+
+  test('are what the formulas of the page make of its prices and sizes', () => {
+    const known = SIZES.map(() => new Map<string, number>());
+    const wrong: string[] = [];
+    let formulas = 0;
+    for (const cells of tables) {
+      const name = plain(cells[0] ?? '');
+      const isFormula = /[*+-]/.test(cells[1] ?? '') && cells[1]?.startsWith('`') === true;
+      const isPrice = cells.length === 3;
+      if (isFormula) formulas++;
+      for (const size of SIZES) {
+        const values = known[size] ?? new Map<string, number>();
+        const shown = isPrice ? (cells[1] ?? '') : (cells.slice(-3)[size] ?? '');
+        const value = isFormula ? calculate(plain(cells[1] ?? ''), values) : Number(shown.replaceAll(',', ''));
+        expect(Number.isFinite(value), `${name}: ${shown}`).toBe(true);
+        if (isFormula && formatted(value) !== shown) wrong.push(`${name}, ${size}: ${shown} is ${formatted(value)}`);
+        values.set(name, value);
+      }
+    }
+    expect(formulas).toBeGreaterThan(15);
+    expect(wrong).toEqual([]);
+  });
+
+  function formatted(value: number): string {
+    return value >= 10 ? Math.round(value).toLocaleString('en-US') : value.toFixed(2);
+  }
+
+  /** Sums and products of numbers and names, with parentheses. */
+  function calculate(formula: string, values: ReadonlyMap<string, number>): number {
+    const tokens = formula.match(/[\d.]+|\w+|[-+*/()]/g) ?? [];
+    const next = (): string => tokens.shift() ?? '';
+    const operand = (): number => {
+      const token = next();
+      if (token === '(') {
+        const value = sum();
+        expect(next(), formula).toBe(')');
+        return value;
+      }
+      return /^[\d.]/.test(token) ? Number(token) : (values.get(token) ?? Number.NaN);
+    };
+    const product = (): number => {
+      let value = operand();
+      while (tokens[0] === '*' || tokens[0] === '/') value = next() === '*' ? value * operand() : value / operand();
+      return value;
+    };
+    const sum = (): number => {
+      let value = product();
+      while (tokens[0] === '+' || tokens[0] === '-') value = next() === '+' ? value + product() : value - product();
+      return value;
+    };
+    const value = sum();
+    expect(tokens, formula).toEqual([]);
+    return value;
+  }
+});
