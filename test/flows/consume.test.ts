@@ -115,8 +115,9 @@ describe('consuming SQS', () => {
     sqs.deliveryFaults.reappear({ afterSeconds: 0.5 });
     await send(1);
     const codes: Code[] = [];
+    const gate = Promise.withResolvers<Outcome>();
     const consuming = start(async (_, at) => {
-      if (begun.length > 1) return delay(4000, DONE);
+      if (begun.length > 1) return gate.promise;
       await new Promise((resolve) => at.addEventListener('abort', resolve));
       if (isFailure(at.reason)) codes.push(at.reason.code);
       return DONE;
@@ -124,6 +125,7 @@ describe('consuming SQS', () => {
     await until(() => codes.length > 0);
     expect(codes).toEqual(['CONFLICT']);
     expect(await queue.count()).toMatchObject({ inFlight: 1 });
+    gate.resolve(DONE);
     await until(isEmpty);
     stopping.abort();
     await consuming;
@@ -155,9 +157,10 @@ describe('consuming SQS', () => {
     stopping.abort();
     signal.abort();
     await consuming;
+    await until(async () => (await queue.count()).visible === 2);
     expect(performance.now() - startedMs).toBeLessThan(3000);
-    expect(await queue.count()).toEqual({ visible: 2, inFlight: 0, delayed: 0 });
-    expect(await queue.receive(10)).toMatchObject([{ attempt: 2 }, { attempt: 2 }]);
+    // one more where they met the receive that was being stopped
+    for (const { attempt } of await queue.receive(10)) expect([2, 3]).toContain(attempt);
   });
 
   test('stopping in the middle of a long poll loses no message', async () => {
