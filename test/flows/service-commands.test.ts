@@ -4,6 +4,8 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
+import { readSettings } from '../../worker/settings.ts';
+import { connectService } from '../../worker/wire.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
@@ -16,6 +18,11 @@ afterAll(async () => lab[Symbol.asyncDispose]());
 const { registry, ecr, otherEcr, bucket, environment } = lab.stack;
 const home = join(lab.folder, 'home');
 await mkdir(home);
+// one worker for all: what takes time here is to start processes
+const worker = startWorker(environment);
+afterAll(async () => worker[Symbol.asyncDispose]());
+const service = connectService(readSettings(environment));
+afterAll(async () => service[Symbol.asyncDispose]());
 
 interface Ended {
   readonly code: number | string | null | undefined;
@@ -65,20 +72,25 @@ rules:
     schedule: "${cron}"
 `;
 
-function worker(): void {
-  const started = startWorker(environment);
-  onTestFinished(async () => started[Symbol.asyncDispose]());
+/** Empty at first, and after each test that stores rules. */
+async function storedRules(): Promise<readonly string[]> {
+  return (await service.state.rules.list()).map(({ name }) => name);
+}
+
+async function removeRules(): Promise<void> {
+  for (const { name, revision } of await service.state.rules.list()) await service.state.rules.remove(name, revision);
 }
 
 describe('apply and rules', () => {
   test('make the stored rules those of a file, show what differs, and forget one', async () => {
+    onTestFinished(removeRules);
     const first = await file(rules('team/app'));
     expect(await run(['apply', '-f', first, '--dry-run'])).toMatchObject({
       code: 0,
       stdout: 'would be: 2 added, 0 changed, 0 removed, 0 as they were\n',
       stderr: '+ rule abroad\n+ rule products\n',
     });
-    expect((await json(['rules', 'list'])).value).toEqual([]);
+    expect(await storedRules()).toEqual([]);
     expect((await run(['apply', '-f', first])).stdout).toBe('2 added, 0 changed, 0 removed, 0 as they were\n');
     expect((await run(['apply', '-f', first])).stdout).toBe('0 added, 0 changed, 0 removed, 2 as they were\n');
 
@@ -93,7 +105,6 @@ describe('apply and rules', () => {
     expect((await run(['rules', 'list'])).stdout).toMatch(/^rule +kind +next tick .*\n.*\nproducts +backup +in /);
     const gone = await run(['rules', 'show', 'abroad']);
     expect(gone).toMatchObject({ code: 1, stderr: 'transship: there is no rule "abroad", but products\n' });
-    await run(['rules', 'delete', 'products']);
   });
 
   test('refuse a file with every error in it, and change nothing', async () => {
@@ -104,7 +115,7 @@ describe('apply and rules', () => {
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
     expect(stderr).toContain('fron');
     expect(stderr).toContain('61 * * * *');
-    expect((await json(['rules', 'list'])).value).toEqual([]);
+    expect(await storedRules()).toEqual([]);
     expect(await run(['apply', '-f', join(lab.folder, 'none.yaml')])).toMatchObject({ code: 1, stdout: '' });
   });
 
@@ -121,7 +132,6 @@ test(
   'enqueue, status and redrive: a job that cannot be done is dead until its cause is mended',
   { timeout: 60_000 },
   async () => {
-    worker();
     const from = `docker://${registry.host}/late/app:v1`;
     const to = `docker://${ecr.registryHost}/late/app:v1`;
     const failed = await run(['enqueue', from, to, '--wait']);
@@ -153,8 +163,7 @@ test('enqueue of a rule plans it in the queue, whatever its schedule', { timeout
   await lab.push(image, ecr, 'now/app');
   await lab.push(image, registry, 'now/app');
   await run(['apply', '-f', await file(rules('now/app'))]);
-  onTestFinished(async () => void (await run(['apply', '-f', await file('version: 1\nrules: []\n')])));
-  worker();
+  onTestFinished(removeRules);
   for (const rule of ['products', 'abroad']) {
     const { code, value } = await json(['enqueue', rule, '--wait']);
     expect({ code, value }).toMatchObject({ code: 0, value: { rule, jobs: { failed: 0, waiting: 0, running: 0 } } });
