@@ -3,9 +3,12 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { addJson } from '../support/images.ts';
 import { parseReference } from '../../worker/oci/reference.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
+import type { Ends } from '../../worker/operations/ends.ts';
 import { planRule } from '../../worker/operations/plan-rule.ts';
+import { tick } from '../../worker/operations/tick.ts';
 import { stateOver } from '../../worker/state/store.ts';
 import type { Table } from '../../worker/state/table.ts';
+import { orAborted, type Abortable } from '../../worker/util/abort.ts';
 import { Failure } from '../../worker/util/failure.ts';
 import type { CopyRule } from '../../worker/plan/rule.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
@@ -349,6 +352,32 @@ describe('sources', () => {
     await bench.tick();
     expect(bench.jobs).toEqual([]);
   });
+});
+
+test('a registry that never answers holds up no other rule: a worker waits for it', async () => {
+  const { bench, repository } = await mirrored({ name: 'z' });
+  const silent = rule({ name: 'a', from: ['silent.example/app'], to: [`${ABROAD}/{repository}`] });
+  await bench.apply(silent);
+  const { ends } = lab.session();
+  const asked = Promise.withResolvers<void>();
+  const never = async function* (o?: Abortable): AsyncGenerator<string> {
+    asked.resolve();
+    await orAborted(new Promise<never>(() => undefined), o);
+    yield '';
+  };
+  const registry: Ends['registry'] = (host, side) => {
+    const there = ends.registry(host, side);
+    if (host !== 'silent.example') return there;
+    return { ...there, images: undefined, repository: () => ({ ...there.repository('app'), tags: never }) };
+  };
+  const ticking = tick(bench, async (work) => work({ ...ends, registry }), { clock: bench.clock });
+  await asked.promise;
+  await bench.clock.advance(5 * MINUTE_MS);
+  expect(await ticking).toMatchObject({ begun: 2, failed: 0 });
+  expect(bench.jobs).toMatchObject([
+    { kind: 'plan', rule: 'a', after: { repository: '', name: '' } },
+    { kind: 'mirror', from: `docker://${HOME}/${repository}:v1` },
+  ]);
 });
 
 test('archived images are left out, and said to be', async () => {

@@ -46,7 +46,10 @@ export interface PlanRequest {
 export interface PlanOptions extends Abortable {
   readonly clock: Clock;
   readonly report?: Report | undefined;
-  /** When to leave the rest to a worker, in milliseconds since 1970. Default: never. Who goes on behind an image gets further, late or not. */
+  /**
+   * When to leave the rest to a worker, in milliseconds since 1970. Default: never. What is under way by then has a little longer, and is
+   * broken off: a registry that does not answer holds up no other rule. Who goes on behind an image gets further, late or not.
+   */
   readonly untilMs?: number | undefined;
 }
 
@@ -66,6 +69,8 @@ const BATCH = 500;
 const LOCK_SECONDS = 60;
 /** A longer message, as settings of repositories may make it, is not kept for the case that it is lost: every job would pay for it. */
 const MAX_KEPT_BODY = 16 * 1024;
+/** What is under way when it is late ends within this time, or is broken off. */
+const ENDING_MS = 15_000;
 /** Repositories of a registry that fail in a row, until the others are not asked any more: it is away. */
 const MAX_FAILURES = 3;
 
@@ -91,10 +96,33 @@ export async function planRule(
   const { name: rule } = r.rule;
   const before = await runs.get(run, { signal });
   if (before?.plannedAtMs !== undefined || before?.endedAtMs !== undefined) return NOTHING_LEFT;
-  const result = await new RunPlanner(r, service, ends, { ...o, signal }).plan();
+  const result = await plan(r, service, ends, { ...o, signal });
   const { jobs, unchanged, continued } = result;
   o.report?.({ type: 'run-planned', run, rule, jobs, unchanged, continued });
   return result;
+}
+
+async function plan(
+  r: PlanRequest,
+  service: Service,
+  ends: Ends,
+  o: PlanOptions & { readonly signal: AbortSignal },
+): Promise<PlanResult> {
+  const { untilMs = Infinity, clock, signal } = o;
+  if (untilMs === Infinity || r.after !== undefined || r.only !== undefined)
+    return new RunPlanner(r, service, ends, o, signal).plan();
+  const late = new AbortController();
+  const done = new AbortController();
+  const timer = clock.sleep(Math.max(0, untilMs - clock.now()) + ENDING_MS, { signal: done.signal }).then(
+    () => late.abort(new Failure('ABORTED', `plan run ${r.run.id}: the time for it is over`)),
+    () => undefined,
+  );
+  try {
+    return await new RunPlanner(r, service, ends, o, AbortSignal.any([signal, late.signal])).plan();
+  } finally {
+    done.abort();
+    await timer;
+  }
 }
 
 const NOTHING_LEFT: PlanResult = { jobs: 0, unchanged: 0, failed: 0, continued: false };
@@ -137,36 +165,63 @@ class RunPlanner {
   readonly #only: PlanRequest['only'];
   readonly #service: Service;
   readonly #ends: Ends;
-  readonly #o: PlanOptions;
+  /** For what ends the planning. */
+  readonly #whole: PlanOptions;
+  /** For what is broken off when it is late. */
+  readonly #o: PlanOptions & { readonly signal: AbortSignal };
   readonly #destinations: DestinationsNow;
   readonly #tally = { jobs: 0, unchanged: 0, failed: 0 };
+  /** Images up to this one are planned; undefined: not even the first of those that are to be planned here. */
+  #reached: PlanJob['after'] | undefined;
 
-  constructor({ rule, run, after = FROM_THE_START, only }: PlanRequest, service: Service, ends: Ends, o: PlanOptions) {
+  constructor(
+    { rule, run, after, only }: PlanRequest,
+    service: Service,
+    ends: Ends,
+    o: PlanOptions,
+    /** Fires with that of `o`, and when it is late. */
+    signal: AbortSignal,
+  ) {
     this.#rule = rule;
     this.#run = run;
-    this.#after = after;
+    this.#after = after ?? FROM_THE_START;
+    this.#reached = after === undefined ? FROM_THE_START : undefined;
     this.#only = only;
     this.#service = service;
     this.#ends = ends;
-    this.#o = o;
+    this.#whole = o;
+    this.#o = { ...o, signal };
     this.#destinations = new DestinationsNow(service.state, ends, o.report);
   }
 
   async plan(): Promise<PlanResult> {
-    const left = await this.#planRepositories();
+    const left = await this.#planUntilLate();
     const continued = left !== undefined && (await this.#handOn(left));
-    if (!continued) await this.#service.state.runs.planned(this.#run.id, this.#o);
+    if (!continued) await this.#service.state.runs.planned(this.#run.id, this.#whole);
     return { ...this.#tally, continued };
+  }
+
+  async #planUntilLate(): Promise<PlanJob['after'] | undefined> {
+    try {
+      return await this.#planRepositories();
+    } catch (error) {
+      checkAborted(this.#whole);
+      if (!this.#o.signal.aborted || this.#reached === undefined) throw error;
+      const { name } = this.#rule;
+      const behind = this.#reached === FROM_THE_START ? 'from the start' : `behind ${this.#reached.repository}`;
+      this.#warn(`rule ${name}: what it names did not answer in time; a worker plans it ${behind}`);
+      return this.#reached;
+    }
   }
 
   /** Returns behind which image somebody has to go on. */
   async #planRepositories(): Promise<PlanJob['after'] | undefined> {
-    let reached = this.#after === FROM_THE_START ? FROM_THE_START : undefined;
+    if (this.#reached !== undefined && this.#isLate()) return this.#reached;
     const away = new Map<string, { readonly times: number; readonly error: unknown }>();
     for (const { registry, repository } of await this.#repositories()) {
       const name = formatRepository({ registry, repository });
       if (!mayBeBehind(this.#after, name)) continue;
-      if (reached !== undefined && this.#isLate()) return reached;
+      if (this.#reached !== undefined && this.#isLate()) return this.#reached;
       const before = away.get(registry);
       try {
         if (before !== undefined && before.times >= MAX_FAILURES) throw before.error;
@@ -177,7 +232,7 @@ class RunPlanner {
         await this.#fail(`list docker://${name}`, error);
         if (isFailure(error) && error.retryable) away.set(registry, { times: (before?.times ?? 0) + 1, error });
       }
-      reached = behind(name);
+      this.#reached = behind(name);
     }
     return undefined;
   }
@@ -221,7 +276,9 @@ class RunPlanner {
       const batch = candidates.slice(at, at + BATCH);
       await this.#planBatch({ registry, repository }, list, batch);
       const last = batch.at(-1);
-      if (last !== undefined && at + BATCH < candidates.length && this.#isLate()) return nameOf(last);
+      if (last === undefined || at + BATCH >= candidates.length) continue;
+      this.#reached = { repository: name, name: nameOf(last) };
+      if (this.#isLate()) return nameOf(last);
     }
     return undefined;
   }
@@ -243,7 +300,10 @@ class RunPlanner {
       }
     }
     const { jobs, unchanged } = await this.#compare(from, list, images, wanted);
-    await this.#send(jobs.map((job) => ({ job, title: titleOf(job) })));
+    await this.#send(
+      jobs.map((job) => ({ job, title: titleOf(job) })),
+      this.#o,
+    );
     if (unchanged > 0) await this.#service.state.runs.addUnchanged(this.#run.id, unchanged, this.#o);
     this.#tally.jobs += jobs.length;
     this.#tally.unchanged += unchanged;
@@ -273,13 +333,14 @@ class RunPlanner {
   /** Makes jobs known, then sends those that have not ended. Returns them. */
   async #send(
     jobs: readonly { readonly job: CopyJob | PlanJob; readonly title: string }[],
+    o: Abortable,
   ): Promise<ReadonlySet<string>> {
     if (jobs.length === 0) return new Set();
     const messages = jobs.map(({ job, title }) => ({ id: job.id, title, rule: job.rule, body: formatJob(job) }));
     const records = messages.map(({ body, ...job }) => (body.length > MAX_KEPT_BODY ? job : { ...job, body }));
-    const open = await this.#service.state.runs.addJobs(this.#run.id, records, this.#o);
+    const open = await this.#service.state.runs.addJobs(this.#run.id, records, o);
     const sent = messages.filter(({ id }) => open.has(id)).map(({ body }) => ({ body }));
-    if (sent.length > 0) await this.#service.queue.send(sent, this.#o);
+    if (sent.length > 0) await this.#service.queue.send(sent, o);
     return open;
   }
 
@@ -289,7 +350,7 @@ class RunPlanner {
     const { name: rule } = this.#rule;
     const at = new Date(startedAtMs).toISOString();
     const job: PlanJob = { version: 1, kind: 'plan', id: planJobId(run, after), run, rule, at, after };
-    const open = await this.#send([{ job, title: `plan ${rule} behind ${after.repository}` }]);
+    const open = await this.#send([{ job, title: `plan ${rule} behind ${after.repository}` }], this.#whole);
     return open.has(job.id);
   }
 

@@ -32,6 +32,8 @@ export interface TickResult {
 }
 
 const DEAD_AFTER_SECONDS = 24 * 3600;
+/** The others wait for it: what of a rule is not planned by then is left to a worker. */
+const MAX_RULE_MS = 2 * 60_000;
 /** A job that waited so long while the queue is empty has lost its message. Longer than SQS takes to count right. */
 const LOST_AFTER_MS = 15 * 60_000;
 /** Of those that belong to no rule's schedule: the newest are looked at. */
@@ -198,7 +200,9 @@ class Round {
   }
 
   async #plan(run: Run, rule: CopyRule): Promise<void> {
-    await this.#withEnds(async (ends) => planRule({ rule, run }, this.#service, ends, this.#o), this.#o);
+    const { untilMs = Infinity, clock } = this.#o;
+    const o = { ...this.#o, untilMs: Math.min(untilMs, clock.now() + MAX_RULE_MS) };
+    await this.#withEnds(async (ends) => planRule({ rule, run }, this.#service, ends, o), o);
   }
 }
 
