@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'vitest';
 import { readSettings, type Settings } from '../../worker/settings.ts';
 
@@ -88,9 +89,17 @@ test.each([
   [{ TRANSSHIP_QUEUE_URL: 'jobs' }, /TRANSSHIP_QUEUE_URL: "jobs" is not the URL of a queue/],
   [{ TRANSSHIP_SLOTS: '0' }, /TRANSSHIP_SLOTS: "0" is not a whole number from 1 to 64/],
   [{ TRANSSHIP_HEALTH_PORT: '70000' }, /TRANSSHIP_HEALTH_PORT/],
+  [{ TRANSSHIP_VISIBILITY_SECONDS: '9' }, /TRANSSHIP_VISIBILITY_SECONDS: "9" is not a whole number from 10 to 600/],
+  [{ TRANSSHIP_CLOCK_SKEW_SECONDS: '-1' }, /TRANSSHIP_CLOCK_SKEW_SECONDS: "-1" is not a whole number from 0 to 600/],
   [{ TRANSSHIP_LOG_LEVEL: 'loud' }, /TRANSSHIP_LOG_LEVEL: "loud" is none of debug, info, warn, error/],
 ])('%o is refused by name', (environment, message) => {
   assert.throws(() => readSettings(environment), message);
+});
+
+test('docs/worker.md has every variable that is read, and no other', () => {
+  const names = (path: string): readonly string[] =>
+    [...new Set(readFileSync(path, 'utf8').match(/\bTRANSSHIP_[A-Z_]+/g))].sort();
+  assert.deepEqual(names('docs/worker.md'), names('worker/settings.ts'));
 });
 
 function pick(settings: Settings): Partial<Settings> {
