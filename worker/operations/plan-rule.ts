@@ -208,8 +208,7 @@ class RunPlanner {
       checkAborted(this.#whole);
       if (!this.#o.signal.aborted || this.#reached === undefined) throw error;
       const { name } = this.#rule;
-      const behind = this.#reached === FROM_THE_START ? 'from the start' : `behind ${this.#reached.repository}`;
-      this.#warn(`rule ${name}: what it names did not answer in time; a worker plans it ${behind}`);
+      this.#warn(`rule ${name}: not all that it names answered in time; a worker goes on`);
       return this.#reached;
     }
   }
