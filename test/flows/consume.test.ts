@@ -160,7 +160,7 @@ describe('consuming SQS', () => {
     await until(async () => (await queue.count()).visible === 2);
     expect(performance.now() - startedMs).toBeLessThan(3000);
     // one more where they met the receive that was being stopped
-    for (const { attempt } of await queue.receive(10)) expect([2, 3]).toContain(attempt);
+    for (const { receiveCount } of await queue.receive(10)) expect([2, 3]).toContain(receiveCount);
   });
 
   test('stopping in the middle of a long poll loses no message', async () => {

@@ -206,6 +206,17 @@ describe('a message', () => {
     await expectEnded(t, run, { failed: 1 });
   });
 
+  test('by hand with more settings than an item of the table takes is done like others', async () => {
+    const t = testService();
+    const { image, from } = await pushed('work/settings');
+    const create = { repositoryPolicy: JSON.stringify({ Version: '2012-10-17', pad: 'x'.repeat(500_000) }) };
+    const to = at(registry, 'work/settings-copy');
+    await t.queue.send([{ body: JSON.stringify({ version: 1, kind: 'mirror', from, to: [to], create }) }]);
+    await t.worker(lab.session().ends).drain();
+    expect(await t.state.runs.list()).toMatchObject([{ trigger: 'request', jobs: { done: 1 } }]);
+    await expectSameImage(image.content, lab.view(registry, 'work/settings-copy'), image.root);
+  });
+
   test('written by hand is a run of its own, and the same one when it comes again', async () => {
     const t = testService();
     const { image, from } = await pushed('work/by-hand');
@@ -404,7 +415,7 @@ function delivery(body: string): Delivery {
   return {
     id: 'by-somebody',
     body,
-    attempt: 1,
+    receiveCount: 1,
     sentAtMs: Date.UTC(2026, 0, 1),
     firstReceivedAtMs: Date.UTC(2026, 0, 1),
     reason: undefined,

@@ -38,7 +38,7 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
       const beforeMs = made.now();
       await send('{"a":"ä €\\u0000"}\n\t');
       const delivery = await receiveOne();
-      expect(delivery).toMatchObject({ body: '{"a":"ä €\\u0000"}\n\t', attempt: 1, reason: undefined });
+      expect(delivery).toMatchObject({ body: '{"a":"ä €\\u0000"}\n\t', receiveCount: 1, reason: undefined });
       expect(delivery.id).not.toBe('');
       for (const atMs of [delivery.sentAtMs, delivery.firstReceivedAtMs]) {
         expect(atMs).toBeGreaterThanOrEqual(beforeMs);
@@ -62,7 +62,7 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
       await first.settle({ type: 'again', seconds: 0 });
       const second = await receiveOne();
       const { id, firstReceivedAtMs } = first;
-      expect(second).toMatchObject({ id, firstReceivedAtMs, body: 'a', attempt: 2 });
+      expect(second).toMatchObject({ id, firstReceivedAtMs, body: 'a', receiveCount: 2 });
       await second.settle({ type: 'done' });
       await first.settle({ type: 'again', seconds: 0 });
       await second.settle({ type: 'again', seconds: 0 });
@@ -75,7 +75,7 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
       await delivery.settle({ type: 'again', seconds: 0.5 });
       expect(await receive()).toEqual([]);
       await made.pass(1.2);
-      expect((await receiveOne()).attempt).toBe(2);
+      expect((await receiveOne()).receiveCount).toBe(2);
     });
 
     test('a message comes again when its visibility has ended, and is no longer of who had it', async () => {
@@ -85,7 +85,7 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
       await expect(first.extend(30)).rejects.toMatchObject({ code: 'CONFLICT' });
       await first.settle({ type: 'again', seconds: 300 });
       const second = await receiveOne();
-      expect(second).toMatchObject({ id: first.id, attempt: 2 });
+      expect(second).toMatchObject({ id: first.id, receiveCount: 2 });
       await expect(first.extend(0)).rejects.toMatchObject({ code: 'CONFLICT' });
       expect(await receive()).toEqual([]);
       await second.extend(30);

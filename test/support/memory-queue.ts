@@ -30,7 +30,7 @@ interface Stored {
   readonly reason: string | undefined;
   readonly sentAtMs: number;
   visibleAtMs: number;
-  attempts: number;
+  receiveCount: number;
   firstReceivedAtMs: number | undefined;
   /** Of the delivery that holds it. */
   holder: { readonly receivedAtMs: number; readonly isDoomed: boolean } | undefined;
@@ -91,7 +91,7 @@ export class MemoryQueue implements Queue {
           reason: reason === undefined || reason === '' ? undefined : reason.slice(0, 1000),
           sentAtMs,
           visibleAtMs: sentAtMs + delaySeconds * 1000,
-          attempts: 0,
+          receiveCount: 0,
           firstReceivedAtMs: undefined,
           holder: undefined,
           isCopy: false,
@@ -104,7 +104,7 @@ export class MemoryQueue implements Queue {
   async count(o: Abortable = {}): Promise<QueueCount> {
     return this.#call('GetQueueAttributes', o, async () => {
       const hidden = this.#messages.filter(({ visibleAtMs }) => visibleAtMs > this.#o.clock.now());
-      const delayed = hidden.filter(({ attempts }) => attempts === 0).length;
+      const delayed = hidden.filter(({ receiveCount }) => receiveCount === 0).length;
       return { visible: this.#messages.length - hidden.length, inFlight: hidden.length - delayed, delayed };
     });
   }
@@ -115,7 +115,7 @@ export class MemoryQueue implements Queue {
     const taken: Delivery[] = [];
     const visible = this.#messages.filter(({ visibleAtMs }) => visibleAtMs <= nowMs);
     for (let message = visible.shift(); message !== undefined && taken.length < max; message = visible.shift()) {
-      if (deadLetters !== undefined && message.attempts >= deadLetters.maxReceiveCount) {
+      if (deadLetters !== undefined && message.receiveCount >= deadLetters.maxReceiveCount) {
         this.#remove(message);
         deadLetters.queue.#adopt(message, nowMs);
         continue;
@@ -132,7 +132,7 @@ export class MemoryQueue implements Queue {
       const seconds = fault?.kind === 'reappear' ? fault.afterSeconds : visibilitySeconds;
       message.holder = { receivedAtMs: nowMs, isDoomed: fault?.kind === 'reappear' };
       message.visibleAtMs = nowMs + seconds * 1000;
-      message.attempts++;
+      message.receiveCount++;
       message.firstReceivedAtMs ??= nowMs;
       taken.push(this.#delivery(message, message.firstReceivedAtMs));
     }
@@ -140,7 +140,7 @@ export class MemoryQueue implements Queue {
   }
 
   #delivery(message: Stored, firstReceivedAtMs: number): Delivery {
-    const { id, body, attempts: attempt, sentAtMs, reason, holder } = message;
+    const { id, body, receiveCount, sentAtMs, reason, holder } = message;
     const isOurs = (): boolean => message.holder === holder && this.#messages.includes(message);
     const hide = (seconds: number): void => {
       const nowMs = this.#o.clock.now();
@@ -155,7 +155,7 @@ export class MemoryQueue implements Queue {
     return {
       id,
       body,
-      attempt,
+      receiveCount,
       sentAtMs,
       firstReceivedAtMs,
       reason,

@@ -24,7 +24,7 @@ export interface ConsumeOptions extends Abortable {
  * Does one message. It may run beside another delivery of the same message. When the signal fires, it ends soon: with CONFLICT as the reason,
  * the delivery is ours no longer, and what it gives is not told to the queue; with `handover: true` in the reason's context, the message
  * reaches the end of its twelve hours; otherwise the worker stops. What it throws is reported, and the message comes again after a while
- * that grows with its attempts, or at once where the worker stops.
+ * that grows with its deliveries, or at once where the worker stops.
  */
 export type Handle = (delivery: Delivery, o: { readonly signal: AbortSignal }) => Promise<Outcome>;
 
@@ -211,7 +211,7 @@ class Consumer {
     if ('value' in result) return result.value;
     const failure = toFailure(result.error);
     const isStopped = stop?.aborted === true;
-    const ceiling = Math.min(MAX_AGAIN_SECONDS, FIRST_AGAIN_SECONDS * 2 ** (delivery.attempt - 1));
+    const ceiling = Math.min(MAX_AGAIN_SECONDS, FIRST_AGAIN_SECONDS * 2 ** (delivery.receiveCount - 1));
     const seconds = isStopped ? 0 : Math.ceil(ceiling / 2 + clock.random() * (ceiling / 2));
     if (!isStopped || failure.code !== 'ABORTED')
       this.#warn(`${named(delivery)}: ${failure.message}; it comes again in ${seconds} seconds`);
@@ -337,8 +337,8 @@ function anyOf(...signals: readonly (AbortSignal | undefined)[]): AbortSignal {
   return AbortSignal.any(signals.filter((signal) => signal !== undefined));
 }
 
-function named({ id, attempt }: Delivery): string {
-  return attempt === 1 ? `message ${id}` : `message ${id}, delivery ${attempt}`;
+function named({ id, receiveCount }: Delivery): string {
+  return receiveCount === 1 ? `message ${id}` : `message ${id}, delivery ${receiveCount}`;
 }
 
 function conflict(delivery: Delivery, cause: unknown): Failure {

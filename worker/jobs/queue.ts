@@ -45,7 +45,7 @@ export interface Delivery {
   readonly id: string;
   readonly body: string;
   /** Times that it was delivered, this one included. */
-  readonly attempt: number;
+  readonly receiveCount: number;
   /** When the message was sent, in milliseconds since 1970. */
   readonly sentAtMs: number;
   /** When it was received first: its visibility ends for good 12 hours later. */

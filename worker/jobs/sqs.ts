@@ -131,7 +131,7 @@ class SqsQueue implements Queue, AsyncDisposable {
     return {
       id,
       body,
-      attempt: Number(Attributes.ApproximateReceiveCount ?? 1),
+      receiveCount: Number(Attributes.ApproximateReceiveCount ?? 1),
       sentAtMs: Number(Attributes.SentTimestamp ?? nowMs),
       firstReceivedAtMs: Number(Attributes.ApproximateFirstReceiveTimestamp ?? nowMs),
       reason: message.MessageAttributes?.[REASON]?.StringValue,

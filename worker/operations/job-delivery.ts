@@ -62,7 +62,7 @@ export class JobDelivery {
       this.#handedBack('another writes to the same destination');
       // most copies are short: soon at first, then every half a lease, and half of that more by chance
       const { leaseSeconds = LEASE_SECONDS, clock } = this.#w;
-      return await this.#comeAgain(Math.min(leaseSeconds / 2, 2 ** this.#d.attempt) * (1 + clock.random() / 2));
+      return await this.#comeAgain(Math.min(leaseSeconds / 2, 2 ** this.#d.receiveCount) * (1 + clock.random() / 2));
     }
     const attempt = await begin(this.#job, this.#w, o);
     // it has ended: this is a duplicate

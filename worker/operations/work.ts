@@ -27,7 +27,7 @@ export async function work(d: Delivery, w: WorkContext, o: { readonly signal: Ab
     // the table or a queue does not answer: nothing was told of the job, so nothing is lost
     const failure = toFailure(error);
     w.reportOf(undefined)({ type: 'warning', message: `message ${d.id} comes again: ${failure.message}` });
-    return { type: 'again', seconds: waitSeconds(d.attempt, failure, w.clock) };
+    return { type: 'again', seconds: waitSeconds(d.receiveCount, failure, w.clock) };
   }
 }
 
@@ -121,10 +121,10 @@ async function workOnPush(
     if (o.signal.aborted) return AT_ONCE;
     const failure = toFailure(error);
     const { code, message } = failure;
-    const again = failure.retryable && d.attempt < ATTEMPTS;
+    const again = failure.retryable && d.receiveCount < ATTEMPTS;
     if (!again) await w.service.deadLetters.send([{ body: d.body, reason: told(failure) }]);
     report({ type: 'job-failed', job: name, durationMs: w.clock.now() - startedMs, code, message, again });
-    return again ? comeAgain(d, d.body, waitSeconds(d.attempt, failure, w.clock), w.service.queue) : DONE;
+    return again ? comeAgain(d, d.body, waitSeconds(d.receiveCount, failure, w.clock), w.service.queue) : DONE;
   }
 }
 

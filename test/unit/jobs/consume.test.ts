@@ -204,7 +204,7 @@ describe('an outcome', () => {
     expect(queue.bodies).toEqual(['b']);
     expect(jobs).toHaveLength(2);
     await clock.advance(SECOND);
-    expect(job(2).delivery).toMatchObject({ body: 'b', attempt: 2 });
+    expect(job(2).delivery).toMatchObject({ body: 'b', receiveCount: 2 });
     expect(events).toEqual([]);
   });
 
@@ -234,12 +234,12 @@ describe('an outcome', () => {
 });
 
 describe('a job that throws', () => {
-  const secondsAfter = async (attempt: number): Promise<number> => {
+  const secondsAfter = async (receiveCount: number): Promise<number> => {
     const settled: Outcome[] = [];
     const { signal, stopping } = await start({
       slots: 1,
       queue: delivering((delivery) => ({
-        attempt,
+        receiveCount,
         settle: async (outcome) => {
           settled.push(outcome);
           await delivery.settle(outcome);
@@ -264,12 +264,12 @@ describe('a job that throws', () => {
     [4, 120, 240],
     [6, 450, 900],
     [50, 450, 900],
-  ])('for the time number %i comes again in %i to %i seconds', async (attempt, least, most) => {
-    const seconds = await secondsAfter(attempt);
+  ])('for the time number %i comes again in %i to %i seconds', async (receiveCount, least, most) => {
+    const seconds = await secondsAfter(receiveCount);
     expect(seconds).toBeGreaterThanOrEqual(least);
     expect(seconds).toBeLessThanOrEqual(most);
     expect(warnings()).toEqual([
-      `message message-1${attempt === 1 ? '' : `, delivery ${attempt}`}: the registry is away; it comes again in ${seconds} seconds`,
+      `message message-1${receiveCount === 1 ? '' : `, delivery ${receiveCount}`}: the registry is away; it comes again in ${seconds} seconds`,
     ]);
   });
 
@@ -332,7 +332,7 @@ describe('while a job runs', () => {
     await clock.advance(41 * SECOND);
     const [first, second] = jobs;
     expect(first?.signal.reason).toMatchObject({ code: 'CONFLICT' });
-    expect(second).toMatchObject({ delivery: { attempt: 2 }, signal: { aborted: false } });
+    expect(second).toMatchObject({ delivery: { receiveCount: 2 }, signal: { aborted: false } });
     expect(callsOf('DeleteMessage')).toEqual([]);
     expect(callsOf('ChangeMessageVisibility 0')).toEqual([]);
     expect(warnings()).toEqual([
@@ -352,7 +352,7 @@ describe('while a job runs', () => {
     job(0).end();
     await clock.advance(0);
     expect(callsOf('DeleteMessage')).toEqual([]);
-    expect(job(1).delivery).toMatchObject({ body: 'a', attempt: 2 });
+    expect(job(1).delivery).toMatchObject({ body: 'a', receiveCount: 2 });
   });
 
   test('a beat that fails is made again', async () => {
@@ -425,7 +425,7 @@ describe('twelve hours', () => {
     await send('a');
     await clock.advance(12 * HOUR + MINUTE);
     expect(jobs).toHaveLength(2);
-    expect(job(1).delivery).toMatchObject({ body: 'a', attempt: 2 });
+    expect(job(1).delivery).toMatchObject({ body: 'a', receiveCount: 2 });
     expect(callsOf('DeleteMessage')).toEqual([]);
   });
 

@@ -144,7 +144,7 @@ describe('a queue of SQS', () => {
   test('an answer to a receive that is lost: what it had comes again later, and it is tried again without a word', async () => {
     await queue.send([{ body: 'a' }, { body: 'b' }]);
     sqs.faults.dropAfter({ action: 'ReceiveMessage' });
-    expect(await queue.receive(1, { waitSeconds: 0 })).toMatchObject([{ body: 'b', attempt: 1 }]);
+    expect(await queue.receive(1, { waitSeconds: 0 })).toMatchObject([{ body: 'b', receiveCount: 1 }]);
     expect(events).toEqual([]);
   });
 
