@@ -1,0 +1,46 @@
+import {
+  Aws,
+  CfnParameter,
+  Fn,
+  StackSynthesizer,
+  type DockerImageAssetLocation,
+  type DockerImageAssetSource,
+  type FileAssetLocation,
+  type FileAssetSource,
+  type ISynthesisSession,
+} from 'aws-cdk-lib';
+
+/**
+ * Stacks for those who do not use CDK: nothing of `cdk bootstrap` is asked for. Where the code of functions and the image of the worker are is
+ * said by parameters.
+ */
+export class PlainSynthesizer extends StackSynthesizer {
+  addFileAsset({ sourceHash }: FileAssetSource): FileAssetLocation {
+    const bucketName = this.#parameter('AssetBucket', 'The bucket that has the files of dist/templates/assets');
+    const objectKey = `${sourceHash}.zip`;
+    return {
+      bucketName,
+      objectKey,
+      httpUrl: `https://s3.${Aws.REGION}.${Aws.URL_SUFFIX}/${bucketName}/${objectKey}`,
+      s3ObjectUrl: `s3://${bucketName}/${objectKey}`,
+    };
+  }
+
+  addDockerImageAsset(_asset: DockerImageAssetSource): DockerImageAssetLocation {
+    const repositoryName = this.#parameter('WorkerRepository', "The repository in ECR that has the worker's image");
+    const tag = this.#parameter('WorkerTag', 'The tag of that image');
+    const registry = `${Aws.ACCOUNT_ID}.dkr.ecr.${Aws.REGION}.${Aws.URL_SUFFIX}`;
+    return { repositoryName, imageUri: Fn.join('', [registry, '/', repositoryName, ':', tag]) };
+  }
+
+  synthesize(session: ISynthesisSession): void {
+    this.synthesizeTemplate(session);
+    this.emitArtifact(session);
+  }
+
+  #parameter(id: string, description: string): string {
+    const known = this.boundStack.node.tryFindChild(id);
+    const parameter = known instanceof CfnParameter ? known : new CfnParameter(this.boundStack, id, { description });
+    return parameter.valueAsString;
+  }
+}
