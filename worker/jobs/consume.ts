@@ -4,6 +4,7 @@ import { Failure, isFailure, toFailure } from '../util/failure.ts';
 import type { Event, Report } from '../util/report.ts';
 import { retry, retryDelayMs } from '../util/retry.ts';
 import type { Delivery, Outcome, Queue } from './queue.ts';
+import { tooOld, waitSeconds } from './redelivery.ts';
 
 export interface ConsumeOptions extends Abortable {
   /** Jobs at once. */
@@ -22,7 +23,7 @@ export interface ConsumeOptions extends Abortable {
 
 /**
  * Does one message. It may run beside another delivery of the same message. When the signal fires, it ends soon: with CONFLICT as the reason,
- * the delivery is ours no longer, and what it gives is not told to the queue; with `handover: true` in the reason's context, the message
+ * the delivery is ours no longer, and what it gives is not told to the queue; with a reason of which `isTooOld` is true, the message
  * reaches the end of its twelve hours; otherwise the worker stops. What it throws is reported, and the message comes again after a while
  * that grows with its deliveries, or at once where the worker stops.
  */
@@ -48,8 +49,6 @@ const GRACE_MS = 30_000;
 /** What was told to stop in this process, and only has to hear of it. */
 const SHORT_MS = 5000;
 const SETTLE_ATTEMPTS = 5;
-const FIRST_AGAIN_SECONDS = 30;
-const MAX_AGAIN_SECONDS = 15 * 60;
 
 /**
  * Does the messages of a queue, as many at once as there are slots, until `stopping` fires and what ran has ended. A slot that is free is
@@ -211,8 +210,7 @@ class Consumer {
     if ('value' in result) return result.value;
     const failure = toFailure(result.error);
     const isStopped = stop?.aborted === true;
-    const ceiling = Math.min(MAX_AGAIN_SECONDS, FIRST_AGAIN_SECONDS * 2 ** (delivery.receiveCount - 1));
-    const seconds = isStopped ? 0 : Math.ceil(ceiling / 2 + clock.random() * (ceiling / 2));
+    const seconds = isStopped ? 0 : waitSeconds(delivery.receiveCount, failure, clock);
     if (!isStopped || failure.code !== 'ABORTED')
       this.#warn(`${named(delivery)}: ${failure.message}; it comes again in ${seconds} seconds`);
     return { type: 'again', seconds };
@@ -276,8 +274,7 @@ class Consumer {
     const leftMs = delivery.firstReceivedAtMs + HANDOVER_MS - clock.now();
     if (leftMs > 0) await clock.sleep(leftMs, { signal: over }).catch(() => undefined);
     if (over.aborted) return;
-    const what = 'the message reaches the end of its twelve hours: its job is to be handed on to a new one';
-    handover.abort(new Failure('ABORTED', what, { context: { handover: true } }));
+    handover.abort(tooOld());
   }
 
   /** What `work` gives, or undefined after `ms`, or when the signal fires. `work` never rejects. */

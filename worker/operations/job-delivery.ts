@@ -1,5 +1,6 @@
 import { formatJob, type Job, type PlanJob } from '../jobs/job.ts';
 import type { Delivery, Outcome } from '../jobs/queue.ts';
+import { ATTEMPTS, comeAgain, isTooOld, replace, waitSeconds } from '../jobs/redelivery.ts';
 import { titleOf as copyTitle } from '../plan/jobs.ts';
 import { aborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure, toFailure } from '../util/failure.ts';
@@ -7,7 +8,6 @@ import type { JobName, Report } from '../util/report.ts';
 import type { OperationOptions } from './ends.ts';
 import { hold, LEASE_SECONDS, type HeldPlace, type Holding, type Place } from './hold.ts';
 import { continuePlan } from './plan-rule.ts';
-import { ATTEMPTS, comeAgain, isTooOld, replace, waitSeconds } from './redelivery.ts';
 import { placesOf, runJob, type RunJobOptions } from './run-job.ts';
 import type { WorkContext } from './work-context.ts';
 

@@ -1,11 +1,11 @@
 import { jobId, parseMessage, type Job, type JobRequest, type ParsedMessage, type PushEvent } from '../jobs/job.ts';
 import type { Delivery, Outcome } from '../jobs/queue.ts';
+import { ATTEMPTS, comeAgain, isTooOld, replace, waitSeconds } from '../jobs/redelivery.ts';
 import { isFailure, toFailure, type Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import type { JobName } from '../util/report.ts';
 import { JobDelivery, makeKnown } from './job-delivery.ts';
 import { planPush } from './push.ts';
-import { ATTEMPTS, comeAgain, isTooOld, replace, waitSeconds } from './redelivery.ts';
 import type { WorkContext } from './work-context.ts';
 
 /** Of a message that no queue would take whole. */

@@ -259,11 +259,11 @@ describe('a job that throws', () => {
   };
 
   test.each([
-    [1, 15, 30],
-    [2, 30, 60],
-    [4, 120, 240],
-    [6, 450, 900],
-    [50, 450, 900],
+    [1, 30, 36],
+    [2, 60, 72],
+    [4, 240, 288],
+    [6, 900, 1080],
+    [50, 900, 1080],
   ])('for the time number %i comes again in %i to %i seconds', async (receiveCount, least, most) => {
     const seconds = await secondsAfter(receiveCount);
     expect(seconds).toBeGreaterThanOrEqual(least);

@@ -1,6 +1,6 @@
-import type { Delivery, Outcome, Queue } from '../jobs/queue.ts';
 import type { Clock } from '../util/clock.ts';
-import { isFailure, type Failure } from '../util/failure.ts';
+import { Failure, isFailure } from '../util/failure.ts';
+import type { Delivery, Outcome, Queue } from './queue.ts';
 
 /** Tries of one job, those included that a worker did not survive. */
 export const ATTEMPTS = 8;
@@ -22,6 +22,12 @@ export async function comeAgain(d: Delivery, body: string, seconds: number, queu
 export async function replace(body: string, seconds: number, queue: Queue): Promise<Outcome> {
   await queue.send([{ body, delaySeconds: Math.min(seconds, MAX_DELAY_SECONDS) }]);
   return { type: 'done' };
+}
+
+/** Why the work stops whose message comes to the end of its twelve hours. */
+export function tooOld(): Failure {
+  const what = 'the message reaches the end of its twelve hours: its job is to be handed on to a new one';
+  return new Failure('ABORTED', what, { context: { handover: true } });
 }
 
 /** Whether the work has to stop because its message comes to the end of its twelve hours: it goes on by another message. */
