@@ -1,7 +1,7 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import type { Ends, OperationOptions } from '../operations/ends.ts';
 import type { MirrorResult } from '../operations/mirror.ts';
-import type { RunResult } from '../operations/run.ts';
+import type { BatchResult } from '../operations/mirror-all.ts';
 import type { Report } from '../util/report.ts';
 import { printResult, withProgress, type CommandContext, type CommonFlags, type ConnectOptions } from './context.ts';
 import { connectFlags, type SideFlags } from './sides.ts';
@@ -82,7 +82,7 @@ export function describeCopy(result: MirrorResult, seconds: number): { readonly 
 export async function runImages(
   context: CommandContext,
   flags: CommonFlags & SideFlags & ConcurrencyFlag,
-  work: (ends: Ends, o: OperationOptions) => Promise<RunResult>,
+  work: (ends: Ends, o: OperationOptions) => Promise<BatchResult>,
   connect: Pick<ConnectOptions, 'access'> = {},
 ): Promise<void> {
   const startedMs = context.clock.now();
@@ -91,14 +91,14 @@ export async function runImages(
     await using ends = context.connect({ ...connectFlags(flags), ...connect, concurrency, report });
     return await work(ends, optionsOf(context, flags, report));
   });
-  const { json, text, failed } = describeRun(run, (context.clock.now() - startedMs) / 1000);
+  const { json, text, failed } = describeBatch(run, (context.clock.now() - startedMs) / 1000);
   printResult(context, flags, json, () => text);
   if (failed > 0 || run.faults.length > 0) context.exit(1);
 }
 
 /** Several copies, for programs and for people. */
-function describeRun(
-  run: RunResult,
+function describeBatch(
+  run: BatchResult,
   seconds: number,
 ): { readonly json: object; readonly text: string; readonly failed: number } {
   const failed = run.items.filter((item) => item.outcome === 'failed');

@@ -9,7 +9,7 @@ import { storeOf } from './image.ts';
 import { DEFAULT_TEMPLATE, expandTemplate } from '../plan/key-template.ts';
 import { isPattern, matchesPattern, parseImagePattern, parseS3, type Location } from '../plan/location.ts';
 import type { ImageChoices, MirrorRequest } from './mirror.ts';
-import { mirrorAll, type ItemResult, type RunResult } from './run.ts';
+import { mirrorAll, type ItemResult, type BatchResult } from './mirror-all.ts';
 
 export interface BackupRequest extends ImageChoices {
   /** `[docker://]host/repository[:tag]`, each with `*` and `{a,b}`; without a tag all tags. */
@@ -26,7 +26,7 @@ export const SETTINGS_NAME = 'repository.json';
  * some. Images that are backed up already cost no layer. One failure does not stop the others. Tags of cosign come along with the image they
  * are about; of those that are about none of the images, as is usual once a tag was moved, a warning tells.
  */
-export async function backup(r: BackupRequest, ends: Ends, o: OperationOptions): Promise<RunResult> {
+export async function backup(r: BackupRequest, ends: Ends, o: OperationOptions): Promise<BatchResult> {
   const pattern = parseImagePattern(r.from);
   const registry = ends.registry(pattern.registry, 'source');
   const place = parseTemplate(r.to);

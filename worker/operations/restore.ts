@@ -19,7 +19,7 @@ import {
   type RegistryPlace,
 } from '../plan/location.ts';
 import type { ImageChoices, MirrorRequest } from './mirror.ts';
-import { mirrorAll, type RunResult } from './run.ts';
+import { mirrorAll, type BatchResult } from './mirror-all.ts';
 
 export interface RestoreRequest extends Omit<ImageChoices, 'force'> {
   /** An archive, or a prefix ending in `/` (also `s3://bucket`) for every archive below it. */
@@ -35,7 +35,7 @@ const MAX_SETTINGS_BYTES = 1024 * 1024;
  * Puts archived images into a registry, digests unchanged, from the archives alone: the settings of their repositories first, then each image
  * with what refers to it. What is there already costs no layer. One failure does not stop the others.
  */
-export async function restore(r: RestoreRequest, ends: Ends, o: OperationOptions): Promise<RunResult> {
+export async function restore(r: RestoreRequest, ends: Ends, o: OperationOptions): Promise<BatchResult> {
   // what cannot be is told once, before anything is listed
   if (placeOf(r.to, prefixOf(r.from, ends) !== undefined) === undefined) parseDestination(r.to);
   const found = await archivesOf(r.from, ends, o);

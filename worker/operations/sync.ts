@@ -10,7 +10,7 @@ import { quote } from '../util/quote.ts';
 import type { Ends, OperationOptions } from './ends.ts';
 import { fanOut } from './fan-out.ts';
 import { planRule } from './plan-rule.ts';
-import { mirrorAll, type ItemResult, type RunResult } from './run.ts';
+import { IMAGES_AT_ONCE, mirrorAll, type ItemResult, type BatchResult } from './mirror-all.ts';
 
 export interface SyncRequest {
   readonly config: Config;
@@ -20,15 +20,12 @@ export interface SyncRequest {
   readonly dryRun?: boolean | undefined;
 }
 
-/** Images at once, as `mirrorAll` has it. */
-const IMAGES_AT_ONCE = 2;
-
 /**
  * Runs rules here and now, whatever their schedules say: without a queue, and without a memory of what was copied before, so that every
  * image is compared with its destinations. One failure does not stop the others. Rules that have expired are passed over, and so are those
  * of kinds that this version does not execute; both are told.
  */
-export async function sync(r: SyncRequest, ends: Ends, o: OperationOptions): Promise<RunResult> {
+export async function sync(r: SyncRequest, ends: Ends, o: OperationOptions): Promise<BatchResult> {
   const items: ItemResult[] = [];
   const faults: string[] = [];
   for (const rule of chosen(r)) {
@@ -41,7 +38,7 @@ export async function sync(r: SyncRequest, ends: Ends, o: OperationOptions): Pro
       try {
         const { jobs, failures } = await planHere(rule, ends, o);
         faults.push(...failures.map((failure) => `rule ${rule.name}: ${failure}`));
-        items.push(...(r.dryRun === true ? await tryJobs(jobs, ends, o) : await runJobs(jobs, ends, o)));
+        items.push(...(r.dryRun === true ? await tryJobs(jobs, ends, o) : await copyJobs(jobs, ends, o)));
       } catch (error) {
         checkAborted(o);
         const { message } = toFailure(error);
@@ -101,20 +98,20 @@ class Outbox implements Queue {
   }
 }
 
-async function runJobs(jobs: readonly CopyJob[], ends: Ends, o: OperationOptions): Promise<readonly ItemResult[]> {
+async function copyJobs(jobs: readonly CopyJob[], ends: Ends, o: OperationOptions): Promise<readonly ItemResult[]> {
   const items = new Map<CopyJob, readonly ItemResult[]>();
   await forEachOf(
     jobs,
     IMAGES_AT_ONCE,
     async (job, at) => {
-      items.set(job, await runJob(job, ends, { ...o, ...at }));
+      items.set(job, await copyJob(job, ends, { ...o, ...at }));
     },
     o,
   );
   return jobs.flatMap((job) => items.get(job) ?? []);
 }
 
-async function runJob(job: CopyJob, ends: Ends, o: OperationOptions & Abortable): Promise<readonly ItemResult[]> {
+async function copyJob(job: CopyJob, ends: Ends, o: OperationOptions & Abortable): Promise<readonly ItemResult[]> {
   const items: ItemResult[] = [];
   const to = job.to.map((text) => ({ location: parseDestination(text) }));
   const fail = (places: readonly (typeof to)[number][], error: unknown): void => {

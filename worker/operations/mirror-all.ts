@@ -16,14 +16,15 @@ export interface ItemResult {
   readonly failure?: Failure;
 }
 
-export interface RunResult {
+/** What became of all images that one command named. */
+export interface BatchResult {
   readonly items: readonly ItemResult[];
   /** What went wrong beside the images, such as settings that could not be read. */
   readonly faults: readonly string[];
 }
 
 /** Images at once: more than one, because small ones spend their time waiting; few, because each holds memory for its large blobs. */
-const IMAGES_AT_ONCE = 2;
+export const IMAGES_AT_ONCE = 2;
 
 /** Mirrors each; one that fails is reported and the others go on. Only an abort ends the whole. */
 export async function mirrorAll(
