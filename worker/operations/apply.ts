@@ -1,8 +1,9 @@
 import { formatAccess, formatRule } from '../plan/config.ts';
 import { differencesOf, planApply, type Change } from '../plan/apply.ts';
 import type { Config } from '../plan/rule.ts';
-import type { StateStore } from '../state/state.ts';
+import type { StateStore, StoredRule } from '../state/state.ts';
 import type { Abortable } from '../util/abort.ts';
+import { Failure } from '../util/failure.ts';
 
 export interface ApplyPlan {
   readonly rules: readonly Change[];
@@ -10,9 +11,16 @@ export interface ApplyPlan {
   readonly access: readonly string[];
   /** Whether anything has to be done. */
   readonly empty: boolean;
-  /** Does it. CONFLICT when another changed the rules since they were read; what was done by then stays done, and applying again goes on. */
+  /**
+   * Does it, one at a time. CONFLICT, with nothing done, when another does so at this moment, or changed the rules since they were read: two
+   * files that are each without a conflict may have one with each other. What was done by then stays done where it ends in between, and
+   * applying again goes on.
+   */
   execute(o?: Abortable): Promise<void>;
 }
+
+/** Renewed while rules are written; who was killed meanwhile keeps others from applying for so long, and what clocks may differ by. */
+const LOCK_SECONDS = 30;
 
 /** What would make the stored rules those of `config`. Nothing is changed before `execute`. */
 export async function apply(config: Config, state: StateStore, o: Abortable): Promise<ApplyPlan> {
@@ -29,13 +37,27 @@ export async function apply(config: Config, state: StateStore, o: Abortable): Pr
     access,
     empty: changes.length === 0 && access.length === 0,
     execute: async (at = {}) => {
+      await using lease = await state.lock('rules', LOCK_SECONDS, at);
+      if (lease === undefined)
+        throw new Failure('CONFLICT', 'apply rules: somebody else does at this moment: try again in two minutes');
+      const signal = at.signal === undefined ? lease.signal : AbortSignal.any([at.signal, lease.signal]);
+      const [rulesNow, accessNow] = await Promise.all([state.rules.list({ signal }), state.rules.access({ signal })]);
+      if (!isSame(stored, rulesNow) || storedAccess?.revision !== accessNow?.revision)
+        throw new Failure('CONFLICT', 'apply rules: somebody else changed them in the meantime: look at them again');
       // how to reach a registry before the rules that reach it
-      if (access.length > 0) await state.rules.putAccess(document, storedAccess?.revision ?? 0, at);
+      if (access.length > 0) await state.rules.putAccess(document, storedAccess?.revision ?? 0, { signal });
       for (const { name, document: rule } of changes) {
         const revision = revisions.get(name) ?? 0;
-        if (rule === undefined) await state.rules.remove(name, revision, at);
-        else await state.rules.put({ name, document: rule }, revision, at);
+        if (rule === undefined) await state.rules.remove(name, revision, { signal });
+        else await state.rules.put({ name, document: rule }, revision, { signal });
       }
     },
   };
+}
+
+function isSame(before: readonly StoredRule[], now: readonly StoredRule[]): boolean {
+  return (
+    before.length === now.length &&
+    before.every(({ name, revision }, at) => now[at]?.name === name && now[at].revision === revision)
+  );
 }
