@@ -121,8 +121,8 @@ function runId(clock: Clock): string {
 const POLL_MS = 1000;
 
 /**
- * Waits until the run has ended, and tells every change of its counts to `seen`. Returns it with the jobs that failed. NOT_FOUND
- * without the run; ABORTED when the signal fires: the run goes on.
+ * Waits until the run has ended, or nobody is left to plan the rest of it, and tells every change of its counts to `seen`. Returns it with
+ * the jobs that failed. NOT_FOUND without the run; ABORTED when the signal fires: the run goes on.
  */
 export async function follow(
   id: string,
@@ -136,7 +136,10 @@ export async function follow(
     const now = JSON.stringify([run.jobs, run.plannedAtMs]);
     if (now !== last) o.seen?.(run);
     last = now;
-    if (run.endedAtMs !== undefined) {
+    const { waiting, running, failed: failures } = run.jobs;
+    // who plans it is a job of it, and ends well only when all is planned
+    const isGivenUp = run.plannedAtMs === undefined && waiting + running === 0 && failures > 0;
+    if (run.endedAtMs !== undefined || isGivenUp) {
       const failed: JobRecord[] = [];
       for await (const job of runs.jobs(id, { signal: o.signal, state: 'failed' })) failed.push(job);
       return { run, failed };
