@@ -1,7 +1,8 @@
 import { parseMessage } from '../jobs/job.ts';
 import type { Delivery } from '../jobs/queue.ts';
+import type { StateStore } from '../state/state.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
-import { toFailure } from '../util/failure.ts';
+import { isFailure, toFailure } from '../util/failure.ts';
 import type { Report } from '../util/report.ts';
 import type { Service } from './service.ts';
 
@@ -14,7 +15,7 @@ export interface RedriveChoice {
 
 export interface RedriveResult {
   readonly redriven: number;
-  /** Dead letters that stay: of other rules or runs, or no jobs. */
+  /** Dead letters that stay: of other rules or runs, or nothing that anybody could do. */
   readonly left: number;
 }
 
@@ -22,30 +23,31 @@ export interface RedriveResult {
 const BATCH = 10;
 
 /**
- * Puts dead letters back to the queue, and their jobs back to waiting. A dead letter that is no job stays where it is. Safe to repeat, and
- * to stop: a message is in one of the queues at any time, for a moment in both.
+ * Puts dead letters back to the queue, and their jobs back to waiting: jobs, and pushes that could not be planned. What is neither stays
+ * where it is. Safe to repeat, and to stop: a message is in one of the queues at any time, for a moment in both.
  */
 export async function redrive(
   choice: RedriveChoice,
   { state, queue, deadLetters }: Service,
   o: Abortable & { readonly report?: Report | undefined },
 ): Promise<RedriveResult> {
-  const left: Delivery[] = [];
+  const left = new Map<string, Delivery>();
   // one that fails at once is a dead letter again before we are done
   const redriven = new Set<string>();
   try {
     for (;;) {
       checkAborted(o);
       const deliveries = await deadLetters.receive(BATCH, { ...o, waitSeconds: 1 });
-      if (deliveries.length === 0) return { redriven: redriven.size, left: left.length };
+      // where there are so many that the first are visible again, all were seen
+      if (deliveries.every(({ id }) => left.has(id))) return { redriven: redriven.size, left: left.size };
       for (const delivery of deliveries) {
         const job = jobOf(delivery.body);
         const key = job?.id ?? delivery.body;
         if (job === undefined || redriven.has(key) || !isChosen(job, choice)) {
-          left.push(delivery);
+          left.set(delivery.id, delivery);
           continue;
         }
-        if (job.id !== undefined && job.run !== undefined) await state.runs.reviveJob(job.run, job.id, o);
+        await revive(job, state, o);
         await queue.send([{ body: delivery.body }], o);
         await delivery.settle({ type: 'done' });
         redriven.add(key);
@@ -53,11 +55,21 @@ export async function redrive(
     }
   } finally {
     // held until now, so that the loop above meets each once
-    for (const delivery of left) {
+    for (const delivery of left.values()) {
       await delivery.settle({ type: 'again', seconds: 0 }).catch((error: unknown) => {
         o.report?.({ type: 'warning', message: `a dead letter stays hidden for a while: ${toFailure(error).message}` });
       });
     }
+  }
+}
+
+/** The worker makes one known that the state knows nothing of. */
+async function revive({ run, id }: Named, state: StateStore, o: Abortable): Promise<void> {
+  if (id === undefined || run === undefined) return;
+  try {
+    await state.runs.reviveJob(run, id, o);
+  } catch (error) {
+    if (!isFailure(error, 'NOT_FOUND')) throw error;
   }
 }
 
@@ -70,7 +82,8 @@ interface Named {
 function jobOf(body: string): Named | undefined {
   try {
     const message = parseMessage(body);
-    return message.type === 'job' ? message.job : message.type === 'request' ? {} : undefined;
+    if (message.type === 'ignored') return undefined;
+    return message.type === 'job' ? message.job : {};
   } catch {
     return undefined;
   }
