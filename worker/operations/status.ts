@@ -18,7 +18,10 @@ export interface RuleStatus {
   /** How old the last good copy of everything in the rule is; absent: there never was one. */
   readonly ageSeconds?: number | undefined;
   readonly expired: boolean;
-  /** What is wrong, a sentence each: a tick that nobody served, a run that goes on past its next tick, a rule that cannot be read. */
+  /**
+   * What is wrong, a sentence each: a tick that nobody served, a run that goes on past its next tick or that
+   * was no good one, a rule that cannot be read.
+   */
   readonly faults: readonly string[];
 }
 
@@ -134,7 +137,10 @@ function statusOf(
     kind: rule.kind,
     expired,
     nextTickMs: expired || !planned ? undefined : nextTickMs(rule.schedule, nowMs),
-    faults: expired || !planned ? [] : lateness(rule, stored.appliedAtMs, progress, common.current, nowMs),
+    faults:
+      expired || !planned
+        ? []
+        : [...lateness(rule, stored.appliedAtMs, progress, common.current, nowMs), ...badness(progress)],
   };
 }
 
@@ -153,6 +159,17 @@ function lateness(
   if (current !== undefined && current.startedAtMs < tickMs)
     return [`its run ${current.id} went on past the tick of ${when}`];
   return [`nobody planned the tick of ${when}: is a planner running?`];
+}
+
+/** Repositories that cannot be listed leave no dead letter: without this nobody would hear that nothing is copied any more. */
+function badness(progress: RuleProgress | undefined): readonly string[] {
+  const { current, dueAtMs, goodAtMs } = progress ?? {};
+  if (current !== undefined || dueAtMs === undefined || (goodAtMs !== undefined && goodAtMs >= dueAtMs)) return [];
+  const good =
+    goodAtMs === undefined
+      ? 'there was no good one yet'
+      : `the last good one began at ${new Date(goodAtMs).toISOString()}`;
+  return [`its last run had failures, or did not end; ${good}`];
 }
 
 async function jobsOf(
