@@ -7,7 +7,7 @@ import { Failure, isFailure, toFailure } from '../util/failure.ts';
 import type { JobName, Report } from '../util/report.ts';
 import type { OperationOptions } from './ends.ts';
 import { hold, LEASE_SECONDS, type HeldPlace, type Holding, type Place } from './hold.ts';
-import { continuePlan } from './plan-rule.ts';
+import { continuePlan, keptBody } from './plan-rule.ts';
 import { placesOf, runJob, type RunJobOptions } from './run-job.ts';
 import type { WorkContext } from './work-context.ts';
 
@@ -172,7 +172,7 @@ async function begin(job: Job, w: WorkContext, o: Abortable): Promise<number | u
 export async function makeKnown(job: Job, w: WorkContext, o: Abortable): Promise<void> {
   const { runs } = w.service.state;
   const run = await runs.begin({ id: job.run, rule: job.rule, trigger: 'request' }, o);
-  await runs.addJobs(job.run, [{ id: job.id, title: titleOf(job), rule: job.rule, body: formatJob(job) }], o);
+  await runs.addJobs(job.run, [{ id: job.id, title: titleOf(job), rule: job.rule, body: keptBody(formatJob(job)) }], o);
   // planning it ends with the last of its jobs
   if (job.kind !== 'plan' && run.trigger === 'request') await runs.planned(job.run, o);
 }

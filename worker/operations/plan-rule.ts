@@ -69,6 +69,12 @@ const BATCH = 500;
 const LOCK_SECONDS = 60;
 /** A longer message, as settings of repositories may make it, is not kept for the case that it is lost: every job would pay for it. */
 const MAX_KEPT_BODY = 16 * 1024;
+
+/** A message as the state keeps it with its job. */
+export function keptBody(body: string): string | undefined {
+  return body.length > MAX_KEPT_BODY ? undefined : body;
+}
+
 /** What is under way when it is late ends within this time, or is broken off. */
 const ENDING_MS = 15_000;
 /** Repositories of a registry that fail in a row, until the others are not asked any more: it is away. */
@@ -336,7 +342,7 @@ class RunPlanner {
   ): Promise<ReadonlySet<string>> {
     if (jobs.length === 0) return new Set();
     const messages = jobs.map(({ job, title }) => ({ id: job.id, title, rule: job.rule, body: formatJob(job) }));
-    const records = messages.map(({ body, ...job }) => (body.length > MAX_KEPT_BODY ? job : { ...job, body }));
+    const records = messages.map((message) => ({ ...message, body: keptBody(message.body) }));
     const open = await this.#service.state.runs.addJobs(this.#run.id, records, o);
     const sent = messages.filter(({ id }) => open.has(id)).map(({ body }) => ({ body }));
     if (sent.length > 0) await this.#service.queue.send(sent, o);

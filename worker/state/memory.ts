@@ -1,8 +1,11 @@
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
+import { Failure } from '../util/failure.ts';
 import type { StateStore } from './state.ts';
 import { stateOver, type StateOptions } from './store.ts';
 import type { Change, Expected, Item, Key, QueryOptions, Table, Updated } from './table.ts';
+
+const MAX_ITEM_BYTES = 400 * 1024;
 
 /** A state that is gone with the process: for tests, and to try things. As `openDynamo` in everything else. */
 export function memoryState(clock: Clock, o: StateOptions = {}): StateStore {
@@ -23,6 +26,8 @@ export function memoryTable(): Table {
       const found = items.get(key.pk)?.get(key.sk);
       if (!isAsExpected(found, expected)) return { done: false, item: found };
       const item = changed(found ?? key, change);
+      if (sizeOf(item) > MAX_ITEM_BYTES)
+        throw new Failure('INVALID', `write ${key.pk}, ${key.sk}: an item has ${MAX_ITEM_BYTES} bytes at most`);
       const group = items.get(key.pk) ?? new Map<string, Item>();
       items.set(key.pk, group.set(key.sk, item));
       return { done: true, item };
@@ -38,6 +43,14 @@ export function memoryTable(): Table {
       }
     },
   };
+}
+
+/** https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html: names and values, of numbers up to 21 bytes */
+function sizeOf(item: Item): number {
+  return Object.entries(item).reduce(
+    (sum, [name, value]) => sum + name.length + (typeof value === 'string' ? Buffer.byteLength(value) : 21),
+    0,
+  );
 }
 
 function isAsExpected(item: Item | undefined, expected: Expected): boolean {
