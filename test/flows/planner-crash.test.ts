@@ -230,7 +230,13 @@ test('a run of nobody’s schedule that never ends is dead in the end', async ()
   await bench.clock.advance(25 * HOUR_MS);
   await bench.tick();
   expect(await bench.state.runs.get('left behind')).toMatchObject({ dead: true });
-  expect(bench.of('run-late')).toMatchObject([{ run: 'left behind', dead: true }]);
+  await bench.state.runs.begin({ id: 'by hand', trigger: 'request' });
+  await bench.clock.advance(25 * HOUR_MS);
+  await bench.tick();
+  expect(bench.of('run-late')).toMatchObject([
+    { run: 'left behind', rule: 'gone', dead: true },
+    { run: 'by hand', rule: undefined, dead: true },
+  ]);
 });
 
 test('a planner that is stopped gives back what it held', async () => {

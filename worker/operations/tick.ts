@@ -169,11 +169,11 @@ class Round {
     if (this.#o.clock.now() - run.startedAtMs < deadAfterSeconds * 1000) return false;
     await this.#service.state.runs.declareDead(run.id, this.#o);
     this.#open.delete(run.id);
-    this.#late(run, rule ?? '', true);
+    this.#late(run, rule, true);
     return true;
   }
 
-  #late(run: Run, rule: string, dead: boolean): void {
+  #late(run: Run, rule: string | undefined, dead: boolean): void {
     const since = `the run ${run.id} began at ${new Date(run.startedAtMs).toISOString()} and has ${leftOf(run)}`;
     const message = dead
       ? `${since}: it counts as dead`

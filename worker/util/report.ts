@@ -78,7 +78,8 @@ type PlanEvent =
   | {
       readonly type: 'run-late';
       readonly run: string;
-      readonly rule: string;
+      /** Absent: of a request by hand for one image. */
+      readonly rule: string | undefined;
       readonly dead: boolean;
       readonly message: string;
     }

@@ -40,6 +40,13 @@ function sum(lines: readonly Line[], name: string, dimensions: Readonly<Record<s
     .reduce((total, value) => total + value, 0);
 }
 
+test('a run of no rule that is dead counts in all: CloudWatch drops a line with an empty dimension', () => {
+  const { sink, lines, flush } = metering();
+  sink({ type: 'run-late', run: 'request-1', rule: undefined, dead: true, message: 'it is dead' }, undefined);
+  flush();
+  expect(lines).toMatchObject([{ RunsLate: 1, _aws: { CloudWatchMetrics: [{ Dimensions: [[]] }] } }]);
+});
+
 test('a job is one line: what it moved, how long it took and how long it waited, in all and of its rule', () => {
   const { sink, lines, clock } = metering();
   sink({ type: 'job-started', job: JOB, attempt: 1, waitedMs: 1500 }, JOB);
