@@ -1,4 +1,4 @@
-import { RemovalPolicy, Stack } from 'aws-cdk-lib';
+import { RemovalPolicy, Stack, Validations } from 'aws-cdk-lib';
 import type { ITableV2 } from 'aws-cdk-lib/aws-dynamodb';
 import {
   FlowLogDestination,
@@ -79,6 +79,11 @@ export class Network extends Construct {
       natGateways,
       subnetConfiguration: subnetsOf(network.type, natGateways),
     });
+    if (network.availabilityZones !== undefined)
+      Validations.of(vpc).acknowledge({
+        id: 'CloudFormation-Validate::W3010',
+        reason: 'The settings name the zones; without, the region tells them.',
+      });
     vpc.addFlowLog('Refused', {
       destination: FlowLogDestination.toCloudWatchLogs(
         new LogGroup(this, 'Refused', { retention: logRetention, removalPolicy: RemovalPolicy.DESTROY }),

@@ -71,7 +71,7 @@ export class TransshipStack extends Stack {
       service: workers.service,
     });
     if (settings.blobMounting) mountBlobs(this, logRetention);
-    addOutputs(this, { environment, bucket, workerLogs: workers.logGroup, plannerLogs: planner.logGroup });
+    addOutputs(this, { environment, bucket, access, workerLogs: workers.logGroup, plannerLogs: planner.logGroup });
   }
 
   /** The region tells them when it is deployed: asking before would need an account, and their letters differ between accounts. */
