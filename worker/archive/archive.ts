@@ -3,7 +3,7 @@ import type { Bytes, Target } from '../content/content.ts';
 import type { ObjectInfo, ObjectStore, Upload, WriteOptions } from '../objects/objects.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
-import { checkAborted, type Abortable } from '../util/abort.ts';
+import { anyOf, checkAborted, type Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, toFailure } from '../util/failure.ts';
 import {
@@ -217,7 +217,7 @@ class Archive implements ArchiveTarget {
   /** Header, content and padding into the parts of the place. A part that it has for itself is sent while the next is being filled. */
   async #fill(place: Place, open: () => Bytes, o: Abortable): Promise<void> {
     const { entry } = place;
-    const signal = o.signal === undefined ? this.#stop.signal : AbortSignal.any([o.signal, this.#stop.signal]);
+    const signal = anyOf(o.signal, this.#stop.signal);
     const { partSize } = this.#upload;
     const contentEnd = entry.offset + entry.header.byteLength + entry.size;
     let position = entry.offset;

@@ -1,5 +1,5 @@
 import type { Descriptor } from '../oci/manifest.ts';
-import { checkAborted, type Abortable } from '../util/abort.ts';
+import { anyOf, checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure, toFailure } from '../util/failure.ts';
 import type { Limit } from '../util/limit.ts';
 import type { Bytes, Source } from './content.ts';
@@ -24,7 +24,7 @@ export async function* readAhead(source: Source, d: Descriptor, offset: number, 
     return;
   }
   const stop = new AbortController();
-  const signal = o.signal === undefined ? stop.signal : AbortSignal.any([o.signal, stop.signal]);
+  const signal = anyOf(o.signal, stop.signal);
   const pieces: Piece[] = [];
   let planned = offset;
   try {

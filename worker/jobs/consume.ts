@@ -1,4 +1,4 @@
-import { orAborted, type Abortable } from '../util/abort.ts';
+import { anyOf, orAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure, toFailure } from '../util/failure.ts';
 import type { Event, Report } from '../util/report.ts';
@@ -179,7 +179,7 @@ class Consumer {
     this.#busy();
   }
 
-  /** One message, from its receipt to its settlement. Be very careful about what can throw here: it must not. */
+  /** One message, from its receipt to its settlement. Must not throw: nobody else settles it. */
   async #do(delivery: Delivery): Promise<void> {
     const { signal: stop } = this.#o;
     const lost = new AbortController();
@@ -328,10 +328,6 @@ function safely(tell: () => void): void {
   } catch {
     // there is nobody left to tell
   }
-}
-
-function anyOf(...signals: readonly (AbortSignal | undefined)[]): AbortSignal {
-  return AbortSignal.any(signals.filter((signal) => signal !== undefined));
 }
 
 function named({ id, receiveCount }: Delivery): string {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import type { Bytes } from '../content/content.ts';
-import { checkAborted, type Abortable } from '../util/abort.ts';
+import { anyOf, checkAborted, type Abortable } from '../util/abort.ts';
 import { crc32Combine } from '../util/crc32.ts';
 import { Failure, isFailure, toFailure } from '../util/failure.ts';
 import type { Condition, ObjectInfo, ObjectRange, Upload, UploadOptions, WriteOptions } from './objects.ts';
@@ -373,7 +373,7 @@ async function sendPieces(
   o: Abortable,
 ): Promise<readonly StoredPart[]> {
   const stop = new AbortController();
-  const signal = o.signal === undefined ? stop.signal : AbortSignal.any([o.signal, stop.signal]);
+  const signal = anyOf(o.signal, stop.signal);
   const stored: StoredPart[] = [];
   const flying = new Set<Promise<void>>();
   const failed: unknown[] = [];

@@ -2,7 +2,7 @@ import { formatAccess, formatRule } from '../plan/config.ts';
 import { differencesOf, planApply, type Change } from '../plan/apply.ts';
 import type { Config } from '../plan/rule.ts';
 import type { StateStore, StoredRule } from '../state/state.ts';
-import type { Abortable } from '../util/abort.ts';
+import { anyOf, type Abortable } from '../util/abort.ts';
 import { Failure } from '../util/failure.ts';
 
 export interface ApplyPlan {
@@ -40,7 +40,7 @@ export async function apply(config: Config, state: StateStore, o: Abortable): Pr
       await using lease = await state.lock('rules', LOCK_SECONDS, at);
       if (lease === undefined)
         throw new Failure('CONFLICT', 'apply rules: somebody else does at this moment: try again in two minutes');
-      const signal = at.signal === undefined ? lease.signal : AbortSignal.any([at.signal, lease.signal]);
+      const signal = anyOf(at.signal, lease.signal);
       const [rulesNow, accessNow] = await Promise.all([state.rules.list({ signal }), state.rules.access({ signal })]);
       if (!isSame(stored, rulesNow) || storedAccess?.revision !== accessNow?.revision)
         throw new Failure('CONFLICT', 'apply rules: somebody else changed them in the meantime: look at them again');

@@ -1,6 +1,6 @@
 import type { Source } from '../content/content.ts';
 import { nearest } from '../content/nearest.ts';
-import { checkAborted } from '../util/abort.ts';
+import { anyOf, checkAborted } from '../util/abort.ts';
 import { isFailure, toFailure, type Failure } from '../util/failure.ts';
 import type { Location } from '../plan/location.ts';
 import type { Ends, OperationOptions, RepositoryOptions } from './ends.ts';
@@ -47,8 +47,7 @@ export async function* fanOut<T extends FanOutTarget>(
   let near: Source | undefined;
   for (const [i, target] of r.to.entries()) {
     checkAborted(o);
-    const signals = [o.signal, target.signal].filter((signal) => signal !== undefined);
-    const at = { ...o, signal: AbortSignal.any(signals) };
+    const at = { ...o, signal: anyOf(o.signal, target.signal) };
     let item: FanOutItem<T>;
     try {
       const result = await fill(image, near, target.location, { ...r, alsoAt: filled }, ends, at);

@@ -2,7 +2,7 @@ import { formatJob, type Job, type PlanJob } from '../jobs/job.ts';
 import type { Delivery, Outcome } from '../jobs/queue.ts';
 import { ATTEMPTS, comeAgain, isTooOld, replace, waitSeconds } from '../jobs/redelivery.ts';
 import { titleOf as copyTitle } from '../plan/jobs.ts';
-import { aborted, type Abortable } from '../util/abort.ts';
+import { aborted, anyOf, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure, toFailure } from '../util/failure.ts';
 import type { JobName, Report } from '../util/report.ts';
 import type { OperationOptions } from './ends.ts';
@@ -75,11 +75,10 @@ export class JobDelivery {
     const job = this.#name;
     const startedMs = clock.now();
     this.#report({ type: 'job-started', job, attempt, waitedMs: Math.max(0, startedMs - this.#d.sentAtMs) });
-    const signals = [this.#signal, holding.signal].filter((signal) => signal !== undefined);
     let done: Done;
     try {
       const { destinations } = service.state;
-      done = await task(holding.places, { ...this.#options(AbortSignal.any(signals)), destinations });
+      done = await task(holding.places, { ...this.#options(anyOf(this.#signal, holding.signal)), destinations });
     } catch (error) {
       if (this.#signal.aborted) return this.#giveBack();
       const failure = toFailure(error);

@@ -21,7 +21,7 @@ import { parseRule } from '../plan/config.ts';
 import { isCopyRule, notExecuted, type Candidate, type CopyRule } from '../plan/rule.ts';
 import { formatSource, sourcesOf } from '../plan/sources.ts';
 import type { Run } from '../state/state.ts';
-import { checkAborted, type Abortable } from '../util/abort.ts';
+import { anyOf, checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
@@ -96,7 +96,7 @@ export async function planRule(
 ): Promise<PlanResult | undefined> {
   await using lease = await service.state.lock(`plan/${r.run.id}`, LOCK_SECONDS, o);
   if (lease === undefined) return undefined;
-  const signal = o.signal === undefined ? lease.signal : AbortSignal.any([o.signal, lease.signal]);
+  const signal = anyOf(o.signal, lease.signal);
   const { runs } = service.state;
   const { id: run } = r.run;
   const { name: rule } = r.rule;
@@ -124,7 +124,7 @@ async function plan(
     () => undefined,
   );
   try {
-    return await new RunPlanner(r, service, ends, o, AbortSignal.any([signal, late.signal])).plan();
+    return await new RunPlanner(r, service, ends, o, anyOf(signal, late.signal)).plan();
   } finally {
     done.abort();
     await timer;

@@ -16,6 +16,11 @@ export function aborted(signal: AbortSignal): Failure {
   return reason instanceof Failure ? reason : new Failure('ABORTED', 'stopped', { cause: reason });
 }
 
+/** Fires with the first of those that there are. */
+export function anyOf(...signals: readonly (AbortSignal | undefined)[]): AbortSignal {
+  return AbortSignal.any(signals.filter((signal) => signal !== undefined));
+}
+
 /** Settles as `promise` does, or rejects with ABORTED as soon as the signal fires. The work behind `promise` must stop by itself. */
 export async function orAborted<T>(promise: Promise<T>, o: Abortable | undefined): Promise<T> {
   const signal = o?.signal;

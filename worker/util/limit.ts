@@ -1,4 +1,4 @@
-import { aborted, checkAborted, type Abortable } from './abort.ts';
+import { aborted, anyOf, checkAborted, type Abortable } from './abort.ts';
 import { Failure } from './failure.ts';
 
 /**
@@ -93,7 +93,7 @@ export async function forEachOf<T>(
 ): Promise<void> {
   if (!(width >= 1)) throw new Failure('BUG', `work of width ${width} would never be done`);
   const stop = new AbortController();
-  const signal = o.signal === undefined ? stop.signal : AbortSignal.any([o.signal, stop.signal]);
+  const signal = anyOf(o.signal, stop.signal);
   const failed: unknown[] = [];
   const iterator = items[Symbol.iterator]();
   const runner = async (): Promise<void> => {
