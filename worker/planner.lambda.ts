@@ -3,6 +3,7 @@ import type { TickResult } from './operations/tick.ts';
 import { openPlanner } from './run-planner.ts';
 import { readSettings } from './settings.ts';
 import { systemClock } from './util/clock.ts';
+import { deadline } from './util/deadline.ts';
 import { Failure } from './util/failure.ts';
 
 /** What is left to finish what was begun when no more is begun; of a Lambda with little time a third. */
@@ -26,19 +27,10 @@ const planner = openPlanner({
 export async function handler(_event: unknown, context: LambdaContext): Promise<TickResult> {
   const leftMs = context.getRemainingTimeInMillis();
   const untilMs = systemClock.now() + leftMs - Math.min(MARGIN_MS, leftMs / 3);
-  const over = new AbortController();
-  const done = new AbortController();
-  const timer = systemClock.sleep(Math.max(0, leftMs - LAST_MS), { signal: done.signal }).then(
-    () => over.abort(new Failure('ABORTED', 'plan: the time of the Lambda is over; the next one goes on')),
-    () => undefined,
-  );
-  try {
-    const result = await planner.tick({ signal: over.signal, untilMs });
-    if (result.rules > 0 && result.failed === result.rules)
-      throw new Failure('UNAVAILABLE', `plan: all ${result.rules} rules failed; the log says why of each`);
-    return result;
-  } finally {
-    done.abort();
-    await timer;
-  }
+  const over = (): Failure => new Failure('ABORTED', 'plan: the time of the Lambda is over; the next one goes on');
+  await using end = deadline(leftMs - LAST_MS, over, systemClock);
+  const result = await planner.tick({ signal: end.signal, untilMs });
+  if (result.rules > 0 && result.failed === result.rules)
+    throw new Failure('UNAVAILABLE', `plan: all ${result.rules} rules failed; the log says why of each`);
+  return result;
 }

@@ -23,6 +23,7 @@ import { formatSource, sourcesOf } from '../plan/sources.ts';
 import type { Run } from '../state/state.ts';
 import { anyOf, checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
+import { deadline } from '../util/deadline.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
 import type { Report } from '../util/report.ts';
@@ -117,18 +118,9 @@ async function plan(
   const { untilMs = Infinity, clock, signal } = o;
   if (untilMs === Infinity || r.after !== undefined || r.only !== undefined)
     return new RunPlanner(r, service, ends, o, signal).plan();
-  const late = new AbortController();
-  const done = new AbortController();
-  const timer = clock.sleep(Math.max(0, untilMs - clock.now()) + ENDING_MS, { signal: done.signal }).then(
-    () => late.abort(new Failure('ABORTED', `plan run ${r.run.id}: the time for it is over`)),
-    () => undefined,
-  );
-  try {
-    return await new RunPlanner(r, service, ends, o, anyOf(signal, late.signal)).plan();
-  } finally {
-    done.abort();
-    await timer;
-  }
+  const late = (): Failure => new Failure('ABORTED', `plan run ${r.run.id}: the time for it is over`);
+  await using end = deadline(Math.max(0, untilMs - clock.now()) + ENDING_MS, late, clock);
+  return await new RunPlanner(r, service, ends, o, anyOf(signal, end.signal)).plan();
 }
 
 const NOTHING_LEFT: PlanResult = { jobs: 0, unchanged: 0, failed: 0, continued: false };

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { aborted, checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
+import { deadline } from '../util/deadline.ts';
 import { Failure } from '../util/failure.ts';
 import type { Lease } from './state.ts';
 import { findNumber, findText, type Expected, type Key, type Table } from './table.ts';
@@ -122,20 +123,13 @@ export class HeldLease implements Lease {
     this.#given.abort();
     this.#proof.abort();
     await this.#renewing;
-    const late = new AbortController();
-    const done = new AbortController();
-    const timer = this.#clock.sleep(RELEASE_MS, { signal: done.signal }).then(
-      () => late.abort(),
-      () => undefined,
-    );
+    const late = (): Failure => new Failure('ABORTED', `give back the lease of ${this.name}: it takes too long`);
+    await using end = deadline(RELEASE_MS, late, this.#clock);
     try {
       const set = { owner: undefined, leaseUntilMs: undefined };
-      await this.#table.update(this.key, { set }, this.held, { signal: late.signal });
+      await this.#table.update(this.key, { set }, this.held, { signal: end.signal });
     } catch {
       // it ends by itself
-    } finally {
-      done.abort();
-      await timer;
     }
   }
 
