@@ -27,13 +27,13 @@ import { deadline } from '../util/deadline.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
 import type { Report } from '../util/report.ts';
+import type { CurrentEnds } from './current-ends.ts';
 import { DestinationsNow } from './destinations-now.ts';
 import type { Ends } from './ends.ts';
 import type { Service } from './service.ts';
 import { listSource, type Pushed, type SourceList } from './source-images.ts';
 
-/** Runs `work` with ends by what the stored rules say of registries now. */
-export type WithEnds = <T>(work: (ends: Ends) => Promise<T>, o?: Abortable) => Promise<T>;
+export type WithEnds = CurrentEnds['use'];
 
 export interface PlanRequest {
   readonly rule: CopyRule;
