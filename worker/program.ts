@@ -88,7 +88,7 @@ async function exitCodeOf(argv: readonly string[], stop: AbortSignal, more: read
       stderr.write(`transship: ${isFailure(stop.reason) ? stop.reason.message : 'stopped'}\n`);
       return 130;
     }
-    stderr.write(`transship: ${printable(describe(error))}\n`);
+    stderr.write(`transship: ${describe(error).split('\n').map(printable).join('\n')}\n`);
     return isFailure(error) ? EXIT_CODE[error.code] : 1;
   }
 }

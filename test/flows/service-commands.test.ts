@@ -113,8 +113,12 @@ describe('apply and rules', () => {
     );
     const { code, stderr, stdout } = await run(['apply', '-f', bad]);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-    expect(stderr).toContain('fron');
-    expect(stderr).toContain('61 * * * *');
+    // each fault is a line of its own, with its place
+    const [first, ...faults] = stderr.trimEnd().split('\n');
+    expect(first).toMatch(/^transship: read .*: 4 faults$/);
+    expect(faults).toHaveLength(4);
+    expect(faults[1]).toMatch(/^\S+:4:15: .*"fron"/);
+    expect(faults[3]).toMatch(/^\S+:5:5: .*"61 \* \* \* \*"/);
     expect(await storedRules()).toEqual([]);
     expect(await run(['apply', '-f', join(lab.folder, 'none.yaml')])).toMatchObject({ code: 1, stdout: '' });
   });
