@@ -217,7 +217,7 @@ export class Transport {
       const own = this.#isOwn(x.url);
       if (own) this.#o.observe?.(answerOf(x));
       if (r.accept.includes(x.status)) return x;
-      const text = await refusalOf(x, o);
+      const { text, brokeOff } = await refusalOf(x, o);
       if (!own && EXPIRED.has(x.status) && !again) {
         again = true;
         this.#redirects.delete(redirectKey(r));
@@ -228,7 +228,7 @@ export class Transport {
         // a streamed body cannot be sent again to the same place: the caller begins anew
         if (renewed && !isStreamed(r.body)) continue;
       }
-      throw failureOf({
+      const failure = failureOf({
         what: r.what,
         method: r.method,
         status: x.status,
@@ -237,8 +237,12 @@ export class Transport {
         text,
         nowMs: this.#o.clock.now(),
         renewed: renewed && isStreamed(r.body),
-        hint: (code) => (own ? this.#authorizer.hint(code, r.operation) : undefined),
+        hint: (code) => (own && !brokeOff ? this.#authorizer.hint(code, r.operation) : undefined),
       });
+      // what to do about it may be in what is missing: a repository to be created, a token that expired
+      throw brokeOff && !failure.retryable
+        ? new Failure('UNAVAILABLE', `${failure.message}, and broke off before it said why`)
+        : failure;
     }
   }
 
@@ -324,13 +328,13 @@ function isStreamed(body: HttpRequest['body']): body is StreamedBody {
   return body !== undefined && !(body instanceof Uint8Array);
 }
 
-/** What an answer that nobody wanted says; a connection that breaks meanwhile does not make it another answer. */
-async function refusalOf(x: Exchange, o: Abortable): Promise<string> {
+/** What an answer that nobody wanted says, if it comes to say it. */
+async function refusalOf(x: Exchange, o: Abortable): Promise<{ readonly text: string; readonly brokeOff: boolean }> {
   try {
-    return (await x.bytes(MAX_REFUSAL_BYTES)).toString();
+    return { text: (await x.bytes(MAX_REFUSAL_BYTES)).toString(), brokeOff: false };
   } catch {
     checkAborted(o);
-    return '';
+    return { text: '', brokeOff: true };
   }
 }
 

@@ -159,11 +159,26 @@ describe('retries', () => {
     expect((await transportTo(server.url).send(READ)).bytes.toString()).toBe('0123456789');
   });
 
-  test('a refusal whose body breaks off is still that refusal', async () => {
-    const server = await serve({ 'GET /v2/it': [{ status: 404, body: 'not here', cutAfter: 3 }] });
+  test('a refusal that breaks off before it says why is asked for again: a repository to be created, or a token that expired', async () => {
+    const body = JSON.stringify({ errors: [{ code: 'NAME_UNKNOWN', message: 'no repository' }] });
+    const server = await serve({
+      'GET /v2/it': [
+        { status: 404, body, cutAfter: 3 },
+        { status: 404, body },
+      ],
+    });
     await expect(transportTo(server.url).send(READ)).rejects.toMatchObject({
       code: 'NOT_FOUND',
-      message: 'read it: the registry answered 404',
+      context: { registryCode: 'NAME_UNKNOWN' },
+    });
+  });
+
+  test('a refusal that always breaks off is none', async () => {
+    const broken = { status: 403, body: 'not for you', cutAfter: 3 };
+    const server = await serve({ 'GET /v2/it': Array.from({ length: 2 }, () => broken) });
+    await expect(transportTo(server.url).send({ ...READ, attempts: 2 })).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+      message: 'read it: the registry answered 403, and broke off before it said why',
     });
   });
 
