@@ -147,7 +147,7 @@ export function actionsOn(...places: readonly Place[]): string[] {
 }
 
 /** What one process may do at a place. */
-export function actionsOf(caller: Caller, place: Place, allow: 'read' | 'write'): string[] {
+function actionsOf(caller: Caller, place: Place, allow: 'read' | 'write'): string[] {
   return sorted(
     Object.values(CALLS).flatMap(({ actions, by, writes = false }) =>
       by[place]?.includes(caller) === true && (!writes || allow === 'write') ? actions : [],

@@ -1,11 +1,14 @@
 // Stacks of settings as they are for CloudFormation, with what cdk-nag says of them.
 import { readFileSync } from 'node:fs';
-import { App, type Stack } from 'aws-cdk-lib';
+import { App, Stack } from 'aws-cdk-lib';
 import { AwsSolutionsChecks } from 'cdk-nag';
 import { parseSettings, SettingsError, type InfraSettings } from '../../infra/settings.ts';
+import { addStacks } from '../../infra/stacks.ts';
 
 export const ACCOUNT = '111111111111';
 export const REGION = 'eu-central-1';
+/** Files of infra/examples/. */
+export const EXAMPLES = ['minimal', 'production', 'vault', 'replication'] as const;
 
 /** Settings of this account and region, and of `more`. */
 export function settingsOf(more: string): InfraSettings {
@@ -23,11 +26,39 @@ export function refused(more: string): readonly string[] {
   }
 }
 
-/** An app with the feature flags of cdk.json, which the tests would lack otherwise. */
+/** An app with the feature flags of cdk.json, which the tests would lack otherwise. The code of functions is not bundled. */
 export function app(): App {
   const flags: unknown = JSON.parse(readFileSync('cdk.json', 'utf8'));
   const context = typeof flags === 'object' && flags !== null ? Reflect.get(flags, 'context') : undefined;
-  return new App({ context });
+  const tree = new App({ context });
+  tree.node.setContext('aws:cdk:bundling-stacks', []);
+  return tree;
+}
+
+/** The stacks of a deployment, by their ids. */
+export function stacksOf(settings: InfraSettings): ReadonlyMap<string, Stack> {
+  const tree = app();
+  addStacks(tree, settings);
+  return new Map(tree.node.children.filter((child) => child instanceof Stack).map((stack) => [stack.node.id, stack]));
+}
+
+/** The stack of the running system. */
+export function transship(more = ''): Stack {
+  const stack = stacksOf(settingsOf(more)).get('Transship');
+  if (stack === undefined) throw new Error('no stack');
+  return stack;
+}
+
+/** What CloudFormation works out, as text: `<Bucket.Arn>/*`, ids without what CDK adds to them. */
+export function textOf(value: unknown): string {
+  if (typeof value !== 'object' || value === null) return String(value);
+  const [[name, argument] = ['', '']] = Object.entries(value);
+  const plain = (id: unknown): string => String(id).replace(/[0-9A-F]{8}$/, '');
+  if (name === 'Ref') return `<${plain(argument)}>`;
+  if (name === 'Fn::GetAtt' && Array.isArray(argument)) return `<${plain(argument[0])}.${String(argument[1])}>`;
+  if (name === 'Fn::Join' && Array.isArray(argument) && Array.isArray(argument[1]))
+    return argument[1].map(textOf).join(String(argument[0]));
+  return JSON.stringify(value);
 }
 
 /** What cdk-nag finds that nobody acknowledged. */

@@ -1,0 +1,284 @@
+// What the code calls, what infra/grants.ts says of it, and what the roles of the templates allow: the same, both ways.
+import { globSync, readFileSync } from 'node:fs';
+import { Template } from 'aws-cdk-lib/assertions';
+import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { CALLS, KEY_ACTIONS, type Caller, type Place } from '../../infra/grants.ts';
+import { readSettings, type InfraSettings } from '../../infra/settings.ts';
+import { EXAMPLES, settingsOf, stacksOf, textOf } from './templates.ts';
+
+const SOURCES = globSync('worker/**/*.ts')
+  .filter((file) => !file.startsWith('worker/local/'))
+  .map((file) => ({ file, text: readFileSync(file, 'utf8') }));
+
+/** As IAM and the table call the services of clients. */
+const SERVICES: Readonly<Record<string, string>> = { 'secrets-manager': 'secretsmanager' };
+const serviceOf = (client: string): string => SERVICES[client] ?? client;
+
+function all(text: string, pattern: RegExp): readonly RegExpExecArray[] {
+  return [...text.matchAll(pattern)];
+}
+
+/** Calls of the SDK in a file: `new sdk.GetItemCommand(`, and methods of clients that have one for each command. */
+async function sdkCallsIn(text: string): Promise<readonly string[]> {
+  const clients = [...new Set(all(text, /'@aws-sdk\/client-([a-z0-9-]+)'/g).map(([, client = '']) => client))];
+  const known = await Promise.all(
+    clients.map(async (client) => {
+      const names: unknown = await import(`@aws-sdk/client-${client}`);
+      return {
+        service: serviceOf(client),
+        names: new Set(Object.keys(z.record(z.string(), z.unknown()).parse(names))),
+      };
+    }),
+  );
+  const made = new Map(all(text, /const (\w+) = new (\w+)\(/g).map(([, variable = '', type = '']) => [variable, type]));
+  const callOf = (call: string, receiver?: string): readonly string[] => {
+    const type = receiver === undefined ? undefined : made.get(receiver);
+    const owner = known.find(({ names }) => names.has(`${call}Command`) && (type === undefined || names.has(type)));
+    return owner === undefined ? [] : [`${owner.service}.${call}`];
+  };
+  return [
+    ...all(text, /new (?:\w+\.)?(\w+)Command\(/g).flatMap(([, call = '']) => callOf(call)),
+    ...all(text, /\b(\w+)\.([a-z]\w+)\(/g).flatMap(([, receiver, [first = '', ...rest] = '']) =>
+      callOf(`${first.toUpperCase()}${rest.join('')}`, receiver),
+    ),
+  ];
+}
+
+async function callsOfSource(): Promise<ReadonlySet<string>> {
+  const calls = new Set<string>();
+  for (const { file, text } of SOURCES) {
+    for (const call of await sdkCallsIn(text)) calls.add(call);
+    if (file.startsWith('worker/registry/'))
+      for (const [, operation = ''] of all(text, /\boperation: '([a-z-]+)'/g)) calls.add(`registry ${operation}`);
+    if (text.includes('fromTemporaryCredentials(')) calls.add('sts.AssumeRole');
+    if (text.includes('/task-protection/')) calls.add('ecs.UpdateTaskProtection');
+  }
+  return calls;
+}
+
+describe('the table', () => {
+  test('has every call of the source, and no other', async () => {
+    expect(Object.keys(CALLS).toSorted()).toEqual([...(await callsOfSource())].toSorted());
+  });
+
+  test('has every request to registries that there is a name for', () => {
+    const [, union = ''] = /export type Operation =([^;]*);/.exec(sourceOf('worker/registry/transport.ts')) ?? [];
+    const operations = all(union, /'([a-z-]+)'/g).map(([, name]) => `registry ${name}`);
+    expect(operations.toSorted()).toEqual(
+      Object.keys(CALLS)
+        .filter((name) => name.startsWith('registry '))
+        .toSorted(),
+    );
+  });
+
+  test('says of requests to ECR what their failures say', () => {
+    const [, rows = ''] = /const ACTIONS[^=]*= \{([^}]*)\}/.exec(sourceOf('worker/registry/ecr.ts')) ?? [];
+    const told = all(rows, /'([a-z-]+)': '([^']*)'/g).map(([, name, words = '']) => [
+      `registry ${name}`,
+      actionsIn(words),
+    ]);
+    const table = Object.entries(CALLS).filter(([name]) => name.startsWith('registry '));
+    expect(Object.fromEntries(told)).toEqual(Object.fromEntries(table.map(([name, { actions }]) => [name, actions])));
+  });
+
+  test('has every action that a failure asks for, and says so of no other way to call AWS', () => {
+    const granted = new Set<string>([
+      ...Object.values(CALLS).flatMap(({ actions }) => actions),
+      ...Object.values(KEY_ACTIONS).flat(),
+    ]);
+    const asked = SOURCES.flatMap(({ text }) => actionsIn(text));
+    expect(asked.length).toBeGreaterThan(30);
+    expect(asked.filter((action) => !granted.has(action))).toEqual([]);
+    for (const { file, text } of SOURCES)
+      expect(
+        /\b(?:paginate[A-Z]|waitUntil[A-Z]|waitFor[A-Z])\w*\(|lib-storage|request-presigner/.exec(text),
+        file,
+      ).toBe(null);
+  });
+});
+
+/** Names of actions in a text, of the services that the code calls. */
+function actionsIn(text: string): readonly string[] {
+  return text.match(/\b(?:sqs|dynamodb|s3|ecr|ecr-public|sts|secretsmanager|ecs|kms):[A-Z][a-z]\w+(?!\/)/g) ?? [];
+}
+
+function sourceOf(file: string): string {
+  const found = SOURCES.find((source) => source.file === file);
+  if (found === undefined) throw new Error(`there is no ${file}`);
+  return found.text;
+}
+
+const strings = z.union([z.string().transform((one) => [one]), z.array(z.string())]);
+const statements = z.array(
+  z.object({
+    Effect: z.literal('Allow').or(z.literal('Deny')),
+    Action: strings,
+    Resource: z.unknown(),
+    Condition: z.unknown().optional(),
+  }),
+);
+const viaService = z.strictObject({ StringEquals: z.strictObject({ 'kms:ViaService': z.array(z.unknown()) }) });
+type Statement = z.infer<typeof statements>[number];
+
+/** By the logical id of the role; of roles alone, and not of what has a policy of its own. */
+function statementsOf(template: Template): ReadonlyMap<string, readonly Statement[]> {
+  const found = new Map<string, Statement[]>();
+  const add = (role: string, document: unknown): void => {
+    const { Statement } = z.object({ Statement: statements }).parse(document);
+    found.set(role, [...(found.get(role) ?? []), ...Statement]);
+  };
+  for (const type of ['AWS::IAM::Policy', 'AWS::IAM::ManagedPolicy'])
+    for (const { Properties } of Object.values(template.findResources(type)))
+      for (const { Ref } of z.array(z.object({ Ref: z.string() })).parse(Properties.Roles))
+        add(Ref, Properties.PolicyDocument);
+  for (const [id, { Properties }] of Object.entries(template.findResources('AWS::IAM::Role')))
+    for (const { PolicyDocument } of Properties.Policies ?? []) add(id, PolicyDocument);
+  return found;
+}
+
+function permissions(some: readonly Statement[]): readonly string[] {
+  const lines = some.flatMap(({ Action, Effect, Resource }) =>
+    (Array.isArray(Resource) ? Resource : [Resource]).flatMap((resource) =>
+      Action.map((action) => `${Effect === 'Allow' ? '' : 'not '}${action} on ${textOf(resource)}`),
+    ),
+  );
+  return [...new Set(lines)].toSorted();
+}
+
+function exampleOf(name: (typeof EXAMPLES)[number]): InfraSettings {
+  return readSettings(`infra/examples/${name}.yaml`);
+}
+
+/** What the role of a process is to have by the table and the settings: no more, no less. */
+function expected(caller: Caller, s: InfraSettings): readonly string[] {
+  const lines = new Set<string>();
+  const add = (place: Place, allow: 'read' | 'write', resources: readonly string[]): void => {
+    for (const { actions, by, writes = false } of Object.values(CALLS))
+      if (by[place]?.includes(caller) === true && (!writes || allow === 'write'))
+        for (const action of actions) for (const resource of resources) lines.add(`${action} on ${resource}`);
+  };
+  const ownBucket = s.bucket.existing === undefined ? '<StorageBucket.Arn>' : `arn:aws:s3:::${s.bucket.existing}`;
+  add('jobs', 'write', ['<QueuesJobs.Arn>']);
+  add('deadLetters', 'write', ['<QueuesDeadLetters.Arn>']);
+  add('table', 'write', ['<StorageTable.Arn>']);
+  add('bucket', 'write', [ownBucket]);
+  add('object', 'write', [`${ownBucket}/*`]);
+  add('task', 'write', [`arn:aws:ecs:${s.region}:${s.account}:task/<WorkersCluster>/*`]);
+  add('account', 'write', ['*']);
+  for (const { name, prefix, allow } of s.access.buckets) {
+    add('bucket', allow, [`arn:aws:s3:::${name}`]);
+    add('object', allow, [`arn:aws:s3:::${name}/${prefix}*`]);
+  }
+  for (const { account = s.account, region = s.region, names, allow } of s.access.repositories) {
+    const registry = `arn:aws:ecr:${region}:${account}:repository/`;
+    add('registry', allow, [`${registry}*`]);
+    add(
+      'repository',
+      allow,
+      names.map((name) => `${registry}${name}`),
+    );
+  }
+  add('role', 'write', s.access.roles);
+  add('secret', 'write', s.access.secrets);
+  const writes =
+    caller === 'worker' && [...s.access.repositories, ...s.access.buckets].some((o) => o.allow === 'write');
+  const keys: readonly (readonly [string, readonly string[]])[] = [
+    ...(s.encryption === 'create' ? [['<StorageKey.Arn>', KEY_ACTIONS.own] as const] : []),
+    ...s.access.keys.map((key) => [key, [...KEY_ACTIONS.read, ...(writes ? KEY_ACTIONS.write : [])]] as const),
+  ];
+  for (const [key, actions] of keys) for (const action of actions) lines.add(`${action} on ${key}`);
+  // what Lambda writes for it
+  if (caller === 'planner')
+    for (const action of ['logs:CreateLogStream', 'logs:PutLogEvents']) lines.add(`${action} on <PlannerLogs.Arn>`);
+  return [...lines].toSorted();
+}
+
+function statementsOfRole(caller: Caller, settings: InfraSettings): readonly Statement[] {
+  const stack = stacksOf(settings).get('Transship');
+  if (stack === undefined) throw new Error('no stack');
+  const template = Template.fromStack(stack);
+  const prefix = caller === 'worker' ? 'WorkersRole' : 'PlannerRole';
+  const [some, ...more] = [...statementsOf(template)].filter(([id]) => id.startsWith(prefix));
+  if (some === undefined || more.length > 0) throw new Error(`not one ${prefix}`);
+  return some[1];
+}
+
+describe.each(['worker', 'planner'] as const)('the role of the %s', (caller) => {
+  test.each([
+    ['minimal', exampleOf('minimal')],
+    ['production', exampleOf('production')],
+    ['nothing but itself', settingsOf('')],
+    ['an existing bucket', settingsOf('bucket: { existing: archives-of-old }')],
+    [
+      'reading alone',
+      settingsOf(`access:
+  repositories: [{ names: [a], allow: read }, { names: [b, 'c/*'], account: '222222222222', region: us-east-1, allow: read }]
+  buckets: [{ name: foreign, allow: read }]
+  keys: ['arn:aws:kms:eu-central-1:222222222222:key/k']`),
+    ],
+  ])('has exactly what the table says: %s', (_, settings) => {
+    expect(permissions(statementsOfRole(caller, settings))).toEqual(expected(caller, settings));
+  });
+
+  test('has every action of its that the table has, where the settings use all', () => {
+    const wanted = Object.values(CALLS).flatMap(({ actions, by }) =>
+      Object.values(by).some((callers) => callers.includes(caller)) ? actions : [],
+    );
+    const given = new Set(statementsOfRole(caller, exampleOf('production')).flatMap(({ Action }) => Action));
+    expect([...new Set(wanted)].filter((action) => !given.has(action))).toEqual([]);
+  });
+
+  test('uses keys through services alone, each in its region', () => {
+    const keys = statementsOfRole(caller, exampleOf('production')).filter(({ Action }) =>
+      Action.some((action) => action.startsWith('kms:')),
+    );
+    expect(keys.length).toBeGreaterThan(0);
+    for (const { Condition } of keys) {
+      const services = viaService.parse(Condition).StringEquals['kms:ViaService'].map(textOf);
+      expect(services).toEqual(
+        ['dynamodb', 'ecr', 's3', 'secretsmanager', 'sqs'].map((name) => `${name}.eu-west-1.<AWS::URLSuffix>`),
+      );
+    }
+  });
+
+  test('lists of a bucket that it may read in part what is in that part', () => {
+    const lists = statementsOfRole(caller, exampleOf('production')).filter(
+      ({ Resource }) => textOf(Resource) === 'arn:aws:s3:::documents-111111111111',
+    );
+    expect(lists.map(({ Condition }) => Condition)).toEqual([{ StringLikeIfExists: { 's3:prefix': 'contracts/*' } }]);
+  });
+});
+
+/** What AWS knows no resource of, and why it does no harm: every `*` of every role. */
+const WITHOUT_RESOURCE: Readonly<Record<string, string>> = {
+  'ecr:GetAuthorizationToken': 'a token opens nothing that another statement does not',
+  'ecr-public:GetAuthorizationToken': 'the same, of ECR Public',
+  'sts:GetServiceBearerToken': 'ECR Public asks for it beside its own',
+  'ecr:PutAccountSetting': 'blob mounting is a setting of the account',
+};
+
+describe.each(EXAMPLES)('roles of %s', (name) => {
+  const roles = [...stacksOf(exampleOf(name))].flatMap(([stack, built]) =>
+    [...statementsOf(Template.fromStack(built))].map(([role, some]) => ({ role: `${stack} ${role}`, some })),
+  );
+
+  test('have every resource only where AWS knows no other', () => {
+    const everywhere = roles.flatMap(({ role, some }) =>
+      some
+        .filter(({ Effect, Resource }) => Effect === 'Allow' && [Resource].flat().includes('*'))
+        .flatMap(({ Action }) => Action.map((action) => ({ role, action }))),
+    );
+    expect(everywhere.length).toBeGreaterThan(0);
+    expect(everywhere.filter(({ action }) => !(action in WITHOUT_RESOURCE))).toEqual([]);
+  });
+
+  test('name each action in full', () => {
+    const vague = roles.flatMap(({ role, some }) =>
+      some
+        .filter(({ Effect }) => Effect === 'Allow')
+        .flatMap(({ Action }) => Action.filter((action) => action.includes('*')).map((action) => ({ role, action }))),
+    );
+    expect(vague).toEqual([]);
+  });
+});
