@@ -85,7 +85,9 @@ async function exitCodeOf(argv: readonly string[], stop: AbortSignal, more: read
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (stop.aborted) {
-      stderr.write(`transship: ${isFailure(stop.reason) ? stop.reason.message : 'stopped'}\n`);
+      // a command may know better what goes on without it
+      const told: unknown = isFailure(error) && error.cause === stop.reason ? error : stop.reason;
+      stderr.write(`transship: ${isFailure(told) ? printable(told.message) : 'stopped'}\n`);
       return 130;
     }
     stderr.write(`transship: ${describe(error).split('\n').map(printable).join('\n')}\n`);

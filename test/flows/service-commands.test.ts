@@ -1,5 +1,6 @@
 // The commands of the deployed system as a person types them, over the embedded stack, with a worker as a process beside.
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -208,4 +209,23 @@ describe('sync', () => {
     const none = await run(['sync', '-f', await file(rules('half/app')), '--rule', 'nobody']);
     expect(none).toMatchObject({ code: 1, stderr: 'transship: the file has no rule "nobody", but products, abroad\n' });
   });
+});
+
+// the last one: its job is never done
+test('enqueue --wait that is stopped says that its run goes on: 130', { timeout: 60_000 }, async () => {
+  const args = ['enqueue', 'docker://127.0.0.1:1/app:v1', `docker://${ecr.registryHost}/never:v1`, '--wait'];
+  const child = spawn(process.execPath, [CLI, ...args], {
+    env: { ...environment, PATH: process.env['PATH'] ?? '', HOME: home, AWS_EC2_METADATA_DISABLED: 'true' },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  let stderr = '';
+  for await (const text of child.stderr.setEncoding('utf8')) {
+    stderr += String(text);
+    if (stderr.includes('waiting')) child.kill('SIGINT');
+  }
+  if (child.exitCode === null) await once(child, 'exit');
+  expect(child.exitCode).toBe(130);
+  const [latest] = await service.state.runs.list({ limit: 1 });
+  expect(stderr).toContain(`transship: stopped waiting: the run ${latest?.id} goes on; see \`transship status\`\n`);
 });

@@ -63,7 +63,14 @@ export function addEnqueue(program: Command, context: CommandContext): void {
       const seen = (now: Run): void => {
         if (flags.quiet !== true && flags.json !== true) context.stderr.write(`${describeCounts(now)}\n`);
       };
-      const { run: ended, failed } = await follow(run.id, service.state.runs, { ...o, seen });
+      const { run: ended, failed } = await follow(run.id, service.state.runs, { ...o, seen }).catch(
+        (error: unknown) => {
+          if (!context.signal.aborted) throw error;
+          // the same command again would ask for all of it once more
+          const what = `stopped waiting: the run ${run.id} goes on; see \`transship status\``;
+          throw new Failure('ABORTED', what, { cause: context.signal.reason });
+        },
+      );
       printResult(context, flags, { ...ended, failures: failed }, () =>
         [
           `run ${ended.id} ended in ${formatDuration((ended.endedAtMs ?? 0) - ended.startedAtMs)}: ${describeCounts(ended)}`,
