@@ -47,33 +47,48 @@ const COMMANDS: readonly AddCommand[] = [
 
 /** Runs the command that the arguments name; those of the deployed system, and `more`. Sets the exit code. `stop` ends it. */
 export async function runProgram(stop: AbortSignal, more: readonly AddCommand[] = []): Promise<void> {
-  const exitCode = await exitCodeOf(process.argv, stop, more);
+  const { argv, env } = process;
+  const exitCode = await execute(
+    { argv, env, stdout: screen(process.stdout), stderr: screen(process.stderr), stop },
+    more,
+  );
   if (exitCode !== 0) process.exitCode = exitCode;
 }
 
-async function exitCodeOf(argv: readonly string[], stop: AbortSignal, more: readonly AddCommand[]): Promise<number> {
+/** What a program gets from the process that it is. */
+export interface Surroundings {
+  /** The first two are the program's own. */
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly stdout: Screen;
+  readonly stderr: Screen;
+  readonly stop: AbortSignal;
+}
+
+/** As `runProgram`, within these surroundings; the AWS SDK looks at those of the process all the same. Returns the exit code. */
+export async function execute(s: Surroundings, more: readonly AddCommand[] = []): Promise<number> {
+  const { argv, env, stdout, stderr, stop } = s;
   let exitCode = 0;
-  const stderr = screen(process.stderr);
-  const write = (line: string): void => void process.stdout.write(line);
+  const write = (line: string): void => stdout.write(line);
   try {
     const context: CommandContext = {
-      connect: (o) => connect(readSettings(process.env), version(), o),
-      connectService: (o) => connectService(readSettings(process.env), o),
+      connect: (o) => connect(readSettings(env), version(), o),
+      connectService: (o) => connectService(readSettings(env), o),
       start: (args, o) => startProgram(args, { ...o, signal: stop }),
       setEnvironment: (variables) => Object.assign(process.env, variables),
       runWorker: async (o) => {
         // other commands are none the slower for it
         const { runWorker } = await import('./run-worker.ts');
-        await runWorker({ ...o, settings: readSettings(process.env), version: version(), signal: stop, write });
+        await runWorker({ ...o, settings: readSettings(env), version: version(), signal: stop, write });
       },
       runPlanner: async (o) => {
         const { runPlanner } = await import('./run-planner.ts');
-        await runPlanner({ ...o, settings: readSettings(process.env), version: version(), signal: stop, write });
+        await runPlanner({ ...o, settings: readSettings(env), version: version(), signal: stop, write });
       },
       signal: stop,
       clock: systemClock,
-      concurrency: readSettings(process.env).concurrency,
-      stdout: screen(process.stdout),
+      concurrency: readSettings(env).concurrency,
+      stdout,
       stderr,
       version: version(),
       exit: (code) => {

@@ -1,10 +1,12 @@
-// The commands of the deployed system as a person types them, over the embedded stack, with a worker as a process beside.
-import { execFile, spawn } from 'node:child_process';
+// The commands of the deployed system as a person types them, over the embedded stack, with a worker as a process beside. They run in this
+// process; that they are the program's own is what cli.test.ts shows.
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
+import { execute } from '../../worker/program.ts';
 import { readSettings } from '../../worker/settings.ts';
 import { connectService } from '../../worker/wire.ts';
 import { makeImage } from '../support/images.ts';
@@ -26,20 +28,21 @@ const service = connectService(readSettings(environment));
 afterAll(async () => service[Symbol.asyncDispose]());
 
 interface Ended {
-  readonly code: number | string | null | undefined;
+  readonly code: number;
   readonly stdout: string;
   readonly stderr: string;
 }
 
 async function run(args: readonly string[], env: Readonly<Record<string, string>> = environment): Promise<Ended> {
-  return new Promise((resolve) => {
-    execFile(
-      process.execPath,
-      [CLI, ...args],
-      { env: { ...env, PATH: process.env['PATH'] ?? '', HOME: home, AWS_EC2_METADATA_DISABLED: 'true' } },
-      (error, stdout, stderr) => resolve({ code: error === null ? 0 : error.code, stdout, stderr }),
-    );
+  let [stdout, stderr] = ['', ''];
+  const code = await execute({
+    argv: ['node', 'transship', ...args],
+    env: { ...env, HOME: home },
+    stdout: { write: (text) => void (stdout += text), terminal: false, columns: 120 },
+    stderr: { write: (text) => void (stderr += text), terminal: false, columns: 120 },
+    stop: new AbortController().signal,
   });
+  return { code, stdout, stderr };
 }
 
 async function json(args: readonly string[]): Promise<{ readonly code: Ended['code']; readonly value: unknown }> {
