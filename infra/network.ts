@@ -51,6 +51,10 @@ export class Network extends Construct {
       const { vpcId, subnetIds, availabilityZones } = network;
       this.vpc = Vpc.fromVpcAttributes(this, 'Vpc', { vpcId, availabilityZones });
       this.subnets = { subnets: subnetIds.map((subnetId) => Subnet.fromSubnetId(this, subnetId, subnetId)) };
+      Validations.of(this).acknowledge({
+        id: 'Annotation::@aws-cdk/aws-ec2:noSubnetRouteTableId',
+        reason: 'Nothing is routed here: the subnets are as they are.',
+      });
       this.publicAddresses = network.publicAddresses;
       this.securityGroup = this.#addSecurityGroup(this.vpc);
       return;

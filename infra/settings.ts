@@ -15,7 +15,15 @@ const CRON_EXPECTED =
 const accountId = z.string().regex(/^[0-9]{12}$/, 'expected the twelve digits of an account, in quotes');
 const regionName = z.string().regex(/^[a-z]{2}(?:-[a-z]+)+-[0-9]$/, 'expected the name of a region, such as us-east-1');
 const days = z.int().min(1).max(36_500);
-const keyArn = z.string().regex(/^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key\/.+$/, 'expected the ARN of a KMS key');
+const keyArn = z
+  .string()
+  .regex(
+    /^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key\/(?:mrk-[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/,
+    'expected the ARN of a KMS key, by its id and not an alias',
+  );
+/** Ids of EC2. */
+const idOf = (kind: string, what: string): z.ZodString =>
+  z.string().regex(new RegExp(`^${kind}-(?:[0-9a-f]{8}|[0-9a-f]{17})$`), `expected the id of ${what}`);
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 const bucketName = z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'expected the name of a bucket');
 const repositoryPattern = z
@@ -59,8 +67,8 @@ const network = z
     }),
     z.strictObject({
       type: z.literal('existing'),
-      vpcId: z.string().regex(/^vpc-[0-9a-f]+$/, 'expected the id of a VPC'),
-      subnetIds: z.array(z.string().regex(/^subnet-[0-9a-f]+$/, 'expected the id of a subnet')).min(1),
+      vpcId: idOf('vpc', 'a VPC'),
+      subnetIds: z.array(idOf('subnet', 'a subnet')).min(1),
       availabilityZones: z.array(z.string()).min(1),
       /** Whether tasks get public addresses: where the subnets are public ones and there is no NAT. */
       publicAddresses: z.boolean().default(false),

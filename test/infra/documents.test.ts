@@ -87,7 +87,6 @@ describe('settings', () => {
 
 describe('outputs', () => {
   const tree = app();
-  tree.node.setContext('aws:cdk:bundling-stacks', []);
   addStacks(
     tree,
     settingsOf(
@@ -124,7 +123,6 @@ describe('outputs', () => {
   test('of costs: so many metrics are what alarms look at, without those that count by repository', () => {
     const [, counted] = /(\d+) \* alarm_metric \+ dashboard/.exec(DEPLOYMENT) ?? [];
     const small = app();
-    small.node.setContext('aws:cdk:bundling-stacks', []);
     addStacks(small, settingsOf('alarms: { pullsPerFiveMinutes: 0 }'));
     const stack = small.node.findChild('Transship');
     if (!(stack instanceof Stack)) throw new Error('no stack');

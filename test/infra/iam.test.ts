@@ -215,7 +215,7 @@ describe.each(['worker', 'planner'] as const)('the role of the %s', (caller) => 
       settingsOf(`access:
   repositories: [{ names: [a], allow: read }, { names: [b, 'c/*'], account: '222222222222', region: us-east-1, allow: read }]
   buckets: [{ name: foreign, allow: read }]
-  keys: ['arn:aws:kms:eu-central-1:222222222222:key/k']`),
+  keys: ['arn:aws:kms:eu-central-1:222222222222:key/0c000000-0000-4000-8000-000000000000']`),
     ],
   ])('has exactly what the table says: %s', (_, settings) => {
     expect(permissions(statementsOfRole(caller, settings))).toEqual(expected(caller, settings));

@@ -8,7 +8,7 @@ import { ACCOUNT, REGION, app, findings, refused, settingsOf } from './templates
 
 const REPOSITORY = 'AWS::ECR::Repository';
 const OTHER = '333333333333';
-const KEY = `arn:aws:kms:${REGION}:${ACCOUNT}:key/0a`;
+const KEY = `arn:aws:kms:${REGION}:${ACCOUNT}:key/0a000000-0000-4000-8000-000000000000`;
 
 function registrySettings(text: string): RegistrySettings {
   const { registries } = settingsOf(`registries: { ${text} }`);
@@ -351,7 +351,7 @@ describe('templates', () => {
       [
         'replication: [{ region: eu-west-1 }, { region: us-east-1 }, { region: eu-west-1, prefixes: [a1/] },',
         `{ region: ap-south-1, account: '${OTHER}' }],`,
-        "templates: [{ prefix: a1, appliedFor: [REPLICATION, CREATE_ON_PUSH], key: 'arn:aws:kms:us-east-1:111111111111:key/1' },",
+        "templates: [{ prefix: a1, appliedFor: [REPLICATION, CREATE_ON_PUSH], key: 'arn:aws:kms:us-east-1:111111111111:key/10000000-0000-4000-8000-000000000000' },",
         '{ prefix: b1, appliedFor: [CREATE_ON_PUSH] }]',
       ].join(' '),
     );
@@ -543,9 +543,9 @@ describe('settings of registries that are refused', () => {
     ],
     [
       'a key of another region',
-      "repositories: [{ name: a/b, key: 'arn:aws:kms:us-east-1:111111111111:key/1' }]",
+      "repositories: [{ name: a/b, key: 'arn:aws:kms:us-east-1:111111111111:key/10000000-0000-4000-8000-000000000000' }]",
       at(
-        'repositories.0.key "arn:aws:kms:us-east-1:111111111111:key/1"',
+        'repositories.0.key "arn:aws:kms:us-east-1:111111111111:key/10000000-0000-4000-8000-000000000000"',
         `a repository in ${REGION} is encrypted with a key of ${REGION}`,
       ),
     ],
@@ -604,9 +604,9 @@ describe('settings of registries that are refused', () => {
     ],
     [
       'a template with a key of a region without replicas',
-      "templates: [{ prefix: a1, appliedFor: [REPLICATION], key: 'arn:aws:kms:us-east-1:111111111111:key/1' }]",
+      "templates: [{ prefix: a1, appliedFor: [REPLICATION], key: 'arn:aws:kms:us-east-1:111111111111:key/10000000-0000-4000-8000-000000000000' }]",
       at(
-        'templates.0.key "arn:aws:kms:us-east-1:111111111111:key/1"',
+        'templates.0.key "arn:aws:kms:us-east-1:111111111111:key/10000000-0000-4000-8000-000000000000"',
         `a template in us-east-1 would be for nothing here: the regions are ${REGION}`,
       ),
     ],
@@ -637,7 +637,7 @@ describe('settings of registries that are refused', () => {
 
   test('a template for each region of a prefix, by the region of its key, is not refused', () => {
     const key = (region: string): string =>
-      `{ prefix: a1, appliedFor: [REPLICATION], key: 'arn:aws:kms:${region}:${ACCOUNT}:key/1' }`;
+      `{ prefix: a1, appliedFor: [REPLICATION], key: 'arn:aws:kms:${region}:${ACCOUNT}:key/10000000-0000-4000-8000-000000000000' }`;
     const text = `replication: [{ region: us-east-1 }], templates: [${key(REGION)}, ${key('us-east-1')}]`;
     expect(refused(`registries: { ${text} }`)).toEqual([]);
   });

@@ -1,0 +1,616 @@
+import { readFileSync } from 'node:fs';
+import { Match, Template } from 'aws-cdk-lib/assertions';
+import type { Stack } from 'aws-cdk-lib';
+import { assert as forAll, integer, property } from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { stepsOf } from '../../infra/worker.ts';
+import { readSettings } from '../../worker/settings.ts';
+import { findings, settingsOf, stacksOf, textOf, transship } from './templates.ts';
+
+const known = new Map<string, { readonly stack: Stack; readonly template: Template }>();
+
+/** Of the same settings once. */
+function made(more = ''): { readonly stack: Stack; readonly template: Template } {
+  const before = known.get(more);
+  if (before !== undefined) return before;
+  const stack = transship(more);
+  const now = { stack, template: Template.fromStack(stack) };
+  known.set(more, now);
+  return now;
+}
+
+const templateOf = (more = ''): Template => made(more).template;
+const KEY = 'arn:aws:kms:eu-central-1:111111111111:key/11111111-0000-4000-8000-000000000000';
+const KEEPS = { DeletionPolicy: 'Retain', UpdateReplacePolicy: 'Retain' };
+const REPOSITORIES = "access: { repositories: [{ names: ['product/*', app, 'odd**x'], allow: read }] }";
+
+describe('the bucket', () => {
+  test('keeps versions, tells EventBridge, and is open to nobody', () => {
+    templateOf().hasResource('AWS::S3::Bucket', {
+      ...KEEPS,
+      Properties: {
+        VersioningConfiguration: { Status: 'Enabled' },
+        NotificationConfiguration: { EventBridgeConfiguration: { EventBridgeEnabled: true } },
+        PublicAccessBlockConfiguration: {
+          BlockPublicAcls: true,
+          BlockPublicPolicy: true,
+          IgnorePublicAcls: true,
+          RestrictPublicBuckets: true,
+        },
+        OwnershipControls: { Rules: [{ ObjectOwnership: 'BucketOwnerEnforced' }] },
+        BucketEncryption: {
+          ServerSideEncryptionConfiguration: [{ ServerSideEncryptionByDefault: { SSEAlgorithm: 'AES256' } }],
+        },
+      },
+    });
+    templateOf().hasResourceProperties('AWS::S3::BucketPolicy', {
+      PolicyDocument: {
+        Statement: Match.arrayWith([
+          Match.objectLike({ Effect: 'Deny', Action: 's3:*', Condition: { Bool: { 'aws:SecureTransport': 'false' } } }),
+        ]),
+      },
+    });
+  });
+
+  test('clears away unfinished uploads after a week, and old versions when the settings say', () => {
+    templateOf('bucket: { keepOldVersionsDays: 12, storageClass: STANDARD_IA }').hasResourceProperties(
+      'AWS::S3::Bucket',
+      {
+        LifecycleConfiguration: {
+          Rules: [
+            {
+              Status: 'Enabled',
+              AbortIncompleteMultipartUpload: { DaysAfterInitiation: 7 },
+              NoncurrentVersionExpiration: { NoncurrentDays: 12 },
+              Transitions: [{ StorageClass: 'STANDARD_IA', TransitionInDays: 30 }],
+            },
+          ],
+        },
+      },
+    );
+    const rules = JSON.stringify(templateOf().findResources('AWS::S3::Bucket'));
+    expect(rules).not.toContain('Transitions');
+  });
+
+  test.each(['STANDARD_IA', 'INTELLIGENT_TIERING', 'GLACIER_IR', 'GLACIER', 'DEEP_ARCHIVE'])(
+    'has %s as S3 calls it',
+    (name) => {
+      expect(
+        JSON.stringify(templateOf(`bucket: { storageClass: ${name} }`).findResources('AWS::S3::Bucket')),
+      ).toContain(`"StorageClass":"${name}"`);
+    },
+  );
+
+  test.each(['governance', 'compliance'])(
+    'is locked with %s retention where the settings say so, and not else',
+    (mode) => {
+      templateOf(`bucket: { objectLock: { mode: ${mode}, days: 14 } }`).hasResourceProperties('AWS::S3::Bucket', {
+        ObjectLockEnabled: true,
+        ObjectLockConfiguration: { Rule: { DefaultRetention: { Mode: mode.toUpperCase(), Days: 14 } } },
+      });
+      expect(JSON.stringify(templateOf().findResources('AWS::S3::Bucket'))).not.toContain('ObjectLock');
+    },
+  );
+
+  test('that exists is used, and left as it is', () => {
+    const template = templateOf('bucket: { existing: archives }');
+    template.resourceCountIs('AWS::S3::Bucket', 0);
+    template.resourceCountIs('AWS::S3::BucketPolicy', 0);
+    expect(environmentOf(template)).toMatchObject({ TRANSSHIP_BUCKET: 'archives' });
+  });
+});
+
+test('the table has the keys and the expiry of the state, goes back in time, and is not deleted', () => {
+  templateOf().hasResource('AWS::DynamoDB::GlobalTable', {
+    ...KEEPS,
+    Properties: {
+      KeySchema: [
+        { AttributeName: 'pk', KeyType: 'HASH' },
+        { AttributeName: 'sk', KeyType: 'RANGE' },
+      ],
+      AttributeDefinitions: [
+        { AttributeName: 'pk', AttributeType: 'S' },
+        { AttributeName: 'sk', AttributeType: 'S' },
+      ],
+      BillingMode: 'PAY_PER_REQUEST',
+      TimeToLiveSpecification: { AttributeName: 'ttl', Enabled: true },
+      Replicas: [
+        { DeletionProtectionEnabled: true, PointInTimeRecoverySpecification: { PointInTimeRecoveryEnabled: true } },
+      ],
+    },
+  });
+});
+
+describe('encryption', () => {
+  const encrypted = (template: Template, key: unknown): void => {
+    template.hasResourceProperties('AWS::S3::Bucket', {
+      BucketEncryption: {
+        ServerSideEncryptionConfiguration: [
+          { BucketKeyEnabled: true, ServerSideEncryptionByDefault: { SSEAlgorithm: 'aws:kms', KMSMasterKeyID: key } },
+        ],
+      },
+    });
+    template.hasResourceProperties('AWS::DynamoDB::GlobalTable', {
+      Replicas: [{ SSESpecification: { KMSMasterKeyId: key } }],
+    });
+    template.allResourcesProperties('AWS::SQS::Queue', { KmsMasterKeyId: key });
+  };
+
+  test('with a key of its own is of bucket, table and queues; the key is rotated and kept, and EventBridge may use it', () => {
+    const template = templateOf(`encryption: create\n${REPOSITORIES}`);
+    encrypted(template, { 'Fn::GetAtt': [Match.stringLikeRegexp('^StorageKey'), 'Arn'] });
+    template.hasResource('AWS::KMS::Key', {
+      ...KEEPS,
+      Properties: {
+        EnableKeyRotation: true,
+        KeyPolicy: {
+          Statement: Match.arrayWith([
+            Match.objectLike({
+              Principal: { Service: 'events.amazonaws.com' },
+              Action: Match.arrayWith(['kms:Decrypt']),
+            }),
+          ]),
+        },
+      },
+    });
+    template.hasResourceProperties('AWS::KMS::Alias', { AliasName: 'alias/transship' });
+  });
+
+  test('with a key that is there is of bucket, table and queues too', () => {
+    encrypted(templateOf(`encryption: ${KEY}`), KEY);
+  });
+
+  test('without one is by keys that AWS owns', () => {
+    templateOf().allResourcesProperties('AWS::SQS::Queue', { SqsManagedSseEnabled: true });
+    expect(JSON.stringify(templateOf().findResources('AWS::KMS::Key'))).not.toContain('StorageKey');
+  });
+});
+
+describe('queues', () => {
+  test('hide a message for two minutes, keep it for two weeks, and let it be received twenty times', () => {
+    const template = templateOf();
+    template.resourceCountIs('AWS::SQS::Queue', 3);
+    template.allResourcesProperties('AWS::SQS::Queue', { VisibilityTimeout: 120, MessageRetentionPeriod: 1_209_600 });
+    template.hasResourceProperties('AWS::SQS::Queue', {
+      RedrivePolicy: {
+        maxReceiveCount: 20,
+        deadLetterTargetArn: { 'Fn::GetAtt': [Match.stringLikeRegexp('^QueuesDeadLetters'), 'Arn'] },
+      },
+    });
+  });
+
+  test('take nothing without TLS', () => {
+    templateOf().resourcePropertiesCountIs(
+      'AWS::SQS::QueuePolicy',
+      {
+        PolicyDocument: {
+          Statement: Match.arrayWith([
+            Match.objectLike({
+              Effect: 'Deny',
+              Action: 'sqs:*',
+              Condition: { Bool: { 'aws:SecureTransport': 'false' } },
+            }),
+          ]),
+        },
+      },
+      3,
+    );
+  });
+
+  test('are told of pushes to the repositories that the settings name here, and what is not delivered is kept', () => {
+    templateOf(REPOSITORIES).hasResourceProperties('AWS::Events::Rule', {
+      EventPattern: {
+        source: ['aws.ecr'],
+        'detail-type': ['ECR Image Action'],
+        detail: {
+          'action-type': ['PUSH'],
+          result: ['SUCCESS'],
+          // two wildcards in a row are none for EventBridge
+          'repository-name': [{ wildcard: 'product/*' }, 'app', { wildcard: 'odd*x' }],
+        },
+      },
+      Targets: [
+        {
+          Arn: { 'Fn::GetAtt': [Match.stringLikeRegexp('^QueuesJobs'), 'Arn'] },
+          DeadLetterConfig: { Arn: { 'Fn::GetAtt': [Match.stringLikeRegexp('^QueuesUndelivered'), 'Arn'] } },
+          RetryPolicy: { MaximumEventAgeInSeconds: 3600 },
+        },
+      ],
+    });
+    const elsewhere =
+      "access: { repositories: [{ names: [a], region: us-east-1, allow: read }, { names: [b], account: '222222222222', allow: read }] }";
+    for (const more of ['', elsewhere])
+      expect(JSON.stringify(templateOf(more).findResources('AWS::Events::Rule'))).not.toContain('repository-name');
+  });
+});
+
+const container = z.object({
+  Environment: z.array(z.object({ Name: z.string(), Value: z.unknown() })),
+  Image: z.unknown(),
+});
+
+function containerOf(template: Template): z.infer<typeof container> {
+  const [task] = Object.values(template.findResources('AWS::ECS::TaskDefinition'));
+  return container.parse(task?.['Properties']?.ContainerDefinitions?.[0]);
+}
+
+/** Of a worker. */
+function environmentOf(template: Template): Readonly<Record<string, string>> {
+  return Object.fromEntries(containerOf(template).Environment.map(({ Name, Value }) => [Name, textOf(Value)]));
+}
+
+describe('workers', () => {
+  test('run as nobody on a file system that they cannot write to, on ARM, with two minutes to stop', () => {
+    templateOf().hasResourceProperties('AWS::ECS::TaskDefinition', {
+      Cpu: '1024',
+      Memory: '2048',
+      RequiresCompatibilities: ['FARGATE'],
+      RuntimePlatform: { CpuArchitecture: 'ARM64', OperatingSystemFamily: 'LINUX' },
+      Volumes: [{ Name: 'temporary' }],
+      ContainerDefinitions: [
+        {
+          User: '1000:1000',
+          ReadonlyRootFilesystem: true,
+          StopTimeout: 120,
+          MountPoints: [{ ContainerPath: '/tmp', ReadOnly: false, SourceVolume: 'temporary' }],
+          LogConfiguration: { LogDriver: 'awslogs', Options: { mode: 'non-blocking' } },
+        },
+      ],
+    });
+  });
+
+  test('say how they are as the Dockerfile says it, and may write where it lets them', () => {
+    const dockerfile = readFileSync('Dockerfile', 'utf8');
+    const [, command = '[]'] = /^HEALTHCHECK .*CMD (\[.*\])$/m.exec(dockerfile) ?? [];
+    templateOf().hasResourceProperties('AWS::ECS::TaskDefinition', {
+      ContainerDefinitions: [
+        { HealthCheck: { Command: ['CMD', ...z.array(z.string()).min(1).parse(JSON.parse(command))] } },
+      ],
+    });
+    expect(dockerfile).toMatch(/^VOLUME \["\/tmp"\]$/m);
+    expect(dockerfile).toMatch(/^USER 1000:1000$/m);
+  });
+
+  test('and planner read all that they are told, and are told all that they need', () => {
+    const template = templateOf('worker: { slots: 3, concurrency: 5, logLevel: warn }');
+    const [planner] = Object.values(template.findResources('AWS::Lambda::Function'));
+    const ofPlanner = z.record(z.string(), z.unknown()).parse(planner?.['Properties'].Environment.Variables);
+    const source = readFileSync('worker/settings.ts', 'utf8');
+    const [worker, other] = [environmentOf(template), ofPlanner].map((environment) => {
+      const values: Record<string, string> = {};
+      for (const [name, value] of Object.entries(environment)) {
+        values[name] = name.endsWith('_URL') ? `https://sqs/1/${textOf(value)}` : textOf(value);
+        // of the archives' bucket only commands and scripts know
+        if (name !== 'TRANSSHIP_BUCKET') expect(source, name).toContain(`'${name}'`);
+      }
+      return readSettings(values);
+    });
+    const common = {
+      queueUrl: 'https://sqs/1/<QueuesJobs>',
+      deadLetterQueueUrl: 'https://sqs/1/<QueuesDeadLetters>',
+      table: '<StorageTable>',
+      logLevel: 'warn',
+    };
+    expect(worker).toMatchObject({ ...common, slots: 3, concurrency: 5, healthPort: 8080 });
+    expect(other).toMatchObject(common);
+  });
+
+  test('are deployed without a number of tasks, are not moved between zones, and a version that does not start is taken back', () => {
+    const template = templateOf();
+    template.hasResourceProperties('AWS::ECS::Service', {
+      DesiredCount: Match.absent(),
+      AvailabilityZoneRebalancing: 'DISABLED',
+      DeploymentConfiguration: { DeploymentCircuitBreaker: { Enable: true, Rollback: true } },
+      LaunchType: Match.absent(),
+      CapacityProviderStrategy: [{ CapacityProvider: 'FARGATE_SPOT', Weight: 1 }],
+    });
+  });
+
+  test.each([
+    [
+      1,
+      3,
+      [
+        ['FARGATE_SPOT', 3],
+        ['FARGATE', 1],
+      ],
+    ],
+    [2, 0, [['FARGATE', 2]]],
+  ])('run on demand by %i and on Spot by %i', (onDemand, spot, strategy) => {
+    templateOf(`worker: { onDemandWeight: ${onDemand}, spotWeight: ${spot} }`).hasResourceProperties(
+      'AWS::ECS::Service',
+      {
+        CapacityProviderStrategy: strategy.map(([CapacityProvider, Weight]) => ({ CapacityProvider, Weight })),
+      },
+    );
+  });
+
+  test('come out of an image that is there, which they may pull when it is ECR’s', () => {
+    const ofEcr = templateOf(
+      'worker: { image: 222222222222.dkr.ecr.us-east-1.amazonaws.com/a/b@sha256:0123, architecture: x86_64 }',
+    );
+    expect(textOf(containerOf(ofEcr).Image)).toBe('222222222222.dkr.ecr.us-east-1.<AWS::URLSuffix>/a/b@sha256:0123');
+    ofEcr.hasResourceProperties('AWS::ECS::TaskDefinition', { RuntimePlatform: { CpuArchitecture: 'X86_64' } });
+    expect(JSON.stringify(ofEcr.findResources('AWS::IAM::Policy'))).toContain(
+      'arn:aws:ecr:us-east-1:222222222222:repository/a/b',
+    );
+    expect(containerOf(templateOf('worker: { image: ghcr.io/a/b:1 }')).Image).toBe('ghcr.io/a/b:1');
+  });
+
+  test('and planner do not count as users of what they pull', () => {
+    const excluded = Object.values(templateOf().findResources('AWS::ECR::PullTimeUpdateExclusion'));
+    expect(excluded.map(({ Properties }) => textOf(Properties.PrincipalArn)).toSorted()).toEqual([
+      '<PlannerRole.Arn>',
+      '<WorkersRole.Arn>',
+    ]);
+    templateOf().hasResourceProperties('AWS::IAM::Role', { RoleName: 'transship-worker-eu-central-1' });
+    templateOf().hasResourceProperties('AWS::IAM::Role', { RoleName: 'transship-planner-eu-central-1' });
+  });
+});
+
+describe('scaling', () => {
+  const METRICS = Match.arrayWith([
+    Match.objectLike({ Expression: 'visible + inFlight', ReturnData: true }),
+    Match.objectLike({ Id: 'visible', MetricStat: Match.objectLike({ Period: 60, Stat: 'Maximum' }) }),
+    Match.objectLike({ Id: 'inFlight', MetricStat: Match.objectLike({ Period: 60, Stat: 'Maximum' }) }),
+  ]);
+
+  test('begins with the first job, from no task at all', () => {
+    const template = templateOf('worker: { maxTasks: 6, slots: 2 }');
+    template.hasResourceProperties('AWS::ApplicationAutoScaling::ScalableTarget', { MinCapacity: 0, MaxCapacity: 6 });
+    template.hasResourceProperties('AWS::CloudWatch::Alarm', {
+      ComparisonOperator: 'GreaterThanOrEqualToThreshold',
+      Threshold: 1,
+      EvaluationPeriods: 1,
+      TreatMissingData: 'notBreaching',
+      Metrics: METRICS,
+      AlarmActions: [{ Ref: Match.stringLikeRegexp('^WorkersByWork') }],
+    });
+    template.hasResourceProperties('AWS::ApplicationAutoScaling::ScalingPolicy', {
+      StepScalingPolicyConfiguration: {
+        AdjustmentType: 'ExactCapacity',
+        Cooldown: 300,
+        // bounds count from the alarm's threshold, 1
+        StepAdjustments: [
+          { MetricIntervalLowerBound: 0, MetricIntervalUpperBound: 7, ScalingAdjustment: 1 },
+          { MetricIntervalLowerBound: 7, MetricIntervalUpperBound: 15, ScalingAdjustment: 2 },
+          { MetricIntervalLowerBound: 15, MetricIntervalUpperBound: 31, ScalingAdjustment: 4 },
+          { MetricIntervalLowerBound: 31, MetricIntervalUpperBound: Match.absent(), ScalingAdjustment: 6 },
+        ],
+      },
+    });
+  });
+
+  test('ends with no task when nothing waits and nothing is being done for five minutes', () => {
+    templateOf().hasResourceProperties('AWS::CloudWatch::Alarm', {
+      ComparisonOperator: 'LessThanOrEqualToThreshold',
+      Threshold: 0,
+      EvaluationPeriods: 5,
+      TreatMissingData: 'breaching',
+      Metrics: METRICS,
+      AlarmActions: [{ Ref: Match.stringLikeRegexp('^WorkersToNothing') }],
+    });
+    templateOf().hasResourceProperties('AWS::ApplicationAutoScaling::ScalingPolicy', {
+      StepScalingPolicyConfiguration: {
+        AdjustmentType: 'ExactCapacity',
+        StepAdjustments: [{ MetricIntervalUpperBound: 0, ScalingAdjustment: 0 }],
+      },
+    });
+  });
+
+  test('has a step for every number of jobs, never more tasks than there may be, and no more steps than there can be', () => {
+    forAll(
+      property(integer({ min: 1, max: 500 }), integer({ min: 4, max: 256 }), (maxTasks, jobsPerTask) => {
+        const steps = stepsOf(maxTasks, jobsPerTask);
+        // https://docs.aws.amazon.com/autoscaling/application/userguide/application-auto-scaling-limits.html
+        expect(steps.length).toBeLessThanOrEqual(20);
+        expect(steps[0]).toMatchObject({ tasks: 1, from: 1 });
+        expect(steps.at(-1)).toMatchObject({ tasks: maxTasks, to: undefined });
+        steps.forEach(({ tasks, from, to }, i) => {
+          expect(to).toBe(steps[i + 1]?.from);
+          if (to !== undefined) expect(to).toBeGreaterThan(from);
+          expect(tasks).toBeGreaterThan(steps[i - 1]?.tasks ?? 0);
+        });
+      }),
+    );
+  });
+});
+
+describe('the planner', () => {
+  test('looks every few minutes, and is not called again for what failed', () => {
+    const template = templateOf('planEveryMinutes: 2');
+    template.hasResourceProperties('AWS::Lambda::Function', {
+      Runtime: 'nodejs24.x',
+      Architectures: ['arm64'],
+      Timeout: 900,
+      Handler: 'index.handler',
+      LoggingConfig: { LogFormat: 'Text' },
+      ReservedConcurrentExecutions: Match.absent(),
+    });
+    template.hasResourceProperties('AWS::Lambda::EventInvokeConfig', { MaximumRetryAttempts: 0 });
+    template.hasResourceProperties('AWS::Scheduler::Schedule', {
+      ScheduleExpression: 'rate(2 minutes)',
+      State: 'ENABLED',
+      Target: {
+        DeadLetterConfig: { Arn: { 'Fn::GetAtt': [Match.stringLikeRegexp('^QueuesUndelivered'), 'Arn'] } },
+        RetryPolicy: { MaximumEventAgeInSeconds: 120 },
+      },
+    });
+  });
+});
+
+describe('the network', () => {
+  const endpointsOf = (template: Template): readonly string[] =>
+    Object.values(template.findResources('AWS::EC2::VPCEndpoint'))
+      .map(({ Properties }) =>
+        textOf(Properties.ServiceName).replace(/^com\.amazonaws\.(?:eu-central-1|<AWS::Region>)\./, ''),
+      )
+      .toSorted();
+  const publicIp = (template: Template, value: string): void => {
+    template.hasResourceProperties('AWS::ECS::Service', {
+      NetworkConfiguration: { AwsvpcConfiguration: { AssignPublicIp: value } },
+    });
+  };
+  /** What of S3 its endpoint lets through, by sid. */
+  const policyOf = (template: Template): string =>
+    JSON.stringify(template.findResources('AWS::EC2::VPCEndpoint', { Properties: { VpcEndpointType: 'Gateway' } }));
+
+  test('of its own has private subnets, a NAT gateway, and endpoints for what is needed', () => {
+    const template = templateOf();
+    publicIp(template, 'DISABLED');
+    template.resourceCountIs('AWS::EC2::NatGateway', 1);
+    template.resourceCountIs('AWS::EC2::Subnet', 4);
+    expect(endpointsOf(template)).toEqual(['dynamodb', 'ecr.api', 'ecr.dkr', 'logs', 's3', 'sqs']);
+    expect(endpointsOf(templateOf("access: { roles: ['arn:aws:iam::222222222222:role/a'] }"))).toContain('sts');
+    expect(
+      endpointsOf(templateOf("access: { secrets: ['arn:aws:secretsmanager:eu-central-1:111111111111:secret:a-b'] }")),
+    ).toContain('secretsmanager');
+    template.hasResourceProperties('AWS::EC2::FlowLog', { TrafficType: 'REJECT' });
+  });
+
+  test('asks nobody for its zones before it is deployed', () => {
+    expect(JSON.stringify(templateOf().findResources('AWS::EC2::Subnet'))).toContain('Fn::GetAZs');
+    const named = templateOf('network: { type: own, availabilityZones: [eu-central-1b, eu-central-1c] }');
+    expect(JSON.stringify(named.findResources('AWS::EC2::Subnet'))).not.toContain('Fn::GetAZs');
+  });
+
+  test('lets its bucket, those of the settings and the layers of registries through, and no other bucket of the account', () => {
+    const policy = policyOf(templateOf('access: { buckets: [{ name: documents, allow: read }] }'));
+    expect(policy).toContain('arn:aws:s3:::prod-eu-central-1-starport-layer-bucket/*');
+    expect(policy).toContain('arn:aws:s3:::documents/*');
+    expect(policy).toContain(
+      '"Condition":{"StringNotEquals":{"aws:ResourceAccount":"111111111111"}},"Effect":"Allow","Principal":{"AWS":"*"},"Resource":"arn:aws:s3:::*/*"',
+    );
+    const closed = policyOf(templateOf('network: { type: own, natGateways: 0 }'));
+    expect(closed).toContain('starport-layer-bucket');
+    expect(closed).not.toContain(':::*/*');
+  });
+
+  test('without NAT has no way out but to AWS', () => {
+    const template = templateOf('network: { type: own, natGateways: 0 }');
+    template.resourceCountIs('AWS::EC2::NatGateway', 0);
+    template.resourceCountIs('AWS::EC2::InternetGateway', 0);
+    publicIp(template, 'DISABLED');
+  });
+
+  test('of public subnets has no NAT and no endpoints that cost, and lets nobody in', () => {
+    const template = templateOf('network: { type: public }');
+    template.resourceCountIs('AWS::EC2::NatGateway', 0);
+    expect(endpointsOf(template)).toEqual(['dynamodb', 's3']);
+    publicIp(template, 'ENABLED');
+    template.resourceCountIs('AWS::EC2::SecurityGroupIngress', 0);
+    template.allResourcesProperties('AWS::EC2::SecurityGroup', { SecurityGroupIngress: Match.absent() });
+    template.allResourcesProperties('AWS::EC2::Subnet', { MapPublicIpOnLaunch: false });
+  });
+
+  test.each([
+    ['', 'DISABLED'],
+    [', publicAddresses: true', 'ENABLED'],
+  ])('that exists is used as it is%s', (more, address) => {
+    const template = templateOf(
+      `network: { type: existing, vpcId: vpc-0123456789abcdef0, subnetIds: [subnet-0123456789abcdef1, subnet-0123456789abcdef2], availabilityZones: [eu-central-1a, eu-central-1b]${more} }`,
+    );
+    for (const type of ['VPC', 'Subnet', 'VPCEndpoint', 'NatGateway']) template.resourceCountIs(`AWS::EC2::${type}`, 0);
+    template.hasResourceProperties('AWS::EC2::SecurityGroup', { VpcId: 'vpc-0123456789abcdef0' });
+    template.hasResourceProperties('AWS::ECS::Service', {
+      NetworkConfiguration: {
+        AwsvpcConfiguration: {
+          Subnets: ['subnet-0123456789abcdef1', 'subnet-0123456789abcdef2'],
+          AssignPublicIp: address,
+        },
+      },
+    });
+  });
+});
+
+test('logs are kept as long as the settings say', () => {
+  templateOf('logRetentionDays: 30').allResourcesProperties('AWS::Logs::LogGroup', { RetentionInDays: 30 });
+});
+
+test('blob mounting is switched on where it is asked for, and never off', () => {
+  const asked = templateOf('blobMounting: true');
+  asked.hasResourceProperties('Custom::PutAccountSetting', {
+    Create: Match.serializedJson(
+      Match.objectLike({
+        service: 'ecr',
+        action: 'PutAccountSetting',
+        parameters: { name: 'BLOB_MOUNTING', value: 'ENABLED' },
+      }),
+    ),
+    Delete: Match.absent(),
+  });
+  // but for that, a deployment has the planner's function and no other
+  templateOf().resourceCountIs('AWS::Lambda::Function', 1);
+});
+
+test('everything that can have tags has those of the settings', () => {
+  const template = templateOf('tags: { team: platform }');
+  for (const type of [
+    'AWS::S3::Bucket',
+    'AWS::SQS::Queue',
+    'AWS::Lambda::Function',
+    'AWS::IAM::Role',
+    'AWS::ECS::Cluster',
+    'AWS::Logs::LogGroup',
+    'AWS::EC2::VPC',
+  ])
+    for (const [id, { Properties }] of Object.entries(template.findResources(type)))
+      expect(Properties.Tags, id).toContainEqual({ Key: 'team', Value: 'platform' });
+  template.hasResourceProperties('AWS::DynamoDB::GlobalTable', {
+    Replicas: [{ Tags: [{ Key: 'team', Value: 'platform' }] }],
+  });
+});
+
+describe('outputs', () => {
+  const command = (template: Template, id: string): string => textOf(template.findOutputs(id)[id]?.['Value']);
+  const ECR = 'docker://111111111111.dkr.ecr.eu-central-1.<AWS::URLSuffix>';
+
+  test('are the commands that check a deployment, about repositories that it may touch', () => {
+    const template = templateOf(
+      "access: { repositories: [{ names: ['restored/*'], allow: write }, { names: ['product/*'], allow: read }] }",
+    );
+    expect(command(template, 'Check1Environment')).toBe(
+      'export AWS_REGION=eu-central-1 TRANSSHIP_QUEUE_URL=<QueuesJobs> TRANSSHIP_DEAD_LETTER_QUEUE_URL=<QueuesDeadLetters> TRANSSHIP_TABLE=<StorageTable> TRANSSHIP_BUCKET=<StorageBucket>',
+    );
+    expect(command(template, 'Check2Status')).toBe('npx transship status');
+    expect(command(template, 'Check3FirstBackup')).toBe(
+      `npx transship enqueue --wait ${ECR}/product/REPOSITORY:TAG s3://<StorageBucket>/`,
+    );
+    const archive = 's3://<StorageBucket>/eu-central-1/product/REPOSITORY/TAG.tar';
+    expect(command(template, 'Check4Verify')).toBe(`npx transship verify ${archive}`);
+    expect(command(template, 'Check5Restore')).toBe(
+      `npx transship enqueue --wait ${archive} ${ECR}/restored/product/REPOSITORY:TAG`,
+    );
+  });
+
+  test('restore to a file where nothing may be written, and never over the original', () => {
+    expect(command(templateOf(REPOSITORIES), 'Check5Restore')).toMatch(
+      /^npx transship copy s3:.* oci-archive:restored\.tar$/,
+    );
+    const all = templateOf("access: { repositories: [{ names: ['*'], allow: write }] }");
+    expect(command(all, 'Check3FirstBackup')).toContain(`${ECR}/REPOSITORY:TAG`);
+    expect(command(all, 'Check5Restore')).toMatch(/\/restored\/REPOSITORY:TAG$/);
+  });
+});
+
+describe('cdk-nag finds nothing that nobody gave a reason for', () => {
+  test.each([
+    ['the defaults', ''],
+    ['public subnets and a key', 'network: { type: public }\nencryption: create\nblobMounting: true'],
+    [
+      'what exists already',
+      `encryption: ${KEY}\nbucket: { existing: archives }\nworker: { image: ghcr.io/a/b:1 }\nnetwork: { type: existing, vpcId: vpc-0123456789abcdef0, subnetIds: [subnet-0123456789abcdef1], availabilityZones: [eu-central-1a] }`,
+    ],
+  ])('%s', (_, more) => {
+    expect(findings(made(more).stack)).toEqual([]);
+  });
+
+  test('but what has none', () => {
+    const stack = stacksOf(settingsOf(REPOSITORIES)).get('Transship');
+    const role = stack?.node.findChild('Workers').node.findChild('Role');
+    expect(role).toBeDefined();
+    const reasons = role?.node.metadata.find(({ type }) => type === 'aws:cdk:acknowledged-rules');
+    expect(JSON.stringify(reasons?.data)).not.toContain('"AwsSolutions-IAM5"');
+  });
+});
