@@ -1,5 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander';
 import type { Status } from '../operations/status.ts';
+import { redacted } from '../util/redact.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { describeRules } from './rules.ts';
 import { formatDuration, formatTable, printable } from './text.ts';
@@ -29,6 +30,9 @@ export function addStatus(program: Command, context: CommandContext): void {
     if (found.faulty) context.exit(3);
   });
 }
+
+/** Characters of a dead letter that are looked at: it may have a million. */
+const MAX_BODY = 1000;
 
 /** All of it, for people. */
 export function describeStatus(found: Status, nowMs: number): string {
@@ -78,7 +82,8 @@ export function describeStatus(found: Status, nowMs: number): string {
     sections.push(
       [
         ...dead.map(({ reason, body, sentAtMs }) => {
-          const text = body.length > 120 ? `${body.slice(0, 120)}…` : body;
+          const said = redacted(body.slice(0, MAX_BODY));
+          const text = said.length > 120 ? `${said.slice(0, 120)}…` : said;
           return `dead letter, ${ago(sentAtMs)}: ${printable(reason ?? 'no reason: it was received too often')}: ${printable(text)}`;
         }),
         'put them back with `transship redrive` when their cause is gone',

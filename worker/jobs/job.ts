@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
+import { withoutSecrets } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
 import { isRecord } from '../util/record.ts';
@@ -115,6 +116,8 @@ const MAX_NAME = 256;
 /** Longer than a bucket and a key of S3, and than any reference. */
 const MAX_LOCATION = 2048;
 const MAX_DESTINATIONS = 100;
+/** A policy has some five; what is nested by the thousands can be read, and not be written again. */
+const MAX_SETTINGS_DEPTH = 50;
 
 const name = z
   .string()
@@ -139,6 +142,10 @@ const create = z
   .union(
     [z.literal(false), z.record(z.string(), z.unknown())],
     'expected an object, as repository.json has it, or false',
+  )
+  .refine(
+    (value) => isShallow(value, MAX_SETTINGS_DEPTH),
+    `expected settings nested ${MAX_SETTINGS_DEPTH} deep at most`,
   )
   .optional();
 const choices = {
@@ -281,11 +288,28 @@ function fromEvent(message: Fields): ParsedMessage {
   };
 }
 
+/** Whether `value` has lists and objects within each other at most so many times. */
+function isShallow(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return true;
+  return levels > 0 && Object.values(value).every((member) => isShallow(member, levels - 1));
+}
+
 function location(prefix: string, example: string): z.ZodString {
-  return z
-    .string()
-    .regex(new RegExp(`^${prefix}[^\\p{Cc}]+$`, 'u'), `expected ${example}`)
-    .max(MAX_LOCATION, `expected ${MAX_LOCATION} characters at most`);
+  return (
+    z
+      .string()
+      .regex(new RegExp(`^${prefix}[^\\p{Cc}]+$`, 'u'), `expected ${example}`)
+      // it would be in logs and in the state
+      .refine(
+        (text) => !isDocker(text) || withoutSecrets(text) === text,
+        `expected ${example} without password and query`,
+      )
+      .max(MAX_LOCATION, `expected ${MAX_LOCATION} characters at most`)
+  );
+}
+
+function isDocker(text: string): boolean {
+  return text.startsWith('docker://');
 }
 
 function copyTo(place: z.ZodString): {
@@ -336,6 +360,7 @@ function told(issue: z.core.$ZodIssue): string {
 
 /** Without the credentials that somebody may have put into an address. */
 function shown(value: unknown): string {
+  if (typeof value === 'string' && isDocker(value)) return quote(withoutSecrets(value));
   return quote(value).replace(/\/\/[^/@\s]*@/g, '//…@');
 }
 

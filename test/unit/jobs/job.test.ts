@@ -137,6 +137,11 @@ describe('a job', () => {
   test('credentials in an address are not repeated', () => {
     expect(reason({ ...MIRROR, from: 'https://me:secret@host/a' })).not.toContain('secret');
     expect(refused('//me:secret@host')).not.toContain('secret');
+    // and what has them is no job: its places would be in logs and in the state
+    for (const from of ['docker://me:secret@host.example/a:1', 'docker://host.example/a:1?token=secret']) {
+      expect(reason({ ...MIRROR, from })).toMatch(/^mirror job: from: expected .* without password and query, got "/);
+      expect(reason({ ...MIRROR, from })).not.toContain('secret');
+    }
   });
 });
 
@@ -252,6 +257,12 @@ describe('any message', () => {
 
   test('nested as deeply as its size allows is refused', () => {
     expect(refused('['.repeat(MAX_MESSAGE_BYTES))).toMatch(/^message is no JSON/);
+  });
+
+  test('with settings nested deeper than they can be written again is refused', () => {
+    const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
+    const body = JSON.stringify({ ...MIRROR, create: { x: 'deep' } }).replace('"deep"', deep);
+    expect(refused(body)).toBe('mirror job: create: expected settings nested 50 deep at most, got an object');
   });
 
   test('is read, or refused as INVALID with one line', () => {
