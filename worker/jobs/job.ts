@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { withoutSecrets } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
 import { isRecord } from '../util/record.ts';
+import { redacted } from '../util/redact.ts';
 import { MAX_MESSAGE_BYTES } from './queue.ts';
 
 /**
@@ -306,6 +306,10 @@ function location(prefix: string, example: string): z.ZodString {
       )
       .max(MAX_LOCATION, `expected ${MAX_LOCATION} characters at most`)
   );
+}
+
+function withoutSecrets(place: string): string {
+  return redacted(place).replace(/\?.*/s, '?…');
 }
 
 function isDocker(text: string): boolean {
