@@ -44,7 +44,10 @@ function someOf<T extends z.ZodType<string, string>>(one: T) {
     .transform((value): readonly string[] => (typeof value === 'string' ? [value] : value));
 }
 
-/** A mapping with these keys alone; of others it tells which was probably meant. */
+/**
+ * A mapping with these keys alone; of others it tells which was probably meant. What `.meta` adds to one is for the JSON Schema: reading a file
+ * tells the same in better words.
+ */
 function mapping<S extends z.core.$ZodShape>(shape: S) {
   const known = Object.keys(shape);
   return z.strictObject(shape, {
@@ -129,10 +132,16 @@ const CreateSchema = z.union(
       repositoryPolicy: json('a repository policy').optional(),
     })
       .check((ctx) => {
-        const twice = SYNONYMS.find(([a, b]) => ctx.value[a] !== undefined && ctx.value[b] !== undefined);
-        if (twice === undefined) return;
-        const message = `${twice[0]} and ${twice[1]} are one setting: expected one of them`;
-        ctx.issues.push({ code: 'custom', message, input: ctx.value });
+        for (const [a, b] of SYNONYMS) {
+          if (ctx.value[a] === undefined || ctx.value[b] === undefined) continue;
+          const message = `${a} and ${b} are one setting: expected one of them`;
+          ctx.issues.push({ code: 'custom', message, input: ctx.value, path: [b] });
+        }
+        const { tagMutability, tagMutabilityExclusions } = ctx.value;
+        if (tagMutability?.endsWith('_WITH_EXCLUSION') === true && tagMutabilityExclusions === undefined) {
+          const message = `${quote(tagMutability)} needs tagMutabilityExclusions`;
+          ctx.issues.push({ code: 'custom', message, input: ctx.value, path: ['tagMutability'] });
+        }
       })
       .transform((c) => {
         const { immutable } = c;
@@ -188,8 +197,10 @@ const PlatformsSchema = z
 
 const SourcesSchema = someOf(textOf(parseSource, 'host/repository; its path with `*` and `{a,b}`; an ECR host alone.'));
 
+const IN_S3 = { pattern: '^s3://' };
+
 const COPIED = {
-  from: SourcesSchema,
+  from: SourcesSchema.describe('Where images come from.'),
   tags: TagsSchema.optional().describe('Default: all tags.'),
   platforms: PlatformsSchema.optional(),
   referrers: z.boolean().default(true).describe('Signatures, SBOMs and what else refers to an image.'),
@@ -197,7 +208,9 @@ const COPIED = {
 
 const MirrorSchema = mapping({
   ...COPIED,
-  to: someOf(textOf((text) => parseTemplate('mirror', text), 'host/path/{repository}[:{tag}]')),
+  to: someOf(textOf((text) => parseTemplate('mirror', text), 'host/path/{repository}[:{tag}]')).describe(
+    'Where they are to be, in a registry.',
+  ),
   create: CreateSchema.optional().describe(
     'Settings of repositories that have to be created; false: none are created.',
   ),
@@ -205,11 +218,13 @@ const MirrorSchema = mapping({
 
 const BackupSchema = mapping({
   ...COPIED,
-  to: someOf(textOf((text) => parseTemplate('backup', text), 's3://bucket/{regionName}/{repository}/{tag}.tar')),
+  to: someOf(
+    textOf((text) => parseTemplate('backup', text), 's3://bucket/{regionName}/{repository}/{tag}.tar').meta(IN_S3),
+  ).describe('Where their archives are to be, in S3.'),
 });
 
 const PublishSchema = mapping({
-  from: textOf(parseS3, 's3://bucket/prefix'),
+  from: textOf(parseS3, 's3://bucket/prefix').meta(IN_S3),
   to: textOf(parseRepository, 'host/repository'),
 });
 
@@ -222,12 +237,14 @@ const PruneSchema = mapping({
   keepLast: count.optional().describe('Keeps the N newest of each repository.'),
   keepDays: days.optional().describe('Keeps what is younger.'),
   keepTags: patterns.optional().describe('Keeps these tags.'),
-}).check((ctx) => {
-  const { untaggedAfterDays, keepLast, keepDays } = ctx.value;
-  if (untaggedAfterDays !== undefined || keepLast !== undefined || keepDays !== undefined) return;
-  const message = 'it says nothing to delete: expected one of untaggedAfterDays, keepLast, keepDays at least';
-  ctx.issues.push({ code: 'custom', message, input: ctx.value });
-});
+})
+  .check((ctx) => {
+    const { untaggedAfterDays, keepLast, keepDays } = ctx.value;
+    if (untaggedAfterDays !== undefined || keepLast !== undefined || keepDays !== undefined) return;
+    const message = 'it says nothing to delete: expected one of untaggedAfterDays, keepLast, keepDays at least';
+    ctx.issues.push({ code: 'custom', message, input: ctx.value });
+  })
+  .meta({ anyOf: [{ required: ['untaggedAfterDays'] }, { required: ['keepLast'] }, { required: ['keepDays'] }] });
 
 const CRON = 'Five fields, or six with seconds: `0 2 * * *`.';
 const ScheduleSchema = z
@@ -262,6 +279,9 @@ export const RuleSchema = mapping({
   schedule: ScheduleSchema.optional().describe('When all of it is compared.'),
   on: z.literal('push').optional().describe('A push to a source in ECR starts a job at once.'),
   expires: textOf(parseExpiry, 'The last day (UTC), or the moment from which on it is not planned.').optional(),
+}).meta({
+  oneOf: KINDS.map((kind) => ({ required: [kind] })),
+  anyOf: [{ required: ['schedule'] }, { required: ['on'] }],
 });
 
 /** What is wrong with a rule as a whole, also where parts of it cannot be read. */
@@ -287,49 +307,52 @@ export function ruleFaults(rule: Readonly<Record<string, unknown>>): readonly Fa
 }
 
 const host = z.string().check((ctx) => {
-  const message = refusal(() => {
-    const { registry } = parseReference(`${ctx.value}/x/y`);
-    if (registry !== ctx.value || /\//.test(ctx.value))
-      throw new Failure(
-        'INVALID',
-        `${quote(withoutSecrets(ctx.value))} is not the host of a registry: expected one such as docker.io or registry.example:5000`,
-      );
-  });
-  if (message !== undefined) ctx.issues.push({ code: 'custom', message, input: ctx.value });
+  const text = ctx.value;
+  if (refusal(() => parseReference(`${text}/x/y`)) === undefined && parseReference(`${text}/x/y`).registry === text)
+    return;
+  const message = `${quote(withoutSecrets(text))} is not the host of a registry: expected one such as docker.io or registry.example:5000`;
+  ctx.issues.push({ code: 'custom', message, input: text });
+});
+
+const RegistryAccessSchema = mapping({
+  secret: z
+    .string()
+    .regex(/^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+$/, {
+      error: 'the ARN of a secret, arn:aws:secretsmanager:<region>:<account>:secret:<name>',
+    })
+    .optional()
+    .describe('Of AWS Secrets Manager: {"username", "password"} or {"username", "accessToken"}.'),
+  assumeRole: z
+    .string()
+    .regex(/^arn:aws[a-z-]*:iam::[0-9]{12}:role\/[A-Za-z0-9/_+=,.@-]+$/, {
+      error: 'the ARN of a role, arn:aws:iam::<account>:role/<name>',
+    })
+    .optional()
+    .describe('The role to assume, of an ECR registry.'),
+  // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+  externalId: z
+    .string()
+    .regex(/^[\w+=,.@:/-]{2,1224}$/, { error: 'an external id as IAM has it' })
+    .optional()
+    .describe('What the role asks for besides.'),
+}).meta({
+  oneOf: [{ required: ['secret'] }, { required: ['assumeRole'] }],
+  dependencies: { externalId: ['assumeRole'] },
 });
 
 export const AccessSchema = z
-  .record(
-    host,
-    mapping({
-      secret: z
-        .string()
-        .regex(/^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+$/, {
-          error: 'the ARN of a secret, arn:aws:secretsmanager:<region>:<account>:secret:<name>',
-        })
-        .optional()
-        .describe('Of AWS Secrets Manager: {"username", "password"} or {"username", "accessToken"}.'),
-      assumeRole: z
-        .string()
-        .regex(/^arn:aws[a-z-]*:iam::[0-9]{12}:role\/[A-Za-z0-9/_+=,.@-]+$/, {
-          error: 'the ARN of a role, arn:aws:iam::<account>:role/<name>',
-        })
-        .optional()
-        .describe('The role to assume, of an ECR registry.'),
-      // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
-      externalId: z
-        .string()
-        .regex(/^[\w+=,.@:/-]{2,1224}$/, { error: 'an external id as IAM has it' })
-        .optional(),
-    }),
-  )
-  .check((ctx) => {
-    for (const [name, access] of Object.entries(ctx.value)) {
-      const fault = accessFault(name, access);
-      if (fault !== undefined) ctx.issues.push({ code: 'custom', message: fault, input: ctx.value, path: [name] });
-    }
-  })
+  .record(host, RegistryAccessSchema)
   .describe('How registries are reached, by host. Others: with what the process has.');
+
+/** What is wrong with the access to each registry as a whole, also where that to others cannot be read. */
+export function accessFaults(registries: unknown): readonly Fault[] {
+  if (!isRecord(registries)) return [];
+  return Object.entries(registries).flatMap(([name, given]) => {
+    const access = RegistryAccessSchema.safeParse(given);
+    const message = access.success ? accessFault(name, access.data) : undefined;
+    return message === undefined ? [] : [{ path: ['registries', name], message }];
+  });
+}
 
 function accessFault(name: string, access: Access[string]): string | undefined {
   const { secret, assumeRole, externalId } = access;
@@ -442,7 +465,7 @@ function sorted(value: Readonly<Record<string, unknown>>): Readonly<Record<strin
  * The moment from which on a rule is not planned: behind the day (UTC) that `2027-06-30` names, or at `2027-06-30T12:00:00Z`, in milliseconds
  * since 1970. INVALID otherwise.
  */
-export function parseExpiry(text: string): number {
+function parseExpiry(text: string): number {
   const day =
     /^([0-9]{4}-[0-9]{2}-[0-9]{2})(T[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,3})?)?(?:Z|[+-][0-9]{2}:[0-9]{2}))?$/.exec(
       text,

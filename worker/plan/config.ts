@@ -1,17 +1,37 @@
-import { isMap, isNode, isPair, isScalar, Lexer, LineCounter, parseDocument, visit, type Document } from 'yaml';
+import {
+  isAlias,
+  isMap,
+  isNode,
+  isPair,
+  isScalar,
+  isSeq,
+  Lexer,
+  LineCounter,
+  parseDocument,
+  type Document,
+} from 'yaml';
 import { z } from 'zod';
 import { withoutSecrets } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
 import { isRecord } from '../util/record.ts';
 import { checkConflicts, type Fault } from './conflicts.ts';
-import { AccessSchema, ConfigSchema, documentOf, ruleFaults, RuleSchema, ruleOf } from './config-schema.ts';
+import {
+  AccessSchema,
+  accessFaults,
+  ConfigSchema,
+  documentOf,
+  ruleFaults,
+  RuleSchema,
+  ruleOf,
+} from './config-schema.ts';
 import type { Access, Config, Rule } from './rule.ts';
 
 /** https://yaml.org/spec/1.2.2 sets none; a thousand rules have some 300 KiB. */
 const MAX_BYTES = 1024 * 1024;
-/** Aliases are for saying a list of tags once, not for growing a file. */
-const MAX_ALIASES = 100;
+/** Aliases are for saying a list of tags once, not for growing a file: values that it has with all of them written out. */
+const MAX_VALUES = 1_000_000;
+const MAX_ALIASES = 10_000;
 /** Ours has five levels; what a policy says may have some more. */
 const MAX_DEPTH = 100;
 /** Of one message. */
@@ -26,12 +46,7 @@ type Path = readonly PropertyKey[];
 export function parseConfig(text: string, o: { readonly file?: string | undefined } = {}): Config {
   const file = o.file ?? 'the configuration';
   const { document, lines } = readYaml(text, file);
-  let value: unknown;
-  try {
-    value = document.toJS({ maxAliasCount: MAX_ALIASES });
-  } catch (cause) {
-    throw new Failure('INVALID', `read ${file}: its aliases stand for too much: write it out`, { cause });
-  }
+  const value: unknown = document.toJS({ maxAliasCount: -1 });
   if (value === null || value === undefined)
     throw new Failure('INVALID', `read ${file}: it is empty: expected "version: 1" and "rules"`);
   const { config, faults } = readConfig(value);
@@ -66,9 +81,9 @@ export function formatRule(rule: Rule): string {
 export function parseAccess(document: string): Access {
   const value = readJson(document, 'stored access to registries');
   const read = AccessSchema.safeParse(value);
-  if (read.success) return read.data;
   // under the name that it has in a file, so that nothing of it is repeated
-  const faults = faultsOf(read.error.issues, { registries: value }, ['registries']);
+  const faults = [...(read.success ? [] : faultsOf(read.error.issues, value, ['registries'])), ...accessFaults(value)];
+  if (read.success && faults.length === 0) return read.data;
   throw invalid(
     'stored access to registries',
     faults.map((fault) => sentenceOf(fault, { registries: value })),
@@ -105,15 +120,16 @@ function readConfig(value: unknown): { config: Config | undefined; faults: reado
     };
   const whole = ConfigSchema.extend({ rules: z.array(z.unknown()) }).safeParse(value);
   if (!whole.success) faults.push(...faultsOf(whole.error.issues, value, []));
+  if (isRecord(value)) faults.push(...accessFaults(value['registries']));
   const given = isRecord(value) && Array.isArray(value['rules']) ? (value['rules'] as readonly unknown[]) : [];
   const rules = given.map((rule, at) => ({ at, rule: readRule(rule, ['rules', at], faults) }));
-  const names = new Map<string, number>();
-  for (const { at, rule } of rules) {
-    if (rule === undefined) continue;
-    const first = names.get(rule.name);
-    if (first === undefined) names.set(rule.name, at);
-    else
-      faults.push({ path: ['rules', at, 'name'], message: `rules[${first}] has the name ${quote(rule.name)} already` });
+  const names = new Map<unknown, number>();
+  for (const [at, rule] of given.entries()) {
+    const name = isRecord(rule) ? rule['name'] : undefined;
+    if (typeof name !== 'string') continue;
+    const first = names.get(name);
+    if (first === undefined) names.set(name, at);
+    else faults.push({ path: ['rules', at, 'name'], message: `rules[${first}] has the name ${quote(name)} already` });
   }
   const good = rules.flatMap(({ at, rule }) => (rule === undefined ? [] : [{ rule, path: ['rules', at] }]));
   faults.push(...checkConflicts(good));
@@ -156,28 +172,79 @@ function readYaml(text: string, file: string): { document: Document; lines: Line
     uniqueKeys: false,
   });
   // a warning is a tag that nobody knows
-  const errors = [...document.errors, ...document.warnings].map(({ pos, message }) => {
+  const errors = [...document.errors, ...document.warnings].map(({ code, pos, message }) => {
     const { line } = lines.linePos(pos[0]);
-    const why = message.charAt(0).toLowerCase() + message.slice(1);
+    const why =
+      code === 'MULTIPLE_DOCS'
+        ? 'a second document begins; expected one'
+        : message.charAt(0).toLowerCase() + message.slice(1);
     // the usual reason: [host/{repository}] has braces of YAML in it
     const hint = /[[,].*\{[^}]*\}/.test(text.split('\n')[line - 1] ?? '')
       ? '; between [ ] put text with braces in quotes'
       : '';
     return `${placeIn(file, lines, pos[0])}: not YAML: ${why}${hint}`;
   });
-  visit(document, {
-    Map: (_, map) => {
-      const keys = new Set<unknown>();
-      for (const { key } of map.items) {
-        if (!isScalar(key)) continue;
-        if (keys.has(key.value))
-          errors.push(`${placeIn(file, lines, key.range?.[0] ?? 0)}: ${quote(key.value)} is there twice`);
-        keys.add(key.value);
-      }
-    },
-  });
+  const { explicit, version } = document.directives?.yaml ?? {};
+  if (explicit === true && version !== '1.2')
+    errors.unshift(
+      `${placeIn(file, lines, 0)}: not YAML: version ${version} is declared; expected 1.2, or no %YAML at all`,
+    );
+  // nothing can be said of what was read only in part
+  const { faults, values, aliases } =
+    errors.length > 0 ? { faults: [], values: 0, aliases: 0 } : valuesOf(document.contents);
+  for (const { offset, message } of faults) errors.push(`${placeIn(file, lines, offset)}: ${message}`);
   if (errors.length > 0) throw invalid(file, errors);
+  if (values > MAX_VALUES || aliases > MAX_ALIASES)
+    throw new Failure('INVALID', `read ${file}: its aliases stand for too much: write it out`);
   return { document, lines };
+}
+
+interface Values {
+  readonly faults: readonly { readonly offset: number; readonly message: string }[];
+  /** With what aliases stand for written out. */
+  readonly values: number;
+  readonly aliases: number;
+}
+
+/** What keys and aliases of a document make it unreadable, and how much it is. */
+function valuesOf(contents: unknown): Values {
+  const faults: { offset: number; message: string }[] = [];
+  /** Of what has an anchor: how many values; undefined while it goes on. */
+  const sizes = new Map<string, number | undefined>();
+  let aliases = 0;
+  const alias = (source: string, offset: number): number => {
+    aliases++;
+    const size = sizes.get(source);
+    if (size !== undefined) return size;
+    const why = sizes.has(source)
+      ? `*${source} stands within what it stands for`
+      : `there is no &${source} before *${source}`;
+    faults.push({ offset, message: `not YAML: ${why}` });
+    return 0;
+  };
+  const sizeOf = (node: unknown): number => {
+    if (!isNode(node)) return 0;
+    if (isAlias(node)) return alias(node.source, node.range?.[0] ?? 0);
+    if (node.anchor !== undefined) sizes.set(node.anchor, undefined);
+    let size = 1;
+    if (isSeq(node)) for (const item of node.items) size += isPair(item) ? sizeOf(item.value) : sizeOf(item);
+    if (isMap(node)) {
+      const keys = new Set<unknown>();
+      for (const { key, value } of node.items) {
+        const offset = isNode(key) ? (key.range?.[0] ?? 0) : 0;
+        const name = isScalar(key) ? textOf(key.value) : undefined;
+        if (name === undefined) faults.push({ offset, message: 'not YAML: a key has to be text' });
+        else if (name === '__proto__') faults.push({ offset, message: `not YAML: ${quote(name)} cannot be a key` });
+        else if (keys.has(name)) faults.push({ offset, message: `${quote(name)} is there twice` });
+        keys.add(name);
+        size += sizeOf(value);
+      }
+    }
+    if (node.anchor !== undefined) sizes.set(node.anchor, size);
+    return size;
+  };
+  const values = sizeOf(contents);
+  return { faults, values, aliases };
 }
 
 /** Before it is parsed, which takes the longer the deeper it is nested. */
@@ -192,6 +259,11 @@ function checkNesting(text: string, file: string): void {
     if (flow > MAX_DEPTH || line > MAX_DEPTH)
       throw new Failure('INVALID', `read ${file}: it is nested more than ${MAX_DEPTH} deep`);
   }
+}
+
+/** A key as an object has it; `1: x` is as good as `"1": x`. */
+function textOf(key: unknown): string | undefined {
+  return typeof key === 'string' || typeof key === 'number' || typeof key === 'boolean' ? String(key) : undefined;
 }
 
 function placeIn(file: string, lines: LineCounter, offset: number): string {
@@ -213,7 +285,7 @@ function startOf(document: Document, path: Path): number | undefined {
   const last = path.at(-1);
   // the key says more than the value behind it
   if (isMap(parent)) {
-    const pair = parent.items.find((item) => isPair(item) && isScalar(item.key) && String(item.key.value) === last);
+    const pair = parent.items.find((item) => isPair(item) && isScalar(item.key) && textOf(item.key.value) === last);
     return isScalar(pair?.key) ? pair.key.range?.[0] : undefined;
   }
   const node: unknown = document.getIn(path, true);

@@ -4,8 +4,8 @@ import { quote } from '../util/quote.ts';
 import { parseTemplate, type DestinationTemplate } from './destinations.ts';
 import { expandFixed } from './key-template.ts';
 import { createLanguages, type Language, type Languages } from './language.ts';
-import type { Rule, TagSelection } from './rule.ts';
-import { sourcesOf, type SourcePattern } from './sources.ts';
+import type { CopyRule, Rule, TagSelection } from './rule.ts';
+import { sourcesOf } from './sources.ts';
 import { digests, repositoriesLike, selectedTags, tags } from './tag-language.ts';
 
 /** What is wrong at one place of a configuration. */
@@ -20,11 +20,17 @@ export interface PlacedRule {
   readonly path: readonly PropertyKey[];
 }
 
-/** What one template of a rule may write, out of one of its sources. */
+/** Sources of a rule in one registry: what a template makes of them differs by the repository alone. */
+interface Origin {
+  readonly registry: string;
+  readonly patterns: readonly string[];
+}
+
+/** What one template of a rule may write, out of its sources in one registry. */
 interface Writes {
   readonly rule: Rule;
   readonly path: readonly PropertyKey[];
-  /** Of the source; absent: none. */
+  /** Of the sources; absent: none. */
   readonly registry?: string;
   /** Locations in two parts, since what is before and what is behind says nothing of each other: `…/repository` and `:tag`. */
   readonly places: Places;
@@ -112,27 +118,37 @@ function writesOf(l: Languages, { rule, path }: PlacedRule): readonly Writes[] {
   return rule.to.flatMap((to, at) => {
     const template = parseTemplate(rule.kind, to);
     const here = [...path, rule.kind, 'to', at];
-    return sourcesOf(rule).map((source): Writes => {
-      const { start, end } = endsOf(template, source);
-      const places = placesOf(l, template, source, tag, rule.tags.untagged);
-      return { rule, path: here, registry: source.registry, places, start, end };
+    return originsOf(rule).map((origin): Writes => {
+      const { start, end } = endsOf(template, origin);
+      const places = placesOf(l, template, origin, tag, rule.tags.untagged);
+      return { rule, path: here, registry: origin.registry, places, start, end };
     });
   });
+}
+
+function originsOf(rule: CopyRule): readonly Origin[] {
+  const origins = new Map<string, string[]>();
+  for (const { registry, pattern } of sourcesOf(rule)) {
+    const patterns = origins.get(registry) ?? [];
+    patterns.push(pattern);
+    origins.set(registry, patterns);
+  }
+  return Array.from(origins, ([registry, patterns]) => ({ registry, patterns }));
 }
 
 function placesOf(
   l: Languages,
   template: DestinationTemplate,
-  source: SourcePattern,
+  { registry, patterns }: Origin,
   tag: Language,
   untagged: boolean,
 ): Places {
-  const repository = repositoriesLike(l, source.pattern);
+  const repository = l.either(...patterns.map((pattern) => repositoriesLike(l, pattern)));
   // an image without a tag is named by its digest
   const named = untagged ? l.either(tag, l.concat(l.text('sha256-'), digests(l))) : tag;
   const fill = (text: string): Language =>
     l.concat(
-      ...piecesOf(text, source).map((piece) => {
+      ...piecesOf(text, registry).map((piece) => {
         switch (piece) {
           case '{repository}':
             return repository;
@@ -156,28 +172,41 @@ function placesOf(
 
 function partsOf(template: DestinationTemplate): { readonly head: string; readonly tail: string } {
   if (template.transport === 'docker')
-    return { head: `docker://${template.registry}/${template.repository}`, tail: `:${template.tag ?? '{tag}'}` };
+    return {
+      head: `docker://${oneName(template.registry)}/${template.repository}`,
+      tail: `:${template.tag ?? '{tag}'}`,
+    };
   const whole = `s3://${template.bucket}/${template.key}`;
   const slash = whole.lastIndexOf('/');
   return { head: whole.slice(0, slash), tail: whole.slice(slash) };
 }
 
+/** Registries of ECR have several hosts each. */
+function oneName(registry: string): string {
+  const ecr = ecrHost(registry);
+  if (ecr === undefined) return registry;
+  return `${ecr.account}.dkr.ecr.${ecr.region}.amazonaws.com${ecr.region.startsWith('cn-') ? '.cn' : ''}`;
+}
+
 /** Texts and variables in turns. */
-function piecesOf(text: string, { registry }: SourcePattern): readonly string[] {
+function piecesOf(text: string, registry: string): readonly string[] {
   return expandFixed(text, registry).split(/(\{[^{}]*\})/);
 }
 
 function endsOf(
   template: DestinationTemplate,
-  source: SourcePattern,
+  { registry, patterns }: Origin,
 ): { readonly start: string; readonly end: string } {
-  const { pattern, prefix } = source;
-  const pieces = piecesOf(partsOf(template).head, source);
+  const [only = '*', ...others] = patterns;
+  // of several nothing is known
+  const pattern = others.length === 0 ? only : '*';
+  const pieces = piecesOf(partsOf(template).head, registry);
   const whole = pieces.map((piece) => (piece === '{repository}' && !pattern.includes('*') ? pattern : piece));
   const variable = /^\{[^{}]*\}$/;
   const first = whole.findIndex((piece) => variable.test(piece));
   if (first === -1) return { start: whole.join(''), end: whole.join('') };
   const last = whole.findLastIndex((piece) => variable.test(piece));
+  const prefix = pattern.slice(0, pattern.indexOf('*'));
   const suffix = pattern.slice(pattern.lastIndexOf('*') + 1);
   return {
     start: whole.slice(0, first).join('') + (whole[first] === '{repository}' ? prefix : ''),
@@ -188,7 +217,7 @@ function endsOf(
 /** What a rule does to itself. */
 function ownFaults(l: Languages, { rule, path }: PlacedRule): readonly Fault[] {
   if (rule.kind !== 'mirror' && rule.kind !== 'backup') return [];
-  const sources = sourcesOf(rule);
+  const origins = originsOf(rule);
   const tag = selectedTags(l, rule.tags);
   const common = commonPlaces(l);
   return rule.to.flatMap((to, at): readonly Fault[] => {
@@ -196,21 +225,22 @@ function ownFaults(l: Languages, { rule, path }: PlacedRule): readonly Fault[] {
     const template = parseTemplate(rule.kind, to);
     const { head, tail } = partsOf(template);
     const text = head + tail;
-    const elsewhere = sources.find(({ registry }) => ecrHost(registry) === undefined);
+    const elsewhere = origins.find(({ registry }) => ecrHost(registry) === undefined);
     if (elsewhere !== undefined && /\{(?:account|region)\}/.test(text))
       return fault(`${quote(to)}: ${elsewhere.registry} is not ECR and has no {account} and {region}`);
-    const many = sources.length > 1 || sources.some(({ pattern }) => pattern.includes('*'));
+    const patterns = origins.flatMap((origin) => origin.patterns);
+    const many = patterns.length > 1 || patterns.some((pattern) => pattern.includes('*'));
     if (many && !text.includes('{repository}'))
       return fault(`${quote(to)} is one place for more than one repository: expected {repository} in it`);
     if (!isOneTag(rule.tags) && !/\{(?:tag|digest)\}/.test(text))
       return fault(`${quote(to)} is one place for more than one tag: expected {tag} in it`);
     if (template.transport === 's3') return [];
-    for (const own of sources) {
-      if (own.registry !== template.registry) continue;
+    for (const own of origins) {
+      if (oneName(own.registry) !== oneName(template.registry)) continue;
       const here: DestinationTemplate = { transport: 'docker', registry: own.registry, repository: '{repository}' };
       const from = placesOf(l, here, own, tag, rule.tags.untagged);
-      for (const source of sources) {
-        const place = common(from, placesOf(l, template, source, tag, rule.tags.untagged));
+      for (const origin of origins) {
+        const place = common(from, placesOf(l, template, origin, tag, rule.tags.untagged));
         if (place !== undefined)
           return fault(`it may write ${quote(place)}, which is one of its own sources: expected another place`);
       }

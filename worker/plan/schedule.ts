@@ -57,7 +57,7 @@ export function dailySchedule(name: string): Schedule {
 
 function cronOf({ cron, timeZone }: Schedule): Cron {
   // croner also takes a moment for a pattern; years are left out, since a schedule that ends is a rule that expires
-  if (!/^(?:@[a-z]+|\S+(?:\s+\S+){4,5})$/i.test(cron.trim()))
+  if (!/^(?:@(?:yearly|annually|monthly|weekly|daily|midnight|hourly)|[^@\s]+(?:\s+[^@\s]+){4,5})$/i.test(cron.trim()))
     throw new Failure(
       'INVALID',
       `${quote(cron)} is not a schedule: expected five fields, such as "0 2 * * *", or six with seconds`,

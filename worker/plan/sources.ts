@@ -43,7 +43,7 @@ export function parseSource(text: string): readonly SourcePattern[] {
   const whole = text.startsWith('docker://') ? text.slice('docker://'.length) : text;
   const host = whole.replace(/\/$/, '');
   if (ecrHost(host) !== undefined) return [{ registry: host, pattern: '*', prefix: '' }];
-  if (/^[^/{}*]*(?:[.][^/{}*]*|:[0-9]+)$/.test(host))
+  if (/^(?:localhost|[^/{}*:]*[.][^/{}*:]*)(?::[0-9]+)?$/.test(host) && host !== 'localhost')
     throw new Failure(
       'INVALID',
       `${quote(text)} is no repository: ${quote(`${host}/*`)} stands for all of that registry`,

@@ -14,7 +14,7 @@ const TAG_CHARS = `${WORD}.-`;
 const HEX = '0123456789abcdef';
 
 /** Names of repositories: their form, not their length. */
-export function repositories(l: Languages): Language {
+function repositories(l: Languages): Language {
   const part = some(l, l.chars(LOWER + DIGITS));
   const separator = l.either(l.chars('.'), l.text('_'), l.text('__'), some(l, l.chars('-')));
   const component = l.concat(part, l.many(l.concat(separator, part)));

@@ -1,7 +1,10 @@
 // docs/configuration.md and examples/ are read as anybody's file is.
 import { readFileSync } from 'node:fs';
+import { format, resolveConfig } from 'prettier';
+import { parse } from 'yaml';
 import { describe, expect, test } from 'vitest';
 import { configJsonSchema, formatRule, parseConfig, parseRule } from '../../../worker/plan/config.ts';
+import { violations } from '../../support/json-schema.ts';
 
 const DOCUMENT = 'docs/configuration.md';
 const SCHEMA = 'docs/transship.schema.json';
@@ -39,8 +42,50 @@ rules:
   expect(() => parseConfig(bad, { file: 'rules.yaml' })).toThrow(expect.objectContaining({ message: told }));
 });
 
-test('the JSON Schema for editors is that of the code: write what is expected here to it', () => {
-  expect(JSON.parse(readFileSync(SCHEMA, 'utf8'))).toEqual(JSON.parse(JSON.stringify(configJsonSchema())));
+describe('the JSON Schema for editors', () => {
+  test('is that of the code; npx vitest run test/unit/plan/configuration-docs.test.ts -u writes it', async () => {
+    const options = { ...(await resolveConfig(SCHEMA)), parser: 'json' };
+    const text = await format(JSON.stringify(configJsonSchema()), options);
+    await expect(text).toMatchFileSnapshot(`../../../${SCHEMA}`);
+  });
+
+  const examples = [...blocks.map(wholeFile), readFileSync('examples/rules.yaml', 'utf8')];
+  test.each(examples.map((text) => [text]))('takes what is read: %#', (text) => {
+    expect(violations(configJsonSchema(), parse(text))).toEqual([]);
+  });
+
+  const rule = { name: 'a', mirror: { from: 'alpine', to: 'r.example/x' }, schedule: '@daily' };
+  const file = (change: object): unknown => ({ version: 1, rules: [{ ...rule, ...change }] });
+  const secret = 'arn:aws:secretsmanager:us-east-1:111111111111:secret:x';
+  test.each<[string, unknown]>([
+    ['no version', { rules: [] }],
+    ['another version', { version: 2, rules: [] }],
+    ['an unknown key', { version: 1, rules: [], rule: [] }],
+    ['an unknown key of a rule', file({ shedule: '@daily' })],
+    ['a name that is none', file({ name: 'a b' })],
+    ['nothing to do', file({ mirror: undefined })],
+    ['two things to do', file({ backup: { from: 'alpine', to: 's3://bucket' } })],
+    ['no time', file({ schedule: undefined })],
+    ['a schedule that is a number', file({ schedule: 5 })],
+    ['no destination', file({ mirror: { from: 'alpine' } })],
+    ['no source', file({ mirror: { from: [], to: 'r.example/x' } })],
+    ['a backup to a registry', file({ mirror: undefined, backup: { from: 'alpine', to: 'r.example/x' } })],
+    ['a tag that is a number', file({ mirror: { ...rule.mirror, tags: [3.2] } })],
+    ['none of the latest', file({ mirror: { ...rule.mirror, tags: { latest: 0 } } })],
+    ['latest by what there is not', file({ mirror: { ...rule.mirror, tags: { latest: { count: 1, by: 'age' } } } })],
+    ['a setting there is not', file({ mirror: { ...rule.mirror, create: { immutible: true } } })],
+    ['settings of a backup', file({ mirror: undefined, backup: { from: 'alpine', to: 's3://bucket', create: false } })],
+    ['a prune of nothing', file({ mirror: undefined, prune: { at: 'r.example/*' } })],
+    ['access by nothing', { version: 1, rules: [], registries: { 'r.example': {} } }],
+    [
+      'an external id of a secret',
+      { version: 1, rules: [], registries: { 'r.example': { secret, externalId: 'ab' } } },
+    ],
+  ])('refuses, as reading does: %s', (_, value) => {
+    const text = JSON.stringify(value);
+    expect(violations(configJsonSchema(), JSON.parse(text))).not.toEqual([]);
+    expect(() => parseConfig(text)).toThrow(expect.objectContaining({ code: 'INVALID' }));
+  });
 });
 
 test('every key that a file may have is in the document', () => {
