@@ -1,0 +1,89 @@
+// Templates for those who do not use CDK.
+import { readFileSync } from 'node:fs';
+import { crc32, inflateRawSync } from 'node:zlib';
+import { assert as forAll, property, string, uint8Array, uniqueArray, record } from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { PlainSynthesizer } from '../../infra/plain-synthesizer.ts';
+import { readSettings } from '../../infra/settings.ts';
+import { addStacks } from '../../infra/stacks.ts';
+import { zip } from '../../infra/zip.ts';
+import { EXAMPLES, app, settingsOf } from './templates.ts';
+
+describe('plain templates', () => {
+  test.each(EXAMPLES)('of the example %s ask for nothing that `cdk bootstrap` makes', (example) => {
+    const tree = app();
+    addStacks(tree, readSettings(`infra/examples/${example}.yaml`), { synthesizer: () => new PlainSynthesizer() });
+    const { stacks } = tree.synth();
+    expect(stacks.length).toBeGreaterThan(0);
+    for (const { id, template } of stacks) {
+      const text = JSON.stringify(template);
+      expect(text, id).not.toMatch(/cdk-hnb659fds|BootstrapVersion|aws:cdk:path/);
+      // https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
+      expect(text.length, id).toBeLessThan(1_000_000);
+    }
+  });
+
+  test('say by parameters where the code of functions and the image are, as docs/deployment.md names them', () => {
+    const tree = app();
+    addStacks(tree, settingsOf('blobMounting: true'), { synthesizer: () => new PlainSynthesizer() });
+    const { template } = tree.synth().getStackByName('transship');
+    const names = Object.keys(template.Parameters);
+    expect(names.toSorted()).toEqual(['AssetBucket', 'WorkerRepository', 'WorkerTag']);
+    for (const name of names) expect(readFileSync('docs/deployment.md', 'utf8')).toContain(`${name}=`);
+    const text = JSON.stringify(template);
+    expect(text.match(/"S3Bucket":\{"Ref":"AssetBucket"\},"S3Key":"[0-9a-f]{64}\.zip"/g)).toHaveLength(2);
+    expect(text).toContain(
+      '"Image":{"Fn::Join":["",[{"Ref":"AWS::AccountId"},".dkr.ecr.",{"Ref":"AWS::Region"},".",{"Ref":"AWS::URLSuffix"},"/",{"Ref":"WorkerRepository"},":",{"Ref":"WorkerTag"}]]}',
+    );
+  });
+});
+
+/** The files of an archive, found as every reader does: from its end. Each is compared with what its own header says. */
+function unzip(archive: Buffer): ReadonlyMap<string, Buffer> {
+  const end = archive.length - 22;
+  expect(archive.readUInt32LE(end)).toBe(0x06_05_4b_50);
+  expect(archive.readUInt32LE(end + 12) + archive.readUInt32LE(end + 16)).toBe(end);
+  const files = new Map<string, Buffer>();
+  let at = archive.readUInt32LE(end + 16);
+  for (let n = archive.readUInt16LE(end + 10); n > 0; n--) {
+    expect(archive.readUInt32LE(at)).toBe(0x02_01_4b_50);
+    const local = archive.readUInt32LE(at + 42);
+    expect(archive.readUInt32LE(local)).toBe(0x04_03_4b_50);
+    // from the version that is needed to the length of the extra field they are alike
+    expect(archive.subarray(at + 6, at + 32)).toEqual(archive.subarray(local + 4, local + 30));
+    const [packed, size, length] = [
+      archive.readUInt32LE(at + 20),
+      archive.readUInt32LE(at + 24),
+      archive.readUInt16LE(at + 28),
+    ];
+    const name = archive.toString('utf8', at + 46, at + 46 + length);
+    expect(archive.toString('utf8', local + 30, local + 30 + length)).toBe(name);
+    const bytes = inflateRawSync(archive.subarray(local + 30 + length, local + 30 + length + packed));
+    expect(bytes.length).toBe(size);
+    expect(crc32(bytes)).toBe(archive.readUInt32LE(at + 16));
+    files.set(name, bytes);
+    at += 46 + length;
+  }
+  expect(at).toBe(end);
+  return files;
+}
+
+describe('zip archives', () => {
+  test('have the files that were put in', () => {
+    const file = record({ name: string({ minLength: 1, unit: 'grapheme' }), bytes: uint8Array({ maxLength: 3000 }) });
+    forAll(
+      property(uniqueArray(file, { maxLength: 5, selector: ({ name }) => name }), (entries) => {
+        const files = unzip(zip(entries));
+        expect([...files]).toEqual(entries.map(({ name, bytes }) => [name, Buffer.from(bytes)]));
+      }),
+    );
+  });
+
+  test('of the same files are the same, and everybody may read what comes out', () => {
+    const entries = [{ name: 'index.mjs', bytes: Buffer.from('export const a = 1;\n') }];
+    expect(zip(entries)).toEqual(zip(entries));
+    const archive = zip(entries);
+    const at = archive.readUInt32LE(archive.length - 22 + 16);
+    expect(archive.readUInt32LE(at + 38) >>> 16).toBe(0o100_644);
+  });
+});
