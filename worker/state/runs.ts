@@ -245,7 +245,8 @@ class StoredRuns implements Runs {
     jobs: readonly Pick<JobRecord, 'id' | 'title' | 'rule' | 'body'>[],
     o?: Abortable,
   ): Promise<ReadonlySet<string>> {
-    if ((await this.#table.get(runKey(run), o)) === undefined) throw noRun(run);
+    const found = await this.#table.get(runKey(run), o);
+    if (found === undefined) throw noRun(run);
     const open = new Set<string>();
     let left = 0;
     await forEachOf(
@@ -268,10 +269,24 @@ class StoredRuns implements Runs {
     );
     // whatever was made, or was made by one who died before it came to this
     if (open.size > 0) {
-      const item = await this.#change(run, { add: { left, epoch: 1 } }, o);
+      const item = await this.#addLeft(found, left, o);
       if (item['plannedAtMs'] !== undefined) await this.settle(run, o);
     }
     return open;
+  }
+
+  /** Once, also when the answer to it is lost: with too many left nobody would see the run end. */
+  async #addLeft(run: Item, left: number, o?: Abortable): Promise<Item> {
+    const key = runKey(idOf(run));
+    const mark = randomUUID();
+    for (let found = run; ;) {
+      checkAborted(o);
+      const change = { add: { left, epoch: 1 }, set: { mark } };
+      const { done, item } = await this.#table.update(key, change, { epoch: numberOf(found, 'epoch') }, o);
+      if (item === undefined) throw noRun(idOf(run));
+      if (done || item['mark'] === mark) return item;
+      found = item;
+    }
   }
 
   async job(run: string, job: string, o?: Abortable): Promise<JobRecord | undefined> {
@@ -316,10 +331,12 @@ class StoredRuns implements Runs {
       end.state === 'failed'
         ? { code: end.code, reason: end.reason.slice(0, MAX_REASON) }
         : { code: undefined, reason: undefined, body: undefined }; // it is never sent again
-    const set = { state: end.state, ...why, changedAtMs: this.#clock.now() };
+    const mark = randomUUID();
+    const set = { state: end.state, ...why, changedAtMs: this.#clock.now(), mark };
     const { done, item } = await this.#table.update(jobKey(run, job), { set }, { state: OPEN }, o);
     if (item === undefined) throw noJob(run, job);
-    if (done) await this.#settleIfDone(await this.#change(run, { add: { left: -1 } }, o), o);
+    // not done, but ours: the answer to an earlier try was lost
+    if (done || item['mark'] === mark) await this.#settleIfDone(await this.#change(run, { add: { left: -1 } }, o), o);
     else await this.#goOnFor(run, o);
   }
 

@@ -267,6 +267,29 @@ describe('in any order of what planners and workers do', () => {
   });
 });
 
+describe('an answer that is lost', () => {
+  test('of any write, which is then made again, leaves no run open whose jobs have all ended', async () => {
+    for (let at = 1; ; at++) {
+      const clock = manualClock();
+      const table = memoryTable();
+      let writes = 0;
+      const deaf: Table = {
+        ...table,
+        update: async (key, change, expected, o) => {
+          writes++;
+          if (writes === at) await table.update(key, change, expected, o);
+          return table.update(key, change, expected, o);
+        },
+      };
+      await oneRun(stateOver(deaf, clock));
+      const { run, progress } = await endOf(stateOver(table, clock));
+      expect(run, `write ${at}`).toMatchObject({ endedAtMs: clock.now(), jobs: { done: 2, skipped: 1 } });
+      expect(progress).toMatchObject({ goodAtMs: clock.now() });
+      if (writes < at) return;
+    }
+  });
+});
+
 describe('between any two steps of one', () => {
   const jobs = ['a', 'b', 'c'].map((id) => ({ id, title: id }));
   const step = (name: string, run: (runs: Runs, table: Table) => Promise<unknown>): Step => [name, run];
