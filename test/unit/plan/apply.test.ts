@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, test } from 'vitest';
 import { differencesOf, planApply, type Document } from '../../../worker/plan/apply.ts';
 
@@ -12,7 +12,7 @@ describe('planApply', () => {
       [rule('moved', { schedule: { cron: '0 2 * * *' } }), rule('kept', { a: 1 }), rule('born', {})],
     );
     assert.deepEqual(
-      changes.map(({ name, change, differences }) => [name, change, ...differences]),
+      changes.map(({ name, change, differences }) => [name, change].concat(differences)),
       [
         ['born', 'add'],
         ['gone', 'remove'],
