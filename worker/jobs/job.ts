@@ -115,7 +115,8 @@ export function jobId(...words: readonly string[]): string {
 const MAX_NAME = 256;
 /** Longer than a bucket and a key of S3, and than any reference. */
 const MAX_LOCATION = 2048;
-const MAX_DESTINATIONS = 100;
+/** Of one job. */
+export const MAX_DESTINATIONS = 100;
 /** A policy has some five; what is nested by the thousands can be read, and not be written again. */
 const MAX_SETTINGS_DEPTH = 50;
 
@@ -151,7 +152,7 @@ const create = z
 const choices = {
   // none chosen is all, as in a rule
   platforms: z
-    .array(z.string().regex(/^[a-z0-9]+\/[a-z0-9_]+(?:\/[a-z0-9.]+)?$/i, 'expected os/architecture[/variant]'))
+    .array(z.string().regex(/^[\w.-]+\/[\w.-]+(?:\/[\w.-]+)?$/, 'expected os/architecture[/variant]'))
     .transform((list) => (list.length === 0 ? undefined : list))
     .optional(),
   referrers,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { MAX_DESTINATIONS } from '../jobs/job.ts';
 import { ecrHost } from '../oci/ecr-host.ts';
 import { parsePlatform } from '../oci/manifest.ts';
 import { formatRepository, parseReference, parseRepository, withoutSecrets } from '../oci/reference.ts';
@@ -38,9 +39,10 @@ function refusal(read: () => unknown): string | undefined {
 }
 
 /** One, or a list of one at least. */
-function someOf<T extends z.ZodType<string, string>>(one: T) {
+function someOf<T extends z.ZodType<string, string>>(one: T, o: { readonly most?: number } = {}) {
+  const list = z.array(one).min(1);
   return z
-    .union([one, z.array(one).min(1)], { error: 'text, or a list of text' })
+    .union([one, o.most === undefined ? list : list.max(o.most)], { error: 'text, or a list of text' })
     .transform((value): readonly string[] => (typeof value === 'string' ? [value] : value));
 }
 
@@ -208,9 +210,12 @@ const COPIED = {
 
 const MirrorSchema = mapping({
   ...COPIED,
-  to: someOf(textOf((text) => parseTemplate('mirror', text), 'host/path/{repository}[:{tag}]')).describe(
-    'Where they are to be, in a registry.',
-  ),
+  to: someOf(
+    textOf((text) => parseTemplate('mirror', text), 'host/path/{repository}[:{tag}]'),
+    {
+      most: MAX_DESTINATIONS,
+    },
+  ).describe('Where they are to be, in a registry.'),
   create: CreateSchema.optional().describe(
     'Settings of repositories that have to be created; false: none are created.',
   ),
@@ -220,6 +225,7 @@ const BackupSchema = mapping({
   ...COPIED,
   to: someOf(
     textOf((text) => parseTemplate('backup', text), 's3://bucket/{regionName}/{repository}/{tag}.tar').meta(IN_S3),
+    { most: MAX_DESTINATIONS },
   ).describe('Where their archives are to be, in S3.'),
 });
 

@@ -317,7 +317,7 @@ function faultsOf(issues: readonly z.core.$ZodIssue[], value: unknown, prefix: P
             : `${issue.inclusive === true ? 'at least' : 'more than'} ${issue.minimum}`,
         );
       case 'too_big':
-        return told(`at most ${issue.maximum}`);
+        return told(`at most ${issue.maximum}${issue.origin === 'array' ? ' entries' : ''}`);
       case 'invalid_union': {
         // the one form that was meant: all others are of another type
         const meant = issue.errors.filter(

@@ -73,8 +73,12 @@ function locate(
  * alone, is followed by the default: `{repository}`, or `DEFAULT_TEMPLATE`. INVALID for others, also for unknown variables.
  */
 export function parseTemplate(kind: CopyRule['kind'], text: string): DestinationTemplate {
+  if (UNFIT.test(text)) throw invalid(text, 'it has characters that nobody sees');
   return kind === 'mirror' ? parseMirrorTemplate(text) : parseBackupTemplate(text);
 }
+
+/** What no message and no key of S3 can hold, such as a line break. */
+const UNFIT = /\p{Cc}|\p{Cs}/u;
 
 function parseMirrorTemplate(text: string): DestinationTemplate {
   const rest = text.startsWith('docker://') ? text.slice('docker://'.length) : text;

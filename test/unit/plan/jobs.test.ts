@@ -20,6 +20,7 @@ import {
   type Presence,
   type SourceImage,
 } from '../../../worker/plan/jobs.ts';
+import { parseConfig } from '../../../worker/plan/config.ts';
 import type { CopyRule } from '../../../worker/plan/rule.ts';
 import type { SyncRecord } from '../../../worker/state/state.ts';
 
@@ -270,4 +271,33 @@ test('a job that goes on with planning is known by its id', () => {
   expect(planJobId('run-1', FROM_THE_START)).not.toBe(planJobId('run-1', behind('a.example/x')));
   const [job] = planJobs({ ...FROM, images: [V1] }, known([])).jobs;
   expect(isPlanJobId(job?.id ?? '')).toBe(false);
+});
+
+describe('what a file of rules may say, a message can', () => {
+  const read = (rule: string): CopyRule => {
+    const [only] = parseConfig(`version: 1\nrules: [{ name: x, schedule: '@daily', ${rule} }]`).rules;
+    assert(only?.kind === 'mirror' || only?.kind === 'backup');
+    return only;
+  };
+  const many = (count: number): string =>
+    Array.from({ length: count }, (_, i) => `"s3://bucket/${i}/{tag}.tar"`).join();
+
+  test.each([
+    `mirror: { from: source.example/app, to: 'r.example/{repository}', platforms: [Linux/x_y/v-8, windows/amd64.10] }`,
+    `backup: { from: source.example/app, to: "s3://bucket/ü ñ\\u2028+%2F&=日本/ {repository} /{tag} .tar" }`,
+    `backup: { from: source.example/app, to: [${many(100)}] }`,
+  ])('%s', (text) => {
+    const rule = read(text);
+    const { jobs } = planJobs({ ...FROM, rule, images: [{ tag: 'A'.repeat(128), digest: digest('a') }] }, known([]));
+    expect(jobs).toHaveLength(1);
+    for (const job of jobs) expect(parseMessage(formatJob(job))).toMatchObject({ type: 'job', job });
+  });
+
+  test.each([
+    ['a line break', `backup: { from: source.example/app, to: "s3://bucket/a\\nb/{tag}.tar" }`],
+    ['half a character', `backup: { from: source.example/app, to: "s3://bucket/\\ud800/{tag}.tar" }`],
+    ['too many destinations', `backup: { from: source.example/app, to: [${many(101)}] }`],
+  ])('%s is refused in the file', (_, text) => {
+    expect(() => read(text)).toThrow(expect.objectContaining({ code: 'INVALID' }));
+  });
 });
