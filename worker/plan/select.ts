@@ -137,7 +137,15 @@ export function tagMatcher(pattern: string): (tag: string) => boolean {
   for (const [set] of pattern.matchAll(new RegExp(CLASS, 'g'))) {
     if (!isExpression(set)) throw invalid(`${quote(set)} is out of order`);
   }
-  return picomatch(pattern, { dot: true, strictBrackets: true, nonegate: true, noextglob: true, posix: true });
+  // what picomatch has for paths is left out: its short cuts for `*.*` and the like, and what more than one star mean
+  return picomatch(pattern.replace(/\*+/g, '*'), {
+    dot: true,
+    strictBrackets: true,
+    nonegate: true,
+    noextglob: true,
+    posix: true,
+    fastpaths: false,
+  });
 }
 
 const CLASS = String.raw`\[[!^]?[A-Za-z0-9._-]+\]`;

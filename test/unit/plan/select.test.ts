@@ -51,6 +51,8 @@ describe('patterns', () => {
     ['{a,b}-*', 'b-1', true],
     ['*{,-slim}', '3-slim', true],
     ['**', 'x.y', true],
+    ['*.*', 'x.', true],
+    ['***x.', 'xx', false],
     ['1.2', '1x2', false],
     ['/^V/i', 'v1', true],
   ])('%s of %s: %s', (pattern, tag, expected) => expect(tagMatcher(pattern)(tag)).toBe(expected));
