@@ -12,7 +12,8 @@ export type InfraSettings = z.infer<typeof infraSettings>;
 const CRON_EXPECTED =
   'expected minutes, hours, day of month, month, day of week and year, one of the two days being ?: such as 0 5 * * ? *';
 
-const accountId = z.string().regex(/^[0-9]{12}$/, 'expected the twelve digits of an account, in quotes');
+const ACCOUNT_EXPECTED = 'expected the twelve digits of an account, in quotes';
+const accountId = z.string(ACCOUNT_EXPECTED).regex(/^[0-9]{12}$/, ACCOUNT_EXPECTED);
 const regionName = z.string().regex(/^[a-z]{2}(?:-[a-z]+)+-[0-9]$/, 'expected the name of a region, such as us-east-1');
 const days = z.int().min(1).max(36_500);
 const keyArn = z
@@ -38,6 +39,14 @@ const principalArn = z
   );
 // https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-scheduled-rule-pattern.html
 const cronFields = z.string().regex(/^\S+ \S+ (?:\? \S+ [^?\s]\S*|[^?\s]\S* \S+ \?) \S+$/, CRON_EXPECTED);
+const CIDR_EXPECTED = 'expected a range of addresses of /16 to /24, such as 10.64.0.0/20';
+const cidr = z
+  .cidrv4({ error: CIDR_EXPECTED, abort: true })
+  .refine((addresses) => /\/(?:1[6-9]|2[0-4])$/.test(addresses), CIDR_EXPECTED)
+  .default('10.64.0.0/20');
+const zone = z
+  .string()
+  .regex(/^[a-z]{2}(?:-[a-z]+)+-[0-9][a-z]$/, 'expected the name of an availability zone, such as us-east-1a');
 const tagValues = z.record(z.string().min(1).max(128), z.string().max(256));
 
 /** What a task of Fargate may have: GiB of memory by vCPU. https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html */
@@ -56,30 +65,34 @@ const FARGATE_MEMORY_MIB: Readonly<Record<number, readonly number[]>> = {
 const MAX_SLOTS = 64;
 
 const network = z
-  .discriminatedUnion('type', [
-    z.strictObject({
-      /** A VPC of its own: private subnets without a way out, a gateway endpoint for S3, interface endpoints for what else is needed. */
-      type: z.literal('own'),
-      cidr: z.string().default('10.64.0.0/20'),
-      availabilityZones: z.array(z.string()).min(2).optional(),
-      /** NAT gateways, needed to reach registries that are not of AWS, or not of this region. */
-      natGateways: z.int().min(0).max(3).default(1),
-    }),
-    z.strictObject({
-      type: z.literal('existing'),
-      vpcId: idOf('vpc', 'a VPC'),
-      subnetIds: z.array(idOf('subnet', 'a subnet')).min(1),
-      availabilityZones: z.array(z.string()).min(1),
-      /** Whether tasks get public addresses: where the subnets are public ones and there is no NAT. */
-      publicAddresses: z.boolean().default(false),
-    }),
-    z.strictObject({
-      /** A VPC of its own with public subnets and no NAT: the cheapest; tasks have public addresses, and let nobody in. */
-      type: z.literal('public'),
-      cidr: z.string().default('10.64.0.0/20'),
-      availabilityZones: z.array(z.string()).min(2).optional(),
-    }),
-  ])
+  .discriminatedUnion(
+    'type',
+    [
+      z.strictObject({
+        /** A VPC of its own: private subnets without a way out, a gateway endpoint for S3, interface endpoints for what else is needed. */
+        type: z.literal('own'),
+        cidr,
+        availabilityZones: z.array(zone).min(2).optional(),
+        /** NAT gateways, needed to reach registries that are not of AWS, or not of this region. */
+        natGateways: z.int().min(0).max(3).default(1),
+      }),
+      z.strictObject({
+        type: z.literal('existing'),
+        vpcId: idOf('vpc', 'a VPC'),
+        subnetIds: z.array(idOf('subnet', 'a subnet')).min(1),
+        availabilityZones: z.array(zone).min(1),
+        /** Whether tasks get public addresses: where the subnets are public ones and there is no NAT. */
+        publicAddresses: z.boolean().default(false),
+      }),
+      z.strictObject({
+        /** A VPC of its own with public subnets and no NAT: the cheapest; tasks have public addresses, and let nobody in. */
+        type: z.literal('public'),
+        cidr,
+        availabilityZones: z.array(zone).min(2).optional(),
+      }),
+    ],
+    'expected own, existing or public',
+  )
   .prefault({ type: 'own' });
 
 const worker = z
@@ -97,7 +110,10 @@ const worker = z
     onDemandWeight: z.int().min(0).max(1000).default(0),
     spotWeight: z.int().min(0).max(1000).default(1),
     /** An image that is there already; absent: built from the Dockerfile and pushed by CDK. */
-    image: z.string().optional(),
+    image: z
+      .string()
+      .regex(/^[a-z0-9][\w.:/@-]*$/, 'expected an image, such as ghcr.io/owner/transship:1.0.0')
+      .optional(),
     logLevel: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
   })
   .prefault({});
@@ -118,6 +134,12 @@ const bucket = z
   })
   .prefault({});
 
+/** Of policies: what has a meaning there would be more than one prefix. */
+const objectPrefix = z
+  .string()
+  .regex(/^[^*?$]*$/, 'expected what keys begin with, without wildcards')
+  .default('');
+
 /** What the worker may reach beside its own bucket: from these its role is made. */
 const access = z
   .strictObject({
@@ -134,18 +156,21 @@ const access = z
       )
       .default([]),
     buckets: z
-      .array(z.strictObject({ name: bucketName, prefix: z.string().default(''), allow: z.enum(['read', 'write']) }))
+      .array(z.strictObject({ name: bucketName, prefix: objectPrefix, allow: z.enum(['read', 'write']) }))
       .default([]),
     /** Roles to assume, of other accounts' registries. */
     roles: z
-      .array(z.string().regex(/^arn:aws[a-z-]*:iam::[0-9]{12}:role\/.+$/, 'expected the ARN of a role'))
+      .array(z.string().regex(/^arn:aws[a-z-]*:iam::[0-9]{12}:role\/[\w+=,.@/-]+$/, 'expected the ARN of a role'))
       .default([]),
     /** Secrets with credentials of registries. */
     secrets: z
       .array(
         z
           .string()
-          .regex(/^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$/, 'expected the ARN of a secret'),
+          .regex(
+            /^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[\w/+=.@-]+$/,
+            'expected the ARN of a secret',
+          ),
       )
       .default([]),
     /** Customer keys that those buckets, repositories and secrets are encrypted with. */
@@ -307,7 +332,7 @@ export const infraSettings = z
       })
       .prefault({}),
     logRetentionDays: z
-      .union([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827].map((d) => z.literal(d)))
+      .literal([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827])
       .default(90),
     /** Switches ECR's blob mounting on for the account and region: layers that another repository has are not sent again. */
     blobMounting: z.boolean().default(false),
@@ -318,6 +343,9 @@ export const infraSettings = z
     const refuse = (path: readonly (string | number)[], message: string): void => {
       context.addIssue({ code: 'custom', path: [...path], message });
     };
+    s.network.availabilityZones?.forEach((name, i) => {
+      if (!name.startsWith(s.region)) refuse(['network', 'availabilityZones', i], `it is no zone of ${s.region}`);
+    });
     checkWorker(s.worker, refuse);
     checkBucket(s, refuse);
     checkVault(s, refuse);
@@ -562,7 +590,13 @@ export function parseSettings(text: string, file: string): InfraSettings {
   const document = parseDocument(text, { prettyErrors: true });
   const [broken] = document.errors;
   if (broken !== undefined) throw new SettingsError(`${file}: ${broken.message}`);
-  const value: unknown = document.toJS({ maxAliasCount: 10 });
+  let value: unknown;
+  try {
+    value = document.toJS({ maxAliasCount: 10 });
+  } catch (cause) {
+    // an alias of nothing, or of too much
+    throw new SettingsError(`${file}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  }
   const result = infraSettings.safeParse(value);
   if (result.success) return result.data;
   throw new SettingsError(result.error.issues.map((issue) => `${file}: ${describe(issue, value)}`).join('\n'));
@@ -588,6 +622,7 @@ function describe(issue: z.core.$ZodIssue, value: unknown): string {
   let given = value;
   for (const name of issue.path)
     given = typeof given === 'object' && given !== null ? Reflect.get(given, name) : undefined;
+  if (given === undefined && issue.code === 'invalid_type' && path !== '') return `${path}: it is missing`;
   const shown = given === undefined || typeof given === 'object' ? '' : ` ${JSON.stringify(given)}`;
   return `${path === '' ? 'the file' : path}${shown}: ${issue.message}`;
 }

@@ -194,30 +194,43 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
   return [...lines].toSorted();
 }
 
-function statementsOfRole(caller: Caller, settings: InfraSettings): readonly Statement[] {
+const known = new Map<InfraSettings, ReadonlyMap<string, readonly Statement[]>>();
+
+/** Of the same settings once. */
+function rolesOf(settings: InfraSettings): ReadonlyMap<string, readonly Statement[]> {
+  const before = known.get(settings);
+  if (before !== undefined) return before;
   const stack = stacksOf(settings).get('Transship');
   if (stack === undefined) throw new Error('no stack');
-  const template = Template.fromStack(stack);
+  const roles = statementsOf(Template.fromStack(stack));
+  known.set(settings, roles);
+  return roles;
+}
+
+function statementsOfRole(caller: Caller, settings: InfraSettings): readonly Statement[] {
   const prefix = caller === 'worker' ? 'WorkersRole' : 'PlannerRole';
-  const [some, ...more] = [...statementsOf(template)].filter(([id]) => id.startsWith(prefix));
+  const [some, ...more] = [...rolesOf(settings)].filter(([id]) => id.startsWith(prefix));
   if (some === undefined || more.length > 0) throw new Error(`not one ${prefix}`);
   return some[1];
 }
 
-describe.each(['worker', 'planner'] as const)('the role of the %s', (caller) => {
-  test.each([
-    ['minimal', exampleOf('minimal')],
-    ['production', exampleOf('production')],
-    ['nothing but itself', settingsOf('')],
-    ['an existing bucket', settingsOf('bucket: { existing: archives-of-old }')],
-    [
-      'reading alone',
-      settingsOf(`access:
+const PRODUCTION = exampleOf('production');
+const SETTINGS: readonly (readonly [string, InfraSettings])[] = [
+  ['minimal', exampleOf('minimal')],
+  ['production', PRODUCTION],
+  ['nothing but itself', settingsOf('')],
+  ['an existing bucket', settingsOf('bucket: { existing: archives-of-old }')],
+  [
+    'reading alone',
+    settingsOf(`access:
   repositories: [{ names: [a], allow: read }, { names: [b, 'c/*'], account: '222222222222', region: us-east-1, allow: read }]
   buckets: [{ name: foreign, allow: read }]
   keys: ['arn:aws:kms:eu-central-1:222222222222:key/0c000000-0000-4000-8000-000000000000']`),
-    ],
-  ])('has exactly what the table says: %s', (_, settings) => {
+  ],
+];
+
+describe.each(['worker', 'planner'] as const)('the role of the %s', (caller) => {
+  test.each(SETTINGS)('has exactly what the table says: %s', (_, settings) => {
     expect(permissions(statementsOfRole(caller, settings))).toEqual(expected(caller, settings));
   });
 
@@ -225,12 +238,12 @@ describe.each(['worker', 'planner'] as const)('the role of the %s', (caller) => 
     const wanted = Object.values(CALLS).flatMap(({ actions, by }) =>
       Object.values(by).some((callers) => callers.includes(caller)) ? actions : [],
     );
-    const given = new Set(statementsOfRole(caller, exampleOf('production')).flatMap(({ Action }) => Action));
+    const given = new Set(statementsOfRole(caller, PRODUCTION).flatMap(({ Action }) => Action));
     expect([...new Set(wanted)].filter((action) => !given.has(action))).toEqual([]);
   });
 
   test('uses keys through services alone, each in its region', () => {
-    const keys = statementsOfRole(caller, exampleOf('production')).filter(({ Action }) =>
+    const keys = statementsOfRole(caller, PRODUCTION).filter(({ Action }) =>
       Action.some((action) => action.startsWith('kms:')),
     );
     expect(keys.length).toBeGreaterThan(0);
@@ -243,7 +256,7 @@ describe.each(['worker', 'planner'] as const)('the role of the %s', (caller) => 
   });
 
   test('lists of a bucket that it may read in part what is in that part', () => {
-    const lists = statementsOfRole(caller, exampleOf('production')).filter(
+    const lists = statementsOfRole(caller, PRODUCTION).filter(
       ({ Resource }) => textOf(Resource) === 'arn:aws:s3:::documents-111111111111',
     );
     expect(lists.map(({ Condition }) => Condition)).toEqual([{ StringLikeIfExists: { 's3:prefix': 'contracts/*' } }]);
