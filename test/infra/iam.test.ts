@@ -82,6 +82,27 @@ describe('the table', () => {
     expect(Object.fromEntries(told)).toEqual(Object.fromEntries(table.map(([name, { actions }]) => [name, actions])));
   });
 
+  test('wants for a call the action of its name, but for those that IAM calls otherwise', () => {
+    const otherwise: Readonly<Record<string, readonly string[]>> = {
+      // https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
+      's3.HeadObject': ['s3:GetObject'],
+      's3.ListObjectsV2': ['s3:ListBucket'],
+      's3.CreateMultipartUpload': ['s3:PutObject'],
+      's3.UploadPart': ['s3:PutObject'],
+      's3.UploadPartCopy': ['s3:PutObject', 's3:GetObject'],
+      's3.CompleteMultipartUpload': ['s3:PutObject'],
+      's3.ListParts': ['s3:ListMultipartUploadParts'],
+      's3.ListMultipartUploads': ['s3:ListBucketMultipartUploads'],
+      'sqs.SendMessageBatch': ['sqs:SendMessage'],
+      // with tags
+      'ecr.CreateRepository': ['ecr:CreateRepository', 'ecr:TagResource'],
+      // https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html
+      'ecr-public.GetAuthorizationToken': ['ecr-public:GetAuthorizationToken', 'sts:GetServiceBearerToken'],
+    };
+    const calls = Object.entries(CALLS).filter(([name]) => !name.startsWith('registry '));
+    for (const [name, { actions }] of calls) expect(actions, name).toEqual(otherwise[name] ?? [name.replace('.', ':')]);
+  });
+
   test('has every action that a failure asks for, and says so of no other way to call AWS', () => {
     const granted = new Set<string>([
       ...Object.values(CALLS).flatMap(({ actions }) => actions),
