@@ -1,0 +1,44 @@
+// The templates of the examples, for who reviews a change: `npx vitest run test/infra/snapshots.test.ts -u` writes them anew.
+import { globSync } from 'node:fs';
+import { basename } from 'node:path';
+import { Template } from 'aws-cdk-lib/assertions';
+import { describe, expect, test } from 'vitest';
+import { stringify } from 'yaml';
+import { readSettings } from '../../infra/settings.ts';
+import { EXAMPLES, findings, stacksOf } from './templates.ts';
+
+const EXPECTED: Readonly<Record<(typeof EXAMPLES)[number], readonly string[]>> = {
+  minimal: ['Transship'],
+  production: ['Transship'],
+  vault: ['Transship', 'TransshipVault'],
+  replication: ['Transship', 'TransshipRegistries', 'TransshipReplicas-eu-west-1', 'TransshipReplicas-us-east-1'],
+};
+
+/** Of the code of functions and of the worker's image: another one with each change of the worker. */
+const HASHES = /\b[0-9a-f]{64}\b/g;
+
+describe.each(EXAMPLES)('%s', (example) => {
+  const stacks = stacksOf(readSettings(`infra/examples/${example}.yaml`));
+
+  test('has its stacks', () => {
+    expect([...stacks.keys()].toSorted()).toEqual(EXPECTED[example].toSorted());
+  });
+
+  test.each(EXPECTED[example])('makes of %s what was reviewed, and cdk-nag finds nothing in it', async (id) => {
+    const stack = stacks.get(id);
+    if (stack === undefined) throw new Error(`there is no ${id}`);
+    const template = stringify(Template.fromStack(stack).toJSON(), { aliasDuplicateObjects: false, lineWidth: 0 });
+    await expect(template.replaceAll(HASHES, 'HASH')).toMatchFileSnapshot(`snapshots/${example}/${id}.yaml`);
+    expect(findings(stack)).toEqual([]);
+  });
+});
+
+test('there is no other snapshot, and no other example', () => {
+  const reviewed = Object.entries(EXPECTED).flatMap(([example, ids]) => ids.map((id) => `${example}/${id}.yaml`));
+  expect(globSync('*/*', { cwd: 'test/infra/snapshots' }).toSorted()).toEqual(reviewed.toSorted());
+  expect(
+    globSync('infra/examples/*')
+      .map((file) => basename(file, '.yaml'))
+      .toSorted(),
+  ).toEqual(EXAMPLES.toSorted());
+});
