@@ -203,7 +203,11 @@ class S3Upload implements Upload {
   async commit(o: Abortable = {}): Promise<ObjectInfo> {
     checkAborted(o);
     this.#parts.checkComplete(this.#doing);
-    this.#committed ??= await this.#complete(o);
+    if (this.#committed === undefined) {
+      this.#committed = await this.#complete(o);
+      // a writer with a condition looked at what is there before, and so do all others of this key: theirs does not hold any more
+      if (this.#o.condition !== undefined) await clearAway(this.#calls, this.#multipart, o);
+    }
     return this.#committed;
   }
 
@@ -268,18 +272,30 @@ class S3Upload implements Upload {
   /** After NoSuchUpload: the object if another process has finished the same upload. Everything else is thrown. */
   async #endedElsewhere(error: unknown, o: Abortable): Promise<ObjectInfo> {
     if (!isS3Error(error, 'NoSuchUpload')) throw error;
-    const ours = await this.#ours(o);
-    if (ours === undefined)
-      throw new Failure('UNAVAILABLE', `${this.#doing}: it was aborted by somebody else: start the upload again`);
-    this.#committed = ours;
-    return ours;
+    const found = await this.#found(o);
+    if (found !== undefined && this.#isOurs(found)) {
+      this.#committed = found;
+      return found;
+    }
+    // who completes an upload clears away those that this makes useless
+    if (isFailure(error) && found !== undefined && !holds(this.#o.condition, found))
+      throw refused(this.#calls, this.#multipart.key, error);
+    throw new Failure('UNAVAILABLE', `${this.#doing}: it was aborted by somebody else: start the upload again`);
   }
 
   /** What is there, if it has our content. */
   async #ours(o: Abortable): Promise<ObjectInfo | undefined> {
+    const found = await this.#found(o);
+    return found !== undefined && this.#isOurs(found) ? found : undefined;
+  }
+
+  #isOurs(info: ObjectInfo): boolean {
+    return info.metadata[FINGERPRINT] === this.#o.fingerprint && info.size === this.#parts.size;
+  }
+
+  async #found(o: Abortable): Promise<ObjectInfo | undefined> {
     try {
-      const info = await this.#calls.stat(this.#multipart.key, o);
-      return info.metadata[FINGERPRINT] === this.#o.fingerprint && info.size === this.#parts.size ? info : undefined;
+      return await this.#calls.stat(this.#multipart.key, o);
     } catch (error) {
       if (isFailure(error, 'NOT_FOUND', 'DENIED')) return undefined;
       throw error;
@@ -328,6 +344,28 @@ async function storedUnlessGone(
   } catch (error) {
     if (isS3Error(error, 'NoSuchUpload')) return [];
     throw error;
+  }
+}
+
+function holds(condition: Condition | undefined, there: ObjectInfo): boolean {
+  return condition === undefined || ('ifMatch' in condition && condition.ifMatch === there.etag);
+}
+
+/**
+ * Drops the other unfinished uploads of a key whose object is complete, where they are ours: those with a marker, and those without any part,
+ * of which nothing can be known. They were left by who died, or by an answer that was lost. Never fails.
+ */
+async function clearAway(calls: MultipartCalls, complete: Multipart, o: Abortable): Promise<void> {
+  try {
+    for (const multipart of await calls.unfinished(complete.key, o)) {
+      if (multipart.id === complete.id) continue;
+      const parts = await calls.storedParts(multipart, 0, o);
+      if (parts.every(({ n }) => n !== MARKER_PART) && parts.length > 0) continue;
+      await calls.drop(multipart);
+    }
+  } catch (error) {
+    if (!isS3Error(error, 'NoSuchUpload'))
+      calls.warn(`unfinished uploads may stay behind: ${toFailure(error).message}`);
   }
 }
 

@@ -323,6 +323,34 @@ describe('a bucket', () => {
       expect((await begin({}, open())).done.size).toBe(0);
     });
 
+    test('what was left of others under a key goes once the object is there under its condition: nothing of it could end any more', async () => {
+      const condition = { ifAbsent: true } as const;
+      // killed before it had a marker; an older state of the tag; an answer that was lost; somebody else's
+      await foreign('a.tar', {});
+      await (await begin({ fingerprint: 'sha256:older', condition })).part(1, bytesOf(1));
+      const theirs = await foreign('a.tar', { 1: bytesOf(1) });
+      const another = await foreign('a.tar.other', {});
+      server.s3.faults.dropAfter({ operation: 'CreateMultipartUpload' });
+      const upload = await begin({ condition });
+      expect(await unfinishedIds()).toHaveLength(6);
+      await sendMissing(upload);
+      await upload.commit();
+      expect((await unfinishedIds()).sort()).toEqual([theirs, another].sort());
+    });
+
+    test('what cannot be cleared away, or found, is no failure of an upload that is complete', async () => {
+      for (const operation of ['ListMultipartUploads', 'AbortMultipartUpload'] as const) {
+        const key = `${operation}.tar`;
+        await foreign(key, {});
+        const o = { fingerprint: 'sha256:f', partSize: PART, condition: { ifAbsent: true } } as const;
+        const upload = await store.upload(key, content.byteLength, o);
+        await sendMissing(upload);
+        server.s3.faults.answer({ operation }, { status: 403, code: 'AccessDenied' });
+        expect((await upload.commit()).size).toBe(content.byteLength);
+      }
+      expect(warnings()).toHaveLength(2);
+    });
+
     test('an upload whose marker cannot be stored is not left behind', async () => {
       server.s3.faults.answer({ operation: 'UploadPart' }, { status: 403, code: 'AccessDenied' });
       await expect(begin()).rejects.toMatchObject({ code: 'DENIED' });
