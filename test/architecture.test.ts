@@ -55,6 +55,16 @@ for (const file of globSync('worker/**/*.ts').sort()) {
   });
 }
 
+for (const inside of SDK_ONLY_IN) {
+  test(`${inside} waits for no answer for ever: the SDK does unless it is told otherwise`, () => {
+    const source = readFileSync(`worker/${inside}`, 'utf8');
+    const clients = [...source.matchAll(/new (?:sdk\.)?(?:[A-Z]\w*Client|ECR|ECRPUBLIC|SecretsManager)\((.*?)\);$/gms)];
+    assert.ok(clients.length > 0, 'it makes no client');
+    const options = [...clients, ...source.matchAll(/clientConfig: (\{.*?\})/gs)];
+    for (const [, given = ''] of options) assert.match(given, /requestHandler: \{|\.\.\.SDK_TIMEOUTS/);
+  });
+}
+
 for (const file of globSync('infra/**/*.ts').sort()) {
   test(`${file} shares nothing with the worker but the names of its settings`, () => {
     for (const [, specifier = ''] of readFileSync(file, 'utf8').matchAll(/(?:from|import)\s*\(?\s*['"]([^'"]+)['"]/g)) {

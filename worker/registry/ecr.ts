@@ -6,6 +6,7 @@ import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure, type Code } from '../util/failure.ts';
 import type { Report } from '../util/report.ts';
 import { calling } from '../util/sdk-failure.ts';
+import { SDK_TIMEOUTS } from '../util/sdk-timeouts.ts';
 import type { CredentialLookup } from './credentials.ts';
 import type { RepositorySettings } from './repository-settings.ts';
 import { repositoryOf } from './scope.ts';
@@ -344,6 +345,7 @@ export class EcrRegistry {
     const { ECR } = await import('@aws-sdk/client-ecr');
     const { host, ecr } = this.#o;
     return new ECR({
+      ...SDK_TIMEOUTS,
       region: ecr.region,
       maxAttempts: 6,
       useFipsEndpoint: /ecr-fips\./.test(host),
@@ -370,7 +372,7 @@ export function ecrPublicCredentials(
     const region = 'us-east-1';
     const what = `sign in to ${ECR_PUBLIC_HOST}`;
     const { ECRPUBLIC } = await import('@aws-sdk/client-ecr-public');
-    const client = new ECRPUBLIC({ region, ...(await credentialsOf(o, region)) });
+    const client = new ECRPUBLIC({ ...SDK_TIMEOUTS, region, ...(await credentialsOf(o, region)) });
     // asked again now and then, so that what was refused is not used for its twelve hours
     const untilMs = o.clock.now() + 10 * MINUTE_MS;
     try {
@@ -408,7 +410,7 @@ async function credentialsOf(o: AwsAccess, region: string): Promise<Pick<Sdk.ECR
         RoleSessionName: 'transship',
         ...(o.externalId === undefined ? {} : { ExternalId: o.externalId }),
       },
-      clientConfig: { region },
+      clientConfig: { ...SDK_TIMEOUTS, region },
     }),
   };
 }

@@ -4,6 +4,7 @@ import { Failure, isFailure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import type { Report } from '../util/report.ts';
 import { calling } from '../util/sdk-failure.ts';
+import { SDK_TIMEOUTS } from '../util/sdk-timeouts.ts';
 import type { CredentialLookup, Credentials } from './credentials.ts';
 
 export interface SecretOptions {
@@ -66,7 +67,11 @@ async function readSecret(arn: string): Promise<UserPassword> {
   const what = `read the secret ${arn}`;
   const { SecretsManager } = await import('@aws-sdk/client-secrets-manager');
   const region = regionOf(arn);
-  const client = new SecretsManager({ maxAttempts: 4, ...(region === undefined ? {} : { region }) });
+  const client = new SecretsManager({
+    ...SDK_TIMEOUTS,
+    maxAttempts: 4,
+    ...(region === undefined ? {} : { region }),
+  });
   try {
     const needed = 'secretsmanager:GetSecretValue, and kms:Decrypt where the secret has a key of its own';
     const answer = await calling(what, needed, {}, async (at) => client.getSecretValue({ SecretId: arn }, at));
