@@ -4,7 +4,7 @@ import type { ILogGroup } from 'aws-cdk-lib/aws-logs';
 import { AwsCustomResource, AwsCustomResourcePolicy, PhysicalResourceId } from 'aws-cdk-lib/custom-resources';
 import type { Construct } from 'constructs';
 
-export interface SdkCall {
+interface SdkCall {
   readonly action: string;
   readonly parameters: Readonly<Record<string, string>>;
   /** @default every error fails the deploy */

@@ -1,0 +1,112 @@
+// What holds for every resource of every stack of the examples.
+import { Template } from 'aws-cdk-lib/assertions';
+import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { readSettings } from '../../infra/settings.ts';
+import { EXAMPLES, stacksOf } from './templates.ts';
+
+const resource = z.object({
+  Type: z.string(),
+  DeletionPolicy: z.string().optional(),
+  UpdateReplacePolicy: z.string().optional(),
+  Properties: z.record(z.string(), z.unknown()).default({}),
+});
+const policy = z.object({ Statement: z.array(z.looseObject({ Effect: z.string() })) });
+const parameters = z.record(z.string(), z.object({ Type: z.string() }));
+
+/** What is lost with them cannot be made again. Queues are none: what was in them the planner finds anew. */
+const STATEFUL = new Set([
+  'AWS::S3::Bucket',
+  'AWS::DynamoDB::GlobalTable',
+  'AWS::Backup::BackupVault',
+  'AWS::Backup::LogicallyAirGappedBackupVault',
+  'AWS::ECR::Repository',
+]);
+/** Keys of these alone may go with their stack: nothing that is kept is encrypted with them. */
+const KEYS_THAT_MAY_GO = /^Monitoring/;
+
+const ALL = EXAMPLES.flatMap((example) =>
+  [...stacksOf(readSettings(`infra/examples/${example}.yaml`))].map(([id, stack]) => {
+    const template = Template.fromStack(stack).toJSON();
+    const resources = Object.entries(z.record(z.string(), resource).parse(template['Resources']));
+    return { name: `${example}: ${id}`, template, resources };
+  }),
+);
+
+describe.each(ALL)('$name', ({ resources, template }) => {
+  const ofType = (type: string): typeof resources => resources.filter(([, { Type }]) => Type === type);
+
+  test('keeps what cannot be made again, whatever happens to the stack', () => {
+    const kept = resources.filter(
+      ([id, { Type }]) => STATEFUL.has(Type) || (Type === 'AWS::KMS::Key' && !KEYS_THAT_MAY_GO.test(id)),
+    );
+    expect(kept.filter(([, one]) => one.DeletionPolicy !== 'Retain' || one.UpdateReplacePolicy !== 'Retain')).toEqual(
+      [],
+    );
+  });
+
+  test('holds no secret', () => {
+    expect(ofType('AWS::SecretsManager::Secret')).toEqual([]);
+    expect(Object.values(parameters.parse(template['Parameters'] ?? {})).map(({ Type }) => Type)).not.toContain(
+      'String',
+    );
+    // keys of accounts, keys in PEM, references that CloudFormation would resolve, and what names itself one
+    expect(JSON.stringify(template)).not.toMatch(
+      /\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|-----BEGIN|\{\{resolve:|"(?:Password|SecretString|PrivateKey|AccessKey)"/i,
+    );
+  });
+
+  test('lets anybody in nowhere', () => {
+    const allowed = resources
+      .filter(([, { Type }]) => Type !== 'AWS::EC2::VPCEndpoint')
+      .flatMap(([id, { Properties }]) =>
+        [
+          'PolicyDocument',
+          'KeyPolicy',
+          'RepositoryPolicyText',
+          'AssumeRolePolicyDocument',
+          'AccessPolicy',
+          'PolicyText',
+        ]
+          .flatMap((name) => policy.safeParse(Properties[name]).data?.Statement ?? [])
+          .filter(({ Condition, Effect }) => Effect === 'Allow' && Condition === undefined)
+          .map(({ Principal }) => ({ id, who: JSON.stringify(Principal) ?? '' })),
+      );
+    expect(allowed.filter(({ who }) => who === '"*"' || who.includes(':"*"'))).toEqual([]);
+    for (const type of ['AWS::EC2::SecurityGroup', 'AWS::EC2::SecurityGroupIngress'])
+      for (const [id, { Properties }] of ofType(type))
+        expect(JSON.stringify([Properties['SecurityGroupIngress'], Properties['CidrIp']]), id).not.toMatch(
+          /0\.0\.0\.0|::\/0/,
+        );
+  });
+
+  test('takes nothing without TLS where it takes anything', () => {
+    for (const [type, policies, at] of [
+      ['AWS::S3::Bucket', 'AWS::S3::BucketPolicy', 'Bucket'],
+      ['AWS::SQS::Queue', 'AWS::SQS::QueuePolicy', 'Queues'],
+      ['AWS::SNS::Topic', 'AWS::SNS::TopicPolicy', 'Topics'],
+    ] as const) {
+      const closed = ofType(policies).filter(([, { Properties }]) =>
+        policy
+          .parse(Properties['PolicyDocument'])
+          .Statement.some(
+            ({ Condition, Effect }) =>
+              Effect === 'Deny' && /"aws:SecureTransport":"false"/.test(JSON.stringify(Condition)),
+          ),
+      );
+      const covered = JSON.stringify(closed.map(([, { Properties }]) => Properties[at]));
+      for (const [id] of ofType(type)) expect(covered, id).toContain(`"${id}"`);
+    }
+  });
+
+  test('keeps no log for ever', () => {
+    expect(ofType('AWS::Logs::LogGroup').filter(([, { Properties }]) => !('RetentionInDays' in Properties))).toEqual(
+      [],
+    );
+  });
+
+  test('runs functions with the Node that the worker is tested with', () => {
+    for (const [id, { Properties }] of ofType('AWS::Lambda::Function'))
+      expect(Properties['Runtime'], id).toBe('nodejs24.x');
+  });
+});
