@@ -9,7 +9,7 @@ import { quote } from '../util/quote.ts';
 import { isRecord } from '../util/record.ts';
 import type { Fault } from './conflicts.ts';
 import { parseTemplate } from './destinations.ts';
-import { parseS3 } from './location.ts';
+import { parseS3, withoutTransport } from './location.ts';
 import type { Access, CopyRule, Rule, TagSelection } from './rule.ts';
 import { checkSchedule, checkTimeZone, dailySchedule } from './schedule.ts';
 import { parseRange, tagMatcher } from './select.ts';
@@ -231,7 +231,7 @@ const BackupSchema = mapping({
 
 const PublishSchema = mapping({
   from: textOf(parseS3, 's3://bucket/prefix').meta(IN_S3),
-  to: textOf(parseRepository, 'host/repository'),
+  to: textOf((text) => parseRepository(withoutTransport(text)), 'host/repository'),
 });
 
 const PruneSchema = mapping({
@@ -392,7 +392,12 @@ export function ruleOf(words: RuleWords): Rule {
     return { ...common, kind: 'mirror', ...copyOf(mirror), ...withoutAbsent({ create: mirror.create }) };
   if (backup !== undefined) return { ...common, kind: 'backup', ...copyOf(backup) };
   if (publish !== undefined)
-    return { ...common, kind: 'publish', from: publish.from, to: formatRepository(parseRepository(publish.to)) };
+    return {
+      ...common,
+      kind: 'publish',
+      from: publish.from,
+      to: formatRepository(parseRepository(withoutTransport(publish.to))),
+    };
   if (prune !== undefined) return { ...common, kind: 'prune', ...prune, keepTags: prune.keepTags ?? [] };
   throw new Failure('BUG', `rule ${quote(name)} was read without a kind`);
 }
@@ -404,7 +409,7 @@ function copyOf(
   const { include = [], exclude = [], semver, latest, maxAgeDays, untagged = false } = tags;
   return {
     from: [...new Set(words.from.map(canonicalSource))],
-    to: words.to.map((to) => (to.startsWith('docker://') ? to.slice('docker://'.length) : to)),
+    to: words.to.map(withoutTransport),
     tags: { include, exclude, ...withoutAbsent({ semver, latest, maxAgeDays }), untagged },
     platforms: words.platforms ?? [],
     referrers: words.referrers,
@@ -415,7 +420,7 @@ function copyOf(
 function canonicalSource(text: string): string {
   const sources = parseSource(text);
   const [only] = sources;
-  return only !== undefined && sources.length === 1 ? formatSource(only) : text.replace(/^docker:\/\//, '');
+  return only !== undefined && sources.length === 1 ? formatSource(only) : withoutTransport(text);
 }
 
 /** The words that say a rule: what `RuleSchema` and `ruleOf` make the same rule of. */
@@ -425,7 +430,7 @@ export function documentOf(rule: Rule): Readonly<Record<string, unknown>> {
     [rule.kind]: partOf(rule),
     schedule: { cron: rule.schedule.cron, timeZone: rule.schedule.timeZone },
     ...(rule.onPush ? { on: 'push' } : {}),
-    ...(rule.expiresAtMs === undefined ? {} : { expires: new Date(rule.expiresAtMs).toISOString() }),
+    ...(rule.expiresAtMs === undefined ? {} : { expires: formatExpiry(rule.expiresAtMs) }),
   };
 }
 
@@ -479,12 +484,19 @@ function parseExpiry(text: string): number {
   const midnight = Date.parse(`${day?.[1]}T00:00:00Z`);
   const ms = day?.[2] === undefined ? midnight + DAY_MS : Date.parse(text);
   // the 30th of February is read as a day of March
-  if (Number.isNaN(ms) || new Date(midnight).toISOString().slice(0, 10) !== day?.[1])
+  if (Number.isNaN(ms) || new Date(midnight).toISOString().slice(0, 10) !== day?.[1] || ms < 0 || ms > MAX_EXPIRY_MS)
     throw new Failure('INVALID', `${quote(text)} is not a day or moment: expected 2027-06-30 or 2027-06-30T12:00:00Z`);
   return ms;
 }
 
+/** A last day as it was written, other moments as they are. */
+function formatExpiry(ms: number): string {
+  return ms % DAY_MS === 0 ? new Date(ms - DAY_MS).toISOString().slice(0, 10) : new Date(ms).toISOString();
+}
+
 const DAY_MS = 24 * 60 * 60 * 1000;
+/** Behind 9999-12-31: years have four digits. */
+const MAX_EXPIRY_MS = Date.parse('9999-12-31T00:00:00Z') + DAY_MS;
 
 function parseJsonObject(text: string): void {
   let value: unknown;

@@ -235,7 +235,7 @@ function valuesOf(contents: unknown): Values {
         const name = isScalar(key) ? textOf(key.value) : undefined;
         if (name === undefined) faults.push({ offset, message: 'not YAML: a key has to be text' });
         else if (name === '__proto__') faults.push({ offset, message: `not YAML: ${quote(name)} cannot be a key` });
-        else if (keys.has(name)) faults.push({ offset, message: `${quote(name)} is there twice` });
+        else if (keys.has(name)) faults.push({ offset, message: `${quote(withoutSecrets(name))} is there twice` });
         keys.add(name);
         size += sizeOf(value);
       }
@@ -319,12 +319,12 @@ function faultsOf(issues: readonly z.core.$ZodIssue[], value: unknown, prefix: P
       case 'too_big':
         return told(`at most ${issue.maximum}${issue.origin === 'array' ? ' entries' : ''}`);
       case 'invalid_union': {
-        // the one form that was meant: all others are of another type
-        const meant = issue.errors.filter(
-          (errors) => !errors.some(({ code, path: at }) => at.length === 0 && code === 'invalid_type'),
-        );
-        const [only] = meant;
-        if (only !== undefined && meant.length === 1) return faultsOf(only, given, path);
+        // the one form that was meant: all others are of another type, or one word that it is not
+        const without = (errors: typeof issue.errors, wrong: string): typeof issue.errors =>
+          errors.filter((form) => !form.some(({ code, path: at }) => at.length === 0 && code === wrong));
+        const typed = without(issue.errors, 'invalid_type');
+        const [only, ...others] = typed.length > 1 ? without(typed, 'invalid_value') : typed;
+        if (only !== undefined && others.length === 0) return faultsOf(only, given, path);
         return told(issue.message);
       }
       case 'custom':
@@ -389,7 +389,9 @@ function formatPath(path: Path): string {
     .map((step, at) => {
       if (typeof step === 'number') return `[${step}]`;
       const key = String(step);
-      return /^[A-Za-z_][A-Za-z0-9_-]{0,63}$/.test(key) ? `${at === 0 ? '' : '.'}${key}` : `[${quote(key)}]`;
+      return /^[A-Za-z_][A-Za-z0-9_-]{0,63}$/.test(key)
+        ? `${at === 0 ? '' : '.'}${key}`
+        : `[${quote(withoutSecrets(key))}]`;
     })
     .join('');
 }

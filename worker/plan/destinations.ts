@@ -4,7 +4,7 @@ import type { DestinationKey } from '../state/state.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
 import { DEFAULT_TEMPLATE, expandTemplate } from './key-template.ts';
-import { formatLocation, parseLocation, parseS3, type Location } from './location.ts';
+import { formatLocation, parseLocation, parseS3, withoutTransport, type Location } from './location.ts';
 import type { CopyRule } from './rule.ts';
 
 /** Where an image of a rule is to be. */
@@ -81,7 +81,7 @@ export function parseTemplate(kind: CopyRule['kind'], text: string): Destination
 const UNFIT = /\p{Cc}|\p{Cs}/u;
 
 function parseMirrorTemplate(text: string): DestinationTemplate {
-  const rest = text.startsWith('docker://') ? text.slice('docker://'.length) : text;
+  const rest = withoutTransport(text);
   if (/^[a-z0-9-]+:\/\//.test(rest))
     throw invalid(
       text,

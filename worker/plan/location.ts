@@ -150,7 +150,8 @@ function expressionOf(pattern: string): RegExp {
   return new RegExp(`^${source}$`, 's');
 }
 
-function withoutTransport(text: string): string {
+/** A place in a registry without `docker://`, which may be left out everywhere. */
+export function withoutTransport(text: string): string {
   return text.startsWith('docker://') ? text.slice('docker://'.length) : text;
 }
 

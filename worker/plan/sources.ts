@@ -2,7 +2,7 @@ import { ecrHost } from '../oci/ecr-host.ts';
 import { formatRepository, parseReference } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/quote.ts';
-import { matchesPattern, parseImagePattern } from './location.ts';
+import { matchesPattern, parseImagePattern, withoutTransport } from './location.ts';
 import type { CopyRule } from './rule.ts';
 
 /** Repositories of one registry. */
@@ -40,7 +40,7 @@ export function formatSource({ registry, pattern }: SourcePattern): string {
  * alone stands for all its repositories. INVALID for others, and for images by tag or digest.
  */
 export function parseSource(text: string): readonly SourcePattern[] {
-  const whole = text.startsWith('docker://') ? text.slice('docker://'.length) : text;
+  const whole = withoutTransport(text);
   const host = whole.replace(/\/$/, '');
   if (ecrHost(host) !== undefined) return [{ registry: host, pattern: '*', prefix: '' }];
   if (/^(?:localhost|[^/{}*:]*[.][^/{}*:]*)(?::[0-9]+)?$/.test(host) && host !== 'localhost')
