@@ -239,6 +239,15 @@ test('a run of nobody’s schedule that never ends is dead in the end', async ()
   ]);
 });
 
+test('a run of a rule that expired meanwhile is dead in the end like others', async () => {
+  const bench = await begun({ ...FEW, expiresAtMs: Date.UTC(2030, 0, 1, 1) });
+  await bench.tick();
+  await bench.clock.advance(25 * HOUR_MS);
+  await bench.tick();
+  expect(bench.of('rule-expired')).toHaveLength(1);
+  expect(await bench.run('few')).toMatchObject({ dead: true });
+});
+
 test('a planner that is stopped gives back what it held', async () => {
   const bench = await begun(FEW);
   const stop = new AbortController();

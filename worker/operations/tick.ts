@@ -90,6 +90,8 @@ class Round {
     const replacing = before?.current?.run;
     const current = replacing === undefined ? undefined : await this.#settleIfKnown(replacing);
     const open = current?.endedAtMs === undefined ? current : undefined;
+    // whatever has become of the rule
+    const isGoingOn = open !== undefined && !(await this.#isDead(open, stored.name));
     const rule = parseRule(stored.document);
     if (isExpired(rule, nowMs)) return this.#o.report?.({ type: 'rule-expired', rule: rule.name });
     if (!isCopyRule(rule)) return this.#o.report?.({ type: 'warning', message: notExecuted(rule).message });
@@ -102,7 +104,7 @@ class Round {
 
     const tickMs = lastTickMs(rule.schedule, nowMs) ?? 0;
     const isDue = dueAtMs === undefined || tickMs > dueAtMs;
-    if (open !== undefined && !(await this.#isDead(open, rule.name))) {
+    if (isGoingOn) {
       if (isDue) this.#late(open, rule.name, false);
       if (open.plannedAtMs === undefined) await this.#resume(open, rule);
       return;
