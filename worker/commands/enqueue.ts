@@ -73,7 +73,9 @@ export function addEnqueue(program: Command, context: CommandContext): void {
       );
       printResult(context, flags, { ...ended, failures: failed }, () =>
         [
-          `run ${ended.id} ended in ${formatDuration((ended.endedAtMs ?? 0) - ended.startedAtMs)}: ${describeCounts(ended)}`,
+          ended.endedAtMs === undefined
+            ? `run ${ended.id} could not be planned to its end: ${describeCounts(ended)}`
+            : `run ${ended.id} ended in ${formatDuration(ended.endedAtMs - ended.startedAtMs)}: ${describeCounts(ended)}`,
           ...failed.map((job) => `failed: ${printable(job.title)}: ${printable(job.reason ?? '')}`),
         ].join('\n'),
       );

@@ -14,7 +14,7 @@ export function addStatus(program: Command, context: CommandContext): void {
     .command('status')
     .summary('how the deployed system does')
     .description(
-      'Rules with the age of their last good copy, runs, jobs in flight, and dead letters with their reasons. Exits 3 when something is late or dead.',
+      'Rules with the age of their last good copy, runs, jobs in flight, and dead letters with their reasons. Exits 3 when something is late or dead, or the last run of a rule was no good one.',
     )
     .option('--runs <n>', 'runs to tell (default: 10)', (value) => {
       const number = Number(value);

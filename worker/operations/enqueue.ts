@@ -117,8 +117,11 @@ function runId(clock: Clock): string {
     .padStart(8, '0')}`;
 }
 
-/** How often a run is looked at while somebody waits. */
+/** How often a run is looked at while somebody waits: of many jobs, which are counted each time, less often. */
 const POLL_MS = 1000;
+const MAX_POLL_MS = 20_000;
+/** The share of the time that is spent with looking is one of so many. */
+const POLL_SHARE = 10;
 
 /**
  * Waits until the run has ended, or nobody is left to plan the rest of it, and tells every change of its counts to `seen`. Returns it with
@@ -131,7 +134,9 @@ export async function follow(
 ): Promise<{ readonly run: Run; readonly failed: readonly JobRecord[] }> {
   let last = '';
   for (;;) {
+    const startedMs = o.clock.now();
     const run = await runs.get(id, o);
+    const tookMs = o.clock.now() - startedMs;
     if (run === undefined) throw new Failure('NOT_FOUND', `there is no run ${quote(id)}`);
     const now = JSON.stringify([run.jobs, run.plannedAtMs]);
     if (now !== last) o.seen?.(run);
@@ -144,6 +149,6 @@ export async function follow(
       for await (const job of runs.jobs(id, { signal: o.signal, state: 'failed' })) failed.push(job);
       return { run, failed };
     }
-    await o.clock.sleep(POLL_MS, o);
+    await o.clock.sleep(Math.min(MAX_POLL_MS, Math.max(POLL_MS, tookMs * POLL_SHARE)), o);
   }
 }
