@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { addJson } from '../support/images.ts';
 import { parseReference } from '../../worker/oci/reference.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
+import type { Queue } from '../../worker/jobs/queue.ts';
 import type { Ends } from '../../worker/operations/ends.ts';
 import { planRule } from '../../worker/operations/plan-rule.ts';
 import { tick } from '../../worker/operations/tick.ts';
@@ -424,6 +425,29 @@ describe('a run that goes on', () => {
     await bench.clock.advance(HOUR_MS);
     expect(await bench.tick()).toMatchObject({ begun: 1, late: 0 });
   });
+});
+
+test('a job whose message could not be sent is sent when the run is planned again, though nothing is left to be copied by then', async () => {
+  const { bench, repository, rule: keep } = await mirrored({}, ['v1', 'v2', 'v3']);
+  const away: Queue = {
+    name: 'away',
+    receive: async () => [],
+    count: async (o) => bench.queue.count(o),
+    send: async () => Promise.reject(new Failure('UNAVAILABLE', 'send: the queue is away')),
+  };
+  const service = { state: bench.state, queue: away, deadLetters: bench.deadLetters };
+  expect(await bench.tick({ service })).toMatchObject({ begun: 1, failed: 1 });
+  expect((await bench.run('keep')).jobs.waiting).toBe(3);
+
+  // a request by hand is quicker, and a tag is gone
+  const image = await makeOne(0, 'v1');
+  await lab.push(image, lab.stack.otherEcr, repository);
+  await bench.remember(keep, `docker://${ABROAD}/${repository}`, new Map([['v1', image.root.descriptor.digest]]));
+  await deleteImages(HOME, repository, 'v2');
+  await bench.tick();
+  expect(queued(bench)).toEqual(['v1', 'v2', 'v3']);
+  await bench.work({ copies: false });
+  expect(await bench.run('keep')).toMatchObject({ endedAtMs: expect.any(Number), jobs: { done: 3, waiting: 0 } });
 });
 
 test('a run that the state has forgotten does not keep its rule from going on', async () => {

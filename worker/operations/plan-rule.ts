@@ -1,5 +1,5 @@
 import { formatReference, formatRepository, isRepositoryName, type Repository } from '../oci/reference.ts';
-import { formatJob, jobId, type CopyJob, type PlanJob } from '../jobs/job.ts';
+import { formatJob, jobId, parseMessage, type CopyJob, type ParsedMessage, type PlanJob } from '../jobs/job.ts';
 import { destinationsOf, type Destination } from '../plan/destinations.ts';
 import {
   behind,
@@ -16,7 +16,7 @@ import {
   type SourceImage,
   type SourceImages,
 } from '../plan/jobs.ts';
-import { matchesPattern } from '../plan/location.ts';
+import { matchesPattern, parseLocation } from '../plan/location.ts';
 import { parseRule } from '../plan/config.ts';
 import { isCopyRule, notExecuted, type Candidate, type CopyRule } from '../plan/rule.ts';
 import { formatSource, sourcesOf } from '../plan/sources.ts';
@@ -86,7 +86,7 @@ const MAX_FAILURES = 3;
  * that is not everywhere yet. A repository that cannot be listed is a failed job of the run; the others go on. The run is told when all of it
  * is planned. Undefined when another is planning the run.
  *
- * Safe to repeat, from the start and after any crash: the same jobs are made, those that ended are not sent again, the others may be. Only
+ * Safe to repeat, from the start and after any crash: the same jobs are made, those that ended are not sent again, the others are. Only
  * the count of unchanged images is then too high. Memory is that of the largest repository.
  */
 export async function planRule(
@@ -103,14 +103,15 @@ export async function planRule(
   const { name: rule } = r.rule;
   const before = await runs.get(run, { signal });
   if (before?.plannedAtMs !== undefined || before?.endedAtMs !== undefined) return NOTHING_LEFT;
-  const result = await plan(r, service, ends, { ...o, signal });
+  const again = before !== undefined && before.jobs.waiting > 0;
+  const result = await plan({ ...r, again }, service, ends, { ...o, signal });
   const { jobs, unchanged, continued } = result;
   o.report?.({ type: 'run-planned', run, rule, jobs, unchanged, continued });
   return result;
 }
 
 async function plan(
-  r: PlanRequest,
+  r: PlanRequest & { readonly again: boolean },
   service: Service,
   ends: Ends,
   o: PlanOptions & { readonly signal: AbortSignal },
@@ -161,6 +162,8 @@ class RunPlanner {
   readonly #run: PlanRequest['run'];
   readonly #after: PlanJob['after'];
   readonly #only: PlanRequest['only'];
+  /** The jobs that were sent, where others may have been made known before that were not. */
+  readonly #sent: Set<string> | undefined;
   readonly #service: Service;
   readonly #ends: Ends;
   /** For what ends the planning. */
@@ -173,7 +176,7 @@ class RunPlanner {
   #reached: PlanJob['after'] | undefined;
 
   constructor(
-    { rule, run, after, only }: PlanRequest,
+    { rule, run, after, only, again }: PlanRequest & { readonly again: boolean },
     service: Service,
     ends: Ends,
     o: PlanOptions,
@@ -185,6 +188,7 @@ class RunPlanner {
     this.#after = after ?? FROM_THE_START;
     this.#reached = after === undefined ? FROM_THE_START : undefined;
     this.#only = only;
+    this.#sent = again ? new Set() : undefined;
     this.#service = service;
     this.#ends = ends;
     this.#whole = o;
@@ -194,9 +198,25 @@ class RunPlanner {
 
   async plan(): Promise<PlanResult> {
     const left = await this.#planUntilLate();
+    await this.#sendForgotten();
     const continued = left !== undefined && (await this.#handOn(left));
     if (!continued) await this.#service.state.runs.planned(this.#run.id, this.#whole);
     return { ...this.#tally, continued };
+  }
+
+  /**
+   * Jobs that somebody made known who planned the same before, and that are not made any more: meanwhile another run has done what they were
+   * for, or their image is gone. Their messages may never have been sent, and nobody else would.
+   */
+  async #sendForgotten(): Promise<void> {
+    const sent = this.#sent;
+    if (sent === undefined) return;
+    const { state, queue } = this.#service;
+    const { signal } = this.#whole;
+    const forgotten: { readonly body: string }[] = [];
+    for await (const { id, body } of state.runs.jobs(this.#run.id, { state: 'waiting', signal }))
+      if (body !== undefined && !sent.has(id) && isBehindIn(body, this.#after)) forgotten.push({ body });
+    if (forgotten.length > 0) await queue.send(forgotten, this.#whole);
   }
 
   async #planUntilLate(): Promise<PlanJob['after'] | undefined> {
@@ -338,6 +358,7 @@ class RunPlanner {
     const open = await this.#service.state.runs.addJobs(this.#run.id, records, o);
     const sent = messages.filter(({ id }) => open.has(id)).map(({ body }) => ({ body }));
     if (sent.length > 0) await this.#service.queue.send(sent, o);
+    for (const { id } of messages) this.#sent?.add(id);
     return open;
   }
 
@@ -375,4 +396,19 @@ class RunPlanner {
   #warn(message: string): void {
     this.#o.report?.({ type: 'warning', message });
   }
+}
+
+/** Whether the message asks for a copy of an image behind `after`. What cannot be read is for a worker to refuse. */
+function isBehindIn(body: string, after: PlanJob['after']): boolean {
+  let message: ParsedMessage;
+  try {
+    message = parseMessage(body);
+  } catch {
+    return true;
+  }
+  if (message.type !== 'job' || (message.job.kind !== 'mirror' && message.job.kind !== 'backup')) return false;
+  const from = parseLocation(message.job.from);
+  if (from.transport !== 'docker') return false;
+  const { tag, digest } = from.reference;
+  return isBehind(after, formatRepository(from.reference), nameOf({ tag, digest }));
 }
