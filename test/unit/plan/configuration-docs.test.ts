@@ -29,6 +29,30 @@ describe('the examples', () => {
   });
 });
 
+describe('what the document says is refused', () => {
+  const refused = /^```yaml refused\n(.*?)^```\n\n((?:> [^\n]*\n\n?)+)/gms;
+  const examples = [...readFileSync(DOCUMENT, 'utf8').matchAll(refused)].map(
+    ([, text = '', told = '']) =>
+      [wholeFile(text), told.split('\n').flatMap((line) => (line.startsWith('> ') ? [line.slice(2)] : []))] as const,
+  );
+
+  test('is all there', () => {
+    const blocksOf = readFileSync(DOCUMENT, 'utf8').split('```yaml refused').length - 1;
+    expect([examples.length, blocksOf > 8]).toEqual([blocksOf, true]);
+  });
+
+  test.each(examples)('is refused with these words: %#', (text, told) => {
+    let message = '';
+    try {
+      parseConfig(text, { file: 'f' });
+    } catch (error) {
+      message = error instanceof Error ? error.message : '';
+    }
+    const lines = message.split('\n').slice(1);
+    expect(lines.map((line) => line.replace(/^f:\d+:\d+: /, ''))).toEqual(told);
+  });
+});
+
 test('what the document says of a file with faults is what is said', () => {
   const bad = `version: 1
 rules:
