@@ -1,0 +1,11 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['test/soak/**/*.test.ts'],
+    testTimeout: 600_000,
+    hookTimeout: 180_000,
+    // each has the machine to itself
+    fileParallelism: false,
+  },
+});

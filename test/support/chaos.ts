@@ -1,0 +1,186 @@
+import type { Stack } from '../../worker/local/stack.ts';
+import type { RegistryFault } from '../../worker/local/registry-faults.ts';
+import type { RequestKind } from '../../worker/local/registry-route.ts';
+import { systemClock, type Clock } from '../../worker/util/clock.ts';
+import { startWorker, type WorkerProcess } from './worker-process.ts';
+
+/** Numbers from 0 to 1, the same for the same seed. */
+export type Random = Clock['random'];
+
+/** Processes that are started anew whenever they end, until the fleet is stopped. */
+export interface Fleet extends AsyncDisposable {
+  /** All that there ever were. */
+  readonly all: readonly WorkerProcess[];
+  /** One of those that run. */
+  one(random: Random): WorkerProcess;
+  /** Ends all that run by SIGTERM, and starts none any more. Returns how they ended. */
+  stop(): Promise<readonly (number | undefined)[]>;
+}
+
+export function startFleet(environment: Readonly<Record<string, string>>, each: readonly (readonly string[])[]): Fleet {
+  const all: WorkerProcess[] = [];
+  const running = new Map<number, WorkerProcess>();
+  let isStopped = false;
+  const start = (place: number): void => {
+    const process = startWorker(environment, each[place]);
+    all.push(process);
+    running.set(place, process);
+    void process.ended.then(() => (isStopped ? undefined : start(place)));
+  };
+  for (const place of each.keys()) start(place);
+  return {
+    all,
+    one: (random) => oneOf([...running.values()], random),
+    stop: async () => {
+      isStopped = true;
+      for (const process of running.values()) process.kill('SIGTERM');
+      return Promise.all([...running.values()].map(async (process) => process.ended));
+    },
+    [Symbol.asyncDispose]: async () => {
+      isStopped = true;
+      await Promise.all(all.map(async (process) => process[Symbol.asyncDispose]()));
+    },
+  };
+}
+
+/** What was done to the processes and the servers. */
+export interface Chaos {
+  readonly killed: number;
+  readonly stopped: number;
+  readonly faults: number;
+  /** Ends it, and takes back what has not happened yet. */
+  stop(): Promise<void>;
+}
+
+const KINDS: readonly RequestKind[] = [
+  'token',
+  'api',
+  'tags-list',
+  'referrers-list',
+  'manifest-head',
+  'manifest-get',
+  'manifest-put',
+  'blob-head',
+  'blob-get',
+  'layer-get',
+  'upload-post',
+  'upload-patch',
+  'upload-put',
+];
+const FAULTS: readonly RegistryFault[] = [
+  { type: 'status', status: 429 },
+  { type: 'status', status: 429, retryAfterSeconds: 1 },
+  { type: 'status', status: 500 },
+  { type: 'status', status: 503 },
+  { type: 'cut', afterBytes: 0 },
+  { type: 'cut', afterBytes: 1000 },
+  { type: 'cut-request', afterBytes: 500 },
+  { type: 'accept-then-cut' },
+  { type: 'delay', ms: 300 },
+];
+const TURN_MS = 250;
+const AWAY_MS = 3000;
+
+/**
+ * Every quarter of a second something goes wrong, by chance: a process is killed or told to stop, requests fail, S3, the queue or the table
+ * refuses some calls or is away for up to three seconds. All the while the queue delivers twice, in another order, and again while work is
+ * under way. The choices follow from the seed; when they come about depends on the machine.
+ */
+export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
+  const { s3, sqs, dynamodb, ecr, otherEcr, registry } = stack;
+  const over = new AbortController();
+  const did = { killed: 0, stopped: 0, faults: 0 };
+  const sleep = async (ms: number): Promise<void> =>
+    systemClock.sleep(ms, { signal: over.signal }).catch(() => undefined);
+  const times = (most: number): number => 1 + Math.floor(random() * most);
+  const away = async (server: { goAway(how: 'reset' | 'unavailable'): void; comeBack(): void }): Promise<void> => {
+    server.goAway(random() < 0.5 ? 'reset' : 'unavailable');
+    await sleep(random() * AWAY_MS);
+    server.comeBack();
+  };
+  const events: readonly (readonly [share: number, happen: () => Promise<void> | void])[] = [
+    [
+      0.08,
+      () => {
+        did.killed++;
+        fleet.one(random).kill('SIGKILL');
+      },
+    ],
+    [
+      0.04,
+      () => {
+        did.stopped++;
+        fleet.one(random).kill('SIGTERM');
+      },
+    ],
+    [
+      0.6,
+      () => {
+        const { faults } = oneOf([ecr, otherEcr, registry], random);
+        faults.queue({ on: oneOf(KINDS, random), times: times(3) }, oneOf(FAULTS, random));
+      },
+    ],
+    [
+      0.15,
+      () => {
+        const match = { times: times(4), skip: times(5) };
+        const { faults } = s3;
+        oneOf([() => faults.answer(match), () => faults.dropBefore(match), () => faults.dropAfter(match)], random)();
+      },
+    ],
+    [0.03, async () => away(dynamodb.faults)],
+    [0.03, async () => away(sqs.faults)],
+    [
+      0.02,
+      async () => {
+        s3.faults.answer({ times: Infinity }, { status: 503, code: 'ServiceUnavailable' });
+        await sleep(random() * AWAY_MS);
+        s3.faults.clear();
+      },
+    ],
+  ];
+  sqs.deliveryFaults.duplicate({ share: 0.05 });
+  sqs.deliveryFaults.reorder({ share: 0.1 });
+  sqs.deliveryFaults.reappear({ share: 0.05, afterSeconds: 0.5 });
+  sqs.faults.throttle({ share: 0.01 });
+  sqs.faults.dropAfter({ share: 0.01 });
+  dynamodb.faults.throttle({ share: 0.02 });
+  dynamodb.faults.dropAfter({ share: 0.01 });
+
+  const going = (async () => {
+    while (!over.signal.aborted) {
+      await sleep(TURN_MS);
+      let chance = random();
+      for (const [share, happen] of events) {
+        chance -= share;
+        if (chance >= 0) continue;
+        did.faults++;
+        await happen();
+        break;
+      }
+    }
+  })();
+  return {
+    get killed() {
+      return did.killed;
+    },
+    get stopped() {
+      return did.stopped;
+    },
+    get faults() {
+      return did.faults;
+    },
+    stop: async () => {
+      over.abort();
+      await going;
+      for (const { faults } of [s3, sqs, dynamodb, ecr, otherEcr, registry]) faults.clear();
+      sqs.deliveryFaults.clear();
+    },
+  };
+}
+
+export function oneOf<T>(some: readonly T[], random: Random): T {
+  const one = some[Math.floor(random() * some.length)];
+  if (one === undefined) throw new Error('there is none to choose from');
+  return one;
+}
