@@ -1,20 +1,16 @@
 // The commands of the deployed system as a person types them, over the embedded stack, with a worker as a process beside. They run in this
 // process; that they are the program's own is what cli.test.ts shows.
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { execute } from '../../worker/program.ts';
 import { readSettings } from '../../worker/settings.ts';
+import { Failure } from '../../worker/util/failure.ts';
 import { connectService } from '../../worker/wire.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
 import { startWorker } from '../support/worker-process.ts';
-
-const CLI = fileURLToPath(new URL('../../worker/cli.ts', import.meta.url));
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
@@ -217,18 +213,20 @@ describe('sync', () => {
 // the last one: its job is never done
 test('enqueue --wait that is stopped says that its run goes on: 130', { timeout: 60_000 }, async () => {
   const args = ['enqueue', 'docker://127.0.0.1:1/app:v1', `docker://${ecr.registryHost}/never:v1`, '--wait'];
-  const child = spawn(process.execPath, [CLI, ...args], {
-    env: { ...environment, PATH: process.env['PATH'] ?? '', HOME: home, AWS_EC2_METADATA_DISABLED: 'true' },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  onTestFinished(() => void child.kill('SIGKILL'));
+  const stop = new AbortController();
   let stderr = '';
-  for await (const text of child.stderr.setEncoding('utf8')) {
-    stderr += String(text);
-    if (stderr.includes('waiting')) child.kill('SIGINT');
-  }
-  if (child.exitCode === null) await once(child, 'exit');
-  expect(child.exitCode).toBe(130);
+  const hear = (text: string): void => {
+    stderr += text;
+    if (stderr.includes('waiting')) stop.abort(new Failure('ABORTED', 'stopped by SIGINT'));
+  };
+  const code = await execute({
+    argv: ['node', 'transship', ...args],
+    env: { ...environment, HOME: home },
+    stdout: { write: () => undefined, terminal: false, columns: 120 },
+    stderr: { write: hear, terminal: false, columns: 120 },
+    stop: stop.signal,
+  });
+  expect(code).toBe(130);
   const [latest] = await service.state.runs.list({ limit: 1 });
   expect(stderr).toContain(`transship: stopped waiting: the run ${latest?.id} goes on; see \`transship status\`\n`);
 });
