@@ -47,11 +47,11 @@ export interface Session {
   readonly copy: (from: string, to: string, more?: Omit<MirrorRequest, 'from' | 'to'>) => Promise<MirrorResult>;
 }
 
-export async function openLab(o: { readonly pushEvents?: boolean } = {}): Promise<Lab> {
+export async function openLab(stackOptions: { readonly pushEvents?: boolean } = {}): Promise<Lab> {
   await using starting = new AsyncDisposableStack();
   const folder = await mkdtemp(join(tmpdir(), 'transship-flow-'));
   starting.defer(async () => rm(folder, { recursive: true, force: true }));
-  const stack = starting.use(await startStack({ folder: join(folder, 'stack'), ...o }));
+  const stack = starting.use(await startStack({ folder: join(folder, 'stack'), ...stackOptions }));
   Object.assign(process.env, stack.environment);
   const endpoints = new Map(readSettings(stack.environment).endpoints);
   let registries = 0;
