@@ -22,7 +22,6 @@ const KEPT_SECONDS = 90 * 24 * 3600;
 const JOBS_AT_ONCE = 32;
 const RUNS_AT_ONCE = 8;
 const DEFAULT_RUNS = 50;
-const PROBE = 20;
 const MAX_REASON = 1000;
 const MAX_TITLE = 2000;
 /** Of a change that others come in between: the others then see to what it was for. */
@@ -32,8 +31,9 @@ const OPEN: readonly JobState[] = ['waiting', 'running'];
 /**
  * Runs and their jobs. The items of the jobs are the truth; everything in the item of the run follows from them, and `settle` makes it follow.
  *
- * `left` counts down as jobs end and only says when it is worth counting them: it may be too low, when a process died while it added jobs;
- * then they are counted too early, and it is set right. `epoch` counts up with all that makes more jobs open or `left` greater, so that
+ * `left` counts down as jobs end and only says when it is worth counting them: it may be too low, when a process died while it added jobs,
+ * or a job ended and its message came again; then they are counted too early, and it is set right. It is not too high for long: who died
+ * before it counted down leaves a message. `epoch` counts up with all that makes more jobs open or `left` greater, so that
  * nobody ends a run, or sets it right, by what was counted before that.
  *
  * That a rule's run has ended is reported where it is written, and so by one of all that may come to it: planner, worker, or who does the
@@ -354,14 +354,14 @@ class StoredRuns implements Runs {
       if (o.state === undefined || o.state === stateOf(item)) yield jobOf(item);
   }
 
-  /** After a job that had ended already: whoever ended it may have died before it came to the run. */
+  /**
+   * After a job that had ended already: whoever ended it may have died before it told the run. If not, too few count as left, and they are
+   * counted once more than is needed.
+   */
   async #goOnFor(run: string, o?: Abortable): Promise<void> {
     const item = await this.#table.get(runKey(run), o);
-    if (item?.['plannedAtMs'] === undefined || item['done'] !== undefined) return;
-    // counting all for each duplicate would be too much; while many are open, one of them is among the first
-    const query = { prefix: JOB, attributes: ['state'], limit: PROBE, signal: o?.signal };
-    for await (const job of this.#table.query(item.pk, query)) if (OPEN.includes(stateOf(job))) return;
-    await this.settle(run, o);
+    if (item === undefined || item['done'] !== undefined) return;
+    await this.#settleIfDone(await this.#change(run, { add: { left: -1 } }, o), o);
   }
 
   #forgetAt(nowMs: number): number {

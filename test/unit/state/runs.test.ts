@@ -124,6 +124,31 @@ describe('a crash', () => {
     }
   });
 
+  test('of a worker that is not the last one is healed by the next delivery of its message, though others are still at work', async () => {
+    for (let at = 1; ; at++) {
+      const clock = manualClock();
+      const table = memoryTable();
+      const { runs } = stateOver(table, clock);
+      await runs.begin({ id: 'run', trigger: 'push' });
+      await runs.addJobs('run', [
+        { id: 'a', title: 'a' },
+        { id: 'b', title: 'b' },
+      ]);
+      await runs.planned('run');
+      await runs.startJob('run', 'b');
+      const { table: crashing } = crashingTable(table, at);
+      const work = async (r: Runs): Promise<void> => {
+        if ((await r.startJob('run', 'a')) !== undefined) await r.endJob('run', 'a', DONE);
+      };
+      const hasCrashed = await crashed(work(stateOver(crashing, clock).runs));
+      await work(runs);
+      expect((await runs.get('run'))?.endedAtMs).toBeUndefined();
+      await runs.endJob('run', 'b', DONE);
+      expect((await runs.get('run'))?.endedAtMs, `crashed at ${at}`).toBe(clock.now());
+      if (!hasCrashed) return;
+    }
+  });
+
   test('of the last worker: that the run ended is reported once, or by nobody who wrote it and died', async () => {
     const ended = { type: 'run-ended', run: 'run', rule: RULE, failed: 0 };
     for (let at = 1; ; at++) {
