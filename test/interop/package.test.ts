@@ -73,11 +73,14 @@ async function emptyFolder(name: string): Promise<string> {
   return made;
 }
 
-/** Warnings of npm, without those about a Node that is too old and about settings of this machine's user. */
+/**
+ * Warnings of npm, without those about a Node that is too old, about settings of this machine's user, and about the install script of
+ * `classic-level` (of the embedded DynamoDB): that it does not run is right, since its prebuilt file is there.
+ */
 function warnings(f: Finished): readonly string[] {
   return f.stderr
     .split('\n')
-    .filter((line) => /^npm (?:warn|error)/i.test(line) && !/EBADENGINE|Unknown \w+ config/.test(line));
+    .filter((line) => /^npm (?:warn|error)/i.test(line) && !/EBADENGINE|Unknown \w+ config|^npm warn install-scripts/.test(line));
 }
 
 /** Backs the image up with the program at `bin`, by the old Node. */
