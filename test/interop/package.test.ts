@@ -80,7 +80,10 @@ async function emptyFolder(name: string): Promise<string> {
 function warnings(f: Finished): readonly string[] {
   return f.stderr
     .split('\n')
-    .filter((line) => /^npm (?:warn|error)/i.test(line) && !/EBADENGINE|Unknown \w+ config|^npm warn install-scripts/.test(line));
+    .filter(
+      (line) =>
+        /^npm (?:warn|error)/i.test(line) && !/EBADENGINE|Unknown \w+ config|^npm warn install-scripts/.test(line),
+    );
 }
 
 /** Backs the image up with the program at `bin`, by the old Node. */
