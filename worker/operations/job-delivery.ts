@@ -181,7 +181,10 @@ async function goOnPlanning(
   w: WorkContext,
   o: OperationOptions & { readonly report: Report },
 ): Promise<Done> {
-  const planned = await continuePlan(job, w.service, async (planning, at) => w.ends.use(planning, at), o);
+  const planned = await continuePlan(job, w.service, async (planning, at) => w.ends.use(planning, at), {
+    ...o,
+    lockSeconds: w.leaseSeconds,
+  });
   if (planned === undefined) throw new Failure('UNAVAILABLE', `plan ${job.rule}: another plans the run at this moment`);
   return { unchanged: false };
 }

@@ -52,6 +52,8 @@ export interface PlanOptions extends Abortable {
    * broken off: a registry that does not answer holds up no other rule. Who goes on behind an image gets further, late or not.
    */
   readonly untilMs?: number | undefined;
+  /** How long a run stays that of a planner which died: not longer than the message that brings the next one. Default 60. */
+  readonly lockSeconds?: number | undefined;
 }
 
 export interface PlanResult {
@@ -95,7 +97,7 @@ export async function planRule(
   ends: Ends,
   o: PlanOptions,
 ): Promise<PlanResult | undefined> {
-  await using lease = await service.state.lock(`plan/${r.run.id}`, LOCK_SECONDS, o);
+  await using lease = await service.state.lock(`plan/${r.run.id}`, o.lockSeconds ?? LOCK_SECONDS, o);
   if (lease === undefined) return undefined;
   const signal = anyOf(o.signal, lease.signal);
   const { runs } = service.state;

@@ -115,6 +115,7 @@ async function workOnPush(
       ...o,
       clock: w.clock,
       report,
+      lockSeconds: w.leaseSeconds,
     });
     return DONE;
   } catch (error) {
