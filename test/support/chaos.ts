@@ -100,7 +100,7 @@ export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
   };
   const events: readonly (readonly [share: number, happen: () => Promise<void> | void])[] = [
     [
-      0.08,
+      0.06,
       () => {
         did.killed++;
         fleet.one(random).kill('SIGKILL');
@@ -128,8 +128,8 @@ export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
         oneOf([() => faults.answer(match), () => faults.dropBefore(match), () => faults.dropAfter(match)], random)();
       },
     ],
-    [0.03, async () => away(dynamodb.faults)],
-    [0.03, async () => away(sqs.faults)],
+    [0.02, async () => away(dynamodb.faults)],
+    [0.02, async () => away(sqs.faults)],
     [
       0.02,
       async () => {
