@@ -133,7 +133,7 @@ export class VaultStack extends Stack {
       output(
         'ListRestoreTests',
         'What the restore tests came to, in the backup account',
-        `aws backup list-restore-jobs --by-resource-type S3 --region ${region}`,
+        `aws backup list-restore-jobs --by-resource-type=S3 --region ${region}`,
       );
   }
 }

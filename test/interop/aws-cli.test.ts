@@ -1,0 +1,102 @@
+// What the documents and the outputs of the stacks have people type, read by the AWS CLI itself: services, commands, options, and what they need.
+import { globSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import { attempt, CHECKOUT, createWorkspace, type Environment, type Workspace } from '../support/interop-process.ts';
+
+const DOCUMENTS = ['docs/deployment.md', 'docs/jobs.md', 'docs/runbook.md'];
+/** Options that Debian's CLI of 2023 does not know yet, by the API reference of their services. */
+const NEWER = [/^--no-deletion-protection-enabled$/, /^--by-resource-type=/];
+/** Version 2, as the documents ask for: Debian's. Another may be before it in PATH. */
+const CLI = '/usr/bin/aws';
+/** Nobody listens there: a command that was understood says so. */
+const NOBODY = 'http://127.0.0.1:9';
+
+test('every `aws` command of the documents and the outputs is one', async () => {
+  await using workspace = await createWorkspace();
+  const calls = new Map<string, readonly string[]>();
+  for (const lines of [...DOCUMENTS.map(commandsOf), outputs()])
+    for (const call of await callsOf(lines, workspace)) calls.set(shapeOf(call), call);
+  expect(calls.size).toBeGreaterThan(30);
+
+  const wrong: string[] = [];
+  const waiting = [...calls.values()];
+  // each is a second of Python
+  await Promise.all(
+    [0, 1].map(async () => {
+      for (let call = waiting.pop(); call !== undefined; call = waiting.pop()) {
+        const args = call.filter((argument) => !NEWER.some((option) => option.test(argument)));
+        const { stderr } = await attempt(CLI, [...args, '--endpoint-url', NOBODY], {
+          env: withoutAccount(workspace),
+          cwd: workspace.folder,
+        });
+        if (!stderr.includes(`Could not connect to the endpoint URL: "${NOBODY}`))
+          wrong.push(`aws ${call.join(' ')}\n${stderr}`);
+      }
+    }),
+  );
+  expect(wrong).toEqual([]);
+}, 400_000);
+
+/** What the CLI looks at before it asks anybody: one call of each shape will do. */
+function shapeOf(call: readonly string[]): string {
+  return call.map((some, i) => (i < 2 || some.startsWith('-') || call[i - 1] === '--query' ? some : '…')).join(' ');
+}
+
+/** Blocks of shell, and commands in a line of text that have an option: one session, as a reader has it. */
+function commandsOf(document: string): string {
+  const text = readFileSync(join(CHECKOUT, document), 'utf8');
+  const blocks = [...text.matchAll(/^```sh.*\n([^]*?)^```$/gm)].map(([, block = '']) => block);
+  const inText = text.replaceAll(/^```[^]*?^```$/gm, '').matchAll(/`(aws [a-z0-9-]+ [a-z0-9-]+ [^`]*--[^`]*)`/g);
+  return [...blocks, ...[...inText].map(([, command = '']) => command)].join('\n');
+}
+
+/** Of the reviewed templates, with something for what CloudFormation will know. */
+function outputs(): string {
+  const template = z.object({ Outputs: z.record(z.string(), z.object({ Value: z.unknown() })).default({}) });
+  return globSync('test/infra/snapshots/*/*.yaml', { cwd: CHECKOUT })
+    .flatMap((file) => Object.values(template.parse(parse(readFileSync(join(CHECKOUT, file), 'utf8'))).Outputs))
+    .map(({ Value }) => textOf(Value))
+    .filter((value) => value.startsWith('aws '))
+    .join('\n');
+}
+
+function textOf(value: unknown): string {
+  if (typeof value === 'string') return value;
+  const joined = z.object({ 'Fn::Join': z.tuple([z.string(), z.array(z.unknown())]) }).safeParse(value).data;
+  if (joined === undefined) return 'known-later';
+  const [separator, parts] = joined['Fn::Join'];
+  return parts.map(textOf).join(separator);
+}
+
+/** The arguments that a shell gives to each `aws` of these lines. Whatever else they call does nothing. */
+async function callsOf(lines: string, { env, folder }: Workspace): Promise<readonly (readonly string[])[]> {
+  const bin = join(folder, 'bin');
+  const calls = join(folder, `calls-${crypto.randomUUID()}`);
+  for (const name of [bin, calls, join(folder, 'dist/templates/assets')]) mkdirSync(name, { recursive: true });
+  // some read what they are to send before they ask anybody
+  for (const name of ['dist/templates/assets/code.zip', 'dist/templates/Transship.yaml', 'request.json'])
+    writeFileSync(join(folder, name), '{}');
+  const script = (name: string, body: string): void => {
+    writeFileSync(join(bin, name), `#!/bin/sh\n${body}\n`, { mode: 0o755 });
+  };
+  for (const name of ['cdk', 'docker', 'git', 'npm', 'npx']) script(name, 'exit 0');
+  // what it says is taken for a value, or evaluated
+  script('aws', `printf '%s\\0' "$@" >"$(mktemp "${calls}/XXXXXXXX")"; echo true`);
+  const known = { ...env, PATH: `${bin}:${env['PATH'] ?? ''}`, TRANSSHIP_BUCKET: 'archives', TRANSSHIP_TABLE: 'table' };
+  await attempt('timeout', ['30', 'bash', '-c', lines], { env: known, cwd: folder });
+  return readdirSync(calls).map((name) => readFileSync(join(calls, name), 'utf8').split('\0').slice(0, -1));
+}
+
+function withoutAccount({ env }: Workspace): Environment {
+  return {
+    ...env,
+    AWS_ACCESS_KEY_ID: 'nobody',
+    AWS_SECRET_ACCESS_KEY: 'nobody',
+    AWS_DEFAULT_REGION: 'us-east-1',
+    AWS_REGION: 'us-east-1',
+    AWS_MAX_ATTEMPTS: '1',
+  };
+}
