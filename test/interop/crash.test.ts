@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { CreateBucketCommand } from '@aws-sdk/client-s3';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import { openImage } from '../../worker/archive/image.ts';
 import { openFiles } from '../../worker/objects/files.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
@@ -22,6 +22,9 @@ const LIFE = fileURLToPath(new URL('../support/life.ts', import.meta.url));
 /** On two cores, one of which is left to the servers now and then. */
 const LIVES_AT_ONCE = 3;
 const MIN_PART_BYTES = 4096;
+
+// hundreds of processes: two minutes on two cores that have nothing else to do
+vi.setConfig({ testTimeout: 600_000 });
 
 const work = await createWorkspace();
 const s3 = await startS3({ minPartBytes: MIN_PART_BYTES });

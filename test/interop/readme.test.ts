@@ -27,7 +27,7 @@ test('the five minutes of the README work as they are written', async () => {
   const commands = await commandsUnder('Five minutes');
   // `wait`: what they start in the background they also end; where they do not come to that, the whole process group is ended
   const script = `trap '[ $? -eq 0 ] || kill -KILL 0' EXIT\n${commands}\nwait`;
-  const ran = await attempt('timeout', ['120', 'bash', '-e', '-u', '-o', 'pipefail', '-c', script], o);
+  const ran = await attempt('timeout', ['170', 'bash', '-e', '-u', '-o', 'pipefail', '-c', script], o);
   const said = `${succeeded(ran).toString()}\n${ran.stderr}`;
 
   const digest = /^digest +(sha256:[0-9a-f]{64})$/m.exec(said)?.[1] ?? '';
