@@ -14,6 +14,7 @@ import { DockerImageAsset, Platform } from 'aws-cdk-lib/aws-ecr-assets';
 import {
   AvailabilityZoneRebalancing,
   AwsLogDriverMode,
+  CfnClusterCapacityProviderAssociations,
   Cluster,
   ContainerImage,
   ContainerInsights,
@@ -22,6 +23,7 @@ import {
   FargateTaskDefinition,
   LogDrivers,
   OperatingSystemFamily,
+  PropagatedTagSource,
   type CapacityProviderStrategy,
 } from 'aws-cdk-lib/aws-ecs';
 import { Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
@@ -73,7 +75,6 @@ export class Workers extends Construct {
       vpc: network.vpc,
       // the number of tasks that run is known by it alone
       containerInsightsV2: ContainerInsights.ENABLED,
-      enableFargateCapacityProviders: true,
     });
     this.role = new Role(this, 'Role', {
       // others name it in the policies of their registries and buckets
@@ -171,8 +172,15 @@ export class Workers extends Construct {
       { capacityProvider: 'FARGATE_SPOT', weight: spotWeight },
       { capacityProvider: 'FARGATE', weight: onDemandWeight },
     ];
+    // CDK's own would not be waited for by the service, which then may be refused when it is made, and when it goes is in the way of them:
+    // https://github.com/aws/containers-roadmap/issues/631
+    const providers = new CfnClusterCapacityProviderAssociations(this, 'CapacityProviders', {
+      cluster: this.cluster.clusterName,
+      capacityProviders: ['FARGATE', 'FARGATE_SPOT'],
+      defaultCapacityProviderStrategy: [],
+    });
     // without desiredCount: each deployment would set it anew, whatever there is to do
-    return new FargateService(this, 'Service', {
+    const service = new FargateService(this, 'Service', {
       cluster: this.cluster,
       taskDefinition,
       capacityProviderStrategies: strategies.filter(({ weight = 0 }) => weight > 0),
@@ -184,7 +192,11 @@ export class Workers extends Construct {
       circuitBreaker: { enable: true, rollback: true },
       minHealthyPercent: 100,
       maxHealthyPercent: 200,
+      // who pays for tasks is told by the tags of the tasks
+      propagateTags: PropagatedTagSource.SERVICE,
     });
+    service.node.addDependency(providers);
+    return service;
   }
 
   /**

@@ -307,6 +307,15 @@ describe('workers', () => {
     });
   });
 
+  test('are made after the cluster has their capacity providers, and gone before it loses them', () => {
+    const template = templateOf();
+    const [association] = Object.keys(template.findResources('AWS::ECS::ClusterCapacityProviderAssociations'));
+    template.hasResource('AWS::ECS::Service', { DependsOn: Match.arrayWith([association]) });
+    template.hasResourceProperties('AWS::ECS::ClusterCapacityProviderAssociations', {
+      CapacityProviders: ['FARGATE', 'FARGATE_SPOT'],
+    });
+  });
+
   test.each([
     [
       1,
@@ -557,6 +566,8 @@ test('everything that can have tags has those of the settings', () => {
   ])
     for (const [id, { Properties }] of Object.entries(template.findResources(type)))
       expect(Properties.Tags, id).toContainEqual({ Key: 'team', Value: 'platform' });
+  // tasks, which are what costs
+  template.hasResourceProperties('AWS::ECS::Service', { PropagateTags: 'SERVICE' });
   template.hasResourceProperties('AWS::DynamoDB::GlobalTable', {
     Replicas: [{ Tags: [{ Key: 'team', Value: 'platform' }] }],
   });
