@@ -214,7 +214,7 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
 }
 
 /** Only through services, never by itself. */
-function grantKeys(role: Role, keys: readonly string[], actions: readonly string[], region: string): void {
+export function grantKeys(role: Role, keys: readonly string[], actions: readonly string[], region: string): void {
   const { urlSuffix } = Stack.of(role);
   const services = ['dynamodb', 'ecr', 's3', 'secretsmanager', 'sqs'].map((name) => `${name}.${region}.${urlSuffix}`);
   role.addToPolicy(

@@ -9,7 +9,7 @@ import { Schedule, ScheduleExpression } from 'aws-cdk-lib/aws-scheduler';
 import { LambdaInvoke } from 'aws-cdk-lib/aws-scheduler-targets';
 import type { IQueue } from 'aws-cdk-lib/aws-sqs';
 import { Construct } from 'constructs';
-import { grantCalls, type Reach } from './grants.ts';
+import { grantCalls, grantKeys, type Reach } from './grants.ts';
 import type { InfraSettings } from './settings.ts';
 import { acknowledgeWildcard } from './wildcards.ts';
 
@@ -86,26 +86,31 @@ export class Planner extends Construct {
     });
   }
 
-  #addSchedule({ everyMinutes, undelivered }: PlannerProps): void {
+  #addSchedule({ everyMinutes, reach, undelivered }: PlannerProps): void {
+    const stack = Stack.of(this);
     const every = Duration.minutes(everyMinutes);
-    const target = new LambdaInvoke(this.function, {
-      deadLetterQueue: undelivered,
-      retryAttempts: 3,
-      // then the next one comes
-      maxEventAge: every,
+    const group = stack.formatArn({ service: 'scheduler', resource: 'schedule-group', resourceName: 'default' });
+    const role = new Role(this, 'ScheduleRole', {
+      description: 'Calls the planner of Transship',
+      assumedBy: new ServicePrincipal('scheduler.amazonaws.com', {
+        conditions: { StringEquals: { 'aws:SourceAccount': stack.account, 'aws:SourceArn': group } },
+      }),
     });
+    // CDK lets it send to the queue of what was not delivered, but not with the key of that queue:
+    // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html
+    if (reach.key !== undefined)
+      grantKeys(role, [reach.key.keyArn], ['kms:Decrypt', 'kms:GenerateDataKey'], stack.region);
     new Schedule(this, 'Schedule', {
       description: 'Has the planner of Transship look at the rules',
       schedule: ScheduleExpression.rate(every),
-      target,
-    });
-    // CDK has it in the stack, by a name that it made of the function
-    const role = Stack.of(this).node.children.find(({ node }) => node.id.startsWith('SchedulerRoleForTarget'));
-    if (role !== undefined)
-      acknowledgeWildcard(
+      target: new LambdaInvoke(this.function, {
         role,
-        `${this.function.functionArn}:*`,
-        'The schedule may invoke any version of the function.',
-      );
+        deadLetterQueue: undelivered,
+        retryAttempts: 3,
+        // then the next one comes
+        maxEventAge: every,
+      }),
+    });
+    acknowledgeWildcard(role, `${this.function.functionArn}:*`, 'The schedule may invoke any version of the function.');
   }
 }

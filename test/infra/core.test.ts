@@ -447,6 +447,37 @@ describe('the planner', () => {
       },
     });
   });
+
+  test('keeps a tick that was not delivered where the queue for it has a key', () => {
+    // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html
+    const actions = ['kms:Decrypt', 'kms:GenerateDataKey'];
+    for (const [encryption, key] of [
+      ['create', { 'Fn::GetAtt': [Match.stringLikeRegexp('^StorageKey'), 'Arn'] }],
+      [KEY, KEY],
+    ] as const)
+      templateOf(`encryption: ${encryption}\n${REPOSITORIES}`).hasResourceProperties('AWS::IAM::Policy', {
+        Roles: [{ Ref: Match.stringLikeRegexp('^PlannerScheduleRole') }],
+        PolicyDocument: { Statement: Match.arrayWith([Match.objectLike({ Action: actions, Resource: key })]) },
+      });
+    const without = templateOf().findResources('AWS::IAM::Policy', {
+      Properties: { Roles: [{ Ref: Match.stringLikeRegexp('^PlannerScheduleRole') }] },
+    });
+    expect(Object.keys(without)).toHaveLength(1);
+    expect(JSON.stringify(without)).not.toContain('kms:');
+  });
+
+  test('is called by this account’s Scheduler alone', () => {
+    templateOf().hasResourceProperties('AWS::IAM::Role', {
+      AssumeRolePolicyDocument: {
+        Statement: [
+          Match.objectLike({
+            Principal: { Service: 'scheduler.amazonaws.com' },
+            Condition: { StringEquals: Match.objectLike({ 'aws:SourceAccount': '111111111111' }) },
+          }),
+        ],
+      },
+    });
+  });
 });
 
 describe('the network', () => {
