@@ -11,12 +11,16 @@ import { acknowledgeWildcard } from './wildcards.ts';
 /** The processes that have a role here. Whoever types commands has permissions of their own. */
 export type Caller = 'worker' | 'planner';
 
-/** What a call is about: `registry` are all repositories of an account and region, `account` is what IAM knows no resource of. */
+/**
+ * What a call is about: `uploads` are the unfinished ones of a bucket, `registry` are all repositories of an account and region, `account` is
+ * what IAM knows no resource of.
+ */
 export type Place =
   | 'jobs'
   | 'deadLetters'
   | 'table'
   | 'bucket'
+  | 'uploads'
   | 'object'
   | 'registry'
   | 'repository'
@@ -65,7 +69,7 @@ export const CALLS: Readonly<Record<string, Call>> = {
   's3.CompleteMultipartUpload': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
   's3.AbortMultipartUpload': { actions: ['s3:AbortMultipartUpload'], by: { object: WORKER }, writes: true },
   's3.ListParts': { actions: ['s3:ListMultipartUploadParts'], by: { object: WORKER }, writes: true },
-  's3.ListMultipartUploads': { actions: ['s3:ListBucketMultipartUploads'], by: { bucket: WORKER }, writes: true },
+  's3.ListMultipartUploads': { actions: ['s3:ListBucketMultipartUploads'], by: { uploads: WORKER }, writes: true },
 
   'ecr.GetAuthorizationToken': { actions: ['ecr:GetAuthorizationToken'], by: { account: BOTH } },
   // a list of all has all of them for its resource
@@ -134,7 +138,9 @@ export interface Reach {
   readonly deadLetters: IQueue;
   readonly table: ITableV2;
   readonly bucket: IBucket;
-  /** Of those four. @default keys that AWS owns */
+  /** The bucket is not of this stack: its key, where it has one, is among those of `access`. */
+  readonly bucketExists: boolean;
+  /** Of what is of this stack. @default keys that AWS owns */
   readonly key?: IKey | undefined;
   readonly access: InfraSettings['access'];
   /** Whose tasks protect themselves. @default none */
@@ -166,7 +172,7 @@ const WILDCARDS: Readonly<Partial<Record<Place, string>>> = {
 
 /** Grants the role what the process calls, where it calls it, resource by resource. */
 export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
-  const { access, bucket, cluster, deadLetters, jobs, key, table } = reach;
+  const { access, bucket, bucketExists, cluster, deadLetters, jobs, key, table } = reach;
   const stack = Stack.of(role);
   const grant = (
     place: Place,
@@ -184,12 +190,17 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
   grant('deadLetters', 'write', [deadLetters.queueArn]);
   grant('table', 'write', [table.tableArn]);
   grant('bucket', 'write', [bucket.bucketArn]);
+  grant('uploads', 'write', [bucket.bucketArn]);
   grant('object', 'write', [bucket.arnForObjects('*')]);
   if (cluster !== undefined) grant('task', 'write', [cluster.arnForTasks('*')]);
 
   for (const { name, prefix, allow } of access.buckets) {
     const arn = `arn:${stack.partition}:s3:::${name}`;
-    grant('bucket', allow, [arn], prefix === '' ? {} : { StringLikeIfExists: { 's3:prefix': `${prefix}*` } });
+    // a list without a prefix is refused as well; of a key that is missing S3 says so, for it takes the key for the prefix:
+    // https://github.com/ceph/ceph/pull/68577, https://github.com/kopia/kopia/pull/3072
+    grant('bucket', allow, [arn], prefix === '' ? {} : { StringLike: { 's3:prefix': `${prefix}*` } });
+    // IAM knows no prefix of them: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
+    grant('uploads', allow, [arn]);
     grant('object', allow, [`${arn}/${prefix}*`]);
   }
   for (const { account = stack.account, region = stack.region, names, allow } of access.repositories) {
@@ -208,7 +219,8 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
 
   if (key !== undefined) grantKeys(role, [key.keyArn], KEY_ACTIONS.own, stack.region);
   const writes =
-    caller === 'worker' && [...access.buckets, ...access.repositories].some((one) => one.allow === 'write');
+    caller === 'worker' &&
+    (bucketExists || [...access.buckets, ...access.repositories].some((one) => one.allow === 'write'));
   for (const arn of access.keys)
     grantKeys(role, [arn], [...KEY_ACTIONS.read, ...(writes ? KEY_ACTIONS.write : [])], arn.split(':')[3] ?? '');
 }

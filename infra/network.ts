@@ -115,7 +115,7 @@ export class Network extends Construct {
       new PolicyStatement({
         sid: 'Archives',
         ...everybody,
-        actions: actionsOn('bucket', 'object'),
+        actions: actionsOn('bucket', 'uploads', 'object'),
         resources: buckets.flatMap((arn) => [arn, `${arn}/*`]),
       }),
     );

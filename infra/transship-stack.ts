@@ -35,7 +35,8 @@ export class TransshipStack extends Stack {
       });
     const queues = new Queues(this, 'Queues', { key, repositories: access.repositories });
     const { deadLetters, jobs, undelivered } = queues;
-    const reach: Reach = { jobs, deadLetters, table, bucket, key, access };
+    const bucketExists = settings.bucket.existing !== undefined;
+    const reach: Reach = { jobs, deadLetters, table, bucket, bucketExists, key, access };
     // the names are those that worker/settings.ts reads
     const environment = {
       TRANSSHIP_QUEUE_URL: jobs.queueUrl,

@@ -184,11 +184,13 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
   add('deadLetters', 'write', ['<QueuesDeadLetters.Arn>']);
   add('table', 'write', ['<StorageTable.Arn>']);
   add('bucket', 'write', [ownBucket]);
+  add('uploads', 'write', [ownBucket]);
   add('object', 'write', [`${ownBucket}/*`]);
   add('task', 'write', [`arn:aws:ecs:${s.region}:${s.account}:task/<WorkersCluster>/*`]);
   add('account', 'write', ['*']);
   for (const { name, prefix, allow } of s.access.buckets) {
     add('bucket', allow, [`arn:aws:s3:::${name}`]);
+    add('uploads', allow, [`arn:aws:s3:::${name}`]);
     add('object', allow, [`arn:aws:s3:::${name}/${prefix}*`]);
   }
   for (const { account = s.account, region = s.region, names, allow } of s.access.repositories) {
@@ -203,7 +205,9 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
   add('role', 'write', s.access.roles);
   add('secret', 'write', s.access.secrets);
   const writes =
-    caller === 'worker' && [...s.access.repositories, ...s.access.buckets].some((o) => o.allow === 'write');
+    caller === 'worker' &&
+    (s.bucket.existing !== undefined ||
+      [...s.access.repositories, ...s.access.buckets].some((o) => o.allow === 'write'));
   const keys: readonly (readonly [string, readonly string[]])[] = [
     ...(s.encryption === 'create' ? [['<StorageKey.Arn>', KEY_ACTIONS.own] as const] : []),
     ...s.access.keys.map((key) => [key, [...KEY_ACTIONS.read, ...(writes ? KEY_ACTIONS.write : [])]] as const),
@@ -240,7 +244,14 @@ const SETTINGS: readonly (readonly [string, InfraSettings])[] = [
   ['minimal', exampleOf('minimal')],
   ['production', PRODUCTION],
   ['nothing but itself', settingsOf('')],
-  ['an existing bucket', settingsOf('bucket: { existing: archives-of-old }')],
+  [
+    'an existing bucket, which has a key of its own',
+    settingsOf(`bucket: { existing: archives-of-old }
+access:
+  repositories: [{ names: [a], allow: read }]
+  keys: ['arn:aws:kms:eu-central-1:111111111111:key/0c000000-0000-4000-8000-000000000000']`),
+  ],
+  ['a part of a bucket', settingsOf("access: { buckets: [{ name: foreign, prefix: 'a/', allow: write }] }")],
   [
     'reading alone',
     settingsOf(`access:
@@ -276,11 +287,14 @@ describe.each(['worker', 'planner'] as const)('the role of the %s', (caller) => 
     }
   });
 
-  test('lists of a bucket that it may read in part what is in that part', () => {
-    const lists = statementsOfRole(caller, PRODUCTION).filter(
-      ({ Resource }) => textOf(Resource) === 'arn:aws:s3:::documents-111111111111',
-    );
-    expect(lists.map(({ Condition }) => Condition)).toEqual([{ StringLikeIfExists: { 's3:prefix': 'contracts/*' } }]);
+  test('lists of a bucket that it may use in part what is in that part, and not by leaving the prefix out', () => {
+    const settings = settingsOf("access: { buckets: [{ name: foreign, prefix: 'a/', allow: write }] }");
+    const conditions = statementsOfRole(caller, settings)
+      .filter(({ Resource }) => textOf(Resource) === 'arn:aws:s3:::foreign')
+      .map(({ Action, Condition }) => [Action, Condition]);
+    const list = [['s3:ListBucket'], { StringLike: { 's3:prefix': 'a/*' } }];
+    // unfinished uploads cannot be asked for by a part of the bucket
+    expect(conditions).toEqual(caller === 'worker' ? [list, [['s3:ListBucketMultipartUploads'], undefined]] : [list]);
   });
 });
 
