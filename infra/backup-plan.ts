@@ -1,7 +1,7 @@
 import { ArnFormat, CfnOutput, Duration, RemovalPolicy, Stack } from 'aws-cdk-lib';
 import { BackupPlan, BackupPlanRule, BackupResource, BackupVault, type IBackupVault } from 'aws-cdk-lib/aws-backup';
 import { Schedule } from 'aws-cdk-lib/aws-events';
-import { AccountPrincipal, PolicyStatement, type IGrantable, type Role } from 'aws-cdk-lib/aws-iam';
+import { AccountPrincipal, PolicyStatement, type Role } from 'aws-cdk-lib/aws-iam';
 import { Key, type IKey } from 'aws-cdk-lib/aws-kms';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import { Construct } from 'constructs';
@@ -35,14 +35,14 @@ export class BackupPlanOfArchives extends Construct {
     const role = backupRole(this, 'Role', {
       description: 'Backs the archives up and copies the backups',
       policy: 'AWSBackupServiceRolePolicyForS3Backup',
+      key,
     });
     this.#allowCopies(role, destinations);
-    grantKey(key, role);
     const restoreRole = backupRole(this, 'RestoreRole', {
       description: 'Restores archives from a backup to a bucket of this account',
       policy: 'AWSBackupServiceRolePolicyForS3Restore',
+      key,
     });
-    grantKey(key, restoreRole);
     this.#addPlan(props, vault, destinations).addSelection('Archives', {
       resources: [BackupResource.fromArn(bucket.bucketArn)],
       role,
@@ -59,13 +59,14 @@ export class BackupPlanOfArchives extends Construct {
       removalPolicy: RemovalPolicy.RETAIN,
     });
     if (backupAccount === Stack.of(this).account) return key;
-    // a copy is made by AWS Backup of the account that it goes to, which reads what this key encrypted
+    // a copy is made by AWS Backup of the account that it goes to, for which AWS asks all of this:
+    // https://repost.aws/knowledge-center/backup-cross-account-copy-error
     const reader = new AccountPrincipal(backupAccount);
     key.addToResourcePolicy(
       new PolicyStatement({
         sid: 'CopiesToTheBackupAccount',
         principals: [reader],
-        actions: ['kms:DescribeKey', 'kms:Decrypt'],
+        actions: ['kms:Decrypt', 'kms:DescribeKey', 'kms:Encrypt', 'kms:GenerateDataKey*', 'kms:ReEncrypt*'],
         // in the policy of a key: this key
         resources: ['*'],
       }),
@@ -74,7 +75,7 @@ export class BackupPlanOfArchives extends Construct {
       new PolicyStatement({
         sid: 'CopiesToTheBackupAccountByGrant',
         principals: [reader],
-        actions: ['kms:CreateGrant'],
+        actions: ['kms:CreateGrant', 'kms:ListGrants', 'kms:RevokeGrant'],
         // in the policy of a key: this key
         resources: ['*'],
         conditions: { Bool: { 'kms:GrantIsForAWSResource': 'true' } },
@@ -96,7 +97,7 @@ export class BackupPlanOfArchives extends Construct {
     });
   }
 
-  /** The managed policy for S3 has neither of the two: https://docs.aws.amazon.com/aws-backup/latest/devguide/create-cross-account-backup.html */
+  /** The managed policy for S3 has nothing of it: https://docs.aws.amazon.com/aws-backup/latest/devguide/create-cross-account-backup.html */
   #allowCopies(role: Role, destinations: readonly string[]): void {
     const recoveryPoints = Stack.of(this).formatArn({
       service: 'backup',
@@ -107,6 +108,19 @@ export class BackupPlanOfArchives extends Construct {
     });
     role.addToPolicy(new PolicyStatement({ actions: ['backup:CopyFromBackupVault'], resources: [recoveryPoints] }));
     role.addToPolicy(new PolicyStatement({ actions: ['backup:CopyIntoBackupVault'], resources: [...destinations] }));
+    const keys = Stack.of(this).formatArn({ service: 'kms', region: '*', resource: 'key', resourceName: '*' });
+    role.addToPolicy(
+      new PolicyStatement({
+        actions: ['kms:DescribeKey'],
+        resources: [keys],
+        conditions: { 'ForAnyValue:StringEquals': { 'kms:ResourceAliases': 'alias/aws/backup' } },
+      }),
+    );
+    acknowledgeWildcard(
+      role,
+      keys,
+      'A copy to another region looks up the key of AWS Backup, which has an id of its own in each; no other key has that alias.',
+    );
     acknowledgeWildcard(
       role,
       recoveryPoints,
@@ -196,16 +210,4 @@ export class BackupPlanOfArchives extends Construct {
       `aws backup start-restore-job --recovery-point-arn <ARN> --resource-type S3 --iam-role-arn ${restoreRole.roleArn} --metadata DestinationBucketName=<bucket>,NewBucket=true,Encrypted=true,EncryptionType=SSE-S3,RestoreACLs=false --region ${region}`,
     );
   }
-}
-
-/** What AWS Backup does with the key of a vault on a role's behalf: https://docs.aws.amazon.com/aws-backup/latest/devguide/encryption.html */
-function grantKey(key: IKey, grantee: IGrantable): void {
-  key.grant(grantee, 'kms:DescribeKey', 'kms:GenerateDataKey', 'kms:Decrypt');
-  grantee.grantPrincipal.addToPrincipalPolicy(
-    new PolicyStatement({
-      actions: ['kms:CreateGrant'],
-      resources: [key.keyArn],
-      conditions: { Bool: { 'kms:GrantIsForAWSResource': 'true' } },
-    }),
-  );
 }

@@ -8,7 +8,7 @@ import {
   type LockConfiguration,
 } from 'aws-cdk-lib/aws-backup';
 import { AccountPrincipal, PolicyDocument, PolicyStatement, type IRole } from 'aws-cdk-lib/aws-iam';
-import { Key } from 'aws-cdk-lib/aws-kms';
+import { Key, type IKey } from 'aws-cdk-lib/aws-kms';
 import type { Construct } from 'constructs';
 import { backupRole } from './backup-role.ts';
 import type { InfraSettings } from './settings.ts';
@@ -33,24 +33,29 @@ export class VaultStack extends Stack {
   constructor(scope: Construct, id: string, props: VaultStackProps) {
     super(scope, id, props);
     const { prefix, sourceAccount, vault: settings } = props;
-    const vault = this.#addVault(props);
+    const key = this.#addKey(prefix);
+    const vault = this.#addVault(props, key);
     if (settings.airGapped !== undefined) this.#addAirGapped(prefix, sourceAccount, settings.airGapped);
     const restoreRole = backupRole(this, 'RestoreRole', {
       description: 'Restores archives from the vault to a bucket of this account',
       policy: 'AWSBackupServiceRolePolicyForS3Restore',
     });
+      key,
     if (settings.restoreTest !== undefined) this.#addRestoreTest(props, settings.restoreTest.cron, vault, restoreRole);
     this.#addOutputs(settings, vault, restoreRole);
   }
 
-  #addVault({ prefix, sourceAccount, vault: { lock } }: VaultStackProps): IBackupVault {
-    const key = new Key(this, 'Key', {
+  #addKey(prefix: string): IKey {
+    return new Key(this, 'Key', {
       alias: `alias/${vaultName(prefix)}`,
       description: 'Copies of backups of Transship archives',
       enableKeyRotation: true,
       removalPolicy: RemovalPolicy.RETAIN,
     });
     return new BackupVault(this, 'Vault', {
+  }
+
+  #addVault({ prefix, sourceAccount, vault: { lock } }: VaultStackProps, key: IKey): IBackupVault {
       // the plan of the source account names it before it is there
       backupVaultName: vaultName(prefix),
       encryptionKey: key,

@@ -1,5 +1,5 @@
 import { Stack } from 'aws-cdk-lib';
-import { Match, Template } from 'aws-cdk-lib/assertions';
+import { Match, Template, type Matcher } from 'aws-cdk-lib/assertions';
 import { Bucket } from 'aws-cdk-lib/aws-s3';
 import { describe, expect, test } from 'vitest';
 import { BackupPlanOfArchives } from '../../infra/backup-plan.ts';
@@ -217,11 +217,43 @@ describe('the plan of the source account', () => {
     template.hasResource('AWS::KMS::Key', { DeletionPolicy: 'Retain', Properties: { EnableKeyRotation: true } });
   });
 
-  test('the backup account may read what its key encrypted, and may not write with it', () => {
-    const [key] = Object.values(Template.fromStack(planStack()).findResources('AWS::KMS::Key'));
-    const text = JSON.stringify(key);
-    expect(text).toContain(`:iam::${BACKUP_ACCOUNT}:root`);
-    expect(text).not.toMatch(/kms:(?:Encrypt|GenerateDataKey|ReEncrypt)/);
+  test('the backup account may do with its key what AWS asks for copies, and no more', () => {
+    const shared = (stack: Stack): unknown[] => {
+      const [key] = Object.values(Template.fromStack(stack).findResources('AWS::KMS::Key'));
+      const statements: { readonly Principal: unknown }[] = key?.['Properties'].KeyPolicy.Statement;
+      return statements.filter(({ Principal }) => JSON.stringify(Principal).includes(BACKUP_ACCOUNT));
+    };
+    expect(shared(planStack())).toEqual([
+      expect.objectContaining({
+        Action: ['kms:Decrypt', 'kms:DescribeKey', 'kms:Encrypt', 'kms:GenerateDataKey*', 'kms:ReEncrypt*'],
+      }),
+      expect.objectContaining({
+        Action: ['kms:CreateGrant', 'kms:ListGrants', 'kms:RevokeGrant'],
+        Condition: { Bool: { 'kms:GrantIsForAWSResource': 'true' } },
+      }),
+    ]);
+  });
+
+  test('its roles have its key, and what copies to another region ask of the key of AWS', () => {
+    const template = Template.fromStack(planStack());
+    for (const role of ['^BackupsRole', '^BackupsRestoreRole'])
+      template.hasResourceProperties('AWS::IAM::Policy', {
+        Roles: [{ Ref: Match.stringLikeRegexp(role) }],
+        PolicyDocument: { Statement: keyStatements('^BackupsKey') },
+      });
+    template.hasResourceProperties('AWS::IAM::Policy', {
+      Roles: [{ Ref: Match.stringLikeRegexp('^BackupsRole') }],
+      PolicyDocument: {
+        Statement: Match.arrayWith([
+          {
+            Effect: 'Allow',
+            Action: 'kms:DescribeKey',
+            Resource: `arn:aws:kms:*:${ACCOUNT}:key/*`,
+            Condition: { 'ForAnyValue:StringEquals': { 'kms:ResourceAliases': 'alias/aws/backup' } },
+          },
+        ]),
+      },
+    });
   });
 
   test('its role has the policy of S3, and what a copy needs, which that policy lacks', () => {
@@ -406,3 +438,16 @@ describe('settings of a vault that are refused', () => {
 function managedPolicy(name: string): unknown {
   return { 'Fn::Join': ['', Match.arrayWith([`:iam::aws:policy/${name}`])] };
 }
+/** What a role needs of the key of a vault. */
+function keyStatements(key: string): Matcher {
+  const Resource = { 'Fn::GetAtt': [Match.stringLikeRegexp(key), 'Arn'] };
+  return Match.arrayWith([
+    Match.objectLike({ Action: ['kms:Decrypt', 'kms:DescribeKey', 'kms:GenerateDataKey'], Resource }),
+    Match.objectLike({
+      Action: 'kms:CreateGrant',
+      Condition: { Bool: { 'kms:GrantIsForAWSResource': 'true' } },
+      Resource,
+    }),
+  ]);
+}
+
