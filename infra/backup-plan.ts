@@ -93,7 +93,7 @@ export class BackupPlanOfArchives extends Construct {
         minRetention: Duration.days(sourceLock.minDays),
         maxRetention: Duration.days(sourceLock.maxDays),
       },
-      removalPolicy: RemovalPolicy.RETAIN,
+      removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     });
   }
 

@@ -85,7 +85,8 @@ export class Storage extends Construct {
                 ? ObjectLockRetention.compliance(Duration.days(objectLock.days))
                 : ObjectLockRetention.governance(Duration.days(objectLock.days)),
           }),
-      removalPolicy: RemovalPolicy.RETAIN,
+      // with the deployment that made it and failed it goes: the next one would find its name taken
+      removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     });
     tellEventBridge(bucket);
     Validations.of(bucket).acknowledge({

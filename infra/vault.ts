@@ -27,7 +27,8 @@ export interface VaultStackProps extends StackProps {
 const MAX_TEST_WINDOW_DAYS = 365;
 
 /**
- * The vaults of the backup account: what is copied here the account of the archives cannot delete. Vaults and key outlive the stack.
+ * The vaults of the backup account: what is copied here the account of the archives cannot delete. Vaults and key outlive the stack; but vaults
+ * of a deployment that failed go, since the next one makes them by the same names.
  */
 export class VaultStack extends Stack {
   constructor(scope: Construct, id: string, props: VaultStackProps) {
@@ -39,8 +40,8 @@ export class VaultStack extends Stack {
     const restoreRole = backupRole(this, 'RestoreRole', {
       description: 'Restores archives from the vault to a bucket of this account',
       policy: 'AWSBackupServiceRolePolicyForS3Restore',
-    });
       key,
+    });
     if (settings.restoreTest !== undefined) this.#addRestoreTest(props, settings.restoreTest.cron, vault, restoreRole);
     this.#addOutputs(settings, vault, restoreRole);
   }
@@ -52,17 +53,17 @@ export class VaultStack extends Stack {
       enableKeyRotation: true,
       removalPolicy: RemovalPolicy.RETAIN,
     });
-    return new BackupVault(this, 'Vault', {
   }
 
   #addVault({ prefix, sourceAccount, vault: { lock } }: VaultStackProps, key: IKey): IBackupVault {
+    return new BackupVault(this, 'Vault', {
       // the plan of the source account names it before it is there
       backupVaultName: vaultName(prefix),
       encryptionKey: key,
       accessPolicy: new PolicyDocument({ statements: [copyStatement(sourceAccount)] }),
       blockRecoveryPointDeletion: true,
       lockConfiguration: lockOf(lock),
-      removalPolicy: RemovalPolicy.RETAIN,
+      removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     });
   }
 
@@ -77,7 +78,7 @@ export class VaultStack extends Stack {
       maxRetentionDays: maxDays,
       accessPolicy: new PolicyDocument({ statements: [copyStatement(sourceAccount)] }),
     });
-    vault.applyRemovalPolicy(RemovalPolicy.RETAIN);
+    vault.applyRemovalPolicy(RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE);
   }
 
   /** The last copy is restored to a bucket that AWS Backup makes, and deletes when the test is over. */

@@ -10,6 +10,7 @@ const BACKUP_ACCOUNT = '222222222222';
 const BASE = `vault: { account: '${BACKUP_ACCOUNT}', region: eu-west-1`;
 const CONSENT = 'nobody can delete these backups, and nobody can undo this';
 const VAULT = 'AWS::Backup::BackupVault';
+const KEEPS = { DeletionPolicy: 'RetainExceptOnCreate', UpdateReplacePolicy: 'Retain' };
 
 function vaultSettings(more = ''): VaultSettings {
   const { vault } = settingsOf(`${BASE}${more} }`);
@@ -63,8 +64,7 @@ describe('the vault of the backup account', () => {
           ].map((statement) => Match.objectLike(statement)),
         },
       },
-      DeletionPolicy: 'Retain',
-      UpdateReplacePolicy: 'Retain',
+      ...KEEPS,
     });
     expect(JSON.stringify(template.findResources(VAULT))).toContain(`:iam::${ACCOUNT}:root`);
   });
@@ -93,6 +93,20 @@ describe('the vault of the backup account', () => {
     template.resourceCountIs('AWS::Backup::RestoreTestingPlan', 0);
   });
 
+  test('may be restored from: the role has the key that the copies are encrypted with', () => {
+    Template.fromStack(vaultStack()).hasResourceProperties('AWS::IAM::Policy', {
+      Roles: [{ Ref: Match.stringLikeRegexp('^RestoreRole') }],
+      PolicyDocument: { Statement: keyStatements('^Key') },
+    });
+  });
+
+  test('is not in the way of the next try when the deployment that makes it fails', () => {
+    for (const stack of [vaultStack(`, airGapped: { consent: '${CONSENT}' }`), planStack()])
+      for (const type of [VAULT, 'AWS::Backup::LogicallyAirGappedBackupVault'])
+        for (const [id, vault] of Object.entries(Template.fromStack(stack).findResources(type)))
+          expect(vault, id).toMatchObject(KEEPS);
+  });
+
   test('has an air-gapped vault beside it when asked, which takes copies too and stays', () => {
     const stack = vaultStack(`, airGapped: { minDays: 20, maxDays: 200, consent: '${CONSENT}' }`);
     Template.fromStack(stack).hasResource('AWS::Backup::LogicallyAirGappedBackupVault', {
@@ -102,7 +116,7 @@ describe('the vault of the backup account', () => {
         MaxRetentionDays: 200,
         AccessPolicy: { Statement: [Match.objectLike({ Action: 'backup:CopyIntoBackupVault' })] },
       },
-      DeletionPolicy: 'Retain',
+      ...KEEPS,
     });
   });
 
@@ -212,7 +226,7 @@ describe('the plan of the source account', () => {
         LockConfiguration: { MinRetentionDays: 20, MaxRetentionDays: 40, ChangeableForDays: Match.absent() },
         AccessPolicy: { Statement: [Match.objectLike({ Effect: 'Deny', Principal: { AWS: '*' } })] },
       },
-      DeletionPolicy: 'Retain',
+      ...KEEPS,
     });
     template.hasResource('AWS::KMS::Key', { DeletionPolicy: 'Retain', Properties: { EnableKeyRotation: true } });
   });
@@ -435,9 +449,6 @@ describe('settings of a vault that are refused', () => {
   });
 });
 
-function managedPolicy(name: string): unknown {
-  return { 'Fn::Join': ['', Match.arrayWith([`:iam::aws:policy/${name}`])] };
-}
 /** What a role needs of the key of a vault. */
 function keyStatements(key: string): Matcher {
   const Resource = { 'Fn::GetAtt': [Match.stringLikeRegexp(key), 'Arn'] };
@@ -451,3 +462,6 @@ function keyStatements(key: string): Matcher {
   ]);
 }
 
+function managedPolicy(name: string): unknown {
+  return { 'Fn::Join': ['', Match.arrayWith([`:iam::aws:policy/${name}`])] };
+}
