@@ -9,6 +9,12 @@ import {
   type FileAssetSource,
   type ISynthesisSession,
 } from 'aws-cdk-lib';
+import { stringify } from 'yaml';
+
+/** A template as CloudFormation reads it. Its YAML is 1.1: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/template-formats.html */
+export function plainText(template: unknown): string {
+  return stringify(template, { aliasDuplicateObjects: false, lineWidth: 0, version: '1.1' });
+}
 
 /**
  * Stacks for those who do not use CDK: nothing of `cdk bootstrap` is asked for. Where the code of functions and the image of the worker are is

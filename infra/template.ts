@@ -3,9 +3,8 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { App } from 'aws-cdk-lib';
-import { stringify } from 'yaml';
 import { z } from 'zod';
-import { PlainSynthesizer } from './plain-synthesizer.ts';
+import { PlainSynthesizer, plainText } from './plain-synthesizer.ts';
 import { SettingsError } from './settings.ts';
 import { findSettings } from './settings-file.ts';
 import { addStacks } from './stacks.ts';
@@ -25,7 +24,7 @@ try {
   rmSync(TARGET, { recursive: true, force: true });
   mkdirSync(`${TARGET}/assets`, { recursive: true });
   for (const { id, template } of stacks) {
-    writeFileSync(`${TARGET}/${id}.yaml`, stringify(template, { aliasDuplicateObjects: false, lineWidth: 0 }));
+    writeFileSync(`${TARGET}/${id}.yaml`, plainText(template));
     process.stdout.write(`${TARGET}/${id}.yaml\n`);
   }
   for (const name of readdirSync(assembly)) {

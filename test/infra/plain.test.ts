@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs';
 import { crc32, inflateRawSync } from 'node:zlib';
 import { assert as forAll, property, string, uint8Array, uniqueArray, record } from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { PlainSynthesizer } from '../../infra/plain-synthesizer.ts';
+import { parse } from 'yaml';
+import { PlainSynthesizer, plainText } from '../../infra/plain-synthesizer.ts';
 import { readSettings } from '../../infra/settings.ts';
 import { addStacks } from '../../infra/stacks.ts';
 import { zip } from '../../infra/zip.ts';
@@ -20,6 +21,8 @@ describe('plain templates', () => {
       expect(text, id).not.toMatch(/cdk-hnb659fds|BootstrapVersion|aws:cdk:path/);
       // https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
       expect(text.length, id).toBeLessThan(1_000_000);
+      // OFF, which the schedule says, is false in YAML 1.1
+      expect(parse(plainText(template), { version: '1.1' }), id).toEqual(JSON.parse(text));
     }
   });
 
