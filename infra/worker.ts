@@ -14,7 +14,7 @@ import { DockerImageAsset, Platform } from 'aws-cdk-lib/aws-ecr-assets';
 import {
   AvailabilityZoneRebalancing,
   AwsLogDriverMode,
-  CfnClusterCapacityProviderAssociations,
+  CfnCluster,
   Cluster,
   ContainerImage,
   ContainerInsights,
@@ -76,6 +76,11 @@ export class Workers extends Construct {
       // the number of tasks that run is known by it alone
       containerInsightsV2: ContainerInsights.ENABLED,
     });
+    // not by `enableFargateCapacityProviders`: its resource of its own may come after the service and go before it, which ECS refuses:
+    // https://github.com/pahud/cdk-fargate-patterns/issues/71
+    const { defaultChild } = this.cluster.node;
+    if (!(defaultChild instanceof CfnCluster)) throw new Error('a cluster of CDK without one of CloudFormation');
+    defaultChild.capacityProviders = ['FARGATE', 'FARGATE_SPOT'];
     this.role = new Role(this, 'Role', {
       // others name it in the policies of their registries and buckets
       roleName: `${prefix}-worker-${Stack.of(this).region}`,
@@ -172,15 +177,8 @@ export class Workers extends Construct {
       { capacityProvider: 'FARGATE_SPOT', weight: spotWeight },
       { capacityProvider: 'FARGATE', weight: onDemandWeight },
     ];
-    // CDK's own would not be waited for by the service, which then may be refused when it is made, and when it goes is in the way of them:
-    // https://github.com/aws/containers-roadmap/issues/631
-    const providers = new CfnClusterCapacityProviderAssociations(this, 'CapacityProviders', {
-      cluster: this.cluster.clusterName,
-      capacityProviders: ['FARGATE', 'FARGATE_SPOT'],
-      defaultCapacityProviderStrategy: [],
-    });
     // without desiredCount: each deployment would set it anew, whatever there is to do
-    const service = new FargateService(this, 'Service', {
+    return new FargateService(this, 'Service', {
       cluster: this.cluster,
       taskDefinition,
       capacityProviderStrategies: strategies.filter(({ weight = 0 }) => weight > 0),
@@ -195,8 +193,6 @@ export class Workers extends Construct {
       // who pays for tasks is told by the tags of the tasks
       propagateTags: PropagatedTagSource.SERVICE,
     });
-    service.node.addDependency(providers);
-    return service;
   }
 
   /**

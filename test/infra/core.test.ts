@@ -298,6 +298,12 @@ describe('workers', () => {
     expect(other).toMatchObject(common);
   });
 
+  test('have their capacity from the cluster itself: a resource beside it could come after the service, and go before it', () => {
+    const template = templateOf();
+    template.hasResourceProperties('AWS::ECS::Cluster', { CapacityProviders: ['FARGATE', 'FARGATE_SPOT'] });
+    template.resourceCountIs('AWS::ECS::ClusterCapacityProviderAssociations', 0);
+  });
+
   test('are deployed without a number of tasks, are not moved between zones, and a version that does not start is taken back', () => {
     const template = templateOf();
     template.hasResourceProperties('AWS::ECS::Service', {
@@ -306,15 +312,6 @@ describe('workers', () => {
       DeploymentConfiguration: { DeploymentCircuitBreaker: { Enable: true, Rollback: true } },
       LaunchType: Match.absent(),
       CapacityProviderStrategy: [{ CapacityProvider: 'FARGATE_SPOT', Weight: 1 }],
-    });
-  });
-
-  test('are made after the cluster has their capacity providers, and gone before it loses them', () => {
-    const template = templateOf();
-    const [association] = Object.keys(template.findResources('AWS::ECS::ClusterCapacityProviderAssociations'));
-    template.hasResource('AWS::ECS::Service', { DependsOn: Match.arrayWith([association]) });
-    template.hasResourceProperties('AWS::ECS::ClusterCapacityProviderAssociations', {
-      CapacityProviders: ['FARGATE', 'FARGATE_SPOT'],
     });
   });
 
