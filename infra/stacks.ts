@@ -40,7 +40,7 @@ export function addStacks(app: App, settings: InfraSettings, o: StacksOptions = 
       vault,
     });
   if (registries !== undefined) {
-    new RegistriesStack(app, 'TransshipRegistries', {
+    const stack = new RegistriesStack(app, 'TransshipRegistries', {
       ...common(),
       stackName: `${prefix}-registries`,
       description: 'Transship: repositories, their replication and who may use them',
@@ -50,15 +50,18 @@ export function addStacks(app: App, settings: InfraSettings, o: StacksOptions = 
       logRetentionDays,
     });
     for (const replicas of replicaRegions(registries, account))
-      new ReplicasStack(app, `TransshipReplicas-${replicas}`, {
-        ...common(),
-        stackName: `${prefix}-replicas`,
-        description: 'Transship: how replicas of repositories are made, and what tells of them',
-        env: { account, region: replicas },
-        registries,
-        home: region,
-        tags,
-      });
+      // a repository that ECR makes before its template is there stays without it
+      stack.addStackDependency(
+        new ReplicasStack(app, `TransshipReplicas-${replicas}`, {
+          ...common(),
+          stackName: `${prefix}-replicas`,
+          description: 'Transship: how replicas of repositories are made, and what tells of them',
+          env: { account, region: replicas },
+          registries,
+          home: region,
+          tags,
+        }),
+      );
   }
 
   for (const [name, value] of Object.entries(tags)) Tags.of(app).add(name, value);

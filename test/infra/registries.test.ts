@@ -4,7 +4,7 @@ import { ReplicasStack, replicaRegions } from '../../infra/creation-templates.ts
 import { lifecyclePolicyText } from '../../infra/lifecycle-policy.ts';
 import { RegistriesStack, type RegistrySettings } from '../../infra/registries.ts';
 import { groupDestinations } from '../../infra/replication-rules.ts';
-import { ACCOUNT, REGION, app, findings, refused, settingsOf } from './templates.ts';
+import { ACCOUNT, REGION, app, findings, refused, settingsOf, stacksOf } from './templates.ts';
 
 const REPOSITORY = 'AWS::ECR::Repository';
 const OTHER = '333333333333';
@@ -373,6 +373,14 @@ describe('templates', () => {
       tags: {},
     });
     Template.fromStack(without).resourceCountIs(TEMPLATE, 0);
+  });
+
+  test('are there before replication begins: a repository that ECR makes without one stays without', () => {
+    const stacks = stacksOf(settingsOf('registries: { replication: [{ region: eu-west-1 }, { region: us-east-1 }] }'));
+    expect(stacks.get('TransshipRegistries')?.dependencies.map(({ node }) => node.id)).toEqual([
+      'TransshipReplicas-eu-west-1',
+      'TransshipReplicas-us-east-1',
+    ]);
   });
 
   test('without a key are in every region that has replicas, each once', () => {
