@@ -123,24 +123,31 @@ export class RegistriesStack extends Stack {
       new CfnOutput(this, id, { description, value });
     };
     const { region } = this;
-    const [first] = registries.repositories;
-    const name = first?.name ?? '<repository>';
+    const expiring = registries.repositories.find((one) => lifecyclePolicyText(retentionOf(one)) !== undefined)?.name;
     output(
       'Login',
       'Signs docker in to the registry',
       `aws ecr get-login-password --region ${region} | docker login --username AWS --password-stdin ${this.account}.dkr.ecr.${region}.${this.urlSuffix}`,
     );
-    if (first !== undefined)
+    if (expiring !== undefined) {
+      const ofIt = `--repository-name ${expiring} --region ${region}`;
       output(
         'PreviewLifecycle',
         'What the lifecycle policy of a repository lets go next',
-        `aws ecr start-lifecycle-policy-preview --repository-name ${name} --region ${region} && aws ecr get-lifecycle-policy-preview --repository-name ${name} --region ${region}`,
+        `aws ecr start-lifecycle-policy-preview ${ofIt} && aws ecr wait lifecycle-policy-preview-complete ${ofIt} && aws ecr get-lifecycle-policy-preview ${ofIt}`,
       );
+    }
     if (registries.replication.length === 0) return;
     output(
       'CheckReplication',
       'Has an image arrived everywhere? Pushed after this deploy: what was there before is not replicated by itself',
-      `aws ecr describe-image-replication-status --repository-name ${name} --image-id imageTag=<tag> --region ${region}`,
+      `aws ecr describe-image-replication-status --repository-name ${registries.repositories[0]?.name ?? 'REPOSITORY'} --image-id imageTag=TAG --region ${region}`,
+    );
+    const [to] = groupDestinations(registries.replication, this.account).flatMap(({ destinations }) => destinations);
+    output(
+      'ReplicateExisting',
+      'Replicates what was there before, to one destination; ask once for each. Needs an AWS CLI of November 2026 or later',
+      `aws ecr start-replication-backfill --destination region=${to?.region},registryId=${to?.account} --region ${region}`,
     );
     output('ShowReplication', 'What is replicated where', `aws ecr describe-registry --region ${region}`);
   }

@@ -4,7 +4,7 @@ import { ReplicasStack, replicaRegions } from '../../infra/creation-templates.ts
 import { lifecyclePolicyText } from '../../infra/lifecycle-policy.ts';
 import { RegistriesStack, type RegistrySettings } from '../../infra/registries.ts';
 import { groupDestinations } from '../../infra/replication-rules.ts';
-import { ACCOUNT, REGION, app, findings, refused, settingsOf, stacksOf } from './templates.ts';
+import { ACCOUNT, REGION, app, findings, refused, settingsOf, stacksOf, textOf } from './templates.ts';
 
 const REPOSITORY = 'AWS::ECR::Repository';
 const OTHER = '333333333333';
@@ -283,12 +283,32 @@ describe('replication', () => {
       templateOf('repositories: [{ name: product/api }], replication: [{ region: eu-west-1 }]').findOutputs('*'),
     );
     expect(outputs).toContain(
-      `aws ecr describe-image-replication-status --repository-name product/api --image-id imageTag=<tag> --region ${REGION}`,
+      `aws ecr describe-image-replication-status --repository-name product/api --image-id imageTag=TAG --region ${REGION}`,
+    );
+    expect(outputs).toContain(
+      `aws ecr start-replication-backfill --destination region=eu-west-1,registryId=${ACCOUNT} --region ${REGION}`,
     );
     expect(JSON.stringify(templateOf('repositories: [{ name: product/api }]').findOutputs('*'))).not.toContain(
       'replication',
     );
   });
+});
+
+test('commands of the outputs are whole: a shell reads nothing in them but what is meant, and what they ask for is there', () => {
+  const commands = Object.values(
+    templateOf(
+      'repositories: [{ name: legacy/app, existing: true }, { name: product/api }], replication: [{ region: eu-west-1 }]',
+    ).findOutputs('*'),
+  ).map(({ Value }) => textOf(Value));
+  expect(commands).toContain(
+    ['start-lifecycle-policy-preview', 'wait lifecycle-policy-preview-complete', 'get-lifecycle-policy-preview']
+      .map((command) => `aws ecr ${command} --repository-name product/api --region ${REGION}`)
+      .join(' && '),
+  );
+  for (const command of commands) expect(command.replace('<AWS::URLSuffix>', '')).not.toMatch(/[<>]/);
+  // one that exists has no lifecycle policy unless it is said
+  const without = templateOf('repositories: [{ name: legacy/app, existing: true }]').findOutputs('*');
+  expect(Object.keys(without)).toEqual(['Login']);
 });
 
 describe('templates', () => {
