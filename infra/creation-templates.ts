@@ -27,12 +27,15 @@ export class CreationTemplates extends Construct {
     const tagged = Object.keys(tags).length > 0;
     const role = here.some(({ key }) => tagged || key !== undefined) ? this.#addRole(here, tagged) : undefined;
     for (const template of here) {
-      const { prefix, immutable, key } = template;
+      const { prefix, key } = template;
+      const appliedFor = props.appliedFor ?? template.appliedFor;
+      // https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates.html
+      const immutable = template.immutable ?? !appliedFor.includes('PULL_THROUGH_CACHE');
       const lifecyclePolicy = lifecyclePolicyText(template);
       const resource = new CfnRepositoryCreationTemplate(this, `Template-${prefix}`, {
         // ECR adds the "/" itself, where a prefix of replication has one of its own
         prefix: templatePrefix(prefix),
-        appliedFor: props.appliedFor ?? template.appliedFor,
+        appliedFor,
         description: 'Transship',
         imageTagMutability: immutable ? 'IMMUTABLE' : 'MUTABLE',
         encryptionConfiguration:

@@ -268,7 +268,8 @@ const registries = z
         z.strictObject({
           prefix: z.union([z.literal('ROOT'), repositoryPrefix]),
           appliedFor: z.array(z.enum(['REPLICATION', 'PULL_THROUGH_CACHE', 'CREATE_ON_PUSH'])).min(1),
-          immutable: z.boolean().default(true),
+          /** Default: yes, but where it is for a cache, which could never take up a tag that has moved. */
+          immutable: z.boolean().optional(),
           keepLast: z.int().min(1).max(100_000).optional(),
           untaggedAfterDays: days.optional(),
           /** The template is for the region of its key alone. Absent: keys that AWS owns. */

@@ -340,6 +340,14 @@ describe('templates', () => {
     template.resourceCountIs('AWS::IAM::Role', 0);
   });
 
+  test('leave the tags of a cache as they are, unless it is said: it could not take up one that has moved', () => {
+    const template = templateOf(
+      'templates: [{ prefix: hub, appliedFor: [PULL_THROUGH_CACHE, REPLICATION] }, { prefix: quay, appliedFor: [PULL_THROUGH_CACHE], immutable: true }]',
+    );
+    template.hasResourceProperties(TEMPLATE, { Prefix: 'hub', ImageTagMutability: 'MUTABLE' });
+    template.hasResourceProperties(TEMPLATE, { Prefix: 'quay', ImageTagMutability: 'IMMUTABLE' });
+  });
+
   test('with tags or a key have a role that may make such repositories, and no others', () => {
     const template = templateOf(`templates: [{ prefix: product, appliedFor: [REPLICATION], key: '${KEY}' }]`, {
       owner: 'platform',
