@@ -101,19 +101,21 @@ export class RegistriesStack extends Stack {
   }
 
   /** ECR reads the policy for every request to the registry, so it allows and denies nothing: https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry-permissions.html */
-  #admitReplication(sources: readonly string[]): void {
+  #admitReplication(sources: RegistrySettings['replicationSources']): void {
     if (sources.length === 0) return;
+    // the source names the repositories
+    const begins = (prefix: string): string =>
+      this.formatArn({ service: 'ecr', resource: 'repository', resourceName: `${prefix}*` });
     new CfnRegistryPolicy(this, 'RegistryPolicy', {
       policyText: new PolicyDocument({
-        statements: [
-          new PolicyStatement({
-            sid: 'ReplicationFromOtherAccounts',
-            principals: sources.map((account) => new AccountPrincipal(account)),
-            actions: ['ecr:CreateRepository', 'ecr:ReplicateImage'],
-            // the source names the repositories
-            resources: [this.formatArn({ service: 'ecr', resource: 'repository', resourceName: '*' })],
-          }),
-        ],
+        statements: sources.map(
+          ({ account, prefixes }) =>
+            new PolicyStatement({
+              principals: [new AccountPrincipal(account)],
+              actions: ['ecr:CreateRepository', 'ecr:ReplicateImage'],
+              resources: prefixes.length === 0 ? [begins('')] : prefixes.map(begins),
+            }),
+        ),
       }),
     });
   }

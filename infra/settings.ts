@@ -278,7 +278,15 @@ const registries = z
       )
       .default([]),
     /** Accounts whose registries may replicate into this one. */
-    replicationSources: z.array(accountId).default([]),
+    replicationSources: z
+      .array(
+        z.strictObject({
+          account: accountId,
+          /** Repositories whose names begin so; empty: all. */
+          prefixes: z.array(repositoryPrefix).default([]),
+        }),
+      )
+      .default([]),
     /** Who may assume a role: ARNs of principals. Nobody: there is no such role. */
     roles: z
       .strictObject({

@@ -263,19 +263,24 @@ describe('replication', () => {
   });
 
   test('of other accounts is admitted, and they may do nothing else', () => {
-    const template = templateOf(`replicationSources: ['${OTHER}']`);
-    template.hasResourceProperties('AWS::ECR::RegistryPolicy', {
-      PolicyText: {
-        Statement: [
-          Match.objectLike({
-            Effect: 'Allow',
-            Action: ['ecr:CreateRepository', 'ecr:ReplicateImage'],
-            Resource: `arn:aws:ecr:${REGION}:${ACCOUNT}:repository/*`,
-          }),
-        ],
-      },
-    });
-    expect(JSON.stringify(template.findResources('AWS::ECR::RegistryPolicy'))).toContain(`:iam::${OTHER}:root`);
+    const repositories = (prefix: string): string => `arn:aws:ecr:${REGION}:${ACCOUNT}:repository/${prefix}*`;
+    const template = templateOf(
+      `replicationSources: [{ account: '${OTHER}' }, { account: '444444444444', prefixes: [partner/, shared] }]`,
+    );
+    const [policy] = Object.values(template.findResources('AWS::ECR::RegistryPolicy'));
+    const [all, some, ...more] = policy?.['Properties']?.['PolicyText']?.['Statement'] ?? [];
+    expect(more).toEqual([]);
+    for (const [statement, account, resources] of [
+      [all, OTHER, repositories('')],
+      [some, '444444444444', [repositories('partner/'), repositories('shared')]],
+    ] as const) {
+      expect(statement).toMatchObject({
+        Effect: 'Allow',
+        Action: ['ecr:CreateRepository', 'ecr:ReplicateImage'],
+        Resource: resources,
+      });
+      expect(textOf(statement.Principal.AWS)).toMatch(new RegExp(`:iam::${account}:root$`));
+    }
   });
 
   test('tells how to look whether an image has arrived', () => {
@@ -499,7 +504,7 @@ test('cdk-nag finds nothing', () => {
       `repositories: [{ name: product/api, pullAccounts: ['${OTHER}'] }, { name: ci/api, shape: testing },`,
       `{ name: legacy/app, existing: true, keepLast: 3, pullAccounts: ['${OTHER}'] }], replication: [{ region: us-east-1 }],`,
       `templates: [{ prefix: ROOT, appliedFor: [REPLICATION], key: '${KEY}' }, { prefix: a1, appliedFor: [REPLICATION] }],`,
-      `replicationSources: ['${OTHER}'], roles: { pull: [PRINCIPAL], push: [PRINCIPAL], cleanUp: [PRINCIPAL] }`,
+      `replicationSources: [{ account: '${OTHER}' }], roles: { pull: [PRINCIPAL], push: [PRINCIPAL], cleanUp: [PRINCIPAL] }`,
     ]
       .join(' ')
       .replaceAll('PRINCIPAL', `'arn:aws:iam::${ACCOUNT}:role/ci'`),
@@ -556,8 +561,8 @@ describe('settings of registries that are refused', () => {
     ],
     [
       'an account that is no string of twelve digits',
-      "replicationSources: ['12']",
-      at('replicationSources.0 "12"', 'expected the twelve digits of an account, in quotes'),
+      "replicationSources: [{ account: '12' }]",
+      at('replicationSources.0.account "12"', 'expected the twelve digits of an account, in quotes'),
     ],
     [
       'a number and an age',
@@ -620,7 +625,7 @@ describe('settings of registries that are refused', () => {
     ],
     [
       'pushing to nothing',
-      `replicationSources: ['${OTHER}'], roles: { push: ['arn:aws:iam::${OTHER}:root'] }`,
+      `replicationSources: [{ account: '${OTHER}' }], roles: { push: ['arn:aws:iam::${OTHER}:root'] }`,
       at('roles.push', 'there are no repositories to push to: name them in registries.repositories'),
     ],
     [
