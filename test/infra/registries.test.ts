@@ -1,5 +1,7 @@
 import { Match, Template } from 'aws-cdk-lib/assertions';
+import { assert as forAll, integer, option, property, record } from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
 import { ReplicasStack, replicaRegions } from '../../infra/creation-templates.ts';
 import { lifecyclePolicyText } from '../../infra/lifecycle-policy.ts';
 import { RegistriesStack, type RegistrySettings } from '../../infra/registries.ts';
@@ -52,6 +54,34 @@ function age(tagStatus: string, countNumber: number): object {
 function newest(countNumber: number): object {
   return { tagStatus: 'tagged', tagPatternList: ['*'], countType: 'imageCountMoreThan', countNumber };
 }
+
+const AGE = {
+  countType: z.literal('sinceImagePushed'),
+  countUnit: z.literal('days'),
+  countNumber: z.int().positive(),
+};
+const NUMBER = { countType: z.literal('imageCountMoreThan'), countNumber: z.int().positive() };
+const TAGGED = { tagStatus: z.literal('tagged'), tagPatternList: z.array(z.string().min(1)).min(1) };
+const ANY = { tagStatus: z.enum(['any', 'untagged']) };
+/** Of what ECR takes: what is used here. */
+const LIFECYCLE_POLICY = z.strictObject({
+  rules: z
+    .array(
+      z.strictObject({
+        rulePriority: z.int().positive(),
+        description: z.string(),
+        selection: z.union([
+          z.strictObject({ ...TAGGED, ...AGE }),
+          z.strictObject({ ...TAGGED, ...NUMBER }),
+          z.strictObject({ ...ANY, ...AGE }),
+          z.strictObject({ ...ANY, ...NUMBER }),
+        ]),
+        action: z.strictObject({ type: z.literal('expire') }),
+      }),
+    )
+    .min(1)
+    .max(50),
+});
 
 describe('repositories', () => {
   test('of production: immutable, scanned, the last 100 images with a tag, untagged gone after a day, and it stays', () => {
@@ -115,6 +145,32 @@ describe('repositories', () => {
       expect(statuses.indexOf('any')).toBe(statuses.length - 1);
     }
     expect(lifecyclePolicyText({})).toBeUndefined();
+  });
+
+  // https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html
+  test('a lifecycle policy is one that ECR takes, whatever is said', () => {
+    const days = option(integer({ min: 1, max: 36_500 }), { nil: undefined });
+    const retention = record({
+      keepLast: option(integer({ min: 1, max: 100_000 }), { nil: undefined }),
+      expireAfterDays: days,
+      untaggedAfterDays: days,
+    });
+    forAll(
+      property(retention, (some) => {
+        const text = lifecyclePolicyText(some);
+        if (text === undefined) {
+          expect(Object.values(some).filter((value) => value !== undefined)).toEqual([]);
+          return;
+        }
+        expect(text.length).toBeLessThanOrEqual(30_720);
+        const rules = LIFECYCLE_POLICY.parse(JSON.parse(text)).rules;
+        expect(new Set(rules.map(({ rulePriority }) => rulePriority)).size).toBe(rules.length);
+        const ordered = rules.toSorted((a, b) => a.rulePriority - b.rulePriority).map((one) => one.selection.tagStatus);
+        if (ordered.includes('any')) expect(ordered.indexOf('any')).toBe(ordered.length - 1);
+        for (const status of ['any', 'untagged'])
+          expect(ordered.filter((one) => one === status).length).toBeLessThan(2);
+      }),
+    );
   });
 
   test('accounts that may pull may only pull', () => {
