@@ -207,7 +207,7 @@ export class BackupPlanOfArchives extends Construct {
     output(
       'RestoreBackup',
       'Restores a backup to a new bucket of this account',
-      `aws backup start-restore-job --recovery-point-arn <ARN> --resource-type S3 --iam-role-arn ${restoreRole.roleArn} --metadata DestinationBucketName=<bucket>,NewBucket=true,Encrypted=true,EncryptionType=SSE-S3,RestoreACLs=false --region ${region}`,
+      `aws backup start-restore-job --recovery-point-arn RECOVERY_POINT --resource-type S3 --iam-role-arn ${restoreRole.roleArn} --metadata DestinationBucketName=BUCKET,NewBucket=true,Encrypted=true,EncryptionType=SSE-S3,RestoreACLs=false --region ${region}`,
     );
   }
 }

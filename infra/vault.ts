@@ -133,7 +133,7 @@ export class VaultStack extends Stack {
     output(
       'RestoreBackup',
       'Restores a backup to a new bucket, in the backup account',
-      `aws backup start-restore-job --recovery-point-arn <ARN> --resource-type S3 --iam-role-arn ${restoreRole.roleArn} --metadata DestinationBucketName=<bucket>,NewBucket=true,Encrypted=true,EncryptionType=SSE-S3,RestoreACLs=false --region ${region}`,
+      `aws backup start-restore-job --recovery-point-arn RECOVERY_POINT --resource-type S3 --iam-role-arn ${restoreRole.roleArn} --metadata DestinationBucketName=BUCKET,NewBucket=true,Encrypted=true,EncryptionType=SSE-S3,RestoreACLs=false --region ${region}`,
     );
     if (settings.restoreTest !== undefined)
       output(
