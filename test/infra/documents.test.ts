@@ -8,6 +8,7 @@ import { Stack } from 'aws-cdk-lib';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { infraSettings, parseSettings } from '../../infra/settings.ts';
+import { CALLS } from '../../infra/grants.ts';
 import { addStacks } from '../../infra/stacks.ts';
 import { app, settingsOf } from './templates.ts';
 
@@ -188,8 +189,27 @@ describe('commands', () => {
   }
 });
 
-test('policies in the text are JSON', () => {
-  for (const block of blocksOf(DEPLOYMENT, 'json')) expect(() => JSON.parse(block)).not.toThrow();
+describe('policies in the text', () => {
+  test('are JSON', () => {
+    for (const block of blocksOf(DEPLOYMENT, 'json')) expect(() => JSON.parse(block)).not.toThrow();
+  });
+
+  test('for repositories of another account have every action that is called there, and no other', () => {
+    const actions = (text: string): string[] => [...new Set(text.match(/\becr:[A-Z]\w+/g))].toSorted();
+    const called = (writes: boolean): string[] =>
+      actions(
+        JSON.stringify(
+          Object.values(CALLS).filter(
+            ({ by, ...call }) =>
+              (by.repository ?? by.registry ?? by.account) !== undefined && (call.writes ?? false) === writes,
+          ),
+        ),
+      );
+    const text = section(DEPLOYMENT, 'Across accounts').split('\n### ')[1] ?? '';
+    const [read = '', write = ''] = text.split('To write, add');
+    expect(actions(read)).toEqual(called(false));
+    expect(actions(write)).toEqual(called(true).filter((action) => !actions(read).includes(action)));
+  });
 });
 
 describe('costs', () => {
