@@ -402,6 +402,13 @@ describe('what is kept', () => {
 describe('outputs', () => {
   const value = (id: string): string => textOf(template.findOutputs(id)[id]?.['Value']);
 
+  test('of every stack can be typed as they are: no place to fill in is a file to a shell', () => {
+    const told = [...templates.values()].flatMap((one) => Object.values(one.findOutputs('*')));
+    const commands = told.filter(({ Value }) => /^(?:aws|npx|export) /.test(textOf(Value)));
+    expect(commands.length).toBeGreaterThan(20);
+    for (const { Value } of commands) expect(JSON.stringify(Value)).not.toMatch(/[<>]/);
+  });
+
   test('show the log of each, and where an image of this region was replicated to', () => {
     const tail = `aws logs tail --follow --region ${REGION}`;
     expect(value('LogsOfWorkers')).toBe(`${tail} <WorkersLogs>`);
