@@ -237,7 +237,9 @@ describe('roles', () => {
       'logs:CreateLogStream on <PlannerLogs.Arn>',
       'logs:PutLogEvents on <PlannerLogs.Arn>',
       's3:GetObject on <StorageBucket.Arn>/*',
+      's3:GetObject on arn:aws:s3:::b-1/*',
       's3:ListBucket on <StorageBucket.Arn>',
+      's3:ListBucket on arn:aws:s3:::b-1',
       'sqs:GetQueueAttributes on <QueuesJobs.Arn>',
       'sqs:SendMessage on <QueuesJobs.Arn>',
       'sts:GetServiceBearerToken on *',
@@ -267,9 +269,15 @@ describe('roles', () => {
       'sqs:SendMessage on <QueuesJobs.Arn>',
       'sts:GetServiceBearerToken on *',
     ]);
-    expect(workers.filter((line) => /:(?:Put|Delete|Abort)/.test(line) && line.startsWith('s3:'))).toEqual([
+    expect(workers.filter((line) => line.startsWith('s3:'))).toEqual([
       's3:AbortMultipartUpload on <StorageBucket.Arn>/*',
       's3:DeleteObject on <StorageBucket.Arn>/*',
+      's3:GetObject on <StorageBucket.Arn>/*',
+      's3:GetObject on arn:aws:s3:::b-1/*',
+      's3:ListBucket on <StorageBucket.Arn>',
+      's3:ListBucket on arn:aws:s3:::b-1',
+      's3:ListBucketMultipartUploads on <StorageBucket.Arn>',
+      's3:ListMultipartUploadParts on <StorageBucket.Arn>/*',
       's3:PutObject on <StorageBucket.Arn>/*',
     ]);
   });
@@ -288,6 +296,22 @@ describe('roles', () => {
     ]);
   });
 
+  test('have of the key of this deployment what S3, SQS and DynamoDB do with it in their name', () => {
+    const own = Template.fromStack(stackOf('encryption: create'));
+    for (const role of ['WorkersRole', 'PlannerRole']) {
+      const key = permissionsOf(role, own).filter(({ Resource }) => textOf(Resource) === '<StorageKey.Arn>');
+      // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html
+      expect(key.flatMap(({ Action }) => Action).toSorted(), role).toEqual([
+        'kms:Decrypt',
+        'kms:DescribeKey',
+        'kms:Encrypt',
+        'kms:GenerateDataKey',
+        'kms:ReEncryptFrom',
+        'kms:ReEncryptTo',
+      ]);
+    }
+  });
+
   const KEY = 'arn:aws:kms:eu-central-1:222222222222:key/0c000000-0000-4000-8000-000000000000';
   const ECR = `arn:aws:ecr:${REGION}:${ACCOUNT}:repository`;
 
@@ -298,9 +322,7 @@ describe('roles', () => {
       ),
     );
     const of = (role: string): readonly string[] =>
-      lines(permissionsOf(role, reading))
-        .map((line) => line.replace(KEY, 'KEY'))
-        .filter((line) => !line.includes('arn:aws:s3:::b-1'));
+      lines(permissionsOf(role, reading)).map((line) => line.replace(KEY, 'KEY'));
     return { workers: of('WorkersRole'), planner: of('PlannerRole') };
   }
 });
