@@ -106,7 +106,7 @@ describe('stacks', () => {
         ],
       },
     });
-    const [admitted] = statementsOf(policy).filter(({ Action }) => Action.includes('backup:CopyIntoBackupVault'));
+    const admitted = statementsOf(policy).find(({ Action }) => Action.includes('backup:CopyIntoBackupVault'));
     expect(JSON.stringify(admitted?.['Principal'])).toContain(`:iam::${ACCOUNT}:root`);
   });
 
@@ -120,8 +120,8 @@ describe('stacks', () => {
 describe('workers', () => {
   test('reach the endpoints of AWS by their names, and nobody else does', () => {
     const groups = template.findResources('AWS::EC2::SecurityGroup');
-    const [endpoints = ''] = Object.keys(groups).filter((id) => id.startsWith('NetworkEndpoints'));
-    const [workers = ''] = Object.keys(groups).filter((id) => id.startsWith('NetworkWorkers'));
+    const endpoints = Object.keys(groups).find((id) => id.startsWith('NetworkEndpoints')) ?? '';
+    const workers = Object.keys(groups).find((id) => id.startsWith('NetworkWorkers')) ?? '';
     template.hasResourceProperties('AWS::ECS::Service', {
       NetworkConfiguration: { AwsvpcConfiguration: { SecurityGroups: [{ 'Fn::GetAtt': [workers, 'GroupId'] }] } },
     });
@@ -134,6 +134,8 @@ describe('workers', () => {
       ToPort: 443,
     });
     for (const { Properties } of Object.values(groups)) expect(Properties).not.toHaveProperty('SecurityGroupIngress');
+    // of CDK: nowhere
+    expect(groups[endpoints]?.['Properties'].SecurityGroupEgress).toMatchObject([{ CidrIp: '255.255.255.255/32' }]);
     const interfaces = template.findResources('AWS::EC2::VPCEndpoint', {
       Properties: { VpcEndpointType: 'Interface' },
     });
@@ -208,10 +210,9 @@ describe('workers', () => {
 
 describe('roles', () => {
   test('are those of tasks and of the function, and nobody else takes them', () => {
+    const all = Object.entries(template.findResources('AWS::IAM::Role'));
     const trusted = (role: string): unknown => {
-      const [[, found] = []] = Object.entries(template.findResources('AWS::IAM::Role')).filter(([id]) =>
-        id.startsWith(role),
-      );
+      const found = all.find(([id]) => id.startsWith(role))?.[1];
       return found?.['Properties'].AssumeRolePolicyDocument.Statement.map(
         (one: { Principal: unknown }) => one.Principal,
       );
@@ -339,9 +340,8 @@ describe('backups', () => {
 
   test('are read for a copy by the backup account, which may let AWS alone use the key', () => {
     const policyOf = (from: Template): readonly Statement[] => {
-      const [[, key] = []] = Object.entries(from.findResources('AWS::KMS::Key')).filter(([id]) =>
-        id.startsWith('BackupsKey'),
-      );
+      const keys = Object.entries(from.findResources('AWS::KMS::Key'));
+      const key = keys.find(([id]) => id.startsWith('BackupsKey'))?.[1];
       return statementsOf(key?.['Properties'].KeyPolicy).filter(({ Sid = '' }) => Sid.startsWith('Copies'));
     };
     expect(policyOf(template).map(({ Action, Condition }) => [Action, Condition])).toEqual([
@@ -388,7 +388,7 @@ describe('registries', () => {
   });
 
   test('a template for all names is not there before its role may make all of them', () => {
-    const [[policy = '', found] = []] = Object.entries(registries.findResources('AWS::IAM::Policy'));
+    const [[policy, found] = ['']] = Object.entries(registries.findResources('AWS::IAM::Policy'));
     expect(JSON.stringify(found?.['Properties'].PolicyDocument)).toContain(
       `"arn:aws:ecr:${REGION}:${ACCOUNT}:repository/*"`,
     );
