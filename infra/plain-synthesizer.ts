@@ -11,9 +11,12 @@ import {
 } from 'aws-cdk-lib';
 import { stringify } from 'yaml';
 
-/** A template as CloudFormation reads it. Its YAML is 1.1: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/template-formats.html */
-export function plainText(template: unknown): string {
-  return stringify(template, { aliasDuplicateObjects: false, lineWidth: 0, version: '1.1' });
+/**
+ * A template as CloudFormation reads it, what it asks for first. Its YAML is 1.1:
+ * https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/template-formats.html
+ */
+export function plainText({ Resources, Outputs, ...head }: Readonly<Record<string, unknown>>): string {
+  return stringify({ ...head, Resources, Outputs }, { aliasDuplicateObjects: false, lineWidth: 0, version: '1.1' });
 }
 
 /**

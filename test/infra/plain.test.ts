@@ -23,6 +23,8 @@ describe('plain templates', () => {
       expect(text.length, id).toBeLessThan(1_000_000);
       // OFF, which the schedule says, is false in YAML 1.1
       expect(parse(plainText(template), { version: '1.1' }), id).toEqual(JSON.parse(text));
+      const order = ['Description', 'Parameters', 'Resources', 'Outputs'];
+      expect(plainText(template).match(/^\w+/gm), id).toEqual(order.filter((name) => name in template));
     }
   });
 
