@@ -48,7 +48,7 @@ export class Planner extends Construct {
     });
     grantCalls(this.role, 'planner', props.reach);
     this.logGroup.grantWrite(this.role);
-    // it reads manifests, which would pass for use
+    // else the manifests that it reads count as pulls
     new CfnPullTimeUpdateExclusion(this, 'PullsOfNobody', { principalArn: this.role.roleArn });
     this.function = this.#addFunction(props.environment);
     this.#addSchedule(props);

@@ -75,7 +75,7 @@ export class TransshipStack extends Stack {
     addOutputs(this, { environment, bucket, access, workerLogs: workers.logGroup, plannerLogs: planner.logGroup });
   }
 
-  /** The region tells them when it is deployed: asking before would need an account, and their letters differ between accounts. */
+  /** Told by the region when it is deployed. Asking before that would need an account, and `a` of one account is not `a` of another. */
   override get availabilityZones(): string[] {
     return [0, 1, 2].map((i) => Fn.select(i, Fn.getAzs()));
   }

@@ -49,7 +49,10 @@ const REPOSITORY_ROOT = fileURLToPath(new URL('..', import.meta.url));
 const HEALTH_PORT = '8080';
 /** Of the user that the image runs as. */
 const USER = '1000:1000';
-/** The most that Fargate has, and all that Spot gives: a worker needs it to give back what it does. */
+/**
+ * The most that Fargate allows, and all the notice that Spot gives; in that time a worker hands its jobs back.
+ * https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-capacity-providers.html
+ */
 const STOP_TIMEOUT = Duration.seconds(120);
 /** Jobs of the queue for each slot, before there are twice as many tasks: most jobs are shorter than the start of a task. */
 const JOBS_PER_SLOT = 4;
@@ -88,7 +91,7 @@ export class Workers extends Construct {
       assumedBy: new ServicePrincipal('ecs-tasks.amazonaws.com'),
     });
     grantCalls(this.role, 'worker', { ...reach, cluster: this.cluster });
-    // a backup would pass for use, and keep what a lifecycle rule by the last pull is to remove
+    // else a backup counts as a pull, and a lifecycle rule by the last pull would keep the image for ever
     new CfnPullTimeUpdateExclusion(this, 'PullsOfNobody', { principalArn: this.role.roleArn });
     this.service = this.#addService(this.#addTask(props), worker, network);
     this.#scale(worker, reach);
@@ -127,7 +130,7 @@ export class Workers extends Construct {
       logging: LogDrivers.awsLogs({
         streamPrefix: 'worker',
         logGroup: this.logGroup,
-        // jobs do not wait for CloudWatch; what it did not take is lost after so much
+        // a job never waits for CloudWatch: lines beyond this buffer are dropped instead
         mode: AwsLogDriverMode.NON_BLOCKING,
         maxBufferSize: Size.mebibytes(25),
       }),
