@@ -3,28 +3,33 @@ import type { Metric } from 'aws-cdk-lib/aws-cloudwatch';
 import { Rule, type EventPattern } from 'aws-cdk-lib/aws-events';
 import { PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import { FilterPattern, LogGroup, type ILogGroup, type MetricFilter } from 'aws-cdk-lib/aws-logs';
+import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import { Construct } from 'constructs';
 import type { InfraSettings } from './settings.ts';
 
 export interface AccountEventsProps {
   readonly logRetention: InfraSettings['logRetentionDays'];
-  /** Whether AWS Backup has a plan here. */
-  readonly backups: boolean;
+  /** What AWS Backup has a plan for here. Backups of others are nobody's business here. */
+  readonly backedUp?: IBucket | undefined;
 }
 
-/** What is counted of the events, as filters of CloudWatch Logs read them. */
+/**
+ * What is counted of the events, as filters of CloudWatch Logs read them. ECR documents the event of a replication that succeeded, and not the
+ * word it has for one that did not. A backup that is completed and has a message left something out.
+ */
 const COUNTED = {
   Pushes: '{ ($.detail.action-type = "PUSH") && ($.detail.result = "SUCCESS") }',
   Deletions: '{ ($.detail.action-type = "DELETE") && ($.detail.result = "SUCCESS") }',
   Replications: '{ $.detail.action-type = "REPLICATE" }',
-  ReplicationsFailed: '{ ($.detail.action-type = "REPLICATE") && ($.detail.result = "FAILED") }',
-  BackupsFailed: '{ $.source = "aws.backup" }',
+  ReplicationsFailed: '{ ($.detail.action-type = "REPLICATE") && ($.detail.result != "SUCCESS") }',
+  BackupsFailed: '{ ($.source = "aws.backup") && (($.detail.state != "COMPLETED") || ($.detail.statusMessage = "*")) }',
+  BackupsCopied: '{ ($.detail-type = "Copy Job State Change") && ($.detail.state = "COMPLETED") }',
 } as const;
 
 type Counted = keyof typeof COUNTED;
 
-/** Of jobs of AWS Backup. */
-const FAILED = ['ABORTED', 'EXPIRED', 'FAILED', 'PARTIAL'];
+/** What jobs of AWS Backup come to: https://docs.aws.amazon.com/aws-backup/latest/devguide/eventbridge.html */
+const ENDED = ['ABORTED', 'COMPLETED', 'EXPIRED', 'FAILED', 'PARTIAL'];
 
 const NAMESPACE = 'Transship/Events';
 
@@ -37,7 +42,7 @@ export class AccountEvents extends Construct {
   readonly #logGroup: LogGroup;
   readonly #filters = new Map<Counted, MetricFilter>();
 
-  constructor(scope: Construct, id: string, { backups, logRetention }: AccountEventsProps) {
+  constructor(scope: Construct, id: string, { backedUp, logRetention }: AccountEventsProps) {
     super(scope, id);
     this.#logGroup = new LogGroup(this, 'Logs', { retention: logRetention, removalPolicy: RemovalPolicy.DESTROY });
     this.logGroup = this.#logGroup;
@@ -52,12 +57,11 @@ export class AccountEvents extends Construct {
       source: ['aws.ecr'],
       detailType: ['ECR Image Action', 'ECR Replication Action'],
     });
-    if (backups) {
-      this.#keep('Backups', 'Backups of AWS Backup, and their copies, that failed', {
+    if (backedUp !== undefined) {
+      this.#keep('Backups', 'Backups of the archives by AWS Backup, and their copies, when they end', {
         source: ['aws.backup'],
         detailType: ['Backup Job State Change', 'Copy Job State Change'],
-        // some of its events have the one, some the other: https://docs.aws.amazon.com/aws-backup/latest/devguide/eventbridge.html
-        detail: { $or: [{ state: FAILED }, { status: FAILED }] },
+        detail: { resourceArn: [backedUp.bucketArn], state: ENDED },
       });
     }
   }

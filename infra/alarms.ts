@@ -43,7 +43,7 @@ const FIVE_MINUTES = Duration.minutes(5);
 const HOUR = Duration.hours(1);
 const DAY = Duration.days(1);
 const GIB = 1024 ** 3;
-const { GREATER_THAN_THRESHOLD } = ComparisonOperator;
+const { GREATER_THAN_THRESHOLD, LESS_THAN_THRESHOLD } = ComparisonOperator;
 const { BREACHING, IGNORE, NOT_BREACHING } = TreatMissingData;
 
 /** With fewer jobs a rate says nothing, and each that failed is told as a dead letter. */
@@ -127,8 +127,18 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
 }
 
 /** Whether planner, workers, table and queues do what they are for. */
-function ofParts({ planner, service, settings, table, undelivered }: Watched): readonly AlarmSpec[] {
+function ofParts({ jobs, planner, service, settings, table, undelivered }: Watched): readonly AlarmSpec[] {
   const tick = lookOf(settings.planEveryMinutes);
+  // averages: a task that starts and dies, over and over, runs for a part of the time only
+  const average = { statistic: 'Average', period: FIVE_MINUTES };
+  const missing = new MathExpression({
+    expression: 'desired - running',
+    period: FIVE_MINUTES,
+    usingMetrics: {
+      desired: taskMetric('DesiredTaskCount', service, average),
+      running: taskMetric('RunningTaskCount', service, average),
+    },
+  });
   return [
     {
       chapter: 'planner-errors',
@@ -158,18 +168,19 @@ function ofParts({ planner, service, settings, table, undelivered }: Watched): r
       severity: 'high',
       text: 'There is work for more workers than run, for twenty minutes.',
       metric: new MathExpression({
-        // averages: a task that starts and dies, over and over, runs for a part of the time only
-        expression: 'desired - running',
+        // a service without tasks may tell nothing of itself, and nobody asks for tasks when scaling fails: the queue knows that nobody takes jobs
+        expression: 'IF(waiting > 0 AND taken == 0, 1, missing)',
         label: 'tasks that are missing',
         period: FIVE_MINUTES,
         usingMetrics: {
-          desired: taskMetric('DesiredTaskCount', service, { statistic: 'Average', period: FIVE_MINUTES }),
-          running: taskMetric('RunningTaskCount', service, { statistic: 'Average', period: FIVE_MINUTES }),
+          waiting: jobs.metricApproximateNumberOfMessagesVisible({ period: FIVE_MINUTES, statistic: 'Minimum' }),
+          taken: jobs.metricApproximateNumberOfMessagesNotVisible({ period: FIVE_MINUTES, statistic: 'Maximum' }),
+          missing,
         },
       }),
       threshold: 0.5,
       periods: 4,
-      // a service without tasks may tell nothing
+      // SQS tells nothing of a queue that nobody used for six hours
       missing: NOT_BREACHING,
     },
     {
@@ -177,10 +188,13 @@ function ofParts({ planner, service, settings, table, undelivered }: Watched): r
       severity: 'medium',
       text: 'DynamoDB refuses requests to the table, for a quarter of an hour.',
       metric: new MathExpression({
-        expression: 'SUM([reads, writes])',
+        // 0 where there are none: of DynamoDB's metrics an alarm may ignore that they are missing, whatever it says, and so never end
+        // https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html#API_PutMetricAlarm_RequestParameters
+        expression: 'SUM([reads, writes, 0 * looks])',
         label: 'requests that were refused',
         period: FIVE_MINUTES,
         usingMetrics: {
+          looks: planner.metricInvocations({ period: FIVE_MINUTES }),
           reads: table.metric('ReadThrottleEvents', { statistic: 'Sum', period: FIVE_MINUTES }),
           writes: table.metric('WriteThrottleEvents', { statistic: 'Sum', period: FIVE_MINUTES }),
         },
@@ -204,7 +218,7 @@ function ofParts({ planner, service, settings, table, undelivered }: Watched): r
 
 /** What happens to repositories and backups without Transship. */
 function ofRegistries({ events, settings }: Watched): readonly AlarmSpec[] {
-  const { pullsPerFiveMinutes } = settings.alarms;
+  const { backupAgeDays, pullsPerFiveMinutes } = settings.alarms;
   const pulls: AlarmSpec = {
     chapter: 'unusual-pulls',
     severity: 'low',
@@ -224,11 +238,28 @@ function ofRegistries({ events, settings }: Watched): readonly AlarmSpec[] {
   const backups: AlarmSpec = {
     chapter: 'backups-of-the-bucket',
     severity: 'high',
-    text: 'AWS Backup could not back the bucket up, or could not copy a backup to the backup account.',
+    text: 'AWS Backup could not back the bucket up, left something out, or could not copy a backup to the backup account.',
     metric: events.metric('BackupsFailed', HOUR),
     threshold: 1,
     // told only when it happens
     missing: NOT_BREACHING,
+  };
+  const noBackups: AlarmSpec = {
+    chapter: 'backups-that-do-not-happen',
+    severity: 'high',
+    text: `No backup of the bucket came to the backup account for ${backupAgeDays} days.`,
+    metric: new MathExpression({
+      // days of which nothing is told count, else older ones would in their place
+      expression: 'FILL(copied, 0)',
+      label: 'backups that were copied',
+      period: DAY,
+      usingMetrics: { copied: events.metric('BackupsCopied', DAY) },
+    }),
+    threshold: 1,
+    comparison: LESS_THAN_THRESHOLD,
+    periods: backupAgeDays,
+    // where AWS Backup may not back up S3 it makes no job, and none that fails
+    missing: BREACHING,
   };
   return [
     {
@@ -251,6 +282,7 @@ function ofRegistries({ events, settings }: Watched): readonly AlarmSpec[] {
     },
     ...(pullsPerFiveMinutes === 0 ? [] : [pulls]),
     ...(settings.vault === undefined ? [] : [backups]),
+    ...(settings.vault === undefined || backupAgeDays === 0 ? [] : [noBackups]),
   ];
 }
 
@@ -272,15 +304,16 @@ function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
       severity: 'low',
       text: `The bucket of archives grew by more than ${growthGiBPerDay} GiB in a day.`,
       metric: new MathExpression({
-        expression: `DIFF(SUM([${sizes.map(([id]) => id).join(', ')}]))`,
+        // what is missing counts as 0: S3 tells no size of a class that nothing is in
+        expression: `DIFF(${sizes.map(([id]) => id).join(' + ')})`,
         label: 'growth of the bucket, bytes',
         period: DAY,
         usingMetrics: Object.fromEntries(sizes),
       }),
       threshold: growthGiBPerDay * GIB,
       comparison: GREATER_THAN_THRESHOLD,
-      // S3 tells a size once a day, and a day late
-      periods: 2,
+      // S3 tells a size once a day, and a day late, and a difference takes two
+      periods: 3,
       datapoints: 1,
       // until S3 tells the next
       missing: IGNORE,

@@ -21,6 +21,8 @@ export interface DashboardOptions extends Watched {
 
 const PERIOD = Duration.minutes(5);
 const DAY = Duration.days(1);
+/** S3 tells a size once a day, and a day late: of one day there is nothing to see. */
+const STORAGE_SHOWN = '-P1M';
 /** Twenty-four columns, three graphs in a row. */
 const WIDTH = 8;
 
@@ -104,11 +106,13 @@ function work({ jobs, planner, service }: Watched): GraphWidget[] {
 }
 
 function failures({ deadLetters, table }: Watched): GraphWidget[] {
-  const byCode = (name: string): IMetric =>
-    searched(`SEARCH('{${NAMESPACE},code} MetricName="${name}"', 'Sum', 300)`, { label: "${PROP('Dim.code')}" });
+  const byCode = (name: string, what: string): IMetric =>
+    searched(`SEARCH('{${NAMESPACE},code} MetricName="${name}"', 'Sum', 300)`, {
+      label: `${what}: \${PROP('Dim.code')}`,
+    });
   return [
-    graph('Failures for good, by code', [byCode('JobsFailed'), byCode('RulesFailed')]),
-    graph('Tries that failed and are made again, by code', [byCode('JobsRetried')]),
+    graph('Failures for good, by code', [byCode('JobsFailed', 'jobs'), byCode('RulesFailed', 'rules')]),
+    graph('Tries that failed and are made again, by code', [byCode('JobsRetried', 'jobs')]),
     graph('Dead letters and refusals', [
       deadLetters.metricApproximateNumberOfMessagesVisible({
         period: PERIOD,
@@ -124,12 +128,18 @@ function failures({ deadLetters, table }: Watched): GraphWidget[] {
 
 function registries({ bucket, events }: Watched): GraphWidget[] {
   return [
-    graph('Bucket of archives', [
-      searched(
-        `SEARCH('{AWS/S3,BucketName,StorageType} MetricName="BucketSizeBytes" BucketName="${bucket.bucketName}"', 'Average', 86400)`,
-        { label: "${PROP('Dim.StorageType')}", period: DAY },
-      ),
-    ]),
+    graph(
+      'Bucket of archives, in a month',
+      [
+        searched(
+          `SEARCH('{AWS/S3,BucketName,StorageType} MetricName="BucketSizeBytes" BucketName="${bucket.bucketName}"', 'Average', 86400)`,
+          { label: "${PROP('Dim.StorageType')}", period: DAY },
+        ),
+      ],
+      { min: 0 },
+      [],
+      STORAGE_SHOWN,
+    ),
     graph('Pulls from ECR, the ten repositories pulled most', [
       searched(
         `SLICE(SORT(SEARCH('{AWS/ECR,RepositoryName} MetricName="RepositoryPullCount"', 'Sum', 300), SUM, DESC), 0, 10)`,
@@ -145,8 +155,15 @@ function registries({ bucket, events }: Watched): GraphWidget[] {
   ];
 }
 
-function graph(title: string, left: IMetric[], leftYAxis: YAxisProps = { min: 0 }, right: IMetric[] = []): GraphWidget {
-  return new GraphWidget({ title, left, leftYAxis, right, width: WIDTH, height: 6, liveData: true });
+function graph(
+  title: string,
+  left: IMetric[],
+  leftYAxis: YAxisProps = { min: 0 },
+  right: IMetric[] = [],
+  start?: string,
+): GraphWidget {
+  const time = start === undefined ? {} : { start };
+  return new GraphWidget({ title, left, leftYAxis, right, width: WIDTH, height: 6, liveData: true, ...time });
 }
 
 /** As many graphs as are found when somebody looks: rules and repositories come and go. */

@@ -28,7 +28,7 @@ export class Monitoring extends Construct {
     this.topic = this.#addTopic();
     this.events = new AccountEvents(this, 'Events', {
       logRetention: settings.logRetentionDays,
-      backups: settings.vault !== undefined,
+      backedUp: settings.vault === undefined ? undefined : props.bucket,
     });
     const watched: Watched = { ...props, events: this.events };
     const actions = [
@@ -106,7 +106,7 @@ export class Monitoring extends Construct {
       value: `https://${region}.console.aws.amazon.com/cloudwatch/home?region=${region}#dashboards/dashboard/${dashboardName}`,
     });
     new CfnOutput(stack, 'LogsOfEvents', {
-      description: 'What ECR told of pushes, deletions and replication, and AWS Backup of failures',
+      description: 'What ECR told of pushes, deletions and replication, and AWS Backup of backups',
       value: `aws logs tail --follow --region ${region} ${this.events.logGroup.logGroupName}`,
     });
   }

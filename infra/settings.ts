@@ -336,6 +336,8 @@ export const infraSettings = z
         ruleAgeHours: z.number().positive().default(26),
         /** Pulls of one repository in five minutes that are unusual. 0: no alarm, which CloudWatch bills by the number of repositories. */
         pullsPerFiveMinutes: z.int().min(0).default(1000),
+        /** Days without a backup that came to the backup account. 0: no alarm; CloudWatch looks back a week at most. */
+        backupAgeDays: z.int().min(0).max(7).default(2),
         /** Growth of the archives in a day that is unusual. */
         growthGiBPerDay: z.number().positive().default(500),
       })

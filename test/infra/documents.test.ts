@@ -10,6 +10,9 @@ import { z } from 'zod';
 import { infraSettings, parseSettings } from '../../infra/settings.ts';
 import { CALLS } from '../../infra/grants.ts';
 import { addStacks } from '../../infra/stacks.ts';
+import { startTelemetry } from '../../worker/telemetry/telemetry.ts';
+import { systemClock } from '../../worker/util/clock.ts';
+import { matches } from './filter-pattern.ts';
 import { app, settingsOf } from './templates.ts';
 
 const DEPLOYMENT = readFileSync('docs/deployment.md', 'utf8');
@@ -153,6 +156,47 @@ describe('commands', () => {
       const help = transship(...(name === '' ? [] : name.split(' ')), '--help');
       for (const flag of flags) expect(help, `${name} ${flag}`).toMatch(new RegExp(`(?:^|[ ,])${flag}(?=[ ,\n])`));
     }
+  });
+
+  test('of the runbook look for lines that workers, planners and events have, and find no others', () => {
+    const lines: unknown[] = [];
+    const write = (line: string): void => void lines.push(JSON.parse(line));
+    const { flush, reportOf } = startTelemetry({ write, level: 'debug', clock: systemClock });
+    const report = reportOf(undefined);
+    const job = { id: '1', run: 'r', kind: 'backup', title: 'a', rule: 'products' } as const;
+    const failed = { type: 'job-failed', job, durationMs: 1, message: '' } as const;
+    report({ ...failed, code: 'DENIED', again: false });
+    report({ ...failed, code: 'CORRUPT', again: false });
+    report({ ...failed, code: 'UNAVAILABLE', again: true });
+    report({ type: 'rule-failed', rule: 'products', code: 'DENIED', message: '' });
+    report({ type: 'run-late', run: 'r', rule: 'products', dead: false, message: '' });
+    report({ type: 'note', message: '' });
+    flush();
+    expect(lines.length).toBeGreaterThan(6);
+    const replication = (result: string): object => ({
+      source: 'aws.ecr',
+      detail: { 'action-type': 'REPLICATE', result },
+    });
+    const backup = (detail: object): object => ({ source: 'aws.backup', detail });
+    lines.push(replication('SUCCESS'), replication('FAILED'));
+    lines.push(backup({ state: 'COMPLETED' }), backup({ state: 'COMPLETED', statusMessage: 'some' }));
+
+    const patterns = new Set([...RUNBOOK.matchAll(/--filter-pattern '([^']+)'/g)].map(([, pattern = '']) => pattern));
+    const found = [...patterns].map((pattern) => [pattern, lines.filter((line) => matches(pattern, line)).length]);
+    expect(Object.fromEntries(found)).toEqual({
+      '{ $.level = "error" }': 4,
+      '{ ($.event = "job-failed") && ($.again IS FALSE) }': 2,
+      '{ ($.event = "job-failed") && ($.code = "CORRUPT") }': 1,
+      '{ $.event = "run-late" }': 1,
+      '{ $.event = "rule-failed" }': 1,
+      '{ ($.detail.action-type = "REPLICATE") && ($.detail.result != "SUCCESS") }': 1,
+      '{ ($.source = "aws.backup") && (($.detail.state != "COMPLETED") || ($.detail.statusMessage = "*")) }': 1,
+    });
+  });
+
+  test('of the runbook find resources however many a stack has: CloudFormation describes a hundred of them at once', () => {
+    expect(RUNBOOK).toContain('aws cloudformation list-stack-resources');
+    expect(RUNBOOK).not.toContain('describe-stack-resources');
   });
 
   test('that need no account run without one', () => {

@@ -6,7 +6,8 @@ import { ReplicasStack } from '../../infra/creation-templates.ts';
 import { addStacks } from '../../infra/stacks.ts';
 import { TransshipStack } from '../../infra/transship-stack.ts';
 import { METRICS } from '../../worker/telemetry/metrics.ts';
-import { ACCOUNT, REGION, app, findings, refused, settingsOf } from './templates.ts';
+import { matches } from './filter-pattern.ts';
+import { ACCOUNT, REGION, app, findings, refused, settingsOf, textOf } from './templates.ts';
 
 const ALARM = 'AWS::CloudWatch::Alarm';
 const TOPIC = `arn:aws:sns:${REGION}:222222222222:operators`;
@@ -25,6 +26,7 @@ const alarmOfCloudFormation = z.object({
   ComparisonOperator: z.string(),
   Threshold: z.number(),
   EvaluationPeriods: z.number(),
+  DatapointsToAlarm: z.number(),
   TreatMissingData: z.string(),
   Namespace: z.string().optional(),
   MetricName: z.string().optional(),
@@ -46,7 +48,12 @@ type AlarmOfCloudFormation = z.infer<typeof alarmOfCloudFormation>;
 const options = z.looseObject({ expression: z.string().default(''), stat: z.string().default('Average') });
 const dashboardBody = z.object({
   widgets: z.array(
-    z.object({ properties: z.object({ metrics: z.array(z.array(z.union([z.string(), options]))).default([]) }) }),
+    z.object({
+      properties: z.object({
+        metrics: z.array(z.array(z.union([z.string(), options]))).default([]),
+        start: z.string().optional(),
+      }),
+    }),
   ),
 });
 
@@ -87,7 +94,7 @@ function chaptersOf(file: string): readonly string[] {
 
 describe('every alarm', () => {
   test('links to its chapter of the runbook, and each chapter has its alarm', () => {
-    expect(alarms.size).toBe(15);
+    expect(alarms.size).toBe(16);
     const links = [...alarms.values()].map(
       (one) => /docs\/runbook\.md#([\w-]+)$/.exec(one.AlarmDescription)?.[1] ?? '',
     );
@@ -106,14 +113,73 @@ describe('every alarm', () => {
     const meanings = new Map<string, string[]>();
     for (const [name, { TreatMissingData }] of alarms)
       meanings.set(TreatMissingData, [...(meanings.get(TreatMissingData) ?? []), name.replace('transship-', '')]);
-    // a planner that does not run tells nothing; SQS and S3 tell nothing of what does not change
-    expect(meanings.get('breaching')).toEqual(['rule-late']);
+    // a planner that does not run tells nothing, nor does AWS Backup of what it does not do; SQS and S3 tell nothing of what does not change
+    expect(meanings.get('breaching')?.toSorted()).toEqual(['backups-that-do-not-happen', 'rule-late']);
     expect(meanings.get('ignore')?.toSorted()).toEqual([
       'dead-letters',
       'events-that-were-not-delivered',
       'growth-of-archives',
     ]);
     expect([...meanings.keys()].toSorted()).toEqual(['breaching', 'ignore', 'notBreaching']);
+  });
+
+  test('fires at its threshold, and after so long', () => {
+    const told = [...alarms].map(([name, one]) => {
+      const [stat] = one.Metrics.flatMap(({ MetricStat }) => MetricStat?.Period ?? []);
+      const period = one.Period ?? stat ?? one.Metrics[0]?.Period ?? 0;
+      const sign = { GreaterThanThreshold: '>', GreaterThanOrEqualToThreshold: '>=', LessThanThreshold: '<' };
+      const [, comparison] = Object.entries(sign).find(([some]) => some === one.ComparisonOperator) ?? [];
+      const { DatapointsToAlarm, EvaluationPeriods, Statistic = 'of several', Threshold } = one;
+      const window = `${DatapointsToAlarm} of ${EvaluationPeriods} times ${period / 60} minutes`;
+      return `${name.replace('transship-', '')}: ${Statistic} ${comparison} ${Threshold}, ${window}`;
+    });
+    expect(told.toSorted()).toEqual([
+      'backups-of-the-bucket: Sum >= 1, 1 of 1 times 60 minutes',
+      'backups-that-do-not-happen: of several < 1, 2 of 2 times 1440 minutes',
+      'dead-letters: Maximum >= 1, 1 of 1 times 5 minutes',
+      'events-that-were-not-delivered: Maximum >= 1, 1 of 1 times 5 minutes',
+      'growth-of-archives: of several > 536870912000, 1 of 3 times 1440 minutes',
+      'growth-of-what-is-copied: Sum > 536870912000, 1 of 1 times 1440 minutes',
+      'many-failures: of several > 10, 1 of 1 times 60 minutes',
+      'planner-errors: Sum >= 1, 2 of 3 times 5 minutes',
+      'replication-failures: of several > 10, 1 of 1 times 60 minutes',
+      'rule-late: Maximum > 93600, 3 of 3 times 15 minutes',
+      'rules-not-planned: Sum >= 1, 2 of 3 times 5 minutes',
+      'run-still-going: Sum >= 1, 1 of 1 times 5 minutes',
+      'tasks-that-cannot-start: of several >= 0.5, 4 of 4 times 5 minutes',
+      'throttled-table: of several >= 1, 3 of 3 times 5 minutes',
+      'unusual-pulls: of several >= 1000, 1 of 1 times 5 minutes',
+      'verification-faults: Sum >= 1, 1 of 1 times 5 minutes',
+    ]);
+  });
+
+  test('looks at metrics of what this deployment has, and of no other', () => {
+    const looked = [...alarms].flatMap(([name, one]) => {
+      const all = one.MetricName === undefined ? one.Metrics : [{ MetricStat: { Metric: measured.parse(one) } }];
+      return all.flatMap(({ MetricStat }) =>
+        (MetricStat?.Metric.Dimensions ?? []).map(
+          ({ Name, Value }) =>
+            `${name.replace('transship-', '')}: ${MetricStat?.Metric.MetricName} ${Name} ${textOf(Value)}`,
+        ),
+      );
+    });
+    expect(looked.toSorted()).toEqual([
+      'dead-letters: ApproximateNumberOfMessagesVisible QueueName <QueuesDeadLetters.QueueName>',
+      'events-that-were-not-delivered: ApproximateNumberOfMessagesVisible QueueName <QueuesUndelivered.QueueName>',
+      'growth-of-archives: BucketSizeBytes BucketName <StorageBucket>',
+      'growth-of-archives: BucketSizeBytes StorageType StandardStorage',
+      'planner-errors: Errors FunctionName <PlannerFunction>',
+      'tasks-that-cannot-start: ApproximateNumberOfMessagesNotVisible QueueName <QueuesJobs.QueueName>',
+      'tasks-that-cannot-start: ApproximateNumberOfMessagesVisible QueueName <QueuesJobs.QueueName>',
+      'tasks-that-cannot-start: DesiredTaskCount ClusterName <WorkersCluster>',
+      'tasks-that-cannot-start: DesiredTaskCount ServiceName <WorkersService.Name>',
+      'tasks-that-cannot-start: RunningTaskCount ClusterName <WorkersCluster>',
+      'tasks-that-cannot-start: RunningTaskCount ServiceName <WorkersService.Name>',
+      'throttled-table: Invocations FunctionName <PlannerFunction>',
+      'throttled-table: ReadThrottleEvents TableName <StorageTable>',
+      'throttled-table: WriteThrottleEvents TableName <StorageTable>',
+      'verification-faults: JobsFailed code CORRUPT',
+    ]);
   });
 
   test('that scales the workers tells nobody', () => {
@@ -183,6 +249,51 @@ describe('the alarm', () => {
     });
   });
 
+  test('of tasks also fires when a service without tasks tells nothing of itself, and when nobody asks for tasks', () => {
+    const { Metrics } = alarm('tasks-that-cannot-start');
+    expect(Metrics.map(({ Id, Expression, MetricStat }) => [Id, Expression || MetricStat?.Stat])).toEqual([
+      ['expr_1', 'IF(waiting > 0 AND taken == 0, 1, missing)'],
+      ['waiting', 'Minimum'],
+      ['taken', 'Maximum'],
+      ['missing', 'desired - running'],
+      ['desired', 'Average'],
+      ['running', 'Average'],
+    ]);
+  });
+
+  test('of a throttled table ends when it is over: it has a value whether or not DynamoDB tells one', () => {
+    const { Metrics } = alarm('throttled-table');
+    expect(Metrics.map(({ Expression, MetricStat }) => Expression || MetricStat?.Metric.MetricName)).toEqual([
+      'SUM([reads, writes, 0 * looks])',
+      'Invocations',
+      'ReadThrottleEvents',
+      'WriteThrottleEvents',
+    ]);
+  });
+
+  test('of replication is a rate of all that ECR told of', () => {
+    const { Metrics } = alarm('replication-failures');
+    expect(Metrics.map(({ Id, Expression, MetricStat }) => [Id, Expression || MetricStat?.Metric.MetricName])).toEqual([
+      ['expr_1', '100 * failures / attempts'],
+      ['failures', 'ReplicationsFailed'],
+      ['attempts', 'Replications'],
+    ]);
+  });
+
+  test('of backups that do not happen waits as long as the settings say, and is not there where they say so, or without a vault', () => {
+    const of = (more: string): ReadonlyMap<string, AlarmOfCloudFormation> =>
+      alarmsOf(Template.fromStack(stackOf(more)));
+    const days = of(`${ALL}\nalarms: { backupAgeDays: 7 }`).get('transship-backups-that-do-not-happen');
+    expect(days).toMatchObject({ EvaluationPeriods: 7, DatapointsToAlarm: 7, TreatMissingData: 'breaching' });
+    expect(days?.Metrics.map(({ Expression, MetricStat }) => Expression || MetricStat?.Metric.MetricName)).toEqual([
+      'FILL(copied, 0)',
+      'BackupsCopied',
+    ]);
+    expect(of(`${ALL}\nalarms: { backupAgeDays: 0 }`).has('transship-backups-that-do-not-happen')).toBe(false);
+    expect(of('').has('transship-backups-that-do-not-happen')).toBe(false);
+    expect(refused('alarms: { backupAgeDays: 8 }')).toHaveLength(1);
+  });
+
   test('of pulls looks at every repository, and is not there where nobody wants to pay for it', () => {
     expect(JSON.stringify(alarm('unusual-pulls').Metrics)).toContain('GROUP BY RepositoryName');
     const without = alarmsOf(Template.fromStack(stackOf('alarms: { pullsPerFiveMinutes: 0 }')));
@@ -198,7 +309,7 @@ describe('the alarm', () => {
     const settings = `bucket: { storageClass: ${storageClass} }\nalarms: { growthGiBPerDay: 2 }`;
     const grown = alarm('growth-of-archives', alarmsOf(Template.fromStack(stackOf(settings))));
     expect(grown.Threshold).toBe(2 * 1024 ** 3);
-    expect(grown.Metrics[0]?.Expression).toBe(`DIFF(SUM([${types.map((_, i) => `size${i}`).join(', ')}]))`);
+    expect(grown.Metrics[0]?.Expression).toBe(`DIFF(${types.map((_, i) => `size${i}`).join(' + ')})`);
     const found = JSON.stringify(grown).match(/[A-Za-z]+Storage(?=")/g);
     expect(found).toEqual(types);
   });
@@ -224,6 +335,33 @@ describe('metrics of alarms and dashboard', () => {
       expect(metric, name).toBeDefined();
       if (metric !== undefined) expect(known[metric.by], name).toContain(dimension);
     }
+  });
+
+  test('of the dashboard are all that an operator asks for', () => {
+    const shown = usedByDashboard().map(({ namespace, name, dimension }) =>
+      [namespace, name, dimension].join(' ').trim(),
+    );
+    for (const asked of [
+      'Transship BytesCopied',
+      'Transship ImagesCopied',
+      'Transship LastGoodCopyAgeSeconds rule',
+      'AWS/SQS ApproximateNumberOfMessagesVisible QueueName',
+      'AWS/SQS ApproximateAgeOfOldestMessage QueueName',
+      'ECS/ContainerInsights RunningTaskCount ClusterName',
+      'Transship JobsFailed code',
+      'Transship RulesFailed code',
+      'AWS/S3 BucketSizeBytes BucketName',
+      'AWS/ECR RepositoryPullCount RepositoryName',
+      'Transship/Events Pushes',
+      'Transship/Events Replications',
+      'Transship/Events ReplicationsFailed',
+    ])
+      expect(shown).toContain(asked);
+  });
+
+  test('that are told once a day are shown over a month: the day that a dashboard begins with has none', () => {
+    const daily = widgets().filter(({ properties }) => JSON.stringify(properties).includes('86400'));
+    expect(daily.map(({ properties }) => properties.start)).toEqual(['-P1M']);
   });
 
   test('of Transship are added up where they are counts, and never where they are seconds', () => {
@@ -275,12 +413,15 @@ describe('metrics of alarms and dashboard', () => {
     return { namespace: Namespace, name: MetricName, dimension: Dimensions[0]?.Name ?? '', statistic };
   }
 
-  function usedByDashboard(): readonly Used[] {
+  function widgets(): z.infer<typeof dashboardBody>['widgets'] {
     const [dashboard] = Object.values(template.findResources('AWS::CloudWatch::Dashboard'));
     const parts: readonly unknown[] = dashboard?.['Properties']['DashboardBody']['Fn::Join'][1];
     const text = parts.map((part) => (typeof part === 'string' ? part : 'VALUE')).join('');
-    const { widgets } = dashboardBody.parse(JSON.parse(text));
-    return widgets.flatMap(({ properties }) =>
+    return dashboardBody.parse(JSON.parse(text)).widgets;
+  }
+
+  function usedByDashboard(): readonly Used[] {
+    return widgets().flatMap(({ properties }) =>
       properties.metrics.flatMap((metric): readonly Used[] => {
         const { expression, stat } = options.parse(metric.at(-1));
         const [namespace, name, dimension] = metric;
@@ -362,11 +503,71 @@ describe('events', () => {
       EventPattern: { source: ['aws.ecr'], 'detail-type': ['ECR Image Action', 'ECR Replication Action'] },
       Targets: [{ Arn: Match.objectLike({ 'Fn::Join': Match.anyValue() }) }],
     });
-    template.hasResourceProperties('AWS::Events::Rule', { EventPattern: Match.objectLike({ source: ['aws.backup'] }) });
+    template.hasResourceProperties('AWS::Logs::ResourcePolicy', {
+      PolicyDocument: {
+        'Fn::Join': ['', Match.arrayWith([Match.stringLikeRegexp('"logs:PutLogEvents".*"events.amazonaws.com"')])],
+      },
+    });
     const without = Template.fromStack(stackOf(''));
     expect(JSON.stringify(without.findResources('AWS::Events::Rule'))).not.toContain('aws.backup');
     without.resourceCountIs('AWS::Lambda::Function', 1);
-    template.hasResourceProperties('AWS::Logs::ResourcePolicy', { PolicyDocument: Match.anyValue() });
+  });
+
+  test('of AWS Backup are those of the bucket, and not of what others back up in the account', () => {
+    template.hasResourceProperties('AWS::Events::Rule', {
+      EventPattern: {
+        source: ['aws.backup'],
+        'detail-type': ['Backup Job State Change', 'Copy Job State Change'],
+        detail: {
+          resourceArn: [{ 'Fn::GetAtt': [Match.stringLikeRegexp('^StorageBucket'), 'Arn'] }],
+          state: ['ABORTED', 'COMPLETED', 'EXPIRED', 'FAILED', 'PARTIAL'],
+        },
+      },
+    });
+  });
+
+  const ecr = (kind: string, detail: object): object => ({
+    source: 'aws.ecr',
+    'detail-type': `ECR ${kind} Action`,
+    detail,
+  });
+  const backup = (kind: string, detail: object): object => ({
+    source: 'aws.backup',
+    'detail-type': `${kind} Job State Change`,
+    detail,
+  });
+
+  test.each([
+    ['a push', ecr('Image', { 'action-type': 'PUSH', result: 'SUCCESS' }), ['Pushes']],
+    ['a push that failed', ecr('Image', { 'action-type': 'PUSH', result: 'FAILURE' }), []],
+    ['a deletion', ecr('Image', { 'action-type': 'DELETE', result: 'SUCCESS' }), ['Deletions']],
+    ['an image that is archived', ecr('Image', { 'action-type': 'UPDATE_STORAGE_CLASS', result: 'SUCCESS' }), []],
+    ['a replication', ecr('Replication', { 'action-type': 'REPLICATE', result: 'SUCCESS' }), ['Replications']],
+    [
+      'one that failed',
+      ecr('Replication', { 'action-type': 'REPLICATE', result: 'FAILED' }),
+      ['Replications', 'ReplicationsFailed'],
+    ],
+    [
+      'one that failed by another word',
+      ecr('Replication', { 'action-type': 'REPLICATE', result: 'FAILURE' }),
+      ['Replications', 'ReplicationsFailed'],
+    ],
+    ['a backup', backup('Backup', { state: 'COMPLETED' }), []],
+    [
+      'a backup that left something out',
+      backup('Backup', { state: 'COMPLETED', statusMessage: '3 objects' }),
+      ['BackupsFailed'],
+    ],
+    ['a backup that failed', backup('Backup', { state: 'FAILED', statusMessage: 'no' }), ['BackupsFailed']],
+    ['a backup that never began', backup('Backup', { state: 'EXPIRED' }), ['BackupsFailed']],
+    ['a copy', backup('Copy', { state: 'COMPLETED' }), ['BackupsCopied']],
+    ['a copy that failed', backup('Copy', { state: 'FAILED' }), ['BackupsFailed']],
+  ])('count %s', (_, event, expected) => {
+    const filters = Object.values(template.findResources('AWS::Logs::MetricFilter'));
+    const counted = filters.filter(({ Properties }) => matches(String(Properties['FilterPattern']), event));
+    const names = counted.map(({ Properties }): string => String(Properties['MetricTransformations'][0].MetricName));
+    expect(names.toSorted()).toEqual(expected);
   });
 
   test('of replication are told where images arrive: other regions of the account hand them over, each its own', () => {
