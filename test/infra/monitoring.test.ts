@@ -156,19 +156,32 @@ describe('every alarm', () => {
   test('looks at metrics of what this deployment has, and of no other', () => {
     const looked = [...alarms].flatMap(([name, one]) => {
       const all = one.MetricName === undefined ? one.Metrics : [{ MetricStat: { Metric: measured.parse(one) } }];
-      return all.flatMap(({ MetricStat }) =>
-        (MetricStat?.Metric.Dimensions ?? []).map(
-          ({ Name, Value }) =>
-            `${name.replace('transship-', '')}: ${MetricStat?.Metric.MetricName} ${Name} ${textOf(Value)}`,
-        ),
-      );
+      return all.flatMap(({ MetricStat }) => {
+        if (MetricStat === undefined) return [];
+        const { Dimensions, MetricName } = MetricStat.Metric;
+        const whose = Dimensions.map(({ Name, Value }) => ` ${Name} ${textOf(Value)}`);
+        return (whose.length === 0 ? [''] : whose).map(
+          (one) => `${name.replace('transship-', '')}: ${MetricName}${one}`,
+        );
+      });
     });
     expect(looked.toSorted()).toEqual([
+      'backups-of-the-bucket: BackupsFailed',
+      'backups-that-do-not-happen: BackupsCopied',
       'dead-letters: ApproximateNumberOfMessagesVisible QueueName <QueuesDeadLetters.QueueName>',
       'events-that-were-not-delivered: ApproximateNumberOfMessagesVisible QueueName <QueuesUndelivered.QueueName>',
       'growth-of-archives: BucketSizeBytes BucketName <StorageBucket>',
       'growth-of-archives: BucketSizeBytes StorageType StandardStorage',
+      'growth-of-what-is-copied: BytesCopied',
+      'many-failures: JobsDone',
+      'many-failures: JobsFailed',
+      'many-failures: JobsFailed',
       'planner-errors: Errors FunctionName <PlannerFunction>',
+      'replication-failures: Replications',
+      'replication-failures: ReplicationsFailed',
+      'rule-late: LastGoodCopyAgeSeconds',
+      'rules-not-planned: RulesFailed',
+      'run-still-going: RunsLate',
       'tasks-that-cannot-start: ApproximateNumberOfMessagesNotVisible QueueName <QueuesJobs.QueueName>',
       'tasks-that-cannot-start: ApproximateNumberOfMessagesVisible QueueName <QueuesJobs.QueueName>',
       'tasks-that-cannot-start: DesiredTaskCount ClusterName <WorkersCluster>',
@@ -231,12 +244,12 @@ describe('the alarm', () => {
 
   test('of failures is a rate of all jobs that ended', () => {
     const { Metrics, Threshold, ComparisonOperator } = alarm('many-failures');
-    expect(Metrics.map(({ Id, Expression }) => [Id, Expression])).toEqual([
+    expect(Metrics.map(({ Id, Expression, MetricStat }) => [Id, Expression || MetricStat?.Metric.MetricName])).toEqual([
       ['expr_1', 'IF(ended >= 10, 100 * failures / ended, 0)'],
-      ['failures', ''],
+      ['failures', 'JobsFailed'],
       ['ended', 'SUM([failed, FILL(done, 0)])'],
-      ['failed', ''],
-      ['done', ''],
+      ['failed', 'JobsFailed'],
+      ['done', 'JobsDone'],
     ]);
     expect([Threshold, ComparisonOperator]).toEqual([10, 'GreaterThanThreshold']);
   });
@@ -295,7 +308,9 @@ describe('the alarm', () => {
   });
 
   test('of pulls looks at every repository, and is not there where nobody wants to pay for it', () => {
-    expect(JSON.stringify(alarm('unusual-pulls').Metrics)).toContain('GROUP BY RepositoryName');
+    expect(alarm('unusual-pulls').Metrics.map(({ Expression }) => Expression)).toEqual([
+      'SELECT SUM(RepositoryPullCount) FROM SCHEMA("AWS/ECR", RepositoryName) GROUP BY RepositoryName ORDER BY SUM() DESC',
+    ]);
     const without = alarmsOf(Template.fromStack(stackOf('alarms: { pullsPerFiveMinutes: 0 }')));
     expect(without.size).toBe(13); // neither that of backups, without a vault
     expect(without.has('transship-unusual-pulls')).toBe(false);
@@ -565,6 +580,9 @@ describe('events', () => {
     ['a copy that failed', backup('Copy', { state: 'FAILED' }), ['BackupsFailed']],
   ])('count %s', (_, event, expected) => {
     const filters = Object.values(template.findResources('AWS::Logs::MetricFilter'));
+    // one an event, and none where there are others, so that a rate has both of its metrics
+    for (const { Properties } of filters)
+      expect(Properties['MetricTransformations']).toMatchObject([{ MetricValue: '1', DefaultValue: 0 }]);
     const counted = filters.filter(({ Properties }) => matches(String(Properties['FilterPattern']), event));
     const names = counted.map(({ Properties }): string => String(Properties['MetricTransformations'][0].MetricName));
     expect(names.toSorted()).toEqual(expected);
