@@ -5,6 +5,7 @@ import { PolicyStatement, type Role } from 'aws-cdk-lib/aws-iam';
 import type { IKey } from 'aws-cdk-lib/aws-kms';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import type { IQueue } from 'aws-cdk-lib/aws-sqs';
+import { inParts } from './parts.ts';
 import type { InfraSettings } from './settings.ts';
 import { acknowledgeWildcard } from './wildcards.ts';
 
@@ -170,6 +171,12 @@ const WILDCARDS: Readonly<Partial<Record<Place, string>>> = {
   account: 'Tokens have no resource; they open nothing that another statement does not.',
 };
 
+/**
+ * ARNs of one statement. Of what is too much for a role itself CDK makes managed policies, by whole statements, and IAM takes 6,144 characters in
+ * each of those: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+ */
+const ARNS_IN_STATEMENT = 4000;
+
 /** Grants the role what the process calls, where it calls it, resource by resource. */
 export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
   const { access, bucket, bucketExists, cluster, deadLetters, jobs, key, table } = reach;
@@ -182,7 +189,8 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
   ): void => {
     const actions = actionsOf(caller, place, allow);
     if (actions.length === 0 || resources.length === 0) return;
-    role.addToPolicy(new PolicyStatement({ actions, resources: [...resources], conditions }));
+    for (const some of inParts(resources, ARNS_IN_STATEMENT))
+      role.addToPolicy(new PolicyStatement({ actions, resources: some, conditions }));
     for (const resource of resources) acknowledgeWildcard(role, resource, WILDCARDS[place] ?? '');
   };
 

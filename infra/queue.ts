@@ -4,6 +4,7 @@ import { SqsQueue } from 'aws-cdk-lib/aws-events-targets';
 import type { IKey } from 'aws-cdk-lib/aws-kms';
 import { Queue, QueueEncryption, type DeadLetterQueue, type IQueue } from 'aws-cdk-lib/aws-sqs';
 import { Construct } from 'constructs';
+import { inParts } from './parts.ts';
 import type { InfraSettings } from './settings.ts';
 
 export interface QueuesProps {
@@ -19,6 +20,12 @@ const VISIBILITY = Duration.seconds(120);
 const RETENTION = Duration.days(14);
 /** Workers count tries and move what failed by themselves: this is for messages that kill whoever takes them. */
 const MAX_RECEIVE_COUNT = 20;
+
+/**
+ * Of a pattern, whose quota is 2,048 and has the rest of it too: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html
+ */
+const NAMES_IN_RULE = 1800;
+const WILDCARD = '{"wildcard":"",}';
 
 /** Jobs on their way to the workers, pushes to ECR among them. */
 export class Queues extends Construct {
@@ -62,28 +69,30 @@ export class Queues extends Construct {
     const names = repositories
       .filter((some) => (some.account ?? account) === account && (some.region ?? region) === region)
       .flatMap((some) => some.names);
-    if (names.length === 0) return;
-    new Rule(this, 'Pushes', {
-      description: 'Pushes to ECR, for rules with `on: push`',
-      eventPattern: {
-        source: ['aws.ecr'],
-        detailType: ['ECR Image Action'],
-        detail: {
-          'action-type': ['PUSH'],
-          result: ['SUCCESS'],
-          'repository-name': [...new Set(names)].map((name) =>
-            name.includes('*') ? { wildcard: name.replace(/\*+/g, '*') } : name,
-          ),
+    const sizeOf = (name: string): number => name.length + WILDCARD.length;
+    inParts([...new Set(names)], NAMES_IN_RULE, sizeOf).forEach((some, i) => {
+      new Rule(this, i === 0 ? 'Pushes' : `Pushes${i + 1}`, {
+        description: 'Pushes to ECR, for rules with `on: push`',
+        eventPattern: {
+          source: ['aws.ecr'],
+          detailType: ['ECR Image Action'],
+          detail: {
+            'action-type': ['PUSH'],
+            result: ['SUCCESS'],
+            'repository-name': some.map((name) =>
+              name.includes('*') ? { wildcard: name.replace(/\*+/g, '*') } : name,
+            ),
+          },
         },
-      },
-      targets: [
-        new SqsQueue(this.jobs, {
-          deadLetterQueue: this.undelivered,
-          retryAttempts: 10,
-          // later than that a tick has found it
-          maxEventAge: Duration.hours(1),
-        }),
-      ],
+        targets: [
+          new SqsQueue(this.jobs, {
+            deadLetterQueue: this.undelivered,
+            retryAttempts: 10,
+            // later than that a tick has found it
+            maxEventAge: Duration.hours(1),
+          }),
+        ],
+      });
     });
   }
 }
