@@ -1,6 +1,9 @@
 import { readFileSync } from 'node:fs';
+import { RegionInfo } from 'aws-cdk-lib/region-info';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
+import { quote } from '../worker/util/quote.ts';
+import { isCron } from './cron.ts';
 import { groupDestinations } from './replication-rules.ts';
 
 /**
@@ -26,7 +29,16 @@ const keyArn = z
 const idOf = (kind: string, what: string): z.ZodString =>
   z.string().regex(new RegExp(`^${kind}-(?:[0-9a-f]{8}|[0-9a-f]{17})$`), `expected the id of ${what}`);
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
-const bucketName = z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'expected the name of a bucket');
+const bucketName = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, { error: 'expected the name of a bucket', abort: true })
+  .refine(
+    (name) =>
+      !/\.\.|\.-|-\.|^(?:[0-9]+\.){3}[0-9]+$|^(?:xn--|sthree-|amzn-s3-demo-)|(?:-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)$/.test(
+        name,
+      ),
+    'expected the name of a bucket that S3 takes: dots between letters or digits, no address, nothing that S3 has for itself',
+  );
 const repositoryPattern = z
   .string()
   .regex(/^[a-z0-9*][a-z0-9._/*-]*$/, 'expected the name of a repository, or a pattern such as product/*');
@@ -37,8 +49,7 @@ const principalArn = z
     /^arn:aws[a-z-]*:iam::[0-9]{12}:(?:root|(?:user|role)\/[\w+=,.@/-]+)$/,
     "expected the ARN of a role or a user, or of an account's root",
   );
-// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-scheduled-rule-pattern.html
-const cronFields = z.string().regex(/^\S+ \S+ (?:\? \S+ [^?\s]\S*|[^?\s]\S* \S+ \?) \S+$/, CRON_EXPECTED);
+const cronFields = z.string().refine(isCron, CRON_EXPECTED);
 const CIDR_EXPECTED = 'expected a range of addresses of /16 to /24, such as 10.64.0.0/20';
 const cidr = z
   .cidrv4({ error: CIDR_EXPECTED, abort: true })
@@ -47,7 +58,24 @@ const cidr = z
 const zone = z
   .string()
   .regex(/^[a-z]{2}(?:-[a-z]+)+-[0-9][a-z]$/, 'expected the name of an availability zone, such as us-east-1a');
-const tagValues = z.record(z.string().min(1).max(128), z.string().max(256));
+// what IAM, ECS and others have in common: https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html
+const TAG_KEY_EXPECTED =
+  'expected the key of a tag: up to 128 letters, digits, spaces and _ . : / = + - @, not beginning with aws:';
+const TAG_VALUE_EXPECTED =
+  'expected the value of a tag: up to 256 letters, digits, spaces and _ . : / = + - @, in quotes';
+const tagValues = z.record(
+  z.string().regex(/^(?!aws:)[\p{L}\p{Z}\p{N}_.:/=+@-]{1,128}$/iu, TAG_KEY_EXPECTED),
+  z.string(TAG_VALUE_EXPECTED).regex(/^[\p{L}\p{Z}\p{N}_.:/=+@-]{0,256}$/u, TAG_VALUE_EXPECTED),
+);
+
+/** A list of what cannot be there twice. */
+function eachOnce<T extends z.ZodType>(item: T): z.ZodArray<T> {
+  return z.array(item).superRefine((list, context) => {
+    list.forEach((one, i) => {
+      if (list.indexOf(one) < i) context.addIssue({ code: 'custom', path: [i], message: 'is here twice' });
+    });
+  });
+}
 
 /** What a task of Fargate may have: GiB of memory by vCPU. https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html */
 const FARGATE_MEMORY_MIB: Readonly<Record<number, readonly number[]>> = {
@@ -64,6 +92,9 @@ const FARGATE_MEMORY_MIB: Readonly<Record<number, readonly number[]>> = {
 // a worker takes what it says, and a task that is stopped has two minutes
 const MAX_SLOTS = 64;
 
+// https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html: five actions, and one is the topic that is made
+const MAX_TOPICS = 4;
+
 const network = z
   .discriminatedUnion(
     'type',
@@ -72,15 +103,16 @@ const network = z
         /** A VPC of its own: private subnets without a way out, a gateway endpoint for S3, interface endpoints for what else is needed. */
         type: z.literal('own'),
         cidr,
-        availabilityZones: z.array(zone).min(2).optional(),
+        availabilityZones: eachOnce(zone).min(2).max(6).optional(),
         /** NAT gateways, needed to reach registries that are not of AWS, or not of this region. */
         natGateways: z.int().min(0).max(3).default(1),
       }),
       z.strictObject({
         type: z.literal('existing'),
         vpcId: idOf('vpc', 'a VPC'),
-        subnetIds: z.array(idOf('subnet', 'a subnet')).min(1),
-        availabilityZones: z.array(zone).min(1),
+        // https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_AwsVpcConfiguration.html
+        subnetIds: eachOnce(idOf('subnet', 'a subnet')).min(1).max(16),
+        availabilityZones: eachOnce(zone).min(1),
         /** Whether tasks get public addresses: where the subnets are public ones and there is no NAT. */
         publicAddresses: z.boolean().default(false),
       }),
@@ -88,7 +120,7 @@ const network = z
         /** A VPC of its own with public subnets and no NAT: the cheapest; tasks have public addresses, and let nobody in. */
         type: z.literal('public'),
         cidr,
-        availabilityZones: z.array(zone).min(2).optional(),
+        availabilityZones: eachOnce(zone).min(2).max(6).optional(),
       }),
     ],
     'expected own, existing or public',
@@ -168,8 +200,8 @@ const access = z
         z
           .string()
           .regex(
-            /^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[\w/+=.@-]+$/,
-            'expected the ARN of a secret',
+            /^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[\w/+=.@-]+-[A-Za-z0-9]{6}$/,
+            'expected the ARN of a secret, whole, with the six characters that Secrets Manager puts behind its name',
           ),
       )
       .default([]),
@@ -217,18 +249,31 @@ const vault = z
   })
   .optional();
 
+const PREFIX_EXPECTED = 'expected what names of repositories begin with, such as product/';
+// patterns of RepositoryFilter, of CreateRepositoryCreationTemplate and of CreateRepository: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/
 const repositoryPrefix = z
   .string()
   .min(2)
   .max(256)
-  .regex(/^[a-z0-9][a-z0-9._/-]*$/, 'expected what names of repositories begin with, such as product/');
+  .regex(/^(?:[a-z0-9]+(?:[._-][a-z0-9]*)*\/)*[a-z0-9]*(?:[._-][a-z0-9]*)*$/, {
+    error: PREFIX_EXPECTED,
+    abort: true,
+  })
+  .regex(/^[a-z0-9]/, PREFIX_EXPECTED);
+const NAME = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*)*';
+const TEMPLATE_PREFIX_EXPECTED =
+  'expected the first parts of the names of repositories, such as product for product/api and all others below it, or ROOT for all';
+const templatePrefix = z
+  .string(TEMPLATE_PREFIX_EXPECTED)
+  .max(256)
+  .regex(new RegExp(`^(?:ROOT|${NAME}/?)$`), TEMPLATE_PREFIX_EXPECTED);
 
 const repository = z.strictObject({
   name: z
     .string()
     .min(2)
     .max(256)
-    .regex(/^[a-z0-9]+(?:[._/-][a-z0-9]+)*$/, 'expected the name of a repository'),
+    .regex(new RegExp(`^${NAME}$`), 'expected the name of a repository'),
   /**
    * `production`, the default: immutable tags, scan on push, the last 100 tagged images, untagged gone after a day. `testing`: mutable, all gone
    * after 7 days. Of one that exists: none, so that nothing in it expires but by what is said here.
@@ -248,6 +293,8 @@ const repository = z.strictObject({
   tags: tagValues.default({}),
 });
 
+type Repository = z.infer<typeof repository>;
+
 const registries = z
   .strictObject({
     repositories: z.array(repository).default([]),
@@ -266,8 +313,8 @@ const registries = z
     templates: z
       .array(
         z.strictObject({
-          prefix: z.union([z.literal('ROOT'), repositoryPrefix]),
-          appliedFor: z.array(z.enum(['REPLICATION', 'PULL_THROUGH_CACHE', 'CREATE_ON_PUSH'])).min(1),
+          prefix: templatePrefix,
+          appliedFor: eachOnce(z.enum(['REPLICATION', 'PULL_THROUGH_CACHE', 'CREATE_ON_PUSH'])).min(1),
           /** Default: yes, but where it is for a cache, which could never take up a tag that has moved. */
           immutable: z.boolean().optional(),
           keepLast: z.int().min(1).max(100_000).optional(),
@@ -317,14 +364,24 @@ export const infraSettings = z
     /** Minutes between looks of the planner at the rules' schedules. */
     planEveryMinutes: z.int().min(1).max(60).default(5),
     /** `aws`: keys that AWS owns; `create`: a key of its own; or the ARN of a key. */
-    encryption: z.union([z.enum(['aws', 'create']), keyArn]).default('aws'),
+    encryption: z
+      .union(
+        [z.enum(['aws', 'create']), keyArn],
+        'expected aws, create, or the ARN of a KMS key, by its id and not an alias',
+      )
+      .default('aws'),
     bucket,
     access,
     notifications: z
       .strictObject({
-        emails: z.array(z.email('expected an e-mail address')).default([]),
-        topics: z
-          .array(z.string().regex(/^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:.+$/, 'expected the ARN of a topic'))
+        emails: eachOnce(z.email('expected an e-mail address')).default([]),
+        topics: eachOnce(
+          z.string().regex(/^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[\w-]{1,256}$/, 'expected the ARN of a topic'),
+        )
+          .max(
+            MAX_TOPICS,
+            `an alarm has five actions, one of them our own topic: expected ${MAX_TOPICS} at the most; one topic can tell many`,
+          )
           .default([]),
       })
       .prefault({}),
@@ -333,13 +390,17 @@ export const infraSettings = z
         /** Where docs/runbook.md is to be read: alarms link to its chapters. */
         runbook: z.string().min(1).max(500).default('docs/runbook.md'),
         /** A rule is late when its last good copy is older. */
-        ruleAgeHours: z.number().positive().default(26),
+        ruleAgeHours: z
+          .number()
+          .positive()
+          .max(24 * 36_500)
+          .default(26),
         /** Pulls of one repository in five minutes that are unusual. 0: no alarm, which CloudWatch bills by the number of repositories. */
         pullsPerFiveMinutes: z.int().min(0).default(1000),
         /** Days without a backup that came to the backup account. 0: no alarm; CloudWatch looks back a week at most. */
         backupAgeDays: z.int().min(0).max(7).default(2),
         /** Growth of the archives in a day that is unusual. */
-        growthGiBPerDay: z.number().positive().default(500),
+        growthGiBPerDay: z.number().positive().max(1_000_000_000).default(500),
       })
       .prefault({}),
     logRetentionDays: z
@@ -354,11 +415,11 @@ export const infraSettings = z
     const refuse = (path: readonly (string | number)[], message: string): void => {
       context.addIssue({ code: 'custom', path: [...path], message });
     };
-    s.network.availabilityZones?.forEach((name, i) => {
-      if (!name.startsWith(s.region)) refuse(['network', 'availabilityZones', i], `it is no zone of ${s.region}`);
-    });
-    checkWorker(s.worker, refuse);
+    checkTags(s, refuse);
+    checkNetwork(s, refuse);
+    checkWorker(s, refuse);
     checkBucket(s, refuse);
+    checkPartitions(s, refuse);
     checkVault(s, refuse);
     checkRepositories(s, refuse);
     checkReplication(s, refuse);
@@ -370,9 +431,89 @@ export const infraSettings = z
   });
 
 type Refuse = (path: readonly (string | number)[], message: string) => void;
-type Parsed = Pick<z.infer<typeof infraSettings>, 'account' | 'region' | 'bucket' | 'vault' | 'registries'>;
+type Parsed = Pick<
+  z.infer<typeof infraSettings>,
+  | 'access'
+  | 'account'
+  | 'bucket'
+  | 'encryption'
+  | 'network'
+  | 'notifications'
+  | 'region'
+  | 'registries'
+  | 'tags'
+  | 'vault'
+  | 'worker'
+>;
 
-function checkWorker({ cpu, memoryMiB, onDemandWeight, spotWeight }: z.infer<typeof worker>, refuse: Refuse): void {
+/** 50 of most resources; CDK gives subnets three: https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html */
+const MAX_TAGS = 47;
+const MAX_REPOSITORY_TAGS = 50;
+
+function checkTags({ registries: r, tags }: Parsed, refuse: Refuse): void {
+  const names = Object.keys(tags);
+  if (names.length > MAX_TAGS)
+    refuse(['tags'], `${names.length} tags are more than the ${MAX_TAGS} that every resource can have`);
+  // https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html
+  names.forEach((name, i) => {
+    const twin = names.slice(0, i).find((other) => other.toLowerCase() === name.toLowerCase());
+    if (twin !== undefined) refuse(['tags', name], `IAM takes it for the same as ${twin}: leave one of the two out`);
+  });
+  r?.repositories.forEach((repo, i) => {
+    const all = new Set([...names, ...Object.keys(repo.tags)]).size;
+    if (all > MAX_REPOSITORY_TAGS)
+      refuse(
+        ['registries', 'repositories', i, 'tags'],
+        `with those of all resources it has ${all} tags, and ECR takes ${MAX_REPOSITORY_TAGS}`,
+      );
+  });
+}
+
+/** Of the subnet in each zone that has the NAT gateway, as network.ts has it: /27. */
+const NAT_SUBNET_ADDRESSES = 32;
+/** Of a subnet: https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html */
+const MIN_SUBNET_ADDRESSES = 16;
+
+function checkNetwork({ access, network: n, region, worker: w }: Parsed, refuse: Refuse): void {
+  n.availabilityZones?.forEach((name, i) => {
+    if (!name.startsWith(region)) refuse(['network', 'availabilityZones', i], `it is no zone of ${region}`);
+  });
+  if (n.type === 'existing') return;
+  // https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html
+  if (/^(?:0|127|169\.254|22[4-9]|2[3-5][0-9])\./.test(n.cidr))
+    refuse(['network', 'cidr'], 'no VPC has such addresses: take some of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16');
+  if (n.type === 'public') return;
+  const zones = n.availabilityZones?.length ?? 2;
+  const size = 2 ** (32 - Number(n.cidr.split('/')[1]));
+  if (n.natGateways > 0 && size / zones - NAT_SUBNET_ADDRESSES < MIN_SUBNET_ADDRESSES)
+    refuse(['network', 'cidr'], `it is too small for subnets in ${zones} zones`);
+  if (n.natGateways > 0) return;
+  const far = `there is no way out of ${region} with network.natGateways: 0`;
+  access.repositories.forEach((some, i) => {
+    if (some.region !== undefined && some.region !== region) refuse(['access', 'repositories', i, 'region'], far);
+  });
+  access.secrets.forEach((arn, i) => {
+    if (regionOfArn(arn) !== region) refuse(['access', 'secrets', i], far);
+  });
+  if (w.image !== undefined && ECR_HOST.exec(w.image)?.[1] !== region)
+    refuse(['worker', 'image'], `${far}: a task gets its image from ECR of ${region} only`);
+}
+
+/** The registry of an image of ECR, with its region. */
+const ECR_HOST = /^[0-9]{12}\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\./;
+
+function checkWorker({ worker: w }: Parsed, refuse: Refuse): void {
+  const { cpu, image, memoryMiB, onDemandWeight, spotWeight } = w;
+  // worker.ts lets a task pull what it knows by these, and ECS takes the one or the other: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html
+  if (
+    image !== undefined &&
+    ECR_HOST.test(image) &&
+    !/^[^/]*\.amazonaws\.com(?:\.cn)?\/[^:@]+(?::[^:@]+|@[^@]+)$/.test(image)
+  )
+    refuse(
+      ['worker', 'image'],
+      'expected an image of ECR with either a tag or a digest, such as 111111111111.dkr.ecr.us-east-1.amazonaws.com/transship:1.0.0',
+    );
   const sizes = FARGATE_MEMORY_MIB[cpu];
   if (sizes === undefined) {
     refuse(
@@ -401,6 +542,48 @@ function checkBucket({ bucket: b, vault: v }: Parsed, refuse: Refuse): void {
       `AWS Backup leaves objects of ${b.storageClass} out without a word: take GLACIER_IR, STANDARD_IA, INTELLIGENT_TIERING or STANDARD, or leave the vault out`,
     );
   }
+}
+
+/** Characters of a list in JSON, each with so many more. */
+function sizeOf(list: readonly string[], more: number): number {
+  return list.reduce((sum, one) => sum + one.length + more, 0);
+}
+
+/** What is in another partition nothing here can reach: China and GovCloud are worlds of their own. */
+function checkPartitions(s: Parsed, refuse: Refuse): void {
+  const { access, encryption, notifications, region, registries: r, vault: v } = s;
+  const here = partitionOf(region);
+  const arn = (path: readonly (string | number)[], value: string | undefined): void => {
+    if (value?.startsWith('arn:') === true && value.split(':')[1] !== here)
+      refuse(path, `expected an ARN of ${region}, which begins with arn:${here}:`);
+  };
+  const place = (path: readonly (string | number)[], value: string | undefined): void => {
+    if (value !== undefined && partitionOf(value) !== here)
+      refuse(
+        path,
+        `${value} is of ${partitionOf(value)}, and ${region} of ${here}: nothing goes from the one to the other`,
+      );
+  };
+  arn(['encryption'], encryption);
+  // https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
+  if (encryption.startsWith('arn:') && regionOfArn(encryption) !== region)
+    refuse(['encryption'], `what is in ${region} is encrypted with a key of ${region}`);
+  for (const name of ['roles', 'secrets', 'keys'] as const)
+    access[name].forEach((one, i) => arn(['access', name, i], one));
+  access.repositories.forEach((one, i) => place(['access', 'repositories', i, 'region'], one.region));
+  notifications.topics.forEach((one, i) => arn(['notifications', 'topics', i], one));
+  place(['vault', 'region'], v?.region);
+  if (r === undefined) return;
+  r.repositories.forEach((one, i) => arn(['registries', 'repositories', i, 'key'], one.key));
+  r.templates.forEach((one, i) => arn(['registries', 'templates', i, 'key'], one.key));
+  r.replication.forEach((one, i) => place(['registries', 'replication', i, 'region'], one.region));
+  for (const name of ['pull', 'push', 'cleanUp'] as const)
+    r.roles[name].forEach((one, i) => arn(['registries', 'roles', name, i], one));
+}
+
+/** One that CDK does not know yet is of the world that most are of. */
+function partitionOf(region: string): string {
+  return RegionInfo.get(region).partition ?? 'aws';
 }
 
 const CONSENT = 'nobody can delete these backups, and nobody can undo this';
@@ -455,7 +638,13 @@ function checkVault({ account, region, vault: v }: Parsed, refuse: Refuse): void
     );
   else if (plan.continuousDays > 0)
     within(plan.continuousDays, sourceLock, ['vault', 'plan', 'continuousDays'], 'sourceLock', refuse);
-  if (plan.continuousDays > 0 && continuousCron(plan.cron) === undefined)
+  // https://docs.aws.amazon.com/aws-backup/latest/devguide/plan-options-and-configuration.html
+  if (!/^[0-9]+ /.test(plan.cron))
+    refuse(
+      ['vault', 'plan', 'cron'],
+      'AWS Backup begins once an hour at the most: its minutes are to be one number, such as 0 5 * * ? *',
+    );
+  else if (plan.continuousDays > 0 && continuousCron(plan.cron) === undefined)
     refuse(
       ['vault', 'plan', 'cron'],
       'the rule of continuousDays begins twelve hours apart from it, for which its minutes and hours are to be one number each: such as 0 5 * * ? *',
@@ -497,7 +686,22 @@ function checkRepositories({ region, registries: r }: Parsed, refuse: Refuse): v
       ['registries'],
       'there is nothing in it: name repositories, replication, templates or replicationSources, or leave it out',
     );
+  const policies = repositories.filter((repo) => repo.existing).flatMap(policiesOf);
+  const characters = sizeOf(policies, POLICY_OF_EXISTING);
+  if (characters > MAX_INLINE)
+    refuse(
+      ['registries', 'repositories'],
+      `${policies.length} policies of repositories that exist are more than one function may set, some ${Math.floor((MAX_INLINE / characters) * policies.length)}: take part of them into settings with another prefix`,
+    );
+  const resources = repositories.filter((repo) => !repo.existing).length + 2 * policies.length;
+  if (resources > MAX_RESOURCES)
+    refuse(
+      ['registries', 'repositories'],
+      `${repositories.length} make ${resources} resources, and CloudFormation has ${MAX_RESOURCES} for them in a stack: take part of them out, or into settings with another prefix`,
+    );
   repositories.forEach((repo, i) => {
+    if (repo.pullAccounts.length > MAX_ACCOUNTS)
+      refuse(['registries', 'repositories', i, 'pullAccounts'], tooManyAccounts(repo.pullAccounts));
     const at = (name: string): readonly (string | number)[] => ['registries', 'repositories', i, name];
     if (repositories.findIndex((other) => other.name === repo.name) < i)
       refuse(at('name'), 'is here twice: a repository has one policy');
@@ -514,6 +718,20 @@ function checkRepositories({ region, registries: r }: Parsed, refuse: Refuse): v
       if (Object.keys(repo.tags).length > 0) refuse(at('tags'), NOT_OF_EXISTING);
     }
   });
+  const admitted = r.replicationSources.map(
+    ({ prefixes }) => STATEMENT_OF_SOURCE + sizeOf(prefixes, ARN_OF_REPOSITORIES),
+  );
+  if (admitted.reduce((sum, some) => sum + some, 0) > MAX_REGISTRY_POLICY)
+    refuse(
+      ['registries', 'replicationSources'],
+      `${admitted.length} accounts with their prefixes are more than the policy of a registry has room for: give them fewer prefixes, or leave accounts out`,
+    );
+  for (const name of ['pull', 'push', 'cleanUp'] as const)
+    if (sizeOf(roles[name], 3) > MAX_PRINCIPALS)
+      refuse(
+        ['registries', 'roles', name],
+        `${roles[name].length} principals are more than the trust of a role has room for: name the root of an account, or roles that many may assume`,
+      );
   if (roles.push.length > 0 && repositories.length === 0)
     refuse(
       ['registries', 'roles', 'push'],
@@ -525,10 +743,43 @@ function checkRepositories({ region, registries: r }: Parsed, refuse: Refuse): v
     refuse(['registries', 'roles', 'cleanUp'], 'it deletes from repositories of shape testing, and there are none');
 }
 
+/** Of 500: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html */
+const MAX_RESOURCES = 480;
+/**
+ * Of the inline policies of a role, all together. Each policy of a repository that exists is set by a call, which the function has a policy of
+ * its own for: it goes after the call that takes the policy off. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+ */
+const MAX_INLINE = 10_000;
+/** Beside the name of the repository. */
+const POLICY_OF_EXISTING = 210;
+/** In the policy of a repository, which has 10,240 characters: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_SetRepositoryPolicy.html */
+const MAX_ACCOUNTS = 200;
+/** Characters, of 10,240: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutRegistryPolicy.html */
+const MAX_REGISTRY_POLICY = 10_000;
+/** Of an account in it, with the ARN of all repositories, and of each prefix beside its own characters. */
+const STATEMENT_OF_SOURCE = 220;
+const ARN_OF_REPOSITORIES = 70;
+/** Characters of the principals of a role, whose trust policy has 2,048: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html */
+const MAX_PRINCIPALS = 1900;
+
+/** The name of a repository that exists for each of its policies that are set. */
+function policiesOf({ name, shape, keepLast, untaggedAfterDays, expireAfterDays, pullAccounts }: Repository): string[] {
+  const expires = [shape, keepLast, untaggedAfterDays, expireAfterDays].some((some) => some !== undefined);
+  return [expires, pullAccounts.length > 0].flatMap((isSet) => (isSet ? [name] : []));
+}
+
+function tooManyAccounts(accounts: readonly string[]): string {
+  return `${accounts.length} accounts are more than the ${MAX_ACCOUNTS} that a policy of ECR has room for`;
+}
+
 const NOT_OF_EXISTING = 'is set where a repository is created: this one exists already';
 
 /** Where a key of KMS is, by its ARN. */
 export function regionOfKey(arn: string): string | undefined {
+  return regionOfArn(arn);
+}
+
+function regionOfArn(arn: string): string | undefined {
   return arn.split(':')[3];
 }
 
@@ -584,7 +835,8 @@ function checkTemplates({ account, region, registries: r }: Parsed, refuse: Refu
       refuse(at('key'), `a template in ${place} would be for nothing here: the regions are ${[...regions].join(', ')}`);
     const twin = templates.findIndex(
       (other) =>
-        other.prefix === template.prefix &&
+        // product and product/ are the same to ECR
+        other.prefix.replace(/\/$/, '') === template.prefix.replace(/\/$/, '') &&
         (other.key === undefined || place === undefined || regionOfKey(other.key) === place),
     );
     if (twin < i) refuse(at('prefix'), 'is here twice: a registry has one template for a prefix');
@@ -596,18 +848,35 @@ export class SettingsError extends Error {
   override readonly name = 'SettingsError';
 }
 
+/** More than any settings have; what is larger is another file. */
+const MAX_BYTES = 256 * 1024;
+/** Of lists and tags that are said once; more is there to fill the memory. */
+const MAX_ALIASES = 1000;
+
 /** Reads settings. Throws SettingsError naming each setting, its value and what is allowed. */
 export function parseSettings(text: string, file: string): InfraSettings {
-  const document = parseDocument(text, { prettyErrors: true });
-  const [broken] = document.errors;
-  if (broken !== undefined) throw new SettingsError(`${file}: ${broken.message}`);
+  const bytes = Buffer.byteLength(text);
+  if (bytes > MAX_BYTES)
+    throw new SettingsError(`${file}: it has ${bytes} bytes: expected settings, which have ${MAX_BYTES} at the most`);
+  // keys of numbers, as of tags, are text; of lists and groups none are
+  const document = parseDocument(text, { prettyErrors: true, stringKeys: true, logLevel: 'error' });
+  // a warning is a tag of YAML that nobody knows, such as !Ref
+  const [broken] = [...document.errors, ...document.warnings];
+  if (broken?.code === 'MULTIPLE_DOCS')
+    throw new SettingsError(`${file}: there is a second document, behind a line of ---: expected one`);
+  if (broken?.code === 'NON_STRING_KEY')
+    throw new SettingsError(`${file}: the name of a setting is a list or a group: expected text`);
+  if (broken?.code === 'RESOURCE_EXHAUSTION') throw new SettingsError(`${file}: it is nested too deep to be settings`);
+  if (broken !== undefined) throw new SettingsError(`${file}: ${broken.message.trim()}`);
   let value: unknown;
   try {
-    value = document.toJS({ maxAliasCount: 10 });
+    value = document.toJS({ maxAliasCount: MAX_ALIASES });
   } catch (cause) {
     // an alias of nothing, or of too much
     throw new SettingsError(`${file}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   }
+  if (value === null || value === undefined)
+    throw new SettingsError(`${file}: the file is empty: expected version, account and region at the least`);
   const result = infraSettings.safeParse(value);
   if (result.success) return result.data;
   throw new SettingsError(result.error.issues.map((issue) => `${file}: ${describe(issue, value)}`).join('\n'));
@@ -615,27 +884,43 @@ export function parseSettings(text: string, file: string): InfraSettings {
 
 /** Reads the settings of a file. */
 export function readSettings(file: string): InfraSettings {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(file);
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
+    const why = code === 'ENOENT' ? '' : `: ${code}`;
+    throw new SettingsError(
+      `${file} cannot be read${why}: copy one of infra/examples/ and name it with TRANSSHIP_INFRA`,
+      { cause },
+    );
+  }
   let text: string;
   try {
-    text = readFileSync(file, 'utf8');
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw new SettingsError(`${file} cannot be read: copy one of infra/examples/ and name it with TRANSSHIP_INFRA`, {
-      cause,
-    });
+    throw new SettingsError(`${file}: it is not UTF-8: save it so`, { cause });
   }
   return parseSettings(text, file);
 }
 
 function describe(issue: z.core.$ZodIssue, value: unknown): string {
-  const path = issue.path.map(String).join('.');
+  const path = issue.path.map(nameOf).join('.');
   if (issue.code === 'unrecognized_keys')
-    return `${path === '' ? '' : `${path}: `}there is no setting ${issue.keys.map((key) => `"${key}"`).join(', ')} here`;
+    return `${path === '' ? '' : `${path}: `}there is no setting ${issue.keys.map(quote).join(', ')} here`;
+  if (issue.code === 'invalid_key') return `${path}: ${issue.issues[0]?.message ?? issue.message}`;
   let given = value;
   for (const name of issue.path)
     given = typeof given === 'object' && given !== null ? Reflect.get(given, name) : undefined;
-  if (given === undefined && issue.code === 'invalid_type' && path !== '') return `${path}: it is missing`;
-  const shown = given === undefined || typeof given === 'object' ? '' : ` ${JSON.stringify(given)}`;
+  if (given === undefined && path !== '' && (issue.code === 'invalid_type' || issue.code === 'invalid_value'))
+    return `${path}: it is missing`;
+  const shown = given === undefined || (typeof given === 'object' && given !== null) ? '' : ` ${quote(given)}`;
   return `${path === '' ? 'the file' : path}${shown}: ${issue.message}`;
+}
+
+/** Of a setting as it is written; of a tag, which may be anything. */
+function nameOf(step: PropertyKey): string {
+  return /^[\w:/=+@. -]{1,128}$/.test(String(step)) ? String(step) : quote(String(step));
 }
 
 function range(from: number, to: number, by: number): readonly number[] {

@@ -7,6 +7,14 @@ import { describe, expect, test } from 'vitest';
 import { parseSettings, readSettings, SettingsError } from '../../infra/settings.ts';
 import { ACCOUNT, REGION, refused, settingsOf } from './templates.ts';
 
+const ECR = '111111111111.dkr.ecr.eu-central-1.amazonaws.com';
+const KEY_ELSEWHERE = 'arn:aws:kms:us-east-1:111111111111:key/10000000-0000-4000-8000-000000000000';
+
+/** So many members of a list in YAML. */
+function many(n: number, member: (i: number) => string): string {
+  return Array.from({ length: n }, (_, i) => member(i)).join(', ');
+}
+
 describe('what nobody says', () => {
   test('is safe, small and cheap', () => {
     expect(settingsOf('')).toEqual({
@@ -94,6 +102,9 @@ describe('a setting that is not there', () => {
 });
 
 describe('a value that cannot be', () => {
+  const TAG_KEY =
+    'expected the key of a tag: up to 128 letters, digits, spaces and _ . : / = + - @, not beginning with aws:';
+  const TAG_VALUE = 'expected the value of a tag: up to 256 letters, digits, spaces and _ . : / = + - @, in quotes';
   const CLASSES = '"STANDARD"|"STANDARD_IA"|"INTELLIGENT_TIERING"|"GLACIER_IR"|"GLACIER"|"DEEP_ARCHIVE"';
   test.each([
     [
@@ -101,7 +112,19 @@ describe('a value that cannot be', () => {
       'notifications.emails.1 "nobody": expected an e-mail address',
     ],
     ['prefix: Tea', 'prefix "Tea": expected up to 20 small letters, digits and "-"'],
-    ['tags: { owner: 1 }', 'tags.owner 1: Invalid input: expected string, received number'],
+    ['tags: { owner: 1 }', `tags.owner 1: ${TAG_VALUE}`],
+    ["tags: { owner: 'a,b' }", `tags.owner "a,b": ${TAG_VALUE}`],
+    ["tags: { 'aws:owner': me }", `tags.aws:owner: ${TAG_KEY}`],
+    ["tags: { '': me }", `tags."": ${TAG_KEY}`],
+    [
+      'tags: { Owner: me, owner: you }',
+      'tags.owner "you": IAM takes it for the same as Owner: leave one of the two out',
+    ],
+    [`tags: { ${many(48, (i) => `t${i}: x`)} }`, 'tags: 48 tags are more than the 47 that every resource can have'],
+    [
+      `tags: { ${many(30, (i) => `t${i}: x`)} }\nregistries: { repositories: [{ name: a1, tags: { ${many(21, (i) => `u${i}: x`)} } }] }`,
+      'registries.repositories.0.tags: with those of all resources it has 51 tags, and ECR takes 50',
+    ],
     ['planEveryMinutes: 0', 'planEveryMinutes 0: Too small: expected number to be >=1'],
     ['planEveryMinutes: 61', 'planEveryMinutes 61: Too big: expected number to be <=60'],
     [
@@ -110,9 +133,40 @@ describe('a value that cannot be', () => {
     ],
     ['blobMounting: perhaps', 'blobMounting "perhaps": Invalid input: expected boolean, received string'],
     ['encryption: alias/mine', 'encryption "alias/mine": expected the ARN of a KMS key, by its id and not an alias'],
+    ['encryption: 1', 'encryption 1: expected aws, create, or the ARN of a KMS key, by its id and not an alias'],
+    [
+      `encryption: ${KEY_ELSEWHERE}`,
+      `encryption "${KEY_ELSEWHERE}": what is in eu-central-1 is encrypted with a key of eu-central-1`,
+    ],
+    ['worker:', 'worker null: Invalid input: expected object, received null'],
+    ['worker: { cpu: .nan }', 'worker.cpu NaN: Invalid input: expected number, received NaN'],
+    // an alarm without a threshold would be deployed
+    [
+      'alarms: { growthGiBPerDay: 1e300 }',
+      'alarms.growthGiBPerDay 1e+300: Too big: expected number to be <=1000000000',
+    ],
+    ['alarms: { ruleAgeHours: 1e300 }', 'alarms.ruleAgeHours 1e+300: Too big: expected number to be <=876000'],
+    [
+      `notifications: { topics: [${many(5, (i) => `'arn:aws:sns:eu-central-1:111111111111:t${i}'`)}] }`,
+      'notifications.topics: an alarm has five actions, one of them our own topic: expected 4 at the most; one topic can tell many',
+    ],
+    [
+      'notifications: { topics: ["arn:aws:sns:eu-central-1:111111111111:one:5"] }',
+      'notifications.topics.0 "arn:aws:sns:eu-central-1:111111111111:one:5": expected the ARN of a topic',
+    ],
+    [
+      'notifications: { emails: [a@example.com, a@example.com] }',
+      'notifications.emails.1 "a@example.com": is here twice',
+    ],
     ['alarms: { ruleAgeHours: 0 }', 'alarms.ruleAgeHours 0: Too small: expected number to be >0'],
 
     ['bucket: { storageClass: COLD }', `bucket.storageClass "COLD": Invalid option: expected one of ${CLASSES}`],
+    ...['10.0.0.1', 'xn--a', 'a..b', 'a.-b', 'archives-s3alias', 'archives--x-s3', 'sthree-a'].map(
+      (name): [string, string] => [
+        `bucket: { name: ${name} }`,
+        `bucket.name "${name}": expected the name of a bucket that S3 takes: dots between letters or digits, no address, nothing that S3 has for itself`,
+      ],
+    ),
     ['bucket: { name: Archives }', 'bucket.name "Archives": expected the name of a bucket'],
     ['bucket: { keepOldVersionsDays: 0 }', 'bucket.keepOldVersionsDays 0: Too small: expected number to be >=1'],
     ['bucket: { objectLock: { mode: governance } }', 'bucket.objectLock.days: it is missing'],
@@ -140,6 +194,22 @@ describe('a value that cannot be', () => {
       'network.availabilityZones.1 "us-east-1b": it is no zone of eu-central-1',
     ],
     [
+      'network: { type: public, availabilityZones: [eu-central-1a, eu-central-1a] }',
+      'network.availabilityZones.1 "eu-central-1a": is here twice',
+    ],
+    [
+      'network: { type: own, cidr: 10.0.0.0/24, availabilityZones: [eu-central-1a, eu-central-1b, eu-central-1c, eu-central-1d, eu-central-1e, eu-central-1f] }',
+      'network.cidr "10.0.0.0/24": it is too small for subnets in 6 zones',
+    ],
+    [
+      'network: { type: own, cidr: 127.0.0.0/16 }',
+      'network.cidr "127.0.0.0/16": no VPC has such addresses: take some of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16',
+    ],
+    [
+      'network: { type: existing, vpcId: vpc-01234567, subnetIds: [subnet-01234567, subnet-01234567], availabilityZones: [eu-central-1a] }',
+      'network.subnetIds.1 "subnet-01234567": is here twice',
+    ],
+    [
       'network: { type: existing, vpcId: mine, subnetIds: [subnet-01234567], availabilityZones: [eu-central-1a] }',
       'network.vpcId "mine": expected the id of a VPC',
     ],
@@ -159,6 +229,10 @@ describe('a value that cannot be', () => {
     ['worker: { spotWeight: 0 }', 'worker.spotWeight 0: one of onDemandWeight and spotWeight is more than 0'],
     ['worker: { slots: 65 }', 'worker.slots 65: Too big: expected number to be <=64'],
     ['worker: { maxTasks: 0 }', 'worker.maxTasks 0: Too small: expected number to be >=1'],
+    ...[`${ECR}/transship`, `${ECR}/transship:1@sha256:${'0'.repeat(64)}`].map((image): [string, string] => [
+      `worker: { image: '${image}' }`,
+      `worker.image "${image}": expected an image of ECR with either a tag or a digest, such as 111111111111.dkr.ecr.us-east-1.amazonaws.com/transship:1.0.0`,
+    ]),
     [
       'worker: { image: "the last one" }',
       'worker.image "the last one": expected an image, such as ghcr.io/owner/transship:1.0.0',
@@ -182,10 +256,14 @@ describe('a value that cannot be', () => {
 describe('access that cannot be named', () => {
   const ROLE = 'arn:aws:iam::222222222222:role';
   const SECRET = 'arn:aws:secretsmanager:eu-central-1:111111111111:secret';
+  const SECRET_EXPECTED =
+    'expected the ARN of a secret, whole, with the six characters that Secrets Manager puts behind its name';
   test.each([
     ['roles', `${ROLE}/*`, 'expected the ARN of a role'],
     ['roles', 'arn:aws:iam::222222222222:user/one', 'expected the ARN of a role'],
-    ['secrets', `${SECRET}:*`, 'expected the ARN of a secret'],
+    ['secrets', `${SECRET}:*`, SECRET_EXPECTED],
+    // the role would be let in to nothing: the ARN of the secret is longer
+    ['secrets', `${SECRET}:hub`, SECRET_EXPECTED],
     [
       'keys',
       'arn:aws:kms:eu-central-1:111111111111:key/*',
@@ -214,6 +292,161 @@ describe('access that cannot be named', () => {
         'test.yaml: access.repositories.1.names.0 "API": expected the name of a repository, or a pattern such as product/*',
       ],
     );
+  });
+});
+
+describe('what a network without a way out cannot reach', () => {
+  const CLOSED = 'network: { type: own, natGateways: 0 }';
+  const FAR = 'there is no way out of eu-central-1 with network.natGateways: 0';
+  test.each([
+    [
+      'access: { repositories: [{ region: us-east-1, names: [a1], allow: read }] }',
+      `access.repositories.0.region "us-east-1": ${FAR}`,
+    ],
+    [
+      "access: { secrets: ['arn:aws:secretsmanager:us-east-1:111111111111:secret:hub-AbCdEf'] }",
+      `access.secrets.0 "arn:aws:secretsmanager:us-east-1:111111111111:secret:hub-AbCdEf": ${FAR}`,
+    ],
+    [
+      'worker: { image: ghcr.io/owner/transship:1.0.0 }',
+      `worker.image "ghcr.io/owner/transship:1.0.0": ${FAR}: a task gets its image from ECR of eu-central-1 only`,
+    ],
+  ])('%s', (more, message) => {
+    expect(refused(`${CLOSED}\n${more}`)).toEqual([`test.yaml: ${message}`]);
+    expect(refused(more)).toEqual([]);
+  });
+
+  test('what is of the region is reached', () => {
+    expect(refused(`${CLOSED}\nworker: { image: '${ECR}/transship:1.0.0' }`)).toEqual([]);
+  });
+});
+
+describe('what is in another partition', () => {
+  const CHINA = 'nothing goes from the one to the other';
+  test.each([
+    [
+      'registries: { replication: [{ region: cn-north-1 }] }',
+      'registries.replication.0.region "cn-north-1": cn-north-1',
+    ],
+    ["vault: { account: '222222222222', region: cn-north-1 }", 'vault.region "cn-north-1": cn-north-1'],
+    [
+      'access: { repositories: [{ region: cn-north-1, names: [a1], allow: read }] }',
+      'access.repositories.0.region "cn-north-1": cn-north-1',
+    ],
+  ])('%s', (more, at) => {
+    expect(refused(more)).toEqual([`test.yaml: ${at} is of aws-cn, and eu-central-1 of aws: ${CHINA}`]);
+  });
+
+  test('roles, which IAM would refuse in a policy', () => {
+    const role = 'arn:aws-us-gov:iam::222222222222:role/registry';
+    expect(refused(`access: { roles: ['${role}'] }`)).toEqual([
+      `test.yaml: access.roles.0 "${role}": expected an ARN of eu-central-1, which begins with arn:aws:`,
+    ]);
+  });
+
+  test('one partition is as good as the other', () => {
+    const text = `version: 1\naccount: '${ACCOUNT}'\nregion: cn-north-1\nencryption: arn:aws-cn:kms:cn-north-1:${ACCOUNT}:key/10000000-0000-4000-8000-000000000000\nregistries: { replication: [{ region: cn-northwest-1 }] }`;
+    expect(parseSettings(text, 'a.yaml').region).toBe('cn-north-1');
+  });
+});
+
+describe('registries', () => {
+  test.each([
+    [
+      `repositories: [${many(481, (i) => `{ name: a${i} }`)}]`,
+      'repositories: 481 make 481 resources, and CloudFormation has 480 for them in a stack: take part of them out, or into settings with another prefix',
+    ],
+    [
+      `repositories: [{ name: a1, pullAccounts: [${many(201, (i) => `'${100_000_000_000 + i}'`)}] }]`,
+      'repositories.0.pullAccounts: 201 accounts are more than the 200 that a policy of ECR has room for',
+    ],
+    [
+      `replicationSources: [${many(46, (i) => `{ account: '${100_000_000_000 + i}' }`)}]`,
+      'replicationSources: 46 accounts with their prefixes are more than the policy of a registry has room for: give them fewer prefixes, or leave accounts out',
+    ],
+    [
+      `repositories: [{ name: a1 }], roles: { pull: [${many(60, (i) => `'arn:aws:iam::222222222222:role/pull-${i}'`)}] }`,
+      'roles.pull: 60 principals are more than the trust of a role has room for: name the root of an account, or roles that many may assume',
+    ],
+    [
+      'templates: [{ prefix: product, appliedFor: [REPLICATION] }, { prefix: product/, appliedFor: [REPLICATION] }]',
+      'templates.1.prefix "product/": is here twice: a registry has one template for a prefix',
+    ],
+    [
+      'templates: [{ prefix: product, appliedFor: [REPLICATION, REPLICATION] }]',
+      'templates.0.appliedFor.1 "REPLICATION": is here twice',
+    ],
+    ...['product-', 'a//b', 'Root', '1/'].map((prefix): [string, string] => [
+      `templates: [{ prefix: ${prefix === '1/' ? '1' : prefix}, appliedFor: [REPLICATION] }]`,
+      `templates.0.prefix ${prefix === '1/' ? '1' : `"${prefix}"`}: expected the first parts of the names of repositories, such as product for product/api and all others below it, or ROOT for all`,
+    ]),
+    [
+      'replication: [{ region: eu-west-1, prefixes: [a//b] }]',
+      'replication.0.prefixes.0 "a//b": expected what names of repositories begin with, such as product/',
+    ],
+  ])('%.80s', (inside, message) => {
+    expect(refused(`registries: { ${inside} }`)).toEqual([`test.yaml: registries.${message}`]);
+  });
+
+  test('what ECR takes for a name is taken', () => {
+    expect(
+      refused(
+        'registries: { repositories: [{ name: a__b/c--d/e.f_g }], replication: [{ region: eu-west-1, prefixes: [ab-, a/] }] }',
+      ),
+    ).toEqual([]);
+  });
+});
+
+describe('cron', () => {
+  const vault = (cron: string): readonly string[] =>
+    refused(`vault: { account: '222222222222', region: eu-west-1, restoreTest: { cron: '${cron}' } }`);
+  const EXPECTED =
+    'expected minutes, hours, day of month, month, day of week and year, one of the two days being ?: such as 0 5 * * ? *';
+
+  // the examples of https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-scheduled-rule-pattern.html, and others
+  test.each([
+    '0 10 * * ? *',
+    '0 18 ? * MON-FRI *',
+    '0 8 1 * ? *',
+    '0/10 * ? * MON-FRI *',
+    '0 9 ? * 2#1 *',
+    '0 9 ? * MON#1 *',
+    '30 0 L * ? 2026-2030',
+    '0 5 LW JAN,JUL ? *',
+    '0 5 3W 1/3 ? *',
+    '0 5 ? * 5L *',
+    '15 * ? * * *',
+  ])('%s is one', (cron) => {
+    expect(vault(cron)).toEqual([]);
+  });
+
+  test.each([
+    '60 5 * * ? *',
+    '0 24 * * ? *',
+    '0 5 0 * ? *',
+    '0 5 32 * ? *',
+    '0 5 * 13 ? *',
+    '0 5 * FOO ? *',
+    '0 5 ? * 0 *',
+    '0 5 ? * MON#6 *',
+    '0 5 * * ? 1969',
+    '0 5 * * ?',
+    '0 5 * * * *',
+    '0 5 ? * ? *',
+    '0/0 5 * * ? *',
+    '0 5  * * ? *',
+    ' 0 5 * * ? *',
+    '0,,1 5 * * ? *',
+    '0 5 *-3 * ? *',
+    '-1 5 * * ? *',
+  ])('%s is none', (cron) => {
+    expect(vault(cron)).toEqual([`test.yaml: vault.restoreTest.cron "${cron}": ${EXPECTED}`]);
+  });
+
+  test('AWS Backup would not back up every five minutes', () => {
+    expect(refused("vault: { account: '222222222222', region: eu-west-1, plan: { cron: '*/5 * * * ? *' } }")).toEqual([
+      'test.yaml: vault.plan.cron "*/5 * * * ? *": AWS Backup begins once an hour at the most: its minutes are to be one number, such as 0 5 * * ? *',
+    ]);
   });
 });
 
@@ -248,7 +481,55 @@ describe('a file', () => {
     );
   });
 
-  test.each(['', '[]', 'text', '1'])('of %j is no settings', (text) => {
+  test.each(['', '# nothing', '~', '---'])('of %j is empty', (text) => {
+    expect(() => parseSettings(text, 'a.yaml')).toThrow(
+      new SettingsError('a.yaml: the file is empty: expected version, account and region at the least'),
+    );
+  });
+
+  test.each([
+    ['version: 1\n---\nversion: 1\n', 'there is a second document, behind a line of ---: expected one'],
+    ['{ a: b }: 1', 'the name of a setting is a list or a group: expected text'],
+    ['['.repeat(5000), 'it is nested too deep to be settings'],
+    [`a: ${'x'.repeat(10_000_000)}`, 'it has 10000003 bytes: expected settings, which have 262144 at the most'],
+  ])('of %.20j says what is wrong in a sentence', (text, message) => {
+    expect(() => parseSettings(text, 'a.yaml')).toThrow(new SettingsError(`a.yaml: ${message}`));
+  });
+
+  test('with tags of CloudFormation is not taken for what it would be without them', () => {
+    expect(() => parseSettings('prefix: !Ref Name', 'a.yaml')).toThrow(/^a\.yaml: Unresolved tag: !Ref at line 1/);
+  });
+
+  test('shows of what is given no more than a line, and nothing that steers a terminal', () => {
+    expect(refused(`prefix: ${'x'.repeat(1000)}`)).toEqual([
+      `test.yaml: prefix "${'x'.repeat(200)}…": expected up to 20 small letters, digits and "-"`,
+    ]);
+    expect(refused('"\\e[31m": 1')).toEqual(['test.yaml: there is no setting "\\u001b[31m" here']);
+  });
+
+  test('may say a list once, for as many as need it', () => {
+    const text = `registries: { repositories: [{ name: a1, tags: &tags { owner: me } }, ${many(60, (i) => `{ name: b${i}, tags: *tags }`)}] }`;
+    expect(settingsOf(text).registries?.repositories.at(-1)?.tags).toEqual({ owner: 'me' });
+  });
+
+  test('with CRLF, or a mark of its byte order, is like any other', () => {
+    const text = `\uFEFFversion: 1\r\naccount: '${ACCOUNT}'\r\nregion: ${REGION}\r\n`;
+    expect(parseSettings(text, 'a.yaml')).toEqual(settingsOf(''));
+  });
+
+  test('in UTF-16, or that is a folder, says so', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'transship-settings-'));
+    try {
+      const file = join(folder, 'mine.yaml');
+      writeFileSync(file, '\uFEFFversion: 1\n', 'utf16le');
+      expect(() => readSettings(file)).toThrow(new SettingsError(`${file}: it is not UTF-8: save it so`));
+      expect(() => readSettings(folder)).toThrow(/^\S+ cannot be read: EISDIR/);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test.each(['[]', 'text', '1'])('of %j is no settings', (text) => {
     expect(() => parseSettings(text, 'a.yaml')).toThrow(/^a\.yaml: the file.*expected object/);
   });
 

@@ -1,0 +1,82 @@
+// What CloudFormation would be refused: documents that are larger than the services take.
+import { Stack } from 'aws-cdk-lib';
+import { Template } from 'aws-cdk-lib/assertions';
+import { describe, expect, test } from 'vitest';
+import { addStacks } from '../../infra/stacks.ts';
+import { app, refused, settingsOf, textOf, transship } from './templates.ts';
+
+/** So many names, which no pattern has in common. */
+function names(n: number): readonly string[] {
+  return Array.from({ length: n }, (_, i) => `product/team-${100 + i}/service-${100 + i}`);
+}
+
+/** A template as it is synthesized: of policies that are too large CDK makes several then. */
+function synthesized(more: string, id: string): Template {
+  const tree = app();
+  addStacks(tree, settingsOf(more));
+  const stack = tree.node.findChild(id);
+  if (!(stack instanceof Stack)) throw new Error('no stack');
+  return Template.fromStack(stack);
+}
+
+/** Characters of a document, with what CloudFormation works out as long as it may get. */
+function sizeOf(document: unknown): number {
+  return JSON.stringify(document, (_, value: unknown) =>
+    typeof value === 'object' && value !== null && /^(?:Ref|Fn::\w+)$/.test(Object.keys(value)[0] ?? '')
+      ? `${textOf(value)}${'.'.repeat(60)}`
+      : value,
+  ).length;
+}
+
+/** Characters of the inline policies of each role, and the largest managed one: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html */
+function policySizes(template: Template): { readonly inline: number; readonly managed: number } {
+  const inline = new Map<string, number>();
+  for (const { Properties: p } of Object.values(template.findResources('AWS::IAM::Policy')))
+    for (const role of p.Roles) {
+      const name = JSON.stringify(role);
+      inline.set(name, (inline.get(name) ?? 0) + sizeOf(p.PolicyDocument));
+    }
+  const managed = Object.values(template.findResources('AWS::IAM::ManagedPolicy')).map(({ Properties: p }) =>
+    sizeOf(p.PolicyDocument),
+  );
+  return { inline: Math.max(...inline.values()), managed: Math.max(0, ...managed) };
+}
+
+describe('two hundred repositories, each by its name', () => {
+  const more = `access: { repositories: [{ names: [${names(200).join(', ')}], allow: write }] }`;
+
+  test('tell of their pushes by rules that EventBridge takes', () => {
+    const rules = Object.values(Template.fromStack(transship(more)).findResources('AWS::Events::Rule'))
+      .map(({ Properties: { EventPattern } }) => EventPattern)
+      .filter(({ detail = {} }) => 'repository-name' in detail);
+    expect(rules.length).toBeGreaterThan(1);
+    for (const pattern of rules) expect(sizeOf(pattern)).toBeLessThanOrEqual(2048);
+    expect(rules.flatMap((pattern) => pattern.detail['repository-name'])).toEqual(names(200));
+  });
+
+  test('are reached by roles that IAM takes', () => {
+    const { inline, managed } = policySizes(synthesized(more, 'Transship'));
+    expect(inline).toBeLessThanOrEqual(10_240);
+    expect(managed).toBeLessThanOrEqual(6144);
+  });
+});
+
+describe('repositories that exist', () => {
+  const existing = (n: number): string =>
+    `registries: { repositories: [${names(n)
+      .map((name) => `{ name: ${name}, existing: true, keepLast: 3, pullAccounts: ['222222222222'] }`)
+      .join(', ')}] }`;
+
+  test('are set by a function whose role IAM takes', () => {
+    const { inline, managed } = policySizes(synthesized(existing(21), 'TransshipRegistries'));
+    expect(inline).toBeLessThanOrEqual(10_240);
+    expect(managed).toBeLessThanOrEqual(6144);
+  });
+
+  test('that are too many for it are refused', () => {
+    expect(refused(existing(21))).toEqual([]);
+    expect(refused(existing(22))).toEqual([
+      'test.yaml: registries.repositories: 44 policies of repositories that exist are more than one function may set, some 42: take part of them into settings with another prefix',
+    ]);
+  });
+});
