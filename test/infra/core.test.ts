@@ -504,7 +504,9 @@ describe('the network', () => {
     expect(endpointsOf(template)).toEqual(['dynamodb', 'ecr.api', 'ecr.dkr', 'logs', 's3', 'sqs']);
     expect(endpointsOf(templateOf("access: { roles: ['arn:aws:iam::222222222222:role/a'] }"))).toContain('sts');
     expect(
-      endpointsOf(templateOf("access: { secrets: ['arn:aws:secretsmanager:eu-central-1:111111111111:secret:a-b'] }")),
+      endpointsOf(
+        templateOf("access: { secrets: ['arn:aws:secretsmanager:eu-central-1:111111111111:secret:a-AbCdEf'] }"),
+      ),
     ).toContain('secretsmanager');
     template.hasResourceProperties('AWS::EC2::FlowLog', { TrafficType: 'REJECT' });
   });

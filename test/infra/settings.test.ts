@@ -40,7 +40,13 @@ describe('what nobody says', () => {
       bucket: { storageClass: 'STANDARD', keepOldVersionsDays: 90 },
       access: { repositories: [], buckets: [], roles: [], secrets: [], keys: [] },
       notifications: { emails: [], topics: [] },
-      alarms: { runbook: 'docs/runbook.md', ruleAgeHours: 26, pullsPerFiveMinutes: 1000, growthGiBPerDay: 500 },
+      alarms: {
+        backupAgeDays: 2,
+        runbook: 'docs/runbook.md',
+        ruleAgeHours: 26,
+        pullsPerFiveMinutes: 1000,
+        growthGiBPerDay: 500,
+      },
       logRetentionDays: 90,
       blobMounting: false,
     });

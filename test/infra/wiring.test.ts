@@ -345,8 +345,8 @@ describe('backups', () => {
       return statementsOf(key?.['Properties'].KeyPolicy).filter(({ Sid = '' }) => Sid.startsWith('Copies'));
     };
     expect(policyOf(template).map(({ Action, Condition }) => [Action, Condition])).toEqual([
-      [['kms:Decrypt', 'kms:DescribeKey'], undefined],
-      [['kms:CreateGrant'], { Bool: { 'kms:GrantIsForAWSResource': 'true' } }],
+      [['kms:Decrypt', 'kms:DescribeKey', 'kms:Encrypt', 'kms:GenerateDataKey*', 'kms:ReEncrypt*'], undefined],
+      [['kms:CreateGrant', 'kms:ListGrants', 'kms:RevokeGrant'], { Bool: { 'kms:GrantIsForAWSResource': 'true' } }],
     ]);
     // the policy that every key has lets its own account
     const near = stackOf(`vault: { account: '${ACCOUNT}', region: eu-west-1 }`);
