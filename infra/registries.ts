@@ -66,7 +66,7 @@ export class RegistriesStack extends Stack {
       ...(key === undefined
         ? { encryption: RepositoryEncryption.AES_256 }
         : { encryption: RepositoryEncryption.KMS, encryptionKey: Key.fromKeyArn(this, `${id}-Key`, key) }),
-      removalPolicy: RemovalPolicy.RETAIN,
+      removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
     });
     const text = lifecyclePolicyText(retentionOf(settings));
     const { defaultChild } = repository.node;

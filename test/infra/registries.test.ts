@@ -94,7 +94,7 @@ describe('repositories', () => {
         ImageScanningConfiguration: { ScanOnPush: true },
         RepositoryPolicyText: Match.absent(),
       },
-      DeletionPolicy: 'Retain',
+      DeletionPolicy: 'RetainExceptOnCreate',
       UpdateReplacePolicy: 'Retain',
     });
     expect(rulesOf(text)).toEqual([
@@ -107,7 +107,7 @@ describe('repositories', () => {
     const text = 'repositories: [{ name: ci/api, shape: testing }]';
     templateOf(text).hasResource(REPOSITORY, {
       Properties: { ImageTagMutability: 'MUTABLE', ImageScanningConfiguration: { ScanOnPush: false } },
-      DeletionPolicy: 'Retain',
+      DeletionPolicy: 'RetainExceptOnCreate',
     });
     expect(rulesOf(text)).toEqual([
       rule(1, 'untagged for 1 day', age('untagged', 1)),

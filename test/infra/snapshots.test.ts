@@ -3,7 +3,7 @@ import { globSync } from 'node:fs';
 import { basename } from 'node:path';
 import { Template } from 'aws-cdk-lib/assertions';
 import { describe, expect, test } from 'vitest';
-import { stringify } from 'yaml';
+import { plainText } from '../../infra/plain-synthesizer.ts';
 import { readSettings } from '../../infra/settings.ts';
 import { EXAMPLES, findings, stacksOf } from './templates.ts';
 
@@ -27,7 +27,7 @@ describe.each(EXAMPLES)('%s', (example) => {
   test.each(EXPECTED[example])('makes of %s what was reviewed, and cdk-nag finds nothing in it', async (id) => {
     const stack = stacks.get(id);
     if (stack === undefined) throw new Error(`there is no ${id}`);
-    const template = stringify(Template.fromStack(stack).toJSON(), { aliasDuplicateObjects: false, lineWidth: 0 });
+    const template = plainText(Template.fromStack(stack).toJSON());
     await expect(template.replaceAll(HASHES, 'HASH')).toMatchFileSnapshot(`snapshots/${example}/${id}.yaml`);
     expect(findings(stack)).toEqual([]);
   });
