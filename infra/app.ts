@@ -5,7 +5,8 @@ import { findSettings } from './settings-file.ts';
 import { addStacks } from './stacks.ts';
 
 try {
-  const app = new App();
+  // by itself it would write what there is also when the settings cannot be used
+  const app = new App({ autoSynth: false });
   const fallback: unknown = app.node.tryGetContext('fallback');
   addStacks(app, findSettings(typeof fallback === 'string' ? fallback : undefined));
   app.synth();

@@ -189,6 +189,8 @@ const access = z
       .default([]),
     buckets: z
       .array(z.strictObject({ name: bucketName, prefix: objectPrefix, allow: z.enum(['read', 'write']) }))
+      // of the policy of an endpoint, which has 20,480 characters: https://docs.aws.amazon.com/vpc/latest/privatelink/vpc-endpoints-access.html
+      .max(100)
       .default([]),
     /** Roles to assume, of other accounts' registries. */
     roles: z
@@ -474,7 +476,7 @@ const NAT_SUBNET_ADDRESSES = 32;
 /** Of a subnet: https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html */
 const MIN_SUBNET_ADDRESSES = 16;
 
-function checkNetwork({ access, network: n, region, worker: w }: Parsed, refuse: Refuse): void {
+function checkNetwork({ access: a, network: n, region, worker: w }: Parsed, refuse: Refuse): void {
   n.availabilityZones?.forEach((name, i) => {
     if (!name.startsWith(region)) refuse(['network', 'availabilityZones', i], `it is no zone of ${region}`);
   });
@@ -489,10 +491,10 @@ function checkNetwork({ access, network: n, region, worker: w }: Parsed, refuse:
     refuse(['network', 'cidr'], `it is too small for subnets in ${zones} zones`);
   if (n.natGateways > 0) return;
   const far = `there is no way out of ${region} with network.natGateways: 0`;
-  access.repositories.forEach((some, i) => {
+  a.repositories.forEach((some, i) => {
     if (some.region !== undefined && some.region !== region) refuse(['access', 'repositories', i, 'region'], far);
   });
-  access.secrets.forEach((arn, i) => {
+  a.secrets.forEach((arn, i) => {
     if (regionOfArn(arn) !== region) refuse(['access', 'secrets', i], far);
   });
   if (w.image !== undefined && ECR_HOST.exec(w.image)?.[1] !== region)
@@ -551,7 +553,7 @@ function sizeOf(list: readonly string[], more: number): number {
 
 /** What is in another partition nothing here can reach: China and GovCloud are worlds of their own. */
 function checkPartitions(s: Parsed, refuse: Refuse): void {
-  const { access, encryption, notifications, region, registries: r, vault: v } = s;
+  const { access: a, encryption, notifications, region, registries: r, vault: v } = s;
   const here = partitionOf(region);
   const arn = (path: readonly (string | number)[], value: string | undefined): void => {
     if (value?.startsWith('arn:') === true && value.split(':')[1] !== here)
@@ -568,9 +570,8 @@ function checkPartitions(s: Parsed, refuse: Refuse): void {
   // https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
   if (encryption.startsWith('arn:') && regionOfArn(encryption) !== region)
     refuse(['encryption'], `what is in ${region} is encrypted with a key of ${region}`);
-  for (const name of ['roles', 'secrets', 'keys'] as const)
-    access[name].forEach((one, i) => arn(['access', name, i], one));
-  access.repositories.forEach((one, i) => place(['access', 'repositories', i, 'region'], one.region));
+  for (const name of ['roles', 'secrets', 'keys'] as const) a[name].forEach((one, i) => arn(['access', name, i], one));
+  a.repositories.forEach((one, i) => place(['access', 'repositories', i, 'region'], one.region));
   notifications.topics.forEach((one, i) => arn(['notifications', 'topics', i], one));
   place(['vault', 'region'], v?.region);
   if (r === undefined) return;

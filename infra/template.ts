@@ -18,7 +18,7 @@ const assembly = mkdtempSync(join(tmpdir(), 'transship-templates-'));
 try {
   // the feature flags, which `cdk` hands to an app otherwise
   const { context } = cdkJson.parse(JSON.parse(readFileSync(new URL('../cdk.json', import.meta.url), 'utf8')));
-  const app = new App({ context, outdir: assembly });
+  const app = new App({ context, outdir: assembly, autoSynth: false });
   addStacks(app, findSettings(process.argv[2]), { synthesizer: () => new PlainSynthesizer() });
   const { stacks } = app.synth();
   rmSync(TARGET, { recursive: true, force: true });
@@ -37,9 +37,20 @@ try {
     process.stdout.write(`${target}\n`);
   }
 } catch (error) {
-  if (!(error instanceof SettingsError)) throw error;
-  process.stderr.write(`${error.message}\n`);
+  const sentence = sentenceOf(error);
+  if (sentence === undefined) throw error;
+  process.stderr.write(`${sentence}\n`);
   process.exitCode = 1;
 } finally {
   rmSync(assembly, { recursive: true, force: true });
+}
+
+/** What a user can do something about; undefined: a fault of ours. */
+function sentenceOf(error: unknown): string | undefined {
+  if (error instanceof SettingsError) return error.message;
+  if (!(error instanceof Error)) return undefined;
+  // by CDK, of what it told already: a resource that a region does not have, a finding of cdk-nag
+  if (error.name === 'ValidationFailed') return `what is told above cannot be deployed: ${TARGET} is as it was`;
+  if ('syscall' in error) return `${TARGET} cannot be written: ${error.message}`;
+  return undefined;
 }

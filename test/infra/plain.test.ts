@@ -1,5 +1,8 @@
 // Templates for those who do not use CDK.
-import { readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { crc32, inflateRawSync } from 'node:zlib';
 import { assert as forAll, property, string, uint8Array, uniqueArray, record } from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -40,6 +43,44 @@ describe('plain templates', () => {
     expect(text).toContain(
       '"Image":{"Fn::Join":["",[{"Ref":"AWS::AccountId"},".dkr.ecr.",{"Ref":"AWS::Region"},".",{"Ref":"AWS::URLSuffix"},"/",{"Ref":"WorkerRepository"},":",{"Ref":"WorkerTag"}]]}',
     );
+  });
+});
+
+describe('settings that cannot be used', () => {
+  const HEAD = "version: 1\naccount: '111111111111'\n";
+
+  /** Runs an entry point in a folder of its own. */
+  function run(entry: string, settings: string): { status: number | null; stderr: string; written: boolean } {
+    const folder = mkdtempSync(join(tmpdir(), 'transship-entry-'));
+    try {
+      writeFileSync(join(folder, 'transship.infra.yaml'), settings);
+      const env = { PATH: process.env['PATH'] ?? '', HOME: folder, CDK_OUTDIR: join(folder, 'cdk.out') };
+      const { status, stderr } = spawnSync(process.execPath, [resolve(entry)], { cwd: folder, env, encoding: 'utf8' });
+      return { status, stderr, written: existsSync(join(folder, 'dist')) };
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  }
+
+  test.each(['infra/app.ts', 'infra/template.ts'])(
+    'are refused by %s in a sentence, and nothing is written',
+    (entry) => {
+      expect(run(entry, `${HEAD}region: us-east-1\nprefix: Tea\n`)).toEqual({
+        status: 1,
+        stderr: 'transship.infra.yaml: prefix "Tea": expected up to 20 small letters, digits and "-"\n',
+        written: false,
+      });
+    },
+  );
+
+  test('since a region lacks what they ask for, are no fault of the program', () => {
+    const settings = `${HEAD}region: us-gov-west-1\nvault: { account: '222222222222', region: us-gov-east-1, restoreTest: {} }\n`;
+    const { status, stderr, written } = run('infra/template.ts', settings);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/'AWS::Backup::RestoreTestingPlan' does not exist in 'us-gov-east-1'/);
+    expect(stderr).toMatch(/\nwhat is told above cannot be deployed: dist\/templates is as it was\n$/);
+    expect(stderr).not.toMatch(/^ +at /m);
+    expect(written).toBe(false);
   });
 });
 
