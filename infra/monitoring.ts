@@ -1,14 +1,13 @@
-import { CfnOutput, RemovalPolicy, Stack } from 'aws-cdk-lib';
+import { CfnOutput, Stack } from 'aws-cdk-lib';
 import { Alarm, ComparisonOperator, type Dashboard } from 'aws-cdk-lib/aws-cloudwatch';
 import { SnsAction } from 'aws-cdk-lib/aws-cloudwatch-actions';
 import { PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
-import { Key } from 'aws-cdk-lib/aws-kms';
 import { Topic, type ITopic } from 'aws-cdk-lib/aws-sns';
-import { EmailSubscription } from 'aws-cdk-lib/aws-sns-subscriptions';
 import { Construct } from 'constructs';
 import { AccountEvents } from './account-events.ts';
 import { alarmsOf, type AlarmSpec, type Watched } from './alarms.ts';
 import { addDashboard } from './dashboard.ts';
+import { mailTopic } from './mail-topic.ts';
 import type { InfraSettings } from './settings.ts';
 
 export interface MonitoringProps extends Omit<Watched, 'events' | 'settings'> {
@@ -51,35 +50,17 @@ export class Monitoring extends Construct {
   }
 
   #addTopic(): ITopic {
-    const { emails } = this.#settings.notifications;
-    const alarms = new ServicePrincipal('cloudwatch.amazonaws.com');
-    // the key that SNS has for everybody does not let alarms in: https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
-    const key = new Key(this, 'Key', {
-      description: 'Alarms of Transship on their way',
-      enableKeyRotation: true,
-      removalPolicy: RemovalPolicy.DESTROY,
-    });
-    key.addToResourcePolicy(
-      new PolicyStatement({
-        sid: 'Alarms',
-        principals: [alarms],
-        actions: ['kms:Decrypt', 'kms:GenerateDataKey*'],
-        // in the policy of a key: this key. Who may publish is said by the topic
-        resources: ['*'],
-      }),
-    );
-    const topic = new Topic(this, 'Topic', { displayName: 'Transship', masterKey: key, enforceSSL: true });
+    const topic = mailTopic(this, { emails: this.#settings.notifications.emails, from: 'cloudwatch.amazonaws.com' });
     // a topic with a policy of its own has lost the one that let its account in
     topic.addToResourcePolicy(
       new PolicyStatement({
         sid: 'AlarmsOfThisAccount',
-        principals: [alarms],
+        principals: [new ServicePrincipal('cloudwatch.amazonaws.com')],
         actions: ['sns:Publish'],
         resources: [topic.topicArn],
         conditions: { StringEquals: { 'aws:SourceAccount': Stack.of(this).account } },
       }),
     );
-    for (const email of emails) topic.addSubscription(new EmailSubscription(email));
     return topic;
   }
 

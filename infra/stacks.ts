@@ -38,6 +38,7 @@ export function addStacks(app: App, settings: InfraSettings, o: StacksOptions = 
       prefix,
       sourceAccount: account,
       vault,
+      emails: settings.notifications.emails,
     });
   if (registries !== undefined) {
     const stack = new RegistriesStack(app, 'TransshipRegistries', {

@@ -7,10 +7,13 @@ import {
   type IBackupVault,
   type LockConfiguration,
 } from 'aws-cdk-lib/aws-backup';
+import { Rule } from 'aws-cdk-lib/aws-events';
+import { SnsTopic } from 'aws-cdk-lib/aws-events-targets';
 import { AccountPrincipal, PolicyDocument, PolicyStatement, type IRole } from 'aws-cdk-lib/aws-iam';
 import { Key, type IKey } from 'aws-cdk-lib/aws-kms';
-import type { Construct } from 'constructs';
+import { Construct } from 'constructs';
 import { backupRole } from './backup-role.ts';
+import { mailTopic } from './mail-topic.ts';
 import type { InfraSettings } from './settings.ts';
 
 export type VaultSettings = NonNullable<InfraSettings['vault']>;
@@ -21,6 +24,8 @@ export interface VaultStackProps extends StackProps {
   /** The account whose backups are copied here. */
   readonly sourceAccount: string;
   readonly vault: VaultSettings;
+  /** Who is told of restore tests that failed. */
+  readonly emails: readonly string[];
 }
 
 /** The most days that a restore test looks back for a backup: https://docs.aws.amazon.com/aws-backup/latest/devguide/restore-testing.html */
@@ -83,7 +88,7 @@ export class VaultStack extends Stack {
 
   /** The last copy is restored to a bucket that AWS Backup makes, and deletes when the test is over. */
   #addRestoreTest(
-    { prefix, vault: { plan } }: VaultStackProps,
+    { emails, prefix, vault: { plan } }: VaultStackProps,
     cron: string,
     vault: IBackupVault,
     restoreRole: IRole,
@@ -112,6 +117,22 @@ export class VaultStack extends Stack {
       restoreMetadataOverrides: { restoreACLs: 'false' },
     });
     selection.addResourceDependency(test);
+    if (emails.length > 0) this.#tellOfFailures(test.attrRestoreTestingPlanArn, emails);
+  }
+
+  /** There are no alarms in this account, so the event itself is the mail. https://docs.aws.amazon.com/aws-backup/latest/devguide/eventbridge.html */
+  #tellOfFailures(plan: string, emails: readonly string[]): void {
+    new Rule(this, 'RestoreTestsFailed', {
+      description: 'Restore tests of Transship archives that failed',
+      eventPattern: {
+        source: ['aws.backup'],
+        detailType: ['Restore Job State Change'],
+        // of other jobs this is the state, of these the status
+        detail: { restoreTestingPlanArn: [plan], status: ['ABORTED', 'FAILED'] },
+      },
+      // EventBridge has no condition in the policy of a topic: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
+      targets: [new SnsTopic(mailTopic(new Construct(this, 'Mail'), { emails, from: 'events.amazonaws.com' }))],
+    });
   }
 
   #addOutputs(settings: VaultSettings, { backupVaultName, backupVaultArn }: IBackupVault, restoreRole: IRole): void {

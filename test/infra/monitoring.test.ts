@@ -161,7 +161,7 @@ describe('every alarm', () => {
         const { Dimensions, MetricName } = MetricStat.Metric;
         const whose = Dimensions.map(({ Name, Value }) => ` ${Name} ${textOf(Value)}`);
         return (whose.length === 0 ? [''] : whose).map(
-          (one) => `${name.replace('transship-', '')}: ${MetricName}${one}`,
+          (some) => `${name.replace('transship-', '')}: ${MetricName}${some}`,
         );
       });
     });

@@ -23,7 +23,7 @@ const STATEFUL = new Set([
   'AWS::ECR::Repository',
 ]);
 /** Keys of these alone may go with their stack: nothing that is kept is encrypted with them. */
-const KEYS_THAT_MAY_GO = /^Monitoring/;
+const KEYS_THAT_MAY_GO = /^(?:Monitoring|Mail)/;
 
 const ALL = EXAMPLES.flatMap((example) =>
   [...stacksOf(readSettings(`infra/examples/${example}.yaml`))].map(([id, stack]) => {

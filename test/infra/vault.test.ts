@@ -18,12 +18,13 @@ function vaultSettings(more = ''): VaultSettings {
   return vault;
 }
 
-function vaultStack(more = ''): VaultStack {
+function vaultStack(more = '', emails: readonly string[] = []): VaultStack {
   return new VaultStack(app(), 'TransshipVault', {
     env: { account: BACKUP_ACCOUNT, region: 'eu-west-1' },
     prefix: 'tea-ship',
     sourceAccount: ACCOUNT,
     vault: vaultSettings(more),
+    emails,
   });
 }
 
@@ -140,6 +141,43 @@ describe('the vault of the backup account', () => {
     Template.fromStack(vaultStack(days)).hasResourceProperties('AWS::Backup::RestoreTestingPlan', {
       RecoveryPointSelection: { SelectionWindowDays: 365 },
     });
+  });
+
+  test('tells people of a restore test that failed, where there are some: nothing else in that account would', () => {
+    const template = Template.fromStack(vaultStack(', restoreTest: {}', ['operators@example.com']));
+    template.hasResourceProperties('AWS::Events::Rule', {
+      EventPattern: {
+        source: ['aws.backup'],
+        'detail-type': ['Restore Job State Change'],
+        detail: {
+          restoreTestingPlanArn: [{ 'Fn::GetAtt': ['RestoreTest', 'RestoreTestingPlanArn'] }],
+          status: ['ABORTED', 'FAILED'],
+        },
+      },
+      Targets: [Match.objectLike({ Arn: { Ref: Match.stringLikeRegexp('^MailTopic') } })],
+    });
+    template.hasResourceProperties('AWS::SNS::Subscription', { Protocol: 'email', Endpoint: 'operators@example.com' });
+    // a condition would let nothing through
+    const publish = { Effect: 'Allow', Action: 'sns:Publish', Principal: { Service: 'events.amazonaws.com' } };
+    template.hasResourceProperties('AWS::SNS::TopicPolicy', {
+      PolicyDocument: { Statement: Match.arrayWith([Match.objectLike({ ...publish, Condition: Match.absent() })]) },
+    });
+    template.hasResourceProperties('AWS::KMS::Key', {
+      KeyPolicy: {
+        Statement: Match.arrayWith([
+          Match.objectLike({
+            Action: ['kms:Decrypt', 'kms:GenerateDataKey*'],
+            Principal: { Service: 'events.amazonaws.com' },
+          }),
+        ]),
+      },
+    });
+    for (const [more, emails] of [
+      ['', ['operators@example.com']],
+      [', restoreTest: {}', []],
+    ] as const)
+      Template.fromStack(vaultStack(more, emails)).resourceCountIs('AWS::SNS::Topic', 0);
+    expect(findings(vaultStack(', restoreTest: {}', ['operators@example.com']))).toEqual([]);
   });
 
   test('cdk-nag finds nothing', () => {

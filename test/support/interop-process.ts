@@ -47,7 +47,8 @@ export interface Workspace extends AsyncDisposable {
 export const CHECKOUT = fileURLToPath(new URL('../../', import.meta.url));
 
 /** What Debian calls the tools; where one is missing, this is what to do about it. */
-const INSTALL = 'apt-get install skopeo docker-registry umoci podman runc conmon busybox-static buildah debootstrap awscli';
+const INSTALL =
+  'apt-get install skopeo docker-registry umoci podman runc conmon busybox-static buildah debootstrap awscli';
 
 export async function createWorkspace(): Promise<Workspace> {
   const folder = await mkdtemp(join(tmpdir(), 'transship-interop-'));
