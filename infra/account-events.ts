@@ -2,7 +2,7 @@ import { ArnFormat, RemovalPolicy, Stack, type Duration } from 'aws-cdk-lib';
 import type { Metric } from 'aws-cdk-lib/aws-cloudwatch';
 import { Rule, type EventPattern } from 'aws-cdk-lib/aws-events';
 import { PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
-import { FilterPattern, LogGroup, type ILogGroup, type MetricFilter } from 'aws-cdk-lib/aws-logs';
+import { FilterPattern, LogGroup, ResourcePolicy, type ILogGroup, type MetricFilter } from 'aws-cdk-lib/aws-logs';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import { Construct } from 'constructs';
 import type { InfraSettings } from './settings.ts';
@@ -46,13 +46,20 @@ export class AccountEvents extends Construct {
     super(scope, id);
     this.#logGroup = new LogGroup(this, 'Logs', { retention: logRetention, removalPolicy: RemovalPolicy.DESTROY });
     this.logGroup = this.#logGroup;
-    this.#logGroup.addToResourcePolicy(
-      new PolicyStatement({
-        principals: [new ServicePrincipal('events.amazonaws.com'), new ServicePrincipal('delivery.logs.amazonaws.com')],
-        actions: ['logs:CreateLogStream', 'logs:PutLogEvents'],
-        resources: [this.#logGroup.logGroupArn],
-      }),
-    );
+    // by a name of its own: the log group's would be the same in every deployment, and the last one in an account and region would have it
+    new ResourcePolicy(this, 'Policy', {
+      resourcePolicyName: `${Stack.of(this).stackName}-events`,
+      policyStatements: [
+        new PolicyStatement({
+          principals: [
+            new ServicePrincipal('events.amazonaws.com'),
+            new ServicePrincipal('delivery.logs.amazonaws.com'),
+          ],
+          actions: ['logs:CreateLogStream', 'logs:PutLogEvents'],
+          resources: [this.#logGroup.logGroupArn],
+        }),
+      ],
+    });
     this.#keep('Registry', 'Pushes, deletions and replication of ECR', {
       source: ['aws.ecr'],
       detailType: ['ECR Image Action', 'ECR Replication Action'],

@@ -110,6 +110,23 @@ describe('stacks', () => {
     expect(JSON.stringify(admitted?.['Principal'])).toContain(`:iam::${ACCOUNT}:root`);
   });
 
+  test('of another prefix have no name in common with these: both may be in one account and region', () => {
+    const unique = [
+      ['AWS::Backup::BackupPlan', 'BackupPlan'],
+      ['AWS::Backup::BackupVault', 'BackupVaultName'],
+      ['AWS::CloudWatch::Alarm', 'AlarmName'],
+      ['AWS::CloudWatch::Dashboard', 'DashboardName'],
+      ['AWS::IAM::Role', 'RoleName'],
+      ['AWS::KMS::Alias', 'AliasName'],
+      ['AWS::Logs::LogGroup', 'LogGroupName'],
+      ['AWS::Logs::ResourcePolicy', 'PolicyName'],
+      ['AWS::SQS::Queue', 'QueueName'],
+    ] as const;
+    for (const [type, property] of unique)
+      for (const [id, { Properties }] of Object.entries(template.findResources(type)))
+        if (Properties?.[property] !== undefined) expect(JSON.stringify(Properties[property]), id).toMatch(/\btea\b/);
+  });
+
   test('of replicas hand their events to the region of the alarms', () => {
     templateOf('TransshipReplicas-us-east-1').hasResourceProperties('AWS::Events::Rule', {
       Targets: [Match.objectLike({ Arn: `arn:aws:events:${REGION}:${ACCOUNT}:event-bus/default` })],
