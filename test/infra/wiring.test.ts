@@ -23,7 +23,7 @@ access:
   buckets: [{ name: documents, allow: read }]
 vault: { account: '${BACKUP_ACCOUNT}', region: eu-west-1, restoreTest: {} }
 registries:
-  repositories: [{ name: product/api, tags: { of: api } }, { name: product/web, immutable: false, scanOnPush: false }]
+  repositories: [{ name: product/api, tags: { of: api } }, { name: product/web, immutable: false, scanOnPush: false }, { name: legacy/app, existing: true, keepLast: 3 }]
   replication: [{ region: us-east-1 }, { region: ap-south-1, account: '${OTHER}' }]
   templates: [{ prefix: ROOT, appliedFor: [REPLICATION], key: 'arn:aws:kms:${REGION}:${ACCOUNT}:key/0a000000-0000-4000-8000-000000000000' }]
 `;
@@ -404,8 +404,18 @@ describe('registries', () => {
     expect(Object.values(tagged).map(({ Properties }) => Properties['RepositoryName'])).toEqual(['product/api']);
   });
 
+  test('a policy of a repository that exists is by its name, so that it goes from one that is named no longer, and little is told of it', () => {
+    const [set] = Object.values(registries.findResources('Custom::PutLifecyclePolicy'));
+    expect(JSON.parse(String(set?.['Properties'].Create))).toMatchObject({
+      physicalResourceId: { id: 'legacy/app PutLifecyclePolicy' },
+      // 4 KiB of an answer are all that CloudFormation takes
+      outputPaths: ['repositoryName'],
+    });
+  });
+
   test('a template for all names is not there before its role may make all of them', () => {
-    const [[policy, found] = ['']] = Object.entries(registries.findResources('AWS::IAM::Policy'));
+    const policies = Object.entries(registries.findResources('AWS::IAM::Policy'));
+    const [policy, found] = policies.find(([id]) => id.startsWith('TemplatesRole')) ?? [''];
     expect(JSON.stringify(found?.['Properties'].PolicyDocument)).toContain(
       `"arn:aws:ecr:${REGION}:${ACCOUNT}:repository/*"`,
     );
