@@ -2,12 +2,13 @@ import { ArnFormat, RemovalPolicy, Stack, type Duration } from 'aws-cdk-lib';
 import type { Metric } from 'aws-cdk-lib/aws-cloudwatch';
 import { Rule, type EventPattern } from 'aws-cdk-lib/aws-events';
 import { PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
-import { FilterPattern, LogGroup, ResourcePolicy, type ILogGroup, type MetricFilter } from 'aws-cdk-lib/aws-logs';
+import { FilterPattern, LogGroup, ResourcePolicy, type MetricFilter } from 'aws-cdk-lib/aws-logs';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import { Construct } from 'constructs';
-import type { InfraSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 
 export interface AccountEventsProps {
+  /** How long logs are kept. */
   readonly logRetention: InfraSettings['logRetentionDays'];
   /** What AWS Backup has a plan for here. Backups of others are nobody's business here. */
   readonly backedUp?: IBucket | undefined;
@@ -38,14 +39,12 @@ const NAMESPACE = 'Transship/Events';
  * happen, and of replication in the region where images arrive: https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html
  */
 export class AccountEvents extends Construct {
-  readonly logGroup: ILogGroup;
-  readonly #logGroup: LogGroup;
+  readonly logGroup: LogGroup;
   readonly #filters = new Map<Counted, MetricFilter>();
 
   constructor(scope: Construct, id: string, { backedUp, logRetention }: AccountEventsProps) {
     super(scope, id);
-    this.#logGroup = new LogGroup(this, 'Logs', { retention: logRetention, removalPolicy: RemovalPolicy.DESTROY });
-    this.logGroup = this.#logGroup;
+    this.logGroup = new LogGroup(this, 'Logs', { retention: logRetention, removalPolicy: RemovalPolicy.DESTROY });
     // by a name of its own: the log group's would be the same in every deployment, and the last one in an account and region would have it
     new ResourcePolicy(this, 'Policy', {
       resourcePolicyName: `${Stack.of(this).stackName}-events`,
@@ -56,7 +55,7 @@ export class AccountEvents extends Construct {
             new ServicePrincipal('delivery.logs.amazonaws.com'),
           ],
           actions: ['logs:CreateLogStream', 'logs:PutLogEvents'],
-          resources: [this.#logGroup.logGroupArn],
+          resources: [this.logGroup.logGroupArn],
         }),
       ],
     });
@@ -83,7 +82,7 @@ export class AccountEvents extends Construct {
     const arn = Stack.of(this).formatArn({
       service: 'logs',
       resource: 'log-group',
-      resourceName: this.#logGroup.logGroupName,
+      resourceName: this.logGroup.logGroupName,
       arnFormat: ArnFormat.COLON_RESOURCE_NAME,
     });
     // CDK's own target would add a function that writes the policy of the log group
@@ -91,7 +90,7 @@ export class AccountEvents extends Construct {
   }
 
   #count(name: Counted): MetricFilter {
-    const filter = this.#logGroup.addMetricFilter(name, {
+    const filter = this.logGroup.addMetricFilter(name, {
       filterPattern: FilterPattern.literal(COUNTED[name]),
       metricNamespace: NAMESPACE,
       metricName: name,

@@ -6,7 +6,7 @@ import { Key, type IKey } from 'aws-cdk-lib/aws-kms';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import { Construct } from 'constructs';
 import { backupRole } from './backup-role.ts';
-import { continuousCron } from './settings.ts';
+import { continuousCron } from './cron.ts';
 import { destinationVaultArns, type VaultSettings } from './vault.ts';
 import { acknowledgeWildcard } from './wildcards.ts';
 
@@ -15,6 +15,7 @@ export interface BackupPlanOfArchivesProps {
   readonly bucket: IBucket;
   /** What names begin with. */
   readonly prefix: string;
+  /** When, for how long, and where copies go. */
   readonly vault: VaultSettings;
 }
 

@@ -2,9 +2,10 @@ import { Stack, type StackProps } from 'aws-cdk-lib';
 import { CfnRepositoryCreationTemplate } from 'aws-cdk-lib/aws-ecr';
 import { PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import { Construct } from 'constructs';
+import { regionOf } from './arn.ts';
 import { lifecyclePolicyText } from './lifecycle-policy.ts';
 import { ReplicationEvents } from './replication-events.ts';
-import { regionOfKey, type InfraSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 import { acknowledgeWildcard } from './wildcards.ts';
 
 type Registries = NonNullable<InfraSettings['registries']>;
@@ -82,9 +83,11 @@ export class CreationTemplates extends Construct {
 }
 
 export interface ReplicasStackProps extends StackProps {
+  /** Of these the templates. */
   readonly registries: Registries;
   /** The region that images come from, which has the alarms. */
   readonly home: string;
+  /** Of the repositories that ECR makes. */
   readonly tags: InfraSettings['tags'];
 }
 
@@ -112,7 +115,7 @@ function isForReplicas({ appliedFor }: Template): boolean {
 }
 
 function isFor({ key }: Template, region: string): boolean {
-  return key === undefined || regionOfKey(key) === region;
+  return key === undefined || regionOf(key) === region;
 }
 
 function templatePrefix(prefix: string): string {

@@ -44,3 +44,14 @@ function isField(text: string, { from, to, names = [], besides }: Field): boolea
     );
   });
 }
+
+/**
+ * When the rule of continuous backups begins: every day, twelve hours from the periodic one. Where the starts of two rules overlap AWS Backup
+ * takes one of them only, and a copy that belongs to the other is not made. Undefined: minutes or hours are not one number.
+ * https://docs.aws.amazon.com/aws-backup/latest/devguide/plan-options-and-configuration.html
+ */
+export function continuousCron(cron: string): string | undefined {
+  const [minute, hour] = cron.split(' ');
+  if (!/^[0-9]{1,2}$/.test(minute ?? '') || !/^[0-9]{1,2}$/.test(hour ?? '')) return undefined;
+  return `${minute} ${(Number(hour) + 12) % 24} * * ? *`;
+}

@@ -5,8 +5,9 @@ import { PolicyStatement, type Role } from 'aws-cdk-lib/aws-iam';
 import type { IKey } from 'aws-cdk-lib/aws-kms';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import type { IQueue } from 'aws-cdk-lib/aws-sqs';
+import { regionOf } from './arn.ts';
 import { inParts } from './parts.ts';
-import type { InfraSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 import { acknowledgeWildcard } from './wildcards.ts';
 
 /** The processes that have a role here. Whoever types commands has permissions of their own. */
@@ -230,7 +231,7 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
     caller === 'worker' &&
     (bucketExists || [...access.buckets, ...access.repositories].some((one) => one.allow === 'write'));
   for (const arn of access.keys)
-    grantKeys(role, [arn], [...KEY_ACTIONS.read, ...(writes ? KEY_ACTIONS.write : [])], arn.split(':')[3] ?? '');
+    grantKeys(role, [arn], [...KEY_ACTIONS.read, ...(writes ? KEY_ACTIONS.write : [])], regionOf(arn) ?? '');
 }
 
 /** Only through services, never by itself. */

@@ -1,4 +1,4 @@
-import type { InfraSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 
 export type RepositorySettings = NonNullable<InfraSettings['registries']>['repositories'][number];
 
@@ -39,9 +39,10 @@ export function retentionOf(repository: RepositorySettings): Retention {
  *
  * ECR holds an image to the first rule whose tags it matches, whether or not that rule lets it go: so a tagged image has either a number or an
  * age, and the rule for `any` comes last. Only images with a tag are counted: the platforms of an index, which are untagged images too,
- * would otherwise make three images of one. ECR keeps what an index refers to for as long as the index, whatever the rule for untagged ones,
- * and what refers to an image (OCI 1.1) for as long as the image. A signature with a tag of its own (`sha256-….sig`) is a tagged image like
- * others: a rule before this one would keep it, and it would be counted here all the same.
+ * would otherwise make three images of one. ECR keeps what an index refers to for as long as the index, whatever the rule for untagged ones.
+ * Of what refers to an image (OCI 1.1) and has no tag it says only that it goes within a day of the image: that the rule for untagged ones
+ * spares it until then is for the preview to show, see docs/decisions/0005-repositories-that-exist.md. A signature with a tag of its own
+ * (`sha256-….sig`) is a tagged image like others: a rule before this one would keep it, and it would be counted here all the same.
  * https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html
  */
 export function lifecyclePolicyText({ keepLast, expireAfterDays, untaggedAfterDays }: Retention): string | undefined {

@@ -5,10 +5,11 @@ import { PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import { Topic, type ITopic } from 'aws-cdk-lib/aws-sns';
 import { Construct } from 'constructs';
 import { AccountEvents } from './account-events.ts';
+import { partitionOf } from './arn.ts';
 import { alarmsOf, type AlarmSpec, type Watched } from './alarms.ts';
 import { addDashboard } from './dashboard.ts';
 import { mailTopic } from './mail-topic.ts';
-import type { InfraSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 
 export interface MonitoringProps extends Omit<Watched, 'events' | 'settings'> {
   readonly settings: InfraSettings;
@@ -16,22 +17,19 @@ export interface MonitoringProps extends Omit<Watched, 'events' | 'settings'> {
 
 /** Tells people when something is wrong, and shows how it goes. Each alarm names its chapter of the runbook. */
 export class Monitoring extends Construct {
-  readonly topic: ITopic;
-  readonly events: AccountEvents;
   readonly #settings: InfraSettings;
 
   constructor(scope: Construct, id: string, props: MonitoringProps) {
     super(scope, id);
     const { settings } = props;
     this.#settings = settings;
-    this.topic = this.#addTopic();
-    this.events = new AccountEvents(this, 'Events', {
+    const events = new AccountEvents(this, 'Events', {
       logRetention: settings.logRetentionDays,
       backedUp: settings.vault === undefined ? undefined : props.bucket,
     });
-    const watched: Watched = { ...props, events: this.events };
+    const watched: Watched = { ...props, events };
     const actions = [
-      this.topic,
+      this.#addTopic(),
       ...settings.notifications.topics.map((arn, i) => Topic.fromTopicArn(this, `Topic${i}`, arn)),
     ].map((topic) => new SnsAction(topic));
     const alarms = alarmsOf(watched).map((spec) => {
@@ -46,7 +44,7 @@ export class Monitoring extends Construct {
       alarms,
       runbook: settings.alarms.runbook,
     });
-    this.#addOutputs(dashboard);
+    this.#addOutputs(dashboard, events);
   }
 
   #addTopic(): ITopic {
@@ -79,16 +77,28 @@ export class Monitoring extends Construct {
     });
   }
 
-  #addOutputs({ dashboardName }: Dashboard): void {
+  #addOutputs({ dashboardName }: Dashboard, { logGroup }: AccountEvents): void {
     const stack = Stack.of(this);
     const { region } = stack;
     new CfnOutput(stack, 'Dashboard', {
       description: 'How it goes',
-      value: `https://${region}.console.aws.amazon.com/cloudwatch/home?region=${region}#dashboards/dashboard/${dashboardName}`,
+      value: `https://${region}.${consoleOf(region)}/cloudwatch/home?region=${region}#dashboards/dashboard/${dashboardName}`,
     });
     new CfnOutput(stack, 'LogsOfEvents', {
       description: 'What ECR told of pushes, deletions and replication, and AWS Backup of backups',
-      value: `aws logs tail --follow --region ${region} ${this.events.logGroup.logGroupName}`,
+      value: `aws logs tail --follow --region ${region} ${logGroup.logGroupName}`,
     });
+  }
+}
+
+/** Where people look at a region. */
+function consoleOf(region: string): string {
+  switch (partitionOf(region)) {
+    case 'aws-cn':
+      return 'console.amazonaws.cn';
+    case 'aws-us-gov':
+      return 'console.amazonaws-us-gov.com';
+    default:
+      return 'console.aws.amazon.com';
   }
 }

@@ -21,14 +21,17 @@ import { LogGroup } from 'aws-cdk-lib/aws-logs';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import { Construct } from 'constructs';
 import { actionsOn } from './grants.ts';
-import type { InfraSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 
 export interface NetworkProps {
+  /** Of its own, or what is there. */
   readonly network: InfraSettings['network'];
+  /** Which says what else endpoints are for. */
   readonly access: InfraSettings['access'];
   /** What endpoints let through. */
   readonly bucket: IBucket;
   readonly table: ITableV2;
+  /** How long logs are kept. */
   readonly logRetention: InfraSettings['logRetentionDays'];
 }
 

@@ -1,7 +1,7 @@
 import { CfnOutput, type Stack } from 'aws-cdk-lib';
 import type { ILogGroup } from 'aws-cdk-lib/aws-logs';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
-import type { InfraSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 
 export interface OutputsProps {
   /** Where the queues and the table are, by variable. */
@@ -19,7 +19,9 @@ export function addOutputs(stack: Stack, { access, bucket, environment, ...logs 
   const registry = `docker://${account}.dkr.ecr.${region}.${urlSuffix}`;
   const { source, target } = repositoriesOf(access, account, region);
   const archive = `s3://${bucket.bucketName}/${region}/${source}/TAG.tar`;
-  const variables = Object.entries({ AWS_REGION: region, ...environment }).map(([name, value]) => `${name}=${value}`);
+  // the bucket is for people: each job says where it writes
+  const known = { AWS_REGION: region, ...environment, TRANSSHIP_BUCKET: bucket.bucketName };
+  const variables = Object.entries(known).map(([name, value]) => `${name}=${value}`);
   const commands: readonly (readonly [id: string, what: string, command: string])[] = [
     ['Check1Environment', 'What the other commands need to know', `export ${variables.join(' ')}`],
     ['Check2Status', 'Whether queues and table answer, and how rules do', 'npx transship status'],

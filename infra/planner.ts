@@ -10,18 +10,21 @@ import { LambdaInvoke } from 'aws-cdk-lib/aws-scheduler-targets';
 import type { IQueue } from 'aws-cdk-lib/aws-sqs';
 import { Construct } from 'constructs';
 import { grantCalls, grantKeys, type Reach } from './grants.ts';
-import type { InfraSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 import { acknowledgeWildcard } from './wildcards.ts';
 
 export interface PlannerProps {
   /** What names begin with. */
   readonly prefix: string;
+  /** Between two looks. */
   readonly everyMinutes: number;
+  /** What it may call. */
   readonly reach: Reach;
   /** Where the queues and the table are, by variable. */
   readonly environment: Readonly<Record<string, string>>;
   /** Where ticks go that could not be delivered. */
   readonly undelivered: IQueue;
+  /** How long logs are kept. */
   readonly logRetention: InfraSettings['logRetentionDays'];
 }
 
@@ -34,27 +37,26 @@ const MEMORY_MIB = 1024;
  */
 export class Planner extends Construct {
   readonly function: IFunction;
-  readonly role: Role;
   readonly logGroup: LogGroup;
 
   constructor(scope: Construct, id: string, props: PlannerProps) {
     super(scope, id);
     this.logGroup = new LogGroup(this, 'Logs', { retention: props.logRetention, removalPolicy: RemovalPolicy.RETAIN });
-    this.role = new Role(this, 'Role', {
+    const role = new Role(this, 'Role', {
       // others name it in the policies of their registries and buckets
       roleName: `${props.prefix}-planner-${Stack.of(this).region}`,
       description: 'Planner of Transship',
       assumedBy: new ServicePrincipal('lambda.amazonaws.com'),
     });
-    grantCalls(this.role, 'planner', props.reach);
-    this.logGroup.grantWrite(this.role);
+    grantCalls(role, 'planner', props.reach);
+    this.logGroup.grantWrite(role);
     // else the manifests that it reads count as pulls
-    new CfnPullTimeUpdateExclusion(this, 'PullsOfNobody', { principalArn: this.role.roleArn });
-    this.function = this.#addFunction(props.environment);
+    new CfnPullTimeUpdateExclusion(this, 'PullTimeExclusion', { principalArn: role.roleArn });
+    this.function = this.#addFunction(role, props.environment);
     this.#addSchedule(props);
   }
 
-  #addFunction(environment: Readonly<Record<string, string>>): IFunction {
+  #addFunction(role: Role, environment: Readonly<Record<string, string>>): IFunction {
     return new NodejsFunction(this, 'Function', {
       description: 'Planner of Transship',
       entry: `${ROOT}worker/planner.lambda.ts`,
@@ -66,7 +68,7 @@ export class Planner extends Construct {
       timeout: Duration.minutes(15),
       // the next tick makes up for one that failed
       retryAttempts: 0,
-      role: this.role,
+      role,
       logGroup: this.logGroup,
       // metrics are lines of their own
       loggingFormat: LoggingFormat.TEXT,

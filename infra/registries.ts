@@ -17,14 +17,16 @@ import { CreationTemplates } from './creation-templates.ts';
 import { lifecyclePolicyText, retentionOf, SHAPES, type RepositorySettings } from './lifecycle-policy.ts';
 import { RegistryRoles } from './registry-roles.ts';
 import { groupDestinations } from './replication-rules.ts';
-import type { InfraSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 
 export type RegistrySettings = NonNullable<InfraSettings['registries']>;
 
 export interface RegistriesStackProps extends StackProps {
+  /** What is to be there. */
   readonly registries: RegistrySettings;
   /** Of repositories that ECR makes by a template. */
   readonly tags: InfraSettings['tags'];
+  /** How long logs are kept. */
   readonly logRetentionDays: InfraSettings['logRetentionDays'];
 }
 

@@ -1,9 +1,9 @@
-import { CfnOutput } from 'aws-cdk-lib';
+import { CfnOutput, Stack } from 'aws-cdk-lib';
 import type { IRepository } from 'aws-cdk-lib/aws-ecr';
 import { ArnPrincipal, CompositePrincipal, Role } from 'aws-cdk-lib/aws-iam';
 import { Construct } from 'constructs';
 import type { RepositorySettings } from './lifecycle-policy.ts';
-import type { InfraSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 import { acknowledgeWildcard } from './wildcards.ts';
 
 export interface RegistryRolesProps {
@@ -40,7 +40,8 @@ export class RegistryRoles extends Construct {
     const [first, ...others] = principals.map((arn) => new ArnPrincipal(arn));
     if (first === undefined) return undefined;
     const role = new Role(this, id, { assumedBy: new CompositePrincipal(first, ...others), description });
-    new CfnOutput(this, `${id}RoleArn`, { description, value: role.roleArn });
+    // by this name, without that of a construct and a hash
+    new CfnOutput(Stack.of(this), `${id}RoleArn`, { description, value: role.roleArn });
     return role;
   }
 }

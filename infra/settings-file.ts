@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
-import { readSettings, type InfraSettings } from './settings.ts';
+import { readSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 
 const DEFAULT_FILE = 'transship.infra.yaml';
 

@@ -2,7 +2,7 @@ import { Tags, Validations, type App, type IStackSynthesizer } from 'aws-cdk-lib
 import { AwsSolutionsChecks } from 'cdk-nag';
 import { ReplicasStack, replicaRegions } from './creation-templates.ts';
 import { RegistriesStack } from './registries.ts';
-import type { InfraSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 import { TransshipStack } from './transship-stack.ts';
 import { VaultStack } from './vault.ts';
 

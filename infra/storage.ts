@@ -13,12 +13,14 @@ import {
   type LifecycleRule,
 } from 'aws-cdk-lib/aws-s3';
 import { Construct } from 'constructs';
-import type { InfraSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 
 export interface StorageProps {
   /** What the alias of a key that is created begins with. */
   readonly prefix: string;
+  /** Of bucket and table. */
   readonly encryption: InfraSettings['encryption'];
+  /** To create, or one that is there. */
   readonly bucket: InfraSettings['bucket'];
 }
 

@@ -9,12 +9,13 @@ import { addOutputs } from './outputs.ts';
 import { Planner } from './planner.ts';
 import { Queues } from './queue.ts';
 import { sdkCalls } from './sdk-calls.ts';
-import type { InfraSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 import { Storage } from './storage.ts';
 import { acknowledgeWildcard } from './wildcards.ts';
 import { Workers } from './worker.ts';
 
 export interface TransshipStackProps extends StackProps {
+  /** All of them: this stack has all but what is of other accounts and regions, and of registries. */
   readonly settings: InfraSettings;
 }
 
@@ -42,7 +43,6 @@ export class TransshipStack extends Stack {
       TRANSSHIP_QUEUE_URL: jobs.queueUrl,
       TRANSSHIP_DEAD_LETTER_QUEUE_URL: deadLetters.queueUrl,
       TRANSSHIP_TABLE: table.tableName,
-      TRANSSHIP_BUCKET: bucket.bucketName,
     };
     const planner = new Planner(this, 'Planner', {
       prefix,

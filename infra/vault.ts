@@ -14,7 +14,7 @@ import { Key, type IKey } from 'aws-cdk-lib/aws-kms';
 import { Construct } from 'constructs';
 import { backupRole } from './backup-role.ts';
 import { mailTopic } from './mail-topic.ts';
-import type { InfraSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 
 export type VaultSettings = NonNullable<InfraSettings['vault']>;
 
@@ -23,6 +23,7 @@ export interface VaultStackProps extends StackProps {
   readonly prefix: string;
   /** The account whose backups are copied here. */
   readonly sourceAccount: string;
+  /** Its locks, and when a restore is tried. */
   readonly vault: VaultSettings;
   /** Who is told of restore tests that failed. */
   readonly emails: readonly string[];

@@ -31,17 +31,21 @@ import { LogGroup } from 'aws-cdk-lib/aws-logs';
 import { Construct } from 'constructs';
 import { grantCalls, type Reach } from './grants.ts';
 import type { Network } from './network.ts';
-import type { InfraSettings } from './settings.ts';
+import type { InfraSettings } from './settings-schema.ts';
 import { acknowledgeWildcard } from './wildcards.ts';
 
 export interface WorkersProps {
   /** What names begin with. */
   readonly prefix: string;
+  /** Their size, number and image. */
   readonly worker: InfraSettings['worker'];
+  /** Where they run. */
   readonly network: Network;
+  /** What they may call. */
   readonly reach: Reach;
   /** Where the queues and the table are, by variable. */
   readonly environment: Readonly<Record<string, string>>;
+  /** How long logs are kept. */
   readonly logRetention: InfraSettings['logRetentionDays'];
 }
 
@@ -62,9 +66,7 @@ const IDLE_PERIODS = 5;
 
 /** The service that does the jobs: as many tasks as there is work for, and none without. */
 export class Workers extends Construct {
-  readonly cluster: Cluster;
   readonly service: FargateService;
-  readonly role: Role;
   readonly logGroup: LogGroup;
 
   constructor(scope: Construct, id: string, props: WorkersProps) {
@@ -74,30 +76,30 @@ export class Workers extends Construct {
       retention: props.logRetention,
       removalPolicy: RemovalPolicy.RETAIN,
     });
-    this.cluster = new Cluster(this, 'Cluster', {
+    const cluster = new Cluster(this, 'Cluster', {
       vpc: network.vpc,
       // the number of tasks that run is known by it alone
       containerInsightsV2: ContainerInsights.ENABLED,
     });
     // not by `enableFargateCapacityProviders`: its resource of its own may come after the service and go before it, which ECS refuses:
     // https://github.com/pahud/cdk-fargate-patterns/issues/71
-    const { defaultChild } = this.cluster.node;
+    const { defaultChild } = cluster.node;
     if (!(defaultChild instanceof CfnCluster)) throw new Error('a cluster of CDK without one of CloudFormation');
     defaultChild.capacityProviders = ['FARGATE', 'FARGATE_SPOT'];
-    this.role = new Role(this, 'Role', {
+    const role = new Role(this, 'Role', {
       // others name it in the policies of their registries and buckets
       roleName: `${prefix}-worker-${Stack.of(this).region}`,
       description: 'Workers of Transship',
       assumedBy: new ServicePrincipal('ecs-tasks.amazonaws.com'),
     });
-    grantCalls(this.role, 'worker', { ...reach, cluster: this.cluster });
+    grantCalls(role, 'worker', { ...reach, cluster });
     // else a backup counts as a pull, and a lifecycle rule by the last pull would keep the image for ever
-    new CfnPullTimeUpdateExclusion(this, 'PullsOfNobody', { principalArn: this.role.roleArn });
-    this.service = this.#addService(this.#addTask(props), worker, network);
+    new CfnPullTimeUpdateExclusion(this, 'PullTimeExclusion', { principalArn: role.roleArn });
+    this.service = this.#addService(cluster, this.#addTask(role, props), worker, network);
     this.#scale(worker, reach);
   }
 
-  #addTask({ environment, worker }: WorkersProps): FargateTaskDefinition {
+  #addTask(taskRole: Role, { environment, worker }: WorkersProps): FargateTaskDefinition {
     const task = new FargateTaskDefinition(this, 'Task', {
       cpu: worker.cpu,
       memoryLimitMiB: worker.memoryMiB,
@@ -105,7 +107,7 @@ export class Workers extends Construct {
         cpuArchitecture: worker.architecture === 'arm64' ? CpuArchitecture.ARM64 : CpuArchitecture.X86_64,
         operatingSystemFamily: OperatingSystemFamily.LINUX,
       },
-      taskRole: this.role,
+      taskRole,
       volumes: [{ name: 'temporary' }],
     });
     const container = task.addContainer('worker', {
@@ -172,6 +174,7 @@ export class Workers extends Construct {
   }
 
   #addService(
+    cluster: Cluster,
     taskDefinition: FargateTaskDefinition,
     { onDemandWeight, spotWeight }: InfraSettings['worker'],
     { publicAddresses, securityGroup, subnets }: Network,
@@ -182,7 +185,7 @@ export class Workers extends Construct {
     ];
     // without desiredCount: each deployment would set it anew, whatever there is to do
     return new FargateService(this, 'Service', {
-      cluster: this.cluster,
+      cluster,
       taskDefinition,
       capacityProviderStrategies: strategies.filter(({ weight = 0 }) => weight > 0),
       vpcSubnets: subnets,
@@ -203,10 +206,10 @@ export class Workers extends Construct {
    * have one are protected. Target tracking could not begin from nothing.
    */
   #scale({ maxTasks, slots }: InfraSettings['worker'], { jobs }: Reach): void {
-    const { cluster, service } = this;
+    const { cluster, serviceName } = this.service;
     const scalingTarget = new ScalableTarget(this, 'Tasks', {
       serviceNamespace: ServiceNamespace.ECS,
-      resourceId: `service/${cluster.clusterName}/${service.serviceName}`,
+      resourceId: `service/${cluster.clusterName}/${serviceName}`,
       scalableDimension: 'ecs:service:DesiredCount',
       minCapacity: 0,
       maxCapacity: maxTasks,

@@ -1,4 +1,4 @@
-// Where the planner's Lambda begins. EventBridge Scheduler calls it every minute; what it sends along is of no interest.
+// Where the planner's Lambda begins. EventBridge Scheduler calls it every few minutes; what it sends along is of no interest.
 import type { TickResult } from './operations/tick.ts';
 import { openPlanner } from './run-planner.ts';
 import { readSettings } from './settings.ts';

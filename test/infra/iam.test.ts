@@ -4,7 +4,8 @@ import { Template } from 'aws-cdk-lib/assertions';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { CALLS, KEY_ACTIONS, type Caller, type Place } from '../../infra/grants.ts';
-import { readSettings, type InfraSettings } from '../../infra/settings.ts';
+import { readSettings } from '../../infra/settings.ts';
+import type { InfraSettings } from '../../infra/settings-schema.ts';
 import { EXAMPLES, settingsOf, stacksOf, textOf } from './templates.ts';
 
 const SOURCES = globSync('worker/**/*.ts')

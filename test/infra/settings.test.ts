@@ -15,6 +15,35 @@ function many(n: number, member: (i: number) => string): string {
   return Array.from({ length: n }, (_, i) => member(i)).join(', ');
 }
 
+describe('bounds', () => {
+  test.each([
+    ['prefix: %', 'a'.repeat(20), 'a'.repeat(21)],
+    ['planEveryMinutes: %', 1, 0],
+    ['planEveryMinutes: %', 60, 61],
+    ['logRetentionDays: %', 1827, 1828],
+    ['bucket: { keepOldVersionsDays: % }', 36_500, 36_501],
+    ['bucket: { keepOldVersionsDays: % }', 1, 0],
+    ['network: { type: own, natGateways: % }', 3, 4],
+    ['network: { type: own, availabilityZones: [eu-central-1a%] }', ', eu-central-1b', ''],
+    ['worker: { slots: % }', 64, 65],
+    ['worker: { concurrency: % }', 64, 65],
+    ['worker: { maxTasks: % }', 500, 501],
+    ['worker: { maxTasks: % }', 1, 0],
+    ['alarms: { backupAgeDays: % }', 7, 8],
+    ['registries: { repositories: [{ name: a1, keepLast: % }] }', 100_000, 100_001],
+  ] as const)('of %s: %s can be used, %s cannot', (setting, last, next) => {
+    const refusedWith = (value: string | number): readonly string[] => refused(setting.replace('%', String(value)));
+    expect(refusedWith(last)).toEqual([]);
+    expect(refusedWith(next)).toHaveLength(1);
+  });
+
+  test('of aliases: what is there to fill the memory is refused before it does', () => {
+    const twice = (name: string, of: string): string => `${name}: &${name} [${Array(10).fill(`*${of}`).join(', ')}]`;
+    const bomb = ['a: &a [x]', twice('b', 'a'), twice('c', 'b'), twice('d', 'c'), twice('e', 'd')].join('\n');
+    expect(refused(bomb)).toEqual([expect.stringMatching(/^test\.yaml: .*alias/i)]);
+  });
+});
+
 describe('what nobody says', () => {
   test('is safe, small and cheap', () => {
     expect(settingsOf('')).toEqual({

@@ -2,7 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { App, Stack } from 'aws-cdk-lib';
 import { AwsSolutionsChecks } from 'cdk-nag';
-import { parseSettings, SettingsError, type InfraSettings } from '../../infra/settings.ts';
+import { parseSettings, SettingsError } from '../../infra/settings.ts';
+import type { InfraSettings } from '../../infra/settings-schema.ts';
 import { addStacks } from '../../infra/stacks.ts';
 
 export const ACCOUNT = '111111111111';

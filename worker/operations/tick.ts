@@ -42,7 +42,7 @@ const RESENT_AT_ONCE = 500;
 
 /**
  * One round of a planner: begins the runs of all rules that are due and plans them, sets right what planners and workers left that died, and
- * reports what is late, expired, failed and how old each rule's last good copy is. Meant to be called every minute or so; any number may run
+ * reports what is late, expired, failed and how old each rule's last good copy is. Meant to be called every few minutes; any number may run
  * at once, since of each tick of a rule one begins the run, and of each run one plans it. One rule that fails does not stop the others.
  *
  * A rule is due once its schedule had a tick that no run was begun for, so ticks that were missed are made up for by one run.

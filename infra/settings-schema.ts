@@ -1,0 +1,391 @@
+import { z } from 'zod';
+import { isCron } from './cron.ts';
+
+const CRON_EXPECTED =
+  'expected minutes, hours, day of month, month, day of week and year, one of the two days being ?: such as 0 5 * * ? *';
+
+const ACCOUNT_EXPECTED = 'expected the twelve digits of an account, in quotes';
+const accountId = z.string(ACCOUNT_EXPECTED).regex(/^[0-9]{12}$/, ACCOUNT_EXPECTED);
+const regionName = z.string().regex(/^[a-z]{2}(?:-[a-z]+)+-[0-9]$/, 'expected the name of a region, such as us-east-1');
+const days = z.int().min(1).max(36_500);
+const keyArn = z
+  .string()
+  .regex(
+    /^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key\/(?:mrk-[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/,
+    'expected the ARN of a KMS key, by its id and not an alias',
+  );
+/** Ids of EC2. */
+const idOf = (kind: string, what: string): z.ZodString =>
+  z.string().regex(new RegExp(`^${kind}-(?:[0-9a-f]{8}|[0-9a-f]{17})$`), `expected the id of ${what}`);
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+const bucketName = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, { error: 'expected the name of a bucket', abort: true })
+  .refine(
+    (name) =>
+      !/\.\.|\.-|-\.|^(?:[0-9]+\.){3}[0-9]+$|^(?:xn--|sthree-|amzn-s3-demo-)|(?:-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)$/.test(
+        name,
+      ),
+    'expected the name of a bucket that S3 takes: dots between letters or digits, no address, nothing that S3 has for itself',
+  );
+const repositoryPattern = z
+  .string()
+  .regex(/^[a-z0-9*][a-z0-9._/*-]*$/, 'expected the name of a repository, or a pattern such as product/*');
+/** Of whom a role trusts: a wildcard would be anybody. */
+const principalArn = z
+  .string()
+  .regex(
+    /^arn:aws[a-z-]*:iam::[0-9]{12}:(?:root|(?:user|role)\/[\w+=,.@/-]+)$/,
+    "expected the ARN of a role or a user, or of an account's root",
+  );
+const cronFields = z.string().refine(isCron, CRON_EXPECTED);
+const CIDR_EXPECTED = 'expected a range of addresses of /16 to /24, such as 10.64.0.0/20';
+const cidr = z
+  .cidrv4({ error: CIDR_EXPECTED, abort: true })
+  .refine((addresses) => /\/(?:1[6-9]|2[0-4])$/.test(addresses), CIDR_EXPECTED)
+  .default('10.64.0.0/20');
+const zone = z
+  .string()
+  .regex(/^[a-z]{2}(?:-[a-z]+)+-[0-9][a-z]$/, 'expected the name of an availability zone, such as us-east-1a');
+// what IAM, ECS and others have in common: https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html
+const TAG_KEY_EXPECTED =
+  'expected the key of a tag: up to 128 letters, digits, spaces and _ . : / = + - @, not beginning with aws:';
+const TAG_VALUE_EXPECTED =
+  'expected the value of a tag: up to 256 letters, digits, spaces and _ . : / = + - @, in quotes';
+const tagValues = z.record(
+  z.string().regex(/^(?!aws:)[\p{L}\p{Z}\p{N}_.:/=+@-]{1,128}$/iu, TAG_KEY_EXPECTED),
+  z.string(TAG_VALUE_EXPECTED).regex(/^[\p{L}\p{Z}\p{N}_.:/=+@-]{0,256}$/u, TAG_VALUE_EXPECTED),
+);
+
+/** A list of what cannot be there twice. */
+function eachOnce<T extends z.ZodType>(item: T): z.ZodArray<T> {
+  return z.array(item).superRefine((list, context) => {
+    list.forEach((one, i) => {
+      if (list.indexOf(one) < i) context.addIssue({ code: 'custom', path: [i], message: 'is here twice' });
+    });
+  });
+}
+
+/** Jobs of a task that is stopped are given back within two minutes, all of them. */
+const MAX_SLOTS = 64;
+
+// https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html: five actions, and one is the topic that is made
+const MAX_TOPICS = 4;
+
+const network = z
+  .discriminatedUnion(
+    'type',
+    [
+      z.strictObject({
+        /** A VPC of its own: private subnets without a way out, a gateway endpoint for S3, interface endpoints for what else is needed. */
+        type: z.literal('own'),
+        cidr,
+        availabilityZones: eachOnce(zone).min(2).max(6).optional(),
+        /** NAT gateways, needed to reach registries that are not of AWS, or not of this region. */
+        natGateways: z.int().min(0).max(3).default(1),
+      }),
+      z.strictObject({
+        type: z.literal('existing'),
+        vpcId: idOf('vpc', 'a VPC'),
+        // https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_AwsVpcConfiguration.html
+        subnetIds: eachOnce(idOf('subnet', 'a subnet')).min(1).max(16),
+        availabilityZones: eachOnce(zone).min(1),
+        /** Whether tasks get public addresses: where the subnets are public ones and there is no NAT. */
+        publicAddresses: z.boolean().default(false),
+      }),
+      z.strictObject({
+        /** A VPC of its own with public subnets and no NAT: the cheapest; tasks have public addresses, and let nobody in. */
+        type: z.literal('public'),
+        cidr,
+        availabilityZones: eachOnce(zone).min(2).max(6).optional(),
+      }),
+    ],
+    'expected own, existing or public',
+  )
+  .prefault({ type: 'own' });
+
+const worker = z
+  .strictObject({
+    /** CPU units: 1024 are one vCPU. */
+    cpu: z.int().default(1024),
+    memoryMiB: z.int().default(2048),
+    architecture: z.enum(['arm64', 'x86_64']).default('arm64'),
+    /** Jobs at once of one task. */
+    slots: z.int().min(1).max(MAX_SLOTS).default(2),
+    /** Blobs at once of one job. */
+    concurrency: z.int().min(1).max(64).default(4),
+    maxTasks: z.int().min(1).max(500).default(4),
+    /** How tasks are spread over capacity: of weights 1 and 3, three of four tasks are Spot. */
+    onDemandWeight: z.int().min(0).max(1000).default(0),
+    spotWeight: z.int().min(0).max(1000).default(1),
+    /** An image that is there already; absent: built from the Dockerfile and pushed by CDK. */
+    image: z
+      .string()
+      .regex(/^[a-z0-9][\w.:/@-]*$/, 'expected an image, such as ghcr.io/owner/transship:1.0.0')
+      .optional(),
+    logLevel: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+  })
+  .prefault({});
+
+const bucket = z
+  .strictObject({
+    /** The name of a bucket that exists; absent: one is created. */
+    existing: bucketName.optional(),
+    /** The name of the one that is created. Default: CloudFormation's. */
+    name: bucketName.optional(),
+    /** Where archives go after 30 days. */
+    storageClass: z
+      .enum(['STANDARD', 'STANDARD_IA', 'INTELLIGENT_TIERING', 'GLACIER_IR', 'GLACIER', 'DEEP_ARCHIVE'])
+      .default('STANDARD'),
+    /** Versions that were replaced or deleted are kept this long. */
+    keepOldVersionsDays: days.default(90),
+    objectLock: z.strictObject({ mode: z.enum(['governance', 'compliance']), days }).optional(),
+  })
+  .prefault({});
+
+/** Of policies: what has a meaning there would be more than one prefix. */
+const objectPrefix = z
+  .string()
+  .regex(/^[^*?$]*$/, 'expected what keys begin with, without wildcards')
+  .default('');
+
+/** What the worker may reach beside its own bucket: from these its role is made. */
+const access = z
+  .strictObject({
+    /** Repositories of ECR, by account and region. */
+    repositories: z
+      .array(
+        z.strictObject({
+          account: accountId.optional(),
+          region: regionName.optional(),
+          names: z.array(repositoryPattern).min(1),
+          /** `write` includes `read`. */
+          allow: z.enum(['read', 'write']),
+        }),
+      )
+      .default([]),
+    buckets: z
+      .array(z.strictObject({ name: bucketName, prefix: objectPrefix, allow: z.enum(['read', 'write']) }))
+      // of the policy of an endpoint, which has 20,480 characters: https://docs.aws.amazon.com/vpc/latest/privatelink/vpc-endpoints-access.html
+      .max(100)
+      .default([]),
+    /** Roles to assume, of other accounts' registries. */
+    roles: z
+      .array(z.string().regex(/^arn:aws[a-z-]*:iam::[0-9]{12}:role\/[\w+=,.@/-]+$/, 'expected the ARN of a role'))
+      .default([]),
+    /** Secrets with credentials of registries. */
+    secrets: z
+      .array(
+        z
+          .string()
+          .regex(
+            /^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[\w/+=.@-]+-[A-Za-z0-9]{6}$/,
+            'expected the ARN of a secret, whole, with the six characters that Secrets Manager puts behind its name',
+          ),
+      )
+      .default([]),
+    /** Customer keys that those buckets, repositories and secrets are encrypted with. */
+    keys: z.array(keyArn).default([]),
+  })
+  .prefault({});
+
+const lock = z.strictObject({
+  /** `governance` can be taken off by who may; `compliance` by nobody, AWS included, once `changeableForDays` are over. */
+  mode: z.enum(['governance', 'compliance']).default('governance'),
+  minDays: days.default(7),
+  maxDays: days.default(365),
+  /** Of compliance: the days to change one's mind in. https://docs.aws.amazon.com/aws-backup/latest/devguide/vault-lock.html */
+  changeableForDays: z.int().min(3).max(36_500).optional(),
+  /** Of compliance: `nobody can delete these backups, and nobody can undo this`. */
+  consent: z.string().optional(),
+});
+
+const vault = z
+  .strictObject({
+    account: accountId,
+    region: regionName,
+    lock: lock.prefault({}),
+    /** What the vault of the source account takes. Its lock is always governance. */
+    sourceLock: z.strictObject({ minDays: days.default(7), maxDays: days.default(365) }).prefault({}),
+    /** A logically air-gapped vault beside: always compliance. */
+    airGapped: z
+      .strictObject({ minDays: z.int().min(7).max(36_500).default(7), maxDays: days.default(365), consent: z.string() })
+      .optional(),
+    plan: z
+      .strictObject({
+        /** When, in UTC, as EventBridge reads cron: `0 5 * * ? *`. */
+        cron: cronFields.default('0 5 * * ? *'),
+        /** In the source account. */
+        deleteAfterDays: days.default(35),
+        /** In the vault of the backup account. */
+        copyDeleteAfterDays: days.default(90),
+        /** Restoring to any second of the last days: 35 at most. 0: none. */
+        continuousDays: z.int().min(0).max(36_500).default(0),
+      })
+      .prefault({}),
+    /** Restores a backup by itself, to prove that it can be. */
+    restoreTest: z.strictObject({ cron: cronFields.default('0 8 ? * SUN *') }).optional(),
+  })
+  .optional();
+
+const PREFIX_EXPECTED = 'expected what names of repositories begin with, such as product/';
+// patterns of RepositoryFilter, of CreateRepositoryCreationTemplate and of CreateRepository: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/
+const repositoryPrefix = z
+  .string()
+  .min(2)
+  .max(256)
+  .regex(/^(?:[a-z0-9]+(?:[._-][a-z0-9]*)*\/)*[a-z0-9]*(?:[._-][a-z0-9]*)*$/, {
+    error: PREFIX_EXPECTED,
+    abort: true,
+  })
+  .regex(/^[a-z0-9]/, PREFIX_EXPECTED);
+const NAME = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*)*';
+const TEMPLATE_PREFIX_EXPECTED =
+  'expected the first parts of the names of repositories, such as product for product/api and all others below it, or ROOT for all';
+const templatePrefix = z
+  .string(TEMPLATE_PREFIX_EXPECTED)
+  .max(256)
+  .regex(new RegExp(`^(?:ROOT|${NAME}/?)$`), TEMPLATE_PREFIX_EXPECTED);
+
+const repository = z.strictObject({
+  name: z
+    .string()
+    .min(2)
+    .max(256)
+    .regex(new RegExp(`^${NAME}$`), 'expected the name of a repository'),
+  /**
+   * `production`, the default: immutable tags, scan on push, the last 100 tagged images, untagged gone after a day. `testing`: mutable, all gone
+   * after 7 days. Of one that exists: none, so that nothing in it expires but by what is said here.
+   */
+  shape: z.enum(['production', 'testing']).optional(),
+  immutable: z.boolean().optional(),
+  scanOnPush: z.boolean().optional(),
+  /** Tagged images that are kept, the youngest ones. ECR takes this or `expireAfterDays`, not both. */
+  keepLast: z.int().min(1).max(100_000).optional(),
+  untaggedAfterDays: days.optional(),
+  expireAfterDays: days.optional(),
+  key: keyArn.optional(),
+  /** Accounts that may pull. */
+  pullAccounts: z.array(accountId).default([]),
+  /** It is there already: only its policies are set, and of these only what is said here. */
+  existing: z.boolean().default(false),
+  tags: tagValues.default({}),
+});
+
+const registries = z
+  .strictObject({
+    repositories: z.array(repository).default([]),
+    replication: z
+      .array(
+        z.strictObject({
+          region: regionName,
+          /** Default: this account. */
+          account: accountId.optional(),
+          /** Names that begin so; empty: all. */
+          prefixes: z.array(repositoryPrefix).default([]),
+        }),
+      )
+      .default([]),
+    /** Settings of repositories that replication, or a push, creates: by prefix, `ROOT` for all. */
+    templates: z
+      .array(
+        z.strictObject({
+          prefix: templatePrefix,
+          appliedFor: eachOnce(z.enum(['REPLICATION', 'PULL_THROUGH_CACHE', 'CREATE_ON_PUSH'])).min(1),
+          /** Default: yes, but where it is for a cache, which could never take up a tag that has moved. */
+          immutable: z.boolean().optional(),
+          keepLast: z.int().min(1).max(100_000).optional(),
+          untaggedAfterDays: days.optional(),
+          /** The template is for the region of its key alone. Absent: keys that AWS owns. */
+          key: keyArn.optional(),
+        }),
+      )
+      .default([]),
+    /** Accounts whose registries may replicate into this one. */
+    replicationSources: z
+      .array(
+        z.strictObject({
+          account: accountId,
+          /** Repositories whose names begin so; empty: all. */
+          prefixes: z.array(repositoryPrefix).default([]),
+        }),
+      )
+      .default([]),
+    /** Who may assume a role: ARNs of principals. Nobody: there is no such role. */
+    roles: z
+      .strictObject({
+        /** Pulls from the repositories that are not of shape `testing`. */
+        pull: z.array(principalArn).default([]),
+        /** Pushes to all repositories named. */
+        push: z.array(principalArn).default([]),
+        /** Deletes images of repositories of shape `testing`. */
+        cleanUp: z.array(principalArn).default([]),
+      })
+      .prefault({}),
+  })
+  .optional();
+
+/** Each member by itself; settings-checks.ts has what several must fulfil together. docs/deployment.md describes every one. */
+export const settingsSchema = z.strictObject({
+  version: z.literal(1),
+  account: accountId,
+  region: regionName,
+  /** What names begin with. */
+  prefix: z
+    .string()
+    .regex(/^[a-z][a-z0-9-]{0,19}$/, 'expected up to 20 small letters, digits and "-"')
+    .default('transship'),
+  tags: tagValues.default({}),
+  network,
+  worker,
+  /** Minutes between looks of the planner at the rules' schedules. */
+  planEveryMinutes: z.int().min(1).max(60).default(5),
+  /** `aws`: keys that AWS owns; `create`: a key of its own; or the ARN of a key. */
+  encryption: z
+    .union(
+      [z.enum(['aws', 'create']), keyArn],
+      'expected aws, create, or the ARN of a KMS key, by its id and not an alias',
+    )
+    .default('aws'),
+  bucket,
+  access,
+  notifications: z
+    .strictObject({
+      emails: eachOnce(z.email('expected an e-mail address')).default([]),
+      topics: eachOnce(
+        z.string().regex(/^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[\w-]{1,256}$/, 'expected the ARN of a topic'),
+      )
+        .max(
+          MAX_TOPICS,
+          `an alarm has five actions, one of them our own topic: expected ${MAX_TOPICS} at the most; one topic can tell many`,
+        )
+        .default([]),
+    })
+    .prefault({}),
+  alarms: z
+    .strictObject({
+      /** Where docs/runbook.md is to be read: alarms link to its chapters. */
+      runbook: z.string().min(1).max(500).default('docs/runbook.md'),
+      /** A rule is late when its last good copy is older. */
+      ruleAgeHours: z
+        .number()
+        .positive()
+        .max(24 * 36_500)
+        .default(26),
+      /** Pulls of one repository in five minutes that are unusual. 0: no alarm, which CloudWatch bills by the number of repositories. */
+      pullsPerFiveMinutes: z.int().min(0).default(1000),
+      /** Days without a backup that came to the backup account. 0: no alarm; CloudWatch looks back a week at most. */
+      backupAgeDays: z.int().min(0).max(7).default(2),
+      /** Growth of the archives in a day that is unusual. */
+      growthGiBPerDay: z.number().positive().max(1_000_000_000).default(500),
+    })
+    .prefault({}),
+  logRetentionDays: z.literal([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827]).default(90),
+  /** Switches ECR's blob mounting on for the account and region: layers that another repository has are not sent again. */
+  blobMounting: z.boolean().default(false),
+  vault,
+  registries,
+});
+
+/** What a deployment is. */
+export type InfraSettings = z.infer<typeof settingsSchema>;
