@@ -133,6 +133,29 @@ describe('a job with trouble on the way', () => {
   });
 });
 
+describe('a job for which no credentials were to be had', () => {
+  test('comes again: its worker had some to get the message, so they are away for a while', async () => {
+    const t = testService();
+    const { image, from } = await pushed('faults/without');
+    const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/without')));
+    const { ends } = lab.session();
+    let away = true;
+    const worker = t.worker({
+      ...ends,
+      registry: (host, side) => {
+        if (!away) return ends.registry(host, side);
+        away = false;
+        throw new Failure('UNAUTHENTICATED', 'sign in to ECR: no credentials', { context: { noCredentials: true } });
+      },
+    });
+    await worker.drain();
+    expect(story(t).slice(0, 2)).toEqual(['job-started', 'job-failed UNAUTHENTICATED, again']);
+    await expectEnded(t, run, { done: 1 });
+    expect(await lettersOf(t)).toEqual([]);
+    await expectSameImage(image.content, lab.view(ecr, 'faults/without'), image.root);
+  });
+});
+
 describe('a job that cannot be done', () => {
   test('for want of the image is a dead letter at once', async () => {
     const t = testService();

@@ -13,7 +13,7 @@ interface S3Call {
 
 /**
  * What the SDK threw as a Failure: the code that S3 sent decides, then the HTTP status, then the kind of network error. `context.error` is
- * S3's code. Nothing of the request is kept, since S3 repeats key ids and what was signed in its answers.
+ * S3's code, `context.noCredentials` where the SDK found none. Nothing of the request is kept, since S3 repeats key ids and what was signed in its answers.
  */
 export function s3Failure(thrown: unknown, call: S3Call): Failure {
   if (thrown instanceof Failure) return thrown;
@@ -23,7 +23,13 @@ export function s3Failure(thrown: unknown, call: S3Call): Failure {
   return new Failure(code, `${call.doing} ${call.url}: ${what}`, {
     // a network error tells of hosts and sockets only
     ...(status === undefined ? { cause: thrown } : {}),
-    context: { status, error: name, requestId, retryAfterMs },
+    context: {
+      status,
+      error: name,
+      requestId,
+      retryAfterMs,
+      ...(name === 'CredentialsProviderError' ? { noCredentials: true } : {}),
+    },
   });
 }
 

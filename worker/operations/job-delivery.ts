@@ -82,7 +82,7 @@ export class JobDelivery {
     } catch (error) {
       if (this.#signal.aborted) return this.#giveBack();
       const failure = toFailure(error);
-      const passes = failure.retryable || holding.signal?.aborted === true;
+      const passes = failure.retryable || isWithoutCredentials(failure) || holding.signal?.aborted === true;
       const durationMs = clock.now() - startedMs;
       return passes && attempt < ATTEMPTS ? this.#retry(attempt, failure, durationMs) : this.#bury(failure, durationMs);
     }
@@ -149,6 +149,11 @@ type Task = (
 interface Done {
   /** Whether nothing was needed. */
   readonly unchanged: boolean;
+}
+
+/** This worker had credentials to get the message: who has none now has some again, as ECS hands them out anew. */
+function isWithoutCredentials({ context }: Failure): boolean {
+  return context['noCredentials'] === true;
 }
 
 function killer(): Failure {

@@ -868,6 +868,7 @@ describe('a bucket', () => {
       await expect(own.stat('k')).rejects.toMatchObject({
         code: 'UNAUTHENTICATED',
         message: expect.stringContaining('no AWS credentials'),
+        context: { noCredentials: true },
       });
     });
   });
