@@ -1,5 +1,6 @@
 import { partitionOf, regionOf } from './arn.ts';
 import { continuousCron } from './cron.ts';
+import { ecrRegionOf, parseEcrImage } from './ecr-image.ts';
 import type { RepositorySettings } from './lifecycle-policy.ts';
 import { groupDestinations } from './replication-rules.ts';
 import type { InfraSettings } from './settings-schema.ts';
@@ -85,21 +86,14 @@ function checkNetwork({ access: a, network: n, region, worker: w }: InfraSetting
   a.secrets.forEach((arn, i) => {
     if (regionOf(arn) !== region) refuse(['access', 'secrets', i], far);
   });
-  if (w.image !== undefined && ECR_HOST.exec(w.image)?.[1] !== region)
+  if (w.image !== undefined && ecrRegionOf(w.image) !== region)
     refuse(['worker', 'image'], `${far}: a task gets its image from ECR of ${region} only`);
 }
 
-/** The registry of an image of ECR, with its region. */
-const ECR_HOST = /^[0-9]{12}\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\./;
-
 function checkWorker({ worker: w }: InfraSettings, refuse: Refuse): void {
   const { cpu, image, memoryMiB, onDemandWeight, spotWeight } = w;
-  // worker.ts lets a task pull what it knows by these, and ECS takes the one or the other: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html
-  if (
-    image !== undefined &&
-    ECR_HOST.test(image) &&
-    !/^[^/]*\.amazonaws\.com(?:\.cn)?\/[^:@]+(?::[^:@]+|@[^@]+)$/.test(image)
-  )
+  // without its parts a task could not be let pull it
+  if (image !== undefined && ecrRegionOf(image) !== undefined && parseEcrImage(image) === undefined)
     refuse(
       ['worker', 'image'],
       'expected an image of ECR with either a tag or a digest, such as 111111111111.dkr.ecr.us-east-1.amazonaws.com/transship:1.0.0',

@@ -47,14 +47,14 @@ const cidr = z
 const zone = z
   .string()
   .regex(/^[a-z]{2}(?:-[a-z]+)+-[0-9][a-z]$/, 'expected the name of an availability zone, such as us-east-1a');
-// what IAM, ECS and others have in common: https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html
+// what IAM, ECS and others have in common, but that CloudFormation takes no empty value for an alarm: https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html
 const TAG_KEY_EXPECTED =
   'expected the key of a tag: up to 128 letters, digits, spaces and _ . : / = + - @, not beginning with aws:';
 const TAG_VALUE_EXPECTED =
-  'expected the value of a tag: up to 256 letters, digits, spaces and _ . : / = + - @, in quotes';
+  'expected the value of a tag: 1 to 256 letters, digits, spaces and _ . : / = + - @, in quotes';
 const tagValues = z.record(
   z.string().regex(/^(?!aws:)[\p{L}\p{Z}\p{N}_.:/=+@-]{1,128}$/iu, TAG_KEY_EXPECTED),
-  z.string(TAG_VALUE_EXPECTED).regex(/^[\p{L}\p{Z}\p{N}_.:/=+@-]{0,256}$/u, TAG_VALUE_EXPECTED),
+  z.string(TAG_VALUE_EXPECTED).regex(/^[\p{L}\p{Z}\p{N}_.:/=+@-]{1,256}$/u, TAG_VALUE_EXPECTED),
 );
 
 /** A list of what cannot be there twice. */

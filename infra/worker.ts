@@ -29,6 +29,7 @@ import {
 import { Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import { LogGroup } from 'aws-cdk-lib/aws-logs';
 import { Construct } from 'constructs';
+import { parseEcrImage } from './ecr-image.ts';
 import { grantCalls, type Reach } from './grants.ts';
 import type { Network } from './network.ts';
 import type { InfraSettings } from './settings-schema.ts';
@@ -159,17 +160,17 @@ export class Workers extends Construct {
         }),
       );
     }
-    const [, account, region, name, reference] = ECR_IMAGE.exec(image) ?? [];
-    if (account === undefined || region === undefined || name === undefined || reference === undefined)
-      return ContainerImage.fromRegistry(image);
+    const ofEcr = parseEcrImage(image);
+    if (ofEcr === undefined) return ContainerImage.fromRegistry(image);
+    const { account, region, repository: repositoryName, reference } = ofEcr;
     const repositoryArn = Stack.of(this).formatArn({
       service: 'ecr',
       account,
       region,
       resource: 'repository',
-      resourceName: name,
+      resourceName: repositoryName,
     });
-    const repository = Repository.fromRepositoryAttributes(this, 'Repository', { repositoryArn, repositoryName: name });
+    const repository = Repository.fromRepositoryAttributes(this, 'Repository', { repositoryArn, repositoryName });
     return ContainerImage.fromEcrRepository(repository, reference);
   }
 
@@ -277,9 +278,6 @@ export class Workers extends Construct {
     nothingToDo.addAlarmAction(new ApplicationScalingAction(nothing));
   }
 }
-
-const ECR_IMAGE =
-  /^([0-9]{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?\/([a-z0-9._/-]+)[:@]((?:sha256:)?[\w.-]+)$/;
 
 interface Step {
   readonly tasks: number;

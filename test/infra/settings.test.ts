@@ -139,7 +139,7 @@ describe('a setting that is not there', () => {
 describe('a value that cannot be', () => {
   const TAG_KEY =
     'expected the key of a tag: up to 128 letters, digits, spaces and _ . : / = + - @, not beginning with aws:';
-  const TAG_VALUE = 'expected the value of a tag: up to 256 letters, digits, spaces and _ . : / = + - @, in quotes';
+  const TAG_VALUE = 'expected the value of a tag: 1 to 256 letters, digits, spaces and _ . : / = + - @, in quotes';
   const CLASSES = '"STANDARD"|"STANDARD_IA"|"INTELLIGENT_TIERING"|"GLACIER_IR"|"GLACIER"|"DEEP_ARCHIVE"';
   test.each([
     [
@@ -149,6 +149,8 @@ describe('a value that cannot be', () => {
     ['prefix: Tea', 'prefix "Tea": expected up to 20 small letters, digits and "-"'],
     ['tags: { owner: 1 }', `tags.owner 1: ${TAG_VALUE}`],
     ["tags: { owner: 'a,b' }", `tags.owner "a,b": ${TAG_VALUE}`],
+    // CloudFormation takes none for an alarm
+    ["tags: { owner: '' }", `tags.owner "": ${TAG_VALUE}`],
     ["tags: { 'aws:owner': me }", `tags.aws:owner: ${TAG_KEY}`],
     ["tags: { '': me }", `tags."": ${TAG_KEY}`],
     [
@@ -264,7 +266,15 @@ describe('a value that cannot be', () => {
     ['worker: { spotWeight: 0 }', 'worker.spotWeight 0: one of onDemandWeight and spotWeight is more than 0'],
     ['worker: { slots: 65 }', 'worker.slots 65: Too big: expected number to be <=64'],
     ['worker: { maxTasks: 0 }', 'worker.maxTasks 0: Too small: expected number to be >=1'],
-    ...[`${ECR}/transship`, `${ECR}/transship:1@sha256:${'0'.repeat(64)}`].map((image): [string, string] => [
+    // what a task would not be let pull, since nothing is granted for a registry that is not ECR
+    ...[
+      `${ECR}/transship`,
+      `${ECR}/transship:1@sha256:${'0'.repeat(64)}`,
+      `${ECR}/transship@sha256`,
+      `${ECR}/Transship:1`,
+      `${ECR.replace('.ecr.', '.ecr-fips.')}/transship:1`,
+      '111111111111.dkr-ecr.eu-central-1.on.aws/transship:1',
+    ].map((image): [string, string] => [
       `worker: { image: '${image}' }`,
       `worker.image "${image}": expected an image of ECR with either a tag or a digest, such as 111111111111.dkr.ecr.us-east-1.amazonaws.com/transship:1.0.0`,
     ]),
