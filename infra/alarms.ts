@@ -304,8 +304,8 @@ function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
       severity: 'low',
       text: `The bucket of archives grew by more than ${growthGiBPerDay} GiB in a day.`,
       metric: new MathExpression({
-        // what is missing counts as 0: S3 tells no size of a class that nothing is in
-        expression: `DIFF(${sizes.map(([id]) => id).join(' + ')})`,
+        // SUM leaves out what has no value: S3 tells no size of a class that nothing is in
+        expression: sizes.length === 1 ? 'DIFF(size0)' : `DIFF(SUM([${sizes.map(([id]) => id).join(', ')}]))`,
         label: 'growth of the bucket, bytes',
         period: DAY,
         usingMetrics: Object.fromEntries(sizes),
