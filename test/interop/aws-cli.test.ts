@@ -9,8 +9,8 @@ import { attempt, CHECKOUT, createWorkspace, type Environment, type Workspace } 
 const DOCUMENTS = ['docs/deployment.md', 'docs/jobs.md', 'docs/runbook.md'];
 /** Options that Debian's CLI of 2023 does not know yet, by the API reference of their services. */
 const NEWER = [/^--no-deletion-protection-enabled$/, /^--by-resource-type=/];
-/** And a command, of October 2026. */
-const NEWER_COMMAND = 'ecr start-replication-backfill';
+/** A command that it does not know yet: of the SDK for JavaScript since 3.1158, whose names these are. */
+const NEWER_COMMAND = 'ecr start-replication-backfill --destination … --region …';
 /** Version 2, as the documents ask for: Debian's. Another may be before it in PATH. */
 const CLI = '/usr/bin/aws';
 /** Nobody listens there: a command that was understood says so. */
@@ -22,9 +22,10 @@ test('every `aws` command of the documents and the outputs is one', async () => 
   for (const lines of [...DOCUMENTS.map(commandsOf), outputs()])
     for (const call of await callsOf(lines, workspace)) calls.set(shapeOf(call), call);
   expect(calls.size).toBeGreaterThan(30);
+  expect(calls.delete(NEWER_COMMAND)).toBe(true);
 
   const wrong: string[] = [];
-  const waiting = [...calls.values()].filter((call) => call.slice(0, 2).join(' ') !== NEWER_COMMAND);
+  const waiting = [...calls.values()];
   // each is a second of Python
   await Promise.all(
     [0, 1].map(async () => {
