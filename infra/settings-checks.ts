@@ -13,6 +13,7 @@ export function checkSettings(s: InfraSettings, refuse: Refuse): void {
   checkTags(s, refuse);
   checkNetwork(s, refuse);
   checkWorker(s, refuse);
+  checkAccess(s, refuse);
   checkBucket(s, refuse);
   checkPartitions(s, refuse);
   checkVault(s, refuse);
@@ -112,6 +113,24 @@ function checkWorker({ worker: w }: InfraSettings, refuse: Refuse): void {
   }
   if (onDemandWeight + spotWeight === 0)
     refuse(['worker', 'spotWeight'], 'one of onDemandWeight and spotWeight is more than 0');
+}
+
+/**
+ * Characters of the ARNs of repositories that a role has room for: statements as grants.ts makes them, one in each of ten managed policies, and one
+ * in the role itself. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+ */
+const MAX_ACCESS = 44_000;
+/** Of an ARN beside the name of its repository. */
+const ARN_OF_REPOSITORY = 50;
+
+function checkAccess({ access: { repositories } }: InfraSettings, refuse: Refuse): void {
+  const names = repositories.flatMap((some) => some.names);
+  const characters = sizeOf(names, ARN_OF_REPOSITORY);
+  if (characters > MAX_ACCESS)
+    refuse(
+      ['access', 'repositories'],
+      `${names.length} names are more than a role has room for, some ${Math.floor((MAX_ACCESS / characters) * names.length)}: say more of them by patterns such as product/*`,
+    );
 }
 
 function checkBucket({ bucket: b, vault: v }: InfraSettings, refuse: Refuse): void {
@@ -294,6 +313,12 @@ function checkRepositories({ region, registries: r }: InfraSettings, refuse: Ref
       `${admitted.length} accounts with their prefixes are more than the policy of a registry has room for: give them fewer prefixes, or leave accounts out`,
     );
   for (const name of ['pull', 'push', 'cleanUp'] as const)
+    if (roles[name].length > 0 && repositories.length > MAX_OF_ROLE)
+      refuse(
+        ['registries', 'roles', name],
+        `${repositories.length} repositories are more than a role has room for, some ${MAX_OF_ROLE}: take part of them into settings with another prefix`,
+      );
+  for (const name of ['pull', 'push', 'cleanUp'] as const)
     if (sizeOf(roles[name], 3) > MAX_PRINCIPALS)
       refuse(
         ['registries', 'roles', name],
@@ -326,6 +351,8 @@ const MAX_REGISTRY_POLICY = 10_000;
 /** Of an account in it, with the ARN of all repositories, and of each prefix beside its own characters. */
 const STATEMENT_OF_SOURCE = 220;
 const ARN_OF_REPOSITORIES = 70;
+/** Repositories, each by its ARN, for which CDK makes ten managed policies: more a role cannot have. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html */
+const MAX_OF_ROLE = 380;
 /** Characters of the principals of a role, whose trust policy has 2,048: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html */
 const MAX_PRINCIPALS = 1900;
 

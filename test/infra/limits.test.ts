@@ -61,6 +61,37 @@ describe('two hundred repositories, each by its name', () => {
   });
 });
 
+describe('more than the ten managed policies of a role', () => {
+  /** Of each role. */
+  function managed(template: Template): readonly number[] {
+    const roles = Object.values(template.findResources('AWS::IAM::ManagedPolicy')).map(({ Properties: p }) =>
+      JSON.stringify(p.Roles),
+    );
+    return [...new Set(roles)].map((role) => roles.filter((other) => other === role).length);
+  }
+
+  test('are not needed for as many names as may be said', () => {
+    const of = (n: number): string => `access: { repositories: [{ names: [${names(n).join(', ')}], allow: write }] }`;
+    // each has 28 characters
+    expect(Math.max(...managed(synthesized(of(564), 'Transship')))).toBeLessThanOrEqual(10);
+    expect(refused(of(564))).toEqual([]);
+    expect(refused(of(565))).toEqual([
+      'test.yaml: access.repositories: 565 names are more than a role has room for, some 564: say more of them by patterns such as product/*',
+    ]);
+  });
+
+  test('are not needed for as many repositories as a role may push to', () => {
+    const of = (n: number): string =>
+      `registries: { roles: { push: ['arn:aws:iam::111111111111:root'] }, repositories: [${names(n)
+        .map((name) => `{ name: ${name} }`)
+        .join(', ')}] }`;
+    expect(Math.max(...managed(synthesized(of(380), 'TransshipRegistries')))).toBeLessThanOrEqual(10);
+    expect(refused(of(381))).toEqual([
+      'test.yaml: registries.roles.push: 381 repositories are more than a role has room for, some 380: take part of them into settings with another prefix',
+    ]);
+  });
+});
+
 describe('repositories that exist', () => {
   const existing = (n: number): string =>
     `registries: { repositories: [${names(n)
