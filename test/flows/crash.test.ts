@@ -88,7 +88,7 @@ crashTests('files', 8192, { signed: true, layers: [3000, 150_000, 100_000] }, as
   return { open: () => openFiles(root) };
 });
 
-crashTests('S3', 16 * 1024, { signed: true, layers: [3000, 250_000, 200_000] }, async () => {
+crashTests('S3', 8192, { signed: true, layers: [3000, 100_000, 85_000] }, async () => {
   const bucket = `backups-${++buckets}`;
   const { client } = s3;
   await client.send(new CreateBucketCommand({ Bucket: bucket }));
