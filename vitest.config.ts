@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
@@ -5,7 +6,7 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     exclude: ['test/interop/**', 'test/infra/**', 'test/soak/**', 'node_modules/**'],
     testTimeout: 30_000,
-    // of two cores one would be left to the servers, which are in the same process
-    maxWorkers: '100%',
+    // a tenth of the time a file waits: for a server in its own process, a lease, a child
+    maxWorkers: availableParallelism() + 1,
   },
 });
