@@ -312,18 +312,18 @@ function checkRepositories({ region, registries: r }: InfraSettings, refuse: Ref
       ['registries', 'replicationSources'],
       `${admitted.length} accounts with their prefixes are more than the policy of a registry has room for: give them fewer prefixes, or leave accounts out`,
     );
-  for (const name of ['pull', 'push', 'cleanUp'] as const)
+  for (const name of ['pull', 'push', 'cleanUp'] as const) {
     if (roles[name].length > 0 && repositories.length > MAX_OF_ROLE)
       refuse(
         ['registries', 'roles', name],
         `${repositories.length} repositories are more than a role has room for, some ${MAX_OF_ROLE}: take part of them into settings with another prefix`,
       );
-  for (const name of ['pull', 'push', 'cleanUp'] as const)
     if (sizeOf(roles[name], 3) > MAX_PRINCIPALS)
       refuse(
         ['registries', 'roles', name],
         `${roles[name].length} principals are more than the trust of a role has room for: name the root of an account, or roles that many may assume`,
       );
+  }
   if (roles.push.length > 0 && repositories.length === 0)
     refuse(
       ['registries', 'roles', 'push'],
