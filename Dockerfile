@@ -8,7 +8,8 @@
 FROM --platform=$BUILDPLATFORM node:24-bookworm-slim AS bundle
 WORKDIR /src
 COPY package.json package-lock.json ./
-RUN npm ci --ignore-scripts --no-audit --no-fund
+# without local/, the embedded stack
+RUN npm ci --workspaces=false --ignore-scripts --no-audit --no-fund
 COPY build.ts tsconfig.json ./
 COPY worker worker
 RUN node build.ts image

@@ -17,7 +17,7 @@ async function buildPackage(): Promise<void> {
   rmSync('dist', { recursive: true, force: true });
   await build({
     ...common,
-    entryPoints: { cli: 'worker/cli.ts' },
+    entryPoints: { cli: 'worker/main/cli.ts' },
     outdir: 'dist',
     packages: 'external',
     legalComments: 'none',
@@ -32,7 +32,7 @@ async function buildImage(): Promise<void> {
   await build({
     ...common,
     banner,
-    entryPoints: { worker: 'worker/main.ts', 'health-check': 'worker/health-check.ts' },
+    entryPoints: { worker: 'worker/main/image.ts', 'health-check': 'worker/main/health-check.ts' },
     outdir: 'bundle',
     splitting: true,
     // what is loaded when it is needed has to be modules: of packages in CommonJS esbuild would hand out no names then

@@ -6,7 +6,8 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
-const sources = new URL('../worker/cli.ts', import.meta.url);
+// in a checkout with the commands of the embedded stack, which the package does not have
+const sources = new URL('../local/cli.ts', import.meta.url);
 const program = existsSync(sources) ? sources : new URL('../dist/cli.js', import.meta.url);
 
 if (isRecent(process.versions.node)) {

@@ -4,51 +4,70 @@ import { globSync, readFileSync } from 'node:fs';
 import { dirname, normalize } from 'node:path';
 import { test } from 'vitest';
 
+/** Folders without a row belong to the nearest one above them that has one. `worker/` is left out of the names. */
 const MAY_IMPORT: Record<string, readonly string[]> = {
   util: [],
   oci: ['util'],
   content: ['oci', 'util'],
-  objects: ['content', 'oci', 'util'],
   copy: ['content', 'oci', 'util'],
+  objects: ['content', 'oci', 'util'],
   registry: ['content', 'oci', 'util'],
-  archive: ['content', 'objects', 'oci', 'util'],
-  jobs: ['util'],
+  archive: ['objects', 'content', 'oci', 'util'],
+  images: ['archive', 'copy', 'objects', 'content', 'oci', 'util'],
+  queue: ['util'],
   state: ['oci', 'util'],
-  plan: ['jobs', 'state', 'oci', 'util'],
-  operations: ['plan', 'jobs', 'state', 'archive', 'copy', 'objects', 'content', 'oci', 'util'],
+  rules: ['queue', 'state', 'oci', 'util'],
+  service: ['images', 'rules', 'queue', 'state', 'util'],
+  'service/planner': ['service', 'images', 'rules', 'queue', 'state', 'content', 'oci', 'util'],
+  'service/worker': ['service/planner', 'service', 'images', 'rules', 'queue', 'state', 'oci', 'util'],
+  'service/admin': ['service/planner', 'service', 'images', 'rules', 'queue', 'state', 'oci', 'util'],
   telemetry: ['util'],
+  commands: ['service/planner', 'service/admin', 'service', 'images', 'rules', 'state', 'oci', 'util'],
+  main: ['*'],
   local: ['oci', 'util'],
-  commands: ['operations', 'plan', 'jobs', 'state', 'local', 'util'],
-  entry: ['*'], // worker/*.ts
+  'local/commands': ['*'],
+  'local/main': ['*'],
 };
 const SDK_ONLY_IN = new Set([
-  'objects/s3.ts',
-  'registry/ecr.ts',
+  'objects/s3/store.ts',
+  'registry/ecr/ecr.ts',
   'registry/secrets.ts',
-  'jobs/sqs.ts',
+  'queue/sqs.ts',
   'state/dynamo.ts',
 ]);
-const LOCAL_ONLY_IN = new Set(['commands/demo.ts', 'commands/local.ts']);
+const IMPORT = /(?:from|import)\s*\(?\s*['"]([^'"]+)['"]/g;
 
-function layerOf(path: string): string {
-  return path.includes('/') ? path.slice(0, path.indexOf('/')) : 'entry';
+const SOURCES = [...globSync('worker/**/*.ts'), ...globSync('local/**/*.ts', { exclude: ['local/test/**'] })]
+  .filter((file) => !file.includes('node_modules'))
+  .sort();
+
+/** The row of a file. */
+function layerOf(file: string): string {
+  if (file === 'local/cli.ts') return 'local/main';
+  for (let folder = dirname(file).replace(/^worker\/?/, ''); folder !== '.' && folder !== ''; folder = dirname(folder))
+    if (folder in MAY_IMPORT) return folder;
+  return file;
 }
 
-for (const file of globSync('worker/**/*.ts').sort()) {
-  const inside = file.slice('worker/'.length);
-  const layer = layerOf(inside);
-  test(inside, () => {
+for (const file of SOURCES) {
+  const layer = layerOf(file);
+  test(`${file} imports only what its layer may`, () => {
     const allowed = MAY_IMPORT[layer];
-    assert.ok(allowed, `folder ${layer}/ has no row in the layer table`);
-    for (const [, specifier = ''] of readFileSync(file, 'utf8').matchAll(/(?:from|import)\s*\(?\s*['"]([^'"]+)['"]/g)) {
+    assert.ok(allowed, `${layer} has no row in the layer table`);
+    for (const [, specifier = ''] of readFileSync(file, 'utf8').matchAll(IMPORT)) {
       if (specifier.startsWith('@aws-sdk/'))
-        assert.ok(SDK_ONLY_IN.has(inside), `${specifier}: the SDK stays in ${[...SDK_ONLY_IN].join(', ')}`);
+        assert.ok(
+          SDK_ONLY_IN.has(file.slice('worker/'.length)),
+          `${specifier}: the SDK stays in ${[...SDK_ONLY_IN].join(', ')}`,
+        );
+      if (file.startsWith('worker/'))
+        assert.doesNotMatch(specifier, /^@transship\/local/, 'the program does not know the embedded stack');
       if (!specifier.startsWith('.')) continue;
-      const to = normalize(`${dirname(inside)}/${specifier}`);
-      assert.ok(!to.startsWith('..'), `reaches outside worker/: ${specifier}`);
+      const to = normalize(`${dirname(file)}/${specifier}`);
+      // its version
+      if (to === 'package.json' && layer === 'main') continue;
+      if (file.startsWith('worker/')) assert.ok(to.startsWith('worker/'), `reaches outside worker/: ${specifier}`);
       const target = layerOf(to);
-      if (target === 'local' && layer !== 'local')
-        assert.ok(LOCAL_ONLY_IN.has(inside), 'the local stack is for the demo and the tests');
       if (target === layer || allowed.includes('*')) continue;
       assert.ok(allowed.includes(target), `imports ${to}: ${layer}/ may import ${allowed.join(', ') || 'nothing'}`);
     }
@@ -69,7 +88,7 @@ const INFRA_MAY_IMPORT = /^(?:aws-cdk-lib(?:\/.+)?|constructs|cdk-nag|yaml|zod|n
 
 for (const file of globSync('infra/**/*.ts').sort()) {
   test(`${file} shares nothing with the worker but what is pure and small`, () => {
-    for (const [, specifier = ''] of readFileSync(file, 'utf8').matchAll(/(?:from|import)\s*\(?\s*['"]([^'"]+)['"]/g)) {
+    for (const [, specifier = ''] of readFileSync(file, 'utf8').matchAll(IMPORT)) {
       if (!specifier.startsWith('.')) {
         assert.match(specifier, INFRA_MAY_IMPORT, 'infra/ describes, and calls nothing');
         continue;
@@ -95,13 +114,11 @@ test('the layer table has no cycle', () => {
 const TIME_AND_CHANCE = /\b(?:Date\.now|performance\.now|setTimeout|setInterval|Math\.random)\b/;
 const AROUND = /\bprocess\.(?:env|argv|on|once|exit)\b/;
 
+// a server of the embedded stack keeps time as the one it stands in for does; everything else asks the clock
 for (const file of globSync('worker/**/*.ts').sort()) {
-  const inside = file.slice('worker/'.length);
-  // a server keeps time as the one it stands in for does; everything else asks the clock
-  if (inside.startsWith('local/')) continue;
   const text = readFileSync(file, 'utf8');
-  test(`${inside} takes time, chance and surroundings from outside`, () => {
-    if (inside !== 'util/clock.ts') assert.doesNotMatch(text, TIME_AND_CHANCE);
-    if (inside.includes('/')) assert.doesNotMatch(text, AROUND);
+  test(`${file} takes time, chance and surroundings from outside`, () => {
+    if (file !== 'worker/util/clock.ts') assert.doesNotMatch(text, TIME_AND_CHANCE);
+    if (!file.startsWith('worker/main/')) assert.doesNotMatch(text, AROUND);
   });
 }

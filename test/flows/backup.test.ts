@@ -2,12 +2,12 @@ import { GetObjectCommand, ListObjectVersionsCommand, ListMultipartUploadsComman
 import { readdir, readFile, writeFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { openImage } from '../../worker/archive/image.ts';
+import { openImage } from '../../worker/archive/reader.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
-import type { LocalRegistry } from '../../worker/local/registry.ts';
+import type { LocalRegistry } from '../../local/registry.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
-import { backup, type BackupRequest } from '../../worker/operations/backup.ts';
-import { verify } from '../../worker/operations/verify.ts';
+import { backup, type BackupRequest } from '../../worker/images/backup.ts';
+import { verify } from '../../worker/images/verify.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { failureOf, openLab, requestsDuring, type Session } from '../support/lab.ts';
 import { clientOf } from '../support/local-s3.ts';

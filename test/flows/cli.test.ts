@@ -13,7 +13,7 @@ import { collect } from '../support/chunks.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab, PASSWORD } from '../support/lab.ts';
 
-const CLI = fileURLToPath(new URL('../../worker/cli.ts', import.meta.url));
+const CLI = fileURLToPath(new URL('../../local/cli.ts', import.meta.url));
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());

@@ -2,13 +2,13 @@
 import { SQSClient } from '@aws-sdk/client-sqs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { consume, type ConsumeOptions } from '../../worker/jobs/consume.ts';
-import type { Outcome, Queue } from '../../worker/jobs/queue.ts';
-import { openSqs } from '../../worker/jobs/sqs.ts';
-import { startSqs, type LocalSqs } from '../../worker/local/sqs.ts';
+import { consume, type ConsumeOptions } from '../../worker/queue/consume.ts';
+import type { Outcome, Queue } from '../../worker/queue/queue.ts';
+import { openSqs } from '../../worker/queue/sqs.ts';
+import { startSqs, type LocalSqs } from '../../local/sqs.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import { isFailure, type Code } from '../../worker/util/failure.ts';
-import type { Event } from '../../worker/util/report.ts';
+import type { Event } from '../../worker/util/events.ts';
 
 const DONE: Outcome = { type: 'done' };
 

@@ -3,19 +3,19 @@
 import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
-import { createArchive } from '../../worker/archive/archive.ts';
-import { openFolderTarget } from '../../worker/archive/folder.ts';
-import { openImage } from '../../worker/archive/image.ts';
+import { createArchive } from '../../worker/archive/writer.ts';
+import { openFolderTarget } from '../../worker/archive/layout-folder.ts';
+import { openImage } from '../../worker/archive/reader.ts';
 import { copy } from '../../worker/copy/copy.ts';
-import { openFiles } from '../../worker/objects/files.ts';
+import { openFiles } from '../../worker/objects/files/store.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
-import { openS3 } from '../../worker/objects/s3.ts';
+import { openS3 } from '../../worker/objects/s3/store.ts';
 import { openRegistry, type RegistryClient, type RegistryOptions } from '../../worker/registry/registry.ts';
 import { archiveImage, planOf } from '../support/archives.ts';
 import { openLab } from '../support/lab.ts';
 import { clientOf } from '../support/local-s3.ts';
-import { sourceSuite } from '../suites/source.ts';
-import { targetSuite } from '../suites/target.ts';
+import { sourceSuite } from '../contracts/source.ts';
+import { targetSuite } from '../contracts/target.ts';
 
 const lab = await openLab();
 const { ecr, s3, bucket } = lab.stack;

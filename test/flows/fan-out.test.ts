@@ -1,9 +1,9 @@
 import { afterAll, describe, expect, test } from 'vitest';
-import { openImage } from '../../worker/archive/image.ts';
+import { openImage } from '../../worker/archive/reader.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
-import type { LocalRegistry } from '../../worker/local/registry.ts';
-import { fanOut, type FanOutItem, type FanOutTarget } from '../../worker/operations/fan-out.ts';
-import { parseLocation } from '../../worker/plan/location.ts';
+import type { LocalRegistry } from '../../local/registry.ts';
+import { fanOut, type FanOutItem, type FanOutTarget } from '../../worker/images/fan-out.ts';
+import { parseLocation } from '../../worker/oci/location.ts';
 import { Failure } from '../../worker/util/failure.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { failureOf, openLab, requestsDuring, type Session } from '../support/lab.ts';

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
-import { inspect, rawManifest } from '../../worker/operations/inspect.ts';
+import { inspect, rawManifest } from '../../worker/images/inspect.ts';
 import { collect } from '../support/chunks.ts';
 import { makeImage } from '../support/images.ts';
 import { failureOf, openLab, requestsDuring } from '../support/lab.ts';

@@ -1,10 +1,10 @@
 // The planner as it is started: as a command, as a process that goes on, and as a Lambda.
 import { execFile } from 'node:child_process';
 import { afterAll, expect, onTestFinished, test } from 'vitest';
-import { formatRule } from '../../worker/plan/config.ts';
-import { readSettings } from '../../worker/settings.ts';
+import { formatRule } from '../../worker/rules/config.ts';
+import { readSettings } from '../../worker/main/settings.ts';
 import { systemClock } from '../../worker/util/clock.ts';
-import { connectService } from '../../worker/wire.ts';
+import { connectService } from '../../worker/main/wire.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { rule } from '../support/rules.ts';
@@ -34,7 +34,7 @@ async function once(
   return new Promise((resolve) => {
     execFile(
       process.execPath,
-      ['worker/main.ts', 'planner', '--once', ...args],
+      ['worker/main/image.ts', 'planner', '--once', ...args],
       { env: { ...environment, AWS_EC2_METADATA_DISABLED: 'true' } },
       (error, stdout, stderr) => resolve({ code: error === null ? 0 : error.code, stdout, stderr }),
     );
@@ -94,7 +94,7 @@ test('goes on until it is stopped', async () => {
 test('is a Lambda that fails where no rule could be served', async () => {
   await store('lambda');
   Object.assign(process.env, environment);
-  const { handler } = await import('../../worker/planner.lambda.ts');
+  const { handler } = await import('../../worker/main/planner.lambda.ts');
   const context = { getRemainingTimeInMillis: () => 60_000 };
   expect(await handler({}, context)).toMatchObject({ rules: 1, begun: 1, failed: 0 });
   const [stored] = await service.state.rules.list();

@@ -8,14 +8,14 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
-import { openFolderTarget } from '../../worker/archive/folder.ts';
-import { openImage } from '../../worker/archive/image.ts';
+import { openFolderTarget } from '../../worker/archive/layout-folder.ts';
+import { openImage } from '../../worker/archive/reader.ts';
 import { MemoryContent } from '../../worker/content/memory.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
-import { backup } from '../../worker/operations/backup.ts';
-import { restore } from '../../worker/operations/restore.ts';
-import { readSettings, type Settings } from '../../worker/settings.ts';
-import { connect } from '../../worker/wire.ts';
+import { backup } from '../../worker/images/backup.ts';
+import { restore } from '../../worker/images/restore.ts';
+import { readSettings, type Settings } from '../../worker/main/settings.ts';
+import { connect } from '../../worker/main/wire.ts';
 import { addJson, makeImage, type MadeImage } from '../support/images.ts';
 import { failureOf, openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
@@ -144,8 +144,8 @@ describe('settings of two repositories whose archives share a folder', () => {
 async function tagElsewhere(folder: string, image: MadeImage, tags: readonly string[]): Promise<void> {
   const module = (path: string): string => JSON.stringify(new URL(`../../worker/${path}`, import.meta.url).href);
   const code = `
-    const { openFolderTarget } = await import(${module('archive/folder.ts')});
-    const { openFiles } = await import(${module('objects/files.ts')});
+    const { openFolderTarget } = await import(${module('archive/layout-folder.ts')});
+    const { openFiles } = await import(${module('objects/files/store.ts')});
     const { workerData: { folder, descriptor, tags } } = await import('node:worker_threads');
     const target = await openFolderTarget(openFiles(folder));
     for (const tag of tags) await target.tag(tag, descriptor, async function* () {});`;
@@ -225,7 +225,7 @@ describe('a full disk', () => {
     const image = await makeImage({ seed: 78 });
     await lab.push(image, registry, 'full/app');
     const [from, to] = [`docker://${registry.registryHost}/full/app:v1`, `oci:${join(lab.folder, 'full')}`];
-    const cli = fileURLToPath(new URL('../../worker/cli.ts', import.meta.url));
+    const cli = fileURLToPath(new URL('../../worker/main/cli.ts', import.meta.url));
     const child = spawn(process.execPath, [cli, 'copy', ...(stderr === 'pipe' ? ['-q'] : []), from, to], {
       stdio: ['ignore', stdout, stderr],
     });

@@ -3,10 +3,10 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
-import { execute } from '../../worker/program.ts';
-import { readSettings } from '../../worker/settings.ts';
+import { execute } from '../../worker/main/program.ts';
+import { readSettings } from '../../worker/main/settings.ts';
 import { Failure } from '../../worker/util/failure.ts';
-import { connectService } from '../../worker/wire.ts';
+import { connectService } from '../../worker/main/wire.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';

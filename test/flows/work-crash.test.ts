@@ -1,9 +1,9 @@
 import { afterAll, describe, expect, test } from 'vitest';
-import { openImage } from '../../worker/archive/image.ts';
+import { openImage } from '../../worker/archive/reader.ts';
 import type { Source, Target } from '../../worker/content/content.ts';
-import type { Delivery, Message, Queue } from '../../worker/jobs/queue.ts';
-import type { Ends } from '../../worker/operations/ends.ts';
-import { work } from '../../worker/operations/work.ts';
+import type { Delivery, Message, Queue } from '../../worker/queue/queue.ts';
+import type { Ends } from '../../worker/images/backends.ts';
+import { work } from '../../worker/service/worker/work.ts';
 import type { Side } from '../../worker/util/failure.ts';
 import { CrashPoints } from '../support/crash.ts';
 import { withEnds } from '../support/ends.ts';

@@ -1,9 +1,9 @@
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
-import { openImage } from '../../worker/archive/image.ts';
-import { consume, type Handle } from '../../worker/jobs/consume.ts';
-import type { LocalRegistry } from '../../worker/local/registry.ts';
-import { work } from '../../worker/operations/work.ts';
-import { destinationKey } from '../../worker/plan/destinations.ts';
+import { openImage } from '../../worker/archive/reader.ts';
+import { consume, type Handle } from '../../worker/queue/consume.ts';
+import type { LocalRegistry } from '../../local/registry.ts';
+import { work } from '../../worker/service/worker/work.ts';
+import { destinationKey } from '../../worker/rules/destinations.ts';
 import type { Table } from '../../worker/state/table.ts';
 import { Failure } from '../../worker/util/failure.ts';
 import { gated, withEnds } from '../support/ends.ts';

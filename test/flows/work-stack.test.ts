@@ -1,18 +1,18 @@
 // Workers over SQS and DynamoDB, by the AWS SDK, with everything that those may do.
 import { afterAll, expect, test, vi } from 'vitest';
 import type { Source, Target } from '../../worker/content/content.ts';
-import { consume } from '../../worker/jobs/consume.ts';
-import { formatJob, jobId, type Job } from '../../worker/jobs/job.ts';
-import { currentEnds } from '../../worker/operations/current-ends.ts';
-import type { Ends } from '../../worker/operations/ends.ts';
-import type { Service } from '../../worker/operations/service.ts';
-import { work } from '../../worker/operations/work.ts';
-import { destinationKey } from '../../worker/plan/destinations.ts';
-import { readSettings } from '../../worker/settings.ts';
+import { consume } from '../../worker/queue/consume.ts';
+import { formatJob, jobId, type Job } from '../../worker/queue/job.ts';
+import { currentEnds } from '../../worker/service/backend-pool.ts';
+import type { Ends } from '../../worker/images/backends.ts';
+import type { Service } from '../../worker/service/service.ts';
+import { work } from '../../worker/service/worker/work.ts';
+import { destinationKey } from '../../worker/rules/destinations.ts';
+import { readSettings } from '../../worker/main/settings.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import type { Side } from '../../worker/util/failure.ts';
-import type { Event } from '../../worker/util/report.ts';
-import { connectService } from '../../worker/wire.ts';
+import type { Event } from '../../worker/util/events.ts';
+import { connectService } from '../../worker/main/wire.ts';
 import { withEnds } from '../support/ends.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';

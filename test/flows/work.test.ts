@@ -1,12 +1,12 @@
 import { afterAll, describe, expect, test } from 'vitest';
-import type { LocalRegistry } from '../../worker/local/registry.ts';
-import { destinationKey } from '../../worker/plan/destinations.ts';
-import type { Delivery } from '../../worker/jobs/queue.ts';
-import { work } from '../../worker/operations/work.ts';
+import type { LocalRegistry } from '../../local/registry.ts';
+import { destinationKey } from '../../worker/rules/destinations.ts';
+import type { Delivery } from '../../worker/queue/queue.ts';
+import { work } from '../../worker/service/worker/work.ts';
 import { gated } from '../support/ends.ts';
 import { collect } from '../support/chunks.ts';
-import { formatRule } from '../../worker/plan/config.ts';
-import type { CopyRule } from '../../worker/plan/rule.ts';
+import { formatRule } from '../../worker/rules/config.ts';
+import type { CopyRule } from '../../worker/rules/rule.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab, requestsDuring } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';

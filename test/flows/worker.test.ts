@@ -1,11 +1,11 @@
 // A worker as a process of its own, by the entry of its image, over the embedded stack.
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { enqueueImage } from '../../worker/operations/enqueue.ts';
-import type { Service } from '../../worker/operations/service.ts';
-import { readSettings } from '../../worker/settings.ts';
+import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
+import type { Service } from '../../worker/service/service.ts';
+import { readSettings } from '../../worker/main/settings.ts';
 import type { Run } from '../../worker/state/state.ts';
 import { systemClock } from '../../worker/util/clock.ts';
-import { connectService } from '../../worker/wire.ts';
+import { connectService } from '../../worker/main/wire.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { startGate } from '../support/interop-gate.ts';
 import { openLab } from '../support/lab.ts';

@@ -5,8 +5,8 @@ import { PolicyStatement, Role } from 'aws-cdk-lib/aws-iam';
 import { assert as forAll, integer, property } from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { stepsOf } from '../../infra/worker.ts';
-import { readSettings } from '../../worker/settings.ts';
+import { stepsOf } from '../../infra/service/worker.ts';
+import { readSettings } from '../../worker/main/settings.ts';
 import { findings, textOf, transship } from './templates.ts';
 
 const known = new Map<string, { readonly stack: Stack; readonly template: Template }>();
@@ -281,7 +281,7 @@ describe('workers', () => {
     const template = templateOf('worker: { slots: 3, concurrency: 5, logLevel: warn }');
     const [planner] = Object.values(template.findResources('AWS::Lambda::Function'));
     const ofPlanner = z.record(z.string(), z.unknown()).parse(planner?.['Properties'].Environment.Variables);
-    const source = readFileSync('worker/settings.ts', 'utf8');
+    const source = readFileSync('worker/main/settings.ts', 'utf8');
     const [worker, other] = [environmentOf(template), ofPlanner].map((environment) => {
       const values: Record<string, string> = {};
       for (const [name, value] of Object.entries(environment)) {

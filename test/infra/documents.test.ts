@@ -7,9 +7,9 @@ import { Template } from 'aws-cdk-lib/assertions';
 import { Stack } from 'aws-cdk-lib';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { infraSettings, parseSettings } from '../../infra/settings.ts';
-import { CALLS } from '../../infra/grants.ts';
-import { addStacks } from '../../infra/stacks.ts';
+import { infraSettings, parseSettings } from '../../infra/settings/settings.ts';
+import { CALLS } from '../../infra/service/grants.ts';
+import { addStacks } from '../../infra/synth/stacks.ts';
 import { startTelemetry } from '../../worker/telemetry/telemetry.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import { matches } from './filter-pattern.ts';
@@ -224,7 +224,9 @@ describe('commands', () => {
   }, 120_000);
 
   function transship(...args: readonly string[]): string {
-    const { status, stdout, stderr } = spawnSync(process.execPath, ['worker/cli.ts', ...args], { encoding: 'utf8' });
+    const { status, stdout, stderr } = spawnSync(process.execPath, ['worker/main/cli.ts', ...args], {
+      encoding: 'utf8',
+    });
     expect(status, `${args.join(' ')}: ${stderr}`).toBe(0);
     return stdout;
   }

@@ -1,16 +1,14 @@
-// What the code calls, what infra/grants.ts says of it, and what the roles of the templates allow: the same, both ways.
+// What the code calls, what infra/service/grants.ts says of it, and what the roles of the templates allow: the same, both ways.
 import { globSync, readFileSync } from 'node:fs';
 import { Template } from 'aws-cdk-lib/assertions';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { CALLS, KEY_ACTIONS, type Caller, type Place } from '../../infra/grants.ts';
-import { readSettings } from '../../infra/settings.ts';
-import type { InfraSettings } from '../../infra/settings-schema.ts';
+import { CALLS, KEY_ACTIONS, type Caller, type Place } from '../../infra/service/grants.ts';
+import { readSettings } from '../../infra/settings/settings.ts';
+import type { InfraSettings } from '../../infra/settings/schema.ts';
 import { EXAMPLES, settingsOf, stacksOf, textOf } from './templates.ts';
 
-const SOURCES = globSync('worker/**/*.ts')
-  .filter((file) => !file.startsWith('worker/local/'))
-  .map((file) => ({ file, text: readFileSync(file, 'utf8') }));
+const SOURCES = globSync('worker/**/*.ts').map((file) => ({ file, text: readFileSync(file, 'utf8') }));
 
 /** As IAM and the table call the services of clients. */
 const SERVICES: Readonly<Record<string, string>> = { 'secrets-manager': 'secretsmanager' };
@@ -74,7 +72,7 @@ describe('the table', () => {
   });
 
   test('says of requests to ECR what their failures say', () => {
-    const [, rows = ''] = /const ACTIONS[^=]*= \{([^}]*)\}/.exec(sourceOf('worker/registry/ecr.ts')) ?? [];
+    const [, rows = ''] = /const ACTIONS[^=]*= \{([^}]*)\}/.exec(sourceOf('worker/registry/ecr/ecr.ts')) ?? [];
     const told = all(rows, /'([a-z-]+)': '([^']*)'/g).map(([, name, words = '']) => [
       `registry ${name}`,
       actionsIn(words),

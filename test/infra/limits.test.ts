@@ -2,7 +2,7 @@
 import { Stack } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
 import { describe, expect, test } from 'vitest';
-import { addStacks } from '../../infra/stacks.ts';
+import { addStacks } from '../../infra/synth/stacks.ts';
 import { app, refused, settingsOf, textOf, transship } from './templates.ts';
 
 /** So many names, which no pattern has in common. */

@@ -7,10 +7,10 @@ import { crc32, inflateRawSync } from 'node:zlib';
 import { assert as forAll, property, string, uint8Array, uniqueArray, record } from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { PlainSynthesizer, plainText } from '../../infra/plain-synthesizer.ts';
-import { readSettings } from '../../infra/settings.ts';
-import { addStacks } from '../../infra/stacks.ts';
-import { zip } from '../../infra/zip.ts';
+import { PlainSynthesizer, plainText } from '../../infra/synth/plain-synthesizer.ts';
+import { readSettings } from '../../infra/settings/settings.ts';
+import { addStacks } from '../../infra/synth/stacks.ts';
+import { zip } from '../../infra/synth/zip.ts';
 import { EXAMPLES, app, settingsOf } from './templates.ts';
 
 describe('plain templates', () => {
@@ -62,7 +62,7 @@ describe('settings that cannot be used', () => {
     }
   }
 
-  test.each(['infra/app.ts', 'infra/template.ts'])(
+  test.each(['infra/synth/app.ts', 'infra/synth/template.ts'])(
     'are refused by %s in a sentence, and nothing is written',
     (entry) => {
       expect(run(entry, `${HEAD}region: us-east-1\nprefix: Tea\n`)).toEqual({
@@ -75,7 +75,7 @@ describe('settings that cannot be used', () => {
 
   test('since a region lacks what they ask for, are no fault of the program', () => {
     const settings = `${HEAD}region: us-gov-west-1\nvault: { account: '222222222222', region: us-gov-east-1, restoreTest: {} }\n`;
-    const { status, stderr, written } = run('infra/template.ts', settings);
+    const { status, stderr, written } = run('infra/synth/template.ts', settings);
     expect(status).toBe(1);
     expect(stderr).toMatch(/'AWS::Backup::RestoreTestingPlan' does not exist in 'us-gov-east-1'/);
     expect(stderr).toMatch(/\nwhat is told above cannot be deployed: dist\/templates is as it was\n$/);

@@ -2,11 +2,11 @@ import { Match, Template } from 'aws-cdk-lib/assertions';
 import { assert as forAll, integer, option, property, record } from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { ReplicasStack, replicaRegions } from '../../infra/creation-templates.ts';
-import { lifecyclePolicyText } from '../../infra/lifecycle-policy.ts';
-import { RegistriesStack, type RegistrySettings } from '../../infra/registries.ts';
-import { groupDestinations } from '../../infra/replication-rules.ts';
-import { readSettings } from '../../infra/settings.ts';
+import { ReplicasStack, replicaRegions } from '../../infra/registries/creation-templates.ts';
+import { lifecyclePolicyText } from '../../infra/registries/lifecycle-policy.ts';
+import { RegistriesStack, type RegistrySettings } from '../../infra/registries/registries.ts';
+import { groupDestinations } from '../../infra/registries/replication-rules.ts';
+import { readSettings } from '../../infra/settings/settings.ts';
 import { ACCOUNT, EXAMPLES, REGION, app, findings, refused, settingsOf, stacksOf, textOf } from './templates.ts';
 
 const REPOSITORY = 'AWS::ECR::Repository';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { parseSettings, readSettings, SettingsError } from '../../infra/settings.ts';
+import { parseSettings, readSettings, SettingsError } from '../../infra/settings/settings.ts';
 import { ACCOUNT, REGION, refused, settingsOf } from './templates.ts';
 
 const ECR = '111111111111.dkr.ecr.eu-central-1.amazonaws.com';

@@ -3,8 +3,8 @@ import { globSync } from 'node:fs';
 import { basename } from 'node:path';
 import { Template } from 'aws-cdk-lib/assertions';
 import { describe, expect, test } from 'vitest';
-import { plainText } from '../../infra/plain-synthesizer.ts';
-import { readSettings } from '../../infra/settings.ts';
+import { plainText } from '../../infra/synth/plain-synthesizer.ts';
+import { readSettings } from '../../infra/settings/settings.ts';
 import { EXAMPLES, findings, stacksOf } from './templates.ts';
 
 const EXPECTED: Readonly<Record<(typeof EXAMPLES)[number], readonly string[]>> = {

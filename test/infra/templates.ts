@@ -2,9 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { App, Stack } from 'aws-cdk-lib';
 import { AwsSolutionsChecks } from 'cdk-nag';
-import { parseSettings, SettingsError } from '../../infra/settings.ts';
-import type { InfraSettings } from '../../infra/settings-schema.ts';
-import { addStacks } from '../../infra/stacks.ts';
+import { parseSettings, SettingsError } from '../../infra/settings/settings.ts';
+import type { InfraSettings } from '../../infra/settings/schema.ts';
+import { addStacks } from '../../infra/synth/stacks.ts';
 
 export const ACCOUNT = '111111111111';
 export const REGION = 'eu-central-1';

@@ -2,8 +2,8 @@ import { Stack } from 'aws-cdk-lib';
 import { Match, Template, type Matcher } from 'aws-cdk-lib/assertions';
 import { Bucket } from 'aws-cdk-lib/aws-s3';
 import { describe, expect, test } from 'vitest';
-import { BackupPlanOfArchives } from '../../infra/backup-plan.ts';
-import { VaultStack, type VaultSettings } from '../../infra/vault.ts';
+import { BackupPlanOfArchives } from '../../infra/backup/backup-plan.ts';
+import { VaultStack, type VaultSettings } from '../../infra/backup/vault.ts';
 import { ACCOUNT, REGION, app, findings, refused, settingsOf } from './templates.ts';
 
 const BACKUP_ACCOUNT = '222222222222';

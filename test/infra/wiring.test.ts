@@ -6,7 +6,7 @@ import { Bucket } from 'aws-cdk-lib/aws-s3';
 import { AssetManifestArtifact } from 'aws-cdk-lib/cx-api';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { addStacks } from '../../infra/stacks.ts';
+import { addStacks } from '../../infra/synth/stacks.ts';
 import { ACCOUNT, REGION, app, settingsOf, stacksOf, textOf } from './templates.ts';
 
 const BACKUP_ACCOUNT = '222222222222';

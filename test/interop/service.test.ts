@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { startStack } from '../../worker/local/stack.ts';
+import { startStack } from '../../local/stack.ts';
 import { rawManifest } from '../support/interop-image.ts';
 import { APP, openLab } from '../support/interop-lab.ts';
 import { run, skopeo, transship, transshipJson } from '../support/interop-process.ts';

@@ -1,11 +1,11 @@
 // A worker that is told to stop in the middle of a backup of 1 GiB: what it costs in time and in bytes.
 import { join } from 'node:path';
 import { afterAll, expect, onTestFinished, test, vi } from 'vitest';
-import { writeSampleImage } from '../../worker/local/sample-image.ts';
-import { enqueueImage } from '../../worker/operations/enqueue.ts';
-import { readSettings } from '../../worker/settings.ts';
+import { writeSampleImage } from '../../local/sample-image.ts';
+import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
+import { readSettings } from '../../worker/main/settings.ts';
 import { systemClock } from '../../worker/util/clock.ts';
-import { connectService } from '../../worker/wire.ts';
+import { connectService } from '../../worker/main/wire.ts';
 import { openLab } from '../support/lab.ts';
 import { startWorker, type WorkerProcess } from '../support/worker-process.ts';
 

@@ -1,5 +1,5 @@
-import { createArchive, type CreateArchiveOptions } from '../../worker/archive/archive.ts';
-import { planArchive, type ArchiveLayout } from '../../worker/archive/layout.ts';
+import { createArchive, type CreateArchiveOptions } from '../../worker/archive/writer.ts';
+import { planArchive, type ArchiveLayout } from '../../worker/archive/plan.ts';
 import type { Source } from '../../worker/content/content.ts';
 import { walk, type Root } from '../../worker/content/graph.ts';
 import { copy } from '../../worker/copy/copy.ts';

@@ -1,6 +1,6 @@
 import type { Source, Target } from '../../worker/content/content.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
-import type { Ends, Registry } from '../../worker/operations/ends.ts';
+import type { Ends, Registry } from '../../worker/images/backends.ts';
 import { isManifestType } from '../../worker/oci/manifest.ts';
 import { orAborted } from '../../worker/util/abort.ts';
 import type { Side } from '../../worker/util/failure.ts';

@@ -13,8 +13,8 @@ export type LifeOrder = { readonly recipe: ImageRecipe; readonly at?: number | u
 );
 
 async function openStore(order: StoreOrder): Promise<ObjectStore> {
-  if ('folder' in order) return (await import('../../worker/objects/files.ts')).openFiles(order.folder);
-  return (await import('../../worker/objects/s3.ts')).openS3(order);
+  if ('folder' in order) return (await import('../../worker/objects/files/store.ts')).openFiles(order.folder);
+  return (await import('../../worker/objects/s3/store.ts')).openS3(order);
 }
 
 function tell(life: Life): void {
@@ -32,8 +32,8 @@ const { at } = order;
 // each imports only what it needs: the start is most of what hundreds of lives cost
 if ('registry' in order) {
   const [{ connect }, { readSettings }] = await Promise.all([
-    import('../../worker/wire.ts'),
-    import('../../worker/settings.ts'),
+    import('../../worker/main/wire.ts'),
+    import('../../worker/main/settings.ts'),
   ]);
   await using ends = connect(readSettings(process.env), 'test', { report: () => undefined });
   const target = ends.registry(order.registry, 'target').repository(order.repository);

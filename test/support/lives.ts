@@ -2,10 +2,10 @@
 import type { Target } from '../../worker/content/content.ts';
 import { copy } from '../../worker/copy/copy.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
-import type { Ends } from '../../worker/operations/ends.ts';
-import { writeArchive } from '../../worker/operations/write-archive.ts';
+import type { Ends } from '../../worker/images/backends.ts';
+import { writeArchive } from '../../worker/images/write-archive.ts';
 import { systemClock } from '../../worker/util/clock.ts';
-import type { Event } from '../../worker/util/report.ts';
+import type { Event } from '../../worker/util/events.ts';
 import { REPOSITORY } from './archives.ts';
 import { crashed, CrashPoints } from './crash.ts';
 import { crashing } from './faulty-objects.ts';

@@ -6,9 +6,9 @@ import {
   type Queue,
   type QueueCount,
   type ReceiveOptions,
-} from '../../worker/jobs/queue.ts';
-import { CallFaults } from '../../worker/local/call-faults.ts';
-import { DeliveryFaults } from '../../worker/local/sqs-faults.ts';
+} from '../../worker/queue/queue.ts';
+import { CallFaults } from '../../local/call-faults.ts';
+import { DeliveryFaults } from '../../local/sqs-faults.ts';
 import { checkAborted, orAborted, type Abortable } from '../../worker/util/abort.ts';
 import type { Clock } from '../../worker/util/clock.ts';
 import { Failure, isFailure } from '../../worker/util/failure.ts';

@@ -1,4 +1,4 @@
-import type { CopyRule } from '../../worker/plan/rule.ts';
+import type { CopyRule } from '../../worker/rules/rule.ts';
 
 /** A rule that is due every hour, and backs up where its destinations are in S3. */
 export function rule(o: Partial<CopyRule> & Pick<CopyRule, 'from' | 'to'>): CopyRule {

@@ -1,18 +1,18 @@
 import { expect } from 'vitest';
-import { formatJob, jobId, type CopyJob, type Job } from '../../worker/jobs/job.ts';
-import type { Delivery, Outcome, Queue } from '../../worker/jobs/queue.ts';
-import { currentEnds } from '../../worker/operations/current-ends.ts';
-import type { Ends } from '../../worker/operations/ends.ts';
-import type { WorkContext } from '../../worker/operations/work-context.ts';
-import { work } from '../../worker/operations/work.ts';
-import { destinationKey } from '../../worker/plan/destinations.ts';
+import { formatJob, jobId, type CopyJob, type Job } from '../../worker/queue/job.ts';
+import type { Delivery, Outcome, Queue } from '../../worker/queue/queue.ts';
+import { currentEnds } from '../../worker/service/backend-pool.ts';
+import type { Ends } from '../../worker/images/backends.ts';
+import type { WorkContext } from '../../worker/service/worker/work-context.ts';
+import { work } from '../../worker/service/worker/work.ts';
+import { destinationKey } from '../../worker/rules/destinations.ts';
 import { memoryTable } from '../../worker/state/memory.ts';
 import type { Run, StateStore } from '../../worker/state/state.ts';
 import { stateOver } from '../../worker/state/store.ts';
 import type { Table } from '../../worker/state/table.ts';
 import { checkAborted } from '../../worker/util/abort.ts';
 import type { Clock } from '../../worker/util/clock.ts';
-import type { Event, JobName } from '../../worker/util/report.ts';
+import type { Event, JobName } from '../../worker/util/events.ts';
 import { manualClock, type ManualClock } from './clock.ts';
 import { MemoryQueue } from './memory-queue.ts';
 

@@ -1,5 +1,5 @@
 import { Failure } from '../util/failure.ts';
-import { quote } from '../util/quote.ts';
+import { quote } from '../util/text.ts';
 
 /**
  * The tar format as far as archives of images need it: writing headers that are the same for the same name and size, and finding the

@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import type { ApplyPlan } from '../operations/apply.ts';
-import type { Config } from '../plan/rule.ts';
+import type { ApplyPlan } from '../service/admin/apply.ts';
+import type { Config } from '../rules/rule.ts';
 import { Failure } from '../util/failure.ts';
-import { quote } from '../util/quote.ts';
+import { quote } from '../util/text.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 
 interface ApplyFlags extends CommonFlags {
@@ -22,7 +22,7 @@ export function addApply(program: Command, context: CommandContext): void {
     .option('--dry-run', 'only show the difference');
   withCommonFlags(command).action(async (flags: ApplyFlags) => {
     // what reads rules takes a while to load: only those who need it wait for it
-    const { apply } = await import('../operations/apply.ts');
+    const { apply } = await import('../service/admin/apply.ts');
     const config = await readConfig(flags.file);
     await using service = context.connectService();
     const plan = await apply(config, service.state, { signal: context.signal });
@@ -54,7 +54,7 @@ export async function readConfig(file: string): Promise<Config> {
         : 'it cannot be read';
     throw new Failure('NOT_FOUND', `the rules in ${quote(file)}: ${why}`, { cause });
   }
-  const { parseConfig } = await import('../plan/config.ts');
+  const { parseConfig } = await import('../rules/config.ts');
   return parseConfig(text, { file });
 }
 

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { backup } from '../operations/backup.ts';
+import { backup } from '../images/backup.ts';
 import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { runImages, platformOption, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { withSideFlags, type SideFlags } from './sides.ts';

@@ -1,10 +1,10 @@
 import type { Command } from 'commander';
-import type { Ends } from '../operations/ends.ts';
-import type { Service } from '../operations/service.ts';
-import type { Access } from '../plan/rule.ts';
+import type { Ends } from '../images/backends.ts';
+import type { Service } from '../service/service.ts';
+import type { Access } from '../rules/rule.ts';
 import type { Clock } from '../util/clock.ts';
 import { isFailure } from '../util/failure.ts';
-import type { Report } from '../util/report.ts';
+import type { Report } from '../util/events.ts';
 import { startProgress, type Progress, type Screen } from './progress.ts';
 
 /** How to reach the ends of one command: what its flags say about credentials and creating. */

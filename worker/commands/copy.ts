@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
-import { parseDestination, parseLocation } from '../plan/location.ts';
-import { mirror } from '../operations/mirror.ts';
+import { parseDestination, parseLocation } from '../oci/location.ts';
+import { mirror } from '../images/copy-image.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import {
   describeCopy,

@@ -30,7 +30,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
   withCommonFlags(command).action(async (src: string, dst: string | undefined, flags: EnqueueFlags) => {
     await withProgress(context, flags, async ({ report }) => {
       await using service = context.connectService({ report });
-      const { enqueueImage, enqueueRule, follow } = await import('../operations/enqueue.ts');
+      const { enqueueImage, enqueueRule, follow } = await import('../service/admin/enqueue.ts');
       const o = { signal: context.signal, clock: context.clock };
       const { platform: platforms, force } = flags;
       if (

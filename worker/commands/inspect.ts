@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { inspect, rawManifest } from '../operations/inspect.ts';
+import { inspect, rawManifest } from '../images/inspect.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { concurrencyOf, optionsOf } from './result.ts';
 import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';

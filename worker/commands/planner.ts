@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import type { TickResult } from '../operations/tick.ts';
+import type { TickResult } from '../service/planner/pass.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 
 interface PlannerFlags extends CommonFlags {
@@ -21,8 +21,8 @@ export function addPlanner(program: Command, context: CommandContext): void {
   withCommonFlags(command).action(async (flags: PlannerFlags) => {
     if (flags.once !== true) return context.runPlanner({ everySeconds: flags.every });
     const result = await withProgress(context, flags, async ({ report }) => {
-      const { tick } = await import('../operations/tick.ts');
-      const { currentEnds } = await import('../operations/current-ends.ts');
+      const { tick } = await import('../service/planner/pass.ts');
+      const { currentEnds } = await import('../service/backend-pool.ts');
       const { signal, clock } = context;
       await using service = context.connectService({ report });
       await using ends = currentEnds({

@@ -1,5 +1,5 @@
 import type { Clock } from '../util/clock.ts';
-import type { Event, Report } from '../util/report.ts';
+import type { Event, Report } from '../util/events.ts';
 import { formatBytes, formatDigest, formatDuration, printable } from './text.ts';
 
 /** Where text goes: a terminal, a pipe, or a test's buffer. */

@@ -18,7 +18,7 @@ export function addRedrive(program: Command, context: CommandContext): void {
   withCommonFlags(command).action(async (flags: RedriveFlags) => {
     const result = await withProgress(context, flags, async ({ report }) => {
       await using service = context.connectService({ report });
-      const { redrive } = await import('../operations/redrive.ts');
+      const { redrive } = await import('../service/admin/redrive.ts');
       return await redrive(flags, service, { signal: context.signal, report });
     });
     printResult(context, flags, result, () =>

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { restore } from '../operations/restore.ts';
+import { restore } from '../images/restore.ts';
 import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { runImages, platformOption, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { withCreateFlags, withSideFlags, type SideFlags } from './sides.ts';

@@ -1,8 +1,8 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import type { Ends, OperationOptions } from '../operations/ends.ts';
-import type { MirrorResult } from '../operations/mirror.ts';
-import type { BatchResult } from '../operations/mirror-all.ts';
-import type { Report } from '../util/report.ts';
+import type { Ends, OperationOptions } from '../images/backends.ts';
+import type { MirrorResult } from '../images/copy-image.ts';
+import type { BatchResult } from '../images/copy-images.ts';
+import type { Report } from '../util/events.ts';
 import { printResult, withProgress, type CommandContext, type CommonFlags, type ConnectOptions } from './context.ts';
 import { connectFlags, type SideFlags } from './sides.ts';
 import { formatBytes, formatDigest, formatDuration, formatTable, printable } from './text.ts';

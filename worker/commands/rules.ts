@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
-import type { RuleStatus } from '../operations/status.ts';
+import type { RuleStatus } from '../service/admin/status.ts';
 import type { StoredRule } from '../state/state.ts';
 import { Failure } from '../util/failure.ts';
-import { quote } from '../util/quote.ts';
+import { quote } from '../util/text.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { formatDuration, formatTable, printable } from './text.ts';
 
@@ -14,7 +14,7 @@ export function addRules(program: Command, context: CommandContext): void {
   ).action(async (flags: CommonFlags) => {
     await using service = context.connectService();
     // what reads rules takes a while to load: only those who need it wait for it
-    const { statusOfRules } = await import('../operations/status.ts');
+    const { statusOfRules } = await import('../service/admin/status.ts');
     const found = await statusOfRules(service.state, { signal: context.signal, clock: context.clock });
     printResult(context, flags, found, () =>
       found.length === 0 ? 'there are no rules: transship apply -f FILE' : describeRules(found, context.clock.now()),

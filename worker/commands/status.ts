@@ -1,5 +1,5 @@
 import { InvalidArgumentError, type Command } from 'commander';
-import type { Status } from '../operations/status.ts';
+import type { Status } from '../service/admin/status.ts';
 import { redacted } from '../util/redact.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { describeRules } from './rules.ts';
@@ -24,7 +24,7 @@ export function addStatus(program: Command, context: CommandContext): void {
     });
   withCommonFlags(command).action(async (flags: StatusFlags) => {
     await using service = context.connectService();
-    const { status } = await import('../operations/status.ts');
+    const { status } = await import('../service/admin/status.ts');
     const found = await status(service, { signal: context.signal, clock: context.clock, runs: flags.runs });
     printResult(context, flags, found, () => describeStatus(found, context.clock.now()));
     if (found.faulty) context.exit(3);

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { verify } from '../operations/verify.ts';
+import { verify } from '../images/verify.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';

@@ -14,7 +14,7 @@ import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
-import type { Report } from '../util/report.ts';
+import type { Report } from '../util/events.ts';
 import type { Source } from './content.ts';
 import { readAll } from './read.ts';
 

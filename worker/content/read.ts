@@ -4,9 +4,9 @@ import { checkAborted, type Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, toFailure } from '../util/failure.ts';
 import type { Limit } from '../util/limit.ts';
-import type { Report } from '../util/report.ts';
+import type { Report } from '../util/events.ts';
 import { MAX_RETRY_AFTER_MS, retryDelayMs } from '../util/retry.ts';
-import { readAhead } from './ahead.ts';
+import { readAhead } from './read-ahead.ts';
 import type { Bytes, Source } from './content.ts';
 
 export interface ReadOptions extends Abortable {

@@ -16,7 +16,7 @@ import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { atSide, isFailure, onSide, type Failure } from '../util/failure.ts';
 import { forEachOf, Limit } from '../util/limit.ts';
-import type { Outcome, Report } from '../util/report.ts';
+import type { Outcome, Report } from '../util/events.ts';
 
 export interface CopyOptions extends Abortable {
   /** Blobs at once. Default 4. */

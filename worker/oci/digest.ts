@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import { Failure } from '../util/failure.ts';
-import { quote } from '../util/quote.ts';
+import { quote } from '../util/text.ts';
 
 /**
  * `algorithm:hex`, made by `parseDigest` at the edge and trusted inside.

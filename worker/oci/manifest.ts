@@ -1,5 +1,5 @@
 import { Failure } from '../util/failure.ts';
-import { quote } from '../util/quote.ts';
+import { quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
 import { isDigest, type Digest } from './digest.ts';
 

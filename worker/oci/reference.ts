@@ -1,5 +1,5 @@
 import { Failure } from '../util/failure.ts';
-import { quote } from '../util/quote.ts';
+import { quote } from '../util/text.ts';
 import { parseDigest, type Digest } from './digest.ts';
 
 /** A repository of a registry. `registry` is a host with an optional port, as typed, except that Docker Hub is always `docker.io`. */

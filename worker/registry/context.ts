@@ -1,9 +1,9 @@
 import type { Clock } from '../util/clock.ts';
-import type { Report } from '../util/report.ts';
-import type { EcrRegistry } from './ecr.ts';
+import type { Report } from '../util/events.ts';
+import type { EcrRegistry } from './ecr/ecr.ts';
 import type { KeptManifests } from './kept-manifests.ts';
 import type { Pace, PullBudget } from './rate.ts';
-import type { RepositorySettings } from './repository-settings.ts';
+import type { RepositorySettings } from './ecr/repository-settings.ts';
 import type { Transport } from './transport.ts';
 
 /** What the parts of one repository share. */

@@ -2,7 +2,7 @@ import { orAborted } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
-import type { Report } from '../util/report.ts';
+import type { Report } from '../util/events.ts';
 import { calling } from '../util/sdk-failure.ts';
 import { SDK_TIMEOUTS } from '../util/sdk-timeouts.ts';
 import type { CredentialLookup, Credentials } from './credentials.ts';

@@ -5,7 +5,7 @@ import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, type Code } from '../util/failure.ts';
 import { Limit } from '../util/limit.ts';
-import type { Report } from '../util/report.ts';
+import type { Report } from '../util/events.ts';
 import { retry } from '../util/retry.ts';
 import { guardOf, type Guard } from './address.ts';
 import { Exchange, type StreamedBody, type Wire } from './exchange.ts';

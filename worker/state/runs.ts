@@ -3,7 +3,7 @@ import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
-import type { Report } from '../util/report.ts';
+import type { Report } from '../util/events.ts';
 import type { JobCounts, JobEnd, JobRecord, JobState, RuleProgress, Run, Runs, RunTrigger } from './state.ts';
 import {
   findNumber,

@@ -1,5 +1,5 @@
 import type { Clock } from '../util/clock.ts';
-import type { Report } from '../util/report.ts';
+import type { Report } from '../util/events.ts';
 import { destinationsOver } from './destinations.ts';
 import { Leases } from './lease.ts';
 import { rulesOver } from './rules.ts';

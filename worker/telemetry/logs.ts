@@ -1,7 +1,7 @@
 import { pino } from 'pino';
 import type { Clock } from '../util/clock.ts';
 import { redacted } from '../util/redact.ts';
-import type { Event } from '../util/report.ts';
+import type { Event } from '../util/events.ts';
 import type { Sink } from './telemetry.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';

@@ -1,5 +1,5 @@
 import type { Clock } from '../util/clock.ts';
-import type { Outcome } from '../util/report.ts';
+import type { Outcome } from '../util/events.ts';
 import type { Sink } from './telemetry.ts';
 
 export interface Metric {

@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Clock } from '../util/clock.ts';
-import type { Event, JobName, Report } from '../util/report.ts';
+import type { Event, JobName, Report } from '../util/events.ts';
 import { startLogs, type LogLevel } from './logs.ts';
 import { startMetrics } from './metrics.ts';
 

@@ -2,7 +2,7 @@ import type { Abortable } from './abort.ts';
 import { checkAborted } from './abort.ts';
 import { systemClock, type Clock } from './clock.ts';
 import { isFailure, type Failure } from './failure.ts';
-import type { Report } from './report.ts';
+import type { Report } from './events.ts';
 
 export interface RetryOptions extends Abortable {
   /** Tries in all, the first included. Default 6. */

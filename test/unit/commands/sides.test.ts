@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, test } from 'vitest';
 import { connectFlags } from '../../../worker/commands/sides.ts';
-import { parseRepositorySettings } from '../../../worker/registry/repository-settings.ts';
+import { parseRepositorySettings } from '../../../worker/registry/ecr/repository-settings.ts';
 import { isFailure } from '../../../worker/util/failure.ts';
 
 let folder: string;

@@ -4,8 +4,8 @@ import { read } from '../../../worker/content/read.ts';
 import { MEDIA_TYPE } from '../../../worker/oci/manifest.ts';
 import { collect } from '../../support/chunks.ts';
 import { addJson, makeImage } from '../../support/images.ts';
-import { sourceSuite } from '../../suites/source.ts';
-import { targetSuite } from '../../suites/target.ts';
+import { sourceSuite } from '../../contracts/source.ts';
+import { targetSuite } from '../../contracts/target.ts';
 
 sourceSuite('memory', async (image) => ({ source: image.content }));
 

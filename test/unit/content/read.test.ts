@@ -7,7 +7,7 @@ import { read, readAll } from '../../../worker/content/read.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
 import type { Descriptor } from '../../../worker/oci/manifest.ts';
 import { Failure, type Code } from '../../../worker/util/failure.ts';
-import type { Event } from '../../../worker/util/report.ts';
+import type { Event } from '../../../worker/util/events.ts';
 import { MAX_RETRY_AFTER_MS } from '../../../worker/util/retry.ts';
 import { CHUNK_SIZES, collect } from '../../support/chunks.ts';
 import { fakeClock } from '../../support/clock.ts';

@@ -4,12 +4,12 @@ import type { Bytes, Source, Target } from '../../../worker/content/content.ts';
 import { walk, type Root } from '../../../worker/content/graph.ts';
 import { MemoryContent } from '../../../worker/content/memory.ts';
 import { copy } from '../../../worker/copy/copy.ts';
-import { dryRun } from '../../../worker/copy/dry-run.ts';
-import { nowhere } from '../../../worker/copy/nowhere.ts';
+import { dryRun } from '../../../worker/content/dry-run.ts';
+import { nowhere } from '../../../worker/content/discard.ts';
 import type { Digest } from '../../../worker/oci/digest.ts';
 import { childrenOf, isManifestType, MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
 import { Failure, isFailure } from '../../../worker/util/failure.ts';
-import type { Event } from '../../../worker/util/report.ts';
+import type { Event } from '../../../worker/util/events.ts';
 import { addJson, makeImage } from '../../support/images.ts';
 import { expectSameImage } from '../../support/same-image.ts';
 

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { readSettings } from '../../../worker/settings.ts';
-import { connectService } from '../../../worker/wire.ts';
+import { readSettings } from '../../../worker/main/settings.ts';
+import { connectService } from '../../../worker/main/wire.ts';
 
 interface Service {
   readonly image?: string;

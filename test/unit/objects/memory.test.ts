@@ -1,4 +1,4 @@
-import { objectStoreSuite } from '../../suites/objects.ts';
+import { objectStoreSuite } from '../../contracts/objects.ts';
 import { MemoryObjects } from '../../support/memory-objects.ts';
 
 // the store of other tests: what they rely on is what the real ones promise

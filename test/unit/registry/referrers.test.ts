@@ -5,7 +5,7 @@ import { digestOf } from '../../../worker/oci/digest.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
 import { openRegistry } from '../../../worker/registry/registry.ts';
 import type { RegistryRepository } from '../../../worker/registry/repository.ts';
-import type { Event } from '../../../worker/util/report.ts';
+import type { Event } from '../../../worker/util/events.ts';
 import { chunked, collect } from '../../support/chunks.ts';
 import { fakeClock } from '../../support/clock.ts';
 import { addJson } from '../../support/images.ts';

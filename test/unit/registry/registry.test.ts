@@ -2,8 +2,8 @@ import { expect, test } from 'vitest';
 import { copy } from '../../../worker/copy/copy.ts';
 import type { RegistryOptions } from '../../../worker/registry/registry.ts';
 import { registryUnderTest, type RegistryUnderTest } from '../../support/registries.ts';
-import { sourceSuite, type MadeSource } from '../../suites/source.ts';
-import { targetSuite, type MadeTarget } from '../../suites/target.ts';
+import { sourceSuite, type MadeSource } from '../../contracts/source.ts';
+import { targetSuite, type MadeTarget } from '../../contracts/target.ts';
 import { makeImage, type MadeImage } from '../../support/images.ts';
 
 const ECR = { mode: 'ecr', account: '111111111111', region: 'us-east-1' } as const;

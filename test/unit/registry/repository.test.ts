@@ -4,7 +4,7 @@ import { digestOf } from '../../../worker/oci/digest.ts';
 import { MANIFEST_MEDIA_TYPES, MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
 import { openRegistry, type RegistryOptions } from '../../../worker/registry/registry.ts';
 import type { RegistryRepository } from '../../../worker/registry/repository.ts';
-import type { Event } from '../../../worker/util/report.ts';
+import type { Event } from '../../../worker/util/events.ts';
 import { chunked, collect } from '../../support/chunks.ts';
 import { fakeClock, type FakeClock } from '../../support/clock.ts';
 import { seededBytes } from '../../support/images.ts';

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { openRegistry } from '../../../worker/registry/registry.ts';
 import { secretCredentials } from '../../../worker/registry/secrets.ts';
-import type { Event } from '../../../worker/util/report.ts';
+import type { Event } from '../../../worker/util/events.ts';
 import { fakeClock } from '../../support/clock.ts';
 import { failureOf } from '../../support/lab.ts';
 import { scriptedServer, type Reply } from '../../support/scripted-server.ts';

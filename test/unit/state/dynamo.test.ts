@@ -1,12 +1,12 @@
 import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { startDynamoDb, type LocalDynamoDb } from '../../../worker/local/dynamodb.ts';
+import { startDynamoDb, type LocalDynamoDb } from '../../../local/dynamodb.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
 import { openDynamo, type DynamoOptions } from '../../../worker/state/dynamo.ts';
 import type { StateStore } from '../../../worker/state/state.ts';
-import type { Event } from '../../../worker/util/report.ts';
+import type { Event } from '../../../worker/util/events.ts';
 import { fakeClock, manualClock, type FakeClock } from '../../support/clock.ts';
-import { stateSuite } from '../../suites/state.ts';
+import { stateSuite } from '../../contracts/state.ts';
 
 const TABLE = { name: 'transship', hashKey: 'pk', rangeKey: 'sk', ttlAttribute: 'ttl' };
 const KEY = { group: 'docker://registry.example/app', name: 'v1' };

@@ -1,7 +1,7 @@
 import { memoryTable } from '../../../worker/state/memory.ts';
 import { stateOver } from '../../../worker/state/store.ts';
 import { manualClock } from '../../support/clock.ts';
-import { stateSuite } from '../../suites/state.ts';
+import { stateSuite } from '../../contracts/state.ts';
 
 stateSuite('memory', async () => {
   const clock = manualClock();

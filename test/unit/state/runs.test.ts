@@ -4,7 +4,7 @@ import { memoryTable } from '../../../worker/state/memory.ts';
 import type { JobEnd, RuleProgress, Run, Runs, StateStore } from '../../../worker/state/state.ts';
 import { stateOver } from '../../../worker/state/store.ts';
 import type { Item, Table } from '../../../worker/state/table.ts';
-import type { Event } from '../../../worker/util/report.ts';
+import type { Event } from '../../../worker/util/events.ts';
 import { manualClock, type ManualClock } from '../../support/clock.ts';
 import { crashed } from '../../support/crash.ts';
 import { crashingTable, slowTable } from '../../support/faulty-table.ts';

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { METRICS, startMetrics } from '../../../worker/telemetry/metrics.ts';
-import type { JobName } from '../../../worker/util/report.ts';
+import type { JobName } from '../../../worker/util/events.ts';
 import { fakeClock, type FakeClock } from '../../support/clock.ts';
 
 interface Line {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { startTelemetry, type Telemetry } from '../../../worker/telemetry/telemetry.ts';
 import type { LogLevel } from '../../../worker/telemetry/logs.ts';
-import type { Event, JobName, Report } from '../../../worker/util/report.ts';
+import type { Event, JobName, Report } from '../../../worker/util/events.ts';
 import { fakeClock } from '../../support/clock.ts';
 
 interface Telling extends Telemetry {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Failure, type Code } from '../../../worker/util/failure.ts';
-import type { Event } from '../../../worker/util/report.ts';
+import type { Event } from '../../../worker/util/events.ts';
 import { MAX_RETRY_AFTER_MS, retry, retryDelayMs } from '../../../worker/util/retry.ts';
 import { fakeClock } from '../../support/clock.ts';
 

@@ -1,0 +1,104 @@
+import { CfnOutput, Stack } from 'aws-cdk-lib';
+import { Alarm, ComparisonOperator, type Dashboard } from 'aws-cdk-lib/aws-cloudwatch';
+import { SnsAction } from 'aws-cdk-lib/aws-cloudwatch-actions';
+import { PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
+import { Topic, type ITopic } from 'aws-cdk-lib/aws-sns';
+import { Construct } from 'constructs';
+import { AccountEvents } from './account-events.ts';
+import { partitionOf } from '../settings/arn.ts';
+import { alarmsOf, type AlarmSpec, type Watched } from './alarms.ts';
+import { addDashboard } from './dashboard.ts';
+import { mailTopic } from './mail-topic.ts';
+import type { InfraSettings } from '../settings/schema.ts';
+
+export interface MonitoringProps extends Omit<Watched, 'events' | 'settings'> {
+  readonly settings: InfraSettings;
+}
+
+/** Tells people when something is wrong, and shows how it goes. Each alarm names its chapter of the runbook. */
+export class Monitoring extends Construct {
+  readonly #settings: InfraSettings;
+
+  constructor(scope: Construct, id: string, props: MonitoringProps) {
+    super(scope, id);
+    const { settings } = props;
+    this.#settings = settings;
+    const events = new AccountEvents(this, 'Events', {
+      logRetention: settings.logRetentionDays,
+      backedUp: settings.vault === undefined ? undefined : props.bucket,
+    });
+    const watched: Watched = { ...props, events };
+    const actions = [
+      this.#addTopic(),
+      ...settings.notifications.topics.map((arn, i) => Topic.fromTopicArn(this, `Topic${i}`, arn)),
+    ].map((topic) => new SnsAction(topic));
+    const alarms = alarmsOf(watched).map((spec) => {
+      const alarm = this.#addAlarm(spec);
+      alarm.addAlarmAction(...actions);
+      return alarm;
+    });
+    const dashboard = addDashboard(this, {
+      ...watched,
+      // names of dashboards are of the account, whatever the region
+      name: `${settings.prefix}-${Stack.of(this).region}`,
+      alarms,
+      runbook: settings.alarms.runbook,
+    });
+    this.#addOutputs(dashboard, events);
+  }
+
+  #addTopic(): ITopic {
+    const topic = mailTopic(this, { emails: this.#settings.notifications.emails, from: 'cloudwatch.amazonaws.com' });
+    // a topic with a policy of its own has lost the one that let its account in
+    topic.addToResourcePolicy(
+      new PolicyStatement({
+        sid: 'AlarmsOfThisAccount',
+        principals: [new ServicePrincipal('cloudwatch.amazonaws.com')],
+        actions: ['sns:Publish'],
+        resources: [topic.topicArn],
+        conditions: { StringEquals: { 'aws:SourceAccount': Stack.of(this).account } },
+      }),
+    );
+    return topic;
+  }
+
+  #addAlarm(spec: AlarmSpec): Alarm {
+    const { chapter, metric, threshold, missing, periods = 1, datapoints = periods } = spec;
+    const { alarms, prefix } = this.#settings;
+    return new Alarm(this, chapter, {
+      alarmName: `${prefix}-${chapter}`,
+      alarmDescription: `${spec.text} Severity: ${spec.severity}. What to do: ${alarms.runbook}#${chapter}`,
+      metric,
+      threshold,
+      comparisonOperator: spec.comparison ?? ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+      evaluationPeriods: periods,
+      datapointsToAlarm: datapoints,
+      treatMissingData: missing,
+    });
+  }
+
+  #addOutputs({ dashboardName }: Dashboard, { logGroup }: AccountEvents): void {
+    const stack = Stack.of(this);
+    const { region } = stack;
+    new CfnOutput(stack, 'Dashboard', {
+      description: 'How it goes',
+      value: `https://${region}.${consoleOf(region)}/cloudwatch/home?region=${region}#dashboards/dashboard/${dashboardName}`,
+    });
+    new CfnOutput(stack, 'LogsOfEvents', {
+      description: 'What ECR told of pushes, deletions and replication, and AWS Backup of backups',
+      value: `aws logs tail --follow --region ${region} ${logGroup.logGroupName}`,
+    });
+  }
+}
+
+/** Where people look at a region. */
+function consoleOf(region: string): string {
+  switch (partitionOf(region)) {
+    case 'aws-cn':
+      return 'console.amazonaws.cn';
+    case 'aws-us-gov':
+      return 'console.amazonaws-us-gov.com';
+    default:
+      return 'console.aws.amazon.com';
+  }
+}

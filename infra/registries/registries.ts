@@ -1,0 +1,166 @@
+import { CfnOutput, RemovalPolicy, Stack, Tags, type StackProps } from 'aws-cdk-lib';
+import {
+  CfnRegistryPolicy,
+  CfnReplicationConfiguration,
+  CfnRepository,
+  Repository,
+  RepositoryEncryption,
+  TagMutability,
+  type IRepository,
+} from 'aws-cdk-lib/aws-ecr';
+import { AccountPrincipal, PolicyDocument, PolicyStatement } from 'aws-cdk-lib/aws-iam';
+import { Key } from 'aws-cdk-lib/aws-kms';
+import { LogGroup, type ILogGroup } from 'aws-cdk-lib/aws-logs';
+import type { Construct } from 'constructs';
+import { AdoptedRepository } from './adopted-repository.ts';
+import { CreationTemplates } from './creation-templates.ts';
+import { lifecyclePolicyText, retentionOf, SHAPES, type RepositorySettings } from './lifecycle-policy.ts';
+import { RegistryRoles } from './registry-roles.ts';
+import { groupDestinations } from './replication-rules.ts';
+import type { InfraSettings } from '../settings/schema.ts';
+
+export type RegistrySettings = NonNullable<InfraSettings['registries']>;
+
+export interface RegistriesStackProps extends StackProps {
+  /** What is to be there. */
+  readonly registries: RegistrySettings;
+  /** Of repositories that ECR makes by a template. */
+  readonly tags: InfraSettings['tags'];
+  /** How long logs are kept. */
+  readonly logRetentionDays: InfraSettings['logRetentionDays'];
+}
+
+/**
+ * Repositories of ECR in one account and region, what replicates them and who may use them. Repositories outlive the stack.
+ *
+ * What replicates and who may replicate in is one document for the whole registry each: this stack has all of it.
+ */
+export class RegistriesStack extends Stack {
+  constructor(scope: Construct, id: string, props: RegistriesStackProps) {
+    super(scope, id, props);
+    const { registries } = props;
+    const logGroup = registries.repositories.some(({ existing }) => existing)
+      ? new LogGroup(this, 'AdoptionLogs', {
+          retention: props.logRetentionDays,
+          removalPolicy: RemovalPolicy.DESTROY,
+        })
+      : undefined;
+    const repositories = registries.repositories.map((settings) => ({
+      settings,
+      repository: logGroup !== undefined && settings.existing ? this.#adopt(settings, logGroup) : this.#add(settings),
+    }));
+    this.#replicate(registries.replication);
+    if (registries.templates.length > 0)
+      new CreationTemplates(this, 'Templates', { templates: registries.templates, tags: props.tags });
+    this.#admitReplication(registries.replicationSources);
+    new RegistryRoles(this, 'Roles', { repositories, roles: registries.roles });
+    this.#addOutputs(registries);
+  }
+
+  #add(settings: RepositorySettings): IRepository {
+    const { name, immutable, scanOnPush, key, pullAccounts, tags } = settings;
+    const shape = SHAPES[settings.shape ?? 'production'];
+    const id = `Repository-${name}`;
+    const repository = new Repository(this, id, {
+      repositoryName: name,
+      imageTagMutability: (immutable ?? shape.immutable) ? TagMutability.IMMUTABLE : TagMutability.MUTABLE,
+      imageScanOnPush: scanOnPush ?? shape.scanOnPush,
+      ...(key === undefined
+        ? { encryption: RepositoryEncryption.AES_256 }
+        : { encryption: RepositoryEncryption.KMS, encryptionKey: Key.fromKeyArn(this, `${id}-Key`, key) }),
+      removalPolicy: RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
+    });
+    const text = lifecyclePolicyText(retentionOf(settings));
+    const { defaultChild } = repository.node;
+    if (!(defaultChild instanceof CfnRepository)) throw new Error('a repository of CDK without one of CloudFormation');
+    if (text !== undefined) defaultChild.lifecyclePolicy = { lifecyclePolicyText: text };
+    if (pullAccounts.length > 0) repository.addToResourcePolicy(pullStatement(pullAccounts));
+    for (const [tag, value] of Object.entries(tags)) Tags.of(repository).add(tag, value);
+    return repository;
+  }
+
+  #adopt(settings: RepositorySettings, logGroup: ILogGroup): IRepository {
+    const { name, pullAccounts } = settings;
+    return new AdoptedRepository(this, `Repository-${name}`, {
+      name,
+      lifecyclePolicyText: lifecyclePolicyText(retentionOf(settings)),
+      logGroup,
+      policy: pullAccounts.length === 0 ? undefined : new PolicyDocument({ statements: [pullStatement(pullAccounts)] }),
+    }).repository;
+  }
+
+  #replicate(replication: RegistrySettings['replication']): void {
+    if (replication.length === 0) return;
+    new CfnReplicationConfiguration(this, 'Replication', {
+      replicationConfiguration: {
+        rules: groupDestinations(replication, this.account).map(({ prefixes, destinations }) => ({
+          destinations: destinations.map((to) => ({ registryId: to.account, region: to.region })),
+          repositoryFilters:
+            prefixes.length === 0 ? undefined : prefixes.map((filter) => ({ filter, filterType: 'PREFIX_MATCH' })),
+        })),
+      },
+    });
+  }
+
+  /** ECR reads the policy for every request to the registry, so it allows and denies nothing: https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry-permissions.html */
+  #admitReplication(sources: RegistrySettings['replicationSources']): void {
+    if (sources.length === 0) return;
+    // the source names the repositories
+    const begins = (prefix: string): string =>
+      this.formatArn({ service: 'ecr', resource: 'repository', resourceName: `${prefix}*` });
+    new CfnRegistryPolicy(this, 'RegistryPolicy', {
+      policyText: new PolicyDocument({
+        statements: sources.map(
+          ({ account, prefixes }) =>
+            new PolicyStatement({
+              principals: [new AccountPrincipal(account)],
+              actions: ['ecr:CreateRepository', 'ecr:ReplicateImage'],
+              resources: prefixes.length === 0 ? [begins('')] : prefixes.map(begins),
+            }),
+        ),
+      }),
+    });
+  }
+
+  #addOutputs(registries: RegistrySettings): void {
+    const output = (id: string, description: string, value: string): void => {
+      new CfnOutput(this, id, { description, value });
+    };
+    const { region } = this;
+    const expiring = registries.repositories.find((one) => lifecyclePolicyText(retentionOf(one)) !== undefined)?.name;
+    output(
+      'Login',
+      'Signs docker in to the registry',
+      `aws ecr get-login-password --region ${region} | docker login --username AWS --password-stdin ${this.account}.dkr.ecr.${region}.${this.urlSuffix}`,
+    );
+    if (expiring !== undefined) {
+      const ofIt = `--repository-name ${expiring} --region ${region}`;
+      output(
+        'PreviewLifecycle',
+        'What the lifecycle policy of a repository lets go next',
+        `aws ecr start-lifecycle-policy-preview ${ofIt} && aws ecr wait lifecycle-policy-preview-complete ${ofIt} && aws ecr get-lifecycle-policy-preview ${ofIt}`,
+      );
+    }
+    if (registries.replication.length === 0) return;
+    output(
+      'CheckReplication',
+      'Has an image arrived everywhere? Pushed after this deploy: what was there before is not replicated by itself',
+      `aws ecr describe-image-replication-status --repository-name ${registries.repositories[0]?.name ?? 'REPOSITORY'} --image-id imageTag=TAG --region ${region}`,
+    );
+    const [to] = groupDestinations(registries.replication, this.account).flatMap(({ destinations }) => destinations);
+    output(
+      'ReplicateExisting',
+      'Replicates what was there before, to one destination; ask once for each. Needs an AWS CLI of November 2026 or later',
+      `aws ecr start-replication-backfill --destination region=${to?.region},registryId=${to?.account} --region ${region}`,
+    );
+    output('ShowReplication', 'What is replicated where', `aws ecr describe-registry --region ${region}`);
+  }
+}
+
+function pullStatement(accounts: readonly string[]): PolicyStatement {
+  return new PolicyStatement({
+    sid: 'PullFromOtherAccounts',
+    principals: accounts.map((account) => new AccountPrincipal(account)),
+    actions: ['ecr:BatchCheckLayerAvailability', 'ecr:BatchGetImage', 'ecr:GetDownloadUrlForLayer'],
+  });
+}

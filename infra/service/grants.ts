@@ -1,0 +1,252 @@
+import { Stack } from 'aws-cdk-lib';
+import type { ITableV2 } from 'aws-cdk-lib/aws-dynamodb';
+import type { Cluster } from 'aws-cdk-lib/aws-ecs';
+import { PolicyStatement, type Role } from 'aws-cdk-lib/aws-iam';
+import type { IKey } from 'aws-cdk-lib/aws-kms';
+import type { IBucket } from 'aws-cdk-lib/aws-s3';
+import type { IQueue } from 'aws-cdk-lib/aws-sqs';
+import { regionOf } from '../settings/arn.ts';
+import { inParts } from './parts.ts';
+import type { InfraSettings } from '../settings/schema.ts';
+import { acknowledgeWildcard } from '../synth/wildcards.ts';
+
+/** The processes that have a role here. Whoever types commands has permissions of their own. */
+export type Caller = 'worker' | 'planner';
+
+/**
+ * What a call is about: `uploads` are the unfinished ones of a bucket, `registry` are all repositories of an account and region, `account` is
+ * what IAM knows no resource of.
+ */
+export type Place =
+  | 'jobs'
+  | 'deadLetters'
+  | 'table'
+  | 'bucket'
+  | 'uploads'
+  | 'object'
+  | 'registry'
+  | 'repository'
+  | 'role'
+  | 'secret'
+  | 'task'
+  | 'account';
+
+interface Call {
+  /** What IAM calls it. */
+  readonly actions: readonly string[];
+  readonly by: Readonly<Partial<Record<Place, readonly Caller[]>>>;
+  /** Only where the settings allow `write`. */
+  readonly writes?: true;
+}
+
+const BOTH: readonly Caller[] = ['worker', 'planner'];
+const WORKER: readonly Caller[] = ['worker'];
+const PLANNER: readonly Caller[] = ['planner'];
+
+/**
+ * Every call of AWS that the code makes, and what IAM wants for it. `registry` are requests to `/v2/` of ECR, by their operation in
+ * worker/registry/transport.ts. test/infra/iam.test.ts holds this table to the source, and the templates to this table.
+ *
+ * https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+ */
+export const CALLS: Readonly<Record<string, Call>> = {
+  'sqs.ReceiveMessage': { actions: ['sqs:ReceiveMessage'], by: { jobs: WORKER } },
+  'sqs.DeleteMessage': { actions: ['sqs:DeleteMessage'], by: { jobs: WORKER } },
+  'sqs.ChangeMessageVisibility': { actions: ['sqs:ChangeMessageVisibility'], by: { jobs: WORKER } },
+  'sqs.SendMessageBatch': { actions: ['sqs:SendMessage'], by: { jobs: BOTH, deadLetters: WORKER } },
+  'sqs.GetQueueAttributes': { actions: ['sqs:GetQueueAttributes'], by: { jobs: PLANNER } },
+
+  'dynamodb.GetItem': { actions: ['dynamodb:GetItem'], by: { table: BOTH } },
+  'dynamodb.UpdateItem': { actions: ['dynamodb:UpdateItem'], by: { table: BOTH } },
+  'dynamodb.Query': { actions: ['dynamodb:Query'], by: { table: BOTH } },
+
+  's3.GetObject': { actions: ['s3:GetObject'], by: { object: BOTH } },
+  's3.HeadObject': { actions: ['s3:GetObject'], by: { object: BOTH } },
+  's3.ListObjectsV2': { actions: ['s3:ListBucket'], by: { bucket: BOTH } },
+  's3.PutObject': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
+  's3.DeleteObject': { actions: ['s3:DeleteObject'], by: { object: WORKER }, writes: true },
+  's3.CreateMultipartUpload': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
+  's3.UploadPart': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
+  's3.UploadPartCopy': { actions: ['s3:PutObject', 's3:GetObject'], by: { object: WORKER }, writes: true },
+  's3.CompleteMultipartUpload': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
+  's3.AbortMultipartUpload': { actions: ['s3:AbortMultipartUpload'], by: { object: WORKER }, writes: true },
+  's3.ListParts': { actions: ['s3:ListMultipartUploadParts'], by: { object: WORKER }, writes: true },
+  's3.ListMultipartUploads': { actions: ['s3:ListBucketMultipartUploads'], by: { uploads: WORKER }, writes: true },
+
+  'ecr.GetAuthorizationToken': { actions: ['ecr:GetAuthorizationToken'], by: { account: BOTH } },
+  // a list of all has all of them for its resource
+  'ecr.DescribeRepositories': { actions: ['ecr:DescribeRepositories'], by: { registry: BOTH } },
+  'ecr.DescribeImages': { actions: ['ecr:DescribeImages'], by: { repository: BOTH } },
+  'ecr.ListTagsForResource': { actions: ['ecr:ListTagsForResource'], by: { repository: WORKER } },
+  'ecr.GetLifecyclePolicy': { actions: ['ecr:GetLifecyclePolicy'], by: { repository: WORKER } },
+  'ecr.GetRepositoryPolicy': { actions: ['ecr:GetRepositoryPolicy'], by: { repository: WORKER } },
+  'ecr.CreateRepository': {
+    actions: ['ecr:CreateRepository', 'ecr:TagResource'],
+    by: { repository: WORKER },
+    writes: true,
+  },
+  'ecr.PutImageTagMutability': { actions: ['ecr:PutImageTagMutability'], by: { repository: WORKER }, writes: true },
+  'ecr.PutImageScanningConfiguration': {
+    actions: ['ecr:PutImageScanningConfiguration'],
+    by: { repository: WORKER },
+    writes: true,
+  },
+  'ecr.TagResource': { actions: ['ecr:TagResource'], by: { repository: WORKER }, writes: true },
+  'ecr.PutLifecyclePolicy': { actions: ['ecr:PutLifecyclePolicy'], by: { repository: WORKER }, writes: true },
+  'ecr.SetRepositoryPolicy': { actions: ['ecr:SetRepositoryPolicy'], by: { repository: WORKER }, writes: true },
+
+  'registry read-manifest': { actions: ['ecr:BatchGetImage'], by: { repository: BOTH } },
+  'registry list-tags': { actions: ['ecr:ListImages'], by: { repository: BOTH } },
+  'registry list-repositories': { actions: ['ecr:DescribeRepositories'], by: { registry: BOTH } },
+  'registry read-blob': { actions: ['ecr:GetDownloadUrlForLayer'], by: { repository: WORKER } },
+  'registry find-blob': { actions: ['ecr:BatchCheckLayerAvailability'], by: { repository: WORKER } },
+  'registry begin-upload': { actions: ['ecr:InitiateLayerUpload'], by: { repository: WORKER }, writes: true },
+  'registry mount-blob': {
+    actions: ['ecr:InitiateLayerUpload', 'ecr:GetDownloadUrlForLayer'],
+    by: { repository: WORKER },
+    writes: true,
+  },
+  'registry upload-blob': {
+    actions: ['ecr:UploadLayerPart', 'ecr:CompleteLayerUpload'],
+    by: { repository: WORKER },
+    writes: true,
+  },
+  'registry write-manifest': { actions: ['ecr:PutImage'], by: { repository: WORKER }, writes: true },
+
+  'ecr-public.GetAuthorizationToken': {
+    actions: ['ecr-public:GetAuthorizationToken', 'sts:GetServiceBearerToken'],
+    by: { account: BOTH },
+  },
+  'sts.AssumeRole': { actions: ['sts:AssumeRole'], by: { role: BOTH } },
+  'secretsmanager.GetSecretValue': { actions: ['secretsmanager:GetSecretValue'], by: { secret: BOTH } },
+  'ecs.UpdateTaskProtection': { actions: ['ecs:UpdateTaskProtection'], by: { task: WORKER } },
+};
+
+/** What services do with a customer's key in the name of who calls them: no call of ours is called so. */
+export const KEY_ACTIONS = {
+  /**
+   * Of our own key. S3 and SQS: Decrypt, GenerateDataKey. DynamoDB: all of it.
+   * https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html
+   */
+  own: ['kms:Decrypt', 'kms:DescribeKey', 'kms:Encrypt', 'kms:GenerateDataKey', 'kms:ReEncryptFrom', 'kms:ReEncryptTo'],
+  read: ['kms:Decrypt'],
+  /** Also a repository that is created with a key, which ECR keeps a grant for: https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html */
+  write: ['kms:GenerateDataKey', 'kms:DescribeKey', 'kms:CreateGrant', 'kms:RetireGrant'],
+} as const satisfies Readonly<Record<string, readonly string[]>>;
+
+/** What a process works with. */
+export interface Reach {
+  readonly jobs: IQueue;
+  readonly deadLetters: IQueue;
+  readonly table: ITableV2;
+  readonly bucket: IBucket;
+  /** The bucket is not of this stack: its key, where it has one, is among those of `access`. */
+  readonly bucketExists: boolean;
+  /** Of what is of this stack. @default keys that AWS owns */
+  readonly key?: IKey | undefined;
+  readonly access: InfraSettings['access'];
+  /** Whose tasks protect themselves. @default none */
+  readonly cluster?: Cluster | undefined;
+}
+
+/** The actions of these places, whoever calls. */
+export function actionsOn(...places: readonly Place[]): string[] {
+  return sorted(Object.values(CALLS).flatMap(({ actions, by }) => (places.some((place) => by[place]) ? actions : [])));
+}
+
+/** What one process may do at a place. */
+function actionsOf(caller: Caller, place: Place, allow: 'read' | 'write'): string[] {
+  return sorted(
+    Object.values(CALLS).flatMap(({ actions, by, writes = false }) =>
+      by[place]?.includes(caller) === true && (!writes || allow === 'write') ? actions : [],
+    ),
+  );
+}
+
+/** Why there are some, which test/infra/iam.test.ts holds to be all of them. */
+const WILDCARDS: Readonly<Partial<Record<Place, string>>> = {
+  object: 'The objects of a bucket that is named, below a prefix where the settings have one.',
+  registry: 'Who lists repositories needs all of an account and region for the resource.',
+  repository: 'The settings say which repositories by a pattern.',
+  task: 'ECS names tasks when it starts them; it is those of our own cluster.',
+  account: 'Tokens have no resource; they open nothing that another statement does not.',
+};
+
+/**
+ * ARNs of one statement. Of what is too much for a role itself CDK makes managed policies, by whole statements, and IAM takes 6,144 characters in
+ * each of those: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+ */
+const ARNS_IN_STATEMENT = 4000;
+
+/** Grants the role what the process calls, where it calls it, resource by resource. */
+export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
+  const { access, bucket, bucketExists, cluster, deadLetters, jobs, key, table } = reach;
+  const stack = Stack.of(role);
+  const grant = (
+    place: Place,
+    allow: 'read' | 'write',
+    resources: readonly string[],
+    conditions: PolicyStatement['conditions'] = {},
+  ): void => {
+    const actions = actionsOf(caller, place, allow);
+    if (actions.length === 0 || resources.length === 0) return;
+    for (const some of inParts(resources, ARNS_IN_STATEMENT))
+      role.addToPolicy(new PolicyStatement({ actions, resources: some, conditions }));
+    for (const resource of resources) acknowledgeWildcard(role, resource, WILDCARDS[place] ?? '');
+  };
+
+  grant('jobs', 'write', [jobs.queueArn]);
+  grant('deadLetters', 'write', [deadLetters.queueArn]);
+  grant('table', 'write', [table.tableArn]);
+  grant('bucket', 'write', [bucket.bucketArn]);
+  grant('uploads', 'write', [bucket.bucketArn]);
+  grant('object', 'write', [bucket.arnForObjects('*')]);
+  if (cluster !== undefined) grant('task', 'write', [cluster.arnForTasks('*')]);
+
+  for (const { name, prefix, allow } of access.buckets) {
+    const arn = `arn:${stack.partition}:s3:::${name}`;
+    // a list without a prefix is refused as well; of a key that is missing S3 says so, for it takes the key for the prefix:
+    // https://github.com/ceph/ceph/pull/68577, https://github.com/kopia/kopia/pull/3072
+    grant('bucket', allow, [arn], prefix === '' ? {} : { StringLike: { 's3:prefix': `${prefix}*` } });
+    // IAM knows no prefix of them: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
+    grant('uploads', allow, [arn]);
+    grant('object', allow, [`${arn}/${prefix}*`]);
+  }
+  for (const { account = stack.account, region = stack.region, names, allow } of access.repositories) {
+    const registry = `arn:${stack.partition}:ecr:${region}:${account}:repository/`;
+    grant('registry', allow, [`${registry}*`]);
+    grant(
+      'repository',
+      allow,
+      names.map((name) => `${registry}${name}`),
+    );
+  }
+  grant('role', 'write', access.roles);
+  grant('secret', 'write', access.secrets);
+  // IAM knows no resource of tokens: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
+  grant('account', 'write', ['*']);
+
+  if (key !== undefined) grantKeys(role, [key.keyArn], KEY_ACTIONS.own, stack.region);
+  const writes =
+    caller === 'worker' &&
+    (bucketExists || [...access.buckets, ...access.repositories].some((one) => one.allow === 'write'));
+  for (const arn of access.keys)
+    grantKeys(role, [arn], [...KEY_ACTIONS.read, ...(writes ? KEY_ACTIONS.write : [])], regionOf(arn) ?? '');
+}
+
+/** Only through services, never by itself. */
+export function grantKeys(role: Role, keys: readonly string[], actions: readonly string[], region: string): void {
+  const { urlSuffix } = Stack.of(role);
+  const services = ['dynamodb', 'ecr', 's3', 'secretsmanager', 'sqs'].map((name) => `${name}.${region}.${urlSuffix}`);
+  role.addToPolicy(
+    new PolicyStatement({
+      actions: [...actions],
+      resources: [...keys],
+      conditions: { StringEquals: { 'kms:ViaService': services } },
+    }),
+  );
+}
+
+function sorted(actions: readonly string[]): string[] {
+  return [...new Set(actions)].toSorted();
+}

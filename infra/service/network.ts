@@ -1,0 +1,199 @@
+import { RemovalPolicy, Stack, Validations } from 'aws-cdk-lib';
+import type { ITableV2 } from 'aws-cdk-lib/aws-dynamodb';
+import {
+  FlowLogDestination,
+  FlowLogTrafficType,
+  GatewayVpcEndpointAwsService,
+  InterfaceVpcEndpointAwsService,
+  IpAddresses,
+  Port,
+  SecurityGroup,
+  Subnet,
+  SubnetType,
+  Vpc,
+  type ISecurityGroup,
+  type IVpc,
+  type SubnetConfiguration,
+  type SubnetSelection,
+} from 'aws-cdk-lib/aws-ec2';
+import { AnyPrincipal, PolicyStatement } from 'aws-cdk-lib/aws-iam';
+import { LogGroup } from 'aws-cdk-lib/aws-logs';
+import type { IBucket } from 'aws-cdk-lib/aws-s3';
+import { Construct } from 'constructs';
+import { actionsOn } from './grants.ts';
+import type { InfraSettings } from '../settings/schema.ts';
+
+export interface NetworkProps {
+  /** Of its own, or what is there. */
+  readonly network: InfraSettings['network'];
+  /** Which says what else endpoints are for. */
+  readonly access: InfraSettings['access'];
+  /** What endpoints let through. */
+  readonly bucket: IBucket;
+  readonly table: ITableV2;
+  /** How long logs are kept. */
+  readonly logRetention: InfraSettings['logRetentionDays'];
+}
+
+/** Enough for a region to lose one. */
+const ZONES = 2;
+
+/** Where the workers run: they reach out, and nothing reaches them. */
+export class Network extends Construct {
+  readonly vpc: IVpc;
+  readonly subnets: SubnetSelection;
+  /** Lets nobody in. */
+  readonly securityGroup: ISecurityGroup;
+  /** Whether tasks have public addresses. */
+  readonly publicAddresses: boolean;
+
+  constructor(scope: Construct, id: string, props: NetworkProps) {
+    super(scope, id);
+    const { network } = props;
+    if (network.type === 'existing') {
+      const { vpcId, subnetIds, availabilityZones } = network;
+      this.vpc = Vpc.fromVpcAttributes(this, 'Vpc', { vpcId, availabilityZones });
+      this.subnets = { subnets: subnetIds.map((subnetId) => Subnet.fromSubnetId(this, subnetId, subnetId)) };
+      Validations.of(this).acknowledge({
+        id: 'Annotation::@aws-cdk/aws-ec2:noSubnetRouteTableId',
+        reason: 'Nothing is routed here: the subnets are as they are.',
+      });
+      this.publicAddresses = network.publicAddresses;
+      this.securityGroup = this.#addSecurityGroup(this.vpc);
+      return;
+    }
+    const isPublic = network.type === 'public';
+    const vpc = this.#addVpc(network, props);
+    this.vpc = vpc;
+    this.publicAddresses = isPublic;
+    this.securityGroup = this.#addSecurityGroup(vpc);
+    const natGateways = isPublic ? 0 : network.natGateways;
+    this.subnets = { subnetType: isPublic ? SubnetType.PUBLIC : privateType(natGateways) };
+    this.#addGateways(vpc, props, isPublic || natGateways > 0);
+    if (!isPublic) this.#addInterfaces(vpc, props.access);
+  }
+
+  #addVpc(
+    network: Exclude<InfraSettings['network'], { readonly type: 'existing' }>,
+    { logRetention }: NetworkProps,
+  ): Vpc {
+    const natGateways = network.type === 'public' ? 0 : network.natGateways;
+    const vpc = new Vpc(this, 'Vpc', {
+      ipAddresses: IpAddresses.cidr(network.cidr),
+      ...(network.availabilityZones === undefined
+        ? { maxAzs: ZONES }
+        : { availabilityZones: network.availabilityZones }),
+      natGateways,
+      subnetConfiguration: subnetsOf(network.type, natGateways),
+    });
+    if (network.availabilityZones !== undefined)
+      Validations.of(vpc).acknowledge({
+        id: 'CloudFormation-Validate::W3010',
+        reason: 'The settings name the zones; without, the region tells them.',
+      });
+    vpc.addFlowLog('Refused', {
+      destination: FlowLogDestination.toCloudWatchLogs(
+        new LogGroup(this, 'Refused', { retention: logRetention, removalPolicy: RemovalPolicy.DESTROY }),
+      ),
+      // what gets through is a worker's own, and its logs tell of it
+      trafficType: FlowLogTrafficType.REJECT,
+    });
+    return vpc;
+  }
+
+  #addSecurityGroup(vpc: IVpc): ISecurityGroup {
+    return new SecurityGroup(this, 'Workers', {
+      vpc,
+      description: 'Workers of Transship: out to registries on any port, nobody in',
+      allowAllOutbound: true,
+    });
+  }
+
+  /** They cost nothing, and keep archives and the layers of images of this region off the NAT gateway, which bills each GiB. */
+  #addGateways(vpc: Vpc, { bucket, table, access }: NetworkProps, reachesOthers: boolean): void {
+    const s3 = vpc.addGatewayEndpoint('S3', { service: GatewayVpcEndpointAwsService.S3 });
+    const everybody = { principals: [new AnyPrincipal()] };
+    const buckets = [bucket.bucketArn, ...access.buckets.map(({ name }) => arnOfBucket(this, name))];
+    s3.addToPolicy(
+      new PolicyStatement({
+        sid: 'Archives',
+        ...everybody,
+        actions: actionsOn('bucket', 'uploads', 'object'),
+        resources: buckets.flatMap((arn) => [arn, `${arn}/*`]),
+      }),
+    );
+    const { region, account } = Stack.of(this);
+    s3.addToPolicy(
+      new PolicyStatement({
+        sid: 'LayersOfEcr',
+        ...everybody,
+        actions: ['s3:GetObject'],
+        // https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html#ecr-setting-up-s3-gateway
+        resources: [`${arnOfBucket(this, `prod-${region}-starport-layer-bucket`)}/*`],
+      }),
+    );
+    if (reachesOthers) {
+      s3.addToPolicy(
+        new PolicyStatement({
+          sid: 'LayersOfOthers',
+          ...everybody,
+          actions: ['s3:GetObject'],
+          // quay.io, registry.k8s.io and others send clients to buckets of theirs in the region, by addresses that they signed or that anybody
+          // may read, and their names are nobody's business: https://github.com/kubernetes/registry.k8s.io#stability
+          resources: [arnOfBucket(this, '*/*')],
+          conditions: { StringNotEquals: { 'aws:ResourceAccount': account } },
+        }),
+      );
+    }
+    const dynamodb = vpc.addGatewayEndpoint('DynamoDb', { service: GatewayVpcEndpointAwsService.DYNAMODB });
+    dynamodb.addToPolicy(
+      new PolicyStatement({ sid: 'State', ...everybody, actions: actionsOn('table'), resources: [table.tableArn] }),
+    );
+  }
+
+  /**
+   * What workers talk to without leaving the VPC. Manifests, and layers that are pushed to ECR, go through `ecr.dkr`: a GiB costs about a fifth
+   * of what it does through NAT. https://aws.amazon.com/privatelink/pricing/, https://aws.amazon.com/vpc/pricing/
+   */
+  #addInterfaces(vpc: Vpc, access: InfraSettings['access']): void {
+    const endpoints = new SecurityGroup(this, 'Endpoints', {
+      vpc,
+      description: 'Endpoints of AWS: workers in',
+      allowAllOutbound: false,
+    });
+    endpoints.addIngressRule(this.securityGroup, Port.HTTPS, 'workers');
+    const { ECR, ECR_DOCKER, SQS, CLOUDWATCH_LOGS, STS, SECRETS_MANAGER } = InterfaceVpcEndpointAwsService;
+    const services = {
+      EcrApi: ECR,
+      EcrDocker: ECR_DOCKER,
+      Sqs: SQS,
+      Logs: CLOUDWATCH_LOGS,
+      ...(access.roles.length === 0 ? {} : { Sts: STS }),
+      ...(access.secrets.length === 0 ? {} : { Secrets: SECRETS_MANAGER }),
+    };
+    for (const [id, service] of Object.entries(services)) {
+      vpc.addInterfaceEndpoint(id, {
+        service,
+        subnets: this.subnets,
+        securityGroups: [endpoints],
+        open: false,
+        privateDnsEnabled: true,
+      });
+    }
+  }
+}
+
+function privateType(natGateways: number): SubnetType {
+  return natGateways === 0 ? SubnetType.PRIVATE_ISOLATED : SubnetType.PRIVATE_WITH_EGRESS;
+}
+
+function subnetsOf(type: 'own' | 'public', natGateways: number): SubnetConfiguration[] {
+  const open: SubnetConfiguration = { name: 'Public', subnetType: SubnetType.PUBLIC, mapPublicIpOnLaunch: false };
+  if (type === 'public') return [open];
+  const closed: SubnetConfiguration = { name: 'Private', subnetType: privateType(natGateways) };
+  return natGateways === 0 ? [closed] : [{ ...open, cidrMask: 27 }, closed];
+}
+
+function arnOfBucket(scope: Construct, name: string): string {
+  return `arn:${Stack.of(scope).partition}:s3:::${name}`;
+}

@@ -1,0 +1,98 @@
+import { Duration, Stack, Validations } from 'aws-cdk-lib';
+import { Rule } from 'aws-cdk-lib/aws-events';
+import { SqsQueue } from 'aws-cdk-lib/aws-events-targets';
+import type { IKey } from 'aws-cdk-lib/aws-kms';
+import { Queue, QueueEncryption, type DeadLetterQueue, type IQueue } from 'aws-cdk-lib/aws-sqs';
+import { Construct } from 'constructs';
+import { inParts } from './parts.ts';
+import type { InfraSettings } from '../settings/schema.ts';
+
+export interface QueuesProps {
+  /** @default keys that SQS owns */
+  readonly key?: IKey | undefined;
+  /** Of these repositories, those of this account and region tell of their pushes. */
+  readonly repositories: InfraSettings['access']['repositories'];
+}
+
+/** A message is hidden so long from others; a worker extends it while it works. */
+const VISIBILITY = Duration.seconds(120);
+/** The most that SQS has: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html */
+const RETENTION = Duration.days(14);
+/** Workers count tries and move what failed by themselves: this is for messages that kill whoever takes them. */
+const MAX_RECEIVE_COUNT = 20;
+
+/**
+ * Of a pattern, whose quota is 2,048 and has the rest of it too: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html
+ */
+const NAMES_IN_RULE = 1800;
+const WILDCARD = '{"wildcard":"",}';
+
+/** Jobs on their way to the workers, pushes to ECR among them. */
+export class Queues extends Construct {
+  readonly jobs: IQueue;
+  /** What failed for good, with its reason. */
+  readonly deadLetters: IQueue;
+  /** What EventBridge could not deliver: pushes, and ticks of the planner. Both are made up for by the next tick. */
+  readonly undelivered: IQueue;
+  readonly #key: IKey | undefined;
+
+  constructor(scope: Construct, id: string, { key, repositories }: QueuesProps) {
+    super(scope, id);
+    this.#key = key;
+    const deadLetters = this.#addQueue('DeadLetters');
+    this.deadLetters = deadLetters;
+    this.jobs = this.#addQueue('Jobs', { queue: deadLetters, maxReceiveCount: MAX_RECEIVE_COUNT });
+    const undelivered = this.#addQueue('Undelivered');
+    Validations.of(undelivered).acknowledge({
+      id: 'AwsSolutions-SQS3',
+      reason: 'It is a dead-letter queue itself, of EventBridge.',
+    });
+    this.undelivered = undelivered;
+    this.#addPushes(repositories);
+  }
+
+  #addQueue(id: string, deadLetterQueue?: DeadLetterQueue): Queue {
+    return new Queue(this, id, {
+      visibilityTimeout: VISIBILITY,
+      retentionPeriod: RETENTION,
+      enforceSSL: true,
+      ...(this.#key === undefined
+        ? { encryption: QueueEncryption.SQS_MANAGED }
+        : { encryption: QueueEncryption.KMS, encryptionMasterKey: this.#key, dataKeyReuse: Duration.hours(1) }),
+      ...(deadLetterQueue === undefined ? {} : { deadLetterQueue }),
+    });
+  }
+
+  /** ECR tells of pushes as well as it can, in the region where they happen; what it does not tell, the planner finds. */
+  #addPushes(repositories: QueuesProps['repositories']): void {
+    const { account, region } = Stack.of(this);
+    const names = repositories
+      .filter((some) => (some.account ?? account) === account && (some.region ?? region) === region)
+      .flatMap((some) => some.names);
+    const sizeOf = (name: string): number => name.length + WILDCARD.length;
+    inParts([...new Set(names)], NAMES_IN_RULE, sizeOf).forEach((some, i) => {
+      new Rule(this, i === 0 ? 'Pushes' : `Pushes${i + 1}`, {
+        description: 'Pushes to ECR, for rules with `on: push`',
+        eventPattern: {
+          source: ['aws.ecr'],
+          detailType: ['ECR Image Action'],
+          detail: {
+            'action-type': ['PUSH'],
+            result: ['SUCCESS'],
+            'repository-name': some.map((name) =>
+              name.includes('*') ? { wildcard: name.replace(/\*+/g, '*') } : name,
+            ),
+          },
+        },
+        targets: [
+          new SqsQueue(this.jobs, {
+            deadLetterQueue: this.undelivered,
+            retryAttempts: 10,
+            // later than that a tick has found it
+            maxEventAge: Duration.hours(1),
+          }),
+        ],
+      });
+    });
+  }
+}

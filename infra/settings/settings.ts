@@ -1,0 +1,93 @@
+import { readFileSync } from 'node:fs';
+import { parseDocument } from 'yaml';
+import type { z } from 'zod';
+import { quote } from '../../worker/util/text.ts';
+import { checkSettings } from './checks.ts';
+import { settingsSchema, type InfraSettings } from './schema.ts';
+
+/** Settings as they are written in YAML: only what differs from the defaults needs saying. */
+export const infraSettings = settingsSchema.superRefine((settings, context) => {
+  checkSettings(settings, (path, message) => {
+    context.addIssue({ code: 'custom', path: [...path], message });
+  });
+});
+
+/** Settings that cannot be used: one line for each error. */
+export class SettingsError extends Error {
+  override readonly name = 'SettingsError';
+}
+
+/** More than any settings have; what is larger is another file. */
+const MAX_BYTES = 256 * 1024;
+/** Of lists and tags that are said once; more is there to fill the memory. */
+const MAX_ALIASES = 1000;
+
+/** Reads settings. Throws SettingsError naming each setting, its value and what is allowed. */
+export function parseSettings(text: string, file: string): InfraSettings {
+  const bytes = Buffer.byteLength(text);
+  if (bytes > MAX_BYTES)
+    throw new SettingsError(`${file}: it has ${bytes} bytes: expected settings, which have ${MAX_BYTES} at the most`);
+  // keys of numbers, as of tags, are text; of lists and groups none are
+  const document = parseDocument(text, { prettyErrors: true, stringKeys: true, logLevel: 'error' });
+  // a warning is a tag of YAML that nobody knows, such as !Ref
+  const [broken] = [...document.errors, ...document.warnings];
+  if (broken?.code === 'MULTIPLE_DOCS')
+    throw new SettingsError(`${file}: there is a second document, behind a line of ---: expected one`);
+  if (broken?.code === 'NON_STRING_KEY')
+    throw new SettingsError(`${file}: the name of a setting is a list or a group: expected text`);
+  if (broken?.code === 'RESOURCE_EXHAUSTION') throw new SettingsError(`${file}: it is nested too deep to be settings`);
+  if (broken !== undefined) throw new SettingsError(`${file}: ${broken.message.trim()}`);
+  let value: unknown;
+  try {
+    value = document.toJS({ maxAliasCount: MAX_ALIASES });
+  } catch (cause) {
+    // an alias of nothing, or of too much
+    throw new SettingsError(`${file}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  }
+  if (value === null || value === undefined)
+    throw new SettingsError(`${file}: the file is empty: expected version, account and region at the least`);
+  const result = infraSettings.safeParse(value);
+  if (result.success) return result.data;
+  throw new SettingsError(result.error.issues.map((issue) => `${file}: ${describe(issue, value)}`).join('\n'));
+}
+
+/** Reads the settings of a file. */
+export function readSettings(file: string): InfraSettings {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(file);
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
+    const why = code === 'ENOENT' ? '' : `: ${code}`;
+    throw new SettingsError(
+      `${file} cannot be read${why}: copy one of infra/examples/ and name it with TRANSSHIP_INFRA`,
+      { cause },
+    );
+  }
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new SettingsError(`${file}: it is not UTF-8: save it so`, { cause });
+  }
+  return parseSettings(text, file);
+}
+
+function describe(issue: z.core.$ZodIssue, value: unknown): string {
+  const path = issue.path.map(nameOf).join('.');
+  if (issue.code === 'unrecognized_keys')
+    return `${path === '' ? '' : `${path}: `}there is no setting ${issue.keys.map(quote).join(', ')} here`;
+  if (issue.code === 'invalid_key') return `${path}: ${issue.issues[0]?.message ?? issue.message}`;
+  let given = value;
+  for (const name of issue.path)
+    given = typeof given === 'object' && given !== null ? Reflect.get(given, name) : undefined;
+  if (given === undefined && path !== '' && (issue.code === 'invalid_type' || issue.code === 'invalid_value'))
+    return `${path}: it is missing`;
+  const shown = given === undefined || (typeof given === 'object' && given !== null) ? '' : ` ${quote(given)}`;
+  return `${path === '' ? 'the file' : path}${shown}: ${issue.message}`;
+}
+
+/** Of a setting as it is written; of a tag, which may be anything. */
+function nameOf(step: PropertyKey): string {
+  return /^[\w:/=+@. -]{1,128}$/.test(String(step)) ? String(step) : quote(String(step));
+}

@@ -1,0 +1,70 @@
+import { Tags, Validations, type App, type IStackSynthesizer } from 'aws-cdk-lib';
+import { AwsSolutionsChecks } from 'cdk-nag';
+import { ReplicasStack, replicaRegions } from '../registries/creation-templates.ts';
+import { RegistriesStack } from '../registries/registries.ts';
+import type { InfraSettings } from '../settings/schema.ts';
+import { TransshipStack } from '../service/transship-stack.ts';
+import { VaultStack } from '../backup/vault.ts';
+
+export interface StacksOptions {
+  /** How stacks find their assets. @default as `cdk bootstrap` laid it out */
+  readonly synthesizer?: () => IStackSynthesizer;
+}
+
+/**
+ * The stacks of a deployment: `Transship`, and where the settings have them `TransshipVault`, `TransshipRegistries` and one
+ * `TransshipReplicas-<region>` for each region with replicas. CloudFormation knows
+ * them by the prefix of the settings. All are held to cdk-nag's rules for AWS solutions.
+ */
+export function addStacks(app: App, settings: InfraSettings, o: StacksOptions = {}): void {
+  const { account, region, prefix, tags, vault, registries, logRetentionDays } = settings;
+  const common = (): { readonly synthesizer?: IStackSynthesizer } =>
+    o.synthesizer === undefined ? {} : { synthesizer: o.synthesizer() };
+
+  new TransshipStack(app, 'Transship', {
+    ...common(),
+    stackName: prefix,
+    description: 'Transship: mirrors container images and backs them up',
+    env: { account, region },
+    settings,
+  });
+
+  if (vault !== undefined)
+    new VaultStack(app, 'TransshipVault', {
+      ...common(),
+      stackName: `${prefix}-vault`,
+      description: 'Transship: the vaults of the backup account',
+      env: { account: vault.account, region: vault.region },
+      prefix,
+      sourceAccount: account,
+      vault,
+      emails: settings.notifications.emails,
+    });
+  if (registries !== undefined) {
+    const stack = new RegistriesStack(app, 'TransshipRegistries', {
+      ...common(),
+      stackName: `${prefix}-registries`,
+      description: 'Transship: repositories, their replication and who may use them',
+      env: { account, region },
+      registries,
+      tags,
+      logRetentionDays,
+    });
+    for (const replicas of replicaRegions(registries, account))
+      // a repository that ECR makes before its template is there stays without it
+      stack.addStackDependency(
+        new ReplicasStack(app, `TransshipReplicas-${replicas}`, {
+          ...common(),
+          stackName: `${prefix}-replicas`,
+          description: 'Transship: how replicas of repositories are made, and what tells of them',
+          env: { account, region: replicas },
+          registries,
+          home: region,
+          tags,
+        }),
+      );
+  }
+
+  for (const [name, value] of Object.entries(tags)) Tags.of(app).add(name, value);
+  Validations.of(app).addPlugins(new AwsSolutionsChecks(app));
+}

@@ -1,0 +1,56 @@
+// `npm run template`: plain CloudFormation in dist/templates/, one file a stack, and beside it the code of the functions.
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { App } from 'aws-cdk-lib';
+import { z } from 'zod';
+import { PlainSynthesizer, plainText } from './plain-synthesizer.ts';
+import { SettingsError } from '../settings/settings.ts';
+import { findSettings } from '../settings/file.ts';
+import { addStacks } from './stacks.ts';
+import { zip } from './zip.ts';
+
+const TARGET = 'dist/templates';
+const ASSET = 'asset.';
+const cdkJson = z.object({ context: z.record(z.string(), z.unknown()) });
+
+const assembly = mkdtempSync(join(tmpdir(), 'transship-templates-'));
+try {
+  // the feature flags, which `cdk` hands to an app otherwise
+  const { context } = cdkJson.parse(JSON.parse(readFileSync(new URL('../../cdk.json', import.meta.url), 'utf8')));
+  const app = new App({ context, outdir: assembly, autoSynth: false });
+  addStacks(app, findSettings(process.argv[2]), { synthesizer: () => new PlainSynthesizer() });
+  const { stacks } = app.synth();
+  rmSync(TARGET, { recursive: true, force: true });
+  mkdirSync(`${TARGET}/assets`, { recursive: true });
+  for (const { id, template } of stacks) {
+    writeFileSync(`${TARGET}/${id}.yaml`, plainText(template));
+    process.stdout.write(`${TARGET}/${id}.yaml\n`);
+  }
+  for (const name of readdirSync(assembly)) {
+    const folder = join(assembly, name);
+    // an image is built from the repository itself
+    if (!name.startsWith(ASSET) || readdirSync(folder).includes('Dockerfile')) continue;
+    const files = readdirSync(folder).toSorted();
+    const target = `${TARGET}/assets/${name.slice(ASSET.length)}.zip`;
+    writeFileSync(target, zip(files.map((file) => ({ name: file, bytes: readFileSync(join(folder, file)) }))));
+    process.stdout.write(`${target}\n`);
+  }
+} catch (error) {
+  const sentence = sentenceOf(error);
+  if (sentence === undefined) throw error;
+  process.stderr.write(`${sentence}\n`);
+  process.exitCode = 1;
+} finally {
+  rmSync(assembly, { recursive: true, force: true });
+}
+
+/** What a user can do something about; undefined: a fault of ours. */
+function sentenceOf(error: unknown): string | undefined {
+  if (error instanceof SettingsError) return error.message;
+  if (!(error instanceof Error)) return undefined;
+  // by CDK, of what it told already: a resource that a region does not have, a finding of cdk-nag
+  if (error.name === 'ValidationFailed') return `what is told above cannot be deployed: ${TARGET} is as it was`;
+  if ('syscall' in error) return `${TARGET} cannot be written: ${error.message}`;
+  return undefined;
+}

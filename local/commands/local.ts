@@ -1,0 +1,48 @@
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { startStack } from '../stack.ts';
+import type { CommandContext } from '../../worker/commands/context.ts';
+
+interface LocalFlags {
+  readonly dir?: string;
+  readonly json?: boolean;
+}
+
+export function addLocal(program: Command, context: CommandContext): void {
+  program
+    .command('local')
+    .summary('run an S3, SQS, DynamoDB, two ECRs and a registry on this machine')
+    .description(
+      'Runs an S3 server, SQS queues, a DynamoDB table, two registries that behave as Amazon ECR does, and a plain OCI registry, on ports that are free, until it is interrupted. Prints the environment that other commands need to use them, and TRANSSHIP_LOCAL_PID, the process to end.',
+    )
+    .option(
+      '--dir <folder>',
+      'keep everything but the queues in this folder, for the next run (default: a temporary one)',
+    )
+    .option('--json', 'the environment as JSON')
+    .action(async (flags: LocalFlags) => {
+      const folder = flags.dir ?? (await mkdtemp(join(tmpdir(), 'transship-local-')));
+      try {
+        await using stack = await startStack({ folder, pushEvents: true });
+        // npx does not pass on a signal to what it runs: who ends this by a script needs to know whom to tell
+        const environment = { ...stack.environment, TRANSSHIP_LOCAL_PID: String(process.pid) };
+        context.stdout.write(
+          flags.json === true
+            ? `${JSON.stringify(environment)}\n`
+            : `${Object.entries(environment)
+                .map(([name, value]) => `export ${name}='${value}'`)
+                .join('\n')}\n`,
+        );
+        context.stderr.write(
+          `S3 bucket s3://${stack.bucket}, queue ${stack.queueUrl}, table ${stack.table}, registries ${stack.ecr.registryHost}, ${stack.otherEcr.registryHost} and ${stack.registry.host}; stop with Ctrl-C or kill ${process.pid}\n`,
+        );
+        // it may have been interrupted while it started
+        if (!context.signal.aborted) await once(context.signal, 'abort');
+      } finally {
+        if (flags.dir === undefined) await rm(folder, { recursive: true, force: true });
+      }
+    });
+}

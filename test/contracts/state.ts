@@ -1,0 +1,607 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { jobId } from '../../worker/queue/job.ts';
+import { digestOf } from '../../worker/oci/digest.ts';
+import type { DestinationKey, JobEnd, Lease, Run, StateStore, SyncRecord } from '../../worker/state/state.ts';
+import type { ManualClock } from '../support/clock.ts';
+
+interface StateUnderTest extends AsyncDisposable {
+  readonly clock: ManualClock;
+  /** The same state, empty at first, as another process sees it. */
+  open(): StateStore;
+}
+
+const KEY: DestinationKey = { group: 'docker://registry.example/team/app', name: 'v1' };
+const DONE: JobEnd = { state: 'done' };
+const FAILED: JobEnd = { state: 'failed', code: 'DENIED', reason: 'push manifest: denied' };
+const NONE = { waiting: 0, running: 0, done: 0, skipped: 0, failed: 0 };
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
+function recordOf(more: Partial<SyncRecord> = {}): SyncRecord {
+  return {
+    ...KEY,
+    source: 'docker://source.example/app:v1',
+    sourceDigest: digestOf(Buffer.from('source')),
+    digest: digestOf(Buffer.from('destination')),
+    choices: '{}',
+    bytes: 1234,
+    atMs: 1_700_000_000_000,
+    run: 'run-1',
+    ...more,
+  };
+}
+
+/** What every StateStore promises. `make` is called before each test. */
+export function stateSuite(what: string, make: () => Promise<StateUnderTest>): void {
+  describe(`${what} as a state`, () => {
+    let made: StateUnderTest;
+    let clock: ManualClock;
+    /** Two processes. */
+    let state: StateStore;
+    let other: StateStore;
+    const leases: Lease[] = [];
+
+    beforeEach(async () => {
+      made = await make();
+      ({ clock } = made);
+      state = made.open();
+      other = made.open();
+    });
+    afterEach(async () => {
+      await Promise.all(leases.splice(0).map(async (lease) => lease[Symbol.asyncDispose]()));
+      expect(clock.sleeping).toBe(0);
+      await made[Symbol.asyncDispose]();
+    });
+
+    const lock = async (at: StateStore, key: DestinationKey = KEY): Promise<Lease | undefined> => {
+      const lease = await at.destinations.lock(key, 60);
+      if (lease !== undefined) leases.push(lease);
+      return lease;
+    };
+    const locked = async (at: StateStore = state, key: DestinationKey = KEY): Promise<Lease> => {
+      const lease = await lock(at, key);
+      if (lease === undefined) throw new Error(`${key.name} is locked`);
+      return lease;
+    };
+    const release = async (lease: Lease): Promise<void> => lease[Symbol.asyncDispose]();
+    const remember = async (record: SyncRecord): Promise<void> => {
+      const lease = await locked(state, record);
+      await state.destinations.record(record, lease);
+      await release(lease);
+    };
+    const idsOf = (runs: readonly Run[]): string[] => runs.map((run) => run.id);
+    const jobsNamed = (count: number, from = 1): { id: string; title: string }[] =>
+      Array.from({ length: count }, (_, i) => ({ id: `job-${from + i}`, title: `copy ${from + i}` }));
+
+    describe('destinations', () => {
+      test('what is recorded is found again, by whoever asks, and replaced as a whole', async () => {
+        expect(await state.destinations.get(KEY)).toBeUndefined();
+        const lease = await locked();
+        expect(await other.destinations.get(KEY)).toBeUndefined();
+        const first = recordOf({
+          version: 'v-1',
+          rule: 'nightly',
+          manifests: ['0123456789abcdef', 'fedcba9876543210'],
+        });
+        await state.destinations.record(first, lease);
+        expect(await other.destinations.get(KEY)).toEqual(first);
+        const second = recordOf({ bytes: 0, run: 'run-2', manifests: [] });
+        await state.destinations.record(second, lease);
+        expect(await other.destinations.get(KEY)).toEqual(second);
+        await release(lease);
+        expect(await other.destinations.get(KEY)).toEqual(second);
+      });
+
+      test('a group is listed in order of the bytes of its names, and nothing else', async () => {
+        const group = 's3://bucket/folder';
+        const names = ['v1.tar', 'V1.tar', 'v10.tar', 'a b.tar', 'ä.tar', '\u{1F600}.tar', '\uFF5E.tar', '@sha256:00'];
+        for (const name of names) await remember(recordOf({ group, name }));
+        await remember(recordOf({ group: `${group}/deeper`, name: 'x' }));
+        await locked(state, { group, name: 'has no record yet' });
+        const listed = await Array.fromAsync(other.destinations.list(group));
+        expect(listed.map((record) => record.name)).toEqual(
+          names.toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b))),
+        );
+        expect(await Array.fromAsync(other.destinations.list('s3://bucket'))).toEqual([]);
+      });
+
+      test('a list of manifests that is too long for an item is not known afterwards', async () => {
+        const manifests = Array.from({ length: 20_000 }, (_, i) => String(i).padStart(16, '0'));
+        const record = recordOf({ manifests });
+        await remember(record);
+        expect(await state.destinations.get(KEY)).toEqual({ ...record, manifests: undefined });
+      });
+
+      test('names that no table takes are refused', async () => {
+        const invalid = { code: 'INVALID' };
+        await expect(state.destinations.get({ group: 'g', name: '' })).rejects.toMatchObject(invalid);
+        await expect(lock(state, { group: 'g', name: 'x'.repeat(1025) })).rejects.toMatchObject(invalid);
+        await expect(lock(state, { group: 'g'.repeat(2048), name: 'x' })).rejects.toMatchObject(invalid);
+        expect(await locked(state, { group: 'g'.repeat(2000), name: 'ü'.repeat(512) })).toBeDefined();
+      });
+    });
+
+    describe('a lease', () => {
+      test('is had by one at a time, with a greater fence each time', async () => {
+        const first = await locked();
+        expect(first.name).toBe('docker://registry.example/team/app:v1');
+        expect(first.signal.aborted).toBe(false);
+        expect(await lock(state)).toBeUndefined();
+        expect(await lock(other)).toBeUndefined();
+        const beside = await locked(other, { ...KEY, name: 'v2' });
+        expect(beside.signal.aborted).toBe(false);
+        await release(first);
+        await release(first);
+        const second = await locked(other);
+        expect(second.fence).toBeGreaterThan(first.fence);
+        expect(first.signal.aborted).toBe(false);
+      });
+
+      test('is had by one of many that ask at once', async () => {
+        for (let round = 1; round <= 3; round++) {
+          const asked = await Promise.all(
+            Array.from({ length: 20 }, async (_, i) => lock(i % 2 === 0 ? state : other)),
+          );
+          const [lease, ...more] = asked.filter((it) => it !== undefined);
+          expect(more).toEqual([]);
+          expect(lease?.fence).toBe(round);
+          await lease?.[Symbol.asyncDispose]();
+        }
+      });
+
+      test('of a record keeps it', async () => {
+        const record = recordOf();
+        await remember(record);
+        await locked();
+        expect(await other.destinations.get(KEY)).toEqual(record);
+      });
+
+      test('that was given back records nothing any more', async () => {
+        const lease = await locked();
+        await release(lease);
+        await expect(state.destinations.record(recordOf(), lease)).rejects.toMatchObject({ code: 'CONFLICT' });
+        await locked(other);
+        await expect(state.destinations.record(recordOf(), lease)).rejects.toMatchObject({ code: 'CONFLICT' });
+        expect(await state.destinations.get(KEY)).toBeUndefined();
+      });
+
+      test('of another destination is a mistake', async () => {
+        const lease = await locked();
+        const record = recordOf({ name: 'v2' });
+        await expect(state.destinations.record(record, lease)).rejects.toMatchObject({ code: 'BUG' });
+      });
+
+      test('of what is no destination works alike, and beside', async () => {
+        await using lease = await state.lock(KEY.name, 60);
+        expect(lease).toMatchObject({ name: KEY.name, fence: 1 });
+        expect(await other.lock(KEY.name, 60)).toBeUndefined();
+        await locked();
+      });
+
+      test('is not asked for by who was stopped', async () => {
+        const o = { signal: AbortSignal.abort() };
+        await expect(state.destinations.lock(KEY, 60, o)).rejects.toMatchObject({ code: 'ABORTED' });
+        await locked();
+      });
+    });
+
+    describe('rules', () => {
+      test('are listed in order of names, with what they were made of', async () => {
+        expect(await state.rules.list()).toEqual([]);
+        const atMs = clock.now();
+        await state.rules.put({ name: 'b', document: '{"b":1}' }, 0);
+        await clock.advance(1000);
+        await other.rules.put({ name: 'a', document: '{"a":1}' }, 0);
+        expect(await state.rules.list()).toEqual([
+          { name: 'a', document: '{"a":1}', appliedAtMs: atMs + 1000, revision: 1 },
+          { name: 'b', document: '{"b":1}', appliedAtMs: atMs, revision: 1 },
+        ]);
+      });
+
+      test('are changed by who knows the latest revision, and nobody else', async () => {
+        const conflict = { code: 'CONFLICT' };
+        const put = async (document: string, revision: number): Promise<number> =>
+          (await other.rules.put({ name: 'a', document }, revision)).revision;
+        expect(await put('1', 0)).toBe(1);
+        await expect(put('2', 0)).rejects.toMatchObject(conflict);
+        expect(await put('2', 1)).toBe(2);
+        await expect(put('3', 1)).rejects.toMatchObject(conflict);
+        await expect(put('3', 3)).rejects.toMatchObject(conflict);
+        await expect(state.rules.remove('a', 1)).rejects.toMatchObject(conflict);
+        expect((await state.rules.list()).map((rule) => rule.document)).toEqual(['2']);
+      });
+
+      test('of many who change one at once one succeeds', async () => {
+        await state.rules.put({ name: 'a', document: '0' }, 0);
+        const changes = await Promise.allSettled(
+          Array.from({ length: 10 }, async (_, i) => state.rules.put({ name: 'a', document: String(i) }, 1)),
+        );
+        expect(changes.filter((change) => change.status === 'fulfilled')).toHaveLength(1);
+      });
+
+      test('that were deleted are gone, and are not brought back by who knew them before', async () => {
+        await state.rules.put({ name: 'a', document: '1' }, 0);
+        await other.rules.remove('a', 1);
+        await other.rules.remove('a', 1);
+        await other.rules.remove('never there', 7);
+        expect(await state.rules.list()).toEqual([]);
+        await expect(state.rules.put({ name: 'a', document: '2' }, 1)).rejects.toMatchObject({ code: 'CONFLICT' });
+        const again = await state.rules.put({ name: 'a', document: '3' }, 0);
+        expect(again.revision).toBeGreaterThan(1);
+        await expect(other.rules.remove('a', 1)).rejects.toMatchObject({ code: 'CONFLICT' });
+        expect(await state.rules.list()).toEqual([again]);
+      });
+
+      test('may be long, and are refused where they are too long for an item', async () => {
+        const document = 'ü'.repeat(150 * 1024);
+        await state.rules.put({ name: 'a', document }, 0);
+        expect((await other.rules.list())[0]?.document).toBe(document);
+        for (const name of ['b', 'c', 'd', 'e']) await state.rules.put({ name, document }, 0);
+        expect(await other.rules.list()).toHaveLength(5);
+        const long = state.rules.put({ name: 'a', document: `${document}!` }, 1);
+        await expect(long).rejects.toMatchObject({ code: 'INVALID' });
+      });
+
+      test('access is kept beside them', async () => {
+        expect(await state.rules.access()).toBeUndefined();
+        await state.rules.putAccess('{"a":{}}', 0);
+        expect(await other.rules.access()).toEqual({ document: '{"a":{}}', revision: 1 });
+        await expect(other.rules.putAccess('{}', 0)).rejects.toMatchObject({ code: 'CONFLICT' });
+        await other.rules.putAccess('{}', 1);
+        expect(await state.rules.access()).toEqual({ document: '{}', revision: 2 });
+        expect(await state.rules.list()).toEqual([]);
+      });
+    });
+
+    describe('runs', () => {
+      const begin = async (id = 'run-1'): Promise<Run> => state.runs.begin({ id, trigger: 'request' });
+      const scheduled = async (id: string, dueAtMs: number, replacing?: string): Promise<Run | undefined> =>
+        state.runs.beginScheduled({ id, rule: 'nightly', dueAtMs, replacing });
+      const runOf = async (id = 'run-1'): Promise<Run> => {
+        const run = await other.runs.get(id);
+        if (run === undefined) throw new Error(`there is no run ${id}`);
+        expect((await other.runs.list()).find((listed) => listed.id === id)).toEqual(run);
+        return run;
+      };
+      const work = async (job: string, end: JobEnd = DONE, id = 'run-1'): Promise<void> => {
+        await state.runs.startJob(id, job);
+        await state.runs.endJob(id, job, end);
+      };
+
+      test('begin once', async () => {
+        expect(await state.runs.get('run-1')).toBeUndefined();
+        const run = await state.runs.begin({ id: 'run-1', rule: 'pushed', trigger: 'push' });
+        expect(run).toEqual({
+          id: 'run-1',
+          rule: 'pushed',
+          trigger: 'push',
+          startedAtMs: clock.now(),
+          unchanged: 0,
+          jobs: NONE,
+        });
+        await state.runs.addJobs('run-1', jobsNamed(1));
+        await clock.advance(1000);
+        const again = await other.runs.begin({ id: 'run-1', rule: 'pushed', trigger: 'push' });
+        expect(again).toEqual({ ...run, jobs: { ...NONE, waiting: 1 } });
+        expect(await runOf()).toEqual(again);
+        expect(await state.runs.progress('pushed')).toBeUndefined();
+      });
+
+      test('are listed newest first, of all rules or of one', async () => {
+        for (const [id, rule] of [
+          ['z', 'one'],
+          ['a', 'two'],
+          ['m', 'one'],
+          ['b', undefined],
+        ] as const) {
+          await state.runs.begin({ id, rule, trigger: 'request' });
+          await clock.advance(1);
+        }
+        expect(idsOf(await other.runs.list())).toEqual(['b', 'm', 'a', 'z']);
+        expect(idsOf(await other.runs.list({ limit: 2 }))).toEqual(['b', 'm']);
+        expect(idsOf(await other.runs.list({ rule: 'one' }))).toEqual(['m', 'z']);
+        expect(idsOf(await other.runs.list({ rule: 'one', limit: 1 }))).toEqual(['m']);
+        expect(await other.runs.list({ rule: 'three' })).toEqual([]);
+      });
+
+      test('are forgotten after 90 days, whether or not the table has deleted them', async () => {
+        await begin();
+        await clock.advance(89 * DAY_MS);
+        await begin('run-2');
+        expect(idsOf(await other.runs.list())).toEqual(['run-2', 'run-1']);
+        await clock.advance(2 * DAY_MS);
+        expect(idsOf(await other.runs.list())).toEqual(['run-2']);
+        expect(await other.runs.get('run-1')).toBeUndefined();
+      });
+
+      test('count their jobs, and end when all are planned and none is left', async () => {
+        await begin();
+        expect(await state.runs.addJobs('run-1', jobsNamed(3))).toEqual(new Set(['job-1', 'job-2', 'job-3']));
+        await state.runs.addUnchanged('run-1', 40);
+        await other.runs.addUnchanged('run-1', 2);
+        expect(await runOf()).toMatchObject({ unchanged: 42, jobs: { ...NONE, waiting: 3 } });
+        await state.runs.startJob('run-1', 'job-1');
+        expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 2, running: 1 });
+        await state.runs.endJob('run-1', 'job-1', DONE);
+        await work('job-2', { state: 'skipped' });
+        expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 1, done: 1, skipped: 1 });
+        await state.runs.planned('run-1');
+        const plannedAtMs = clock.now();
+        await clock.advance(500);
+        expect((await runOf()).endedAtMs).toBeUndefined();
+        await work('job-3', FAILED);
+        await clock.advance(500);
+        const ended = { plannedAtMs, endedAtMs: plannedAtMs + 500, jobs: { ...NONE, done: 1, skipped: 1, failed: 1 } };
+        expect(await runOf()).toMatchObject(ended);
+        await state.runs.planned('run-1');
+        expect(await state.runs.settle('run-1')).toEqual(await runOf());
+        expect(await runOf()).toMatchObject(ended);
+      });
+
+      test('end when they are planned where all was done before, or there was nothing to do', async () => {
+        await begin();
+        await state.runs.addJobs('run-1', jobsNamed(1));
+        await work('job-1');
+        expect((await runOf()).endedAtMs).toBeUndefined();
+        await state.runs.planned('run-1');
+        expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 1 } });
+        await begin('run-2');
+        await state.runs.addJobs('run-2', []);
+        await state.runs.planned('run-2');
+        expect(await runOf('run-2')).toMatchObject({ endedAtMs: clock.now(), jobs: NONE });
+      });
+
+      test('that are not there cannot be changed', async () => {
+        const missing = { code: 'NOT_FOUND' };
+        const { runs } = state;
+        await expect(runs.addJobs('no', jobsNamed(1))).rejects.toMatchObject(missing);
+        await expect(runs.addUnchanged('no', 1)).rejects.toMatchObject(missing);
+        await expect(runs.planned('no')).rejects.toMatchObject(missing);
+        await expect(runs.settle('no')).rejects.toMatchObject(missing);
+        await expect(runs.declareDead('no')).rejects.toMatchObject(missing);
+        await begin();
+        await expect(runs.startJob('run-1', 'no')).rejects.toMatchObject(missing);
+        await expect(runs.giveBackJob('run-1', 'no')).rejects.toMatchObject(missing);
+        await expect(runs.retryJob('run-1', 'no', { code: 'C', reason: 'r' })).rejects.toMatchObject(missing);
+        await expect(runs.endJob('run-1', 'no', DONE)).rejects.toMatchObject(missing);
+        await expect(runs.reviveJob('run-1', 'no')).rejects.toMatchObject(missing);
+        expect(await runs.job('run-1', 'no')).toBeUndefined();
+        expect(await Array.fromAsync(runs.jobs('no'))).toEqual([]);
+        expect(await runs.list()).toHaveLength(1);
+      });
+
+      describe('of a rule', () => {
+        test('one at a time, one for each tick', async () => {
+          expect(await state.runs.progress('nightly')).toBeUndefined();
+          const run = await scheduled('run-1', 1000);
+          expect(run).toMatchObject({ id: 'run-1', rule: 'nightly', trigger: 'schedule', startedAtMs: clock.now() });
+          const current = { run: 'run-1', startedAtMs: clock.now() };
+          expect(await other.runs.progress('nightly')).toEqual({ rule: 'nightly', current, dueAtMs: 1000 });
+          expect(await scheduled('run-2', 1000)).toBeUndefined();
+          expect(await scheduled('run-2', 2000)).toBeUndefined();
+          await state.runs.planned('run-1');
+          const goodAtMs = current.startedAtMs;
+          expect(await other.runs.progress('nightly')).toEqual({ rule: 'nightly', dueAtMs: 1000, goodAtMs });
+          expect(await scheduled('run-2', 1000)).toBeUndefined();
+          expect(await scheduled('run-2', 2000)).toMatchObject({ id: 'run-2' });
+          expect(idsOf(await state.runs.list({ rule: 'nightly' }))).toEqual(['run-2', 'run-1']);
+        });
+
+        test.each([
+          ['names of their own', (i: number) => `run-${i}`],
+          ['the same name', () => 'run'],
+        ])('of many planners that give it %s one begins it', async (_, idOf) => {
+          const begun = await Promise.all(
+            Array.from({ length: 10 }, async (__, i) =>
+              (i % 2 === 0 ? state : other).runs.beginScheduled({ id: idOf(i), rule: 'nightly', dueAtMs: 1 }),
+            ),
+          );
+          const [run, ...more] = begun.filter((it) => it !== undefined);
+          expect(more).toEqual([]);
+          expect((await state.runs.progress('nightly'))?.current?.run).toBe(run?.id);
+          expect(idsOf(await state.runs.list())).toEqual([run?.id]);
+        });
+
+        test('that failed in part does not make it good', async () => {
+          await scheduled('run-1', 1000);
+          const goodAtMs = clock.now();
+          await state.runs.planned('run-1');
+          await clock.advance(HOUR_MS);
+          await scheduled('run-2', 2000);
+          await state.runs.addJobs('run-2', jobsNamed(1));
+          await state.runs.planned('run-2');
+          await work('job-1', FAILED, 'run-2');
+          expect(await state.runs.progress('nightly')).toEqual({ rule: 'nightly', dueAtMs: 2000, goodAtMs });
+        });
+
+        test('is replaced where it is named, and then ends harmlessly', async () => {
+          await scheduled('run-1', 1000);
+          await state.runs.addJobs('run-1', jobsNamed(1));
+          expect(await scheduled('run-2', 2000, 'run-0')).toBeUndefined();
+          expect(await scheduled('run-2', 2000, 'run-1')).toMatchObject({ id: 'run-2' });
+          const progress = await state.runs.progress('nightly');
+          expect(progress).toMatchObject({ current: { run: 'run-2' }, dueAtMs: 2000 });
+          await state.runs.planned('run-1');
+          await work('job-1', FAILED);
+          expect(await state.runs.progress('nightly')).toEqual(progress);
+        });
+
+        test('that is declared dead frees it, and its late workers do no harm', async () => {
+          await scheduled('run-1', 1000);
+          await state.runs.addJobs('run-1', jobsNamed(2));
+          await state.runs.planned('run-1');
+          await state.runs.startJob('run-1', 'job-1');
+          await clock.advance(HOUR_MS);
+          await other.runs.declareDead('run-1');
+          const endedAtMs = clock.now();
+          expect(await runOf()).toMatchObject({ dead: true, endedAtMs, jobs: { waiting: 1, running: 1 } });
+          expect(await state.runs.progress('nightly')).toEqual({ rule: 'nightly', dueAtMs: 1000 });
+          expect(await scheduled('run-2', 2000, 'run-1')).toMatchObject({ id: 'run-2' });
+          await clock.advance(HOUR_MS);
+          await other.runs.declareDead('run-1');
+          await state.runs.endJob('run-1', 'job-1', DONE);
+          expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 1, done: 1 });
+          await work('job-2');
+          const dead = { dead: true, endedAtMs, jobs: { ...NONE, done: 2 } };
+          expect(await runOf()).toMatchObject(dead);
+          expect(await state.runs.settle('run-1')).toMatchObject(dead);
+          const current = { run: 'run-2', startedAtMs: endedAtMs };
+          expect(await state.runs.progress('nightly')).toEqual({ rule: 'nightly', dueAtMs: 2000, current });
+        });
+
+        test('that ended is not declared dead afterwards', async () => {
+          await scheduled('run-1', 1000);
+          await state.runs.planned('run-1');
+          const ended = await runOf();
+          await clock.advance(HOUR_MS);
+          await state.runs.declareDead('run-1');
+          expect(await runOf()).toEqual(ended);
+        });
+      });
+
+      describe('jobs', () => {
+        const jobOf = async (job: string): Promise<unknown> => other.runs.job('run-1', job);
+
+        beforeEach(async () => {
+          await begin();
+        });
+
+        test('are known with what they are', async () => {
+          const job = { id: 'job-1', title: 'a → b', rule: 'nightly', body: '{"version":1}' };
+          await state.runs.addJobs('run-1', [job]);
+          const known = { ...job, run: 'run-1', state: 'waiting', attempts: 0, changedAtMs: clock.now() };
+          expect(await jobOf('job-1')).toEqual(known);
+          expect(await Array.fromAsync(other.runs.jobs('run-1'))).toEqual([known]);
+          await clock.advance(1);
+          expect(await state.runs.startJob('run-1', 'job-1')).toBe(1);
+          expect(await jobOf('job-1')).toEqual({ ...known, state: 'running', attempts: 1, changedAtMs: clock.now() });
+        });
+
+        test('that are known stay as they are; those that have not ended are told', async () => {
+          await state.runs.addJobs('run-1', jobsNamed(3));
+          await work('job-1');
+          await state.runs.startJob('run-1', 'job-2');
+          const again = jobsNamed(4).map(({ id }) => ({ id, title: 'another' }));
+          expect(await other.runs.addJobs('run-1', again)).toEqual(new Set(['job-2', 'job-3', 'job-4']));
+          expect(await jobOf('job-1')).toMatchObject({ state: 'done', title: 'copy 1' });
+          expect(await jobOf('job-2')).toMatchObject({ state: 'running', title: 'copy 2' });
+          expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 2, running: 1, done: 1 });
+          await state.runs.planned('run-1');
+          for (const job of ['job-2', 'job-3', 'job-4']) await work(job);
+          expect((await runOf()).endedAtMs).toBe(clock.now());
+        });
+
+        test('are listed, all or by state', async () => {
+          await state.runs.addJobs('run-1', jobsNamed(4));
+          await work('job-1', FAILED);
+          await state.runs.startJob('run-1', 'job-2');
+          const listed = async (wanted?: 'waiting' | 'failed'): Promise<string[]> =>
+            (await Array.fromAsync(other.runs.jobs('run-1', { state: wanted }))).map((job) => job.id);
+          expect(await listed()).toEqual(['job-1', 'job-2', 'job-3', 'job-4']);
+          expect(await listed('waiting')).toEqual(['job-3', 'job-4']);
+          expect(await listed('failed')).toEqual(['job-1']);
+        });
+
+        test('count each attempt, and none that was given back', async () => {
+          await state.runs.addJobs('run-1', jobsNamed(1));
+          expect(await state.runs.startJob('run-1', 'job-1')).toBe(1);
+          expect(await other.runs.startJob('run-1', 'job-1')).toBe(2);
+          await other.runs.giveBackJob('run-1', 'job-1');
+          expect(await jobOf('job-1')).toMatchObject({ state: 'waiting', attempts: 1 });
+          await other.runs.giveBackJob('run-1', 'job-1');
+          expect(await state.runs.startJob('run-1', 'job-1')).toBe(2);
+          await state.runs.retryJob('run-1', 'job-1', { code: 'UNAVAILABLE', reason: 'x'.repeat(5000) });
+          expect(await jobOf('job-1')).toMatchObject({
+            state: 'waiting',
+            attempts: 2,
+            code: 'UNAVAILABLE',
+            reason: 'x'.repeat(1000),
+          });
+          expect(await state.runs.startJob('run-1', 'job-1')).toBe(3);
+          await state.runs.endJob('run-1', 'job-1', DONE);
+          const { code, reason, state: ended } = { code: 0, reason: 0, ...Object(await jobOf('job-1')) };
+          expect({ code, reason, ended }).toEqual({ code: undefined, reason: undefined, ended: 'done' });
+        });
+
+        test('that ended stay so: the first end counts', async () => {
+          await state.runs.addJobs('run-1', jobsNamed(2));
+          await state.runs.planned('run-1');
+          await work('job-1');
+          expect(await other.runs.startJob('run-1', 'job-1')).toBeUndefined();
+          await other.runs.endJob('run-1', 'job-1', FAILED);
+          await other.runs.retryJob('run-1', 'job-1', { code: 'C', reason: 'r' });
+          await other.runs.giveBackJob('run-1', 'job-1');
+          expect(await jobOf('job-1')).toMatchObject({ state: 'done', attempts: 1 });
+          expect(await runOf()).toMatchObject({ jobs: { ...NONE, waiting: 1, done: 1 } });
+          await work('job-2', FAILED);
+          await work('job-2');
+          expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 1, failed: 1 } });
+        });
+
+        test('that failed come back to life, and with them their run', async () => {
+          await state.runs.addJobs('run-1', jobsNamed(2));
+          await state.runs.planned('run-1');
+          await work('job-1');
+          await work('job-2', FAILED);
+          expect((await runOf()).endedAtMs).toBeDefined();
+          await state.runs.reviveJob('run-1', 'job-1');
+          expect((await runOf()).endedAtMs).toBeDefined();
+          await state.runs.reviveJob('run-1', 'job-2');
+          await state.runs.reviveJob('run-1', 'job-2');
+          const revived = await runOf();
+          expect(revived).toMatchObject({ jobs: { ...NONE, waiting: 1, done: 1 } });
+          expect(revived.endedAtMs).toBeUndefined();
+          expect(await state.runs.startJob('run-1', 'job-2')).toBe(1);
+          await clock.advance(1);
+          await state.runs.endJob('run-1', 'job-2', DONE);
+          expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 2 } });
+        });
+
+        test('that come after all was planned and done make the run go on', async () => {
+          await state.runs.planned('run-1');
+          expect((await runOf()).endedAtMs).toBeDefined();
+          await state.runs.addJobs('run-1', jobsNamed(1));
+          expect((await runOf()).endedAtMs).toBeUndefined();
+          await work('job-1');
+          expect((await runOf()).endedAtMs).toBeDefined();
+        });
+
+        test('of many workers at once are each counted once', async () => {
+          const jobs = Array.from({ length: 200 }, (_, i) => ({ id: jobId('run-1', String(i)), title: `copy ${i}` }));
+          await state.runs.addJobs('run-1', jobs);
+          await state.runs.planned('run-1');
+          await Promise.all(
+            // some are delivered twice
+            [...jobs, ...jobs.slice(0, 20)].map(async ({ id }, i) => {
+              const { runs } = i % 2 === 0 ? state : other;
+              if ((await runs.startJob('run-1', id)) !== undefined) await runs.endJob('run-1', id, DONE);
+            }),
+          );
+          expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 200 } });
+        });
+
+        test('that fill more than a page are all counted and listed', async () => {
+          const jobs = jobsNamed(400, 1000).map(({ id, title }) => ({ id, title, body: 'b'.repeat(3000) }));
+          const open = await state.runs.addJobs('run-1', jobs);
+          expect(open.size).toBe(400);
+          expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 400 });
+          const listed = await Array.fromAsync(other.runs.jobs('run-1'));
+          expect(listed.map((job) => job.id)).toEqual(jobs.map((job) => job.id));
+        });
+
+        test('of a call that was stopped are added by the next', async () => {
+          const stop = new AbortController();
+          const jobs = jobsNamed(50);
+          const adding = state.runs.addJobs('run-1', jobs, { signal: stop.signal });
+          await Promise.resolve();
+          stop.abort();
+          await expect(adding).rejects.toMatchObject({ code: 'ABORTED' });
+          expect((await other.runs.addJobs('run-1', jobs)).size).toBe(50);
+          await other.runs.planned('run-1');
+          for (const { id } of jobs) await work(id);
+          expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 50 } });
+        });
+      });
+    });
+  });
+}

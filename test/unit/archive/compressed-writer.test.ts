@@ -1,0 +1,110 @@
+import { gunzipSync, zstdDecompressSync } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
+import { streamArchive, unpacked } from '../../../worker/archive/compressed-writer.ts';
+import type { Event } from '../../../worker/util/events.ts';
+import { archiveImage, planOf, REPOSITORY } from '../../support/archives.ts';
+import { CHUNK_SIZES, chunked, collect } from '../../support/chunks.ts';
+import { corrupting } from '../../support/faulty-content.ts';
+import { makeImage } from '../../support/images.ts';
+import { MemoryObjects } from '../../support/memory-objects.ts';
+
+describe.each([
+  ['app.tar.gz', 'gzip', gunzipSync],
+  ['app.tar.zst', 'zstd', zstdDecompressSync],
+] as const)('%s', (key, compression, decompress) => {
+  test('is the plain archive inside, the same file every time', async () => {
+    const { content, root } = await makeImage({ signed: true });
+    const layout = await planOf(content, root);
+    const store = new MemoryObjects();
+    await archiveImage(content, root, store, 'plain.tar');
+    const { metadata } = await streamArchive(store, key, layout, content);
+    expect(metadata).toEqual({
+      'transship-format': '1',
+      'transship-root': root.descriptor.digest,
+      'transship-source': `${REPOSITORY}:v1`,
+      'transship-layout': layout.digest,
+    });
+    const first = store.bytesOf(key);
+    expect(Buffer.compare(decompress(first), store.bytesOf('plain.tar'))).toBe(0);
+    await streamArchive(store, key, layout, content);
+    expect(Buffer.compare(store.bytesOf(key), first)).toBe(0);
+    // no time, no name, no system
+    if (compression === 'gzip') expect(Buffer.from(first.subarray(0, 10)).toString('hex')).toBe('1f8b08000000000000ff');
+  });
+
+  test('does not become visible when a blob fails verification', async () => {
+    const { content, root } = await makeImage();
+    const layout = await planOf(content, root);
+    const store = new MemoryObjects();
+    for (const entry of layout.entries) {
+      if (entry.descriptor === undefined) continue;
+      const bad = corrupting(content, entry.descriptor.digest);
+      await expect(streamArchive(store, key, layout, bad)).rejects.toMatchObject({ code: 'CORRUPT' });
+    }
+    await expect(store.stat(key)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
+  test('keeps to its condition', async () => {
+    const { content, root } = await makeImage();
+    const store = new MemoryObjects();
+    await store.write(key, Buffer.from('x'));
+    const writing = streamArchive(store, key, await planOf(content, root), content, { condition: { ifAbsent: true } });
+    await expect(writing).rejects.toMatchObject({ code: 'CONFLICT' });
+  });
+
+  test('stops when told to', async () => {
+    const { content, root } = await makeImage({ layers: [500_000] });
+    const store = new MemoryObjects();
+    const stop = new AbortController();
+    const report = (event: Event): void => {
+      if (event.type === 'blob-done') stop.abort();
+    };
+    const writing = streamArchive(store, key, await planOf(content, root), content, { signal: stop.signal, report });
+    await expect(writing).rejects.toMatchObject({ code: 'ABORTED' });
+    await expect(store.stat(key)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
+  test('tells of its progress as a copy does', async () => {
+    const { content, root } = await makeImage();
+    const layout = await planOf(content, root);
+    const events: Event[] = [];
+    await streamArchive(new MemoryObjects(), key, layout, content, { report: (event) => events.push(event) });
+    const blobs = layout.entries.filter((entry) => entry.descriptor !== undefined);
+    const bytes = blobs.reduce((sum, entry) => sum + entry.size, 0);
+    expect(events[0]).toMatchObject({ type: 'planned', blobs: blobs.length, bytes });
+    const done = events.filter((event) => event.type === 'blob-done');
+    expect(done.map((event) => event.digest)).toEqual(blobs.map((entry) => entry.descriptor?.digest));
+    const moved = events.filter((event) => event.type === 'blob-progress').reduce((sum, event) => sum + event.bytes, 0);
+    expect(moved).toBe(bytes);
+  });
+
+  test.each(CHUNK_SIZES)('is unpacked from chunks of %i bytes', async (size) => {
+    const { content, root } = await makeImage({ layers: [3000] });
+    const store = new MemoryObjects();
+    await streamArchive(store, key, await planOf(content, root), content);
+    // twice: a second member or frame begins anywhere in a chunk
+    const twice = Buffer.concat([store.bytesOf(key), store.bytesOf(key)]);
+    const plain = decompress(store.bytesOf(key));
+    const got = await collect(unpacked(chunked(twice, size), compression, plain.byteLength * 2));
+    expect(Buffer.compare(got, Buffer.concat([plain, plain]))).toBe(0);
+  });
+
+  test('closes what it is unpacked from when it is left early', async () => {
+    let closed = false;
+    const body = (async function* () {
+      try {
+        const { content, root } = await makeImage();
+        const store = new MemoryObjects();
+        await streamArchive(store, key, await planOf(content, root), content);
+        for (;;) yield* chunked(store.bytesOf(key), 1000);
+      } finally {
+        closed = true;
+      }
+    })();
+    for await (const chunk of unpacked(body, compression, 1e9)) {
+      expect(chunk.byteLength).toBeGreaterThan(0);
+      break;
+    }
+    expect(closed).toBe(true);
+  });
+});

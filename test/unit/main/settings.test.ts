@@ -1,0 +1,108 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'vitest';
+import { readSettings, type Settings } from '../../../worker/main/settings.ts';
+
+test('without anything set, docker’s file in the home is where credentials are looked for', () => {
+  const settings = readSettings({ HOME: '/home/me' });
+  assert.deepEqual(settings.authFiles, ['/home/me/.docker/config.json']);
+  assert.equal(settings.requiredAuthFile, undefined);
+  assert.equal(settings.concurrency, undefined);
+  assert.equal(settings.endpoints.size, 0);
+});
+
+test('what skopeo and podman wrote comes first, and DOCKER_CONFIG moves docker’s', () => {
+  const settings = readSettings({ HOME: '/home/me', XDG_RUNTIME_DIR: '/run/user/1', DOCKER_CONFIG: '/etc/docker' });
+  assert.deepEqual(settings.authFiles, ['/run/user/1/containers/auth.json', '/etc/docker/config.json']);
+});
+
+test('REGISTRY_AUTH_FILE is the only file, and has to exist', () => {
+  const settings = readSettings({ HOME: '/home/me', REGISTRY_AUTH_FILE: '/tmp/auth.json' });
+  assert.deepEqual([settings.authFiles, settings.requiredAuthFile], [['/tmp/auth.json'], '/tmp/auth.json']);
+});
+
+test('without a home no file of the working folder is taken for docker’s', () => {
+  assert.deepEqual(readSettings({}).authFiles, []);
+});
+
+test('endpoints are read by host', () => {
+  const host = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
+  const value = `${host}=http://127.0.0.1:5000, other.example=https://10.0.0.1/`;
+  const { endpoints } = readSettings({ TRANSSHIP_REGISTRY_ENDPOINTS: value });
+  assert.deepEqual(
+    [...endpoints],
+    [
+      [host, 'http://127.0.0.1:5000'],
+      ['other.example', 'https://10.0.0.1'],
+    ],
+  );
+});
+
+test('what cannot be is refused by the name of its variable', () => {
+  assert.throws(
+    () => readSettings({ TRANSSHIP_REGISTRY_ENDPOINTS: 'host' }),
+    /TRANSSHIP_REGISTRY_ENDPOINTS: "host" is not host=http/,
+  );
+  assert.throws(
+    () => readSettings({ TRANSSHIP_CONCURRENCY: '0' }),
+    /TRANSSHIP_CONCURRENCY: "0" is not a whole number from 1 to 64/,
+  );
+  assert.throws(() => readSettings({ TRANSSHIP_CONCURRENCY: 'many' }), /"many"/);
+});
+
+test('a password in an endpoint is not shown when the endpoint cannot be', () => {
+  const settings = { TRANSSHIP_REGISTRY_ENDPOINTS: 'host=ftp://ann:correct-horse@address' };
+  assert.throws(
+    () => readSettings(settings),
+    (error: Error) => /TRANSSHIP_REGISTRY_ENDPOINTS/.test(error.message) && !error.message.includes('horse'),
+  );
+});
+
+test('the deployed system is what the environment names, and nothing where it names none', () => {
+  assert.deepEqual(pick(readSettings({})), {
+    queueUrl: undefined,
+    deadLetterQueueUrl: undefined,
+    table: undefined,
+    slots: 2,
+    logLevel: 'info',
+    healthPort: undefined,
+  });
+  const environment = {
+    TRANSSHIP_QUEUE_URL: 'https://sqs.us-east-1.amazonaws.com/111111111111/jobs',
+    TRANSSHIP_DEAD_LETTER_QUEUE_URL: 'https://sqs.us-east-1.amazonaws.com/111111111111/dead',
+    TRANSSHIP_TABLE: 'transship',
+    TRANSSHIP_SLOTS: '4',
+    TRANSSHIP_LOG_LEVEL: 'debug',
+    TRANSSHIP_HEALTH_PORT: '9000',
+  };
+  assert.deepEqual(pick(readSettings(environment)), {
+    queueUrl: 'https://sqs.us-east-1.amazonaws.com/111111111111/jobs',
+    deadLetterQueueUrl: 'https://sqs.us-east-1.amazonaws.com/111111111111/dead',
+    table: 'transship',
+    slots: 4,
+    logLevel: 'debug',
+    healthPort: 9000,
+  });
+});
+
+test.each([
+  [{ TRANSSHIP_QUEUE_URL: 'jobs' }, /TRANSSHIP_QUEUE_URL: "jobs" is not the URL of a queue/],
+  [{ TRANSSHIP_SLOTS: '0' }, /TRANSSHIP_SLOTS: "0" is not a whole number from 1 to 64/],
+  [{ TRANSSHIP_HEALTH_PORT: '70000' }, /TRANSSHIP_HEALTH_PORT/],
+  [{ TRANSSHIP_VISIBILITY_SECONDS: '9' }, /TRANSSHIP_VISIBILITY_SECONDS: "9" is not a whole number from 10 to 600/],
+  [{ TRANSSHIP_CLOCK_SKEW_SECONDS: '-1' }, /TRANSSHIP_CLOCK_SKEW_SECONDS: "-1" is not a whole number from 0 to 600/],
+  [{ TRANSSHIP_LOG_LEVEL: 'loud' }, /TRANSSHIP_LOG_LEVEL: "loud" is none of debug, info, warn, error/],
+])('%o is refused by name', (environment, message) => {
+  assert.throws(() => readSettings(environment), message);
+});
+
+test('docs/worker.md has every variable that is read, and no other', () => {
+  const names = (path: string): readonly string[] =>
+    [...new Set(readFileSync(path, 'utf8').match(/\bTRANSSHIP_[A-Z_]+/g))].sort();
+  assert.deepEqual(names('docs/worker.md'), names('worker/main/settings.ts'));
+});
+
+function pick(settings: Settings): Partial<Settings> {
+  const { queueUrl, deadLetterQueueUrl, table, slots, logLevel, healthPort } = settings;
+  return { queueUrl, deadLetterQueueUrl, table, slots, logLevel, healthPort };
+}

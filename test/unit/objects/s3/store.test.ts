@@ -1,0 +1,925 @@
+import {
+  AbortMultipartUploadCommand,
+  CreateMultipartUploadCommand,
+  HeadObjectCommand,
+  ListMultipartUploadsCommand,
+  PutBucketVersioningCommand,
+  PutObjectCommand,
+  UploadPartCommand,
+  type S3Client,
+} from '@aws-sdk/client-s3';
+import * as fc from 'fast-check';
+import { createServer } from 'node:net';
+import { inspect } from 'node:util';
+import { crc32 } from 'node:zlib';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { S3Operation } from '../../../../local/s3-operations.ts';
+import type { ObjectStore, Upload, UploadOptions } from '../../../../worker/objects/objects.ts';
+import { partSizeFor } from '../../../../worker/objects/s3/upload.ts';
+import { openS3, type S3StoreOptions } from '../../../../worker/objects/s3/store.ts';
+import type { Failure } from '../../../../worker/util/failure.ts';
+import type { Event } from '../../../../worker/util/events.ts';
+import { fakeClock, type FakeClock } from '../../../support/clock.ts';
+import { chunked, collect } from '../../../support/chunks.ts';
+import { crashing } from '../../../support/faulty-objects.ts';
+import { seededBytes } from '../../../support/images.ts';
+import { BUCKET, clientOf, openS3 as openServer, type OpenS3 } from '../../../support/local-s3.ts';
+import { objectStoreSuite } from '../../../contracts/objects.ts';
+
+const PART = 1000;
+const MIB = 1024 * 1024;
+
+objectStoreSuite('a bucket', async () => {
+  const server = await openServer({ minPartBytes: PART });
+  const events: Event[] = [];
+  const open = (): ObjectStore =>
+    openS3({ bucket: BUCKET, client: server.client, minPartBytes: PART, report: (event) => events.push(event) });
+  return {
+    store: open(),
+    reopen: open,
+    partSize: PART,
+    keepsMetadata: true,
+    [Symbol.asyncDispose]: async () => {
+      await server[Symbol.asyncDispose]();
+      // nothing of the contract may need a second try
+      expect(events).toEqual([]);
+    },
+  };
+});
+
+describe('a bucket', () => {
+  const content = seededBytes('s3', 4500);
+  let server: OpenS3;
+  let client: S3Client;
+  let clock: FakeClock;
+  let events: Event[];
+  let store: ObjectStore;
+
+  beforeEach(async () => {
+    server = await openServer({ minPartBytes: PART });
+    ({ client } = server);
+    clock = fakeClock();
+    events = [];
+    store = open();
+  });
+  afterEach(async () => {
+    expect(server.s3.faults.pending).toBe(0);
+    await server[Symbol.asyncDispose]();
+  });
+
+  const open = (o: Partial<S3StoreOptions> = {}): ReturnType<typeof openS3> =>
+    openS3({ bucket: BUCKET, client, minPartBytes: PART, clock, report: (event) => events.push(event), ...o });
+  const begin = async (o: Partial<UploadOptions> = {}, of = store): Promise<Upload> =>
+    of.upload('a.tar', content.byteLength, { fingerprint: 'sha256:f', partSize: PART, ...o });
+  const bytesOf = (n: number): Uint8Array => content.subarray((n - 1) * PART, n * PART);
+  const sendMissing = async (upload: Upload): Promise<number[]> => {
+    const missing = [1, 2, 3, 4, 5].filter((n) => !upload.done.has(n));
+    for (const n of missing) await upload.part(n, bytesOf(n));
+    return missing;
+  };
+  const readBack = async (key = 'a.tar'): Promise<Buffer> => collect(await store.read(key));
+  test('says which version it wrote where the bucket keeps versions, by one request or in parts', async () => {
+    expect((await store.write('plain', content)).version).toBe(undefined);
+    await client.send(
+      new PutBucketVersioningCommand({ Bucket: BUCKET, VersioningConfiguration: { Status: 'Enabled' } }),
+    );
+    const upload = await begin();
+    await sendMissing(upload);
+    const [first, second] = [await store.write('b', content), await upload.commit()];
+    expect(first.version).toMatch(/./);
+    expect(second.version).toMatch(/./);
+    expect(second.version).not.toBe(first.version);
+    expect((await store.stat('b')).version).toBe(first.version);
+    expect((await store.stat('a.tar')).version).toBe(second.version);
+  });
+
+  const operations = (): (S3Operation | undefined)[] => server.s3.requests.slice(1).map((r) => r.operation);
+  const count = (operation: S3Operation): number => operations().filter((name) => name === operation).length;
+  const retries = (): number => events.filter((event) => event.type === 'retry').length;
+  const warnings = (): string[] => events.flatMap((event) => (event.type === 'warning' ? [event.message] : []));
+  const unfinishedIds = async (): Promise<string[]> => {
+    const { Uploads = [] } = await client.send(new ListMultipartUploadsCommand({ Bucket: BUCKET }));
+    return Uploads.map((upload) => upload.UploadId ?? '');
+  };
+  /** From now on the server answers lists in pages of two. */
+  const shortPages = (): void =>
+    client.middlewareStack.add(
+      (next) => async (args) => next({ ...args, input: { ...args.input, MaxKeys: 2, MaxUploads: 2, MaxParts: 2 } }),
+      { step: 'initialize', name: 'shortPages' },
+    );
+  /** An unfinished upload as somebody else makes them. */
+  const foreign = async (key: string, parts: Readonly<Record<number, Uint8Array>>): Promise<string> => {
+    const at = { Bucket: BUCKET, Key: key };
+    const crc = { ChecksumAlgorithm: 'CRC32', ChecksumType: 'FULL_OBJECT' } as const;
+    const { UploadId } = await client.send(new CreateMultipartUploadCommand({ ...at, ...crc }));
+    for (const [n, Body] of Object.entries(parts))
+      await client.send(
+        new UploadPartCommand({ ...at, UploadId, PartNumber: Number(n), Body, ChecksumAlgorithm: 'CRC32' }),
+      );
+    return UploadId ?? '';
+  };
+
+  describe('requests', () => {
+    test('an upload costs one list, one begin, one marker, its parts and one end', async () => {
+      const upload = await begin();
+      await sendMissing(upload);
+      await upload.commit();
+      expect(operations()).toEqual([
+        'ListMultipartUploads',
+        'CreateMultipartUpload',
+        ...Array.from({ length: 6 }, () => 'UploadPart'),
+        'CompleteMultipartUpload',
+      ]);
+    });
+
+    test('taking an upload up again costs one list and two looks at its parts', async () => {
+      await sendMissing(await begin());
+      const before = operations().length;
+      await (await begin({}, open())).commit();
+      expect(operations().slice(before)).toEqual([
+        'ListMultipartUploads',
+        'ListParts',
+        'ListParts',
+        'CompleteMultipartUpload',
+      ]);
+    });
+
+    test('bodies go out unsigned and with our CRC-32 only; everything else is signed', async () => {
+      const sent: Record<string, string>[] = [];
+      client.middlewareStack.add(
+        (next) => async (args) => {
+          sent.push({ ...(args.request as { headers: Record<string, string> }).headers });
+          return next(args);
+        },
+        { step: 'finalizeRequest', priority: 'low', name: 'spy' },
+      );
+      const upload = await begin();
+      await upload.part(1, bytesOf(1));
+      await store.write('small', content);
+      const bodies = sent.filter((headers) => headers['content-length'] !== undefined);
+      expect(bodies).toHaveLength(3);
+      for (const headers of bodies) {
+        expect(headers).toMatchObject({ 'x-amz-content-sha256': 'UNSIGNED-PAYLOAD' });
+        expect(headers['authorization']).toContain('x-amz-checksum-crc32');
+        expect(headers).not.toHaveProperty('expect');
+        expect(Object.keys(headers).filter((name) => /trailer|sdk-checksum/u.test(name))).toEqual([]);
+      }
+      const value = Buffer.alloc(4);
+      value.writeUInt32BE(crc32(content));
+      expect(bodies[2]?.['x-amz-checksum-crc32']).toBe(value.toString('base64'));
+    });
+
+    test('the object carries the CRC-32 of the whole, its metadata, type and storage class', async () => {
+      const special = open({ storageClass: 'STANDARD_IA', expectedBucketOwner: '000000000000' });
+      const upload = await begin({ metadata: { a: 'b' }, contentType: 'application/x-tar' }, special);
+      await sendMissing(upload);
+      await upload.commit();
+      await special.write('small', content, { contentType: 'text/plain' });
+      const value = Buffer.alloc(4);
+      value.writeUInt32BE(crc32(content));
+      const head = { Bucket: BUCKET, ChecksumMode: 'ENABLED' } as const;
+      expect(await client.send(new HeadObjectCommand({ ...head, Key: 'a.tar' }))).toMatchObject({
+        ChecksumCRC32: value.toString('base64'),
+        ChecksumType: 'FULL_OBJECT',
+        Metadata: { a: 'b', 'transship-fingerprint': 'sha256:f' },
+        ContentType: 'application/x-tar',
+        StorageClass: 'STANDARD_IA',
+      });
+      expect(await client.send(new HeadObjectCommand({ ...head, Key: 'small' }))).toMatchObject({
+        ChecksumCRC32: value.toString('base64'),
+        ContentType: 'text/plain',
+        StorageClass: 'STANDARD_IA',
+      });
+    });
+
+    test('a KMS key is asked for by whatever makes an object', async () => {
+      const asked: unknown[] = [];
+      client.middlewareStack.add(
+        (next) => async (args) => {
+          const { headers } = args.request as { headers: Record<string, string> };
+          asked.push([headers['x-amz-server-side-encryption'], headers['x-amz-server-side-encryption-aws-kms-key-id']]);
+          return next(args);
+        },
+        { step: 'build', name: 'spy' },
+      );
+      const encrypted = open({ kmsKeyId: 'alias/backup' });
+      // the embedded server has no KMS and says so
+      await expect(encrypted.write('k', content)).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+      await expect(begin({}, encrypted)).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+      const wanted = ['aws:kms', 'alias/backup'];
+      expect(asked).toEqual([wanted, [undefined, undefined], wanted]);
+    });
+
+    test.each([
+      ['name', { Upper: 'x' }],
+      ['value', { name: 'ümläut' }],
+      ['line break', { name: 'a\r\nb' }],
+    ])('metadata that a header cannot carry is INVALID before anything is sent: %s', async (_, metadata) => {
+      await expect(store.write('k', content, { metadata })).rejects.toMatchObject({ code: 'INVALID' });
+      await expect(begin({ metadata })).rejects.toMatchObject({ code: 'INVALID' });
+      expect(count('PutObject') + count('CreateMultipartUpload')).toBe(0);
+    });
+
+    test('lists of more than a page are complete', async () => {
+      const keys = ['l/0', 'l/1', 'l/2', 'l/3', 'l/4'];
+      for (const key of keys) await store.write(key, content.subarray(0, 1));
+      shortPages();
+      expect((await Array.fromAsync(store.list('l/'))).map((info) => info.key)).toEqual(keys);
+      expect(count('ListObjectsV2')).toBe(3);
+    });
+  });
+
+  describe('taking up an upload', () => {
+    test("another's upload of the same key, one with a wrong marker, and those of longer keys stay untouched", async () => {
+      const others = [
+        await foreign('a.tar', { 1: bytesOf(1) }),
+        await foreign('a.tar', { 1: bytesOf(1), 10_000: Buffer.from('{"format":"transship-upload-1"}') }),
+        await foreign('a.tar.sig', { 10_000: bytesOf(1) }),
+        await foreign('a', { 2: bytesOf(2) }),
+      ];
+      const first = await begin();
+      expect(first.done.size).toBe(0);
+      await first.part(2, bytesOf(2));
+      others.push(await foreign('a.tar', { 10_000: bytesOf(3) }));
+      const again = await begin({}, open());
+      expect(again.done).toEqual(new Map([[2, crc32(bytesOf(2))]]));
+      expect(await sendMissing(again)).toEqual([1, 3, 4, 5]);
+      await again.commit();
+      expect(await readBack()).toEqual(content);
+      expect((await unfinishedIds()).sort()).toEqual(others.sort());
+    });
+
+    test('a marker of the right length with other bytes is not ours', async () => {
+      const upload = await begin();
+      await upload.part(1, bytesOf(1));
+      const [id = ''] = await unfinishedIds();
+      const length = server.s3.requests.findLast((r) => r.operation === 'UploadPart' && r.receivedBytes !== PART);
+      const marker = { Bucket: BUCKET, Key: 'a.tar', UploadId: id, PartNumber: 10_000 };
+      const Body = Buffer.alloc(length?.receivedBytes ?? 0, 'x');
+      await client.send(new UploadPartCommand({ ...marker, Body, ChecksumAlgorithm: 'CRC32' }));
+      expect((await begin({}, open())).done.size).toBe(0);
+      expect(await unfinishedIds()).toHaveLength(2);
+    });
+
+    test('a stored part of another length is sent again', async () => {
+      const upload = await begin();
+      await sendMissing(upload);
+      const [UploadId] = await unfinishedIds();
+      const at = { Bucket: BUCKET, Key: 'a.tar', UploadId, ChecksumAlgorithm: 'CRC32' } as const;
+      await client.send(new UploadPartCommand({ ...at, PartNumber: 3, Body: bytesOf(3).subarray(1) }));
+      await client.send(new UploadPartCommand({ ...at, PartNumber: 6, Body: bytesOf(3) }));
+      const again = await begin({}, open());
+      expect(await sendMissing(again)).toEqual([3]);
+      await again.commit();
+      expect(await readBack()).toEqual(content);
+    });
+
+    test('of two with the right marker, the one begun last is taken up', async () => {
+      server.s3.faults.answer({ operation: 'ListMultipartUploads' }, { status: 403, code: 'AccessDenied' });
+      const [older] = [await begin()];
+      await older.part(1, bytesOf(1));
+      server.s3.faults.answer({ operation: 'ListMultipartUploads' }, { status: 403, code: 'AccessDenied' });
+      const newer = await begin();
+      await newer.part(2, bytesOf(2));
+      expect([...(await begin({}, open())).done.keys()]).toEqual([2]);
+    });
+
+    test('more uploads and more parts than a page has', async () => {
+      const upload = await begin();
+      await sendMissing(upload);
+      for (let i = 0; i < 4; i++) await foreign('a.tar', {});
+      for (let i = 0; i < 4; i++) await foreign('a.tar.sig', {});
+      shortPages();
+      const again = await begin({}, open());
+      expect(again.done).toEqual(upload.done);
+      // five of this key are on three pages, the others are not asked for
+      expect(count('ListMultipartUploads')).toBe(1 + 3);
+      // the markers of five uploads, then six parts on three pages
+      expect(count('ListParts')).toBe(5 + 3);
+      await again.commit();
+      expect(await readBack()).toEqual(content);
+    });
+
+    test.each([
+      ['ListMultipartUploads', 's3:ListBucketMultipartUploads'],
+      ['ListParts', 's3:ListMultipartUploadParts'],
+    ] as const)(
+      'without the permission for %s a warning names it and a new upload begins',
+      async (operation, action) => {
+        await sendMissing(await begin());
+        server.s3.faults.answer({ operation }, { status: 403, code: 'AccessDenied' });
+        const upload = await begin({}, open());
+        expect(upload.done.size).toBe(0);
+        expect(warnings()).toEqual([expect.stringContaining(action)]);
+        expect(warnings()[0]).toContain('begins anew');
+        await sendMissing(upload);
+        await upload.commit();
+      },
+    );
+
+    test('an upload that vanishes while it is looked at is passed over', async () => {
+      await sendMissing(await begin());
+      server.s3.faults.answer({ operation: 'ListParts' }, { status: 404, code: 'NoSuchUpload' });
+      expect((await begin({}, open())).done.size).toBe(0);
+    });
+
+    test('what was left of others under a key goes once the object is there under its condition: nothing of it could end any more', async () => {
+      const condition = { ifAbsent: true } as const;
+      // killed before it had a marker; an older state of the tag; an answer that was lost; somebody else's
+      await foreign('a.tar', {});
+      await (await begin({ fingerprint: 'sha256:older', condition })).part(1, bytesOf(1));
+      const theirs = await foreign('a.tar', { 1: bytesOf(1) });
+      const another = await foreign('a.tar.other', {});
+      server.s3.faults.dropAfter({ operation: 'CreateMultipartUpload' });
+      const upload = await begin({ condition });
+      expect(await unfinishedIds()).toHaveLength(6);
+      await sendMissing(upload);
+      await upload.commit();
+      expect((await unfinishedIds()).sort()).toEqual([theirs, another].sort());
+    });
+
+    test('what cannot be cleared away, or found, is no failure of an upload that is complete', async () => {
+      for (const operation of ['ListMultipartUploads', 'AbortMultipartUpload'] as const) {
+        const key = `${operation}.tar`;
+        await foreign(key, {});
+        const o = { fingerprint: 'sha256:f', partSize: PART, condition: { ifAbsent: true } } as const;
+        const upload = await store.upload(key, content.byteLength, o);
+        await sendMissing(upload);
+        server.s3.faults.answer({ operation }, { status: 403, code: 'AccessDenied' });
+        expect((await upload.commit()).size).toBe(content.byteLength);
+      }
+      expect(warnings()).toHaveLength(2);
+    });
+
+    test('an upload whose marker cannot be stored is not left behind', async () => {
+      server.s3.faults.answer({ operation: 'UploadPart' }, { status: 403, code: 'AccessDenied' });
+      await expect(begin()).rejects.toMatchObject({ code: 'DENIED' });
+      expect(await unfinishedIds()).toEqual([]);
+    });
+
+    test('killed at every write, begun again: the same bytes, no part sent twice', { timeout: 60_000 }, async () => {
+      const backup = async (to: ObjectStore): Promise<void> => {
+        const upload = await begin({ condition: { ifAbsent: true } }, to);
+        await sendMissing(upload);
+        await upload.commit();
+      };
+      const whole = crashing(store, Number.POSITIVE_INFINITY);
+      await backup(whole.store);
+      expect(whole.writes()).toBe(14);
+      for (let at = 1; at <= whole.writes(); at++) {
+        await store.remove('a.tar');
+        const first = crashing(open(), at);
+        await expect(backup(first.store)).rejects.toMatchObject({ name: 'Crash' });
+        const second = crashing(open(), Number.POSITIVE_INFINITY);
+        await backup(second.store);
+        expect(await readBack()).toEqual(content);
+        // killed right after the commit, nothing tells this upload from a new one
+        const twice = at === 14 ? 2 : 1;
+        expect(first.bytesSent() + second.bytesSent()).toBe(content.byteLength * twice);
+        expect(await unfinishedIds()).toEqual([]);
+      }
+      expect(retries()).toBe(0);
+    });
+  });
+
+  describe('answers that are lost', () => {
+    test.each([undefined, { ifAbsent: true }, 'ifMatch'] as const)(
+      'the end of an upload, condition %o',
+      async (how) => {
+        const { etag } = how === 'ifMatch' ? await store.write('a.tar', Buffer.from('old')) : { etag: '' };
+        const upload = await begin({ condition: how === 'ifMatch' ? { ifMatch: etag } : how });
+        await sendMissing(upload);
+        server.s3.faults.dropAfter({ operation: 'CompleteMultipartUpload' });
+        expect(await upload.commit()).toMatchObject({ size: content.byteLength });
+        expect(retries()).toBe(1);
+        expect(await readBack()).toEqual(content);
+      },
+    );
+
+    test('the end of an upload, in a process that begins again', async () => {
+      const condition = { ifAbsent: true } as const;
+      const upload = await begin({ condition });
+      await sendMissing(upload);
+      const { etag } = await upload.commit();
+      const again = await begin({ condition }, open());
+      await sendMissing(again);
+      expect(await again.commit()).toMatchObject({ etag, size: content.byteLength });
+      expect(await unfinishedIds()).toEqual([]);
+    });
+
+    test.each([{ ifAbsent: true }, 'ifMatch'] as const)('a small object with a condition: %o', async (how) => {
+      const condition = how === 'ifMatch' ? { ifMatch: (await store.write('k', Buffer.from('old'))).etag } : how;
+      server.s3.faults.dropAfter({ operation: 'PutObject' });
+      const info = await store.write('k', content, { condition });
+      expect(info).toMatchObject({ size: content.byteLength, etag: (await store.stat('k')).etag });
+      expect(retries()).toBe(1);
+    });
+
+    test('a small object whose answer is lost, and which another has replaced since, is CONFLICT', async () => {
+      await store.write('k', Buffer.from('x'.repeat(4500)));
+      server.s3.faults.dropBefore({ operation: 'PutObject' });
+      await expect(store.write('k', content, { condition: { ifAbsent: true } })).rejects.toMatchObject({
+        code: 'CONFLICT',
+      });
+    });
+
+    test.each([
+      ['the same again', undefined],
+      ['that there is no such upload', { status: 404, code: 'NoSuchUpload' }],
+      ['that the condition does not hold', { status: 412, code: 'PreconditionFailed' }],
+    ])('a streamed body, when the second answer says %s', async (_, answer) => {
+      const body = Buffer.alloc(9 * MIB, seededBytes('stream', 4093));
+      server.s3.faults.dropAfter({ operation: 'CompleteMultipartUpload' });
+      if (answer !== undefined) server.s3.faults.answer({ operation: 'CompleteMultipartUpload', skip: 1 }, answer);
+      const info = await store.stream('s', chunked(body, 70_000), { condition: { ifAbsent: true } });
+      expect(info.size).toBe(body.byteLength);
+      expect(retries()).toBe(1);
+      expect(crc32(await readBack('s'))).toBe(crc32(body));
+    });
+
+    test.each([
+      { status: 404, code: 'NoSuchUpload' },
+      { status: 412, code: 'PreconditionFailed' },
+    ])('a streamed body that another replaced before the second answer, $code, is no success', async (answer) => {
+      server.s3.faults.dropBefore({ operation: 'CompleteMultipartUpload' });
+      server.s3.faults.answer({ operation: 'CompleteMultipartUpload', skip: 1 }, answer);
+      await store.write('s', content);
+      const streaming = store.stream('s', chunked(Buffer.alloc(9 * MIB), MIB), { condition: { ifAbsent: true } });
+      await expect(streaming).rejects.toMatchObject({ code: answer.status === 412 ? 'CONFLICT' : 'UNAVAILABLE' });
+      expect(await readBack('s')).toEqual(content);
+    });
+
+    test('removing', async () => {
+      await store.write('k', content);
+      server.s3.faults.dropAfter({ operation: 'DeleteObject' });
+      await store.remove('k');
+      expect(await Array.fromAsync(store.list(''))).toEqual([]);
+    });
+  });
+
+  describe('what fails on the way is repeated', () => {
+    test.each([
+      ['503 SlowDown', { status: 503, code: 'SlowDown' }, 'THROTTLED'],
+      ['500 InternalError', { status: 500, code: 'InternalError' }, 'UNAVAILABLE'],
+      ['400 RequestTimeout', { status: 400, code: 'RequestTimeout' }, 'UNAVAILABLE'],
+      ['400 BadDigest', { status: 400, code: 'BadDigest' }, 'UNAVAILABLE'],
+      ['403 RequestTimeTooSkewed', { status: 403, code: 'RequestTimeTooSkewed' }, 'UNAVAILABLE'],
+    ] as const)('%s on a part', async (_, answer, code) => {
+      const upload = await begin();
+      server.s3.faults.answer({ operation: 'UploadPart', times: 2 }, answer);
+      await upload.part(1, bytesOf(1));
+      expect(events).toHaveLength(2);
+      for (const event of events)
+        expect(event).toMatchObject({ type: 'retry', code, what: `send part 1 of s3://${BUCKET}/a.tar` });
+      expect(clock.sleeps).toHaveLength(2);
+    });
+
+    test('a connection that breaks in the middle of a part, and before its answer', async () => {
+      const upload = await begin();
+      server.s3.faults.dropBefore({ operation: 'UploadPart' }, 400);
+      server.s3.faults.dropAfter({ operation: 'UploadPart', skip: 1 });
+      await sendMissing(upload);
+      await upload.commit();
+      expect(retries()).toBe(2);
+      expect(await readBack()).toEqual(content);
+    });
+
+    test('the wait that S3 asks for is kept', async () => {
+      server.s3.faults.answer({ operation: 'GetObject' }, { status: 503, code: 'SlowDown', retryAfterSeconds: 7 });
+      await store.write('k', content);
+      await collect(await store.read('k'));
+      expect(clock.sleeps).toEqual([7000]);
+    });
+
+    test('an error inside the success of Complete', async () => {
+      const upload = await begin();
+      await sendMissing(upload);
+      server.s3.faults.answer({ operation: 'CompleteMultipartUpload' }, { status: 200, code: 'InternalError' });
+      await upload.commit();
+      expect(retries()).toBe(1);
+      expect(await readBack()).toEqual(content);
+    });
+
+    test('an answer that is cut', async () => {
+      for (const key of ['a', 'b', 'c']) await store.write(key, content);
+      server.s3.faults.cutAnswer({ operation: 'ListObjectsV2' }, 100);
+      expect((await Array.fromAsync(store.list(''))).map((info) => info.key)).toEqual(['a', 'b', 'c']);
+    });
+
+    test('after six attempts the failure is handed over, and the upload can be taken up', async () => {
+      const upload = await begin();
+      await sendMissing(upload);
+      server.s3.faults.answer(
+        { operation: 'CompleteMultipartUpload', times: 6 },
+        { status: 200, code: 'InternalError' },
+      );
+      await expect(upload.commit()).rejects.toMatchObject({
+        code: 'UNAVAILABLE',
+        message: expect.stringContaining(`finish the upload of s3://${BUCKET}/a.tar`),
+      });
+      const again = await begin({}, open());
+      expect(await sendMissing(again)).toEqual([]);
+      await again.commit();
+      expect(await readBack()).toEqual(content);
+    });
+
+    test('a host where nobody listens', async () => {
+      const port = await freePort();
+      const nobody = clientOf({
+        ...server.s3,
+        endpoint: `http://127.0.0.1:${port}`,
+        region: 'us-east-1',
+        credentials: server.s3.credentials,
+      });
+      await expect(open({ client: nobody }).stat('k')).rejects.toMatchObject({
+        code: 'UNAVAILABLE',
+        message: `look at s3://${BUCKET}/k: the connection to S3 failed (ECONNREFUSED)`,
+      });
+      expect(retries()).toBe(5);
+      nobody.destroy();
+    });
+
+    test('a signal ends the wait between two attempts', async () => {
+      const stop = new AbortController();
+      const impatient = open({ clock: fakeClock({ onSleep: () => stop.abort() }) });
+      server.s3.faults.answer({ operation: 'HeadObject' });
+      await expect(impatient.stat('k', { signal: stop.signal })).rejects.toMatchObject({ code: 'ABORTED' });
+    });
+
+    test('a signal ends a request that hangs', async () => {
+      const upload = await begin();
+      const stop = new AbortController();
+      server.s3.faults.delay({ operation: 'UploadPart' }, 60_000);
+      const sending = upload.part(1, bytesOf(1), { signal: stop.signal });
+      await vi.waitUntil(() => server.s3.faults.pending === 0);
+      stop.abort();
+      await expect(sending).rejects.toMatchObject({ code: 'ABORTED' });
+      expect(upload.done.size).toBe(0);
+    });
+  });
+
+  describe('commit', () => {
+    test('of uploads with different contents and ifAbsent one wins, the others are told, nothing mixes', async () => {
+      const uploads = await Promise.all(
+        Array.from({ length: 5 }, async (_, i) => {
+          const body = Buffer.alloc(2500, `content ${i} `);
+          const upload = await open().upload('c', 2500, {
+            fingerprint: `f${i}`,
+            partSize: PART,
+            condition: { ifAbsent: true },
+          });
+          for (const n of [1, 2, 3]) await upload.part(n, body.subarray((n - 1) * PART, n * PART));
+          return { upload, body };
+        }),
+      );
+      const results = await Promise.allSettled(uploads.map(async ({ upload }) => upload.commit()));
+      const won = uploads.filter((_, i) => results[i]?.status === 'fulfilled');
+      expect(won).toHaveLength(1);
+      expect(await readBack('c')).toEqual(won[0]?.body);
+      for (const result of results)
+        if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'CONFLICT' });
+    });
+
+    test('a concurrent change makes this upload useless: it goes, and the next one begins anew', async () => {
+      const upload = await begin({ condition: { ifAbsent: true } });
+      await sendMissing(upload);
+      server.s3.faults.answer(
+        { operation: 'CompleteMultipartUpload' },
+        { status: 409, code: 'ConditionalRequestConflict' },
+      );
+      await expect(upload.commit()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+      expect(count('CompleteMultipartUpload')).toBe(1);
+      expect(await unfinishedIds()).toEqual([]);
+      expect((await begin()).done.size).toBe(0);
+    });
+
+    test('an upload that somebody aborted cannot go on, and says so', async () => {
+      const upload = await begin();
+      await sendMissing(upload);
+      const [UploadId] = await unfinishedIds();
+      await client.send(new AbortMultipartUploadCommand({ Bucket: BUCKET, Key: 'a.tar', UploadId }));
+      const gone = { code: 'UNAVAILABLE', message: expect.stringContaining('start the upload again') };
+      await expect(upload.part(1, bytesOf(1))).rejects.toMatchObject(gone);
+      await expect(upload.part(1, bytesOf(1))).rejects.toMatchObject(gone);
+      const fresh = await begin();
+      await sendMissing(fresh);
+      await fresh.commit();
+      await expect(upload.part(2, bytesOf(2))).resolves.toBeUndefined();
+    });
+
+    test('a part that another process sent again under a new etag is looked up', async () => {
+      const upload = await begin();
+      await sendMissing(upload);
+      server.s3.faults.answer({ operation: 'CompleteMultipartUpload' }, { status: 400, code: 'InvalidPart' });
+      await upload.commit();
+      expect(await readBack()).toEqual(content);
+    });
+
+    test('a part that became another is CORRUPT, and is sent again', async () => {
+      const upload = await begin();
+      await sendMissing(upload);
+      const [UploadId] = await unfinishedIds();
+      const at = { Bucket: BUCKET, Key: 'a.tar', UploadId, PartNumber: 2, ChecksumAlgorithm: 'CRC32' } as const;
+      await client.send(new UploadPartCommand({ ...at, Body: Buffer.alloc(PART, 'evil') }));
+      await expect(upload.commit()).rejects.toMatchObject({ code: 'CORRUPT' });
+      expect(await sendMissing(upload)).toEqual([2]);
+      await upload.commit();
+      expect(await readBack()).toEqual(content);
+    });
+
+    test('a checksum that S3 refuses is CORRUPT at once', async () => {
+      const upload = await begin();
+      await sendMissing(upload);
+      server.s3.faults.answer({ operation: 'CompleteMultipartUpload' }, { status: 400, code: 'BadDigest' });
+      await expect(upload.commit()).rejects.toMatchObject({ code: 'CORRUPT' });
+      expect(retries()).toBe(0);
+    });
+
+    test('a foreign object in place of ours is CONFLICT even when the answer was lost', async () => {
+      const upload = await begin({ condition: { ifAbsent: true } });
+      await sendMissing(upload);
+      await store.write('a.tar', content, { metadata: { 'transship-fingerprint': 'sha256:other' } });
+      await expect(upload.commit()).rejects.toMatchObject({ code: 'CONFLICT' });
+      expect(await unfinishedIds()).toHaveLength(1);
+    });
+  });
+
+  describe('reading', () => {
+    test.each([0, 1, 3000])('a body that breaks after %i bytes is UNAVAILABLE', async (bytes) => {
+      await store.write('k', content);
+      server.s3.faults.cutAnswer({ operation: 'GetObject' }, bytes);
+      const got: Uint8Array[] = [];
+      const reading = (async () => {
+        for await (const chunk of await store.read('k', { offset: 0, length: 4500 })) got.push(chunk);
+      })();
+      await expect(reading).rejects.toMatchObject({
+        code: 'UNAVAILABLE',
+        message: expect.stringContaining(`read s3://${BUCKET}/k`),
+      });
+      expect(Buffer.concat(got)).toEqual(content.subarray(0, Buffer.concat(got).byteLength));
+    });
+
+    test('an object in Glacier must be restored first, and the message says so', async () => {
+      const at = { Bucket: BUCKET, Key: 'cold', Body: content };
+      await client.send(new PutObjectCommand({ ...at, StorageClass: 'GLACIER' }));
+      await expect(store.read('cold')).rejects.toMatchObject({
+        code: 'UNSUPPORTED',
+        message: expect.stringContaining('restore the object first'),
+      });
+    });
+  });
+
+  describe('copies within S3', () => {
+    const size = 12 * MIB;
+    const source = Buffer.alloc(size, seededBytes('source', 8191));
+    const upload = async (): Promise<Upload> => store.upload('copy', size, { fingerprint: 'c', partSize: 5 * MIB });
+
+    test('a part is taken from an object that is there', async () => {
+      const { etag } = await store.stream('src/a b+c', chunked(source, MIB));
+      const target = await upload();
+      const from = { key: 'src/a b+c', etag };
+      expect(await target.copy?.(1, { ...from, offset: 0 })).toBe(true);
+      expect(await target.copy?.(2, { ...from, offset: 5 * MIB })).toBe(true);
+      expect(target.done.get(2)).toBe(crc32(source.subarray(5 * MIB, 10 * MIB)));
+      await target.part(3, source.subarray(10 * MIB));
+      await target.commit();
+      expect(crc32(await readBack('copy'))).toBe(crc32(source));
+    });
+
+    test('what cannot be copied is false, and the bytes can be sent', async () => {
+      const { etag } = await store.stream('src', chunked(source, MIB));
+      const small = await store.write('small', content);
+      const target = await upload();
+      expect(await target.copy?.(1, { key: 'src', etag: '"another"', offset: 0 })).toBe(false);
+      expect(await target.copy?.(1, { key: 'none', etag, offset: 0 })).toBe(false);
+      expect(await target.copy?.(1, { key: 'src', etag, offset: 11 * MIB })).toBe(false);
+      expect(await target.copy?.(1, { key: 'small', etag: small.etag, offset: 0 })).toBe(false);
+      expect(target.done.size).toBe(0);
+      expect(retries()).toBe(0);
+      await expect(target.copy?.(4, { key: 'src', etag, offset: 0 })).rejects.toMatchObject({ code: 'BUG' });
+    });
+  });
+
+  describe('streams', () => {
+    test('a body of less than a part is one small object', async () => {
+      await store.stream('s', chunked(content, 7));
+      expect(operations()).toEqual(['PutObject']);
+    });
+
+    test('a part that fails for good ends the stream and leaves nothing', async () => {
+      const body = (async function* () {
+        for (let i = 0; i < 64; i++) yield Buffer.alloc(MIB);
+      })();
+      server.s3.faults.answer({ operation: 'UploadPart', skip: 1 }, { status: 403, code: 'AccessDenied' });
+      await expect(store.stream('s', body)).rejects.toMatchObject({ code: 'DENIED' });
+      expect(await unfinishedIds()).toEqual([]);
+      expect(count('UploadPart')).toBeLessThan(8);
+    });
+
+    test('what cannot be cleared away is warned of, and the first failure is the one that is told', async () => {
+      server.s3.faults.answer({ operation: 'UploadPart' }, { status: 403, code: 'AccessDenied' });
+      server.s3.faults.answer({ operation: 'AbortMultipartUpload' }, { status: 403, code: 'AccessDenied' });
+      await expect(store.stream('s', chunked(Buffer.alloc(9 * MIB), MIB))).rejects.toMatchObject({ code: 'DENIED' });
+      expect(warnings()).toEqual([expect.stringContaining('s3:AbortMultipartUpload')]);
+    });
+  });
+
+  describe('refusals', () => {
+    const calls: readonly [string, (of: ObjectStore) => Promise<unknown>][] = [
+      ['stat', async (of) => of.stat('k')],
+      ['read', async (of) => of.read('k')],
+      ['write', async (of) => of.write('k', content)],
+      ['list', async (of) => Array.fromAsync(of.list(''))],
+      ['remove', async (of) => of.remove('k')],
+      ['upload', async (of) => of.upload('k', 4500, { fingerprint: 'f', partSize: PART })],
+      ['stream', async (of) => of.stream('k', chunked(Buffer.alloc(9 * MIB), MIB))],
+    ];
+
+    const failureOf = async (call: Promise<unknown>): Promise<Failure> =>
+      call.then(
+        () => expect.fail('it succeeded'),
+        (error: unknown) => error as Failure,
+      );
+
+    test.each(calls)('wrong credentials: %s says so and never shows them', async (_, call) => {
+      const credentials = { accessKeyId: server.s3.credentials.accessKeyId, secretAccessKey: 'hunter2-hunter2' };
+      const wrong = clientOf(server.s3, { credentials });
+      const failure = await failureOf(call(open({ client: wrong })));
+      expect(failure).toMatchObject({
+        code: 'UNAUTHENTICATED',
+        message: expect.stringContaining('credentials are wrong'),
+      });
+      expect(inspect(failure, { depth: 10 })).not.toMatch(/hunter2|Signature=|AWS4-HMAC|StringToSign/u);
+      expect(warnings()).toEqual([]);
+      wrong.destroy();
+    });
+
+    test.each([
+      ['read', 'GetObject', 's3:GetObject'],
+      ['write', 'PutObject', 's3:PutObject'],
+      ['list', 'ListObjectsV2', 's3:ListBucket'],
+      ['remove', 'DeleteObject', 's3:DeleteObject'],
+      ['upload', 'CreateMultipartUpload', 's3:PutObject'],
+      ['stream', 'CreateMultipartUpload', 's3:PutObject'],
+    ] as const)('%s without permission names %s', async (name, operation, action) => {
+      const call = calls.find(([other]) => other === name)?.[1] ?? expect.fail();
+      server.s3.faults.answer({ operation }, { status: 403, code: 'AccessDenied' });
+      const failure = await failureOf(call(store));
+      expect(failure).toMatchObject({ code: 'DENIED', message: expect.stringContaining(action) });
+      expect(failure.message).toContain(`s3://${BUCKET}/`);
+    });
+
+    test('stat without permission finds out why, which a HEAD does not tell', async () => {
+      for (const operation of ['HeadObject', 'GetObject'] as const)
+        server.s3.faults.answer({ operation }, { status: 400, code: 'ExpiredToken' });
+      await expect(store.stat('k')).rejects.toMatchObject({
+        code: 'UNAUTHENTICATED',
+        message: expect.stringContaining('have expired'),
+      });
+      server.s3.faults.answer({ operation: 'HeadObject' }, { status: 403, code: 'AccessDenied' });
+      await store.write('k', content);
+      await expect(store.stat('k')).rejects.toMatchObject({ code: 'DENIED' });
+    });
+
+    test.each(calls.filter(([name]) => name !== 'stat'))('a bucket that does not exist: %s', async (_, call) => {
+      const failure = await failureOf(call(open({ bucket: 'no-such-bucket' })));
+      expect(failure).toMatchObject({
+        code: 'NOT_FOUND',
+        message: expect.stringContaining('no bucket no-such-bucket'),
+      });
+    });
+
+    test("another account's bucket is DENIED", async () => {
+      await expect(open({ expectedBucketOwner: '111111111111' }).write('k', content)).rejects.toMatchObject({
+        code: 'DENIED',
+      });
+    });
+
+    test('a client of another region is told the right one', async () => {
+      const elsewhere = clientOf(server.s3, { region: 'eu-west-1' });
+      const failure = await failureOf(open({ client: elsewhere }).read('k'));
+      expect(failure).toMatchObject({ code: 'INVALID', message: expect.stringContaining('AWS_REGION') });
+      expect(failure.message).toContain('us-east-1');
+      elsewhere.destroy();
+    });
+
+    test('a redirect to another region is told', async () => {
+      server.s3.faults.answer({ operation: 'GetObject' }, { status: 301, code: 'PermanentRedirect' });
+      await expect(store.read('k')).rejects.toMatchObject({
+        code: 'INVALID',
+        message: expect.stringContaining('another region: set AWS_REGION'),
+      });
+    });
+
+    test('an answer that is not one of S3 is UNAVAILABLE when the status says so, and never a BUG', async () => {
+      server.s3.faults.answer({ operation: 'GetObject' }, { status: 418, code: 'Teapot' });
+      await expect(store.read('k')).rejects.toMatchObject({ code: 'INVALID' });
+      server.s3.faults.answer({ operation: 'GetObject', times: 6 }, { status: 599, code: 'Strange' });
+      await expect(store.read('k')).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    });
+  });
+
+  describe('the surroundings', () => {
+    const variables = [
+      'AWS_ENDPOINT_URL_S3',
+      'AWS_REGION',
+      'AWS_ACCESS_KEY_ID',
+      'AWS_SECRET_ACCESS_KEY',
+      'AWS_PROFILE',
+    ];
+    beforeEach(() => {
+      for (const name of variables) vi.stubEnv(name, undefined);
+      vi.stubEnv('AWS_CONFIG_FILE', '/dev/null');
+      vi.stubEnv('AWS_SHARED_CREDENTIALS_FILE', '/dev/null');
+      vi.stubEnv('AWS_EC2_METADATA_DISABLED', 'true');
+    });
+    afterEach(() => vi.unstubAllEnvs());
+    const login = (): void => {
+      vi.stubEnv('AWS_REGION', server.s3.region);
+      vi.stubEnv('AWS_ACCESS_KEY_ID', server.s3.credentials.accessKeyId);
+      vi.stubEnv('AWS_SECRET_ACCESS_KEY', server.s3.credentials.secretAccessKey);
+    };
+
+    test.each(['127.0.0.1', 'localhost'])('endpoint, region and credentials come from them: %s', async (host) => {
+      login();
+      vi.stubEnv('AWS_ENDPOINT_URL_S3', server.s3.endpoint.replace('127.0.0.1', host));
+      await using own = open({ client: undefined });
+      await own.write('k', content);
+      const upload = await begin({}, own);
+      await sendMissing(upload);
+      await upload.commit();
+      expect(await collect(await own.read('a.tar'))).toEqual(content);
+      expect(retries()).toBe(0);
+    });
+
+    test('without a region', async () => {
+      vi.stubEnv('AWS_ENDPOINT_URL_S3', server.s3.endpoint);
+      await using own = open({ client: undefined });
+      await expect(own.stat('k')).rejects.toMatchObject({
+        code: 'UNAUTHENTICATED',
+        message: expect.stringContaining('AWS_REGION'),
+      });
+    });
+
+    test('without credentials', async () => {
+      vi.stubEnv('AWS_ENDPOINT_URL_S3', server.s3.endpoint);
+      vi.stubEnv('AWS_REGION', server.s3.region);
+      await using own = open({ client: undefined });
+      await expect(own.stat('k')).rejects.toMatchObject({
+        code: 'UNAUTHENTICATED',
+        message: expect.stringContaining('no AWS credentials'),
+        context: { noCredentials: true },
+      });
+    });
+  });
+});
+
+describe('part sizes', () => {
+  const size = fc.integer({ min: 1, max: 50e12 });
+
+  test('every size to 50 TB fits in 9,999 parts that S3 takes', () => {
+    fc.assert(
+      fc.property(size, (bytes) => {
+        const partSize = partSizeFor(bytes);
+        expect(partSize % MIB).toBe(0);
+        expect(partSize).toBeGreaterThanOrEqual(8 * MIB);
+        expect(partSize).toBeLessThanOrEqual(5 * 1024 * MIB);
+        expect(Math.ceil(bytes / partSize)).toBeLessThanOrEqual(9999);
+        // no larger than need be
+        if (partSize > 8 * MIB) expect(Math.ceil(bytes / (partSize - MIB))).toBeGreaterThan(9999);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test.each([
+    [1, 8 * MIB],
+    [9999 * 8 * MIB, 8 * MIB],
+    [9999 * 8 * MIB + 1, 9 * MIB],
+    [50e12, 4769 * MIB],
+  ])('%d bytes are sent in parts of %d', (bytes, partSize) => {
+    expect(partSizeFor(bytes)).toBe(partSize);
+  });
+
+  test('a wanted part size is taken, or refused before anything is sent', () => {
+    expect(partSizeFor(100 * MIB, { partSize: 5 * MIB })).toBe(5 * MIB);
+    expect(partSizeFor(50e12, { partSize: 5 * 1024 * MIB })).toBe(5 * 1024 * MIB);
+    for (const partSize of [5 * MIB - 1, 5 * 1024 * MIB + 1, 0, Number.NaN])
+      expect(() => partSizeFor(100 * MIB, { partSize })).toThrow(/S3 takes parts of/u);
+    expect(() => partSizeFor(9999 * 5 * MIB + 1, { partSize: 5 * MIB })).toThrow(/more than 9999 parts/u);
+  });
+
+  test.each([0, -1, 0.5, Number.NaN, 50e12 + 1, Number.POSITIVE_INFINITY])('%d bytes are INVALID', (bytes) => {
+    expect(() => partSizeFor(bytes)).toThrow(expect.objectContaining({ code: 'INVALID' }));
+  });
+});
+
+async function freePort(): Promise<number> {
+  const { promise, resolve } = Promise.withResolvers<number>();
+  const listener = createServer();
+  listener.listen(0, '127.0.0.1', () => {
+    const address = listener.address();
+    listener.close(() => resolve(typeof address === 'object' ? (address?.port ?? 0) : 0));
+  });
+  return promise;
+}

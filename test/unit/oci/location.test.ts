@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'vitest';
+import {
+  formatLocation,
+  matchesPattern,
+  parseImagePattern,
+  parseLocation,
+  parseRegistryPlace,
+  parseS3,
+} from '../../../worker/oci/location.ts';
+import { isFailure } from '../../../worker/util/failure.ts';
+
+const hex = 'ab'.repeat(32);
+
+describe('places of images', () => {
+  const same: readonly string[] = [
+    'docker://docker.io/library/alpine:3.20',
+    `docker://localhost:5000/a/b@sha256:${hex}`,
+    's3://my-bucket/us-east-1/app/v1.tar',
+    'oci-archive:/tmp/x.tar',
+    'oci-archive:x.tar:v1',
+    'oci:folder/with/parts:v1',
+  ];
+  for (const text of same) {
+    test(`${text} reads back to itself`, () => assert.equal(formatLocation(parseLocation(text)), text));
+  }
+
+  test('a bare reference is read as docker reads it', () => {
+    assert.equal(formatLocation(parseLocation('alpine')), 'docker://docker.io/library/alpine:latest');
+    assert.equal(formatLocation(parseLocation('localhost:5000/x')), 'docker://localhost:5000/x:latest');
+  });
+
+  test('docker-archive: is read like oci-archive:', () => {
+    assert.deepEqual(parseLocation('docker-archive:x.tar:v1'), { transport: 'archive', path: 'x.tar', tag: 'v1' });
+  });
+
+  const refused: readonly (readonly [string, RegExp])[] = [
+    ['s3://bucket', /has a key/],
+    ['s3://bucket/', /has a key/],
+    ['s3://Bad_Bucket/key', /expected s3:\/\/bucket\/key/],
+    ['dir:/tmp/x', /dir: is not one of/],
+    ['containers-storage://x', /containers-storage: is not one of/],
+    ['oci-archive:', /expected a path/],
+    ['oci:folder:bad tag', /is not a tag/],
+    ['docker://r.example/UPPER', /lower case/],
+    ['', /not an image reference/],
+  ];
+  for (const [text, why] of refused) {
+    test(`${JSON.stringify(text)} is refused with one sentence`, () => {
+      assert.throws(
+        () => parseLocation(text),
+        (error) => isFailure(error, 'INVALID') && why.test(error.message),
+      );
+    });
+  }
+});
+
+describe('patterns', () => {
+  test('a repository alone stands for all its tags, a reference for one', () => {
+    assert.deepEqual(parseImagePattern('localhost:5000/app'), {
+      registry: 'localhost:5000',
+      repository: 'app',
+      tag: undefined,
+    });
+    assert.equal(parseImagePattern('docker://localhost:5000/app:v1').tag, 'v1');
+  });
+
+  test('wildcards stand in repositories and in tags', () => {
+    assert.deepEqual(parseImagePattern('docker://r.example/product/*:v{1,2}.*'), {
+      registry: 'r.example',
+      repository: 'product/*',
+      tag: 'v{1,2}.*',
+    });
+    assert.deepEqual(parseImagePattern('localhost:5000/*'), {
+      registry: 'localhost:5000',
+      repository: '*',
+      tag: undefined,
+    });
+  });
+
+  test('a pattern without a registry, or by digest, is refused', () => {
+    assert.throws(() => parseImagePattern('product/*'), /names its registry/);
+    assert.throws(() => parseImagePattern(`localhost/x@sha256:${hex}`), /by digest/);
+  });
+
+  const table: readonly (readonly [string, string, boolean])[] = [
+    ['*', 'a/b', true],
+    ['product/*', 'product/a/b', true],
+    ['product/*', 'product', false],
+    ['{a,b}/x', 'b/x', true],
+    ['{a,b}/x', 'c/x', false],
+    ['v1.*', 'v1.2', true],
+    ['v1.*', 'v12', false],
+    ['a+b', 'aab', false],
+    ['3.{1,2*}', '3.22', true],
+  ];
+  for (const [pattern, text, expected] of table) {
+    test(`${pattern} ${expected ? 'matches' : 'does not match'} ${text}`, () =>
+      assert.equal(matchesPattern(pattern, text), expected));
+  }
+
+  test('an open brace is refused', () => assert.throws(() => matchesPattern('{a,b', 'a'), /brace is not closed/));
+});
+
+describe('registries and buckets as destinations', () => {
+  test('a host, with or without a prefix', () => {
+    assert.deepEqual(parseRegistryPlace('docker://localhost:5000'), { registry: 'localhost:5000', prefix: '' });
+    assert.deepEqual(parseRegistryPlace('docker://r.example/a/b/'), { registry: 'r.example', prefix: 'a/b' });
+  });
+
+  test('what is no host is refused', () =>
+    assert.throws(() => parseRegistryPlace('docker://justaname'), /named by its host/));
+
+  test('a bucket alone has an empty key', () => {
+    assert.deepEqual(parseS3('s3://bucket'), { bucket: 'bucket', key: '' });
+    assert.deepEqual(parseS3('s3://bucket/a b/ü.tar'), { bucket: 'bucket', key: 'a b/ü.tar' });
+  });
+});

@@ -1,0 +1,201 @@
+import * as fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { parseConfig, parseRule } from '../../../worker/rules/config.ts';
+import { checkConflicts } from '../../../worker/rules/conflicts.ts';
+import { destinationsOf } from '../../../worker/rules/destinations.ts';
+import type { CopyRule, Rule } from '../../../worker/rules/rule.ts';
+import { select } from '../../../worker/rules/select.ts';
+import { sourceMatches } from '../../../worker/rules/sources.ts';
+
+const ECR = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
+
+type Words = Readonly<Record<string, unknown>>;
+
+function mirror(words: Words, name = 'a'): Words {
+  return { name, mirror: { from: 'alpine', to: `${ECR}/{repository}`, ...words }, schedule: '@daily' };
+}
+
+function backup(words: Words, name = 'a'): Words {
+  return { name, backup: { from: `${ECR}/app`, to: 's3://bucket', ...words }, schedule: '@daily' };
+}
+
+function faultsOf(...rules: readonly Words[]): readonly string[] {
+  return checkConflicts(rules.map((rule, at) => ({ rule: parseRule(JSON.stringify(rule)), path: [at] }))).map(
+    ({ path, message }) => `${path.join('.')}: ${message}`,
+  );
+}
+
+describe('two rules', () => {
+  test('that write one tag are refused, and the tag is named', () => {
+    const rules = [mirror({}), mirror({ from: 'docker.io/library/*', tags: ['v[1-3]'] }, 'b')];
+    expect(faultsOf(...rules)).toEqual([
+      `1.mirror.to.0: it may write "docker://${ECR}/library/alpine:v1" as rule "a" does: expected destinations that differ`,
+    ]);
+    expect(() => parseConfig(JSON.stringify({ version: 1, rules }))).toThrow(
+      'rules[1].mirror.to[0] (rule "b"): it may',
+    );
+  });
+
+  test.each<[string, Words, Words]>([
+    ['other repositories', mirror({}), mirror({ from: 'node' }, 'b')],
+    ['other registries', mirror({}), mirror({ to: 'r.example/{repository}' }, 'b')],
+    ['other paths', mirror({ to: `${ECR}/a/{repository}` }), mirror({ to: `${ECR}/b/{repository}` }, 'b')],
+    ['patterns of repositories', mirror({ from: 'x.io/a*/b' }), mirror({ from: 'x.io/*/c' }, 'b')],
+    ['tags', mirror({ tags: ['3.*'] }), mirror({ tags: { exclude: ['3.*'] } }, 'b')],
+    ['expressions', mirror({ tags: ['/^v[0-9]+$/'] }), mirror({ tags: ['/^v[0-9]+-/'] }, 'b')],
+    ['versions', mirror({ tags: { semver: '>=3.18' } }), mirror({ tags: { semver: '<3.18' } }, 'b')],
+    ['versions and patterns', mirror({ tags: { semver: '^3' } }), mirror({ tags: ['2.*', 'edge'] }, 'b')],
+    ['tags made by templates', mirror({ to: `${ECR}/x:a-{tag}` }), mirror({ to: `${ECR}/x:b-{tag}` }, 'b')],
+    ['keys', backup({}), backup({ to: 's3://bucket/{repository}/{tag}' }, 'b')],
+  ])('are told apart by %s', (_, a, b) => expect(faultsOf(a, b)).toEqual([]));
+
+  test.each<[string, Words, Words]>([
+    ['patterns', mirror({ from: 'x.io/a*' }), mirror({ from: 'x.io/*b' }, 'b')],
+    ['registries', mirror({ from: 'x.io/a' }), mirror({ from: 'y.io/a' }, 'b')],
+    ['versions', mirror({ tags: { semver: '^3.18' } }), mirror({ tags: { semver: '<3.19' } }, 'b')],
+    ['prereleases', mirror({ tags: { semver: '>=3.0.0-rc.1' } }), mirror({ tags: ['3.0.0-rc.2'] }, 'b')],
+    ['templates', mirror({ from: 'x.io/b/c' }), mirror({ from: 'x.io/c', to: `${ECR}/b/{repository}` }, 'b')],
+    ['hosts', mirror({}), mirror({ to: `docker://${ECR}/{repository}:{tag}` }, 'b')],
+    [
+      'images without a tag',
+      mirror({ tags: { include: ['a'], untagged: true } }),
+      mirror({ tags: { include: ['b'], untagged: true } }, 'b'),
+    ],
+    ['keys', backup({}), backup({ to: 's3://bucket/{region}/{repository}/{tag}.tar' }, 'b')],
+    ['what looks back', mirror({ tags: ['/(a)\\1/'] }), mirror({ tags: ['b*'] }, 'b')],
+  ])('meet by %s', (_, a, b) => expect(faultsOf(a, b)).toHaveLength(1));
+
+  test('one that publishes has its repository for itself', () => {
+    const publish = { name: 'p', publish: { from: 's3://docs/x', to: `${ECR}/documents` }, schedule: '@daily' };
+    expect(faultsOf(mirror({ to: `${ECR}/documents` }), publish)).toEqual([
+      expect.stringMatching(/^1\.publish\.to: it may write ".*\/documents:0" as rule "a" does/),
+    ]);
+  });
+});
+
+describe('a rule by itself', () => {
+  test.each<[Words, string]>([
+    [mirror({ from: `${ECR}/*`, to: `${ECR}/{repository}` }), 'which is one of its own sources'],
+    [mirror({ from: ECR, to: `${ECR}/copy/{repository}` }), 'which is one of its own sources'],
+    [mirror({ from: `${ECR}/app`, to: `${ECR}/app:{tag}-copy` }), 'which is one of its own sources'],
+    [mirror({ from: 'x.io/{a,b}', to: 'y.io/c' }), 'one place for more than one repository'],
+    [mirror({ from: 'x.io/*', to: 'y.io/c' }), 'one place for more than one repository'],
+    [mirror({ from: 'x.io/a', to: 'y.io/c:d' }), 'one place for more than one tag'],
+    [mirror({ from: ['x.io/a', 'y.io/a'], to: 'z.io/{repository}' }), 'as another source or destination of this rule'],
+    [mirror({ to: ['z.io/{repository}', 'z.io/library/alpine'] }), 'as another source or destination of this rule'],
+    [backup({ from: `${ECR}/app`, to: 's3://bucket/{repository}.tar' }), 'one place for more than one tag'],
+    [
+      backup({ from: ['alpine', `${ECR}/app`], to: 's3://bucket/{account}/{repository}/{tag}' }),
+      'docker.io is not ECR',
+    ],
+  ])('%j is refused', (rule, why) => expect(faultsOf(rule)).toEqual([expect.stringContaining(why)]));
+
+  test.each<[Words]>([
+    [mirror({ from: [`x.io/a*`, 'x.io/*b'] })],
+    [mirror({ from: `${ECR}/app`, to: `${ECR}/app:stable`, tags: ['1.0'] })],
+    [mirror({ from: `${ECR}/app`, to: `${ECR}/newest:now`, tags: { latest: 1 } })],
+    [mirror({ from: `${ECR}/app/*`, to: `${ECR}/copy/{repository}` })],
+    [backup({ from: `${ECR}/*`, to: 's3://bucket/{repository}/{digest}.tar' })],
+  ])('%j is not', (rule) => expect(faultsOf(rule)).toEqual([]));
+});
+
+describe('beside brute force', () => {
+  const REPOSITORIES = ['a', 'b', 'ab', 'a/b', 'b/a', 'a/a/b'];
+  const TAGS = ['a', 'b', 'ab', 'ba', '1.0', '1.1', '2.0', 'v1.1', 'a-b'];
+
+  const rule = fc
+    .record({
+      from: fc.array(fc.constantFrom('s.io/a', 's.io/b', 's.io/a/*', 's.io/*b', 's.io/*', 's.io/{a,ab}', 's.io/b/a'), {
+        minLength: 1,
+        maxLength: 2,
+      }),
+      to: fc.constantFrom(
+        't.io/{repository}',
+        't.io/a/{repository}',
+        't.io/{repository}/b',
+        't.io/{repository}:a-{tag}',
+      ),
+      include: fc.subarray(['a*', '*b', 'v?.?', '*.[01]', '/^a/', '/b$/', '{ab,ba}'], { maxLength: 3 }),
+      exclude: fc.subarray(['a', '*b', '/^1\\./', '[!a]*'], { maxLength: 1 }),
+      semver: fc.option(fc.constantFrom('>=1.1', '<1.1', '1.x', '>=2'), { nil: undefined, freq: 2 }),
+    })
+    .map(({ from, to, include, exclude, semver }): CopyRule => {
+      const tags = { include, exclude, semver, untagged: false };
+      const schedule = { cron: '@daily', timeZone: 'UTC' };
+      return {
+        name: 'r',
+        kind: 'mirror',
+        schedule,
+        onPush: false,
+        from,
+        to: [to],
+        tags,
+        platforms: [],
+        referrers: true,
+      };
+    });
+
+  function written(r: CopyRule, repositories: readonly string[], tags: readonly string[]): ReadonlySet<string> {
+    const candidates = tags.map((tag) => ({ tag, digest: undefined, pushedAtMs: undefined }));
+    const selected = select(candidates, r.tags, 0);
+    return new Set(
+      repositories
+        .filter((repository) => sourceMatches(r, 's.io', repository))
+        .flatMap((repository) => selected.map(({ tag }) => ({ registry: 's.io', repository, tag })))
+        .flatMap((image) => destinationsOf(r, image, undefined, 0).map(({ location }) => location)),
+    );
+  }
+
+  /** Repositories and tags that may be behind `location`, by every template. */
+  function makersOf(location: string): { repositories: readonly string[]; tags: readonly string[] } {
+    const [name = '', tag = ''] = location.slice('docker://t.io/'.length).split(':');
+    return {
+      repositories: [name, name.replace(/^a\//, ''), name.replace(/\/b$/, ''), ...REPOSITORIES],
+      tags: [tag, tag.replace(/^a-/, '')],
+    };
+  }
+
+  test('two rules are refused where they write one destination, and by none that one of them cannot write', () => {
+    let met = 0;
+    fc.assert(
+      fc.property(rule, rule, (a, b) => {
+        const mine = written(a, REPOSITORIES, TAGS);
+        const common = [...written(b, REPOSITORIES, TAGS)].some((location) => mine.has(location));
+        const faults = checkConflicts([
+          { rule: a, path: ['a'] },
+          { rule: { ...b, name: 'other' } satisfies Rule, path: ['b'] },
+        ]).filter(({ message }) => message.includes('as rule "r" does'));
+        if (common) {
+          met++;
+          expect(faults).toHaveLength(1);
+        }
+        for (const { message } of faults) {
+          const location = /"(docker:[^"]*)"/.exec(message)?.[1] ?? '';
+          const { repositories, tags } = makersOf(location);
+          for (const r of [a, b]) expect(written(r, repositories, tags)).toContain(location);
+        }
+      }),
+      { numRuns: 250 },
+    );
+    // it is not all about nothing
+    expect(met).toBeGreaterThan(5);
+  });
+});
+
+test('three hundred rules of the same kind are told apart in little time', () => {
+  const rules = Array.from({ length: 300 }, (_, at) => ({
+    rule: parseRule(
+      JSON.stringify(mirror({ from: `x.io/org${at}/*`, tags: { include: ['v*'], semver: '>=3' } }, `r${at}`)),
+    ),
+    path: [at],
+  }));
+  expect(checkConflicts(rules)).toEqual([]);
+}, 5000);
+
+test('of hundreds of conflicts enough are told', () => {
+  const rules = Array.from({ length: 40 }, (_, at) => ({
+    rule: parseRule(JSON.stringify(mirror({}, `r${at}`))),
+    path: [at],
+  }));
+  expect(checkConflicts(rules)).toHaveLength(50);
+});

@@ -1,0 +1,54 @@
+import { expect, test } from 'vitest';
+import { apply } from '../../../../worker/service/admin/apply.ts';
+import { parseConfig } from '../../../../worker/rules/config.ts';
+import type { Config } from '../../../../worker/rules/rule.ts';
+import { memoryState } from '../../../../worker/state/memory.ts';
+import type { StateStore } from '../../../../worker/state/state.ts';
+import { manualClock } from '../../../support/clock.ts';
+
+function config(...names: readonly string[]): Config {
+  const rules = names.map(
+    (name) => `
+  - name: ${name}
+    mirror: { from: a.example/app, to: 'b.example/copies/{repository}' }
+    schedule: '0 * * * *'`,
+  );
+  return parseConfig(`version: 1\nrules:${rules.length === 0 ? ' []' : rules.join('')}\n`);
+}
+
+async function named(state: StateStore): Promise<readonly string[]> {
+  return (await state.rules.list()).map(({ name }) => name);
+}
+
+test('two who apply at once: one is refused, and the rules are those of a single file', async () => {
+  const state = memoryState(manualClock());
+  // each is fine by itself; both together would write the same tags
+  const first = await apply(config('first'), state, {});
+  const second = await apply(config('second'), state, {});
+  await first.execute();
+  await expect(second.execute()).rejects.toMatchObject({ code: 'CONFLICT' });
+  expect(await named(state)).toEqual(['first']);
+  await (await apply(config('second'), state, {})).execute();
+  expect(await named(state)).toEqual(['second']);
+});
+
+test('who applies while another does is refused before anything is changed', async () => {
+  const state = memoryState(manualClock());
+  const plan = await apply(config('mine'), state, {});
+  {
+    await using other = await state.lock('rules', 60);
+    expect(other).toBeDefined();
+    await expect(plan.execute()).rejects.toMatchObject({ code: 'CONFLICT' });
+    expect(await named(state)).toEqual([]);
+  }
+  await plan.execute();
+  expect(await named(state)).toEqual(['mine']);
+});
+
+test('a rule that somebody deleted meanwhile is not brought back', async () => {
+  const state = memoryState(manualClock());
+  await (await apply(config('old'), state, {})).execute();
+  const plan = await apply(config(), state, {});
+  await state.rules.remove('old', 1);
+  await expect(plan.execute()).rejects.toMatchObject({ code: 'CONFLICT' });
+});

@@ -1,0 +1,33 @@
+import * as fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { quote } from '../../../worker/util/text.ts';
+
+test.each<[unknown, string]>([
+  ['a.b/c', '"a.b/c"'],
+  ['say "x"\n', '"say \\"x\\"\\n"'],
+  ['\u001b[2J\u009b2J\u202e\u2028\u{e0041}', '"\\u001b[2J\\u{9b}2J\\u{202e}\\u{2028}\\u{e0041}"'],
+  ['Zürich 東京 🐋', '"Zürich 東京 🐋"'],
+  ['x'.repeat(201), `"${'x'.repeat(200)}…"`],
+  [undefined, 'undefined'],
+  [null, 'null'],
+  [1.5, '1.5'],
+  [10n, '10'],
+  [true, 'true'],
+  [Symbol('x'), 'Symbol(x)'],
+  [[1, 2], 'a list'],
+  [{ toString: null }, 'an object'],
+  [Object.create(null), 'an object'],
+  [() => 1, 'a function'],
+])('shows what it is given (%#)', (value, shown) => {
+  expect(quote(value)).toBe(shown);
+});
+
+test('is one short line without anything that a terminal would obey, for every text', () => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary', maxLength: 40 }), (text) => {
+      const shown = quote(text);
+      expect(shown).not.toMatch(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/u);
+      expect(shown.length).toBeLessThan(200 * 12);
+    }),
+  );
+});

@@ -1,0 +1,257 @@
+import type { ByteRange, Bytes } from '../content/content.ts';
+import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
+import type { Clock } from '../util/clock.ts';
+import { Failure, isFailure, toFailure } from '../util/failure.ts';
+import type { Report } from '../util/events.ts';
+import { retry } from '../util/retry.ts';
+import { linkTarget, scanTar, type TarEntry } from './tar.ts';
+
+/** Named files that can be read in ranges: those in a tar, or those in a folder. Names are clean relative paths. */
+export interface Contents {
+  readonly rangesAtOnce?: number;
+  /** For people: the whole, or a file of it. */
+  describe(name?: string): string;
+  /** Bytes of the file; undefined when there is none. */
+  size(name: string, o?: Abortable): Promise<number | undefined>;
+  /** Raw bytes. Fails with `missing` when there is no such file. */
+  open(name: string, o?: Abortable & ByteRange): Promise<Bytes>;
+  /** The failure of one who looked for `what` and did not find it: NOT_FOUND, or CORRUPT where the end of everything is missing too. */
+  missing(what: string): Failure;
+}
+
+export interface ContentsOptions extends Abortable {
+  readonly clock?: Clock | undefined;
+  readonly report?: Report | undefined;
+}
+
+/** What is read of a tar whose head has no known size. */
+const FIRST_READ_BYTES = 1024 * 1024;
+/** Kept in memory as long as the archive is open. */
+const MAX_HEAD_BYTES = 16 * 1024 * 1024;
+/** One request for the headers that are close to each other: small files come with it, a layer is skipped. */
+const HEADER_READ_BYTES = 64 * 1024;
+/** Links in old archives of docker go one step; more than a few are made to go on for ever. */
+const MAX_LINKS = 8;
+
+/** The whole of a small file. INVALID when it has more than `limit` bytes, CORRUPT when it ends early. */
+export async function readFile(
+  contents: Contents,
+  name: string,
+  limit: number,
+  o: ContentsOptions = {},
+): Promise<Uint8Array> {
+  const where = contents.describe(name);
+  const attempt = async (): Promise<Uint8Array> => {
+    const size = await contents.size(name, o);
+    if (size === undefined) throw contents.missing(name);
+    if (size > limit) {
+      throw new Failure('INVALID', `${where} has ${size} bytes; ${limit} is the most that is allowed`);
+    }
+    try {
+      return await exactly(await contents.open(name, o), size, where);
+    } catch (error) {
+      if (!isFailure(error, 'CORRUPT') || (await contents.size(name, o)) === size) throw error;
+      throw new Failure('UNAVAILABLE', `${where} was replaced while it was read`, { cause: error });
+    }
+  };
+  return retry(`read ${where}`, attempt, o);
+}
+
+/** The files below the root of a store. */
+export function folderContents(store: ObjectStore): Contents {
+  return {
+    ...(store.rangesAtOnce === undefined ? {} : { rangesAtOnce: store.rangesAtOnce }),
+    describe: (name) => store.describe(name ?? 'index.json'),
+    size: async (name, o) => {
+      try {
+        return (await store.stat(name, o)).size;
+      } catch (error) {
+        if (isFailure(error, 'NOT_FOUND')) return undefined;
+        throw error;
+      }
+    },
+    open: async (name, o) => openRange(store, name, 0, undefined, o),
+    missing: (what) => new Failure('NOT_FOUND', `there is no ${what} in the layout of ${store.describe('index.json')}`),
+  };
+}
+
+/** Opens the tar that `info` is of: reads its head, and parses nothing yet. `name` is for people. */
+export async function openTar(
+  store: ObjectStore,
+  info: ObjectInfo,
+  o: ContentsOptions & { readonly name: string },
+): Promise<TarContents> {
+  const tar = new TarContents(store, info, o.name, o);
+  const headSize = Number(info.metadata['transship-head'] ?? FIRST_READ_BYTES);
+  await tar.readHead(Math.min(info.size, headSize > 0 ? headSize : FIRST_READ_BYTES, MAX_HEAD_BYTES));
+  return tar;
+}
+
+/**
+ * The files of a tar, found by reading headers as far as the search has to go, never the contents in between. Every read is bound to the
+ * object that was there when it was opened (CONFLICT afterwards).
+ */
+export class TarContents implements Contents {
+  readonly rangesAtOnce?: number;
+  /** Bytes of the tar. */
+  readonly length: number;
+  readonly #store: ObjectStore;
+  readonly #info: ObjectInfo;
+  readonly #name: string;
+  readonly #o: ContentsOptions;
+  readonly #entries = new Map<string, TarEntry>();
+  /** What has not been searched yet. */
+  #rest: AsyncGenerator<TarEntry, boolean, undefined> | undefined;
+  /** Whether it was searched to its end, and that was none. */
+  #endless = false;
+  #failed: Failure | undefined;
+  #head: Uint8Array = new Uint8Array();
+  #window: { readonly offset: number; readonly bytes: Uint8Array } = { offset: 0, bytes: new Uint8Array() };
+
+  constructor(store: ObjectStore, info: ObjectInfo, name: string, o: ContentsOptions) {
+    if (store.rangesAtOnce !== undefined) this.rangesAtOnce = store.rangesAtOnce;
+    this.length = info.size;
+    this.#store = store;
+    this.#info = info;
+    this.#name = name;
+    this.#o = o;
+    this.#rest = scanTar((offset, length) => this.readAt(offset, length), info.size);
+  }
+
+  async readHead(length: number): Promise<void> {
+    this.#head = length === 0 ? new Uint8Array() : await this.#fetch(0, length);
+  }
+
+  describe(name?: string): string {
+    return name === undefined ? this.#name : `${name} in ${this.#name}`;
+  }
+
+  missing(what: string): Failure {
+    return this.#endless
+      ? new Failure('CORRUPT', `there is no ${what} in ${this.#name}, which ends as a tar does not: it is cut off`)
+      : new Failure('NOT_FOUND', `there is no ${what} in ${this.#name}`);
+  }
+
+  async size(name: string, o?: Abortable): Promise<number | undefined> {
+    return (await this.find(name, o))?.size;
+  }
+
+  async open(name: string, o: Abortable & ByteRange = {}): Promise<Bytes> {
+    const entry = await this.find(name, o);
+    if (entry === undefined) throw this.missing(name);
+    const from = entry.offset + Math.min(o.from ?? 0, entry.size);
+    const to = entry.offset + Math.min(o.to ?? entry.size, entry.size);
+    if (to <= this.#head.byteLength || to <= from) return once(this.#head.subarray(from, Math.max(from, to)));
+    return openRange(this.#store, this.#info.key, from, this.#info, { signal: o.signal, from: 0, to: to - from });
+  }
+
+  /** The file of that name, links followed. Undefined when there is none in the whole tar. */
+  async find(name: string, o?: Abortable): Promise<TarEntry | undefined> {
+    let wanted = name;
+    for (let links = 0; links <= MAX_LINKS; links++) {
+      const entry = await this.#search(wanted, o);
+      if (entry === undefined || entry.kind === 'directory') return undefined;
+      if (entry.kind === 'file') return entry;
+      wanted = linkTarget(entry);
+    }
+    throw new Failure('INVALID', `${this.describe(name)} is a link to a link to a link, without end`);
+  }
+
+  /** Exactly these bytes of the tar. */
+  async readAt(offset: number, length: number): Promise<Uint8Array> {
+    for (const { offset: start, bytes } of [{ offset: 0, bytes: this.#head }, this.#window]) {
+      if (offset >= start && offset + length <= start + bytes.byteLength) {
+        return bytes.subarray(offset - start, offset - start + length);
+      }
+    }
+    const ahead = Math.min(Math.max(length, HEADER_READ_BYTES), this.length - offset);
+    this.#window = { offset, bytes: await this.#fetch(offset, ahead) };
+    return this.#window.bytes.subarray(0, length);
+  }
+
+  /** Takes these to be the entries, without searching any further. */
+  replaceEntries(entries: Iterable<TarEntry>): void {
+    this.#rest = undefined;
+    this.#entries.clear();
+    for (const entry of entries) this.#entries.set(entry.name, entry);
+  }
+
+  async #search(name: string, o: Abortable | undefined): Promise<TarEntry | undefined> {
+    while (!this.#entries.has(name)) {
+      checkAborted(o);
+      if (this.#failed !== undefined) throw this.#failed;
+      if (this.#rest === undefined) return undefined;
+      let next: IteratorResult<TarEntry, boolean>;
+      try {
+        next = await this.#rest.next();
+      } catch (error) {
+        // the generator has ended with it: others that search must not take that for the end of the tar
+        this.#failed = toFailure(error);
+        throw this.#failed;
+      }
+      if (next.done !== true) {
+        if (this.#entries.has(next.value.name) && isDocument(next.value.name)) {
+          throw new Failure('INVALID', `${this.describe(next.value.name)} is there twice`);
+        }
+        this.#entries.set(next.value.name, next.value);
+      } else if (this.#rest !== undefined) {
+        // others that searched at the same time are told that it ended, but not how
+        this.#rest = undefined;
+        this.#endless = !next.value;
+      }
+    }
+    return this.#entries.get(name);
+  }
+
+  async #fetch(offset: number, length: number): Promise<Uint8Array> {
+    return retry(
+      `read ${this.#name}`,
+      async () => {
+        const range = { signal: this.#o.signal, from: 0, to: length };
+        return exactly(await openRange(this.#store, this.#info.key, offset, this.#info, range), length, this.#name);
+      },
+      this.#o,
+    );
+  }
+}
+
+/** The documents that say what else there is. */
+function isDocument(name: string): boolean {
+  return name === 'index.json' || name === 'manifest.json' || name === 'oci-layout';
+}
+
+/** `range`, counted from `base`, of an object; nothing is asked for when it is empty. */
+async function openRange(
+  store: ObjectStore,
+  key: string,
+  base: number,
+  info: ObjectInfo | undefined,
+  range: (Abortable & ByteRange) | undefined,
+): Promise<Bytes> {
+  const { from = 0, to, signal } = range ?? {};
+  if (to !== undefined && to <= from) return once(new Uint8Array());
+  return store.read(key, {
+    signal,
+    offset: base + from,
+    ...(to === undefined ? {} : { length: to - from }),
+    ...(info === undefined ? {} : { ifMatch: info.etag }),
+  });
+}
+
+async function exactly(body: Bytes, length: number, what: string): Promise<Uint8Array> {
+  const bytes = Buffer.alloc(length);
+  let at = 0;
+  for await (const chunk of body) {
+    if (at + chunk.byteLength > length)
+      throw new Failure('CORRUPT', `${what} gave more than the ${length} bytes asked for`);
+    bytes.set(chunk, at);
+    at += chunk.byteLength;
+  }
+  if (at < length) throw new Failure('UNAVAILABLE', `${what} broke off after ${at} of ${length} bytes`);
+  return bytes;
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
+  if (bytes.byteLength > 0) yield bytes;
+}

@@ -1,0 +1,166 @@
+import { once } from 'node:events';
+import { Readable, type Transform } from 'node:stream';
+import { createGunzip, createGzip, createZstdCompress, createZstdDecompress } from 'node:zlib';
+import type { Bytes, Source } from '../content/content.ts';
+import { read } from '../content/read.ts';
+import type { ObjectInfo, ObjectStore, WriteOptions } from '../objects/objects.ts';
+import type { Abortable } from '../util/abort.ts';
+import type { Clock } from '../util/clock.ts';
+import { atSide, Failure, isFailure } from '../util/failure.ts';
+import type { Report } from '../util/events.ts';
+import { FORMAT_VERSION, imageName, LAYOUT_METADATA, type ArchiveLayout, type LayoutEntry } from './plan.ts';
+import { END_BYTES, paddingOf } from './tar.ts';
+
+export type Compression = 'gzip' | 'zstd';
+
+export interface StreamArchiveOptions extends Abortable {
+  readonly condition?: WriteOptions['condition'];
+  readonly clock?: Clock | undefined;
+  readonly report?: Report | undefined;
+}
+
+/** The tenth byte of a gzip file: the file system it was made on. 255 is "unknown". https://www.rfc-editor.org/rfc/rfc1952#section-2.3.1 */
+const GZIP_OS_OFFSET = 9;
+
+/**
+ * Writes the planned archive compressed, from its first byte to its last: zstd for keys that end in `.zst`, gzip otherwise. What is inside is
+ * byte for byte the plain archive. It cannot be read in ranges, nor taken up again, and the layers inside are compressed already: for those
+ * who must have such files. Nothing is visible unless every blob was verified.
+ */
+export async function streamArchive(
+  store: ObjectStore,
+  key: string,
+  layout: ArchiveLayout,
+  source: Source,
+  o: StreamArchiveOptions = {},
+): Promise<ObjectInfo> {
+  const compression = key.endsWith('.zst') ? 'zstd' : 'gzip';
+  const compressor = compression === 'zstd' ? createZstdCompress() : createGzip();
+  const body = through(tarOf(layout, source, o), compressor);
+  return store.stream(key, compression === 'gzip' ? fromNowhere(body) : body, {
+    signal: o.signal,
+    contentType: `application/${compression}`,
+    metadata: {
+      'transship-format': FORMAT_VERSION,
+      'transship-root': layout.root.digest,
+      'transship-source': imageName(layout.names, layout.root.digest),
+      [LAYOUT_METADATA]: layout.digest,
+    },
+    ...(o.condition === undefined ? {} : { condition: o.condition }),
+  });
+}
+
+/** `body` unpacked. CORRUPT when it is damaged or cut off, INVALID when it unpacks to more than `maxBytes`; messages say `it`. */
+export async function* unpacked(body: Bytes, compression: Compression, maxBytes: number): Bytes {
+  let size = 0;
+  try {
+    for await (const chunk of compression === 'zstd' ? unzstd(body) : through(body, createGunzip())) {
+      size += chunk.byteLength;
+      if (size > maxBytes) {
+        throw new Failure('INVALID', `it unpacks to more than the ${maxBytes} bytes that are allowed`);
+      }
+      yield chunk;
+    }
+  } catch (error) {
+    if (isFailure(error)) throw error;
+    throw new Failure('CORRUPT', `its ${compression} data is damaged or cut off`, { cause: error });
+  }
+}
+
+async function* tarOf(layout: ArchiveLayout, source: Source, o: StreamArchiveOptions): Bytes {
+  const blobs = layout.entries.filter((entry) => entry.bytes === undefined);
+  const bytes = blobs.reduce((sum, entry) => sum + entry.size, 0);
+  o.report?.({ type: 'planned', blobs: blobs.length, manifests: layout.entries.length - blobs.length, bytes });
+  for (const entry of layout.entries) {
+    yield entry.header;
+    yield* contentOf(entry, source, o);
+    yield new Uint8Array(paddingOf(entry.size));
+  }
+  yield new Uint8Array(END_BYTES);
+}
+
+async function* contentOf(entry: LayoutEntry, source: Source, o: StreamArchiveOptions): Bytes {
+  if (entry.bytes !== undefined) {
+    yield entry.bytes;
+    return;
+  }
+  const { digest, size } = entry.descriptor;
+  o.report?.({ type: 'blob-started', digest, bytes: size });
+  try {
+    for await (const chunk of read(source, entry.descriptor, o)) {
+      o.report?.({ type: 'blob-progress', digest, bytes: chunk.byteLength });
+      yield chunk;
+    }
+  } catch (error) {
+    throw atSide('source', error);
+  }
+  o.report?.({ type: 'blob-done', digest, bytes: size, outcome: 'copied' });
+}
+
+/** What comes out of `transform` when `body` goes in. Fails as either of them does; leaving it closes both. */
+async function* through(body: Bytes, transform: Transform): Bytes {
+  const input = Readable.from(body, { objectMode: false });
+  input.on('error', (error) => transform.destroy(error));
+  input.pipe(transform);
+  try {
+    for await (const chunk of transform) yield chunk as Uint8Array;
+  } finally {
+    transform.destroy();
+    const closed = once(input, 'close');
+    // what it failed with, it has failed the transform with
+    input.destroy();
+    if (!input.closed) await closed.catch(() => undefined);
+  }
+}
+
+/** Node's decompressor ends with the first frame and says nothing of what comes after it; pzstd and cat make files of many. */
+async function* unzstd(body: Bytes): Bytes {
+  const chunks = body[Symbol.asyncIterator]();
+  // given to a decompressor, and not known to be used by it
+  let pending: Uint8Array[] = [];
+  const feed = async function* (again: readonly Uint8Array[]): Bytes {
+    yield* again;
+    for (let next = await chunks.next(); next.done !== true; next = await chunks.next()) {
+      pending.push(next.value);
+      yield next.value;
+    }
+  };
+  try {
+    do {
+      const frame = createZstdDecompress();
+      let used = 0;
+      for await (const chunk of through(feed(pending.slice()), frame)) {
+        for (
+          let [first] = pending;
+          first !== undefined && used + first.byteLength <= frame.bytesWritten;
+          [first] = pending
+        ) {
+          used += first.byteLength;
+          pending.shift();
+        }
+        yield chunk;
+      }
+      pending = [Buffer.concat(pending).subarray(frame.bytesWritten - used)];
+      // a frame may end where a chunk does: only the next chunk tells whether there is another
+      if (pending[0]?.byteLength === 0) {
+        const next = await chunks.next();
+        pending = next.done === true ? [] : [next.value];
+      }
+    } while (pending.length > 0);
+  } finally {
+    await chunks.return?.();
+  }
+}
+
+/** Without the byte that tells which system the file was made on, so that the same archive is the same file everywhere. */
+async function* fromNowhere(gzip: Bytes): Bytes {
+  let at = 0;
+  for await (const chunk of gzip) {
+    if (at <= GZIP_OS_OFFSET && at + chunk.byteLength > GZIP_OS_OFFSET) {
+      const header = Uint8Array.from(chunk);
+      header[GZIP_OS_OFFSET - at] = 255;
+      yield header;
+    } else yield chunk;
+    at += chunk.byteLength;
+  }
+}

@@ -1,0 +1,377 @@
+import { crc32 } from 'node:zlib';
+import type { Bytes, Target } from '../content/content.ts';
+import type { ObjectInfo, ObjectStore, Upload, WriteOptions } from '../objects/objects.ts';
+import { shortDigest, type Digest } from '../oci/digest.ts';
+import type { Descriptor } from '../oci/manifest.ts';
+import { anyOf, checkAborted, type Abortable } from '../util/abort.ts';
+import { systemClock, type Clock } from '../util/clock.ts';
+import { Failure, toFailure } from '../util/failure.ts';
+import {
+  blobPath,
+  endOf,
+  FORMAT_VERSION,
+  imageName,
+  LAYOUT_METADATA,
+  type ArchiveLayout,
+  type BlobEntry,
+  type LayoutEntry,
+} from './plan.ts';
+import { END_BYTES } from './tar.ts';
+
+export interface CreateArchiveOptions extends Abortable {
+  /** When the archive may become visible. */
+  readonly condition?: WriteOptions['condition'];
+  /** Bytes of a part. Default: what the store chooses. */
+  readonly partSize?: number | undefined;
+  readonly clock?: Clock | undefined;
+}
+
+/** An archive being filled. Nothing is visible before commit; one that is neither committed nor aborted can be taken up again. */
+export interface ArchiveTarget extends Target {
+  readonly inOrder: true;
+  /** Makes the archive visible. BUG unless every planned byte arrived and was found right; CONFLICT when the condition does not hold. */
+  commit(o?: Abortable): Promise<ObjectInfo>;
+  /** Throws away what was stored. Idempotent. */
+  abort(): Promise<void>;
+}
+
+/**
+ * Begins the planned archive at `key`, or goes on with one that was begun with the same layout, in this process or another. It is a Target
+ * of the blobs planned: what the plan knows (the JSON documents, manifests, headers, padding) it writes itself.
+ *
+ * The archive is stored in parts of equal size, whatever the borders of files in it. A part that lies inside one blob and does not hold its
+ * last byte is sent as soon as it is full. Every other part, those with the beginning or the end of a blob, is held back until all blobs
+ * with bytes in it are complete: verified to their end, their other parts stored. So when an upload is taken up again,
+ *
+ * - a stored part of the second kind is right, because it was sent after everything in it was verified;
+ * - a blob whose parts are all stored is right, because its last part is of the second kind, and it is not read again;
+ * - a stored part of the first kind may hold bytes that nobody verified, since the process may have died before the blob's end. The blob is
+ *   read again from its start, as its digest can be verified over the whole only, and the part is sent again if its CRC-32 is another.
+ *
+ * Each blob in flight has at most one part under way, of either kind. A part is stored or on its way when the process dies, or was never
+ * sent; so what is sent twice is at most one part for each blob in flight, be it one large blob that is left alone.
+ *
+ * Memory, for each blob in flight: of the first kind the part under way and the next, which is being filled meanwhile, and of the second kind
+ * two, which nobody waits for (two blobs could wait for each other); and one more in all, as long as blobs are started in the order of the
+ * layout.
+ */
+export async function createArchive(
+  store: ObjectStore,
+  key: string,
+  layout: ArchiveLayout,
+  o: CreateArchiveOptions = {},
+): Promise<ArchiveTarget> {
+  const upload = await store.upload(key, layout.size, {
+    fingerprint: layout.digest,
+    contentType: 'application/x-tar',
+    metadata: {
+      'transship-format': FORMAT_VERSION,
+      'transship-root': layout.root.digest,
+      'transship-source': imageName(layout.names, layout.root.digest),
+      [LAYOUT_METADATA]: layout.digest,
+      'transship-head': String(layout.headSize),
+      'transship-created': new Date((o.clock ?? systemClock).now()).toISOString(),
+    },
+    ...(o.condition === undefined ? {} : { condition: o.condition }),
+    ...(o.partSize === undefined ? {} : { partSize: o.partSize }),
+    signal: o.signal,
+  });
+  const archive = new Archive(layout, upload, store.describe(key));
+  await archive.begin(o);
+  return archive;
+}
+
+/** A blob's place in the archive and its parts, from its header to its padding. */
+class Place {
+  readonly entry: BlobEntry;
+  /** The parts that hold its first and its last byte. */
+  readonly first: number;
+  readonly last: number;
+  /** The parts that are held back until it is complete: the last, and the first where that begins with something else. */
+  readonly heldParts: readonly number[];
+  /** Verified to its end, and every part that it has for itself is stored. */
+  complete = false;
+  /** The put that is under way. */
+  filling: Promise<void> | undefined;
+
+  constructor(entry: BlobEntry, partSize: number) {
+    this.entry = entry;
+    this.first = Math.floor(entry.offset / partSize) + 1;
+    this.last = Math.floor((endOf(entry) - 1) / partSize) + 1;
+    const startsPart = entry.offset % partSize === 0;
+    this.heldParts = this.first === this.last || startsPart ? [this.last] : [this.first, this.last];
+  }
+}
+
+/** A part that is sent when all blobs in it are complete. */
+interface HeldPart {
+  incomplete: number;
+  /** Absent until the first byte of a blob arrives. */
+  buffer: Buffer | undefined;
+}
+
+class Archive implements ArchiveTarget {
+  readonly inOrder = true;
+  readonly #layout: ArchiveLayout;
+  readonly #upload: Upload;
+  readonly #name: string;
+  readonly #paths: ReadonlySet<string>;
+  readonly #places: ReadonlyMap<Digest, Place>;
+  readonly #held = new Map<number, HeldPart>();
+  /** Buffers of a whole part that nobody uses at the moment. */
+  readonly #idle: Buffer[] = [];
+  readonly #stop = new AbortController();
+  #failed: Failure | undefined;
+
+  constructor(layout: ArchiveLayout, upload: Upload, name: string) {
+    this.#layout = layout;
+    this.#upload = upload;
+    this.#name = name;
+    this.#paths = new Set(layout.entries.map((entry) => entry.name));
+    const blobs = layout.entries.filter((entry) => entry.descriptor !== undefined);
+    this.#places = new Map(blobs.map((entry) => [entry.descriptor.digest, new Place(entry, upload.partSize)]));
+  }
+
+  /** Finds out what is stored already, and sends the parts that the plan alone fills. */
+  async begin(o: Abortable): Promise<void> {
+    const { done, parts } = this.#upload;
+    const planned: number[] = [];
+    let next = 1;
+    for (const place of this.#places.values()) {
+      for (; next < place.first; next++) planned.push(next);
+      place.complete = true;
+      for (let n = place.first; n <= place.last && place.complete; n++) place.complete = done.has(n);
+      next = Math.max(next, place.last + 1);
+      if (place.complete) continue;
+      for (const n of place.heldParts) {
+        if (done.has(n)) continue;
+        const held = this.#held.get(n);
+        if (held === undefined) this.#held.set(n, { incomplete: 1, buffer: undefined });
+        else held.incomplete++;
+      }
+    }
+    for (; next <= parts; next++) planned.push(next);
+    for (const n of planned) {
+      if (done.has(n)) continue;
+      this.#held.set(n, { incomplete: 0, buffer: undefined });
+      await this.#sendHeld(n, o);
+    }
+  }
+
+  async has(d: Descriptor, o?: Abortable): Promise<boolean> {
+    checkAborted(o);
+    return this.#places.get(d.digest)?.complete === true;
+  }
+
+  async put(d: Descriptor, open: () => Bytes, o: Abortable = {}): Promise<void> {
+    this.#check(o);
+    const place = this.#places.get(d.digest);
+    if (place === undefined) return this.#checkPlanned(d);
+    if (d.size !== place.entry.size) {
+      throw new Failure(
+        'INVALID',
+        `${d.digest} is named with two sizes, ${d.size} and ${place.entry.size} bytes: the image is broken where it was pushed`,
+      );
+    }
+    if (place.complete) return undefined;
+    if (place.filling !== undefined) return place.filling;
+    place.filling = this.#fill(place, open, o);
+    try {
+      return await place.filling;
+    } finally {
+      place.filling = undefined;
+    }
+  }
+
+  async tag(name: string, d: Descriptor, _: () => Bytes, o?: Abortable): Promise<void> {
+    this.#check(o);
+    this.#checkPlanned(d);
+    if (this.#layout.tags.get(name) === d.digest) return;
+    throw new Failure('BUG', `write ${this.#name}: the tag ${name} of ${shortDigest(d.digest)} is not in the plan`);
+  }
+
+  async commit(o: Abortable = {}): Promise<ObjectInfo> {
+    this.#check(o);
+    const missing = [...this.#places.values()].filter((place) => !place.complete);
+    if (missing.length > 0) {
+      const some = missing.slice(0, 3).map((place) => shortDigest(place.entry.descriptor.digest));
+      const list = some.join(', ') + (missing.length > some.length ? ', …' : '');
+      throw new Failure(
+        'BUG',
+        `write ${this.#name}: ${missing.length} of ${this.#places.size} blobs have not arrived (${list})`,
+      );
+    }
+    // only those are left whose sending was stopped together with the put that they were complete with
+    for (const n of this.#held.keys()) await this.#sendHeld(n, o);
+    return this.#upload.commit(o);
+  }
+
+  async abort(): Promise<void> {
+    const stopped = new Failure('ABORTED', `writing ${this.#name} was given up`);
+    this.#failed ??= stopped;
+    this.#stop.abort(stopped);
+    await Promise.allSettled([...this.#places.values()].map(async (place) => place.filling));
+    await this.#upload.abort();
+  }
+
+  /** Header, content and padding into the parts of the place. A part that it has for itself is sent while the next is being filled. */
+  async #fill(place: Place, open: () => Bytes, o: Abortable): Promise<void> {
+    const { entry } = place;
+    const signal = anyOf(o.signal, this.#stop.signal);
+    const { partSize } = this.#upload;
+    const contentEnd = entry.offset + entry.header.byteLength + entry.size;
+    let position = entry.offset;
+    let filling: Buffer | undefined;
+    let sending: Promise<Failure | undefined> | undefined;
+    const sent = async (): Promise<void> => {
+      const failed = await sending;
+      if (failed !== undefined) throw failed;
+    };
+    const write = async (bytes: Uint8Array): Promise<void> => {
+      this.#check({ signal });
+      for (let from = 0; from < bytes.byteLength;) {
+        const n = Math.floor(position / partSize) + 1;
+        const at = position % partSize;
+        const piece = bytes.subarray(from, from + partSize - at);
+        if (place.heldParts.includes(n)) {
+          this.#bufferOf(n)?.set(piece, at);
+        } else {
+          filling ??= this.#takeBuffer();
+          filling.set(piece, at);
+          if (at + piece.byteLength === partSize) {
+            await sent();
+            sending = this.#sendOwn(n, filling, signal);
+            filling = undefined;
+          }
+        }
+        from += piece.byteLength;
+        position += piece.byteLength;
+      }
+    };
+    try {
+      await write(entry.header);
+      for await (const chunk of open()) {
+        if (position + chunk.byteLength > contentEnd) throw wrongSize(entry, 'more');
+        await write(chunk);
+      }
+      if (position !== contentEnd) throw wrongSize(entry, 'fewer');
+      await write(new Uint8Array(endOf(entry) - contentEnd));
+    } finally {
+      if (filling !== undefined) this.#idle.push(filling);
+      await sending;
+    }
+    await sent();
+    place.complete = true;
+    await this.#releaseHeld(place, { signal });
+  }
+
+  /** Sends the parts of which `place` was the last that they waited for, one after the other. */
+  async #releaseHeld(place: Place, o: Abortable): Promise<void> {
+    const ready: number[] = [];
+    for (const n of place.heldParts) {
+      const held = this.#held.get(n);
+      if (held !== undefined && --held.incomplete === 0) ready.push(n);
+    }
+    for (const n of ready) await this.#sendHeld(n, o);
+  }
+
+  /** Resolves to what failed, since nobody waits for it while the blob goes on. */
+  async #sendOwn(n: number, bytes: Buffer, signal: AbortSignal): Promise<Failure | undefined> {
+    try {
+      const stored = this.#upload.done.get(n);
+      if (stored === undefined || stored !== crc32(bytes)) await this.#upload.part(n, bytes, { signal });
+      this.#idle.push(bytes);
+      return undefined;
+    } catch (error) {
+      return this.#fail(error, signal);
+    }
+  }
+
+  async #sendHeld(n: number, o: Abortable): Promise<void> {
+    const buffer = this.#bufferOf(n);
+    if (buffer === undefined) return;
+    const start = (n - 1) * this.#upload.partSize;
+    const bytes = buffer.subarray(0, Math.min(buffer.byteLength, this.#layout.size - start));
+    this.#writePlanned(start, bytes);
+    try {
+      await this.#upload.part(n, bytes, o);
+    } catch (error) {
+      throw this.#fail(error, o.signal);
+    }
+    this.#held.delete(n);
+    this.#idle.push(buffer);
+  }
+
+  /** Puts what the plan knows into the part that starts at `start`: documents, manifests, and the blocks that end the tar. */
+  #writePlanned(start: number, part: Buffer): void {
+    const end = start + part.byteLength;
+    const { entries } = this.#layout;
+    for (let i = firstEndingAfter(entries, start); i < entries.length; i++) {
+      const entry = entries[i];
+      if (entry === undefined || entry.offset >= end) return;
+      if (entry.bytes === undefined) continue;
+      const content = entry.offset + entry.header.byteLength;
+      overlay(part, start, entry.offset, entry.header);
+      overlay(part, start, content, entry.bytes);
+      part.fill(0, within(content + entry.size - start, part), within(endOf(entry) - start, part));
+    }
+    part.fill(0, within(this.#layout.size - END_BYTES - start, part));
+  }
+
+  /** The buffer of a part that is held back; undefined when the part is stored. */
+  #bufferOf(n: number): Buffer | undefined {
+    const held = this.#held.get(n);
+    if (held === undefined) return undefined;
+    held.buffer ??= this.#takeBuffer();
+    return held.buffer;
+  }
+
+  #takeBuffer(): Buffer {
+    return this.#idle.pop() ?? Buffer.allocUnsafeSlow(Math.min(this.#upload.partSize, this.#layout.size));
+  }
+
+  #checkPlanned(d: Descriptor): void {
+    if (this.#paths.has(blobPath(d.digest))) return;
+    throw new Failure('BUG', `write ${this.#name}: ${d.digest} is not in the plan`);
+  }
+
+  #check(o?: Abortable): void {
+    if (this.#failed !== undefined) throw this.#failed;
+    checkAborted(o);
+  }
+
+  /** What the store does not take ends the archive; that a caller stopped does not. */
+  #fail(error: unknown, signal: AbortSignal | undefined): Failure {
+    const failure = toFailure(error);
+    if (signal?.aborted === true || failure.code === 'ABORTED') return failure;
+    this.#failed ??= failure;
+    this.#stop.abort(failure);
+    return failure;
+  }
+}
+
+/** Copies `bytes`, which lie at `offset` of the archive, into the part that starts at `start`, as far as they lie in it. */
+function overlay(part: Buffer, start: number, offset: number, bytes: Uint8Array): void {
+  const from = Math.max(0, start - offset);
+  const to = Math.min(bytes.byteLength, start + part.byteLength - offset);
+  if (from < to) part.set(bytes.subarray(from, to), offset + from - start);
+}
+
+function within(position: number, part: Buffer): number {
+  return Math.min(Math.max(position, 0), part.byteLength);
+}
+
+function firstEndingAfter(entries: readonly LayoutEntry[], offset: number): number {
+  let [low, high] = [0, entries.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const entry = entries[middle];
+    if (entry !== undefined && endOf(entry) <= offset) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function wrongSize(entry: BlobEntry, what: string): Failure {
+  return new Failure('BUG', `${entry.descriptor.digest} was handed over with ${what} than its ${entry.size} bytes`);
+}

@@ -1,0 +1,65 @@
+import type { Source, Target } from '../content/content.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { ObjectStore } from '../objects/objects.ts';
+import type { Abortable } from '../util/abort.ts';
+import type { Clock } from '../util/clock.ts';
+import type { Side } from '../util/failure.ts';
+import type { Report } from '../util/events.ts';
+
+/** A registry, as far as the operations need one. */
+export interface Registry {
+  /** A repository of it. Nothing is asked of the registry yet. INVALID for `create` that are no settings. */
+  repository(name: string, o?: RepositoryOptions): Source & Target;
+  /** The names of its repositories that start with `prefix` (default: all), in any order. UNSUPPORTED where it does not list them. */
+  repositories(prefix?: string, o?: Abortable): AsyncIterable<string>;
+  /**
+   * Every image of a repository with its digest and tags, by pages and not one by one: what makes comparing cheap. Absent where the registry
+   * has no such list (all but ECR). NOT_FOUND without the repository.
+   */
+  readonly images?: ((repository: string, o?: Abortable) => AsyncIterable<ListedImage>) | undefined;
+  /**
+   * The settings of a repository as JSON: what `applySettings` takes. Undefined where the registry has none to tell (all but ECR), or does
+   * not let them be read.
+   */
+  settings(repository: string, o?: Abortable): Promise<Readonly<Record<string, unknown>> | undefined>;
+  /** Makes the repository exist with these settings. Does nothing where the registry knows no settings. Idempotent. */
+  applySettings(repository: string, settings: Readonly<Record<string, unknown>>, o?: Abortable): Promise<void>;
+}
+
+export interface RepositoryOptions {
+  /**
+   * The settings with which it is created when something is pushed that ECR has no repository for, as `repository.json` has them; false: it
+   * is not created. Default: as the ends were made.
+   */
+  readonly create?: Readonly<Record<string, unknown>> | false | undefined;
+}
+
+/** One row of a registry's list: an image, a child of one, or what refers to one. */
+export interface ListedImage {
+  readonly digest: Digest;
+  readonly tags: readonly string[];
+  readonly mediaType: string | undefined;
+  readonly pushedAt: Date | undefined;
+  /** An archived image is listed, but cannot be pulled. */
+  readonly status: 'ACTIVE' | 'ARCHIVED' | 'ACTIVATING';
+  readonly subject: Digest | undefined;
+}
+
+/** Everything an operation may reach, made where the program starts. */
+export interface Ends {
+  /** The registry at `host`, with the credentials of that side. */
+  registry(host: string, side: Side): Registry;
+  bucket(name: string): ObjectStore;
+  /** The files in a folder. */
+  folder(path: string): ObjectStore;
+  /** A folder for as long as it is held: for archives that cannot be read in place. */
+  temporary(): Promise<{ readonly path: string } & AsyncDisposable>;
+}
+
+/** What every operation takes. */
+export interface OperationOptions extends Abortable {
+  readonly report?: Report | undefined;
+  readonly clock: Clock;
+  /** Blobs at once. Default 4. */
+  readonly concurrency?: number | undefined;
+}

@@ -1,0 +1,243 @@
+import { posix } from 'node:path';
+import { cosignSubject, isDerivedTag } from '../oci/derived-tag.ts';
+import { isRepositoryName, isTag, type Reference } from '../oci/reference.ts';
+import { checkAborted } from '../util/abort.ts';
+import { atSide, Failure, isFailure } from '../util/failure.ts';
+import { quote } from '../util/text.ts';
+import type { Ends, OperationOptions, Registry } from './backends.ts';
+import { storeOf } from './open-location.ts';
+import { DEFAULT_TEMPLATE, expandTemplate } from '../oci/key-template.ts';
+import { isPattern, matchesPattern, parseImagePattern, parseS3, type Location } from '../oci/location.ts';
+import type { ImageChoices, MirrorRequest } from './copy-image.ts';
+import { mirrorAll, type ItemResult, type BatchResult } from './copy-images.ts';
+
+export interface BackupRequest extends ImageChoices {
+  /** `[docker://]host/repository[:tag]`, each with `*` and `{a,b}`; without a tag all tags. */
+  readonly from: string;
+  /** `s3://bucket[/template]`, or a file's path as a template behind `oci-archive:`. Ending in `/`, the default template follows. */
+  readonly to: string;
+}
+
+/** Beside the archives of a repository: its settings, restored before the images. */
+export const SETTINGS_NAME = 'repository.json';
+
+/**
+ * Writes every image that `from` stands for as an archive, and beside the archives the settings of their repository, where the registry has
+ * some. Images that are backed up already cost no layer. One failure does not stop the others. Tags of cosign come along with the image they
+ * are about; of those that are about none of the images, as is usual once a tag was moved, a warning tells.
+ */
+export async function backup(r: BackupRequest, ends: Ends, o: OperationOptions): Promise<BatchResult> {
+  const pattern = parseImagePattern(r.from);
+  const registry = ends.registry(pattern.registry, 'source');
+  const place = parseTemplate(r.to);
+  const faults: string[] = [];
+  const fault = (message: string): void => {
+    faults.push(message);
+    o.report?.({ type: 'warning', message });
+  };
+  const requests: MirrorRequest[] = [];
+  /** By key: what repository's settings are to be there. */
+  const settings = new Map<string, string>();
+  /** By repository, where every tag was asked for. */
+  const cosign = new Map<string, readonly string[]>();
+  let failed: Failure | undefined;
+  for (const repository of await repositoriesOf(registry, pattern.repository, pattern.registry, fault, o)) {
+    try {
+      let beside: string | undefined;
+      const tags = await tagsOf(registry, repository, pattern.tag, fault, o);
+      if (pattern.tag === undefined) cosign.set(repository, tags.cosign);
+      for (const tag of tags.images) {
+        const reference: Reference = { registry: pattern.registry, repository, tag };
+        const key = await keyOf(place.template, reference, registry, o);
+        beside ??= posix.join(posix.dirname(key), SETTINGS_NAME);
+        requests.push({ ...r, from: { transport: 'docker', reference }, to: place.locate(key) });
+      }
+      if (beside === undefined) continue;
+      const owner = settings.get(beside);
+      if (owner === undefined) settings.set(beside, repository);
+      else {
+        fault(
+          `settings of ${repository} were not backed up: those of ${owner} have the same place; put {repository} before a slash in ${quote(r.to)}`,
+        );
+      }
+    } catch (error) {
+      checkAborted(o);
+      // a registry lists repositories that are gone, or were never finished: the others are backed up
+      if (!isFailure(error) || error.code === 'INVALID' || !isPattern(pattern.repository)) throw error;
+      failed ??= error;
+      fault(`${repository} was not backed up: ${error.message}`);
+    }
+  }
+  if (requests.length === 0 && failed !== undefined) throw failed;
+  checkDistinct(
+    requests.map((request) => request.to),
+    r.to,
+  );
+  if (requests.length === 0) {
+    warnOfLeftOut(cosign, requests, [], r, o);
+    throw new Failure('NOT_FOUND', `source: no image matches ${r.from}`, { context: { side: 'source' } });
+  }
+  if (r.dryRun !== true) {
+    for (const [key, repository] of settings) {
+      try {
+        await storeSettings(registry, repository, ends, place.locate(key), o);
+      } catch (error) {
+        checkAborted(o);
+        if (!isFailure(error)) throw error;
+        fault(`settings of ${repository} were not backed up: ${error.message}`);
+      }
+    }
+  }
+  const items = await mirrorAll(requests, ends, o);
+  warnOfLeftOut(cosign, requests, items, r, o);
+  return { items, faults };
+}
+
+/** Warns of tags of cosign that are about none of the images that are backed up: nothing brings them along. */
+function warnOfLeftOut(
+  cosign: ReadonlyMap<string, readonly string[]>,
+  requests: readonly MirrorRequest[],
+  items: readonly ItemResult[],
+  r: BackupRequest,
+  o: OperationOptions,
+): void {
+  // they were not asked for, or are about an index in place of which there is another
+  if (r.referrers === false || (r.platforms ?? []).length > 0) return;
+  for (const [repository, tags] of cosign) {
+    const images = items.filter((_, i) => repositoryOf(requests[i]) === repository);
+    // what belongs to an image that failed nobody knows, and the failure is told
+    if (images.some((item) => item.result === undefined)) continue;
+    const known = new Set(images.flatMap((item) => item.result?.manifests ?? []));
+    const left = tags.filter((tag) => {
+      const subject = cosignSubject(tag);
+      return subject !== undefined && !known.has(subject);
+    });
+    if (left.length === 0) continue;
+    const some = left.slice(0, 3).join(', ') + (left.length > 3 ? ', …' : '');
+    const message = `${repository}: ${left.length} of the tags of cosign are about no image that has a tag, and are not backed up: ${some}`;
+    o.report?.({ type: 'warning', message });
+  }
+}
+
+function repositoryOf(request: MirrorRequest | undefined): string | undefined {
+  return request?.from.transport === 'docker' ? request.from.reference.repository : undefined;
+}
+
+interface Place {
+  readonly template: string;
+  locate(key: string): Exclude<Location, { transport: 'docker' }>;
+}
+
+function parseTemplate(to: string): Place {
+  const whole = (template: string): string =>
+    template === '' || template.endsWith('/') ? `${template}${DEFAULT_TEMPLATE}` : template;
+  if (to.startsWith('s3://')) {
+    const { bucket, key } = parseS3(to);
+    return {
+      template: whole(key),
+      locate: (expanded) => ({ transport: 's3', bucket, key: expanded }),
+    };
+  }
+  const path = to.startsWith('oci-archive:') ? to.slice('oci-archive:'.length) : undefined;
+  if (path === undefined || path === '') {
+    throw new Failure(
+      'INVALID',
+      `${quote(to)} is no place for archives: expected s3://bucket/template or oci-archive:path/template`,
+    );
+  }
+  return {
+    template: whole(path),
+    locate: (expanded) => ({ transport: 'archive', path: expanded }),
+  };
+}
+
+async function repositoriesOf(
+  registry: Registry,
+  pattern: string,
+  host: string,
+  fault: (message: string) => void,
+  o: OperationOptions,
+): Promise<readonly string[]> {
+  if (!isPattern(pattern)) return [pattern];
+  const found: string[] = [];
+  try {
+    for await (const name of registry.repositories(pattern.slice(0, pattern.search(/[*{]/)), o)) {
+      if (!matchesPattern(pattern, name)) continue;
+      // it becomes part of a key or path
+      if (isRepositoryName(name)) found.push(name);
+      else fault(`${host} lists ${quote(name)}, which cannot be a repository: it was not backed up`);
+    }
+  } catch (error) {
+    throw atSide('source', error);
+  }
+  if (found.length === 0) {
+    throw new Failure('NOT_FOUND', `source: ${host} has no repository that matches ${pattern}`, {
+      context: { side: 'source' },
+    });
+  }
+  return found.sort();
+}
+
+async function tagsOf(
+  registry: Registry,
+  repository: string,
+  pattern: string | undefined,
+  fault: (message: string) => void,
+  o: OperationOptions,
+): Promise<{ readonly images: readonly string[]; readonly cosign: readonly string[] }> {
+  if (pattern !== undefined && !isPattern(pattern)) {
+    if (!isTag(pattern)) throw new Failure('INVALID', `${quote(pattern)} is not a tag`);
+    return { images: [pattern], cosign: [] };
+  }
+  const images: string[] = [];
+  const cosign: string[] = [];
+  try {
+    for await (const tag of registry.repository(repository).tags(o)) {
+      // what refers to an image comes along with it
+      if (cosignSubject(tag) !== undefined) cosign.push(tag);
+      if (isDerivedTag(tag) || (pattern !== undefined && !matchesPattern(pattern, tag))) continue;
+      if (isTag(tag)) images.push(tag);
+      else fault(`${repository} lists ${quote(tag)}, which cannot be a tag: it was not backed up`);
+    }
+  } catch (error) {
+    throw atSide('source', error);
+  }
+  return { images: images.sort(), cosign: cosign.sort() };
+}
+
+async function keyOf(template: string, reference: Reference, registry: Registry, o: OperationOptions): Promise<string> {
+  // only a key by digest has to ask what the tag stands for before the copy does
+  const descriptor = template.includes('{digest}')
+    ? await registry.repository(reference.repository).resolve(reference.tag ?? 'latest', o)
+    : undefined;
+  return expandTemplate(template, reference, descriptor?.digest, new Date(o.clock.now()));
+}
+
+function checkDistinct(locations: readonly Location[], template: string): void {
+  const keys = new Set<string>();
+  for (const location of locations) {
+    const key = location.transport === 's3' ? location.key : location.transport === 'archive' ? location.path : '';
+    if (keys.has(key)) {
+      throw new Failure(
+        'INVALID',
+        `${quote(template)} gives ${key} for more than one image: put {repository} and {tag} in it`,
+      );
+    }
+    keys.add(key);
+  }
+}
+
+/** Writes the settings of a repository to `at`, where the registry has some to tell. */
+export async function storeSettings(
+  registry: Registry,
+  repository: string,
+  ends: Ends,
+  at: Exclude<Location, { transport: 'docker' }>,
+  o: OperationOptions,
+): Promise<void> {
+  const settings = await registry.settings(repository, o);
+  if (settings === undefined) return;
+  const { store, key } = storeOf(ends, at);
+  const body = Buffer.from(`${JSON.stringify({ format: 1, repository, settings }, undefined, 2)}\n`);
+  await store.write(key, body, { signal: o.signal, contentType: 'application/json' });
+}

@@ -1,0 +1,73 @@
+import { blobsOf, foreignOf, walk } from '../content/graph.ts';
+import { readAll } from '../content/read.ts';
+import { artifactTypeOf, formatPlatform, MAX_MANIFEST_BYTES, type Descriptor } from '../oci/manifest.ts';
+import { Failure, onSide } from '../util/failure.ts';
+import type { Ends, OperationOptions } from './backends.ts';
+import { openLocation } from './open-location.ts';
+import { formatLocation, parseLocation } from '../oci/location.ts';
+
+export interface Inspected {
+  readonly at: string;
+  /** `registry/repository`, as the image calls itself. */
+  readonly repository: string | undefined;
+  readonly tags: readonly string[];
+  readonly digest: string;
+  readonly mediaType: string;
+  /** Bytes of all blobs and manifests, each once, with what refers to the image. */
+  readonly totalBytes: number;
+  /** The images below the index, or the one there is. */
+  readonly images: readonly InspectedImage[];
+  readonly referrers: readonly {
+    readonly digest: string;
+    readonly artifactType: string | undefined;
+    readonly tags: readonly string[];
+  }[];
+  readonly foreign: readonly string[];
+}
+
+interface InspectedImage {
+  readonly digest: string;
+  readonly platform: string | undefined;
+  readonly layers: number;
+  /** Bytes of its config and layers, as they are stored. */
+  readonly bytes: number;
+}
+
+/** What an image is made of, found out from its manifests alone. */
+export async function inspect(at: string, ends: Ends, o: OperationOptions): Promise<Inspected> {
+  const location = parseLocation(at);
+  await using image = await openLocation(ends, location, 'source', o);
+  const { descriptor } = image.root;
+  const graph = await onSide('source', walk(image.source, [image.root], o));
+  const top = graph.manifests.get(descriptor.digest);
+  if (top === undefined)
+    throw new Failure('UNSUPPORTED', `source: ${descriptor.mediaType} is not a manifest that can be inspected`);
+  const children = top.manifest.kind === 'index' ? top.manifest.manifests : [descriptor];
+  const size = (all: readonly Descriptor[]): number => all.reduce((sum, d) => sum + d.size, 0);
+  return {
+    at: formatLocation(location),
+    repository: image.repository,
+    tags: image.root.tags,
+    digest: descriptor.digest,
+    mediaType: descriptor.mediaType,
+    totalBytes: size(blobsOf(graph)) + size([...graph.manifests.values()].map((node) => node.descriptor)),
+    images: children.flatMap((child) => {
+      const node = graph.manifests.get(child.digest);
+      if (node?.manifest.kind !== 'image') return [];
+      const { config, layers } = node.manifest;
+      const platform = child.platform === undefined ? undefined : formatPlatform(child.platform);
+      return [{ digest: child.digest, platform, layers: layers.length, bytes: size([config, ...layers]) }];
+    }),
+    referrers: graph.referrers.map((root) => {
+      const node = graph.manifests.get(root.descriptor.digest);
+      return { digest: root.descriptor.digest, artifactType: node && artifactTypeOf(node.manifest), tags: root.tags };
+    }),
+    foreign: foreignOf(graph).map((d) => d.digest),
+  };
+}
+
+/** The manifest of an image, byte for byte. */
+export async function rawManifest(at: string, ends: Ends, o: OperationOptions): Promise<Uint8Array> {
+  await using image = await openLocation(ends, parseLocation(at), 'source', o);
+  return await onSide('source', readAll(image.source, image.root.descriptor, MAX_MANIFEST_BYTES, o));
+}

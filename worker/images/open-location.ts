@@ -1,0 +1,71 @@
+import { basename, dirname } from 'node:path';
+import { openImage, type ArchivedImage } from '../archive/reader.ts';
+import type { Source } from '../content/content.ts';
+import type { Root } from '../content/graph.ts';
+import type { ObjectStore } from '../objects/objects.ts';
+import { formatRepository } from '../oci/reference.ts';
+import { atSide, type Side } from '../util/failure.ts';
+import type { Ends, OperationOptions } from './backends.ts';
+import type { Location } from '../oci/location.ts';
+
+/** An image that was found. */
+export interface OpenedImage extends AsyncDisposable {
+  readonly source: Source;
+  /** What the name stands for now, with the tag it was found under or calls itself. */
+  readonly root: Root;
+  /** `registry/repository`, as the image calls itself; undefined for files that do not say. */
+  readonly repository: string | undefined;
+}
+
+/** Finds the image at `location`. Failures carry `side`. */
+export async function openLocation(
+  ends: Ends,
+  location: Location,
+  side: Side,
+  o: OperationOptions,
+): Promise<OpenedImage> {
+  try {
+    if (location.transport === 'docker') {
+      const { registry, repository, tag, digest } = location.reference;
+      const source = ends.registry(registry, side).repository(repository);
+      const descriptor = await source.resolve(digest ?? tag ?? 'latest', o);
+      const root: Root = { descriptor, tags: tag === undefined ? [] : [tag] };
+      return {
+        source,
+        root,
+        repository: formatRepository(location.reference),
+        [Symbol.asyncDispose]: async () => undefined,
+      };
+    }
+    const { store, key } = storeOf(ends, location);
+    return fromArchive(await openImage(store, key, { ...o, tag: location.tag, temporary: () => ends.temporary() }));
+  } catch (error) {
+    throw atSide(side, error);
+  }
+}
+
+/** The store and key of an archive or layout folder. */
+export function storeOf(
+  ends: Ends,
+  location: Exclude<Location, { transport: 'docker' }>,
+): { readonly store: ObjectStore; readonly key: string } {
+  switch (location.transport) {
+    case 's3':
+      return { store: ends.bucket(location.bucket), key: location.key };
+    case 'archive':
+      return { store: ends.folder(dirname(location.path)), key: basename(location.path) };
+    case 'oci':
+      return { store: ends.folder(location.folder), key: '' };
+    default:
+      return location satisfies never;
+  }
+}
+
+function fromArchive(image: ArchivedImage): OpenedImage {
+  return {
+    source: image,
+    root: image.root,
+    repository: image.repository,
+    [Symbol.asyncDispose]: () => image[Symbol.asyncDispose](),
+  };
+}

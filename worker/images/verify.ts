@@ -1,0 +1,147 @@
+import type { Source, Target } from '../content/content.ts';
+import { blobsOf, foreignOf, walk, type Root } from '../content/graph.ts';
+import { copy } from '../copy/copy.ts';
+import { nowhere } from '../content/discard.ts';
+import { isManifestType } from '../oci/manifest.ts';
+import { checkAborted } from '../util/abort.ts';
+import { isFailure, toFailure, type Failure } from '../util/failure.ts';
+import { forEachOf } from '../util/limit.ts';
+import type { Ends, OperationOptions } from './backends.ts';
+import { openLocation } from './open-location.ts';
+import { formatLocation, parseLocation, type Location } from '../oci/location.ts';
+import { archivesOf } from './restore.ts';
+
+export interface VerifyRequest {
+  /** An image anywhere, or a prefix of archives ending in `/`. */
+  readonly at: string;
+  /** Reads every byte of a registry's blobs too, instead of asking whether they are there. Archives are always read whole. Default false. */
+  readonly deep?: boolean | undefined;
+  /** The image that it must be equal to: a mirror's source, or its mirror. */
+  readonly against?: string | undefined;
+}
+
+export interface VerifyResult {
+  readonly at: string;
+  /** The digest it stands for; absent where not even that could be found out. */
+  readonly digest?: string;
+  readonly manifests: number;
+  readonly blobs: number;
+  /** Bytes that were read and hashed. */
+  readonly hashedBytes: number;
+  /** What is wrong, a sentence each; empty when all is well. */
+  readonly faults: readonly string[];
+}
+
+/**
+ * Proves that images are whole: every manifest is read and hashed, every blob is there (registries) or read and hashed (archives, and
+ * registries with `deep`). Faults are results, not failures: a Failure means that it could not be found out.
+ */
+export async function verify(r: VerifyRequest, ends: Ends, o: OperationOptions): Promise<readonly VerifyResult[]> {
+  const prefix = /^(?:s3:\/\/[^/]+|.*\/)$/.test(r.at) && !r.at.startsWith('docker://');
+  const locations = prefix
+    ? (await archivesOf(r.at, ends, o)).archives.map((found) => found.location)
+    : [parseLocation(r.at)];
+  const results: VerifyResult[] = [];
+  for (const location of locations) results.push(await verifyOne(location, r, ends, o));
+  return results;
+}
+
+async function verifyOne(location: Location, r: VerifyRequest, ends: Ends, o: OperationOptions): Promise<VerifyResult> {
+  const at = formatLocation(location);
+  const faults: string[] = [];
+  let digest: string | undefined;
+  const counted = { manifests: 0, blobs: 0, hashedBytes: 0 };
+  try {
+    await using image = await openLocation(ends, location, 'source', o);
+    digest = image.root.descriptor.digest;
+    const graph = await walk(image.source, [image.root], o);
+    counted.manifests = graph.manifests.size;
+    counted.hashedBytes = [...graph.manifests.values()].reduce((sum, node) => sum + node.bytes.byteLength, 0);
+    const blobs = blobsOf(graph);
+    counted.blobs = blobs.length;
+    if (location.transport === 'docker' && r.deep !== true) {
+      const { registry, repository } = location.reference;
+      const end = ends.registry(registry, 'source').repository(repository);
+      await forEachOf(
+        blobs,
+        o.concurrency ?? 8,
+        async (d, { signal }) => {
+          if (!(await end.has(d, { signal }))) faults.push(`${d.digest} (${d.size} bytes) is missing`);
+        },
+        o,
+      );
+    } else {
+      await copy(image.source, collecting(faults, counted, o), [image.root], { ...o, graph, strict: true });
+    }
+    for (const d of foreignOf(graph)) {
+      o.report?.({
+        type: 'warning',
+        message: `${d.digest} is kept elsewhere (${d.urls?.join(', ') ?? 'no address given'}) and was not verified`,
+      });
+    }
+    if (r.against !== undefined) faults.push(...(await drift(image.root, image.source, r.against, ends, o)));
+  } catch (error) {
+    checkAborted(o);
+    // what is wrong with the image is a result, also an archive that cannot be opened; what keeps us from looking is not
+    const isFault =
+      digest === undefined
+        ? location.transport !== 'docker' && isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED') && !wasRefused(error)
+        : isFailure(error, 'CORRUPT', 'INVALID', 'NOT_FOUND');
+    if (!isFault) throw error;
+    faults.push(faultOf(error));
+  }
+  return { at, ...(digest === undefined ? {} : { digest }), ...counted, faults };
+}
+
+/** Whether a server said no, which says nothing about what it holds. */
+function wasRefused(error: Failure): boolean {
+  return error.context.status !== undefined;
+}
+
+/** As `nowhere`, but a blob that is wrong is noted and the others are still read. */
+function collecting(faults: string[], counted: { hashedBytes: number }, o: OperationOptions): Target {
+  return {
+    ...nowhere,
+    put: async (d, open, at) => {
+      try {
+        await nowhere.put(d, open, at);
+        // manifests were counted when they were read
+        if (!isManifestType(d.mediaType)) counted.hashedBytes += d.size;
+      } catch (error) {
+        checkAborted(o);
+        if (!isFailure(error, 'CORRUPT', 'NOT_FOUND', 'INVALID')) throw error;
+        faults.push(faultOf(error));
+      }
+    },
+  };
+}
+
+/** The sentence of a failure; that what is verified is the source goes without saying. */
+function faultOf(error: unknown): string {
+  return toFailure(error).message.replace(/^source: /, '');
+}
+
+async function drift(
+  root: Root,
+  source: Source,
+  against: string,
+  ends: Ends,
+  o: OperationOptions,
+): Promise<readonly string[]> {
+  const location = parseLocation(against);
+  const name = formatLocation(location);
+  try {
+    await using other = await openLocation(ends, location, 'target', o);
+    const theirs = other.root.descriptor.digest;
+    if (theirs !== root.descriptor.digest) return [`${name} is ${theirs}, not ${root.descriptor.digest}`];
+    // ECR's managed signing adds referrers of its own: more than ours is no drift
+    const wanted = await walk(source, [root], o);
+    const there = await walk(other.source, [other.root], o);
+    return wanted.referrers
+      .filter((referrer) => !there.manifests.has(referrer.descriptor.digest))
+      .map((referrer) => `${name} has not ${referrer.descriptor.digest}, which refers to the image`);
+  } catch (error) {
+    if (isFailure(error, 'NOT_FOUND')) return [error.message];
+    throw error;
+  }
+}

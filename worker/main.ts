@@ -1,9 +1,0 @@
-// Where the image of the worker begins: every command of the deployed system, nothing of the embedded stack. It is the first process of its
-// container, and so waits for signals before anything else.
-import { stopOnSignals } from './signals.ts';
-import { setUpMemory } from './memory.ts';
-
-const stop = stopOnSignals();
-setUpMemory();
-const { runProgram } = await import('./program.ts');
-await runProgram(stop);

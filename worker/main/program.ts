@@ -1,0 +1,167 @@
+import { isatty } from 'node:tty';
+import { Command, CommanderError } from 'commander';
+import manifest from '../../package.json' with { type: 'json' };
+import { addApply } from '../commands/apply.ts';
+import { addBackup } from '../commands/backup.ts';
+import type { CommandContext } from '../commands/context.ts';
+import { addCopy } from '../commands/copy.ts';
+import { addEnqueue } from '../commands/enqueue.ts';
+import { addInspect } from '../commands/inspect.ts';
+import type { Screen } from '../commands/progress.ts';
+import { addPlanner } from '../commands/planner.ts';
+import { addRedrive } from '../commands/redrive.ts';
+import { addRestore } from '../commands/restore.ts';
+import { addRules } from '../commands/rules.ts';
+import { addStatus } from '../commands/status.ts';
+import { addSync } from '../commands/sync.ts';
+import { printable } from '../commands/text.ts';
+import { addVerify } from '../commands/verify.ts';
+import { addWorker } from '../commands/worker.ts';
+import { readSettings } from './settings.ts';
+import { systemClock } from '../util/clock.ts';
+import { isFailure, type Code } from '../util/failure.ts';
+import { startProgram } from './start-program.ts';
+import { connect, connectService } from './wire.ts';
+
+const { version } = manifest;
+
+const HELP_END = `
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished and found faults (verify, status, planner --once), 130 interrupted.
+Credentials: as docker and podman keep them, or the file that $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
+
+export type AddCommand = (program: Command, context: CommandContext) => void;
+
+const COMMANDS: readonly AddCommand[] = [
+  addCopy,
+  addInspect,
+  addVerify,
+  addBackup,
+  addRestore,
+  addSync,
+  addApply,
+  addRules,
+  addEnqueue,
+  addStatus,
+  addRedrive,
+  addWorker,
+  addPlanner,
+];
+
+/** Runs the command that the arguments name; those of the deployed system, and `more`. Sets the exit code. `stop` ends it. */
+export async function runProgram(stop: AbortSignal, more: readonly AddCommand[] = []): Promise<void> {
+  const { argv, env } = process;
+  const exitCode = await execute(
+    { argv, env, stdout: screen(process.stdout), stderr: screen(process.stderr), stop },
+    more,
+  );
+  if (exitCode !== 0) process.exitCode = exitCode;
+}
+
+/** What a program gets from the process that it is. */
+export interface Surroundings {
+  /** The first two are the program's own. */
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly stdout: Screen;
+  readonly stderr: Screen;
+  readonly stop: AbortSignal;
+}
+
+/** As `runProgram`, within these surroundings; the AWS SDK looks at those of the process all the same. Returns the exit code. */
+export async function execute(s: Surroundings, more: readonly AddCommand[] = []): Promise<number> {
+  const { argv, env, stdout, stderr, stop } = s;
+  let exitCode = 0;
+  const write = (line: string): void => stdout.write(line);
+  try {
+    const context: CommandContext = {
+      connect: (o) => connect(readSettings(env), version, o),
+      connectService: (o) => connectService(readSettings(env), o),
+      start: (args, o) => startProgram(args, { ...o, signal: stop }),
+      setEnvironment: (variables) => Object.assign(process.env, variables),
+      runWorker: async (o) => {
+        // other commands are none the slower for it
+        const { runWorker } = await import('./run-worker.ts');
+        await runWorker({ ...o, settings: readSettings(env), version, signal: stop, write });
+      },
+      runPlanner: async (o) => {
+        const { runPlanner } = await import('./run-planner.ts');
+        await runPlanner({ ...o, settings: readSettings(env), version, signal: stop, write });
+      },
+      signal: stop,
+      clock: systemClock,
+      concurrency: readSettings(env).concurrency,
+      stdout,
+      stderr,
+      version,
+      exit: (code) => {
+        exitCode = code;
+      },
+    };
+    await program(context, more).parseAsync(argv);
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (stop.aborted) {
+      // a command may know better what goes on without it
+      const told: unknown = isFailure(error) && error.cause === stop.reason ? error : stop.reason;
+      stderr.write(`transship: ${isFailure(told) ? printable(told.message) : 'stopped'}\n`);
+      return 130;
+    }
+    stderr.write(`transship: ${describe(error).split('\n').map(printable).join('\n')}\n`);
+    return isFailure(error) ? EXIT_CODE[error.code] : 1;
+  }
+}
+
+const EXIT_CODE: Readonly<Record<Code, number>> = {
+  INVALID: 2,
+  ABORTED: 130,
+  NOT_FOUND: 1,
+  UNAUTHENTICATED: 1,
+  DENIED: 1,
+  CONFLICT: 1,
+  UNSUPPORTED: 1,
+  CORRUPT: 1,
+  THROTTLED: 1,
+  UNAVAILABLE: 1,
+  BUG: 1,
+};
+
+function program(context: CommandContext, more: readonly AddCommand[]): Command {
+  const root = new Command('transship')
+    .description(
+      'Mirrors container images and backs them up as archives: every platform, signature and SBOM, digests unchanged.',
+    )
+    .version(context.version)
+    .addHelpText('after', HELP_END)
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => context.stdout.write(text), writeErr: (text) => context.stderr.write(text) })
+    .showHelpAfterError('(transship COMMAND --help tells more)');
+  for (const add of COMMANDS) add(root, context);
+  for (const add of more) add(root, context);
+  for (const command of [...root.commands, ...root.commands.flatMap((of) => of.commands)])
+    command.exitOverride().showHelpAfterError(`(transship ${command.name()} --help tells more)`);
+  return root;
+}
+
+/** A Failure's own sentence; for anything else also where it happened, since it is a bug. */
+function describe(error: unknown): string {
+  if (isFailure(error) && error.code !== 'BUG') return error.message;
+  const cause = isFailure(error) ? (error.cause ?? error) : error;
+  return `this is a bug, please report it: ${cause instanceof Error ? (cause.stack ?? cause.message) : String(cause)}`;
+}
+
+function screen(stream: NodeJS.WriteStream & { readonly fd: number }): Screen {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    // a reader that went away (| head) is no failure of ours, and a log that is full no reason to stop
+    if (error.code === 'EPIPE' || stream.fd === process.stderr.fd) return;
+    process.stderr.write(`transship: the result could not be written (${error.code})\n`);
+    process.exitCode = 1;
+  });
+  return {
+    write: (text) => {
+      stream.write(text);
+    },
+    terminal: isatty(stream.fd),
+    columns: stream.columns ?? 120,
+  };
+}

@@ -1,0 +1,88 @@
+import { consume } from '../queue/consume.ts';
+import { protectTask } from './task-protection.ts';
+import { startHealth } from './health.ts';
+import { currentEnds } from '../service/backend-pool.ts';
+import type { WorkContext } from '../service/worker/work-context.ts';
+import { work } from '../service/worker/work.ts';
+import type { Settings } from './settings.ts';
+import type { StateStore } from '../state/state.ts';
+import { startTelemetry } from '../telemetry/telemetry.ts';
+import { systemClock, type Clock } from '../util/clock.ts';
+import { isFailure } from '../util/failure.ts';
+import { connect, connectService } from './wire.ts';
+
+export interface WorkerOptions {
+  readonly settings: Settings;
+  readonly version: string;
+  /** Jobs at once. Default: as the settings say. */
+  readonly slots?: number | undefined;
+  /** Takes no more work, and gives back what is under way. */
+  readonly signal: AbortSignal;
+  /** Takes lines of logs and metrics. */
+  readonly write: (line: string) => void;
+  readonly clock?: Clock | undefined;
+}
+
+/** A lease ends before its message comes again, also where clocks differ by as much as half of that: nobody finds a dead one's lease in the way. */
+const LEASES_IN_VISIBILITY = 2;
+
+/**
+ * Does the jobs of the queue until the signal fires and what is under way was given back. INVALID, at once, for settings that do not name the
+ * deployed system; NOT_FOUND, DENIED or UNAUTHENTICATED for a table that cannot be reached and never will be.
+ */
+export async function runWorker(o: WorkerOptions): Promise<void> {
+  const { settings, signal, clock = systemClock, slots = o.settings.slots } = o;
+  const { concurrency, ecsAgentUri, healthPort, visibilitySeconds } = settings;
+  const telemetry = startTelemetry({ write: o.write, level: settings.logLevel, clock });
+  const report = telemetry.reportOf(undefined);
+  try {
+    await using opened = new AsyncDisposableStack();
+    const service = opened.use(connectService(settings, { clock, report }));
+    const ends = opened.use(
+      currentEnds({
+        rules: service.state.rules,
+        connect: (access) => connect(settings, o.version, { access, concurrency, report }, clock),
+        clock,
+        report,
+      }),
+    );
+    const worker: WorkContext = {
+      service,
+      ends,
+      clock,
+      reportOf: telemetry.reportOf,
+      concurrency,
+      leaseSeconds: visibilitySeconds / LEASES_IN_VISIBILITY,
+    };
+    const protection =
+      ecsAgentUri === undefined ? undefined : opened.use(protectTask({ agentUri: ecsAgentUri, clock, report }));
+    const health = healthPort === undefined ? undefined : opened.use(await startHealth({ port: healthPort, clock }));
+    const onStop = (): void => report({ type: 'note', message: 'worker stops: what is under way is given back' });
+    signal.addEventListener('abort', onStop, { once: true });
+    opened.defer(() => signal.removeEventListener('abort', onStop));
+    await expectTable(service.state, signal);
+    report({ type: 'note', message: `worker ${o.version} does up to ${slots} jobs at once of ${service.queue.name}` });
+    await consume(service.queue, async (d, at) => telemetry.inJob(async () => work(d, worker, at)), {
+      slots,
+      visibilitySeconds,
+      stopping: signal,
+      signal,
+      clock,
+      report,
+      alive: health?.alive,
+      busy: protection?.busy,
+    });
+    report({ type: 'note', message: 'worker stopped' });
+  } finally {
+    telemetry.flush();
+  }
+}
+
+/** What is wrong with the table or the credentials for good ends the worker now, and is not told again with every message. */
+async function expectTable(state: StateStore, signal: AbortSignal): Promise<void> {
+  try {
+    await state.rules.access({ signal });
+  } catch (error) {
+    if (!signal.aborted && !(isFailure(error) && error.retryable)) throw error;
+  }
+}

@@ -1,0 +1,110 @@
+import { join } from 'node:path';
+import { withoutSecrets } from '../oci/reference.ts';
+import type { LogLevel } from '../telemetry/logs.ts';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/text.ts';
+
+/** What the environment says. AWS's own variables are read by its SDK and are not repeated here. */
+export interface Settings {
+  /** Where a registry's host really answers, by host. */
+  readonly endpoints: ReadonlyMap<string, string>;
+  /** Files with registry credentials, the first that knows a registry decides. Those that do not exist are passed over. */
+  readonly authFiles: readonly string[];
+  /** The file that was asked for by name: it must exist. */
+  readonly requiredAuthFile: string | undefined;
+  /** Blobs at once; absent: the default. */
+  readonly concurrency: number | undefined;
+  /** Of the deployed system; only commands that need it miss it. */
+  readonly queueUrl: string | undefined;
+  readonly deadLetterQueueUrl: string | undefined;
+  readonly table: string | undefined;
+  /** Jobs at once of one worker. Default 2. */
+  readonly slots: number;
+  /** How long a message is a worker's at a time: after that, what a dead worker had in hand goes on. Default 120. */
+  readonly visibilitySeconds: number;
+  /** By how much the clocks of two workers may differ: the lease of a dead one is free so much later. Default 60. */
+  readonly clockSkewSeconds: number;
+  /** Of worker and planner. Default `info`. */
+  readonly logLevel: LogLevel;
+  /** Where a worker tells on loopback whether it is well; absent: nowhere. */
+  readonly healthPort: number | undefined;
+  /** Of the ECS container agent, which sets it. */
+  readonly ecsAgentUri: string | undefined;
+}
+
+const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Reads the environment. INVALID, naming the variable, for what cannot be. */
+export function readSettings(env: Environment): Settings {
+  const home = text(env, 'HOME');
+  const runtime = text(env, 'XDG_RUNTIME_DIR');
+  const docker = text(env, 'DOCKER_CONFIG') ?? (home === undefined ? undefined : join(home, '.docker'));
+  const required = text(env, 'REGISTRY_AUTH_FILE');
+  return {
+    endpoints: readEndpoints(text(env, 'TRANSSHIP_REGISTRY_ENDPOINTS') ?? ''),
+    // where `skopeo login` and `podman login` write, then docker's: https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md
+    authFiles:
+      required !== undefined
+        ? [required]
+        : [
+            ...(runtime === undefined ? [] : [join(runtime, 'containers', 'auth.json')]),
+            ...(docker === undefined ? [] : [join(docker, 'config.json')]),
+          ],
+    requiredAuthFile: required,
+    concurrency: readCount(env, 'TRANSSHIP_CONCURRENCY', 64),
+    queueUrl: readQueueUrl(env, 'TRANSSHIP_QUEUE_URL'),
+    deadLetterQueueUrl: readQueueUrl(env, 'TRANSSHIP_DEAD_LETTER_QUEUE_URL'),
+    table: text(env, 'TRANSSHIP_TABLE'),
+    slots: readCount(env, 'TRANSSHIP_SLOTS', 64) ?? 2,
+    visibilitySeconds: readCount(env, 'TRANSSHIP_VISIBILITY_SECONDS', 600, 10) ?? 120,
+    clockSkewSeconds: readCount(env, 'TRANSSHIP_CLOCK_SKEW_SECONDS', 600, 0) ?? 60,
+    logLevel: readLogLevel(text(env, 'TRANSSHIP_LOG_LEVEL')),
+    healthPort: readCount(env, 'TRANSSHIP_HEALTH_PORT', 65_535),
+    ecsAgentUri: text(env, 'ECS_AGENT_URI'),
+  };
+}
+
+function readEndpoints(value: string): ReadonlyMap<string, string> {
+  const endpoints = new Map<string, string>();
+  for (const pair of value.split(',')) {
+    if (pair.trim() === '') continue;
+    const at = pair.indexOf('=');
+    const [host, url] = [pair.slice(0, at).trim(), pair.slice(at + 1).trim()];
+    if (at < 1 || !/^https?:\/\/[^/]+\/?$/.test(url)) {
+      throw new Failure(
+        'INVALID',
+        `TRANSSHIP_REGISTRY_ENDPOINTS: ${quote(withoutSecrets(pair))} is not host=http://address:port`,
+      );
+    }
+    endpoints.set(host, url.replace(/\/$/, ''));
+  }
+  return endpoints;
+}
+
+function readCount(env: Environment, name: string, most: number, least = 1): number | undefined {
+  const value = text(env, name);
+  if (value === undefined) return undefined;
+  const number = Number(value);
+  if (Number.isInteger(number) && number >= least && number <= most) return number;
+  throw new Failure('INVALID', `${name}: ${quote(value)} is not a whole number from ${least} to ${most}`);
+}
+
+function readQueueUrl(env: Environment, name: string): string | undefined {
+  const value = text(env, name);
+  if (value === undefined || /^https?:$/.test(URL.parse(value)?.protocol ?? '')) return value;
+  throw new Failure('INVALID', `${name}: ${quote(withoutSecrets(value))} is not the URL of a queue`);
+}
+
+function readLogLevel(value: string | undefined): LogLevel {
+  if (value === undefined) return 'info';
+  const level = LOG_LEVELS.find((name) => name === value);
+  if (level !== undefined) return level;
+  throw new Failure('INVALID', `TRANSSHIP_LOG_LEVEL: ${quote(value)} is none of ${LOG_LEVELS.join(', ')}`);
+}
+
+function text(env: Environment, name: string): string | undefined {
+  const value = env[name];
+  return value === undefined || value === '' ? undefined : value;
+}

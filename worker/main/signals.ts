@@ -1,0 +1,24 @@
+import { systemClock } from '../util/clock.ts';
+import { Failure } from '../util/failure.ts';
+
+/** Ctrl-C comes from the terminal, and again from npx or the launcher, which pass on what they got from it. Later it means: at once. */
+const SAME_SIGNAL_MS = 500;
+
+/**
+ * Fires with the first SIGINT or SIGTERM; a second one ends the process at once. To be called before anything is loaded: the first process of
+ * a container gets no signal that it does not wait for.
+ */
+export function stopOnSignals(): AbortSignal {
+  const stop = new AbortController();
+  let stoppedMs = 0;
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      const nowMs = systemClock.now();
+      if (stop.signal.aborted && nowMs - stoppedMs > SAME_SIGNAL_MS) process.exit(130);
+      if (stop.signal.aborted) return;
+      stoppedMs = nowMs;
+      stop.abort(new Failure('ABORTED', `stopped by ${signal}; run the same command again to go on`));
+    });
+  }
+  return stop.signal;
+}

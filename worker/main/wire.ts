@@ -1,0 +1,152 @@
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import type { ConnectOptions, SideOptions } from '../commands/context.ts';
+import { openSqs } from '../queue/sqs.ts';
+import { openFiles } from '../objects/files/store.ts';
+import { openS3 } from '../objects/s3/store.ts';
+import type { Ends } from '../images/backends.ts';
+import type { Service } from '../service/service.ts';
+import { findCredentials, type RunProgram } from '../registry/credentials.ts';
+import { openRegistry } from '../registry/registry.ts';
+import { parseRepositorySettings } from '../registry/ecr/repository-settings.ts';
+import { secretCredentials } from '../registry/secrets.ts';
+import type { Settings } from './settings.ts';
+import { openDynamo } from '../state/dynamo.ts';
+import { systemClock, type Clock } from '../util/clock.ts';
+import { Failure, type Side } from '../util/failure.ts';
+import type { Report } from '../util/events.ts';
+
+/** Everything that operations may reach, opened when it is first asked for. Closing it closes all of it. */
+export function connect(
+  settings: Settings,
+  version: string,
+  o: ConnectOptions,
+  clock: Clock = systemClock,
+): Ends & AsyncDisposable {
+  const opened = new AsyncDisposableStack();
+  const closed = new AbortController();
+  opened.defer(() => closed.abort());
+  const { report } = o;
+  const once = <T>(open: (key: string) => T): ((key: string) => T) => {
+    const known = new Map<string, T>();
+    return (key) => {
+      const there = known.get(key) ?? open(key);
+      known.set(key, there);
+      return there;
+    };
+  };
+  const secrets = once((arn) => secretCredentials({ arn, clock, report }));
+  const registries = (side: Side) => {
+    const flags: SideOptions = o[side] ?? {};
+    const credentials = findCredentials({
+      explicit: flags.credentials,
+      files: flags.authFile === undefined ? settings.authFiles : [flags.authFile],
+      required: flags.authFile ?? settings.requiredAuthFile,
+      run: programsUntil(closed.signal),
+      clock,
+    });
+    const saysWho = flags.credentials !== undefined || flags.authFile !== undefined;
+    return once((host) => {
+      const access = o.access?.[host] ?? {};
+      const { assumeRole, externalId } = flags.assumeRole === undefined ? access : flags;
+      return opened.use(
+        openRegistry(host, {
+          side,
+          credentials: access.secret === undefined || saysWho ? credentials : secrets(access.secret),
+          endpoints: settings.endpoints,
+          aws: { assumeRole, externalId },
+          create: o.create === false ? undefined : parseRepositorySettings(o.createSettings ?? {}),
+          concurrency: o.concurrency,
+          version,
+          clock,
+          report,
+        }),
+      );
+    });
+  };
+  const sides = { source: registries('source'), target: registries('target') };
+  return {
+    registry: (host, side) => sides[side](host),
+    bucket: once((bucket) => opened.use(openS3({ bucket, clock, report }))),
+    folder: once((path) => openFiles(path)),
+    temporary: async () => {
+      const path = await mkdtemp(join(tmpdir(), 'transship-'));
+      return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+    },
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
+
+/** The queues and the table that the environment names. Nothing is asked of them yet. INVALID, naming what is missing. */
+export function connectService(
+  settings: Settings,
+  o: { readonly clock?: Clock | undefined; readonly report?: Report | undefined } = {},
+): Service & AsyncDisposable {
+  const { queueUrl, deadLetterQueueUrl, table } = settings;
+  const { clock = systemClock, report } = o;
+  if (queueUrl === undefined || deadLetterQueueUrl === undefined || table === undefined) {
+    const missing = Object.entries({
+      TRANSSHIP_QUEUE_URL: queueUrl,
+      TRANSSHIP_DEAD_LETTER_QUEUE_URL: deadLetterQueueUrl,
+      TRANSSHIP_TABLE: table,
+    }).flatMap(([name, value]) => (value === undefined ? [name] : []));
+    throw new Failure(
+      'INVALID',
+      `this command needs ${missing.join(' and ')}: set ${missing.length === 1 ? 'it' : 'them'} to what the deployment printed, or start \`transship local\` and take its environment`,
+    );
+  }
+  const opened = new AsyncDisposableStack();
+  return {
+    state: opened.use(openDynamo({ table, clock, report, skewSeconds: settings.clockSkewSeconds })),
+    queue: opened.use(openSqs({ queueUrl, clock, report })),
+    deadLetters: opened.use(openSqs({ queueUrl: deadLetterQueueUrl, clock, report })),
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
+
+/** Helpers ask a keychain, which may ask a person. */
+const HELPER_TIMEOUT_MS = 120_000;
+const MAX_HELPER_OUTPUT_BYTES = 1024 * 1024;
+
+/** Runs programs to their end, which comes at once when `signal` fires. One that never ends or never stops writing is ended. */
+function programsUntil(signal: AbortSignal): RunProgram {
+  return async (program, args, input) => {
+    const late = AbortSignal.timeout(HELPER_TIMEOUT_MS);
+    const child = spawn(program, args, {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      signal: AbortSignal.any([signal, late]),
+      killSignal: 'SIGKILL',
+    });
+    const ended = new Promise<number>((resolve, reject) => {
+      child.once('error', (error) =>
+        reject(late.aborted ? new Error(`it did not answer in ${HELPER_TIMEOUT_MS / 1000} seconds`) : error),
+      );
+      child.once('close', (code) => resolve(code ?? 1));
+    });
+    // a helper that ends without reading is judged by its exit code
+    child.stdin.on('error', () => undefined);
+    child.stdin.end(input);
+    try {
+      const [exitCode, stdout, stderr] = await Promise.all([ended, textOf(child.stdout), textOf(child.stderr)]);
+      return { exitCode, stdout, stderr };
+    } finally {
+      child.kill('SIGKILL');
+      // what it has started itself may hold them for longer
+      for (const pipe of child.stdio) pipe?.destroy();
+    }
+  };
+}
+
+async function textOf(stream: Readable): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    size += chunk.byteLength;
+    if (size > MAX_HELPER_OUTPUT_BYTES) throw new Error(`it answered with more than ${MAX_HELPER_OUTPUT_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString();
+}

@@ -1,0 +1,211 @@
+import { Failure, type Code } from '../../util/failure.ts';
+
+/** What was being done when S3 said no. */
+interface S3Call {
+  /** `read`, `write`, … */
+  readonly doing: string;
+  readonly bucket: string;
+  /** `s3://bucket/key` or `s3://bucket`. */
+  readonly url: string;
+  /** The IAM action that it takes. */
+  readonly action: string;
+}
+
+/**
+ * What the SDK threw as a Failure: the code that S3 sent decides, then the HTTP status, then the kind of network error. `context.error` is
+ * S3's code, `context.noCredentials` where the SDK found none. Nothing of the request is kept, since S3 repeats key ids and what was signed in its answers.
+ */
+export function s3Failure(thrown: unknown, call: S3Call): Failure {
+  if (thrown instanceof Failure) return thrown;
+  const error = parseError(thrown);
+  const { code, what } = error.status === undefined ? fromNetwork(error) : fromService(error, call);
+  const { name, status, requestId, retryAfterMs } = error;
+  return new Failure(code, `${call.doing} ${call.url}: ${what}`, {
+    // a network error tells of hosts and sockets only
+    ...(status === undefined ? { cause: thrown } : {}),
+    context: {
+      status,
+      error: name,
+      requestId,
+      retryAfterMs,
+      ...(name === 'CredentialsProviderError' ? { noCredentials: true } : {}),
+    },
+  });
+}
+
+/** Whether S3 answered with one of these codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html */
+export function isS3Error(error: unknown, ...names: readonly string[]): boolean {
+  return error instanceof Failure && names.includes(String(error.context['error']));
+}
+
+interface S3Error {
+  readonly name: string;
+  readonly message: string;
+  /** Absent when no answer came. */
+  readonly status: number | undefined;
+  /** Node's code of a network error. */
+  readonly errno: string | undefined;
+  readonly requestId: string | undefined;
+  readonly region: string | undefined;
+  readonly retryAfterMs: number | undefined;
+}
+
+interface Verdict {
+  readonly code: Code;
+  readonly what: string;
+}
+
+function fromService(error: S3Error, call: S3Call): Verdict {
+  const { name, status = 0, message, region } = error;
+  const said = message === '' || message === 'UnknownError' ? `S3 answered ${name}, HTTP ${status}` : message;
+  switch (name) {
+    case 'NoSuchBucket':
+      return { code: 'NOT_FOUND', what: `there is no bucket ${call.bucket}: check its name, or create it` };
+    case 'NoSuchKey':
+    case 'NotFound':
+      return { code: 'NOT_FOUND', what: 'there is no such object' };
+    case 'NoSuchUpload':
+      return { code: 'UNAVAILABLE', what: 'the unfinished upload is gone, aborted by somebody else: start it again' };
+    case 'PreconditionFailed':
+      return { code: 'CONFLICT', what: 'it was written by somebody else in the meantime' };
+    case 'ConditionalRequestConflict':
+    case 'OperationAborted':
+      return { code: 'UNAVAILABLE', what: 'somebody else is changing it at this moment' };
+    case 'InvalidObjectState':
+      return {
+        code: 'UNSUPPORTED',
+        what: 'it is archived in a Glacier storage class: restore the object first (aws s3api restore-object)',
+      };
+    case 'AccessDenied':
+    case 'AllAccessDisabled':
+    case 'AccountProblem':
+    case 'Forbidden':
+      return { code: 'DENIED', what: `access denied: ${call.action} is needed (${trimmed(said)})` };
+    case 'ExpiredToken':
+    case 'TokenRefreshRequired':
+      return { code: 'UNAUTHENTICATED', what: 'the AWS credentials have expired: log in again, or renew them' };
+    case 'InvalidAccessKeyId':
+    case 'InvalidToken':
+    case 'SignatureDoesNotMatch':
+      return {
+        code: 'UNAUTHENTICATED',
+        what: `the AWS credentials are wrong (${name}): check key, secret and session token`,
+      };
+    case 'RequestTimeTooSkewed':
+      // the SDK has learnt the difference from this answer; the next attempt is signed with the right time
+      return { code: 'UNAVAILABLE', what: "this machine's clock is off by more than S3 allows: set it" };
+    case 'PermanentRedirect':
+    case 'TemporaryRedirect':
+    case 'IllegalLocationConstraintException':
+    case 'AuthorizationHeaderMalformed':
+      return {
+        code: 'INVALID',
+        what:
+          region === undefined
+            ? `the bucket is in another region: set AWS_REGION to its region (${trimmed(said)})`
+            : `the bucket is in ${region}: set AWS_REGION=${region}`,
+      };
+    case 'BadDigest':
+    case 'RequestTimeout':
+    case 'IncompleteBody':
+      return { code: 'UNAVAILABLE', what: `the bytes did not arrive as they were sent (${name})` };
+    case 'SlowDown':
+    case 'ThrottlingException':
+    case 'Throttling':
+    case 'RequestLimitExceeded':
+    case 'KMS.ThrottlingException':
+      return { code: 'THROTTLED', what: `S3 asks for fewer requests (${name})` };
+    case 'EntityTooLarge':
+    case 'EntityTooSmall':
+    case 'MetadataTooLarge':
+    case 'KeyTooLongError':
+    case 'InvalidBucketName':
+      return { code: 'INVALID', what: `S3 does not take it: ${trimmed(said)}` };
+    default:
+      return { code: codeOfStatus(status), what: trimmed(said) };
+  }
+}
+
+function codeOfStatus(status: number): Code {
+  switch (status) {
+    case 301:
+    case 307:
+    case 400:
+    case 405:
+    case 411:
+    case 416:
+      return 'INVALID';
+    case 401:
+      return 'UNAUTHENTICATED';
+    case 403:
+      return 'DENIED';
+    case 404:
+      return 'NOT_FOUND';
+    case 409:
+    case 412:
+      return 'CONFLICT';
+    case 429:
+      return 'THROTTLED';
+    case 501:
+      return 'UNSUPPORTED';
+    default:
+      return status >= 400 && status < 500 && status !== 408 ? 'INVALID' : 'UNAVAILABLE';
+  }
+}
+
+function fromNetwork(error: S3Error): Verdict {
+  const { name, errno = '', message } = error;
+  if (name === 'CredentialsProviderError')
+    return {
+      code: 'UNAUTHENTICATED',
+      what: `no AWS credentials were found: log in, or set a profile (${trimmed(message)})`,
+    };
+  // as missing credentials: of the surroundings, not of what was asked for
+  if (message === 'Region is missing') return { code: 'UNAUTHENTICATED', what: 'no AWS region is set: set AWS_REGION' };
+  if (errno === 'ENOTFOUND')
+    return {
+      code: 'UNAVAILABLE',
+      what: 'the host of the endpoint is not known: check AWS_REGION and AWS_ENDPOINT_URL_S3',
+    };
+  if (/CERT|SELF_SIGNED|UNABLE_TO_/u.test(errno))
+    return { code: 'INVALID', what: `the certificate of the endpoint is not trusted (${errno})` };
+  if (name === 'TimeoutError') return { code: 'UNAVAILABLE', what: `S3 did not answer in time (${trimmed(message)})` };
+  if (errno !== '') return { code: 'UNAVAILABLE', what: `the connection to S3 failed (${errno})` };
+  // an answer that is cut or no XML fails in the parser
+  if (name === 'SyntaxError' || /deseriali[sz]ation/iu.test(message))
+    return { code: 'UNAVAILABLE', what: 'the answer was not one of S3' };
+  return { code: 'BUG', what: trimmed(message) };
+}
+
+function parseError(thrown: unknown): S3Error {
+  const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+  const metadata = record(field(error, '$metadata'));
+  const headers = record(field(field(error, '$response'), 'headers'));
+  const retryAfterSeconds = Number(headers['retry-after'] ?? Number.NaN);
+  return {
+    name: error.name,
+    message: error.message,
+    status: typeof metadata['httpStatusCode'] === 'number' ? metadata['httpStatusCode'] : undefined,
+    errno: text(field(error, 'code')),
+    requestId: text(metadata['requestId']),
+    region: text(headers['x-amz-bucket-region']) ?? text(field(error, 'Region')),
+    retryAfterMs: Number.isFinite(retryAfterSeconds) ? retryAfterSeconds * 1000 : undefined,
+  };
+}
+
+function field(value: unknown, name: string): unknown {
+  return record(value)[name];
+}
+
+function record(value: unknown): Record<string, unknown> {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === 'string' && value !== '' ? value : undefined;
+}
+
+/** A sentence of S3 as part of one of ours. */
+function trimmed(said: string): string {
+  return said.replaceAll(/\s+/gu, ' ').replace(/\.$/u, '');
+}

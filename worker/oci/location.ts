@@ -1,0 +1,170 @@
+import { formatReference, isTag, parseReference, withoutSecrets, type Reference } from './reference.ts';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/text.ts';
+
+/** Where an image is, or is to be. Transports as in skopeo, and `s3://`. */
+export type Location =
+  | { readonly transport: 'docker'; readonly reference: Reference }
+  | { readonly transport: 's3'; readonly bucket: string; readonly key: string; readonly tag?: string | undefined }
+  | { readonly transport: 'archive'; readonly path: string; readonly tag?: string | undefined }
+  | { readonly transport: 'oci'; readonly folder: string; readonly tag?: string | undefined };
+
+/** Images of a registry by pattern: `*` stands for any characters, also `/`, and `{a,b}` for either. */
+export interface ImagePattern {
+  readonly registry: string;
+  readonly repository: string;
+  /** Absent: every tag. */
+  readonly tag: string | undefined;
+}
+
+/** A registry, and what goes before the names of repositories there. */
+export interface RegistryPlace {
+  readonly registry: string;
+  /** Without slashes at its ends; empty for none. */
+  readonly prefix: string;
+}
+
+/**
+ * Reads where one image is: `docker://host/repository:tag`, the same without `docker://`, `s3://bucket/key.tar`, `oci-archive:file.tar[:tag]`,
+ * `docker-archive:file.tar[:tag]`, `oci:folder[:tag]`. INVALID otherwise.
+ */
+export function parseLocation(text: string): Location {
+  if (text.startsWith('s3://')) {
+    const { bucket, key } = parseS3(text);
+    if (key === '' || key.endsWith('/')) throw invalid(text, 'an image in S3 has a key: s3://bucket/path/to/image.tar');
+    return { transport: 's3', bucket, key };
+  }
+  for (const prefix of ['oci-archive:', 'docker-archive:']) {
+    if (text.startsWith(prefix)) {
+      const { path, tag } = splitPath(text, text.slice(prefix.length));
+      return { transport: 'archive', path, tag };
+    }
+  }
+  if (text.startsWith('oci:')) {
+    const { path, tag } = splitPath(text, text.slice('oci:'.length));
+    return { transport: 'oci', folder: path, tag };
+  }
+  const transport = /^([a-z][a-z0-9-]*):(?:\/\/|[./])/.exec(text)?.[1];
+  if (transport !== undefined && transport !== 'docker' && !/^[^/]*:[0-9]+\//.test(text)) {
+    throw invalid(text, `${transport}: is not one of docker://, s3://, oci-archive:, docker-archive:, oci:`);
+  }
+  return { transport: 'docker', reference: parseReference(withoutTransport(text)) };
+}
+
+/** As `parseLocation`, for where one image is to be: of a registry without tag and digest, which stands for the tag that the image has. */
+export function parseDestination(text: string): Location {
+  const location = parseLocation(text);
+  if (location.transport !== 'docker' || /[:@]/.test(text.slice(text.lastIndexOf('/') + 1))) return location;
+  const { registry, repository } = location.reference;
+  return { transport: 'docker', reference: { registry, repository } };
+}
+
+/** What `parseLocation` reads back to the same value, and `parseDestination` where a tag is left open. */
+export function formatLocation(l: Location): string {
+  const tag = l.transport === 'docker' || l.tag === undefined ? '' : `:${l.tag}`;
+  switch (l.transport) {
+    case 'docker':
+      return `docker://${formatReference(l.reference)}`;
+    case 's3':
+      return `s3://${l.bucket}/${l.key}`;
+    case 'archive':
+      return `oci-archive:${l.path}${tag}`;
+    case 'oci':
+      return `oci:${l.folder}${tag}`;
+    default:
+      return l satisfies never;
+  }
+}
+
+/** Reads `[docker://]host/repository[:tag]`, either of them with `*` and `{a,b}`. Whether it has any is `isPattern`'s affair. */
+export function parseImagePattern(text: string): ImagePattern {
+  const rest = withoutTransport(text);
+  if (!isPattern(rest)) {
+    const colon = rest.indexOf(':', rest.lastIndexOf('/') + 1);
+    const { registry, repository, tag, digest } = parseReference(rest);
+    if (digest !== undefined) throw invalid(text, 'an image by digest is copied with its own key, without a pattern');
+    return { registry, repository, tag: colon === -1 ? undefined : tag };
+  }
+  const slash = rest.indexOf('/');
+  const registry = slash === -1 ? '' : rest.slice(0, slash);
+  if (!/[.:]/.test(registry) && registry !== 'localhost') {
+    throw invalid(text, 'a pattern names its registry: docker://host/repositories*');
+  }
+  const path = rest.slice(slash + 1);
+  expressionOf(path);
+  const colon = path.indexOf(':', path.lastIndexOf('/') + 1);
+  const repository = colon === -1 ? path : path.slice(0, colon);
+  if (!/^[a-z0-9._/*{},-]+$/.test(repository)) throw invalid(text, `${quote(repository)} cannot match a repository`);
+  return { registry, repository, tag: colon === -1 ? undefined : path.slice(colon + 1) };
+}
+
+const WHAT_A_REGISTRY_IS = 'a registry is named by its host: docker://host or docker://host/prefix';
+
+/** Reads `[docker://]host[/prefix]`. */
+export function parseRegistryPlace(text: string): RegistryPlace {
+  const rest = withoutTransport(text).replace(/\/+$/, '');
+  if (rest.includes('://')) throw invalid(text, WHAT_A_REGISTRY_IS);
+  const slash = rest.indexOf('/');
+  const registry = slash === -1 ? rest : rest.slice(0, slash);
+  const prefix = slash === -1 ? '' : rest.slice(slash + 1);
+  // checked by reading what it would make of a repository
+  const { registry: host } = parseReference(`${registry}/${prefix === '' ? '' : `${prefix}/`}x`);
+  if (host !== registry) throw invalid(text, WHAT_A_REGISTRY_IS);
+  return { registry, prefix };
+}
+
+/** Reads `s3://bucket/key`; the key may be empty or a prefix. */
+export function parseS3(text: string): { readonly bucket: string; readonly key: string } {
+  // https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+  const match = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/(.*))?$/s.exec(text);
+  if (match?.[1] === undefined) throw invalid(text, 'expected s3://bucket/key');
+  return { bucket: match[1], key: match[2] ?? '' };
+}
+
+/** Whether `text` has one of the characters that make it a pattern. */
+export function isPattern(text: string): boolean {
+  return /[*{]/.test(text);
+}
+
+/** Whether `text` matches the pattern: `*` any characters, `{a,b}` either; everything else stands for itself. */
+export function matchesPattern(pattern: string, text: string): boolean {
+  return expressionOf(pattern).test(text);
+}
+
+/** INVALID for a brace that is not closed. */
+function expressionOf(pattern: string): RegExp {
+  let source = '';
+  let depth = 0;
+  for (const c of pattern) {
+    if (c === '*') source += '.*';
+    else if (c === '{') {
+      depth++;
+      source += '(?:';
+    } else if (c === '}' && depth > 0) {
+      depth--;
+      source += ')';
+    } else if (c === ',' && depth > 0) source += '|';
+    else source += c.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
+  }
+  if (depth > 0) throw invalid(pattern, 'a brace is not closed');
+  return new RegExp(`^${source}$`, 's');
+}
+
+/** A place in a registry without `docker://`, which may be left out everywhere. */
+export function withoutTransport(text: string): string {
+  return text.startsWith('docker://') ? text.slice('docker://'.length) : text;
+}
+
+function splitPath(text: string, rest: string): { path: string; tag: string | undefined } {
+  const colon = rest.lastIndexOf(':');
+  const named = colon !== -1 && !rest.slice(colon).includes('/');
+  const path = named ? rest.slice(0, colon) : rest;
+  const tag = named ? rest.slice(colon + 1) : undefined;
+  if (path === '') throw invalid(text, 'expected a path behind the transport');
+  if (tag !== undefined && !isTag(tag)) throw invalid(text, `${quote(tag)} is not a tag`);
+  return { path, tag };
+}
+
+function invalid(text: string, why: string): Failure {
+  return new Failure('INVALID', `${quote(withoutSecrets(text))} is not a place of images: ${why}`);
+}

@@ -1,0 +1,378 @@
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/text.ts';
+import { isRecord } from '../util/record.ts';
+import { redacted } from '../util/redact.ts';
+import { MAX_MESSAGE_BYTES } from './queue.ts';
+
+/**
+ * What a worker is asked to do: one message of the queue, as JSON. The schema of `parseMessage` is the contract, docs/jobs.md tells it by
+ * example; within a version members are only added, and those that are absent have a default.
+ */
+export type Job = CopyJob | RestoreJob | VerifyJob | PlanJob;
+
+interface JobCommon {
+  readonly version: 1;
+  /** The same for every message that asks for the same work of the same run: what a run counts, and what duplicates are told by. */
+  readonly id: string;
+  /** The run that counts it. */
+  readonly run: string;
+  /** The rule that asked for it; absent for a request by hand. */
+  readonly rule?: string | undefined;
+  /** When it was asked for, ISO 8601. */
+  readonly at: string;
+  /** How often it was handed on to a new message, since one message lives 12 hours. Default 0. */
+  readonly handovers?: number | undefined;
+}
+
+/** What of an image, and how. */
+export interface Choices {
+  /** `os/architecture[/variant]`; absent: all. */
+  readonly platforms?: readonly string[] | undefined;
+  /** Signatures, SBOMs and what else refers to the image. Default true. */
+  readonly referrers?: boolean | undefined;
+  /** Settings of repositories that have to be created, as `repository.json` has them; false: none are created. Default: as ECR has it. */
+  readonly create?: Readonly<Record<string, unknown>> | false | undefined;
+}
+
+/** Makes every destination equal to the source: a registry's (`mirror`) or an archive (`backup`). */
+export interface CopyJob extends JobCommon, Choices {
+  readonly kind: 'mirror' | 'backup';
+  /** `docker://host/repository:tag`, or `…@digest` of an untagged image. */
+  readonly from: string;
+  /** What `from` was when the job was planned: for people; what it is when the job runs is copied. */
+  readonly digest?: string | undefined;
+  /** `docker://…` or `s3://bucket/key`, one at least. */
+  readonly to: readonly string[];
+  /** Replaces also what is no image at an archive's key. Default false. */
+  readonly force?: boolean | undefined;
+}
+
+/** Puts one archive back. */
+export interface RestoreJob extends JobCommon, Pick<Choices, 'referrers' | 'create'> {
+  readonly kind: 'restore';
+  /** `s3://bucket/key`. */
+  readonly from: string;
+  /** `docker://host/repository[:tag]`. */
+  readonly to: string;
+}
+
+/** Reads every byte of an image, and compares it with another where one is named. */
+export interface VerifyJob extends JobCommon {
+  readonly kind: 'verify';
+  /** `s3://bucket/key` or `docker://…`. */
+  readonly from: string;
+  readonly against?: string | undefined;
+}
+
+/** Goes on with planning a run, behind where the planner had to stop. */
+export interface PlanJob extends JobCommon {
+  readonly kind: 'plan';
+  readonly rule: string;
+  /** Images up to this one, in order of repository and then name, are planned. */
+  readonly after: { readonly repository: string; readonly name: string };
+}
+
+/**
+ * A job that a person asks for, with a message written by hand: `id`, `run` and `at` are for the worker to fill in, since it is a run of its
+ * own. `{ ...request, id, run, at }` is the job. With the message's id in the run's, duplicates of the message are the same run.
+ */
+export type JobRequest =
+  RequestOf<CopyJob, 'rule'> | RequestOf<RestoreJob, 'rule'> | RequestOf<VerifyJob, 'rule'> | RequestOf<PlanJob>;
+
+type RequestOf<J extends Job, More extends keyof J = never> = Omit<J, 'id' | 'run' | 'at' | 'handovers' | More>;
+
+/** A push to a repository of ECR, as EventBridge tells it. Best effort: some never come, some come twice or late. */
+export interface PushEvent {
+  /** Of the event: the same when it is delivered again. */
+  readonly id: string;
+  readonly account: string;
+  readonly region: string;
+  readonly repository: string;
+  readonly digest: string;
+  /** Absent for a push by digest: a child of an index, something that refers to an image, or an image without tags. */
+  readonly tag?: string | undefined;
+  /** When it was pushed, ISO 8601. */
+  readonly at: string;
+  readonly mediaType?: string | undefined;
+  readonly artifactType?: string | undefined;
+}
+
+/** What a message of the queue asks for. */
+export type ParsedMessage =
+  | { readonly type: 'job'; readonly job: Job }
+  | { readonly type: 'request'; readonly request: JobRequest }
+  | { readonly type: 'push'; readonly event: PushEvent }
+  /** An event that starts nothing: it is done. */
+  | { readonly type: 'ignored'; readonly why: string };
+
+/** The id of a job: the same for the same words. */
+export function jobId(...words: readonly string[]): string {
+  return createHash('sha256').update(JSON.stringify(words)).digest('hex').slice(0, 24);
+}
+
+const MAX_NAME = 256;
+/** Longer than a bucket and a key of S3, and than any reference. */
+const MAX_LOCATION = 2048;
+/** Of one job. */
+export const MAX_DESTINATIONS = 100;
+/** A policy has some five; what is nested by the thousands can be read, and not be written again. */
+const MAX_SETTINGS_DEPTH = 50;
+
+const name = z
+  .string()
+  .regex(/^[^\p{Cc}]+$/u, 'expected a name')
+  .max(MAX_NAME, `expected ${MAX_NAME} characters at most`);
+const moment = z.iso.datetime({ offset: true, error: 'expected a moment as of ISO 8601: 2026-01-31T12:00:00Z' });
+const digest = z.string().regex(/^[a-z0-9]+:[0-9a-f]{32,128}$/, 'expected a digest: sha256:…');
+const image = location('docker://', 'docker://host/repository:tag');
+const archive = location('s3://', 's3://bucket/key');
+const either = location('(?:docker|s3)://', 'docker://host/repository:tag or s3://bucket/key');
+
+const common = {
+  version: z.literal(1),
+  id: name,
+  run: name,
+  rule: name.optional(),
+  at: moment,
+  handovers: z.int().min(0, 'expected 0 or more').optional(),
+};
+const referrers = z.boolean('expected true or false').optional();
+const create = z
+  .union(
+    [z.literal(false), z.record(z.string(), z.unknown())],
+    'expected an object, as repository.json has it, or false',
+  )
+  .refine(
+    (value) => isShallow(value, MAX_SETTINGS_DEPTH),
+    `expected settings nested ${MAX_SETTINGS_DEPTH} deep at most`,
+  )
+  .optional();
+const choices = {
+  // none chosen is all, as in a rule
+  platforms: z
+    .array(z.string().regex(/^[\w.-]+\/[\w.-]+(?:\/[\w.-]+)?$/, 'expected os/architecture[/variant]'))
+    .transform((list) => (list.length === 0 ? undefined : list))
+    .optional(),
+  referrers,
+  create,
+};
+
+const BY_KIND = {
+  mirror: z.object({ ...common, ...choices, kind: z.literal('mirror'), ...copyTo(image) }),
+  backup: z.object({ ...common, ...choices, kind: z.literal('backup'), ...copyTo(archive) }),
+  restore: z.object({ ...common, kind: z.literal('restore'), referrers, create, from: archive, to: image }),
+  verify: z.object({ ...common, kind: z.literal('verify'), from: either, against: either.optional() }),
+  plan: z.object({
+    ...common,
+    kind: z.literal('plan'),
+    rule: name,
+    after: z.object({ repository: z.string(), name: z.string() }),
+  }),
+};
+
+const JOB: z.ZodType<Job> = z.discriminatedUnion('kind', [
+  BY_KIND.mirror,
+  BY_KIND.backup,
+  BY_KIND.restore,
+  BY_KIND.verify,
+  BY_KIND.plan,
+]);
+
+const FILLED_IN = { id: true, run: true, at: true, handovers: true } as const;
+const FILLED_IN_AND_RULE = { ...FILLED_IN, rule: true } as const;
+
+// what a person wrote and we do not know is a slip, and told; what a newer planner wrote may be left aside, see docs/jobs.md
+const REQUEST: z.ZodType<JobRequest> = z.discriminatedUnion('kind', [
+  BY_KIND.mirror.omit(FILLED_IN_AND_RULE).strict(),
+  BY_KIND.backup.omit(FILLED_IN_AND_RULE).strict(),
+  BY_KIND.restore.omit(FILLED_IN_AND_RULE).strict(),
+  BY_KIND.verify.omit(FILLED_IN_AND_RULE).strict(),
+  BY_KIND.plan
+    .omit(FILLED_IN)
+    .extend({ after: BY_KIND.plan.shape.after.default({ repository: '', name: '' }) })
+    .strict(),
+]);
+
+const KINDS = ['mirror', 'backup', 'restore', 'verify', 'plan'] as const satisfies readonly Job['kind'][];
+
+const PUSH = z.object({
+  id: name,
+  account: z.string().regex(/^[0-9]{12}$/, 'expected an account of twelve digits'),
+  region: z.string().regex(/^[a-z0-9-]+$/, 'expected a region'),
+  time: moment,
+  detail: z.object({
+    'repository-name': name,
+    'image-digest': digest,
+    'image-tag': z.string().nullish(),
+    'manifest-media-type': z.string().nullish(),
+    'artifact-media-type': z.string().nullish(),
+  }),
+});
+
+/**
+ * Reads the body of a message: a job, a job that a person asks for (without `run`), or an event of ECR as EventBridge sends it, also by way
+ * of SNS. Places are checked by their beginning only. INVALID, with the reason, for everything else.
+ */
+export function parseMessage(body: string): ParsedMessage {
+  const bytes = Buffer.byteLength(body);
+  if (bytes > MAX_MESSAGE_BYTES) throw invalid(`message of ${bytes} bytes: a queue takes ${MAX_MESSAGE_BYTES} at most`);
+  const message = parseObject(body);
+  // https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html: what SNS sends to a queue without raw delivery
+  const { Type: type, Message: inner } = message;
+  return fromObject(type === 'Notification' && typeof inner === 'string' ? parseObject(inner) : message);
+}
+
+/** What `parseMessage` reads back. Characters that SQS does not take are escaped. */
+export function formatJob(job: Job): string {
+  // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html: those of XML; JSON escapes the others
+  return JSON.stringify(job).replace(/[\uFFFE\uFFFF]/g, (c) => `\\u${c.charCodeAt(0).toString(16)}`);
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+function parseObject(text: string): Fields {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw invalid(`message is no JSON: it begins with ${shown(text.slice(0, 40))}`);
+  }
+  if (!isRecord(value)) throw invalid(`message is ${shown(value)}: expected a JSON object`);
+  return value;
+}
+
+function fromObject(message: Fields): ParsedMessage {
+  if (message['detail-type'] !== undefined) return fromEvent(message);
+  const { version } = message;
+  if (version === undefined)
+    throw invalid('message without a version: expected "version": 1, or an event of ECR as EventBridge sends it');
+  if (typeof version === 'number' && Number.isInteger(version) && version > 1)
+    throw invalid(`message of version ${version}: this worker reads version 1, deploy a newer one`);
+  if (version !== 1) throw invalid(`message of version ${shown(version)}: expected 1`);
+  const kind = KINDS.find((known) => known === message['kind']);
+  if (kind === undefined) {
+    const what = message['kind'] === undefined ? 'message without a kind' : `message of kind ${shown(message['kind'])}`;
+    throw invalid(`${what}: this worker knows ${KINDS.join(', ')}`);
+  }
+  if (message['run'] !== undefined) return { type: 'job', job: checked(JOB, message, `${kind} job`) };
+  for (const member of ['id', 'at', 'handovers'])
+    if (message[member] !== undefined)
+      throw invalid(`${kind} job: it has ${member}, but no run: leave both out, the worker fills them in`);
+  return { type: 'request', request: checked(REQUEST, message, `${kind} job`) };
+}
+
+/** https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html */
+function fromEvent(message: Fields): ParsedMessage {
+  const type = message['detail-type'];
+  if (type !== 'ECR Image Action') return { type: 'ignored', why: `an event of type ${shown(type)} starts no job` };
+  const detail = isRecord(message['detail']) ? message['detail'] : {};
+  const { 'action-type': action, result } = detail;
+  if (action !== 'PUSH') return { type: 'ignored', why: `${shown(action)} of an image starts no job` };
+  if (result !== 'SUCCESS') return { type: 'ignored', why: `a push with the result ${shown(result)} starts no job` };
+  const event = checked(PUSH, message, 'event of a push to ECR');
+  const { 'image-tag': tag, 'manifest-media-type': mediaType, 'artifact-media-type': artifactType } = event.detail;
+  return {
+    type: 'push',
+    event: {
+      id: event.id,
+      account: event.account,
+      region: event.region,
+      repository: event.detail['repository-name'],
+      digest: event.detail['image-digest'],
+      at: event.time,
+      ...(filled(tag) ? { tag } : {}),
+      ...(filled(mediaType) ? { mediaType } : {}),
+      ...(filled(artifactType) ? { artifactType } : {}),
+    },
+  };
+}
+
+/** Whether `value` has lists and objects within each other at most so many times. */
+function isShallow(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return true;
+  return levels > 0 && Object.values(value).every((member) => isShallow(member, levels - 1));
+}
+
+function location(prefix: string, example: string): z.ZodString {
+  return (
+    z
+      .string()
+      .regex(new RegExp(`^${prefix}[^\\p{Cc}]+$`, 'u'), `expected ${example}`)
+      // it would be in logs and in the state
+      .refine(
+        (text) => !isDocker(text) || withoutSecrets(text) === text,
+        `expected ${example} without password and query`,
+      )
+      .max(MAX_LOCATION, `expected ${MAX_LOCATION} characters at most`)
+  );
+}
+
+function withoutSecrets(place: string): string {
+  return redacted(place).replace(/\?.*/s, '?…');
+}
+
+function isDocker(text: string): boolean {
+  return text.startsWith('docker://');
+}
+
+function copyTo(place: z.ZodString): {
+  readonly from: z.ZodString;
+  readonly digest: z.ZodOptional<z.ZodString>;
+  readonly to: z.ZodArray<z.ZodString>;
+  readonly force: z.ZodOptional<z.ZodBoolean>;
+} {
+  return {
+    from: image,
+    digest: digest.optional(),
+    to: z
+      .array(place)
+      .min(1, 'expected one destination at least')
+      .max(MAX_DESTINATIONS, `expected ${MAX_DESTINATIONS} destinations at most`)
+      // it would wait for its own lease
+      .refine((list) => new Set(list).size === list.length, 'one destination is named twice'),
+    force: z.boolean('expected true or false').optional(),
+  };
+}
+
+function checked<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
+  const result = schema.safeParse(value, { reportInput: true });
+  if (result.success) return result.data;
+  const [issue, ...others] = result.error.issues;
+  const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
+  throw invalid(`${what}: ${issue === undefined ? 'it does not fit' : told(issue)}${more}`);
+}
+
+const TYPES: Readonly<Record<string, string>> = {
+  string: 'a text',
+  array: 'a list',
+  object: 'an object',
+  int: 'a whole number',
+  number: 'a number',
+};
+
+function told(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'unrecognized_keys') return `${issue.keys.map(quote).join(', ')} is no member of it`;
+  const path = issue.path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step)}`)).join('');
+  const expected =
+    issue.code === 'invalid_type' && !issue.message.startsWith('expected ')
+      ? `expected ${TYPES[issue.expected] ?? issue.expected}`
+      : issue.message;
+  const got = issue.input === undefined ? 'it is missing' : `got ${shown(issue.input)}`;
+  return `${path.slice(1)}: ${expected}, ${got}`;
+}
+
+/** Without the credentials that somebody may have put into an address. */
+function shown(value: unknown): string {
+  if (typeof value === 'string' && isDocker(value)) return quote(withoutSecrets(value));
+  return quote(value).replace(/\/\/[^/@\s]*@/g, '//…@');
+}
+
+function filled(text: string | null | undefined): text is string {
+  return text !== undefined && text !== null && text !== '';
+}
+
+function invalid(why: string): Failure {
+  return new Failure('INVALID', why);
+}

@@ -1,0 +1,313 @@
+import type * as Sdk from '@aws-sdk/client-sqs';
+import type { Abortable } from '../util/abort.ts';
+import type { Clock } from '../util/clock.ts';
+import { Failure, isFailure } from '../util/failure.ts';
+import { forEachOf } from '../util/limit.ts';
+import type { Report } from '../util/events.ts';
+import { retry } from '../util/retry.ts';
+import { calling } from '../util/sdk-failure.ts';
+import {
+  MAX_MESSAGE_BYTES,
+  type Delivery,
+  type Message,
+  type Outcome,
+  type Queue,
+  type QueueCount,
+  type ReceiveOptions,
+} from './queue.ts';
+
+export interface SqsOptions {
+  /** As AWS names it: `https://sqs.us-east-1.amazonaws.com/111111111111/transship`. */
+  readonly queueUrl: string;
+  readonly clock: Clock;
+  readonly report?: Report | undefined;
+  /** Default: one with endpoint and credentials of the SDK's own environment. The given one is not closed. */
+  readonly client?: Sdk.SQSClient | undefined;
+}
+
+// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+const MAX_BATCH = 10;
+const MAX_BATCH_BYTES = MAX_MESSAGE_BYTES;
+const MAX_DELAY_SECONDS = 900;
+const MAX_VISIBILITY_SECONDS = 43_200;
+/** https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html */
+const MAX_WAIT_SECONDS = 20;
+
+const BATCHES_AT_ONCE = 4;
+const MAX_REASON = 1000;
+const REASON = 'reason';
+const RECEIVE_ATTEMPTS = 3;
+const CONNECT_TIMEOUT_MS = 5000;
+/** Without a byte, beyond the longest wait for messages. */
+const STALL_TIMEOUT_MS = (MAX_WAIT_SECONDS + 10) * 1000;
+
+/**
+ * A standard queue of SQS. What fails on the way, and what SQS refuses for the moment, is repeated by the one table of `util/retry.ts`; the
+ * SDK repeats nothing. Whether a delivery was ours still is CONFLICT when it was not.
+ *
+ * A queue of AWS is reached in the region of its URL, at the SDK's endpoint; any other at the endpoint of the SDK's environment
+ * (AWS_ENDPOINT_URL_SQS), or else where its URL says.
+ *
+ * IAM actions: sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility, sqs:SendMessage, sqs:GetQueueAttributes. INVALID for what
+ * is no URL.
+ */
+export function openSqs(o: SqsOptions): Queue & AsyncDisposable {
+  return new SqsQueue(o);
+}
+
+class SqsQueue implements Queue, AsyncDisposable {
+  readonly name: string;
+  readonly #o: SqsOptions;
+  readonly #url: URL;
+  #client: Promise<Sdk.SQSClient> | undefined;
+
+  constructor(o: SqsOptions) {
+    const url = URL.parse(o.queueUrl);
+    if (url === null) throw new Failure('INVALID', 'the URL of the queue is none: expected https://sqs.…/account/name');
+    this.#o = o;
+    this.#url = url;
+    this.name = url.pathname.split('/').at(-1) ?? '';
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#o.client !== undefined) return;
+    const client = await this.#client?.catch(() => undefined);
+    client?.destroy();
+  }
+
+  async receive(max: number, o: ReceiveOptions = {}): Promise<readonly Delivery[]> {
+    const { waitSeconds = MAX_WAIT_SECONDS, visibilitySeconds } = o;
+    const input = {
+      QueueUrl: this.#o.queueUrl,
+      MaxNumberOfMessages: max,
+      WaitTimeSeconds: waitSeconds,
+      ...(visibilitySeconds === undefined ? {} : { VisibilityTimeout: visibilitySeconds }),
+      MessageSystemAttributeNames: ['ApproximateReceiveCount', 'ApproximateFirstReceiveTimestamp', 'SentTimestamp'],
+      MessageAttributeNames: [REASON],
+    } satisfies Sdk.ReceiveMessageCommandInput;
+    const { Messages = [] } = await this.#call(
+      `receive from queue ${this.name}`,
+      'sqs:ReceiveMessage',
+      // who waits for messages for ever counts the failures, and tells them
+      { signal: o.signal, attempts: RECEIVE_ATTEMPTS, isQuiet: true },
+      async (client, sdk, http) => client.send(new sdk.ReceiveMessageCommand(input), http),
+    );
+    return Messages.map((message) => this.#delivery(message));
+  }
+
+  async send(messages: readonly Message[], o: Abortable = {}): Promise<void> {
+    const batches = inBatches(messages.map((message, index) => this.#entry(message, index)));
+    await forEachOf(batches, BATCHES_AT_ONCE, async (batch, at) => this.#sendBatch(batch, at), o);
+  }
+
+  async count(o: Abortable = {}): Promise<QueueCount> {
+    const { Attributes = {} } = await this.#call(
+      `count the messages of queue ${this.name}`,
+      'sqs:GetQueueAttributes',
+      o,
+      async (client, sdk, http) =>
+        client.send(
+          new sdk.GetQueueAttributesCommand({
+            QueueUrl: this.#o.queueUrl,
+            AttributeNames: [
+              'ApproximateNumberOfMessages',
+              'ApproximateNumberOfMessagesNotVisible',
+              'ApproximateNumberOfMessagesDelayed',
+            ],
+          }),
+          http,
+        ),
+    );
+    return {
+      visible: Number(Attributes.ApproximateNumberOfMessages ?? 0),
+      inFlight: Number(Attributes.ApproximateNumberOfMessagesNotVisible ?? 0),
+      delayed: Number(Attributes.ApproximateNumberOfMessagesDelayed ?? 0),
+    };
+  }
+
+  #delivery(message: Sdk.Message): Delivery {
+    const { MessageId: id = '', Body: body = '', ReceiptHandle: handle = '', Attributes = {} } = message;
+    const nowMs = this.#o.clock.now();
+    return {
+      id,
+      body,
+      receiveCount: Number(Attributes.ApproximateReceiveCount ?? 1),
+      sentAtMs: Number(Attributes.SentTimestamp ?? nowMs),
+      firstReceivedAtMs: Number(Attributes.ApproximateFirstReceiveTimestamp ?? nowMs),
+      reason: message.MessageAttributes?.[REASON]?.StringValue,
+      extend: async (seconds, o = {}) => this.#changeVisibility(id, handle, seconds, o),
+      settle: async (outcome) => this.#settle(id, handle, outcome),
+    };
+  }
+
+  async #settle(id: string, handle: string, outcome: Outcome): Promise<void> {
+    switch (outcome.type) {
+      case 'done': {
+        const doing = `delete message ${id} of queue ${this.name}`;
+        const input = { QueueUrl: this.#o.queueUrl, ReceiptHandle: handle };
+        await this.#call(doing, 'sqs:DeleteMessage', {}, async (client, sdk, http) =>
+          client.send(new sdk.DeleteMessageCommand(input), http),
+        );
+        return;
+      }
+      case 'again':
+        try {
+          await this.#changeVisibility(id, handle, outcome.seconds, {});
+        } catch (error) {
+          // it is visible already, or gone for good
+          if (!isFailure(error, 'CONFLICT')) throw error;
+        }
+        return;
+      default:
+        outcome satisfies never;
+    }
+  }
+
+  async #changeVisibility(id: string, handle: string, seconds: number, o: Abortable): Promise<void> {
+    const doing = `set the visibility of message ${id} of queue ${this.name}`;
+    const input = {
+      QueueUrl: this.#o.queueUrl,
+      ReceiptHandle: handle,
+      VisibilityTimeout: Math.min(Math.max(0, Math.ceil(seconds)), MAX_VISIBILITY_SECONDS),
+    };
+    try {
+      await this.#call(doing, 'sqs:ChangeMessageVisibility', o, async (client, sdk, http) =>
+        client.send(new sdk.ChangeMessageVisibilityCommand(input), http),
+      );
+    } catch (error) {
+      // what we ask for is well formed: SQS says INVALID of a handle that has expired, and of the end of the twelve hours
+      if (!isFailure(error, 'CONFLICT', 'INVALID')) throw error;
+      throw new Failure('CONFLICT', `${doing}: it is ours no longer`, { cause: error });
+    }
+  }
+
+  #entry({ body, delaySeconds, reason }: Message, index: number): Entry {
+    const told = reason === undefined ? '' : cut(reason);
+    const bytes = Buffer.byteLength(body) + (told === '' ? 0 : Buffer.byteLength(`${REASON}String${told}`));
+    const doing = `send message ${index + 1} to queue ${this.name}`;
+    if (bytes > MAX_MESSAGE_BYTES) {
+      throw new Failure('INVALID', `${doing}: it has ${bytes} bytes, a queue takes ${MAX_MESSAGE_BYTES} at most`);
+    }
+    if (delaySeconds !== undefined && !(delaySeconds >= 0 && delaySeconds <= MAX_DELAY_SECONDS)) {
+      throw new Failure(
+        'INVALID',
+        `${doing}: delayed for ${delaySeconds} seconds, a queue allows ${MAX_DELAY_SECONDS}`,
+      );
+    }
+    return {
+      bytes,
+      request: {
+        Id: String(index),
+        MessageBody: body,
+        ...(delaySeconds === undefined ? {} : { DelaySeconds: Math.ceil(delaySeconds) }),
+        ...(told === '' ? {} : { MessageAttributes: { [REASON]: { DataType: 'String', StringValue: told } } }),
+      },
+    };
+  }
+
+  /** What SQS refuses for the moment is sent again, and only that. */
+  async #sendBatch(batch: readonly Sdk.SendMessageBatchRequestEntry[], o: Abortable): Promise<void> {
+    const doing = `send ${batch.length === 1 ? 'a message' : `${batch.length} messages`} to queue ${this.name}`;
+    let left = batch;
+    await this.#call(doing, 'sqs:SendMessage', o, async (client, sdk, http) => {
+      const input = { QueueUrl: this.#o.queueUrl, Entries: [...left] };
+      const { Failed = [] } = await client.send(new sdk.SendMessageBatchCommand(input), http);
+      const fault = Failed.find(({ SenderFault }) => SenderFault === true);
+      if (fault !== undefined)
+        throw new Failure('INVALID', `${doing}: SQS does not take one of them: ${fault.Message ?? fault.Code}`);
+      const failed = new Set(Failed.map(({ Id }) => Id));
+      left = left.filter(({ Id }) => failed.has(Id));
+      if (left.length > 0)
+        throw new Failure('UNAVAILABLE', `${doing}: ${left.length} were not taken (${Failed[0]?.Code ?? 'no reason'})`);
+    });
+  }
+
+  /** One request, repeated as long as that helps, its failures told. */
+  async #call<T>(
+    doing: string,
+    action: string,
+    o: Abortable & { readonly attempts?: number; readonly isQuiet?: boolean },
+    request: (client: Sdk.SQSClient, sdk: typeof Sdk, http: { readonly abortSignal?: AbortSignal }) => Promise<T>,
+  ): Promise<T> {
+    const { signal, attempts, isQuiet = false } = o;
+    const { clock, report } = this.#o;
+    return retry(
+      doing,
+      async () =>
+        calling(doing, action, { signal }, async (http) => request(await this.#connected(), await loadSdk(), http)),
+      { signal, clock, report: isQuiet ? undefined : report, ...(attempts === undefined ? {} : { attempts }) },
+    );
+  }
+
+  async #connected(): Promise<Sdk.SQSClient> {
+    const connecting = (this.#client ??= this.#connect());
+    connecting.catch(() => {
+      if (this.#client === connecting) this.#client = undefined;
+    });
+    return connecting;
+  }
+
+  async #connect(): Promise<Sdk.SQSClient> {
+    const { client } = this.#o;
+    if (client !== undefined) return client;
+    const sdk = await loadSdk();
+    const region = regionOf(this.#url.hostname);
+    if (region !== undefined) return newClient(sdk, { region });
+    const found = newClient(sdk, {});
+    if ((await found.config.serviceConfiguredEndpoint?.()) !== undefined) return found;
+    found.destroy();
+    return newClient(sdk, { endpoint: this.#url.origin });
+  }
+}
+
+interface Entry {
+  readonly request: Sdk.SendMessageBatchRequestEntry;
+  readonly bytes: number;
+}
+
+function inBatches(entries: readonly Entry[]): readonly (readonly Sdk.SendMessageBatchRequestEntry[])[] {
+  const batches: Sdk.SendMessageBatchRequestEntry[][] = [];
+  let batch: Sdk.SendMessageBatchRequestEntry[] = [];
+  let batchBytes = 0;
+  for (const { request, bytes } of entries) {
+    if (batch.length === MAX_BATCH || batchBytes + bytes > MAX_BATCH_BYTES) batch = [];
+    if (batch.length === 0) {
+      batches.push(batch);
+      batchBytes = 0;
+    }
+    batch.push(request);
+    batchBytes += bytes;
+  }
+  return batches;
+}
+
+/** With the first call: commands without a queue do not pay for it. */
+async function loadSdk(): Promise<typeof Sdk> {
+  return import('@aws-sdk/client-sqs');
+}
+
+function newClient(sdk: typeof Sdk, o: Sdk.SQSClientConfig): Sdk.SQSClient {
+  return new sdk.SQSClient({
+    ...o,
+    maxAttempts: 1,
+    // else a queue's URL wins over the endpoint that the environment names
+    useQueueUrlAsEndpoint: false,
+    requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, socketTimeout: STALL_TIMEOUT_MS },
+  });
+}
+
+/** The region in the host of a queue of AWS; undefined for any other. */
+function regionOf(host: string): string | undefined {
+  const [, region, legacy] =
+    /^(?:sqs(?:-fips)?\.([a-z0-9-]+)|([a-z0-9-]+)\.queue)\.(?:amazonaws\.com(?:\.cn)?|api\.aws|api\.amazonwebservices\.com\.cn)$/.exec(
+      host,
+    ) ?? [];
+  return region ?? legacy;
+}
+
+/** As much of a reason as is kept, without the characters that SQS does not take. */
+function cut(reason: string): string {
+  // eslint-disable-next-line no-control-regex
+  const plain = reason.toWellFormed().replace(/[^\t\n\r\u0020-\uFFFD\u{10000}-\u{10FFFF}]/gu, '\uFFFD');
+  return plain.slice(0, MAX_REASON).toWellFormed();
+}

@@ -1,0 +1,162 @@
+import type { Digest } from '../oci/digest.ts';
+import { isTag, parseReference, withoutSecrets, type Reference } from '../oci/reference.ts';
+import type { DestinationKey } from '../state/state.ts';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/text.ts';
+import { DEFAULT_TEMPLATE, expandTemplate } from '../oci/key-template.ts';
+import { formatLocation, parseLocation, parseS3, withoutTransport, type Location } from '../oci/location.ts';
+import type { CopyRule } from './rule.ts';
+
+/** Where an image of a rule is to be. */
+export interface Destination extends DestinationKey {
+  /** `docker://host/repository:tag`, `docker://host/repository@digest` or `s3://bucket/key`. */
+  readonly location: string;
+}
+
+/** A `to`, taken apart. */
+export type DestinationTemplate =
+  | {
+      readonly transport: 'docker';
+      readonly registry: string;
+      readonly repository: string;
+      /** Absent: the tag of the source, and for an image without one its digest. */
+      readonly tag?: string | undefined;
+    }
+  | { readonly transport: 's3'; readonly bucket: string; readonly key: string };
+
+/** https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html */
+const MAX_KEY_BYTES = 1024;
+
+/**
+ * Where a rule wants `image`, one for each of its templates, in their order. `digest` is what the image stands for; where it is undefined, a
+ * template with `{digest}` is INVALID, and so is one with a variable that this image has not, or that makes a name that cannot be.
+ */
+export function destinationsOf(
+  rule: Pick<CopyRule, 'kind' | 'to'>,
+  image: Reference,
+  digest: Digest | undefined,
+  nowMs: number,
+): readonly Destination[] {
+  return rule.to.map((to) => {
+    const location = formatLocation(locate(parseTemplate(rule.kind, to), to, image, digest, new Date(nowMs)));
+    return { ...destinationKey(location), location };
+  });
+}
+
+function locate(
+  template: DestinationTemplate,
+  to: string,
+  image: Reference,
+  digest: Digest | undefined,
+  now: Date,
+): Location {
+  const expand = (text: string): string => expandTemplate(text, image, digest, now);
+  if (template.transport === 's3') {
+    const key = expand(template.key);
+    if (Buffer.byteLength(key) > MAX_KEY_BYTES)
+      throw new Failure('INVALID', `${quote(to)} makes a key of more than ${MAX_KEY_BYTES} bytes: ${quote(key)}`);
+    return { transport: 's3', bucket: template.bucket, key };
+  }
+  const tag = template.tag === undefined ? image.tag : expand(template.tag);
+  const name = `${template.registry}/${expand(template.repository)}`;
+  if (tag !== undefined) {
+    if (!isTag(tag)) throw new Failure('INVALID', `${quote(to)} makes ${quote(tag)}, which cannot be a tag`);
+    return { transport: 'docker', reference: parseReference(`${name}:${tag}`) };
+  }
+  if (digest === undefined && image.digest === undefined)
+    throw new Failure('INVALID', `${quote(to)}: an image without a tag goes by its digest, which is not known`);
+  return { transport: 'docker', reference: parseReference(`${name}@${digest ?? image.digest}`) };
+}
+
+/**
+ * Reads a `to`: `[docker://]host/path/{repository}[:{tag}]` of a mirror, `s3://bucket/key` of a backup. One that ends in `/`, and a bucket
+ * alone, is followed by the default: `{repository}`, or `DEFAULT_TEMPLATE`. INVALID for others, also for unknown variables.
+ */
+export function parseTemplate(kind: CopyRule['kind'], text: string): DestinationTemplate {
+  if (UNFIT.test(text)) throw invalid(text, 'it has characters that nobody sees');
+  return kind === 'mirror' ? parseMirrorTemplate(text) : parseBackupTemplate(text);
+}
+
+/** What no message and no key of S3 can hold, such as a line break. */
+const UNFIT = /\p{Cc}|\p{Cs}/u;
+
+function parseMirrorTemplate(text: string): DestinationTemplate {
+  const rest = withoutTransport(text);
+  if (/^[a-z0-9-]+:\/\//.test(rest))
+    throw invalid(
+      text,
+      'a mirror is written to a registry, such as 111111111111.dkr.ecr.us-east-1.amazonaws.com/{repository}',
+    );
+  const whole = rest.endsWith('/') ? `${rest}{repository}` : rest;
+  if (whole.includes('@')) throw invalid(text, 'it cannot name a digest');
+  const colon = whole.indexOf(':', whole.lastIndexOf('/') + 1);
+  const name = colon === -1 ? whole : whole.slice(0, colon);
+  const tag = colon === -1 ? undefined : whole.slice(colon + 1);
+  checkVariables(text, whole);
+  const slash = name.indexOf('/');
+  const host = name.slice(0, Math.max(slash, 0));
+  // what docker would read as a name of Docker Hub has to say so: nobody publishes by a slip
+  if (host.includes('{') || !(/[.:]/.test(host) || host === 'localhost'))
+    throw invalid(text, 'it names no host: expected host/repository, such as registry.example/mirror/{repository}');
+  // the rest is read with the variables filled in, as it is read when it is used
+  const { registry } = parseReference(filled(name));
+  if (tag !== undefined && !isTag(filled(tag))) throw invalid(text, `${quote(tag)} cannot be a tag`);
+  return { transport: 'docker', registry, repository: name.slice(slash + 1), tag: tag === '{tag}' ? undefined : tag };
+}
+
+function parseBackupTemplate(text: string): DestinationTemplate {
+  if (!text.startsWith('s3://'))
+    throw invalid(text, 'a backup is written to S3, such as s3://bucket/{repository}/{tag}.tar');
+  const { bucket, key } = parseS3(text);
+  const whole = key === '' || key.endsWith('/') ? `${key}${DEFAULT_TEMPLATE}` : key;
+  checkVariables(text, whole);
+  return { transport: 's3', bucket, key: whole };
+}
+
+/** Unknown variables are what `expandTemplate` tells; braces that make none are told here. */
+function checkVariables(text: string, template: string): void {
+  const sample: Reference = { registry: '000000000000.dkr.ecr.us-east-1.amazonaws.com', repository: 'x', tag: 'x' };
+  const rest = expandTemplate(template, sample, `sha256:${'0'.repeat(64)}`, new Date(0));
+  if (/[{}]/.test(rest)) throw invalid(text, 'a brace is not closed');
+}
+
+function filled(template: string): string {
+  return template.replace(/\{[^{}]*\}/g, 'x');
+}
+
+function invalid(text: string, why: string): Failure {
+  return new Failure('INVALID', `${quote(withoutSecrets(text))} is not a destination: ${why}`);
+}
+
+/**
+ * What a destination is remembered by: of a registry its repository and the tag (or `@digest`), of S3 the folder of the key and its name.
+ * INVALID for other places.
+ */
+export function destinationKey(location: string): DestinationKey {
+  const l = parseLocation(location);
+  switch (l.transport) {
+    case 'docker': {
+      const { registry, repository, tag, digest } = l.reference;
+      return { group: `docker://${registry}/${repository}`, name: tag ?? `@${digest}` };
+    }
+    case 's3': {
+      const slash = l.key.lastIndexOf('/');
+      const folder = slash === -1 ? '' : `/${l.key.slice(0, slash)}`;
+      return { group: `s3://${l.bucket}${folder}`, name: l.key.slice(slash + 1) };
+    }
+    case 'archive':
+    case 'oci':
+      throw new Failure('INVALID', `${quote(location)} is no destination of the service: expected docker:// or s3://`);
+    default:
+      return l satisfies never;
+  }
+}
+
+/** Equal for equal choices of what comes along with an image. */
+export function choicesKey(c: {
+  readonly platforms?: readonly string[] | undefined;
+  readonly referrers?: boolean | undefined;
+}): string {
+  const platforms = [...new Set(c.platforms)].sort().join(',');
+  return `${platforms === '' ? 'all' : platforms}${c.referrers === false ? ' without referrers' : ''}`;
+}

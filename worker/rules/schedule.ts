@@ -1,0 +1,73 @@
+import { createHash } from 'node:crypto';
+import { Cron } from 'croner';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/text.ts';
+import type { Schedule } from './rule.ts';
+
+/**
+ * The latest tick at or before `nowMs`, in milliseconds since 1970; undefined when there was none. Ticks are read by the wall clock of the
+ * time zone: a fixed time that the clock skips comes when it has gone forward, and comes once where the clock shows it twice; repeated ones
+ * (`*`, steps, lists) come at every moment that the clock shows.
+ */
+export function lastTickMs(s: Schedule, nowMs: number): number | undefined {
+  // croner looks before a whole second, and ticks are whole seconds
+  const [tick] = cronOf(s).previousRuns(1, new Date((Math.floor(nowMs / 1000) + 1) * 1000));
+  return tick?.getTime();
+}
+
+/** The first tick after `nowMs`; undefined when there is none. Where the clock is changed: as `lastTickMs`. */
+export function nextTickMs(s: Schedule, nowMs: number): number | undefined {
+  return (
+    cronOf(s)
+      .nextRun(new Date(Math.floor(nowMs / 1000) * 1000))
+      ?.getTime() ?? undefined
+  );
+}
+
+/** INVALID with one sentence for a schedule that cannot be read, or that has no tick after `nowMs`, such as the 30th of February. */
+export function checkSchedule(s: Schedule, nowMs: number): void {
+  checkTimeZone(s.timeZone);
+  if (nextTickMs(s, nowMs) === undefined)
+    throw new Failure('INVALID', `${quote(s.cron)} never comes: there is no such day`);
+}
+
+/** INVALID for what is not the name of a time zone. */
+export function checkTimeZone(timeZone: string): void {
+  try {
+    Intl.DateTimeFormat('en', { timeZone });
+  } catch (cause) {
+    throw new Failure(
+      'INVALID',
+      `${quote(timeZone)} is not a time zone: expected an IANA name, such as Europe/Berlin`,
+      {
+        cause,
+      },
+    );
+  }
+}
+
+/**
+ * When a rule without a schedule is compared in full: once a day between 01:00 and 04:59 UTC, at a minute that follows from its name, so that
+ * not all of them start at once.
+ */
+export function dailySchedule(name: string): Schedule {
+  const minute = createHash('sha256').update(name).digest().readUInt32BE() % (4 * 60);
+  return { cron: `${minute % 60} ${1 + Math.floor(minute / 60)} * * *`, timeZone: 'UTC' };
+}
+
+function cronOf({ cron, timeZone }: Schedule): Cron {
+  // croner also takes a moment for a pattern; years are left out, since a schedule that ends is a rule that expires
+  if (!/^(?:@(?:yearly|annually|monthly|weekly|daily|midnight|hourly)|[^@\s]+(?:\s+[^@\s]+){4,5})$/i.test(cron.trim()))
+    throw new Failure(
+      'INVALID',
+      `${quote(cron)} is not a schedule: expected five fields, such as "0 2 * * *", or six with seconds`,
+    );
+  try {
+    return new Cron(cron.trim(), { timezone: timeZone, paused: true, mode: '5-or-6-parts' });
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message.replace(/^Cron\w*: /, '') : 'it cannot be read';
+    throw new Failure('INVALID', `${quote(cron)} is not a schedule: ${why.charAt(0).toLowerCase()}${why.slice(1)}`, {
+      cause,
+    });
+  }
+}

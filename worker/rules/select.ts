@@ -1,0 +1,173 @@
+import picomatch from 'picomatch';
+import semver from 'semver';
+import { isDerivedTag } from '../oci/derived-tag.ts';
+import { isTag } from '../oci/reference.ts';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/text.ts';
+import type { Candidate, TagSelection } from './rule.ts';
+
+const DAY_MS = 24 * 60 * 60 * 1000;
+
+type Tagged<C> = C & { readonly tag: string };
+
+/**
+ * The candidates that `s` selects, in order of tags; those without a tag behind them, in order of digests. The order of `candidates` does not
+ * matter. Never selected is what refers to an image (it comes along with that image) and what cannot be a tag.
+ *
+ * Conditions on tags say nothing of images without one: these are selected by `untagged` and `maxAgeDays` alone. INVALID where push times
+ * decide and one is not known, and for a selection that cannot be read.
+ */
+export function select<C extends Candidate>(candidates: readonly C[], s: TagSelection, nowMs: number): readonly C[] {
+  const included = s.include.map(tagMatcher);
+  const excluded = s.exclude.map(tagMatcher);
+  const range = s.semver === undefined ? undefined : parseRange(s.semver);
+  const youngest = s.maxAgeDays === undefined ? undefined : nowMs - s.maxAgeDays * DAY_MS;
+  const oldEnough = (c: C): boolean => youngest === undefined || pushedAt(c, 'maxAgeDays') >= youngest;
+
+  const tagged = candidates.filter((c): c is Tagged<C> => {
+    const { tag } = c;
+    if (tag === undefined || !isTag(tag) || isDerivedTag(tag)) return false;
+    if (included.length > 0 && !included.some((matches) => matches(tag))) return false;
+    if (excluded.some((matches) => matches(tag))) return false;
+    if (range !== undefined) {
+      const version = versionOf(tag);
+      if (version === undefined || !range.test(version)) return false;
+    }
+    return oldEnough(c);
+  });
+  const untagged = s.untagged ? candidates.filter((c) => c.tag === undefined && oldEnough(c)) : [];
+  return [
+    ...latestOf(tagged, s.latest, range !== undefined).sort(byTag),
+    ...untagged.sort((a, b) => compareText(a.digest ?? '', b.digest ?? '')),
+  ];
+}
+
+function latestOf<C extends Candidate>(
+  tagged: readonly Tagged<C>[],
+  latest: TagSelection['latest'],
+  ranged: boolean,
+): Tagged<C>[] {
+  if (latest === undefined) return [...tagged];
+  if (latest.by === 'push') {
+    const sorted = tagged.map((c) => ({ c, at: pushedAt(c, 'latest by push') }));
+    sorted.sort((a, b) => b.at - a.at || byTag(a.c, b.c));
+    return sorted.slice(0, latest.count).map(({ c }) => c);
+  }
+  const versions = tagged.flatMap((c) => {
+    const version = versionOf(c.tag);
+    return version === undefined ? [] : [{ c, version }];
+  });
+  // of a range, those that it names passed it already
+  const releases = versions.filter(({ version }) => version.prerelease.length === 0);
+  const counted = ranged || releases.length === 0 ? versions : releases;
+  counted.sort((a, b) => semver.compare(b.version, a.version) || byTag(a.c, b.c));
+  return counted.slice(0, latest.count).map(({ c }) => c);
+}
+
+function byTag(a: Tagged<Candidate>, b: Tagged<Candidate>): number {
+  return compareText(a.tag, b.tag) || compareText(a.digest ?? '', b.digest ?? '');
+}
+
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function pushedAt(c: Candidate, condition: string): number {
+  if (c.pushedAtMs !== undefined) return c.pushedAtMs;
+  const name = c.tag ?? c.digest ?? 'an image';
+  throw new Failure(
+    'INVALID',
+    `select images ${condition}: the registry does not tell when ${quote(name)} was pushed; only Amazon ECR does: select by version or by pattern`,
+  );
+}
+
+/**
+ * The version that a tag is: `1.2.3` or `1.2`, which stands for `1.2.0`, each also with a `v` in front, leading zeros (`24.04`), and
+ * `-prerelease` behind. One number alone is none: dates and builds look like that.
+ */
+export function versionOf(tag: string): semver.SemVer | undefined {
+  const match = /^v?([0-9]+)\.([0-9]+)(?:\.([0-9]+))?(?:-([0-9A-Za-z.-]+))?$/.exec(tag);
+  if (match === null) return undefined;
+  const [major, minor, patch] = [match[1], match[2], match[3] ?? '0'].map(Number);
+  const prerelease = match[4] === undefined ? '' : `-${match[4]}`;
+  return semver.parse(`${major}.${minor}.${patch}${prerelease}`, { loose: true }) ?? undefined;
+}
+
+/** Reads a range of versions. INVALID otherwise. */
+export function parseRange(text: string): semver.Range {
+  try {
+    return new semver.Range(text);
+  } catch (cause) {
+    throw new Failure(
+      'INVALID',
+      `${quote(text)} is not a range of versions: expected one as npm has it, such as ">=3.18 <4"`,
+      {
+        cause,
+      },
+    );
+  }
+}
+
+/** Whether `pattern` is a regular expression, `/…/` or `/…/i`, taken apart; undefined: a glob. */
+export function expressionParts(pattern: string): { readonly source: string; readonly flags: string } | undefined {
+  const match = /^\/(.*)\/([a-z]*)$/s.exec(pattern);
+  return match?.[1] === undefined ? undefined : { source: match[1], flags: match[2] ?? '' };
+}
+
+/**
+ * What tells whether a tag matches a glob (as picomatch has it, of the whole tag) or a `/regular expression/` (anywhere in the tag, unless it
+ * says `^` and `$`). INVALID with one sentence for what is neither.
+ */
+export function tagMatcher(pattern: string): (tag: string) => boolean {
+  const invalid = (why: string, cause?: unknown): Failure =>
+    new Failure('INVALID', `${quote(pattern)} is not a pattern of tags: ${why}`, { cause });
+  const expression = expressionParts(pattern);
+  if (expression !== undefined) {
+    if (/[^imsu]/.test(expression.flags)) throw invalid('its flags may be i, m, s and u');
+    let compiled: RegExp;
+    try {
+      compiled = new RegExp(expression.source, expression.flags);
+    } catch (cause) {
+      throw invalid(cause instanceof Error ? lowerFirst(cause.message) : 'it cannot be read', cause);
+    }
+    return (tag) => compiled.test(tag);
+  }
+  const fault = globFault(pattern);
+  if (fault !== undefined) throw invalid(fault);
+  for (const [set] of pattern.matchAll(new RegExp(CLASS, 'g'))) {
+    if (!isExpression(set)) throw invalid(`${quote(set)} is out of order`);
+  }
+  // what picomatch has for paths is left out: its short cuts for `*.*` and the like, and what more than one star mean
+  return picomatch(pattern.replace(/\*+/g, '*'), {
+    dot: true,
+    strictBrackets: true,
+    nonegate: true,
+    noextglob: true,
+    posix: true,
+    fastpaths: false,
+  });
+}
+
+const CLASS = String.raw`\[[!^]?[A-Za-z0-9._-]+\]`;
+const PIECE = String.raw`(?:[A-Za-z0-9._*?-]|${CLASS})`;
+/** What of picomatch is for tags; the rest, such as `+(a)` and `{1..3}`, is left to regular expressions. */
+const GLOB = new RegExp(String.raw`^(?:${PIECE}|\{${PIECE}*(?:,${PIECE}*)+\})+$`);
+
+function globFault(pattern: string): string | undefined {
+  if (pattern === '') return 'it is empty';
+  if (pattern.startsWith('!')) return 'what is not wanted goes under "exclude"';
+  if (GLOB.test(pattern) && !pattern.includes('..')) return undefined;
+  return 'expected a glob of letters, digits, ".", "_" and "-" with *, ?, [a-z], [!a-z] and {a,b}, or a regular expression such as /^v[0-9]+$/';
+}
+
+function isExpression(source: string): boolean {
+  try {
+    return new RegExp(source).source === source;
+  } catch {
+    return false;
+  }
+}
+
+function lowerFirst(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}

@@ -1,0 +1,98 @@
+import { ecrHost } from '../oci/ecr-host.ts';
+import { formatRepository, parseReference } from '../oci/reference.ts';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/text.ts';
+import { matchesPattern, parseImagePattern, withoutTransport } from '../oci/location.ts';
+import type { CopyRule } from './rule.ts';
+
+/** Repositories of one registry. */
+export interface SourcePattern {
+  readonly registry: string;
+  /** `*` stands for any characters, also `/`. Without one it is the repository's name, which no list has to be asked for. */
+  readonly pattern: string;
+  /** What every name that matches starts with. */
+  readonly prefix: string;
+}
+
+/** Of one `from`: enough for whoever writes by hand, too few to fill memory. */
+const MAX_ALTERNATIVES = 1000;
+
+/**
+ * What the `from` of a rule stand for, braces written out, none twice, in the order of the rule. INVALID for what `parseSource` refuses.
+ */
+export function sourcesOf(rule: Pick<CopyRule, 'from'>): readonly SourcePattern[] {
+  const sources = new Map(rule.from.flatMap(parseSource).map((source) => [formatSource(source), source]));
+  return [...sources.values()];
+}
+
+/** Whether a repository is one of the sources of a rule. */
+export function sourceMatches(rule: Pick<CopyRule, 'from'>, registry: string, repository: string): boolean {
+  return sourcesOf(rule).some((source) => source.registry === registry && matchesPattern(source.pattern, repository));
+}
+
+/** `registry/pattern`. */
+export function formatSource({ registry, pattern }: SourcePattern): string {
+  return formatRepository({ registry, repository: pattern });
+}
+
+/**
+ * Reads one `from`: `[docker://][host/]repository` as docker reads it, also with `{a,b}`, and where a host is named with `*`; an ECR host
+ * alone stands for all its repositories. INVALID for others, and for images by tag or digest.
+ */
+export function parseSource(text: string): readonly SourcePattern[] {
+  const whole = withoutTransport(text);
+  const host = whole.replace(/\/$/, '');
+  if (ecrHost(host) !== undefined) return [{ registry: host, pattern: '*', prefix: '' }];
+  if (/^(?:localhost|[^/{}*:]*[.][^/{}*:]*)(?::[0-9]+)?$/.test(host) && host !== 'localhost')
+    throw new Failure(
+      'INVALID',
+      `${quote(text)} is no repository: ${quote(`${host}/*`)} stands for all of that registry`,
+    );
+  return expandBraces(whole).map((alternative) => parseAlternative(alternative, text));
+}
+
+function parseAlternative(alternative: string, text: string): SourcePattern {
+  const { registry, repository, tag } = parseImagePattern(alternative);
+  if (tag !== undefined)
+    throw new Failure('INVALID', `${quote(text)} names a tag: sources are repositories, and tags go under "tags"`);
+  const star = repository.indexOf('*');
+  if (star === -1) return { registry, pattern: repository, prefix: repository };
+  // as parseReference has it
+  const { registry: known } = parseReference(`${registry}/x/y`);
+  return { registry: known, pattern: repository, prefix: repository.slice(0, star) };
+}
+
+/** Every text that `{a,b}` in a pattern stands for, in order; braces may stand within braces. INVALID when they are not closed, or too many. */
+export function expandBraces(pattern: string): readonly string[] {
+  let done = [''];
+  for (let at = 0; at < pattern.length; at++) {
+    const c = pattern.charAt(at);
+    let pieces = [c];
+    if (c === '{') {
+      const { alternatives, end } = readBraces(pattern, at);
+      pieces = alternatives.flatMap(expandBraces);
+      at = end;
+    }
+    if (done.length * pieces.length > MAX_ALTERNATIVES)
+      throw new Failure('INVALID', `${quote(pattern)} stands for more than ${MAX_ALTERNATIVES} names: use "*"`);
+    done = done.flatMap((start) => pieces.map((piece) => start + piece));
+  }
+  return [...new Set(done)];
+}
+
+function readBraces(pattern: string, start: number): { alternatives: readonly string[]; end: number } {
+  const alternatives: string[] = [];
+  let depth = 0;
+  let from = start + 1;
+  for (let at = start; at < pattern.length; at++) {
+    const c = pattern.charAt(at);
+    if (c === '{') depth++;
+    else if (c === '}') depth--;
+    if (depth === 0 || (c === ',' && depth === 1)) {
+      alternatives.push(pattern.slice(from, at));
+      from = at + 1;
+    }
+    if (depth === 0) return { alternatives, end: at };
+  }
+  throw new Failure('INVALID', `${quote(pattern)}: a brace is not closed`);
+}

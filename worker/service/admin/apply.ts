@@ -1,0 +1,63 @@
+import { formatAccess, formatRule } from '../../rules/config.ts';
+import { differencesOf, planApply, type Change } from '../../rules/apply.ts';
+import type { Config } from '../../rules/rule.ts';
+import type { StateStore, StoredRule } from '../../state/state.ts';
+import { anyOf, type Abortable } from '../../util/abort.ts';
+import { Failure } from '../../util/failure.ts';
+
+export interface ApplyPlan {
+  readonly rules: readonly Change[];
+  /** What differs in how registries are reached, a line each. */
+  readonly access: readonly string[];
+  /** Whether anything has to be done. */
+  readonly empty: boolean;
+  /**
+   * Does it, one at a time. CONFLICT, with nothing done, when another does so at this moment, or changed the rules since they were read: two
+   * files that are each without a conflict may have one with each other. What was done by then stays done where it ends in between, and
+   * applying again goes on.
+   */
+  execute(o?: Abortable): Promise<void>;
+}
+
+/** Renewed while rules are written; who was killed meanwhile keeps others from applying for so long, and what clocks may differ by. */
+const LOCK_SECONDS = 30;
+
+/** What would make the stored rules those of `config`. Nothing is changed before `execute`. */
+export async function apply(config: Config, state: StateStore, o: Abortable): Promise<ApplyPlan> {
+  const [stored, storedAccess] = await Promise.all([state.rules.list(o), state.rules.access(o)]);
+  const wanted = config.rules.map((rule) => ({ name: rule.name, document: formatRule(rule) }));
+  const rules = planApply(stored, wanted);
+  const document = formatAccess(config.registries);
+  const before: unknown = storedAccess === undefined ? {} : JSON.parse(storedAccess.document);
+  const access = differencesOf(before, JSON.parse(document), 'registries');
+  const revisions = new Map(stored.map((rule) => [rule.name, rule.revision]));
+  const changes = rules.filter(({ change }) => change !== 'same');
+  return {
+    rules,
+    access,
+    empty: changes.length === 0 && access.length === 0,
+    execute: async (at = {}) => {
+      await using lease = await state.lock('rules', LOCK_SECONDS, at);
+      if (lease === undefined)
+        throw new Failure('CONFLICT', 'apply rules: somebody else does at this moment: try again in two minutes');
+      const signal = anyOf(at.signal, lease.signal);
+      const [rulesNow, accessNow] = await Promise.all([state.rules.list({ signal }), state.rules.access({ signal })]);
+      if (!isSame(stored, rulesNow) || storedAccess?.revision !== accessNow?.revision)
+        throw new Failure('CONFLICT', 'apply rules: somebody else changed them in the meantime: look at them again');
+      // how to reach a registry before the rules that reach it
+      if (access.length > 0) await state.rules.putAccess(document, storedAccess?.revision ?? 0, { signal });
+      for (const { name, document: rule } of changes) {
+        const revision = revisions.get(name) ?? 0;
+        if (rule === undefined) await state.rules.remove(name, revision, { signal });
+        else await state.rules.put({ name, document: rule }, revision, { signal });
+      }
+    },
+  };
+}
+
+function isSame(before: readonly StoredRule[], now: readonly StoredRule[]): boolean {
+  return (
+    before.length === now.length &&
+    before.every(({ name, revision }, at) => now[at]?.name === name && now[at].revision === revision)
+  );
+}

@@ -1,0 +1,154 @@
+import { formatJob, jobId, type Choices, type CopyJob, type PlanJob, type RestoreJob } from '../../queue/job.ts';
+import { FROM_THE_START, planJobId } from '../planner/plan-jobs.ts';
+import { DEFAULT_TEMPLATE, expandTemplate } from '../../oci/key-template.ts';
+import {
+  formatLocation,
+  isPattern,
+  parseDestination,
+  parseLocation,
+  parseS3,
+  type Location,
+} from '../../oci/location.ts';
+import type { JobRecord, Run, RunReader } from '../../state/state.ts';
+import type { Abortable } from '../../util/abort.ts';
+import type { Clock } from '../../util/clock.ts';
+import { Failure } from '../../util/failure.ts';
+import { quote } from '../../util/text.ts';
+import { readRule } from '../planner/plan-run.ts';
+import type { Service } from '../service.ts';
+
+export interface EnqueueOptions extends Abortable {
+  readonly clock: Clock;
+}
+
+/** Asks the deployed system to plan a rule now, whatever its schedule. Returns the run. NOT_FOUND without the rule, UNSUPPORTED for one that is not executed. */
+export async function enqueueRule(name: string, service: Service, o: EnqueueOptions): Promise<Run> {
+  const { state, queue } = service;
+  await readRule(name, service, o);
+  const id = runId(o.clock);
+  const run = await state.runs.begin({ id, rule: name, trigger: 'request' }, o);
+  const job: PlanJob = {
+    version: 1,
+    kind: 'plan',
+    id: planJobId(id, FROM_THE_START),
+    run: id,
+    rule: name,
+    at: new Date(o.clock.now()).toISOString(),
+    after: FROM_THE_START,
+  };
+  const body = formatJob(job);
+  await state.runs.addJobs(id, [{ id: job.id, title: `plan ${name}`, rule: name, body }], o);
+  await queue.send([{ body }], o);
+  return run;
+}
+
+export interface ImageRequest extends Choices {
+  /** An image of a registry, or an archive in S3. */
+  readonly from: string;
+  /** A registry, or `s3://bucket/key`; ending in `/` the default template follows. */
+  readonly to: string;
+  readonly force?: boolean | undefined;
+}
+
+/** Asks the deployed system for one copy. Returns its run. INVALID for what its workers could not reach. */
+export async function enqueueImage(r: ImageRequest, { state, queue }: Service, o: EnqueueOptions): Promise<Run> {
+  const id = runId(o.clock);
+  const job = jobOf(r, id, o.clock.now());
+  const run = await state.runs.begin({ id, trigger: 'request' }, o);
+  const to = job.kind === 'restore' ? job.to : job.to.join(', ');
+  const body = formatJob(job);
+  await state.runs.addJobs(id, [{ id: job.id, title: `${job.from} → ${to}`, body }], o);
+  await queue.send([{ body }], o);
+  await state.runs.planned(id, o);
+  return run;
+}
+
+function jobOf(r: ImageRequest, run: string, nowMs: number): CopyJob | RestoreJob {
+  if (isPattern(r.from)) {
+    throw new Failure('INVALID', `${quote(r.from)} stands for several images: make a rule of it and enqueue that`);
+  }
+  const from = parseLocation(r.from);
+  const to = destinationOf(r.to, from, nowMs);
+  const { platforms, referrers, create, force } = r;
+  const common = { version: 1, run, at: new Date(nowMs).toISOString(), referrers, create } as const;
+  const [source, target] = [formatLocation(from), formatLocation(to)];
+  if (from.transport === 's3' && to.transport === 'docker') {
+    if (platforms !== undefined || force === true)
+      throw new Failure('INVALID', 'a restore takes an archive as it is: without platforms and without force');
+    return { ...common, kind: 'restore', id: jobId(run, 'restore', source, target), from: source, to: target };
+  }
+  if (from.transport === 'docker') {
+    const kind = to.transport === 's3' ? 'backup' : 'mirror';
+    const id = jobId(run, kind, source, target);
+    return { ...common, kind, id, from: source, to: [target], platforms, force };
+  }
+  throw new Failure('INVALID', `from ${source} to ${target}: an archive is restored to a registry`);
+}
+
+function destinationOf(text: string, from: Location, nowMs: number): Location {
+  const to =
+    text.startsWith('s3://') && from.transport === 'docker' ? archiveOf(text, from, nowMs) : parseDestination(text);
+  for (const location of [from, to]) {
+    if (location.transport !== 's3' && location.transport !== 'docker') {
+      throw new Failure(
+        'INVALID',
+        `${quote(formatLocation(location))} is a file here, which no worker can reach: name a registry or s3://`,
+      );
+    }
+  }
+  return to;
+}
+
+function archiveOf(text: string, from: Extract<Location, { transport: 'docker' }>, nowMs: number): Location {
+  const { bucket, key } = parseS3(text);
+  const template = key === '' || key.endsWith('/') ? `${key}${DEFAULT_TEMPLATE}` : key;
+  return {
+    transport: 's3',
+    bucket,
+    key: expandTemplate(template, from.reference, from.reference.digest, new Date(nowMs)),
+  };
+}
+
+/** Sortable, and nobody else's. */
+function runId(clock: Clock): string {
+  const at = new Date(clock.now()).toISOString().replace(/[-:]/g, '').slice(0, 15);
+  return `request-${at}-${Math.floor(clock.random() * 2 ** 40)
+    .toString(36)
+    .padStart(8, '0')}`;
+}
+
+/** How often a run is looked at while somebody waits: of many jobs, which are counted each time, less often. */
+const POLL_MS = 1000;
+const MAX_POLL_MS = 20_000;
+/** The share of the time that is spent with looking is one of so many. */
+const POLL_SHARE = 10;
+
+/**
+ * Waits until the run has ended, or nobody is left to plan the rest of it, and tells every change of its counts to `seen`. Returns it with
+ * the jobs that failed. NOT_FOUND without the run; ABORTED when the signal fires: the run goes on.
+ */
+export async function follow(
+  id: string,
+  runs: Pick<RunReader, 'get' | 'jobs'>,
+  o: EnqueueOptions & { readonly seen?: (run: Run) => void },
+): Promise<{ readonly run: Run; readonly failed: readonly JobRecord[] }> {
+  let last = '';
+  for (;;) {
+    const startedMs = o.clock.now();
+    const run = await runs.get(id, o);
+    const tookMs = o.clock.now() - startedMs;
+    if (run === undefined) throw new Failure('NOT_FOUND', `there is no run ${quote(id)}`);
+    const now = JSON.stringify([run.jobs, run.plannedAtMs]);
+    if (now !== last) o.seen?.(run);
+    last = now;
+    const { waiting, running, failed: failures } = run.jobs;
+    // who plans it is a job of it, and ends well only when all is planned
+    const isGivenUp = run.plannedAtMs === undefined && waiting + running === 0 && failures > 0;
+    if (run.endedAtMs !== undefined || isGivenUp) {
+      const failed: JobRecord[] = [];
+      for await (const job of runs.jobs(id, { signal: o.signal, state: 'failed' })) failed.push(job);
+      return { run, failed };
+    }
+    await o.clock.sleep(Math.min(MAX_POLL_MS, Math.max(POLL_MS, tookMs * POLL_SHARE)), o);
+  }
+}

@@ -1,0 +1,198 @@
+import type { QueueCount } from '../../queue/queue.ts';
+import { parseRule } from '../../rules/config.ts';
+import { isCopyRule, isExpired, type Rule } from '../../rules/rule.ts';
+import { lastTickMs, nextTickMs } from '../../rules/schedule.ts';
+import type { JobRecord, Run, RuleProgress, StateStore } from '../../state/state.ts';
+import type { Abortable } from '../../util/abort.ts';
+import type { Clock } from '../../util/clock.ts';
+import { isFailure } from '../../util/failure.ts';
+import type { Service } from '../service.ts';
+
+export interface RuleStatus {
+  readonly name: string;
+  /** Absent where this version cannot read it. */
+  readonly kind?: Rule['kind'];
+  readonly nextTickMs?: number | undefined;
+  /** The run that is going on. */
+  readonly current?: Run | undefined;
+  /** How old the last good copy of everything in the rule is; absent: there never was one. */
+  readonly ageSeconds?: number | undefined;
+  readonly expired: boolean;
+  /**
+   * What is wrong, a sentence each: a tick that nobody served, a run that goes on past its next tick or that
+   * was no good one, a rule that cannot be read.
+   */
+  readonly faults: readonly string[];
+}
+
+interface DeadLetter {
+  readonly body: string;
+  readonly reason: string | undefined;
+  readonly sentAtMs: number;
+}
+
+export interface Status {
+  readonly queue: QueueCount;
+  /** How many there are, about. */
+  readonly deadLetters: number;
+  /** Some of them. */
+  readonly dead: readonly DeadLetter[];
+  readonly rules: readonly RuleStatus[];
+  /** The latest, newest first. */
+  readonly runs: readonly Run[];
+  /** Jobs of those runs that a worker has in hand, or that failed and are tried again. */
+  readonly inFlight: readonly JobRecord[];
+  /** Jobs of those runs that failed for good. */
+  readonly failed: readonly JobRecord[];
+  /** Whether something is late or dead. */
+  readonly faulty: boolean;
+}
+
+export interface StatusOptions extends Abortable {
+  readonly clock: Clock;
+  /** Runs to tell. Default 10. */
+  readonly runs?: number | undefined;
+}
+
+/** A tick may be served this much later: the planner comes by only so often, and takes its time. */
+const GRACE_MS = 10 * 60_000;
+const DEFAULT_RUNS = 10;
+/** Of each kind: those who need all of them have `--json` and the table. */
+const MAX_JOBS = 50;
+/** What one receive gives at most: enough to see what is wrong. */
+const MAX_DEAD = 10;
+
+/** How the deployed system does. Looks at dead letters, which hides them from others for a moment; changes nothing else. */
+export async function status(service: Service, o: StatusOptions): Promise<Status> {
+  const { state, queue, deadLetters } = service;
+  const [count, deadCount, dead, rules, runs] = await Promise.all([
+    queue.count(o),
+    deadLetters.count(o),
+    peek(service, o),
+    statusOfRules(state, o),
+    state.runs.list({ ...o, limit: o.runs ?? DEFAULT_RUNS }),
+  ]);
+  const jobs = await Promise.all(runs.map(async (run) => jobsOf(state, run, o)));
+  const inFlight = jobs.flatMap((of) => of.inFlight).slice(0, MAX_JOBS);
+  const failed = jobs.flatMap((of) => of.failed).slice(0, MAX_JOBS);
+  const letters = Math.max(dead.length, deadCount.visible + deadCount.inFlight);
+  return {
+    queue: count,
+    deadLetters: letters,
+    dead,
+    rules,
+    runs,
+    inFlight,
+    failed,
+    faulty: letters > 0 || rules.some((rule) => rule.faults.length > 0),
+  };
+}
+
+async function peek({ deadLetters }: Service, o: Abortable): Promise<readonly DeadLetter[]> {
+  const deliveries = await deadLetters.receive(MAX_DEAD, { ...o, waitSeconds: 0 });
+  // they come back by themselves where this fails
+  await Promise.allSettled(deliveries.map(async (delivery) => delivery.settle({ type: 'again', seconds: 0 })));
+  return deliveries.map(({ body, reason, sentAtMs }) => ({ body, reason, sentAtMs }));
+}
+
+/** Every rule with its progress. */
+export async function statusOfRules(
+  state: StateStore,
+  o: Abortable & { readonly clock: Clock },
+): Promise<readonly RuleStatus[]> {
+  const rules = await state.rules.list(o);
+  return Promise.all(
+    rules.map(async ({ name, document, appliedAtMs }) => {
+      const progress = await state.runs.progress(name, o);
+      const current = progress?.current === undefined ? undefined : await state.runs.get(progress.current.run, o);
+      return statusOf({ name, document, appliedAtMs }, progress, current, o.clock.now());
+    }),
+  );
+}
+
+function statusOf(
+  stored: { readonly name: string; readonly document: string; readonly appliedAtMs: number },
+  progress: RuleProgress | undefined,
+  current: Run | undefined,
+  nowMs: number,
+): RuleStatus {
+  const { name } = stored;
+  const goodAtMs = progress?.goodAtMs;
+  const common = {
+    name,
+    current: current?.endedAtMs === undefined ? current : undefined,
+    ageSeconds: goodAtMs === undefined ? undefined : Math.max(0, Math.round((nowMs - goodAtMs) / 1000)),
+  };
+  let rule: Rule;
+  try {
+    rule = parseRule(stored.document);
+  } catch (error) {
+    const why = isFailure(error) ? error.message : String(error);
+    return { ...common, expired: false, faults: [`it cannot be read by this version: ${why}`] };
+  }
+  const expired = isExpired(rule, nowMs);
+  const planned = isCopyRule(rule);
+  return {
+    ...common,
+    kind: rule.kind,
+    expired,
+    nextTickMs: expired || !planned ? undefined : nextTickMs(rule.schedule, nowMs),
+    faults:
+      expired || !planned
+        ? []
+        : [...lateness(rule, stored.appliedAtMs, progress, common.current, nowMs), ...badness(progress)],
+  };
+}
+
+function lateness(
+  rule: Rule,
+  appliedAtMs: number,
+  progress: RuleProgress | undefined,
+  current: Run | undefined,
+  nowMs: number,
+): readonly string[] {
+  const tickMs = lastTickMs(rule.schedule, nowMs);
+  if (tickMs === undefined || nowMs - Math.max(tickMs, appliedAtMs) < GRACE_MS) return [];
+  const served = progress?.dueAtMs !== undefined && progress.dueAtMs >= tickMs;
+  if (served) return [];
+  const when = new Date(tickMs).toISOString();
+  if (current !== undefined && current.startedAtMs < tickMs)
+    return [`its run ${current.id} went on past the tick of ${when}`];
+  return [`nobody planned the tick of ${when}: is a planner running?`];
+}
+
+/** Repositories that cannot be listed leave no dead letter: without this nobody would hear that nothing is copied any more. */
+function badness(progress: RuleProgress | undefined): readonly string[] {
+  const { current, dueAtMs, goodAtMs } = progress ?? {};
+  if (current !== undefined || dueAtMs === undefined || (goodAtMs !== undefined && goodAtMs >= dueAtMs)) return [];
+  const good =
+    goodAtMs === undefined
+      ? 'there was no good one yet'
+      : `the last good one began at ${new Date(goodAtMs).toISOString()}`;
+  return [`its last run had failures, or did not end; ${good}`];
+}
+
+async function jobsOf(
+  state: StateStore,
+  run: Run,
+  o: Abortable,
+): Promise<{ readonly inFlight: readonly JobRecord[]; readonly failed: readonly JobRecord[] }> {
+  const inFlight: JobRecord[] = [];
+  const failed: JobRecord[] = [];
+  if (run.jobs.running > 0) await collect(state.runs.jobs(run.id, { ...o, state: 'running' }), inFlight);
+  if (run.jobs.failed > 0) await collect(state.runs.jobs(run.id, { ...o, state: 'failed' }), failed);
+  if (run.jobs.waiting > 0 && run.endedAtMs === undefined) {
+    for await (const job of state.runs.jobs(run.id, { ...o, state: 'waiting' })) {
+      if (inFlight.length >= MAX_JOBS) break;
+      if (job.reason !== undefined) inFlight.push(job);
+    }
+  }
+  return { inFlight, failed };
+}
+
+async function collect(from: AsyncIterable<JobRecord>, to: JobRecord[]): Promise<void> {
+  for await (const job of from) {
+    if (to.length >= MAX_JOBS) return;
+    to.push(job);
+  }
+}

@@ -1,0 +1,151 @@
+import { parseMessage, type CopyJob } from '../../queue/job.ts';
+import type { Queue } from '../../queue/queue.ts';
+import { formatLocation, parseDestination, parseLocation } from '../../oci/location.ts';
+import { isCopyRule, isExpired, notExecuted, type Config, type CopyRule } from '../../rules/rule.ts';
+import { memoryState } from '../../state/memory.ts';
+import { checkAborted, type Abortable } from '../../util/abort.ts';
+import { Failure, toFailure } from '../../util/failure.ts';
+import { forEachOf } from '../../util/limit.ts';
+import { quote } from '../../util/text.ts';
+import type { Ends, OperationOptions } from '../../images/backends.ts';
+import { fanOut } from '../../images/fan-out.ts';
+import { planRule } from '../planner/plan-run.ts';
+import { IMAGES_AT_ONCE, mirrorAll, type ItemResult, type BatchResult } from '../../images/copy-images.ts';
+
+export interface SyncRequest {
+  readonly config: Config;
+  /** Only these rules; absent: all. NOT_FOUND for one that the file has not. */
+  readonly rules?: readonly string[] | undefined;
+  /** Reports what would be done, and writes nothing. Default false. */
+  readonly dryRun?: boolean | undefined;
+}
+
+/**
+ * Runs rules here and now, whatever their schedules say: without a queue, and without a memory of what was copied before, so that every
+ * image is compared with its destinations. One failure does not stop the others. Rules that have expired are passed over, and so are those
+ * of kinds that this version does not execute; both are told.
+ */
+export async function sync(r: SyncRequest, ends: Ends, o: OperationOptions): Promise<BatchResult> {
+  const items: ItemResult[] = [];
+  const faults: string[] = [];
+  for (const rule of chosen(r)) {
+    checkAborted(o);
+    if (isExpired(rule, o.clock.now())) {
+      o.report?.({ type: 'rule-expired', rule: rule.name });
+    } else if (!isCopyRule(rule)) {
+      o.report?.({ type: 'warning', message: notExecuted(rule).message });
+    } else {
+      try {
+        const { jobs, failures } = await planHere(rule, ends, o);
+        faults.push(...failures.map((failure) => `rule ${rule.name}: ${failure}`));
+        items.push(...(r.dryRun === true ? await tryJobs(jobs, ends, o) : await copyJobs(jobs, ends, o)));
+      } catch (error) {
+        checkAborted(o);
+        const { message } = toFailure(error);
+        faults.push(`rule ${rule.name}: ${message}`);
+        o.report?.({ type: 'warning', message });
+      }
+    }
+  }
+  return { items, faults };
+}
+
+function chosen({ config, rules }: SyncRequest): Config['rules'] {
+  for (const name of rules ?? []) {
+    if (config.rules.some((rule) => rule.name === name)) continue;
+    const names = config.rules.map((rule) => rule.name).join(', ');
+    throw new Failure('NOT_FOUND', `the file has no rule ${quote(name)}, but ${names}`);
+  }
+  return rules === undefined ? config.rules : config.rules.filter((rule) => rules.includes(rule.name));
+}
+
+/** What the rule asks for, and what of it could not be looked at. */
+async function planHere(
+  rule: CopyRule,
+  ends: Ends,
+  o: OperationOptions,
+): Promise<{ readonly jobs: readonly CopyJob[]; readonly failures: readonly string[] }> {
+  const state = memoryState(o.clock);
+  const outbox = new Outbox();
+  const run = await state.runs.begin({ id: rule.name, rule: rule.name, trigger: 'request' }, o);
+  await planRule({ rule, run }, { state, queue: outbox, deadLetters: outbox }, ends, { ...o, untilMs: undefined });
+  const failures: string[] = [];
+  for await (const job of state.runs.jobs(run.id, { signal: o.signal, state: 'failed' }))
+    failures.push(`${job.title}: ${job.reason}`);
+  return { jobs: outbox.jobs, failures };
+}
+
+/** Keeps the jobs that are sent, for whoever sent them. */
+class Outbox implements Queue {
+  readonly name = 'here';
+  readonly jobs: CopyJob[] = [];
+
+  async send(messages: readonly { readonly body: string }[]): Promise<void> {
+    for (const { body } of messages) {
+      const message = parseMessage(body);
+      if (message.type !== 'job' || (message.job.kind !== 'mirror' && message.job.kind !== 'backup'))
+        throw new Failure('BUG', 'sync: a rule asked for something that is no copy');
+      this.jobs.push(message.job);
+    }
+  }
+
+  async receive(): Promise<readonly never[]> {
+    return [];
+  }
+
+  async count(): Promise<{ readonly visible: number; readonly inFlight: number; readonly delayed: number }> {
+    return { visible: this.jobs.length, inFlight: 0, delayed: 0 };
+  }
+}
+
+async function copyJobs(jobs: readonly CopyJob[], ends: Ends, o: OperationOptions): Promise<readonly ItemResult[]> {
+  const items = new Map<CopyJob, readonly ItemResult[]>();
+  await forEachOf(
+    jobs,
+    IMAGES_AT_ONCE,
+    async (job, at) => {
+      items.set(job, await copyJob(job, ends, { ...o, ...at }));
+    },
+    o,
+  );
+  return jobs.flatMap((job) => items.get(job) ?? []);
+}
+
+async function copyJob(job: CopyJob, ends: Ends, o: OperationOptions & Abortable): Promise<readonly ItemResult[]> {
+  const items: ItemResult[] = [];
+  const to = job.to.map((text) => ({ location: parseDestination(text) }));
+  const fail = (places: readonly (typeof to)[number][], error: unknown): void => {
+    checkAborted(o);
+    const failure = toFailure(error);
+    for (const { location } of places)
+      items.push({ from: job.from, to: formatLocation(location), outcome: 'failed', failure });
+    o.report?.({ type: 'warning', message: `${job.from}: ${failure.message}` });
+  };
+  try {
+    const { platforms, referrers, create } = job;
+    for await (const item of fanOut({ platforms, referrers, create, from: parseLocation(job.from), to }, ends, o)) {
+      if ('failure' in item) {
+        fail([item.target], item.failure);
+        continue;
+      }
+      const { result } = item;
+      items.push({ from: job.from, to: result.to, outcome: result.outcome, digest: result.digest, result });
+    }
+  } catch (error) {
+    fail(to, error);
+  }
+  return items;
+}
+
+async function tryJobs(jobs: readonly CopyJob[], ends: Ends, o: OperationOptions): Promise<readonly ItemResult[]> {
+  const requests = jobs.flatMap(({ from, to, platforms, referrers }) =>
+    to.map((text) => ({
+      from: parseLocation(from),
+      to: parseDestination(text),
+      platforms,
+      referrers,
+      dryRun: true,
+    })),
+  );
+  return mirrorAll(requests, ends, o);
+}

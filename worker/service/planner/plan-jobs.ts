@@ -1,0 +1,159 @@
+import { jobId, type CopyJob, type PlanJob } from '../../queue/job.ts';
+import { hexOf, type Digest } from '../../oci/digest.ts';
+import type { Reference } from '../../oci/reference.ts';
+import type { DestinationKey, SyncRecord } from '../../state/state.ts';
+import { choicesKey, destinationsOf } from '../../rules/destinations.ts';
+import { formatLocation } from '../../oci/location.ts';
+import type { Candidate, CopyRule } from '../../rules/rule.ts';
+
+/** An image that a source has. */
+export interface SourceImage {
+  /** Absent: an image without one. */
+  readonly tag: string | undefined;
+  readonly digest: Digest;
+}
+
+/** What is at a destination: the digest it stands for; `there` where only that is known, or nothing is; `gone`. */
+export type Presence = Digest | 'there' | 'gone';
+
+/** What is known when images are compared. */
+export interface Known {
+  record(key: DestinationKey): SyncRecord | undefined;
+  presence(key: DestinationKey): Presence;
+  /** What refers to manifests of the source's repository, both by `shortened`. Empty where nobody knows. */
+  readonly referrers: ReadonlyMap<string, readonly string[]>;
+}
+
+/** Images of one repository. */
+export interface SourceImages {
+  readonly rule: CopyRule;
+  readonly run: string;
+  /** When the run began: whatever is planned later for it has the same destinations. */
+  readonly startedAtMs: number;
+  readonly registry: string;
+  readonly repository: string;
+  readonly images: readonly SourceImage[];
+}
+
+export interface JobPlan {
+  /** One for each image that is not everywhere yet, with the destinations that need work. In the order of the images. */
+  readonly jobs: readonly CopyJob[];
+  /** Images that need nothing. */
+  readonly unchanged: number;
+}
+
+/**
+ * What has to be copied. An image needs nothing at a destination that was made equal to just this digest with the same choices, is still as
+ * it was left, and has every signature that is known of. The same run gives the same image the same job, whatever else was done by then.
+ */
+export function planJobs(from: SourceImages, known: Known): JobPlan {
+  const { rule, run, registry, repository, startedAtMs } = from;
+  const choices = choicesKey(rule);
+  const jobs: CopyJob[] = [];
+  let unchanged = 0;
+  for (const image of from.images) {
+    const reference = referenceOf(registry, repository, image);
+    const needed = new Set<string>();
+    for (const destination of destinationsOf(rule, reference, image.digest, startedAtMs))
+      if (!isUnchanged(image.digest, choices, rule.referrers, destination, known)) needed.add(destination.location);
+    if (needed.size === 0) {
+      unchanged++;
+      continue;
+    }
+    const source = formatLocation({ transport: 'docker', reference });
+    jobs.push({
+      version: 1,
+      kind: rule.kind,
+      // by what is copied alone: when a run is planned again, some of its destinations may be done
+      id: jobId(run, rule.kind, source),
+      run,
+      rule: rule.name,
+      at: new Date(startedAtMs).toISOString(),
+      from: source,
+      digest: image.digest,
+      to: [...needed],
+      ...(rule.platforms.length === 0 ? {} : { platforms: rule.platforms }),
+      ...(rule.referrers ? {} : { referrers: false }),
+      ...(rule.create === undefined ? {} : { create: rule.create }),
+    });
+  }
+  return { jobs, unchanged };
+}
+
+/** The image as jobs name it: by its tag, or by its digest where it has none. */
+export function referenceOf(registry: string, repository: string, image: SourceImage): Reference {
+  return image.tag === undefined
+    ? { registry, repository, digest: image.digest }
+    : { registry, repository, tag: image.tag };
+}
+
+/** The id of the job that goes on with planning `run` behind `after`. */
+export function planJobId(run: string, after: PlanJob['after']): string {
+  return `${PLAN}${jobId(run, 'plan', after.repository, after.name)}`;
+}
+
+/** Whether it is one of `planJobId`. */
+export function isPlanJobId(id: string): boolean {
+  return id.startsWith(PLAN);
+}
+
+const PLAN = 'plan-';
+
+/** What orders the images of a repository, and what `PlanJob.after` names. */
+export function nameOf({ tag, digest }: Pick<Candidate, 'tag' | 'digest'>): string {
+  return tag ?? `@${digest}`;
+}
+
+/** Before all images. */
+export const FROM_THE_START: PlanJob['after'] = { repository: '', name: '' };
+/** Behind the name of every image. */
+const LAST_NAME = '~';
+
+/** Behind everything in the repository. */
+export function behind(repository: string): PlanJob['after'] {
+  return { repository, name: LAST_NAME };
+}
+
+/** Whether the image comes behind what was planned already, in the order of repositories (`registry/repository`) and then names. */
+export function isBehind(after: PlanJob['after'], repository: string, name: string): boolean {
+  return repository === after.repository ? name > after.name : repository > after.repository;
+}
+
+/** Whether anything in the repository can. */
+export function mayBeBehind(after: PlanJob['after'], repository: string): boolean {
+  return isBehind(after, repository, LAST_NAME);
+}
+
+function isUnchanged(digest: Digest, choices: string, referrers: boolean, key: DestinationKey, known: Known): boolean {
+  const record = known.record(key);
+  if (record === undefined || record.sourceDigest !== digest || record.choices !== choices) return false;
+  const presence = known.presence(key);
+  if (presence !== 'there' && presence !== record.digest) return false;
+  return !referrers || !hasNewReferrer(record, known.referrers);
+}
+
+/** What people know the job by. */
+export function titleOf(job: Pick<CopyJob, 'from' | 'to'>): string {
+  return `${job.from} → ${job.to.join(', ')}`;
+}
+
+/** Whether something refers to the image, its children or what refers to them, that did not come along. */
+function hasNewReferrer(record: SyncRecord, referrers: Known['referrers']): boolean {
+  if (referrers.size === 0) return false;
+  const came = record.manifests ?? [shortened(record.digest)];
+  return came.some((subject) => referrers.get(subject)?.some((referrer) => !came.includes(referrer)));
+}
+
+/** Of images with more, no manifest is remembered: a worker looks at those that anything refers to each time. */
+const MAX_REMEMBERED = 1000;
+const SHORT = 16;
+
+/** `SyncRecord.manifests` of an image with these. */
+export function rememberedManifests(digests: readonly Digest[]): readonly string[] | undefined {
+  return digests.length > MAX_REMEMBERED ? undefined : digests.map(shortened);
+}
+
+/** A digest as records remember it. */
+export function shortened(digest: Digest): string {
+  return hexOf(digest).slice(0, SHORT);
+}

@@ -1,0 +1,79 @@
+import type { PushEvent } from '../../queue/job.ts';
+import { parseDigest } from '../../oci/digest.ts';
+import { ecrHost } from '../../oci/ecr-host.ts';
+import { parseRule } from '../../rules/config.ts';
+import { matchesPattern } from '../../oci/location.ts';
+import { isCopyRule, isExpired, type CopyRule } from '../../rules/rule.ts';
+import { sourcesOf } from '../../rules/sources.ts';
+import type { StoredRule } from '../../state/state.ts';
+import { checkAborted } from '../../util/abort.ts';
+import { Failure, toFailure } from '../../util/failure.ts';
+import { planRule, type PlanOptions, type PlanResult, type WithEnds } from './plan-run.ts';
+import type { Service } from '../service.ts';
+
+export interface PushResult {
+  /** One for each rule that the push starts. */
+  readonly runs: readonly (PlanResult & { readonly run: string; readonly rule: string })[];
+}
+
+/**
+ * Starts what a push starts: for each rule that says `on: push` and names the repository a run with the images that the push concerns. Of a
+ * tag that is the image; of a signature or SBOM the image that it is about, or what contains that; of an image of an index nothing, since the
+ * index is pushed after it. Idempotent: the same event makes the same runs and jobs.
+ *
+ * UNAVAILABLE when the registry does not show the push yet, or another is planning the same run: try again. A rule that fails does not stop
+ * the others; the first failure is thrown at the end.
+ */
+export async function planPush(
+  event: PushEvent,
+  service: Service,
+  withEnds: WithEnds,
+  o: Omit<PlanOptions, 'untilMs'>,
+): Promise<PushResult> {
+  const { rules, runs } = service.state;
+  const started: PushResult['runs'][number][] = [];
+  const failures: Failure[] = [];
+  for (const stored of await rules.list(o)) {
+    try {
+      const rule = readRule(stored, o);
+      if (rule === undefined || isExpired(rule, o.clock.now())) continue;
+      const registry = registryOf(rule, event);
+      if (registry === undefined) continue;
+      const id = `push-${event.id}-${rule.name}`;
+      const run = await runs.begin({ id, rule: rule.name, trigger: 'push' }, o);
+      const only = {
+        registry,
+        repository: event.repository,
+        pushed: { tag: event.tag, digest: parseDigest(event.digest) },
+      };
+      const result = await withEnds(async (ends) => planRule({ rule, run, only }, service, ends, o), o);
+      if (result === undefined) throw new Failure('UNAVAILABLE', `plan ${id}: another is at it`);
+      started.push({ ...result, run: id, rule: rule.name });
+    } catch (error) {
+      checkAborted(o);
+      failures.push(toFailure(error));
+    }
+  }
+  if (failures[0] !== undefined) throw failures[0];
+  return { runs: started };
+}
+
+/** A rule that cannot be read is no reason not to do the others. */
+function readRule({ name, document }: StoredRule, o: Pick<PlanOptions, 'report'>): CopyRule | undefined {
+  try {
+    const rule = parseRule(document);
+    return isCopyRule(rule) && rule.onPush ? rule : undefined;
+  } catch (error) {
+    const { code, message } = toFailure(error);
+    o.report?.({ type: 'rule-failed', rule: name, code, message });
+    return undefined;
+  }
+}
+
+/** The registry of the event as the rule names it: ECR has more than one host for each. Undefined where it does not name the repository. */
+function registryOf(rule: CopyRule, { account, region, repository }: PushEvent): string | undefined {
+  return sourcesOf(rule).find(({ registry, pattern }) => {
+    const host = ecrHost(registry);
+    return host?.account === account && host.region === region && matchesPattern(pattern, repository);
+  })?.registry;
+}

@@ -1,0 +1,10 @@
+import type { Queue } from '../queue/queue.ts';
+import type { StateStore } from '../state/state.ts';
+
+/** The parts of the deployed system that planners, workers and commands share. */
+export interface Service {
+  readonly state: StateStore;
+  readonly queue: Queue;
+  /** Messages that cannot be done, each with the reason. */
+  readonly deadLetters: Queue;
+}

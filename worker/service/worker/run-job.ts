@@ -1,0 +1,188 @@
+import { posix } from 'node:path';
+import type { CopyJob, RestoreJob, VerifyJob } from '../../queue/job.ts';
+import { choicesKey, destinationKey } from '../../rules/destinations.ts';
+import { rememberedManifests } from '../planner/plan-jobs.ts';
+import { formatLocation, parseDestination, parseLocation, type Location } from '../../oci/location.ts';
+import type { Destinations } from '../../state/state.ts';
+import { checkAborted } from '../../util/abort.ts';
+import { Failure, isFailure, toFailure } from '../../util/failure.ts';
+import { SETTINGS_NAME, storeSettings } from '../../images/backup.ts';
+import type { Ends, OperationOptions } from '../../images/backends.ts';
+import { fanOut } from '../../images/fan-out.ts';
+import type { HeldPlace, Place } from './leases.ts';
+import { openLocation } from '../../images/open-location.ts';
+import type { MirrorResult } from '../../images/copy-image.ts';
+import { verify } from '../../images/verify.ts';
+
+/** A job that moves or reads images. */
+export type ImageJob = CopyJob | RestoreJob | VerifyJob;
+
+export interface RunJobOptions extends OperationOptions {
+  readonly destinations: Pick<Destinations, 'record'>;
+}
+
+/** Where the job writes, each place once. An archive is opened where its tag is to be kept. INVALID for what is no place of the service. */
+export async function placesOf(job: ImageJob, ends: Ends, o: OperationOptions): Promise<readonly Place[]> {
+  if (job.kind === 'verify') return [];
+  const from = serviceLocation(job.from);
+  const places = new Map<string, Place>();
+  for (const to of job.kind === 'restore' ? [job.to] : job.to) {
+    const location = await withName(serviceLocation(to, parseDestination), from, ends, o);
+    const text = formatLocation(location);
+    places.set(text, { key: destinationKey(text), location });
+  }
+  return [...places.values()];
+}
+
+/**
+ * Does the job at places that are held. What is done is recorded at once, place by place. Tells whether nothing was needed. A failure has the
+ * code of one that passes where there is any: what is done by then costs little the next time.
+ */
+export async function runJob(
+  job: ImageJob,
+  places: readonly HeldPlace[],
+  ends: Ends,
+  o: RunJobOptions,
+): Promise<{ readonly unchanged: boolean }> {
+  return job.kind === 'verify' ? verifyImage(job, ends, o) : copyImage(job, places, ends, o);
+}
+
+async function copyImage(
+  job: CopyJob | RestoreJob,
+  places: readonly HeldPlace[],
+  ends: Ends,
+  o: RunJobOptions,
+): Promise<{ readonly unchanged: boolean }> {
+  const { referrers, create } = job;
+  const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers, create };
+  const from = serviceLocation(job.from);
+  const failed: Failed[] = [];
+  let unchanged = true;
+  for await (const item of fanOut({ ...choices, from, to: places }, ends, o)) {
+    const { target } = item;
+    try {
+      if ('failure' in item) throw item.failure;
+      unchanged &&= item.result.outcome === 'unchanged';
+      await record(job, target, item.result, o);
+      if (item.result.outcome === 'copied') await keepSettings(from, target.location, ends, o);
+    } catch (error) {
+      checkAborted(o);
+      failed.push({ place: target, failure: passing(error, target) });
+    }
+  }
+  if (failed.length > 0) throw together(failed, places.length);
+  return { unchanged };
+}
+
+async function record(
+  job: CopyJob | RestoreJob,
+  { key, lease }: HeldPlace,
+  { originalDigest, digest, bytes, version, manifests }: MirrorResult,
+  o: RunJobOptions,
+): Promise<void> {
+  await o.destinations.record(
+    {
+      ...key,
+      source: job.from,
+      sourceDigest: originalDigest ?? digest,
+      digest,
+      choices: choicesKey(job.kind === 'restore' ? { referrers: job.referrers } : job),
+      manifests: rememberedManifests(manifests),
+      bytes,
+      atMs: o.clock.now(),
+      version,
+      run: job.run,
+      rule: job.rule,
+    },
+    lease,
+    o,
+  );
+}
+
+/** Settings that were stored beside archives are stored again with the next archive when they are older. */
+const SETTINGS_MS = 24 * 3600 * 1000;
+
+/** The settings of the repository belong beside its archives. That they cannot be read or stored does not harm an archive. */
+async function keepSettings(from: Location, archive: Location, ends: Ends, o: OperationOptions): Promise<void> {
+  if (from.transport !== 'docker' || archive.transport !== 's3') return;
+  const { registry, repository } = from.reference;
+  const at = { ...archive, key: posix.join(posix.dirname(archive.key), SETTINGS_NAME) };
+  try {
+    const storedMs = await ends
+      .bucket(at.bucket)
+      .stat(at.key, o)
+      .then(
+        ({ modified }) => modified.getTime(),
+        (error: unknown) => {
+          if (isFailure(error, 'NOT_FOUND')) return -Infinity;
+          throw error;
+        },
+      );
+    if (o.clock.now() - storedMs < SETTINGS_MS) return;
+    await storeSettings(ends.registry(registry, 'source'), repository, ends, at, o);
+  } catch (error) {
+    checkAborted(o);
+    if (!isFailure(error)) throw error;
+    o.report?.({ type: 'warning', message: `settings of ${repository} were not backed up: ${error.message}` });
+  }
+}
+
+async function verifyImage(job: VerifyJob, ends: Ends, o: OperationOptions): Promise<{ readonly unchanged: boolean }> {
+  for (const text of job.against === undefined ? [job.from] : [job.from, job.against]) serviceLocation(text);
+  const results = await verify({ at: job.from, against: job.against, deep: true }, ends, o);
+  const faults = results.flatMap((result) => result.faults.map((fault) => `${result.at}: ${fault}`));
+  if (faults.length > 0) throw new Failure('CORRUPT', `verify ${job.from}: ${faults.join('; ')}`);
+  return { unchanged: false };
+}
+
+/** A message must not make a worker read or write files of its own machine. */
+function serviceLocation(text: string, parse: (text: string) => Location = parseLocation): Location {
+  const location = parse(text);
+  if (location.transport === 'docker' || location.transport === 's3') return location;
+  throw new Failure(
+    'INVALID',
+    `${formatLocation(location)} is no place that a worker reaches: name docker:// or s3://`,
+  );
+}
+
+/** `to` with the name that the image has at `from`, where it says none. */
+async function withName(to: Location, from: Location, ends: Ends, o: OperationOptions): Promise<Location> {
+  if (to.transport !== 'docker' || to.reference.tag !== undefined || to.reference.digest !== undefined) return to;
+  const { registry, repository } = to.reference;
+  if (from.transport === 'docker') {
+    const { tag, digest } = from.reference;
+    return { transport: 'docker', reference: { registry, repository, ...(tag === undefined ? { digest } : { tag }) } };
+  }
+  await using image = await openLocation(ends, from, 'source', o);
+  const [tag] = image.root.tags;
+  const name = tag === undefined ? { digest: image.root.descriptor.digest } : { tag };
+  return { transport: 'docker', reference: { registry, repository, ...name } };
+}
+
+interface Failed {
+  readonly place: HeldPlace;
+  readonly failure: Failure;
+}
+
+/** HTTP's words for an archive that another wrote, or removed, since it was looked at. */
+const CHANGED_MEANWHILE: ReadonlySet<unknown> = new Set([404, 412]);
+
+/** What will be otherwise the next time, since another wrote there meanwhile, is UNAVAILABLE. */
+function passing(error: unknown, place: HeldPlace): Failure {
+  const failure = toFailure(error);
+  const hasChanged = failure.code === 'CONFLICT' && CHANGED_MEANWHILE.has(failure.context.status);
+  if (failure.retryable || !(place.signal.aborted || hasChanged)) return failure;
+  return new Failure('UNAVAILABLE', failure.message, { cause: error, context: failure.context });
+}
+
+function together(failed: readonly Failed[], all: number): Failure {
+  const [first] = failed.toSorted((a, b) => Number(b.failure.retryable) - Number(a.failure.retryable));
+  if (first === undefined) throw new Failure('BUG', 'no failure to tell of');
+  if (all === 1) return first.failure;
+  const list = failed.map(({ place, failure }) => `${formatLocation(place.location)}: ${failure.message}`).join('; ');
+  const retryAfterMs = Math.max(...failed.map(({ failure }) => failure.context.retryAfterMs ?? 0));
+  return new Failure(first.failure.code, `${failed.length} of ${all} destinations failed: ${list}`, {
+    cause: first.failure,
+    context: { ...first.failure.context, retryAfterMs },
+  });
+}

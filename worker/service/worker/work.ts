@@ -1,0 +1,134 @@
+import { jobId, parseMessage, type Job, type JobRequest, type ParsedMessage, type PushEvent } from '../../queue/job.ts';
+import type { Delivery, Outcome } from '../../queue/queue.ts';
+import { ATTEMPTS, comeAgain, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
+import { isFailure, toFailure, type Failure } from '../../util/failure.ts';
+import { isRecord } from '../../util/record.ts';
+import type { JobName } from '../../util/events.ts';
+import { JobDelivery, makeKnown } from './deliver-job.ts';
+import { planPush } from '../planner/plan-push.ts';
+import type { WorkContext } from './work-context.ts';
+
+/** Of a message that no queue would take whole. */
+const KEPT_CHARACTERS = 100_000;
+
+const DONE: Outcome = { type: 'done' };
+const AT_ONCE: Outcome = { type: 'again', seconds: 0 };
+
+/**
+ * Does what one message asks for, and says what is to become of it. Never throws. What it did is in the state before it returns: killed
+ * anywhere, the message comes again, and doing it again is safe. Two deliveries of one job never write at once: each destination is written
+ * under a lease. When `signal` fires, the job is given back; it is `consume`'s, and tells why.
+ */
+export async function work(d: Delivery, w: WorkContext, o: { readonly signal: AbortSignal }): Promise<Outcome> {
+  try {
+    return o.signal.aborted && !isTooOld(o.signal) ? AT_ONCE : await workOn(d, w, o);
+  } catch (error) {
+    if (o.signal.aborted) return AT_ONCE;
+    // the table or a queue does not answer: nothing was told of the job, so nothing is lost
+    const failure = toFailure(error);
+    w.reportOf(undefined)({ type: 'warning', message: `message ${d.id} comes again: ${failure.message}` });
+    return { type: 'again', seconds: waitSeconds(d.receiveCount, failure, w.clock) };
+  }
+}
+
+async function workOn(d: Delivery, w: WorkContext, o: { readonly signal: AbortSignal }): Promise<Outcome> {
+  let message: ParsedMessage;
+  try {
+    message = parseMessage(d.body);
+  } catch (error) {
+    return refuse(d, w, toFailure(error));
+  }
+  switch (message.type) {
+    case 'ignored':
+      return DONE;
+    case 'push':
+      return isTooOld(o.signal) ? replace(d.body, 0, w.service.queue) : workOnPush(d, w, message.event, o);
+    case 'request':
+      return new JobDelivery(d, w, await adopt(message.request, d, w), o).run();
+    case 'job':
+      return new JobDelivery(d, w, message.job, o).run();
+    default:
+      return message satisfies never;
+  }
+}
+
+/** To the dead letters, with the reason: it would go round and round. Where it names a job that is known, that has failed. */
+async function refuse(d: Delivery, w: WorkContext, failure: Failure): Promise<Outcome> {
+  const { deadLetters, state } = w.service;
+  const reason = told(failure);
+  try {
+    await deadLetters.send([{ body: d.body, reason }]);
+  } catch (error) {
+    if (!isFailure(error, 'INVALID')) throw error;
+    const begins = `${d.body.slice(0, KEPT_CHARACTERS).toWellFormed()}…`;
+    await deadLetters.send([{ body: begins, reason: `the beginning of a message: ${reason}` }]);
+  }
+  try {
+    const job = jobNamed(d.body);
+    const end = { state: 'failed', code: failure.code, reason: failure.message } as const;
+    if (job !== undefined) await state.runs.endJob(job.run, job.id, end);
+  } catch (error) {
+    // it names none that is known, or none that could be
+    if (!isFailure(error, 'NOT_FOUND', 'INVALID')) throw error;
+  }
+  w.reportOf(undefined)({ type: 'message-refused', message: `message ${d.id}: ${failure.message}` });
+  return DONE;
+}
+
+/** The job that a message means which is otherwise not to be read: of a newer planner, or damaged by hand. */
+function jobNamed(body: string): { readonly run: string; readonly id: string } | undefined {
+  let message: unknown;
+  try {
+    message = JSON.parse(body);
+  } catch {
+    return undefined;
+  }
+  if (!isRecord(message)) return undefined;
+  const { run, id } = message;
+  return typeof run === 'string' && typeof id === 'string' && run !== '' && id !== '' ? { run, id } : undefined;
+}
+
+/** A request is a run of its own, by the id of its message: when that comes again, it is the same. */
+async function adopt(request: JobRequest, d: Delivery, w: WorkContext): Promise<Job> {
+  const run = `request-${d.id}`;
+  const filledIn = { run, at: new Date(d.sentAtMs).toISOString() };
+  const words = request.kind === 'plan' ? [request.rule] : [request.from, request.kind === 'verify' ? '' : request.to];
+  const job: Job = { ...request, ...filledIn, id: jobId(run, request.kind, ...words.flat()) };
+  await makeKnown(job, w, {});
+  return job;
+}
+
+/** Becomes jobs of every rule that waits for it. Its deliveries are its attempts: no run counts it before. */
+async function workOnPush(
+  d: Delivery,
+  w: WorkContext,
+  event: PushEvent,
+  o: { readonly signal: AbortSignal },
+): Promise<Outcome> {
+  const image = `${event.repository}${event.tag === undefined ? `@${event.digest}` : `:${event.tag}`}`;
+  const title = `push of ${image} in ${event.account}, ${event.region}`;
+  const name: JobName = { kind: 'push', id: event.id, run: `push-${event.id}`, title };
+  const report = w.reportOf(name);
+  const startedMs = w.clock.now();
+  try {
+    await planPush(event, w.service, async (planning, at) => w.ends.use(planning, at), {
+      ...o,
+      clock: w.clock,
+      report,
+      lockSeconds: w.leaseSeconds,
+    });
+    return DONE;
+  } catch (error) {
+    if (o.signal.aborted) return AT_ONCE;
+    const failure = toFailure(error);
+    const { code, message } = failure;
+    const again = failure.retryable && d.receiveCount < ATTEMPTS;
+    if (!again) await w.service.deadLetters.send([{ body: d.body, reason: told(failure) }]);
+    report({ type: 'job-failed', job: name, durationMs: w.clock.now() - startedMs, code, message, again });
+    return again ? comeAgain(d, d.body, waitSeconds(d.receiveCount, failure, w.clock), w.service.queue) : DONE;
+  }
+}
+
+function told(failure: Failure): string {
+  return `${failure.code}: ${failure.message}`;
+}
