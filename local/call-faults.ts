@@ -24,8 +24,8 @@ export class FaultQueue<Fault> {
     this.#state = seed | 0;
   }
 
-  add(fault: Fault, { skip = 0, share = 1, ...o }: Occasions): void {
-    this.#queue.push({ fault, share, skip, left: o.times ?? (share < 1 ? Infinity : 1) });
+  add(fault: Fault, { skip = 0, share = 1, ...options }: Occasions): void {
+    this.#queue.push({ fault, share, skip, left: options.times ?? (share < 1 ? Infinity : 1) });
   }
 
   /** How many have not happened as often as they should. */
@@ -84,8 +84,8 @@ export class CallFaults {
   readonly #queue: FaultQueue<{ readonly fault: CallFault; readonly action: string | undefined }>;
   #away: Away | undefined;
 
-  constructor(o: { readonly seed?: number } = {}) {
-    this.#queue = new FaultQueue(o.seed ?? 1);
+  constructor(options: { readonly seed?: number } = {}) {
+    this.#queue = new FaultQueue(options.seed ?? 1);
   }
 
   /** Refuses calls as too many: with the code that the service has for it, or with `code`. */

@@ -63,14 +63,14 @@ const WRITES_AT_ONCE = 64;
  * dynalite behind a front that adds the item to a failed condition when it is asked for, expiry, and deletion protection. Transactions,
  * streams and PartiQL are refused with 501, as is all else that dynalite does not know.
  */
-export async function startDynamoDb(o: DynamoDbOptions = {}): Promise<LocalDynamoDb> {
+export async function startDynamoDb(options: DynamoDbOptions = {}): Promise<LocalDynamoDb> {
   await using starting = new AsyncDisposableStack();
-  const { region = 'us-east-1', account = '000000000000', clock = systemClock, faults = new CallFaults() } = o;
-  const dynalite = starting.use(await startDynalite(o.folder));
-  const settings = await openSettings(o.folder);
+  const { region = 'us-east-1', account = '000000000000', clock = systemClock, faults = new CallFaults() } = options;
+  const dynalite = starting.use(await startDynalite(options.folder));
+  const settings = await openSettings(options.folder);
   const arn = `arn:aws:dynamodb:${region}:${account}:table/`;
   const tables = new DynamoDb(dynalite, settings, arn, clock);
-  for (const table of o.tables ?? []) await tables.make(table);
+  for (const table of options.tables ?? []) await tables.make(table);
   const front = await openFront({
     target: 'DynamoDB_20120810',
     namespace: 'com.amazonaws.dynamodb.v20120810',
@@ -193,7 +193,7 @@ class DynamoDb {
       TableName: name,
       BillingMode: 'PAY_PER_REQUEST',
       AttributeDefinitions: keys.map((AttributeName) => ({ AttributeName, AttributeType: 'S' })),
-      KeySchema: keys.map((AttributeName, at) => ({ AttributeName, KeyType: at === 0 ? 'HASH' : 'RANGE' })),
+      KeySchema: keys.map((AttributeName, index) => ({ AttributeName, KeyType: index === 0 ? 'HASH' : 'RANGE' })),
     });
     await this.#settings.set(name, ttlAttribute === undefined ? {} : { ttlAttribute });
   }

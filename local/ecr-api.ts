@@ -46,13 +46,13 @@ export class EcrApi {
     this.#ecr = ecr;
   }
 
-  async answer(x: Exchange, operation: string): Promise<Answer> {
-    checkSigned(this.#ecr, x.headers.authorization);
+  async answer(exchange: Exchange, operation: string): Promise<Answer> {
+    checkSigned(this.#ecr, exchange.headers.authorization);
     const work = Object.hasOwn(OPERATIONS, operation) ? OPERATIONS[operation] : undefined;
     if (work === undefined) {
       throw apiError('UnknownOperationException', `the local ECR does not know ${operation}: add it there`, 501);
     }
-    const body = await x.bodyUpTo(MAX_REQUEST_BYTES);
+    const body = await exchange.bodyUpTo(MAX_REQUEST_BYTES);
     if (body === undefined) throw apiError('SerializationException', 'the request is too long', 413);
     const input = new Input(parseBody(body), this.#ecr.account, this.#seal);
     const name = input.optionalText('repositoryName');
@@ -95,8 +95,8 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     const names = input.optionalTexts('repositoryNames');
     if (names === undefined) {
       const all = [...ecr.store.repositories.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
-      const { page, nextToken } = input.page(all, (r) => r.name);
-      return { repositories: page.map((r) => describeRepository(ecr, r)), ...nextToken };
+      const { page, nextToken } = input.page(all, (repository) => repository.name);
+      return { repositories: page.map((repository) => describeRepository(ecr, repository)), ...nextToken };
     }
     input.forbid('repositoryNames', 'maxResults', 'nextToken');
     return { repositories: names.map((name) => describeRepository(ecr, findRepository(ecr, name))) };
@@ -121,32 +121,32 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
 
   DeleteRepository: (ecr, input) => {
-    const r = repositoryOf(ecr, input);
-    if (r.manifests.size > 0 && input.optional('force') !== true) {
-      const message = `The repository with name '${r.name}' in registry with id '${ecr.account}' cannot be deleted because it still contains images`;
+    const repository = repositoryOf(ecr, input);
+    if (repository.manifests.size > 0 && input.optional('force') !== true) {
+      const message = `The repository with name '${repository.name}' in registry with id '${ecr.account}' cannot be deleted because it still contains images`;
       throw apiError('RepositoryNotEmptyException', message);
     }
-    ecr.store.delete(r);
-    return { repository: describeRepository(ecr, r) };
+    ecr.store.delete(repository);
+    return { repository: describeRepository(ecr, repository) };
   },
 
   PutImageTagMutability: (ecr, input) => {
-    const r = repositoryOf(ecr, input);
+    const repository = repositoryOf(ecr, input);
     input.text('imageTagMutability');
     const change = readMutability(input);
-    ecr.store.configure(r, change);
-    return { ...repositoryId(ecr, r), ...describeMutability(change) };
+    ecr.store.configure(repository, change);
+    return { ...repositoryId(ecr, repository), ...describeMutability(change) };
   },
 
   PutImageScanningConfiguration: (ecr, input) => {
-    const r = repositoryOf(ecr, input);
+    const repository = repositoryOf(ecr, input);
     const scanOnPush = input.object('imageScanningConfiguration')['scanOnPush'] === true;
-    ecr.store.configure(r, { scanOnPush });
-    return { ...repositoryId(ecr, r), imageScanningConfiguration: { scanOnPush } };
+    ecr.store.configure(repository, { scanOnPush });
+    return { ...repositoryId(ecr, repository), imageScanningConfiguration: { scanOnPush } };
   },
 
   PutLifecyclePolicy: (ecr, input) => {
-    const r = repositoryOf(ecr, input);
+    const repository = repositoryOf(ecr, input);
     const lifecyclePolicy = input.text('lifecyclePolicyText');
     if (!Array.isArray(parseDocument('LifecyclePolicyText', lifecyclePolicy)['rules'])) {
       throw invalid(
@@ -154,34 +154,44 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
         'Lifecycle policy validation failure: object has missing required properties ([\\"rules\\"])',
       );
     }
-    ecr.store.configure(r, { lifecyclePolicy });
-    return { ...repositoryId(ecr, r), lifecyclePolicyText: lifecyclePolicy };
+    ecr.store.configure(repository, { lifecyclePolicy });
+    return { ...repositoryId(ecr, repository), lifecyclePolicyText: lifecyclePolicy };
   },
 
   GetLifecyclePolicy: (ecr, input) => {
-    const r = repositoryOf(ecr, input);
-    const { lifecyclePolicy } = r.settings;
+    const repository = repositoryOf(ecr, input);
+    const { lifecyclePolicy } = repository.settings;
     if (lifecyclePolicy === undefined) {
-      throw apiError('LifecyclePolicyNotFoundException', `Lifecycle policy does not exist for the ${named(ecr, r)}`);
+      throw apiError(
+        'LifecyclePolicyNotFoundException',
+        `Lifecycle policy does not exist for the ${named(ecr, repository)}`,
+      );
     }
-    return { ...repositoryId(ecr, r), lifecyclePolicyText: lifecyclePolicy, lastEvaluatedAt: seconds(r.createdAtMs) };
+    return {
+      ...repositoryId(ecr, repository),
+      lifecyclePolicyText: lifecyclePolicy,
+      lastEvaluatedAt: seconds(repository.createdAtMs),
+    };
   },
 
   SetRepositoryPolicy: (ecr, input) => {
-    const r = repositoryOf(ecr, input);
+    const repository = repositoryOf(ecr, input);
     const policy = input.text('policyText');
     parseDocument('PolicyText', policy);
-    ecr.store.configure(r, { policy });
-    return { ...repositoryId(ecr, r), policyText: policy };
+    ecr.store.configure(repository, { policy });
+    return { ...repositoryId(ecr, repository), policyText: policy };
   },
 
   GetRepositoryPolicy: (ecr, input) => {
-    const r = repositoryOf(ecr, input);
-    const { policy } = r.settings;
+    const repository = repositoryOf(ecr, input);
+    const { policy } = repository.settings;
     if (policy === undefined) {
-      throw apiError('RepositoryPolicyNotFoundException', `Repository policy does not exist for the ${named(ecr, r)}`);
+      throw apiError(
+        'RepositoryPolicyNotFoundException',
+        `Repository policy does not exist for the ${named(ecr, repository)}`,
+      );
     }
-    return { ...repositoryId(ecr, r), policyText: policy };
+    return { ...repositoryId(ecr, repository), policyText: policy };
   },
 
   ListTagsForResource: (ecr, input) => {
@@ -190,37 +200,42 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
 
   TagResource: (ecr, input) => {
-    const r = resourceOf(ecr, input);
+    const repository = resourceOf(ecr, input);
     const added = readTags(input.optionalObjects('tags') ?? []);
-    ecr.store.configure(r, { tags: { ...r.settings.tags, ...added } });
+    ecr.store.configure(repository, { tags: { ...repository.settings.tags, ...added } });
     return {};
   },
 
   DescribeImages: (ecr, input) => {
-    const r = repositoryOf(ecr, input);
-    const matches = readFilter(ecr, r, input);
+    const repository = repositoryOf(ecr, input);
+    const matches = readFilter(ecr, repository, input);
     const ids = input.optionalObjects('imageIds');
     if (ids === undefined) {
-      const images = [...r.manifests.values()].filter(matches).sort((a, b) => (a.digest < b.digest ? -1 : 1));
+      const images = [...repository.manifests.values()].filter(matches).sort((a, b) => (a.digest < b.digest ? -1 : 1));
       const { page, nextToken } = input.page(images, (image) => image.digest);
       // looked up once for all: there may be ten thousand of each
-      const tags = Map.groupBy(r.tags, ([, digest]) => digest);
+      const tags = Map.groupBy(repository.tags, ([, digest]) => digest);
       const tagsHere = (image: StoredManifest): readonly string[] =>
         (tags.get(image.digest) ?? []).map(([tag]) => tag).sort();
-      return { imageDetails: page.map((image) => describeImage(ecr, r, image, tagsHere(image))), ...nextToken };
+      return {
+        imageDetails: page.map((image) => describeImage(ecr, repository, image, tagsHere(image))),
+        ...nextToken,
+      };
     }
     input.forbid('imageIds', 'maxResults', 'nextToken');
     const found = ids.map(readImageId).map((id) => {
-      const image = findImage(r, id);
+      const image = findImage(repository, id);
       if (typeof image === 'object' && matches(image)) return image;
-      throw imageNotFound(ecr, r, id);
+      throw imageNotFound(ecr, repository, id);
     });
-    return { imageDetails: found.map((image) => describeImage(ecr, r, image)) };
+    return { imageDetails: found.map((image) => describeImage(ecr, repository, image)) };
   },
 
   ListImages: (ecr, input) => {
-    const r = repositoryOf(ecr, input);
-    const ids = [...r.manifests.values()].filter(readFilter(ecr, r, input)).flatMap((image) => idsOf(r, image));
+    const repository = repositoryOf(ecr, input);
+    const ids = [...repository.manifests.values()]
+      .filter(readFilter(ecr, repository, input))
+      .flatMap((image) => idsOf(repository, image));
     const keyOf = (id: ImageId): string => `${id.imageDigest} ${id.imageTag ?? ''}`;
     const { page, nextToken } = input.page(
       ids.sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1)),
@@ -230,18 +245,18 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
 
   BatchGetImage: (ecr, input) => {
-    const r = repositoryOf(ecr, input);
+    const repository = repositoryOf(ecr, input);
     const images: object[] = [];
     const failures: object[] = [];
     for (const id of imageIdsOf(input)) {
-      const image = findImage(r, id);
+      const image = findImage(repository, id);
       if (typeof image === 'string') {
         failures.push(failure(id, image));
       } else if (ecr.statusOf(image) !== 'ACTIVE') {
         failures.push(failure(id, 'ImageNotFound'));
       } else {
         images.push({
-          ...repositoryId(ecr, r),
+          ...repositoryId(ecr, repository),
           imageId: { ...id, imageDigest: image.digest },
           imageManifest: readFileSync(ecr.store.path(image.digest), 'utf8'),
           imageManifestMediaType: image.mediaType,
@@ -252,41 +267,48 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
 
   BatchDeleteImage: (ecr, input) => {
-    const r = repositoryOf(ecr, input);
+    const repository = repositoryOf(ecr, input);
     const imageIds: ImageId[] = [];
     const failures: object[] = [];
     // what refers to what is judged once: whoever deletes a list and its images at once has to ask again for the images
-    const listed = new Set([...r.manifests.values()].filter((m) => m.kind === 'index').flatMap((m) => m.children));
+    const listed = new Set(
+      [...repository.manifests.values()]
+        .filter((manifest) => manifest.kind === 'index')
+        .flatMap((manifest) => manifest.children),
+    );
     for (const id of imageIdsOf(input)) {
-      const image = findImage(r, id);
+      const image = findImage(repository, id);
       if (typeof image === 'string') {
         failures.push(failure(id, image));
         continue;
       }
-      const onlyTag = id.imageDigest === undefined && tagsOf(r, image.digest).length > 1 ? id.imageTag : undefined;
+      const onlyTag =
+        id.imageDigest === undefined && tagsOf(repository, image.digest).length > 1 ? id.imageTag : undefined;
       if (onlyTag === undefined && listed.has(image.digest)) {
-        failures.push(failure(id, 'ImageReferencedByManifestList', holdersOf(r, image.digest)));
+        failures.push(failure(id, 'ImageReferencedByManifestList', holdersOf(repository, image.digest)));
         continue;
       }
-      imageIds.push(...(onlyTag === undefined ? idsOf(r, image) : [{ imageDigest: image.digest, imageTag: onlyTag }]));
-      if (onlyTag === undefined) ecr.removeImage(r, image);
-      else ecr.removeTag(r, onlyTag, image);
+      imageIds.push(
+        ...(onlyTag === undefined ? idsOf(repository, image) : [{ imageDigest: image.digest, imageTag: onlyTag }]),
+      );
+      if (onlyTag === undefined) ecr.removeImage(repository, image);
+      else ecr.removeTag(repository, onlyTag, image);
     }
     return { imageIds, failures };
   },
 
   UpdateImageStorageClass: (ecr, input) => {
-    const r = repositoryOf(ecr, input);
+    const repository = repositoryOf(ecr, input);
     const id = readImageId(input.object('imageId'));
     const to = input.oneOf('targetStorageClass', ['ARCHIVE', 'STANDARD']);
-    const image = findImage(r, id);
-    if (typeof image === 'string') throw imageNotFound(ecr, r, id);
+    const image = findImage(repository, id);
+    if (typeof image === 'string') throw imageNotFound(ecr, repository, id);
     if (ecr.statusOf(image) !== (to === 'ARCHIVE' ? 'ACTIVE' : 'ARCHIVED')) {
       const message = 'The requested image storage class update is not supported.';
       throw apiError('ImageStorageClassUpdateNotSupportedException', message);
     }
-    const imageStatus = to === 'ARCHIVE' ? ecr.archive(r, image) : ecr.activate(r, image);
-    return { ...repositoryId(ecr, r), imageId: { ...id, imageDigest: image.digest }, imageStatus };
+    const imageStatus = to === 'ARCHIVE' ? ecr.archive(repository, image) : ecr.activate(repository, image);
+    return { ...repositoryId(ecr, repository), imageId: { ...id, imageDigest: image.digest }, imageStatus };
   },
 
   PutAccountSetting: (ecr, input) => {
@@ -490,23 +512,26 @@ function resourceOf(ecr: Ecr, input: Input): StoredRepository {
   return findRepository(ecr, arn.slice(prefix.length));
 }
 
-function repositoryId(ecr: Ecr, r: StoredRepository): { readonly registryId: string; readonly repositoryName: string } {
-  return { registryId: ecr.account, repositoryName: r.name };
+function repositoryId(
+  ecr: Ecr,
+  repository: StoredRepository,
+): { readonly registryId: string; readonly repositoryName: string } {
+  return { registryId: ecr.account, repositoryName: repository.name };
 }
 
-function named(ecr: Ecr, r: StoredRepository): string {
-  return `repository with name '${r.name}' in the registry with id '${ecr.account}'`;
+function named(ecr: Ecr, repository: StoredRepository): string {
+  return `repository with name '${repository.name}' in the registry with id '${ecr.account}'`;
 }
 
-function describeRepository(ecr: Ecr, r: StoredRepository): object {
+function describeRepository(ecr: Ecr, repository: StoredRepository): object {
   return {
-    ...repositoryId(ecr, r),
-    repositoryArn: ecr.arnOf(r.name),
-    repositoryUri: `${ecr.host}/${r.name}`,
-    createdAt: seconds(r.createdAtMs),
-    ...describeMutability(r.settings),
-    imageScanningConfiguration: { scanOnPush: r.settings.scanOnPush },
-    encryptionConfiguration: r.settings.encryption,
+    ...repositoryId(ecr, repository),
+    repositoryArn: ecr.arnOf(repository.name),
+    repositoryUri: `${ecr.host}/${repository.name}`,
+    createdAt: seconds(repository.createdAtMs),
+    ...describeMutability(repository.settings),
+    imageScanningConfiguration: { scanOnPush: repository.settings.scanOnPush },
+    encryptionConfiguration: repository.settings.encryption,
   };
 }
 
@@ -586,9 +611,9 @@ function imageIdsOf(input: Input): readonly ImageId[] {
   return ids.map(readImageId);
 }
 
-function idsOf(r: StoredRepository, image: StoredManifest): ImageId[] {
+function idsOf(repository: StoredRepository, image: StoredManifest): ImageId[] {
   const imageDigest = image.digest;
-  const tags = tagsOf(r, image.digest);
+  const tags = tagsOf(repository, image.digest);
   return tags.length === 0 ? [{ imageDigest }] : tags.map((imageTag) => ({ imageDigest, imageTag }));
 }
 
@@ -601,16 +626,16 @@ type FailureCode =
   | 'ImageReferencedByManifestList';
 
 /** The image, or why there is none. */
-function findImage(r: StoredRepository, id: ImageId): StoredManifest | FailureCode {
+function findImage(repository: StoredRepository, id: ImageId): StoredManifest | FailureCode {
   const { imageDigest, imageTag } = id;
   if (imageDigest === undefined && imageTag === undefined) return 'MissingDigestAndTag';
   if (imageDigest !== undefined && !/^sha(?:256:[0-9a-f]{64}|512:[0-9a-f]{128})$/.test(imageDigest)) {
     return 'InvalidImageDigest';
   }
-  const tagged = imageTag === undefined ? undefined : r.tags.get(imageTag);
+  const tagged = imageTag === undefined ? undefined : repository.tags.get(imageTag);
   if (imageTag !== undefined && tagged === undefined) return 'ImageNotFound';
   if (tagged !== undefined && imageDigest !== undefined && tagged !== imageDigest) return 'ImageTagDoesNotMatchDigest';
-  return r.manifests.get(tagged ?? (imageDigest as Digest)) ?? 'ImageNotFound';
+  return repository.manifests.get(tagged ?? (imageDigest as Digest)) ?? 'ImageNotFound';
 }
 
 function failure(id: ImageId, failureCode: FailureCode, holders: readonly StoredManifest[] = []): object {
@@ -634,16 +659,16 @@ function reasonOf(code: FailureCode, holders: readonly StoredManifest[]): string
   }
 }
 
-function imageNotFound(ecr: Ecr, r: StoredRepository, id: ImageId): Refusal {
+function imageNotFound(ecr: Ecr, repository: StoredRepository, id: ImageId): Refusal {
   const what = `{imageDigest:'${id.imageDigest ?? 'null'}', imageTag:'${id.imageTag ?? 'null'}'}`;
-  const message = `The image with imageId ${what} does not exist within the ${named(ecr, r)}`;
+  const message = `The image with imageId ${what} does not exist within the ${named(ecr, repository)}`;
   return apiError('ImageNotFoundException', message);
 }
 
 /** Which images a `filter` wants; without one the active ones. */
-function readFilter(ecr: Ecr, r: StoredRepository, input: Input): (image: StoredManifest) => boolean {
+function readFilter(ecr: Ecr, repository: StoredRepository, input: Input): (image: StoredManifest) => boolean {
   const { tagStatus = 'ANY', imageStatus = 'ACTIVE' } = input.optionalObject('filter') ?? {};
-  const tagged = new Set(r.tags.values());
+  const tagged = new Set(repository.tags.values());
   return (image) =>
     (imageStatus === 'ANY' || imageStatus === ecr.statusOf(image)) &&
     (tagStatus === 'ANY' || (tagStatus === 'TAGGED') === tagged.has(image.digest));
@@ -652,16 +677,16 @@ function readFilter(ecr: Ecr, r: StoredRepository, input: Input): (image: Stored
 /** https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageDetail.html */
 function describeImage(
   ecr: Ecr,
-  r: StoredRepository,
+  repository: StoredRepository,
   image: StoredManifest,
-  imageTags = tagsOf(r, image.digest),
+  imageTags = tagsOf(repository, image.digest),
 ): object {
   const imageStatus: ImageStatus = ecr.statusOf(image);
   return {
-    ...repositoryId(ecr, r),
+    ...repositoryId(ecr, repository),
     imageDigest: image.digest,
     ...(imageTags.length === 0 ? {} : { imageTags }),
-    imageSizeInBytes: sizeOf(r, image),
+    imageSizeInBytes: sizeOf(repository, image),
     imagePushedAt: seconds(image.pushedAtMs),
     imageManifestMediaType: image.mediaType,
     ...(image.artifactType === undefined ? {} : { artifactMediaType: image.artifactType }),
@@ -674,7 +699,7 @@ function describeImage(
 }
 
 /** Of a list: the largest image in it. */
-function sizeOf(r: StoredRepository, image: StoredManifest): number {
+function sizeOf(repository: StoredRepository, image: StoredManifest): number {
   if (image.kind !== 'index') return image.contentBytes;
-  return Math.max(0, ...image.children.map((child) => r.manifests.get(child)?.contentBytes ?? 0));
+  return Math.max(0, ...image.children.map((child) => repository.manifests.get(child)?.contentBytes ?? 0));
 }

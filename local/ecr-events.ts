@@ -13,10 +13,10 @@ export interface EventOrigin {
  * https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html
  */
 export function pushEvent(
-  x: Exchange,
+  exchange: Exchange,
   route: Route,
   answer: Answer,
-  o: EventOrigin,
+  options: EventOrigin,
   nowMs: number,
 ): string | undefined {
   if (route.kind !== 'manifest-put' || answer.status !== 201) return undefined;
@@ -26,9 +26,9 @@ export function pushEvent(
     id: randomUUID(),
     'detail-type': 'ECR Image Action',
     source: 'aws.ecr',
-    account: o.account,
+    account: options.account,
     time: new Date(nowMs).toISOString(),
-    region: o.region,
+    region: options.region,
     resources: [],
     detail: {
       result: 'SUCCESS',
@@ -36,7 +36,7 @@ export function pushEvent(
       'image-digest': answer.headers?.['docker-content-digest'],
       'action-type': 'PUSH',
       ...tag,
-      'manifest-media-type': x.headers['content-type'],
+      'manifest-media-type': exchange.headers['content-type'],
     },
   });
 }

@@ -57,13 +57,13 @@ export class LayerBucket {
     return `${origin}${path}?${query.toString()}`;
   }
 
-  answer(x: Exchange, route: Route): Answer {
+  answer(exchange: Exchange, route: Route): Answer {
     if (route.kind !== 'layer-get' && route.kind !== 'layer-head') {
       throw refuse(405, 'MethodNotAllowed', 'The specified method is not allowed against this resource.');
     }
-    const query = new URLSearchParams(x.url.searchParams);
+    const query = new URLSearchParams(exchange.url.searchParams);
     const signature = query.get('X-Amz-Signature');
-    if (signature !== null && x.headers.authorization !== undefined) {
+    if (signature !== null && exchange.headers.authorization !== undefined) {
       throw refuse(
         400,
         'InvalidArgument',
@@ -73,7 +73,7 @@ export class LayerBucket {
     if (signature === null) throw refuse(403, 'AccessDenied', 'Access Denied');
     query.delete('X-Amz-Signature');
     // the method is part of what is signed: a HEAD with the URL of a GET is refused
-    if (!this.#seal.isSigned(signed(x.method, x.url.pathname, query), signature)) {
+    if (!this.#seal.isSigned(signed(exchange.method, exchange.url.pathname, query), signature)) {
       throw refuse(
         403,
         'SignatureDoesNotMatch',
@@ -89,7 +89,7 @@ export class LayerBucket {
       throw refuse(404, 'NoSuchKey', 'The specified key does not exist.');
     }
     const file = { path: this.#store.path(route.digest), from: 0, bytes };
-    const answer = answerRange(x, file, `"${route.digest}"`, { 'content-type': 'application/octet-stream' });
+    const answer = answerRange(exchange, file, `"${route.digest}"`, { 'content-type': 'application/octet-stream' });
     if (answer !== undefined) return answer;
     throw refuse(416, 'InvalidRange', 'The requested range is not satisfiable', {
       'content-range': `bytes */${bytes}`,
@@ -97,8 +97,8 @@ export class LayerBucket {
   }
 
   #sizeOf(digest: Digest): number | undefined {
-    for (const r of this.#store.repositories.values()) {
-      const bytes = r.blobs.get(digest);
+    for (const repository of this.#store.repositories.values()) {
+      const bytes = repository.blobs.get(digest);
       if (bytes !== undefined) return bytes;
     }
     return undefined;

@@ -15,8 +15,8 @@ const MAX_PAGE = 1000;
 const DAY_MS = 24 * 3600 * 1000;
 
 /** Lets a request to `/v2/` in as ECR does: Basic with its token, then what IAM allows. */
-export function checkEcrAccess(ecr: Ecr, x: Exchange, route: Route): void {
-  const credentials = parseBasic(x.headers.authorization);
+export function checkEcrAccess(ecr: Ecr, exchange: Exchange, route: Route): void {
+  const credentials = parseBasic(exchange.headers.authorization);
   if (credentials === undefined) {
     throw plain(401, 'Not Authorized', {
       'www-authenticate': `Basic realm="https://${ecr.host}/",service="ecr.amazonaws.com"`,
@@ -28,7 +28,7 @@ export function checkEcrAccess(ecr: Ecr, x: Exchange, route: Route): void {
   // a token of another region too: https://github.com/aws/aws-cli/issues/5317
   if (state === 'invalid' || credentials.user !== 'AWS') throw plain(400, 'Bad Request');
   const repository = 'repository' in route ? route.repository : '*';
-  for (const action of actionsOf(x, route)) {
+  for (const action of actionsOf(exchange, route)) {
     const denial = ecr.denialOf(action, ecr.arnOf(repository));
     if (denial !== undefined) throw refuse(403, 'DENIED', denial);
   }
@@ -40,13 +40,13 @@ export function checkEcrAccess(ecr: Ecr, x: Exchange, route: Route): void {
  */
 export function ecrRules(
   ecr: Ecr,
-  o: { readonly origin: () => string; readonly presign: (digest: Digest) => string },
+  options: { readonly origin: () => string; readonly presign: (digest: Digest) => string },
 ): Rules {
   const { store } = ecr;
   const named = (r: { readonly name: string }): string =>
     `repository with name '${r.name}' in the registry with id '${ecr.account}'`;
   return {
-    origin: o.origin,
+    origin: options.origin,
     movingLocations: false,
     // not confirmed that ECR takes a blob in one POST; the specification lets it begin an upload instead
     singlePost: false,
@@ -87,55 +87,57 @@ export function ecrRules(
       to.settings.encryption.kmsKey === from.settings.encryption.kmsKey &&
       ecr.denialOf('ecr:GetDownloadUrlForLayer', ecr.arnOf(from.name)) === undefined &&
       holdersOf(from, digest).length > 0,
-    blob: (x, r, digest, bytes) => {
-      if (x.method === 'HEAD') {
+    blob: (exchange, repository, digest, bytes) => {
+      if (exchange.method === 'HEAD') {
         const headers = {
           'content-type': 'application/octet-stream',
           'docker-content-digest': digest,
         };
         return { status: 200, headers, body: { path: store.path(digest), from: 0, bytes } };
       }
-      if (!holdersOf(r, digest).some((image) => ecr.statusOf(image) === 'ACTIVE')) {
+      if (!holdersOf(repository, digest).some((image) => ecr.statusOf(image) === 'ACTIVE')) {
         // https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetDownloadUrlForLayer.html
         const message = 'The specified layer is not available because it is not associated with an image';
         throw refuse(404, 'BLOB_UNKNOWN', message);
       }
-      return { status: 307, headers: { location: o.presign(digest) } };
+      return { status: 307, headers: { location: options.presign(digest) } };
     },
     deleteBlob: () => {
       throw refuse(405, 'UNSUPPORTED', 'The operation is unsupported.');
     },
-    checkManifest: (r, pushed, manifest) => {
+    checkManifest: (repository, pushed, manifest) => {
       if (!ecr.mayPut()) throw refuse(429, 'TOOMANYREQUESTS', 'Rate exceeded');
       checkMediaTypes(manifest);
       // even when it is the same image: https://github.com/aws/containers-roadmap/issues/2380
-      if (pushed.tag === undefined || !r.tags.has(pushed.tag) || !isImmutable(r.settings, pushed.tag)) return;
-      const message = `The image tag '${pushed.tag}' already exists in the '${r.name}' repository and cannot be overwritten because the repository is immutable.`;
+      if (pushed.tag === undefined || !repository.tags.has(pushed.tag) || !isImmutable(repository.settings, pushed.tag))
+        return;
+      const message = `The image tag '${pushed.tag}' already exists in the '${repository.name}' repository and cannot be overwritten because the repository is immutable.`;
       throw refuse(400, 'TAG_INVALID', message);
     },
-    missingChildren: (r, manifest, missing) => {
+    missingChildren: (repository, manifest, missing) => {
       const what = manifest.kind === 'index' ? 'Images' : 'Layers';
-      const message = `${what} with digests '[${missing.join(', ')}]' required for pushing image into ${named(r)} do not exist`;
+      const message = `${what} with digests '[${missing.join(', ')}]' required for pushing image into ${named(repository)} do not exist`;
       return refuse(400, 'MANIFEST_BLOB_UNKNOWN', message);
     },
-    pulled: (x, r, image) => {
+    pulled: (exchange, repository, image) => {
       if (ecr.statusOf(image) !== 'ACTIVE') throw refuse(404, 'MANIFEST_UNKNOWN', 'Requested image not found');
       // https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageDetail.html: refreshed once a day
       const now = ecr.clock.now();
-      if (x.method === 'HEAD' || (image.pulledAtMs !== undefined && now - image.pulledAtMs < DAY_MS)) return;
-      store.updateManifest(r, { ...image, pulledAtMs: now });
+      if (exchange.method === 'HEAD' || (image.pulledAtMs !== undefined && now - image.pulledAtMs < DAY_MS)) return;
+      store.updateManifest(repository, { ...image, pulledAtMs: now });
     },
-    deleteManifest: (r, image, tag) => {
-      const untagsOnly = tag !== undefined && tagsOf(r, image.digest).length > 1;
-      const holders = untagsOnly ? [] : holdersOf(r, image.digest);
+    deleteManifest: (repository, image, tag) => {
+      const untagsOnly = tag !== undefined && tagsOf(repository, image.digest).length > 1;
+      const holders = untagsOnly ? [] : holdersOf(repository, image.digest);
       if (holders.length > 0) {
         const lists = holders.map((holder) => holder.digest).join(', ');
         throw refuse(400, 'UNSUPPORTED', `Requested image referenced by manifest list: [${lists}]`);
       }
-      if (tag === undefined) ecr.removeImage(r, image);
-      else ecr.removeTag(r, tag, image);
+      if (tag === undefined) ecr.removeImage(repository, image);
+      else ecr.removeTag(repository, tag, image);
     },
-    referrers: (r, subject) => [...r.manifests.values()].filter((m) => isActiveReferrer(ecr, m, subject)),
+    referrers: (repository, subject) =>
+      [...repository.manifests.values()].filter((manifest) => isActiveReferrer(ecr, manifest, subject)),
     pageSize: (asked) => {
       if (asked !== undefined && (asked < 1 || asked > MAX_PAGE)) throw invalid('maxResults');
       return asked ?? DEFAULT_PAGE;
@@ -145,7 +147,7 @@ export function ecrRules(
 }
 
 /** The IAM actions that a request to `/v2/` needs: https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html */
-function actionsOf(x: Exchange, route: Route): readonly `ecr:${string}`[] {
+function actionsOf(exchange: Exchange, route: Route): readonly `ecr:${string}`[] {
   switch (route.kind) {
     case 'catalog-list':
       return ['ecr:DescribeRepositories'];
@@ -168,7 +170,7 @@ function actionsOf(x: Exchange, route: Route): readonly `ecr:${string}`[] {
     case 'upload-patch':
       return ['ecr:UploadLayerPart'];
     case 'upload-put':
-      return x.hasBody ? ['ecr:UploadLayerPart', 'ecr:CompleteLayerUpload'] : ['ecr:CompleteLayerUpload'];
+      return exchange.hasBody ? ['ecr:UploadLayerPart', 'ecr:CompleteLayerUpload'] : ['ecr:CompleteLayerUpload'];
     case 'upload-get':
     case 'upload-delete':
     case 'blob-delete':
@@ -188,7 +190,10 @@ function actionsOf(x: Exchange, route: Route): readonly `ecr:${string}`[] {
 /** https://github.com/aws/containers-roadmap/issues/2306: a media type with parameters is an invalid parameter, which ECR calls 405. */
 function checkMediaTypes(manifest: Manifest): void {
   const named = [...childrenOf(manifest), ...(manifest.subject === undefined ? [] : [manifest.subject])];
-  const types = [manifest.artifactType, ...named.flatMap((d) => [d.mediaType, d.artifactType])];
+  const types = [
+    manifest.artifactType,
+    ...named.flatMap((descriptor) => [descriptor.mediaType, descriptor.artifactType]),
+  ];
   if (types.some((type) => type?.includes(';') === true)) throw invalid('ImageManifest');
 }
 

@@ -41,19 +41,20 @@ export class Ecr {
   readonly #restoreMs: number;
   readonly #puts: TokenBucket | undefined;
 
-  constructor(store: RegistryStore, clock: Clock, o: EcrOptions) {
-    this.account = o.account;
-    this.region = o.region;
+  constructor(store: RegistryStore, clock: Clock, options: EcrOptions) {
+    this.account = options.account;
+    this.region = options.region;
     this.store = store;
     this.clock = clock;
     this.tokens = new TokenIssuer(clock);
-    this.tokenLifetimeSeconds = o.tokenLifetimeSeconds ?? TOKEN_LIFETIME_SECONDS;
-    const china = o.region.startsWith('cn-');
-    this.#partition = china ? 'aws-cn' : o.region.startsWith('us-gov-') ? 'aws-us-gov' : 'aws';
-    this.host = `${o.account}.dkr.ecr.${o.region}.amazonaws.com${china ? '.cn' : ''}`;
-    this.#deny = new Set<string>(o.deny);
-    this.#restoreMs = (o.restoreSeconds ?? 0) * 1000;
-    this.#puts = o.putImagesPerSecond === undefined ? undefined : new TokenBucket(o.putImagesPerSecond, clock);
+    this.tokenLifetimeSeconds = options.tokenLifetimeSeconds ?? TOKEN_LIFETIME_SECONDS;
+    const china = options.region.startsWith('cn-');
+    this.#partition = china ? 'aws-cn' : options.region.startsWith('us-gov-') ? 'aws-us-gov' : 'aws';
+    this.host = `${options.account}.dkr.ecr.${options.region}.amazonaws.com${china ? '.cn' : ''}`;
+    this.#deny = new Set<string>(options.deny);
+    this.#restoreMs = (options.restoreSeconds ?? 0) * 1000;
+    this.#puts =
+      options.putImagesPerSecond === undefined ? undefined : new TokenBucket(options.putImagesPerSecond, clock);
   }
 
   arnOf(repository: string): string {
@@ -77,46 +78,47 @@ export class Ecr {
     return (image.activatedAtMs ?? 0) > this.clock.now() ? 'ACTIVATING' : 'ACTIVE';
   }
 
-  archive(r: StoredRepository, image: StoredManifest): ImageStatus {
+  archive(repository: StoredRepository, image: StoredManifest): ImageStatus {
     const archived = { ...image, archivedAtMs: this.clock.now() };
-    this.store.updateManifest(r, archived);
+    this.store.updateManifest(repository, archived);
     return this.statusOf(archived);
   }
 
   /** Brings an image back from the archive; it is `ACTIVATING` for a while. */
-  activate(r: StoredRepository, image: StoredManifest): ImageStatus {
+  activate(repository: StoredRepository, image: StoredManifest): ImageStatus {
     const { archivedAtMs: _, ...rest } = image;
     const activated = { ...rest, activatedAtMs: this.clock.now() + this.#restoreMs };
-    this.store.updateManifest(r, activated);
+    this.store.updateManifest(repository, activated);
     return this.statusOf(activated);
   }
 
   /** Removes the tag, and with the last tag the image. */
-  removeTag(r: StoredRepository, tag: string, image: StoredManifest): void {
-    this.store.untag(r, tag);
-    if (tagsOf(r, image.digest).length === 0) this.removeImage(r, image);
+  removeTag(repository: StoredRepository, tag: string, image: StoredManifest): void {
+    this.store.untag(repository, tag);
+    if (tagsOf(repository, image.digest).length === 0) this.removeImage(repository, image);
   }
 
   /** Removes the image with all its tags, and the layers that no other image has: ECR cleans them up "at any time". */
-  removeImage(r: StoredRepository, image: StoredManifest): void {
-    this.store.deleteManifest(r, image.digest);
+  removeImage(repository: StoredRepository, image: StoredManifest): void {
+    this.store.deleteManifest(repository, image.digest);
     for (const child of image.children) {
-      if (r.blobs.has(child) && holdersOf(r, child).length === 0) this.store.unlinkBlob(r, child);
+      if (repository.blobs.has(child) && holdersOf(repository, child).length === 0)
+        this.store.unlinkBlob(repository, child);
     }
   }
 }
 
 /** The tags of an image, sorted. */
-export function tagsOf(r: StoredRepository, digest: Digest): readonly string[] {
-  return [...r.tags]
+export function tagsOf(repository: StoredRepository, digest: Digest): readonly string[] {
+  return [...repository.tags]
     .filter(([, target]) => target === digest)
     .map(([tag]) => tag)
     .sort();
 }
 
 /** The manifests that name `digest` as part of them. */
-export function holdersOf(r: StoredRepository, digest: Digest): readonly StoredManifest[] {
-  return [...r.manifests.values()].filter((manifest) => manifest.children.includes(digest));
+export function holdersOf(repository: StoredRepository, digest: Digest): readonly StoredManifest[] {
+  return [...repository.manifests.values()].filter((manifest) => manifest.children.includes(digest));
 }
 
 /** https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-tag-mutability.html */

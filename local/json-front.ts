@@ -76,15 +76,15 @@ const CONTENT_TYPE = 'application/x-amz-json-1.0';
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** Serves an AWS JSON API on a port of 127.0.0.1 that was free, with faults. */
-export async function openFront(o: FrontOptions): Promise<Front> {
+export async function openFront(options: FrontOptions): Promise<Front> {
   const calls: CallRecord[] = [];
   const running = new Set<Promise<void>>();
   const closing = new AbortController();
   const server = createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
-    const record: Mutable<CallRecord> = { action: actionOf(request, o.target), status: 0 };
+    const record: Mutable<CallRecord> = { action: actionOf(request, options.target), status: 0 };
     calls.push(record);
     if (calls.length > MAX_RECORDS) calls.shift();
-    const served = serve(request, response, record, closing.signal, o);
+    const served = serve(request, response, record, closing.signal, options);
     running.add(served);
     void served.finally(() => running.delete(served));
   });
@@ -121,7 +121,7 @@ async function serve(
   response: ServerResponse,
   record: Mutable<CallRecord>,
   closing: AbortSignal,
-  o: FrontOptions,
+  options: FrontOptions,
 ): Promise<void> {
   const gone = new AbortController();
   response.once('close', () => gone.abort());
@@ -130,7 +130,7 @@ async function serve(
     const { authorization = '' } = request.headers;
     const signal = AbortSignal.any([gone.signal, closing]);
     const call = { action: record.action, text, authorization, signal };
-    const answer = await answerOf(call, o);
+    const answer = await answerOf(call, options);
     const isThere = !signal.aborted && (await send(response, answer, record));
     if (!isThere) await answer.undo?.();
   } catch {
@@ -141,14 +141,14 @@ async function serve(
 
 type Answered = CallAnswer & { readonly status: number; readonly headers: Readonly<Record<string, string>> };
 
-async function answerOf(call: Omit<Call, 'input'>, o: FrontOptions): Promise<Answered> {
+async function answerOf(call: Omit<Call, 'input'>, options: FrontOptions): Promise<Answered> {
   try {
-    checkThere(o.faults);
-    const fault = o.faults.take(call.action);
+    checkThere(options.faults);
+    const fault = options.faults.take(call.action);
     if (fault?.kind === 'drop-before') throw new Cut();
-    const { status, code } = o.throttled;
+    const { status, code } = options.throttled;
     if (fault?.kind === 'throttle') throw new CallRefusal(status, fault.code ?? code, 'Rate exceeded');
-    const answer = await o.answer({ ...call, input: parseInput(call) });
+    const answer = await options.answer({ ...call, input: parseInput(call) });
     if (fault?.kind === 'drop-after') throw new Cut();
     return { ...answer, status: 200, headers: {} };
   } catch (error) {
@@ -158,8 +158,8 @@ async function answerOf(call: Omit<Call, 'input'>, o: FrontOptions): Promise<Ans
     const { status, code, message } = refusal;
     return {
       status,
-      headers: o.errorHeaders?.(refusal) ?? {},
-      body: { __type: `${o.namespace}#${code}`, message, ...refusal.more },
+      headers: options.errorHeaders?.(refusal) ?? {},
+      body: { __type: `${options.namespace}#${code}`, message, ...refusal.more },
     };
   }
 }

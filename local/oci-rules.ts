@@ -10,7 +10,7 @@ import type { RegistryStore } from './registry-store.ts';
 export function ociRules(
   store: RegistryStore,
   clock: Clock,
-  o: { readonly referrersApi: boolean; readonly pageSize: number },
+  options: { readonly referrersApi: boolean; readonly pageSize: number },
 ): Rules {
   return {
     origin: () => '',
@@ -30,29 +30,32 @@ export function ociRules(
     checkComplete: () => undefined,
     digestMismatch: (digest) => refuse(400, 'DIGEST_INVALID', `the bytes are not those of ${digest}`),
     mayMount: () => true,
-    blob: (x, _, digest, bytes) => {
+    blob: (exchange, _, digest, bytes) => {
       const file = { path: store.path(digest), from: 0, bytes };
       const headers = { 'content-type': 'application/octet-stream', 'docker-content-digest': digest };
-      const answer = answerRange(x, file, `"${digest}"`, headers);
+      const answer = answerRange(exchange, file, `"${digest}"`, headers);
       if (answer !== undefined) return answer;
       const range = { 'content-range': `bytes */${bytes}` };
       throw refuse(416, 'UNSUPPORTED', `the blob has ${bytes} bytes`, { headers: range });
     },
-    deleteBlob: (r, digest) => store.unlinkBlob(r, digest),
+    deleteBlob: (repository, digest) => store.unlinkBlob(repository, digest),
     checkManifest: () => undefined,
     missingChildren: (_, __, missing) =>
       refuse(404, 'MANIFEST_BLOB_UNKNOWN', `the manifest names what is not there: ${missing.join(', ')}`, {
         detail: missing.map((digest) => ({ digest })),
       }),
     pulled: () => undefined,
-    deleteManifest: (r, manifest, tag) => {
-      if (tag === undefined) store.deleteManifest(r, manifest.digest);
-      else store.untag(r, tag);
+    deleteManifest: (repository, manifest, tag) => {
+      if (tag === undefined) store.deleteManifest(repository, manifest.digest);
+      else store.untag(repository, tag);
     },
-    ...(o.referrersApi
-      ? { referrers: (r, subject) => [...r.manifests.values()].filter((m) => m.subject === subject) }
+    ...(options.referrersApi
+      ? {
+          referrers: (repository, subject) =>
+            [...repository.manifests.values()].filter((manifest) => manifest.subject === subject),
+        }
       : {}),
-    pageSize: (asked) => Math.min(asked ?? o.pageSize, o.pageSize),
+    pageSize: (asked) => Math.min(asked ?? options.pageSize, options.pageSize),
     opaqueLast: false,
     invalidParameter: (name) => refuse(400, 'UNSUPPORTED', `the parameter ${name} makes no sense`),
   };

@@ -20,29 +20,29 @@ const WHO_ARE_YOU = 'send the credentials of a user of this registry';
 
 /** Lets requests in, or challenges them, as https://distribution.github.io/distribution/spec/auth/ describes. */
 export class RegistryAuth {
-  readonly #o: AuthOptions;
+  readonly #options: AuthOptions;
   readonly #tokens: TokenIssuer;
 
-  constructor(o: AuthOptions, clock: Clock) {
-    this.#o = o;
+  constructor(options: AuthOptions, clock: Clock) {
+    this.#options = options;
     this.#tokens = new TokenIssuer(clock);
   }
 
   /** Throws the refusal of a request that may not do what it is for. */
-  check(x: Exchange, route: Route): void {
-    switch (this.#o.auth) {
+  check(exchange: Exchange, route: Route): void {
+    switch (this.#options.auth) {
       case 'none':
         return;
       case 'basic':
-        if (this.#user(x.headers.authorization) !== undefined) return;
+        if (this.#user(exchange.headers.authorization) !== undefined) return;
         throw refuse(401, 'UNAUTHORIZED', WHO_ARE_YOU, {
           headers: { 'www-authenticate': `Basic realm="${SERVICE}"` },
         });
       case 'bearer':
-        this.#checkToken(x, route);
+        this.#checkToken(exchange, route);
         return;
       default:
-        this.#o.auth satisfies never;
+        this.#options.auth satisfies never;
     }
   }
 
@@ -52,25 +52,25 @@ export class RegistryAuth {
   }
 
   /** Answers the token endpoint: https://distribution.github.io/distribution/spec/auth/token/ and …/oauth/ */
-  async token(x: Exchange): Promise<Answer> {
-    if (this.#o.auth !== 'bearer') throw refuse(404, 'UNSUPPORTED', 'this registry gives no tokens');
-    const form = x.method === 'POST' ? new URLSearchParams(await formOf(x)) : x.url.searchParams;
+  async token(exchange: Exchange): Promise<Answer> {
+    if (this.#options.auth !== 'bearer') throw refuse(404, 'UNSUPPORTED', 'this registry gives no tokens');
+    const form = exchange.method === 'POST' ? new URLSearchParams(await formOf(exchange)) : exchange.url.searchParams;
     if (form.get('service') !== SERVICE) throw refuse(400, 'UNSUPPORTED', `the service here is ${SERVICE}`);
-    const user = x.method === 'POST' ? this.#granted(form) : this.#user(x.headers.authorization);
-    const anonymous = user === undefined && x.method === 'GET' && x.headers.authorization === undefined;
-    if (user === undefined && !(anonymous && this.#o.anonymousPull)) {
+    const user = exchange.method === 'POST' ? this.#granted(form) : this.#user(exchange.headers.authorization);
+    const anonymous = user === undefined && exchange.method === 'GET' && exchange.headers.authorization === undefined;
+    if (user === undefined && !(anonymous && this.#options.anonymousPull)) {
       throw refuse(401, 'UNAUTHORIZED', WHO_ARE_YOU, {
         headers: { 'www-authenticate': `Basic realm="${SERVICE}"` },
       });
     }
     const asked = form.getAll('scope').flatMap((scope) => scope.split(' '));
     const scopes = user === undefined ? asked.map(pullOnly) : asked;
-    const token = this.#tokens.issue({ kind: 'access', user, scopes }, this.#o.tokenLifetimeSeconds);
+    const token = this.#tokens.issue({ kind: 'access', user, scopes }, this.#options.tokenLifetimeSeconds);
     const wantsRefresh = form.get('offline_token') === 'true' || form.get('access_type') === 'offline';
     return json({
       token,
       access_token: token,
-      expires_in: this.#o.tokenLifetimeSeconds,
+      expires_in: this.#options.tokenLifetimeSeconds,
       ...(wantsRefresh && user !== undefined
         ? { refresh_token: this.#tokens.issue({ kind: 'refresh', user, scopes: [] }, REFRESH_SECONDS) }
         : {}),
@@ -85,14 +85,16 @@ export class RegistryAuth {
     return opened.state === 'valid' && opened.claims.kind === 'refresh' ? opened.claims.user : undefined;
   }
 
-  #checkToken(x: Exchange, route: Route): void {
-    const needed = scopesOf(x, route);
-    const [, token] = /^Bearer (.+)$/i.exec(x.headers.authorization ?? '') ?? [];
+  #checkToken(exchange: Exchange, route: Route): void {
+    const needed = scopesOf(exchange, route);
+    const [, token] = /^Bearer (.+)$/i.exec(exchange.headers.authorization ?? '') ?? [];
     const challenge = (error?: string): Error => {
       const scope = needed.length === 0 ? '' : `,scope="${needed.join(' ')}"`;
       const why = error === undefined ? '' : `,error="${error}"`;
       return refuse(401, 'UNAUTHORIZED', 'get a token where the challenge says', {
-        headers: { 'www-authenticate': `Bearer realm="${this.#o.url()}/token",service="${SERVICE}"${scope}${why}` },
+        headers: {
+          'www-authenticate': `Bearer realm="${this.#options.url()}/token",service="${SERVICE}"${scope}${why}`,
+        },
       });
     };
     if (token === undefined) throw challenge();
@@ -108,7 +110,7 @@ export class RegistryAuth {
   }
 
   #checked(user: string, password: string): string | undefined {
-    return this.#o.users[user] === password ? user : undefined;
+    return this.#options.users[user] === password ? user : undefined;
   }
 }
 
@@ -124,12 +126,12 @@ export function parseBasic(
 }
 
 /** https://distribution.github.io/distribution/spec/auth/scope/ */
-function scopesOf(x: Exchange, route: Route): readonly string[] {
+function scopesOf(exchange: Exchange, route: Route): readonly string[] {
   if (route.kind === 'catalog-list') return ['registry:catalog:*'];
   if (!('repository' in route)) return [];
   const action = actionOf(route.kind);
   const scopes = [`repository:${route.repository}:${action === 'push' ? 'pull,push' : action}`];
-  const from = route.kind === 'upload-post' ? x.url.searchParams.get('from') : null;
+  const from = route.kind === 'upload-post' ? exchange.url.searchParams.get('from') : null;
   return from === null || from === route.repository ? scopes : [...scopes, `repository:${from}:pull`];
 }
 
@@ -174,8 +176,8 @@ function pullOnly(scope: string): string {
   return `${resource}:${actions.includes('pull') ? 'pull' : ''}`;
 }
 
-async function formOf(x: Exchange): Promise<string> {
-  const body = await x.bodyUpTo(64 * 1024);
+async function formOf(exchange: Exchange): Promise<string> {
+  const body = await exchange.bodyUpTo(64 * 1024);
   if (body === undefined) throw refuse(413, 'SIZE_INVALID', 'the form is too long');
   return Buffer.from(body).toString();
 }

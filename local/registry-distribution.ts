@@ -40,18 +40,18 @@ export interface Rules {
   digestMismatch(digest: Digest): Error;
   mayMount(to: StoredRepository, from: StoredRepository, digest: Digest): boolean;
   /** Gives a blob out. */
-  blob(x: Exchange, r: StoredRepository, digest: Digest, bytes: number): Answer;
-  deleteBlob(r: StoredRepository, digest: Digest): void;
+  blob(exchange: Exchange, repository: StoredRepository, digest: Digest, bytes: number): Answer;
+  deleteBlob(repository: StoredRepository, digest: Digest): void;
   /** A manifest that can be read was pushed. */
-  checkManifest(r: StoredRepository, pushed: PushedManifest, manifest: Manifest): void;
+  checkManifest(repository: StoredRepository, pushed: PushedManifest, manifest: Manifest): void;
   /** What is said when a manifest names what is not in its repository. */
-  missingChildren(r: StoredRepository, manifest: Manifest, missing: readonly Digest[]): Error;
+  missingChildren(repository: StoredRepository, manifest: Manifest, missing: readonly Digest[]): Error;
   /** A manifest is about to be given out. */
-  pulled(x: Exchange, r: StoredRepository, manifest: StoredManifest): void;
+  pulled(exchange: Exchange, repository: StoredRepository, manifest: StoredManifest): void;
   /** Removes what a tag or digest stands for. */
-  deleteManifest(r: StoredRepository, manifest: StoredManifest, tag: string | undefined): void;
+  deleteManifest(repository: StoredRepository, manifest: StoredManifest, tag: string | undefined): void;
   /** Which manifests refer to this one; absent where there is no referrers API. */
-  referrers?(r: StoredRepository, subject: Digest): readonly StoredManifest[];
+  referrers?(repository: StoredRepository, subject: Digest): readonly StoredManifest[];
   /** How many of a list are given at once; throws when more are asked for than may be. */
   pageSize(asked: number | undefined): number;
   /** Whether `last` is a cursor of the registry's own; otherwise it is the last item, and the registry's cursors are in `next`. */
@@ -81,7 +81,7 @@ export class Distribution {
     this.#clock = clock;
   }
 
-  async answer(x: Exchange, route: Route): Promise<Answer> {
+  async answer(exchange: Exchange, route: Route): Promise<Answer> {
     if ('repository' in route && (!NAME.test(route.repository) || route.repository.length > MAX_NAME)) {
       throw refuse(400, 'NAME_INVALID', `${JSON.stringify(route.repository)} is not a repository name`);
     }
@@ -91,51 +91,61 @@ export class Distribution {
       case 'api':
       case 'layer-get':
       case 'layer-head':
-        throw refuse(404, 'UNSUPPORTED', `a registry knows no ${x.method} ${x.url.pathname}`);
+        throw refuse(404, 'UNSUPPORTED', `a registry knows no ${exchange.method} ${exchange.url.pathname}`);
       case 'unsupported':
-        throw refuse(405, 'UNSUPPORTED', `${x.method} is not supported here`, { headers: { allow: route.allow } });
+        throw refuse(405, 'UNSUPPORTED', `${exchange.method} is not supported here`, {
+          headers: { allow: route.allow },
+        });
       case 'base':
         return json({});
       case 'catalog-list':
-        return this.#catalog(x);
+        return this.#catalog(exchange);
       case 'tags-list':
-        return this.#tags(x, this.#rules.repository(route.repository, false));
+        return this.#tags(exchange, this.#rules.repository(route.repository, false));
       case 'referrers-list':
-        return this.#referrers(x, this.#rules.repository(route.repository, false), route.digest);
+        return this.#referrers(exchange, this.#rules.repository(route.repository, false), route.digest);
       case 'manifest-head':
       case 'manifest-get':
-        return this.#manifest(x, this.#rules.repository(route.repository, false), route.reference);
+        return this.#manifest(exchange, this.#rules.repository(route.repository, false), route.reference);
       case 'manifest-put':
-        return this.#putManifest(x, route.repository, route.reference);
+        return this.#putManifest(exchange, route.repository, route.reference);
       case 'manifest-delete':
         return this.#deleteManifest(this.#rules.repository(route.repository, false), route.reference);
       case 'blob-head':
       case 'blob-get': {
-        const { r, digest, bytes } = this.#findBlob(route);
-        return this.#rules.blob(x, r, digest, bytes);
+        const { r: repository, digest, bytes } = this.#findBlob(route);
+        return this.#rules.blob(exchange, repository, digest, bytes);
       }
       case 'blob-delete': {
-        const { r, digest } = this.#findBlob(route);
-        this.#rules.deleteBlob(r, digest);
+        const { r: repository, digest } = this.#findBlob(route);
+        this.#rules.deleteBlob(repository, digest);
         return { status: 202 };
       }
       case 'upload-post':
-        return this.#beginUpload(x, this.#rules.repository(route.repository, true));
+        return this.#beginUpload(exchange, this.#rules.repository(route.repository, true));
       case 'upload-get':
-        return this.#withUpload(x, route, async (r, upload) => ({ ...this.#accepted(r, upload), status: 204 }));
+        return this.#withUpload(exchange, route, async (repository, upload) => ({
+          ...this.#accepted(repository, upload),
+          status: 204,
+        }));
       case 'upload-patch':
-        return this.#withUpload(x, route, async (r, upload) => {
-          this.#checkLocation(x, upload);
-          await this.#append(x, upload);
-          return { ...this.#accepted(r, upload), status: this.#rules.chunkStatus };
+        return this.#withUpload(exchange, route, async (repository, upload) => {
+          this.#checkLocation(exchange, upload);
+          await this.#append(exchange, upload);
+          return { ...this.#accepted(repository, upload), status: this.#rules.chunkStatus };
         });
       case 'upload-put':
-        return this.#withUpload(x, route, async (r, upload) => {
-          this.#checkLocation(x, upload);
-          return this.#receive(x, r, upload, requireDigest(x.url.searchParams.get('digest') ?? ''));
+        return this.#withUpload(exchange, route, async (repository, upload) => {
+          this.#checkLocation(exchange, upload);
+          return this.#receive(
+            exchange,
+            repository,
+            upload,
+            requireDigest(exchange.url.searchParams.get('digest') ?? ''),
+          );
         });
       case 'upload-delete':
-        return this.#withUpload(x, route, async (_, upload) => {
+        return this.#withUpload(exchange, route, async (_, upload) => {
           await this.#store.discardUpload(upload);
           return { status: 204 };
         });
@@ -146,25 +156,25 @@ export class Distribution {
 
   // ---- lists
 
-  #catalog(x: Exchange): Answer {
-    const { page, headers } = this.#page(x, [...this.#store.repositories.keys()].sort(), (name) => name);
+  #catalog(exchange: Exchange): Answer {
+    const { page, headers } = this.#page(exchange, [...this.#store.repositories.keys()].sort(), (name) => name);
     return json({ repositories: page }, headers);
   }
 
-  #tags(x: Exchange, r: StoredRepository): Answer {
-    const { page, headers } = this.#page(x, [...r.tags.keys()].sort(lexically), (tag) => tag);
-    return json({ name: r.name, tags: page }, headers);
+  #tags(exchange: Exchange, repository: StoredRepository): Answer {
+    const { page, headers } = this.#page(exchange, [...repository.tags.keys()].sort(lexically), (tag) => tag);
+    return json({ name: repository.name, tags: page }, headers);
   }
 
-  #referrers(x: Exchange, r: StoredRepository, subject: Digest | undefined): Answer {
+  #referrers(exchange: Exchange, repository: StoredRepository, subject: Digest | undefined): Answer {
     if (this.#rules.referrers === undefined) throw refuse(404, 'UNSUPPORTED', 'this registry has no referrers API');
     if (subject === undefined) throw refuse(400, 'DIGEST_INVALID', 'expected a digest behind referrers/');
-    const artifactType = x.url.searchParams.get('artifactType');
+    const artifactType = exchange.url.searchParams.get('artifactType');
     const found = this.#rules
-      .referrers(r, subject)
-      .filter((m) => artifactType === null || m.artifactType === artifactType)
+      .referrers(repository, subject)
+      .filter((manifest) => artifactType === null || manifest.artifactType === artifactType)
       .sort((a, b) => lexically(a.digest, b.digest));
-    const { page, headers } = this.#page(x, found, (manifest) => manifest.digest);
+    const { page, headers } = this.#page(exchange, found, (manifest) => manifest.digest);
     const manifests = page.map(asDescriptor);
     return json(
       { schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex, manifests },
@@ -178,11 +188,11 @@ export class Distribution {
 
   /** The part of a sorted list that the request asks for, and the Link to what comes behind it, which only this registry can read. */
   #page<T>(
-    x: Exchange,
+    exchange: Exchange,
     items: readonly T[],
     keyOf: (item: T) => string,
   ): { readonly page: readonly T[]; readonly headers: Readonly<Record<string, string>> } {
-    const query = x.url.searchParams;
+    const query = exchange.url.searchParams;
     const n = query.get('n');
     if (n !== null && !/^[0-9]{1,9}$/.test(n)) throw this.#rules.invalidParameter('n');
     const size = this.#rules.pageSize(n === null ? undefined : Number(n));
@@ -197,14 +207,14 @@ export class Distribution {
     const next = new URLSearchParams(query);
     next.delete('last');
     next.set(cursorName, this.#seal.close(keyOf(last)));
-    return { page, headers: { link: `<${x.url.pathname}?${next.toString()}>; rel="next"` } };
+    return { page, headers: { link: `<${exchange.url.pathname}?${next.toString()}>; rel="next"` } };
   }
 
   // ---- manifests
 
-  #manifest(x: Exchange, r: StoredRepository, reference: string): Answer {
-    const manifest = findManifest(r, reference);
-    const accept = x.headers.accept;
+  #manifest(exchange: Exchange, repository: StoredRepository, reference: string): Answer {
+    const manifest = findManifest(repository, reference);
+    const accept = exchange.headers.accept;
     if (accept !== undefined && !accepts(accept, manifest.mediaType)) {
       throw refuse(
         404,
@@ -212,9 +222,9 @@ export class Distribution {
         `the manifest is ${manifest.mediaType}, which the Accept header does not allow`,
       );
     }
-    this.#rules.pulled(x, r, manifest);
+    this.#rules.pulled(exchange, repository, manifest);
     const etag = `"${manifest.digest}"`;
-    if (x.headers['if-none-match'] === etag) return { status: 304, headers: { etag } };
+    if (exchange.headers['if-none-match'] === etag) return { status: 304, headers: { etag } };
     return {
       status: 200,
       headers: { 'content-type': manifest.mediaType, 'docker-content-digest': manifest.digest, etag },
@@ -222,11 +232,11 @@ export class Distribution {
     };
   }
 
-  async #putManifest(x: Exchange, repository: string, reference: string): Promise<Answer> {
+  async #putManifest(exchange: Exchange, repository: string, reference: string): Promise<Answer> {
     const tag = reference.includes(':') ? undefined : reference;
     if (tag !== undefined && !isTag(tag)) throw refuse(400, 'MANIFEST_INVALID', `${JSON.stringify(tag)} is not a tag`);
     const asked = tag === undefined ? requireDigest(reference) : undefined;
-    const bytes = await x.bodyUpTo(MAX_MANIFEST_BYTES);
+    const bytes = await exchange.bodyUpTo(MAX_MANIFEST_BYTES);
     if (bytes === undefined) {
       throw refuse(413, 'SIZE_INVALID', `a manifest has ${MAX_MANIFEST_BYTES} bytes at most`);
     }
@@ -234,7 +244,7 @@ export class Distribution {
     if (asked !== undefined && asked !== digest) {
       throw refuse(400, 'DIGEST_INVALID', `the manifest is ${digest}, not ${asked}`);
     }
-    const mediaType = (x.headers['content-type'] ?? '').replace(/;.*$/s, '').trim();
+    const mediaType = (exchange.headers['content-type'] ?? '').replace(/;.*$/s, '').trim();
     const pushed: PushedManifest = { tag, digest, mediaType, bytes };
     const manifest = readManifest(pushed);
     const r = this.#rules.repository(repository, true);
@@ -258,9 +268,9 @@ export class Distribution {
     };
   }
 
-  #deleteManifest(r: StoredRepository, reference: string): Answer {
-    const manifest = findManifest(r, reference);
-    this.#rules.deleteManifest(r, manifest, reference.includes(':') ? undefined : reference);
+  #deleteManifest(repository: StoredRepository, reference: string): Answer {
+    const manifest = findManifest(repository, reference);
+    this.#rules.deleteManifest(repository, manifest, reference.includes(':') ? undefined : reference);
     return { status: 202 };
   }
 
@@ -271,50 +281,51 @@ export class Distribution {
     readonly digest: Digest;
     readonly bytes: number;
   } {
-    const r = this.#rules.repository(route.repository, false);
+    const repository = this.#rules.repository(route.repository, false);
     const digest = requireDigest(route.reference);
-    const bytes = r.blobs.get(digest);
-    if (bytes === undefined) throw refuse(404, 'BLOB_UNKNOWN', `${r.name} has no blob ${digest}`);
-    return { r, digest, bytes };
+    const bytes = repository.blobs.get(digest);
+    if (bytes === undefined) throw refuse(404, 'BLOB_UNKNOWN', `${repository.name} has no blob ${digest}`);
+    return { r: repository, digest, bytes };
   }
 
-  async #beginUpload(x: Exchange, r: StoredRepository): Promise<Answer> {
-    const query = x.url.searchParams;
+  async #beginUpload(exchange: Exchange, repository: StoredRepository): Promise<Answer> {
+    const query = exchange.url.searchParams;
     const mount = query.get('mount');
     const from = query.get('from');
     if (mount !== null && from !== null) {
       const digest = requireDigest(mount);
       const source = this.#store.repositories.get(from);
       const bytes = source?.blobs.get(digest);
-      if (source !== undefined && bytes !== undefined && this.#rules.mayMount(r, source, digest)) {
-        this.#store.linkBlob(r, digest, bytes);
-        return this.#created(r, digest);
+      if (source !== undefined && bytes !== undefined && this.#rules.mayMount(repository, source, digest)) {
+        this.#store.linkBlob(repository, digest, bytes);
+        return this.#created(repository, digest);
       }
     }
     const digest = query.get('digest');
-    if (digest === null || !this.#rules.singlePost) return this.#accepted(r, this.#store.beginUpload(r));
+    if (digest === null || !this.#rules.singlePost)
+      return this.#accepted(repository, this.#store.beginUpload(repository));
     const expected = requireDigest(digest);
-    return this.#receive(x, r, this.#store.beginUpload(r), expected);
+    return this.#receive(exchange, repository, this.#store.beginUpload(repository), expected);
   }
 
   /** Takes the last bytes of an upload, if there are any, and makes it a blob. */
-  async #receive(x: Exchange, r: StoredRepository, upload: Upload, digest: Digest): Promise<Answer> {
-    await this.#append(x, upload);
+  async #receive(exchange: Exchange, repository: StoredRepository, upload: Upload, digest: Digest): Promise<Answer> {
+    await this.#append(exchange, upload);
     this.#rules.checkComplete(upload);
-    if (!(await this.#store.finishUpload(r, upload, digest))) throw this.#rules.digestMismatch(digest);
-    return this.#created(r, digest);
+    if (!(await this.#store.finishUpload(repository, upload, digest))) throw this.#rules.digestMismatch(digest);
+    return this.#created(repository, digest);
   }
 
-  async #append(x: Exchange, upload: Upload): Promise<void> {
-    const range = parseChunkRange(x.headers['content-range']);
-    if (range === undefined && !x.hasBody) return;
+  async #append(exchange: Exchange, upload: Upload): Promise<void> {
+    const range = parseChunkRange(exchange.headers['content-range']);
+    if (range === undefined && !exchange.hasBody) return;
     this.#rules.checkChunk(upload, range?.from);
     const start = upload.bytes;
-    const length = x.headers['content-length'];
+    const length = exchange.headers['content-length'];
     if (range !== undefined && length !== undefined && Number(length) !== range.to - range.from) {
       throw refuse(400, 'SIZE_INVALID', 'Content-Length and Content-Range disagree');
     }
-    await upload.append(x.body());
+    await upload.append(exchange.body());
     if (range !== undefined && upload.bytes - start !== range.to - range.from) {
       await this.#store.discardUpload(upload);
       throw refuse(
@@ -327,55 +338,55 @@ export class Distribution {
 
   /** Runs `work` on the upload that the request is for, alone. */
   async #withUpload(
-    x: Exchange,
+    exchange: Exchange,
     route: { readonly repository: string; readonly upload: string },
-    work: (r: StoredRepository, upload: Upload) => Promise<Answer>,
+    work: (repository: StoredRepository, upload: Upload) => Promise<Answer>,
   ): Promise<Answer> {
-    const r = this.#rules.repository(route.repository, false);
+    const repository = this.#rules.repository(route.repository, false);
     const find = (): Upload => {
       const upload = this.#store.upload(route.upload);
-      if (upload?.repository !== r.name) throw refuse(404, 'BLOB_UPLOAD_UNKNOWN', 'there is no such upload');
-      if (!this.#rules.movingLocations || this.#isOurs(x, upload)) return upload;
+      if (upload?.repository !== repository.name) throw refuse(404, 'BLOB_UPLOAD_UNKNOWN', 'there is no such upload');
+      if (!this.#rules.movingLocations || this.#isOurs(exchange, upload)) return upload;
       throw refuse(400, 'BLOB_UPLOAD_INVALID', 'use the Location as it was given, with its query');
     };
     // looked for again when its turn has come: the request before may have ended it
-    return find().turn.run(async () => work(r, find()), { signal: x.signal });
+    return find().turn.run(async () => work(repository, find()), { signal: exchange.signal });
   }
 
-  #isOurs(x: Exchange, upload: Upload): boolean {
-    const [bytes, signature = ''] = stateOf(x);
+  #isOurs(exchange: Exchange, upload: Upload): boolean {
+    const [bytes, signature = ''] = stateOf(exchange);
     return this.#seal.isSigned(`${upload.id} ${bytes}`, signature);
   }
 
   /** A Location is of the bytes there were when it was given out; whoever was cut off asks for the newest with a GET. */
-  #checkLocation(x: Exchange, upload: Upload): void {
-    if (!this.#rules.movingLocations || Number(stateOf(x)[0]) === upload.bytes) return;
+  #checkLocation(exchange: Exchange, upload: Upload): void {
+    if (!this.#rules.movingLocations || Number(stateOf(exchange)[0]) === upload.bytes) return;
     throw refuse(416, 'BLOB_UPLOAD_INVALID', 'the upload has moved on: ask for its Location with a GET');
   }
 
-  #accepted(r: StoredRepository, upload: Upload): Answer {
+  #accepted(repository: StoredRepository, upload: Upload): Answer {
     const state = this.#rules.movingLocations
       ? `?_state=${upload.bytes}.${this.#seal.sign(`${upload.id} ${upload.bytes}`)}`
       : '';
     return {
       status: 202,
       headers: {
-        location: `${this.#rules.origin()}/v2/${r.name}/blobs/uploads/${upload.id}${state}`,
+        location: `${this.#rules.origin()}/v2/${repository.name}/blobs/uploads/${upload.id}${state}`,
         range: this.#rules.rangeOf(upload),
         'docker-upload-uuid': upload.id,
       },
     };
   }
 
-  #created(r: StoredRepository, digest: Digest): Answer {
-    const location = `${this.#rules.origin()}/v2/${r.name}/blobs/${digest}`;
+  #created(repository: StoredRepository, digest: Digest): Answer {
+    const location = `${this.#rules.origin()}/v2/${repository.name}/blobs/${digest}`;
     return { status: 201, headers: { location, 'docker-content-digest': digest } };
   }
 }
 
 /** What an upload's Location carries: its bytes, and the signature of that. */
-function stateOf(x: Exchange): readonly string[] {
-  return (x.url.searchParams.get('_state') ?? '').split('.');
+function stateOf(exchange: Exchange): readonly string[] {
+  return (exchange.url.searchParams.get('_state') ?? '').split('.');
 }
 
 // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests
@@ -389,20 +400,20 @@ function lexically(a: string, b: string): number {
   return a === b ? 0 : a < b ? -1 : 1;
 }
 
-function findManifest(r: StoredRepository, reference: string): StoredManifest {
-  const digest = reference.includes(':') ? requireDigest(reference) : r.tags.get(reference);
-  const manifest = digest === undefined ? undefined : r.manifests.get(digest);
-  if (manifest === undefined) throw refuse(404, 'MANIFEST_UNKNOWN', `${r.name} has no manifest ${reference}`);
+function findManifest(repository: StoredRepository, reference: string): StoredManifest {
+  const digest = reference.includes(':') ? requireDigest(reference) : repository.tags.get(reference);
+  const manifest = digest === undefined ? undefined : repository.manifests.get(digest);
+  if (manifest === undefined) throw refuse(404, 'MANIFEST_UNKNOWN', `${repository.name} has no manifest ${reference}`);
   return manifest;
 }
 
-function asDescriptor(m: StoredManifest): Descriptor {
+function asDescriptor(manifest: StoredManifest): Descriptor {
   return {
-    mediaType: m.mediaType,
-    digest: m.digest,
-    size: m.bytes,
-    ...(m.artifactType === undefined ? {} : { artifactType: m.artifactType }),
-    ...(m.annotations === undefined ? {} : { annotations: m.annotations }),
+    mediaType: manifest.mediaType,
+    digest: manifest.digest,
+    size: manifest.bytes,
+    ...(manifest.artifactType === undefined ? {} : { artifactType: manifest.artifactType }),
+    ...(manifest.annotations === undefined ? {} : { annotations: manifest.annotations }),
   };
 }
 
@@ -416,12 +427,15 @@ function readManifest(pushed: PushedManifest): Manifest {
 }
 
 /** What the manifest names that its repository has not. Layers that stay elsewhere are not asked for. */
-function missingIn(r: StoredRepository, manifest: Manifest): readonly Digest[] {
+function missingIn(repository: StoredRepository, manifest: Manifest): readonly Digest[] {
   return childrenOf(manifest)
     .filter((child) => {
       if (isForeign(child)) return false;
-      if (manifest.kind !== 'index') return !r.blobs.has(child.digest);
-      return !r.manifests.has(child.digest) && (isManifestType(child.mediaType) || !r.blobs.has(child.digest));
+      if (manifest.kind !== 'index') return !repository.blobs.has(child.digest);
+      return (
+        !repository.manifests.has(child.digest) &&
+        (isManifestType(child.mediaType) || !repository.blobs.has(child.digest))
+      );
     })
     .map((child) => child.digest);
 }

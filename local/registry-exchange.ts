@@ -54,12 +54,12 @@ export function refuse(
   status: number,
   code: string,
   message: string,
-  o: { readonly detail?: unknown; readonly headers?: Readonly<Record<string, string>> } = {},
+  options: { readonly detail?: unknown; readonly headers?: Readonly<Record<string, string>> } = {},
 ): Refusal {
   const body = JSON.stringify({
-    errors: [{ code, message, ...(o.detail === undefined ? {} : { detail: o.detail }) }],
+    errors: [{ code, message, ...(options.detail === undefined ? {} : { detail: options.detail }) }],
   });
-  return new Refusal(message, { status, headers: { 'content-type': 'application/json', ...o.headers }, body });
+  return new Refusal(message, { status, headers: { 'content-type': 'application/json', ...options.headers }, body });
 }
 
 export function json(value: unknown, headers: Readonly<Record<string, string>> = {}): Answer {
@@ -220,15 +220,16 @@ function parseRange(header: string | undefined, size: number): { from: number; t
 
 /** The file, or the range of it that was asked for: 200 or 206; undefined where there is nothing in that range (416). */
 export function answerRange(
-  x: Exchange,
+  exchange: Exchange,
   file: FileSlice,
   etag: string,
   headers: Readonly<Record<string, string>>,
 ): Answer | undefined {
   const common = { ...headers, etag, 'accept-ranges': 'bytes' };
   // https://www.rfc-editor.org/rfc/rfc9110.html#section-13.1.5
-  const ifRange = x.headers['if-range'];
-  const asked = x.method === 'GET' && (ifRange === undefined || ifRange === etag) ? x.headers.range : undefined;
+  const ifRange = exchange.headers['if-range'];
+  const asked =
+    exchange.method === 'GET' && (ifRange === undefined || ifRange === etag) ? exchange.headers.range : undefined;
   const range = parseRange(asked, file.bytes);
   if (range === 'none') return undefined;
   if (range === undefined) return { status: 200, headers: common, body: file };

@@ -155,14 +155,14 @@ export class RegistryStore {
     return this.#state.repository(name);
   }
 
-  configure(r: StoredRepository, change: Partial<RepositorySettings>): void {
-    this.#record({ do: 'configure', repository: r.name, settings: { ...r.settings, ...change } });
+  configure(repository: StoredRepository, change: Partial<RepositorySettings>): void {
+    this.#record({ do: 'configure', repository: repository.name, settings: { ...repository.settings, ...change } });
   }
 
   /** Removes the repository and all that is in it. */
-  delete(r: StoredRepository): void {
-    this.#record({ do: 'delete', repository: r.name });
-    for (const digest of [...r.blobs.keys(), ...r.manifests.keys()]) this.#dropUnused(digest);
+  delete(repository: StoredRepository): void {
+    this.#record({ do: 'delete', repository: repository.name });
+    for (const digest of [...repository.blobs.keys(), ...repository.manifests.keys()]) this.#dropUnused(digest);
   }
 
   /** Where the bytes of a blob or manifest are. */
@@ -170,9 +170,9 @@ export class RegistryStore {
     return join(this.#folder, 'blobs', algorithmOf(digest), hexOf(digest));
   }
 
-  beginUpload(r: StoredRepository): Upload {
+  beginUpload(repository: StoredRepository): Upload {
     const id = randomUUID();
-    const upload = new Upload(id, r.name, join(this.#folder, 'uploads', id));
+    const upload = new Upload(id, repository.name, join(this.#folder, 'uploads', id));
     this.#uploads.set(id, upload);
     return upload;
   }
@@ -185,17 +185,17 @@ export class RegistryStore {
    * Makes the upload a blob of the repository and ends it; false, and nothing is kept, when its bytes are not those of `digest`.
    * NOT_FOUND when the repository was deleted meanwhile.
    */
-  async finishUpload(r: StoredRepository, upload: Upload, digest: Digest): Promise<boolean> {
+  async finishUpload(repository: StoredRepository, upload: Upload, digest: Digest): Promise<boolean> {
     this.#uploads.delete(upload.id);
-    if (!(await upload.isOf(digest)) || !this.#state.repositories.has(r.name)) {
+    if (!(await upload.isOf(digest)) || !this.#state.repositories.has(repository.name)) {
       await upload.discard();
-      this.#state.repository(r.name);
+      this.#state.repository(repository.name);
       return false;
     }
     // without a pause between them, so that nobody finds the blob unused and removes it
     if (existsSync(this.path(digest))) rmSync(upload.path);
     else renameSync(upload.path, this.path(digest));
-    this.linkBlob(r, digest, upload.bytes);
+    this.linkBlob(repository, digest, upload.bytes);
     return true;
   }
 
@@ -205,42 +205,42 @@ export class RegistryStore {
   }
 
   /** Makes a blob that is stored already one of the repository too. */
-  linkBlob(r: StoredRepository, digest: Digest, bytes: number): void {
-    if (!r.blobs.has(digest)) this.#record({ do: 'blob', repository: r.name, digest, bytes });
+  linkBlob(repository: StoredRepository, digest: Digest, bytes: number): void {
+    if (!repository.blobs.has(digest)) this.#record({ do: 'blob', repository: repository.name, digest, bytes });
   }
 
-  unlinkBlob(r: StoredRepository, digest: Digest): void {
-    this.#record({ do: 'unblob', repository: r.name, digest });
+  unlinkBlob(repository: StoredRepository, digest: Digest): void {
+    this.#record({ do: 'unblob', repository: repository.name, digest });
     this.#dropUnused(digest);
   }
 
-  putManifest(r: StoredRepository, manifest: StoredManifest, bytes: Uint8Array): void {
+  putManifest(repository: StoredRepository, manifest: StoredManifest, bytes: Uint8Array): void {
     const path = this.path(manifest.digest);
     if (!existsSync(path)) {
       writeFileSync(`${path}.new`, bytes);
       renameSync(`${path}.new`, path);
     }
-    this.updateManifest(r, manifest);
+    this.updateManifest(repository, manifest);
   }
 
   /** Changes what is kept about a manifest. */
-  updateManifest(r: StoredRepository, manifest: StoredManifest): void {
-    this.#record({ do: 'manifest', repository: r.name, manifest });
+  updateManifest(repository: StoredRepository, manifest: StoredManifest): void {
+    this.#record({ do: 'manifest', repository: repository.name, manifest });
   }
 
   /** Removes the manifest and every tag of it. */
-  deleteManifest(r: StoredRepository, digest: Digest): void {
-    for (const [tag, target] of r.tags) if (target === digest) this.untag(r, tag);
-    this.#record({ do: 'unmanifest', repository: r.name, digest });
+  deleteManifest(repository: StoredRepository, digest: Digest): void {
+    for (const [tag, target] of repository.tags) if (target === digest) this.untag(repository, tag);
+    this.#record({ do: 'unmanifest', repository: repository.name, digest });
     this.#dropUnused(digest);
   }
 
-  tag(r: StoredRepository, tag: string, digest: Digest): void {
-    if (r.tags.get(tag) !== digest) this.#record({ do: 'tag', repository: r.name, tag, digest });
+  tag(repository: StoredRepository, tag: string, digest: Digest): void {
+    if (repository.tags.get(tag) !== digest) this.#record({ do: 'tag', repository: repository.name, tag, digest });
   }
 
-  untag(r: StoredRepository, tag: string): void {
-    this.#record({ do: 'untag', repository: r.name, tag });
+  untag(repository: StoredRepository, tag: string): void {
+    this.#record({ do: 'untag', repository: repository.name, tag });
   }
 
   /** Ends all uploads, and lets the folder go. */
@@ -338,7 +338,8 @@ class State {
   }
 
   uses(digest: Digest): boolean {
-    for (const r of this.repositories.values()) if (r.blobs.has(digest) || r.manifests.has(digest)) return true;
+    for (const repository of this.repositories.values())
+      if (repository.blobs.has(digest) || repository.manifests.has(digest)) return true;
     return false;
   }
 }
@@ -381,13 +382,13 @@ async function readJournal(path: string): Promise<readonly Entry[]> {
     .slice(0, text.lastIndexOf('\n') + 1)
     .split('\n')
     .slice(0, -1);
-  return lines.map((line, i) => {
+  return lines.map((line, index) => {
     try {
       return JSON.parse(line) as Entry;
     } catch (cause) {
       throw new Failure(
         'CORRUPT',
-        `open the registry: line ${i + 1} of ${path} is not JSON; remove its folder to begin anew`,
+        `open the registry: line ${index + 1} of ${path} is not JSON; remove its folder to begin anew`,
         { cause },
       );
     }
@@ -397,8 +398,8 @@ async function readJournal(path: string): Promise<readonly Entry[]> {
 /** Removes blobs that nothing refers to: what a process left that ended between moving a file and recording it. */
 async function removeUnused(folder: string, state: State): Promise<void> {
   const used = new Set<string>();
-  for (const r of state.repositories.values()) {
-    for (const digest of [...r.blobs.keys(), ...r.manifests.keys()]) used.add(digest);
+  for (const repository of state.repositories.values()) {
+    for (const digest of [...repository.blobs.keys(), ...repository.manifests.keys()]) used.add(digest);
   }
   for (const algorithm of ['sha256', 'sha512']) {
     for (const name of await readdir(join(folder, 'blobs', algorithm))) {

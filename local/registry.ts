@@ -67,15 +67,15 @@ export interface LocalRegistry extends AsyncDisposable {
 }
 
 /** Starts a registry on 127.0.0.1. */
-export async function startRegistry(o: RegistryServerOptions): Promise<LocalRegistry> {
-  const store = await openRegistryStore(o.folder);
+export async function startRegistry(options: RegistryServerOptions): Promise<LocalRegistry> {
+  const store = await openRegistryStore(options.folder);
   await using starting = new AsyncDisposableStack();
   starting.defer(() => store.close());
   const faults = new RegistryFaults();
   const log = new RequestLog();
-  const shared: Shared = { store, faults, log, clock: o.clock ?? systemClock, port: o.port ?? 0 };
+  const shared: Shared = { store, faults, log, clock: options.clock ?? systemClock, port: options.port ?? 0 };
   const { front, registryHost, expireTokens } =
-    o.mode === 'ecr' ? await startEcr(o, shared, starting) : await startOci(o, shared, starting);
+    options.mode === 'ecr' ? await startEcr(options, shared, starting) : await startOci(options, shared, starting);
   const running = starting.move();
   const close = (): Promise<void> => running.disposeAsync();
   return {
@@ -109,32 +109,32 @@ interface Started {
 /** What docker's own clients know a registry by. */
 const HEADERS = { 'docker-distribution-api-version': 'registry/2.0' };
 
-async function startOci(o: OciServerOptions, shared: Shared, starting: AsyncDisposableStack): Promise<Started> {
+async function startOci(options: OciServerOptions, shared: Shared, starting: AsyncDisposableStack): Promise<Started> {
   const { store, clock } = shared;
-  const { pageSize = 1000, referrersApi = true } = o;
+  const { pageSize = 1000, referrersApi = true } = options;
   const auth = new RegistryAuth(
     {
-      auth: o.auth ?? 'none',
-      users: o.users ?? {},
-      anonymousPull: o.anonymousPull ?? false,
-      tokenLifetimeSeconds: o.tokenLifetimeSeconds ?? 300,
+      auth: options.auth ?? 'none',
+      users: options.users ?? {},
+      anonymousPull: options.anonymousPull ?? false,
+      tokenLifetimeSeconds: options.tokenLifetimeSeconds ?? 300,
       url: () => front.url,
     },
     clock,
   );
   const distribution = new Distribution(store, ociRules(store, clock, { referrersApi, pageSize }), clock);
-  const deny = new Set<string>(o.deny);
+  const deny = new Set<string>(options.deny);
   const expireTokens = (): void => auth.expireTokens();
   const front: Listener = await listen({
     ...shared,
     route: (request, url) => parseRoute(request.method ?? '', url),
-    answer: async (x, route) => {
-      if (route.kind === 'token') return auth.token(x);
-      auth.check(x, route);
-      if (deny.has(x.method) || deny.has(route.kind)) {
+    answer: async (exchange, route) => {
+      if (route.kind === 'token') return auth.token(exchange);
+      auth.check(exchange, route);
+      if (deny.has(exchange.method) || deny.has(route.kind)) {
         throw refuse(403, 'DENIED', 'requested access to the resource is denied');
       }
-      return distribution.answer(x, route);
+      return distribution.answer(exchange, route);
     },
     trouble: (_, status) => registryTrouble(status),
     headers: HEADERS,
@@ -144,16 +144,16 @@ async function startOci(o: OciServerOptions, shared: Shared, starting: AsyncDisp
   return { front, expireTokens };
 }
 
-async function startEcr(o: EcrServerOptions, shared: Shared, starting: AsyncDisposableStack): Promise<Started> {
+async function startEcr(options: EcrServerOptions, shared: Shared, starting: AsyncDisposableStack): Promise<Started> {
   const { store, clock } = shared;
-  const ecr = new Ecr(store, clock, o);
-  const bucket = new LayerBucket(store, clock, o.region, o.layerUrlSeconds);
+  const ecr = new Ecr(store, clock, options);
+  const bucket = new LayerBucket(store, clock, options.region, options.layerUrlSeconds);
   const expireTokens = (): void => ecr.tokens.expireAll();
   const layers = await listen({
     ...shared,
     port: 0,
     route: (request, url) => parseLayerRoute(request.method ?? '', url),
-    answer: async (x, route) => bucket.answer(x, route),
+    answer: async (exchange, route) => bucket.answer(exchange, route),
     trouble: (_, status) => bucketTrouble(status),
     headers: { server: 'AmazonS3' },
     expireTokens,
@@ -165,12 +165,12 @@ async function startEcr(o: EcrServerOptions, shared: Shared, starting: AsyncDisp
   });
   const distribution = new Distribution(store, rules, clock);
   const api = new EcrApi(ecr);
-  const answer = async (x: Exchange, route: Route): Promise<Answer> => {
-    if (route.kind === 'api') return api.answer(x, route.operation);
-    checkEcrAccess(ecr, x, route);
-    const answered = await distribution.answer(x, route);
-    const event = pushEvent(x, route, answered, o, clock.now());
-    if (event !== undefined) o.onPush?.(event);
+  const answer = async (exchange: Exchange, route: Route): Promise<Answer> => {
+    if (route.kind === 'api') return api.answer(exchange, route.operation);
+    checkEcrAccess(ecr, exchange, route);
+    const answered = await distribution.answer(exchange, route);
+    const event = pushEvent(exchange, route, answered, options, clock.now());
+    if (event !== undefined) options.onPush?.(event);
     return answered;
   };
   const front: Listener = await listen({

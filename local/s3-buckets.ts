@@ -3,29 +3,32 @@ import { isoTime, ownerOf, readDocument, refuseAccessLists, type S3Answer, type 
 import type { BucketSettings } from './s3-store.ts';
 import { renderXml, type XmlNode } from './s3-xml.ts';
 
-export function listBuckets(r: S3Request): S3Answer {
-  const buckets = r.store.buckets.map(({ name, createdMs }) => ({ Name: name, CreationDate: isoTime(createdMs) }));
+export function listBuckets(request: S3Request): S3Answer {
+  const buckets = request.store.buckets.map(({ name, createdMs }) => ({
+    Name: name,
+    CreationDate: isoTime(createdMs),
+  }));
   return {
-    document: renderXml('ListAllMyBucketsResult', { Owner: ownerOf(r.settings), Buckets: { Bucket: buckets } }),
+    document: renderXml('ListAllMyBucketsResult', { Owner: ownerOf(request.settings), Buckets: { Bucket: buckets } }),
   };
 }
 
-export async function createBucket(r: S3Request): Promise<S3Answer> {
-  refuseAccessLists(r);
-  checkBucketName(r.bucket);
-  if ((r.headers.get('x-amz-object-ownership') ?? 'BucketOwnerEnforced') !== 'BucketOwnerEnforced')
+export async function createBucket(request: S3Request): Promise<S3Answer> {
+  refuseAccessLists(request);
+  checkBucketName(request.bucket);
+  if ((request.headers.get('x-amz-object-ownership') ?? 'BucketOwnerEnforced') !== 'BucketOwnerEnforced')
     throw new S3Error('NotImplemented', 'Access lists are not implemented by this server.');
-  await checkLocation(r);
-  const headers = { location: `/${r.bucket}` };
-  if (r.store.findBucket(r.bucket) !== undefined) {
+  await checkLocation(request);
+  const headers = { location: `/${request.bucket}` };
+  if (request.store.findBucket(request.bucket) !== undefined) {
     // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html: only in us-east-1 is the second time a success
-    if (r.settings.region === 'us-east-1') return { headers };
-    throw new S3Error('BucketAlreadyOwnedByYou', { elements: { BucketName: r.bucket } });
+    if (request.settings.region === 'us-east-1') return { headers };
+    throw new S3Error('BucketAlreadyOwnedByYou', { elements: { BucketName: request.bucket } });
   }
-  const hasObjectLock = r.headers.get('x-amz-bucket-object-lock-enabled')?.toLowerCase() === 'true';
-  r.store.commit({
+  const hasObjectLock = request.headers.get('x-amz-bucket-object-lock-enabled')?.toLowerCase() === 'true';
+  request.store.commit({
     type: 'bucket',
-    name: r.bucket,
+    name: request.bucket,
     createdMs: Date.now(),
     settings: { hasObjectLock, versioning: hasObjectLock ? 'Enabled' : undefined },
   });
@@ -53,29 +56,29 @@ async function checkLocation(r: S3Request): Promise<void> {
     });
 }
 
-export function headBucket(r: S3Request): S3Answer {
-  r.store.bucket(r.bucket);
-  return { headers: { 'x-amz-bucket-region': r.settings.region, 'x-amz-access-point-alias': 'false' } };
+export function headBucket(request: S3Request): S3Answer {
+  request.store.bucket(request.bucket);
+  return { headers: { 'x-amz-bucket-region': request.settings.region, 'x-amz-access-point-alias': 'false' } };
 }
 
-export function deleteBucket(r: S3Request): S3Answer {
-  if (r.store.bucket(r.bucket).versions.size > 0)
+export function deleteBucket(request: S3Request): S3Answer {
+  if (request.store.bucket(request.bucket).versions.size > 0)
     throw new S3Error('BucketNotEmpty', {
-      elements: { BucketName: r.bucket },
+      elements: { BucketName: request.bucket },
     });
-  r.store.commit({ type: 'bucket-removed', name: r.bucket });
+  request.store.commit({ type: 'bucket-removed', name: request.bucket });
   return { status: 204 };
 }
 
-export function getBucketLocation(r: S3Request): S3Answer {
-  r.store.bucket(r.bucket);
-  const { region } = r.settings;
+export function getBucketLocation(request: S3Request): S3Answer {
+  request.store.bucket(request.bucket);
+  const { region } = request.settings;
   const empty = renderXml('LocationConstraint', {});
   return { document: empty.replace('></', `>${region === 'us-east-1' ? '' : region}</`) };
 }
 
-export function getBucketVersioning(r: S3Request): S3Answer {
-  const { versioning } = r.store.bucket(r.bucket).settings;
+export function getBucketVersioning(request: S3Request): S3Answer {
+  const { versioning } = request.store.bucket(request.bucket).settings;
   return { document: renderXml('VersioningConfiguration', { Status: versioning }) };
 }
 
@@ -91,15 +94,16 @@ export async function putBucketVersioning(r: S3Request): Promise<S3Answer> {
   return change(r, { versioning: status });
 }
 
-function change(r: S3Request, settings: Partial<BucketSettings>, status = 200): S3Answer {
-  const before = r.store.bucket(r.bucket).settings;
-  r.store.commit({ type: 'bucket-settings', name: r.bucket, settings: { ...before, ...settings } });
+function change(request: S3Request, settings: Partial<BucketSettings>, status = 200): S3Answer {
+  const before = request.store.bucket(request.bucket).settings;
+  request.store.commit({ type: 'bucket-settings', name: request.bucket, settings: { ...before, ...settings } });
   return { status };
 }
 
-export function getObjectLockConfiguration(r: S3Request): S3Answer {
-  const { hasObjectLock, defaultRetention } = r.store.bucket(r.bucket).settings;
-  if (!hasObjectLock) throw new S3Error('ObjectLockConfigurationNotFoundError', { elements: { BucketName: r.bucket } });
+export function getObjectLockConfiguration(request: S3Request): S3Answer {
+  const { hasObjectLock, defaultRetention } = request.store.bucket(request.bucket).settings;
+  if (!hasObjectLock)
+    throw new S3Error('ObjectLockConfigurationNotFoundError', { elements: { BucketName: request.bucket } });
   return {
     document: renderXml('ObjectLockConfiguration', {
       ObjectLockEnabled: 'Enabled',
@@ -138,11 +142,11 @@ function parseDefaultRetention(rule: XmlNode): NonNullable<BucketSettings['defau
   return { mode, ...(days === undefined ? { years: period } : { days: period }) };
 }
 
-export function getBucketLifecycle(r: S3Request): S3Answer {
-  const { lifecycle } = r.store.bucket(r.bucket).settings;
+export function getBucketLifecycle(request: S3Request): S3Answer {
+  const { lifecycle } = request.store.bucket(request.bucket).settings;
   if (lifecycle !== undefined) return { document: lifecycle };
   throw new S3Error('NoSuchLifecycleConfiguration', {
-    elements: { BucketName: r.bucket },
+    elements: { BucketName: request.bucket },
   });
 }
 
@@ -153,6 +157,6 @@ export async function putBucketLifecycle(r: S3Request): Promise<S3Answer> {
   return change(r, { lifecycle: renderXml('LifecycleConfiguration', request.toElements()) });
 }
 
-export function deleteBucketLifecycle(r: S3Request): S3Answer {
-  return change(r, { lifecycle: undefined }, 204);
+export function deleteBucketLifecycle(request: S3Request): S3Answer {
+  return change(request, { lifecycle: undefined }, 204);
 }

@@ -89,16 +89,16 @@ class Crc32c implements Hasher {
     const t = this.#table;
     const at = (table: number, byte: number): number => t[(table << 8) | (byte & 0xff)] ?? 0;
     let crc = this.#value;
-    let i = 0;
+    let index = 0;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    for (const end = bytes.length - 7; i < end; i += 8) {
-      const a = crc ^ view.getInt32(i, true);
-      const b = view.getInt32(i + 4, true);
+    for (const end = bytes.length - 7; index < end; index += 8) {
+      const a = crc ^ view.getInt32(index, true);
+      const b = view.getInt32(index + 4, true);
       crc =
         at(7, a) ^ at(6, a >>> 8) ^ at(5, a >>> 16) ^ at(4, a >>> 24) ^
         at(3, b) ^ at(2, b >>> 8) ^ at(1, b >>> 16) ^ at(0, b >>> 24); // prettier-ignore
     }
-    for (; i < bytes.length; i++) crc = at(0, crc ^ view.getUint8(i)) ^ (crc >>> 8);
+    for (; index < bytes.length; index++) crc = at(0, crc ^ view.getUint8(index)) ^ (crc >>> 8);
     this.#value = crc;
   }
 

@@ -18,9 +18,9 @@ interface Page<T extends Listed> {
 }
 
 /** What all lists share: entries in the order of keys, rolled up to common prefixes, a page at a time. */
-function pageOf<T extends Listed>(r: S3Request, entries: Iterable<T>, after: string, most: number): Page<T> {
-  const prefix = r.query.get('prefix') ?? '';
-  const delimiter = r.query.get('delimiter') ?? '';
+function pageOf<T extends Listed>(request: S3Request, entries: Iterable<T>, after: string, most: number): Page<T> {
+  const prefix = request.query.get('prefix') ?? '';
+  const delimiter = request.query.get('delimiter') ?? '';
   const items: T[] = [];
   const prefixes: string[] = [];
   let last: T | string | undefined;
@@ -42,17 +42,20 @@ function pageOf<T extends Listed>(r: S3Request, entries: Iterable<T>, after: str
 }
 
 /** What the answers of all lists begin with, and how they write keys. */
-function commonElements(r: S3Request, page: Page<Listed>): { elements: XmlElements; write: (key: string) => string } {
-  const encoding = r.query.get('encoding-type');
+function commonElements(
+  request: S3Request,
+  page: Page<Listed>,
+): { elements: XmlElements; write: (key: string) => string } {
+  const encoding = request.query.get('encoding-type');
   if (encoding !== undefined && encoding !== 'url')
     throw new S3Error('InvalidArgument', {
       message: 'Invalid Encoding Method specified in Request',
       elements: { ArgumentName: 'encoding-type', ArgumentValue: encoding },
     });
   const write = (key: string): string => (encoding === 'url' ? encodeStrictly(key).replaceAll('%2F', '/') : key);
-  const delimiter = r.query.get('delimiter');
+  const delimiter = request.query.get('delimiter');
   const elements = {
-    Prefix: write(r.query.get('prefix') ?? ''),
+    Prefix: write(request.query.get('prefix') ?? ''),
     Delimiter: delimiter === undefined ? undefined : write(delimiter),
     EncodingType: encoding,
     IsTruncated: page.isTruncated,
@@ -65,18 +68,19 @@ function keyOf(entry: Listed | string | undefined): string {
   return typeof entry === 'object' ? entry.key : (entry ?? '');
 }
 
-export function listObjectsV2(r: S3Request): S3Answer {
-  if (r.query.get('list-type') !== '2') throw new S3Error('InvalidArgument', 'Invalid List Type specified in Request');
-  const bucket = r.store.bucket(r.bucket);
-  const token = r.query.get('continuation-token');
-  const startAfter = r.query.get('start-after');
+export function listObjectsV2(request: S3Request): S3Answer {
+  if (request.query.get('list-type') !== '2')
+    throw new S3Error('InvalidArgument', 'Invalid List Type specified in Request');
+  const bucket = request.store.bucket(request.bucket);
+  const token = request.query.get('continuation-token');
+  const startAfter = request.query.get('start-after');
   const after = token === undefined ? (startAfter ?? '') : decodeToken(token);
-  const most = countOf(r, 'max-keys');
-  const page = pageOf(r, currentObjects(bucket, after, r.query.get('prefix') ?? ''), after, most);
-  const { elements, write } = commonElements(r, page);
+  const most = countOf(request, 'max-keys');
+  const page = pageOf(request, currentObjects(bucket, after, request.query.get('prefix') ?? ''), after, most);
+  const { elements, write } = commonElements(request, page);
   return {
     document: renderXml('ListBucketResult', {
-      Name: r.bucket,
+      Name: request.bucket,
       ...elements,
       MaxKeys: most,
       KeyCount: page.items.length + page.prefixes.length,
@@ -90,7 +94,7 @@ export function listObjectsV2(r: S3Request): S3Answer {
         ChecksumAlgorithm: object.checksum?.algorithm,
         ChecksumType: object.checksum?.type,
         Size: object.bytes,
-        Owner: r.query.get('fetch-owner') === 'true' ? ownerOf(r.settings) : undefined,
+        Owner: request.query.get('fetch-owner') === 'true' ? ownerOf(request.settings) : undefined,
         StorageClass: object.storageClass,
       })),
     }),
@@ -99,7 +103,7 @@ export function listObjectsV2(r: S3Request): S3Answer {
 
 function* keysFrom(bucket: Bucket, after: string, prefix: string): Generator<string> {
   const start = compareKeys(after, prefix) >= 0 ? firstAfter(bucket.keys, after) : firstNotBefore(bucket.keys, prefix);
-  for (let at = start; at < bucket.keys.length; at++) yield bucket.keys[at] ?? '';
+  for (let index = start; index < bucket.keys.length; index++) yield bucket.keys[index] ?? '';
 }
 
 function firstNotBefore(keys: readonly string[], key: string): number {
@@ -128,25 +132,25 @@ function decodeToken(token: string): string {
   });
 }
 
-export function listObjectVersions(r: S3Request): S3Answer {
-  const bucket = r.store.bucket(r.bucket);
-  const keyMarker = r.query.get('key-marker') ?? '';
-  const idMarker = r.query.get('version-id-marker') ?? '';
+export function listObjectVersions(request: S3Request): S3Answer {
+  const bucket = request.store.bucket(request.bucket);
+  const keyMarker = request.query.get('key-marker') ?? '';
+  const idMarker = request.query.get('version-id-marker') ?? '';
   if (idMarker !== '' && keyMarker === '')
     throw new S3Error('InvalidArgument', {
       message: 'A version-id marker cannot be specified without a key marker.',
       elements: { ArgumentName: 'version-id-marker', ArgumentValue: idMarker },
     });
-  const most = countOf(r, 'max-keys');
-  const entries = allVersions(bucket, keyMarker, idMarker, r.query.get('prefix') ?? '');
-  const page = pageOf(r, entries, idMarker === '' ? keyMarker : '', most);
-  const { elements, write } = commonElements(r, page);
+  const most = countOf(request, 'max-keys');
+  const entries = allVersions(bucket, keyMarker, idMarker, request.query.get('prefix') ?? '');
+  const page = pageOf(request, entries, idMarker === '' ? keyMarker : '', most);
+  const { elements, write } = commonElements(request, page);
   const render = ({ key, version, isLatest }: ListedVersion): XmlElements => ({
     Key: write(key),
     VersionId: version.versionId,
     IsLatest: isLatest,
     LastModified: isoTime(version.modifiedMs),
-    Owner: ownerOf(r.settings),
+    Owner: ownerOf(request.settings),
     ...(version.kind === 'object' && {
       ETag: `"${version.etag}"`,
       ChecksumAlgorithm: version.checksum?.algorithm,
@@ -157,7 +161,7 @@ export function listObjectVersions(r: S3Request): S3Answer {
   });
   const last = page.isTruncated ? page.last : undefined;
   const head = {
-    Name: r.bucket,
+    Name: request.bucket,
     ...elements,
     KeyMarker: write(keyMarker),
     VersionIdMarker: idMarker,
@@ -182,36 +186,36 @@ function* allVersions(bucket: Bucket, after: string, afterId: string, prefix: st
     (bucket.versions.get(key) ?? []).map((version, index) => ({ key, version, isLatest: index === 0 }));
   if (afterId !== '') {
     const versions = of(after);
-    const at = versions.findIndex(({ version }) => version.versionId === afterId);
-    if (at < 0) throw new S3Error('InvalidArgument', 'Invalid version id specified');
-    yield* versions.slice(at + 1);
+    const offset = versions.findIndex(({ version }) => version.versionId === afterId);
+    if (offset < 0) throw new S3Error('InvalidArgument', 'Invalid version id specified');
+    yield* versions.slice(offset + 1);
   }
   for (const key of keysFrom(bucket, after, prefix)) yield* of(key);
 }
 
-export function listMultipartUploads(r: S3Request): S3Answer {
-  const bucket = r.store.bucket(r.bucket);
-  const keyMarker = r.query.get('key-marker') ?? '';
-  const idMarker = keyMarker === '' ? '' : (r.query.get('upload-id-marker') ?? '');
-  const most = countOf(r, 'max-uploads');
+export function listMultipartUploads(request: S3Request): S3Answer {
+  const bucket = request.store.bucket(request.bucket);
+  const keyMarker = request.query.get('key-marker') ?? '';
+  const idMarker = keyMarker === '' ? '' : (request.query.get('upload-id-marker') ?? '');
+  const most = countOf(request, 'max-uploads');
   const sorted = [...bucket.uploads.values()].sort((a, b) => compareKeys(a.key, b.key) || a.order - b.order);
   const marked = idMarker === '' ? undefined : bucket.uploads.get(idMarker);
   const isAfter = (upload: Upload): boolean => {
     const order = compareKeys(upload.key, keyMarker);
     return order > 0 || (order === 0 && marked !== undefined && upload.order > marked.order) || keyMarker === '';
   };
-  const page = pageOf(r, sorted.filter(isAfter), idMarker === '' ? keyMarker : '', most);
-  const { elements, write } = commonElements(r, page);
+  const page = pageOf(request, sorted.filter(isAfter), idMarker === '' ? keyMarker : '', most);
+  const { elements, write } = commonElements(request, page);
   return {
     document: renderXml('ListMultipartUploadsResult', {
-      Bucket: r.bucket,
+      Bucket: request.bucket,
       ...elements,
       KeyMarker: write(keyMarker),
       UploadIdMarker: idMarker,
       NextKeyMarker: page.isTruncated ? write(keyOf(page.last)) : undefined,
       NextUploadIdMarker: page.isTruncated && typeof page.last === 'object' ? page.last.id : undefined,
       MaxUploads: most,
-      Upload: page.items.map((upload) => uploadElements(r, upload, write(upload.key))),
+      Upload: page.items.map((upload) => uploadElements(request, upload, write(upload.key))),
     }),
   };
 }

@@ -13,20 +13,20 @@ import {
 import type { ObjectVersion, Retention } from './s3-store.ts';
 import { renderXml } from './s3-xml.ts';
 
-function find(r: S3Request): ObjectVersion {
-  return findObject(r.store, r.bucket, r.key, r.query.get('versionId'));
+function find(request: S3Request): ObjectVersion {
+  return findObject(request.store, request.bucket, request.key, request.query.get('versionId'));
 }
 
-function change(r: S3Request, version: ObjectVersion, status = 200): S3Answer {
-  r.store.commit({ type: 'version', bucket: r.bucket, key: r.key, version });
-  return { status, headers: versionHeader(r.store, r.bucket, version.versionId) };
+function change(request: S3Request, version: ObjectVersion, status = 200): S3Answer {
+  request.store.commit({ type: 'version', bucket: request.bucket, key: request.key, version });
+  return { status, headers: versionHeader(request.store, request.bucket, version.versionId) };
 }
 
-export function getObjectTagging(r: S3Request): S3Answer {
-  const object = find(r);
+export function getObjectTagging(request: S3Request): S3Answer {
+  const object = find(request);
   const tags = Object.entries(object.tags).map(([Key, Value]) => ({ Key, Value }));
   return {
-    headers: versionHeader(r.store, r.bucket, object.versionId),
+    headers: versionHeader(request.store, request.bucket, object.versionId),
     document: renderXml('Tagging', { TagSet: { Tag: tags } }),
   };
 }
@@ -43,13 +43,13 @@ export async function putObjectTagging(r: S3Request): Promise<S3Answer> {
   return change(r, { ...find(r), tags: checkTags(tags) });
 }
 
-export function deleteObjectTagging(r: S3Request): S3Answer {
-  return change(r, { ...find(r), tags: {} }, 204);
+export function deleteObjectTagging(request: S3Request): S3Answer {
+  return change(request, { ...find(request), tags: {} }, 204);
 }
 
-export function getObjectRetention(r: S3Request): S3Answer {
-  requireObjectLock(r);
-  const { retention } = find(r);
+export function getObjectRetention(request: S3Request): S3Answer {
+  requireObjectLock(request);
+  const { retention } = find(request);
   if (retention === undefined) throw noLock();
   return {
     document: renderXml('Retention', { Mode: retention.mode, RetainUntilDate: isoTime(retention.untilMs) }),
@@ -70,21 +70,26 @@ export async function putObjectRetention(r: S3Request): Promise<S3Answer> {
 }
 
 /** https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html: compliance only ever grows, governance shrinks with a bypass. */
-function refuseWeaker(r: S3Request, before: Retention | undefined, after: Retention | undefined, nowMs: number): void {
+function refuseWeaker(
+  request: S3Request,
+  before: Retention | undefined,
+  after: Retention | undefined,
+  nowMs: number,
+): void {
   if (before === undefined || before.untilMs <= nowMs) return;
   const isWeaker =
     after === undefined ||
     after.untilMs < before.untilMs ||
     (before.mode === 'COMPLIANCE' && after.mode === 'GOVERNANCE');
   const mayBypass =
-    before.mode === 'GOVERNANCE' && r.headers.get('x-amz-bypass-governance-retention')?.toLowerCase() === 'true';
+    before.mode === 'GOVERNANCE' && request.headers.get('x-amz-bypass-governance-retention')?.toLowerCase() === 'true';
   if (isWeaker && !mayBypass)
     throw new S3Error('AccessDenied', 'Access Denied because object protected by object lock.');
 }
 
-export function getObjectLegalHold(r: S3Request): S3Answer {
-  requireObjectLock(r);
-  return { document: renderXml('LegalHold', { Status: find(r).legalHold ? 'ON' : 'OFF' }) };
+export function getObjectLegalHold(request: S3Request): S3Answer {
+  requireObjectLock(request);
+  return { document: renderXml('LegalHold', { Status: find(request).legalHold ? 'ON' : 'OFF' }) };
 }
 
 export async function putObjectLegalHold(r: S3Request): Promise<S3Answer> {

@@ -35,28 +35,28 @@ export const DEFAULT_ALGORITHM = 'CRC64NVME';
 const MAX_COPY_BYTES = 5 * 1024 ** 3;
 const MAX_DELETES = 1000;
 
-export async function putObject(r: S3Request): Promise<S3Answer> {
-  const description = describe(r, Date.now());
-  requireProtection(r, description);
-  const algorithm = claimedChecksum(r.headers)?.algorithm ?? DEFAULT_ALGORITHM;
-  return storeBody(r, [algorithm], (segments, { bytes, md5, checksums }) => {
-    checkWriteCondition(r);
+export async function putObject(request: S3Request): Promise<S3Answer> {
+  const description = describe(request, Date.now());
+  requireProtection(request, description);
+  const algorithm = claimedChecksum(request.headers)?.algorithm ?? DEFAULT_ALGORITHM;
+  return storeBody(request, [algorithm], (segments, { bytes, md5, checksums }) => {
+    checkWriteCondition(request);
     const version: ObjectVersion = {
       ...description,
       kind: 'object',
-      versionId: newVersionId(r.store, r.bucket),
-      order: r.store.nextOrder(),
+      versionId: newVersionId(request.store, request.bucket),
+      order: request.store.nextOrder(),
       modifiedMs: Date.now(),
       bytes,
       etag: md5,
       checksum: { algorithm, type: 'FULL_OBJECT', value: checksums.get(algorithm) ?? '' },
       segments,
     };
-    r.store.commit({ type: 'version', bucket: r.bucket, key: r.key, version });
+    request.store.commit({ type: 'version', bucket: request.bucket, key: request.key, version });
     return {
       headers: {
         ...ENCRYPTED,
-        ...versionHeader(r.store, r.bucket, version.versionId),
+        ...versionHeader(request.store, request.bucket, version.versionId),
         ...checksumHeaders(version.checksum),
         etag: `"${md5}"`,
       },
@@ -77,18 +77,18 @@ export function checksumElements(checksum: Checksum | undefined): XmlElements {
   return { [`Checksum${checksum.algorithm}`]: checksum.value, ChecksumType: checksum.type };
 }
 
-export function getObject(r: S3Request): S3Answer {
-  const object = findObject(r.store, r.bucket, r.key, r.query.get('versionId'));
-  checkReadCondition(r, object);
+export function getObject(request: S3Request): S3Answer {
+  const object = findObject(request.store, request.bucket, request.key, request.query.get('versionId'));
+  checkReadCondition(request, object);
   refuseArchived(object);
-  const { offset, bytes, ...answer } = describeRead(r, object);
-  return { ...answer, content: r.store.read(object.segments, offset, bytes) };
+  const { offset, bytes, ...answer } = describeRead(request, object);
+  return { ...answer, content: request.store.read(object.segments, offset, bytes) };
 }
 
-export function headObject(r: S3Request): S3Answer {
-  const object = findObject(r.store, r.bucket, r.key, r.query.get('versionId'));
-  checkReadCondition(r, object);
-  const { status, headers } = describeRead(r, object);
+export function headObject(request: S3Request): S3Answer {
+  const object = findObject(request.store, request.bucket, request.key, request.query.get('versionId'));
+  checkReadCondition(request, object);
+  const { status, headers } = describeRead(request, object);
   return { status, headers };
 }
 
@@ -108,10 +108,12 @@ const OVERRIDES = {
   'response-expires': 'expires',
 } as const;
 
-function describeRead(r: S3Request, object: ObjectVersion): Read {
-  const extent = chosenExtent(r, object);
+function describeRead(request: S3Request, object: ObjectVersion): Read {
+  const extent = chosenExtent(request, object);
   const tags = Object.keys(object.tags).length;
-  const overrides = Object.entries(OVERRIDES).map(([parameter, header]) => [header, r.query.get(parameter)] as const);
+  const overrides = Object.entries(OVERRIDES).map(
+    ([parameter, header]) => [header, request.query.get(parameter)] as const,
+  );
   return {
     status: extent.isPartial ? 206 : 200,
     offset: extent.offset,
@@ -120,8 +122,8 @@ function describeRead(r: S3Request, object: ObjectVersion): Read {
       ...ENCRYPTED,
       ...object.headers,
       ...Object.fromEntries(overrides.filter(([, value]) => value !== undefined)),
-      ...versionHeader(r.store, r.bucket, object.versionId),
-      ...(r.headers.get('x-amz-checksum-mode') === 'ENABLED' ? checksumHeaders(extent.checksum) : {}),
+      ...versionHeader(request.store, request.bucket, object.versionId),
+      ...(request.headers.get('x-amz-checksum-mode') === 'ENABLED' ? checksumHeaders(extent.checksum) : {}),
       etag: `"${object.etag}"`,
       'last-modified': httpTime(object.modifiedMs),
       'accept-ranges': 'bytes',
@@ -150,9 +152,9 @@ interface Extent {
 }
 
 /** The bytes that `partNumber` or `Range` choose. */
-function chosenExtent(r: S3Request, object: ObjectVersion): Extent {
-  const range = r.headers.get('range');
-  const partNumber = r.query.get('partNumber');
+function chosenExtent(request: S3Request, object: ObjectVersion): Extent {
+  const range = request.headers.get('range');
+  const partNumber = request.query.get('partNumber');
   if (partNumber !== undefined) {
     if (range !== undefined)
       throw new S3Error('InvalidRequest', 'Cannot specify both Range header and partNumber query parameter');
@@ -217,12 +219,12 @@ function parseRange(range: string, size: number): { offset: number; bytes: numbe
 }
 
 /** RFC 9110 §13.2.2: the conditions on the entity tag outrank those on the time. */
-function checkReadCondition(r: S3Request, object: ObjectVersion): void {
+function checkReadCondition(request: S3Request, object: ObjectVersion): void {
   const matches = (list: string): boolean =>
     list.split(',').some((tag) => tag.trim() === '*' || sameEtag(tag, object.etag));
-  const ifMatch = r.headers.get('if-match');
-  const ifNoneMatch = r.headers.get('if-none-match');
-  const since = (name: string): number => Date.parse(r.headers.get(name) ?? '');
+  const ifMatch = request.headers.get('if-match');
+  const ifNoneMatch = request.headers.get('if-none-match');
+  const since = (name: string): number => Date.parse(request.headers.get(name) ?? '');
   const modifiedSeconds = Math.floor(object.modifiedMs / 1000);
   if (ifMatch === undefined) {
     if (modifiedSeconds > since('if-unmodified-since') / 1000) throw preconditionFailed('If-Unmodified-Since');
@@ -235,10 +237,10 @@ function checkReadCondition(r: S3Request, object: ObjectVersion): void {
     });
 }
 
-export function getObjectAttributes(r: S3Request): S3Answer {
-  const object = findObject(r.store, r.bucket, r.key, r.query.get('versionId'));
+export function getObjectAttributes(request: S3Request): S3Answer {
+  const object = findObject(request.store, request.bucket, request.key, request.query.get('versionId'));
   const known = new Set(['ETag', 'Checksum', 'ObjectParts', 'StorageClass', 'ObjectSize']);
-  const asked = (r.headers.get('x-amz-object-attributes') ?? '').split(',').map((name) => name.trim());
+  const asked = (request.headers.get('x-amz-object-attributes') ?? '').split(',').map((name) => name.trim());
   if (asked.some((name) => !known.has(name)))
     throw new S3Error('InvalidArgument', {
       message: 'Invalid attribute name specified.',
@@ -248,7 +250,7 @@ export function getObjectAttributes(r: S3Request): S3Answer {
   const parts = asked.includes('ObjectParts') && object.parts !== undefined ? object.parts : undefined;
   return {
     headers: {
-      ...versionHeader(r.store, r.bucket, object.versionId),
+      ...versionHeader(request.store, request.bucket, object.versionId),
       'last-modified': httpTime(object.modifiedMs),
     },
     document: renderXml('GetObjectAttributesResponse', {
@@ -256,17 +258,17 @@ export function getObjectAttributes(r: S3Request): S3Answer {
       Checksum: asked.includes('Checksum')
         ? checksumElements(checksum && { ...checksum, value: checksum.value.replace(/-\d+$/, '') })
         : undefined,
-      ObjectParts: parts && attributesOfParts(r, object, parts),
+      ObjectParts: parts && attributesOfParts(request, object, parts),
       StorageClass: asked.includes('StorageClass') ? object.storageClass : undefined,
       ObjectSize: asked.includes('ObjectSize') ? object.bytes : undefined,
     }),
   };
 }
 
-function attributesOfParts(r: S3Request, object: ObjectVersion, parts: readonly PartSummary[]): XmlElements {
+function attributesOfParts(request: S3Request, object: ObjectVersion, parts: readonly PartSummary[]): XmlElements {
   if (object.checksum?.type !== 'COMPOSITE') return { PartsCount: parts.length };
-  const marker = Number(r.headers.get('x-amz-part-number-marker') ?? 0);
-  const most = countOf(r, 'max-parts');
+  const marker = Number(request.headers.get('x-amz-part-number-marker') ?? 0);
+  const most = countOf(request, 'max-parts');
   const after = parts.filter((part) => part.number > marker);
   const page = after.slice(0, most);
   return {
@@ -286,10 +288,10 @@ function attributesOfParts(r: S3Request, object: ObjectVersion, parts: readonly 
   };
 }
 
-export function deleteObject(r: S3Request): S3Answer {
-  const versionId = r.query.get('versionId');
-  const deletion = planDeletion(r, r.key, versionId, r.headers.get('if-match'));
-  r.store.commit(...deletion.changes);
+export function deleteObject(request: S3Request): S3Answer {
+  const versionId = request.query.get('versionId');
+  const deletion = planDeletion(request, request.key, versionId, request.headers.get('if-match'));
+  request.store.commit(...deletion.changes);
   return {
     status: 204,
     headers: {
@@ -307,8 +309,13 @@ interface Deletion {
 }
 
 /** Without a version id nothing is lost in a bucket with versions: a delete marker goes on top. */
-function planDeletion(r: S3Request, key: string, versionId: string | undefined, ifMatch: string | undefined): Deletion {
-  const { bucket, store } = r;
+function planDeletion(
+  request: S3Request,
+  key: string,
+  versionId: string | undefined,
+  ifMatch: string | undefined,
+): Deletion {
+  const { bucket, store } = request;
   const { versioning } = store.bucket(bucket).settings;
   const versions = store.bucket(bucket).versions.get(key) ?? [];
   if (versionId !== undefined) checkVersionId(versionId);
@@ -316,7 +323,7 @@ function planDeletion(r: S3Request, key: string, versionId: string | undefined, 
   if (versionId !== undefined || versioning === undefined) {
     const id = versionId ?? 'null';
     const version = versions.find((candidate) => candidate.versionId === id);
-    if (version?.kind === 'object') refuseLocked(r, version);
+    if (version?.kind === 'object') refuseLocked(request, version);
     return {
       changes: version === undefined ? [] : [{ type: 'version-removed', bucket, key, versionId: id }],
       versionId,
@@ -339,11 +346,12 @@ function checkDeleteCondition(key: string, current: Version | undefined, ifMatch
     throw preconditionFailed('If-Match');
 }
 
-function refuseLocked(r: S3Request, version: ObjectVersion): void {
+function refuseLocked(request: S3Request, version: ObjectVersion): void {
   const { retention } = version;
   const isRetained = retention !== undefined && retention.untilMs > Date.now();
   const mayBypass =
-    retention?.mode === 'GOVERNANCE' && r.headers.get('x-amz-bypass-governance-retention')?.toLowerCase() === 'true';
+    retention?.mode === 'GOVERNANCE' &&
+    request.headers.get('x-amz-bypass-governance-retention')?.toLowerCase() === 'true';
   if (version.legalHold || (isRetained && !mayBypass))
     throw new S3Error('AccessDenied', 'Access Denied because object protected by object lock.');
 }
@@ -380,17 +388,17 @@ export async function deleteObjects(r: S3Request): Promise<S3Answer> {
 }
 
 /** The object that `x-amz-copy-source` names, once its conditions hold. */
-export function copySource(r: S3Request): ObjectVersion & { readonly bucket: string; readonly key: string } {
-  const header = r.headers.get('x-amz-copy-source') ?? '';
+export function copySource(request: S3Request): ObjectVersion & { readonly bucket: string; readonly key: string } {
+  const header = request.headers.get('x-amz-copy-source') ?? '';
   const [path = '', query = ''] = header.split('?', 2);
   const [, bucket, key] = /^\/?([^/]+)\/(.+)$/s.exec(decodeSource(path)) ?? [];
   if (bucket === undefined || key === undefined) throw invalidSource();
   const versionId = new URLSearchParams(query).get('versionId') ?? undefined;
   if (query !== '' && versionId === undefined) throw invalidSource();
-  const object = findObject(r.store, bucket, key, versionId);
-  const ifMatch = r.headers.get('x-amz-copy-source-if-match');
-  const ifNoneMatch = r.headers.get('x-amz-copy-source-if-none-match');
-  const since = (name: string): number => Date.parse(r.headers.get(`x-amz-copy-source-if-${name}`) ?? '') / 1000;
+  const object = findObject(request.store, bucket, key, versionId);
+  const ifMatch = request.headers.get('x-amz-copy-source-if-match');
+  const ifNoneMatch = request.headers.get('x-amz-copy-source-if-none-match');
+  const since = (name: string): number => Date.parse(request.headers.get(`x-amz-copy-source-if-${name}`) ?? '') / 1000;
   const modifiedSeconds = Math.floor(object.modifiedMs / 1000);
   if (ifMatch === undefined ? modifiedSeconds > since('unmodified-since') : !sameEtag(ifMatch, object.etag))
     throw preconditionFailed('x-amz-copy-source-If-Match');
@@ -416,35 +424,35 @@ function invalidSource(): S3Error {
 }
 
 /** A copy shares the bytes of its source; they are read once, for their digests, as S3 gives a copy an ETag and checksum of its own. */
-export async function copyObject(r: S3Request): Promise<S3Answer> {
-  const source = copySource(r);
-  const description = describeCopy(r, source);
+export async function copyObject(request: S3Request): Promise<S3Answer> {
+  const source = copySource(request);
+  const description = describeCopy(request, source);
   if (source.bytes > MAX_COPY_BYTES)
     throw new S3Error(
       'InvalidRequest',
       `The specified copy source is larger than the maximum allowable size for a copy source: ${MAX_COPY_BYTES}`,
     );
-  const algorithm = copyAlgorithm(r.headers) ?? source.checksum?.algorithm ?? DEFAULT_ALGORITHM;
-  using reader = r.store.read(source.segments, 0, source.bytes);
+  const algorithm = copyAlgorithm(request.headers) ?? source.checksum?.algorithm ?? DEFAULT_ALGORITHM;
+  using reader = request.store.read(source.segments, 0, source.bytes);
   const { md5, checksum } = await digest(reader, algorithm);
-  checkWriteCondition(r);
+  checkWriteCondition(request);
   const version: ObjectVersion = {
     ...description,
     kind: 'object',
-    versionId: newVersionId(r.store, r.bucket),
-    order: r.store.nextOrder(),
+    versionId: newVersionId(request.store, request.bucket),
+    order: request.store.nextOrder(),
     modifiedMs: Date.now(),
     bytes: source.bytes,
     etag: md5,
     checksum: { algorithm, type: 'FULL_OBJECT', value: checksum },
     segments: source.segments,
   };
-  r.store.commit({ type: 'version', bucket: r.bucket, key: r.key, version });
+  request.store.commit({ type: 'version', bucket: request.bucket, key: request.key, version });
   return {
     headers: {
       ...ENCRYPTED,
-      ...versionHeader(r.store, r.bucket, version.versionId),
-      'x-amz-copy-source-version-id': versionHeader(r.store, source.bucket, source.versionId)['x-amz-version-id'],
+      ...versionHeader(request.store, request.bucket, version.versionId),
+      'x-amz-copy-source-version-id': versionHeader(request.store, source.bucket, source.versionId)['x-amz-version-id'],
     },
     document: renderXml('CopyObjectResult', {
       ETag: `"${md5}"`,
@@ -456,12 +464,12 @@ export async function copyObject(r: S3Request): Promise<S3Answer> {
 
 /** By default metadata and tags come along; class, retention and hold never do. */
 function describeCopy(
-  r: S3Request,
+  request: S3Request,
   source: ObjectVersion & { readonly bucket: string; readonly key: string },
 ): Description {
-  const asked = describe(r, Date.now());
+  const asked = describe(request, Date.now());
   const replaces = (what: 'metadata' | 'tagging'): boolean => {
-    const directive = r.headers.get(`x-amz-${what}-directive`) ?? 'COPY';
+    const directive = request.headers.get(`x-amz-${what}-directive`) ?? 'COPY';
     if (directive === 'COPY' || directive === 'REPLACE') return directive === 'REPLACE';
     throw new S3Error('InvalidArgument', {
       message: `Unknown ${what} directive.`,
@@ -471,8 +479,10 @@ function describeCopy(
   const replacesMetadata = replaces('metadata');
   const replacesTags = replaces('tagging');
   const isInPlace =
-    source.bucket === r.bucket && source.key === r.key && !r.headers.get('x-amz-copy-source')?.includes('?');
-  const isSame = !replacesMetadata && !replacesTags && storageClassOf(r.headers) === source.storageClass;
+    source.bucket === request.bucket &&
+    source.key === request.key &&
+    !request.headers.get('x-amz-copy-source')?.includes('?');
+  const isSame = !replacesMetadata && !replacesTags && storageClassOf(request.headers) === source.storageClass;
   if (isInPlace && isSame)
     throw new S3Error(
       'InvalidRequest',
@@ -481,7 +491,7 @@ function describeCopy(
   return {
     ...asked,
     headers: replacesMetadata ? asked.headers : source.headers,
-    tags: replacesTags ? parseTagging(r.headers.get('x-amz-tagging') ?? '') : source.tags,
+    tags: replacesTags ? parseTagging(request.headers.get('x-amz-tagging') ?? '') : source.tags,
   };
 }
 

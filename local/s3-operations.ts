@@ -52,7 +52,7 @@ interface Operation {
   readonly query?: readonly string[];
   /** Headers with a meaning that it knows, beside those that every operation does; a trailing `*` stands for any ending. */
   readonly headers?: readonly string[];
-  readonly handle: (r: S3Request) => S3Answer | Promise<S3Answer>;
+  readonly handle: (request: S3Request) => S3Answer | Promise<S3Answer>;
 }
 
 const CONTENT = [
@@ -282,19 +282,19 @@ export function findOperation(asked: Asked): S3Operation | undefined {
 }
 
 /** Runs the operation. 501 when the request says anything the operation does not know. */
-export async function perform(name: S3Operation, r: S3Request): Promise<S3Answer> {
+export async function perform(name: S3Operation, request: S3Request): Promise<S3Answer> {
   const operation: Operation = OPERATIONS[name];
   const { needs = [], query = [], headers = [] } = operation;
-  for (const parameter of r.query.keys())
+  for (const parameter of request.query.keys())
     if (!COMMON_QUERY.has(parameter) && !needs.includes(parameter) && !query.includes(parameter))
       throw notImplemented(name, `parameter ${parameter}`);
-  for (const header of r.headers.keys()) {
+  for (const header of request.headers.keys()) {
     const hasMeaning = header.startsWith('x-amz-') ? !COMMON_HEADERS.has(header) : CONDITIONAL_HEADERS.has(header);
     const isKnown = (known: string): boolean =>
       known === header || (known.endsWith('*') && header.startsWith(known.slice(0, -1)));
     if (hasMeaning && !headers.some(isKnown)) throw notImplemented(name, `header ${header}`);
   }
-  return operation.handle(r);
+  return operation.handle(request);
 }
 
 function notImplemented(name: S3Operation, what: string): S3Error {

@@ -79,24 +79,28 @@ export function httpTime(ms: number): string {
 
 /** The document a request carries. Requests that must protect it and do not are refused. */
 export async function readDocument(
-  r: S3Request,
+  request: S3Request,
   root: string,
-  o: { mustBeProtected?: boolean } = {},
+  options: { mustBeProtected?: boolean } = {},
 ): Promise<XmlNode> {
-  if (o.mustBeProtected === true && claimedChecksum(r.headers) === undefined && !r.headers.has('content-md5'))
+  if (
+    options.mustBeProtected === true &&
+    claimedChecksum(request.headers) === undefined &&
+    !request.headers.has('content-md5')
+  )
     throw new S3Error('InvalidRequest', 'Missing required header for this request: Content-MD5 OR x-amz-checksum-*');
-  return parseXml(await receiveDocument(r.body), root);
+  return parseXml(await receiveDocument(request.body), root);
 }
 
 /** Stores the content of the request as a data file, and hands it to `keep`, which commits it. Unless that succeeds the file goes again. */
 export async function storeBody<T>(
-  r: S3Request,
+  request: S3Request,
   wanted: readonly ChecksumAlgorithm[],
   keep: (segments: readonly Segment[], digests: Digests) => T,
 ): Promise<T> {
-  const writer = await r.store.create();
+  const writer = await request.store.create();
   try {
-    const digests = await receive(r.body, writer, wanted);
+    const digests = await receive(request.body, writer, wanted);
     const segment = await writer.finish();
     if (segment.bytes === 0) await writer.discard();
     return keep(segment.bytes === 0 ? [] : [segment], digests);
@@ -107,17 +111,17 @@ export async function storeBody<T>(
 }
 
 /** What the headers of a request that begins an object say about it. */
-export function describe(r: S3Request, nowMs: number): Description {
-  refuseAccessLists(r);
-  const encryption = r.headers.get('x-amz-server-side-encryption') ?? 'AES256';
+export function describe(request: S3Request, nowMs: number): Description {
+  refuseAccessLists(request);
+  const encryption = request.headers.get('x-amz-server-side-encryption') ?? 'AES256';
   if (encryption !== 'AES256')
     throw new S3Error('NotImplemented', `Encryption ${encryption} is not implemented by this server.`);
   return {
-    headers: describedHeaders(r.headers),
-    storageClass: storageClassOf(r.headers),
-    tags: parseTagging(r.headers.get('x-amz-tagging') ?? ''),
-    retention: retentionOf(r, nowMs),
-    legalHold: legalHoldOf(r),
+    headers: describedHeaders(request.headers),
+    storageClass: storageClassOf(request.headers),
+    tags: parseTagging(request.headers.get('x-amz-tagging') ?? ''),
+    retention: retentionOf(request, nowMs),
+    legalHold: legalHoldOf(request),
   };
 }
 
@@ -145,9 +149,9 @@ export function storageClassOf(headers: ReadonlyMap<string, string>): string {
 }
 
 /** Buckets made today have access lists switched off. */
-export function refuseAccessLists(r: S3Request): void {
-  const allowed = r.key === '' ? 'private' : 'bucket-owner-full-control';
-  if ((r.headers.get('x-amz-acl') ?? allowed) !== allowed) throw new S3Error('AccessControlListNotSupported');
+export function refuseAccessLists(request: S3Request): void {
+  const allowed = request.key === '' ? 'private' : 'bucket-owner-full-control';
+  if ((request.headers.get('x-amz-acl') ?? allowed) !== allowed) throw new S3Error('AccessControlListNotSupported');
 }
 
 /** Tags in the form of a query. */
@@ -170,11 +174,11 @@ export function checkTags(pairs: readonly (readonly [string, string])[]): Readon
 }
 
 /** The retention that the request asks for, or else the bucket's own for new objects. */
-function retentionOf(r: S3Request, nowMs: number): Retention | undefined {
-  const mode = r.headers.get('x-amz-object-lock-mode');
-  const until = r.headers.get('x-amz-object-lock-retain-until-date');
+function retentionOf(request: S3Request, nowMs: number): Retention | undefined {
+  const mode = request.headers.get('x-amz-object-lock-mode');
+  const until = request.headers.get('x-amz-object-lock-retain-until-date');
   if (mode === undefined && until === undefined) {
-    const standard = r.store.bucket(r.bucket).settings.defaultRetention;
+    const standard = request.store.bucket(request.bucket).settings.defaultRetention;
     if (standard === undefined) return undefined;
     const days = standard.days ?? (standard.years ?? 0) * 365;
     return { mode: standard.mode, untilMs: nowMs + days * DAY_MS };
@@ -184,7 +188,7 @@ function retentionOf(r: S3Request, nowMs: number): Retention | undefined {
       'InvalidArgument',
       'x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied',
     );
-  requireObjectLock(r);
+  requireObjectLock(request);
   return parseRetention(mode, until, nowMs);
 }
 
@@ -196,23 +200,23 @@ export function parseRetention(mode: string, until: string, nowMs: number): Rete
   return { mode, untilMs };
 }
 
-function legalHoldOf(r: S3Request): boolean {
-  const hold = r.headers.get('x-amz-object-lock-legal-hold');
+function legalHoldOf(request: S3Request): boolean {
+  const hold = request.headers.get('x-amz-object-lock-legal-hold');
   if (hold === undefined) return false;
-  requireObjectLock(r);
+  requireObjectLock(request);
   if (hold === 'ON' || hold === 'OFF') return hold === 'ON';
   throw new S3Error('InvalidArgument', 'Legal Hold must be either of "ON" or "OFF"');
 }
 
-export function requireObjectLock(r: S3Request): void {
-  if (!r.store.bucket(r.bucket).settings.hasObjectLock)
+export function requireObjectLock(request: S3Request): void {
+  if (!request.store.bucket(request.bucket).settings.hasObjectLock)
     throw new S3Error('InvalidRequest', 'Bucket is missing Object Lock Configuration');
 }
 
 /** https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html: objects under a lock must not be damaged on the way. */
-export function requireProtection(r: S3Request, description: Pick<Description, 'retention' | 'legalHold'>): void {
+export function requireProtection(request: S3Request, description: Pick<Description, 'retention' | 'legalHold'>): void {
   if (description.retention === undefined && !description.legalHold) return;
-  if (r.headers.has('content-md5') || claimedChecksum(r.headers) !== undefined) return;
+  if (request.headers.has('content-md5') || claimedChecksum(request.headers) !== undefined) return;
   throw new S3Error(
     'InvalidRequest',
     'Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters',
@@ -220,20 +224,20 @@ export function requireProtection(r: S3Request, description: Pick<Description, '
 }
 
 /** Throws 412 or 404 unless the object may become the current version. Right before the commit, with no await in between. */
-export function checkWriteCondition(r: S3Request): void {
-  const ifNoneMatch = r.headers.get('if-none-match');
-  const ifMatch = r.headers.get('if-match');
+export function checkWriteCondition(request: S3Request): void {
+  const ifNoneMatch = request.headers.get('if-none-match');
+  const ifMatch = request.headers.get('if-match');
   if (ifNoneMatch === undefined && ifMatch === undefined) return;
   if ((ifNoneMatch ?? '*') !== '*' || ifMatch === '*' || (ifNoneMatch !== undefined && ifMatch !== undefined))
     throw new S3Error('NotImplemented', {
       elements: { Header: ifNoneMatch === undefined ? 'If-Match' : 'If-None-Match' },
     });
-  const current = r.store.current(r.bucket, r.key);
+  const current = request.store.current(request.bucket, request.key);
   if (ifMatch === undefined) {
     if (current?.kind === 'object') throw preconditionFailed('If-None-Match');
     return;
   }
-  if (current?.kind !== 'object') throw noSuchKey(r.key);
+  if (current?.kind !== 'object') throw noSuchKey(request.key);
   if (!sameEtag(ifMatch, current.etag)) throw preconditionFailed('If-Match');
 }
 
@@ -301,8 +305,8 @@ export function newVersionId(store: S3Store, bucket: string): string {
 }
 
 /** A count in a query, with S3's default and bounds. */
-export function countOf(r: S3Request, name: string, most = 1000): number {
-  const text = r.query.get(name) ?? r.headers.get(`x-amz-${name}`);
+export function countOf(request: S3Request, name: string, most = 1000): number {
+  const text = request.query.get(name) ?? request.headers.get(`x-amz-${name}`);
   if (text === undefined) return most;
   if (/^\d{1,10}$/.test(text) && Number(text) <= 2_147_483_647) return Math.min(Number(text), most);
   throw new S3Error('InvalidArgument', {

@@ -310,15 +310,15 @@ export class S3Store implements AsyncDisposable {
       bucket.keys.splice(firstAfter(bucket.keys, key), 0, key);
       return;
     }
-    const at = versions.findIndex((other) => other.order < version.order);
-    versions.splice(at < 0 ? versions.length : at, 0, version);
+    const offset = versions.findIndex((other) => other.order < version.order);
+    versions.splice(offset < 0 ? versions.length : offset, 0, version);
   }
 
   #removeVersion(bucket: Bucket, key: string, versionId: string): void {
     const versions = bucket.versions.get(key);
-    const at = versions?.findIndex((version) => version.versionId === versionId) ?? -1;
-    if (versions === undefined || at < 0) return;
-    const [removed] = versions.splice(at, 1);
+    const offset = versions?.findIndex((version) => version.versionId === versionId) ?? -1;
+    if (versions === undefined || offset < 0) return;
+    const [removed] = versions.splice(offset, 1);
     if (removed?.kind === 'object') this.#releaseAll(removed.segments);
     if (versions.length > 0) return;
     bucket.versions.delete(key);

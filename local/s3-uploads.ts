@@ -35,34 +35,38 @@ const MAX_PARTS = 10_000;
 const MAX_PART_BYTES = 5 * 1024 ** 3;
 const MAX_OBJECT_BYTES = 50_000_000_000_000;
 
-export function createMultipartUpload(r: S3Request): S3Answer {
+export function createMultipartUpload(request: S3Request): S3Answer {
   const nowMs = Date.now();
-  const { algorithm, checksumType, isDeclared } = chosenChecksum(r);
+  const { algorithm, checksumType, isDeclared } = chosenChecksum(request);
   const upload: UploadStart = {
-    ...describe(r, nowMs),
+    ...describe(request, nowMs),
     id: createId(),
-    key: r.key,
-    order: r.store.nextOrder(),
+    key: request.key,
+    order: request.store.nextOrder(),
     startedMs: nowMs,
     algorithm,
     checksumType,
     isDeclared,
   };
-  r.store.bucket(r.bucket);
-  r.store.commit({ type: 'upload', bucket: r.bucket, upload });
+  request.store.bucket(request.bucket);
+  request.store.commit({ type: 'upload', bucket: request.bucket, upload });
   return {
     headers: {
       ...ENCRYPTED,
       'x-amz-checksum-algorithm': isDeclared ? algorithm : undefined,
       'x-amz-checksum-type': isDeclared ? checksumType : undefined,
     },
-    document: renderXml('InitiateMultipartUploadResult', { Bucket: r.bucket, Key: r.key, UploadId: upload.id }),
+    document: renderXml('InitiateMultipartUploadResult', {
+      Bucket: request.bucket,
+      Key: request.key,
+      UploadId: upload.id,
+    }),
   };
 }
 
-function chosenChecksum(r: S3Request): Pick<UploadStart, 'algorithm' | 'checksumType' | 'isDeclared'> {
-  const name = r.headers.get('x-amz-checksum-algorithm');
-  const type = r.headers.get('x-amz-checksum-type');
+function chosenChecksum(request: S3Request): Pick<UploadStart, 'algorithm' | 'checksumType' | 'isDeclared'> {
+  const name = request.headers.get('x-amz-checksum-algorithm');
+  const type = request.headers.get('x-amz-checksum-type');
   if (name === undefined && type !== undefined)
     throw new S3Error(
       'InvalidRequest',
@@ -83,17 +87,17 @@ function parseType(type: string): ChecksumType {
   throw new S3Error('InvalidRequest', 'Value for x-amz-checksum-type header is invalid.');
 }
 
-function findUpload(r: S3Request): Upload {
-  const upload = r.store.bucket(r.bucket).uploads.get(r.query.get('uploadId') ?? '');
-  if (upload?.key === r.key) return upload;
-  throw new S3Error('NoSuchUpload', { elements: { UploadId: r.query.get('uploadId') ?? '' } });
+function findUpload(request: S3Request): Upload {
+  const upload = request.store.bucket(request.bucket).uploads.get(request.query.get('uploadId') ?? '');
+  if (upload?.key === request.key) return upload;
+  throw new S3Error('NoSuchUpload', { elements: { UploadId: request.query.get('uploadId') ?? '' } });
 }
 
-export async function uploadPart(r: S3Request): Promise<S3Answer> {
-  const number = parsePartNumber(r.query.get('partNumber') ?? '');
-  const upload = findUpload(r);
-  requireProtection(r, upload);
-  const claimed = claimedChecksum(r.headers)?.algorithm;
+export async function uploadPart(request: S3Request): Promise<S3Answer> {
+  const number = parsePartNumber(request.query.get('partNumber') ?? '');
+  const upload = findUpload(request);
+  requireProtection(request, upload);
+  const claimed = claimedChecksum(request.headers)?.algorithm;
   // a part of an undeclared upload may carry a checksum, which is verified and forgotten
   const mustMatch = upload.isDeclared && (upload.checksumType === 'COMPOSITE' || claimed !== undefined);
   if (mustMatch && claimed !== upload.algorithm)
@@ -101,9 +105,9 @@ export async function uploadPart(r: S3Request): Promise<S3Answer> {
       'InvalidRequest',
       `Checksum Type mismatch occurred, expected checksum Type: ${upload.algorithm.toLowerCase()}, actual checksum Type: ${claimed?.toLowerCase() ?? 'null'}`,
     );
-  return storeBody(r, [upload.algorithm], (segments, { bytes, md5, checksums }) => {
+  return storeBody(request, [upload.algorithm], (segments, { bytes, md5, checksums }) => {
     const checksum = checksums.get(upload.algorithm);
-    keepPart(r, { number, bytes, etag: md5, checksum, modifiedMs: Date.now(), segments });
+    keepPart(request, { number, bytes, etag: md5, checksum, modifiedMs: Date.now(), segments });
     const answered = upload.isDeclared ? upload.algorithm : claimed;
     return {
       headers: {
@@ -116,24 +120,31 @@ export async function uploadPart(r: S3Request): Promise<S3Answer> {
 }
 
 /** The upload may have ended while the part was on its way. */
-function keepPart(r: S3Request, part: Part): void {
-  r.store.commit({ type: 'part', bucket: r.bucket, uploadId: findUpload(r).id, part });
+function keepPart(request: S3Request, part: Part): void {
+  request.store.commit({ type: 'part', bucket: request.bucket, uploadId: findUpload(request).id, part });
 }
 
-export async function uploadPartCopy(r: S3Request): Promise<S3Answer> {
-  const number = parsePartNumber(r.query.get('partNumber') ?? '');
-  const upload = findUpload(r);
-  const source = copySource(r);
-  const { offset, bytes } = copiedRange(r, source);
+export async function uploadPartCopy(request: S3Request): Promise<S3Answer> {
+  const number = parsePartNumber(request.query.get('partNumber') ?? '');
+  const upload = findUpload(request);
+  const source = copySource(request);
+  const { offset, bytes } = copiedRange(request, source);
   if (bytes > MAX_PART_BYTES) throw new S3Error('EntityTooLarge');
-  using reader = r.store.read(source.segments, offset, bytes);
+  using reader = request.store.read(source.segments, offset, bytes);
   const { md5, checksum } = await digest(reader, upload.algorithm);
   const modifiedMs = Date.now();
-  keepPart(r, { number, bytes, etag: md5, checksum, modifiedMs, segments: slice(source.segments, offset, bytes) });
+  keepPart(request, {
+    number,
+    bytes,
+    etag: md5,
+    checksum,
+    modifiedMs,
+    segments: slice(source.segments, offset, bytes),
+  });
   return {
     headers: {
       ...ENCRYPTED,
-      'x-amz-copy-source-version-id': versionHeader(r.store, source.bucket, source.versionId)['x-amz-version-id'],
+      'x-amz-copy-source-version-id': versionHeader(request.store, source.bucket, source.versionId)['x-amz-version-id'],
     },
     document: renderXml('CopyPartResult', {
       ETag: `"${md5}"`,
@@ -144,8 +155,8 @@ export async function uploadPartCopy(r: S3Request): Promise<S3Answer> {
 }
 
 /** https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html: ranges have both ends, lie inside, and need a large source. */
-function copiedRange(r: S3Request, source: ObjectVersion): { readonly offset: number; readonly bytes: number } {
-  const range = r.headers.get('x-amz-copy-source-range');
+function copiedRange(request: S3Request, source: ObjectVersion): { readonly offset: number; readonly bytes: number } {
+  const range = request.headers.get('x-amz-copy-source-range');
   if (range === undefined) return { offset: 0, bytes: source.bytes };
   const [, first, last] = /^bytes=(\d{1,15})-(\d{1,15})$/.exec(range) ?? [];
   const invalid = (why: string): S3Error =>
@@ -159,29 +170,29 @@ function copiedRange(r: S3Request, source: ObjectVersion): { readonly offset: nu
     );
   if (Number(last) >= source.bytes)
     throw invalid(`Range specified is not valid for source object of size: ${source.bytes}`);
-  if (source.bytes <= r.settings.minPartBytes)
+  if (source.bytes <= request.settings.minPartBytes)
     throw new S3Error('InvalidRequest', 'The specified copy source is not supported as a byte-range copy source');
   return { offset: Number(first), bytes: Number(last) - Number(first) + 1 };
 }
 
-export function abortMultipartUpload(r: S3Request): S3Answer {
-  r.store.commit({ type: 'upload-removed', bucket: r.bucket, uploadId: findUpload(r).id });
+export function abortMultipartUpload(request: S3Request): S3Answer {
+  request.store.commit({ type: 'upload-removed', bucket: request.bucket, uploadId: findUpload(request).id });
   return { status: 204 };
 }
 
-export function listParts(r: S3Request): S3Answer {
-  const upload = findUpload(r);
-  const marker = Number(r.query.get('part-number-marker') ?? 0);
-  const most = countOf(r, 'max-parts');
+export function listParts(request: S3Request): S3Answer {
+  const upload = findUpload(request);
+  const marker = Number(request.query.get('part-number-marker') ?? 0);
+  const most = countOf(request, 'max-parts');
   const after = [...upload.parts.values()].filter((part) => part.number > marker).sort((a, b) => a.number - b.number);
   const page = after.slice(0, most);
   return {
     document: renderXml('ListPartsResult', {
-      Bucket: r.bucket,
-      Key: r.key,
+      Bucket: request.bucket,
+      Key: request.key,
       UploadId: upload.id,
-      Initiator: ownerOf(r.settings),
-      Owner: ownerOf(r.settings),
+      Initiator: ownerOf(request.settings),
+      Owner: ownerOf(request.settings),
       StorageClass: upload.storageClass,
       PartNumberMarker: marker,
       NextPartNumberMarker: page.at(-1)?.number ?? 0,
@@ -256,13 +267,13 @@ export async function completeMultipartUpload(r: S3Request): Promise<S3Answer> {
   return answerCompleted(r, done);
 }
 
-function answerCompleted(r: S3Request, completed: CompletedUpload): S3Answer {
+function answerCompleted(request: S3Request, completed: CompletedUpload): S3Answer {
   return {
-    headers: { ...ENCRYPTED, ...versionHeader(r.store, r.bucket, completed.versionId) },
+    headers: { ...ENCRYPTED, ...versionHeader(request.store, request.bucket, completed.versionId) },
     document: renderXml('CompleteMultipartUploadResult', {
-      Location: `http://${r.headers.get('host') ?? ''}/${r.bucket}/${encodeURIComponent(r.key)}`,
-      Bucket: r.bucket,
-      Key: r.key,
+      Location: `http://${request.headers.get('host') ?? ''}/${request.bucket}/${encodeURIComponent(request.key)}`,
+      Bucket: request.bucket,
+      Key: request.key,
       ETag: `"${completed.etag}"`,
       ...checksumElements(completed.checksum),
     }),
@@ -270,17 +281,17 @@ function answerCompleted(r: S3Request, completed: CompletedUpload): S3Answer {
 }
 
 /** The stored parts that a Complete lists, once everything it says of them is true. */
-function listedParts(r: S3Request, upload: Upload, listed: readonly XmlNode[]): readonly Part[] {
+function listedParts(request: S3Request, upload: Upload, listed: readonly XmlNode[]): readonly Part[] {
   if (listed.length === 0 || listed.length > MAX_PARTS) throw new S3Error('MalformedXML');
   const numbers = listed.map((node) => Number(node.textOf('PartNumber') ?? Number.NaN));
   if (numbers.some((number) => !Number.isSafeInteger(number))) throw new S3Error('MalformedXML');
   if (numbers.some((number, index) => number <= (numbers[index - 1] ?? -Infinity)))
     throw new S3Error('InvalidPartOrder', { elements: { UploadId: upload.id } });
   const parts = listed.map((node, index) => listedPart(upload, node, numbers[index] ?? 0));
-  const small = parts.slice(0, -1).find((part) => part.bytes < r.settings.minPartBytes);
+  const small = parts.slice(0, -1).find((part) => part.bytes < request.settings.minPartBytes);
   if (small !== undefined) {
     const { number: PartNumber, etag: ETag, bytes: ProposedSize } = small;
-    const elements = { ProposedSize, MinSizeAllowed: r.settings.minPartBytes, PartNumber, ETag };
+    const elements = { ProposedSize, MinSizeAllowed: request.settings.minPartBytes, PartNumber, ETag };
     throw new S3Error('EntityTooSmall', { elements });
   }
   // https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html: with checksums, numbers have no gaps, or S3 answers 500
@@ -308,10 +319,12 @@ function listedPart(upload: Upload, node: XmlNode, number: number): Part {
 }
 
 /** What the headers of a Complete say of the whole object. */
-function checkClaims(r: S3Request, upload: Upload, checksum: Checksum, bytes: number): void {
+function checkClaims(request: S3Request, upload: Upload, checksum: Checksum, bytes: number): void {
   // a composite value may come with its number of parts, or without
-  const claim = claimedChecksum(new Map([...r.headers].map(([name, value]) => [name, value.replace(/-\d+$/, '')])));
-  const type = r.headers.get('x-amz-checksum-type');
+  const claim = claimedChecksum(
+    new Map([...request.headers].map(([name, value]) => [name, value.replace(/-\d+$/, '')])),
+  );
+  const type = request.headers.get('x-amz-checksum-type');
   if (upload.isDeclared && (type ?? (claim === undefined ? upload.checksumType : 'COMPOSITE')) !== upload.checksumType)
     throw new S3Error(
       'InvalidRequest',
@@ -325,7 +338,7 @@ function checkClaims(r: S3Request, upload: Upload, checksum: Checksum, bytes: nu
       'BadDigest',
       `The ${claim.algorithm.toLowerCase()} you specified did not match the calculated checksum.`,
     );
-  const size = r.headers.get('x-amz-mp-object-size');
+  const size = request.headers.get('x-amz-mp-object-size');
   if (size !== undefined && Number(size) !== bytes)
     throw new S3Error(
       'InvalidRequest',
@@ -336,12 +349,12 @@ function checkClaims(r: S3Request, upload: Upload, checksum: Checksum, bytes: nu
 }
 
 /** For the list of uploads. */
-export function uploadElements(r: S3Request, upload: Upload, key: string): XmlElements {
+export function uploadElements(request: S3Request, upload: Upload, key: string): XmlElements {
   return {
     Key: key,
     UploadId: upload.id,
-    Initiator: ownerOf(r.settings),
-    Owner: ownerOf(r.settings),
+    Initiator: ownerOf(request.settings),
+    Owner: ownerOf(request.settings),
     StorageClass: upload.storageClass,
     Initiated: isoTime(upload.startedMs),
     ChecksumAlgorithm: upload.isDeclared ? upload.algorithm : undefined,

@@ -67,16 +67,16 @@ const KEEP_ALIVE_MS = 600_000;
  * multipart rules, versions, locks. What it does not know it refuses with 501: policies, access lists, keys of KMS or of the client, restores,
  * notifications, the first kind of list. Lifecycle rules are kept and never run. Memory is bounded by the number of connections.
  */
-export async function startS3(o: S3Options): Promise<LocalS3> {
-  const store = await S3Store.open(o.dir);
-  const server = new S3Server(o, store);
+export async function startS3(options: S3Options): Promise<LocalS3> {
+  const store = await S3Store.open(options.dir);
+  const server = new S3Server(options, store);
   try {
-    for (const name of o.buckets ?? []) {
+    for (const name of options.buckets ?? []) {
       if (store.findBucket(name) !== undefined) continue;
       const settings = { hasObjectLock: false, versioning: 'Enabled' } as const;
       store.commit({ type: 'bucket', name, createdMs: Date.now(), settings });
     }
-    await server.listen(o.host ?? '127.0.0.1', o.port ?? 0);
+    await server.listen(options.host ?? '127.0.0.1', options.port ?? 0);
   } catch (error) {
     await server.close();
     throw error;
@@ -108,14 +108,14 @@ class S3Server implements LocalS3 {
   readonly #closing = new AbortController();
   #endpoint = '';
 
-  constructor(o: S3Options, store: S3Store) {
-    this.region = o.region ?? 'us-east-1';
-    this.credentials = o.credentials ?? DEFAULT_CREDENTIALS;
-    this.faults = o.faults ?? new S3Faults();
+  constructor(options: S3Options, store: S3Store) {
+    this.region = options.region ?? 'us-east-1';
+    this.credentials = options.credentials ?? DEFAULT_CREDENTIALS;
+    this.faults = options.faults ?? new S3Faults();
     this.#settings = {
       region: this.region,
-      accountId: o.accountId ?? '000000000000',
-      minPartBytes: o.minPartBytes ?? 5 * 1024 * 1024,
+      accountId: options.accountId ?? '000000000000',
+      minPartBytes: options.minPartBytes ?? 5 * 1024 * 1024,
     };
     this.#store = store;
     const serve = (request: IncomingMessage, response: ServerResponse): void => {
@@ -264,9 +264,9 @@ interface Target {
 }
 
 function parseTarget(url: string): Target {
-  const at = url.indexOf('?');
-  const path = at < 0 ? url : url.slice(0, at);
-  const pairs = at < 0 ? [] : url.slice(at + 1).split('&');
+  const offset = url.indexOf('?');
+  const path = offset < 0 ? url : url.slice(0, offset);
+  const pairs = offset < 0 ? [] : url.slice(offset + 1).split('&');
   const query = pairs
     .filter((pair) => pair !== '')
     .map((pair) => {

@@ -12,26 +12,26 @@ export type DeliveryFault =
 export class DeliveryFaults {
   readonly #queue: FaultQueue<DeliveryFault>;
 
-  constructor(o: { readonly seed?: number } = {}) {
-    this.#queue = new FaultQueue(o.seed ?? 1);
+  constructor(options: { readonly seed?: number } = {}) {
+    this.#queue = new FaultQueue(options.seed ?? 1);
   }
 
   /** Delivers messages twice: each has a copy, with the same id and a receipt handle of its own, that is visible at once. */
-  duplicate(o: Occasions = {}): void {
-    this.#queue.add({ kind: 'duplicate' }, o);
+  duplicate(options: Occasions = {}): void {
+    this.#queue.add({ kind: 'duplicate' }, options);
   }
 
   /** Puts messages behind all others when it is their turn, each once at most. A share of 0.5 mixes a queue well. */
-  reorder(o: Occasions = {}): void {
-    this.#queue.add({ kind: 'reorder' }, o);
+  reorder(options: Occasions = {}): void {
+    this.#queue.add({ kind: 'reorder' }, options);
   }
 
   /**
    * Makes messages visible again `afterSeconds` (default 0; fractions are fine) after their delivery. Until then extending is accepted
    * and does nothing; then the delivery is not in flight any more, and deleting by its handle has no effect.
    */
-  reappear(o: Occasions & { readonly afterSeconds?: number } = {}): void {
-    this.#queue.add({ kind: 'reappear', afterSeconds: o.afterSeconds ?? 0 }, o);
+  reappear(options: Occasions & { readonly afterSeconds?: number } = {}): void {
+    this.#queue.add({ kind: 'reappear', afterSeconds: options.afterSeconds ?? 0 }, options);
   }
 
   /** How many queued faults have not all happened yet. */

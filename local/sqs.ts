@@ -86,10 +86,10 @@ const COUNTS = [
  * right at any time, message attributes come when they are asked for, redrive policies name a queue that is there, dead letters can be
  * moved back. Calls that neither knows are refused with 501.
  */
-export async function startSqs(o: SqsOptions = {}): Promise<LocalSqs> {
+export async function startSqs(options: SqsOptions = {}): Promise<LocalSqs> {
   await using starting = new AsyncDisposableStack();
-  const { region = 'us-east-1', account = FAUXQS_ACCOUNT, clock = systemClock } = o;
-  const { faults = new CallFaults(), deliveryFaults = new DeliveryFaults() } = o;
+  const { region = 'us-east-1', account = FAUXQS_ACCOUNT, clock = systemClock } = options;
+  const { faults = new CallFaults(), deliveryFaults = new DeliveryFaults() } = options;
   const fauxqs = starting.use(await startFauxqs(region));
   const sqs = new Sqs(fauxqs, { region, account, clock, faults, deliveryFaults, url: () => front.url });
   const front = await openFront({
@@ -103,7 +103,7 @@ export async function startSqs(o: SqsOptions = {}): Promise<LocalSqs> {
     answer: (call) => sqs.answer(call),
   });
   starting.defer(() => front.close());
-  for (const queue of o.queues ?? []) await sqs.createQueue(queue);
+  for (const queue of options.queues ?? []) await sqs.createQueue(queue);
   const running = starting.move();
   return {
     endpoint: front.url,
@@ -160,7 +160,7 @@ interface MoveTask {
 
 class Sqs {
   readonly #fauxqs: Fauxqs;
-  readonly #o: Settings;
+  readonly #options: Settings;
   /** By receipt handle. What has expired may be missing. */
   readonly #deliveries = new Map<string, Delivery>();
   /** By the id of a copy that a fault made: that of the message it is a copy of. */
@@ -169,13 +169,13 @@ class Sqs {
   /** Fires when there may be something to receive; then there is another. */
   #news = new AbortController();
 
-  constructor(fauxqs: Fauxqs, o: Settings) {
+  constructor(fauxqs: Fauxqs, options: Settings) {
     this.#fauxqs = fauxqs;
-    this.#o = o;
+    this.#options = options;
   }
 
   queueUrl(name: string): string {
-    return `${this.#o.url()}/${this.#o.account}/${name}`;
+    return `${this.#options.url()}/${this.#options.account}/${name}`;
   }
 
   async createQueue(setup: QueueSetup): Promise<void> {
@@ -257,7 +257,7 @@ class Sqs {
 
   async #forward(action: string, input: Fields): Promise<Fields> {
     const { pathname } = urlOf(input);
-    if (pathname !== `/${this.#o.account}/${nameOf(input)}`) throw noQueue();
+    if (pathname !== `/${this.#options.account}/${nameOf(input)}`) throw noQueue();
     return this.#fauxqs.call(action, input);
   }
 
@@ -296,7 +296,7 @@ class Sqs {
       );
     }
     const visibilitySeconds = Number(input['VisibilityTimeout'] ?? settings['VisibilityTimeout']);
-    const { clock, faults } = this.#o;
+    const { clock, faults } = this.#options;
     const endMs = clock.now() + waitSeconds * 1000;
     for (;;) {
       checkAborted(call);
@@ -317,7 +317,7 @@ class Sqs {
 
   /** What is visible now, at most as many as asked for. */
   async #take(queue: string, input: Fields, visibilitySeconds: number): Promise<readonly Fields[]> {
-    const receivedMs = this.#o.clock.now();
+    const receivedMs = this.#options.clock.now();
     this.#forgetExpired(receivedMs);
     const answer = await this.#fauxqs.call('ReceiveMessage', { ...input, WaitTimeSeconds: 0 });
     const taken: Fields[] = [];
@@ -325,7 +325,7 @@ class Sqs {
       const ReceiptHandle = textOf(message, 'ReceiptHandle');
       const messageId = textOf(message, 'MessageId');
       const original = this.#originals.get(messageId);
-      const fault = original === undefined ? this.#o.deliveryFaults.take() : undefined;
+      const fault = original === undefined ? this.#options.deliveryFaults.take() : undefined;
       const QueueUrl = this.queueUrl(queue);
       if (fault?.kind === 'duplicate' || fault?.kind === 'reorder') await this.#copy(queue, messageId);
       if (fault?.kind === 'reorder') {
@@ -374,7 +374,7 @@ class Sqs {
     const refusal = handleRefused(entry);
     if (refusal !== undefined) return refusal;
     const delivery = this.#deliveries.get(textOf(entry, 'ReceiptHandle'));
-    const nowMs = this.#o.clock.now();
+    const nowMs = this.#options.clock.now();
     if (delivery === undefined || delivery.deadlineMs <= nowMs) {
       const why = 'it is not available for visibility timeout change';
       return new CallRefusal(400, 'MessageNotInflight', `Reason: Message does not exist or ${why}.`);
@@ -389,7 +389,7 @@ class Sqs {
     const ReceiptHandle = textOf(entry, 'ReceiptHandle');
     const seconds = Number(entry['VisibilityTimeout']);
     const delivery = this.#deliveries.get(ReceiptHandle);
-    const nowMs = this.#o.clock.now();
+    const nowMs = this.#options.clock.now();
     if (delivery === undefined) return;
     if (seconds === 0) this.#deliveries.delete(ReceiptHandle);
     else if (!delivery.isDoomed) delivery.deadlineMs = nowMs + seconds * 1000;
@@ -421,7 +421,7 @@ class Sqs {
     const answer = await this.#forward('GetQueueAttributes', input);
     const attributes: Record<string, unknown> = { ...recordOf(answer['Attributes']) };
     for (const name of ['QueueArn', 'RedrivePolicy', 'RedriveAllowPolicy'])
-      if (name in attributes) attributes[name] = swapAccount(attributes[name], FAUXQS_ACCOUNT, this.#o.account);
+      if (name in attributes) attributes[name] = swapAccount(attributes[name], FAUXQS_ACCOUNT, this.#options.account);
     if (COUNTS.some((name) => name in attributes)) {
       const counts = await this.#counts(nameOf(input));
       for (const [index, name] of COUNTS.entries()) if (name in attributes) attributes[name] = String(counts[index]);
@@ -453,11 +453,11 @@ class Sqs {
       throw invalid(
         `Value ${JSON.stringify(RedrivePolicy)} for parameter RedrivePolicy is invalid. Reason: Dead letter target does not exist.`,
       );
-    return { ...others, RedrivePolicy: swapAccount(RedrivePolicy, this.#o.account, FAUXQS_ACCOUNT) };
+    return { ...others, RedrivePolicy: swapAccount(RedrivePolicy, this.#options.account, FAUXQS_ACCOUNT) };
   }
 
   #arn(name: string): string {
-    return `arn:aws:sqs:${this.#o.region}:${this.#o.account}:${name}`;
+    return `arn:aws:sqs:${this.#options.region}:${this.#options.account}:${name}`;
   }
 
   async #queueNames(): Promise<readonly string[]> {

@@ -288,8 +288,8 @@ function ofRegistries({ events, settings }: Watched): readonly AlarmSpec[] {
 
 function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
   const { growthGiBPerDay } = settings.alarms;
-  const sizes = storageTypesOf(settings.bucket.storageClass).map((StorageType, i): readonly [string, IMetric] => [
-    `size${i}`,
+  const sizes = storageTypesOf(settings.bucket.storageClass).map((StorageType, index): readonly [string, IMetric] => [
+    `size${index}`,
     new Metric({
       namespace: 'AWS/S3',
       metricName: 'BucketSizeBytes',
@@ -336,13 +336,13 @@ function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
 export function taskMetric(
   metricName: 'DesiredTaskCount' | 'PendingTaskCount' | 'RunningTaskCount',
   { cluster, serviceName }: FargateService,
-  o: { readonly statistic: string; readonly period: Duration; readonly label?: string },
+  options: { readonly statistic: string; readonly period: Duration; readonly label?: string },
 ): Metric {
   return new Metric({
     namespace: 'ECS/ContainerInsights',
     metricName,
     dimensionsMap: { ClusterName: cluster.clusterName, ServiceName: serviceName },
-    ...o,
+    ...options,
   });
 }
 

@@ -27,21 +27,23 @@ const STORAGE_SHOWN = '-P1M';
 const WIDTH = 8;
 
 /** All of it at a glance: alarms, then copies, then the parts that make them, then registries and storage. */
-export function addDashboard(scope: Construct, o: DashboardOptions): Dashboard {
+export function addDashboard(scope: Construct, options: DashboardOptions): Dashboard {
   const { region } = Stack.of(scope);
-  const dashboard = new Dashboard(scope, 'Dashboard', { dashboardName: o.name, defaultInterval: DAY });
+  const dashboard = new Dashboard(scope, 'Dashboard', { dashboardName: options.name, defaultInterval: DAY });
   dashboard.addWidgets(
     new TextWidget({
-      markdown: `# Transship, ${region}\nWhat an alarm means, and what to type: ${o.runbook}`,
+      markdown: `# Transship, ${region}\nWhat an alarm means, and what to type: ${options.runbook}`,
       width: 3 * WIDTH,
       height: 2,
     }),
   );
-  dashboard.addWidgets(new AlarmStatusWidget({ title: 'Alarms', alarms: [...o.alarms], width: 3 * WIDTH, height: 4 }));
+  dashboard.addWidgets(
+    new AlarmStatusWidget({ title: 'Alarms', alarms: [...options.alarms], width: 3 * WIDTH, height: 4 }),
+  );
   dashboard.addWidgets(...copies());
-  dashboard.addWidgets(...work(o));
-  dashboard.addWidgets(...failures(o));
-  dashboard.addWidgets(...registries(o));
+  dashboard.addWidgets(...work(options));
+  dashboard.addWidgets(...failures(options));
+  dashboard.addWidgets(...registries(options));
   return dashboard;
 }
 
@@ -167,6 +169,6 @@ function graph(
 }
 
 /** As many graphs as are found when somebody looks: rules and repositories come and go. */
-function searched(expression: string, o: { readonly label: string; readonly period?: Duration }): IMetric {
-  return new MathExpression({ expression, usingMetrics: {}, period: PERIOD, ...o });
+function searched(expression: string, options: { readonly label: string; readonly period?: Duration }): IMetric {
+  return new MathExpression({ expression, usingMetrics: {}, period: PERIOD, ...options });
 }

@@ -17,7 +17,7 @@ export type Caller = 'worker' | 'planner';
  * What a call is about: `uploads` are the unfinished ones of a bucket, `registry` are all repositories of an account and region, `account` is
  * what IAM knows no resource of.
  */
-export type Place =
+export type ResourceKind =
   | 'jobs'
   | 'deadLetters'
   | 'table'
@@ -34,7 +34,7 @@ export type Place =
 interface Call {
   /** What IAM calls it. */
   readonly actions: readonly string[];
-  readonly by: Readonly<Partial<Record<Place, readonly Caller[]>>>;
+  readonly by: Readonly<Partial<Record<ResourceKind, readonly Caller[]>>>;
   /** Only where the settings allow `write`. */
   readonly writes?: true;
 }
@@ -150,21 +150,21 @@ export interface Reach {
 }
 
 /** The actions of these places, whoever calls. */
-export function actionsOn(...places: readonly Place[]): string[] {
-  return sorted(Object.values(CALLS).flatMap(({ actions, by }) => (places.some((place) => by[place]) ? actions : [])));
+export function actionsOn(...resources: readonly ResourceKind[]): string[] {
+  return sorted(Object.values(CALLS).flatMap(({ actions, by }) => (resources.some((kind) => by[kind]) ? actions : [])));
 }
 
 /** What one process may do at a place. */
-function actionsOf(caller: Caller, place: Place, allow: 'read' | 'write'): string[] {
+function actionsOf(caller: Caller, kind: ResourceKind, allow: 'read' | 'write'): string[] {
   return sorted(
     Object.values(CALLS).flatMap(({ actions, by, writes = false }) =>
-      by[place]?.includes(caller) === true && (!writes || allow === 'write') ? actions : [],
+      by[kind]?.includes(caller) === true && (!writes || allow === 'write') ? actions : [],
     ),
   );
 }
 
 /** Why there are some, which test/infra/iam.test.ts holds to be all of them. */
-const WILDCARDS: Readonly<Partial<Record<Place, string>>> = {
+const WILDCARDS: Readonly<Partial<Record<ResourceKind, string>>> = {
   object: 'The objects of a bucket that is named, below a prefix where the settings have one.',
   registry: 'Who lists repositories needs all of an account and region for the resource.',
   repository: 'The settings say which repositories by a pattern.',
@@ -183,16 +183,16 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
   const { access, bucket, bucketExists, cluster, deadLetters, jobs, key, table } = reach;
   const stack = Stack.of(role);
   const grant = (
-    place: Place,
+    kind: ResourceKind,
     allow: 'read' | 'write',
     resources: readonly string[],
     conditions: PolicyStatement['conditions'] = {},
   ): void => {
-    const actions = actionsOf(caller, place, allow);
+    const actions = actionsOf(caller, kind, allow);
     if (actions.length === 0 || resources.length === 0) return;
     for (const some of inParts(resources, ARNS_IN_STATEMENT))
       role.addToPolicy(new PolicyStatement({ actions, resources: some, conditions }));
-    for (const resource of resources) acknowledgeWildcard(role, resource, WILDCARDS[place] ?? '');
+    for (const resource of resources) acknowledgeWildcard(role, resource, WILDCARDS[kind] ?? '');
   };
 
   grant('jobs', 'write', [jobs.queueArn]);

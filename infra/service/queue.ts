@@ -70,8 +70,8 @@ export class Queues extends Construct {
       .filter((some) => (some.account ?? account) === account && (some.region ?? region) === region)
       .flatMap((some) => some.names);
     const sizeOf = (name: string): number => name.length + WILDCARD.length;
-    inParts([...new Set(names)], NAMES_IN_RULE, sizeOf).forEach((some, i) => {
-      new Rule(this, i === 0 ? 'Pushes' : `Pushes${i + 1}`, {
+    inParts([...new Set(names)], NAMES_IN_RULE, sizeOf).forEach((some, index) => {
+      new Rule(this, index === 0 ? 'Pushes' : `Pushes${index + 1}`, {
         description: 'Pushes to ECR, for rules with `on: push`',
         eventPattern: {
           source: ['aws.ecr'],

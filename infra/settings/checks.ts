@@ -9,20 +9,20 @@ import type { InfraSettings } from './schema.ts';
 export type Refuse = (path: readonly (string | number)[], message: string) => void;
 
 /** What several members must fulfil together, so that what cannot work does not reach CloudFormation. */
-export function checkSettings(s: InfraSettings, refuse: Refuse): void {
-  checkTags(s, refuse);
-  checkNetwork(s, refuse);
-  checkWorker(s, refuse);
-  checkAccess(s, refuse);
-  checkBucket(s, refuse);
-  checkPartitions(s, refuse);
-  checkVault(s, refuse);
-  checkRepositories(s, refuse);
-  checkReplication(s, refuse);
-  checkTemplates(s, refuse);
-  s.notifications.topics.forEach((topic, i) => {
-    if (regionOf(topic) !== s.region)
-      refuse(['notifications', 'topics', i], `alarms in ${s.region} tell topics of ${s.region} only`);
+export function checkSettings(settings: InfraSettings, refuse: Refuse): void {
+  checkTags(settings, refuse);
+  checkNetwork(settings, refuse);
+  checkWorker(settings, refuse);
+  checkAccess(settings, refuse);
+  checkBucket(settings, refuse);
+  checkPartitions(settings, refuse);
+  checkVault(settings, refuse);
+  checkRepositories(settings, refuse);
+  checkReplication(settings, refuse);
+  checkTemplates(settings, refuse);
+  settings.notifications.topics.forEach((topic, i) => {
+    if (regionOf(topic) !== settings.region)
+      refuse(['notifications', 'topics', i], `alarms in ${settings.region} tell topics of ${settings.region} only`);
   });
 }
 
@@ -42,7 +42,7 @@ const FARGATE_MEMORY_MIB: Readonly<Record<number, readonly number[]>> = {
 const MAX_TAGS = 47;
 const MAX_REPOSITORY_TAGS = 50;
 
-function checkTags({ registries: r, tags }: InfraSettings, refuse: Refuse): void {
+function checkTags({ registries, tags }: InfraSettings, refuse: Refuse): void {
   const names = Object.keys(tags);
   if (names.length > MAX_TAGS)
     refuse(['tags'], `${names.length} tags are more than the ${MAX_TAGS} that every resource can have`);
@@ -51,11 +51,11 @@ function checkTags({ registries: r, tags }: InfraSettings, refuse: Refuse): void
     const twin = names.slice(0, i).find((other) => other.toLowerCase() === name.toLowerCase());
     if (twin !== undefined) refuse(['tags', name], `IAM takes it for the same as ${twin}: leave one of the two out`);
   });
-  r?.repositories.forEach((repo, i) => {
+  registries?.repositories.forEach((repo, index) => {
     const all = new Set([...names, ...Object.keys(repo.tags)]).size;
     if (all > MAX_REPOSITORY_TAGS)
       refuse(
-        ['registries', 'repositories', i, 'tags'],
+        ['registries', 'repositories', index, 'tags'],
         `with those of all resources it has ${all} tags, and ECR takes ${MAX_REPOSITORY_TAGS}`,
       );
   });
@@ -133,13 +133,13 @@ function checkAccess({ access: { repositories } }: InfraSettings, refuse: Refuse
     );
 }
 
-function checkBucket({ bucket: b, vault: v }: InfraSettings, refuse: Refuse): void {
+function checkBucket({ bucket: b, vault }: InfraSettings, refuse: Refuse): void {
   if (b.existing !== undefined && b.objectLock !== undefined)
     refuse(['bucket', 'objectLock'], 'is set where a bucket is created: this one exists already');
   if (b.existing !== undefined && b.name !== undefined)
     refuse(['bucket', 'name'], 'is of a bucket to create: this one exists already');
   // https://docs.aws.amazon.com/aws-backup/latest/devguide/s3-backups.html
-  if (v !== undefined && (b.storageClass === 'GLACIER' || b.storageClass === 'DEEP_ARCHIVE')) {
+  if (vault !== undefined && (b.storageClass === 'GLACIER' || b.storageClass === 'DEEP_ARCHIVE')) {
     refuse(
       ['bucket', 'storageClass'],
       `AWS Backup leaves objects of ${b.storageClass} out without a word: take GLACIER_IR, STANDARD_IA, INTELLIGENT_TIERING or STANDARD, or leave the vault out`,
@@ -153,8 +153,8 @@ function sizeOf(list: readonly string[], more: number): number {
 }
 
 /** What is in another partition nothing here can reach: China and GovCloud are worlds of their own. */
-function checkPartitions(s: InfraSettings, refuse: Refuse): void {
-  const { access: a, encryption, notifications, region, registries: r, vault: v } = s;
+function checkPartitions(settings: InfraSettings, refuse: Refuse): void {
+  const { access: a, encryption, notifications, region, registries, vault } = settings;
   const here = partitionOf(region);
   const arn = (path: readonly (string | number)[], value: string | undefined): void => {
     if (value?.startsWith('arn:') === true && value.split(':')[1] !== here)
@@ -174,23 +174,23 @@ function checkPartitions(s: InfraSettings, refuse: Refuse): void {
   for (const name of ['roles', 'secrets', 'keys'] as const) a[name].forEach((one, i) => arn(['access', name, i], one));
   a.repositories.forEach((one, i) => place(['access', 'repositories', i, 'region'], one.region));
   notifications.topics.forEach((one, i) => arn(['notifications', 'topics', i], one));
-  place(['vault', 'region'], v?.region);
-  if (r === undefined) return;
-  r.repositories.forEach((one, i) => arn(['registries', 'repositories', i, 'key'], one.key));
-  r.templates.forEach((one, i) => arn(['registries', 'templates', i, 'key'], one.key));
-  r.replication.forEach((one, i) => place(['registries', 'replication', i, 'region'], one.region));
+  place(['vault', 'region'], vault?.region);
+  if (registries === undefined) return;
+  registries.repositories.forEach((one, i) => arn(['registries', 'repositories', i, 'key'], one.key));
+  registries.templates.forEach((one, i) => arn(['registries', 'templates', i, 'key'], one.key));
+  registries.replication.forEach((one, i) => place(['registries', 'replication', i, 'region'], one.region));
   for (const name of ['pull', 'push', 'cleanUp'] as const)
-    r.roles[name].forEach((one, i) => arn(['registries', 'roles', name, i], one));
+    registries.roles[name].forEach((one, i) => arn(['registries', 'roles', name, i], one));
 }
 
 const CONSENT = 'nobody can delete these backups, and nobody can undo this';
 /** https://docs.aws.amazon.com/aws-backup/latest/devguide/s3-backups.html */
 const MAX_CONTINUOUS_DAYS = 35;
 
-function checkVault({ account, region, vault: v }: InfraSettings, refuse: Refuse): void {
-  if (v === undefined) return;
-  const { lock: l, sourceLock, plan, airGapped } = v;
-  if (v.account === account && v.region === region)
+function checkVault({ account, region, vault }: InfraSettings, refuse: Refuse): void {
+  if (vault === undefined) return;
+  const { lock: l, sourceLock, plan, airGapped } = vault;
+  if (vault.account === account && vault.region === region)
     refuse(
       ['vault', 'account'],
       `the archives are in ${region} of this account themselves: name another account, or another region at the least`,
@@ -264,10 +264,14 @@ function within(
     );
 }
 
-function checkRepositories({ region, registries: r }: InfraSettings, refuse: Refuse): void {
-  if (r === undefined) return;
-  const { repositories, roles } = r;
-  if ([repositories, r.replication, r.templates, r.replicationSources].every((list) => list.length === 0))
+function checkRepositories({ region, registries }: InfraSettings, refuse: Refuse): void {
+  if (registries === undefined) return;
+  const { repositories, roles } = registries;
+  if (
+    [repositories, registries.replication, registries.templates, registries.replicationSources].every(
+      (list) => list.length === 0,
+    )
+  )
     refuse(
       ['registries'],
       'there is nothing in it: name repositories, replication, templates or replicationSources, or leave it out',
@@ -285,11 +289,11 @@ function checkRepositories({ region, registries: r }: InfraSettings, refuse: Ref
       ['registries', 'repositories'],
       `${repositories.length} make ${resources} resources, and CloudFormation has ${MAX_RESOURCES} for them in a stack: take part of them out, or into settings with another prefix`,
     );
-  repositories.forEach((repo, i) => {
+  repositories.forEach((repo, index) => {
     if (repo.pullAccounts.length > MAX_ACCOUNTS)
-      refuse(['registries', 'repositories', i, 'pullAccounts'], tooManyAccounts(repo.pullAccounts));
-    const at = (name: string): readonly (string | number)[] => ['registries', 'repositories', i, name];
-    if (repositories.findIndex((other) => other.name === repo.name) < i)
+      refuse(['registries', 'repositories', index, 'pullAccounts'], tooManyAccounts(repo.pullAccounts));
+    const at = (name: string): readonly (string | number)[] => ['registries', 'repositories', index, name];
+    if (repositories.findIndex((other) => other.name === repo.name) < index)
       refuse(at('name'), 'is here twice: a repository has one policy');
     if (repo.keepLast !== undefined && repo.expireAfterDays !== undefined)
       refuse(
@@ -304,7 +308,7 @@ function checkRepositories({ region, registries: r }: InfraSettings, refuse: Ref
       if (Object.keys(repo.tags).length > 0) refuse(at('tags'), NOT_OF_EXISTING);
     }
   });
-  const admitted = r.replicationSources.map(
+  const admitted = registries.replicationSources.map(
     ({ prefixes }) => STATEMENT_OF_SOURCE + sizeOf(prefixes, ARN_OF_REPOSITORIES),
   );
   if (admitted.reduce((sum, some) => sum + some, 0) > MAX_REGISTRY_POLICY)
@@ -381,8 +385,8 @@ const MAX_REPLICATION_DESTINATIONS = 25;
 const MAX_REPLICATION_RULES = 10;
 const MAX_REPLICATION_FILTERS = 100;
 
-function checkReplication({ account, region, registries: r }: InfraSettings, refuse: Refuse): void {
-  const destinations = r?.replication ?? [];
+function checkReplication({ account, region, registries }: InfraSettings, refuse: Refuse): void {
+  const destinations = registries?.replication ?? [];
   const rules = groupDestinations(destinations, account);
   const distinct = rules.flatMap((rule) => rule.destinations);
   if (distinct.length > MAX_REPLICATION_DESTINATIONS)
@@ -404,24 +408,24 @@ function checkReplication({ account, region, registries: r }: InfraSettings, ref
         ['registries', 'replication'],
         `${prefixes.length} prefixes for ${first?.region} of ${first?.account} are more than the ${MAX_REPLICATION_FILTERS} that a rule of ECR has`,
       );
-  destinations.forEach((to, i) => {
+  destinations.forEach((to, index) => {
     if (to.region === region && (to.account ?? account) === account)
       refuse(
-        ['registries', 'replication', i, 'region'],
+        ['registries', 'replication', index, 'region'],
         `${region} of this account is where the images are: name another`,
       );
   });
 }
 
-function checkTemplates({ account, region, registries: r }: InfraSettings, refuse: Refuse): void {
-  if (r === undefined) return;
-  const { templates, replication } = r;
+function checkTemplates({ account, region, registries }: InfraSettings, refuse: Refuse): void {
+  if (registries === undefined) return;
+  const { templates, replication } = registries;
   const regions = new Set([
     region,
     ...replication.filter((to) => (to.account ?? account) === account).map((to) => to.region),
   ]);
-  templates.forEach((template, i) => {
-    const at = (name: string): readonly (string | number)[] => ['registries', 'templates', i, name];
+  templates.forEach((template, index) => {
+    const at = (name: string): readonly (string | number)[] => ['registries', 'templates', index, name];
     const place = template.key === undefined ? undefined : regionOf(template.key);
     if (place !== undefined && !regions.has(place))
       refuse(at('key'), `a template in ${place} would be for nothing here: the regions are ${[...regions].join(', ')}`);
@@ -431,7 +435,7 @@ function checkTemplates({ account, region, registries: r }: InfraSettings, refus
         other.prefix.replace(/\/$/, '') === template.prefix.replace(/\/$/, '') &&
         (other.key === undefined || place === undefined || regionOf(other.key) === place),
     );
-    if (twin < i) refuse(at('prefix'), 'is here twice: a registry has one template for a prefix');
+    if (twin < index) refuse(at('prefix'), 'is here twice: a registry has one template for a prefix');
   });
 }
 

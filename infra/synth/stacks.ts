@@ -16,10 +16,10 @@ export interface StacksOptions {
  * `TransshipReplicas-<region>` for each region with replicas. CloudFormation knows
  * them by the prefix of the settings. All are held to cdk-nag's rules for AWS solutions.
  */
-export function addStacks(app: App, settings: InfraSettings, o: StacksOptions = {}): void {
+export function addStacks(app: App, settings: InfraSettings, options: StacksOptions = {}): void {
   const { account, region, prefix, tags, vault, registries, logRetentionDays } = settings;
   const common = (): { readonly synthesizer?: IStackSynthesizer } =>
-    o.synthesizer === undefined ? {} : { synthesizer: o.synthesizer() };
+    options.synthesizer === undefined ? {} : { synthesizer: options.synthesizer() };
 
   new TransshipStack(app, 'Transship', {
     ...common(),

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { writeSampleImage } from '../sample-image.ts';
 import { startStack, type Stack } from '../stack.ts';
-import type { Ends, OperationOptions } from '../../worker/images/backends.ts';
-import { mirror, type MirrorResult } from '../../worker/images/copy-image.ts';
+import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
+import { copyImage, type ImageCopyResult } from '../../worker/images/copy-image.ts';
 import { restore } from '../../worker/images/restore.ts';
 import type { Service } from '../../worker/service/service.ts';
 import { verify } from '../../worker/images/verify.ts';
@@ -69,9 +69,9 @@ export function addDemo(program: Command, context: CommandContext): void {
       // a pipe gets the steps; what moves for each is for a terminal to show
       const shown = { ...flags, quiet: flags.quiet === true || (!context.stderr.terminal && flags.verbose !== true) };
       const steps = await withProgress(context, shown, async ({ report }) => {
-        await using ends = context.connect({ report });
+        await using backends = context.connect({ report });
         await using service = context.connectService({ report });
-        await using demo = new Demo(stack, folder, flags, context, ends, service, optionsOf(context, {}, report));
+        await using demo = new Demo(stack, folder, flags, context, backends, service, optionsOf(context, {}, report));
         return await demo.run();
       });
       printResult(context, flags, steps, () => describe(steps));
@@ -94,9 +94,9 @@ class Demo implements AsyncDisposable {
   readonly #folder: string;
   readonly #flags: DemoFlags;
   readonly #context: CommandContext;
-  readonly #ends: Ends;
+  readonly #backends: Backends;
   readonly #service: Service;
-  readonly #o: OperationOptions;
+  readonly #options: OperationOptions;
   readonly #steps: Step[] = [];
   readonly #workers = new Map<string, StartedProgram>();
   /** Which worker began which image last. */
@@ -108,17 +108,17 @@ class Demo implements AsyncDisposable {
     folder: string,
     flags: DemoFlags,
     context: CommandContext,
-    ends: Ends,
+    backends: Backends,
     service: Service,
-    o: OperationOptions,
+    options: OperationOptions,
   ) {
     this.#stack = stack;
     this.#folder = folder;
     this.#flags = flags;
     this.#context = context;
-    this.#ends = ends;
+    this.#backends = backends;
     this.#service = service;
-    this.#o = o;
+    this.#options = options;
     this.#product = `docker://${stack.ecr.registryHost}/product`;
   }
 
@@ -126,8 +126,12 @@ class Demo implements AsyncDisposable {
     const { ecr, otherEcr, registry, bucket } = this.#stack;
     const { state } = this.#service;
     const pushed = new Map<string, string>();
-    const push = async (from: string, to: string): Promise<MirrorResult> => {
-      const result = await mirror({ from: parseLocation(from), to: parseLocation(to) }, this.#ends, this.#o);
+    const push = async (from: string, to: string): Promise<ImageCopyResult> => {
+      const result = await copyImage(
+        { from: parseLocation(from), to: parseLocation(to) },
+        this.#backends,
+        this.#options,
+      );
       pushed.set(to, result.digest);
       return result;
     };
@@ -150,24 +154,24 @@ class Demo implements AsyncDisposable {
       ]);
       const rules = rulesOf(this.#stack);
       this.#tell(rules.trimEnd());
-      const plan = await apply(parseConfig(rules), state, this.#o);
-      await plan.execute(this.#o);
+      const plan = await apply(parseConfig(rules), state, this.#options);
+      await plan.execute(this.#options);
       return { what: `${plan.rules.length} rules in the table` };
     });
     await this.#step('plan', async () => {
-      await this.#tick();
-      const { visible } = await this.#service.queue.count(this.#o);
+      await this.#runPass();
+      const { visible } = await this.#service.queue.count(this.#options);
       return { what: `one tick of the planner: ${visible} jobs in the queue` };
     });
     await this.#step('work', async () => {
       const before = this.#received();
       this.#start('A');
       this.#start('B');
-      const runs = await this.#ended((await state.runs.list(this.#o)).map((run) => run.id));
+      const runs = await this.#ended((await state.runs.list(this.#options)).map((run) => run.id));
       return { what: `two worker processes: ${described(runs)}`, bytes: this.#received() - before };
     });
     await this.#step('plan again', async () => {
-      const begun = await this.#tick();
+      const begun = await this.#runPass();
       const runs = await this.#ended(begun);
       return { what: `nothing has changed: ${described(runs)}` };
     });
@@ -203,19 +207,19 @@ class Demo implements AsyncDisposable {
     await this.#step('ask by hand', async () => {
       const { enqueueImage, follow } = await import('../../worker/service/admin/enqueue.ts');
       const to = `docker://${registry.host}/team/app:1.0`;
-      const asked = await enqueueImage({ from: one, to }, this.#service, this.#o);
-      const { run, failed } = await follow(asked.id, this.#service.state.runs, this.#o);
+      const asked = await enqueueImage({ from: one, to }, this.#service, this.#options);
+      const { run, failed } = await follow(asked.id, this.#service.state.runs, this.#options);
       if (failed[0] !== undefined) throw new Failure('UNAVAILABLE', `${failed[0].title}: ${failed[0].reason}`);
       return { what: `enqueue SRC DST --wait: ${described([run])}`, digest: pushed.get(one) ?? '' };
     });
     await this.#step('status', async () => {
       // the events of signatures and SBOMs look once more at what is done
       await this.#until('an empty queue', async () => {
-        const { visible, inFlight, delayed } = await this.#service.queue.count(this.#o);
+        const { visible, inFlight, delayed } = await this.#service.queue.count(this.#options);
         return visible + inFlight + delayed === 0;
       });
       const { status } = await import('../../worker/service/admin/status.ts');
-      const found = await status(this.#service, { ...this.#o, runs: 5 });
+      const found = await status(this.#service, { ...this.#options, runs: 5 });
       const { describeStatus } = await import('../../worker/commands/status.ts');
       this.#tell(describeStatus(found, this.#context.clock.now()));
       if (found.faulty) throw new Failure('BUG', 'the system is late, or has dead letters');
@@ -237,7 +241,7 @@ class Demo implements AsyncDisposable {
     });
     await this.#step('restore', async () => {
       const archives = `s3://${bucket}/us-east-1/product/app/`;
-      const run = await restore({ from: archives, to: `docker://${ecr.registryHost}` }, this.#ends, this.#o);
+      const run = await restore({ from: archives, to: `docker://${ecr.registryHost}` }, this.#backends, this.#options);
       const failed = run.items.find((item) => item.failure !== undefined)?.failure;
       if (failed !== undefined) throw failed;
       const bytes = run.items.reduce((sum, item) => sum + moved(item.result), 0);
@@ -269,7 +273,7 @@ class Demo implements AsyncDisposable {
   async #verify(at: string, digest: string | undefined): Promise<void> {
     const name = at.slice(at.lastIndexOf('/') + 1);
     await this.#step(`verify ${name}`, async () => {
-      const [found] = await verify({ at, deep: true }, this.#ends, this.#o);
+      const [found] = await verify({ at, deep: true }, this.#backends, this.#options);
       const isOther = found?.digest !== digest;
       const fault = found?.faults[0] ?? (isOther ? `it is ${found?.digest}, ${digest} was pushed` : undefined);
       if (found === undefined || fault !== undefined)
@@ -281,16 +285,16 @@ class Demo implements AsyncDisposable {
   }
 
   /** Returns the runs that it began. */
-  async #tick(): Promise<readonly string[]> {
-    const { tick } = await import('../../worker/service/planner/pass.ts');
+  async #runPass(): Promise<readonly string[]> {
+    const { runPass } = await import('../../worker/service/planner/pass.ts');
     const { runs } = this.#service.state;
-    const before = new Set((await runs.list(this.#o)).map((run) => run.id));
+    const before = new Set((await runs.list(this.#options)).map((run) => run.id));
     // the schedules of the rules have a tick every second
     await this.#until('the next second', async () => {
-      const { begun } = await tick(this.#service, async (work) => work(this.#ends), this.#o);
+      const { begun } = await runPass(this.#service, { use: async (work) => work(this.#backends) }, this.#options);
       return begun > 0;
     });
-    return (await runs.list(this.#o)).map((run) => run.id).filter((id) => !before.has(id));
+    return (await runs.list(this.#options)).map((run) => run.id).filter((id) => !before.has(id));
   }
 
   #start(name: string): void {
@@ -313,7 +317,7 @@ class Demo implements AsyncDisposable {
     const runs = new Map<string, Run>();
     await this.#until('the end of the runs', async () => {
       for (const id of ids) {
-        const run = await this.#service.state.runs.get(id, this.#o);
+        const run = await this.#service.state.runs.get(id, this.#options);
         if (run !== undefined) runs.set(id, run);
       }
       return [...runs.values()].every((run) => run.endedAtMs !== undefined);
@@ -326,7 +330,7 @@ class Demo implements AsyncDisposable {
   async #archived(folder: string, name: string, digest: string): Promise<void> {
     const group = `s3://${this.#stack.bucket}/${folder}`;
     await this.#until(`the archive ${folder}/${name}`, async () => {
-      const record = await this.#service.state.destinations.get({ group, name }, this.#o);
+      const record = await this.#service.state.destinations.get({ group, name }, this.#options);
       return record?.digest === digest;
     });
   }
@@ -336,7 +340,7 @@ class Demo implements AsyncDisposable {
     const untilMs = clock.now() + PATIENCE_MS;
     while (!(await isSo())) {
       if (clock.now() > untilMs) throw new Failure('BUG', `the demo waited in vain for ${what}`);
-      await clock.sleep(POLL_MS, this.#o);
+      await clock.sleep(POLL_MS, this.#options);
     }
   }
 
@@ -380,7 +384,7 @@ rules:
 `;
 }
 
-function moved(result: MirrorResult | undefined): number {
+function moved(result: ImageCopyResult | undefined): number {
   return result?.copied?.tallies.copied.bytes ?? 0;
 }
 

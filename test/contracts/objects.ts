@@ -32,8 +32,8 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
     const readAll = async (key: string): Promise<Buffer> => collect(await store.read(key));
     const keys = async (prefix: string): Promise<string[]> =>
       (await Array.fromAsync(store.list(prefix))).map((info) => info.key);
-    const begin = async (key: string, content: Uint8Array, o: Partial<UploadOptions> = {}): Promise<Upload> =>
-      store.upload(key, content.byteLength, { fingerprint: 'one', partSize, ...o });
+    const begin = async (key: string, content: Uint8Array, options: Partial<UploadOptions> = {}): Promise<Upload> =>
+      store.upload(key, content.byteLength, { fingerprint: 'one', partSize, ...options });
     const send = async (upload: Upload, content: Uint8Array, ...parts: readonly number[]): Promise<void> => {
       await Promise.all(parts.map(async (n) => upload.part(n, partOf(upload, content, n))));
     };
@@ -108,15 +108,15 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
 
       test('a signal that has fired stops every call before it begins', async () => {
         await store.write('there', Buffer.from('x'));
-        const o = { signal: AbortSignal.abort() };
+        const options = { signal: AbortSignal.abort() };
         const aborted = { code: 'ABORTED' };
-        await expect(store.stat('there', o)).rejects.toMatchObject(aborted);
-        await expect(store.read('there', o)).rejects.toMatchObject(aborted);
-        await expect(store.write('new', Buffer.from('x'), o)).rejects.toMatchObject(aborted);
-        await expect(store.stream('new', chunked(Buffer.from('x'), 1), o)).rejects.toMatchObject(aborted);
-        await expect(store.remove('there', o)).rejects.toMatchObject(aborted);
-        await expect(store.upload('new', 5, { ...o, fingerprint: 'f' })).rejects.toMatchObject(aborted);
-        await expect(Array.fromAsync(store.list('', o))).rejects.toMatchObject(aborted);
+        await expect(store.stat('there', options)).rejects.toMatchObject(aborted);
+        await expect(store.read('there', options)).rejects.toMatchObject(aborted);
+        await expect(store.write('new', Buffer.from('x'), options)).rejects.toMatchObject(aborted);
+        await expect(store.stream('new', chunked(Buffer.from('x'), 1), options)).rejects.toMatchObject(aborted);
+        await expect(store.remove('there', options)).rejects.toMatchObject(aborted);
+        await expect(store.upload('new', 5, { ...options, fingerprint: 'f' })).rejects.toMatchObject(aborted);
+        await expect(Array.fromAsync(store.list('', options))).rejects.toMatchObject(aborted);
         expect(await keys('')).toEqual(['there']);
       });
     });
@@ -235,13 +235,13 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       });
 
       test('of six uploads of different contents with ifAbsent one wins', async () => {
-        const won = await race(6, async (i) => {
+        const won = await race(6, async (index) => {
           const upload = await made.reopen().upload('c', 10, {
-            fingerprint: String(i),
+            fingerprint: String(index),
             partSize,
             condition: { ifAbsent: true },
           });
-          await upload.part(1, bodyOf(i));
+          await upload.part(1, bodyOf(index));
           return upload.commit();
         });
         expect(won).toHaveLength(1);
@@ -513,10 +513,10 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
 
       test('a signal that has fired stops part and commit', async () => {
         const upload = await begin('u', content);
-        const o = { signal: AbortSignal.abort() };
-        await expect(upload.part(1, content.subarray(0, partSize), o)).rejects.toMatchObject({ code: 'ABORTED' });
+        const options = { signal: AbortSignal.abort() };
+        await expect(upload.part(1, content.subarray(0, partSize), options)).rejects.toMatchObject({ code: 'ABORTED' });
         await sendMissing(upload, content);
-        await expect(upload.commit(o)).rejects.toMatchObject({ code: 'ABORTED' });
+        await expect(upload.commit(options)).rejects.toMatchObject({ code: 'ABORTED' });
         await upload.commit();
       });
     });

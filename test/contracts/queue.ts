@@ -23,10 +23,10 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
     afterEach(async () => made[Symbol.asyncDispose]());
 
     const send = async (...bodies: readonly string[]): Promise<void> => queue.send(bodies.map((body) => ({ body })));
-    const receive = async (o: { visibilitySeconds?: number; max?: number } = {}): Promise<readonly Delivery[]> =>
-      queue.receive(o.max ?? 10, { waitSeconds: 0, ...o });
-    const receiveOne = async (o: { visibilitySeconds?: number } = {}): Promise<Delivery> => {
-      const [delivery, ...others] = await receive(o);
+    const receive = async (options: { visibilitySeconds?: number; max?: number } = {}): Promise<readonly Delivery[]> =>
+      queue.receive(options.max ?? 10, { waitSeconds: 0, ...options });
+    const receiveOne = async (options: { visibilitySeconds?: number } = {}): Promise<Delivery> => {
+      const [delivery, ...others] = await receive(options);
       expect(others).toEqual([]);
       if (delivery === undefined) throw new Error('no message came');
       return delivery;
@@ -168,14 +168,14 @@ export function queueSuite(name: string, make: () => Promise<QueueUnderTest>): v
     });
 
     test('nothing is begun for who has stopped already', async () => {
-      const o = { signal: AbortSignal.abort() };
+      const options = { signal: AbortSignal.abort() };
       await send('a');
-      await expect(queue.send([{ body: 'b' }], o)).rejects.toMatchObject({ code: 'ABORTED' });
-      await expect(queue.receive(1, o)).rejects.toMatchObject({ code: 'ABORTED' });
-      await expect(queue.count(o)).rejects.toMatchObject({ code: 'ABORTED' });
+      await expect(queue.send([{ body: 'b' }], options)).rejects.toMatchObject({ code: 'ABORTED' });
+      await expect(queue.receive(1, options)).rejects.toMatchObject({ code: 'ABORTED' });
+      await expect(queue.count(options)).rejects.toMatchObject({ code: 'ABORTED' });
       const deliveries = await receive();
       expect(bodiesOf(deliveries)).toEqual(['a']);
-      await expect(deliveries[0]?.extend(30, o)).rejects.toMatchObject({ code: 'ABORTED' });
+      await expect(deliveries[0]?.extend(30, options)).rejects.toMatchObject({ code: 'ABORTED' });
     });
   });
 }

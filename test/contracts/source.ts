@@ -86,25 +86,26 @@ export function sourceSuite(
       const image = await makeImage();
       const source = await filled(image);
       const blobs = await blobsBySize(image);
-      for (const d of [...blobs.slice(0, 1), ...blobs.slice(-1)]) {
-        const whole = await collect(await image.content.open(d));
-        const middle = Math.floor(d.size / 2);
-        const edges = [0, 1, middle, d.size - 1, d.size];
+      for (const descriptor of [...blobs.slice(0, 1), ...blobs.slice(-1)]) {
+        const whole = await collect(await image.content.open(descriptor));
+        const middle = Math.floor(descriptor.size / 2);
+        const edges = [0, 1, middle, descriptor.size - 1, descriptor.size];
         for (const from of edges) {
-          expect(await opened(source, d, { from })).toEqual(whole.subarray(from));
+          expect(await opened(source, descriptor, { from })).toEqual(whole.subarray(from));
           for (const to of edges.filter((edge) => edge > from))
-            expect(await opened(source, d, { from, to })).toEqual(whole.subarray(from, to));
+            expect(await opened(source, descriptor, { from, to })).toEqual(whole.subarray(from, to));
         }
-        for (const to of edges.slice(1)) expect(await opened(source, d, { to })).toEqual(whole.subarray(0, to));
+        for (const to of edges.slice(1))
+          expect(await opened(source, descriptor, { to })).toEqual(whole.subarray(0, to));
       }
     });
 
     test.runIf(!ranges)('says UNSUPPORTED when asked to start in the middle', async () => {
       const image = await makeImage();
       const source = await filled(image);
-      const d = await largestOf(image);
-      await expect(opened(source, d, { from: 1 })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
-      expect(digestOf(await opened(source, d, { from: 0 }))).toBe(d.digest);
+      const descriptor = await largestOf(image);
+      await expect(opened(source, descriptor, { from: 1 })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+      expect(digestOf(await opened(source, descriptor, { from: 0 }))).toBe(descriptor.digest);
     });
 
     test.runIf(referrers)('lists every referrer of a subject once, with what it is', async () => {
@@ -154,12 +155,12 @@ export function sourceSuite(
     test('ends a body with ABORTED when the signal fires in the middle of it', async () => {
       const image = await makeImage({ platforms: ['linux/amd64'], layers: [4 * 1024 * 1024] });
       const source = await filled(image);
-      const d = await largestOf(image);
+      const descriptor = await largestOf(image);
       const stop = new AbortController();
       const sizes: number[] = [];
       let failure: unknown;
       try {
-        for await (const chunk of await source.open(d, stop)) {
+        for await (const chunk of await source.open(descriptor, stop)) {
           sizes.push(chunk.byteLength);
           stop.abort();
         }
@@ -167,7 +168,7 @@ export function sourceSuite(
         failure = error;
       }
       // what came whole in one chunk had no middle
-      if (failure === undefined) expect(sizes).toEqual([d.size]);
+      if (failure === undefined) expect(sizes).toEqual([descriptor.size]);
       else expect(failure).toMatchObject({ code: 'ABORTED' });
       expect(sizes).toHaveLength(1);
     });
@@ -175,10 +176,10 @@ export function sourceSuite(
     test('is none the worse for bodies that are left early', async () => {
       const image = await makeImage({ platforms: ['linux/amd64'], layers: [1024 * 1024] });
       const source = await filled(image);
-      const d = await largestOf(image);
+      const descriptor = await largestOf(image);
       // more than any end keeps connections: an end that did not close them would have none left
-      for (let i = 0; i < 70; i++) for await (const _ of await source.open(d)) break;
-      expect(digestOf(await opened(source, d))).toBe(d.digest);
+      for (let i = 0; i < 70; i++) for await (const _ of await source.open(descriptor)) break;
+      expect(digestOf(await opened(source, descriptor))).toBe(descriptor.digest);
     });
 
     test('serves many at once', async () => {
@@ -187,13 +188,13 @@ export function sourceSuite(
       const graph = await walk(image.content, [image.root]);
       const all = [...blobsOf(graph), ...[...graph.manifests.values()].map((node) => node.descriptor)];
       await Promise.all(
-        Array.from({ length: 3 }, async (_, i) => {
-          for (const d of all) {
+        Array.from({ length: 3 }, async (_, index) => {
+          for (const descriptor of all) {
             let bytes = 0;
-            for await (const chunk of read(source, d)) bytes += chunk.byteLength;
-            expect(bytes).toBe(d.size);
+            for await (const chunk of read(source, descriptor)) bytes += chunk.byteLength;
+            expect(bytes).toBe(descriptor.size);
             expect((await source.resolve('v1')).digest).toBe(image.root.descriptor.digest);
-            if (i === 1) await turn();
+            if (index === 1) await turn();
           }
         }),
       );
@@ -203,17 +204,17 @@ export function sourceSuite(
 
 async function opened(
   source: Source,
-  d: Descriptor,
-  o: { from?: number; to?: number; signal?: AbortSignal } = {},
+  descriptor: Descriptor,
+  options: { from?: number; to?: number; signal?: AbortSignal } = {},
 ): Promise<Uint8Array> {
-  return collect(await source.open(d, o));
+  return collect(await source.open(descriptor, options));
 }
 
 async function childrenOf(image: MadeImage): Promise<readonly Descriptor[]> {
   const { manifests } = await walk(image.content, [image.root], { referrers: false });
   return [...manifests.values()]
     .map((node) => node.descriptor)
-    .filter((d) => d.digest !== image.root.descriptor.digest);
+    .filter((descriptor) => descriptor.digest !== image.root.descriptor.digest);
 }
 
 /** The smallest blob of the image first, the largest last. */

@@ -179,8 +179,8 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
       });
 
       test('is not asked for by who was stopped', async () => {
-        const o = { signal: AbortSignal.abort() };
-        await expect(state.destinations.lock(KEY, 60, o)).rejects.toMatchObject({ code: 'ABORTED' });
+        const options = { signal: AbortSignal.abort() };
+        await expect(state.destinations.lock(KEY, 60, options)).rejects.toMatchObject({ code: 'ABORTED' });
         await locked();
       });
     });

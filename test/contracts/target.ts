@@ -55,10 +55,10 @@ export function targetSuite(
     test('has nothing, takes it, and has it then', async () => {
       const image = await makeImage();
       const { target } = await fresh(image);
-      for (const d of await asked(image)) {
-        expect(await target.has(d)).toBe(false);
-        await target.put(d, opener(image, d));
-        expect(await target.has(d)).toBe(true);
+      for (const descriptor of await asked(image)) {
+        expect(await target.has(descriptor)).toBe(false);
+        await target.put(descriptor, opener(image, descriptor));
+        expect(await target.has(descriptor)).toBe(true);
       }
     });
 
@@ -90,9 +90,11 @@ export function targetSuite(
     test('takes the same content from many at once', async () => {
       const image = await makeImage();
       const made = await fresh(image);
-      for (const d of await asked(image)) {
-        await Promise.all(Array.from({ length: 4 }, async () => made.target.put(d, opener(image, d))));
-        expect(await made.target.has(d)).toBe(true);
+      for (const descriptor of await asked(image)) {
+        await Promise.all(
+          Array.from({ length: 4 }, async () => made.target.put(descriptor, opener(image, descriptor))),
+        );
+        expect(await made.target.has(descriptor)).toBe(true);
       }
       await made.target.tag('v1', image.root.descriptor, opener(image, image.root.descriptor));
       await made.commit?.();
@@ -102,7 +104,9 @@ export function targetSuite(
     test('takes different blobs at once', async () => {
       const image = await makeImage({ layers: [10, 1000, 100_000, 300_000] });
       const made = await fresh(image);
-      await Promise.all((await blobsIn(image)).map(async (d) => made.target.put(d, opener(image, d))));
+      await Promise.all(
+        (await blobsIn(image)).map(async (descriptor) => made.target.put(descriptor, opener(image, descriptor))),
+      );
       await fill(made.target, image, false);
       await made.commit?.();
       await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
@@ -112,19 +116,19 @@ export function targetSuite(
       const image = await makeImage();
       const { target } = await fresh(image);
       let open = 0;
-      const counted = (d: Descriptor) =>
+      const counted = (descriptor: Descriptor) =>
         async function* (): Bytes {
           open++;
           try {
-            yield* read(image.content, d);
+            yield* read(image.content, descriptor);
           } finally {
             open--;
           }
         };
-      for (const d of await contentOf(image)) {
-        await target.put(d, counted(d));
+      for (const descriptor of await contentOf(image)) {
+        await target.put(descriptor, counted(descriptor));
         expect(open).toBe(0);
-        await target.put(d, counted(d));
+        await target.put(descriptor, counted(descriptor));
         expect(open).toBe(0);
       }
     });
@@ -132,37 +136,37 @@ export function targetSuite(
     test('shows nothing of a body that turns out wrong near its end, and takes the right one afterwards', async () => {
       const image = await makeImage({ platforms: ['linux/amd64'], layers: [300_000] });
       const made = await fresh(image);
-      for (const d of await asked(image)) {
+      for (const descriptor of await asked(image)) {
         const wrong = async function* (): Bytes {
           // as read() does: all but the last chunk, then the truth
-          const whole = await collect(await image.content.open(d));
+          const whole = await collect(await image.content.open(descriptor));
           yield* chunked(whole.subarray(0, -1), 65_536);
-          throw new Failure('CORRUPT', `${d.digest} has other bytes than its digest says`);
+          throw new Failure('CORRUPT', `${descriptor.digest} has other bytes than its digest says`);
         };
-        await expect(made.target.put(d, wrong)).rejects.toMatchObject({ code: 'CORRUPT' });
-        expect(await made.target.has(d)).toBe(false);
-        expect(await visible(made, d)).toBe(false);
-        await made.target.put(d, opener(image, d));
-        expect(await made.target.has(d)).toBe(true);
+        await expect(made.target.put(descriptor, wrong)).rejects.toMatchObject({ code: 'CORRUPT' });
+        expect(await made.target.has(descriptor)).toBe(false);
+        expect(await visible(made, descriptor)).toBe(false);
+        await made.target.put(descriptor, opener(image, descriptor));
+        expect(await made.target.has(descriptor)).toBe(true);
       }
     });
 
     test('shows nothing of a put that is stopped in the middle, and takes it afterwards', async () => {
       const image = await makeImage({ platforms: ['linux/amd64'], layers: [300_000] });
       const made = await fresh(image);
-      for (const d of await asked(image)) {
+      for (const descriptor of await asked(image)) {
         const stop = new AbortController();
         const stopping = async function* (): Bytes {
-          const whole = await collect(await image.content.open(d));
-          yield whole.subarray(0, d.size / 2);
+          const whole = await collect(await image.content.open(descriptor));
+          yield whole.subarray(0, descriptor.size / 2);
           stop.abort();
-          yield whole.subarray(d.size / 2);
+          yield whole.subarray(descriptor.size / 2);
         };
-        await expect(made.target.put(d, stopping, stop)).rejects.toMatchObject({ code: 'ABORTED' });
-        expect(await made.target.has(d)).toBe(false);
-        expect(await visible(made, d)).toBe(false);
-        await made.target.put(d, opener(image, d));
-        expect(await made.target.has(d)).toBe(true);
+        await expect(made.target.put(descriptor, stopping, stop)).rejects.toMatchObject({ code: 'ABORTED' });
+        expect(await made.target.has(descriptor)).toBe(false);
+        expect(await visible(made, descriptor)).toBe(false);
+        await made.target.put(descriptor, opener(image, descriptor));
+        expect(await made.target.has(descriptor)).toBe(true);
       }
     });
 
@@ -171,10 +175,10 @@ export function targetSuite(
       const made = await fresh(image);
       const stopped = { signal: AbortSignal.abort() };
       const unasked = (): Bytes => expect.unreachable('nothing is opened any more');
-      for (const d of await contentOf(image)) {
-        await expect(made.target.has(d, stopped)).rejects.toMatchObject({ code: 'ABORTED' });
-        await expect(made.target.put(d, unasked, stopped)).rejects.toMatchObject({ code: 'ABORTED' });
-        expect(await made.target.has(d)).toBe(false);
+      for (const descriptor of await contentOf(image)) {
+        await expect(made.target.has(descriptor, stopped)).rejects.toMatchObject({ code: 'ABORTED' });
+        await expect(made.target.put(descriptor, unasked, stopped)).rejects.toMatchObject({ code: 'ABORTED' });
+        expect(await made.target.has(descriptor)).toBe(false);
       }
       const tagging = made.target.tag('v1', image.root.descriptor, unasked, stopped);
       await expect(tagging).rejects.toMatchObject({ code: 'ABORTED' });
@@ -248,9 +252,9 @@ export function targetSuite(
     test('answers false, not with a failure, to a mount that is not possible', async () => {
       const image = await makeImage();
       const { target } = await fresh(image);
-      for (const d of (await contentOf(image)).slice(0, 2)) {
-        expect((await target.mount?.(d, 'no/such/repository')) ?? false).toBe(false);
-        expect(await target.has(d)).toBe(false);
+      for (const descriptor of (await contentOf(image)).slice(0, 2)) {
+        expect((await target.mount?.(descriptor, 'no/such/repository')) ?? false).toBe(false);
+        expect(await target.has(descriptor)).toBe(false);
       }
     });
   });
@@ -267,24 +271,24 @@ async function resolved(made: MadeTarget, reference: string): Promise<string | u
 }
 
 /** Whether any byte of `d` can be had. */
-async function visible(made: MadeTarget, d: Descriptor): Promise<boolean> {
+async function visible(made: MadeTarget, descriptor: Descriptor): Promise<boolean> {
   try {
-    return (await collect(await (await made.view()).open(d))).byteLength > 0;
+    return (await collect(await (await made.view()).open(descriptor))).byteLength > 0;
   } catch (error) {
     if (isFailure(error, 'NOT_FOUND')) return false;
     throw error;
   }
 }
 
-function opener(image: MadeImage, d: Descriptor): () => Bytes {
-  return () => read(image.content, d);
+function opener(image: MadeImage, descriptor: Descriptor): () => Bytes {
+  return () => read(image.content, descriptor);
 }
 
 /** Puts all of the image in an order that every target takes, and tags it. */
 async function fill(target: Target, image: MadeImage, referrers: boolean): Promise<void> {
   const graph = await walk(image.content, [image.root], { referrers });
   const manifests = [...graph.manifests.values()].map((node) => node.descriptor);
-  for (const d of [...blobsOf(graph), ...manifests]) await target.put(d, opener(image, d));
+  for (const descriptor of [...blobsOf(graph), ...manifests]) await target.put(descriptor, opener(image, descriptor));
   for (const { descriptor, tags } of [...graph.referrers, ...graph.roots])
     for (const tag of tags) await target.tag(tag, descriptor, opener(image, descriptor));
 }

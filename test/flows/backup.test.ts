@@ -24,18 +24,18 @@ afterAll(async () => {
 const at = (where: LocalRegistry, name: string): string => `docker://${where.registryHost}/${name}`;
 
 async function run(r: BackupRequest, session: Session = lab.session()): ReturnType<typeof backup> {
-  return backup(r, session.ends, session.o);
+  return backup(r, session.backends, session.options);
 }
 
 /** Keys of the bucket below `prefix`, sorted. */
 async function keysBelow(prefix: string): Promise<readonly string[]> {
   const keys: string[] = [];
-  for await (const { key } of lab.session().ends.bucket(bucket).list(prefix)) keys.push(key);
+  for await (const { key } of lab.session().backends.bucket(bucket).list(prefix)) keys.push(key);
   return keys;
 }
 
 async function expectArchived(image: MadeImage, key: string): Promise<void> {
-  await using archive = await openImage(lab.session().ends.bucket(bucket), key);
+  await using archive = await openImage(lab.session().backends.bucket(bucket), key);
   await expectSameImage(image.content, archive, image.root);
 }
 
@@ -124,7 +124,7 @@ describe('a backup', () => {
   });
 
   test('stores the settings of each repository beside its archives', async () => {
-    const { ends, o } = lab.session();
+    const { backends, options } = lab.session();
     const settings = {
       tagMutability: 'IMMUTABLE_WITH_EXCLUSION',
       tagMutabilityExclusions: ['latest*'],
@@ -133,7 +133,7 @@ describe('a backup', () => {
       lifecyclePolicy: '{"rules":[]}',
       repositoryPolicy: '{"Version":"2012-10-17","Statement":[]}',
     };
-    await ends.registry(ecr.registryHost, 'target').applySettings('settings/app', settings, o);
+    await backends.registry(ecr.registryHost, 'target').applySettings('settings/app', settings, options);
     await lab.push(await makeImage({ seed: 4 }), ecr, 'settings/app');
     await run({ from: at(ecr, 'settings/app'), to: `s3://${bucket}/settings/` });
     const stored: unknown = JSON.parse(await textOf('settings/us-east-1/settings/app/repository.json'));
@@ -169,7 +169,7 @@ describe('a backup', () => {
     expect(items).toMatchObject([{ outcome: 'copied' }]);
     const host = registry.registryHost.replace(':', '_');
     expect(await readdir(join(folder, host, 'files'))).toEqual(['app-v1.tar']);
-    await using archive = await openImage(lab.session().ends.folder(join(folder, host, 'files')), 'app-v1.tar');
+    await using archive = await openImage(lab.session().backends.folder(join(folder, host, 'files')), 'app-v1.tar');
     await expectSameImage(image.content, archive, image.root);
   });
 
@@ -178,8 +178,8 @@ describe('a backup', () => {
     await lab.push(image, registry, 'packed/app');
     const to = `s3://${bucket}/packed/{tag}.${ending}`;
     expect(await run({ from: at(registry, 'packed/app'), to })).toMatchObject({ items: [{ outcome: 'copied' }] });
-    await using archive = await openImage(lab.session().ends.bucket(bucket), `packed/v1.${ending}`, {
-      temporary: () => lab.session().ends.temporary(),
+    await using archive = await openImage(lab.session().backends.bucket(bucket), `packed/v1.${ending}`, {
+      temporary: () => lab.session().backends.temporary(),
     });
     await expectSameImage(image.content, archive, image.root);
     const before = s3.requests.length;
@@ -204,7 +204,7 @@ describe('a backup', () => {
       platforms: ['linux/arm64'],
     });
     expect(items[0]?.result?.originalDigest).toBe(image.root.descriptor.digest);
-    await using archive = await openImage(lab.session().ends.bucket(bucket), 'platform/v1.tar');
+    await using archive = await openImage(lab.session().backends.bucket(bucket), 'platform/v1.tar');
     expect(archive.root.descriptor.digest).toBe(items[0]?.digest);
     const graph = await walk(archive, [archive.root]);
     expect(graph.manifests.size).toBe(2);
@@ -257,7 +257,7 @@ describe('a second backup', () => {
     const old = join(lab.folder, 'old');
     await mkdir(old);
     await writeFile(join(old, 'v1.tar'), (await Body?.transformToByteArray()) ?? '');
-    await using archive = await openImage(lab.session().ends.folder(old), 'v1.tar');
+    await using archive = await openImage(lab.session().backends.folder(old), 'v1.tar');
     await expectSameImage(first.content, archive, first.root);
   });
 
@@ -323,9 +323,9 @@ describe('a backup that is interrupted', () => {
     await lab.push(image, registry, 'stopped/app');
     const r = { from: at(registry, 'stopped/app'), to: `s3://${bucket}/stopped/{tag}.tar` };
     const stop = new AbortController();
-    const { ends, o } = lab.session();
-    const stopping = backup(r, ends, {
-      ...o,
+    const { backends, options } = lab.session();
+    const stopping = backup(r, backends, {
+      ...options,
       signal: stop.signal,
       report: (event) => {
         if (event.type === 'blob-progress') stop.abort();
@@ -342,7 +342,7 @@ describe('a key that holds something else', () => {
   test('is CONFLICT, says what to do, and loses nothing; --force replaces it', async () => {
     const image = await makeImage({ seed: 18 });
     await lab.push(image, registry, 'taken/app');
-    const store = lab.session().ends.bucket(bucket);
+    const store = lab.session().backends.bucket(bucket);
     await store.write('taken/v1.tar', Buffer.from('the only copy of my thesis'));
     const r = { from: at(registry, 'taken/app'), to: `s3://${bucket}/taken/{tag}.tar` };
     const { items } = await run(r);
@@ -366,24 +366,24 @@ describe('a key that holds something else', () => {
         await run(r);
       }
       await lab.push(await makeImage({ seed: 19 }), registry, name);
-      const { ends, o } = lab.session();
-      const store = ends.bucket(bucket);
+      const { backends, options } = lab.session();
+      const store = backends.bucket(bucket);
       // somebody else is faster: between the look at the key and the commit
       const raced: ObjectStore = {
         describe: (to) => store.describe(to),
-        stat: async (to, options) => store.stat(to, options),
-        read: async (to, options) => store.read(to, options),
-        write: async (to, body, options) => store.write(to, body, options),
-        stream: async (to, body, options) => store.stream(to, body, options),
-        list: (prefix, options) => store.list(prefix, options),
-        remove: async (to, options) => store.remove(to, options),
-        upload: async (to, size, options) => {
-          const upload = await store.upload(to, size, options);
+        stat: async (to, more) => store.stat(to, more),
+        read: async (to, more) => store.read(to, more),
+        write: async (to, body, more) => store.write(to, body, more),
+        stream: async (to, body, more) => store.stream(to, body, more),
+        list: (prefix, more) => store.list(prefix, more),
+        remove: async (to, more) => store.remove(to, more),
+        upload: async (to, size, more) => {
+          const upload = await store.upload(to, size, more);
           await store.write(key, Buffer.from('faster'));
           return upload;
         },
       };
-      const { items } = await backup(r, { ...ends, bucket: () => raced }, o);
+      const { items } = await backup(r, { ...backends, bucket: () => raced }, options);
       expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'CONFLICT' } }]);
       expect(items[0]?.failure?.message).toContain(`s3://${bucket}/${key}`);
       expect(await textOf(key)).toBe('faster');
@@ -436,8 +436,8 @@ test('an archive that a backup wrote is found whole by verify', async () => {
   const image = await makeImage({ signed: true, seed: 24 });
   await lab.push(image, ecr, 'verified/app');
   await run({ from: at(ecr, 'verified/app'), to: `s3://${bucket}/verified/` });
-  const { ends, o } = lab.session();
-  const results = await verify({ at: `s3://${bucket}/verified/` }, ends, o);
+  const { backends, options } = lab.session();
+  const results = await verify({ at: `s3://${bucket}/verified/` }, backends, options);
   expect(results).toMatchObject([{ digest: image.root.descriptor.digest, faults: [] }]);
   expect(results).toHaveLength(1);
 });

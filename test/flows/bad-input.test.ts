@@ -109,8 +109,8 @@ describe('a name that cannot be', () => {
     [{ from: 'registry.test/app:v1', to: 's3://bucket/{tg}.tar' }, /\{tg\} is none of \{regionName\}/],
     [{ from: 'registry.test/app:v1', to: 's3://bucket/{account}/{tag}.tar' }, /registry\.test is not ECR and has no/],
   ])('is INVALID in backups too: %j', async (r, why) => {
-    const { ends, o } = lab.session();
-    expect(await refused(backup(r, ends, o), 'INVALID')).toMatch(why);
+    const { backends, options } = lab.session();
+    expect(await refused(backup(r, backends, options), 'INVALID')).toMatch(why);
   });
 });
 
@@ -218,7 +218,7 @@ describe('an archive that cannot be', () => {
     const bytes = await make();
     const key = `${name.replaceAll(/\W+/g, '-')}.tar`;
     await writeFile(join(lab.folder, key), bytes);
-    await lab.session().ends.bucket(bucket).write(`bad/${key}`, bytes);
+    await lab.session().backends.bucket(bucket).write(`bad/${key}`, bytes);
     for (const from of [`oci-archive:${join(lab.folder, key)}`, `s3://${bucket}/bad/${key}`]) {
       const failure = await lab
         .session()
@@ -283,8 +283,8 @@ describe('S3 that does not let us', () => {
     const message = await refused(copying, 'UNAVAILABLE');
     s3.faults.clear();
     expect(message).toMatch(new RegExp(`^target: .*s3://${bucket}/broken\\.tar`));
-    const { ends } = lab.session();
-    expect(await Array.fromAsync(ends.bucket(bucket).list('broken.tar'))).toEqual([]);
+    const { backends } = lab.session();
+    expect(await Array.fromAsync(backends.bucket(bucket).list('broken.tar'))).toEqual([]);
   });
 });
 
@@ -306,7 +306,7 @@ describe('what a failed copy leaves behind', () => {
     }
     registry.faults.clear();
     expect((await readdir(folder)).filter((name) => name.startsWith('app'))).toEqual([]);
-    expect(await Array.fromAsync(lab.session().ends.bucket(bucket).list('left/'))).toEqual([]);
+    expect(await Array.fromAsync(lab.session().backends.bucket(bucket).list('left/'))).toEqual([]);
     expect(await readdir(join(folder, 'layout')).catch(() => [])).not.toContain('index.json');
   });
 });

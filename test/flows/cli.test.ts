@@ -153,7 +153,7 @@ test('verify of a broken archive names what is wrong on stdout: 3', async () => 
   await lab.push(image, registry, 'verified/app');
   const file = join(lab.folder, 'broken.tar');
   await lab.session().copy(`docker://${registry.host}/verified/app:v1`, `oci-archive:${file}`);
-  const folder = lab.session().ends.folder(lab.folder);
+  const folder = lab.session().backends.folder(lab.folder);
   const bytes = Buffer.from(await collect(await folder.read('broken.tar')));
   bytes[bytes.length - 20_000] = (bytes[bytes.length - 20_000] ?? 0) ^ 1;
   await writeFile(file, bytes);
@@ -189,7 +189,7 @@ test('SIGINT ends a copy with what to do about it, and nothing visible: 130', as
   registry.faults.clear();
   expect({ code: child.exitCode, stdout }).toEqual({ code: 130, stdout: '' });
   expect(stderr).toMatch(/transship: stopped by SIGINT; run the same command again to go on\n$/);
-  expect(await Array.fromAsync(lab.session().ends.bucket(bucket).list('stopped.tar'))).toEqual([]);
+  expect(await Array.fromAsync(lab.session().backends.bucket(bucket).list('stopped.tar'))).toEqual([]);
 });
 
 test('local prints an environment that a shell takes, and goes away with SIGTERM, folder and all', async () => {

@@ -22,7 +22,9 @@ async function run(
   more: { readonly platforms?: readonly string[] } = {},
 ): Promise<readonly FanOutItem<FanOutTarget>[]> {
   const targets = to.map((target) => (typeof target === 'string' ? { location: parseLocation(target) } : target));
-  return Array.fromAsync(fanOut({ ...more, from: parseLocation(from), to: targets }, session.ends, session.o));
+  return Array.fromAsync(
+    fanOut({ ...more, from: parseLocation(from), to: targets }, session.backends, session.options),
+  );
 }
 
 /** One line for each: the outcome, or the code. */
@@ -35,7 +37,7 @@ async function countsOf(image: MadeImage): Promise<{ readonly manifests: number;
 }
 
 async function expectArchived(image: MadeImage, session: Session, key: string): Promise<void> {
-  await using archived = await openImage(session.ends.bucket(bucket), key);
+  await using archived = await openImage(session.backends.bucket(bucket), key);
   await expectSameImage(image.content, archived, image.root);
 }
 

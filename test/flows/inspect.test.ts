@@ -29,8 +29,8 @@ test('an image is described alike wherever it is, without one byte of a layer', 
   }
   const bytes = await collect(await image.content.open(image.root.descriptor));
   for (const place of places) {
-    const { ends, o } = lab.session();
-    const found = await inspect(place, ends, o);
+    const { backends, options } = lab.session();
+    const found = await inspect(place, backends, options);
     expect(found).toMatchObject({
       at: place,
       digest,
@@ -51,18 +51,18 @@ test('an image is described alike wherever it is, without one byte of a layer', 
         })
         .sort(),
     );
-    expect(Buffer.from(await rawManifest(place, ends, o))).toEqual(bytes);
+    expect(Buffer.from(await rawManifest(place, backends, options))).toEqual(bytes);
   }
   const counts = await requestsDuring(registry, async () => {
-    const { ends, o } = lab.session();
-    await inspect(at, ends, o);
+    const { backends, options } = lab.session();
+    await inspect(at, backends, options);
   });
   expect(counts['blob-get']).toBeUndefined();
 });
 
 test('an image that is not there is NOT_FOUND, and its name is said', async () => {
-  const { ends, o } = lab.session();
+  const { backends, options } = lab.session();
   const at = `docker://${registry.host}/not/inspected:v1`;
-  const { message } = await failureOf(inspect(at, ends, o), 'NOT_FOUND');
+  const { message } = await failureOf(inspect(at, backends, options), 'NOT_FOUND');
   expect(message).toContain(`${registry.host}/not/inspected:v1`);
 });

@@ -142,9 +142,9 @@ describe('repositories that ECR does not have', () => {
   test('are created with the settings asked for', async () => {
     const image = await makeImage({ seed: 6 });
     await lab.push(image, registry, 'created/app');
-    const { ends, o, copy } = lab.session({ createSettings: { tagMutability: 'IMMUTABLE' } });
+    const { backends, options, copy } = lab.session({ createSettings: { tagMutability: 'IMMUTABLE' } });
     await copy(`${at(registry, 'created/app')}:v1`, `${at(ecr, 'created/app')}:v1`);
-    expect(await ends.registry(ecr.registryHost, 'target').settings('created/app', o)).toMatchObject({
+    expect(await backends.registry(ecr.registryHost, 'target').settings('created/app', options)).toMatchObject({
       tagMutability: 'IMMUTABLE',
     });
     await expectSameImage(image.content, lab.view(ecr, 'created/app'), image.root);
@@ -153,13 +153,15 @@ describe('repositories that ECR does not have', () => {
   test('are not created when that was forbidden: NOT_FOUND, and what to do', async () => {
     const image = await makeImage({ seed: 6 });
     await lab.push(image, registry, 'not-created/app');
-    const { ends, o, copy } = lab.session({ create: false });
+    const { backends, options, copy } = lab.session({ create: false });
     const { message } = await failureOf(
       copy(`${at(registry, 'not-created/app')}:v1`, `${at(ecr, 'not-created/app')}:v1`),
       'NOT_FOUND',
     );
     expect(message).toMatch(/^target: .*not-created\/app.*; create it first, or let it be created$/);
-    const repositories = await Array.fromAsync(ends.registry(ecr.registryHost, 'target').repositories('not-', o));
+    const repositories = await Array.fromAsync(
+      backends.registry(ecr.registryHost, 'target').repositories('not-', options),
+    );
     expect(repositories).toEqual([]);
   });
 });
@@ -290,8 +292,10 @@ describe('a dry run', () => {
     });
     expect(source['blob-get']).toBeUndefined();
     expect(Object.keys(counts).filter((kind) => /put|post|patch/.test(kind))).toEqual([]);
-    const { ends, o } = lab.session();
-    expect(await Array.fromAsync(ends.registry(ecr.registryHost, 'target').repositories('dry/', o))).toEqual([]);
+    const { backends, options } = lab.session();
+    expect(await Array.fromAsync(backends.registry(ecr.registryHost, 'target').repositories('dry/', options))).toEqual(
+      [],
+    );
   });
 });
 
@@ -381,23 +385,23 @@ describe('a mirror with trouble on the way', () => {
     ecr.faults.queue({ on: 'upload-post' }, { type: 'status', status: 503 });
     ecr.faults.queue({ on: 'manifest-put', after: 1, times: 2 }, { type: 'status', status: 429 });
     ecr.faults.queue({ on: 'manifest-put', after: 2 }, { type: 'accept-then-cut' });
-    const { copy, events, o } = lab.session();
+    const { copy, events, options } = lab.session();
     await copy(`${at(registry, 'trouble/app')}:v1`, `${at(ecr, 'trouble/app')}:v1`);
     expect([registry.faults.pending, ecr.faults.pending]).toEqual([0, 0]);
     expect(events.filter((event) => event.type === 'retry')).toHaveLength(9);
     // as long as the registry asked for
-    expect(o.clock.sleeps).toContain(7000);
+    expect(options.clock.sleeps).toContain(7000);
     await expectSameImage(image.content, lab.view(ecr, 'trouble/app'), image.root);
   });
 
   test('heals when PutImage is throttled, by waiting', async () => {
-    const { o, copy } = lab.session();
+    const { options, copy } = lab.session();
     const slow = await lab.registry({
       mode: 'ecr',
       account: '333333333333',
       region: 'eu-north-1',
       putImagesPerSecond: 3,
-      clock: o.clock,
+      clock: options.clock,
     });
     const image = await makeImage({ signed: true, seed: 21 });
     await lab.push(image, registry, 'throttled/app');

@@ -82,7 +82,7 @@ describe('planning in pieces', () => {
     for (;;) {
       const asked = pieces[count++];
       const clock = { ...bench.clock, ...lateAfter(asked ?? Infinity) };
-      const result: PlanResult | undefined = await planRule({ rule: MANY, run, after }, bench, lab.session().ends, {
+      const result: PlanResult | undefined = await planRule({ rule: MANY, run, after }, bench, lab.session().backends, {
         clock,
         untilMs: 1,
       });

@@ -4,9 +4,9 @@ import { addJson } from '../support/images.ts';
 import { parseReference } from '../../worker/oci/reference.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
 import type { Queue } from '../../worker/queue/queue.ts';
-import type { Ends } from '../../worker/images/backends.ts';
+import type { Backends } from '../../worker/images/backends.ts';
 import { planRule } from '../../worker/service/planner/plan-run.ts';
-import { tick } from '../../worker/service/planner/pass.ts';
+import { runPass } from '../../worker/service/planner/pass.ts';
 import { stateOver } from '../../worker/state/store.ts';
 import type { Table } from '../../worker/state/table.ts';
 import { orAborted, type Abortable } from '../../worker/util/abort.ts';
@@ -169,8 +169,8 @@ describe('a tick', () => {
     );
     await bench.tick();
     await bench.work();
-    const { ends } = lab.session();
-    await ends.bucket('transship-backups').remove(`${repository}/v1.tar`);
+    const { backends } = lab.session();
+    await backends.bucket('transship-backups').remove(`${repository}/v1.tar`);
     await bench.clock.advance(HOUR_MS);
     await bench.tick();
     expect(queued(bench)).toEqual(['v1']);
@@ -180,16 +180,16 @@ describe('a tick', () => {
     const { bench, rule: mirroring } = await mirrored();
     await bench.tick();
     await bench.work();
-    const ends = lab.session().ends;
-    const target = ends.registry(ABROAD, 'target');
+    const backends = lab.session().backends;
+    const target = backends.registry(ABROAD, 'target');
     const denied = async (): Promise<never> => {
       throw new Failure('DENIED', 'not authorized to look');
     };
     const blind = {
-      ...ends,
+      ...backends,
       registry: (host: string, side: 'source' | 'target') =>
         side === 'source'
-          ? ends.registry(host, side)
+          ? backends.registry(host, side)
           : {
               ...target,
               images: target.images,
@@ -359,19 +359,19 @@ test('a registry that never answers holds up no other rule: a worker waits for i
   const { bench, repository } = await mirrored({ name: 'z' });
   const silent = rule({ name: 'a', from: ['silent.example/app'], to: [`${ABROAD}/{repository}`] });
   await bench.apply(silent);
-  const { ends } = lab.session();
+  const { backends } = lab.session();
   const asked = Promise.withResolvers<void>();
   const never = async function* (o?: Abortable): AsyncGenerator<string> {
     asked.resolve();
     await orAborted(new Promise<never>(() => undefined), o);
     yield '';
   };
-  const registry: Ends['registry'] = (host, side) => {
-    const there = ends.registry(host, side);
+  const registry: Backends['registry'] = (host, side) => {
+    const there = backends.registry(host, side);
     if (host !== 'silent.example') return there;
     return { ...there, images: undefined, repository: () => ({ ...there.repository('app'), tags: never }) };
   };
-  const ticking = tick(bench, async (work) => work({ ...ends, registry }), { clock: bench.clock });
+  const ticking = runPass(bench, { use: async (work) => work({ ...backends, registry }) }, { clock: bench.clock });
   await asked.promise;
   await bench.clock.advance(5 * MINUTE_MS);
   expect(await ticking).toMatchObject({ begun: 2, failed: 0 });
@@ -582,10 +582,10 @@ describe('a push', () => {
     const { bench, repository, rule: keep } = await mirrored({ onPush: true }, ['v1', 'v2']);
     const view = lab.view(lab.stack.ecr, repository);
     const { digest } = await view.resolve('v2');
-    const { ends } = lab.session();
-    const source = ends.registry(HOME, 'source');
+    const { backends } = lab.session();
+    const source = backends.registry(HOME, 'source');
     const lagging = {
-      ...ends,
+      ...backends,
       registry: () => ({
         repository: (name: string) => source.repository(name),
         repositories: (prefix?: string) => source.repositories(prefix),

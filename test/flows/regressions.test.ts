@@ -77,11 +77,11 @@ describe('a layer that is foreign in one image and ordinary in another', () => {
   test('is in the archive', async () => {
     const image = await makeHalfForeign();
     await lab.push(image, registry, 'half-foreign/archived');
-    const { ends, o } = lab.session();
+    const { backends, options } = lab.session();
     const from = `${registry.registryHost}/half-foreign/archived:v1`;
-    const { items } = await backup({ from, to: `s3://${bucket}/half-foreign/{tag}.tar` }, ends, o);
+    const { items } = await backup({ from, to: `s3://${bucket}/half-foreign/{tag}.tar` }, backends, options);
     expect(items).toMatchObject([{ outcome: 'copied' }]);
-    await using archive = await openImage(ends.bucket(bucket), 'half-foreign/v1.tar');
+    await using archive = await openImage(backends.bucket(bucket), 'half-foreign/v1.tar');
     await expectSameImage(image.content, archive, image.root);
   });
 });
@@ -94,10 +94,10 @@ describe('names that a registry makes up', () => {
       '/escaped/tags/list': { tags: ['v1'] },
       '/v2/app/tags/list': { tags: ['../../../escaped', 'v1'] },
     });
-    const { ends, o } = lab.session();
+    const { backends, options } = lab.session();
     const folder = join(lab.folder, 'backups');
     const to = `oci-archive:${folder}/{repository}/{tag}.tar`;
-    const { items, faults } = await backup({ from: `${host}/*`, to }, ends, o);
+    const { items, faults } = await backup({ from: `${host}/*`, to }, backends, options);
     expect(items.map((item) => item.to)).toEqual([`oci-archive:${folder}/app/v1.tar`]);
     expect(faults).toEqual([expect.stringContaining('"../../escaped"'), expect.stringContaining('"../../../escaped"')]);
     expect(await readdir(lab.folder)).not.toContain('escaped.tar');
@@ -110,8 +110,8 @@ describe('a pattern', () => {
       '/v2/_catalog': { repositories: ['gone', 'there'] },
       '/v2/there/tags/list': { tags: ['v1'] },
     });
-    const { ends, o } = lab.session();
-    const { items, faults } = await backup({ from: `${host}/*`, to: `s3://${bucket}/gone/` }, ends, o);
+    const { backends, options } = lab.session();
+    const { items, faults } = await backup({ from: `${host}/*`, to: `s3://${bucket}/gone/` }, backends, options);
     expect(items.map((item) => item.from)).toEqual([`docker://${host}/there:v1`]);
     expect(faults).toEqual([expect.stringContaining('gone')]);
   });
@@ -124,15 +124,15 @@ describe('settings of two repositories whose archives share a folder', () => {
     await lab.push(one, ecr, 'shared-folder/one');
     await lab.push(two, ecr, 'shared-folder/two');
     await lab.client(ecr).applySettings('shared-folder/one', { tagMutability: 'IMMUTABLE' });
-    const { ends, o } = lab.session();
+    const { backends, options } = lab.session();
     const to = `s3://${bucket}/shared-folder/{tag}.tar`;
-    const { items, faults } = await backup({ from: `${ecr.registryHost}/shared-folder/*`, to }, ends, o);
+    const { items, faults } = await backup({ from: `${ecr.registryHost}/shared-folder/*`, to }, backends, options);
     expect(items.map((item) => item.outcome)).toEqual(['copied', 'copied']);
     expect(faults).toEqual([expect.stringContaining('settings of shared-folder/two were not backed up')]);
 
     const back = lab.session();
     const host = `docker://${otherEcr.registryHost}`;
-    const restored = await restore({ from: `s3://${bucket}/shared-folder/`, to: host }, back.ends, back.o);
+    const restored = await restore({ from: `s3://${bucket}/shared-folder/`, to: host }, back.backends, back.options);
     expect(restored.items.map((item) => item.outcome)).toEqual(['copied', 'copied']);
     expect(await lab.client(otherEcr).settings('shared-folder/one')).toMatchObject({ tagMutability: 'IMMUTABLE' });
     expect(await lab.client(otherEcr).settings('shared-folder/two')).toMatchObject({ tagMutability: 'MUTABLE' });
@@ -161,12 +161,12 @@ describe('an OCI layout folder that several processes tag at once', () => {
     const image = await makeImage({ seed: 73 });
     await lab.push(image, registry, 'crowded/app');
     const folder = join(lab.folder, 'crowded');
-    const { copy, ends } = lab.session();
+    const { copy, backends } = lab.session();
     await copy(`docker://${registry.registryHost}/crowded/app:v1`, `oci:${folder}:v1`);
     const tags = ['a', 'b', 'c'].map((name) => Array.from({ length: 15 }, (_, i) => `${name}${i}`));
     await Promise.all(tags.map((own) => tagElsewhere(folder, image, own)));
     const found: string[] = [];
-    for await (const tag of (await openFolderTarget(ends.folder(folder))).tags()) found.push(tag);
+    for await (const tag of (await openFolderTarget(backends.folder(folder))).tags()) found.push(tag);
     expect(found.sort()).toEqual(['v1', ...tags.flat()].sort());
     expect((await readdir(folder)).sort()).toEqual(['blobs', 'index.json', 'oci-layout']);
   });
@@ -174,7 +174,7 @@ describe('an OCI layout folder that several processes tag at once', () => {
 
 describe('two archives that hold different images of one name', () => {
   test('are not put over each other, whichever comes last; the others are restored', async () => {
-    const { ends, o } = lab.session();
+    const { backends, options } = lab.session();
     const [old, current, other] = await Promise.all([75, 76, 77].map((seed) => makeImage({ seed })));
     const from = `${registry.registryHost}/rivals/app`;
     for (const [folder, image] of [
@@ -183,17 +183,21 @@ describe('two archives that hold different images of one name', () => {
       ['tuesday/again', current],
     ] as const) {
       if (image !== undefined) await lab.push(image, registry, 'rivals/app');
-      await backup({ from, to: `s3://${bucket}/rivals/${folder}/` }, ends, o);
+      await backup({ from, to: `s3://${bucket}/rivals/${folder}/` }, backends, options);
     }
     if (other !== undefined) await lab.push(other, registry, 'rivals/other');
-    await backup({ from: `${registry.registryHost}/rivals/other`, to: `s3://${bucket}/rivals/monday/` }, ends, o);
+    await backup(
+      { from: `${registry.registryHost}/rivals/other`, to: `s3://${bucket}/rivals/monday/` },
+      backends,
+      options,
+    );
 
     const back = lab.session();
     const to = `docker://${otherEcr.registryHost}`;
-    const all = await restore({ from: `s3://${bucket}/rivals/`, to }, back.ends, back.o);
+    const all = await restore({ from: `s3://${bucket}/rivals/`, to }, back.backends, back.options);
     expect(all.faults).toEqual([expect.stringContaining('hold different images of that name')]);
     expect(all.items.map((item) => item.to)).toEqual([`${to}/rivals/other:v1`]);
-    const one = await restore({ from: `s3://${bucket}/rivals/tuesday/`, to }, back.ends, back.o);
+    const one = await restore({ from: `s3://${bucket}/rivals/tuesday/`, to }, back.backends, back.options);
     expect(one.items.map((item) => item.outcome)).toEqual(['copied', 'unchanged']);
   });
 });
@@ -204,17 +208,17 @@ describe('two backups of the same image to the same file at once', () => {
     await lab.push(image, registry, 'at-once/app');
     const folder = join(lab.folder, 'at-once');
     const run = async () => {
-      const { ends, o } = lab.session();
+      const { backends, options } = lab.session();
       return backup(
         { from: `${registry.registryHost}/at-once/app:v1`, to: `oci-archive:${folder}/{tag}.tar` },
-        ends,
-        o,
+        backends,
+        options,
       );
     };
     const runs = await Promise.all([run(), run(), run()]);
     expect(runs.flatMap(({ items }) => items.map((item) => item.failure?.message))).toEqual(runs.map(() => undefined));
     expect(await readdir(folder)).toEqual(['v1.tar']);
-    await using archive = await openImage(lab.session().ends.folder(folder), 'v1.tar');
+    await using archive = await openImage(lab.session().backends.folder(folder), 'v1.tar');
     await expectSameImage(image.content, archive, image.root);
   });
 });
@@ -257,21 +261,21 @@ describe('a credential helper', () => {
   test('that never answers does not outlive the command', async () => {
     const settings = await helperSettings('hang', 'echo $$ > "$(dirname "$0")/pid"; sleep 20; true');
     const stop = new AbortController();
-    const ends = connect(settings, 'test', { report: () => undefined });
-    const read = ends.registry('registry.example.com', 'source').repository('app').resolve('v1', stop);
+    const backends = connect(settings, 'test', { report: () => undefined });
+    const read = backends.registry('registry.example.com', 'source').repository('app').resolve('v1', stop);
     const pidFile = join(lab.folder, 'hang', 'pid');
     await expect.poll(async () => readFile(pidFile, 'utf8').catch(() => '')).toMatch(/\d\n/);
     stop.abort();
     await failureOf(read, 'ABORTED');
-    await ends[Symbol.asyncDispose]();
+    await backends[Symbol.asyncDispose]();
     const pid = Number(await readFile(pidFile, 'utf8'));
     await expect.poll(() => isRunning(pid)).toBe(false);
   });
 
   test('that never stops writing is ended', async () => {
     const settings = await helperSettings('flood', 'exec yes');
-    await using ends = connect(settings, 'test', { report: () => undefined });
-    const read = ends.registry('registry.example.com', 'source').repository('app').resolve('v1');
+    await using backends = connect(settings, 'test', { report: () => undefined });
+    const read = backends.registry('registry.example.com', 'source').repository('app').resolve('v1');
     expect((await failureOf(read, 'UNAUTHENTICATED')).message).toContain('more than 1048576 bytes');
   });
 });

@@ -23,12 +23,12 @@ const { ecr, otherEcr, registry, bucket } = lab.stack;
 const at = (where: LocalRegistry, name: string): string => `docker://${where.registryHost}/${name}`;
 
 async function run(r: RestoreRequest, session: Session = lab.session()): ReturnType<typeof restore> {
-  return restore(r, session.ends, session.o);
+  return restore(r, session.backends, session.options);
 }
 
 async function backedUp(from: string, to: string): Promise<void> {
-  const { ends, o } = lab.session();
-  const { items, faults } = await backup({ from, to }, ends, o);
+  const { backends, options } = lab.session();
+  const { items, faults } = await backup({ from, to }, backends, options);
   expect(items.map((item) => item.failure)).toEqual(items.map(() => undefined));
   expect(faults).toEqual([]);
 }
@@ -62,8 +62,8 @@ describe('a restore', () => {
   });
 
   test('of a whole account into another needs nothing but S3: settings first, then every image', async () => {
-    const { ends, o } = lab.session();
-    const home = ends.registry(ecr.registryHost, 'target');
+    const { backends, options } = lab.session();
+    const home = backends.registry(ecr.registryHost, 'target');
     const settings = {
       web: {
         tagMutability: 'IMMUTABLE',
@@ -79,7 +79,7 @@ describe('a restore', () => {
       { repository: 'account/web', image: await makeImage({ seed: 5, tag: 'v2' }) },
       { repository: 'account/batch/job', image: await makeImage({ docker: true, seed: 6 }) },
     ];
-    for (const [name, set] of Object.entries(settings)) await home.applySettings(`account/${name}`, set, o);
+    for (const [name, set] of Object.entries(settings)) await home.applySettings(`account/${name}`, set, options);
     for (const { repository, image } of images) await lab.push(image, ecr, repository);
     await backedUp(at(ecr, 'account/*'), `s3://${bucket}/account/`);
     await lab.stack.deleteRepository('account/web');
@@ -93,9 +93,9 @@ describe('a restore', () => {
       expect(items.map((item) => item.outcome)).toEqual(['copied', 'copied', 'copied']);
     });
     expect(atHome).toEqual({});
-    const abroad = lab.session().ends.registry(otherEcr.registryHost, 'target');
+    const abroad = lab.session().backends.registry(otherEcr.registryHost, 'target');
     for (const [name, set] of Object.entries(settings))
-      expect(await abroad.settings(`rescued/account/${name}`, o)).toMatchObject(set);
+      expect(await abroad.settings(`rescued/account/${name}`, options)).toMatchObject(set);
     for (const { repository, image } of images)
       await expectSameImage(image.content, lab.view(otherEcr, `rescued/${repository}`), image.root);
     // the settings are there before the first image
@@ -195,7 +195,7 @@ describe('a restore', () => {
     await lab.push(await makeImage({ seed: 14 }), ecr, 'unsettled/app');
     await backedUp(at(ecr, 'unsettled/app'), `s3://${bucket}/unsettled/`);
     const key = 'unsettled/us-east-1/unsettled/app/repository.json';
-    await lab.session().ends.bucket(bucket).write(key, Buffer.from('{"format":2}'));
+    await lab.session().backends.bucket(bucket).write(key, Buffer.from('{"format":2}'));
     const { items, faults } = await run({
       from: `s3://${bucket}/unsettled/`,
       to: `docker://${otherEcr.registryHost}`,
@@ -227,8 +227,8 @@ describe('archives that others made', () => {
     }
     const name = `foreign/${packing}`;
     await run({ from: `oci-archive:${file}`, to: at(registry, name) });
-    const { ends, o } = lab.session();
-    await using original = await openLocation(ends, parseLocation(`oci:${folder}:1.0`), 'source', o);
+    const { backends, options } = lab.session();
+    await using original = await openLocation(backends, parseLocation(`oci:${folder}:1.0`), 'source', options);
     await expectSameImage(original.source, lab.view(registry, name), original.root);
   });
 

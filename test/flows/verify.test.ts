@@ -17,8 +17,8 @@ const { ecr, registry, bucket } = lab.stack;
 const at = (where: LocalRegistry, name: string): string => `docker://${where.registryHost}/${name}:v1`;
 
 async function run(r: VerifyRequest): Promise<readonly VerifyResult[]> {
-  const { ends, o } = lab.session();
-  return verify(r, ends, o);
+  const { backends, options } = lab.session();
+  return verify(r, backends, options);
 }
 
 async function blobsIn(image: MadeImage): Promise<readonly Descriptor[]> {
@@ -118,7 +118,7 @@ describe('verify', () => {
     const image = await makeImage({ platforms: ['linux/amd64'], seed: 7 });
     await lab.push(image, registry, 'flipped/app');
     await lab.session().copy(at(registry, 'flipped/app'), `s3://${bucket}/flipped/whole.tar`);
-    const store = lab.session().ends.bucket(bucket);
+    const store = lab.session().backends.bucket(bucket);
     const whole = await collect(await store.read('flipped/whole.tar'));
     const layer = await largestOf(image);
     const places = {
@@ -160,7 +160,7 @@ describe('verify', () => {
   });
 
   test('of an archive that S3 does not hand out is a failure and no fault', async () => {
-    await lab.session().ends.bucket(bucket).write('frozen.tar', Buffer.alloc(1024));
+    await lab.session().backends.bucket(bucket).write('frozen.tar', Buffer.alloc(1024));
     const { faults } = lab.stack.s3;
     faults.answer({ operation: 'GetObject', key: 'frozen.tar' }, { status: 403, code: 'InvalidObjectState' });
     await failureOf(run({ at: `s3://${bucket}/frozen.tar` }), 'UNSUPPORTED');

@@ -2,11 +2,11 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { openImage } from '../../worker/archive/reader.ts';
 import type { Source, Target } from '../../worker/content/content.ts';
 import type { Delivery, Message, Queue } from '../../worker/queue/queue.ts';
-import type { Ends } from '../../worker/images/backends.ts';
+import type { Backends } from '../../worker/images/backends.ts';
 import { work } from '../../worker/service/worker/work.ts';
 import type { Side } from '../../worker/util/failure.ts';
 import { CrashPoints } from '../support/crash.ts';
-import { withEnds } from '../support/ends.ts';
+import { replaceBackends } from '../support/backends.ts';
 import { crashing } from '../support/faulty-objects.ts';
 import { crashingTable } from '../support/faulty-table.ts';
 import { makeImage } from '../support/images.ts';
@@ -28,11 +28,11 @@ afterAll(async () => lab[Symbol.asyncDispose]());
 const { ecr, registry, bucket } = lab.stack;
 
 /** One delivery, in the life of a worker that dies at `at`. Returns how many points it passed. */
-async function life(t: TestService, ends: Ends, at: number): Promise<number> {
+async function life(t: TestService, backends: Backends, at: number): Promise<number> {
   const points = new CrashPoints(at);
   const { table } = crashingTable(t.table, points);
   const [queue, letters] = [crashingQueue(t.queue, points), crashingQueue(t.deadLetters, points)];
-  const { context } = t.worker(dying(ends, points), { table, queue, deadLetters: letters });
+  const { context } = t.worker(dying(backends, points), { table, queue, deadLetters: letters });
   const [d] = await queue.receive(1, { waitSeconds: 0 });
   if (d === undefined) throw new Error('there is no message');
   const outcome = await work(d, context, { signal: new AbortController().signal });
@@ -42,7 +42,7 @@ async function life(t: TestService, ends: Ends, at: number): Promise<number> {
 }
 
 /** Everything that reaches an end, as a process sees it that dies at one of `points`. */
-function dying(ends: Ends, points: CrashPoints): Ends {
+function dying(backends: Backends, points: CrashPoints): Backends {
   const write = async <T>(effect: () => Promise<T>): Promise<T> => {
     points.point();
     const result = await effect();
@@ -64,7 +64,7 @@ function dying(ends: Ends, points: CrashPoints): Ends {
       tag: async (name, d, open, o) => write(async () => end.tag(name, d, open, o)),
     };
   };
-  return withEnds(ends, { repository, bucket: (store) => crashing(store, points).store });
+  return replaceBackends(backends, { repository, bucket: (store) => crashing(store, points).store });
 }
 
 function crashingQueue(queue: Queue, points: CrashPoints): Queue {
@@ -98,10 +98,10 @@ async function killedAt(
 ): Promise<{ readonly t: TestService; readonly run: string; readonly points: number }> {
   const t = testService();
   const run = await t.enqueue(job);
-  const points = await life(t, lab.session().ends, at);
+  const points = await life(t, lab.session().backends, at);
   // until its leases are over, and its message is to be seen again
   await t.clock.advance(200_000);
-  await t.worker(lab.session().ends).drain();
+  await t.worker(lab.session().backends).drain();
   return { t, run, points };
 }
 
@@ -139,7 +139,7 @@ describe('a worker that is killed at any write loses nothing', { timeout: 120_00
       const { jobs } = await t.run(run);
       await expectEnded(t, run, jobs.skipped === 1 ? { skipped: 1 } : { done: 1 });
       await expectFree(t, to);
-      await using archived = await openImage(lab.session().ends.bucket(bucket), key);
+      await using archived = await openImage(lab.session().backends.bucket(bucket), key);
       await expectSameImage(image.content, archived, image.root);
       return points;
     });

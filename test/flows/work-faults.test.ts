@@ -6,7 +6,7 @@ import { work } from '../../worker/service/worker/work.ts';
 import { destinationKey } from '../../worker/rules/destinations.ts';
 import type { Table } from '../../worker/state/table.ts';
 import { Failure } from '../../worker/util/failure.ts';
-import { gated, withEnds } from '../support/ends.ts';
+import { gated, replaceBackends } from '../support/backends.ts';
 import { counting } from '../support/faulty-content.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab, PASSWORD, requestsDuring } from '../support/lab.ts';
@@ -54,7 +54,7 @@ describe('a job with trouble on the way', () => {
     otherEcr.faults.queue({ on: 'blob-get', after: 2 }, { type: 'expire-token' });
     ecr.faults.queue({ on: 'upload-put', after: 1 }, { type: 'expire-token' });
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/token')));
-    await t.worker(lab.session().ends).drain();
+    await t.worker(lab.session().backends).drain();
     expect([otherEcr.faults.pending, ecr.faults.pending]).toEqual([0, 0]);
     await expectEnded(t, run, { done: 1 });
     await expectSameImage(image.content, lab.view(ecr, 'faults/token'), image.root);
@@ -66,7 +66,7 @@ describe('a job with trouble on the way', () => {
     const { image, from } = await pushed('faults/s3-away', ecr);
     const to = `s3://${bucket}/faults/s3-away.tar`;
     const run = await t.enqueue({ kind: 'backup', from, to: [to] });
-    const worker = t.worker(lab.session().ends);
+    const worker = t.worker(lab.session().backends);
     s3.faults.answer({ times: Infinity }, { status: 503, code: 'ServiceUnavailable' });
     expect((await worker.next())?.outcome).toEqual({ type: 'again', seconds: 33 });
     expect(await Array.fromAsync(t.state.runs.jobs(run))).toMatchObject([
@@ -77,7 +77,7 @@ describe('a job with trouble on the way', () => {
     s3.faults.clear();
     await worker.drain();
     await expectEnded(t, run, { done: 1 });
-    await using archived = await openImage(lab.session().ends.bucket(bucket), 'faults/s3-away.tar');
+    await using archived = await openImage(lab.session().backends.bucket(bucket), 'faults/s3-away.tar');
     await expectSameImage(image.content, archived, image.root);
     const [failed, started] = ['job-failed UNAVAILABLE, again', 'job-started'];
     expect(story(t)).toEqual([started, failed, started, failed, started, 'job-done']);
@@ -89,7 +89,7 @@ describe('a job with trouble on the way', () => {
     const { image, from } = await pushed(`faults/${status}`);
     const run = await t.enqueue(mirrorJob(from, at(ecr, `faults/${status}`)));
     registry.faults.queue({ on: 'manifest-head', times: 1000 }, { type: 'status', status });
-    const worker = t.worker(lab.session().ends);
+    const worker = t.worker(lab.session().backends);
     expect((await worker.next())?.outcome).toMatchObject({ type: 'again' });
     registry.faults.clear();
     await worker.drain();
@@ -102,7 +102,7 @@ describe('a job with trouble on the way', () => {
     const { from } = await pushed('faults/later');
     await t.enqueue(mirrorJob(from, at(ecr, 'faults/later')));
     registry.faults.queue({ on: 'manifest-head', times: 100 }, { type: 'status', status: 429, retryAfterSeconds: 600 });
-    expect((await t.worker(lab.session().ends).next())?.outcome).toEqual({ type: 'again', seconds: 660 });
+    expect((await t.worker(lab.session().backends).next())?.outcome).toEqual({ type: 'again', seconds: 660 });
   });
 
   test('that never passes is a dead letter after eight attempts, within an hour', async () => {
@@ -111,7 +111,7 @@ describe('a job with trouble on the way', () => {
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/never')));
     registry.faults.queue({ on: 'manifest-head', times: 100_000 }, { type: 'status', status: 500 });
     const startedMs = t.clock.now();
-    await t.worker(lab.session().ends).drain();
+    await t.worker(lab.session().backends).drain();
     expect(t.clock.now() - startedMs).toBeLessThan(3_600_000);
     await expectEnded(t, run, { failed: 1 });
     expect(story(t).filter((line) => line === 'job-started')).toHaveLength(8);
@@ -127,7 +127,7 @@ describe('a job with trouble on the way', () => {
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/killer')));
     const [job] = await Array.fromAsync(t.state.runs.jobs(run));
     for (let i = 0; i < 8; i++) await t.state.runs.startJob(run, job?.id ?? '');
-    await t.worker(lab.session().ends).drain();
+    await t.worker(lab.session().backends).drain();
     await expectEnded(t, run, { failed: 1 });
     expect((await lettersOf(t))[0]?.reason).toMatch(/it was begun 8 times, and no worker lived to its end/);
   });
@@ -138,12 +138,12 @@ describe('a job for which no credentials were to be had', () => {
     const t = testService();
     const { image, from } = await pushed('faults/without');
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/without')));
-    const { ends } = lab.session();
+    const { backends } = lab.session();
     let away = true;
     const worker = t.worker({
-      ...ends,
+      ...backends,
       registry: (host, side) => {
-        if (!away) return ends.registry(host, side);
+        if (!away) return backends.registry(host, side);
         away = false;
         throw new Failure('UNAUTHENTICATED', 'sign in to ECR: no credentials', { context: { noCredentials: true } });
       },
@@ -161,7 +161,7 @@ describe('a job that cannot be done', () => {
     const t = testService();
     const from = at(registry, 'faults/unknown');
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/unknown')));
-    await t.worker(lab.session().ends).drain();
+    await t.worker(lab.session().backends).drain();
     await expectEnded(t, run, { failed: 1 });
     expect(story(t)).toEqual(['job-started', 'job-failed NOT_FOUND']);
     const [letter] = await lettersOf(t);
@@ -175,7 +175,7 @@ describe('a job that cannot be done', () => {
     const guarded = await lab.registry({ mode: 'oci', auth: 'basic', users: { ann: PASSWORD } });
     const { from } = await pushed('faults/credentials');
     const run = await t.enqueue(mirrorJob(from, at(guarded, 'faults/credentials')));
-    await t.worker(lab.session({ target: { credentials: 'ann:wrong-wrong' } }).ends).drain();
+    await t.worker(lab.session({ target: { credentials: 'ann:wrong-wrong' } }).backends).drain();
     await expectEnded(t, run, { failed: 1 });
     const [letter] = await lettersOf(t);
     expect(letter?.reason).toMatch(/^UNAUTHENTICATED: target: /);
@@ -191,7 +191,7 @@ describe('a job that cannot be done', () => {
       at(registry, 'faults/away'),
       at(otherEcr, 'faults/good'),
     ];
-    const worker = t.worker(lab.session().ends);
+    const worker = t.worker(lab.session().backends);
     await t.enqueue({ ...mirrorJob(old, immutable), create: { tagMutability: 'IMMUTABLE' } });
     await worker.drain();
     const run = await t.enqueue(mirrorJob(from, immutable, away, good));
@@ -222,10 +222,10 @@ describe('leases', () => {
     const { image, from } = await pushed('leases/overlap');
     const [a, b, c] = ['a', 'b', 'c'].map((name) => at(ecr, `leases/${name}`)) as [string, string, string];
     const [one, two] = [await t.enqueue(mirrorJob(from, a, b)), await t.enqueue(mirrorJob(from, c, b))];
-    const gate = gated(lab.session().ends);
-    const first = t.worker(gate.ends).next();
+    const gate = gated(lab.session().backends);
+    const first = t.worker(gate.backends).next();
     await gate.reached;
-    const second = t.worker(lab.session().ends);
+    const second = t.worker(lab.session().backends);
     expect((await second.next())?.outcome).toMatchObject({ type: 'again' });
     await expectFree(t, c);
     gate.open();
@@ -242,9 +242,9 @@ describe('leases', () => {
     const { image, from } = await pushed('leases/lost');
     const to = at(ecr, 'leases/lost');
     const run = await t.enqueue(mirrorJob(from, to));
-    const gate = gated(lab.session().ends);
+    const gate = gated(lab.session().backends);
     const counts: ReturnType<typeof counting>['counts'][] = [];
-    const watched = withEnds(gate.ends, {
+    const watched = replaceBackends(gate.backends, {
       repository: (end, side) => {
         if (side === 'source') return end;
         const { end: counted, counts: count } = counting(end);
@@ -264,7 +264,7 @@ describe('leases', () => {
     expect(story(t)).toEqual(['job-started', 'job-failed UNAVAILABLE, again']);
     // it is found dead in turn
     await t.clock.advance(200_000);
-    await t.worker(lab.session().ends).drain();
+    await t.worker(lab.session().backends).drain();
     await expectEnded(t, run, { done: 1 });
     await expectSameImage(image.content, lab.view(ecr, 'leases/lost'), image.root);
   });
@@ -274,8 +274,8 @@ describe('leases', () => {
     const { image, from } = await pushed('leases/partly');
     const [lost, kept] = [at(ecr, 'leases/partly'), at(otherEcr, 'leases/partly')];
     const run = await t.enqueue(mirrorJob(from, lost, kept));
-    const gate = gated(lab.session().ends);
-    const first = t.worker(gate.ends).next();
+    const gate = gated(lab.session().backends);
+    const first = t.worker(gate.backends).next();
     await gate.reached;
     await t.table.update(leaseOf(lost), { set: { owner: 'another' }, add: { fence: 1 } }, {});
     await t.clock.advance(31_000);
@@ -296,7 +296,7 @@ describe('leases', () => {
       { set: { owner: 'the dead', fence: 1, leaseUntilMs: t.clock.now() + 90_000 } },
       {},
     );
-    const worker = t.worker(lab.session().ends);
+    const worker = t.worker(lab.session().backends);
     const startedMs = t.clock.now();
     await worker.drain();
     expect(t.clock.now() - startedMs).toBeLessThan(240_000);
@@ -310,9 +310,9 @@ describe('a worker that stops', () => {
     const { image, from } = await pushed('stops/app');
     const to = at(ecr, 'stops/app');
     const run = await t.enqueue(mirrorJob(from, to));
-    const gate = gated(lab.session().ends);
+    const gate = gated(lab.session().backends);
     const stop = new AbortController();
-    const first = t.worker(gate.ends).next({ signal: stop.signal });
+    const first = t.worker(gate.backends).next({ signal: stop.signal });
     await gate.reached;
     stop.abort();
     expect((await first)?.outcome).toEqual({ type: 'again', seconds: 0 });
@@ -320,7 +320,7 @@ describe('a worker that stops', () => {
     await expectFree(t, to);
     expect(story(t)).toEqual(['job-started', 'job-handed-back']);
     // no time has to pass
-    expect((await t.worker(lab.session().ends).next())?.outcome).toEqual({ type: 'done' });
+    expect((await t.worker(lab.session().backends).next())?.outcome).toEqual({ type: 'done' });
     await expectEnded(t, run, { done: 1 });
     await expectSameImage(image.content, lab.view(ecr, 'stops/app'), image.root);
   });
@@ -328,7 +328,7 @@ describe('a worker that stops', () => {
   test('before it begins asks nobody for anything', async () => {
     const t = testService();
     await t.enqueue(mirrorJob(at(registry, 'x'), at(ecr, 'x')));
-    const { outcome } = (await t.worker(lab.session().ends).next({ signal: AbortSignal.abort() })) ?? {};
+    const { outcome } = (await t.worker(lab.session().backends).next({ signal: AbortSignal.abort() })) ?? {};
     expect(outcome).toEqual({ type: 'again', seconds: 0 });
     expect(t.told).toEqual([]);
   });
@@ -340,8 +340,8 @@ describe('a job of nearly twelve hours', () => {
     const { image, from } = await pushed('long/app', ecr);
     const to = `s3://${bucket}/long/app.tar`;
     const run = await t.enqueue({ kind: 'backup', from, to: [to] });
-    const gate = gated(lab.session().ends);
-    const { context } = t.worker(gate.ends);
+    const gate = gated(lab.session().backends);
+    const { context } = t.worker(gate.backends);
     const stopping = new AbortController();
     const handle: Handle = async (d, o) => work(d, context, o);
     const consuming = consume(t.queue, handle, { slots: 1, stopping: stopping.signal, clock: t.clock });
@@ -357,7 +357,7 @@ describe('a job of nearly twelve hours', () => {
     await consuming;
     expect(await Array.fromAsync(t.state.runs.jobs(run))).toMatchObject([{ attempts: 1 }]);
     expect(t.deadLetters.bodies).toEqual([]);
-    await using archived = await openImage(lab.session().ends.bucket(bucket), 'long/app.tar');
+    await using archived = await openImage(lab.session().backends.bucket(bucket), 'long/app.tar');
     await expectSameImage(image.content, archived, image.root);
   });
 
@@ -369,7 +369,7 @@ describe('a job of nearly twelve hours', () => {
     const t = testService();
     await t.queue.send([{ body: JSON.stringify(message) }]);
     const signal = AbortSignal.abort(new Failure('ABORTED', 'too old', { context: { handover: true } }));
-    const old = await t.worker(lab.session().ends).next({ signal });
+    const old = await t.worker(lab.session().backends).next({ signal });
     expect(old?.outcome).toEqual({ type: 'done' });
     expect(t.queue.bodies).toHaveLength(1);
     expect(t.told).toEqual([]);
@@ -389,7 +389,7 @@ describe('a table', () => {
     const run = await t.enqueue(...places.map((to) => mirrorJob(from, to)));
     let calls = 0;
     const throttled = failingTable(t.table, () => ++calls <= 60 && calls % 3 !== 0);
-    await t.worker(lab.session().ends, { table: throttled }).drain();
+    await t.worker(lab.session().backends, { table: throttled }).drain();
     const { jobs } = await t.run(run);
     expect(jobs.done + jobs.skipped).toBe(4);
     await t.clock.advance(300_000);
@@ -402,10 +402,10 @@ describe('a table', () => {
     const t = testService();
     const { from } = await pushed('table/away');
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'table/away')));
-    const away = t.worker(lab.session().ends, { table: failingTable(t.table, () => true) });
+    const away = t.worker(lab.session().backends, { table: failingTable(t.table, () => true) });
     expect((await away.next())?.outcome).toMatchObject({ type: 'again' });
     expect(t.told).toMatchObject([{ type: 'warning', of: undefined }]);
-    await t.worker(lab.session().ends).drain();
+    await t.worker(lab.session().backends).drain();
     await expectEnded(t, run, { done: 1 });
   });
 });
@@ -414,7 +414,7 @@ test('dead letters that cannot be sent keep the job in the queue', async () => {
   const t = testService();
   const run = await t.enqueue(mirrorJob(at(registry, 'letters/unknown'), at(ecr, 'letters/unknown')));
   t.deadLetters.faults.goAway();
-  const worker = t.worker(lab.session().ends);
+  const worker = t.worker(lab.session().backends);
   expect((await worker.next())?.outcome).toMatchObject({ type: 'again' });
   expect((await t.run(run)).jobs.failed).toBe(0);
   t.deadLetters.faults.comeBack();

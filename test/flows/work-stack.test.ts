@@ -3,8 +3,8 @@ import { afterAll, expect, test, vi } from 'vitest';
 import type { Source, Target } from '../../worker/content/content.ts';
 import { consume } from '../../worker/queue/consume.ts';
 import { formatJob, jobId, type Job } from '../../worker/queue/job.ts';
-import { currentEnds } from '../../worker/service/backend-pool.ts';
-import type { Ends } from '../../worker/images/backends.ts';
+import { openBackendPool } from '../../worker/service/backend-pool.ts';
+import type { Backends } from '../../worker/images/backends.ts';
 import type { Service } from '../../worker/service/service.ts';
 import { work } from '../../worker/service/worker/work.ts';
 import { destinationKey } from '../../worker/rules/destinations.ts';
@@ -13,7 +13,7 @@ import { systemClock } from '../../worker/util/clock.ts';
 import type { Side } from '../../worker/util/failure.ts';
 import type { Event } from '../../worker/util/events.ts';
 import { connectService } from '../../worker/main/wire.ts';
-import { withEnds } from '../support/ends.ts';
+import { replaceBackends } from '../support/backends.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
@@ -31,16 +31,16 @@ interface Worker {
   stop(): Promise<void>;
 }
 
-function startWorker(service: Service, ends: Ends): Worker {
+function startWorker(service: Service, backends: Backends): Worker {
   const stopping = new AbortController();
   const events: Event[] = [];
   const report = (event: Event): void => void events.push(event);
-  const current = currentEnds({
+  const current = openBackendPool({
     rules: service.state.rules,
-    connect: () => ({ ...ends, [Symbol.asyncDispose]: async () => undefined }),
+    connect: () => ({ ...backends, [Symbol.asyncDispose]: async () => undefined }),
     clock: systemClock,
   });
-  const context = { service, ends: current, clock: systemClock, reportOf: () => report, leaseSeconds: 5 };
+  const context = { service, backends: current, clock: systemClock, reportOf: () => report, leaseSeconds: 5 };
   const consuming = consume(
     service.queue,
     async (d, o) => {
@@ -59,7 +59,7 @@ function startWorker(service: Service, ends: Ends): Worker {
 }
 
 /** Ends that note when two workers write to one repository at once. */
-function watched(ends: Ends, worker: string, writing: Map<string, Set<string>>, clashes: string[]): Ends {
+function watched(backends: Backends, worker: string, writing: Map<string, Set<string>>, clashes: string[]): Backends {
   const repository = (end: Source & Target, side: Side, name: string): Source & Target => {
     if (side === 'source') return end;
     const write = async (effect: () => Promise<void>): Promise<void> => {
@@ -82,7 +82,7 @@ function watched(ends: Ends, worker: string, writing: Map<string, Set<string>>, 
       tag: async (text, d, open, o) => write(async () => end.tag(text, d, open, o)),
     };
   };
-  return withEnds(ends, { repository });
+  return replaceBackends(backends, { repository });
 }
 
 test('two workers do every job once and never write at once, whatever the queue and the table do', async () => {
@@ -124,7 +124,7 @@ test('two workers do every job once and never write at once, whatever the queue 
   const writing = new Map<string, Set<string>>();
   const clashes: string[] = [];
   const workers = ['ann', 'bob'].map((name) =>
-    startWorker(service, watched(lab.session().ends, name, writing, clashes)),
+    startWorker(service, watched(lab.session().backends, name, writing, clashes)),
   );
   await vi.waitFor(
     async () => {

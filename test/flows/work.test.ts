@@ -3,7 +3,7 @@ import type { LocalRegistry } from '../../local/registry.ts';
 import { destinationKey } from '../../worker/rules/destinations.ts';
 import type { Delivery } from '../../worker/queue/queue.ts';
 import { work } from '../../worker/service/worker/work.ts';
-import { gated } from '../support/ends.ts';
+import { gated } from '../support/backends.ts';
 import { collect } from '../support/chunks.ts';
 import { formatRule } from '../../worker/rules/config.ts';
 import type { CopyRule } from '../../worker/rules/rule.ts';
@@ -42,7 +42,7 @@ describe('a job', () => {
     const to = [at(ecr, 'work/mirror'), at(otherEcr, 'work/mirror')];
     const run = await t.enqueue(mirrorJob(from, ...to));
     await t.clock.advance(5000);
-    const { outcome } = (await t.worker(lab.session().ends).next()) ?? {};
+    const { outcome } = (await t.worker(lab.session().backends).next()) ?? {};
     expect(outcome).toEqual({ type: 'done' });
     await expectEnded(t, run, { done: 1 });
     await expectFree(t, ...to);
@@ -74,7 +74,7 @@ describe('a job', () => {
     const t = testService();
     const { from } = await pushed('work/unchanged');
     const to = [at(ecr, 'work/unchanged'), at(otherEcr, 'work/unchanged')];
-    const worker = t.worker(lab.session().ends);
+    const worker = t.worker(lab.session().backends);
     await t.enqueue(mirrorJob(from, ...to));
     await worker.drain();
     const again = await t.enqueue(mirrorJob(from, ...to));
@@ -87,10 +87,10 @@ describe('a job', () => {
     const t = testService();
     const { image, from } = await pushed('work/backup', ecr);
     const archive = `s3://${bucket}/work/backup.tar`;
-    const worker = t.worker(lab.session().ends);
+    const worker = t.worker(lab.session().backends);
     await t.enqueue({ kind: 'backup', from, to: [archive] });
     await worker.drain();
-    const { version } = await lab.session().ends.bucket(bucket).stat('work/backup.tar');
+    const { version } = await lab.session().backends.bucket(bucket).stat('work/backup.tar');
     expect(version).toMatch(/./);
     expect(await t.state.destinations.get(destinationKey(archive))).toMatchObject({ version });
     // its settings lie beside it, once for all archives of the repository
@@ -98,7 +98,7 @@ describe('a job', () => {
     await t.enqueue({ kind: 'backup', from: at(ecr, 'work/backup', 'v2'), to: [`s3://${bucket}/work/backup-2.tar`] });
     const calls = await requestsDuring(ecr, async () => worker.drain());
     expect(calls).not.toHaveProperty('api');
-    const settings = await collect(await lab.session().ends.bucket(bucket).read('work/repository.json'));
+    const settings = await collect(await lab.session().backends.bucket(bucket).read('work/repository.json'));
     expect(JSON.parse(settings.toString())).toMatchObject({ format: 1, settings: { tagMutability: 'MUTABLE' } });
     // the tag is that of the archive
     const run = await t.enqueue({
@@ -116,11 +116,11 @@ describe('a job', () => {
   test('creates repositories as it says, or not', async () => {
     const t = testService();
     const { from } = await pushed('work/created');
-    const worker = t.worker(lab.session().ends);
+    const worker = t.worker(lab.session().backends);
     await t.enqueue({ ...mirrorJob(from, at(ecr, 'work/immutable')), create: { tagMutability: 'IMMUTABLE' } });
     const run = await t.enqueue({ ...mirrorJob(from, at(ecr, 'work/not-created')), create: false });
     await worker.drain();
-    const settings = await lab.session().ends.registry(ecr.registryHost, 'target').settings('work/immutable');
+    const settings = await lab.session().backends.registry(ecr.registryHost, 'target').settings('work/immutable');
     expect(settings).toMatchObject({ tagMutability: 'IMMUTABLE' });
     await expectEnded(t, run, { failed: 1 });
   });
@@ -129,13 +129,13 @@ describe('a job', () => {
     const t = testService();
     const { image, from } = await pushed('work/verify', ecr);
     const archive = `s3://${bucket}/work/verify.tar`;
-    const { ends } = lab.session();
-    const worker = t.worker(ends);
+    const { backends } = lab.session();
+    const worker = t.worker(backends);
     await t.enqueue({ kind: 'backup', from, to: [archive] });
     const good = await t.enqueue({ kind: 'verify', from: archive, against: from });
     await worker.drain();
     await expectEnded(t, good, { done: 1 });
-    const store = ends.bucket(bucket);
+    const store = backends.bucket(bucket);
     const chunks = await Array.fromAsync(await store.read('work/verify.tar'));
     const bytes = Buffer.concat(chunks);
     bytes[bytes.byteLength - 20_000] = (bytes[bytes.byteLength - 20_000] ?? 0) ^ 1;
@@ -167,7 +167,7 @@ describe('a message', () => {
     const t = testService();
     // sent by somebody else, who did not look
     const d = delivery(body);
-    expect(await work(d, t.worker(lab.session().ends).context, FOREVER)).toEqual({ type: 'done' });
+    expect(await work(d, t.worker(lab.session().backends).context, FOREVER)).toEqual({ type: 'done' });
     const [letter, ...others] = await lettersOf(t);
     expect(letter?.reason).toMatch(reason);
     expect(others).toEqual([]);
@@ -180,7 +180,7 @@ describe('a message', () => {
     const [body = ''] = t.queue.bodies;
     await t.queue.receive(1);
     const newer = JSON.stringify({ ...(JSON.parse(body) as object), version: 2 });
-    expect(await work(delivery(newer), t.worker(lab.session().ends).context, FOREVER)).toEqual({ type: 'done' });
+    expect(await work(delivery(newer), t.worker(lab.session().backends).context, FOREVER)).toEqual({ type: 'done' });
     expect((await t.run(run)).jobs).toMatchObject({ failed: 1, waiting: 0 });
   });
 
@@ -190,7 +190,7 @@ describe('a message', () => {
   ])('with a place that cannot be (%s) is a dead letter', async (from, to, reason) => {
     const t = testService();
     const run = await t.enqueue({ kind: 'mirror', from, to });
-    await t.worker(lab.session().ends).drain();
+    await t.worker(lab.session().backends).drain();
     await expectEnded(t, run, { failed: 1 });
     expect((await lettersOf(t))[0]?.reason).toMatch(reason);
   });
@@ -202,7 +202,7 @@ describe('a message', () => {
       from: at(registry, 'x'),
       to: [`s3://${bucket}/${'y'.repeat(1500)}`],
     });
-    await t.worker(lab.session().ends).drain();
+    await t.worker(lab.session().backends).drain();
     await expectEnded(t, run, { failed: 1 });
   });
 
@@ -212,7 +212,7 @@ describe('a message', () => {
     const create = { repositoryPolicy: JSON.stringify({ Version: '2012-10-17', pad: 'x'.repeat(500_000) }) };
     const to = at(registry, 'work/settings-copy');
     await t.queue.send([{ body: JSON.stringify({ version: 1, kind: 'mirror', from, to: [to], create }) }]);
-    await t.worker(lab.session().ends).drain();
+    await t.worker(lab.session().backends).drain();
     expect(await t.state.runs.list()).toMatchObject([{ trigger: 'request', jobs: { done: 1 } }]);
     await expectSameImage(image.content, lab.view(registry, 'work/settings-copy'), image.root);
   });
@@ -222,7 +222,7 @@ describe('a message', () => {
     const { image, from } = await pushed('work/by-hand');
     const to = at(ecr, 'work/by-hand');
     await t.queue.send([{ body: JSON.stringify({ version: 1, kind: 'mirror', from, to: [to] }) }]);
-    const worker = t.worker(lab.session().ends);
+    const worker = t.worker(lab.session().backends);
     t.queue.deliveryFaults.duplicate();
     await worker.drain();
     const runs = await t.state.runs.list();
@@ -234,7 +234,7 @@ describe('a message', () => {
   test('that starts nothing is done with', async () => {
     const t = testService();
     await t.queue.send([{ body: JSON.stringify({ 'detail-type': 'ECR Image Scan', detail: {} }) }]);
-    await t.worker(lab.session().ends).drain();
+    await t.worker(lab.session().backends).drain();
     expect(t.told).toEqual([]);
     expect(t.deadLetters.bodies).toEqual([]);
   });
@@ -278,7 +278,7 @@ describe('a message that plans', () => {
     };
     await t.queue.send([{ body: JSON.stringify(event) }]);
     t.queue.deliveryFaults.duplicate();
-    await t.worker(lab.session().ends).drain();
+    await t.worker(lab.session().backends).drain();
     await expectEnded(t, `push-${event.id}-products`, { done: 1 });
     expect(await t.state.runs.list()).toMatchObject([{ rule: 'products', trigger: 'push' }]);
     await expectSameImage(image.content, lab.view(otherEcr, 'planned/pushed'), image.root);
@@ -303,7 +303,7 @@ describe('a message that plans', () => {
     };
     await t.queue.send([{ body: JSON.stringify(event) }]);
     ecr.faults.queue({ on: 'api', operation: 'DescribeImages', times: 1000 }, { type: 'status', status: 500 });
-    await t.worker(lab.session().ends).drain();
+    await t.worker(lab.session().backends).drain();
     ecr.faults.clear();
     const failed = t.told.filter((told) => told.type === 'job-failed');
     expect(failed).toHaveLength(8);
@@ -316,7 +316,7 @@ describe('a message that plans', () => {
     await t.state.rules.put({ name: rule.name, document: formatRule(rule) }, 0);
     const { image } = await pushed('planned/by-hand', ecr);
     await t.queue.send([{ body: JSON.stringify({ version: 1, kind: 'plan', rule: 'products' }) }]);
-    await t.worker(lab.session().ends).drain();
+    await t.worker(lab.session().backends).drain();
     const [run] = await t.state.runs.list();
     expect(run).toMatchObject({ rule: 'products', trigger: 'request', endedAtMs: expect.any(Number) as number });
     expect(run?.jobs.failed).toBe(0);
@@ -326,7 +326,7 @@ describe('a message that plans', () => {
   test('of a rule that is gone is a dead letter, and its run ends', async () => {
     const t = testService();
     await t.queue.send([{ body: JSON.stringify({ version: 1, kind: 'plan', rule: 'gone' }) }]);
-    await t.worker(lab.session().ends).drain();
+    await t.worker(lab.session().backends).drain();
     expect((await lettersOf(t))[0]?.reason).toMatch(/^NOT_FOUND: there is no rule "gone"/);
     const [run] = await t.state.runs.list();
     await expectEnded(t, run?.id ?? '', { failed: 1 });
@@ -340,7 +340,7 @@ describe('a message that comes again', () => {
     const to = at(ecr, 'work/again');
     const run = await t.enqueue(mirrorJob(from, to));
     const [body = ''] = t.queue.bodies;
-    const worker = t.worker(lab.session().ends);
+    const worker = t.worker(lab.session().backends);
     await worker.drain();
     await t.queue.send([{ body }]);
     const requests = await requestsDuring(registry, async () => {
@@ -355,11 +355,11 @@ describe('a message that comes again', () => {
     const { image, from } = await pushed('work/twice');
     const to = at(ecr, 'work/twice');
     const run = await t.enqueue(mirrorJob(from, to));
-    const gate = gated(lab.session().ends);
-    const first = t.worker(gate.ends).next();
+    const gate = gated(lab.session().backends);
+    const first = t.worker(gate.backends).next();
     await gate.reached;
     await t.queue.send(t.queue.bodies.map((body) => ({ body })));
-    const second = t.worker(lab.session().ends);
+    const second = t.worker(lab.session().backends);
     const writes = await requestsDuring(ecr, async () => {
       expect((await second.next())?.outcome).toEqual({ type: 'again', seconds: 3 });
     });
@@ -378,7 +378,7 @@ describe('a message that comes again', () => {
     const to = at(ecr, 'work/busy');
     const run = await t.enqueue(mirrorJob(from, to));
     const other = await t.state.destinations.lock(destinationKey(to), 3600);
-    const worker = t.worker(lab.session().ends);
+    const worker = t.worker(lab.session().backends);
     for (let i = 0; i < 25; i++) {
       await t.clock.advance(60_000);
       expect(await worker.next()).toBeDefined();
@@ -398,7 +398,11 @@ describe('a message that comes again', () => {
     const places = Array.from({ length: 8 }, (_, i) => at(i % 2 === 0 ? ecr : otherEcr, `work/${fault}-${i}`));
     const run = await t.enqueue(...places.map((to) => mirrorJob(from, to)));
     t.queue.deliveryFaults[fault]({ times: 12 });
-    const workers = [t.worker(lab.session().ends), t.worker(lab.session().ends), t.worker(lab.session().ends)];
+    const workers = [
+      t.worker(lab.session().backends),
+      t.worker(lab.session().backends),
+      t.worker(lab.session().backends),
+    ];
     await Promise.all(workers.map(async (worker) => worker.drain()));
     const { jobs } = await t.run(run);
     expect(jobs.done + jobs.skipped).toBe(8);

@@ -3,7 +3,7 @@ import { globSync, readFileSync } from 'node:fs';
 import { Template } from 'aws-cdk-lib/assertions';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { CALLS, KEY_ACTIONS, type Caller, type Place } from '../../infra/service/grants.ts';
+import { CALLS, KEY_ACTIONS, type Caller, type ResourceKind } from '../../infra/service/grants.ts';
 import { readSettings } from '../../infra/settings/settings.ts';
 import type { InfraSettings } from '../../infra/settings/schema.ts';
 import { EXAMPLES, settingsOf, stacksOf, textOf } from './templates.ts';
@@ -173,9 +173,9 @@ function exampleOf(name: (typeof EXAMPLES)[number]): InfraSettings {
 /** What the role of a process is to have by the table and the settings: no more, no less. */
 function expected(caller: Caller, s: InfraSettings): readonly string[] {
   const lines = new Set<string>();
-  const add = (place: Place, allow: 'read' | 'write', resources: readonly string[]): void => {
+  const add = (kind: ResourceKind, allow: 'read' | 'write', resources: readonly string[]): void => {
     for (const { actions, by, writes = false } of Object.values(CALLS))
-      if (by[place]?.includes(caller) === true && (!writes || allow === 'write'))
+      if (by[kind]?.includes(caller) === true && (!writes || allow === 'write'))
         for (const action of actions) for (const resource of resources) lines.add(`${action} on ${resource}`);
   };
   const ownBucket = s.bucket.existing === undefined ? '<StorageBucket.Arn>' : `arn:aws:s3:::${s.bucket.existing}`;

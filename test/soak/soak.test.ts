@@ -276,7 +276,7 @@ test('whatever happens, every destination is equal to its source, and nothing is
   expect(Uploads.map(({ Key }) => Key)).toEqual([]);
 
   say(`${jobs} jobs in ${all.length} runs; ${wanted.length} destinations are compared`);
-  const { ends, o } = lab.session();
+  const { backends, options } = lab.session();
   await forEachOf(wanted, 4, async ({ from, to }) => {
     const root = { ...from.image.root, tags: [from.tag] };
     const source = lab.view(from.at, from.repository);
@@ -289,7 +289,7 @@ test('whatever happens, every destination is equal to its source, and nothing is
       expect((await view.resolve(tag)).digest, to).toBe(root.descriptor.digest);
       await expectSameImage(source, view, { ...root, tags: [] });
     } else {
-      await using image = await openLocation(ends, location, 'source', o);
+      await using image = await openLocation(backends, location, 'source', options);
       expect(image.root.descriptor.digest, to).toBe(root.descriptor.digest);
       await expectSameImage(source, image.source, { ...root, tags: [] });
     }

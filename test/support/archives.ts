@@ -18,11 +18,11 @@ export async function archiveImage(
   root: Root,
   store: ObjectStore,
   key: string,
-  o: CreateArchiveOptions = {},
+  options: CreateArchiveOptions = {},
 ): Promise<ObjectInfo> {
   const graph = await walk(source, [root]);
   const layout = planArchive(graph, { tag: root.tags[0], repository: REPOSITORY });
-  const archive = await createArchive(store, key, layout, o);
+  const archive = await createArchive(store, key, layout, options);
   await copy(source, archive, [root], { graph, strict: true });
   return archive.commit();
 }

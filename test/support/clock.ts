@@ -14,17 +14,17 @@ export interface FakeClockOptions {
 }
 
 /** A clock on which no time passes but what is slept, and sleeping takes none. */
-export function fakeClock(o: FakeClockOptions = {}): FakeClock {
+export function fakeClock(options: FakeClockOptions = {}): FakeClock {
   const sleeps: number[] = [];
   let nowMs = Date.UTC(2026, 0, 1);
-  let state = o.seed ?? 1;
+  let state = options.seed ?? 1;
   return {
     sleeps,
     now: () => nowMs,
     sleep: async (ms, abortable) => {
       checkAborted(abortable);
       sleeps.push(ms);
-      o.onSleep?.(ms);
+      options.onSleep?.(ms);
       checkAborted(abortable);
       nowMs += ms;
     },
@@ -55,13 +55,13 @@ export function manualClock(startMs = Date.UTC(2026, 0, 1)): ManualClock {
     get sleeping() {
       return sleepers.size;
     },
-    sleep: async (ms, o) => {
-      checkAborted(o);
+    sleep: async (ms, options) => {
+      checkAborted(options);
       const { promise, resolve } = Promise.withResolvers<void>();
       const sleeper = { untilMs: nowMs + ms, wake: resolve };
       sleepers.add(sleeper);
       try {
-        await orAborted(promise, o);
+        await orAborted(promise, options);
       } finally {
         sleepers.delete(sleeper);
       }

@@ -16,13 +16,13 @@ export async function crashed(work: Promise<unknown>): Promise<boolean> {
 
 /** The points of one life at which it could be killed. */
 export class CrashPoints {
-  readonly #at: number;
+  readonly offset: number;
   readonly #onCrash: (() => void) | undefined;
   #passed = 0;
 
   /** Crashes at the `at`-th point (counted from 1; Infinity: never). Where `onCrash` does not end the process, all that follows throws Crash. */
-  constructor(at: number, onCrash?: () => void) {
-    this.#at = at;
+  constructor(offset: number, onCrash?: () => void) {
+    this.offset = offset;
     this.#onCrash = onCrash;
   }
 
@@ -33,13 +33,13 @@ export class CrashPoints {
 
   /** Throws Crash after the crash, so that nothing is done after it that the dead could not have done. */
   alive(): void {
-    if (this.#passed >= this.#at) throw new Crash(`crashed at write ${this.#at}`);
+    if (this.#passed >= this.offset) throw new Crash(`crashed at write ${this.offset}`);
   }
 
   point(): void {
     this.alive();
     this.#passed++;
-    if (this.#passed === this.#at) this.#onCrash?.();
+    if (this.#passed === this.offset) this.#onCrash?.();
     this.alive();
   }
 }

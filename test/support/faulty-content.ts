@@ -45,23 +45,29 @@ export function failing<T extends Source | Target>(
 }
 
 /** The body of `digest` ends at byte `at` as if that were all, the first `times` that it gets there. */
-export function truncated<T extends Source>(source: T, digest: Digest, at: number, times = Infinity): T {
-  return cut(source, digest, at, times, undefined);
+export function truncated<T extends Source>(source: T, digest: Digest, offset: number, times = Infinity): T {
+  return cut(source, digest, offset, times, undefined);
 }
 
 /** The body of `digest` breaks off with UNAVAILABLE at byte `at`, the first `times` that it gets there. */
-export function broken<T extends Source>(source: T, digest: Digest, at: number, times = Infinity): T {
-  return cut(source, digest, at, times, new Failure('UNAVAILABLE', `the body was made to break off at byte ${at}`));
+export function broken<T extends Source>(source: T, digest: Digest, offset: number, times = Infinity): T {
+  return cut(
+    source,
+    digest,
+    offset,
+    times,
+    new Failure('UNAVAILABLE', `the body was made to break off at byte ${offset}`),
+  );
 }
 
 /** The bytes of `digest` come with the one at `at` changed. */
-export function corrupting<T extends Source>(source: T, digest: Digest, at = 0): T {
-  return withBodies(source, async function* (body, d, from) {
+export function corrupting<T extends Source>(source: T, digest: Digest, offset = 0): T {
+  return withBodies(source, async function* (body, descriptor, from) {
     let position = from;
     for await (const chunk of body) {
-      const place = at - position;
+      const place = offset - position;
       position += chunk.byteLength;
-      if (d.digest !== digest || place < 0 || place >= chunk.byteLength) yield chunk;
+      if (descriptor.digest !== digest || place < 0 || place >= chunk.byteLength) yield chunk;
       else yield Uint8Array.from(chunk, (byte, i) => (i === place ? byte ^ 0xff : byte));
     }
   });
@@ -75,9 +81,9 @@ export function rechunked<T extends Source>(source: T, size: number): T {
 /** A source that cannot start in the middle: a range with `from` > 0 is UNSUPPORTED, and `to` is not heeded. */
 export function rangeless<T extends Source>(source: T): T {
   return withMethods(source, {
-    open: async (d, o) => {
-      if ((o?.from ?? 0) > 0) throw new Failure('UNSUPPORTED', `${d.digest} can only be had whole`);
-      return source.open(d, { signal: o?.signal });
+    open: async (descriptor, options) => {
+      if ((options?.from ?? 0) > 0) throw new Failure('UNSUPPORTED', `${descriptor.digest} can only be had whole`);
+      return source.open(descriptor, { signal: options?.signal });
     },
   });
 }
@@ -88,22 +94,22 @@ export function rangeless<T extends Source>(source: T): T {
  */
 export function lying<T extends Target>(target: T, digest: Digest): T {
   let present = false;
-  const refuse = async (d: Descriptor, open: () => Bytes): Promise<void> => {
-    if (present || !isManifestType(d.mediaType)) return;
-    const children = childrenOf(parseManifest(await collect(open()), d.mediaType));
+  const refuse = async (descriptor: Descriptor, open: () => Bytes): Promise<void> => {
+    if (present || !isManifestType(descriptor.mediaType)) return;
+    const children = childrenOf(parseManifest(await collect(open()), descriptor.mediaType));
     if (children.some((child) => child.digest === digest))
-      throw new Failure('NOT_FOUND', `put ${d.digest}: ${digest}, which it names, is unknown`);
+      throw new Failure('NOT_FOUND', `put ${descriptor.digest}: ${digest}, which it names, is unknown`);
   };
   return withMethods(target, {
-    has: async (d, o) => d.digest === digest || target.has(d, o),
-    put: async (d, open, o) => {
-      await refuse(d, open);
-      await target.put(d, open, o);
-      present ||= d.digest === digest;
+    has: async (descriptor, options) => descriptor.digest === digest || target.has(descriptor, options),
+    put: async (descriptor, open, options) => {
+      await refuse(descriptor, open);
+      await target.put(descriptor, open, options);
+      present ||= descriptor.digest === digest;
     },
-    tag: async (name, d, open, o) => {
-      await refuse(d, open);
-      await target.tag(name, d, open, o);
+    tag: async (name, descriptor, open, options) => {
+      await refuse(descriptor, open);
+      await target.tag(name, descriptor, open, options);
     },
   });
 }
@@ -144,10 +150,16 @@ export function counting<T extends Source | Target>(end: T): { readonly end: T; 
       calls.resolve++;
       return inner.resolve(...args);
     },
-    open: async (d, o) => {
+    open: async (descriptor, options) => {
       calls.open++;
-      const body = await inner.open(d, o);
-      const entry: Opened = { digest: d.digest, from: o?.from ?? 0, to: o?.to, bytes: 0, ended: false };
+      const body = await inner.open(descriptor, options);
+      const entry: Opened = {
+        digest: descriptor.digest,
+        from: options?.from ?? 0,
+        to: options?.to,
+        bytes: 0,
+        ended: false,
+      };
       opened.push(entry);
       return watched(body, entry);
     },
@@ -163,13 +175,13 @@ export function counting<T extends Source | Target>(end: T): { readonly end: T; 
       calls.has++;
       return inner.has(...args);
     },
-    put: async (d, open, o) => {
+    put: async (descriptor, open, options) => {
       calls.put++;
-      return inner.put(d, () => counted(open), o);
+      return inner.put(descriptor, () => counted(open), options);
     },
-    tag: async (name, d, open, o) => {
+    tag: async (name, descriptor, open, options) => {
       calls.tag++;
-      return inner.tag(name, d, () => counted(open), o);
+      return inner.tag(name, descriptor, () => counted(open), options);
     },
     mount: async (...args) => {
       calls.mount++;
@@ -190,13 +202,19 @@ async function* watched(body: Bytes, entry: Opened): Bytes {
   }
 }
 
-function cut<T extends Source>(source: T, digest: Digest, at: number, times: number, failure: Failure | undefined): T {
+function cut<T extends Source>(
+  source: T,
+  digest: Digest,
+  offset: number,
+  times: number,
+  failure: Failure | undefined,
+): T {
   let left = times;
-  return withBodies(source, async function* (body, d, from) {
+  return withBodies(source, async function* (body, descriptor, from) {
     let position = from;
     for await (const chunk of body) {
-      const here = at - position;
-      if (d.digest === digest && here < chunk.byteLength && left > 0) {
+      const here = offset - position;
+      if (descriptor.digest === digest && here < chunk.byteLength && left > 0) {
         left--;
         if (here > 0) yield chunk.subarray(0, here);
         if (failure !== undefined) throw failure;
@@ -209,8 +227,13 @@ function cut<T extends Source>(source: T, digest: Digest, at: number, times: num
 }
 
 /** The source with every body handed through `change`, which is told what it is a body of and at which byte it starts. */
-function withBodies<T extends Source>(source: T, change: (body: Bytes, d: Descriptor, from: number) => Bytes): T {
-  return withMethods(source, { open: async (d, o) => change(await source.open(d, o), d, o?.from ?? 0) });
+function withBodies<T extends Source>(
+  source: T,
+  change: (body: Bytes, descriptor: Descriptor, from: number) => Bytes,
+): T {
+  return withMethods(source, {
+    open: async (descriptor, options) => change(await source.open(descriptor, options), descriptor, options?.from ?? 0),
+  });
 }
 
 /** The end with some of its methods replaced; one that it has not is not added. */

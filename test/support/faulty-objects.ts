@@ -33,19 +33,19 @@ export function crashing(store: ObjectStore, at: number | CrashPoints, onCrash?:
   const wrapped: ObjectStore = {
     ...(store.rangesAtOnce === undefined ? {} : { rangesAtOnce: store.rangesAtOnce }),
     describe: (key) => store.describe(key),
-    stat: async (key, o) => read(async () => store.stat(key, o)),
-    read: async (key, o) => read(async () => store.read(key, o)),
-    list: async function* (prefix, o) {
+    stat: async (key, options) => read(async () => store.stat(key, options)),
+    read: async (key, options) => read(async () => store.read(key, options)),
+    list: async function* (prefix, options) {
       points.alive();
-      for await (const info of store.list(prefix, o)) {
+      for await (const info of store.list(prefix, options)) {
         yield info;
         points.alive();
       }
     },
-    write: async (key, body, o) => write(async () => store.write(key, body, o), body.byteLength),
-    stream: async (key, body, o) => write(async () => store.stream(key, body, o)),
-    remove: async (key, o) => write(async () => store.remove(key, o)),
-    upload: async (key, size, o) => wrapUpload(await write(async () => store.upload(key, size, o)), write),
+    write: async (key, body, options) => write(async () => store.write(key, body, options), body.byteLength),
+    stream: async (key, body, options) => write(async () => store.stream(key, body, options)),
+    remove: async (key, options) => write(async () => store.remove(key, options)),
+    upload: async (key, size, options) => wrapUpload(await write(async () => store.upload(key, size, options)), write),
   };
   return { store: wrapped, writes: () => points.count, bytesSent: () => sent };
 }
@@ -57,11 +57,11 @@ function wrapUpload(upload: Upload, write: <T>(work: () => Promise<T>, bytes?: n
     get done() {
       return upload.done;
     },
-    part: async (n, bytes, o) => write(async () => upload.part(n, bytes, o), bytes.byteLength),
+    part: async (n, bytes, options) => write(async () => upload.part(n, bytes, options), bytes.byteLength),
     ...(upload.copy === undefined
       ? {}
-      : { copy: async (n, from, o) => write(async () => (await upload.copy?.(n, from, o)) ?? false) }),
-    commit: async (o) => write(async () => upload.commit(o)),
+      : { copy: async (n, from, options) => write(async () => (await upload.copy?.(n, from, options)) ?? false) }),
+    commit: async (options) => write(async () => upload.commit(options)),
     abort: async () => write(async () => upload.abort()),
   };
 }

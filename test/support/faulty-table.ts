@@ -9,18 +9,18 @@ import { CrashPoints } from './crash.ts';
 export function crashingTable(table: Table, at: number | CrashPoints): { readonly table: Table; points(): number } {
   const points = typeof at === 'number' ? new CrashPoints(at) : at;
   const wrapped: Table = {
-    get: async (key, o) => {
+    get: async (key, options) => {
       points.alive();
-      return table.get(key, o);
+      return table.get(key, options);
     },
-    update: async (key, change, expected, o) => {
+    update: async (key, change, expected, options) => {
       points.point();
-      const updated = await table.update(key, change, expected, o);
+      const updated = await table.update(key, change, expected, options);
       points.point();
       return updated;
     },
-    query: async function* (pk, o) {
-      for await (const item of table.query(pk, o)) {
+    query: async function* (pk, options) {
+      for await (const item of table.query(pk, options)) {
         points.alive();
         yield item;
       }
@@ -32,21 +32,21 @@ export function crashingTable(table: Table, at: number | CrashPoints): { readonl
 /** `table` behind a wait before and after each call: the place where others come in between. */
 export function slowTable(table: Table, wait: () => Promise<void>): Table {
   return {
-    get: async (key, o) => {
+    get: async (key, options) => {
       await wait();
-      const item = await table.get(key, o);
+      const item = await table.get(key, options);
       await wait();
       return item;
     },
-    update: async (key, change, expected, o) => {
+    update: async (key, change, expected, options) => {
       await wait();
-      const updated = await table.update(key, change, expected, o);
+      const updated = await table.update(key, change, expected, options);
       await wait();
       return updated;
     },
-    query: async function* (pk, o) {
+    query: async function* (pk, options) {
       await wait();
-      for await (const item of table.query(pk, o)) {
+      for await (const item of table.query(pk, options)) {
         yield item;
         await wait();
       }

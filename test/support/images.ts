@@ -64,12 +64,12 @@ export async function makeImage(recipe: ImageRecipe = {}): Promise<MadeImage> {
 export function seededBytes(seed: string, length: number): Uint8Array {
   const bytes = Buffer.allocUnsafe(length);
   let state = createHash('sha256').update(seed).digest().readUInt32LE(0) | 1;
-  for (let i = 0; i < length; i++) {
+  for (let index = 0; index < length; index++) {
     // xorshift32
     state ^= state << 13;
     state ^= state >>> 17;
     state ^= state << 5;
-    bytes[i] = state & 0xff;
+    bytes[index] = state & 0xff;
   }
   return bytes;
 }

@@ -32,12 +32,16 @@ export interface UmociRecipe {
 export const GREETING = 'whole and running';
 
 /** Makes the image in `folder`, which must not be there yet. */
-export async function buildImage(folder: string, o: ProcessOptions, recipe: UmociRecipe = {}): Promise<UmociImage> {
+export async function buildImage(
+  folder: string,
+  options: ProcessOptions,
+  recipe: UmociRecipe = {},
+): Promise<UmociImage> {
   const layout = join(folder, 'layout');
   const bundle = join(folder, 'bundle');
   const root = join(bundle, 'rootfs');
   const rootless = process.getuid?.() === 0 ? [] : ['--rootless'];
-  const umoci = (...args: readonly string[]): Promise<Buffer> => run('umoci', args, o);
+  const umoci = (...args: readonly string[]): Promise<Buffer> => run('umoci', args, options);
   const repack = (): Promise<Buffer> => umoci('repack', '--refresh-bundle', '--image', `${layout}:native`, bundle);
   await mkdir(folder, { recursive: true });
   await umoci('init', '--layout', layout);
@@ -71,13 +75,13 @@ export async function buildImage(folder: string, o: ProcessOptions, recipe: Umoc
 export async function pushImage(
   image: UmociImage,
   repository: string,
-  o: ProcessOptions & { readonly credentials?: string },
+  options: ProcessOptions & { readonly credentials?: string },
 ): Promise<void> {
-  const flags = o.credentials === undefined ? [] : ['--dest-creds', o.credentials];
+  const flags = options.credentials === undefined ? [] : ['--dest-creds', options.credentials];
   const push = (from: string, to: string): Promise<Buffer> =>
     skopeo(
       ['copy', '--all', '--preserve-digests', ...flags, `oci:${image.layout}:${from}`, `docker://${repository}${to}`],
-      o,
+      options,
     );
   await push('v1', ':v1');
   await push(image.signatureTag, `:${image.signatureTag}`);
@@ -88,9 +92,9 @@ export async function pushImage(
     method: 'PUT',
     headers: {
       'content-type': image.referrers.mediaType,
-      ...(o.credentials === undefined
+      ...(options.credentials === undefined
         ? {}
-        : { authorization: `Basic ${Buffer.from(o.credentials).toString('base64')}` }),
+        : { authorization: `Basic ${Buffer.from(options.credentials).toString('base64')}` }),
     },
     body: await readFile(join(image.layout, 'blobs', 'sha256', hexOf(image.referrers.digest))),
   });
@@ -99,8 +103,12 @@ export async function pushImage(
 }
 
 /** The manifest at `place`, byte for byte as skopeo got it. */
-export async function rawManifest(place: string, o: ProcessOptions, flags: readonly string[] = []): Promise<Buffer> {
-  return skopeo(['inspect', '--raw', ...flags, place], o);
+export async function rawManifest(
+  place: string,
+  options: ProcessOptions,
+  flags: readonly string[] = [],
+): Promise<Buffer> {
+  return skopeo(['inspect', '--raw', ...flags, place], options);
 }
 
 /** How OCI calls this machine. */
@@ -122,7 +130,7 @@ async function finish(layout: string): Promise<UmociImage> {
   };
   const { manifests } = JSON.parse(await readFile(join(layout, 'index.json'), 'utf8')) as Layout;
   const images = (['native', 'other'] as const).map((name) => {
-    const found = manifests.find((d) => d.annotations?.[ANNOTATION.refName] === name);
+    const found = manifests.find((descriptor) => descriptor.annotations?.[ANNOTATION.refName] === name);
     if (found === undefined) throw new Error(`umoci left no image ${name} in ${layout}`);
     const { mediaType, digest, size } = found;
     const architecture = name === 'native' ? goArchitecture() : 's390x';
@@ -160,8 +168,8 @@ async function finish(layout: string): Promise<UmociImage> {
   });
   const referrersTag = root.digest.replace(':', '-');
   const named = { v1: root, [`${referrersTag}.sig`]: signature, sbom, [referrersTag]: referrers };
-  const entries = Object.entries(named).map(([name, d]) =>
-    Object.assign({}, d, { annotations: { [ANNOTATION.refName]: name } }),
+  const entries = Object.entries(named).map(([name, descriptor]) =>
+    Object.assign({}, descriptor, { annotations: { [ANNOTATION.refName]: name } }),
   );
   await writeFile(
     join(layout, 'index.json'),

@@ -72,12 +72,12 @@ export async function createWorkspace(): Promise<Workspace> {
 }
 
 /** Starts a process without a terminal and with an empty stdin. */
-export function start(command: string, args: readonly string[], o: ProcessOptions): Running {
+export function start(command: string, args: readonly string[], options: ProcessOptions): Running {
   const line = [command, ...args].join(' ');
   // ends with this process, however that ends: no server is left behind by a test runner that was stopped
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', command, ...args], {
-    env: o.env,
-    cwd: o.cwd ?? CHECKOUT,
+    env: options.env,
+    cwd: options.cwd ?? CHECKOUT,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const stdout: Buffer[] = [];
@@ -141,13 +141,13 @@ export function start(command: string, args: readonly string[], o: ProcessOption
 }
 
 /** Runs a process to its end, whatever that is. */
-export async function attempt(command: string, args: readonly string[], o: ProcessOptions): Promise<Finished> {
-  return start(command, args, o).finished;
+export async function attempt(command: string, args: readonly string[], options: ProcessOptions): Promise<Finished> {
+  return start(command, args, options).finished;
 }
 
 /** Runs a process that has to succeed; its stdout. */
-export async function run(command: string, args: readonly string[], o: ProcessOptions): Promise<Buffer> {
-  return succeeded(await attempt(command, args, o));
+export async function run(command: string, args: readonly string[], options: ProcessOptions): Promise<Buffer> {
+  return succeeded(await attempt(command, args, options));
 }
 
 /** The stdout of a process that succeeded; throws with its stderr when it did not. */
@@ -162,14 +162,14 @@ export function transship(args: readonly string[]): readonly [command: string, a
 }
 
 /** Runs the program, which has to succeed; what `--json` printed. */
-export async function transshipJson<T>(args: readonly string[], o: ProcessOptions): Promise<T> {
-  return JSON.parse((await run(...transship([...args, '--json']), o)).toString()) as T;
+export async function transshipJson<T>(args: readonly string[], options: ProcessOptions): Promise<T> {
+  return JSON.parse((await run(...transship([...args, '--json']), options)).toString()) as T;
 }
 
 /** Runs skopeo, which has to succeed, over plain HTTP and with any image; its stdout. */
-export async function skopeo(args: readonly string[], o: ProcessOptions): Promise<Buffer> {
+export async function skopeo(args: readonly string[], options: ProcessOptions): Promise<Buffer> {
   const [command = '', ...rest] = args;
   const tls =
     command === 'copy' ? ['--src-tls-verify=false', '--dest-tls-verify=false', '--quiet'] : ['--tls-verify=false'];
-  return run('skopeo', ['--insecure-policy', command, ...tls, ...rest], o);
+  return run('skopeo', ['--insecure-policy', command, ...tls, ...rest], options);
 }

@@ -24,20 +24,22 @@ const ATTEMPTS = 200;
 const BETWEEN_MS = 25;
 
 /** Starts Debian's docker-registry on a port that is free, and waits until it answers. */
-export async function startDockerRegistry(o: DockerRegistryOptions): Promise<DockerRegistry> {
-  await mkdir(o.folder, { recursive: true });
+export async function startDockerRegistry(options: DockerRegistryOptions): Promise<DockerRegistry> {
+  await mkdir(options.folder, { recursive: true });
   const configuration = {
     version: '0.1',
     log: { level: 'info', accesslog: { disabled: true } },
-    storage: { filesystem: { rootdirectory: join(o.folder, 'data') }, delete: { enabled: true } },
+    storage: { filesystem: { rootdirectory: join(options.folder, 'data') }, delete: { enabled: true } },
     http: { addr: '127.0.0.1:0', secret: 'of uploads that are taken up again' },
-    ...(o.htpasswd === undefined ? {} : { auth: { htpasswd: { realm: 'interop', path: join(o.folder, 'htpasswd') } } }),
+    ...(options.htpasswd === undefined
+      ? {}
+      : { auth: { htpasswd: { realm: 'interop', path: join(options.folder, 'htpasswd') } } }),
   };
-  if (o.htpasswd !== undefined) await writeFile(join(o.folder, 'htpasswd'), o.htpasswd);
+  if (options.htpasswd !== undefined) await writeFile(join(options.folder, 'htpasswd'), options.htpasswd);
   // JSON is YAML
-  const file = join(o.folder, 'config.yml');
+  const file = join(options.folder, 'config.yml');
   await writeFile(file, JSON.stringify(configuration));
-  const server = start('docker-registry', ['serve', file], { env: o.env });
+  const server = start('docker-registry', ['serve', file], { env: options.env });
   try {
     const [, host = ''] = await server.stderrMatch(/listening on (127\.0\.0\.1:\d+)/);
     const url = `http://${host}`;

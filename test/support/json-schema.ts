@@ -38,7 +38,7 @@ export function violations(schema: unknown, value: unknown, path = ''): readonly
       case 'maxItems':
         return unless(!Array.isArray(value) || value.length <= Number(said));
       case 'items':
-        return Array.isArray(value) ? value.flatMap((item, at) => violations(said, item, `${path}/${at}`)) : [];
+        return Array.isArray(value) ? value.flatMap((item, index) => violations(said, item, `${path}/${index}`)) : [];
       case 'required':
         return unless(!isRecord(value) || listOf(said).every((key) => Object.hasOwn(value, String(key))));
       case 'dependencies':

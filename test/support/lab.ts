@@ -7,9 +7,9 @@ import type { Source, Target } from '../../worker/content/content.ts';
 import { copy } from '../../worker/copy/copy.ts';
 import { startRegistry, type LocalRegistry, type RegistryServerOptions } from '../../local/registry.ts';
 import { startStack, type Stack } from '../../local/stack.ts';
-import type { Ends, OperationOptions } from '../../worker/images/backends.ts';
+import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
 import { parseDestination, parseLocation } from '../../worker/oci/location.ts';
-import { mirror, type MirrorRequest, type MirrorResult } from '../../worker/images/copy-image.ts';
+import { copyImage, type ImageCopyRequest, type ImageCopyResult } from '../../worker/images/copy-image.ts';
 import { openRegistry, type RegistryClient } from '../../worker/registry/registry.ts';
 import { readSettings } from '../../worker/main/settings.ts';
 import { isFailure, type Failure } from '../../worker/util/failure.ts';
@@ -24,9 +24,9 @@ export interface Lab extends AsyncDisposable {
   /** For files. */
   readonly folder: string;
   /** What one command is to the program: ends of its own, that know nothing from before. Closed with the test. */
-  session(o?: Partial<ConnectOptions>): Session;
+  session(options?: Partial<ConnectOptions>): Session;
   /** One more registry, for this test only. The SDK finds an ECR by its region: take one that the stack has not. */
-  registry(o: ServerOptions): Promise<LocalRegistry>;
+  registry(options: ServerOptions): Promise<LocalRegistry>;
   /** A client of the test itself, to look at a registry whatever the program makes of it. Closed with the test. */
   client(registry: LocalRegistry): RegistryClient;
   /** A repository by a client of its own. */
@@ -40,11 +40,11 @@ type ServerOptions = WithoutFolder<RegistryServerOptions>;
 
 /** Retries and paces take no time here: the clock moves when somebody sleeps. */
 export interface Session {
-  readonly ends: Ends;
-  readonly o: OperationOptions & { readonly clock: FakeClock };
+  readonly backends: Backends;
+  readonly options: OperationOptions & { readonly clock: FakeClock };
   readonly events: readonly Event[];
   /** What `transship copy from to` does. */
-  readonly copy: (from: string, to: string, more?: Omit<MirrorRequest, 'from' | 'to'>) => Promise<MirrorResult>;
+  readonly copy: (from: string, to: string, more?: Omit<ImageCopyRequest, 'from' | 'to'>) => Promise<ImageCopyResult>;
 }
 
 export async function openLab(stackOptions: { readonly pushEvents?: boolean } = {}): Promise<Lab> {
@@ -65,22 +65,22 @@ export async function openLab(stackOptions: { readonly pushEvents?: boolean } = 
       const clock = fakeClock();
       const report = (event: Event): void => void events.push(event);
       const settings = { ...readSettings({ HOME: folder }), endpoints };
-      const ends = connect(settings, 'test', { ...o, report }, clock);
-      onTestFinished(async () => ends[Symbol.asyncDispose]());
+      const backends = connect(settings, 'test', { ...o, report }, clock);
+      onTestFinished(async () => backends[Symbol.asyncDispose]());
       const options = { clock, report };
       return {
-        ends,
-        o: options,
+        backends: backends,
+        options: options,
         events,
         copy: async (from, to, more) =>
-          mirror({ ...more, from: parseLocation(from), to: parseDestination(to) }, ends, options),
+          copyImage({ ...more, from: parseLocation(from), to: parseDestination(to) }, backends, options),
       };
     },
-    registry: async (o) => {
-      const started = await startRegistry({ folder: join(folder, `registry-${++registries}`), ...o });
+    registry: async (options) => {
+      const started = await startRegistry({ folder: join(folder, `registry-${++registries}`), ...options });
       endpoints.set(started.registryHost, started.url);
       const before = process.env['AWS_ENDPOINT_URL_ECR'];
-      if (o.mode === 'ecr') process.env['AWS_ENDPOINT_URL_ECR'] = started.url;
+      if (options.mode === 'ecr') process.env['AWS_ENDPOINT_URL_ECR'] = started.url;
       onTestFinished(async () => {
         if (before !== undefined) process.env['AWS_ENDPOINT_URL_ECR'] = before;
         await started.close();

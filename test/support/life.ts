@@ -35,8 +35,8 @@ if ('registry' in order) {
     import('../../worker/main/wire.ts'),
     import('../../worker/main/settings.ts'),
   ]);
-  await using ends = connect(readSettings(process.env), 'test', { report: () => undefined });
-  const target = ends.registry(order.registry, 'target').repository(order.repository);
+  await using backends = connect(readSettings(process.env), 'test', { report: () => undefined });
+  const target = backends.registry(order.registry, 'target').repository(order.repository);
   tell(await mirrorLife(image, target, { at, onDeath }));
 } else {
   tell(await backupLife(image, await openStore(order.store), order.key, { partSize: order.partSize, at, onDeath }));

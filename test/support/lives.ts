@@ -2,7 +2,7 @@
 import type { Target } from '../../worker/content/content.ts';
 import { copy } from '../../worker/copy/copy.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
-import type { Ends } from '../../worker/images/backends.ts';
+import type { Backends } from '../../worker/images/backends.ts';
 import { writeArchive } from '../../worker/images/write-archive.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import type { Event } from '../../worker/util/events.ts';
@@ -39,19 +39,19 @@ export async function backupLife(
   image: MadeImage,
   store: ObjectStore,
   key: string,
-  o: LifeOptions & { readonly partSize: number },
+  options: LifeOptions & { readonly partSize: number },
 ): Promise<Life> {
   const flying = new Set<string>();
   let death: Life | undefined;
-  const dying = crashing(store, o.at ?? Infinity, () => {
+  const dying = crashing(store, options.at ?? Infinity, () => {
     death = { died: true, points: dying.writes(), bytesSent: dying.bytesSent(), blobsInFlight: flying.size };
-    o.onDeath?.(death);
+    options.onDeath?.(death);
   });
   const request = {
     source: image.content,
     root: image.root,
     repository: REPOSITORY,
-    store: inParts(dying.store, o.partSize),
+    store: inParts(dying.store, options.partSize),
     key,
   };
   const report = (event: Event): void => {
@@ -63,11 +63,11 @@ export async function backupLife(
 }
 
 /** Mirrors `image` to `target`, or completes what an earlier life left. */
-export async function mirrorLife(image: MadeImage, target: Target, o: LifeOptions = {}): Promise<Life> {
+export async function mirrorLife(image: MadeImage, target: Target, options: LifeOptions = {}): Promise<Life> {
   let death: Life | undefined;
-  const points = new CrashPoints(o.at ?? Infinity, () => {
+  const points = new CrashPoints(options.at ?? Infinity, () => {
     death = { died: true, points: points.count, bytesSent: 0, blobsInFlight: 0 };
-    o.onDeath?.(death);
+    options.onDeath?.(death);
   });
   await crashed(copy(image.content, dyingTarget(target, points), [image.root], { strict: true }));
   return death ?? { died: false, points: points.count, bytesSent: 0, blobsInFlight: 0 };
@@ -94,22 +94,23 @@ function dyingTarget(target: Target, points: CrashPoints): Target {
     points.point();
   };
   return {
-    has: async (d, o) => {
+    has: async (descriptor, options) => {
       points.alive();
-      return target.has(d, o);
+      return target.has(descriptor, options);
     },
-    put: async (d, open, o) => write(open, async (opener) => target.put(d, opener, o)),
-    tag: async (name, d, open, o) => write(open, async (opener) => target.tag(name, d, opener, o)),
+    put: async (descriptor, open, options) => write(open, async (opener) => target.put(descriptor, opener, options)),
+    tag: async (name, descriptor, open, options) =>
+      write(open, async (opener) => target.tag(name, descriptor, opener, options)),
   };
 }
 
 /** The store with uploads in parts of this size. */
 function inParts(store: ObjectStore, partSize: number): ObjectStore {
-  return { ...store, upload: async (key, size, o) => store.upload(key, size, { ...o, partSize }) };
+  return { ...store, upload: async (key, size, options) => store.upload(key, size, { ...options, partSize }) };
 }
 
 /** Source and target are given: nothing else is reached. */
-const NO_ENDS: Ends = {
+const NO_ENDS: Backends = {
   registry: () => nothingElse('a registry'),
   bucket: () => nothingElse('a bucket'),
   folder: () => nothingElse('a folder'),

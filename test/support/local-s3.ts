@@ -17,15 +17,15 @@ export interface OpenS3 extends AsyncDisposable {
 }
 
 /** A server on a new folder, or the given one, with the bucket `bucket` and a client that does not retry. */
-export async function openS3(o: Partial<S3Options> & { client?: S3ClientConfig } = {}): Promise<OpenS3> {
-  const dir = o.dir ?? (await mkdtemp(join(tmpdir(), 'transship-s3-')));
-  const s3 = await startS3({ ...o, dir });
-  const client = clientOf(s3, o.client);
-  if (o.dir === undefined) await client.send(new CreateBucketCommand({ Bucket: BUCKET }));
+export async function openS3(options: Partial<S3Options> & { client?: S3ClientConfig } = {}): Promise<OpenS3> {
+  const dir = options.dir ?? (await mkdtemp(join(tmpdir(), 'transship-s3-')));
+  const s3 = await startS3({ ...options, dir });
+  const client = clientOf(s3, options.client);
+  if (options.dir === undefined) await client.send(new CreateBucketCommand({ Bucket: BUCKET }));
   const dispose = async (): Promise<void> => {
     client.destroy();
     await s3.close();
-    if (o.dir === undefined) await rm(dir, { recursive: true, force: true });
+    if (options.dir === undefined) await rm(dir, { recursive: true, force: true });
   };
   return { s3, client, dir, [Symbol.asyncDispose]: dispose };
 }
@@ -121,12 +121,17 @@ interface Signing {
   readonly credential: string;
 }
 
-function signingOf(s3: LocalS3, o: Signature): Signing {
-  const time = (o.time ?? new Date()).toISOString().replace(/[-:]|\.\d+/g, '');
-  const scope = `${time.slice(0, 8)}/${o.region ?? s3.region}/s3/aws4_request`;
-  const secret = `AWS4${o.secretAccessKey ?? s3.credentials.secretAccessKey}`;
+function signingOf(s3: LocalS3, options: Signature): Signing {
+  const time = (options.time ?? new Date()).toISOString().replace(/[-:]|\.\d+/g, '');
+  const scope = `${time.slice(0, 8)}/${options.region ?? s3.region}/s3/aws4_request`;
+  const secret = `AWS4${options.secretAccessKey ?? s3.credentials.secretAccessKey}`;
   const key = scope.split('/').reduce((step: string | Buffer, part) => hmac(step, part), secret);
-  return { time, scope, key: Buffer.from(key), credential: `${o.accessKeyId ?? s3.credentials.accessKeyId}/${scope}` };
+  return {
+    time,
+    scope,
+    key: Buffer.from(key),
+    credential: `${options.accessKeyId ?? s3.credentials.accessKeyId}/${scope}`,
+  };
 }
 
 function signatureOf(
@@ -156,15 +161,15 @@ function signatureOf(
 export function signed(
   s3: LocalS3,
   raw: RawRequest,
-  o: Signature = {},
+  options: Signature = {},
 ): RawRequest & { headers: Record<string, string> } {
-  const signing = signingOf(s3, o);
+  const signing = signingOf(s3, options);
   const url = new URL(raw.path, s3.endpoint);
   const body = raw.body ?? '';
   const bytes = typeof body === 'string' ? Buffer.from(body) : Buffer.isBuffer(body) ? body : Buffer.concat([...body]);
-  const payload = o.payload ?? sha256(bytes);
+  const payload = options.payload ?? sha256(bytes);
   const all = { host: url.host, ...raw.headers, 'x-amz-date': signing.time, 'x-amz-content-sha256': payload };
-  const isSigned = ([name]: [string, string]): boolean => !(o.unsigned ?? []).includes(name);
+  const isSigned = ([name]: [string, string]): boolean => !(options.unsigned ?? []).includes(name);
   const headers = new Map(Object.entries(all).filter(isSigned));
   const signature = signatureOf(signing, raw.method ?? 'GET', url, headers, payload);
   const names = [...headers.keys()].sort().join(';');
@@ -176,15 +181,15 @@ export function signed(
 export function presigned(
   s3: LocalS3,
   raw: RawRequest,
-  o: Signature & { readonly expiresSeconds?: number } = {},
+  options: Signature & { readonly expiresSeconds?: number } = {},
 ): string {
-  const signing = signingOf(s3, o);
+  const signing = signingOf(s3, options);
   const url = new URL(raw.path, s3.endpoint);
   const headers = new Map(Object.entries({ host: url.host, ...raw.headers }));
   url.searchParams.set('X-Amz-Algorithm', 'AWS4-HMAC-SHA256');
   url.searchParams.set('X-Amz-Credential', signing.credential);
   url.searchParams.set('X-Amz-Date', signing.time);
-  url.searchParams.set('X-Amz-Expires', String(o.expiresSeconds ?? 300));
+  url.searchParams.set('X-Amz-Expires', String(options.expiresSeconds ?? 300));
   url.searchParams.set('X-Amz-SignedHeaders', [...headers.keys()].sort().join(';'));
   const signature = signatureOf(signing, raw.method ?? 'GET', url, headers, 'UNSIGNED-PAYLOAD');
   url.searchParams.set('X-Amz-Signature', signature);
@@ -194,8 +199,8 @@ export function presigned(
 /** `bytes` in aws-chunked framing, in chunks of the given size, with trailers. */
 export function chunked(bytes: Buffer, chunkBytes: number, trailers: Readonly<Record<string, string>> = {}): Buffer {
   const pieces: Buffer[] = [];
-  for (let at = 0; at < bytes.length; at += chunkBytes) {
-    const chunk = bytes.subarray(at, at + chunkBytes);
+  for (let index = 0; index < bytes.length; index += chunkBytes) {
+    const chunk = bytes.subarray(index, index + chunkBytes);
     pieces.push(Buffer.from(`${chunk.length.toString(16)}\r\n`), chunk, Buffer.from('\r\n'));
   }
   const lines = Object.entries(trailers).map(([name, value]) => `${name}:${value}\r\n`);

@@ -41,10 +41,10 @@ export class MemoryObjects implements ObjectStore {
   readonly stored: number[] = [];
   readonly #objects = new Map<string, Stored>();
   readonly #unfinished = new Map<string, Unfinished>();
-  readonly #o: MemoryObjectsOptions;
+  readonly #options: MemoryObjectsOptions;
 
-  constructor(o: MemoryObjectsOptions = {}) {
-    this.#o = o;
+  constructor(options: MemoryObjectsOptions = {}) {
+    this.#options = options;
   }
 
   /** The whole object, for assertions. */
@@ -56,56 +56,59 @@ export class MemoryObjects implements ObjectStore {
     return `memory://${key}`;
   }
 
-  async stat(key: string, o?: Abortable): Promise<ObjectInfo> {
-    checkAborted(o);
+  async stat(key: string, options?: Abortable): Promise<ObjectInfo> {
+    checkAborted(options);
     return this.#found(key).info;
   }
 
-  async read(key: string, o: Abortable & { offset?: number; length?: number; ifMatch?: string } = {}): Promise<Bytes> {
-    checkAborted(o);
+  async read(
+    key: string,
+    options: Abortable & { offset?: number; length?: number; ifMatch?: string } = {},
+  ): Promise<Bytes> {
+    checkAborted(options);
     const { bytes, info } = this.#found(key);
-    const { offset = 0, length = bytes.byteLength } = o;
-    if (o.ifMatch !== undefined && o.ifMatch !== info.etag) throw conflict(this.describe(key));
+    const { offset = 0, length = bytes.byteLength } = options;
+    if (options.ifMatch !== undefined && options.ifMatch !== info.etag) throw conflict(this.describe(key));
     if (offset > bytes.byteLength) throw new Failure('INVALID', `${this.describe(key)} ends before byte ${offset}`);
     this.reads.push(`${offset}+${length}`);
-    return stopping(chunked(bytes.subarray(offset, offset + length), this.#o.chunkBytes ?? 65_536), o);
+    return stopping(chunked(bytes.subarray(offset, offset + length), this.#options.chunkBytes ?? 65_536), options);
   }
 
-  async write(key: string, body: Uint8Array, o: WriteOptions = {}): Promise<ObjectInfo> {
-    checkAborted(o);
-    this.#check(key, o.condition);
+  async write(key: string, body: Uint8Array, options: WriteOptions = {}): Promise<ObjectInfo> {
+    checkAborted(options);
+    this.#check(key, options.condition);
     const bytes = Buffer.from(body);
     const etag = createHash('md5').update(bytes).digest('hex');
-    const info = { key, size: bytes.byteLength, etag, modified: new Date(0), metadata: { ...o.metadata } };
+    const info = { key, size: bytes.byteLength, etag, modified: new Date(0), metadata: { ...options.metadata } };
     this.#objects.set(key, { bytes, info });
     return info;
   }
 
-  async stream(key: string, body: Bytes, o: WriteOptions = {}): Promise<ObjectInfo> {
-    checkAborted(o);
-    return this.write(key, await collect(stopping(body, o)), o);
+  async stream(key: string, body: Bytes, options: WriteOptions = {}): Promise<ObjectInfo> {
+    checkAborted(options);
+    return this.write(key, await collect(stopping(body, options)), options);
   }
 
-  async *list(prefix: string, o?: Abortable): AsyncIterable<ObjectInfo> {
+  async *list(prefix: string, options?: Abortable): AsyncIterable<ObjectInfo> {
     const found = [...this.#objects.keys()].filter((key) => key.startsWith(prefix));
     for (const key of found.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))) {
-      checkAborted(o);
+      checkAborted(options);
       yield { ...this.#found(key).info, metadata: {} };
     }
-    checkAborted(o);
+    checkAborted(options);
   }
 
-  async remove(key: string, o?: Abortable): Promise<void> {
-    checkAborted(o);
+  async remove(key: string, options?: Abortable): Promise<void> {
+    checkAborted(options);
     this.#objects.delete(key);
   }
 
-  async upload(key: string, size: number, o: UploadOptions): Promise<Upload> {
-    checkAborted(o);
+  async upload(key: string, size: number, options: UploadOptions): Promise<Upload> {
+    checkAborted(options);
     if (!Number.isSafeInteger(size) || size < 1) throw new Failure('INVALID', `an upload of ${size} bytes`);
-    const partSize = o.partSize ?? this.#o.partSize ?? 1024 * 1024;
+    const partSize = options.partSize ?? this.#options.partSize ?? 1024 * 1024;
     const parts = Math.ceil(size / partSize);
-    const id = JSON.stringify([key, size, partSize, o.fingerprint]);
+    const id = JSON.stringify([key, size, partSize, options.fingerprint]);
     const state = this.#unfinished.get(id) ?? { parts: new Map<number, Uint8Array>() };
     this.#unfinished.set(id, state);
     const done = new Map([...state.parts].map(([n, bytes]) => [n, crc32(bytes)]));
@@ -113,25 +116,25 @@ export class MemoryObjects implements ObjectStore {
       partSize,
       parts,
       done,
-      part: async (n, bytes, at) => {
-        checkAborted(at);
+      part: async (n, bytes, taskOptions) => {
+        checkAborted(taskOptions);
         const wanted = Math.min(partSize, size - (n - 1) * partSize);
         if (!Number.isInteger(n) || n < 1 || n > parts || bytes.byteLength !== wanted) {
           throw new Failure('BUG', `part ${n} of ${parts} with ${bytes.byteLength} bytes instead of ${wanted}`);
         }
         const kept = Buffer.from(bytes);
-        await this.#o.onPart?.(n, kept);
-        checkAborted(at);
+        await this.#options.onPart?.(n, kept);
+        checkAborted(taskOptions);
         state.parts.set(n, kept);
         done.set(n, crc32(kept));
         this.stored.push(n);
       },
-      commit: async (at) => {
-        checkAborted(at);
+      commit: async (taskOptions) => {
+        checkAborted(taskOptions);
         if (state.committed !== undefined) return state.committed;
         if (done.size !== parts) throw new Failure('BUG', `${done.size} of ${parts} parts are stored`);
         const all = Array.from({ length: parts }, (_, i) => state.parts.get(i + 1) ?? new Uint8Array());
-        state.committed = await this.write(key, Buffer.concat(all), { ...o, signal: at?.signal });
+        state.committed = await this.write(key, Buffer.concat(all), { ...options, signal: taskOptions?.signal });
         this.#unfinished.delete(id);
         return state.committed;
       },
@@ -155,11 +158,11 @@ export class MemoryObjects implements ObjectStore {
   }
 }
 
-async function* stopping(body: Bytes, o: Abortable): Bytes {
+async function* stopping(body: Bytes, options: Abortable): Bytes {
   for await (const chunk of body) {
-    checkAborted(o);
+    checkAborted(options);
     yield chunk;
-    checkAborted(o);
+    checkAborted(options);
   }
 }
 

@@ -48,14 +48,14 @@ export class MemoryQueue implements Queue {
   readonly deliveryFaults = new DeliveryFaults();
   /** What was asked of it, in order: `ReceiveMessage 3`, `ChangeMessageVisibility 120`, `DeleteMessage`, … */
   readonly calls: string[] = [];
-  readonly #o: MemoryQueueOptions;
+  readonly #options: MemoryQueueOptions;
   #messages: Stored[] = [];
   #sent = 0;
   readonly #wakers = new Set<() => void>();
 
-  constructor(o: MemoryQueueOptions) {
-    this.#o = o;
-    this.name = o.name ?? 'memory';
+  constructor(options: MemoryQueueOptions) {
+    this.#options = options;
+    this.name = options.name ?? 'memory';
   }
 
   /** The bodies of all messages that are there, visible or not. */
@@ -63,27 +63,27 @@ export class MemoryQueue implements Queue {
     return this.#messages.map(({ body }) => body);
   }
 
-  async receive(max: number, o: ReceiveOptions = {}): Promise<readonly Delivery[]> {
-    const { clock } = this.#o;
-    const { waitSeconds = 20, visibilitySeconds = this.#o.visibilitySeconds ?? 30 } = o;
+  async receive(max: number, options: ReceiveOptions = {}): Promise<readonly Delivery[]> {
+    const { clock } = this.#options;
+    const { waitSeconds = 20, visibilitySeconds = this.#options.visibilitySeconds ?? 30 } = options;
     const endMs = clock.now() + waitSeconds * 1000;
-    return this.#call(`ReceiveMessage ${max}`, o, async () => {
+    return this.#call(`ReceiveMessage ${max}`, options, async () => {
       for (;;) {
         this.#checkThere('ReceiveMessage');
         const taken = this.#take(max, visibilitySeconds);
         const nowMs = clock.now();
         if (taken.length > 0 || nowMs >= endMs) return taken;
         const nextMs = Math.min(endMs, ...this.#messages.map(({ visibleAtMs }) => visibleAtMs));
-        await this.#changedOrAfter(nextMs - nowMs, o);
+        await this.#changedOrAfter(nextMs - nowMs, options);
       }
     });
   }
 
-  async send(messages: readonly Message[], o: Abortable = {}): Promise<void> {
+  async send(messages: readonly Message[], options: Abortable = {}): Promise<void> {
     if (messages.some(({ body }) => Buffer.byteLength(body) > MAX_MESSAGE_BYTES))
       throw new Failure('INVALID', `send to ${this.name}: a message over the size`);
-    await this.#call(`SendMessageBatch ${messages.length}`, o, async () => {
-      const sentAtMs = this.#o.clock.now();
+    await this.#call(`SendMessageBatch ${messages.length}`, options, async () => {
+      const sentAtMs = this.#options.clock.now();
       for (const { body, delaySeconds = 0, reason } of messages) {
         this.#messages.push({
           id: `message-${++this.#sent}`,
@@ -101,16 +101,16 @@ export class MemoryQueue implements Queue {
     });
   }
 
-  async count(o: Abortable = {}): Promise<QueueCount> {
-    return this.#call('GetQueueAttributes', o, async () => {
-      const hidden = this.#messages.filter(({ visibleAtMs }) => visibleAtMs > this.#o.clock.now());
+  async count(options: Abortable = {}): Promise<QueueCount> {
+    return this.#call('GetQueueAttributes', options, async () => {
+      const hidden = this.#messages.filter(({ visibleAtMs }) => visibleAtMs > this.#options.clock.now());
       const delayed = hidden.filter(({ receiveCount }) => receiveCount === 0).length;
       return { visible: this.#messages.length - hidden.length, inFlight: hidden.length - delayed, delayed };
     });
   }
 
   #take(max: number, visibilitySeconds: number): readonly Delivery[] {
-    const { clock, deadLetters } = this.#o;
+    const { clock, deadLetters } = this.#options;
     const nowMs = clock.now();
     const taken: Delivery[] = [];
     const visible = this.#messages.filter(({ visibleAtMs }) => visibleAtMs <= nowMs);
@@ -143,7 +143,7 @@ export class MemoryQueue implements Queue {
     const { id, body, receiveCount, sentAtMs, reason, holder } = message;
     const isOurs = (): boolean => message.holder === holder && this.#messages.includes(message);
     const hide = (seconds: number): void => {
-      const nowMs = this.#o.clock.now();
+      const nowMs = this.#options.clock.now();
       const untilMs = nowMs + Math.max(0, Math.ceil(seconds)) * 1000;
       const isHeld = isOurs() && message.visibleAtMs > nowMs;
       if (!isHeld || (seconds > 0 && untilMs > (holder?.receivedAtMs ?? 0) + MAX_HELD_MS))
@@ -159,8 +159,8 @@ export class MemoryQueue implements Queue {
       sentAtMs,
       firstReceivedAtMs,
       reason,
-      extend: async (seconds, o = {}) =>
-        this.#call(`ChangeMessageVisibility ${Math.ceil(seconds)}`, o, async () => hide(seconds)),
+      extend: async (seconds, options = {}) =>
+        this.#call(`ChangeMessageVisibility ${Math.ceil(seconds)}`, options, async () => hide(seconds)),
       settle: async (outcome: Outcome) => {
         if (outcome.type === 'done') {
           return this.#call('DeleteMessage', {}, async () => {
@@ -188,8 +188,8 @@ export class MemoryQueue implements Queue {
     this.#messages = this.#messages.filter((other) => other !== message);
   }
 
-  async #call<T>(call: string, o: Abortable, work: () => Promise<T>): Promise<T> {
-    checkAborted(o);
+  async #call<T>(call: string, options: Abortable, work: () => Promise<T>): Promise<T> {
+    checkAborted(options);
     this.calls.push(call);
     const [action = ''] = call.split(' ');
     this.#checkThere(action);
@@ -209,13 +209,13 @@ export class MemoryQueue implements Queue {
     for (const wake of this.#wakers) wake();
   }
 
-  async #changedOrAfter(ms: number, o: Abortable): Promise<void> {
+  async #changedOrAfter(ms: number, options: Abortable): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const changed = new AbortController();
     this.#wakers.add(resolve);
-    const slept = this.#o.clock.sleep(ms, { signal: changed.signal }).catch(() => undefined);
+    const slept = this.#options.clock.sleep(ms, { signal: changed.signal }).catch(() => undefined);
     try {
-      await orAborted(Promise.race([promise, slept]), o);
+      await orAborted(Promise.race([promise, slept]), options);
     } finally {
       this.#wakers.delete(resolve);
       changed.abort();

@@ -3,11 +3,12 @@ import { parseMessage, type CopyJob, type Job, type PushEvent } from '../../work
 import type { Queue } from '../../worker/queue/queue.ts';
 import type { Digest } from '../../worker/oci/digest.ts';
 import type { OperationOptions } from '../../worker/images/backends.ts';
-import { mirror } from '../../worker/images/copy-image.ts';
-import { continuePlan, type WithEnds } from '../../worker/service/planner/plan-run.ts';
+import { copyImage } from '../../worker/images/copy-image.ts';
+import type { BackendPool } from '../../worker/service/backend-pool.ts';
+import { continuePlan } from '../../worker/service/planner/plan-run.ts';
 import { planPush, type PushResult } from '../../worker/service/planner/plan-push.ts';
 import type { Service } from '../../worker/service/service.ts';
-import { tick, type TickOptions, type TickResult } from '../../worker/service/planner/pass.ts';
+import { runPass, type PassOptions, type PassResult } from '../../worker/service/planner/pass.ts';
 import { formatRule } from '../../worker/rules/config.ts';
 import { choicesKey, destinationKey } from '../../worker/rules/destinations.ts';
 import { rememberedManifests } from '../../worker/service/planner/plan-jobs.ts';
@@ -33,14 +34,14 @@ export interface PlannerBench extends Service {
   readonly events: readonly Event[];
   /** Forgets them. */
   forget(): void;
-  readonly withEnds: WithEnds;
+  readonly backends: Pick<BackendPool, 'use'>;
   apply(...rules: readonly Rule[]): Promise<void>;
-  tick(o?: Partial<TickOptions> & { readonly service?: Service }): Promise<TickResult>;
+  tick(options?: Partial<PassOptions> & { readonly service?: Service }): Promise<PassResult>;
   push(event: Partial<PushEvent> & Pick<PushEvent, 'repository' | 'digest'>): Promise<PushResult>;
   /** Jobs in the queue. */
   readonly jobs: readonly Job[];
   /** Does all jobs, and returns the images that were copied. `copies` false: only says that they were. */
-  work(o?: { readonly copies?: boolean }): Promise<readonly CopyJob[]>;
+  work(options?: { readonly copies?: boolean }): Promise<readonly CopyJob[]>;
   /** Says that everything in a group was copied before. */
   remember(rule: CopyRule, group: string, digests: ReadonlyMap<string, Digest>): Promise<void>;
   run(rule: string): Promise<Run>;
@@ -58,7 +59,7 @@ export function planner(session: Session): PlannerBench {
   let events: Event[] = [];
   const report = (event: Event): void => void events.push(event);
   const state = stateOver(table, clock, { report });
-  const withEnds: WithEnds = async (work) => work(session.ends);
+  const backends: Pick<BackendPool, 'use'> = { use: async (work) => work(session.backends) };
   const service: Service = { state, queue, deadLetters };
   let revision = 0;
 
@@ -67,7 +68,7 @@ export function planner(session: Session): PlannerBench {
     queue,
     clock,
     table,
-    withEnds,
+    backends,
     get events() {
       return events;
     },
@@ -80,7 +81,8 @@ export function planner(session: Session): PlannerBench {
         await state.rules.put({ name: rule.name, document: formatRule(rule) }, found?.revision ?? 0);
       }
     },
-    tick: async ({ service: other, ...o } = {}) => tick(other ?? service, withEnds, { clock, report, ...o }),
+    tick: async ({ service: other, ...options } = {}) =>
+      runPass(other ?? service, backends, { clock, report, ...options }),
     push: async (event) =>
       planPush(
         {
@@ -91,7 +93,7 @@ export function planner(session: Session): PlannerBench {
           ...event,
         },
         service,
-        withEnds,
+        backends,
         { clock, report },
       ),
     get jobs() {
@@ -105,7 +107,7 @@ export function planner(session: Session): PlannerBench {
         for (const delivery of deliveries) {
           const job = jobOf(delivery.body);
           if (await state.runs.startJob(job.run, job.id)) {
-            if (job.kind === 'plan') assert(await continuePlan(job, service, withEnds, { clock, report }));
+            if (job.kind === 'plan') assert(await continuePlan(job, service, backends, { clock, report }));
             else if (job.kind === 'mirror' || job.kind === 'backup') {
               await copyAll(job, state, session, copies);
               done.push(job);
@@ -152,7 +154,7 @@ function jobOf(body: string): Job {
 async function copyAll(job: CopyJob, state: StateStore, session: Session, copies: boolean): Promise<void> {
   for (const to of job.to) {
     const known = parseDigest(job.digest);
-    const result = copies ? await copyOne(job, to, session.o, session) : { digest: known, manifests: [known] };
+    const result = copies ? await copyOne(job, to, session.options, session) : { digest: known, manifests: [known] };
     await record(state, {
       ...destinationKey(to),
       source: job.from,
@@ -171,11 +173,15 @@ async function copyAll(job: CopyJob, state: StateStore, session: Session, copies
 async function copyOne(
   job: CopyJob,
   to: string,
-  o: OperationOptions,
+  options: OperationOptions,
   session: Session,
-): Promise<Awaited<ReturnType<typeof mirror>>> {
+): Promise<Awaited<ReturnType<typeof copyImage>>> {
   const { platforms, referrers } = job;
-  return mirror({ from: parseLocation(job.from), to: parseLocation(to), platforms, referrers }, session.ends, o);
+  return copyImage(
+    { from: parseLocation(job.from), to: parseLocation(to), platforms, referrers },
+    session.backends,
+    options,
+  );
 }
 
 async function record(state: StateStore, what: SyncRecord): Promise<void> {
@@ -205,24 +211,25 @@ export function mortal(
     return result;
   };
   const table: Table = {
-    get: async (key, o) => {
+    get: async (key, options) => {
       check();
-      return bench.table.get(key, o);
+      return bench.table.get(key, options);
     },
-    update: async (key, change, expected, o) => counted(async () => bench.table.update(key, change, expected, o)),
-    async *query(pk, o) {
+    update: async (key, change, expected, options) =>
+      counted(async () => bench.table.update(key, change, expected, options)),
+    async *query(pk, options) {
       check();
-      yield* bench.table.query(pk, o);
+      yield* bench.table.query(pk, options);
     },
   };
   const queue: Queue = {
     name: 'mortal',
-    receive: async (max, o) => bench.queue.receive(max, o),
-    count: async (o) => {
+    receive: async (max, options) => bench.queue.receive(max, options),
+    count: async (options) => {
       check();
-      return bench.queue.count(o);
+      return bench.queue.count(options);
     },
-    send: async (messages, o) => counted(async () => bench.queue.send(messages, o)),
+    send: async (messages, options) => counted(async () => bench.queue.send(messages, options)),
   };
   return {
     service: { state: stateOver(table, bench.clock), queue, deadLetters: bench.deadLetters },

@@ -37,12 +37,12 @@ export class RawRegistry {
   async call(
     method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
     path: string,
-    o: RawRequest = {},
+    options: RawRequest = {},
   ): Promise<RawAnswer> {
     const { statusCode, headers, body } = await request(new URL(path, this.#url), {
       method,
-      headers: { ...this.#headers, ...o.headers },
-      ...(o.body === undefined ? {} : { body: o.body }),
+      headers: { ...this.#headers, ...options.headers },
+      ...(options.body === undefined ? {} : { body: options.body }),
     });
     return { status: statusCode, headers, body: Buffer.from(await body.arrayBuffer()) };
   }

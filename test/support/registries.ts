@@ -13,18 +13,18 @@ import { openRegistry, type RegistryClient, type RegistryOptions } from '../../w
 export interface RegistryUnderTest extends AsyncDisposable {
   readonly local: LocalRegistry;
   /** A new client: it knows nothing that others learned. */
-  client(o?: Partial<RegistryOptions>): RegistryClient;
+  client(options?: Partial<RegistryOptions>): RegistryClient;
 }
 
 type ServerOptions = Omit<OciServerOptions, 'folder'> | Omit<EcrServerOptions, 'folder'>;
 
 /** Starts a registry in a folder of its own. The SDK finds an ECR of the test through the environment, which is set here. */
-export async function registryUnderTest(o: ServerOptions): Promise<RegistryUnderTest> {
+export async function registryUnderTest(options: ServerOptions): Promise<RegistryUnderTest> {
   await using starting = new AsyncDisposableStack();
   const folder = await mkdtemp(join(tmpdir(), 'registry-'));
   starting.defer(async () => rm(folder, { recursive: true }));
-  const local = starting.use(await startRegistry({ ...o, folder }));
-  if (o.mode === 'ecr') {
+  const local = starting.use(await startRegistry({ ...options, folder }));
+  if (options.mode === 'ecr') {
     process.env['AWS_ENDPOINT_URL_ECR'] = local.url;
     process.env['AWS_ACCESS_KEY_ID'] = 'test';
     process.env['AWS_SECRET_ACCESS_KEY'] = 'test';

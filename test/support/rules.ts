@@ -1,15 +1,15 @@
 import type { CopyRule } from '../../worker/rules/rule.ts';
 
 /** A rule that is due every hour, and backs up where its destinations are in S3. */
-export function rule(o: Partial<CopyRule> & Pick<CopyRule, 'from' | 'to'>): CopyRule {
+export function rule(options: Partial<CopyRule> & Pick<CopyRule, 'from' | 'to'>): CopyRule {
   return {
-    kind: o.to.every((to) => to.startsWith('s3://')) ? 'backup' : 'mirror',
+    kind: options.to.every((to) => to.startsWith('s3://')) ? 'backup' : 'mirror',
     name: 'rule',
     tags: { include: [], exclude: [], untagged: false },
     platforms: [],
     referrers: true,
     schedule: { cron: '0 * * * *', timeZone: 'UTC' },
     onPush: false,
-    ...o,
+    ...options,
   };
 }

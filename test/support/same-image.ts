@@ -20,11 +20,11 @@ export async function expectSameImage(
   source: Source,
   target: Source,
   root: Root,
-  o: SameImageOptions = {},
+  options: SameImageOptions = {},
 ): Promise<void> {
   const [expected, found] = await Promise.all([
-    inventory('source', source, root, o),
-    inventory('target', target, root, o),
+    inventory('source', source, root, options),
+    inventory('target', target, root, options),
   ]);
   const missing = expected.filter((line) => !found.includes(line)).map((line) => `- ${line}`);
   const extra = found.filter((line) => !expected.includes(line)).map((line) => `+ ${line}`);
@@ -47,22 +47,27 @@ export async function expectNothingHalf(source: Source, view: Source & Target, r
 }
 
 /** What there is of an image, one line each; what cannot be read is told as such. */
-async function inventory(side: Side, source: Source, root: Root, o: SameImageOptions): Promise<readonly string[]> {
+async function inventory(
+  side: Side,
+  source: Source,
+  root: Root,
+  options: SameImageOptions,
+): Promise<readonly string[]> {
   const lines: string[] = [];
   try {
     for (const tag of root.tags) {
-      const d = await source.resolve(tag);
-      lines.push(`tag ${tag} is ${d.digest} ${d.size} bytes ${d.mediaType}`);
+      const descriptor = await source.resolve(tag);
+      lines.push(`tag ${tag} is ${descriptor.digest} ${descriptor.size} bytes ${descriptor.mediaType}`);
     }
-    const { referrers = true } = o;
+    const { referrers = true } = options;
     const graph = await walk(source, [root], { referrers });
     for (const { descriptor } of graph.manifests.values())
       lines.push(`manifest ${await hashed(side, source, descriptor)} ${descriptor.mediaType}`);
     for (const { descriptor, tags } of graph.referrers)
       lines.push(`referrer ${descriptor.digest} ${[...tags].sort().join(' ')}`);
     for (const { digest } of foreignOf(graph)) lines.push(`foreign ${digest}`);
-    await forEachOf(blobsOf(graph), 4, async (d) => {
-      lines.push(`blob ${await hashed(side, source, d)}`);
+    await forEachOf(blobsOf(graph), 4, async (descriptor) => {
+      lines.push(`blob ${await hashed(side, source, descriptor)}`);
     });
   } catch (error) {
     throw atSide(side, error);
@@ -71,13 +76,13 @@ async function inventory(side: Side, source: Source, root: Root, o: SameImageOpt
 }
 
 /** The digest and size of `d` when its bytes are right, else what is wrong with them, and where: both sides wrong is not the same. */
-async function hashed(side: Side, source: Source, d: Descriptor): Promise<string> {
+async function hashed(side: Side, source: Source, descriptor: Descriptor): Promise<string> {
   let bytes = 0;
   try {
-    for await (const chunk of read(source, d, { clock: fakeClock() })) bytes += chunk.byteLength;
+    for await (const chunk of read(source, descriptor, { clock: fakeClock() })) bytes += chunk.byteLength;
   } catch (error) {
     if (!isFailure(error)) throw error;
-    return `${d.digest} ${error.code} at the ${side}: ${error.message}`;
+    return `${descriptor.digest} ${error.code} at the ${side}: ${error.message}`;
   }
-  return `${d.digest} ${bytes} bytes`;
+  return `${descriptor.digest} ${bytes} bytes`;
 }

@@ -1,8 +1,8 @@
 import { expect } from 'vitest';
 import { formatJob, jobId, type CopyJob, type Job } from '../../worker/queue/job.ts';
 import type { Delivery, Outcome, Queue } from '../../worker/queue/queue.ts';
-import { currentEnds } from '../../worker/service/backend-pool.ts';
-import type { Ends } from '../../worker/images/backends.ts';
+import { openBackendPool } from '../../worker/service/backend-pool.ts';
+import type { Backends } from '../../worker/images/backends.ts';
 import type { WorkContext } from '../../worker/service/worker/work-context.ts';
 import { work } from '../../worker/service/worker/work.ts';
 import { destinationKey } from '../../worker/rules/destinations.ts';
@@ -29,7 +29,7 @@ export interface TestService {
   readonly clock: ManualClock;
   readonly told: readonly Told[];
   /** A worker with these ends. */
-  worker(ends: Ends, o?: Partial<WorkerParts>): TestWorker;
+  worker(backends: Backends, options?: Partial<WorkerParts>): TestWorker;
   /** Makes a run of these jobs and sends them, as a planner does. Returns its id. */
   enqueue(...jobs: readonly JobDraft[]): Promise<string>;
   /** The run, whose counts are all that is left to say. */
@@ -46,7 +46,9 @@ interface WorkerParts {
 interface TestWorker {
   readonly context: WorkContext;
   /** Takes the next message that can be seen, and does it. Undefined when there is none. */
-  next(o?: { readonly signal?: AbortSignal }): Promise<{ readonly outcome: Outcome; readonly d: Delivery } | undefined>;
+  next(options?: {
+    readonly signal?: AbortSignal;
+  }): Promise<{ readonly outcome: Outcome; readonly d: Delivery } | undefined>;
   /** Does message after message, and moves the clock on when none can be seen, until there is none at all. */
   drain(): Promise<void>;
 }
@@ -69,18 +71,18 @@ export function testService(): TestService {
     deadLetters,
     clock,
     told,
-    worker: (ends, o = {}) => {
-      const parts = { table, queue, deadLetters, ...o };
+    worker: (backends, options = {}) => {
+      const parts = { table, queue, deadLetters, ...options };
       const report = (event: Event): void => void told.push({ ...event, of: undefined });
       const service = { ...parts, state: stateOver(parts.table, clock, { report }) };
-      const current = currentEnds({
+      const current = openBackendPool({
         rules: service.state.rules,
-        connect: () => ({ ...ends, [Symbol.asyncDispose]: async () => undefined }),
+        connect: () => ({ ...backends, [Symbol.asyncDispose]: async () => undefined }),
         clock,
       });
       const context: WorkContext = {
         service,
-        ends: current,
+        backends: current,
         clock: impatient(clock),
         reportOf: (of) => (event) => void told.push({ ...event, of }),
       };
@@ -143,12 +145,12 @@ export function mirrorJob(from: string, ...to: readonly string[]): Pick<CopyJob,
 }
 
 function testWorker(context: WorkContext, queue: MemoryQueue, clock: ManualClock): TestWorker {
-  const next: TestWorker['next'] = async (o = {}) => {
-    const [d] = await context.service.queue.receive(1, { waitSeconds: 0 });
-    if (d === undefined) return undefined;
-    const outcome = await work(d, context, { signal: o.signal ?? new AbortController().signal });
-    await d.settle(outcome);
-    return { outcome, d };
+  const next: TestWorker['next'] = async (options = {}) => {
+    const [delivery] = await context.service.queue.receive(1, { waitSeconds: 0 });
+    if (delivery === undefined) return undefined;
+    const outcome = await work(delivery, context, { signal: options.signal ?? new AbortController().signal });
+    await delivery.settle(outcome);
+    return { outcome, d: delivery };
   };
   return {
     context,
@@ -169,9 +171,9 @@ function impatient(clock: ManualClock): Clock {
   return {
     now: () => clock.now(),
     random: () => clock.random(),
-    sleep: async (ms, o) => {
-      if (ms > 30_000) return clock.sleep(ms, o);
-      checkAborted(o);
+    sleep: async (ms, options) => {
+      if (ms > 30_000) return clock.sleep(ms, options);
+      checkAborted(options);
       return Promise.resolve();
     },
   };

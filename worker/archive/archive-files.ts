@@ -8,14 +8,14 @@ import { retry } from '../util/retry.ts';
 import { linkTarget, scanTar, type TarEntry } from './tar.ts';
 
 /** Named files that can be read in ranges: those in a tar, or those in a folder. Names are clean relative paths. */
-export interface Contents {
+export interface ArchiveFiles {
   readonly rangesAtOnce?: number;
   /** For people: the whole, or a file of it. */
   describe(name?: string): string;
   /** Bytes of the file; undefined when there is none. */
-  size(name: string, o?: Abortable): Promise<number | undefined>;
+  size(name: string, options?: Abortable): Promise<number | undefined>;
   /** Raw bytes. Fails with `missing` when there is no such file. */
-  open(name: string, o?: Abortable & ByteRange): Promise<Bytes>;
+  open(name: string, options?: Abortable & ByteRange): Promise<Bytes>;
   /** The failure of one who looked for `what` and did not find it: NOT_FOUND, or CORRUPT where the end of everything is missing too. */
   missing(what: string): Failure;
 }
@@ -36,42 +36,42 @@ const MAX_LINKS = 8;
 
 /** The whole of a small file. INVALID when it has more than `limit` bytes, CORRUPT when it ends early. */
 export async function readFile(
-  contents: Contents,
+  contents: ArchiveFiles,
   name: string,
   limit: number,
-  o: ContentsOptions = {},
+  options: ContentsOptions = {},
 ): Promise<Uint8Array> {
   const where = contents.describe(name);
   const attempt = async (): Promise<Uint8Array> => {
-    const size = await contents.size(name, o);
+    const size = await contents.size(name, options);
     if (size === undefined) throw contents.missing(name);
     if (size > limit) {
       throw new Failure('INVALID', `${where} has ${size} bytes; ${limit} is the most that is allowed`);
     }
     try {
-      return await exactly(await contents.open(name, o), size, where);
+      return await exactly(await contents.open(name, options), size, where);
     } catch (error) {
-      if (!isFailure(error, 'CORRUPT') || (await contents.size(name, o)) === size) throw error;
+      if (!isFailure(error, 'CORRUPT') || (await contents.size(name, options)) === size) throw error;
       throw new Failure('UNAVAILABLE', `${where} was replaced while it was read`, { cause: error });
     }
   };
-  return retry(`read ${where}`, attempt, o);
+  return retry(`read ${where}`, attempt, options);
 }
 
 /** The files below the root of a store. */
-export function folderContents(store: ObjectStore): Contents {
+export function folderContents(store: ObjectStore): ArchiveFiles {
   return {
     ...(store.rangesAtOnce === undefined ? {} : { rangesAtOnce: store.rangesAtOnce }),
     describe: (name) => store.describe(name ?? 'index.json'),
-    size: async (name, o) => {
+    size: async (name, options) => {
       try {
-        return (await store.stat(name, o)).size;
+        return (await store.stat(name, options)).size;
       } catch (error) {
         if (isFailure(error, 'NOT_FOUND')) return undefined;
         throw error;
       }
     },
-    open: async (name, o) => openRange(store, name, 0, undefined, o),
+    open: async (name, options) => openRange(store, name, 0, undefined, options),
     missing: (what) => new Failure('NOT_FOUND', `there is no ${what} in the layout of ${store.describe('index.json')}`),
   };
 }
@@ -80,9 +80,9 @@ export function folderContents(store: ObjectStore): Contents {
 export async function openTar(
   store: ObjectStore,
   info: ObjectInfo,
-  o: ContentsOptions & { readonly name: string },
+  options: ContentsOptions & { readonly name: string },
 ): Promise<TarContents> {
-  const tar = new TarContents(store, info, o.name, o);
+  const tar = new TarContents(store, info, options.name, options);
   const headSize = Number(info.metadata['transship-head'] ?? FIRST_READ_BYTES);
   await tar.readHead(Math.min(info.size, headSize > 0 ? headSize : FIRST_READ_BYTES, MAX_HEAD_BYTES));
   return tar;
@@ -92,14 +92,14 @@ export async function openTar(
  * The files of a tar, found by reading headers as far as the search has to go, never the contents in between. Every read is bound to the
  * object that was there when it was opened (CONFLICT afterwards).
  */
-export class TarContents implements Contents {
+export class TarContents implements ArchiveFiles {
   readonly rangesAtOnce?: number;
   /** Bytes of the tar. */
   readonly length: number;
   readonly #store: ObjectStore;
   readonly #info: ObjectInfo;
   readonly #name: string;
-  readonly #o: ContentsOptions;
+  readonly #options: ContentsOptions;
   readonly #entries = new Map<string, TarEntry>();
   /** What has not been searched yet. */
   #rest: AsyncGenerator<TarEntry, boolean, undefined> | undefined;
@@ -109,13 +109,13 @@ export class TarContents implements Contents {
   #head: Uint8Array = new Uint8Array();
   #window: { readonly offset: number; readonly bytes: Uint8Array } = { offset: 0, bytes: new Uint8Array() };
 
-  constructor(store: ObjectStore, info: ObjectInfo, name: string, o: ContentsOptions) {
+  constructor(store: ObjectStore, info: ObjectInfo, name: string, options: ContentsOptions) {
     if (store.rangesAtOnce !== undefined) this.rangesAtOnce = store.rangesAtOnce;
     this.length = info.size;
     this.#store = store;
     this.#info = info;
     this.#name = name;
-    this.#o = o;
+    this.#options = options;
     this.#rest = scanTar((offset, length) => this.readAt(offset, length), info.size);
   }
 
@@ -133,24 +133,24 @@ export class TarContents implements Contents {
       : new Failure('NOT_FOUND', `there is no ${what} in ${this.#name}`);
   }
 
-  async size(name: string, o?: Abortable): Promise<number | undefined> {
-    return (await this.find(name, o))?.size;
+  async size(name: string, options?: Abortable): Promise<number | undefined> {
+    return (await this.find(name, options))?.size;
   }
 
-  async open(name: string, o: Abortable & ByteRange = {}): Promise<Bytes> {
-    const entry = await this.find(name, o);
+  async open(name: string, options: Abortable & ByteRange = {}): Promise<Bytes> {
+    const entry = await this.find(name, options);
     if (entry === undefined) throw this.missing(name);
-    const from = entry.offset + Math.min(o.from ?? 0, entry.size);
-    const to = entry.offset + Math.min(o.to ?? entry.size, entry.size);
+    const from = entry.offset + Math.min(options.from ?? 0, entry.size);
+    const to = entry.offset + Math.min(options.to ?? entry.size, entry.size);
     if (to <= this.#head.byteLength || to <= from) return once(this.#head.subarray(from, Math.max(from, to)));
-    return openRange(this.#store, this.#info.key, from, this.#info, { signal: o.signal, from: 0, to: to - from });
+    return openRange(this.#store, this.#info.key, from, this.#info, { signal: options.signal, from: 0, to: to - from });
   }
 
   /** The file of that name, links followed. Undefined when there is none in the whole tar. */
-  async find(name: string, o?: Abortable): Promise<TarEntry | undefined> {
+  async find(name: string, options?: Abortable): Promise<TarEntry | undefined> {
     let wanted = name;
     for (let links = 0; links <= MAX_LINKS; links++) {
-      const entry = await this.#search(wanted, o);
+      const entry = await this.#search(wanted, options);
       if (entry === undefined || entry.kind === 'directory') return undefined;
       if (entry.kind === 'file') return entry;
       wanted = linkTarget(entry);
@@ -177,9 +177,9 @@ export class TarContents implements Contents {
     for (const entry of entries) this.#entries.set(entry.name, entry);
   }
 
-  async #search(name: string, o: Abortable | undefined): Promise<TarEntry | undefined> {
+  async #search(name: string, options: Abortable | undefined): Promise<TarEntry | undefined> {
     while (!this.#entries.has(name)) {
-      checkAborted(o);
+      checkAborted(options);
       if (this.#failed !== undefined) throw this.#failed;
       if (this.#rest === undefined) return undefined;
       let next: IteratorResult<TarEntry, boolean>;
@@ -208,10 +208,10 @@ export class TarContents implements Contents {
     return retry(
       `read ${this.#name}`,
       async () => {
-        const range = { signal: this.#o.signal, from: 0, to: length };
+        const range = { signal: this.#options.signal, from: 0, to: length };
         return exactly(await openRange(this.#store, this.#info.key, offset, this.#info, range), length, this.#name);
       },
-      this.#o,
+      this.#options,
     );
   }
 }
@@ -241,14 +241,14 @@ async function openRange(
 
 async function exactly(body: Bytes, length: number, what: string): Promise<Uint8Array> {
   const bytes = Buffer.alloc(length);
-  let at = 0;
+  let offset = 0;
   for await (const chunk of body) {
-    if (at + chunk.byteLength > length)
+    if (offset + chunk.byteLength > length)
       throw new Failure('CORRUPT', `${what} gave more than the ${length} bytes asked for`);
-    bytes.set(chunk, at);
-    at += chunk.byteLength;
+    bytes.set(chunk, offset);
+    offset += chunk.byteLength;
   }
-  if (at < length) throw new Failure('UNAVAILABLE', `${what} broke off after ${at} of ${length} bytes`);
+  if (offset < length) throw new Failure('UNAVAILABLE', `${what} broke off after ${offset} of ${length} bytes`);
   return bytes;
 }
 

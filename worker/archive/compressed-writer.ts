@@ -32,13 +32,13 @@ export async function streamArchive(
   key: string,
   layout: ArchiveLayout,
   source: Source,
-  o: StreamArchiveOptions = {},
+  options: StreamArchiveOptions = {},
 ): Promise<ObjectInfo> {
   const compression = key.endsWith('.zst') ? 'zstd' : 'gzip';
   const compressor = compression === 'zstd' ? createZstdCompress() : createGzip();
-  const body = through(tarOf(layout, source, o), compressor);
+  const body = through(tarOf(layout, source, options), compressor);
   return store.stream(key, compression === 'gzip' ? fromNowhere(body) : body, {
-    signal: o.signal,
+    signal: options.signal,
     contentType: `application/${compression}`,
     metadata: {
       'transship-format': FORMAT_VERSION,
@@ -46,7 +46,7 @@ export async function streamArchive(
       'transship-source': imageName(layout.names, layout.root.digest),
       [LAYOUT_METADATA]: layout.digest,
     },
-    ...(o.condition === undefined ? {} : { condition: o.condition }),
+    ...(options.condition === undefined ? {} : { condition: options.condition }),
   });
 }
 
@@ -67,34 +67,34 @@ export async function* unpacked(body: Bytes, compression: Compression, maxBytes:
   }
 }
 
-async function* tarOf(layout: ArchiveLayout, source: Source, o: StreamArchiveOptions): Bytes {
+async function* tarOf(layout: ArchiveLayout, source: Source, options: StreamArchiveOptions): Bytes {
   const blobs = layout.entries.filter((entry) => entry.bytes === undefined);
   const bytes = blobs.reduce((sum, entry) => sum + entry.size, 0);
-  o.report?.({ type: 'planned', blobs: blobs.length, manifests: layout.entries.length - blobs.length, bytes });
+  options.report?.({ type: 'planned', blobs: blobs.length, manifests: layout.entries.length - blobs.length, bytes });
   for (const entry of layout.entries) {
     yield entry.header;
-    yield* contentOf(entry, source, o);
+    yield* contentOf(entry, source, options);
     yield new Uint8Array(paddingOf(entry.size));
   }
   yield new Uint8Array(END_BYTES);
 }
 
-async function* contentOf(entry: LayoutEntry, source: Source, o: StreamArchiveOptions): Bytes {
+async function* contentOf(entry: LayoutEntry, source: Source, options: StreamArchiveOptions): Bytes {
   if (entry.bytes !== undefined) {
     yield entry.bytes;
     return;
   }
   const { digest, size } = entry.descriptor;
-  o.report?.({ type: 'blob-started', digest, bytes: size });
+  options.report?.({ type: 'blob-started', digest, bytes: size });
   try {
-    for await (const chunk of read(source, entry.descriptor, o)) {
-      o.report?.({ type: 'blob-progress', digest, bytes: chunk.byteLength });
+    for await (const chunk of read(source, entry.descriptor, options)) {
+      options.report?.({ type: 'blob-progress', digest, bytes: chunk.byteLength });
       yield chunk;
     }
   } catch (error) {
     throw atSide('source', error);
   }
-  o.report?.({ type: 'blob-done', digest, bytes: size, outcome: 'copied' });
+  options.report?.({ type: 'blob-done', digest, bytes: size, outcome: 'copied' });
 }
 
 /** What comes out of `transform` when `body` goes in. Fails as either of them does; leaving it closes both. */
@@ -154,13 +154,13 @@ async function* unzstd(body: Bytes): Bytes {
 
 /** Without the byte that tells which system the file was made on, so that the same archive is the same file everywhere. */
 async function* fromNowhere(gzip: Bytes): Bytes {
-  let at = 0;
+  let offset = 0;
   for await (const chunk of gzip) {
-    if (at <= GZIP_OS_OFFSET && at + chunk.byteLength > GZIP_OS_OFFSET) {
+    if (offset <= GZIP_OS_OFFSET && offset + chunk.byteLength > GZIP_OS_OFFSET) {
       const header = Uint8Array.from(chunk);
-      header[GZIP_OS_OFFSET - at] = 255;
+      header[GZIP_OS_OFFSET - offset] = 255;
       yield header;
     } else yield chunk;
-    at += chunk.byteLength;
+    offset += chunk.byteLength;
   }
 }

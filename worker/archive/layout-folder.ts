@@ -16,14 +16,14 @@ import { isTag } from '../oci/reference.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
-import { folderContents, readFile, type Contents, type ContentsOptions } from './archive-files.ts';
+import { folderContents, readFile, type ArchiveFiles, type ContentsOptions } from './archive-files.ts';
 import { filesSource, parseLayoutIndex, readLayoutIndex, readOciLayout, type LayoutIndex } from './oci-layout.ts';
 import { blobPath, OCI_LAYOUT } from './plan.ts';
 
 /** An OCI layout folder that images are written to; what was there before stays. */
 export interface FolderTarget extends Source, Target {
   /** Lists a manifest that is there without a tag. Idempotent: one that is listed already stays as it is. */
-  list(d: Descriptor, o?: Abortable): Promise<void>;
+  list(descriptor: Descriptor, options?: Abortable): Promise<void>;
 }
 
 /** Others may change `index.json` at the same time; each of them wins once. */
@@ -35,129 +35,131 @@ const NO_INDEX: LayoutIndex = { kind: 'index', mediaType: MEDIA_TYPE.ociIndex, m
  * and is replaced in one step, so a layout is never seen half written. Manifests that refer to others are listed there without a tag, so that
  * they are found again. UNSUPPORTED when the folder is a layout of another version.
  */
-export async function openFolderTarget(store: ObjectStore, o: ContentsOptions = {}): Promise<FolderTarget> {
+export async function openFolderTarget(store: ObjectStore, options: ContentsOptions = {}): Promise<FolderTarget> {
   const contents = folderContents(store);
-  if ((await contents.size('oci-layout', o)) !== undefined) {
-    const text = Buffer.from(await readFile(contents, 'oci-layout', MAX_MANIFEST_BYTES, o)).toString();
+  if ((await contents.size('oci-layout', options)) !== undefined) {
+    const text = Buffer.from(await readFile(contents, 'oci-layout', MAX_MANIFEST_BYTES, options)).toString();
     if (!/"imageLayoutVersion"\s*:\s*"1\./.test(text)) {
       throw new Failure('UNSUPPORTED', `${contents.describe('oci-layout')} is not of version 1 of OCI image layouts`);
     }
   }
-  return new Folder(store, contents, o);
+  return new Folder(store, contents, options);
 }
 
 class Folder implements FolderTarget {
   readonly #store: ObjectStore;
-  readonly #contents: Contents;
+  readonly #contents: ArchiveFiles;
   readonly #source: Source;
-  readonly #o: ContentsOptions;
+  readonly #options: ContentsOptions;
   /** The change of `index.json` that is under way: they go one after the other. */
   #changing: Promise<void> = Promise.resolve();
 
-  constructor(store: ObjectStore, contents: Contents, o: ContentsOptions) {
+  constructor(store: ObjectStore, contents: ArchiveFiles, options: ContentsOptions) {
     this.#store = store;
     this.#contents = contents;
     this.#source = filesSource({ contents, manifests: new Map(), tags: new Map(), pathOf: blobPath });
-    this.#o = o;
+    this.#options = options;
   }
 
-  async resolve(reference: string, o: Abortable = {}): Promise<Descriptor> {
-    const { manifests } = await this.#index(o);
-    const found = manifests.find((d) => nameOf(d) === reference || d.digest === reference);
-    const { mediaType, digest, size } = found ?? (await this.#unlisted(reference, o));
+  async resolve(reference: string, options: Abortable = {}): Promise<Descriptor> {
+    const { manifests } = await this.#index(options);
+    const found = manifests.find((descriptor) => nameOf(descriptor) === reference || descriptor.digest === reference);
+    const { mediaType, digest, size } = found ?? (await this.#unlisted(reference, options));
     return { mediaType, digest, size };
   }
 
-  async open(d: Descriptor, o?: Abortable & ByteRange): Promise<Bytes> {
-    return this.#source.open(d, o);
+  async open(descriptor: Descriptor, options?: Abortable & ByteRange): Promise<Bytes> {
+    return this.#source.open(descriptor, options);
   }
 
-  async *referrers(d: Descriptor, o: Abortable = {}): AsyncIterable<Descriptor> {
-    checkAborted(o);
-    if ((await this.#contents.size('index.json', o)) === undefined) return;
-    const { source } = await readOciLayout(this.#contents, { ...this.#o, signal: o.signal });
-    yield* source.referrers(d, o);
+  async *referrers(descriptor: Descriptor, options: Abortable = {}): AsyncIterable<Descriptor> {
+    checkAborted(options);
+    if ((await this.#contents.size('index.json', options)) === undefined) return;
+    const { source } = await readOciLayout(this.#contents, { ...this.#options, signal: options.signal });
+    yield* source.referrers(descriptor, options);
   }
 
-  async *tags(o: Abortable = {}): AsyncIterable<string> {
-    const names = new Set((await this.#index(o)).manifests.map(nameOf));
+  async *tags(options: Abortable = {}): AsyncIterable<string> {
+    const names = new Set((await this.#index(options)).manifests.map(nameOf));
     for (const name of names) if (name !== undefined && isTag(name)) yield name;
   }
 
-  async has(d: Descriptor, o?: Abortable): Promise<boolean> {
-    return (await this.#contents.size(blobPath(d.digest), o)) === d.size;
+  async has(descriptor: Descriptor, options?: Abortable): Promise<boolean> {
+    return (await this.#contents.size(blobPath(descriptor.digest), options)) === descriptor.size;
   }
 
-  async put(d: Descriptor, open: () => Bytes, o: Abortable = {}): Promise<void> {
-    checkAborted(o);
-    const path = blobPath(d.digest);
-    const there = await this.has(d, o);
-    if (!isManifestType(d.mediaType)) {
-      if (!there) await this.#store.stream(path, open(), { signal: o.signal });
+  async put(descriptor: Descriptor, open: () => Bytes, options: Abortable = {}): Promise<void> {
+    checkAborted(options);
+    const path = blobPath(descriptor.digest);
+    const there = await this.has(descriptor, options);
+    if (!isManifestType(descriptor.mediaType)) {
+      if (!there) await this.#store.stream(path, open(), { signal: options.signal });
       return;
     }
-    const bytes = there ? await this.#read(path, o) : await collect(open(), MAX_MANIFEST_BYTES);
-    const manifest = parseManifest(bytes, d.mediaType);
+    const bytes = there ? await this.#read(path, options) : await collect(open(), MAX_MANIFEST_BYTES);
+    const manifest = parseManifest(bytes, descriptor.mediaType);
     for (const child of childrenOf(manifest)) {
-      if (isForeign(child) || (await this.has(child, o))) continue;
+      if (isForeign(child) || (await this.has(child, options))) continue;
       throw new Failure(
         'NOT_FOUND',
-        `write ${d.digest}: ${child.digest}, which it names, is not in ${this.#contents.describe()}`,
+        `write ${descriptor.digest}: ${child.digest}, which it names, is not in ${this.#contents.describe()}`,
       );
     }
-    if (!there) await this.#store.write(path, bytes, { signal: o.signal });
-    if (manifest.subject !== undefined) await this.list(d, o);
+    if (!there) await this.#store.write(path, bytes, { signal: options.signal });
+    if (manifest.subject !== undefined) await this.list(descriptor, options);
   }
 
-  async tag(name: string, d: Descriptor, open: () => Bytes, o: Abortable = {}): Promise<void> {
-    await this.put(d, open, o);
+  async tag(name: string, descriptor: Descriptor, open: () => Bytes, options: Abortable = {}): Promise<void> {
+    await this.put(descriptor, open, options);
     await this.#change((listed) => {
-      if (listed.some((entry) => nameOf(entry) === name && entry['digest'] === d.digest)) return listed;
+      if (listed.some((entry) => nameOf(entry) === name && entry['digest'] === descriptor.digest)) return listed;
       // the tag moves here; what was listed without a name has one now
       const others = listed.filter(
-        (entry) => nameOf(entry) !== name && !(nameOf(entry) === undefined && entry['digest'] === d.digest),
+        (entry) => nameOf(entry) !== name && !(nameOf(entry) === undefined && entry['digest'] === descriptor.digest),
       );
-      return [...others, { ...entryOf(d), annotations: { [ANNOTATION.refName]: name } }];
-    }, o);
+      return [...others, { ...entryOf(descriptor), annotations: { [ANNOTATION.refName]: name } }];
+    }, options);
   }
 
-  async list(d: Descriptor, o: Abortable = {}): Promise<void> {
+  async list(descriptor: Descriptor, options: Abortable = {}): Promise<void> {
     await this.#change((listed) => {
-      return listed.some((entry) => entry['digest'] === d.digest) ? listed : [...listed, entryOf(d)];
-    }, o);
+      return listed.some((entry) => entry['digest'] === descriptor.digest) ? listed : [...listed, entryOf(descriptor)];
+    }, options);
   }
 
-  async #index(o: Abortable): Promise<LayoutIndex> {
-    return (await this.#contents.size('index.json', o)) === undefined ? NO_INDEX : readLayoutIndex(this.#contents, o);
+  async #index(options: Abortable): Promise<LayoutIndex> {
+    return (await this.#contents.size('index.json', options)) === undefined
+      ? NO_INDEX
+      : readLayoutIndex(this.#contents, options);
   }
 
-  async #read(path: string, o: Abortable): Promise<Uint8Array> {
-    return readFile(this.#contents, path, MAX_MANIFEST_BYTES, { ...this.#o, signal: o.signal });
+  async #read(path: string, options: Abortable): Promise<Uint8Array> {
+    return readFile(this.#contents, path, MAX_MANIFEST_BYTES, { ...this.#options, signal: options.signal });
   }
 
   /** A manifest that is there by its digest only; a layout keeps no media types beside the bytes. */
-  async #unlisted(reference: string, o: Abortable): Promise<Descriptor> {
+  async #unlisted(reference: string, options: Abortable): Promise<Descriptor> {
     const missing = this.#contents.missing(reference);
     if (!isDigest(reference)) throw missing;
     const path = blobPath(reference);
-    if ((await this.#contents.size(path, o)) === undefined) throw missing;
-    const bytes = await this.#read(path, o);
+    if ((await this.#contents.size(path, options)) === undefined) throw missing;
+    const bytes = await this.#read(path, options);
     const mediaType = mediaTypeOf(bytes);
     if (mediaType === undefined || digestOf(bytes, algorithmOf(reference)) !== reference) throw missing;
     return { mediaType, digest: reference, size: bytes.byteLength };
   }
 
   /** Replaces the entries of `index.json`; everything else in it, and in them, stays as it was. `edit` may run again. */
-  async #change(edit: (listed: readonly Entry[]) => readonly Entry[], o: Abortable): Promise<void> {
+  async #change(edit: (listed: readonly Entry[]) => readonly Entry[], options: Abortable): Promise<void> {
     const before = this.#changing;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#changing = promise;
     await before;
     try {
       for (let attempt = 1; ; attempt++) {
-        checkAborted(o);
+        checkAborted(options);
         try {
-          return await this.#replace(edit, o);
+          return await this.#replace(edit, options);
         } catch (error) {
           if (!isFailure(error, 'CONFLICT') || attempt === INDEX_ATTEMPTS) throw error;
         }
@@ -167,15 +169,15 @@ class Folder implements FolderTarget {
     }
   }
 
-  async #replace(edit: (listed: readonly Entry[]) => readonly Entry[], o: Abortable): Promise<void> {
-    const { signal } = o;
-    const info = await this.#statIndex(o);
+  async #replace(edit: (listed: readonly Entry[]) => readonly Entry[], options: Abortable): Promise<void> {
+    const { signal } = options;
+    const info = await this.#statIndex(options);
     const document =
-      info === undefined ? { schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex } : await this.#document(info, o);
+      info === undefined ? { schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex } : await this.#document(info, options);
     const listed = Array.isArray(document['manifests']) ? document['manifests'].filter(isRecord) : [];
     const edited = edit(listed);
     if (info !== undefined && edited === listed) return;
-    if ((await this.#contents.size('oci-layout', o)) === undefined) {
+    if ((await this.#contents.size('oci-layout', options)) === undefined) {
       await this.#store.write('oci-layout', OCI_LAYOUT, { signal });
     }
     const bytes = Buffer.from(JSON.stringify({ ...document, manifests: edited }));
@@ -183,17 +185,17 @@ class Folder implements FolderTarget {
     await this.#store.write('index.json', bytes, { signal, condition });
   }
 
-  async #statIndex(o: Abortable): Promise<ObjectInfo | undefined> {
+  async #statIndex(options: Abortable): Promise<ObjectInfo | undefined> {
     try {
-      return await this.#store.stat('index.json', o);
+      return await this.#store.stat('index.json', options);
     } catch (error) {
       if (isFailure(error, 'NOT_FOUND')) return undefined;
       throw error;
     }
   }
 
-  async #document({ etag }: ObjectInfo, o: Abortable): Promise<Entry> {
-    const body = await this.#store.read('index.json', { signal: o.signal, ifMatch: etag });
+  async #document({ etag }: ObjectInfo, options: Abortable): Promise<Entry> {
+    const body = await this.#store.read('index.json', { signal: options.signal, ifMatch: etag });
     const bytes = await collect(body, MAX_MANIFEST_BYTES);
     // what is no index is not written over
     parseLayoutIndex(bytes, this.#contents.describe('index.json'));

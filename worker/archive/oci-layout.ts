@@ -19,7 +19,7 @@ import { Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
 import { retry } from '../util/retry.ts';
-import { readFile, type Contents, type ContentsOptions } from './archive-files.ts';
+import { readFile, type ArchiveFiles, type ContentsOptions } from './archive-files.ts';
 import { blobPath, REFERRERS_ANNOTATION } from './plan.ts';
 import { safeName } from './tar.ts';
 
@@ -66,9 +66,9 @@ const DERIVED_TAG = /^sha(?:256|512)-[0-9a-f]{32,128}(?:\.\w+)?$/;
  * The images of an OCI image layout: the entries of `index.json`, without what only refers to others. Manifests that are listed but not
  * there are left to whoever asks for them. https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
  */
-export async function readOciLayout(contents: Contents, o: ContentsOptions): Promise<OciImages> {
-  const index = await readLayoutIndex(contents, o);
-  const referrers = await readReferrers(contents, index, o);
+export async function readOciLayout(contents: ArchiveFiles, options: ContentsOptions): Promise<OciImages> {
+  const index = await readLayoutIndex(contents, options);
+  const referrers = await readReferrers(contents, index, options);
   const bare = filesSource({ contents, manifests: new Map(), tags: new Map(), pathOf: blobPath });
   const manifests = new Map<Digest, ManifestNode>();
   const tags = new Map<string, Descriptor>();
@@ -76,7 +76,7 @@ export async function readOciLayout(contents: Contents, o: ContentsOptions): Pro
     tags.set(descriptor.digest, descriptor);
     if (!isManifestType(descriptor.mediaType)) continue;
     try {
-      const graph = await walk(bare, [{ descriptor, tags: [] }], { ...o, referrers: false });
+      const graph = await walk(bare, [{ descriptor, tags: [] }], { ...options, referrers: false });
       for (const [digest, node] of graph.manifests) manifests.set(digest, node);
     } catch (error) {
       // one image of several that is not all there (docker saves only the platforms that it has), or of a kind that is not carried
@@ -85,12 +85,16 @@ export async function readOciLayout(contents: Contents, o: ContentsOptions): Pro
   }
   for (const root of referrers) for (const tag of root.tags) tags.set(tag, root.descriptor);
   const images = new Map<Digest, NamedImage>();
-  for (const d of index.manifests) {
-    const name = d.annotations?.[ANNOTATION.refName];
-    if (name !== undefined) tags.set(name, d);
+  for (const descriptor of index.manifests) {
+    const name = descriptor.annotations?.[ANNOTATION.refName];
+    if (name !== undefined) tags.set(name, descriptor);
     const refers =
-      name === undefined ? manifests.get(d.digest)?.manifest.subject !== undefined : DERIVED_TAG.test(name);
-    if (!refers) images.set(d.digest, named(d, [name, d.annotations?.[ANNOTATION.imageName]], images.get(d.digest)));
+      name === undefined ? manifests.get(descriptor.digest)?.manifest.subject !== undefined : DERIVED_TAG.test(name);
+    if (!refers)
+      images.set(
+        descriptor.digest,
+        named(descriptor, [name, descriptor.annotations?.[ANNOTATION.imageName]], images.get(descriptor.digest)),
+      );
   }
   for (const image of images.values()) for (const tag of image.tags) tags.set(tag, image.descriptor);
   const source = filesSource({ contents, manifests, tags, pathOf: blobPath });
@@ -98,8 +102,8 @@ export async function readOciLayout(contents: Contents, o: ContentsOptions): Pro
 }
 
 /** `index.json`. INVALID when it is not an index. */
-export async function readLayoutIndex(contents: Contents, o: ContentsOptions): Promise<LayoutIndex> {
-  const bytes = await readFile(contents, 'index.json', MAX_DOCUMENT_BYTES, o);
+export async function readLayoutIndex(contents: ArchiveFiles, options: ContentsOptions): Promise<LayoutIndex> {
+  const bytes = await readFile(contents, 'index.json', MAX_DOCUMENT_BYTES, options);
   return parseLayoutIndex(bytes, contents.describe('index.json'));
 }
 
@@ -109,18 +113,22 @@ export function parseLayoutIndex(bytes: Uint8Array, where: string): LayoutIndex 
 }
 
 /** What an archive of ours, packed as it was or unpacked, says to refer to its image. Empty for all others. */
-async function readReferrers(contents: Contents, index: LayoutIndex, o: ContentsOptions): Promise<readonly Root[]> {
+async function readReferrers(
+  contents: ArchiveFiles,
+  index: LayoutIndex,
+  options: ContentsOptions,
+): Promise<readonly Root[]> {
   const annotation = index.annotations?.[REFERRERS_ANNOTATION];
   if (annotation === undefined) return [];
   const digest = inDocument(contents.describe('index.json'), () => parseDigest(annotation));
-  const bytes = await readFile(contents, blobPath(digest), MAX_DOCUMENT_BYTES, o);
+  const bytes = await readFile(contents, blobPath(digest), MAX_DOCUMENT_BYTES, options);
   if (digestOf(bytes) !== digest) {
     throw new Failure('CORRUPT', `${contents.describe(blobPath(digest))} has other bytes than its digest says`);
   }
   const listing = inDocument(contents.describe(blobPath(digest)), () => parseIndex(bytes));
-  return listing.manifests.map((d) => {
-    const tag = d.annotations?.[ANNOTATION.refName];
-    return { descriptor: withoutNames(d), tags: tag === undefined ? [] : [tag] };
+  return listing.manifests.map((descriptor) => {
+    const tag = descriptor.annotations?.[ANNOTATION.refName];
+    return { descriptor: withoutNames(descriptor), tags: tag === undefined ? [] : [tag] };
   });
 }
 
@@ -135,16 +143,16 @@ function parseIndex(bytes: Uint8Array): LayoutIndex {
  * plain or compressed, and no digests of what is stored. A manifest is made for each, the same for the same files. Digests of the registry
  * the images came from are lost in such archives.
  */
-export async function readDockerArchive(contents: Contents, o: ContentsOptions): Promise<FoundImages> {
+export async function readDockerArchive(contents: ArchiveFiles, options: ContentsOptions): Promise<FoundImages> {
   const where = contents.describe('manifest.json');
-  const document = parseJson(await readFile(contents, 'manifest.json', MAX_DOCUMENT_BYTES, o), where);
+  const document = parseJson(await readFile(contents, 'manifest.json', MAX_DOCUMENT_BYTES, options), where);
   if (!Array.isArray(document) || document.length === 0) throw new Failure('INVALID', `${where} lists no images`);
-  const reader = new DockerReader(contents, o);
+  const reader = new DockerReader(contents, options);
   const manifests = new Map<Digest, ManifestNode>();
   const tags = new Map<string, Descriptor>();
   const images = new Map<Digest, NamedImage>();
-  for (const [i, item] of document.entries()) {
-    const node = await reader.read(item, `image ${i + 1} in ${where}`);
+  for (const [index, item] of document.entries()) {
+    const node = await reader.read(item, `image ${index + 1} in ${where}`);
     const { descriptor } = node;
     manifests.set(descriptor.digest, node);
     const repoTags = isRecord(item) ? strings(item['RepoTags']) : [];
@@ -177,7 +185,7 @@ export function chooseImage(found: readonly NamedImage[], wanted: string | undef
 }
 
 interface FilesSourceParts {
-  readonly contents: Contents;
+  readonly contents: ArchiveFiles;
   /** Those that are known already; others are read where `pathOf` says. */
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
   /** By tags, and by whatever else an image is asked for. */
@@ -189,22 +197,23 @@ interface FilesSourceParts {
 export function filesSource({ contents, manifests, tags, pathOf }: FilesSourceParts): Source {
   return {
     ...(contents.rangesAtOnce === undefined ? {} : { rangesAtOnce: contents.rangesAtOnce }),
-    resolve: async (reference, o) => {
-      checkAborted(o);
+    resolve: async (reference, options) => {
+      checkAborted(options);
       const descriptor = tags.get(reference) ?? manifests.get(reference as Digest)?.descriptor;
       if (descriptor === undefined) throw contents.missing(reference);
       return withoutNames(descriptor);
     },
-    open: async (d: Descriptor, o: Abortable & ByteRange = {}): Promise<Bytes> => {
-      checkAborted(o);
-      const node = manifests.get(d.digest);
-      if (node !== undefined) return once(node.bytes.subarray(o.from ?? 0, o.to));
-      const path = pathOf(d.digest);
-      if (path === undefined || (await contents.size(path, o)) === undefined) throw contents.missing(d.digest);
-      return contents.open(path, o);
+    open: async (descriptor: Descriptor, options: Abortable & ByteRange = {}): Promise<Bytes> => {
+      checkAborted(options);
+      const node = manifests.get(descriptor.digest);
+      if (node !== undefined) return once(node.bytes.subarray(options.from ?? 0, options.to));
+      const path = pathOf(descriptor.digest);
+      if (path === undefined || (await contents.size(path, options)) === undefined)
+        throw contents.missing(descriptor.digest);
+      return contents.open(path, options);
     },
-    referrers: async function* (d, o) {
-      checkAborted(o);
+    referrers: async function* (d, options) {
+      checkAborted(options);
       for (const { descriptor, manifest } of manifests.values()) {
         if (manifest.subject?.digest !== d.digest) continue;
         const artifactType = artifactTypeOf(manifest);
@@ -216,8 +225,8 @@ export function filesSource({ contents, manifests, tags, pathOf }: FilesSourcePa
         };
       }
     },
-    tags: async function* (o) {
-      checkAborted(o);
+    tags: async function* (options) {
+      checkAborted(options);
       yield* [...tags.keys()].filter(isTag);
     },
   };
@@ -226,14 +235,14 @@ export function filesSource({ contents, manifests, tags, pathOf }: FilesSourcePa
 class DockerReader {
   /** Where the bytes of each digest are. */
   readonly paths = new Map<Digest, string>();
-  readonly #contents: Contents;
-  readonly #o: ContentsOptions;
+  readonly #contents: ArchiveFiles;
+  readonly #options: ContentsOptions;
   /** Layers that images share are looked at once. */
   readonly #layers = new Map<string, Descriptor>();
 
-  constructor(contents: Contents, o: ContentsOptions) {
+  constructor(contents: ArchiveFiles, options: ContentsOptions) {
     this.#contents = contents;
-    this.#o = o;
+    this.#options = options;
   }
 
   async read(item: unknown, where: string): Promise<ManifestNode> {
@@ -266,7 +275,7 @@ class DockerReader {
     const key = `${path} ${diffId}`;
     const known = this.#layers.get(key);
     if (known !== undefined) return known;
-    const size = await this.#contents.size(path, this.#o);
+    const size = await this.#contents.size(path, this.#options);
     if (size === undefined) throw new Failure('INVALID', `${where} names the layer ${quote(path)}, which is not there`);
     const compression = await this.#compressionOf(path);
     const layer: Descriptor =
@@ -282,7 +291,11 @@ class DockerReader {
     const start: number[] = [];
     await this.#again(path, async () => {
       start.length = 0;
-      for await (const chunk of await this.#contents.open(path, { signal: this.#o.signal, from: 0, to: MAGIC_BYTES })) {
+      for await (const chunk of await this.#contents.open(path, {
+        signal: this.#options.signal,
+        from: 0,
+        to: MAGIC_BYTES,
+      })) {
         start.push(...chunk);
       }
     });
@@ -300,20 +313,20 @@ class DockerReader {
     if (name !== null) return parseDigest(`${name[1]}:${name[2]}`);
     return this.#again(path, async () => {
       const hash = createHash('sha256');
-      for await (const chunk of await this.#contents.open(path, { signal: this.#o.signal })) hash.update(chunk);
+      for await (const chunk of await this.#contents.open(path, { signal: this.#options.signal })) hash.update(chunk);
       return `sha256:${hash.digest('hex')}` as const;
     });
   }
 
   async #document(path: string, where: string): Promise<Uint8Array> {
-    if ((await this.#contents.size(path, this.#o)) === undefined) {
+    if ((await this.#contents.size(path, this.#options)) === undefined) {
       throw new Failure('INVALID', `${where} names the config ${quote(path)}, which is not there`);
     }
-    return readFile(this.#contents, path, MAX_DOCUMENT_BYTES, this.#o);
+    return readFile(this.#contents, path, MAX_DOCUMENT_BYTES, this.#options);
   }
 
   async #again<T>(path: string, work: () => Promise<T>): Promise<T> {
-    return retry(`read ${this.#contents.describe(path)}`, work, this.#o);
+    return retry(`read ${this.#contents.describe(path)}`, work, this.#options);
   }
 }
 
@@ -325,7 +338,7 @@ export function compressionOf(start: Uint8Array): keyof typeof MAGIC | undefined
   return undefined;
 }
 
-/** `d` under these names, and those that it had `before`. A name may be a tag, or a whole reference. */
+/** `descriptor` under these names, and those that it had `before`. A name may be a tag, or a whole reference. */
 function named(d: Descriptor, names: readonly (string | undefined)[], before: NamedImage | undefined): NamedImage {
   const all = new Set(before?.names);
   const tags = new Set(before?.tags);

@@ -31,7 +31,7 @@ const LOADABLE_LAYER =
 /** One file of the archive. */
 export type LayoutEntry = KnownEntry | BlobEntry;
 
-interface EntryPlace {
+interface EntrySlot {
   /** Path in the tar. */
   readonly name: string;
   /** The header: 512 bytes, or more when the name or the size need a pax header. */
@@ -43,13 +43,13 @@ interface EntryPlace {
 }
 
 /** A file whose content is known when planning. */
-interface KnownEntry extends EntryPlace {
+interface KnownEntry extends EntrySlot {
   readonly bytes: Uint8Array;
   readonly descriptor?: undefined;
 }
 
 /** A blob that is still to come. */
-export interface BlobEntry extends EntryPlace {
+export interface BlobEntry extends EntrySlot {
   readonly bytes?: undefined;
   readonly descriptor: Descriptor;
 }
@@ -106,9 +106,9 @@ export function planArchive(graph: Graph, names: ArchiveNames): ArchiveLayout {
 
   const configs = configsOf(graph);
   let headSize: number | undefined;
-  for (const d of blobsOf(graph)) {
-    if (!configs.has(d.digest)) headSize ??= planner.size;
-    planner.addBlob(d);
+  for (const descriptor of blobsOf(graph)) {
+    if (!configs.has(descriptor.digest)) headSize ??= planner.size;
+    planner.addBlob(descriptor);
   }
   headSize ??= planner.size;
   const size = planner.size + END_BYTES;
@@ -151,7 +151,7 @@ class Planner {
     this.#push({ ...this.#place(blobPath(descriptor.digest), descriptor.size), descriptor });
   }
 
-  #place(name: string, size: number): EntryPlace {
+  #place(name: string, size: number): EntrySlot {
     return { name, header: encodeHeader(name, size), offset: this.size, size };
   }
 
@@ -219,18 +219,18 @@ function dockerManifest(graph: Graph, image: Descriptor, names: ArchiveNames): U
 type Runnable = Pick<Descriptor, 'platform'> &
   Pick<Extract<ManifestNode['manifest'], { kind: 'image' }>, 'config' | 'layers'>;
 
-/** The images at and below `d` that an engine can run, in the order of the indexes. */
-function* runnableImages(graph: Graph, d: Descriptor, seen: Set<Digest>): Iterable<Runnable> {
-  const manifest = graph.manifests.get(d.digest)?.manifest;
-  if (manifest === undefined || seen.has(d.digest)) return;
-  seen.add(d.digest);
+/** The images at and below `descriptor` that an engine can run, in the order of the indexes. */
+function* runnableImages(graph: Graph, descriptor: Descriptor, seen: Set<Digest>): Iterable<Runnable> {
+  const manifest = graph.manifests.get(descriptor.digest)?.manifest;
+  if (manifest === undefined || seen.has(descriptor.digest)) return;
+  seen.add(descriptor.digest);
   if (manifest.kind === 'index') {
     for (const child of manifest.manifests) yield* runnableImages(graph, child, seen);
   } else if (manifest.kind === 'image') {
     const { config, layers } = manifest;
     const runs = config.mediaType === MEDIA_TYPE.ociConfig || config.mediaType === MEDIA_TYPE.dockerConfig;
     if (!runs || !layers.every((layer) => LOADABLE_LAYER.test(layer.mediaType))) return;
-    yield d.platform === undefined ? { config, layers } : { platform: d.platform, config, layers };
+    yield descriptor.platform === undefined ? { config, layers } : { platform: descriptor.platform, config, layers };
   }
 }
 

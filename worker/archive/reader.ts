@@ -7,7 +7,7 @@ import { ANNOTATION, type Descriptor } from '../oci/manifest.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
 import { unpacked, type Compression } from './compressed-writer.ts';
-import { folderContents, openTar, type Contents, type ContentsOptions, type TarContents } from './archive-files.ts';
+import { folderContents, openTar, type ArchiveFiles, type ContentsOptions, type TarContents } from './archive-files.ts';
 import {
   chooseImage,
   compressionOf,
@@ -60,33 +60,37 @@ const DEFAULT_MAX_UNPACKED_BYTES = 256 * 1024 ** 3;
  * NOT_FOUND when there is nothing, or no image of the tag; INVALID for what is no archive of an image, or one that could mislead; CORRUPT
  * for one that is cut off or damaged; UNSUPPORTED for forms that are not read. Each names the place.
  */
-export async function openImage(store: ObjectStore, key: string, o: OpenImageOptions = {}): Promise<ArchivedImage> {
+export async function openImage(
+  store: ObjectStore,
+  key: string,
+  options: OpenImageOptions = {},
+): Promise<ArchivedImage> {
   if (key === '') {
     const contents = folderContents(store);
-    return choose(await readOciLayout(contents, o), contents, undefined, o);
+    return choose(await readOciLayout(contents, options), contents, undefined, options);
   }
-  const info = await store.stat(key, o);
+  const info = await store.stat(key, options);
   const place = store.describe(key);
   try {
-    const tar = await openTar(store, info, { ...o, name: place });
+    const tar = await openTar(store, info, { ...options, name: place });
     const compression = await compressionIn(tar);
-    if (compression === undefined) return await openPlain(tar, o);
-    if (o.temporary === undefined) {
+    if (compression === undefined) return await openPlain(tar, options);
+    if (options.temporary === undefined) {
       throw new Failure(
         'UNSUPPORTED',
         `it is compressed with ${compression}, so it cannot be read in place: unpack it first`,
       );
     }
-    const folder = await o.temporary();
+    const folder = await options.temporary();
     try {
       const files = openFiles(folder.path);
-      const limit = o.maxUnpackedBytes ?? DEFAULT_MAX_UNPACKED_BYTES;
+      const limit = options.maxUnpackedBytes ?? DEFAULT_MAX_UNPACKED_BYTES;
       const unpack = async (): Promise<ObjectInfo> => {
-        const body = await store.read(key, { signal: o.signal, ifMatch: info.etag });
-        return files.stream('archive.tar', unpacked(body, compression, limit), { signal: o.signal });
+        const body = await store.read(key, { signal: options.signal, ifMatch: info.etag });
+        return files.stream('archive.tar', unpacked(body, compression, limit), { signal: options.signal });
       };
-      const plain = await retry(`unpack ${place}`, unpack, o);
-      return await openPlain(await openTar(files, plain, { ...o, name: place }), o, folder);
+      const plain = await retry(`unpack ${place}`, unpack, options);
+      return await openPlain(await openTar(files, plain, { ...options, name: place }), options, folder);
     } catch (error) {
       await folder[Symbol.asyncDispose]();
       throw error;
@@ -97,18 +101,18 @@ export async function openImage(store: ObjectStore, key: string, o: OpenImageOpt
   }
 }
 
-async function openPlain(tar: TarContents, o: OpenImageOptions, space?: AsyncDisposable): Promise<ArchivedImage> {
+async function openPlain(tar: TarContents, options: OpenImageOptions, space?: AsyncDisposable): Promise<ArchivedImage> {
   if (tar.length === 0) throw new Failure('INVALID', 'it is empty, not an archive of an image');
-  if ((await tar.size('index.json', o)) !== undefined) {
-    const found = await readOciLayout(tar, o);
+  if ((await tar.size('index.json', options)) !== undefined) {
+    const found = await readOciLayout(tar, options);
     const layout = await plannedAs(found, tar);
     if (layout !== undefined) tar.replaceEntries(layout.entries.map(toTarEntry));
-    return choose(found, tar, layout, o, space);
+    return choose(found, tar, layout, options, space);
   }
-  if ((await tar.size('manifest.json', o)) !== undefined) {
-    return choose(await readDockerArchive(tar, o), tar, undefined, o, space);
+  if ((await tar.size('manifest.json', options)) !== undefined) {
+    return choose(await readDockerArchive(tar, options), tar, undefined, options, space);
   }
-  if ((await tar.size('repositories', o)) !== undefined) {
+  if ((await tar.size('repositories', options)) !== undefined) {
     throw new Failure(
       'UNSUPPORTED',
       'it was made by a docker before 1.10, which is not read: load it into docker and save it again',
@@ -122,13 +126,13 @@ async function openPlain(tar: TarContents, o: OpenImageOptions, space?: AsyncDis
 
 function choose(
   found: FoundImages,
-  contents: Contents,
+  contents: ArchiveFiles,
   layout: ArchiveLayout | undefined,
-  o: OpenImageOptions,
+  options: OpenImageOptions,
   space?: AsyncDisposable,
 ): ArchivedImage {
   const { source, images } = found;
-  const image = chooseImage(images, o.tag, contents.describe());
+  const image = chooseImage(images, options.tag, contents.describe());
   return {
     ...source,
     root: { descriptor: image.descriptor, tags: image.tags },

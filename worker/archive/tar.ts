@@ -68,36 +68,37 @@ export type ReadAt = (offset: number, length: number) => Promise<Uint8Array>;
  * whether the tar ends as it should, with zeros: some tools leave them out, but so does a cut.
  */
 export async function* scanTar(readAt: ReadAt, size: number): AsyncGenerator<TarEntry, boolean, undefined> {
-  let at = 0;
+  let offset = 0;
   let headerOffset = 0;
   let extension: Extension = {};
-  for (let count = 0; at < size;) {
-    if (size - at < BLOCK_BYTES) {
-      throw at === 0 ? noTar() : truncated(`its header at byte ${at}`, at + BLOCK_BYTES, size);
+  for (let count = 0; offset < size;) {
+    if (size - offset < BLOCK_BYTES) {
+      throw offset === 0 ? noTar() : truncated(`its header at byte ${offset}`, offset + BLOCK_BYTES, size);
     }
-    const header = decodeUstar(await readAt(at, BLOCK_BYTES), at);
+    const header = decodeUstar(await readAt(offset, BLOCK_BYTES), offset);
     if (header === undefined) {
-      checkNothingPending(extension, at);
+      checkNothingPending(extension, offset);
       return true;
     }
-    if (++count > MAX_ENTRIES) throw invalid(at, `has more than ${MAX_ENTRIES} entries`);
-    at += BLOCK_BYTES;
+    if (++count > MAX_ENTRIES) throw invalid(offset, `has more than ${MAX_ENTRIES} entries`);
+    offset += BLOCK_BYTES;
     if (header.type === 'x' || header.type === 'g' || header.type === 'L' || header.type === 'K') {
-      if (header.size > MAX_EXTENSION_BYTES) throw invalid(at, `has an extended header of ${header.size} bytes`);
-      if (at + header.size > size) throw truncated(`the extended header at byte ${at}`, at + header.size, size);
-      const bytes = await readAt(at, header.size);
-      extension = Object.assign(extension, decodeExtension(header.type, bytes, at));
-      at += header.size + paddingOf(header.size);
+      if (header.size > MAX_EXTENSION_BYTES) throw invalid(offset, `has an extended header of ${header.size} bytes`);
+      if (offset + header.size > size)
+        throw truncated(`the extended header at byte ${offset}`, offset + header.size, size);
+      const bytes = await readAt(offset, header.size);
+      extension = Object.assign(extension, decodeExtension(header.type, bytes, offset));
+      offset += header.size + paddingOf(header.size);
       continue;
     }
-    const entry = toEntry(header, extension, headerOffset, at);
-    if (at + entry.size > size) throw truncated(quote(entry.name), at + entry.size, size);
+    const entry = toEntry(header, extension, headerOffset, offset);
+    if (offset + entry.size > size) throw truncated(quote(entry.name), offset + entry.size, size);
     yield entry;
-    at += entry.size + paddingOf(entry.size);
-    headerOffset = at;
+    offset += entry.size + paddingOf(entry.size);
+    headerOffset = offset;
     extension = {};
   }
-  checkNothingPending(extension, at);
+  checkNothingPending(extension, offset);
   return false;
 }
 
@@ -180,14 +181,14 @@ interface Extension {
 }
 
 /** Undefined for a block of zeros, which ends the tar. */
-function decodeUstar(block: Uint8Array, at: number): Ustar | undefined {
+function decodeUstar(block: Uint8Array, offset: number): Ustar | undefined {
   const bytes = Buffer.from(block.buffer, block.byteOffset, block.byteLength);
   if (bytes.every((byte) => byte === 0)) return undefined;
   if (decodeNumber(bytes.subarray(148, 156)) !== checksum(bytes)) {
-    throw at === 0 ? noTar() : new Failure('INVALID', `there is no tar header at byte ${at}`);
+    throw offset === 0 ? noTar() : new Failure('INVALID', `there is no tar header at byte ${offset}`);
   }
   const size = decodeNumber(bytes.subarray(124, 136));
-  if (size === undefined) throw invalid(at, 'has no size that can be read');
+  if (size === undefined) throw invalid(offset, 'has no size that can be read');
   const posix = bytes.toString('latin1', 257, 263) === 'ustar\0';
   const prefix = posix ? text(bytes.subarray(345, 500)) : '';
   const name = text(bytes.subarray(0, 100));
@@ -212,20 +213,20 @@ function decodeNumber(field: Buffer): number | undefined {
   return digits === undefined ? undefined : parseInt(digits === '' ? '0' : digits, 8);
 }
 
-function decodeExtension(type: 'x' | 'g' | 'L' | 'K', bytes: Uint8Array, at: number): Extension {
+function decodeExtension(type: 'x' | 'g' | 'L' | 'K', bytes: Uint8Array, offset: number): Extension {
   if (type === 'L') return { path: text(Buffer.from(bytes)) };
   if (type === 'K') return { linkPath: text(Buffer.from(bytes)) };
-  const records = decodePax(bytes, at);
-  if ([...records.keys()].some((key) => key.startsWith('GNU.sparse.'))) throw invalid(at, 'has a sparse file');
+  const records = decodePax(bytes, offset);
+  if ([...records.keys()].some((key) => key.startsWith('GNU.sparse.'))) throw invalid(offset, 'has a sparse file');
   const path = records.get('path');
   const linkPath = records.get('linkpath');
   const size = records.get('size');
   if (type === 'g') {
-    if (path ?? linkPath ?? size) throw invalid(at, 'has a global pax header that renames or resizes every file');
+    if (path ?? linkPath ?? size) throw invalid(offset, 'has a global pax header that renames or resizes every file');
     return {};
   }
   if (size !== undefined && (!/^[0-9]{1,16}$/.test(size) || !Number.isSafeInteger(Number(size)))) {
-    throw invalid(at, `has a pax header with the size ${quote(size)}`);
+    throw invalid(offset, `has a pax header with the size ${quote(size)}`);
   }
   return {
     ...(path === undefined ? {} : { path }),
@@ -235,7 +236,7 @@ function decodeExtension(type: 'x' | 'g' | 'L' | 'K', bytes: Uint8Array, at: num
 }
 
 /** `length key=value\n`, the length counting all of it. */
-function decodePax(bytes: Uint8Array, at: number): ReadonlyMap<string, string> {
+function decodePax(bytes: Uint8Array, offset: number): ReadonlyMap<string, string> {
   const records = new Map<string, string>();
   const all = Buffer.from(bytes);
   for (let from = 0; from < all.byteLength;) {
@@ -244,7 +245,7 @@ function decodePax(bytes: Uint8Array, at: number): ReadonlyMap<string, string> {
     const to = from + Number(digits);
     const equals = all.indexOf(0x3d, space);
     if (!/^[1-9][0-9]{0,6}$/.test(digits) || equals === -1 || equals >= to || all[to - 1] !== 0x0a) {
-      throw invalid(at, 'has a pax header whose records have wrong lengths');
+      throw invalid(offset, 'has a pax header whose records have wrong lengths');
     }
     records.set(all.toString('utf8', space + 1, equals), all.toString('utf8', equals + 1, to - 1));
     from = to;
@@ -252,7 +253,7 @@ function decodePax(bytes: Uint8Array, at: number): ReadonlyMap<string, string> {
   return records;
 }
 
-function toEntry(header: Ustar, extension: Extension, headerOffset: number, at: number): TarEntry {
+function toEntry(header: Ustar, extension: Extension, headerOffset: number, offset: number): TarEntry {
   const written = extension.path ?? header.name;
   const kind = kindOf(header.type, written, headerOffset);
   // a size that the header could hold must be the same there: readers differ in which of the two they believe
@@ -267,12 +268,12 @@ function toEntry(header: Ustar, extension: Extension, headerOffset: number, at: 
     throw invalid(headerOffset, `has ${quote(written)}, a directory with content`);
   }
   const linkName = extension.linkPath ?? header.linkName;
-  const entry: TarEntry = { name: safeName(written), kind, headerOffset, offset: at, size, linkName };
+  const entry: TarEntry = { name: safeName(written), kind, headerOffset, offset: offset, size, linkName };
   if (kind === 'symlink' || kind === 'link') linkTarget(entry);
   return entry;
 }
 
-function kindOf(type: string, name: string, at: number): TarEntry['kind'] {
+function kindOf(type: string, name: string, offset: number): TarEntry['kind'] {
   switch (type) {
     case '0':
     case '7': // contiguous: a file
@@ -284,12 +285,13 @@ function kindOf(type: string, name: string, at: number): TarEntry['kind'] {
     case '5':
       return 'directory';
     default:
-      throw invalid(at, `has ${quote(name)}, which is no file, directory or link but of type ${quote(type)}`);
+      throw invalid(offset, `has ${quote(name)}, which is no file, directory or link but of type ${quote(type)}`);
   }
 }
 
-function checkNothingPending(extension: Extension, at: number): void {
-  if (Object.keys(extension).length > 0) throw new Failure('CORRUPT', `ends at byte ${at}, after an extended header`);
+function checkNothingPending(extension: Extension, offset: number): void {
+  if (Object.keys(extension).length > 0)
+    throw new Failure('CORRUPT', `ends at byte ${offset}, after an extended header`);
 }
 
 function text(field: Buffer): string {
@@ -305,8 +307,8 @@ function noTar(): Failure {
   return new Failure('INVALID', 'it is no tar, so no archive of an image');
 }
 
-function invalid(at: number, what: string): Failure {
-  return new Failure('INVALID', `the tar ${what} (at byte ${at})`);
+function invalid(offset: number, what: string): Failure {
+  return new Failure('INVALID', `the tar ${what} (at byte ${offset})`);
 }
 
 function truncated(what: string, end: number, size: number): Failure {

@@ -30,7 +30,7 @@ export interface CreateArchiveOptions extends Abortable {
 export interface ArchiveTarget extends Target {
   readonly inOrder: true;
   /** Makes the archive visible. BUG unless every planned byte arrived and was found right; CONFLICT when the condition does not hold. */
-  commit(o?: Abortable): Promise<ObjectInfo>;
+  commit(options?: Abortable): Promise<ObjectInfo>;
   /** Throws away what was stored. Idempotent. */
   abort(): Promise<void>;
 }
@@ -59,7 +59,7 @@ export async function createArchive(
   store: ObjectStore,
   key: string,
   layout: ArchiveLayout,
-  o: CreateArchiveOptions = {},
+  options: CreateArchiveOptions = {},
 ): Promise<ArchiveTarget> {
   const upload = await store.upload(key, layout.size, {
     fingerprint: layout.digest,
@@ -70,19 +70,19 @@ export async function createArchive(
       'transship-source': imageName(layout.names, layout.root.digest),
       [LAYOUT_METADATA]: layout.digest,
       'transship-head': String(layout.headSize),
-      'transship-created': new Date((o.clock ?? systemClock).now()).toISOString(),
+      'transship-created': new Date((options.clock ?? systemClock).now()).toISOString(),
     },
-    ...(o.condition === undefined ? {} : { condition: o.condition }),
-    ...(o.partSize === undefined ? {} : { partSize: o.partSize }),
-    signal: o.signal,
+    ...(options.condition === undefined ? {} : { condition: options.condition }),
+    ...(options.partSize === undefined ? {} : { partSize: options.partSize }),
+    signal: options.signal,
   });
   const archive = new Archive(layout, upload, store.describe(key));
-  await archive.begin(o);
+  await archive.begin(options);
   return archive;
 }
 
 /** A blob's place in the archive and its parts, from its header to its padding. */
-class Place {
+class BlobSlot {
   readonly entry: BlobEntry;
   /** The parts that hold its first and its last byte. */
   readonly first: number;
@@ -116,7 +116,7 @@ class Archive implements ArchiveTarget {
   readonly #upload: Upload;
   readonly #name: string;
   readonly #paths: ReadonlySet<string>;
-  readonly #places: ReadonlyMap<Digest, Place>;
+  readonly #slots: ReadonlyMap<Digest, BlobSlot>;
   readonly #held = new Map<number, HeldPart>();
   /** Buffers of a whole part that nobody uses at the moment. */
   readonly #idle: Buffer[] = [];
@@ -129,21 +129,21 @@ class Archive implements ArchiveTarget {
     this.#name = name;
     this.#paths = new Set(layout.entries.map((entry) => entry.name));
     const blobs = layout.entries.filter((entry) => entry.descriptor !== undefined);
-    this.#places = new Map(blobs.map((entry) => [entry.descriptor.digest, new Place(entry, upload.partSize)]));
+    this.#slots = new Map(blobs.map((entry) => [entry.descriptor.digest, new BlobSlot(entry, upload.partSize)]));
   }
 
   /** Finds out what is stored already, and sends the parts that the plan alone fills. */
-  async begin(o: Abortable): Promise<void> {
+  async begin(options: Abortable): Promise<void> {
     const { done, parts } = this.#upload;
     const planned: number[] = [];
     let next = 1;
-    for (const place of this.#places.values()) {
-      for (; next < place.first; next++) planned.push(next);
-      place.complete = true;
-      for (let n = place.first; n <= place.last && place.complete; n++) place.complete = done.has(n);
-      next = Math.max(next, place.last + 1);
-      if (place.complete) continue;
-      for (const n of place.heldParts) {
+    for (const slot of this.#slots.values()) {
+      for (; next < slot.first; next++) planned.push(next);
+      slot.complete = true;
+      for (let n = slot.first; n <= slot.last && slot.complete; n++) slot.complete = done.has(n);
+      next = Math.max(next, slot.last + 1);
+      if (slot.complete) continue;
+      for (const n of slot.heldParts) {
         if (done.has(n)) continue;
         const held = this.#held.get(n);
         if (held === undefined) this.#held.set(n, { incomplete: 1, buffer: undefined });
@@ -154,70 +154,73 @@ class Archive implements ArchiveTarget {
     for (const n of planned) {
       if (done.has(n)) continue;
       this.#held.set(n, { incomplete: 0, buffer: undefined });
-      await this.#sendHeld(n, o);
+      await this.#sendHeld(n, options);
     }
   }
 
-  async has(d: Descriptor, o?: Abortable): Promise<boolean> {
-    checkAborted(o);
-    return this.#places.get(d.digest)?.complete === true;
+  async has(descriptor: Descriptor, options?: Abortable): Promise<boolean> {
+    checkAborted(options);
+    return this.#slots.get(descriptor.digest)?.complete === true;
   }
 
-  async put(d: Descriptor, open: () => Bytes, o: Abortable = {}): Promise<void> {
-    this.#check(o);
-    const place = this.#places.get(d.digest);
-    if (place === undefined) return this.#checkPlanned(d);
-    if (d.size !== place.entry.size) {
+  async put(descriptor: Descriptor, open: () => Bytes, options: Abortable = {}): Promise<void> {
+    this.#check(options);
+    const slot = this.#slots.get(descriptor.digest);
+    if (slot === undefined) return this.#checkPlanned(descriptor);
+    if (descriptor.size !== slot.entry.size) {
       throw new Failure(
         'INVALID',
-        `${d.digest} is named with two sizes, ${d.size} and ${place.entry.size} bytes: the image is broken where it was pushed`,
+        `${descriptor.digest} is named with two sizes, ${descriptor.size} and ${slot.entry.size} bytes: the image is broken where it was pushed`,
       );
     }
-    if (place.complete) return undefined;
-    if (place.filling !== undefined) return place.filling;
-    place.filling = this.#fill(place, open, o);
+    if (slot.complete) return undefined;
+    if (slot.filling !== undefined) return slot.filling;
+    slot.filling = this.#fill(slot, open, options);
     try {
-      return await place.filling;
+      return await slot.filling;
     } finally {
-      place.filling = undefined;
+      slot.filling = undefined;
     }
   }
 
-  async tag(name: string, d: Descriptor, _: () => Bytes, o?: Abortable): Promise<void> {
-    this.#check(o);
-    this.#checkPlanned(d);
-    if (this.#layout.tags.get(name) === d.digest) return;
-    throw new Failure('BUG', `write ${this.#name}: the tag ${name} of ${shortDigest(d.digest)} is not in the plan`);
+  async tag(name: string, descriptor: Descriptor, _: () => Bytes, options?: Abortable): Promise<void> {
+    this.#check(options);
+    this.#checkPlanned(descriptor);
+    if (this.#layout.tags.get(name) === descriptor.digest) return;
+    throw new Failure(
+      'BUG',
+      `write ${this.#name}: the tag ${name} of ${shortDigest(descriptor.digest)} is not in the plan`,
+    );
   }
 
-  async commit(o: Abortable = {}): Promise<ObjectInfo> {
-    this.#check(o);
-    const missing = [...this.#places.values()].filter((place) => !place.complete);
+  async commit(options: Abortable = {}): Promise<ObjectInfo> {
+    this.#check(options);
+    const missing = [...this.#slots.values()].filter((slot) => !slot.complete);
     if (missing.length > 0) {
-      const some = missing.slice(0, 3).map((place) => shortDigest(place.entry.descriptor.digest));
+      const some = missing.slice(0, 3).map((slot) => shortDigest(slot.entry.descriptor.digest));
       const list = some.join(', ') + (missing.length > some.length ? ', …' : '');
       throw new Failure(
         'BUG',
-        `write ${this.#name}: ${missing.length} of ${this.#places.size} blobs have not arrived (${list})`,
+        `write ${this.#name}: ${missing.length} of ${this.#slots.size} blobs have not arrived (${list})`,
       );
     }
     // only those are left whose sending was stopped together with the put that they were complete with
-    for (const n of this.#held.keys()) await this.#sendHeld(n, o);
-    return this.#upload.commit(o);
+    for (const n of this.#held.keys()) await this.#sendHeld(n, options);
+    return this.#upload.commit(options);
   }
 
   async abort(): Promise<void> {
     const stopped = new Failure('ABORTED', `writing ${this.#name} was given up`);
     this.#failed ??= stopped;
     this.#stop.abort(stopped);
-    await Promise.allSettled([...this.#places.values()].map(async (place) => place.filling));
+    await Promise.allSettled([...this.#slots.values()].map(async (slot) => slot.filling));
     await this.#upload.abort();
   }
 
   /** Header, content and padding into the parts of the place. A part that it has for itself is sent while the next is being filled. */
-  async #fill(place: Place, open: () => Bytes, o: Abortable): Promise<void> {
-    const { entry } = place;
-    const signal = anyOf(o.signal, this.#stop.signal);
+  async #fill(slot: BlobSlot, open: () => Bytes, options: Abortable): Promise<void> {
+    const { entry } = slot;
+    const signal = anyOf(options.signal, this.#stop.signal);
     const { partSize } = this.#upload;
     const contentEnd = entry.offset + entry.header.byteLength + entry.size;
     let position = entry.offset;
@@ -231,14 +234,14 @@ class Archive implements ArchiveTarget {
       this.#check({ signal });
       for (let from = 0; from < bytes.byteLength;) {
         const n = Math.floor(position / partSize) + 1;
-        const at = position % partSize;
-        const piece = bytes.subarray(from, from + partSize - at);
-        if (place.heldParts.includes(n)) {
-          this.#bufferOf(n)?.set(piece, at);
+        const offset = position % partSize;
+        const piece = bytes.subarray(from, from + partSize - offset);
+        if (slot.heldParts.includes(n)) {
+          this.#bufferOf(n)?.set(piece, offset);
         } else {
           filling ??= this.#takeBuffer();
-          filling.set(piece, at);
-          if (at + piece.byteLength === partSize) {
+          filling.set(piece, offset);
+          if (offset + piece.byteLength === partSize) {
             await sent();
             sending = this.#sendOwn(n, filling, signal);
             filling = undefined;
@@ -261,18 +264,18 @@ class Archive implements ArchiveTarget {
       await sending;
     }
     await sent();
-    place.complete = true;
-    await this.#releaseHeld(place, { signal });
+    slot.complete = true;
+    await this.#releaseHeld(slot, { signal });
   }
 
   /** Sends the parts of which `place` was the last that they waited for, one after the other. */
-  async #releaseHeld(place: Place, o: Abortable): Promise<void> {
+  async #releaseHeld(slot: BlobSlot, options: Abortable): Promise<void> {
     const ready: number[] = [];
-    for (const n of place.heldParts) {
+    for (const n of slot.heldParts) {
       const held = this.#held.get(n);
       if (held !== undefined && --held.incomplete === 0) ready.push(n);
     }
-    for (const n of ready) await this.#sendHeld(n, o);
+    for (const n of ready) await this.#sendHeld(n, options);
   }
 
   /** Resolves to what failed, since nobody waits for it while the blob goes on. */
@@ -287,16 +290,16 @@ class Archive implements ArchiveTarget {
     }
   }
 
-  async #sendHeld(n: number, o: Abortable): Promise<void> {
+  async #sendHeld(n: number, options: Abortable): Promise<void> {
     const buffer = this.#bufferOf(n);
     if (buffer === undefined) return;
     const start = (n - 1) * this.#upload.partSize;
     const bytes = buffer.subarray(0, Math.min(buffer.byteLength, this.#layout.size - start));
     this.#writePlanned(start, bytes);
     try {
-      await this.#upload.part(n, bytes, o);
+      await this.#upload.part(n, bytes, options);
     } catch (error) {
-      throw this.#fail(error, o.signal);
+      throw this.#fail(error, options.signal);
     }
     this.#held.delete(n);
     this.#idle.push(buffer);
@@ -306,8 +309,8 @@ class Archive implements ArchiveTarget {
   #writePlanned(start: number, part: Buffer): void {
     const end = start + part.byteLength;
     const { entries } = this.#layout;
-    for (let i = firstEndingAfter(entries, start); i < entries.length; i++) {
-      const entry = entries[i];
+    for (let index = firstEndingAfter(entries, start); index < entries.length; index++) {
+      const entry = entries[index];
       if (entry === undefined || entry.offset >= end) return;
       if (entry.bytes === undefined) continue;
       const content = entry.offset + entry.header.byteLength;
@@ -330,14 +333,14 @@ class Archive implements ArchiveTarget {
     return this.#idle.pop() ?? Buffer.allocUnsafeSlow(Math.min(this.#upload.partSize, this.#layout.size));
   }
 
-  #checkPlanned(d: Descriptor): void {
-    if (this.#paths.has(blobPath(d.digest))) return;
-    throw new Failure('BUG', `write ${this.#name}: ${d.digest} is not in the plan`);
+  #checkPlanned(descriptor: Descriptor): void {
+    if (this.#paths.has(blobPath(descriptor.digest))) return;
+    throw new Failure('BUG', `write ${this.#name}: ${descriptor.digest} is not in the plan`);
   }
 
-  #check(o?: Abortable): void {
+  #check(options?: Abortable): void {
     if (this.#failed !== undefined) throw this.#failed;
-    checkAborted(o);
+    checkAborted(options);
   }
 
   /** What the store does not take ends the archive; that a caller stopped does not. */

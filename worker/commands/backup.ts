@@ -30,8 +30,8 @@ export function addBackup(program: Command, context: CommandContext): void {
   withSideFlags(withConcurrency(withCommonFlags(command)), ['src']).action(
     async (src: string, dst: string, flags: BackupFlags) => {
       const { referrers, force, dryRun, platform: platforms } = flags;
-      await runImages(context, flags, async (ends, o) =>
-        backup({ from: src, to: dst, platforms, referrers, force, dryRun }, ends, o),
+      await runImages(context, flags, async (backends, options) =>
+        backup({ from: src, to: dst, platforms, referrers, force, dryRun }, backends, options),
       );
     },
   );

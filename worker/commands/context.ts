@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { Ends } from '../images/backends.ts';
+import type { Backends } from '../images/backends.ts';
 import type { Service } from '../service/service.ts';
 import type { Access } from '../rules/rule.ts';
 import type { Clock } from '../util/clock.ts';
@@ -40,21 +40,21 @@ export interface StartedProgram {
 /** What a command gets from the program around it. */
 export interface CommandContext {
   /** Ends with these options; closing them closes every connection. */
-  connect(o: ConnectOptions): Ends & AsyncDisposable;
+  connect(options: ConnectOptions): Backends & AsyncDisposable;
   /**
    * The queues and the table that the environment names; closing them closes every connection. Nothing is asked of them yet. INVALID, naming
    * what is missing, where the environment names none.
    */
-  connectService(o?: { readonly report?: Report | undefined }): Service & AsyncDisposable;
+  connectService(options?: { readonly report?: Report | undefined }): Service & AsyncDisposable;
   /**
    * Does the jobs of the queue, so many at once (default: as the environment says), until the signal fires and what is under way was given
    * back. Logs and metrics go to stdout. INVALID where the environment does not name the deployed system.
    */
-  runWorker(o: { readonly slots?: number | undefined }): Promise<void>;
+  runWorker(options: { readonly slots?: number | undefined }): Promise<void>;
   /** Looks again and again which rules are due, until the signal fires. Logs and metrics go to stdout. INVALID as `runWorker`. */
-  runPlanner(o: { readonly everySeconds: number }): Promise<void>;
+  runPlanner(options: { readonly everySeconds: number }): Promise<void>;
   /** Starts this program with these arguments and the environment as it is. It ends with the signal at the latest. */
-  start(args: readonly string[], o: { readonly onLine: (line: string) => void }): StartedProgram;
+  start(args: readonly string[], options: { readonly onLine: (line: string) => void }): StartedProgram;
   /** Sets variables of the environment for what is connected from now on. */
   setEnvironment(variables: Readonly<Record<string, string>>): void;
   readonly signal: AbortSignal;

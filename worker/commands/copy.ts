@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { parseDestination, parseLocation } from '../oci/location.ts';
-import { mirror } from '../images/copy-image.ts';
+import { copyImage } from '../images/copy-image.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import {
   describeCopy,
@@ -40,13 +40,17 @@ export function addCopy(program: Command, context: CommandContext): void {
       const [from, to] = [parseLocation(src), parseDestination(dst)];
       const startedMs = context.clock.now();
       const result = await withProgress(context, flags, async ({ report }) => {
-        await using ends = context.connect({
+        await using backends = context.connect({
           ...connectFlags(flags),
           concurrency: concurrencyOf(context, flags),
           report,
         });
         const { referrers, force, dryRun, platform: platforms } = flags;
-        return await mirror({ from, to, platforms, referrers, force, dryRun }, ends, optionsOf(context, flags, report));
+        return await copyImage(
+          { from, to, platforms, referrers, force, dryRun },
+          backends,
+          optionsOf(context, flags, report),
+        );
       });
       const seconds = (context.clock.now() - startedMs) / 1000;
       const { json, text } = describeCopy(result, seconds);

@@ -31,7 +31,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
     await withProgress(context, flags, async ({ report }) => {
       await using service = context.connectService({ report });
       const { enqueueImage, enqueueRule, follow } = await import('../service/admin/enqueue.ts');
-      const o = { signal: context.signal, clock: context.clock };
+      const options = { signal: context.signal, clock: context.clock };
       const { platform: platforms, force } = flags;
       if (
         dst === undefined &&
@@ -43,7 +43,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
         );
       const run =
         dst === undefined
-          ? await enqueueRule(src, service, o)
+          ? await enqueueRule(src, service, options)
           : await enqueueImage(
               {
                 from: src,
@@ -54,7 +54,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
                 ...(flags.create === false ? { create: false } : {}),
               },
               service,
-              o,
+              options,
             );
       if (flags.wait !== true) {
         printResult(context, flags, { run: run.id }, () => `enqueued as run ${run.id}; see \`transship status\``);
@@ -63,7 +63,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
       const seen = (now: Run): void => {
         if (flags.quiet !== true && flags.json !== true) context.stderr.write(`${describeCounts(now)}\n`);
       };
-      const { run: ended, failed } = await follow(run.id, service.state.runs, { ...o, seen }).catch(
+      const { run: ended, failed } = await follow(run.id, service.state.runs, { ...options, seen }).catch(
         (error: unknown) => {
           if (!context.signal.aborted) throw error;
           // the same command again would ask for all of it once more

@@ -18,13 +18,17 @@ export function addInspect(program: Command, context: CommandContext): void {
     .option('--raw', 'the manifest, byte for byte');
   withSideFlags(withCommonFlags(command), ['src']).action(async (ref: string, flags: InspectFlags) => {
     await withProgress(context, flags, async ({ report }) => {
-      await using ends = context.connect({ ...connectFlags(flags), concurrency: concurrencyOf(context, {}), report });
-      const o = optionsOf(context, {}, report);
+      await using backends = context.connect({
+        ...connectFlags(flags),
+        concurrency: concurrencyOf(context, {}),
+        report,
+      });
+      const options = optionsOf(context, {}, report);
       if (flags.raw === true) {
-        context.stdout.write(Buffer.from(await rawManifest(ref, ends, o)).toString());
+        context.stdout.write(Buffer.from(await rawManifest(ref, backends, options)).toString());
         return;
       }
-      const found = await inspect(ref, ends, o);
+      const found = await inspect(ref, backends, options);
       printResult(context, flags, found, () =>
         [
           `image      ${found.at}`,

@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import type { TickResult } from '../service/planner/pass.ts';
+import type { PassResult } from '../service/planner/pass.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 
 interface PlannerFlags extends CommonFlags {
@@ -21,24 +21,24 @@ export function addPlanner(program: Command, context: CommandContext): void {
   withCommonFlags(command).action(async (flags: PlannerFlags) => {
     if (flags.once !== true) return context.runPlanner({ everySeconds: flags.every });
     const result = await withProgress(context, flags, async ({ report }) => {
-      const { tick } = await import('../service/planner/pass.ts');
-      const { currentEnds } = await import('../service/backend-pool.ts');
+      const { runPass } = await import('../service/planner/pass.ts');
+      const { openBackendPool } = await import('../service/backend-pool.ts');
       const { signal, clock } = context;
       await using service = context.connectService({ report });
-      await using ends = currentEnds({
+      await using backends = openBackendPool({
         rules: service.state.rules,
         connect: (access) => context.connect({ access, report }),
         clock,
         report,
       });
-      return await tick(service, async (work, at) => ends.use(work, at), { signal, clock, report });
+      return await runPass(service, backends, { signal, clock, report });
     });
     printResult(context, flags, result, () => describe(result));
     if (result.failed > 0 || result.late > 0) context.exit(3);
   });
 }
 
-function describe({ rules, begun, late, failed, resent }: TickResult): string {
+function describe({ rules, begun, late, failed, resent }: PassResult): string {
   const parts = [
     `${begun} of ${rules} rules ${begun === 1 ? 'was' : 'were'} due`,
     ...(late === 0 ? [] : [`${late} late`]),

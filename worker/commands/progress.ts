@@ -29,8 +29,8 @@ const LINE_EVERY_MS = 10_000;
 const BAR_WIDTH = 24;
 
 /** Shows events on `screen` until it is stopped. */
-export function startProgress(screen: Screen, o: ProgressOptions): Progress {
-  const state = new State(o.clock.now());
+export function startProgress(screen: Screen, options: ProgressOptions): Progress {
+  const state = new State(options.clock.now());
   const stopping = new AbortController();
   let drawn = 0;
   const erase = (): void => {
@@ -38,30 +38,31 @@ export function startProgress(screen: Screen, o: ProgressOptions): Progress {
     drawn = 0;
   };
   const draw = (): void => {
-    const lines = state.bars(o.clock.now()).map((line) => line.slice(0, screen.columns - 1));
+    const lines = state.bars(options.clock.now()).map((line) => line.slice(0, screen.columns - 1));
     erase();
     if (lines.length > 0) screen.write(`${lines.join('\n')}\n`);
     drawn = lines.length;
   };
   const tell = (event: Event): void => {
-    const text = o.style === 'json' ? jsonLine(event, o) : textLine(event, o);
+    const text = options.style === 'json' ? jsonLine(event, options) : textLine(event, options);
     if (text === undefined) return;
     erase();
     screen.write(`${text}\n`);
   };
   const tick = async (): Promise<void> => {
-    const everyMs = o.style === 'bars' ? REDRAW_MS : LINE_EVERY_MS;
+    const everyMs = options.style === 'bars' ? REDRAW_MS : LINE_EVERY_MS;
     while (!stopping.signal.aborted) {
-      await o.clock.sleep(everyMs, { signal: stopping.signal }).catch(() => undefined);
+      await options.clock.sleep(everyMs, { signal: stopping.signal }).catch(() => undefined);
       if (stopping.signal.aborted) return;
-      if (o.style === 'bars') draw();
-      else if (o.style === 'lines' && state.active.size > 0) screen.write(`${state.summary(o.clock.now())}\n`);
+      if (options.style === 'bars') draw();
+      else if (options.style === 'lines' && state.active.size > 0)
+        screen.write(`${state.summary(options.clock.now())}\n`);
     }
   };
-  const ticking = o.style === 'bars' || o.style === 'lines' ? tick() : Promise.resolve();
+  const ticking = options.style === 'bars' || options.style === 'lines' ? tick() : Promise.resolve();
   return {
     report: (event) => {
-      state.take(event, o.clock.now());
+      state.take(event, options.clock.now());
       tell(event);
     },
     stop: async () => {
@@ -136,35 +137,37 @@ function bar(name: string, done: number, bytes: number, elapsedMs: number, moved
   return `${name.padEnd(20)} ${drawn} ${formatBytes(done).padStart(10)} / ${formatBytes(bytes).padEnd(10)} ${`${formatBytes(rate)}/s`.padStart(12)}  ${eta}`;
 }
 
-function textLine(event: Event, o: ProgressOptions): string | undefined {
+function textLine(event: Event, options: ProgressOptions): string | undefined {
   switch (event.type) {
     case 'warning':
       return `warning: ${printable(event.message)}`;
     case 'note':
-      return o.style === 'none' ? undefined : printable(event.message);
+      return options.style === 'none' ? undefined : printable(event.message);
     case 'referrer-refused':
       return `warning: ${formatDigest(event.digest)} refers to the image and was not taken: ${printable(event.message)}`;
     case 'retry':
-      return o.verbose && o.style !== 'none'
+      return options.verbose && options.style !== 'none'
         ? `retry ${event.what} in ${formatDuration(event.delayMs)}, attempt ${event.attempt}: ${printable(event.message)}`
         : undefined;
     case 'blob-done':
     case 'manifest-done': {
-      if (o.style === 'none' || (event.outcome === 'exists' && !o.verbose)) return undefined;
-      if (o.style === 'bars' && !o.verbose) return undefined;
+      if (options.style === 'none' || (event.outcome === 'exists' && !options.verbose)) return undefined;
+      if (options.style === 'bars' && !options.verbose) return undefined;
       const what = event.type === 'blob-done' ? 'blob' : 'manifest';
       return `${event.outcome} ${what} ${event.digest} bytes=${event.bytes}`;
     }
     case 'tagged':
-      return o.style === 'none' || (o.style === 'bars' && !o.verbose)
+      return options.style === 'none' || (options.style === 'bars' && !options.verbose)
         ? undefined
         : `tagged ${printable(event.name)} ${event.digest}`;
     case 'planned':
-      return o.style === 'lines'
+      return options.style === 'lines'
         ? `planned blobs=${event.blobs} manifests=${event.manifests} bytes=${event.bytes}`
         : undefined;
     case 'blob-started':
-      return o.verbose && o.style === 'lines' ? `started blob ${event.digest} bytes=${event.bytes}` : undefined;
+      return options.verbose && options.style === 'lines'
+        ? `started blob ${event.digest} bytes=${event.bytes}`
+        : undefined;
     case 'blob-progress':
       return undefined;
     case 'job-failed':
@@ -177,23 +180,25 @@ function textLine(event: Event, o: ProgressOptions): string | undefined {
     case 'rule-expired':
       return `warning: rule ${event.rule} has expired, nothing is planned for it`;
     case 'job-handed-back':
-      return o.style === 'none'
+      return options.style === 'none'
         ? undefined
         : `back to the queue: ${printable(event.job.title)}: ${printable(event.message)}`;
     case 'job-started':
-      return o.style === 'none' ? undefined : `started ${printable(event.job.title)}`;
+      return options.style === 'none' ? undefined : `started ${printable(event.job.title)}`;
     case 'job-done':
-      return o.style === 'none'
+      return options.style === 'none'
         ? undefined
         : `${event.unchanged ? 'unchanged' : 'done'} ${printable(event.job.title)} in ${formatDuration(event.durationMs)}`;
     case 'run-started':
-      return o.style === 'none' ? undefined : `rule ${event.rule}: run ${event.run} started`;
+      return options.style === 'none' ? undefined : `rule ${event.rule}: run ${event.run} started`;
     case 'run-planned':
-      return o.style === 'none'
+      return options.style === 'none'
         ? undefined
         : `rule ${event.rule}: jobs=${event.jobs} unchanged=${event.unchanged}${event.continued ? ', the rest goes on in the queue' : ''}`;
     case 'run-ended':
-      return o.style === 'none' ? undefined : `rule ${event.rule}: run ${event.run} ended, failed=${event.failed}`;
+      return options.style === 'none'
+        ? undefined
+        : `rule ${event.rule}: run ${event.run} ended, failed=${event.failed}`;
     case 'rule-age':
       return undefined;
     default:
@@ -201,7 +206,7 @@ function textLine(event: Event, o: ProgressOptions): string | undefined {
   }
 }
 
-function jsonLine(event: Event, o: ProgressOptions): string | undefined {
-  if (event.type === 'blob-progress' || (event.type === 'blob-started' && !o.verbose)) return undefined;
+function jsonLine(event: Event, options: ProgressOptions): string | undefined {
+  if (event.type === 'blob-progress' || (event.type === 'blob-started' && !options.verbose)) return undefined;
   return JSON.stringify(event);
 }

@@ -31,8 +31,8 @@ export function addRestore(program: Command, context: CommandContext): void {
   withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command))), ['dest']).action(
     async (src: string, dst: string, flags: RestoreFlags) => {
       const { referrers, dryRun, platform: platforms } = flags;
-      await runImages(context, flags, async (ends, o) =>
-        restore({ from: src, to: dst, platforms, referrers, dryRun }, ends, o),
+      await runImages(context, flags, async (backends, options) =>
+        restore({ from: src, to: dst, platforms, referrers, dryRun }, backends, options),
       );
     },
   );

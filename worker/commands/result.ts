@@ -1,6 +1,6 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import type { Ends, OperationOptions } from '../images/backends.ts';
-import type { MirrorResult } from '../images/copy-image.ts';
+import type { Backends, OperationOptions } from '../images/backends.ts';
+import type { ImageCopyResult } from '../images/copy-image.ts';
 import type { BatchResult } from '../images/copy-images.ts';
 import type { Report } from '../util/events.ts';
 import { printResult, withProgress, type CommandContext, type CommonFlags, type ConnectOptions } from './context.ts';
@@ -43,7 +43,10 @@ export function optionsOf(context: CommandContext, flags: ConcurrencyFlag, repor
 }
 
 /** One copy, for programs and for people. */
-export function describeCopy(result: MirrorResult, seconds: number): { readonly json: object; readonly text: string } {
+export function describeCopy(
+  result: ImageCopyResult,
+  seconds: number,
+): { readonly json: object; readonly text: string } {
   const { copied } = result;
   const tallies = copied?.tallies;
   const refused = copied?.referrers.filter((referrer) => referrer.refused !== undefined) ?? [];
@@ -60,7 +63,7 @@ export function describeCopy(result: MirrorResult, seconds: number): { readonly 
       tags,
       ...(why === undefined ? {} : { refused: { code: why.code, message: why.message } }),
     })),
-    foreign: copied?.foreign.map((d) => ({ digest: d.digest, urls: d.urls })),
+    foreign: copied?.foreign.map((descriptor) => ({ digest: descriptor.digest, urls: descriptor.urls })),
     partial: refused.length > 0,
   };
   const lines = [`${result.outcome} ${result.from} -> ${result.to}`, `digest ${result.digest}`];
@@ -82,14 +85,14 @@ export function describeCopy(result: MirrorResult, seconds: number): { readonly 
 export async function runImages(
   context: CommandContext,
   flags: CommonFlags & SideFlags & ConcurrencyFlag,
-  work: (ends: Ends, o: OperationOptions) => Promise<BatchResult>,
+  work: (backends: Backends, options: OperationOptions) => Promise<BatchResult>,
   connect: Pick<ConnectOptions, 'access'> = {},
 ): Promise<void> {
   const startedMs = context.clock.now();
   const run = await withProgress(context, flags, async ({ report }) => {
     const concurrency = concurrencyOf(context, flags);
-    await using ends = context.connect({ ...connectFlags(flags), ...connect, concurrency, report });
-    return await work(ends, optionsOf(context, flags, report));
+    await using backends = context.connect({ ...connectFlags(flags), ...connect, concurrency, report });
+    return await work(backends, optionsOf(context, flags, report));
   });
   const { json, text, failed } = describeBatch(run, (context.clock.now() - startedMs) / 1000);
   printResult(context, flags, json, () => text);
@@ -102,7 +105,7 @@ function describeBatch(
   seconds: number,
 ): { readonly json: object; readonly text: string; readonly failed: number } {
   const failed = run.items.filter((item) => item.outcome === 'failed');
-  const sent = (result: MirrorResult | undefined): number => result?.copied?.tallies.copied.bytes ?? 0;
+  const sent = (result: ImageCopyResult | undefined): number => result?.copied?.tallies.copied.bytes ?? 0;
   const json = {
     seconds,
     items: run.items.map((item) => ({

@@ -39,9 +39,9 @@ export function addRules(program: Command, context: CommandContext): void {
   withCommonFlags(rules.command('delete').summary('forget one rule; what it copied stays').argument('<name>')).action(
     async (name: string, flags: CommonFlags) => {
       await using service = context.connectService();
-      const o = { signal: context.signal };
-      const { revision } = find(name, await service.state.rules.list(o));
-      await service.state.rules.remove(name, revision, o);
+      const options = { signal: context.signal };
+      const { revision } = find(name, await service.state.rules.list(options));
+      await service.state.rules.remove(name, revision, options);
       printResult(context, flags, { deleted: name }, () => `deleted ${name}; what it copied stays`);
     },
   );

@@ -29,7 +29,7 @@ export function addSync(program: Command, context: CommandContext): void {
     await runImages(
       context,
       flags,
-      async (ends, o) => sync({ config, rules: flags.rule, dryRun: flags.dryRun }, ends, o),
+      async (backends, options) => sync({ config, rules: flags.rule, dryRun: flags.dryRun }, backends, options),
       {
         access: config.registries,
       },

@@ -25,14 +25,14 @@ export function addVerify(program: Command, context: CommandContext): void {
     );
   withSideFlags(withConcurrency(withCommonFlags(command))).action(async (ref: string, flags: VerifyFlags) => {
     const results = await withProgress(context, flags, async ({ report }) => {
-      await using ends = context.connect({
+      await using backends = context.connect({
         ...connectFlags(flags),
         concurrency: concurrencyOf(context, flags),
         report,
       });
       return await verify(
         { at: ref, deep: flags.deep, against: flags.against },
-        ends,
+        backends,
         optionsOf(context, flags, report),
       );
     });

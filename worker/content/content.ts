@@ -22,19 +22,19 @@ export interface Source {
    * What a tag or a digest stands for now. NOT_FOUND when there is none; UNAUTHENTICATED or DENIED when this end does not say. Costs no
    * body where the end can do without (a HEAD).
    */
-  resolve(reference: string, o?: Abortable): Promise<Descriptor>;
+  resolve(reference: string, options?: Abortable): Promise<Descriptor>;
 
   /**
    * The raw bytes of a manifest or blob: not verified, possibly short, long or wrong, and breaking off with UNAVAILABLE. Only `read` calls
    * it. NOT_FOUND when the content is not there. A range that begins at the end is empty. UNSUPPORTED when a range with `from` > 0 is asked for and only the whole can be had.
    */
-  open(d: Descriptor, o?: Abortable & ByteRange): Promise<Bytes>;
+  open(descriptor: Descriptor, options?: Abortable & ByteRange): Promise<Bytes>;
 
-  /** The manifests whose subject is `d`, in any order, each once. Empty where there are none or the end knows no referrers. */
-  referrers(d: Descriptor, o?: Abortable): AsyncIterable<Descriptor>;
+  /** The manifests whose subject is `descriptor`, in any order, each once. Empty where there are none or the end knows no referrers. */
+  referrers(descriptor: Descriptor, options?: Abortable): AsyncIterable<Descriptor>;
 
   /** Every tag, in any order. */
-  tags(o?: Abortable): AsyncIterable<string>;
+  tags(options?: Abortable): AsyncIterable<string>;
 }
 
 /** Where images are written to. All calls are idempotent and may run at once for different descriptors. */
@@ -43,24 +43,24 @@ export interface Target {
   readonly inOrder?: boolean;
 
   /** Whether the content is there, complete. A target that is filled anew says false. */
-  has(d: Descriptor, o?: Abortable): Promise<boolean>;
+  has(descriptor: Descriptor, options?: Abortable): Promise<boolean>;
 
   /**
    * Makes the content be there. Calls `open` never (it is there already), once, or again (to retry); each call gives the whole, verified:
-   * its iteration throws when the bytes are not those of `d`, before the last of them is handed out. Nothing is visible before the last
+   * its iteration throws when the bytes are not those of `descriptor`, before the last of them is handed out. Nothing is visible before the last
    * byte was accepted. Manifests must come after what they name: NOT_FOUND when the target misses a child.
    */
-  put(d: Descriptor, open: () => Bytes, o?: Abortable): Promise<void>;
+  put(descriptor: Descriptor, open: () => Bytes, options?: Abortable): Promise<void>;
 
   /**
-   * Makes `name` stand for the manifest `d`, storing the manifest too when it is not there. Success when it stands for `d` already.
+   * Makes `name` stand for the manifest `descriptor`, storing the manifest too when it is not there. Success when it stands for `descriptor` already.
    * CONFLICT where the tag is immutable and stands for something else.
    */
-  tag(name: string, d: Descriptor, open: () => Bytes, o?: Abortable): Promise<void>;
+  tag(name: string, descriptor: Descriptor, open: () => Bytes, options?: Abortable): Promise<void>;
 
   /**
    * Takes a blob over from another repository at the same place without moving bytes. False: not possible, put it. Never fails for reasons
    * of its own: every refusal is false.
    */
-  mount?(d: Descriptor, fromRepository: string, o?: Abortable): Promise<boolean>;
+  mount?(descriptor: Descriptor, fromRepository: string, options?: Abortable): Promise<boolean>;
 }

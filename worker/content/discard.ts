@@ -1,7 +1,7 @@
 import type { Target } from './content.ts';
 
 /** A Target that keeps nothing: a copy to it reads and so verifies every byte. */
-export const nowhere: Target = {
+export const discard: Target = {
   has: async () => false,
   put: async (_, open) => {
     const bytes = open()[Symbol.asyncIterator]();

@@ -63,13 +63,13 @@ const MAX_GRAPH_BYTES = 128 * 1024 * 1024;
  * Reads every manifest below `roots`, and unless told not to what refers to them. INVALID for manifests that cannot be, such as an index
  * that contains itself; NOT_FOUND when the source misses a manifest that another names.
  */
-export async function walk(source: Source, roots: readonly Root[], o: WalkOptions = {}): Promise<Graph> {
-  const walker = new Walker(source, o);
+export async function walk(source: Source, roots: readonly Root[], options: WalkOptions = {}): Promise<Graph> {
+  const walker = new Walker(source, options);
   for (const { descriptor } of roots) {
     if (!isManifestType(descriptor.mediaType)) throw unsupported(descriptor);
     await walker.descend(descriptor, []);
   }
-  const referrers = o.referrers === false ? [] : await walker.findReferrers();
+  const referrers = options.referrers === false ? [] : await walker.findReferrers();
   return { roots, referrers, unreadable: walker.unreadable, manifests: walker.manifests };
 }
 
@@ -130,36 +130,39 @@ class Walker {
   readonly manifests = new Map<Digest, ManifestNode>();
   readonly unreadable: { readonly root: Root; readonly failure: Failure }[] = [];
   readonly #source: Source;
-  readonly #o: WalkOptions;
+  readonly #options: WalkOptions;
   /** What was read, also of what is still being descended into: no manifest is read twice. */
   readonly #read = new Map<Digest, ManifestNode>();
   #bytes = 0;
 
-  constructor(source: Source, o: WalkOptions) {
+  constructor(source: Source, options: WalkOptions) {
     this.#source = source;
-    this.#o = o;
+    this.#options = options;
   }
 
-  /** Reads what is at and below `d`; children enter the map before their parent. */
-  async descend(d: Descriptor, above: readonly Digest[]): Promise<void> {
-    if (above.includes(d.digest)) throw new Failure('INVALID', `${d.digest} contains itself`);
+  /** Reads what is at and below `descriptor`; children enter the map before their parent. */
+  async descend(descriptor: Descriptor, above: readonly Digest[]): Promise<void> {
+    if (above.includes(descriptor.digest)) throw new Failure('INVALID', `${descriptor.digest} contains itself`);
     if (above.length > MAX_DEPTH)
-      throw new Failure('INVALID', `${d.digest} is an index within ${above.length} others; ${MAX_DEPTH} are allowed`);
-    if (!isManifestType(d.mediaType) || this.manifests.has(d.digest)) return;
-    const node = await this.#fetch(d);
+      throw new Failure(
+        'INVALID',
+        `${descriptor.digest} is an index within ${above.length} others; ${MAX_DEPTH} are allowed`,
+      );
+    if (!isManifestType(descriptor.mediaType) || this.manifests.has(descriptor.digest)) return;
+    const node = await this.#fetch(descriptor);
     const children = childrenOf(node.manifest).filter((child) => isManifestType(child.mediaType));
     const missing = new Map(children.filter((child) => !this.#read.has(child.digest)).map((c) => [c.digest, c]));
     await forEachOf(
       missing.values(),
-      this.#o.concurrency ?? 8,
+      this.#options.concurrency ?? 8,
       async (child, { signal }) => {
         await this.#fetch(child, signal);
       },
-      this.#o,
+      this.#options,
     );
-    const path = [...above, d.digest];
+    const path = [...above, descriptor.digest];
     for (const child of children) await this.descend(child, path);
-    this.manifests.set(d.digest, node);
+    this.manifests.set(descriptor.digest, node);
   }
 
   /** All that refers to what has been read so far, and what refers to that. */
@@ -171,11 +174,11 @@ class Walker {
       const lists = new Map<Digest, readonly Root[]>();
       await forEachOf(
         subjects,
-        this.#o.concurrency ?? 8,
+        this.#options.concurrency ?? 8,
         async (subject, { signal }) => {
           lists.set(subject.digest, await this.#referrersOf(subject, signal));
         },
-        this.#o,
+        this.#options,
       );
       const next: Descriptor[] = [];
       // in the order of the subjects, not of the answers: the same image gives the same graph
@@ -208,14 +211,15 @@ class Walker {
       for (const digest of this.manifests.keys()) if (!before.has(digest)) this.manifests.delete(digest);
       const { code, message } = error;
       this.unreadable.push({ root, failure: error });
-      this.#o.report?.({ type: 'referrer-refused', digest: root.descriptor.digest, code, message });
+      this.#options.report?.({ type: 'referrer-refused', digest: root.descriptor.digest, code, message });
       return false;
     }
   }
 
   async #referrersOf(subject: Descriptor, signal: AbortSignal): Promise<readonly Root[]> {
     const found: Root[] = [];
-    for await (const d of this.#source.referrers(subject, { signal })) found.push({ descriptor: d, tags: [] });
+    for await (const descriptor of this.#source.referrers(subject, { signal }))
+      found.push({ descriptor: descriptor, tags: [] });
     found.sort((a, b) => (a.descriptor.digest < b.descriptor.digest ? -1 : 1));
     for (const suffix of COSIGN_SUFFIXES) {
       const tag = `${subject.digest.replace(':', '-')}.${suffix}`;
@@ -231,32 +235,34 @@ class Walker {
     return found;
   }
 
-  async #fetch(d: Descriptor, signal = this.#o.signal): Promise<ManifestNode> {
+  async #fetch(descriptor: Descriptor, signal = this.#options.signal): Promise<ManifestNode> {
     checkAborted({ signal });
-    const before = this.#read.get(d.digest);
+    const before = this.#read.get(descriptor.digest);
     if (before !== undefined) return before;
-    const bytes = await readAll(this.#source, d, MAX_MANIFEST_BYTES, {
+    const bytes = await readAll(this.#source, descriptor, MAX_MANIFEST_BYTES, {
       signal,
-      report: this.#o.report,
-      clock: this.#o.clock,
+      report: this.#options.report,
+      clock: this.#options.clock,
     });
     this.#bytes += bytes.byteLength;
     if (this.#bytes > MAX_GRAPH_BYTES) {
       throw new Failure('UNSUPPORTED', `the image has more than ${MAX_GRAPH_BYTES} bytes of manifests`);
     }
     try {
-      const node = { descriptor: d, bytes, manifest: parseManifest(bytes, d.mediaType) };
-      this.#read.set(d.digest, node);
+      const node = { descriptor: descriptor, bytes, manifest: parseManifest(bytes, descriptor.mediaType) };
+      this.#read.set(descriptor.digest, node);
       return node;
     } catch (error) {
       if (!isFailure(error)) throw error;
-      throw new Failure(error.code, `manifest ${shortDigest(d.digest)}: ${error.message}`, { cause: error });
+      throw new Failure(error.code, `manifest ${shortDigest(descriptor.digest)}: ${error.message}`, { cause: error });
     }
   }
 }
 
-function unsupported(d: Descriptor): Failure {
-  const docker1 = d.mediaType.startsWith('application/vnd.docker.distribution.manifest.v1');
-  const why = docker1 ? 'an image of docker schema 1: push it again with a current docker' : `of type ${d.mediaType}`;
-  return new Failure('UNSUPPORTED', `${d.digest} is no manifest that is carried, but ${why}`);
+function unsupported(descriptor: Descriptor): Failure {
+  const docker1 = descriptor.mediaType.startsWith('application/vnd.docker.distribution.manifest.v1');
+  const why = docker1
+    ? 'an image of docker schema 1: push it again with a current docker'
+    : `of type ${descriptor.mediaType}`;
+  return new Failure('UNSUPPORTED', `${descriptor.digest} is no manifest that is carried, but ${why}`);
 }

@@ -29,33 +29,33 @@ export class MemoryContent implements Source, Target {
     return d;
   }
 
-  async resolve(reference: string, o?: Abortable): Promise<Descriptor> {
-    checkAborted(o);
+  async resolve(reference: string, options?: Abortable): Promise<Descriptor> {
+    checkAborted(options);
     const found = this.#tags.get(reference) ?? this.#manifests.get(reference as Digest);
     if (found === undefined) throw new Failure('NOT_FOUND', `there is no ${reference} in memory`);
     return found;
   }
 
-  async open(d: Descriptor, o?: Abortable & ByteRange): Promise<Bytes> {
-    checkAborted(o);
-    const bytes = this.#bytes.get(d.digest);
-    if (bytes === undefined) throw new Failure('NOT_FOUND', `there is no ${d.digest} in memory`);
-    const part = bytes.subarray(o?.from ?? 0, o?.to);
+  async open(descriptor: Descriptor, options?: Abortable & ByteRange): Promise<Bytes> {
+    checkAborted(options);
+    const bytes = this.#bytes.get(descriptor.digest);
+    if (bytes === undefined) throw new Failure('NOT_FOUND', `there is no ${descriptor.digest} in memory`);
+    const part = bytes.subarray(options?.from ?? 0, options?.to);
     return (async function* () {
-      for (let at = 0; at < part.byteLength; at += CHUNK_BYTES) {
-        checkAborted(o);
-        yield part.subarray(at, at + CHUNK_BYTES);
+      for (let index = 0; index < part.byteLength; index += CHUNK_BYTES) {
+        checkAborted(options);
+        yield part.subarray(index, index + CHUNK_BYTES);
       }
     })();
   }
 
-  async *referrers(d: Descriptor, o?: Abortable): AsyncIterable<Descriptor> {
-    checkAborted(o);
+  async *referrers(descriptor: Descriptor, options?: Abortable): AsyncIterable<Descriptor> {
+    checkAborted(options);
     for (const referrer of this.#manifests.values()) {
       const bytes = this.#bytes.get(referrer.digest);
       if (bytes === undefined) continue;
       const manifest = parseManifest(bytes, referrer.mediaType);
-      if (manifest.subject?.digest !== d.digest) continue;
+      if (manifest.subject?.digest !== descriptor.digest) continue;
       const artifactType = artifactTypeOf(manifest);
       yield {
         ...referrer,
@@ -65,47 +65,53 @@ export class MemoryContent implements Source, Target {
     }
   }
 
-  async *tags(o?: Abortable): AsyncIterable<string> {
-    checkAborted(o);
+  async *tags(options?: Abortable): AsyncIterable<string> {
+    checkAborted(options);
     yield* this.#tags.keys();
   }
 
-  async has(d: Descriptor, o?: Abortable): Promise<boolean> {
-    checkAborted(o);
-    return this.#has(d);
+  async has(descriptor: Descriptor, options?: Abortable): Promise<boolean> {
+    checkAborted(options);
+    return this.#has(descriptor);
   }
 
-  async put(d: Descriptor, open: () => Bytes, o?: Abortable): Promise<void> {
-    checkAborted(o);
-    if (this.#has(d)) return;
+  async put(descriptor: Descriptor, open: () => Bytes, options?: Abortable): Promise<void> {
+    checkAborted(options);
+    if (this.#has(descriptor)) return;
     const chunks: Uint8Array[] = [];
     for await (const chunk of open()) {
-      checkAborted(o);
+      checkAborted(options);
       chunks.push(chunk);
     }
     const bytes = Buffer.concat(chunks);
-    if (isManifestType(d.mediaType)) {
-      const children = childrenOf(parseManifest(bytes, d.mediaType));
+    if (isManifestType(descriptor.mediaType)) {
+      const children = childrenOf(parseManifest(bytes, descriptor.mediaType));
       const missing = children.find((child) => !isForeign(child) && !this.#has(child));
       if (missing !== undefined)
-        throw new Failure('NOT_FOUND', `${d.digest} names ${missing.digest}, which is not in memory`);
+        throw new Failure('NOT_FOUND', `${descriptor.digest} names ${missing.digest}, which is not in memory`);
     }
-    this.#store(d, bytes);
+    this.#store(descriptor, bytes);
   }
 
-  async tag(name: string, d: Descriptor, open: () => Bytes, o?: Abortable): Promise<void> {
-    await this.put(d, open, o);
-    this.#tags.set(name, this.#manifests.get(d.digest) ?? d);
+  async tag(name: string, descriptor: Descriptor, open: () => Bytes, options?: Abortable): Promise<void> {
+    await this.put(descriptor, open, options);
+    this.#tags.set(name, this.#manifests.get(descriptor.digest) ?? descriptor);
   }
 
   /** As registries do: the bytes of a manifest that came as a blob are a blob. */
-  #has(d: Descriptor): boolean {
-    return isManifestType(d.mediaType) ? this.#manifests.has(d.digest) : this.#bytes.has(d.digest);
+  #has(descriptor: Descriptor): boolean {
+    return isManifestType(descriptor.mediaType)
+      ? this.#manifests.has(descriptor.digest)
+      : this.#bytes.has(descriptor.digest);
   }
 
-  #store(d: Descriptor, bytes: Uint8Array): void {
-    this.#bytes.set(d.digest, bytes);
-    if (isManifestType(d.mediaType))
-      this.#manifests.set(d.digest, { mediaType: d.mediaType, digest: d.digest, size: d.size });
+  #store(descriptor: Descriptor, bytes: Uint8Array): void {
+    this.#bytes.set(descriptor.digest, bytes);
+    if (isManifestType(descriptor.mediaType))
+      this.#manifests.set(descriptor.digest, {
+        mediaType: descriptor.mediaType,
+        digest: descriptor.digest,
+        size: descriptor.size,
+      });
   }
 }

@@ -30,41 +30,42 @@ export function onlyPlatforms(source: Source, platforms: readonly Platform[]): S
   const rewritten = new MemoryContent();
   const originals = new Map<Digest, Descriptor>();
 
-  const choose = async (d: Descriptor, o: Parameters<Source['resolve']>[1]): Promise<Descriptor> => {
-    const bytes = await readAll(source, d, MAX_MANIFEST_BYTES, { signal: o?.signal });
-    const manifest = parseManifest(bytes, d.mediaType);
+  const choose = async (descriptor: Descriptor, options: Parameters<Source['resolve']>[1]): Promise<Descriptor> => {
+    const bytes = await readAll(source, descriptor, MAX_MANIFEST_BYTES, { signal: options?.signal });
+    const manifest = parseManifest(bytes, descriptor.mediaType);
     if (manifest.kind !== 'index') {
-      if (manifest.kind === 'image') await checkPlatform(source, manifest, platforms, d, o);
-      return d;
+      if (manifest.kind === 'image') await checkPlatform(source, manifest, platforms, descriptor, options);
+      return descriptor;
     }
-    const kept = keep(manifest.manifests, platforms, d);
-    if (kept.length === manifest.manifests.length) return d;
+    const kept = keep(manifest.manifests, platforms, descriptor);
+    if (kept.length === manifest.manifests.length) return descriptor;
     const digests = new Set<string>(kept.map((child) => child.digest));
     // every field of the index and of its descriptors stays as it was, also those that this program does not know
     const document: unknown = JSON.parse(new TextDecoder().decode(bytes));
-    if (!isIndex(document)) throw new Failure('INVALID', `${d.digest} is not an index`);
+    if (!isIndex(document)) throw new Failure('INVALID', `${descriptor.digest} is not an index`);
     const body = {
       ...document,
       manifests: document.manifests.filter((child) => digests.has(String(child['digest']))),
-      annotations: { ...document.annotations, [ORIGINAL_DIGEST]: d.digest },
+      annotations: { ...document.annotations, [ORIGINAL_DIGEST]: descriptor.digest },
     };
-    const made = rewritten.add(d.mediaType, Buffer.from(JSON.stringify(body)));
-    originals.set(made.digest, d);
+    const made = rewritten.add(descriptor.mediaType, Buffer.from(JSON.stringify(body)));
+    originals.set(made.digest, descriptor);
     return made;
   };
 
   return {
     ...(source.rangesAtOnce === undefined ? {} : { rangesAtOnce: source.rangesAtOnce }),
-    resolve: async (reference, o) => {
+    resolve: async (reference, options) => {
       const made = isDigest(reference) ? originals.get(reference) : undefined;
-      if (made !== undefined) return rewritten.resolve(reference, o);
-      const d = await source.resolve(reference, o);
+      if (made !== undefined) return rewritten.resolve(reference, options);
+      const descriptor = await source.resolve(reference, options);
       // cosign's tags are artifacts, of no platform
-      return /^sha(?:256|512)-[0-9a-f]+\.\w+$/.test(reference) ? d : choose(d, o);
+      return /^sha(?:256|512)-[0-9a-f]+\.\w+$/.test(reference) ? descriptor : choose(descriptor, options);
     },
-    open: (d, o) => (originals.has(d.digest) ? rewritten.open(d, o) : source.open(d, o)),
-    referrers: (d, o) => source.referrers(d, o),
-    tags: (o) => source.tags(o),
+    open: (descriptor, options) =>
+      originals.has(descriptor.digest) ? rewritten.open(descriptor, options) : source.open(descriptor, options),
+    referrers: (descriptor, options) => source.referrers(descriptor, options),
+    tags: (options) => source.tags(options),
   };
 }
 
@@ -97,18 +98,18 @@ async function checkPlatform(
   source: Source,
   manifest: Extract<Manifest, { kind: 'image' }>,
   platforms: readonly Platform[],
-  d: Descriptor,
-  o: Abortable | undefined,
+  descriptor: Descriptor,
+  options: Abortable | undefined,
 ): Promise<void> {
   // an artifact is of no platform
   if (manifest.config.mediaType !== MEDIA_TYPE.ociConfig && manifest.config.mediaType !== MEDIA_TYPE.dockerConfig)
     return;
-  const bytes = await readAll(source, manifest.config, MAX_MANIFEST_BYTES, { signal: o?.signal });
+  const bytes = await readAll(source, manifest.config, MAX_MANIFEST_BYTES, { signal: options?.signal });
   let config: unknown;
   try {
     config = JSON.parse(new TextDecoder().decode(bytes));
   } catch {
-    throw new Failure('INVALID', `the config of ${d.digest} is not JSON`);
+    throw new Failure('INVALID', `the config of ${descriptor.digest} is not JSON`);
   }
   if (!isRecord(config)) return;
   const { os, architecture, variant } = config;
@@ -116,7 +117,7 @@ async function checkPlatform(
   const own: Platform = { os, architecture, ...(typeof variant === 'string' && variant !== '' ? { variant } : {}) };
   if (platforms.some((platform) => matches(own, platform))) return;
   const wanted = platforms.map(formatPlatform).join(', ');
-  throw new Failure('NOT_FOUND', `${d.digest} is an image for ${formatPlatform(own)} only, not for ${wanted}`);
+  throw new Failure('NOT_FOUND', `${descriptor.digest} is an image for ${formatPlatform(own)} only, not for ${wanted}`);
 }
 
 function isIndex(value: unknown): value is Readonly<Record<string, unknown>> & {

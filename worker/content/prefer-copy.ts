@@ -4,29 +4,29 @@ import { isFailure } from '../util/failure.ts';
 import type { Bytes, Source } from './content.ts';
 
 /**
- * `source`, but its content is read from `near`, a copy of it: what a name stands for, and what refers to it, only `source` says. What `near`
- * has not, or breaks off with, comes from `source` from there on. A wrong byte at `near` fails a read as one at `source` would: who reads has
- * to read once more from `source` alone.
+ * `source`, but its content is read from `copy`, another place that has it. What a name stands for, and what refers to it, only `source` says.
+ * Content that `copy` does not have, or breaks off, comes from `source` from there on. A wrong byte in `copy` fails a read as one in `source`
+ * would: the caller then reads again from `source` alone.
  */
-export function nearest(near: Source, source: Source): Source {
+export function preferCopy(copy: Source, source: Source): Source {
   const givenUp = new Set<Digest>();
   return {
-    ...(near.rangesAtOnce === undefined ? {} : { rangesAtOnce: near.rangesAtOnce }),
-    resolve: (reference, o) => source.resolve(reference, o),
-    referrers: (d, o) => source.referrers(d, o),
-    tags: (o) => source.tags(o),
-    open: async (d, o) => {
-      if (givenUp.has(d.digest)) return source.open(d, o);
+    ...(copy.rangesAtOnce === undefined ? {} : { rangesAtOnce: copy.rangesAtOnce }),
+    resolve: (reference, options) => source.resolve(reference, options),
+    referrers: (descriptor, options) => source.referrers(descriptor, options),
+    tags: (options) => source.tags(options),
+    open: async (descriptor, options) => {
+      if (givenUp.has(descriptor.digest)) return source.open(descriptor, options);
       const giveUp = (error: unknown): void => {
-        checkAborted(o);
+        checkAborted(options);
         if (!isFailure(error)) throw error;
-        givenUp.add(d.digest);
+        givenUp.add(descriptor.digest);
       };
       try {
-        return watched(await near.open(d, o), giveUp);
+        return watched(await copy.open(descriptor, options), giveUp);
       } catch (error) {
         giveUp(error);
-        return source.open(d, o);
+        return source.open(descriptor, options);
       }
     },
   };

@@ -10,32 +10,38 @@ const PIECE_BYTES = 4 * 1024 * 1024;
 const RUN_BYTES = 32 * 1024 * 1024;
 
 /** Raw bytes in order; in the end, whether all came that were asked for. */
-type Run = AsyncGenerator<Uint8Array, boolean, undefined>;
+type ByteStream = AsyncGenerator<Uint8Array, boolean, undefined>;
 
 /**
- * The raw bytes of `d` from `offset` on, read by up to `source.rangesAtOnce` connections in a window: the first piece is handed out as it
+ * The raw bytes of `descriptor` from `offset` on, read by up to `source.rangesAtOnce` connections in a window: the first piece is handed out as it
  * arrives, those after it wait in memory taken from `budget`, never more than that. Small blobs, and those for which there is no memory,
  * come over one connection. One S3 connection gives 80 to 100 MB/s whatever the machine could do:
  * https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-design-patterns.html
  */
-export async function* readAhead(source: Source, d: Descriptor, offset: number, budget: Limit, o: Abortable): Bytes {
-  if (d.size - offset <= PIECE_BYTES || budget.capacity < PIECE_BYTES) {
-    yield* run(source, d, offset, d.size, o.signal);
+export async function* readAhead(
+  source: Source,
+  descriptor: Descriptor,
+  offset: number,
+  budget: Limit,
+  options: Abortable,
+): Bytes {
+  if (descriptor.size - offset <= PIECE_BYTES || budget.capacity < PIECE_BYTES) {
+    yield* readRange(source, descriptor, offset, descriptor.size, options.signal);
     return;
   }
   const stop = new AbortController();
-  const signal = anyOf(o.signal, stop.signal);
+  const signal = anyOf(options.signal, stop.signal);
   const pieces: Piece[] = [];
   let planned = offset;
   try {
     for (;;) {
-      while (planned < d.size && pieces.length < (source.rangesAtOnce ?? 1)) {
+      while (planned < descriptor.size && pieces.length < (source.rangesAtOnce ?? 1)) {
         // a blob that is nearly done is not worth another connection
-        if (pieces.length > 0 && d.size - planned < PIECE_BYTES / 4) break;
+        if (pieces.length > 0 && descriptor.size - planned < PIECE_BYTES / 4) break;
         const giveBack = budget.tryTake(PIECE_BYTES);
         if (giveBack === undefined) break;
-        const to = Math.min(planned + PIECE_BYTES, d.size);
-        pieces.push(new Piece(run(source, d, planned, to, signal), giveBack));
+        const to = Math.min(planned + PIECE_BYTES, descriptor.size);
+        pieces.push(new Piece(readRange(source, descriptor, planned, to, signal), giveBack));
         planned = to;
       }
       const first = pieces[0];
@@ -43,9 +49,9 @@ export async function* readAhead(source: Source, d: Descriptor, offset: number, 
         if (!(yield* first.chunks())) return;
         await first.drop();
         pieces.shift();
-      } else if (planned < d.size) {
-        const to = Math.min(planned + RUN_BYTES, d.size);
-        if (!(yield* run(source, d, planned, to, signal))) return;
+      } else if (planned < descriptor.size) {
+        const to = Math.min(planned + RUN_BYTES, descriptor.size);
+        if (!(yield* readRange(source, descriptor, planned, to, signal))) return;
         planned = to;
       } else return;
     }
@@ -56,10 +62,16 @@ export async function* readAhead(source: Source, d: Descriptor, offset: number, 
 }
 
 /** The bytes `from` to `to` over one connection. More than those are cut off; at the end of the blob one chunk too many shows that there are. */
-async function* run(source: Source, d: Descriptor, from: number, to: number, signal: AbortSignal | undefined): Run {
-  const last = to === d.size;
+async function* readRange(
+  source: Source,
+  descriptor: Descriptor,
+  from: number,
+  to: number,
+  signal: AbortSignal | undefined,
+): ByteStream {
+  const last = to === descriptor.size;
   let left = to - from;
-  for await (const chunk of await source.open(d, { signal, from, ...(last ? {} : { to }) })) {
+  for await (const chunk of await source.open(descriptor, { signal, from, ...(last ? {} : { to }) })) {
     checkAborted({ signal });
     yield last ? chunk : chunk.subarray(0, left);
     left -= chunk.byteLength;
@@ -78,12 +90,12 @@ class Piece {
   #failed: Failure | undefined;
   #wake: (() => void) | undefined;
 
-  constructor(bytes: Run, giveBack: () => void) {
+  constructor(bytes: ByteStream, giveBack: () => void) {
     this.#giveBack = giveBack;
     this.#ended = this.#fetch(bytes);
   }
 
-  async *chunks(): Run {
+  async *chunks(): ByteStream {
     for (;;) {
       const chunk = this.#waiting.shift();
       if (chunk !== undefined) yield chunk;
@@ -100,7 +112,7 @@ class Piece {
     this.#giveBack();
   }
 
-  async #fetch(bytes: Run): Promise<void> {
+  async #fetch(bytes: ByteStream): Promise<void> {
     try {
       let next = await bytes.next();
       for (; next.done !== true; next = await bytes.next()) {

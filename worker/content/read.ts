@@ -23,67 +23,78 @@ export interface ReadOptions extends Abortable {
 const ATTEMPTS = 6;
 
 /**
- * The bytes of `d`, verified: exactly its size, exactly its digest, or the iteration throws CORRUPT. The last chunk is handed out only after
+ * The bytes of `descriptor`, verified: exactly its size, exactly its digest, or the iteration throws CORRUPT. The last chunk is handed out only after
  * the digest was found right, so whoever has all bytes has right bytes. A body that breaks is reopened where it broke. The one place that
  * hashes.
  */
 export async function* read(
   source: Source,
-  d: Descriptor,
-  o: ReadOptions = {},
+  descriptor: Descriptor,
+  options: ReadOptions = {},
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const hash = hashFor(d.digest);
+  const hash = hashFor(descriptor.digest);
   let held: Uint8Array | undefined;
   let received = 0;
-  for await (const chunk of resumed(source, d, o)) {
+  for await (const chunk of resumed(source, descriptor, options)) {
     received += chunk.byteLength;
-    if (received > d.size) throw corrupt(d, `has more than the ${d.size} bytes its descriptor says`);
+    if (received > descriptor.size)
+      throw corrupt(descriptor, `has more than the ${descriptor.size} bytes its descriptor says`);
     hash.update(chunk);
     if (held !== undefined) yield held;
     held = chunk;
   }
-  if (received < d.size) throw corrupt(d, `ended after ${received} of ${d.size} bytes`);
+  if (received < descriptor.size) throw corrupt(descriptor, `ended after ${received} of ${descriptor.size} bytes`);
   const got = hash.digest('hex');
-  if (!d.digest.endsWith(`:${got}`))
-    throw corrupt(d, `has other bytes than its digest says (they hash to ${got.slice(0, 12)}…)`);
+  if (!descriptor.digest.endsWith(`:${got}`))
+    throw corrupt(descriptor, `has other bytes than its digest says (they hash to ${got.slice(0, 12)}…)`);
   if (held !== undefined) yield held;
 }
 
-/** All of `d` in one piece, verified. For manifests and configs: more than `limit` bytes is INVALID before anything is fetched. */
-export async function readAll(source: Source, d: Descriptor, limit: number, o: ReadOptions = {}): Promise<Uint8Array> {
-  if (d.size > limit)
-    throw new Failure('INVALID', `${d.digest} has ${d.size} bytes, more than the ${limit} allowed for what it is`);
+/** All of `descriptor` in one piece, verified. For manifests and configs: more than `limit` bytes is INVALID before anything is fetched. */
+export async function readAll(
+  source: Source,
+  descriptor: Descriptor,
+  limit: number,
+  options: ReadOptions = {},
+): Promise<Uint8Array> {
+  if (descriptor.size > limit)
+    throw new Failure(
+      'INVALID',
+      `${descriptor.digest} has ${descriptor.size} bytes, more than the ${limit} allowed for what it is`,
+    );
   const chunks: Uint8Array[] = [];
-  for await (const chunk of read(source, d, o)) chunks.push(chunk);
+  for await (const chunk of read(source, descriptor, options)) chunks.push(chunk);
   const only = chunks[0];
   return chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks);
 }
 
 /** Raw bytes without gaps: what was delivered is never asked for again, unless the source cannot start in the middle. */
-async function* resumed(source: Source, d: Descriptor, o: ReadOptions): Bytes {
-  const clock = o.clock ?? systemClock;
+async function* resumed(source: Source, descriptor: Descriptor, options: ReadOptions): Bytes {
+  const clock = options.clock ?? systemClock;
   let offset = 0;
   let failures = 0;
   let ranges = true;
   for (;;) {
-    checkAborted(o);
+    checkAborted(options);
     let ended = false;
     try {
-      for await (const chunk of ranges ? openAt(source, d, offset, o) : skipping(await source.open(d, o), offset)) {
-        checkAborted(o); // a body may have been on its way already, or not listen
+      for await (const chunk of ranges
+        ? openAt(source, descriptor, offset, options)
+        : skipping(await source.open(descriptor, options), offset)) {
+        checkAborted(options); // a body may have been on its way already, or not listen
         if (chunk.byteLength === 0) continue;
         failures = 0;
         offset += chunk.byteLength;
         yield chunk;
       }
-      if (offset >= d.size) return;
+      if (offset >= descriptor.size) return;
       ended = true;
       throw new Failure(
         'UNAVAILABLE',
-        `reading ${shortDigest(d.digest)}: the body ended after ${offset} of ${d.size} bytes`,
+        `reading ${shortDigest(descriptor.digest)}: the body ended after ${offset} of ${descriptor.size} bytes`,
       );
     } catch (error) {
-      checkAborted(o);
+      checkAborted(options);
       const failure = toFailure(error);
       if (failure.code === 'UNSUPPORTED' && ranges && offset > 0) {
         ranges = false;
@@ -91,20 +102,28 @@ async function* resumed(source: Source, d: Descriptor, o: ReadOptions): Bytes {
       }
       if (!failure.retryable) throw failure;
       if (++failures >= ATTEMPTS)
-        throw ended ? corrupt(d, `ends after ${offset} of ${d.size} bytes`, failure) : failure;
+        throw ended ? corrupt(descriptor, `ends after ${offset} of ${descriptor.size} bytes`, failure) : failure;
       const delayMs = retryDelayMs(failure, failures, clock);
       if (delayMs > MAX_RETRY_AFTER_MS) throw failure;
-      const what = `read ${shortDigest(d.digest)}`;
-      o.report?.({ type: 'retry', what, attempt: failures, delayMs, code: failure.code, message: failure.message });
-      await clock.sleep(delayMs, o);
+      const what = `read ${shortDigest(descriptor.digest)}`;
+      options.report?.({
+        type: 'retry',
+        what,
+        attempt: failures,
+        delayMs,
+        code: failure.code,
+        message: failure.message,
+      });
+      await clock.sleep(delayMs, options);
     }
   }
 }
 
-async function* openAt(source: Source, d: Descriptor, offset: number, o: ReadOptions): Bytes {
-  const { ahead, signal } = o;
-  if (ahead !== undefined && (source.rangesAtOnce ?? 1) > 1) yield* readAhead(source, d, offset, ahead, o);
-  else yield* await source.open(d, offset === 0 ? { signal } : { signal, from: offset });
+async function* openAt(source: Source, descriptor: Descriptor, offset: number, options: ReadOptions): Bytes {
+  const { ahead, signal } = options;
+  if (ahead !== undefined && (source.rangesAtOnce ?? 1) > 1)
+    yield* readAhead(source, descriptor, offset, ahead, options);
+  else yield* await source.open(descriptor, offset === 0 ? { signal } : { signal, from: offset });
 }
 
 async function* skipping(body: Bytes, count: number): Bytes {
@@ -119,6 +138,6 @@ async function* skipping(body: Bytes, count: number): Bytes {
   }
 }
 
-function corrupt(d: Descriptor, what: string, cause?: unknown): Failure {
-  return new Failure('CORRUPT', `${d.digest} ${what}`, { cause, context: { digest: d.digest } });
+function corrupt(descriptor: Descriptor, what: string, cause?: unknown): Failure {
+  return new Failure('CORRUPT', `${descriptor.digest} ${what}`, { cause, context: { digest: descriptor.digest } });
 }

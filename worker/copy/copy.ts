@@ -1,3 +1,4 @@
+import { once } from '../content/bytes.ts';
 import type { Source, Target } from '../content/content.ts';
 import {
   blobsOf,
@@ -71,16 +72,17 @@ export async function copy(
   source: Source,
   target: Target,
   roots: readonly Root[],
-  o: CopyOptions = {},
+  options: CopyOptions = {},
 ): Promise<CopyResult> {
-  const graph = o.graph ?? (await onSide('source', walk(source, roots, { ...o, concurrency: MANIFESTS_AT_ONCE })));
-  const run = new Run(source, target, graph, o);
+  const graph =
+    options.graph ?? (await onSide('source', walk(source, roots, { ...options, concurrency: MANIFESTS_AT_ONCE })));
+  const run = new CopySession(source, target, graph, options);
   const images = part(graph, graph.roots);
-  const blobs = o.strict === true ? blobsOf(graph) : blobsOf(images);
-  const bytes = blobs.reduce((sum, d) => sum + d.size, 0);
-  o.report?.({ type: 'planned', blobs: blobs.length, manifests: graph.manifests.size, bytes });
+  const blobs = options.strict === true ? blobsOf(graph) : blobsOf(images);
+  const bytes = blobs.reduce((sum, descriptor) => sum + descriptor.size, 0);
+  options.report?.({ type: 'planned', blobs: blobs.length, manifests: graph.manifests.size, bytes });
   const foreign = foreignOf(graph);
-  for (const d of foreign) run.done(d, 'foreign');
+  for (const descriptor of foreign) run.done(descriptor, 'foreign');
 
   await run.blobs(blobs);
   for (const root of graph.roots) {
@@ -101,7 +103,7 @@ export async function copy(
   return { tallies: run.tallies, referrers, foreign, manifests };
 }
 
-class Run {
+class CopySession {
   readonly tallies: Record<Outcome, { count: number; bytes: number }> = {
     copied: { count: 0, bytes: 0 },
     mounted: { count: 0, bytes: 0 },
@@ -111,54 +113,60 @@ class Run {
   readonly #source: Source;
   readonly #target: Target;
   readonly #graph: Graph;
-  readonly #o: CopyOptions;
+  readonly #options: CopyOptions;
   readonly #ahead = new Limit(AHEAD_BYTES);
   /** One digest, one copy. */
   readonly #finished = new Set<Digest>();
   readonly #sentAgain = new Map<Digest, Promise<void>>();
 
-  constructor(source: Source, target: Target, graph: Graph, o: CopyOptions) {
+  constructor(source: Source, target: Target, graph: Graph, options: CopyOptions) {
     this.#source = source;
     this.#target = target;
     this.#graph = graph;
-    this.#o = o;
+    this.#options = options;
   }
 
-  done(d: Descriptor, outcome: Outcome): void {
-    const type = this.#graph.manifests.has(d.digest) ? 'manifest-done' : 'blob-done';
-    this.#finished.add(d.digest);
+  done(descriptor: Descriptor, outcome: Outcome): void {
+    const type = this.#graph.manifests.has(descriptor.digest) ? 'manifest-done' : 'blob-done';
+    this.#finished.add(descriptor.digest);
     this.tallies[outcome].count++;
-    this.tallies[outcome].bytes += d.size;
-    this.#o.report?.({ type, digest: d.digest, bytes: d.size, outcome });
+    this.tallies[outcome].bytes += descriptor.size;
+    this.#options.report?.({ type, digest: descriptor.digest, bytes: descriptor.size, outcome });
   }
 
   async blobs(all: readonly Descriptor[]): Promise<void> {
-    const missing = all.filter((d) => !this.#finished.has(d.digest));
+    const missing = all.filter((descriptor) => !this.#finished.has(descriptor.digest));
     // the largest first, so that none is left to run alone at the end
     const ordered = this.#target.inOrder === true ? missing : missing.toSorted((a, b) => b.size - a.size);
-    await forEachOf(ordered, this.#o.concurrency ?? DEFAULT_CONCURRENCY, (d, at) => this.#blob(d, at), this.#o);
+    await forEachOf(
+      ordered,
+      this.#options.concurrency ?? DEFAULT_CONCURRENCY,
+      (descriptor, options) => this.#blob(descriptor, options),
+      this.#options,
+    );
   }
 
-  async #blob(d: Descriptor, at: Abortable): Promise<void> {
-    if (await onSide('target', this.#target.has(d, at))) return this.done(d, 'exists');
-    for (const repository of this.#o.mountFrom ?? []) {
-      if ((await this.#target.mount?.(d, repository, at)) === true) return this.done(d, 'mounted');
+  async #blob(descriptor: Descriptor, options: Abortable): Promise<void> {
+    if (await onSide('target', this.#target.has(descriptor, options))) return this.done(descriptor, 'exists');
+    for (const repository of this.#options.mountFrom ?? []) {
+      if ((await this.#target.mount?.(descriptor, repository, options)) === true)
+        return this.done(descriptor, 'mounted');
     }
-    await this.#putBlob(d, at);
-    return this.done(d, 'copied');
+    await this.#putBlob(descriptor, options);
+    return this.done(descriptor, 'copied');
   }
 
-  async #putBlob(d: Descriptor, at: Abortable): Promise<void> {
-    const { report, clock } = this.#o;
+  async #putBlob(descriptor: Descriptor, options: Abortable): Promise<void> {
+    const { report, clock } = this.#options;
     const source = this.#source;
     const ahead = this.#ahead;
     let broken: Failure | undefined;
     const open = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
       broken = undefined;
-      report?.({ type: 'blob-started', digest: d.digest, bytes: d.size });
+      report?.({ type: 'blob-started', digest: descriptor.digest, bytes: descriptor.size });
       try {
-        for await (const chunk of read(source, d, { ...at, report, ahead, clock })) {
-          report?.({ type: 'blob-progress', digest: d.digest, bytes: chunk.byteLength });
+        for await (const chunk of read(source, descriptor, { ...options, report, ahead, clock })) {
+          report?.({ type: 'blob-progress', digest: descriptor.digest, bytes: chunk.byteLength });
           yield chunk;
         }
       } catch (error) {
@@ -167,9 +175,9 @@ class Run {
       }
     };
     try {
-      await this.#target.put(d, open, at);
+      await this.#target.put(descriptor, open, options);
     } catch (error) {
-      checkAborted(at);
+      checkAborted(options);
       // what a target makes of a body that broke under it says less than why it broke
       throw broken ?? atSide('target', error);
     }
@@ -185,37 +193,37 @@ class Run {
     const top = Math.max(-1, ...heights.values());
     for (let height = 0; height <= top; height++) {
       const level = nodes.filter((node) => heights.get(node.descriptor.digest) === height);
-      await forEachOf(level, MANIFESTS_AT_ONCE, (node, at) => this.#manifest(node, at), this.#o);
+      await forEachOf(level, MANIFESTS_AT_ONCE, (node, options) => this.#manifest(node, options), this.#options);
     }
   }
 
-  async #manifest(node: ManifestNode, at: Abortable): Promise<void> {
-    const d = node.descriptor;
-    if (this.#finished.has(d.digest)) return;
-    if (await onSide('target', this.#target.has(d, at))) return this.done(d, 'exists');
-    await this.#healing(node, at, () => this.#target.put(d, () => once(node.bytes), at));
-    this.done(d, 'copied');
+  async #manifest(node: ManifestNode, options: Abortable): Promise<void> {
+    const descriptor = node.descriptor;
+    if (this.#finished.has(descriptor.digest)) return;
+    if (await onSide('target', this.#target.has(descriptor, options))) return this.done(descriptor, 'exists');
+    await this.#healing(node, options, () => this.#target.put(descriptor, () => once(node.bytes), options));
+    this.done(descriptor, 'copied');
   }
 
   /**
    * Runs `write`, and once more after putting everything that the manifest names, when the target misses some of it although it said that it
    * was there.
    */
-  async #healing(node: ManifestNode, at: Abortable, write: () => Promise<void>): Promise<void> {
+  async #healing(node: ManifestNode, options: Abortable, write: () => Promise<void>): Promise<void> {
     try {
       await onSide('target', write());
     } catch (error) {
       if (!isFailure(error, 'NOT_FOUND') || childrenOf(node.manifest).length === 0) throw error;
-      this.#o.report?.({
+      this.#options.report?.({
         type: 'warning',
         message: `${error.message}; sending what ${node.descriptor.digest} names again`,
       });
       for (const child of childrenOf(node.manifest)) {
         const below = this.#graph.manifests.get(child.digest);
         if (below !== undefined) {
-          await this.#healing(below, at, () => this.#target.put(child, () => once(below.bytes), at));
+          await this.#healing(below, options, () => this.#target.put(child, () => once(below.bytes), options));
         } else if (!isForeign(child)) {
-          const sent = this.#sentAgain.get(child.digest) ?? this.#putBlob(child, at);
+          const sent = this.#sentAgain.get(child.digest) ?? this.#putBlob(child, options);
           this.#sentAgain.set(child.digest, sent);
           await sent;
         }
@@ -233,10 +241,10 @@ class Run {
       await this.tags(root);
       return { descriptor, tags };
     } catch (error) {
-      checkAborted(this.#o);
-      if (this.#o.strict === true || !isFailure(error) || error.code === 'BUG') throw error;
+      checkAborted(this.#options);
+      if (this.#options.strict === true || !isFailure(error) || error.code === 'BUG') throw error;
       const { code, message } = error;
-      this.#o.report?.({ type: 'referrer-refused', digest: descriptor.digest, code, message });
+      this.#options.report?.({ type: 'referrer-refused', digest: descriptor.digest, code, message });
       return { descriptor, tags, refused: error };
     }
   }
@@ -246,11 +254,13 @@ class Run {
     const node = this.#graph.manifests.get(descriptor.digest);
     if (node === undefined || root.tags.length === 0) return;
     const isThere =
-      this.#finished.has(descriptor.digest) || (await onSide('target', this.#target.has(descriptor, this.#o)));
+      this.#finished.has(descriptor.digest) || (await onSide('target', this.#target.has(descriptor, this.#options)));
     for (const name of root.tags) {
-      await this.#healing(node, this.#o, () => this.#target.tag(name, descriptor, () => once(node.bytes), this.#o));
+      await this.#healing(node, this.#options, () =>
+        this.#target.tag(name, descriptor, () => once(node.bytes), this.#options),
+      );
       if (!this.#finished.has(descriptor.digest)) this.done(descriptor, isThere ? 'exists' : 'copied');
-      this.#o.report?.({ type: 'tagged', name, digest: descriptor.digest });
+      this.#options.report?.({ type: 'tagged', name, digest: descriptor.digest });
     }
   }
 }
@@ -264,8 +274,4 @@ function part(graph: Graph, roots: readonly Root[]): Graph {
     unreadable: [],
     manifests: new Map(nodes.map((node) => [node.descriptor.digest, node])),
   };
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
-  yield bytes;
 }

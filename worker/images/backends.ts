@@ -9,21 +9,21 @@ import type { Report } from '../util/events.ts';
 /** A registry, as far as the operations need one. */
 export interface Registry {
   /** A repository of it. Nothing is asked of the registry yet. INVALID for `create` that are no settings. */
-  repository(name: string, o?: RepositoryOptions): Source & Target;
+  repository(name: string, options?: RepositoryOptions): Source & Target;
   /** The names of its repositories that start with `prefix` (default: all), in any order. UNSUPPORTED where it does not list them. */
-  repositories(prefix?: string, o?: Abortable): AsyncIterable<string>;
+  repositories(prefix?: string, options?: Abortable): AsyncIterable<string>;
   /**
    * Every image of a repository with its digest and tags, by pages and not one by one: what makes comparing cheap. Absent where the registry
    * has no such list (all but ECR). NOT_FOUND without the repository.
    */
-  readonly images?: ((repository: string, o?: Abortable) => AsyncIterable<ListedImage>) | undefined;
+  readonly images?: ((repository: string, options?: Abortable) => AsyncIterable<ListedImage>) | undefined;
   /**
    * The settings of a repository as JSON: what `applySettings` takes. Undefined where the registry has none to tell (all but ECR), or does
    * not let them be read.
    */
-  settings(repository: string, o?: Abortable): Promise<Readonly<Record<string, unknown>> | undefined>;
+  settings(repository: string, options?: Abortable): Promise<Readonly<Record<string, unknown>> | undefined>;
   /** Makes the repository exist with these settings. Does nothing where the registry knows no settings. Idempotent. */
-  applySettings(repository: string, settings: Readonly<Record<string, unknown>>, o?: Abortable): Promise<void>;
+  applySettings(repository: string, settings: Readonly<Record<string, unknown>>, options?: Abortable): Promise<void>;
 }
 
 export interface RepositoryOptions {
@@ -46,7 +46,7 @@ export interface ListedImage {
 }
 
 /** Everything an operation may reach, made where the program starts. */
-export interface Ends {
+export interface Backends {
   /** The registry at `host`, with the credentials of that side. */
   registry(host: string, side: Side): Registry;
   bucket(name: string): ObjectStore;

@@ -4,12 +4,12 @@ import { isRepositoryName, isTag, type Reference } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import type { Ends, OperationOptions, Registry } from './backends.ts';
+import type { Backends, OperationOptions, Registry } from './backends.ts';
 import { storeOf } from './open-location.ts';
 import { DEFAULT_TEMPLATE, expandTemplate } from '../oci/key-template.ts';
 import { isPattern, matchesPattern, parseImagePattern, parseS3, type Location } from '../oci/location.ts';
-import type { ImageChoices, MirrorRequest } from './copy-image.ts';
-import { mirrorAll, type ItemResult, type BatchResult } from './copy-images.ts';
+import type { ImageChoices, ImageCopyRequest } from './copy-image.ts';
+import { copyImages, type ItemResult, type BatchResult } from './copy-images.ts';
 
 export interface BackupRequest extends ImageChoices {
   /** `[docker://]host/repository[:tag]`, each with `*` and `{a,b}`; without a tag all tags. */
@@ -26,42 +26,46 @@ export const SETTINGS_NAME = 'repository.json';
  * some. Images that are backed up already cost no layer. One failure does not stop the others. Tags of cosign come along with the image they
  * are about; of those that are about none of the images, as is usual once a tag was moved, a warning tells.
  */
-export async function backup(r: BackupRequest, ends: Ends, o: OperationOptions): Promise<BatchResult> {
-  const pattern = parseImagePattern(r.from);
-  const registry = ends.registry(pattern.registry, 'source');
-  const place = parseTemplate(r.to);
+export async function backup(
+  request: BackupRequest,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<BatchResult> {
+  const pattern = parseImagePattern(request.from);
+  const registry = backends.registry(pattern.registry, 'source');
+  const target = parseTemplate(request.to);
   const faults: string[] = [];
   const fault = (message: string): void => {
     faults.push(message);
-    o.report?.({ type: 'warning', message });
+    options.report?.({ type: 'warning', message });
   };
-  const requests: MirrorRequest[] = [];
+  const requests: ImageCopyRequest[] = [];
   /** By key: what repository's settings are to be there. */
   const settings = new Map<string, string>();
   /** By repository, where every tag was asked for. */
   const cosign = new Map<string, readonly string[]>();
   let failed: Failure | undefined;
-  for (const repository of await repositoriesOf(registry, pattern.repository, pattern.registry, fault, o)) {
+  for (const repository of await repositoriesOf(registry, pattern.repository, pattern.registry, fault, options)) {
     try {
       let beside: string | undefined;
-      const tags = await tagsOf(registry, repository, pattern.tag, fault, o);
+      const tags = await tagsOf(registry, repository, pattern.tag, fault, options);
       if (pattern.tag === undefined) cosign.set(repository, tags.cosign);
       for (const tag of tags.images) {
         const reference: Reference = { registry: pattern.registry, repository, tag };
-        const key = await keyOf(place.template, reference, registry, o);
+        const key = await keyOf(target.template, reference, registry, options);
         beside ??= posix.join(posix.dirname(key), SETTINGS_NAME);
-        requests.push({ ...r, from: { transport: 'docker', reference }, to: place.locate(key) });
+        requests.push({ ...request, from: { transport: 'docker', reference }, to: target.locate(key) });
       }
       if (beside === undefined) continue;
       const owner = settings.get(beside);
       if (owner === undefined) settings.set(beside, repository);
       else {
         fault(
-          `settings of ${repository} were not backed up: those of ${owner} have the same place; put {repository} before a slash in ${quote(r.to)}`,
+          `settings of ${repository} were not backed up: those of ${owner} have the same place; put {repository} before a slash in ${quote(request.to)}`,
         );
       }
     } catch (error) {
-      checkAborted(o);
+      checkAborted(options);
       // a registry lists repositories that are gone, or were never finished: the others are backed up
       if (!isFailure(error) || error.code === 'INVALID' || !isPattern(pattern.repository)) throw error;
       failed ??= error;
@@ -70,39 +74,39 @@ export async function backup(r: BackupRequest, ends: Ends, o: OperationOptions):
   }
   if (requests.length === 0 && failed !== undefined) throw failed;
   checkDistinct(
-    requests.map((request) => request.to),
-    r.to,
+    requests.map(({ to }) => to),
+    request.to,
   );
   if (requests.length === 0) {
-    warnOfLeftOut(cosign, requests, [], r, o);
-    throw new Failure('NOT_FOUND', `source: no image matches ${r.from}`, { context: { side: 'source' } });
+    warnOfLeftOut(cosign, requests, [], request, options);
+    throw new Failure('NOT_FOUND', `source: no image matches ${request.from}`, { context: { side: 'source' } });
   }
-  if (r.dryRun !== true) {
+  if (request.dryRun !== true) {
     for (const [key, repository] of settings) {
       try {
-        await storeSettings(registry, repository, ends, place.locate(key), o);
+        await storeSettings(registry, repository, backends, target.locate(key), options);
       } catch (error) {
-        checkAborted(o);
+        checkAborted(options);
         if (!isFailure(error)) throw error;
         fault(`settings of ${repository} were not backed up: ${error.message}`);
       }
     }
   }
-  const items = await mirrorAll(requests, ends, o);
-  warnOfLeftOut(cosign, requests, items, r, o);
+  const items = await copyImages(requests, backends, options);
+  warnOfLeftOut(cosign, requests, items, request, options);
   return { items, faults };
 }
 
 /** Warns of tags of cosign that are about none of the images that are backed up: nothing brings them along. */
 function warnOfLeftOut(
   cosign: ReadonlyMap<string, readonly string[]>,
-  requests: readonly MirrorRequest[],
+  requests: readonly ImageCopyRequest[],
   items: readonly ItemResult[],
-  r: BackupRequest,
-  o: OperationOptions,
+  request: BackupRequest,
+  options: OperationOptions,
 ): void {
   // they were not asked for, or are about an index in place of which there is another
-  if (r.referrers === false || (r.platforms ?? []).length > 0) return;
+  if (request.referrers === false || (request.platforms ?? []).length > 0) return;
   for (const [repository, tags] of cosign) {
     const images = items.filter((_, i) => repositoryOf(requests[i]) === repository);
     // what belongs to an image that failed nobody knows, and the failure is told
@@ -115,20 +119,20 @@ function warnOfLeftOut(
     if (left.length === 0) continue;
     const some = left.slice(0, 3).join(', ') + (left.length > 3 ? ', …' : '');
     const message = `${repository}: ${left.length} of the tags of cosign are about no image that has a tag, and are not backed up: ${some}`;
-    o.report?.({ type: 'warning', message });
+    options.report?.({ type: 'warning', message });
   }
 }
 
-function repositoryOf(request: MirrorRequest | undefined): string | undefined {
+function repositoryOf(request: ImageCopyRequest | undefined): string | undefined {
   return request?.from.transport === 'docker' ? request.from.reference.repository : undefined;
 }
 
-interface Place {
+interface TemplateTarget {
   readonly template: string;
   locate(key: string): Exclude<Location, { transport: 'docker' }>;
 }
 
-function parseTemplate(to: string): Place {
+function parseTemplate(to: string): TemplateTarget {
   const whole = (template: string): string =>
     template === '' || template.endsWith('/') ? `${template}${DEFAULT_TEMPLATE}` : template;
   if (to.startsWith('s3://')) {
@@ -156,12 +160,12 @@ async function repositoriesOf(
   pattern: string,
   host: string,
   fault: (message: string) => void,
-  o: OperationOptions,
+  options: OperationOptions,
 ): Promise<readonly string[]> {
   if (!isPattern(pattern)) return [pattern];
   const found: string[] = [];
   try {
-    for await (const name of registry.repositories(pattern.slice(0, pattern.search(/[*{]/)), o)) {
+    for await (const name of registry.repositories(pattern.slice(0, pattern.search(/[*{]/)), options)) {
       if (!matchesPattern(pattern, name)) continue;
       // it becomes part of a key or path
       if (isRepositoryName(name)) found.push(name);
@@ -183,7 +187,7 @@ async function tagsOf(
   repository: string,
   pattern: string | undefined,
   fault: (message: string) => void,
-  o: OperationOptions,
+  options: OperationOptions,
 ): Promise<{ readonly images: readonly string[]; readonly cosign: readonly string[] }> {
   if (pattern !== undefined && !isPattern(pattern)) {
     if (!isTag(pattern)) throw new Failure('INVALID', `${quote(pattern)} is not a tag`);
@@ -192,7 +196,7 @@ async function tagsOf(
   const images: string[] = [];
   const cosign: string[] = [];
   try {
-    for await (const tag of registry.repository(repository).tags(o)) {
+    for await (const tag of registry.repository(repository).tags(options)) {
       // what refers to an image comes along with it
       if (cosignSubject(tag) !== undefined) cosign.push(tag);
       if (isDerivedTag(tag) || (pattern !== undefined && !matchesPattern(pattern, tag))) continue;
@@ -205,12 +209,17 @@ async function tagsOf(
   return { images: images.sort(), cosign: cosign.sort() };
 }
 
-async function keyOf(template: string, reference: Reference, registry: Registry, o: OperationOptions): Promise<string> {
+async function keyOf(
+  template: string,
+  reference: Reference,
+  registry: Registry,
+  options: OperationOptions,
+): Promise<string> {
   // only a key by digest has to ask what the tag stands for before the copy does
   const descriptor = template.includes('{digest}')
-    ? await registry.repository(reference.repository).resolve(reference.tag ?? 'latest', o)
+    ? await registry.repository(reference.repository).resolve(reference.tag ?? 'latest', options)
     : undefined;
-  return expandTemplate(template, reference, descriptor?.digest, new Date(o.clock.now()));
+  return expandTemplate(template, reference, descriptor?.digest, new Date(options.clock.now()));
 }
 
 function checkDistinct(locations: readonly Location[], template: string): void {
@@ -227,17 +236,17 @@ function checkDistinct(locations: readonly Location[], template: string): void {
   }
 }
 
-/** Writes the settings of a repository to `at`, where the registry has some to tell. */
+/** Writes the settings of a repository to `location`, where the registry has some to tell. */
 export async function storeSettings(
   registry: Registry,
   repository: string,
-  ends: Ends,
+  backends: Backends,
   at: Exclude<Location, { transport: 'docker' }>,
-  o: OperationOptions,
+  options: OperationOptions,
 ): Promise<void> {
-  const settings = await registry.settings(repository, o);
+  const settings = await registry.settings(repository, options);
   if (settings === undefined) return;
-  const { store, key } = storeOf(ends, at);
+  const { store, key } = storeOf(backends, at);
   const body = Buffer.from(`${JSON.stringify({ format: 1, repository, settings }, undefined, 2)}\n`);
-  await store.write(key, body, { signal: o.signal, contentType: 'application/json' });
+  await store.write(key, body, { signal: options.signal, contentType: 'application/json' });
 }

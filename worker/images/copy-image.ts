@@ -1,5 +1,5 @@
 import { openFolderTarget } from '../archive/layout-folder.ts';
-import { cached } from '../content/manifests-from.ts';
+import { manifestsFrom } from '../content/manifests-from.ts';
 import type { Source, Target } from '../content/content.ts';
 import { blobsOf, walk, type Graph, type Root } from '../content/graph.ts';
 import { copy, type CopyResult } from '../copy/copy.ts';
@@ -9,7 +9,7 @@ import type { Digest } from '../oci/digest.ts';
 import { parsePlatform, type Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
 import { atSide, Failure, isFailure, onSide } from '../util/failure.ts';
-import type { Ends, OperationOptions, RepositoryOptions } from './backends.ts';
+import type { Backends, OperationOptions, RepositoryOptions } from './backends.ts';
 import { openLocation, storeOf } from './open-location.ts';
 import { formatLocation, type Location } from '../oci/location.ts';
 import { writeArchive } from './write-archive.ts';
@@ -32,12 +32,12 @@ export interface WriteChoices extends RepositoryOptions {
   readonly alsoAt?: readonly Location[] | undefined;
 }
 
-export interface MirrorRequest extends ImageChoices {
+export interface ImageCopyRequest extends ImageChoices {
   readonly from: Location;
   readonly to: Location;
 }
 
-export interface MirrorResult {
+export interface ImageCopyResult {
   readonly from: string;
   readonly to: string;
   /** The digest at the target. */
@@ -56,9 +56,13 @@ export interface MirrorResult {
 }
 
 /** Makes the image at `to` equal to the one at `from`, whatever the two are. Idempotent; sends only what is missing. */
-export async function mirror(r: MirrorRequest, ends: Ends, o: OperationOptions): Promise<MirrorResult> {
-  await using image = await openChosen(r.from, r, ends, o);
-  return await write(image, r.to, r, ends, o);
+export async function copyImage(
+  request: ImageCopyRequest,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<ImageCopyResult> {
+  await using image = await openChosen(request.from, request, backends, options);
+  return await writeImage(image, request.to, request, backends, options);
 }
 
 /** An image that was found, and what was chosen of it. */
@@ -71,19 +75,19 @@ export interface ChosenImage extends AsyncDisposable {
   /** `registry/repository`, as the image calls itself; undefined for files that do not say. */
   readonly repository: string | undefined;
   /** Everything that belongs to it, read by who asks first, for all: manifests from `near` where it has them. Failures carry `source`. */
-  graph(near: Source | undefined, o: OperationOptions): Promise<Graph>;
+  graph(nearby: Source | undefined, options: OperationOptions): Promise<Graph>;
 }
 
 /** Finds the image at `from`. What it stands for then stays what is written, to however many places. */
 export async function openChosen(
   from: Location,
   choices: Pick<ImageChoices, 'platforms' | 'referrers'>,
-  ends: Ends,
-  o: OperationOptions,
+  backends: Backends,
+  options: OperationOptions,
 ): Promise<ChosenImage> {
-  const image = await openLocation(ends, from, 'source', o);
+  const image = await openLocation(backends, from, 'source', options);
   try {
-    const { source, root } = await choose(image.source, image.root, choices.platforms ?? [], o);
+    const { source, root } = await choose(image.source, image.root, choices.platforms ?? [], options);
     const original = image.root.descriptor.digest;
     let known: Graph | undefined;
     return {
@@ -92,10 +96,10 @@ export async function openChosen(
       root,
       originalDigest: root.descriptor.digest === original ? undefined : original,
       repository: image.repository,
-      graph: async (near, { signal, report, clock }) =>
+      graph: async (nearby, { signal, report, clock }) =>
         (known ??= await onSide(
           'source',
-          walk(near === undefined ? source : cached(source, near), [root], {
+          walk(nearby === undefined ? source : manifestsFrom(source, nearby), [root], {
             referrers: choices.referrers,
             signal,
             report,
@@ -111,16 +115,16 @@ export async function openChosen(
 }
 
 /** Makes the image at `to` equal to `image`. */
-export async function write(
+export async function writeImage(
   image: ChosenImage,
   to: Location,
   choices: WriteChoices,
-  ends: Ends,
-  o: OperationOptions,
-): Promise<MirrorResult> {
+  backends: Backends,
+  options: OperationOptions,
+): Promise<ImageCopyResult> {
   const { originalDigest, root } = image;
   try {
-    const { graph, version, copied, ...written } = await writeTo(image, to, choices, ends, o);
+    const { graph, version, copied, ...written } = await writeTo(image, to, choices, backends, options);
     return {
       from: formatLocation(image.from),
       digest: root.descriptor.digest,
@@ -135,7 +139,7 @@ export async function write(
   }
 }
 
-interface Written extends Pick<MirrorResult, 'to' | 'outcome' | 'manifests'> {
+interface Written extends Pick<ImageCopyResult, 'to' | 'outcome' | 'manifests'> {
   readonly graph: Graph;
   readonly version?: string | undefined;
   readonly copied?: CopyResult | undefined;
@@ -145,8 +149,8 @@ async function writeTo(
   image: ChosenImage,
   to: Location,
   choices: WriteChoices,
-  ends: Ends,
-  o: OperationOptions,
+  backends: Backends,
+  options: OperationOptions,
 ): Promise<Written> {
   const { root } = image;
   if (to.transport === 's3' || to.transport === 'archive') {
@@ -158,26 +162,26 @@ async function writeTo(
         source: image.source,
         root: { descriptor: root.descriptor, tags: tag === undefined ? [] : [tag] },
         repository: image.repository ?? 'localhost/image',
-        graph: async (near) => image.graph(near, o),
-        ...storeOf(ends, to),
+        graph: async (nearby) => image.graph(nearby, options),
+        ...storeOf(backends, to),
       },
-      ends,
-      o,
+      backends,
+      options,
     );
     const { outcome, graph, manifests, version, copied } = written;
     return { to: formatLocation(to), outcome, graph, manifests, version, copied };
   }
   const { digest } = root.descriptor;
-  const target = await openTarget(ends, to, root, choices, o);
-  const before = await standsFor(target.end, target.tags, o);
-  const graph = await image.graph(before?.digest === digest ? target.end : undefined, o);
+  const target = await openTarget(backends, to, root, choices, options);
+  const before = await standsFor(target.end, target.tags, options);
+  const graph = await image.graph(before?.digest === digest ? target.end : undefined, options);
   const roots = [{ ...root, tags: target.tags }];
   const copied = await copy(image.source, choices.dryRun === true ? dryRun(target.end) : target.end, roots, {
-    ...o,
+    ...options,
     graph: { ...graph, roots },
     mountFrom: mountable([image.from, ...(choices.alsoAt ?? [])], to),
   });
-  if (choices.dryRun !== true) await target.finish(o);
+  if (choices.dryRun !== true) await target.finish(options);
   const moved = copied.tallies.copied.count + copied.tallies.mounted.count;
   const outcome =
     choices.dryRun === true ? 'planned' : moved === 0 && before?.digest === digest ? 'unchanged' : 'copied';
@@ -187,7 +191,7 @@ async function writeTo(
 /** Of the image, and of what refers to it. */
 function bytesOf(graph: Graph): number {
   const manifests = [...graph.manifests.values()].map((node) => node.descriptor);
-  return [...manifests, ...blobsOf(graph)].reduce((sum, d) => sum + d.size, 0);
+  return [...manifests, ...blobsOf(graph)].reduce((sum, descriptor) => sum + descriptor.size, 0);
 }
 
 /** What is wrong with the image itself is told by digests alone: with the name of the image, and what can be done about it. */
@@ -203,12 +207,12 @@ async function choose(
   source: Source,
   root: Root,
   platforms: readonly string[],
-  o: OperationOptions,
+  options: OperationOptions,
 ): Promise<{ readonly source: Source; readonly root: Root }> {
   if (platforms.length === 0) return { source, root };
   const only = onlyPlatforms(source, platforms.map(parsePlatform));
   try {
-    return { source: only, root: { ...root, descriptor: await only.resolve(root.descriptor.digest, o) } };
+    return { source: only, root: { ...root, descriptor: await only.resolve(root.descriptor.digest, options) } };
   } catch (error) {
     throw atSide('source', error);
   }
@@ -220,25 +224,25 @@ interface OpenedTarget {
   /** With the tag that the image keeps, where none was named. */
   readonly location: Location;
   /** What is left to do when all of the image is there. */
-  finish(o: Abortable): Promise<void>;
+  finish(options: Abortable): Promise<void>;
 }
 
 async function openTarget(
-  ends: Ends,
+  backends: Backends,
   to: Extract<Location, { transport: 'docker' | 'oci' }>,
   root: Root,
   choices: WriteChoices,
-  o: OperationOptions,
+  options: OperationOptions,
 ): Promise<OpenedTarget> {
   if (to.transport === 'oci') {
-    const end = await openFolderTarget(storeOf(ends, to).store, o);
+    const end = await openFolderTarget(storeOf(backends, to).store, options);
     const tags = to.tag === undefined ? root.tags : [to.tag];
     // a folder finds an image without a tag by its list only
     return {
       end,
       tags,
       location: to,
-      finish: async (at) => (tags.length === 0 ? end.list(root.descriptor, at) : undefined),
+      finish: async (taskOptions) => (tags.length === 0 ? end.list(root.descriptor, taskOptions) : undefined),
     };
   }
   const { registry, repository, tag, digest } = to.reference;
@@ -251,7 +255,7 @@ async function openTarget(
   const tags = tag !== undefined ? [tag] : digest !== undefined ? [] : root.tags;
   const name = tags[0] === undefined ? { digest: root.descriptor.digest } : { tag: tags[0], digest };
   return {
-    end: ends.registry(registry, 'target').repository(repository, { create: choices.create }),
+    end: backends.registry(registry, 'target').repository(repository, { create: choices.create }),
     tags,
     location: { transport: 'docker', reference: { registry, repository, ...name } },
     finish: async () => undefined,
@@ -261,12 +265,12 @@ async function openTarget(
 async function standsFor(
   target: Source,
   tags: readonly string[],
-  o: OperationOptions,
+  options: OperationOptions,
 ): Promise<Descriptor | undefined> {
   const [tag] = tags;
   if (tag === undefined) return undefined;
   try {
-    return await target.resolve(tag, o);
+    return await target.resolve(tag, options);
   } catch (error) {
     // a repository that is about to be created, or credentials that may push but not look: the copy itself will tell
     if (isFailure(error, 'NOT_FOUND', 'DENIED')) return undefined;

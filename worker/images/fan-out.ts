@@ -1,16 +1,16 @@
 import type { Source } from '../content/content.ts';
-import { nearest } from '../content/prefer-copy.ts';
+import { preferCopy } from '../content/prefer-copy.ts';
 import { anyOf, checkAborted } from '../util/abort.ts';
 import { isFailure, toFailure, type Failure } from '../util/failure.ts';
 import type { Location } from '../oci/location.ts';
-import type { Ends, OperationOptions, RepositoryOptions } from './backends.ts';
+import type { Backends, OperationOptions, RepositoryOptions } from './backends.ts';
 import { openLocation } from './open-location.ts';
 import {
   openChosen,
-  write,
+  writeImage,
   type ChosenImage,
   type ImageChoices,
-  type MirrorResult,
+  type ImageCopyResult,
   type WriteChoices,
 } from './copy-image.ts';
 import { isCompressed } from './write-archive.ts';
@@ -29,7 +29,7 @@ export interface FanOutTarget {
 
 /** What became of one of them. */
 export type FanOutItem<T extends FanOutTarget> =
-  { readonly target: T; readonly result: MirrorResult } | { readonly target: T; readonly failure: Failure };
+  { readonly target: T; readonly result: ImageCopyResult } | { readonly target: T; readonly failure: Failure };
 
 /**
  * Makes every place equal to the image at `from`, in their order, and gives each as soon as it is settled. The image is looked up once, so
@@ -37,25 +37,26 @@ export type FanOutItem<T extends FanOutTarget> =
  * succeeded. One that fails does not stop the others; only that the image cannot be found, and an abort of all, are thrown. Idempotent.
  */
 export async function* fanOut<T extends FanOutTarget>(
-  r: FanOutRequest<T>,
-  ends: Ends,
-  o: OperationOptions,
+  request: FanOutRequest<T>,
+  backends: Backends,
+  options: OperationOptions,
 ): AsyncGenerator<FanOutItem<T>, void, undefined> {
-  await using image = await openChosen(r.from, r, ends, o);
+  await using image = await openChosen(request.from, request, backends, options);
   await using opened = new AsyncDisposableStack();
   const filled: Location[] = [];
-  let near: Source | undefined;
-  for (const [i, target] of r.to.entries()) {
-    checkAborted(o);
-    const at = { ...o, signal: anyOf(o.signal, target.signal) };
+  let copy: Source | undefined;
+  for (const [index, target] of request.to.entries()) {
+    checkAborted(options);
+    const taskOptions = { ...options, signal: anyOf(options.signal, target.signal) };
     let item: FanOutItem<T>;
     try {
-      const result = await fill(image, near, target.location, { ...r, alsoAt: filled }, ends, at);
+      const result = await fill(image, copy, target.location, { ...request, alsoAt: filled }, backends, taskOptions);
       filled.push(target.location);
-      if (i < r.to.length - 1) near ??= await openNear(target.location, opened, ends, r, at);
+      if (index < request.to.length - 1)
+        copy ??= await openNear(target.location, opened, backends, request, taskOptions);
       item = { target, result };
     } catch (error) {
-      checkAborted(o);
+      checkAborted(options);
       item = { target, failure: toFailure(error) };
     }
     yield item;
@@ -64,43 +65,43 @@ export async function* fanOut<T extends FanOutTarget>(
 
 async function fill(
   image: ChosenImage,
-  near: Source | undefined,
+  copy: Source | undefined,
   to: Location,
   choices: WriteChoices,
-  ends: Ends,
-  o: OperationOptions,
-): Promise<MirrorResult> {
-  if (near !== undefined) {
+  backends: Backends,
+  options: OperationOptions,
+): Promise<ImageCopyResult> {
+  if (copy !== undefined) {
     try {
-      return await write({ ...image, source: nearest(near, image.source) }, to, choices, ends, o);
+      return await writeImage({ ...image, source: preferCopy(copy, image.source) }, to, choices, backends, options);
     } catch (error) {
-      checkAborted(o);
+      checkAborted(options);
       // wrong bytes that came from nearby say nothing of the source
       if (!isFailure(error, 'CORRUPT') || error.context.side !== 'source') throw error;
     }
   }
-  return write(image, to, choices, ends, o);
+  return writeImage(image, to, choices, backends, options);
 }
 
 /** What was written to `location`, to be read again; undefined where that is no help. Closed with `opened`. */
 async function openNear(
   location: Location,
   opened: AsyncDisposableStack,
-  ends: Ends,
+  backends: Backends,
   { create }: RepositoryOptions,
-  o: OperationOptions,
+  options: OperationOptions,
 ): Promise<Source | undefined> {
   if (location.transport === 'docker') {
     const { registry, repository } = location.reference;
-    return ends.registry(registry, 'target').repository(repository, { create });
+    return backends.registry(registry, 'target').repository(repository, { create });
   }
   // a compressed archive would have to be unpacked
   if (location.transport === 's3' && isCompressed(location.key)) return undefined;
   try {
-    const { source } = opened.use(await openLocation(ends, location, 'target', o));
+    const { source } = opened.use(await openLocation(backends, location, 'target', options));
     return source;
   } catch (error) {
-    checkAborted(o);
+    checkAborted(options);
     if (!isFailure(error)) throw error;
     return undefined;
   }

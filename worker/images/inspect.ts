@@ -2,7 +2,7 @@ import { blobsOf, foreignOf, walk } from '../content/graph.ts';
 import { readAll } from '../content/read.ts';
 import { artifactTypeOf, formatPlatform, MAX_MANIFEST_BYTES, type Descriptor } from '../oci/manifest.ts';
 import { Failure, onSide } from '../util/failure.ts';
-import type { Ends, OperationOptions } from './backends.ts';
+import type { Backends, OperationOptions } from './backends.ts';
 import { openLocation } from './open-location.ts';
 import { formatLocation, parseLocation } from '../oci/location.ts';
 
@@ -34,11 +34,11 @@ interface InspectedImage {
 }
 
 /** What an image is made of, found out from its manifests alone. */
-export async function inspect(at: string, ends: Ends, o: OperationOptions): Promise<Inspected> {
+export async function inspect(at: string, backends: Backends, options: OperationOptions): Promise<Inspected> {
   const location = parseLocation(at);
-  await using image = await openLocation(ends, location, 'source', o);
+  await using image = await openLocation(backends, location, 'source', options);
   const { descriptor } = image.root;
-  const graph = await onSide('source', walk(image.source, [image.root], o));
+  const graph = await onSide('source', walk(image.source, [image.root], options));
   const top = graph.manifests.get(descriptor.digest);
   if (top === undefined)
     throw new Failure('UNSUPPORTED', `source: ${descriptor.mediaType} is not a manifest that can be inspected`);
@@ -67,7 +67,7 @@ export async function inspect(at: string, ends: Ends, o: OperationOptions): Prom
 }
 
 /** The manifest of an image, byte for byte. */
-export async function rawManifest(at: string, ends: Ends, o: OperationOptions): Promise<Uint8Array> {
-  await using image = await openLocation(ends, parseLocation(at), 'source', o);
-  return await onSide('source', readAll(image.source, image.root.descriptor, MAX_MANIFEST_BYTES, o));
+export async function rawManifest(at: string, backends: Backends, options: OperationOptions): Promise<Uint8Array> {
+  await using image = await openLocation(backends, parseLocation(at), 'source', options);
+  return await onSide('source', readAll(image.source, image.root.descriptor, MAX_MANIFEST_BYTES, options));
 }

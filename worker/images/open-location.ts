@@ -5,7 +5,7 @@ import type { Root } from '../content/graph.ts';
 import type { ObjectStore } from '../objects/objects.ts';
 import { formatRepository } from '../oci/reference.ts';
 import { atSide, type Side } from '../util/failure.ts';
-import type { Ends, OperationOptions } from './backends.ts';
+import type { Backends, OperationOptions } from './backends.ts';
 import type { Location } from '../oci/location.ts';
 
 /** An image that was found. */
@@ -19,16 +19,16 @@ export interface OpenedImage extends AsyncDisposable {
 
 /** Finds the image at `location`. Failures carry `side`. */
 export async function openLocation(
-  ends: Ends,
+  backends: Backends,
   location: Location,
   side: Side,
-  o: OperationOptions,
+  options: OperationOptions,
 ): Promise<OpenedImage> {
   try {
     if (location.transport === 'docker') {
       const { registry, repository, tag, digest } = location.reference;
-      const source = ends.registry(registry, side).repository(repository);
-      const descriptor = await source.resolve(digest ?? tag ?? 'latest', o);
+      const source = backends.registry(registry, side).repository(repository);
+      const descriptor = await source.resolve(digest ?? tag ?? 'latest', options);
       const root: Root = { descriptor, tags: tag === undefined ? [] : [tag] };
       return {
         source,
@@ -37,8 +37,10 @@ export async function openLocation(
         [Symbol.asyncDispose]: async () => undefined,
       };
     }
-    const { store, key } = storeOf(ends, location);
-    return fromArchive(await openImage(store, key, { ...o, tag: location.tag, temporary: () => ends.temporary() }));
+    const { store, key } = storeOf(backends, location);
+    return fromArchive(
+      await openImage(store, key, { ...options, tag: location.tag, temporary: () => backends.temporary() }),
+    );
   } catch (error) {
     throw atSide(side, error);
   }
@@ -46,16 +48,16 @@ export async function openLocation(
 
 /** The store and key of an archive or layout folder. */
 export function storeOf(
-  ends: Ends,
+  backends: Backends,
   location: Exclude<Location, { transport: 'docker' }>,
 ): { readonly store: ObjectStore; readonly key: string } {
   switch (location.transport) {
     case 's3':
-      return { store: ends.bucket(location.bucket), key: location.key };
+      return { store: backends.bucket(location.bucket), key: location.key };
     case 'archive':
-      return { store: ends.folder(dirname(location.path)), key: basename(location.path) };
+      return { store: backends.folder(dirname(location.path)), key: basename(location.path) };
     case 'oci':
-      return { store: ends.folder(location.folder), key: '' };
+      return { store: backends.folder(location.folder), key: '' };
     default:
       return location satisfies never;
   }

@@ -7,19 +7,19 @@ import { atSide, Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
 import { SETTINGS_NAME } from './backup.ts';
-import type { Ends, OperationOptions } from './backends.ts';
+import type { Backends, OperationOptions } from './backends.ts';
 import { openLocation } from './open-location.ts';
 import {
   formatLocation,
   parseDestination,
   parseLocation,
-  parseRegistryPlace,
+  parseRegistryTarget,
   parseS3,
   type Location,
-  type RegistryPlace,
+  type RegistryTarget,
 } from '../oci/location.ts';
-import type { ImageChoices, MirrorRequest } from './copy-image.ts';
-import { mirrorAll, type BatchResult } from './copy-images.ts';
+import type { ImageChoices, ImageCopyRequest } from './copy-image.ts';
+import { copyImages, type BatchResult } from './copy-images.ts';
 
 export interface RestoreRequest extends Omit<ImageChoices, 'force'> {
   /** An archive, or a prefix ending in `/` (also `s3://bucket`) for every archive below it. */
@@ -35,38 +35,47 @@ const MAX_SETTINGS_BYTES = 1024 * 1024;
  * Puts archived images into a registry, digests unchanged, from the archives alone: the settings of their repositories first, then each image
  * with what refers to it. What is there already costs no layer. One failure does not stop the others.
  */
-export async function restore(r: RestoreRequest, ends: Ends, o: OperationOptions): Promise<BatchResult> {
+export async function restore(
+  request: RestoreRequest,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<BatchResult> {
   // what cannot be is told once, before anything is listed
-  if (placeOf(r.to, prefixOf(r.from, ends) !== undefined) === undefined) parseDestination(r.to);
-  const found = await archivesOf(r.from, ends, o);
-  const wanted: { readonly request: MirrorRequest; readonly digest: Digest | undefined }[] = [];
+  if (placeOf(request.to, prefixOf(request.from, backends) !== undefined) === undefined) parseDestination(request.to);
+  const found = await archivesOf(request.from, backends, options);
+  const wanted: { readonly request: ImageCopyRequest; readonly digest: Digest | undefined }[] = [];
   const faults: string[] = [];
   const ready = new Set<string>();
   for (const { location: from, settings: key } of found.archives) {
     try {
-      const { to, calledItself, digest } = await destinationOf(from, r.to, found.whole, ends, o);
-      if (r.dryRun !== true && key !== undefined && to.transport === 'docker' && !ready.has(to.reference.repository)) {
+      const { to, calledItself, digest } = await destinationOf(from, request.to, found.whole, backends, options);
+      if (
+        request.dryRun !== true &&
+        key !== undefined &&
+        to.transport === 'docker' &&
+        !ready.has(to.reference.repository)
+      ) {
         ready.add(to.reference.repository);
-        await applySettings(found.store, key, { to, calledItself }, ends, faults, o);
+        await applySettings(found.store, key, { to, calledItself }, backends, faults, options);
       }
-      wanted.push({ request: { ...r, from, to }, digest });
+      wanted.push({ request: { ...request, from, to }, digest });
     } catch (error) {
-      checkAborted(o);
+      checkAborted(options);
       if (!isFailure(error) || !found.whole) throw error;
       faults.push(`${formatLocation(from)}: ${error.message}`);
-      o.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
+      options.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
     }
   }
-  const requests: MirrorRequest[] = [];
-  for (const [name, rivals] of Map.groupBy(wanted, ({ request }) => formatLocation(request.to))) {
-    if (new Set(rivals.map(({ digest }) => digest)).size === 1) requests.push(...rivals.map(({ request }) => request));
+  const requests: ImageCopyRequest[] = [];
+  for (const [name, rivals] of Map.groupBy(wanted, (one) => formatLocation(one.request.to))) {
+    if (new Set(rivals.map(({ digest }) => digest)).size === 1) requests.push(...rivals.map((rival) => rival.request));
     else {
-      const all = rivals.map(({ request }) => formatLocation(request.from)).join(', ');
+      const all = rivals.map((rival) => formatLocation(rival.request.from)).join(', ');
       faults.push(`${name} was not restored: ${all} hold different images of that name; restore the one that is meant`);
-      o.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
+      options.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
     }
   }
-  return { items: await mirrorAll(requests, ends, o), faults };
+  return { items: await copyImages(requests, backends, options), faults };
 }
 
 interface Found {
@@ -78,8 +87,8 @@ interface Found {
 }
 
 /** The archives that `from` stands for. NOT_FOUND when there is none. */
-export async function archivesOf(from: string, ends: Ends, o: OperationOptions): Promise<Found> {
-  const prefix = prefixOf(from, ends);
+export async function archivesOf(from: string, backends: Backends, options: OperationOptions): Promise<Found> {
+  const prefix = prefixOf(from, backends);
   if (prefix === undefined) {
     const location = parseLocation(from);
     if (location.transport === 'docker') {
@@ -93,7 +102,7 @@ export async function archivesOf(from: string, ends: Ends, o: OperationOptions):
   const archives: string[] = [];
   const settings = new Set<string>();
   try {
-    for await (const { key } of prefix.store.list(prefix.key, o)) {
+    for await (const { key } of prefix.store.list(prefix.key, options)) {
       if (/\.tar(?:\.gz|\.zst)?$/.test(key)) archives.push(key);
       else if (key === SETTINGS_NAME || key.endsWith(`/${SETTINGS_NAME}`)) settings.add(key);
     }
@@ -117,17 +126,17 @@ export async function archivesOf(from: string, ends: Ends, o: OperationOptions):
 
 function prefixOf(
   from: string,
-  ends: Ends,
+  backends: Backends,
 ): { store: ObjectStore; key: string; locate: (key: string) => Location } | undefined {
   if (from.startsWith('s3://')) {
     const { bucket, key } = parseS3(from);
     if (key !== '' && !key.endsWith('/')) return undefined;
-    return { store: ends.bucket(bucket), key, locate: (found) => ({ transport: 's3', bucket, key: found }) };
+    return { store: backends.bucket(bucket), key, locate: (found) => ({ transport: 's3', bucket, key: found }) };
   }
   const folder = /^oci-archive:(.*\/)$/.exec(from)?.[1];
   if (folder === undefined) return undefined;
   return {
-    store: ends.folder(folder),
+    store: backends.folder(folder),
     key: '',
     locate: (found) => ({ transport: 'archive', path: `${folder}${found}` }),
   };
@@ -145,12 +154,12 @@ async function destinationOf(
   from: Location,
   to: string,
   whole: boolean,
-  ends: Ends,
-  o: OperationOptions,
+  backends: Backends,
+  options: OperationOptions,
 ): Promise<Destination> {
-  const place = placeOf(to, whole);
-  if (place === undefined) return { to: parseDestination(to) };
-  await using image = await openLocation(ends, from, 'source', o);
+  const target = placeOf(to, whole);
+  if (target === undefined) return { to: parseDestination(to) };
+  await using image = await openLocation(backends, from, 'source', options);
   if (image.repository === undefined) {
     throw new Failure(
       'INVALID',
@@ -158,10 +167,10 @@ async function destinationOf(
     );
   }
   const { repository } = parseRepository(image.repository);
-  const name = place.prefix === '' ? repository : `${place.prefix}/${repository}`;
+  const name = target.prefix === '' ? repository : `${target.prefix}/${repository}`;
   const [tag] = image.root.tags;
   const reference = {
-    registry: place.registry,
+    registry: target.registry,
     repository: name,
     ...(tag === undefined ? { digest: image.root.descriptor.digest } : { tag }),
   };
@@ -169,23 +178,23 @@ async function destinationOf(
 }
 
 /** `to` as a registry to keep names in; undefined where it names the image itself. */
-function placeOf(to: string, whole: boolean): RegistryPlace | undefined {
+function placeOf(to: string, whole: boolean): RegistryTarget | undefined {
   const bare = to.replace(/^docker:\/\//, '').replace(/\/+$/, '');
-  return whole || (to.startsWith('docker://') && !bare.includes('/')) ? parseRegistryPlace(to) : undefined;
+  return whole || (to.startsWith('docker://') && !bare.includes('/')) ? parseRegistryTarget(to) : undefined;
 }
 
 async function applySettings(
   store: ObjectStore | undefined,
   key: string,
   { to, calledItself }: Destination<Extract<Location, { transport: 'docker' }>>,
-  ends: Ends,
+  backends: Backends,
   faults: string[],
-  o: OperationOptions,
+  options: OperationOptions,
 ): Promise<void> {
   if (store === undefined) return;
   const { registry, repository } = to.reference;
   try {
-    const document: unknown = JSON.parse((await readSettings(store, key, o)).toString());
+    const document: unknown = JSON.parse((await readSettings(store, key, options)).toString());
     if (!isRecord(document) || document['format'] !== 1 || !isRecord(document['settings'])) {
       throw new Failure('INVALID', `${store.describe(key)} holds no repository settings that this version reads`);
     }
@@ -193,19 +202,19 @@ async function applySettings(
     if (document['repository'] !== calledItself) {
       throw new Failure('INVALID', `${store.describe(key)} holds those of ${quote(document['repository'])}`);
     }
-    await ends.registry(registry, 'target').applySettings(repository, document['settings'], o);
+    await backends.registry(registry, 'target').applySettings(repository, document['settings'], options);
   } catch (error) {
-    checkAborted(o);
+    checkAborted(options);
     const why = error instanceof Error ? error.message : String(error);
     faults.push(`settings of ${repository} were not restored: ${why}`);
-    o.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
+    options.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
   }
 }
 
-async function readSettings(store: ObjectStore, key: string, o: OperationOptions): Promise<Buffer> {
+async function readSettings(store: ObjectStore, key: string, options: OperationOptions): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   let size = 0;
-  for await (const chunk of await store.read(key, o)) {
+  for await (const chunk of await store.read(key, options)) {
     size += chunk.byteLength;
     if (size > MAX_SETTINGS_BYTES) {
       throw new Failure(

@@ -1,12 +1,12 @@
 import type { Source, Target } from '../content/content.ts';
 import { blobsOf, foreignOf, walk, type Root } from '../content/graph.ts';
 import { copy } from '../copy/copy.ts';
-import { nowhere } from '../content/discard.ts';
+import { discard } from '../content/discard.ts';
 import { isManifestType } from '../oci/manifest.ts';
 import { checkAborted } from '../util/abort.ts';
 import { isFailure, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
-import type { Ends, OperationOptions } from './backends.ts';
+import type { Backends, OperationOptions } from './backends.ts';
 import { openLocation } from './open-location.ts';
 import { formatLocation, parseLocation, type Location } from '../oci/location.ts';
 import { archivesOf } from './restore.ts';
@@ -36,52 +36,63 @@ export interface VerifyResult {
  * Proves that images are whole: every manifest is read and hashed, every blob is there (registries) or read and hashed (archives, and
  * registries with `deep`). Faults are results, not failures: a Failure means that it could not be found out.
  */
-export async function verify(r: VerifyRequest, ends: Ends, o: OperationOptions): Promise<readonly VerifyResult[]> {
-  const prefix = /^(?:s3:\/\/[^/]+|.*\/)$/.test(r.at) && !r.at.startsWith('docker://');
+export async function verify(
+  request: VerifyRequest,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<readonly VerifyResult[]> {
+  const prefix = /^(?:s3:\/\/[^/]+|.*\/)$/.test(request.at) && !request.at.startsWith('docker://');
   const locations = prefix
-    ? (await archivesOf(r.at, ends, o)).archives.map((found) => found.location)
-    : [parseLocation(r.at)];
+    ? (await archivesOf(request.at, backends, options)).archives.map((found) => found.location)
+    : [parseLocation(request.at)];
   const results: VerifyResult[] = [];
-  for (const location of locations) results.push(await verifyOne(location, r, ends, o));
+  for (const location of locations) results.push(await verifyOne(location, request, backends, options));
   return results;
 }
 
-async function verifyOne(location: Location, r: VerifyRequest, ends: Ends, o: OperationOptions): Promise<VerifyResult> {
+async function verifyOne(
+  location: Location,
+  request: VerifyRequest,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<VerifyResult> {
   const at = formatLocation(location);
   const faults: string[] = [];
   let digest: string | undefined;
   const counted = { manifests: 0, blobs: 0, hashedBytes: 0 };
   try {
-    await using image = await openLocation(ends, location, 'source', o);
+    await using image = await openLocation(backends, location, 'source', options);
     digest = image.root.descriptor.digest;
-    const graph = await walk(image.source, [image.root], o);
+    const graph = await walk(image.source, [image.root], options);
     counted.manifests = graph.manifests.size;
     counted.hashedBytes = [...graph.manifests.values()].reduce((sum, node) => sum + node.bytes.byteLength, 0);
     const blobs = blobsOf(graph);
     counted.blobs = blobs.length;
-    if (location.transport === 'docker' && r.deep !== true) {
+    if (location.transport === 'docker' && request.deep !== true) {
       const { registry, repository } = location.reference;
-      const end = ends.registry(registry, 'source').repository(repository);
+      const end = backends.registry(registry, 'source').repository(repository);
       await forEachOf(
         blobs,
-        o.concurrency ?? 8,
-        async (d, { signal }) => {
-          if (!(await end.has(d, { signal }))) faults.push(`${d.digest} (${d.size} bytes) is missing`);
+        options.concurrency ?? 8,
+        async (descriptor, { signal }) => {
+          if (!(await end.has(descriptor, { signal })))
+            faults.push(`${descriptor.digest} (${descriptor.size} bytes) is missing`);
         },
-        o,
+        options,
       );
     } else {
-      await copy(image.source, collecting(faults, counted, o), [image.root], { ...o, graph, strict: true });
+      await copy(image.source, collecting(faults, counted, options), [image.root], { ...options, graph, strict: true });
     }
-    for (const d of foreignOf(graph)) {
-      o.report?.({
+    for (const descriptor of foreignOf(graph)) {
+      options.report?.({
         type: 'warning',
-        message: `${d.digest} is kept elsewhere (${d.urls?.join(', ') ?? 'no address given'}) and was not verified`,
+        message: `${descriptor.digest} is kept elsewhere (${descriptor.urls?.join(', ') ?? 'no address given'}) and was not verified`,
       });
     }
-    if (r.against !== undefined) faults.push(...(await drift(image.root, image.source, r.against, ends, o)));
+    if (request.against !== undefined)
+      faults.push(...(await drift(image.root, image.source, request.against, backends, options)));
   } catch (error) {
-    checkAborted(o);
+    checkAborted(options);
     // what is wrong with the image is a result, also an archive that cannot be opened; what keeps us from looking is not
     const isFault =
       digest === undefined
@@ -99,16 +110,16 @@ function wasRefused(error: Failure): boolean {
 }
 
 /** As `nowhere`, but a blob that is wrong is noted and the others are still read. */
-function collecting(faults: string[], counted: { hashedBytes: number }, o: OperationOptions): Target {
+function collecting(faults: string[], counted: { hashedBytes: number }, options: OperationOptions): Target {
   return {
-    ...nowhere,
-    put: async (d, open, at) => {
+    ...discard,
+    put: async (descriptor, open, taskOptions) => {
       try {
-        await nowhere.put(d, open, at);
+        await discard.put(descriptor, open, taskOptions);
         // manifests were counted when they were read
-        if (!isManifestType(d.mediaType)) counted.hashedBytes += d.size;
+        if (!isManifestType(descriptor.mediaType)) counted.hashedBytes += descriptor.size;
       } catch (error) {
-        checkAborted(o);
+        checkAborted(options);
         if (!isFailure(error, 'CORRUPT', 'NOT_FOUND', 'INVALID')) throw error;
         faults.push(faultOf(error));
       }
@@ -125,18 +136,18 @@ async function drift(
   root: Root,
   source: Source,
   against: string,
-  ends: Ends,
-  o: OperationOptions,
+  backends: Backends,
+  options: OperationOptions,
 ): Promise<readonly string[]> {
   const location = parseLocation(against);
   const name = formatLocation(location);
   try {
-    await using other = await openLocation(ends, location, 'target', o);
+    await using other = await openLocation(backends, location, 'target', options);
     const theirs = other.root.descriptor.digest;
     if (theirs !== root.descriptor.digest) return [`${name} is ${theirs}, not ${root.descriptor.digest}`];
     // ECR's managed signing adds referrers of its own: more than ours is no drift
-    const wanted = await walk(source, [root], o);
-    const there = await walk(other.source, [other.root], o);
+    const wanted = await walk(source, [root], options);
+    const there = await walk(other.source, [other.root], options);
     return wanted.referrers
       .filter((referrer) => !there.manifests.has(referrer.descriptor.digest))
       .map((referrer) => `${name} has not ${referrer.descriptor.digest}, which refers to the image`);

@@ -2,7 +2,7 @@ import { createArchive } from '../archive/writer.ts';
 import { streamArchive } from '../archive/compressed-writer.ts';
 import { openImage, type ArchivedImage } from '../archive/reader.ts';
 import { LAYOUT_METADATA, planArchive, type ArchiveLayout } from '../archive/plan.ts';
-import { cached } from '../content/manifests-from.ts';
+import { manifestsFrom } from '../content/manifests-from.ts';
 import type { Source } from '../content/content.ts';
 import { digestsOf, walk, type Graph, type Root } from '../content/graph.ts';
 import { copy, type CopyResult } from '../copy/copy.ts';
@@ -10,7 +10,7 @@ import type { Digest } from '../oci/digest.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, Failure, isFailure, onSide } from '../util/failure.ts';
-import type { Ends, OperationOptions } from './backends.ts';
+import type { Backends, OperationOptions } from './backends.ts';
 
 export interface ArchiveRequest {
   readonly source: Source;
@@ -23,7 +23,7 @@ export interface ArchiveRequest {
   /** Default true. */
   readonly referrers?: boolean | undefined;
   /** Everything that belongs to the image, where others read it too: manifests from `near` where it has them. Default: it is read here. */
-  readonly graph?: ((near: Source | undefined) => Promise<Graph>) | undefined;
+  readonly graph?: ((nearby: Source | undefined) => Promise<Graph>) | undefined;
   /** Writes also over an object that is no archive, and over an equal archive. Default false. */
   readonly force?: boolean | undefined;
   /** Plans and compares, and writes nothing. Default false. */
@@ -49,52 +49,59 @@ export interface ArchiveResult {
  * call goes on where it was. An archive that holds the same already is left alone; one of another image, an older state of the tag, is
  * replaced at the end, unless somebody else replaced it meanwhile (CONFLICT). CONFLICT too where the key holds something that is no archive.
  */
-export async function writeArchive(r: ArchiveRequest, ends: Ends, o: OperationOptions): Promise<ArchiveResult> {
-  await using before = await openExisting(r, ends, o);
-  const graph = { ...(await graphOf(r, before?.image, o)), roots: [r.root] };
-  const layout = planArchive(graph, { tag: r.root.tags[0], repository: r.repository });
+export async function writeArchive(
+  request: ArchiveRequest,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<ArchiveResult> {
+  await using before = await openExisting(request, backends, options);
+  const graph = { ...(await graphOf(request, before?.image, options)), roots: [request.root] };
+  const layout = planArchive(graph, { tag: request.root.tags[0], repository: request.repository });
   const written = { size: layout.size, graph, manifests: digestsOf(graph) };
-  if (before?.layoutDigest === layout.digest && r.force !== true)
+  if (before?.layoutDigest === layout.digest && request.force !== true)
     return { outcome: 'unchanged', ...written, version: before.info.version };
-  if (r.dryRun === true) return { outcome: 'planned', ...written };
+  if (request.dryRun === true) return { outcome: 'planned', ...written };
 
   const condition = before === undefined ? { ifAbsent: true as const } : { ifMatch: before.info.etag };
-  if (isCompressed(r.key)) {
-    const { version } = await onSide('target', streamArchive(r.store, r.key, layout, r.source, { ...o, condition }));
+  if (isCompressed(request.key)) {
+    const { version } = await onSide(
+      'target',
+      streamArchive(request.store, request.key, layout, request.source, { ...options, condition }),
+    );
     return { outcome: 'copied', ...written, version };
   }
-  const archive = await onSide('target', createArchive(r.store, r.key, layout, { ...o, condition }));
-  const copied = await copy(r.source, archive, [r.root], { ...o, graph, strict: true });
+  const archive = await onSide('target', createArchive(request.store, request.key, layout, { ...options, condition }));
+  const copied = await copy(request.source, archive, [request.root], { ...options, graph, strict: true });
   try {
-    const { version } = await onSide('target', archive.commit(o));
+    const { version } = await onSide('target', archive.commit(options));
     return { outcome: 'copied', ...written, version, copied };
   } catch (error) {
     if (!isFailure(error, 'CONFLICT')) throw error;
-    const theirs = await equalTo(layout, r, ends, o);
+    const theirs = await equalTo(layout, request, backends, options);
     if (theirs === undefined) throw error;
     await archive.abort();
     return { outcome: 'unchanged', ...written, version: theirs.version, copied };
   }
 }
 
-async function graphOf(r: ArchiveRequest, near: Source | undefined, o: OperationOptions): Promise<Graph> {
-  if (r.graph !== undefined) return r.graph(near);
-  const source = near === undefined ? r.source : cached(r.source, near);
-  return onSide('source', walk(source, [r.root], { ...o, referrers: r.referrers }));
+async function graphOf(request: ArchiveRequest, nearby: Source | undefined, options: OperationOptions): Promise<Graph> {
+  if (request.graph !== undefined) return request.graph(nearby);
+  const source = nearby === undefined ? request.source : manifestsFrom(request.source, nearby);
+  return onSide('source', walk(source, [request.root], { ...options, referrers: request.referrers }));
 }
 
 /** What is there, if somebody else who wrote at the same time has put the same archive there. */
 async function equalTo(
   layout: ArchiveLayout,
-  r: ArchiveRequest,
-  ends: Ends,
-  o: OperationOptions,
+  request: ArchiveRequest,
+  backends: Backends,
+  options: OperationOptions,
 ): Promise<ObjectInfo | undefined> {
   try {
-    await using there = await openExisting({ ...r, force: true }, ends, o);
+    await using there = await openExisting({ ...request, force: true }, backends, options);
     return there?.image?.layoutDigest === layout.digest ? there.info : undefined;
   } catch (error) {
-    checkAborted(o);
+    checkAborted(options);
     if (!isFailure(error)) throw error;
     return undefined;
   }
@@ -112,10 +119,14 @@ export function isCompressed(key: string): boolean {
   return /\.tar\.(?:gz|zst)$/.test(key);
 }
 
-async function openExisting(r: ArchiveRequest, ends: Ends, o: OperationOptions): Promise<Existing | undefined> {
+async function openExisting(
+  request: ArchiveRequest,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<Existing | undefined> {
   let info: ObjectInfo;
   try {
-    info = await r.store.stat(r.key, o);
+    info = await request.store.stat(request.key, options);
   } catch (error) {
     if (isFailure(error, 'NOT_FOUND')) return undefined;
     throw atSide('target', error);
@@ -127,16 +138,16 @@ async function openExisting(r: ArchiveRequest, ends: Ends, o: OperationOptions):
     [Symbol.asyncDispose]: async () => undefined,
   };
   // to open it would be to unpack it
-  if (isCompressed(r.key) && none.layoutDigest !== undefined) return none;
+  if (isCompressed(request.key) && none.layoutDigest !== undefined) return none;
   try {
-    const image = await openImage(r.store, r.key, { ...o, temporary: () => ends.temporary() });
+    const image = await openImage(request.store, request.key, { ...options, temporary: () => backends.temporary() });
     return { info, image, layoutDigest: image.layoutDigest, [Symbol.asyncDispose]: () => image[Symbol.asyncDispose]() };
   } catch (error) {
     if (!isFailure(error, 'INVALID', 'CORRUPT', 'UNSUPPORTED')) throw atSide('target', error);
-    if (r.force === true) return none;
+    if (request.force === true) return none;
     throw new Failure(
       'CONFLICT',
-      `target: ${r.store.describe(r.key)} holds something that is no archive of an image (${error.message}): give another key, or --force to replace it`,
+      `target: ${request.store.describe(request.key)} holds something that is no archive of an image (${error.message}): give another key, or --force to replace it`,
       { cause: error, context: { side: 'target' } },
     );
   }

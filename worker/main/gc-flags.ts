@@ -8,7 +8,7 @@ import { setFlagsFromString } from 'node:v8';
  * early because part buffers look like a heap that grows, a GiB that passes through causes some fifty of those, a quarter of all CPU time, and
  * holds 100 MiB more.
  */
-export function setUpMemory(): void {
+export function setGarbageCollectorFlags(): void {
   setFlagsFromString('--semi-space-growth-factor=1');
   setFlagsFromString('--no-incremental-marking');
 }

@@ -14,29 +14,33 @@ export interface Health extends AsyncDisposable {
 const SILENT_MS = 90_000;
 
 /** Answers 200 to every request while the worker has proved to be alive within the last 90 s, and 503 otherwise. `port` 0: any that is free. */
-export async function startHealth(o: { readonly port: number; readonly clock: Clock }): Promise<Health> {
-  let aliveMs = o.clock.now();
+export async function startHealth(options: { readonly port: number; readonly clock: Clock }): Promise<Health> {
+  let aliveMs = options.clock.now();
   const server = createServer((_, answer) => {
-    const silentMs = o.clock.now() - aliveMs;
+    const silentMs = options.clock.now() - aliveMs;
     const well = silentMs <= SILENT_MS;
     answer
       .writeHead(well ? 200 : 503, { 'content-type': 'application/json', connection: 'close' })
       .end(`${JSON.stringify({ well, silentSeconds: Math.round(silentMs / 1000) })}\n`);
   });
-  server.listen(o.port, '127.0.0.1');
+  server.listen(options.port, '127.0.0.1');
   try {
     await once(server, 'listening');
   } catch (cause) {
-    throw new Failure('INVALID', `answer health checks on port ${o.port}: it is taken; set TRANSSHIP_HEALTH_PORT`, {
-      cause,
-    });
+    throw new Failure(
+      'INVALID',
+      `answer health checks on port ${options.port}: it is taken; set TRANSSHIP_HEALTH_PORT`,
+      {
+        cause,
+      },
+    );
   }
   const address = server.address();
   return {
     alive: () => {
-      aliveMs = o.clock.now();
+      aliveMs = options.clock.now();
     },
-    port: typeof address === 'object' && address !== null ? address.port : o.port,
+    port: typeof address === 'object' && address !== null ? address.port : options.port,
     [Symbol.asyncDispose]: async () => {
       const closed = once(server, 'close');
       server.close();

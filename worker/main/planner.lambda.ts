@@ -1,5 +1,5 @@
 // Where the planner's Lambda begins. EventBridge Scheduler calls it every few minutes; what it sends along is of no interest.
-import type { TickResult } from '../service/planner/pass.ts';
+import type { PassResult } from '../service/planner/pass.ts';
 import { openPlanner } from './run-planner.ts';
 import { readSettings } from './settings.ts';
 import { systemClock } from '../util/clock.ts';
@@ -23,13 +23,13 @@ const planner = openPlanner({
   write: (line) => void process.stdout.write(line),
 });
 
-/** One tick. Fails only where no rule at all could be served, so that Lambda's own count of errors means just that; all else is in logs and metrics. */
-export async function handler(_event: unknown, context: LambdaContext): Promise<TickResult> {
+/** One pass. Fails only where no rule at all could be served, so that Lambda's own count of errors means just that; all else is in logs and metrics. */
+export async function handler(_event: unknown, context: LambdaContext): Promise<PassResult> {
   const leftMs = context.getRemainingTimeInMillis();
   const untilMs = systemClock.now() + leftMs - Math.min(MARGIN_MS, leftMs / 3);
   const over = (): Failure => new Failure('ABORTED', 'plan: the time of the Lambda is over; the next one goes on');
   await using end = deadline(leftMs - LAST_MS, over, systemClock);
-  const result = await planner.tick({ signal: end.signal, untilMs });
+  const result = await planner.pass({ signal: end.signal, untilMs });
   if (result.rules > 0 && result.failed === result.rules)
     throw new Failure('UNAVAILABLE', `plan: all ${result.rules} rules failed; the log says why of each`);
   return result;

@@ -68,24 +68,24 @@ export interface Surroundings {
 }
 
 /** As `runProgram`, within these surroundings; the AWS SDK looks at those of the process all the same. Returns the exit code. */
-export async function execute(s: Surroundings, more: readonly AddCommand[] = []): Promise<number> {
-  const { argv, env, stdout, stderr, stop } = s;
+export async function execute(surroundings: Surroundings, more: readonly AddCommand[] = []): Promise<number> {
+  const { argv, env, stdout, stderr, stop } = surroundings;
   let exitCode = 0;
   const write = (line: string): void => stdout.write(line);
   try {
     const context: CommandContext = {
-      connect: (o) => connect(readSettings(env), version, o),
-      connectService: (o) => connectService(readSettings(env), o),
-      start: (args, o) => startProgram(args, { ...o, signal: stop }),
+      connect: (options) => connect(readSettings(env), version, options),
+      connectService: (options) => connectService(readSettings(env), options),
+      start: (args, options) => startProgram(args, { ...options, signal: stop }),
       setEnvironment: (variables) => Object.assign(process.env, variables),
-      runWorker: async (o) => {
+      runWorker: async (options) => {
         // other commands are none the slower for it
         const { runWorker } = await import('./run-worker.ts');
-        await runWorker({ ...o, settings: readSettings(env), version, signal: stop, write });
+        await runWorker({ ...options, settings: readSettings(env), version, signal: stop, write });
       },
-      runPlanner: async (o) => {
+      runPlanner: async (options) => {
         const { runPlanner } = await import('./run-planner.ts');
-        await runPlanner({ ...o, settings: readSettings(env), version, signal: stop, write });
+        await runPlanner({ ...options, settings: readSettings(env), version, signal: stop, write });
       },
       signal: stop,
       clock: systemClock,

@@ -1,5 +1,5 @@
-import { currentEnds } from '../service/backend-pool.ts';
-import { tick, type TickResult } from '../service/planner/pass.ts';
+import { openBackendPool } from '../service/backend-pool.ts';
+import { runPass, type PassResult } from '../service/planner/pass.ts';
 import type { Settings } from './settings.ts';
 import { startTelemetry } from '../telemetry/telemetry.ts';
 import type { Abortable } from '../util/abort.ts';
@@ -15,31 +15,35 @@ export interface PlannerOptions {
   readonly clock?: Clock | undefined;
 }
 
-/** What a planner needs, opened once for many ticks. */
+/** What a planner needs, opened once for many passes. */
 export interface Planner extends AsyncDisposable {
-  /** As `tick` of service/planner/pass.ts. What was counted is written at its end. */
-  tick(o?: Abortable & { readonly untilMs?: number | undefined }): Promise<TickResult>;
+  /** As `runPass` of service/planner/pass.ts. What was counted is written at its end. */
+  pass(options?: Abortable & { readonly untilMs?: number | undefined }): Promise<PassResult>;
 }
 
 /** Nothing is asked of anything yet. INVALID for settings that do not name the deployed system. */
-export function openPlanner(o: PlannerOptions): Planner {
-  const { settings, clock = systemClock } = o;
-  const telemetry = startTelemetry({ write: o.write, level: settings.logLevel, clock });
+export function openPlanner(options: PlannerOptions): Planner {
+  const { settings, clock = systemClock } = options;
+  const telemetry = startTelemetry({ write: options.write, level: settings.logLevel, clock });
   const report = telemetry.reportOf(undefined);
   const opened = new AsyncDisposableStack();
   const service = opened.use(connectService(settings, { clock, report }));
-  const ends = opened.use(
-    currentEnds({
+  const backends = opened.use(
+    openBackendPool({
       rules: service.state.rules,
-      connect: (access) => connect(settings, o.version, { access, report }, clock),
+      connect: (access) => connect(settings, options.version, { access, report }, clock),
       clock,
       report,
     }),
   );
   return {
-    tick: async (at = {}) => {
+    pass: async (taskOptions = {}) => {
       try {
-        return await tick(service, async (work, under) => ends.use(work, under), { ...at, clock, report });
+        return await runPass(service, backends, {
+          ...taskOptions,
+          clock,
+          report,
+        });
       } finally {
         telemetry.flush();
       }
@@ -48,25 +52,28 @@ export function openPlanner(o: PlannerOptions): Planner {
   };
 }
 
-/** A round is over by then: other rules wait for it. */
-const MAX_ROUND_MS = 5 * 60_000;
+/** A pass is over by then: other rules wait for it. */
+const MAX_PASS_MS = 5 * 60_000;
 
 /**
- * One tick after another, each so many seconds after the one before began, until the signal fires. A tick that fails is told, and the next one
+ * One pass after another, each so many seconds after the one before began, until the signal fires. A pass that fails is reported, and the next one
  * is tried. INVALID, at once, for settings that do not name the deployed system.
  */
 export async function runPlanner(
-  o: PlannerOptions & { readonly everySeconds: number; readonly signal: AbortSignal },
+  options: PlannerOptions & { readonly everySeconds: number; readonly signal: AbortSignal },
 ): Promise<void> {
-  const { clock = systemClock, everySeconds, signal } = o;
-  const report = startTelemetry({ write: o.write, level: o.settings.logLevel, clock }).reportOf(undefined);
-  await using planner = openPlanner(o);
-  report({ type: 'note', message: `planner ${o.version} looks every ${everySeconds} seconds whether rules are due` });
+  const { clock = systemClock, everySeconds, signal } = options;
+  const report = startTelemetry({ write: options.write, level: options.settings.logLevel, clock }).reportOf(undefined);
+  await using planner = openPlanner(options);
+  report({
+    type: 'note',
+    message: `planner ${options.version} looks every ${everySeconds} seconds whether rules are due`,
+  });
   try {
     for (;;) {
       const startedMs = clock.now();
       try {
-        await planner.tick({ signal, untilMs: startedMs + MAX_ROUND_MS });
+        await planner.pass({ signal, untilMs: startedMs + MAX_PASS_MS });
       } catch (error) {
         if (signal.aborted) throw error;
         report({ type: 'warning', message: `no rule could be looked at: ${toFailure(error).message}` });

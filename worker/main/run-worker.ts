@@ -1,7 +1,7 @@
 import { consume } from '../queue/consume.ts';
 import { protectTask } from './task-protection.ts';
 import { startHealth } from './health.ts';
-import { currentEnds } from '../service/backend-pool.ts';
+import { openBackendPool } from '../service/backend-pool.ts';
 import type { WorkContext } from '../service/worker/work-context.ts';
 import { work } from '../service/worker/work.ts';
 import type { Settings } from './settings.ts';
@@ -30,25 +30,25 @@ const LEASES_IN_VISIBILITY = 2;
  * Does the jobs of the queue until the signal fires and what is under way was given back. INVALID, at once, for settings that do not name the
  * deployed system; NOT_FOUND, DENIED or UNAUTHENTICATED for a table that cannot be reached and never will be.
  */
-export async function runWorker(o: WorkerOptions): Promise<void> {
-  const { settings, signal, clock = systemClock, slots = o.settings.slots } = o;
+export async function runWorker(options: WorkerOptions): Promise<void> {
+  const { settings, signal, clock = systemClock, slots = options.settings.slots } = options;
   const { concurrency, ecsAgentUri, healthPort, visibilitySeconds } = settings;
-  const telemetry = startTelemetry({ write: o.write, level: settings.logLevel, clock });
+  const telemetry = startTelemetry({ write: options.write, level: settings.logLevel, clock });
   const report = telemetry.reportOf(undefined);
   try {
     await using opened = new AsyncDisposableStack();
     const service = opened.use(connectService(settings, { clock, report }));
-    const ends = opened.use(
-      currentEnds({
+    const backends = opened.use(
+      openBackendPool({
         rules: service.state.rules,
-        connect: (access) => connect(settings, o.version, { access, concurrency, report }, clock),
+        connect: (access) => connect(settings, options.version, { access, concurrency, report }, clock),
         clock,
         report,
       }),
     );
     const worker: WorkContext = {
       service,
-      ends,
+      backends,
       clock,
       reportOf: telemetry.reportOf,
       concurrency,
@@ -61,17 +61,24 @@ export async function runWorker(o: WorkerOptions): Promise<void> {
     signal.addEventListener('abort', onStop, { once: true });
     opened.defer(() => signal.removeEventListener('abort', onStop));
     await expectTable(service.state, signal);
-    report({ type: 'note', message: `worker ${o.version} does up to ${slots} jobs at once of ${service.queue.name}` });
-    await consume(service.queue, async (d, at) => telemetry.inJob(async () => work(d, worker, at)), {
-      slots,
-      visibilitySeconds,
-      stopping: signal,
-      signal,
-      clock,
-      report,
-      alive: health?.alive,
-      busy: protection?.busy,
+    report({
+      type: 'note',
+      message: `worker ${options.version} does up to ${slots} jobs at once of ${service.queue.name}`,
     });
+    await consume(
+      service.queue,
+      async (delivery, taskOptions) => telemetry.inJob(async () => work(delivery, worker, taskOptions)),
+      {
+        slots,
+        visibilitySeconds,
+        stopping: signal,
+        signal,
+        clock,
+        report,
+        alive: health?.alive,
+        busy: protection?.busy,
+      },
+    );
     report({ type: 'note', message: 'worker stopped' });
   } finally {
     telemetry.flush();

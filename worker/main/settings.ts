@@ -70,9 +70,9 @@ function readEndpoints(value: string): ReadonlyMap<string, string> {
   const endpoints = new Map<string, string>();
   for (const pair of value.split(',')) {
     if (pair.trim() === '') continue;
-    const at = pair.indexOf('=');
-    const [host, url] = [pair.slice(0, at).trim(), pair.slice(at + 1).trim()];
-    if (at < 1 || !/^https?:\/\/[^/]+\/?$/.test(url)) {
+    const offset = pair.indexOf('=');
+    const [host, url] = [pair.slice(0, offset).trim(), pair.slice(offset + 1).trim()];
+    if (offset < 1 || !/^https?:\/\/[^/]+\/?$/.test(url)) {
       throw new Failure(
         'INVALID',
         `TRANSSHIP_REGISTRY_ENDPOINTS: ${quote(withoutSecrets(pair))} is not host=http://address:port`,

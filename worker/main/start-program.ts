@@ -9,15 +9,15 @@ import type { StartedProgram } from '../commands/context.ts';
  */
 export function startProgram(
   args: readonly string[],
-  o: { readonly onLine: (line: string) => void; readonly signal: AbortSignal },
+  options: { readonly onLine: (line: string) => void; readonly signal: AbortSignal },
 ): StartedProgram {
   const [, file = ''] = process.argv;
   const child = spawn(process.execPath, [...process.execArgv, file, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
-  createInterface(child.stdout).on('line', o.onLine);
+  createInterface(child.stdout).on('line', options.onLine);
   const stop = (): void => void child.kill('SIGTERM');
-  o.signal.addEventListener('abort', stop, { once: true });
+  options.signal.addEventListener('abort', stop, { once: true });
   const ended = once(child, 'close').then(() => {
-    o.signal.removeEventListener('abort', stop);
+    options.signal.removeEventListener('abort', stop);
     return child.exitCode ?? undefined;
   });
   return { kill: (signal) => void child.kill(signal), ended };

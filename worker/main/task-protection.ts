@@ -31,8 +31,8 @@ const ANSWER_TIMEOUT_MS = 5_000;
  * Nobody waits for it, and it never stops work: where it cannot be had, a task that is stopped gives its jobs back all the same. A reason for
  * which it cannot be had is reported once.
  */
-export function protectTask(o: ProtectionOptions): TaskProtection {
-  const url = `${o.agentUri.replace(/\/$/, '')}/task-protection/v1/state`;
+export function protectTask(options: ProtectionOptions): TaskProtection {
+  const url = `${options.agentUri.replace(/\/$/, '')}/task-protection/v1/state`;
   const closing = new AbortController();
   const told = new Set<string>();
   let waiting = new AbortController();
@@ -45,20 +45,20 @@ export function protectTask(o: ProtectionOptions): TaskProtection {
   const wait = async (ms: number): Promise<void> => {
     waiting = new AbortController();
     const signal = AbortSignal.any([waiting.signal, closing.signal]);
-    await o.clock.sleep(ms, { signal }).catch(() => undefined);
+    await options.clock.sleep(ms, { signal }).catch(() => undefined);
   };
 
   const put = async (protect: boolean, signals: readonly AbortSignal[]): Promise<'done' | 'failed' | 'pointless'> => {
     const problem = await ask(url, protect, AbortSignal.any([...signals, AbortSignal.timeout(ANSWER_TIMEOUT_MS)]));
     if (problem === undefined || closing.signal.aborted) return 'done';
-    if (!told.has(problem.reason)) o.report({ type: 'warning', message: messageOf(problem) });
+    if (!told.has(problem.reason)) options.report({ type: 'warning', message: messageOf(problem) });
     told.add(problem.reason);
     return problem.reason === 'TASK_NOT_VALID' ? 'pointless' : 'failed';
   };
 
   const keep = async (): Promise<void> => {
     while (!closing.signal.aborted) {
-      const nowMs = o.clock.now();
+      const nowMs = options.clock.now();
       if (running > 0) {
         if (nowMs < renewAtMs) await wait(renewAtMs - nowMs);
         else {
@@ -84,7 +84,7 @@ export function protectTask(o: ProtectionOptions): TaskProtection {
       const changes = jobs > 0 !== running > 0;
       running = jobs;
       if (!changes) return;
-      idleSinceMs = o.clock.now();
+      idleSinceMs = options.clock.now();
       waiting.abort();
     },
     [Symbol.asyncDispose]: async () => {

@@ -7,7 +7,7 @@ import type { ConnectOptions, SideOptions } from '../commands/context.ts';
 import { openSqs } from '../queue/sqs.ts';
 import { openFiles } from '../objects/files/store.ts';
 import { openS3 } from '../objects/s3/store.ts';
-import type { Ends } from '../images/backends.ts';
+import type { Backends } from '../images/backends.ts';
 import type { Service } from '../service/service.ts';
 import { findCredentials, type RunProgram } from '../registry/credentials.ts';
 import { openRegistry } from '../registry/registry.ts';
@@ -23,13 +23,13 @@ import type { Report } from '../util/events.ts';
 export function connect(
   settings: Settings,
   version: string,
-  o: ConnectOptions,
+  options: ConnectOptions,
   clock: Clock = systemClock,
-): Ends & AsyncDisposable {
+): Backends & AsyncDisposable {
   const opened = new AsyncDisposableStack();
   const closed = new AbortController();
   opened.defer(() => closed.abort());
-  const { report } = o;
+  const { report } = options;
   const once = <T>(open: (key: string) => T): ((key: string) => T) => {
     const known = new Map<string, T>();
     return (key) => {
@@ -40,7 +40,7 @@ export function connect(
   };
   const secrets = once((arn) => secretCredentials({ arn, clock, report }));
   const registries = (side: Side) => {
-    const flags: SideOptions = o[side] ?? {};
+    const flags: SideOptions = options[side] ?? {};
     const credentials = findCredentials({
       explicit: flags.credentials,
       files: flags.authFile === undefined ? settings.authFiles : [flags.authFile],
@@ -50,7 +50,7 @@ export function connect(
     });
     const saysWho = flags.credentials !== undefined || flags.authFile !== undefined;
     return once((host) => {
-      const access = o.access?.[host] ?? {};
+      const access = options.access?.[host] ?? {};
       const { assumeRole, externalId } = flags.assumeRole === undefined ? access : flags;
       return opened.use(
         openRegistry(host, {
@@ -58,8 +58,8 @@ export function connect(
           credentials: access.secret === undefined || saysWho ? credentials : secrets(access.secret),
           endpoints: settings.endpoints,
           aws: { assumeRole, externalId },
-          create: o.create === false ? undefined : parseRepositorySettings(o.createSettings ?? {}),
-          concurrency: o.concurrency,
+          create: options.create === false ? undefined : parseRepositorySettings(options.createSettings ?? {}),
+          concurrency: options.concurrency,
           version,
           clock,
           report,
@@ -83,10 +83,10 @@ export function connect(
 /** The queues and the table that the environment names. Nothing is asked of them yet. INVALID, naming what is missing. */
 export function connectService(
   settings: Settings,
-  o: { readonly clock?: Clock | undefined; readonly report?: Report | undefined } = {},
+  options: { readonly clock?: Clock | undefined; readonly report?: Report | undefined } = {},
 ): Service & AsyncDisposable {
   const { queueUrl, deadLetterQueueUrl, table } = settings;
-  const { clock = systemClock, report } = o;
+  const { clock = systemClock, report } = options;
   if (queueUrl === undefined || deadLetterQueueUrl === undefined || table === undefined) {
     const missing = Object.entries({
       TRANSSHIP_QUEUE_URL: queueUrl,

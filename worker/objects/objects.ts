@@ -45,28 +45,28 @@ export interface ObjectStore {
   readonly rangesAtOnce?: number;
 
   /** NOT_FOUND when there is none. */
-  stat(key: string, o?: Abortable): Promise<ObjectInfo>;
+  stat(key: string, options?: Abortable): Promise<ObjectInfo>;
 
   /**
    * `length` bytes from `offset` (to the end when absent). UNAVAILABLE when the body breaks off. With `ifMatch`, CONFLICT when the object is
    * another by now. NOT_FOUND when there is none; INVALID when the range starts beyond the end (a range that starts at the end is empty).
    */
-  read(key: string, o?: Abortable & { offset?: number; length?: number; ifMatch?: string }): Promise<Bytes>;
+  read(key: string, options?: Abortable & { offset?: number; length?: number; ifMatch?: string }): Promise<Bytes>;
 
   /** Stores a small object whole (64 MiB at most: larger ones are uploads). */
-  write(key: string, body: Uint8Array, o?: WriteOptions): Promise<ObjectInfo>;
+  write(key: string, body: Uint8Array, options?: WriteOptions): Promise<ObjectInfo>;
 
   /** Stores a body of unknown length, in memory bounded by a few parts; nothing is visible unless it ends well. Cannot be resumed. */
-  stream(key: string, body: Bytes, o?: WriteOptions): Promise<ObjectInfo>;
+  stream(key: string, body: Bytes, options?: WriteOptions): Promise<ObjectInfo>;
 
   /** Every object whose key starts with `prefix`, in the order of keys' UTF-8 bytes. Unfinished uploads are not objects. */
-  list(prefix: string, o?: Abortable): AsyncIterable<ObjectInfo>;
+  list(prefix: string, options?: Abortable): AsyncIterable<ObjectInfo>;
 
   /** Idempotent: success when there was none. */
-  remove(key: string, o?: Abortable): Promise<void>;
+  remove(key: string, options?: Abortable): Promise<void>;
 
   /** Begins an upload of exactly `size` bytes (at least 1), or takes up again an unfinished one with the same fingerprint. */
-  upload(key: string, size: number, o: UploadOptions): Promise<Upload>;
+  upload(key: string, size: number, options: UploadOptions): Promise<Upload>;
 }
 
 /** A part of an object that is there already, for server-side copies. */
@@ -89,13 +89,13 @@ export interface Upload {
    * Stores part `n`, replacing what was stored as `n` before. Any order, many at once. `bytes` must be the part's whole content and is not
    * changed or kept after the call. BUG when the length is not the part's.
    */
-  part(n: number, bytes: Uint8Array, o?: Abortable): Promise<void>;
+  part(n: number, bytes: Uint8Array, options?: Abortable): Promise<void>;
 
   /** As `part`, the bytes taken from an object of the same store. False: not possible, send the bytes. */
-  copy?(n: number, from: ObjectRange, o?: Abortable): Promise<boolean>;
+  copy?(n: number, from: ObjectRange, options?: Abortable): Promise<boolean>;
 
   /** Makes the object visible. BUG unless every part is stored; CONFLICT when the condition of the upload does not hold; CORRUPT when the store holds other bytes than were sent. */
-  commit(o?: Abortable): Promise<ObjectInfo>;
+  commit(options?: Abortable): Promise<ObjectInfo>;
 
   /** Throws away what was stored. Idempotent. */
   abort(): Promise<void>;

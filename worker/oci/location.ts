@@ -18,7 +18,7 @@ export interface ImagePattern {
 }
 
 /** A registry, and what goes before the names of repositories there. */
-export interface RegistryPlace {
+export interface RegistryTarget {
   readonly registry: string;
   /** Without slashes at its ends; empty for none. */
   readonly prefix: string;
@@ -60,19 +60,19 @@ export function parseDestination(text: string): Location {
 }
 
 /** What `parseLocation` reads back to the same value, and `parseDestination` where a tag is left open. */
-export function formatLocation(l: Location): string {
-  const tag = l.transport === 'docker' || l.tag === undefined ? '' : `:${l.tag}`;
-  switch (l.transport) {
+export function formatLocation(location: Location): string {
+  const tag = location.transport === 'docker' || location.tag === undefined ? '' : `:${location.tag}`;
+  switch (location.transport) {
     case 'docker':
-      return `docker://${formatReference(l.reference)}`;
+      return `docker://${formatReference(location.reference)}`;
     case 's3':
-      return `s3://${l.bucket}/${l.key}`;
+      return `s3://${location.bucket}/${location.key}`;
     case 'archive':
-      return `oci-archive:${l.path}${tag}`;
+      return `oci-archive:${location.path}${tag}`;
     case 'oci':
-      return `oci:${l.folder}${tag}`;
+      return `oci:${location.folder}${tag}`;
     default:
-      return l satisfies never;
+      return location satisfies never;
   }
 }
 
@@ -101,7 +101,7 @@ export function parseImagePattern(text: string): ImagePattern {
 const WHAT_A_REGISTRY_IS = 'a registry is named by its host: docker://host or docker://host/prefix';
 
 /** Reads `[docker://]host[/prefix]`. */
-export function parseRegistryPlace(text: string): RegistryPlace {
+export function parseRegistryTarget(text: string): RegistryTarget {
   const rest = withoutTransport(text).replace(/\/+$/, '');
   if (rest.includes('://')) throw invalid(text, WHAT_A_REGISTRY_IS);
   const slash = rest.indexOf('/');

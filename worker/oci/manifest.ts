@@ -85,27 +85,27 @@ export function isIndexType(mediaType: string): boolean {
  * Whether the descriptor is of a layer that may not be distributed: its bytes are elsewhere, at its `urls`, and stay there.
  * https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#non-distributable-layers
  */
-export function isForeign(d: Descriptor): boolean {
-  return d.mediaType.includes('.nondistributable.') || d.mediaType.includes('.foreign.');
+export function isForeign(descriptor: Descriptor): boolean {
+  return descriptor.mediaType.includes('.nondistributable.') || descriptor.mediaType.includes('.foreign.');
 }
 
 /** All that a manifest names in the order it names it, without its subject. */
-export function childrenOf(m: Manifest): readonly Descriptor[] {
-  switch (m.kind) {
+export function childrenOf(manifest: Manifest): readonly Descriptor[] {
+  switch (manifest.kind) {
     case 'index':
-      return m.manifests;
+      return manifest.manifests;
     case 'image':
-      return [m.config, ...m.layers];
+      return [manifest.config, ...manifest.layers];
     case 'artifact':
-      return m.blobs;
+      return manifest.blobs;
     default:
-      return m satisfies never;
+      return manifest satisfies never;
   }
 }
 
 /** The type by which referrers are listed. https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers */
-export function artifactTypeOf(m: Manifest): string | undefined {
-  return m.artifactType ?? (m.kind === 'image' ? m.config.mediaType : undefined);
+export function artifactTypeOf(manifest: Manifest): string | undefined {
+  return manifest.artifactType ?? (manifest.kind === 'image' ? manifest.config.mediaType : undefined);
 }
 
 const PLATFORM = /^[\w.-]+\/[\w.-]+(?:\/[\w.-]+)?$/;
@@ -217,9 +217,9 @@ function parseDescriptors(value: unknown, where: string): readonly Descriptor[] 
   return value.map((item, i) => parseDescriptor(item, `${where}[${i}]`));
 }
 
-function readPlatform(p: Readonly<Record<string, unknown>>): Platform {
+function readPlatform(value: Readonly<Record<string, unknown>>): Platform {
   const text = (name: string): string | undefined =>
-    typeof p[name] === 'string' && p[name] !== '' ? p[name] : undefined;
+    typeof value[name] === 'string' && value[name] !== '' ? value[name] : undefined;
   const variant = text('variant');
   const version = text('os.version');
   return {

@@ -59,8 +59,8 @@ export function parseRepository(text: string): Repository {
 }
 
 /** `registry/repository`. */
-export function formatRepository(r: Repository): string {
-  return `${r.registry}/${r.repository}`;
+export function formatRepository(repository: Repository): string {
+  return `${repository.registry}/${repository.repository}`;
 }
 
 /** `registry/repository[:tag][@digest]`; what `parseReference` reads back to the same value. */
@@ -75,12 +75,12 @@ function split(text: string): { name: string; tag: string | undefined; digest: s
     throw invalid(text, 'expected [host/]repository[:tag][@digest], not a URL');
   }
   if (IMAGE_ID.test(text)) throw invalid(text, 'it looks like the ID of an image, which registries do not know');
-  const at = text.lastIndexOf('@');
-  const digest = at === -1 ? undefined : text.slice(at + 1);
+  const offset = text.lastIndexOf('@');
+  const digest = offset === -1 ? undefined : text.slice(offset + 1);
   if (digest !== undefined && !DIGEST_LIKE.test(digest)) {
     throw invalid(text, `${quote(digest)} is not a digest; credentials come from a login, not from the reference`);
   }
-  const rest = at === -1 ? text : text.slice(0, at);
+  const rest = offset === -1 ? text : text.slice(0, offset);
   const colon = rest.indexOf(':', rest.lastIndexOf('/') + 1);
   // "localhost:5000" alone is a name with a tag, as docker reads it; a port needs a path behind it
   return colon === -1
@@ -123,7 +123,7 @@ function invalid(text: string, why: string, cause?: unknown): Failure {
 
 /** `text` without what may be secret in it: a password before an `@` that begins no digest, and the query of a URL. */
 export function withoutSecrets(text: string): string {
-  const at = text.lastIndexOf('@');
-  const whole = at === -1 || DIGEST_LIKE.test(text.slice(at + 1)) ? text : `…${text.slice(at)}`;
+  const offset = text.lastIndexOf('@');
+  const whole = offset === -1 || DIGEST_LIKE.test(text.slice(offset + 1)) ? text : `…${text.slice(offset)}`;
   return whole.replace(/\?.*/s, '?…');
 }

@@ -27,7 +27,7 @@ export interface ConsumeOptions extends Abortable {
  * reaches the end of its twelve hours; otherwise the worker stops. What it throws is reported, and the message comes again after a while
  * that grows with its deliveries, or at once where the worker stops.
  */
-export type Handle = (delivery: Delivery, o: { readonly signal: AbortSignal }) => Promise<Outcome>;
+export type Handle = (delivery: Delivery, options: { readonly signal: AbortSignal }) => Promise<Outcome>;
 
 /** https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html */
 const MAX_RECEIVE = 10;
@@ -58,19 +58,19 @@ const SETTLE_ATTEMPTS = 5;
  * `signal` aborts what runs and gives it back as soon as it has ended, or after 30 seconds. Never rejects but for options that are INVALID:
  * neither a job nor the queue can end it.
  */
-export async function consume(queue: Queue, handle: Handle, o: ConsumeOptions): Promise<void> {
-  const { slots, visibilitySeconds = DEFAULT_VISIBILITY_SECONDS } = o;
+export async function consume(queue: Queue, handle: Handle, options: ConsumeOptions): Promise<void> {
+  const { slots, visibilitySeconds = DEFAULT_VISIBILITY_SECONDS } = options;
   if (!Number.isInteger(slots) || slots < 1) throw new Failure('INVALID', `${slots} slots: expected one at least`);
   if (!(visibilitySeconds >= 10)) {
     throw new Failure('INVALID', `messages visible again after ${visibilitySeconds} seconds: expected 10 at least`);
   }
-  await new Consumer(queue, handle, o, visibilitySeconds).run();
+  await new Consumer(queue, handle, options, visibilitySeconds).run();
 }
 
 class Consumer {
   readonly #queue: Queue;
   readonly #handle: Handle;
-  readonly #o: ConsumeOptions;
+  readonly #options: ConsumeOptions;
   readonly #visibilitySeconds: number;
   /** Fires when no more messages are to be taken. */
   readonly #stop: AbortSignal;
@@ -80,18 +80,18 @@ class Consumer {
   #failingSinceMs = 0;
   #reportedMs = 0;
 
-  constructor(queue: Queue, handle: Handle, o: ConsumeOptions, visibilitySeconds: number) {
+  constructor(queue: Queue, handle: Handle, options: ConsumeOptions, visibilitySeconds: number) {
     this.#queue = queue;
     this.#handle = handle;
-    this.#o = o;
+    this.#options = options;
     this.#visibilitySeconds = visibilitySeconds;
-    this.#stop = anyOf(o.stopping, o.signal);
+    this.#stop = anyOf(options.stopping, options.signal);
   }
 
   async run(): Promise<void> {
     while (!this.#stop.aborted) {
       this.#alive();
-      const free = this.#o.slots - this.#running.size;
+      const free = this.#options.slots - this.#running.size;
       if (free > 0) await this.#fill(Math.min(free, MAX_RECEIVE));
       else await this.#within(TICK_MS, Promise.race(this.#running), this.#stop);
     }
@@ -103,7 +103,7 @@ class Consumer {
 
   /** Takes messages for free slots, or waits a while where the queue fails. */
   async #fill(max: number): Promise<void> {
-    const { clock } = this.#o;
+    const { clock } = this.#options;
     const startedMs = clock.now();
     const received = await this.#receive(max);
     if ('error' in received) {
@@ -119,10 +119,10 @@ class Consumer {
   }
 
   async #receive(max: number): Promise<Ended<readonly Delivery[]>> {
-    const { clock } = this.#o;
+    const { clock } = this.#options;
     const enough = new AbortController();
-    const o = { signal: enough.signal, waitSeconds: WAIT_SECONDS, visibilitySeconds: this.#visibilitySeconds };
-    const receiving = ended(async () => this.#queue.receive(max, o));
+    const options = { signal: enough.signal, waitSeconds: WAIT_SECONDS, visibilitySeconds: this.#visibilitySeconds };
+    const receiving = ended(async () => this.#queue.receive(max, options));
     const untilMs = clock.now() + RECEIVE_TIMEOUT_MS;
     let received = await this.#within(TICK_MS, receiving, this.#stop);
     while (received === undefined && !this.#stop.aborted && clock.now() < untilMs) {
@@ -141,7 +141,7 @@ class Consumer {
   }
 
   async #backOff(failure: Failure): Promise<void> {
-    const { clock } = this.#o;
+    const { clock } = this.#options;
     const nowMs = clock.now();
     this.#failures++;
     if (this.#failures === 1) this.#failingSinceMs = nowMs;
@@ -157,7 +157,7 @@ class Consumer {
 
   #recovered(): void {
     if (this.#failures > 1) {
-      const seconds = Math.round((this.#o.clock.now() - this.#failingSinceMs) / 1000);
+      const seconds = Math.round((this.#options.clock.now() - this.#failingSinceMs) / 1000);
       const message = `queue ${this.#queue.name} answers again, after ${this.#failures} failures in ${seconds} seconds`;
       this.#tell({ type: 'note', message });
     }
@@ -181,7 +181,7 @@ class Consumer {
 
   /** One message, from its receipt to its settlement. Must not throw: nobody else settles it. */
   async #do(delivery: Delivery): Promise<void> {
-    const { signal: stop } = this.#o;
+    const { signal: stop } = this.#options;
     const lost = new AbortController();
     const handover = new AbortController();
     const over = new AbortController();
@@ -205,7 +205,7 @@ class Consumer {
   }
 
   #outcomeOf(delivery: Delivery, result: Ended<Outcome> | undefined): Outcome {
-    const { signal: stop, clock } = this.#o;
+    const { signal: stop, clock } = this.#options;
     if (result === undefined) return { type: 'again', seconds: 0 };
     if ('value' in result) return result.value;
     const failure = toFailure(result.error);
@@ -218,7 +218,7 @@ class Consumer {
 
   /** Never rejects. */
   async #settle(delivery: Delivery, outcome: Outcome): Promise<void> {
-    const { clock } = this.#o;
+    const { clock } = this.#options;
     const what = `settle ${named(delivery)}`;
     const report = (event: Event): void => this.#tell(event);
     try {
@@ -230,7 +230,7 @@ class Consumer {
 
   /** Extends the visibility until it is over, or the delivery is lost. Never rejects. */
   async #keep(delivery: Delivery, lost: AbortController, over: AbortSignal): Promise<void> {
-    const { clock } = this.#o;
+    const { clock } = this.#options;
     const heldMs = this.#visibilitySeconds * 1000 * (1 - MARGIN);
     let untilMs = clock.now() + heldMs;
     try {
@@ -249,7 +249,7 @@ class Consumer {
 
   /** Returns when it asked for what it got. CONFLICT when that did not succeed before `untilMs`. */
   async #extend(delivery: Delivery, untilMs: number, over: AbortSignal): Promise<number> {
-    const { clock } = this.#o;
+    const { clock } = this.#options;
     let last: Failure | undefined;
     for (let attempt = 1; ; attempt++) {
       const askedMs = clock.now();
@@ -270,7 +270,7 @@ class Consumer {
 
   /** Never rejects. At once for a message that is too old already. */
   async #handOver(delivery: Delivery, handover: AbortController, over: AbortSignal): Promise<void> {
-    const { clock } = this.#o;
+    const { clock } = this.#options;
     const leftMs = delivery.firstReceivedAtMs + HANDOVER_MS - clock.now();
     if (leftMs > 0) await clock.sleep(leftMs, { signal: over }).catch(() => undefined);
     if (over.aborted) return;
@@ -280,7 +280,7 @@ class Consumer {
   /** What `work` gives, or undefined after `ms`, or when the signal fires. `work` never rejects. */
   async #within<T>(ms: number, work: Promise<T>, signal?: AbortSignal): Promise<T | undefined> {
     const done = new AbortController();
-    const pause = this.#o.clock.sleep(ms, { signal: anyOf(done.signal, signal) }).catch(() => undefined);
+    const pause = this.#options.clock.sleep(ms, { signal: anyOf(done.signal, signal) }).catch(() => undefined);
     try {
       return (await Promise.race([work, pause])) ?? undefined;
     } finally {
@@ -290,15 +290,15 @@ class Consumer {
 
   /** Until no more messages are to be taken, `ms` at most. */
   async #pause(ms: number): Promise<void> {
-    await this.#o.clock.sleep(ms, { signal: this.#stop }).catch(() => undefined);
+    await this.#options.clock.sleep(ms, { signal: this.#stop }).catch(() => undefined);
   }
 
   #alive(): void {
-    safely(() => this.#o.alive?.());
+    safely(() => this.#options.alive?.());
   }
 
   #busy(): void {
-    safely(() => this.#o.busy?.(this.#running.size));
+    safely(() => this.#options.busy?.(this.#running.size));
   }
 
   #warn(message: string): void {
@@ -306,7 +306,7 @@ class Consumer {
   }
 
   #tell(event: Event): void {
-    safely(() => this.#o.report?.(event));
+    safely(() => this.#options.report?.(event));
   }
 }
 

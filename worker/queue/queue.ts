@@ -10,11 +10,11 @@ export interface Queue {
    * visibility ends, `visibilitySeconds` from now (default: as the queue has it). An empty list when none came. When the signal fires, no
    * message is lost: what was on its way is visible again later.
    */
-  receive(max: number, o?: ReceiveOptions): Promise<readonly Delivery[]>;
+  receive(max: number, options?: ReceiveOptions): Promise<readonly Delivery[]>;
   /** Sends all, in batches. A failure may leave some sent: sending again may make duplicates, never losses. INVALID for one over the size. */
-  send(messages: readonly Message[], o?: Abortable): Promise<void>;
+  send(messages: readonly Message[], options?: Abortable): Promise<void>;
   /** About how many messages there are. */
-  count(o?: Abortable): Promise<QueueCount>;
+  count(options?: Abortable): Promise<QueueCount>;
   /** For logs and people. */
   readonly name: string;
 }
@@ -52,7 +52,7 @@ export interface Delivery {
   readonly firstReceivedAtMs: number;
   readonly reason: string | undefined;
   /** Keeps it for `seconds` from now. CONFLICT when it is ours no longer. */
-  extend(seconds: number, o?: Abortable): Promise<void>;
+  extend(seconds: number, options?: Abortable): Promise<void>;
   /** Ends this delivery. No signal: what is done must be told. Safe to repeat. */
   settle(outcome: Outcome): Promise<void>;
 }

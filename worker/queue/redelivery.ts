@@ -13,9 +13,9 @@ const DELIVERIES = 10;
 const MAX_DELAY_SECONDS = 900;
 
 /** The message comes again, or where it has come too often, another in its place. */
-export async function comeAgain(d: Delivery, body: string, seconds: number, queue: Queue): Promise<Outcome> {
+export async function retryLater(delivery: Delivery, body: string, seconds: number, queue: Queue): Promise<Outcome> {
   const whole = Math.ceil(seconds);
-  return d.receiveCount < DELIVERIES ? { type: 'again', seconds: whole } : replace(body, whole, queue);
+  return delivery.receiveCount < DELIVERIES ? { type: 'again', seconds: whole } : replace(body, whole, queue);
 }
 
 /** Another message in the place of this one. */

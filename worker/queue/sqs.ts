@@ -51,34 +51,34 @@ const STALL_TIMEOUT_MS = (MAX_WAIT_SECONDS + 10) * 1000;
  * IAM actions: sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility, sqs:SendMessage, sqs:GetQueueAttributes. INVALID for what
  * is no URL.
  */
-export function openSqs(o: SqsOptions): Queue & AsyncDisposable {
-  return new SqsQueue(o);
+export function openSqs(options: SqsOptions): Queue & AsyncDisposable {
+  return new SqsQueue(options);
 }
 
 class SqsQueue implements Queue, AsyncDisposable {
   readonly name: string;
-  readonly #o: SqsOptions;
+  readonly #options: SqsOptions;
   readonly #url: URL;
   #client: Promise<Sdk.SQSClient> | undefined;
 
-  constructor(o: SqsOptions) {
-    const url = URL.parse(o.queueUrl);
+  constructor(options: SqsOptions) {
+    const url = URL.parse(options.queueUrl);
     if (url === null) throw new Failure('INVALID', 'the URL of the queue is none: expected https://sqs.…/account/name');
-    this.#o = o;
+    this.#options = options;
     this.#url = url;
     this.name = url.pathname.split('/').at(-1) ?? '';
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#o.client !== undefined) return;
+    if (this.#options.client !== undefined) return;
     const client = await this.#client?.catch(() => undefined);
     client?.destroy();
   }
 
-  async receive(max: number, o: ReceiveOptions = {}): Promise<readonly Delivery[]> {
-    const { waitSeconds = MAX_WAIT_SECONDS, visibilitySeconds } = o;
+  async receive(max: number, options: ReceiveOptions = {}): Promise<readonly Delivery[]> {
+    const { waitSeconds = MAX_WAIT_SECONDS, visibilitySeconds } = options;
     const input = {
-      QueueUrl: this.#o.queueUrl,
+      QueueUrl: this.#options.queueUrl,
       MaxNumberOfMessages: max,
       WaitTimeSeconds: waitSeconds,
       ...(visibilitySeconds === undefined ? {} : { VisibilityTimeout: visibilitySeconds }),
@@ -89,26 +89,31 @@ class SqsQueue implements Queue, AsyncDisposable {
       `receive from queue ${this.name}`,
       'sqs:ReceiveMessage',
       // who waits for messages for ever counts the failures, and tells them
-      { signal: o.signal, attempts: RECEIVE_ATTEMPTS, isQuiet: true },
+      { signal: options.signal, attempts: RECEIVE_ATTEMPTS, isQuiet: true },
       async (client, sdk, http) => client.send(new sdk.ReceiveMessageCommand(input), http),
     );
     return Messages.map((message) => this.#delivery(message));
   }
 
-  async send(messages: readonly Message[], o: Abortable = {}): Promise<void> {
+  async send(messages: readonly Message[], options: Abortable = {}): Promise<void> {
     const batches = inBatches(messages.map((message, index) => this.#entry(message, index)));
-    await forEachOf(batches, BATCHES_AT_ONCE, async (batch, at) => this.#sendBatch(batch, at), o);
+    await forEachOf(
+      batches,
+      BATCHES_AT_ONCE,
+      async (batch, taskOptions) => this.#sendBatch(batch, taskOptions),
+      options,
+    );
   }
 
-  async count(o: Abortable = {}): Promise<QueueCount> {
+  async count(options: Abortable = {}): Promise<QueueCount> {
     const { Attributes = {} } = await this.#call(
       `count the messages of queue ${this.name}`,
       'sqs:GetQueueAttributes',
-      o,
+      options,
       async (client, sdk, http) =>
         client.send(
           new sdk.GetQueueAttributesCommand({
-            QueueUrl: this.#o.queueUrl,
+            QueueUrl: this.#options.queueUrl,
             AttributeNames: [
               'ApproximateNumberOfMessages',
               'ApproximateNumberOfMessagesNotVisible',
@@ -127,7 +132,7 @@ class SqsQueue implements Queue, AsyncDisposable {
 
   #delivery(message: Sdk.Message): Delivery {
     const { MessageId: id = '', Body: body = '', ReceiptHandle: handle = '', Attributes = {} } = message;
-    const nowMs = this.#o.clock.now();
+    const nowMs = this.#options.clock.now();
     return {
       id,
       body,
@@ -135,7 +140,7 @@ class SqsQueue implements Queue, AsyncDisposable {
       sentAtMs: Number(Attributes.SentTimestamp ?? nowMs),
       firstReceivedAtMs: Number(Attributes.ApproximateFirstReceiveTimestamp ?? nowMs),
       reason: message.MessageAttributes?.[REASON]?.StringValue,
-      extend: async (seconds, o = {}) => this.#changeVisibility(id, handle, seconds, o),
+      extend: async (seconds, options = {}) => this.#changeVisibility(id, handle, seconds, options),
       settle: async (outcome) => this.#settle(id, handle, outcome),
     };
   }
@@ -144,7 +149,7 @@ class SqsQueue implements Queue, AsyncDisposable {
     switch (outcome.type) {
       case 'done': {
         const doing = `delete message ${id} of queue ${this.name}`;
-        const input = { QueueUrl: this.#o.queueUrl, ReceiptHandle: handle };
+        const input = { QueueUrl: this.#options.queueUrl, ReceiptHandle: handle };
         await this.#call(doing, 'sqs:DeleteMessage', {}, async (client, sdk, http) =>
           client.send(new sdk.DeleteMessageCommand(input), http),
         );
@@ -163,15 +168,15 @@ class SqsQueue implements Queue, AsyncDisposable {
     }
   }
 
-  async #changeVisibility(id: string, handle: string, seconds: number, o: Abortable): Promise<void> {
+  async #changeVisibility(id: string, handle: string, seconds: number, options: Abortable): Promise<void> {
     const doing = `set the visibility of message ${id} of queue ${this.name}`;
     const input = {
-      QueueUrl: this.#o.queueUrl,
+      QueueUrl: this.#options.queueUrl,
       ReceiptHandle: handle,
       VisibilityTimeout: Math.min(Math.max(0, Math.ceil(seconds)), MAX_VISIBILITY_SECONDS),
     };
     try {
-      await this.#call(doing, 'sqs:ChangeMessageVisibility', o, async (client, sdk, http) =>
+      await this.#call(doing, 'sqs:ChangeMessageVisibility', options, async (client, sdk, http) =>
         client.send(new sdk.ChangeMessageVisibilityCommand(input), http),
       );
     } catch (error) {
@@ -206,11 +211,11 @@ class SqsQueue implements Queue, AsyncDisposable {
   }
 
   /** What SQS refuses for the moment is sent again, and only that. */
-  async #sendBatch(batch: readonly Sdk.SendMessageBatchRequestEntry[], o: Abortable): Promise<void> {
+  async #sendBatch(batch: readonly Sdk.SendMessageBatchRequestEntry[], options: Abortable): Promise<void> {
     const doing = `send ${batch.length === 1 ? 'a message' : `${batch.length} messages`} to queue ${this.name}`;
     let left = batch;
-    await this.#call(doing, 'sqs:SendMessage', o, async (client, sdk, http) => {
-      const input = { QueueUrl: this.#o.queueUrl, Entries: [...left] };
+    await this.#call(doing, 'sqs:SendMessage', options, async (client, sdk, http) => {
+      const input = { QueueUrl: this.#options.queueUrl, Entries: [...left] };
       const { Failed = [] } = await client.send(new sdk.SendMessageBatchCommand(input), http);
       const fault = Failed.find(({ SenderFault }) => SenderFault === true);
       if (fault !== undefined)
@@ -226,11 +231,11 @@ class SqsQueue implements Queue, AsyncDisposable {
   async #call<T>(
     doing: string,
     action: string,
-    o: Abortable & { readonly attempts?: number; readonly isQuiet?: boolean },
+    options: Abortable & { readonly attempts?: number; readonly isQuiet?: boolean },
     request: (client: Sdk.SQSClient, sdk: typeof Sdk, http: { readonly abortSignal?: AbortSignal }) => Promise<T>,
   ): Promise<T> {
-    const { signal, attempts, isQuiet = false } = o;
-    const { clock, report } = this.#o;
+    const { signal, attempts, isQuiet = false } = options;
+    const { clock, report } = this.#options;
     return retry(
       doing,
       async () =>
@@ -248,7 +253,7 @@ class SqsQueue implements Queue, AsyncDisposable {
   }
 
   async #connect(): Promise<Sdk.SQSClient> {
-    const { client } = this.#o;
+    const { client } = this.#options;
     if (client !== undefined) return client;
     const sdk = await loadSdk();
     const region = regionOf(this.#url.hostname);
@@ -286,9 +291,9 @@ async function loadSdk(): Promise<typeof Sdk> {
   return import('@aws-sdk/client-sqs');
 }
 
-function newClient(sdk: typeof Sdk, o: Sdk.SQSClientConfig): Sdk.SQSClient {
+function newClient(sdk: typeof Sdk, options: Sdk.SQSClientConfig): Sdk.SQSClient {
   return new sdk.SQSClient({
-    ...o,
+    ...options,
     maxAttempts: 1,
     // else a queue's URL wins over the endpoint that the environment names
     useQueueUrlAsEndpoint: false,

@@ -21,7 +21,7 @@ export interface ChallengeOptions {
   /** Who we are for a repository; undefined for nobody. `refused`: as `CredentialLookup` has it. */
   readonly credentials: (
     repository: string | undefined,
-    o: Abortable & { readonly refused?: Credentials | undefined },
+    options: Abortable & { readonly refused?: Credentials | undefined },
   ) => Promise<Credentials | undefined>;
   readonly clock: Clock;
 }
@@ -44,7 +44,7 @@ const CLIENT_ID = 'transship';
  * they allow, and fetched once for all who need the same one.
  * https://distribution.github.io/distribution/spec/auth/token/ and …/oauth/
  */
-export function challengeAuthorizer(o: ChallengeOptions): Authorizer {
+export function challengeAuthorizer(options: ChallengeOptions): Authorizer {
   /** Undefined until the registry has asked. */
   let challenge: Challenge | undefined;
   /** What it asked for that we cannot do. */
@@ -55,8 +55,11 @@ export function challengeAuthorizer(o: ChallengeOptions): Authorizer {
   /** What the registry asked for beyond our own scopes, by those. */
   const beyond = new Map<string, readonly string[]>();
 
-  const credentialsFor = async (scopes: readonly string[], at: Abortable): Promise<Credentials | undefined> => {
-    const found = await o.credentials(repositoryOf(scopes), at);
+  const credentialsFor = async (
+    scopes: readonly string[],
+    taskOptions: Abortable,
+  ): Promise<Credentials | undefined> => {
+    const found = await options.credentials(repositoryOf(scopes), taskOptions);
     signedIn ||= found !== undefined;
     return found;
   };
@@ -65,9 +68,9 @@ export function challengeAuthorizer(o: ChallengeOptions): Authorizer {
   const newerThan = async (
     refused: Credentials,
     scopes: readonly string[],
-    at: Abortable,
+    taskOptions: Abortable,
   ): Promise<Credentials | undefined> => {
-    const found = await o.credentials(repositoryOf(scopes), { ...at, refused });
+    const found = await options.credentials(repositoryOf(scopes), { ...taskOptions, refused });
     return isDeepStrictEqual(found, refused) ? undefined : found;
   };
 
@@ -87,11 +90,11 @@ export function challengeAuthorizer(o: ChallengeOptions): Authorizer {
 
   /** Asks for the challenge ahead of the first request: else one with credentials would be tried without, and may be answered otherwise. */
   const ask = async (): Promise<void> => {
-    const what = `ask ${o.host} how to sign in`;
-    const answer = await o.fetch({ what, method: 'GET', url: '/v2/' }, {});
+    const what = `ask ${options.host} how to sign in`;
+    const answer = await options.fetch({ what, method: 'GET', url: '/v2/' }, {});
     if (answer.status === 401) learn(answer.header('www-authenticate'), []);
     else if (answer.status === 429 || answer.status >= 500) {
-      throw failureOf({ what, method: 'GET', ...answer, nowMs: o.clock.now(), renewed: false });
+      throw failureOf({ what, method: 'GET', ...answer, nowMs: options.clock.now(), renewed: false });
     }
   };
 
@@ -105,18 +108,18 @@ export function challengeAuthorizer(o: ChallengeOptions): Authorizer {
     again = false,
   ): Promise<Token> => {
     const named = challenge?.parameters.get('realm') ?? '';
-    const realm = named === '' ? null : URL.parse(named, o.baseUrl.href);
-    const what = `get a token for ${o.host}`;
+    const realm = named === '' ? null : URL.parse(named, options.baseUrl.href);
+    const what = `get a token for ${options.host}`;
     if (realm === null || !/^https?:$/.test(realm.protocol))
       throw new Failure('UNAUTHENTICATED', `${what}: the registry names no token service`);
-    if (credentials !== undefined && !maySendTo(realm, o.baseUrl)) {
+    if (credentials !== undefined && !maySendTo(realm, options.baseUrl)) {
       throw new Failure(
         'UNAUTHENTICATED',
         `${what}: the registry wants the credentials sent to ${realm.origin}, which is not encrypted; refused`,
       );
     }
     const service = challenge?.parameters.get('service');
-    const answer = await o.fetch(tokenRequest(what, realm, service, scopes, credentials), {});
+    const answer = await options.fetch(tokenRequest(what, realm, service, scopes, credentials), {});
     const newer =
       answer.status === 401 && credentials !== undefined && !again
         ? await newerThan(credentials, scopes, {})
@@ -127,62 +130,62 @@ export function challengeAuthorizer(o: ChallengeOptions): Authorizer {
         what,
         method: 'GET',
         ...answer,
-        elsewhere: realm.host === o.baseUrl.host ? undefined : realm.host,
-        nowMs: o.clock.now(),
+        elsewhere: realm.host === options.baseUrl.host ? undefined : realm.host,
+        nowMs: options.clock.now(),
         renewed: false,
         hint: () => signIn(),
       });
       // a service that does not find us is no image that is not found
       throw failure.retryable ? failure : new Failure('UNAUTHENTICATED', failure.message, { context: failure.context });
     }
-    return parseToken(answer.text, what, o.clock.now());
+    return parseToken(answer.text, what, options.clock.now());
   };
 
   /** Works without the signal of whoever came first, since others wait for the same; `fetch` has timeouts of its own. */
-  const cachedToken = async (scopes: readonly string[], at: Abortable): Promise<Token> => {
+  const cachedToken = async (scopes: readonly string[], taskOptions: Abortable): Promise<Token> => {
     const wanted = wantedScopes(scopes);
     const key = wanted.join(' ');
     const found = tokens.get(key);
     if (found !== undefined) {
-      const kept = await orAborted(found, at);
-      if (kept.untilMs > o.clock.now()) return kept;
+      const kept = await orAborted(found, taskOptions);
+      if (kept.untilMs > options.clock.now()) return kept;
       // another may have renewed it meanwhile
       if (tokens.get(key) === found) tokens.delete(key);
-      return cachedToken(scopes, at);
+      return cachedToken(scopes, taskOptions);
     }
     const fetched = credentialsFor(scopes, {}).then(async (credentials) => token(wanted, credentials));
     const [oldest] = tokens.keys();
     if (tokens.size >= MAX_TOKENS && oldest !== undefined) tokens.delete(oldest);
     tokens.set(key, fetched);
     fetched.catch(() => tokens.get(key) === fetched && tokens.delete(key));
-    return orAborted(fetched, at);
+    return orAborted(fetched, taskOptions);
   };
 
   const signIn = (): string => {
     if (unknown.length > 0) return `it asks for ${unknown.join(', ')}, and only bearer and basic are supported`;
     return signedIn
-      ? `the credentials for ${o.host} are wrong, or do not allow this`
-      : `there are no credentials for ${o.host}: it may exist for those who sign in with \`docker login ${o.host}\``;
+      ? `the credentials for ${options.host} are wrong, or do not allow this`
+      : `there are no credentials for ${options.host}: it may exist for those who sign in with \`docker login ${options.host}\``;
   };
 
   return {
-    header: async (scopes, at) => {
+    header: async (scopes, taskOptions) => {
       if (challenge === undefined) {
-        if ((await credentialsFor(scopes, at)) === undefined) return undefined;
+        if ((await credentialsFor(scopes, taskOptions)) === undefined) return undefined;
         const asking = (asked ??= ask());
         try {
-          await orAborted(asking, at);
+          await orAborted(asking, taskOptions);
         } catch (error) {
           if (asked === asking && !isFailure(error, 'ABORTED')) asked = undefined;
           throw error;
         }
       }
       if (challenge === undefined) return undefined;
-      if (challenge.scheme === 'bearer') return (await cachedToken(scopes, at)).header;
-      return headerOf(await credentialsFor(scopes, at));
+      if (challenge.scheme === 'bearer') return (await cachedToken(scopes, taskOptions)).header;
+      return headerOf(await credentialsFor(scopes, taskOptions));
     },
 
-    refused: async ({ status, header, scopes, used }, at) => {
+    refused: async ({ status, header, scopes, used }, taskOptions) => {
       if (status !== 401) return false;
       const key = wantedScopes(scopes).join(' ');
       if (!learn(header('www-authenticate'), scopes) || challenge === undefined) return false;
@@ -192,10 +195,10 @@ export function challengeAuthorizer(o: ChallengeOptions): Authorizer {
         if (kept?.header === used) tokens.delete(key);
         return true;
       }
-      const found = await credentialsFor(scopes, at);
+      const found = await credentialsFor(scopes, taskOptions);
       if (found === undefined || used === undefined) return found !== undefined;
       // another may have renewed them meanwhile
-      return headerOf(found) === used ? (await newerThan(found, scopes, at)) !== undefined : true;
+      return headerOf(found) === used ? (await newerThan(found, scopes, taskOptions)) !== undefined : true;
     },
 
     hint: (code) => (code === 'UNAUTHENTICATED' ? signIn() : undefined),

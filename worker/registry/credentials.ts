@@ -17,7 +17,7 @@ export type Credentials =
 export type CredentialLookup = (
   host: string,
   repository: string | undefined,
-  o: Abortable & { readonly refused?: Credentials | undefined },
+  options: Abortable & { readonly refused?: Credentials | undefined },
 ) => Promise<Credentials | undefined>;
 
 /** Runs a program with `input` on its stdin. Rejects with an error whose `code` is ENOENT when there is no such program. */
@@ -56,8 +56,8 @@ const DOCKER_HUB_HOSTS = ['docker.io', 'index.docker.io', 'registry-1.docker.io'
  * Looks credentials up as docker, podman and skopeo do. Files are read once, helpers asked again every few minutes.
  * INVALID for a file that cannot be read and for explicit credentials that are none; UNAUTHENTICATED for a helper that fails or is missing.
  */
-export function findCredentials(o: CredentialOptions): CredentialLookup {
-  const explicit = o.explicit === undefined ? undefined : parseExplicit(o.explicit);
+export function findCredentials(options: CredentialOptions): CredentialLookup {
+  const explicit = options.explicit === undefined ? undefined : parseExplicit(options.explicit);
   let files: Promise<readonly AuthFile[]> | undefined;
   const fromHelpers = new Map<
     string,
@@ -67,15 +67,15 @@ export function findCredentials(o: CredentialOptions): CredentialLookup {
   const askHelper = async (helper: string, host: string, file: AuthFile): Promise<Credentials | undefined> => {
     const key = `${helper} ${host}`;
     const kept = fromHelpers.get(key);
-    if (kept !== undefined && kept.untilMs > o.clock.now()) return kept.answer;
-    const answer = runHelper(o.run, helper, host, file.path);
-    fromHelpers.set(key, { answer, untilMs: o.clock.now() + HELPER_REUSE_MS });
+    if (kept !== undefined && kept.untilMs > options.clock.now()) return kept.answer;
+    const answer = runHelper(options.run, helper, host, file.path);
+    fromHelpers.set(key, { answer, untilMs: options.clock.now() + HELPER_REUSE_MS });
     answer.catch(() => fromHelpers.delete(key));
     return answer;
   };
 
   const find = async (host: string, repository: string | undefined): Promise<Credentials | undefined> => {
-    files ??= Promise.all(o.files.map(async (path) => readAuthFile(path, path === o.required)));
+    files ??= Promise.all(options.files.map(async (path) => readAuthFile(path, path === options.required)));
     for (const file of await files) {
       const helper = namesOf(host)
         .map((name) => file.credHelpers.get(name))
@@ -92,7 +92,7 @@ export function findCredentials(o: CredentialOptions): CredentialLookup {
     return undefined;
   };
 
-  return async (host, repository, at) => explicit ?? orAborted(find(host, repository), at);
+  return async (host, repository, taskOptions) => explicit ?? orAborted(find(host, repository), taskOptions);
 }
 
 /** Keys of `auths` that fit, the narrowest first: `host/a/b`, `host/a`, `host`. */

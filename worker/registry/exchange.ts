@@ -55,12 +55,12 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   #wake: (() => void) | undefined;
   readonly #stopListening: () => void;
 
-  constructor(dispatcher: Dispatcher, wire: Wire, o: Abortable) {
+  constructor(dispatcher: Dispatcher, wire: Wire, options: Abortable) {
     this.url = wire.url;
     this.#what = wire.what;
     this.answered = this.#answer.promise;
     this.answered.catch(() => undefined); // whoever sent it waits for it, or has given up
-    const { signal } = o;
+    const { signal } = options;
     const onAbort = (): void => {
       if (signal !== undefined) this.#abort(aborted(signal));
     };

@@ -27,19 +27,19 @@ export class Manifests {
   }
 
   /** What a tag or digest stands for. NOT_FOUND when nothing does. */
-  async resolve(reference: string, o: Abortable): Promise<Descriptor> {
+  async resolve(reference: string, options: Abortable): Promise<Descriptor> {
     try {
-      return await this.#look(reference, o);
+      return await this.#look(reference, options);
     } catch (error) {
-      if (isFailure(error, 'NOT_FOUND')) throw await this.#notFound(error, reference, o);
+      if (isFailure(error, 'NOT_FOUND')) throw await this.#notFound(error, reference, options);
       throw error;
     }
   }
 
   /** As `resolve`, but undefined when nothing does. */
-  async find(reference: string, o: Abortable): Promise<Descriptor | undefined> {
+  async find(reference: string, options: Abortable): Promise<Descriptor | undefined> {
     try {
-      return await this.#look(reference, o);
+      return await this.#look(reference, options);
     } catch (error) {
       if (isFailure(error, 'NOT_FOUND')) return undefined;
       throw error;
@@ -47,12 +47,15 @@ export class Manifests {
   }
 
   /** Reads a manifest, verified against the digest where the reference is one. */
-  async get(reference: string, o: Abortable): Promise<{ readonly descriptor: Descriptor; readonly bytes: Uint8Array }> {
+  async get(
+    reference: string,
+    options: Abortable,
+  ): Promise<{ readonly descriptor: Descriptor; readonly bytes: Uint8Array }> {
     const what = `read manifest ${this.#named(reference)}`;
     const { clock, report } = this.#c;
     const pull = async (): Promise<HttpAnswer & { readonly bytes: Buffer }> =>
-      this.#pull(reference, what, MAX_MANIFEST_BYTES, o);
-    const answer = await retry(what, pull, { clock, report, signal: o.signal });
+      this.#pull(reference, what, MAX_MANIFEST_BYTES, options);
+    const answer = await retry(what, pull, { clock, report, signal: options.signal });
     const { bytes } = answer;
     const wanted = isTag(reference) ? undefined : parseDigest(reference);
     const digest = digestOf(bytes, wanted === undefined ? 'sha256' : algorithmOf(wanted));
@@ -66,22 +69,22 @@ export class Manifests {
   }
 
   /** The raw bytes, for `read`, which verifies and retries. */
-  async open(d: Descriptor, o: Abortable): Promise<Bytes> {
-    const kept = this.#c.kept.get(this.#c.name, d.digest);
+  async open(descriptor: Descriptor, options: Abortable): Promise<Bytes> {
+    const kept = this.#c.kept.get(this.#c.name, descriptor.digest);
     if (kept !== undefined) return once(kept);
-    const what = `read manifest ${this.#named(d.digest)}`;
-    const limit = Math.max(d.size, MAX_MANIFEST_BYTES);
+    const what = `read manifest ${this.#named(descriptor.digest)}`;
+    const limit = Math.max(descriptor.size, MAX_MANIFEST_BYTES);
     try {
-      const { bytes } = await this.#pull(d.digest, what, limit, o);
+      const { bytes } = await this.#pull(descriptor.digest, what, limit, options);
       return once(bytes);
     } catch (error) {
-      if (isFailure(error, 'NOT_FOUND')) throw await this.#notFound(error, d.digest, o);
+      if (isFailure(error, 'NOT_FOUND')) throw await this.#notFound(error, descriptor.digest, options);
       throw error;
     }
   }
 
   /** Stores a manifest under its digest or a tag. */
-  async put(reference: string, mediaType: string, bytes: Uint8Array, o: Abortable): Promise<HttpAnswer> {
+  async put(reference: string, mediaType: string, bytes: Uint8Array, options: Abortable): Promise<HttpAnswer> {
     const { pace } = this.#c;
     const what = `push manifest ${this.#named(reference)}`;
     const answer = await this.#c.transport.send(
@@ -94,9 +97,9 @@ export class Manifests {
         body: bytes,
         accept: [200, 201, 202, 204],
         scopes: this.#c.scopes,
-        admit: pace === undefined ? undefined : async (at) => pace.take(at),
+        admit: pace === undefined ? undefined : async (taskOptions) => pace.take(taskOptions),
       },
-      o,
+      options,
     );
     if (isTag(reference)) checkSaid(what, answer, digestOf(bytes));
     else checkSaid(what, answer, parseDigest(reference));
@@ -104,18 +107,18 @@ export class Manifests {
   }
 
   /** By a HEAD, which is free at Docker Hub; by a GET where a registry's HEAD does not say enough. */
-  async #look(reference: string, o: Abortable): Promise<Descriptor> {
+  async #look(reference: string, options: Abortable): Promise<Descriptor> {
     try {
-      const head = await this.#head(reference, o);
+      const head = await this.#head(reference, options);
       if (head !== undefined) return head;
     } catch (error) {
       if (!isFailure(error, 'UNSUPPORTED', 'INVALID')) throw error;
     }
-    const { descriptor } = await this.get(reference, o);
+    const { descriptor } = await this.get(reference, options);
     return descriptor;
   }
 
-  async #head(reference: string, o: Abortable): Promise<Descriptor | undefined> {
+  async #head(reference: string, options: Abortable): Promise<Descriptor | undefined> {
     const what = `resolve ${this.#named(reference)}`;
     const answer = await this.#c.transport.send(
       {
@@ -127,7 +130,7 @@ export class Manifests {
         accept: [200],
         scopes: this.#c.scopes,
       },
-      o,
+      options,
     );
     const length = answer.header('content-length') ?? '';
     const mediaType = contentType(answer);
@@ -147,10 +150,10 @@ export class Manifests {
     reference: string,
     what: string,
     limit: number,
-    o: Abortable,
+    options: Abortable,
   ): Promise<HttpAnswer & { readonly bytes: Buffer }> {
     const { pulls, transport, scopes } = this.#c;
-    if (pulls.stale) await this.#head(reference, o);
+    if (pulls.stale) await this.#head(reference, options);
     const done = pulls.admit(what);
     try {
       return await transport.send(
@@ -164,7 +167,7 @@ export class Manifests {
           scopes,
           attempts: 1,
         },
-        { ...o, limit },
+        { ...options, limit },
       );
     } catch (error) {
       // Hub's limit is told by 429 as well; waiting for it here is no use
@@ -176,11 +179,11 @@ export class Manifests {
   }
 
   /** An archived image of ECR is answered as one that is missing: https://docs.aws.amazon.com/AmazonECR/latest/userguide/archive-image.html */
-  async #notFound(error: Failure, reference: string, o: Abortable): Promise<Failure> {
+  async #notFound(error: Failure, reference: string, options: Abortable): Promise<Failure> {
     const { ecr, name } = this.#c;
     if (ecr === undefined || REFERRER_TAG.test(reference)) return error;
     const id = isTag(reference) ? { imageTag: reference } : { imageDigest: reference };
-    if (!(await ecr.isArchived(name, id, o))) return error;
+    if (!(await ecr.isArchived(name, id, options))) return error;
     return new Failure(
       'NOT_FOUND',
       `read ${this.#named(reference)}: it is archived and cannot be pulled; restore it to the STANDARD storage class first`,

@@ -11,13 +11,13 @@ const MAX_PAGES = 10_000;
 export async function* pages(
   transport: Transport,
   first: Omit<HttpRequest, 'method' | 'accept'>,
-  o: Abortable,
+  options: Abortable,
 ): AsyncGenerator<Readonly<Record<string, unknown>>, void, undefined> {
   const seen = new Set<string>();
   let next: URL | string | undefined = first.url;
   while (next !== undefined) {
     const request: HttpRequest = { ...first, method: 'GET', url: next, accept: [200] };
-    const answer = await transport.send(request, { ...o, limit: MAX_PAGE_BYTES });
+    const answer = await transport.send(request, { ...options, limit: MAX_PAGE_BYTES });
     yield parsePage(first.what, answer.bytes);
     const link = parseNextLink(answer.header('link'));
     if (link === undefined) return;

@@ -16,11 +16,11 @@ export class Pace {
     this.#clock = clock;
   }
 
-  async take(o: Abortable): Promise<void> {
+  async take(options: Abortable): Promise<void> {
     const now = this.#clock.now();
     const start = Math.max(this.#due, now - this.#intervalMs * (this.#burst - 1));
     this.#due = start + this.#intervalMs;
-    if (start > now) await this.#clock.sleep(start - now, o);
+    if (start > now) await this.#clock.sleep(start - now, options);
   }
 }
 

@@ -34,14 +34,14 @@ export class Referrers {
   }
 
   /** Each once, as they really are: lists were seen with sizes that are wrong and with manifests that refer to something else. */
-  async *of(subject: Digest, o: Abortable): AsyncIterable<Descriptor> {
+  async *of(subject: Digest, options: Abortable): AsyncIterable<Descriptor> {
     const seen = new Set<Digest>();
-    const listed = (await this.#listed(subject, o)) ?? (await this.#tagged(subject, o));
+    const listed = (await this.#listed(subject, options)) ?? (await this.#tagged(subject, options));
     for (const entry of listed) {
-      const d = this.#parse(entry, subject);
-      if (d === undefined || seen.has(d.digest)) continue;
-      seen.add(d.digest);
-      const found = await this.#checked(d, subject, o);
+      const descriptor = this.#parse(entry, subject);
+      if (descriptor === undefined || seen.has(descriptor.digest)) continue;
+      seen.add(descriptor.digest);
+      const found = await this.#checked(descriptor, subject, options);
       if (found !== undefined) yield found;
     }
   }
@@ -50,13 +50,21 @@ export class Referrers {
    * Sees to it that a manifest just pushed is found by its subject. `processed` is whether the registry said that it did so itself
    * (OCI-Subject); else its list decides, and where it has none, the fallback tag gets an entry.
    */
-  async register(subject: Digest, d: Descriptor, manifest: Manifest, processed: boolean, o: Abortable): Promise<void> {
+  async register(
+    subject: Digest,
+    descriptor: Descriptor,
+    manifest: Manifest,
+    processed: boolean,
+    options: Abortable,
+  ): Promise<void> {
     if (processed && this.#hasApi !== false) return;
-    const listed = await this.#listed(subject, o);
+    const listed = await this.#listed(subject, options);
     // a list without it may be late, but it is this registry's own: a tag beside it would never be read
     if (listed !== undefined) return;
     const before = this.#changes.get(subject) ?? Promise.resolve();
-    const change = before.catch(() => undefined).then(async () => this.#addToTag(subject, d, manifest, o));
+    const change = before
+      .catch(() => undefined)
+      .then(async () => this.#addToTag(subject, descriptor, manifest, options));
     this.#changes.set(subject, change);
     try {
       await change;
@@ -66,14 +74,14 @@ export class Referrers {
   }
 
   /** What the API lists; undefined where there is none, which is remembered. */
-  async #listed(subject: Digest, o: Abortable): Promise<readonly unknown[] | undefined> {
+  async #listed(subject: Digest, options: Abortable): Promise<readonly unknown[] | undefined> {
     if (this.#hasApi === false) return undefined;
     const { transport, host, name, scopes, ecr } = this.#c;
     const what = `list referrers of ${host}/${name}@${subject}`;
     const entries: unknown[] = [];
     try {
       const url = `/v2/${name}/referrers/${subject}`;
-      for await (const page of pages(transport, { what, operation: 'read-manifest', url, scopes }, o)) {
+      for await (const page of pages(transport, { what, operation: 'read-manifest', url, scopes }, options)) {
         const manifests = page['manifests'];
         if (manifests !== null && manifests !== undefined && !Array.isArray(manifests))
           throw new Failure('UNSUPPORTED', `${what}: the registry did not answer with an index`);
@@ -91,19 +99,19 @@ export class Referrers {
   }
 
   /** What the fallback tag lists. */
-  async #tagged(subject: Digest, o: Abortable): Promise<readonly unknown[]> {
+  async #tagged(subject: Digest, options: Abortable): Promise<readonly unknown[]> {
     const tag = referrersTag(subject);
-    const found = await this.#manifests.find(tag, o);
+    const found = await this.#manifests.find(tag, options);
     if (found === undefined) return [];
     if (!isIndexType(found.mediaType)) {
       this.#warn(`${this.#named}:${tag} is not a list of referrers; passed over`);
       return [];
     }
-    return this.#entriesOf(found, o);
+    return this.#entriesOf(found, options);
   }
 
-  async #entriesOf(index: Descriptor, o: Abortable): Promise<readonly unknown[]> {
-    const { bytes } = await this.#manifests.get(index.digest, o);
+  async #entriesOf(index: Descriptor, options: Abortable): Promise<readonly unknown[]> {
+    const { bytes } = await this.#manifests.get(index.digest, options);
     const { manifests } = JSON.parse(Buffer.from(bytes).toString()) as { readonly manifests?: unknown };
     return Array.isArray(manifests) ? manifests : [];
   }
@@ -118,19 +126,19 @@ export class Referrers {
     }
   }
 
-  /** `d` with the size it really has; undefined when it is not there or refers to something else. */
-  async #checked(d: Descriptor, subject: Digest, o: Abortable): Promise<Descriptor | undefined> {
+  /** `listed` with the size it really has; undefined when it is not there or refers to something else. */
+  async #checked(listed: Descriptor, subject: Digest, options: Abortable): Promise<Descriptor | undefined> {
     // ECR's list was never seen to be wrong, and asking would move the last pull time
-    if (this.#c.ecr !== undefined || !isManifestType(d.mediaType)) return d;
+    if (this.#c.ecr !== undefined || !isManifestType(listed.mediaType)) return listed;
     try {
       if (this.#hasApi === true) {
-        const { size } = await this.#manifests.resolve(d.digest, o);
-        return { ...d, size };
+        const { size } = await this.#manifests.resolve(listed.digest, options);
+        return { ...listed, size };
       }
-      const { descriptor, bytes } = await this.#manifests.get(d.digest, o);
+      const { descriptor, bytes } = await this.#manifests.get(listed.digest, options);
       const manifest = parseManifest(bytes, descriptor.mediaType);
       if (manifest.subject?.digest === subject) return describe(descriptor, manifest);
-      this.#warn(`${this.#named}@${d.digest} is listed as a referrer of ${subject}, but refers to something else`);
+      this.#warn(`${this.#named}@${listed.digest} is listed as a referrer of ${subject}, but refers to something else`);
     } catch (error) {
       if (!isFailure(error, 'NOT_FOUND', 'INVALID', 'CORRUPT')) throw error;
       this.#warn(`a referrer of ${this.#named}@${subject} is passed over: ${error.message}`);
@@ -138,21 +146,21 @@ export class Referrers {
     return undefined;
   }
 
-  async #addToTag(subject: Digest, d: Descriptor, manifest: Manifest, o: Abortable): Promise<void> {
+  async #addToTag(subject: Digest, descriptor: Descriptor, manifest: Manifest, options: Abortable): Promise<void> {
     const tag = referrersTag(subject);
-    const found = await this.#manifests.find(tag, o);
+    const found = await this.#manifests.find(tag, options);
     if (found !== undefined && !isIndexType(found.mediaType)) {
       throw new Failure('CONFLICT', `list a referrer of ${this.#named}@${subject}: the tag ${tag} is something else`);
     }
-    const entries = found === undefined ? [] : await this.#entriesOf(found, o);
-    if (entries.some((entry) => (entry as Partial<Descriptor> | null)?.digest === d.digest)) return;
+    const entries = found === undefined ? [] : await this.#entriesOf(found, options);
+    if (entries.some((entry) => (entry as Partial<Descriptor> | null)?.digest === descriptor.digest)) return;
     const index = {
       schemaVersion: 2,
       mediaType: MEDIA_TYPE.ociIndex,
-      manifests: [...entries, describe(d, manifest)],
+      manifests: [...entries, describe(descriptor, manifest)],
     };
     const bytes = Buffer.from(JSON.stringify(index));
-    await this.#manifests.put(tag, MEDIA_TYPE.ociIndex, bytes, o);
+    await this.#manifests.put(tag, MEDIA_TYPE.ociIndex, bytes, options);
   }
 
   #warn(message: string): void {
@@ -170,12 +178,12 @@ export function isReferrersTag(tag: string): boolean {
 }
 
 /** As lists have it: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers */
-function describe(d: Descriptor, manifest: Manifest): Descriptor {
+function describe(descriptor: Descriptor, manifest: Manifest): Descriptor {
   const artifactType = artifactTypeOf(manifest);
   return {
-    mediaType: d.mediaType,
-    digest: d.digest,
-    size: d.size,
+    mediaType: descriptor.mediaType,
+    digest: descriptor.digest,
+    size: descriptor.size,
     ...(artifactType === undefined ? {} : { artifactType }),
     ...(manifest.annotations === undefined ? {} : { annotations: manifest.annotations }),
   };

@@ -23,19 +23,19 @@ export interface Refusal {
 export const MAX_REFUSAL_BYTES = 64 * 1024;
 
 /** The Failure for a refusal: its code from what the body says, else from the status; a message with all that helps and no secrets. */
-export function failureOf(r: Refusal): Failure {
-  const said = parseRefusal(r.text);
-  const code = codeOf(r, said);
-  const who = r.elsewhere === undefined ? 'the registry' : `${r.elsewhere}, where the registry sent us,`;
-  const what = [String(r.status), ...(said.code === undefined ? [] : [said.code])].join(' ');
+export function failureOf(refusal: Refusal): Failure {
+  const said = parseRefusal(refusal.text);
+  const code = codeOf(refusal, said);
+  const who = refusal.elsewhere === undefined ? 'the registry' : `${refusal.elsewhere}, where the registry sent us,`;
+  const what = [String(refusal.status), ...(said.code === undefined ? [] : [said.code])].join(' ');
   const why = said.message === undefined ? '' : `: ${said.message}`;
-  const hint = r.hint?.(code);
-  return new Failure(code, `${r.what}: ${who} answered ${what}${why}${hint === undefined ? '' : `; ${hint}`}`, {
+  const hint = refusal.hint?.(code);
+  return new Failure(code, `${refusal.what}: ${who} answered ${what}${why}${hint === undefined ? '' : `; ${hint}`}`, {
     context: {
-      status: r.status,
+      status: refusal.status,
       ...(said.code === undefined ? {} : { registryCode: said.code }),
-      ...(r.renewed ? { renewed: true } : {}),
-      retryAfterMs: retryAfterMs(r.header('retry-after'), r.nowMs),
+      ...(refusal.renewed ? { renewed: true } : {}),
+      retryAfterMs: retryAfterMs(refusal.header('retry-after'), refusal.nowMs),
     },
   });
 }
@@ -57,8 +57,8 @@ export function retryAfterMs(header: string | undefined, nowMs: number): number 
   if (header === undefined) return undefined;
   if (/^\d{1,9}$/.test(header)) return Number(header) * 1000;
   // a day and a date, or else: Date.parse makes a date of nearly anything
-  const at = /^[A-Za-z]{3,9},? \d/.test(header) ? Date.parse(header) : NaN;
-  return Number.isNaN(at) ? undefined : Math.max(0, at - nowMs);
+  const offset = /^[A-Za-z]{3,9},? \d/.test(header) ? Date.parse(header) : NaN;
+  return Number.isNaN(offset) ? undefined : Math.max(0, offset - nowMs);
 }
 
 function parseJson(text: string): { readonly code?: string; readonly message?: string } {
@@ -108,17 +108,17 @@ function presentable(text: string | undefined): { readonly message?: string } {
   return { message: message.length > 400 ? `${message.slice(0, 400)}…` : message };
 }
 
-function codeOf(r: Refusal, said: { readonly code?: string; readonly message?: string }): Code {
-  const { status } = r;
+function codeOf(refusal: Refusal, said: { readonly code?: string; readonly message?: string }): Code {
+  const { status } = refusal;
   const { code = '', message = '' } = said;
   // a blob's storage speaks for itself, not in the registry's codes
-  if (r.elsewhere !== undefined || status === 401) return byStatus(r);
+  if (refusal.elsewhere !== undefined || status === 401) return byStatus(refusal);
   // ECR: "None of the provided layer digests match …" is about the bytes, everything else about the session
   if (code === 'BLOB_UPLOAD_INVALID') return /digests? .*match/i.test(message) ? 'CORRUPT' : 'UNAVAILABLE';
   if (code === 'TAG_INVALID') return /immutable|already exists/i.test(message) ? 'CONFLICT' : 'INVALID';
   // ECR, of children that an index names and of layers that a manifest names
   if (status === 400 && /required for pushing image .*do(?:es)? not exist/i.test(message)) return 'NOT_FOUND';
-  return BY_REGISTRY_CODE.get(code) ?? byStatus(r);
+  return BY_REGISTRY_CODE.get(code) ?? byStatus(refusal);
 }
 
 /** https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#error-codes */
@@ -134,8 +134,8 @@ const BY_REGISTRY_CODE: ReadonlyMap<string, Code> = new Map([
   ['UNSUPPORTED', 'UNSUPPORTED'],
 ]);
 
-function byStatus(r: Refusal): Code {
-  switch (r.status) {
+function byStatus(refusal: Refusal): Code {
+  switch (refusal.status) {
     case 401:
       return 'UNAUTHENTICATED';
     case 402:
@@ -149,7 +149,7 @@ function byStatus(r: Refusal): Code {
       return 'CONFLICT';
     case 416:
       // of an upload: the session is not where we are; of a download: there are fewer bytes than the descriptor says
-      return r.method === 'GET' ? 'CORRUPT' : 'UNAVAILABLE';
+      return refusal.method === 'GET' ? 'CORRUPT' : 'UNAVAILABLE';
     case 408:
     case 500:
     case 502:
@@ -168,7 +168,7 @@ function byStatus(r: Refusal): Code {
     case 505:
       return 'UNSUPPORTED';
     default:
-      if (r.status >= 500) return 'UNAVAILABLE';
-      return r.status >= 400 ? 'INVALID' : 'UNSUPPORTED';
+      if (refusal.status >= 500) return 'UNAVAILABLE';
+      return refusal.status >= 400 ? 'INVALID' : 'UNSUPPORTED';
   }
 }

@@ -44,8 +44,8 @@ const ECR_PUTS_PER_SECOND = 10;
 const REMOTE_RANGES = 4;
 
 /** The registry at `host`, as references name it. Nothing is asked of it yet. */
-export function openRegistry(host: string, o: RegistryOptions): RegistryClient {
-  return new RegistryClient(host, o);
+export function openRegistry(host: string, options: RegistryOptions): RegistryClient {
+  return new RegistryClient(host, options);
 }
 
 /** One registry, with the credentials of one side. Closing it breaks off what is under way. */
@@ -54,8 +54,8 @@ export class RegistryClient implements AsyncDisposable {
   /** What a private registry of ECR can do beside. */
   readonly ecr: EcrRegistry | undefined;
   /** Every image of a repository with its digest, tags and time, by pages of 1,000. Of ECR alone. */
-  readonly images: ((repository: string, o?: Abortable) => AsyncIterable<EcrImage>) | undefined;
-  readonly #o: RegistryOptions;
+  readonly images: ((repository: string, options?: Abortable) => AsyncIterable<EcrImage>) | undefined;
+  readonly #options: RegistryOptions;
   readonly #clock: Clock;
   readonly #baseUrl: URL;
   readonly #transport: Transport;
@@ -64,17 +64,18 @@ export class RegistryClient implements AsyncDisposable {
   readonly #kept = new KeptManifests(KEPT_MANIFESTS_BYTES);
   readonly #repositories = new Map<string, RegistryRepository>();
 
-  constructor(host: string, o: RegistryOptions) {
-    const { clock = systemClock, report, credentials, aws } = o;
+  constructor(host: string, options: RegistryOptions) {
+    const { clock = systemClock, report, credentials, aws } = options;
     this.host = host;
-    this.#o = o;
+    this.#options = options;
     this.#clock = clock;
-    this.#baseUrl = baseUrlOf(host, o.endpoints);
+    this.#baseUrl = baseUrlOf(host, options.endpoints);
     this.#pulls = new PullBudget(clock);
     const ecr = ecrHost(host);
     this.ecr = ecr === undefined ? undefined : new EcrRegistry({ host, ecr, credentials, clock, report, ...aws });
     const listing = this.ecr;
-    this.images = listing === undefined ? undefined : (repository, at = {}) => listing.images(repository, at);
+    this.images =
+      listing === undefined ? undefined : (repository, taskOptions = {}) => listing.images(repository, taskOptions);
     this.#pace = ecr === undefined && host !== ECR_PUBLIC_HOST ? undefined : new Pace(ECR_PUTS_PER_SECOND, clock);
     const lookup =
       host === ECR_PUBLIC_HOST ? ecrPublicCredentials({ credentials, clock, report, ...aws }) : credentials;
@@ -87,11 +88,11 @@ export class RegistryClient implements AsyncDisposable {
           host,
           baseUrl: this.#baseUrl,
           fetch,
-          credentials: async (repository, at) => lookup(host, repository, at),
+          credentials: async (repository, taskOptions) => lookup(host, repository, taskOptions),
           clock,
         }),
-      concurrency: o.concurrency ?? DEFAULT_CONCURRENCY,
-      userAgent: `transship/${o.version}`,
+      concurrency: options.concurrency ?? DEFAULT_CONCURRENCY,
+      userAgent: `transship/${options.version}`,
       clock,
       report,
       observe: (answer) => this.#pulls.observe(answer.header('ratelimit-remaining')),
@@ -104,23 +105,27 @@ export class RegistryClient implements AsyncDisposable {
    */
   repository(
     name: string,
-    o: { readonly create?: Readonly<Record<string, unknown>> | false | undefined } = {},
+    options: { readonly create?: Readonly<Record<string, unknown>> | false | undefined } = {},
   ): RegistryRepository {
-    const key = o.create === undefined ? name : `${name} ${JSON.stringify(o.create)}`;
+    const key = options.create === undefined ? name : `${name} ${JSON.stringify(options.create)}`;
     const known = this.#repositories.get(key);
     if (known !== undefined) return known;
     const create =
-      o.create === undefined ? this.#o.create : o.create === false ? undefined : parseRepositorySettings(o.create);
-    const scopes = [repositoryScope(name, this.#o.side === 'target' ? 'pull,push' : 'pull')];
+      options.create === undefined
+        ? this.#options.create
+        : options.create === false
+          ? undefined
+          : parseRepositorySettings(options.create);
+    const scopes = [repositoryScope(name, this.#options.side === 'target' ? 'pull,push' : 'pull')];
     const context = {
       transport: this.#transport,
       host: this.host,
       name,
       scopes,
       clock: this.#clock,
-      report: this.#o.report,
+      report: this.#options.report,
       ecr: this.ecr,
-      create: this.#o.side === 'target' ? create : undefined,
+      create: this.#options.side === 'target' ? create : undefined,
       pace: this.#pace,
       pulls: this.#pulls,
       kept: this.#kept,
@@ -135,9 +140,9 @@ export class RegistryClient implements AsyncDisposable {
   }
 
   /** The names of its repositories that start with `prefix`. UNSUPPORTED or DENIED where the registry does not list them. */
-  async *repositories(prefix = '', o: Abortable = {}): AsyncIterable<string> {
+  async *repositories(prefix = '', options: Abortable = {}): AsyncIterable<string> {
     if (this.ecr !== undefined) {
-      yield* this.ecr.repositories(prefix, o);
+      yield* this.ecr.repositories(prefix, options);
       return;
     }
     const what = `list repositories of ${this.host}`;
@@ -149,7 +154,7 @@ export class RegistryClient implements AsyncDisposable {
       scopes: ['registry:catalog:*'],
     } as const;
     try {
-      for await (const page of pages(this.#transport, first, o)) {
+      for await (const page of pages(this.#transport, first, options)) {
         const names: unknown = page['repositories'] ?? [];
         if (!Array.isArray(names)) throw new Failure('UNSUPPORTED', `${what}: the registry did not answer with a list`);
         for (const name of names) if (typeof name === 'string' && name.startsWith(prefix)) yield name;
@@ -164,13 +169,13 @@ export class RegistryClient implements AsyncDisposable {
    * The settings of a repository as JSON, for `applySettings`. Undefined where the registry has none to tell, which are all but ECR's private
    * ones, and where they may not be read: then a warning names what is missing.
    */
-  async settings(repository: string, o: Abortable = {}): Promise<Readonly<Record<string, unknown>> | undefined> {
+  async settings(repository: string, options: Abortable = {}): Promise<Readonly<Record<string, unknown>> | undefined> {
     try {
-      const settings = await this.ecr?.settings(repository, o);
+      const settings = await this.ecr?.settings(repository, options);
       return settings === undefined ? undefined : { ...settings };
     } catch (error) {
       if (!isFailure(error, 'DENIED')) throw error;
-      this.#o.report?.({ type: 'warning', message: error.message });
+      this.#options.report?.({ type: 'warning', message: error.message });
       return undefined;
     }
   }
@@ -179,9 +184,9 @@ export class RegistryClient implements AsyncDisposable {
   async applySettings(
     repository: string,
     settings: Readonly<Record<string, unknown>>,
-    o: Abortable = {},
+    options: Abortable = {},
   ): Promise<void> {
-    await this.ecr?.applySettings(repository, parseRepositorySettings(settings), o);
+    await this.ecr?.applySettings(repository, parseRepositorySettings(settings), options);
   }
 
   async close(): Promise<void> {

@@ -23,72 +23,75 @@ export class RegistryRepository implements Source, Target {
   #headsBlobs = true;
   #creating: Promise<void> | undefined;
 
-  constructor(context: RepositoryContext, o: { readonly rangesAtOnce?: number }) {
+  constructor(context: RepositoryContext, options: { readonly rangesAtOnce?: number }) {
     this.#c = context;
     this.#manifests = new Manifests(context);
     this.#referrers = new Referrers(context, this.#manifests);
     this.#uploads = new Uploads(context);
-    if (o.rangesAtOnce !== undefined) this.rangesAtOnce = o.rangesAtOnce;
+    if (options.rangesAtOnce !== undefined) this.rangesAtOnce = options.rangesAtOnce;
   }
 
-  async resolve(reference: string, o: Abortable = {}): Promise<Descriptor> {
-    return this.#manifests.resolve(reference, o);
+  async resolve(reference: string, options: Abortable = {}): Promise<Descriptor> {
+    return this.#manifests.resolve(reference, options);
   }
 
-  async open(d: Descriptor, o: Abortable & ByteRange = {}): Promise<Bytes> {
-    if (!isManifestType(d.mediaType)) return this.#openBlob(d, o);
-    if ((o.from ?? 0) > 0)
-      throw new Failure('UNSUPPORTED', `read manifest ${d.digest} of ${this.#named}: registries give manifests whole`);
-    return this.#manifests.open(d, o);
+  async open(descriptor: Descriptor, options: Abortable & ByteRange = {}): Promise<Bytes> {
+    if (!isManifestType(descriptor.mediaType)) return this.#openBlob(descriptor, options);
+    if ((options.from ?? 0) > 0)
+      throw new Failure(
+        'UNSUPPORTED',
+        `read manifest ${descriptor.digest} of ${this.#named}: registries give manifests whole`,
+      );
+    return this.#manifests.open(descriptor, options);
   }
 
-  async *referrers(d: Descriptor, o: Abortable = {}): AsyncIterable<Descriptor> {
-    yield* this.#referrers.of(d.digest, o);
+  async *referrers(descriptor: Descriptor, options: Abortable = {}): AsyncIterable<Descriptor> {
+    yield* this.#referrers.of(descriptor.digest, options);
   }
 
   /** Those that stand in for the referrers API are none: what they list is found by its subject. */
-  async *tags(o: Abortable = {}): AsyncIterable<string> {
+  async *tags(options: Abortable = {}): AsyncIterable<string> {
     const { transport, name, scopes } = this.#c;
     const what = `list tags of ${this.#named}`;
     const url = `/v2/${name}/tags/list?n=${PAGE}`;
-    for await (const page of pages(transport, { what, operation: 'list-tags', url, scopes }, o)) {
+    for await (const page of pages(transport, { what, operation: 'list-tags', url, scopes }, options)) {
       const tags: unknown = page['tags'] ?? [];
       if (!Array.isArray(tags)) throw new Failure('UNSUPPORTED', `${what}: the registry did not answer with a list`);
       for (const tag of tags) if (typeof tag === 'string' && !isReferrersTag(tag)) yield tag;
     }
   }
 
-  async has(d: Descriptor, o: Abortable = {}): Promise<boolean> {
-    if (!isManifestType(d.mediaType)) return this.#hasBlob(d, o);
-    return (await this.#manifests.find(d.digest, o))?.size === d.size;
+  async has(descriptor: Descriptor, options: Abortable = {}): Promise<boolean> {
+    if (!isManifestType(descriptor.mediaType)) return this.#hasBlob(descriptor, options);
+    return (await this.#manifests.find(descriptor.digest, options))?.size === descriptor.size;
   }
 
-  async put(d: Descriptor, open: () => Bytes, o: Abortable = {}): Promise<void> {
-    if (isManifestType(d.mediaType)) return this.#putManifest(d.digest, d, open, o);
-    return this.#inRepository(async () => this.#uploads.put(d, open, o), o);
+  async put(descriptor: Descriptor, open: () => Bytes, options: Abortable = {}): Promise<void> {
+    if (isManifestType(descriptor.mediaType)) return this.#putManifest(descriptor.digest, descriptor, open, options);
+    return this.#inRepository(async () => this.#uploads.put(descriptor, open, options), options);
   }
 
-  async tag(name: string, d: Descriptor, open: () => Bytes, o: Abortable = {}): Promise<void> {
+  async tag(name: string, descriptor: Descriptor, open: () => Bytes, options: Abortable = {}): Promise<void> {
     // an immutable tag refuses even what it stands for already: https://github.com/aws/containers-roadmap/issues/2380
-    if ((await this.#tagged(name, o))?.digest === d.digest) return;
+    if ((await this.#tagged(name, options))?.digest === descriptor.digest) return;
     try {
-      await this.#putManifest(name, d, open, o);
+      await this.#putManifest(name, descriptor, open, options);
     } catch (error) {
       if (!isFailure(error, 'CONFLICT')) throw error;
-      const found = await this.#tagged(name, o);
-      if (found?.digest === d.digest) return;
+      const found = await this.#tagged(name, options);
+      if (found?.digest === descriptor.digest) return;
       const now = found === undefined ? '' : ` and stands for ${shortDigest(found.digest)}`;
       throw new Failure(
         'CONFLICT',
-        `tag ${this.#named}:${name} as ${shortDigest(d.digest)}: the tag is immutable${now}; use another tag, or exclude this one from immutability`,
+        `tag ${this.#named}:${name} as ${shortDigest(descriptor.digest)}: the tag is immutable${now}; use another tag, or exclude this one from immutability`,
         { cause: error, context: error.context },
       );
     }
   }
 
-  async mount(d: Descriptor, fromRepository: string, o: Abortable = {}): Promise<boolean> {
+  async mount(descriptor: Descriptor, fromRepository: string, options: Abortable = {}): Promise<boolean> {
     try {
-      return await this.#inRepository(async () => this.#uploads.mount(d, fromRepository, o), o);
+      return await this.#inRepository(async () => this.#uploads.mount(descriptor, fromRepository, options), options);
     } catch (error) {
       if (!isFailure(error) || error.code === 'ABORTED') throw error;
       return false;
@@ -100,18 +103,18 @@ export class RegistryRepository implements Source, Target {
     await this.#uploads.close();
   }
 
-  async #openBlob(d: Descriptor, o: Abortable & ByteRange): Promise<Bytes> {
-    const { from = 0, to = d.size } = o;
-    const ranged = from > 0 || to < d.size;
+  async #openBlob(descriptor: Descriptor, options: Abortable & ByteRange): Promise<Bytes> {
+    const { from = 0, to = descriptor.size } = options;
+    const ranged = from > 0 || to < descriptor.size;
     if (ranged && from >= to) return nothing();
-    const what = `read blob ${shortDigest(d.digest)} of ${this.#named}`;
-    const range = `bytes=${from}-${to < d.size ? to - 1 : ''}`;
+    const what = `read blob ${shortDigest(descriptor.digest)} of ${this.#named}`;
+    const range = `bytes=${from}-${to < descriptor.size ? to - 1 : ''}`;
     const answer = await this.#c.transport.open(
       {
         what,
         operation: 'read-blob',
         method: 'GET',
-        url: this.#blobUrl(d.digest),
+        url: this.#blobUrl(descriptor.digest),
         headers: ranged ? { range } : {},
         accept: [200, 206],
         scopes: this.#c.scopes,
@@ -119,7 +122,7 @@ export class RegistryRepository implements Source, Target {
         attempts: 1,
         reuseRedirect: true,
       },
-      o,
+      options,
     );
     if (!ranged || (answer.status === 200 && from === 0)) return answer.body;
     const start = /^bytes (\d+)-/.exec(answer.header('content-range') ?? '')?.[1];
@@ -128,15 +131,15 @@ export class RegistryRepository implements Source, Target {
     throw new Failure('UNSUPPORTED', `${what}: the registry does not answer with the range ${range}`);
   }
 
-  async #hasBlob(d: Descriptor, o: Abortable): Promise<boolean> {
+  async #hasBlob(descriptor: Descriptor, options: Abortable): Promise<boolean> {
     const { transport, scopes, ecr } = this.#c;
-    const what = `look for blob ${shortDigest(d.digest)} in ${this.#named}`;
-    const request = { what, url: this.#blobUrl(d.digest), scopes, operation: 'find-blob' } as const;
+    const what = `look for blob ${shortDigest(descriptor.digest)} in ${this.#named}`;
+    const request = { what, url: this.#blobUrl(descriptor.digest), scopes, operation: 'find-blob' } as const;
     if (this.#headsBlobs) {
       try {
-        const head = await transport.send({ ...request, method: 'HEAD', accept: [200, 404] }, o);
+        const head = await transport.send({ ...request, method: 'HEAD', accept: [200, 404] }, options);
         const length = head.header('content-length');
-        return head.status === 200 && (length === undefined || Number(length) === d.size);
+        return head.status === 200 && (length === undefined || Number(length) === descriptor.size);
       } catch (error) {
         // also where storage refuses the HEAD of a URL that was signed for GET
         if (ecr !== undefined || !isFailure(error, 'UNAUTHENTICATED', 'DENIED', 'UNSUPPORTED', 'INVALID')) throw error;
@@ -145,24 +148,33 @@ export class RegistryRepository implements Source, Target {
     }
     const headers = { range: 'bytes=0-0' };
     // 416: an empty blob has no first byte
-    const answer = await transport.open({ ...request, method: 'GET', headers, accept: [200, 206, 404, 416] }, o);
+    const answer = await transport.open({ ...request, method: 'GET', headers, accept: [200, 206, 404, 416] }, options);
     answer.discard();
     return answer.status !== 404;
   }
 
-  async #putManifest(reference: string, d: Descriptor, open: () => Bytes, o: Abortable): Promise<void> {
-    checkAborted(o);
-    const bytes = await collect(d, open);
-    const manifest = parseManifest(bytes, d.mediaType);
-    const answer = await this.#inRepository(async () => this.#manifests.put(reference, d.mediaType, bytes, o), o);
+  async #putManifest(reference: string, descriptor: Descriptor, open: () => Bytes, options: Abortable): Promise<void> {
+    checkAborted(options);
+    const bytes = await collect(descriptor, open);
+    const manifest = parseManifest(bytes, descriptor.mediaType);
+    const answer = await this.#inRepository(
+      async () => this.#manifests.put(reference, descriptor.mediaType, bytes, options),
+      options,
+    );
     if (manifest.subject === undefined) return;
-    await this.#referrers.register(manifest.subject.digest, d, manifest, answer.header('oci-subject') !== undefined, o);
+    await this.#referrers.register(
+      manifest.subject.digest,
+      descriptor,
+      manifest,
+      answer.header('oci-subject') !== undefined,
+      options,
+    );
   }
 
   /** What a tag stands for; undefined when nothing, or when we may write but not look. */
-  async #tagged(name: string, o: Abortable): Promise<Descriptor | undefined> {
+  async #tagged(name: string, options: Abortable): Promise<Descriptor | undefined> {
     try {
-      return await this.#manifests.find(name, o);
+      return await this.#manifests.find(name, options);
     } catch (error) {
       if (isFailure(error, 'DENIED', 'UNAUTHENTICATED', 'UNSUPPORTED')) return undefined;
       throw error;
@@ -170,7 +182,7 @@ export class RegistryRepository implements Source, Target {
   }
 
   /** Does `work`, once more when it failed because ECR does not have the repository and it could be created. */
-  async #inRepository<T>(work: () => Promise<T>, o: Abortable): Promise<T> {
+  async #inRepository<T>(work: () => Promise<T>, options: Abortable): Promise<T> {
     try {
       return await work();
     } catch (error) {
@@ -182,7 +194,7 @@ export class RegistryRepository implements Source, Target {
       }
       // for all that are pushed into it now
       this.#creating ??= ecr.create(name, create, {}).finally(() => (this.#creating = undefined));
-      await orAborted(this.#creating, o);
+      await orAborted(this.#creating, options);
       return work();
     }
   }
@@ -202,10 +214,13 @@ function isMissingRepository(error: unknown): error is Failure {
 
 async function* nothing(): Bytes {}
 
-async function collect(d: Descriptor, open: () => Bytes): Promise<Uint8Array> {
-  if (d.size > MAX_MANIFEST_BYTES) {
+async function collect(descriptor: Descriptor, open: () => Bytes): Promise<Uint8Array> {
+  if (descriptor.size > MAX_MANIFEST_BYTES) {
     // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests
-    throw new Failure('INVALID', `${d.digest}: a manifest of ${d.size} bytes is larger than registries take`);
+    throw new Failure(
+      'INVALID',
+      `${descriptor.digest}: a manifest of ${descriptor.size} bytes is larger than registries take`,
+    );
   }
   const chunks: Uint8Array[] = [];
   for await (const chunk of open()) chunks.push(chunk);

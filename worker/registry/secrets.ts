@@ -34,22 +34,22 @@ const REFUSED_REUSE_MS = 10_000;
  * UNAUTHENTICATED, naming the secret and never what is in it, when it cannot be had or is none. While Secrets Manager is away, what was read
  * before stays good.
  */
-export function secretCredentials(o: SecretOptions): CredentialLookup {
+export function secretCredentials(options: SecretOptions): CredentialLookup {
   let kept: Kept | undefined;
 
   const read = async (before: Kept | undefined): Promise<UserPassword> => {
     try {
-      return await readSecret(o.arn);
+      return await readSecret(options.arn);
     } catch (error) {
       if (before === undefined || !isFailure(error) || !error.retryable) throw error;
-      o.report?.({ type: 'warning', message: `${error.message}; going on with what it was` });
+      options.report?.({ type: 'warning', message: `${error.message}; going on with what it was` });
       return before.answer;
     }
   };
 
-  return async (_host, _repository, at) => {
-    const nowMs = o.clock.now();
-    const reuseMs = at.refused === undefined ? REUSE_MS : REFUSED_REUSE_MS;
+  return async (_host, _repository, taskOptions) => {
+    const nowMs = options.clock.now();
+    const reuseMs = taskOptions.refused === undefined ? REUSE_MS : REFUSED_REUSE_MS;
     let current = kept;
     if (current === undefined || nowMs - current.sinceMs >= reuseMs) {
       current = kept = { answer: read(current), sinceMs: nowMs };
@@ -59,7 +59,7 @@ export function secretCredentials(o: SecretOptions): CredentialLookup {
         if (kept === begun) kept = undefined;
       });
     }
-    return orAborted(current.answer, at);
+    return orAborted(current.answer, taskOptions);
   };
 }
 
@@ -74,7 +74,9 @@ async function readSecret(arn: string): Promise<UserPassword> {
   });
   try {
     const needed = 'secretsmanager:GetSecretValue, and kms:Decrypt where the secret has a key of its own';
-    const answer = await calling(what, needed, {}, async (at) => client.getSecretValue({ SecretId: arn }, at));
+    const answer = await calling(what, needed, {}, async (sdkOptions) =>
+      client.getSecretValue({ SecretId: arn }, sdkOptions),
+    );
     return parseSecret(what, answer.SecretString);
   } catch (error) {
     if (!isFailure(error) || error.retryable) throw error;

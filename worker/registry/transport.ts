@@ -43,7 +43,7 @@ export interface HttpRequest {
   /** How long the answer may take to begin. Default a minute, and more for what is streamed. */
   readonly answerTimeoutMs?: number;
   /** Waited for before each try: a rate that the service imposes. */
-  readonly admit?: ((o: Abortable) => Promise<void>) | undefined;
+  readonly admit?: ((options: Abortable) => Promise<void>) | undefined;
 }
 
 export interface HttpAnswer {
@@ -57,15 +57,15 @@ export interface HttpAnswer {
 /** A request without credentials, for those who fetch tokens. Any status is an answer. */
 export type PlainFetch = (
   request: Pick<HttpRequest, 'what' | 'method' | 'url' | 'headers' | 'body'>,
-  o: Abortable,
+  options: Abortable,
 ) => Promise<HttpAnswer & { readonly text: string }>;
 
 /** Who we are for a registry. */
 export interface Authorizer {
   /** The Authorization header of a request; undefined for none. */
-  header(scopes: readonly string[], o: Abortable): Promise<string | undefined>;
+  header(scopes: readonly string[], options: Abortable): Promise<string | undefined>;
   /** Learns from a 401 or 403. True: the same request with what `header` gives now may do better. */
-  refused(refusal: AuthRefusal, o: Abortable): Promise<boolean>;
+  refused(refusal: AuthRefusal, options: Abortable): Promise<boolean>;
   /** What to do about a failure for good. */
   hint(code: Code, operation: Operation): string | undefined;
 }
@@ -119,7 +119,7 @@ const EXPIRED: ReadonlySet<number> = new Set([400, 401, 403]);
  * into a Failure. Credentials go to the registry's own origin and nowhere else.
  */
 export class Transport {
-  readonly #o: TransportOptions;
+  readonly #options: TransportOptions;
   readonly #guard: Guard;
   readonly #agent: Agent;
   readonly #authorizer: Authorizer;
@@ -127,36 +127,36 @@ export class Transport {
   readonly #large: Limit;
   readonly #redirects = new Map<string, { readonly url: URL; readonly untilMs: number }>();
 
-  constructor(o: TransportOptions) {
-    this.#o = o;
-    this.#guard = guardOf(o.baseUrl.hostname, lookup);
-    this.#large = new Limit(o.concurrency + AHEAD_AT_ONCE);
+  constructor(options: TransportOptions) {
+    this.#options = options;
+    this.#guard = guardOf(options.baseUrl.hostname, lookup);
+    this.#large = new Limit(options.concurrency + AHEAD_AT_ONCE);
     this.#agent = new Agent({
       allowH2: false,
-      connections: SMALL_AT_ONCE + o.concurrency + AHEAD_AT_ONCE,
+      connections: SMALL_AT_ONCE + options.concurrency + AHEAD_AT_ONCE,
       bodyTimeout: STALL_TIMEOUT_MS,
       keepAliveTimeout: IDLE_TIMEOUT_MS,
       connect: { timeout: CONNECT_TIMEOUT_MS, lookup: this.#guard.lookup },
     });
-    this.#authorizer = o.authorize((request, at) => this.#plain(request, at));
+    this.#authorizer = options.authorize((request, taskOptions) => this.#plain(request, taskOptions));
   }
 
   /** An answer with its whole body, which is at most `limit` bytes: more is UNSUPPORTED. A body that breaks is asked for again. */
   async send(
-    r: HttpRequest,
-    o: Abortable & { readonly limit?: number } = {},
+    request: HttpRequest,
+    options: Abortable & { readonly limit?: number } = {},
   ): Promise<HttpAnswer & { readonly bytes: Buffer }> {
-    const { limit = MAX_REFUSAL_BYTES } = o;
-    const streamed = isStreamed(r.body);
-    return this.#retried(r, o, async () => {
-      await r.admit?.(o);
-      const giveBack = await (streamed ? this.#large : this.#small).take(1, o);
+    const { limit = MAX_REFUSAL_BYTES } = options;
+    const streamed = isStreamed(request.body);
+    return this.#retried(request, options, async () => {
+      await request.admit?.(options);
+      const giveBack = await (streamed ? this.#large : this.#small).take(1, options);
       let x: Exchange | undefined;
       try {
-        x = await this.#authorized(r, o);
+        x = await this.#authorized(request, options);
         const bytes = await x.bytes(limit + 1);
         if (bytes.byteLength > limit)
-          throw new Failure('UNSUPPORTED', `${r.what}: the answer is longer than ${limit} bytes`);
+          throw new Failure('UNSUPPORTED', `${request.what}: the answer is longer than ${limit} bytes`);
         return { ...answerOf(x), bytes };
       } finally {
         giveBack();
@@ -166,15 +166,15 @@ export class Transport {
 
   /** An answer whose body has to be iterated or discarded: it holds a connection until its end, or until it is left. */
   async open(
-    r: HttpRequest,
-    o: Abortable = {},
+    request: HttpRequest,
+    options: Abortable = {},
   ): Promise<HttpAnswer & { readonly body: Bytes; readonly discard: () => void }> {
-    return this.#retried(r, o, async () => {
-      const giveBack = await this.#large.take(1, o);
+    return this.#retried(request, options, async () => {
+      const giveBack = await this.#large.take(1, options);
       try {
-        const x = await this.#authorized(r, o);
-        void x.ended.then(giveBack);
-        return { ...answerOf(x), body: x, discard: () => x.discard() };
+        const exchange = await this.#authorized(request, options);
+        void exchange.ended.then(giveBack);
+        return { ...answerOf(exchange), body: exchange, discard: () => exchange.discard() };
       } catch (error) {
         giveBack();
         throw error;
@@ -188,8 +188,8 @@ export class Transport {
     if (url === null || !/^https?:$/.test(url.protocol))
       throw new Failure('UNSUPPORTED', `${what}: the registry sent us to something that is no address`);
     // a server behind a TLS front or a mapped endpoint names itself as it is known outside
-    if (url.host === this.#o.host && url.origin !== this.#o.baseUrl.origin) {
-      return new URL(`${url.pathname}${url.search}`, this.#o.baseUrl);
+    if (url.host === this.#options.host && url.origin !== this.#options.baseUrl.origin) {
+      return new URL(`${url.pathname}${url.search}`, this.#options.baseUrl);
     }
     this.#check(what, url);
     return url;
@@ -200,44 +200,47 @@ export class Transport {
     await this.#agent.destroy();
   }
 
-  async #retried<T>(r: HttpRequest, o: Abortable, work: () => Promise<T>): Promise<T> {
-    const { clock, report } = this.#o;
-    const attempts = isStreamed(r.body) ? 1 : (r.attempts ?? 6);
-    return retry(r.what, work, { attempts, clock, report, signal: o.signal });
+  async #retried<T>(request: HttpRequest, options: Abortable, work: () => Promise<T>): Promise<T> {
+    const { clock, report } = this.#options;
+    const attempts = isStreamed(request.body) ? 1 : (request.attempts ?? 6);
+    return retry(request.what, work, { attempts, clock, report, signal: options.signal });
   }
 
   /** Sends with credentials, once more when they turn out to be stale, or a link to be. */
-  async #authorized(r: HttpRequest, o: Abortable): Promise<Exchange> {
+  async #authorized(request: HttpRequest, options: Abortable): Promise<Exchange> {
     let renewed = false;
     let again = false;
     for (;;) {
-      checkAborted(o);
-      const used = await this.#authorizer.header(r.scopes, o);
-      const x = await this.#followed(r, used, o);
-      const own = this.#isOwn(x.url);
-      if (own) this.#o.observe?.(answerOf(x));
-      if (r.accept.includes(x.status)) return x;
-      const { text, brokeOff } = await refusalOf(x, o);
-      if (!own && EXPIRED.has(x.status) && !again) {
+      checkAborted(options);
+      const used = await this.#authorizer.header(request.scopes, options);
+      const exchange = await this.#followed(request, used, options);
+      const own = this.#isOwn(exchange.url);
+      if (own) this.#options.observe?.(answerOf(exchange));
+      if (request.accept.includes(exchange.status)) return exchange;
+      const { text, brokeOff } = await refusalOf(exchange, options);
+      if (!own && EXPIRED.has(exchange.status) && !again) {
         again = true;
-        this.#redirects.delete(redirectKey(r));
+        this.#redirects.delete(redirectKey(request));
         continue;
       }
-      if (own && (x.status === 401 || x.status === 403) && !renewed) {
-        renewed = await this.#authorizer.refused({ ...answerOf(x), text, scopes: r.scopes, used }, o);
+      if (own && (exchange.status === 401 || exchange.status === 403) && !renewed) {
+        renewed = await this.#authorizer.refused(
+          { ...answerOf(exchange), text, scopes: request.scopes, used },
+          options,
+        );
         // a streamed body cannot be sent again to the same place: the caller begins anew
-        if (renewed && !isStreamed(r.body)) continue;
+        if (renewed && !isStreamed(request.body)) continue;
       }
       const failure = failureOf({
-        what: r.what,
-        method: r.method,
-        status: x.status,
-        elsewhere: own ? undefined : x.url.host,
-        header: (name) => x.header(name),
+        what: request.what,
+        method: request.method,
+        status: exchange.status,
+        elsewhere: own ? undefined : exchange.url.host,
+        header: (name) => exchange.header(name),
         text,
-        nowMs: this.#o.clock.now(),
-        renewed: renewed && isStreamed(r.body),
-        hint: (code) => (own && !brokeOff ? this.#authorizer.hint(code, r.operation) : undefined),
+        nowMs: this.#options.clock.now(),
+        renewed: renewed && isStreamed(request.body),
+        hint: (code) => (own && !brokeOff ? this.#authorizer.hint(code, request.operation) : undefined),
       });
       // what to do about it may be in what is missing: a repository to be created, a token that expired
       throw brokeOff && !failure.retryable
@@ -247,18 +250,18 @@ export class Transport {
   }
 
   /** Sends, and follows redirects of what only reads. */
-  async #followed(r: HttpRequest, authorization: string | undefined, o: Abortable): Promise<Exchange> {
-    let url = this.#rememberedRedirect(r) ?? this.#urlOf(r.url);
+  async #followed(request: HttpRequest, authorization: string | undefined, options: Abortable): Promise<Exchange> {
+    let url = this.#rememberedRedirect(request) ?? this.#urlOf(request.url);
     for (let hops = 0; ; hops++) {
-      const x = await this.#sent(r, url, authorization, o);
-      const location = x.header('location');
-      const reads = r.method === 'GET' || r.method === 'HEAD';
-      if (!reads || !REDIRECTS.has(x.status) || location === undefined) return x;
-      x.discard();
+      const exchange = await this.#sent(request, url, authorization, options);
+      const location = exchange.header('location');
+      const reads = request.method === 'GET' || request.method === 'HEAD';
+      if (!reads || !REDIRECTS.has(exchange.status) || location === undefined) return exchange;
+      exchange.discard();
       if (hops === MAX_REDIRECTS)
-        throw new Failure('UNSUPPORTED', `${r.what}: the registry redirects more than ${MAX_REDIRECTS} times`);
-      url = this.lead(r.what, location, url);
-      if (r.reuseRedirect === true && !this.#isOwn(url)) this.#rememberRedirect(r, url);
+        throw new Failure('UNSUPPORTED', `${request.what}: the registry redirects more than ${MAX_REDIRECTS} times`);
+      url = this.lead(request.what, location, url);
+      if (request.reuseRedirect === true && !this.#isOwn(url)) this.#rememberRedirect(request, url);
     }
   }
 
@@ -266,43 +269,47 @@ export class Transport {
     r: Pick<HttpRequest, 'what' | 'method' | 'headers' | 'body' | 'answerTimeoutMs'>,
     url: URL,
     authorization: string | undefined,
-    o: Abortable,
+    options: Abortable,
   ): Promise<Exchange> {
     const { body } = r;
-    const headers: Record<string, string> = { 'user-agent': this.#o.userAgent, ...r.headers };
+    const headers: Record<string, string> = { 'user-agent': this.#options.userAgent, ...r.headers };
     if (authorization !== undefined && this.#isOwn(url)) headers['authorization'] = authorization;
     if (isStreamed(body)) headers['content-length'] = String(body.size);
     const usual = isStreamed(body) ? UPLOAD_TIMEOUT_MS + body.size / UPLOAD_BYTES_PER_MS : ANSWER_TIMEOUT_MS;
     const headersTimeoutMs = r.answerTimeoutMs ?? usual;
-    const x = new Exchange(this.#agent, { what: r.what, method: r.method, url, headers, body, headersTimeoutMs }, o);
+    const exchange = new Exchange(
+      this.#agent,
+      { what: r.what, method: r.method, url, headers, body, headersTimeoutMs },
+      options,
+    );
     try {
-      await x.answered;
+      await exchange.answered;
     } catch (error) {
       // a producer that still runs would run beside that of the next try
-      if (o.signal?.aborted !== true) await x.ended;
+      if (options.signal?.aborted !== true) await exchange.ended;
       throw error;
     }
-    return x;
+    return exchange;
   }
 
   async #plain(
     r: Pick<HttpRequest, 'what' | 'method' | 'url' | 'headers' | 'body'>,
-    o: Abortable,
+    options: Abortable,
   ): Promise<HttpAnswer & { readonly text: string }> {
     const url = this.#urlOf(r.url);
     if (!this.#isOwn(url)) this.#check(r.what, url);
-    const x = await this.#sent(r, url, undefined, o);
-    const bytes = await x.bytes(MAX_REFUSAL_BYTES);
-    return { ...answerOf(x), text: bytes.toString() };
+    const exchange = await this.#sent(r, url, undefined, options);
+    const bytes = await exchange.bytes(MAX_REFUSAL_BYTES);
+    return { ...answerOf(exchange), text: bytes.toString() };
   }
 
   #urlOf(url: string | URL): URL {
     if (typeof url !== 'string') return url;
-    return new URL(`${this.#o.baseUrl.pathname.replace(/\/$/, '')}${url}`, this.#o.baseUrl);
+    return new URL(`${this.#options.baseUrl.pathname.replace(/\/$/, '')}${url}`, this.#options.baseUrl);
   }
 
   #isOwn(url: URL): boolean {
-    return url.origin === this.#o.baseUrl.origin;
+    return url.origin === this.#options.baseUrl.origin;
   }
 
   #check(what: string, url: URL): void {
@@ -311,16 +318,16 @@ export class Transport {
     throw new Failure('UNSUPPORTED', `${what}: the registry sent us to ${url.host}, a ${kind} address; refused`);
   }
 
-  #rememberedRedirect(r: HttpRequest): URL | undefined {
-    if (r.reuseRedirect !== true) return undefined;
-    const kept = this.#redirects.get(redirectKey(r));
-    return kept !== undefined && kept.untilMs > this.#o.clock.now() ? kept.url : undefined;
+  #rememberedRedirect(request: HttpRequest): URL | undefined {
+    if (request.reuseRedirect !== true) return undefined;
+    const kept = this.#redirects.get(redirectKey(request));
+    return kept !== undefined && kept.untilMs > this.#options.clock.now() ? kept.url : undefined;
   }
 
-  #rememberRedirect(r: HttpRequest, url: URL): void {
+  #rememberRedirect(request: HttpRequest, url: URL): void {
     const [oldest] = this.#redirects.keys();
     if (this.#redirects.size >= MAX_REDIRECTS_KEPT && oldest !== undefined) this.#redirects.delete(oldest);
-    this.#redirects.set(redirectKey(r), { url, untilMs: this.#o.clock.now() + REDIRECT_REUSE_MS });
+    this.#redirects.set(redirectKey(request), { url, untilMs: this.#options.clock.now() + REDIRECT_REUSE_MS });
   }
 }
 
@@ -329,19 +336,22 @@ function isStreamed(body: HttpRequest['body']): body is StreamedBody {
 }
 
 /** What an answer that nobody wanted says, if it comes to say it. */
-async function refusalOf(x: Exchange, o: Abortable): Promise<{ readonly text: string; readonly brokeOff: boolean }> {
+async function refusalOf(
+  exchange: Exchange,
+  options: Abortable,
+): Promise<{ readonly text: string; readonly brokeOff: boolean }> {
   try {
-    return { text: (await x.bytes(MAX_REFUSAL_BYTES)).toString(), brokeOff: false };
+    return { text: (await exchange.bytes(MAX_REFUSAL_BYTES)).toString(), brokeOff: false };
   } catch {
-    checkAborted(o);
+    checkAborted(options);
     return { text: '', brokeOff: true };
   }
 }
 
-function redirectKey(r: HttpRequest): string {
-  return String(r.url);
+function redirectKey(request: HttpRequest): string {
+  return String(request.url);
 }
 
-function answerOf(x: Exchange): HttpAnswer {
-  return { status: x.status, header: (name) => x.header(name), url: x.url };
+function answerOf(exchange: Exchange): HttpAnswer {
+  return { status: exchange.status, header: (name) => exchange.header(name), url: exchange.url };
 }

@@ -32,10 +32,10 @@ export class Uploads {
   }
 
   /** Takes a blob over from another repository of this registry. False: a session was opened instead, which serves the next `put`. */
-  async mount(d: Descriptor, from: string, o: Abortable): Promise<boolean> {
-    const what = `mount blob ${shortDigest(d.digest)} of ${from} in ${this.#c.host}/${this.#c.name}`;
-    const query = new URLSearchParams({ mount: d.digest, from });
-    const answer = await this.#send(o, {
+  async mount(descriptor: Descriptor, from: string, options: Abortable): Promise<boolean> {
+    const what = `mount blob ${shortDigest(descriptor.digest)} of ${from} in ${this.#c.host}/${this.#c.name}`;
+    const query = new URLSearchParams({ mount: descriptor.digest, from });
+    const answer = await this.#send(options, {
       what,
       operation: 'mount-blob',
       method: 'POST',
@@ -43,15 +43,15 @@ export class Uploads {
       accept: [201, 202],
       scopes: [...this.#c.scopes, repositoryScope(from, 'pull')],
     });
-    if (answer.status === 202) this.#sessions.set(d.digest, this.#locationOf(what, answer));
+    if (answer.status === 202) this.#sessions.set(descriptor.digest, this.#locationOf(what, answer));
     return answer.status === 201;
   }
 
   /** Stores a blob. What `open` throws comes out as it is and is not tried again here: its own end has done that. */
-  async put(d: Descriptor, open: () => Bytes, o: Abortable): Promise<void> {
+  async put(descriptor: Descriptor, open: () => Bytes, options: Abortable): Promise<void> {
     const { host, name, ecr, clock, report } = this.#c;
-    const what = `push blob ${shortDigest(d.digest)} to ${host}/${name}`;
-    if (d.size === 0 && ecr !== undefined) {
+    const what = `push blob ${shortDigest(descriptor.digest)} to ${host}/${name}`;
+    if (descriptor.size === 0 && ecr !== undefined) {
       // https://github.com/radius-project/radius/issues/7855
       throw new Failure(
         'UNSUPPORTED',
@@ -60,14 +60,14 @@ export class Uploads {
     }
     let broken: { readonly error: unknown } | undefined;
     const body: StreamedBody = {
-      size: d.size,
+      size: descriptor.size,
       open: () => noting(open(), (error) => (broken = { error })),
     };
     const attempt = async (): Promise<void> => {
       for (let renewed = false; ;) {
-        const session = this.#takeSession(d.digest) ?? (await this.#begin(what, o));
+        const session = this.#takeSession(descriptor.digest) ?? (await this.#begin(what, options));
         try {
-          return await this.#stream(what, d, session, body, o);
+          return await this.#stream(what, descriptor, session, body, options);
         } catch (error) {
           await this.#abandon(session);
           if (broken !== undefined) return;
@@ -77,7 +77,7 @@ export class Uploads {
         }
       }
     };
-    await retry(what, attempt, { clock, report, signal: o.signal });
+    await retry(what, attempt, { clock, report, signal: options.signal });
     if (broken !== undefined) throw broken.error;
   }
 
@@ -88,8 +88,8 @@ export class Uploads {
     await Promise.all(left.map(async (session) => this.#abandon(session)));
   }
 
-  async #begin(what: string, o: Abortable): Promise<URL> {
-    const answer = await this.#send(o, {
+  async #begin(what: string, options: Abortable): Promise<URL> {
+    const answer = await this.#send(options, {
       what,
       operation: 'begin-upload',
       method: 'POST',
@@ -100,16 +100,33 @@ export class Uploads {
     return this.#locationOf(what, answer);
   }
 
-  async #stream(what: string, d: Descriptor, session: URL, body: StreamedBody, o: Abortable): Promise<void> {
+  async #stream(
+    what: string,
+    descriptor: Descriptor,
+    session: URL,
+    body: StreamedBody,
+    options: Abortable,
+  ): Promise<void> {
     const common = { what, operation: 'upload-blob', accept: TAKEN, scopes: this.#c.scopes } as const;
     let last: HttpAnswer;
     try {
       if (this.#patches) {
-        const taken = await this.#send(o, { ...common, method: 'PATCH', url: session, headers: BYTES, body });
+        const taken = await this.#send(options, { ...common, method: 'PATCH', url: session, headers: BYTES, body });
         const next = taken.header('location') === undefined ? session : this.#locationOf(what, taken);
-        last = await this.#send(o, { ...common, method: 'PUT', url: closing(next, d.digest), headers: BYTES });
+        last = await this.#send(options, {
+          ...common,
+          method: 'PUT',
+          url: closing(next, descriptor.digest),
+          headers: BYTES,
+        });
       } else {
-        last = await this.#send(o, { ...common, method: 'PUT', url: closing(session, d.digest), headers: BYTES, body });
+        last = await this.#send(options, {
+          ...common,
+          method: 'PUT',
+          url: closing(session, descriptor.digest),
+          headers: BYTES,
+          body,
+        });
       }
     } catch (error) {
       // the repository was there a moment ago: it is the session that is gone
@@ -117,7 +134,7 @@ export class Uploads {
       throw error;
     }
     const said = last.header('docker-content-digest');
-    if (said?.startsWith(d.digest.slice(0, 7)) === true && said !== d.digest)
+    if (said?.startsWith(descriptor.digest.slice(0, 7)) === true && said !== descriptor.digest)
       throw new Failure('CORRUPT', `${what}: the registry took it as ${said}`);
   }
 
@@ -135,8 +152,8 @@ export class Uploads {
   }
 
   /** One try: the session is the unit of retry. */
-  async #send(o: Abortable, request: HttpRequest): Promise<HttpAnswer> {
-    return this.#c.transport.send({ ...request, attempts: 1 }, o);
+  async #send(options: Abortable, request: HttpRequest): Promise<HttpAnswer> {
+    return this.#c.transport.send({ ...request, attempts: 1 }, options);
   }
 
   #takeSession(digest: Digest): URL | undefined {

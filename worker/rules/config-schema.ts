@@ -4,7 +4,7 @@ import { ecrHost } from '../oci/ecr-host.ts';
 import { parsePlatform } from '../oci/manifest.ts';
 import { formatRepository, parseReference, parseRepository, withoutSecrets } from '../oci/reference.ts';
 import { Failure, isFailure } from '../util/failure.ts';
-import { nearest } from '../util/suggest.ts';
+import { suggest } from '../util/suggest.ts';
 import { quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
 import type { Fault } from './conflicts.ts';
@@ -39,10 +39,10 @@ function refusal(read: () => unknown): string | undefined {
 }
 
 /** One, or a list of one at least. */
-function someOf<T extends z.ZodType<string, string>>(one: T, o: { readonly most?: number } = {}) {
+function someOf<T extends z.ZodType<string, string>>(one: T, options: { readonly most?: number } = {}) {
   const list = z.array(one).min(1);
   return z
-    .union([one, o.most === undefined ? list : list.max(o.most)], { error: 'text, or a list of text' })
+    .union([one, options.most === undefined ? list : list.max(options.most)], { error: 'text, or a list of text' })
     .transform((value): readonly string[] => (typeof value === 'string' ? [value] : value));
 }
 
@@ -57,7 +57,7 @@ function mapping<S extends z.core.$ZodShape>(shape: S) {
       if (issue.code !== 'unrecognized_keys') return undefined;
       return issue.keys
         .map((key) => {
-          const meant = nearest(key, known);
+          const meant = suggest(key, known);
           const hint = meant === undefined ? `expected ${known.join(', ')}` : `did you mean ${quote(meant)}?`;
           return `there is no ${quote(key)} here; ${hint}`;
         })

@@ -43,8 +43,8 @@ type Path = readonly PropertyKey[];
  * Reads a configuration file (YAML, docs/configuration.md). INVALID with every fault of it, one a line: where (`file:line:column`, the path and
  * the name of the rule), what was given, and what was expected. `file` is its name in messages.
  */
-export function parseConfig(text: string, o: { readonly file?: string | undefined } = {}): Config {
-  const file = o.file ?? 'the configuration';
+export function parseConfig(text: string, options: { readonly file?: string | undefined } = {}): Config {
+  const file = options.file ?? 'the configuration';
   const { document, lines } = readYaml(text, file);
   const value: unknown = document.toJS({ maxAliasCount: -1 });
   if (value === null || value === undefined)
@@ -122,16 +122,17 @@ function readConfig(value: unknown): { config: Config | undefined; faults: reado
   if (!whole.success) faults.push(...faultsOf(whole.error.issues, value, []));
   if (isRecord(value)) faults.push(...accessFaults(value['registries']));
   const given = isRecord(value) && Array.isArray(value['rules']) ? (value['rules'] as readonly unknown[]) : [];
-  const rules = given.map((rule, at) => ({ at, rule: readRule(rule, ['rules', at], faults) }));
+  const rules = given.map((rule, index) => ({ at: index, rule: readRule(rule, ['rules', index], faults) }));
   const names = new Map<unknown, number>();
-  for (const [at, rule] of given.entries()) {
+  for (const [index, rule] of given.entries()) {
     const name = isRecord(rule) ? rule['name'] : undefined;
     if (typeof name !== 'string') continue;
     const first = names.get(name);
-    if (first === undefined) names.set(name, at);
-    else faults.push({ path: ['rules', at, 'name'], message: `rules[${first}] has the name ${quote(name)} already` });
+    if (first === undefined) names.set(name, index);
+    else
+      faults.push({ path: ['rules', index, 'name'], message: `rules[${first}] has the name ${quote(name)} already` });
   }
-  const good = rules.flatMap(({ at, rule }) => (rule === undefined ? [] : [{ rule, path: ['rules', at] }]));
+  const good = rules.flatMap(({ at: offset, rule }) => (rule === undefined ? [] : [{ rule, path: ['rules', offset] }]));
   faults.push(...checkConflicts(good));
   if (!whole.success) return { config: undefined, faults };
   return {
@@ -300,9 +301,9 @@ function faultsOf(issues: readonly z.core.$ZodIssue[], value: unknown, prefix: P
     const told = (expected: string): readonly Fault[] => [{ path, message: expectation(given, expected, path) }];
     switch (issue.code) {
       case 'unrecognized_keys':
-        return issue.keys.map((key, at) => ({
+        return issue.keys.map((key, index) => ({
           path: [...path, key],
-          message: issue.message.split('\n')[at] ?? issue.message,
+          message: issue.message.split('\n')[index] ?? issue.message,
         }));
       case 'invalid_type':
         return told(TYPES[issue.expected] ?? issue.expected);
@@ -386,11 +387,11 @@ function sentenceOf({ path, message }: Fault, value: unknown): string {
 function formatPath(path: Path): string {
   if (path.length === 0) return 'the whole';
   return path
-    .map((step, at) => {
+    .map((step, index) => {
       if (typeof step === 'number') return `[${step}]`;
       const key = String(step);
       return /^[A-Za-z_][A-Za-z0-9_-]{0,63}$/.test(key)
-        ? `${at === 0 ? '' : '.'}${key}`
+        ? `${index === 0 ? '' : '.'}${key}`
         : `[${quote(withoutSecrets(key))}]`;
     })
     .join('');

@@ -63,8 +63,8 @@ export function checkConflicts(rules: readonly PlacedRule[]): readonly Fault[] {
   const faults = rules.flatMap((placed) => ownFaults(l, placed));
   const conflicts = new Map<string, Fault>();
   const common = commonPlaces(l);
-  for (const [at, a] of writes.entries()) {
-    for (const b of writes.slice(at + 1)) {
+  for (const [index, a] of writes.entries()) {
+    for (const b of writes.slice(index + 1)) {
       if (!mayMeet(a, b)) continue;
       const key = JSON.stringify([a.path, b.path]);
       if (conflicts.has(key)) continue;
@@ -115,9 +115,9 @@ function writesOf(l: Languages, { rule, path }: PlacedRule): readonly Writes[] {
     return [{ rule, path: [...path, 'publish', 'to'], places, start: name, end: name }];
   }
   const tag = selectedTags(l, rule.tags);
-  return rule.to.flatMap((to, at) => {
+  return rule.to.flatMap((to, index) => {
     const template = parseTemplate(rule.kind, to);
-    const here = [...path, rule.kind, 'to', at];
+    const here = [...path, rule.kind, 'to', index];
     return originsOf(rule).map((origin): Writes => {
       const { start, end } = endsOf(template, origin);
       const places = placesOf(l, template, origin, tag, rule.tags.untagged);
@@ -220,8 +220,8 @@ function ownFaults(l: Languages, { rule, path }: PlacedRule): readonly Fault[] {
   const origins = originsOf(rule);
   const tag = selectedTags(l, rule.tags);
   const common = commonPlaces(l);
-  return rule.to.flatMap((to, at): readonly Fault[] => {
-    const fault = (message: string): readonly Fault[] => [{ path: [...path, rule.kind, 'to', at], message }];
+  return rule.to.flatMap((to, index): readonly Fault[] => {
+    const fault = (message: string): readonly Fault[] => [{ path: [...path, rule.kind, 'to', index], message }];
     const template = parseTemplate(rule.kind, to);
     const { head, tail } = partsOf(template);
     const text = head + tail;

@@ -133,22 +133,22 @@ function invalid(text: string, why: string): Failure {
  * INVALID for other places.
  */
 export function destinationKey(location: string): DestinationKey {
-  const l = parseLocation(location);
-  switch (l.transport) {
+  const parsed = parseLocation(location);
+  switch (parsed.transport) {
     case 'docker': {
-      const { registry, repository, tag, digest } = l.reference;
+      const { registry, repository, tag, digest } = parsed.reference;
       return { group: `docker://${registry}/${repository}`, name: tag ?? `@${digest}` };
     }
     case 's3': {
-      const slash = l.key.lastIndexOf('/');
-      const folder = slash === -1 ? '' : `/${l.key.slice(0, slash)}`;
-      return { group: `s3://${l.bucket}${folder}`, name: l.key.slice(slash + 1) };
+      const slash = parsed.key.lastIndexOf('/');
+      const folder = slash === -1 ? '' : `/${parsed.key.slice(0, slash)}`;
+      return { group: `s3://${parsed.bucket}${folder}`, name: parsed.key.slice(slash + 1) };
     }
     case 'archive':
     case 'oci':
       throw new Failure('INVALID', `${quote(location)} is no destination of the service: expected docker:// or s3://`);
     default:
-      return l satisfies never;
+      return parsed satisfies never;
   }
 }
 

@@ -9,26 +9,26 @@ import type { Schedule } from './rule.ts';
  * time zone: a fixed time that the clock skips comes when it has gone forward, and comes once where the clock shows it twice; repeated ones
  * (`*`, steps, lists) come at every moment that the clock shows.
  */
-export function lastTickMs(s: Schedule, nowMs: number): number | undefined {
+export function lastScheduledMs(schedule: Schedule, nowMs: number): number | undefined {
   // croner looks before a whole second, and ticks are whole seconds
-  const [tick] = cronOf(s).previousRuns(1, new Date((Math.floor(nowMs / 1000) + 1) * 1000));
+  const [tick] = cronOf(schedule).previousRuns(1, new Date((Math.floor(nowMs / 1000) + 1) * 1000));
   return tick?.getTime();
 }
 
 /** The first tick after `nowMs`; undefined when there is none. Where the clock is changed: as `lastTickMs`. */
-export function nextTickMs(s: Schedule, nowMs: number): number | undefined {
+export function nextScheduledMs(schedule: Schedule, nowMs: number): number | undefined {
   return (
-    cronOf(s)
+    cronOf(schedule)
       .nextRun(new Date(Math.floor(nowMs / 1000) * 1000))
       ?.getTime() ?? undefined
   );
 }
 
 /** INVALID with one sentence for a schedule that cannot be read, or that has no tick after `nowMs`, such as the 30th of February. */
-export function checkSchedule(s: Schedule, nowMs: number): void {
-  checkTimeZone(s.timeZone);
-  if (nextTickMs(s, nowMs) === undefined)
-    throw new Failure('INVALID', `${quote(s.cron)} never comes: there is no such day`);
+export function checkSchedule(schedule: Schedule, nowMs: number): void {
+  checkTimeZone(schedule.timeZone);
+  if (nextScheduledMs(schedule, nowMs) === undefined)
+    throw new Failure('INVALID', `${quote(schedule.cron)} never comes: there is no such day`);
 }
 
 /** INVALID for what is not the name of a time zone. */

@@ -17,11 +17,15 @@ type Tagged<C> = C & { readonly tag: string };
  * Conditions on tags say nothing of images without one: these are selected by `untagged` and `maxAgeDays` alone. INVALID where push times
  * decide and one is not known, and for a selection that cannot be read.
  */
-export function select<C extends Candidate>(candidates: readonly C[], s: TagSelection, nowMs: number): readonly C[] {
-  const included = s.include.map(tagMatcher);
-  const excluded = s.exclude.map(tagMatcher);
-  const range = s.semver === undefined ? undefined : parseRange(s.semver);
-  const youngest = s.maxAgeDays === undefined ? undefined : nowMs - s.maxAgeDays * DAY_MS;
+export function select<C extends Candidate>(
+  candidates: readonly C[],
+  selection: TagSelection,
+  nowMs: number,
+): readonly C[] {
+  const included = selection.include.map(tagMatcher);
+  const excluded = selection.exclude.map(tagMatcher);
+  const range = selection.semver === undefined ? undefined : parseRange(selection.semver);
+  const youngest = selection.maxAgeDays === undefined ? undefined : nowMs - selection.maxAgeDays * DAY_MS;
   const oldEnough = (c: C): boolean => youngest === undefined || pushedAt(c, 'maxAgeDays') >= youngest;
 
   const tagged = candidates.filter((c): c is Tagged<C> => {
@@ -35,9 +39,9 @@ export function select<C extends Candidate>(candidates: readonly C[], s: TagSele
     }
     return oldEnough(c);
   });
-  const untagged = s.untagged ? candidates.filter((c) => c.tag === undefined && oldEnough(c)) : [];
+  const untagged = selection.untagged ? candidates.filter((c) => c.tag === undefined && oldEnough(c)) : [];
   return [
-    ...latestOf(tagged, s.latest, range !== undefined).sort(byTag),
+    ...latestOf(tagged, selection.latest, range !== undefined).sort(byTag),
     ...untagged.sort((a, b) => compareText(a.digest ?? '', b.digest ?? '')),
   ];
 }

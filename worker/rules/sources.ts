@@ -65,13 +65,13 @@ function parseAlternative(alternative: string, text: string): SourcePattern {
 /** Every text that `{a,b}` in a pattern stands for, in order; braces may stand within braces. INVALID when they are not closed, or too many. */
 export function expandBraces(pattern: string): readonly string[] {
   let done = [''];
-  for (let at = 0; at < pattern.length; at++) {
-    const c = pattern.charAt(at);
+  for (let index = 0; index < pattern.length; index++) {
+    const c = pattern.charAt(index);
     let pieces = [c];
     if (c === '{') {
-      const { alternatives, end } = readBraces(pattern, at);
+      const { alternatives, end } = readBraces(pattern, index);
       pieces = alternatives.flatMap(expandBraces);
-      at = end;
+      index = end;
     }
     if (done.length * pieces.length > MAX_ALTERNATIVES)
       throw new Failure('INVALID', `${quote(pattern)} stands for more than ${MAX_ALTERNATIVES} names: use "*"`);
@@ -84,15 +84,15 @@ function readBraces(pattern: string, start: number): { alternatives: readonly st
   const alternatives: string[] = [];
   let depth = 0;
   let from = start + 1;
-  for (let at = start; at < pattern.length; at++) {
-    const c = pattern.charAt(at);
+  for (let index = start; index < pattern.length; index++) {
+    const c = pattern.charAt(index);
     if (c === '{') depth++;
     else if (c === '}') depth--;
     if (depth === 0 || (c === ',' && depth === 1)) {
-      alternatives.push(pattern.slice(from, at));
-      from = at + 1;
+      alternatives.push(pattern.slice(from, index));
+      from = index + 1;
     }
-    if (depth === 0) return { alternatives, end: at };
+    if (depth === 0) return { alternatives, end: index };
   }
   throw new Failure('INVALID', `${quote(pattern)}: a brace is not closed`);
 }

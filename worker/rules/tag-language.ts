@@ -42,16 +42,16 @@ export function digests(l: Languages): Language {
  * The tags that a selection can take. Where it cannot be said exactly it is more: what counts or knows the time (`latest`, `maxAgeDays`) takes
  * any, and so does a regular expression that looks around or back.
  */
-export function selectedTags(l: Languages, s: TagSelection): Language {
+export function selectedTags(l: Languages, selection: TagSelection): Language {
   const any = l.many(l.chars(TAG_CHARS));
-  const included = s.include.map((pattern) => patternLanguage(l, pattern) ?? any);
-  const excluded = s.exclude.map((pattern) => patternLanguage(l, pattern) ?? l.none);
+  const included = selection.include.map((pattern) => patternLanguage(l, pattern) ?? any);
+  const excluded = selection.exclude.map((pattern) => patternLanguage(l, pattern) ?? l.none);
   return l.both(
     tags(l),
     included.length === 0 ? any : l.either(...included),
     l.not(l.either(...excluded)),
-    s.semver === undefined ? any : versionsIn(l, parseRange(s.semver)),
-    s.latest?.by === 'version' ? l.either(releases(l), prereleases(l, releases(l))) : any,
+    selection.semver === undefined ? any : versionsIn(l, parseRange(selection.semver)),
+    selection.latest?.by === 'version' ? l.either(releases(l), prereleases(l, releases(l))) : any,
   );
 }
 
@@ -66,27 +66,27 @@ function globLanguage(l: Languages, glob: string): Language {
   /** Reads up to what `ends` names. */
   const read = (from: number, ends: string): { language: Language; at: number } => {
     const parts: Language[] = [];
-    let at = from;
-    while (at < glob.length && !ends.includes(glob.charAt(at))) {
-      const c = glob.charAt(at);
+    let offset = from;
+    while (offset < glob.length && !ends.includes(glob.charAt(offset))) {
+      const c = glob.charAt(offset);
       if (c === '*') parts.push(any);
       else if (c === '?') parts.push(l.chars(TAG_CHARS));
       else if (c === '[') {
-        const end = glob.indexOf(']', at + 1);
-        parts.push(l.chars(classChars(glob.slice(at + 1, end))));
-        at = end;
+        const end = glob.indexOf(']', offset + 1);
+        parts.push(l.chars(classChars(glob.slice(offset + 1, end))));
+        offset = end;
       } else if (c === '{') {
         const alternatives: Language[] = [];
         do {
-          const alternative = read(at + 1, ',}');
+          const alternative = read(offset + 1, ',}');
           alternatives.push(alternative.language);
-          at = alternative.at;
-        } while (glob.charAt(at) === ',');
+          offset = alternative.at;
+        } while (glob.charAt(offset) === ',');
         parts.push(l.either(...alternatives));
       } else parts.push(l.text(c));
-      at++;
+      offset++;
     }
-    return { language: l.concat(...parts), at };
+    return { language: l.concat(...parts), at: offset };
   };
   return read(0, '').language;
 }
@@ -108,34 +108,34 @@ function expressionLanguage(
   l: Languages,
   { source, flags }: { readonly source: string; readonly flags: string },
 ): Language | undefined {
-  let at = 0;
+  let offset = 0;
   const any = l.many(l.chars(TAG_CHARS));
   const charsLike = (text: string): Language => {
     const expression = new RegExp(`^${text}$`, flags);
     return l.chars(Array.from(TAG_CHARS).filter((c) => expression.test(c)));
   };
   const atom = (): Language => {
-    const c = source.charAt(at);
+    const c = source.charAt(offset);
     const set = /^(?:\[\^?(?:\\.|[^\]\\])*\]|\\[dDwWsS]|\\[^A-Za-z0-9]|[^\\^$*+?()[\]{}|])/s.exec(
-      source.slice(at),
+      source.slice(offset),
     )?.[0];
     if (set !== undefined) {
-      at += set.length;
+      offset += set.length;
       return charsLike(set);
     }
-    const open = /^\((?:\?:|\?<[A-Za-z_$][\w$]*>)?(?!\?)/.exec(source.slice(at))?.[0];
+    const open = /^\((?:\?:|\?<[A-Za-z_$][\w$]*>)?(?!\?)/.exec(source.slice(offset))?.[0];
     if (c !== '(' || open === undefined) throw BEYOND;
-    at += open.length;
+    offset += open.length;
     const inner = alternatives(false);
-    if (source.charAt(at) !== ')') throw BEYOND;
-    at++;
+    if (source.charAt(offset) !== ')') throw BEYOND;
+    offset++;
     return inner;
   };
   const quantified = (): Language => {
     const one = atom();
-    const match = /^(?:([*+?])|\{([0-9]+)(,([0-9]*))?\})\??/.exec(source.slice(at));
+    const match = /^(?:([*+?])|\{([0-9]+)(,([0-9]*))?\})\??/.exec(source.slice(offset));
     if (match === null) return one;
-    at += match[0].length;
+    offset += match[0].length;
     const [, sign, least, comma, most] = match;
     if (sign !== undefined) return sign === '*' ? l.many(one) : sign === '+' ? some(l, one) : l.either(l.empty, one);
     const from = Number(least);
@@ -152,19 +152,19 @@ function expressionLanguage(
     const found: Language[] = [];
     for (;;) {
       const parts: Language[] = [];
-      if (outermost && source.charAt(at) === '^') at++;
+      if (outermost && source.charAt(offset) === '^') offset++;
       else if (outermost) parts.push(any);
-      while (at < source.length && !'|)$'.includes(source.charAt(at))) parts.push(quantified());
-      if (outermost && source.charAt(at) === '$') at++;
+      while (offset < source.length && !'|)$'.includes(source.charAt(offset))) parts.push(quantified());
+      if (outermost && source.charAt(offset) === '$') offset++;
       else if (outermost) parts.push(any);
       found.push(l.concat(...parts));
-      if (source.charAt(at) !== '|') return l.either(...found);
-      at++;
+      if (source.charAt(offset) !== '|') return l.either(...found);
+      offset++;
     }
   };
   try {
     const language = alternatives(true);
-    return at === source.length ? language : undefined;
+    return offset === source.length ? language : undefined;
   } catch (error) {
     if (error === BEYOND) return undefined;
     throw error;
@@ -257,13 +257,13 @@ function numberEqual(l: Languages, n: number): Language {
 /** Numbers below `n`, also with leading zeros. */
 function numberLess(l: Languages, n: number): Language {
   const digits = String(n);
-  const smaller = Array.from(digits, (digit, at) =>
+  const smaller = Array.from(digits, (digit, index) =>
     l.concat(
-      l.text(digits.slice(0, at)),
+      l.text(digits.slice(0, index)),
       l.chars(DIGITS.slice(0, Number(digit))),
-      repeat(l, l.chars(DIGITS), digits.length - 1 - at),
+      repeat(l, l.chars(DIGITS), digits.length - 1 - index),
     ),
   );
-  const shorter = Array.from({ length: digits.length - 1 }, (_, at) => repeat(l, l.chars(DIGITS), at + 1));
+  const shorter = Array.from({ length: digits.length - 1 }, (_, index) => repeat(l, l.chars(DIGITS), index + 1));
   return l.concat(l.many(l.chars('0')), l.either(...smaller, ...shorter));
 }

@@ -5,18 +5,18 @@ import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
-import type { Ends } from '../images/backends.ts';
+import type { Backends } from '../images/backends.ts';
 
 /** Ends for one job after another, by what was applied last of how registries are reached. Closing closes all that were opened. */
-export interface CurrentEnds extends AsyncDisposable {
-  /** Runs `work` with ends that stay open until it ends, also when they are replaced. INVALID for access that cannot be read. */
-  use<T>(work: (ends: Ends) => Promise<T>, o?: Abortable): Promise<T>;
+export interface BackendPool extends AsyncDisposable {
+  /** Runs `work` with backends that stay open until it ends, also when they are replaced. INVALID for access that cannot be read. */
+  use<T>(work: (backends: Backends) => Promise<T>, options?: Abortable): Promise<T>;
 }
 
-export interface CurrentEndsOptions {
+export interface BackendPoolOptions {
   readonly rules: Pick<Rules, 'access'>;
-  /** Opens ends with this access. */
-  readonly connect: (access: Access) => Ends & AsyncDisposable;
+  /** Opens backends with this access. */
+  readonly connect: (access: Access) => Backends & AsyncDisposable;
   readonly clock: Clock;
   readonly report?: Report | undefined;
 }
@@ -26,38 +26,38 @@ const FRESH_MS = 30_000;
 /** Ends remember every repository that they met: after so many jobs they are made anew. */
 const MAX_USES = 1000;
 
-export function currentEnds(o: CurrentEndsOptions): CurrentEnds {
-  return new FollowingEnds(o);
+export function openBackendPool(options: BackendPoolOptions): BackendPool {
+  return new CurrentBackends(options);
 }
 
 interface Opened {
   /** As it was applied; undefined: nothing was. */
   readonly document: string | undefined;
-  readonly ends: Ends & AsyncDisposable;
+  readonly backends: Backends & AsyncDisposable;
   /** At the moment, and in all. */
   users: number;
   uses: number;
 }
 
-class FollowingEnds implements CurrentEnds {
-  readonly #o: CurrentEndsOptions;
+class CurrentBackends implements BackendPool {
+  readonly #options: BackendPoolOptions;
   readonly #opened = new Set<Opened>();
   #current: Opened | undefined;
   #lookedMs = -Infinity;
 
-  constructor(o: CurrentEndsOptions) {
-    this.#o = o;
+  constructor(options: BackendPoolOptions) {
+    this.#options = options;
   }
 
-  async use<T>(work: (ends: Ends) => Promise<T>, o: Abortable = {}): Promise<T> {
-    const isFresh = this.#o.clock.now() - this.#lookedMs < FRESH_MS;
-    if (this.#current === undefined || this.#current.uses >= MAX_USES || !isFresh) await this.#look(o);
+  async use<T>(work: (backends: Backends) => Promise<T>, options: Abortable = {}): Promise<T> {
+    const isFresh = this.#options.clock.now() - this.#lookedMs < FRESH_MS;
+    if (this.#current === undefined || this.#current.uses >= MAX_USES || !isFresh) await this.#look(options);
     const opened = this.#current;
     if (opened === undefined) throw new Failure('BUG', 'reach registries: everything was closed');
     opened.users++;
     opened.uses++;
     try {
-      return await work(opened.ends);
+      return await work(opened.backends);
     } finally {
       opened.users--;
       await this.#closeUnused();
@@ -70,16 +70,16 @@ class FollowingEnds implements CurrentEnds {
     await this.#closeUnused();
   }
 
-  async #look(o: Abortable): Promise<void> {
-    const { rules, clock, connect, report } = this.#o;
+  async #look(options: Abortable): Promise<void> {
+    const { rules, clock, connect, report } = this.#options;
     const nowMs = clock.now();
     try {
-      const document = (await rules.access(o))?.document;
+      const document = (await rules.access(options))?.document;
       // others may have looked meanwhile
       const current = this.#current;
       if (current === undefined || current.document !== document || current.uses >= MAX_USES) {
-        const ends = connect(document === undefined ? {} : parseAccess(document));
-        this.#current = { document, ends, users: 0, uses: 0 };
+        const backends = connect(document === undefined ? {} : parseAccess(document));
+        this.#current = { document, backends, users: 0, uses: 0 };
         this.#opened.add(this.#current);
       }
       this.#lookedMs = nowMs;
@@ -96,7 +96,7 @@ class FollowingEnds implements CurrentEnds {
     for (const opened of this.#opened) {
       if (opened === this.#current || opened.users > 0) continue;
       this.#opened.delete(opened);
-      await opened.ends[Symbol.asyncDispose]();
+      await opened.backends[Symbol.asyncDispose]();
     }
   }
 }

@@ -12,24 +12,24 @@ const MAX_MANIFESTS_BYTES = 300 * 1024;
 /** Record and lease of a destination are one item, so that a record is written by who holds the lease, or not at all. */
 export function destinationsOver(table: Table, leases: Leases): Destinations {
   return {
-    get: async (key, o) => recordOf(await table.get(itemKey(key), o)),
+    get: async (key, options) => recordOf(await table.get(itemKey(key), options)),
 
-    async *list(group, o) {
-      for await (const item of table.query(PREFIX + group, o)) {
+    async *list(group, options) {
+      for await (const item of table.query(PREFIX + group, options)) {
         const record = recordOf(item);
         if (record !== undefined) yield record;
       }
     },
 
-    lock: async (key, ttlSeconds, o) => leases.take(itemKey(key), describe(key), ttlSeconds, o),
+    lock: async (key, ttlSeconds, options) => leases.take(itemKey(key), describe(key), ttlSeconds, options),
 
-    record: async (record, lease, o) => {
-      checkAborted(o);
+    record: async (record, lease, options) => {
+      checkAborted(options);
       const key = itemKey(record);
       if (!(lease instanceof HeldLease) || lease.key.pk !== key.pk || lease.key.sk !== key.sk)
         throw new Failure('BUG', `record ${describe(record)}: with the lease of ${lease.name}`);
       checkAborted(lease);
-      const { done } = await table.update(key, { set: attributesOf(record) }, lease.held, o);
+      const { done } = await table.update(key, { set: attributesOf(record) }, lease.held, options);
       if (!done)
         throw new Failure(
           'CONFLICT',

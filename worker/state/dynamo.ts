@@ -30,34 +30,34 @@ const MAX_DELAY_MS = 5000;
  *
  * IAM actions: dynamodb:GetItem, dynamodb:UpdateItem, dynamodb:Query.
  */
-export function openDynamo(o: DynamoOptions): StateStore & AsyncDisposable {
-  const table = new DynamoTable(o);
-  return { ...stateOver(table, o.clock, o), [Symbol.asyncDispose]: async () => table.close() };
+export function openDynamo(options: DynamoOptions): StateStore & AsyncDisposable {
+  const table = new DynamoTable(options);
+  return { ...stateOver(table, options.clock, options), [Symbol.asyncDispose]: async () => table.close() };
 }
 
 class DynamoTable implements Table {
-  readonly #o: DynamoOptions;
+  readonly #options: DynamoOptions;
   #sdk: Promise<typeof Sdk> | undefined;
   #client: Sdk.DynamoDBClient | undefined;
 
-  constructor(o: DynamoOptions) {
-    this.#o = o;
-    this.#client = o.client;
+  constructor(options: DynamoOptions) {
+    this.#options = options;
+    this.#client = options.client;
   }
 
-  async get({ pk, sk }: Key, o: Abortable = {}): Promise<Item | undefined> {
-    const input = { TableName: this.#o.table, Key: { pk: { S: pk }, sk: { S: sk } }, ConsistentRead: true };
-    const answer = await this.#call(`read ${pk}, ${sk}`, 'dynamodb:GetItem', o, async (client, sdk, at) =>
-      client.send(new sdk.GetItemCommand(input), at),
+  async get({ pk, sk }: Key, options: Abortable = {}): Promise<Item | undefined> {
+    const input = { TableName: this.#options.table, Key: { pk: { S: pk }, sk: { S: sk } }, ConsistentRead: true };
+    const answer = await this.#call(`read ${pk}, ${sk}`, 'dynamodb:GetItem', options, async (client, sdk, sdkOptions) =>
+      client.send(new sdk.GetItemCommand(input), sdkOptions),
     );
     return answer.Item && itemOf(answer.Item);
   }
 
-  async update(key: Key, change: Change, expected: Expected, o: Abortable = {}): Promise<Updated> {
+  async update(key: Key, change: Change, expected: Expected, options: Abortable = {}): Promise<Updated> {
     const { pk, sk } = key;
     const expression = new Expressions();
     const input: Sdk.UpdateItemCommandInput = {
-      TableName: this.#o.table,
+      TableName: this.#options.table,
       Key: { pk: { S: pk }, sk: { S: sk } },
       UpdateExpression: expression.change(change),
       ConditionExpression: expression.expected(expected),
@@ -65,25 +65,30 @@ class DynamoTable implements Table {
       ReturnValues: 'ALL_NEW',
       ReturnValuesOnConditionCheckFailure: 'ALL_OLD',
     };
-    const updated = await this.#call(`write ${pk}, ${sk}`, 'dynamodb:UpdateItem', o, async (client, sdk, at) => {
-      try {
-        const { Attributes = {} } = await client.send(new sdk.UpdateItemCommand(input), at);
-        return { done: true, item: itemOf(Attributes) } as const;
-      } catch (error) {
-        if (!(error instanceof sdk.ConditionalCheckFailedException)) throw error;
-        return { done: false, item: error.Item && itemOf(error.Item) } as const;
-      }
-    });
+    const updated = await this.#call(
+      `write ${pk}, ${sk}`,
+      'dynamodb:UpdateItem',
+      options,
+      async (client, sdk, sdkOptions) => {
+        try {
+          const { Attributes = {} } = await client.send(new sdk.UpdateItemCommand(input), sdkOptions);
+          return { done: true, item: itemOf(Attributes) } as const;
+        } catch (error) {
+          if (!(error instanceof sdk.ConditionalCheckFailedException)) throw error;
+          return { done: false, item: error.Item && itemOf(error.Item) } as const;
+        }
+      },
+    );
     // there is none, or the endpoint does not say
-    return updated.done || updated.item !== undefined ? updated : { done: false, item: await this.get(key, o) };
+    return updated.done || updated.item !== undefined ? updated : { done: false, item: await this.get(key, options) };
   }
 
-  async *query(pk: string, o: QueryOptions = {}): AsyncIterable<Item> {
-    const { prefix, attributes, descending = false, limit = Infinity } = o;
+  async *query(pk: string, options: QueryOptions = {}): AsyncIterable<Item> {
+    const { prefix, attributes, descending = false, limit = Infinity } = options;
     const expression = new Expressions();
     const isIn = expression.expected({ pk });
     const input: Sdk.QueryCommandInput = {
-      TableName: this.#o.table,
+      TableName: this.#options.table,
       KeyConditionExpression: prefix === undefined ? isIn : `${isIn} AND ${expression.begins('sk', prefix)}`,
       ProjectionExpression: attributes && expression.names(['pk', 'sk', ...attributes]),
       ...expression.named,
@@ -95,8 +100,8 @@ class DynamoTable implements Table {
     do {
       const page: Sdk.QueryCommandInput = { ...input, ExclusiveStartKey: next };
       if (left < Infinity) page.Limit = left;
-      const answer = await this.#call(`list ${pk}`, 'dynamodb:Query', o, async (client, sdk, at) =>
-        client.send(new sdk.QueryCommand(page), at),
+      const answer = await this.#call(`list ${pk}`, 'dynamodb:Query', options, async (client, sdk, sdkOptions) =>
+        client.send(new sdk.QueryCommand(page), sdkOptions),
       );
       for (const item of answer.Items ?? []) {
         yield itemOf(item);
@@ -107,16 +112,16 @@ class DynamoTable implements Table {
   }
 
   close(): void {
-    if (this.#o.client === undefined) this.#client?.destroy();
+    if (this.#options.client === undefined) this.#client?.destroy();
   }
 
   async #call<T>(
     doing: string,
     action: string,
     { signal }: Abortable,
-    send: (client: Sdk.DynamoDBClient, sdk: typeof Sdk, at: { abortSignal?: AbortSignal }) => Promise<T>,
+    send: (client: Sdk.DynamoDBClient, sdk: typeof Sdk, sdkOptions: { abortSignal?: AbortSignal }) => Promise<T>,
   ): Promise<T> {
-    const { table, clock, report } = this.#o;
+    const { table, clock, report } = this.#options;
     const sdk = await (this.#sdk ??= import('@aws-sdk/client-dynamodb'));
     const client = (this.#client ??= new sdk.DynamoDBClient({
       maxAttempts: 1,
@@ -129,13 +134,17 @@ class DynamoTable implements Table {
     }));
     const what = `${doing} of table ${table}`;
     try {
-      return await retry(what, async () => calling(what, action, { signal }, async (at) => send(client, sdk, at)), {
-        attempts: ATTEMPTS,
-        maxDelayMs: MAX_DELAY_MS,
-        signal,
-        clock,
-        report,
-      });
+      return await retry(
+        what,
+        async () => calling(what, action, { signal }, async (sdkOptions) => send(client, sdk, sdkOptions)),
+        {
+          attempts: ATTEMPTS,
+          maxDelayMs: MAX_DELAY_MS,
+          signal,
+          clock,
+          report,
+        },
+      );
     } catch (error) {
       if (!isFailure(error, 'NOT_FOUND')) throw error;
       const { cause, context } = error;

@@ -33,10 +33,10 @@ export class Leases {
   }
 
   /** Undefined while another has it. */
-  async take(key: Key, name: string, ttlSeconds: number, o: Abortable = {}): Promise<HeldLease | undefined> {
+  async take(key: Key, name: string, ttlSeconds: number, options: Abortable = {}): Promise<HeldLease | undefined> {
     if (!(ttlSeconds > 0)) throw new Failure('BUG', `lock ${name}: for ${ttlSeconds} seconds`);
     const nowMs = this.#clock.now();
-    const item = await this.#table.get(key, o);
+    const item = await this.#table.get(key, options);
     const found = {
       owner: findText(item, 'owner'),
       fence: findNumber(item, 'fence'),
@@ -47,7 +47,7 @@ export class Leases {
     const ttl = hasRecord ? undefined : Math.ceil(nowMs / 1000) + ttlSeconds + FORGOTTEN_AFTER_SECONDS;
     const fence = (found.fence ?? 0) + 1;
     const lease = new HeldLease(this.#table, this.#clock, { key, name, ttlMs: ttlSeconds * 1000, fence });
-    return (await lease.begin(found, ttl, o)) ? lease : undefined;
+    return (await lease.begin(found, ttl, options)) ? lease : undefined;
   }
 }
 
@@ -71,14 +71,14 @@ export class HeldLease implements Lease {
   constructor(
     table: Table,
     clock: Clock,
-    o: { readonly key: Key; readonly name: string; readonly ttlMs: number; readonly fence: number },
+    options: { readonly key: Key; readonly name: string; readonly ttlMs: number; readonly fence: number },
   ) {
     this.#table = table;
     this.#clock = clock;
-    this.#ttlMs = o.ttlMs;
-    this.key = o.key;
-    this.name = o.name;
-    this.fence = o.fence;
+    this.#ttlMs = options.ttlMs;
+    this.key = options.key;
+    this.name = options.name;
+    this.fence = options.fence;
     this.#over = AbortSignal.any([this.#lost.signal, this.#given.signal]);
   }
 
@@ -92,12 +92,12 @@ export class HeldLease implements Lease {
   }
 
   /** Takes it, if the item says what it did when it was looked at. */
-  async begin(found: Expected, ttl: number | undefined, o: Abortable): Promise<boolean> {
-    checkAborted(o);
+  async begin(found: Expected, ttl: number | undefined, options: Abortable): Promise<boolean> {
+    checkAborted(options);
     const proof = this.#startProof();
     try {
       const set = { ...this.held, leaseUntilMs: this.#clock.now() + this.#ttlMs, ttl };
-      const taken = await this.#table.update(this.key, { set }, found, o);
+      const taken = await this.#table.update(this.key, { set }, found, options);
       // not done, but ours: the answer to an earlier try was lost
       if (!taken.done && findText(taken.item, 'owner') !== this.#owner) {
         proof.abort();

@@ -8,21 +8,21 @@ import type { Change, Expected, Item, Key, QueryOptions, Table, Updated } from '
 const MAX_ITEM_BYTES = 400 * 1024;
 
 /** A state that is gone with the process: for tests, and to try things. As `openDynamo` in everything else. */
-export function memoryState(clock: Clock, o: StateOptions = {}): StateStore {
-  return stateOver(memoryTable(), clock, o);
+export function memoryState(clock: Clock, options: StateOptions = {}): StateStore {
+  return stateOver(memoryTable(), clock, options);
 }
 
 /** A table in memory, with the conditions of the real one. */
 export function memoryTable(): Table {
   const items = new Map<string, Map<string, Item>>();
   return {
-    async get({ pk, sk }: Key, o?: Abortable) {
-      checkAborted(o);
+    async get({ pk, sk }: Key, options?: Abortable) {
+      checkAborted(options);
       return items.get(pk)?.get(sk);
     },
 
-    async update(key: Key, change: Change, expected: Expected, o?: Abortable): Promise<Updated> {
-      checkAborted(o);
+    async update(key: Key, change: Change, expected: Expected, options?: Abortable): Promise<Updated> {
+      checkAborted(options);
       const found = items.get(key.pk)?.get(key.sk);
       if (!isAsExpected(found, expected)) return { done: false, item: found };
       const item = changed(found ?? key, change);
@@ -33,12 +33,12 @@ export function memoryTable(): Table {
       return { done: true, item };
     },
 
-    async *query(pk: string, o: QueryOptions = {}) {
-      checkAborted(o);
-      const { prefix = '', limit = Infinity, descending = false } = o;
+    async *query(pk: string, options: QueryOptions = {}) {
+      checkAborted(options);
+      const { prefix = '', limit = Infinity, descending = false } = options;
       const found = [...(items.get(pk)?.values() ?? [])].filter(({ sk }) => sk.startsWith(prefix)).sort(bySk);
       for (const item of (descending ? found.toReversed() : found).slice(0, limit)) {
-        checkAborted(o);
+        checkAborted(options);
         yield item;
       }
     },

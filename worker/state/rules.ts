@@ -24,11 +24,17 @@ const REMEMBERED_SECONDS = 90 * 24 * 3600;
 
 /** Rules and access by revision. A deleted rule stays as a mark with its revision, which the next of its name counts on from. */
 export function rulesOver(table: Table, clock: Clock): Rules {
-  const put = async (key: Key, what: string, document: string, revision: number, o?: Abortable): Promise<Item> => {
+  const put = async (
+    key: Key,
+    what: string,
+    document: string,
+    revision: number,
+    options?: Abortable,
+  ): Promise<Item> => {
     const bytes = Buffer.byteLength(document);
     if (bytes > MAX_DOCUMENT_BYTES)
       throw new Failure('INVALID', `store ${what}: it has ${bytes} bytes, ${MAX_DOCUMENT_BYTES} are allowed: split it`);
-    const found = revision === 0 ? await table.get(key, o) : undefined;
+    const found = revision === 0 ? await table.get(key, options) : undefined;
     const before = revision === 0 ? findNumber(found, 'revision') : revision;
     const mark = randomUUID();
     const set = {
@@ -40,35 +46,35 @@ export function rulesOver(table: Table, clock: Clock): Rules {
       ttl: undefined,
     };
     const expected = { revision: before, deleted: revision === 0 && found !== undefined ? true : undefined };
-    return checkDone(await table.update(key, { set }, expected, o), mark, `store ${what}`);
+    return checkDone(await table.update(key, { set }, expected, options), mark, `store ${what}`);
   };
   return {
-    list: async (o) => {
+    list: async (options) => {
       const rules: StoredRule[] = [];
-      for await (const item of table.query(PK, { ...o, prefix: PREFIX }))
+      for await (const item of table.query(PK, { ...options, prefix: PREFIX }))
         if (item['deleted'] !== true) rules.push(ruleOf(item));
       return rules;
     },
 
-    put: async ({ name, document }, revision, o) =>
-      ruleOf(await put(keyOf(PK, PREFIX + name), `rule ${name}`, document, revision, o)),
+    put: async ({ name, document }, revision, options) =>
+      ruleOf(await put(keyOf(PK, PREFIX + name), `rule ${name}`, document, revision, options)),
 
-    remove: async (name, revision, o) => {
+    remove: async (name, revision, options) => {
       const mark = randomUUID();
       const ttl = Math.ceil(clock.now() / 1000) + REMEMBERED_SECONDS;
       const set = { deleted: true, document: undefined, mark, revision: revision + 1, ttl };
-      const removed = await table.update(keyOf(PK, PREFIX + name), { set }, { revision, deleted: undefined }, o);
+      const removed = await table.update(keyOf(PK, PREFIX + name), { set }, { revision, deleted: undefined }, options);
       if (removed.item !== undefined && removed.item['deleted'] !== true)
         checkDone(removed, mark, `delete rule ${name}`);
     },
 
-    access: async (o) => {
-      const item = await table.get(ACCESS, o);
+    access: async (options) => {
+      const item = await table.get(ACCESS, options);
       return item && { document: textOf(item, 'document'), revision: numberOf(item, 'revision') };
     },
 
-    putAccess: async (document, revision, o) => {
-      await put(ACCESS, 'the access to registries', document, revision, o);
+    putAccess: async (document, revision, options) => {
+      await put(ACCESS, 'the access to registries', document, revision, options);
     },
   };
 }

@@ -56,8 +56,8 @@ class StoredRuns implements Runs {
 
   // of rules
 
-  async progress(rule: string, o?: Abortable): Promise<RuleProgress | undefined> {
-    const item = await this.#table.get(progressKey(rule), o);
+  async progress(rule: string, options?: Abortable): Promise<RuleProgress | undefined> {
+    const item = await this.#table.get(progressKey(rule), options);
     if (item === undefined) return undefined;
     const run = findText(item, 'currentRun');
     return {
@@ -80,33 +80,33 @@ class StoredRuns implements Runs {
       readonly dueAtMs: number;
       readonly replacing?: string | undefined;
     },
-    o?: Abortable,
+    options?: Abortable,
   ): Promise<Run | undefined> {
-    const replaced = replacing === undefined ? undefined : await this.#table.get(runKey(replacing), o);
-    if (replaced !== undefined) await this.#leave(replaced, o);
-    const found = await this.#table.get(progressKey(rule), o);
+    const replaced = replacing === undefined ? undefined : await this.#table.get(runKey(replacing), options);
+    if (replaced !== undefined) await this.#detachFromRule(replaced, options);
+    const found = await this.#table.get(progressKey(rule), options);
     const current = findText(found, 'currentRun');
     if ((findNumber(found, 'dueAtMs') ?? -Infinity) >= dueAtMs) return undefined;
     if (current !== undefined && current !== replacing) return undefined;
     // before the rule points to it. If we die in between nobody ever sees it.
-    const run = await this.#make({ id, rule, trigger: 'schedule' }, o);
+    const run = await this.#make({ id, rule, trigger: 'schedule' }, options);
     const mark = randomUUID();
     const set = { currentRun: id, currentStartedAtMs: numberOf(run, 'startedAtMs'), dueAtMs, mark };
     const expected = { currentRun: current, dueAtMs: findNumber(found, 'dueAtMs') };
-    const begun = await this.#table.update(progressKey(rule), { set }, expected, o);
+    const begun = await this.#table.update(progressKey(rule), { set }, expected, options);
     // not done, but ours: the answer to an earlier try was lost
     if (!begun.done && findText(begun.item, 'mark') !== mark) return undefined;
-    await this.#list(run, o);
-    return this.#runOf(run, o);
+    await this.#addToListings(run, options);
+    return this.#runOf(run, options);
   }
 
   /** Takes an ended run off its rule. */
-  async #leave(run: Item, o?: Abortable): Promise<void> {
+  async #detachFromRule(run: Item, options?: Abortable): Promise<void> {
     const rule = findText(run, 'rule');
     if (findText(run, 'trigger') !== 'schedule' || rule === undefined || run['endedAtMs'] === undefined) return;
     const goodAtMs = run['dead'] !== true && run['failed'] === 0 ? numberOf(run, 'startedAtMs') : -Infinity;
     for (let tries = 0; tries < TRIES; tries++) {
-      const found = await this.#table.get(progressKey(rule), o);
+      const found = await this.#table.get(progressKey(rule), options);
       const before = { currentRun: findText(found, 'currentRun'), goodAtMs: findNumber(found, 'goodAtMs') };
       const isCurrent = before.currentRun === idOf(run);
       const isBetter = goodAtMs > (before.goodAtMs ?? -Infinity);
@@ -115,27 +115,27 @@ class StoredRuns implements Runs {
         ...(isCurrent ? { currentRun: undefined, currentStartedAtMs: undefined } : {}),
         ...(isBetter ? { goodAtMs } : {}),
       };
-      if ((await this.#table.update(progressKey(rule), { set }, before, o)).done) return;
+      if ((await this.#table.update(progressKey(rule), { set }, before, options)).done) return;
     }
   }
 
   // of runs
 
-  async begin(run: Pick<Run, 'id' | 'rule' | 'trigger'>, o?: Abortable): Promise<Run> {
-    const item = await this.#make(run, o);
-    await this.#list(item, o);
-    return this.#runOf(item, o);
+  async begin(run: Pick<Run, 'id' | 'rule' | 'trigger'>, options?: Abortable): Promise<Run> {
+    const item = await this.#make(run, options);
+    await this.#addToListings(item, options);
+    return this.#runOf(item, options);
   }
 
-  async get(run: string, o?: Abortable): Promise<Run | undefined> {
-    const item = await this.#table.get(runKey(run), o);
-    return item === undefined || this.#isForgotten(item) ? undefined : this.#runOf(item, o);
+  async get(run: string, options?: Abortable): Promise<Run | undefined> {
+    const item = await this.#table.get(runKey(run), options);
+    return item === undefined || this.#isForgotten(item) ? undefined : this.#runOf(item, options);
   }
 
   async list(
-    o: Abortable & { readonly limit?: number; readonly rule?: string | undefined } = {},
+    options: Abortable & { readonly limit?: number; readonly rule?: string | undefined } = {},
   ): Promise<readonly Run[]> {
-    const { limit = DEFAULT_RUNS, rule, signal } = o;
+    const { limit = DEFAULT_RUNS, rule, signal } = options;
     const pk = rule === undefined ? ALL_RUNS : rulePk(rule);
     const ids: string[] = [];
     for await (const item of this.#table.query(pk, { prefix: LISTED, descending: true, limit, signal }))
@@ -144,65 +144,70 @@ class StoredRuns implements Runs {
     await forEachOf(
       ids,
       RUNS_AT_ONCE,
-      async (id, at) => {
-        const run = await this.get(id, at);
+      async (id, taskOptions) => {
+        const run = await this.get(id, taskOptions);
         if (run !== undefined) found.set(id, run);
       },
-      o,
+      options,
     );
     return ids.map((id) => found.get(id)).filter((run) => run !== undefined);
   }
 
-  async addUnchanged(run: string, unchanged: number, o?: Abortable): Promise<void> {
-    await this.#change(run, { add: { unchanged } }, o);
+  async addUnchanged(run: string, unchanged: number, options?: Abortable): Promise<void> {
+    await this.#change(run, { add: { unchanged } }, options);
   }
 
-  async planned(run: string, o?: Abortable): Promise<void> {
+  async planned(run: string, options?: Abortable): Promise<void> {
     const expected = { pk: runKey(run).pk, plannedAtMs: undefined };
-    const { item } = await this.#table.update(runKey(run), { set: { plannedAtMs: this.#clock.now() } }, expected, o);
+    const { item } = await this.#table.update(
+      runKey(run),
+      { set: { plannedAtMs: this.#clock.now() } },
+      expected,
+      options,
+    );
     if (item === undefined) throw noRun(run);
-    await this.#settleIfDone(item, o);
+    await this.#settleIfDone(item, options);
   }
 
-  async settle(run: string, o?: Abortable): Promise<Run> {
+  async settle(run: string, options?: Abortable): Promise<Run> {
     for (let tries = 0; ; tries++) {
-      checkAborted(o);
-      const found = await this.#table.get(runKey(run), o);
+      checkAborted(options);
+      const found = await this.#table.get(runKey(run), options);
       if (found === undefined) throw noRun(run);
-      await this.#list(found, o);
-      const jobs = await this.#count(run, o);
+      await this.#addToListings(found, options);
+      const jobs = await this.#count(run, options);
       const next = settled(found, jobs, this.#clock.now());
       const changed =
-        next === undefined ? undefined : await this.#table.update(runKey(run), next.change, next.expected, o);
+        next === undefined ? undefined : await this.#table.update(runKey(run), next.change, next.expected, options);
       // another came in between: it is counted anew, and if that goes on they see to it themselves
       if (changed?.done === false && tries < TRIES) continue;
       const item = changed?.done === true ? changed.item : found;
       const { rule, endedAtMs } = asRun(item, jobs);
       if (endedAtMs !== undefined && found['endedAtMs'] === undefined && rule !== undefined)
         this.#report?.({ type: 'run-ended', run, rule, failed: jobs.failed });
-      await this.#leave(item, o);
+      await this.#detachFromRule(item, options);
       return asRun(item, jobs);
     }
   }
 
-  async declareDead(run: string, o?: Abortable): Promise<void> {
+  async declareDead(run: string, options?: Abortable): Promise<void> {
     const key = runKey(run);
     const set = { dead: true, endedAtMs: this.#clock.now() };
-    const { item } = await this.#table.update(key, { set }, { pk: key.pk, endedAtMs: undefined }, o);
+    const { item } = await this.#table.update(key, { set }, { pk: key.pk, endedAtMs: undefined }, options);
     if (item === undefined) throw noRun(run);
-    await this.#leave(item, o);
+    await this.#detachFromRule(item, options);
   }
 
   /** The item of the run; the one that is there already stays. */
-  async #make({ id, rule, trigger }: Pick<Run, 'id' | 'rule' | 'trigger'>, o?: Abortable): Promise<Item> {
+  async #make({ id, rule, trigger }: Pick<Run, 'id' | 'rule' | 'trigger'>, options?: Abortable): Promise<Item> {
     const nowMs = this.#clock.now();
     const set = { rule, trigger, startedAtMs: nowMs, ttl: this.#forgetAt(nowMs), unchanged: 0, left: 0, epoch: 0 };
-    const { item } = await this.#table.update(runKey(id), { set }, { pk: undefined }, o);
+    const { item } = await this.#table.update(runKey(id), { set }, { pk: undefined }, options);
     return item ?? bug(`begin run ${id}`);
   }
 
   /** Makes the run appear in the lists. Idempotent. */
-  async #list(run: Item, o?: Abortable): Promise<void> {
+  async #addToListings(run: Item, options?: Abortable): Promise<void> {
     if (run['listed'] === true) return;
     const id = idOf(run);
     const rule = findText(run, 'rule');
@@ -210,30 +215,30 @@ class StoredRuns implements Runs {
     const sk = `${LISTED}${String(startedAtMs).padStart(15, '0')}#${id}`;
     const set = { run: id, ttl: numberOf(run, 'ttl') };
     for (const pk of [ALL_RUNS, ...(rule === undefined ? [] : [rulePk(rule)])])
-      await this.#table.update(keyOf(pk, sk), { set }, {}, o);
-    await this.#table.update(runKey(id), { set: { listed: true } }, { pk: run.pk }, o);
+      await this.#table.update(keyOf(pk, sk), { set }, {}, options);
+    await this.#table.update(runKey(id), { set: { listed: true } }, { pk: run.pk }, options);
   }
 
-  async #change(run: string, change: Change, o?: Abortable): Promise<Item> {
+  async #change(run: string, change: Change, options?: Abortable): Promise<Item> {
     const key = runKey(run);
-    const { done, item } = await this.#table.update(key, change, { pk: key.pk }, o);
+    const { done, item } = await this.#table.update(key, change, { pk: key.pk }, options);
     if (!done) throw noRun(run);
     return item;
   }
 
   /** Ends it if it looks as if none were left. */
-  async #settleIfDone(run: Item, o?: Abortable): Promise<void> {
+  async #settleIfDone(run: Item, options?: Abortable): Promise<void> {
     if (run['plannedAtMs'] !== undefined && run['done'] === undefined && numberOf(run, 'left') <= 0)
-      await this.settle(idOf(run), o);
+      await this.settle(idOf(run), options);
   }
 
-  async #runOf(item: Item, o?: Abortable): Promise<Run> {
-    return asRun(item, finalCounts(item) ?? (await this.#count(idOf(item), o)));
+  async #runOf(item: Item, options?: Abortable): Promise<Run> {
+    return asRun(item, finalCounts(item) ?? (await this.#count(idOf(item), options)));
   }
 
-  async #count(run: string, o?: Abortable): Promise<JobCounts> {
+  async #count(run: string, options?: Abortable): Promise<JobCounts> {
     const counts: Record<JobState, number> = { waiting: 0, running: 0, done: 0, skipped: 0, failed: 0 };
-    const query = { prefix: JOB, attributes: ['state'], signal: o?.signal };
+    const query = { prefix: JOB, attributes: ['state'], signal: options?.signal };
     for await (const item of this.#table.query(runKey(run).pk, query)) counts[stateOf(item)]++;
     return counts;
   }
@@ -243,16 +248,16 @@ class StoredRuns implements Runs {
   async addJobs(
     run: string,
     jobs: readonly Pick<JobRecord, 'id' | 'title' | 'rule' | 'body'>[],
-    o?: Abortable,
+    options?: Abortable,
   ): Promise<ReadonlySet<string>> {
-    const found = await this.#table.get(runKey(run), o);
+    const found = await this.#table.get(runKey(run), options);
     if (found === undefined) throw noRun(run);
     const open = new Set<string>();
     let left = 0;
     await forEachOf(
       jobs,
       JOBS_AT_ONCE,
-      async ({ id, title, rule, body }, at) => {
+      async ({ id, title, rule, body }, taskOptions) => {
         const nowMs = this.#clock.now();
         const set = { title: title.slice(0, MAX_TITLE), rule, body, state: 'waiting', attempts: 0, changedAtMs: nowMs };
         const ttl = this.#forgetAt(nowMs);
@@ -260,58 +265,58 @@ class StoredRuns implements Runs {
           jobKey(run, id),
           { set: { ...set, ttl } },
           { pk: undefined },
-          at,
+          taskOptions,
         );
         if (done) left++;
         if (item !== undefined && OPEN.includes(stateOf(item))) open.add(id);
       },
-      o,
+      options,
     );
     // whatever was made, or was made by one who died before it came to this
     if (open.size > 0) {
-      const item = await this.#addLeft(found, left, o);
-      if (item['plannedAtMs'] !== undefined) await this.settle(run, o);
+      const item = await this.#addLeft(found, left, options);
+      if (item['plannedAtMs'] !== undefined) await this.settle(run, options);
     }
     return open;
   }
 
   /** Once, also when the answer to it is lost: with too many left nobody would see the run end. */
-  async #addLeft(run: Item, left: number, o?: Abortable): Promise<Item> {
+  async #addLeft(run: Item, left: number, options?: Abortable): Promise<Item> {
     const key = runKey(idOf(run));
     const mark = randomUUID();
     for (let found = run; ;) {
-      checkAborted(o);
+      checkAborted(options);
       const change = { add: { left, epoch: 1 }, set: { mark } };
-      const { done, item } = await this.#table.update(key, change, { epoch: numberOf(found, 'epoch') }, o);
+      const { done, item } = await this.#table.update(key, change, { epoch: numberOf(found, 'epoch') }, options);
       if (item === undefined) throw noRun(idOf(run));
       if (done || item['mark'] === mark) return item;
       found = item;
     }
   }
 
-  async job(run: string, job: string, o?: Abortable): Promise<JobRecord | undefined> {
-    const item = await this.#table.get(jobKey(run, job), o);
+  async job(run: string, job: string, options?: Abortable): Promise<JobRecord | undefined> {
+    const item = await this.#table.get(jobKey(run, job), options);
     return item && jobOf(item);
   }
 
-  async startJob(run: string, job: string, o?: Abortable): Promise<number | undefined> {
+  async startJob(run: string, job: string, options?: Abortable): Promise<number | undefined> {
     const set = { state: 'running', changedAtMs: this.#clock.now() };
     const { done, item } = await this.#table.update(
       jobKey(run, job),
       { set, add: { attempts: 1 } },
       { state: OPEN },
-      o,
+      options,
     );
     if (done) return numberOf(item, 'attempts');
     if (item === undefined) throw noJob(run, job);
-    await this.#goOnFor(run, o);
+    await this.#goOnFor(run, options);
     return undefined;
   }
 
-  async giveBackJob(run: string, job: string, o?: Abortable): Promise<void> {
+  async giveBackJob(run: string, job: string, options?: Abortable): Promise<void> {
     const set = { state: 'waiting', changedAtMs: this.#clock.now() };
     const key = jobKey(run, job);
-    const { item } = await this.#table.update(key, { set, add: { attempts: -1 } }, { state: 'running' }, o);
+    const { item } = await this.#table.update(key, { set, add: { attempts: -1 } }, { state: 'running' }, options);
     if (item === undefined) throw noJob(run, job);
   }
 
@@ -319,49 +324,53 @@ class StoredRuns implements Runs {
     run: string,
     job: string,
     { code, reason }: { readonly code: string; readonly reason: string },
-    o?: Abortable,
+    options?: Abortable,
   ): Promise<void> {
     const set = { state: 'waiting', code, reason: reason.slice(0, MAX_REASON), changedAtMs: this.#clock.now() };
-    const { item } = await this.#table.update(jobKey(run, job), { set }, { state: OPEN }, o);
+    const { item } = await this.#table.update(jobKey(run, job), { set }, { state: OPEN }, options);
     if (item === undefined) throw noJob(run, job);
   }
 
-  async endJob(run: string, job: string, end: JobEnd, o?: Abortable): Promise<void> {
+  async endJob(run: string, job: string, end: JobEnd, options?: Abortable): Promise<void> {
     const why =
       end.state === 'failed'
         ? { code: end.code, reason: end.reason.slice(0, MAX_REASON) }
         : { code: undefined, reason: undefined, body: undefined }; // it is never sent again
     const mark = randomUUID();
     const set = { state: end.state, ...why, changedAtMs: this.#clock.now(), mark };
-    const { done, item } = await this.#table.update(jobKey(run, job), { set }, { state: OPEN }, o);
+    const { done, item } = await this.#table.update(jobKey(run, job), { set }, { state: OPEN }, options);
     if (item === undefined) throw noJob(run, job);
     // not done, but ours: the answer to an earlier try was lost
-    if (done || item['mark'] === mark) await this.#settleIfDone(await this.#change(run, { add: { left: -1 } }, o), o);
-    else await this.#goOnFor(run, o);
+    if (done || item['mark'] === mark)
+      await this.#settleIfDone(await this.#change(run, { add: { left: -1 } }, options), options);
+    else await this.#goOnFor(run, options);
   }
 
-  async reviveJob(run: string, job: string, o?: Abortable): Promise<void> {
+  async reviveJob(run: string, job: string, options?: Abortable): Promise<void> {
     const set = { state: 'waiting', attempts: 0, changedAtMs: this.#clock.now() };
-    const { item } = await this.#table.update(jobKey(run, job), { set }, { state: 'failed' }, o);
+    const { item } = await this.#table.update(jobKey(run, job), { set }, { state: 'failed' }, options);
     if (item === undefined) throw noJob(run, job);
     if (!OPEN.includes(stateOf(item))) return;
-    await this.#change(run, { add: { epoch: 1 } }, o);
-    await this.settle(run, o);
+    await this.#change(run, { add: { epoch: 1 } }, options);
+    await this.settle(run, options);
   }
 
-  async *jobs(run: string, o: Abortable & { readonly state?: JobState | undefined } = {}): AsyncIterable<JobRecord> {
-    for await (const item of this.#table.query(runKey(run).pk, { prefix: JOB, signal: o.signal }))
-      if (o.state === undefined || o.state === stateOf(item)) yield jobOf(item);
+  async *jobs(
+    run: string,
+    options: Abortable & { readonly state?: JobState | undefined } = {},
+  ): AsyncIterable<JobRecord> {
+    for await (const item of this.#table.query(runKey(run).pk, { prefix: JOB, signal: options.signal }))
+      if (options.state === undefined || options.state === stateOf(item)) yield jobOf(item);
   }
 
   /**
    * After a job that had ended already: whoever ended it may have died before it told the run. If not, too few count as left, and they are
    * counted once more than is needed.
    */
-  async #goOnFor(run: string, o?: Abortable): Promise<void> {
-    const item = await this.#table.get(runKey(run), o);
+  async #goOnFor(run: string, options?: Abortable): Promise<void> {
+    const item = await this.#table.get(runKey(run), options);
     if (item === undefined || item['done'] !== undefined) return;
-    await this.#settleIfDone(await this.#change(run, { add: { left: -1 } }, o), o);
+    await this.#settleIfDone(await this.#change(run, { add: { left: -1 } }, options), options);
   }
 
   #forgetAt(nowMs: number): number {

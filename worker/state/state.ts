@@ -10,7 +10,7 @@ export interface StateStore {
   readonly rules: Rules;
   readonly runs: Runs;
   /** A lease by name, for what is no destination. As `Destinations.lock`. */
-  lock(name: string, ttlSeconds: number, o?: Abortable): Promise<Lease | undefined>;
+  lock(name: string, ttlSeconds: number, options?: Abortable): Promise<Lease | undefined>;
 }
 
 /**
@@ -58,13 +58,13 @@ export interface SyncRecord extends DestinationKey {
 }
 
 export interface Destinations {
-  get(key: DestinationKey, o?: Abortable): Promise<SyncRecord | undefined>;
+  get(key: DestinationKey, options?: Abortable): Promise<SyncRecord | undefined>;
   /** All of a group, in order of names. */
-  list(group: string, o?: Abortable): AsyncIterable<SyncRecord>;
+  list(group: string, options?: Abortable): AsyncIterable<SyncRecord>;
   /** The right to write to a destination; undefined while another has it. */
-  lock(key: DestinationKey, ttlSeconds: number, o?: Abortable): Promise<Lease | undefined>;
+  lock(key: DestinationKey, ttlSeconds: number, options?: Abortable): Promise<Lease | undefined>;
   /** Remembers it. CONFLICT when `lease`, of the same destination, is no longer held. */
-  record(record: SyncRecord, lease: Lease, o?: Abortable): Promise<void>;
+  record(record: SyncRecord, lease: Lease, options?: Abortable): Promise<void>;
 }
 
 /** A rule as it was applied: text that `parseRule` of plan/config.ts reads. */
@@ -78,14 +78,18 @@ export interface StoredRule {
 
 export interface Rules {
   /** In order of names. */
-  list(o?: Abortable): Promise<readonly StoredRule[]>;
+  list(options?: Abortable): Promise<readonly StoredRule[]>;
   /** `revision` as it was read (0: none there). CONFLICT when another changed it in between. */
-  put(rule: { readonly name: string; readonly document: string }, revision: number, o?: Abortable): Promise<StoredRule>;
+  put(
+    rule: { readonly name: string; readonly document: string },
+    revision: number,
+    options?: Abortable,
+  ): Promise<StoredRule>;
   /** CONFLICT when another changed it in between. No failure when it is gone. */
-  remove(name: string, revision: number, o?: Abortable): Promise<void>;
+  remove(name: string, revision: number, options?: Abortable): Promise<void>;
   /** How registries are reached, as `parseAccess` of plan/config.ts reads it; undefined: none were applied. */
-  access(o?: Abortable): Promise<{ readonly document: string; readonly revision: number } | undefined>;
-  putAccess(document: string, revision: number, o?: Abortable): Promise<void>;
+  access(options?: Abortable): Promise<{ readonly document: string; readonly revision: number } | undefined>;
+  putAccess(document: string, revision: number, options?: Abortable): Promise<void>;
 }
 
 export type RunTrigger = 'schedule' | 'push' | 'request';
@@ -148,13 +152,13 @@ export interface RuleProgress {
 
 /** Runs, for who shows them or waits for one. One that does not exist, or is older than 90 days, is undefined and has no jobs. */
 export interface RunReader {
-  progress(rule: string, o?: Abortable): Promise<RuleProgress | undefined>;
-  get(run: string, o?: Abortable): Promise<Run | undefined>;
+  progress(rule: string, options?: Abortable): Promise<RuleProgress | undefined>;
+  get(run: string, options?: Abortable): Promise<Run | undefined>;
   /** Newest first. */
-  list(o?: Abortable & { readonly limit?: number; readonly rule?: string | undefined }): Promise<readonly Run[]>;
-  job(run: string, job: string, o?: Abortable): Promise<JobRecord | undefined>;
+  list(options?: Abortable & { readonly limit?: number; readonly rule?: string | undefined }): Promise<readonly Run[]>;
+  job(run: string, job: string, options?: Abortable): Promise<JobRecord | undefined>;
   /** Of a run, by state where one is named. */
-  jobs(run: string, o?: Abortable & { readonly state?: JobState | undefined }): AsyncIterable<JobRecord>;
+  jobs(run: string, options?: Abortable & { readonly state?: JobState | undefined }): AsyncIterable<JobRecord>;
 }
 
 /** Runs, for who begins and plans them. NOT_FOUND for a run that was not begun. */
@@ -170,43 +174,43 @@ interface RunWriter {
       readonly dueAtMs: number;
       readonly replacing?: string | undefined;
     },
-    o?: Abortable,
+    options?: Abortable,
   ): Promise<Run | undefined>;
   /** Begins a run that is no rule's current one. Idempotent. */
-  begin(run: Pick<Run, 'id' | 'rule' | 'trigger'>, o?: Abortable): Promise<Run>;
+  begin(run: Pick<Run, 'id' | 'rule' | 'trigger'>, options?: Abortable): Promise<Run>;
   /** Makes jobs known as waiting, before they are sent. Those that are known already stay as they are. Returns those that have not ended. */
   addJobs(
     run: string,
     jobs: readonly Pick<JobRecord, 'id' | 'title' | 'rule' | 'body'>[],
-    o?: Abortable,
+    options?: Abortable,
   ): Promise<ReadonlySet<string>>;
   /** `unchanged` more needed nothing. Not idempotent: an estimate after a crash. */
-  addUnchanged(run: string, unchanged: number, o?: Abortable): Promise<void>;
+  addUnchanged(run: string, unchanged: number, options?: Abortable): Promise<void>;
   /** All jobs are known. Ends the run if none is left. Idempotent. */
-  planned(run: string, o?: Abortable): Promise<void>;
+  planned(run: string, options?: Abortable): Promise<void>;
   /** Counts the jobs of a run anew, and ends it if none is left: what a worker that died between two writes did not come to. */
-  settle(run: string, o?: Abortable): Promise<Run>;
+  settle(run: string, options?: Abortable): Promise<Run>;
   /** Declares a run dead, which frees its rule. Idempotent. */
-  declareDead(run: string, o?: Abortable): Promise<void>;
+  declareDead(run: string, options?: Abortable): Promise<void>;
 }
 
 /** Jobs, for who does them. NOT_FOUND for a job that was not added. */
 interface JobWriter {
   /** Marks a job as running, and counts the attempt: returns which it is, from 1. Undefined when it has ended already: a duplicate. */
-  startJob(run: string, job: string, o?: Abortable): Promise<number | undefined>;
+  startJob(run: string, job: string, options?: Abortable): Promise<number | undefined>;
   /** Back to waiting as if it had not been begun: it was given back, and the attempt does not count. Nothing when it has ended already. */
-  giveBackJob(run: string, job: string, o?: Abortable): Promise<void>;
+  giveBackJob(run: string, job: string, options?: Abortable): Promise<void>;
   /** Back to waiting, with the reason. Nothing when it has ended already. */
   retryJob(
     run: string,
     job: string,
     why: { readonly code: string; readonly reason: string },
-    o?: Abortable,
+    options?: Abortable,
   ): Promise<void>;
   /** Ends a job, once: the first end stays. Ends the run if all are planned and none is left. */
-  endJob(run: string, job: string, end: JobEnd, o?: Abortable): Promise<void>;
+  endJob(run: string, job: string, end: JobEnd, options?: Abortable): Promise<void>;
   /** From failed back to waiting, and the run goes on: its message was put back to the queue. */
-  reviveJob(run: string, job: string, o?: Abortable): Promise<void>;
+  reviveJob(run: string, job: string, options?: Abortable): Promise<void>;
 }
 
 /** By reader, planner and worker. What a job's end means for its run is in here, so that nobody can forget it. */

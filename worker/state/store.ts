@@ -17,12 +17,13 @@ export interface StateOptions {
 const SKEW_SECONDS = 60;
 
 /** The state, as items of a table: docs/state.md. */
-export function stateOver(table: Table, clock: Clock, o: StateOptions = {}): StateStore {
-  const leases = new Leases(table, clock, o.skewSeconds ?? SKEW_SECONDS);
+export function stateOver(table: Table, clock: Clock, options: StateOptions = {}): StateStore {
+  const leases = new Leases(table, clock, options.skewSeconds ?? SKEW_SECONDS);
   return {
     destinations: destinationsOver(table, leases),
     rules: rulesOver(table, clock),
-    runs: runsOver(table, clock, o.report),
-    lock: async (name, ttlSeconds, at) => leases.take(keyOf(`LOCK#${name}`, 'LOCK'), name, ttlSeconds, at),
+    runs: runsOver(table, clock, options.report),
+    lock: async (name, ttlSeconds, taskOptions) =>
+      leases.take(keyOf(`LOCK#${name}`, 'LOCK'), name, ttlSeconds, taskOptions),
   };
 }

@@ -9,11 +9,11 @@ import { Failure } from '../util/failure.ts';
  * Failures of all calls: NOT_FOUND (no such table), DENIED, UNAUTHENTICATED, THROTTLED, UNAVAILABLE, ABORTED.
  */
 export interface Table {
-  get(key: Key, o?: Abortable): Promise<Item | undefined>;
+  get(key: Key, options?: Abortable): Promise<Item | undefined>;
   /** Changes the item, or makes it, where it is as expected. INVALID when it grows too large. */
-  update(key: Key, change: Change, expected: Expected, o?: Abortable): Promise<Updated>;
+  update(key: Key, change: Change, expected: Expected, options?: Abortable): Promise<Updated>;
   /** All items of a `pk`, in order of the bytes of their `sk`. */
-  query(pk: string, o?: QueryOptions): AsyncIterable<Item>;
+  query(pk: string, options?: QueryOptions): AsyncIterable<Item>;
 }
 
 export interface Key {

@@ -18,16 +18,16 @@ export interface LogOptions {
  * Every event as one line of JSON: `level`, `time` (ISO 8601), `event`, then `job`, `run`, `rule` and `reference` where it belongs to a job,
  * then what the event itself says. Text is written without what signs or proves. Written at once, by this thread.
  */
-export function startLogs(o: LogOptions): Sink {
+export function startLogs(options: LogOptions): Sink {
   const logger = pino(
     {
-      level: o.level,
+      level: options.level,
       base: null,
       messageKey: 'message',
-      timestamp: () => `,"time":"${new Date(o.clock.now()).toISOString()}"`,
+      timestamp: () => `,"time":"${new Date(options.clock.now()).toISOString()}"`,
       formatters: { level: (level) => ({ level }) },
     },
-    { write: o.write },
+    { write: options.write },
   );
   return (event, job) => {
     const level = levelOf(event);

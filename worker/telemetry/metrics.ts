@@ -63,13 +63,13 @@ interface Group {
  * job or a run ends, and after a minute at the latest as long as events come. Counts and bytes are added up, seconds are kept one by one, so
  * that percentiles can be had.
  */
-export function startMetrics(o: { readonly write: (line: string) => void; readonly clock: Clock }): Metrics {
+export function startMetrics(options: { readonly write: (line: string) => void; readonly clock: Clock }): Metrics {
   const groups = new Map<string, Group>();
-  let flushedMs = o.clock.now();
+  let flushedMs = options.clock.now();
 
   const flush = (): void => {
-    flushedMs = o.clock.now();
-    for (const group of groups.values()) o.write(`${JSON.stringify(lineOf(group, flushedMs))}\n`);
+    flushedMs = options.clock.now();
+    for (const group of groups.values()) options.write(`${JSON.stringify(lineOf(group, flushedMs))}\n`);
     groups.clear();
   };
 
@@ -146,7 +146,7 @@ export function startMetrics(o: { readonly write: (line: string) => void; readon
       default:
         event satisfies never;
     }
-    if (groups.size > 0 && o.clock.now() - flushedMs >= FLUSH_MS) flush();
+    if (groups.size > 0 && options.clock.now() - flushedMs >= FLUSH_MS) flush();
   };
   return { sink, flush };
 }

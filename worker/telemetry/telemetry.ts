@@ -28,10 +28,10 @@ export interface Telemetry {
 }
 
 /** Logs and metrics of one stream of events, on one stream of lines. */
-export function startTelemetry(o: TelemetryOptions): Telemetry {
+export function startTelemetry(options: TelemetryOptions): Telemetry {
   const scope = new AsyncLocalStorage<{ job?: JobName }>();
-  const metrics = startMetrics(o);
-  const sink = both(startLogs(o), metrics.sink);
+  const metrics = startMetrics(options);
+  const sink = both(startLogs(options), metrics.sink);
   return {
     reportOf: (job) => (event) => {
       const place = scope.getStore();

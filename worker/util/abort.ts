@@ -6,8 +6,8 @@ export interface Abortable {
 }
 
 /** Throws ABORTED when the signal has fired, with its reason as the cause. */
-export function checkAborted(o: Abortable | undefined): void {
-  if (o?.signal?.aborted === true) throw aborted(o.signal);
+export function checkAborted(options: Abortable | undefined): void {
+  if (options?.signal?.aborted === true) throw aborted(options.signal);
 }
 
 /** The Failure for a signal that has fired; a reason that is a Failure already is handed on as it is. */
@@ -22,11 +22,11 @@ export function anyOf(...signals: readonly (AbortSignal | undefined)[]): AbortSi
 }
 
 /** Settles as `promise` does, or rejects with ABORTED as soon as the signal fires. The work behind `promise` must stop by itself. */
-export async function orAborted<T>(promise: Promise<T>, o: Abortable | undefined): Promise<T> {
-  const signal = o?.signal;
+export async function orAborted<T>(promise: Promise<T>, options: Abortable | undefined): Promise<T> {
+  const signal = options?.signal;
   if (signal === undefined) return promise;
   promise.catch(() => undefined); // handled below, or nobody waits for it any more
-  checkAborted(o);
+  checkAborted(options);
   const { promise: stopped, reject } = Promise.withResolvers<never>();
   const onAbort = (): void => reject(aborted(signal));
   signal.addEventListener('abort', onAbort, { once: true });

@@ -5,7 +5,7 @@ export interface Clock {
   /** Milliseconds since 1970. */
   now(): number;
   /** Resolves after `ms` milliseconds; rejects with ABORTED when the signal fires first. */
-  sleep(ms: number, o?: Abortable): Promise<void>;
+  sleep(ms: number, options?: Abortable): Promise<void>;
   /** A number in [0, 1). */
   random(): number;
 }
@@ -13,9 +13,9 @@ export interface Clock {
 export const systemClock: Clock = {
   now: () => Date.now(),
   random: () => Math.random(),
-  sleep: async (ms, o) => {
-    checkAborted(o);
-    const signal = o?.signal;
+  sleep: async (ms, options) => {
+    checkAborted(options);
+    const signal = options?.signal;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, ms);
     const onAbort = (): void => {

@@ -45,10 +45,10 @@ export class Failure extends Error {
   readonly code: Code;
   readonly context: FailureContext;
 
-  constructor(code: Code, message: string, o: { cause?: unknown; context?: FailureContext } = {}) {
-    super(message, o.cause === undefined ? undefined : { cause: o.cause });
+  constructor(code: Code, message: string, options: { cause?: unknown; context?: FailureContext } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
-    this.context = o.context ?? {};
+    this.context = options.context ?? {};
   }
 
   /** Whether the same call may succeed later without anybody changing anything. */
@@ -101,5 +101,15 @@ export async function onSide<T>(side: Side, work: Promise<T>): Promise<T> {
     return await work;
   } catch (error) {
     throw atSide(side, error);
+  }
+}
+
+/** What `found` resolves to; undefined where it fails with NOT_FOUND. */
+export async function ifFound<T>(found: Promise<T>): Promise<T | undefined> {
+  try {
+    return await found;
+  } catch (error) {
+    if (isFailure(error, 'NOT_FOUND')) return undefined;
+    throw error;
   }
 }

@@ -18,13 +18,13 @@ export class Limit {
   }
 
   /** Takes `amount` (default 1) and returns the function that gives it back; calling that twice is harmless. An amount over the capacity counts as the whole capacity. */
-  async take(amount = 1, o?: Abortable): Promise<() => void> {
-    checkAborted(o);
+  async take(amount = 1, options?: Abortable): Promise<() => void> {
+    checkAborted(options);
     const wanted = this.#wanted(amount);
     if (this.#waiting.length === 0 && this.#free >= wanted) return this.#granted(wanted);
     const { promise, resolve, reject } = Promise.withResolvers<() => void>();
     const waiter = { amount: wanted, grant: () => resolve(this.#granted(wanted)) };
-    const signal = o?.signal;
+    const signal = options?.signal;
     const onAbort = (): void => {
       const place = this.#waiting.indexOf(waiter);
       if (place === -1) return; // served in this very turn: the caller gets it
@@ -48,8 +48,8 @@ export class Limit {
   }
 
   /** Runs `work` while holding `1`. */
-  async run<T>(work: () => Promise<T>, o?: Abortable): Promise<T> {
-    const giveBack = await this.take(1, o);
+  async run<T>(work: () => Promise<T>, options?: Abortable): Promise<T> {
+    const giveBack = await this.take(1, options);
     try {
       return await work();
     } finally {
@@ -88,12 +88,12 @@ export class Limit {
 export async function forEachOf<T>(
   items: Iterable<T>,
   width: number,
-  work: (item: T, o: { readonly signal: AbortSignal }) => Promise<void>,
-  o: Abortable = {},
+  work: (item: T, options: { readonly signal: AbortSignal }) => Promise<void>,
+  options: Abortable = {},
 ): Promise<void> {
   if (!(width >= 1)) throw new Failure('BUG', `work of width ${width} would never be done`);
   const stop = new AbortController();
-  const signal = anyOf(o.signal, stop.signal);
+  const signal = anyOf(options.signal, stop.signal);
   const failed: unknown[] = [];
   const iterator = items[Symbol.iterator]();
   const runner = async (): Promise<void> => {
@@ -111,5 +111,5 @@ export async function forEachOf<T>(
   await Promise.all(Array.from({ length: width }, runner));
   if (signal.aborted) iterator.return?.();
   if (failed.length > 0) throw failed[0];
-  checkAborted(o);
+  checkAborted(options);
 }

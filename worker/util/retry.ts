@@ -21,19 +21,23 @@ export const MAX_RETRY_AFTER_MS = 120_000;
  * Runs `work` until it succeeds, fails for good, or the attempts are used up. Only failures with `retryable` are tried again,
  * after an exponential wait, half of it by chance, or after the wait that the server asked for. `work` must be safe to repeat.
  */
-export async function retry<T>(what: string, work: (attempt: number) => Promise<T>, o: RetryOptions = {}): Promise<T> {
-  const { attempts = 6, clock = systemClock } = o;
+export async function retry<T>(
+  what: string,
+  work: (attempt: number) => Promise<T>,
+  options: RetryOptions = {},
+): Promise<T> {
+  const { attempts = 6, clock = systemClock } = options;
   for (let attempt = 1; ; attempt++) {
-    checkAborted(o);
+    checkAborted(options);
     try {
       return await work(attempt);
     } catch (error) {
       if (!isFailure(error) || !error.retryable || attempt >= attempts) throw error;
-      checkAborted(o); // it may have failed because it was stopped: that is no retry
-      const delayMs = retryDelayMs(error, attempt, clock, o.maxDelayMs);
+      checkAborted(options); // it may have failed because it was stopped: that is no retry
+      const delayMs = retryDelayMs(error, attempt, clock, options.maxDelayMs);
       if (delayMs > MAX_RETRY_AFTER_MS) throw error;
-      o.report?.({ type: 'retry', what, attempt, delayMs, code: error.code, message: error.message });
-      await clock.sleep(delayMs, o);
+      options.report?.({ type: 'retry', what, attempt, delayMs, code: error.code, message: error.message });
+      await clock.sleep(delayMs, options);
     }
   }
 }

@@ -8,13 +8,13 @@ import { Failure, type Code } from './failure.ts';
 export async function calling<T>(
   what: string,
   action: string,
-  o: Abortable,
-  work: (at: { abortSignal?: AbortSignal }) => Promise<T>,
+  options: Abortable,
+  work: (sdkOptions: { abortSignal?: AbortSignal }) => Promise<T>,
 ): Promise<T> {
   try {
-    return await work(o.signal === undefined ? {} : { abortSignal: o.signal });
+    return await work(options.signal === undefined ? {} : { abortSignal: options.signal });
   } catch (error) {
-    if (o.signal?.aborted === true) throw aborted(o.signal);
+    if (options.signal?.aborted === true) throw aborted(options.signal);
     throw sdkFailure(what, action, error);
   }
 }

@@ -1,5 +1,5 @@
 /** The one of `words` that `word` was probably meant to be: at most a third of it is mistyped. */
-export function nearest(word: string, words: readonly string[]): string | undefined {
+export function suggest(word: string, words: readonly string[]): string | undefined {
   let best: { readonly word: string; readonly distance: number } | undefined;
   for (const candidate of words) {
     const distance = distanceOf(word.toLowerCase(), candidate.toLowerCase());
@@ -14,12 +14,12 @@ function distanceOf(a: string, b: string): number {
   // nobody mistypes a name that much
   if (Math.abs(a.length - b.length) > 8) return Infinity;
   let before: number[] = [];
-  let row = Array.from({ length: b.length + 1 }, (_, at) => at);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let index = 1; index <= a.length; index++) {
+    const next = [index];
     for (let j = 1; j <= b.length; j++) {
-      const same = a[i - 1] === b[j - 1];
-      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      const same = a[index - 1] === b[j - 1];
+      const swapped = index > 1 && j > 1 && a[index - 1] === b[j - 2] && a[index - 2] === b[j - 1];
       next.push(
         Math.min(
           (row[j] ?? 0) + 1,

@@ -8,7 +8,7 @@ import { openImage, type OpenImageOptions } from '../../../worker/archive/reader
 import { walk, blobsOf } from '../../../worker/content/graph.ts';
 import { read } from '../../../worker/content/read.ts';
 import { copy } from '../../../worker/copy/copy.ts';
-import { nowhere } from '../../../worker/content/discard.ts';
+import { discard } from '../../../worker/content/discard.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
 import { childrenOf, MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
 import { archiveImage, planOf, REPOSITORY } from '../../support/archives.ts';
@@ -104,7 +104,7 @@ describe('an archive of ours', () => {
       changed[at] = (changed[at] ?? 0) ^ 0x01;
       try {
         const opened = await openImage(await holding(changed), KEY);
-        await copy(opened, nowhere, [opened.root], { strict: true });
+        await copy(opened, discard, [opened.root], { strict: true });
         expect(opened.root.descriptor.digest).toBe(image.root.descriptor.digest);
       } catch (error) {
         expect(error).toMatchObject({ code: expect.stringMatching(/^(CORRUPT|INVALID|NOT_FOUND|UNSUPPORTED)$/) });
@@ -121,7 +121,7 @@ describe('an archive of ours', () => {
     const layer = entries.at(-1) ?? expect.unreachable();
     whole[layer.offset + 600] = (whole[layer.offset + 600] ?? 0) ^ 0xff;
     const opened = await openImage(await holding(whole), KEY);
-    await expect(copy(opened, nowhere, [opened.root])).rejects.toMatchObject({ code: 'CORRUPT' });
+    await expect(copy(opened, discard, [opened.root])).rejects.toMatchObject({ code: 'CORRUPT' });
   });
 
   test('that was replaced while it was read is CONFLICT', async () => {
@@ -129,7 +129,7 @@ describe('an archive of ours', () => {
     const store = await archived(image);
     const opened = await openImage(store, KEY);
     await store.write(KEY, Buffer.concat([store.bytesOf(KEY), Buffer.alloc(512)]));
-    await expect(copy(opened, nowhere, [opened.root])).rejects.toMatchObject({ code: 'CONFLICT' });
+    await expect(copy(opened, discard, [opened.root])).rejects.toMatchObject({ code: 'CONFLICT' });
   });
 
   test('unpacked and packed again by tar, in another order, still has everything', async () => {
@@ -212,7 +212,7 @@ describe('an OCI archive that others made', () => {
       referrers: false,
     });
     const opened = await openImage(store, KEY, { tag: 'partial' });
-    await expect(copy(opened, nowhere, [opened.root])).rejects.toMatchObject({
+    await expect(copy(opened, discard, [opened.root])).rejects.toMatchObject({
       code: 'NOT_FOUND',
       message: expect.stringContaining(`there is no ${missing?.digest} in memory://${KEY}`),
     });
@@ -305,7 +305,7 @@ describe('an archive that docker save made', () => {
       { name: 'one/layer.tar', content: seededBytes('other', 2000) },
     ];
     const opened = await openImage(await holding(await makeTar(changed)), KEY);
-    await expect(copy(opened, nowhere, [opened.root])).rejects.toMatchObject({ code: 'CORRUPT' });
+    await expect(copy(opened, discard, [opened.root])).rejects.toMatchObject({ code: 'CORRUPT' });
   });
 
   const good = dockerSave();

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { cached } from '../../../worker/content/manifests-from.ts';
+import { manifestsFrom } from '../../../worker/content/manifests-from.ts';
 import { MemoryContent } from '../../../worker/content/memory.ts';
 import { readAll } from '../../../worker/content/read.ts';
 import { MAX_MANIFEST_BYTES } from '../../../worker/oci/manifest.ts';
@@ -13,7 +13,7 @@ const bytes = await collect(await content.open(descriptor));
 
 test('manifests are read from nearby', async () => {
   const { end: source, counts } = counting(content);
-  expect(await readAll(cached(source, content), descriptor, MAX_MANIFEST_BYTES)).toEqual(bytes);
+  expect(await readAll(manifestsFrom(source, content), descriptor, MAX_MANIFEST_BYTES)).toEqual(bytes);
   expect(counts.opened).toEqual([]);
 });
 
@@ -23,6 +23,6 @@ test.each([
   ['has a part of it', truncated(content, descriptor.digest, 100)],
 ])('a manifest comes from the source when what is nearby %s', async (_, near) => {
   const { end: source, counts } = counting(content);
-  expect(await readAll(cached(source, near), descriptor, MAX_MANIFEST_BYTES)).toEqual(bytes);
+  expect(await readAll(manifestsFrom(source, near), descriptor, MAX_MANIFEST_BYTES)).toEqual(bytes);
   expect(counts.opened).toHaveLength(1);
 });

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { Source } from '../../../worker/content/content.ts';
 import { MemoryContent } from '../../../worker/content/memory.ts';
-import { nearest } from '../../../worker/content/prefer-copy.ts';
+import { preferCopy } from '../../../worker/content/prefer-copy.ts';
 import { blobsOf, walk } from '../../../worker/content/graph.ts';
 import { readAll } from '../../../worker/content/read.ts';
 import type { Descriptor } from '../../../worker/oci/manifest.ts';
@@ -25,7 +25,7 @@ const all = { clock: fakeClock() };
 test('content is read nearby; what names stand for and what refers to them only the source says', async () => {
   const { end: source, counts } = counting(content);
   const { end: near, counts: asked } = counting(content);
-  const both = nearest(near, source);
+  const both = preferCopy(near, source);
   expect(await readAll(both, blob, blob.size, all)).toEqual(bytes);
   expect((await both.resolve('v1')).digest).toBe(root.descriptor.digest);
   expect(await Array.fromAsync(both.referrers(root.descriptor))).not.toEqual([]);
@@ -41,7 +41,7 @@ test.each([
   ['may not be read', failing(content, { open: [1, 'DENIED'] }), 0],
 ] as const)('what is nearby %s: the source goes on from there, and is asked from then on', async (_, near, from) => {
   const { end: source, counts } = counting(content);
-  const both = nearest(near, source);
+  const both = preferCopy(near, source);
   expect(await readAll(both, blob, blob.size, all)).toEqual(bytes);
   expect(counts.opened).toMatchObject([{ digest: blob.digest, from }]);
   expect(await readAll(both, blob, blob.size, all)).toEqual(bytes);
@@ -49,7 +49,7 @@ test.each([
 });
 
 test('a source that cannot start in the middle takes over too', async () => {
-  const both = nearest(broken(content, blob.digest, 1000), rangeless(content));
+  const both = preferCopy(broken(content, blob.digest, 1000), rangeless(content));
   expect(await readAll(both, blob, blob.size, all)).toEqual(bytes);
 });
 
@@ -57,13 +57,13 @@ test.each([
   ['wrong', corrupting(content, blob.digest, 7)],
   ['too few', truncated(content, blob.digest, 100)],
 ])('%s bytes nearby are CORRUPT', async (_, near) => {
-  await expect(readAll(nearest(near, content), blob, blob.size, all)).rejects.toMatchObject({ code: 'CORRUPT' });
+  await expect(readAll(preferCopy(near, content), blob, blob.size, all)).rejects.toMatchObject({ code: 'CORRUPT' });
 });
 
 test('a stop is no reason to ask the source', async () => {
   const { end: source, counts } = counting(content);
   const stop = new AbortController();
-  const near: Source = {
+  const copy: Source = {
     resolve: async () => expect.unreachable(),
     referrers: () => expect.unreachable(),
     tags: () => expect.unreachable(),
@@ -72,6 +72,6 @@ test('a stop is no reason to ask the source', async () => {
       throw new Error('the connection was closed');
     },
   };
-  await expect(nearest(near, source).open(blob, { signal: stop.signal })).rejects.toMatchObject({ code: 'ABORTED' });
+  await expect(preferCopy(copy, source).open(blob, { signal: stop.signal })).rejects.toMatchObject({ code: 'ABORTED' });
   expect(counts.calls.open).toBe(0);
 });

@@ -5,7 +5,7 @@ import { walk, type Root } from '../../../worker/content/graph.ts';
 import { MemoryContent } from '../../../worker/content/memory.ts';
 import { copy } from '../../../worker/copy/copy.ts';
 import { dryRun } from '../../../worker/content/dry-run.ts';
-import { nowhere } from '../../../worker/content/discard.ts';
+import { discard } from '../../../worker/content/discard.ts';
 import type { Digest } from '../../../worker/oci/digest.ts';
 import { childrenOf, isManifestType, MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
 import { Failure, isFailure } from '../../../worker/util/failure.ts';
@@ -275,7 +275,7 @@ describe('copy', () => {
 
   test('a copy to nowhere reads and so verifies every byte', async () => {
     const { content, root } = await makeImage({ signed: true });
-    const result = await copy(content, nowhere, [root], { strict: true });
+    const result = await copy(content, discard, [root], { strict: true });
     assert.equal(result.tallies.exists.count, 0);
     assert.ok(result.tallies.copied.bytes > 150_000);
   });

@@ -38,13 +38,13 @@ describe('how a registry is reached', () => {
       'GET /v2/app/tags/list?n=1000': [{ status: 200, body: '{"tags":[]}' }],
     });
     onTestFinished(async () => registry[Symbol.asyncDispose]());
-    await using ends = connect(
+    await using backends = connect(
       readSettings({}),
       'test',
       { report: () => undefined, access: { [registry.host]: { secret: ARN } }, ...o },
       fakeClock(),
     );
-    await Array.fromAsync(ends.registry(registry.host, 'source').repository('app').tags());
+    await Array.fromAsync(backends.registry(registry.host, 'source').repository('app').tags());
     return registry.requests.at(-1)?.headers.authorization;
   }
 

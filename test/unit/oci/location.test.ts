@@ -5,7 +5,7 @@ import {
   matchesPattern,
   parseImagePattern,
   parseLocation,
-  parseRegistryPlace,
+  parseRegistryTarget,
   parseS3,
 } from '../../../worker/oci/location.ts';
 import { isFailure } from '../../../worker/util/failure.ts';
@@ -104,12 +104,12 @@ describe('patterns', () => {
 
 describe('registries and buckets as destinations', () => {
   test('a host, with or without a prefix', () => {
-    assert.deepEqual(parseRegistryPlace('docker://localhost:5000'), { registry: 'localhost:5000', prefix: '' });
-    assert.deepEqual(parseRegistryPlace('docker://r.example/a/b/'), { registry: 'r.example', prefix: 'a/b' });
+    assert.deepEqual(parseRegistryTarget('docker://localhost:5000'), { registry: 'localhost:5000', prefix: '' });
+    assert.deepEqual(parseRegistryTarget('docker://r.example/a/b/'), { registry: 'r.example', prefix: 'a/b' });
   });
 
   test('what is no host is refused', () =>
-    assert.throws(() => parseRegistryPlace('docker://justaname'), /named by its host/));
+    assert.throws(() => parseRegistryTarget('docker://justaname'), /named by its host/));
 
   test('a bucket alone has an empty key', () => {
     assert.deepEqual(parseS3('s3://bucket'), { bucket: 'bucket', key: '' });

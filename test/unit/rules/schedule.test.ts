@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Schedule } from '../../../worker/rules/rule.ts';
-import { checkSchedule, dailySchedule, lastTickMs, nextTickMs } from '../../../worker/rules/schedule.ts';
+import { checkSchedule, dailySchedule, lastScheduledMs, nextScheduledMs } from '../../../worker/rules/schedule.ts';
 
 const msOf = (moment: string): number => Date.parse(moment);
 const text = (ms: number | undefined): string | undefined =>
@@ -12,7 +12,7 @@ function ticks(s: Schedule, from: string, count: number): readonly (string | und
   const found: (string | undefined)[] = [];
   let now: number | undefined = msOf(from);
   while (found.length < count && now !== undefined) {
-    now = nextTickMs(s, now);
+    now = nextScheduledMs(s, now);
     found.push(text(now));
   }
   return found;
@@ -22,15 +22,15 @@ describe('ticks', () => {
   const nightly: Schedule = { cron: '0 2 * * *', timeZone: 'UTC' };
 
   test('a tick is the last one from its own moment on, and the next one until then', () => {
-    expect(text(lastTickMs(nightly, msOf('2026-11-21T02:00:00Z')))).toBe('2026-11-21T02:00:00.000Z');
-    expect(text(lastTickMs(nightly, msOf('2026-11-21T01:59:59.999Z')))).toBe('2026-11-20T02:00:00.000Z');
-    expect(text(nextTickMs(nightly, msOf('2026-11-21T02:00:00Z')))).toBe('2026-11-22T02:00:00.000Z');
-    expect(text(nextTickMs(nightly, msOf('2026-11-21T01:59:59.999Z')))).toBe('2026-11-21T02:00:00.000Z');
+    expect(text(lastScheduledMs(nightly, msOf('2026-11-21T02:00:00Z')))).toBe('2026-11-21T02:00:00.000Z');
+    expect(text(lastScheduledMs(nightly, msOf('2026-11-21T01:59:59.999Z')))).toBe('2026-11-20T02:00:00.000Z');
+    expect(text(nextScheduledMs(nightly, msOf('2026-11-21T02:00:00Z')))).toBe('2026-11-22T02:00:00.000Z');
+    expect(text(nextScheduledMs(nightly, msOf('2026-11-21T01:59:59.999Z')))).toBe('2026-11-21T02:00:00.000Z');
   });
 
   test('six fields have seconds', () => {
     const s = { cron: '30 0 2 * * *', timeZone: 'UTC' };
-    expect(text(nextTickMs(s, msOf('2026-11-21T02:00:00Z')))).toBe('2026-11-21T02:00:30.000Z');
+    expect(text(nextScheduledMs(s, msOf('2026-11-21T02:00:00Z')))).toBe('2026-11-21T02:00:30.000Z');
   });
 
   test('where the clock goes forward a fixed time that it skips comes when it has, once', () => {
@@ -40,13 +40,13 @@ describe('ticks', () => {
       '2026-03-29T01:00:00.000Z',
       '2026-03-30T00:30:00.000Z',
     ]);
-    expect(text(lastTickMs(s, msOf('2026-03-29T23:00:00Z')))).toBe('2026-03-29T01:00:00.000Z');
+    expect(text(lastScheduledMs(s, msOf('2026-03-29T23:00:00Z')))).toBe('2026-03-29T01:00:00.000Z');
   });
 
   test('where the clock goes back a fixed time that it shows twice comes once', () => {
     const s = { cron: '30 2 * * *', timeZone: 'Europe/Berlin' };
     expect(ticks(s, '2026-10-24T12:00:00Z', 2)).toEqual(['2026-10-25T00:30:00.000Z', '2026-10-26T01:30:00.000Z']);
-    expect(text(lastTickMs(s, msOf('2026-10-25T03:00:00Z')))).toBe('2026-10-25T00:30:00.000Z');
+    expect(text(lastScheduledMs(s, msOf('2026-10-25T03:00:00Z')))).toBe('2026-10-25T00:30:00.000Z');
   });
 
   test('what comes every hour does so through both', () => {
@@ -94,11 +94,15 @@ describe('ticks', () => {
   test('the last is not later than now, the next is later, and there is none between', () => {
     fc.assert(
       fc.property(schedule, moment, (s, now) => {
-        const last = lastTickMs(s, now) ?? Number.NaN;
-        const next = nextTickMs(s, now) ?? Number.NaN;
+        const last = lastScheduledMs(s, now) ?? Number.NaN;
+        const next = nextScheduledMs(s, now) ?? Number.NaN;
         expect([last <= now, next > now]).toEqual([true, true]);
-        expect([nextTickMs(s, last), lastTickMs(s, next - 1)]).toEqual([next, last]);
-        expect([lastTickMs(s, last), nextTickMs(s, last - 1), lastTickMs(s, next)]).toEqual([last, last, next]);
+        expect([nextScheduledMs(s, last), lastScheduledMs(s, next - 1)]).toEqual([next, last]);
+        expect([lastScheduledMs(s, last), nextScheduledMs(s, last - 1), lastScheduledMs(s, next)]).toEqual([
+          last,
+          last,
+          next,
+        ]);
       }),
       { numRuns: 400 },
     );

@@ -1,18 +1,18 @@
 import { expect, test } from 'vitest';
-import { currentEnds, type CurrentEnds } from '../../../worker/service/backend-pool.ts';
-import type { Ends } from '../../../worker/images/backends.ts';
+import { openBackendPool, type BackendPool } from '../../../worker/service/backend-pool.ts';
+import type { Backends } from '../../../worker/images/backends.ts';
 import type { Access } from '../../../worker/rules/rule.ts';
 import { Failure } from '../../../worker/util/failure.ts';
 import { manualClock, type ManualClock } from '../../support/clock.ts';
 import { failureOf } from '../../support/lab.ts';
 
 interface Setting {
-  readonly ends: CurrentEnds;
+  readonly ends: BackendPool;
   readonly clock: ManualClock;
   /** What is applied from now on. */
   readonly say: (document: string | undefined | Failure) => void;
   /** The access of each that was opened and has not been closed. */
-  readonly open: ReadonlyMap<Ends, Access>;
+  readonly open: ReadonlyMap<Backends, Access>;
   readonly reads: () => number;
   readonly warnings: readonly string[];
 }
@@ -21,11 +21,11 @@ const nothing = async (): Promise<void> => undefined;
 
 function setting(): Setting {
   const clock = manualClock();
-  const open = new Map<Ends, Access>();
+  const open = new Map<Backends, Access>();
   const warnings: string[] = [];
   let said: string | undefined | Failure;
   let reads = 0;
-  const ends = currentEnds({
+  const backends = openBackendPool({
     rules: {
       access: async () => {
         reads++;
@@ -48,32 +48,32 @@ function setting(): Setting {
     clock,
     report: (event) => void warnings.push(event.type === 'warning' ? event.message : event.type),
   });
-  return { ends, clock, open, reads: () => reads, say: (document) => void (said = document), warnings };
+  return { ends: backends, clock, open, reads: () => reads, say: (document) => void (said = document), warnings };
 }
 
 const ROLE = '{"222222222222.dkr.ecr.eu-west-1.amazonaws.com":{"assumeRole":"arn:aws:iam::222222222222:role/mirror"}}';
 
 test('jobs share them as long as the same is applied, which is looked at twice a minute', async () => {
-  const { ends, clock, open, reads } = setting();
-  await ends.use(nothing);
+  const { ends: backends, clock, open, reads } = setting();
+  await backends.use(nothing);
   await clock.advance(29_999);
-  await Promise.all([ends.use(nothing), ends.use(nothing)]);
+  await Promise.all([backends.use(nothing), backends.use(nothing)]);
   expect([reads(), open.size]).toEqual([1, 1]);
   await clock.advance(1);
-  await ends.use(nothing);
+  await backends.use(nothing);
   expect([reads(), open.size]).toEqual([2, 1]);
-  await ends[Symbol.asyncDispose]();
+  await backends[Symbol.asyncDispose]();
   expect(open.size).toBe(0);
 });
 
 test('a change is for the next job; those under way keep theirs until they end', async () => {
-  const { ends, clock, open, say } = setting();
+  const { ends: backends, clock, open, say } = setting();
   const gate = Promise.withResolvers<void>();
-  const long = ends.use(async () => gate.promise);
-  await ends.use(nothing);
+  const long = backends.use(async () => gate.promise);
+  await backends.use(nothing);
   say(ROLE);
   await clock.advance(30_000);
-  await ends.use(nothing);
+  await backends.use(nothing);
   expect([...open.values()]).toEqual([{}, JSON.parse(ROLE)]);
   gate.resolve();
   await long;
@@ -81,40 +81,40 @@ test('a change is for the next job; those under way keep theirs until they end',
 });
 
 test('they are made anew after a thousand jobs', async () => {
-  const { ends, open } = setting();
-  for (let i = 0; i < 1000; i++) await ends.use(nothing);
+  const { ends: backends, open } = setting();
+  for (let i = 0; i < 1000; i++) await backends.use(nothing);
   const [first] = open.keys();
-  await ends.use(nothing);
+  await backends.use(nothing);
   expect([open.size, [...open.keys()][0] === first]).toEqual([1, false]);
 });
 
 test('a table that is away leaves them as they were, and fails the job only where there are none yet', async () => {
-  const { ends, clock, say, open, warnings } = setting();
+  const { ends: backends, clock, say, open, warnings } = setting();
   say(new Failure('UNAVAILABLE', 'the table is away'));
-  await failureOf(ends.use(nothing), 'UNAVAILABLE');
+  await failureOf(backends.use(nothing), 'UNAVAILABLE');
   say(ROLE);
-  await ends.use(nothing);
+  await backends.use(nothing);
   say(new Failure('UNAVAILABLE', 'the table is away'));
   await clock.advance(30_000);
-  await ends.use(nothing);
+  await backends.use(nothing);
   expect([...open.values()]).toEqual([JSON.parse(ROLE)]);
   expect(warnings).toEqual([expect.stringMatching(/the table is away; it stays as it was$/)]);
 });
 
 test('what cannot be read fails the job: nobody reaches a registry otherwise than was applied', async () => {
-  const { ends, clock, say } = setting();
-  await ends.use(nothing);
+  const { ends: backends, clock, say } = setting();
+  await backends.use(nothing);
   say('{"host":');
   await clock.advance(30_000);
-  await failureOf(ends.use(nothing), 'INVALID');
+  await failureOf(backends.use(nothing), 'INVALID');
 });
 
 test('a job that fails leaves them open for the next', async () => {
-  const { ends, open } = setting();
+  const { ends: backends, open } = setting();
   await failureOf(
-    ends.use(async () => Promise.reject(new Failure('DENIED', 'no'))),
+    backends.use(async () => Promise.reject(new Failure('DENIED', 'no'))),
     'DENIED',
   );
-  await ends.use(nothing);
+  await backends.use(nothing);
   expect(open.size).toBe(1);
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { atSide, Failure, isFailure, toFailure, type Code } from '../../../worker/util/failure.ts';
+import { atSide, Failure, ifFound, isFailure, toFailure, type Code } from '../../../worker/util/failure.ts';
 
 const RETRYABLE: Readonly<Record<Code, boolean>> = {
   NOT_FOUND: false,
@@ -87,4 +87,10 @@ describe('atSide', () => {
     const thrown = new TypeError('x is undefined');
     expect(atSide('source', thrown)).toMatchObject({ code: 'BUG', message: 'source: x is undefined', cause: thrown });
   });
+});
+
+test('ifFound turns NOT_FOUND into undefined, and nothing else', async () => {
+  expect(await ifFound(Promise.resolve(1))).toBe(1);
+  expect(await ifFound(Promise.reject(new Failure('NOT_FOUND', 'gone')))).toBeUndefined();
+  await expect(ifFound(Promise.reject(new Failure('DENIED', 'no')))).rejects.toThrow('no');
 });

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { nearest } from '../../../worker/util/suggest.ts';
+import { suggest } from '../../../worker/util/suggest.ts';
 
 test.each([
   ['lates', 'latest'],
@@ -11,7 +11,7 @@ test.each([
   ['', undefined],
   ['x'.repeat(1000), undefined],
 ])('%s is meant as %s', (word, meant) => {
-  expect(nearest(word, ['include', 'exclude', 'semver', 'latest', 'maxAgeDays'])).toBe(meant);
+  expect(suggest(word, ['include', 'exclude', 'semver', 'latest', 'maxAgeDays'])).toBe(meant);
 });
 
-test('of equals the first', () => expect(nearest('tat', ['tag', 'tar'])).toBe('tag'));
+test('of equals the first', () => expect(suggest('tat', ['tag', 'tar'])).toBe('tag'));

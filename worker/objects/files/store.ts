@@ -69,16 +69,19 @@ class FileStore implements ObjectStore {
     return join(this.#root, key);
   }
 
-  async stat(key: string, o?: Abortable): Promise<ObjectInfo> {
-    checkAborted(o);
+  async stat(key: string, options?: Abortable): Promise<ObjectInfo> {
+    checkAborted(options);
     const path = this.#path(key);
     return named('look at', path, async () => infoOf(key, regular(await stat(path, { bigint: true }), path)));
   }
 
-  async read(key: string, o: Abortable & { offset?: number; length?: number; ifMatch?: string } = {}): Promise<Bytes> {
-    checkAborted(o);
+  async read(
+    key: string,
+    options: Abortable & { offset?: number; length?: number; ifMatch?: string } = {},
+  ): Promise<Bytes> {
+    checkAborted(options);
     const path = this.#path(key);
-    const { offset = 0, ifMatch } = o;
+    const { offset = 0, ifMatch } = options;
     return named('read', path, async () => {
       // O_NONBLOCK: opening a named pipe would wait for its other end
       const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -88,7 +91,7 @@ class FileStore implements ObjectStore {
           throw new Failure('CONFLICT', `read ${path}: it has changed in the meantime`);
         if (offset > info.size)
           throw new Failure('INVALID', `read ${path}: it has ${info.size} bytes, so there is nothing at ${offset}`);
-        return bytesOf(handle, path, offset, Math.min(info.size, offset + (o.length ?? info.size)), o);
+        return bytesOf(handle, path, offset, Math.min(info.size, offset + (options.length ?? info.size)), options);
       } catch (error) {
         await handle.close();
         throw error;
@@ -96,20 +99,20 @@ class FileStore implements ObjectStore {
     });
   }
 
-  async write(key: string, body: Uint8Array, o: WriteOptions = {}): Promise<ObjectInfo> {
-    return this.#create(key, o, async (handle) => handle.writeFile(body));
+  async write(key: string, body: Uint8Array, options: WriteOptions = {}): Promise<ObjectInfo> {
+    return this.#create(key, options, async (handle) => handle.writeFile(body));
   }
 
-  async stream(key: string, body: Bytes, o: WriteOptions = {}): Promise<ObjectInfo> {
-    return this.#create(key, o, async (handle) => handle.writeFile(gathered(body, o)));
+  async stream(key: string, body: Bytes, options: WriteOptions = {}): Promise<ObjectInfo> {
+    return this.#create(key, options, async (handle) => handle.writeFile(gathered(body, options)));
   }
 
-  async *list(prefix: string, o: Abortable = {}): AsyncIterable<ObjectInfo> {
+  async *list(prefix: string, options: Abortable = {}): AsyncIterable<ObjectInfo> {
     const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1);
     if (folder !== '') this.#path(`${folder}x`);
-    for await (const key of this.#keys(folder, prefix, o)) {
+    for await (const key of this.#keys(folder, prefix, options)) {
       try {
-        yield await this.stat(key, o);
+        yield await this.stat(key, options);
       } catch (error) {
         // gone since it was listed
         if (!isFailure(error, 'NOT_FOUND')) throw error;
@@ -117,8 +120,8 @@ class FileStore implements ObjectStore {
     }
   }
 
-  async remove(key: string, o?: Abortable): Promise<void> {
-    checkAborted(o);
+  async remove(key: string, options?: Abortable): Promise<void> {
+    checkAborted(options);
     const path = this.#path(key);
     await named('remove', path, async () => {
       await this.#checkInside(path);
@@ -132,22 +135,22 @@ class FileStore implements ObjectStore {
     });
   }
 
-  async upload(key: string, size: number, o: UploadOptions): Promise<Upload> {
-    checkAborted(o);
+  async upload(key: string, size: number, options: UploadOptions): Promise<Upload> {
+    checkAborted(options);
     const path = this.#path(key);
-    const { partSize = MIN_PART_BYTES * Math.max(1, Math.ceil(size / MIN_PART_BYTES / MAX_PARTS)) } = o;
+    const { partSize = MIN_PART_BYTES * Math.max(1, Math.ceil(size / MIN_PART_BYTES / MAX_PARTS)) } = options;
     if (!Number.isSafeInteger(size) || size < 1)
       throw new Failure('INVALID', `upload ${path}: ${size} bytes cannot be uploaded`);
     if (!Number.isSafeInteger(partSize) || partSize < 1)
       throw new Failure('INVALID', `upload ${path}: there are no parts of ${partSize} bytes`);
     return named('upload', path, async () => {
       await this.#makeFolder(path);
-      return openUpload(path, async () => this.stat(key), new Parts(size, partSize), o);
+      return openUpload(path, async () => this.stat(key), new Parts(size, partSize), options);
     });
   }
 
-  async #create(key: string, o: WriteOptions, fill: (handle: FileHandle) => Promise<void>): Promise<ObjectInfo> {
-    checkAborted(o);
+  async #create(key: string, options: WriteOptions, fill: (handle: FileHandle) => Promise<void>): Promise<ObjectInfo> {
+    checkAborted(options);
     const path = this.#path(key);
     return named('write', path, async () => {
       await this.#makeFolder(path);
@@ -155,12 +158,12 @@ class FileStore implements ObjectStore {
       try {
         try {
           await fill(handle);
-          checkAborted(o);
+          checkAborted(options);
           await handle.sync();
         } finally {
           await handle.close();
         }
-        await publish(temporary, path, o.condition, o);
+        await publish(temporary, path, options.condition, options);
       } finally {
         await unlinkIfThere(temporary);
       }
@@ -168,7 +171,7 @@ class FileStore implements ObjectStore {
     });
   }
 
-  async *#keys(folder: string, prefix: string, o: Abortable): AsyncIterable<string> {
+  async *#keys(folder: string, prefix: string, options: Abortable): AsyncIterable<string> {
     const names: string[] = [];
     try {
       for await (const entry of await opendir(join(this.#root, folder))) {
@@ -181,10 +184,10 @@ class FileStore implements ObjectStore {
     }
     // a folder takes its place by its name with the slash: `a-b` and `a.b` come before what is in `a`
     for (const name of names.sort(byBytes)) {
-      checkAborted(o);
+      checkAborted(options);
       const key = folder + name;
       if (!key.startsWith(prefix)) continue;
-      if (name.endsWith('/')) yield* this.#keys(key, prefix, o);
+      if (name.endsWith('/')) yield* this.#keys(key, prefix, options);
       else yield key;
     }
   }
@@ -222,9 +225,9 @@ async function openUpload(
   path: string,
   info: () => Promise<ObjectInfo>,
   parts: Parts,
-  o: UploadOptions,
+  options: UploadOptions,
 ): Promise<Upload> {
-  const { fingerprint } = o;
+  const { fingerprint } = options;
   const { size, partSize } = parts;
   const header = JSON.stringify({ format: 'transship-upload-1', fingerprint, size, partSize });
   const hash = createHash('sha256')
@@ -240,10 +243,10 @@ async function openUpload(
     if (found !== BigInt(size)) await handle.truncate(size);
     for (const [n, crc] of stored) {
       if (n > parts.count) continue;
-      if ((await crcOf(handle, parts.offset(n), parts.length(n), o)) === crc) parts.done.set(n, crc);
+      if ((await crcOf(handle, parts.offset(n), parts.length(n), options)) === crc) parts.done.set(n, crc);
     }
     const file = await handle.stat({ bigint: true });
-    return new FileUpload({ path, partial, journal, file, info, parts, condition: o.condition });
+    return new FileUpload({ path, partial, journal, file, info, parts, condition: options.condition });
   } finally {
     await handle.close();
   }
@@ -300,28 +303,28 @@ interface OpenFiles {
 
 /** Holds nothing open between calls: an upload may be dropped at any time. Calls that overlap share what they hold open. */
 class FileUpload implements Upload {
-  readonly #o: FileUploadOptions;
+  readonly #options: FileUploadOptions;
   #shared: { readonly files: Promise<OpenFiles | undefined>; users: number } | undefined;
 
-  constructor(o: FileUploadOptions) {
-    this.#o = o;
+  constructor(options: FileUploadOptions) {
+    this.#options = options;
   }
 
   get partSize(): number {
-    return this.#o.parts.partSize;
+    return this.#options.parts.partSize;
   }
 
   get parts(): number {
-    return this.#o.parts.count;
+    return this.#options.parts.count;
   }
 
   get done(): ReadonlyMap<number, number> {
-    return this.#o.parts.done;
+    return this.#options.parts.done;
   }
 
-  async part(n: number, bytes: Uint8Array, o?: Abortable): Promise<void> {
-    checkAborted(o);
-    const { path, parts } = this.#o;
+  async part(n: number, bytes: Uint8Array, options?: Abortable): Promise<void> {
+    checkAborted(options);
+    const { path, parts } = this.#options;
     parts.check(n, bytes.byteLength, `upload ${path}`);
     const crc = crc32(bytes);
     await named('upload', path, () =>
@@ -336,9 +339,9 @@ class FileUpload implements Upload {
     );
   }
 
-  async commit(o?: Abortable): Promise<ObjectInfo> {
-    checkAborted(o);
-    const { path, journal, partial, parts, condition } = this.#o;
+  async commit(options?: Abortable): Promise<ObjectInfo> {
+    checkAborted(options);
+    const { path, journal, partial, parts, condition } = this.#options;
     parts.checkComplete(`upload ${path}`);
     return named('upload', path, async () => {
       const handle = await this.#open();
@@ -349,7 +352,7 @@ class FileUpload implements Upload {
           await handle.close();
         }
         try {
-          await publish(partial, path, condition, o);
+          await publish(partial, path, condition, options);
         } catch (error) {
           if (!hasErrno(error, 'ENOENT')) throw error;
           // another process was faster by a moment
@@ -358,12 +361,12 @@ class FileUpload implements Upload {
         await unlinkIfThere(partial);
         await unlinkIfThere(journal);
       }
-      return this.#o.info();
+      return this.#options.info();
     });
   }
 
   async abort(): Promise<void> {
-    const { path, journal, partial } = this.#o;
+    const { path, journal, partial } = this.#options;
     await named('abort the upload of', path, async () => {
       await unlinkIfThere(partial);
       await unlinkIfThere(journal);
@@ -392,7 +395,7 @@ class FileUpload implements Upload {
     try {
       // without O_CREAT: a journal that is gone went with its upload
       const flags = constants.O_WRONLY | constants.O_APPEND;
-      return { partial, journal: await unlessErrno(open(this.#o.journal, flags), 'ENOENT') };
+      return { partial, journal: await unlessErrno(open(this.#options.journal, flags), 'ENOENT') };
     } catch (error) {
       await partial.close();
       throw error;
@@ -401,13 +404,13 @@ class FileUpload implements Upload {
 
   /** The unfinished file; undefined when another process has put it in its place. */
   async #open(): Promise<FileHandle | undefined> {
-    const handle = await unlessErrno(open(this.#o.partial, 'r+'), 'ENOENT');
+    const handle = await unlessErrno(open(this.#options.partial, 'r+'), 'ENOENT');
     if (handle === undefined) await this.#checkCommitted();
     return handle;
   }
 
   async #checkCommitted(): Promise<void> {
-    const { path, file } = this.#o;
+    const { path, file } = this.#options;
     const there = await unlessErrno(stat(path, { bigint: true }), 'ENOENT');
     if (!isSame(there, file) || there?.size !== file.size)
       throw new Failure(
@@ -422,7 +425,7 @@ async function publish(
   from: string,
   path: string,
   condition: Condition | undefined,
-  o: Abortable | undefined,
+  options: Abortable | undefined,
 ): Promise<void> {
   await oneAtATime(path, async () => {
     const there = await unlessErrno(stat(path, { bigint: true }), 'ENOENT');
@@ -431,7 +434,7 @@ async function publish(
     if (condition === undefined) await rename(from, path);
     else if ('ifAbsent' in condition) {
       if (there !== undefined) throw conflict(path, 'there is such a file already');
-      await placeNew(from, path, o);
+      await placeNew(from, path, options);
     } else {
       await locked(
         path,
@@ -441,14 +444,14 @@ async function publish(
           if (etagOf(now) !== condition.ifMatch) throw conflict(path, 'it has changed in the meantime');
           await rename(from, path);
         },
-        o,
+        options,
       );
     }
   });
   await syncFolder(dirname(path));
 }
 
-async function placeNew(from: string, path: string, o: Abortable | undefined): Promise<void> {
+async function placeNew(from: string, path: string, options: Abortable | undefined): Promise<void> {
   try {
     if (await tryLink(from, path)) return;
     await locked(
@@ -458,7 +461,7 @@ async function placeNew(from: string, path: string, o: Abortable | undefined): P
           throw conflict(path, 'there is such a file already');
         await rename(from, path);
       },
-      o,
+      options,
     );
   } catch (error) {
     if (!hasErrno(error, 'EEXIST')) throw error;
@@ -481,9 +484,9 @@ async function tryLink(from: string, to: string): Promise<boolean> {
 }
 
 /** Runs `work` while no other process runs such on the same path. */
-async function locked(path: string, work: () => Promise<void>, o: Abortable | undefined): Promise<void> {
+async function locked(path: string, work: () => Promise<void>, options: Abortable | undefined): Promise<void> {
   const lock = beside(path, 'lock');
-  const own = await takeLock(lock, o);
+  const own = await takeLock(lock, options);
   try {
     await work();
   } finally {
@@ -492,7 +495,7 @@ async function locked(path: string, work: () => Promise<void>, o: Abortable | un
   }
 }
 
-async function takeLock(lock: string, o: Abortable | undefined): Promise<BigIntStats> {
+async function takeLock(lock: string, options: Abortable | undefined): Promise<BigIntStats> {
   let seen: BigIntStats | undefined;
   for (let looks = 0; ; looks++) {
     const handle = await unlessErrno(open(lock, 'wx'), 'EEXIST');
@@ -510,7 +513,7 @@ async function takeLock(lock: string, o: Abortable | undefined): Promise<BigIntS
       looks = 0;
     }
     if (looks === LOCK_LOOKS) await unlinkIfThere(lock);
-    else await systemClock.sleep(LOCK_LOOK_MS, o);
+    else await systemClock.sleep(LOCK_LOOK_MS, options);
   }
 }
 
@@ -566,27 +569,28 @@ async function openJournal(path: string, header: string): Promise<ReadonlyMap<nu
   return stored;
 }
 
-async function crcOf(handle: FileHandle, offset: number, length: number, o: Abortable): Promise<number> {
+async function crcOf(handle: FileHandle, offset: number, length: number, options: Abortable): Promise<number> {
   const buffer = Buffer.allocUnsafe(Math.min(BUFFER_BYTES, length));
   let crc = 0;
-  for (let at = offset; at < offset + length;) {
-    checkAborted(o);
-    const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.byteLength, offset + length - at), at);
+  for (let index = offset; index < offset + length;) {
+    checkAborted(options);
+    const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.byteLength, offset + length - index), index);
     if (bytesRead === 0) break;
     crc = crc32(buffer.subarray(0, bytesRead), crc);
-    at += bytesRead;
+    index += bytesRead;
   }
   return crc;
 }
 
-async function* bytesOf(handle: FileHandle, path: string, from: number, to: number, o: Abortable): Bytes {
+async function* bytesOf(handle: FileHandle, path: string, from: number, to: number, options: Abortable): Bytes {
   try {
-    for (let at = from; at < to;) {
-      checkAborted(o);
-      const buffer = Buffer.allocUnsafe(Math.min(BUFFER_BYTES, to - at));
-      const { bytesRead } = await named('read', path, async () => handle.read(buffer, 0, buffer.byteLength, at));
-      if (bytesRead === 0) throw new Failure('UNAVAILABLE', `read ${path}: it was cut to ${at} bytes while being read`);
-      at += bytesRead;
+    for (let index = from; index < to;) {
+      checkAborted(options);
+      const buffer = Buffer.allocUnsafe(Math.min(BUFFER_BYTES, to - index));
+      const { bytesRead } = await named('read', path, async () => handle.read(buffer, 0, buffer.byteLength, index));
+      if (bytesRead === 0)
+        throw new Failure('UNAVAILABLE', `read ${path}: it was cut to ${index} bytes while being read`);
+      index += bytesRead;
       yield buffer.subarray(0, bytesRead);
     }
   } finally {
@@ -595,11 +599,11 @@ async function* bytesOf(handle: FileHandle, path: string, from: number, to: numb
 }
 
 /** The same bytes in chunks that are worth a call each. */
-async function* gathered(body: Bytes, o: Abortable): AsyncIterable<Uint8Array> {
+async function* gathered(body: Bytes, options: Abortable): AsyncIterable<Uint8Array> {
   let chunks: Uint8Array[] = [];
   let held = 0;
   for await (const chunk of body) {
-    checkAborted(o);
+    checkAborted(options);
     chunks.push(chunk);
     held += chunk.byteLength;
     if (held < BUFFER_BYTES) continue;

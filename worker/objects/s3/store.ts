@@ -84,43 +84,43 @@ const BODY_COMMANDS: ReadonlySet<string> = new Set(['PutObjectCommand', 'UploadP
  * IAM actions: s3:GetObject, s3:PutObject, s3:ListBucket (else what is missing shows as DENIED), s3:DeleteObject, s3:AbortMultipartUpload,
  * and s3:ListBucketMultipartUploads with s3:ListMultipartUploadParts, without which a warning is reported and every upload begins anew.
  */
-export function openS3(o: S3StoreOptions): ObjectStore & AsyncDisposable {
-  return new S3Store(o);
+export function openS3(options: S3StoreOptions): ObjectStore & AsyncDisposable {
+  return new S3Store(options);
 }
 
 class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
   readonly rangesAtOnce = RANGES_AT_ONCE;
-  readonly #o: S3StoreOptions;
+  readonly #options: S3StoreOptions;
   readonly #client: S3Client;
   readonly #clock: Clock;
   #configured: Promise<void> | undefined;
 
-  constructor(o: S3StoreOptions) {
-    this.#o = o;
-    this.#clock = o.clock ?? systemClock;
-    this.#client = o.client ?? newClient();
+  constructor(options: S3StoreOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#client = options.client ?? newClient();
     leaveBodiesUnsigned(this.#client);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#o.client === undefined) this.#client.destroy();
+    if (this.#options.client === undefined) this.#client.destroy();
   }
 
   describe(key: string): string {
-    return `s3://${this.#o.bucket}/${key}`;
+    return `s3://${this.#options.bucket}/${key}`;
   }
 
   warn(message: string): void {
-    this.#o.report?.({ type: 'warning', message });
+    this.#options.report?.({ type: 'warning', message });
   }
 
-  async stat(key: string, o: Abortable = {}): Promise<ObjectInfo> {
+  async stat(key: string, options: Abortable = {}): Promise<ObjectInfo> {
     try {
-      return (await this.#head(key, {}, o)).info;
+      return (await this.#head(key, {}, options)).info;
     } catch (error) {
       if (!isFailure(error, 'DENIED', 'INVALID', 'UNAUTHENTICATED')) throw error;
       // no body tells why a HEAD was refused: ask again in a way that has one
-      const body = await this.read(key, { signal: o.signal, offset: 0, length: 1 });
+      const body = await this.read(key, { signal: options.signal, offset: 0, length: 1 });
       for await (const _ of body) break;
       throw error;
     }
@@ -128,14 +128,14 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
 
   async read(
     key: string,
-    o: Abortable & { offset?: number; length?: number; ifMatch?: string | undefined } = {},
+    options: Abortable & { offset?: number; length?: number; ifMatch?: string | undefined } = {},
   ): Promise<Bytes> {
-    const { offset = 0, length, ifMatch } = o;
-    if (length === 0) return this.#readNothing(key, offset, o);
+    const { offset = 0, length, ifMatch } = options;
+    if (length === 0) return this.#readNothing(key, offset, options);
     const whole = offset === 0 && length === undefined;
     const range = `bytes=${offset}-${length === undefined ? '' : offset + length - 1}`;
     try {
-      const answer = await this.#call('read', key, 's3:GetObject', o, async (http) =>
+      const answer = await this.#call('read', key, 's3:GetObject', options, async (http) =>
         this.#client.send(
           new GetObjectCommand({ ...this.#at(key), ...(whole ? {} : { Range: range }), IfMatch: ifMatch }),
           http,
@@ -147,20 +147,20 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
         body.destroy();
         throw new Failure('UNSUPPORTED', `read ${this.describe(key)}: asked for ${range}, the endpoint sent ${sent}`);
       }
-      return bytesOf(body, bytes, `read ${this.describe(key)}`, o);
+      return bytesOf(body, bytes, `read ${this.describe(key)}`, options);
     } catch (error) {
       // S3 has no way to say that the range begins right at the end
-      if (isS3Error(error, 'InvalidRange')) return this.#readNothing(key, offset, o);
+      if (isS3Error(error, 'InvalidRange')) return this.#readNothing(key, offset, options);
       throw error;
     }
   }
 
-  async write(key: string, body: Uint8Array, o: WriteOptions = {}): Promise<ObjectInfo> {
+  async write(key: string, body: Uint8Array, options: WriteOptions = {}): Promise<ObjectInfo> {
     const crc = crc32(body);
     const put = {
       ...this.#at(key),
-      ...this.#stored(o),
-      ...headersOf(o.condition),
+      ...this.#stored(options),
+      ...headersOf(options.condition),
       Body: body,
       ContentLength: body.byteLength,
       ChecksumCRC32: base64Of(crc),
@@ -171,30 +171,30 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
         'write',
         key,
         's3:PutObject',
-        o,
+        options,
         async (http) => {
           attempts++;
           return this.#client.send(new PutObjectCommand(put), http);
         },
       );
-      return this.#written(key, body.byteLength, { etag, version }, o);
+      return this.#written(key, body.byteLength, { etag, version }, options);
     } catch (error) {
       if (!isRefusal(error)) throw error;
-      const ours = attempts > 1 ? await this.#find(key, body.byteLength, crc, o) : undefined;
+      const ours = attempts > 1 ? await this.#find(key, body.byteLength, crc, options) : undefined;
       if (ours === undefined) throw refused(this, key, error);
       return ours;
     }
   }
 
-  async stream(key: string, body: Bytes, o: WriteOptions = {}): Promise<ObjectInfo> {
-    checkAborted(o);
-    return streamToS3(this, key, body, o, async (bytes) => this.write(key, bytes, o));
+  async stream(key: string, body: Bytes, options: WriteOptions = {}): Promise<ObjectInfo> {
+    checkAborted(options);
+    return streamToS3(this, key, body, options, async (bytes) => this.write(key, bytes, options));
   }
 
-  async *list(prefix: string, o: Abortable = {}): AsyncIterable<ObjectInfo> {
+  async *list(prefix: string, options: Abortable = {}): AsyncIterable<ObjectInfo> {
     let token: string | undefined;
     do {
-      const page = await this.#call('list', prefix, 's3:ListBucket', o, async (http) =>
+      const page = await this.#call('list', prefix, 's3:ListBucket', options, async (http) =>
         this.#client.send(
           // url: keys may have characters that XML cannot
           new ListObjectsV2Command({ ...this.#in, Prefix: prefix, ContinuationToken: token, EncodingType: 'url' }),
@@ -207,35 +207,35 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
     } while (token !== undefined);
   }
 
-  async remove(key: string, o: Abortable = {}): Promise<void> {
-    await this.#call('remove', key, 's3:DeleteObject', o, async (http) =>
+  async remove(key: string, options: Abortable = {}): Promise<void> {
+    await this.#call('remove', key, 's3:DeleteObject', options, async (http) =>
       this.#client.send(new DeleteObjectCommand(this.#at(key)), http),
     );
   }
 
-  async upload(key: string, size: number, o: UploadOptions): Promise<Upload> {
-    checkAborted(o);
-    const { minPartBytes } = this.#o;
-    const parts = new Parts(size, partSizeFor(size, { partSize: o.partSize, minPartBytes }));
-    return openS3Upload(this, key, parts, o);
+  async upload(key: string, size: number, options: UploadOptions): Promise<Upload> {
+    checkAborted(options);
+    const { minPartBytes } = this.#options;
+    const parts = new Parts(size, partSizeFor(size, { partSize: options.partSize, minPartBytes }));
+    return openS3Upload(this, key, parts, options);
   }
 
   // the calls of an upload in parts
 
-  async begin(key: string, o: WriteOptions): Promise<Multipart> {
+  async begin(key: string, options: WriteOptions): Promise<Multipart> {
     const begun = {
       ...this.#at(key),
-      ...this.#stored(o),
+      ...this.#stored(options),
       ChecksumAlgorithm: 'CRC32',
       ChecksumType: 'FULL_OBJECT',
     } as const;
-    const { UploadId: id = '' } = await this.#call('begin the upload of', key, 's3:PutObject', o, async (http) =>
+    const { UploadId: id = '' } = await this.#call('begin the upload of', key, 's3:PutObject', options, async (http) =>
       this.#client.send(new CreateMultipartUploadCommand(begun), http),
     );
     return { key, id };
   }
 
-  async unfinished(key: string, o: Abortable): Promise<readonly Multipart[]> {
+  async unfinished(key: string, options: Abortable): Promise<readonly Multipart[]> {
     const found: MultipartUpload[] = [];
     let after: { KeyMarker?: string | undefined; UploadIdMarker?: string | undefined } | undefined = {};
     while (after !== undefined) {
@@ -248,7 +248,7 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
         'find unfinished uploads of',
         key,
         's3:ListBucketMultipartUploads',
-        o,
+        options,
         async (http) => this.#client.send(new ListMultipartUploadsCommand({ ...input, EncodingType: 'url' }), http),
       );
       const uploads = page.Uploads ?? [];
@@ -269,7 +269,7 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
       .map((upload) => ({ key, id: upload.UploadId ?? '' }));
   }
 
-  async storedParts(upload: Multipart, after: number, o: Abortable): Promise<readonly StoredPart[]> {
+  async storedParts(upload: Multipart, after: number, options: Abortable): Promise<readonly StoredPart[]> {
     const found: StoredPart[] = [];
     let marker: string | undefined = String(after);
     while (marker !== undefined) {
@@ -277,8 +277,12 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
         ...this.#of(upload),
         PartNumberMarker: marker,
       };
-      const page = await this.#call('list the parts of', upload.key, 's3:ListMultipartUploadParts', o, async (http) =>
-        this.#client.send(new ListPartsCommand(input), http),
+      const page = await this.#call(
+        'list the parts of',
+        upload.key,
+        's3:ListMultipartUploadParts',
+        options,
+        async (http) => this.#client.send(new ListPartsCommand(input), http),
       );
       for (const { PartNumber: n = 0, Size: size = 0, ETag: etag = '', ChecksumCRC32 } of page.Parts ?? [])
         found.push({ n, size, etag, crc: crcOf(ChecksumCRC32) });
@@ -287,7 +291,7 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
     return found;
   }
 
-  async send(upload: Multipart, n: number, bytes: Uint8Array, crc: number, o: Abortable): Promise<StoredPart> {
+  async send(upload: Multipart, n: number, bytes: Uint8Array, crc: number, options: Abortable): Promise<StoredPart> {
     const { byteLength: size } = bytes;
     const part = {
       ...this.#of(upload),
@@ -296,26 +300,30 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
       ContentLength: size,
       ChecksumCRC32: base64Of(crc),
     };
-    const { ETag: etag = '' } = await this.#call(`send part ${n} of`, upload.key, 's3:PutObject', o, async (http) =>
-      this.#client.send(new UploadPartCommand(part), http),
+    const { ETag: etag = '' } = await this.#call(
+      `send part ${n} of`,
+      upload.key,
+      's3:PutObject',
+      options,
+      async (http) => this.#client.send(new UploadPartCommand(part), http),
     );
     return { n, size, etag, crc };
   }
 
-  async copy(upload: Multipart, n: number, from: ObjectRange, length: number, o: Abortable): Promise<StoredPart> {
+  async copy(upload: Multipart, n: number, from: ObjectRange, length: number, options: Abortable): Promise<StoredPart> {
     const part = {
       ...this.#of(upload),
       PartNumber: n,
-      CopySource: `${this.#o.bucket}/${from.key.split('/').map(encodeURIComponent).join('/')}`,
+      CopySource: `${this.#options.bucket}/${from.key.split('/').map(encodeURIComponent).join('/')}`,
       CopySourceIfMatch: from.etag,
       CopySourceRange: `bytes=${from.offset}-${from.offset + length - 1}`,
-      ExpectedSourceBucketOwner: this.#o.expectedBucketOwner,
+      ExpectedSourceBucketOwner: this.#options.expectedBucketOwner,
     };
     const { CopyPartResult: copied } = await this.#call(
       `copy part ${n} of`,
       upload.key,
       's3:PutObject, and s3:GetObject of what is copied,',
-      o,
+      options,
       async (http) => this.#client.send(new UploadPartCopyCommand(part), http),
     );
     return { n, size: length, etag: copied?.ETag ?? '', crc: crcOf(copied?.ChecksumCRC32) };
@@ -325,7 +333,7 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
     upload: Multipart,
     parts: readonly StoredPart[],
     { size, crc, condition }: WholeObject,
-    o: Abortable,
+    options: Abortable,
   ): Promise<ObjectInfo> {
     const { key } = upload;
     const all = parts.map((part) => ({
@@ -347,7 +355,7 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
         'finish the upload of',
         key,
         's3:PutObject',
-        o,
+        options,
         async (http) => {
           attempts++;
           return this.#client.send(new CompleteMultipartUploadCommand(whole), http);
@@ -365,7 +373,7 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
           cause: error,
         });
       const lost = attempts > 1 && (isRefusal(error) || isS3Error(error, 'NoSuchUpload'));
-      const ours = lost ? await this.#find(key, size, crc, o) : undefined;
+      const ours = lost ? await this.#find(key, size, crc, options) : undefined;
       if (ours === undefined) throw error;
       return ours;
     }
@@ -382,7 +390,7 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
   }
 
   get #in(): { Bucket: string; ExpectedBucketOwner: string | undefined } {
-    return { Bucket: this.#o.bucket, ExpectedBucketOwner: this.#o.expectedBucketOwner };
+    return { Bucket: this.#options.bucket, ExpectedBucketOwner: this.#options.expectedBucketOwner };
   }
 
   #at(key: string): { Bucket: string; ExpectedBucketOwner: string | undefined; Key: string } {
@@ -394,33 +402,33 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
   }
 
   /** How a new object is to be stored. */
-  #stored(o: WriteOptions): {
+  #stored(options: WriteOptions): {
     Metadata: Record<string, string>;
     ContentType: string | undefined;
     StorageClass: StorageClass | undefined;
     ServerSideEncryption?: 'aws:kms';
     SSEKMSKeyId?: string;
   } {
-    const { storageClass, kmsKeyId } = this.#o;
+    const { storageClass, kmsKeyId } = this.#options;
     return {
-      Metadata: headersOfMetadata(o.metadata ?? {}),
-      ContentType: o.contentType,
+      Metadata: headersOfMetadata(options.metadata ?? {}),
+      ContentType: options.contentType,
       StorageClass: storageClass,
       ...(kmsKeyId === undefined ? {} : { ServerSideEncryption: 'aws:kms', SSEKMSKeyId: kmsKeyId }),
     };
   }
 
   /** S3 does not say when it stored something; its clock and ours differ by little. */
-  #written(key: string, size: number, stored: Pick<ObjectInfo, 'etag' | 'version'>, o: WriteOptions): ObjectInfo {
-    return { key, size, ...stored, modified: new Date(this.#clock.now()), metadata: o.metadata ?? {} };
+  #written(key: string, size: number, stored: Pick<ObjectInfo, 'etag' | 'version'>, options: WriteOptions): ObjectInfo {
+    return { key, size, ...stored, modified: new Date(this.#clock.now()), metadata: options.metadata ?? {} };
   }
 
   async #head(
     key: string,
     more: { ChecksumMode?: 'ENABLED' },
-    o: Abortable,
+    options: Abortable,
   ): Promise<{ info: ObjectInfo; crc: number | undefined }> {
-    const head = await this.#call('look at', key, 's3:GetObject', o, async (http) =>
+    const head = await this.#call('look at', key, 's3:GetObject', options, async (http) =>
       this.#client.send(new HeadObjectCommand({ ...this.#at(key), ...more }), http),
     );
     const { ContentLength: size = 0, ETag: etag = '', LastModified: modified = new Date(0), Metadata } = head;
@@ -429,9 +437,9 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
   }
 
   /** After an answer that may have been lost: the object, if it has the bytes that were sent. */
-  async #find(key: string, size: number, crc: number, o: Abortable): Promise<ObjectInfo | undefined> {
+  async #find(key: string, size: number, crc: number, options: Abortable): Promise<ObjectInfo | undefined> {
     try {
-      const there = await this.#head(key, { ChecksumMode: 'ENABLED' }, o);
+      const there = await this.#head(key, { ChecksumMode: 'ENABLED' }, options);
       return there.info.size === size && there.crc === crc ? there.info : undefined;
     } catch (error) {
       if (isFailure(error, 'NOT_FOUND', 'DENIED')) return undefined;
@@ -440,10 +448,14 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
   }
 
   /** What a read of no bytes comes to: S3 has no empty ranges. */
-  async #readNothing(key: string, offset: number, o: Abortable & { ifMatch?: string | undefined }): Promise<Bytes> {
-    const { size, etag } = await this.stat(key, { signal: o.signal });
+  async #readNothing(
+    key: string,
+    offset: number,
+    options: Abortable & { ifMatch?: string | undefined },
+  ): Promise<Bytes> {
+    const { size, etag } = await this.stat(key, { signal: options.signal });
     const doing = `read ${this.describe(key)}`;
-    if (o.ifMatch !== undefined && o.ifMatch !== etag)
+    if (options.ifMatch !== undefined && options.ifMatch !== etag)
       throw new Failure('CONFLICT', `${doing}: it was written by somebody else in the meantime`);
     if (offset > size) throw new Failure('INVALID', `${doing}: it has ${size} bytes, so there is nothing at ${offset}`);
     return nothing();
@@ -454,12 +466,12 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
     doing: string,
     key: string,
     action: string,
-    o: Abortable,
+    options: Abortable,
     request: (http: { readonly abortSignal?: AbortSignal }) => Promise<T>,
     final: readonly string[] = [],
   ): Promise<T> {
     const url = this.describe(key);
-    const { signal } = o;
+    const { signal } = options;
     const outcome = await retry(
       `${doing} ${url}`,
       async () => {
@@ -468,12 +480,12 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
           return { value: await request(signal === undefined ? {} : { abortSignal: signal }) };
         } catch (error) {
           if (signal?.aborted === true) throw aborted(signal);
-          const failure = s3Failure(error, { doing, url, bucket: this.#o.bucket, action });
+          const failure = s3Failure(error, { doing, url, bucket: this.#options.bucket, action });
           if (isS3Error(failure, 'NoSuchUpload', ...final)) return { failure };
           throw failure;
         }
       },
-      { signal, clock: this.#clock, report: this.#o.report },
+      { signal, clock: this.#clock, report: this.#options.report },
     );
     if ('failure' in outcome) throw outcome.failure;
     return outcome.value;
@@ -562,7 +574,7 @@ function isRange(sent: string, offset: number, bytes: number, length: number | u
   return bytes === length || Number(last) + 1 === Number(total);
 }
 
-async function* bytesOf(body: Readable, bytes: number, doing: string, o: Abortable): Bytes {
+async function* bytesOf(body: Readable, bytes: number, doing: string, options: Abortable): Bytes {
   let received = 0;
   try {
     for await (const chunk of body as AsyncIterable<Uint8Array>) {
@@ -570,7 +582,7 @@ async function* bytesOf(body: Readable, bytes: number, doing: string, o: Abortab
       yield chunk;
     }
   } catch (error) {
-    checkAborted(o);
+    checkAborted(options);
     throw new Failure('UNAVAILABLE', `${doing}: the connection broke after ${received} of ${bytes} bytes`, {
       cause: error,
     });

@@ -33,16 +33,21 @@ export interface WholeObject {
 export interface MultipartCalls {
   describe(key: string): string;
   warn(message: string): void;
-  stat(key: string, o: Abortable): Promise<ObjectInfo>;
-  begin(key: string, o: WriteOptions): Promise<Multipart>;
+  stat(key: string, options: Abortable): Promise<ObjectInfo>;
+  begin(key: string, options: WriteOptions): Promise<Multipart>;
   /** Those of exactly this key, the one begun last first. */
-  unfinished(key: string, o: Abortable): Promise<readonly Multipart[]>;
+  unfinished(key: string, options: Abortable): Promise<readonly Multipart[]>;
   /** The parts whose numbers are greater than `after`, in their order. */
-  storedParts(upload: Multipart, after: number, o: Abortable): Promise<readonly StoredPart[]>;
-  send(upload: Multipart, n: number, bytes: Uint8Array, crc: number, o: Abortable): Promise<StoredPart>;
-  copy(upload: Multipart, n: number, from: ObjectRange, length: number, o: Abortable): Promise<StoredPart>;
+  storedParts(upload: Multipart, after: number, options: Abortable): Promise<readonly StoredPart[]>;
+  send(upload: Multipart, n: number, bytes: Uint8Array, crc: number, options: Abortable): Promise<StoredPart>;
+  copy(upload: Multipart, n: number, from: ObjectRange, length: number, options: Abortable): Promise<StoredPart>;
   /** `parts` are numbered from 1 without gaps. CORRUPT when S3 put together other bytes. An answer that was lost is found out. */
-  complete(upload: Multipart, parts: readonly StoredPart[], whole: WholeObject, o: Abortable): Promise<ObjectInfo>;
+  complete(
+    upload: Multipart,
+    parts: readonly StoredPart[],
+    whole: WholeObject,
+    options: Abortable,
+  ): Promise<ObjectInfo>;
   /** Success when there is none. */
   drop(upload: Multipart): Promise<void>;
 }
@@ -64,9 +69,9 @@ const FINGERPRINT = 'transship-fingerprint';
 /** Bytes of every part of an upload of `size` bytes but the last. INVALID when S3 cannot store it so. */
 export function partSizeFor(
   size: number,
-  o: { readonly partSize?: number | undefined; readonly minPartBytes?: number | undefined } = {},
+  options: { readonly partSize?: number | undefined; readonly minPartBytes?: number | undefined } = {},
 ): number {
-  const { partSize, minPartBytes = MIN_PART_BYTES } = o;
+  const { partSize, minPartBytes = MIN_PART_BYTES } = options;
   const most = MAX_PARTS - 1;
   if (!Number.isSafeInteger(size) || size < 1) throw new Failure('INVALID', `${size} bytes cannot be uploaded`);
   if (size > MAX_OBJECT_BYTES)
@@ -84,20 +89,23 @@ export async function openS3Upload(
   calls: MultipartCalls,
   key: string,
   parts: Parts,
-  o: UploadOptions,
+  options: UploadOptions,
 ): Promise<Upload> {
-  const marker = markerOf(o.fingerprint, parts);
-  const found = await takeUp(calls, key, marker, o);
-  if (found !== undefined) return new S3Upload(calls, found.multipart, parts, found.stored, o);
-  const multipart = await calls.begin(key, { ...o, metadata: { ...o.metadata, [FINGERPRINT]: o.fingerprint } });
+  const marker = markerOf(options.fingerprint, parts);
+  const found = await takeUp(calls, key, marker, options);
+  if (found !== undefined) return new S3Upload(calls, found.multipart, parts, found.stored, options);
+  const multipart = await calls.begin(key, {
+    ...options,
+    metadata: { ...options.metadata, [FINGERPRINT]: options.fingerprint },
+  });
   try {
-    await calls.send(multipart, MARKER_PART, marker, crc32(marker), o);
+    await calls.send(multipart, MARKER_PART, marker, crc32(marker), options);
   } catch (error) {
     // without its marker nobody would ever find it again
     await dropQuietly(calls, multipart);
     throw error;
   }
-  return new S3Upload(calls, multipart, parts, [], o);
+  return new S3Upload(calls, multipart, parts, [], options);
 }
 
 /** Stores a body of unknown length in parts of growing size. A short one is handed to `write`. */
@@ -105,18 +113,18 @@ export async function streamToS3(
   calls: MultipartCalls,
   key: string,
   body: Bytes,
-  o: WriteOptions,
+  options: WriteOptions,
   write: (bytes: Uint8Array) => Promise<ObjectInfo>,
 ): Promise<ObjectInfo> {
-  const pieces = piecesOf(body, o);
+  const pieces = piecesOf(body, options);
   try {
     const first = await pieces.next();
     if (first.done === true) return await write(new Uint8Array());
     if (first.value.byteLength < DEFAULT_PART_BYTES) return await write(first.value);
-    const multipart = await calls.begin(key, o);
+    const multipart = await calls.begin(key, options);
     try {
-      const stored = await sendPieces(calls, multipart, first.value, pieces, o);
-      return await calls.complete(multipart, stored, wholeOf(stored, o.condition), o);
+      const stored = await sendPieces(calls, multipart, first.value, pieces, options);
+      return await calls.complete(multipart, stored, wholeOf(stored, options.condition), options);
     } catch (error) {
       await dropQuietly(calls, multipart);
       throw isRefusal(error) ? refused(calls, key, error) : error;
@@ -144,7 +152,7 @@ class S3Upload implements Upload {
   readonly #multipart: Multipart;
   readonly #parts: Parts;
   readonly #stored = new Map<number, StoredPart>();
-  readonly #o: UploadOptions;
+  readonly #options: UploadOptions;
   #committed: ObjectInfo | undefined;
 
   constructor(
@@ -152,12 +160,12 @@ class S3Upload implements Upload {
     multipart: Multipart,
     parts: Parts,
     stored: readonly StoredPart[],
-    o: UploadOptions,
+    options: UploadOptions,
   ) {
     this.#calls = calls;
     this.#multipart = multipart;
     this.#parts = parts;
-    this.#o = o;
+    this.#options = options;
     for (const part of stored) if (part.n <= parts.count && part.size === parts.length(part.n)) this.#keep(part);
   }
 
@@ -173,40 +181,40 @@ class S3Upload implements Upload {
     return this.#parts.done;
   }
 
-  async part(n: number, bytes: Uint8Array, o: Abortable = {}): Promise<void> {
-    checkAborted(o);
+  async part(n: number, bytes: Uint8Array, options: Abortable = {}): Promise<void> {
+    checkAborted(options);
     this.#parts.check(n, bytes.byteLength, this.#doing);
     const crc = crc32(bytes);
     this.#parts.done.delete(n);
     try {
-      if (this.#committed === undefined) this.#keep(await this.#calls.send(this.#multipart, n, bytes, crc, o));
+      if (this.#committed === undefined) this.#keep(await this.#calls.send(this.#multipart, n, bytes, crc, options));
     } catch (error) {
-      await this.#endedElsewhere(error, o);
+      await this.#endedElsewhere(error, options);
     }
     this.#parts.done.set(n, crc);
   }
 
-  async copy(n: number, from: ObjectRange, o: Abortable = {}): Promise<boolean> {
-    checkAborted(o);
+  async copy(n: number, from: ObjectRange, options: Abortable = {}): Promise<boolean> {
+    checkAborted(options);
     const length = this.#parts.length(n);
     this.#parts.check(n, length, this.#doing);
     if (this.#committed !== undefined) return false;
     try {
       this.#parts.done.delete(n);
-      return this.#keep(await this.#calls.copy(this.#multipart, n, from, length, o));
+      return this.#keep(await this.#calls.copy(this.#multipart, n, from, length, options));
     } catch (error) {
       if (!isFailure(error) || isFailure(error, 'ABORTED', 'BUG')) throw error;
       return false;
     }
   }
 
-  async commit(o: Abortable = {}): Promise<ObjectInfo> {
-    checkAborted(o);
+  async commit(options: Abortable = {}): Promise<ObjectInfo> {
+    checkAborted(options);
     this.#parts.checkComplete(this.#doing);
     if (this.#committed === undefined) {
-      this.#committed = await this.#complete(o);
+      this.#committed = await this.#complete(options);
       // a writer with a condition looked at what is there before, and so do all others of this key: theirs does not hold any more
-      if (this.#o.condition !== undefined) await clearAway(this.#calls, this.#multipart, o);
+      if (this.#options.condition !== undefined) await clearAway(this.#calls, this.#multipart, options);
     }
     return this.#committed;
   }
@@ -227,10 +235,10 @@ class S3Upload implements Upload {
     return true;
   }
 
-  async #complete(o: Abortable): Promise<ObjectInfo> {
+  async #complete(options: Abortable): Promise<ObjectInfo> {
     const finish = async (): Promise<ObjectInfo> => {
       const stored = [...this.#stored.values()].sort((a, b) => a.n - b.n);
-      return this.#calls.complete(this.#multipart, stored, wholeOf(stored, this.#o.condition), o);
+      return this.#calls.complete(this.#multipart, stored, wholeOf(stored, this.#options.condition), options);
     };
     try {
       try {
@@ -238,13 +246,13 @@ class S3Upload implements Upload {
       } catch (error) {
         if (!isS3Error(error, 'InvalidPart')) throw error;
         // another process with the same upload has sent a part again, which under KMS gives it another etag
-        await this.#lookAgain(error, o);
+        await this.#lookAgain(error, options);
         return await finish();
       }
     } catch (error) {
-      if (isS3Error(error, 'NoSuchUpload')) return this.#endedElsewhere(error, o);
+      if (isS3Error(error, 'NoSuchUpload')) return this.#endedElsewhere(error, options);
       if (isRefusal(error)) {
-        const ours = await this.#ours(o);
+        const ours = await this.#ours(options);
         if (ours === undefined) throw refused(this.#calls, this.#multipart.key, error);
         await dropQuietly(this.#calls, this.#multipart);
         return ours;
@@ -255,9 +263,9 @@ class S3Upload implements Upload {
     }
   }
 
-  async #lookAgain(cause: unknown, o: Abortable): Promise<void> {
+  async #lookAgain(cause: unknown, options: Abortable): Promise<void> {
     const { done } = this.#parts;
-    const found = new Map((await this.#calls.storedParts(this.#multipart, 0, o)).map((part) => [part.n, part]));
+    const found = new Map((await this.#calls.storedParts(this.#multipart, 0, options)).map((part) => [part.n, part]));
     for (const [n, crc] of done) {
       const part = found.get(n);
       if (part?.crc !== crc || part.size !== this.#parts.length(n)) {
@@ -270,32 +278,32 @@ class S3Upload implements Upload {
   }
 
   /** After NoSuchUpload: the object if another process has finished the same upload. Everything else is thrown. */
-  async #endedElsewhere(error: unknown, o: Abortable): Promise<ObjectInfo> {
+  async #endedElsewhere(error: unknown, options: Abortable): Promise<ObjectInfo> {
     if (!isS3Error(error, 'NoSuchUpload')) throw error;
-    const found = await this.#found(o);
+    const found = await this.#found(options);
     if (found !== undefined && this.#isOurs(found)) {
       this.#committed = found;
       return found;
     }
     // who completes an upload clears away those that this makes useless
-    if (isFailure(error) && found !== undefined && !holds(this.#o.condition, found))
+    if (isFailure(error) && found !== undefined && !holds(this.#options.condition, found))
       throw refused(this.#calls, this.#multipart.key, error);
     throw new Failure('UNAVAILABLE', `${this.#doing}: it was aborted by somebody else: start the upload again`);
   }
 
   /** What is there, if it has our content. */
-  async #ours(o: Abortable): Promise<ObjectInfo | undefined> {
-    const found = await this.#found(o);
+  async #ours(options: Abortable): Promise<ObjectInfo | undefined> {
+    const found = await this.#found(options);
     return found !== undefined && this.#isOurs(found) ? found : undefined;
   }
 
   #isOurs(info: ObjectInfo): boolean {
-    return info.metadata[FINGERPRINT] === this.#o.fingerprint && info.size === this.#parts.size;
+    return info.metadata[FINGERPRINT] === this.#options.fingerprint && info.size === this.#parts.size;
   }
 
-  async #found(o: Abortable): Promise<ObjectInfo | undefined> {
+  async #found(options: Abortable): Promise<ObjectInfo | undefined> {
     try {
-      return await this.#calls.stat(this.#multipart.key, o);
+      return await this.#calls.stat(this.#multipart.key, options);
     } catch (error) {
       if (isFailure(error, 'NOT_FOUND', 'DENIED')) return undefined;
       throw error;
@@ -317,14 +325,14 @@ async function takeUp(
   calls: MultipartCalls,
   key: string,
   marker: Uint8Array,
-  o: Abortable,
+  options: Abortable,
 ): Promise<{ multipart: Multipart; stored: readonly StoredPart[] } | undefined> {
   const crc = crc32(marker);
   try {
-    for (const multipart of await calls.unfinished(key, o)) {
-      const [found] = await storedUnlessGone(calls, multipart, MARKER_PART - 1, o);
+    for (const multipart of await calls.unfinished(key, options)) {
+      const [found] = await storedUnlessGone(calls, multipart, MARKER_PART - 1, options);
       if (found?.n !== MARKER_PART || found.size !== marker.byteLength || found.crc !== crc) continue;
-      return { multipart, stored: await storedUnlessGone(calls, multipart, 0, o) };
+      return { multipart, stored: await storedUnlessGone(calls, multipart, 0, options) };
     }
   } catch (error) {
     if (!isFailure(error, 'DENIED', 'UNSUPPORTED')) throw error;
@@ -337,10 +345,10 @@ async function storedUnlessGone(
   calls: MultipartCalls,
   multipart: Multipart,
   after: number,
-  o: Abortable,
+  options: Abortable,
 ): Promise<readonly StoredPart[]> {
   try {
-    return await calls.storedParts(multipart, after, o);
+    return await calls.storedParts(multipart, after, options);
   } catch (error) {
     if (isS3Error(error, 'NoSuchUpload')) return [];
     throw error;
@@ -355,11 +363,11 @@ function holds(condition: Condition | undefined, there: ObjectInfo): boolean {
  * Drops the other unfinished uploads of a key whose object is complete, where they are ours: those with a marker, and those without any part,
  * of which nothing can be known. They were left by who died, or by an answer that was lost. Never fails.
  */
-async function clearAway(calls: MultipartCalls, complete: Multipart, o: Abortable): Promise<void> {
+async function clearAway(calls: MultipartCalls, complete: Multipart, options: Abortable): Promise<void> {
   try {
-    for (const multipart of await calls.unfinished(complete.key, o)) {
+    for (const multipart of await calls.unfinished(complete.key, options)) {
       if (multipart.id === complete.id) continue;
-      const parts = await calls.storedParts(multipart, 0, o);
+      const parts = await calls.storedParts(multipart, 0, options);
       if (parts.every(({ n }) => n !== MARKER_PART) && parts.length > 0) continue;
       await calls.drop(multipart);
     }
@@ -381,12 +389,12 @@ async function dropQuietly(calls: MultipartCalls, multipart: Multipart): Promise
  * The body in pieces of at least 8 MiB, or a thousandth of what came before: 8 GB in small parts, 19 TB in 10,000. Only the last piece may be
  * smaller. Each is memory of its own.
  */
-async function* piecesOf(body: Bytes, o: Abortable): AsyncGenerator<Uint8Array, void, undefined> {
+async function* piecesOf(body: Bytes, options: Abortable): AsyncGenerator<Uint8Array, void, undefined> {
   let sent = 0;
   let piece = Buffer.allocUnsafe(DEFAULT_PART_BYTES);
   let filled = 0;
   for await (const chunk of body) {
-    checkAborted(o);
+    checkAborted(options);
     for (let rest = chunk; rest.byteLength > 0;) {
       const taken = rest.subarray(0, piece.byteLength - filled);
       piece.set(taken, filled);
@@ -408,10 +416,10 @@ async function sendPieces(
   multipart: Multipart,
   first: Uint8Array,
   others: AsyncIterable<Uint8Array>,
-  o: Abortable,
+  options: Abortable,
 ): Promise<readonly StoredPart[]> {
   const stop = new AbortController();
-  const signal = anyOf(o.signal, stop.signal);
+  const signal = anyOf(options.signal, stop.signal);
   const stored: StoredPart[] = [];
   const flying = new Set<Promise<void>>();
   const failed: unknown[] = [];

@@ -71,36 +71,36 @@ const ACTIONS: Readonly<Record<Operation, string>> = {
  * region is that of the host.
  */
 export class EcrRegistry {
-  readonly #o: EcrOptions;
+  readonly #options: EcrOptions;
   #client: Promise<Sdk.ECR> | undefined;
   #token: Promise<Token | Failure> | undefined;
 
-  constructor(o: EcrOptions) {
-    this.#o = o;
+  constructor(options: EcrOptions) {
+    this.#options = options;
   }
 
   /** Basic with ECR's token on every request, renewed before it expires and when it is refused; fetched once for all who wait for it. */
   authorizer(): Authorizer {
-    const { clock, host, credentials } = this.#o;
+    const { clock, host, credentials } = this.#options;
     return {
-      header: async (scopes, o) => {
+      header: async (scopes, options) => {
         const held = this.#token ?? this.#renew();
-        let token = await orAborted(held, o);
+        let token = await orAborted(held, options);
         if (!isFailure(token) && token.renewAtMs <= clock.now()) {
           // whoever comes first renews it for all
           if (this.#token === held) void this.#renew();
-          token = await orAborted(this.#token ?? this.#renew(), o);
+          token = await orAborted(this.#token ?? this.#renew(), options);
         }
         if (!isFailure(token)) return token.header;
-        const found = await credentials(host, repositoryOf(scopes), o);
+        const found = await credentials(host, repositoryOf(scopes), options);
         if (found !== undefined && 'username' in found) return basic(`${found.username}:${found.password}`);
         throw new Failure('UNAUTHENTICATED', `${token.message}; nor are there any of \`docker login\``, {
           cause: token,
         });
       },
 
-      refused: async ({ status, text, used }, o) => {
-        const token = await orAborted(this.#token ?? this.#renew(), o);
+      refused: async ({ status, text, used }, options) => {
+        const token = await orAborted(this.#token ?? this.#renew(), options);
         if (isFailure(token)) return false;
         if (token.header !== used) return true;
         // a 403 is mostly a missing permission, and sometimes an old token: https://github.com/deis/builder/issues/426
@@ -120,12 +120,12 @@ export class EcrRegistry {
   }
 
   /** Makes the repository, with settings. Success when it is there already: then it is left as it is. */
-  async create(name: string, settings: RepositorySettings, o: Abortable): Promise<void> {
+  async create(name: string, settings: RepositorySettings, options: Abortable): Promise<void> {
     const { tagMutability, tagMutabilityExclusions, scanOnPush, tags } = settings;
     const encryption = this.#encryptionOf(name, settings);
-    const what = `create repository ${this.#o.host}/${name}`;
+    const what = `create repository ${this.#options.host}/${name}`;
     try {
-      await this.#call(what, 'ecr:CreateRepository', o, async (ecr, at) =>
+      await this.#call(what, 'ecr:CreateRepository', options, async (ecr, sdkOptions) =>
         ecr.createRepository(
           {
             ...this.#id(name),
@@ -136,63 +136,70 @@ export class EcrRegistry {
               encryption === undefined ? undefined : { encryptionType: encryption.type, kmsKey: encryption.key },
             tags: tagList(tags),
           },
-          at,
+          sdkOptions,
         ),
       );
     } catch (error) {
       if (isFailure(error, 'CONFLICT')) return;
       throw error;
     }
-    await this.#applyPolicies(name, settings, o);
+    await this.#applyPolicies(name, settings, options);
   }
 
   /** Makes the repository exist with these settings; what they do not say stays as it is. Idempotent. */
-  async applySettings(name: string, settings: RepositorySettings, o: Abortable = {}): Promise<void> {
-    const found = await absentIfNotFound(this.#describe(name, o));
-    if (found === undefined) return this.create(name, settings, o);
-    const what = `set repository ${this.#o.host}/${name}`;
+  async applySettings(name: string, settings: RepositorySettings, options: Abortable = {}): Promise<void> {
+    const found = await absentIfNotFound(this.#describe(name, options));
+    if (found === undefined) return this.create(name, settings, options);
+    const what = `set repository ${this.#options.host}/${name}`;
     const { tagMutability, scanOnPush, encryption } = settings;
     if (tagMutability !== undefined) {
-      await this.#call(what, 'ecr:PutImageTagMutability', o, async (ecr, at) =>
+      await this.#call(what, 'ecr:PutImageTagMutability', options, async (ecr, sdkOptions) =>
         ecr.putImageTagMutability(
           {
             ...this.#id(name),
             imageTagMutability: tagMutability,
             imageTagMutabilityExclusionFilters: exclusionFilters(settings.tagMutabilityExclusions),
           },
-          at,
+          sdkOptions,
         ),
       );
     }
     if (scanOnPush !== undefined) {
-      await this.#call(what, 'ecr:PutImageScanningConfiguration', o, async (ecr, at) =>
-        ecr.putImageScanningConfiguration({ ...this.#id(name), imageScanningConfiguration: { scanOnPush } }, at),
+      await this.#call(what, 'ecr:PutImageScanningConfiguration', options, async (ecr, sdkOptions) =>
+        ecr.putImageScanningConfiguration(
+          { ...this.#id(name), imageScanningConfiguration: { scanOnPush } },
+          sdkOptions,
+        ),
       );
     }
     const tags = tagList(settings.tags);
     if (tags !== undefined) {
-      await this.#call(what, 'ecr:TagResource', o, async (ecr, at) =>
-        ecr.tagResource({ resourceArn: found.repositoryArn, tags }, at),
+      await this.#call(what, 'ecr:TagResource', options, async (ecr, sdkOptions) =>
+        ecr.tagResource({ resourceArn: found.repositoryArn, tags }, sdkOptions),
       );
     }
     const encrypted = found.encryptionConfiguration?.encryptionType ?? 'AES256';
     if (encryption !== undefined && encryption.type !== encrypted)
       this.#warn(`${what}: it is encrypted with ${encrypted}, which cannot be changed to ${encryption.type} any more`);
-    await this.#applyPolicies(name, settings, o);
+    await this.#applyPolicies(name, settings, options);
   }
 
   /** The settings of a repository, whole. NOT_FOUND when there is none; DENIED naming the action that is missing. */
-  async settings(name: string, o: Abortable = {}): Promise<RepositorySettings> {
-    const what = `read the settings of ${this.#o.host}/${name}`;
-    const found = await this.#describe(name, o);
-    const listed = await this.#call(what, 'ecr:ListTagsForResource', o, async (ecr, at) =>
-      ecr.listTagsForResource({ resourceArn: found.repositoryArn }, at),
+  async settings(name: string, options: Abortable = {}): Promise<RepositorySettings> {
+    const what = `read the settings of ${this.#options.host}/${name}`;
+    const found = await this.#describe(name, options);
+    const listed = await this.#call(what, 'ecr:ListTagsForResource', options, async (ecr, sdkOptions) =>
+      ecr.listTagsForResource({ resourceArn: found.repositoryArn }, sdkOptions),
     );
     const lifecycle = await absentIfNotFound(
-      this.#call(what, 'ecr:GetLifecyclePolicy', o, async (ecr, at) => ecr.getLifecyclePolicy(this.#id(name), at)),
+      this.#call(what, 'ecr:GetLifecyclePolicy', options, async (ecr, sdkOptions) =>
+        ecr.getLifecyclePolicy(this.#id(name), sdkOptions),
+      ),
     );
     const policy = await absentIfNotFound(
-      this.#call(what, 'ecr:GetRepositoryPolicy', o, async (ecr, at) => ecr.getRepositoryPolicy(this.#id(name), at)),
+      this.#call(what, 'ecr:GetRepositoryPolicy', options, async (ecr, sdkOptions) =>
+        ecr.getRepositoryPolicy(this.#id(name), sdkOptions),
+      ),
     );
     const tags = listed.tags?.map(({ Key = '', Value = '' }) => [Key, Value] as const) ?? [];
     const exclusions = found.imageTagMutabilityExclusionFilters?.map(({ filter = '' }) => filter) ?? [];
@@ -209,14 +216,14 @@ export class EcrRegistry {
   }
 
   /** The names of the repositories that start with `prefix`. */
-  async *repositories(prefix: string, o: Abortable): AsyncIterable<string> {
-    const what = `list repositories of ${this.#o.host}`;
-    const registryId = this.#o.ecr.account;
+  async *repositories(prefix: string, options: Abortable): AsyncIterable<string> {
+    const what = `list repositories of ${this.#options.host}`;
+    const registryId = this.#options.ecr.account;
     let nextToken: string | undefined;
     do {
       const input = { registryId, maxResults: PAGE, nextToken };
-      const page = await this.#call(what, ACTIONS['list-repositories'], o, async (ecr, at) =>
-        ecr.describeRepositories(input, at),
+      const page = await this.#call(what, ACTIONS['list-repositories'], options, async (ecr, sdkOptions) =>
+        ecr.describeRepositories(input, sdkOptions),
       );
       for (const { repositoryName: name } of page.repositories ?? []) if (name?.startsWith(prefix) === true) yield name;
       ({ nextToken } = page);
@@ -224,19 +231,19 @@ export class EcrRegistry {
   }
 
   /** Everything in a repository, archived images too: one call for a thousand, and no image's last pull time is touched. */
-  async *images(repository: string, o: Abortable = {}): AsyncIterable<EcrImage> {
+  async *images(repository: string, options: Abortable = {}): AsyncIterable<EcrImage> {
     let nextToken: string | undefined;
     do {
-      const page = await this.#describeImages(repository, { maxResults: PAGE, nextToken }, o);
+      const page = await this.#describeImages(repository, { maxResults: PAGE, nextToken }, options);
       for (const detail of page.imageDetails ?? []) yield imageOf(detail);
       ({ nextToken } = page);
     } while (nextToken !== undefined);
   }
 
   /** Whether an image that cannot be pulled is there, archived. False too where ECR does not say. */
-  async isArchived(repository: string, imageId: Sdk.ImageIdentifier, o: Abortable): Promise<boolean> {
+  async isArchived(repository: string, imageId: Sdk.ImageIdentifier, options: Abortable): Promise<boolean> {
     try {
-      const { imageDetails = [] } = await this.#describeImages(repository, { imageIds: [imageId] }, o);
+      const { imageDetails = [] } = await this.#describeImages(repository, { imageIds: [imageId] }, options);
       return imageDetails.some(({ imageStatus }) => imageStatus === 'ARCHIVED' || imageStatus === 'ACTIVATING');
     } catch (error) {
       if (isFailure(error, 'ABORTED')) throw error;
@@ -249,11 +256,14 @@ export class EcrRegistry {
     client?.destroy();
   }
 
-  async #describe(name: string, o: Abortable): Promise<Sdk.Repository> {
-    const what = `read the settings of ${this.#o.host}/${name}`;
-    const { account: registryId } = this.#o.ecr;
-    const { repositories = [] } = await this.#call(what, ACTIONS['list-repositories'], o, async (ecr, at) =>
-      ecr.describeRepositories({ registryId, repositoryNames: [name] }, at),
+  async #describe(name: string, options: Abortable): Promise<Sdk.Repository> {
+    const what = `read the settings of ${this.#options.host}/${name}`;
+    const { account: registryId } = this.#options.ecr;
+    const { repositories = [] } = await this.#call(
+      what,
+      ACTIONS['list-repositories'],
+      options,
+      async (ecr, sdkOptions) => ecr.describeRepositories({ registryId, repositoryNames: [name] }, sdkOptions),
     );
     const [found] = repositories;
     if (found === undefined) throw new Failure('NOT_FOUND', `${what}: there is no such repository`);
@@ -263,37 +273,41 @@ export class EcrRegistry {
   async #describeImages(
     repository: string,
     input: Partial<Sdk.DescribeImagesCommandInput>,
-    o: Abortable,
+    options: Abortable,
   ): Promise<Sdk.DescribeImagesCommandOutput> {
-    return this.#call(`list images of ${this.#o.host}/${repository}`, 'ecr:DescribeImages', o, async (ecr, at) =>
-      // by default archived images are left out, as if they had been deleted
-      ecr.describeImages({ ...this.#id(repository), filter: { imageStatus: 'ANY' }, ...input }, at),
+    return this.#call(
+      `list images of ${this.#options.host}/${repository}`,
+      'ecr:DescribeImages',
+      options,
+      async (ecr, sdkOptions) =>
+        // by default archived images are left out, as if they had been deleted
+        ecr.describeImages({ ...this.#id(repository), filter: { imageStatus: 'ANY' }, ...input }, sdkOptions),
     );
   }
 
-  async #applyPolicies(name: string, settings: RepositorySettings, o: Abortable): Promise<void> {
-    const what = `set repository ${this.#o.host}/${name}`;
+  async #applyPolicies(name: string, settings: RepositorySettings, options: Abortable): Promise<void> {
+    const what = `set repository ${this.#options.host}/${name}`;
     const { lifecyclePolicy, repositoryPolicy } = settings;
     if (lifecyclePolicy !== undefined) {
-      await this.#call(what, 'ecr:PutLifecyclePolicy', o, async (ecr, at) =>
-        ecr.putLifecyclePolicy({ ...this.#id(name), lifecyclePolicyText: lifecyclePolicy }, at),
+      await this.#call(what, 'ecr:PutLifecyclePolicy', options, async (ecr, sdkOptions) =>
+        ecr.putLifecyclePolicy({ ...this.#id(name), lifecyclePolicyText: lifecyclePolicy }, sdkOptions),
       );
     }
     if (repositoryPolicy !== undefined) {
-      await this.#call(what, 'ecr:SetRepositoryPolicy', o, async (ecr, at) =>
-        ecr.setRepositoryPolicy({ ...this.#id(name), policyText: repositoryPolicy }, at),
+      await this.#call(what, 'ecr:SetRepositoryPolicy', options, async (ecr, sdkOptions) =>
+        ecr.setRepositoryPolicy({ ...this.#id(name), policyText: repositoryPolicy }, sdkOptions),
       );
     }
   }
 
   #id(name: string): { readonly registryId: string; readonly repositoryName: string } {
-    return { registryId: this.#o.ecr.account, repositoryName: name };
+    return { registryId: this.#options.ecr.account, repositoryName: name };
   }
 
   /** A key belongs to an account and a region: settings from elsewhere keep the kind of encryption, with the key that AWS manages here. */
   #encryptionOf(name: string, { encryption }: RepositorySettings): RepositorySettings['encryption'] {
     const [, , , region, account] = encryption?.key?.split(':') ?? [];
-    const { ecr } = this.#o;
+    const { ecr } = this.#options;
     if (encryption === undefined || region === undefined) return encryption;
     if (region === ecr.region && account === ecr.account) return encryption;
     this.#warn(
@@ -303,7 +317,7 @@ export class EcrRegistry {
   }
 
   #warn(message: string): void {
-    this.#o.report?.({ type: 'warning', message });
+    this.#options.report?.({ type: 'warning', message });
   }
 
   /** Fetches a new token for all who wait; that there are no AWS credentials is kept as well. What fails is tried anew by the next. */
@@ -319,11 +333,11 @@ export class EcrRegistry {
   /** Without a signal: others wait for the same. The SDK's own timeouts end it. */
   async #fetchToken(): Promise<Token | Failure> {
     try {
-      const what = `sign in to ${this.#o.host}`;
-      const answer = await this.#call(what, 'ecr:GetAuthorizationToken', {}, async (ecr, at) =>
-        ecr.getAuthorizationToken({}, at),
+      const what = `sign in to ${this.#options.host}`;
+      const answer = await this.#call(what, 'ecr:GetAuthorizationToken', {}, async (ecr, sdkOptions) =>
+        ecr.getAuthorizationToken({}, sdkOptions),
       );
-      return tokenOf(what, answer.authorizationData?.[0], this.#o.clock.now());
+      return tokenOf(what, answer.authorizationData?.[0], this.#options.clock.now());
     } catch (error) {
       if (isFailure(error) && error.context['noCredentials'] === true) return error;
       throw error;
@@ -333,24 +347,24 @@ export class EcrRegistry {
   async #call<T>(
     what: string,
     action: string,
-    o: Abortable,
-    send: (client: Sdk.ECR, at: { abortSignal?: AbortSignal }) => Promise<T>,
+    options: Abortable,
+    send: (client: Sdk.ECR, sdkOptions: { abortSignal?: AbortSignal }) => Promise<T>,
   ): Promise<T> {
     this.#client ??= this.#connect();
     const client = await this.#client;
-    return calling(what, action, o, async (at) => send(client, at));
+    return calling(what, action, options, async (sdkOptions) => send(client, sdkOptions));
   }
 
   async #connect(): Promise<Sdk.ECR> {
     const { ECR } = await import('@aws-sdk/client-ecr');
-    const { host, ecr } = this.#o;
+    const { host, ecr } = this.#options;
     return new ECR({
       ...SDK_TIMEOUTS,
       region: ecr.region,
       maxAttempts: 6,
       useFipsEndpoint: /ecr-fips\./.test(host),
       useDualstackEndpoint: /\.on\.[a-z.]+$/.test(host),
-      ...(await credentialsOf(this.#o, ecr.region)),
+      ...(await credentialsOf(this.#options, ecr.region)),
     });
   }
 }
@@ -360,7 +374,7 @@ export class EcrRegistry {
  * the image is read as anybody may.
  */
 export function ecrPublicCredentials(
-  o: AwsAccess & {
+  options: AwsAccess & {
     readonly credentials: CredentialLookup;
     readonly clock: Clock;
     readonly report?: Report | undefined;
@@ -372,43 +386,45 @@ export function ecrPublicCredentials(
     const region = 'us-east-1';
     const what = `sign in to ${ECR_PUBLIC_HOST}`;
     const { ECRPUBLIC } = await import('@aws-sdk/client-ecr-public');
-    const client = new ECRPUBLIC({ ...SDK_TIMEOUTS, region, ...(await credentialsOf(o, region)) });
+    const client = new ECRPUBLIC({ ...SDK_TIMEOUTS, region, ...(await credentialsOf(options, region)) });
     // asked again now and then, so that what was refused is not used for its twelve hours
-    const untilMs = o.clock.now() + 10 * MINUTE_MS;
+    const untilMs = options.clock.now() + 10 * MINUTE_MS;
     try {
       const needed = 'ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken';
-      const answer = await calling(what, needed, {}, async (at) => client.getAuthorizationToken({}, at));
+      const answer = await calling(what, needed, {}, async (sdkOptions) =>
+        client.getAuthorizationToken({}, sdkOptions),
+      );
       const decoded = Buffer.from(answer.authorizationData?.authorizationToken ?? '', 'base64').toString();
       return { password: decoded.slice(decoded.indexOf(':') + 1), untilMs };
     } catch (error) {
       if (!isFailure(error, 'UNAUTHENTICATED', 'DENIED')) throw error;
       if (error.context['noCredentials'] !== true)
-        o.report?.({ type: 'warning', message: `${error.message}; going on without` });
+        options.report?.({ type: 'warning', message: `${error.message}; going on without` });
       return { password: undefined, untilMs };
     } finally {
       client.destroy();
     }
   };
-  return async (host, repository, at) => {
+  return async (host, repository, taskOptions) => {
     const kept = (token ??= fetchToken());
     kept.catch(() => {
       if (token === kept) token = undefined;
     });
-    const { password, untilMs } = await orAborted(kept, at);
-    if (untilMs <= o.clock.now() && token === kept) token = undefined;
-    return password === undefined ? o.credentials(host, repository, at) : { username: 'AWS', password };
+    const { password, untilMs } = await orAborted(kept, taskOptions);
+    if (untilMs <= options.clock.now() && token === kept) token = undefined;
+    return password === undefined ? options.credentials(host, repository, taskOptions) : { username: 'AWS', password };
   };
 }
 
-async function credentialsOf(o: AwsAccess, region: string): Promise<Pick<Sdk.ECRClientConfig, 'credentials'>> {
-  if (o.assumeRole === undefined) return {};
+async function credentialsOf(options: AwsAccess, region: string): Promise<Pick<Sdk.ECRClientConfig, 'credentials'>> {
+  if (options.assumeRole === undefined) return {};
   const { fromTemporaryCredentials } = await import('@aws-sdk/credential-providers');
   return {
     credentials: fromTemporaryCredentials({
       params: {
-        RoleArn: o.assumeRole,
+        RoleArn: options.assumeRole,
         RoleSessionName: 'transship',
-        ...(o.externalId === undefined ? {} : { ExternalId: o.externalId }),
+        ...(options.externalId === undefined ? {} : { ExternalId: options.externalId }),
       },
       clientConfig: { ...SDK_TIMEOUTS, region },
     }),

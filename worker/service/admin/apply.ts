@@ -16,15 +16,15 @@ export interface ApplyPlan {
    * files that are each without a conflict may have one with each other. What was done by then stays done where it ends in between, and
    * applying again goes on.
    */
-  execute(o?: Abortable): Promise<void>;
+  execute(options?: Abortable): Promise<void>;
 }
 
 /** Renewed while rules are written; who was killed meanwhile keeps others from applying for so long, and what clocks may differ by. */
 const LOCK_SECONDS = 30;
 
 /** What would make the stored rules those of `config`. Nothing is changed before `execute`. */
-export async function apply(config: Config, state: StateStore, o: Abortable): Promise<ApplyPlan> {
-  const [stored, storedAccess] = await Promise.all([state.rules.list(o), state.rules.access(o)]);
+export async function apply(config: Config, state: StateStore, options: Abortable): Promise<ApplyPlan> {
+  const [stored, storedAccess] = await Promise.all([state.rules.list(options), state.rules.access(options)]);
   const wanted = config.rules.map((rule) => ({ name: rule.name, document: formatRule(rule) }));
   const rules = planApply(stored, wanted);
   const document = formatAccess(config.registries);
@@ -36,11 +36,11 @@ export async function apply(config: Config, state: StateStore, o: Abortable): Pr
     rules,
     access,
     empty: changes.length === 0 && access.length === 0,
-    execute: async (at = {}) => {
-      await using lease = await state.lock('rules', LOCK_SECONDS, at);
+    execute: async (taskOptions = {}) => {
+      await using lease = await state.lock('rules', LOCK_SECONDS, taskOptions);
       if (lease === undefined)
         throw new Failure('CONFLICT', 'apply rules: somebody else does at this moment: try again in two minutes');
-      const signal = anyOf(at.signal, lease.signal);
+      const signal = anyOf(taskOptions.signal, lease.signal);
       const [rulesNow, accessNow] = await Promise.all([state.rules.list({ signal }), state.rules.access({ signal })]);
       if (!isSame(stored, rulesNow) || storedAccess?.revision !== accessNow?.revision)
         throw new Failure('CONFLICT', 'apply rules: somebody else changed them in the meantime: look at them again');
@@ -58,6 +58,6 @@ export async function apply(config: Config, state: StateStore, o: Abortable): Pr
 function isSame(before: readonly StoredRule[], now: readonly StoredRule[]): boolean {
   return (
     before.length === now.length &&
-    before.every(({ name, revision }, at) => now[at]?.name === name && now[at].revision === revision)
+    before.every(({ name, revision }, index) => now[index]?.name === name && now[index].revision === revision)
   );
 }

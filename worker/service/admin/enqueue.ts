@@ -22,23 +22,23 @@ export interface EnqueueOptions extends Abortable {
 }
 
 /** Asks the deployed system to plan a rule now, whatever its schedule. Returns the run. NOT_FOUND without the rule, UNSUPPORTED for one that is not executed. */
-export async function enqueueRule(name: string, service: Service, o: EnqueueOptions): Promise<Run> {
+export async function enqueueRule(name: string, service: Service, options: EnqueueOptions): Promise<Run> {
   const { state, queue } = service;
-  await readRule(name, service, o);
-  const id = runId(o.clock);
-  const run = await state.runs.begin({ id, rule: name, trigger: 'request' }, o);
+  await readRule(name, service, options);
+  const id = runId(options.clock);
+  const run = await state.runs.begin({ id, rule: name, trigger: 'request' }, options);
   const job: PlanJob = {
     version: 1,
     kind: 'plan',
     id: planJobId(id, FROM_THE_START),
     run: id,
     rule: name,
-    at: new Date(o.clock.now()).toISOString(),
+    at: new Date(options.clock.now()).toISOString(),
     after: FROM_THE_START,
   };
   const body = formatJob(job);
-  await state.runs.addJobs(id, [{ id: job.id, title: `plan ${name}`, rule: name, body }], o);
-  await queue.send([{ body }], o);
+  await state.runs.addJobs(id, [{ id: job.id, title: `plan ${name}`, rule: name, body }], options);
+  await queue.send([{ body }], options);
   return run;
 }
 
@@ -51,25 +51,32 @@ export interface ImageRequest extends Choices {
 }
 
 /** Asks the deployed system for one copy. Returns its run. INVALID for what its workers could not reach. */
-export async function enqueueImage(r: ImageRequest, { state, queue }: Service, o: EnqueueOptions): Promise<Run> {
-  const id = runId(o.clock);
-  const job = jobOf(r, id, o.clock.now());
-  const run = await state.runs.begin({ id, trigger: 'request' }, o);
+export async function enqueueImage(
+  request: ImageRequest,
+  { state, queue }: Service,
+  options: EnqueueOptions,
+): Promise<Run> {
+  const id = runId(options.clock);
+  const job = jobOf(request, id, options.clock.now());
+  const run = await state.runs.begin({ id, trigger: 'request' }, options);
   const to = job.kind === 'restore' ? job.to : job.to.join(', ');
   const body = formatJob(job);
-  await state.runs.addJobs(id, [{ id: job.id, title: `${job.from} → ${to}`, body }], o);
-  await queue.send([{ body }], o);
-  await state.runs.planned(id, o);
+  await state.runs.addJobs(id, [{ id: job.id, title: `${job.from} → ${to}`, body }], options);
+  await queue.send([{ body }], options);
+  await state.runs.planned(id, options);
   return run;
 }
 
-function jobOf(r: ImageRequest, run: string, nowMs: number): CopyJob | RestoreJob {
-  if (isPattern(r.from)) {
-    throw new Failure('INVALID', `${quote(r.from)} stands for several images: make a rule of it and enqueue that`);
+function jobOf(request: ImageRequest, run: string, nowMs: number): CopyJob | RestoreJob {
+  if (isPattern(request.from)) {
+    throw new Failure(
+      'INVALID',
+      `${quote(request.from)} stands for several images: make a rule of it and enqueue that`,
+    );
   }
-  const from = parseLocation(r.from);
-  const to = destinationOf(r.to, from, nowMs);
-  const { platforms, referrers, create, force } = r;
+  const from = parseLocation(request.from);
+  const to = destinationOf(request.to, from, nowMs);
+  const { platforms, referrers, create, force } = request;
   const common = { version: 1, run, at: new Date(nowMs).toISOString(), referrers, create } as const;
   const [source, target] = [formatLocation(from), formatLocation(to)];
   if (from.transport === 's3' && to.transport === 'docker') {
@@ -130,25 +137,25 @@ const POLL_SHARE = 10;
 export async function follow(
   id: string,
   runs: Pick<RunReader, 'get' | 'jobs'>,
-  o: EnqueueOptions & { readonly seen?: (run: Run) => void },
+  options: EnqueueOptions & { readonly seen?: (run: Run) => void },
 ): Promise<{ readonly run: Run; readonly failed: readonly JobRecord[] }> {
   let last = '';
   for (;;) {
-    const startedMs = o.clock.now();
-    const run = await runs.get(id, o);
-    const tookMs = o.clock.now() - startedMs;
+    const startedMs = options.clock.now();
+    const run = await runs.get(id, options);
+    const tookMs = options.clock.now() - startedMs;
     if (run === undefined) throw new Failure('NOT_FOUND', `there is no run ${quote(id)}`);
     const now = JSON.stringify([run.jobs, run.plannedAtMs]);
-    if (now !== last) o.seen?.(run);
+    if (now !== last) options.seen?.(run);
     last = now;
     const { waiting, running, failed: failures } = run.jobs;
     // who plans it is a job of it, and ends well only when all is planned
     const isGivenUp = run.plannedAtMs === undefined && waiting + running === 0 && failures > 0;
     if (run.endedAtMs !== undefined || isGivenUp) {
       const failed: JobRecord[] = [];
-      for await (const job of runs.jobs(id, { signal: o.signal, state: 'failed' })) failed.push(job);
+      for await (const job of runs.jobs(id, { signal: options.signal, state: 'failed' })) failed.push(job);
       return { run, failed };
     }
-    await o.clock.sleep(Math.min(MAX_POLL_MS, Math.max(POLL_MS, tookMs * POLL_SHARE)), o);
+    await options.clock.sleep(Math.min(MAX_POLL_MS, Math.max(POLL_MS, tookMs * POLL_SHARE)), options);
   }
 }

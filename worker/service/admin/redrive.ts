@@ -29,15 +29,15 @@ const BATCH = 10;
 export async function redrive(
   choice: RedriveChoice,
   { state, queue, deadLetters }: Service,
-  o: Abortable & { readonly report?: Report | undefined },
+  options: Abortable & { readonly report?: Report | undefined },
 ): Promise<RedriveResult> {
   const left = new Map<string, Delivery>();
   // one that fails at once is a dead letter again before we are done
   const redriven = new Set<string>();
   try {
     for (;;) {
-      checkAborted(o);
-      const deliveries = await deadLetters.receive(BATCH, { ...o, waitSeconds: 1 });
+      checkAborted(options);
+      const deliveries = await deadLetters.receive(BATCH, { ...options, waitSeconds: 1 });
       // where there are so many that the first are visible again, all were seen
       if (deliveries.every(({ id }) => left.has(id))) return { redriven: redriven.size, left: left.size };
       for (const delivery of deliveries) {
@@ -47,8 +47,8 @@ export async function redrive(
           left.set(delivery.id, delivery);
           continue;
         }
-        await revive(job, state, o);
-        await queue.send([{ body: delivery.body }], o);
+        await revive(job, state, options);
+        await queue.send([{ body: delivery.body }], options);
         await delivery.settle({ type: 'done' });
         redriven.add(key);
       }
@@ -57,17 +57,20 @@ export async function redrive(
     // held until now, so that the loop above meets each once
     for (const delivery of left.values()) {
       await delivery.settle({ type: 'again', seconds: 0 }).catch((error: unknown) => {
-        o.report?.({ type: 'warning', message: `a dead letter stays hidden for a while: ${toFailure(error).message}` });
+        options.report?.({
+          type: 'warning',
+          message: `a dead letter stays hidden for a while: ${toFailure(error).message}`,
+        });
       });
     }
   }
 }
 
 /** The worker makes one known that the state knows nothing of. */
-async function revive({ run, id }: Named, state: StateStore, o: Abortable): Promise<void> {
+async function revive({ run, id }: Named, state: StateStore, options: Abortable): Promise<void> {
   if (id === undefined || run === undefined) return;
   try {
-    await state.runs.reviveJob(run, id, o);
+    await state.runs.reviveJob(run, id, options);
   } catch (error) {
     if (!isFailure(error, 'NOT_FOUND')) throw error;
   }

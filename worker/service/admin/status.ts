@@ -1,7 +1,7 @@
 import type { QueueCount } from '../../queue/queue.ts';
 import { parseRule } from '../../rules/config.ts';
 import { isCopyRule, isExpired, type Rule } from '../../rules/rule.ts';
-import { lastTickMs, nextTickMs } from '../../rules/schedule.ts';
+import { lastScheduledMs, nextScheduledMs } from '../../rules/schedule.ts';
 import type { JobRecord, Run, RuleProgress, StateStore } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
@@ -63,16 +63,16 @@ const MAX_JOBS = 50;
 const MAX_DEAD = 10;
 
 /** How the deployed system does. Looks at dead letters, which hides them from others for a moment; changes nothing else. */
-export async function status(service: Service, o: StatusOptions): Promise<Status> {
+export async function status(service: Service, options: StatusOptions): Promise<Status> {
   const { state, queue, deadLetters } = service;
   const [count, deadCount, dead, rules, runs] = await Promise.all([
-    queue.count(o),
-    deadLetters.count(o),
-    peek(service, o),
-    statusOfRules(state, o),
-    state.runs.list({ ...o, limit: o.runs ?? DEFAULT_RUNS }),
+    queue.count(options),
+    deadLetters.count(options),
+    peek(service, options),
+    statusOfRules(state, options),
+    state.runs.list({ ...options, limit: options.runs ?? DEFAULT_RUNS }),
   ]);
-  const jobs = await Promise.all(runs.map(async (run) => jobsOf(state, run, o)));
+  const jobs = await Promise.all(runs.map(async (run) => jobsOf(state, run, options)));
   const inFlight = jobs.flatMap((of) => of.inFlight).slice(0, MAX_JOBS);
   const failed = jobs.flatMap((of) => of.failed).slice(0, MAX_JOBS);
   const letters = Math.max(dead.length, deadCount.visible + deadCount.inFlight);
@@ -88,8 +88,8 @@ export async function status(service: Service, o: StatusOptions): Promise<Status
   };
 }
 
-async function peek({ deadLetters }: Service, o: Abortable): Promise<readonly DeadLetter[]> {
-  const deliveries = await deadLetters.receive(MAX_DEAD, { ...o, waitSeconds: 0 });
+async function peek({ deadLetters }: Service, options: Abortable): Promise<readonly DeadLetter[]> {
+  const deliveries = await deadLetters.receive(MAX_DEAD, { ...options, waitSeconds: 0 });
   // they come back by themselves where this fails
   await Promise.allSettled(deliveries.map(async (delivery) => delivery.settle({ type: 'again', seconds: 0 })));
   return deliveries.map(({ body, reason, sentAtMs }) => ({ body, reason, sentAtMs }));
@@ -98,14 +98,14 @@ async function peek({ deadLetters }: Service, o: Abortable): Promise<readonly De
 /** Every rule with its progress. */
 export async function statusOfRules(
   state: StateStore,
-  o: Abortable & { readonly clock: Clock },
+  options: Abortable & { readonly clock: Clock },
 ): Promise<readonly RuleStatus[]> {
-  const rules = await state.rules.list(o);
+  const rules = await state.rules.list(options);
   return Promise.all(
     rules.map(async ({ name, document, appliedAtMs }) => {
-      const progress = await state.runs.progress(name, o);
-      const current = progress?.current === undefined ? undefined : await state.runs.get(progress.current.run, o);
-      return statusOf({ name, document, appliedAtMs }, progress, current, o.clock.now());
+      const progress = await state.runs.progress(name, options);
+      const current = progress?.current === undefined ? undefined : await state.runs.get(progress.current.run, options);
+      return statusOf({ name, document, appliedAtMs }, progress, current, options.clock.now());
     }),
   );
 }
@@ -136,7 +136,7 @@ function statusOf(
     ...common,
     kind: rule.kind,
     expired,
-    nextTickMs: expired || !planned ? undefined : nextTickMs(rule.schedule, nowMs),
+    nextTickMs: expired || !planned ? undefined : nextScheduledMs(rule.schedule, nowMs),
     faults:
       expired || !planned
         ? []
@@ -151,12 +151,12 @@ function lateness(
   current: Run | undefined,
   nowMs: number,
 ): readonly string[] {
-  const tickMs = lastTickMs(rule.schedule, nowMs);
-  if (tickMs === undefined || nowMs - Math.max(tickMs, appliedAtMs) < GRACE_MS) return [];
-  const served = progress?.dueAtMs !== undefined && progress.dueAtMs >= tickMs;
+  const scheduledMs = lastScheduledMs(rule.schedule, nowMs);
+  if (scheduledMs === undefined || nowMs - Math.max(scheduledMs, appliedAtMs) < GRACE_MS) return [];
+  const served = progress?.dueAtMs !== undefined && progress.dueAtMs >= scheduledMs;
   if (served) return [];
-  const when = new Date(tickMs).toISOString();
-  if (current !== undefined && current.startedAtMs < tickMs)
+  const when = new Date(scheduledMs).toISOString();
+  if (current !== undefined && current.startedAtMs < scheduledMs)
     return [`its run ${current.id} went on past the tick of ${when}`];
   return [`nobody planned the tick of ${when}: is a planner running?`];
 }
@@ -175,14 +175,14 @@ function badness(progress: RuleProgress | undefined): readonly string[] {
 async function jobsOf(
   state: StateStore,
   run: Run,
-  o: Abortable,
+  options: Abortable,
 ): Promise<{ readonly inFlight: readonly JobRecord[]; readonly failed: readonly JobRecord[] }> {
   const inFlight: JobRecord[] = [];
   const failed: JobRecord[] = [];
-  if (run.jobs.running > 0) await collect(state.runs.jobs(run.id, { ...o, state: 'running' }), inFlight);
-  if (run.jobs.failed > 0) await collect(state.runs.jobs(run.id, { ...o, state: 'failed' }), failed);
+  if (run.jobs.running > 0) await collect(state.runs.jobs(run.id, { ...options, state: 'running' }), inFlight);
+  if (run.jobs.failed > 0) await collect(state.runs.jobs(run.id, { ...options, state: 'failed' }), failed);
   if (run.jobs.waiting > 0 && run.endedAtMs === undefined) {
-    for await (const job of state.runs.jobs(run.id, { ...o, state: 'waiting' })) {
+    for await (const job of state.runs.jobs(run.id, { ...options, state: 'waiting' })) {
       if (inFlight.length >= MAX_JOBS) break;
       if (job.reason !== undefined) inFlight.push(job);
     }

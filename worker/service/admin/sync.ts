@@ -7,10 +7,10 @@ import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure, toFailure } from '../../util/failure.ts';
 import { forEachOf } from '../../util/limit.ts';
 import { quote } from '../../util/text.ts';
-import type { Ends, OperationOptions } from '../../images/backends.ts';
+import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
 import { planRule } from '../planner/plan-run.ts';
-import { IMAGES_AT_ONCE, mirrorAll, type ItemResult, type BatchResult } from '../../images/copy-images.ts';
+import { IMAGES_AT_ONCE, copyImages, type ItemResult, type BatchResult } from '../../images/copy-images.ts';
 
 export interface SyncRequest {
   readonly config: Config;
@@ -25,25 +25,29 @@ export interface SyncRequest {
  * image is compared with its destinations. One failure does not stop the others. Rules that have expired are passed over, and so are those
  * of kinds that this version does not execute; both are told.
  */
-export async function sync(r: SyncRequest, ends: Ends, o: OperationOptions): Promise<BatchResult> {
+export async function sync(request: SyncRequest, backends: Backends, options: OperationOptions): Promise<BatchResult> {
   const items: ItemResult[] = [];
   const faults: string[] = [];
-  for (const rule of chosen(r)) {
-    checkAborted(o);
-    if (isExpired(rule, o.clock.now())) {
-      o.report?.({ type: 'rule-expired', rule: rule.name });
+  for (const rule of chosen(request)) {
+    checkAborted(options);
+    if (isExpired(rule, options.clock.now())) {
+      options.report?.({ type: 'rule-expired', rule: rule.name });
     } else if (!isCopyRule(rule)) {
-      o.report?.({ type: 'warning', message: notExecuted(rule).message });
+      options.report?.({ type: 'warning', message: notExecuted(rule).message });
     } else {
       try {
-        const { jobs, failures } = await planHere(rule, ends, o);
+        const { jobs, failures } = await planHere(rule, backends, options);
         faults.push(...failures.map((failure) => `rule ${rule.name}: ${failure}`));
-        items.push(...(r.dryRun === true ? await tryJobs(jobs, ends, o) : await copyJobs(jobs, ends, o)));
+        items.push(
+          ...(request.dryRun === true
+            ? await tryJobs(jobs, backends, options)
+            : await copyJobs(jobs, backends, options)),
+        );
       } catch (error) {
-        checkAborted(o);
+        checkAborted(options);
         const { message } = toFailure(error);
         faults.push(`rule ${rule.name}: ${message}`);
-        o.report?.({ type: 'warning', message });
+        options.report?.({ type: 'warning', message });
       }
     }
   }
@@ -62,15 +66,18 @@ function chosen({ config, rules }: SyncRequest): Config['rules'] {
 /** What the rule asks for, and what of it could not be looked at. */
 async function planHere(
   rule: CopyRule,
-  ends: Ends,
-  o: OperationOptions,
+  backends: Backends,
+  options: OperationOptions,
 ): Promise<{ readonly jobs: readonly CopyJob[]; readonly failures: readonly string[] }> {
-  const state = memoryState(o.clock);
+  const state = memoryState(options.clock);
   const outbox = new Outbox();
-  const run = await state.runs.begin({ id: rule.name, rule: rule.name, trigger: 'request' }, o);
-  await planRule({ rule, run }, { state, queue: outbox, deadLetters: outbox }, ends, { ...o, untilMs: undefined });
+  const run = await state.runs.begin({ id: rule.name, rule: rule.name, trigger: 'request' }, options);
+  await planRule({ rule, run }, { state, queue: outbox, deadLetters: outbox }, backends, {
+    ...options,
+    untilMs: undefined,
+  });
   const failures: string[] = [];
-  for await (const job of state.runs.jobs(run.id, { signal: o.signal, state: 'failed' }))
+  for await (const job of state.runs.jobs(run.id, { signal: options.signal, state: 'failed' }))
     failures.push(`${job.title}: ${job.reason}`);
   return { jobs: outbox.jobs, failures };
 }
@@ -98,32 +105,44 @@ class Outbox implements Queue {
   }
 }
 
-async function copyJobs(jobs: readonly CopyJob[], ends: Ends, o: OperationOptions): Promise<readonly ItemResult[]> {
+async function copyJobs(
+  jobs: readonly CopyJob[],
+  backends: Backends,
+  options: OperationOptions,
+): Promise<readonly ItemResult[]> {
   const items = new Map<CopyJob, readonly ItemResult[]>();
   await forEachOf(
     jobs,
     IMAGES_AT_ONCE,
-    async (job, at) => {
-      items.set(job, await copyJob(job, ends, { ...o, ...at }));
+    async (job, taskOptions) => {
+      items.set(job, await copyJob(job, backends, { ...options, ...taskOptions }));
     },
-    o,
+    options,
   );
   return jobs.flatMap((job) => items.get(job) ?? []);
 }
 
-async function copyJob(job: CopyJob, ends: Ends, o: OperationOptions & Abortable): Promise<readonly ItemResult[]> {
+async function copyJob(
+  job: CopyJob,
+  backends: Backends,
+  options: OperationOptions & Abortable,
+): Promise<readonly ItemResult[]> {
   const items: ItemResult[] = [];
   const to = job.to.map((text) => ({ location: parseDestination(text) }));
   const fail = (places: readonly (typeof to)[number][], error: unknown): void => {
-    checkAborted(o);
+    checkAborted(options);
     const failure = toFailure(error);
     for (const { location } of places)
       items.push({ from: job.from, to: formatLocation(location), outcome: 'failed', failure });
-    o.report?.({ type: 'warning', message: `${job.from}: ${failure.message}` });
+    options.report?.({ type: 'warning', message: `${job.from}: ${failure.message}` });
   };
   try {
     const { platforms, referrers, create } = job;
-    for await (const item of fanOut({ platforms, referrers, create, from: parseLocation(job.from), to }, ends, o)) {
+    for await (const item of fanOut(
+      { platforms, referrers, create, from: parseLocation(job.from), to },
+      backends,
+      options,
+    )) {
       if ('failure' in item) {
         fail([item.target], item.failure);
         continue;
@@ -137,7 +156,11 @@ async function copyJob(job: CopyJob, ends: Ends, o: OperationOptions & Abortable
   return items;
 }
 
-async function tryJobs(jobs: readonly CopyJob[], ends: Ends, o: OperationOptions): Promise<readonly ItemResult[]> {
+async function tryJobs(
+  jobs: readonly CopyJob[],
+  backends: Backends,
+  options: OperationOptions,
+): Promise<readonly ItemResult[]> {
   const requests = jobs.flatMap(({ from, to, platforms, referrers }) =>
     to.map((text) => ({
       from: parseLocation(from),
@@ -147,5 +170,5 @@ async function tryJobs(jobs: readonly CopyJob[], ends: Ends, o: OperationOptions
       dryRun: true,
     })),
   );
-  return mirrorAll(requests, ends, o);
+  return copyImages(requests, backends, options);
 }

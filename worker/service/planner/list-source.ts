@@ -16,9 +16,12 @@ export interface SourceList {
   /** In the order of `nameOf`. Nothing was asked about each one yet. */
   readonly selected: readonly Candidate[];
   /** What they stand for: of what ECR listed without a request, elsewhere by one HEAD each. Those that are gone by now are left out. */
-  resolve(candidates: readonly Candidate[], o: Abortable): Promise<Resolved>;
+  resolve(candidates: readonly Candidate[], options: Abortable): Promise<Resolved>;
   /** What refers to manifests that `isWanted` (by `shortened`), both by `shortened`. */
-  referrers(isWanted: (subject: string) => boolean, o: Abortable): Promise<ReadonlyMap<string, readonly string[]>>;
+  referrers(
+    isWanted: (subject: string) => boolean,
+    options: Abortable,
+  ): Promise<ReadonlyMap<string, readonly string[]>>;
   /** Archived images that were left out: they cannot be pulled. */
   readonly archived: number;
 }
@@ -48,14 +51,14 @@ export async function listSource(
   registry: Registry,
   repository: string,
   nowMs: number,
-  o: Abortable & { readonly pushed?: Pushed | undefined },
+  options: Abortable & { readonly pushed?: Pushed | undefined },
 ): Promise<SourceList> {
   const source = registry.repository(repository);
   return onSide(
     'source',
     registry.images === undefined
-      ? listTags(rule, source, nowMs, o)
-      : listRows(rule, source, registry.images(repository, o), nowMs, o),
+      ? listTags(rule, source, nowMs, options)
+      : listRows(rule, source, registry.images(repository, options), nowMs, options),
   );
 }
 
@@ -64,10 +67,10 @@ async function listRows(
   source: Source,
   list: AsyncIterable<ListedImage>,
   nowMs: number,
-  o: Abortable & { readonly pushed?: Pushed | undefined },
+  options: Abortable & { readonly pushed?: Pushed | undefined },
 ): Promise<SourceList> {
   const listed = await Array.fromAsync(list);
-  const rows = o.pushed === undefined ? listed : await withPushed(source, listed, o.pushed, nowMs, o);
+  const rows = options.pushed === undefined ? listed : await withPushed(source, listed, options.pushed, nowMs, options);
   const active = rows.filter(({ status }) => status === 'ACTIVE');
   const candidates: Candidate[] = [];
   const referrers = new Map<string, string[]>();
@@ -79,10 +82,10 @@ async function listRows(
       referrers.set(shortened(subject), others);
     }
   }
-  if (rule.tags.untagged) candidates.push(...(await untaggedOf(source, active, nowMs, o)));
+  if (rule.tags.untagged) candidates.push(...(await untaggedOf(source, active, nowMs, options)));
   const selected = select(candidates, rule.tags, nowMs).toSorted(byName);
   return {
-    selected: o.pushed === undefined ? selected : concernedBy(o.pushed, selected, active),
+    selected: options.pushed === undefined ? selected : concernedBy(options.pushed, selected, active),
     resolve: async (some) => ({
       images: some.flatMap(({ tag, digest }) => (isDigest(digest) ? [{ tag, digest }] : [])),
       failed: [],
@@ -104,11 +107,11 @@ async function withPushed(
   rows: readonly ListedImage[],
   { tag, digest }: Pushed,
   nowMs: number,
-  o: Abortable,
+  options: Abortable,
 ): Promise<readonly ListedImage[]> {
   const isTagged = (row: ListedImage): boolean => tag === undefined || row.tags.includes(tag);
   if (rows.some((row) => row.digest === digest && isTagged(row))) return rows;
-  const now = await found(source, tag ?? digest, o);
+  const now = await found(source, tag ?? digest, options);
   if (now === undefined) return rows;
   // what it refers to is known by the list alone
   if (tag === undefined) throw new Failure('UNAVAILABLE', `${digest} was pushed, but the list does not show it yet`);
@@ -145,14 +148,14 @@ async function untaggedOf(
   source: Source,
   rows: readonly ListedImage[],
   nowMs: number,
-  o: Abortable,
+  options: Abortable,
 ): Promise<readonly Candidate[]> {
   const untagged = rows.filter(
     ({ tags, subject, pushedAt }) =>
       tags.length === 0 && subject === undefined && (pushedAt === undefined || pushedAt.getTime() <= nowMs - PUSH_MS),
   );
   if (untagged.length === 0) return [];
-  const children = await childrenOfIndexes(source, rows, o);
+  const children = await childrenOfIndexes(source, rows, options);
   return untagged
     .filter(({ digest }) => !children.has(digest))
     .map(({ digest, pushedAt }) => ({ tag: undefined, digest, pushedAtMs: pushedAt?.getTime() }));
@@ -162,42 +165,42 @@ async function untaggedOf(
 async function childrenOfIndexes(
   source: Source,
   rows: readonly ListedImage[],
-  o: Abortable,
+  options: Abortable,
 ): Promise<ReadonlySet<Digest>> {
   const children = new Set<Digest>();
   const indexes = rows.filter(({ mediaType }) => mediaType !== undefined && isIndexType(mediaType));
   await forEachOf(
     indexes,
     REQUESTS_AT_ONCE,
-    async ({ digest }, at) => {
+    async ({ digest }, taskOptions) => {
       try {
-        const d = await source.resolve(digest, at);
-        const bytes = await readAll(source, d, MAX_MANIFEST_BYTES, at);
-        for (const child of childrenOf(parseManifest(bytes, d.mediaType))) children.add(child.digest);
+        const descriptor = await source.resolve(digest, taskOptions);
+        const bytes = await readAll(source, descriptor, MAX_MANIFEST_BYTES, taskOptions);
+        for (const child of childrenOf(parseManifest(bytes, descriptor.mediaType))) children.add(child.digest);
       } catch (error) {
         if (!isFailure(error, 'NOT_FOUND')) throw error;
       }
     },
-    o,
+    options,
   );
   return children;
 }
 
-async function listTags(rule: CopyRule, source: Source, nowMs: number, o: Abortable): Promise<SourceList> {
+async function listTags(rule: CopyRule, source: Source, nowMs: number, options: Abortable): Promise<SourceList> {
   const candidates: Candidate[] = [];
   /** What they are about, by tag. */
   const signatures = new Map<string, string>();
-  for await (const tag of source.tags(o)) {
+  for await (const tag of source.tags(options)) {
     const subject = cosignSubject(tag);
     if (subject === undefined) candidates.push(tagged(tag));
     else signatures.set(tag, shortened(subject));
   }
   return {
     selected: select(candidates, rule.tags, nowMs).toSorted(byName),
-    resolve: async (some, at) => resolveTags(source, some, at),
-    referrers: async (isWanted, at) => {
+    resolve: async (some, taskOptions) => resolveTags(source, some, taskOptions),
+    referrers: async (isWanted, taskOptions) => {
       const wanted = [...signatures].filter(([, subject]) => isWanted(subject)).map(([tag]) => tagged(tag));
-      const { images } = await resolveTags(source, wanted, at);
+      const { images } = await resolveTags(source, wanted, taskOptions);
       const referrers = new Map<string, string[]>();
       for (const { tag = '', digest } of images) {
         const subject = signatures.get(tag) ?? '';
@@ -213,17 +216,17 @@ function tagged(tag: string): Candidate {
   return { tag, digest: undefined, pushedAtMs: undefined };
 }
 
-async function resolveTags(source: Source, candidates: readonly Candidate[], o: Abortable): Promise<Resolved> {
+async function resolveTags(source: Source, candidates: readonly Candidate[], options: Abortable): Promise<Resolved> {
   const digests = new Map<string, Digest>();
   const failed: { readonly candidate: Candidate; readonly failure: Failure }[] = [];
   await forEachOf(
     candidates,
     REQUESTS_AT_ONCE,
-    async (candidate, at) => {
+    async (candidate, taskOptions) => {
       const { tag } = candidate;
       if (tag === undefined) throw new Failure('BUG', 'an image without a tag in a list of tags');
       try {
-        const digest = await onSide('source', found(source, tag, at));
+        const digest = await onSide('source', found(source, tag, taskOptions));
         if (digest !== undefined) digests.set(tag, digest);
       } catch (error) {
         // a registry that is away, or does not let us, would say so of each
@@ -231,7 +234,7 @@ async function resolveTags(source: Source, candidates: readonly Candidate[], o: 
         failed.push({ candidate, failure: error });
       }
     },
-    o,
+    options,
   );
   const images = candidates.flatMap(({ tag }) => {
     const digest = tag === undefined ? undefined : digests.get(tag);
@@ -241,9 +244,9 @@ async function resolveTags(source: Source, candidates: readonly Candidate[], o: 
 }
 
 /** What `reference` stands for; undefined when it is gone. */
-async function found(source: Source, reference: string, o: Abortable): Promise<Digest | undefined> {
+async function found(source: Source, reference: string, options: Abortable): Promise<Digest | undefined> {
   try {
-    return (await source.resolve(reference, o)).digest;
+    return (await source.resolve(reference, options)).digest;
   } catch (error) {
     if (isFailure(error, 'NOT_FOUND')) return undefined;
     throw error;

@@ -1,16 +1,17 @@
 import { isPlanJobId } from './plan-jobs.ts';
 import { parseRule } from '../../rules/config.ts';
 import { isCopyRule, isExpired, notExecuted, type CopyRule } from '../../rules/rule.ts';
-import { lastTickMs } from '../../rules/schedule.ts';
+import { lastScheduledMs } from '../../rules/schedule.ts';
 import type { Run, StoredRule } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { isFailure, toFailure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
-import { planRule, type WithEnds } from './plan-run.ts';
+import type { BackendPool } from '../backend-pool.ts';
+import { planRule } from './plan-run.ts';
 import type { Service } from '../service.ts';
 
-export interface TickOptions extends Abortable {
+export interface PassOptions extends Abortable {
   readonly clock: Clock;
   readonly report?: Report | undefined;
   /** When to leave the rest to workers, in milliseconds since 1970. Default: never. */
@@ -19,7 +20,7 @@ export interface TickOptions extends Abortable {
   readonly deadAfterSeconds?: number | undefined;
 }
 
-export interface TickResult {
+export interface PassResult {
   readonly rules: number;
   /** Rules whose run began. */
   readonly begun: number;
@@ -41,33 +42,37 @@ const RUNS_LOOKED_AT = 100;
 const RESENT_AT_ONCE = 500;
 
 /**
- * One round of a planner: begins the runs of all rules that are due and plans them, sets right what planners and workers left that died, and
+ * One pass of a planner: begins the runs of all rules that are due and plans them, sets right what planners and workers left that died, and
  * reports what is late, expired, failed and how old each rule's last good copy is. Meant to be called every few minutes; any number may run
  * at once, since of each tick of a rule one begins the run, and of each run one plans it. One rule that fails does not stop the others.
  *
  * A rule is due once its schedule had a tick that no run was begun for, so ticks that were missed are made up for by one run.
  */
-export async function tick(service: Service, withEnds: WithEnds, o: TickOptions): Promise<TickResult> {
-  const rules = await service.state.rules.list(o);
-  const round = new Round(service, withEnds, o);
-  for (const stored of rules) await round.attempt(stored.name, async () => round.serve(stored));
-  await round.attempt(undefined, async () => round.settleOthers());
-  await round.attempt(undefined, async () => round.resendLost());
-  return { rules: rules.length, ...round.tally };
+export async function runPass(
+  service: Service,
+  backends: Pick<BackendPool, 'use'>,
+  options: PassOptions,
+): Promise<PassResult> {
+  const rules = await service.state.rules.list(options);
+  const pass = new Pass(service, backends, options);
+  for (const stored of rules) await pass.attempt(stored.name, async () => pass.serve(stored));
+  await pass.attempt(undefined, async () => pass.settleOthers());
+  await pass.attempt(undefined, async () => pass.resendLost());
+  return { rules: rules.length, ...pass.tally };
 }
 
-class Round {
+class Pass {
   readonly tally = { begun: 0, late: 0, failed: 0, resent: 0 };
   readonly #service: Service;
-  readonly #withEnds: WithEnds;
-  readonly #o: TickOptions;
+  readonly #backends: Pick<BackendPool, 'use'>;
+  readonly #options: PassOptions;
   /** Runs that were looked at and go on. */
   readonly #open = new Set<string>();
 
-  constructor(service: Service, withEnds: WithEnds, o: TickOptions) {
+  constructor(service: Service, backends: Pick<BackendPool, 'use'>, options: PassOptions) {
     this.#service = service;
-    this.#withEnds = withEnds;
-    this.#o = o;
+    this.#backends = backends;
+    this.#options = options;
   }
 
   /** Runs `work`; that it failed is told, and counted for a rule. */
@@ -75,47 +80,47 @@ class Round {
     try {
       await work();
     } catch (error) {
-      checkAborted(this.#o);
+      checkAborted(this.#options);
       const { code, message } = toFailure(error);
-      if (rule === undefined) return this.#o.report?.({ type: 'warning', message });
+      if (rule === undefined) return this.#options.report?.({ type: 'warning', message });
       this.tally.failed++;
-      this.#o.report?.({ type: 'rule-failed', rule, code, message });
+      this.#options.report?.({ type: 'rule-failed', rule, code, message });
     }
   }
 
   async serve(stored: StoredRule): Promise<void> {
-    const nowMs = this.#o.clock.now();
+    const nowMs = this.#options.clock.now();
     const { runs } = this.#service.state;
-    const before = await runs.progress(stored.name, this.#o);
+    const before = await runs.progress(stored.name, this.#options);
     const replacing = before?.current?.run;
     const current = replacing === undefined ? undefined : await this.#settleIfKnown(replacing);
     const open = current?.endedAtMs === undefined ? current : undefined;
     // whatever has become of the rule
     const isGoingOn = open !== undefined && !(await this.#isDead(open, stored.name));
     const rule = parseRule(stored.document);
-    if (isExpired(rule, nowMs)) return this.#o.report?.({ type: 'rule-expired', rule: rule.name });
-    if (!isCopyRule(rule)) return this.#o.report?.({ type: 'warning', message: notExecuted(rule).message });
+    if (isExpired(rule, nowMs)) return this.#options.report?.({ type: 'rule-expired', rule: rule.name });
+    if (!isCopyRule(rule)) return this.#options.report?.({ type: 'warning', message: notExecuted(rule).message });
 
     // a run that just ended may have been a good one
-    const progress = current === undefined ? before : await runs.progress(rule.name, this.#o);
+    const progress = current === undefined ? before : await runs.progress(rule.name, this.#options);
     const { goodAtMs, dueAtMs } = progress ?? {};
     const ageSeconds = Math.max(0, Math.round((nowMs - (goodAtMs ?? stored.appliedAtMs)) / 1000));
-    this.#o.report?.({ type: 'rule-age', rule: rule.name, ageSeconds });
+    this.#options.report?.({ type: 'rule-age', rule: rule.name, ageSeconds });
 
-    const tickMs = lastTickMs(rule.schedule, nowMs) ?? 0;
-    const isDue = dueAtMs === undefined || tickMs > dueAtMs;
+    const scheduledMs = lastScheduledMs(rule.schedule, nowMs) ?? 0;
+    const isDue = dueAtMs === undefined || scheduledMs > dueAtMs;
     if (isGoingOn) {
       if (isDue) this.#late(open, rule.name, false);
       if (open.plannedAtMs === undefined) await this.#resume(open, rule);
       return;
     }
-    if (isDue) await this.#begin(rule, tickMs, replacing);
+    if (isDue) await this.#begin(rule, scheduledMs, replacing);
   }
 
   /** Runs that nobody's schedule waits for: of pushes, of requests, and of rules that are gone. */
   async settleOthers(): Promise<void> {
     const { runs } = this.#service.state;
-    for (const run of await runs.list({ ...this.#o, limit: RUNS_LOOKED_AT })) {
+    for (const run of await runs.list({ ...this.#options, limit: RUNS_LOOKED_AT })) {
       if (run.endedAtMs !== undefined || this.#open.has(run.id)) continue;
       const settled = await this.#settle(run.id);
       if (settled.endedAtMs === undefined && settled.jobs.running === 0) await this.#isDead(settled, run.rule);
@@ -125,17 +130,17 @@ class Round {
   /** What was made known and never came to the queue, because a planner died in between, or left it unseen: while nothing else is there. */
   async resendLost(): Promise<void> {
     const { queue, state } = this.#service;
-    const { visible, inFlight, delayed } = await queue.count(this.#o);
+    const { visible, inFlight, delayed } = await queue.count(this.#options);
     if (visible + inFlight + delayed > 0) return;
-    const beforeMs = this.#o.clock.now() - LOST_AFTER_MS;
+    const beforeMs = this.#options.clock.now() - LOST_AFTER_MS;
     for (const run of this.#open) {
       let lost: { readonly body: string }[] = [];
       const send = async (): Promise<void> => {
-        if (lost.length > 0) await queue.send(lost, this.#o);
+        if (lost.length > 0) await queue.send(lost, this.#options);
         this.tally.resent += lost.length;
         lost = [];
       };
-      for await (const { body, changedAtMs } of state.runs.jobs(run, { ...this.#o, state: 'waiting' })) {
+      for await (const { body, changedAtMs } of state.runs.jobs(run, { ...this.#options, state: 'waiting' })) {
         if (body !== undefined && changedAtMs <= beforeMs) lost.push({ body });
         if (lost.length === RESENT_AT_ONCE) await send();
       }
@@ -143,7 +148,7 @@ class Round {
     }
     const { resent } = this.tally;
     if (resent > 0)
-      this.#o.report?.({
+      this.#options.report?.({
         type: 'warning',
         message: `${resent} jobs waited and the queue was empty: they were sent again`,
       });
@@ -160,16 +165,16 @@ class Round {
   }
 
   async #settle(id: string): Promise<Run> {
-    const run = await this.#service.state.runs.settle(id, this.#o);
+    const run = await this.#service.state.runs.settle(id, this.#options);
     if (run.endedAtMs === undefined) this.#open.add(id);
     return run;
   }
 
   /** Declares it dead when it is too old. */
   async #isDead(run: Run, rule: string | undefined): Promise<boolean> {
-    const { deadAfterSeconds = DEAD_AFTER_SECONDS } = this.#o;
-    if (this.#o.clock.now() - run.startedAtMs < deadAfterSeconds * 1000) return false;
-    await this.#service.state.runs.declareDead(run.id, this.#o);
+    const { deadAfterSeconds = DEAD_AFTER_SECONDS } = this.#options;
+    if (this.#options.clock.now() - run.startedAtMs < deadAfterSeconds * 1000) return false;
+    await this.#service.state.runs.declareDead(run.id, this.#options);
     this.#open.delete(run.id);
     this.#late(run, rule, true);
     return true;
@@ -181,30 +186,33 @@ class Round {
       ? `${since}: it counts as dead`
       : `${since}: it goes on, and the next one does not begin before it ends`;
     if (!dead) this.tally.late++;
-    this.#o.report?.({ type: 'run-late', run: run.id, rule, dead, message });
+    this.#options.report?.({ type: 'run-late', run: run.id, rule, dead, message });
   }
 
   async #begin(rule: CopyRule, dueAtMs: number, replacing: string | undefined): Promise<void> {
     const id = `${rule.name}-${new Date(dueAtMs).toISOString().replace(/[-:]|\.000/g, '')}`;
-    const run = await this.#service.state.runs.beginScheduled({ id, rule: rule.name, dueAtMs, replacing }, this.#o);
+    const run = await this.#service.state.runs.beginScheduled(
+      { id, rule: rule.name, dueAtMs, replacing },
+      this.#options,
+    );
     // another planner did
     if (run === undefined) return;
     this.tally.begun++;
-    this.#o.report?.({ type: 'run-started', run: id, rule: rule.name });
+    this.#options.report?.({ type: 'run-started', run: id, rule: rule.name });
     await this.#plan(run, rule);
   }
 
   /** Whoever planned it may have died: then nobody holds the run, and no worker is to go on. */
   async #resume(run: Run, rule: CopyRule): Promise<void> {
-    for await (const { id, state } of this.#service.state.runs.jobs(run.id, { signal: this.#o.signal }))
+    for await (const { id, state } of this.#service.state.runs.jobs(run.id, { signal: this.#options.signal }))
       if (isPlanJobId(id) && (state === 'waiting' || state === 'running')) return;
     await this.#plan(run, rule);
   }
 
   async #plan(run: Run, rule: CopyRule): Promise<void> {
-    const { untilMs = Infinity, clock } = this.#o;
-    const o = { ...this.#o, untilMs: Math.min(untilMs, clock.now() + MAX_RULE_MS) };
-    await this.#withEnds(async (ends) => planRule({ rule, run }, this.#service, ends, o), o);
+    const { untilMs = Infinity, clock } = this.#options;
+    const options = { ...this.#options, untilMs: Math.min(untilMs, clock.now() + MAX_RULE_MS) };
+    await this.#backends.use(async (opened) => planRule({ rule, run }, this.#service, opened, options), options);
   }
 }
 

@@ -8,7 +8,8 @@ import { sourcesOf } from '../../rules/sources.ts';
 import type { StoredRule } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
 import { Failure, toFailure } from '../../util/failure.ts';
-import { planRule, type PlanOptions, type PlanResult, type WithEnds } from './plan-run.ts';
+import type { BackendPool } from '../backend-pool.ts';
+import { planRule, type PlanOptions, type PlanResult } from './plan-run.ts';
 import type { Service } from '../service.ts';
 
 export interface PushResult {
@@ -27,30 +28,33 @@ export interface PushResult {
 export async function planPush(
   event: PushEvent,
   service: Service,
-  withEnds: WithEnds,
-  o: Omit<PlanOptions, 'untilMs'>,
+  backends: Pick<BackendPool, 'use'>,
+  options: Omit<PlanOptions, 'untilMs'>,
 ): Promise<PushResult> {
   const { rules, runs } = service.state;
   const started: PushResult['runs'][number][] = [];
   const failures: Failure[] = [];
-  for (const stored of await rules.list(o)) {
+  for (const stored of await rules.list(options)) {
     try {
-      const rule = readRule(stored, o);
-      if (rule === undefined || isExpired(rule, o.clock.now())) continue;
+      const rule = readRule(stored, options);
+      if (rule === undefined || isExpired(rule, options.clock.now())) continue;
       const registry = registryOf(rule, event);
       if (registry === undefined) continue;
       const id = `push-${event.id}-${rule.name}`;
-      const run = await runs.begin({ id, rule: rule.name, trigger: 'push' }, o);
+      const run = await runs.begin({ id, rule: rule.name, trigger: 'push' }, options);
       const only = {
         registry,
         repository: event.repository,
         pushed: { tag: event.tag, digest: parseDigest(event.digest) },
       };
-      const result = await withEnds(async (ends) => planRule({ rule, run, only }, service, ends, o), o);
+      const result = await backends.use(
+        async (opened) => planRule({ rule, run, only }, service, opened, options),
+        options,
+      );
       if (result === undefined) throw new Failure('UNAVAILABLE', `plan ${id}: another is at it`);
       started.push({ ...result, run: id, rule: rule.name });
     } catch (error) {
-      checkAborted(o);
+      checkAborted(options);
       failures.push(toFailure(error));
     }
   }
@@ -59,13 +63,13 @@ export async function planPush(
 }
 
 /** A rule that cannot be read is no reason not to do the others. */
-function readRule({ name, document }: StoredRule, o: Pick<PlanOptions, 'report'>): CopyRule | undefined {
+function readRule({ name, document }: StoredRule, options: Pick<PlanOptions, 'report'>): CopyRule | undefined {
   try {
     const rule = parseRule(document);
     return isCopyRule(rule) && rule.onPush ? rule : undefined;
   } catch (error) {
     const { code, message } = toFailure(error);
-    o.report?.({ type: 'rule-failed', rule: name, code, message });
+    options.report?.({ type: 'rule-failed', rule: name, code, message });
     return undefined;
   }
 }

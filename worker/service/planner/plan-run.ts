@@ -27,13 +27,11 @@ import { deadline } from '../../util/deadline.ts';
 import { atSide, Failure, isFailure } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
 import type { Report } from '../../util/events.ts';
-import type { CurrentEnds } from '../backend-pool.ts';
+import type { BackendPool } from '../backend-pool.ts';
 import { DestinationsNow } from './destinations-now.ts';
-import type { Ends } from '../../images/backends.ts';
+import type { Backends } from '../../images/backends.ts';
 import type { Service } from '../service.ts';
 import { listSource, type Pushed, type SourceList } from './list-source.ts';
-
-export type WithEnds = CurrentEnds['use'];
 
 export interface PlanRequest {
   readonly rule: CopyRule;
@@ -92,38 +90,38 @@ const MAX_FAILURES = 3;
  * the count of unchanged images is then too high. Memory is that of the largest repository.
  */
 export async function planRule(
-  r: PlanRequest,
+  request: PlanRequest,
   service: Service,
-  ends: Ends,
-  o: PlanOptions,
+  backends: Backends,
+  options: PlanOptions,
 ): Promise<PlanResult | undefined> {
-  await using lease = await service.state.lock(`plan/${r.run.id}`, o.lockSeconds ?? LOCK_SECONDS, o);
+  await using lease = await service.state.lock(`plan/${request.run.id}`, options.lockSeconds ?? LOCK_SECONDS, options);
   if (lease === undefined) return undefined;
-  const signal = anyOf(o.signal, lease.signal);
+  const signal = anyOf(options.signal, lease.signal);
   const { runs } = service.state;
-  const { id: run } = r.run;
-  const { name: rule } = r.rule;
+  const { id: run } = request.run;
+  const { name: rule } = request.rule;
   const before = await runs.get(run, { signal });
   if (before?.plannedAtMs !== undefined || before?.endedAtMs !== undefined) return NOTHING_LEFT;
   const again = before !== undefined && before.jobs.waiting > 0;
-  const result = await plan({ ...r, again }, service, ends, { ...o, signal });
+  const result = await plan({ ...request, again }, service, backends, { ...options, signal });
   const { jobs, unchanged, continued } = result;
-  o.report?.({ type: 'run-planned', run, rule, jobs, unchanged, continued });
+  options.report?.({ type: 'run-planned', run, rule, jobs, unchanged, continued });
   return result;
 }
 
 async function plan(
-  r: PlanRequest & { readonly again: boolean },
+  request: PlanRequest & { readonly again: boolean },
   service: Service,
-  ends: Ends,
-  o: PlanOptions & { readonly signal: AbortSignal },
+  backends: Backends,
+  options: PlanOptions & { readonly signal: AbortSignal },
 ): Promise<PlanResult> {
-  const { untilMs = Infinity, clock, signal } = o;
-  if (untilMs === Infinity || r.after !== undefined || r.only !== undefined)
-    return new RunPlanner(r, service, ends, o, signal).plan();
-  const late = (): Failure => new Failure('ABORTED', `plan run ${r.run.id}: the time for it is over`);
+  const { untilMs = Infinity, clock, signal } = options;
+  if (untilMs === Infinity || request.after !== undefined || request.only !== undefined)
+    return new RunPlanner(request, service, backends, options, signal).plan();
+  const late = (): Failure => new Failure('ABORTED', `plan run ${request.run.id}: the time for it is over`);
   await using end = deadline(Math.max(0, untilMs - clock.now()) + ENDING_MS, late, clock);
-  return await new RunPlanner(r, service, ends, o, anyOf(signal, end.signal)).plan();
+  return await new RunPlanner(request, service, backends, options, anyOf(signal, end.signal)).plan();
 }
 
 const NOTHING_LEFT: PlanResult = { jobs: 0, unchanged: 0, failed: 0, continued: false };
@@ -132,26 +130,26 @@ const NOTHING_LEFT: PlanResult = { jobs: 0, unchanged: 0, failed: 0, continued: 
 export async function continuePlan(
   job: PlanJob,
   service: Service,
-  withEnds: WithEnds,
-  o: PlanOptions,
+  backends: Pick<BackendPool, 'use'>,
+  options: PlanOptions,
 ): Promise<PlanResult | undefined> {
   const { runs } = service.state;
-  const run = await runs.get(job.run, o);
+  const run = await runs.get(job.run, options);
   if (run === undefined) throw new Failure('NOT_FOUND', `plan ${job.rule}: there is no run ${job.run}`);
   let rule: CopyRule;
   try {
-    rule = await readRule(job.rule, service, o);
+    rule = await readRule(job.rule, service, options);
   } catch (error) {
     // nobody will plan the rest: the run ends with what there is
-    if (isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED')) await runs.planned(job.run, o);
+    if (isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED')) await runs.planned(job.run, options);
     throw error;
   }
-  return withEnds(async (ends) => planRule({ rule, run, after: job.after }, service, ends, o), o);
+  return backends.use(async (opened) => planRule({ rule, run, after: job.after }, service, opened, options), options);
 }
 
 /** A rule as it is stored now. NOT_FOUND without it, UNSUPPORTED for one that is not executed. */
-export async function readRule(name: string, { state }: Service, o: Abortable): Promise<CopyRule> {
-  const stored = (await state.rules.list(o)).find((rule) => rule.name === name);
+export async function readRule(name: string, { state }: Service, options: Abortable): Promise<CopyRule> {
+  const stored = (await state.rules.list(options)).find((rule) => rule.name === name);
   if (stored === undefined)
     throw new Failure('NOT_FOUND', `there is no rule ${quote(name)}: see \`transship rules list\``);
   const rule = parseRule(stored.document);
@@ -167,11 +165,11 @@ class RunPlanner {
   /** The jobs that were sent, where others may have been made known before that were not. */
   readonly #sent: Set<string> | undefined;
   readonly #service: Service;
-  readonly #ends: Ends;
+  readonly #backends: Backends;
   /** For what ends the planning. */
   readonly #whole: PlanOptions;
   /** For what is broken off when it is late. */
-  readonly #o: PlanOptions & { readonly signal: AbortSignal };
+  readonly #options: PlanOptions & { readonly signal: AbortSignal };
   readonly #destinations: DestinationsNow;
   readonly #tally = { jobs: 0, unchanged: 0, failed: 0 };
   /** Images up to this one are planned; undefined: not even the first of those that are to be planned here. */
@@ -180,9 +178,9 @@ class RunPlanner {
   constructor(
     { rule, run, after, only, again }: PlanRequest & { readonly again: boolean },
     service: Service,
-    ends: Ends,
-    o: PlanOptions,
-    /** Fires with that of `o`, and when it is late. */
+    backends: Backends,
+    options: PlanOptions,
+    /** Fires with that of `options`, and when it is late. */
     signal: AbortSignal,
   ) {
     this.#rule = rule;
@@ -192,10 +190,10 @@ class RunPlanner {
     this.#only = only;
     this.#sent = again ? new Set() : undefined;
     this.#service = service;
-    this.#ends = ends;
-    this.#whole = o;
-    this.#o = { ...o, signal };
-    this.#destinations = new DestinationsNow(service.state, ends, o.report);
+    this.#backends = backends;
+    this.#whole = options;
+    this.#options = { ...options, signal };
+    this.#destinations = new DestinationsNow(service.state, backends, options.report);
   }
 
   async plan(): Promise<PlanResult> {
@@ -226,7 +224,7 @@ class RunPlanner {
       return await this.#planRepositories();
     } catch (error) {
       checkAborted(this.#whole);
-      if (!this.#o.signal.aborted || this.#reached === undefined) throw error;
+      if (!this.#options.signal.aborted || this.#reached === undefined) throw error;
       const { name } = this.#rule;
       this.#warn(`rule ${name}: not all that it names answered in time; a worker goes on`);
       return this.#reached;
@@ -266,7 +264,7 @@ class RunPlanner {
         continue;
       }
       try {
-        const names = this.#ends.registry(registry, 'source').repositories(prefix, this.#o);
+        const names = this.#backends.registry(registry, 'source').repositories(prefix, this.#options);
         for await (const repository of names) {
           if (!matchesPattern(pattern, repository)) continue;
           // it becomes part of a name or key
@@ -284,18 +282,18 @@ class RunPlanner {
   async #planRepository({ registry, repository }: Repository): Promise<string | undefined> {
     const { startedAtMs } = this.#run;
     const name = formatRepository({ registry, repository });
-    const list = await listSource(this.#rule, this.#ends.registry(registry, 'source'), repository, startedAtMs, {
-      ...this.#o,
+    const list = await listSource(this.#rule, this.#backends.registry(registry, 'source'), repository, startedAtMs, {
+      ...this.#options,
       pushed: this.#only?.pushed,
     });
     if (list.archived > 0 && isBehind(this.#after, name, ''))
       this.#warn(`${name}: ${list.archived} images are archived and cannot be pulled; they are left out`);
     const candidates = list.selected.filter((candidate) => isBehind(this.#after, name, nameOf(candidate)));
-    for (let at = 0; at < candidates.length; at += BATCH) {
-      const batch = candidates.slice(at, at + BATCH);
+    for (let index = 0; index < candidates.length; index += BATCH) {
+      const batch = candidates.slice(index, index + BATCH);
       await this.#planBatch({ registry, repository }, list, batch);
       const last = batch.at(-1);
-      if (last === undefined || at + BATCH >= candidates.length) continue;
+      if (last === undefined || index + BATCH >= candidates.length) continue;
       this.#reached = { repository: name, name: nameOf(last) };
       if (this.#isLate()) return nameOf(last);
     }
@@ -303,7 +301,7 @@ class RunPlanner {
   }
 
   async #planBatch(from: Repository, list: SourceList, batch: readonly Candidate[]): Promise<void> {
-    const resolved = await list.resolve(batch, this.#o);
+    const resolved = await list.resolve(batch, this.#options);
     for (const { candidate, failure } of resolved.failed)
       await this.#fail(`read docker://${formatRepository(from)}:${nameOf(candidate)}`, failure);
     const wanted: Destination[] = [];
@@ -321,9 +319,9 @@ class RunPlanner {
     const { jobs, unchanged } = await this.#compare(from, list, images, wanted);
     await this.#send(
       jobs.map((job) => ({ job, title: titleOf(job) })),
-      this.#o,
+      this.#options,
     );
-    if (unchanged > 0) await this.#service.state.runs.addUnchanged(this.#run.id, unchanged, this.#o);
+    if (unchanged > 0) await this.#service.state.runs.addUnchanged(this.#run.id, unchanged, this.#options);
     this.#tally.jobs += jobs.length;
     this.#tally.unchanged += unchanged;
   }
@@ -336,14 +334,14 @@ class RunPlanner {
   ): Promise<JobPlan> {
     const rule = this.#rule;
     const { id: run, startedAtMs } = this.#run;
-    const record = await this.#destinations.records(wanted, this.#o);
+    const record = await this.#destinations.records(wanted, this.#options);
     const remembered = wanted.filter((key) => record(key) !== undefined);
     // to look for what is gone is the schedule's affair
     const presence: Known['presence'] =
-      this.#only === undefined ? await this.#destinations.presences(remembered, this.#o) : () => 'there';
+      this.#only === undefined ? await this.#destinations.presences(remembered, this.#options) : () => 'there';
     const came = new Set(remembered.flatMap((key) => record(key)?.manifests ?? []));
     const referrers = rule.referrers
-      ? await list.referrers((subject) => came.has(subject), this.#o)
+      ? await list.referrers((subject) => came.has(subject), this.#options)
       : new Map<string, readonly string[]>();
     const from: SourceImages = { rule, run, startedAtMs, registry, repository, images };
     return planJobs(from, { record, presence, referrers });
@@ -352,14 +350,14 @@ class RunPlanner {
   /** Makes jobs known, then sends those that have not ended. Returns them. */
   async #send(
     jobs: readonly { readonly job: CopyJob | PlanJob; readonly title: string }[],
-    o: Abortable,
+    options: Abortable,
   ): Promise<ReadonlySet<string>> {
     if (jobs.length === 0) return new Set();
     const messages = jobs.map(({ job, title }) => ({ id: job.id, title, rule: job.rule, body: formatJob(job) }));
     const records = messages.map((message) => ({ ...message, body: keptBody(message.body) }));
-    const open = await this.#service.state.runs.addJobs(this.#run.id, records, o);
+    const open = await this.#service.state.runs.addJobs(this.#run.id, records, options);
     const sent = messages.filter(({ id }) => open.has(id)).map(({ body }) => ({ body }));
-    if (sent.length > 0) await this.#service.queue.send(sent, o);
+    if (sent.length > 0) await this.#service.queue.send(sent, options);
     for (const { id } of messages) this.#sent?.add(id);
     return open;
   }
@@ -376,7 +374,7 @@ class RunPlanner {
 
   /** What could not be looked at is a failed job, so that the run is not a good one. */
   async #fail(title: string, error: unknown): Promise<void> {
-    checkAborted(this.#o);
+    checkAborted(this.#options);
     // of the state or the queue: nothing can be planned without them
     if (!isFailure(error) || error.code === 'BUG' || error.context.side === undefined) throw error;
     // the event of a push comes again
@@ -385,18 +383,22 @@ class RunPlanner {
     const { runs } = this.#service.state;
     const { code, message } = error;
     const id = jobId(run, title);
-    this.#o.report?.({ type: 'rule-failed', rule: this.#rule.name, code, message: `${title}: ${message}` });
-    const open = await runs.addJobs(run, [{ id, title, rule: this.#rule.name }], this.#o);
-    if (open.has(id)) await runs.endJob(run, id, { state: 'failed', code, reason: message }, this.#o);
+    this.#options.report?.({ type: 'rule-failed', rule: this.#rule.name, code, message: `${title}: ${message}` });
+    const open = await runs.addJobs(run, [{ id, title, rule: this.#rule.name }], this.#options);
+    if (open.has(id)) await runs.endJob(run, id, { state: 'failed', code, reason: message }, this.#options);
     this.#tally.failed++;
   }
 
   #isLate(): boolean {
-    return this.#o.untilMs !== undefined && this.#only === undefined && this.#o.clock.now() >= this.#o.untilMs;
+    return (
+      this.#options.untilMs !== undefined &&
+      this.#only === undefined &&
+      this.#options.clock.now() >= this.#options.untilMs
+    );
   }
 
   #warn(message: string): void {
-    this.#o.report?.({ type: 'warning', message });
+    this.#options.report?.({ type: 'warning', message });
   }
 }
 

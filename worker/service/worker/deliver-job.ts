@@ -1,80 +1,87 @@
 import { formatJob, type Job, type PlanJob } from '../../queue/job.ts';
 import type { Delivery, Outcome } from '../../queue/queue.ts';
-import { ATTEMPTS, comeAgain, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
+import { ATTEMPTS, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
 import { titleOf as copyTitle } from '../planner/plan-jobs.ts';
 import { aborted, anyOf, type Abortable } from '../../util/abort.ts';
 import { Failure, isFailure, toFailure } from '../../util/failure.ts';
 import type { JobName, Report } from '../../util/events.ts';
-import type { OperationOptions } from '../../images/backends.ts';
-import { hold, LEASE_SECONDS, type HeldPlace, type Holding, type Place } from './leases.ts';
+import type { Backends, OperationOptions } from '../../images/backends.ts';
+import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type Leases, type JobDestination } from './leases.ts';
 import { continuePlan, keptBody } from '../planner/plan-run.ts';
-import { placesOf, runJob, type RunJobOptions } from './run-job.ts';
+import { destinationsOfJob, runJob, type RunJobOptions } from './run-job.ts';
 import type { WorkContext } from './work-context.ts';
 
 const DONE: Outcome = { type: 'done' };
 
 /** One delivery of a job, from its leases to what becomes of its message. */
 export class JobDelivery {
-  readonly #d: Delivery;
-  readonly #w: WorkContext;
+  readonly #delivery: Delivery;
+  readonly #context: WorkContext;
   readonly #job: Job;
   readonly #name: JobName;
   readonly #report: Report;
   /** Fires when the worker wants its work back. */
   readonly #signal: AbortSignal;
 
-  constructor(d: Delivery, w: WorkContext, job: Job, o: { readonly signal: AbortSignal }) {
-    this.#d = d;
-    this.#w = w;
+  constructor(delivery: Delivery, context: WorkContext, job: Job, options: { readonly signal: AbortSignal }) {
+    this.#delivery = delivery;
+    this.#context = context;
     this.#job = job;
     this.#name = { kind: job.kind, id: job.id, run: job.run, rule: job.rule, title: titleOf(job) };
-    this.#report = w.reportOf(this.#name);
-    this.#signal = o.signal;
+    this.#report = context.reportOf(this.#name);
+    this.#signal = options.signal;
   }
 
   async run(): Promise<Outcome> {
-    const { ends } = this.#w;
-    const o = { signal: this.#signal };
+    const { backends } = this.#context;
     if (isTooOld(this.#signal)) return this.#replace();
     const job = this.#job;
-    if (job.kind === 'plan') return this.#holding([], async (_, at) => goOnPlanning(job, this.#w, at));
-    return ends.use(async (reachable) => {
-      const places = await orFailure(placesOf(job, reachable, this.#options(this.#signal)));
-      return this.#holding(isFailure(places) ? [] : places, async (holding, at) => {
-        if (isFailure(places)) throw places;
-        return runJob(job, holding, reachable, at);
+    if (job.kind === 'plan')
+      return this.#withLeases([], async (_, taskOptions) => goOnPlanning(job, this.#context, taskOptions));
+    const useBackends = async (reachable: Backends): Promise<Outcome> => {
+      const destinations = await orFailure(destinationsOfJob(job, reachable, this.#options(this.#signal)));
+      return this.#withLeases(isFailure(destinations) ? [] : destinations, async (leased, taskOptions) => {
+        if (isFailure(destinations)) throw destinations;
+        return runJob(job, leased, reachable, taskOptions);
       });
-    }, o);
+    };
+    return backends.use(useBackends, { signal: this.#signal });
   }
 
   /** Does `task` with the leases of the job, where they are to be had and the job has not ended yet. */
-  async #holding(places: readonly Place[], task: Task): Promise<Outcome> {
-    const { state } = this.#w.service;
-    const o = { signal: this.#signal };
-    const taken = await orFailure(hold(this.#job.id, places, state, { ...o, leaseSeconds: this.#w.leaseSeconds }));
+  async #withLeases(destinations: readonly JobDestination[], task: Task): Promise<Outcome> {
+    const { state } = this.#context.service;
+    const options = { signal: this.#signal };
+    const taken = await orFailure(
+      acquireLeases(this.#job.id, destinations, state, { ...options, leaseSeconds: this.#context.leaseSeconds }),
+    );
     if (isFailure(taken)) {
       // a name that no table takes
-      if (taken.code !== 'INVALID' || places.length === 0) throw taken;
-      return this.#holding([], async () => Promise.reject(taken));
+      if (taken.code !== 'INVALID' || destinations.length === 0) throw taken;
+      return this.#withLeases([], async () => Promise.reject(taken));
     }
     await using holding = taken;
     if (holding === undefined) {
       this.#handedBack('another writes to the same destination');
       // most copies are short: soon at first, then every half a lease, and half of that more by chance
-      const { leaseSeconds = LEASE_SECONDS, clock } = this.#w;
-      return await this.#comeAgain(Math.min(leaseSeconds / 2, 2 ** this.#d.receiveCount) * (1 + clock.random() / 2));
+      const { leaseSeconds = LEASE_SECONDS, clock } = this.#context;
+      return await this.#retryLater(
+        Math.min(leaseSeconds / 2, 2 ** this.#delivery.receiveCount) * (1 + clock.random() / 2),
+      );
     }
-    const attempt = await begin(this.#job, this.#w, o);
+    const attempt = await begin(this.#job, this.#context, options);
     // it has ended: this is a duplicate
     if (attempt === undefined) return DONE;
-    return attempt > ATTEMPTS ? await this.#bury(killer(), 0) : await this.#attempt(attempt, holding, task);
+    return attempt > ATTEMPTS
+      ? await this.#deadLetter(crashedTooOften(), 0)
+      : await this.#attempt(attempt, holding, task);
   }
 
-  async #attempt(attempt: number, holding: Holding, task: Task): Promise<Outcome> {
-    const { clock, service } = this.#w;
+  async #attempt(attempt: number, holding: Leases, task: Task): Promise<Outcome> {
+    const { clock, service } = this.#context;
     const job = this.#name;
     const startedMs = clock.now();
-    this.#report({ type: 'job-started', job, attempt, waitedMs: Math.max(0, startedMs - this.#d.sentAtMs) });
+    this.#report({ type: 'job-started', job, attempt, waitedMs: Math.max(0, startedMs - this.#delivery.sentAtMs) });
     let done: Done;
     try {
       const { destinations } = service.state;
@@ -84,7 +91,9 @@ export class JobDelivery {
       const failure = toFailure(error);
       const passes = failure.retryable || isWithoutCredentials(failure) || holding.signal?.aborted === true;
       const durationMs = clock.now() - startedMs;
-      return passes && attempt < ATTEMPTS ? this.#retry(attempt, failure, durationMs) : this.#bury(failure, durationMs);
+      return passes && attempt < ATTEMPTS
+        ? this.#retry(attempt, failure, durationMs)
+        : this.#deadLetter(failure, durationMs);
     }
     const { unchanged } = done;
     await service.state.runs.endJob(job.run, job.id, { state: unchanged ? 'skipped' : 'done' });
@@ -95,16 +104,16 @@ export class JobDelivery {
   async #retry(attempt: number, failure: Failure, durationMs: number): Promise<Outcome> {
     const { code, message } = failure;
     const job = this.#name;
-    await this.#w.service.state.runs.retryJob(job.run, job.id, { code, reason: message });
+    await this.#context.service.state.runs.retryJob(job.run, job.id, { code, reason: message });
     this.#report({ type: 'job-failed', job, durationMs, code, message, again: true });
-    return this.#comeAgain(waitSeconds(attempt, failure, this.#w.clock));
+    return this.#retryLater(waitSeconds(attempt, failure, this.#context.clock));
   }
 
   /** First among the dead letters, then in the state: killed in between, it is there twice rather than lost. */
-  async #bury(failure: Failure, durationMs: number): Promise<Outcome> {
+  async #deadLetter(failure: Failure, durationMs: number): Promise<Outcome> {
     const { code, message } = failure;
     const job = this.#name;
-    const { deadLetters, state } = this.#w.service;
+    const { deadLetters, state } = this.#context.service;
     await deadLetters.send([{ body: formatJob(this.#job), reason: `${code}: ${message}` }]);
     await state.runs.endJob(job.run, job.id, { state: 'failed', code, reason: message });
     this.#report({ type: 'job-failed', job, durationMs, code, message, again: false });
@@ -113,17 +122,17 @@ export class JobDelivery {
 
   /** What it did so far is at its destinations: uploads go on where they were. */
   async #giveBack(): Promise<Outcome> {
-    await this.#w.service.state.runs.giveBackJob(this.#job.run, this.#job.id);
+    await this.#context.service.state.runs.giveBackJob(this.#job.run, this.#job.id);
     this.#handedBack(aborted(this.#signal).message);
     return isTooOld(this.#signal) ? this.#replace() : { type: 'again', seconds: 0 };
   }
 
-  async #comeAgain(seconds: number): Promise<Outcome> {
-    return comeAgain(this.#d, this.#next(), seconds, this.#w.service.queue);
+  async #retryLater(seconds: number): Promise<Outcome> {
+    return retryLater(this.#delivery, this.#next(), seconds, this.#context.service.queue);
   }
 
   async #replace(): Promise<Outcome> {
-    return replace(this.#next(), 0, this.#w.service.queue);
+    return replace(this.#next(), 0, this.#context.service.queue);
   }
 
   /** The job as another message asks for it. */
@@ -136,14 +145,14 @@ export class JobDelivery {
   }
 
   #options(signal: AbortSignal): OperationOptions & { readonly signal: AbortSignal; readonly report: Report } {
-    const { clock, concurrency } = this.#w;
+    const { clock, concurrency } = this.#context;
     return { clock, concurrency, report: this.#report, signal };
   }
 }
 
 type Task = (
-  places: readonly HeldPlace[],
-  o: RunJobOptions & { readonly signal: AbortSignal; readonly report: Report },
+  destinations: readonly LeasedDestination[],
+  options: RunJobOptions & { readonly signal: AbortSignal; readonly report: Report },
 ) => Promise<Done>;
 
 interface Done {
@@ -156,39 +165,43 @@ function isWithoutCredentials({ context }: Failure): boolean {
   return context['noCredentials'] === true;
 }
 
-function killer(): Failure {
+function crashedTooOften(): Failure {
   return new Failure('UNAVAILABLE', `it was begun ${ATTEMPTS} times, and no worker lived to its end`);
 }
 
 /** Which attempt it is. Undefined when the job has ended. */
-async function begin(job: Job, w: WorkContext, o: Abortable): Promise<number | undefined> {
-  const { runs } = w.service.state;
+async function begin(job: Job, context: WorkContext, options: Abortable): Promise<number | undefined> {
+  const { runs } = context.service.state;
   try {
-    return await runs.startJob(job.run, job.id, o);
+    return await runs.startJob(job.run, job.id, options);
   } catch (error) {
     if (!isFailure(error, 'NOT_FOUND')) throw error;
-    await makeKnown(job, w, o);
-    return runs.startJob(job.run, job.id, o);
+    await makeKnown(job, context, options);
+    return runs.startJob(job.run, job.id, options);
   }
 }
 
 /** For jobs that nobody planned: the state knows all others before they are sent. Idempotent. */
-export async function makeKnown(job: Job, w: WorkContext, o: Abortable): Promise<void> {
-  const { runs } = w.service.state;
-  const run = await runs.begin({ id: job.run, rule: job.rule, trigger: 'request' }, o);
-  await runs.addJobs(job.run, [{ id: job.id, title: titleOf(job), rule: job.rule, body: keptBody(formatJob(job)) }], o);
+export async function makeKnown(job: Job, context: WorkContext, options: Abortable): Promise<void> {
+  const { runs } = context.service.state;
+  const run = await runs.begin({ id: job.run, rule: job.rule, trigger: 'request' }, options);
+  await runs.addJobs(
+    job.run,
+    [{ id: job.id, title: titleOf(job), rule: job.rule, body: keptBody(formatJob(job)) }],
+    options,
+  );
   // planning it ends with the last of its jobs
-  if (job.kind !== 'plan' && run.trigger === 'request') await runs.planned(job.run, o);
+  if (job.kind !== 'plan' && run.trigger === 'request') await runs.planned(job.run, options);
 }
 
 async function goOnPlanning(
   job: PlanJob,
-  w: WorkContext,
-  o: OperationOptions & { readonly report: Report },
+  context: WorkContext,
+  options: OperationOptions & { readonly report: Report },
 ): Promise<Done> {
-  const planned = await continuePlan(job, w.service, async (planning, at) => w.ends.use(planning, at), {
-    ...o,
-    lockSeconds: w.leaseSeconds,
+  const planned = await continuePlan(job, context.service, context.backends, {
+    ...options,
+    lockSeconds: context.leaseSeconds,
   });
   if (planned === undefined) throw new Failure('UNAVAILABLE', `plan ${job.rule}: another plans the run at this moment`);
   return { unchanged: false };

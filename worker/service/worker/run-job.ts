@@ -7,11 +7,11 @@ import type { Destinations } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
 import { Failure, isFailure, toFailure } from '../../util/failure.ts';
 import { SETTINGS_NAME, storeSettings } from '../../images/backup.ts';
-import type { Ends, OperationOptions } from '../../images/backends.ts';
+import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
-import type { HeldPlace, Place } from './leases.ts';
+import type { LeasedDestination, JobDestination } from './leases.ts';
 import { openLocation } from '../../images/open-location.ts';
-import type { MirrorResult } from '../../images/copy-image.ts';
+import type { ImageCopyResult } from '../../images/copy-image.ts';
 import { verify } from '../../images/verify.ts';
 
 /** A job that moves or reads images. */
@@ -22,16 +22,20 @@ export interface RunJobOptions extends OperationOptions {
 }
 
 /** Where the job writes, each place once. An archive is opened where its tag is to be kept. INVALID for what is no place of the service. */
-export async function placesOf(job: ImageJob, ends: Ends, o: OperationOptions): Promise<readonly Place[]> {
+export async function destinationsOfJob(
+  job: ImageJob,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<readonly JobDestination[]> {
   if (job.kind === 'verify') return [];
   const from = serviceLocation(job.from);
-  const places = new Map<string, Place>();
+  const destinations = new Map<string, JobDestination>();
   for (const to of job.kind === 'restore' ? [job.to] : job.to) {
-    const location = await withName(serviceLocation(to, parseDestination), from, ends, o);
+    const location = await withName(serviceLocation(to, parseDestination), from, backends, options);
     const text = formatLocation(location);
-    places.set(text, { key: destinationKey(text), location });
+    destinations.set(text, { key: destinationKey(text), location });
   }
-  return [...places.values()];
+  return [...destinations.values()];
 }
 
 /**
@@ -40,47 +44,49 @@ export async function placesOf(job: ImageJob, ends: Ends, o: OperationOptions): 
  */
 export async function runJob(
   job: ImageJob,
-  places: readonly HeldPlace[],
-  ends: Ends,
-  o: RunJobOptions,
+  destinations: readonly LeasedDestination[],
+  backends: Backends,
+  options: RunJobOptions,
 ): Promise<{ readonly unchanged: boolean }> {
-  return job.kind === 'verify' ? verifyImage(job, ends, o) : copyImage(job, places, ends, o);
+  return job.kind === 'verify'
+    ? verifyImage(job, backends, options)
+    : copyToDestinations(job, destinations, backends, options);
 }
 
-async function copyImage(
+async function copyToDestinations(
   job: CopyJob | RestoreJob,
-  places: readonly HeldPlace[],
-  ends: Ends,
-  o: RunJobOptions,
+  destinations: readonly LeasedDestination[],
+  backends: Backends,
+  options: RunJobOptions,
 ): Promise<{ readonly unchanged: boolean }> {
   const { referrers, create } = job;
   const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers, create };
   const from = serviceLocation(job.from);
   const failed: Failed[] = [];
   let unchanged = true;
-  for await (const item of fanOut({ ...choices, from, to: places }, ends, o)) {
+  for await (const item of fanOut({ ...choices, from, to: destinations }, backends, options)) {
     const { target } = item;
     try {
       if ('failure' in item) throw item.failure;
       unchanged &&= item.result.outcome === 'unchanged';
-      await record(job, target, item.result, o);
-      if (item.result.outcome === 'copied') await keepSettings(from, target.location, ends, o);
+      await record(job, target, item.result, options);
+      if (item.result.outcome === 'copied') await keepSettings(from, target.location, backends, options);
     } catch (error) {
-      checkAborted(o);
+      checkAborted(options);
       failed.push({ place: target, failure: passing(error, target) });
     }
   }
-  if (failed.length > 0) throw together(failed, places.length);
+  if (failed.length > 0) throw together(failed, destinations.length);
   return { unchanged };
 }
 
 async function record(
   job: CopyJob | RestoreJob,
-  { key, lease }: HeldPlace,
-  { originalDigest, digest, bytes, version, manifests }: MirrorResult,
-  o: RunJobOptions,
+  { key, lease }: LeasedDestination,
+  { originalDigest, digest, bytes, version, manifests }: ImageCopyResult,
+  options: RunJobOptions,
 ): Promise<void> {
-  await o.destinations.record(
+  await options.destinations.record(
     {
       ...key,
       source: job.from,
@@ -89,13 +95,13 @@ async function record(
       choices: choicesKey(job.kind === 'restore' ? { referrers: job.referrers } : job),
       manifests: rememberedManifests(manifests),
       bytes,
-      atMs: o.clock.now(),
+      atMs: options.clock.now(),
       version,
       run: job.run,
       rule: job.rule,
     },
     lease,
-    o,
+    options,
   );
 }
 
@@ -103,14 +109,19 @@ async function record(
 const SETTINGS_MS = 24 * 3600 * 1000;
 
 /** The settings of the repository belong beside its archives. That they cannot be read or stored does not harm an archive. */
-async function keepSettings(from: Location, archive: Location, ends: Ends, o: OperationOptions): Promise<void> {
+async function keepSettings(
+  from: Location,
+  archive: Location,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<void> {
   if (from.transport !== 'docker' || archive.transport !== 's3') return;
   const { registry, repository } = from.reference;
   const at = { ...archive, key: posix.join(posix.dirname(archive.key), SETTINGS_NAME) };
   try {
-    const storedMs = await ends
+    const storedMs = await backends
       .bucket(at.bucket)
-      .stat(at.key, o)
+      .stat(at.key, options)
       .then(
         ({ modified }) => modified.getTime(),
         (error: unknown) => {
@@ -118,18 +129,22 @@ async function keepSettings(from: Location, archive: Location, ends: Ends, o: Op
           throw error;
         },
       );
-    if (o.clock.now() - storedMs < SETTINGS_MS) return;
-    await storeSettings(ends.registry(registry, 'source'), repository, ends, at, o);
+    if (options.clock.now() - storedMs < SETTINGS_MS) return;
+    await storeSettings(backends.registry(registry, 'source'), repository, backends, at, options);
   } catch (error) {
-    checkAborted(o);
+    checkAborted(options);
     if (!isFailure(error)) throw error;
-    o.report?.({ type: 'warning', message: `settings of ${repository} were not backed up: ${error.message}` });
+    options.report?.({ type: 'warning', message: `settings of ${repository} were not backed up: ${error.message}` });
   }
 }
 
-async function verifyImage(job: VerifyJob, ends: Ends, o: OperationOptions): Promise<{ readonly unchanged: boolean }> {
+async function verifyImage(
+  job: VerifyJob,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<{ readonly unchanged: boolean }> {
   for (const text of job.against === undefined ? [job.from] : [job.from, job.against]) serviceLocation(text);
-  const results = await verify({ at: job.from, against: job.against, deep: true }, ends, o);
+  const results = await verify({ at: job.from, against: job.against, deep: true }, backends, options);
   const faults = results.flatMap((result) => result.faults.map((fault) => `${result.at}: ${fault}`));
   if (faults.length > 0) throw new Failure('CORRUPT', `verify ${job.from}: ${faults.join('; ')}`);
   return { unchanged: false };
@@ -146,21 +161,26 @@ function serviceLocation(text: string, parse: (text: string) => Location = parse
 }
 
 /** `to` with the name that the image has at `from`, where it says none. */
-async function withName(to: Location, from: Location, ends: Ends, o: OperationOptions): Promise<Location> {
+async function withName(
+  to: Location,
+  from: Location,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<Location> {
   if (to.transport !== 'docker' || to.reference.tag !== undefined || to.reference.digest !== undefined) return to;
   const { registry, repository } = to.reference;
   if (from.transport === 'docker') {
     const { tag, digest } = from.reference;
     return { transport: 'docker', reference: { registry, repository, ...(tag === undefined ? { digest } : { tag }) } };
   }
-  await using image = await openLocation(ends, from, 'source', o);
+  await using image = await openLocation(backends, from, 'source', options);
   const [tag] = image.root.tags;
   const name = tag === undefined ? { digest: image.root.descriptor.digest } : { tag };
   return { transport: 'docker', reference: { registry, repository, ...name } };
 }
 
 interface Failed {
-  readonly place: HeldPlace;
+  readonly place: LeasedDestination;
   readonly failure: Failure;
 }
 
@@ -168,10 +188,10 @@ interface Failed {
 const CHANGED_MEANWHILE: ReadonlySet<unknown> = new Set([404, 412]);
 
 /** What will be otherwise the next time, since another wrote there meanwhile, is UNAVAILABLE. */
-function passing(error: unknown, place: HeldPlace): Failure {
+function passing(error: unknown, destination: LeasedDestination): Failure {
   const failure = toFailure(error);
   const hasChanged = failure.code === 'CONFLICT' && CHANGED_MEANWHILE.has(failure.context.status);
-  if (failure.retryable || !(place.signal.aborted || hasChanged)) return failure;
+  if (failure.retryable || !(destination.signal.aborted || hasChanged)) return failure;
   return new Failure('UNAVAILABLE', failure.message, { cause: error, context: failure.context });
 }
 
@@ -179,7 +199,9 @@ function together(failed: readonly Failed[], all: number): Failure {
   const [first] = failed.toSorted((a, b) => Number(b.failure.retryable) - Number(a.failure.retryable));
   if (first === undefined) throw new Failure('BUG', 'no failure to tell of');
   if (all === 1) return first.failure;
-  const list = failed.map(({ place, failure }) => `${formatLocation(place.location)}: ${failure.message}`).join('; ');
+  const list = failed
+    .map(({ place: destination, failure }) => `${formatLocation(destination.location)}: ${failure.message}`)
+    .join('; ');
   const retryAfterMs = Math.max(...failed.map(({ failure }) => failure.context.retryAfterMs ?? 0));
   return new Failure(first.failure.code, `${failed.length} of ${all} destinations failed: ${list}`, {
     cause: first.failure,

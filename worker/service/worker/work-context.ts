@@ -1,12 +1,12 @@
 import type { Clock } from '../../util/clock.ts';
 import type { JobName, Report } from '../../util/events.ts';
-import type { CurrentEnds } from '../backend-pool.ts';
+import type { BackendPool } from '../backend-pool.ts';
 import type { Service } from '../service.ts';
 
 /** What a worker has to do its work with: the same for all messages. */
 export interface WorkContext {
   readonly service: Service;
-  readonly ends: CurrentEnds;
+  readonly backends: BackendPool;
   readonly clock: Clock;
   /** Takes what there is to tell of one job, its copies included; of what belongs to no job without one. */
   reportOf(job: JobName | undefined): Report;

@@ -1,6 +1,6 @@
 import { jobId, parseMessage, type Job, type JobRequest, type ParsedMessage, type PushEvent } from '../../queue/job.ts';
 import type { Delivery, Outcome } from '../../queue/queue.ts';
-import { ATTEMPTS, comeAgain, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
+import { ATTEMPTS, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
 import { isFailure, toFailure, type Failure } from '../../util/failure.ts';
 import { isRecord } from '../../util/record.ts';
 import type { JobName } from '../../util/events.ts';
@@ -19,59 +19,69 @@ const AT_ONCE: Outcome = { type: 'again', seconds: 0 };
  * anywhere, the message comes again, and doing it again is safe. Two deliveries of one job never write at once: each destination is written
  * under a lease. When `signal` fires, the job is given back; it is `consume`'s, and tells why.
  */
-export async function work(d: Delivery, w: WorkContext, o: { readonly signal: AbortSignal }): Promise<Outcome> {
+export async function work(
+  delivery: Delivery,
+  context: WorkContext,
+  options: { readonly signal: AbortSignal },
+): Promise<Outcome> {
   try {
-    return o.signal.aborted && !isTooOld(o.signal) ? AT_ONCE : await workOn(d, w, o);
+    return options.signal.aborted && !isTooOld(options.signal) ? AT_ONCE : await workOn(delivery, context, options);
   } catch (error) {
-    if (o.signal.aborted) return AT_ONCE;
+    if (options.signal.aborted) return AT_ONCE;
     // the table or a queue does not answer: nothing was told of the job, so nothing is lost
     const failure = toFailure(error);
-    w.reportOf(undefined)({ type: 'warning', message: `message ${d.id} comes again: ${failure.message}` });
-    return { type: 'again', seconds: waitSeconds(d.receiveCount, failure, w.clock) };
+    context.reportOf(undefined)({ type: 'warning', message: `message ${delivery.id} comes again: ${failure.message}` });
+    return { type: 'again', seconds: waitSeconds(delivery.receiveCount, failure, context.clock) };
   }
 }
 
-async function workOn(d: Delivery, w: WorkContext, o: { readonly signal: AbortSignal }): Promise<Outcome> {
+async function workOn(
+  delivery: Delivery,
+  context: WorkContext,
+  options: { readonly signal: AbortSignal },
+): Promise<Outcome> {
   let message: ParsedMessage;
   try {
-    message = parseMessage(d.body);
+    message = parseMessage(delivery.body);
   } catch (error) {
-    return refuse(d, w, toFailure(error));
+    return refuse(delivery, context, toFailure(error));
   }
   switch (message.type) {
     case 'ignored':
       return DONE;
     case 'push':
-      return isTooOld(o.signal) ? replace(d.body, 0, w.service.queue) : workOnPush(d, w, message.event, o);
+      return isTooOld(options.signal)
+        ? replace(delivery.body, 0, context.service.queue)
+        : workOnPush(delivery, context, message.event, options);
     case 'request':
-      return new JobDelivery(d, w, await adopt(message.request, d, w), o).run();
+      return new JobDelivery(delivery, context, await toJob(message.request, delivery, context), options).run();
     case 'job':
-      return new JobDelivery(d, w, message.job, o).run();
+      return new JobDelivery(delivery, context, message.job, options).run();
     default:
       return message satisfies never;
   }
 }
 
 /** To the dead letters, with the reason: it would go round and round. Where it names a job that is known, that has failed. */
-async function refuse(d: Delivery, w: WorkContext, failure: Failure): Promise<Outcome> {
-  const { deadLetters, state } = w.service;
+async function refuse(delivery: Delivery, context: WorkContext, failure: Failure): Promise<Outcome> {
+  const { deadLetters, state } = context.service;
   const reason = told(failure);
   try {
-    await deadLetters.send([{ body: d.body, reason }]);
+    await deadLetters.send([{ body: delivery.body, reason }]);
   } catch (error) {
     if (!isFailure(error, 'INVALID')) throw error;
-    const begins = `${d.body.slice(0, KEPT_CHARACTERS).toWellFormed()}…`;
+    const begins = `${delivery.body.slice(0, KEPT_CHARACTERS).toWellFormed()}…`;
     await deadLetters.send([{ body: begins, reason: `the beginning of a message: ${reason}` }]);
   }
   try {
-    const job = jobNamed(d.body);
+    const job = jobNamed(delivery.body);
     const end = { state: 'failed', code: failure.code, reason: failure.message } as const;
     if (job !== undefined) await state.runs.endJob(job.run, job.id, end);
   } catch (error) {
     // it names none that is known, or none that could be
     if (!isFailure(error, 'NOT_FOUND', 'INVALID')) throw error;
   }
-  w.reportOf(undefined)({ type: 'message-refused', message: `message ${d.id}: ${failure.message}` });
+  context.reportOf(undefined)({ type: 'message-refused', message: `message ${delivery.id}: ${failure.message}` });
   return DONE;
 }
 
@@ -89,43 +99,50 @@ function jobNamed(body: string): { readonly run: string; readonly id: string } |
 }
 
 /** A request is a run of its own, by the id of its message: when that comes again, it is the same. */
-async function adopt(request: JobRequest, d: Delivery, w: WorkContext): Promise<Job> {
-  const run = `request-${d.id}`;
-  const filledIn = { run, at: new Date(d.sentAtMs).toISOString() };
+async function toJob(request: JobRequest, delivery: Delivery, context: WorkContext): Promise<Job> {
+  const run = `request-${delivery.id}`;
+  const filledIn = { run, at: new Date(delivery.sentAtMs).toISOString() };
   const words = request.kind === 'plan' ? [request.rule] : [request.from, request.kind === 'verify' ? '' : request.to];
   const job: Job = { ...request, ...filledIn, id: jobId(run, request.kind, ...words.flat()) };
-  await makeKnown(job, w, {});
+  await makeKnown(job, context, {});
   return job;
 }
 
 /** Becomes jobs of every rule that waits for it. Its deliveries are its attempts: no run counts it before. */
 async function workOnPush(
-  d: Delivery,
-  w: WorkContext,
+  delivery: Delivery,
+  context: WorkContext,
   event: PushEvent,
-  o: { readonly signal: AbortSignal },
+  options: { readonly signal: AbortSignal },
 ): Promise<Outcome> {
   const image = `${event.repository}${event.tag === undefined ? `@${event.digest}` : `:${event.tag}`}`;
   const title = `push of ${image} in ${event.account}, ${event.region}`;
   const name: JobName = { kind: 'push', id: event.id, run: `push-${event.id}`, title };
-  const report = w.reportOf(name);
-  const startedMs = w.clock.now();
+  const report = context.reportOf(name);
+  const startedMs = context.clock.now();
   try {
-    await planPush(event, w.service, async (planning, at) => w.ends.use(planning, at), {
-      ...o,
-      clock: w.clock,
+    await planPush(event, context.service, context.backends, {
+      ...options,
+      clock: context.clock,
       report,
-      lockSeconds: w.leaseSeconds,
+      lockSeconds: context.leaseSeconds,
     });
     return DONE;
   } catch (error) {
-    if (o.signal.aborted) return AT_ONCE;
+    if (options.signal.aborted) return AT_ONCE;
     const failure = toFailure(error);
     const { code, message } = failure;
-    const again = failure.retryable && d.receiveCount < ATTEMPTS;
-    if (!again) await w.service.deadLetters.send([{ body: d.body, reason: told(failure) }]);
-    report({ type: 'job-failed', job: name, durationMs: w.clock.now() - startedMs, code, message, again });
-    return again ? comeAgain(d, d.body, waitSeconds(d.receiveCount, failure, w.clock), w.service.queue) : DONE;
+    const again = failure.retryable && delivery.receiveCount < ATTEMPTS;
+    if (!again) await context.service.deadLetters.send([{ body: delivery.body, reason: told(failure) }]);
+    report({ type: 'job-failed', job: name, durationMs: context.clock.now() - startedMs, code, message, again });
+    return again
+      ? retryLater(
+          delivery,
+          delivery.body,
+          waitSeconds(delivery.receiveCount, failure, context.clock),
+          context.service.queue,
+        )
+      : DONE;
   }
 }
 

@@ -1,40 +1,44 @@
 import type { Source, Target } from '../../worker/content/content.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
-import type { Ends, Registry } from '../../worker/images/backends.ts';
+import type { Backends, Registry } from '../../worker/images/backends.ts';
 import { isManifestType } from '../../worker/oci/manifest.ts';
 import { orAborted } from '../../worker/util/abort.ts';
 import type { Side } from '../../worker/util/failure.ts';
 
 /** Ends with other repositories and buckets in their place. */
-export function withEnds(
-  ends: Ends,
+export function replaceBackends(
+  backends: Backends,
   change: {
     readonly repository?: (end: Source & Target, side: Side, name: string) => Source & Target;
     readonly bucket?: (store: ObjectStore) => ObjectStore;
   },
-): Ends {
+): Backends {
   return {
     registry: (host, side): Registry => {
-      const inner = ends.registry(host, side);
+      const inner = backends.registry(host, side);
       return {
-        repository: (name, o) => {
-          const end = inner.repository(name, o);
+        repository: (name, options) => {
+          const end = inner.repository(name, options);
           return change.repository?.(end, side, name) ?? end;
         },
-        repositories: (prefix, o) => inner.repositories(prefix, o),
+        repositories: (prefix, options) => inner.repositories(prefix, options),
         images: inner.images,
-        settings: async (repository, o) => inner.settings(repository, o),
-        applySettings: async (repository, settings, o) => inner.applySettings(repository, settings, o),
+        settings: async (repository, options) => inner.settings(repository, options),
+        applySettings: async (repository, settings, options) => inner.applySettings(repository, settings, options),
       };
     },
-    bucket: (name) => change.bucket?.(ends.bucket(name)) ?? ends.bucket(name),
-    folder: (path) => ends.folder(path),
-    temporary: async () => ends.temporary(),
+    bucket: (name) => change.bucket?.(backends.bucket(name)) ?? backends.bucket(name),
+    folder: (path) => backends.folder(path),
+    temporary: async () => backends.temporary(),
   };
 }
 
 /** Ends whose first blob stays at its source until the gate is opened. */
-export function gated(ends: Ends): { readonly ends: Ends; readonly reached: Promise<void>; open(): void } {
+export function gated(backends: Backends): {
+  readonly backends: Backends;
+  readonly reached: Promise<void>;
+  open(): void;
+} {
   const reached = Promise.withResolvers<void>();
   const gate = Promise.withResolvers<void>();
   const repository = (end: Source & Target, side: Side): Source & Target => {
@@ -44,16 +48,16 @@ export function gated(ends: Ends): { readonly ends: Ends; readonly reached: Prom
         const own: unknown = Reflect.get(inner, name, inner);
         if (typeof own !== 'function') return own;
         if (name !== 'open') return own.bind(inner) as unknown;
-        const waiting: Source['open'] = async (d, o) => {
-          if (!isManifestType(d.mediaType)) {
+        const waiting: Source['open'] = async (descriptor, options) => {
+          if (!isManifestType(descriptor.mediaType)) {
             reached.resolve();
-            await orAborted(gate.promise, o);
+            await orAborted(gate.promise, options);
           }
-          return end.open(d, o);
+          return end.open(descriptor, options);
         };
         return waiting;
       },
     });
   };
-  return { ends: withEnds(ends, { repository }), reached: reached.promise, open: () => gate.resolve() };
+  return { backends: replaceBackends(backends, { repository }), reached: reached.promise, open: () => gate.resolve() };
 }
