@@ -34,6 +34,7 @@ export type ResourceKind =
 interface Call {
   /** What IAM calls it. */
   readonly actions: readonly string[];
+  /** The processes that make the call, by what it is about. Empty: only commands that people type make it. */
   readonly by: Readonly<Partial<Record<ResourceKind, readonly Caller[]>>>;
   /** Only where the settings allow `write`. */
   readonly writes?: true;
@@ -45,7 +46,8 @@ const PLANNER: readonly Caller[] = ['planner'];
 
 /**
  * Every call of AWS that the code makes, and what IAM wants for it. `registry` are requests to `/v2/` of ECR, by their operation in
- * worker/registry/transport.ts. test/infra/iam.test.ts holds this table to the source, and the templates to this table.
+ * worker/registry/transport.ts. test/infra/iam.test.ts compares this table with the source, with what each process can reach in it, and with the
+ * templates.
  *
  * https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
  */
@@ -85,13 +87,10 @@ export const CALLS: Readonly<Record<string, Call>> = {
     by: { repository: WORKER },
     writes: true,
   },
-  'ecr.PutImageTagMutability': { actions: ['ecr:PutImageTagMutability'], by: { repository: WORKER }, writes: true },
-  'ecr.PutImageScanningConfiguration': {
-    actions: ['ecr:PutImageScanningConfiguration'],
-    by: { repository: WORKER },
-    writes: true,
-  },
-  'ecr.TagResource': { actions: ['ecr:TagResource'], by: { repository: WORKER }, writes: true },
+  // settings of repositories that exist are restored by the command `restore` alone
+  'ecr.PutImageTagMutability': { actions: ['ecr:PutImageTagMutability'], by: {}, writes: true },
+  'ecr.PutImageScanningConfiguration': { actions: ['ecr:PutImageScanningConfiguration'], by: {}, writes: true },
+  'ecr.TagResource': { actions: ['ecr:TagResource'], by: {}, writes: true },
   'ecr.PutLifecyclePolicy': { actions: ['ecr:PutLifecyclePolicy'], by: { repository: WORKER }, writes: true },
   'ecr.SetRepositoryPolicy': { actions: ['ecr:SetRepositoryPolicy'], by: { repository: WORKER }, writes: true },
 

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { CALLS, KEY_ACTIONS, type Caller, type ResourceKind } from '../../infra/service/grants.ts';
 import { readSettings } from '../../infra/settings/settings.ts';
 import type { InfraSettings } from '../../infra/settings/schema.ts';
+import { readCallGraph } from '../support/call-graph.ts';
 import { EXAMPLES, settingsOf, stacksOf, textOf } from './templates.ts';
 
 const SOURCES = globSync('worker/**/*.ts').map((file) => ({ file, text: readFileSync(file, 'utf8') }));
@@ -18,9 +19,9 @@ function all(text: string, pattern: RegExp): readonly RegExpExecArray[] {
   return [...text.matchAll(pattern)];
 }
 
-/** Calls of the SDK in a file: `new sdk.GetItemCommand(`, and methods of clients that have one for each command. */
-async function sdkCallsIn(text: string): Promise<readonly string[]> {
-  const clients = [...new Set(all(text, /'@aws-sdk\/client-([a-z0-9-]+)'/g).map(([, client = '']) => client))];
+/** Calls of the SDK in a piece of a file: `new sdk.GetItemCommand(`, and methods of clients that have one for each command. */
+async function sdkCallsIn(text: string, whole: string): Promise<readonly string[]> {
+  const clients = [...new Set(all(whole, /'@aws-sdk\/client-([a-z0-9-]+)'/g).map(([, client = '']) => client))];
   const known = await Promise.all(
     clients.map(async (client) => {
       const names: unknown = await import(`@aws-sdk/client-${client}`);
@@ -30,7 +31,9 @@ async function sdkCallsIn(text: string): Promise<readonly string[]> {
       };
     }),
   );
-  const made = new Map(all(text, /const (\w+) = new (\w+)\(/g).map(([, variable = '', type = '']) => [variable, type]));
+  const made = new Map(
+    all(whole, /const (\w+) = new (\w+)\(/g).map(([, variable = '', type = '']) => [variable, type]),
+  );
   const callOf = (call: string, receiver?: string): readonly string[] => {
     const type = receiver === undefined ? undefined : made.get(receiver);
     const owner = known.find(({ names }) => names.has(`${call}Command`) && (type === undefined || names.has(type)));
@@ -44,22 +47,45 @@ async function sdkCallsIn(text: string): Promise<readonly string[]> {
   ];
 }
 
-async function callsOfSource(): Promise<ReadonlySet<string>> {
-  const calls = new Set<string>();
-  for (const { file, text } of SOURCES) {
-    for (const call of await sdkCallsIn(text)) calls.add(call);
-    if (file.startsWith('worker/registry/'))
-      for (const [, operation = ''] of all(text, /\boperation: '([a-z-]+)'/g)) calls.add(`registry ${operation}`);
-    if (text.includes('fromTemporaryCredentials(')) calls.add('sts.AssumeRole');
-    if (text.includes('/task-protection/')) calls.add('ecs.UpdateTaskProtection');
-  }
+/** Every call of AWS that is made in a piece of a file. */
+async function callsIn({ file, text }: { readonly file: string; readonly text: string }): Promise<readonly string[]> {
+  const calls = [...(await sdkCallsIn(text, sourceOf(file)))];
+  if (file.startsWith('worker/registry/'))
+    for (const [, operation = ''] of all(text, /\boperation: '([a-z-]+)'/g)) calls.push(`registry ${operation}`);
+  if (text.includes('fromTemporaryCredentials(')) calls.push('sts.AssumeRole');
+  if (text.includes('/task-protection/')) calls.push('ecs.UpdateTaskProtection');
   return calls;
 }
 
+async function callsOf(
+  pieces: readonly { readonly file: string; readonly text: string }[],
+): Promise<ReadonlySet<string>> {
+  return new Set((await Promise.all(pieces.map(callsIn))).flat());
+}
+
+/** Where the processes that have a role begin. */
+const ENTRY_POINTS: Readonly<Record<Caller, string>> = {
+  worker: 'worker/main/run-worker.ts runWorker',
+  planner: 'worker/main/planner.lambda.ts handler',
+};
+
 describe('the table', () => {
   test('has every call of the source, and no other', async () => {
-    expect(Object.keys(CALLS).toSorted()).toEqual([...(await callsOfSource())].toSorted());
+    expect(Object.keys(CALLS).toSorted()).toEqual([...(await callsOf(SOURCES))].toSorted());
   });
+
+  test.each(Object.entries(ENTRY_POINTS))(
+    'grants the %s only calls that it can come to make',
+    async (caller, entry) => {
+      using graph = readCallGraph();
+      const reached = await callsOf(graph.reachableFrom(entry));
+      const granted = Object.entries(CALLS).filter(([, { by }]) =>
+        Object.values(by).some((callers) => callers.some((one) => one === caller)),
+      );
+      expect(granted.length).toBeGreaterThan(10);
+      expect(granted.map(([name]) => name).filter((name) => !reached.has(name))).toEqual([]);
+    },
+  );
 
   test('has every request to registries that there is a name for', () => {
     const [, union = ''] = /export type Operation =([^;]*);/.exec(sourceOf('worker/registry/transport.ts')) ?? [];

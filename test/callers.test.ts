@@ -1,0 +1,42 @@
+// What no code of the program calls is not there: nobody would notice what it does, or what permission it is given for it.
+import { afterAll, expect, test } from 'vitest';
+import { readCallGraph } from './support/call-graph.ts';
+
+const graph = readCallGraph();
+afterAll(() => graph[Symbol.dispose]());
+
+const INTERFACES = [
+  ['worker/content/content.ts', 'Source'],
+  ['worker/content/content.ts', 'Target'],
+  ['worker/images/backends.ts', 'Backends'],
+  ['worker/images/backends.ts', 'Registry'],
+  ['worker/objects/objects.ts', 'ObjectStore'],
+  ['worker/objects/objects.ts', 'Upload'],
+  ['worker/queue/queue.ts', 'Delivery'],
+  ['worker/queue/queue.ts', 'Queue'],
+  ['worker/state/state.ts', 'Destinations'],
+  ['worker/state/state.ts', 'Rules'],
+  ['worker/state/state.ts', 'JobWriter'],
+  ['worker/state/state.ts', 'RunReader'],
+  ['worker/state/state.ts', 'RunWriter'],
+  ['worker/state/state.ts', 'StateStore'],
+  ['worker/state/table.ts', 'Table'],
+] as const;
+
+test.each(INTERFACES)('%s: every method of %s has a caller', (file, name) => {
+  const callers = graph.callersOf(file, name);
+  expect(callers.size).toBeGreaterThan(0);
+  expect([...callers].filter(([, units]) => units.length === 0).map(([method]) => method)).toEqual([]);
+});
+
+test('a decorator that passes a call on, and a test, are no callers', () => {
+  const names = (file: string, name: string, method: string): readonly string[] =>
+    graph
+      .callersOf(file, name)
+      .get(method)
+      ?.map((unit) => unit.name) ?? [];
+  const has = names('worker/content/content.ts', 'Target', 'has');
+  expect(has).toContain('worker/copy/copy.ts CopySession.#blob');
+  expect(has).not.toContain('worker/content/dry-run.ts dryRun');
+  expect(has.filter((name) => !name.startsWith('worker/'))).toEqual([]);
+});
