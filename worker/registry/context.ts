@@ -4,7 +4,7 @@ import type { EcrRegistry } from './ecr/ecr.ts';
 import type { KeptManifests } from './kept-manifests.ts';
 import type { Pace, PullBudget } from './rate.ts';
 import type { RepositorySettings } from './ecr/repository-settings.ts';
-import type { Transport } from './transport.ts';
+import type { Transport } from './transport/transport.ts';
 
 /** What the parts of one repository share. */
 export interface RepositoryContext {

@@ -3,8 +3,8 @@ import type { Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, isFailure, type Side } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
-import { addressKind } from './address.ts';
-import { challengeAuthorizer } from './auth.ts';
+import { addressKind } from './transport/address.ts';
+import { challengeAuthorizer } from './auth/challenge-authorizer.ts';
 import type { CredentialLookup } from './credentials.ts';
 import { ECR_PUBLIC_HOST, ecrPublicCredentials, EcrRegistry, type AwsAccess, type EcrImage } from './ecr/ecr.ts';
 import { KeptManifests } from './kept-manifests.ts';
@@ -13,7 +13,7 @@ import { Pace, PullBudget } from './rate.ts';
 import { parseRepositorySettings, type RepositorySettings } from './ecr/repository-settings.ts';
 import { RegistryRepository } from './repository.ts';
 import { repositoryScope } from './scope.ts';
-import { Transport } from './transport.ts';
+import { Transport } from './transport/transport.ts';
 
 export interface RegistryOptions {
   /** Decides what tokens are asked for: of a target, to write too. */

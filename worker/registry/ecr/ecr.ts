@@ -10,7 +10,7 @@ import { SDK_TIMEOUTS } from '../../util/sdk-timeouts.ts';
 import type { CredentialLookup } from '../credentials.ts';
 import type { RepositorySettings } from './repository-settings.ts';
 import { repositoryOf } from '../scope.ts';
-import type { Authorizer, Operation } from '../transport.ts';
+import type { Authorizer, Operation } from '../transport/transport.ts';
 
 export const ECR_PUBLIC_HOST = 'public.ecr.aws';
 

@@ -1,9 +1,13 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { challengeAuthorizer, parseChallenges, type ChallengeOptions } from '../../../worker/registry/auth.ts';
-import type { Credentials } from '../../../worker/registry/credentials.ts';
-import type { Authorizer, PlainFetch } from '../../../worker/registry/transport.ts';
-import { fakeClock, type FakeClock } from '../../support/clock.ts';
+import {
+  challengeAuthorizer,
+  parseChallenges,
+  type ChallengeOptions,
+} from '../../../../worker/registry/auth/challenge-authorizer.ts';
+import type { Credentials } from '../../../../worker/registry/credentials.ts';
+import type { Authorizer, PlainFetch } from '../../../../worker/registry/transport/transport.ts';
+import { fakeClock, type FakeClock } from '../../../support/clock.ts';
 
 describe('parseChallenges', () => {
   const challenge = (scheme: string, parameters: Readonly<Record<string, string>> = {}): object => ({

@@ -1,12 +1,12 @@
 import { isDeepStrictEqual } from 'node:util';
-import { orAborted, type Abortable } from '../util/abort.ts';
-import type { Clock } from '../util/clock.ts';
-import { Failure, isFailure } from '../util/failure.ts';
-import { addressKind } from './address.ts';
-import type { Credentials } from './credentials.ts';
-import { failureOf } from './refusal.ts';
-import { covers, repositoryOf } from './scope.ts';
-import type { Authorizer, PlainFetch } from './transport.ts';
+import { orAborted, type Abortable } from '../../util/abort.ts';
+import type { Clock } from '../../util/clock.ts';
+import { Failure, isFailure } from '../../util/failure.ts';
+import { addressKind } from '../transport/address.ts';
+import type { Credentials } from '../credentials.ts';
+import { failureOf } from '../transport/refusal.ts';
+import { covers, repositoryOf } from '../scope.ts';
+import type { Authorizer, PlainFetch } from '../transport/transport.ts';
 
 /** One challenge of a WWW-Authenticate header; scheme and names of parameters in lower case. */
 export interface Challenge {

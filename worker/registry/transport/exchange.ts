@@ -1,7 +1,7 @@
 import type { Dispatcher } from 'undici';
-import type { Bytes } from '../content/content.ts';
-import { aborted, type Abortable } from '../util/abort.ts';
-import { Failure } from '../util/failure.ts';
+import type { Bytes } from '../../content/content.ts';
+import { aborted, type Abortable } from '../../util/abort.ts';
+import { Failure } from '../../util/failure.ts';
 import { ADDRESS_REFUSED } from './address.ts';
 
 /** A body that is produced while it is sent, and anew for each try. */
