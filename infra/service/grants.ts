@@ -45,7 +45,7 @@ const PLANNER: readonly Caller[] = ['planner'];
 
 /**
  * Every call of AWS that the code makes, and what IAM wants for it. `registry` are requests to `/v2/` of ECR, by their operation in
- * worker/registry/transport/transport.ts. test/infra/iam.test.ts holds this table to the source, and the templates to this table.
+ * worker/registry/transport/layer.ts. test/infra/iam.test.ts holds this table to the source, and the templates to this table.
  *
  * https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
  */

@@ -62,8 +62,7 @@ describe('the table', () => {
   });
 
   test('has every request to registries that there is a name for', () => {
-    const [, union = ''] =
-      /export type Operation =([^;]*);/.exec(sourceOf('worker/registry/transport/transport.ts')) ?? [];
+    const [, union = ''] = /export type Operation =([^;]*);/.exec(sourceOf('worker/registry/transport/layer.ts')) ?? [];
     const operations = all(union, /'([a-z-]+)'/g).map(([, name]) => `registry ${name}`);
     expect(operations.toSorted()).toEqual(
       Object.keys(CALLS)

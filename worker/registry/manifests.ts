@@ -12,7 +12,7 @@ import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
 import type { RepositoryContext } from './context.ts';
-import type { HttpAnswer } from './transport/transport.ts';
+import type { HttpAnswer } from './transport/layer.ts';
 
 const ACCEPT = { accept: MANIFEST_MEDIA_TYPES.join(', ') };
 /** The tags under which others keep what refers to an image: most are asked for in vain. */

@@ -5,9 +5,8 @@ import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
 import type { RepositoryContext } from './context.ts';
-import type { StreamedBody } from './transport/exchange.ts';
 import { repositoryScope } from './scope.ts';
-import type { HttpAnswer, HttpRequest } from './transport/transport.ts';
+import type { HttpAnswer, HttpRequest, StreamedBody } from './transport/layer.ts';
 
 /** How long giving up a session may hold up what comes next. */
 const ABANDON_MS = 5000;

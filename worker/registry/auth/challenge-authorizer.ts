@@ -6,7 +6,7 @@ import { addressKind } from '../transport/address.ts';
 import type { Credentials } from '../credentials.ts';
 import { failureOf } from '../transport/refusal.ts';
 import { covers, repositoryOf } from '../scope.ts';
-import type { Authorizer, PlainFetch } from '../transport/transport.ts';
+import type { Authorizer, PlainFetch } from '../transport/authorization.ts';
 
 /** One challenge of a WWW-Authenticate header; scheme and names of parameters in lower case. */
 export interface Challenge {

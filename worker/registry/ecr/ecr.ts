@@ -10,7 +10,8 @@ import { SDK_TIMEOUTS } from '../../util/sdk-timeouts.ts';
 import type { CredentialLookup } from '../credentials.ts';
 import type { RepositorySettings } from './repository-settings.ts';
 import { repositoryOf } from '../scope.ts';
-import type { Authorizer, Operation } from '../transport/transport.ts';
+import type { Authorizer } from '../transport/authorization.ts';
+import type { Operation } from '../transport/layer.ts';
 
 export const ECR_PUBLIC_HOST = 'public.ecr.aws';
 

@@ -6,7 +6,7 @@ import {
   type ChallengeOptions,
 } from '../../../../worker/registry/auth/challenge-authorizer.ts';
 import type { Credentials } from '../../../../worker/registry/credentials.ts';
-import type { Authorizer, PlainFetch } from '../../../../worker/registry/transport/transport.ts';
+import type { Authorizer, PlainFetch } from '../../../../worker/registry/transport/authorization.ts';
 import { fakeClock, type FakeClock } from '../../../support/clock.ts';
 
 describe('parseChallenges', () => {
