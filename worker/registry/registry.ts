@@ -4,7 +4,7 @@ import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, isFailure, type Side } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
 import { addressKind } from './transport/address.ts';
-import { challengeAuthorizer } from './auth/challenge-authorizer.ts';
+import { ChallengeAuthorizer } from './auth/challenge-authorizer.ts';
 import type { CredentialLookup } from './credentials.ts';
 import { ECR_PUBLIC_HOST, ecrPublicCredentials, EcrRegistry, type AwsAccess, type EcrImage } from './ecr/ecr.ts';
 import { KeptManifests } from './kept-manifests.ts';
@@ -84,7 +84,7 @@ export class RegistryClient implements AsyncDisposable {
       baseUrl: this.#baseUrl,
       authorize: (fetch) =>
         this.ecr?.authorizer() ??
-        challengeAuthorizer({
+        new ChallengeAuthorizer({
           host,
           baseUrl: this.#baseUrl,
           fetch,
