@@ -6,7 +6,10 @@ import type { Report } from '../util/events.ts';
 import { addressKind } from './transport/address.ts';
 import { ChallengeAuthorizer } from './auth/challenge-authorizer.ts';
 import type { CredentialLookup } from './credentials.ts';
-import { ECR_PUBLIC_HOST, ecrPublicCredentials, EcrRegistry, type AwsAccess, type EcrImage } from './ecr/ecr.ts';
+import type { AwsAccess } from './ecr/aws-access.ts';
+import { EcrRegistry } from './ecr/ecr.ts';
+import type { EcrImage } from './ecr/images.ts';
+import { ECR_PUBLIC_HOST, ecrPublicCredentials } from './ecr/public-credentials.ts';
 import { KeptManifests } from './kept-manifests.ts';
 import { pages } from './pages.ts';
 import { Pace, PullBudget } from './rate.ts';
@@ -83,7 +86,7 @@ export class RegistryClient implements AsyncDisposable {
       host,
       baseUrl: this.#baseUrl,
       authorize: (fetch) =>
-        this.ecr?.authorizer() ??
+        this.ecr?.authorizer ??
         new ChallengeAuthorizer({
           host,
           baseUrl: this.#baseUrl,
