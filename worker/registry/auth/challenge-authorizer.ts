@@ -16,7 +16,7 @@ export interface ChallengeOptions {
   readonly host: string;
   readonly baseUrl: URL;
   readonly fetch: PlainFetch;
-  /** Who we are for a repository; undefined for nobody. `refused`: as `CredentialLookup` has it. */
+  /** The credentials for a repository; undefined for none. `refused` is as in `CredentialLookup`. */
   readonly credentials: (
     repository: string | undefined,
     options: Abortable & { readonly refused?: Credentials | undefined },
