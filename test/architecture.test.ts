@@ -11,7 +11,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   content: ['oci', 'util'],
   copy: ['content', 'oci', 'util'],
   objects: ['content', 'oci', 'util'],
-  registry: ['content', 'oci', 'util'],
+  registry: ['registry/transport', 'content', 'oci', 'util'],
+  'registry/transport': ['content', 'util'],
   archive: ['objects', 'content', 'oci', 'util'],
   images: ['archive', 'copy', 'objects', 'content', 'oci', 'util'],
   queue: ['util'],
@@ -30,11 +31,15 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 };
 const SDK_ONLY_IN = new Set([
   'objects/s3/store.ts',
-  'registry/ecr/ecr.ts',
+  'registry/ecr/aws-access.ts',
+  'registry/ecr/client.ts',
+  'registry/ecr/public-credentials.ts',
   'registry/secrets.ts',
   'queue/sqs.ts',
   'state/dynamo.ts',
 ]);
+/** These call clients that they are given: they import types alone. */
+const SDK_TYPES_IN = new Set(['registry/ecr/authorizer.ts', 'registry/ecr/images.ts', 'registry/ecr/repositories.ts']);
 const IMPORT = /(?:from|import)\s*\(?\s*['"]([^'"]+)['"]/g;
 
 const SOURCES = [...globSync('worker/**/*.ts'), ...globSync('local/**/*.ts', { exclude: ['local/test/**'] })]
@@ -57,7 +62,7 @@ for (const file of SOURCES) {
     for (const [, specifier = ''] of readFileSync(file, 'utf8').matchAll(IMPORT)) {
       if (specifier.startsWith('@aws-sdk/'))
         assert.ok(
-          SDK_ONLY_IN.has(file.slice('worker/'.length)),
+          SDK_ONLY_IN.has(file.slice('worker/'.length)) || SDK_TYPES_IN.has(file.slice('worker/'.length)),
           `${specifier}: the SDK stays in ${[...SDK_ONLY_IN].join(', ')}`,
         );
       if (file.startsWith('worker/'))
@@ -78,9 +83,17 @@ for (const inside of SDK_ONLY_IN) {
   test(`${inside} waits for no answer for ever: the SDK does unless it is told otherwise`, () => {
     const source = readFileSync(`worker/${inside}`, 'utf8');
     const clients = [...source.matchAll(/new (?:sdk\.)?(?:[A-Z]\w*Client|ECR|ECRPUBLIC|SecretsManager)\((.*?)\);$/gms)];
-    assert.ok(clients.length > 0, 'it makes no client');
     const options = [...clients, ...source.matchAll(/clientConfig: (\{.*?\})/gs)];
+    assert.ok(options.length > 0, 'it makes no client');
     for (const [, given = ''] of options) assert.match(given, /requestHandler: \{|\.\.\.SDK_TIMEOUTS/);
+  });
+}
+
+for (const inside of SDK_TYPES_IN) {
+  test(`${inside} makes no client of the SDK: it imports types alone`, () => {
+    const source = readFileSync(`worker/${inside}`, 'utf8');
+    assert.match(source, /^import type .*'@aws-sdk\//m);
+    assert.doesNotMatch(source, /import\(\s*'@aws-sdk\/|^import (?!type\b)[^;]*'@aws-sdk\//m);
   });
 }
 

@@ -46,7 +46,7 @@ const PLANNER: readonly Caller[] = ['planner'];
 
 /**
  * Every call of AWS that the code makes, and what IAM wants for it. `registry` are requests to `/v2/` of ECR, by their operation in
- * worker/registry/transport.ts. test/infra/iam.test.ts compares this table with the source, with what each process can reach in it, and with the
+ * worker/registry/transport/layer.ts. test/infra/iam.test.ts compares this table with the source, with what each process can reach in it, and with the
  * templates.
  *
  * https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html

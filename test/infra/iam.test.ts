@@ -87,8 +87,14 @@ describe('the table', () => {
     },
   );
 
+  test('misses no file that calls a client of the SDK: each imports the types of its client', () => {
+    const calling = SOURCES.filter(({ file, text }) => !file.startsWith('worker/util/') && /\bsdkOptions\b/.test(text));
+    expect(calling.length).toBeGreaterThan(0);
+    for (const { file, text } of calling) expect(text, file).toContain("'@aws-sdk/client-");
+  });
+
   test('has every request to registries that there is a name for', () => {
-    const [, union = ''] = /export type Operation =([^;]*);/.exec(sourceOf('worker/registry/transport.ts')) ?? [];
+    const [, union = ''] = /export type Operation =([^;]*);/.exec(sourceOf('worker/registry/transport/layer.ts')) ?? [];
     const operations = all(union, /'([a-z-]+)'/g).map(([, name]) => `registry ${name}`);
     expect(operations.toSorted()).toEqual(
       Object.keys(CALLS)
@@ -98,7 +104,7 @@ describe('the table', () => {
   });
 
   test('says of requests to ECR what their failures say', () => {
-    const [, rows = ''] = /const ACTIONS[^=]*= \{([^}]*)\}/.exec(sourceOf('worker/registry/ecr/ecr.ts')) ?? [];
+    const [, rows = ''] = /const ACTIONS[^=]*= \{([^}]*)\}/.exec(sourceOf('worker/registry/ecr/actions.ts')) ?? [];
     const told = all(rows, /'([a-z-]+)': '([^']*)'/g).map(([, name, words = '']) => [
       `registry ${name}`,
       actionsIn(words),

@@ -1,10 +1,10 @@
+import type { LRUCache } from 'lru-cache';
 import type { Clock } from '../util/clock.ts';
 import type { Report } from '../util/events.ts';
 import type { EcrRegistry } from './ecr/ecr.ts';
-import type { KeptManifests } from './kept-manifests.ts';
 import type { Pace, PullBudget } from './rate.ts';
 import type { RepositorySettings } from './ecr/repository-settings.ts';
-import type { Transport } from './transport.ts';
+import type { Transport } from './transport/transport.ts';
 
 /** What the parts of one repository share. */
 export interface RepositoryContext {
@@ -24,5 +24,6 @@ export interface RepositoryContext {
   readonly pace: Pace | undefined;
   /** For manifests that are read. */
   readonly pulls: PullBudget;
-  readonly kept: KeptManifests;
+  /** Manifests that were read and verified, by `repository@digest`: most are asked for again. */
+  readonly keptManifests: LRUCache<string, Uint8Array>;
 }

@@ -1,3 +1,4 @@
+import { once } from '../content/bytes.ts';
 import type { Bytes } from '../content/content.ts';
 import { algorithmOf, digestOf, parseDigest, type Digest } from '../oci/digest.ts';
 import {
@@ -9,10 +10,10 @@ import {
 } from '../oci/manifest.ts';
 import { isTag } from '../oci/reference.ts';
 import type { Abortable } from '../util/abort.ts';
-import { Failure, isFailure } from '../util/failure.ts';
+import { Failure, ifFound, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
 import type { RepositoryContext } from './context.ts';
-import type { HttpAnswer } from './transport.ts';
+import type { HttpAnswer } from './transport/layer.ts';
 
 const ACCEPT = { accept: MANIFEST_MEDIA_TYPES.join(', ') };
 /** The tags under which others keep what refers to an image: most are asked for in vain. */
@@ -20,10 +21,10 @@ const REFERRER_TAG = /^sha(?:256|512)-[0-9a-f]{64}/;
 
 /** The manifests of one repository. */
 export class Manifests {
-  readonly #c: RepositoryContext;
+  readonly #context: RepositoryContext;
 
   constructor(context: RepositoryContext) {
-    this.#c = context;
+    this.#context = context;
   }
 
   /** What a tag or digest stands for. NOT_FOUND when nothing does. */
@@ -38,12 +39,7 @@ export class Manifests {
 
   /** As `resolve`, but undefined when nothing does. */
   async find(reference: string, options: Abortable): Promise<Descriptor | undefined> {
-    try {
-      return await this.#look(reference, options);
-    } catch (error) {
-      if (isFailure(error, 'NOT_FOUND')) return undefined;
-      throw error;
-    }
+    return ifFound(this.#look(reference, options));
   }
 
   /** Reads a manifest, verified against the digest where the reference is one. */
@@ -52,7 +48,7 @@ export class Manifests {
     options: Abortable,
   ): Promise<{ readonly descriptor: Descriptor; readonly bytes: Uint8Array }> {
     const what = `read manifest ${this.#named(reference)}`;
-    const { clock, report } = this.#c;
+    const { clock, report } = this.#context;
     const pull = async (): Promise<HttpAnswer & { readonly bytes: Buffer }> =>
       this.#pull(reference, what, MAX_MANIFEST_BYTES, options);
     const answer = await retry(what, pull, { clock, report, signal: options.signal });
@@ -64,13 +60,13 @@ export class Manifests {
     // GET by tag may be a translation, which is another image: https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-manifest-formats.html
     checkSaid(what, answer, digest);
     const mediaType = this.#mediaTypeOf(what, answer, bytes);
-    this.#c.kept.keep(this.#c.name, digest, bytes);
+    this.#context.keptManifests.set(this.#keyOf(digest), bytes);
     return { descriptor: { mediaType, digest, size: bytes.byteLength }, bytes };
   }
 
   /** The raw bytes, for `read`, which verifies and retries. */
   async open(descriptor: Descriptor, options: Abortable): Promise<Bytes> {
-    const kept = this.#c.kept.get(this.#c.name, descriptor.digest);
+    const kept = this.#context.keptManifests.get(this.#keyOf(descriptor.digest));
     if (kept !== undefined) return once(kept);
     const what = `read manifest ${this.#named(descriptor.digest)}`;
     const limit = Math.max(descriptor.size, MAX_MANIFEST_BYTES);
@@ -85,9 +81,9 @@ export class Manifests {
 
   /** Stores a manifest under its digest or a tag. */
   async put(reference: string, mediaType: string, bytes: Uint8Array, options: Abortable): Promise<HttpAnswer> {
-    const { pace } = this.#c;
+    const { pace } = this.#context;
     const what = `push manifest ${this.#named(reference)}`;
-    const answer = await this.#c.transport.send(
+    const answer = await this.#context.transport.send(
       {
         what,
         operation: 'write-manifest',
@@ -96,7 +92,7 @@ export class Manifests {
         headers: { 'content-type': mediaType },
         body: bytes,
         accept: [200, 201, 202, 204],
-        scopes: this.#c.scopes,
+        scopes: this.#context.scopes,
         admit: pace === undefined ? undefined : async (taskOptions) => pace.take(taskOptions),
       },
       options,
@@ -120,7 +116,7 @@ export class Manifests {
 
   async #head(reference: string, options: Abortable): Promise<Descriptor | undefined> {
     const what = `resolve ${this.#named(reference)}`;
-    const answer = await this.#c.transport.send(
+    const answer = await this.#context.transport.send(
       {
         what,
         operation: 'read-manifest',
@@ -128,7 +124,7 @@ export class Manifests {
         url: this.#url(reference),
         headers: ACCEPT,
         accept: [200],
-        scopes: this.#c.scopes,
+        scopes: this.#context.scopes,
       },
       options,
     );
@@ -152,7 +148,7 @@ export class Manifests {
     limit: number,
     options: Abortable,
   ): Promise<HttpAnswer & { readonly bytes: Buffer }> {
-    const { pulls, transport, scopes } = this.#c;
+    const { pulls, transport, scopes } = this.#context;
     if (pulls.stale) await this.#head(reference, options);
     const done = pulls.admit(what);
     try {
@@ -180,7 +176,7 @@ export class Manifests {
 
   /** An archived image of ECR is answered as one that is missing: https://docs.aws.amazon.com/AmazonECR/latest/userguide/archive-image.html */
   async #notFound(error: Failure, reference: string, options: Abortable): Promise<Failure> {
-    const { ecr, name } = this.#c;
+    const { ecr, name } = this.#context;
     if (ecr === undefined || REFERRER_TAG.test(reference)) return error;
     const id = isTag(reference) ? { imageTag: reference } : { imageDigest: reference };
     if (!(await ecr.isArchived(name, id, options))) return error;
@@ -202,16 +198,16 @@ export class Manifests {
   }
 
   #named(reference: string): string {
-    return `${this.#c.host}/${this.#c.name}${isTag(reference) ? ':' : '@'}${reference}`;
+    return `${this.#context.host}/${this.#context.name}${isTag(reference) ? ':' : '@'}${reference}`;
+  }
+
+  #keyOf(digest: Digest): string {
+    return `${this.#context.name}@${digest}`;
   }
 
   #url(reference: string): string {
-    return `/v2/${this.#c.name}/manifests/${reference}`;
+    return `/v2/${this.#context.name}/manifests/${reference}`;
   }
-}
-
-async function* once(bytes: Uint8Array): Bytes {
-  if (bytes.byteLength > 0) yield bytes;
 }
 
 function contentType(answer: HttpAnswer): string | undefined {

@@ -1,6 +1,7 @@
 import type { Abortable } from '../util/abort.ts';
 import { Failure } from '../util/failure.ts';
-import type { HttpRequest, Transport } from './transport.ts';
+import type { HttpRequest } from './transport/layer.ts';
+import type { Transport } from './transport/transport.ts';
 
 /** Some registries give all their tags at once, whatever page is asked for. */
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;

@@ -21,7 +21,7 @@ import { pages } from './pages.ts';
  * https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
  */
 export class Referrers {
-  readonly #c: RepositoryContext;
+  readonly #context: RepositoryContext;
   readonly #manifests: Manifests;
   /** Undefined until the first answer. */
   #hasApi: boolean | undefined;
@@ -29,7 +29,7 @@ export class Referrers {
   readonly #changes = new Map<Digest, Promise<void>>();
 
   constructor(context: RepositoryContext, manifests: Manifests) {
-    this.#c = context;
+    this.#context = context;
     this.#manifests = manifests;
   }
 
@@ -76,7 +76,7 @@ export class Referrers {
   /** What the API lists; undefined where there is none, which is remembered. */
   async #listed(subject: Digest, options: Abortable): Promise<readonly unknown[] | undefined> {
     if (this.#hasApi === false) return undefined;
-    const { transport, host, name, scopes, ecr } = this.#c;
+    const { transport, host, name, scopes, ecr } = this.#context;
     const what = `list referrers of ${host}/${name}@${subject}`;
     const entries: unknown[] = [];
     try {
@@ -129,7 +129,7 @@ export class Referrers {
   /** `listed` with the size it really has; undefined when it is not there or refers to something else. */
   async #checked(listed: Descriptor, subject: Digest, options: Abortable): Promise<Descriptor | undefined> {
     // ECR's list was never seen to be wrong, and asking would move the last pull time
-    if (this.#c.ecr !== undefined || !isManifestType(listed.mediaType)) return listed;
+    if (this.#context.ecr !== undefined || !isManifestType(listed.mediaType)) return listed;
     try {
       if (this.#hasApi === true) {
         const { size } = await this.#manifests.resolve(listed.digest, options);
@@ -164,11 +164,11 @@ export class Referrers {
   }
 
   #warn(message: string): void {
-    this.#c.report?.({ type: 'warning', message });
+    this.#context.report?.({ type: 'warning', message });
   }
 
   get #named(): string {
-    return `${this.#c.host}/${this.#c.name}`;
+    return `${this.#context.host}/${this.#context.name}`;
   }
 }
 

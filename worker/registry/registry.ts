@@ -1,19 +1,22 @@
+import { LRUCache } from 'lru-cache';
 import { ecrHost } from '../oci/ecr-host.ts';
 import type { Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, isFailure, type Side } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
-import { addressKind } from './address.ts';
-import { challengeAuthorizer } from './auth.ts';
+import { addressKind } from './transport/address.ts';
+import { ChallengeAuthorizer } from './auth/challenge-authorizer.ts';
 import type { CredentialLookup } from './credentials.ts';
-import { ECR_PUBLIC_HOST, ecrPublicCredentials, EcrRegistry, type AwsAccess, type EcrImage } from './ecr/ecr.ts';
-import { KeptManifests } from './kept-manifests.ts';
+import type { AwsAccess } from './ecr/aws-access.ts';
+import { EcrRegistry } from './ecr/ecr.ts';
+import type { EcrImage } from './ecr/images.ts';
+import { ECR_PUBLIC_HOST, ecrPublicCredentials } from './ecr/public-credentials.ts';
 import { pages } from './pages.ts';
 import { Pace, PullBudget } from './rate.ts';
 import { parseRepositorySettings, type RepositorySettings } from './ecr/repository-settings.ts';
 import { RegistryRepository } from './repository.ts';
 import { repositoryScope } from './scope.ts';
-import { Transport } from './transport.ts';
+import { Transport } from './transport/transport.ts';
 
 export interface RegistryOptions {
   /** Decides what tokens are asked for: of a target, to write too. */
@@ -61,7 +64,11 @@ export class RegistryClient implements AsyncDisposable {
   readonly #transport: Transport;
   readonly #pace: Pace | undefined;
   readonly #pulls: PullBudget;
-  readonly #kept = new KeptManifests(KEPT_MANIFESTS_BYTES);
+  readonly #keptManifests = new LRUCache<string, Uint8Array>({
+    maxSize: KEPT_MANIFESTS_BYTES,
+    // the cache takes no entry without a size
+    sizeCalculation: ({ byteLength }) => Math.max(byteLength, 1),
+  });
   readonly #repositories = new Map<string, RegistryRepository>();
 
   constructor(host: string, options: RegistryOptions) {
@@ -83,8 +90,8 @@ export class RegistryClient implements AsyncDisposable {
       host,
       baseUrl: this.#baseUrl,
       authorize: (fetch) =>
-        this.ecr?.authorizer() ??
-        challengeAuthorizer({
+        this.ecr?.authorizer ??
+        new ChallengeAuthorizer({
           host,
           baseUrl: this.#baseUrl,
           fetch,
@@ -128,13 +135,11 @@ export class RegistryClient implements AsyncDisposable {
       create: this.#options.side === 'target' ? create : undefined,
       pace: this.#pace,
       pulls: this.#pulls,
-      kept: this.#kept,
+      keptManifests: this.#keptManifests,
     };
-    const near = addressKind(this.#baseUrl.hostname);
-    const opened = new RegistryRepository(
-      context,
-      near === 'loopback' || near === 'private' ? {} : { rangesAtOnce: REMOTE_RANGES },
-    );
+    const kind = addressKind(this.#baseUrl.hostname);
+    const isLocal = kind === 'loopback' || kind === 'private';
+    const opened = new RegistryRepository(context, isLocal ? {} : { rangesAtOnce: REMOTE_RANGES });
     this.#repositories.set(key, opened);
     return opened;
   }

@@ -1,3 +1,4 @@
+import { collect, nothing } from '../content/bytes.ts';
 import type { ByteRange, Bytes, Source, Target } from '../content/content.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
 import { isManifestType, MAX_MANIFEST_BYTES, parseManifest, type Descriptor } from '../oci/manifest.ts';
@@ -15,7 +16,7 @@ const PAGE = 1000;
 /** A repository of a registry, to read from and write to. */
 export class RegistryRepository implements Source, Target {
   readonly rangesAtOnce?: number;
-  readonly #c: RepositoryContext;
+  readonly #context: RepositoryContext;
   readonly #manifests: Manifests;
   readonly #referrers: Referrers;
   readonly #uploads: Uploads;
@@ -24,7 +25,7 @@ export class RegistryRepository implements Source, Target {
   #creating: Promise<void> | undefined;
 
   constructor(context: RepositoryContext, options: { readonly rangesAtOnce?: number }) {
-    this.#c = context;
+    this.#context = context;
     this.#manifests = new Manifests(context);
     this.#referrers = new Referrers(context, this.#manifests);
     this.#uploads = new Uploads(context);
@@ -51,7 +52,7 @@ export class RegistryRepository implements Source, Target {
 
   /** Those that stand in for the referrers API are none: what they list is found by its subject. */
   async *tags(options: Abortable = {}): AsyncIterable<string> {
-    const { transport, name, scopes } = this.#c;
+    const { transport, name, scopes } = this.#context;
     const what = `list tags of ${this.#named}`;
     const url = `/v2/${name}/tags/list?n=${PAGE}`;
     for await (const page of pages(transport, { what, operation: 'list-tags', url, scopes }, options)) {
@@ -109,7 +110,7 @@ export class RegistryRepository implements Source, Target {
     if (ranged && from >= to) return nothing();
     const what = `read blob ${shortDigest(descriptor.digest)} of ${this.#named}`;
     const range = `bytes=${from}-${to < descriptor.size ? to - 1 : ''}`;
-    const answer = await this.#c.transport.open(
+    const answer = await this.#context.transport.open(
       {
         what,
         operation: 'read-blob',
@@ -117,7 +118,7 @@ export class RegistryRepository implements Source, Target {
         url: this.#blobUrl(descriptor.digest),
         headers: ranged ? { range } : {},
         accept: [200, 206],
-        scopes: this.#c.scopes,
+        scopes: this.#context.scopes,
         // `read` tries again, from where it broke
         attempts: 1,
         reuseRedirect: true,
@@ -132,7 +133,7 @@ export class RegistryRepository implements Source, Target {
   }
 
   async #hasBlob(descriptor: Descriptor, options: Abortable): Promise<boolean> {
-    const { transport, scopes, ecr } = this.#c;
+    const { transport, scopes, ecr } = this.#context;
     const what = `look for blob ${shortDigest(descriptor.digest)} in ${this.#named}`;
     const request = { what, url: this.#blobUrl(descriptor.digest), scopes, operation: 'find-blob' } as const;
     if (this.#headsBlobs) {
@@ -155,7 +156,7 @@ export class RegistryRepository implements Source, Target {
 
   async #putManifest(reference: string, descriptor: Descriptor, open: () => Bytes, options: Abortable): Promise<void> {
     checkAborted(options);
-    const bytes = await collect(descriptor, open);
+    const bytes = await manifestBytes(descriptor, open);
     const manifest = parseManifest(bytes, descriptor.mediaType);
     const answer = await this.#inRepository(
       async () => this.#manifests.put(reference, descriptor.mediaType, bytes, options),
@@ -186,7 +187,7 @@ export class RegistryRepository implements Source, Target {
     try {
       return await work();
     } catch (error) {
-      const { ecr, create, name } = this.#c;
+      const { ecr, create, name } = this.#context;
       if (ecr === undefined || !isMissingRepository(error)) throw error;
       if (create === undefined) {
         const hint = 'create it first, or let it be created';
@@ -200,11 +201,11 @@ export class RegistryRepository implements Source, Target {
   }
 
   #blobUrl(digest: Digest): string {
-    return `/v2/${this.#c.name}/blobs/${digest}`;
+    return `/v2/${this.#context.name}/blobs/${digest}`;
   }
 
   get #named(): string {
-    return `${this.#c.host}/${this.#c.name}`;
+    return `${this.#context.host}/${this.#context.name}`;
   }
 }
 
@@ -212,17 +213,10 @@ function isMissingRepository(error: unknown): error is Failure {
   return isFailure(error, 'NOT_FOUND') && error.context['registryCode'] === 'NAME_UNKNOWN';
 }
 
-async function* nothing(): Bytes {}
-
-async function collect(descriptor: Descriptor, open: () => Bytes): Promise<Uint8Array> {
-  if (descriptor.size > MAX_MANIFEST_BYTES) {
-    // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests
-    throw new Failure(
-      'INVALID',
-      `${descriptor.digest}: a manifest of ${descriptor.size} bytes is larger than registries take`,
-    );
-  }
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of open()) chunks.push(chunk);
-  return Buffer.concat(chunks);
+/** INVALID when it is larger than registries take: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests */
+async function manifestBytes({ digest, size }: Descriptor, open: () => Bytes): Promise<Uint8Array> {
+  const tooLarge = (): Failure =>
+    new Failure('INVALID', `${digest}: a manifest of ${size} bytes is larger than registries take`);
+  if (size > MAX_MANIFEST_BYTES) throw tooLarge();
+  return collect(open(), MAX_MANIFEST_BYTES, tooLarge);
 }

@@ -4,6 +4,7 @@ import { Failure, isFailure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import type { Report } from '../util/events.ts';
 import { calling } from '../util/sdk-failure.ts';
+import { SharedPromise } from '../util/shared-promise.ts';
 import { SDK_TIMEOUTS } from '../util/sdk-timeouts.ts';
 import type { CredentialLookup, Credentials } from './credentials.ts';
 
@@ -15,11 +16,6 @@ export interface SecretOptions {
 }
 
 type UserPassword = Extract<Credentials, { readonly username: string }>;
-
-interface Kept {
-  readonly answer: Promise<UserPassword>;
-  readonly sinceMs: number;
-}
 
 /** A secret that is rotated is known by then even if the old one is still good. */
 const REUSE_MS = 300_000;
@@ -35,31 +31,26 @@ const REFUSED_REUSE_MS = 10_000;
  * before stays good.
  */
 export function secretCredentials(options: SecretOptions): CredentialLookup {
-  let kept: Kept | undefined;
+  const secret = new SharedPromise<UserPassword>();
+  let readAtMs = -Infinity;
 
-  const read = async (before: Kept | undefined): Promise<UserPassword> => {
+  const read = async (before: Promise<UserPassword> | undefined): Promise<UserPassword> => {
     try {
       return await readSecret(options.arn);
     } catch (error) {
       if (before === undefined || !isFailure(error) || !error.retryable) throw error;
       options.report?.({ type: 'warning', message: `${error.message}; going on with what it was` });
-      return before.answer;
+      return before;
     }
   };
 
   return async (_host, _repository, taskOptions) => {
     const nowMs = options.clock.now();
     const reuseMs = taskOptions.refused === undefined ? REUSE_MS : REFUSED_REUSE_MS;
-    let current = kept;
-    if (current === undefined || nowMs - current.sinceMs >= reuseMs) {
-      current = kept = { answer: read(current), sinceMs: nowMs };
-      const begun = current;
-      // what failed is asked for again by the next who needs it
-      begun.answer.catch(() => {
-        if (kept === begun) kept = undefined;
-      });
-    }
-    return orAborted(current.answer, taskOptions);
+    const before = secret.current;
+    if (before !== undefined && nowMs - readAtMs < reuseMs) return orAborted(before, taskOptions);
+    readAtMs = nowMs;
+    return orAborted(secret.replace(read(before)), taskOptions);
   };
 }
 

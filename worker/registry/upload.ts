@@ -5,9 +5,8 @@ import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
 import type { RepositoryContext } from './context.ts';
-import type { StreamedBody } from './exchange.ts';
 import { repositoryScope } from './scope.ts';
-import type { HttpAnswer, HttpRequest } from './transport.ts';
+import type { HttpAnswer, HttpRequest, StreamedBody } from './transport/layer.ts';
 
 /** How long giving up a session may hold up what comes next. */
 const ABANDON_MS = 5000;
@@ -21,19 +20,19 @@ const BYTES = { 'content-type': 'application/octet-stream' };
  * (https://github.com/apple/containerization/issues/790). So every try is a new session, and the body from its start.
  */
 export class Uploads {
-  readonly #c: RepositoryContext;
+  readonly #context: RepositoryContext;
   /** Sessions that refused mounts have left. */
   readonly #sessions = new Map<Digest, URL>();
   /** Whether this registry does not take a blob in one PUT: then it gets PATCH and an empty PUT. */
   #patches = false;
 
   constructor(context: RepositoryContext) {
-    this.#c = context;
+    this.#context = context;
   }
 
   /** Takes a blob over from another repository of this registry. False: a session was opened instead, which serves the next `put`. */
   async mount(descriptor: Descriptor, from: string, options: Abortable): Promise<boolean> {
-    const what = `mount blob ${shortDigest(descriptor.digest)} of ${from} in ${this.#c.host}/${this.#c.name}`;
+    const what = `mount blob ${shortDigest(descriptor.digest)} of ${from} in ${this.#context.host}/${this.#context.name}`;
     const query = new URLSearchParams({ mount: descriptor.digest, from });
     const answer = await this.#send(options, {
       what,
@@ -41,7 +40,7 @@ export class Uploads {
       method: 'POST',
       url: `${this.#url}?${query.toString()}`,
       accept: [201, 202],
-      scopes: [...this.#c.scopes, repositoryScope(from, 'pull')],
+      scopes: [...this.#context.scopes, repositoryScope(from, 'pull')],
     });
     if (answer.status === 202) this.#sessions.set(descriptor.digest, this.#locationOf(what, answer));
     return answer.status === 201;
@@ -49,7 +48,7 @@ export class Uploads {
 
   /** Stores a blob. What `open` throws comes out as it is and is not tried again here: its own end has done that. */
   async put(descriptor: Descriptor, open: () => Bytes, options: Abortable): Promise<void> {
-    const { host, name, ecr, clock, report } = this.#c;
+    const { host, name, ecr, clock, report } = this.#context;
     const what = `push blob ${shortDigest(descriptor.digest)} to ${host}/${name}`;
     if (descriptor.size === 0 && ecr !== undefined) {
       // https://github.com/radius-project/radius/issues/7855
@@ -95,7 +94,7 @@ export class Uploads {
       method: 'POST',
       url: this.#url,
       accept: TAKEN,
-      scopes: this.#c.scopes,
+      scopes: this.#context.scopes,
     });
     return this.#locationOf(what, answer);
   }
@@ -107,7 +106,7 @@ export class Uploads {
     body: StreamedBody,
     options: Abortable,
   ): Promise<void> {
-    const common = { what, operation: 'upload-blob', accept: TAKEN, scopes: this.#c.scopes } as const;
+    const common = { what, operation: 'upload-blob', accept: TAKEN, scopes: this.#context.scopes } as const;
     let last: HttpAnswer;
     try {
       if (this.#patches) {
@@ -140,10 +139,17 @@ export class Uploads {
 
   /** Tells the registry that a session is not needed any more. Best effort; ECR has no such call. */
   async #abandon(session: URL): Promise<void> {
-    if (this.#c.ecr !== undefined) return;
-    const what = `give up an upload to ${this.#c.host}/${this.#c.name}`;
+    if (this.#context.ecr !== undefined) return;
+    const what = `give up an upload to ${this.#context.host}/${this.#context.name}`;
     const operation = 'upload-blob';
-    const request = { what, operation, method: 'DELETE', url: session, accept: TAKEN, scopes: this.#c.scopes } as const;
+    const request = {
+      what,
+      operation,
+      method: 'DELETE',
+      url: session,
+      accept: TAKEN,
+      scopes: this.#context.scopes,
+    } as const;
     try {
       await this.#send({}, { ...request, answerTimeoutMs: ABANDON_MS });
     } catch (error) {
@@ -153,7 +159,7 @@ export class Uploads {
 
   /** One try: the session is the unit of retry. */
   async #send(options: Abortable, request: HttpRequest): Promise<HttpAnswer> {
-    return this.#c.transport.send({ ...request, attempts: 1 }, options);
+    return this.#context.transport.send({ ...request, attempts: 1 }, options);
   }
 
   #takeSession(digest: Digest): URL | undefined {
@@ -167,14 +173,14 @@ export class Uploads {
     const location = answer.header('location');
     if (location === undefined)
       throw new Failure('UNSUPPORTED', `${what}: the registry did not say where to upload to`);
-    const url = this.#c.transport.lead(what, location, answer.url);
+    const url = this.#context.transport.lead(what, location, answer.url);
     if (answer.url.protocol === 'https:' && url.protocol !== 'https:')
       throw new Failure('UNSUPPORTED', `${what}: the registry wants it uploaded to ${url.host} unencrypted; refused`);
     return url;
   }
 
   get #url(): string {
-    return `/v2/${this.#c.name}/blobs/uploads/`;
+    return `/v2/${this.#context.name}/blobs/uploads/`;
   }
 }
 

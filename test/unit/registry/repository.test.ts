@@ -2,7 +2,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { read } from '../../../worker/content/read.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
 import { MANIFEST_MEDIA_TYPES, MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
-import { openRegistry, type RegistryOptions } from '../../../worker/registry/registry.ts';
+import { openRegistry, type RegistryClient, type RegistryOptions } from '../../../worker/registry/registry.ts';
 import type { RegistryRepository } from '../../../worker/registry/repository.ts';
 import type { Event } from '../../../worker/util/events.ts';
 import { chunked, collect } from '../../support/chunks.ts';
@@ -12,6 +12,7 @@ import { scriptedServer, type Reply, type Script, type ScriptedServer } from '..
 
 interface Serving {
   readonly server: ScriptedServer;
+  readonly client: RegistryClient;
   readonly app: RegistryRepository;
   readonly clock: FakeClock;
   readonly events: readonly Event[];
@@ -31,7 +32,7 @@ async function serving(script: Script = {}, o: Partial<RegistryOptions> = {}): P
     ...o,
   });
   onTestFinished(async () => client.close());
-  return { server, app: client.repository('app'), clock, events };
+  return { server, client, app: client.repository('app'), clock, events };
 }
 
 const MANIFEST = Buffer.from(
@@ -60,6 +61,29 @@ const body = (bytes: Uint8Array) => () => chunked(bytes, 1000);
 const unasked = (): never => {
   throw new Error('nobody should ask for the bytes');
 };
+
+describe('open', () => {
+  test('reads a manifest that had to be read to resolve its tag once', async () => {
+    const { server, app } = await serving({
+      'HEAD /v2/app/manifests/v1': [{ status: 405 }],
+      'GET /v2/app/manifests/v1': [manifestReply()],
+    });
+    const found = await app.resolve('v1');
+    for (let i = 0; i < 2; i++) expect(Buffer.compare(await collect(await app.open(found)), MANIFEST)).toBe(0);
+    expect(server.lines).toEqual(['HEAD /v2/app/manifests/v1', 'GET /v2/app/manifests/v1']);
+  });
+
+  test('asks for a manifest that another repository gave: that one may be read with other rights', async () => {
+    const { server, client, app } = await serving({
+      'HEAD /v2/app/manifests/v1': [{ status: 405 }],
+      'GET /v2/app/manifests/v1': [manifestReply()],
+      [`GET /v2/other/manifests/${IMAGE.digest}`]: [{ status: 404 }],
+    });
+    await app.resolve('v1');
+    await expect(client.repository('other').open(IMAGE)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    expect(server.lines).toHaveLength(3);
+  });
+});
 
 describe('resolve', () => {
   test('costs one HEAD, which takes every kind of manifest', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { failureOf, parseRefusal, retryAfterMs, type Refusal } from '../../../worker/registry/refusal.ts';
-import type { Code } from '../../../worker/util/failure.ts';
+import { failureOf, parseRefusal, retryAfterMs, type Refusal } from '../../../../worker/registry/transport/refusal.ts';
+import type { Code } from '../../../../worker/util/failure.ts';
 
 function refusal(status: number, text: string, more: Partial<Refusal> = {}): Refusal {
   return {

@@ -1,21 +1,14 @@
 import type { Dispatcher } from 'undici';
-import type { Bytes } from '../content/content.ts';
-import { aborted, type Abortable } from '../util/abort.ts';
-import { Failure } from '../util/failure.ts';
+import type { Bytes } from '../../content/content.ts';
+import { aborted, type Abortable } from '../../util/abort.ts';
+import { Failure } from '../../util/failure.ts';
 import { ADDRESS_REFUSED } from './address.ts';
+import type { WireRequest } from './layer.ts';
 
-/** A body that is produced while it is sent, and anew for each try. */
-export interface StreamedBody {
-  readonly open: () => Bytes;
-  readonly size: number;
-}
-
-export interface Wire {
-  readonly what: string;
-  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+/** A request as it is written to the socket. */
+export interface ExchangeRequest extends Pick<WireRequest, 'what' | 'method' | 'body'> {
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body?: Uint8Array | StreamedBody | undefined;
   /** How long the answer may take to begin once the request is sent, and how long sending may stand still. */
   readonly headersTimeoutMs: number;
 }
@@ -55,9 +48,9 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   #wake: (() => void) | undefined;
   readonly #stopListening: () => void;
 
-  constructor(dispatcher: Dispatcher, wire: Wire, options: Abortable) {
-    this.url = wire.url;
-    this.#what = wire.what;
+  constructor(dispatcher: Dispatcher, request: ExchangeRequest, options: Abortable) {
+    this.url = request.url;
+    this.#what = request.what;
     this.answered = this.#answer.promise;
     this.answered.catch(() => undefined); // whoever sent it waits for it, or has given up
     const { signal } = options;
@@ -68,14 +61,14 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
     this.#stopListening = () => signal?.removeEventListener('abort', onAbort);
     dispatcher.dispatch(
       {
-        origin: wire.url.origin,
-        path: `${wire.url.pathname}${wire.url.search}`,
-        method: wire.method,
-        headers: wire.headers,
-        headersTimeout: wire.headersTimeoutMs,
+        origin: request.url.origin,
+        path: `${request.url.pathname}${request.url.search}`,
+        method: request.method,
+        headers: request.headers,
+        headersTimeout: request.headersTimeoutMs,
         // without it undici gives up the connection after every HEAD
-        ...(wire.method === 'HEAD' ? { reset: false } : {}),
-        ...this.#bodyOf(wire),
+        ...(request.method === 'HEAD' ? { reset: false } : {}),
+        ...this.#bodyOf(request),
       },
       this,
     );
@@ -179,7 +172,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
     return Buffer.concat(chunks).subarray(0, limit);
   }
 
-  #bodyOf({ body }: Wire): Pick<Dispatcher.DispatchOptions, 'body'> {
+  #bodyOf({ body }: ExchangeRequest): Pick<Dispatcher.DispatchOptions, 'body'> {
     if (body === undefined || body instanceof Uint8Array) return body === undefined ? {} : { body };
     const { promise, resolve } = Promise.withResolvers<void>();
     let begun = false;

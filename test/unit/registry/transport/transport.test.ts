@@ -3,14 +3,16 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import { createServer as createTcpServer, type AddressInfo, type Socket } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import type { Bytes } from '../../../worker/content/content.ts';
-import { Transport, type Authorizer, type HttpRequest } from '../../../worker/registry/transport.ts';
-import { Failure } from '../../../worker/util/failure.ts';
-import { MAX_RETRY_AFTER_MS } from '../../../worker/util/retry.ts';
-import { CHUNK_SIZES, chunked, collect } from '../../support/chunks.ts';
-import { fakeClock, type FakeClock } from '../../support/clock.ts';
-import { seededBytes } from '../../support/images.ts';
-import { scriptedServer, type Reply, type Script, type ScriptedServer } from '../../support/scripted-server.ts';
+import type { Bytes } from '../../../../worker/content/content.ts';
+import type { Authorizer } from '../../../../worker/registry/transport/authorization.ts';
+import type { HttpRequest } from '../../../../worker/registry/transport/layer.ts';
+import { Transport } from '../../../../worker/registry/transport/transport.ts';
+import { Failure } from '../../../../worker/util/failure.ts';
+import { MAX_RETRY_AFTER_MS } from '../../../../worker/util/retry.ts';
+import { CHUNK_SIZES, chunked, collect } from '../../../support/chunks.ts';
+import { fakeClock, type FakeClock } from '../../../support/clock.ts';
+import { seededBytes } from '../../../support/images.ts';
+import { scriptedServer, type Reply, type Script, type ScriptedServer } from '../../../support/scripted-server.ts';
 
 const NOBODY: Authorizer = {
   header: async () => undefined,

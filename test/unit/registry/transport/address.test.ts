@@ -1,6 +1,11 @@
 import { isIPv6 } from 'node:net';
 import { describe, expect, test } from 'vitest';
-import { addressKind, ADDRESS_REFUSED, guardOf, type AddressKind } from '../../../worker/registry/address.ts';
+import {
+  addressKind,
+  ADDRESS_REFUSED,
+  guardOf,
+  type AddressKind,
+} from '../../../../worker/registry/transport/address.ts';
 
 describe('addressKind', () => {
   test.each<[string, AddressKind | undefined]>([

@@ -1,0 +1,51 @@
+import { expect, test } from 'vitest';
+import { parseChallenges } from '../../../../worker/registry/auth/challenges.ts';
+import { fetchToken, type Token } from '../../../../worker/registry/auth/token-service.ts';
+import type { Credentials } from '../../../../worker/registry/credentials.ts';
+import type { PlainFetch } from '../../../../worker/registry/transport/authorization.ts';
+import { fakeClock } from '../../../support/clock.ts';
+
+const BASE = new URL('https://registry.example');
+const [CHALLENGE] = parseChallenges('Bearer realm="https://auth.example/token",service="registry.example"');
+const OLD = { username: 'ann', password: 'old' };
+const NEW = { username: 'ann', password: 'new' };
+
+/** Fetches a token from a service that answers with `answers` in turn. */
+async function fetched(
+  answers: readonly { readonly status: number; readonly text?: string }[],
+  credentials: Credentials | undefined,
+  newer?: Credentials,
+): Promise<{ readonly token: Token; readonly used: readonly (string | undefined)[] }> {
+  const used: (string | undefined)[] = [];
+  const fetch: PlainFetch = async ({ headers }) => {
+    const { status, text = '' } = answers[used.length] ?? { status: 599 };
+    used.push(headers?.['authorization']);
+    return { status, text, header: () => undefined, url: new URL('https://auth.example/token') };
+  };
+  const token = await fetchToken(
+    { challenge: CHALLENGE, scopes: ['repository:app:pull'], credentials, newerThan: async () => newer },
+    { host: 'registry.example', baseUrl: BASE, fetch, clock: fakeClock(), hint: () => 'sign in' },
+  );
+  return { token, used };
+}
+
+const basic = ({ username, password }: typeof OLD): string =>
+  `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
+
+test('tries newer credentials once, where the service refuses those that it got', async () => {
+  const { token, used } = await fetched([{ status: 401 }, { status: 200, text: '{"token":"t"}' }], OLD, NEW);
+  expect(token.header).toBe('Bearer t');
+  expect(used).toEqual([basic(OLD), basic(NEW)]);
+});
+
+test('fails when the newer credentials are refused too, with the host and what to do', async () => {
+  await expect(fetched([{ status: 401 }, { status: 401 }], OLD, NEW)).rejects.toMatchObject({
+    code: 'UNAUTHENTICATED',
+    message: 'get a token for registry.example: auth.example, where the registry sent us, answered 401; sign in',
+  });
+});
+
+test('asks once where there are no newer credentials, or none at all', async () => {
+  await expect(fetched([{ status: 401 }], OLD)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
+  await expect(fetched([{ status: 401 }], undefined, NEW)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
+});

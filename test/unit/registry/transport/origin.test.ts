@@ -1,0 +1,34 @@
+import { expect, test } from 'vitest';
+import { Origin } from '../../../../worker/registry/transport/origin.ts';
+
+test.each([
+  ['https://registry.example', '/v2/it?n=1', 'https://registry.example/v2/it?n=1'],
+  ['https://registry.example/mirror/', '/v2/it', 'https://registry.example/mirror/v2/it'],
+  ['https://registry.example/mirror', '/v2/it', 'https://registry.example/mirror/v2/it'],
+])('resolves a path below %s', (base, path, expected) => {
+  expect(new Origin('registry.example', new URL(base)).resolve(path).href).toBe(expected);
+});
+
+test('leaves a whole URL as it is', () => {
+  const url = new URL('https://storage.example/layer?signed=%2B');
+  expect(new Origin('registry.example', new URL('https://registry.example')).resolve(url)).toBe(url);
+});
+
+test.each([
+  ['https://registry.example/else', true],
+  ['http://registry.example/', false],
+  ['https://registry.example:8443/', false],
+  ['https://storage.registry.example/', false],
+])('tells whether %s is the registry itself: scheme, host and port', (url, own) => {
+  expect(new Origin('registry.example', new URL('https://registry.example/v2')).isOwn(new URL(url))).toBe(own);
+});
+
+test.each(['http://169.254.169.254/', 'http://127.0.0.1/', 'http://10.1.2.3/', 'http://[::1]/'])(
+  'refuses %s for a registry on the internet',
+  (url) => {
+    const origin = new Origin('registry.example', new URL('https://registry.example'));
+    expect(() => origin.check('read it', new URL(url))).toThrow(
+      /^read it: the registry sent us to .* address; refused$/,
+    );
+  },
+);

@@ -1,0 +1,14 @@
+import type { Operation } from '../transport/layer.ts';
+
+/** What IAM calls what a request does: https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html */
+export const ACTIONS: Readonly<Record<Operation, string>> = {
+  'read-manifest': 'ecr:BatchGetImage',
+  'read-blob': 'ecr:GetDownloadUrlForLayer',
+  'find-blob': 'ecr:BatchCheckLayerAvailability',
+  'begin-upload': 'ecr:InitiateLayerUpload',
+  'mount-blob': 'ecr:InitiateLayerUpload here and ecr:GetDownloadUrlForLayer there',
+  'upload-blob': 'ecr:UploadLayerPart and ecr:CompleteLayerUpload',
+  'write-manifest': 'ecr:PutImage',
+  'list-tags': 'ecr:ListImages',
+  'list-repositories': 'ecr:DescribeRepositories',
+};

@@ -1,0 +1,101 @@
+import type * as Sdk from '@aws-sdk/client-ecr';
+import { orAborted, type Abortable } from '../../util/abort.ts';
+import type { Clock } from '../../util/clock.ts';
+import { Failure, isFailure, type Code } from '../../util/failure.ts';
+import { SharedPromise } from '../../util/shared-promise.ts';
+import { basicHeader } from '../auth/basic.ts';
+import type { CredentialLookup } from '../credentials.ts';
+import { repositoryOf } from '../scope.ts';
+import type { Authorizer, AuthRefusal } from '../transport/authorization.ts';
+import type { Operation } from '../transport/layer.ts';
+import { ACTIONS } from './actions.ts';
+import type { EcrClient } from './client.ts';
+
+export interface EcrAuthorizerOptions {
+  /** For callers that have docker's credentials and none of AWS. */
+  readonly credentials: CredentialLookup;
+  readonly clock: Clock;
+}
+
+interface Token {
+  readonly header: string;
+  readonly sinceMs: number;
+  readonly renewAtMs: number;
+}
+
+const MINUTE_MS = 60_000;
+
+/** Basic with ECR's token on every request, renewed before it expires and when it is refused; fetched once for all requests that wait for it. */
+export class EcrAuthorizer implements Authorizer {
+  readonly #client: EcrClient;
+  readonly #options: EcrAuthorizerOptions;
+  /** The token, or the failure that there are no AWS credentials, which is kept as well. */
+  readonly #token = new SharedPromise<Token | Failure>();
+
+  constructor(client: EcrClient, options: EcrAuthorizerOptions) {
+    this.#client = client;
+    this.#options = options;
+  }
+
+  async header(scopes: readonly string[], options: Abortable): Promise<string> {
+    const { credentials, clock } = this.#options;
+    const kept = this.#current();
+    let token = await orAborted(kept, options);
+    if (!isFailure(token) && token.renewAtMs <= clock.now()) {
+      // the first request renews it for all
+      if (this.#token.current === kept) void this.#renew();
+      token = await orAborted(this.#current(), options);
+    }
+    if (!isFailure(token)) return token.header;
+    const found = await credentials(this.#client.host, repositoryOf(scopes), options);
+    if (found !== undefined && 'username' in found) return basicHeader(found);
+    throw new Failure('UNAUTHENTICATED', `${token.message}; nor are there any of \`docker login\``, { cause: token });
+  }
+
+  async refused({ status, text, used }: AuthRefusal, options: Abortable): Promise<boolean> {
+    const token = await orAborted(this.#current(), options);
+    if (isFailure(token)) return false;
+    if (token.header !== used) return true;
+    // a 403 is mostly a missing permission, and sometimes an old token: https://github.com/deis/builder/issues/426
+    const isOld =
+      /token has expired|reauthenticate/i.test(text) || this.#options.clock.now() - token.sinceMs > MINUTE_MS;
+    if (status === 403 && !isOld) return false;
+    void this.#renew();
+    return true;
+  }
+
+  hint(code: Code, operation: Operation): string | undefined {
+    if (code === 'DENIED') return `the caller needs ${ACTIONS[operation]}`;
+    return code === 'UNAUTHENTICATED' ? 'check the AWS credentials, and that they are of the right account' : undefined;
+  }
+
+  #current(): Promise<Token | Failure> {
+    return this.#token.get(async () => this.#fetch());
+  }
+
+  #renew(): Promise<Token | Failure> {
+    return this.#token.replace(this.#fetch());
+  }
+
+  /** Without a signal: others wait for the same. The SDK's own timeouts end it. */
+  async #fetch(): Promise<Token | Failure> {
+    const what = `sign in to ${this.#client.host}`;
+    try {
+      const answer = await this.#client.call(what, 'ecr:GetAuthorizationToken', {}, async (ecr, sdkOptions) =>
+        ecr.getAuthorizationToken({}, sdkOptions),
+      );
+      return tokenOf(what, answer.authorizationData?.[0], this.#options.clock.now());
+    } catch (error) {
+      if (isFailure(error) && error.context['noCredentials'] === true) return error;
+      throw error;
+    }
+  }
+}
+
+function tokenOf(what: string, data: Sdk.AuthorizationData | undefined, nowMs: number): Token {
+  const { authorizationToken, expiresAt } = data ?? {};
+  if (authorizationToken === undefined) throw new Failure('UNAVAILABLE', `${what}: ECR answered without a token`);
+  const lifetimeMs = (expiresAt?.getTime() ?? nowMs) - nowMs;
+  // a tenth of its life ahead: of the twelve hours that ECR gives, more than one
+  return { header: `Basic ${authorizationToken}`, sinceMs: nowMs, renewAtMs: nowMs + lifetimeMs * 0.9 };
+}

@@ -1,0 +1,182 @@
+import type * as Sdk from '@aws-sdk/client-ecr';
+import type { Abortable } from '../../util/abort.ts';
+import { Failure, ifFound, isFailure } from '../../util/failure.ts';
+import { ACTIONS } from './actions.ts';
+import type { EcrClient } from './client.ts';
+import type { RepositorySettings } from './repository-settings.ts';
+
+/** Takes a message about what could not be done as asked, and was done otherwise. */
+export type Warn = (message: string) => void;
+
+/** https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositories.html */
+const PAGE = 1000;
+
+/** The names of the repositories that start with `prefix`. */
+export async function* listRepositories(client: EcrClient, prefix: string, options: Abortable): AsyncIterable<string> {
+  const what = `list repositories of ${client.host}`;
+  const { registryId } = client;
+  let nextToken: string | undefined;
+  do {
+    const input = { registryId, maxResults: PAGE, nextToken };
+    const page = await client.call(what, ACTIONS['list-repositories'], options, async (ecr, sdkOptions) =>
+      ecr.describeRepositories(input, sdkOptions),
+    );
+    for (const { repositoryName: name } of page.repositories ?? []) if (name?.startsWith(prefix) === true) yield name;
+    ({ nextToken } = page);
+  } while (nextToken !== undefined);
+}
+
+/** The settings of a repository, whole. NOT_FOUND when there is none; DENIED naming the action that is missing. */
+export async function readSettings(client: EcrClient, name: string, options: Abortable): Promise<RepositorySettings> {
+  const what = `read the settings of ${client.host}/${name}`;
+  const found = await describeRepository(client, name, options);
+  const listed = await client.call(what, 'ecr:ListTagsForResource', options, async (ecr, sdkOptions) =>
+    ecr.listTagsForResource({ resourceArn: found.repositoryArn }, sdkOptions),
+  );
+  const lifecycle = await ifFound(
+    client.call(what, 'ecr:GetLifecyclePolicy', options, async (ecr, sdkOptions) =>
+      ecr.getLifecyclePolicy(client.idOf(name), sdkOptions),
+    ),
+  );
+  const policy = await ifFound(
+    client.call(what, 'ecr:GetRepositoryPolicy', options, async (ecr, sdkOptions) =>
+      ecr.getRepositoryPolicy(client.idOf(name), sdkOptions),
+    ),
+  );
+  const tags = listed.tags?.map(({ Key = '', Value = '' }) => [Key, Value] as const) ?? [];
+  const exclusions = found.imageTagMutabilityExclusionFilters?.map(({ filter = '' }) => filter) ?? [];
+  const { encryptionType: type, kmsKey: key } = found.encryptionConfiguration ?? {};
+  return {
+    tagMutability: found.imageTagMutability,
+    tagMutabilityExclusions: exclusions.length === 0 ? undefined : exclusions,
+    scanOnPush: found.imageScanningConfiguration?.scanOnPush,
+    encryption: type === undefined ? undefined : { type, key },
+    tags: tags.length === 0 ? undefined : Object.fromEntries(tags),
+    lifecyclePolicy: lifecycle?.lifecyclePolicyText,
+    repositoryPolicy: policy?.policyText,
+  };
+}
+
+/** Makes the repository, with settings. Success when it is there already: then it is left as it is. */
+export async function createRepository(
+  client: EcrClient,
+  name: string,
+  settings: RepositorySettings,
+  options: Abortable & { readonly warn: Warn },
+): Promise<void> {
+  const { tagMutability, tagMutabilityExclusions, scanOnPush, tags } = settings;
+  const encryption = encryptionHere(client, name, settings.encryption, options.warn);
+  const input = {
+    ...client.idOf(name),
+    imageTagMutability: tagMutability,
+    imageTagMutabilityExclusionFilters: exclusionFilters(tagMutabilityExclusions),
+    imageScanningConfiguration: scanOnPush === undefined ? undefined : { scanOnPush },
+    encryptionConfiguration:
+      encryption === undefined ? undefined : { encryptionType: encryption.type, kmsKey: encryption.key },
+    tags: tagList(tags),
+  };
+  const what = `create repository ${client.host}/${name}`;
+  try {
+    await client.call(what, 'ecr:CreateRepository', options, async (ecr, sdkOptions) =>
+      ecr.createRepository(input, sdkOptions),
+    );
+  } catch (error) {
+    if (isFailure(error, 'CONFLICT')) return;
+    throw error;
+  }
+  await applyPolicies(client, name, settings, options);
+}
+
+/** Makes the repository exist with these settings; what they do not say stays as it is. Idempotent. */
+export async function applySettings(
+  client: EcrClient,
+  name: string,
+  settings: RepositorySettings,
+  options: Abortable & { readonly warn: Warn },
+): Promise<void> {
+  const found = await ifFound(describeRepository(client, name, options));
+  if (found === undefined) return createRepository(client, name, settings, options);
+  const what = `set repository ${client.host}/${name}`;
+  const { tagMutability, scanOnPush, encryption } = settings;
+  if (tagMutability !== undefined) {
+    const filters = exclusionFilters(settings.tagMutabilityExclusions);
+    const mutability = { imageTagMutability: tagMutability, imageTagMutabilityExclusionFilters: filters };
+    await client.call(what, 'ecr:PutImageTagMutability', options, async (ecr, sdkOptions) =>
+      ecr.putImageTagMutability({ ...client.idOf(name), ...mutability }, sdkOptions),
+    );
+  }
+  if (scanOnPush !== undefined) {
+    const scanning = { imageScanningConfiguration: { scanOnPush } };
+    await client.call(what, 'ecr:PutImageScanningConfiguration', options, async (ecr, sdkOptions) =>
+      ecr.putImageScanningConfiguration({ ...client.idOf(name), ...scanning }, sdkOptions),
+    );
+  }
+  const tags = tagList(settings.tags);
+  if (tags !== undefined) {
+    await client.call(what, 'ecr:TagResource', options, async (ecr, sdkOptions) =>
+      ecr.tagResource({ resourceArn: found.repositoryArn, tags }, sdkOptions),
+    );
+  }
+  const encrypted = found.encryptionConfiguration?.encryptionType ?? 'AES256';
+  if (encryption !== undefined && encryption.type !== encrypted)
+    options.warn(`${what}: it is encrypted with ${encrypted}, which cannot be changed to ${encryption.type} any more`);
+  await applyPolicies(client, name, settings, options);
+}
+
+async function describeRepository(client: EcrClient, name: string, options: Abortable): Promise<Sdk.Repository> {
+  const what = `read the settings of ${client.host}/${name}`;
+  const { registryId } = client;
+  const { repositories = [] } = await client.call(
+    what,
+    ACTIONS['list-repositories'],
+    options,
+    async (ecr, sdkOptions) => ecr.describeRepositories({ registryId, repositoryNames: [name] }, sdkOptions),
+  );
+  const [found] = repositories;
+  if (found === undefined) throw new Failure('NOT_FOUND', `${what}: there is no such repository`);
+  return found;
+}
+
+async function applyPolicies(
+  client: EcrClient,
+  name: string,
+  settings: RepositorySettings,
+  options: Abortable,
+): Promise<void> {
+  const what = `set repository ${client.host}/${name}`;
+  const { lifecyclePolicy, repositoryPolicy } = settings;
+  if (lifecyclePolicy !== undefined) {
+    await client.call(what, 'ecr:PutLifecyclePolicy', options, async (ecr, sdkOptions) =>
+      ecr.putLifecyclePolicy({ ...client.idOf(name), lifecyclePolicyText: lifecyclePolicy }, sdkOptions),
+    );
+  }
+  if (repositoryPolicy !== undefined) {
+    await client.call(what, 'ecr:SetRepositoryPolicy', options, async (ecr, sdkOptions) =>
+      ecr.setRepositoryPolicy({ ...client.idOf(name), policyText: repositoryPolicy }, sdkOptions),
+    );
+  }
+}
+
+/** A key belongs to an account and a region: settings from elsewhere keep the kind of encryption, with the key that AWS manages here. */
+function encryptionHere(
+  client: EcrClient,
+  name: string,
+  encryption: RepositorySettings['encryption'],
+  warn: Warn,
+): RepositorySettings['encryption'] {
+  const [, , , region, account] = encryption?.key?.split(':') ?? [];
+  if (encryption === undefined || region === undefined) return encryption;
+  if (region === client.region && account === client.registryId) return encryption;
+  warn(`create repository ${name}: its key is in ${account}, ${region}; encrypted with the key of AWS here instead`);
+  return { type: encryption.type };
+}
+
+function tagList(tags: RepositorySettings['tags'] = {}): Sdk.Tag[] | undefined {
+  const list = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
+  return list.length === 0 ? undefined : list;
+}
+
+function exclusionFilters(wildcards: readonly string[] = []): Sdk.ImageTagMutabilityExclusionFilter[] | undefined {
+  const list = wildcards.map((filter) => ({ filterType: 'WILDCARD' as const, filter }));
+  return list.length === 0 ? undefined : list;
+}

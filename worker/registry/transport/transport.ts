@@ -1,0 +1,97 @@
+import type { Bytes } from '../../content/content.ts';
+import type { Abortable } from '../../util/abort.ts';
+import type { Clock } from '../../util/clock.ts';
+import type { Report } from '../../util/events.ts';
+import { Limit } from '../../util/limit.ts';
+import { Acceptance } from './acceptance.ts';
+import { Authorization, plainFetch, type Authorizer, type PlainFetch } from './authorization.ts';
+import { isStreamed, type HttpAnswer, type HttpRequest, type Layer } from './layer.ts';
+import { Limits } from './limits.ts';
+import { Observer } from './observer.ts';
+import { Origin } from './origin.ts';
+import { Redirects } from './redirects.ts';
+import { MAX_REFUSAL_BYTES } from './refusal.ts';
+import { Retries } from './retries.ts';
+import { WholeBody, type WholeAnswer, type WholeRequest } from './whole-body.ts';
+import { Wire } from './wire.ts';
+
+export interface TransportOptions {
+  /** As in references. */
+  readonly host: string;
+  /** Where it answers. */
+  readonly baseUrl: URL;
+  readonly authorize: (fetch: PlainFetch) => Authorizer;
+  /** Blobs at once that the caller is going to read and write. */
+  readonly concurrency: number;
+  readonly userAgent: string;
+  readonly clock: Clock;
+  readonly report?: Report | undefined;
+  /** Looks at every answer of the registry itself. */
+  readonly observe?: (answer: HttpAnswer) => void;
+}
+
+/** Manifests, lists and questions at once: apart from blobs, so that they never wait behind them. */
+const SMALL_AT_ONCE = 16;
+/** Ranges of a blob that are read ahead are requests on top of those of the blobs themselves. */
+const AHEAD_AT_ONCE = 16;
+
+/**
+ * The requests to one registry and to where it redirects. It retries what may succeed later, follows redirects, authorizes, and turns every
+ * refusal into a Failure: each in a layer of its own, stacked here. From the outside in:
+ *
+ * retries → whole body (`send` only) → limits → acceptance → authorization → observer → redirects → wire
+ */
+export class Transport {
+  readonly #origin: Origin;
+  readonly #wire: Wire;
+  readonly #opening: Layer;
+  readonly #sendingSmall: Layer<WholeRequest, WholeAnswer>;
+  readonly #sendingLarge: Layer<WholeRequest, WholeAnswer>;
+
+  constructor(options: TransportOptions) {
+    const { host, baseUrl, concurrency, userAgent, clock, report, observe } = options;
+    const origin = new Origin(host, baseUrl);
+    const largeAtOnce = concurrency + AHEAD_AT_ONCE;
+    this.#origin = origin;
+    this.#wire = new Wire(origin, { connections: SMALL_AT_ONCE + largeAtOnce, userAgent });
+    const authorizer = options.authorize(plainFetch(this.#wire, origin));
+    const redirects = new Redirects(this.#wire, origin, clock);
+    const observer = new Observer(redirects, origin, (answer) => observe?.(answer));
+    const authorization = new Authorization(observer, authorizer, origin);
+    const hint: Authorizer['hint'] = (code, operation) => authorizer.hint(code, operation);
+    const acceptance = new Acceptance(authorization, { origin, clock, hint });
+    const small = new Limits(acceptance, new Limit(SMALL_AT_ONCE));
+    const large = new Limits(acceptance, new Limit(largeAtOnce));
+    this.#opening = new Retries(large, { clock, report });
+    this.#sendingSmall = new Retries(new WholeBody(small), { clock, report });
+    this.#sendingLarge = new Retries(new WholeBody(large), { clock, report });
+  }
+
+  /** An answer with its whole body, which is at most `limit` bytes: more is UNSUPPORTED. A body that breaks is asked for again. */
+  async send(
+    request: HttpRequest,
+    options: Abortable & { readonly limit?: number } = {},
+  ): Promise<HttpAnswer & { readonly bytes: Buffer }> {
+    const { limit = MAX_REFUSAL_BYTES } = options;
+    const stack = isStreamed(request.body) ? this.#sendingLarge : this.#sendingSmall;
+    return stack.send({ ...request, limit }, options);
+  }
+
+  /** An answer whose body has to be iterated or discarded: it holds a connection until its end, or until it is left. */
+  async open(
+    request: HttpRequest,
+    options: Abortable = {},
+  ): Promise<HttpAnswer & { readonly body: Bytes; readonly discard: () => void }> {
+    return this.#opening.send(request, options);
+  }
+
+  /** The URL that a Location or Link stands for, seen from `from`. UNSUPPORTED when it leads where a registry has no business to lead. */
+  lead(what: string, location: string, from: URL): URL {
+    return this.#origin.lead(what, location, from);
+  }
+
+  /** Breaks off what is under way and closes every connection. */
+  async close(): Promise<void> {
+    await this.#wire.close();
+  }
+}
