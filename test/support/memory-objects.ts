@@ -98,8 +98,8 @@ export class MemoryObjects implements ObjectStore {
     checkAborted(options);
   }
 
-  async remove(key: string, options?: Abortable): Promise<void> {
-    checkAborted(options);
+  /** For tests: as if another program had removed it. */
+  remove(key: string): void {
     this.#objects.delete(key);
   }
 

@@ -62,18 +62,8 @@ export interface ObjectStore {
   /** Every object whose key starts with `prefix`, in the order of keys' UTF-8 bytes. Unfinished uploads are not objects. */
   list(prefix: string, options?: Abortable): AsyncIterable<ObjectInfo>;
 
-  /** Idempotent: success when there was none. */
-  remove(key: string, options?: Abortable): Promise<void>;
-
   /** Begins an upload of exactly `size` bytes (at least 1), or takes up again an unfinished one with the same fingerprint. */
   upload(key: string, size: number, options: UploadOptions): Promise<Upload>;
-}
-
-/** A part of an object that is there already, for server-side copies. */
-export interface ObjectRange {
-  readonly key: string;
-  readonly etag: string;
-  readonly offset: number;
 }
 
 /** An object being written in parts. Nothing is visible before commit; an upload that is neither committed nor aborted can be taken up again. */
@@ -90,9 +80,6 @@ export interface Upload {
    * changed or kept after the call. BUG when the length is not the part's.
    */
   part(n: number, bytes: Uint8Array, options?: Abortable): Promise<void>;
-
-  /** As `part`, the bytes taken from an object of the same store. False: not possible, send the bytes. */
-  copy?(n: number, from: ObjectRange, options?: Abortable): Promise<boolean>;
 
   /** Makes the object visible. BUG unless every part is stored; CONFLICT when the condition of the upload does not hold; CORRUPT when the store holds other bytes than were sent. */
   commit(options?: Abortable): Promise<ObjectInfo>;

@@ -120,21 +120,6 @@ class FileStore implements ObjectStore {
     }
   }
 
-  async remove(key: string, options?: Abortable): Promise<void> {
-    checkAborted(options);
-    const path = this.#path(key);
-    await named('remove', path, async () => {
-      await this.#checkInside(path);
-      try {
-        regular(await stat(path, { bigint: true }), path);
-      } catch (error) {
-        if (isFailure(error, 'NOT_FOUND') || hasErrno(error, 'ENOENT', 'ENOTDIR')) return;
-        throw error;
-      }
-      await unlinkIfThere(path);
-    });
-  }
-
   async upload(key: string, size: number, options: UploadOptions): Promise<Upload> {
     checkAborted(options);
     const path = this.#path(key);

@@ -2,7 +2,6 @@ import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
   CreateMultipartUploadCommand,
-  DeleteObjectCommand,
   GetObjectCommand,
   HeadObjectCommand,
   ListMultipartUploadsCommand,
@@ -11,7 +10,6 @@ import {
   PutObjectCommand,
   S3Client,
   UploadPartCommand,
-  UploadPartCopyCommand,
   type MultipartUpload,
   type StorageClass,
 } from '@aws-sdk/client-s3';
@@ -24,15 +22,7 @@ import { systemClock, type Clock } from '../../util/clock.ts';
 import { Failure, isFailure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import { retry } from '../../util/retry.ts';
-import type {
-  Condition,
-  ObjectInfo,
-  ObjectRange,
-  ObjectStore,
-  Upload,
-  UploadOptions,
-  WriteOptions,
-} from '../objects.ts';
+import type { Condition, ObjectInfo, ObjectStore, Upload, UploadOptions, WriteOptions } from '../objects.ts';
 import { Parts } from '../parts.ts';
 import { isS3Error, s3Failure } from './failure.ts';
 import {
@@ -81,8 +71,8 @@ const BODY_COMMANDS: ReadonlySet<string> = new Set(['PutObjectCommand', 'UploadP
  * length count as stored. Unfinished uploads of others are never touched: a lifecycle rule of the bucket (AbortIncompleteMultipartUpload)
  * clears away what nobody comes back for. Why so: docs/decisions/0002-resumable-uploads-without-state.md.
  *
- * IAM actions: s3:GetObject, s3:PutObject, s3:ListBucket (else what is missing shows as DENIED), s3:DeleteObject, s3:AbortMultipartUpload,
- * and s3:ListBucketMultipartUploads with s3:ListMultipartUploadParts, without which a warning is reported and every upload begins anew.
+ * IAM actions: s3:GetObject, s3:PutObject, s3:ListBucket (else what is missing shows as DENIED), s3:AbortMultipartUpload, and
+ * s3:ListBucketMultipartUploads with s3:ListMultipartUploadParts, without which a warning is reported and every upload begins anew.
  */
 export function openS3(options: S3StoreOptions): ObjectStore & AsyncDisposable {
   return new S3Store(options);
@@ -207,12 +197,6 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
     } while (token !== undefined);
   }
 
-  async remove(key: string, options: Abortable = {}): Promise<void> {
-    await this.#call('remove', key, 's3:DeleteObject', options, async (http) =>
-      this.#client.send(new DeleteObjectCommand(this.#at(key)), http),
-    );
-  }
-
   async upload(key: string, size: number, options: UploadOptions): Promise<Upload> {
     checkAborted(options);
     const { minPartBytes } = this.#options;
@@ -308,25 +292,6 @@ class S3Store implements ObjectStore, MultipartCalls, AsyncDisposable {
       async (http) => this.#client.send(new UploadPartCommand(part), http),
     );
     return { n, size, etag, crc };
-  }
-
-  async copy(upload: Multipart, n: number, from: ObjectRange, length: number, options: Abortable): Promise<StoredPart> {
-    const part = {
-      ...this.#of(upload),
-      PartNumber: n,
-      CopySource: `${this.#options.bucket}/${from.key.split('/').map(encodeURIComponent).join('/')}`,
-      CopySourceIfMatch: from.etag,
-      CopySourceRange: `bytes=${from.offset}-${from.offset + length - 1}`,
-      ExpectedSourceBucketOwner: this.#options.expectedBucketOwner,
-    };
-    const { CopyPartResult: copied } = await this.#call(
-      `copy part ${n} of`,
-      upload.key,
-      's3:PutObject, and s3:GetObject of what is copied,',
-      options,
-      async (http) => this.#client.send(new UploadPartCopyCommand(part), http),
-    );
-    return { n, size: length, etag: copied?.ETag ?? '', crc: crcOf(copied?.ChecksumCRC32) };
   }
 
   async complete(

@@ -4,7 +4,7 @@ import type { Bytes } from '../../content/content.ts';
 import { anyOf, checkAborted, type Abortable } from '../../util/abort.ts';
 import { crc32Combine } from '../../util/crc32.ts';
 import { Failure, isFailure, toFailure } from '../../util/failure.ts';
-import type { Condition, ObjectInfo, ObjectRange, Upload, UploadOptions, WriteOptions } from '../objects.ts';
+import type { Condition, ObjectInfo, Upload, UploadOptions, WriteOptions } from '../objects.ts';
 import type { Parts } from '../parts.ts';
 import { isS3Error } from './failure.ts';
 
@@ -40,7 +40,6 @@ export interface MultipartCalls {
   /** The parts whose numbers are greater than `after`, in their order. */
   storedParts(upload: Multipart, after: number, options: Abortable): Promise<readonly StoredPart[]>;
   send(upload: Multipart, n: number, bytes: Uint8Array, crc: number, options: Abortable): Promise<StoredPart>;
-  copy(upload: Multipart, n: number, from: ObjectRange, length: number, options: Abortable): Promise<StoredPart>;
   /** `parts` are numbered from 1 without gaps. CORRUPT when S3 put together other bytes. An answer that was lost is found out. */
   complete(
     upload: Multipart,
@@ -192,20 +191,6 @@ class S3Upload implements Upload {
       await this.#endedElsewhere(error, options);
     }
     this.#parts.done.set(n, crc);
-  }
-
-  async copy(n: number, from: ObjectRange, options: Abortable = {}): Promise<boolean> {
-    checkAborted(options);
-    const length = this.#parts.length(n);
-    this.#parts.check(n, length, this.#doing);
-    if (this.#committed !== undefined) return false;
-    try {
-      this.#parts.done.delete(n);
-      return this.#keep(await this.#calls.copy(this.#multipart, n, from, length, options));
-    } catch (error) {
-      if (!isFailure(error) || isFailure(error, 'ABORTED', 'BUG')) throw error;
-      return false;
-    }
   }
 
   async commit(options: Abortable = {}): Promise<ObjectInfo> {

@@ -1,6 +1,7 @@
 import {
   AbortMultipartUploadCommand,
   CreateMultipartUploadCommand,
+  DeleteObjectCommand,
   HeadObjectCommand,
   ListMultipartUploadsCommand,
   PutBucketVersioningCommand,
@@ -37,6 +38,7 @@ objectStoreSuite('a bucket', async () => {
   return {
     store: open(),
     reopen: open,
+    remove: async (key) => void (await server.client.send(new DeleteObjectCommand({ Bucket: BUCKET, Key: key }))),
     partSize: PART,
     keepsMetadata: true,
     [Symbol.asyncDispose]: async () => {
@@ -367,7 +369,7 @@ describe('a bucket', () => {
       await backup(whole.store);
       expect(whole.writes()).toBe(14);
       for (let at = 1; at <= whole.writes(); at++) {
-        await store.remove('a.tar');
+        await client.send(new DeleteObjectCommand({ Bucket: BUCKET, Key: 'a.tar' }));
         const first = crashing(open(), at);
         await expect(backup(first.store)).rejects.toMatchObject({ name: 'Crash' });
         const second = crashing(open(), Number.POSITIVE_INFINITY);
@@ -447,13 +449,6 @@ describe('a bucket', () => {
       const streaming = store.stream('s', chunked(Buffer.alloc(9 * MIB), MIB), { condition: { ifAbsent: true } });
       await expect(streaming).rejects.toMatchObject({ code: answer.status === 412 ? 'CONFLICT' : 'UNAVAILABLE' });
       expect(await readBack('s')).toEqual(content);
-    });
-
-    test('removing', async () => {
-      await store.write('k', content);
-      server.s3.faults.dropAfter({ operation: 'DeleteObject' });
-      await store.remove('k');
-      expect(await Array.fromAsync(store.list(''))).toEqual([]);
     });
   });
 
@@ -669,37 +664,6 @@ describe('a bucket', () => {
     });
   });
 
-  describe('copies within S3', () => {
-    const size = 12 * MIB;
-    const source = Buffer.alloc(size, seededBytes('source', 8191));
-    const upload = async (): Promise<Upload> => store.upload('copy', size, { fingerprint: 'c', partSize: 5 * MIB });
-
-    test('a part is taken from an object that is there', async () => {
-      const { etag } = await store.stream('src/a b+c', chunked(source, MIB));
-      const target = await upload();
-      const from = { key: 'src/a b+c', etag };
-      expect(await target.copy?.(1, { ...from, offset: 0 })).toBe(true);
-      expect(await target.copy?.(2, { ...from, offset: 5 * MIB })).toBe(true);
-      expect(target.done.get(2)).toBe(crc32(source.subarray(5 * MIB, 10 * MIB)));
-      await target.part(3, source.subarray(10 * MIB));
-      await target.commit();
-      expect(crc32(await readBack('copy'))).toBe(crc32(source));
-    });
-
-    test('what cannot be copied is false, and the bytes can be sent', async () => {
-      const { etag } = await store.stream('src', chunked(source, MIB));
-      const small = await store.write('small', content);
-      const target = await upload();
-      expect(await target.copy?.(1, { key: 'src', etag: '"another"', offset: 0 })).toBe(false);
-      expect(await target.copy?.(1, { key: 'none', etag, offset: 0 })).toBe(false);
-      expect(await target.copy?.(1, { key: 'src', etag, offset: 11 * MIB })).toBe(false);
-      expect(await target.copy?.(1, { key: 'small', etag: small.etag, offset: 0 })).toBe(false);
-      expect(target.done.size).toBe(0);
-      expect(retries()).toBe(0);
-      await expect(target.copy?.(4, { key: 'src', etag, offset: 0 })).rejects.toMatchObject({ code: 'BUG' });
-    });
-  });
-
   describe('streams', () => {
     test('a body of less than a part is one small object', async () => {
       await store.stream('s', chunked(content, 7));
@@ -730,7 +694,6 @@ describe('a bucket', () => {
       ['read', async (of) => of.read('k')],
       ['write', async (of) => of.write('k', content)],
       ['list', async (of) => Array.fromAsync(of.list(''))],
-      ['remove', async (of) => of.remove('k')],
       ['upload', async (of) => of.upload('k', 4500, { fingerprint: 'f', partSize: PART })],
       ['stream', async (of) => of.stream('k', chunked(Buffer.alloc(9 * MIB), MIB))],
     ];
@@ -758,7 +721,6 @@ describe('a bucket', () => {
       ['read', 'GetObject', 's3:GetObject'],
       ['write', 'PutObject', 's3:PutObject'],
       ['list', 'ListObjectsV2', 's3:ListBucket'],
-      ['remove', 'DeleteObject', 's3:DeleteObject'],
       ['upload', 'CreateMultipartUpload', 's3:PutObject'],
       ['stream', 'CreateMultipartUpload', 's3:PutObject'],
     ] as const)('%s without permission names %s', async (name, operation, action) => {
