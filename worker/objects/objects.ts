@@ -76,10 +76,10 @@ export interface Upload {
   readonly done: ReadonlyMap<number, number>;
 
   /**
-   * Stores part `n`, replacing what was stored as `n` before. Any order, many at once. `bytes` must be the part's whole content and is not
-   * changed or kept after the call. BUG when the length is not the part's.
+   * Stores part `number`, replacing what was stored as that part before. Any order, many at once. `bytes` must be the part's whole content and
+   * is not changed or kept after the call. BUG when the length is not the part's.
    */
-  part(n: number, bytes: Uint8Array, options?: Abortable): Promise<void>;
+  part(number: number, bytes: Uint8Array, options?: Abortable): Promise<void>;
 
   /** Makes the object visible. BUG unless every part is stored; CONFLICT when the condition of the upload does not hold; CORRUPT when the store holds other bytes than were sent. */
   commit(options?: Abortable): Promise<ObjectInfo>;
