@@ -17,7 +17,8 @@ import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import { folderContents, readFile, type ArchiveFiles, type ContentsOptions } from './archive-files.ts';
-import { filesSource, parseLayoutIndex, readLayoutIndex, readOciLayout, type LayoutIndex } from './oci-layout.ts';
+import { filesSource } from './found-images.ts';
+import { parseLayoutIndex, readLayoutIndex, readOciLayout, type LayoutIndex } from './oci-layout.ts';
 import { blobPath, OCI_LAYOUT } from './plan.ts';
 
 /** An OCI layout folder that images are written to; what was there before stays. */

@@ -8,16 +8,10 @@ import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
 import { unpacked, type Compression } from './compressed-writer.ts';
 import { folderContents, openTar, type ArchiveFiles, type ContentsOptions, type TarContents } from './archive-files.ts';
-import {
-  chooseImage,
-  compressionOf,
-  MAGIC_BYTES,
-  readDockerArchive,
-  readOciLayout,
-  type FoundImages,
-  type NamedImage,
-  type OciImages,
-} from './oci-layout.ts';
+import { readDockerArchive } from './docker-archive.ts';
+import { chooseImage, type FoundImages, type NamedImage } from './found-images.ts';
+import { compressionOf, MAGIC_BYTES } from './magic.ts';
+import { readOciLayout, type OciImages } from './oci-layout.ts';
 import {
   blobPath,
   endOf,
