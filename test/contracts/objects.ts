@@ -64,7 +64,8 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       });
 
       test('what is not there is NOT_FOUND, and the message names it', async () => {
-        const missing = { code: 'NOT_FOUND', message: expect.stringContaining(store.describe('a/none')) };
+        const location = store.describe('a/none');
+        const missing = { code: 'NOT_FOUND', message: expect.stringContaining(location), context: { location } };
         await expect(store.stat('a/none')).rejects.toMatchObject(missing);
         await expect(store.read('a/none')).rejects.toMatchObject(missing);
         await expect(store.read('a/none', { offset: 0, length: 0 })).rejects.toMatchObject(missing);
@@ -143,7 +144,8 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
 
       test('a range that starts beyond the end is INVALID', async () => {
         await store.write('r', body);
-        await expect(store.read('r', { offset: 5001 })).rejects.toMatchObject({ code: 'INVALID' });
+        const context = { location: store.describe('r') };
+        await expect(store.read('r', { offset: 5001 })).rejects.toMatchObject({ code: 'INVALID', context });
         await expect(store.read('r', { offset: 9000, length: 1 })).rejects.toMatchObject({ code: 'INVALID' });
       });
 
@@ -185,7 +187,10 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(await collect(await store.read('r', { ifMatch: etag, offset: 10, length: 5 }))).toHaveLength(5);
         expect(await collect(await store.read('r', { ifMatch: etag, offset: 10, length: 0 }))).toHaveLength(0);
         await store.write('r', body.subarray(1));
-        await expect(store.read('r', { ifMatch: etag })).rejects.toMatchObject({ code: 'CONFLICT' });
+        await expect(store.read('r', { ifMatch: etag })).rejects.toMatchObject({
+          code: 'CONFLICT',
+          context: { location: store.describe('r') },
+        });
         await expect(store.read('r', { ifMatch: etag, offset: 1, length: 1 })).rejects.toMatchObject({
           code: 'CONFLICT',
         });

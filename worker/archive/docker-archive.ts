@@ -2,11 +2,10 @@ import { createHash } from 'node:crypto';
 import type { ManifestNode } from '../content/graph.ts';
 import { digestOf, parseDigest, type Digest } from '../oci/digest.ts';
 import { MEDIA_TYPE, parseManifest, type Descriptor } from '../oci/manifest.ts';
-import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import { retry } from '../util/retry.ts';
 import { quote } from '../util/text.ts';
-import { readFile, type ArchiveFiles, type ContentsOptions } from './archive-files.ts';
+import { failureIn, readFile, type ArchiveFiles, type ArchiveFilesOptions } from './archive-files.ts';
 import {
   filesSource,
   inDocument,
@@ -23,11 +22,15 @@ import { safeName } from './tar.ts';
  * plain or compressed, and no digests of what is stored. A manifest is made for each, the same for the same files. Digests of the registry
  * the images came from are lost in such archives.
  */
-export async function readDockerArchive(contents: ArchiveFiles, options: ContentsOptions): Promise<FoundImages> {
-  const where = contents.describe('manifest.json');
-  const document = parseJson(await readFile(contents, 'manifest.json', MAX_DOCUMENT_BYTES, options), where);
-  if (!Array.isArray(document) || document.length === 0) throw new Failure('INVALID', `${where} lists no images`);
-  const reader = new DockerReader(contents, options);
+export async function readDockerArchive(files: ArchiveFiles, options: ArchiveFilesOptions): Promise<FoundImages> {
+  const where = files.describe('manifest.json');
+  const document = parseJson(
+    await readFile(files, 'manifest.json', MAX_DOCUMENT_BYTES, options),
+    files,
+    'manifest.json',
+  );
+  if (!Array.isArray(document) || document.length === 0) throw failureIn(files, 'INVALID', `${where} lists no images`);
+  const reader = new DockerReader(files, options);
   const manifests = new Map<Digest, ManifestNode>();
   const tags = new Map<string, Descriptor>();
   const images = new Map<Digest, NamedImage>();
@@ -41,32 +44,34 @@ export async function readDockerArchive(contents: ArchiveFiles, options: Content
     for (const name of [...image.names, ...image.tags]) tags.set(name, descriptor);
   }
   const pathOf = (digest: Digest): string | undefined => reader.paths.get(digest);
-  return { source: filesSource({ contents, manifests, tags, pathOf }), images: [...images.values()] };
+  return { source: filesSource({ files, manifests, tags, pathOf }), images: [...images.values()] };
 }
 
 class DockerReader {
   /** Where the bytes of each digest are. */
   readonly paths = new Map<Digest, string>();
-  readonly #contents: ArchiveFiles;
-  readonly #options: ContentsOptions;
+  readonly #files: ArchiveFiles;
+  readonly #options: ArchiveFilesOptions;
   /** Layers that images share are looked at once. */
   readonly #layers = new Map<string, Descriptor>();
 
-  constructor(contents: ArchiveFiles, options: ContentsOptions) {
-    this.#contents = contents;
+  constructor(files: ArchiveFiles, options: ArchiveFilesOptions) {
+    this.#files = files;
     this.#options = options;
   }
 
   async read(item: unknown, where: string): Promise<ManifestNode> {
-    if (!isRecord(item) || typeof item['Config'] !== 'string') throw new Failure('INVALID', `${where} names no config`);
+    if (!isRecord(item) || typeof item['Config'] !== 'string')
+      throw failureIn(this.#files, 'INVALID', `${where} names no config`);
     const configPath = safeName(item['Config']);
     const configBytes = await this.#document(configPath, where);
     const config = { mediaType: MEDIA_TYPE.ociConfig, digest: digestOf(configBytes), size: configBytes.byteLength };
     this.paths.set(config.digest, configPath);
-    const diffIds = diffIdsOf(parseJson(configBytes, this.#contents.describe(configPath)), configPath);
+    const diffIds = diffIdsOf(parseJson(configBytes, this.#files, configPath), configPath);
     const layerPaths = strings(item['Layers']).map(safeName);
     if (diffIds.length !== layerPaths.length) {
-      throw new Failure(
+      throw failureIn(
+        this.#files,
         'INVALID',
         `${where} has ${layerPaths.length} layers, but its config tells of ${diffIds.length}`,
       );
@@ -88,8 +93,9 @@ class DockerReader {
     const key = `${path} ${diffId}`;
     const known = this.#layers.get(key);
     if (known !== undefined) return known;
-    const size = await this.#contents.size(path, this.#options);
-    if (size === undefined) throw new Failure('INVALID', `${where} names the layer ${quote(path)}, which is not there`);
+    const size = await this.#files.size(path, this.#options);
+    if (size === undefined)
+      throw failureIn(this.#files, 'INVALID', `${where} names the layer ${quote(path)}, which is not there`);
     const compression = await this.#compressionOf(path);
     const layer: Descriptor =
       compression === undefined
@@ -104,7 +110,7 @@ class DockerReader {
     const start: number[] = [];
     await this.#again(path, async () => {
       start.length = 0;
-      for await (const chunk of await this.#contents.open(path, {
+      for await (const chunk of await this.#files.open(path, {
         signal: this.#options.signal,
         from: 0,
         to: MAGIC_BYTES,
@@ -114,9 +120,10 @@ class DockerReader {
     });
     const compression = compressionOf(Uint8Array.from(start));
     if (compression === 'gzip' || compression === 'zstd' || compression === undefined) return compression;
-    throw new Failure(
+    throw failureIn(
+      this.#files,
       'UNSUPPORTED',
-      `${this.#contents.describe(path)} is compressed with ${compression}, which images are not`,
+      `${this.#files.describe(path)} is compressed with ${compression}, which images are not`,
     );
   }
 
@@ -126,20 +133,20 @@ class DockerReader {
     if (name !== null) return parseDigest(`${name[1]}:${name[2]}`);
     return this.#again(path, async () => {
       const hash = createHash('sha256');
-      for await (const chunk of await this.#contents.open(path, { signal: this.#options.signal })) hash.update(chunk);
+      for await (const chunk of await this.#files.open(path, { signal: this.#options.signal })) hash.update(chunk);
       return `sha256:${hash.digest('hex')}` as const;
     });
   }
 
   async #document(path: string, where: string): Promise<Uint8Array> {
-    if ((await this.#contents.size(path, this.#options)) === undefined) {
-      throw new Failure('INVALID', `${where} names the config ${quote(path)}, which is not there`);
+    if ((await this.#files.size(path, this.#options)) === undefined) {
+      throw failureIn(this.#files, 'INVALID', `${where} names the config ${quote(path)}, which is not there`);
     }
-    return readFile(this.#contents, path, MAX_DOCUMENT_BYTES, this.#options);
+    return readFile(this.#files, path, MAX_DOCUMENT_BYTES, this.#options);
   }
 
   async #again<T>(path: string, work: () => Promise<T>): Promise<T> {
-    return retry(`read ${this.#contents.describe(path)}`, work, this.#options);
+    return retry(`read ${this.#files.describe(path)}`, work, this.#options);
   }
 }
 
@@ -147,14 +154,14 @@ function diffIdsOf(config: unknown, path: string): readonly Digest[] {
   const rootfs = isRecord(config) ? config['rootfs'] : undefined;
   const diffIds = isRecord(rootfs) ? rootfs['diff_ids'] : undefined;
   if (diffIds === undefined || diffIds === null) return [];
-  return inDocument(path, () => strings(diffIds).map(parseDigest));
+  return inDocument(path, undefined, () => strings(diffIds).map(parseDigest));
 }
 
-function parseJson(bytes: Uint8Array, where: string): unknown {
+function parseJson(bytes: Uint8Array, files: ArchiveFiles, name: string): unknown {
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (cause) {
-    throw new Failure('INVALID', `${where} is not JSON`, { cause });
+    throw failureIn(files, 'INVALID', `${files.describe(name)} is not JSON`, { cause });
   }
 }
 

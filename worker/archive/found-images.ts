@@ -7,7 +7,7 @@ import { formatReference, formatRepository, isTag, parseReference } from '../oci
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import type { ArchiveFiles } from './archive-files.ts';
+import { failureIn, type ArchiveFiles } from './archive-files.ts';
 
 /** An image in a layout or archive, and what it is called there. */
 export interface NamedImage {
@@ -29,7 +29,8 @@ export interface FoundImages {
 export const MAX_DOCUMENT_BYTES = MAX_MANIFEST_BYTES;
 
 /** The one image that `wanted`, a tag or name, stands for; without it, the only one. INVALID, with the names there are, otherwise. */
-export function chooseImage(found: readonly NamedImage[], wanted: string | undefined, where: string): NamedImage {
+export function chooseImage(found: readonly NamedImage[], wanted: string | undefined, files: ArchiveFiles): NamedImage {
+  const where = files.describe();
   const matching =
     wanted === undefined
       ? found
@@ -38,18 +39,22 @@ export function chooseImage(found: readonly NamedImage[], wanted: string | undef
         );
   const [only, ...others] = matching;
   if (only !== undefined && others.length === 0) return only;
-  if (found.length === 0) throw new Failure('INVALID', `${where} holds no image`);
+  if (found.length === 0) throw failureIn(files, 'INVALID', `${where} holds no image`);
   const list = found.map((image) => image.names[0] ?? image.descriptor.digest);
   const there = list.slice(0, 20).join(', ') + (list.length > 20 ? ', …' : '');
   if (wanted === undefined) {
-    throw new Failure('INVALID', `${where} holds ${found.length} images, say which one by its tag: it has ${there}`);
+    throw failureIn(
+      files,
+      'INVALID',
+      `${where} holds ${found.length} images, say which one by its tag: it has ${there}`,
+    );
   }
   const problem = only === undefined ? `no image ${quote(wanted)}` : `several images ${quote(wanted)}`;
-  throw new Failure(only === undefined ? 'NOT_FOUND' : 'INVALID', `${where} holds ${problem}: it has ${there}`);
+  throw failureIn(files, only === undefined ? 'NOT_FOUND' : 'INVALID', `${where} holds ${problem}: it has ${there}`);
 }
 
 interface FilesSourceParts {
-  readonly contents: ArchiveFiles;
+  readonly files: ArchiveFiles;
   /** Those that are known already; others are read where `pathOf` says. */
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
   /** By tags, and by whatever else an image is asked for. */
@@ -58,13 +63,13 @@ interface FilesSourceParts {
 }
 
 /** Files as a Source. Referrers are the known manifests that have a subject. */
-export function filesSource({ contents, manifests, tags, pathOf }: FilesSourceParts): Source {
+export function filesSource({ files, manifests, tags, pathOf }: FilesSourceParts): Source {
   return {
-    ...(contents.rangesAtOnce === undefined ? {} : { rangesAtOnce: contents.rangesAtOnce }),
+    ...(files.rangesAtOnce === undefined ? {} : { rangesAtOnce: files.rangesAtOnce }),
     resolve: async (reference, options) => {
       checkAborted(options);
       const descriptor = tags.get(reference) ?? manifests.get(reference as Digest)?.descriptor;
-      if (descriptor === undefined) throw contents.missing(reference);
+      if (descriptor === undefined) throw files.missing(reference);
       return withoutNames(descriptor);
     },
     open: async (descriptor: Descriptor, options: Abortable & ByteRange = {}): Promise<Bytes> => {
@@ -72,9 +77,8 @@ export function filesSource({ contents, manifests, tags, pathOf }: FilesSourcePa
       const node = manifests.get(descriptor.digest);
       if (node !== undefined) return once(node.bytes.subarray(options.from ?? 0, options.to));
       const path = pathOf(descriptor.digest);
-      if (path === undefined || (await contents.size(path, options)) === undefined)
-        throw contents.missing(descriptor.digest);
-      return contents.open(path, options);
+      if (path === undefined || (await files.size(path, options)) === undefined) throw files.missing(descriptor.digest);
+      return files.open(path, options);
     },
     referrers: async function* (descriptor, options) {
       checkAborted(options);
@@ -135,12 +139,12 @@ export function withoutNames({ mediaType, digest, size }: Descriptor): Descripto
   return { mediaType, digest, size };
 }
 
-/** What `parse` gives; its failures say that they are about `where`. */
-export function inDocument<T>(where: string, parse: () => T): T {
+/** What `parse` gives; its failures say that they are about `where`, which names `location`. */
+export function inDocument<T>(where: string, location: string | undefined, parse: () => T): T {
   try {
     return parse();
   } catch (error) {
     if (!isFailure(error)) throw error;
-    throw new Failure(error.code, `${where}: ${error.message}`, { cause: error });
+    throw new Failure(error.code, `${where}: ${error.message}`, { cause: error, context: { location } });
   }
 }

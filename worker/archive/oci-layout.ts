@@ -10,7 +10,7 @@ import {
   type Manifest,
 } from '../oci/manifest.ts';
 import { Failure, isFailure } from '../util/failure.ts';
-import { readFile, type ArchiveFiles, type ContentsOptions } from './archive-files.ts';
+import { failureIn, readFile, type ArchiveFiles, type ArchiveFilesOptions } from './archive-files.ts';
 import {
   filesSource,
   inDocument,
@@ -39,10 +39,10 @@ const DERIVED_TAG = /^sha(?:256|512)-[0-9a-f]{32,128}(?:\.\w+)?$/;
  * The images of an OCI image layout: the entries of `index.json`, without what only refers to others. Manifests that are listed but not
  * there are left to whoever asks for them. https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
  */
-export async function readOciLayout(contents: ArchiveFiles, options: ContentsOptions): Promise<OciImages> {
-  const index = await readLayoutIndex(contents, options);
-  const referrers = await readReferrers(contents, index, options);
-  const bare = filesSource({ contents, manifests: new Map(), tags: new Map(), pathOf: blobPath });
+export async function readOciLayout(files: ArchiveFiles, options: ArchiveFilesOptions): Promise<OciImages> {
+  const index = await readLayoutIndex(files, options);
+  const referrers = await readReferrers(files, index, options);
+  const bare = filesSource({ files, manifests: new Map(), tags: new Map(), pathOf: blobPath });
   const manifests = new Map<Digest, ManifestNode>();
   const tags = new Map<string, Descriptor>();
   for (const descriptor of [...index.manifests, ...referrers.map((root) => root.descriptor)]) {
@@ -70,35 +70,35 @@ export async function readOciLayout(contents: ArchiveFiles, options: ContentsOpt
       );
   }
   for (const image of images.values()) for (const tag of image.tags) tags.set(tag, image.descriptor);
-  const source = filesSource({ contents, manifests, tags, pathOf: blobPath });
+  const source = filesSource({ files, manifests, tags, pathOf: blobPath });
   return { source, images: [...images.values()], index, referrers, manifests };
 }
 
 /** `index.json`. INVALID when it is not an index. */
-export async function readLayoutIndex(contents: ArchiveFiles, options: ContentsOptions): Promise<LayoutIndex> {
-  const bytes = await readFile(contents, 'index.json', MAX_DOCUMENT_BYTES, options);
-  return parseLayoutIndex(bytes, contents.describe('index.json'));
+export async function readLayoutIndex(files: ArchiveFiles, options: ArchiveFilesOptions): Promise<LayoutIndex> {
+  const bytes = await readFile(files, 'index.json', MAX_DOCUMENT_BYTES, options);
+  return parseLayoutIndex(bytes, files);
 }
 
-/** The bytes of an `index.json`, which `where` names. INVALID when it is not an index. */
-export function parseLayoutIndex(bytes: Uint8Array, where: string): LayoutIndex {
-  return inDocument(where, () => parseIndex(bytes));
+/** The `index.json` of `files`, of which these are the bytes. INVALID when it is not an index. */
+export function parseLayoutIndex(bytes: Uint8Array, files: ArchiveFiles): LayoutIndex {
+  return inDocument(files.describe('index.json'), files.describe(), () => parseIndex(bytes));
 }
 
 /** What an archive of ours, packed as it was or unpacked, says to refer to its image. Empty for all others. */
 async function readReferrers(
-  contents: ArchiveFiles,
+  files: ArchiveFiles,
   index: LayoutIndex,
-  options: ContentsOptions,
+  options: ArchiveFilesOptions,
 ): Promise<readonly Root[]> {
   const annotation = index.annotations?.[REFERRERS_ANNOTATION];
   if (annotation === undefined) return [];
-  const digest = inDocument(contents.describe('index.json'), () => parseDigest(annotation));
-  const bytes = await readFile(contents, blobPath(digest), MAX_DOCUMENT_BYTES, options);
+  const digest = inDocument(files.describe('index.json'), files.describe(), () => parseDigest(annotation));
+  const bytes = await readFile(files, blobPath(digest), MAX_DOCUMENT_BYTES, options);
   if (digestOf(bytes) !== digest) {
-    throw new Failure('CORRUPT', `${contents.describe(blobPath(digest))} has other bytes than its digest says`);
+    throw failureIn(files, 'CORRUPT', `${files.describe(blobPath(digest))} has other bytes than its digest says`);
   }
-  const listing = inDocument(contents.describe(blobPath(digest)), () => parseIndex(bytes));
+  const listing = inDocument(files.describe(blobPath(digest)), files.describe(), () => parseIndex(bytes));
   return listing.manifests.map((descriptor) => {
     const tag = descriptor.annotations?.[ANNOTATION.refName];
     return { descriptor: withoutNames(descriptor), tags: tag === undefined ? [] : [tag] };

@@ -35,7 +35,8 @@ export interface UploadOptions extends WriteOptions {
 
 /**
  * Objects by key: a bucket, or a folder. Keys are `/`-separated and have no leading slash, no empty, `.` or `..` component where the store is
- * a folder. Failures name the store and the key (`s3://bucket/key`, a path).
+ * a folder. Failures name the store and the key (`s3://bucket/key`, a path); those of `stat` and `read` have the same as
+ * `context.location`.
  */
 export interface ObjectStore {
   /** For people and logs: `s3://bucket/key`, `folder/key`. */

@@ -15,7 +15,7 @@ export function failureOf(error: unknown, doing: string, path: string): unknown 
   const errno = errnoOf(error);
   const reading = doing === 'read' || doing === 'look at';
   const because = (code: Code, what: string): Failure =>
-    new Failure(code, `${doing} ${path}: ${what}`, { cause: error, context: { errno } });
+    new Failure(code, `${doing} ${path}: ${what}`, { cause: error, context: { errno, location: path } });
   switch (errno) {
     case undefined:
       return error;
@@ -71,7 +71,7 @@ function errnoOf(error: unknown): string | undefined {
 
 /** CONFLICT of a write to `path`. */
 export function conflict(path: string, what: string): Failure {
-  return new Failure('CONFLICT', `write ${path}: ${what}`);
+  return new Failure('CONFLICT', `write ${path}: ${what}`, { context: { location: path } });
 }
 
 /** Removes a file. Idempotent. */

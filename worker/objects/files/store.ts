@@ -3,7 +3,7 @@ import type { BigIntStats } from 'node:fs';
 import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import type { Bytes } from '../../content/content.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
-import { Failure, ifFound } from '../../util/failure.ts';
+import { Failure, ifFound, type Code } from '../../util/failure.ts';
 import type { ObjectInfo, ObjectStore, Upload, UploadOptions, WriteOptions } from '../objects.ts';
 import { Parts } from '../parts.ts';
 import { failureOf, hasErrno, withFailures, unlessErrno, unlinkIfThere } from './errno.ts';
@@ -56,9 +56,9 @@ class FileStore implements ObjectStore {
       try {
         const info = infoOf(key, regular(await handle.stat({ bigint: true }), path));
         if (ifMatch !== undefined && info.etag !== ifMatch)
-          throw new Failure('CONFLICT', `read ${path}: it has changed in the meantime`);
+          throw readFailure(path, 'CONFLICT', 'it has changed in the meantime');
         if (offset > info.size)
-          throw new Failure('INVALID', `read ${path}: it has ${info.size} bytes, so there is nothing at ${offset}`);
+          throw readFailure(path, 'INVALID', `it has ${info.size} bytes, so there is nothing at ${offset}`);
         return bytesOf(handle, path, offset, Math.min(info.size, offset + (options.length ?? info.size)), options);
       } catch (error) {
         await handle.close();
@@ -179,8 +179,7 @@ async function* bytesOf(handle: FileHandle, path: string, from: number, to: numb
       const { bytesRead } = await withFailures('read', path, async () =>
         handle.read(buffer, 0, buffer.byteLength, index),
       );
-      if (bytesRead === 0)
-        throw new Failure('UNAVAILABLE', `read ${path}: it was cut to ${index} bytes while being read`);
+      if (bytesRead === 0) throw readFailure(path, 'UNAVAILABLE', `it was cut to ${index} bytes while being read`);
       index += bytesRead;
       yield buffer.subarray(0, bytesRead);
     }
@@ -213,12 +212,16 @@ async function realpathOfExisting(path: string): Promise<string> {
   }
 }
 
+function readFailure(path: string, code: Code, what: string): Failure {
+  return new Failure(code, `read ${path}: ${what}`, { context: { location: path } });
+}
+
 function infoOf(key: string, file: BigIntStats): ObjectInfo {
   return { key, size: Number(file.size), etag: etagOf(file), modified: file.mtime, metadata: {} };
 }
 
 function regular(file: BigIntStats, path: string): BigIntStats {
-  if (!file.isFile()) throw new Failure('NOT_FOUND', `${path} is not a file`);
+  if (!file.isFile()) throw new Failure('NOT_FOUND', `${path} is not a file`, { context: { location: path } });
   return file;
 }
 

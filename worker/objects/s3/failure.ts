@@ -24,6 +24,7 @@ export function s3Failure(thrown: unknown, call: S3Call): Failure {
     // a network error tells of hosts and sockets only
     ...(status === undefined ? { cause: thrown } : {}),
     context: {
+      location: call.url,
       status,
       error: name,
       requestId,

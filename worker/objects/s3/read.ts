@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import { nothing } from '../../content/bytes.ts';
 import type { Bytes } from '../../content/content.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
-import { Failure, isFailure } from '../../util/failure.ts';
+import { Failure, isFailure, type Code } from '../../util/failure.ts';
 import type { ObjectInfo } from '../objects.ts';
 import type { Bucket } from './client.ts';
 import { isS3Error } from './failure.ts';
@@ -30,6 +30,7 @@ export async function readObject(
 ): Promise<Bytes> {
   const { offset = 0, length, ifMatch } = options;
   if (length === 0) return readNothing(bucket, key, offset, options);
+  const location = bucket.describe(key);
   const whole = offset === 0 && length === undefined;
   const range = `bytes=${offset}-${length === undefined ? '' : offset + length - 1}`;
   try {
@@ -43,12 +44,12 @@ export async function readObject(
       options,
     );
     const { Body: body, ContentLength: bytes = 0, ContentRange: sent = 'the whole' } = answer;
-    if (!(body instanceof Readable)) throw new Failure('BUG', `read ${bucket.describe(key)}: the SDK gave no stream`);
+    if (!(body instanceof Readable)) throw readFailure(location, 'BUG', 'the SDK gave no stream');
     if (!whole && !isRange(sent, offset, bytes, length)) {
       body.destroy();
-      throw new Failure('UNSUPPORTED', `read ${bucket.describe(key)}: asked for ${range}, the endpoint sent ${sent}`);
+      throw readFailure(location, 'UNSUPPORTED', `asked for ${range}, the endpoint sent ${sent}`);
     }
-    return bytesOf(body, bytes, `read ${bucket.describe(key)}`, options);
+    return bytesOf(body, bytes, location, options);
   } catch (error) {
     // S3 has no way to say that the range begins right at the end
     if (isS3Error(error, 'InvalidRange')) return readNothing(bucket, key, offset, options);
@@ -98,10 +99,10 @@ async function readNothing(
   options: Abortable & { ifMatch?: string | undefined },
 ): Promise<Bytes> {
   const { size, etag } = await statObject(bucket, key, { signal: options.signal });
-  const doing = `read ${bucket.describe(key)}`;
+  const location = bucket.describe(key);
   if (options.ifMatch !== undefined && options.ifMatch !== etag)
-    throw new Failure('CONFLICT', `${doing}: it was written by somebody else in the meantime`);
-  if (offset > size) throw new Failure('INVALID', `${doing}: it has ${size} bytes, so there is nothing at ${offset}`);
+    throw readFailure(location, 'CONFLICT', 'it was written by somebody else in the meantime');
+  if (offset > size) throw readFailure(location, 'INVALID', `it has ${size} bytes, so there is nothing at ${offset}`);
   return nothing();
 }
 
@@ -111,7 +112,7 @@ function isRange(sent: string, offset: number, bytes: number, length: number | u
   return bytes === length || Number(last) + 1 === Number(total);
 }
 
-async function* bytesOf(body: Readable, bytes: number, doing: string, options: Abortable): Bytes {
+async function* bytesOf(body: Readable, bytes: number, location: string, options: Abortable): Bytes {
   let received = 0;
   try {
     for await (const chunk of body as AsyncIterable<Uint8Array>) {
@@ -120,10 +121,14 @@ async function* bytesOf(body: Readable, bytes: number, doing: string, options: A
     }
   } catch (error) {
     checkAborted(options);
-    throw new Failure('UNAVAILABLE', `${doing}: the connection broke after ${received} of ${bytes} bytes`, {
+    throw readFailure(location, 'UNAVAILABLE', `the connection broke after ${received} of ${bytes} bytes`, {
       cause: error,
     });
   }
   if (received !== bytes)
-    throw new Failure('UNAVAILABLE', `${doing}: the body ended after ${received} of ${bytes} bytes`);
+    throw readFailure(location, 'UNAVAILABLE', `the body ended after ${received} of ${bytes} bytes`);
+}
+
+function readFailure(location: string, code: Code, what: string, options: { readonly cause?: unknown } = {}): Failure {
+  return new Failure(code, `read ${location}: ${what}`, { ...options, context: { location } });
 }
