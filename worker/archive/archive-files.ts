@@ -6,6 +6,7 @@ import type { Clock } from '../util/clock.ts';
 import { Failure, ifFound, isFailure, toFailure, type Code } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
 import { retry } from '../util/retry.ts';
+import { headSizeIn } from './metadata.ts';
 import { linkTarget, scanTar, type TarEntry } from './tar.ts';
 
 /** Named files that can be read in ranges: those in a tar, or those in a folder. Names are clean relative paths. */
@@ -87,8 +88,7 @@ export async function openTar(
   options: ArchiveFilesOptions & { readonly name: string },
 ): Promise<TarFiles> {
   const tar = new TarFiles(store, info, options.name, options);
-  const headSize = Number(info.metadata['transship-head'] ?? FIRST_READ_BYTES);
-  await tar.readHead(Math.min(info.size, headSize > 0 ? headSize : FIRST_READ_BYTES, MAX_HEAD_BYTES));
+  await tar.readHead(Math.min(info.size, headSizeIn(info.metadata) ?? FIRST_READ_BYTES, MAX_HEAD_BYTES));
   return tar;
 }
 

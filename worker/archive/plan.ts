@@ -14,8 +14,6 @@ import { encodeHeader, END_BYTES, paddingOf } from './tar.ts';
 
 /** The version of docs/archive-format.md that is written here. */
 export const FORMAT_VERSION = '1';
-/** Where an object's metadata says what layout it has. */
-export const LAYOUT_METADATA = 'transship-layout';
 /** The annotation of `index.json` that names the index of everything that refers to the image. */
 export const REFERRERS_ANNOTATION = 'dev.transship.referrers';
 

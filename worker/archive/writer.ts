@@ -6,16 +6,8 @@ import type { Descriptor } from '../oci/manifest.ts';
 import { anyOf, checkAborted, type Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, toFailure } from '../util/failure.ts';
-import {
-  blobPath,
-  endOf,
-  FORMAT_VERSION,
-  imageName,
-  LAYOUT_METADATA,
-  type ArchiveLayout,
-  type BlobEntry,
-  type LayoutEntry,
-} from './plan.ts';
+import { rangedMetadataOf } from './metadata.ts';
+import { blobPath, endOf, type ArchiveLayout, type BlobEntry, type LayoutEntry } from './plan.ts';
 import { END_BYTES } from './tar.ts';
 
 export interface CreateArchiveOptions extends Abortable {
@@ -64,14 +56,7 @@ export async function createArchive(
   const upload = await store.upload(key, layout.size, {
     fingerprint: layout.digest,
     contentType: 'application/x-tar',
-    metadata: {
-      'transship-format': FORMAT_VERSION,
-      'transship-root': layout.root.digest,
-      'transship-source': imageName(layout.names, layout.root.digest),
-      [LAYOUT_METADATA]: layout.digest,
-      'transship-head': String(layout.headSize),
-      'transship-created': new Date((options.clock ?? systemClock).now()).toISOString(),
-    },
+    metadata: rangedMetadataOf(layout, (options.clock ?? systemClock).now()),
     ...(options.condition === undefined ? {} : { condition: options.condition }),
     ...(options.partSize === undefined ? {} : { partSize: options.partSize }),
     signal: options.signal,
