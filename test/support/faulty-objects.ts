@@ -10,12 +10,13 @@ interface CrashingStore {
 }
 
 /**
- * `store` as a process sees it that is killed at its `at`-th write (counted from 1; Infinity: never), or at one of points that it shares with others. Each upload, part, commit, write,
- * stream and abort is two points: before it takes effect, and after it did but before the caller hears of it. From then on every call
- * throws Crash, so what is done after it was not done by the dead, unless `onCrash` ends the process itself.
+ * `store` as a process sees it that is killed at the write number `crashAt` (counted from 1; Infinity: never), or at one of points that it
+ * shares with others. Each upload, part, commit, write, stream and abort is two points: before it takes effect, and after it did but before
+ * the caller hears of it. From then on every call throws Crash, so what is done after it was not done by the dead, unless `onCrash` ends the
+ * process itself.
  */
-export function crashing(store: ObjectStore, at: number | CrashPoints, onCrash?: () => void): CrashingStore {
-  const points = typeof at === 'number' ? new CrashPoints(at, onCrash) : at;
+export function crashing(store: ObjectStore, crashAt: number | CrashPoints, onCrash?: () => void): CrashingStore {
+  const points = typeof crashAt === 'number' ? new CrashPoints(crashAt, onCrash) : crashAt;
   let sent = 0;
   const write = async <T>(work: () => Promise<T>, bytes = 0): Promise<T> => {
     points.point();

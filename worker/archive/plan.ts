@@ -116,7 +116,9 @@ export function planArchive(graph: Graph, names: ArchiveNames): ArchiveLayout {
       `the archive would have ${size} bytes; an object in S3 has ${MAX_ARCHIVE_BYTES} at most`,
     );
   }
-  const tags = new Map(graph.referrers.flatMap((r) => r.tags.map((tag) => [tag, r.descriptor.digest] as const)));
+  const tags = new Map(
+    graph.referrers.flatMap((referrer) => referrer.tags.map((tag) => [tag, referrer.descriptor.digest] as const)),
+  );
   if (names.tag !== undefined) tags.set(names.tag, image.digest);
   const { entries } = planner;
   return { entries, size, headSize, root: image, names, tags, digest: digestOfPlan(entries) };
@@ -142,14 +144,14 @@ class Planner {
   size = 0;
 
   add(name: string, bytes: Uint8Array): void {
-    this.#push({ ...this.#place(name, bytes.byteLength), bytes });
+    this.#push({ ...this.#slot(name, bytes.byteLength), bytes });
   }
 
   addBlob(descriptor: Descriptor): void {
-    this.#push({ ...this.#place(blobPath(descriptor.digest), descriptor.size), descriptor });
+    this.#push({ ...this.#slot(blobPath(descriptor.digest), descriptor.size), descriptor });
   }
 
-  #place(name: string, size: number): EntrySlot {
+  #slot(name: string, size: number): EntrySlot {
     return { name, header: encodeHeader(name, size), offset: this.size, size };
   }
 

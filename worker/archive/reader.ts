@@ -52,7 +52,7 @@ const DEFAULT_MAX_UNPACKED_BYTES = 256 * 1024 ** 3;
  * of others the headers only. Contents are not verified here: reading them does that.
  *
  * NOT_FOUND when there is nothing, or no image of the tag; INVALID for what is no archive of an image, or one that could mislead; CORRUPT
- * for one that is cut off or damaged; UNSUPPORTED for forms that are not read. Each names the place.
+ * for one that is cut off or damaged; UNSUPPORTED for forms that are not read. Each names the archive.
  */
 export async function openImage(
   store: ObjectStore,

@@ -118,9 +118,9 @@ describe('an archive of ours', () => {
     const whole = (await archived(image)).bytesOf(KEY);
     const { headSize } = await planOf(image.content, image.root);
     let refused = 0;
-    for (let at = 0; at < headSize; at += 97) {
+    for (let offset = 0; offset < headSize; offset += 97) {
       const changed = Buffer.from(whole);
-      changed[at] = (changed[at] ?? 0) ^ 0x01;
+      changed[offset] = (changed[offset] ?? 0) ^ 0x01;
       try {
         const opened = await openImage(await holding(changed), KEY);
         await copy(opened, discard, [opened.root], { strict: true });

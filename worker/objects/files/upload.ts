@@ -56,9 +56,10 @@ export async function openUpload(
   try {
     const { size: found } = await handle.stat({ bigint: true });
     if (found !== BigInt(size)) await handle.truncate(size);
-    for (const [n, crc] of stored) {
-      if (n > parts.count) continue;
-      if ((await crcOf(handle, parts.offset(n), parts.length(n), options)) === crc) parts.done.set(n, crc);
+    for (const [number, crc] of stored) {
+      if (number > parts.count) continue;
+      if ((await crcOf(handle, parts.offset(number), parts.length(number), options)) === crc)
+        parts.done.set(number, crc);
     }
     const file = await handle.stat({ bigint: true });
     return new FileUpload({ path, partial, journal, file, info, parts, condition: options.condition });

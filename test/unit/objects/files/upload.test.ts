@@ -163,14 +163,14 @@ describe('an upload to a folder', () => {
     const whole = crashing(store, Number.POSITIVE_INFINITY);
     await backup(whole.store);
     expect(whole.writes()).toBe(14);
-    for (let at = 1; at <= whole.writes(); at++) {
+    for (let point = 1; point <= whole.writes(); point++) {
       await rm(join(root, 'a.tar'), { force: true });
-      const first = crashing(openFiles(root), at);
+      const first = crashing(openFiles(root), point);
       await expect(backup(first.store)).rejects.toMatchObject({ name: 'Crash' });
       await expect(first.store.stat('a.tar')).rejects.toMatchObject({ name: 'Crash' });
       const second = crashing(openFiles(root), Number.POSITIVE_INFINITY);
       // killed after commit: the caller finds the object and is done
-      if ((await readdir(root)).includes('a.tar')) expect(at).toBe(14);
+      if ((await readdir(root)).includes('a.tar')) expect(point).toBe(14);
       else await backup(second.store);
       expect(await readFile(join(root, 'a.tar'))).toEqual(content);
       expect(await readdir(root)).toEqual(['a.tar']);

@@ -109,12 +109,12 @@ describe('a bucket', () => {
     );
   /** An unfinished upload as somebody else makes them. */
   const foreign = async (key: string, parts: Readonly<Record<number, Uint8Array>>): Promise<string> => {
-    const at = { Bucket: BUCKET, Key: key };
+    const object = { Bucket: BUCKET, Key: key };
     const crc = { ChecksumAlgorithm: 'CRC32', ChecksumType: 'FULL_OBJECT' } as const;
-    const { UploadId } = await client.send(new CreateMultipartUploadCommand({ ...at, ...crc }));
+    const { UploadId } = await client.send(new CreateMultipartUploadCommand({ ...object, ...crc }));
     for (const [n, Body] of Object.entries(parts))
       await client.send(
-        new UploadPartCommand({ ...at, UploadId, PartNumber: Number(n), Body, ChecksumAlgorithm: 'CRC32' }),
+        new UploadPartCommand({ ...object, UploadId, PartNumber: Number(n), Body, ChecksumAlgorithm: 'CRC32' }),
       );
     return UploadId ?? '';
   };
@@ -265,9 +265,9 @@ describe('a bucket', () => {
       const upload = await begin();
       await sendMissing(upload);
       const [UploadId] = await unfinishedIds();
-      const at = { Bucket: BUCKET, Key: 'a.tar', UploadId, ChecksumAlgorithm: 'CRC32' } as const;
-      await client.send(new UploadPartCommand({ ...at, PartNumber: 3, Body: bytesOf(3).subarray(1) }));
-      await client.send(new UploadPartCommand({ ...at, PartNumber: 6, Body: bytesOf(3) }));
+      const object = { Bucket: BUCKET, Key: 'a.tar', UploadId, ChecksumAlgorithm: 'CRC32' } as const;
+      await client.send(new UploadPartCommand({ ...object, PartNumber: 3, Body: bytesOf(3).subarray(1) }));
+      await client.send(new UploadPartCommand({ ...object, PartNumber: 6, Body: bytesOf(3) }));
       const again = await begin({}, open());
       expect(await sendMissing(again)).toEqual([3]);
       await again.commit();
@@ -366,15 +366,15 @@ describe('a bucket', () => {
       const whole = crashing(store, Number.POSITIVE_INFINITY);
       await backup(whole.store);
       expect(whole.writes()).toBe(14);
-      for (let at = 1; at <= whole.writes(); at++) {
+      for (let point = 1; point <= whole.writes(); point++) {
         await client.send(new DeleteObjectCommand({ Bucket: BUCKET, Key: 'a.tar' }));
-        const first = crashing(open(), at);
+        const first = crashing(open(), point);
         await expect(backup(first.store)).rejects.toMatchObject({ name: 'Crash' });
         const second = crashing(open(), Number.POSITIVE_INFINITY);
         await backup(second.store);
         expect(await readBack()).toEqual(content);
         // killed right after the commit, nothing tells this upload from a new one
-        const twice = at === 14 ? 2 : 1;
+        const twice = point === 14 ? 2 : 1;
         expect(first.bytesSent() + second.bytesSent()).toBe(content.byteLength * twice);
         expect(await unfinishedIds()).toEqual([]);
       }
@@ -612,8 +612,8 @@ describe('a bucket', () => {
       const upload = await begin();
       await sendMissing(upload);
       const [UploadId] = await unfinishedIds();
-      const at = { Bucket: BUCKET, Key: 'a.tar', UploadId, PartNumber: 2, ChecksumAlgorithm: 'CRC32' } as const;
-      await client.send(new UploadPartCommand({ ...at, Body: Buffer.alloc(PART, 'evil') }));
+      const object = { Bucket: BUCKET, Key: 'a.tar', UploadId, PartNumber: 2, ChecksumAlgorithm: 'CRC32' } as const;
+      await client.send(new UploadPartCommand({ ...object, Body: Buffer.alloc(PART, 'evil') }));
       await expect(upload.commit()).rejects.toMatchObject({ code: 'CORRUPT' });
       expect(await sendMissing(upload)).toEqual([2]);
       await upload.commit();
@@ -653,8 +653,8 @@ describe('a bucket', () => {
     });
 
     test('an object in Glacier must be restored first, and the message says so', async () => {
-      const at = { Bucket: BUCKET, Key: 'cold', Body: content };
-      await client.send(new PutObjectCommand({ ...at, StorageClass: 'GLACIER' }));
+      const object = { Bucket: BUCKET, Key: 'cold', Body: content };
+      await client.send(new PutObjectCommand({ ...object, StorageClass: 'GLACIER' }));
       await expect(store.read('cold')).rejects.toMatchObject({
         code: 'UNSUPPORTED',
         message: expect.stringContaining('restore the object first'),
