@@ -376,7 +376,6 @@ describe('a key that holds something else', () => {
         write: async (to, body, more) => store.write(to, body, more),
         stream: async (to, body, more) => store.stream(to, body, more),
         list: (prefix, more) => store.list(prefix, more),
-        remove: async (to, more) => store.remove(to, more),
         upload: async (to, size, more) => {
           const upload = await store.upload(to, size, more);
           await store.write(key, Buffer.from('faster'));

@@ -1,3 +1,4 @@
+import { DeleteObjectCommand } from '@aws-sdk/client-s3';
 import assert from 'node:assert/strict';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { addJson } from '../support/images.ts';
@@ -14,6 +15,7 @@ import { Failure } from '../../worker/util/failure.ts';
 import type { CopyRule } from '../../worker/rules/rule.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { failureOf, openLab, requestsDuring, type Lab } from '../support/lab.ts';
+import { clientOf } from '../support/local-s3.ts';
 import { mortal, planner, type PlannerBench } from '../support/planner-bench.ts';
 import { rule } from '../support/rules.ts';
 
@@ -169,8 +171,9 @@ describe('a tick', () => {
     );
     await bench.tick();
     await bench.work();
-    const { backends } = lab.session();
-    await backends.bucket('transship-backups').remove(`${repository}/v1.tar`);
+    const client = clientOf(lab.stack.s3);
+    await client.send(new DeleteObjectCommand({ Bucket: 'transship-backups', Key: `${repository}/v1.tar` }));
+    client.destroy();
     await bench.clock.advance(HOUR_MS);
     await bench.tick();
     expect(queued(bench)).toEqual(['v1']);

@@ -120,7 +120,6 @@ describe('the table', () => {
       's3.ListObjectsV2': ['s3:ListBucket'],
       's3.CreateMultipartUpload': ['s3:PutObject'],
       's3.UploadPart': ['s3:PutObject'],
-      's3.UploadPartCopy': ['s3:PutObject', 's3:GetObject'],
       's3.CompleteMultipartUpload': ['s3:PutObject'],
       's3.ListParts': ['s3:ListMultipartUploadParts'],
       's3.ListMultipartUploads': ['s3:ListBucketMultipartUploads'],

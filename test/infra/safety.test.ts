@@ -11,6 +11,8 @@ const resource = z.object({
   UpdateReplacePolicy: z.string().optional(),
   Properties: z.record(z.string(), z.unknown()).default({}),
 });
+const actions = z.union([z.string().transform((one) => [one]), z.array(z.string())]);
+const grant = z.object({ Effect: z.literal('Allow'), Action: actions });
 const policy = z.object({ Statement: z.array(z.looseObject({ Effect: z.string() })) });
 const parameters = z.record(z.string(), z.object({ Type: z.string() }));
 
@@ -90,6 +92,14 @@ describe.each(ALL)('$name', ({ resources, template }) => {
         );
   });
 
+  test('allows no role, and nothing that goes through an endpoint, to delete objects of a bucket', () => {
+    const allowed = resources.flatMap(([id, { Properties }]) => grantsIn(Properties).map((action) => ({ id, action })));
+    const deletes = ['s3:DeleteObject', 's3:DeleteObjectVersion'];
+    expect(allowed.filter(({ action }) => deletes.some((one) => covers(action, one)))).toEqual([]);
+    // what CDK empties a bucket with when it goes
+    expect(ofType('Custom::S3AutoDeleteObjects')).toEqual([]);
+  });
+
   test('takes nothing without TLS where it takes anything', () => {
     for (const [type, policies, at] of [
       ['AWS::S3::Bucket', 'AWS::S3::BucketPolicy', 'Bucket'],
@@ -120,3 +130,16 @@ describe.each(ALL)('$name', ({ resources, template }) => {
       expect(Properties['Runtime'], id).toBe('nodejs24.x');
   });
 });
+
+/** The actions of every statement in `value`, however deep, that allows something. */
+function grantsIn(value: unknown): readonly string[] {
+  if (typeof value !== 'object' || value === null) return [];
+  const { data } = grant.safeParse(value);
+  return [...(data?.Action ?? []), ...Object.values(value).flatMap(grantsIn)];
+}
+
+/** Whether `action`, which may have wildcards, stands for `wanted`: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_action.html */
+function covers(action: string, wanted: string): boolean {
+  const pattern = action.replaceAll('*', '.*').replaceAll('?', '.');
+  return new RegExp(`^${pattern}$`, 'i').test(wanted);
+}

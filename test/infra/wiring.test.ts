@@ -289,7 +289,6 @@ describe('roles', () => {
     ]);
     expect(workers.filter((line) => line.startsWith('s3:'))).toEqual([
       's3:AbortMultipartUpload on <StorageBucket.Arn>/*',
-      's3:DeleteObject on <StorageBucket.Arn>/*',
       's3:GetObject on <StorageBucket.Arn>/*',
       's3:GetObject on arn:aws:s3:::b-1/*',
       's3:ListBucket on <StorageBucket.Arn>',

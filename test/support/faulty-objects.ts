@@ -10,12 +10,13 @@ interface CrashingStore {
 }
 
 /**
- * `store` as a process sees it that is killed at its `at`-th write (counted from 1; Infinity: never), or at one of points that it shares with others. Each upload, part, copy, commit, write,
- * stream, remove and abort is two points: before it takes effect, and after it did but before the caller hears of it. From then on every call
- * throws Crash, so what is done after it was not done by the dead, unless `onCrash` ends the process itself.
+ * `store` as a process sees it that is killed at the write number `crashAt` (counted from 1; Infinity: never), or at one of points that it
+ * shares with others. Each upload, part, commit, write, stream and abort is two points: before it takes effect, and after it did but before
+ * the caller hears of it. From then on every call throws Crash, so what is done after it was not done by the dead, unless `onCrash` ends the
+ * process itself.
  */
-export function crashing(store: ObjectStore, at: number | CrashPoints, onCrash?: () => void): CrashingStore {
-  const points = typeof at === 'number' ? new CrashPoints(at, onCrash) : at;
+export function crashing(store: ObjectStore, crashAt: number | CrashPoints, onCrash?: () => void): CrashingStore {
+  const points = typeof crashAt === 'number' ? new CrashPoints(crashAt, onCrash) : crashAt;
   let sent = 0;
   const write = async <T>(work: () => Promise<T>, bytes = 0): Promise<T> => {
     points.point();
@@ -44,7 +45,6 @@ export function crashing(store: ObjectStore, at: number | CrashPoints, onCrash?:
     },
     write: async (key, body, options) => write(async () => store.write(key, body, options), body.byteLength),
     stream: async (key, body, options) => write(async () => store.stream(key, body, options)),
-    remove: async (key, options) => write(async () => store.remove(key, options)),
     upload: async (key, size, options) => wrapUpload(await write(async () => store.upload(key, size, options)), write),
   };
   return { store: wrapped, writes: () => points.count, bytesSent: () => sent };
@@ -58,9 +58,6 @@ function wrapUpload(upload: Upload, write: <T>(work: () => Promise<T>, bytes?: n
       return upload.done;
     },
     part: async (n, bytes, options) => write(async () => upload.part(n, bytes, options), bytes.byteLength),
-    ...(upload.copy === undefined
-      ? {}
-      : { copy: async (n, from, options) => write(async () => (await upload.copy?.(n, from, options)) ?? false) }),
     commit: async (options) => write(async () => upload.commit(options)),
     abort: async () => write(async () => upload.abort()),
   };

@@ -10,7 +10,7 @@ import type {
   WriteOptions,
 } from '../../worker/objects/objects.ts';
 import { checkAborted, type Abortable } from '../../worker/util/abort.ts';
-import { Failure } from '../../worker/util/failure.ts';
+import { Failure, type Code } from '../../worker/util/failure.ts';
 import { chunked, collect } from './chunks.ts';
 
 export interface MemoryObjectsOptions {
@@ -69,7 +69,7 @@ export class MemoryObjects implements ObjectStore {
     const { bytes, info } = this.#found(key);
     const { offset = 0, length = bytes.byteLength } = options;
     if (options.ifMatch !== undefined && options.ifMatch !== info.etag) throw conflict(this.describe(key));
-    if (offset > bytes.byteLength) throw new Failure('INVALID', `${this.describe(key)} ends before byte ${offset}`);
+    if (offset > bytes.byteLength) throw failure('INVALID', this.describe(key), `ends before byte ${offset}`);
     this.reads.push(`${offset}+${length}`);
     return stopping(chunked(bytes.subarray(offset, offset + length), this.#options.chunkBytes ?? 65_536), options);
   }
@@ -98,8 +98,8 @@ export class MemoryObjects implements ObjectStore {
     checkAborted(options);
   }
 
-  async remove(key: string, options?: Abortable): Promise<void> {
-    checkAborted(options);
+  /** For tests: as if another program had removed it. */
+  remove(key: string): void {
     this.#objects.delete(key);
   }
 
@@ -153,7 +153,10 @@ export class MemoryObjects implements ObjectStore {
 
   #found(key: string): Stored {
     const found = this.#objects.get(key);
-    if (found === undefined) throw new Failure('NOT_FOUND', `there is no ${this.describe(key)}`);
+    if (found === undefined)
+      throw new Failure('NOT_FOUND', `there is no ${this.describe(key)}`, {
+        context: { location: this.describe(key) },
+      });
     return found;
   }
 }
@@ -167,5 +170,9 @@ async function* stopping(body: Bytes, options: Abortable): Bytes {
 }
 
 function conflict(name: string): Failure {
-  return new Failure('CONFLICT', `${name} is another than the condition says`);
+  return failure('CONFLICT', name, 'is another than the condition says');
+}
+
+function failure(code: Code, location: string, what: string): Failure {
+  return new Failure(code, `${location} ${what}`, { context: { location } });
 }

@@ -1,10 +1,12 @@
+import { once } from '../content/bytes.ts';
 import type { ByteRange, Bytes } from '../content/content.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
-import { Failure, isFailure, toFailure } from '../util/failure.ts';
+import { Failure, ifFound, isFailure, toFailure, type Code } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
 import { retry } from '../util/retry.ts';
+import { headSizeIn } from './metadata.ts';
 import { linkTarget, scanTar, type TarEntry } from './tar.ts';
 
 /** Named files that can be read in ranges: those in a tar, or those in a folder. Names are clean relative paths. */
@@ -20,7 +22,7 @@ export interface ArchiveFiles {
   missing(what: string): Failure;
 }
 
-export interface ContentsOptions extends Abortable {
+export interface ArchiveFilesOptions extends Abortable {
   readonly clock?: Clock | undefined;
   readonly report?: Report | undefined;
 }
@@ -34,43 +36,46 @@ const HEADER_READ_BYTES = 64 * 1024;
 /** Links in old archives of docker go one step; more than a few are made to go on for ever. */
 const MAX_LINKS = 8;
 
+/** A failure about `files`, which its message names: `context.location` says so. */
+export function failureIn(
+  files: ArchiveFiles,
+  code: Code,
+  message: string,
+  options: { readonly cause?: unknown } = {},
+): Failure {
+  return new Failure(code, message, { ...options, context: { location: files.describe() } });
+}
+
 /** The whole of a small file. INVALID when it has more than `limit` bytes, CORRUPT when it ends early. */
 export async function readFile(
-  contents: ArchiveFiles,
+  files: ArchiveFiles,
   name: string,
   limit: number,
-  options: ContentsOptions = {},
+  options: ArchiveFilesOptions = {},
 ): Promise<Uint8Array> {
-  const where = contents.describe(name);
+  const where = files.describe(name);
   const attempt = async (): Promise<Uint8Array> => {
-    const size = await contents.size(name, options);
-    if (size === undefined) throw contents.missing(name);
+    const size = await files.size(name, options);
+    if (size === undefined) throw files.missing(name);
     if (size > limit) {
-      throw new Failure('INVALID', `${where} has ${size} bytes; ${limit} is the most that is allowed`);
+      throw failureIn(files, 'INVALID', `${where} has ${size} bytes; ${limit} is the most that is allowed`);
     }
     try {
-      return await exactly(await contents.open(name, options), size, where);
+      return await exactly(await files.open(name, options), size, files, name);
     } catch (error) {
-      if (!isFailure(error, 'CORRUPT') || (await contents.size(name, options)) === size) throw error;
-      throw new Failure('UNAVAILABLE', `${where} was replaced while it was read`, { cause: error });
+      if (!isFailure(error, 'CORRUPT') || (await files.size(name, options)) === size) throw error;
+      throw failureIn(files, 'UNAVAILABLE', `${where} was replaced while it was read`, { cause: error });
     }
   };
   return retry(`read ${where}`, attempt, options);
 }
 
 /** The files below the root of a store. */
-export function folderContents(store: ObjectStore): ArchiveFiles {
+export function folderFiles(store: ObjectStore): ArchiveFiles {
   return {
     ...(store.rangesAtOnce === undefined ? {} : { rangesAtOnce: store.rangesAtOnce }),
     describe: (name) => store.describe(name ?? 'index.json'),
-    size: async (name, options) => {
-      try {
-        return (await store.stat(name, options)).size;
-      } catch (error) {
-        if (isFailure(error, 'NOT_FOUND')) return undefined;
-        throw error;
-      }
-    },
+    size: async (name, options) => (await ifFound(store.stat(name, options)))?.size,
     open: async (name, options) => openRange(store, name, 0, undefined, options),
     missing: (what) => new Failure('NOT_FOUND', `there is no ${what} in the layout of ${store.describe('index.json')}`),
   };
@@ -80,11 +85,10 @@ export function folderContents(store: ObjectStore): ArchiveFiles {
 export async function openTar(
   store: ObjectStore,
   info: ObjectInfo,
-  options: ContentsOptions & { readonly name: string },
-): Promise<TarContents> {
-  const tar = new TarContents(store, info, options.name, options);
-  const headSize = Number(info.metadata['transship-head'] ?? FIRST_READ_BYTES);
-  await tar.readHead(Math.min(info.size, headSize > 0 ? headSize : FIRST_READ_BYTES, MAX_HEAD_BYTES));
+  options: ArchiveFilesOptions & { readonly name: string },
+): Promise<TarFiles> {
+  const tar = new TarFiles(store, info, options.name, options);
+  await tar.readHead(Math.min(info.size, headSizeIn(info.metadata) ?? FIRST_READ_BYTES, MAX_HEAD_BYTES));
   return tar;
 }
 
@@ -92,14 +96,14 @@ export async function openTar(
  * The files of a tar, found by reading headers as far as the search has to go, never the contents in between. Every read is bound to the
  * object that was there when it was opened (CONFLICT afterwards).
  */
-export class TarContents implements ArchiveFiles {
+export class TarFiles implements ArchiveFiles {
   readonly rangesAtOnce?: number;
   /** Bytes of the tar. */
   readonly length: number;
   readonly #store: ObjectStore;
   readonly #info: ObjectInfo;
   readonly #name: string;
-  readonly #options: ContentsOptions;
+  readonly #options: ArchiveFilesOptions;
   readonly #entries = new Map<string, TarEntry>();
   /** What has not been searched yet. */
   #rest: AsyncGenerator<TarEntry, boolean, undefined> | undefined;
@@ -109,7 +113,7 @@ export class TarContents implements ArchiveFiles {
   #head: Uint8Array = new Uint8Array();
   #window: { readonly offset: number; readonly bytes: Uint8Array } = { offset: 0, bytes: new Uint8Array() };
 
-  constructor(store: ObjectStore, info: ObjectInfo, name: string, options: ContentsOptions) {
+  constructor(store: ObjectStore, info: ObjectInfo, name: string, options: ArchiveFilesOptions) {
     if (store.rangesAtOnce !== undefined) this.rangesAtOnce = store.rangesAtOnce;
     this.length = info.size;
     this.#store = store;
@@ -129,8 +133,8 @@ export class TarContents implements ArchiveFiles {
 
   missing(what: string): Failure {
     return this.#endless
-      ? new Failure('CORRUPT', `there is no ${what} in ${this.#name}, which ends as a tar does not: it is cut off`)
-      : new Failure('NOT_FOUND', `there is no ${what} in ${this.#name}`);
+      ? failureIn(this, 'CORRUPT', `there is no ${what} in ${this.#name}, which ends as a tar does not: it is cut off`)
+      : failureIn(this, 'NOT_FOUND', `there is no ${what} in ${this.#name}`);
   }
 
   async size(name: string, options?: Abortable): Promise<number | undefined> {
@@ -155,7 +159,7 @@ export class TarContents implements ArchiveFiles {
       if (entry.kind === 'file') return entry;
       wanted = linkTarget(entry);
     }
-    throw new Failure('INVALID', `${this.describe(name)} is a link to a link to a link, without end`);
+    throw failureIn(this, 'INVALID', `${this.describe(name)} is a link to a link to a link, without end`);
   }
 
   /** Exactly these bytes of the tar. */
@@ -192,7 +196,7 @@ export class TarContents implements ArchiveFiles {
       }
       if (next.done !== true) {
         if (this.#entries.has(next.value.name) && isDocument(next.value.name)) {
-          throw new Failure('INVALID', `${this.describe(next.value.name)} is there twice`);
+          throw failureIn(this, 'INVALID', `${this.describe(next.value.name)} is there twice`);
         }
         this.#entries.set(next.value.name, next.value);
       } else if (this.#rest !== undefined) {
@@ -209,7 +213,7 @@ export class TarContents implements ArchiveFiles {
       `read ${this.#name}`,
       async () => {
         const range = { signal: this.#options.signal, from: 0, to: length };
-        return exactly(await openRange(this.#store, this.#info.key, offset, this.#info, range), length, this.#name);
+        return exactly(await openRange(this.#store, this.#info.key, offset, this.#info, range), length, this);
       },
       this.#options,
     );
@@ -239,19 +243,17 @@ async function openRange(
   });
 }
 
-async function exactly(body: Bytes, length: number, what: string): Promise<Uint8Array> {
+/** The whole of `body`, which is that of `files` or of one file of them. UNAVAILABLE when it ends early, CORRUPT when it is too long. */
+async function exactly(body: Bytes, length: number, files: ArchiveFiles, name?: string): Promise<Uint8Array> {
   const bytes = Buffer.alloc(length);
   let offset = 0;
   for await (const chunk of body) {
     if (offset + chunk.byteLength > length)
-      throw new Failure('CORRUPT', `${what} gave more than the ${length} bytes asked for`);
+      throw failureIn(files, 'CORRUPT', `${files.describe(name)} gave more than the ${length} bytes asked for`);
     bytes.set(chunk, offset);
     offset += chunk.byteLength;
   }
-  if (offset < length) throw new Failure('UNAVAILABLE', `${what} broke off after ${offset} of ${length} bytes`);
+  if (offset < length)
+    throw failureIn(files, 'UNAVAILABLE', `${files.describe(name)} broke off after ${offset} of ${length} bytes`);
   return bytes;
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
-  if (bytes.byteLength > 0) yield bytes;
 }

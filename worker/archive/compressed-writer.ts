@@ -4,11 +4,13 @@ import { createGunzip, createGzip, createZstdCompress, createZstdDecompress } fr
 import type { Bytes, Source } from '../content/content.ts';
 import { read } from '../content/read.ts';
 import type { ObjectInfo, ObjectStore, WriteOptions } from '../objects/objects.ts';
+import { archiveKindOf } from '../oci/archive-key.ts';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
-import { FORMAT_VERSION, imageName, LAYOUT_METADATA, type ArchiveLayout, type LayoutEntry } from './plan.ts';
+import { metadataOf } from './metadata.ts';
+import type { ArchiveLayout, LayoutEntry } from './plan.ts';
 import { END_BYTES, paddingOf } from './tar.ts';
 
 export type Compression = 'gzip' | 'zstd';
@@ -23,7 +25,7 @@ export interface StreamArchiveOptions extends Abortable {
 const GZIP_OS_OFFSET = 9;
 
 /**
- * Writes the planned archive compressed, from its first byte to its last: zstd for keys that end in `.zst`, gzip otherwise. What is inside is
+ * Writes the planned archive compressed, from its first byte to its last: zstd for keys that end in `.tar.zst`, gzip otherwise. What is inside is
  * byte for byte the plain archive. It cannot be read in ranges, nor taken up again, and the layers inside are compressed already: for those
  * who must have such files. Nothing is visible unless every blob was verified.
  */
@@ -34,18 +36,13 @@ export async function streamArchive(
   source: Source,
   options: StreamArchiveOptions = {},
 ): Promise<ObjectInfo> {
-  const compression = key.endsWith('.zst') ? 'zstd' : 'gzip';
+  const compression = archiveKindOf(key) === 'tar.zst' ? 'zstd' : 'gzip';
   const compressor = compression === 'zstd' ? createZstdCompress() : createGzip();
   const body = through(tarOf(layout, source, options), compressor);
   return store.stream(key, compression === 'gzip' ? fromNowhere(body) : body, {
     signal: options.signal,
     contentType: `application/${compression}`,
-    metadata: {
-      'transship-format': FORMAT_VERSION,
-      'transship-root': layout.root.digest,
-      'transship-source': imageName(layout.names, layout.root.digest),
-      [LAYOUT_METADATA]: layout.digest,
-    },
+    metadata: metadataOf(layout),
     ...(options.condition === undefined ? {} : { condition: options.condition }),
   });
 }

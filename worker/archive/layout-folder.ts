@@ -1,3 +1,4 @@
+import { collect } from '../content/bytes.ts';
 import type { ByteRange, Bytes, Source, Target } from '../content/content.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { algorithmOf, digestOf, isDigest } from '../oci/digest.ts';
@@ -14,10 +15,11 @@ import {
 } from '../oci/manifest.ts';
 import { isTag } from '../oci/reference.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
-import { Failure, isFailure } from '../util/failure.ts';
+import { Failure, ifFound, isFailure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
-import { folderContents, readFile, type ArchiveFiles, type ContentsOptions } from './archive-files.ts';
-import { filesSource, parseLayoutIndex, readLayoutIndex, readOciLayout, type LayoutIndex } from './oci-layout.ts';
+import { folderFiles, readFile, type ArchiveFiles, type ArchiveFilesOptions } from './archive-files.ts';
+import { filesSource } from './found-images.ts';
+import { parseLayoutIndex, readLayoutIndex, readOciLayout, type LayoutIndex } from './oci-layout.ts';
 import { blobPath, OCI_LAYOUT } from './plan.ts';
 
 /** An OCI layout folder that images are written to; what was there before stays. */
@@ -35,29 +37,29 @@ const NO_INDEX: LayoutIndex = { kind: 'index', mediaType: MEDIA_TYPE.ociIndex, m
  * and is replaced in one step, so a layout is never seen half written. Manifests that refer to others are listed there without a tag, so that
  * they are found again. UNSUPPORTED when the folder is a layout of another version.
  */
-export async function openFolderTarget(store: ObjectStore, options: ContentsOptions = {}): Promise<FolderTarget> {
-  const contents = folderContents(store);
-  if ((await contents.size('oci-layout', options)) !== undefined) {
-    const text = Buffer.from(await readFile(contents, 'oci-layout', MAX_MANIFEST_BYTES, options)).toString();
+export async function openFolderTarget(store: ObjectStore, options: ArchiveFilesOptions = {}): Promise<FolderTarget> {
+  const files = folderFiles(store);
+  if ((await files.size('oci-layout', options)) !== undefined) {
+    const text = Buffer.from(await readFile(files, 'oci-layout', MAX_MANIFEST_BYTES, options)).toString();
     if (!/"imageLayoutVersion"\s*:\s*"1\./.test(text)) {
-      throw new Failure('UNSUPPORTED', `${contents.describe('oci-layout')} is not of version 1 of OCI image layouts`);
+      throw new Failure('UNSUPPORTED', `${files.describe('oci-layout')} is not of version 1 of OCI image layouts`);
     }
   }
-  return new Folder(store, contents, options);
+  return new Folder(store, files, options);
 }
 
 class Folder implements FolderTarget {
   readonly #store: ObjectStore;
-  readonly #contents: ArchiveFiles;
+  readonly #files: ArchiveFiles;
   readonly #source: Source;
-  readonly #options: ContentsOptions;
+  readonly #options: ArchiveFilesOptions;
   /** The change of `index.json` that is under way: they go one after the other. */
   #changing: Promise<void> = Promise.resolve();
 
-  constructor(store: ObjectStore, contents: ArchiveFiles, options: ContentsOptions) {
+  constructor(store: ObjectStore, files: ArchiveFiles, options: ArchiveFilesOptions) {
     this.#store = store;
-    this.#contents = contents;
-    this.#source = filesSource({ contents, manifests: new Map(), tags: new Map(), pathOf: blobPath });
+    this.#files = files;
+    this.#source = filesSource({ files, manifests: new Map(), tags: new Map(), pathOf: blobPath });
     this.#options = options;
   }
 
@@ -74,8 +76,8 @@ class Folder implements FolderTarget {
 
   async *referrers(descriptor: Descriptor, options: Abortable = {}): AsyncIterable<Descriptor> {
     checkAborted(options);
-    if ((await this.#contents.size('index.json', options)) === undefined) return;
-    const { source } = await readOciLayout(this.#contents, { ...this.#options, signal: options.signal });
+    if ((await this.#files.size('index.json', options)) === undefined) return;
+    const { source } = await readOciLayout(this.#files, { ...this.#options, signal: options.signal });
     yield* source.referrers(descriptor, options);
   }
 
@@ -85,7 +87,7 @@ class Folder implements FolderTarget {
   }
 
   async has(descriptor: Descriptor, options?: Abortable): Promise<boolean> {
-    return (await this.#contents.size(blobPath(descriptor.digest), options)) === descriptor.size;
+    return (await this.#files.size(blobPath(descriptor.digest), options)) === descriptor.size;
   }
 
   async put(descriptor: Descriptor, open: () => Bytes, options: Abortable = {}): Promise<void> {
@@ -96,13 +98,13 @@ class Folder implements FolderTarget {
       if (!there) await this.#store.stream(path, open(), { signal: options.signal });
       return;
     }
-    const bytes = there ? await this.#read(path, options) : await collect(open(), MAX_MANIFEST_BYTES);
+    const bytes = there ? await this.#read(path, options) : await collect(open(), MAX_MANIFEST_BYTES, tooLarge);
     const manifest = parseManifest(bytes, descriptor.mediaType);
     for (const child of childrenOf(manifest)) {
       if (isForeign(child) || (await this.has(child, options))) continue;
       throw new Failure(
         'NOT_FOUND',
-        `write ${descriptor.digest}: ${child.digest}, which it names, is not in ${this.#contents.describe()}`,
+        `write ${descriptor.digest}: ${child.digest}, which it names, is not in ${this.#files.describe()}`,
       );
     }
     if (!there) await this.#store.write(path, bytes, { signal: options.signal });
@@ -128,21 +130,21 @@ class Folder implements FolderTarget {
   }
 
   async #index(options: Abortable): Promise<LayoutIndex> {
-    return (await this.#contents.size('index.json', options)) === undefined
+    return (await this.#files.size('index.json', options)) === undefined
       ? NO_INDEX
-      : readLayoutIndex(this.#contents, options);
+      : readLayoutIndex(this.#files, options);
   }
 
   async #read(path: string, options: Abortable): Promise<Uint8Array> {
-    return readFile(this.#contents, path, MAX_MANIFEST_BYTES, { ...this.#options, signal: options.signal });
+    return readFile(this.#files, path, MAX_MANIFEST_BYTES, { ...this.#options, signal: options.signal });
   }
 
   /** A manifest that is there by its digest only; a layout keeps no media types beside the bytes. */
   async #unlisted(reference: string, options: Abortable): Promise<Descriptor> {
-    const missing = this.#contents.missing(reference);
+    const missing = this.#files.missing(reference);
     if (!isDigest(reference)) throw missing;
     const path = blobPath(reference);
-    if ((await this.#contents.size(path, options)) === undefined) throw missing;
+    if ((await this.#files.size(path, options)) === undefined) throw missing;
     const bytes = await this.#read(path, options);
     const mediaType = mediaTypeOf(bytes);
     if (mediaType === undefined || digestOf(bytes, algorithmOf(reference)) !== reference) throw missing;
@@ -171,13 +173,13 @@ class Folder implements FolderTarget {
 
   async #replace(edit: (listed: readonly Entry[]) => readonly Entry[], options: Abortable): Promise<void> {
     const { signal } = options;
-    const info = await this.#statIndex(options);
+    const info = await ifFound(this.#store.stat('index.json', options));
     const document =
       info === undefined ? { schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex } : await this.#document(info, options);
     const listed = Array.isArray(document['manifests']) ? document['manifests'].filter(isRecord) : [];
     const edited = edit(listed);
     if (info !== undefined && edited === listed) return;
-    if ((await this.#contents.size('oci-layout', options)) === undefined) {
+    if ((await this.#files.size('oci-layout', options)) === undefined) {
       await this.#store.write('oci-layout', OCI_LAYOUT, { signal });
     }
     const bytes = Buffer.from(JSON.stringify({ ...document, manifests: edited }));
@@ -185,20 +187,11 @@ class Folder implements FolderTarget {
     await this.#store.write('index.json', bytes, { signal, condition });
   }
 
-  async #statIndex(options: Abortable): Promise<ObjectInfo | undefined> {
-    try {
-      return await this.#store.stat('index.json', options);
-    } catch (error) {
-      if (isFailure(error, 'NOT_FOUND')) return undefined;
-      throw error;
-    }
-  }
-
   async #document({ etag }: ObjectInfo, options: Abortable): Promise<Entry> {
     const body = await this.#store.read('index.json', { signal: options.signal, ifMatch: etag });
-    const bytes = await collect(body, MAX_MANIFEST_BYTES);
+    const bytes = await collect(body, MAX_MANIFEST_BYTES, tooLarge);
     // what is no index is not written over
-    parseLayoutIndex(bytes, this.#contents.describe('index.json'));
+    parseLayoutIndex(bytes, this.#files);
     const document: unknown = JSON.parse(Buffer.from(bytes).toString());
     return isRecord(document) ? document : {};
   }
@@ -216,13 +209,6 @@ function entryOf({ mediaType, digest, size }: Descriptor): Entry {
   return { mediaType, digest, size };
 }
 
-async function collect(body: Bytes, limit: number): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of body) {
-    size += chunk.byteLength;
-    if (size > limit) throw new Failure('INVALID', `a manifest has more than the ${limit} bytes that are allowed`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
+function tooLarge(): Failure {
+  return new Failure('INVALID', `a manifest has more than the ${MAX_MANIFEST_BYTES} bytes that are allowed`);
 }

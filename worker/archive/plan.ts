@@ -14,8 +14,6 @@ import { encodeHeader, END_BYTES, paddingOf } from './tar.ts';
 
 /** The version of docs/archive-format.md that is written here. */
 export const FORMAT_VERSION = '1';
-/** Where an object's metadata says what layout it has. */
-export const LAYOUT_METADATA = 'transship-layout';
 /** The annotation of `index.json` that names the index of everything that refers to the image. */
 export const REFERRERS_ANNOTATION = 'dev.transship.referrers';
 
@@ -118,7 +116,9 @@ export function planArchive(graph: Graph, names: ArchiveNames): ArchiveLayout {
       `the archive would have ${size} bytes; an object in S3 has ${MAX_ARCHIVE_BYTES} at most`,
     );
   }
-  const tags = new Map(graph.referrers.flatMap((r) => r.tags.map((tag) => [tag, r.descriptor.digest] as const)));
+  const tags = new Map(
+    graph.referrers.flatMap((referrer) => referrer.tags.map((tag) => [tag, referrer.descriptor.digest] as const)),
+  );
   if (names.tag !== undefined) tags.set(names.tag, image.digest);
   const { entries } = planner;
   return { entries, size, headSize, root: image, names, tags, digest: digestOfPlan(entries) };
@@ -144,14 +144,14 @@ class Planner {
   size = 0;
 
   add(name: string, bytes: Uint8Array): void {
-    this.#push({ ...this.#place(name, bytes.byteLength), bytes });
+    this.#push({ ...this.#slot(name, bytes.byteLength), bytes });
   }
 
   addBlob(descriptor: Descriptor): void {
-    this.#push({ ...this.#place(blobPath(descriptor.digest), descriptor.size), descriptor });
+    this.#push({ ...this.#slot(blobPath(descriptor.digest), descriptor.size), descriptor });
   }
 
-  #place(name: string, size: number): EntrySlot {
+  #slot(name: string, size: number): EntrySlot {
     return { name, header: encodeHeader(name, size), offset: this.size, size };
   }
 

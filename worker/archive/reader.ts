@@ -7,17 +7,11 @@ import { ANNOTATION, type Descriptor } from '../oci/manifest.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
 import { unpacked, type Compression } from './compressed-writer.ts';
-import { folderContents, openTar, type ArchiveFiles, type ContentsOptions, type TarContents } from './archive-files.ts';
-import {
-  chooseImage,
-  compressionOf,
-  MAGIC_BYTES,
-  readDockerArchive,
-  readOciLayout,
-  type FoundImages,
-  type NamedImage,
-  type OciImages,
-} from './oci-layout.ts';
+import { folderFiles, openTar, type ArchiveFiles, type ArchiveFilesOptions, type TarFiles } from './archive-files.ts';
+import { readDockerArchive } from './docker-archive.ts';
+import { chooseImage, type FoundImages, type NamedImage } from './found-images.ts';
+import { compressionOf, MAGIC_BYTES } from './magic.ts';
+import { readOciLayout, type OciImages } from './oci-layout.ts';
 import {
   blobPath,
   endOf,
@@ -41,7 +35,7 @@ export interface ArchivedImage extends Source, AsyncDisposable {
   readonly images: readonly NamedImage[];
 }
 
-export interface OpenImageOptions extends ContentsOptions {
+export interface OpenImageOptions extends ArchiveFilesOptions {
   /** Which image, by its tag or name. Default: the only one. */
   readonly tag?: string | undefined;
   /** A folder for as long as it is held. Compressed archives cannot be read in place: without it they are UNSUPPORTED. */
@@ -58,7 +52,7 @@ const DEFAULT_MAX_UNPACKED_BYTES = 256 * 1024 ** 3;
  * of others the headers only. Contents are not verified here: reading them does that.
  *
  * NOT_FOUND when there is nothing, or no image of the tag; INVALID for what is no archive of an image, or one that could mislead; CORRUPT
- * for one that is cut off or damaged; UNSUPPORTED for forms that are not read. Each names the place.
+ * for one that is cut off or damaged; UNSUPPORTED for forms that are not read. Each names the archive.
  */
 export async function openImage(
   store: ObjectStore,
@@ -66,13 +60,13 @@ export async function openImage(
   options: OpenImageOptions = {},
 ): Promise<ArchivedImage> {
   if (key === '') {
-    const contents = folderContents(store);
-    return choose(await readOciLayout(contents, options), contents, undefined, options);
+    const files = folderFiles(store);
+    return choose(await readOciLayout(files, options), files, undefined, options);
   }
   const info = await store.stat(key, options);
-  const place = store.describe(key);
+  const location = store.describe(key);
   try {
-    const tar = await openTar(store, info, { ...options, name: place });
+    const tar = await openTar(store, info, { ...options, name: location });
     const compression = await compressionIn(tar);
     if (compression === undefined) return await openPlain(tar, options);
     if (options.temporary === undefined) {
@@ -83,25 +77,26 @@ export async function openImage(
     }
     const folder = await options.temporary();
     try {
-      const files = openFiles(folder.path);
+      const folderStore = openFiles(folder.path);
       const limit = options.maxUnpackedBytes ?? DEFAULT_MAX_UNPACKED_BYTES;
       const unpack = async (): Promise<ObjectInfo> => {
         const body = await store.read(key, { signal: options.signal, ifMatch: info.etag });
-        return files.stream('archive.tar', unpacked(body, compression, limit), { signal: options.signal });
+        return folderStore.stream('archive.tar', unpacked(body, compression, limit), { signal: options.signal });
       };
-      const plain = await retry(`unpack ${place}`, unpack, options);
-      return await openPlain(await openTar(files, plain, { ...options, name: place }), options, folder);
+      const plain = await retry(`unpack ${location}`, unpack, options);
+      return await openPlain(await openTar(folderStore, plain, { ...options, name: location }), options, folder);
     } catch (error) {
       await folder[Symbol.asyncDispose]();
       throw error;
     }
   } catch (error) {
-    if (!isFailure(error) || error.message.includes(place)) throw error;
-    throw new Failure(error.code, `open ${place}: ${error.message}`, { cause: error.cause, context: error.context });
+    if (!isFailure(error) || error.context.location === location) throw error;
+    const context = { ...error.context, location };
+    throw new Failure(error.code, `open ${location}: ${error.message}`, { cause: error.cause, context });
   }
 }
 
-async function openPlain(tar: TarContents, options: OpenImageOptions, space?: AsyncDisposable): Promise<ArchivedImage> {
+async function openPlain(tar: TarFiles, options: OpenImageOptions, space?: AsyncDisposable): Promise<ArchivedImage> {
   if (tar.length === 0) throw new Failure('INVALID', 'it is empty, not an archive of an image');
   if ((await tar.size('index.json', options)) !== undefined) {
     const found = await readOciLayout(tar, options);
@@ -126,13 +121,13 @@ async function openPlain(tar: TarContents, options: OpenImageOptions, space?: As
 
 function choose(
   found: FoundImages,
-  contents: ArchiveFiles,
+  files: ArchiveFiles,
   layout: ArchiveLayout | undefined,
   options: OpenImageOptions,
   space?: AsyncDisposable,
 ): ArchivedImage {
   const { source, images } = found;
-  const image = chooseImage(images, options.tag, contents.describe());
+  const image = chooseImage(images, options.tag, files);
   return {
     ...source,
     root: { descriptor: image.descriptor, tags: image.tags },
@@ -149,7 +144,7 @@ function choose(
  */
 async function plannedAs(
   { index, referrers, manifests }: OciImages,
-  tar: TarContents,
+  tar: TarFiles,
 ): Promise<ArchiveLayout | undefined> {
   const [entry, ...others] = index.manifests;
   const names = entry === undefined ? undefined : namesOf(entry);
@@ -192,7 +187,7 @@ function namesOf(entry: Descriptor): ArchiveNames | undefined {
   return name?.endsWith(end) === true ? { tag, repository: name.slice(0, -end.length) } : undefined;
 }
 
-async function compressionIn(tar: TarContents): Promise<Compression | undefined> {
+async function compressionIn(tar: TarFiles): Promise<Compression | undefined> {
   const compression = compressionOf(await tar.readAt(0, Math.min(MAGIC_BYTES, tar.length)));
   if (compression === undefined || compression === 'gzip' || compression === 'zstd') return compression;
   throw new Failure('UNSUPPORTED', `it is compressed with ${compression}: unpack it first`);

@@ -64,7 +64,7 @@ export type ReadAt = (offset: number, length: number) => Promise<Uint8Array>;
 /**
  * The entries of a tar of `size` bytes in their order; contents are not read. What could mislead is refused, never guessed at: INVALID for
  * bytes that are no tar, for names that are absolute or lead upwards, for files that are no files (devices, sparse files), for pax headers
- * that contradict the header they stand before; CORRUPT for a tar that ends in the middle. Messages name the place, not the tar. Returns
+ * that contradict the header they stand before; CORRUPT for a tar that ends in the middle. Messages name the byte, not the tar. Returns
  * whether the tar ends as it should, with zeros: some tools leave them out, but so does a cut.
  */
 export async function* scanTar(readAt: ReadAt, size: number): AsyncGenerator<TarEntry, boolean, undefined> {
@@ -161,8 +161,8 @@ function record(key: string, value: string): string {
 /** The sum of all bytes, those of the checksum itself taken as spaces. */
 function checksum(block: Uint8Array): number {
   let sum = 8 * 0x20;
-  for (let i = 0; i < 148; i++) sum += block[i] ?? 0;
-  for (let i = 156; i < BLOCK_BYTES; i++) sum += block[i] ?? 0;
+  for (let index = 0; index < 148; index++) sum += block[index] ?? 0;
+  for (let index = 156; index < BLOCK_BYTES; index++) sum += block[index] ?? 0;
   return sum;
 }
 
@@ -268,7 +268,7 @@ function toEntry(header: Ustar, extension: Extension, headerOffset: number, offs
     throw invalid(headerOffset, `has ${quote(written)}, a directory with content`);
   }
   const linkName = extension.linkPath ?? header.linkName;
-  const entry: TarEntry = { name: safeName(written), kind, headerOffset, offset: offset, size, linkName };
+  const entry: TarEntry = { name: safeName(written), kind, headerOffset, offset, size, linkName };
   if (kind === 'symlink' || kind === 'link') linkTarget(entry);
   return entry;
 }

@@ -6,16 +6,8 @@ import type { Descriptor } from '../oci/manifest.ts';
 import { anyOf, checkAborted, type Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, toFailure } from '../util/failure.ts';
-import {
-  blobPath,
-  endOf,
-  FORMAT_VERSION,
-  imageName,
-  LAYOUT_METADATA,
-  type ArchiveLayout,
-  type BlobEntry,
-  type LayoutEntry,
-} from './plan.ts';
+import { rangedMetadataOf } from './metadata.ts';
+import { blobPath, endOf, type ArchiveLayout, type BlobEntry, type LayoutEntry } from './plan.ts';
 import { END_BYTES } from './tar.ts';
 
 export interface CreateArchiveOptions extends Abortable {
@@ -64,14 +56,7 @@ export async function createArchive(
   const upload = await store.upload(key, layout.size, {
     fingerprint: layout.digest,
     contentType: 'application/x-tar',
-    metadata: {
-      'transship-format': FORMAT_VERSION,
-      'transship-root': layout.root.digest,
-      'transship-source': imageName(layout.names, layout.root.digest),
-      [LAYOUT_METADATA]: layout.digest,
-      'transship-head': String(layout.headSize),
-      'transship-created': new Date((options.clock ?? systemClock).now()).toISOString(),
-    },
+    metadata: rangedMetadataOf(layout, (options.clock ?? systemClock).now()),
     ...(options.condition === undefined ? {} : { condition: options.condition }),
     ...(options.partSize === undefined ? {} : { partSize: options.partSize }),
     signal: options.signal,
@@ -81,7 +66,7 @@ export async function createArchive(
   return archive;
 }
 
-/** A blob's place in the archive and its parts, from its header to its padding. */
+/** Where a blob is in the archive, from its header to its padding, and its parts. */
 class BlobSlot {
   readonly entry: BlobEntry;
   /** The parts that hold its first and its last byte. */
@@ -140,21 +125,21 @@ class Archive implements ArchiveTarget {
     for (const slot of this.#slots.values()) {
       for (; next < slot.first; next++) planned.push(next);
       slot.complete = true;
-      for (let n = slot.first; n <= slot.last && slot.complete; n++) slot.complete = done.has(n);
+      for (let number = slot.first; number <= slot.last && slot.complete; number++) slot.complete = done.has(number);
       next = Math.max(next, slot.last + 1);
       if (slot.complete) continue;
-      for (const n of slot.heldParts) {
-        if (done.has(n)) continue;
-        const held = this.#held.get(n);
-        if (held === undefined) this.#held.set(n, { incomplete: 1, buffer: undefined });
+      for (const number of slot.heldParts) {
+        if (done.has(number)) continue;
+        const held = this.#held.get(number);
+        if (held === undefined) this.#held.set(number, { incomplete: 1, buffer: undefined });
         else held.incomplete++;
       }
     }
     for (; next <= parts; next++) planned.push(next);
-    for (const n of planned) {
-      if (done.has(n)) continue;
-      this.#held.set(n, { incomplete: 0, buffer: undefined });
-      await this.#sendHeld(n, options);
+    for (const number of planned) {
+      if (done.has(number)) continue;
+      this.#held.set(number, { incomplete: 0, buffer: undefined });
+      await this.#sendHeld(number, options);
     }
   }
 
@@ -205,7 +190,7 @@ class Archive implements ArchiveTarget {
       );
     }
     // only those are left whose sending was stopped together with the put that they were complete with
-    for (const n of this.#held.keys()) await this.#sendHeld(n, options);
+    for (const number of this.#held.keys()) await this.#sendHeld(number, options);
     return this.#upload.commit(options);
   }
 
@@ -217,7 +202,7 @@ class Archive implements ArchiveTarget {
     await this.#upload.abort();
   }
 
-  /** Header, content and padding into the parts of the place. A part that it has for itself is sent while the next is being filled. */
+  /** Header, content and padding into the parts of the slot. A part that it has for itself is sent while the next is being filled. */
   async #fill(slot: BlobSlot, open: () => Bytes, options: Abortable): Promise<void> {
     const { entry } = slot;
     const signal = anyOf(options.signal, this.#stop.signal);
@@ -233,17 +218,17 @@ class Archive implements ArchiveTarget {
     const write = async (bytes: Uint8Array): Promise<void> => {
       this.#check({ signal });
       for (let from = 0; from < bytes.byteLength;) {
-        const n = Math.floor(position / partSize) + 1;
+        const number = Math.floor(position / partSize) + 1;
         const offset = position % partSize;
         const piece = bytes.subarray(from, from + partSize - offset);
-        if (slot.heldParts.includes(n)) {
-          this.#bufferOf(n)?.set(piece, offset);
+        if (slot.heldParts.includes(number)) {
+          this.#bufferOf(number)?.set(piece, offset);
         } else {
           filling ??= this.#takeBuffer();
           filling.set(piece, offset);
           if (offset + piece.byteLength === partSize) {
             await sent();
-            sending = this.#sendOwn(n, filling, signal);
+            sending = this.#sendOwn(number, filling, signal);
             filling = undefined;
           }
         }
@@ -268,21 +253,21 @@ class Archive implements ArchiveTarget {
     await this.#releaseHeld(slot, { signal });
   }
 
-  /** Sends the parts of which `place` was the last that they waited for, one after the other. */
+  /** Sends the parts that waited for this blob alone, one after the other. */
   async #releaseHeld(slot: BlobSlot, options: Abortable): Promise<void> {
     const ready: number[] = [];
-    for (const n of slot.heldParts) {
-      const held = this.#held.get(n);
-      if (held !== undefined && --held.incomplete === 0) ready.push(n);
+    for (const number of slot.heldParts) {
+      const held = this.#held.get(number);
+      if (held !== undefined && --held.incomplete === 0) ready.push(number);
     }
-    for (const n of ready) await this.#sendHeld(n, options);
+    for (const number of ready) await this.#sendHeld(number, options);
   }
 
   /** Resolves to what failed, since nobody waits for it while the blob goes on. */
-  async #sendOwn(n: number, bytes: Buffer, signal: AbortSignal): Promise<Failure | undefined> {
+  async #sendOwn(number: number, bytes: Buffer, signal: AbortSignal): Promise<Failure | undefined> {
     try {
-      const stored = this.#upload.done.get(n);
-      if (stored === undefined || stored !== crc32(bytes)) await this.#upload.part(n, bytes, { signal });
+      const stored = this.#upload.done.get(number);
+      if (stored === undefined || stored !== crc32(bytes)) await this.#upload.part(number, bytes, { signal });
       this.#idle.push(bytes);
       return undefined;
     } catch (error) {
@@ -290,18 +275,18 @@ class Archive implements ArchiveTarget {
     }
   }
 
-  async #sendHeld(n: number, options: Abortable): Promise<void> {
-    const buffer = this.#bufferOf(n);
+  async #sendHeld(number: number, options: Abortable): Promise<void> {
+    const buffer = this.#bufferOf(number);
     if (buffer === undefined) return;
-    const start = (n - 1) * this.#upload.partSize;
+    const start = (number - 1) * this.#upload.partSize;
     const bytes = buffer.subarray(0, Math.min(buffer.byteLength, this.#layout.size - start));
     this.#writePlanned(start, bytes);
     try {
-      await this.#upload.part(n, bytes, options);
+      await this.#upload.part(number, bytes, options);
     } catch (error) {
       throw this.#fail(error, options.signal);
     }
-    this.#held.delete(n);
+    this.#held.delete(number);
     this.#idle.push(buffer);
   }
 
@@ -322,8 +307,8 @@ class Archive implements ArchiveTarget {
   }
 
   /** The buffer of a part that is held back; undefined when the part is stored. */
-  #bufferOf(n: number): Buffer | undefined {
-    const held = this.#held.get(n);
+  #bufferOf(number: number): Buffer | undefined {
+    const held = this.#held.get(number);
     if (held === undefined) return undefined;
     held.buffer ??= this.#takeBuffer();
     return held.buffer;

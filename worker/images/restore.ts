@@ -1,5 +1,6 @@
 import { posix } from 'node:path';
 import type { ObjectStore } from '../objects/objects.ts';
+import { archiveKindOf } from '../oci/archive-key.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseRepository } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
@@ -103,7 +104,7 @@ export async function archivesOf(from: string, backends: Backends, options: Oper
   const settings = new Set<string>();
   try {
     for await (const { key } of prefix.store.list(prefix.key, options)) {
-      if (/\.tar(?:\.gz|\.zst)?$/.test(key)) archives.push(key);
+      if (archiveKindOf(key) !== undefined) archives.push(key);
       else if (key === SETTINGS_NAME || key.endsWith(`/${SETTINGS_NAME}`)) settings.add(key);
     }
   } catch (error) {

@@ -1,11 +1,13 @@
 import { createArchive } from '../archive/writer.ts';
 import { streamArchive } from '../archive/compressed-writer.ts';
 import { openImage, type ArchivedImage } from '../archive/reader.ts';
-import { LAYOUT_METADATA, planArchive, type ArchiveLayout } from '../archive/plan.ts';
+import { layoutDigestIn } from '../archive/metadata.ts';
+import { planArchive, type ArchiveLayout } from '../archive/plan.ts';
 import { manifestsFrom } from '../content/manifests-from.ts';
 import type { Source } from '../content/content.ts';
 import { digestsOf, walk, type Graph, type Root } from '../content/graph.ts';
 import { copy, type CopyResult } from '../copy/copy.ts';
+import { isCompressed } from '../oci/archive-key.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { checkAborted } from '../util/abort.ts';
@@ -114,11 +116,6 @@ interface Existing extends AsyncDisposable {
   readonly layoutDigest: string | undefined;
 }
 
-/** Whether the archive at such a key is compressed: it cannot be read in place. */
-export function isCompressed(key: string): boolean {
-  return /\.tar\.(?:gz|zst)$/.test(key);
-}
-
 async function openExisting(
   request: ArchiveRequest,
   backends: Backends,
@@ -134,7 +131,7 @@ async function openExisting(
   const none: Existing = {
     info,
     image: undefined,
-    layoutDigest: info.metadata[LAYOUT_METADATA],
+    layoutDigest: layoutDigestIn(info.metadata),
     [Symbol.asyncDispose]: async () => undefined,
   };
   // to open it would be to unpack it

@@ -35,7 +35,8 @@ export interface UploadOptions extends WriteOptions {
 
 /**
  * Objects by key: a bucket, or a folder. Keys are `/`-separated and have no leading slash, no empty, `.` or `..` component where the store is
- * a folder. Failures name the store and the key (`s3://bucket/key`, a path).
+ * a folder. Failures name the store and the key (`s3://bucket/key`, a path); those of `stat` and `read` have the same as
+ * `context.location`.
  */
 export interface ObjectStore {
   /** For people and logs: `s3://bucket/key`, `folder/key`. */
@@ -62,18 +63,8 @@ export interface ObjectStore {
   /** Every object whose key starts with `prefix`, in the order of keys' UTF-8 bytes. Unfinished uploads are not objects. */
   list(prefix: string, options?: Abortable): AsyncIterable<ObjectInfo>;
 
-  /** Idempotent: success when there was none. */
-  remove(key: string, options?: Abortable): Promise<void>;
-
   /** Begins an upload of exactly `size` bytes (at least 1), or takes up again an unfinished one with the same fingerprint. */
   upload(key: string, size: number, options: UploadOptions): Promise<Upload>;
-}
-
-/** A part of an object that is there already, for server-side copies. */
-export interface ObjectRange {
-  readonly key: string;
-  readonly etag: string;
-  readonly offset: number;
 }
 
 /** An object being written in parts. Nothing is visible before commit; an upload that is neither committed nor aborted can be taken up again. */
@@ -86,13 +77,10 @@ export interface Upload {
   readonly done: ReadonlyMap<number, number>;
 
   /**
-   * Stores part `n`, replacing what was stored as `n` before. Any order, many at once. `bytes` must be the part's whole content and is not
-   * changed or kept after the call. BUG when the length is not the part's.
+   * Stores part `number`, replacing what was stored as that part before. Any order, many at once. `bytes` must be the part's whole content and
+   * is not changed or kept after the call. BUG when the length is not the part's.
    */
-  part(n: number, bytes: Uint8Array, options?: Abortable): Promise<void>;
-
-  /** As `part`, the bytes taken from an object of the same store. False: not possible, send the bytes. */
-  copy?(n: number, from: ObjectRange, options?: Abortable): Promise<boolean>;
+  part(number: number, bytes: Uint8Array, options?: Abortable): Promise<void>;
 
   /** Makes the object visible. BUG unless every part is stored; CONFLICT when the condition of the upload does not hold; CORRUPT when the store holds other bytes than were sent. */
   commit(options?: Abortable): Promise<ObjectInfo>;

@@ -14,20 +14,20 @@ export class Parts {
     this.count = Math.ceil(size / partSize);
   }
 
-  offset(n: number): number {
-    return (n - 1) * this.partSize;
+  offset(number: number): number {
+    return (number - 1) * this.partSize;
   }
 
-  length(n: number): number {
-    return Math.min(this.partSize, this.size - this.offset(n));
+  length(number: number): number {
+    return Math.min(this.partSize, this.size - this.offset(number));
   }
 
-  /** BUG when `n` is no part, or not one of `bytes` bytes. */
-  check(n: number, bytes: number, what: string): void {
-    if (!Number.isInteger(n) || n < 1 || n > this.count)
-      throw new Failure('BUG', `${what}: there is no part ${n} among ${this.count}`);
-    if (bytes !== this.length(n))
-      throw new Failure('BUG', `${what}: part ${n} has ${this.length(n)} bytes, ${bytes} were given`);
+  /** BUG when `number` is no part, or not one of `bytes` bytes. */
+  check(number: number, bytes: number, what: string): void {
+    if (!Number.isInteger(number) || number < 1 || number > this.count)
+      throw new Failure('BUG', `${what}: there is no part ${number} among ${this.count}`);
+    if (bytes !== this.length(number))
+      throw new Failure('BUG', `${what}: part ${number} has ${this.length(number)} bytes, ${bytes} were given`);
   }
 
   /** BUG unless every part is stored. */

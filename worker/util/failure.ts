@@ -32,6 +32,8 @@ export type Side = 'source' | 'target';
 export interface FailureContext {
   /** Which end of a copy failed. */
   readonly side?: Side | undefined;
+  /** What the message names, in the words of the object store: `s3://bucket/key`, a path. */
+  readonly location?: string | undefined;
   /** How long the server asked to wait. */
   readonly retryAfterMs?: number | undefined;
   /** HTTP status, where there was one. */

@@ -33,13 +33,13 @@ describe('the plan of an archive', () => {
   test('puts every file directly behind the one before it, and two blocks of zeros at the end', async () => {
     const { content, root } = await makeImage({ signed: true, layers: [0, 1, 511, 512, 513, 70_000] });
     const { entries, size } = await planOf(content, root);
-    let at = 0;
+    let offset = 0;
     for (const entry of entries) {
-      expect(entry.offset).toBe(at);
-      at = endOf(entry);
-      expect(at % 512).toBe(0);
+      expect(entry.offset).toBe(offset);
+      offset = endOf(entry);
+      expect(offset % 512).toBe(0);
     }
-    expect(size).toBe(at + 1024);
+    expect(size).toBe(offset + 1024);
   });
 
   test('is the same for the same image, and its digest another for every change', async () => {

@@ -11,6 +11,7 @@ import { copy } from '../../../worker/copy/copy.ts';
 import { discard } from '../../../worker/content/discard.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
 import { childrenOf, MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
+import { Failure } from '../../../worker/util/failure.ts';
 import { archiveImage, planOf, REPOSITORY } from '../../support/archives.ts';
 import { CHUNK_SIZES, collect } from '../../support/chunks.ts';
 import { makeImage, seededBytes, type MadeImage } from '../../support/images.ts';
@@ -94,14 +95,32 @@ describe('an archive of ours', () => {
     });
   });
 
+  test('fails with the name of the archive in front, unless the failure is about the archive by its context', async () => {
+    const store = await archived(await makeImage());
+    const location = `memory://${KEY}`;
+    const named = new Failure('DENIED', `read ${location}: access denied`, { context: { location } });
+    const unnamed = new Failure('DENIED', `no access to ${location}`);
+    const elsewhere = new Failure('DENIED', 'read /tmp/x: access denied', { context: { location: '/tmp/x' } });
+    store.read = async () => Promise.reject(named);
+    await expect(openImage(store, KEY)).rejects.toBe(named);
+    for (const failure of [unnamed, elsewhere]) {
+      store.read = async () => Promise.reject(failure);
+      await expect(openImage(store, KEY)).rejects.toMatchObject({
+        code: 'DENIED',
+        message: `open ${location}: ${failure.message}`,
+        context: { location },
+      });
+    }
+  });
+
   test('with a changed byte in its head never gives another image as the one it says it is', async () => {
     const image = await makeImage({ signed: true });
     const whole = (await archived(image)).bytesOf(KEY);
     const { headSize } = await planOf(image.content, image.root);
     let refused = 0;
-    for (let at = 0; at < headSize; at += 97) {
+    for (let offset = 0; offset < headSize; offset += 97) {
       const changed = Buffer.from(whole);
-      changed[at] = (changed[at] ?? 0) ^ 0x01;
+      changed[offset] = (changed[offset] ?? 0) ^ 0x01;
       try {
         const opened = await openImage(await holding(changed), KEY);
         await copy(opened, discard, [opened.root], { strict: true });

@@ -265,9 +265,9 @@ describe('tars that could mislead', () => {
           linked('l', 'a', '2'),
           Buffer.alloc(512),
         ),
-        fc.tuple(fc.nat(511), fc.nat(255)).map(([at, byte]) => {
+        fc.tuple(fc.nat(511), fc.nat(255)).map(([offset, byte]) => {
           const header = Buffer.from(encodeHeader('blobs/x', 700));
-          header[at] = byte;
+          header[offset] = byte;
           return reseal(header);
         }),
       ),

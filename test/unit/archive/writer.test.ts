@@ -309,9 +309,9 @@ describe('an archive that is taken up again', () => {
     const whole = crashing(new MemoryObjects({ partSize }), Infinity);
     await fill(image, whole.store, concurrency);
     expect(whole.writes()).toBeGreaterThan(50);
-    for (let at = 1; at <= whole.writes(); at++) {
+    for (let point = 1; point <= whole.writes(); point++) {
       const disk = new MemoryObjects({ partSize });
-      const first = crashing(disk, at);
+      const first = crashing(disk, point);
       await expect(fill(image, first.store, concurrency)).rejects.toThrow('crashed');
       const second = crashing(disk, Infinity);
       await fill(image, second.store, concurrency);
@@ -370,13 +370,13 @@ describe('an archive that is taken up again', () => {
     const layer = blobEntries(layout).at(-1) ?? expect.unreachable();
     const partSize = 1024;
     const store = new MemoryObjects({ partSize });
-    const at = 5000;
+    const offset = 5000;
     const first = await createArchive(store, KEY, layout);
-    const bad = rechunked(corrupting(image.content, layer.descriptor.digest, at), 700);
+    const bad = rechunked(corrupting(image.content, layer.descriptor.digest, offset), 700);
     await expect(first.put(layer.descriptor, () => read(bad, layer.descriptor))).rejects.toMatchObject({
       code: 'CORRUPT',
     });
-    const wrong = Math.floor((layer.offset + layer.header.byteLength + at) / partSize) + 1;
+    const wrong = Math.floor((layer.offset + layer.header.byteLength + offset) / partSize) + 1;
     expect(store.stored).toContain(wrong);
     const before = store.stored.length;
 

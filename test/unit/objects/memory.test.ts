@@ -7,6 +7,7 @@ objectStoreSuite('memory', async () => {
   return {
     store,
     reopen: () => store,
+    remove: async (key) => store.remove(key),
     partSize: 1000,
     keepsMetadata: true,
     [Symbol.asyncDispose]: async () => undefined,

@@ -24,6 +24,7 @@ export function s3Failure(thrown: unknown, call: S3Call): Failure {
     // a network error tells of hosts and sockets only
     ...(status === undefined ? { cause: thrown } : {}),
     context: {
+      location: call.url,
       status,
       error: name,
       requestId,
@@ -36,6 +37,20 @@ export function s3Failure(thrown: unknown, call: S3Call): Failure {
 /** Whether S3 answered with one of these codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html */
 export function isS3Error(error: unknown, ...names: readonly string[]): boolean {
   return error instanceof Failure && names.includes(String(error.context['error']));
+}
+
+/** Whether S3 says that a condition does not hold. */
+export function isRefusal(error: unknown): error is Failure {
+  // If-Match on what is not there: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+  return isS3Error(error, 'PreconditionFailed', 'NoSuchKey');
+}
+
+/** CONFLICT of a write to `url` that S3 refused. */
+export function refused(url: string, cause: Failure): Failure {
+  const what = isS3Error(cause, 'NoSuchKey') ? 'was removed' : 'was written by somebody else';
+  return new Failure('CONFLICT', `write ${url}: it ${what} in the meantime`, {
+    context: cause.context,
+  });
 }
 
 interface S3Error {
@@ -55,75 +70,103 @@ interface Verdict {
   readonly what: string;
 }
 
+/** What S3 answered to a call. */
+interface Answer {
+  readonly name: string;
+  /** The sentence that came with it, as part of one of ours. */
+  readonly said: string;
+  readonly region: string | undefined;
+  readonly call: S3Call;
+}
+
+interface Meaning {
+  /** S3's codes. */
+  readonly names: readonly string[];
+  readonly code: Code;
+  readonly what: string | ((answer: Answer) => string);
+}
+
+const MEANINGS: readonly Meaning[] = [
+  {
+    names: ['NoSuchBucket'],
+    code: 'NOT_FOUND',
+    what: ({ call }) => `there is no bucket ${call.bucket}: check its name, or create it`,
+  },
+  { names: ['NoSuchKey', 'NotFound'], code: 'NOT_FOUND', what: 'there is no such object' },
+  {
+    names: ['NoSuchUpload'],
+    code: 'UNAVAILABLE',
+    what: 'the unfinished upload is gone, aborted by somebody else: start it again',
+  },
+  { names: ['PreconditionFailed'], code: 'CONFLICT', what: 'it was written by somebody else in the meantime' },
+  {
+    names: ['ConditionalRequestConflict', 'OperationAborted'],
+    code: 'UNAVAILABLE',
+    what: 'somebody else is changing it at this moment',
+  },
+  {
+    names: ['InvalidObjectState'],
+    code: 'UNSUPPORTED',
+    what: 'it is archived in a Glacier storage class: restore the object first (aws s3api restore-object)',
+  },
+  {
+    names: ['AccessDenied', 'AllAccessDisabled', 'AccountProblem', 'Forbidden'],
+    code: 'DENIED',
+    what: ({ call, said }) => `access denied: ${call.action} is needed (${said})`,
+  },
+  {
+    names: ['ExpiredToken', 'TokenRefreshRequired'],
+    code: 'UNAUTHENTICATED',
+    what: 'the AWS credentials have expired: log in again, or renew them',
+  },
+  {
+    names: ['InvalidAccessKeyId', 'InvalidToken', 'SignatureDoesNotMatch'],
+    code: 'UNAUTHENTICATED',
+    what: ({ name }) => `the AWS credentials are wrong (${name}): check key, secret and session token`,
+  },
+  {
+    // the SDK has learnt the difference from this answer; the next attempt is signed with the right time
+    names: ['RequestTimeTooSkewed'],
+    code: 'UNAVAILABLE',
+    what: "this machine's clock is off by more than S3 allows: set it",
+  },
+  {
+    names: [
+      'PermanentRedirect',
+      'TemporaryRedirect',
+      'IllegalLocationConstraintException',
+      'AuthorizationHeaderMalformed',
+    ],
+    code: 'INVALID',
+    what: ({ region, said }) =>
+      region === undefined
+        ? `the bucket is in another region: set AWS_REGION to its region (${said})`
+        : `the bucket is in ${region}: set AWS_REGION=${region}`,
+  },
+  {
+    names: ['BadDigest', 'RequestTimeout', 'IncompleteBody'],
+    code: 'UNAVAILABLE',
+    what: ({ name }) => `the bytes did not arrive as they were sent (${name})`,
+  },
+  {
+    names: ['SlowDown', 'ThrottlingException', 'Throttling', 'RequestLimitExceeded', 'KMS.ThrottlingException'],
+    code: 'THROTTLED',
+    what: ({ name }) => `S3 asks for fewer requests (${name})`,
+  },
+  {
+    names: ['EntityTooLarge', 'EntityTooSmall', 'MetadataTooLarge', 'KeyTooLongError', 'InvalidBucketName'],
+    code: 'INVALID',
+    what: ({ said }) => `S3 does not take it: ${said}`,
+  },
+];
+
 function fromService(error: S3Error, call: S3Call): Verdict {
   const { name, status = 0, message, region } = error;
-  const said = message === '' || message === 'UnknownError' ? `S3 answered ${name}, HTTP ${status}` : message;
-  switch (name) {
-    case 'NoSuchBucket':
-      return { code: 'NOT_FOUND', what: `there is no bucket ${call.bucket}: check its name, or create it` };
-    case 'NoSuchKey':
-    case 'NotFound':
-      return { code: 'NOT_FOUND', what: 'there is no such object' };
-    case 'NoSuchUpload':
-      return { code: 'UNAVAILABLE', what: 'the unfinished upload is gone, aborted by somebody else: start it again' };
-    case 'PreconditionFailed':
-      return { code: 'CONFLICT', what: 'it was written by somebody else in the meantime' };
-    case 'ConditionalRequestConflict':
-    case 'OperationAborted':
-      return { code: 'UNAVAILABLE', what: 'somebody else is changing it at this moment' };
-    case 'InvalidObjectState':
-      return {
-        code: 'UNSUPPORTED',
-        what: 'it is archived in a Glacier storage class: restore the object first (aws s3api restore-object)',
-      };
-    case 'AccessDenied':
-    case 'AllAccessDisabled':
-    case 'AccountProblem':
-    case 'Forbidden':
-      return { code: 'DENIED', what: `access denied: ${call.action} is needed (${trimmed(said)})` };
-    case 'ExpiredToken':
-    case 'TokenRefreshRequired':
-      return { code: 'UNAUTHENTICATED', what: 'the AWS credentials have expired: log in again, or renew them' };
-    case 'InvalidAccessKeyId':
-    case 'InvalidToken':
-    case 'SignatureDoesNotMatch':
-      return {
-        code: 'UNAUTHENTICATED',
-        what: `the AWS credentials are wrong (${name}): check key, secret and session token`,
-      };
-    case 'RequestTimeTooSkewed':
-      // the SDK has learnt the difference from this answer; the next attempt is signed with the right time
-      return { code: 'UNAVAILABLE', what: "this machine's clock is off by more than S3 allows: set it" };
-    case 'PermanentRedirect':
-    case 'TemporaryRedirect':
-    case 'IllegalLocationConstraintException':
-    case 'AuthorizationHeaderMalformed':
-      return {
-        code: 'INVALID',
-        what:
-          region === undefined
-            ? `the bucket is in another region: set AWS_REGION to its region (${trimmed(said)})`
-            : `the bucket is in ${region}: set AWS_REGION=${region}`,
-      };
-    case 'BadDigest':
-    case 'RequestTimeout':
-    case 'IncompleteBody':
-      return { code: 'UNAVAILABLE', what: `the bytes did not arrive as they were sent (${name})` };
-    case 'SlowDown':
-    case 'ThrottlingException':
-    case 'Throttling':
-    case 'RequestLimitExceeded':
-    case 'KMS.ThrottlingException':
-      return { code: 'THROTTLED', what: `S3 asks for fewer requests (${name})` };
-    case 'EntityTooLarge':
-    case 'EntityTooSmall':
-    case 'MetadataTooLarge':
-    case 'KeyTooLongError':
-    case 'InvalidBucketName':
-      return { code: 'INVALID', what: `S3 does not take it: ${trimmed(said)}` };
-    default:
-      return { code: codeOfStatus(status), what: trimmed(said) };
-  }
+  const said = trimmed(message === '' || message === 'UnknownError' ? `S3 answered ${name}, HTTP ${status}` : message);
+  const meaning = MEANINGS.find(({ names }) => names.includes(name));
+  if (meaning === undefined) return { code: codeOfStatus(status), what: said };
+  const { code, what } = meaning;
+  return { code, what: typeof what === 'string' ? what : what({ name, said, region, call }) };
 }
 
 function codeOfStatus(status: number): Code {

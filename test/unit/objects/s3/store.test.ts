@@ -1,6 +1,7 @@
 import {
   AbortMultipartUploadCommand,
   CreateMultipartUploadCommand,
+  DeleteObjectCommand,
   HeadObjectCommand,
   ListMultipartUploadsCommand,
   PutBucketVersioningCommand,
@@ -8,14 +9,12 @@ import {
   UploadPartCommand,
   type S3Client,
 } from '@aws-sdk/client-s3';
-import * as fc from 'fast-check';
 import { createServer } from 'node:net';
 import { inspect } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { S3Operation } from '../../../../local/s3-operations.ts';
 import type { ObjectStore, Upload, UploadOptions } from '../../../../worker/objects/objects.ts';
-import { partSizeFor } from '../../../../worker/objects/s3/upload.ts';
 import { openS3, type S3StoreOptions } from '../../../../worker/objects/s3/store.ts';
 import type { Failure } from '../../../../worker/util/failure.ts';
 import type { Event } from '../../../../worker/util/events.ts';
@@ -37,6 +36,7 @@ objectStoreSuite('a bucket', async () => {
   return {
     store: open(),
     reopen: open,
+    remove: async (key) => void (await server.client.send(new DeleteObjectCommand({ Bucket: BUCKET, Key: key }))),
     partSize: PART,
     keepsMetadata: true,
     [Symbol.asyncDispose]: async () => {
@@ -109,12 +109,12 @@ describe('a bucket', () => {
     );
   /** An unfinished upload as somebody else makes them. */
   const foreign = async (key: string, parts: Readonly<Record<number, Uint8Array>>): Promise<string> => {
-    const at = { Bucket: BUCKET, Key: key };
+    const object = { Bucket: BUCKET, Key: key };
     const crc = { ChecksumAlgorithm: 'CRC32', ChecksumType: 'FULL_OBJECT' } as const;
-    const { UploadId } = await client.send(new CreateMultipartUploadCommand({ ...at, ...crc }));
+    const { UploadId } = await client.send(new CreateMultipartUploadCommand({ ...object, ...crc }));
     for (const [n, Body] of Object.entries(parts))
       await client.send(
-        new UploadPartCommand({ ...at, UploadId, PartNumber: Number(n), Body, ChecksumAlgorithm: 'CRC32' }),
+        new UploadPartCommand({ ...object, UploadId, PartNumber: Number(n), Body, ChecksumAlgorithm: 'CRC32' }),
       );
     return UploadId ?? '';
   };
@@ -265,9 +265,9 @@ describe('a bucket', () => {
       const upload = await begin();
       await sendMissing(upload);
       const [UploadId] = await unfinishedIds();
-      const at = { Bucket: BUCKET, Key: 'a.tar', UploadId, ChecksumAlgorithm: 'CRC32' } as const;
-      await client.send(new UploadPartCommand({ ...at, PartNumber: 3, Body: bytesOf(3).subarray(1) }));
-      await client.send(new UploadPartCommand({ ...at, PartNumber: 6, Body: bytesOf(3) }));
+      const object = { Bucket: BUCKET, Key: 'a.tar', UploadId, ChecksumAlgorithm: 'CRC32' } as const;
+      await client.send(new UploadPartCommand({ ...object, PartNumber: 3, Body: bytesOf(3).subarray(1) }));
+      await client.send(new UploadPartCommand({ ...object, PartNumber: 6, Body: bytesOf(3) }));
       const again = await begin({}, open());
       expect(await sendMissing(again)).toEqual([3]);
       await again.commit();
@@ -366,15 +366,15 @@ describe('a bucket', () => {
       const whole = crashing(store, Number.POSITIVE_INFINITY);
       await backup(whole.store);
       expect(whole.writes()).toBe(14);
-      for (let at = 1; at <= whole.writes(); at++) {
-        await store.remove('a.tar');
-        const first = crashing(open(), at);
+      for (let point = 1; point <= whole.writes(); point++) {
+        await client.send(new DeleteObjectCommand({ Bucket: BUCKET, Key: 'a.tar' }));
+        const first = crashing(open(), point);
         await expect(backup(first.store)).rejects.toMatchObject({ name: 'Crash' });
         const second = crashing(open(), Number.POSITIVE_INFINITY);
         await backup(second.store);
         expect(await readBack()).toEqual(content);
         // killed right after the commit, nothing tells this upload from a new one
-        const twice = at === 14 ? 2 : 1;
+        const twice = point === 14 ? 2 : 1;
         expect(first.bytesSent() + second.bytesSent()).toBe(content.byteLength * twice);
         expect(await unfinishedIds()).toEqual([]);
       }
@@ -447,13 +447,6 @@ describe('a bucket', () => {
       const streaming = store.stream('s', chunked(Buffer.alloc(9 * MIB), MIB), { condition: { ifAbsent: true } });
       await expect(streaming).rejects.toMatchObject({ code: answer.status === 412 ? 'CONFLICT' : 'UNAVAILABLE' });
       expect(await readBack('s')).toEqual(content);
-    });
-
-    test('removing', async () => {
-      await store.write('k', content);
-      server.s3.faults.dropAfter({ operation: 'DeleteObject' });
-      await store.remove('k');
-      expect(await Array.fromAsync(store.list(''))).toEqual([]);
     });
   });
 
@@ -619,8 +612,8 @@ describe('a bucket', () => {
       const upload = await begin();
       await sendMissing(upload);
       const [UploadId] = await unfinishedIds();
-      const at = { Bucket: BUCKET, Key: 'a.tar', UploadId, PartNumber: 2, ChecksumAlgorithm: 'CRC32' } as const;
-      await client.send(new UploadPartCommand({ ...at, Body: Buffer.alloc(PART, 'evil') }));
+      const object = { Bucket: BUCKET, Key: 'a.tar', UploadId, PartNumber: 2, ChecksumAlgorithm: 'CRC32' } as const;
+      await client.send(new UploadPartCommand({ ...object, Body: Buffer.alloc(PART, 'evil') }));
       await expect(upload.commit()).rejects.toMatchObject({ code: 'CORRUPT' });
       expect(await sendMissing(upload)).toEqual([2]);
       await upload.commit();
@@ -660,43 +653,12 @@ describe('a bucket', () => {
     });
 
     test('an object in Glacier must be restored first, and the message says so', async () => {
-      const at = { Bucket: BUCKET, Key: 'cold', Body: content };
-      await client.send(new PutObjectCommand({ ...at, StorageClass: 'GLACIER' }));
+      const object = { Bucket: BUCKET, Key: 'cold', Body: content };
+      await client.send(new PutObjectCommand({ ...object, StorageClass: 'GLACIER' }));
       await expect(store.read('cold')).rejects.toMatchObject({
         code: 'UNSUPPORTED',
         message: expect.stringContaining('restore the object first'),
       });
-    });
-  });
-
-  describe('copies within S3', () => {
-    const size = 12 * MIB;
-    const source = Buffer.alloc(size, seededBytes('source', 8191));
-    const upload = async (): Promise<Upload> => store.upload('copy', size, { fingerprint: 'c', partSize: 5 * MIB });
-
-    test('a part is taken from an object that is there', async () => {
-      const { etag } = await store.stream('src/a b+c', chunked(source, MIB));
-      const target = await upload();
-      const from = { key: 'src/a b+c', etag };
-      expect(await target.copy?.(1, { ...from, offset: 0 })).toBe(true);
-      expect(await target.copy?.(2, { ...from, offset: 5 * MIB })).toBe(true);
-      expect(target.done.get(2)).toBe(crc32(source.subarray(5 * MIB, 10 * MIB)));
-      await target.part(3, source.subarray(10 * MIB));
-      await target.commit();
-      expect(crc32(await readBack('copy'))).toBe(crc32(source));
-    });
-
-    test('what cannot be copied is false, and the bytes can be sent', async () => {
-      const { etag } = await store.stream('src', chunked(source, MIB));
-      const small = await store.write('small', content);
-      const target = await upload();
-      expect(await target.copy?.(1, { key: 'src', etag: '"another"', offset: 0 })).toBe(false);
-      expect(await target.copy?.(1, { key: 'none', etag, offset: 0 })).toBe(false);
-      expect(await target.copy?.(1, { key: 'src', etag, offset: 11 * MIB })).toBe(false);
-      expect(await target.copy?.(1, { key: 'small', etag: small.etag, offset: 0 })).toBe(false);
-      expect(target.done.size).toBe(0);
-      expect(retries()).toBe(0);
-      await expect(target.copy?.(4, { key: 'src', etag, offset: 0 })).rejects.toMatchObject({ code: 'BUG' });
     });
   });
 
@@ -730,7 +692,6 @@ describe('a bucket', () => {
       ['read', async (of) => of.read('k')],
       ['write', async (of) => of.write('k', content)],
       ['list', async (of) => Array.fromAsync(of.list(''))],
-      ['remove', async (of) => of.remove('k')],
       ['upload', async (of) => of.upload('k', 4500, { fingerprint: 'f', partSize: PART })],
       ['stream', async (of) => of.stream('k', chunked(Buffer.alloc(9 * MIB), MIB))],
     ];
@@ -758,7 +719,6 @@ describe('a bucket', () => {
       ['read', 'GetObject', 's3:GetObject'],
       ['write', 'PutObject', 's3:PutObject'],
       ['list', 'ListObjectsV2', 's3:ListBucket'],
-      ['remove', 'DeleteObject', 's3:DeleteObject'],
       ['upload', 'CreateMultipartUpload', 's3:PutObject'],
       ['stream', 'CreateMultipartUpload', 's3:PutObject'],
     ] as const)('%s without permission names %s', async (name, operation, action) => {
@@ -871,46 +831,6 @@ describe('a bucket', () => {
         context: { noCredentials: true },
       });
     });
-  });
-});
-
-describe('part sizes', () => {
-  const size = fc.integer({ min: 1, max: 50e12 });
-
-  test('every size to 50 TB fits in 9,999 parts that S3 takes', () => {
-    fc.assert(
-      fc.property(size, (bytes) => {
-        const partSize = partSizeFor(bytes);
-        expect(partSize % MIB).toBe(0);
-        expect(partSize).toBeGreaterThanOrEqual(8 * MIB);
-        expect(partSize).toBeLessThanOrEqual(5 * 1024 * MIB);
-        expect(Math.ceil(bytes / partSize)).toBeLessThanOrEqual(9999);
-        // no larger than need be
-        if (partSize > 8 * MIB) expect(Math.ceil(bytes / (partSize - MIB))).toBeGreaterThan(9999);
-      }),
-      { numRuns: 1000 },
-    );
-  });
-
-  test.each([
-    [1, 8 * MIB],
-    [9999 * 8 * MIB, 8 * MIB],
-    [9999 * 8 * MIB + 1, 9 * MIB],
-    [50e12, 4769 * MIB],
-  ])('%d bytes are sent in parts of %d', (bytes, partSize) => {
-    expect(partSizeFor(bytes)).toBe(partSize);
-  });
-
-  test('a wanted part size is taken, or refused before anything is sent', () => {
-    expect(partSizeFor(100 * MIB, { partSize: 5 * MIB })).toBe(5 * MIB);
-    expect(partSizeFor(50e12, { partSize: 5 * 1024 * MIB })).toBe(5 * 1024 * MIB);
-    for (const partSize of [5 * MIB - 1, 5 * 1024 * MIB + 1, 0, Number.NaN])
-      expect(() => partSizeFor(100 * MIB, { partSize })).toThrow(/S3 takes parts of/u);
-    expect(() => partSizeFor(9999 * 5 * MIB + 1, { partSize: 5 * MIB })).toThrow(/more than 9999 parts/u);
-  });
-
-  test.each([0, -1, 0.5, Number.NaN, 50e12 + 1, Number.POSITIVE_INFINITY])('%d bytes are INVALID', (bytes) => {
-    expect(() => partSizeFor(bytes)).toThrow(expect.objectContaining({ code: 'INVALID' }));
   });
 });
 

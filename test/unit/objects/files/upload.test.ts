@@ -1,0 +1,180 @@
+import {
+  appendFile,
+  link,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  truncate,
+  unlink,
+  writeFile,
+} from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { openFiles } from '../../../../worker/objects/files/store.ts';
+import type { ObjectStore, Upload } from '../../../../worker/objects/objects.ts';
+import { crashing } from '../../../support/faulty-objects.ts';
+import { seededBytes } from '../../../support/images.ts';
+
+describe('an upload to a folder', () => {
+  const content = seededBytes('files', 4500);
+  let root: string;
+  let store: ObjectStore;
+
+  beforeEach(async () => {
+    root = await mkdtemp(join(tmpdir(), 'transship-files-'));
+    store = openFiles(root);
+  });
+  afterEach(async () => rm(root, { recursive: true }));
+
+  const begin = async (key = 'a.tar', of = store): Promise<Upload> =>
+    of.upload(key, content.byteLength, { fingerprint: 'f', partSize: 1000 });
+  const sendMissing = async (upload: Upload): Promise<number[]> => {
+    const missing = [1, 2, 3, 4, 5].filter((n) => !upload.done.has(n));
+    for (const n of missing) await upload.part(n, content.subarray((n - 1) * 1000, n * 1000));
+    return missing;
+  };
+  const own = async (extension: string): Promise<string> => {
+    const [name, ...others] = (await readdir(root)).filter((file) => file.endsWith(extension));
+    if (name === undefined || others.length > 0) throw new Error(`not exactly one file ends in ${extension}`);
+    return join(root, name);
+  };
+
+  test('a commit that met a conflict leaves the upload as it was', async () => {
+    await store.write('a.tar', Buffer.from('x'));
+    const o = { fingerprint: 'f', partSize: 1000, condition: { ifAbsent: true } } as const;
+    const upload = await store.upload('a.tar', content.byteLength, o);
+    await sendMissing(upload);
+    await expect(upload.commit()).rejects.toMatchObject({ code: 'CONFLICT' });
+    await rm(join(root, 'a.tar'));
+    await upload.commit();
+    expect(await readFile(join(root, 'a.tar'))).toEqual(content);
+    expect(await readdir(root)).toEqual(['a.tar']);
+  });
+
+  describe('an upload that was interrupted', () => {
+    test('a torn last line of the journal costs that part only', async () => {
+      await sendMissing(await begin());
+      const journal = await own('.parts');
+      await truncate(journal, (await stat(journal)).size - 3);
+      const again = await begin();
+      expect(await sendMissing(again)).toEqual([5]);
+      // what is appended after the torn line is read again
+      expect((await begin()).done.size).toBe(5);
+      await again.commit();
+      expect(await readFile(join(root, 'a.tar'))).toEqual(content);
+    });
+
+    test('a part that is in the journal but not in the file is sent again', async () => {
+      await sendMissing(await begin());
+      const handle = await open(await own('.partial'), 'r+');
+      await handle.write(Buffer.from([(content[2500] ?? 0) ^ 1]), 0, 1, 2500);
+      await handle.close();
+      const again = await begin();
+      expect(await sendMissing(again)).toEqual([3]);
+      await again.commit();
+      expect(await readFile(join(root, 'a.tar'))).toEqual(content);
+    });
+
+    test.each(['', '{"format":"transship-uplo', 'rubbish\n1 5\n', '\0\0\0\0'])(
+      'a journal that reads %j is begun anew',
+      async (text) => {
+        await sendMissing(await begin());
+        await writeFile(await own('.parts'), text);
+        const again = await begin();
+        expect(await sendMissing(again)).toEqual([1, 2, 3, 4, 5]);
+        expect((await begin()).done.size).toBe(5);
+        await again.commit();
+        expect(await readFile(join(root, 'a.tar'))).toEqual(content);
+      },
+    );
+
+    test('lines for parts that do not exist are passed over', async () => {
+      await begin();
+      await appendFile(await own('.parts'), '6 0\n0 0\n99999999999999999999 1\n-1 5\n1 x\n');
+      expect((await begin()).done.size).toBe(0);
+    });
+
+    test('a journal without its file, a file without its journal, and one of another length mend themselves', async () => {
+      await sendMissing(await begin());
+      await truncate(await own('.partial'), 2500);
+      expect([...(await begin()).done.keys()]).toEqual([1, 2]);
+      await unlink(await own('.partial'));
+      await sendMissing(await begin());
+      await unlink(await own('.parts'));
+      const again = await begin();
+      expect(again.done.size).toBe(0);
+      await sendMissing(again);
+      await again.commit();
+      expect(await readdir(root)).toEqual(['a.tar']);
+    });
+
+    test('a crash between putting the file in place and clearing up is a success', async () => {
+      for (const condition of [undefined, { ifAbsent: true }, { ifMatch: 'the one that was replaced' }] as const) {
+        const o = { fingerprint: 'f', partSize: 1000, condition };
+        await sendMissing(await store.upload('a.tar', content.byteLength, o));
+        await link(await own('.partial'), join(root, 'a.tar'));
+        const again = await store.upload('a.tar', content.byteLength, o);
+        expect(again.done.size).toBe(5);
+        expect(await again.commit()).toMatchObject({ size: content.byteLength });
+        expect(await readdir(root)).toEqual(['a.tar']);
+        await rm(join(root, 'a.tar'));
+      }
+    });
+  });
+
+  describe('two processes with the same upload', () => {
+    test('one never publishes what another has begun anew', async () => {
+      const slow = await begin();
+      await sendMissing(slow);
+      const fast = await begin('a.tar', openFiles(root));
+      await fast.commit();
+      await rm(join(root, 'a.tar'));
+      await begin('a.tar', openFiles(root));
+      await expect(slow.commit()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+      await expect(slow.part(1, content.subarray(0, 1000))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+      await expect(store.stat('a.tar')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    });
+
+    test('one that was aborted by the other says so', async () => {
+      const slow = await begin();
+      await sendMissing(slow);
+      await (await begin('a.tar', openFiles(root))).abort();
+      await expect(slow.commit()).rejects.toMatchObject({
+        code: 'UNAVAILABLE',
+        message: expect.stringContaining('start the upload again'),
+      });
+    });
+  });
+
+  test('killed at every write, begun again until it is done: the same bytes, no part sent twice but the one in flight', async () => {
+    const backup = async (to: ObjectStore): Promise<void> => {
+      const upload = await to.upload('a.tar', content.byteLength, {
+        fingerprint: 'f',
+        partSize: 1000,
+        condition: { ifAbsent: true },
+      });
+      await sendMissing(upload);
+      await upload.commit();
+    };
+    const whole = crashing(store, Number.POSITIVE_INFINITY);
+    await backup(whole.store);
+    expect(whole.writes()).toBe(14);
+    for (let point = 1; point <= whole.writes(); point++) {
+      await rm(join(root, 'a.tar'), { force: true });
+      const first = crashing(openFiles(root), point);
+      await expect(backup(first.store)).rejects.toMatchObject({ name: 'Crash' });
+      await expect(first.store.stat('a.tar')).rejects.toMatchObject({ name: 'Crash' });
+      const second = crashing(openFiles(root), Number.POSITIVE_INFINITY);
+      // killed after commit: the caller finds the object and is done
+      if ((await readdir(root)).includes('a.tar')) expect(point).toBe(14);
+      else await backup(second.store);
+      expect(await readFile(join(root, 'a.tar'))).toEqual(content);
+      expect(await readdir(root)).toEqual(['a.tar']);
+      expect(first.bytesSent() + second.bytesSent()).toBeLessThanOrEqual(content.byteLength);
+    }
+  });
+});

@@ -1,0 +1,150 @@
+import { once } from '../content/bytes.ts';
+import type { ByteRange, Bytes, Source } from '../content/content.ts';
+import type { ManifestNode } from '../content/graph.ts';
+import type { Digest } from '../oci/digest.ts';
+import { artifactTypeOf, MAX_MANIFEST_BYTES, type Descriptor } from '../oci/manifest.ts';
+import { formatReference, formatRepository, isTag, parseReference } from '../oci/reference.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
+import { Failure, isFailure } from '../util/failure.ts';
+import { quote } from '../util/text.ts';
+import { failureIn, type ArchiveFiles } from './archive-files.ts';
+
+/** An image in a layout or archive, and what it is called there. */
+export interface NamedImage {
+  readonly descriptor: Descriptor;
+  /** Everything that it can be asked for by: as written, and whole references also as docker completes them. */
+  readonly names: readonly string[];
+  readonly tags: readonly string[];
+  /** `registry/repository`, where one of the names says it. */
+  readonly repository?: string;
+}
+
+/** What was found in files: the images, and a Source of everything in them. */
+export interface FoundImages {
+  readonly source: Source;
+  readonly images: readonly NamedImage[];
+}
+
+/** Of a layout's `index.json` and of docker's `manifest.json`, which list images, and of configs. */
+export const MAX_DOCUMENT_BYTES = MAX_MANIFEST_BYTES;
+
+/** The one image that `wanted`, a tag or name, stands for; without it, the only one. INVALID, with the names there are, otherwise. */
+export function chooseImage(found: readonly NamedImage[], wanted: string | undefined, files: ArchiveFiles): NamedImage {
+  const where = files.describe();
+  const matching =
+    wanted === undefined
+      ? found
+      : found.filter(
+          (image) => image.names.includes(wanted) || image.tags.includes(wanted) || image.descriptor.digest === wanted,
+        );
+  const [only, ...others] = matching;
+  if (only !== undefined && others.length === 0) return only;
+  if (found.length === 0) throw failureIn(files, 'INVALID', `${where} holds no image`);
+  const list = found.map((image) => image.names[0] ?? image.descriptor.digest);
+  const there = list.slice(0, 20).join(', ') + (list.length > 20 ? ', …' : '');
+  if (wanted === undefined) {
+    throw failureIn(
+      files,
+      'INVALID',
+      `${where} holds ${found.length} images, say which one by its tag: it has ${there}`,
+    );
+  }
+  const problem = only === undefined ? `no image ${quote(wanted)}` : `several images ${quote(wanted)}`;
+  throw failureIn(files, only === undefined ? 'NOT_FOUND' : 'INVALID', `${where} holds ${problem}: it has ${there}`);
+}
+
+interface FilesSourceParts {
+  readonly files: ArchiveFiles;
+  /** Those that are known already; others are read where `pathOf` says. */
+  readonly manifests: ReadonlyMap<Digest, ManifestNode>;
+  /** By tags, and by whatever else an image is asked for. */
+  readonly tags: ReadonlyMap<string, Descriptor>;
+  readonly pathOf: (digest: Digest) => string | undefined;
+}
+
+/** Files as a Source. Referrers are the known manifests that have a subject. */
+export function filesSource({ files, manifests, tags, pathOf }: FilesSourceParts): Source {
+  return {
+    ...(files.rangesAtOnce === undefined ? {} : { rangesAtOnce: files.rangesAtOnce }),
+    resolve: async (reference, options) => {
+      checkAborted(options);
+      const descriptor = tags.get(reference) ?? manifests.get(reference as Digest)?.descriptor;
+      if (descriptor === undefined) throw files.missing(reference);
+      return withoutNames(descriptor);
+    },
+    open: async (descriptor: Descriptor, options: Abortable & ByteRange = {}): Promise<Bytes> => {
+      checkAborted(options);
+      const node = manifests.get(descriptor.digest);
+      if (node !== undefined) return once(node.bytes.subarray(options.from ?? 0, options.to));
+      const path = pathOf(descriptor.digest);
+      if (path === undefined || (await files.size(path, options)) === undefined) throw files.missing(descriptor.digest);
+      return files.open(path, options);
+    },
+    referrers: async function* (descriptor, options) {
+      checkAborted(options);
+      for (const { descriptor: referrer, manifest } of manifests.values()) {
+        if (manifest.subject?.digest !== descriptor.digest) continue;
+        const artifactType = artifactTypeOf(manifest);
+        const { annotations } = manifest;
+        yield {
+          ...withoutNames(referrer),
+          ...(artifactType === undefined ? {} : { artifactType }),
+          ...(annotations === undefined ? {} : { annotations }),
+        };
+      }
+    },
+    tags: async function* (options) {
+      checkAborted(options);
+      yield* [...tags.keys()].filter(isTag);
+    },
+  };
+}
+
+/** The image of `descriptor` under these names, and those that it had `before`. A name may be a tag, or a whole reference. */
+export function withNames(
+  descriptor: Descriptor,
+  names: readonly (string | undefined)[],
+  before: NamedImage | undefined,
+): NamedImage {
+  const all = new Set(before?.names);
+  const tags = new Set(before?.tags);
+  let repository = before?.repository;
+  for (const name of names) {
+    if (name === undefined) continue;
+    all.add(name);
+    if (isTag(name)) {
+      tags.add(name);
+      continue;
+    }
+    try {
+      const reference = parseReference(name);
+      all.add(formatReference(reference));
+      if (reference.tag !== undefined) tags.add(reference.tag);
+      repository ??= formatRepository(reference);
+    } catch (error) {
+      // a name that means something to whoever wrote it
+      if (!isFailure(error, 'INVALID')) throw error;
+    }
+  }
+  return {
+    descriptor: withoutNames(descriptor),
+    names: [...all],
+    tags: [...tags],
+    ...(repository === undefined ? {} : { repository }),
+  };
+}
+
+/** The descriptor as a registry has it: how a layout annotates it is the layout's affair. */
+export function withoutNames({ mediaType, digest, size }: Descriptor): Descriptor {
+  return { mediaType, digest, size };
+}
+
+/** What `parse` gives; its failures say that they are about `where`, which names `location`. */
+export function inDocument<T>(where: string, location: string | undefined, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    if (!isFailure(error)) throw error;
+    throw new Failure(error.code, `${where}: ${error.message}`, { cause: error, context: { location } });
+  }
+}

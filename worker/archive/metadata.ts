@@ -1,0 +1,43 @@
+import { FORMAT_VERSION, imageName, type ArchiveLayout } from './plan.ts';
+
+type Metadata = Readonly<Record<string, string>>;
+
+/** The metadata that an archive is stored with, where the store keeps any: docs/archive-format.md. */
+const NAMES = {
+  format: 'transship-format',
+  root: 'transship-root',
+  source: 'transship-source',
+  layout: 'transship-layout',
+  head: 'transship-head',
+  created: 'transship-created',
+} as const;
+
+/** The metadata of every archive of this layout. */
+export function metadataOf(layout: ArchiveLayout): Metadata {
+  return {
+    [NAMES.format]: FORMAT_VERSION,
+    [NAMES.root]: layout.root.digest,
+    [NAMES.source]: imageName(layout.names, layout.root.digest),
+    [NAMES.layout]: layout.digest,
+  };
+}
+
+/** The metadata of an archive that can be read in ranges: also how much of it to read first, and when it was made. */
+export function rangedMetadataOf(layout: ArchiveLayout, createdMs: number): Metadata {
+  return {
+    ...metadataOf(layout),
+    [NAMES.head]: String(layout.headSize),
+    [NAMES.created]: new Date(createdMs).toISOString(),
+  };
+}
+
+/** The digest of the layout that an archive was written by; undefined when its metadata does not say. */
+export function layoutDigestIn(metadata: Metadata): string | undefined {
+  return metadata[NAMES.layout];
+}
+
+/** Bytes up to the first layer; undefined when the metadata does not say, or says something else than a size. */
+export function headSizeIn(metadata: Metadata): number | undefined {
+  const size = Number(metadata[NAMES.head]);
+  return size > 0 ? size : undefined;
+}

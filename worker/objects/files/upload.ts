@@ -1,0 +1,273 @@
+import { createHash } from 'node:crypto';
+import type { BigIntStats } from 'node:fs';
+import {
+  appendFile,
+  constants,
+  open,
+  readdir,
+  readFile,
+  rename,
+  stat,
+  writeFile,
+  type FileHandle,
+} from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { crc32 } from 'node:zlib';
+import { checkAborted, type Abortable } from '../../util/abort.ts';
+import { Failure } from '../../util/failure.ts';
+import type { Condition, ObjectInfo, Upload, UploadOptions } from '../objects.ts';
+import type { Parts } from '../parts.ts';
+import { hasErrno, withFailures, unlessErrno, unlinkIfThere } from './errno.ts';
+import { isSame } from './identity.ts';
+import { beside, openTemporary, OWN_FILE } from './own-files.ts';
+import { publish } from './publish.ts';
+
+const BUFFER_BYTES = 1024 * 1024;
+
+/**
+ * Begins an upload to `path`, or takes up an unfinished one with the same fingerprint, size and part size.
+ *
+ * An upload is a sparse file `.<name>.<hash>.<id>.partial` beside its place, the hash being that of fingerprint, size and part size, and a
+ * journal `.parts` with one line for each part, appended after the part's bytes were written. When the upload is taken up again, the bytes are
+ * checked against the CRC-32 values of the journal: a line that a crash tore, or one that outlived its bytes, costs writing that part again
+ * and no more. Unfinished uploads stay until they are finished, aborted or removed by hand.
+ *
+ * Two processes may have the same upload without a lock: they write the same bytes to the same places and append whole lines. An id is never
+ * used twice, so a name always stands for the same file: the file can be put in place by its name, and the slower process finds the name gone
+ * and the file (inode) in place.
+ */
+export async function openUpload(
+  path: string,
+  info: () => Promise<ObjectInfo>,
+  parts: Parts,
+  options: UploadOptions,
+): Promise<Upload> {
+  const { fingerprint } = options;
+  const { size, partSize } = parts;
+  const header = JSON.stringify({ format: 'transship-upload-1', fingerprint, size, partSize });
+  const hash = createHash('sha256')
+    .update(`${basename(path)}\n${header}`)
+    .digest('hex')
+    .slice(0, 16);
+  const partial = (await findPartial(path, hash)) ?? (await createPartial(path, hash));
+  const journal = journalOf(partial);
+  const stored = await openJournal(journal, header);
+  const handle = await open(partial, 'r+');
+  try {
+    const { size: found } = await handle.stat({ bigint: true });
+    if (found !== BigInt(size)) await handle.truncate(size);
+    for (const [number, crc] of stored) {
+      if (number > parts.count) continue;
+      if ((await crcOf(handle, parts.offset(number), parts.length(number), options)) === crc)
+        parts.done.set(number, crc);
+    }
+    const file = await handle.stat({ bigint: true });
+    return new FileUpload({ path, partial, journal, file, info, parts, condition: options.condition });
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The unfinished file of such an upload that knows of most parts. Journals that have lost their file are removed. */
+async function findPartial(path: string, hash: string): Promise<string | undefined> {
+  const folder = dirname(path);
+  const start = basename(beside(path, `${hash}.`));
+  const names = new Set((await readdir(folder)).filter((name) => name.startsWith(start) && OWN_FILE.test(name)));
+  let best: { partial: string; bytes: number } | undefined;
+  for (const name of names) {
+    const file = join(folder, name);
+    if (name.endsWith('.parts') && !names.has(name.replace(/parts$/u, 'partial'))) await unlinkIfThere(file);
+    if (!name.endsWith('.partial')) continue;
+    const journal = await unlessErrno(stat(journalOf(file)), 'ENOENT');
+    const bytes = journal?.size ?? 0;
+    if (best === undefined || bytes > best.bytes) best = { partial: file, bytes };
+  }
+  return best?.partial;
+}
+
+/** An empty file under a name that nobody had or will have: this process, how many it made, and the time by the file system's clock. */
+async function createPartial(path: string, hash: string): Promise<string> {
+  const { handle, temporary } = await openTemporary(path);
+  const { mtimeNs } = await handle.stat({ bigint: true });
+  await handle.close();
+  const [id = ''] = /\d+-\d+(?=\.temp$)/u.exec(temporary) ?? [];
+  const partial = beside(path, `${hash}.${id}-${mtimeNs.toString(36)}.partial`);
+  await rename(temporary, partial);
+  return partial;
+}
+
+function journalOf(partial: string): string {
+  return partial.replace(/partial$/u, 'parts');
+}
+
+interface FileUploadOptions {
+  readonly path: string;
+  readonly partial: string;
+  readonly journal: string;
+  /** What `partial` was when the upload was opened. */
+  readonly file: BigIntStats;
+  readonly info: () => Promise<ObjectInfo>;
+  readonly parts: Parts;
+  readonly condition: Condition | undefined;
+}
+
+/** The unfinished file and its journal; without the latter when it went with its upload. */
+interface OpenFiles {
+  readonly partial: FileHandle;
+  readonly journal: FileHandle | undefined;
+}
+
+/** Holds nothing open between calls: an upload may be dropped at any time. Calls that overlap share what they hold open. */
+class FileUpload implements Upload {
+  readonly #options: FileUploadOptions;
+  #shared: { readonly files: Promise<OpenFiles | undefined>; users: number } | undefined;
+
+  constructor(options: FileUploadOptions) {
+    this.#options = options;
+  }
+
+  get partSize(): number {
+    return this.#options.parts.partSize;
+  }
+
+  get parts(): number {
+    return this.#options.parts.count;
+  }
+
+  get done(): ReadonlyMap<number, number> {
+    return this.#options.parts.done;
+  }
+
+  async part(number: number, bytes: Uint8Array, options?: Abortable): Promise<void> {
+    checkAborted(options);
+    const { path, parts } = this.#options;
+    parts.check(number, bytes.byteLength, `upload ${path}`);
+    const crc = crc32(bytes);
+    await withFailures('upload', path, () =>
+      this.#withFiles(async (files) => {
+        if (files !== undefined) {
+          parts.done.delete(number);
+          await writeAt(files.partial, bytes, parts.offset(number));
+          await files.journal?.appendFile(`${number} ${crc}\n`);
+        }
+        parts.done.set(number, crc);
+      }),
+    );
+  }
+
+  async commit(options?: Abortable): Promise<ObjectInfo> {
+    checkAborted(options);
+    const { path, journal, partial, parts, condition } = this.#options;
+    parts.checkComplete(`upload ${path}`);
+    return withFailures('upload', path, async () => {
+      const handle = await this.#open();
+      if (handle !== undefined) {
+        try {
+          await handle.sync();
+        } finally {
+          await handle.close();
+        }
+        try {
+          await publish(partial, path, condition, options);
+        } catch (error) {
+          if (!hasErrno(error, 'ENOENT')) throw error;
+          // another process was faster by a moment
+          await this.#checkCommitted();
+        }
+        await unlinkIfThere(partial);
+        await unlinkIfThere(journal);
+      }
+      return this.#options.info();
+    });
+  }
+
+  async abort(): Promise<void> {
+    const { path, journal, partial } = this.#options;
+    await withFailures('abort the upload of', path, async () => {
+      await unlinkIfThere(partial);
+      await unlinkIfThere(journal);
+    });
+  }
+
+  /** Undefined when another process has put the file in its place. */
+  async #withFiles(work: (files: OpenFiles | undefined) => Promise<void>): Promise<void> {
+    const shared = (this.#shared ??= { files: this.#openFiles(), users: 0 });
+    shared.users++;
+    try {
+      await work(await shared.files);
+    } finally {
+      if (--shared.users === 0) {
+        this.#shared = undefined;
+        const files = await shared.files.catch(() => undefined);
+        await files?.partial.close();
+        await files?.journal?.close();
+      }
+    }
+  }
+
+  async #openFiles(): Promise<OpenFiles | undefined> {
+    const partial = await this.#open();
+    if (partial === undefined) return undefined;
+    try {
+      // without O_CREAT: a journal that is gone went with its upload
+      const flags = constants.O_WRONLY | constants.O_APPEND;
+      return { partial, journal: await unlessErrno(open(this.#options.journal, flags), 'ENOENT') };
+    } catch (error) {
+      await partial.close();
+      throw error;
+    }
+  }
+
+  /** The unfinished file; undefined when another process has put it in its place. */
+  async #open(): Promise<FileHandle | undefined> {
+    const handle = await unlessErrno(open(this.#options.partial, 'r+'), 'ENOENT');
+    if (handle === undefined) await this.#checkCommitted();
+    return handle;
+  }
+
+  async #checkCommitted(): Promise<void> {
+    const { path, file } = this.#options;
+    const there = await unlessErrno(stat(path, { bigint: true }), 'ENOENT');
+    if (!isSame(there, file) || there?.size !== file.size)
+      throw new Failure(
+        'UNAVAILABLE',
+        `upload ${path}: somebody else removed the unfinished file: start the upload again`,
+      );
+  }
+}
+
+/** The CRC-32 of each part that the journal tells of, the last word on each; makes the journal be there. */
+async function openJournal(path: string, header: string): Promise<ReadonlyMap<number, number>> {
+  const text = await unlessErrno(readFile(path, 'utf8'), 'ENOENT');
+  const stored = new Map<number, number>();
+  if (text?.startsWith(`${header}\n`) === true) {
+    for (const [, n, crc] of text.matchAll(/^([1-9]\d*) (\d+)\n/gmu)) stored.set(Number(n), Number(crc));
+    // a torn last line must not run into the next one
+    if (!text.endsWith('\n')) await appendFile(path, '\n');
+    return stored;
+  }
+  if (text !== undefined) await unlinkIfThere(path);
+  // somebody else may be as far as we are: their journal is the same
+  await unlessErrno(writeFile(path, `${header}\n`, { flag: 'wx' }), 'EEXIST');
+  return stored;
+}
+
+async function crcOf(handle: FileHandle, offset: number, length: number, options: Abortable): Promise<number> {
+  const buffer = Buffer.allocUnsafe(Math.min(BUFFER_BYTES, length));
+  let crc = 0;
+  for (let index = offset; index < offset + length;) {
+    checkAborted(options);
+    const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.byteLength, offset + length - index), index);
+    if (bytesRead === 0) break;
+    crc = crc32(buffer.subarray(0, bytesRead), crc);
+    index += bytesRead;
+  }
+  return crc;
+}
+
+async function writeAt(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let written = 0; written < bytes.byteLength;) {
+    const { bytesWritten } = await handle.write(bytes, written, bytes.byteLength - written, position + written);
+    written += bytesWritten;
+  }
+}

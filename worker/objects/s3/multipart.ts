@@ -1,0 +1,259 @@
+import {
+  AbortMultipartUploadCommand,
+  CompleteMultipartUploadCommand,
+  CreateMultipartUploadCommand,
+  ListMultipartUploadsCommand,
+  ListPartsCommand,
+  UploadPartCommand,
+  type MultipartUpload,
+} from '@aws-sdk/client-s3';
+import type { Abortable } from '../../util/abort.ts';
+import { crc32Combine } from '../../util/crc32.ts';
+import { Failure, toFailure } from '../../util/failure.ts';
+import type { Condition, ObjectInfo, WriteOptions } from '../objects.ts';
+import type { Bucket } from './client.ts';
+import { isRefusal, isS3Error } from './failure.ts';
+import { findSent, statObject } from './read.ts';
+import { base64Of, crcOf, decoded, headersOf } from './values.ts';
+
+/** A part as S3 has it. */
+export interface StoredPart {
+  readonly number: number;
+  readonly size: number;
+  readonly etag: string;
+  /** Absent when the upload was begun without CRC-32. */
+  readonly crc: number | undefined;
+}
+
+/** A multipart upload of S3. */
+export interface Multipart {
+  readonly key: string;
+  readonly id: string;
+}
+
+export interface WholeObject {
+  readonly size: number;
+  readonly crc: number;
+  readonly condition: Condition | undefined;
+}
+
+/** What uploads in parts ask of S3: one call each, repeated where that helps. Failures carry S3's code. */
+export interface MultipartCalls {
+  describe(key: string): string;
+  warn(message: string): void;
+  stat(key: string, options: Abortable): Promise<ObjectInfo>;
+  begin(key: string, options: WriteOptions): Promise<Multipart>;
+  /** Those of exactly this key, the one begun last first. */
+  unfinished(key: string, options: Abortable): Promise<readonly Multipart[]>;
+  /** The parts whose numbers are greater than `after`, in their order. */
+  storedParts(upload: Multipart, after: number, options: Abortable): Promise<readonly StoredPart[]>;
+  send(upload: Multipart, number: number, bytes: Uint8Array, crc: number, options: Abortable): Promise<StoredPart>;
+  /** `parts` are numbered from 1 without gaps. CORRUPT when S3 put together other bytes. An answer that was lost is found out. */
+  complete(
+    upload: Multipart,
+    parts: readonly StoredPart[],
+    whole: WholeObject,
+    options: Abortable,
+  ): Promise<ObjectInfo>;
+  /** Success when there is none. */
+  drop(upload: Multipart): Promise<void>;
+}
+
+export function multipartCalls(bucket: Bucket): MultipartCalls {
+  return new BucketMultipart(bucket);
+}
+
+class BucketMultipart implements MultipartCalls {
+  readonly #bucket: Bucket;
+
+  constructor(bucket: Bucket) {
+    this.#bucket = bucket;
+  }
+
+  describe(key: string): string {
+    return this.#bucket.describe(key);
+  }
+
+  warn(message: string): void {
+    this.#bucket.warn(message);
+  }
+
+  async stat(key: string, options: Abortable): Promise<ObjectInfo> {
+    return statObject(this.#bucket, key, options);
+  }
+
+  async begin(key: string, options: WriteOptions): Promise<Multipart> {
+    const begun = {
+      ...this.#bucket.object(key),
+      ...this.#bucket.newObject(options),
+      ChecksumAlgorithm: 'CRC32',
+      ChecksumType: 'FULL_OBJECT',
+    } as const;
+    const { UploadId: id = '' } = await this.#bucket.call(
+      { doing: 'begin the upload of', key, action: 's3:PutObject' },
+      async (client, http) => client.send(new CreateMultipartUploadCommand(begun), http),
+      options,
+    );
+    return { key, id };
+  }
+
+  async unfinished(key: string, options: Abortable): Promise<readonly Multipart[]> {
+    const found: MultipartUpload[] = [];
+    let after: { KeyMarker?: string | undefined; UploadIdMarker?: string | undefined } | undefined = {};
+    while (after !== undefined) {
+      const input: ConstructorParameters<typeof ListMultipartUploadsCommand>[0] = {
+        ...this.#bucket.location,
+        Prefix: key,
+        ...after,
+      };
+      const page = await this.#bucket.call(
+        { doing: 'find unfinished uploads of', key, action: 's3:ListBucketMultipartUploads' },
+        async (client, http) => client.send(new ListMultipartUploadsCommand({ ...input, EncodingType: 'url' }), http),
+        options,
+      );
+      const uploads = page.Uploads ?? [];
+      const exact = uploads.filter((upload) => decoded(upload.Key ?? '') === key);
+      found.push(...exact);
+      // they come in the order of their keys, and the key itself is the first that begins with it
+      const more = page.IsTruncated === true && exact.length === uploads.length;
+      after = more
+        ? { KeyMarker: decoded(page.NextKeyMarker ?? ''), UploadIdMarker: page.NextUploadIdMarker }
+        : undefined;
+    }
+    const begun = (upload: MultipartUpload): number => upload.Initiated?.getTime() ?? 0;
+    // of a key in the order of their beginning, which Initiated tells to the second only:
+    // https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html
+    return found
+      .toReversed()
+      .sort((a, b) => begun(b) - begun(a))
+      .map((upload) => ({ key, id: upload.UploadId ?? '' }));
+  }
+
+  async storedParts(upload: Multipart, after: number, options: Abortable): Promise<readonly StoredPart[]> {
+    const found: StoredPart[] = [];
+    let marker: string | undefined = String(after);
+    while (marker !== undefined) {
+      const input: ConstructorParameters<typeof ListPartsCommand>[0] = {
+        ...this.#request(upload),
+        PartNumberMarker: marker,
+      };
+      const page = await this.#bucket.call(
+        { doing: 'list the parts of', key: upload.key, action: 's3:ListMultipartUploadParts' },
+        async (client, http) => client.send(new ListPartsCommand(input), http),
+        options,
+      );
+      for (const { PartNumber: number = 0, Size: size = 0, ETag: etag = '', ChecksumCRC32 } of page.Parts ?? [])
+        found.push({ number, size, etag, crc: crcOf(ChecksumCRC32) });
+      marker = page.IsTruncated === true ? page.NextPartNumberMarker : undefined;
+    }
+    return found;
+  }
+
+  async send(
+    upload: Multipart,
+    number: number,
+    bytes: Uint8Array,
+    crc: number,
+    options: Abortable,
+  ): Promise<StoredPart> {
+    const { byteLength: size } = bytes;
+    const part = {
+      ...this.#request(upload),
+      PartNumber: number,
+      Body: bytes,
+      ContentLength: size,
+      ChecksumCRC32: base64Of(crc),
+    };
+    const { ETag: etag = '' } = await this.#bucket.call(
+      { doing: `send part ${number} of`, key: upload.key, action: 's3:PutObject' },
+      async (client, http) => client.send(new UploadPartCommand(part), http),
+      options,
+    );
+    return { number, size, etag, crc };
+  }
+
+  async complete(
+    upload: Multipart,
+    parts: readonly StoredPart[],
+    { size, crc, condition }: WholeObject,
+    options: Abortable,
+  ): Promise<ObjectInfo> {
+    const { key } = upload;
+    const all = parts.map((part) => ({
+      PartNumber: part.number,
+      ETag: part.etag,
+      ChecksumCRC32: base64Of(part.crc ?? 0),
+    }));
+    const whole = {
+      ...this.#request(upload),
+      ...headersOf(condition),
+      MultipartUpload: { Parts: all },
+      MpuObjectSize: size,
+      ChecksumCRC32: base64Of(crc),
+      ChecksumType: 'FULL_OBJECT',
+    } as const;
+    let attempts = 0;
+    try {
+      const done = await this.#bucket.call(
+        {
+          doing: 'finish the upload of',
+          key,
+          action: 's3:PutObject',
+          final: ['ConditionalRequestConflict', 'BadDigest'],
+        },
+        async (client, http) => {
+          attempts++;
+          return client.send(new CompleteMultipartUploadCommand(whole), http);
+        },
+        options,
+      );
+      const got = crcOf(done.ChecksumCRC32) ?? crc;
+      if (got !== crc)
+        throw new Failure('CORRUPT', `upload ${this.describe(key)}: S3 says the CRC-32 is ${got}, it must be ${crc}`);
+      return this.#bucket.written(key, size, { etag: done.ETag ?? '', version: done.VersionId }, {});
+    } catch (error) {
+      if (isS3Error(error, 'BadDigest'))
+        throw new Failure('CORRUPT', `upload ${this.describe(key)}: S3 holds other bytes than were sent: start again`, {
+          cause: error,
+        });
+      const lost = attempts > 1 && (isRefusal(error) || isS3Error(error, 'NoSuchUpload'));
+      const ours = lost ? await findSent(this.#bucket, key, size, crc, options) : undefined;
+      if (ours === undefined) throw error;
+      return ours;
+    }
+  }
+
+  async drop(upload: Multipart): Promise<void> {
+    try {
+      await this.#bucket.call(
+        { doing: 'abort the upload of', key: upload.key, action: 's3:AbortMultipartUpload' },
+        async (client, http) => client.send(new AbortMultipartUploadCommand(this.#request(upload)), http),
+        {},
+      );
+    } catch (error) {
+      if (!isS3Error(error, 'NoSuchUpload')) throw error;
+    }
+  }
+
+  #request(upload: Multipart): ReturnType<Bucket['object']> & { readonly UploadId: string } {
+    return { ...this.#bucket.object(upload.key), UploadId: upload.id };
+  }
+}
+
+/** Aborts an upload that is of no use any more. Reports a warning where that fails. */
+export async function dropQuietly(calls: MultipartCalls, multipart: Multipart): Promise<void> {
+  try {
+    await calls.drop(multipart);
+  } catch (error) {
+    calls.warn(`an unfinished upload stays behind: ${toFailure(error).message}`);
+  }
+}
+
+/** The object that these parts, in their order, make. */
+export function wholeOf(stored: readonly StoredPart[], condition: Condition | undefined): WholeObject {
+  return {
+    size: stored.reduce((sum, part) => sum + part.size, 0),
+    crc: stored.reduce((crc, part) => crc32Combine(crc, part.crc ?? 0, part.size), 0),
+    condition,
+  };
+}

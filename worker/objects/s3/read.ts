@@ -1,0 +1,134 @@
+import { GetObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3';
+import { Readable } from 'node:stream';
+import { nothing } from '../../content/bytes.ts';
+import type { Bytes } from '../../content/content.ts';
+import { checkAborted, type Abortable } from '../../util/abort.ts';
+import { Failure, isFailure, type Code } from '../../util/failure.ts';
+import type { ObjectInfo } from '../objects.ts';
+import type { Bucket } from './client.ts';
+import { isS3Error } from './failure.ts';
+import { crcOf } from './values.ts';
+
+/** NOT_FOUND when there is none. */
+export async function statObject(bucket: Bucket, key: string, options: Abortable = {}): Promise<ObjectInfo> {
+  try {
+    return (await headObject(bucket, key, {}, options)).info;
+  } catch (error) {
+    if (!isFailure(error, 'DENIED', 'INVALID', 'UNAUTHENTICATED')) throw error;
+    // no body tells why a HEAD was refused: ask again in a way that has one
+    const body = await readObject(bucket, key, { signal: options.signal, offset: 0, length: 1 });
+    for await (const _ of body) break;
+    throw error;
+  }
+}
+
+/** As `ObjectStore.read`. */
+export async function readObject(
+  bucket: Bucket,
+  key: string,
+  options: Abortable & { offset?: number; length?: number; ifMatch?: string | undefined } = {},
+): Promise<Bytes> {
+  const { offset = 0, length, ifMatch } = options;
+  if (length === 0) return readNothing(bucket, key, offset, options);
+  const location = bucket.describe(key);
+  const whole = offset === 0 && length === undefined;
+  const range = `bytes=${offset}-${length === undefined ? '' : offset + length - 1}`;
+  try {
+    const answer = await bucket.call(
+      { doing: 'read', key, action: 's3:GetObject' },
+      async (client, http) =>
+        client.send(
+          new GetObjectCommand({ ...bucket.object(key), ...(whole ? {} : { Range: range }), IfMatch: ifMatch }),
+          http,
+        ),
+      options,
+    );
+    const { Body: body, ContentLength: bytes = 0, ContentRange: sent = 'the whole' } = answer;
+    if (!(body instanceof Readable)) throw readFailure(location, 'BUG', 'the SDK gave no stream');
+    if (!whole && !isRange(sent, offset, bytes, length)) {
+      body.destroy();
+      throw readFailure(location, 'UNSUPPORTED', `asked for ${range}, the endpoint sent ${sent}`);
+    }
+    return bytesOf(body, bytes, location, options);
+  } catch (error) {
+    // S3 has no way to say that the range begins right at the end
+    if (isS3Error(error, 'InvalidRange')) return readNothing(bucket, key, offset, options);
+    throw error;
+  }
+}
+
+/** After an answer that may have been lost: the object, if it has the bytes that were sent. */
+export async function findSent(
+  bucket: Bucket,
+  key: string,
+  size: number,
+  crc: number,
+  options: Abortable,
+): Promise<ObjectInfo | undefined> {
+  try {
+    const there = await headObject(bucket, key, { ChecksumMode: 'ENABLED' }, options);
+    return there.info.size === size && there.crc === crc ? there.info : undefined;
+  } catch (error) {
+    if (isFailure(error, 'NOT_FOUND', 'DENIED')) return undefined;
+    throw error;
+  }
+}
+
+/** What S3 says of an object, its CRC-32 where `ChecksumMode` asks for it. */
+async function headObject(
+  bucket: Bucket,
+  key: string,
+  more: { ChecksumMode?: 'ENABLED' },
+  options: Abortable,
+): Promise<{ info: ObjectInfo; crc: number | undefined }> {
+  const head = await bucket.call(
+    { doing: 'look at', key, action: 's3:GetObject' },
+    async (client, http) => client.send(new HeadObjectCommand({ ...bucket.object(key), ...more }), http),
+    options,
+  );
+  const { ContentLength: size = 0, ETag: etag = '', LastModified: modified = new Date(0), Metadata } = head;
+  const info = { key, size, etag, modified, metadata: Metadata ?? {}, version: head.VersionId };
+  return { info, crc: crcOf(head.ChecksumCRC32) };
+}
+
+/** What a read of no bytes comes to: S3 has no empty ranges. */
+async function readNothing(
+  bucket: Bucket,
+  key: string,
+  offset: number,
+  options: Abortable & { ifMatch?: string | undefined },
+): Promise<Bytes> {
+  const { size, etag } = await statObject(bucket, key, { signal: options.signal });
+  const location = bucket.describe(key);
+  if (options.ifMatch !== undefined && options.ifMatch !== etag)
+    throw readFailure(location, 'CONFLICT', 'it was written by somebody else in the meantime');
+  if (offset > size) throw readFailure(location, 'INVALID', `it has ${size} bytes, so there is nothing at ${offset}`);
+  return nothing();
+}
+
+function isRange(sent: string, offset: number, bytes: number, length: number | undefined): boolean {
+  const [, first, last, total] = /^bytes (\d+)-(\d+)\/(\d+)$/u.exec(sent) ?? [];
+  if (Number(first) !== offset || Number(last) !== offset + bytes - 1) return false;
+  return bytes === length || Number(last) + 1 === Number(total);
+}
+
+async function* bytesOf(body: Readable, bytes: number, location: string, options: Abortable): Bytes {
+  let received = 0;
+  try {
+    for await (const chunk of body as AsyncIterable<Uint8Array>) {
+      received += chunk.byteLength;
+      yield chunk;
+    }
+  } catch (error) {
+    checkAborted(options);
+    throw readFailure(location, 'UNAVAILABLE', `the connection broke after ${received} of ${bytes} bytes`, {
+      cause: error,
+    });
+  }
+  if (received !== bytes)
+    throw readFailure(location, 'UNAVAILABLE', `the body ended after ${received} of ${bytes} bytes`);
+}
+
+function readFailure(location: string, code: Code, what: string, options: { readonly cause?: unknown } = {}): Failure {
+  return new Failure(code, `read ${location}: ${what}`, { ...options, context: { location } });
+}
