@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { PlanJob } from '../../worker/queue/job.ts';
 import type { Queue } from '../../worker/queue/queue.ts';
-import { planRule, type PlanResult } from '../../worker/service/planner/plan-run.ts';
+import { planRule, type PlanResult } from '../../worker/service/planner/plan-scheduled.ts';
 import type { CopyRule } from '../../worker/rules/rule.ts';
 import type { JobRecord, StateStore } from '../../worker/state/state.ts';
 import { checkAborted } from '../../worker/util/abort.ts';

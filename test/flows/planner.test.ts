@@ -5,7 +5,7 @@ import { parseReference } from '../../worker/oci/reference.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
 import type { Queue } from '../../worker/queue/queue.ts';
 import type { Backends } from '../../worker/images/backends.ts';
-import { planRule } from '../../worker/service/planner/plan-run.ts';
+import { planRule } from '../../worker/service/planner/plan-scheduled.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
 import { stateOver } from '../../worker/state/store.ts';
 import type { Table } from '../../worker/state/table.ts';

@@ -9,7 +9,7 @@ import { forEachOf } from '../../util/limit.ts';
 import { quote } from '../../util/text.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
-import { planRule } from '../planner/plan-run.ts';
+import { planRule } from '../planner/plan-scheduled.ts';
 import { IMAGES_AT_ONCE, copyImages, type ItemResult, type BatchResult } from '../../images/copy-images.ts';
 
 export interface SyncRequest {

@@ -8,7 +8,7 @@ import type { Clock } from '../../util/clock.ts';
 import { isFailure, toFailure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import type { BackendPool } from '../backend-pool.ts';
-import { planRule } from './plan-run.ts';
+import { planRule } from './plan-scheduled.ts';
 import type { Service } from '../service.ts';
 
 export interface PassOptions extends Abortable {

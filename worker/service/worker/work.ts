@@ -5,7 +5,7 @@ import { isFailure, toFailure, type Failure } from '../../util/failure.ts';
 import { isRecord } from '../../util/record.ts';
 import type { JobName } from '../../util/events.ts';
 import { JobDelivery, makeKnown } from './deliver-job.ts';
-import { planPush } from '../planner/plan-push.ts';
+import { planPush } from '../planner/push-event.ts';
 import type { WorkContext } from './work-context.ts';
 
 /** Of a message that no queue would take whole. */

@@ -9,7 +9,7 @@ import type { StoredRule } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
 import { Failure, toFailure } from '../../util/failure.ts';
 import type { BackendPool } from '../backend-pool.ts';
-import { planRule, type PlanOptions, type PlanResult } from './plan-run.ts';
+import { planRule, type PlanOptions, type PlanResult } from './plan-scheduled.ts';
 import type { Service } from '../service.ts';
 
 export interface PushResult {
