@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { PlanJob } from '../../worker/queue/job.ts';
 import type { Queue } from '../../worker/queue/queue.ts';
-import { planRule, type PlanResult } from '../../worker/service/planner/plan-scheduled.ts';
+import type { PlanResult } from '../../worker/service/planner/plan-run.ts';
+import { planScheduled } from '../../worker/service/planner/plan-scheduled.ts';
 import type { CopyRule } from '../../worker/rules/rule.ts';
 import type { JobRecord, StateStore } from '../../worker/state/state.ts';
 import { checkAborted } from '../../worker/util/abort.ts';
@@ -82,10 +83,15 @@ describe('planning in pieces', () => {
     for (;;) {
       const asked = pieces[count++];
       const clock = { ...bench.clock, ...lateAfter(asked ?? Infinity) };
-      const result: PlanResult | undefined = await planRule({ rule: MANY, run, after }, bench, lab.session().backends, {
-        clock,
-        untilMs: 1,
-      });
+      const result: PlanResult | undefined = await planScheduled(
+        { rule: MANY, run, after },
+        bench,
+        lab.session().backends,
+        {
+          clock,
+          untilMs: 1,
+        },
+      );
       assert(result);
       const next = bench.jobs.find((job) => job.kind === 'plan');
       assert.equal(result.continued, next !== undefined);

@@ -5,7 +5,8 @@ import { parseReference } from '../../worker/oci/reference.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
 import type { Queue } from '../../worker/queue/queue.ts';
 import type { Backends } from '../../worker/images/backends.ts';
-import { planRule } from '../../worker/service/planner/plan-scheduled.ts';
+import { planPushed } from '../../worker/service/planner/plan-pushed.ts';
+import { planScheduled } from '../../worker/service/planner/plan-scheduled.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
 import { stateOver } from '../../worker/state/store.ts';
 import type { Table } from '../../worker/state/table.ts';
@@ -200,7 +201,7 @@ describe('a tick', () => {
     const run = await state.runs.begin({ id: 'by hand', rule: 'keep', trigger: 'request' });
     const events: unknown[] = [];
     const report = (event: unknown): void => void events.push(event);
-    const result = await planRule({ rule: mirroring, run }, bench, blind, { clock: bench.clock, report });
+    const result = await planScheduled({ rule: mirroring, run }, bench, blind, { clock: bench.clock, report });
     expect(result).toMatchObject({ jobs: 0, unchanged: 1 });
     expect(events).toContainEqual(
       expect.objectContaining({ type: 'warning', message: expect.stringContaining('counts as it was left') }),
@@ -598,8 +599,8 @@ describe('a push', () => {
     };
     const plan = async (id: string, tag: string | undefined): Promise<unknown> => {
       const run = await bench.state.runs.begin({ id, rule: 'keep', trigger: 'push' });
-      const only = { registry: HOME, repository, pushed: { tag, digest } };
-      return planRule({ rule: keep, run, only }, bench, lagging, { clock: bench.clock });
+      const request = { rule: keep, run, registry: HOME, repository, pushed: { tag, digest } };
+      return planPushed(request, bench, lagging, { clock: bench.clock });
     };
     expect(await plan('tagged', 'v2')).toMatchObject({ jobs: 1 });
     expect(queued(bench)).toEqual(['v2']);

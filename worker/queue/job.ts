@@ -66,7 +66,7 @@ export interface VerifyJob extends JobCommon {
   readonly against?: string | undefined;
 }
 
-/** Goes on with planning a run, behind where the planner had to stop. */
+/** Goes on with planning a run, after the image where the planner had to stop. */
 export interface PlanJob extends JobCommon {
   readonly kind: 'plan';
   readonly rule: string;

@@ -14,7 +14,7 @@ import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { Failure } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
-import { readRule } from '../planner/plan-scheduled.ts';
+import { readRule } from '../planner/stored-rule.ts';
 import type { Service } from '../service.ts';
 
 export interface EnqueueOptions extends Abortable {

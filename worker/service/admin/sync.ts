@@ -9,7 +9,7 @@ import { forEachOf } from '../../util/limit.ts';
 import { quote } from '../../util/text.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
-import { planRule } from '../planner/plan-scheduled.ts';
+import { planScheduled } from '../planner/plan-scheduled.ts';
 import { IMAGES_AT_ONCE, copyImages, type ItemResult, type BatchResult } from '../../images/copy-images.ts';
 
 export interface SyncRequest {
@@ -72,7 +72,7 @@ async function planHere(
   const state = memoryState(options.clock);
   const outbox = new Outbox();
   const run = await state.runs.begin({ id: rule.name, rule: rule.name, trigger: 'request' }, options);
-  await planRule({ rule, run }, { state, queue: outbox, deadLetters: outbox }, backends, {
+  await planScheduled({ rule, run }, { state, queue: outbox, deadLetters: outbox }, backends, {
     ...options,
     untilMs: undefined,
   });

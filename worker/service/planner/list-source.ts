@@ -26,6 +26,11 @@ export interface SourceList {
   readonly archived: number;
 }
 
+/** For people: images of `repository` that the list leaves out because they are archived. */
+export function archivedWarning(repository: string, { archived }: Pick<SourceList, 'archived'>): string {
+  return `${repository}: ${archived} images are archived and cannot be pulled; they are left out`;
+}
+
 interface Resolved {
   /** In the order of the candidates. */
   readonly images: readonly SourceImage[];

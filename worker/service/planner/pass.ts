@@ -8,7 +8,7 @@ import type { Clock } from '../../util/clock.ts';
 import { isFailure, toFailure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import type { BackendPool } from '../backend-pool.ts';
-import { planRule } from './plan-scheduled.ts';
+import { planScheduled } from './plan-scheduled.ts';
 import type { Service } from '../service.ts';
 
 export interface PassOptions extends Abortable {
@@ -212,7 +212,7 @@ class Pass {
   async #plan(run: Run, rule: CopyRule): Promise<void> {
     const { untilMs = Infinity, clock } = this.#options;
     const options = { ...this.#options, untilMs: Math.min(untilMs, clock.now() + MAX_RULE_MS) };
-    await this.#backends.use(async (opened) => planRule({ rule, run }, this.#service, opened, options), options);
+    await this.#backends.use(async (opened) => planScheduled({ rule, run }, this.#service, opened, options), options);
   }
 }
 

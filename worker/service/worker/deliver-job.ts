@@ -7,7 +7,8 @@ import { Failure, isFailure, toFailure } from '../../util/failure.ts';
 import type { JobName, Report } from '../../util/events.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type Leases, type JobDestination } from './leases.ts';
-import { continuePlan, keptBody } from '../planner/plan-scheduled.ts';
+import { continuePlan } from '../planner/plan-scheduled.ts';
+import { keptBody } from '../planner/run-jobs.ts';
 import { destinationsOfJob, runJob, type RunJobOptions } from './run-job.ts';
 import type { WorkContext } from './work-context.ts';
 
