@@ -5,7 +5,7 @@ import { lastScheduledMs } from '../../rules/schedule.ts';
 import type { Run, StoredRule } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
-import { isFailure, toFailure } from '../../util/failure.ts';
+import { ifFound, toFailure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import type { BackendPool } from '../backend-pool.ts';
 import { planScheduled } from './plan-scheduled.ts';
@@ -93,7 +93,8 @@ class Pass {
     const { runs } = this.#service.state;
     const before = await runs.progress(stored.name, this.#options);
     const replacing = before?.current?.run;
-    const current = replacing === undefined ? undefined : await this.#settleIfKnown(replacing);
+    // a run that the state has forgotten is no reason not to begin another
+    const current = replacing === undefined ? undefined : await ifFound(this.#settle(replacing));
     const open = current?.endedAtMs === undefined ? current : undefined;
     // whatever has become of the rule
     const isGoingOn = open !== undefined && !(await this.#isDead(open, stored.name));
@@ -152,16 +153,6 @@ class Pass {
         type: 'warning',
         message: `${resent} jobs waited and the queue was empty: they were sent again`,
       });
-  }
-
-  /** Undefined for a run that the state has forgotten: nobody looked for so long. */
-  async #settleIfKnown(id: string): Promise<Run | undefined> {
-    try {
-      return await this.#settle(id);
-    } catch (error) {
-      if (isFailure(error, 'NOT_FOUND')) return undefined;
-      throw error;
-    }
   }
 
   async #settle(id: string): Promise<Run> {

@@ -1,11 +1,13 @@
 import { formatReference, formatRepository, type Repository } from '../../oci/reference.ts';
 import { destinationsOf, type Destination } from '../../rules/destinations.ts';
 import type { Candidate, CopyRule } from '../../rules/rule.ts';
-import type { DestinationKey, Run, SyncRecord } from '../../state/state.ts';
+import type { Run } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 import { atSide } from '../../util/failure.ts';
-import type { SourceList } from './list-source.ts';
-import { nameOf, planJobs, referenceOf, titleOf, type JobPlan, type Presence, type SourceImage } from './plan-jobs.ts';
+import type { SourceList } from './source-list.ts';
+import { nameOf, planJobs, referenceOf, titleOf, type JobPlan, type SourceImage } from './plan-jobs.ts';
+import type { Presences } from './presences.ts';
+import type { Remembered } from './remembered.ts';
 import type { RunJobs } from './run-jobs.ts';
 
 /** Images of one repository. */
@@ -15,17 +17,12 @@ export interface Batch extends Repository {
   readonly candidates: readonly Candidate[];
 }
 
-/** What is known of destinations, for a comparison. */
-export interface KnownDestinations {
-  records(wanted: readonly Destination[], options: Abortable): Promise<(key: DestinationKey) => SyncRecord | undefined>;
-  presences(wanted: readonly Destination[], options: Abortable): Promise<(key: DestinationKey) => Presence>;
-}
-
 export interface BatchContext {
   readonly rule: CopyRule;
   readonly run: Pick<Run, 'id' | 'startedAtMs'>;
   readonly jobs: RunJobs;
-  readonly destinations: KnownDestinations;
+  readonly remembered: Pick<Remembered, 'find'>;
+  readonly presences: Pick<Presences, 'find'>;
   /** Called for an image that cannot be planned. Throws where that ends the planning. */
   readonly fail: (title: string, error: unknown) => Promise<void>;
 }
@@ -68,12 +65,12 @@ async function compare(
   { registry, repository, list }: Batch,
   images: readonly SourceImage[],
   wanted: readonly Destination[],
-  { rule, run, destinations }: BatchContext,
+  { rule, run, ...context }: BatchContext,
   options: Abortable,
 ): Promise<JobPlan> {
-  const record = await destinations.records(wanted, options);
+  const record = await context.remembered.find(wanted, options);
   const remembered = wanted.filter((key) => record(key) !== undefined);
-  const presence = await destinations.presences(remembered, options);
+  const presence = await context.presences.find(remembered, options);
   const came = new Set(remembered.flatMap((key) => record(key)?.manifests ?? []));
   const referrers = rule.referrers
     ? await list.referrers((subject) => came.has(subject), options)

@@ -5,10 +5,12 @@ import type { Run } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
 import { isFailure } from '../../util/failure.ts';
 import type { Service } from '../service.ts';
-import { DestinationsNow } from './destinations-now.ts';
-import { archivedWarning, listSource, type Pushed } from './list-source.ts';
-import { batchesOf, planBatch, type KnownDestinations } from './plan-batch.ts';
+import { listSource } from './list-source.ts';
+import { archivedWarning, type Pushed } from './source-list.ts';
+import { batchesOf, planBatch } from './plan-batch.ts';
 import { planRun, type PlanOptions, type PlanResult } from './plan-run.ts';
+import type { Presences } from './presences.ts';
+import { Remembered } from './remembered.ts';
 
 /** A repository that the rule names, and what was pushed there. */
 export interface PushedPlan extends Repository {
@@ -38,14 +40,15 @@ export async function planPushed(
         if (isFailure(error) && error.retryable) throw error;
         await jobs.fail(title, error, held);
       };
-      const destinations = withoutLooking(new DestinationsNow(service.state, backends, report));
+      const remembered = new Remembered(service.state.destinations);
+      const context = { rule, run, jobs, remembered, presences: NOT_LOOKED_AT, fail };
       const name = formatRepository(request);
       try {
         const source = backends.registry(registry, 'source');
         const list = await listSource(rule, source, repository, run.startedAtMs, { ...held, pushed });
         if (list.archived > 0) report?.({ type: 'warning', message: archivedWarning(name, list) });
         for (const candidates of batchesOf(list.selected))
-          await planBatch({ registry, repository, list, candidates }, { rule, run, jobs, destinations, fail }, held);
+          await planBatch({ registry, repository, list, candidates }, context, held);
       } catch (error) {
         await fail(`list docker://${name}`, error);
       }
@@ -55,10 +58,5 @@ export async function planPushed(
   );
 }
 
-/** Looks for nothing that is gone at destinations: the schedule does. */
-function withoutLooking(known: KnownDestinations): KnownDestinations {
-  return {
-    records: async (wanted, options) => known.records(wanted, options),
-    presences: async () => () => 'there',
-  };
-}
+/** A push does not look for what is gone at destinations: the schedule does. */
+const NOT_LOOKED_AT: Pick<Presences, 'find'> = { find: async () => () => 'there' };

@@ -2,7 +2,7 @@ import type { Backends } from '../../images/backends.ts';
 import { formatRepository, type Repository } from '../../oci/reference.ts';
 import type { PlanJob } from '../../queue/job.ts';
 import type { CopyRule } from '../../rules/rule.ts';
-import type { Run } from '../../state/state.ts';
+import type { Run, StateStore } from '../../state/state.ts';
 import { anyOf, checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { deadline } from '../../util/deadline.ts';
@@ -10,12 +10,14 @@ import type { Report } from '../../util/events.ts';
 import { Failure, isFailure } from '../../util/failure.ts';
 import type { BackendPool } from '../backend-pool.ts';
 import type { Service } from '../service.ts';
-import { DestinationsNow } from './destinations-now.ts';
 import { listRepositories } from './list-repositories.ts';
-import { archivedWarning, listSource } from './list-source.ts';
+import { listSource } from './list-source.ts';
+import { archivedWarning } from './source-list.ts';
 import { batchesOf, planBatch, type BatchContext } from './plan-batch.ts';
 import { afterRepository, FROM_THE_START, isAfter, mayHaveAfter, nameOf } from './plan-jobs.ts';
 import { planRun, type PlanOptions, type PlanResult } from './plan-run.ts';
+import { Presences } from './presences.ts';
+import { Remembered } from './remembered.ts';
 import type { RunJobs } from './run-jobs.ts';
 import { readRule } from './stored-rule.ts';
 
@@ -50,12 +52,11 @@ export async function planScheduled(
   options: ScheduledPlanOptions,
 ): Promise<PlanResult | undefined> {
   const { untilMs = Infinity, clock, report } = options;
-  const destinations = new DestinationsNow(service.state, backends, report);
   return planRun(
     request,
     service,
     async (jobs, held) => {
-      const parts = { jobs, backends, destinations, clock, report, untilMs };
+      const parts = { jobs, state: service.state, backends, clock, report, untilMs };
       if (untilMs === Infinity || request.after !== undefined)
         return new RulePlanner(request, parts, held, held.signal).plan();
       const late = (): Failure => new Failure('ABORTED', `plan run ${request.run.id}: the time for it is over`);
@@ -90,8 +91,8 @@ export async function continuePlan(
 
 interface Parts {
   readonly jobs: RunJobs;
+  readonly state: StateStore;
   readonly backends: Backends;
-  readonly destinations: DestinationsNow;
   readonly clock: Clock;
   readonly report: Report | undefined;
   readonly untilMs: number;
@@ -125,8 +126,14 @@ class RulePlanner {
     this.#parts = parts;
     this.#held = held;
     this.#options = { signal };
-    const { jobs, destinations } = parts;
-    this.#batches = { rule, run, jobs, destinations, fail: async (title, error) => this.#fail(title, error) };
+    this.#batches = {
+      rule,
+      run,
+      jobs: parts.jobs,
+      remembered: new Remembered(parts.state.destinations),
+      presences: new Presences(parts.backends, parts.report),
+      fail: async (title, error) => this.#fail(title, error),
+    };
   }
 
   /** Returns after which image a worker has to go on; undefined when all is planned. */

@@ -5,7 +5,7 @@ import { rememberedManifests } from '../planner/plan-jobs.ts';
 import { formatLocation, parseDestination, parseLocation, type Location } from '../../oci/location.ts';
 import type { Destinations } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
-import { Failure, isFailure, toFailure } from '../../util/failure.ts';
+import { Failure, ifFound, isFailure, toFailure } from '../../util/failure.ts';
 import { SETTINGS_NAME, storeSettings } from '../../images/backup.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
@@ -119,17 +119,8 @@ async function keepSettings(
   const { registry, repository } = from.reference;
   const at = { ...archive, key: posix.join(posix.dirname(archive.key), SETTINGS_NAME) };
   try {
-    const storedMs = await backends
-      .bucket(at.bucket)
-      .stat(at.key, options)
-      .then(
-        ({ modified }) => modified.getTime(),
-        (error: unknown) => {
-          if (isFailure(error, 'NOT_FOUND')) return -Infinity;
-          throw error;
-        },
-      );
-    if (options.clock.now() - storedMs < SETTINGS_MS) return;
+    const stored = await ifFound(backends.bucket(at.bucket).stat(at.key, options));
+    if (stored !== undefined && options.clock.now() - stored.modified.getTime() < SETTINGS_MS) return;
     await storeSettings(backends.registry(registry, 'source'), repository, backends, at, options);
   } catch (error) {
     checkAborted(options);
