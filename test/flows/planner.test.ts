@@ -608,6 +608,15 @@ describe('a push', () => {
     await failureOf(plan('untagged', undefined), 'UNAVAILABLE');
   });
 
+  test('whose run another planner is planning is tried again', async () => {
+    const { bench, repository } = await mirrored({ onPush: true });
+    const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v1');
+    await using lease = await bench.state.lock('plan/push-e1-keep', 60);
+    expect(lease).toBeDefined();
+    const failure = await failureOf(bench.push({ id: 'e1', repository, digest, tag: 'v1' }), 'UNAVAILABLE');
+    expect(failure.message).toBe('plan push-e1-keep: another planner is already planning this run');
+  });
+
   test('of a repository that cannot be listed for the moment is tried again', async () => {
     const { bench, repository } = await mirrored({ onPush: true });
     const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v1');

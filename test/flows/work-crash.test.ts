@@ -13,7 +13,7 @@ import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
 import {
-  lettersOf,
+  deadLettersOf,
   expectEnded,
   expectFree,
   testService,
@@ -125,7 +125,7 @@ describe('a worker that is killed at any write loses nothing', { timeout: 120_00
       await expectFree(t, ...to);
       for (const where of [registry, ecr])
         await expectSameImage(image.content, lab.view(where, `crash/mirror-${nameOf(at)}`), image.root);
-      expect(await lettersOf(t)).toEqual([]);
+      expect(await deadLettersOf(t)).toEqual([]);
       return points;
     });
   });
@@ -153,7 +153,7 @@ describe('a worker that is killed at any write loses nothing', { timeout: 120_00
       await expectEnded(t, run, { failed: 1 });
       await expectFree(t, to);
       // killed between the two it is there twice, never not at all
-      const letters = await lettersOf(t);
+      const letters = await deadLettersOf(t);
       expect([1, 2]).toContain(letters.length);
       return points;
     });

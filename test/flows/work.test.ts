@@ -11,7 +11,7 @@ import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab, requestsDuring } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
 import {
-  lettersOf,
+  deadLettersOf,
   expectEnded,
   expectFree,
   mirrorJob,
@@ -143,7 +143,7 @@ describe('a job', () => {
     const bad = await t.enqueue({ kind: 'verify', from: archive });
     await worker.drain();
     await expectEnded(t, bad, { failed: 1 });
-    const [letter] = await lettersOf(t);
+    const [letter] = await deadLettersOf(t);
     expect(letter?.reason).toMatch(/^CORRUPT: verify s3:.*sha256:/);
     await expectSameImage(image.content, lab.view(ecr, 'work/verify'), image.root);
   });
@@ -168,7 +168,7 @@ describe('a message', () => {
     // sent by somebody else, who did not look
     const d = delivery(body);
     expect(await work(d, t.worker(lab.session().backends).context, FOREVER)).toEqual({ type: 'done' });
-    const [letter, ...others] = await lettersOf(t);
+    const [letter, ...others] = await deadLettersOf(t);
     expect(letter?.reason).toMatch(reason);
     expect(others).toEqual([]);
     expect(t.told).toMatchObject([{ type: 'message-refused', of: undefined }]);
@@ -192,7 +192,7 @@ describe('a message', () => {
     const run = await t.enqueue({ kind: 'mirror', from, to });
     await t.worker(lab.session().backends).drain();
     await expectEnded(t, run, { failed: 1 });
-    expect((await lettersOf(t))[0]?.reason).toMatch(reason);
+    expect((await deadLettersOf(t))[0]?.reason).toMatch(reason);
   });
 
   test('with a key that no table takes is a dead letter', async () => {
@@ -308,7 +308,7 @@ describe('a message that plans', () => {
     const failed = t.told.filter((told) => told.type === 'job-failed');
     expect(failed).toHaveLength(8);
     expect(failed.at(-1)).toMatchObject({ job: { kind: 'push', id: 'away' }, again: false });
-    expect(await lettersOf(t)).toMatchObject([{ body: JSON.stringify(event) }]);
+    expect(await deadLettersOf(t)).toMatchObject([{ body: JSON.stringify(event) }]);
   });
 
   test('by hand plans a rule, whose jobs are done like all others', async () => {
@@ -327,7 +327,7 @@ describe('a message that plans', () => {
     const t = testService();
     await t.queue.send([{ body: JSON.stringify({ version: 1, kind: 'plan', rule: 'gone' }) }]);
     await t.worker(lab.session().backends).drain();
-    expect((await lettersOf(t))[0]?.reason).toMatch(/^NOT_FOUND: there is no rule "gone"/);
+    expect((await deadLettersOf(t))[0]?.reason).toMatch(/^NOT_FOUND: there is no rule "gone"/);
     const [run] = await t.state.runs.list();
     await expectEnded(t, run?.id ?? '', { failed: 1 });
   });

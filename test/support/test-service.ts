@@ -132,7 +132,7 @@ export async function expectFree(t: TestService, ...places: readonly string[]): 
 }
 
 /** Reason and body of every dead letter. */
-export async function lettersOf(
+export async function deadLettersOf(
   t: TestService,
 ): Promise<readonly { readonly reason: string; readonly body: string }[]> {
   const letters = await t.deadLetters.receive(10, { waitSeconds: 0 });

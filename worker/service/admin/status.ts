@@ -75,16 +75,16 @@ export async function status(service: Service, options: StatusOptions): Promise<
   const jobs = await Promise.all(runs.map(async (run) => jobsOf(state, run, options)));
   const inFlight = jobs.flatMap((of) => of.inFlight).slice(0, MAX_JOBS);
   const failed = jobs.flatMap((of) => of.failed).slice(0, MAX_JOBS);
-  const letters = Math.max(dead.length, deadCount.visible + deadCount.inFlight);
+  const letterCount = Math.max(dead.length, deadCount.visible + deadCount.inFlight);
   return {
     queue: count,
-    deadLetters: letters,
+    deadLetters: letterCount,
     dead,
     rules,
     runs,
     inFlight,
     failed,
-    faulty: letters > 0 || rules.some((rule) => rule.faults.length > 0),
+    faulty: letterCount > 0 || rules.some((rule) => rule.faults.length > 0),
   };
 }
 

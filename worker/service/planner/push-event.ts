@@ -47,7 +47,8 @@ export async function planPush(
       const pushed = { tag: event.tag, digest: parseDigest(event.digest) };
       const request = { rule, run, registry, repository, pushed };
       const result = await backends.use(async (opened) => planPushed(request, service, opened, options), options);
-      if (result === undefined) throw new Failure('UNAVAILABLE', `plan ${id}: another is at it`);
+      if (result === undefined)
+        throw new Failure('UNAVAILABLE', `plan ${id}: another planner is already planning this run`);
       started.push({ ...result, run: id, rule: rule.name });
     } catch (error) {
       checkAborted(options);
