@@ -5,7 +5,7 @@ import { Failure } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
 import type { Service } from '../service.ts';
 
-/** A rule as it is stored now. NOT_FOUND without it, UNSUPPORTED for one that is not executed. */
+/** A rule as it is stored now. NOT_FOUND without it, UNSUPPORTED for one that this version does not run. */
 export async function readRule(name: string, { state }: Service, options: Abortable): Promise<CopyRule> {
   const stored = (await state.rules.list(options)).find((rule) => rule.name === name);
   if (stored === undefined)
