@@ -317,7 +317,7 @@ describe('sources', () => {
     ]);
     expect(await bench.run('keep')).toMatchObject({ jobs: { done: 2, failed: 1 }, endedAtMs: expect.any(Number) });
     const progress = await bench.state.runs.progress('keep');
-    expect(progress?.goodAtMs).toBeUndefined();
+    expect(progress?.lastGoodRunAtMs).toBeUndefined();
   });
 
   test('a registry that is away is not asked for each of its repositories', async () => {

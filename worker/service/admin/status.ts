@@ -117,11 +117,11 @@ function statusOf(
   nowMs: number,
 ): RuleStatus {
   const { name } = stored;
-  const goodAtMs = progress?.goodAtMs;
+  const lastGoodRunAtMs = progress?.lastGoodRunAtMs;
   const common = {
     name,
     current: current?.endedAtMs === undefined ? current : undefined,
-    ageSeconds: goodAtMs === undefined ? undefined : Math.max(0, Math.round((nowMs - goodAtMs) / 1000)),
+    ageSeconds: lastGoodRunAtMs === undefined ? undefined : Math.max(0, Math.round((nowMs - lastGoodRunAtMs) / 1000)),
   };
   let rule: Rule;
   try {
@@ -153,7 +153,7 @@ function lateness(
 ): readonly string[] {
   const scheduledMs = lastScheduledMs(rule.schedule, nowMs);
   if (scheduledMs === undefined || nowMs - Math.max(scheduledMs, appliedAtMs) < GRACE_MS) return [];
-  const served = progress?.dueAtMs !== undefined && progress.dueAtMs >= scheduledMs;
+  const served = progress?.lastScheduledAtMs !== undefined && progress.lastScheduledAtMs >= scheduledMs;
   if (served) return [];
   const when = new Date(scheduledMs).toISOString();
   if (current !== undefined && current.startedAtMs < scheduledMs)
@@ -163,12 +163,17 @@ function lateness(
 
 /** Repositories that cannot be listed leave no dead letter: without this nobody would hear that nothing is copied any more. */
 function badness(progress: RuleProgress | undefined): readonly string[] {
-  const { current, dueAtMs, goodAtMs } = progress ?? {};
-  if (current !== undefined || dueAtMs === undefined || (goodAtMs !== undefined && goodAtMs >= dueAtMs)) return [];
+  const { current, lastScheduledAtMs, lastGoodRunAtMs } = progress ?? {};
+  if (
+    current !== undefined ||
+    lastScheduledAtMs === undefined ||
+    (lastGoodRunAtMs !== undefined && lastGoodRunAtMs >= lastScheduledAtMs)
+  )
+    return [];
   const good =
-    goodAtMs === undefined
+    lastGoodRunAtMs === undefined
       ? 'there was no good one yet'
-      : `the last good one began at ${new Date(goodAtMs).toISOString()}`;
+      : `the last good one began at ${new Date(lastGoodRunAtMs).toISOString()}`;
   return [`its last run had failures, or did not end; ${good}`];
 }
 

@@ -104,12 +104,12 @@ class Pass {
 
     // a run that just ended may have been a good one
     const progress = current === undefined ? before : await runs.progress(rule.name, this.#options);
-    const { goodAtMs, dueAtMs } = progress ?? {};
-    const ageSeconds = Math.max(0, Math.round((nowMs - (goodAtMs ?? stored.appliedAtMs)) / 1000));
+    const { lastGoodRunAtMs, lastScheduledAtMs } = progress ?? {};
+    const ageSeconds = Math.max(0, Math.round((nowMs - (lastGoodRunAtMs ?? stored.appliedAtMs)) / 1000));
     this.#options.report?.({ type: 'rule-age', rule: rule.name, ageSeconds });
 
     const scheduledMs = lastScheduledMs(rule.schedule, nowMs) ?? 0;
-    const isDue = dueAtMs === undefined || scheduledMs > dueAtMs;
+    const isDue = lastScheduledAtMs === undefined || scheduledMs > lastScheduledAtMs;
     if (isGoingOn) {
       if (isDue) this.#late(open, rule.name, false);
       if (open.plannedAtMs === undefined) await this.#resume(open, rule);
@@ -180,10 +180,10 @@ class Pass {
     this.#options.report?.({ type: 'run-late', run: run.id, rule, dead, message });
   }
 
-  async #begin(rule: CopyRule, dueAtMs: number, replacing: string | undefined): Promise<void> {
-    const id = `${rule.name}-${new Date(dueAtMs).toISOString().replace(/[-:]|\.000/g, '')}`;
+  async #begin(rule: CopyRule, scheduledAtMs: number, replacing: string | undefined): Promise<void> {
+    const id = `${rule.name}-${new Date(scheduledAtMs).toISOString().replace(/[-:]|\.000/g, '')}`;
     const run = await this.#service.state.runs.beginScheduled(
-      { id, rule: rule.name, dueAtMs, replacing },
+      { id, rule: rule.name, scheduledAtMs, replacing },
       this.#options,
     );
     // another planner did
