@@ -41,7 +41,7 @@ async function pushed(name: string, where = registry): Promise<{ readonly image:
 
 /** What was told of the job itself. */
 const story = (t: TestService): readonly unknown[] =>
-  t.told
+  t.events
     .filter((event) => event.type.startsWith('job-'))
     .map((event) =>
       event.type === 'job-failed' ? `${event.type} ${event.code}${event.again ? ', again' : ''}` : event.type,
@@ -166,9 +166,9 @@ describe('a job that cannot be done', () => {
     await t.worker(lab.session().backends).drain();
     await expectEnded(t, run, { failed: 1 });
     expect(story(t)).toEqual(['job-started', 'job-failed NOT_FOUND']);
-    const [letter] = await deadLettersOf(t);
-    expect(letter?.reason).toMatch(/^NOT_FOUND: source: .*faults\/unknown/);
-    expect(JSON.parse(letter?.body ?? '')).toMatchObject({ run, from });
+    const [deadLetter] = await deadLettersOf(t);
+    expect(deadLetter?.reason).toMatch(/^NOT_FOUND: source: .*faults\/unknown/);
+    expect(JSON.parse(deadLetter?.body ?? '')).toMatchObject({ run, from });
     expect(await Array.fromAsync(t.state.runs.jobs(run))).toMatchObject([{ state: 'failed', code: 'NOT_FOUND' }]);
   });
 
@@ -179,9 +179,9 @@ describe('a job that cannot be done', () => {
     const run = await t.enqueue(mirrorJob(from, at(guarded, 'faults/credentials')));
     await t.worker(lab.session({ target: { credentials: 'ann:wrong-wrong' } }).backends).drain();
     await expectEnded(t, run, { failed: 1 });
-    const [letter] = await deadLettersOf(t);
-    expect(letter?.reason).toMatch(/^UNAUTHENTICATED: target: /);
-    expect(JSON.stringify([letter, t.told])).not.toContain('wrong-wrong');
+    const [deadLetter] = await deadLettersOf(t);
+    expect(deadLetter?.reason).toMatch(/^UNAUTHENTICATED: target: /);
+    expect(JSON.stringify([deadLetter, t.events])).not.toContain('wrong-wrong');
   });
 
   test('at one of its destinations is done at the others, once', async () => {
@@ -332,7 +332,7 @@ describe('a worker that stops', () => {
     await t.enqueue(mirrorJob(at(registry, 'x'), at(ecr, 'x')));
     const { outcome } = (await t.worker(lab.session().backends).next({ signal: AbortSignal.abort() })) ?? {};
     expect(outcome).toEqual({ type: 'again', seconds: 0 });
-    expect(t.told).toEqual([]);
+    expect(t.events).toEqual([]);
   });
 });
 
@@ -374,11 +374,11 @@ describe('a job of nearly twelve hours', () => {
     const old = await t.worker(lab.session().backends).next({ signal });
     expect(old?.outcome).toEqual({ type: 'done' });
     expect(t.queue.bodies).toHaveLength(1);
-    expect(t.told).toEqual([]);
+    expect(t.events).toEqual([]);
     // a request stays the run that it was
     const runs = await t.state.runs.list();
     expect(runs.map((run) => [run.id, run.jobs.waiting])).toEqual(
-      'id' in message || !('from' in message) ? [] : [[`request-${old?.d.id}`, 1]],
+      'id' in message || !('from' in message) ? [] : [[`request-${old?.delivery.id}`, 1]],
     );
   });
 });
@@ -406,7 +406,7 @@ describe('a table', () => {
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'table/away')));
     const away = t.worker(lab.session().backends, { table: failingTable(t.table, () => true) });
     expect((await away.next())?.outcome).toMatchObject({ type: 'again' });
-    expect(t.told).toMatchObject([{ type: 'warning', of: undefined }]);
+    expect(t.events).toMatchObject([{ type: 'warning', of: undefined }]);
     await t.worker(lab.session().backends).drain();
     await expectEnded(t, run, { done: 1 });
   });

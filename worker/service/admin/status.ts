@@ -19,8 +19,8 @@ export interface RuleStatus {
   readonly ageSeconds?: number | undefined;
   readonly expired: boolean;
   /**
-   * What is wrong, a sentence each: a tick that nobody served, a run that goes on past its next tick or that
-   * was no good one, a rule that cannot be read.
+   * What is wrong, a sentence each: a scheduled time that no planner served, a run that goes on past its next
+   * scheduled time or that had failures, a rule that cannot be read.
    */
   readonly faults: readonly string[];
 }
@@ -54,7 +54,7 @@ export interface StatusOptions extends Abortable {
   readonly runs?: number | undefined;
 }
 
-/** A tick may be served this much later: the planner comes by only so often, and takes its time. */
+/** A scheduled time may be served this much later: a planner runs every few minutes, and takes a while. */
 const GRACE_MS = 10 * 60_000;
 const DEFAULT_RUNS = 10;
 /** Of each kind: those who need all of them have `--json` and the table. */
@@ -140,11 +140,11 @@ function statusOf(
     faults:
       expired || !planned
         ? []
-        : [...lateness(rule, stored.appliedAtMs, progress, common.current, nowMs), ...badness(progress)],
+        : [...lateFaults(rule, stored.appliedAtMs, progress, common.current, nowMs), ...failureFaults(progress)],
   };
 }
 
-function lateness(
+function lateFaults(
   rule: Rule,
   appliedAtMs: number,
   progress: RuleProgress | undefined,
@@ -161,8 +161,8 @@ function lateness(
   return [`nobody planned the tick of ${when}: is a planner running?`];
 }
 
-/** Repositories that cannot be listed leave no dead letter: without this nobody would hear that nothing is copied any more. */
-function badness(progress: RuleProgress | undefined): readonly string[] {
+/** Repositories that cannot be listed leave no dead letter: this is what shows that nothing is copied any more. */
+function failureFaults(progress: RuleProgress | undefined): readonly string[] {
   const { current, lastScheduledAtMs, lastGoodRunAtMs } = progress ?? {};
   if (
     current !== undefined ||

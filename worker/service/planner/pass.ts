@@ -44,9 +44,9 @@ const RESENT_AT_ONCE = 500;
 /**
  * One pass of a planner: begins the runs of all rules that are due and plans them, sets right what planners and workers left that died, and
  * reports what is late, expired, failed and how old each rule's last good copy is. Meant to be called every few minutes; any number may run
- * at once, since of each tick of a rule one begins the run, and of each run one plans it. One rule that fails does not stop the others.
+ * at once: one of them begins the run of a scheduled time, and one plans it. One rule that fails does not stop the others.
  *
- * A rule is due once its schedule had a tick that no run was begun for, so ticks that were missed are made up for by one run.
+ * A rule is due once its schedule named a time that no run was begun for, so one run makes up for all the times that were missed.
  */
 export async function runPass(
   service: Service,
@@ -55,9 +55,9 @@ export async function runPass(
 ): Promise<PassResult> {
   const rules = await service.state.rules.list(options);
   const pass = new Pass(service, backends, options);
-  for (const stored of rules) await pass.attempt(stored.name, async () => pass.serve(stored));
-  await pass.attempt(undefined, async () => pass.settleOthers());
-  await pass.attempt(undefined, async () => pass.resendLost());
+  for (const stored of rules) await pass.guard(stored.name, async () => pass.serve(stored));
+  await pass.guard(undefined, async () => pass.settleOthers());
+  await pass.guard(undefined, async () => pass.resendLost());
   return { rules: rules.length, ...pass.tally };
 }
 
@@ -75,8 +75,8 @@ class Pass {
     this.#options = options;
   }
 
-  /** Runs `work`; that it failed is told, and counted for a rule. */
-  async attempt(rule: string | undefined, work: () => Promise<void>): Promise<void> {
+  /** Runs `work`. Its failure is reported, and counted for a rule. */
+  async guard(rule: string | undefined, work: () => Promise<void>): Promise<void> {
     try {
       await work();
     } catch (error) {
