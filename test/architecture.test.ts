@@ -73,7 +73,7 @@ for (const file of SOURCES) {
     for (const [, specifier = ''] of readFileSync(file, 'utf8').matchAll(IMPORT)) {
       if (specifier.startsWith('@aws-sdk/'))
         assert.ok(
-          SDK_ONLY_IN.has(file.slice('worker/'.length)) || SDK_TYPES_IN.has(file.slice('worker/'.length)),
+          SDK_ONLY_IN.has(file.slice('worker/'.length)),
           `${specifier}: the SDK stays in ${[...SDK_ONLY_IN].join(', ')}`,
         );
       if (file.startsWith('worker/'))

@@ -255,8 +255,8 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
 
     describe('runs', () => {
       const begin = async (id = 'run-1'): Promise<Run> => state.runs.begin({ id, trigger: 'request' });
-      const scheduled = async (id: string, dueAtMs: number, replacing?: string): Promise<Run | undefined> =>
-        state.runs.beginScheduled({ id, rule: 'nightly', dueAtMs, replacing });
+      const scheduled = async (id: string, scheduledAtMs: number, replacing?: string): Promise<Run | undefined> =>
+        state.runs.beginScheduled({ id, rule: 'nightly', scheduledAtMs, replacing });
       const runOf = async (id = 'run-1'): Promise<Run> => {
         const run = await other.runs.get(id);
         if (run === undefined) throw new Error(`there is no run ${id}`);
@@ -376,12 +376,16 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           const run = await scheduled('run-1', 1000);
           expect(run).toMatchObject({ id: 'run-1', rule: 'nightly', trigger: 'schedule', startedAtMs: clock.now() });
           const current = { run: 'run-1', startedAtMs: clock.now() };
-          expect(await other.runs.progress('nightly')).toEqual({ rule: 'nightly', current, dueAtMs: 1000 });
+          expect(await other.runs.progress('nightly')).toEqual({ rule: 'nightly', current, lastScheduledAtMs: 1000 });
           expect(await scheduled('run-2', 1000)).toBeUndefined();
           expect(await scheduled('run-2', 2000)).toBeUndefined();
           await state.runs.planned('run-1');
-          const goodAtMs = current.startedAtMs;
-          expect(await other.runs.progress('nightly')).toEqual({ rule: 'nightly', dueAtMs: 1000, goodAtMs });
+          const lastGoodRunAtMs = current.startedAtMs;
+          expect(await other.runs.progress('nightly')).toEqual({
+            rule: 'nightly',
+            lastScheduledAtMs: 1000,
+            lastGoodRunAtMs,
+          });
           expect(await scheduled('run-2', 1000)).toBeUndefined();
           expect(await scheduled('run-2', 2000)).toMatchObject({ id: 'run-2' });
           expect(idsOf(await state.runs.list({ rule: 'nightly' }))).toEqual(['run-2', 'run-1']);
@@ -393,7 +397,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         ])('of many planners that give it %s one begins it', async (_, idOf) => {
           const begun = await Promise.all(
             Array.from({ length: 10 }, async (__, i) =>
-              (i % 2 === 0 ? state : other).runs.beginScheduled({ id: idOf(i), rule: 'nightly', dueAtMs: 1 }),
+              (i % 2 === 0 ? state : other).runs.beginScheduled({ id: idOf(i), rule: 'nightly', scheduledAtMs: 1 }),
             ),
           );
           const [run, ...more] = begun.filter((it) => it !== undefined);
@@ -404,14 +408,18 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
 
         test('that failed in part does not make it good', async () => {
           await scheduled('run-1', 1000);
-          const goodAtMs = clock.now();
+          const lastGoodRunAtMs = clock.now();
           await state.runs.planned('run-1');
           await clock.advance(HOUR_MS);
           await scheduled('run-2', 2000);
           await state.runs.addJobs('run-2', jobsNamed(1));
           await state.runs.planned('run-2');
           await work('job-1', FAILED, 'run-2');
-          expect(await state.runs.progress('nightly')).toEqual({ rule: 'nightly', dueAtMs: 2000, goodAtMs });
+          expect(await state.runs.progress('nightly')).toEqual({
+            rule: 'nightly',
+            lastScheduledAtMs: 2000,
+            lastGoodRunAtMs,
+          });
         });
 
         test('is replaced where it is named, and then ends harmlessly', async () => {
@@ -420,7 +428,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(await scheduled('run-2', 2000, 'run-0')).toBeUndefined();
           expect(await scheduled('run-2', 2000, 'run-1')).toMatchObject({ id: 'run-2' });
           const progress = await state.runs.progress('nightly');
-          expect(progress).toMatchObject({ current: { run: 'run-2' }, dueAtMs: 2000 });
+          expect(progress).toMatchObject({ current: { run: 'run-2' }, lastScheduledAtMs: 2000 });
           await state.runs.planned('run-1');
           await work('job-1', FAILED);
           expect(await state.runs.progress('nightly')).toEqual(progress);
@@ -435,7 +443,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           await other.runs.declareDead('run-1');
           const endedAtMs = clock.now();
           expect(await runOf()).toMatchObject({ dead: true, endedAtMs, jobs: { waiting: 1, running: 1 } });
-          expect(await state.runs.progress('nightly')).toEqual({ rule: 'nightly', dueAtMs: 1000 });
+          expect(await state.runs.progress('nightly')).toEqual({ rule: 'nightly', lastScheduledAtMs: 1000 });
           expect(await scheduled('run-2', 2000, 'run-1')).toMatchObject({ id: 'run-2' });
           await clock.advance(HOUR_MS);
           await other.runs.declareDead('run-1');
@@ -446,7 +454,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(await runOf()).toMatchObject(dead);
           expect(await state.runs.settle('run-1')).toMatchObject(dead);
           const current = { run: 'run-2', startedAtMs: endedAtMs };
-          expect(await state.runs.progress('nightly')).toEqual({ rule: 'nightly', dueAtMs: 2000, current });
+          expect(await state.runs.progress('nightly')).toEqual({ rule: 'nightly', lastScheduledAtMs: 2000, current });
         });
 
         test('that ended is not declared dead afterwards', async () => {

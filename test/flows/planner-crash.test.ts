@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { PlanJob } from '../../worker/queue/job.ts';
 import type { Queue } from '../../worker/queue/queue.ts';
-import { planRule, type PlanResult } from '../../worker/service/planner/plan-run.ts';
+import type { PlanResult } from '../../worker/service/planner/plan-run.ts';
+import { planScheduled } from '../../worker/service/planner/plan-scheduled.ts';
 import type { CopyRule } from '../../worker/rules/rule.ts';
 import type { JobRecord, StateStore } from '../../worker/state/state.ts';
 import { checkAborted } from '../../worker/util/abort.ts';
@@ -82,10 +83,15 @@ describe('planning in pieces', () => {
     for (;;) {
       const asked = pieces[count++];
       const clock = { ...bench.clock, ...lateAfter(asked ?? Infinity) };
-      const result: PlanResult | undefined = await planRule({ rule: MANY, run, after }, bench, lab.session().backends, {
-        clock,
-        untilMs: 1,
-      });
+      const result: PlanResult | undefined = await planScheduled(
+        { rule: MANY, run, after },
+        bench,
+        lab.session().backends,
+        {
+          clock,
+          untilMs: 1,
+        },
+      );
       assert(result);
       const next = bench.jobs.find((job) => job.kind === 'plan');
       assert.equal(result.continued, next !== undefined);
@@ -128,12 +134,12 @@ describe('planning in pieces', () => {
 
   test('leaves all of it to a worker when no time is left', async () => {
     const bench = await begun(MANY);
-    expect(await bench.tick({ untilMs: bench.clock.now() })).toMatchObject({ begun: 1, failed: 0 });
+    expect(await bench.pass({ untilMs: bench.clock.now() })).toMatchObject({ begun: 1, failed: 0 });
     expect(bench.jobs).toMatchObject([{ kind: 'plan', rule: 'many', after: { repository: '', name: '' } }]);
     expect(bench.of('run-planned')).toMatchObject([{ jobs: 0, continued: true }]);
     await bench.clock.advance(MINUTE_MS);
     // the worker is about to: nobody else plans
-    await bench.tick();
+    await bench.pass();
     expect(bench.jobs).toHaveLength(1);
     expect(await bench.work({ copies: false })).toHaveLength(1903);
     expect(await bench.run('many')).toMatchObject({ jobs: { done: 1904, failed: 0 }, endedAtMs: expect.any(Number) });
@@ -141,16 +147,16 @@ describe('planning in pieces', () => {
 
   test('of a rule that is gone ends the run with what there is', async () => {
     const bench = await begun(MANY);
-    await bench.tick({ untilMs: bench.clock.now() });
+    await bench.pass({ untilMs: bench.clock.now() });
     await bench.state.rules.remove('many', 1);
     await expect(bench.work()).rejects.toMatchObject({ code: 'NOT_FOUND' });
     expect(await bench.run('many')).toMatchObject({ plannedAtMs: expect.any(Number) });
   });
 });
 
-test('a planner that dies after any of its writes leaves nothing that the next ticks do not set right', async () => {
+test('a planner that dies after any of its writes leaves nothing that the next passes do not set right', async () => {
   const whole = await begun(FEW);
-  await whole.tick();
+  await whole.pass();
   const run = await whole.run('few');
   const ids = (await jobsOf(whole.state, run.id)).map(({ id }) => id).toSorted();
   expect(ids).toHaveLength(3);
@@ -159,19 +165,19 @@ test('a planner that dies after any of its writes leaves nothing that the next t
   for (let writes = 1; ; writes++) {
     const bench = await begun(FEW);
     const dying = mortal(bench, writes);
-    await bench.tick({ service: dying.service });
+    await bench.pass({ service: dying.service });
     if (!dying.dead) break;
     deaths++;
     // whoever comes at once finds the run held
-    await bench.tick();
+    await bench.pass();
     // what the dead one held is free by then
     await bench.clock.advance(3 * MINUTE_MS);
-    await bench.tick();
+    await bench.pass();
     await bench.clock.advance(20 * MINUTE_MS);
-    await bench.tick();
+    await bench.pass();
     await bench.work({ copies: false });
     await bench.clock.advance(MINUTE_MS);
-    await bench.tick();
+    await bench.pass();
     const after = await bench.run('few');
     expect(after, `after ${writes} writes`).toMatchObject({ id: run.id, endedAtMs: expect.any(Number) });
     const jobs = await jobsOf(bench.state, run.id);
@@ -179,7 +185,7 @@ test('a planner that dies after any of its writes leaves nothing that the next t
     expect(jobs.map(({ state }) => state)).toEqual(['done', 'done', 'done']);
     // and the rule goes on
     await bench.clock.advance(HOUR_MS);
-    expect(await bench.tick()).toMatchObject({ begun: 1, late: 0 });
+    expect(await bench.pass()).toMatchObject({ begun: 1, late: 0 });
   }
   expect(deaths).toBeGreaterThan(8);
 });
@@ -192,26 +198,26 @@ describe('messages that are lost', () => {
 
   test('are sent again when nothing else is there for a while', async () => {
     const bench = await begun(FEW);
-    await bench.tick();
+    await bench.pass();
     const before = bench.queue.bodies.toSorted();
     await lose(bench, 3);
     await bench.clock.advance(10 * MINUTE_MS);
-    expect(await bench.tick()).toMatchObject({ resent: 0 });
+    expect(await bench.pass()).toMatchObject({ resent: 0 });
     await bench.clock.advance(6 * MINUTE_MS);
-    expect(await bench.tick()).toMatchObject({ resent: 3 });
+    expect(await bench.pass()).toMatchObject({ resent: 3 });
     expect(bench.queue.bodies.toSorted()).toEqual(before);
     // they are there now
-    expect(await bench.tick()).toMatchObject({ resent: 0 });
+    expect(await bench.pass()).toMatchObject({ resent: 0 });
     await bench.work({ copies: false });
     expect(await bench.run('few')).toMatchObject({ jobs: { done: 3 }, endedAtMs: expect.any(Number) });
   });
 
   test('are not looked for while the queue has others', async () => {
     const bench = await begun(FEW);
-    await bench.tick();
+    await bench.pass();
     await lose(bench, 2);
     await bench.clock.advance(16 * MINUTE_MS);
-    expect(await bench.tick()).toMatchObject({ resent: 0 });
+    expect(await bench.pass()).toMatchObject({ resent: 0 });
   });
 
   test('are sent again for runs of nobody’s schedule too', async () => {
@@ -220,7 +226,7 @@ describe('messages that are lost', () => {
     await lose(bench, 1);
     await bench.clock.advance(16 * MINUTE_MS);
     await bench.state.rules.remove('few', 1);
-    expect(await bench.tick()).toMatchObject({ rules: 0, resent: 1 });
+    expect(await bench.pass()).toMatchObject({ rules: 0, resent: 1 });
   });
 });
 
@@ -228,11 +234,11 @@ test('a run of nobody’s schedule that never ends is dead in the end', async ()
   const bench = planner(lab.session());
   await bench.state.runs.begin({ id: 'left behind', rule: 'gone', trigger: 'push' });
   await bench.clock.advance(25 * HOUR_MS);
-  await bench.tick();
+  await bench.pass();
   expect(await bench.state.runs.get('left behind')).toMatchObject({ dead: true });
   await bench.state.runs.begin({ id: 'by hand', trigger: 'request' });
   await bench.clock.advance(25 * HOUR_MS);
-  await bench.tick();
+  await bench.pass();
   expect(bench.of('run-late')).toMatchObject([
     { run: 'left behind', rule: 'gone', dead: true },
     { run: 'by hand', rule: undefined, dead: true },
@@ -241,9 +247,9 @@ test('a run of nobody’s schedule that never ends is dead in the end', async ()
 
 test('a run of a rule that expired meanwhile is dead in the end like others', async () => {
   const bench = await begun({ ...FEW, expiresAtMs: Date.UTC(2030, 0, 1, 1) });
-  await bench.tick();
+  await bench.pass();
   await bench.clock.advance(25 * HOUR_MS);
-  await bench.tick();
+  await bench.pass();
   expect(bench.of('rule-expired')).toHaveLength(1);
   expect(await bench.run('few')).toMatchObject({ dead: true });
 });
@@ -261,7 +267,7 @@ test('a planner that is stopped gives back what it held', async () => {
     },
   };
   const stopping = { state: bench.state, queue, deadLetters: bench.deadLetters };
-  await expect(bench.tick({ service: stopping, signal: stop.signal })).rejects.toMatchObject({ code: 'ABORTED' });
-  await bench.tick();
+  await expect(bench.pass({ service: stopping, signal: stop.signal })).rejects.toMatchObject({ code: 'ABORTED' });
+  await bench.pass();
   expect(bench.jobs).toHaveLength(3);
 });

@@ -87,7 +87,7 @@ test('goes on until it is stopped', async () => {
   planner.kill('SIGTERM');
   expect(await planner.ended).toBe(0);
   expect(planner.stderr).toBe('');
-  // the metrics of the tick were written when it was over
+  // the metrics of the pass were written when it was over
   expect(planner.lines.some((line) => '_aws' in line && line['JobsPlanned'] !== undefined)).toBe(true);
 });
 

@@ -6,7 +6,8 @@ import { parseReference } from '../../worker/oci/reference.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
 import type { Queue } from '../../worker/queue/queue.ts';
 import type { Backends } from '../../worker/images/backends.ts';
-import { planRule } from '../../worker/service/planner/plan-run.ts';
+import { planPushed } from '../../worker/service/planner/plan-pushed.ts';
+import { planScheduled } from '../../worker/service/planner/plan-scheduled.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
 import { stateOver } from '../../worker/state/store.ts';
 import type { Table } from '../../worker/state/table.ts';
@@ -91,10 +92,10 @@ function queued(bench: PlannerBench): readonly string[] {
     .toSorted();
 }
 
-describe('a tick', () => {
+describe('a pass', () => {
   test('copies what is new, and then nothing', async () => {
     const { bench } = await mirrored({}, ['v1', 'v2']);
-    expect(await bench.tick()).toEqual({ rules: 1, begun: 1, late: 0, failed: 0, resent: 0 });
+    expect(await bench.pass()).toEqual({ rules: 1, begun: 1, late: 0, failed: 0, resent: 0 });
     expect(queued(bench)).toEqual(['v1', 'v2']);
     expect(bench.of('run-planned')).toMatchObject([{ jobs: 2, unchanged: 0, continued: false }]);
     expect(await bench.work()).toHaveLength(2);
@@ -102,7 +103,7 @@ describe('a tick', () => {
 
     await bench.clock.advance(HOUR_MS);
     bench.forget();
-    await bench.tick();
+    await bench.pass();
     expect(bench.jobs).toEqual([]);
     expect(bench.of('run-planned')).toMatchObject([{ jobs: 0, unchanged: 2 }]);
     expect(bench.of('run-ended')).toMatchObject([{ failed: 0 }]);
@@ -111,41 +112,41 @@ describe('a tick', () => {
 
   test('between two ticks of the schedule does nothing', async () => {
     const { bench } = await mirrored();
-    await bench.tick();
+    await bench.pass();
     await bench.work();
     await bench.clock.advance(59 * MINUTE_MS);
-    expect(await bench.tick()).toMatchObject({ begun: 0 });
+    expect(await bench.pass()).toMatchObject({ begun: 0 });
     await bench.clock.advance(MINUTE_MS);
-    expect(await bench.tick()).toMatchObject({ begun: 1 });
+    expect(await bench.pass()).toMatchObject({ begun: 1 });
   });
 
   test('makes up for several that were missed by one run', async () => {
     const { bench } = await mirrored();
-    await bench.tick();
+    await bench.pass();
     await bench.work();
     await bench.clock.advance(5 * HOUR_MS);
-    expect(await bench.tick()).toMatchObject({ begun: 1 });
-    expect(await bench.tick()).toMatchObject({ begun: 0 });
+    expect(await bench.pass()).toMatchObject({ begun: 1 });
+    expect(await bench.pass()).toMatchObject({ begun: 0 });
   });
 
   test('copies a tag that moved, and leaves the others', async () => {
     const { bench, repository } = await mirrored({}, ['v1', 'v2']);
-    await bench.tick();
+    await bench.pass();
     await bench.work();
     await lab.push(await makeOne(100, 'v2'), lab.stack.ecr, repository);
     await bench.clock.advance(HOUR_MS);
-    await bench.tick();
+    await bench.pass();
     expect(queued(bench)).toEqual(['v2']);
   });
 
   test.each(['v1', 'changed'])('copies again what is gone at the destination (%s)', async (how) => {
     const { bench, repository } = await mirrored({}, ['v1', 'v2']);
-    await bench.tick();
+    await bench.pass();
     await bench.work();
     if (how === 'v1') await deleteImages(ABROAD, repository, 'v1');
     else await lab.push(await makeOne(101, 'v1'), lab.stack.otherEcr, repository);
     await bench.clock.advance(HOUR_MS);
-    await bench.tick();
+    await bench.pass();
     expect(queued(bench)).toEqual(['v1']);
     await bench.work();
     const there = await lab.view(lab.stack.otherEcr, repository).resolve('v1');
@@ -155,11 +156,11 @@ describe('a tick', () => {
   test('copies everything again when the repository is gone at the destination', async () => {
     const images = Array.from({ length: 20 }, (_, i) => `v${i}`);
     const { bench, repository } = await mirrored({ to: [`${HOME}/gone/{repository}`] }, images);
-    await bench.tick();
+    await bench.pass();
     await bench.work();
     await lab.stack.deleteRepository(`gone/${repository}`);
     await bench.clock.advance(HOUR_MS);
-    await bench.tick();
+    await bench.pass();
     expect(queued(bench)).toHaveLength(20);
   });
 
@@ -169,19 +170,19 @@ describe('a tick', () => {
       { kind: 'backup', to: ['s3://transship-backups/{repository}/{tag}.tar'] },
       images,
     );
-    await bench.tick();
+    await bench.pass();
     await bench.work();
     const client = clientOf(lab.stack.s3);
     await client.send(new DeleteObjectCommand({ Bucket: 'transship-backups', Key: `${repository}/v1.tar` }));
     client.destroy();
     await bench.clock.advance(HOUR_MS);
-    await bench.tick();
+    await bench.pass();
     expect(queued(bench)).toEqual(['v1']);
   });
 
   test('counts what it cannot list at the destination as there, and says so', async () => {
     const { bench, rule: mirroring } = await mirrored();
-    await bench.tick();
+    await bench.pass();
     await bench.work();
     const backends = lab.session().backends;
     const target = backends.registry(ABROAD, 'target');
@@ -203,7 +204,7 @@ describe('a tick', () => {
     const run = await state.runs.begin({ id: 'by hand', rule: 'keep', trigger: 'request' });
     const events: unknown[] = [];
     const report = (event: unknown): void => void events.push(event);
-    const result = await planRule({ rule: mirroring, run }, bench, blind, { clock: bench.clock, report });
+    const result = await planScheduled({ rule: mirroring, run }, bench, blind, { clock: bench.clock, report });
     expect(result).toMatchObject({ jobs: 0, unchanged: 1 });
     expect(events).toContainEqual(
       expect.objectContaining({ type: 'warning', message: expect.stringContaining('counts as it was left') }),
@@ -219,7 +220,7 @@ describe('what refers to an image', () => {
     await lab.push(made, lab.stack.ecr, repository);
     const keep = rule({ name: 'keep', from: [`${HOME}/${repository}`], to: [`${ABROAD}/{repository}`], onPush: true });
     await bench.apply(keep);
-    await bench.tick();
+    await bench.pass();
     expect(queued(bench)).toEqual(['v1']);
     await bench.work();
     await bench.clock.advance(HOUR_MS);
@@ -252,7 +253,7 @@ describe('what refers to an image', () => {
 
   test('is known after the first copy: nothing is to do', async () => {
     const { bench } = await signedFlow();
-    await bench.tick();
+    await bench.pass();
     expect(bench.jobs).toEqual([]);
     expect(bench.of('run-planned')).toMatchObject([{ jobs: 0, unchanged: 1 }]);
   });
@@ -260,12 +261,12 @@ describe('what refers to an image', () => {
   test.each(['image', 'child'] as const)('is copied when it is new, of the %s', async (which) => {
     const flow = await signedFlow();
     const signature = await sign(flow, which);
-    await flow.bench.tick();
+    await flow.bench.pass();
     expect(queued(flow.bench)).toEqual(['v1']);
     await flow.bench.work();
     await lab.view(lab.stack.otherEcr, flow.repository).resolve(signature);
     await flow.bench.clock.advance(HOUR_MS);
-    await flow.bench.tick();
+    await flow.bench.pass();
     expect(flow.bench.jobs).toEqual([]);
   });
 
@@ -286,16 +287,16 @@ describe('what refers to an image', () => {
     await bench.apply(
       rule({ name: 'keep', from: [`${registry.registryHost}/${repository}`], to: [`${ABROAD}/{repository}`] }),
     );
-    await bench.tick();
+    await bench.pass();
     await bench.work();
     const signed = await makeImage({ seed: 8, layers: [100], signed: true });
     await lab.push(signed, registry, repository);
     await bench.clock.advance(HOUR_MS);
-    await bench.tick();
+    await bench.pass();
     expect(queued(bench)).toEqual(['v1']);
     await bench.work();
     await bench.clock.advance(HOUR_MS);
-    const counts = await requestsDuring(registry, async () => bench.tick());
+    const counts = await requestsDuring(registry, async () => bench.pass());
     expect(bench.jobs).toEqual([]);
     // the tag, and that of each child's signature
     expect(counts).toEqual({ 'tags-list': 1, 'manifest-head': 3 });
@@ -309,7 +310,7 @@ describe('sources', () => {
     for (const name of ['a', 'b']) await lab.push(await makeOne(1), lab.stack.ecr, `${team}/${name}`);
     const from = [`${HOME}/${team}/*`, `${HOME}/${team}/gone`];
     await bench.apply(rule({ name: 'keep', from, to: [`${ABROAD}/{repository}`] }));
-    await bench.tick();
+    await bench.pass();
     expect(bench.of('rule-failed')).toMatchObject([
       { code: 'NOT_FOUND', message: expect.stringContaining(`${team}/gone`) },
     ]);
@@ -319,7 +320,7 @@ describe('sources', () => {
     ]);
     expect(await bench.run('keep')).toMatchObject({ jobs: { done: 2, failed: 1 }, endedAtMs: expect.any(Number) });
     const progress = await bench.state.runs.progress('keep');
-    expect(progress?.goodAtMs).toBeUndefined();
+    expect(progress?.lastGoodRunAtMs).toBeUndefined();
   });
 
   test('a registry that is away is not asked for each of its repositories', async () => {
@@ -328,7 +329,7 @@ describe('sources', () => {
     await bench.apply(rule({ name: 'keep', from, to: [`${ABROAD}/{repository}`] }));
     lab.stack.registry.faults.queue({ on: 'tags-list', times: 1000 }, { type: 'status', status: 503 });
     onTestFinished(() => lab.stack.registry.faults.clear());
-    const counts = await requestsDuring(lab.stack.registry, async () => bench.tick());
+    const counts = await requestsDuring(lab.stack.registry, async () => bench.pass());
     expect(counts['tags-list']).toBe(3 * 6);
     expect(await bench.run('keep')).toMatchObject({ jobs: { failed: 8 }, endedAtMs: expect.any(Number) });
   });
@@ -349,11 +350,11 @@ describe('sources', () => {
         tags: { include: [], exclude: [], untagged: true },
       }),
     );
-    await bench.tick();
+    await bench.pass();
     expect(queued(bench)).toEqual(['moved', old.root.descriptor.digest, 'v1']);
     await bench.work();
     await bench.clock.advance(HOUR_MS);
-    await bench.tick();
+    await bench.pass();
     expect(bench.jobs).toEqual([]);
   });
 });
@@ -374,10 +375,10 @@ test('a registry that never answers holds up no other rule: a worker waits for i
     if (host !== 'silent.example') return there;
     return { ...there, images: undefined, repository: () => ({ ...there.repository('app'), tags: never }) };
   };
-  const ticking = runPass(bench, { use: async (work) => work({ ...backends, registry }) }, { clock: bench.clock });
+  const passing = runPass(bench, { use: async (work) => work({ ...backends, registry }) }, { clock: bench.clock });
   await asked.promise;
   await bench.clock.advance(5 * MINUTE_MS);
-  expect(await ticking).toMatchObject({ begun: 2, failed: 0 });
+  expect(await passing).toMatchObject({ begun: 2, failed: 0 });
   expect(bench.jobs).toMatchObject([
     { kind: 'plan', rule: 'a', after: { repository: '', name: '' } },
     { kind: 'mirror', from: `docker://${HOME}/${repository}:v1` },
@@ -391,24 +392,24 @@ test('archived images are left out, and said to be', async () => {
     imageId: { imageTag: 'v2' },
     targetStorageClass: 'ARCHIVE',
   });
-  await bench.tick();
+  await bench.pass();
   expect(queued(bench)).toEqual(['v1']);
   expect(bench.of('warning')).toMatchObject([{ message: expect.stringContaining('1 images are archived') }]);
 });
 
 describe('a run that goes on', () => {
-  test('is late at the next tick, is not begun again, and is dead in the end', async () => {
+  test('is late at its next scheduled time, is not begun again, and is dead in the end', async () => {
     const { bench } = await mirrored();
-    await bench.tick();
+    await bench.pass();
     const first = await bench.run('keep');
     await bench.clock.advance(HOUR_MS);
-    expect(await bench.tick()).toMatchObject({ begun: 0, late: 1 });
+    expect(await bench.pass()).toMatchObject({ begun: 0, late: 1 });
     expect(bench.of('run-late')).toMatchObject([{ run: first.id, dead: false }]);
     expect((await bench.run('keep')).id).toBe(first.id);
 
     await bench.clock.advance(23 * HOUR_MS);
     bench.forget();
-    expect(await bench.tick()).toMatchObject({ begun: 1, late: 0 });
+    expect(await bench.pass()).toMatchObject({ begun: 1, late: 0 });
     expect(bench.of('run-late')).toMatchObject([{ run: first.id, dead: true }]);
     expect((await bench.run('keep')).id).not.toBe(first.id);
     expect(await bench.state.runs.get(first.id)).toMatchObject({ dead: true });
@@ -416,17 +417,17 @@ describe('a run that goes on', () => {
 
   test('frees its rule when its last job ends, though the worker died before it told', async () => {
     const { bench } = await mirrored();
-    await bench.tick();
+    await bench.pass();
     const run = await bench.run('keep');
     // it marks the job as done, and that is all
     const worker = mortal(bench, 1);
     const [job] = bench.jobs;
     assert(job);
     await expect(worker.service.state.runs.endJob(run.id, job.id, { state: 'done' })).rejects.toThrow('dead');
-    expect(await bench.tick()).toMatchObject({ begun: 0 });
+    expect(await bench.pass()).toMatchObject({ begun: 0 });
     expect(bench.of('run-ended')).toMatchObject([{ run: run.id, failed: 0 }]);
     await bench.clock.advance(HOUR_MS);
-    expect(await bench.tick()).toMatchObject({ begun: 1, late: 0 });
+    expect(await bench.pass()).toMatchObject({ begun: 1, late: 0 });
   });
 });
 
@@ -439,7 +440,7 @@ test('a job whose message could not be sent is sent when the run is planned agai
     send: async () => Promise.reject(new Failure('UNAVAILABLE', 'send: the queue is away')),
   };
   const service = { state: bench.state, queue: away, deadLetters: bench.deadLetters };
-  expect(await bench.tick({ service })).toMatchObject({ begun: 1, failed: 1 });
+  expect(await bench.pass({ service })).toMatchObject({ begun: 1, failed: 1 });
   expect((await bench.run('keep')).jobs.waiting).toBe(3);
 
   // a request by hand is quicker, and a tag is gone
@@ -447,7 +448,7 @@ test('a job whose message could not be sent is sent when the run is planned agai
   await lab.push(image, lab.stack.otherEcr, repository);
   await bench.remember(keep, `docker://${ABROAD}/${repository}`, new Map([['v1', image.root.descriptor.digest]]));
   await deleteImages(HOME, repository, 'v2');
-  await bench.tick();
+  await bench.pass();
   expect(queued(bench)).toEqual(['v1', 'v2', 'v3']);
   await bench.work({ copies: false });
   expect(await bench.run('keep')).toMatchObject({ endedAtMs: expect.any(Number), jobs: { done: 3, waiting: 0 } });
@@ -455,21 +456,21 @@ test('a job whose message could not be sent is sent when the run is planned agai
 
 test('a run that the state has forgotten does not keep its rule from going on', async () => {
   const { bench } = await mirrored();
-  await bench.tick();
+  await bench.pass();
   const table: Table = {
     ...bench.table,
     get: async (key, o) => (key.pk.includes('keep-20300101') ? undefined : bench.table.get(key, o)),
   };
   await bench.clock.advance(100 * 24 * HOUR_MS);
   const service = { state: stateOver(table, bench.clock), queue: bench.queue, deadLetters: bench.deadLetters };
-  expect(await bench.tick({ service })).toMatchObject({ begun: 1, failed: 0 });
+  expect(await bench.pass({ service })).toMatchObject({ begun: 1, failed: 0 });
 });
 
 describe('two planners at once', () => {
   test('begin one run, and each job is sent once', async () => {
     const { bench } = await mirrored({}, ['v1', 'v2', 'v3']);
     const other = { state: stateOver(bench.table, bench.clock), queue: bench.queue, deadLetters: bench.deadLetters };
-    const results = await Promise.all([bench.tick(), bench.tick({ service: other })]);
+    const results = await Promise.all([bench.pass(), bench.pass({ service: other })]);
     expect(results.map(({ begun }) => begun).toSorted((a, b) => a - b)).toEqual([0, 1]);
     expect(queued(bench)).toEqual(['v1', 'v2', 'v3']);
     await bench.work();
@@ -480,18 +481,18 @@ describe('two planners at once', () => {
 describe('rules', () => {
   test('that are expired are said to be, and not planned', async () => {
     const { bench } = await mirrored({ expiresAtMs: Date.UTC(2029, 0, 1) });
-    expect(await bench.tick()).toMatchObject({ begun: 0 });
+    expect(await bench.pass()).toMatchObject({ begun: 0 });
     expect(bench.events).toEqual([{ type: 'rule-expired', rule: 'keep' }]);
   });
 
   test('that cannot be read do not stop the others', async () => {
     const { bench } = await mirrored();
     await bench.state.rules.put({ name: 'a-broken-one', document: '{"kind":"teleport"}' }, 0);
-    expect(await bench.tick()).toMatchObject({ rules: 2, begun: 1, failed: 1 });
+    expect(await bench.pass()).toMatchObject({ rules: 2, begun: 1, failed: 1 });
     expect(bench.of('rule-failed')).toMatchObject([{ rule: 'a-broken-one', code: 'INVALID' }]);
   });
 
-  test('of kinds that are not executed yet have no run', async () => {
+  test('of kinds that this version does not run have no run', async () => {
     const bench = planner(lab.session());
     await bench.apply({
       kind: 'prune',
@@ -502,25 +503,27 @@ describe('rules', () => {
       schedule: { cron: '0 * * * *', timeZone: 'UTC' },
       onPush: false,
     });
-    expect(await bench.tick()).toMatchObject({ begun: 0, failed: 0 });
-    expect(bench.of('warning')).toMatchObject([{ message: expect.stringContaining('not executed by this version') }]);
+    expect(await bench.pass()).toMatchObject({ begun: 0, failed: 0 });
+    expect(bench.of('warning')).toMatchObject([
+      { message: expect.stringContaining('this version does not run `prune` rules') },
+    ]);
   });
 
   test('tell how old their last good copy is', async () => {
     const { bench } = await mirrored();
-    await bench.tick();
+    await bench.pass();
     expect(bench.of('rule-age')).toEqual([{ type: 'rule-age', rule: 'keep', ageSeconds: 0 }]);
     await bench.clock.advance(30 * MINUTE_MS);
     await bench.work();
     await bench.clock.advance(30 * MINUTE_MS);
     bench.forget();
-    await bench.tick();
+    await bench.pass();
     // of what was there when the run began
     expect(bench.of('rule-age')).toEqual([{ type: 'rule-age', rule: 'keep', ageSeconds: 3600 }]);
     await bench.work();
     await bench.clock.advance(MINUTE_MS);
     bench.forget();
-    await bench.tick();
+    await bench.pass();
     expect(bench.of('rule-age')).toEqual([{ type: 'rule-age', rule: 'keep', ageSeconds: 60 }]);
   });
 });
@@ -551,7 +554,7 @@ describe('a push', () => {
 
   test('of what is copied already needs nothing', async () => {
     const { bench, repository } = await mirrored({ onPush: true });
-    await bench.tick();
+    await bench.pass();
     await bench.work();
     const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v1');
     const { runs } = await bench.push({ repository, digest, tag: 'v1' });
@@ -601,13 +604,22 @@ describe('a push', () => {
     };
     const plan = async (id: string, tag: string | undefined): Promise<unknown> => {
       const run = await bench.state.runs.begin({ id, rule: 'keep', trigger: 'push' });
-      const only = { registry: HOME, repository, pushed: { tag, digest } };
-      return planRule({ rule: keep, run, only }, bench, lagging, { clock: bench.clock });
+      const request = { rule: keep, run, registry: HOME, repository, pushed: { tag, digest } };
+      return planPushed(request, bench, lagging, { clock: bench.clock });
     };
     expect(await plan('tagged', 'v2')).toMatchObject({ jobs: 1 });
     expect(queued(bench)).toEqual(['v2']);
     // what it refers to is known by the list alone
     await failureOf(plan('untagged', undefined), 'UNAVAILABLE');
+  });
+
+  test('whose run another planner is planning is tried again', async () => {
+    const { bench, repository } = await mirrored({ onPush: true });
+    const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v1');
+    await using lease = await bench.state.lock('plan/push-e1-keep', 60);
+    expect(lease).toBeDefined();
+    const failure = await failureOf(bench.push({ id: 'e1', repository, digest, tag: 'v1' }), 'UNAVAILABLE');
+    expect(failure.message).toBe('plan push-e1-keep: another planner is already planning this run');
   });
 
   test('of a repository that cannot be listed for the moment is tried again', async () => {

@@ -81,6 +81,12 @@ async function removeRules(): Promise<void> {
   for (const { name, revision } of await service.state.rules.list()) await service.state.rules.remove(name, revision);
 }
 
+const withPrune = (repository: string): string => `${rules(repository)}  - name: clean
+    prune: { at: ${registry.registryHost}/*, untaggedAfterDays: 1 }
+    schedule: "@daily"
+`;
+const NOT_RUN = 'transship: rule clean: this version does not run `prune` rules; take the rule out of the rules file\n';
+
 describe('apply and rules', () => {
   test('make the stored rules those of a file, show what differs, and forget one', async () => {
     onTestFinished(removeRules);
@@ -106,6 +112,15 @@ describe('apply and rules', () => {
     const gone = await run(['rules', 'show', 'abroad']);
     expect(gone).toMatchObject({ code: 1, stderr: 'transship: there is no rule "abroad", but products\n' });
   });
+
+  test.each([[[]], [['--dry-run']]])(
+    'refuse a file with rules that this version does not run: 1 (%j)',
+    async (flags) => {
+      const ended = await run(['apply', '-f', await file(withPrune('team/app')), ...flags]);
+      expect(ended).toEqual({ code: 1, stdout: '', stderr: NOT_RUN });
+      expect(await storedRules()).toEqual([]);
+    },
+  );
 
   test('refuse a file with every error in it, and change nothing', async () => {
     const bad = await file(
@@ -194,6 +209,16 @@ describe('sync', () => {
     await expectSameImage(image.content, lab.view(otherEcr, 'copies/here/app'), image.root);
     const again = await json(['sync', '-f', path]);
     expect(again).toMatchObject({ value: { items: [{ outcome: 'unchanged' }, { outcome: 'unchanged' }] } });
+  });
+
+  test('refuses rules that this version does not run before it copies anything, unless others are chosen', async () => {
+    await lab.push(await makeImage({}), ecr, 'refused/app');
+    const path = await file(withPrune('refused/app'));
+    for (const chosen of [[], ['--rule', 'clean'], ['--rule', 'products', '--rule', 'clean'], ['--dry-run']])
+      expect(await run(['sync', '-f', path, ...chosen, '--quiet'])).toEqual({ code: 1, stdout: '', stderr: NOT_RUN });
+    const { value } = await json(['sync', '-f', path, '--rule', 'products']);
+    // nothing of it was there before
+    expect(value).toMatchObject({ items: [{ outcome: 'copied' }], faults: [] });
   });
 
   test('goes on with the other rules when one fails: 1', async () => {

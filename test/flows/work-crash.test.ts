@@ -13,7 +13,7 @@ import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
 import {
-  lettersOf,
+  deadLettersOf,
   expectEnded,
   expectFree,
   testService,
@@ -31,8 +31,8 @@ const { ecr, registry, bucket } = lab.stack;
 async function life(t: TestService, backends: Backends, at: number): Promise<number> {
   const points = new CrashPoints(at);
   const { table } = crashingTable(t.table, points);
-  const [queue, letters] = [crashingQueue(t.queue, points), crashingQueue(t.deadLetters, points)];
-  const { context } = t.worker(dying(backends, points), { table, queue, deadLetters: letters });
+  const [queue, deadLetters] = [crashingQueue(t.queue, points), crashingQueue(t.deadLetters, points)];
+  const { context } = t.worker(dying(backends, points), { table, queue, deadLetters });
   const [d] = await queue.receive(1, { waitSeconds: 0 });
   if (d === undefined) throw new Error('there is no message');
   const outcome = await work(d, context, { signal: new AbortController().signal });
@@ -125,7 +125,7 @@ describe('a worker that is killed at any write loses nothing', { timeout: 120_00
       await expectFree(t, ...to);
       for (const where of [registry, ecr])
         await expectSameImage(image.content, lab.view(where, `crash/mirror-${nameOf(at)}`), image.root);
-      expect(await lettersOf(t)).toEqual([]);
+      expect(await deadLettersOf(t)).toEqual([]);
       return points;
     });
   });
@@ -153,8 +153,8 @@ describe('a worker that is killed at any write loses nothing', { timeout: 120_00
       await expectEnded(t, run, { failed: 1 });
       await expectFree(t, to);
       // killed between the two it is there twice, never not at all
-      const letters = await lettersOf(t);
-      expect([1, 2]).toContain(letters.length);
+      const deadLetters = await deadLettersOf(t);
+      expect([1, 2]).toContain(deadLetters.length);
       return points;
     });
   });

@@ -12,7 +12,7 @@ import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab, PASSWORD, requestsDuring } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
 import {
-  lettersOf,
+  deadLettersOf,
   expectEnded,
   expectFree,
   mirrorJob,
@@ -41,7 +41,7 @@ async function pushed(name: string, where = registry): Promise<{ readonly image:
 
 /** What was told of the job itself. */
 const story = (t: TestService): readonly unknown[] =>
-  t.told
+  t.events
     .filter((event) => event.type.startsWith('job-'))
     .map((event) =>
       event.type === 'job-failed' ? `${event.type} ${event.code}${event.again ? ', again' : ''}` : event.type,
@@ -116,7 +116,9 @@ describe('a job with trouble on the way', () => {
     await expectEnded(t, run, { failed: 1 });
     expect(story(t).filter((line) => line === 'job-started')).toHaveLength(8);
     expect(story(t).at(-1)).toBe('job-failed UNAVAILABLE');
-    expect(await lettersOf(t)).toMatchObject([{ reason: expect.stringMatching(/^UNAVAILABLE: source: /) as string }]);
+    expect(await deadLettersOf(t)).toMatchObject([
+      { reason: expect.stringMatching(/^UNAVAILABLE: source: /) as string },
+    ]);
     const [job] = await Array.fromAsync(t.state.runs.jobs(run));
     expect(job).toMatchObject({ state: 'failed', attempts: 8, code: 'UNAVAILABLE' });
   });
@@ -129,7 +131,7 @@ describe('a job with trouble on the way', () => {
     for (let i = 0; i < 8; i++) await t.state.runs.startJob(run, job?.id ?? '');
     await t.worker(lab.session().backends).drain();
     await expectEnded(t, run, { failed: 1 });
-    expect((await lettersOf(t))[0]?.reason).toMatch(/it was begun 8 times, and no worker lived to its end/);
+    expect((await deadLettersOf(t))[0]?.reason).toMatch(/8 workers crashed or were stopped while running this job/);
   });
 });
 
@@ -151,7 +153,7 @@ describe('a job for which no credentials were to be had', () => {
     await worker.drain();
     expect(story(t).slice(0, 2)).toEqual(['job-started', 'job-failed UNAUTHENTICATED, again']);
     await expectEnded(t, run, { done: 1 });
-    expect(await lettersOf(t)).toEqual([]);
+    expect(await deadLettersOf(t)).toEqual([]);
     await expectSameImage(image.content, lab.view(ecr, 'faults/without'), image.root);
   });
 });
@@ -164,9 +166,9 @@ describe('a job that cannot be done', () => {
     await t.worker(lab.session().backends).drain();
     await expectEnded(t, run, { failed: 1 });
     expect(story(t)).toEqual(['job-started', 'job-failed NOT_FOUND']);
-    const [letter] = await lettersOf(t);
-    expect(letter?.reason).toMatch(/^NOT_FOUND: source: .*faults\/unknown/);
-    expect(JSON.parse(letter?.body ?? '')).toMatchObject({ run, from });
+    const [deadLetter] = await deadLettersOf(t);
+    expect(deadLetter?.reason).toMatch(/^NOT_FOUND: source: .*faults\/unknown/);
+    expect(JSON.parse(deadLetter?.body ?? '')).toMatchObject({ run, from });
     expect(await Array.fromAsync(t.state.runs.jobs(run))).toMatchObject([{ state: 'failed', code: 'NOT_FOUND' }]);
   });
 
@@ -177,9 +179,9 @@ describe('a job that cannot be done', () => {
     const run = await t.enqueue(mirrorJob(from, at(guarded, 'faults/credentials')));
     await t.worker(lab.session({ target: { credentials: 'ann:wrong-wrong' } }).backends).drain();
     await expectEnded(t, run, { failed: 1 });
-    const [letter] = await lettersOf(t);
-    expect(letter?.reason).toMatch(/^UNAUTHENTICATED: target: /);
-    expect(JSON.stringify([letter, t.told])).not.toContain('wrong-wrong');
+    const [deadLetter] = await deadLettersOf(t);
+    expect(deadLetter?.reason).toMatch(/^UNAUTHENTICATED: target: /);
+    expect(JSON.stringify([deadLetter, t.events])).not.toContain('wrong-wrong');
   });
 
   test('at one of its destinations is done at the others, once', async () => {
@@ -204,7 +206,7 @@ describe('a job that cannot be done', () => {
     const counts = await requestsDuring(otherEcr, async () => worker.next());
     expect(Object.keys(counts).filter((kind) => /put|post|patch/.test(kind))).toEqual([]);
     await expectEnded(t, run, { failed: 1 });
-    const { reason } = (await lettersOf(t))[0] ?? {};
+    const { reason } = (await deadLettersOf(t))[0] ?? {};
     expect(reason).toMatch(/^CONFLICT: 1 of 3 destinations failed: .*faults\/immutable.*the tag is immutable/);
     await expectSameImage(before.content, lab.view(ecr, 'faults/immutable'), before.root);
     for (const where of [registry, otherEcr])
@@ -330,7 +332,7 @@ describe('a worker that stops', () => {
     await t.enqueue(mirrorJob(at(registry, 'x'), at(ecr, 'x')));
     const { outcome } = (await t.worker(lab.session().backends).next({ signal: AbortSignal.abort() })) ?? {};
     expect(outcome).toEqual({ type: 'again', seconds: 0 });
-    expect(t.told).toEqual([]);
+    expect(t.events).toEqual([]);
   });
 });
 
@@ -372,11 +374,11 @@ describe('a job of nearly twelve hours', () => {
     const old = await t.worker(lab.session().backends).next({ signal });
     expect(old?.outcome).toEqual({ type: 'done' });
     expect(t.queue.bodies).toHaveLength(1);
-    expect(t.told).toEqual([]);
+    expect(t.events).toEqual([]);
     // a request stays the run that it was
     const runs = await t.state.runs.list();
     expect(runs.map((run) => [run.id, run.jobs.waiting])).toEqual(
-      'id' in message || !('from' in message) ? [] : [[`request-${old?.d.id}`, 1]],
+      'id' in message || !('from' in message) ? [] : [[`request-${old?.delivery.id}`, 1]],
     );
   });
 });
@@ -404,7 +406,7 @@ describe('a table', () => {
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'table/away')));
     const away = t.worker(lab.session().backends, { table: failingTable(t.table, () => true) });
     expect((await away.next())?.outcome).toMatchObject({ type: 'again' });
-    expect(t.told).toMatchObject([{ type: 'warning', of: undefined }]);
+    expect(t.events).toMatchObject([{ type: 'warning', of: undefined }]);
     await t.worker(lab.session().backends).drain();
     await expectEnded(t, run, { done: 1 });
   });
@@ -420,7 +422,7 @@ test('dead letters that cannot be sent keep the job in the queue', async () => {
   t.deadLetters.faults.comeBack();
   await worker.drain();
   await expectEnded(t, run, { failed: 1 });
-  expect(await lettersOf(t)).toHaveLength(1);
+  expect(await deadLettersOf(t)).toHaveLength(1);
 });
 
 function pushEvent(): Readonly<Record<string, unknown>> {

@@ -11,7 +11,7 @@ import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab, requestsDuring } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
 import {
-  lettersOf,
+  deadLettersOf,
   expectEnded,
   expectFree,
   mirrorJob,
@@ -33,7 +33,7 @@ async function pushed(name: string, where = registry): Promise<{ readonly image:
   return { image, from: at(where, name) };
 }
 
-const toldOf = (t: TestService): readonly string[] => [...new Set(t.told.map((event) => event.type))];
+const eventTypesOf = (t: TestService): readonly string[] => [...new Set(t.events.map((event) => event.type))];
 
 describe('a job', () => {
   test('to mirror makes every destination equal, records it, and ends its run', async () => {
@@ -54,7 +54,7 @@ describe('a job', () => {
       expect(record?.bytes).toBeGreaterThan(150_000);
       expect(record?.manifests).toContain(digest.slice(7, 23));
     }
-    const own = t.told.filter((event) => event.type.startsWith('job-'));
+    const own = t.events.filter((event) => event.type.startsWith('job-'));
     expect(own).toMatchObject([
       {
         type: 'job-started',
@@ -64,8 +64,8 @@ describe('a job', () => {
       },
       { type: 'job-done', unchanged: false },
     ]);
-    expect(toldOf(t)).toContain('blob-progress');
-    const [ended, ...others] = t.told.filter((event) => event.of?.run !== run);
+    expect(eventTypesOf(t)).toContain('blob-progress');
+    const [ended, ...others] = t.events.filter((event) => event.of?.run !== run);
     expect(ended).toMatchObject({ type: 'run-ended', run, rule: 'rule', failed: 0 });
     expect(others).toEqual([]);
   });
@@ -80,7 +80,7 @@ describe('a job', () => {
     const again = await t.enqueue(mirrorJob(from, ...to));
     await worker.drain();
     await expectEnded(t, again, { skipped: 1 });
-    expect(t.told.at(-1)).toMatchObject({ type: 'job-done', unchanged: true });
+    expect(t.events.at(-1)).toMatchObject({ type: 'job-done', unchanged: true });
   });
 
   test('to back up remembers the version of the archive; to restore remembers what it put back', async () => {
@@ -143,8 +143,8 @@ describe('a job', () => {
     const bad = await t.enqueue({ kind: 'verify', from: archive });
     await worker.drain();
     await expectEnded(t, bad, { failed: 1 });
-    const [letter] = await lettersOf(t);
-    expect(letter?.reason).toMatch(/^CORRUPT: verify s3:.*sha256:/);
+    const [deadLetter] = await deadLettersOf(t);
+    expect(deadLetter?.reason).toMatch(/^CORRUPT: verify s3:.*sha256:/);
     await expectSameImage(image.content, lab.view(ecr, 'work/verify'), image.root);
   });
 });
@@ -168,10 +168,10 @@ describe('a message', () => {
     // sent by somebody else, who did not look
     const d = delivery(body);
     expect(await work(d, t.worker(lab.session().backends).context, FOREVER)).toEqual({ type: 'done' });
-    const [letter, ...others] = await lettersOf(t);
-    expect(letter?.reason).toMatch(reason);
+    const [deadLetter, ...others] = await deadLettersOf(t);
+    expect(deadLetter?.reason).toMatch(reason);
     expect(others).toEqual([]);
-    expect(t.told).toMatchObject([{ type: 'message-refused', of: undefined }]);
+    expect(t.events).toMatchObject([{ type: 'message-refused', of: undefined }]);
   });
 
   test('of a newer planner fails the job that it names, so that its run ends', async () => {
@@ -192,7 +192,7 @@ describe('a message', () => {
     const run = await t.enqueue({ kind: 'mirror', from, to });
     await t.worker(lab.session().backends).drain();
     await expectEnded(t, run, { failed: 1 });
-    expect((await lettersOf(t))[0]?.reason).toMatch(reason);
+    expect((await deadLettersOf(t))[0]?.reason).toMatch(reason);
   });
 
   test('with a key that no table takes is a dead letter', async () => {
@@ -235,7 +235,7 @@ describe('a message', () => {
     const t = testService();
     await t.queue.send([{ body: JSON.stringify({ 'detail-type': 'ECR Image Scan', detail: {} }) }]);
     await t.worker(lab.session().backends).drain();
-    expect(t.told).toEqual([]);
+    expect(t.events).toEqual([]);
     expect(t.deadLetters.bodies).toEqual([]);
   });
 });
@@ -305,10 +305,10 @@ describe('a message that plans', () => {
     ecr.faults.queue({ on: 'api', operation: 'DescribeImages', times: 1000 }, { type: 'status', status: 500 });
     await t.worker(lab.session().backends).drain();
     ecr.faults.clear();
-    const failed = t.told.filter((told) => told.type === 'job-failed');
+    const failed = t.events.filter(({ type }) => type === 'job-failed');
     expect(failed).toHaveLength(8);
     expect(failed.at(-1)).toMatchObject({ job: { kind: 'push', id: 'away' }, again: false });
-    expect(await lettersOf(t)).toMatchObject([{ body: JSON.stringify(event) }]);
+    expect(await deadLettersOf(t)).toMatchObject([{ body: JSON.stringify(event) }]);
   });
 
   test('by hand plans a rule, whose jobs are done like all others', async () => {
@@ -327,7 +327,7 @@ describe('a message that plans', () => {
     const t = testService();
     await t.queue.send([{ body: JSON.stringify({ version: 1, kind: 'plan', rule: 'gone' }) }]);
     await t.worker(lab.session().backends).drain();
-    expect((await lettersOf(t))[0]?.reason).toMatch(/^NOT_FOUND: there is no rule "gone"/);
+    expect((await deadLettersOf(t))[0]?.reason).toMatch(/^NOT_FOUND: there is no rule "gone"/);
     const [run] = await t.state.runs.list();
     await expectEnded(t, run?.id ?? '', { failed: 1 });
   });

@@ -5,8 +5,8 @@ import type { Digest } from '../../worker/oci/digest.ts';
 import type { OperationOptions } from '../../worker/images/backends.ts';
 import { copyImage } from '../../worker/images/copy-image.ts';
 import type { BackendPool } from '../../worker/service/backend-pool.ts';
-import { continuePlan } from '../../worker/service/planner/plan-run.ts';
-import { planPush, type PushResult } from '../../worker/service/planner/plan-push.ts';
+import { continuePlan } from '../../worker/service/planner/plan-scheduled.ts';
+import { planPush, type PushResult } from '../../worker/service/planner/push-event.ts';
 import type { Service } from '../../worker/service/service.ts';
 import { runPass, type PassOptions, type PassResult } from '../../worker/service/planner/pass.ts';
 import { formatRule } from '../../worker/rules/config.ts';
@@ -30,13 +30,13 @@ export interface PlannerBench extends Service {
   readonly clock: ManualClock;
   readonly queue: MemoryQueue;
   readonly table: Table;
-  /** What planners told. */
+  /** What planners reported. */
   readonly events: readonly Event[];
   /** Forgets them. */
   forget(): void;
   readonly backends: Pick<BackendPool, 'use'>;
   apply(...rules: readonly Rule[]): Promise<void>;
-  tick(options?: Partial<PassOptions> & { readonly service?: Service }): Promise<PassResult>;
+  pass(options?: Partial<PassOptions> & { readonly service?: Service }): Promise<PassResult>;
   push(event: Partial<PushEvent> & Pick<PushEvent, 'repository' | 'digest'>): Promise<PushResult>;
   /** Jobs in the queue. */
   readonly jobs: readonly Job[];
@@ -81,7 +81,7 @@ export function planner(session: Session): PlannerBench {
         await state.rules.put({ name: rule.name, document: formatRule(rule) }, found?.revision ?? 0);
       }
     },
-    tick: async ({ service: other, ...options } = {}) =>
+    pass: async ({ service: other, ...options } = {}) =>
       runPass(other ?? service, backends, { clock, report, ...options }),
     push: async (event) =>
       planPush(
@@ -99,41 +99,8 @@ export function planner(session: Session): PlannerBench {
     get jobs() {
       return queue.bodies.map(jobOf);
     },
-    work: async ({ copies = true } = {}) => {
-      const done: CopyJob[] = [];
-      for (;;) {
-        const deliveries = await queue.receive(10, { waitSeconds: 0 });
-        if (deliveries.length === 0) return done;
-        for (const delivery of deliveries) {
-          const job = jobOf(delivery.body);
-          if (await state.runs.startJob(job.run, job.id)) {
-            if (job.kind === 'plan') assert(await continuePlan(job, service, backends, { clock, report }));
-            else if (job.kind === 'mirror' || job.kind === 'backup') {
-              await copyAll(job, state, session, copies);
-              done.push(job);
-            } else assert.fail(`a planner made a job to ${job.kind}`);
-            await state.runs.endJob(job.run, job.id, { state: 'done' });
-          }
-          await delivery.settle({ type: 'done' });
-        }
-      }
-    },
-    remember: async (rule, group, digests) => {
-      for (const [name, digest] of digests) {
-        await record(state, {
-          group,
-          name,
-          source: '',
-          sourceDigest: digest,
-          digest,
-          choices: choicesKey(rule),
-          manifests: rememberedManifests([digest]),
-          bytes: 1,
-          atMs: 0,
-          run: 'before',
-        });
-      }
-    },
+    work: async ({ copies = true } = {}) => workAll(service, { session, backends, clock, report, copies }),
+    remember: async (rule, group, digests) => rememberAll(state, rule, group, digests),
     run: async (rule) => {
       const [run] = await state.runs.list({ rule, limit: 1 });
       assert(run, `the rule ${rule} has no run`);
@@ -143,6 +110,55 @@ export function planner(session: Session): PlannerBench {
       events.filter((event): event is Extract<Event, { type: T }> => event.type === type),
   };
   return bench;
+}
+
+interface WorkOptions extends PassOptions {
+  readonly session: Session;
+  readonly backends: Pick<BackendPool, 'use'>;
+  readonly copies: boolean;
+}
+
+async function workAll(service: Service, options: WorkOptions): Promise<readonly CopyJob[]> {
+  const { queue, state } = service;
+  const done: CopyJob[] = [];
+  for (;;) {
+    const deliveries = await queue.receive(10, { waitSeconds: 0 });
+    if (deliveries.length === 0) return done;
+    for (const delivery of deliveries) {
+      const job = jobOf(delivery.body);
+      if (await state.runs.startJob(job.run, job.id)) {
+        if (job.kind === 'plan') assert(await continuePlan(job, service, options.backends, options));
+        else if (job.kind === 'mirror' || job.kind === 'backup') {
+          await copyAll(job, state, options.session, options.copies);
+          done.push(job);
+        } else assert.fail(`a planner made a job to ${job.kind}`);
+        await state.runs.endJob(job.run, job.id, { state: 'done' });
+      }
+      await delivery.settle({ type: 'done' });
+    }
+  }
+}
+
+async function rememberAll(
+  state: StateStore,
+  rule: CopyRule,
+  group: string,
+  digests: ReadonlyMap<string, Digest>,
+): Promise<void> {
+  for (const [name, digest] of digests) {
+    await record(state, {
+      group,
+      name,
+      source: '',
+      sourceDigest: digest,
+      digest,
+      choices: choicesKey(rule),
+      manifests: rememberedManifests([digest]),
+      bytes: 1,
+      atMs: 0,
+      run: 'before',
+    });
+  }
 }
 
 function jobOf(body: string): Job {

@@ -16,10 +16,10 @@ import type { Event, JobName } from '../../worker/util/events.ts';
 import { manualClock, type ManualClock } from './clock.ts';
 import { MemoryQueue } from './memory-queue.ts';
 
-/** What was told, and of which job. */
-type Told = Event & { readonly of: JobName | undefined };
+/** What was reported, and of which job. */
+type JobEvent = Event & { readonly of: JobName | undefined };
 
-/** The deployed system in memory but for its ends: a state, the queues, and workers that do one message at a time. */
+/** The deployed system in memory but for its backends: a state, the queues, and workers that do one message at a time. */
 export interface TestService {
   readonly table: Table;
   readonly state: StateStore;
@@ -27,8 +27,8 @@ export interface TestService {
   readonly deadLetters: MemoryQueue;
   /** Of state, queues and messages: it stands until it is moved on. */
   readonly clock: ManualClock;
-  readonly told: readonly Told[];
-  /** A worker with these ends. */
+  readonly events: readonly JobEvent[];
+  /** A worker with these backends. */
   worker(backends: Backends, options?: Partial<WorkerParts>): TestWorker;
   /** Makes a run of these jobs and sends them, as a planner does. Returns its id. */
   enqueue(...jobs: readonly JobDraft[]): Promise<string>;
@@ -48,7 +48,7 @@ interface TestWorker {
   /** Takes the next message that can be seen, and does it. Undefined when there is none. */
   next(options?: {
     readonly signal?: AbortSignal;
-  }): Promise<{ readonly outcome: Outcome; readonly d: Delivery } | undefined>;
+  }): Promise<{ readonly outcome: Outcome; readonly delivery: Delivery } | undefined>;
   /** Does message after message, and moves the clock on when none can be seen, until there is none at all. */
   drain(): Promise<void>;
 }
@@ -62,7 +62,7 @@ export function testService(): TestService {
   const state = stateOver(table, clock);
   const deadLetters = new MemoryQueue({ clock, name: 'dead' });
   const queue = new MemoryQueue({ clock, name: 'jobs', deadLetters: { queue: deadLetters, maxReceiveCount: 20 } });
-  const told: Told[] = [];
+  const events: JobEvent[] = [];
   let runs = 0;
   return {
     table,
@@ -70,10 +70,10 @@ export function testService(): TestService {
     queue,
     deadLetters,
     clock,
-    told,
+    events,
     worker: (backends, options = {}) => {
       const parts = { table, queue, deadLetters, ...options };
-      const report = (event: Event): void => void told.push({ ...event, of: undefined });
+      const report = (event: Event): void => void events.push({ ...event, of: undefined });
       const service = { ...parts, state: stateOver(parts.table, clock, { report }) };
       const current = openBackendPool({
         rules: service.state.rules,
@@ -84,7 +84,7 @@ export function testService(): TestService {
         service,
         backends: current,
         clock: impatient(clock),
-        reportOf: (of) => (event) => void told.push({ ...event, of }),
+        reportOf: (of) => (event) => void events.push({ ...event, of }),
       };
       return testWorker(context, queue, clock);
     },
@@ -122,22 +122,22 @@ export async function expectEnded(t: TestService, run: string, counts: Partial<t
   expect(t.queue.bodies).toEqual([]);
 }
 
-/** Nobody holds the lease of any of them. */
-export async function expectFree(t: TestService, ...places: readonly string[]): Promise<void> {
-  for (const place of places) {
-    const lease = await t.state.destinations.lock(destinationKey(place), 60);
-    expect(lease, `${place} is held`).toBeDefined();
+/** No worker holds the lease of any of them. */
+export async function expectFree(t: TestService, ...destinations: readonly string[]): Promise<void> {
+  for (const destination of destinations) {
+    const lease = await t.state.destinations.lock(destinationKey(destination), 60);
+    expect(lease, `${destination} is held`).toBeDefined();
     await lease?.[Symbol.asyncDispose]();
   }
 }
 
 /** Reason and body of every dead letter. */
-export async function lettersOf(
+export async function deadLettersOf(
   t: TestService,
 ): Promise<readonly { readonly reason: string; readonly body: string }[]> {
-  const letters = await t.deadLetters.receive(10, { waitSeconds: 0 });
-  for (const letter of letters) await letter.settle({ type: 'again', seconds: 0 });
-  return letters.map(({ reason = '', body }) => ({ reason, body }));
+  const deadLetters = await t.deadLetters.receive(10, { waitSeconds: 0 });
+  for (const deadLetter of deadLetters) await deadLetter.settle({ type: 'again', seconds: 0 });
+  return deadLetters.map(({ reason = '', body }) => ({ reason, body }));
 }
 
 export function mirrorJob(from: string, ...to: readonly string[]): Pick<CopyJob, 'from' | 'to'> & { kind: 'mirror' } {
@@ -150,7 +150,7 @@ function testWorker(context: WorkContext, queue: MemoryQueue, clock: ManualClock
     if (delivery === undefined) return undefined;
     const outcome = await work(delivery, context, { signal: options.signal ?? new AbortController().signal });
     await delivery.settle(outcome);
-    return { outcome, d: delivery };
+    return { outcome, delivery };
   };
   return {
     context,

@@ -23,7 +23,7 @@ export interface WorkerOptions {
   readonly clock?: Clock | undefined;
 }
 
-/** A lease ends before its message comes again, also where clocks differ by as much as half of that: nobody finds a dead one's lease in the way. */
+/** Leases last half the visibility timeout, so the lease of a crashed worker has expired before its message is redelivered, even with clock skew. */
 const LEASES_IN_VISIBILITY = 2;
 
 /**

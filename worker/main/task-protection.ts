@@ -24,81 +24,111 @@ const AGAIN_MS = 60_000;
 const IDLE_MS = 30_000;
 const ANSWER_TIMEOUT_MS = 5_000;
 
+/** While no job runs there is nothing to renew. */
+const LONG_MS = 24 * 60 * 60_000;
+
 /**
  * Task scale-in protection by the container agent:
  * https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-scale-in-protection-endpoint.html
  *
- * Nobody waits for it, and it never stops work: where it cannot be had, a task that is stopped gives its jobs back all the same. A reason for
- * which it cannot be had is reported once.
+ * Work never waits for it, and it never stops work: a task without protection that is stopped gives its jobs back all the same. Each reason
+ * for which it cannot be had is reported once.
  */
 export function protectTask(options: ProtectionOptions): TaskProtection {
-  const url = `${options.agentUri.replace(/\/$/, '')}/task-protection/v1/state`;
-  const closing = new AbortController();
-  const told = new Set<string>();
-  let waiting = new AbortController();
-  let running = 0;
-  let idleSinceMs = 0;
-  /** Whether ECS may believe that we are to be protected. */
-  let on = false;
-  let renewAtMs = 0;
-
-  const wait = async (ms: number): Promise<void> => {
-    waiting = new AbortController();
-    const signal = AbortSignal.any([waiting.signal, closing.signal]);
-    await options.clock.sleep(ms, { signal }).catch(() => undefined);
-  };
-
-  const put = async (protect: boolean, signals: readonly AbortSignal[]): Promise<'done' | 'failed' | 'pointless'> => {
-    const problem = await ask(url, protect, AbortSignal.any([...signals, AbortSignal.timeout(ANSWER_TIMEOUT_MS)]));
-    if (problem === undefined || closing.signal.aborted) return 'done';
-    if (!told.has(problem.reason)) options.report({ type: 'warning', message: messageOf(problem) });
-    told.add(problem.reason);
-    return problem.reason === 'TASK_NOT_VALID' ? 'pointless' : 'failed';
-  };
-
-  const keep = async (): Promise<void> => {
-    while (!closing.signal.aborted) {
-      const nowMs = options.clock.now();
-      if (running > 0) {
-        if (nowMs < renewAtMs) await wait(renewAtMs - nowMs);
-        else {
-          on = true;
-          const outcome = await put(true, [closing.signal]);
-          renewAtMs = nowMs + (outcome === 'done' ? RENEW_MS : AGAIN_MS);
-          on = outcome !== 'pointless';
-          if (!on) return;
-        }
-      } else if (!on) await wait(LONG_MS);
-      else if (nowMs < idleSinceMs + IDLE_MS) await wait(idleSinceMs + IDLE_MS - nowMs);
-      else {
-        on = false;
-        renewAtMs = 0;
-        await put(false, [closing.signal]);
-      }
-    }
-  };
-  const kept = keep();
-
-  return {
-    busy: (jobs) => {
-      const changes = jobs > 0 !== running > 0;
-      running = jobs;
-      if (!changes) return;
-      idleSinceMs = options.clock.now();
-      waiting.abort();
-    },
-    [Symbol.asyncDispose]: async () => {
-      closing.abort();
-      await kept;
-      // a container that is started again in the same task would find itself protected
-      if (on) await put(false, []);
-      on = false;
-    },
-  };
+  return new AgentProtection(options);
 }
 
-/** Until something begins. */
-const LONG_MS = 24 * 60 * 60_000;
+type PutOutcome = 'done' | 'failed' | 'pointless';
+
+class AgentProtection implements TaskProtection {
+  readonly #url: string;
+  readonly #clock: Clock;
+  readonly #report: Report;
+  readonly #closing = new AbortController();
+  /** Ends when it is closed, or when protection turns out to be pointless. */
+  readonly #keeping: Promise<void>;
+  readonly #reported = new Set<string>();
+  /** Ends the current wait, as the number of jobs has changed. */
+  #changed = new AbortController();
+  #running = 0;
+  #idleSinceMs = 0;
+  /** Whether ECS may believe that the task is to be protected. */
+  #isOn = false;
+  #renewAtMs = 0;
+
+  constructor({ agentUri, clock, report }: ProtectionOptions) {
+    this.#url = `${agentUri.replace(/\/$/, '')}/task-protection/v1/state`;
+    this.#clock = clock;
+    this.#report = report;
+    this.#keeping = this.#keep();
+  }
+
+  readonly busy = (jobs: number): void => {
+    const changes = jobs > 0 !== this.#running > 0;
+    this.#running = jobs;
+    if (!changes) return;
+    this.#idleSinceMs = this.#clock.now();
+    this.#changed.abort();
+  };
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    await this.#keeping;
+    // a container that is started again in the same task would find itself protected
+    if (this.#isOn) await this.#put(false, []);
+    this.#isOn = false;
+  }
+
+  async #keep(): Promise<void> {
+    while (!this.#closing.signal.aborted) {
+      const waitMs = this.#running > 0 ? this.#untilRenewalMs() : this.#untilReleaseMs();
+      if (waitMs > 0) await this.#wait(waitMs);
+      else if (this.#running === 0) await this.#release();
+      else if ((await this.#renew()) === 'pointless') return;
+    }
+  }
+
+  #untilRenewalMs(): number {
+    return this.#renewAtMs - this.#clock.now();
+  }
+
+  #untilReleaseMs(): number {
+    return this.#isOn ? this.#idleSinceMs + IDLE_MS - this.#clock.now() : LONG_MS;
+  }
+
+  async #renew(): Promise<PutOutcome> {
+    const nowMs = this.#clock.now();
+    this.#isOn = true;
+    const outcome = await this.#put(true, [this.#closing.signal]);
+    this.#renewAtMs = nowMs + (outcome === 'done' ? RENEW_MS : AGAIN_MS);
+    this.#isOn = outcome !== 'pointless';
+    return outcome;
+  }
+
+  async #release(): Promise<void> {
+    this.#isOn = false;
+    this.#renewAtMs = 0;
+    await this.#put(false, [this.#closing.signal]);
+  }
+
+  async #wait(ms: number): Promise<void> {
+    this.#changed = new AbortController();
+    const signal = AbortSignal.any([this.#changed.signal, this.#closing.signal]);
+    await this.#clock.sleep(ms, { signal }).catch(() => undefined);
+  }
+
+  async #put(protect: boolean, signals: readonly AbortSignal[]): Promise<PutOutcome> {
+    const problem = await ask(
+      this.#url,
+      protect,
+      AbortSignal.any([...signals, AbortSignal.timeout(ANSWER_TIMEOUT_MS)]),
+    );
+    if (problem === undefined || this.#closing.signal.aborted) return 'done';
+    if (!this.#reported.has(problem.reason)) this.#report({ type: 'warning', message: messageOf(problem) });
+    this.#reported.add(problem.reason);
+    return problem.reason === 'TASK_NOT_VALID' ? 'pointless' : 'failed';
+  }
+}
 
 interface Problem {
   /** A word of ECS's, where it answered. */

@@ -33,9 +33,9 @@ export function connect(
   const once = <T>(open: (key: string) => T): ((key: string) => T) => {
     const known = new Map<string, T>();
     return (key) => {
-      const there = known.get(key) ?? open(key);
-      known.set(key, there);
-      return there;
+      const value = known.get(key) ?? open(key);
+      known.set(key, value);
+      return value;
     };
   };
   const secrets = once((arn) => secretCredentials({ arn, clock, report }));
@@ -48,14 +48,14 @@ export function connect(
       run: programsUntil(closed.signal),
       clock,
     });
-    const saysWho = flags.credentials !== undefined || flags.authFile !== undefined;
+    const isExplicit = flags.credentials !== undefined || flags.authFile !== undefined;
     return once((host) => {
       const access = options.access?.[host] ?? {};
       const { assumeRole, externalId } = flags.assumeRole === undefined ? access : flags;
       return opened.use(
         openRegistry(host, {
           side,
-          credentials: access.secret === undefined || saysWho ? credentials : secrets(access.secret),
+          credentials: access.secret === undefined || isExplicit ? credentials : secrets(access.secret),
           endpoints: settings.endpoints,
           aws: { assumeRole, externalId },
           create: options.create === false ? undefined : parseRepositorySettings(options.createSettings ?? {}),

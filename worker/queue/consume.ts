@@ -150,7 +150,7 @@ class Consumer {
       this.#reportedMs = nowMs;
       const { code, message } = failure;
       const what = `receive from queue ${this.#queue.name}`;
-      this.#tell({ type: 'retry', what, attempt: this.#failures, delayMs, code, message });
+      this.#report({ type: 'retry', what, attempt: this.#failures, delayMs, code, message });
     }
     await this.#pause(delayMs);
   }
@@ -159,7 +159,7 @@ class Consumer {
     if (this.#failures > 1) {
       const seconds = Math.round((this.#options.clock.now() - this.#failingSinceMs) / 1000);
       const message = `queue ${this.#queue.name} answers again, after ${this.#failures} failures in ${seconds} seconds`;
-      this.#tell({ type: 'note', message });
+      this.#report({ type: 'note', message });
     }
     this.#failures = 0;
   }
@@ -220,7 +220,7 @@ class Consumer {
   async #settle(delivery: Delivery, outcome: Outcome): Promise<void> {
     const { clock } = this.#options;
     const what = `settle ${named(delivery)}`;
-    const report = (event: Event): void => this.#tell(event);
+    const report = (event: Event): void => this.#report(event);
     try {
       await retry(what, async () => delivery.settle(outcome), { attempts: SETTLE_ATTEMPTS, clock, report });
     } catch (error) {
@@ -231,13 +231,13 @@ class Consumer {
   /** Extends the visibility until it is over, or the delivery is lost. Never rejects. */
   async #keep(delivery: Delivery, lost: AbortController, over: AbortSignal): Promise<void> {
     const { clock } = this.#options;
-    const heldMs = this.#visibilitySeconds * 1000 * (1 - MARGIN);
-    let untilMs = clock.now() + heldMs;
+    const keptMs = this.#visibilitySeconds * 1000 * (1 - MARGIN);
+    let untilMs = clock.now() + keptMs;
     try {
       for (;;) {
         const thirdMs = (this.#visibilitySeconds * 1000) / 3;
         await clock.sleep(thirdMs * (0.8 + 0.2 * clock.random()), { signal: over });
-        untilMs = (await this.#extend(delivery, untilMs, over)) + heldMs;
+        untilMs = (await this.#extend(delivery, untilMs, over)) + keptMs;
       }
     } catch (error) {
       if (over.aborted) return;
@@ -302,10 +302,10 @@ class Consumer {
   }
 
   #warn(message: string): void {
-    this.#tell({ type: 'warning', message });
+    this.#report({ type: 'warning', message });
   }
 
-  #tell(event: Event): void {
+  #report(event: Event): void {
     safely(() => this.#options.report?.(event));
   }
 }
@@ -322,11 +322,11 @@ async function ended<T>(work: () => Promise<T>): Promise<Ended<T>> {
 }
 
 /** What those who watch do wrong must not hurt those who work. */
-function safely(tell: () => void): void {
+function safely(call: () => void): void {
   try {
-    tell();
+    call();
   } catch {
-    // there is nobody left to tell
+    // there is nowhere left to report it
   }
 }
 

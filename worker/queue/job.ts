@@ -66,7 +66,7 @@ export interface VerifyJob extends JobCommon {
   readonly against?: string | undefined;
 }
 
-/** Goes on with planning a run, behind where the planner had to stop. */
+/** Goes on with planning a run, after the image where the planner had to stop. */
 export interface PlanJob extends JobCommon {
   readonly kind: 'plan';
   readonly rule: string;
@@ -309,15 +309,15 @@ function location(prefix: string, example: string): z.ZodString {
   );
 }
 
-function withoutSecrets(place: string): string {
-  return redacted(place).replace(/\?.*/s, '?…');
+function withoutSecrets(text: string): string {
+  return redacted(text).replace(/\?.*/s, '?…');
 }
 
 function isDocker(text: string): boolean {
   return text.startsWith('docker://');
 }
 
-function copyTo(place: z.ZodString): {
+function copyTo(destination: z.ZodString): {
   readonly from: z.ZodString;
   readonly digest: z.ZodOptional<z.ZodString>;
   readonly to: z.ZodArray<z.ZodString>;
@@ -327,7 +327,7 @@ function copyTo(place: z.ZodString): {
     from: image,
     digest: digest.optional(),
     to: z
-      .array(place)
+      .array(destination)
       .min(1, 'expected one destination at least')
       .max(MAX_DESTINATIONS, `expected ${MAX_DESTINATIONS} destinations at most`)
       // it would wait for its own lease
@@ -341,7 +341,7 @@ function checked<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
   if (result.success) return result.data;
   const [issue, ...others] = result.error.issues;
   const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
-  throw invalid(`${what}: ${issue === undefined ? 'it does not fit' : told(issue)}${more}`);
+  throw invalid(`${what}: ${issue === undefined ? 'it does not fit' : sentenceOf(issue)}${more}`);
 }
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -352,7 +352,7 @@ const TYPES: Readonly<Record<string, string>> = {
   number: 'a number',
 };
 
-function told(issue: z.core.$ZodIssue): string {
+function sentenceOf(issue: z.core.$ZodIssue): string {
   if (issue.code === 'unrecognized_keys') return `${issue.keys.map(quote).join(', ')} is no member of it`;
   const path = issue.path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step)}`)).join('');
   const expected =

@@ -2,20 +2,20 @@ import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import type { Delivery, Outcome, Queue } from './queue.ts';
 
-/** Tries of one job, those included that a worker did not survive. */
-export const ATTEMPTS = 8;
-/** Between tries: doubled each time. */
+/** Attempts of one job, including those in which the worker crashed. */
+export const MAX_ATTEMPTS = 8;
+/** Between attempts: doubled each time. */
 const FIRST_WAIT_SECONDS = 30;
 const MAX_WAIT_SECONDS = 900;
 /** Deliveries of one message. Well below the queue's maxReceiveCount, which is for messages that end their workers. */
-const DELIVERIES = 10;
+const MAX_DELIVERIES = 10;
 /** https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html */
 const MAX_DELAY_SECONDS = 900;
 
-/** The message comes again, or where it has come too often, another in its place. */
+/** The message is redelivered, or replaced by another after too many deliveries. */
 export async function retryLater(delivery: Delivery, body: string, seconds: number, queue: Queue): Promise<Outcome> {
   const whole = Math.ceil(seconds);
-  return delivery.receiveCount < DELIVERIES ? { type: 'again', seconds: whole } : replace(body, whole, queue);
+  return delivery.receiveCount < MAX_DELIVERIES ? { type: 'again', seconds: whole } : replace(body, whole, queue);
 }
 
 /** Another message in the place of this one. */

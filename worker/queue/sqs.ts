@@ -4,8 +4,10 @@ import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Report } from '../util/events.ts';
+import { redacted } from '../util/redact.ts';
 import { retry } from '../util/retry.ts';
 import { calling } from '../util/sdk-failure.ts';
+import { quote } from '../util/text.ts';
 import {
   MAX_MESSAGE_BYTES,
   type Delivery,
@@ -49,7 +51,7 @@ const STALL_TIMEOUT_MS = (MAX_WAIT_SECONDS + 10) * 1000;
  * (AWS_ENDPOINT_URL_SQS), or else where its URL says.
  *
  * IAM actions: sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility, sqs:SendMessage, sqs:GetQueueAttributes. INVALID for what
- * is no URL.
+ * is not a URL.
  */
 export function openSqs(options: SqsOptions): Queue & AsyncDisposable {
   return new SqsQueue(options);
@@ -63,7 +65,10 @@ class SqsQueue implements Queue, AsyncDisposable {
 
   constructor(options: SqsOptions) {
     const url = URL.parse(options.queueUrl);
-    if (url === null) throw new Failure('INVALID', 'the URL of the queue is none: expected https://sqs.…/account/name');
+    if (url === null) {
+      const given = quote(redacted(options.queueUrl));
+      throw new Failure('INVALID', `open a queue: ${given} is not a URL: expected https://sqs.…/account/name`);
+    }
     this.#options = options;
     this.#url = url;
     this.name = url.pathname.split('/').at(-1) ?? '';
@@ -187,8 +192,8 @@ class SqsQueue implements Queue, AsyncDisposable {
   }
 
   #entry({ body, delaySeconds, reason }: Message, index: number): Entry {
-    const told = reason === undefined ? '' : cut(reason);
-    const bytes = Buffer.byteLength(body) + (told === '' ? 0 : Buffer.byteLength(`${REASON}String${told}`));
+    const attribute = reason === undefined ? '' : cut(reason);
+    const bytes = Buffer.byteLength(body) + (attribute === '' ? 0 : Buffer.byteLength(`${REASON}String${attribute}`));
     const doing = `send message ${index + 1} to queue ${this.name}`;
     if (bytes > MAX_MESSAGE_BYTES) {
       throw new Failure('INVALID', `${doing}: it has ${bytes} bytes, a queue takes ${MAX_MESSAGE_BYTES} at most`);
@@ -205,7 +210,9 @@ class SqsQueue implements Queue, AsyncDisposable {
         Id: String(index),
         MessageBody: body,
         ...(delaySeconds === undefined ? {} : { DelaySeconds: Math.ceil(delaySeconds) }),
-        ...(told === '' ? {} : { MessageAttributes: { [REASON]: { DataType: 'String', StringValue: told } } }),
+        ...(attribute === ''
+          ? {}
+          : { MessageAttributes: { [REASON]: { DataType: 'String', StringValue: attribute } } }),
       },
     };
   }

@@ -93,14 +93,25 @@ interface PruneRule extends RuleCommon {
   readonly keepTags: readonly string[];
 }
 
-/** Whether this version executes the rule; others are stored and shown, and have no runs. */
+/** Whether this version runs the rule. Others can be stored by another version: they are shown, and have no runs. */
 export function isCopyRule(rule: Rule): rule is CopyRule {
   return rule.kind === 'mirror' || rule.kind === 'backup';
 }
 
-/** Why a rule that is no `CopyRule` has no runs. */
-export function notExecuted({ name, kind }: Rule): Failure {
-  return new Failure('UNSUPPORTED', `the rule ${name} is one to ${kind}, which is not executed by this version`);
+/** All of `rules`. UNSUPPORTED, naming every rule that this version does not run. */
+export function copyRules(rules: readonly Rule[]): readonly CopyRule[] {
+  const others = rules.filter((rule) => !isCopyRule(rule));
+  if (others.length > 0) throw notExecuted(...others);
+  return rules.filter((rule) => isCopyRule(rule));
+}
+
+/** Why rules that are no `CopyRule` have no runs. */
+export function notExecuted(...rules: readonly Rule[]): Failure {
+  const names = rules.map(({ name }) => name).join(' and ');
+  const kinds = [...new Set(rules.map(({ kind }) => `\`${kind}\``))].join(' and ');
+  const [subject, them] = rules.length === 1 ? ['rule', 'the rule'] : ['rules', 'them'];
+  const message = `${subject} ${names}: this version does not run ${kinds} rules; take ${them} out of the rules file`;
+  return new Failure('UNSUPPORTED', message);
 }
 
 /** Whether the rule is not planned any more. */

@@ -144,10 +144,20 @@ export interface RuleProgress {
   readonly rule: string;
   /** The run that is going on. */
   readonly current?: { readonly run: string; readonly startedAtMs: number } | undefined;
-  /** The latest tick of the schedule that was served, in milliseconds since 1970. */
-  readonly dueAtMs?: number | undefined;
-  /** When the last run ended without a failure had started: what the destinations are at least as good as. */
-  readonly goodAtMs?: number | undefined;
+  /** The latest scheduled time that a run was begun for, in milliseconds since 1970. */
+  readonly lastScheduledAtMs?: number | undefined;
+  /** When the last run that ended without a failure started: destinations have at least what their sources had then. */
+  readonly lastGoodRunAtMs?: number | undefined;
+}
+
+/** A run that a schedule begins. */
+export interface ScheduledRun {
+  readonly id: string;
+  readonly rule: string;
+  /** The moment that the schedule names, in milliseconds since 1970. */
+  readonly scheduledAtMs: number;
+  /** The id of the current run, which has ended or is declared dead. */
+  readonly replacing?: string | undefined;
 }
 
 /** Runs, for who shows them or waits for one. One that does not exist, or is older than 90 days, is undefined and has no jobs. */
@@ -164,18 +174,10 @@ export interface RunReader {
 /** Runs, for who begins and plans them. NOT_FOUND for a run that was not begun. */
 interface RunWriter {
   /**
-   * Begins the run of a rule for the tick at `dueAtMs`, and makes it the current one. Undefined when another served that tick, or began a
-   * run, in between: of two planners one begins it. `replacing`: the id of the current run, which has ended or is declared dead.
+   * Begins the run of a rule for a scheduled time, and makes it the current one. Undefined when another planner began that run, or a later
+   * one, in between: of two planners one begins it.
    */
-  beginScheduled(
-    run: {
-      readonly id: string;
-      readonly rule: string;
-      readonly dueAtMs: number;
-      readonly replacing?: string | undefined;
-    },
-    options?: Abortable,
-  ): Promise<Run | undefined>;
+  beginScheduled(run: ScheduledRun, options?: Abortable): Promise<Run | undefined>;
   /** Begins a run that is no rule's current one. Idempotent. */
   begin(run: Pick<Run, 'id' | 'rule' | 'trigger'>, options?: Abortable): Promise<Run>;
   /** Makes jobs known as waiting, before they are sent. Those that are known already stay as they are. Returns those that have not ended. */

@@ -47,6 +47,16 @@ queueSuite('SQS', async () => {
   };
 });
 
+test.each([
+  ['jobs', /^open a queue: "jobs" is not a URL: expected https:\/\/sqs\.…\/account\/name$/],
+  [
+    'https://ann:secret@sqs.example:port/jobs?token=secret',
+    /^open a queue: "https:\/\/…@sqs.example:port\/jobs" is not a URL/,
+  ],
+])('names what is not the URL of a queue, without its secrets: %s', (queueUrl, message) => {
+  expect(() => openSqs({ queueUrl, clock: systemClock })).toThrow(message);
+});
+
 describe('a queue of SQS', () => {
   let sqs: LocalSqs;
   let client: SQSClient;

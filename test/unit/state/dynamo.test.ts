@@ -151,7 +151,7 @@ describe('a table that fails', () => {
 
     test('begins a run of a rule once, and tells who began it', async () => {
       lose(2);
-      const run = { id: 'run', rule: 'nightly', dueAtMs: 1 };
+      const run = { id: 'run', rule: 'nightly', scheduledAtMs: 1 };
       expect(await state.runs.beginScheduled(run)).toMatchObject({ id: 'run' });
       lose(100);
       const again = open().runs.beginScheduled({ ...run, id: 'another' });
@@ -171,7 +171,7 @@ describe('a table that fails', () => {
           server.faults.clear();
         }
       };
-      await losing(async () => state.runs.beginScheduled({ id: 'run', rule: 'nightly', dueAtMs: 1 }));
+      await losing(async () => state.runs.beginScheduled({ id: 'run', rule: 'nightly', scheduledAtMs: 1 }));
       expect(await losing(async () => state.runs.addJobs('run', jobs))).toEqual(new Set(['a', 'b', 'c']));
       await losing(async () => state.runs.planned('run'));
       for (const { id } of jobs) {

@@ -16,7 +16,7 @@ const FAILED: JobEnd = { state: 'failed', code: 'DENIED', reason: 'denied' };
 /** A planner and two workers, as they come back after a crash: each begins at the start, and what is done already is no work. */
 async function oneRun({ runs }: StateStore): Promise<void> {
   const progress = await runs.progress(RULE);
-  if (progress?.current === undefined) await runs.beginScheduled({ id: 'run', rule: RULE, dueAtMs: 1 });
+  if (progress?.current === undefined) await runs.beginScheduled({ id: 'run', rule: RULE, scheduledAtMs: 1 });
   const jobs = ['a', 'b', 'c'].map((id) => ({ id, title: id, body: id }));
   await runs.addJobs('run', jobs.slice(0, 2));
   await runs.addJobs('run', jobs.slice(1));
@@ -55,7 +55,7 @@ describe('a crash', () => {
     expect(wanted).toMatchObject({
       run: { endedAtMs: clock.now(), jobs: { waiting: 0, running: 0, done: 2, skipped: 1, failed: 0 } },
       listed: [['run'], ['run']],
-      progress: { goodAtMs: clock.now(), dueAtMs: 1 },
+      progress: { lastGoodRunAtMs: clock.now(), lastScheduledAtMs: 1 },
     });
     for (let at = 1; ; at++) {
       const table = memoryTable();
@@ -78,7 +78,7 @@ describe('a crash', () => {
     const work = async ({ runs }: StateStore): Promise<void> => runs.endJob('run', 'a', DONE);
     const before = async (table: Table): Promise<void> => {
       const { runs } = stateOver(table, clock);
-      await runs.beginScheduled({ id: 'run', rule: RULE, dueAtMs: 1 });
+      await runs.beginScheduled({ id: 'run', rule: RULE, scheduledAtMs: 1 });
       await runs.addJobs('run', [{ id: 'a', title: 'a' }]);
       await runs.planned('run');
       await runs.startJob('run', 'a');
@@ -94,7 +94,8 @@ describe('a crash', () => {
       const end = await endOf(state);
       ends.add(JSON.stringify(end));
       // it is not known that it ended, as long as nobody wrote so
-      if (at > 1) expect(end).toMatchObject({ run: { endedAtMs: clock.now() }, progress: { goodAtMs: clock.now() } });
+      if (at > 1)
+        expect(end).toMatchObject({ run: { endedAtMs: clock.now() }, progress: { lastGoodRunAtMs: clock.now() } });
       if (!hasCrashed) break;
     }
     expect(ends.size).toBe(2);
@@ -236,7 +237,7 @@ describe('in any order of what planners and workers do', () => {
     await fc.assert(
       fc.asyncProperty(fc.scheduler(), ends, ends, fc.boolean(), async (s, one, two, isSettled) => {
         const planner = async ({ runs }: StateStore): Promise<void> => {
-          const run = await runs.beginScheduled({ id: 'run', rule: RULE, dueAtMs: 1 });
+          const run = await runs.beginScheduled({ id: 'run', rule: RULE, scheduledAtMs: 1 });
           if (run === undefined) return;
           for (const id of ids) await runs.addJobs('run', [{ id, title: id }]);
           await runs.planned('run');
@@ -256,8 +257,8 @@ describe('in any order of what planners and workers do', () => {
         const counts = await countsOf(state);
         expect(run).toMatchObject({ endedAtMs: clock.now(), jobs: counts });
         expect(Object.values(counts).reduce((sum, n) => sum + n)).toBe(3);
-        const goodAtMs = counts['failed'] === 0 ? run?.startedAtMs : undefined;
-        expect(await state.runs.progress(RULE)).toEqual({ rule: RULE, dueAtMs: 1, goodAtMs });
+        const lastGoodRunAtMs = counts['failed'] === 0 ? run?.startedAtMs : undefined;
+        expect(await state.runs.progress(RULE)).toEqual({ rule: RULE, lastScheduledAtMs: 1, lastGoodRunAtMs });
       }),
       { numRuns: 150 },
     );
@@ -309,7 +310,7 @@ describe('an answer that is lost', () => {
       await oneRun(stateOver(deaf, clock));
       const { run, progress } = await endOf(stateOver(table, clock));
       expect(run, `write ${at}`).toMatchObject({ endedAtMs: clock.now(), jobs: { done: 2, skipped: 1 } });
-      expect(progress).toMatchObject({ goodAtMs: clock.now() });
+      expect(progress).toMatchObject({ lastGoodRunAtMs: clock.now() });
       if (writes < at) return;
     }
   });
@@ -365,7 +366,7 @@ describe('between any two steps of one', () => {
             const clock = manualClock();
             const table = memoryTable();
             const { runs } = stateOver(table, clock);
-            await runs.beginScheduled({ id: 'run', rule: RULE, dueAtMs: 1 });
+            await runs.beginScheduled({ id: 'run', rule: RULE, scheduledAtMs: 1 });
             await runs.addJobs('run', jobs.slice(0, 2));
             if (isPlannedFirst) await runs.planned('run');
             await prepare(runs, table);
@@ -392,8 +393,8 @@ describe('between any two steps of one', () => {
             const message = `${setUp}, ${isPlannedFirst ? 'planned, ' : ''}${between} at ${at}`;
             expect(run, message).toMatchObject({ endedAtMs: clock.now(), jobs: counts });
             expect((await table.get({ pk: 'RUN#run', sk: 'RUN' }))?.['failed'], message).toBe(failed.length);
-            const goodAtMs = failed.length === 0 && run?.dead !== true ? clock.now() : undefined;
-            expect(await runs.progress(RULE), message).toEqual({ rule: RULE, dueAtMs: 1, goodAtMs });
+            const lastGoodRunAtMs = failed.length === 0 && run?.dead !== true ? clock.now() : undefined;
+            expect(await runs.progress(RULE), message).toEqual({ rule: RULE, lastScheduledAtMs: 1, lastGoodRunAtMs });
           }
   });
 });

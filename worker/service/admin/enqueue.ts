@@ -14,14 +14,14 @@ import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { Failure } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
-import { readRule } from '../planner/plan-run.ts';
+import { readRule } from '../planner/stored-rule.ts';
 import type { Service } from '../service.ts';
 
 export interface EnqueueOptions extends Abortable {
   readonly clock: Clock;
 }
 
-/** Asks the deployed system to plan a rule now, whatever its schedule. Returns the run. NOT_FOUND without the rule, UNSUPPORTED for one that is not executed. */
+/** Asks the deployed system to plan a rule now, whatever its schedule. Returns the run. NOT_FOUND without the rule, UNSUPPORTED for one that this version does not run. */
 export async function enqueueRule(name: string, service: Service, options: EnqueueOptions): Promise<Run> {
   const { state, queue } = service;
   await readRule(name, service, options);

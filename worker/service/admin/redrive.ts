@@ -2,7 +2,7 @@ import { parseMessage } from '../../queue/job.ts';
 import type { Delivery } from '../../queue/queue.ts';
 import type { StateStore } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
-import { isFailure, toFailure } from '../../util/failure.ts';
+import { ifFound, toFailure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import type { Service } from '../service.ts';
 
@@ -66,14 +66,10 @@ export async function redrive(
   }
 }
 
-/** The worker makes one known that the state knows nothing of. */
+/** A job that the state does not know is made known by the worker that does it. */
 async function revive({ run, id }: Named, state: StateStore, options: Abortable): Promise<void> {
   if (id === undefined || run === undefined) return;
-  try {
-    await state.runs.reviveJob(run, id, options);
-  } catch (error) {
-    if (!isFailure(error, 'NOT_FOUND')) throw error;
-  }
+  await ifFound(state.runs.reviveJob(run, id, options));
 }
 
 interface Named {

@@ -19,8 +19,8 @@ export interface RuleStatus {
   readonly ageSeconds?: number | undefined;
   readonly expired: boolean;
   /**
-   * What is wrong, a sentence each: a tick that nobody served, a run that goes on past its next tick or that
-   * was no good one, a rule that cannot be read.
+   * What is wrong, a sentence each: a scheduled time that no planner served, a run that goes on past its next
+   * scheduled time or that had failures, a rule that cannot be read.
    */
   readonly faults: readonly string[];
 }
@@ -54,7 +54,7 @@ export interface StatusOptions extends Abortable {
   readonly runs?: number | undefined;
 }
 
-/** A tick may be served this much later: the planner comes by only so often, and takes its time. */
+/** A scheduled time may be served this much later: a planner runs every few minutes, and takes a while. */
 const GRACE_MS = 10 * 60_000;
 const DEFAULT_RUNS = 10;
 /** Of each kind: those who need all of them have `--json` and the table. */
@@ -75,16 +75,16 @@ export async function status(service: Service, options: StatusOptions): Promise<
   const jobs = await Promise.all(runs.map(async (run) => jobsOf(state, run, options)));
   const inFlight = jobs.flatMap((of) => of.inFlight).slice(0, MAX_JOBS);
   const failed = jobs.flatMap((of) => of.failed).slice(0, MAX_JOBS);
-  const letters = Math.max(dead.length, deadCount.visible + deadCount.inFlight);
+  const letterCount = Math.max(dead.length, deadCount.visible + deadCount.inFlight);
   return {
     queue: count,
-    deadLetters: letters,
+    deadLetters: letterCount,
     dead,
     rules,
     runs,
     inFlight,
     failed,
-    faulty: letters > 0 || rules.some((rule) => rule.faults.length > 0),
+    faulty: letterCount > 0 || rules.some((rule) => rule.faults.length > 0),
   };
 }
 
@@ -117,11 +117,11 @@ function statusOf(
   nowMs: number,
 ): RuleStatus {
   const { name } = stored;
-  const goodAtMs = progress?.goodAtMs;
+  const lastGoodRunAtMs = progress?.lastGoodRunAtMs;
   const common = {
     name,
     current: current?.endedAtMs === undefined ? current : undefined,
-    ageSeconds: goodAtMs === undefined ? undefined : Math.max(0, Math.round((nowMs - goodAtMs) / 1000)),
+    ageSeconds: lastGoodRunAtMs === undefined ? undefined : Math.max(0, Math.round((nowMs - lastGoodRunAtMs) / 1000)),
   };
   let rule: Rule;
   try {
@@ -140,11 +140,11 @@ function statusOf(
     faults:
       expired || !planned
         ? []
-        : [...lateness(rule, stored.appliedAtMs, progress, common.current, nowMs), ...badness(progress)],
+        : [...lateFaults(rule, stored.appliedAtMs, progress, common.current, nowMs), ...failureFaults(progress)],
   };
 }
 
-function lateness(
+function lateFaults(
   rule: Rule,
   appliedAtMs: number,
   progress: RuleProgress | undefined,
@@ -153,7 +153,7 @@ function lateness(
 ): readonly string[] {
   const scheduledMs = lastScheduledMs(rule.schedule, nowMs);
   if (scheduledMs === undefined || nowMs - Math.max(scheduledMs, appliedAtMs) < GRACE_MS) return [];
-  const served = progress?.dueAtMs !== undefined && progress.dueAtMs >= scheduledMs;
+  const served = progress?.lastScheduledAtMs !== undefined && progress.lastScheduledAtMs >= scheduledMs;
   if (served) return [];
   const when = new Date(scheduledMs).toISOString();
   if (current !== undefined && current.startedAtMs < scheduledMs)
@@ -161,14 +161,19 @@ function lateness(
   return [`nobody planned the tick of ${when}: is a planner running?`];
 }
 
-/** Repositories that cannot be listed leave no dead letter: without this nobody would hear that nothing is copied any more. */
-function badness(progress: RuleProgress | undefined): readonly string[] {
-  const { current, dueAtMs, goodAtMs } = progress ?? {};
-  if (current !== undefined || dueAtMs === undefined || (goodAtMs !== undefined && goodAtMs >= dueAtMs)) return [];
+/** Repositories that cannot be listed leave no dead letter: this is what shows that nothing is copied any more. */
+function failureFaults(progress: RuleProgress | undefined): readonly string[] {
+  const { current, lastScheduledAtMs, lastGoodRunAtMs } = progress ?? {};
+  if (
+    current !== undefined ||
+    lastScheduledAtMs === undefined ||
+    (lastGoodRunAtMs !== undefined && lastGoodRunAtMs >= lastScheduledAtMs)
+  )
+    return [];
   const good =
-    goodAtMs === undefined
+    lastGoodRunAtMs === undefined
       ? 'there was no good one yet'
-      : `the last good one began at ${new Date(goodAtMs).toISOString()}`;
+      : `the last good one began at ${new Date(lastGoodRunAtMs).toISOString()}`;
   return [`its last run had failures, or did not end; ${good}`];
 }
 

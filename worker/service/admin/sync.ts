@@ -1,7 +1,7 @@
 import { parseMessage, type CopyJob } from '../../queue/job.ts';
 import type { Queue } from '../../queue/queue.ts';
 import { formatLocation, parseDestination, parseLocation } from '../../oci/location.ts';
-import { isCopyRule, isExpired, notExecuted, type Config, type CopyRule } from '../../rules/rule.ts';
+import { copyRules, isExpired, type Config, type CopyRule } from '../../rules/rule.ts';
 import { memoryState } from '../../state/memory.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure, toFailure } from '../../util/failure.ts';
@@ -9,12 +9,12 @@ import { forEachOf } from '../../util/limit.ts';
 import { quote } from '../../util/text.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
-import { planRule } from '../planner/plan-run.ts';
+import { planScheduled } from '../planner/plan-scheduled.ts';
 import { IMAGES_AT_ONCE, copyImages, type ItemResult, type BatchResult } from '../../images/copy-images.ts';
 
 export interface SyncRequest {
   readonly config: Config;
-  /** Only these rules; absent: all. NOT_FOUND for one that the file has not. */
+  /** Only these rules; absent: all. NOT_FOUND for one that the file does not have. */
   readonly rules?: readonly string[] | undefined;
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
@@ -22,18 +22,16 @@ export interface SyncRequest {
 
 /**
  * Runs rules here and now, whatever their schedules say: without a queue, and without a memory of what was copied before, so that every
- * image is compared with its destinations. One failure does not stop the others. Rules that have expired are passed over, and so are those
- * of kinds that this version does not execute; both are told.
+ * image is compared with its destinations. One failure does not stop the others. Rules that have expired are left out, and reported.
+ * UNSUPPORTED, before anything is done, when rules are chosen that this version does not run.
  */
 export async function sync(request: SyncRequest, backends: Backends, options: OperationOptions): Promise<BatchResult> {
   const items: ItemResult[] = [];
   const faults: string[] = [];
-  for (const rule of chosen(request)) {
+  for (const rule of copyRules(chosen(request))) {
     checkAborted(options);
     if (isExpired(rule, options.clock.now())) {
       options.report?.({ type: 'rule-expired', rule: rule.name });
-    } else if (!isCopyRule(rule)) {
-      options.report?.({ type: 'warning', message: notExecuted(rule).message });
     } else {
       try {
         const { jobs, failures } = await planHere(rule, backends, options);
@@ -72,7 +70,7 @@ async function planHere(
   const state = memoryState(options.clock);
   const outbox = new Outbox();
   const run = await state.runs.begin({ id: rule.name, rule: rule.name, trigger: 'request' }, options);
-  await planRule({ rule, run }, { state, queue: outbox, deadLetters: outbox }, backends, {
+  await planScheduled({ rule, run }, { state, queue: outbox, deadLetters: outbox }, backends, {
     ...options,
     untilMs: undefined,
   });
@@ -129,10 +127,10 @@ async function copyJob(
 ): Promise<readonly ItemResult[]> {
   const items: ItemResult[] = [];
   const to = job.to.map((text) => ({ location: parseDestination(text) }));
-  const fail = (places: readonly (typeof to)[number][], error: unknown): void => {
+  const fail = (destinations: readonly (typeof to)[number][], error: unknown): void => {
     checkAborted(options);
     const failure = toFailure(error);
-    for (const { location } of places)
+    for (const { location } of destinations)
       items.push({ from: job.from, to: formatLocation(location), outcome: 'failed', failure });
     options.report?.({ type: 'warning', message: `${job.from}: ${failure.message}` });
   };

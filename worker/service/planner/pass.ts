@@ -5,10 +5,10 @@ import { lastScheduledMs } from '../../rules/schedule.ts';
 import type { Run, StoredRule } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
-import { isFailure, toFailure } from '../../util/failure.ts';
+import { ifFound, toFailure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import type { BackendPool } from '../backend-pool.ts';
-import { planRule } from './plan-run.ts';
+import { planScheduled } from './plan-scheduled.ts';
 import type { Service } from '../service.ts';
 
 export interface PassOptions extends Abortable {
@@ -44,9 +44,9 @@ const RESENT_AT_ONCE = 500;
 /**
  * One pass of a planner: begins the runs of all rules that are due and plans them, sets right what planners and workers left that died, and
  * reports what is late, expired, failed and how old each rule's last good copy is. Meant to be called every few minutes; any number may run
- * at once, since of each tick of a rule one begins the run, and of each run one plans it. One rule that fails does not stop the others.
+ * at once: one of them begins the run of a scheduled time, and one plans it. One rule that fails does not stop the others.
  *
- * A rule is due once its schedule had a tick that no run was begun for, so ticks that were missed are made up for by one run.
+ * A rule is due once its schedule named a time that no run was begun for, so one run makes up for all the times that were missed.
  */
 export async function runPass(
   service: Service,
@@ -55,9 +55,9 @@ export async function runPass(
 ): Promise<PassResult> {
   const rules = await service.state.rules.list(options);
   const pass = new Pass(service, backends, options);
-  for (const stored of rules) await pass.attempt(stored.name, async () => pass.serve(stored));
-  await pass.attempt(undefined, async () => pass.settleOthers());
-  await pass.attempt(undefined, async () => pass.resendLost());
+  for (const stored of rules) await pass.guard(stored.name, async () => pass.serve(stored));
+  await pass.guard(undefined, async () => pass.settleOthers());
+  await pass.guard(undefined, async () => pass.resendLost());
   return { rules: rules.length, ...pass.tally };
 }
 
@@ -75,8 +75,8 @@ class Pass {
     this.#options = options;
   }
 
-  /** Runs `work`; that it failed is told, and counted for a rule. */
-  async attempt(rule: string | undefined, work: () => Promise<void>): Promise<void> {
+  /** Runs `work`. Its failure is reported, and counted for a rule. */
+  async guard(rule: string | undefined, work: () => Promise<void>): Promise<void> {
     try {
       await work();
     } catch (error) {
@@ -93,7 +93,8 @@ class Pass {
     const { runs } = this.#service.state;
     const before = await runs.progress(stored.name, this.#options);
     const replacing = before?.current?.run;
-    const current = replacing === undefined ? undefined : await this.#settleIfKnown(replacing);
+    // a run that the state has forgotten is no reason not to begin another
+    const current = replacing === undefined ? undefined : await ifFound(this.#settle(replacing));
     const open = current?.endedAtMs === undefined ? current : undefined;
     // whatever has become of the rule
     const isGoingOn = open !== undefined && !(await this.#isDead(open, stored.name));
@@ -103,12 +104,12 @@ class Pass {
 
     // a run that just ended may have been a good one
     const progress = current === undefined ? before : await runs.progress(rule.name, this.#options);
-    const { goodAtMs, dueAtMs } = progress ?? {};
-    const ageSeconds = Math.max(0, Math.round((nowMs - (goodAtMs ?? stored.appliedAtMs)) / 1000));
+    const { lastGoodRunAtMs, lastScheduledAtMs } = progress ?? {};
+    const ageSeconds = Math.max(0, Math.round((nowMs - (lastGoodRunAtMs ?? stored.appliedAtMs)) / 1000));
     this.#options.report?.({ type: 'rule-age', rule: rule.name, ageSeconds });
 
     const scheduledMs = lastScheduledMs(rule.schedule, nowMs) ?? 0;
-    const isDue = dueAtMs === undefined || scheduledMs > dueAtMs;
+    const isDue = lastScheduledAtMs === undefined || scheduledMs > lastScheduledAtMs;
     if (isGoingOn) {
       if (isDue) this.#late(open, rule.name, false);
       if (open.plannedAtMs === undefined) await this.#resume(open, rule);
@@ -154,16 +155,6 @@ class Pass {
       });
   }
 
-  /** Undefined for a run that the state has forgotten: nobody looked for so long. */
-  async #settleIfKnown(id: string): Promise<Run | undefined> {
-    try {
-      return await this.#settle(id);
-    } catch (error) {
-      if (isFailure(error, 'NOT_FOUND')) return undefined;
-      throw error;
-    }
-  }
-
   async #settle(id: string): Promise<Run> {
     const run = await this.#service.state.runs.settle(id, this.#options);
     if (run.endedAtMs === undefined) this.#open.add(id);
@@ -189,10 +180,10 @@ class Pass {
     this.#options.report?.({ type: 'run-late', run: run.id, rule, dead, message });
   }
 
-  async #begin(rule: CopyRule, dueAtMs: number, replacing: string | undefined): Promise<void> {
-    const id = `${rule.name}-${new Date(dueAtMs).toISOString().replace(/[-:]|\.000/g, '')}`;
+  async #begin(rule: CopyRule, scheduledAtMs: number, replacing: string | undefined): Promise<void> {
+    const id = `${rule.name}-${new Date(scheduledAtMs).toISOString().replace(/[-:]|\.000/g, '')}`;
     const run = await this.#service.state.runs.beginScheduled(
-      { id, rule: rule.name, dueAtMs, replacing },
+      { id, rule: rule.name, scheduledAtMs, replacing },
       this.#options,
     );
     // another planner did
@@ -212,7 +203,7 @@ class Pass {
   async #plan(run: Run, rule: CopyRule): Promise<void> {
     const { untilMs = Infinity, clock } = this.#options;
     const options = { ...this.#options, untilMs: Math.min(untilMs, clock.now() + MAX_RULE_MS) };
-    await this.#backends.use(async (opened) => planRule({ rule, run }, this.#service, opened, options), options);
+    await this.#backends.use(async (opened) => planScheduled({ rule, run }, this.#service, opened, options), options);
   }
 }
 

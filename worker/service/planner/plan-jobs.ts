@@ -87,7 +87,7 @@ export function referenceOf(registry: string, repository: string, image: SourceI
     : { registry, repository, tag: image.tag };
 }
 
-/** The id of the job that goes on with planning `run` behind `after`. */
+/** The id of the job that goes on with planning `run` after `after`. */
 export function planJobId(run: string, after: PlanJob['after']): string {
   return `${PLAN}${jobId(run, 'plan', after.repository, after.name)}`;
 }
@@ -106,22 +106,22 @@ export function nameOf({ tag, digest }: Pick<Candidate, 'tag' | 'digest'>): stri
 
 /** Before all images. */
 export const FROM_THE_START: PlanJob['after'] = { repository: '', name: '' };
-/** Behind the name of every image. */
+/** After the name of every image. */
 const LAST_NAME = '~';
 
-/** Behind everything in the repository. */
-export function behind(repository: string): PlanJob['after'] {
+/** After every image of the repository. */
+export function afterRepository(repository: string): PlanJob['after'] {
   return { repository, name: LAST_NAME };
 }
 
-/** Whether the image comes behind what was planned already, in the order of repositories (`registry/repository`) and then names. */
-export function isBehind(after: PlanJob['after'], repository: string, name: string): boolean {
+/** Whether the image comes after `after`, in the order of repositories (`registry/repository`) and then names. */
+export function isAfter(after: PlanJob['after'], repository: string, name: string): boolean {
   return repository === after.repository ? name > after.name : repository > after.repository;
 }
 
-/** Whether anything in the repository can. */
-export function mayBeBehind(after: PlanJob['after'], repository: string): boolean {
-  return isBehind(after, repository, LAST_NAME);
+/** Whether any image of the repository can come after `after`. */
+export function mayHaveAfter(after: PlanJob['after'], repository: string): boolean {
+  return isAfter(after, repository, LAST_NAME);
 }
 
 function isUnchanged(digest: Digest, choices: string, referrers: boolean, key: DestinationKey, known: Known): boolean {

@@ -1,13 +1,14 @@
 import { formatJob, type Job, type PlanJob } from '../../queue/job.ts';
 import type { Delivery, Outcome } from '../../queue/queue.ts';
-import { ATTEMPTS, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
+import { MAX_ATTEMPTS, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
 import { titleOf as copyTitle } from '../planner/plan-jobs.ts';
 import { aborted, anyOf, type Abortable } from '../../util/abort.ts';
 import { Failure, isFailure, toFailure } from '../../util/failure.ts';
 import type { JobName, Report } from '../../util/events.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type Leases, type JobDestination } from './leases.ts';
-import { continuePlan, keptBody } from '../planner/plan-run.ts';
+import { continuePlan } from '../planner/plan-scheduled.ts';
+import { keptBody } from '../planner/run-jobs.ts';
 import { destinationsOfJob, runJob, type RunJobOptions } from './run-job.ts';
 import type { WorkContext } from './work-context.ts';
 
@@ -48,7 +49,7 @@ export class JobDelivery {
     return backends.use(useBackends, { signal: this.#signal });
   }
 
-  /** Does `task` with the leases of the job, where they are to be had and the job has not ended yet. */
+  /** Runs `task` with the leases of the job, unless another worker has one of them or the job has ended. */
   async #withLeases(destinations: readonly JobDestination[], task: Task): Promise<Outcome> {
     const { state } = this.#context.service;
     const options = { signal: this.#signal };
@@ -60,8 +61,8 @@ export class JobDelivery {
       if (taken.code !== 'INVALID' || destinations.length === 0) throw taken;
       return this.#withLeases([], async () => Promise.reject(taken));
     }
-    await using holding = taken;
-    if (holding === undefined) {
+    await using leases = taken;
+    if (leases === undefined) {
       this.#handedBack('another writes to the same destination');
       // most copies are short: soon at first, then every half a lease, and half of that more by chance
       const { leaseSeconds = LEASE_SECONDS, clock } = this.#context;
@@ -72,12 +73,12 @@ export class JobDelivery {
     const attempt = await begin(this.#job, this.#context, options);
     // it has ended: this is a duplicate
     if (attempt === undefined) return DONE;
-    return attempt > ATTEMPTS
+    return attempt > MAX_ATTEMPTS
       ? await this.#deadLetter(crashedTooOften(), 0)
-      : await this.#attempt(attempt, holding, task);
+      : await this.#attempt(attempt, leases, task);
   }
 
-  async #attempt(attempt: number, holding: Leases, task: Task): Promise<Outcome> {
+  async #attempt(attempt: number, leases: Leases, task: Task): Promise<Outcome> {
     const { clock, service } = this.#context;
     const job = this.#name;
     const startedMs = clock.now();
@@ -85,13 +86,13 @@ export class JobDelivery {
     let done: Done;
     try {
       const { destinations } = service.state;
-      done = await task(holding.places, { ...this.#options(anyOf(this.#signal, holding.signal)), destinations });
+      done = await task(leases.destinations, { ...this.#options(anyOf(this.#signal, leases.signal)), destinations });
     } catch (error) {
       if (this.#signal.aborted) return this.#giveBack();
       const failure = toFailure(error);
-      const passes = failure.retryable || isWithoutCredentials(failure) || holding.signal?.aborted === true;
+      const isRetryable = failure.retryable || isWithoutCredentials(failure) || leases.signal?.aborted === true;
       const durationMs = clock.now() - startedMs;
-      return passes && attempt < ATTEMPTS
+      return isRetryable && attempt < MAX_ATTEMPTS
         ? this.#retry(attempt, failure, durationMs)
         : this.#deadLetter(failure, durationMs);
     }
@@ -109,7 +110,7 @@ export class JobDelivery {
     return this.#retryLater(waitSeconds(attempt, failure, this.#context.clock));
   }
 
-  /** First among the dead letters, then in the state: killed in between, it is there twice rather than lost. */
+  /** Sends the dead letter, then ends the job: after a crash in between the job is dead-lettered twice rather than lost. */
   async #deadLetter(failure: Failure, durationMs: number): Promise<Outcome> {
     const { code, message } = failure;
     const job = this.#name;
@@ -160,13 +161,13 @@ interface Done {
   readonly unchanged: boolean;
 }
 
-/** This worker had credentials to get the message: who has none now has some again, as ECS hands them out anew. */
+/** The worker had credentials when it received the message, so missing ones are temporary: ECS is rotating them. */
 function isWithoutCredentials({ context }: Failure): boolean {
   return context['noCredentials'] === true;
 }
 
 function crashedTooOften(): Failure {
-  return new Failure('UNAVAILABLE', `it was begun ${ATTEMPTS} times, and no worker lived to its end`);
+  return new Failure('UNAVAILABLE', `${MAX_ATTEMPTS} workers crashed or were stopped while running this job`);
 }
 
 /** Which attempt it is. Undefined when the job has ended. */

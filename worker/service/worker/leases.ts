@@ -2,13 +2,13 @@ import { formatLocation, type Location } from '../../oci/location.ts';
 import type { DestinationKey, Lease, StateStore } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 
-/** Where a job writes. */
+/** A destination that a job writes. */
 export interface JobDestination {
   readonly key: DestinationKey;
   readonly location: Location;
 }
 
-/** One that nobody else writes to, until `signal` fires. */
+/** A destination that no other worker writes, until `signal` fires. */
 export interface LeasedDestination extends JobDestination {
   readonly lease: Lease;
   readonly signal: AbortSignal;
@@ -17,17 +17,17 @@ export interface LeasedDestination extends JobDestination {
 /** The right to do a job. Disposing gives it back. */
 export interface Leases extends AsyncDisposable {
   /** In the order in which they were asked for. */
-  readonly places: readonly LeasedDestination[];
-  /** Fires when the job as a whole must stop; where it has places, each of them has its own. */
+  readonly destinations: readonly LeasedDestination[];
+  /** Fires when the job as a whole must stop. Undefined for a job with destinations: each of them has its own. */
   readonly signal: AbortSignal | undefined;
 }
 
-/** What a dead worker held is free after this, and after what clocks may differ by. */
+/** The leases of a crashed worker expire after this, and after the difference that clocks may have. */
 export const LEASE_SECONDS = 60;
 
 /**
- * A lease for each place, or, of a job without any, for the job. All or none: undefined when another has one of them. Taken in one order by
- * everybody, so that of two jobs with places in common one gets them all.
+ * A lease for each destination, or for the job where it has none. All or none: undefined when another worker has one of them. All workers
+ * take them in the same order, so that of two jobs with destinations in common one gets them all.
  */
 export async function acquireLeases(
   job: string,
@@ -40,7 +40,7 @@ export async function acquireLeases(
   if (destinations.length === 0) {
     const lease = await state.lock(`job/${job}`, ttlSeconds, options);
     if (lease === undefined) return undefined;
-    return { places: [], signal: lease.signal, [Symbol.asyncDispose]: async () => lease[Symbol.asyncDispose]() };
+    return { destinations: [], signal: lease.signal, [Symbol.asyncDispose]: async () => lease[Symbol.asyncDispose]() };
   }
   const leases = new Map<JobDestination, Lease>();
   for (const destination of destinations.toSorted(byName)) {
@@ -48,14 +48,14 @@ export async function acquireLeases(
     if (lease === undefined) return undefined;
     leases.set(destination, taking.use(lease));
   }
-  const held = taking.move();
+  const all = taking.move();
   return {
-    places: destinations.flatMap((destination) => {
+    destinations: destinations.flatMap((destination) => {
       const lease = leases.get(destination);
       return lease === undefined ? [] : [{ ...destination, lease, signal: lease.signal }];
     }),
     signal: undefined,
-    [Symbol.asyncDispose]: async () => held.disposeAsync(),
+    [Symbol.asyncDispose]: async () => all.disposeAsync(),
   };
 }
 

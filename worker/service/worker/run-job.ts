@@ -5,7 +5,7 @@ import { rememberedManifests } from '../planner/plan-jobs.ts';
 import { formatLocation, parseDestination, parseLocation, type Location } from '../../oci/location.ts';
 import type { Destinations } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
-import { Failure, isFailure, toFailure } from '../../util/failure.ts';
+import { Failure, ifFound, isFailure, toFailure } from '../../util/failure.ts';
 import { SETTINGS_NAME, storeSettings } from '../../images/backup.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
@@ -21,7 +21,7 @@ export interface RunJobOptions extends OperationOptions {
   readonly destinations: Pick<Destinations, 'record'>;
 }
 
-/** Where the job writes, each place once. An archive is opened where its tag is to be kept. INVALID for what is no place of the service. */
+/** The destinations of the job, each once. Opens an archive whose tag becomes that of the destination. INVALID for a location that workers do not reach. */
 export async function destinationsOfJob(
   job: ImageJob,
   backends: Backends,
@@ -39,8 +39,8 @@ export async function destinationsOfJob(
 }
 
 /**
- * Does the job at places that are held. What is done is recorded at once, place by place. Tells whether nothing was needed. A failure has the
- * code of one that passes where there is any: what is done by then costs little the next time.
+ * Does the job at destinations under their leases, and records each as soon as it is done. Returns whether nothing was needed. If any
+ * destination failed with a retryable code, the job fails with that code: finished destinations are cheap to repeat.
  */
 export async function runJob(
   job: ImageJob,
@@ -73,10 +73,10 @@ async function copyToDestinations(
       if (item.result.outcome === 'copied') await keepSettings(from, target.location, backends, options);
     } catch (error) {
       checkAborted(options);
-      failed.push({ place: target, failure: passing(error, target) });
+      failed.push({ destination: target, failure: retryableIfChanged(error, target) });
     }
   }
-  if (failed.length > 0) throw together(failed, destinations.length);
+  if (failed.length > 0) throw failureOfAll(failed, destinations.length);
   return { unchanged };
 }
 
@@ -119,17 +119,8 @@ async function keepSettings(
   const { registry, repository } = from.reference;
   const at = { ...archive, key: posix.join(posix.dirname(archive.key), SETTINGS_NAME) };
   try {
-    const storedMs = await backends
-      .bucket(at.bucket)
-      .stat(at.key, options)
-      .then(
-        ({ modified }) => modified.getTime(),
-        (error: unknown) => {
-          if (isFailure(error, 'NOT_FOUND')) return -Infinity;
-          throw error;
-        },
-      );
-    if (options.clock.now() - storedMs < SETTINGS_MS) return;
+    const stored = await ifFound(backends.bucket(at.bucket).stat(at.key, options));
+    if (stored !== undefined && options.clock.now() - stored.modified.getTime() < SETTINGS_MS) return;
     await storeSettings(backends.registry(registry, 'source'), repository, backends, at, options);
   } catch (error) {
     checkAborted(options);
@@ -180,27 +171,28 @@ async function withName(
 }
 
 interface Failed {
-  readonly place: LeasedDestination;
+  readonly destination: LeasedDestination;
   readonly failure: Failure;
 }
 
-/** HTTP's words for an archive that another wrote, or removed, since it was looked at. */
+/** The HTTP status of an archive that another process wrote or removed since it was looked at. */
 const CHANGED_MEANWHILE: ReadonlySet<unknown> = new Set([404, 412]);
 
-/** What will be otherwise the next time, since another wrote there meanwhile, is UNAVAILABLE. */
-function passing(error: unknown, destination: LeasedDestination): Failure {
+/** UNAVAILABLE for a failure that another writer caused: the next attempt finds what that one left. */
+function retryableIfChanged(error: unknown, destination: LeasedDestination): Failure {
   const failure = toFailure(error);
   const hasChanged = failure.code === 'CONFLICT' && CHANGED_MEANWHILE.has(failure.context.status);
   if (failure.retryable || !(destination.signal.aborted || hasChanged)) return failure;
   return new Failure('UNAVAILABLE', failure.message, { cause: error, context: failure.context });
 }
 
-function together(failed: readonly Failed[], all: number): Failure {
+/** One failure for all destinations that failed. */
+function failureOfAll(failed: readonly Failed[], all: number): Failure {
   const [first] = failed.toSorted((a, b) => Number(b.failure.retryable) - Number(a.failure.retryable));
   if (first === undefined) throw new Failure('BUG', 'no failure to tell of');
   if (all === 1) return first.failure;
   const list = failed
-    .map(({ place: destination, failure }) => `${formatLocation(destination.location)}: ${failure.message}`)
+    .map(({ destination, failure }) => `${formatLocation(destination.location)}: ${failure.message}`)
     .join('; ');
   const retryAfterMs = Math.max(...failed.map(({ failure }) => failure.context.retryAfterMs ?? 0));
   return new Failure(first.failure.code, `${failed.length} of ${all} destinations failed: ${list}`, {

@@ -1,11 +1,11 @@
 import { jobId, parseMessage, type Job, type JobRequest, type ParsedMessage, type PushEvent } from '../../queue/job.ts';
 import type { Delivery, Outcome } from '../../queue/queue.ts';
-import { ATTEMPTS, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
+import { MAX_ATTEMPTS, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
 import { isFailure, toFailure, type Failure } from '../../util/failure.ts';
 import { isRecord } from '../../util/record.ts';
 import type { JobName } from '../../util/events.ts';
 import { JobDelivery, makeKnown } from './deliver-job.ts';
-import { planPush } from '../planner/plan-push.ts';
+import { planPush } from '../planner/push-event.ts';
 import type { WorkContext } from './work-context.ts';
 
 /** Of a message that no queue would take whole. */
@@ -65,7 +65,7 @@ async function workOn(
 /** To the dead letters, with the reason: it would go round and round. Where it names a job that is known, that has failed. */
 async function refuse(delivery: Delivery, context: WorkContext, failure: Failure): Promise<Outcome> {
   const { deadLetters, state } = context.service;
-  const reason = told(failure);
+  const reason = reasonOf(failure);
   try {
     await deadLetters.send([{ body: delivery.body, reason }]);
   } catch (error) {
@@ -132,8 +132,8 @@ async function workOnPush(
     if (options.signal.aborted) return AT_ONCE;
     const failure = toFailure(error);
     const { code, message } = failure;
-    const again = failure.retryable && delivery.receiveCount < ATTEMPTS;
-    if (!again) await context.service.deadLetters.send([{ body: delivery.body, reason: told(failure) }]);
+    const again = failure.retryable && delivery.receiveCount < MAX_ATTEMPTS;
+    if (!again) await context.service.deadLetters.send([{ body: delivery.body, reason: reasonOf(failure) }]);
     report({ type: 'job-failed', job: name, durationMs: context.clock.now() - startedMs, code, message, again });
     return again
       ? retryLater(
@@ -146,6 +146,7 @@ async function workOnPush(
   }
 }
 
-function told(failure: Failure): string {
+/** The reason of a dead letter. */
+function reasonOf(failure: Failure): string {
   return `${failure.code}: ${failure.message}`;
 }

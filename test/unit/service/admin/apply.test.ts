@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { apply } from '../../../../worker/service/admin/apply.ts';
-import { parseConfig } from '../../../../worker/rules/config.ts';
+import { formatRule, parseConfig } from '../../../../worker/rules/config.ts';
 import type { Config } from '../../../../worker/rules/rule.ts';
 import { memoryState } from '../../../../worker/state/memory.ts';
 import type { StateStore } from '../../../../worker/state/state.ts';
@@ -15,6 +15,20 @@ function config(...names: readonly string[]): Config {
   );
   return parseConfig(`version: 1\nrules:${rules.length === 0 ? ' []' : rules.join('')}\n`);
 }
+
+const NOT_RUN = parseConfig(`
+version: 1
+rules:
+  - name: mirrored
+    mirror: { from: a.example/app, to: 'b.example/copies/{repository}' }
+    schedule: '0 * * * *'
+  - name: documents
+    publish: { from: 's3://documents/', to: b.example/documents }
+    schedule: '0 * * * *'
+  - name: clean
+    prune: { at: 'b.example/*', untaggedAfterDays: 1 }
+    schedule: '0 * * * *'
+`);
 
 async function named(state: StateStore): Promise<readonly string[]> {
   return (await state.rules.list()).map(({ name }) => name);
@@ -43,6 +57,23 @@ test('who applies while another does is refused before anything is changed', asy
   }
   await plan.execute();
   expect(await named(state)).toEqual(['mine']);
+});
+
+test('refuses rules that this version does not run, names all of them and changes nothing', async () => {
+  const state = memoryState(manualClock());
+  await expect(apply(NOT_RUN, state, {})).rejects.toMatchObject({
+    code: 'UNSUPPORTED',
+    message:
+      'rules documents and clean: this version does not run `publish` and `prune` rules; take them out of the rules file',
+  });
+  expect(await named(state)).toEqual([]);
+});
+
+test('takes away a rule that this version does not run, and that an older one stored', async () => {
+  const state = memoryState(manualClock());
+  for (const rule of NOT_RUN.rules) await state.rules.put({ name: rule.name, document: formatRule(rule) }, 0);
+  await (await apply(config('mirrored'), state, {})).execute();
+  expect(await named(state)).toEqual(['mirrored']);
 });
 
 test('a rule that somebody deleted meanwhile is not brought back', async () => {

@@ -9,7 +9,7 @@ async function ran(t: TestService, state: 'done' | 'failed'): Promise<void> {
   const name = 'hourly';
   const hourly = rule({ name, from: ['a.example/app'], to: ['b.example/{repository}'] });
   await t.state.rules.put({ name, document: formatRule(hourly) }, 0);
-  await t.state.runs.beginScheduled({ id: 'run', rule: name, dueAtMs: t.clock.now() });
+  await t.state.runs.beginScheduled({ id: 'run', rule: name, scheduledAtMs: t.clock.now() });
   await t.state.runs.addJobs('run', [{ id: 'job', title: 'list docker://a.example/app', rule: name }]);
   await t.state.runs.planned('run');
   await t.state.runs.endJob('run', 'job', state === 'done' ? { state } : { state, code: 'DENIED', reason: 'no' });

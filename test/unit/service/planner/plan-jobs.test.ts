@@ -5,11 +5,11 @@ import { formatJob, parseMessage } from '../../../../worker/queue/job.ts';
 import { digestOf, type Digest } from '../../../../worker/oci/digest.ts';
 import { choicesKey, destinationsOf } from '../../../../worker/rules/destinations.ts';
 import {
-  behind,
+  afterRepository,
   FROM_THE_START,
-  isBehind,
+  isAfter,
   isPlanJobId,
-  mayBeBehind,
+  mayHaveAfter,
   nameOf,
   planJobId,
   planJobs,
@@ -239,23 +239,23 @@ describe('the order of planning', () => {
     name: fc.constantFrom('1', 'v1', 'zzz', `@${digest('untagged')}`),
   });
 
-  test('is total: of two images just one is behind the other', () => {
+  test('is total: of two images just one is after the other', () => {
     fc.assert(
       fc.property(place, place, (a, b) => {
         const same = a.repository === b.repository && a.name === b.name;
-        const orders = [isBehind(a, b.repository, b.name), isBehind(b, a.repository, a.name)];
+        const orders = [isAfter(a, b.repository, b.name), isAfter(b, a.repository, a.name)];
         expect(orders.filter(Boolean)).toHaveLength(same ? 0 : 1);
       }),
     );
   });
 
-  test('has everything behind the start, and nothing of a repository behind its end', () => {
+  test('has everything after the start, and nothing of a repository after its end', () => {
     fc.assert(
       fc.property(place, ({ repository, name }) => {
-        expect(isBehind(FROM_THE_START, repository, name)).toBe(true);
-        expect(isBehind(behind(repository), repository, name)).toBe(false);
-        expect(mayBeBehind(behind(repository), repository)).toBe(false);
-        expect(mayBeBehind({ repository, name }, repository)).toBe(true);
+        expect(isAfter(FROM_THE_START, repository, name)).toBe(true);
+        expect(isAfter(afterRepository(repository), repository, name)).toBe(false);
+        expect(mayHaveAfter(afterRepository(repository), repository)).toBe(false);
+        expect(mayHaveAfter({ repository, name }, repository)).toBe(true);
       }),
     );
   });
@@ -268,7 +268,7 @@ describe('the order of planning', () => {
 
 test('a job that goes on with planning is known by its id', () => {
   expect(isPlanJobId(planJobId('run-1', FROM_THE_START))).toBe(true);
-  expect(planJobId('run-1', FROM_THE_START)).not.toBe(planJobId('run-1', behind('a.example/x')));
+  expect(planJobId('run-1', FROM_THE_START)).not.toBe(planJobId('run-1', afterRepository('a.example/x')));
   const [job] = planJobs({ ...FROM, images: [V1] }, known([])).jobs;
   expect(isPlanJobId(job?.id ?? '')).toBe(false);
 });

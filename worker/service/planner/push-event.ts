@@ -9,7 +9,8 @@ import type { StoredRule } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
 import { Failure, toFailure } from '../../util/failure.ts';
 import type { BackendPool } from '../backend-pool.ts';
-import { planRule, type PlanOptions, type PlanResult } from './plan-run.ts';
+import { planPushed } from './plan-pushed.ts';
+import type { PlanOptions, PlanResult } from './plan-run.ts';
 import type { Service } from '../service.ts';
 
 export interface PushResult {
@@ -29,29 +30,25 @@ export async function planPush(
   event: PushEvent,
   service: Service,
   backends: Pick<BackendPool, 'use'>,
-  options: Omit<PlanOptions, 'untilMs'>,
+  options: PlanOptions,
 ): Promise<PushResult> {
   const { rules, runs } = service.state;
   const started: PushResult['runs'][number][] = [];
   const failures: Failure[] = [];
   for (const stored of await rules.list(options)) {
     try {
-      const rule = readRule(stored, options);
+      const rule = pushRule(stored, options);
       if (rule === undefined || isExpired(rule, options.clock.now())) continue;
       const registry = registryOf(rule, event);
       if (registry === undefined) continue;
       const id = `push-${event.id}-${rule.name}`;
       const run = await runs.begin({ id, rule: rule.name, trigger: 'push' }, options);
-      const only = {
-        registry,
-        repository: event.repository,
-        pushed: { tag: event.tag, digest: parseDigest(event.digest) },
-      };
-      const result = await backends.use(
-        async (opened) => planRule({ rule, run, only }, service, opened, options),
-        options,
-      );
-      if (result === undefined) throw new Failure('UNAVAILABLE', `plan ${id}: another is at it`);
+      const { repository } = event;
+      const pushed = { tag: event.tag, digest: parseDigest(event.digest) };
+      const request = { rule, run, registry, repository, pushed };
+      const result = await backends.use(async (opened) => planPushed(request, service, opened, options), options);
+      if (result === undefined)
+        throw new Failure('UNAVAILABLE', `plan ${id}: another planner is already planning this run`);
       started.push({ ...result, run: id, rule: rule.name });
     } catch (error) {
       checkAborted(options);
@@ -62,8 +59,8 @@ export async function planPush(
   return { runs: started };
 }
 
-/** A rule that cannot be read is no reason not to do the others. */
-function readRule({ name, document }: StoredRule, options: Pick<PlanOptions, 'report'>): CopyRule | undefined {
+/** The rule where a push starts it; undefined where not, and for a rule that cannot be read, which is reported. */
+function pushRule({ name, document }: StoredRule, options: Pick<PlanOptions, 'report'>): CopyRule | undefined {
   try {
     const rule = parseRule(document);
     return isCopyRule(rule) && rule.onPush ? rule : undefined;

@@ -1,0 +1,80 @@
+import { formatReference, formatRepository, type Repository } from '../../oci/reference.ts';
+import { destinationsOf, type Destination } from '../../rules/destinations.ts';
+import type { Candidate, CopyRule } from '../../rules/rule.ts';
+import type { Run } from '../../state/state.ts';
+import type { Abortable } from '../../util/abort.ts';
+import { atSide } from '../../util/failure.ts';
+import type { SourceList } from './source-list.ts';
+import { nameOf, planJobs, referenceOf, titleOf, type JobPlan, type SourceImage } from './plan-jobs.ts';
+import type { Presences } from './presences.ts';
+import type { Remembered } from './remembered.ts';
+import type { RunJobs } from './run-jobs.ts';
+
+/** Images of one repository. */
+export interface Batch extends Repository {
+  readonly list: SourceList;
+  /** Some of `list.selected`. */
+  readonly candidates: readonly Candidate[];
+}
+
+export interface BatchContext {
+  readonly rule: CopyRule;
+  readonly run: Pick<Run, 'id' | 'startedAtMs'>;
+  readonly jobs: RunJobs;
+  readonly remembered: Pick<Remembered, 'find'>;
+  readonly presences: Pick<Presences, 'find'>;
+  /** Called for an image that cannot be planned. Throws where that ends the planning. */
+  readonly fail: (title: string, error: unknown) => Promise<void>;
+}
+
+/** Images that are compared, made known and sent at once. */
+const BATCH = 500;
+
+/** Candidates in pieces for `planBatch`, in their order. */
+export function* batchesOf(candidates: readonly Candidate[]): Generator<readonly Candidate[]> {
+  for (let index = 0; index < candidates.length; index += BATCH) yield candidates.slice(index, index + BATCH);
+}
+
+/** Compares images with their destinations, and makes a job known and sends it for each image that is not everywhere yet. */
+export async function planBatch(batch: Batch, context: BatchContext, options: Abortable): Promise<void> {
+  const { rule, run, fail } = context;
+  const resolved = await batch.list.resolve(batch.candidates, options);
+  for (const { candidate, failure } of resolved.failed)
+    await fail(`read docker://${formatRepository(batch)}:${nameOf(candidate)}`, failure);
+  const wanted: Destination[] = [];
+  const images: SourceImage[] = [];
+  for (const image of resolved.images) {
+    const reference = referenceOf(batch.registry, batch.repository, image);
+    try {
+      wanted.push(...destinationsOf(rule, reference, image.digest, run.startedAtMs));
+      images.push(image);
+    } catch (error) {
+      // a template makes a name of this image that cannot be
+      await fail(`plan docker://${formatReference(reference)}`, atSide('target', error));
+    }
+  }
+  const { jobs, unchanged } = await compare(batch, images, wanted, context, options);
+  await context.jobs.add(
+    jobs.map((job) => ({ job, title: titleOf(job) })),
+    unchanged,
+    options,
+  );
+}
+
+async function compare(
+  { registry, repository, list }: Batch,
+  images: readonly SourceImage[],
+  wanted: readonly Destination[],
+  { rule, run, ...context }: BatchContext,
+  options: Abortable,
+): Promise<JobPlan> {
+  const record = await context.remembered.find(wanted, options);
+  const remembered = wanted.filter((key) => record(key) !== undefined);
+  const presence = await context.presences.find(remembered, options);
+  const came = new Set(remembered.flatMap((key) => record(key)?.manifests ?? []));
+  const referrers = rule.referrers
+    ? await list.referrers((subject) => came.has(subject), options)
+    : new Map<string, readonly string[]>();
+  const from = { rule, run: run.id, startedAtMs: run.startedAtMs, registry, repository, images };
+  return planJobs(from, { record, presence, referrers });
+}

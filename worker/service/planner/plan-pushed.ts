@@ -1,0 +1,62 @@
+import type { Backends } from '../../images/backends.ts';
+import { formatRepository, type Repository } from '../../oci/reference.ts';
+import type { CopyRule } from '../../rules/rule.ts';
+import type { Run } from '../../state/state.ts';
+import { checkAborted } from '../../util/abort.ts';
+import { isFailure } from '../../util/failure.ts';
+import type { Service } from '../service.ts';
+import { listSource } from './list-source.ts';
+import { archivedWarning, type Pushed } from './source-list.ts';
+import { batchesOf, planBatch } from './plan-batch.ts';
+import { planRun, type PlanOptions, type PlanResult } from './plan-run.ts';
+import type { Presences } from './presences.ts';
+import { Remembered } from './remembered.ts';
+
+/** A repository that the rule names, and what was pushed there. */
+export interface PushedPlan extends Repository {
+  readonly rule: CopyRule;
+  readonly run: Pick<Run, 'id' | 'startedAtMs'>;
+  readonly pushed: Pushed;
+}
+
+/**
+ * Plans the run of a push: the images of one repository that the push concerns. As `planRun`. A retryable failure of the registry is thrown,
+ * since the event of the push is redelivered; any other is a failed job of the run.
+ */
+export async function planPushed(
+  request: PushedPlan,
+  service: Service,
+  backends: Backends,
+  options: PlanOptions,
+): Promise<PlanResult | undefined> {
+  const { rule, run, registry, repository, pushed } = request;
+  const { report } = options;
+  return planRun(
+    request,
+    service,
+    async (jobs, held) => {
+      const fail = async (title: string, error: unknown): Promise<void> => {
+        checkAborted(held);
+        if (isFailure(error) && error.retryable) throw error;
+        await jobs.fail(title, error, held);
+      };
+      const remembered = new Remembered(service.state.destinations);
+      const context = { rule, run, jobs, remembered, presences: NOT_LOOKED_AT, fail };
+      const name = formatRepository(request);
+      try {
+        const source = backends.registry(registry, 'source');
+        const list = await listSource(rule, source, repository, run.startedAtMs, { ...held, pushed });
+        if (list.archived > 0) report?.({ type: 'warning', message: archivedWarning(name, list) });
+        for (const candidates of batchesOf(list.selected))
+          await planBatch({ registry, repository, list, candidates }, context, held);
+      } catch (error) {
+        await fail(`list docker://${name}`, error);
+      }
+      return undefined;
+    },
+    options,
+  );
+}
+
+/** A push does not look for what is gone at destinations: the schedule does. */
+const NOT_LOOKED_AT: Pick<Presences, 'find'> = { find: async () => () => 'there' };

@@ -1,0 +1,208 @@
+import type { Backends } from '../../images/backends.ts';
+import { formatRepository, type Repository } from '../../oci/reference.ts';
+import type { PlanJob } from '../../queue/job.ts';
+import type { CopyRule } from '../../rules/rule.ts';
+import type { Run, StateStore } from '../../state/state.ts';
+import { anyOf, checkAborted, type Abortable } from '../../util/abort.ts';
+import type { Clock } from '../../util/clock.ts';
+import { deadline } from '../../util/deadline.ts';
+import type { Report } from '../../util/events.ts';
+import { Failure, isFailure } from '../../util/failure.ts';
+import type { BackendPool } from '../backend-pool.ts';
+import type { Service } from '../service.ts';
+import { listRepositories } from './list-repositories.ts';
+import { listSource } from './list-source.ts';
+import { archivedWarning } from './source-list.ts';
+import { batchesOf, planBatch, type BatchContext } from './plan-batch.ts';
+import { afterRepository, FROM_THE_START, isAfter, mayHaveAfter, nameOf } from './plan-jobs.ts';
+import { planRun, type PlanOptions, type PlanResult } from './plan-run.ts';
+import { Presences } from './presences.ts';
+import { Remembered } from './remembered.ts';
+import type { RunJobs } from './run-jobs.ts';
+import { readRule } from './stored-rule.ts';
+
+export interface ScheduledPlan {
+  readonly rule: CopyRule;
+  readonly run: Pick<Run, 'id' | 'startedAtMs'>;
+  /** Goes on after this image. Default: from the start. */
+  readonly after?: PlanJob['after'] | undefined;
+}
+
+export interface ScheduledPlanOptions extends PlanOptions {
+  /**
+   * When to leave the rest to a worker, in milliseconds since 1970. Default: never. What is under way by then has a little longer, and is
+   * broken off: a registry that does not answer holds up no other rule. A plan that goes on after an image gets further, late or not.
+   */
+  readonly untilMs?: number | undefined;
+}
+
+/** What is under way when it is late ends within this time, or is broken off. */
+const ENDING_MS = 15_000;
+/** Repositories of a registry that fail in a row, until the others are not asked any more: it is away. */
+const MAX_FAILURES = 3;
+
+/**
+ * Plans a run of everything that its rule names, as `planRun`. A repository that cannot be listed is a failed job of the run; the others go
+ * on. Memory is that of the largest repository.
+ */
+export async function planScheduled(
+  request: ScheduledPlan,
+  service: Service,
+  backends: Backends,
+  options: ScheduledPlanOptions,
+): Promise<PlanResult | undefined> {
+  const { untilMs = Infinity, clock, report } = options;
+  return planRun(
+    request,
+    service,
+    async (jobs, held) => {
+      const parts = { jobs, state: service.state, backends, clock, report, untilMs };
+      if (untilMs === Infinity || request.after !== undefined)
+        return new RulePlanner(request, parts, held, held.signal).plan();
+      const late = (): Failure => new Failure('ABORTED', `plan run ${request.run.id}: the time for it is over`);
+      await using end = deadline(Math.max(0, untilMs - clock.now()) + ENDING_MS, late, clock);
+      return await new RulePlanner(request, parts, held, anyOf(held.signal, end.signal)).plan();
+    },
+    options,
+  );
+}
+
+/** Does a job that goes on with planning. As `planScheduled`. NOT_FOUND without the rule or the run. */
+export async function continuePlan(
+  job: PlanJob,
+  service: Service,
+  backends: Pick<BackendPool, 'use'>,
+  options: ScheduledPlanOptions,
+): Promise<PlanResult | undefined> {
+  const { runs } = service.state;
+  const run = await runs.get(job.run, options);
+  if (run === undefined) throw new Failure('NOT_FOUND', `plan ${job.rule}: there is no run ${job.run}`);
+  let rule: CopyRule;
+  try {
+    rule = await readRule(job.rule, service, options);
+  } catch (error) {
+    // no planner can plan the rest: the run ends with what there is
+    if (isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED')) await runs.planned(job.run, options);
+    throw error;
+  }
+  const request = { rule, run, after: job.after };
+  return backends.use(async (opened) => planScheduled(request, service, opened, options), options);
+}
+
+interface Parts {
+  readonly jobs: RunJobs;
+  readonly state: StateStore;
+  readonly backends: Backends;
+  readonly clock: Clock;
+  readonly report: Report | undefined;
+  readonly untilMs: number;
+}
+
+/** Plans repository after repository of one rule, until it is late. */
+class RulePlanner {
+  readonly #rule: CopyRule;
+  readonly #run: ScheduledPlan['run'];
+  readonly #after: PlanJob['after'];
+  readonly #parts: Parts;
+  /** For what goes on when it is late. */
+  readonly #held: Abortable;
+  /** For what is broken off when it is late. */
+  readonly #options: { readonly signal: AbortSignal };
+  readonly #batches: BatchContext;
+  /** Images up to this one are planned; undefined: a plan that goes on after an image has not got further yet. */
+  #reached: PlanJob['after'] | undefined;
+
+  constructor(
+    { rule, run, after }: ScheduledPlan,
+    parts: Parts,
+    held: Abortable,
+    /** Fires with that of `held`, and when it is late. */
+    signal: AbortSignal,
+  ) {
+    this.#rule = rule;
+    this.#run = run;
+    this.#after = after ?? FROM_THE_START;
+    this.#reached = after === undefined ? FROM_THE_START : undefined;
+    this.#parts = parts;
+    this.#held = held;
+    this.#options = { signal };
+    this.#batches = {
+      rule,
+      run,
+      jobs: parts.jobs,
+      remembered: new Remembered(parts.state.destinations),
+      presences: new Presences(parts.backends, parts.report),
+      fail: async (title, error) => this.#fail(title, error),
+    };
+  }
+
+  /** Returns after which image a worker has to go on; undefined when all is planned. */
+  async plan(): Promise<PlanJob['after'] | undefined> {
+    try {
+      return await this.#planRepositories();
+    } catch (error) {
+      checkAborted(this.#held);
+      if (!this.#options.signal.aborted || this.#reached === undefined) throw error;
+      this.#warn(`rule ${this.#rule.name}: not all that it names answered in time; a worker goes on`);
+      return this.#reached;
+    }
+  }
+
+  async #planRepositories(): Promise<PlanJob['after'] | undefined> {
+    if (this.#reached !== undefined && this.#isLate()) return this.#reached;
+    const away = new Map<string, { readonly times: number; readonly error: unknown }>();
+    for (const { registry, repository } of await this.#repositories()) {
+      const name = formatRepository({ registry, repository });
+      if (!mayHaveAfter(this.#after, name)) continue;
+      if (this.#reached !== undefined && this.#isLate()) return this.#reached;
+      const before = away.get(registry);
+      try {
+        if (before !== undefined && before.times >= MAX_FAILURES) throw before.error;
+        const last = await this.#planRepository({ registry, repository });
+        if (last !== undefined) return { repository: name, name: last };
+        away.delete(registry);
+      } catch (error) {
+        await this.#fail(`list docker://${name}`, error);
+        if (isFailure(error) && error.retryable) away.set(registry, { times: (before?.times ?? 0) + 1, error });
+      }
+      this.#reached = afterRepository(name);
+    }
+    return undefined;
+  }
+
+  async #repositories(): Promise<readonly Repository[]> {
+    const { backends, report } = this.#parts;
+    return listRepositories(this.#rule, backends, { ...this.#options, report, fail: this.#batches.fail });
+  }
+
+  /** Returns the name of the last image that is planned where it is late and there are more; else undefined. */
+  async #planRepository({ registry, repository }: Repository): Promise<string | undefined> {
+    const name = formatRepository({ registry, repository });
+    const source = this.#parts.backends.registry(registry, 'source');
+    const list = await listSource(this.#rule, source, repository, this.#run.startedAtMs, this.#options);
+    if (list.archived > 0 && isAfter(this.#after, name, '')) this.#warn(archivedWarning(name, list));
+    const candidates = list.selected.filter((candidate) => isAfter(this.#after, name, nameOf(candidate)));
+    const end = candidates.at(-1);
+    for (const batch of batchesOf(candidates)) {
+      await planBatch({ registry, repository, list, candidates: batch }, this.#batches, this.#options);
+      const last = batch.at(-1);
+      if (last === undefined || last === end) continue;
+      this.#reached = { repository: name, name: nameOf(last) };
+      if (this.#isLate()) return nameOf(last);
+    }
+    return undefined;
+  }
+
+  async #fail(title: string, error: unknown): Promise<void> {
+    await this.#parts.jobs.fail(title, error, this.#options);
+  }
+
+  #isLate(): boolean {
+    const { untilMs, clock } = this.#parts;
+    return untilMs !== Infinity && clock.now() >= untilMs;
+  }
+
+  #warn(message: string): void {
+    this.#parts.report?.({ type: 'warning', message });
+  }
+}

@@ -1,0 +1,107 @@
+import type { Backends, Registry } from '../../images/backends.ts';
+import { parseLocation, type Location } from '../../oci/location.ts';
+import type { Destination } from '../../rules/destinations.ts';
+import type { DestinationKey } from '../../state/state.ts';
+import { checkAborted, type Abortable } from '../../util/abort.ts';
+import type { Report } from '../../util/events.ts';
+import { ifFound, isFailure } from '../../util/failure.ts';
+import { eachGroup, FEW, oneByOne, RecentGroups, type Group } from './groups.ts';
+import type { Presence } from './plan-jobs.ts';
+
+type ArchiveLocation = Extract<Location, { transport: 's3' }>;
+
+/** What is at destinations now, as their registries and buckets answer. */
+export class Presences {
+  readonly #backends: Backends;
+  readonly #report: Report | undefined;
+  readonly #recent = new RecentGroups<Presence>();
+  /** Groups that cannot be listed: each is reported once. */
+  readonly #unlisted = new Set<string>();
+
+  constructor(backends: Backends, report: Report | undefined) {
+    this.#backends = backends;
+    this.#report = report;
+  }
+
+  /** What is there now of `wanted`, by key. A destination whose group cannot be read counts as there: a worker that copies reports why. */
+  async find(wanted: readonly Destination[], options: Abortable): Promise<(key: DestinationKey) => Presence> {
+    const unlisted = new Set<string>();
+    const look = async (
+      group: string,
+      some: readonly Destination[],
+      taskOptions: Abortable,
+    ): Promise<Group<Presence>> => {
+      try {
+        return this.#recent.get(group) ?? (await this.#look(group, some, taskOptions));
+      } catch (error) {
+        checkAborted(taskOptions);
+        if (!isFailure(error)) throw error;
+        unlisted.add(group);
+        this.#warn(group, error.message);
+        return new Map();
+      }
+    };
+    const found = await eachGroup(wanted, look, options);
+    return ({ group, name }) => (unlisted.has(group) ? 'there' : (found.get(group)?.get(name) ?? 'gone'));
+  }
+
+  async #look(group: string, some: readonly Destination[], options: Abortable): Promise<Group<Presence>> {
+    const [first] = some;
+    const location = first === undefined ? undefined : parseLocation(first.location);
+    if (location?.transport === 's3') {
+      if (some.length <= FEW) return oneByOne(some, async (one, taskOptions) => this.#stat(one, taskOptions), options);
+      return this.#recent.keep(group, await this.#listArchives(location, options));
+    }
+    if (location?.transport !== 'docker') return new Map();
+    const { registry: host, repository } = location.reference;
+    const { images } = this.#backends.registry(host, 'target');
+    // a HEAD for each image in each pass would be as much as for the source once more
+    if (images === undefined) return new Map(some.map(({ name }) => [name, 'there']));
+    if (some.length <= FEW) return oneByOne(some, async (one, taskOptions) => this.#resolve(one, taskOptions), options);
+    // without its repository all of the group is gone
+    const there = (await ifFound(namesOf(images(repository, options)))) ?? new Map<string, Presence>();
+    return this.#recent.keep(group, there);
+  }
+
+  async #listArchives({ bucket, key }: ArchiveLocation, options: Abortable): Promise<Group<Presence>> {
+    const folder = key.slice(0, key.lastIndexOf('/') + 1);
+    const there = new Map<string, Presence>();
+    for await (const { key: found } of this.#backends.bucket(bucket).list(folder, options)) {
+      const name = found.slice(folder.length);
+      if (!name.includes('/')) there.set(name, 'there');
+    }
+    return there;
+  }
+
+  async #stat(one: Destination, options: Abortable): Promise<Presence | undefined> {
+    const location = parseLocation(one.location);
+    if (location.transport !== 's3') return undefined;
+    const found = await ifFound(this.#backends.bucket(location.bucket).stat(location.key, options));
+    return found === undefined ? undefined : 'there';
+  }
+
+  async #resolve(one: Destination, options: Abortable): Promise<Presence | undefined> {
+    const location = parseLocation(one.location);
+    if (location.transport !== 'docker') return undefined;
+    const { registry, repository } = location.reference;
+    const reference = one.name.startsWith('@') ? one.name.slice(1) : one.name;
+    const source = this.#backends.registry(registry, 'target').repository(repository);
+    return (await ifFound(source.resolve(reference, options)))?.digest;
+  }
+
+  #warn(group: string, why: string): void {
+    if (this.#unlisted.has(group)) return;
+    this.#unlisted.add(group);
+    this.#report?.({ type: 'warning', message: `${group} counts as it was left: ${why}` });
+  }
+}
+
+/** The digests of a repository by tag, and by `@digest`. */
+async function namesOf(images: ReturnType<NonNullable<Registry['images']>>): Promise<Group<Presence>> {
+  const names = new Map<string, Presence>();
+  for await (const { digest, tags } of images) {
+    names.set(`@${digest}`, digest);
+    for (const tag of tags) names.set(tag, digest);
+  }
+  return names;
+}

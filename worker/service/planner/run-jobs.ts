@@ -1,0 +1,140 @@
+import { formatRepository } from '../../oci/reference.ts';
+import { parseLocation } from '../../oci/location.ts';
+import { formatJob, jobId, parseMessage, type CopyJob, type ParsedMessage, type PlanJob } from '../../queue/job.ts';
+import type { Run } from '../../state/state.ts';
+import { checkAborted, type Abortable } from '../../util/abort.ts';
+import type { Report } from '../../util/events.ts';
+import { isFailure } from '../../util/failure.ts';
+import type { Service } from '../service.ts';
+import { isAfter, nameOf, planJobId } from './plan-jobs.ts';
+
+/** A longer message, as settings of repositories may make it, is not kept for the case that it is lost: every job would pay for it. */
+const MAX_KEPT_BODY = 16 * 1024;
+
+/** A message as the state keeps it with its job. */
+export function keptBody(body: string): string | undefined {
+  return body.length > MAX_KEPT_BODY ? undefined : body;
+}
+
+/** What planning has found out so far. */
+export interface Tally {
+  /** Images to copy. */
+  readonly jobs: number;
+  /** Images that need nothing. */
+  readonly unchanged: number;
+  /** Repositories and images that could not be looked at: each is a failed job of the run. */
+  readonly failed: number;
+}
+
+export interface RunJobsOptions {
+  readonly rule: string;
+  readonly run: Pick<Run, 'id' | 'startedAtMs'>;
+  /** Whether the run was planned before, at least in part: then some of its jobs may be known and not sent. */
+  readonly again: boolean;
+  readonly report?: Report | undefined;
+}
+
+/** The jobs of one run while it is planned. Each is made known first and sent then, so that a crash in between loses none. */
+export class RunJobs {
+  readonly #service: Service;
+  readonly #options: RunJobsOptions;
+  readonly #tally = { jobs: 0, unchanged: 0, failed: 0 };
+  /** Ids of the jobs of this planning; kept only for a run that is planned again. */
+  readonly #sent: Set<string> | undefined;
+
+  constructor(service: Service, options: RunJobsOptions) {
+    this.#service = service;
+    this.#options = options;
+    this.#sent = options.again ? new Set() : undefined;
+  }
+
+  get tally(): Tally {
+    return { ...this.#tally };
+  }
+
+  /** Jobs for a batch of images, and how many others of it need nothing. */
+  async add(
+    jobs: readonly { readonly job: CopyJob; readonly title: string }[],
+    unchanged: number,
+    options: Abortable,
+  ): Promise<void> {
+    await this.#send(jobs, options);
+    if (unchanged > 0) await this.#service.state.runs.addUnchanged(this.#options.run.id, unchanged, options);
+    this.#tally.jobs += jobs.length;
+    this.#tally.unchanged += unchanged;
+  }
+
+  /**
+   * A source or an image that cannot be looked at becomes a failed job, so that the run is not a good one. Throws failures of the state and
+   * the queue, without which nothing can be planned, and bugs.
+   */
+  async fail(title: string, error: unknown, options: Abortable): Promise<void> {
+    checkAborted(options);
+    if (!isFailure(error) || error.code === 'BUG' || error.context.side === undefined) throw error;
+    const { rule, run, report } = this.#options;
+    const { runs } = this.#service.state;
+    const { code, message } = error;
+    const id = jobId(run.id, title);
+    report?.({ type: 'rule-failed', rule, code, message: `${title}: ${message}` });
+    const open = await runs.addJobs(run.id, [{ id, title, rule }], options);
+    if (open.has(id)) await runs.endJob(run.id, id, { state: 'failed', code, reason: message }, options);
+    this.#tally.failed++;
+  }
+
+  /**
+   * Sends waiting jobs of images after `after` that an earlier planning of the run made known and this one did not make: meanwhile another
+   * run has done what they were for, or their image is gone. Their messages may never have been sent.
+   */
+  async sendForgotten(after: PlanJob['after'], options: Abortable): Promise<void> {
+    const sent = this.#sent;
+    if (sent === undefined) return;
+    const { state, queue } = this.#service;
+    const forgotten: { readonly body: string }[] = [];
+    const waiting = state.runs.jobs(this.#options.run.id, { state: 'waiting', signal: options.signal });
+    for await (const { id, body } of waiting)
+      if (body !== undefined && !sent.has(id) && isForImageAfter(body, after)) forgotten.push({ body });
+    if (forgotten.length > 0) await queue.send(forgotten, options);
+  }
+
+  /**
+   * Sends the job that goes on with planning after `after`. False when that job exists and has ended: it has failed, which the run counts, or
+   * the run would be planned.
+   */
+  async handOn(after: PlanJob['after'], options: Abortable): Promise<boolean> {
+    const { rule, run } = this.#options;
+    const at = new Date(run.startedAtMs).toISOString();
+    const job: PlanJob = { version: 1, kind: 'plan', id: planJobId(run.id, after), run: run.id, rule, at, after };
+    const open = await this.#send([{ job, title: `plan ${rule} behind ${after.repository}` }], options);
+    return open.has(job.id);
+  }
+
+  /** Makes jobs known, then sends those that have not ended, and returns their ids. */
+  async #send(
+    jobs: readonly { readonly job: CopyJob | PlanJob; readonly title: string }[],
+    options: Abortable,
+  ): Promise<ReadonlySet<string>> {
+    if (jobs.length === 0) return new Set();
+    const messages = jobs.map(({ job, title }) => ({ id: job.id, title, rule: job.rule, body: formatJob(job) }));
+    const records = messages.map((message) => ({ ...message, body: keptBody(message.body) }));
+    const open = await this.#service.state.runs.addJobs(this.#options.run.id, records, options);
+    const sent = messages.filter(({ id }) => open.has(id)).map(({ body }) => ({ body }));
+    if (sent.length > 0) await this.#service.queue.send(sent, options);
+    for (const { id } of messages) this.#sent?.add(id);
+    return open;
+  }
+}
+
+/** Whether the message asks for a copy of an image after `after`. What cannot be read is for a worker to refuse. */
+function isForImageAfter(body: string, after: PlanJob['after']): boolean {
+  let message: ParsedMessage;
+  try {
+    message = parseMessage(body);
+  } catch {
+    return true;
+  }
+  if (message.type !== 'job' || (message.job.kind !== 'mirror' && message.job.kind !== 'backup')) return false;
+  const from = parseLocation(message.job.from);
+  if (from.transport !== 'docker') return false;
+  const { tag, digest } = from.reference;
+  return isAfter(after, formatRepository(from.reference), nameOf({ tag, digest }));
+}

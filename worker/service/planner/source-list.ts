@@ -1,0 +1,46 @@
+import type { Digest } from '../../oci/digest.ts';
+import type { Candidate } from '../../rules/rule.ts';
+import type { Abortable } from '../../util/abort.ts';
+import type { Failure } from '../../util/failure.ts';
+import { nameOf, type SourceImage } from './plan-jobs.ts';
+
+/** What a rule selects of one repository. */
+export interface SourceList {
+  /** In the order of `nameOf`. Nothing was asked about each one yet. */
+  readonly selected: readonly Candidate[];
+  /** What they stand for: of what ECR listed without a request, elsewhere by one HEAD each. Those that are gone by now are left out. */
+  resolve(candidates: readonly Candidate[], options: Abortable): Promise<Resolved>;
+  /** What refers to manifests that `isWanted` (by `shortened`), both by `shortened`. */
+  referrers(
+    isWanted: (subject: string) => boolean,
+    options: Abortable,
+  ): Promise<ReadonlyMap<string, readonly string[]>>;
+  /** Archived images that were left out: they cannot be pulled. */
+  readonly archived: number;
+}
+
+/** For people: images of `repository` that the list leaves out because they are archived. */
+export function archivedWarning(repository: string, { archived }: Pick<SourceList, 'archived'>): string {
+  return `${repository}: ${archived} images are archived and cannot be pulled; they are left out`;
+}
+
+export interface Resolved {
+  /** In the order of the candidates. */
+  readonly images: readonly SourceImage[];
+  /** Whatever is wrong with one image alone. */
+  readonly failed: readonly { readonly candidate: Candidate; readonly failure: Failure }[];
+}
+
+export interface Pushed {
+  readonly tag: string | undefined;
+  readonly digest: Digest;
+}
+
+/** Requests at once; the registry's own limits come on top. */
+export const REQUESTS_AT_ONCE = 8;
+
+/** The order of `SourceList.selected`. */
+export function byName(a: Candidate, b: Candidate): number {
+  const [left, right] = [nameOf(a), nameOf(b)];
+  return left < right ? -1 : left > right ? 1 : 0;
+}

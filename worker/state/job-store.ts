@@ -1,0 +1,153 @@
+import { randomUUID } from 'node:crypto';
+import { checkAborted, type Abortable } from '../util/abort.ts';
+import type { Clock } from '../util/clock.ts';
+import { forEachOf } from '../util/limit.ts';
+import { JOB, jobKey, jobOf, noJob, noRun, OPEN, runKey, idOf, stateOf, ttlFrom } from './run-items.ts';
+import type { RunStore } from './run-store.ts';
+import type { JobEnd, JobRecord, JobState } from './state.ts';
+import { numberOf, type Item, type Table } from './table.ts';
+
+const JOBS_AT_ONCE = 32;
+const MAX_REASON = 1000;
+const MAX_TITLE = 2000;
+
+/** The jobs of runs. Whatever changes how many are open is counted in the item of the run after it. */
+export class JobStore {
+  readonly #table: Table;
+  readonly #clock: Clock;
+  readonly #runs: RunStore;
+
+  constructor(table: Table, clock: Clock, runs: RunStore) {
+    this.#table = table;
+    this.#clock = clock;
+    this.#runs = runs;
+  }
+
+  async add(
+    run: string,
+    jobs: readonly Pick<JobRecord, 'id' | 'title' | 'rule' | 'body'>[],
+    options?: Abortable,
+  ): Promise<ReadonlySet<string>> {
+    const found = await this.#table.get(runKey(run), options);
+    if (found === undefined) throw noRun(run);
+    const open = new Set<string>();
+    let left = 0;
+    await forEachOf(
+      jobs,
+      JOBS_AT_ONCE,
+      async ({ id, title, rule, body }, taskOptions) => {
+        const nowMs = this.#clock.now();
+        const set = { title: title.slice(0, MAX_TITLE), rule, body, state: 'waiting', attempts: 0, changedAtMs: nowMs };
+        const ttl = ttlFrom(nowMs);
+        const { done, item } = await this.#table.update(
+          jobKey(run, id),
+          { set: { ...set, ttl } },
+          { pk: undefined },
+          taskOptions,
+        );
+        if (done) left++;
+        if (item !== undefined && OPEN.includes(stateOf(item))) open.add(id);
+      },
+      options,
+    );
+    // whatever was made, or was made by one who died before it came to this
+    if (open.size > 0) {
+      const item = await this.#addLeft(found, left, options);
+      if (item['plannedAtMs'] !== undefined) await this.#runs.settle(run, options);
+    }
+    return open;
+  }
+
+  /** Once, also when the answer to it is lost: with too many left nobody would see the run end. */
+  async #addLeft(run: Item, left: number, options?: Abortable): Promise<Item> {
+    const key = runKey(idOf(run));
+    const mark = randomUUID();
+    for (let found = run; ;) {
+      checkAborted(options);
+      const change = { add: { left, epoch: 1 }, set: { mark } };
+      const { done, item } = await this.#table.update(key, change, { epoch: numberOf(found, 'epoch') }, options);
+      if (item === undefined) throw noRun(idOf(run));
+      if (done || item['mark'] === mark) return item;
+      found = item;
+    }
+  }
+
+  async get(run: string, job: string, options?: Abortable): Promise<JobRecord | undefined> {
+    const item = await this.#table.get(jobKey(run, job), options);
+    return item && jobOf(item);
+  }
+
+  async start(run: string, job: string, options?: Abortable): Promise<number | undefined> {
+    const set = { state: 'running', changedAtMs: this.#clock.now() };
+    const { done, item } = await this.#table.update(
+      jobKey(run, job),
+      { set, add: { attempts: 1 } },
+      { state: OPEN },
+      options,
+    );
+    if (done) return numberOf(item, 'attempts');
+    if (item === undefined) throw noJob(run, job);
+    await this.#countDown(run, options);
+    return undefined;
+  }
+
+  async giveBack(run: string, job: string, options?: Abortable): Promise<void> {
+    const set = { state: 'waiting', changedAtMs: this.#clock.now() };
+    const key = jobKey(run, job);
+    const { item } = await this.#table.update(key, { set, add: { attempts: -1 } }, { state: 'running' }, options);
+    if (item === undefined) throw noJob(run, job);
+  }
+
+  async retry(
+    run: string,
+    job: string,
+    { code, reason }: { readonly code: string; readonly reason: string },
+    options?: Abortable,
+  ): Promise<void> {
+    const set = { state: 'waiting', code, reason: reason.slice(0, MAX_REASON), changedAtMs: this.#clock.now() };
+    const { item } = await this.#table.update(jobKey(run, job), { set }, { state: OPEN }, options);
+    if (item === undefined) throw noJob(run, job);
+  }
+
+  async end(run: string, job: string, end: JobEnd, options?: Abortable): Promise<void> {
+    const why =
+      end.state === 'failed'
+        ? { code: end.code, reason: end.reason.slice(0, MAX_REASON) }
+        : { code: undefined, reason: undefined, body: undefined }; // it is never sent again
+    const mark = randomUUID();
+    const set = { state: end.state, ...why, changedAtMs: this.#clock.now(), mark };
+    const { done, item } = await this.#table.update(jobKey(run, job), { set }, { state: OPEN }, options);
+    if (item === undefined) throw noJob(run, job);
+    // not done, but ours: the answer to an earlier try was lost
+    if (done || item['mark'] === mark)
+      await this.#runs.settleIfDone(await this.#runs.change(run, { add: { left: -1 } }, options), options);
+    else await this.#countDown(run, options);
+  }
+
+  async revive(run: string, job: string, options?: Abortable): Promise<void> {
+    const set = { state: 'waiting', attempts: 0, changedAtMs: this.#clock.now() };
+    const { item } = await this.#table.update(jobKey(run, job), { set }, { state: 'failed' }, options);
+    if (item === undefined) throw noJob(run, job);
+    if (!OPEN.includes(stateOf(item))) return;
+    await this.#runs.change(run, { add: { epoch: 1 } }, options);
+    await this.#runs.settle(run, options);
+  }
+
+  async *list(
+    run: string,
+    options: Abortable & { readonly state?: JobState | undefined } = {},
+  ): AsyncIterable<JobRecord> {
+    for await (const item of this.#table.query(runKey(run).pk, { prefix: JOB, signal: options.signal }))
+      if (options.state === undefined || options.state === stateOf(item)) yield jobOf(item);
+  }
+
+  /**
+   * After a job that had ended already: whoever ended it may have died before it told the run. If not, too few count as left, and they are
+   * counted once more than is needed.
+   */
+  async #countDown(run: string, options?: Abortable): Promise<void> {
+    const item = await this.#table.get(runKey(run), options);
+    if (item === undefined || item['done'] !== undefined) return;
+    await this.#runs.settleIfDone(await this.#runs.change(run, { add: { left: -1 } }, options), options);
+  }
+}

@@ -1,0 +1,97 @@
+import { Failure } from '../util/failure.ts';
+import type { JobCounts, JobRecord, JobState, Run, RunTrigger } from './state.ts';
+import { findNumber, findText, keyOf, numberOf, textOf, type Item, type Key } from './table.ts';
+
+// The items of runs, of their jobs and of the lists of runs: docs/state.md.
+
+const KEPT_SECONDS = 90 * 24 * 3600;
+/** States of jobs that have not ended. */
+export const OPEN: readonly JobState[] = ['waiting', 'running'];
+
+export const ALL_RUNS = 'RUNS';
+export const LISTED = 'RUN#';
+export const JOB = 'JOB#';
+const RUN = 'RUN#';
+
+/** `ttl` of an item that is made now. */
+export function ttlFrom(nowMs: number): number {
+  return Math.ceil(nowMs / 1000) + KEPT_SECONDS;
+}
+
+/** Whether the time of the item is over, though the table may not have deleted it yet. */
+export function isExpired(item: Item, nowMs: number): boolean {
+  return numberOf(item, 'ttl') * 1000 <= nowMs;
+}
+
+export function runKey(run: string): Key {
+  return keyOf(RUN + run, 'RUN');
+}
+
+export function jobKey(run: string, job: string): Key {
+  return keyOf(RUN + run, JOB + job);
+}
+
+export function rulePk(rule: string): string {
+  return `RULE#${rule}`;
+}
+
+export function idOf(run: Item): string {
+  return run.pk.slice(RUN.length);
+}
+
+/** The counts of a run none of whose jobs is open: its item has them. */
+export function finalCounts(run: Item): JobCounts | undefined {
+  const done = findNumber(run, 'done');
+  if (done === undefined) return undefined;
+  return { waiting: 0, running: 0, done, skipped: numberOf(run, 'skipped'), failed: numberOf(run, 'failed') };
+}
+
+export function asRun(item: Item, jobs: JobCounts): Run {
+  return {
+    id: idOf(item),
+    rule: findText(item, 'rule'),
+    trigger: triggerOf(item),
+    startedAtMs: numberOf(item, 'startedAtMs'),
+    plannedAtMs: findNumber(item, 'plannedAtMs'),
+    endedAtMs: findNumber(item, 'endedAtMs'),
+    dead: item['dead'] === true ? true : undefined,
+    unchanged: numberOf(item, 'unchanged'),
+    jobs,
+  };
+}
+
+export function jobOf(item: Item): JobRecord {
+  return {
+    id: item.sk.slice(JOB.length),
+    run: idOf(item),
+    state: stateOf(item),
+    title: textOf(item, 'title'),
+    rule: findText(item, 'rule'),
+    body: findText(item, 'body'),
+    attempts: numberOf(item, 'attempts'),
+    code: findText(item, 'code'),
+    reason: findText(item, 'reason'),
+    changedAtMs: numberOf(item, 'changedAtMs'),
+  };
+}
+
+export function stateOf(item: Item): JobState {
+  const state = textOf(item, 'state');
+  if (state === 'waiting' || state === 'running' || state === 'done' || state === 'skipped' || state === 'failed')
+    return state;
+  throw new Failure('CORRUPT', `read item ${item.pk}, ${item.sk} of the table: its state is ${state}`);
+}
+
+function triggerOf(item: Item): RunTrigger {
+  const trigger = textOf(item, 'trigger');
+  if (trigger === 'schedule' || trigger === 'push' || trigger === 'request') return trigger;
+  throw new Failure('CORRUPT', `read item ${item.pk}, ${item.sk} of the table: its trigger is ${trigger}`);
+}
+
+export function noRun(run: string): Failure {
+  return new Failure('NOT_FOUND', `change run ${run}: there is none; after 90 days it is forgotten`);
+}
+
+export function noJob(run: string, job: string): Failure {
+  return new Failure('NOT_FOUND', `change job ${job} of run ${run}: there is none; after 90 days it is forgotten`);
+}
