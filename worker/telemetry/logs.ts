@@ -2,7 +2,7 @@ import { pino } from 'pino';
 import type { Clock } from '../util/clock.ts';
 import { redacted } from '../util/redact.ts';
 import type { Event } from '../util/events.ts';
-import type { Sink } from './telemetry.ts';
+import type { Sink } from './sink.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 

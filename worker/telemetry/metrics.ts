@@ -1,6 +1,6 @@
 import type { Clock } from '../util/clock.ts';
 import type { Outcome } from '../util/events.ts';
-import type { Sink } from './telemetry.ts';
+import type { Sink } from './sink.ts';
 
 export interface Metric {
   readonly unit: 'Count' | 'Bytes' | 'Seconds';

@@ -1,11 +1,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Clock } from '../util/clock.ts';
-import type { Event, JobName, Report } from '../util/events.ts';
+import type { JobName, Report } from '../util/events.ts';
 import { startLogs, type LogLevel } from './logs.ts';
 import { startMetrics } from './metrics.ts';
-
-/** Takes one event, and the job that it belongs to where there is one. */
-export type Sink = (event: Event, job: JobName | undefined) => void;
+import type { Sink } from './sink.ts';
 
 export interface TelemetryOptions {
   /** Takes whole lines, each with its end. Does not throw. */
