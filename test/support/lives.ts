@@ -3,7 +3,7 @@ import type { Target } from '../../worker/content/content.ts';
 import { copy } from '../../worker/copy/copy.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
 import type { Backends } from '../../worker/images/backends.ts';
-import { writeArchive } from '../../worker/images/write-archive.ts';
+import { writeArchive } from '../../worker/images/archive-target.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import type { Event } from '../../worker/util/events.ts';
 import { REPOSITORY } from './archives.ts';

@@ -12,7 +12,7 @@ import { atSide, Failure, isFailure, onSide } from '../util/failure.ts';
 import type { Backends, OperationOptions, RepositoryOptions } from './backends.ts';
 import { openLocation, storeOf } from './open-location.ts';
 import { formatLocation, type Location } from '../oci/location.ts';
-import { writeArchive } from './write-archive.ts';
+import { writeArchive } from './archive-target.ts';
 
 /** What of an image is wanted, and how. */
 export interface ImageChoices extends Omit<WriteChoices, 'alsoAt'> {

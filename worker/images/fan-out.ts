@@ -13,7 +13,7 @@ import {
   type ImageCopyResult,
   type WriteChoices,
 } from './copy-image.ts';
-import { isCompressed } from './write-archive.ts';
+import { isCompressed } from './archive-target.ts';
 
 export interface FanOutRequest<T extends FanOutTarget> extends Omit<ImageChoices, 'dryRun'> {
   readonly from: Location;
