@@ -9,7 +9,7 @@ import { copy, type CopyResult } from '../copy/copy.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { checkAborted } from '../util/abort.ts';
-import { atSide, Failure, isFailure, onSide } from '../util/failure.ts';
+import { atSide, describeFailure, Failure, isFailure, onSide } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 
 export interface ArchiveRequest {
@@ -147,7 +147,7 @@ async function openExisting(
     if (request.force === true) return none;
     throw new Failure(
       'CONFLICT',
-      `target: ${request.store.describe(request.key)} holds something that is no archive of an image (${error.message}): give another key, or --force to replace it`,
+      `target: ${request.store.describe(request.key)} holds something that is no archive of an image (${describeFailure(error)}): give another key, or --force to replace it`,
       { cause: error, context: { side: 'target' } },
     );
   }

@@ -2,7 +2,7 @@ import { posix } from 'node:path';
 import { cosignSubject, isDerivedTag } from '../oci/derived-tag.ts';
 import { isRepositoryName, isTag, type Reference } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
-import { atSide, Failure, isFailure } from '../util/failure.ts';
+import { atSide, describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import type { Backends, OperationOptions, Registry } from './backends.ts';
 import { storeOf } from './open-location.ts';
@@ -69,7 +69,7 @@ export async function backup(
       // a registry lists repositories that are gone, or were never finished: the others are backed up
       if (!isFailure(error) || error.code === 'INVALID' || !isPattern(pattern.repository)) throw error;
       failed ??= error;
-      fault(`${repository} was not backed up: ${error.message}`);
+      fault(`${repository} was not backed up: ${describeFailure(error)}`);
     }
   }
   if (requests.length === 0 && failed !== undefined) throw failed;
@@ -88,7 +88,7 @@ export async function backup(
       } catch (error) {
         checkAborted(options);
         if (!isFailure(error)) throw error;
-        fault(`settings of ${repository} were not backed up: ${error.message}`);
+        fault(`settings of ${repository} were not backed up: ${describeFailure(error)}`);
       }
     }
   }

@@ -3,7 +3,7 @@ import type { ObjectStore } from '../objects/objects.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseRepository } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
-import { atSide, Failure, isFailure } from '../util/failure.ts';
+import { atSide, describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
 import { SETTINGS_NAME } from './backup.ts';
@@ -62,7 +62,7 @@ export async function restore(
     } catch (error) {
       checkAborted(options);
       if (!isFailure(error) || !found.whole) throw error;
-      faults.push(`${formatLocation(from)}: ${error.message}`);
+      faults.push(`${formatLocation(from)}: ${describeFailure(error)}`);
       options.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
     }
   }
@@ -205,8 +205,7 @@ async function applySettings(
     await backends.registry(registry, 'target').applySettings(repository, document['settings'], options);
   } catch (error) {
     checkAborted(options);
-    const why = error instanceof Error ? error.message : String(error);
-    faults.push(`settings of ${repository} were not restored: ${why}`);
+    faults.push(`settings of ${repository} were not restored: ${describeFailure(error)}`);
     options.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
   }
 }

@@ -4,7 +4,7 @@ import { copy } from '../copy/copy.ts';
 import { discard } from '../content/discard.ts';
 import { isManifestType } from '../oci/manifest.ts';
 import { checkAborted } from '../util/abort.ts';
-import { isFailure, toFailure, type Failure } from '../util/failure.ts';
+import { describeFailure, isFailure, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { openLocation } from './open-location.ts';
@@ -152,7 +152,7 @@ async function drift(
       .filter((referrer) => !there.manifests.has(referrer.descriptor.digest))
       .map((referrer) => `${name} has not ${referrer.descriptor.digest}, which refers to the image`);
   } catch (error) {
-    if (isFailure(error, 'NOT_FOUND')) return [error.message];
+    if (isFailure(error, 'NOT_FOUND')) return [describeFailure(error)];
     throw error;
   }
 }

@@ -95,6 +95,14 @@ export function atSide(side: Side, error: unknown): Failure {
   });
 }
 
+/**
+ * The whole sentence of a failure, for a person: with what its context says of where it happened, which its message leaves out. What leaves
+ * the program as text (an error, a warning, a fault, the reason of a dead letter) is made here.
+ */
+export function describeFailure(error: unknown): string {
+  return toFailure(error).message;
+}
+
 /** What `work` gives; its failures marked with the side, as by `atSide`. */
 export async function onSide<T>(side: Side, work: Promise<T>): Promise<T> {
   try {
