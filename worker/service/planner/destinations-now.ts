@@ -3,7 +3,7 @@ import type { Destination } from '../../rules/destinations.ts';
 import { parseLocation, type Location } from '../../oci/location.ts';
 import type { DestinationKey, StateStore, SyncRecord } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
-import { isFailure } from '../../util/failure.ts';
+import { describeFailure, isFailure } from '../../util/failure.ts';
 import { forEachOf } from '../../util/limit.ts';
 import type { Report } from '../../util/events.ts';
 import type { Backends } from '../../images/backends.ts';
@@ -70,7 +70,7 @@ export class DestinationsNow {
         checkAborted(taskOptions);
         if (!isFailure(error)) throw error;
         unlisted.add(group);
-        this.#warn(group, error.message);
+        this.#warn(group, describeFailure(error));
         return new Map();
       }
     };

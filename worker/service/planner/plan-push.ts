@@ -7,7 +7,7 @@ import { isCopyRule, isExpired, type CopyRule } from '../../rules/rule.ts';
 import { sourcesOf } from '../../rules/sources.ts';
 import type { StoredRule } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
-import { Failure, toFailure } from '../../util/failure.ts';
+import { describeFailure, Failure, toFailure } from '../../util/failure.ts';
 import type { BackendPool } from '../backend-pool.ts';
 import { planRule, type PlanOptions, type PlanResult } from './plan-run.ts';
 import type { Service } from '../service.ts';
@@ -68,8 +68,8 @@ function readRule({ name, document }: StoredRule, options: Pick<PlanOptions, 're
     const rule = parseRule(document);
     return isCopyRule(rule) && rule.onPush ? rule : undefined;
   } catch (error) {
-    const { code, message } = toFailure(error);
-    options.report?.({ type: 'rule-failed', rule: name, code, message });
+    const { code } = toFailure(error);
+    options.report?.({ type: 'rule-failed', rule: name, code, message: describeFailure(error) });
     return undefined;
   }
 }

@@ -24,7 +24,7 @@ import type { Run } from '../../state/state.ts';
 import { anyOf, checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { deadline } from '../../util/deadline.ts';
-import { atSide, Failure, isFailure } from '../../util/failure.ts';
+import { atSide, describeFailure, Failure, isFailure } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
 import type { Report } from '../../util/events.ts';
 import type { BackendPool } from '../backend-pool.ts';
@@ -381,7 +381,8 @@ class RunPlanner {
     if (this.#only !== undefined && error.retryable) throw error;
     const { id: run } = this.#run;
     const { runs } = this.#service.state;
-    const { code, message } = error;
+    const { code } = error;
+    const message = describeFailure(error);
     const id = jobId(run, title);
     this.#options.report?.({ type: 'rule-failed', rule: this.#rule.name, code, message: `${title}: ${message}` });
     const open = await runs.addJobs(run, [{ id, title, rule: this.#rule.name }], this.#options);
