@@ -147,7 +147,7 @@ async function openExisting(
     if (request.force === true) return none;
     throw new Failure(
       'CONFLICT',
-      `target: ${request.store.describe(request.key)} holds something that is no archive of an image (${describeFailure(error)}): give another key, or --force to replace it`,
+      `${request.store.describe(request.key)} holds something that is no archive of an image (${describeFailure(error)}): give another key, or --force to replace it`,
       { cause: error, context: { side: 'target' } },
     );
   }

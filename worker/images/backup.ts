@@ -79,7 +79,7 @@ export async function backup(
   );
   if (requests.length === 0) {
     warnOfLeftOut(cosign, requests, [], request, options);
-    throw new Failure('NOT_FOUND', `source: no image matches ${request.from}`, { context: { side: 'source' } });
+    throw new Failure('NOT_FOUND', `no image matches ${request.from}`, { context: { side: 'source' } });
   }
   if (request.dryRun !== true) {
     for (const [key, repository] of settings) {
@@ -175,7 +175,7 @@ async function repositoriesOf(
     throw atSide('source', error);
   }
   if (found.length === 0) {
-    throw new Failure('NOT_FOUND', `source: ${host} has no repository that matches ${pattern}`, {
+    throw new Failure('NOT_FOUND', `${host} has no repository that matches ${pattern}`, {
       context: { side: 'source' },
     });
   }

@@ -194,12 +194,14 @@ function bytesOf(graph: Graph): number {
   return [...manifests, ...blobsOf(graph)].reduce((sum, descriptor) => sum + descriptor.size, 0);
 }
 
-/** What is wrong with the image itself is told by digests alone: with the name of the image, and what can be done about it. */
+/** What is wrong with the image itself is reported by digests alone: with the name of the image, and what can be done about it. */
 function naming(from: Location, error: unknown): unknown {
   if (!isFailure(error, 'CORRUPT', 'INVALID') || error.context.side !== 'source') return error;
-  const what = error.message.replace(/^source: /, '');
-  const message = `source: ${formatLocation(from)}: ${what}; the image is broken there: push it again, or copy it from elsewhere`;
-  return new Failure(error.code, message, { cause: error.cause, context: error.context });
+  const message = `${error.message}; the image is broken there: push it again, or copy it from elsewhere`;
+  return new Failure(error.code, message, {
+    cause: error.cause,
+    context: { ...error.context, image: formatLocation(from) },
+  });
 }
 
 /** The image with some platforms only, where any were named. */
@@ -249,7 +251,8 @@ async function openTarget(
   if (digest !== undefined && digest !== root.descriptor.digest) {
     throw new Failure(
       'INVALID',
-      `target: ${formatLocation(to)} names a digest that the image, ${root.descriptor.digest}, has not`,
+      `${formatLocation(to)} names a digest that the image, ${root.descriptor.digest}, has not`,
+      { context: { side: 'target' } },
     );
   }
   const tags = tag !== undefined ? [tag] : digest !== undefined ? [] : root.tags;

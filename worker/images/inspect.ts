@@ -40,8 +40,11 @@ export async function inspect(at: string, backends: Backends, options: Operation
   const { descriptor } = image.root;
   const graph = await onSide('source', walk(image.source, [image.root], options));
   const top = graph.manifests.get(descriptor.digest);
-  if (top === undefined)
-    throw new Failure('UNSUPPORTED', `source: ${descriptor.mediaType} is not a manifest that can be inspected`);
+  if (top === undefined) {
+    throw new Failure('UNSUPPORTED', `${descriptor.mediaType} is not a manifest that can be inspected`, {
+      context: { side: 'source' },
+    });
+  }
   const children = top.manifest.kind === 'index' ? top.manifest.manifests : [descriptor];
   const size = (all: readonly Descriptor[]): number => all.reduce((sum, d) => sum + d.size, 0);
   return {

@@ -92,10 +92,9 @@ export async function archivesOf(from: string, backends: Backends, options: Oper
   if (prefix === undefined) {
     const location = parseLocation(from);
     if (location.transport === 'docker') {
-      throw new Failure(
-        'INVALID',
-        `source: ${from} is an image of a registry, not an archive; use transship copy for that`,
-      );
+      throw new Failure('INVALID', `${from} is an image of a registry, not an archive; use transship copy for that`, {
+        context: { side: 'source' },
+      });
     }
     return { archives: [{ location }], store: undefined, whole: false };
   }
@@ -110,7 +109,7 @@ export async function archivesOf(from: string, backends: Backends, options: Oper
     throw atSide('source', error);
   }
   if (archives.length === 0) {
-    throw new Failure('NOT_FOUND', `source: there is no archive (*.tar) below ${from}`, {
+    throw new Failure('NOT_FOUND', `there is no archive (*.tar) below ${from}`, {
       context: { side: 'source' },
     });
   }

@@ -99,7 +99,8 @@ async function verifyOne(
         ? location.transport !== 'docker' && isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED') && !wasRefused(error)
         : isFailure(error, 'CORRUPT', 'INVALID', 'NOT_FOUND');
     if (!isFault) throw error;
-    faults.push(faultOf(error));
+    // the message alone: that what is verified is the source goes without saying
+    faults.push(toFailure(error).message);
   }
   return { at, ...(digest === undefined ? {} : { digest }), ...counted, faults };
 }
@@ -121,15 +122,10 @@ function collecting(faults: string[], counted: { hashedBytes: number }, options:
       } catch (error) {
         checkAborted(options);
         if (!isFailure(error, 'CORRUPT', 'NOT_FOUND', 'INVALID')) throw error;
-        faults.push(faultOf(error));
+        faults.push(error.message);
       }
     },
   };
-}
-
-/** The sentence of a failure; that what is verified is the source goes without saying. */
-function faultOf(error: unknown): string {
-  return toFailure(error).message.replace(/^source: /, '');
 }
 
 async function drift(
