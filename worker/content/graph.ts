@@ -151,7 +151,9 @@ class Walker {
     if (!isManifestType(descriptor.mediaType) || this.manifests.has(descriptor.digest)) return;
     const node = await this.#fetch(descriptor);
     const children = childrenOf(node.manifest).filter((child) => isManifestType(child.mediaType));
-    const missing = new Map(children.filter((child) => !this.#read.has(child.digest)).map((c) => [c.digest, c]));
+    const missing = new Map(
+      children.filter((child) => !this.#read.has(child.digest)).map((child) => [child.digest, child]),
+    );
     await forEachOf(
       missing.values(),
       this.#options.concurrency ?? 8,

@@ -70,12 +70,12 @@ async function verifyOne(
     counted.blobs = blobs.length;
     if (location.transport === 'docker' && request.deep !== true) {
       const { registry, repository } = location.reference;
-      const end = backends.registry(registry, 'source').repository(repository);
+      const content = backends.registry(registry, 'source').repository(repository);
       await forEachOf(
         blobs,
         options.concurrency ?? 8,
         async (descriptor, { signal }) => {
-          if (!(await end.has(descriptor, { signal })))
+          if (!(await content.has(descriptor, { signal })))
             faults.push(`${descriptor.digest} (${descriptor.size} bytes) is missing`);
         },
         options,
@@ -110,7 +110,7 @@ function wasRefused(error: Failure): boolean {
   return error.context.status !== undefined;
 }
 
-/** As `nowhere`, but a blob that is wrong is noted and the others are still read. */
+/** As `discard`, but a blob that is wrong is noted and the others are still read. */
 function collecting(faults: string[], counted: { hashedBytes: number }, options: OperationOptions): Target {
   return {
     ...discard,
@@ -143,9 +143,9 @@ async function drift(
     if (theirs !== root.descriptor.digest) return [`${name} is ${theirs}, not ${root.descriptor.digest}`];
     // ECR's managed signing adds referrers of its own: more than ours is no drift
     const wanted = await walk(source, [root], options);
-    const there = await walk(other.source, [other.root], options);
+    const present = await walk(other.source, [other.root], options);
     return wanted.referrers
-      .filter((referrer) => !there.manifests.has(referrer.descriptor.digest))
+      .filter((referrer) => !present.manifests.has(referrer.descriptor.digest))
       .map((referrer) => `${name} has not ${referrer.descriptor.digest}, which refers to the image`);
   } catch (error) {
     if (isFailure(error, 'NOT_FOUND')) return [describeFailure(error)];

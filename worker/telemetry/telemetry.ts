@@ -32,9 +32,9 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
   const sink = both(startLogs(options), metrics.sink);
   return {
     reportOf: (job) => (event) => {
-      const place = scope.getStore();
-      if (place !== undefined && event.type === 'job-started') place.job = event.job;
-      sink(event, 'job' in event ? event.job : (job ?? place?.job));
+      const current = scope.getStore();
+      if (current !== undefined && event.type === 'job-started') current.job = event.job;
+      sink(event, 'job' in event ? event.job : (job ?? current?.job));
     },
     inJob: async (work) => scope.run({}, work),
     flush: metrics.flush,
