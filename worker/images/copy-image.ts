@@ -44,7 +44,7 @@ export interface ImageCopyResult extends WrittenImage {
   /** The digest at the target. */
   readonly digest: Digest;
   /** The digest at the source, where a choice of platforms made another. */
-  readonly originalDigest?: Digest | undefined;
+  readonly originalDigest?: Digest;
   /** Of the image, with what refers to it. */
   readonly bytes: number;
 }
@@ -126,7 +126,7 @@ export async function writeImage(
       from: formatLocation(image.from),
       to: formatLocation(location),
       digest: root.descriptor.digest,
-      originalDigest: image.originalDigest,
+      ...(image.originalDigest === undefined ? {} : { originalDigest: image.originalDigest }),
       bytes: bytesOf(graph),
       ...written,
     };
