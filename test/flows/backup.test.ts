@@ -8,8 +8,9 @@ import type { LocalRegistry } from '../../local/registry.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
 import { backup, type BackupRequest } from '../../worker/images/backup.ts';
 import { verify } from '../../worker/images/verify.ts';
+import { describeFailure } from '../../worker/util/failure.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
-import { failureOf, openLab, requestsDuring, type Session } from '../support/lab.ts';
+import { failureOf, sentenceOf, openLab, requestsDuring, type Session } from '../support/lab.ts';
 import { clientOf } from '../support/local-s3.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
@@ -284,7 +285,7 @@ describe('a backup that is interrupted', () => {
     s3.faults.answer({ operation: 'CompleteMultipartUpload' }, { status: 403, code: 'AccessDenied' });
     const stopped = await run(r);
     expect(stopped.items).toMatchObject([{ outcome: 'failed', failure: { code: 'DENIED' } }]);
-    expect(stopped.items[0]?.failure?.message).toMatch(/^target: .*s3:\/\/.*resumed\/v1\.tar.*s3:PutObject/);
+    expect(describeFailure(stopped.items[0]?.failure)).toMatch(/^target: .*s3:\/\/.*resumed\/v1\.tar.*s3:PutObject/);
     expect(await keysBelow('resumed/')).toEqual([]);
     const stored = s3.requests
       .slice(before)
@@ -347,7 +348,7 @@ describe('a key that holds something else', () => {
     const r = { from: at(registry, 'taken/app'), to: `s3://${bucket}/taken/{tag}.tar` };
     const { items } = await run(r);
     expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'CONFLICT' } }]);
-    expect(items[0]?.failure?.message).toMatch(
+    expect(describeFailure(items[0]?.failure)).toMatch(
       new RegExp(`^target: s3://${bucket}/taken/v1\\.tar holds something that is no archive .*--force to replace it$`),
     );
     expect(await textOf('taken/v1.tar')).toBe('the only copy of my thesis');
@@ -384,7 +385,7 @@ describe('a key that holds something else', () => {
       };
       const { items } = await backup(r, { ...backends, bucket: () => raced }, options);
       expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'CONFLICT' } }]);
-      expect(items[0]?.failure?.message).toContain(`s3://${bucket}/${key}`);
+      expect(describeFailure(items[0]?.failure)).toContain(`s3://${bucket}/${key}`);
       expect(await textOf(key)).toBe('faster');
     },
   );
@@ -402,7 +403,7 @@ describe('a backup of several images', () => {
     registry.faults.clear();
     expect(items.map((item) => item.outcome)).toEqual(['copied', 'failed', 'copied']);
     expect(items[1]?.failure).toMatchObject({ code: 'CORRUPT' });
-    expect(items[1]?.failure?.message).toContain(`${at(registry, 'several/app')}:v21: ${blob.digest}`);
+    expect(describeFailure(items[1]?.failure)).toContain(`${at(registry, 'several/app')}:v21: ${blob.digest}`);
     expect(await keysBelow('several/')).toEqual(['several/v20.tar', 'several/v22.tar']);
   });
 
@@ -410,7 +411,7 @@ describe('a backup of several images', () => {
     await lab.push(await makeImage({ seed: 23, tag: 'a' }), registry, 'collide/app');
     await lab.push(await makeImage({ seed: 23, tag: 'b' }), registry, 'collide/app');
     const before = s3.requests.length;
-    const { message } = await failureOf(
+    const message = await sentenceOf(
       run({ from: at(registry, 'collide/app'), to: `s3://${bucket}/collide/{repository}.tar` }),
       'INVALID',
     );
@@ -426,7 +427,7 @@ describe('a backup of several images', () => {
     ['registry', 'untagged/app:no-*', /^source: .*untagged\/app/],
   ] as const)('that match nothing (%s %s) is NOT_FOUND', async (where, name, expected) => {
     const from = at(where === 'ecr' ? ecr : registry, name);
-    const { message } = await failureOf(run({ from, to: `s3://${bucket}/none/` }), 'NOT_FOUND');
+    const message = await sentenceOf(run({ from, to: `s3://${bucket}/none/` }), 'NOT_FOUND');
     expect(message).toMatch(expected);
   });
 });

@@ -8,9 +8,9 @@ import type { LocalRegistry } from '../../local/registry.ts';
 import { digestOf } from '../../worker/oci/digest.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
 import { backup } from '../../worker/images/backup.ts';
-import { Failure, type Code } from '../../worker/util/failure.ts';
+import { describeFailure, Failure, type Code } from '../../worker/util/failure.ts';
 import { makeImage } from '../support/images.ts';
-import { failureOf, openLab } from '../support/lab.ts';
+import { sentenceOf, openLab } from '../support/lab.ts';
 import { makeTar, type TarFile } from '../support/tars.ts';
 
 const lab = await openLab();
@@ -26,7 +26,7 @@ function expectSentence(message: string): void {
 }
 
 async function refused(work: Promise<unknown>, code: Code): Promise<string> {
-  const { message } = await failureOf(work, code);
+  const message = await sentenceOf(work, code);
   expectSentence(message);
   return message;
 }
@@ -229,10 +229,10 @@ describe('an archive that cannot be', () => {
         );
       if (!(failure instanceof Failure)) throw failure;
       expect(['INVALID', 'CORRUPT', 'UNSUPPORTED', 'NOT_FOUND']).toContain(failure.code);
-      expectSentence(failure.message);
-      expect(failure.message).toMatch(/^source: /);
-      expect(failure.message).toContain(key);
-      expect(failure.message).toMatch(why);
+      expectSentence(describeFailure(failure));
+      expect(describeFailure(failure)).toMatch(/^source: /);
+      expect(describeFailure(failure)).toContain(key);
+      expect(describeFailure(failure)).toMatch(why);
     }
     await expectNothing('bad/app');
   });
@@ -247,9 +247,9 @@ describe('an archive that cannot be', () => {
           (error: unknown) => error,
         );
       if (!(failure instanceof Failure)) throw failure;
-      expect(failure.message).toMatch(/^source: /);
-      expect(failure.message).toContain(folder);
-      expectSentence(failure.message);
+      expect(describeFailure(failure)).toMatch(/^source: /);
+      expect(describeFailure(failure)).toContain(folder);
+      expectSentence(describeFailure(failure));
     }
   });
 });

@@ -28,7 +28,7 @@ async function run(
 }
 
 /** One line for each: the outcome, or the code. */
-const told = (items: readonly FanOutItem<FanOutTarget>[]): readonly string[] =>
+const outcomesOf = (items: readonly FanOutItem<FanOutTarget>[]): readonly string[] =>
   items.map((item) => ('result' in item ? item.result.outcome : item.failure.code));
 
 async function countsOf(image: MadeImage): Promise<{ readonly manifests: number; readonly blobs: number }> {
@@ -48,7 +48,7 @@ describe('an image to several places', () => {
     const session = lab.session();
     const to = [at(otherEcr, 'once/far'), at(ecr, 'once/near'), `s3://${bucket}/once/app.tar`];
     const counts = await requestsDuring(registry, async () => {
-      expect(told(await run(session, at(registry, 'once/app'), to))).toEqual(['copied', 'copied', 'copied']);
+      expect(outcomesOf(await run(session, at(registry, 'once/app'), to))).toEqual(['copied', 'copied', 'copied']);
     });
     const { manifests, blobs } = await countsOf(image);
     expect(counts).toMatchObject({ 'manifest-get': manifests, 'blob-get': blobs });
@@ -62,7 +62,7 @@ describe('an image to several places', () => {
     await lab.push(image, registry, 'archive-first/app');
     const to = [`s3://${bucket}/archive-first/app.tar`, at(ecr, 'archive-first/app')];
     const counts = await requestsDuring(registry, async () => {
-      expect(told(await run(lab.session(), at(registry, 'archive-first/app'), to))).toEqual(['copied', 'copied']);
+      expect(outcomesOf(await run(lab.session(), at(registry, 'archive-first/app'), to))).toEqual(['copied', 'copied']);
     });
     expect(counts['blob-get']).toBe((await countsOf(image)).blobs);
     await expectSameImage(image.content, lab.view(ecr, 'archive-first/app'), image.root);
@@ -72,7 +72,7 @@ describe('an image to several places', () => {
     const image = await makeImage({ seed: 3 });
     await lab.push(image, registry, 'compressed/app');
     const to = [`s3://${bucket}/compressed/app.tar.gz`, at(ecr, 'compressed/app')];
-    expect(told(await run(lab.session(), at(registry, 'compressed/app'), to))).toEqual(['copied', 'copied']);
+    expect(outcomesOf(await run(lab.session(), at(registry, 'compressed/app'), to))).toEqual(['copied', 'copied']);
     await expectSameImage(image.content, lab.view(ecr, 'compressed/app'), image.root);
   });
 
@@ -118,7 +118,7 @@ describe('an image to several places', () => {
     const to = [at(ecr, 'again/app'), at(otherEcr, 'again/app'), `s3://${bucket}/again/app.tar`];
     await run(lab.session(), at(registry, 'again/app'), to);
     const counts = await requestsDuring(registry, async () => {
-      expect(told(await run(lab.session(), at(registry, 'again/app'), to))).toEqual(Array(3).fill('unchanged'));
+      expect(outcomesOf(await run(lab.session(), at(registry, 'again/app'), to))).toEqual(Array(3).fill('unchanged'));
     });
     expect(counts).not.toHaveProperty('manifest-get');
     expect(counts).not.toHaveProperty('blob-get');
@@ -133,7 +133,7 @@ describe('a place that fails', () => {
     const session = lab.session({ createSettings: { tagMutability: 'IMMUTABLE' } });
     await session.copy(at(registry, 'one-fails/before'), at(ecr, 'one-fails/immutable'));
     const to = [at(ecr, 'one-fails/immutable'), at(ecr, 'one-fails/app'), at(otherEcr, 'one-fails/app')];
-    expect(told(await run(session, at(registry, 'one-fails/app'), to))).toEqual(['CONFLICT', 'copied', 'copied']);
+    expect(outcomesOf(await run(session, at(registry, 'one-fails/app'), to))).toEqual(['CONFLICT', 'copied', 'copied']);
     await expectSameImage(before.content, lab.view(ecr, 'one-fails/immutable'), before.root);
     await expectSameImage(image.content, lab.view(otherEcr, 'one-fails/app'), image.root);
   });
@@ -148,7 +148,7 @@ describe('a place that fails', () => {
       signal: AbortSignal.abort(lost),
     };
     const items = await run(lab.session(), at(registry, 'stopped/app'), [stopped, at(otherEcr, 'stopped/app')]);
-    expect(told(items)).toEqual(['CONFLICT', 'copied']);
+    expect(outcomesOf(items)).toEqual(['CONFLICT', 'copied']);
     expect(await Array.fromAsync(lab.view(ecr, 'stopped/app').tags()).catch(() => [])).toEqual([]);
   });
 
@@ -162,7 +162,7 @@ describe('a place that fails', () => {
     await lab.push(image, registry, where);
     ecr.faults.queue({ on: 'layer-get', times: 20 }, fault);
     const to = [at(ecr, where), at(otherEcr, where)];
-    expect(told(await run(lab.session(), at(registry, where), to))).toEqual(['copied', 'copied']);
+    expect(outcomesOf(await run(lab.session(), at(registry, where), to))).toEqual(['copied', 'copied']);
     expect(ecr.faults.pending).toBeLessThan(20);
     ecr.faults.clear();
     await expectSameImage(image.content, lab.view(otherEcr, where), image.root);

@@ -4,7 +4,7 @@ import { blobsOf, walk } from '../../worker/content/graph.ts';
 import { inspect, rawManifest } from '../../worker/images/inspect.ts';
 import { collect } from '../support/chunks.ts';
 import { makeImage } from '../support/images.ts';
-import { failureOf, openLab, requestsDuring } from '../support/lab.ts';
+import { sentenceOf, openLab, requestsDuring } from '../support/lab.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
@@ -63,6 +63,6 @@ test('an image is described alike wherever it is, without one byte of a layer', 
 test('an image that is not there is NOT_FOUND, and its name is said', async () => {
   const { backends, options } = lab.session();
   const at = `docker://${registry.host}/not/inspected:v1`;
-  const { message } = await failureOf(inspect(at, backends, options), 'NOT_FOUND');
+  const message = await sentenceOf(inspect(at, backends, options), 'NOT_FOUND');
   expect(message).toContain(`${registry.host}/not/inspected:v1`);
 });

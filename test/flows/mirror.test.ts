@@ -8,9 +8,10 @@ import { MemoryContent } from '../../worker/content/memory.ts';
 import { ORIGINAL_DIGEST } from '../../worker/content/only-platforms.ts';
 import type { LocalRegistry } from '../../local/registry.ts';
 import { MEDIA_TYPE, parseManifest, type Descriptor } from '../../worker/oci/manifest.ts';
+import { describeFailure } from '../../worker/util/failure.ts';
 import { addJson, makeImage, type MadeImage } from '../support/images.ts';
 import { collect } from '../support/chunks.ts';
-import { failureOf, openLab, PASSWORD, requestsDuring } from '../support/lab.ts';
+import { failureOf, sentenceOf, openLab, PASSWORD, requestsDuring } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
 const lab = await openLab();
@@ -132,7 +133,7 @@ describe('a mirror', () => {
     await content.tag('v1', image.root.descriptor, () => expect.unreachable('it is there already'));
     await lab.push(image, registry, 'empty/app');
     const copying = lab.session().copy(`${at(registry, 'empty/app')}:v1`, `${at(ecr, 'empty/app')}:v1`);
-    const { message } = await failureOf(copying, 'UNSUPPORTED');
+    const message = await sentenceOf(copying, 'UNSUPPORTED');
     expect(message).toMatch(/^target: push blob .* to \d+\.dkr\.ecr\..*\/empty\/app: ECR takes no empty blobs/);
     expect(await Array.fromAsync(lab.view(ecr, 'empty/app').tags()).catch(() => [])).toEqual([]);
   });
@@ -154,7 +155,7 @@ describe('repositories that ECR does not have', () => {
     const image = await makeImage({ seed: 6 });
     await lab.push(image, registry, 'not-created/app');
     const { backends, options, copy } = lab.session({ create: false });
-    const { message } = await failureOf(
+    const message = await sentenceOf(
       copy(`${at(registry, 'not-created/app')}:v1`, `${at(ecr, 'not-created/app')}:v1`),
       'NOT_FOUND',
     );
@@ -184,7 +185,7 @@ describe('an immutable tag', () => {
     const [from, to] = [`${at(registry, 'moved/app')}:v1`, `${at(ecr, 'moved/app')}:v1`];
     await lab.session({ createSettings: { tagMutability: 'IMMUTABLE' } }).copy(from, to);
     await lab.push(after, registry, 'moved/app');
-    const { message } = await failureOf(lab.session().copy(from, to), 'CONFLICT');
+    const message = await sentenceOf(lab.session().copy(from, to), 'CONFLICT');
     expect(message).toMatch(/^target: tag .*\/moved\/app:v1 as .*: the tag is immutable and stands for /);
     expect(message).toMatch(/; use another tag, or exclude this one from immutability$/);
     await expectSameImage(before.content, lab.view(ecr, 'moved/app'), before.root);
@@ -423,7 +424,7 @@ describe('a mirror with trouble on the way', () => {
       await lab.push(image, registry, name);
       const blob = await largestBlobOf(image);
       registry.faults.queue({ on: 'blob-get', digest: blob.digest, times: 20 }, fault);
-      const { message } = await failureOf(
+      const message = await sentenceOf(
         lab.session().copy(`${at(registry, name)}:v1`, `${at(ecr, name)}:v1`),
         'CORRUPT',
       );
@@ -440,7 +441,7 @@ describe('a mirror with trouble on the way', () => {
     await lab.push(image, registry, 'lying/manifest');
     registry.faults.queue({ on: 'manifest-get', times: 20 }, { type: 'lie-digest' });
     const copying = lab.session().copy(`${at(registry, 'lying/manifest')}:v1`, `${at(ecr, 'lying/manifest')}:v1`);
-    const { message } = await failureOf(copying, 'CORRUPT');
+    const message = await sentenceOf(copying, 'CORRUPT');
     registry.faults.clear();
     expect(message).toMatch(/^source: .*\/lying\/manifest/);
   });
@@ -453,10 +454,7 @@ describe('a mirror that cannot be', () => {
     ['digest', `there/app@sha256:${'0'.repeat(64)}`],
   ])('because the source has no such %s is NOT_FOUND and names it', async (_, name) => {
     await lab.push(await makeImage({ seed: 24 }), registry, 'there/app');
-    const { message } = await failureOf(
-      lab.session().copy(at(registry, name), `${at(ecr, 'never/app')}:v1`),
-      'NOT_FOUND',
-    );
+    const message = await sentenceOf(lab.session().copy(at(registry, name), `${at(ecr, 'never/app')}:v1`), 'NOT_FOUND');
     expect(message).toContain(`${registry.registryHost}/${name}`);
     expect(message).toMatch(/^source: /);
   });
@@ -467,11 +465,11 @@ describe('a mirror that cannot be', () => {
     const [from, to] = [`${at(registry, 'wrong/app')}:v1`, `${at(guarded, 'wrong/app')}:v1`];
     const wrong = lab.session({ target: { credentials: 'ann:wrong-password' } });
     const failure = await failureOf(wrong.copy(from, to), 'UNAUTHENTICATED');
-    expect(failure.message).toMatch(/^target: /);
-    expect(failure.message).toContain(`the credentials for ${guarded.registryHost} are wrong`);
+    expect(describeFailure(failure)).toMatch(/^target: /);
+    expect(describeFailure(failure)).toContain(`the credentials for ${guarded.registryHost} are wrong`);
     const none = await failureOf(lab.session().copy(to, at(ecr, 'never/app:v1')), 'UNAUTHENTICATED');
-    expect(none.message).toContain(`docker login ${guarded.registryHost}`);
-    expect(none.message).toMatch(/^source: /);
+    expect(describeFailure(none)).toContain(`docker login ${guarded.registryHost}`);
+    expect(describeFailure(none)).toMatch(/^source: /);
   });
 
   test.each([
@@ -491,7 +489,7 @@ describe('a mirror that cannot be', () => {
     if (side === 'target') {
       const strict = await lab.registry({ mode: 'ecr', account, region, deny: [action] });
       const failure = await failureOf(lab.session().copy(`${at(registry, name)}:v1`, home), 'DENIED');
-      expect(failure.message).toMatch(
+      expect(describeFailure(failure)).toMatch(
         new RegExp(`^target: .*${strict.registryHost}/${name}.*the caller needs .*${action}`),
       );
       return;
@@ -502,7 +500,7 @@ describe('a mirror that cannot be', () => {
     await lenient.close();
     const strict = await lab.registry({ mode: 'ecr', account, region, folder, deny: [action] });
     const failure = await failureOf(lab.session().copy(home, `${at(registry, `${name}/never`)}:v1`), 'DENIED');
-    expect(failure.message).toMatch(
+    expect(describeFailure(failure)).toMatch(
       new RegExp(`^source: .*${strict.registryHost}/${name}.*the caller needs .*${action}`),
     );
   });

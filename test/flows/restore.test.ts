@@ -11,9 +11,10 @@ import { backup } from '../../worker/images/backup.ts';
 import { openLocation } from '../../worker/images/open-location.ts';
 import { parseLocation } from '../../worker/oci/location.ts';
 import { restore, type RestoreRequest } from '../../worker/images/restore.ts';
+import { describeFailure } from '../../worker/util/failure.ts';
 import { collect } from '../support/chunks.ts';
 import { makeImage } from '../support/images.ts';
-import { failureOf, openLab, requestsDuring, type Session } from '../support/lab.ts';
+import { sentenceOf, openLab, requestsDuring, type Session } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
 const lab = await openLab();
@@ -262,25 +263,25 @@ describe('a restore that cannot be', () => {
     ['there is no archive', () => `s3://${bucket}/nothing/`, /^source: there is no archive \(\*\.tar\) below s3:/],
     ['there is no such bucket', () => 's3://no-such-bucket/', /^source: .*s3:\/\/no-such-bucket/],
   ])('because %s is NOT_FOUND', async (_, from, expected) => {
-    const { message } = await failureOf(run({ from: from(), to: at(ecr, 'never/app') }), 'NOT_FOUND');
+    const message = await sentenceOf(run({ from: from(), to: at(ecr, 'never/app') }), 'NOT_FOUND');
     expect(message).toMatch(expected);
   });
 
   test('because there is no such archive is a failed item that names it', async () => {
     const { items } = await run({ from: `s3://${bucket}/nothing.tar`, to: at(ecr, 'never/app') });
     expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'NOT_FOUND' } }]);
-    expect(items[0]?.failure?.message).toMatch(/^source: .*s3:\/\/.*\/nothing\.tar/);
+    expect(describeFailure(items[0]?.failure)).toMatch(/^source: .*s3:\/\/.*\/nothing\.tar/);
   });
 
   test('because the place for several is no registry is INVALID before anything is listed', async () => {
     const before = lab.stack.s3.requests.length;
-    const { message } = await failureOf(run({ from: `s3://${bucket}/`, to: 's3://elsewhere/' }), 'INVALID');
+    const message = await sentenceOf(run({ from: `s3://${bucket}/`, to: 's3://elsewhere/' }), 'INVALID');
     expect(message).toMatch(/^"s3:\/\/elsewhere\/" is not .*: a registry is named by its host/);
     expect(lab.stack.s3.requests.slice(before)).toEqual([]);
   });
 
   test('because an image of a registry is no archive says what to use', async () => {
-    const { message } = await failureOf(run({ from: at(ecr, 'x/app'), to: at(otherEcr, 'x/app') }), 'INVALID');
+    const message = await sentenceOf(run({ from: at(ecr, 'x/app'), to: at(otherEcr, 'x/app') }), 'INVALID');
     expect(message).toMatch(/is an image of a registry, not an archive; use transship copy for that$/);
   });
 

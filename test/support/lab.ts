@@ -12,7 +12,7 @@ import { parseDestination, parseLocation } from '../../worker/oci/location.ts';
 import { copyImage, type ImageCopyRequest, type ImageCopyResult } from '../../worker/images/copy-image.ts';
 import { openRegistry, type RegistryClient } from '../../worker/registry/registry.ts';
 import { readSettings } from '../../worker/main/settings.ts';
-import { isFailure, type Failure } from '../../worker/util/failure.ts';
+import { describeFailure, isFailure, type Failure } from '../../worker/util/failure.ts';
 import type { Event } from '../../worker/util/events.ts';
 import { connect } from '../../worker/main/wire.ts';
 import { fakeClock, type FakeClock } from './clock.ts';
@@ -120,6 +120,11 @@ export async function failureOf(work: Promise<unknown>, code: Failure['code']): 
   if (!isFailure(error)) throw error;
   expect(error.code, error.message).toBe(code);
   return error;
+}
+
+/** The sentence with which `work` fails, with `code`, as a person reads it. */
+export async function sentenceOf(work: Promise<unknown>, code: Failure['code']): Promise<string> {
+  return describeFailure(await failureOf(work, code));
 }
 
 /** How many requests of each kind (`manifest-head`, `blob-get`) a registry gets while `work` runs. */

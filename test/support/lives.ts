@@ -1,9 +1,11 @@
 // Lives of a process that may be killed at any write: of one that a test plays, and of the real ones that life.ts is run as.
 import type { Target } from '../../worker/content/content.ts';
+import { manifestsFrom } from '../../worker/content/manifests-from.ts';
+import { walk } from '../../worker/content/graph.ts';
 import { copy } from '../../worker/copy/copy.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
-import type { Backends } from '../../worker/images/backends.ts';
-import { writeArchive } from '../../worker/images/write-archive.ts';
+import { openArchiveTarget } from '../../worker/images/archive-target.ts';
+import type { OperationOptions } from '../../worker/images/backends.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import type { Event } from '../../worker/util/events.ts';
 import { REPOSITORY } from './archives.ts';
@@ -47,19 +49,25 @@ export async function backupLife(
     death = { died: true, points: dying.writes(), bytesSent: dying.bytesSent(), blobsInFlight: flying.size };
     options.onDeath?.(death);
   });
-  const request = {
-    source: image.content,
-    root: image.root,
-    repository: REPOSITORY,
-    store: inParts(dying.store, options.partSize),
-    key,
-  };
   const report = (event: Event): void => {
     if (event.type === 'blob-started') flying.add(event.digest);
     else if (event.type === 'blob-done') flying.delete(event.digest);
   };
-  await crashed(writeArchive(request, NO_ENDS, { clock: systemClock, report }));
+  const writing = writeArchive(image, inParts(dying.store, options.partSize), key, { clock: systemClock, report });
+  await crashed(writing);
   return death ?? { died: false, points: dying.writes(), bytesSent: dying.bytesSent(), blobsInFlight: 0 };
+}
+
+async function writeArchive(
+  { content, root }: MadeImage,
+  store: ObjectStore,
+  key: string,
+  options: OperationOptions,
+): Promise<void> {
+  await using target = await openArchiveTarget({ store, key, temporary: noTemporary }, options);
+  const source = target.current === undefined ? content : manifestsFrom(content, target.current);
+  const graph = await walk(source, [root], options);
+  await target.write({ source: content, graph, repository: REPOSITORY });
 }
 
 /** Mirrors `image` to `target`, or completes what an earlier life left. */
@@ -109,14 +117,7 @@ function inParts(store: ObjectStore, partSize: number): ObjectStore {
   return { ...store, upload: async (key, size, options) => store.upload(key, size, { ...options, partSize }) };
 }
 
-/** Source and target are given: nothing else is reached. */
-const NO_ENDS: Backends = {
-  registry: () => nothingElse('a registry'),
-  bucket: () => nothingElse('a bucket'),
-  folder: () => nothingElse('a folder'),
-  temporary: async () => nothingElse('a folder for now'),
-};
-
-function nothingElse(what: string): never {
-  throw new Error(`${what} was asked for`);
+/** Plain archives are read in place. */
+async function noTemporary(): Promise<never> {
+  throw new Error('a folder for now was asked for');
 }

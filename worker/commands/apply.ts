@@ -35,8 +35,8 @@ export function addApply(program: Command, context: CommandContext): void {
       flags,
       { applied: flags.dryRun !== true, ...counts, rules: plan.rules, registries: plan.access },
       () => {
-        const told = `${counts.add} added, ${counts.change} changed, ${counts.remove} removed, ${counts.same} as they were`;
-        return flags.dryRun === true ? `would be: ${told}` : told;
+        const summary = `${counts.add} added, ${counts.change} changed, ${counts.remove} removed, ${counts.same} as they were`;
+        return flags.dryRun === true ? `would be: ${summary}` : summary;
       },
     );
   });

@@ -3,7 +3,7 @@ import type { Backends } from '../images/backends.ts';
 import type { Service } from '../service/service.ts';
 import type { Access } from '../rules/rule.ts';
 import type { Clock } from '../util/clock.ts';
-import { isFailure } from '../util/failure.ts';
+import { describeFailure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
 import { startProgress, type Progress, type Screen } from './progress.ts';
 
@@ -112,5 +112,5 @@ export function printResult(context: CommandContext, flags: CommonFlags, result:
 }
 
 function jsonValue(_: string, value: unknown): unknown {
-  return isFailure(value) ? { code: value.code, message: value.message } : value;
+  return isFailure(value) ? { code: value.code, message: describeFailure(value) } : value;
 }

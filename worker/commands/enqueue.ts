@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import type { Service } from '../service/service.ts';
 import type { Run } from '../state/state.ts';
 import { Failure } from '../util/failure.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
@@ -30,58 +31,63 @@ export function addEnqueue(program: Command, context: CommandContext): void {
   withCommonFlags(command).action(async (src: string, dst: string | undefined, flags: EnqueueFlags) => {
     await withProgress(context, flags, async ({ report }) => {
       await using service = context.connectService({ report });
-      const { enqueueImage, enqueueRule, follow } = await import('../service/admin/enqueue.ts');
-      const options = { signal: context.signal, clock: context.clock };
-      const { platform: platforms, force } = flags;
-      if (
-        dst === undefined &&
-        (platforms !== undefined || force === true || flags.referrers === false || flags.create === false)
-      )
-        throw new Failure(
-          'INVALID',
-          'a rule has its own choices: --platform, --no-referrers, --no-create and --force go with SRC DST',
-        );
-      const run =
-        dst === undefined
-          ? await enqueueRule(src, service, options)
-          : await enqueueImage(
-              {
-                from: src,
-                to: dst,
-                platforms,
-                force,
-                ...(flags.referrers === false ? { referrers: false } : {}),
-                ...(flags.create === false ? { create: false } : {}),
-              },
-              service,
-              options,
-            );
-      if (flags.wait !== true) {
-        printResult(context, flags, { run: run.id }, () => `enqueued as run ${run.id}; see \`transship status\``);
-        return;
-      }
-      const seen = (now: Run): void => {
-        if (flags.quiet !== true && flags.json !== true) context.stderr.write(`${describeCounts(now)}\n`);
-      };
-      const { run: ended, failed } = await follow(run.id, service.state.runs, { ...options, seen }).catch(
-        (error: unknown) => {
-          if (!context.signal.aborted) throw error;
-          // the same command again would ask for all of it once more
-          const what = `stopped waiting: the run ${run.id} goes on; see \`transship status\``;
-          throw new Failure('ABORTED', what, { cause: context.signal.reason });
-        },
-      );
-      printResult(context, flags, { ...ended, failures: failed }, () =>
-        [
-          ended.endedAtMs === undefined
-            ? `run ${ended.id} could not be planned to its end: ${describeCounts(ended)}`
-            : `run ${ended.id} ended in ${formatDuration(ended.endedAtMs - ended.startedAtMs)}: ${describeCounts(ended)}`,
-          ...failed.map((job) => `failed: ${printable(job.title)}: ${printable(job.reason ?? '')}`),
-        ].join('\n'),
-      );
-      if (failed.length > 0) context.exit(1);
+      const run = await enqueue(src, dst, flags, service, context);
+      if (flags.wait === true) await waitFor(run, flags, service, context);
+      else printResult(context, flags, { run: run.id }, () => `enqueued as run ${run.id}; see \`transship status\``);
     });
   });
+}
+
+async function enqueue(
+  src: string,
+  dst: string | undefined,
+  flags: EnqueueFlags,
+  service: Service,
+  context: CommandContext,
+): Promise<Run> {
+  const { enqueueImage, enqueueRule } = await import('../service/admin/enqueue.ts');
+  const options = { signal: context.signal, clock: context.clock };
+  const { platform: platforms, force } = flags;
+  if (dst !== undefined) {
+    const choices = {
+      platforms,
+      force,
+      ...(flags.referrers === false ? { referrers: false } : {}),
+      ...(flags.create === false ? { create: false as const } : {}),
+    };
+    return enqueueImage({ from: src, to: dst, ...choices }, service, options);
+  }
+  if (platforms !== undefined || force === true || flags.referrers === false || flags.create === false) {
+    throw new Failure(
+      'INVALID',
+      'a rule has its own choices: --platform, --no-referrers, --no-create and --force go with SRC DST',
+    );
+  }
+  return enqueueRule(src, service, options);
+}
+
+/** Waits until the run has ended, and prints what became of it. Exits 1 when a job of it failed. */
+async function waitFor({ id }: Run, flags: EnqueueFlags, service: Service, context: CommandContext): Promise<void> {
+  const { follow } = await import('../service/admin/enqueue.ts');
+  const { signal, clock } = context;
+  const seen = (now: Run): void => {
+    if (flags.quiet !== true && flags.json !== true) context.stderr.write(`${describeCounts(now)}\n`);
+  };
+  const { run, failed } = await follow(id, service.state.runs, { signal, clock, seen }).catch((error: unknown) => {
+    if (!signal.aborted) throw error;
+    // the same command again would ask for all of it once more
+    const what = `stopped waiting: the run ${id} goes on; see \`transship status\``;
+    throw new Failure('ABORTED', what, { cause: signal.reason });
+  });
+  printResult(context, flags, { ...run, failures: failed }, () =>
+    [
+      run.endedAtMs === undefined
+        ? `run ${id} could not be planned to its end: ${describeCounts(run)}`
+        : `run ${id} ended in ${formatDuration(run.endedAtMs - run.startedAtMs)}: ${describeCounts(run)}`,
+      ...failed.map((job) => `failed: ${printable(job.title)}: ${printable(job.reason ?? '')}`),
+    ].join('\n'),
+  );
+  if (failed.length > 0) context.exit(1);
 }
 
 function describeCounts({ jobs, unchanged, plannedAtMs }: Run): string {

@@ -54,7 +54,10 @@ export function addInspect(program: Command, context: CommandContext): void {
                 '',
                 formatTable(
                   ['refers to it', 'digest'],
-                  found.referrers.map((r) => [r.tags[0] ?? r.artifactType ?? 'unknown', r.digest]),
+                  found.referrers.map(({ tags, artifactType, digest }) => [
+                    tags[0] ?? artifactType ?? 'unknown',
+                    digest,
+                  ]),
                 ),
               ]),
         ].join('\n'),

@@ -43,7 +43,7 @@ export function startProgress(screen: Screen, options: ProgressOptions): Progres
     if (lines.length > 0) screen.write(`${lines.join('\n')}\n`);
     drawn = lines.length;
   };
-  const tell = (event: Event): void => {
+  const show = (event: Event): void => {
     const text = options.style === 'json' ? jsonLine(event, options) : textLine(event, options);
     if (text === undefined) return;
     erase();
@@ -63,7 +63,7 @@ export function startProgress(screen: Screen, options: ProgressOptions): Progres
   return {
     report: (event) => {
       state.take(event, options.clock.now());
-      tell(event);
+      show(event);
     },
     stop: async () => {
       stopping.abort();
@@ -137,69 +137,94 @@ function bar(name: string, done: number, bytes: number, elapsedMs: number, moved
   return `${name.padEnd(20)} ${drawn} ${formatBytes(done).padStart(10)} / ${formatBytes(bytes).padEnd(10)} ${`${formatBytes(rate)}/s`.padStart(12)}  ${eta}`;
 }
 
+type CopyEvent = Extract<Event, { readonly digest: string } | { readonly type: 'planned' }>;
+type ServiceEvent = Extract<
+  Event,
+  { readonly type: 'job-handed-back' | 'job-started' | 'job-done' | 'run-started' | 'run-planned' | 'run-ended' }
+>;
+
 function textLine(event: Event, options: ProgressOptions): string | undefined {
+  const isQuiet = options.style === 'none';
   switch (event.type) {
     case 'warning':
-      return `warning: ${printable(event.message)}`;
-    case 'note':
-      return options.style === 'none' ? undefined : printable(event.message);
-    case 'referrer-refused':
-      return `warning: ${formatDigest(event.digest)} refers to the image and was not taken: ${printable(event.message)}`;
-    case 'retry':
-      return options.verbose && options.style !== 'none'
-        ? `retry ${event.what} in ${formatDuration(event.delayMs)}, attempt ${event.attempt}: ${printable(event.message)}`
-        : undefined;
-    case 'blob-done':
-    case 'manifest-done': {
-      if (options.style === 'none' || (event.outcome === 'exists' && !options.verbose)) return undefined;
-      if (options.style === 'bars' && !options.verbose) return undefined;
-      const what = event.type === 'blob-done' ? 'blob' : 'manifest';
-      return `${event.outcome} ${what} ${event.digest} bytes=${event.bytes}`;
-    }
-    case 'tagged':
-      return options.style === 'none' || (options.style === 'bars' && !options.verbose)
-        ? undefined
-        : `tagged ${printable(event.name)} ${event.digest}`;
-    case 'planned':
-      return options.style === 'lines'
-        ? `planned blobs=${event.blobs} manifests=${event.manifests} bytes=${event.bytes}`
-        : undefined;
-    case 'blob-started':
-      return options.verbose && options.style === 'lines'
-        ? `started blob ${event.digest} bytes=${event.bytes}`
-        : undefined;
-    case 'blob-progress':
-      return undefined;
-    case 'job-failed':
-      return `${event.again ? 'warning' : 'failed'}: ${printable(event.job.title)}: ${printable(event.message)}`;
     case 'message-refused':
     case 'run-late':
       return `warning: ${printable(event.message)}`;
+    case 'note':
+      return isQuiet ? undefined : printable(event.message);
+    case 'retry':
+      return options.verbose && !isQuiet
+        ? `retry ${event.what} in ${formatDuration(event.delayMs)}, attempt ${event.attempt}: ${printable(event.message)}`
+        : undefined;
+    case 'job-failed':
+      return `${event.again ? 'warning' : 'failed'}: ${printable(event.job.title)}: ${printable(event.message)}`;
     case 'rule-failed':
       return `failed: rule ${event.rule}: ${printable(event.message)}`;
     case 'rule-expired':
       return `warning: rule ${event.rule} has expired, nothing is planned for it`;
     case 'job-handed-back':
-      return options.style === 'none'
-        ? undefined
-        : `back to the queue: ${printable(event.job.title)}: ${printable(event.message)}`;
     case 'job-started':
-      return options.style === 'none' ? undefined : `started ${printable(event.job.title)}`;
     case 'job-done':
-      return options.style === 'none'
-        ? undefined
-        : `${event.unchanged ? 'unchanged' : 'done'} ${printable(event.job.title)} in ${formatDuration(event.durationMs)}`;
     case 'run-started':
-      return options.style === 'none' ? undefined : `rule ${event.rule}: run ${event.run} started`;
     case 'run-planned':
-      return options.style === 'none'
-        ? undefined
-        : `rule ${event.rule}: jobs=${event.jobs} unchanged=${event.unchanged}${event.continued ? ', the rest goes on in the queue' : ''}`;
     case 'run-ended':
-      return options.style === 'none'
-        ? undefined
-        : `rule ${event.rule}: run ${event.run} ended, failed=${event.failed}`;
+      return isQuiet ? undefined : serviceLine(event);
     case 'rule-age':
+      return undefined;
+    case 'planned':
+    case 'blob-started':
+    case 'blob-progress':
+    case 'blob-done':
+    case 'manifest-done':
+    case 'tagged':
+    case 'referrer-refused':
+      return copyLine(event, options);
+    default:
+      return event satisfies never;
+  }
+}
+
+/** What planners and workers do. */
+function serviceLine(event: ServiceEvent): string {
+  switch (event.type) {
+    case 'job-handed-back':
+      return `back to the queue: ${printable(event.job.title)}: ${printable(event.message)}`;
+    case 'job-started':
+      return `started ${printable(event.job.title)}`;
+    case 'job-done':
+      return `${event.unchanged ? 'unchanged' : 'done'} ${printable(event.job.title)} in ${formatDuration(event.durationMs)}`;
+    case 'run-started':
+      return `rule ${event.rule}: run ${event.run} started`;
+    case 'run-planned':
+      return `rule ${event.rule}: jobs=${event.jobs} unchanged=${event.unchanged}${event.continued ? ', the rest goes on in the queue' : ''}`;
+    case 'run-ended':
+      return `rule ${event.rule}: run ${event.run} ended, failed=${event.failed}`;
+    default:
+      return event satisfies never;
+  }
+}
+
+/** What a copy does. Bars show it by themselves unless more is asked for. */
+function copyLine(event: CopyEvent, { style, verbose }: ProgressOptions): string | undefined {
+  const isShown = style !== 'none' && (style !== 'bars' || verbose);
+  switch (event.type) {
+    case 'referrer-refused':
+      return `warning: ${formatDigest(event.digest)} refers to the image and was not taken: ${printable(event.message)}`;
+    case 'blob-done':
+    case 'manifest-done': {
+      if (!isShown || (event.outcome === 'exists' && !verbose)) return undefined;
+      const what = event.type === 'blob-done' ? 'blob' : 'manifest';
+      return `${event.outcome} ${what} ${event.digest} bytes=${event.bytes}`;
+    }
+    case 'tagged':
+      return isShown ? `tagged ${printable(event.name)} ${event.digest}` : undefined;
+    case 'planned':
+      return style === 'lines'
+        ? `planned blobs=${event.blobs} manifests=${event.manifests} bytes=${event.bytes}`
+        : undefined;
+    case 'blob-started':
+      return verbose && style === 'lines' ? `started blob ${event.digest} bytes=${event.bytes}` : undefined;
+    case 'blob-progress':
       return undefined;
     default:
       return event satisfies never;

@@ -3,6 +3,7 @@ import type { Backends, OperationOptions } from '../images/backends.ts';
 import type { ImageCopyResult } from '../images/copy-image.ts';
 import type { BatchResult } from '../images/copy-images.ts';
 import type { Report } from '../util/events.ts';
+import { describeFailure } from '../util/failure.ts';
 import { printResult, withProgress, type CommandContext, type CommonFlags, type ConnectOptions } from './context.ts';
 import { connectFlags, type SideFlags } from './sides.ts';
 import { formatBytes, formatDigest, formatDuration, formatTable, printable } from './text.ts';
@@ -61,7 +62,7 @@ export function describeCopy(
     referrers: copied?.referrers.map(({ descriptor, tags, refused: why }) => ({
       digest: descriptor.digest,
       tags,
-      ...(why === undefined ? {} : { refused: { code: why.code, message: why.message } }),
+      ...(why === undefined ? {} : { refused: { code: why.code, message: describeFailure(why) } }),
     })),
     foreign: copied?.foreign.map((descriptor) => ({ digest: descriptor.digest, urls: descriptor.urls })),
     partial: refused.length > 0,
@@ -114,7 +115,9 @@ function describeBatch(
       outcome: item.outcome,
       digest: item.digest,
       bytesSent: sent(item.result),
-      ...(item.failure === undefined ? {} : { failure: { code: item.failure.code, message: item.failure.message } }),
+      ...(item.failure === undefined
+        ? {}
+        : { failure: { code: item.failure.code, message: describeFailure(item.failure) } }),
     })),
     faults: run.faults,
   };
@@ -131,7 +134,9 @@ function describeBatch(
     '',
     `${run.items.length - failed.length} of ${run.items.length} images, ${formatBytes(bytes)} sent in ${formatDuration(seconds * 1000)}`,
     ...run.faults.map((fault) => `fault: ${printable(fault)}`),
-    ...failed.map((item) => `failed: ${item.from}: ${printable(item.failure?.message ?? '')}`),
+    ...failed.map(
+      (item) => `failed: ${item.from}: ${printable(item.failure === undefined ? '' : describeFailure(item.failure))}`,
+    ),
   ];
   return { json, text: lines.join('\n'), failed: failed.length };
 }

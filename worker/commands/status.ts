@@ -1,6 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander';
 import type { Status } from '../service/admin/status.ts';
-import { redacted } from '../util/redact.ts';
+import { redacted } from '../util/text.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { describeRules } from './rules.ts';
 import { formatDuration, formatTable, printable } from './text.ts';

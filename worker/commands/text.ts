@@ -28,11 +28,11 @@ export function formatDigest(digest: string): string {
 /** Rows under their heads, columns as wide as their widest cell; columns of numbers (`>`) to the right. */
 export function formatTable(heads: readonly string[], rows: readonly (readonly string[])[]): string {
   const names = heads.map((head) => head.replace(/^>/, ''));
-  const widths = names.map((name, i) => Math.max(name.length, ...rows.map((row) => row[i]?.length ?? 0)));
+  const widths = names.map((name, column) => Math.max(name.length, ...rows.map((row) => row[column]?.length ?? 0)));
   const line = (cells: readonly string[]): string =>
     cells
-      .map((cell, i) =>
-        heads[i]?.startsWith('>') === true ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0),
+      .map((cell, column) =>
+        heads[column]?.startsWith('>') === true ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
       )
       .join('  ')
       .trimEnd();

@@ -12,7 +12,7 @@ import {
 import { isTag } from '../oci/reference.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
-import { Failure, isFailure } from '../util/failure.ts';
+import { describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Report } from '../util/events.ts';
 import type { Source } from './content.ts';
@@ -151,7 +151,9 @@ class Walker {
     if (!isManifestType(descriptor.mediaType) || this.manifests.has(descriptor.digest)) return;
     const node = await this.#fetch(descriptor);
     const children = childrenOf(node.manifest).filter((child) => isManifestType(child.mediaType));
-    const missing = new Map(children.filter((child) => !this.#read.has(child.digest)).map((c) => [c.digest, c]));
+    const missing = new Map(
+      children.filter((child) => !this.#read.has(child.digest)).map((child) => [child.digest, child]),
+    );
     await forEachOf(
       missing.values(),
       this.#options.concurrency ?? 8,
@@ -209,7 +211,8 @@ class Walker {
     } catch (error) {
       if (!isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED', 'CORRUPT')) throw error;
       for (const digest of this.manifests.keys()) if (!before.has(digest)) this.manifests.delete(digest);
-      const { code, message } = error;
+      const { code } = error;
+      const message = describeFailure(error);
       this.unreadable.push({ root, failure: error });
       this.#options.report?.({ type: 'referrer-refused', digest: root.descriptor.digest, code, message });
       return false;

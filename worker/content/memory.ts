@@ -24,9 +24,9 @@ export class MemoryContent implements Source, Target {
 
   /** Stores `bytes` and returns what describes them. */
   add(mediaType: string, bytes: Uint8Array): Descriptor {
-    const d = { mediaType, digest: digestOf(bytes), size: bytes.byteLength };
-    this.#store(d, bytes);
-    return d;
+    const descriptor = { mediaType, digest: digestOf(bytes), size: bytes.byteLength };
+    this.#store(descriptor, bytes);
+    return descriptor;
   }
 
   async resolve(reference: string, options?: Abortable): Promise<Descriptor> {

@@ -78,8 +78,10 @@ function keep(
   for (const platform of platforms) {
     const found = children.filter((child) => child.platform !== undefined && matches(child.platform, platform));
     if (found.length === 0) {
-      const there = children.flatMap((child) => (child.platform === undefined ? [] : [formatPlatform(child.platform)]));
-      const list = [...new Set(there)].filter((name) => name !== 'unknown/unknown').join(', ') || 'none';
+      const present = children.flatMap((child) =>
+        child.platform === undefined ? [] : [formatPlatform(child.platform)],
+      );
+      const list = [...new Set(present)].filter((name) => name !== 'unknown/unknown').join(', ') || 'none';
       throw new Failure('NOT_FOUND', `${index.digest} has no image for ${formatPlatform(platform)}; it has ${list}`);
     }
     for (const child of found) chosen.add(child.digest);
@@ -88,10 +90,10 @@ function keep(
 }
 
 /** A choice without a variant takes every variant. https://github.com/containerd/platforms#normalization for why v8 is arm64 itself. */
-function matches(there: Platform, wanted: Platform): boolean {
-  if (there.os !== wanted.os || there.architecture !== wanted.architecture) return false;
-  if (wanted.variant === undefined || there.variant === wanted.variant) return true;
-  return wanted.architecture === 'arm64' && wanted.variant === 'v8' && there.variant === undefined;
+function matches(platform: Platform, wanted: Platform): boolean {
+  if (platform.os !== wanted.os || platform.architecture !== wanted.architecture) return false;
+  if (wanted.variant === undefined || platform.variant === wanted.variant) return true;
+  return wanted.architecture === 'arm64' && wanted.variant === 'v8' && platform.variant === undefined;
 }
 
 async function checkPlatform(

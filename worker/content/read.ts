@@ -2,7 +2,7 @@ import { hashFor, shortDigest } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
-import { Failure, toFailure } from '../util/failure.ts';
+import { describeFailure, Failure, toFailure } from '../util/failure.ts';
 import type { Limit } from '../util/limit.ts';
 import type { Report } from '../util/events.ts';
 import { MAX_RETRY_AFTER_MS, retryDelayMs } from '../util/retry.ts';
@@ -112,7 +112,7 @@ async function* resumed(source: Source, descriptor: Descriptor, options: ReadOpt
         attempt: failures,
         delayMs,
         code: failure.code,
-        message: failure.message,
+        message: describeFailure(failure),
       });
       await clock.sleep(delayMs, options);
     }

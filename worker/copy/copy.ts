@@ -15,7 +15,7 @@ import type { Digest } from '../oci/digest.ts';
 import { childrenOf, isForeign, type Descriptor } from '../oci/manifest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
-import { atSide, isFailure, onSide, type Failure } from '../util/failure.ts';
+import { atSide, describeFailure, isFailure, onSide, type Failure } from '../util/failure.ts';
 import { forEachOf, Limit } from '../util/limit.ts';
 import type { Outcome, Report } from '../util/events.ts';
 
@@ -216,7 +216,7 @@ class CopySession {
       if (!isFailure(error, 'NOT_FOUND') || childrenOf(node.manifest).length === 0) throw error;
       this.#options.report?.({
         type: 'warning',
-        message: `${error.message}; sending what ${node.descriptor.digest} names again`,
+        message: `${describeFailure(error)}; sending what ${node.descriptor.digest} names again`,
       });
       for (const child of childrenOf(node.manifest)) {
         const below = this.#graph.manifests.get(child.digest);
@@ -243,8 +243,8 @@ class CopySession {
     } catch (error) {
       checkAborted(this.#options);
       if (this.#options.strict === true || !isFailure(error) || error.code === 'BUG') throw error;
-      const { code, message } = error;
-      this.#options.report?.({ type: 'referrer-refused', digest: descriptor.digest, code, message });
+      const message = describeFailure(error);
+      this.#options.report?.({ type: 'referrer-refused', digest: descriptor.digest, code: error.code, message });
       return { descriptor, tags, refused: error };
     }
   }

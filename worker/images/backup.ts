@@ -2,12 +2,20 @@ import { posix } from 'node:path';
 import { cosignSubject, isDerivedTag } from '../oci/derived-tag.ts';
 import { isRepositoryName, isTag, type Reference } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
-import { atSide, Failure, isFailure } from '../util/failure.ts';
+import { atSide, describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import type { Backends, OperationOptions, Registry } from './backends.ts';
+import { collectFaults, type Faults } from './faults.ts';
 import { storeOf } from './open-location.ts';
 import { DEFAULT_TEMPLATE, expandTemplate } from '../oci/key-template.ts';
-import { isPattern, matchesPattern, parseImagePattern, parseS3, type Location } from '../oci/location.ts';
+import {
+  isPattern,
+  matchesPattern,
+  parseImagePattern,
+  parseS3,
+  type ImagePattern,
+  type Location,
+} from '../oci/location.ts';
 import type { ImageChoices, ImageCopyRequest } from './copy-image.ts';
 import { copyImages, type ItemResult, type BatchResult } from './copy-images.ts';
 
@@ -34,21 +42,61 @@ export async function backup(
   const pattern = parseImagePattern(request.from);
   const registry = backends.registry(pattern.registry, 'source');
   const target = parseTemplate(request.to);
-  const faults: string[] = [];
-  const fault = (message: string): void => {
-    faults.push(message);
-    options.report?.({ type: 'warning', message });
-  };
+  const faults = collectFaults(options.report);
+  const plan = await planBackup(request, pattern, registry, target, faults, options);
+  const { requests } = plan;
+  if (requests.length === 0 && plan.failed !== undefined) throw plan.failed;
+  checkDistinct(
+    requests.map(({ to }) => to),
+    request.to,
+  );
+  if (requests.length === 0) {
+    warnOfLeftOut(plan.cosign, requests, [], request, options);
+    throw new Failure('NOT_FOUND', `no image matches ${request.from}`, { context: { side: 'source' } });
+  }
+  if (request.dryRun !== true) {
+    for (const [key, repository] of plan.settings) {
+      try {
+        await storeSettings(registry, repository, backends, target.locate(key), options);
+      } catch (error) {
+        checkAborted(options);
+        if (!isFailure(error)) throw error;
+        faults.add(`settings of ${repository} were not backed up: ${describeFailure(error)}`);
+      }
+    }
+  }
+  const items = await copyImages(requests, backends, options);
+  warnOfLeftOut(plan.cosign, requests, items, request, options);
+  return { items, faults: faults.messages };
+}
+
+interface BackupPlan {
+  readonly requests: readonly ImageCopyRequest[];
+  /** By the key at which they are to be stored: the repository whose settings they are. */
+  readonly settings: ReadonlyMap<string, string>;
+  /** The tags of cosign by repository, where every tag was asked for. */
+  readonly cosign: ReadonlyMap<string, readonly string[]>;
+  /** Why the first of the repositories that were left out could not be listed. */
+  readonly failed: Failure | undefined;
+}
+
+/** What is to be written, and where. A repository that cannot be listed is left out where the pattern names several. */
+async function planBackup(
+  request: BackupRequest,
+  pattern: ImagePattern,
+  registry: Registry,
+  target: TemplateTarget,
+  faults: Faults,
+  options: OperationOptions,
+): Promise<BackupPlan> {
   const requests: ImageCopyRequest[] = [];
-  /** By key: what repository's settings are to be there. */
   const settings = new Map<string, string>();
-  /** By repository, where every tag was asked for. */
   const cosign = new Map<string, readonly string[]>();
   let failed: Failure | undefined;
-  for (const repository of await repositoriesOf(registry, pattern.repository, pattern.registry, fault, options)) {
+  for (const repository of await repositoriesOf(registry, pattern.repository, pattern.registry, faults, options)) {
     try {
       let beside: string | undefined;
-      const tags = await tagsOf(registry, repository, pattern.tag, fault, options);
+      const tags = await tagsOf(registry, repository, pattern.tag, faults, options);
       if (pattern.tag === undefined) cosign.set(repository, tags.cosign);
       for (const tag of tags.images) {
         const reference: Reference = { registry: pattern.registry, repository, tag };
@@ -60,7 +108,7 @@ export async function backup(
       const owner = settings.get(beside);
       if (owner === undefined) settings.set(beside, repository);
       else {
-        fault(
+        faults.add(
           `settings of ${repository} were not backed up: those of ${owner} have the same place; put {repository} before a slash in ${quote(request.to)}`,
         );
       }
@@ -69,32 +117,10 @@ export async function backup(
       // a registry lists repositories that are gone, or were never finished: the others are backed up
       if (!isFailure(error) || error.code === 'INVALID' || !isPattern(pattern.repository)) throw error;
       failed ??= error;
-      fault(`${repository} was not backed up: ${error.message}`);
+      faults.add(`${repository} was not backed up: ${describeFailure(error)}`);
     }
   }
-  if (requests.length === 0 && failed !== undefined) throw failed;
-  checkDistinct(
-    requests.map(({ to }) => to),
-    request.to,
-  );
-  if (requests.length === 0) {
-    warnOfLeftOut(cosign, requests, [], request, options);
-    throw new Failure('NOT_FOUND', `source: no image matches ${request.from}`, { context: { side: 'source' } });
-  }
-  if (request.dryRun !== true) {
-    for (const [key, repository] of settings) {
-      try {
-        await storeSettings(registry, repository, backends, target.locate(key), options);
-      } catch (error) {
-        checkAborted(options);
-        if (!isFailure(error)) throw error;
-        fault(`settings of ${repository} were not backed up: ${error.message}`);
-      }
-    }
-  }
-  const items = await copyImages(requests, backends, options);
-  warnOfLeftOut(cosign, requests, items, request, options);
-  return { items, faults };
+  return { requests, settings, cosign, failed };
 }
 
 /** Warns of tags of cosign that are about none of the images that are backed up: nothing brings them along. */
@@ -108,7 +134,7 @@ function warnOfLeftOut(
   // they were not asked for, or are about an index in place of which there is another
   if (request.referrers === false || (request.platforms ?? []).length > 0) return;
   for (const [repository, tags] of cosign) {
-    const images = items.filter((_, i) => repositoryOf(requests[i]) === repository);
+    const images = items.filter((_, index) => repositoryOf(requests[index]) === repository);
     // what belongs to an image that failed nobody knows, and the failure is told
     if (images.some((item) => item.result === undefined)) continue;
     const known = new Set(images.flatMap((item) => item.result?.manifests ?? []));
@@ -159,7 +185,7 @@ async function repositoriesOf(
   registry: Registry,
   pattern: string,
   host: string,
-  fault: (message: string) => void,
+  faults: Faults,
   options: OperationOptions,
 ): Promise<readonly string[]> {
   if (!isPattern(pattern)) return [pattern];
@@ -169,13 +195,13 @@ async function repositoriesOf(
       if (!matchesPattern(pattern, name)) continue;
       // it becomes part of a key or path
       if (isRepositoryName(name)) found.push(name);
-      else fault(`${host} lists ${quote(name)}, which cannot be a repository: it was not backed up`);
+      else faults.add(`${host} lists ${quote(name)}, which cannot be a repository: it was not backed up`);
     }
   } catch (error) {
     throw atSide('source', error);
   }
   if (found.length === 0) {
-    throw new Failure('NOT_FOUND', `source: ${host} has no repository that matches ${pattern}`, {
+    throw new Failure('NOT_FOUND', `${host} has no repository that matches ${pattern}`, {
       context: { side: 'source' },
     });
   }
@@ -186,7 +212,7 @@ async function tagsOf(
   registry: Registry,
   repository: string,
   pattern: string | undefined,
-  fault: (message: string) => void,
+  faults: Faults,
   options: OperationOptions,
 ): Promise<{ readonly images: readonly string[]; readonly cosign: readonly string[] }> {
   if (pattern !== undefined && !isPattern(pattern)) {
@@ -201,7 +227,7 @@ async function tagsOf(
       if (cosignSubject(tag) !== undefined) cosign.push(tag);
       if (isDerivedTag(tag) || (pattern !== undefined && !matchesPattern(pattern, tag))) continue;
       if (isTag(tag)) images.push(tag);
-      else fault(`${repository} lists ${quote(tag)}, which cannot be a tag: it was not backed up`);
+      else faults.add(`${repository} lists ${quote(tag)}, which cannot be a tag: it was not backed up`);
     }
   } catch (error) {
     throw atSide('source', error);
@@ -241,12 +267,12 @@ export async function storeSettings(
   registry: Registry,
   repository: string,
   backends: Backends,
-  at: Exclude<Location, { transport: 'docker' }>,
+  location: Exclude<Location, { transport: 'docker' }>,
   options: OperationOptions,
 ): Promise<void> {
   const settings = await registry.settings(repository, options);
   if (settings === undefined) return;
-  const { store, key } = storeOf(backends, at);
+  const { store, key } = storeOf(backends, location);
   const body = Buffer.from(`${JSON.stringify({ format: 1, repository, settings }, undefined, 2)}\n`);
   await store.write(key, body, { signal: options.signal, contentType: 'application/json' });
 }

@@ -1,21 +1,21 @@
 import { openFolderTarget } from '../archive/layout-folder.ts';
 import { manifestsFrom } from '../content/manifests-from.ts';
-import type { Source, Target } from '../content/content.ts';
+import type { Source } from '../content/content.ts';
 import { blobsOf, walk, type Graph, type Root } from '../content/graph.ts';
-import { copy, type CopyResult } from '../copy/copy.ts';
-import { dryRun } from '../content/dry-run.ts';
 import { onlyPlatforms } from '../content/only-platforms.ts';
 import type { Digest } from '../oci/digest.ts';
-import { parsePlatform, type Descriptor } from '../oci/manifest.ts';
-import type { Abortable } from '../util/abort.ts';
-import { atSide, Failure, isFailure, onSide } from '../util/failure.ts';
-import type { Backends, OperationOptions, RepositoryOptions } from './backends.ts';
-import { openLocation, storeOf } from './open-location.ts';
 import { formatLocation, type Location } from '../oci/location.ts';
-import { writeArchive } from './write-archive.ts';
+import { parsePlatform } from '../oci/manifest.ts';
+import { Failure, isFailure, onSide } from '../util/failure.ts';
+import { SharedPromise } from '../util/shared-promise.ts';
+import { openArchiveTarget } from './archive-target.ts';
+import type { Backends, OperationOptions, RepositoryOptions } from './backends.ts';
+import type { ImageTarget, WrittenImage } from './image-target.ts';
+import { openLocation, storeOf } from './open-location.ts';
+import { openRepositoryTarget } from './repository-target.ts';
 
-/** What of an image is wanted, and how. */
-export interface ImageChoices extends Omit<WriteChoices, 'alsoAt'> {
+/** What of an image is wanted. */
+interface SelectChoices {
   /** `os/architecture[/variant]`; empty for all. */
   readonly platforms?: readonly string[] | undefined;
   /** Whether signatures, SBOMs and whatever else refers to the image come along. Default true. */
@@ -23,36 +23,30 @@ export interface ImageChoices extends Omit<WriteChoices, 'alsoAt'> {
 }
 
 /** How an image is written. */
-export interface WriteChoices extends RepositoryOptions {
+interface WriteChoices extends RepositoryOptions {
   /** Replaces also what is no image at an archive's key. Default false. */
   readonly force?: boolean | undefined;
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
-  /** Where the image is too: between repositories of one registry blobs need not move. Default: nowhere but where it is read. */
-  readonly alsoAt?: readonly Location[] | undefined;
 }
+
+/** What of an image is wanted, and how it is written. */
+export interface ImageChoices extends SelectChoices, WriteChoices {}
 
 export interface ImageCopyRequest extends ImageChoices {
   readonly from: Location;
   readonly to: Location;
 }
 
-export interface ImageCopyResult {
+export interface ImageCopyResult extends WrittenImage {
   readonly from: string;
   readonly to: string;
   /** The digest at the target. */
   readonly digest: Digest;
   /** The digest at the source, where a choice of platforms made another. */
   readonly originalDigest?: Digest;
-  readonly outcome: 'copied' | 'unchanged' | 'planned';
   /** Of the image, with what refers to it. */
   readonly bytes: number;
-  /** Of the archive's object, where its bucket keeps versions. */
-  readonly version?: string;
-  /** As `CopyResult` has it. */
-  readonly manifests: readonly Digest[];
-  /** Absent where nothing had to be looked at. */
-  readonly copied?: CopyResult;
 }
 
 /** Makes the image at `to` equal to the one at `from`, whatever the two are. Idempotent; sends only what is missing. */
@@ -61,51 +55,46 @@ export async function copyImage(
   backends: Backends,
   options: OperationOptions,
 ): Promise<ImageCopyResult> {
-  await using image = await openChosen(request.from, request, backends, options);
-  return await writeImage(image, request.to, request, backends, options);
+  await using image = await selectImage(request.from, request, backends, options);
+  return await writeImage({ ...request, image }, backends, options);
 }
 
-/** An image that was found, and what was chosen of it. */
-export interface ChosenImage extends AsyncDisposable {
+/** The image that a copy writes, to however many targets. */
+export interface SelectedImage extends AsyncDisposable {
   readonly from: Location;
+  /** Where its content is read. */
   readonly source: Source;
+  /** What was selected of the image that `from` stood for when it was opened. */
   readonly root: Root;
   /** The digest before platforms were chosen, where that made another. */
   readonly originalDigest: Digest | undefined;
   /** `registry/repository`, as the image calls itself; undefined for files that do not say. */
   readonly repository: string | undefined;
-  /** Everything that belongs to it, read by who asks first, for all: manifests from `near` where it has them. Failures carry `source`. */
-  graph(nearby: Source | undefined, options: OperationOptions): Promise<Graph>;
+  readonly referrers: boolean | undefined;
+  /** Everything that belongs to it, read with the first target and shared by all. */
+  readonly graph: SharedPromise<Graph>;
 }
 
-/** Finds the image at `from`. What it stands for then stays what is written, to however many places. */
-export async function openChosen(
+/** Finds the image at `from`, and selects of it what was chosen. */
+export async function selectImage(
   from: Location,
-  choices: Pick<ImageChoices, 'platforms' | 'referrers'>,
+  { platforms = [], referrers }: SelectChoices,
   backends: Backends,
   options: OperationOptions,
-): Promise<ChosenImage> {
+): Promise<SelectedImage> {
   const image = await openLocation(backends, from, 'source', options);
   try {
-    const { source, root } = await choose(image.source, image.root, choices.platforms ?? [], options);
-    const original = image.root.descriptor.digest;
-    let known: Graph | undefined;
+    const original = image.root.descriptor;
+    const only = platforms.length === 0 ? undefined : onlyPlatforms(image.source, platforms.map(parsePlatform));
+    const descriptor = only === undefined ? original : await onSide('source', only.resolve(original.digest, options));
     return {
       from,
-      source,
-      root,
-      originalDigest: root.descriptor.digest === original ? undefined : original,
+      source: only ?? image.source,
+      root: { ...image.root, descriptor },
+      originalDigest: descriptor.digest === original.digest ? undefined : original.digest,
       repository: image.repository,
-      graph: async (nearby, { signal, report, clock }) =>
-        (known ??= await onSide(
-          'source',
-          walk(nearby === undefined ? source : manifestsFrom(source, nearby), [root], {
-            referrers: choices.referrers,
-            signal,
-            report,
-            clock,
-          }),
-        )),
+      referrers,
+      graph: new SharedPromise(),
       [Symbol.asyncDispose]: async () => image[Symbol.asyncDispose](),
     };
   } catch (error) {
@@ -114,78 +103,106 @@ export async function openChosen(
   }
 }
 
+export interface WriteRequest extends WriteChoices {
+  readonly image: SelectedImage;
+  readonly to: Location;
+  /** Where the image is too: between repositories of one registry blobs need not move. Default: nowhere but where it is read. */
+  readonly alsoAt?: readonly Location[] | undefined;
+}
+
 /** Makes the image at `to` equal to `image`. */
 export async function writeImage(
-  image: ChosenImage,
-  to: Location,
-  choices: WriteChoices,
+  request: WriteRequest,
   backends: Backends,
   options: OperationOptions,
 ): Promise<ImageCopyResult> {
-  const { originalDigest, root } = image;
+  const { image } = request;
   try {
-    const { graph, version, copied, ...written } = await writeTo(image, to, choices, backends, options);
+    const { root, location } = namedAt(request.to, image.root);
+    await using target = await openTarget(root, request, backends, options);
+    const graph = { ...(await graphOf(image, target.current, options)), roots: [root] };
+    const written = await target.write({ source: image.source, graph, repository: image.repository });
     return {
       from: formatLocation(image.from),
+      to: formatLocation(location),
       digest: root.descriptor.digest,
-      ...(originalDigest === undefined ? {} : { originalDigest }),
-      ...written,
+      ...(image.originalDigest === undefined ? {} : { originalDigest: image.originalDigest }),
       bytes: bytesOf(graph),
-      ...(version === undefined ? {} : { version }),
-      ...(copied === undefined ? {} : { copied }),
+      ...written,
     };
   } catch (error) {
     throw naming(image.from, error);
   }
 }
 
-interface Written extends Pick<ImageCopyResult, 'to' | 'outcome' | 'manifests'> {
-  readonly graph: Graph;
-  readonly version?: string | undefined;
-  readonly copied?: CopyResult | undefined;
+/** The image with the tags that it gets at `to`, and `to` with the tag that it keeps where none is named. INVALID where `to` names another digest. */
+function namedAt(to: Location, root: Root): { readonly root: Root; readonly location: Location } {
+  const named = (tags: readonly string[]): Root => ({ ...root, tags });
+  if (to.transport !== 'docker') {
+    // an archive has one tag at most
+    const kept = to.transport === 'oci' ? root.tags : root.tags.slice(0, 1);
+    return { root: named(to.tag === undefined ? kept : [to.tag]), location: to };
+  }
+  const { registry, repository, tag, digest } = to.reference;
+  if (digest !== undefined && digest !== root.descriptor.digest) {
+    throw new Failure(
+      'INVALID',
+      `${formatLocation(to)} names a digest that the image, ${root.descriptor.digest}, has not`,
+      { context: { side: 'target' } },
+    );
+  }
+  const tags = tag !== undefined ? [tag] : digest !== undefined ? [] : root.tags;
+  const name = tags[0] === undefined ? { digest: root.descriptor.digest } : { tag: tags[0], digest };
+  return { root: named(tags), location: { transport: 'docker', reference: { registry, repository, ...name } } };
 }
 
-async function writeTo(
-  image: ChosenImage,
-  to: Location,
-  choices: WriteChoices,
+/** Opens `to` for the image `root`. */
+async function openTarget(
+  root: Root,
+  { image, to, alsoAt = [], create, force, dryRun }: WriteRequest,
   backends: Backends,
   options: OperationOptions,
-): Promise<Written> {
-  const { root } = image;
-  if (to.transport === 's3' || to.transport === 'archive') {
-    const tag = to.tag ?? root.tags[0];
-    const written = await writeArchive(
-      {
-        force: choices.force,
-        dryRun: choices.dryRun,
-        source: image.source,
-        root: { descriptor: root.descriptor, tags: tag === undefined ? [] : [tag] },
-        repository: image.repository ?? 'localhost/image',
-        graph: async (nearby) => image.graph(nearby, options),
-        ...storeOf(backends, to),
-      },
-      backends,
-      options,
-    );
-    const { outcome, graph, manifests, version, copied } = written;
-    return { to: formatLocation(to), outcome, graph, manifests, version, copied };
+): Promise<ImageTarget> {
+  switch (to.transport) {
+    case 's3':
+    case 'archive':
+      return openArchiveTarget(
+        { ...storeOf(backends, to), force, dryRun, temporary: async () => backends.temporary() },
+        options,
+      );
+    case 'oci': {
+      const target = await openFolderTarget(storeOf(backends, to).store, options);
+      // a folder finds an image without a tag by its list only
+      const finish = root.tags.length > 0 ? undefined : async () => target.list(root.descriptor, options);
+      return openRepositoryTarget({ target, root, mountFrom: [], dryRun, finish }, options);
+    }
+    case 'docker': {
+      const { registry, repository } = to.reference;
+      const target = backends.registry(registry, 'target').repository(repository, { create });
+      return openRepositoryTarget({ target, root, mountFrom: mountable([image.from, ...alsoAt], to), dryRun }, options);
+    }
+    default:
+      return to satisfies never;
   }
-  const { digest } = root.descriptor;
-  const target = await openTarget(backends, to, root, choices, options);
-  const before = await standsFor(target.end, target.tags, options);
-  const graph = await image.graph(before?.digest === digest ? target.end : undefined, options);
-  const roots = [{ ...root, tags: target.tags }];
-  const copied = await copy(image.source, choices.dryRun === true ? dryRun(target.end) : target.end, roots, {
-    ...options,
-    graph: { ...graph, roots },
-    mountFrom: mountable([image.from, ...(choices.alsoAt ?? [])], to),
-  });
-  if (choices.dryRun !== true) await target.finish(options);
-  const moved = copied.tallies.copied.count + copied.tallies.mounted.count;
-  const outcome =
-    choices.dryRun === true ? 'planned' : moved === 0 && before?.digest === digest ? 'unchanged' : 'copied';
-  return { to: formatLocation(target.location), outcome, graph, manifests: copied.manifests, copied };
+}
+
+/** The repositories of the registry at `to`, but for that one, which have the image too. */
+function mountable(locations: readonly Location[], to: Extract<Location, { transport: 'docker' }>): readonly string[] {
+  const { registry, repository } = to.reference;
+  const repositories = locations.flatMap((location) =>
+    location.transport === 'docker' && location.reference.registry === registry ? [location.reference.repository] : [],
+  );
+  return [...new Set(repositories)].filter((name) => name !== repository);
+}
+
+/** Everything that belongs to the image: manifests are read from `current` where that has them. Failures carry `source`. */
+async function graphOf(
+  { source, root, referrers, graph }: SelectedImage,
+  current: Source | undefined,
+  { signal, report, clock }: OperationOptions,
+): Promise<Graph> {
+  const from = current === undefined ? source : manifestsFrom(source, current);
+  return graph.get(async () => onSide('source', walk(from, [root], { referrers, signal, report, clock })));
 }
 
 /** Of the image, and of what refers to it. */
@@ -194,96 +211,12 @@ function bytesOf(graph: Graph): number {
   return [...manifests, ...blobsOf(graph)].reduce((sum, descriptor) => sum + descriptor.size, 0);
 }
 
-/** What is wrong with the image itself is told by digests alone: with the name of the image, and what can be done about it. */
+/** What is wrong with the image itself is reported by digests alone: with the name of the image, and what can be done about it. */
 function naming(from: Location, error: unknown): unknown {
   if (!isFailure(error, 'CORRUPT', 'INVALID') || error.context.side !== 'source') return error;
-  const what = error.message.replace(/^source: /, '');
-  const message = `source: ${formatLocation(from)}: ${what}; the image is broken there: push it again, or copy it from elsewhere`;
-  return new Failure(error.code, message, { cause: error.cause, context: error.context });
-}
-
-/** The image with some platforms only, where any were named. */
-async function choose(
-  source: Source,
-  root: Root,
-  platforms: readonly string[],
-  options: OperationOptions,
-): Promise<{ readonly source: Source; readonly root: Root }> {
-  if (platforms.length === 0) return { source, root };
-  const only = onlyPlatforms(source, platforms.map(parsePlatform));
-  try {
-    return { source: only, root: { ...root, descriptor: await only.resolve(root.descriptor.digest, options) } };
-  } catch (error) {
-    throw atSide('source', error);
-  }
-}
-
-interface OpenedTarget {
-  readonly end: Source & Target;
-  readonly tags: readonly string[];
-  /** With the tag that the image keeps, where none was named. */
-  readonly location: Location;
-  /** What is left to do when all of the image is there. */
-  finish(options: Abortable): Promise<void>;
-}
-
-async function openTarget(
-  backends: Backends,
-  to: Extract<Location, { transport: 'docker' | 'oci' }>,
-  root: Root,
-  choices: WriteChoices,
-  options: OperationOptions,
-): Promise<OpenedTarget> {
-  if (to.transport === 'oci') {
-    const end = await openFolderTarget(storeOf(backends, to).store, options);
-    const tags = to.tag === undefined ? root.tags : [to.tag];
-    // a folder finds an image without a tag by its list only
-    return {
-      end,
-      tags,
-      location: to,
-      finish: async (taskOptions) => (tags.length === 0 ? end.list(root.descriptor, taskOptions) : undefined),
-    };
-  }
-  const { registry, repository, tag, digest } = to.reference;
-  if (digest !== undefined && digest !== root.descriptor.digest) {
-    throw new Failure(
-      'INVALID',
-      `target: ${formatLocation(to)} names a digest that the image, ${root.descriptor.digest}, has not`,
-    );
-  }
-  const tags = tag !== undefined ? [tag] : digest !== undefined ? [] : root.tags;
-  const name = tags[0] === undefined ? { digest: root.descriptor.digest } : { tag: tags[0], digest };
-  return {
-    end: backends.registry(registry, 'target').repository(repository, { create: choices.create }),
-    tags,
-    location: { transport: 'docker', reference: { registry, repository, ...name } },
-    finish: async () => undefined,
-  };
-}
-
-async function standsFor(
-  target: Source,
-  tags: readonly string[],
-  options: OperationOptions,
-): Promise<Descriptor | undefined> {
-  const [tag] = tags;
-  if (tag === undefined) return undefined;
-  try {
-    return await target.resolve(tag, options);
-  } catch (error) {
-    // a repository that is about to be created, or credentials that may push but not look: the copy itself will tell
-    if (isFailure(error, 'NOT_FOUND', 'DENIED')) return undefined;
-    throw atSide('target', error);
-  }
-}
-
-/** The repositories of the registry at `to`, but for that one, which have the image too. */
-function mountable(places: readonly Location[], to: Location): readonly string[] {
-  if (to.transport !== 'docker') return [];
-  const { registry, repository } = to.reference;
-  const repositories = places.flatMap((place) =>
-    place.transport === 'docker' && place.reference.registry === registry ? [place.reference.repository] : [],
-  );
-  return [...new Set(repositories)].filter((name) => name !== repository);
+  const message = `${error.message}; the image is broken there: push it again, or copy it from elsewhere`;
+  return new Failure(error.code, message, {
+    cause: error.cause,
+    context: { ...error.context, image: formatLocation(from) },
+  });
 }

@@ -1,6 +1,6 @@
 import { formatRepository } from '../oci/reference.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
-import { toFailure, type Failure } from '../util/failure.ts';
+import { describeFailure, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { copyImage, type ImageCopyRequest, type ImageCopyResult } from './copy-image.ts';
 import { formatLocation } from '../oci/location.ts';
@@ -42,7 +42,7 @@ export async function copyImages(
       checkAborted(options);
       const failure = toFailure(error);
       items.set(request, { from, to, outcome: 'failed', failure });
-      options.report?.({ type: 'warning', message: `${from}: ${failure.message}` });
+      options.report?.({ type: 'warning', message: `${from}: ${describeFailure(failure)}` });
     }
   };
   await forEachOf(

@@ -1,26 +1,19 @@
 import type { Source } from '../content/content.ts';
 import { preferCopy } from '../content/prefer-copy.ts';
+import { isCompressed } from '../oci/archive-key.ts';
+import type { Location } from '../oci/location.ts';
 import { anyOf, checkAborted } from '../util/abort.ts';
 import { isFailure, toFailure, type Failure } from '../util/failure.ts';
-import type { Location } from '../oci/location.ts';
 import type { Backends, OperationOptions, RepositoryOptions } from './backends.ts';
+import { selectImage, writeImage, type ImageChoices, type ImageCopyResult, type WriteRequest } from './copy-image.ts';
 import { openLocation } from './open-location.ts';
-import {
-  openChosen,
-  writeImage,
-  type ChosenImage,
-  type ImageChoices,
-  type ImageCopyResult,
-  type WriteChoices,
-} from './copy-image.ts';
-import { isCompressed } from '../oci/archive-key.ts';
 
 export interface FanOutRequest<T extends FanOutTarget> extends Omit<ImageChoices, 'dryRun'> {
   readonly from: Location;
   readonly to: readonly T[];
 }
 
-/** One of several places for an image. */
+/** One of several targets for an image. */
 export interface FanOutTarget {
   readonly location: Location;
   /** Ends what is written there, and only that. */
@@ -32,8 +25,8 @@ export type FanOutItem<T extends FanOutTarget> =
   { readonly target: T; readonly result: ImageCopyResult } | { readonly target: T; readonly failure: Failure };
 
 /**
- * Makes every place equal to the image at `from`, in their order, and gives each as soon as it is settled. The image is looked up once, so
- * that all are equal to each other, and its content is read once: the first place is filled from the source, the others from the first that
+ * Makes every target equal to the image at `from`, in their order, and gives each as soon as it is settled. The image is looked up once, so
+ * that all are equal to each other, and its content is read once: the first target is filled from the source, the others from the first that
  * succeeded. One that fails does not stop the others; only that the image cannot be found, and an abort of all, are thrown. Idempotent.
  */
 export async function* fanOut<T extends FanOutTarget>(
@@ -41,19 +34,21 @@ export async function* fanOut<T extends FanOutTarget>(
   backends: Backends,
   options: OperationOptions,
 ): AsyncGenerator<FanOutItem<T>, void, undefined> {
-  await using image = await openChosen(request.from, request, backends, options);
+  const { create, force } = request;
+  await using image = await selectImage(request.from, request, backends, options);
   await using opened = new AsyncDisposableStack();
   const filled: Location[] = [];
   let copy: Source | undefined;
   for (const [index, target] of request.to.entries()) {
     checkAborted(options);
+    const { location } = target;
     const taskOptions = { ...options, signal: anyOf(options.signal, target.signal) };
     let item: FanOutItem<T>;
     try {
-      const result = await fill(image, copy, target.location, { ...request, alsoAt: filled }, backends, taskOptions);
-      filled.push(target.location);
-      if (index < request.to.length - 1)
-        copy ??= await openNear(target.location, opened, backends, request, taskOptions);
+      const write = { image, to: location, create, force, alsoAt: filled };
+      const result = await writeFromCopy(copy, write, backends, taskOptions);
+      filled.push(location);
+      if (index < request.to.length - 1) copy ??= await openFilled(location, opened, backends, request, taskOptions);
       item = { target, result };
     } catch (error) {
       checkAborted(options);
@@ -63,28 +58,29 @@ export async function* fanOut<T extends FanOutTarget>(
   }
 }
 
-async function fill(
-  image: ChosenImage,
+/** Writes the image with the content of `copy`, or from its source where there is no copy or that turns out to be wrong. */
+async function writeFromCopy(
   copy: Source | undefined,
-  to: Location,
-  choices: WriteChoices,
+  request: WriteRequest,
   backends: Backends,
   options: OperationOptions,
 ): Promise<ImageCopyResult> {
+  const { image } = request;
   if (copy !== undefined) {
     try {
-      return await writeImage({ ...image, source: preferCopy(copy, image.source) }, to, choices, backends, options);
+      const copied = { ...image, source: preferCopy(copy, image.source) };
+      return await writeImage({ ...request, image: copied }, backends, options);
     } catch (error) {
       checkAborted(options);
-      // wrong bytes that came from nearby say nothing of the source
+      // wrong bytes that came from the copy say nothing of the source
       if (!isFailure(error, 'CORRUPT') || error.context.side !== 'source') throw error;
     }
   }
-  return writeImage(image, to, choices, backends, options);
+  return writeImage(request, backends, options);
 }
 
-/** What was written to `location`, to be read again; undefined where that is no help. Closed with `opened`. */
-async function openNear(
+/** A target that was filled, to be read for the next ones; undefined where that is no help. Closed with `opened`. */
+async function openFilled(
   location: Location,
   opened: AsyncDisposableStack,
   backends: Backends,

@@ -34,16 +34,19 @@ interface InspectedImage {
 }
 
 /** What an image is made of, found out from its manifests alone. */
-export async function inspect(at: string, backends: Backends, options: OperationOptions): Promise<Inspected> {
-  const location = parseLocation(at);
+export async function inspect(reference: string, backends: Backends, options: OperationOptions): Promise<Inspected> {
+  const location = parseLocation(reference);
   await using image = await openLocation(backends, location, 'source', options);
   const { descriptor } = image.root;
   const graph = await onSide('source', walk(image.source, [image.root], options));
   const top = graph.manifests.get(descriptor.digest);
-  if (top === undefined)
-    throw new Failure('UNSUPPORTED', `source: ${descriptor.mediaType} is not a manifest that can be inspected`);
+  if (top === undefined) {
+    throw new Failure('UNSUPPORTED', `${descriptor.mediaType} is not a manifest that can be inspected`, {
+      context: { side: 'source' },
+    });
+  }
   const children = top.manifest.kind === 'index' ? top.manifest.manifests : [descriptor];
-  const size = (all: readonly Descriptor[]): number => all.reduce((sum, d) => sum + d.size, 0);
+  const size = (all: readonly Descriptor[]): number => all.reduce((sum, one) => sum + one.size, 0);
   return {
     at: formatLocation(location),
     repository: image.repository,
@@ -62,12 +65,16 @@ export async function inspect(at: string, backends: Backends, options: Operation
       const node = graph.manifests.get(root.descriptor.digest);
       return { digest: root.descriptor.digest, artifactType: node && artifactTypeOf(node.manifest), tags: root.tags };
     }),
-    foreign: foreignOf(graph).map((d) => d.digest),
+    foreign: foreignOf(graph).map(({ digest }) => digest),
   };
 }
 
 /** The manifest of an image, byte for byte. */
-export async function rawManifest(at: string, backends: Backends, options: OperationOptions): Promise<Uint8Array> {
-  await using image = await openLocation(backends, parseLocation(at), 'source', options);
+export async function rawManifest(
+  reference: string,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<Uint8Array> {
+  await using image = await openLocation(backends, parseLocation(reference), 'source', options);
   return await onSide('source', readAll(image.source, image.root.descriptor, MAX_MANIFEST_BYTES, options));
 }

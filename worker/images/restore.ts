@@ -1,14 +1,16 @@
 import { posix } from 'node:path';
+import { collect } from '../content/bytes.ts';
 import type { ObjectStore } from '../objects/objects.ts';
 import { archiveKindOf } from '../oci/archive-key.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseRepository } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
-import { atSide, Failure, isFailure } from '../util/failure.ts';
+import { atSide, describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
 import { SETTINGS_NAME } from './backup.ts';
 import type { Backends, OperationOptions } from './backends.ts';
+import { collectFaults, type Faults } from './faults.ts';
 import { openLocation } from './open-location.ts';
 import {
   formatLocation,
@@ -41,11 +43,12 @@ export async function restore(
   backends: Backends,
   options: OperationOptions,
 ): Promise<BatchResult> {
-  // what cannot be is told once, before anything is listed
-  if (placeOf(request.to, prefixOf(request.from, backends) !== undefined) === undefined) parseDestination(request.to);
+  // input that can never work fails once, before anything is listed
+  if (registryTargetOf(request.to, prefixOf(request.from, backends) !== undefined) === undefined)
+    parseDestination(request.to);
   const found = await archivesOf(request.from, backends, options);
   const wanted: { readonly request: ImageCopyRequest; readonly digest: Digest | undefined }[] = [];
-  const faults: string[] = [];
+  const faults = collectFaults(options.report);
   const ready = new Set<string>();
   for (const { location: from, settings: key } of found.archives) {
     try {
@@ -63,23 +66,21 @@ export async function restore(
     } catch (error) {
       checkAborted(options);
       if (!isFailure(error) || !found.whole) throw error;
-      faults.push(`${formatLocation(from)}: ${error.message}`);
-      options.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
+      faults.add(`${formatLocation(from)}: ${describeFailure(error)}`);
     }
   }
   const requests: ImageCopyRequest[] = [];
-  for (const [name, rivals] of Map.groupBy(wanted, (one) => formatLocation(one.request.to))) {
+  for (const [name, rivals] of Map.groupBy(wanted, ({ request: { to } }) => formatLocation(to))) {
     if (new Set(rivals.map(({ digest }) => digest)).size === 1) requests.push(...rivals.map((rival) => rival.request));
     else {
       const all = rivals.map((rival) => formatLocation(rival.request.from)).join(', ');
-      faults.push(`${name} was not restored: ${all} hold different images of that name; restore the one that is meant`);
-      options.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
+      faults.add(`${name} was not restored: ${all} hold different images of that name; restore the one that is meant`);
     }
   }
-  return { items: await copyImages(requests, backends, options), faults };
+  return { items: await copyImages(requests, backends, options), faults: faults.messages };
 }
 
-interface Found {
+interface FoundArchives {
   /** Each with the key of the settings that lie beside it, where some do. */
   readonly archives: readonly { readonly location: Location; readonly settings?: string | undefined }[];
   readonly store: ObjectStore | undefined;
@@ -88,15 +89,14 @@ interface Found {
 }
 
 /** The archives that `from` stands for. NOT_FOUND when there is none. */
-export async function archivesOf(from: string, backends: Backends, options: OperationOptions): Promise<Found> {
+export async function archivesOf(from: string, backends: Backends, options: OperationOptions): Promise<FoundArchives> {
   const prefix = prefixOf(from, backends);
   if (prefix === undefined) {
     const location = parseLocation(from);
     if (location.transport === 'docker') {
-      throw new Failure(
-        'INVALID',
-        `source: ${from} is an image of a registry, not an archive; use transship copy for that`,
-      );
+      throw new Failure('INVALID', `${from} is an image of a registry, not an archive; use transship copy for that`, {
+        context: { side: 'source' },
+      });
     }
     return { archives: [{ location }], store: undefined, whole: false };
   }
@@ -111,7 +111,7 @@ export async function archivesOf(from: string, backends: Backends, options: Oper
     throw atSide('source', error);
   }
   if (archives.length === 0) {
-    throw new Failure('NOT_FOUND', `source: there is no archive (*.tar) below ${from}`, {
+    throw new Failure('NOT_FOUND', `there is no archive (*.tar) below ${from}`, {
       context: { side: 'source' },
     });
   }
@@ -158,7 +158,7 @@ async function destinationOf(
   backends: Backends,
   options: OperationOptions,
 ): Promise<Destination> {
-  const target = placeOf(to, whole);
+  const target = registryTargetOf(to, whole);
   if (target === undefined) return { to: parseDestination(to) };
   await using image = await openLocation(backends, from, 'source', options);
   if (image.repository === undefined) {
@@ -179,7 +179,7 @@ async function destinationOf(
 }
 
 /** `to` as a registry to keep names in; undefined where it names the image itself. */
-function placeOf(to: string, whole: boolean): RegistryTarget | undefined {
+function registryTargetOf(to: string, whole: boolean): RegistryTarget | undefined {
   const bare = to.replace(/^docker:\/\//, '').replace(/\/+$/, '');
   return whole || (to.startsWith('docker://') && !bare.includes('/')) ? parseRegistryTarget(to) : undefined;
 }
@@ -189,7 +189,7 @@ async function applySettings(
   key: string,
   { to, calledItself }: Destination<Extract<Location, { transport: 'docker' }>>,
   backends: Backends,
-  faults: string[],
+  faults: Faults,
   options: OperationOptions,
 ): Promise<void> {
   if (store === undefined) return;
@@ -206,24 +206,15 @@ async function applySettings(
     await backends.registry(registry, 'target').applySettings(repository, document['settings'], options);
   } catch (error) {
     checkAborted(options);
-    const why = error instanceof Error ? error.message : String(error);
-    faults.push(`settings of ${repository} were not restored: ${why}`);
-    options.report?.({ type: 'warning', message: faults.at(-1) ?? '' });
+    faults.add(`settings of ${repository} were not restored: ${describeFailure(error)}`);
   }
 }
 
 async function readSettings(store: ObjectStore, key: string, options: OperationOptions): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of await store.read(key, options)) {
-    size += chunk.byteLength;
-    if (size > MAX_SETTINGS_BYTES) {
-      throw new Failure(
-        'INVALID',
-        `${store.describe(key)} has more than the ${MAX_SETTINGS_BYTES} bytes of any settings`,
-      );
-    }
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
+  return collect(
+    await store.read(key, options),
+    MAX_SETTINGS_BYTES,
+    () =>
+      new Failure('INVALID', `${store.describe(key)} has more than the ${MAX_SETTINGS_BYTES} bytes of any settings`),
+  );
 }

@@ -4,7 +4,7 @@ import { copy } from '../copy/copy.ts';
 import { discard } from '../content/discard.ts';
 import { isManifestType } from '../oci/manifest.ts';
 import { checkAborted } from '../util/abort.ts';
-import { isFailure, toFailure, type Failure } from '../util/failure.ts';
+import { describeFailure, isFailure, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { openLocation } from './open-location.ts';
@@ -70,12 +70,12 @@ async function verifyOne(
     counted.blobs = blobs.length;
     if (location.transport === 'docker' && request.deep !== true) {
       const { registry, repository } = location.reference;
-      const end = backends.registry(registry, 'source').repository(repository);
+      const content = backends.registry(registry, 'source').repository(repository);
       await forEachOf(
         blobs,
         options.concurrency ?? 8,
         async (descriptor, { signal }) => {
-          if (!(await end.has(descriptor, { signal })))
+          if (!(await content.has(descriptor, { signal })))
             faults.push(`${descriptor.digest} (${descriptor.size} bytes) is missing`);
         },
         options,
@@ -99,7 +99,8 @@ async function verifyOne(
         ? location.transport !== 'docker' && isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED') && !wasRefused(error)
         : isFailure(error, 'CORRUPT', 'INVALID', 'NOT_FOUND');
     if (!isFault) throw error;
-    faults.push(faultOf(error));
+    // the message alone: that what is verified is the source goes without saying
+    faults.push(toFailure(error).message);
   }
   return { at, ...(digest === undefined ? {} : { digest }), ...counted, faults };
 }
@@ -109,7 +110,7 @@ function wasRefused(error: Failure): boolean {
   return error.context.status !== undefined;
 }
 
-/** As `nowhere`, but a blob that is wrong is noted and the others are still read. */
+/** As `discard`, but a blob that is wrong is noted and the others are still read. */
 function collecting(faults: string[], counted: { hashedBytes: number }, options: OperationOptions): Target {
   return {
     ...discard,
@@ -121,15 +122,10 @@ function collecting(faults: string[], counted: { hashedBytes: number }, options:
       } catch (error) {
         checkAborted(options);
         if (!isFailure(error, 'CORRUPT', 'NOT_FOUND', 'INVALID')) throw error;
-        faults.push(faultOf(error));
+        faults.push(error.message);
       }
     },
   };
-}
-
-/** The sentence of a failure; that what is verified is the source goes without saying. */
-function faultOf(error: unknown): string {
-  return toFailure(error).message.replace(/^source: /, '');
 }
 
 async function drift(
@@ -147,12 +143,12 @@ async function drift(
     if (theirs !== root.descriptor.digest) return [`${name} is ${theirs}, not ${root.descriptor.digest}`];
     // ECR's managed signing adds referrers of its own: more than ours is no drift
     const wanted = await walk(source, [root], options);
-    const there = await walk(other.source, [other.root], options);
+    const present = await walk(other.source, [other.root], options);
     return wanted.referrers
-      .filter((referrer) => !there.manifests.has(referrer.descriptor.digest))
+      .filter((referrer) => !present.manifests.has(referrer.descriptor.digest))
       .map((referrer) => `${name} has not ${referrer.descriptor.digest}, which refers to the image`);
   } catch (error) {
-    if (isFailure(error, 'NOT_FOUND')) return [error.message];
+    if (isFailure(error, 'NOT_FOUND')) return [describeFailure(error)];
     throw error;
   }
 }

@@ -19,7 +19,7 @@ import { addVerify } from '../commands/verify.ts';
 import { addWorker } from '../commands/worker.ts';
 import { readSettings } from './settings.ts';
 import { systemClock } from '../util/clock.ts';
-import { isFailure, type Code } from '../util/failure.ts';
+import { describeFailure, isFailure, type Code } from '../util/failure.ts';
 import { startProgram } from './start-program.ts';
 import { connect, connectService } from './wire.ts';
 
@@ -103,8 +103,8 @@ export async function execute(surroundings: Surroundings, more: readonly AddComm
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (stop.aborted) {
       // a command may know better what goes on without it
-      const told: unknown = isFailure(error) && error.cause === stop.reason ? error : stop.reason;
-      stderr.write(`transship: ${isFailure(told) ? printable(told.message) : 'stopped'}\n`);
+      const reason: unknown = isFailure(error) && error.cause === stop.reason ? error : stop.reason;
+      stderr.write(`transship: ${isFailure(reason) ? printable(describeFailure(reason)) : 'stopped'}\n`);
       return 130;
     }
     stderr.write(`transship: ${describe(error).split('\n').map(printable).join('\n')}\n`);
@@ -145,7 +145,7 @@ function program(context: CommandContext, more: readonly AddCommand[]): Command 
 
 /** A Failure's own sentence; for anything else also where it happened, since it is a bug. */
 function describe(error: unknown): string {
-  if (isFailure(error) && error.code !== 'BUG') return error.message;
+  if (isFailure(error) && error.code !== 'BUG') return describeFailure(error);
   const cause = isFailure(error) ? (error.cause ?? error) : error;
   return `this is a bug, please report it: ${cause instanceof Error ? (cause.stack ?? cause.message) : String(cause)}`;
 }

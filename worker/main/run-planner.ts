@@ -4,7 +4,7 @@ import type { Settings } from './settings.ts';
 import { startTelemetry } from '../telemetry/telemetry.ts';
 import type { Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
-import { isFailure, toFailure } from '../util/failure.ts';
+import { describeFailure, isFailure } from '../util/failure.ts';
 import { connect, connectService } from './wire.ts';
 
 export interface PlannerOptions {
@@ -76,7 +76,7 @@ export async function runPlanner(
         await planner.pass({ signal, untilMs: startedMs + MAX_PASS_MS });
       } catch (error) {
         if (signal.aborted) throw error;
-        report({ type: 'warning', message: `no rule could be looked at: ${toFailure(error).message}` });
+        report({ type: 'warning', message: `no rule could be looked at: ${describeFailure(error)}` });
       }
       await clock.sleep(Math.max(0, startedMs + everySeconds * 1000 - clock.now()), { signal });
     }

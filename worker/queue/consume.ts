@@ -1,6 +1,6 @@
 import { anyOf, orAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
-import { Failure, isFailure, toFailure } from '../util/failure.ts';
+import { describeFailure, Failure, isFailure, toFailure } from '../util/failure.ts';
 import type { Event, Report } from '../util/events.ts';
 import { retry, retryDelayMs } from '../util/retry.ts';
 import type { Delivery, Outcome, Queue } from './queue.ts';
@@ -212,7 +212,7 @@ class Consumer {
     const isStopped = stop?.aborted === true;
     const seconds = isStopped ? 0 : waitSeconds(delivery.receiveCount, failure, clock);
     if (!isStopped || failure.code !== 'ABORTED')
-      this.#warn(`${named(delivery)}: ${failure.message}; it comes again in ${seconds} seconds`);
+      this.#warn(`${named(delivery)}: ${describeFailure(failure)}; it comes again in ${seconds} seconds`);
     return { type: 'again', seconds };
   }
 

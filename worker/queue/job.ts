@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { Failure } from '../util/failure.ts';
-import { quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
-import { redacted } from '../util/redact.ts';
+import { quote, redacted } from '../util/text.ts';
 import { MAX_MESSAGE_BYTES } from './queue.ts';
 
 /**

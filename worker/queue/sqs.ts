@@ -4,10 +4,9 @@ import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Report } from '../util/events.ts';
-import { redacted } from '../util/redact.ts';
 import { retry } from '../util/retry.ts';
 import { calling } from '../util/sdk-failure.ts';
-import { quote } from '../util/text.ts';
+import { quote, redacted } from '../util/text.ts';
 import {
   MAX_MESSAGE_BYTES,
   type Delivery,

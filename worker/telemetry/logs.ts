@@ -1,8 +1,8 @@
 import { pino } from 'pino';
 import type { Clock } from '../util/clock.ts';
-import { redacted } from '../util/redact.ts';
+import { redacted } from '../util/text.ts';
 import type { Event } from '../util/events.ts';
-import type { Sink } from './telemetry.ts';
+import type { Sink } from './sink.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 

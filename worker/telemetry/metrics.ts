@@ -1,6 +1,6 @@
 import type { Clock } from '../util/clock.ts';
-import type { Outcome } from '../util/events.ts';
-import type { Sink } from './telemetry.ts';
+import type { Event, JobName, Outcome } from '../util/events.ts';
+import type { Sink } from './sink.ts';
 
 export interface Metric {
   readonly unit: 'Count' | 'Bytes' | 'Seconds';
@@ -73,11 +73,11 @@ export function startMetrics(options: { readonly write: (line: string) => void; 
     groups.clear();
   };
 
-  const add = (name: MetricName, value: number, dimensions: Dimensions = {}): void => {
-    if (value === 0 && METRICS[name].unit !== 'Seconds') return;
+  const add = ({ name, value, rule, code }: Count): void => {
     const { unit, by } = METRICS[name];
-    const key = JSON.stringify([by, dimensions.rule, dimensions.code]);
-    const group = groups.get(key) ?? { by, dimensions, values: new Map<MetricName, number[]>() };
+    if (value === 0 && unit !== 'Seconds') return;
+    const key = JSON.stringify([by, rule, code]);
+    const group = groups.get(key) ?? { by, dimensions: { rule, code }, values: new Map<MetricName, number[]>() };
     groups.set(key, group);
     const values = group.values.get(name) ?? [];
     group.values.set(name, values);
@@ -87,68 +87,79 @@ export function startMetrics(options: { readonly write: (line: string) => void; 
   };
 
   const sink: Sink = (event, job) => {
-    const rule = { rule: job?.rule };
-    switch (event.type) {
-      case 'blob-done':
-      case 'manifest-done': {
-        const name = BYTES_BY_OUTCOME[event.outcome];
-        if (name !== undefined) add(name, event.bytes, rule);
-        break;
-      }
-      case 'job-started':
-        add('QueueWaitSeconds', event.waitedMs / 1000, rule);
-        break;
-      case 'job-done':
-        add('JobsDone', 1, rule);
-        add('JobSeconds', event.durationMs / 1000, rule);
-        if (event.unchanged) add('ImagesUnchanged', 1, rule);
-        else if (MOVING.has(event.job.kind)) add('ImagesCopied', 1, rule);
-        flush();
-        break;
-      case 'job-failed':
-        add(event.again ? 'JobsRetried' : 'JobsFailed', 1, { ...rule, code: event.code });
-        add('JobSeconds', event.durationMs / 1000, rule);
-        flush();
-        break;
-      case 'job-handed-back':
-        add('JobsHandedBack', 1, rule);
-        flush();
-        break;
-      case 'message-refused':
-        add('MessagesRefused', 1);
-        flush();
-        break;
-      case 'run-planned':
-        add('JobsPlanned', event.jobs, { rule: event.rule });
-        add('ImagesUnchanged', event.unchanged, { rule: event.rule });
-        break;
-      case 'run-late':
-        add('RunsLate', 1, { rule: event.rule });
-        break;
-      case 'rule-failed':
-        add('RulesFailed', 1, { rule: event.rule, code: event.code });
-        break;
-      case 'rule-age':
-        add('LastGoodCopyAgeSeconds', event.ageSeconds, { rule: event.rule });
-        break;
-      case 'planned':
-      case 'blob-started':
-      case 'blob-progress':
-      case 'tagged':
-      case 'referrer-refused':
-      case 'retry':
-      case 'warning':
-      case 'note':
-      case 'run-started':
-      case 'run-ended':
-      case 'rule-expired':
-        break;
-      default:
-        event satisfies never;
-    }
-    if (groups.size > 0 && options.clock.now() - flushedMs >= FLUSH_MS) flush();
+    countsOf(event, job).forEach(add);
+    const isDue = groups.size > 0 && options.clock.now() - flushedMs >= FLUSH_MS;
+    if (WRITTEN_AT_ONCE.has(event.type) || isDue) flush();
   };
   return { sink, flush };
+}
+
+interface Count extends Dimensions {
+  readonly name: MetricName;
+  readonly value: number;
+}
+
+/** Events with which the work on a message ends. */
+const WRITTEN_AT_ONCE: ReadonlySet<Event['type']> = new Set([
+  'job-done',
+  'job-failed',
+  'job-handed-back',
+  'message-refused',
+]);
+
+/** What an event adds to the metrics. */
+function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
+  const rule = job?.rule;
+  switch (event.type) {
+    case 'blob-done':
+    case 'manifest-done': {
+      const name = BYTES_BY_OUTCOME[event.outcome];
+      return name === undefined ? [] : [{ name, value: event.bytes, rule }];
+    }
+    case 'job-started':
+      return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
+    case 'job-done':
+      return [
+        { name: 'JobsDone', value: 1, rule },
+        { name: 'JobSeconds', value: event.durationMs / 1000, rule },
+        { name: 'ImagesUnchanged', value: event.unchanged ? 1 : 0, rule },
+        { name: 'ImagesCopied', value: !event.unchanged && MOVING.has(event.job.kind) ? 1 : 0, rule },
+      ];
+    case 'job-failed':
+      return [
+        { name: event.again ? 'JobsRetried' : 'JobsFailed', value: 1, rule, code: event.code },
+        { name: 'JobSeconds', value: event.durationMs / 1000, rule },
+      ];
+    case 'job-handed-back':
+      return [{ name: 'JobsHandedBack', value: 1, rule }];
+    case 'message-refused':
+      return [{ name: 'MessagesRefused', value: 1 }];
+    case 'run-planned':
+      return [
+        { name: 'JobsPlanned', value: event.jobs, rule: event.rule },
+        { name: 'ImagesUnchanged', value: event.unchanged, rule: event.rule },
+      ];
+    case 'run-late':
+      return [{ name: 'RunsLate', value: 1, rule: event.rule }];
+    case 'rule-failed':
+      return [{ name: 'RulesFailed', value: 1, rule: event.rule, code: event.code }];
+    case 'rule-age':
+      return [{ name: 'LastGoodCopyAgeSeconds', value: event.ageSeconds, rule: event.rule }];
+    case 'planned':
+    case 'blob-started':
+    case 'blob-progress':
+    case 'tagged':
+    case 'referrer-refused':
+    case 'retry':
+    case 'warning':
+    case 'note':
+    case 'run-started':
+    case 'run-ended':
+    case 'rule-expired':
+      return [];
+    default:
+      return event satisfies never;
+  }
 }
 
 const MOVING: ReadonlySet<string> = new Set(['mirror', 'backup', 'restore']);

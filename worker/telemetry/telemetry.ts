@@ -1,11 +1,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Clock } from '../util/clock.ts';
-import type { Event, JobName, Report } from '../util/events.ts';
+import type { JobName, Report } from '../util/events.ts';
 import { startLogs, type LogLevel } from './logs.ts';
 import { startMetrics } from './metrics.ts';
-
-/** Takes one event, and the job that it belongs to where there is one. */
-export type Sink = (event: Event, job: JobName | undefined) => void;
+import type { Sink } from './sink.ts';
 
 export interface TelemetryOptions {
   /** Takes whole lines, each with its end. Does not throw. */
@@ -34,9 +32,9 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
   const sink = both(startLogs(options), metrics.sink);
   return {
     reportOf: (job) => (event) => {
-      const place = scope.getStore();
-      if (place !== undefined && event.type === 'job-started') place.job = event.job;
-      sink(event, 'job' in event ? event.job : (job ?? place?.job));
+      const current = scope.getStore();
+      if (current !== undefined && event.type === 'job-started') current.job = event.job;
+      sink(event, 'job' in event ? event.job : (job ?? current?.job));
     },
     inJob: async (work) => scope.run({}, work),
     flush: metrics.flush,

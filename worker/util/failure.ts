@@ -30,10 +30,12 @@ export type Side = 'source' | 'target';
 
 /** Facts about a failure for logs and programs. Never secrets, never a URL's query. */
 export interface FailureContext {
-  /** Which end of a copy failed. */
+  /** Which side of a copy failed. */
   readonly side?: Side | undefined;
   /** What the message names, in the words of the object store: `s3://bucket/key`, a path. */
   readonly location?: string | undefined;
+  /** The location of the image that is broken. */
+  readonly image?: string | undefined;
   /** How long the server asked to wait. */
   readonly retryAfterMs?: number | undefined;
   /** HTTP status, where there was one. */
@@ -41,7 +43,10 @@ export interface FailureContext {
   readonly [name: string]: unknown;
 }
 
-/** The one error class. The message says what we were doing, then what went wrong, then what to do about it, lowercase. */
+/**
+ * The one error class. The message says what we were doing, then what went wrong, then what to do about it, lowercase. `describeFailure` adds
+ * the side and the image that the context names.
+ */
 export class Failure extends Error {
   override readonly name = 'Failure';
   readonly code: Code;
@@ -91,10 +96,16 @@ export function toFailure(error: unknown): Failure {
 export function atSide(side: Side, error: unknown): Failure {
   const failure = toFailure(error);
   if (failure.context.side !== undefined || failure.code === 'ABORTED') return failure;
-  return new Failure(failure.code, `${side}: ${failure.message}`, {
-    cause: failure.cause,
-    context: { ...failure.context, side },
-  });
+  return new Failure(failure.code, failure.message, { cause: failure.cause, context: { ...failure.context, side } });
+}
+
+/**
+ * The whole sentence of a failure, for a person: with what its context says of where it happened, which its message leaves out. What leaves
+ * the program as text (an error, a warning, a fault, the reason of a dead letter) is made here.
+ */
+export function describeFailure(error: unknown): string {
+  const { message, context } = toFailure(error);
+  return [context.side, context.image, message].filter((part) => part !== undefined).join(': ');
 }
 
 /** What `work` gives; its failures marked with the side, as by `atSide`. */

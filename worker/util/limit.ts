@@ -26,9 +26,9 @@ export class Limit {
     const waiter = { amount: wanted, grant: () => resolve(this.#granted(wanted)) };
     const signal = options?.signal;
     const onAbort = (): void => {
-      const place = this.#waiting.indexOf(waiter);
-      if (place === -1) return; // served in this very turn: the caller gets it
-      this.#waiting.splice(place, 1);
+      const index = this.#waiting.indexOf(waiter);
+      if (index === -1) return; // served in this very turn: the caller gets it
+      this.#waiting.splice(index, 1);
       this.#wake();
       if (signal !== undefined) reject(aborted(signal));
     };

@@ -1,7 +1,7 @@
 import type { Abortable } from './abort.ts';
 import { checkAborted } from './abort.ts';
 import { systemClock, type Clock } from './clock.ts';
-import { isFailure, type Failure } from './failure.ts';
+import { describeFailure, isFailure, type Failure } from './failure.ts';
 import type { Report } from './events.ts';
 
 export interface RetryOptions extends Abortable {
@@ -36,7 +36,7 @@ export async function retry<T>(
       checkAborted(options); // it may have failed because it was stopped: that is no retry
       const delayMs = retryDelayMs(error, attempt, clock, options.maxDelayMs);
       if (delayMs > MAX_RETRY_AFTER_MS) throw error;
-      options.report?.({ type: 'retry', what, attempt, delayMs, code: error.code, message: error.message });
+      options.report?.({ type: 'retry', what, attempt, delayMs, code: error.code, message: describeFailure(error) });
       await clock.sleep(delayMs, options);
     }
   }

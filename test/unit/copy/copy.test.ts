@@ -8,7 +8,7 @@ import { dryRun } from '../../../worker/content/dry-run.ts';
 import { discard } from '../../../worker/content/discard.ts';
 import type { Digest } from '../../../worker/oci/digest.ts';
 import { childrenOf, isManifestType, MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
-import { Failure, isFailure } from '../../../worker/util/failure.ts';
+import { describeFailure, Failure, isFailure } from '../../../worker/util/failure.ts';
 import type { Event } from '../../../worker/util/events.ts';
 import { addJson, makeImage } from '../../support/images.ts';
 import { expectSameImage } from '../../support/same-image.ts';
@@ -167,7 +167,7 @@ describe('copy', () => {
     const refused = result.referrers.filter((referrer) => referrer.refused !== undefined);
     assert.equal(refused.length, 2);
     assert.equal(events.filter((event) => event.type === 'referrer-refused').length, 2);
-    assert.match(refused[0]?.refused?.message ?? '', /^target: push manifest/);
+    assert.match(describeFailure(refused[0]?.refused), /^target: push manifest/);
     await expectSameImage(content, memory, root, { referrers: false });
   });
 
@@ -220,7 +220,9 @@ describe('copy', () => {
     await assert.rejects(
       copy(source, memory, [root]),
       (error) =>
-        isFailure(error, 'CORRUPT') && error.context.side === 'source' && error.message.startsWith('source: sha256:'),
+        isFailure(error, 'CORRUPT') &&
+        error.context.side === 'source' &&
+        describeFailure(error).startsWith('source: sha256:'),
     );
     await assert.rejects(memory.resolve('v1'));
     assert.equal(await memory.has(bad), false);
@@ -231,7 +233,9 @@ describe('copy', () => {
     const { target } = recorded(new MemoryContent(), () => {
       throw new Failure('DENIED', 'upload blob: ecr:InitiateLayerUpload is not allowed');
     });
-    await assert.rejects(copy(content, target, [root]), /^Failure: target: upload blob/);
+    await assert.rejects(copy(content, target, [root]), (error) =>
+      describeFailure(error).startsWith('target: upload blob'),
+    );
   });
 
   test('an abort stops it with ABORTED', async () => {

@@ -1,5 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { atSide, Failure, ifFound, isFailure, toFailure, type Code } from '../../../worker/util/failure.ts';
+import {
+  atSide,
+  describeFailure,
+  Failure,
+  ifFound,
+  isFailure,
+  toFailure,
+  type Code,
+} from '../../../worker/util/failure.ts';
 
 const RETRYABLE: Readonly<Record<Code, boolean>> = {
   NOT_FOUND: false,
@@ -69,7 +77,7 @@ describe('atSide', () => {
   test('names the side and keeps code, cause and context', () => {
     const cause = new Error('socket hang up');
     const failure = atSide('target', new Failure('DENIED', 'push a: 403', { cause, context: { status: 403 } }));
-    expect(failure).toMatchObject({ code: 'DENIED', message: 'target: push a: 403', cause });
+    expect(failure).toMatchObject({ code: 'DENIED', message: 'push a: 403', cause });
     expect(failure.context).toEqual({ status: 403, side: 'target' });
   });
 
@@ -85,7 +93,23 @@ describe('atSide', () => {
 
   test('calls what was no failure a BUG of that side', () => {
     const thrown = new TypeError('x is undefined');
-    expect(atSide('source', thrown)).toMatchObject({ code: 'BUG', message: 'source: x is undefined', cause: thrown });
+    expect(atSide('source', thrown)).toMatchObject({ code: 'BUG', context: { side: 'source' }, cause: thrown });
+  });
+});
+
+describe('describeFailure', () => {
+  test.each<[unknown, string]>([
+    [new Failure('DENIED', 'push a: 403'), 'push a: 403'],
+    [atSide('target', new Failure('DENIED', 'push a: 403')), 'target: push a: 403'],
+    [
+      new Failure('CORRUPT', 'it is cut off', { context: { side: 'source', image: 'docker://host/a:1' } }),
+      'source: docker://host/a:1: it is cut off',
+    ],
+    [new Failure('INVALID', 'x', { context: { side: undefined, status: 400 } }), 'x'],
+    [atSide('source', new TypeError('x is undefined')), 'source: x is undefined'],
+    ['thrown text', 'thrown text'],
+  ])('puts the side and the image before the message (%#)', (thrown, sentence) => {
+    expect(describeFailure(thrown)).toBe(sentence);
   });
 });
 

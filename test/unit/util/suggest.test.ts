@@ -14,4 +14,6 @@ test.each([
   expect(suggest(word, ['include', 'exclude', 'semver', 'latest', 'maxAgeDays'])).toBe(meant);
 });
 
+test('swapped neighbours count as one mistake', () => expect(suggest('form', ['from', 'to'])).toBe('from'));
+
 test('of equals the first', () => expect(suggest('tat', ['tag', 'tar'])).toBe('tag'));

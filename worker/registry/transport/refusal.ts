@@ -1,5 +1,5 @@
 import { Failure, type Code } from '../../util/failure.ts';
-import { redacted } from '../../util/redact.ts';
+import { redacted } from '../../util/text.ts';
 
 /** An answer that is not what was asked for. */
 export interface Refusal {

@@ -4,7 +4,7 @@ import { formatLocation, parseDestination, parseLocation } from '../../oci/locat
 import { copyRules, isExpired, type Config, type CopyRule } from '../../rules/rule.ts';
 import { memoryState } from '../../state/memory.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
-import { Failure, toFailure } from '../../util/failure.ts';
+import { describeFailure, Failure, toFailure } from '../../util/failure.ts';
 import { forEachOf } from '../../util/limit.ts';
 import { quote } from '../../util/text.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
@@ -43,7 +43,7 @@ export async function sync(request: SyncRequest, backends: Backends, options: Op
         );
       } catch (error) {
         checkAborted(options);
-        const { message } = toFailure(error);
+        const message = describeFailure(error);
         faults.push(`rule ${rule.name}: ${message}`);
         options.report?.({ type: 'warning', message });
       }
@@ -132,7 +132,7 @@ async function copyJob(
     const failure = toFailure(error);
     for (const { location } of destinations)
       items.push({ from: job.from, to: formatLocation(location), outcome: 'failed', failure });
-    options.report?.({ type: 'warning', message: `${job.from}: ${failure.message}` });
+    options.report?.({ type: 'warning', message: `${job.from}: ${describeFailure(failure)}` });
   };
   try {
     const { platforms, referrers, create } = job;

@@ -5,7 +5,7 @@ import { lastScheduledMs } from '../../rules/schedule.ts';
 import type { Run, StoredRule } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
-import { ifFound, toFailure } from '../../util/failure.ts';
+import { describeFailure, ifFound, toFailure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import type { BackendPool } from '../backend-pool.ts';
 import { planScheduled } from './plan-scheduled.ts';
@@ -81,7 +81,8 @@ class Pass {
       await work();
     } catch (error) {
       checkAborted(this.#options);
-      const { code, message } = toFailure(error);
+      const { code } = toFailure(error);
+      const message = describeFailure(error);
       if (rule === undefined) return this.#options.report?.({ type: 'warning', message });
       this.tally.failed++;
       this.#options.report?.({ type: 'rule-failed', rule, code, message });

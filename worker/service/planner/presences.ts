@@ -4,7 +4,7 @@ import type { Destination } from '../../rules/destinations.ts';
 import type { DestinationKey } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Report } from '../../util/events.ts';
-import { ifFound, isFailure } from '../../util/failure.ts';
+import { describeFailure, ifFound, isFailure } from '../../util/failure.ts';
 import { eachGroup, FEW, oneByOne, RecentGroups, type Group } from './groups.ts';
 import type { Presence } from './plan-jobs.ts';
 
@@ -37,7 +37,7 @@ export class Presences {
         checkAborted(taskOptions);
         if (!isFailure(error)) throw error;
         unlisted.add(group);
-        this.#warn(group, error.message);
+        this.#warn(group, describeFailure(error));
         return new Map();
       }
     };

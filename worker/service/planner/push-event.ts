@@ -7,7 +7,7 @@ import { isCopyRule, isExpired, type CopyRule } from '../../rules/rule.ts';
 import { sourcesOf } from '../../rules/sources.ts';
 import type { StoredRule } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
-import { Failure, toFailure } from '../../util/failure.ts';
+import { describeFailure, Failure, toFailure } from '../../util/failure.ts';
 import type { BackendPool } from '../backend-pool.ts';
 import { planPushed } from './plan-pushed.ts';
 import type { PlanOptions, PlanResult } from './plan-run.ts';
@@ -65,8 +65,8 @@ function pushRule({ name, document }: StoredRule, options: Pick<PlanOptions, 're
     const rule = parseRule(document);
     return isCopyRule(rule) && rule.onPush ? rule : undefined;
   } catch (error) {
-    const { code, message } = toFailure(error);
-    options.report?.({ type: 'rule-failed', rule: name, code, message });
+    const { code } = toFailure(error);
+    options.report?.({ type: 'rule-failed', rule: name, code, message: describeFailure(error) });
     return undefined;
   }
 }

@@ -4,7 +4,7 @@ import { formatJob, jobId, parseMessage, type CopyJob, type ParsedMessage, type 
 import type { Run } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Report } from '../../util/events.ts';
-import { isFailure } from '../../util/failure.ts';
+import { describeFailure, isFailure } from '../../util/failure.ts';
 import type { Service } from '../service.ts';
 import { isAfter, nameOf, planJobId } from './plan-jobs.ts';
 
@@ -73,7 +73,8 @@ export class RunJobs {
     if (!isFailure(error) || error.code === 'BUG' || error.context.side === undefined) throw error;
     const { rule, run, report } = this.#options;
     const { runs } = this.#service.state;
-    const { code, message } = error;
+    const { code } = error;
+    const message = describeFailure(error);
     const id = jobId(run.id, title);
     report?.({ type: 'rule-failed', rule, code, message: `${title}: ${message}` });
     const open = await runs.addJobs(run.id, [{ id, title, rule }], options);

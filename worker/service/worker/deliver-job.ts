@@ -3,7 +3,7 @@ import type { Delivery, Outcome } from '../../queue/queue.ts';
 import { MAX_ATTEMPTS, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
 import { titleOf as copyTitle } from '../planner/plan-jobs.ts';
 import { aborted, anyOf, type Abortable } from '../../util/abort.ts';
-import { Failure, isFailure, toFailure } from '../../util/failure.ts';
+import { describeFailure, Failure, isFailure, toFailure } from '../../util/failure.ts';
 import type { JobName, Report } from '../../util/events.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type Leases, type JobDestination } from './leases.ts';
@@ -103,7 +103,8 @@ export class JobDelivery {
   }
 
   async #retry(attempt: number, failure: Failure, durationMs: number): Promise<Outcome> {
-    const { code, message } = failure;
+    const { code } = failure;
+    const message = describeFailure(failure);
     const job = this.#name;
     await this.#context.service.state.runs.retryJob(job.run, job.id, { code, reason: message });
     this.#report({ type: 'job-failed', job, durationMs, code, message, again: true });
@@ -112,7 +113,8 @@ export class JobDelivery {
 
   /** Sends the dead letter, then ends the job: after a crash in between the job is dead-lettered twice rather than lost. */
   async #deadLetter(failure: Failure, durationMs: number): Promise<Outcome> {
-    const { code, message } = failure;
+    const { code } = failure;
+    const message = describeFailure(failure);
     const job = this.#name;
     const { deadLetters, state } = this.#context.service;
     await deadLetters.send([{ body: formatJob(this.#job), reason: `${code}: ${message}` }]);

@@ -5,7 +5,7 @@ import { rememberedManifests } from '../planner/plan-jobs.ts';
 import { formatLocation, parseDestination, parseLocation, type Location } from '../../oci/location.ts';
 import type { Destinations } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
-import { Failure, ifFound, isFailure, toFailure } from '../../util/failure.ts';
+import { describeFailure, Failure, ifFound, isFailure, toFailure } from '../../util/failure.ts';
 import { SETTINGS_NAME, storeSettings } from '../../images/backup.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
@@ -125,7 +125,10 @@ async function keepSettings(
   } catch (error) {
     checkAborted(options);
     if (!isFailure(error)) throw error;
-    options.report?.({ type: 'warning', message: `settings of ${repository} were not backed up: ${error.message}` });
+    options.report?.({
+      type: 'warning',
+      message: `settings of ${repository} were not backed up: ${describeFailure(error)}`,
+    });
   }
 }
 
@@ -192,11 +195,12 @@ function failureOfAll(failed: readonly Failed[], all: number): Failure {
   if (first === undefined) throw new Failure('BUG', 'no failure to tell of');
   if (all === 1) return first.failure;
   const list = failed
-    .map(({ destination, failure }) => `${formatLocation(destination.location)}: ${failure.message}`)
+    .map(({ destination, failure }) => `${formatLocation(destination.location)}: ${describeFailure(failure)}`)
     .join('; ');
   const retryAfterMs = Math.max(...failed.map(({ failure }) => failure.context.retryAfterMs ?? 0));
   return new Failure(first.failure.code, `${failed.length} of ${all} destinations failed: ${list}`, {
     cause: first.failure,
-    context: { ...first.failure.context, retryAfterMs },
+    // each has its own side
+    context: { ...first.failure.context, side: undefined, retryAfterMs },
   });
 }

@@ -1,7 +1,7 @@
 import { jobId, parseMessage, type Job, type JobRequest, type ParsedMessage, type PushEvent } from '../../queue/job.ts';
 import type { Delivery, Outcome } from '../../queue/queue.ts';
 import { MAX_ATTEMPTS, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
-import { isFailure, toFailure, type Failure } from '../../util/failure.ts';
+import { describeFailure, isFailure, toFailure, type Failure } from '../../util/failure.ts';
 import { isRecord } from '../../util/record.ts';
 import type { JobName } from '../../util/events.ts';
 import { JobDelivery, makeKnown } from './deliver-job.ts';
@@ -30,7 +30,10 @@ export async function work(
     if (options.signal.aborted) return AT_ONCE;
     // the table or a queue does not answer: nothing was told of the job, so nothing is lost
     const failure = toFailure(error);
-    context.reportOf(undefined)({ type: 'warning', message: `message ${delivery.id} comes again: ${failure.message}` });
+    context.reportOf(undefined)({
+      type: 'warning',
+      message: `message ${delivery.id} comes again: ${describeFailure(failure)}`,
+    });
     return { type: 'again', seconds: waitSeconds(delivery.receiveCount, failure, context.clock) };
   }
 }
@@ -75,13 +78,16 @@ async function refuse(delivery: Delivery, context: WorkContext, failure: Failure
   }
   try {
     const job = jobNamed(delivery.body);
-    const end = { state: 'failed', code: failure.code, reason: failure.message } as const;
+    const end = { state: 'failed', code: failure.code, reason: describeFailure(failure) } as const;
     if (job !== undefined) await state.runs.endJob(job.run, job.id, end);
   } catch (error) {
     // it names none that is known, or none that could be
     if (!isFailure(error, 'NOT_FOUND', 'INVALID')) throw error;
   }
-  context.reportOf(undefined)({ type: 'message-refused', message: `message ${delivery.id}: ${failure.message}` });
+  context.reportOf(undefined)({
+    type: 'message-refused',
+    message: `message ${delivery.id}: ${describeFailure(failure)}`,
+  });
   return DONE;
 }
 
@@ -131,7 +137,8 @@ async function workOnPush(
   } catch (error) {
     if (options.signal.aborted) return AT_ONCE;
     const failure = toFailure(error);
-    const { code, message } = failure;
+    const { code } = failure;
+    const message = describeFailure(failure);
     const again = failure.retryable && delivery.receiveCount < MAX_ATTEMPTS;
     if (!again) await context.service.deadLetters.send([{ body: delivery.body, reason: reasonOf(failure) }]);
     report({ type: 'job-failed', job: name, durationMs: context.clock.now() - startedMs, code, message, again });
@@ -148,5 +155,5 @@ async function workOnPush(
 
 /** The reason of a dead letter. */
 function reasonOf(failure: Failure): string {
-  return `${failure.code}: ${failure.message}`;
+  return `${failure.code}: ${describeFailure(failure)}`;
 }

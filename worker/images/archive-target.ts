@@ -1,0 +1,131 @@
+import { createArchive } from '../archive/writer.ts';
+import { streamArchive } from '../archive/compressed-writer.ts';
+import { openImage, type ArchivedImage } from '../archive/reader.ts';
+import { layoutDigestIn } from '../archive/metadata.ts';
+import { planArchive, type ArchiveLayout } from '../archive/plan.ts';
+import { isCompressed } from '../oci/archive-key.ts';
+import { digestsOf } from '../content/graph.ts';
+import { copy } from '../copy/copy.ts';
+import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
+import { checkAborted } from '../util/abort.ts';
+import { atSide, describeFailure, Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
+import type { Backends, OperationOptions } from './backends.ts';
+import type { ImageTarget, WholeImage, WrittenImage } from './image-target.ts';
+
+export interface ArchiveTargetRequest {
+  readonly store: ObjectStore;
+  /** The ending decides the form: `.tar.gz` and `.tar.zst` are compressed, without ranges and resume; everything else is the plain tar. */
+  readonly key: string;
+  /** Writes also over an object that is no archive, and over an equal archive. Default false. */
+  readonly force?: boolean | undefined;
+  /** Plans and compares, and writes nothing. Default false. */
+  readonly dryRun?: boolean | undefined;
+  /** Where a compressed archive that is at the key is unpacked. */
+  readonly temporary: Backends['temporary'];
+}
+
+/** What an archive calls an image of which no name is known. */
+const NO_NAME = 'localhost/image';
+
+/**
+ * The archive at `key` as the target of one image, which is written with what refers to it. Nothing is visible before all of it arrived;
+ * stopped anywhere, the same write goes on where it was. An archive that holds the same already is left alone; one of another image, an older
+ * state of the tag, is replaced at the end, unless another process replaced it meanwhile (CONFLICT). CONFLICT too, at once, where the key
+ * holds something that is no archive. Failures carry their side.
+ */
+export async function openArchiveTarget(
+  request: ArchiveTargetRequest,
+  options: OperationOptions,
+): Promise<ImageTarget> {
+  const before = await openCurrentArchive(request, options);
+  return {
+    current: before?.image,
+    write: async (image) => writeArchive(image, before, request, options),
+    [Symbol.asyncDispose]: async () => before?.[Symbol.asyncDispose](),
+  };
+}
+
+async function writeArchive(
+  { source, graph, repository = NO_NAME }: WholeImage,
+  before: CurrentArchive | undefined,
+  request: ArchiveTargetRequest,
+  options: OperationOptions,
+): Promise<WrittenImage> {
+  const { store, key } = request;
+  const layout = planArchive(graph, { tag: graph.roots[0]?.tags[0], repository });
+  const manifests = digestsOf(graph);
+  if (before?.layoutDigest === layout.digest && request.force !== true)
+    return { outcome: 'unchanged', manifests, version: before.info.version };
+  if (request.dryRun === true) return { outcome: 'planned', manifests };
+
+  const condition = before === undefined ? { ifAbsent: true as const } : { ifMatch: before.info.etag };
+  if (isCompressed(key)) {
+    const { version } = await onSide('target', streamArchive(store, key, layout, source, { ...options, condition }));
+    return { outcome: 'copied', manifests, version };
+  }
+  const archive = await onSide('target', createArchive(store, key, layout, { ...options, condition }));
+  const copied = await copy(source, archive, graph.roots, { ...options, graph, strict: true });
+  try {
+    const { version } = await onSide('target', archive.commit(options));
+    return { outcome: 'copied', manifests, version, copied };
+  } catch (error) {
+    if (!isFailure(error, 'CONFLICT')) throw error;
+    const equal = await equalArchive(layout, request, options);
+    if (equal === undefined) throw error;
+    await archive.abort();
+    return { outcome: 'unchanged', manifests, version: equal.version, copied };
+  }
+}
+
+/** What is at the key, if another process that wrote at the same time has put the same archive there. */
+async function equalArchive(
+  layout: ArchiveLayout,
+  request: ArchiveTargetRequest,
+  options: OperationOptions,
+): Promise<ObjectInfo | undefined> {
+  try {
+    await using current = await openCurrentArchive({ ...request, force: true }, options);
+    return current?.image?.layoutDigest === layout.digest ? current.info : undefined;
+  } catch (error) {
+    checkAborted(options);
+    if (!isFailure(error)) throw error;
+    return undefined;
+  }
+}
+
+/** What is at the key before it is written. */
+interface CurrentArchive extends AsyncDisposable {
+  readonly info: ObjectInfo;
+  /** Undefined where it was not opened. */
+  readonly image: ArchivedImage | undefined;
+  readonly layoutDigest: string | undefined;
+}
+
+/** Undefined where the key holds nothing. */
+async function openCurrentArchive(
+  { store, key, force, temporary }: ArchiveTargetRequest,
+  options: OperationOptions,
+): Promise<CurrentArchive | undefined> {
+  const info = await onSide('target', ifFound(store.stat(key, options)));
+  if (info === undefined) return undefined;
+  const unopened: CurrentArchive = {
+    info,
+    image: undefined,
+    layoutDigest: layoutDigestIn(info.metadata),
+    [Symbol.asyncDispose]: async () => undefined,
+  };
+  // to open it would be to unpack it
+  if (isCompressed(key) && unopened.layoutDigest !== undefined) return unopened;
+  try {
+    const image = await openImage(store, key, { ...options, temporary });
+    return { info, image, layoutDigest: image.layoutDigest, [Symbol.asyncDispose]: () => image[Symbol.asyncDispose]() };
+  } catch (error) {
+    if (!isFailure(error, 'INVALID', 'CORRUPT', 'UNSUPPORTED')) throw atSide('target', error);
+    if (force === true) return unopened;
+    throw new Failure(
+      'CONFLICT',
+      `${store.describe(key)} holds something that is no archive of an image (${describeFailure(error)}): give another key, or --force to replace it`,
+      { cause: error, context: { side: 'target' } },
+    );
+  }
+}

@@ -1,0 +1,19 @@
+import type { Report } from '../util/events.ts';
+
+/** What goes wrong beside the images of a batch. */
+export interface Faults {
+  readonly messages: readonly string[];
+  /** Keeps `message` for the result, and reports it as a warning. */
+  add(message: string): void;
+}
+
+export function collectFaults(report: Report | undefined): Faults {
+  const messages: string[] = [];
+  return {
+    messages,
+    add: (message) => {
+      messages.push(message);
+      report?.({ type: 'warning', message });
+    },
+  };
+}

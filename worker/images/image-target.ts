@@ -1,0 +1,32 @@
+import type { Source } from '../content/content.ts';
+import type { Graph } from '../content/graph.ts';
+import type { CopyResult } from '../copy/copy.ts';
+import type { Digest } from '../oci/digest.ts';
+
+/** An image, ready to be written: everything that belongs to it is known. */
+export interface WholeImage {
+  /** Where its content is read. */
+  readonly source: Source;
+  /** Its one root is the image, with the tags that it gets. */
+  readonly graph: Graph;
+  /** `registry/repository`, as the image calls itself; undefined for files that do not say. */
+  readonly repository: string | undefined;
+}
+
+/** Where one image is written, opened: an archive, or a repository of a registry or of a layout folder. */
+export interface ImageTarget extends AsyncDisposable {
+  /** What is there now, where reading manifests from it may spare the source. */
+  readonly current: Source | undefined;
+  /** Makes the target equal to `image`. */
+  write(image: WholeImage): Promise<WrittenImage>;
+}
+
+export interface WrittenImage {
+  readonly outcome: 'copied' | 'unchanged' | 'planned';
+  /** As `CopyResult` has it. */
+  readonly manifests: readonly Digest[];
+  /** Of the archive's object, where its bucket keeps versions. */
+  readonly version?: string | undefined;
+  /** Absent where nothing had to be looked at. */
+  readonly copied?: CopyResult | undefined;
+}

@@ -1,0 +1,59 @@
+import { dryRun } from '../content/dry-run.ts';
+import type { Source, Target } from '../content/content.ts';
+import type { Root } from '../content/graph.ts';
+import { copy } from '../copy/copy.ts';
+import type { Descriptor } from '../oci/manifest.ts';
+import { atSide, isFailure } from '../util/failure.ts';
+import type { OperationOptions } from './backends.ts';
+import type { ImageTarget } from './image-target.ts';
+
+export interface RepositoryTargetRequest {
+  readonly target: Source & Target;
+  /** The image, with the tags that it gets there. */
+  readonly root: Root;
+  /** Repositories at the same registry that have the image too. */
+  readonly mountFrom: readonly string[];
+  /** Reports what would be done, and writes nothing. Default false. */
+  readonly dryRun?: boolean | undefined;
+  /** What is left to do when all of the image is there. */
+  readonly finish?: (() => Promise<void>) | undefined;
+}
+
+/** A repository, of a registry or of a layout folder, as the target of one image. Failures carry `target`. */
+export async function openRepositoryTarget(
+  request: RepositoryTargetRequest,
+  options: OperationOptions,
+): Promise<ImageTarget> {
+  const { target, root, mountFrom } = request;
+  const before = await taggedImage(target, root.tags, options);
+  const isThere = before?.digest === root.descriptor.digest;
+  return {
+    current: isThere ? target : undefined,
+    write: async ({ source, graph }) => {
+      const written = request.dryRun === true ? dryRun(target) : target;
+      const copied = await copy(source, written, graph.roots, { ...options, graph, mountFrom });
+      const { manifests, tallies } = copied;
+      if (request.dryRun === true) return { outcome: 'planned', manifests, copied };
+      await request.finish?.();
+      const isUnchanged = isThere && tallies.copied.count + tallies.mounted.count === 0;
+      return { outcome: isUnchanged ? 'unchanged' : 'copied', manifests, copied };
+    },
+    [Symbol.asyncDispose]: async () => undefined,
+  };
+}
+
+/** What the first of `tags` stands for now. Undefined where that cannot be found out. */
+async function taggedImage(
+  target: Source,
+  [tag]: readonly string[],
+  options: OperationOptions,
+): Promise<Descriptor | undefined> {
+  if (tag === undefined) return undefined;
+  try {
+    return await target.resolve(tag, options);
+  } catch (error) {
+    // a repository that is about to be created, or credentials that may push but not look: the copy itself fails with the reason
+    if (isFailure(error, 'NOT_FOUND', 'DENIED')) return undefined;
+    throw atSide('target', error);
+  }
+}
