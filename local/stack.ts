@@ -2,10 +2,10 @@ import { createServer, request, type Server } from 'node:http';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { Failure } from '../worker/util/failure.ts';
-import { startDynamoDb, type LocalDynamoDb } from './dynamodb.ts';
-import { startRegistry, type LocalRegistry } from './registry.ts';
-import { startS3, type LocalS3 } from './s3.ts';
-import { startSqs, type LocalSqs } from './sqs.ts';
+import { startDynamoDb, type LocalDynamoDb } from './dynamodb/dynamodb.ts';
+import { startRegistry, type LocalRegistry } from './registry/registry.ts';
+import { startS3, type LocalS3 } from './s3/s3.ts';
+import { startSqs, type LocalSqs } from './sqs/sqs.ts';
 
 export interface StackOptions {
   /** Where everything is kept; another process on the same folder goes on with it. */

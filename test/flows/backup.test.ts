@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { openImage } from '../../worker/archive/reader.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
 import { backup, type BackupRequest } from '../../worker/images/backup.ts';
 import { verify } from '../../worker/images/verify.ts';

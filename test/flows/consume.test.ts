@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { consume, type ConsumeOptions } from '../../worker/queue/consume.ts';
 import type { Outcome, Queue } from '../../worker/queue/queue.ts';
 import { openSqs } from '../../worker/queue/sqs.ts';
-import { startSqs, type LocalSqs } from '../../local/sqs.ts';
+import { startSqs, type LocalSqs } from '../../local/sqs/sqs.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import { isFailure, type Code } from '../../worker/util/failure.ts';
 import type { Event } from '../../worker/util/events.ts';

@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import { openImage } from '../../worker/archive/reader.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { fanOut, type FanOutItem, type FanOutTarget } from '../../worker/images/fan-out.ts';
 import { parseLocation } from '../../worker/oci/location.ts';
 import { Failure } from '../../worker/util/failure.ts';

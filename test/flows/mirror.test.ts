@@ -6,7 +6,7 @@ import { describeCopy } from '../../worker/commands/result.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
 import { MemoryContent } from '../../worker/content/memory.ts';
 import { ORIGINAL_DIGEST } from '../../worker/content/only-platforms.ts';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { MEDIA_TYPE, parseManifest, type Descriptor } from '../../worker/oci/manifest.ts';
 import { addJson, makeImage, type MadeImage } from '../support/images.ts';
 import { collect } from '../support/chunks.ts';

@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { afterAll, describe, expect, test } from 'vitest';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
 import { writeSampleImage } from '../../local/sample-image.ts';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { backup } from '../../worker/images/backup.ts';
 import { openLocation } from '../../worker/images/open-location.ts';
 import { parseLocation } from '../../worker/oci/location.ts';

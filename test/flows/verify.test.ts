@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { blobPath } from '../../worker/archive/plan.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../worker/oci/manifest.ts';
 import { verify, type VerifyRequest, type VerifyResult } from '../../worker/images/verify.ts';

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
 import { openImage } from '../../worker/archive/reader.ts';
 import { consume, type Handle } from '../../worker/queue/consume.ts';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { work } from '../../worker/service/worker/work.ts';
 import { destinationKey } from '../../worker/rules/destinations.ts';
 import type { Table } from '../../worker/state/table.ts';

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from 'vitest';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { destinationKey } from '../../worker/rules/destinations.ts';
 import type { Delivery } from '../../worker/queue/queue.ts';
 import { work } from '../../worker/service/worker/work.ts';

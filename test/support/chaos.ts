@@ -1,6 +1,6 @@
 import type { Stack } from '../../local/stack.ts';
-import type { RegistryFault } from '../../local/registry-faults.ts';
-import type { RequestKind } from '../../local/registry-route.ts';
+import type { RegistryFault } from '../../local/registry/faults.ts';
+import type { RequestKind } from '../../local/registry/route.ts';
 import { systemClock, type Clock } from '../../worker/util/clock.ts';
 import { startWorker, type WorkerProcess } from './worker-process.ts';
 

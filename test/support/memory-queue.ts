@@ -7,8 +7,8 @@ import {
   type QueueCount,
   type ReceiveOptions,
 } from '../../worker/queue/queue.ts';
-import { CallFaults } from '../../local/call-faults.ts';
-import { DeliveryFaults } from '../../local/sqs-faults.ts';
+import { CallFaults } from '../../local/http/call-faults.ts';
+import { DeliveryFaults } from '../../local/sqs/faults.ts';
 import { checkAborted, orAborted, type Abortable } from '../../worker/util/abort.ts';
 import type { Clock } from '../../worker/util/clock.ts';
 import { Failure, isFailure } from '../../worker/util/failure.ts';

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Delivery } from '../../../worker/queue/queue.ts';
 import { openSqs, type SqsOptions } from '../../../worker/queue/sqs.ts';
-import { startSqs, type LocalSqs } from '../../../local/sqs.ts';
+import { startSqs, type LocalSqs } from '../../../local/sqs/sqs.ts';
 import { systemClock } from '../../../worker/util/clock.ts';
 import type { Event } from '../../../worker/util/events.ts';
 import { fakeClock, type FakeClock } from '../../support/clock.ts';

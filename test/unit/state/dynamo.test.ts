@@ -1,6 +1,6 @@
 import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { startDynamoDb, type LocalDynamoDb } from '../../../local/dynamodb.ts';
+import { startDynamoDb, type LocalDynamoDb } from '../../../local/dynamodb/dynamodb.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
 import { openDynamo, type DynamoOptions } from '../../../worker/state/dynamo.ts';
 import type { StateStore } from '../../../worker/state/state.ts';

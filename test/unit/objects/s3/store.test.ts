@@ -13,7 +13,7 @@ import { createServer } from 'node:net';
 import { inspect } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { S3Operation } from '../../../../local/s3-operations.ts';
+import type { S3Operation } from '../../../../local/s3/operations.ts';
 import type { ObjectStore, Upload, UploadOptions } from '../../../../worker/objects/objects.ts';
 import { partSizeFor } from '../../../../worker/objects/s3/upload.ts';
 import { openS3, type S3StoreOptions } from '../../../../worker/objects/s3/store.ts';

@@ -5,7 +5,7 @@ import { digestOf } from '../../../../worker/oci/digest.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../../../worker/oci/manifest.ts';
 import { parseRepositorySettings } from '../../../../worker/registry/ecr/repository-settings.ts';
 import { openRegistry, type RegistryClient, type RegistryOptions } from '../../../../worker/registry/registry.ts';
-import type { EcrServerOptions } from '../../../../local/registry.ts';
+import type { EcrServerOptions } from '../../../../local/registry/registry.ts';
 import type { Event } from '../../../../worker/util/events.ts';
 import { chunked, collect } from '../../../support/chunks.ts';
 import { fakeClock } from '../../../support/clock.ts';

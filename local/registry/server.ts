@@ -1,0 +1,146 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { aborted } from '../../worker/util/abort.ts';
+import type { Clock } from '../../worker/util/clock.ts';
+import { Failure, isFailure } from '../../worker/util/failure.ts';
+import { Cut, Exchange, refuse, Refusal, type Answer, type ServedRequest } from './exchange.ts';
+import type { RegistryFault, RegistryFaults } from './faults.ts';
+import type { Route } from './route.ts';
+
+export interface ListenerOptions {
+  /** On 127.0.0.1; 0 for one that is free. */
+  readonly port: number;
+  readonly route: (request: IncomingMessage, url: URL) => Route;
+  readonly answer: (exchange: Exchange, route: Route) => Promise<Answer>;
+  /** What is answered to a request that a fault gives this status. */
+  readonly trouble: (route: Route, status: number) => Refusal;
+  /** Of every answer. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly faults: RegistryFaults;
+  readonly expireTokens: () => void;
+  readonly log: RequestLog;
+  readonly clock: Clock;
+}
+
+export interface Listener {
+  readonly url: string;
+  readonly host: string;
+  /** Cuts every connection, and resolves when no handler runs any more. */
+  close(): Promise<void>;
+}
+
+const MAX_REQUESTS = 10_000;
+
+/** The newest requests of one registry, in the order they came. */
+export class RequestLog {
+  #entries: ServedRequest[] = [];
+
+  get entries(): readonly ServedRequest[] {
+    return this.#entries;
+  }
+
+  add(served: ServedRequest): void {
+    this.#entries.push(served);
+    // now and then, not each time: shifting ten thousand entries is not free
+    if (this.#entries.length > 2 * MAX_REQUESTS) this.#entries = this.#entries.slice(-MAX_REQUESTS);
+  }
+}
+
+/** Serves HTTP on 127.0.0.1 until it is closed. */
+export async function listen(options: ListenerOptions): Promise<Listener> {
+  const running = new Set<Promise<void>>();
+  const server = createServer(
+    // larger than the default of 64 KiB: what moves here is hundreds of megabytes. No time limit on a request for the same reason.
+    { highWaterMark: 256 * 1024, requestTimeout: 0, keepAliveTimeout: 60_000 },
+    (request, response) => {
+      const served = serve(request, response, options);
+      running.add(served);
+      void served.finally(() => running.delete(served));
+    },
+  );
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause) => {
+      const what = `start the registry on port ${options.port} of 127.0.0.1`;
+      reject(new Failure('UNAVAILABLE', `${what}: ${cause.message}; choose another port`, { cause }));
+    });
+    server.listen(options.port, '127.0.0.1', resolve);
+  });
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : options.port;
+  const host = `127.0.0.1:${port}`;
+  return {
+    host,
+    url: `http://${host}`,
+    close: async () => {
+      const closed = new Promise((resolve) => server.close(resolve));
+      server.closeAllConnections();
+      await closed;
+      await Promise.all(running);
+    },
+  };
+}
+
+async function serve(request: IncomingMessage, response: ServerResponse, options: ListenerOptions): Promise<void> {
+  // the host is not ours to judge: clients reach us under the name that the registry has elsewhere
+  const text = `http://registry${request.url ?? ''}`;
+  const url = new URL(URL.canParse(text) ? text : 'http://registry/');
+  const route = options.route(request, url);
+  const exchange = new Exchange(request, response, url, route);
+  options.log.add(exchange.served);
+  try {
+    const fault = options.faults.take(route);
+    const answer =
+      (await struck(exchange, route, fault, options)) ??
+      (await answerOf(exchange, () => options.answer(exchange, route)));
+    await exchange.send({ ...answer, headers: { ...options.headers, ...answer.headers } });
+  } catch {
+    // the client is gone, a fault cut it off, or the server closes; anything else was answered
+    exchange.abandon();
+  }
+}
+
+/** What the fault makes of the request: its answer, where the fault gives one. */
+async function struck(
+  exchange: Exchange,
+  route: Route,
+  fault: RegistryFault | undefined,
+  options: ListenerOptions,
+): Promise<Answer | undefined> {
+  switch (fault?.type) {
+    case undefined:
+      return undefined;
+    case 'status': {
+      const { status, retryAfterSeconds } = fault;
+      const { answer } = options.trouble(route, status);
+      const headers = retryAfterSeconds === undefined ? {} : { 'retry-after': String(retryAfterSeconds) };
+      return { ...answer, headers: { ...answer.headers, ...headers } };
+    }
+    case 'delay':
+      await options.clock.sleep(fault.ms, { signal: exchange.signal });
+      return undefined;
+    case 'expire-token':
+      options.expireTokens();
+      return undefined;
+    case 'cut':
+    case 'cut-request':
+    case 'accept-then-cut':
+    case 'lie-digest':
+    case 'lie-size':
+      exchange.strike(fault);
+      return undefined;
+    default:
+      return fault satisfies never;
+  }
+}
+
+async function answerOf(exchange: Exchange, work: () => Promise<Answer>): Promise<Answer> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof Refusal) return error.answer;
+    if (error instanceof Cut) throw error;
+    if (exchange.signal.aborted) throw aborted(exchange.signal);
+    if (isFailure(error, 'NOT_FOUND')) return refuse(404, 'NAME_UNKNOWN', error.message).answer;
+    const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    return refuse(500, 'UNKNOWN', `the local registry failed: ${why}`).answer;
+  }
+}
