@@ -6,7 +6,7 @@ import { systemClock, type Clock } from '../../worker/util/clock.ts';
 import { Failure } from '../../worker/util/failure.ts';
 import { Limit } from '../../worker/util/limit.ts';
 import { isRecord } from '../../worker/util/record.ts';
-import { CallFaults } from '../http/call-faults.ts';
+import { Faults } from '../faults.ts';
 import {
   CallRefusal,
   openFront,
@@ -27,7 +27,7 @@ export interface DynamoDbOptions {
   readonly tables?: readonly TableSetup[];
   /** What `sweep` goes by. */
   readonly clock?: Clock;
-  readonly faults?: CallFaults;
+  readonly faults?: Faults;
 }
 
 interface TableSetup {
@@ -44,7 +44,7 @@ export interface LocalDynamoDb extends AsyncDisposable {
   /** `http://127.0.0.1:port`. */
   readonly endpoint: string;
   /** What goes wrong with calls. */
-  readonly faults: CallFaults;
+  readonly faults: Faults;
   /** In the order they came; of the newest 10,000. */
   readonly calls: readonly CallRecord[];
   /** Deletes what has expired, as DynamoDB does within days: until somebody asks for it, expired items are there. Resolves to how many went. */
@@ -72,7 +72,7 @@ const WRITES_AT_ONCE = 64;
  */
 export async function startDynamoDb(options: DynamoDbOptions = {}): Promise<LocalDynamoDb> {
   await using starting = new AsyncDisposableStack();
-  const { region = 'us-east-1', account = '000000000000', clock = systemClock, faults = new CallFaults() } = options;
+  const { region = 'us-east-1', account = '000000000000', clock = systemClock, faults = new Faults() } = options;
   const dynalite = starting.use(await startDynalite(options.folder));
   const settings = await openSettings(options.folder);
   const arn = `arn:aws:dynamodb:${region}:${account}:table/`;

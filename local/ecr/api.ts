@@ -28,10 +28,10 @@ export function parseApiRoute(method: string, url: URL, target: string): Route |
 const CONTENT_TYPE = 'application/x-amz-json-1.1';
 
 /** What ECR's API says when it is too busy, or broken. */
-export function apiTrouble(status: number): Refusal {
+export function apiTrouble(status: number, code: string | undefined): Refusal {
   return status === 429
-    ? apiError('ThrottlingException', 'Rate exceeded', status)
-    : apiError('ServerException', 'These errors are usually caused by a server-side issue.', status);
+    ? apiError(code ?? 'ThrottlingException', 'Rate exceeded', status)
+    : apiError(code ?? 'ServerException', 'These errors are usually caused by a server-side issue.', status);
 }
 
 /**

@@ -17,11 +17,11 @@ export function parseLayerRoute(method: string, url: URL): Route {
 }
 
 /** What S3 says when it is too busy, or broken: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html */
-export function bucketTrouble(status: number): Refusal {
+export function bucketTrouble(status: number, code: string | undefined): Refusal {
   const busy = status === 503 || status === 429;
   return busy
-    ? refuse(status, 'SlowDown', 'Please reduce your request rate.')
-    : refuse(status, 'InternalError', 'try later');
+    ? refuse(status, code ?? 'SlowDown', 'Please reduce your request rate.')
+    : refuse(status, code ?? 'InternalError', 'try later');
 }
 
 /**

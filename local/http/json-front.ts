@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Failure } from '../../worker/util/failure.ts';
 import { isRecord } from '../../worker/util/record.ts';
-import type { CallFaults } from './call-faults.ts';
+import type { Faults, RequestFault } from '../faults.ts';
 
 /** One call of an API that speaks AWS JSON 1.0. */
 export interface Call {
@@ -51,7 +52,7 @@ export interface FrontOptions {
   readonly target: string;
   /** What stands before the code in errors: `com.amazonaws.sqs`. */
   readonly namespace: string;
-  readonly faults: CallFaults;
+  readonly faults: Faults;
   /** What the service says to one call too many. */
   readonly throttled: { readonly status: number; readonly code: string };
   readonly errorHeaders?: (refusal: CallRefusal) => Readonly<Record<string, string>>;
@@ -111,7 +112,7 @@ export async function openFront(options: FrontOptions): Promise<Front> {
 class Cut extends Error {}
 
 /** Throws when the service is away: for calls that wait. */
-export function checkThere(faults: CallFaults): void {
+export function checkThere(faults: Faults): void {
   if (faults.away === 'reset') throw new Cut();
   if (faults.away === 'unavailable') throw new CallRefusal(503, 'ServiceUnavailable', 'away, as was asked for');
 }
@@ -123,49 +124,70 @@ async function serve(
   closing: AbortSignal,
   options: FrontOptions,
 ): Promise<void> {
+  // known here: a request that was left in its midst has none
+  const { socket } = request;
   const gone = new AbortController();
   response.once('close', () => gone.abort());
   try {
-    const text = await readBody(request);
+    const fault = options.faults.take({ operations: [record.action] });
+    const text = await readBody(request, fault);
     const { authorization = '' } = request.headers;
     const signal = AbortSignal.any([gone.signal, closing]);
     const call = { action: record.action, text, authorization, signal };
-    const answer = await answerOf(call, options);
-    const isThere = !signal.aborted && (await send(response, answer, record));
+    const answer = await answerOf(call, fault, options);
+    const isThere = !signal.aborted && (await send(response, answer, record, fault));
     if (!isThere) await answer.undo?.();
   } catch {
     // a fault, a client that is gone, or the server closes; anything else was answered
-    request.socket.resetAndDestroy();
+    socket.resetAndDestroy();
   }
 }
 
 type Answered = CallAnswer & { readonly status: number; readonly headers: Readonly<Record<string, string>> };
 
-async function answerOf(call: Omit<Call, 'input'>, options: FrontOptions): Promise<Answered> {
+async function answerOf(
+  call: Omit<Call, 'input'>,
+  fault: RequestFault | undefined,
+  options: FrontOptions,
+): Promise<Answered> {
   try {
-    checkThere(options.faults);
-    const fault = options.faults.take(call.action);
-    if (fault?.kind === 'drop-before') throw new Cut();
-    const { status, code } = options.throttled;
-    if (fault?.kind === 'throttle') throw new CallRefusal(status, fault.code ?? code, 'Rate exceeded');
+    if (fault?.kind === 'delay') await delay(fault.ms, undefined, { signal: call.signal });
+    if (fault?.kind === 'answer') return refusedBy(fault, options);
     const answer = await options.answer({ ...call, input: parseInput(call) });
-    if (fault?.kind === 'drop-after') throw new Cut();
+    if (fault?.kind === 'lose-answer') throw new Cut();
     return { ...answer, status: 200, headers: {} };
   } catch (error) {
     if (error instanceof Cut || call.signal.aborted) throw error;
     const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    const refusal = error instanceof CallRefusal ? error : new CallRefusal(500, 'InternalFailure', why);
-    const { status, code, message } = refusal;
-    return {
-      status,
-      headers: options.errorHeaders?.(refusal) ?? {},
-      body: { __type: `${options.namespace}#${code}`, message, ...refusal.more },
-    };
+    return refused(error instanceof CallRefusal ? error : new CallRefusal(500, 'InternalFailure', why), options);
   }
 }
 
+/** What a fault answers instead of the service. */
+function refusedBy(fault: Extract<RequestFault, { kind: 'answer' }>, options: FrontOptions): Answered {
+  const { status = options.throttled.status, code = options.throttled.code, retryAfterSeconds } = fault;
+  const why = fault.status === undefined ? 'Rate exceeded' : 'as was asked for';
+  const answer = refused(new CallRefusal(status, code, why), options);
+  if (retryAfterSeconds === undefined) return answer;
+  return { ...answer, headers: { ...answer.headers, 'retry-after': String(retryAfterSeconds) } };
+}
+
+function refused(refusal: CallRefusal, options: FrontOptions): Answered {
+  const { status, code, message, more } = refusal;
+  return {
+    status,
+    headers: options.errorHeaders?.(refusal) ?? {},
+    body: { __type: `${options.namespace}#${code}`, message, ...more },
+  };
+}
+
 /** Whether the client was there to take all of it. */
-async function send(response: ServerResponse, answer: Answered, record: Mutable<CallRecord>): Promise<boolean> {
+async function send(
+  response: ServerResponse,
+  answer: Answered,
+  record: Mutable<CallRecord>,
+  fault: RequestFault | undefined,
+): Promise<boolean> {
   const body = Buffer.from(typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body));
   record.status = answer.status;
   response.writeHead(answer.status, {
@@ -176,19 +198,24 @@ async function send(response: ServerResponse, answer: Answered, record: Mutable<
   });
   await new Promise<void>((resolve) => {
     response.once('close', resolve);
-    response.end(body, resolve);
+    if (fault?.kind === 'cut-answer') response.write(body.subarray(0, fault.afterBytes), () => resolve());
+    else response.end(body, resolve);
   });
+  if (fault?.kind === 'cut-answer') throw new Cut();
   return response.writableFinished;
 }
 
-async function readBody(request: IncomingMessage): Promise<string> {
+async function readBody(request: IncomingMessage, fault: RequestFault | undefined): Promise<string> {
+  const limit = fault?.kind === 'cut-request' ? (fault.afterBytes ?? 0) : Infinity;
   const chunks: Buffer[] = [];
   let bytes = 0;
+  if (limit === 0) throw new Cut();
   for await (const chunk of request as AsyncIterable<Buffer>) {
     bytes += chunk.byteLength;
-    if (bytes > MAX_BODY_BYTES) throw new Cut();
+    if (bytes > MAX_BODY_BYTES || bytes >= limit) throw new Cut();
     chunks.push(chunk);
   }
+  if (fault?.kind === 'cut-request') throw new Cut();
   return Buffer.concat(chunks).toString();
 }
 

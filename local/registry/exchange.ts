@@ -2,7 +2,7 @@ import { open } from 'node:fs/promises';
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { orAborted } from '../../worker/util/abort.ts';
 import { Failure } from '../../worker/util/failure.ts';
-import type { RegistryFault } from './faults.ts';
+import type { RegistryFault } from '../faults.ts';
 import type { RequestKind, Route } from './route.ts';
 
 /** A request as it was served. */
@@ -128,7 +128,7 @@ export class Exchange {
 
   /** The request's body; throws when the client breaks off. */
   async *body(): AsyncGenerator<Uint8Array, void> {
-    const limit = this.#fault?.type === 'cut-request' ? this.#fault.afterBytes : Infinity;
+    const limit = this.#fault?.kind === 'cut-request' ? (this.#fault.afterBytes ?? 0) : Infinity;
     // not destroyed when a handler has seen enough: the client could not read the answer then
     const chunks: AsyncIterable<Uint8Array> = this.#request.iterator({ destroyOnReturn: false });
     for await (const chunk of chunks) {
@@ -138,6 +138,7 @@ export class Exchange {
       yield taken;
       if (this.#served.receivedBytes >= limit) throw new Cut();
     }
+    if (limit < Infinity) throw new Cut();
   }
 
   /** The whole body, or undefined when it is longer than `maxBytes`. */
@@ -153,14 +154,14 @@ export class Exchange {
   /** Sends the answer. Resolves when the last byte is handed to the socket; rejects when the client is gone before. */
   async send(answer: Answer): Promise<void> {
     const fault = this.#fault;
-    if (fault?.type === 'accept-then-cut' || fault?.type === 'cut-request') throw new Cut();
+    if (fault?.kind === 'lose-answer' || fault?.kind === 'cut-request') throw new Cut();
     const body = typeof answer.body === 'string' ? Buffer.from(answer.body) : (answer.body ?? Buffer.alloc(0));
     const trueBytes = body instanceof Uint8Array ? body.byteLength : body.bytes;
-    const bytes = fault?.type === 'lie-size' ? Math.max(0, trueBytes + fault.byBytes) : trueBytes;
+    const bytes = fault?.kind === 'lie-size' ? Math.max(0, trueBytes + fault.byBytes) : trueBytes;
     const response = this.#response;
     const bodiless = answer.status === 204 || answer.status === 304;
     const ends = this.method === 'HEAD' || bodiless;
-    if (fault?.type === 'cut' && ends) throw new Cut();
+    if (fault?.kind === 'cut-answer' && ends) throw new Cut();
     this.#request.resume(); // what was not read of the request must not stay in the connection
     this.#served.status = answer.status;
     response.writeHead(answer.status, { ...answer.headers, ...(bodiless ? {} : { 'content-length': String(bytes) }) });
@@ -174,16 +175,16 @@ export class Exchange {
       return;
     }
     response.flushHeaders();
-    const limit = fault?.type === 'cut' ? Math.min(fault.afterBytes, bytes) : bytes;
+    const limit = fault?.kind === 'cut-answer' ? Math.min(fault.afterBytes, bytes) : bytes;
     for await (const chunk of body instanceof Uint8Array ? [body] : slices(body)) {
       const wanted = chunk.subarray(0, limit - this.#served.sentBytes);
-      await this.#write(fault?.type === 'lie-digest' && this.#served.sentBytes === 0 ? corrupted(wanted) : wanted);
+      await this.#write(fault?.kind === 'lie-digest' && this.#served.sentBytes === 0 ? corrupted(wanted) : wanted);
       if (this.#served.sentBytes >= limit) break;
     }
     while (this.#served.sentBytes < limit) {
       await this.#write(Buffer.alloc(Math.min(READ_BYTES, limit - this.#served.sentBytes)));
     }
-    if (fault?.type === 'cut') throw new Cut();
+    if (fault?.kind === 'cut-answer') throw new Cut();
     response.end();
   }
 

@@ -4,12 +4,12 @@ import { bucketTrouble, LayerBucket, parseLayerRoute } from '../ecr/layers.ts';
 import { checkEcrAccess, ecrRules } from '../ecr/rules.ts';
 import { pushEvent } from '../ecr/events.ts';
 import { Ecr, type EcrOptions } from '../ecr/ecr.ts';
+import { Faults, type RegistryFault } from '../faults.ts';
 import { ociRules } from './oci-rules.ts';
 import { RegistryAuth } from './auth.ts';
 import { Distribution } from './distribution.ts';
 import { refuse, type Answer, type Exchange, type Refusal, type ServedRequest } from './exchange.ts';
-import { RegistryFaults } from './faults.ts';
-import { parseRoute, type RequestKind, type Route } from './route.ts';
+import { parseRoute, type RegistryOperation, type RequestKind, type Route } from './route.ts';
 import { listen, RequestLog, type Listener } from './server.ts';
 import { openRegistryStore, type RegistryStore } from './store.ts';
 
@@ -57,7 +57,7 @@ export interface LocalRegistry extends AsyncDisposable {
   readonly host: string;
   /** The name that references have for it: of ECR `111111111111.dkr.ecr.us-east-1.amazonaws.com`, which really answers at `url`; else `host`. */
   readonly registryHost: string;
-  readonly faults: RegistryFaults;
+  readonly faults: Faults<RegistryOperation, RegistryFault>;
   /** The newest requests, 10,000 at least, in the order they came. */
   readonly requests: readonly ServedRequest[];
   /** Makes every token that was given so far worthless. */
@@ -71,7 +71,7 @@ export async function startRegistry(options: RegistryServerOptions): Promise<Loc
   const store = await openRegistryStore(options.folder);
   await using starting = new AsyncDisposableStack();
   starting.defer(() => store.close());
-  const faults = new RegistryFaults();
+  const faults = new Faults<RegistryOperation, RegistryFault>();
   const log = new RequestLog();
   const shared: Shared = { store, faults, log, clock: options.clock ?? systemClock, port: options.port ?? 0 };
   const { front, registryHost, expireTokens } =
@@ -94,7 +94,7 @@ export async function startRegistry(options: RegistryServerOptions): Promise<Loc
 
 interface Shared {
   readonly store: RegistryStore;
-  readonly faults: RegistryFaults;
+  readonly faults: Faults<RegistryOperation, RegistryFault>;
   readonly log: RequestLog;
   readonly clock: Clock;
   readonly port: number;
@@ -136,7 +136,7 @@ async function startOci(options: OciServerOptions, shared: Shared, starting: Asy
       }
       return distribution.answer(exchange, route);
     },
-    trouble: (_, status) => registryTrouble(status),
+    trouble: (_, status, code) => registryTrouble(status, code),
     headers: HEADERS,
     expireTokens,
   });
@@ -154,7 +154,7 @@ async function startEcr(options: EcrServerOptions, shared: Shared, starting: Asy
     port: 0,
     route: (request, url) => parseLayerRoute(request.method ?? '', url),
     answer: async (exchange, route) => bucket.answer(exchange, route),
-    trouble: (_, status) => bucketTrouble(status),
+    trouble: (_, status, code) => bucketTrouble(status, code),
     headers: { server: 'AmazonS3' },
     expireTokens,
   });
@@ -180,7 +180,7 @@ async function startEcr(options: EcrServerOptions, shared: Shared, starting: Asy
       return parseApiRoute(request.method ?? '', url, String(target ?? '')) ?? parseRoute(request.method ?? '', url);
     },
     answer,
-    trouble: (route, status) => (route.kind === 'api' ? apiTrouble(status) : registryTrouble(status)),
+    trouble: (route, status, code) => (route.kind === 'api' ? apiTrouble(status, code) : registryTrouble(status, code)),
     headers: HEADERS,
     expireTokens,
   });
@@ -189,8 +189,8 @@ async function startEcr(options: EcrServerOptions, shared: Shared, starting: Asy
 }
 
 /** What a registry says when it is too busy, or broken. */
-function registryTrouble(status: number): Refusal {
+function registryTrouble(status: number, code: string | undefined): Refusal {
   return status === 429
-    ? refuse(status, 'TOOMANYREQUESTS', 'Rate exceeded')
-    : refuse(status, 'UNAVAILABLE', 'try later');
+    ? refuse(status, code ?? 'TOOMANYREQUESTS', 'Rate exceeded')
+    : refuse(status, code ?? 'UNAVAILABLE', 'try later');
 }

@@ -2,20 +2,20 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { aborted } from '../../worker/util/abort.ts';
 import type { Clock } from '../../worker/util/clock.ts';
 import { Failure, isFailure } from '../../worker/util/failure.ts';
+import type { Faults, MatchedRequest, RegistryFault } from '../faults.ts';
 import { Cut, Exchange, refuse, Refusal, type Answer, type ServedRequest } from './exchange.ts';
-import type { RegistryFault, RegistryFaults } from './faults.ts';
-import type { Route } from './route.ts';
+import type { RegistryOperation, Route } from './route.ts';
 
 export interface ListenerOptions {
   /** On 127.0.0.1; 0 for one that is free. */
   readonly port: number;
   readonly route: (request: IncomingMessage, url: URL) => Route;
   readonly answer: (exchange: Exchange, route: Route) => Promise<Answer>;
-  /** What is answered to a request that a fault gives this status. */
-  readonly trouble: (route: Route, status: number) => Refusal;
+  /** What is answered to a request that a fault refuses with this status, and with `code` instead of the registry's own for it. */
+  readonly trouble: (route: Route, status: number, code: string | undefined) => Refusal;
   /** Of every answer. */
   readonly headers: Readonly<Record<string, string>>;
-  readonly faults: RegistryFaults;
+  readonly faults: Faults<RegistryOperation, RegistryFault>;
   readonly expireTokens: () => void;
   readonly log: RequestLog;
   readonly clock: Clock;
@@ -87,7 +87,7 @@ async function serve(request: IncomingMessage, response: ServerResponse, options
   const exchange = new Exchange(request, response, url, route);
   options.log.add(exchange.served);
   try {
-    const fault = options.faults.take(route);
+    const fault = options.faults.take(matchedBy(route));
     const answer =
       (await struck(exchange, route, fault, options)) ??
       (await answerOf(exchange, () => options.answer(exchange, route)));
@@ -105,12 +105,12 @@ async function struck(
   fault: RegistryFault | undefined,
   options: ListenerOptions,
 ): Promise<Answer | undefined> {
-  switch (fault?.type) {
+  switch (fault?.kind) {
     case undefined:
       return undefined;
-    case 'status': {
-      const { status, retryAfterSeconds } = fault;
-      const { answer } = options.trouble(route, status);
+    case 'answer': {
+      const { status = 429, code, retryAfterSeconds } = fault;
+      const { answer } = options.trouble(route, status, code);
       const headers = retryAfterSeconds === undefined ? {} : { 'retry-after': String(retryAfterSeconds) };
       return { ...answer, headers: { ...answer.headers, ...headers } };
     }
@@ -120,9 +120,12 @@ async function struck(
     case 'expire-token':
       options.expireTokens();
       return undefined;
-    case 'cut':
     case 'cut-request':
-    case 'accept-then-cut':
+      if (!exchange.hasBody || (fault.afterBytes ?? 0) === 0) throw new Cut();
+      exchange.strike(fault);
+      return undefined;
+    case 'cut-answer':
+    case 'lose-answer':
     case 'lie-digest':
     case 'lie-size':
       exchange.strike(fault);
@@ -130,6 +133,12 @@ async function struck(
     default:
       return fault satisfies never;
   }
+}
+
+function matchedBy(route: Route): MatchedRequest {
+  const operations = route.kind === 'api' ? [route.kind, route.operation] : [route.kind];
+  const digest = 'digest' in route ? route.digest : undefined;
+  return { operations, ...(digest === undefined ? {} : { digest }) };
 }
 
 async function answerOf(exchange: Exchange, work: () => Promise<Answer>): Promise<Answer> {

@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { setTimeout as delay } from 'node:timers/promises';
 import { Failure } from '../../worker/util/failure.ts';
 import { S3Error } from './error.ts';
-import { S3Faults, type S3Fault } from './faults.ts';
+import { Faults, type RequestFault } from '../faults.ts';
 import { findOperation, perform, type S3Operation } from './operations.ts';
 import type { S3Answer, S3Settings } from './request.ts';
 import { authenticate, type Credentials } from './signature.ts';
@@ -24,7 +24,7 @@ export interface S3Options {
   readonly accountId?: string;
   /** The least size of every part but the last. Default 5 MiB, as S3's; tests lower it. */
   readonly minPartBytes?: number;
-  readonly faults?: S3Faults;
+  readonly faults?: Faults<S3Operation>;
   /** Made, with versions, where they are not there yet. Default none. */
   readonly buckets?: readonly string[];
 }
@@ -48,7 +48,7 @@ export interface LocalS3 extends AsyncDisposable {
   readonly endpoint: string;
   readonly region: string;
   readonly credentials: Credentials;
-  readonly faults: S3Faults;
+  readonly faults: Faults<S3Operation>;
   /** In the order they came; of the newest 10,000. */
   readonly requests: readonly S3RequestRecord[];
   /** Ends all connections and gives the folder free. */
@@ -91,7 +91,7 @@ interface Exchange {
   readonly response: ServerResponse;
   readonly record: Mutable<S3RequestRecord>;
   readonly requestId: string;
-  faults: readonly S3Fault[];
+  fault: RequestFault | undefined;
   /** The client waits to be told before it sends its body. */
   isWaiting: boolean;
 }
@@ -99,7 +99,7 @@ interface Exchange {
 class S3Server implements LocalS3 {
   readonly region: string;
   readonly credentials: Credentials;
-  readonly faults: S3Faults;
+  readonly faults: Faults<S3Operation>;
   readonly requests: S3RequestRecord[] = [];
   readonly #settings: S3Settings;
   readonly #store: S3Store;
@@ -111,7 +111,7 @@ class S3Server implements LocalS3 {
   constructor(options: S3Options, store: S3Store) {
     this.region = options.region ?? 'us-east-1';
     this.credentials = options.credentials ?? DEFAULT_CREDENTIALS;
-    this.faults = options.faults ?? new S3Faults();
+    this.faults = options.faults ?? new Faults();
     this.#settings = {
       region: this.region,
       accountId: options.accountId ?? '000000000000',
@@ -162,13 +162,13 @@ class S3Server implements LocalS3 {
     const record = { method, operation: undefined, bucket: '', key: '', status: 0, receivedBytes: 0, sentBytes: 0 };
     const requestId = randomBytes(8).toString('hex').toUpperCase();
     const isWaiting = request.headers.expect !== undefined;
-    const exchange: Exchange = { request, response, record, requestId, faults: [], isWaiting };
+    const exchange: Exchange = { request, response, record, requestId, fault: undefined, isWaiting };
     this.requests.push(record);
     if (this.requests.length > MAX_RECORDS) this.requests.shift();
     try {
       const answer = await this.#answer(exchange);
       using _content = answer.content;
-      if (exchange.faults.some((fault) => fault.kind === 'drop-after')) request.socket.destroy();
+      if (exchange.fault?.kind === 'lose-answer') request.socket.destroy();
       else await send(exchange, answer);
     } catch (error) {
       if (request.socket.destroyed) return; // the client went away, or was cut off on purpose
@@ -191,11 +191,10 @@ class S3Server implements LocalS3 {
     const headers = new Map([...(hoisted ?? []), ...own]);
     const asked = { method, bucket, key, query: new Map(parameters), headers };
     record.operation = findOperation(asked);
-    exchange.faults = this.faults.take(record.operation, key);
-    for (const fault of exchange.faults) {
-      const answer = await this.#suffer(fault, exchange);
-      if (answer !== undefined) return answer;
-    }
+    const fault = this.faults.take({ operations: record.operation === undefined ? [] : [record.operation], key });
+    exchange.fault = fault;
+    const instead = fault && (await this.#suffer(fault, exchange));
+    if (instead !== undefined) return instead;
     const signer = { ...this.credentials, region: this.region };
     const payload = authenticate({ method, path, query, headers: own }, signer, Date.now());
     if (record.operation === undefined) throw unknownOperation(asked);
@@ -213,30 +212,32 @@ class S3Server implements LocalS3 {
   }
 
   /** What happens before the request is served, and may be all that happens. */
-  async #suffer(fault: S3Fault, exchange: Exchange): Promise<S3Answer | undefined> {
+  async #suffer(fault: RequestFault, exchange: Exchange): Promise<S3Answer | undefined> {
     const { request } = exchange;
     switch (fault.kind) {
       case 'delay':
-        await delay(fault.delayMs, undefined, { signal: this.#closing.signal });
+        await delay(fault.ms, undefined, { signal: this.#closing.signal });
         return undefined;
       case 'answer': {
-        const { status, code, retryAfterSeconds } = fault.answer;
+        const { status = 503, code = 'SlowDown', retryAfterSeconds } = fault;
         const document = errorDocument(exchange, code, 'as was asked for');
         return { status, headers: { 'retry-after': retryAfterSeconds }, document };
       }
-      case 'drop-before':
-        if (fault.afterBytes > 0) {
+      case 'cut-request': {
+        const { afterBytes = 0 } = fault;
+        if (afterBytes > 0) {
           let bytes = 0;
           takeBody(exchange);
           for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
             bytes += chunk.length;
-            if (bytes >= fault.afterBytes) break;
+            if (bytes >= afterBytes) break;
           }
         }
         request.socket.destroy();
         throw new S3Error('InternalError', 'cut off');
+      }
       case 'cut-answer':
-      case 'drop-after':
+      case 'lose-answer':
         return undefined;
       default:
         return fault satisfies never;
@@ -330,7 +331,7 @@ function errorDocument(
 }
 
 async function send(exchange: Exchange, answer: S3Answer): Promise<void> {
-  const { request, response, record } = exchange;
+  const { request, response, record, fault } = exchange;
   const { status = 200, headers = {}, document, content } = answer;
   response.setHeader('server', 'AmazonS3');
   response.setHeader('x-amz-request-id', exchange.requestId);
@@ -344,12 +345,17 @@ async function send(exchange: Exchange, answer: S3Answer): Promise<void> {
     response.setHeader('content-length', body.length);
   } else if (status !== 204 && status !== 304 && !response.hasHeader('content-length'))
     response.setHeader('content-length', 0);
+  const hasBody = request.method !== 'HEAD' && (content !== undefined || body !== undefined);
+  const afterBytes = fault?.kind === 'cut-answer' ? fault.afterBytes : Infinity;
+  if (fault?.kind === 'cut-answer' && !hasBody) {
+    request.socket.destroy();
+    return;
+  }
   record.status = status;
   response.writeHead(status);
-  if (request.method !== 'HEAD') {
-    const cut = exchange.faults.find((fault) => fault.kind === 'cut-answer');
+  if (hasBody) {
     for await (const chunk of content ?? (body === undefined ? [] : [body])) {
-      const left = (cut?.afterBytes ?? Infinity) - record.sentBytes;
+      const left = afterBytes - record.sentBytes;
       await write(response, left < chunk.length ? chunk.subarray(0, left) : chunk);
       record.sentBytes += Math.min(left, chunk.length);
       if (left <= chunk.length) {

@@ -2,7 +2,7 @@ import { checkAborted } from '../../worker/util/abort.ts';
 import { systemClock, type Clock } from '../../worker/util/clock.ts';
 import { Failure } from '../../worker/util/failure.ts';
 import { isRecord } from '../../worker/util/record.ts';
-import { CallFaults } from '../http/call-faults.ts';
+import { Faults, type DeliveryFault } from '../faults.ts';
 import { FAUXQS_ACCOUNT, startFauxqs, type Fauxqs } from './fauxqs.ts';
 import {
   CallRefusal,
@@ -13,7 +13,6 @@ import {
   type CallAnswer,
   type CallRecord,
 } from '../http/json-front.ts';
-import { DeliveryFaults } from './faults.ts';
 
 export interface SqsOptions {
   /** Default us-east-1. */
@@ -24,8 +23,8 @@ export interface SqsOptions {
   readonly queues?: readonly QueueSetup[];
   /** Of the front: waits, and what it knows of deliveries. fauxqs itself goes by the machine's clock. */
   readonly clock?: Clock;
-  readonly faults?: CallFaults;
-  readonly deliveryFaults?: DeliveryFaults;
+  readonly faults?: Faults;
+  readonly deliveryFaults?: Faults<never, DeliveryFault>;
 }
 
 interface QueueSetup {
@@ -43,9 +42,9 @@ export interface LocalSqs extends AsyncDisposable {
   /** `http://127.0.0.1:port`. */
   readonly endpoint: string;
   /** What goes wrong with calls. */
-  readonly faults: CallFaults;
+  readonly faults: Faults;
   /** What goes wrong with messages. */
-  readonly deliveryFaults: DeliveryFaults;
+  readonly deliveryFaults: Faults<never, DeliveryFault>;
   /** In the order they came; of the newest 10,000. */
   readonly calls: readonly CallRecord[];
   /** The URL that a queue of this name has, whether it is there or not. */
@@ -89,7 +88,7 @@ const COUNTS = [
 export async function startSqs(options: SqsOptions = {}): Promise<LocalSqs> {
   await using starting = new AsyncDisposableStack();
   const { region = 'us-east-1', account = FAUXQS_ACCOUNT, clock = systemClock } = options;
-  const { faults = new CallFaults(), deliveryFaults = new DeliveryFaults() } = options;
+  const { faults = new Faults(), deliveryFaults = new Faults() } = options;
   const fauxqs = starting.use(await startFauxqs(region));
   const sqs = new Sqs(fauxqs, { region, account, clock, faults, deliveryFaults, url: () => front.url });
   const front = await openFront({
@@ -135,8 +134,8 @@ interface Settings {
   readonly region: string;
   readonly account: string;
   readonly clock: Clock;
-  readonly faults: CallFaults;
-  readonly deliveryFaults: DeliveryFaults;
+  readonly faults: Faults;
+  readonly deliveryFaults: Faults<never, DeliveryFault>;
   readonly url: () => string;
 }
 
@@ -325,14 +324,14 @@ class Sqs {
       const ReceiptHandle = textOf(message, 'ReceiptHandle');
       const messageId = textOf(message, 'MessageId');
       const original = this.#originals.get(messageId);
-      const fault = original === undefined ? this.#options.deliveryFaults.take() : undefined;
+      const fault = original === undefined ? this.#options.deliveryFaults.take({ operations: [] }) : undefined;
       const QueueUrl = this.queueUrl(queue);
       if (fault?.kind === 'duplicate' || fault?.kind === 'reorder') await this.#copy(queue, messageId);
       if (fault?.kind === 'reorder') {
         await this.#fauxqs.call('DeleteMessage', { QueueUrl, ReceiptHandle });
         continue;
       }
-      const seconds = fault?.kind === 'reappear' ? fault.afterSeconds : visibilitySeconds;
+      const seconds = fault?.kind === 'reappear' ? (fault.afterSeconds ?? 0) : visibilitySeconds;
       const deadlineMs = receivedMs + seconds * 1000;
       if (fault?.kind === 'reappear')
         await this.#fauxqs.call('ChangeMessageVisibility', { QueueUrl, ReceiptHandle, VisibilityTimeout: seconds });

@@ -150,8 +150,8 @@ describe('a restore', () => {
     await lab.push(image, registry, 'healing/app');
     await backedUp(at(registry, 'healing/app'), `s3://${bucket}/healing/{tag}.tar`);
     const key = 'healing/v1.tar';
-    lab.stack.s3.faults.answer({ operation: 'GetObject', key }, { status: 500, code: 'InternalError' });
-    lab.stack.s3.faults.cutAnswer({ operation: 'GetObject', key, skip: 2 }, 1000);
+    lab.stack.s3.faults.add({ operation: 'GetObject', key }, { kind: 'answer', status: 500, code: 'InternalError' });
+    lab.stack.s3.faults.add({ operation: 'GetObject', key, skip: 2 }, { kind: 'cut-answer', afterBytes: 1000 });
     await run({ from: `s3://${bucket}/${key}`, to: at(otherEcr, 'healing/app') });
     expect(lab.stack.s3.faults.pending).toBe(0);
     await expectSameImage(image.content, lab.view(otherEcr, 'healing/app'), image.root);

@@ -25,7 +25,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, onTestFinished, test } from 'vitest';
-import { CallFaults } from '../../http/call-faults.ts';
+import { Faults } from '../../faults.ts';
 import { startDynamoDb, type DynamoDbOptions, type LocalDynamoDb } from '../../dynamodb/dynamodb.ts';
 import { fakeClock } from '../../../test/support/clock.ts';
 
@@ -284,21 +284,21 @@ describe('expiry', () => {
 describe('faults', () => {
   test('throttle, as DynamoDB names it for reads and writes, or otherwise', async () => {
     const it = await open();
-    it.dynamodb.faults.throttle({ action: 'PutItem' });
+    it.dynamodb.faults.add({ operation: 'PutItem' }, { kind: 'answer' });
     assert.equal(await nameOf(put(it)), 'ProvisionedThroughputExceededException');
-    it.dynamodb.faults.throttle({ action: 'PutItem' }, 'ThrottlingException');
+    it.dynamodb.faults.add({ operation: 'PutItem' }, { kind: 'answer', code: 'ThrottlingException' });
     assert.equal(await nameOf(put(it)), 'ThrottlingException');
     await put(it);
-    it.dynamodb.faults.throttle({ share: 0.5 });
+    it.dynamodb.faults.add({ share: 0.5 }, { kind: 'answer' });
     const answers = await Promise.allSettled(Array.from({ length: 100 }, async () => put(it)));
     const refused = answers.filter(({ status }) => status === 'rejected').length;
     assert.ok(refused > 30 && refused < 70, `${refused} refused`);
   });
 
   test('lose the answer to a write that happened', async () => {
-    const faults = new CallFaults();
+    const faults = new Faults();
     const it = await open({ faults });
-    faults.dropAfter({ action: 'PutItem' });
+    faults.add({ operation: 'PutItem' }, { kind: 'lose-answer' });
     await assert.rejects(put(it, { v: { S: 'written' } }));
     assert.equal((await get(it))?.['v']?.S, 'written');
   });

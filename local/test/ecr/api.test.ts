@@ -116,7 +116,7 @@ test('an operation that is not there is refused aloud', async () => {
 });
 
 test('faults strike single operations', async () => {
-  registry.faults.queue({ on: 'api', operation: 'DescribeRegistry' }, { type: 'status', status: 429 });
+  registry.faults.add({ operation: 'DescribeRegistry' }, { kind: 'answer', status: 429 });
   await ecr.send(new DescribeRepositoriesCommand({}));
   await assert.rejects(ecr.send(new DescribeRegistryCommand({})), { name: 'ThrottlingException' });
   assert.equal(registry.faults.pending, 0);

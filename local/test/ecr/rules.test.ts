@@ -76,7 +76,7 @@ test('tokens can be made to expire at once, or by the request that a fault strik
   registry.expireTokens();
   assert.equal((await raw.call('GET', '/v2/')).status, 403);
   raw = new RawRegistry(registry.url, { authorization: await basic() });
-  registry.faults.queue({ on: 'base' }, { type: 'expire-token' });
+  registry.faults.add({ operation: 'base' }, { kind: 'expire-token' });
   assert.equal((await raw.call('GET', '/v2/')).status, 403);
   assert.equal((await raw.call('GET', '/v2/')).status, 403);
   raw = new RawRegistry(registry.url, { authorization: await basic() });
@@ -342,8 +342,8 @@ test('faults of the bucket are those of S3', async () => {
   await create('app');
   const { layer } = await raw.pushImage('app', 'v1');
   const address = locationOf(await raw.call('GET', `/v2/app/blobs/${layer}`));
-  registry.faults.queue({ on: 'layer-get', digest: layer }, { type: 'status', status: 503 });
-  registry.faults.queue({ on: 'layer-get' }, { type: 'cut', afterBytes: 7000 });
+  registry.faults.add({ operation: 'layer-get', digest: layer }, { kind: 'answer', status: 503 });
+  registry.faults.add({ operation: 'layer-get' }, { kind: 'cut-answer', afterBytes: 7000 });
   const bucket = new RawRegistry(address);
   assert.match((await bucket.call('GET', address)).body.toString(), /<Code>SlowDown<\/Code>/);
   const received: Uint8Array[] = [];

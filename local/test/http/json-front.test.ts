@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'vitest';
-import { CallFaults, FaultQueue } from '../../http/call-faults.ts';
+import { Faults } from '../../faults.ts';
 import { CallRefusal, openFront, type Call, type CallAnswer, type Front } from '../../http/json-front.ts';
 
-const open = async (answer: (call: Call) => Promise<CallAnswer>, faults = new CallFaults()): Promise<Front> =>
+const open = async (answer: (call: Call) => Promise<CallAnswer>, faults = new Faults()): Promise<Front> =>
   openFront({ target: 'Test', namespace: 'test', faults, throttled: { status: 429, code: 'TooMany' }, answer });
 
 const post = async (
@@ -86,23 +86,23 @@ describe('a front', () => {
 });
 
 describe('faults of calls', () => {
-  test('throttle, drop before and drop after, as often as they should, of the actions they wait for', async () => {
+  test('refuse, cut the request and lose the answer, as often as they should, of the actions they wait for', async () => {
     let done = 0;
-    const faults = new CallFaults();
+    const faults = new Faults();
     const front = await open(async () => ({ body: { done: ++done } }), faults);
-    faults.throttle({ action: 'Do', skip: 1, times: 2 });
+    faults.add({ operation: 'Do', skip: 1, times: 2 }, { kind: 'answer' });
     assert.equal((await post(front, { target: 'Test.Other' })).status, 200);
     assert.deepEqual(
       (await Array.fromAsync([1, 2, 3, 4], async () => post(front))).map(({ status }) => status),
       [200, 429, 429, 200],
     );
-    faults.throttle({}, 'SlowDown');
+    faults.add({}, { kind: 'answer', code: 'SlowDown' });
     assert.deepEqual(await (await post(front)).json(), { __type: 'test#SlowDown', message: 'Rate exceeded' });
     assert.equal(done, 3);
-    faults.dropBefore();
+    faults.add({}, { kind: 'cut-request' });
     await assert.rejects(post(front));
     assert.equal(done, 3);
-    faults.dropAfter();
+    faults.add({}, { kind: 'lose-answer' });
     await assert.rejects(post(front));
     assert.equal(done, 4);
     assert.equal(faults.pending, 0);
@@ -110,8 +110,42 @@ describe('faults of calls', () => {
     await front.close();
   });
 
+  test('cut a request in its midst, and an answer', async () => {
+    let done = 0;
+    const faults = new Faults();
+    const front = await open(async () => ({ body: { done: ++done } }), faults);
+    for (const afterBytes of [1, 1000]) {
+      faults.add({}, { kind: 'cut-request', afterBytes });
+      await assert.rejects(post(front));
+    }
+    assert.equal(done, 0);
+    faults.add({}, { kind: 'cut-answer', afterBytes: 3 });
+    const answer = await post(front);
+    assert.equal(answer.status, 200);
+    await assert.rejects(answer.text());
+    assert.deepEqual([done, faults.pending], [1, 0]);
+    await front.close();
+  });
+
+  test('answer with what they are given, and delay', async () => {
+    const faults = new Faults();
+    const front = await open(async () => ({ body: {} }), faults);
+    faults.add({}, { kind: 'answer', status: 500, code: 'Broken', retryAfterSeconds: 7 });
+    const answer = await post(front);
+    assert.deepEqual([answer.status, answer.headers.get('retry-after')], [500, '7']);
+    faults.add({}, { kind: 'delay', ms: 20 });
+    const begunMs = performance.now();
+    assert.equal((await post(front)).status, 200);
+    assert.ok(performance.now() - begunMs >= 19);
+    faults.add({}, { kind: 'delay', ms: 3_600_000 });
+    const waiting = assert.rejects(post(front));
+    while (faults.pending > 0) await new Promise(setImmediate);
+    await front.close();
+    await waiting;
+  });
+
   test('make a service go away until it comes back', async () => {
-    const faults = new CallFaults();
+    const faults = new Faults();
     const front = await open(async () => ({ body: {} }), faults);
     faults.goAway();
     await assert.rejects(post(front));
@@ -120,22 +154,9 @@ describe('faults of calls', () => {
     faults.comeBack();
     assert.equal((await post(front)).status, 200);
     faults.goAway();
-    faults.throttle({ times: Infinity });
+    faults.add({ times: Infinity }, { kind: 'answer' });
     faults.clear();
     assert.equal((await post(front)).status, 200);
     await front.close();
-  });
-
-  test('happen by chance to a share, the same with the same seed', () => {
-    const strikes = (seed: number): string => {
-      const queue = new FaultQueue<'fault'>(seed);
-      queue.add('fault', { share: 0.3 });
-      return Array.from({ length: 1000 }, () => (queue.take(() => true) === undefined ? '.' : 'x')).join('');
-    };
-    const once = strikes(7);
-    assert.equal(strikes(7), once);
-    assert.notEqual(strikes(8), once);
-    const share = once.replaceAll('.', '').length / 1000;
-    assert.ok(share > 0.25 && share < 0.35, `${share}`);
   });
 });

@@ -33,7 +33,7 @@ afterEach(async () => {
 });
 
 test.each([0, 1, 70_000, 1_999_999])('a body is cut after %i bytes', async (afterBytes) => {
-  registry.faults.queue({ on: 'blob-get' }, { type: 'cut', afterBytes });
+  registry.faults.add({ operation: 'blob-get' }, { kind: 'cut-answer', afterBytes });
   const received: Uint8Array[] = [];
   await assert.rejects(raw.stream(path, received));
   assert.ok(Buffer.concat(received).equals(blob.subarray(0, afterBytes)));
@@ -42,7 +42,7 @@ test.each([0, 1, 70_000, 1_999_999])('a body is cut after %i bytes', async (afte
 });
 
 test('a cut after nothing comes after the head', async () => {
-  registry.faults.queue({ on: 'blob-get' }, { type: 'cut', afterBytes: 0 });
+  registry.faults.add({ operation: 'blob-get' }, { kind: 'cut-answer', afterBytes: 0 });
   const { statusCode, headers, body } = await request(new URL(path, registry.url));
   assert.equal(statusCode, 200);
   assert.equal(headers['content-length'], '2000000');
@@ -50,20 +50,20 @@ test('a cut after nothing comes after the head', async () => {
 });
 
 test('an answer without a body is cut before it begins', async () => {
-  registry.faults.queue({ on: 'blob-head' }, { type: 'cut', afterBytes: 10 });
+  registry.faults.add({ operation: 'blob-head' }, { kind: 'cut-answer', afterBytes: 10 });
   await assert.rejects(raw.call('HEAD', path));
   assert.equal(registry.faults.pending, 0);
 });
 
 test('a cut counts from the beginning of the range', async () => {
-  registry.faults.queue({ on: 'blob-get' }, { type: 'cut', afterBytes: 10 });
+  registry.faults.add({ operation: 'blob-get' }, { kind: 'cut-answer', afterBytes: 10 });
   const received: Uint8Array[] = [];
   await assert.rejects(raw.stream(path, received, { range: 'bytes=1000-' }));
   assert.ok(Buffer.concat(received).equals(blob.subarray(1000, 1010)));
 });
 
 test('a status is answered, with the wait that is asked for', async () => {
-  registry.faults.queue({ on: 'manifest-get' }, { type: 'status', status: 429, retryAfterSeconds: 7 });
+  registry.faults.add({ operation: 'manifest-get' }, { kind: 'answer', status: 429, retryAfterSeconds: 7 });
   const answer = await raw.call('GET', '/v2/app/manifests/v1');
   assert.deepEqual(errorOf(answer), [429, 'TOOMANYREQUESTS']);
   assert.equal(answer.headers['retry-after'], '7');
@@ -72,8 +72,8 @@ test('a status is answered, with the wait that is asked for', async () => {
 
 test('faults strike in their order, each as often as it is told, and leave others alone', async () => {
   const other = await raw.pushBlob('app', Buffer.from('other'));
-  registry.faults.queue({ on: 'blob-get', digest, after: 1, times: 2 }, { type: 'status', status: 503 });
-  registry.faults.queue({ on: 'blob-get', digest }, { type: 'status', status: 500 });
+  registry.faults.add({ operation: 'blob-get', digest, skip: 1, times: 2 }, { kind: 'answer', status: 503 });
+  registry.faults.add({ operation: 'blob-get', digest }, { kind: 'answer', status: 500 });
   const statuses: number[] = [];
   for (let i = 0; i < 5; i++) {
     statuses.push((await raw.call('GET', path)).status);
@@ -86,20 +86,20 @@ test('faults strike in their order, each as often as it is told, and leave other
 });
 
 test('faults that were taken back do not strike', async () => {
-  registry.faults.queue({ on: 'blob-get', times: 3 }, { type: 'status', status: 500 });
+  registry.faults.add({ operation: 'blob-get', times: 3 }, { kind: 'answer', status: 500 });
   assert.equal(registry.faults.pending, 3);
   registry.faults.clear();
   assert.equal((await raw.call('GET', path)).status, 200);
 });
 
 test('a delayed request is served after its wait', async () => {
-  registry.faults.queue({ on: 'blob-get' }, { type: 'delay', ms: 5000 });
+  registry.faults.add({ operation: 'blob-get' }, { kind: 'delay', ms: 5000 });
   assert.equal((await raw.call('GET', path)).status, 200);
   assert.deepEqual(clock.sleeps, [5000]);
 });
 
 test('a lie about the digest has the right length and other bytes', async () => {
-  registry.faults.queue({ on: 'blob-get' }, { type: 'lie-digest' });
+  registry.faults.add({ operation: 'blob-get' }, { kind: 'lie-digest' });
   const answer = await raw.call('GET', path);
   assert.equal(answer.headers['docker-content-digest'], digest);
   assert.equal(answer.body.byteLength, blob.byteLength);
@@ -108,8 +108,8 @@ test('a lie about the digest has the right length and other bytes', async () => 
 });
 
 test.each([-1, -1_999_999, 1, 700_000])('a lie about the size is told by HEAD and GET: %i bytes', async (byBytes) => {
-  registry.faults.queue({ on: 'blob-head' }, { type: 'lie-size', byBytes });
-  registry.faults.queue({ on: 'blob-get' }, { type: 'lie-size', byBytes });
+  registry.faults.add({ operation: 'blob-head' }, { kind: 'lie-size', byBytes });
+  registry.faults.add({ operation: 'blob-get' }, { kind: 'lie-size', byBytes });
   const length = blob.byteLength + byBytes;
   assert.equal((await raw.call('HEAD', path)).headers['content-length'], String(length));
   const { body } = await raw.call('GET', path);
@@ -120,7 +120,7 @@ test.each([-1, -1_999_999, 1, 700_000])('a lie about the size is told by HEAD an
 test('an upload can be taken and the answer lost: the blob is there', async () => {
   const another = seededBytes('another', 300_000);
   const location = withDigest(await raw.startUpload('app'), digestOf(another));
-  registry.faults.queue({ on: 'upload-put', digest: digestOf(another) }, { type: 'accept-then-cut' });
+  registry.faults.add({ operation: 'upload-put', digest: digestOf(another) }, { kind: 'lose-answer' });
   await assert.rejects(raw.call('PUT', location, { body: another }));
   assert.equal(registry.requests.at(-1)?.receivedBytes, 300_000);
   assert.equal((await raw.call('HEAD', `/v2/app/blobs/${digestOf(another)}`)).status, 200);
@@ -129,7 +129,7 @@ test('an upload can be taken and the answer lost: the blob is there', async () =
 test('an upload can be cut: what came is kept, and the upload tells how much that is', async () => {
   const another = seededBytes('another', 300_000);
   const location = await raw.startUpload('app');
-  registry.faults.queue({ on: 'upload-patch' }, { type: 'cut-request', afterBytes: 100_000 });
+  registry.faults.add({ operation: 'upload-patch' }, { kind: 'cut-request', afterBytes: 100_000 });
   await assert.rejects(raw.call('PATCH', location, { body: another }));
   const status = await raw.call('GET', location);
   assert.equal(status.headers['range'], '0-99999');
@@ -154,7 +154,7 @@ test('a closing server ends a request that is being delayed', async () => {
       },
     },
   });
-  registry.faults.queue({ on: 'base' }, { type: 'delay', ms: 60_000 });
+  registry.faults.add({ operation: 'base' }, { kind: 'delay', ms: 60_000 });
   const answer = new RawRegistry(registry.url).call('GET', '/v2/');
   answer.catch(() => undefined);
   await sleeping;

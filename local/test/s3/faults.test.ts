@@ -1,7 +1,7 @@
 import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command, PutObjectCommand } from '@aws-sdk/client-s3';
 import assert from 'node:assert/strict';
 import { describe, test } from 'vitest';
-import { S3Faults } from '../../s3/faults.ts';
+import { Faults } from '../../faults.ts';
 import { BUCKET, openS3, randomBytes, refusal, sendRaw, signed, type OpenS3 } from '../../../test/support/local-s3.ts';
 
 const at = { Bucket: BUCKET, Key: 'k' };
@@ -17,12 +17,12 @@ describe('a fault', () => {
   test('answers SlowDown, or what it is told, before anything happens', async () => {
     await using open = await openS3();
     await put(open, 'before');
-    open.s3.faults.answer({ operation: 'PutObject' });
+    open.s3.faults.add({ operation: 'PutObject' }, { kind: 'answer' });
     assert.equal(await refusal(put(open, 'after')), '503 SlowDown');
     assert.equal(await get(open), 'before');
-    open.s3.faults.answer({ operation: 'HeadObject' }, { status: 500, code: 'InternalError' });
+    open.s3.faults.add({ operation: 'HeadObject' }, { kind: 'answer', status: 500, code: 'InternalError' });
     assert.match(await refusal(open.client.send(new HeadObjectCommand(at))), /^500 /);
-    open.s3.faults.answer({}, { status: 429, code: 'TooMany', retryAfterSeconds: 7 });
+    open.s3.faults.add({}, { kind: 'answer', status: 429, code: 'TooMany', retryAfterSeconds: 7 });
     const raw = await sendRaw(open.s3, signed(open.s3, { path: `/${BUCKET}/k` }));
     assert.deepEqual([raw.status, raw.headers['retry-after']], [429, '7']);
     assert.equal(open.s3.faults.pending, 0);
@@ -30,7 +30,7 @@ describe('a fault', () => {
 
   test('can be an error inside a success, as copies have them', async () => {
     await using open = await openS3();
-    open.s3.faults.answer({}, { status: 200, code: 'InternalError' });
+    open.s3.faults.add({}, { kind: 'answer', status: 200, code: 'InternalError' });
     const raw = await sendRaw(open.s3, signed(open.s3, { path: `/${BUCKET}/k` }));
     assert.equal(raw.status, 200);
     assert.match(raw.body, /<Error><Code>InternalError<\/Code>/);
@@ -39,11 +39,11 @@ describe('a fault', () => {
   test('happens to the requests it waits for, after those it skips, as often as it should', async () => {
     await using open = await openS3();
     await put(open);
-    open.s3.faults.answer({ operation: 'GetObject', key: 'k', skip: 1, times: 2 });
+    open.s3.faults.add({ operation: 'GetObject', key: 'k', skip: 1, times: 2 }, { kind: 'answer' });
     await put(open, 'v', 'other');
     await open.client.send(new GetObjectCommand({ Bucket: BUCKET, Key: 'other' }));
     assert.equal(await get(open), 'v');
-    assert.equal(open.s3.faults.pending, 1);
+    assert.equal(open.s3.faults.pending, 2);
     assert.equal(await refusal(get(open)), '503 SlowDown');
     assert.equal(await refusal(get(open)), '503 SlowDown');
     assert.equal(await get(open), 'v');
@@ -51,8 +51,8 @@ describe('a fault', () => {
   });
 
   test('may be queued before the server is started, and taken back', async () => {
-    const faults = new S3Faults();
-    faults.answer({ operation: 'PutObject', times: Infinity });
+    const faults = new Faults();
+    faults.add({ operation: 'PutObject', times: Infinity }, { kind: 'answer' });
     await using open = await openS3({ faults });
     assert.equal(await refusal(put(open)), '503 SlowDown');
     faults.clear();
@@ -63,7 +63,7 @@ describe('a fault', () => {
     await using open = await openS3();
     const body = randomBytes(2_000_000);
     await put(open, body);
-    open.s3.faults.cutAnswer({ operation: 'GetObject' }, bytes);
+    open.s3.faults.add({ operation: 'GetObject' }, { kind: 'cut-answer', afterBytes: bytes });
     const received: Buffer[] = [];
     await assert.rejects(async () => {
       const { Body } = await open.client.send(new GetObjectCommand(at));
@@ -76,13 +76,13 @@ describe('a fault', () => {
 
   test('cuts a list as well', async () => {
     await using open = await openS3();
-    open.s3.faults.cutAnswer({ operation: 'ListObjectsV2' }, 100);
+    open.s3.faults.add({ operation: 'ListObjectsV2' }, { kind: 'cut-answer', afterBytes: 100 });
     await assert.rejects(open.client.send(new ListObjectsV2Command({ Bucket: BUCKET })), CUT);
   });
 
   test('drops a request whose effect is there all the same', async () => {
     await using open = await openS3();
-    open.s3.faults.dropAfter({ operation: 'PutObject' });
+    open.s3.faults.add({ operation: 'PutObject' }, { kind: 'lose-answer' });
     await assert.rejects(put(open, 'written'), CUT);
     assert.equal(await get(open), 'written');
     assert.deepEqual(open.s3.requests.map(({ status }) => status), [200, 0, 200]); // prettier-ignore
@@ -91,7 +91,7 @@ describe('a fault', () => {
   test.each([0, 1_000_000, 9_000_000])('drops a request without effect after %i bytes of it', async (bytes) => {
     await using open = await openS3();
     await put(open, 'before');
-    open.s3.faults.dropBefore({ operation: 'PutObject' }, bytes);
+    open.s3.faults.add({ operation: 'PutObject' }, { kind: 'cut-request', afterBytes: bytes });
     await assert.rejects(put(open, randomBytes(3_000_000)), (error) => error instanceof Error);
     assert.equal(await get(open), 'before');
   });
@@ -99,11 +99,11 @@ describe('a fault', () => {
   test('delays a request, and does not hold up the end of the server', async () => {
     await using open = await openS3();
     await put(open);
-    open.s3.faults.delay({ operation: 'GetObject' }, 50);
+    open.s3.faults.add({ operation: 'GetObject' }, { kind: 'delay', ms: 50 });
     const before = performance.now();
     assert.equal(await get(open), 'v');
     assert.ok(performance.now() - before >= 45);
-    open.s3.faults.delay({ operation: 'GetObject' }, 3_600_000);
+    open.s3.faults.add({ operation: 'GetObject' }, { kind: 'delay', ms: 3_600_000 });
     const waiting = assert.rejects(get(open), CUT);
     const isWaiting = (): boolean => open.s3.requests.some((r) => r.operation === 'GetObject' && r.status === 0);
     while (!isWaiting()) await put(open);

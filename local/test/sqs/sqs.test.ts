@@ -25,8 +25,7 @@ import {
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { describe, onTestFinished, test, vi } from 'vitest';
-import { CallFaults } from '../../http/call-faults.ts';
-import { DeliveryFaults } from '../../sqs/faults.ts';
+import { Faults } from '../../faults.ts';
 import { startSqs, type LocalSqs, type SqsOptions } from '../../sqs/sqs.ts';
 
 const ACCOUNT = '111111111111';
@@ -469,19 +468,19 @@ describe('faults', () => {
 
   test('throttle as SQS does, and the SDK tries again', async () => {
     const it = await open();
-    it.sqs.faults.throttle({ action: 'SendMessage' });
+    it.sqs.faults.add({ operation: 'SendMessage' }, { kind: 'answer' });
     assert.equal(await refusal(it.send('x')), 'RequestThrottled');
     const credentials = { accessKeyId: 'local', secretAccessKey: 'local-secret' };
     const patient = new SQSClient({ endpoint: it.sqs.endpoint, region: 'eu-west-1', credentials });
-    it.sqs.faults.throttle({ action: 'SendMessage' });
+    it.sqs.faults.add({ operation: 'SendMessage' }, { kind: 'answer' });
     await patient.send(new SendMessageCommand({ QueueUrl: it.QueueUrl, MessageBody: 'x' }));
     patient.destroy();
     assert.deepEqual(await it.counts(), [1, 0, 0]);
   });
 
   test('lose the answer to a send that happened', async () => {
-    const faults = new CallFaults();
-    faults.dropAfter({ action: 'SendMessage' });
+    const faults = new Faults();
+    faults.add({ operation: 'SendMessage' }, { kind: 'lose-answer' });
     const it = await open({ faults });
     await assert.rejects(it.send('x'));
     assert.deepEqual(bodies(await it.receive()), ['x']);
@@ -490,7 +489,7 @@ describe('faults', () => {
   test('lose the answer to a receive, which has the message until its time is over', async () => {
     const it = await open();
     await it.send('x');
-    it.sqs.faults.dropAfter({ action: 'ReceiveMessage' });
+    it.sqs.faults.add({ operation: 'ReceiveMessage' }, { kind: 'lose-answer' });
     await assert.rejects(it.receive());
     assert.deepEqual(await it.counts(), [0, 1, 0]);
     pass(31);
@@ -502,7 +501,7 @@ describe('faults', () => {
     const { client, QueueUrl } = it;
     const MessageAttributes = { a: { DataType: 'String', StringValue: '1' } };
     await client.send(new SendMessageCommand({ QueueUrl, MessageBody: 'x', MessageAttributes }));
-    it.sqs.deliveryFaults.duplicate();
+    it.sqs.deliveryFaults.add({}, { kind: 'duplicate' });
     const asked = { MessageAttributeNames: ['All'], MaxNumberOfMessages: 10 };
     const [one] = await it.receive(asked);
     const [two] = await it.receive(asked);
@@ -520,7 +519,7 @@ describe('faults', () => {
   test('deliver a share of messages twice, each twice at most', async () => {
     const it = await open();
     await it.send(...Array.from({ length: 40 }, (_, at) => `${at}`));
-    it.sqs.deliveryFaults.duplicate({ share: 0.5 });
+    it.sqs.deliveryFaults.add({ share: 0.5 }, { kind: 'duplicate' });
     const times = new Map<string, number>();
     for (let more = await it.receive(); more.length > 0; more = await it.receive())
       for (const { MessageId = '' } of more) times.set(MessageId, (times.get(MessageId) ?? 0) + 1);
@@ -533,9 +532,9 @@ describe('faults', () => {
   test('mix the order, without a count or a message more, the same with the same seed', async () => {
     const sent = Array.from({ length: 30 }, (_, at) => `${at}`);
     const orderOf = async (seed: number): Promise<readonly string[]> => {
-      const it = await open({ deliveryFaults: new DeliveryFaults({ seed }) });
+      const it = await open({ deliveryFaults: new Faults({ seed }) });
       await it.send(...sent);
-      it.sqs.deliveryFaults.reorder({ share: 0.5 });
+      it.sqs.deliveryFaults.add({ share: 0.5 }, { kind: 'reorder' });
       const received: Message[] = [];
       const asked = { MaxNumberOfMessages: 3, MessageSystemAttributeNames: ['All' as const] };
       for (let more = await it.receive(asked); more.length > 0; more = await it.receive(asked)) received.push(...more);
@@ -552,7 +551,7 @@ describe('faults', () => {
   test('make a message visible before its time, though it is extended, and the delivery worthless', async () => {
     const it = await open();
     await it.send('x');
-    it.sqs.deliveryFaults.reappear({ afterSeconds: 10 });
+    it.sqs.deliveryFaults.add({}, { kind: 'reappear', afterSeconds: 10 });
     const handle = handleOf((await it.receive())[0]);
     await extend(it, handle, 60);
     assert.deepEqual(await it.receive(), []);
@@ -566,7 +565,7 @@ describe('faults', () => {
   test('make a message visible at once', async () => {
     const it = await open();
     await it.send('x');
-    it.sqs.deliveryFaults.reappear();
+    it.sqs.deliveryFaults.add({}, { kind: 'reappear' });
     assert.deepEqual(bodies([...(await it.receive()), ...(await it.receive())]), ['x', 'x']);
   });
 });

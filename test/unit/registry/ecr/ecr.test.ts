@@ -76,7 +76,7 @@ describe('signing in', () => {
   test('is done again in the middle of an upload, which begins anew', async () => {
     const made = await ecr();
     const app = made.client({ create: {} }).repository('team/app');
-    made.local.faults.queue({ on: 'upload-put' }, { type: 'expire-token' });
+    made.local.faults.add({ operation: 'upload-put' }, { kind: 'expire-token' });
     await app.put(LAYER, body);
     expect(await app.has(LAYER)).toBe(true);
     expect(made.local.requests.filter(({ kind }) => kind === 'upload-post').length).toBeGreaterThanOrEqual(2);
@@ -417,7 +417,7 @@ describe('what ECR does in its own way', () => {
     const puts = made.local.requests.filter(({ kind }) => kind === 'manifest-put');
     expect(puts).toHaveLength(31);
     expect(puts.filter(({ status }) => status === 429)).toEqual([]);
-    made.local.faults.queue({ on: 'manifest-put' }, { type: 'status', status: 429 });
+    made.local.faults.add({ operation: 'manifest-put' }, { kind: 'answer', status: 429 });
     const other = await makeImage({ seed: 2, platforms: ['linux/amd64'] });
     await copy(other.content, made.client({ create: {}, clock }).repository('app'), [other.root], { clock });
   });
