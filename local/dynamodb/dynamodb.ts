@@ -3,10 +3,10 @@ import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Pool } from 'undici';
 import { systemClock, type Clock } from '../../worker/util/clock.ts';
-import { Failure } from '../../worker/util/failure.ts';
 import { Limit } from '../../worker/util/limit.ts';
 import { isRecord } from '../../worker/util/record.ts';
 import { Faults } from '../faults.ts';
+import { listen } from '../http/listen.ts';
 import {
   CallRefusal,
   openFront,
@@ -19,6 +19,8 @@ import {
 export interface DynamoDbOptions {
   /** Where everything is kept; made when it is not there. One server at a time. Default: in memory. */
   readonly folder?: string;
+  /** On 127.0.0.1. Default 0: one that is free. */
+  readonly port?: number | undefined;
   /** Default us-east-1. */
   readonly region?: string;
   /** The account that owns everything. Default 000000000000. */
@@ -79,6 +81,8 @@ export async function startDynamoDb(options: DynamoDbOptions = {}): Promise<Loca
   const tables = new DynamoDb(dynalite, settings, arn, clock);
   for (const table of options.tables ?? []) await tables.make(table);
   const front = await openFront({
+    name: 'DynamoDB',
+    port: options.port,
     target: 'DynamoDB_20120810',
     namespace: 'com.amazonaws.dynamodb.v20120810',
     faults,
@@ -108,13 +112,8 @@ async function startDynalite(folder: string | undefined): Promise<Dynalite> {
   if (folder !== undefined) await mkdir(folder, { recursive: true });
   const at = folder === undefined ? {} : { path: join(folder, 'items') };
   const server = dynalite({ ...at, createTableMs: 0, deleteTableMs: 0, updateTableMs: 0 });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Failure('BUG', 'listen on 127.0.0.1: no port');
-  const pool = new Pool(`http://127.0.0.1:${address.port}`);
+  const { url } = await listen(server, { name: 'dynalite' });
+  const pool = new Pool(url);
   return {
     call: async (action, input) => {
       const answer = await pool.request({

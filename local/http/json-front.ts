@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Failure } from '../../worker/util/failure.ts';
 import { isRecord } from '../../worker/util/record.ts';
 import type { Faults, RequestFault } from '../faults.ts';
+import { listen, stopListening, type ListenOptions } from './listen.ts';
 
 /** One call of an API that speaks AWS JSON 1.0. */
 export interface Call {
@@ -47,7 +47,7 @@ export interface CallRecord {
   readonly status: number;
 }
 
-export interface FrontOptions {
+export interface FrontOptions extends ListenOptions {
   /** What stands before the action in `X-Amz-Target`: `AmazonSQS`. */
   readonly target: string;
   /** What stands before the code in errors: `com.amazonaws.sqs`. */
@@ -76,7 +76,7 @@ const CONTENT_TYPE = 'application/x-amz-json-1.0';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-/** Serves an AWS JSON API on a port of 127.0.0.1 that was free, with faults. */
+/** Serves an AWS JSON API, with faults. Throws as `listen` does. */
 export async function openFront(options: FrontOptions): Promise<Front> {
   const calls: CallRecord[] = [];
   const running = new Set<Promise<void>>();
@@ -89,20 +89,13 @@ export async function openFront(options: FrontOptions): Promise<Front> {
     running.add(served);
     void served.finally(() => running.delete(served));
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Failure('BUG', 'listen on 127.0.0.1: no port');
+  const { url } = await listen(server, options);
   return {
-    url: `http://127.0.0.1:${address.port}`,
+    url,
     calls,
     close: async () => {
       closing.abort();
-      const closed = new Promise((resolve) => server.close(resolve));
-      server.closeAllConnections();
-      await closed;
+      await stopListening(server);
       await Promise.all(running);
     },
   };

@@ -10,7 +10,7 @@ import { RegistryAuth } from './auth.ts';
 import { Distribution } from './distribution.ts';
 import { refuse, type Answer, type Exchange, type Refusal, type ServedRequest } from './exchange.ts';
 import { parseRoute, type RegistryOperation, type RequestKind, type Route } from './route.ts';
-import { listen, RequestLog, type Listener } from './server.ts';
+import { openListener, RequestLog, type Listener } from './server.ts';
 import { openRegistryStore, type RegistryStore } from './store.ts';
 
 export type RegistryServerOptions = OciServerOptions | EcrServerOptions;
@@ -19,7 +19,7 @@ interface ServerOptions {
   /** Where everything is kept; made when it is not there. One server at a time. */
   readonly folder: string;
   /** On 127.0.0.1. Default 0: one that is free. */
-  readonly port?: number;
+  readonly port?: number | undefined;
   readonly clock?: Clock;
 }
 
@@ -45,6 +45,8 @@ export interface OciServerOptions extends ServerOptions {
 /** Amazon ECR of one account and region: its JSON API and its `/v2/`, with the ways in which that is not as the specification says. */
 export interface EcrServerOptions extends ServerOptions, EcrOptions {
   readonly mode: 'ecr';
+  /** Of the bucket that layers are fetched from, on 127.0.0.1. Default 0: one that is free. */
+  readonly layersPort?: number | undefined;
   /** Gets what EventBridge tells of each push, as JSON, when the push is done. Default: nobody does. */
   readonly onPush?: (event: string) => void;
 }
@@ -73,7 +75,7 @@ export async function startRegistry(options: RegistryServerOptions): Promise<Loc
   starting.defer(() => store.close());
   const faults = new Faults<RegistryOperation, RegistryFault>();
   const log = new RequestLog();
-  const shared: Shared = { store, faults, log, clock: options.clock ?? systemClock, port: options.port ?? 0 };
+  const shared: Shared = { store, faults, log, clock: options.clock ?? systemClock, port: options.port };
   const { front, registryHost, expireTokens } =
     options.mode === 'ecr' ? await startEcr(options, shared, starting) : await startOci(options, shared, starting);
   const running = starting.move();
@@ -97,7 +99,7 @@ interface Shared {
   readonly faults: Faults<RegistryOperation, RegistryFault>;
   readonly log: RequestLog;
   readonly clock: Clock;
-  readonly port: number;
+  readonly port: number | undefined;
 }
 
 interface Started {
@@ -125,8 +127,9 @@ async function startOci(options: OciServerOptions, shared: Shared, starting: Asy
   const distribution = new Distribution(store, ociRules(store, clock, { referrersApi, pageSize }), clock);
   const deny = new Set<string>(options.deny);
   const expireTokens = (): void => auth.expireTokens();
-  const front: Listener = await listen({
+  const front: Listener = await openListener({
     ...shared,
+    name: 'the OCI registry',
     route: (request, url) => parseRoute(request.method ?? '', url),
     answer: async (exchange, route) => {
       if (route.kind === 'token') return auth.token(exchange);
@@ -149,9 +152,10 @@ async function startEcr(options: EcrServerOptions, shared: Shared, starting: Asy
   const ecr = new Ecr(store, clock, options);
   const bucket = new LayerBucket(store, clock, options.region, options.layerUrlSeconds);
   const expireTokens = (): void => ecr.tokens.expireAll();
-  const layers = await listen({
+  const layers = await openListener({
     ...shared,
-    port: 0,
+    name: `the layers of ECR ${ecr.host}`,
+    port: options.layersPort,
     route: (request, url) => parseLayerRoute(request.method ?? '', url),
     answer: async (exchange, route) => bucket.answer(exchange, route),
     trouble: (_, status, code) => bucketTrouble(status, code),
@@ -173,8 +177,9 @@ async function startEcr(options: EcrServerOptions, shared: Shared, starting: Asy
     if (event !== undefined) options.onPush?.(event);
     return answered;
   };
-  const front: Listener = await listen({
+  const front: Listener = await openListener({
     ...shared,
+    name: `ECR ${ecr.host}`,
     route: (request, url) => {
       const target = request.headers['x-amz-target'];
       return parseApiRoute(request.method ?? '', url, String(target ?? '')) ?? parseRoute(request.method ?? '', url);

@@ -1,14 +1,13 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { aborted } from '../../worker/util/abort.ts';
 import type { Clock } from '../../worker/util/clock.ts';
-import { Failure, isFailure } from '../../worker/util/failure.ts';
+import { isFailure } from '../../worker/util/failure.ts';
 import type { Faults, MatchedRequest, RegistryFault } from '../faults.ts';
+import { listen, stopListening, type Address, type ListenOptions } from '../http/listen.ts';
 import { Cut, Exchange, refuse, Refusal, type Answer, type ServedRequest } from './exchange.ts';
 import type { RegistryOperation, Route } from './route.ts';
 
-export interface ListenerOptions {
-  /** On 127.0.0.1; 0 for one that is free. */
-  readonly port: number;
+export interface ListenerOptions extends ListenOptions {
   readonly route: (request: IncomingMessage, url: URL) => Route;
   readonly answer: (exchange: Exchange, route: Route) => Promise<Answer>;
   /** What is answered to a request that a fault refuses with this status, and with `code` instead of the registry's own for it. */
@@ -21,9 +20,7 @@ export interface ListenerOptions {
   readonly clock: Clock;
 }
 
-export interface Listener {
-  readonly url: string;
-  readonly host: string;
+export interface Listener extends Address {
   /** Cuts every connection, and resolves when no handler runs any more. */
   close(): Promise<void>;
 }
@@ -45,8 +42,8 @@ export class RequestLog {
   }
 }
 
-/** Serves HTTP on 127.0.0.1 until it is closed. */
-export async function listen(options: ListenerOptions): Promise<Listener> {
+/** Serves the requests of a registry until it is closed. Throws as `listen` does. */
+export async function openListener(options: ListenerOptions): Promise<Listener> {
   const running = new Set<Promise<void>>();
   const server = createServer(
     // larger than the default of 64 KiB: what moves here is hundreds of megabytes. No time limit on a request for the same reason.
@@ -57,23 +54,11 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
       void served.finally(() => running.delete(served));
     },
   );
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause) => {
-      const what = `start the registry on port ${options.port} of 127.0.0.1`;
-      reject(new Failure('UNAVAILABLE', `${what}: ${cause.message}; choose another port`, { cause }));
-    });
-    server.listen(options.port, '127.0.0.1', resolve);
-  });
-  const address = server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : options.port;
-  const host = `127.0.0.1:${port}`;
+  const address = await listen(server, options);
   return {
-    host,
-    url: `http://${host}`,
+    ...address,
     close: async () => {
-      const closed = new Promise((resolve) => server.close(resolve));
-      server.closeAllConnections();
-      await closed;
+      await stopListening(server);
       await Promise.all(running);
     },
   };

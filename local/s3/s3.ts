@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Failure } from '../../worker/util/failure.ts';
 import { S3Error } from './error.ts';
 import { Faults, type RequestFault } from '../faults.ts';
+import { listen, stopListening } from '../http/listen.ts';
 import { findOperation, perform, type S3Operation } from './operations.ts';
 import type { S3Answer, S3Settings } from './request.ts';
 import { authenticate, type Credentials } from './signature.ts';
@@ -14,9 +14,9 @@ export interface S3Options {
   /** Holds everything. A new server on the same folder goes on where the last one ended. */
   readonly dir: string;
   /** Default 127.0.0.1. */
-  readonly host?: string;
+  readonly host?: string | undefined;
   /** Default: any free one. */
-  readonly port?: number;
+  readonly port?: number | undefined;
   readonly credentials?: Credentials;
   /** Default us-east-1. */
   readonly region?: string;
@@ -76,7 +76,7 @@ export async function startS3(options: S3Options): Promise<LocalS3> {
       const settings = { hasObjectLock: false, versioning: 'Enabled' } as const;
       store.commit({ type: 'bucket', name, createdMs: Date.now(), settings });
     }
-    await server.listen(options.host ?? '127.0.0.1', options.port ?? 0);
+    await server.listen(options);
   } catch (error) {
     await server.close();
     throw error;
@@ -131,24 +131,13 @@ class S3Server implements LocalS3 {
     return this.#endpoint;
   }
 
-  async listen(host: string, port: number): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#server.once('error', reject);
-    this.#server.listen(port, host, resolve);
-    try {
-      await promise;
-    } catch (error) {
-      throw new Failure('UNAVAILABLE', `listen on ${host}:${port}: ${String(error)}`, { cause: error });
-    }
-    const address = this.#server.address();
-    if (address === null || typeof address === 'string') throw new Failure('BUG', `listen on ${host}: no port`);
-    this.#endpoint = `http://${host.includes(':') ? `[${host}]` : host}:${address.port}`;
+  async listen(options: Pick<S3Options, 'host' | 'port'>): Promise<void> {
+    this.#endpoint = (await listen(this.#server, { name: 'S3', port: options.port, host: options.host })).url;
   }
 
   async close(): Promise<void> {
     this.#closing.abort();
-    this.#server.close();
-    this.#server.closeAllConnections();
+    await stopListening(this.#server);
     await Promise.all(this.#active);
     await this.#store.close();
   }

@@ -15,6 +15,8 @@ import {
 } from '../http/json-front.ts';
 
 export interface SqsOptions {
+  /** On 127.0.0.1. Default 0: one that is free. */
+  readonly port?: number | undefined;
   /** Default us-east-1. */
   readonly region?: string;
   /** The account that owns everything. Default 000000000000. */
@@ -92,6 +94,8 @@ export async function startSqs(options: SqsOptions = {}): Promise<LocalSqs> {
   const fauxqs = starting.use(await startFauxqs(region));
   const sqs = new Sqs(fauxqs, { region, account, clock, faults, deliveryFaults, url: () => front.url });
   const front = await openFront({
+    name: 'SQS',
+    port: options.port,
     target: 'AmazonSQS',
     namespace: 'com.amazonaws.sqs',
     faults,

@@ -4,7 +4,14 @@ import { Faults } from '../../faults.ts';
 import { CallRefusal, openFront, type Call, type CallAnswer, type Front } from '../../http/json-front.ts';
 
 const open = async (answer: (call: Call) => Promise<CallAnswer>, faults = new Faults()): Promise<Front> =>
-  openFront({ target: 'Test', namespace: 'test', faults, throttled: { status: 429, code: 'TooMany' }, answer });
+  openFront({
+    name: 'Test',
+    target: 'Test',
+    namespace: 'test',
+    faults,
+    throttled: { status: 429, code: 'TooMany' },
+    answer,
+  });
 
 const post = async (
   front: Front,

@@ -526,7 +526,7 @@ test('a target that is no path is refused like any other', async () => {
 test('a port that is taken is told', async () => {
   const port = Number(new URL(registry.url).port);
   const other = startRegistry({ folder: join(folder, 'other'), mode: 'oci', port });
-  await assert.rejects(other, { code: 'UNAVAILABLE', message: new RegExp(`port ${port}`) });
+  await assert.rejects(other, { code: 'INVALID', message: new RegExp(`port ${port}`) });
   // and nothing of it stays open
   await (await startRegistry({ folder: join(folder, 'other'), mode: 'oci' })).close();
 });

@@ -202,7 +202,7 @@ test('a port that is taken is a failure that says so, and leaves the folder free
   await using open = await openS3();
   const port = Number(new URL(open.s3.endpoint).port);
   const dir = join(open.dir, 'other');
-  await assert.rejects(startS3({ dir, port }), { name: 'Failure', code: 'UNAVAILABLE' });
+  await assert.rejects(startS3({ dir, port }), { name: 'Failure', code: 'INVALID' });
   await using free = await openS3({ dir });
   assert.ok(free.s3.endpoint);
 });
