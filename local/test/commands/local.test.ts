@@ -21,7 +21,11 @@ async function runLocal(...args: readonly string[]): Promise<{ code: number | nu
   });
   onTestFinished(() => void child.kill('SIGKILL'));
   const [stderr] = await Promise.all([text(child.stderr), once(child, 'close')]);
-  return { code: child.exitCode, stderr, left: await readdir(folder) };
+  return {
+    code: child.exitCode,
+    stderr,
+    left: (await readdir(folder)).filter((name) => name.startsWith('transship-')),
+  };
 }
 
 test('local exits with 2 where a port is taken, names the server, and leaves nothing in its folder', async () => {
