@@ -2,7 +2,7 @@ import type { Digest } from '../../worker/oci/digest.ts';
 import { childrenOf, type Manifest } from '../../worker/oci/manifest.ts';
 import { holdersOf, isImmutable, tagsOf, type Ecr } from './ecr.ts';
 import { parseBasic } from '../registry/auth.ts';
-import type { Rules } from '../registry/distribution.ts';
+import type { Rules } from '../registry/rules.ts';
 import { refuse, Refusal, type Exchange } from '../registry/exchange.ts';
 import type { Route } from '../registry/route.ts';
 import type { StoredManifest } from '../registry/store.ts';
@@ -42,24 +42,39 @@ export function ecrRules(
   ecr: Ecr,
   options: { readonly origin: () => string; readonly presign: (digest: Digest) => string },
 ): Rules {
-  const { store } = ecr;
-  const named = (r: { readonly name: string }): string =>
-    `repository with name '${r.name}' in the registry with id '${ecr.account}'`;
   return {
     origin: options.origin,
+    repository: (name) => {
+      const found = ecr.store.repositories.get(name);
+      if (found !== undefined) return found;
+      const message = `The repository with name '${name}' does not exist in the registry with id '${ecr.account}'`;
+      throw refuse(404, 'NAME_UNKNOWN', message);
+    },
+    ...uploadRules(ecr),
+    ...blobRules(ecr, options.presign),
+    ...manifestRules(ecr),
+    opaqueLast: true,
+    pageSize: (asked) => {
+      if (asked !== undefined && (asked < 1 || asked > MAX_PAGE)) throw invalid('maxResults');
+      return asked ?? DEFAULT_PAGE;
+    },
+    invalidParameter: (name) => invalid(name === 'n' ? 'maxResults' : 'nextToken'),
+  };
+}
+
+function uploadRules(
+  ecr: Ecr,
+): Pick<
+  Rules,
+  'movingLocations' | 'singlePost' | 'chunkStatus' | 'rangeOf' | 'checkChunk' | 'checkComplete' | 'digestMismatch'
+> {
+  return {
     movingLocations: false,
     // not confirmed that ECR takes a blob in one POST; the specification lets it begin an upload instead
     singlePost: false,
     // https://github.com/aws/containers-roadmap/issues/2831: 201, and a Range that stays what it was after the first chunk
     chunkStatus: 201,
     rangeOf: (upload) => `0-${Math.max(0, (upload.parts[0] ?? 0) - 1)}`,
-    opaqueLast: true,
-    repository: (name) => {
-      const found = store.repositories.get(name);
-      if (found !== undefined) return found;
-      const message = `The repository with name '${name}' does not exist in the registry with id '${ecr.account}'`;
-      throw refuse(404, 'NAME_UNKNOWN', message);
-    },
     checkChunk: (upload, from = 0) => {
       // https://github.com/apple/container/issues/1895: whoever does not say where the bytes begin means the beginning
       if (from === upload.bytes) return;
@@ -80,6 +95,12 @@ export function ecrRules(
     },
     digestMismatch: () =>
       refuse(400, 'BLOB_UPLOAD_INVALID', 'None of the provided layer digests match the computed layer digest'),
+  };
+}
+
+function blobRules(ecr: Ecr, presign: (digest: Digest) => string): Pick<Rules, 'mayMount' | 'blob' | 'deleteBlob'> {
+  const { store } = ecr;
+  return {
     // opt-in, one key for both, and only what a manifest names: https://github.com/aws/containers-roadmap/issues/2860
     mayMount: (to, from, digest) =>
       store.account.get('BLOB_MOUNTING') === 'ENABLED' &&
@@ -100,11 +121,18 @@ export function ecrRules(
         const message = 'The specified layer is not available because it is not associated with an image';
         throw refuse(404, 'BLOB_UNKNOWN', message);
       }
-      return { status: 307, headers: { location: options.presign(digest) } };
+      return { status: 307, headers: { location: presign(digest) } };
     },
     deleteBlob: () => {
       throw refuse(405, 'UNSUPPORTED', 'The operation is unsupported.');
     },
+  };
+}
+
+function manifestRules(
+  ecr: Ecr,
+): Pick<Rules, 'checkManifest' | 'missingChildren' | 'pulled' | 'deleteManifest' | 'referrers'> {
+  return {
     checkManifest: (repository, pushed, manifest) => {
       if (!ecr.mayPut()) throw refuse(429, 'TOOMANYREQUESTS', 'Rate exceeded');
       checkMediaTypes(manifest);
@@ -116,7 +144,7 @@ export function ecrRules(
     },
     missingChildren: (repository, manifest, missing) => {
       const what = manifest.kind === 'index' ? 'Images' : 'Layers';
-      const message = `${what} with digests '[${missing.join(', ')}]' required for pushing image into ${named(repository)} do not exist`;
+      const message = `${what} with digests '[${missing.join(', ')}]' required for pushing image into repository with name '${repository.name}' in the registry with id '${ecr.account}' do not exist`;
       return refuse(400, 'MANIFEST_BLOB_UNKNOWN', message);
     },
     pulled: (exchange, repository, image) => {
@@ -124,7 +152,7 @@ export function ecrRules(
       // https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageDetail.html: refreshed once a day
       const now = ecr.clock.now();
       if (exchange.method === 'HEAD' || (image.pulledAtMs !== undefined && now - image.pulledAtMs < DAY_MS)) return;
-      store.updateManifest(repository, { ...image, pulledAtMs: now });
+      ecr.store.updateManifest(repository, { ...image, pulledAtMs: now });
     },
     deleteManifest: (repository, image, tag) => {
       const untagsOnly = tag !== undefined && tagsOf(repository, image.digest).length > 1;
@@ -138,11 +166,6 @@ export function ecrRules(
     },
     referrers: (repository, subject) =>
       [...repository.manifests.values()].filter((manifest) => isActiveReferrer(ecr, manifest, subject)),
-    pageSize: (asked) => {
-      if (asked !== undefined && (asked < 1 || asked > MAX_PAGE)) throw invalid('maxResults');
-      return asked ?? DEFAULT_PAGE;
-    },
-    invalidParameter: (name) => invalid(name === 'n' ? 'maxResults' : 'nextToken'),
   };
 }
 

@@ -1,7 +1,8 @@
 import { open } from 'node:fs/promises';
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { orAborted } from '../../worker/util/abort.ts';
-import { Failure } from '../../worker/util/failure.ts';
+import { parseDigest, type Digest } from '../../worker/oci/digest.ts';
+import { Failure, isFailure } from '../../worker/util/failure.ts';
 import type { RegistryFault } from '../faults.ts';
 import type { RequestKind, Route } from './route.ts';
 
@@ -60,6 +61,16 @@ export function refuse(
     errors: [{ code, message, ...(options.detail === undefined ? {} : { detail: options.detail }) }],
   });
   return new Refusal(message, { status, headers: { 'content-type': 'application/json', ...options.headers }, body });
+}
+
+/** The digest that a request names; a refusal where it is not one. */
+export function requireDigest(text: string): Digest {
+  try {
+    return parseDigest(text);
+  } catch (error) {
+    if (isFailure(error)) throw refuse(400, 'DIGEST_INVALID', error.message);
+    throw error;
+  }
 }
 
 export function json(value: unknown, headers: Readonly<Record<string, string>> = {}): Answer {

@@ -1,5 +1,5 @@
 import type { Clock } from '../../worker/util/clock.ts';
-import type { Rules } from './distribution.ts';
+import type { Rules } from './rules.ts';
 import { answerRange, refuse } from './exchange.ts';
 import type { RegistryStore } from './store.ts';
 
