@@ -1,6 +1,6 @@
 import { S3Error } from './error.ts';
 import { isoTime, ownerOf, readDocument, refuseAccessLists, type S3Answer, type S3Request } from './request.ts';
-import type { BucketSettings } from './store.ts';
+import type { BucketSettings } from './records.ts';
 import { renderXml, type XmlNode } from './xml.ts';
 
 export function listBuckets(request: S3Request): S3Answer {
@@ -42,12 +42,12 @@ function checkBucketName(name: string): void {
     throw new S3Error('InvalidBucketName', { elements: { BucketName: name } });
 }
 
-async function checkLocation(r: S3Request): Promise<void> {
-  const { region } = r.settings;
+async function checkLocation(request: S3Request): Promise<void> {
+  const { region } = request.settings;
   let location: string | undefined;
-  if ((r.headers.get('content-length') ?? '0') !== '0') {
-    const request = await readDocument(r, 'CreateBucketConfiguration');
-    location = request.allow('LocationConstraint').textOf('LocationConstraint');
+  if ((request.headers.get('content-length') ?? '0') !== '0') {
+    const document = await readDocument(request, 'CreateBucketConfiguration');
+    location = document.allow('LocationConstraint').textOf('LocationConstraint');
   }
   if (location === undefined && region !== 'us-east-1') throw new S3Error('IllegalLocationConstraintException');
   if (location !== undefined && (location !== region || region === 'us-east-1'))
@@ -82,16 +82,16 @@ export function getBucketVersioning(request: S3Request): S3Answer {
   return { document: renderXml('VersioningConfiguration', { Status: versioning }) };
 }
 
-export async function putBucketVersioning(r: S3Request): Promise<S3Answer> {
-  const request = await readDocument(r, 'VersioningConfiguration');
-  const status = request.allow('Status').textOf('Status');
+export async function putBucketVersioning(request: S3Request): Promise<S3Answer> {
+  const document = await readDocument(request, 'VersioningConfiguration');
+  const status = document.allow('Status').textOf('Status');
   if (status !== 'Enabled' && status !== 'Suspended') throw new S3Error('MalformedXML');
-  if (status === 'Suspended' && r.store.bucket(r.bucket).settings.hasObjectLock)
+  if (status === 'Suspended' && request.store.bucket(request.bucket).settings.hasObjectLock)
     throw new S3Error(
       'InvalidBucketState',
       'An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.',
     );
-  return change(r, { versioning: status });
+  return change(request, { versioning: status });
 }
 
 function change(request: S3Request, settings: Partial<BucketSettings>, status = 200): S3Answer {
@@ -118,17 +118,17 @@ export function getObjectLockConfiguration(request: S3Request): S3Answer {
   };
 }
 
-export async function putObjectLockConfiguration(r: S3Request): Promise<S3Answer> {
-  const request = await readDocument(r, 'ObjectLockConfiguration', { mustBeProtected: true });
-  request.allow('ObjectLockEnabled', 'Rule');
-  if (request.textOf('ObjectLockEnabled') !== 'Enabled') throw new S3Error('MalformedXML');
-  if (r.store.bucket(r.bucket).settings.versioning !== 'Enabled')
+export async function putObjectLockConfiguration(request: S3Request): Promise<S3Answer> {
+  const document = await readDocument(request, 'ObjectLockConfiguration', { mustBeProtected: true });
+  document.allow('ObjectLockEnabled', 'Rule');
+  if (document.textOf('ObjectLockEnabled') !== 'Enabled') throw new S3Error('MalformedXML');
+  if (request.store.bucket(request.bucket).settings.versioning !== 'Enabled')
     throw new S3Error(
       'InvalidBucketState',
       "Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration",
     );
-  const rule = request.one('Rule')?.allow('DefaultRetention').one('DefaultRetention');
-  return change(r, { hasObjectLock: true, defaultRetention: rule && parseDefaultRetention(rule) });
+  const rule = document.one('Rule')?.allow('DefaultRetention').one('DefaultRetention');
+  return change(request, { hasObjectLock: true, defaultRetention: rule && parseDefaultRetention(rule) });
 }
 
 function parseDefaultRetention(rule: XmlNode): NonNullable<BucketSettings['defaultRetention']> {
@@ -151,10 +151,10 @@ export function getBucketLifecycle(request: S3Request): S3Answer {
 }
 
 /** Kept and given back; no rule is ever run. */
-export async function putBucketLifecycle(r: S3Request): Promise<S3Answer> {
-  const request = await readDocument(r, 'LifecycleConfiguration', { mustBeProtected: true });
-  if (request.all('Rule').length === 0) throw new S3Error('MalformedXML');
-  return change(r, { lifecycle: renderXml('LifecycleConfiguration', request.toElements()) });
+export async function putBucketLifecycle(request: S3Request): Promise<S3Answer> {
+  const document = await readDocument(request, 'LifecycleConfiguration', { mustBeProtected: true });
+  if (document.all('Rule').length === 0) throw new S3Error('MalformedXML');
+  return change(request, { lifecycle: renderXml('LifecycleConfiguration', document.toElements()) });
 }
 
 export function deleteBucketLifecycle(request: S3Request): S3Answer {

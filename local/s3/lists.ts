@@ -1,7 +1,8 @@
 import { S3Error } from './error.ts';
 import { countOf, isoTime, ownerOf, type S3Answer, type S3Request } from './request.ts';
 import { encodeStrictly } from './signature.ts';
-import { compareKeys, firstAfter, type Bucket, type ObjectVersion, type Upload, type Version } from './store.ts';
+import { compareKeys, firstAfter } from './keys.ts';
+import type { Bucket, ObjectVersion, Upload, Version } from './records.ts';
 import { uploadElements } from './uploads.ts';
 import { renderXml, type XmlElements } from './xml.ts';
 

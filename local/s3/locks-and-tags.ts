@@ -10,7 +10,7 @@ import {
   type S3Answer,
   type S3Request,
 } from './request.ts';
-import type { ObjectVersion, Retention } from './store.ts';
+import type { ObjectVersion, Retention } from './records.ts';
 import { renderXml } from './xml.ts';
 
 function find(request: S3Request): ObjectVersion {
@@ -31,16 +31,16 @@ export function getObjectTagging(request: S3Request): S3Answer {
   };
 }
 
-export async function putObjectTagging(r: S3Request): Promise<S3Answer> {
-  const request = await readDocument(r, 'Tagging', { mustBeProtected: true });
-  const set = request.allow('TagSet').one('TagSet')?.allow('Tag');
+export async function putObjectTagging(request: S3Request): Promise<S3Answer> {
+  const document = await readDocument(request, 'Tagging', { mustBeProtected: true });
+  const set = document.allow('TagSet').one('TagSet')?.allow('Tag');
   if (set === undefined) throw new S3Error('MalformedXML');
   const tags = set.all('Tag').map((tag) => {
     const [key, value] = [tag.textOf('Key'), tag.textOf('Value')];
     if (key === undefined || value === undefined) throw new S3Error('MalformedXML');
     return [key, value] as const;
   });
-  return change(r, { ...find(r), tags: checkTags(tags) });
+  return change(request, { ...find(request), tags: checkTags(tags) });
 }
 
 export function deleteObjectTagging(request: S3Request): S3Answer {
@@ -56,17 +56,17 @@ export function getObjectRetention(request: S3Request): S3Answer {
   };
 }
 
-export async function putObjectRetention(r: S3Request): Promise<S3Answer> {
-  const request = await readDocument(r, 'Retention', { mustBeProtected: true });
-  request.allow('Mode', 'RetainUntilDate');
-  requireObjectLock(r);
+export async function putObjectRetention(request: S3Request): Promise<S3Answer> {
+  const document = await readDocument(request, 'Retention', { mustBeProtected: true });
+  document.allow('Mode', 'RetainUntilDate');
+  requireObjectLock(request);
   const nowMs = Date.now();
-  const [mode, until] = [request.textOf('Mode'), request.textOf('RetainUntilDate')];
+  const [mode, until] = [document.textOf('Mode'), document.textOf('RetainUntilDate')];
   if ((mode === undefined) !== (until === undefined)) throw new S3Error('MalformedXML');
   const retention = mode === undefined || until === undefined ? undefined : parseRetention(mode, until, nowMs);
-  const object = find(r);
-  refuseWeaker(r, object.retention, retention, nowMs);
-  return change(r, { ...object, retention });
+  const object = find(request);
+  refuseWeaker(request, object.retention, retention, nowMs);
+  return change(request, { ...object, retention });
 }
 
 /** https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html: compliance only ever grows, governance shrinks with a bypass. */
@@ -92,12 +92,12 @@ export function getObjectLegalHold(request: S3Request): S3Answer {
   return { document: renderXml('LegalHold', { Status: find(request).legalHold ? 'ON' : 'OFF' }) };
 }
 
-export async function putObjectLegalHold(r: S3Request): Promise<S3Answer> {
-  const request = await readDocument(r, 'LegalHold', { mustBeProtected: true });
-  const status = request.allow('Status').textOf('Status');
-  requireObjectLock(r);
+export async function putObjectLegalHold(request: S3Request): Promise<S3Answer> {
+  const document = await readDocument(request, 'LegalHold', { mustBeProtected: true });
+  const status = document.allow('Status').textOf('Status');
+  requireObjectLock(request);
   if (status !== 'ON' && status !== 'OFF') throw new S3Error('MalformedXML');
-  return change(r, { ...find(r), legalHold: status === 'ON' });
+  return change(request, { ...find(request), legalHold: status === 'ON' });
 }
 
 function noLock(): S3Error {

@@ -1,39 +1,28 @@
 import { claimedChecksum } from './body.ts';
-import { CHECKSUM_ALGORITHMS, createHasher, type ChecksumAlgorithm } from './checksum.ts';
 import { S3Error } from './error.ts';
 import {
-  checkVersionId,
   checkWriteCondition,
   countOf,
-  createId,
   describe,
   ENCRYPTED,
   findObject,
   httpTime,
   isoTime,
   newVersionId,
-  noSuchKey,
-  parseTagging,
   preconditionFailed,
-  readDocument,
   refuseArchived,
   requireProtection,
   sameEtag,
-  storageClassOf,
   storeBody,
   versionHeader,
   type S3Answer,
   type S3Request,
 } from './request.ts';
-import type { DataReader } from './data.ts';
-import type { Change, Checksum, Description, ObjectVersion, PartSummary, Version } from './store.ts';
+import type { Checksum, ObjectVersion, PartSummary } from './records.ts';
 import { renderXml, type XmlElements } from './xml.ts';
 
 /** What S3 computes for itself when a client names no algorithm. */
 export const DEFAULT_ALGORITHM = 'CRC64NVME';
-/** Of the source of one CopyObject: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html */
-const MAX_COPY_BYTES = 5 * 1024 ** 3;
-const MAX_DELETES = 1000;
 
 export async function putObject(request: S3Request): Promise<S3Answer> {
   const description = describe(request, Date.now());
@@ -286,236 +275,4 @@ function attributesOfParts(request: S3Request, object: ObjectVersion, parts: rea
       };
     }),
   };
-}
-
-export function deleteObject(request: S3Request): S3Answer {
-  const versionId = request.query.get('versionId');
-  const deletion = planDeletion(request, request.key, versionId, request.headers.get('if-match'));
-  request.store.commit(...deletion.changes);
-  return {
-    status: 204,
-    headers: {
-      'x-amz-delete-marker': deletion.isMarker ? 'true' : undefined,
-      'x-amz-version-id': deletion.versionId,
-    },
-  };
-}
-
-interface Deletion {
-  readonly changes: readonly Change[];
-  /** The version that was removed, or the marker that was added. */
-  readonly versionId: string | undefined;
-  readonly isMarker: boolean;
-}
-
-/** Without a version id nothing is lost in a bucket with versions: a delete marker goes on top. */
-function planDeletion(
-  request: S3Request,
-  key: string,
-  versionId: string | undefined,
-  ifMatch: string | undefined,
-): Deletion {
-  const { bucket, store } = request;
-  const { versioning } = store.bucket(bucket).settings;
-  const versions = store.bucket(bucket).versions.get(key) ?? [];
-  if (versionId !== undefined) checkVersionId(versionId);
-  if (ifMatch !== undefined) checkDeleteCondition(key, versions[0], ifMatch);
-  if (versionId !== undefined || versioning === undefined) {
-    const id = versionId ?? 'null';
-    const version = versions.find((candidate) => candidate.versionId === id);
-    if (version?.kind === 'object') refuseLocked(request, version);
-    return {
-      changes: version === undefined ? [] : [{ type: 'version-removed', bucket, key, versionId: id }],
-      versionId,
-      isMarker: version?.kind === 'marker',
-    };
-  }
-  const marker: Version = {
-    kind: 'marker',
-    versionId: versioning === 'Enabled' ? createId() : 'null',
-    order: store.nextOrder(),
-    modifiedMs: Date.now(),
-  };
-  const changes: Change[] = [{ type: 'version', bucket, key, version: marker }];
-  return { changes, versionId: marker.versionId, isMarker: true };
-}
-
-function checkDeleteCondition(key: string, current: Version | undefined, ifMatch: string): void {
-  if (current === undefined) throw noSuchKey(key);
-  if (current.kind !== 'object' || (ifMatch !== '*' && !sameEtag(ifMatch, current.etag)))
-    throw preconditionFailed('If-Match');
-}
-
-function refuseLocked(request: S3Request, version: ObjectVersion): void {
-  const { retention } = version;
-  const isRetained = retention !== undefined && retention.untilMs > Date.now();
-  const mayBypass =
-    retention?.mode === 'GOVERNANCE' &&
-    request.headers.get('x-amz-bypass-governance-retention')?.toLowerCase() === 'true';
-  if (version.legalHold || (isRetained && !mayBypass))
-    throw new S3Error('AccessDenied', 'Access Denied because object protected by object lock.');
-}
-
-export async function deleteObjects(r: S3Request): Promise<S3Answer> {
-  const request = await readDocument(r, 'Delete', { mustBeProtected: true });
-  request.allow('Object', 'Quiet');
-  const objects = request.all('Object');
-  if (objects.length === 0 || objects.length > MAX_DELETES) throw new S3Error('MalformedXML');
-  r.store.bucket(r.bucket);
-  const deleted: XmlElements[] = [];
-  const failed: XmlElements[] = [];
-  for (const object of objects) {
-    object.allow('Key', 'VersionId', 'ETag');
-    const key = object.textOf('Key');
-    const versionId = object.textOf('VersionId');
-    if (key === undefined || key === '') throw new S3Error('MalformedXML');
-    try {
-      const deletion = planDeletion(r, key, versionId, object.textOf('ETag'));
-      r.store.commit(...deletion.changes);
-      deleted.push({
-        Key: key,
-        VersionId: versionId,
-        DeleteMarker: deletion.isMarker ? true : undefined,
-        DeleteMarkerVersionId: deletion.isMarker ? deletion.versionId : undefined,
-      });
-    } catch (error) {
-      if (!(error instanceof S3Error)) throw error;
-      failed.push({ Key: key, VersionId: versionId, Code: error.code, Message: error.message });
-    }
-  }
-  const isQuiet = request.textOf('Quiet') === 'true';
-  return { document: renderXml('DeleteResult', { Deleted: isQuiet ? [] : deleted, Error: failed }) };
-}
-
-/** The object that `x-amz-copy-source` names, once its conditions hold. */
-export function copySource(request: S3Request): ObjectVersion & { readonly bucket: string; readonly key: string } {
-  const header = request.headers.get('x-amz-copy-source') ?? '';
-  const [path = '', query = ''] = header.split('?', 2);
-  const [, bucket, key] = /^\/?([^/]+)\/(.+)$/s.exec(decodeSource(path)) ?? [];
-  if (bucket === undefined || key === undefined) throw invalidSource();
-  const versionId = new URLSearchParams(query).get('versionId') ?? undefined;
-  if (query !== '' && versionId === undefined) throw invalidSource();
-  const object = findObject(request.store, bucket, key, versionId);
-  const ifMatch = request.headers.get('x-amz-copy-source-if-match');
-  const ifNoneMatch = request.headers.get('x-amz-copy-source-if-none-match');
-  const since = (name: string): number => Date.parse(request.headers.get(`x-amz-copy-source-if-${name}`) ?? '') / 1000;
-  const modifiedSeconds = Math.floor(object.modifiedMs / 1000);
-  if (ifMatch === undefined ? modifiedSeconds > since('unmodified-since') : !sameEtag(ifMatch, object.etag))
-    throw preconditionFailed('x-amz-copy-source-If-Match');
-  if (ifNoneMatch === undefined ? modifiedSeconds <= since('modified-since') : sameEtag(ifNoneMatch, object.etag))
-    throw preconditionFailed('x-amz-copy-source-If-None-Match');
-  refuseArchived(object);
-  return { ...object, bucket, key };
-}
-
-function decodeSource(path: string): string {
-  try {
-    return decodeURIComponent(path.replaceAll('+', ' '));
-  } catch {
-    throw invalidSource();
-  }
-}
-
-function invalidSource(): S3Error {
-  return new S3Error('InvalidArgument', {
-    message: 'Copy Source must mention the source bucket and key: sourcebucket/sourcekey',
-    elements: { ArgumentName: 'x-amz-copy-source' },
-  });
-}
-
-/** A copy shares the bytes of its source; they are read once, for their digests, as S3 gives a copy an ETag and checksum of its own. */
-export async function copyObject(request: S3Request): Promise<S3Answer> {
-  const source = copySource(request);
-  const description = describeCopy(request, source);
-  if (source.bytes > MAX_COPY_BYTES)
-    throw new S3Error(
-      'InvalidRequest',
-      `The specified copy source is larger than the maximum allowable size for a copy source: ${MAX_COPY_BYTES}`,
-    );
-  const algorithm = copyAlgorithm(request.headers) ?? source.checksum?.algorithm ?? DEFAULT_ALGORITHM;
-  using reader = request.store.read(source.segments, 0, source.bytes);
-  const { md5, checksum } = await digest(reader, algorithm);
-  checkWriteCondition(request);
-  const version: ObjectVersion = {
-    ...description,
-    kind: 'object',
-    versionId: newVersionId(request.store, request.bucket),
-    order: request.store.nextOrder(),
-    modifiedMs: Date.now(),
-    bytes: source.bytes,
-    etag: md5,
-    checksum: { algorithm, type: 'FULL_OBJECT', value: checksum },
-    segments: source.segments,
-  };
-  request.store.commit({ type: 'version', bucket: request.bucket, key: request.key, version });
-  return {
-    headers: {
-      ...ENCRYPTED,
-      ...versionHeader(request.store, request.bucket, version.versionId),
-      'x-amz-copy-source-version-id': versionHeader(request.store, source.bucket, source.versionId)['x-amz-version-id'],
-    },
-    document: renderXml('CopyObjectResult', {
-      ETag: `"${md5}"`,
-      LastModified: isoTime(version.modifiedMs),
-      ...checksumElements(version.checksum),
-    }),
-  };
-}
-
-/** By default metadata and tags come along; class, retention and hold never do. */
-function describeCopy(
-  request: S3Request,
-  source: ObjectVersion & { readonly bucket: string; readonly key: string },
-): Description {
-  const asked = describe(request, Date.now());
-  const replaces = (what: 'metadata' | 'tagging'): boolean => {
-    const directive = request.headers.get(`x-amz-${what}-directive`) ?? 'COPY';
-    if (directive === 'COPY' || directive === 'REPLACE') return directive === 'REPLACE';
-    throw new S3Error('InvalidArgument', {
-      message: `Unknown ${what} directive.`,
-      elements: { ArgumentValue: directive },
-    });
-  };
-  const replacesMetadata = replaces('metadata');
-  const replacesTags = replaces('tagging');
-  const isInPlace =
-    source.bucket === request.bucket &&
-    source.key === request.key &&
-    !request.headers.get('x-amz-copy-source')?.includes('?');
-  const isSame = !replacesMetadata && !replacesTags && storageClassOf(request.headers) === source.storageClass;
-  if (isInPlace && isSame)
-    throw new S3Error(
-      'InvalidRequest',
-      "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.",
-    );
-  return {
-    ...asked,
-    headers: replacesMetadata ? asked.headers : source.headers,
-    tags: replacesTags ? parseTagging(request.headers.get('x-amz-tagging') ?? '') : source.tags,
-  };
-}
-
-function copyAlgorithm(headers: ReadonlyMap<string, string>): ChecksumAlgorithm | undefined {
-  const name = headers.get('x-amz-checksum-algorithm');
-  return name === undefined ? undefined : parseAlgorithm(name);
-}
-
-export function parseAlgorithm(name: string): ChecksumAlgorithm {
-  const algorithm = CHECKSUM_ALGORITHMS.find((known) => known === name.toUpperCase());
-  if (algorithm !== undefined) return algorithm;
-  throw new S3Error('NotImplemented', `Checksum algorithm ${name} is not implemented by this server.`);
-}
-
-/** MD5 (hex) and checksum (base64) of what is there already. */
-export async function digest(
-  reader: DataReader,
-  algorithm: ChecksumAlgorithm,
-): Promise<{ readonly md5: string; readonly checksum: string }> {
-  const md5 = createHasher('MD5');
-  const hasher = createHasher(algorithm);
-  for await (const chunk of reader) {
-    md5.update(chunk);
-    hasher.update(chunk);
-  }
-  return { md5: md5.digest().toString('hex'), checksum: hasher.digest().toString('base64') };
 }

@@ -24,15 +24,9 @@ import {
   putObjectRetention,
   putObjectTagging,
 } from './locks-and-tags.ts';
-import {
-  copyObject,
-  deleteObject,
-  deleteObjects,
-  getObject,
-  getObjectAttributes,
-  headObject,
-  putObject,
-} from './objects.ts';
+import { copyObject } from './copy.ts';
+import { deleteObject, deleteObjects } from './delete.ts';
+import { getObject, getObjectAttributes, headObject, putObject } from './objects.ts';
 import type { S3Answer, S3Request } from './request.ts';
 import {
   abortMultipartUpload,

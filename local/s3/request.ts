@@ -3,7 +3,8 @@ import { claimedChecksum, receive, receiveDocument, type Digests, type IncomingB
 import type { ChecksumAlgorithm } from './checksum.ts';
 import { S3Error } from './error.ts';
 import type { DataReader, Segment } from './data.ts';
-import type { Description, ObjectVersion, Retention, S3Store, Version } from './store.ts';
+import type { Description, ObjectVersion, Retention, Version } from './records.ts';
+import type { S3Store } from './store.ts';
 import { parseXml, type XmlNode } from './xml.ts';
 
 export interface S3Settings {

@@ -1,141 +1,21 @@
 import { randomUUID } from 'node:crypto';
 import { closeSync, createReadStream, createWriteStream, ftruncateSync, openSync, writeSync } from 'node:fs';
-import { mkdir, open, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Failure } from '../../worker/util/failure.ts';
-import type { ChecksumAlgorithm, ChecksumType } from './checksum.ts';
 import { DataReader, DataWriter, slice, type Segment } from './data.ts';
 import { S3Error } from './error.ts';
-
-export interface Checksum {
-  readonly algorithm: ChecksumAlgorithm;
-  readonly type: ChecksumType;
-  /** Base64; a composite one ends in `-<parts>`. */
-  readonly value: string;
-}
-
-export interface Retention {
-  readonly mode: 'GOVERNANCE' | 'COMPLIANCE';
-  readonly untilMs: number;
-}
-
-/** What is said about an object when it is created, or when its upload is. */
-export interface Description {
-  /** Sent back with the object as they are: content type, user metadata and the like. */
-  readonly headers: Readonly<Record<string, string>>;
-  readonly storageClass: string;
-  readonly tags: Readonly<Record<string, string>>;
-  readonly retention?: Retention | undefined;
-  readonly legalHold: boolean;
-}
-
-export interface PartSummary {
-  readonly number: number;
-  readonly bytes: number;
-  readonly checksum?: string | undefined;
-}
-
-export interface ObjectVersion extends Description {
-  readonly kind: 'object';
-  /** `null`, as text, for what was written without versioning. */
-  readonly versionId: string;
-  /** The version with the highest is the current one. Of multipart uploads it is the moment of their beginning. */
-  readonly order: number;
-  readonly modifiedMs: number;
-  readonly bytes: number;
-  /** Without quotes. */
-  readonly etag: string;
-  readonly checksum?: Checksum | undefined;
-  readonly segments: readonly Segment[];
-  /** Of an object that was uploaded in parts. */
-  readonly parts?: readonly PartSummary[] | undefined;
-}
-
-interface DeleteMarker {
-  readonly kind: 'marker';
-  readonly versionId: string;
-  readonly order: number;
-  readonly modifiedMs: number;
-}
-
-export type Version = ObjectVersion | DeleteMarker;
-
-export interface Part extends PartSummary {
-  readonly etag: string;
-  readonly modifiedMs: number;
-  readonly segments: readonly Segment[];
-}
-
-export interface UploadStart extends Description {
-  readonly id: string;
-  readonly key: string;
-  readonly order: number;
-  readonly startedMs: number;
-  readonly algorithm: ChecksumAlgorithm;
-  readonly checksumType: ChecksumType;
-  /** Whether the client chose the algorithm. If not, S3 computes a CRC64NVME for itself. */
-  readonly isDeclared: boolean;
-}
-
-export interface Upload extends UploadStart {
-  readonly parts: Map<number, Part>;
-}
-
-/** An upload that became an object: Complete answers the same again. */
-export interface CompletedUpload {
-  readonly uploadId: string;
-  readonly bucket: string;
-  readonly key: string;
-  readonly versionId: string;
-  readonly etag: string;
-  readonly checksum?: Checksum | undefined;
-}
-
-export interface BucketSettings {
-  readonly versioning?: 'Enabled' | 'Suspended' | undefined;
-  readonly hasObjectLock: boolean;
-  /** Of new objects, in days. */
-  readonly defaultRetention?:
-    { readonly mode: Retention['mode']; readonly days?: number; readonly years?: number } | undefined;
-  /** The document as it came. */
-  readonly lifecycle?: string | undefined;
-}
-
-export interface Bucket {
-  readonly name: string;
-  readonly createdMs: number;
-  settings: BucketSettings;
-  /** In the order of their UTF-8 bytes. */
-  readonly keys: string[];
-  /** By key, newest first, never empty. */
-  readonly versions: Map<string, Version[]>;
-  readonly uploads: Map<string, Upload>;
-}
-
-/** Everything that can happen to the state. Applied in the order of the journal they always give the same state. */
-export type Change =
-  | { readonly type: 'bucket'; readonly name: string; readonly createdMs: number; readonly settings: BucketSettings }
-  | { readonly type: 'bucket-settings'; readonly name: string; readonly settings: BucketSettings }
-  | { readonly type: 'bucket-removed'; readonly name: string }
-  /** Adds it, or replaces the one with the same version id. */
-  | { readonly type: 'version'; readonly bucket: string; readonly key: string; readonly version: Version }
-  | { readonly type: 'version-removed'; readonly bucket: string; readonly key: string; readonly versionId: string }
-  | { readonly type: 'upload'; readonly bucket: string; readonly upload: UploadStart }
-  | { readonly type: 'part'; readonly bucket: string; readonly uploadId: string; readonly part: Part }
-  | { readonly type: 'upload-removed'; readonly bucket: string; readonly uploadId: string }
-  | { readonly type: 'upload-completed'; readonly completed: CompletedUpload };
+import { compareKeys, firstAfter } from './keys.ts';
+import { releaseLock, takeLock } from './lock.ts';
+import type { Bucket, Change, CompletedUpload, Upload, Version } from './records.ts';
 
 const JOURNAL = 'journal.ndjson';
-const LOCK = 'lock';
 const DATA = 'data';
 /** How many completed uploads are remembered for a repeated Complete. */
 const MAX_COMPLETED = 10_000;
-
-/** Folders that this process serves. */
-const served = new Set<string>();
 
 /**
  * Buckets in a folder: the bytes in `data/`, everything else in memory and in an append-only journal, one line a transaction. A line is
@@ -238,8 +118,7 @@ export class S3Store implements AsyncDisposable {
     if (this.#journal >= 0) closeSync(this.#journal);
     this.#journal = -1;
     await Promise.all(this.#removals);
-    await rm(join(this.#dir, LOCK), { force: true });
-    served.delete(this.#dir);
+    await releaseLock(this.#dir);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -412,50 +291,4 @@ function parseLine(line: string): readonly Change[] | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** A server that was killed leaves its lock behind; one that lives keeps it. */
-async function takeLock(dir: string): Promise<void> {
-  const path = join(dir, LOCK);
-  if (served.has(dir)) throw taken(dir, process.pid);
-  served.add(dir);
-  try {
-    await writeFile(path, String(process.pid), { flag: 'wx' });
-  } catch {
-    const owner = Number(await readFile(path, 'utf8'));
-    if (owner !== process.pid && isAlive(owner)) {
-      served.delete(dir);
-      throw taken(dir, owner);
-    }
-    await writeFile(path, String(process.pid));
-  }
-}
-
-function taken(dir: string, owner: number): Failure {
-  return new Failure('CONFLICT', `open ${dir}: process ${owner} serves it already; stop it, or take another folder`);
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return pid > 0 && process.kill(pid, 0);
-  } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM';
-  }
-}
-
-/** Orders keys as S3 does: by their UTF-8 bytes, which is not the order of JavaScript's strings. */
-export function compareKeys(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
-}
-
-/** The index of the first key that comes after `key`. */
-export function firstAfter(keys: readonly string[], key: string): number {
-  let low = 0;
-  let high = keys.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (compareKeys(keys[middle] ?? '', key) <= 0) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { claimedChecksum } from './body.ts';
 import { CHECKSUM_ALGORITHMS, checksumOfParts, supportsType, type ChecksumType } from './checksum.ts';
 import { S3Error } from './error.ts';
-import { checksumElements, copySource, DEFAULT_ALGORITHM, digest, parseAlgorithm, parsePartNumber } from './objects.ts';
+import { copySource, digest, parseAlgorithm } from './copy.ts';
+import { checksumElements, DEFAULT_ALGORITHM, parsePartNumber } from './objects.ts';
 import {
   checkWriteCondition,
   countOf,
@@ -20,7 +21,7 @@ import {
   type S3Request,
 } from './request.ts';
 import { slice } from './data.ts';
-import type { Checksum, CompletedUpload, ObjectVersion, Part, Upload, UploadStart } from './store.ts';
+import type { Checksum, CompletedUpload, ObjectVersion, Part, Upload, UploadStart } from './records.ts';
 import { renderXml, type XmlElements, type XmlNode } from './xml.ts';
 
 const MAX_PARTS = 10_000;
@@ -204,15 +205,15 @@ export function listParts(request: S3Request): S3Answer {
   };
 }
 
-export async function completeMultipartUpload(r: S3Request): Promise<S3Answer> {
-  const uploadId = r.query.get('uploadId') ?? '';
+export async function completeMultipartUpload(request: S3Request): Promise<S3Answer> {
+  const uploadId = request.query.get('uploadId') ?? '';
   // the checksum of this request's headers is the object's, not the document's
-  const headers = new Map([...r.headers].filter(([name]) => !name.startsWith('x-amz-checksum-')));
-  const request = await readDocument({ ...r, body: { ...r.body, headers } }, 'CompleteMultipartUpload');
-  const completed = r.store.completed(uploadId);
-  if (completed?.bucket === r.bucket && completed.key === r.key) return answerCompleted(r, completed);
-  const upload = findUpload(r);
-  const parts = listedParts(r, upload, request.allow('Part').all('Part'));
+  const headers = new Map([...request.headers].filter(([name]) => !name.startsWith('x-amz-checksum-')));
+  const document = await readDocument({ ...request, body: { ...request.body, headers } }, 'CompleteMultipartUpload');
+  const completed = request.store.completed(uploadId);
+  if (completed?.bucket === request.bucket && completed.key === request.key) return answerCompleted(request, completed);
+  const upload = findUpload(request);
+  const parts = listedParts(request, upload, document.allow('Part').all('Part'));
   const checksum: Checksum = {
     algorithm: upload.algorithm,
     type: upload.checksumType,
@@ -223,8 +224,8 @@ export async function completeMultipartUpload(r: S3Request): Promise<S3Answer> {
     ),
   };
   const bytes = parts.reduce((sum, part) => sum + part.bytes, 0);
-  checkClaims(r, upload, checksum, bytes);
-  checkWriteCondition(r);
+  checkClaims(request, upload, checksum, bytes);
+  checkWriteCondition(request);
   const etag = createHash('md5');
   for (const part of parts) etag.update(part.etag, 'hex');
   const version: ObjectVersion = {
@@ -234,7 +235,7 @@ export async function completeMultipartUpload(r: S3Request): Promise<S3Answer> {
     tags: upload.tags,
     retention: upload.retention,
     legalHold: upload.legalHold,
-    versionId: newVersionId(r.store, r.bucket),
+    versionId: newVersionId(request.store, request.bucket),
     // https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html: with versions, the upload that began last is the current one
     order: upload.order,
     modifiedMs: upload.startedMs,
@@ -246,18 +247,18 @@ export async function completeMultipartUpload(r: S3Request): Promise<S3Answer> {
   };
   const done: CompletedUpload = {
     uploadId,
-    bucket: r.bucket,
-    key: r.key,
+    bucket: request.bucket,
+    key: request.key,
     versionId: version.versionId,
     etag: version.etag,
     checksum,
   };
-  r.store.commit(
-    { type: 'version', bucket: r.bucket, key: r.key, version },
-    { type: 'upload-removed', bucket: r.bucket, uploadId },
+  request.store.commit(
+    { type: 'version', bucket: request.bucket, key: request.key, version },
+    { type: 'upload-removed', bucket: request.bucket, uploadId },
     { type: 'upload-completed', completed: done },
   );
-  return answerCompleted(r, done);
+  return answerCompleted(request, done);
 }
 
 function answerCompleted(request: S3Request, completed: CompletedUpload): S3Answer {
