@@ -31,7 +31,7 @@ export type RegistryFault =
   | { readonly kind: 'lie-size'; readonly byBytes: number };
 
 /** What standard queues may do to a message. */
-export type DeliveryFault =
+type DeliveryFault =
   /** A copy of the message, with the same id and a receipt handle of its own, is visible at once. */
   | { readonly kind: 'duplicate' }
   /** The message goes behind all others instead of being delivered, once at most. A share of 0.5 mixes a queue well. */
@@ -65,6 +65,9 @@ export interface MatchedRequest {
   readonly key?: string;
   readonly digest?: Digest;
 }
+
+/** The faults of the messages of queues. */
+export type DeliveryFaults = Faults<never, DeliveryFault>;
 
 /** `reset`: connections are cut. `unavailable`: requests are answered with 503. */
 export type Away = 'reset' | 'unavailable';

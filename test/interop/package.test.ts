@@ -87,8 +87,8 @@ function warnings(f: Finished): readonly string[] {
 }
 
 /** The names of all packages below a folder, those inside packages too. */
-function packagesIn(folder: string): readonly string[] {
-  return globSync('**/node_modules/{*,@*/*}/package.json', { cwd: folder })
+function packagesIn(root: string): readonly string[] {
+  return globSync('**/node_modules/{*,@*/*}/package.json', { cwd: root })
     .map((file) => dirname(file).replace(/^.*node_modules\//, ''))
     .filter((name) => !/^@[^/]+$/.test(name));
 }

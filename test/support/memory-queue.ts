@@ -7,7 +7,7 @@ import {
   type QueueCount,
   type ReceiveOptions,
 } from '../../worker/queue/queue.ts';
-import { Faults, type DeliveryFault, type RequestFault } from '../../local/faults.ts';
+import { Faults, type DeliveryFaults, type RequestFault } from '../../local/faults.ts';
 import { checkAborted, orAborted, type Abortable } from '../../worker/util/abort.ts';
 import type { Clock } from '../../worker/util/clock.ts';
 import { Failure, isFailure } from '../../worker/util/failure.ts';
@@ -47,7 +47,7 @@ export class MemoryQueue implements Queue {
   /** What goes wrong with calls. */
   readonly faults = new Faults<string, CallFault>();
   /** What goes wrong with messages. */
-  readonly deliveryFaults = new Faults<never, DeliveryFault>();
+  readonly deliveryFaults: DeliveryFaults = new Faults();
   /** What was asked of it, in order: `ReceiveMessage 3`, `ChangeMessageVisibility 120`, `DeleteMessage`, … */
   readonly calls: string[] = [];
   readonly #options: MemoryQueueOptions;
