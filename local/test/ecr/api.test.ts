@@ -1,63 +1,29 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import {
-  BatchDeleteImageCommand,
-  BatchGetImageCommand,
   CreateRepositoryCommand,
   DeleteRepositoryCommand,
   DescribeImagesCommand,
   DescribeRegistryCommand,
   DescribeRepositoriesCommand,
-  ECRClient,
   GetAccountSettingCommand,
   GetAuthorizationTokenCommand,
   GetLifecyclePolicyCommand,
   GetRepositoryPolicyCommand,
-  ListImagesCommand,
   ListTagsForResourceCommand,
   PutAccountSettingCommand,
   PutImageScanningConfigurationCommand,
   PutImageTagMutabilityCommand,
   PutLifecyclePolicyCommand,
-  paginateDescribeImages,
   paginateDescribeRepositories,
-  paginateListImages,
   SetRepositoryPolicyCommand,
   StartImageScanCommand,
   TagResourceCommand,
-  UpdateImageStorageClassCommand,
-  type ImageIdentifier,
 } from '@aws-sdk/client-ecr';
 import { request } from 'undici';
-import { afterEach, beforeEach, test } from 'vitest';
-import { startRegistry, type EcrServerOptions, type LocalRegistry } from '../../registry/registry.ts';
-import { digestOf } from '../../../worker/oci/digest.ts';
-import { MEDIA_TYPE } from '../../../worker/oci/manifest.ts';
-import { fakeClock, type FakeClock } from '../../../test/support/clock.ts';
-import { RawRegistry } from '../../../test/support/raw-registry.ts';
+import { test } from 'vitest';
+import { ACCOUNT, client, clock, create, ecr, HOST, raw, registry, restart, useEcr } from './lab.ts';
 
-const ACCOUNT = { account: '111111111111', region: 'us-east-1' };
-const HOST = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
-
-let folder: string;
-let clock: FakeClock;
-let registry: LocalRegistry;
-let ecr: ECRClient;
-let raw: RawRegistry;
-
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'ecr-'));
-  clock = fakeClock();
-  await start({});
-});
-
-afterEach(async () => {
-  ecr.destroy();
-  await registry.close();
-  await rm(folder, { recursive: true });
-});
+useEcr();
 
 // ---- access
 
@@ -290,230 +256,3 @@ test('policies that are no JSON, and settings that do not exist, are refused', a
 test('blob mounting is off until it is put on', async () => {
   assert.equal((await ecr.send(new GetAccountSettingCommand({ name: 'BLOB_MOUNTING' }))).value, 'DISABLED');
 });
-
-// ---- images
-
-test('images are described with tags, sizes, times and types', async () => {
-  await create('app');
-  const image = await raw.pushImage('app', 'v1');
-  await raw.putManifest('app', 'latest', image.bytes);
-  const index = await raw.pushIndex('app', 'multi', [image.descriptor]);
-  const { descriptor: sbom } = await raw.pushReferrer('app', index, 'application/spdx+json');
-  const { imageDetails } = await ecr.send(new DescribeImagesCommand({ repositoryName: 'app' }));
-  const common = {
-    registryId: ACCOUNT.account,
-    repositoryName: 'app',
-    imagePushedAt: new Date(clock.now()),
-    imageStatus: 'ACTIVE',
-  };
-  const byDigest = (a: { imageDigest?: string }, b: { imageDigest?: string }): number =>
-    (a.imageDigest ?? '') < (b.imageDigest ?? '') ? -1 : 1;
-  const imageSizeInBytes = 20_000 + JSON.stringify({ os: 'linux', seed: 'image' }).length;
-  assert.deepEqual(
-    imageDetails,
-    [
-      {
-        ...common,
-        imageDigest: image.descriptor.digest,
-        imageTags: ['latest', 'v1'],
-        imageSizeInBytes,
-        imageManifestMediaType: MEDIA_TYPE.ociManifest,
-        artifactMediaType: MEDIA_TYPE.ociConfig,
-      },
-      {
-        ...common,
-        imageDigest: index.digest,
-        imageTags: ['multi'],
-        imageSizeInBytes,
-        imageManifestMediaType: MEDIA_TYPE.ociIndex,
-      },
-      {
-        ...common,
-        imageDigest: sbom.digest,
-        imageSizeInBytes: 2,
-        imageManifestMediaType: MEDIA_TYPE.ociManifest,
-        artifactMediaType: 'application/spdx+json',
-        subjectManifestDigest: index.digest,
-      },
-    ].sort(byDigest),
-  );
-});
-
-test('images come by pages of 100, or as many as asked for up to 1000', async () => {
-  await create('app');
-  for (let i = 0; i < 101; i++) await raw.pushImage('app', i % 2 === 0 ? `t${i}` : undefined, `image ${i}`);
-  const sizes = async (pageSize?: number): Promise<number[]> => {
-    const pages: number[] = [];
-    const config = { client: ecr, ...(pageSize === undefined ? {} : { pageSize }) };
-    for await (const page of paginateDescribeImages(config, { repositoryName: 'app' })) {
-      pages.push(page.imageDetails?.length ?? 0);
-    }
-    return pages;
-  };
-  assert.deepEqual(await sizes(), [100, 1]);
-  assert.deepEqual(await sizes(40), [40, 40, 21]);
-  assert.deepEqual(await sizes(1000), [101]);
-  await assert.rejects(sizes(1001), { name: 'InvalidParameterException' });
-  const tagged = await ecr.send(
-    new DescribeImagesCommand({ repositoryName: 'app', filter: { tagStatus: 'TAGGED' }, maxResults: 1000 }),
-  );
-  assert.equal(tagged.imageDetails?.length, 51);
-  const listed: ImageIdentifier[] = [];
-  const untagged = { repositoryName: 'app', filter: { tagStatus: 'UNTAGGED' } } as const;
-  for await (const page of paginateListImages({ client: ecr, pageSize: 20 }, untagged)) {
-    listed.push(...(page.imageIds ?? []));
-  }
-  assert.equal(new Set(listed.map((id) => id.imageDigest)).size, 50);
-});
-
-test('images are described by id; one that is not there is an error', async () => {
-  await create('app');
-  const { descriptor } = await raw.pushImage('app', 'v1');
-  const describe = async (imageIds: ImageIdentifier[]): Promise<(string | undefined)[]> => {
-    const { imageDetails } = await ecr.send(new DescribeImagesCommand({ repositoryName: 'app', imageIds }));
-    return (imageDetails ?? []).map((image) => image.imageDigest);
-  };
-  assert.deepEqual(await describe([{ imageTag: 'v1' }]), [descriptor.digest]);
-  assert.deepEqual(await describe([{ imageDigest: descriptor.digest }]), [descriptor.digest]);
-  await assert.rejects(describe([{ imageTag: 'v1' }, { imageTag: 'v2' }]), {
-    name: 'ImageNotFoundException',
-    message:
-      "The image with imageId {imageDigest:'null', imageTag:'v2'} does not exist within the repository with name 'app' in the registry with id '111111111111'",
-  });
-});
-
-test('archived images are left out unless they are asked for', async () => {
-  await create('app');
-  const { descriptor } = await raw.pushImage('app', 'v1');
-  await raw.pushImage('app', 'v2', 'another');
-  const move = async (targetStorageClass: 'ARCHIVE' | 'STANDARD'): Promise<unknown> =>
-    ecr.send(
-      new UpdateImageStorageClassCommand({ repositoryName: 'app', imageId: { imageTag: 'v1' }, targetStorageClass }),
-    );
-  await assert.rejects(move('STANDARD'), { name: 'ImageStorageClassUpdateNotSupportedException' });
-  await move('ARCHIVE');
-  await assert.rejects(move('ARCHIVE'), { name: 'ImageStorageClassUpdateNotSupportedException' });
-  const tags = async (imageStatus?: 'ANY' | 'ARCHIVED' | 'ACTIVE'): Promise<(string | undefined)[]> => {
-    const filter = imageStatus === undefined ? {} : { filter: { imageStatus } };
-    const { imageDetails } = await ecr.send(new DescribeImagesCommand({ repositoryName: 'app', ...filter }));
-    const { imageIds } = await ecr.send(new ListImagesCommand({ repositoryName: 'app', ...filter }));
-    const described = (imageDetails ?? []).flatMap((image) => image.imageTags ?? []);
-    const listed = (imageIds ?? []).map((id) => id.imageTag);
-    assert.deepEqual(new Set(listed), new Set(described));
-    return described.sort((a, b) => (a < b ? -1 : 1));
-  };
-  assert.deepEqual(await tags(), ['v2']);
-  assert.deepEqual(await tags('ACTIVE'), ['v2']);
-  assert.deepEqual(await tags('ARCHIVED'), ['v1']);
-  assert.deepEqual(await tags('ANY'), ['v1', 'v2']);
-  const { failures } = await ecr.send(
-    new BatchGetImageCommand({ repositoryName: 'app', imageIds: [{ imageDigest: descriptor.digest }] }),
-  );
-  assert.equal(failures?.[0]?.failureCode, 'ImageNotFound');
-});
-
-test('manifests are given byte for byte, and what is not there is named', async () => {
-  await create('app');
-  const { bytes, descriptor } = await raw.pushImage('app', 'v1');
-  const other = digestOf(Buffer.from('other'));
-  const { images, failures } = await ecr.send(
-    new BatchGetImageCommand({
-      repositoryName: 'app',
-      imageIds: [
-        { imageTag: 'v1' },
-        { imageTag: 'v2' },
-        { imageDigest: 'sha256:short' },
-        { imageTag: 'v1', imageDigest: other },
-        {},
-      ],
-    }),
-  );
-  assert.deepEqual(images, [
-    {
-      registryId: ACCOUNT.account,
-      repositoryName: 'app',
-      imageId: { imageTag: 'v1', imageDigest: descriptor.digest },
-      imageManifest: bytes.toString(),
-      imageManifestMediaType: MEDIA_TYPE.ociManifest,
-    },
-  ]);
-  assert.deepEqual(
-    failures?.map((failure) => failure.failureCode),
-    ['ImageNotFound', 'InvalidImageDigest', 'ImageTagDoesNotMatchDigest', 'MissingDigestAndTag'],
-  );
-});
-
-test('deleting by tag takes the tag, by digest or with the last tag the image', async () => {
-  await create('app');
-  const { bytes, descriptor } = await raw.pushImage('app', 'v1');
-  const imageDigest = descriptor.digest;
-  for (const tag of ['v2', 'v3']) await raw.putManifest('app', tag, bytes);
-  assert.deepEqual(await remove([{ imageTag: 'v1' }]), {
-    imageIds: [{ imageDigest, imageTag: 'v1' }],
-    failures: [],
-  });
-  assert.equal((await raw.call('HEAD', '/v2/app/manifests/v2')).status, 200);
-  assert.deepEqual(await remove([{ imageDigest }, { imageTag: 'v9' }]), {
-    imageIds: [
-      { imageDigest, imageTag: 'v2' },
-      { imageDigest, imageTag: 'v3' },
-    ],
-    failures: [
-      { imageId: { imageTag: 'v9' }, failureCode: 'ImageNotFound', failureReason: 'Requested image not found' },
-    ],
-  });
-  await raw.pushImage('app', 'v4');
-  assert.deepEqual((await remove([{ imageTag: 'v4' }])).imageIds, [{ imageDigest, imageTag: 'v4' }]);
-  assert.equal((await raw.call('HEAD', `/v2/app/manifests/${imageDigest}`)).status, 404);
-});
-
-test('an image that a list names is deleted only after the list', async () => {
-  await create('app');
-  const { descriptor } = await raw.pushImage('app', undefined);
-  const index = await raw.pushIndex('app', 'multi', [descriptor]);
-  const both = [{ imageDigest: index.digest }, { imageDigest: descriptor.digest }];
-  const first = await remove(both);
-  assert.deepEqual(first.imageIds, [{ imageDigest: index.digest, imageTag: 'multi' }]);
-  assert.equal(first.failures[0]?.failureCode, 'ImageReferencedByManifestList');
-  assert.deepEqual((await remove([{ imageDigest: descriptor.digest }])).imageIds, [{ imageDigest: descriptor.digest }]);
-});
-
-test('more than 100 images at once, or none, are refused', async () => {
-  await create('app');
-  for (const count of [0, 101]) {
-    const imageIds = Array.from({ length: count }, (_, i) => ({ imageTag: `t${i}` }));
-    await assert.rejects(remove(imageIds), { name: 'InvalidParameterException' });
-  }
-});
-
-// ---- tools
-
-function client(o: { readonly region: string }): ECRClient {
-  const credentials = { accessKeyId: 'local', secretAccessKey: 'local' };
-  return new ECRClient({ endpoint: registry.url, region: o.region, credentials, maxAttempts: 1 });
-}
-
-async function start(o: Omit<EcrServerOptions, 'folder' | 'mode' | 'clock' | 'account' | 'region'>): Promise<void> {
-  registry = await startRegistry({ folder, mode: 'ecr', clock, ...ACCOUNT, ...o });
-  ecr = client(ACCOUNT);
-  if (o.deny?.includes('ecr:GetAuthorizationToken') === true) return;
-  const { authorizationData } = await ecr.send(new GetAuthorizationTokenCommand({}));
-  raw = new RawRegistry(registry.url, { authorization: `Basic ${authorizationData?.[0]?.authorizationToken ?? ''}` });
-}
-
-async function restart(o: Parameters<typeof start>[0]): Promise<void> {
-  ecr.destroy();
-  await registry.close();
-  await start(o);
-}
-
-async function create(repositoryName: string) {
-  return ecr.send(new CreateRepositoryCommand({ repositoryName }));
-}
-
-async function remove(imageIds: ImageIdentifier[]) {
-  const { imageIds: removed = [], failures = [] } = await ecr.send(
-    new BatchDeleteImageCommand({ repositoryName: 'app', imageIds }),
-  );
-  return { imageIds: removed, failures };
-}

@@ -1,57 +1,24 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import {
-  BatchDeleteImageCommand,
-  CreateRepositoryCommand,
-  DescribeImagesCommand,
-  ECRClient,
-  GetAuthorizationTokenCommand,
-  PutAccountSettingCommand,
-  UpdateImageStorageClassCommand,
-  type CreateRepositoryCommandInput,
-} from '@aws-sdk/client-ecr';
-import { afterEach, beforeEach, test } from 'vitest';
-import { startRegistry, type EcrServerOptions, type LocalRegistry } from '../../registry/registry.ts';
+import { PutAccountSettingCommand } from '@aws-sdk/client-ecr';
+import { test } from 'vitest';
 import { digestOf } from '../../../worker/oci/digest.ts';
-import { MEDIA_TYPE } from '../../../worker/oci/manifest.ts';
-import { fakeClock, type FakeClock } from '../../../test/support/clock.ts';
 import { seededBytes } from '../../../test/support/images.ts';
 import {
   chunk,
   errorOf,
-  imageOf,
-  indexOf,
   locationOf,
   messageOf,
   nextOf,
   RawRegistry,
   withDigest,
 } from '../../../test/support/raw-registry.ts';
-
-// How /v2/ of ECR differs from the specification. What is the same is tested in registry.test.ts.
+import { basic, clock, create, ecr, raw, registry, restart, signIn, useEcr } from './lab.ts';
 
 const MIB = 1024 * 1024;
-const ACCOUNT = { account: '111111111111', region: 'us-east-1' };
 
-let folder: string;
-let clock: FakeClock;
-let registry: LocalRegistry;
-let ecr: ECRClient;
-let raw: RawRegistry;
+useEcr();
 
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'ecr-'));
-  clock = fakeClock();
-  await start({});
-});
-
-afterEach(async () => {
-  ecr.destroy();
-  await registry.close();
-  await rm(folder, { recursive: true });
-});
+// How /v2/ of ECR differs from the specification. What is the same is tested in ../registry/.
 
 // ---- access
 
@@ -75,11 +42,11 @@ test('a token lets in until it expires, which is 403 and no JSON', async () => {
 test('tokens can be made to expire at once, or by the request that a fault strikes', async () => {
   registry.expireTokens();
   assert.equal((await raw.call('GET', '/v2/')).status, 403);
-  raw = new RawRegistry(registry.url, { authorization: await basic() });
+  await signIn();
   registry.faults.add({ operation: 'base' }, { kind: 'expire-token' });
   assert.equal((await raw.call('GET', '/v2/')).status, 403);
   assert.equal((await raw.call('GET', '/v2/')).status, 403);
-  raw = new RawRegistry(registry.url, { authorization: await basic() });
+  await signIn();
   assert.equal((await raw.call('GET', '/v2/')).status, 200);
 });
 
@@ -273,7 +240,7 @@ test('a blob is mounted where mounting is on and an image has it; otherwise the 
   await ecr.send(new PutAccountSettingCommand({ name: 'BLOB_MOUNTING', value: 'ENABLED' }));
   assert.equal(await mount(loose), 202);
   assert.equal(await mount(layer), 201);
-  const encrypted = async (name: string, kmsKey: string): Promise<void> =>
+  const encrypted = async (name: string, kmsKey: string): Promise<unknown> =>
     create(name, { encryptionConfiguration: { encryptionType: 'KMS', kmsKey } });
   await encrypted('mine', 'alias/mine');
   assert.equal(await mount(layer, 'mine'), 202);
@@ -368,157 +335,3 @@ test('a HEAD of a layer tells its size; its bytes are only given once an image h
   assert.equal(head.headers['content-length'], '1234');
   assert.deepEqual(errorOf(await raw.call('GET', `/v2/app/blobs/${digest}`)), [404, 'BLOB_UNKNOWN']);
 });
-
-// ---- manifests
-
-test('an index whose images are missing is refused as ECR does', async () => {
-  await create('app');
-  await create('other');
-  const { descriptor, bytes } = await raw.pushImage('other', 'v1');
-  const index = await raw.putManifest('app', 'v1', indexOf([descriptor]), MEDIA_TYPE.ociIndex);
-  assert.deepEqual(errorOf(index), [400, 'MANIFEST_BLOB_UNKNOWN']);
-  assert.equal(
-    messageOf(index),
-    `Images with digests '[${descriptor.digest}]' required for pushing image into repository with name 'app' in the registry with id '111111111111' do not exist`,
-  );
-  const image = await raw.putManifest('app', 'v1', bytes);
-  assert.deepEqual(errorOf(image), [400, 'MANIFEST_BLOB_UNKNOWN']);
-  assert.match(messageOf(image), /^Layers with digests /);
-});
-
-test('a media type with parameters is 405', async () => {
-  await create('app');
-  const config = { digest: await raw.pushBlob('app', Buffer.from('{}')), size: 2 };
-  for (const manifest of [
-    imageOf(config, [], { artifactType: 'application/vnd.dev.sigstore.bundle+json;version=0.2' }),
-    imageOf({ ...config, mediaType: 'application/vnd.example;v=1' }, []),
-    imageOf(config, [{ ...config, mediaType: 'application/vnd.dev.sigstore.bundle+json;version=0.2' }]),
-  ]) {
-    assert.deepEqual(errorOf(await raw.putManifest('app', digestOf(manifest), manifest)), [405, 'UNSUPPORTED']);
-  }
-});
-
-test('too many manifests in a second are 429', async () => {
-  await create('app');
-  await restart({ putImagesPerSecond: 2 });
-  const { bytes } = await raw.pushImage('app', 'v1');
-  assert.equal((await raw.putManifest('app', 'v2', bytes)).status, 201);
-  assert.deepEqual(errorOf(await raw.putManifest('app', 'v3', bytes)), [429, 'TOOMANYREQUESTS']);
-  await clock.sleep(500);
-  assert.equal((await raw.putManifest('app', 'v3', bytes)).status, 201);
-  assert.equal((await raw.putManifest('app', 'v4', bytes)).status, 429);
-  // what was not used is not saved up
-  await clock.sleep(60_000);
-  for (const status of [201, 201, 429]) assert.equal((await raw.putManifest('app', 'v4', bytes)).status, status);
-});
-
-test('an archived image is as if it were not there, until it is restored or pushed again', async () => {
-  await restart({ restoreSeconds: 600 });
-  await create('app');
-  const { bytes, layer, descriptor } = await raw.pushImage('app', 'v1');
-  const store = async (targetStorageClass: 'ARCHIVE' | 'STANDARD'): Promise<string | undefined> => {
-    const id = { repositoryName: 'app', imageId: { imageTag: 'v1' } };
-    return (await ecr.send(new UpdateImageStorageClassCommand({ ...id, targetStorageClass }))).imageStatus;
-  };
-  assert.equal(await store('ARCHIVE'), 'ARCHIVED');
-  assert.deepEqual(errorOf(await raw.call('GET', '/v2/app/manifests/v1')), [404, 'MANIFEST_UNKNOWN']);
-  assert.equal((await raw.call('HEAD', `/v2/app/manifests/${descriptor.digest}`)).status, 404);
-  assert.deepEqual(errorOf(await raw.call('GET', `/v2/app/blobs/${layer}`)), [404, 'BLOB_UNKNOWN']);
-  assert.equal(await store('STANDARD'), 'ACTIVATING');
-  assert.equal((await raw.call('GET', '/v2/app/manifests/v1')).status, 404);
-  await clock.sleep(600_000);
-  assert.equal((await raw.call('GET', '/v2/app/manifests/v1')).status, 200);
-  await store('ARCHIVE');
-  assert.equal((await raw.putManifest('app', 'v1', bytes)).status, 201);
-  assert.equal((await raw.call('GET', '/v2/app/manifests/v1')).status, 200);
-});
-
-test('referrers are listed, but for archived ones', async () => {
-  await create('app');
-  const { descriptor } = await raw.pushImage('app', 'v1');
-  const { answer, descriptor: referrer } = await raw.pushReferrer('app', descriptor, 'application/spdx+json');
-  assert.equal(answer.headers['oci-subject'], descriptor.digest);
-  const listed = async (): Promise<unknown> =>
-    JSON.parse((await raw.call('GET', `/v2/app/referrers/${descriptor.digest}`)).body.toString()).manifests;
-  assert.deepEqual(await listed(), [referrer]);
-  await ecr.send(
-    new UpdateImageStorageClassCommand({
-      repositoryName: 'app',
-      imageId: { imageDigest: referrer.digest },
-      targetStorageClass: 'ARCHIVE',
-    }),
-  );
-  assert.deepEqual(await listed(), []);
-});
-
-test('an image goes with its last tag, and layers that no image has go too', async () => {
-  await create('app');
-  const { bytes, descriptor, layer, config } = await raw.pushImage('app', 'v1');
-  await raw.putManifest('app', 'v2', bytes);
-  const sharing = imageOf({ digest: config, size: 31 }, [], { annotations: { other: 'image' } });
-  await raw.putManifest('app', 'other', sharing);
-  assert.equal((await raw.call('DELETE', '/v2/app/manifests/v1')).status, 202);
-  assert.equal((await raw.call('HEAD', `/v2/app/manifests/${descriptor.digest}`)).status, 200);
-  assert.equal((await raw.call('DELETE', '/v2/app/manifests/v2')).status, 202);
-  assert.equal((await raw.call('HEAD', `/v2/app/manifests/${descriptor.digest}`)).status, 404);
-  assert.equal((await raw.call('HEAD', `/v2/app/blobs/${layer}`)).status, 404);
-  assert.equal((await raw.call('HEAD', `/v2/app/blobs/${config}`)).status, 200);
-});
-
-test('an image that an index names can not be deleted', async () => {
-  await create('app');
-  const { descriptor } = await raw.pushImage('app', 'v1');
-  const index = await raw.pushIndex('app', 'multi', [descriptor]);
-  assert.equal((await raw.call('DELETE', `/v2/app/manifests/${descriptor.digest}`)).status, 400);
-  assert.equal((await raw.call('DELETE', '/v2/app/manifests/v1')).status, 400);
-  await ecr.send(new BatchDeleteImageCommand({ repositoryName: 'app', imageIds: [{ imageDigest: index.digest }] }));
-  assert.equal((await raw.call('DELETE', `/v2/app/manifests/${descriptor.digest}`)).status, 202);
-});
-
-test('a GET of a manifest counts as a pull once a day, a HEAD never', async () => {
-  await create('app');
-  await raw.pushImage('app', 'v1');
-  const pulledAt = async (): Promise<number | undefined> => {
-    const { imageDetails } = await ecr.send(new DescribeImagesCommand({ repositoryName: 'app' }));
-    return imageDetails?.[0]?.lastRecordedPullTime?.getTime();
-  };
-  await raw.call('HEAD', '/v2/app/manifests/v1');
-  assert.equal(await pulledAt(), undefined);
-  await raw.call('GET', '/v2/app/manifests/v1');
-  const first = clock.now();
-  await clock.sleep(3600 * 1000);
-  await raw.call('GET', '/v2/app/manifests/v1');
-  assert.equal(await pulledAt(), first);
-  await clock.sleep(24 * 3600 * 1000);
-  raw = new RawRegistry(registry.url, { authorization: await basic() });
-  await raw.call('GET', '/v2/app/manifests/v1');
-  assert.equal(await pulledAt(), clock.now());
-});
-
-// ---- tools
-
-async function start(o: Omit<EcrServerOptions, 'folder' | 'mode' | 'clock' | 'account' | 'region'>): Promise<void> {
-  registry = await startRegistry({ folder, mode: 'ecr', clock, ...ACCOUNT, ...o });
-  ecr = new ECRClient({
-    endpoint: registry.url,
-    region: ACCOUNT.region,
-    credentials: { accessKeyId: 'local', secretAccessKey: 'local' },
-    maxAttempts: 1,
-  });
-  raw = new RawRegistry(registry.url, { authorization: await basic() });
-}
-
-async function restart(o: Parameters<typeof start>[0]): Promise<void> {
-  ecr.destroy();
-  await registry.close();
-  await start(o);
-}
-
-async function basic(): Promise<string> {
-  const { authorizationData } = await ecr.send(new GetAuthorizationTokenCommand({}));
-  return `Basic ${authorizationData?.[0]?.authorizationToken ?? ''}`;
-}
-
-async function create(repositoryName: string, o: Partial<CreateRepositoryCommandInput> = {}): Promise<void> {
-  await ecr.send(new CreateRepositoryCommand({ ...o, repositoryName }));
-}

@@ -1,155 +1,20 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { setImmediate } from 'node:timers/promises';
 import { request } from 'undici';
-import { afterEach, beforeEach, test } from 'vitest';
-import { startRegistry, type LocalRegistry, type OciServerOptions } from '../../registry/registry.ts';
+import { test } from 'vitest';
+import { startRegistry } from '../../registry/registry.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
 import { seededBytes } from '../../../test/support/images.ts';
-import {
-  chunk,
-  errorOf,
-  imageOf,
-  indexOf,
-  locationOf,
-  nextOf,
-  RawRegistry,
-  withDigest,
-  type RawAnswer,
-} from '../../../test/support/raw-registry.ts';
+import { chunk, errorOf, imageOf, locationOf, nextOf, withDigest } from '../../../test/support/raw-registry.ts';
+import { folder, raw, registry, restart, useRegistry } from './lab.ts';
 
-let folder: string;
-let registry: LocalRegistry;
-let raw: RawRegistry;
-
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'registry-'));
-  registry = await startRegistry({ folder, mode: 'oci' });
-  raw = new RawRegistry(registry.url);
-});
-
-afterEach(async () => {
-  await registry.close();
-  await rm(folder, { recursive: true });
-});
-
-// ---- blobs
-
-test('a blob that was pushed with POST and PUT is given back, with its digest and length', async () => {
-  const blob = seededBytes('blob', 3_000_000);
-  const digest = digestOf(blob);
-  const done = await raw.call('PUT', withDigest(await raw.startUpload('app'), digest), { body: blob });
-  assert.equal(done.status, 201);
-  assert.equal(done.headers['location'], `/v2/app/blobs/${digest}`);
-  assert.equal(done.headers['docker-content-digest'], digest);
-  const head = await raw.call('HEAD', `/v2/app/blobs/${digest}`);
-  assert.equal(head.status, 200);
-  assert.equal(head.headers['content-length'], '3000000');
-  assert.equal(head.headers['docker-content-digest'], digest);
-  assert.equal(head.body.byteLength, 0);
-  const got = await raw.call('GET', `/v2/app/blobs/${digest}`);
-  assert.equal(got.status, 200);
-  assert.ok(got.body.equals(blob));
-});
-
-test('a digest may come with its colon encoded', async () => {
-  const digest = await raw.pushBlob('app', seededBytes('encoded', 10));
-  assert.equal((await raw.call('HEAD', `/v2/app/blobs/${encodeURIComponent(digest)}`)).status, 200);
-});
-
-test('a single POST with the digest stores a blob', async () => {
-  const blob = seededBytes('single', 1000);
-  const digest = digestOf(blob);
-  const done = await raw.call('POST', `/v2/app/blobs/uploads/?digest=${digest}`, { body: blob });
-  assert.equal(done.status, 201);
-  assert.ok((await raw.call('GET', `/v2/app/blobs/${digest}`)).body.equals(blob));
-});
-
-test('a blob of no bytes, and one named by its sha512, are stored', async () => {
-  for (const [bytes, algorithm] of [
-    [0, 'sha256'],
-    [0, 'sha512'],
-    [70_000, 'sha512'],
-  ] as const) {
-    const blob = seededBytes('odd', bytes);
-    const digest = await raw.pushBlob('app', blob, digestOf(blob, algorithm));
-    const got = await raw.call('GET', `/v2/app/blobs/${digest}`);
-    assert.equal(got.status, 200);
-    assert.equal(got.headers['content-length'], String(bytes));
-    assert.ok(got.body.equals(blob));
-  }
-});
-
-test('bytes that are not those of the digest are refused, and nothing of them stays', async () => {
-  const wrong = digestOf(seededBytes('another', 10));
-  const refused = await raw.call('PUT', withDigest(await raw.startUpload('app'), wrong), {
-    body: seededBytes('x', 10),
-  });
-  assert.deepEqual(errorOf(refused), [400, 'DIGEST_INVALID']);
-  assert.equal((await raw.call('HEAD', `/v2/app/blobs/${wrong}`)).status, 404);
-  assert.deepEqual(await readdir(join(folder, 'uploads')), []);
-  assert.deepEqual(await readdir(join(folder, 'blobs', 'sha256')), []);
-});
-
-test('a closing PUT without a digest, or with one that is malformed, is refused', async () => {
-  assert.deepEqual(errorOf(await raw.call('PUT', await raw.startUpload('app'))), [400, 'DIGEST_INVALID']);
-  assert.deepEqual(errorOf(await raw.call('PUT', withDigest(await raw.startUpload('app'), 'sha256:12'))), [
-    400,
-    'DIGEST_INVALID',
-  ]);
-});
-
-test('a blob of another repository, or of none, is unknown', async () => {
-  const digest = await raw.pushBlob('app', seededBytes('b', 10));
-  await raw.startUpload('other');
-  assert.deepEqual(errorOf(await raw.call('GET', `/v2/other/blobs/${digest}`)), [404, 'BLOB_UNKNOWN']);
-  assert.deepEqual(errorOf(await raw.call('GET', `/v2/nowhere/blobs/${digest}`)), [404, 'NAME_UNKNOWN']);
-});
-
-test.each([
-  ['bytes=0-9', 0, 10],
-  ['bytes=10-', 10, 1000],
-  ['bytes=999-', 999, 1000],
-  ['bytes=990-5000', 990, 1000],
-  ['bytes=-1', 999, 1000],
-  ['bytes=-5000', 0, 1000],
-])('the range %s of a blob of 1000 bytes is 206', async (range, from, to) => {
-  const blob = seededBytes('ranged', 1000);
-  const digest = await raw.pushBlob('app', blob);
-  const got = await raw.call('GET', `/v2/app/blobs/${digest}`, { headers: { range } });
-  assert.equal(got.status, 206);
-  assert.equal(got.headers['content-range'], `bytes ${from}-${to - 1}/1000`);
-  assert.equal(got.headers['content-length'], String(to - from));
-  assert.ok(got.body.equals(blob.subarray(from, to)));
-});
-
-test.each(['bytes=1000-', 'bytes=1000-1001', 'bytes=-0'])('the range %s of 1000 bytes is 416', async (range) => {
-  const digest = await raw.pushBlob('app', seededBytes('ranged', 1000));
-  const got = await raw.call('GET', `/v2/app/blobs/${digest}`, { headers: { range } });
-  assert.equal(got.status, 416);
-  assert.equal(got.headers['content-range'], 'bytes */1000');
-});
-
-test.each(['bytes=0-1,4-5', 'bytes=5-1', 'bytes=-', 'lines=0-1'])('the range %s is ignored', async (range) => {
-  const digest = await raw.pushBlob('app', seededBytes('ranged', 1000));
-  const got = await raw.call('GET', `/v2/app/blobs/${digest}`, { headers: { range } });
-  assert.equal(got.status, 200);
-  assert.equal(got.body.byteLength, 1000);
-});
-
-test('a range holds only while If-Range is the ETag of the blob', async () => {
-  const digest = await raw.pushBlob('app', seededBytes('ranged', 1000));
-  const get = async (ifRange: string): Promise<number> =>
-    (await raw.call('GET', `/v2/app/blobs/${digest}`, { headers: { range: 'bytes=5-', 'if-range': ifRange } })).status;
-  assert.equal(await get(`"${digest}"`), 206);
-  assert.equal(await get('"something else"'), 200);
-});
+useRegistry();
 
 // ---- chunks
 
@@ -296,130 +161,6 @@ test('a mounted blob outlives the repository entry it came from', async () => {
   assert.equal((await raw.call('GET', `/v2/to/blobs/${digest}`)).status, 200);
   assert.equal((await raw.call('DELETE', `/v2/to/blobs/${digest}`)).status, 202);
   assert.deepEqual(await readdir(join(folder, 'blobs', 'sha256')), []);
-});
-
-// ---- manifests
-
-test('a manifest is given back byte for byte, by tag and by digest', async () => {
-  const { bytes, descriptor } = await raw.pushImage('app', 'v1');
-  for (const reference of ['v1', descriptor.digest]) {
-    const got = await raw.call('GET', `/v2/app/manifests/${reference}`);
-    assert.equal(got.status, 200);
-    assert.equal(got.headers['content-type'], MEDIA_TYPE.ociManifest);
-    assert.equal(got.headers['docker-content-digest'], descriptor.digest);
-    assert.ok(got.body.equals(bytes));
-    const head = await raw.call('HEAD', `/v2/app/manifests/${reference}`);
-    assert.equal(head.status, 200);
-    assert.equal(head.headers['docker-content-digest'], descriptor.digest);
-    assert.equal(head.headers['content-length'], String(bytes.byteLength));
-  }
-  assert.deepEqual(errorOf(await raw.call('GET', '/v2/app/manifests/v2')), [404, 'MANIFEST_UNKNOWN']);
-  assert.deepEqual(errorOf(await raw.call('GET', '/v2/nowhere/manifests/v1')), [404, 'NAME_UNKNOWN']);
-});
-
-test('a manifest is no blob, and a blob no manifest', async () => {
-  const { descriptor, config } = await raw.pushImage('app', 'v1');
-  assert.equal((await raw.call('GET', `/v2/app/blobs/${descriptor.digest}`)).status, 404);
-  assert.equal((await raw.call('GET', `/v2/app/manifests/${config}`)).status, 404);
-});
-
-test('a manifest is withheld from whoever does not accept its type', async () => {
-  await raw.pushImage('app', 'v1');
-  const get = async (accept: string): Promise<number> =>
-    (await raw.call('GET', '/v2/app/manifests/v1', { headers: { accept } })).status;
-  assert.equal(await get(MEDIA_TYPE.dockerManifest), 404);
-  assert.equal(await get(`${MEDIA_TYPE.dockerManifest}, ${MEDIA_TYPE.ociManifest};q=0.5`), 200);
-  assert.equal(await get('*/*'), 200);
-});
-
-test('a manifest that was not changed since is not sent again', async () => {
-  const { descriptor } = await raw.pushImage('app', 'v1');
-  const again = await raw.call('GET', '/v2/app/manifests/v1', {
-    headers: { 'if-none-match': `"${descriptor.digest}"` },
-  });
-  assert.equal(again.status, 304);
-});
-
-test('manifests that can not be are refused', async () => {
-  const { config, bytes } = await raw.pushImage('app', 'v1');
-  const good = JSON.parse(bytes.toString()) as Record<string, unknown>;
-  const put = async (body: string, type: string = MEDIA_TYPE.ociManifest, reference = 'bad'): Promise<unknown> =>
-    errorOf(
-      await raw.call('PUT', `/v2/app/manifests/${reference}`, {
-        body: Buffer.from(body),
-        headers: { 'content-type': type },
-      }),
-    );
-  assert.deepEqual(await put('{'), [400, 'MANIFEST_INVALID']);
-  assert.deepEqual(await put('[]'), [400, 'MANIFEST_INVALID']);
-  assert.deepEqual(await put(JSON.stringify(good), MEDIA_TYPE.dockerManifest), [400, 'MANIFEST_INVALID']);
-  assert.deepEqual(await put(JSON.stringify(good), 'application/json'), [400, 'MANIFEST_INVALID']);
-  assert.deepEqual(await put(JSON.stringify({ ...good, manifests: [] })), [400, 'MANIFEST_INVALID']);
-  assert.deepEqual(await put(JSON.stringify({ ...good, schemaVersion: 1 })), [400, 'MANIFEST_INVALID']);
-  assert.deepEqual(await put(JSON.stringify(good), MEDIA_TYPE.ociManifest, config), [400, 'DIGEST_INVALID']);
-  assert.deepEqual(await put(JSON.stringify(good), MEDIA_TYPE.ociManifest, 'sha256:abc'), [400, 'DIGEST_INVALID']);
-  assert.deepEqual(await put(JSON.stringify(good), MEDIA_TYPE.ociManifest, '.dot'), [400, 'MANIFEST_INVALID']);
-  assert.equal((await raw.call('HEAD', '/v2/app/manifests/bad')).status, 404);
-});
-
-test('a manifest over 4 MiB is 413, and one of just 4 MiB is taken', async () => {
-  const { bytes } = await raw.pushImage('app', 'v1');
-  const good = JSON.parse(bytes.toString()) as Record<string, unknown>;
-  const padded = (size: number): Buffer => {
-    const empty = JSON.stringify({ ...good, annotations: { padding: '' } }).length;
-    return Buffer.from(JSON.stringify({ ...good, annotations: { padding: 'x'.repeat(size - empty) } }));
-  };
-  const put = async (size: number): Promise<RawAnswer> =>
-    raw.call('PUT', '/v2/app/manifests/big', {
-      body: padded(size),
-      headers: { 'content-type': MEDIA_TYPE.ociManifest },
-    });
-  assert.deepEqual(errorOf(await put(4 * 1024 * 1024 + 1)), [413, 'SIZE_INVALID']);
-  assert.equal((await put(4 * 1024 * 1024)).status, 201);
-});
-
-test('a refusal is heard by whoever sends far too much', async () => {
-  await raw.startUpload('app');
-  const huge = Buffer.alloc(64 * 1024 * 1024);
-  assert.deepEqual(errorOf(await raw.putManifest('app', 'huge', huge)), [413, 'SIZE_INVALID']);
-  const nowhere = '/v2/app/blobs/uploads/none?digest=none';
-  assert.deepEqual(errorOf(await raw.call('PUT', nowhere, { body: huge })), [404, 'BLOB_UPLOAD_UNKNOWN']);
-  assert.equal((await raw.call('GET', '/v2/')).status, 200);
-});
-
-test('an image whose blobs are missing, and an index whose images are missing, are refused', async () => {
-  const { descriptor, bytes } = await raw.pushImage('app', 'v1');
-  await raw.startUpload('other');
-  const image = await raw.putManifest('other', 'v1', bytes);
-  assert.deepEqual(errorOf(image), [404, 'MANIFEST_BLOB_UNKNOWN']);
-  const index = indexOf([descriptor]);
-  const type = MEDIA_TYPE.ociIndex;
-  assert.deepEqual(errorOf(await raw.putManifest('other', 'v1', index, type)), [404, 'MANIFEST_BLOB_UNKNOWN']);
-  assert.equal((await raw.putManifest('app', 'multi', index, type)).status, 201);
-  assert.equal((await raw.call('HEAD', '/v2/other/manifests/v1')).status, 404);
-});
-
-test('layers that stay elsewhere need not be there', async () => {
-  const config = await raw.pushBlob('app', Buffer.from('{}'));
-  const foreign = {
-    mediaType: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
-    digest: digestOf(Buffer.from('elsewhere')),
-    size: 9,
-    urls: ['https://example.com/layer'],
-  };
-  const pushed = await raw.putManifest('app', 'windows', imageOf({ digest: config, size: 2 }, [foreign]));
-  assert.equal(pushed.status, 201);
-});
-
-test('deleting a tag leaves the manifest, deleting the manifest takes its tags along', async () => {
-  const { descriptor } = await raw.pushImage('app', 'v1');
-  await raw.pushImage('app', 'v2');
-  assert.equal((await raw.call('DELETE', '/v2/app/manifests/v1')).status, 202);
-  assert.equal((await raw.call('HEAD', '/v2/app/manifests/v1')).status, 404);
-  assert.equal((await raw.call('HEAD', `/v2/app/manifests/${descriptor.digest}`)).status, 200);
-  assert.equal((await raw.call('DELETE', `/v2/app/manifests/${descriptor.digest}`)).status, 202);
-  assert.deepEqual(errorOf(await raw.call('GET', '/v2/app/manifests/v2')), [404, 'MANIFEST_UNKNOWN']);
-  assert.deepEqual(errorOf(await raw.call('DELETE', '/v2/app/manifests/v2')), [404, 'MANIFEST_UNKNOWN']);
 });
 
 // ---- lists
@@ -582,9 +323,3 @@ test('requests are remembered with what they carried', async () => {
     ],
   );
 });
-
-async function restart(o: Omit<OciServerOptions, 'folder' | 'mode'>): Promise<void> {
-  await registry.close();
-  registry = await startRegistry({ folder, mode: 'oci', ...o });
-  raw = new RawRegistry(registry.url);
-}
