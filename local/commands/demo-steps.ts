@@ -260,14 +260,14 @@ export class Demo implements AsyncDisposable {
     this.#steps.push({ step: name, digest: '', bytes: 0, ...told, ms: clock.now() - startedMs });
   }
 
-  async #verify(at: string, digest: string | undefined): Promise<void> {
-    const name = at.slice(at.lastIndexOf('/') + 1);
+  async #verify(location: string, digest: string | undefined): Promise<void> {
+    const name = location.slice(location.lastIndexOf('/') + 1);
     await this.#step(`verify ${name}`, async () => {
-      const [found] = await verify({ at, deep: true }, this.#backends, this.#options);
+      const [found] = await verify({ at: location, deep: true }, this.#backends, this.#options);
       const isOther = found?.digest !== digest;
       const fault = found?.faults[0] ?? (isOther ? `it is ${found?.digest}, ${digest} was pushed` : undefined);
       if (found === undefined || fault !== undefined)
-        throw new Failure('CORRUPT', `${at} is not what was pushed: ${fault}`);
+        throw new Failure('CORRUPT', `${location} is not what was pushed: ${fault}`);
       const { manifests, blobs, hashedBytes: bytes } = found;
       const what = `${manifests} manifests and ${blobs} blobs hashed, the digest that was pushed`;
       return { what, digest: found.digest ?? '', bytes };

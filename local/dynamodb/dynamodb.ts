@@ -110,8 +110,8 @@ async function startDynalite(folder: string | undefined): Promise<Dynalite> {
   // a tenth of a second to load: for those who start it only
   const { default: dynalite } = await import('dynalite');
   if (folder !== undefined) await mkdir(folder, { recursive: true });
-  const at = folder === undefined ? {} : { path: join(folder, 'items') };
-  const server = dynalite({ ...at, createTableMs: 0, deleteTableMs: 0, updateTableMs: 0 });
+  const path = folder === undefined ? {} : { path: join(folder, 'items') };
+  const server = dynalite({ ...path, createTableMs: 0, deleteTableMs: 0, updateTableMs: 0 });
   const { url } = await listen(server, { name: 'dynalite' });
   const pool = new Pool(url);
   return {

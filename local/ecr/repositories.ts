@@ -164,12 +164,13 @@ function describeRepository(ecr: Ecr, repository: StoredRepository): object {
   };
 }
 
-function describeMutability(s: Pick<RepositorySettings, 'mutability' | 'exclusions'>): object {
+function describeMutability(settings: Pick<RepositorySettings, 'mutability' | 'exclusions'>): object {
+  const { mutability, exclusions } = settings;
   return {
-    imageTagMutability: s.mutability,
-    ...(s.exclusions.length === 0
+    imageTagMutability: mutability,
+    ...(exclusions.length === 0
       ? {}
-      : { imageTagMutabilityExclusionFilters: s.exclusions.map((filter) => ({ filterType: 'WILDCARD', filter })) }),
+      : { imageTagMutabilityExclusionFilters: exclusions.map((filter) => ({ filterType: 'WILDCARD', filter })) }),
   };
 }
 

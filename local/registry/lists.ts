@@ -55,9 +55,9 @@ function pageOf<T>(
   { rules, seal }: ListContext,
 ): { readonly page: readonly T[]; readonly headers: Readonly<Record<string, string>> } {
   const query = exchange.url.searchParams;
-  const n = query.get('n');
-  if (n !== null && !/^[0-9]{1,9}$/.test(n)) throw rules.invalidParameter('n');
-  const size = rules.pageSize(n === null ? undefined : Number(n));
+  const asked = query.get('n');
+  if (asked !== null && !/^[0-9]{1,9}$/.test(asked)) throw rules.invalidParameter('n');
+  const size = rules.pageSize(asked === null ? undefined : Number(asked));
   const cursorName = rules.opaqueLast ? 'last' : 'next';
   const cursor = query.get(cursorName);
   const after = cursor === null ? query.get('last') : seal.open(cursor);

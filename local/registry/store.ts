@@ -322,12 +322,11 @@ class State {
   /** The shortest journal of this state. */
   *entries(): Iterable<Entry> {
     for (const [name, value] of this.account) yield { do: 'account', name, value };
-    for (const r of this.repositories.values()) {
-      const repository = r.name;
-      yield { do: 'create', repository, createdAtMs: r.createdAtMs, settings: r.settings };
-      for (const [digest, bytes] of r.blobs) yield { do: 'blob', repository, digest, bytes };
-      for (const manifest of r.manifests.values()) yield { do: 'manifest', repository, manifest };
-      for (const [tag, digest] of r.tags) yield { do: 'tag', repository, tag, digest };
+    for (const { name: repository, createdAtMs, settings, blobs, manifests, tags } of this.repositories.values()) {
+      yield { do: 'create', repository, createdAtMs, settings };
+      for (const [digest, bytes] of blobs) yield { do: 'blob', repository, digest, bytes };
+      for (const manifest of manifests.values()) yield { do: 'manifest', repository, manifest };
+      for (const [tag, digest] of tags) yield { do: 'tag', repository, tag, digest };
     }
   }
 

@@ -60,8 +60,8 @@ function createTables(polynomial: bigint): readonly (readonly bigint[])[] {
     return crc;
   });
   const tables = [first];
-  for (let k = 1; k < 8; k++) {
-    const before = tables[k - 1] ?? first;
+  for (let index = 1; index < 8; index++) {
+    const before = tables[index - 1] ?? first;
     tables.push(before.map((crc) => (crc >> 8n) ^ (first[Number(crc & 0xffn)] ?? 0n)));
   }
   return tables;
@@ -86,8 +86,8 @@ class Crc32c implements Hasher {
   #value = -1;
 
   update(bytes: Uint8Array): void {
-    const t = this.#table;
-    const at = (table: number, byte: number): number => t[(table << 8) | (byte & 0xff)] ?? 0;
+    const entries = this.#table;
+    const entry = (table: number, byte: number): number => entries[(table << 8) | (byte & 0xff)] ?? 0;
     let crc = this.#value;
     let index = 0;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -95,10 +95,10 @@ class Crc32c implements Hasher {
       const a = crc ^ view.getInt32(index, true);
       const b = view.getInt32(index + 4, true);
       crc =
-        at(7, a) ^ at(6, a >>> 8) ^ at(5, a >>> 16) ^ at(4, a >>> 24) ^
-        at(3, b) ^ at(2, b >>> 8) ^ at(1, b >>> 16) ^ at(0, b >>> 24); // prettier-ignore
+        entry(7, a) ^ entry(6, a >>> 8) ^ entry(5, a >>> 16) ^ entry(4, a >>> 24) ^
+        entry(3, b) ^ entry(2, b >>> 8) ^ entry(1, b >>> 16) ^ entry(0, b >>> 24); // prettier-ignore
     }
-    for (; index < bytes.length; index++) crc = at(0, crc ^ view.getUint8(index)) ^ (crc >>> 8);
+    for (; index < bytes.length; index++) crc = entry(0, crc ^ view.getUint8(index)) ^ (crc >>> 8);
     this.#value = crc;
   }
 

@@ -113,6 +113,8 @@ test('the package has the program, its documents, and nothing else', async () =>
   expect(files).toContain('package/bin/transship.js');
   expect(files).toContain('package/dist/cli.js');
   expect(files.filter((file) => file.startsWith('package/local'))).toEqual([]);
+  const built = await run('tar', ['-xzOf', tarball, '--wildcards', 'package/dist/*'], { env: old.env });
+  expect(built.toString()).not.toMatch(/fauxqs|dynalite|startStack/);
   const allowed = [...wanted, 'package.json', 'README.md', 'LICENSE'];
   expect(
     files.filter((file) => !allowed.some((name) => file === `package/${name}` || file.startsWith(`package/${name}/`))),

@@ -37,9 +37,9 @@ interface Open {
   readonly client: DynamoDBClient;
 }
 
-async function open(o: DynamoDbOptions = {}): Promise<Open> {
+async function open(options: DynamoDbOptions = {}): Promise<Open> {
   const tables = [{ name: TableName, hashKey: 'pk', rangeKey: 'sk', ttlAttribute: 'ttl' }];
-  const dynamodb = await startDynamoDb({ region: 'eu-west-1', account: '111111111111', tables, ...o });
+  const dynamodb = await startDynamoDb({ region: 'eu-west-1', account: '111111111111', tables, ...options });
   const credentials = { accessKeyId: 'local', secretAccessKey: 'local-secret' };
   const client = new DynamoDBClient({ endpoint: dynamodb.endpoint, region: 'eu-west-1', credentials, maxAttempts: 1 });
   onTestFinished(async () => {

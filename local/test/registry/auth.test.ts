@@ -122,8 +122,8 @@ test('bearer: a refresh token gets new tokens, outlives them, and opens nothing 
   assert.equal((await form({ grant_type: 'guess' })).status, 400);
 });
 
-async function start(o: Omit<OciServerOptions, 'folder' | 'mode' | 'clock' | 'users'>): Promise<void> {
-  registry = await startRegistry({ folder, mode: 'oci', clock, users: { ann: 'secret' }, ...o });
+async function start(options: Omit<OciServerOptions, 'folder' | 'mode' | 'clock' | 'users'>): Promise<void> {
+  registry = await startRegistry({ folder, mode: 'oci', clock, users: { ann: 'secret' }, ...options });
   raw = new RawRegistry(registry.url);
 }
 

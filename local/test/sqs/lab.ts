@@ -27,7 +27,7 @@ export interface Open {
   readonly counts: (queue?: string) => Promise<readonly number[]>;
 }
 
-export async function open(o: SqsOptions = {}): Promise<Open> {
+export async function open(options: SqsOptions = {}): Promise<Open> {
   const sqs = await startSqs({
     region: 'eu-west-1',
     account: ACCOUNT,
@@ -35,7 +35,7 @@ export async function open(o: SqsOptions = {}): Promise<Open> {
       { name: 'dead' },
       { name: 'jobs', visibilitySeconds: 30, deadLetters: { queue: 'dead', maxReceiveCount: 2 } },
     ],
-    ...o,
+    ...options,
   });
   const credentials = { accessKeyId: 'local', secretAccessKey: 'local-secret' };
   const client = new SQSClient({ endpoint: sqs.endpoint, region: 'eu-west-1', credentials, maxAttempts: 1 });
