@@ -32,80 +32,105 @@ export interface SampleRecipe {
  * SBOM and a signature that refer to the index (OCI 1.1), and cosign's signature tag for each platform. The same recipe gives the same bytes.
  */
 export async function writeSampleImage(folder: string, recipe: SampleRecipe): Promise<SampleImage> {
-  const blobs = join(folder, 'blobs', 'sha256');
-  await mkdir(blobs, { recursive: true });
-  const written = new Map<Digest, number>();
-  const put = async (mediaType: string, bytes: Uint8Array): Promise<Descriptor> => {
-    const d = { mediaType, digest: digestOf(bytes), size: bytes.byteLength };
-    if (!written.has(d.digest)) await writeFile(join(blobs, hexOf(d.digest)), bytes);
-    written.set(d.digest, d.size);
-    return d;
-  };
-  const putJson = (mediaType: string, value: object): Promise<Descriptor> =>
-    put(mediaType, Buffer.from(JSON.stringify(value)));
-  const artifact = async (artifactType: string, text: string, subject?: Descriptor): Promise<Descriptor> => ({
-    ...(await putJson(MEDIA_TYPE.ociManifest, {
-      schemaVersion: 2,
-      mediaType: MEDIA_TYPE.ociManifest,
-      artifactType,
-      config: await put(MEDIA_TYPE.ociEmpty, Buffer.from('{}')),
-      layers: [await put(artifactType, Buffer.from(text))],
-      ...(subject === undefined ? {} : { subject }),
-    })),
-    artifactType,
-  });
-
+  const blobs = await openBlobs(folder);
   const images: Descriptor[] = [];
-  let layers = 0;
-  for (const platform of recipe.platforms) {
-    const made: Descriptor[] = [];
-    const diffIds: Digest[] = [];
-    for (const [i, size] of recipe.layerBytes.entries()) {
-      const top = i === recipe.layerBytes.length - 1;
-      const layer = await makeLayer(
-        `${platform.architecture}/${i}${top ? `/${recipe.version}` : ''}`,
-        size,
-        recipe.compression ?? 1,
-      );
-      made.push(await put(MEDIA_TYPE.ociLayerGzip, layer.bytes));
-      diffIds.push(layer.diffId);
-      layers++;
-    }
-    const config = await putJson(MEDIA_TYPE.ociConfig, {
-      ...platform,
-      config: { Env: [`VERSION=${recipe.version}`], Cmd: ['/bin/true'] },
-      rootfs: { type: 'layers', diff_ids: diffIds },
-      history: diffIds.map((_, i) => ({ created_by: `layer ${i}` })),
-    });
-    const manifest = await putJson(MEDIA_TYPE.ociManifest, {
-      schemaVersion: 2,
-      mediaType: MEDIA_TYPE.ociManifest,
-      config,
-      layers: made,
-    });
-    images.push({ ...manifest, platform });
-  }
-  const root = await putJson(MEDIA_TYPE.ociIndex, {
+  for (const platform of recipe.platforms) images.push(await writeImage(blobs, platform, recipe));
+  const root = await blobs.putJson(MEDIA_TYPE.ociIndex, {
     schemaVersion: 2,
     mediaType: MEDIA_TYPE.ociIndex,
     manifests: images,
   });
-  const entries: Descriptor[] = [
+  const manifests: Descriptor[] = [
     { ...root, annotations: { [ANNOTATION.refName]: recipe.tag } },
-    await artifact('application/spdx+json', `{"spdxVersion":"SPDX-2.3","name":"sample ${recipe.version}"}`, root),
-    await artifact('application/vnd.dev.cosign.artifact.sig.v1+json', `signature of ${root.digest}`, root),
+    await writeArtifact(blobs, 'application/spdx+json', {
+      text: `{"spdxVersion":"SPDX-2.3","name":"sample ${recipe.version}"}`,
+      subject: root,
+    }),
+    await writeArtifact(blobs, 'application/vnd.dev.cosign.artifact.sig.v1+json', {
+      text: `signature of ${root.digest}`,
+      subject: root,
+    }),
   ];
   for (const image of images) {
-    const signature = await artifact(
-      'application/vnd.dev.cosign.simplesigning.v1+json',
-      `signature of ${image.digest}`,
-    );
-    entries.push({ ...signature, annotations: { [ANNOTATION.refName]: `${image.digest.replace(':', '-')}.sig` } });
+    const text = `signature of ${image.digest}`;
+    const signature = await writeArtifact(blobs, 'application/vnd.dev.cosign.simplesigning.v1+json', { text });
+    manifests.push({ ...signature, annotations: { [ANNOTATION.refName]: `${image.digest.replace(':', '-')}.sig` } });
   }
   await writeFile(join(folder, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
-  const index = { schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex, manifests: entries };
+  const index = { schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex, manifests };
   await writeFile(join(folder, 'index.json'), JSON.stringify(index));
-  return { root, layers, bytes: [...written.values()].reduce((sum, size) => sum + size, 0) };
+  return { root, layers: recipe.platforms.length * recipe.layerBytes.length, bytes: blobs.bytes };
+}
+
+/** The blobs of one OCI layout. */
+interface Blobs {
+  put(mediaType: string, bytes: Uint8Array): Promise<Descriptor>;
+  putJson(mediaType: string, value: object): Promise<Descriptor>;
+  /** Of all that were put, each once. */
+  readonly bytes: number;
+}
+
+async function openBlobs(folder: string): Promise<Blobs> {
+  const blobs = join(folder, 'blobs', 'sha256');
+  await mkdir(blobs, { recursive: true });
+  const written = new Map<Digest, number>();
+  const put = async (mediaType: string, bytes: Uint8Array): Promise<Descriptor> => {
+    const descriptor = { mediaType, digest: digestOf(bytes), size: bytes.byteLength };
+    if (!written.has(descriptor.digest)) await writeFile(join(blobs, hexOf(descriptor.digest)), bytes);
+    written.set(descriptor.digest, descriptor.size);
+    return descriptor;
+  };
+  return {
+    put,
+    putJson: async (mediaType, value) => put(mediaType, Buffer.from(JSON.stringify(value))),
+    get bytes() {
+      return [...written.values()].reduce((sum, size) => sum + size, 0);
+    },
+  };
+}
+
+/** The image of one platform. */
+async function writeImage(blobs: Blobs, platform: Platform, recipe: SampleRecipe): Promise<Descriptor> {
+  const layers: Descriptor[] = [];
+  const diffIds: Digest[] = [];
+  for (const [index, size] of recipe.layerBytes.entries()) {
+    const isTop = index === recipe.layerBytes.length - 1;
+    const seed = `${platform.architecture}/${index}${isTop ? `/${recipe.version}` : ''}`;
+    const layer = await makeLayer(seed, size, recipe.compression ?? 1);
+    layers.push(await blobs.put(MEDIA_TYPE.ociLayerGzip, layer.bytes));
+    diffIds.push(layer.diffId);
+  }
+  const config = await blobs.putJson(MEDIA_TYPE.ociConfig, {
+    ...platform,
+    config: { Env: [`VERSION=${recipe.version}`], Cmd: ['/bin/true'] },
+    rootfs: { type: 'layers', diff_ids: diffIds },
+    history: diffIds.map((_, index) => ({ created_by: `layer ${index}` })),
+  });
+  const manifest = await blobs.putJson(MEDIA_TYPE.ociManifest, {
+    schemaVersion: 2,
+    mediaType: MEDIA_TYPE.ociManifest,
+    config,
+    layers,
+  });
+  return { ...manifest, platform };
+}
+
+/** A manifest of one blob, which refers to `subject` where there is one. */
+async function writeArtifact(
+  blobs: Blobs,
+  artifactType: string,
+  content: { readonly text: string; readonly subject?: Descriptor },
+): Promise<Descriptor> {
+  const { text, subject } = content;
+  const manifest = await blobs.putJson(MEDIA_TYPE.ociManifest, {
+    schemaVersion: 2,
+    mediaType: MEDIA_TYPE.ociManifest,
+    artifactType,
+    config: await blobs.put(MEDIA_TYPE.ociEmpty, Buffer.from('{}')),
+    layers: [await blobs.put(artifactType, Buffer.from(text))],
+    ...(subject === undefined ? {} : { subject }),
+  });
+  return { ...manifest, artifactType };
 }
 
 /** A gzipped tar of a few files whose content looks random. */

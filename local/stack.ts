@@ -1,20 +1,22 @@
-import { createServer, request, type Server } from 'node:http';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { Failure } from '../worker/util/failure.ts';
-import { startDynamoDb, type LocalDynamoDb } from './dynamodb.ts';
-import { startRegistry, type LocalRegistry } from './registry.ts';
-import { startS3, type LocalS3 } from './s3.ts';
-import { startSqs, type LocalSqs } from './sqs.ts';
+import { startDynamoDb, type LocalDynamoDb } from './dynamodb/dynamodb.ts';
+import { startEcrRegions } from './ecr/regions.ts';
+import type { Address } from './http/listen.ts';
+import { startRegistry, type LocalRegistry } from './registry/registry.ts';
+import { startS3, type LocalS3 } from './s3/s3.ts';
+import { startSqs, type LocalSqs } from './sqs/sqs.ts';
 
 export interface StackOptions {
   /** Where everything is kept; another process on the same folder goes on with it. */
   readonly folder: string;
+  /** The port of the first of its servers, 1 to MAX_PORT; the others follow, in the order of SERVERS. Default: ports that are free. */
+  readonly port?: number | undefined;
   /** What `Stack.pushEvents` is at first. Default false. */
   readonly pushEvents?: boolean;
 }
 
-/** S3, SQS, DynamoDB, two registries that behave as Amazon ECR does and a plain OCI registry, in this process, on ports that were free. */
+/** S3, SQS, DynamoDB, two registries that behave as Amazon ECR does and a plain OCI registry, in this process, on 127.0.0.1. */
 export interface Stack extends AsyncDisposable {
   readonly s3: LocalS3;
   readonly ecr: LocalRegistry;
@@ -54,47 +56,57 @@ const QUEUE = {
 };
 const CREDENTIALS = { accessKeyId: 'local', secretAccessKey: 'local-secret' };
 
-/** Starts everything; closing it ends everything, and keeps the folder. */
-export async function startStack({ folder, pushEvents = false }: StackOptions): Promise<Stack> {
+/** What listens, in the order of the ports that `StackOptions.port` gives them. */
+export const SERVERS = [
+  's3',
+  'sqs',
+  'dynamodb',
+  'ecr',
+  'otherEcr',
+  'registry',
+  'ecrApi',
+  'ecrLayers',
+  'otherEcrLayers',
+] as const;
+
+/** The highest port that `StackOptions.port` can be. */
+export const MAX_PORT = 65_535 - (SERVERS.length - 1);
+
+type Ports = Readonly<Partial<Record<(typeof SERVERS)[number], number>>>;
+
+/** Starts everything; closing it ends everything, and keeps the folder. INVALID where a port cannot be had: then nothing runs. */
+export async function startStack({ folder, port, pushEvents = false }: StackOptions): Promise<Stack> {
+  const ports = portsFrom(port);
   await using starting = new AsyncDisposableStack();
   const s3 = starting.use(
-    await startS3({ dir: join(folder, 's3'), region: HOME.region, credentials: CREDENTIALS, buckets: [BUCKET] }),
-  );
-  const sqs = starting.use(await startSqs({ ...HOME, queues: [DEAD_LETTERS, QUEUE] }));
-  const queueUrl = sqs.queueUrl(QUEUE.name);
-  const events = { on: pushEvents };
-  const ecr = starting.use(
-    await startRegistry({
-      mode: 'ecr',
-      folder: join(folder, 'ecr'),
-      ...HOME,
-      onPush: (event) => void (events.on && sendEvent(sqs, queueUrl, event)),
+    await startS3({
+      dir: join(folder, 's3'),
+      port: ports.s3,
+      region: HOME.region,
+      credentials: CREDENTIALS,
+      buckets: [BUCKET],
     }),
   );
-  const otherEcr = starting.use(await startRegistry({ mode: 'ecr', folder: join(folder, 'other-ecr'), ...ABROAD }));
-  const registry = starting.use(await startRegistry({ mode: 'oci', folder: join(folder, 'registry') }));
-  const api = starting.use(
-    await startApi(
-      new Map([
-        [HOME.region, ecr.url],
-        [ABROAD.region, otherEcr.url],
-      ]),
-    ),
+  const sqs = starting.use(await startSqs({ ...HOME, port: ports.sqs, queues: [DEAD_LETTERS, QUEUE] }));
+  const dynamodb = starting.use(
+    await startDynamoDb({ folder: join(folder, 'dynamodb'), port: ports.dynamodb, ...HOME, tables: [TABLE] }),
   );
-  const dynamodb = starting.use(await startDynamoDb({ folder: join(folder, 'dynamodb'), ...HOME, tables: [TABLE] }));
-  const deadLetterQueueUrl = sqs.queueUrl(DEAD_LETTERS.name);
-  const endpoints = [ecr, otherEcr].map(({ registryHost, url }) => `${registryHost}=${url}`);
+  const queueUrl = sqs.queueUrl(QUEUE.name);
+  const events = { on: pushEvents };
+  const registries = await startRegistries(folder, ports, starting, (event) => {
+    if (events.on) void sendEvent(sqs, queueUrl, event);
+  });
   const running = starting.move();
   return {
     s3,
-    ecr,
-    otherEcr,
-    registry,
     sqs,
     dynamodb,
+    ecr: registries.ecr,
+    otherEcr: registries.otherEcr,
+    registry: registries.registry,
     bucket: BUCKET,
     queueUrl,
-    deadLetterQueueUrl,
+    deadLetterQueueUrl: sqs.queueUrl(DEAD_LETTERS.name),
     table: TABLE.name,
     get pushEvents() {
       return events.on;
@@ -102,22 +114,79 @@ export async function startStack({ folder, pushEvents = false }: StackOptions): 
     set pushEvents(on) {
       events.on = on;
     },
-    environment: {
-      AWS_ACCESS_KEY_ID: CREDENTIALS.accessKeyId,
-      AWS_SECRET_ACCESS_KEY: CREDENTIALS.secretAccessKey,
-      AWS_REGION: HOME.region,
-      AWS_ENDPOINT_URL_S3: s3.endpoint,
-      AWS_ENDPOINT_URL_ECR: api.url,
-      AWS_ENDPOINT_URL_SQS: sqs.endpoint,
-      AWS_ENDPOINT_URL_DYNAMODB: dynamodb.endpoint,
-      TRANSSHIP_REGISTRY_ENDPOINTS: endpoints.join(','),
-      TRANSSHIP_BUCKET: BUCKET,
-      TRANSSHIP_QUEUE_URL: queueUrl,
-      TRANSSHIP_DEAD_LETTER_QUEUE_URL: deadLetterQueueUrl,
-      TRANSSHIP_TABLE: TABLE.name,
-    },
-    deleteRepository: (name) => deleteRepository(ecr, name),
+    environment: environmentOf({ s3, sqs, dynamodb, ...registries }),
+    deleteRepository: (name) => deleteRepository(registries.ecr, name),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
+
+function portsFrom(port: number | undefined): Ports {
+  if (port === undefined) return {};
+  if (!Number.isInteger(port) || port < 1 || port > MAX_PORT) {
+    const why = `expected a whole number from 1 to ${MAX_PORT}, since it takes ${SERVERS.length} ports`;
+    throw new Failure('INVALID', `start the embedded stack on port ${port}: ${why}`);
+  }
+  return Object.fromEntries(SERVERS.map((server, index) => [server, port + index]));
+}
+
+interface Registries {
+  readonly ecr: LocalRegistry;
+  readonly otherEcr: LocalRegistry;
+  readonly registry: LocalRegistry;
+  readonly ecrApi: Address;
+}
+
+async function startRegistries(
+  folder: string,
+  ports: Ports,
+  starting: AsyncDisposableStack,
+  onPush: (event: string) => void,
+): Promise<Registries> {
+  const ecr = starting.use(
+    await startRegistry({
+      mode: 'ecr',
+      folder: join(folder, 'ecr'),
+      port: ports.ecr,
+      layersPort: ports.ecrLayers,
+      ...HOME,
+      onPush,
+    }),
+  );
+  const otherEcr = starting.use(
+    await startRegistry({
+      mode: 'ecr',
+      folder: join(folder, 'other-ecr'),
+      port: ports.otherEcr,
+      layersPort: ports.otherEcrLayers,
+      ...ABROAD,
+    }),
+  );
+  const registry = starting.use(
+    await startRegistry({ mode: 'oci', folder: join(folder, 'registry'), port: ports.registry }),
+  );
+  const regions = new Map([
+    [HOME.region, ecr.url],
+    [ABROAD.region, otherEcr.url],
+  ]);
+  const ecrApi = starting.use(await startEcrRegions(regions, { port: ports.ecrApi }));
+  return { ecr, otherEcr, registry, ecrApi };
+}
+
+function environmentOf(servers: Registries & Pick<Stack, 's3' | 'sqs' | 'dynamodb'>): Readonly<Record<string, string>> {
+  const { s3, sqs, dynamodb, ecr, otherEcr, ecrApi } = servers;
+  return {
+    AWS_ACCESS_KEY_ID: CREDENTIALS.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: CREDENTIALS.secretAccessKey,
+    AWS_REGION: HOME.region,
+    AWS_ENDPOINT_URL_S3: s3.endpoint,
+    AWS_ENDPOINT_URL_ECR: ecrApi.url,
+    AWS_ENDPOINT_URL_SQS: sqs.endpoint,
+    AWS_ENDPOINT_URL_DYNAMODB: dynamodb.endpoint,
+    TRANSSHIP_REGISTRY_ENDPOINTS: [ecr, otherEcr].map(({ registryHost, url }) => `${registryHost}=${url}`).join(','),
+    TRANSSHIP_BUCKET: BUCKET,
+    TRANSSHIP_QUEUE_URL: sqs.queueUrl(QUEUE.name),
+    TRANSSHIP_DEAD_LETTER_QUEUE_URL: sqs.queueUrl(DEAD_LETTERS.name),
+    TRANSSHIP_TABLE: TABLE.name,
   };
 }
 
@@ -147,43 +216,4 @@ async function deleteRepository(ecr: LocalRegistry, repositoryName: string): Pro
     body: JSON.stringify({ repositoryName, force: true }),
   });
   if (!answer.ok) throw new Failure('NOT_FOUND', `delete ${repositoryName}: ${await answer.text()}`);
-}
-
-/**
- * ECR's JSON API of several regions behind one address, since the SDK takes one: the region that a request was signed for decides, as the
- * region's host name does at AWS.
- */
-async function startApi(regions: ReadonlyMap<string, string>): Promise<{ readonly url: string } & AsyncDisposable> {
-  const server = createServer((from, to) => {
-    const region = /Credential=[^/]+\/[0-9]{8}\/([a-z0-9-]+)\/ecr\//.exec(from.headers.authorization ?? '')?.[1];
-    const url = regions.get(region ?? '');
-    if (url === undefined) {
-      to.writeHead(501, { 'content-type': 'text/plain' }).end(`there is no ECR in ${region ?? 'no region'} here\n`);
-      return;
-    }
-    const there = request(new URL(from.url ?? '/', url), { method: from.method, headers: from.headers }, (answer) => {
-      to.writeHead(answer.statusCode ?? 502, answer.headers);
-      pipeline(answer, to).catch(() => to.destroy());
-    });
-    pipeline(from, there).catch(() => to.destroy());
-  });
-  const port = await listen(server);
-  return {
-    url: `http://127.0.0.1:${port}`,
-    [Symbol.asyncDispose]: async () => {
-      const closed = new Promise((resolve) => server.close(resolve));
-      server.closeAllConnections();
-      await closed;
-    },
-  };
-}
-
-async function listen(server: Server): Promise<number> {
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Failure('BUG', 'listen on 127.0.0.1: no port');
-  return address.port;
 }

@@ -3,7 +3,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
 
-const pages = ['*.md', 'docs/**/*.md', 'examples/**/*.md', 'infra/**/*.md']
+const pages = ['*.md', 'docs/**/*.md', 'examples/**/*.md', 'infra/**/*.md', 'local/*.md']
   .flatMap((pattern) => globSync(pattern))
   .sort();
 

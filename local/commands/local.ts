@@ -2,12 +2,13 @@ import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Command } from 'commander';
-import { startStack } from '../stack.ts';
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import { MAX_PORT, startStack } from '../stack.ts';
 import type { CommandContext } from '../../worker/commands/context.ts';
 
 interface LocalFlags {
   readonly dir?: string;
+  readonly port?: number;
   readonly json?: boolean;
 }
 
@@ -16,17 +17,23 @@ export function addLocal(program: Command, context: CommandContext): void {
     .command('local')
     .summary('run an S3, SQS, DynamoDB, two ECRs and a registry on this machine')
     .description(
-      'Runs an S3 server, SQS queues, a DynamoDB table, two registries that behave as Amazon ECR does, and a plain OCI registry, on ports that are free, until it is interrupted. Prints the environment that other commands need to use them, and TRANSSHIP_LOCAL_PID, the process to end.',
+      'Runs an S3 server, SQS queues, a DynamoDB table, two registries that behave as Amazon ECR does, and a plain OCI registry, on 127.0.0.1, until it is interrupted. Prints the environment that other commands need to use them, and TRANSSHIP_LOCAL_PID, the process to end.',
     )
     .option(
       '--dir <folder>',
       'keep everything but the queues in this folder, for the next run (default: a temporary one)',
     )
+    .addOption(
+      new Option(
+        '--port <n>',
+        'the ports: S3 n, SQS n+1, DynamoDB n+2, first ECR n+3, second ECR n+4, OCI registry n+5, API of both ECRs n+6, layers of the first ECR n+7, of the second n+8 (default: ports that are free)',
+      ).argParser(parsePort),
+    )
     .option('--json', 'the environment as JSON')
     .action(async (flags: LocalFlags) => {
       const folder = flags.dir ?? (await mkdtemp(join(tmpdir(), 'transship-local-')));
       try {
-        await using stack = await startStack({ folder, pushEvents: true });
+        await using stack = await startStack({ folder, port: flags.port, pushEvents: true });
         // npx does not pass on a signal to what it runs: who ends this by a script needs to know whom to tell
         const environment = { ...stack.environment, TRANSSHIP_LOCAL_PID: String(process.pid) };
         context.stdout.write(
@@ -45,4 +52,10 @@ export function addLocal(program: Command, context: CommandContext): void {
         if (flags.dir === undefined) await rm(folder, { recursive: true, force: true });
       }
     });
+}
+
+function parsePort(text: string): number {
+  const port = Number(text);
+  if (/^[0-9]+$/.test(text) && port >= 1 && port <= MAX_PORT) return port;
+  throw new InvalidArgumentError(`expected a whole number from 1 to ${MAX_PORT}.`);
 }

@@ -209,7 +209,7 @@ const pushed = await start(
 if (pushed.code !== 0) throw new Error(pushed.stderr);
 await rm(layout, { recursive: true });
 
-const local = spawn(process.execPath, ['dist/cli.js', 'local', '--json', '--dir', join(work.folder, 'stack')], {
+const local = spawn(process.execPath, ['local/cli.ts', 'local', '--json', '--dir', join(work.folder, 'stack')], {
   env: { ...work.env },
   cwd: CHECKOUT,
   stdio: ['ignore', 'pipe', 'ignore'],

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { openImage } from '../../worker/archive/reader.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
 import { backup, type BackupRequest } from '../../worker/images/backup.ts';
 import { verify } from '../../worker/images/verify.ts';
@@ -282,7 +282,7 @@ describe('a backup that is interrupted', () => {
     const r = { from: at(registry, 'resumed/app'), to: `s3://${bucket}/resumed/{tag}.tar` };
     const size = blobsOf(await walk(image.content, [image.root])).reduce((sum, d) => sum + d.size, 0);
     const before = s3.requests.length;
-    s3.faults.answer({ operation: 'CompleteMultipartUpload' }, { status: 403, code: 'AccessDenied' });
+    s3.faults.add({ operation: 'CompleteMultipartUpload' }, { kind: 'answer', status: 403, code: 'AccessDenied' });
     const stopped = await run(r);
     expect(stopped.items).toMatchObject([{ outcome: 'failed', failure: { code: 'DENIED' } }]);
     expect(describeFailure(stopped.items[0]?.failure)).toMatch(/^target: .*s3:\/\/.*resumed\/v1\.tar.*s3:PutObject/);
@@ -305,12 +305,12 @@ describe('a backup that is interrupted', () => {
   test('by trouble on the way heals by itself, whatever it was', async () => {
     const image = await makeImage({ platforms: ['linux/amd64'], layers: LAYERS, seed: 16 });
     await lab.push(image, ecr, 'troubled/app');
-    s3.faults.answer({ operation: 'CreateMultipartUpload' });
-    s3.faults.answer({ operation: 'UploadPart' }, { status: 500, code: 'InternalError' });
-    s3.faults.dropBefore({ operation: 'UploadPart', skip: 1 }, 100_000);
-    s3.faults.dropAfter({ operation: 'UploadPart', skip: 2 });
-    s3.faults.dropAfter({ operation: 'CompleteMultipartUpload' });
-    ecr.faults.queue({ on: 'layer-get', after: 1 }, { type: 'cut', afterBytes: 1_000_000 });
+    s3.faults.add({ operation: 'CreateMultipartUpload' }, { kind: 'answer' });
+    s3.faults.add({ operation: 'UploadPart' }, { kind: 'answer', status: 500, code: 'InternalError' });
+    s3.faults.add({ operation: 'UploadPart', skip: 1 }, { kind: 'cut-request', afterBytes: 100_000 });
+    s3.faults.add({ operation: 'UploadPart', skip: 2 }, { kind: 'lose-answer' });
+    s3.faults.add({ operation: 'CompleteMultipartUpload' }, { kind: 'lose-answer' });
+    ecr.faults.add({ operation: 'layer-get', skip: 1 }, { kind: 'cut-answer', afterBytes: 1_000_000 });
     const session = lab.session();
     const { items } = await run({ from: at(ecr, 'troubled/app'), to: `s3://${bucket}/troubled/{tag}.tar` }, session);
     expect(items).toMatchObject([{ outcome: 'copied' }]);
@@ -398,7 +398,7 @@ describe('a backup of several images', () => {
     const [, broken] = images;
     const [blob] = broken === undefined ? [] : blobsOf(await walk(broken.content, [broken.root]));
     if (blob === undefined) throw new Error('the image has no blobs');
-    registry.faults.queue({ on: 'blob-get', digest: blob.digest, times: 10 }, { type: 'lie-digest' });
+    registry.faults.add({ operation: 'blob-get', digest: blob.digest, times: 10 }, { kind: 'lie-digest' });
     const { items } = await run({ from: at(registry, 'several/app'), to: `s3://${bucket}/several/{tag}.tar` });
     registry.faults.clear();
     expect(items.map((item) => item.outcome)).toEqual(['copied', 'failed', 'copied']);

@@ -4,7 +4,7 @@ import { readdir, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { digestOf } from '../../worker/oci/digest.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
 import { backup } from '../../worker/images/backup.ts';
@@ -265,7 +265,7 @@ describe('S3 that does not let us', () => {
     const archive = `s3://${bucket}/${name}.tar`;
     if (side === 'source') await lab.session().copy(`${at(registry, name)}:v1`, archive);
     for (const refusedOperation of [operation, other])
-      s3.faults.answer({ operation: refusedOperation, times: 20 }, { status: 403, code: 'AccessDenied' });
+      s3.faults.add({ operation: refusedOperation, times: 20 }, { kind: 'answer', status: 403, code: 'AccessDenied' });
     const copying =
       side === 'source'
         ? lab.session().copy(archive, at(registry, `${name}/to:v1`))
@@ -278,7 +278,7 @@ describe('S3 that does not let us', () => {
   test('is UNAVAILABLE after enough tries when it is broken, and nothing is there', async () => {
     const image = await makeImage({ seed: 2 });
     await lab.push(image, registry, 'broken-s3/app');
-    s3.faults.answer({ operation: 'UploadPart', times: 200 }, { status: 500, code: 'InternalError' });
+    s3.faults.add({ operation: 'UploadPart', times: 200 }, { kind: 'answer', status: 500, code: 'InternalError' });
     const copying = lab.session().copy(`${at(registry, 'broken-s3/app')}:v1`, `s3://${bucket}/broken.tar`);
     const message = await refused(copying, 'UNAVAILABLE');
     s3.faults.clear();
@@ -293,7 +293,7 @@ describe('what a failed copy leaves behind', () => {
     const image = await makeImage({ seed: 3 });
     await lab.push(image, registry, 'left/app');
     const folder = join(lab.folder, 'left');
-    registry.faults.queue({ on: 'blob-get', times: 100 }, { type: 'lie-digest' });
+    registry.faults.add({ operation: 'blob-get', times: 100 }, { kind: 'lie-digest' });
     for (const to of [
       `oci-archive:${folder}/app.tar`,
       `oci-archive:${folder}/app.tar.gz`,

@@ -130,9 +130,9 @@ describe('--json', () => {
   test('of a run with a failed item has it in the document: 1', async () => {
     const [good, bad] = [await makeImage({ seed: 2, tag: 'good' }), await makeImage({ seed: 3, tag: 'bad' })];
     for (const each of [good, bad]) await lab.push(each, registry, 'json/several');
-    registry.faults.queue(
-      { on: 'manifest-get', digest: bad.root.descriptor.digest, times: 20 },
-      { type: 'lie-digest' },
+    registry.faults.add(
+      { operation: 'manifest-get', digest: bad.root.descriptor.digest, times: 20 },
+      { kind: 'lie-digest' },
     );
     const { code, stdout, stderr } = await run([
       'backup',
@@ -181,7 +181,7 @@ test('a reader of stdout that goes away is no failure', async () => {
 
 test('SIGINT ends a copy with what to do about it, and nothing visible: 130', async () => {
   await lab.push(image, registry, 'stopped/app');
-  registry.faults.queue({ on: 'blob-get', times: 100 }, { type: 'delay', ms: 600_000 });
+  registry.faults.add({ operation: 'blob-get', times: 100 }, { kind: 'delay', ms: 600_000 });
   const child = start(['copy', `docker://${registry.host}/stopped/app:v1`, `s3://${bucket}/stopped.tar`]);
   await saying(child.stderr, /planned blobs=/);
   child.kill('SIGINT');

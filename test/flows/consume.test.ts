@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { consume, type ConsumeOptions } from '../../worker/queue/consume.ts';
 import type { Outcome, Queue } from '../../worker/queue/queue.ts';
 import { openSqs } from '../../worker/queue/sqs.ts';
-import { startSqs, type LocalSqs } from '../../local/sqs.ts';
+import { startSqs, type LocalSqs } from '../../local/sqs/sqs.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import { isFailure, type Code } from '../../worker/util/failure.ts';
 import type { Event } from '../../worker/util/events.ts';
@@ -96,12 +96,12 @@ describe('consuming SQS', () => {
 
   test('duplicates, another order, throttles and broken connections: each is done, none is lost', async () => {
     const bodies = await send(40);
-    sqs.deliveryFaults.duplicate({ share: 0.2 });
-    sqs.deliveryFaults.reorder({ share: 0.3 });
-    sqs.faults.throttle({ action: 'ReceiveMessage', share: 0.2 });
-    sqs.faults.throttle({ action: 'DeleteMessage', share: 0.2 });
-    sqs.faults.dropBefore({ action: 'DeleteMessage', share: 0.1 });
-    sqs.faults.dropAfter({ action: 'DeleteMessage', share: 0.1 });
+    sqs.deliveryFaults.add({ share: 0.2 }, { kind: 'duplicate' });
+    sqs.deliveryFaults.add({ share: 0.3 }, { kind: 'reorder' });
+    sqs.faults.add({ operation: 'ReceiveMessage', share: 0.2 }, { kind: 'answer' });
+    sqs.faults.add({ operation: 'DeleteMessage', share: 0.2 }, { kind: 'answer' });
+    sqs.faults.add({ operation: 'DeleteMessage', share: 0.1 }, { kind: 'cut-request' });
+    sqs.faults.add({ operation: 'DeleteMessage', share: 0.1 }, { kind: 'lose-answer' });
     const both = [start(async () => DONE, { slots: 10 }), start(async () => DONE, { slots: 10 })];
     await until(async () => new Set(begun).size === 40 && (await isEmpty()));
     stopping.abort();
@@ -112,7 +112,7 @@ describe('consuming SQS', () => {
   });
 
   test('a message that somebody else got stops its first job, which settles nothing', async () => {
-    sqs.deliveryFaults.reappear({ afterSeconds: 0.5 });
+    sqs.deliveryFaults.add({}, { kind: 'reappear', afterSeconds: 0.5 });
     await send(1);
     const codes: Code[] = [];
     const gate = Promise.withResolvers<Outcome>();

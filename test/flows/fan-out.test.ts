@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import { openImage } from '../../worker/archive/reader.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { fanOut, type FanOutItem, type FanOutTarget } from '../../worker/images/fan-out.ts';
 import { parseLocation } from '../../worker/oci/location.ts';
 import { Failure } from '../../worker/util/failure.ts';
@@ -153,14 +153,14 @@ describe('a place that fails', () => {
   });
 
   test.each([
-    ['has wrong bytes', { type: 'lie-digest' }],
-    ['does not give them', { type: 'status', status: 500 }],
-    ['breaks off', { type: 'cut', afterBytes: 100 }],
+    ['has wrong bytes', { kind: 'lie-digest' }],
+    ['does not give them', { kind: 'answer', status: 500 }],
+    ['breaks off', { kind: 'cut-answer', afterBytes: 100 }],
   ] as const)('when it is read again, because it %s, is replaced by the source', async (name, fault) => {
     const image = await makeImage({ seed: 10 });
     const where = `reread/${name.replaceAll(' ', '-')}`;
     await lab.push(image, registry, where);
-    ecr.faults.queue({ on: 'layer-get', times: 20 }, fault);
+    ecr.faults.add({ operation: 'layer-get', times: 20 }, fault);
     const to = [at(ecr, where), at(otherEcr, where)];
     expect(outcomesOf(await run(lab.session(), at(registry, where), to))).toEqual(['copied', 'copied']);
     expect(ecr.faults.pending).toBeLessThan(20);

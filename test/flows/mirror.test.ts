@@ -6,7 +6,7 @@ import { describeCopy } from '../../worker/commands/result.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
 import { MemoryContent } from '../../worker/content/memory.ts';
 import { ORIGINAL_DIGEST } from '../../worker/content/only-platforms.ts';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { MEDIA_TYPE, parseManifest, type Descriptor } from '../../worker/oci/manifest.ts';
 import { describeFailure } from '../../worker/util/failure.ts';
 import { addJson, makeImage, type MadeImage } from '../support/images.ts';
@@ -337,9 +337,9 @@ describe('a mirror with trouble on the way', () => {
   test('goes on when tokens expire in the middle of it, at both ends', async () => {
     const image = await makeImage({ signed: true, seed: 17 });
     await lab.push(image, otherEcr, 'expiring/app');
-    otherEcr.faults.queue({ on: 'blob-get', after: 2 }, { type: 'expire-token' });
-    ecr.faults.queue({ on: 'upload-put', after: 1 }, { type: 'expire-token' });
-    ecr.faults.queue({ on: 'manifest-put', after: 1 }, { type: 'expire-token' });
+    otherEcr.faults.add({ operation: 'blob-get', skip: 2 }, { kind: 'expire-token' });
+    ecr.faults.add({ operation: 'upload-put', skip: 1 }, { kind: 'expire-token' });
+    ecr.faults.add({ operation: 'manifest-put', skip: 1 }, { kind: 'expire-token' });
     await lab.session().copy(`${at(otherEcr, 'expiring/app')}:v1`, `${at(ecr, 'expiring/app')}:v1`);
     expect([otherEcr.faults.pending, ecr.faults.pending]).toEqual([0, 0]);
     await expectSameImage(image.content, lab.view(ecr, 'expiring/app'), image.root);
@@ -350,7 +350,7 @@ describe('a mirror with trouble on the way', () => {
     const image = await makeImage({ signed: true, seed: 18 });
     await lab.push(image, registry, 'bearer/app');
     for (const on of ['upload-post', 'upload-put', 'manifest-put', 'manifest-head'] as const)
-      guarded.faults.queue({ on, after: 1 }, { type: 'expire-token' });
+      guarded.faults.add({ operation: on, skip: 1 }, { kind: 'expire-token' });
     const { copy } = lab.session({ target: { credentials: `ann:${PASSWORD}` } });
     await copy(`${at(registry, 'bearer/app')}:v1`, `${at(guarded, 'bearer/app')}:v1`);
     expect(guarded.faults.pending).toBe(0);
@@ -365,7 +365,7 @@ describe('a mirror with trouble on the way', () => {
       await lab.push(image, source, name);
       const before = source.requests.length;
       const on = source === registry ? 'blob-get' : 'layer-get';
-      source.faults.queue({ on, digest: blob.digest, times: 2 }, { type: 'cut', afterBytes });
+      source.faults.add({ operation: on, digest: blob.digest, times: 2 }, { kind: 'cut-answer', afterBytes });
       const { copy, events } = lab.session();
       await copy(`${at(source, name)}:v1`, `${at(ecr, `${name}/${source === registry ? 'plain' : 'ecr'}`)}:v1`);
       expect(source.faults.pending).toBe(0);
@@ -379,13 +379,13 @@ describe('a mirror with trouble on the way', () => {
   test('answers of 429 and 500 and dropped uploads heal, and all of it is told', async () => {
     const image = await makeImage({ signed: true, seed: 20 });
     await lab.push(image, registry, 'trouble/app');
-    registry.faults.queue({ on: 'manifest-get' }, { type: 'status', status: 429, retryAfterSeconds: 7 });
-    registry.faults.queue({ on: 'blob-get', times: 2 }, { type: 'status', status: 500 });
-    ecr.faults.queue({ on: 'upload-put', after: 1 }, { type: 'cut-request', afterBytes: 1000 });
-    ecr.faults.queue({ on: 'upload-put', after: 2 }, { type: 'accept-then-cut' });
-    ecr.faults.queue({ on: 'upload-post' }, { type: 'status', status: 503 });
-    ecr.faults.queue({ on: 'manifest-put', after: 1, times: 2 }, { type: 'status', status: 429 });
-    ecr.faults.queue({ on: 'manifest-put', after: 2 }, { type: 'accept-then-cut' });
+    registry.faults.add({ operation: 'manifest-get' }, { kind: 'answer', status: 429, retryAfterSeconds: 7 });
+    registry.faults.add({ operation: 'blob-get', times: 2 }, { kind: 'answer', status: 500 });
+    ecr.faults.add({ operation: 'upload-put', skip: 1 }, { kind: 'cut-request', afterBytes: 1000 });
+    ecr.faults.add({ operation: 'upload-put', skip: 2 }, { kind: 'lose-answer' });
+    ecr.faults.add({ operation: 'upload-post' }, { kind: 'answer', status: 503 });
+    ecr.faults.add({ operation: 'manifest-put', skip: 1, times: 2 }, { kind: 'answer', status: 429 });
+    ecr.faults.add({ operation: 'manifest-put', skip: 2 }, { kind: 'lose-answer' });
     const { copy, events, options } = lab.session();
     await copy(`${at(registry, 'trouble/app')}:v1`, `${at(ecr, 'trouble/app')}:v1`);
     expect([registry.faults.pending, ecr.faults.pending]).toEqual([0, 0]);
@@ -413,9 +413,9 @@ describe('a mirror with trouble on the way', () => {
   });
 
   test.each([
-    ['other bytes', { type: 'lie-digest' }],
-    ['more bytes', { type: 'lie-size', byBytes: 10 }],
-    ['fewer bytes', { type: 'lie-size', byBytes: -10 }],
+    ['other bytes', { kind: 'lie-digest' }],
+    ['more bytes', { kind: 'lie-size', byBytes: 10 }],
+    ['fewer bytes', { kind: 'lie-size', byBytes: -10 }],
   ] as const)(
     'a source that gives %s of a layer is CORRUPT, and nothing of it becomes visible',
     async (what, fault) => {
@@ -423,7 +423,7 @@ describe('a mirror with trouble on the way', () => {
       const name = `lying/${what.replace(' ', '-')}`;
       await lab.push(image, registry, name);
       const blob = await largestBlobOf(image);
-      registry.faults.queue({ on: 'blob-get', digest: blob.digest, times: 20 }, fault);
+      registry.faults.add({ operation: 'blob-get', digest: blob.digest, times: 20 }, fault);
       const message = await sentenceOf(
         lab.session().copy(`${at(registry, name)}:v1`, `${at(ecr, name)}:v1`),
         'CORRUPT',
@@ -439,7 +439,7 @@ describe('a mirror with trouble on the way', () => {
   test('a source that gives another manifest than the digest says is CORRUPT', async () => {
     const image = await makeImage({ seed: 23 });
     await lab.push(image, registry, 'lying/manifest');
-    registry.faults.queue({ on: 'manifest-get', times: 20 }, { type: 'lie-digest' });
+    registry.faults.add({ operation: 'manifest-get', times: 20 }, { kind: 'lie-digest' });
     const copying = lab.session().copy(`${at(registry, 'lying/manifest')}:v1`, `${at(ecr, 'lying/manifest')}:v1`);
     const message = await sentenceOf(copying, 'CORRUPT');
     registry.faults.clear();
@@ -522,18 +522,18 @@ describe('secrets', () => {
       );
       written.push(display(failure, { depth: 10 }), JSON.stringify(events), JSON.stringify(failure));
     };
-    guarded.faults.queue({ on: 'blob-get', times: 50 }, { type: 'status', status: 500 });
+    guarded.faults.add({ operation: 'blob-get', times: 50 }, { kind: 'answer', status: 500 });
     await failing(`${at(guarded, 'secret/app')}:v1`, `${at(ecr, 'secret/app')}:v1`);
     guarded.faults.clear();
-    guarded.faults.queue({ on: 'upload-put', times: 50 }, { type: 'cut-request', afterBytes: 10 });
+    guarded.faults.add({ operation: 'upload-put', times: 50 }, { kind: 'cut-request', afterBytes: 10 });
     await failing(`${at(otherEcr, 'secret/app')}:v1`, `${at(guarded, 'secret/to')}:v1`);
     guarded.faults.clear();
     for (const fault of [
-      { type: 'status', status: 500 },
-      { type: 'cut', afterBytes: 0 },
-      { type: 'lie-digest' },
+      { kind: 'answer', status: 500 },
+      { kind: 'cut-answer', afterBytes: 0 },
+      { kind: 'lie-digest' },
     ] as const) {
-      otherEcr.faults.queue({ on: 'layer-get', times: 50 }, fault);
+      otherEcr.faults.add({ operation: 'layer-get', times: 50 }, fault);
       await failing(`${at(otherEcr, 'secret/app')}:v1`, `${at(guarded, 'secret/to')}:v1`);
       otherEcr.faults.clear();
     }

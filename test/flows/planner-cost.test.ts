@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { openLab, requestsDuring, type Lab } from '../support/lab.ts';
 import { planner } from '../support/planner-bench.ts';
 import { rule } from '../support/rules.ts';

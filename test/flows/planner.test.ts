@@ -327,7 +327,7 @@ describe('sources', () => {
     const bench = planner(lab.session());
     const from = Array.from({ length: 8 }, (_, i) => `${lab.stack.registry.registryHost}/away-${i}`);
     await bench.apply(rule({ name: 'keep', from, to: [`${ABROAD}/{repository}`] }));
-    lab.stack.registry.faults.queue({ on: 'tags-list', times: 1000 }, { type: 'status', status: 503 });
+    lab.stack.registry.faults.add({ operation: 'tags-list', times: 1000 }, { kind: 'answer', status: 503 });
     onTestFinished(() => lab.stack.registry.faults.clear());
     const counts = await requestsDuring(lab.stack.registry, async () => bench.pass());
     expect(counts['tags-list']).toBe(3 * 6);
@@ -625,7 +625,7 @@ describe('a push', () => {
   test('of a repository that cannot be listed for the moment is tried again', async () => {
     const { bench, repository } = await mirrored({ onPush: true });
     const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v1');
-    lab.stack.ecr.faults.queue({ on: 'api', operation: 'DescribeImages', times: 100 }, { type: 'status', status: 503 });
+    lab.stack.ecr.faults.add({ operation: 'DescribeImages', times: 100 }, { kind: 'answer', status: 503 });
     onTestFinished(() => lab.stack.ecr.faults.clear());
     await failureOf(bench.push({ id: 'e1', repository, digest, tag: 'v1' }), 'UNAVAILABLE');
     lab.stack.ecr.faults.clear();

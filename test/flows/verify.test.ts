@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { blobPath } from '../../worker/archive/plan.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../worker/oci/manifest.ts';
 import { verify, type VerifyRequest, type VerifyResult } from '../../worker/images/verify.ts';
@@ -82,7 +82,7 @@ describe('verify', () => {
     const image = await makeImage({ seed: 3 });
     await lab.push(image, registry, 'wrong/app');
     const wrong = await largestOf(image);
-    registry.faults.queue({ on: 'blob-get', digest: wrong.digest }, { type: 'lie-digest' });
+    registry.faults.add({ operation: 'blob-get', digest: wrong.digest }, { kind: 'lie-digest' });
     const [result] = await run({ at: at(registry, 'wrong/app'), deep: true });
     expect(result?.faults).toEqual([expect.stringContaining(`${wrong.digest} has other bytes`)]);
     expect(result?.hashedBytes).toBe((await bytesOf(image)) - wrong.size);
@@ -162,7 +162,10 @@ describe('verify', () => {
   test('of an archive that S3 does not hand out is a failure and no fault', async () => {
     await lab.session().backends.bucket(bucket).write('frozen.tar', Buffer.alloc(1024));
     const { faults } = lab.stack.s3;
-    faults.answer({ operation: 'GetObject', key: 'frozen.tar' }, { status: 403, code: 'InvalidObjectState' });
+    faults.add(
+      { operation: 'GetObject', key: 'frozen.tar' },
+      { kind: 'answer', status: 403, code: 'InvalidObjectState' },
+    );
     await failureOf(run({ at: `s3://${bucket}/frozen.tar` }), 'UNSUPPORTED');
   });
 

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
 import { openImage } from '../../worker/archive/reader.ts';
 import { consume, type Handle } from '../../worker/queue/consume.ts';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { work } from '../../worker/service/worker/work.ts';
 import { destinationKey } from '../../worker/rules/destinations.ts';
 import type { Table } from '../../worker/state/table.ts';
@@ -51,8 +51,8 @@ describe('a job with trouble on the way', () => {
   test('goes on when tokens of ECR expire during a layer', async () => {
     const t = testService();
     const { image, from } = await pushed('faults/token', otherEcr);
-    otherEcr.faults.queue({ on: 'blob-get', after: 2 }, { type: 'expire-token' });
-    ecr.faults.queue({ on: 'upload-put', after: 1 }, { type: 'expire-token' });
+    otherEcr.faults.add({ operation: 'blob-get', skip: 2 }, { kind: 'expire-token' });
+    ecr.faults.add({ operation: 'upload-put', skip: 1 }, { kind: 'expire-token' });
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/token')));
     await t.worker(lab.session().backends).drain();
     expect([otherEcr.faults.pending, ecr.faults.pending]).toEqual([0, 0]);
@@ -67,7 +67,7 @@ describe('a job with trouble on the way', () => {
     const to = `s3://${bucket}/faults/s3-away.tar`;
     const run = await t.enqueue({ kind: 'backup', from, to: [to] });
     const worker = t.worker(lab.session().backends);
-    s3.faults.answer({ times: Infinity }, { status: 503, code: 'ServiceUnavailable' });
+    s3.faults.add({ times: Infinity }, { kind: 'answer', status: 503, code: 'ServiceUnavailable' });
     expect((await worker.next())?.outcome).toEqual({ type: 'again', seconds: 33 });
     expect(await Array.fromAsync(t.state.runs.jobs(run))).toMatchObject([
       { state: 'waiting', attempts: 1, code: 'UNAVAILABLE', reason: expect.stringContaining('S3') as string },
@@ -88,7 +88,7 @@ describe('a job with trouble on the way', () => {
     const t = testService();
     const { image, from } = await pushed(`faults/${status}`);
     const run = await t.enqueue(mirrorJob(from, at(ecr, `faults/${status}`)));
-    registry.faults.queue({ on: 'manifest-head', times: 1000 }, { type: 'status', status });
+    registry.faults.add({ operation: 'manifest-head', times: 1000 }, { kind: 'answer', status });
     const worker = t.worker(lab.session().backends);
     expect((await worker.next())?.outcome).toMatchObject({ type: 'again' });
     registry.faults.clear();
@@ -101,7 +101,10 @@ describe('a job with trouble on the way', () => {
     const t = testService();
     const { from } = await pushed('faults/later');
     await t.enqueue(mirrorJob(from, at(ecr, 'faults/later')));
-    registry.faults.queue({ on: 'manifest-head', times: 100 }, { type: 'status', status: 429, retryAfterSeconds: 600 });
+    registry.faults.add(
+      { operation: 'manifest-head', times: 100 },
+      { kind: 'answer', status: 429, retryAfterSeconds: 600 },
+    );
     expect((await t.worker(lab.session().backends).next())?.outcome).toEqual({ type: 'again', seconds: 660 });
   });
 
@@ -109,7 +112,7 @@ describe('a job with trouble on the way', () => {
     const t = testService();
     const { from } = await pushed('faults/never');
     const run = await t.enqueue(mirrorJob(from, at(ecr, 'faults/never')));
-    registry.faults.queue({ on: 'manifest-head', times: 100_000 }, { type: 'status', status: 500 });
+    registry.faults.add({ operation: 'manifest-head', times: 100_000 }, { kind: 'answer', status: 500 });
     const startedMs = t.clock.now();
     await t.worker(lab.session().backends).drain();
     expect(t.clock.now() - startedMs).toBeLessThan(3_600_000);
@@ -197,7 +200,7 @@ describe('a job that cannot be done', () => {
     await t.enqueue({ ...mirrorJob(old, immutable), create: { tagMutability: 'IMMUTABLE' } });
     await worker.drain();
     const run = await t.enqueue(mirrorJob(from, immutable, away, good));
-    registry.faults.queue({ on: 'upload-post', times: 1000 }, { type: 'status', status: 503 });
+    registry.faults.add({ operation: 'upload-post', times: 1000 }, { kind: 'answer', status: 503 });
     await worker.next();
     expect(story(t).at(-1)).toBe('job-failed UNAVAILABLE, again');
     expect(await t.state.destinations.get(destinationKey(good))).toMatchObject({ run });

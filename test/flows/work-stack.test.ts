@@ -110,15 +110,15 @@ test('two workers do every job once and never write at once, whatever the queue 
   );
   await service.state.runs.planned(run);
 
-  sqs.deliveryFaults.duplicate({ times: 4, share: 0.5 });
-  sqs.deliveryFaults.reorder({ times: 4, share: 0.5 });
+  sqs.deliveryFaults.add({ times: 4, share: 0.5 }, { kind: 'duplicate' });
+  sqs.deliveryFaults.add({ times: 4, share: 0.5 }, { kind: 'reorder' });
   // visible again while the first is at it, and its deletion has no effect
-  sqs.deliveryFaults.reappear({ times: 4, share: 0.5 });
-  sqs.faults.throttle({ times: 5, share: 0.2 });
-  sqs.faults.dropAfter({ times: 5, share: 0.2 });
-  dynamodb.faults.throttle({ times: 20, share: 0.2 });
-  dynamodb.faults.dropAfter({ times: 20, share: 0.1 });
-  ecr.faults.queue({ on: 'upload-put', times: 2 * JOBS }, { type: 'delay', ms: 100 });
+  sqs.deliveryFaults.add({ times: 4, share: 0.5 }, { kind: 'reappear' });
+  sqs.faults.add({ times: 5, share: 0.2 }, { kind: 'answer' });
+  sqs.faults.add({ times: 5, share: 0.2 }, { kind: 'lose-answer' });
+  dynamodb.faults.add({ times: 20, share: 0.2 }, { kind: 'answer' });
+  dynamodb.faults.add({ times: 20, share: 0.1 }, { kind: 'lose-answer' });
+  ecr.faults.add({ operation: 'upload-put', times: 2 * JOBS }, { kind: 'delay', ms: 100 });
   await service.queue.send(jobs.map((job) => ({ body: formatJob(job) })));
 
   const writing = new Map<string, Set<string>>();

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from 'vitest';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { destinationKey } from '../../worker/rules/destinations.ts';
 import type { Delivery } from '../../worker/queue/queue.ts';
 import { work } from '../../worker/service/worker/work.ts';
@@ -223,7 +223,7 @@ describe('a message', () => {
     const to = at(ecr, 'work/by-hand');
     await t.queue.send([{ body: JSON.stringify({ version: 1, kind: 'mirror', from, to: [to] }) }]);
     const worker = t.worker(lab.session().backends);
-    t.queue.deliveryFaults.duplicate();
+    t.queue.deliveryFaults.add({}, { kind: 'duplicate' });
     await worker.drain();
     const runs = await t.state.runs.list();
     expect(runs).toMatchObject([{ trigger: 'request', jobs: { done: 1 } }]);
@@ -277,7 +277,7 @@ describe('a message that plans', () => {
       },
     };
     await t.queue.send([{ body: JSON.stringify(event) }]);
-    t.queue.deliveryFaults.duplicate();
+    t.queue.deliveryFaults.add({}, { kind: 'duplicate' });
     await t.worker(lab.session().backends).drain();
     await expectEnded(t, `push-${event.id}-products`, { done: 1 });
     expect(await t.state.runs.list()).toMatchObject([{ rule: 'products', trigger: 'push' }]);
@@ -302,7 +302,7 @@ describe('a message that plans', () => {
       },
     };
     await t.queue.send([{ body: JSON.stringify(event) }]);
-    ecr.faults.queue({ on: 'api', operation: 'DescribeImages', times: 1000 }, { type: 'status', status: 500 });
+    ecr.faults.add({ operation: 'DescribeImages', times: 1000 }, { kind: 'answer', status: 500 });
     await t.worker(lab.session().backends).drain();
     ecr.faults.clear();
     const failed = t.events.filter(({ type }) => type === 'job-failed');
@@ -397,7 +397,7 @@ describe('a message that comes again', () => {
     const { image, from } = await pushed(`work/${fault}`);
     const places = Array.from({ length: 8 }, (_, i) => at(i % 2 === 0 ? ecr : otherEcr, `work/${fault}-${i}`));
     const run = await t.enqueue(...places.map((to) => mirrorJob(from, to)));
-    t.queue.deliveryFaults[fault]({ times: 12 });
+    t.queue.deliveryFaults.add({ times: 12 }, { kind: fault });
     const workers = [
       t.worker(lab.session().backends),
       t.worker(lab.session().backends),

@@ -49,7 +49,7 @@ describe('a backup to S3 killed in the middle of a layer', async () => {
   const before = s3.requests.length;
   {
     // the first marks the upload as ours
-    s3.faults.delay({ operation: 'UploadPart', skip: 1 + partsKept, times: Infinity }, AN_HOUR_MS);
+    s3.faults.add({ operation: 'UploadPart', skip: 1 + partsKept, times: Infinity }, { kind: 'delay', ms: AN_HOUR_MS });
     await using killed = start(...transship(['backup', source, `s3://${BUCKET}/${key}`]), o);
     await killed.until(
       vi.waitFor(() => expect(whole(stored(before))).toBe(partsKept), { timeout: 60_000, interval: 20 }),

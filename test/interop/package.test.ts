@@ -1,3 +1,4 @@
+import { globSync } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { arch, env, platform } from 'node:process';
 import { delimiter, dirname, join } from 'node:path';
@@ -13,6 +14,11 @@ const OLD_NODE = '20.20.2';
 const NPMS = ['10.8.2', '11.19.1'] as const;
 /** The same as in package.json; what the program tells people to install. */
 const NEW_NODE = '24.21.0';
+
+/** What an installation may bring, with Transship itself. */
+const MAX_PACKAGES = 75;
+/** What only the embedded stack needs. */
+const EMULATORS = /^(?:fauxqs|dynalite|fastify|(?:classic-)?level.*|@transship\/.*)$/;
 
 const lab = await openLab();
 afterAll(() => lab[Symbol.asyncDispose]());
@@ -73,17 +79,18 @@ async function emptyFolder(name: string): Promise<string> {
   return made;
 }
 
-/**
- * Warnings of npm, without those about a Node that is too old, about settings of this machine's user, and about the install script of
- * `classic-level` (of the embedded DynamoDB): that it does not run is right, since its prebuilt file is there.
- */
+/** Warnings of npm, without those about a Node that is too old and about settings of this machine's user. */
 function warnings(f: Finished): readonly string[] {
   return f.stderr
     .split('\n')
-    .filter(
-      (line) =>
-        /^npm (?:warn|error)/i.test(line) && !/EBADENGINE|Unknown \w+ config|^npm warn install-scripts/.test(line),
-    );
+    .filter((line) => /^npm (?:warn|error)/i.test(line) && !/EBADENGINE|Unknown \w+ config/.test(line));
+}
+
+/** The names of all packages below a folder, those inside packages too. */
+function packagesIn(root: string): readonly string[] {
+  return globSync('**/node_modules/{*,@*/*}/package.json', { cwd: root })
+    .map((file) => dirname(file).replace(/^.*node_modules\//, ''))
+    .filter((name) => !/^@[^/]+$/.test(name));
 }
 
 /** Backs the image up with the program at `bin`, by the old Node. */
@@ -105,6 +112,9 @@ test('the package has the program, its documents, and nothing else', async () =>
   };
   expect(files).toContain('package/bin/transship.js');
   expect(files).toContain('package/dist/cli.js');
+  expect(files.filter((file) => file.startsWith('package/local'))).toEqual([]);
+  const built = await run('tar', ['-xzOf', tarball, '--wildcards', 'package/dist/*'], { env: old.env });
+  expect(built.toString()).not.toMatch(/fauxqs|dynalite|startStack/);
   const allowed = [...wanted, 'package.json', 'README.md', 'LICENSE'];
   expect(
     files.filter((file) => !allowed.some((name) => file === `package/${name}` || file.startsWith(`package/${name}/`))),
@@ -118,6 +128,9 @@ describe.runIf(platform === 'linux' && arch === 'x64')('installed in an empty fo
     const installed = await npm(version, ['install', tarball], empty);
     succeeded(installed);
     expect(warnings(installed)).toEqual([]);
+    const packages = packagesIn(empty);
+    expect(packages.length, packages.join(' ')).toBeLessThanOrEqual(MAX_PACKAGES);
+    expect(packages.filter((name) => EMULATORS.test(name))).toEqual([]);
     const file = join(empty, 'v1.tar');
     succeeded(await backUp(join(empty, 'node_modules', '.bin', 'transship'), file));
     expect(digestOf(await rawManifest(`oci-archive:${file}`, lab.o))).toBe(image.root.digest);

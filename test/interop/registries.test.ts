@@ -2,7 +2,7 @@ import { CreateRepositoryCommand, ECRClient, GetAuthorizationTokenCommand } from
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { startRegistry } from '../../local/registry.ts';
+import { startRegistry } from '../../local/registry/registry.ts';
 import { digestOf } from '../../worker/oci/digest.ts';
 import type { Descriptor } from '../../worker/oci/manifest.ts';
 import { pushImage, rawManifest } from '../support/interop-image.ts';

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, onTestFailed, test, vi } from 'vitest';
 import { copy } from '../../worker/copy/copy.ts';
-import type { LocalRegistry } from '../../local/registry.ts';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { enqueueImage, enqueueRule } from '../../worker/service/admin/enqueue.ts';
 import type { Service } from '../../worker/service/service.ts';
 import { openLocation } from '../../worker/images/open-location.ts';

@@ -1,6 +1,6 @@
 import type { Stack } from '../../local/stack.ts';
-import type { RegistryFault } from '../../local/registry-faults.ts';
-import type { RequestKind } from '../../local/registry-route.ts';
+import type { RegistryFault } from '../../local/faults.ts';
+import type { RequestKind } from '../../local/registry/route.ts';
 import { systemClock, type Clock } from '../../worker/util/clock.ts';
 import { startWorker, type WorkerProcess } from './worker-process.ts';
 
@@ -68,15 +68,15 @@ const KINDS: readonly RequestKind[] = [
   'upload-put',
 ];
 const FAULTS: readonly RegistryFault[] = [
-  { type: 'status', status: 429 },
-  { type: 'status', status: 429, retryAfterSeconds: 1 },
-  { type: 'status', status: 500 },
-  { type: 'status', status: 503 },
-  { type: 'cut', afterBytes: 0 },
-  { type: 'cut', afterBytes: 1000 },
-  { type: 'cut-request', afterBytes: 500 },
-  { type: 'accept-then-cut' },
-  { type: 'delay', ms: 300 },
+  { kind: 'answer', status: 429 },
+  { kind: 'answer', status: 429, retryAfterSeconds: 1 },
+  { kind: 'answer', status: 500 },
+  { kind: 'answer', status: 503 },
+  { kind: 'cut-answer', afterBytes: 0 },
+  { kind: 'cut-answer', afterBytes: 1000 },
+  { kind: 'cut-request', afterBytes: 500 },
+  { kind: 'lose-answer' },
+  { kind: 'delay', ms: 300 },
 ];
 const TURN_MS = 250;
 const AWAY_MS = 3000;
@@ -117,35 +117,27 @@ export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
       0.6,
       () => {
         const { faults } = oneOf([ecr, otherEcr, registry], random);
-        faults.queue({ on: oneOf(KINDS, random), times: times(3) }, oneOf(FAULTS, random));
+        faults.add({ operation: oneOf(KINDS, random), times: times(3) }, oneOf(FAULTS, random));
       },
     ],
     [
       0.15,
       () => {
         const match = { times: times(4), skip: times(5) };
-        const { faults } = s3;
-        oneOf([() => faults.answer(match), () => faults.dropBefore(match), () => faults.dropAfter(match)], random)();
+        s3.faults.add(match, { kind: oneOf(['answer', 'cut-request', 'lose-answer'], random) });
       },
     ],
     [0.02, async () => away(dynamodb.faults)],
     [0.02, async () => away(sqs.faults)],
-    [
-      0.02,
-      async () => {
-        s3.faults.answer({ times: Infinity }, { status: 503, code: 'ServiceUnavailable' });
-        await sleep(random() * AWAY_MS);
-        s3.faults.clear();
-      },
-    ],
+    [0.02, async () => away(s3.faults)],
   ];
-  sqs.deliveryFaults.duplicate({ share: 0.05 });
-  sqs.deliveryFaults.reorder({ share: 0.1 });
-  sqs.deliveryFaults.reappear({ share: 0.05, afterSeconds: 0.5 });
-  sqs.faults.throttle({ share: 0.01 });
-  sqs.faults.dropAfter({ share: 0.01 });
-  dynamodb.faults.throttle({ share: 0.02 });
-  dynamodb.faults.dropAfter({ share: 0.01 });
+  sqs.deliveryFaults.add({ share: 0.05 }, { kind: 'duplicate' });
+  sqs.deliveryFaults.add({ share: 0.1 }, { kind: 'reorder' });
+  sqs.deliveryFaults.add({ share: 0.05 }, { kind: 'reappear', afterSeconds: 0.5 });
+  sqs.faults.add({ share: 0.01 }, { kind: 'answer' });
+  sqs.faults.add({ share: 0.01 }, { kind: 'lose-answer' });
+  dynamodb.faults.add({ share: 0.02 }, { kind: 'answer' });
+  dynamodb.faults.add({ share: 0.01 }, { kind: 'lose-answer' });
 
   const going = (async () => {
     while (!over.signal.aborted) {

@@ -4,7 +4,7 @@ import { buildImage, pushImage, type UmociImage, type UmociRecipe } from './inte
 import { createWorkspace, type ProcessOptions } from './interop-process.ts';
 import { startDockerRegistry, type DockerRegistry } from './interop-registry.ts';
 import { BUCKET, openS3 } from './local-s3.ts';
-import type { LocalS3 } from '../../local/s3.ts';
+import type { LocalS3 } from '../../local/s3/s3.ts';
 
 /** A docker-registry that holds an image, an S3 that holds nothing, and a folder to work in. Disposing ends and removes all of it. */
 export interface Lab extends AsyncDisposable {

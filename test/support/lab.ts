@@ -5,7 +5,7 @@ import { expect, onTestFinished } from 'vitest';
 import type { ConnectOptions } from '../../worker/commands/context.ts';
 import type { Source, Target } from '../../worker/content/content.ts';
 import { copy } from '../../worker/copy/copy.ts';
-import { startRegistry, type LocalRegistry, type RegistryServerOptions } from '../../local/registry.ts';
+import { startRegistry, type LocalRegistry, type RegistryServerOptions } from '../../local/registry/registry.ts';
 import { startStack, type Stack } from '../../local/stack.ts';
 import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
 import { parseDestination, parseLocation } from '../../worker/oci/location.ts';

@@ -5,7 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { startS3, type LocalS3, type S3Options } from '../../local/s3.ts';
+import { startS3, type LocalS3, type S3Options } from '../../local/s3/s3.ts';
 import { seededBytes } from './images.ts';
 
 export const BUCKET = 'bucket';

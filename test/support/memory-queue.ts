@@ -7,8 +7,7 @@ import {
   type QueueCount,
   type ReceiveOptions,
 } from '../../worker/queue/queue.ts';
-import { CallFaults } from '../../local/call-faults.ts';
-import { DeliveryFaults } from '../../local/sqs-faults.ts';
+import { Faults, type DeliveryFaults, type RequestFault } from '../../local/faults.ts';
 import { checkAborted, orAborted, type Abortable } from '../../worker/util/abort.ts';
 import type { Clock } from '../../worker/util/clock.ts';
 import { Failure, isFailure } from '../../worker/util/failure.ts';
@@ -39,13 +38,16 @@ interface Stored {
 
 const MAX_HELD_MS = 12 * 60 * 60 * 1000;
 
+/** What can go wrong where nothing is sent. */
+type CallFault = Extract<RequestFault, { kind: 'answer' | 'cut-request' | 'lose-answer' }>;
+
 /** A queue in memory, with the faults of the embedded SQS: those of calls go by SQS's names of them. */
 export class MemoryQueue implements Queue {
   readonly name: string;
   /** What goes wrong with calls. */
-  readonly faults = new CallFaults();
+  readonly faults = new Faults<string, CallFault>();
   /** What goes wrong with messages. */
-  readonly deliveryFaults = new DeliveryFaults();
+  readonly deliveryFaults: DeliveryFaults = new Faults();
   /** What was asked of it, in order: `ReceiveMessage 3`, `ChangeMessageVisibility 120`, `DeleteMessage`, … */
   readonly calls: string[] = [];
   readonly #options: MemoryQueueOptions;
@@ -120,7 +122,7 @@ export class MemoryQueue implements Queue {
         deadLetters.queue.#adopt(message, nowMs);
         continue;
       }
-      const fault = message.isCopy ? undefined : this.deliveryFaults.take();
+      const fault = message.isCopy ? undefined : this.deliveryFaults.take({ operations: [] });
       if (fault?.kind === 'duplicate') this.#messages.push({ ...message, isCopy: true, holder: undefined });
       if (fault?.kind === 'reorder') {
         this.#remove(message);
@@ -129,7 +131,7 @@ export class MemoryQueue implements Queue {
         visible.push(behind);
         continue;
       }
-      const seconds = fault?.kind === 'reappear' ? fault.afterSeconds : visibilitySeconds;
+      const seconds = fault?.kind === 'reappear' ? (fault.afterSeconds ?? 0) : visibilitySeconds;
       message.holder = { receivedAtMs: nowMs, isDoomed: fault?.kind === 'reappear' };
       message.visibleAtMs = nowMs + seconds * 1000;
       message.receiveCount++;
@@ -193,11 +195,11 @@ export class MemoryQueue implements Queue {
     this.calls.push(call);
     const [action = ''] = call.split(' ');
     this.#checkThere(action);
-    const fault = this.faults.take(action);
-    if (fault?.kind === 'throttle') throw new Failure('THROTTLED', `${action} of ${this.name}: throttled`);
-    if (fault?.kind === 'drop-before') throw new Failure('UNAVAILABLE', `${action} of ${this.name}: cut before`);
+    const fault = this.faults.take({ operations: [action] });
+    if (fault?.kind === 'answer') throw new Failure('THROTTLED', `${action} of ${this.name}: throttled`);
+    if (fault?.kind === 'cut-request') throw new Failure('UNAVAILABLE', `${action} of ${this.name}: cut before`);
     const result = await work();
-    if (fault?.kind === 'drop-after') throw new Failure('UNAVAILABLE', `${action} of ${this.name}: cut after`);
+    if (fault?.kind === 'lose-answer') throw new Failure('UNAVAILABLE', `${action} of ${this.name}: cut after`);
     return result;
   }
 

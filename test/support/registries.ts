@@ -6,7 +6,7 @@ import {
   type EcrServerOptions,
   type LocalRegistry,
   type OciServerOptions,
-} from '../../local/registry.ts';
+} from '../../local/registry/registry.ts';
 import { openRegistry, type RegistryClient, type RegistryOptions } from '../../worker/registry/registry.ts';
 
 /** A registry of its own for one test, and clients of it that close with it. */

@@ -1,4 +1,4 @@
-import { describeManifest, openRegistryStore } from '../../local/registry-store.ts';
+import { describeManifest, openRegistryStore } from '../../local/registry/store.ts';
 import { digestOf, type Digest } from '../../worker/oci/digest.ts';
 import { MEDIA_TYPE, parseManifest } from '../../worker/oci/manifest.ts';
 

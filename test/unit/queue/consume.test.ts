@@ -211,7 +211,7 @@ describe('an outcome', () => {
   test('that the queue does not take at first is told again', async () => {
     await start();
     await send('a');
-    queue.faults.dropBefore({ action: 'DeleteMessage', times: 3 });
+    queue.faults.add({ operation: 'DeleteMessage', times: 3 }, { kind: 'cut-request' });
     job(0).end();
     await clock.advance(10 * SECOND);
     expect(queue.bodies).toEqual([]);
@@ -223,7 +223,7 @@ describe('an outcome', () => {
   test('that the queue never takes is reported, and the slot is free', async () => {
     await start({ slots: 1 });
     await send('a', 'b');
-    queue.faults.dropBefore({ action: 'DeleteMessage', times: 5 });
+    queue.faults.add({ operation: 'DeleteMessage', times: 5 }, { kind: 'cut-request' });
     job(0).end();
     await clock.advance(MINUTE);
     expect(warnings()).toEqual([
@@ -325,7 +325,7 @@ describe('while a job runs', () => {
   });
 
   test('a message that is somebody else`s already aborts it, and is left alone', async () => {
-    queue.deliveryFaults.reappear({ afterSeconds: 10 });
+    queue.deliveryFaults.add({}, { kind: 'reappear', afterSeconds: 10 });
     await start({ slots: 1, handle: obedient });
     await start({ slots: 1, handle: held });
     await send('a');
@@ -344,7 +344,7 @@ describe('while a job runs', () => {
   });
 
   test('what it gives after its message was lost is not told', async () => {
-    queue.deliveryFaults.reappear({ afterSeconds: 10 });
+    queue.deliveryFaults.add({}, { kind: 'reappear', afterSeconds: 10 });
     await start({ slots: 1 });
     await send('a');
     await clock.advance(41 * SECOND);
@@ -358,7 +358,7 @@ describe('while a job runs', () => {
   test('a beat that fails is made again', async () => {
     await start();
     await send('a');
-    queue.faults.throttle({ action: 'ChangeMessageVisibility', times: 4 });
+    queue.faults.add({ operation: 'ChangeMessageVisibility', times: 4 }, { kind: 'answer' });
     await clock.advance(10 * MINUTE);
     expect(jobs).toHaveLength(1);
     expect(job(0).signal.aborted).toBe(false);
@@ -368,7 +368,7 @@ describe('while a job runs', () => {
     [
       'fails',
       () => {
-        queue.faults.dropBefore({ action: 'ChangeMessageVisibility', times: 40 });
+        queue.faults.add({ operation: 'ChangeMessageVisibility', times: 40 }, { kind: 'cut-request' });
         return queue;
       },
     ],
@@ -388,7 +388,7 @@ describe('while a job runs', () => {
   });
 
   test('that goes on after its message was lost, the slot is free again after a while', async () => {
-    queue.deliveryFaults.reappear({ afterSeconds: 10 });
+    queue.deliveryFaults.add({}, { kind: 'reappear', afterSeconds: 10 });
     await start({ slots: 1 });
     await send('a', 'b');
     await clock.advance(36 * SECOND);

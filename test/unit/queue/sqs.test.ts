@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Delivery } from '../../../worker/queue/queue.ts';
 import { openSqs, type SqsOptions } from '../../../worker/queue/sqs.ts';
-import { startSqs, type LocalSqs } from '../../../local/sqs.ts';
+import { startSqs, type LocalSqs } from '../../../local/sqs/sqs.ts';
 import { systemClock } from '../../../worker/util/clock.ts';
 import type { Event } from '../../../worker/util/events.ts';
 import { fakeClock, type FakeClock } from '../../support/clock.ts';
@@ -130,15 +130,15 @@ describe('a queue of SQS', () => {
   });
 
   test('a throttle and a connection that breaks cost a wait', async () => {
-    sqs.faults.throttle({ action: 'SendMessageBatch' });
-    sqs.faults.dropBefore({ action: 'SendMessageBatch' });
+    sqs.faults.add({ operation: 'SendMessageBatch' }, { kind: 'answer' });
+    sqs.faults.add({ operation: 'SendMessageBatch' }, { kind: 'cut-request' });
     await queue.send([{ body: 'a' }]);
     expect(events).toMatchObject([
       { type: 'retry', what: 'send a message to queue jobs', attempt: 1, code: 'THROTTLED' },
       { type: 'retry', attempt: 2, code: 'UNAVAILABLE' },
     ]);
-    sqs.faults.throttle({ action: 'DeleteMessage' });
-    sqs.faults.dropAfter({ action: 'ChangeMessageVisibility' });
+    sqs.faults.add({ operation: 'DeleteMessage' }, { kind: 'answer' });
+    sqs.faults.add({ operation: 'ChangeMessageVisibility' }, { kind: 'lose-answer' });
     const delivery = await receiveOne();
     await delivery.extend(60);
     await delivery.settle({ type: 'done' });
@@ -146,14 +146,14 @@ describe('a queue of SQS', () => {
   });
 
   test('an answer to a send that is lost makes a duplicate, never a loss', async () => {
-    sqs.faults.dropAfter({ action: 'SendMessageBatch' });
+    sqs.faults.add({ operation: 'SendMessageBatch' }, { kind: 'lose-answer' });
     await queue.send([{ body: 'a' }]);
     expect((await queue.receive(10, { waitSeconds: 0 })).map(({ body }) => body)).toEqual(['a', 'a']);
   });
 
   test('an answer to a receive that is lost: what it had comes again later, and it is tried again without a word', async () => {
     await queue.send([{ body: 'a' }, { body: 'b' }]);
-    sqs.faults.dropAfter({ action: 'ReceiveMessage' });
+    sqs.faults.add({ operation: 'ReceiveMessage' }, { kind: 'lose-answer' });
     expect(await queue.receive(1, { waitSeconds: 0 })).toMatchObject([{ body: 'b', receiveCount: 1 }]);
     expect(events).toEqual([]);
   });
@@ -169,7 +169,7 @@ describe('a queue of SQS', () => {
   });
 
   test('a message that is late was ours and is not', async () => {
-    sqs.deliveryFaults.reappear();
+    sqs.deliveryFaults.add({}, { kind: 'reappear' });
     await queue.send([{ body: 'a' }]);
     const delivery = await receiveOne();
     await expect(delivery.extend(60)).rejects.toMatchObject({
@@ -195,12 +195,12 @@ describe('a queue of SQS', () => {
   });
 
   test('what is not allowed names the action that it takes', async () => {
-    sqs.faults.throttle({ action: 'SendMessageBatch' }, 'AccessDeniedException');
+    sqs.faults.add({ operation: 'SendMessageBatch' }, { kind: 'answer', code: 'AccessDeniedException' });
     await expect(queue.send([{ body: 'a' }])).rejects.toMatchObject({
       code: 'DENIED',
       message: expect.stringContaining('the caller needs sqs:SendMessage'),
     });
-    sqs.faults.throttle({ action: 'ReceiveMessage' }, 'ExpiredTokenException');
+    sqs.faults.add({ operation: 'ReceiveMessage' }, { kind: 'answer', code: 'ExpiredTokenException' });
     await expect(queue.receive(1)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
     expect(events).toEqual([]);
   });

@@ -307,10 +307,10 @@ describe('mount', () => {
 
 describe('against a registry that follows the specification', () => {
   test.each([
-    ['cut while it is sent', { type: 'cut-request', afterBytes: 70_000 }],
-    ['taken, but its answer lost', { type: 'accept-then-cut' }],
-    ['refused for now', { type: 'status', status: 503 }],
-    ['of an expired token', { type: 'expire-token' }],
+    ['cut while it is sent', { kind: 'cut-request', afterBytes: 70_000 }],
+    ['taken, but its answer lost', { kind: 'lose-answer' }],
+    ['refused for now', { kind: 'answer', status: 503 }],
+    ['of an expired token', { kind: 'expire-token' }],
   ] as const)('an upload that is %s is made whole', async (_, fault) => {
     await using made = await registryUnderTest({ mode: 'oci', auth: 'bearer', users: { ann: 'secret' } });
     const client = made.client({
@@ -319,7 +319,7 @@ describe('against a registry that follows the specification', () => {
     });
     const bytes = seededBytes('large', 1_000_000);
     const d = { mediaType: MEDIA_TYPE.ociLayer, digest: digestOf(bytes), size: bytes.byteLength };
-    made.local.faults.queue({ on: 'upload-put' }, fault);
+    made.local.faults.add({ operation: 'upload-put' }, fault);
     await client.repository('app').put(d, () => chunked(bytes, 65_536));
     expect(made.local.faults.pending).toBe(0);
     expect(await client.repository('app').has(d)).toBe(true);

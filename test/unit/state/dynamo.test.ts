@@ -1,6 +1,6 @@
 import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { startDynamoDb, type LocalDynamoDb } from '../../../local/dynamodb.ts';
+import { startDynamoDb, type LocalDynamoDb } from '../../../local/dynamodb/dynamodb.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
 import { openDynamo, type DynamoOptions } from '../../../worker/state/dynamo.ts';
 import type { StateStore } from '../../../worker/state/state.ts';
@@ -53,13 +53,13 @@ describe('a table that fails', () => {
     openDynamo({ table: TABLE.name, clock, client, report: (event) => events.push(event), ...o });
 
   test('by asking for less is asked again, later and later', async () => {
-    server.faults.throttle({ times: 4 });
+    server.faults.add({ times: 4 }, { kind: 'answer' });
     await state.runs.begin({ id: 'run', trigger: 'request' });
     expect(clock.sleeps).toHaveLength(4);
     expect(clock.sleeps.toSorted((a, b) => a - b)).toEqual(clock.sleeps);
     expect(events.map((event) => event.type === 'retry' && event.code)).toEqual(Array(4).fill('THROTTLED'));
     expect(events[0]).toMatchObject({ what: 'write RUN#run, RUN of table transship', attempt: 1 });
-    server.faults.throttle({ times: 100 });
+    server.faults.add({ times: 100 }, { kind: 'answer' });
     await expect(state.runs.get('run')).rejects.toMatchObject({ code: 'THROTTLED' });
   });
 
@@ -97,14 +97,14 @@ describe('a table that fails', () => {
     ['UpdateItem', async () => state.runs.begin({ id: 'run', trigger: 'push' })],
     ['Query', async () => state.rules.list()],
   ] as const)('by refusing is told with the permission that is missing: %s', async (action, call) => {
-    server.faults.throttle({ action }, 'AccessDeniedException');
+    server.faults.add({ operation: action }, { kind: 'answer', code: 'AccessDeniedException' });
     const denied = { code: 'DENIED', message: expect.stringContaining(`the caller needs dynamodb:${action}`) };
     await expect(call()).rejects.toMatchObject(denied);
     expect(clock.sleeps).toEqual([]);
   });
 
   test('by credentials that are wrong is told so', async () => {
-    server.faults.throttle({}, 'UnrecognizedClientException');
+    server.faults.add({}, { kind: 'answer', code: 'UnrecognizedClientException' });
     await expect(state.rules.list()).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
   });
 
@@ -133,7 +133,7 @@ describe('a table that fails', () => {
   });
 
   describe('by losing its answers', () => {
-    const lose = (times = 1): void => server.faults.dropAfter({ action: 'UpdateItem', times });
+    const lose = (times = 1): void => server.faults.add({ operation: 'UpdateItem', times }, { kind: 'lose-answer' });
 
     test('keeps what was stored, of rules', async () => {
       lose();
@@ -164,7 +164,8 @@ describe('a table that fails', () => {
       const jobs = ['a', 'b', 'c'].map((id) => ({ id, title: id }));
       // every other answer
       const losing = async <T>(call: () => Promise<T>): Promise<T> => {
-        for (let skip = 0; skip < 20; skip += 2) server.faults.dropAfter({ action: 'UpdateItem', skip });
+        for (let skip = 0; skip < 20; skip += 2)
+          server.faults.add({ operation: 'UpdateItem', skip }, { kind: 'lose-answer' });
         try {
           return await call();
         } finally {
@@ -207,7 +208,7 @@ test('a lease is taken, used and given back over answers that are lost', async (
   const { destinations } = openDynamo({ table: TABLE.name, clock, client });
   const digest = digestOf(Buffer.from('image'));
   const record = { ...KEY, source: 's', sourceDigest: digest, digest, choices: '', bytes: 1, atMs: 1, run: 'run' };
-  const lose = (): void => server.faults.dropAfter({ action: 'UpdateItem' });
+  const lose = (): void => server.faults.add({ operation: 'UpdateItem' }, { kind: 'lose-answer' });
   lose();
   const lease = await destinations.lock(KEY, 60);
   if (lease === undefined) throw new Error('it is locked');
@@ -238,7 +239,7 @@ test('endpoint, region and credentials are those of the environment, and the SDK
   try {
     const clock = fakeClock();
     await using state = openDynamo({ table: TABLE.name, clock });
-    server.faults.throttle({ times: 2 });
+    server.faults.add({ times: 2 }, { kind: 'answer' });
     await state.rules.put({ name: 'a', document: '{}' }, 0);
     expect(clock.sleeps).toHaveLength(2);
     expect(await state.rules.list()).toHaveLength(1);

@@ -13,7 +13,7 @@ import { createServer } from 'node:net';
 import { inspect } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { S3Operation } from '../../../../local/s3-operations.ts';
+import type { S3Operation } from '../../../../local/s3/operations.ts';
 import type { ObjectStore, Upload, UploadOptions } from '../../../../worker/objects/objects.ts';
 import { openS3, type S3StoreOptions } from '../../../../worker/objects/s3/store.ts';
 import type { Failure } from '../../../../worker/util/failure.ts';
@@ -275,10 +275,16 @@ describe('a bucket', () => {
     });
 
     test('of two with the right marker, the one begun last is taken up', async () => {
-      server.s3.faults.answer({ operation: 'ListMultipartUploads' }, { status: 403, code: 'AccessDenied' });
+      server.s3.faults.add(
+        { operation: 'ListMultipartUploads' },
+        { kind: 'answer', status: 403, code: 'AccessDenied' },
+      );
       const [older] = [await begin()];
       await older.part(1, bytesOf(1));
-      server.s3.faults.answer({ operation: 'ListMultipartUploads' }, { status: 403, code: 'AccessDenied' });
+      server.s3.faults.add(
+        { operation: 'ListMultipartUploads' },
+        { kind: 'answer', status: 403, code: 'AccessDenied' },
+      );
       const newer = await begin();
       await newer.part(2, bytesOf(2));
       expect([...(await begin({}, open())).done.keys()]).toEqual([2]);
@@ -307,7 +313,7 @@ describe('a bucket', () => {
       'without the permission for %s a warning names it and a new upload begins',
       async (operation, action) => {
         await sendMissing(await begin());
-        server.s3.faults.answer({ operation }, { status: 403, code: 'AccessDenied' });
+        server.s3.faults.add({ operation }, { kind: 'answer', status: 403, code: 'AccessDenied' });
         const upload = await begin({}, open());
         expect(upload.done.size).toBe(0);
         expect(warnings()).toEqual([expect.stringContaining(action)]);
@@ -319,7 +325,7 @@ describe('a bucket', () => {
 
     test('an upload that vanishes while it is looked at is passed over', async () => {
       await sendMissing(await begin());
-      server.s3.faults.answer({ operation: 'ListParts' }, { status: 404, code: 'NoSuchUpload' });
+      server.s3.faults.add({ operation: 'ListParts' }, { kind: 'answer', status: 404, code: 'NoSuchUpload' });
       expect((await begin({}, open())).done.size).toBe(0);
     });
 
@@ -330,7 +336,7 @@ describe('a bucket', () => {
       await (await begin({ fingerprint: 'sha256:older', condition })).part(1, bytesOf(1));
       const theirs = await foreign('a.tar', { 1: bytesOf(1) });
       const another = await foreign('a.tar.other', {});
-      server.s3.faults.dropAfter({ operation: 'CreateMultipartUpload' });
+      server.s3.faults.add({ operation: 'CreateMultipartUpload' }, { kind: 'lose-answer' });
       const upload = await begin({ condition });
       expect(await unfinishedIds()).toHaveLength(6);
       await sendMissing(upload);
@@ -345,14 +351,14 @@ describe('a bucket', () => {
         const o = { fingerprint: 'sha256:f', partSize: PART, condition: { ifAbsent: true } } as const;
         const upload = await store.upload(key, content.byteLength, o);
         await sendMissing(upload);
-        server.s3.faults.answer({ operation }, { status: 403, code: 'AccessDenied' });
+        server.s3.faults.add({ operation }, { kind: 'answer', status: 403, code: 'AccessDenied' });
         expect((await upload.commit()).size).toBe(content.byteLength);
       }
       expect(warnings()).toHaveLength(2);
     });
 
     test('an upload whose marker cannot be stored is not left behind', async () => {
-      server.s3.faults.answer({ operation: 'UploadPart' }, { status: 403, code: 'AccessDenied' });
+      server.s3.faults.add({ operation: 'UploadPart' }, { kind: 'answer', status: 403, code: 'AccessDenied' });
       await expect(begin()).rejects.toMatchObject({ code: 'DENIED' });
       expect(await unfinishedIds()).toEqual([]);
     });
@@ -389,7 +395,7 @@ describe('a bucket', () => {
         const { etag } = how === 'ifMatch' ? await store.write('a.tar', Buffer.from('old')) : { etag: '' };
         const upload = await begin({ condition: how === 'ifMatch' ? { ifMatch: etag } : how });
         await sendMissing(upload);
-        server.s3.faults.dropAfter({ operation: 'CompleteMultipartUpload' });
+        server.s3.faults.add({ operation: 'CompleteMultipartUpload' }, { kind: 'lose-answer' });
         expect(await upload.commit()).toMatchObject({ size: content.byteLength });
         expect(retries()).toBe(1);
         expect(await readBack()).toEqual(content);
@@ -409,7 +415,7 @@ describe('a bucket', () => {
 
     test.each([{ ifAbsent: true }, 'ifMatch'] as const)('a small object with a condition: %o', async (how) => {
       const condition = how === 'ifMatch' ? { ifMatch: (await store.write('k', Buffer.from('old'))).etag } : how;
-      server.s3.faults.dropAfter({ operation: 'PutObject' });
+      server.s3.faults.add({ operation: 'PutObject' }, { kind: 'lose-answer' });
       const info = await store.write('k', content, { condition });
       expect(info).toMatchObject({ size: content.byteLength, etag: (await store.stat('k')).etag });
       expect(retries()).toBe(1);
@@ -417,7 +423,7 @@ describe('a bucket', () => {
 
     test('a small object whose answer is lost, and which another has replaced since, is CONFLICT', async () => {
       await store.write('k', Buffer.from('x'.repeat(4500)));
-      server.s3.faults.dropBefore({ operation: 'PutObject' });
+      server.s3.faults.add({ operation: 'PutObject' }, { kind: 'cut-request' });
       await expect(store.write('k', content, { condition: { ifAbsent: true } })).rejects.toMatchObject({
         code: 'CONFLICT',
       });
@@ -429,8 +435,9 @@ describe('a bucket', () => {
       ['that the condition does not hold', { status: 412, code: 'PreconditionFailed' }],
     ])('a streamed body, when the second answer says %s', async (_, answer) => {
       const body = Buffer.alloc(9 * MIB, seededBytes('stream', 4093));
-      server.s3.faults.dropAfter({ operation: 'CompleteMultipartUpload' });
-      if (answer !== undefined) server.s3.faults.answer({ operation: 'CompleteMultipartUpload', skip: 1 }, answer);
+      server.s3.faults.add({ operation: 'CompleteMultipartUpload' }, { kind: 'lose-answer' });
+      if (answer !== undefined)
+        server.s3.faults.add({ operation: 'CompleteMultipartUpload', skip: 1 }, { kind: 'answer', ...answer });
       const info = await store.stream('s', chunked(body, 70_000), { condition: { ifAbsent: true } });
       expect(info.size).toBe(body.byteLength);
       expect(retries()).toBe(1);
@@ -441,8 +448,8 @@ describe('a bucket', () => {
       { status: 404, code: 'NoSuchUpload' },
       { status: 412, code: 'PreconditionFailed' },
     ])('a streamed body that another replaced before the second answer, $code, is no success', async (answer) => {
-      server.s3.faults.dropBefore({ operation: 'CompleteMultipartUpload' });
-      server.s3.faults.answer({ operation: 'CompleteMultipartUpload', skip: 1 }, answer);
+      server.s3.faults.add({ operation: 'CompleteMultipartUpload' }, { kind: 'cut-request' });
+      server.s3.faults.add({ operation: 'CompleteMultipartUpload', skip: 1 }, { kind: 'answer', ...answer });
       await store.write('s', content);
       const streaming = store.stream('s', chunked(Buffer.alloc(9 * MIB), MIB), { condition: { ifAbsent: true } });
       await expect(streaming).rejects.toMatchObject({ code: answer.status === 412 ? 'CONFLICT' : 'UNAVAILABLE' });
@@ -459,7 +466,7 @@ describe('a bucket', () => {
       ['403 RequestTimeTooSkewed', { status: 403, code: 'RequestTimeTooSkewed' }, 'UNAVAILABLE'],
     ] as const)('%s on a part', async (_, answer, code) => {
       const upload = await begin();
-      server.s3.faults.answer({ operation: 'UploadPart', times: 2 }, answer);
+      server.s3.faults.add({ operation: 'UploadPart', times: 2 }, { kind: 'answer', ...answer });
       await upload.part(1, bytesOf(1));
       expect(events).toHaveLength(2);
       for (const event of events)
@@ -469,8 +476,8 @@ describe('a bucket', () => {
 
     test('a connection that breaks in the middle of a part, and before its answer', async () => {
       const upload = await begin();
-      server.s3.faults.dropBefore({ operation: 'UploadPart' }, 400);
-      server.s3.faults.dropAfter({ operation: 'UploadPart', skip: 1 });
+      server.s3.faults.add({ operation: 'UploadPart' }, { kind: 'cut-request', afterBytes: 400 });
+      server.s3.faults.add({ operation: 'UploadPart', skip: 1 }, { kind: 'lose-answer' });
       await sendMissing(upload);
       await upload.commit();
       expect(retries()).toBe(2);
@@ -478,7 +485,10 @@ describe('a bucket', () => {
     });
 
     test('the wait that S3 asks for is kept', async () => {
-      server.s3.faults.answer({ operation: 'GetObject' }, { status: 503, code: 'SlowDown', retryAfterSeconds: 7 });
+      server.s3.faults.add(
+        { operation: 'GetObject' },
+        { kind: 'answer', status: 503, code: 'SlowDown', retryAfterSeconds: 7 },
+      );
       await store.write('k', content);
       await collect(await store.read('k'));
       expect(clock.sleeps).toEqual([7000]);
@@ -487,7 +497,10 @@ describe('a bucket', () => {
     test('an error inside the success of Complete', async () => {
       const upload = await begin();
       await sendMissing(upload);
-      server.s3.faults.answer({ operation: 'CompleteMultipartUpload' }, { status: 200, code: 'InternalError' });
+      server.s3.faults.add(
+        { operation: 'CompleteMultipartUpload' },
+        { kind: 'answer', status: 200, code: 'InternalError' },
+      );
       await upload.commit();
       expect(retries()).toBe(1);
       expect(await readBack()).toEqual(content);
@@ -495,16 +508,16 @@ describe('a bucket', () => {
 
     test('an answer that is cut', async () => {
       for (const key of ['a', 'b', 'c']) await store.write(key, content);
-      server.s3.faults.cutAnswer({ operation: 'ListObjectsV2' }, 100);
+      server.s3.faults.add({ operation: 'ListObjectsV2' }, { kind: 'cut-answer', afterBytes: 100 });
       expect((await Array.fromAsync(store.list(''))).map((info) => info.key)).toEqual(['a', 'b', 'c']);
     });
 
     test('after six attempts the failure is handed over, and the upload can be taken up', async () => {
       const upload = await begin();
       await sendMissing(upload);
-      server.s3.faults.answer(
+      server.s3.faults.add(
         { operation: 'CompleteMultipartUpload', times: 6 },
-        { status: 200, code: 'InternalError' },
+        { kind: 'answer', status: 200, code: 'InternalError' },
       );
       await expect(upload.commit()).rejects.toMatchObject({
         code: 'UNAVAILABLE',
@@ -535,14 +548,14 @@ describe('a bucket', () => {
     test('a signal ends the wait between two attempts', async () => {
       const stop = new AbortController();
       const impatient = open({ clock: fakeClock({ onSleep: () => stop.abort() }) });
-      server.s3.faults.answer({ operation: 'HeadObject' });
+      server.s3.faults.add({ operation: 'HeadObject' }, { kind: 'answer' });
       await expect(impatient.stat('k', { signal: stop.signal })).rejects.toMatchObject({ code: 'ABORTED' });
     });
 
     test('a signal ends a request that hangs', async () => {
       const upload = await begin();
       const stop = new AbortController();
-      server.s3.faults.delay({ operation: 'UploadPart' }, 60_000);
+      server.s3.faults.add({ operation: 'UploadPart' }, { kind: 'delay', ms: 60_000 });
       const sending = upload.part(1, bytesOf(1), { signal: stop.signal });
       await vi.waitUntil(() => server.s3.faults.pending === 0);
       stop.abort();
@@ -576,9 +589,9 @@ describe('a bucket', () => {
     test('a concurrent change makes this upload useless: it goes, and the next one begins anew', async () => {
       const upload = await begin({ condition: { ifAbsent: true } });
       await sendMissing(upload);
-      server.s3.faults.answer(
+      server.s3.faults.add(
         { operation: 'CompleteMultipartUpload' },
-        { status: 409, code: 'ConditionalRequestConflict' },
+        { kind: 'answer', status: 409, code: 'ConditionalRequestConflict' },
       );
       await expect(upload.commit()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
       expect(count('CompleteMultipartUpload')).toBe(1);
@@ -603,7 +616,10 @@ describe('a bucket', () => {
     test('a part that another process sent again under a new etag is looked up', async () => {
       const upload = await begin();
       await sendMissing(upload);
-      server.s3.faults.answer({ operation: 'CompleteMultipartUpload' }, { status: 400, code: 'InvalidPart' });
+      server.s3.faults.add(
+        { operation: 'CompleteMultipartUpload' },
+        { kind: 'answer', status: 400, code: 'InvalidPart' },
+      );
       await upload.commit();
       expect(await readBack()).toEqual(content);
     });
@@ -623,7 +639,10 @@ describe('a bucket', () => {
     test('a checksum that S3 refuses is CORRUPT at once', async () => {
       const upload = await begin();
       await sendMissing(upload);
-      server.s3.faults.answer({ operation: 'CompleteMultipartUpload' }, { status: 400, code: 'BadDigest' });
+      server.s3.faults.add(
+        { operation: 'CompleteMultipartUpload' },
+        { kind: 'answer', status: 400, code: 'BadDigest' },
+      );
       await expect(upload.commit()).rejects.toMatchObject({ code: 'CORRUPT' });
       expect(retries()).toBe(0);
     });
@@ -640,7 +659,7 @@ describe('a bucket', () => {
   describe('reading', () => {
     test.each([0, 1, 3000])('a body that breaks after %i bytes is UNAVAILABLE', async (bytes) => {
       await store.write('k', content);
-      server.s3.faults.cutAnswer({ operation: 'GetObject' }, bytes);
+      server.s3.faults.add({ operation: 'GetObject' }, { kind: 'cut-answer', afterBytes: bytes });
       const got: Uint8Array[] = [];
       const reading = (async () => {
         for await (const chunk of await store.read('k', { offset: 0, length: 4500 })) got.push(chunk);
@@ -672,15 +691,18 @@ describe('a bucket', () => {
       const body = (async function* () {
         for (let i = 0; i < 64; i++) yield Buffer.alloc(MIB);
       })();
-      server.s3.faults.answer({ operation: 'UploadPart', skip: 1 }, { status: 403, code: 'AccessDenied' });
+      server.s3.faults.add({ operation: 'UploadPart', skip: 1 }, { kind: 'answer', status: 403, code: 'AccessDenied' });
       await expect(store.stream('s', body)).rejects.toMatchObject({ code: 'DENIED' });
       expect(await unfinishedIds()).toEqual([]);
       expect(count('UploadPart')).toBeLessThan(8);
     });
 
     test('what cannot be cleared away is warned of, and the first failure is the one that is told', async () => {
-      server.s3.faults.answer({ operation: 'UploadPart' }, { status: 403, code: 'AccessDenied' });
-      server.s3.faults.answer({ operation: 'AbortMultipartUpload' }, { status: 403, code: 'AccessDenied' });
+      server.s3.faults.add({ operation: 'UploadPart' }, { kind: 'answer', status: 403, code: 'AccessDenied' });
+      server.s3.faults.add(
+        { operation: 'AbortMultipartUpload' },
+        { kind: 'answer', status: 403, code: 'AccessDenied' },
+      );
       await expect(store.stream('s', chunked(Buffer.alloc(9 * MIB), MIB))).rejects.toMatchObject({ code: 'DENIED' });
       expect(warnings()).toEqual([expect.stringContaining('s3:AbortMultipartUpload')]);
     });
@@ -723,7 +745,7 @@ describe('a bucket', () => {
       ['stream', 'CreateMultipartUpload', 's3:PutObject'],
     ] as const)('%s without permission names %s', async (name, operation, action) => {
       const call = calls.find(([other]) => other === name)?.[1] ?? expect.fail();
-      server.s3.faults.answer({ operation }, { status: 403, code: 'AccessDenied' });
+      server.s3.faults.add({ operation }, { kind: 'answer', status: 403, code: 'AccessDenied' });
       const failure = await failureOf(call(store));
       expect(failure).toMatchObject({ code: 'DENIED', message: expect.stringContaining(action) });
       expect(failure.message).toContain(`s3://${BUCKET}/`);
@@ -731,12 +753,12 @@ describe('a bucket', () => {
 
     test('stat without permission finds out why, which a HEAD does not tell', async () => {
       for (const operation of ['HeadObject', 'GetObject'] as const)
-        server.s3.faults.answer({ operation }, { status: 400, code: 'ExpiredToken' });
+        server.s3.faults.add({ operation }, { kind: 'answer', status: 400, code: 'ExpiredToken' });
       await expect(store.stat('k')).rejects.toMatchObject({
         code: 'UNAUTHENTICATED',
         message: expect.stringContaining('have expired'),
       });
-      server.s3.faults.answer({ operation: 'HeadObject' }, { status: 403, code: 'AccessDenied' });
+      server.s3.faults.add({ operation: 'HeadObject' }, { kind: 'answer', status: 403, code: 'AccessDenied' });
       await store.write('k', content);
       await expect(store.stat('k')).rejects.toMatchObject({ code: 'DENIED' });
     });
@@ -764,7 +786,7 @@ describe('a bucket', () => {
     });
 
     test('a redirect to another region is told', async () => {
-      server.s3.faults.answer({ operation: 'GetObject' }, { status: 301, code: 'PermanentRedirect' });
+      server.s3.faults.add({ operation: 'GetObject' }, { kind: 'answer', status: 301, code: 'PermanentRedirect' });
       await expect(store.read('k')).rejects.toMatchObject({
         code: 'INVALID',
         message: expect.stringContaining('another region: set AWS_REGION'),
@@ -772,9 +794,9 @@ describe('a bucket', () => {
     });
 
     test('an answer that is not one of S3 is UNAVAILABLE when the status says so, and never a BUG', async () => {
-      server.s3.faults.answer({ operation: 'GetObject' }, { status: 418, code: 'Teapot' });
+      server.s3.faults.add({ operation: 'GetObject' }, { kind: 'answer', status: 418, code: 'Teapot' });
       await expect(store.read('k')).rejects.toMatchObject({ code: 'INVALID' });
-      server.s3.faults.answer({ operation: 'GetObject', times: 6 }, { status: 599, code: 'Strange' });
+      server.s3.faults.add({ operation: 'GetObject', times: 6 }, { kind: 'answer', status: 599, code: 'Strange' });
       await expect(store.read('k')).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     });
   });

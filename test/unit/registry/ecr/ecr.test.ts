@@ -5,7 +5,7 @@ import { digestOf } from '../../../../worker/oci/digest.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../../../worker/oci/manifest.ts';
 import { parseRepositorySettings } from '../../../../worker/registry/ecr/repository-settings.ts';
 import { openRegistry, type RegistryClient, type RegistryOptions } from '../../../../worker/registry/registry.ts';
-import type { EcrServerOptions } from '../../../../local/registry.ts';
+import type { EcrServerOptions } from '../../../../local/registry/registry.ts';
 import type { Event } from '../../../../worker/util/events.ts';
 import { chunked, collect } from '../../../support/chunks.ts';
 import { fakeClock } from '../../../support/clock.ts';
@@ -76,7 +76,7 @@ describe('signing in', () => {
   test('is done again in the middle of an upload, which begins anew', async () => {
     const made = await ecr();
     const app = made.client({ create: {} }).repository('team/app');
-    made.local.faults.queue({ on: 'upload-put' }, { type: 'expire-token' });
+    made.local.faults.add({ operation: 'upload-put' }, { kind: 'expire-token' });
     await app.put(LAYER, body);
     expect(await app.has(LAYER)).toBe(true);
     expect(made.local.requests.filter(({ kind }) => kind === 'upload-post').length).toBeGreaterThanOrEqual(2);
@@ -417,7 +417,7 @@ describe('what ECR does in its own way', () => {
     const puts = made.local.requests.filter(({ kind }) => kind === 'manifest-put');
     expect(puts).toHaveLength(31);
     expect(puts.filter(({ status }) => status === 429)).toEqual([]);
-    made.local.faults.queue({ on: 'manifest-put' }, { type: 'status', status: 429 });
+    made.local.faults.add({ operation: 'manifest-put' }, { kind: 'answer', status: 429 });
     const other = await makeImage({ seed: 2, platforms: ['linux/amd64'] });
     await copy(other.content, made.client({ create: {}, clock }).repository('app'), [other.root], { clock });
   });

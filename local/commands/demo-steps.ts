@@ -1,0 +1,385 @@
+import { join } from 'node:path';
+import { writeSampleImage } from '../sample-image.ts';
+import type { Stack } from '../stack.ts';
+import type { CommandContext, CommonFlags, StartedProgram } from '../../worker/commands/context.ts';
+import { formatBytes, formatDuration, printable } from '../../worker/commands/text.ts';
+import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
+import { copyImage, type ImageCopyResult } from '../../worker/images/copy-image.ts';
+import { restore } from '../../worker/images/restore.ts';
+import { verify } from '../../worker/images/verify.ts';
+import { parseLocation } from '../../worker/oci/location.ts';
+import type { Service } from '../../worker/service/service.ts';
+import type { Run } from '../../worker/state/state.ts';
+import { Failure } from '../../worker/util/failure.ts';
+
+export interface DemoFlags extends CommonFlags {
+  readonly image?: string;
+}
+
+export interface Step {
+  readonly step: string;
+  readonly what: string;
+  readonly digest: string;
+  /** Bytes that were moved. */
+  readonly bytes: number;
+  readonly ms: number;
+}
+
+type Told = Pick<Step, 'what'> & Partial<Pick<Step, 'digest' | 'bytes'>>;
+
+const MIB = 1024 * 1024;
+const PLATFORMS = [
+  { os: 'linux', architecture: 'amd64' },
+  { os: 'linux', architecture: 'arm64' },
+];
+/** Of the image that everything is shown with, of the others, and of the one whose worker dies. */
+const LAYERS = [28 * MIB, 11 * MIB, 3 * MIB, 256 * 1024];
+const SMALL_LAYERS = [2 * MIB, 64 * 1024];
+const BIG_LAYERS = [160 * MIB, 40 * MIB];
+const POLL_MS = 50;
+/** Until something that takes seconds counts as broken. */
+const PATIENCE_MS = 90_000;
+
+/** What the demo is shown with. */
+interface DemoParts {
+  readonly stack: Stack;
+  readonly folder: string;
+  readonly flags: DemoFlags;
+  readonly context: CommandContext;
+  readonly backends: Backends;
+  readonly service: Service;
+  readonly options: OperationOptions;
+}
+
+/** What is wanted of a line of a worker's log. */
+interface WorkerLine {
+  readonly event?: string;
+  readonly reference?: string;
+  readonly durationMs?: number;
+  readonly message?: string;
+}
+
+/** The steps of the demo, and the workers that it starts. */
+export class Demo implements AsyncDisposable {
+  readonly #stack: Stack;
+  readonly #folder: string;
+  readonly #flags: DemoFlags;
+  readonly #context: CommandContext;
+  readonly #backends: Backends;
+  readonly #service: Service;
+  readonly #options: OperationOptions;
+  readonly #steps: Step[] = [];
+  readonly #workers = new Map<string, StartedProgram>();
+  /** Which worker began which image last. */
+  readonly #began = new Map<string, string>();
+  readonly #product: string;
+  /** The image that everything is shown with. */
+  readonly #app: string;
+  /** The digest that was pushed, by location. */
+  readonly #pushed = new Map<string, string>();
+
+  constructor(parts: DemoParts) {
+    this.#stack = parts.stack;
+    this.#folder = parts.folder;
+    this.#flags = parts.flags;
+    this.#context = parts.context;
+    this.#backends = parts.backends;
+    this.#service = parts.service;
+    this.#options = parts.options;
+    this.#product = `docker://${parts.stack.ecr.registryHost}/product`;
+    this.#app = `${this.#product}/app:1.0`;
+  }
+
+  async run(): Promise<readonly Step[]> {
+    const { otherEcr, registry } = this.#stack;
+    await this.#step('push images', async () => this.#pushImages());
+    await this.#step('apply rules', async () => this.#applyRules());
+    await this.#step('plan', async () => this.#plan());
+    await this.#step('work', async () => this.#work());
+    await this.#step('plan again', async () => this.#planAgain());
+    // from now on ECR tells of pushes, as EventBridge does on AWS
+    this.#stack.pushEvents = true;
+    await this.#step('push 1.1', async () => this.#pushOneMore());
+    await this.#step('kill a worker', async () => this.#killWorker());
+    await this.#step('ask by hand', async () => this.#askByHand());
+    await this.#step('status', async () => this.#checkStatus());
+    await this.#step('stop', async () => this.#stop());
+    await this.#step('lose it', async () => this.#loseIt());
+    await this.#step('restore', async () => this.#restore());
+    for (const app of [this.#app, `${this.#product}/app:1.1`]) await this.#verify(app, this.#pushed.get(app));
+    await this.#verify(
+      `docker://${otherEcr.registryHost}/hub/base/node:24.1.0`,
+      this.#pushed.get(`docker://${registry.host}/base/node:24.1.0`),
+    );
+    return this.#steps;
+  }
+
+  async #push(from: string, to: string): Promise<ImageCopyResult> {
+    const result = await copyImage({ from: parseLocation(from), to: parseLocation(to) }, this.#backends, this.#options);
+    this.#pushed.set(to, result.digest);
+    return result;
+  }
+
+  async #pushImages(): Promise<Told> {
+    const results = [
+      await this.#push(this.#flags.image ?? (await this.#sample('app', '1', LAYERS)), this.#app),
+      await this.#push(await this.#sample('api', '1', SMALL_LAYERS), `${this.#product}/api:2.0`),
+      await this.#push(await this.#sample('web', '1', SMALL_LAYERS), `${this.#product}/web:3.0`),
+      await this.#push(
+        await this.#sample('node', '1', SMALL_LAYERS),
+        `docker://${this.#stack.registry.host}/base/node:24.1.0`,
+      ),
+    ];
+    const bytes = results.reduce((sum, result) => sum + moved(result), 0);
+    return { what: `three into ECR, one into another registry, each of two platforms`, bytes };
+  }
+
+  async #applyRules(): Promise<Told> {
+    const [{ parseConfig }, { apply }] = await Promise.all([
+      import('../../worker/rules/config.ts'),
+      import('../../worker/service/admin/apply.ts'),
+    ]);
+    const rules = rulesOf(this.#stack);
+    this.#tell(rules.trimEnd());
+    const plan = await apply(parseConfig(rules), this.#service.state, this.#options);
+    await plan.execute(this.#options);
+    return { what: `${plan.rules.length} rules in the table` };
+  }
+
+  async #plan(): Promise<Told> {
+    await this.#runPass();
+    const { visible } = await this.#service.queue.count(this.#options);
+    return { what: `one tick of the planner: ${visible} jobs in the queue` };
+  }
+
+  async #work(): Promise<Told> {
+    const before = this.#received();
+    this.#start('A');
+    this.#start('B');
+    const runs = await this.#ended((await this.#service.state.runs.list(this.#options)).map((run) => run.id));
+    return { what: `two worker processes: ${described(runs)}`, bytes: this.#received() - before };
+  }
+
+  async #planAgain(): Promise<Told> {
+    const begun = await this.#runPass();
+    const runs = await this.#ended(begun);
+    return { what: `nothing has changed: ${described(runs)}` };
+  }
+
+  async #pushOneMore(): Promise<Told> {
+    const to = `${this.#product}/app:1.1`;
+    const from = this.#flags.image === undefined ? await this.#sample('app', '2', LAYERS) : this.#app;
+    const result = await this.#push(from, to);
+    const before = this.#received();
+    await this.#archived('us-east-1/product/app', '1.1.tar', result.digest);
+    return { what: 'its event started a backup at once', digest: result.digest, bytes: this.#received() - before };
+  }
+
+  async #killWorker(): Promise<Told> {
+    const to = `${this.#product}/big:1.0`;
+    const big = await this.#sample('big', '1', BIG_LAYERS, 0);
+    const before = this.#received();
+    const result = await this.#push(big, to);
+    await this.#until('a third of the large backup', () => this.#received() - before > moved(result) / 3);
+    const victim = this.#began.get('/product/big:1.0') ?? 'A';
+    this.#workers.get(victim)?.kill('SIGKILL');
+    const sent = this.#received() - before;
+    this.#tell(`worker ${victim} is dead, ${formatBytes(sent)} of ${formatBytes(moved(result))} were in S3`);
+    await this.#archived('us-east-1/product/big', '1.0.tar', result.digest);
+    const bytes = this.#received() - before;
+    const twice = Math.max(0, bytes - moved(result));
+    return {
+      what: `the other one went on where ${victim} died: ${formatBytes(twice)} were sent twice`,
+      digest: result.digest,
+      bytes,
+    };
+  }
+
+  async #askByHand(): Promise<Told> {
+    const { enqueueImage, follow } = await import('../../worker/service/admin/enqueue.ts');
+    const to = `docker://${this.#stack.registry.host}/team/app:1.0`;
+    const asked = await enqueueImage({ from: this.#app, to }, this.#service, this.#options);
+    const { run, failed } = await follow(asked.id, this.#service.state.runs, this.#options);
+    if (failed[0] !== undefined) throw new Failure('UNAVAILABLE', `${failed[0].title}: ${failed[0].reason}`);
+    return { what: `enqueue SRC DST --wait: ${described([run])}`, digest: this.#pushed.get(this.#app) ?? '' };
+  }
+
+  async #checkStatus(): Promise<Told> {
+    // the events of signatures and SBOMs look once more at what is done
+    await this.#until('an empty queue', async () => {
+      const { visible, inFlight, delayed } = await this.#service.queue.count(this.#options);
+      return visible + inFlight + delayed === 0;
+    });
+    const { status } = await import('../../worker/service/admin/status.ts');
+    const found = await status(this.#service, { ...this.#options, runs: 5 });
+    const { describeStatus } = await import('../../worker/commands/status.ts');
+    this.#tell(describeStatus(found, this.#context.clock.now()));
+    if (found.faulty) throw new Failure('BUG', 'the system is late, or has dead letters');
+    return { what: `${found.rules.length} rules, nothing late, no dead letters` };
+  }
+
+  async #stop(): Promise<Told> {
+    const codes: (number | undefined)[] = [];
+    for (const worker of this.#workers.values()) {
+      worker.kill('SIGTERM');
+      codes.push(await worker.ended);
+    }
+    this.#workers.clear();
+    if (!codes.includes(0)) throw new Failure('BUG', `the workers ended with ${codes.join(', ')}`);
+    return { what: 'SIGTERM: nothing was in hand' };
+  }
+
+  async #loseIt(): Promise<Told> {
+    await this.#stack.deleteRepository('product/app');
+    return { what: 'the repository product/app is deleted, images and all' };
+  }
+
+  async #restore(): Promise<Told> {
+    const archives = `s3://${this.#stack.bucket}/us-east-1/product/app/`;
+    const run = await restore(
+      { from: archives, to: `docker://${this.#stack.ecr.registryHost}` },
+      this.#backends,
+      this.#options,
+    );
+    const failed = run.items.find((item) => item.failure !== undefined)?.failure;
+    if (failed !== undefined) throw failed;
+    const bytes = run.items.reduce((sum, item) => sum + moved(item.result), 0);
+    return { what: `${run.items.length} images, from S3 alone`, bytes };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const worker of this.#workers.values()) worker.kill('SIGKILL');
+    await Promise.all([...this.#workers.values()].map(async (worker) => worker.ended));
+  }
+
+  async #step(name: string, work: () => Promise<Told>): Promise<void> {
+    const { clock } = this.#context;
+    const startedMs = clock.now();
+    this.#tell(`${name} …`);
+    const told = await work();
+    this.#steps.push({ step: name, digest: '', bytes: 0, ...told, ms: clock.now() - startedMs });
+  }
+
+  async #verify(location: string, digest: string | undefined): Promise<void> {
+    const name = location.slice(location.lastIndexOf('/') + 1);
+    await this.#step(`verify ${name}`, async () => {
+      const [found] = await verify({ at: location, deep: true }, this.#backends, this.#options);
+      const isOther = found?.digest !== digest;
+      const fault = found?.faults[0] ?? (isOther ? `it is ${found?.digest}, ${digest} was pushed` : undefined);
+      if (found === undefined || fault !== undefined)
+        throw new Failure('CORRUPT', `${location} is not what was pushed: ${fault}`);
+      const { manifests, blobs, hashedBytes: bytes } = found;
+      const what = `${manifests} manifests and ${blobs} blobs hashed, the digest that was pushed`;
+      return { what, digest: found.digest ?? '', bytes };
+    });
+  }
+
+  /** Returns the runs that it began. */
+  async #runPass(): Promise<readonly string[]> {
+    const { runPass } = await import('../../worker/service/planner/pass.ts');
+    const { runs } = this.#service.state;
+    const before = new Set((await runs.list(this.#options)).map((run) => run.id));
+    // the schedules of the rules have a tick every second
+    await this.#until('the next second', async () => {
+      const { begun } = await runPass(this.#service, { use: async (work) => work(this.#backends) }, this.#options);
+      return begun > 0;
+    });
+    return (await runs.list(this.#options)).map((run) => run.id).filter((id) => !before.has(id));
+  }
+
+  #start(name: string): void {
+    const worker = this.#context.start(['worker'], { onLine: (line) => this.#heard(name, line) });
+    this.#workers.set(name, worker);
+  }
+
+  /** Logs of workers are for programs; what a person wants of them is told. */
+  #heard(worker: string, line: string): void {
+    const { event, reference = '', durationMs = 0, message = '' } = JSON.parse(line) as WorkerLine;
+    const job = printable(reference);
+    if (event === 'job-started') {
+      const [, image] = /^docker:\/\/[^/]*(\S*)/.exec(job) ?? [];
+      if (image !== undefined) this.#began.set(image, worker);
+    } else if (event === 'job-done') this.#tell(`  ${worker}: ${job} in ${formatDuration(durationMs)}`);
+    else if (event === 'job-failed') this.#tell(`  ${worker}: ${job}: ${printable(message)}`);
+  }
+
+  async #ended(ids: readonly string[]): Promise<readonly Run[]> {
+    const runs = new Map<string, Run>();
+    await this.#until('the end of the runs', async () => {
+      for (const id of ids) {
+        const run = await this.#service.state.runs.get(id, this.#options);
+        if (run !== undefined) runs.set(id, run);
+      }
+      return [...runs.values()].every((run) => run.endedAtMs !== undefined);
+    });
+    const failed = [...runs.values()].find((run) => run.jobs.failed > 0);
+    if (failed !== undefined) throw new Failure('BUG', `the run ${failed.id} has failed jobs`);
+    return [...runs.values()];
+  }
+
+  async #archived(folder: string, name: string, digest: string): Promise<void> {
+    const group = `s3://${this.#stack.bucket}/${folder}`;
+    await this.#until(`the archive ${folder}/${name}`, async () => {
+      const record = await this.#service.state.destinations.get({ group, name }, this.#options);
+      return record?.digest === digest;
+    });
+  }
+
+  async #until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
+    const { clock } = this.#context;
+    const untilMs = clock.now() + PATIENCE_MS;
+    while (!(await isSo())) {
+      if (clock.now() > untilMs) throw new Failure('BUG', `the demo waited in vain for ${what}`);
+      await clock.sleep(POLL_MS, this.#options);
+    }
+  }
+
+  /** Bytes that S3 took so far. */
+  #received(): number {
+    return this.#stack.s3.requests.reduce((sum, request) => sum + request.receivedBytes, 0);
+  }
+
+  #tell(text: string): void {
+    if (this.#flags.quiet !== true && this.#flags.json !== true) this.#context.stderr.write(`${text}\n`);
+  }
+
+  async #sample(name: string, version: string, layerBytes: readonly number[], compression?: number): Promise<string> {
+    const made = join(this.#folder, `${name}-${version}`);
+    await writeSampleImage(made, {
+      tag: '1',
+      platforms: PLATFORMS,
+      layerBytes,
+      version: `${name} ${version}`,
+      ...(compression === undefined ? {} : { compression }),
+    });
+    return `oci:${made}:1`;
+  }
+}
+
+function rulesOf({ ecr, otherEcr, registry, bucket }: Stack): string {
+  return `version: 1
+rules:
+  - name: products
+    backup:
+      from: ${ecr.registryHost}/product/*
+      to: s3://${bucket}/{regionName}/{repository}/{tag}.tar
+    on: push
+    schedule: "* * * * * *"   # every second, so that nobody has to wait
+  - name: base-images
+    mirror:
+      from: ${registry.host}/base/node
+      to: ${otherEcr.registryHost}/hub/{repository}
+      tags: { semver: ">=24" }
+    schedule: "* * * * * *"
+`;
+}
+
+function moved(result: ImageCopyResult | undefined): number {
+  return result?.copied?.tallies.copied.bytes ?? 0;
+}
+
+function described(runs: readonly Run[]): string {
+  const sum = (count: (run: Run) => number): number => runs.reduce((all, run) => all + count(run), 0);
+  const done = sum((run) => run.jobs.done);
+  return `${done} copied, ${sum((run) => run.unchanged + run.jobs.skipped)} unchanged, ${sum((run) => run.jobs.failed)} failed`;
+}
