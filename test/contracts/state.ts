@@ -3,6 +3,7 @@ import { jobId } from '../../worker/queue/job.ts';
 import { digestOf } from '../../worker/oci/digest.ts';
 import type { DestinationKey, JobEnd, Lease, Run, StateStore, SyncRecord } from '../../worker/state/state.ts';
 import type { ManualClock } from '../support/clock.ts';
+import { findJob } from '../support/find-job.ts';
 
 interface StateUnderTest extends AsyncDisposable {
   readonly clock: ManualClock;
@@ -365,7 +366,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         await expect(runs.retryJob('run-1', 'no', { code: 'C', reason: 'r' })).rejects.toMatchObject(missing);
         await expect(runs.endJob('run-1', 'no', DONE)).rejects.toMatchObject(missing);
         await expect(runs.reviveJob('run-1', 'no')).rejects.toMatchObject(missing);
-        expect(await runs.job('run-1', 'no')).toBeUndefined();
+        expect(await findJob(runs, 'run-1', 'no')).toBeUndefined();
         expect(await Array.fromAsync(runs.jobs('no'))).toEqual([]);
         expect(await runs.list()).toHaveLength(1);
       });
@@ -468,7 +469,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
       });
 
       describe('jobs', () => {
-        const jobOf = async (job: string): Promise<unknown> => other.runs.job('run-1', job);
+        const jobOf = async (job: string): Promise<unknown> => findJob(other.runs, 'run-1', job);
 
         beforeEach(async () => {
           await begin();

@@ -23,7 +23,7 @@ import {
 import { API, SymbolFlags, type Checker, type Symbol, type Type } from 'typescript/unstable/sync';
 
 /** A piece of code that is reached as a whole: a function, constant or class at the top of a file, or one method of a class. */
-export interface Unit {
+interface Unit {
   /** `worker/objects/s3/store.ts S3Store.write`. */
   readonly name: string;
   readonly file: string;

@@ -72,11 +72,6 @@ export class JobStore {
     }
   }
 
-  async get(run: string, job: string, options?: Abortable): Promise<JobRecord | undefined> {
-    const item = await this.#table.get(jobKey(run, job), options);
-    return item && jobOf(item);
-  }
-
   async start(run: string, job: string, options?: Abortable): Promise<number | undefined> {
     const set = { state: 'running', changedAtMs: this.#clock.now() };
     const { done, item } = await this.#table.update(

@@ -166,7 +166,6 @@ export interface RunReader {
   get(run: string, options?: Abortable): Promise<Run | undefined>;
   /** Newest first. */
   list(options?: Abortable & { readonly limit?: number; readonly rule?: string | undefined }): Promise<readonly Run[]>;
-  job(run: string, job: string, options?: Abortable): Promise<JobRecord | undefined>;
   /** Of a run, by state where one is named. */
   jobs(run: string, options?: Abortable & { readonly state?: JobState | undefined }): AsyncIterable<JobRecord>;
 }

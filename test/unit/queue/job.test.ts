@@ -296,7 +296,7 @@ describe('any message', () => {
   const referrers = optional(fc.boolean());
   // JSON has no -0
   const settings = fc.jsonValue({ maxDepth: 3 }).map((value): unknown => JSON.parse(JSON.stringify(value)));
-  const create = optional(fc.oneof(fc.constant(false as const), fc.dictionary(text, settings.filter(isPlain))));
+  const create = optional(fc.oneof(fc.constant(false as const), fc.dictionary(text, settings).filter(isPlain)));
   const copy = (kind: CopyJob['kind'], place: fc.Arbitrary<string>): fc.Arbitrary<CopyJob> =>
     fc.record({
       ...common,

@@ -8,6 +8,7 @@ import type { Event } from '../../../worker/util/events.ts';
 import { manualClock, type ManualClock } from '../../support/clock.ts';
 import { crashed } from '../../support/crash.ts';
 import { crashingTable, slowTable } from '../../support/faulty-table.ts';
+import { findJob } from '../../support/find-job.ts';
 
 const RULE = 'nightly';
 const DONE: JobEnd = { state: 'done' };
@@ -188,7 +189,7 @@ describe('a crash', () => {
         const hasCrashed = await crashed(stateOver(crashing, clock).runs.reviveJob('run', 'a'));
         if (heal === 'settle') await state.runs.settle('run');
         else await state.runs.reviveJob('run', 'a');
-        const job = await state.runs.job('run', 'a');
+        const job = await findJob(state.runs, 'run', 'a');
         const run = await state.runs.get('run');
         expect(run?.endedAtMs, `crashed at ${at}`).toBe(job?.state === 'waiting' ? undefined : clock.now());
         if (heal === 'revive') expect(job?.state).toBe('waiting');
@@ -227,7 +228,7 @@ describe('in any order of what planners and workers do', () => {
     (given: readonly JobEnd[]) =>
     async ({ runs }: StateStore): Promise<void> => {
       for (const [i, id] of ids.entries()) {
-        while ((await runs.job('run', id)) === undefined);
+        while ((await findJob(runs, 'run', id)) === undefined);
         if ((await runs.startJob('run', id)) === undefined) continue;
         await runs.endJob('run', id, given[i] ?? DONE);
       }
@@ -279,7 +280,7 @@ describe('in any order of what planners and workers do', () => {
           await runs.endJob('run', 'c', DONE);
         };
         const reviver = async ({ runs }: StateStore): Promise<void> => {
-          while ((await runs.job('run', 'a'))?.state !== 'failed');
+          while ((await findJob(runs, 'run', 'a'))?.state !== 'failed');
           await runs.reviveJob('run', 'a');
         };
         const { state, clock } = await interleaved(s, [begin, reviver]);

@@ -4,6 +4,7 @@ import { redrive } from '../../../../worker/service/admin/redrive.ts';
 import { memoryState } from '../../../../worker/state/memory.ts';
 import { fakeClock } from '../../../support/clock.ts';
 import { MemoryQueue } from '../../../support/memory-queue.ts';
+import { findJob } from '../../../support/find-job.ts';
 
 type Parts = ReturnType<typeof parts>;
 
@@ -50,7 +51,7 @@ test('a job that the state knows nothing of goes back like the others', async ()
   const known = await bury(t, 'run', 'v2');
   expect(await redrive({}, t, {})).toEqual({ redriven: 2, left: 0 });
   expect(t.queue.bodies).toHaveLength(2);
-  expect(await t.state.runs.job('run', known.id)).toMatchObject({ state: 'waiting' });
+  expect(await findJob(t.state.runs, 'run', known.id)).toMatchObject({ state: 'waiting' });
   expect(t.deadLetters.bodies).toEqual([]);
 });
 
