@@ -6,6 +6,11 @@ import { quote } from '../util/text.ts';
 
 export const DEFAULT_TEMPLATE = '{regionName}/{repository}/{tag}.tar';
 
+/** `key` as a template of archives: an empty one, and one that ends in `/`, is followed by `DEFAULT_TEMPLATE`. */
+export function archiveTemplate(key: string): string {
+  return key === '' || key.endsWith('/') ? `${key}${DEFAULT_TEMPLATE}` : key;
+}
+
 const VARIABLES = ['regionName', 'repository', 'tag', 'digest', 'registry', 'account', 'region', 'date'] as const;
 
 /**
