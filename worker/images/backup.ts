@@ -6,7 +6,7 @@ import { atSide, Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import type { Backends, OperationOptions, Registry } from './backends.ts';
 import { storeOf } from './open-location.ts';
-import { DEFAULT_TEMPLATE, expandTemplate } from '../oci/key-template.ts';
+import { archiveTemplate, expandTemplate } from '../oci/key-template.ts';
 import { isPattern, matchesPattern, parseImagePattern, parseS3, type Location } from '../oci/location.ts';
 import type { ImageChoices, ImageCopyRequest } from './copy-image.ts';
 import { copyImages, type ItemResult, type BatchResult } from './copy-images.ts';
@@ -33,7 +33,7 @@ export async function backup(
 ): Promise<BatchResult> {
   const pattern = parseImagePattern(request.from);
   const registry = backends.registry(pattern.registry, 'source');
-  const target = parseTemplate(request.to);
+  const target = parseTemplateTarget(request.to);
   const faults: string[] = [];
   const fault = (message: string): void => {
     faults.push(message);
@@ -132,13 +132,11 @@ interface TemplateTarget {
   locate(key: string): Exclude<Location, { transport: 'docker' }>;
 }
 
-function parseTemplate(to: string): TemplateTarget {
-  const whole = (template: string): string =>
-    template === '' || template.endsWith('/') ? `${template}${DEFAULT_TEMPLATE}` : template;
+function parseTemplateTarget(to: string): TemplateTarget {
   if (to.startsWith('s3://')) {
     const { bucket, key } = parseS3(to);
     return {
-      template: whole(key),
+      template: archiveTemplate(key),
       locate: (expanded) => ({ transport: 's3', bucket, key: expanded }),
     };
   }
@@ -150,7 +148,7 @@ function parseTemplate(to: string): TemplateTarget {
     );
   }
   return {
-    template: whole(path),
+    template: archiveTemplate(path),
     locate: (expanded) => ({ transport: 'archive', path: expanded }),
   };
 }

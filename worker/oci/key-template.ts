@@ -4,7 +4,7 @@ import type { Reference } from './reference.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 
-export const DEFAULT_TEMPLATE = '{regionName}/{repository}/{tag}.tar';
+const DEFAULT_TEMPLATE = '{regionName}/{repository}/{tag}.tar';
 
 /** `key` as a template of archives: an empty one, and one that ends in `/`, is followed by `DEFAULT_TEMPLATE`. */
 export function archiveTemplate(key: string): string {
