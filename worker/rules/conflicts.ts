@@ -5,7 +5,7 @@ import { parseTemplate, type DestinationTemplate } from './destinations.ts';
 import { expandFixed } from '../oci/key-template.ts';
 import { createLanguages, type Language, type Languages } from './language.ts';
 import type { CopyRule, Rule, TagSelection } from './rule.ts';
-import { sourcesOf } from './sources.ts';
+import { registryName, sourcesOf } from './sources.ts';
 import { digests, repositoriesLike, selectedTags, tags } from './tag-language.ts';
 
 /** What is wrong at one place of a configuration. */
@@ -173,19 +173,12 @@ function placesOf(
 function partsOf(template: DestinationTemplate): { readonly head: string; readonly tail: string } {
   if (template.transport === 'docker')
     return {
-      head: `docker://${oneName(template.registry)}/${template.repository}`,
+      head: `docker://${registryName(template.registry)}/${template.repository}`,
       tail: `:${template.tag ?? '{tag}'}`,
     };
   const whole = `s3://${template.bucket}/${template.key}`;
   const slash = whole.lastIndexOf('/');
   return { head: whole.slice(0, slash), tail: whole.slice(slash) };
-}
-
-/** Registries of ECR have several hosts each. */
-function oneName(registry: string): string {
-  const ecr = ecrHost(registry);
-  if (ecr === undefined) return registry;
-  return `${ecr.account}.dkr.ecr.${ecr.region}.amazonaws.com${ecr.region.startsWith('cn-') ? '.cn' : ''}`;
 }
 
 /** Texts and variables in turns. */
@@ -236,7 +229,7 @@ function ownFaults(l: Languages, { rule, path }: PlacedRule): readonly Fault[] {
       return fault(`${quote(to)} is one place for more than one tag: expected {tag} in it`);
     if (template.transport === 's3') return [];
     for (const own of origins) {
-      if (oneName(own.registry) !== oneName(template.registry)) continue;
+      if (registryName(own.registry) !== registryName(template.registry)) continue;
       const here: DestinationTemplate = { transport: 'docker', registry: own.registry, repository: '{repository}' };
       const from = placesOf(l, here, own, tag, rule.tags.untagged);
       for (const origin of origins) {

@@ -22,28 +22,41 @@ export function select<C extends Candidate>(
   selection: TagSelection,
   nowMs: number,
 ): readonly C[] {
-  const included = selection.include.map(tagMatcher);
-  const excluded = selection.exclude.map(tagMatcher);
-  const range = selection.semver === undefined ? undefined : parseRange(selection.semver);
   const youngest = selection.maxAgeDays === undefined ? undefined : nowMs - selection.maxAgeDays * DAY_MS;
-  const oldEnough = (c: C): boolean => youngest === undefined || pushedAt(c, 'maxAgeDays') >= youngest;
-
-  const tagged = candidates.filter((c): c is Tagged<C> => {
-    const { tag } = c;
-    if (tag === undefined || !isTag(tag) || isDerivedTag(tag)) return false;
-    if (included.length > 0 && !included.some((matches) => matches(tag))) return false;
-    if (excluded.some((matches) => matches(tag))) return false;
-    if (range !== undefined) {
-      const version = versionOf(tag);
-      if (version === undefined || !range.test(version)) return false;
-    }
-    return oldEnough(c);
-  });
-  const untagged = selection.untagged ? candidates.filter((c) => c.tag === undefined && oldEnough(c)) : [];
+  const youngEnough = (c: C): boolean => youngest === undefined || pushedAt(c, 'maxAgeDays') >= youngest;
+  const fits = tagFilter(selection);
+  const tagged = candidates.filter((c): c is Tagged<C> => c.tag !== undefined && fits(c.tag) && youngEnough(c));
+  const untagged = selection.untagged ? candidates.filter((c) => c.tag === undefined && youngEnough(c)) : [];
   return [
-    ...latestOf(tagged, selection.latest, range !== undefined).sort(byTag),
+    ...latestOf(tagged, selection.latest, selection.semver !== undefined).sort(byTag),
     ...untagged.sort((a, b) => compareText(a.digest ?? '', b.digest ?? '')),
   ];
+}
+
+/**
+ * Returns whether a selection takes an image that is the only one of its repository and was pushed just now: `latest` and `maxAgeDays`, which
+ * depend on other images and on time, hold for it as far as they can. INVALID for a selection that cannot be read.
+ */
+export function aloneSelector(selection: TagSelection): (image: Partial<Pick<Candidate, 'tag'>>) => boolean {
+  const fits = tagFilter(selection);
+  const needsVersion = selection.latest?.by === 'version';
+  return ({ tag }) =>
+    tag === undefined ? selection.untagged : fits(tag) && (!needsVersion || versionOf(tag) !== undefined);
+}
+
+/** Whether a tag passes the conditions that are about its name alone. */
+function tagFilter({ include, exclude, semver: versions }: TagSelection): (tag: string) => boolean {
+  const included = include.map(tagMatcher);
+  const excluded = exclude.map(tagMatcher);
+  const range = versions === undefined ? undefined : parseRange(versions);
+  return (tag) => {
+    if (!isTag(tag) || isDerivedTag(tag)) return false;
+    if (included.length > 0 && !included.some((matches) => matches(tag))) return false;
+    if (excluded.some((matches) => matches(tag))) return false;
+    if (range === undefined) return true;
+    const version = versionOf(tag);
+    return version !== undefined && range.test(version);
+  };
 }
 
 function latestOf<C extends Candidate>(
