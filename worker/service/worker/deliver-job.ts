@@ -84,8 +84,8 @@ export class JobDelivery {
     this.#report({ type: 'job-started', job, attempt, waitedMs: Math.max(0, startedMs - this.#delivery.sentAtMs) });
     let done: Done;
     try {
-      const { destinations } = service.state;
-      done = await task(holding.places, { ...this.#options(anyOf(this.#signal, holding.signal)), destinations });
+      const { destinations, rules } = service.state;
+      done = await task(holding.places, { ...this.#options(anyOf(this.#signal, holding.signal)), destinations, rules });
     } catch (error) {
       if (this.#signal.aborted) return this.#giveBack();
       const failure = toFailure(error);
