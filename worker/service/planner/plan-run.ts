@@ -30,7 +30,9 @@ import type { Report } from '../../util/events.ts';
 import type { BackendPool } from '../backend-pool.ts';
 import { DestinationsNow } from './destinations-now.ts';
 import type { Backends } from '../../images/backends.ts';
+import { DestinationOwners } from '../destination-owner.ts';
 import type { Service } from '../service.ts';
+import { withoutRefused } from './refused-jobs.ts';
 import { listSource, type Pushed, type SourceList } from './list-source.ts';
 
 export interface PlanRequest {
@@ -171,6 +173,7 @@ class RunPlanner {
   /** For what is broken off when it is late. */
   readonly #options: PlanOptions & { readonly signal: AbortSignal };
   readonly #destinations: DestinationsNow;
+  readonly #owners: DestinationOwners;
   readonly #tally = { jobs: 0, unchanged: 0, failed: 0 };
   /** Images up to this one are planned; undefined: not even the first of those that are to be planned here. */
   #reached: PlanJob['after'] | undefined;
@@ -194,6 +197,7 @@ class RunPlanner {
     this.#whole = options;
     this.#options = { ...options, signal };
     this.#destinations = new DestinationsNow(service.state, backends, options.report);
+    this.#owners = new DestinationOwners(service.state.rules, options.clock);
   }
 
   async plan(): Promise<PlanResult> {
@@ -344,7 +348,10 @@ class RunPlanner {
       ? await list.referrers((subject) => came.has(subject), this.#options)
       : new Map<string, readonly string[]>();
     const from: SourceImages = { rule, run, startedAtMs, registry, repository, images };
-    return planJobs(from, { record, presence, referrers });
+    const planned = planJobs(from, { record, presence, referrers });
+    const { jobs, refused } = await withoutRefused(planned.jobs, record, this.#owners, this.#options);
+    for (const { title, failure } of refused) await this.#fail(title, failure);
+    return { ...planned, jobs };
   }
 
   /** Makes jobs known, then sends those that have not ended. Returns them. */
