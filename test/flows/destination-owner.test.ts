@@ -3,7 +3,9 @@ import type { LocalRegistry } from '../../local/registry.ts';
 import { formatRule } from '../../worker/rules/config.ts';
 import { destinationKey } from '../../worker/rules/destinations.ts';
 import type { CopyRule } from '../../worker/rules/rule.ts';
+import { sync } from '../../worker/service/admin/sync.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
+import { systemClock } from '../../worker/util/clock.ts';
 import { gated } from '../support/backends.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
@@ -215,4 +217,29 @@ describe('a planner', () => {
     expect(await lettersOf(t)).toEqual([]);
     await lab.view(otherEcr, `planned/${repository}`).resolve('v1');
   });
+});
+
+describe('a sync', () => {
+  test.each([false, true])(
+    'writes for the first of two rules, and reports the other as failed (dry run: %s)',
+    async (dryRun) => {
+      const { first, second, from, to, there } = await pair();
+      const { backends, options: given, events } = lab.session();
+    const options = { ...given, clock: systemClock };
+      const config = { version: 1, registries: {}, rules: [first, second] } as const;
+      const { items, faults } = await sync({ config, dryRun }, backends, options);
+      expect(items).toMatchObject([
+        { from: from[0], to, outcome: dryRun ? 'planned' : 'copied' },
+        { from: from[1], to, outcome: 'failed', failure: { code: 'CONFLICT' } },
+      ]);
+      expect(faults).toEqual([]);
+      const message = items[1]?.failure?.message;
+      expect(message).toMatch(/for rule "second": rule "first" writes it already/);
+      expect(events).toContainEqual({ type: 'warning', message });
+      if (!dryRun) expect(await there()).toBe(0);
+      // by itself the second may: nothing is remembered
+      const alone = await sync({ config, dryRun, rules: ['second'] }, backends, options);
+      expect(alone.items).toMatchObject([{ outcome: dryRun ? 'planned' : 'copied' }]);
+    },
+  );
 });
