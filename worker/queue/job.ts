@@ -4,6 +4,7 @@ import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
 import { redacted } from '../util/redact.ts';
+import { messageOf } from '../util/schema-faults.ts';
 import { MAX_MESSAGE_BYTES } from './queue.ts';
 
 /**
@@ -344,21 +345,10 @@ function checked<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
   throw invalid(`${what}: ${issue === undefined ? 'it does not fit' : told(issue)}${more}`);
 }
 
-const TYPES: Readonly<Record<string, string>> = {
-  string: 'a text',
-  array: 'a list',
-  object: 'an object',
-  int: 'a whole number',
-  number: 'a number',
-};
-
 function told(issue: z.core.$ZodIssue): string {
   if (issue.code === 'unrecognized_keys') return `${issue.keys.map(quote).join(', ')} is no member of it`;
   const path = issue.path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step)}`)).join('');
-  const expected =
-    issue.code === 'invalid_type' && !issue.message.startsWith('expected ')
-      ? `expected ${TYPES[issue.expected] ?? issue.expected}`
-      : issue.message;
+  const expected = messageOf(issue, { object: 'an object' });
   const got = issue.input === undefined ? 'it is missing' : `got ${shown(issue.input)}`;
   return `${path.slice(1)}: ${expected}, ${got}`;
 }

@@ -42,7 +42,9 @@ function refusal(read: () => unknown): string | undefined {
 function someOf<T extends z.ZodType<string, string>>(one: T, options: { readonly most?: number } = {}) {
   const list = z.array(one).min(1);
   return z
-    .union([one, options.most === undefined ? list : list.max(options.most)], { error: 'text, or a list of text' })
+    .union([one, options.most === undefined ? list : list.max(options.most)], {
+      error: 'a string, or a list of strings',
+    })
     .transform((value): readonly string[] => (typeof value === 'string' ? [value] : value));
 }
 

@@ -15,6 +15,7 @@ import { withoutSecrets } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
+import { expectedBy, valueAt } from '../util/schema-faults.ts';
 import { checkConflicts, type Fault } from './conflicts.ts';
 import {
   AccessSchema,
@@ -234,7 +235,7 @@ function valuesOf(contents: unknown): Values {
       for (const { key, value } of node.items) {
         const offset = isNode(key) ? (key.range?.[0] ?? 0) : 0;
         const name = isScalar(key) ? textOf(key.value) : undefined;
-        if (name === undefined) faults.push({ offset, message: 'not YAML: a key has to be text' });
+        if (name === undefined) faults.push({ offset, message: 'not YAML: a key has to be a string' });
         else if (name === '__proto__') faults.push({ offset, message: `not YAML: ${quote(name)} cannot be a key` });
         else if (keys.has(name)) faults.push({ offset, message: `${quote(withoutSecrets(name))} is there twice` });
         keys.add(name);
@@ -305,20 +306,6 @@ function faultsOf(issues: readonly z.core.$ZodIssue[], value: unknown, prefix: P
           path: [...path, key],
           message: issue.message.split('\n')[index] ?? issue.message,
         }));
-      case 'invalid_type':
-        return told(TYPES[issue.expected] ?? issue.expected);
-      case 'invalid_value':
-        return told(
-          issue.values.map((allowed) => (typeof allowed === 'string' ? quote(allowed) : String(allowed))).join(' or '),
-        );
-      case 'too_small':
-        return told(
-          issue.origin === 'array'
-            ? 'one entry at least'
-            : `${issue.inclusive === true ? 'at least' : 'more than'} ${issue.minimum}`,
-        );
-      case 'too_big':
-        return told(`at most ${issue.maximum}${issue.origin === 'array' ? ' entries' : ''}`);
       case 'invalid_union': {
         // the one form that was meant: all others are of another type, or one word that it is not
         const without = (errors: typeof issue.errors, wrong: string): typeof issue.errors =>
@@ -332,30 +319,24 @@ function faultsOf(issues: readonly z.core.$ZodIssue[], value: unknown, prefix: P
         return [{ path, message: issue.message }];
       case 'invalid_key':
         return issue.issues.map(({ message }) => ({ path, message }));
-      case 'invalid_format':
       case 'invalid_element':
+      case 'invalid_format':
+      case 'invalid_type':
+      case 'invalid_value':
       case 'not_multiple_of':
-        return told(issue.message);
+      case 'too_big':
+      case 'too_small':
+        return told(expectedBy(issue));
       default:
         return issue satisfies never;
     }
   });
 }
 
-const TYPES: Readonly<Record<string, string>> = {
-  string: 'text',
-  number: 'a number',
-  int: 'a whole number',
-  boolean: 'true or false',
-  array: 'a list',
-  object: 'a mapping of keys to values',
-  record: 'a mapping of keys to values',
-};
-
 function expectation(given: unknown, expected: string, path: Path): string {
   if (given === undefined) return `it is missing: expected ${expected}`;
   if (given === null) return `nothing is given, expected ${expected}`;
-  const wasText = expected.startsWith('text') && (typeof given === 'number' || typeof given === 'boolean');
+  const wasText = expected.startsWith('a string') && (typeof given === 'number' || typeof given === 'boolean');
   // what is wrong here may be a password
   const shown = path[0] === 'registries' && typeof given === 'string' ? 'something' : shownOf(given);
   return `given ${shown}, expected ${expected}${wasText ? ': put it in quotes' : ''}`;
@@ -364,16 +345,6 @@ function expectation(given: unknown, expected: string, path: Path): string {
 function shownOf(given: unknown): string {
   if (typeof given !== 'string' || given.startsWith('/')) return quote(given);
   return quote(/[@/]/.test(given) ? withoutSecrets(given) : given);
-}
-
-function valueAt(value: unknown, path: Path): unknown {
-  let at = value;
-  for (const step of path) {
-    if (Array.isArray(at) && typeof step === 'number') at = at[step] as unknown;
-    else if (isRecord(at) && Object.hasOwn(at, step)) at = at[String(step)];
-    else return undefined;
-  }
-  return at;
 }
 
 /** `rules[1].mirror.tags (rule "base"): what is wrong`. */
