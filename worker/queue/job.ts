@@ -310,15 +310,15 @@ function location(prefix: string, example: string): z.ZodString {
   );
 }
 
-function withoutSecrets(place: string): string {
-  return redacted(place).replace(/\?.*/s, '?…');
+function withoutSecrets(address: string): string {
+  return redacted(address).replace(/\?.*/s, '?…');
 }
 
 function isDocker(text: string): boolean {
   return text.startsWith('docker://');
 }
 
-function copyTo(place: z.ZodString): {
+function copyTo(destination: z.ZodString): {
   readonly from: z.ZodString;
   readonly digest: z.ZodOptional<z.ZodString>;
   readonly to: z.ZodArray<z.ZodString>;
@@ -328,7 +328,7 @@ function copyTo(place: z.ZodString): {
     from: image,
     digest: digest.optional(),
     to: z
-      .array(place)
+      .array(destination)
       .min(1, 'expected one destination at least')
       .max(MAX_DESTINATIONS, `expected ${MAX_DESTINATIONS} destinations at most`)
       // it would wait for its own lease

@@ -5,21 +5,14 @@ import { isTag, parseRepository, type Reference } from '../oci/reference.ts';
 import { isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { destinationsOf, parseTemplate } from './destinations.ts';
+import type { Fault, Path } from './faults.ts';
 import { isCopyRule, type CopyRule, type Rule, type TagSelection } from './rule.ts';
 import { ANY_TAG, SAMPLE_DIGEST, sampleImage, sampleTags } from './samples.ts';
 import { aloneSelector } from './select.ts';
 import { registryName, sourcesOf, type SourcePattern } from './sources.ts';
 
-type Path = readonly PropertyKey[];
-
-/** What is wrong at one path of a configuration. */
-export interface Fault {
-  readonly path: Path;
-  readonly message: string;
-}
-
 /** A rule, and its path in the file. */
-export interface PlacedRule {
+export interface RuleInFile {
   readonly rule: Rule;
   readonly path: Path;
 }
@@ -51,7 +44,7 @@ const MAX_CONFLICTS = 50;
  * regular expression tells apart, `latest` and `maxAgeDays` unless the other rule takes every tag, and different images that end up at one
  * destination. When rules run, the state decides: a destination belongs to the rule that wrote it (owner.ts).
  */
-export function checkConflicts(rules: readonly PlacedRule[]): readonly Fault[] {
+export function checkConflicts(rules: readonly RuleInFile[]): readonly Fault[] {
   const copying = rules.flatMap((placed): readonly Copying[] => {
     const { rule, path } = placed;
     return isCopyRule(rule) ? [copyingOf(rule, path)] : [];
@@ -121,7 +114,7 @@ function ownSource({ rule, sources, selects, tags }: Copying, to: string, regist
   return undefined;
 }
 
-function* conflictsOf(rules: readonly PlacedRule[], copying: readonly Copying[]): Iterable<Fault> {
+function* conflictsOf(rules: readonly RuleInFile[], copying: readonly Copying[]): Iterable<Fault> {
   for (const [index, later] of copying.entries()) {
     const twice = repeatedTemplate(later);
     if (twice !== undefined) yield conflict(later, twice, 'another source or destination of this rule');
@@ -206,7 +199,7 @@ function takesEveryTag(tags: TagSelection): boolean {
 }
 
 /** A rule that publishes has its repository for itself. */
-function* publishConflicts(rules: readonly PlacedRule[], copying: readonly Copying[]): Iterable<Fault> {
+function* publishConflicts(rules: readonly RuleInFile[], copying: readonly Copying[]): Iterable<Fault> {
   const published = new Map<string, string>();
   for (const { rule, path } of rules) {
     if (rule.kind !== 'publish') continue;

@@ -153,10 +153,10 @@ export function destinationKey(location: string): DestinationKey {
 }
 
 /** Equal for equal choices of what comes along with an image. */
-export function choicesKey(c: {
+export function choicesKey(choices: {
   readonly platforms?: readonly string[] | undefined;
   readonly referrers?: boolean | undefined;
 }): string {
-  const platforms = [...new Set(c.platforms)].sort().join(',');
-  return `${platforms === '' ? 'all' : platforms}${c.referrers === false ? ' without referrers' : ''}`;
+  const platforms = [...new Set(choices.platforms)].sort().join(',');
+  return `${platforms === '' ? 'all' : platforms}${choices.referrers === false ? ' without referrers' : ''}`;
 }

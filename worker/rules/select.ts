@@ -11,7 +11,7 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 type Tagged<C> = C & { readonly tag: string };
 
 /**
- * The candidates that `s` selects, in order of tags; those without a tag behind them, in order of digests. The order of `candidates` does not
+ * The candidates that `selection` takes, in order of tags; those without a tag behind them, in order of digests. The order of `candidates` does not
  * matter. Never selected is what refers to an image (it comes along with that image) and what cannot be a tag.
  *
  * Conditions on tags say nothing of images without one: these are selected by `untagged` and `maxAgeDays` alone. INVALID where push times
@@ -66,19 +66,19 @@ function latestOf<C extends Candidate>(
 ): Tagged<C>[] {
   if (latest === undefined) return [...tagged];
   if (latest.by === 'push') {
-    const sorted = tagged.map((c) => ({ c, at: pushedAt(c, 'latest by push') }));
-    sorted.sort((a, b) => b.at - a.at || byTag(a.c, b.c));
-    return sorted.slice(0, latest.count).map(({ c }) => c);
+    const sorted = tagged.map((image) => ({ image, pushedAtMs: pushedAt(image, 'latest by push') }));
+    sorted.sort((a, b) => b.pushedAtMs - a.pushedAtMs || byTag(a.image, b.image));
+    return sorted.slice(0, latest.count).map(({ image }) => image);
   }
-  const versions = tagged.flatMap((c) => {
-    const version = versionOf(c.tag);
-    return version === undefined ? [] : [{ c, version }];
+  const versions = tagged.flatMap((image) => {
+    const version = versionOf(image.tag);
+    return version === undefined ? [] : [{ image, version }];
   });
   // of a range, those that it names passed it already
   const releases = versions.filter(({ version }) => version.prerelease.length === 0);
   const counted = ranged || releases.length === 0 ? versions : releases;
-  counted.sort((a, b) => semver.compare(b.version, a.version) || byTag(a.c, b.c));
-  return counted.slice(0, latest.count).map(({ c }) => c);
+  counted.sort((a, b) => semver.compare(b.version, a.version) || byTag(a.image, b.image));
+  return counted.slice(0, latest.count).map(({ image }) => image);
 }
 
 function byTag(a: Tagged<Candidate>, b: Tagged<Candidate>): number {
