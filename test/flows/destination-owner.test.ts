@@ -225,7 +225,7 @@ describe('a sync', () => {
     async (dryRun) => {
       const { first, second, from, to, there } = await pair();
       const { backends, options: given, events } = lab.session();
-    const options = { ...given, clock: systemClock };
+      const options = { ...given, clock: systemClock };
       const config = { version: 1, registries: {}, rules: [first, second] } as const;
       const { items, faults } = await sync({ config, dryRun }, backends, options);
       expect(items).toMatchObject([

@@ -40,12 +40,6 @@ export function expandTemplate(template: string, reference: Reference, digest: D
   });
 }
 
-/** `template` with the variables filled in that say the same of every image of `registry`. Those that it has not are left. */
-export function expandFixed(template: string, registry: string): string {
-  const values = new Map(Object.entries(valuesOf(registry)));
-  return template.replace(/\{([^{}]*)\}/g, (variable, name: string) => values.get(name) ?? variable);
-}
-
 function valuesOf(
   registry: string,
 ): Record<'regionName' | 'registry', string> & Record<'account' | 'region', string | undefined> {
