@@ -21,7 +21,7 @@ export class DestinationOwners {
   readonly #state: Pick<Rules, 'list'>;
   readonly #clock: Clock;
   /** Read once, and only where a destination belongs to another. */
-  #rules: Promise<ReadonlyMap<string, Rule>> | undefined;
+  #rules: ReadonlyMap<string, Rule> | undefined;
 
   constructor(state: Pick<Rules, 'list'>, clock: Clock) {
     this.#state = state;
@@ -40,8 +40,8 @@ export class DestinationOwners {
   ): Promise<Failure | undefined> {
     const { rule, from } = writer;
     if (rule === undefined || record?.rule === undefined || !isForeign(record, { rule, from })) return undefined;
-    this.#rules ??= this.#read(options);
-    const owner = (await this.#rules).get(record.rule);
+    this.#rules ??= await this.#read(options);
+    const owner = this.#rules.get(record.rule);
     if (owner === undefined || !stillWrites(owner, record, options.dateMs)) return undefined;
     const first: Writer = { rule: record.rule, from: record.source };
     return writtenTwice(location, { rule, from }, first);
