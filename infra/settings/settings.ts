@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { parseDocument } from 'yaml';
 import type { z } from 'zod';
+import { messageOf, valueAt } from '../../worker/util/schema-faults.ts';
 import { quote } from '../../worker/util/text.ts';
 import { checkSettings } from './checks.ts';
 import { settingsSchema, type InfraSettings } from './schema.ts';
@@ -34,7 +35,7 @@ export function parseSettings(text: string, file: string): InfraSettings {
   if (broken?.code === 'MULTIPLE_DOCS')
     throw new SettingsError(`${file}: there is a second document, behind a line of ---: expected one`);
   if (broken?.code === 'NON_STRING_KEY')
-    throw new SettingsError(`${file}: the name of a setting is a list or a group: expected text`);
+    throw new SettingsError(`${file}: the name of a setting is a list or a group: expected a string`);
   if (broken?.code === 'RESOURCE_EXHAUSTION') throw new SettingsError(`${file}: it is nested too deep to be settings`);
   if (broken !== undefined) throw new SettingsError(`${file}: ${broken.message.trim()}`);
   let value: unknown;
@@ -78,13 +79,11 @@ function describe(issue: z.core.$ZodIssue, value: unknown): string {
   if (issue.code === 'unrecognized_keys')
     return `${path === '' ? '' : `${path}: `}there is no setting ${issue.keys.map(quote).join(', ')} here`;
   if (issue.code === 'invalid_key') return `${path}: ${issue.issues[0]?.message ?? issue.message}`;
-  let given = value;
-  for (const name of issue.path)
-    given = typeof given === 'object' && given !== null ? Reflect.get(given, name) : undefined;
+  const given = valueAt(value, issue.path);
   if (given === undefined && path !== '' && (issue.code === 'invalid_type' || issue.code === 'invalid_value'))
     return `${path}: it is missing`;
   const shown = given === undefined || (typeof given === 'object' && given !== null) ? '' : ` ${quote(given)}`;
-  return `${path === '' ? 'the file' : path}${shown}: ${issue.message}`;
+  return `${path === '' ? 'the file' : path}${shown}: ${messageOf(issue)}`;
 }
 
 /** Of a setting as it is written; of a tag, which may be anything. */

@@ -168,15 +168,15 @@ describe('a value that cannot be', () => {
       'logRetentionDays: 8',
       'logRetentionDays 8: Invalid option: expected one of 1|3|5|7|14|30|60|90|120|150|180|365|400|545|731|1096|1827',
     ],
-    ['blobMounting: perhaps', 'blobMounting "perhaps": Invalid input: expected boolean, received string'],
+    ['blobMounting: perhaps', 'blobMounting "perhaps": expected true or false'],
     ['encryption: alias/mine', 'encryption "alias/mine": expected the ARN of a KMS key, by its id and not an alias'],
     ['encryption: 1', 'encryption 1: expected aws, create, or the ARN of a KMS key, by its id and not an alias'],
     [
       `encryption: ${KEY_ELSEWHERE}`,
       `encryption "${KEY_ELSEWHERE}": what is in eu-central-1 is encrypted with a key of eu-central-1`,
     ],
-    ['worker:', 'worker null: Invalid input: expected object, received null'],
-    ['worker: { cpu: .nan }', 'worker.cpu NaN: Invalid input: expected number, received NaN'],
+    ['worker:', 'worker null: expected a mapping of keys to values'],
+    ['worker: { cpu: .nan }', 'worker.cpu NaN: expected a number'],
     // an alarm without a threshold would be deployed
     [
       'alarms: { growthGiBPerDay: 1e300 }',
@@ -534,7 +534,7 @@ describe('a file', () => {
 
   test.each([
     ['version: 1\n---\nversion: 1\n', 'there is a second document, behind a line of ---: expected one'],
-    ['{ a: b }: 1', 'the name of a setting is a list or a group: expected text'],
+    ['{ a: b }: 1', 'the name of a setting is a list or a group: expected a string'],
     ['['.repeat(5000), 'it is nested too deep to be settings'],
     [`a: ${'x'.repeat(10_000_000)}`, 'it has 10000003 bytes: expected settings, which have 262144 at the most'],
   ])('of %.20j says what is wrong in a sentence', (text, message) => {

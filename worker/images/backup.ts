@@ -7,7 +7,7 @@ import { quote } from '../util/text.ts';
 import type { Backends, OperationOptions, Registry } from './backends.ts';
 import { collectFaults, type Faults } from './faults.ts';
 import { storeOf } from './open-location.ts';
-import { DEFAULT_TEMPLATE, expandTemplate } from '../oci/key-template.ts';
+import { archiveTemplate, expandTemplate } from '../oci/key-template.ts';
 import {
   isPattern,
   matchesPattern,
@@ -41,7 +41,7 @@ export async function backup(
 ): Promise<BatchResult> {
   const pattern = parseImagePattern(request.from);
   const registry = backends.registry(pattern.registry, 'source');
-  const target = parseTemplate(request.to);
+  const target = parseTemplateTarget(request.to);
   const faults = collectFaults(options.report);
   const plan = await planBackup(request, pattern, registry, target, faults, options);
   const { requests } = plan;
@@ -158,13 +158,11 @@ interface TemplateTarget {
   locate(key: string): Exclude<Location, { transport: 'docker' }>;
 }
 
-function parseTemplate(to: string): TemplateTarget {
-  const whole = (template: string): string =>
-    template === '' || template.endsWith('/') ? `${template}${DEFAULT_TEMPLATE}` : template;
+function parseTemplateTarget(to: string): TemplateTarget {
   if (to.startsWith('s3://')) {
     const { bucket, key } = parseS3(to);
     return {
-      template: whole(key),
+      template: archiveTemplate(key),
       locate: (expanded) => ({ transport: 's3', bucket, key: expanded }),
     };
   }
@@ -176,7 +174,7 @@ function parseTemplate(to: string): TemplateTarget {
     );
   }
   return {
-    template: whole(path),
+    template: archiveTemplate(path),
     locate: (expanded) => ({ transport: 'archive', path: expanded }),
   };
 }

@@ -4,7 +4,12 @@ import type { Reference } from './reference.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 
-export const DEFAULT_TEMPLATE = '{regionName}/{repository}/{tag}.tar';
+const DEFAULT_TEMPLATE = '{regionName}/{repository}/{tag}.tar';
+
+/** `key` as a template of archives: an empty one, and one that ends in `/`, is followed by `DEFAULT_TEMPLATE`. */
+export function archiveTemplate(key: string): string {
+  return key === '' || key.endsWith('/') ? `${key}${DEFAULT_TEMPLATE}` : key;
+}
 
 const VARIABLES = ['regionName', 'repository', 'tag', 'digest', 'registry', 'account', 'region', 'date'] as const;
 
@@ -33,12 +38,6 @@ export function expandTemplate(template: string, reference: Reference, digest: D
     }
     return value;
   });
-}
-
-/** `template` with the variables filled in that say the same of every image of `registry`. Those that it has not are left. */
-export function expandFixed(template: string, registry: string): string {
-  const values = new Map(Object.entries(valuesOf(registry)));
-  return template.replace(/\{([^{}]*)\}/g, (variable, name: string) => values.get(name) ?? variable);
 }
 
 function valuesOf(

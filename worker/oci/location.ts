@@ -128,7 +128,7 @@ export function isPattern(text: string): boolean {
 
 /** Whether `text` matches the pattern: `*` any characters, `{a,b}` either; everything else stands for itself. */
 export function matchesPattern(pattern: string, text: string): boolean {
-  return expressionOf(pattern).test(text);
+  return isPattern(pattern) ? expressionOf(pattern).test(text) : pattern === text;
 }
 
 /** INVALID for a brace that is not closed. */

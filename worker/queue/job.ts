@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
+import { messageOf } from '../util/schema-faults.ts';
 import { quote, redacted } from '../util/text.ts';
 import { MAX_MESSAGE_BYTES } from './queue.ts';
 
@@ -308,8 +309,8 @@ function location(prefix: string, example: string): z.ZodString {
   );
 }
 
-function withoutSecrets(text: string): string {
-  return redacted(text).replace(/\?.*/s, '?…');
+function withoutSecrets(address: string): string {
+  return redacted(address).replace(/\?.*/s, '?…');
 }
 
 function isDocker(text: string): boolean {
@@ -343,21 +344,10 @@ function checked<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
   throw invalid(`${what}: ${issue === undefined ? 'it does not fit' : sentenceOf(issue)}${more}`);
 }
 
-const TYPES: Readonly<Record<string, string>> = {
-  string: 'a text',
-  array: 'a list',
-  object: 'an object',
-  int: 'a whole number',
-  number: 'a number',
-};
-
 function sentenceOf(issue: z.core.$ZodIssue): string {
   if (issue.code === 'unrecognized_keys') return `${issue.keys.map(quote).join(', ')} is no member of it`;
   const path = issue.path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step)}`)).join('');
-  const expected =
-    issue.code === 'invalid_type' && !issue.message.startsWith('expected ')
-      ? `expected ${TYPES[issue.expected] ?? issue.expected}`
-      : issue.message;
+  const expected = messageOf(issue, { object: 'an object' });
   const got = issue.input === undefined ? 'it is missing' : `got ${shown(issue.input)}`;
   return `${path.slice(1)}: ${expected}, ${got}`;
 }

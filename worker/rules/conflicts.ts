@@ -1,250 +1,92 @@
+import { isDeepStrictEqual } from 'node:util';
 import { ecrHost } from '../oci/ecr-host.ts';
-import { isTag, parseRepository } from '../oci/reference.ts';
+import { matchesPattern, parseLocation } from '../oci/location.ts';
+import { isTag, parseRepository, type Reference } from '../oci/reference.ts';
+import { isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import { parseTemplate, type DestinationTemplate } from './destinations.ts';
-import { expandFixed } from '../oci/key-template.ts';
-import { createLanguages, type Language, type Languages } from './language.ts';
-import type { CopyRule, Rule, TagSelection } from './rule.ts';
-import { sourcesOf } from './sources.ts';
-import { digests, repositoriesLike, selectedTags, tags } from './tag-language.ts';
+import { destinationsOf, parseTemplate } from './destinations.ts';
+import type { Fault, Path } from './faults.ts';
+import { isCopyRule, type CopyRule, type Rule, type TagSelection } from './rule.ts';
+import { ANY_TAG, SAMPLE_DIGEST, sampleImage, sampleTags } from './samples.ts';
+import { aloneSelector } from './select.ts';
+import { registryName, sourcesOf, type SourcePattern } from './sources.ts';
 
-/** What is wrong at one place of a configuration. */
-export interface Fault {
-  readonly path: readonly PropertyKey[];
-  readonly message: string;
-}
-
-/** A rule, and where it stands in the file. */
-export interface PlacedRule {
+/** A rule, and its path in the file. */
+export interface RuleInFile {
   readonly rule: Rule;
-  readonly path: readonly PropertyKey[];
+  readonly path: Path;
 }
 
-/** Sources of a rule in one registry: what a template makes of them differs by the repository alone. */
-interface Origin {
-  readonly registry: string;
-  readonly patterns: readonly string[];
-}
-
-/** What one template of a rule may write, out of its sources in one registry. */
-interface Writes {
-  readonly rule: Rule;
-  readonly path: readonly PropertyKey[];
-  /** Of the sources; absent: none. */
-  readonly registry?: string;
-  /** Locations in two parts, since what is before and what is behind says nothing of each other: `…/repository` and `:tag`. */
-  readonly places: Places;
-  /** What every head begins and ends with: most pairs are told apart by it. */
-  readonly start: string;
-  readonly end: string;
-}
-
-interface Places {
-  readonly head: Language;
-  readonly tail: Language;
-  /** Whether each location is a head and a tail in one way alone. */
-  readonly split: boolean;
+/** A rule that copies, with what is compared. */
+interface Copying {
+  readonly rule: CopyRule;
+  readonly path: Path;
+  readonly sources: readonly SourcePattern[];
+  readonly selects: (image: { readonly tag?: string | undefined }) => boolean;
+  /** Tags that the rule selects: some of many. */
+  readonly tags: readonly string[];
 }
 
 /** Enough to see what is wrong. */
 const MAX_CONFLICTS = 50;
 
 /**
- * What is wrong with rules beside each other, and with one that stands in its own way: two that may write one destination, an image that
- * would be written over another of the same rule, a destination that is itself a source of its rule.
+ * What is wrong with rules by themselves and beside each other, as far as their text shows it:
  *
- * Two rules are refused with a destination that both can write, by the forms of names, patterns and versions. They are held for able to where
- * a regular expression that looks around or back, `latest` or `maxAgeDays` is all that keeps them apart, or a variable that is in a template
- * twice.
+ * - a template with `{account}` or `{region}` for a source that is not in ECR
+ * - one destination for several repositories, or for several tags, of one rule
+ * - a mirror that writes an image into a repository and under a tag that its own sources and tags select
+ * - one image that two templates give the same destination, of one rule or of two: the sources name the same repository, or the pattern of one
+ *   matches what the other names, and there is a tag that both select
+ * - a repository that one rule publishes to and another one writes, or publishes to
+ *
+ * Every refusal names an example. What no example is found for passes: patterns that overlap in part, tags that only a
+ * regular expression tells apart, `latest` and `maxAgeDays` unless the other rule takes every tag, and different images that end up at one
+ * destination. When rules run, the state decides: a destination belongs to the rule that wrote it (owner.ts).
  */
-export function checkConflicts(rules: readonly PlacedRule[]): readonly Fault[] {
-  const l = createLanguages();
-  const writes = rules.flatMap((placed) => writesOf(l, placed));
-  const faults = rules.flatMap((placed) => ownFaults(l, placed));
-  const conflicts = new Map<string, Fault>();
-  const common = commonPlaces(l);
-  for (const [index, a] of writes.entries()) {
-    for (const b of writes.slice(index + 1)) {
-      if (!mayMeet(a, b)) continue;
-      const key = JSON.stringify([a.path, b.path]);
-      if (conflicts.has(key)) continue;
-      const place = common(a.places, b.places);
-      if (place === undefined) continue;
-      const other =
-        a.rule === b.rule ? 'as another source or destination of this rule does' : `as rule ${quote(a.rule.name)} does`;
-      conflicts.set(key, {
-        path: b.path,
-        message: `it may write ${quote(place)} ${other}: expected destinations that differ`,
-      });
-      if (conflicts.size === MAX_CONFLICTS) return [...faults, ...conflicts.values()];
-    }
-  }
-  return [...faults, ...conflicts.values()];
-}
-
-function mayMeet(a: Writes, b: Writes): boolean {
-  // two patterns for one repository give the same image the same place
-  if (a.path === b.path && a.registry === b.registry) return false;
-  return (
-    (a.start.startsWith(b.start) || b.start.startsWith(a.start)) && (a.end.endsWith(b.end) || b.end.endsWith(a.end))
-  );
-}
-
-/** What finds a location that two have in common. Rules often share their parts: each pair of them is looked at once. */
-function commonPlaces(l: Languages): (a: Places, b: Places) => string | undefined {
-  const known = new Map<string, string | undefined>();
-  const common = (a: Language, b: Language): string | undefined => {
-    const key = `${Math.min(a.id, b.id)} ${Math.max(a.id, b.id)}`;
-    if (!known.has(key)) known.set(key, l.shortest(l.both(a, b)));
-    return known.get(key);
-  };
-  return (a, b) => {
-    if (!a.split || !b.split) return common(l.concat(a.head, a.tail), l.concat(b.head, b.tail));
-    const tail = common(a.tail, b.tail);
-    const head = tail === undefined ? undefined : common(a.head, b.head);
-    return head === undefined ? undefined : `${head}${tail}`;
-  };
-}
-
-function writesOf(l: Languages, { rule, path }: PlacedRule): readonly Writes[] {
-  if (rule.kind === 'prune') return [];
-  if (rule.kind === 'publish') {
-    const { registry, repository } = parseRepository(rule.to);
-    const name = `docker://${registry}/${repository}`;
-    const places = { head: l.text(name), tail: l.concat(l.text(':'), tags(l)), split: true };
-    return [{ rule, path: [...path, 'publish', 'to'], places, start: name, end: name }];
-  }
-  const tag = selectedTags(l, rule.tags);
-  return rule.to.flatMap((to, index) => {
-    const template = parseTemplate(rule.kind, to);
-    const here = [...path, rule.kind, 'to', index];
-    return originsOf(rule).map((origin): Writes => {
-      const { start, end } = endsOf(template, origin);
-      const places = placesOf(l, template, origin, tag, rule.tags.untagged);
-      return { rule, path: here, registry: origin.registry, places, start, end };
-    });
+export function checkConflicts(rules: readonly RuleInFile[]): readonly Fault[] {
+  const copying = rules.flatMap((placed): readonly Copying[] => {
+    const { rule, path } = placed;
+    return isCopyRule(rule) ? [copyingOf(rule, path)] : [];
   });
-}
-
-function originsOf(rule: CopyRule): readonly Origin[] {
-  const origins = new Map<string, string[]>();
-  for (const { registry, pattern } of sourcesOf(rule)) {
-    const patterns = origins.get(registry) ?? [];
-    patterns.push(pattern);
-    origins.set(registry, patterns);
+  const faults = copying.flatMap(ownFaults);
+  const conflicts: Fault[] = [];
+  for (const fault of conflictsOf(rules, copying)) {
+    conflicts.push(fault);
+    if (conflicts.length === MAX_CONFLICTS) break;
   }
-  return Array.from(origins, ([registry, patterns]) => ({ registry, patterns }));
+  return [...faults, ...conflicts];
 }
 
-function placesOf(
-  l: Languages,
-  template: DestinationTemplate,
-  { registry, patterns }: Origin,
-  tag: Language,
-  untagged: boolean,
-): Places {
-  const repository = l.either(...patterns.map((pattern) => repositoriesLike(l, pattern)));
-  // an image without a tag is named by its digest
-  const named = untagged ? l.either(tag, l.concat(l.text('sha256-'), digests(l))) : tag;
-  const fill = (text: string): Language =>
-    l.concat(
-      ...piecesOf(text, registry).map((piece) => {
-        switch (piece) {
-          case '{repository}':
-            return repository;
-          case '{tag}':
-            return named;
-          case '{digest}':
-            return digests(l);
-          case '{date}':
-            return l.many(l.chars('0123456789-'));
-          default:
-            return l.text(piece);
-        }
-      }),
-    );
-  const { head, tail } = partsOf(template);
-  const split = template.transport === 'docker' || !tail.includes('{repository}');
-  if (template.transport === 's3' || template.tag !== undefined) return { head: fill(head), tail: fill(tail), split };
-  const digest = untagged ? l.concat(l.text('@sha256:'), digests(l)) : l.none;
-  return { head: fill(head), tail: l.either(l.concat(l.text(':'), tag), digest), split };
-}
-
-function partsOf(template: DestinationTemplate): { readonly head: string; readonly tail: string } {
-  if (template.transport === 'docker')
-    return {
-      head: `docker://${oneName(template.registry)}/${template.repository}`,
-      tail: `:${template.tag ?? '{tag}'}`,
-    };
-  const whole = `s3://${template.bucket}/${template.key}`;
-  const slash = whole.lastIndexOf('/');
-  return { head: whole.slice(0, slash), tail: whole.slice(slash) };
-}
-
-/** Registries of ECR have several hosts each. */
-function oneName(registry: string): string {
-  const ecr = ecrHost(registry);
-  if (ecr === undefined) return registry;
-  return `${ecr.account}.dkr.ecr.${ecr.region}.amazonaws.com${ecr.region.startsWith('cn-') ? '.cn' : ''}`;
-}
-
-/** Texts and variables in turns. */
-function piecesOf(text: string, registry: string): readonly string[] {
-  return expandFixed(text, registry).split(/(\{[^{}]*\})/);
-}
-
-function endsOf(
-  template: DestinationTemplate,
-  { registry, patterns }: Origin,
-): { readonly start: string; readonly end: string } {
-  const [only = '*', ...others] = patterns;
-  // of several nothing is known
-  const pattern = others.length === 0 ? only : '*';
-  const pieces = piecesOf(partsOf(template).head, registry);
-  const whole = pieces.map((piece) => (piece === '{repository}' && !pattern.includes('*') ? pattern : piece));
-  const variable = /^\{[^{}]*\}$/;
-  const first = whole.findIndex((piece) => variable.test(piece));
-  if (first === -1) return { start: whole.join(''), end: whole.join('') };
-  const last = whole.findLastIndex((piece) => variable.test(piece));
-  const prefix = pattern.slice(0, pattern.indexOf('*'));
-  const suffix = pattern.slice(pattern.lastIndexOf('*') + 1);
+function copyingOf(rule: CopyRule, path: Path): Copying {
+  const selects = aloneSelector(rule.tags);
   return {
-    start: whole.slice(0, first).join('') + (whole[first] === '{repository}' ? prefix : ''),
-    end: (whole[last] === '{repository}' ? suffix : '') + whole.slice(last + 1).join(''),
+    rule,
+    path,
+    sources: sourcesOf(rule),
+    selects,
+    tags: sampleTags(rule.tags).filter((tag) => selects({ tag })),
   };
 }
 
 /** What a rule does to itself. */
-function ownFaults(l: Languages, { rule, path }: PlacedRule): readonly Fault[] {
-  if (rule.kind !== 'mirror' && rule.kind !== 'backup') return [];
-  const origins = originsOf(rule);
-  const tag = selectedTags(l, rule.tags);
-  const common = commonPlaces(l);
+function ownFaults(copying: Copying): readonly Fault[] {
+  const { rule, path, sources } = copying;
+  const elsewhere = sources.find(({ registry }) => ecrHost(registry) === undefined);
+  const isManyRepositories = sources.length > 1 || sources.some(({ pattern }) => pattern.includes('*'));
   return rule.to.flatMap((to, index): readonly Fault[] => {
     const fault = (message: string): readonly Fault[] => [{ path: [...path, rule.kind, 'to', index], message }];
     const template = parseTemplate(rule.kind, to);
-    const { head, tail } = partsOf(template);
-    const text = head + tail;
-    const elsewhere = origins.find(({ registry }) => ecrHost(registry) === undefined);
+    const text = template.transport === 's3' ? template.key : `${template.repository}:${template.tag ?? '{tag}'}`;
     if (elsewhere !== undefined && /\{(?:account|region)\}/.test(text))
       return fault(`${quote(to)}: ${elsewhere.registry} is not ECR and has no {account} and {region}`);
-    const patterns = origins.flatMap((origin) => origin.patterns);
-    const many = patterns.length > 1 || patterns.some((pattern) => pattern.includes('*'));
-    if (many && !text.includes('{repository}'))
+    if (isManyRepositories && !text.includes('{repository}'))
       return fault(`${quote(to)} is one place for more than one repository: expected {repository} in it`);
     if (!isOneTag(rule.tags) && !/\{(?:tag|digest)\}/.test(text))
       return fault(`${quote(to)} is one place for more than one tag: expected {tag} in it`);
-    if (template.transport === 's3') return [];
-    for (const own of origins) {
-      if (oneName(own.registry) !== oneName(template.registry)) continue;
-      const here: DestinationTemplate = { transport: 'docker', registry: own.registry, repository: '{repository}' };
-      const from = placesOf(l, here, own, tag, rule.tags.untagged);
-      for (const origin of origins) {
-        const place = common(from, placesOf(l, template, origin, tag, rule.tags.untagged));
-        if (place !== undefined)
-          return fault(`it may write ${quote(place)}, which is one of its own sources: expected another place`);
-      }
-    }
+    const source = template.transport === 's3' ? undefined : ownSource(copying, to, template.registry);
+    if (source !== undefined)
+      return fault(`it may write ${quote(source)}, which is one of its own sources: expected another place`);
     return [];
   });
 }
@@ -252,4 +94,149 @@ function ownFaults(l: Languages, { rule, path }: PlacedRule): readonly Fault[] {
 function isOneTag({ include, latest, untagged }: TagSelection): boolean {
   const [only] = include;
   return !untagged && (latest?.count === 1 || (include.length === 1 && only !== undefined && isTag(only)));
+}
+
+/** A destination by the template `to` that the rule would read again as a source. */
+function ownSource({ rule, sources, selects, tags }: Copying, to: string, registry: string): string | undefined {
+  const there = sources.filter((source) => registryName(source.registry) === registryName(registry));
+  if (there.length === 0) return undefined;
+  for (const source of sources) {
+    for (const tag of [...tags, ANY_TAG]) {
+      const [written] = locationsOf({ ...rule, to: [to] }, sampleImage(source, tag));
+      const location = written === undefined ? undefined : parseLocation(written);
+      if (written === undefined || location?.transport !== 'docker') break;
+      const { repository, tag: writtenTag } = location.reference;
+      // the repository is the same for every tag
+      if (!there.some(({ pattern }) => matchesPattern(pattern, repository))) break;
+      if (writtenTag === tag || (tag !== ANY_TAG && selects({ tag: writtenTag }))) return written;
+    }
+  }
+  return undefined;
+}
+
+function* conflictsOf(rules: readonly RuleInFile[], copying: readonly Copying[]): Iterable<Fault> {
+  for (const [index, later] of copying.entries()) {
+    const twice = repeatedTemplate(later);
+    if (twice !== undefined) yield conflict(later, twice, 'another source or destination of this rule');
+    for (const earlier of copying.slice(0, index)) {
+      const met = writtenTwice(earlier, later);
+      if (met !== undefined) yield conflict(later, met, `rule ${quote(earlier.rule.name)}`);
+    }
+  }
+  yield* publishConflicts(rules, copying);
+}
+
+interface Meeting {
+  readonly location: string;
+  /** Of the later template in its rule. */
+  readonly index: number;
+}
+
+function conflict({ rule, path }: Pick<Copying, 'rule' | 'path'>, { location, index }: Meeting, other: string): Fault {
+  return {
+    path: [...path, rule.kind, 'to', index],
+    message: `it may write ${quote(location)} as ${other} does: expected destinations that differ`,
+  };
+}
+
+/** Two templates of one rule that give an image the same destination. */
+function repeatedTemplate({ rule, sources, tags }: Copying): Meeting | undefined {
+  if (rule.to.length === 1) return undefined;
+  // templates tell images of one registry apart all alike
+  const registries = new Map(sources.map((source) => [source.registry, source]));
+  for (const source of registries.values()) {
+    const names = locationsOf(rule, sampleImage(source, tags[0] ?? ANY_TAG)).map(nameOf);
+    const index = names.findIndex((name, position) => names.indexOf(name) < position);
+    if (index !== -1) return { location: names[index] ?? '', index };
+  }
+  return undefined;
+}
+
+/** A destination that both rules make of the same image. */
+function writtenTwice(a: Copying, b: Copying): Meeting | undefined {
+  for (const one of a.sources) {
+    for (const other of b.sources) {
+      const shared = sharedSource(one, other);
+      if (shared === undefined) continue;
+      if (mayBeApart(a.rule.tags, b.rule.tags)) return undefined;
+      const tag = sharedTag(a, b);
+      if (tag === undefined && !(a.rule.tags.untagged && b.rule.tags.untagged)) return undefined;
+      const first = new Set(locationsOf(a.rule, sampleImage({ ...shared, registry: one.registry }, tag)).map(nameOf));
+      const second = locationsOf(b.rule, sampleImage({ ...shared, registry: other.registry }, tag));
+      const index = second.findIndex((location) => first.has(nameOf(location)));
+      if (index !== -1) return { location: second[index] ?? '', index };
+    }
+  }
+  return undefined;
+}
+
+function sharedTag(a: Copying, b: Copying): string | undefined {
+  const shared = a.tags.find((tag) => b.selects({ tag })) ?? b.tags.find((tag) => a.selects({ tag }));
+  return shared ?? (isDeepStrictEqual(a.rule.tags, b.rule.tags) ? ANY_TAG : undefined);
+}
+
+/** The narrower of two patterns of one registry, where one matches all that the other does. */
+function sharedSource(a: SourcePattern, b: SourcePattern): SourcePattern | undefined {
+  if (!a.prefix.startsWith(b.prefix) && !b.prefix.startsWith(a.prefix)) return undefined;
+  if (registryName(a.registry) !== registryName(b.registry)) return undefined;
+  if (a.pattern === b.pattern || matchesPattern(a.pattern, b.pattern)) return b;
+  return matchesPattern(b.pattern, a.pattern) ? a : undefined;
+}
+
+/** Whether other images, or time, decide what one of the selections takes of the other's. */
+function mayBeApart(a: TagSelection, b: TagSelection): boolean {
+  const isUndecided = (dependsOnOthers(a) && !takesEveryTag(b)) || (dependsOnOthers(b) && !takesEveryTag(a));
+  return isUndecided && !isDeepStrictEqual(a, b);
+}
+
+function dependsOnOthers({ latest, maxAgeDays }: TagSelection): boolean {
+  return latest !== undefined || maxAgeDays !== undefined;
+}
+
+function takesEveryTag(tags: TagSelection): boolean {
+  const { include, exclude } = tags;
+  return include.length === 0 && exclude.length === 0 && tags.semver === undefined && !dependsOnOthers(tags);
+}
+
+/** A rule that publishes has its repository for itself. */
+function* publishConflicts(rules: readonly RuleInFile[], copying: readonly Copying[]): Iterable<Fault> {
+  const published = new Map<string, string>();
+  for (const { rule, path } of rules) {
+    if (rule.kind !== 'publish') continue;
+    const { registry, repository } = parseRepository(rule.to);
+    const name = `docker://${registry}/${repository}`;
+    const earlier = published.get(nameOf(name));
+    if (earlier === undefined) published.set(nameOf(name), rule.name);
+    const copies = copying.find((one) => writesInto(one, name));
+    const other = earlier ?? copies?.rule.name;
+    if (other !== undefined)
+      yield {
+        path: [...path, 'publish', 'to'],
+        message: `it may write ${quote(name)} as rule ${quote(other)} does: expected destinations that differ`,
+      };
+  }
+}
+
+function writesInto({ rule, sources, tags }: Copying, repository: string): boolean {
+  if (rule.kind !== 'mirror') return false;
+  const start = `${nameOf(repository)}:`;
+  return sources.some((source) =>
+    locationsOf(rule, sampleImage(source, tags[0] ?? ANY_TAG)).some((location) => nameOf(location).startsWith(start)),
+  );
+}
+
+/** Where the rule writes the image; empty for an image that a template makes no name of. */
+function locationsOf(rule: CopyRule, image: Reference): readonly string[] {
+  try {
+    return destinationsOf(rule, image, SAMPLE_DIGEST, 0).map(({ location }) => location);
+  } catch (error) {
+    // the planner reports it, image by image
+    if (isFailure(error, 'INVALID')) return [];
+    throw error;
+  }
+}
+
+/** A location with the one name of its registry. */
+function nameOf(location: string): string {
+  return location.replace(/^docker:\/\/([^/]+)/, (_, host: string) => `docker://${registryName(host)}`);
 }

@@ -3,7 +3,7 @@ import { isTag, parseReference, withoutSecrets, type Reference } from '../oci/re
 import type { DestinationKey } from '../state/state.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import { DEFAULT_TEMPLATE, expandTemplate } from '../oci/key-template.ts';
+import { archiveTemplate, expandTemplate } from '../oci/key-template.ts';
 import { formatLocation, parseLocation, parseS3, withoutTransport, type Location } from '../oci/location.ts';
 import type { CopyRule } from './rule.ts';
 
@@ -70,7 +70,7 @@ function locate(
 
 /**
  * Reads a `to`: `[docker://]host/path/{repository}[:{tag}]` of a mirror, `s3://bucket/key` of a backup. One that ends in `/`, and a bucket
- * alone, is followed by the default: `{repository}`, or `DEFAULT_TEMPLATE`. INVALID for others, also for unknown variables.
+ * alone, is followed by the default: `{repository}`, or that of archives. INVALID for others, also for unknown variables.
  */
 export function parseTemplate(kind: CopyRule['kind'], text: string): DestinationTemplate {
   if (UNFIT.test(text)) throw invalid(text, 'it has characters that nobody sees');
@@ -108,7 +108,7 @@ function parseBackupTemplate(text: string): DestinationTemplate {
   if (!text.startsWith('s3://'))
     throw invalid(text, 'a backup is written to S3, such as s3://bucket/{repository}/{tag}.tar');
   const { bucket, key } = parseS3(text);
-  const whole = key === '' || key.endsWith('/') ? `${key}${DEFAULT_TEMPLATE}` : key;
+  const whole = archiveTemplate(key);
   checkVariables(text, whole);
   return { transport: 's3', bucket, key: whole };
 }
@@ -153,10 +153,10 @@ export function destinationKey(location: string): DestinationKey {
 }
 
 /** Equal for equal choices of what comes along with an image. */
-export function choicesKey(c: {
+export function choicesKey(choices: {
   readonly platforms?: readonly string[] | undefined;
   readonly referrers?: boolean | undefined;
 }): string {
-  const platforms = [...new Set(c.platforms)].sort().join(',');
-  return `${platforms === '' ? 'all' : platforms}${c.referrers === false ? ' without referrers' : ''}`;
+  const platforms = [...new Set(choices.platforms)].sort().join(',');
+  return `${platforms === '' ? 'all' : platforms}${choices.referrers === false ? ' without referrers' : ''}`;
 }

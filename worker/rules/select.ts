@@ -11,7 +11,7 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 type Tagged<C> = C & { readonly tag: string };
 
 /**
- * The candidates that `s` selects, in order of tags; those without a tag behind them, in order of digests. The order of `candidates` does not
+ * The candidates that `selection` takes, in order of tags; those without a tag behind them, in order of digests. The order of `candidates` does not
  * matter. Never selected is what refers to an image (it comes along with that image) and what cannot be a tag.
  *
  * Conditions on tags say nothing of images without one: these are selected by `untagged` and `maxAgeDays` alone. INVALID where push times
@@ -22,28 +22,41 @@ export function select<C extends Candidate>(
   selection: TagSelection,
   nowMs: number,
 ): readonly C[] {
-  const included = selection.include.map(tagMatcher);
-  const excluded = selection.exclude.map(tagMatcher);
-  const range = selection.semver === undefined ? undefined : parseRange(selection.semver);
   const youngest = selection.maxAgeDays === undefined ? undefined : nowMs - selection.maxAgeDays * DAY_MS;
-  const oldEnough = (c: C): boolean => youngest === undefined || pushedAt(c, 'maxAgeDays') >= youngest;
-
-  const tagged = candidates.filter((c): c is Tagged<C> => {
-    const { tag } = c;
-    if (tag === undefined || !isTag(tag) || isDerivedTag(tag)) return false;
-    if (included.length > 0 && !included.some((matches) => matches(tag))) return false;
-    if (excluded.some((matches) => matches(tag))) return false;
-    if (range !== undefined) {
-      const version = versionOf(tag);
-      if (version === undefined || !range.test(version)) return false;
-    }
-    return oldEnough(c);
-  });
-  const untagged = selection.untagged ? candidates.filter((c) => c.tag === undefined && oldEnough(c)) : [];
+  const youngEnough = (c: C): boolean => youngest === undefined || pushedAt(c, 'maxAgeDays') >= youngest;
+  const fits = tagFilter(selection);
+  const tagged = candidates.filter((c): c is Tagged<C> => c.tag !== undefined && fits(c.tag) && youngEnough(c));
+  const untagged = selection.untagged ? candidates.filter((c) => c.tag === undefined && youngEnough(c)) : [];
   return [
-    ...latestOf(tagged, selection.latest, range !== undefined).sort(byTag),
+    ...latestOf(tagged, selection.latest, selection.semver !== undefined).sort(byTag),
     ...untagged.sort((a, b) => compareText(a.digest ?? '', b.digest ?? '')),
   ];
+}
+
+/**
+ * Returns whether a selection takes an image that is the only one of its repository and was pushed just now: `latest` and `maxAgeDays`, which
+ * depend on other images and on time, hold for it as far as they can. INVALID for a selection that cannot be read.
+ */
+export function aloneSelector(selection: TagSelection): (image: Partial<Pick<Candidate, 'tag'>>) => boolean {
+  const fits = tagFilter(selection);
+  const needsVersion = selection.latest?.by === 'version';
+  return ({ tag }) =>
+    tag === undefined ? selection.untagged : fits(tag) && (!needsVersion || versionOf(tag) !== undefined);
+}
+
+/** Whether a tag passes the conditions that are about its name alone. */
+function tagFilter({ include, exclude, semver: versions }: TagSelection): (tag: string) => boolean {
+  const included = include.map(tagMatcher);
+  const excluded = exclude.map(tagMatcher);
+  const range = versions === undefined ? undefined : parseRange(versions);
+  return (tag) => {
+    if (!isTag(tag) || isDerivedTag(tag)) return false;
+    if (included.length > 0 && !included.some((matches) => matches(tag))) return false;
+    if (excluded.some((matches) => matches(tag))) return false;
+    if (range === undefined) return true;
+    const version = versionOf(tag);
+    return version !== undefined && range.test(version);
+  };
 }
 
 function latestOf<C extends Candidate>(
@@ -53,19 +66,19 @@ function latestOf<C extends Candidate>(
 ): Tagged<C>[] {
   if (latest === undefined) return [...tagged];
   if (latest.by === 'push') {
-    const sorted = tagged.map((c) => ({ c, at: pushedAt(c, 'latest by push') }));
-    sorted.sort((a, b) => b.at - a.at || byTag(a.c, b.c));
-    return sorted.slice(0, latest.count).map(({ c }) => c);
+    const sorted = tagged.map((image) => ({ image, pushedAtMs: pushedAt(image, 'latest by push') }));
+    sorted.sort((a, b) => b.pushedAtMs - a.pushedAtMs || byTag(a.image, b.image));
+    return sorted.slice(0, latest.count).map(({ image }) => image);
   }
-  const versions = tagged.flatMap((c) => {
-    const version = versionOf(c.tag);
-    return version === undefined ? [] : [{ c, version }];
+  const versions = tagged.flatMap((image) => {
+    const version = versionOf(image.tag);
+    return version === undefined ? [] : [{ image, version }];
   });
   // of a range, those that it names passed it already
   const releases = versions.filter(({ version }) => version.prerelease.length === 0);
   const counted = ranged || releases.length === 0 ? versions : releases;
-  counted.sort((a, b) => semver.compare(b.version, a.version) || byTag(a.c, b.c));
-  return counted.slice(0, latest.count).map(({ c }) => c);
+  counted.sort((a, b) => semver.compare(b.version, a.version) || byTag(a.image, b.image));
+  return counted.slice(0, latest.count).map(({ image }) => image);
 }
 
 function byTag(a: Tagged<Candidate>, b: Tagged<Candidate>): number {

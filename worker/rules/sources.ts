@@ -30,6 +30,13 @@ export function sourceMatches(rule: Pick<CopyRule, 'from'>, registry: string, re
   return sourcesOf(rule).some((source) => source.registry === registry && matchesPattern(source.pattern, repository));
 }
 
+/** A registry under one name: Amazon ECR has several hosts for each. */
+export function registryName(host: string): string {
+  const ecr = ecrHost(host);
+  if (ecr === undefined) return host;
+  return `${ecr.account}.dkr.ecr.${ecr.region}.amazonaws.com${ecr.region.startsWith('cn-') ? '.cn' : ''}`;
+}
+
 /** `registry/pattern`. */
 export function formatSource({ registry, pattern }: SourcePattern): string {
   return formatRepository({ registry, repository: pattern });

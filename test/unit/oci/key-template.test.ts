@@ -1,18 +1,23 @@
 import assert from 'node:assert/strict';
 import { test } from 'vitest';
 import type { Reference } from '../../../worker/oci/reference.ts';
-import { DEFAULT_TEMPLATE, expandTemplate } from '../../../worker/oci/key-template.ts';
+import { archiveTemplate, expandTemplate } from '../../../worker/oci/key-template.ts';
 
 const now = new Date('2026-11-21T23:30:00Z');
 const ecr: Reference = { registry: '111111111111.dkr.ecr.eu-west-1.amazonaws.com', repository: 'team/app', tag: 'v1' };
 const hub: Reference = { registry: 'docker.io', repository: 'library/alpine', tag: '3.20' };
 
 test('the default key is region, repository and tag', () => {
-  assert.equal(expandTemplate(DEFAULT_TEMPLATE, ecr, undefined, now), 'eu-west-1/team/app/v1.tar');
+  assert.equal(expandTemplate(archiveTemplate(''), ecr, undefined, now), 'eu-west-1/team/app/v1.tar');
+});
+
+test('a folder is followed by the default, and any other key is the template', () => {
+  assert.equal(archiveTemplate('daily/'), 'daily/{regionName}/{repository}/{tag}.tar');
+  assert.equal(archiveTemplate('{tag}.tar'), '{tag}.tar');
 });
 
 test('registries that have no region are named by their host', () => {
-  assert.equal(expandTemplate(DEFAULT_TEMPLATE, hub, undefined, now), 'docker.io/library/alpine/3.20.tar');
+  assert.equal(expandTemplate(archiveTemplate(''), hub, undefined, now), 'docker.io/library/alpine/3.20.tar');
   const port = { ...hub, registry: 'localhost:5000' };
   assert.equal(expandTemplate('{registry}/x', port, undefined, now), 'localhost_5000/x');
 });

@@ -116,7 +116,7 @@ describe('a job', () => {
   });
 
   test.each<[string, object, string]>([
-    ['no source', { from: undefined }, 'mirror job: from: expected a text, it is missing'],
+    ['no source', { from: undefined }, 'mirror job: from: expected a string, it is missing'],
     ['a source in S3', { from: 's3://a/b.tar' }, 'from: expected docker://host/repository:tag, got "s3://a/b.tar"'],
     ['an archive', { to: ['s3://a/b.tar'] }, 'to[0]: expected docker://host/repository:tag, got "s3://a/b.tar"'],
     ['no destination', { to: [] }, 'to: expected one destination at least, got a list'],
@@ -129,7 +129,7 @@ describe('a job', () => {
     ['no moment', { at: 'yesterday' }, 'at: expected a moment as of ISO 8601'],
     ['less than none', { handovers: -1 }, 'handovers: expected 0 or more, got -1'],
     ['control characters', { run: 'a\nb' }, 'run: expected a name, got "a\\nb"'],
-    ['two faults', { from: 1, to: 2 }, 'from: expected a text, got 1 (and 1 more)'],
+    ['two faults', { from: 1, to: 2 }, 'from: expected a string, got 1 (and 1 more)'],
   ])('with %s is refused', (_, change, why) => {
     expect(reason({ ...MIRROR, ...change })).toContain(why);
   });
@@ -221,7 +221,7 @@ describe('an event of ECR', () => {
 
   test('a push of nothing is refused', () => {
     expect(reason({ ...PUSH, detail: { ...PUSH.detail, 'image-digest': undefined } })).toBe(
-      'event of a push to ECR: detail.image-digest: expected a text, it is missing',
+      'event of a push to ECR: detail.image-digest: expected a string, it is missing',
     );
   });
 });

@@ -97,14 +97,14 @@ describe('a rule', () => {
 });
 
 describe('a fault is told with its path, what was given and what was expected', () => {
-  const TEXTS = 'text, or a list of text';
+  const TEXTS = 'a string, or a list of strings';
   test.each<[string, Readonly<Record<string, unknown>>, string]>([
     ['from', { from: undefined }, `it is missing: expected ${TEXTS}`],
     ['from', { from: null }, `nothing is given, expected ${TEXTS}`],
     ['from', { from: 3.5 }, `given 3.5, expected ${TEXTS}: put it in quotes`],
     ['from', { from: {} }, `given an object, expected ${TEXTS}`],
     ['from', { from: [] }, 'given a list, expected one entry at least'],
-    ['from[1]', { from: ['alpine', 1] }, 'given 1, expected text: put it in quotes'],
+    ['from[1]', { from: ['alpine', 1] }, 'given 1, expected a string: put it in quotes'],
     [
       'from',
       { from: 'r.example/*x:1' },
@@ -113,7 +113,7 @@ describe('a fault is told with its path, what was given and what was expected', 
     ['to', { to: 's3://bucket/x' }, expect.stringContaining('a mirror is written to a registry')],
     ['to', { to: 'r.example/{repo}' }, expect.stringContaining('{repo} is none of {regionName}, {repository}')],
     ['tags', { tags: 3 }, expect.stringContaining('given 3, expected a list of patterns, or a mapping with include')],
-    ['tags[0]', { tags: [3.2] }, 'given 3.2, expected text: put it in quotes'],
+    ['tags[0]', { tags: [3.2] }, 'given 3.2, expected a string: put it in quotes'],
     ['tags.include', { tags: { include: [] } }, 'given a list, expected one entry at least'],
     [
       'tags.exclude',
@@ -158,7 +158,7 @@ describe('a fault is told with its path, what was given and what was expected', 
     ],
     ['create.encryption', { create: { encryption: 'DES' } }, 'given "DES", expected "AES256" or "KMS" or "KMS_DSSE"'],
     ['create.lifecycle', { create: { lifecycle: '{' } }, '"{" is not a JSON object'],
-    ['create.tags.a', { create: { tags: { a: 1 } } }, 'given 1, expected text: put it in quotes'],
+    ['create.tags.a', { create: { tags: { a: 1 } } }, 'given 1, expected a string: put it in quotes'],
     ['plattforms', { plattforms: 'all' }, 'there is no "plattforms" here; did you mean "platforms"?'],
     ['x', { x: 1 }, 'there is no "x" here; expected from, tags, platforms, referrers, to, create'],
     [
@@ -172,7 +172,7 @@ describe('a fault is told with its path, what was given and what was expected', 
   });
 
   test.each<[string, Readonly<Record<string, unknown>>, string]>([
-    ['.name', { name: 7 }, 'given 7, expected text: put it in quotes'],
+    ['.name', { name: 7 }, 'given 7, expected a string: put it in quotes'],
     [
       '.name',
       { name: 'a b' },
@@ -187,10 +187,10 @@ describe('a fault is told with its path, what was given and what was expected', 
       { schedule: { cron: '@daily', timeZone: 'Berlin' } },
       '"Berlin" is not a time zone: expected an IANA name, such as Europe/Berlin',
     ],
-    ['.schedule.cron', { schedule: {} }, 'it is missing: expected text'],
+    ['.schedule.cron', { schedule: {} }, 'it is missing: expected a string'],
     ['.on', { on: 'pull' }, 'given "pull", expected "push"'],
     ['.on', { on: 'push' }, 'only Amazon ECR tells of pushes, and no source is there: expected a schedule alone'],
-    ['.expires', { expires: 2027 }, 'given 2027, expected text: put it in quotes'],
+    ['.expires', { expires: 2027 }, 'given 2027, expected a string: put it in quotes'],
     [
       '.expires',
       { expires: '2027-02-30' },
@@ -256,7 +256,7 @@ rulez: []
 `;
     expect(faultsOf(text)).toEqual([
       'f:3:16: registries["docker.io"].secret: given something, expected the ARN of a secret, arn:aws:secretsmanager:<region>:<account>:secret:<name>',
-      'f:6:5: rules[0].mirror.to (rule "a"): it is missing: expected text, or a list of text',
+      'f:6:5: rules[0].mirror.to (rule "a"): it is missing: expected a string, or a list of strings',
       'f:8:7: rules[0].mirror.too (rule "a"): there is no "too" here; did you mean "to"?',
       'f:10:5: rules[1] (rule "b"): it says no time: expected "schedule", "on: push", or both',
       'f:11:29: rules[1].backup.to (rule "b"): "r.example/x" is not a destination: a backup is written to S3, such as s3://bucket/{repository}/{tag}.tar',
@@ -330,8 +330,8 @@ describe('YAML', () => {
 
   test('keys are text', () => {
     expect(faultsOf('version: 1\n? {a: b}\n: c\nnull: 3\nrules: []\nregistries: { __proto__: {} }\n')).toEqual([
-      'f:2:3: not YAML: a key has to be text',
-      'f:4:1: not YAML: a key has to be text',
+      'f:2:3: not YAML: a key has to be a string',
+      'f:4:1: not YAML: a key has to be a string',
       'f:6:15: not YAML: "__proto__" cannot be a key',
     ]);
   });
@@ -646,7 +646,7 @@ describe('what is stored', () => {
     ['[]', 'read the stored rule undefined: one fault\nthe whole: given a list, expected a mapping of keys to values'],
     [
       '{"name":"a","mirror":{},"schedule":"@daily"}',
-      'read the stored rule "a": 2 faults\nmirror.from: it is missing: expected text, or a list of text\nmirror.to: it is missing: expected text, or a list of text',
+      'read the stored rule "a": 2 faults\nmirror.from: it is missing: expected a string, or a list of strings\nmirror.to: it is missing: expected a string, or a list of strings',
     ],
   ])('%s is no rule', (text, why) => expect(messageOf(() => parseRule(text))).toBe(why));
 });

@@ -1,6 +1,6 @@
 import { formatJob, jobId, type Choices, type CopyJob, type PlanJob, type RestoreJob } from '../../queue/job.ts';
 import { FROM_THE_START, planJobId } from '../planner/plan-jobs.ts';
-import { DEFAULT_TEMPLATE, expandTemplate } from '../../oci/key-template.ts';
+import { archiveTemplate, expandTemplate } from '../../oci/key-template.ts';
 import {
   formatLocation,
   isPattern,
@@ -108,11 +108,10 @@ function destinationOf(text: string, from: Location, nowMs: number): Location {
 
 function archiveOf(text: string, from: Extract<Location, { transport: 'docker' }>, nowMs: number): Location {
   const { bucket, key } = parseS3(text);
-  const template = key === '' || key.endsWith('/') ? `${key}${DEFAULT_TEMPLATE}` : key;
   return {
     transport: 's3',
     bucket,
-    key: expandTemplate(template, from.reference, from.reference.digest, new Date(nowMs)),
+    key: expandTemplate(archiveTemplate(key), from.reference, from.reference.digest, new Date(nowMs)),
   };
 }
 

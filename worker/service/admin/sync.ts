@@ -1,6 +1,7 @@
 import { parseMessage, type CopyJob } from '../../queue/job.ts';
 import type { Queue } from '../../queue/queue.ts';
 import { formatLocation, parseDestination, parseLocation } from '../../oci/location.ts';
+import { writtenTwice, type Writer } from '../../rules/owner.ts';
 import { copyRules, isExpired, type Config, type CopyRule } from '../../rules/rule.ts';
 import { memoryState } from '../../state/memory.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
@@ -24,18 +25,25 @@ export interface SyncRequest {
  * Runs rules here and now, whatever their schedules say: without a queue, and without a memory of what was copied before, so that every
  * image is compared with its destinations. One failure does not stop the others. Rules that have expired are left out, and reported.
  * UNSUPPORTED, before anything is done, when rules are chosen that this version does not run.
+ *
+ * A destination that two rules of the run make, or one rule from two images, is written for the first of them, in the order of the file; the
+ * other is a failed image, with CONFLICT.
  */
 export async function sync(request: SyncRequest, backends: Backends, options: OperationOptions): Promise<BatchResult> {
   const items: ItemResult[] = [];
   const faults: string[] = [];
+  const writers = new Map<string, Writer>();
   for (const rule of copyRules(chosen(request))) {
     checkAborted(options);
     if (isExpired(rule, options.clock.now())) {
       options.report?.({ type: 'rule-expired', rule: rule.name });
     } else {
       try {
-        const { jobs, failures } = await planHere(rule, backends, options);
+        const { jobs: planned, failures } = await planHere(rule, backends, options);
         faults.push(...failures.map((failure) => `rule ${rule.name}: ${failure}`));
+        const { jobs, refused } = claimDestinations(planned, rule.name, writers);
+        for (const { failure } of refused) options.report?.({ type: 'warning', message: failure.message });
+        items.push(...refused);
         items.push(
           ...(request.dryRun === true
             ? await tryJobs(jobs, backends, options)
@@ -78,6 +86,32 @@ async function planHere(
   for await (const job of state.runs.jobs(run.id, { signal: options.signal, state: 'failed' }))
     failures.push(`${job.title}: ${job.reason}`);
   return { jobs: outbox.jobs, failures };
+}
+
+/** Enters the destinations of jobs into `writers`. Those that are there already are taken out of the jobs, and reported as failed. */
+function claimDestinations(
+  jobs: readonly CopyJob[],
+  rule: string,
+  writers: Map<string, Writer>,
+): { readonly jobs: readonly CopyJob[]; readonly refused: readonly (ItemResult & { readonly failure: Failure })[] } {
+  const refused: (ItemResult & { failure: Failure })[] = [];
+  const claimed = jobs.map((job): CopyJob => {
+    const { from } = job;
+    const to = job.to.filter((location) => {
+      const first = writers.get(location);
+      if (first === undefined) writers.set(location, { rule, from });
+      else
+        refused.push({
+          from,
+          to: location,
+          outcome: 'failed',
+          failure: writtenTwice(location, { rule, from }, first),
+        });
+      return first === undefined;
+    });
+    return { ...job, to };
+  });
+  return { jobs: claimed.filter(({ to }) => to.length > 0), refused };
 }
 
 /** Keeps the jobs that are sent, for whoever sent them. */

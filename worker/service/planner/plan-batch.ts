@@ -4,10 +4,12 @@ import type { Candidate, CopyRule } from '../../rules/rule.ts';
 import type { Run } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 import { atSide } from '../../util/failure.ts';
+import type { DestinationOwners } from '../destination-owner.ts';
 import type { SourceList } from './source-list.ts';
 import { nameOf, planJobs, referenceOf, titleOf, type JobPlan, type SourceImage } from './plan-jobs.ts';
 import type { Presences } from './presences.ts';
 import type { Remembered } from './remembered.ts';
+import { withoutRefused } from './refused-jobs.ts';
 import type { RunJobs } from './run-jobs.ts';
 
 /** Images of one repository. */
@@ -23,6 +25,7 @@ export interface BatchContext {
   readonly jobs: RunJobs;
   readonly remembered: Pick<Remembered, 'find'>;
   readonly presences: Pick<Presences, 'find'>;
+  readonly owners: DestinationOwners;
   /** Called for an image that cannot be planned. Throws where that ends the planning. */
   readonly fail: (title: string, error: unknown) => Promise<void>;
 }
@@ -76,5 +79,8 @@ async function compare(
     ? await list.referrers((subject) => came.has(subject), options)
     : new Map<string, readonly string[]>();
   const from = { rule, run: run.id, startedAtMs: run.startedAtMs, registry, repository, images };
-  return planJobs(from, { record, presence, referrers });
+  const planned = planJobs(from, { record, presence, referrers });
+  const { jobs, refused } = await withoutRefused(planned.jobs, record, context.owners, options);
+  for (const { title, failure } of refused) await context.fail(title, failure);
+  return { ...planned, jobs };
 }

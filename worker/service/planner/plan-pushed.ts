@@ -4,6 +4,7 @@ import type { CopyRule } from '../../rules/rule.ts';
 import type { Run } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
 import { isFailure } from '../../util/failure.ts';
+import { DestinationOwners } from '../destination-owner.ts';
 import type { Service } from '../service.ts';
 import { listSource } from './list-source.ts';
 import { archivedWarning, type Pushed } from './source-list.ts';
@@ -41,7 +42,8 @@ export async function planPushed(
         await jobs.fail(title, error, held);
       };
       const remembered = new Remembered(service.state.destinations);
-      const context = { rule, run, jobs, remembered, presences: NOT_LOOKED_AT, fail };
+      const owners = new DestinationOwners(service.state.rules, options.clock);
+      const context = { rule, run, jobs, remembered, presences: NOT_LOOKED_AT, owners, fail };
       const name = formatRepository(request);
       try {
         const source = backends.registry(registry, 'source');

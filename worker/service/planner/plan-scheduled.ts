@@ -9,6 +9,7 @@ import { deadline } from '../../util/deadline.ts';
 import type { Report } from '../../util/events.ts';
 import { Failure, isFailure } from '../../util/failure.ts';
 import type { BackendPool } from '../backend-pool.ts';
+import { DestinationOwners } from '../destination-owner.ts';
 import type { Service } from '../service.ts';
 import { listRepositories } from './list-repositories.ts';
 import { listSource } from './list-source.ts';
@@ -132,6 +133,7 @@ class RulePlanner {
       jobs: parts.jobs,
       remembered: new Remembered(parts.state.destinations),
       presences: new Presences(parts.backends, parts.report),
+      owners: new DestinationOwners(parts.state.rules, parts.clock),
       fail: async (title, error) => this.#fail(title, error),
     };
   }

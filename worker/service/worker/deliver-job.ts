@@ -85,8 +85,9 @@ export class JobDelivery {
     this.#report({ type: 'job-started', job, attempt, waitedMs: Math.max(0, startedMs - this.#delivery.sentAtMs) });
     let done: Done;
     try {
-      const { destinations } = service.state;
-      done = await task(leases.destinations, { ...this.#options(anyOf(this.#signal, leases.signal)), destinations });
+      const { destinations, rules } = service.state;
+      const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), destinations, rules };
+      done = await task(leases.destinations, parts);
     } catch (error) {
       if (this.#signal.aborted) return this.#giveBack();
       const failure = toFailure(error);

@@ -3,13 +3,14 @@ import type { CopyJob, RestoreJob, VerifyJob } from '../../queue/job.ts';
 import { choicesKey, destinationKey } from '../../rules/destinations.ts';
 import { rememberedManifests } from '../planner/plan-jobs.ts';
 import { formatLocation, parseDestination, parseLocation, type Location } from '../../oci/location.ts';
-import type { Destinations } from '../../state/state.ts';
+import type { Destinations, Rules } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
 import { describeFailure, Failure, ifFound, isFailure, toFailure } from '../../util/failure.ts';
 import { SETTINGS_NAME, storeSettings } from '../../images/backup.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
 import type { LeasedDestination, JobDestination } from './leases.ts';
+import { refusedDestinations } from './refused-destinations.ts';
 import { openLocation } from '../../images/open-location.ts';
 import type { ImageCopyResult } from '../../images/copy-image.ts';
 import { verify } from '../../images/verify.ts';
@@ -18,7 +19,8 @@ import { verify } from '../../images/verify.ts';
 export type ImageJob = CopyJob | RestoreJob | VerifyJob;
 
 export interface RunJobOptions extends OperationOptions {
-  readonly destinations: Pick<Destinations, 'record'>;
+  readonly destinations: Pick<Destinations, 'get' | 'record'>;
+  readonly rules: Pick<Rules, 'list'>;
 }
 
 /** The destinations of the job, each once. Opens an archive whose tag becomes that of the destination. INVALID for a location that workers do not reach. */
@@ -62,9 +64,12 @@ async function copyToDestinations(
   const { referrers, create } = job;
   const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers, create };
   const from = serviceLocation(job.from);
-  const failed: Failed[] = [];
+  const refused = await refusedDestinations(job, destinations, options);
+  const failed: Failed[] = Array.from(refused, ([destination, failure]) => ({ destination, failure }));
+  const to = destinations.filter((destination) => !refused.has(destination));
+  if (refused.size > 0 && to.length === 0) throw failureOfAll(failed, destinations.length);
   let unchanged = true;
-  for await (const item of fanOut({ ...choices, from, to: destinations }, backends, options)) {
+  for await (const item of fanOut({ ...choices, from, to }, backends, options)) {
     const { target } = item;
     try {
       if ('failure' in item) throw item.failure;

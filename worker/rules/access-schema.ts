@@ -1,0 +1,66 @@
+import { z } from 'zod';
+import { ecrHost } from '../oci/ecr-host.ts';
+import { parseReference, withoutSecrets } from '../oci/reference.ts';
+import { isRecord } from '../util/record.ts';
+import { quote } from '../util/text.ts';
+import type { Fault } from './faults.ts';
+import type { Access } from './rule.ts';
+import { mapping, refusal } from './schema-parts.ts';
+
+const host = z.string().check((ctx) => {
+  const text = ctx.value;
+  if (refusal(() => parseReference(`${text}/x/y`)) === undefined && parseReference(`${text}/x/y`).registry === text)
+    return;
+  const message = `${quote(withoutSecrets(text))} is not the host of a registry: expected one such as docker.io or registry.example:5000`;
+  ctx.issues.push({ code: 'custom', message, input: text });
+});
+
+const RegistryAccessSchema = mapping({
+  secret: z
+    .string()
+    .regex(/^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+$/, {
+      error: 'the ARN of a secret, arn:aws:secretsmanager:<region>:<account>:secret:<name>',
+    })
+    .optional()
+    .describe('Of AWS Secrets Manager: {"username", "password"} or {"username", "accessToken"}.'),
+  assumeRole: z
+    .string()
+    .regex(/^arn:aws[a-z-]*:iam::[0-9]{12}:role\/[A-Za-z0-9/_+=,.@-]+$/, {
+      error: 'the ARN of a role, arn:aws:iam::<account>:role/<name>',
+    })
+    .optional()
+    .describe('The role to assume, of an ECR registry.'),
+  // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+  externalId: z
+    .string()
+    .regex(/^[\w+=,.@:/-]{2,1224}$/, { error: 'an external id as IAM has it' })
+    .optional()
+    .describe('What the role asks for besides.'),
+}).meta({
+  oneOf: [{ required: ['secret'] }, { required: ['assumeRole'] }],
+  dependencies: { externalId: ['assumeRole'] },
+});
+
+export const AccessSchema = z
+  .record(host, RegistryAccessSchema)
+  .describe('How registries are reached, by host. Others: with what the process has.');
+
+/** What is wrong with the access to each registry as a whole, also where that to others cannot be read. */
+export function accessFaults(registries: unknown): readonly Fault[] {
+  if (!isRecord(registries)) return [];
+  return Object.entries(registries).flatMap(([name, given]) => {
+    const access = RegistryAccessSchema.safeParse(given);
+    const message = access.success ? accessFault(name, access.data) : undefined;
+    return message === undefined ? [] : [{ path: ['registries', name], message }];
+  });
+}
+
+function accessFault(name: string, access: Access[string]): string | undefined {
+  const { secret, assumeRole, externalId } = access;
+  if (secret === undefined && assumeRole === undefined) return 'expected secret or assumeRole';
+  if (secret !== undefined && assumeRole !== undefined)
+    return 'secret and assumeRole exclude each other: expected one of them';
+  if (assumeRole !== undefined && ecrHost(name) === undefined)
+    return 'a role can be assumed for Amazon ECR only: expected secret';
+  return externalId !== undefined && assumeRole === undefined ? 'externalId belongs to assumeRole' : undefined;
+}

@@ -1,0 +1,108 @@
+import type { z } from 'zod';
+import { withoutTransport } from '../oci/location.ts';
+import { formatRepository, parseRepository } from '../oci/reference.ts';
+import { Failure } from '../util/failure.ts';
+import { isRecord } from '../util/record.ts';
+import { quote } from '../util/text.ts';
+import type { RuleSchema } from './config-schema.ts';
+import { formatExpiry, parseExpiry } from './expiry.ts';
+import type { CopyRule, Rule, TagSelection } from './rule.ts';
+import { dailySchedule } from './schedule.ts';
+import { withoutAbsent } from './schema-parts.ts';
+import { formatSource, parseSource } from './sources.ts';
+
+type RuleWords = z.output<typeof RuleSchema>;
+
+/** The rule that its words say, defaults filled in. */
+export function ruleOf(words: RuleWords): Rule {
+  const { name, expires } = words;
+  const common = {
+    name,
+    schedule: words.schedule ?? dailySchedule(name),
+    onPush: words.on === 'push',
+    ...withoutAbsent({ expiresAtMs: expires === undefined ? undefined : parseExpiry(expires) }),
+  };
+  const { mirror, backup, publish, prune } = words;
+  if (mirror !== undefined)
+    return { ...common, kind: 'mirror', ...copyOf(mirror), ...withoutAbsent({ create: mirror.create }) };
+  if (backup !== undefined) return { ...common, kind: 'backup', ...copyOf(backup) };
+  if (publish !== undefined)
+    return {
+      ...common,
+      kind: 'publish',
+      from: publish.from,
+      to: formatRepository(parseRepository(withoutTransport(publish.to))),
+    };
+  if (prune !== undefined) return { ...common, kind: 'prune', ...prune, keepTags: prune.keepTags ?? [] };
+  throw new Failure('BUG', `rule ${quote(name)} was read without a kind`);
+}
+
+function copyOf(
+  words: NonNullable<RuleWords['backup']>,
+): Pick<CopyRule, 'from' | 'to' | 'tags' | 'platforms' | 'referrers'> {
+  const tags: { readonly [K in keyof TagSelection]?: TagSelection[K] | undefined } = words.tags ?? {};
+  const { include = [], exclude = [], semver, latest, maxAgeDays, untagged = false } = tags;
+  return {
+    from: [...new Set(words.from.map(canonicalSource))],
+    to: words.to.map(withoutTransport),
+    tags: { include, exclude, ...withoutAbsent({ semver, latest, maxAgeDays }), untagged },
+    platforms: words.platforms ?? [],
+    referrers: words.referrers,
+  };
+}
+
+/** A repository by its full name; patterns as they were written, so that they are recognized. */
+function canonicalSource(text: string): string {
+  const sources = parseSource(text);
+  const [only] = sources;
+  return only !== undefined && sources.length === 1 ? formatSource(only) : withoutTransport(text);
+}
+
+/** The words that say a rule: what `RuleSchema` and `ruleOf` make the same rule of. */
+export function documentOf(rule: Rule): Readonly<Record<string, unknown>> {
+  return {
+    name: rule.name,
+    [rule.kind]: partOf(rule),
+    schedule: { cron: rule.schedule.cron, timeZone: rule.schedule.timeZone },
+    ...(rule.onPush ? { on: 'push' } : {}),
+    ...(rule.expiresAtMs === undefined ? {} : { expires: formatExpiry(rule.expiresAtMs) }),
+  };
+}
+
+function partOf(rule: Rule): unknown {
+  switch (rule.kind) {
+    case 'mirror':
+    case 'backup': {
+      const { from, to, tags, platforms, referrers, create } = rule;
+      const { include, exclude, semver, latest, maxAgeDays, untagged } = tags;
+      return {
+        from,
+        to,
+        tags: {
+          ...(include.length === 0 ? {} : { include }),
+          ...(exclude.length === 0 ? {} : { exclude }),
+          semver,
+          latest: latest === undefined ? undefined : { count: latest.count, by: latest.by },
+          maxAgeDays,
+          untagged,
+        },
+        platforms: platforms.length === 0 ? 'all' : platforms,
+        referrers,
+        create: isRecord(create) ? sorted(create) : create,
+      };
+    }
+    case 'publish':
+      return { from: rule.from, to: rule.to };
+    case 'prune': {
+      const { at, untaggedAfterDays, keepLast, keepDays, keepTags } = rule;
+      return { at, untaggedAfterDays, keepLast, keepDays, ...(keepTags.length === 0 ? {} : { keepTags }) };
+    }
+    default:
+      return rule satisfies never;
+  }
+}
+
+function sorted(value: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(entries.map(([key, inner]) => [key, isRecord(inner) ? sorted(inner) : inner]));
+}
