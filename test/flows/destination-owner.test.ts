@@ -90,7 +90,7 @@ describe('a destination that another rule wrote', () => {
     expect(job).toMatchObject({
       code: 'CONFLICT',
       attempts: 1,
-      reason: `copy ${from[1]} to ${to} for rule "second": rule "first" writes it already, from ${from[0]}: change the destinations or the selection of one of the rules, or remove one`,
+      reason: `target: copy ${from[1]} to ${to} for rule "second": rule "first" writes it already, from ${from[0]}: change the destinations or the selection of one of the rules, or remove one`,
     });
     expect(await deadLettersOf(t)).toMatchObject([{ reason: `CONFLICT: ${job?.reason}` }]);
     expect(await there()).toBe(0);
@@ -182,7 +182,7 @@ describe('a destination of two sources of one rule', () => {
     await expectEnded(t, refused, { failed: 1 });
     const [job] = await Array.fromAsync(t.state.runs.jobs(refused, { state: 'failed' }));
     expect(job?.reason).toBe(
-      `copy ${from[1]} to ${to} for rule "first": the rule writes it from ${from[0]} already: leave one of these images out, or give them destinations that differ`,
+      `target: copy ${from[1]} to ${to} for rule "first": the rule writes it from ${from[0]} already: leave one of these images out, or give them destinations that differ`,
     );
     expect(await there()).toBe(0);
   });
@@ -235,7 +235,7 @@ describe('a sync', () => {
       expect(faults).toEqual([]);
       const message = items[1]?.failure?.message;
       expect(message).toMatch(/for rule "second": rule "first" writes it already/);
-      expect(events).toContainEqual({ type: 'warning', message });
+      expect(events).toContainEqual({ type: 'warning', message: `target: ${message}` });
       if (!dryRun) expect(await there()).toBe(0);
       // by itself the second may: nothing is remembered
       const alone = await sync({ config, dryRun, rules: ['second'] }, backends, options);

@@ -42,7 +42,7 @@ export async function sync(request: SyncRequest, backends: Backends, options: Op
         const { jobs: planned, failures } = await planHere(rule, backends, options);
         faults.push(...failures.map((failure) => `rule ${rule.name}: ${failure}`));
         const { jobs, refused } = claimDestinations(planned, rule.name, writers);
-        for (const { failure } of refused) options.report?.({ type: 'warning', message: failure.message });
+        for (const { failure } of refused) options.report?.({ type: 'warning', message: describeFailure(failure) });
         items.push(...refused);
         items.push(
           ...(request.dryRun === true
