@@ -575,7 +575,7 @@ describe('a file', () => {
   });
 
   test.each(['[]', 'text', '1'])('of %j is no settings', (text) => {
-    expect(() => parseSettings(text, 'a.yaml')).toThrow(/^a\.yaml: the file.*expected object/);
+    expect(() => parseSettings(text, 'a.yaml')).toThrow(/^a\.yaml: the file.*expected a mapping/);
   });
 
   test('that is not there says what to do', () => {

@@ -18,6 +18,7 @@ import {
   isTypeAliasDeclaration,
   isTypeReferenceNode,
   isVariableStatement,
+  type ClassDeclaration,
   type Node,
 } from 'typescript/unstable/ast';
 import { API, SymbolFlags, type Checker, type Symbol, type Type } from 'typescript/unstable/sync';
@@ -126,6 +127,7 @@ class GraphReader {
           return name === undefined || key === undefined ? [] : [[name.text, key]];
         });
         this.#keepType(this.#classes, node.name, new Map(methods));
+        this.#addNamedImplementations(node, new Map(methods));
         const own = node.members.filter((member) => !isMethodDeclaration(member) || methodName(member) === undefined);
         unit(node.name.text, node.name, own);
         for (const member of node.members) {
@@ -176,12 +178,25 @@ class GraphReader {
       for (const other of this.#interfaceTypes) {
         const common = [...other.methods].filter(([name]) => one.methods.has(name));
         if (common.length === 0 || !this.#checker.isTypeAssignableTo(one.type, other.type)) continue;
-        for (const [name, key] of common) {
-          const own = one.methods.get(name);
-          if (own !== undefined && own !== key)
-            this.#implementations.set(key, new Set(this.#implementations.get(key)).add(own));
+        for (const [name, key] of common) this.#addImplementation(key, one.methods.get(name));
+      }
+  }
+
+  /** The interfaces that a class says it implements: also generic ones, which are no type by themselves. */
+  #addNamedImplementations(node: ClassDeclaration, methods: ReadonlyMap<string, Key>): void {
+    for (const { types } of node.heritageClauses ?? [])
+      for (const one of types) {
+        const type = this.#checker.getTypeAtLocation(one);
+        for (const property of type === undefined ? [] : this.#checker.getPropertiesOfType(type)) {
+          const key = keyIn(property);
+          if (key !== undefined) this.#addImplementation(key, methods.get(property.name));
         }
       }
+  }
+
+  #addImplementation(key: Key, own: Key | undefined): void {
+    if (own !== undefined && own !== key)
+      this.#implementations.set(key, new Set(this.#implementations.get(key)).add(own));
   }
 
   #callersOf(methods: ReadonlyMap<string, Key>): ReadonlyMap<string, readonly Unit[]> {

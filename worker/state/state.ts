@@ -67,7 +67,7 @@ export interface Destinations {
   record(record: SyncRecord, lease: Lease, options?: Abortable): Promise<void>;
 }
 
-/** A rule as it was applied: text that `parseRule` of plan/config.ts reads. */
+/** A rule as it was applied: text that `parseRule` of rules/config.ts reads. */
 export interface StoredRule {
   readonly name: string;
   readonly document: string;
@@ -87,7 +87,7 @@ export interface Rules {
   ): Promise<StoredRule>;
   /** CONFLICT when another changed it in between. No failure when it is gone. */
   remove(name: string, revision: number, options?: Abortable): Promise<void>;
-  /** How registries are reached, as `parseAccess` of plan/config.ts reads it; undefined: none were applied. */
+  /** How registries are reached, as `parseAccess` of rules/config.ts reads it; undefined: none were applied. */
   access(options?: Abortable): Promise<{ readonly document: string; readonly revision: number } | undefined>;
   putAccess(document: string, revision: number, options?: Abortable): Promise<void>;
 }
