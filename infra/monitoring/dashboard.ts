@@ -71,26 +71,26 @@ function copies(): GraphWidget[] {
 }
 
 function work({ jobs, planner, service }: Watched): GraphWidget[] {
-  const at = { period: PERIOD, statistic: 'Maximum' };
+  const window = { period: PERIOD, statistic: 'Maximum' };
   return [
     graph(
       'Queue',
       [
-        jobs.metricApproximateNumberOfMessagesVisible({ ...at, label: 'waiting' }),
-        jobs.metricApproximateNumberOfMessagesNotVisible({ ...at, label: 'in flight' }),
+        jobs.metricApproximateNumberOfMessagesVisible({ ...window, label: 'waiting' }),
+        jobs.metricApproximateNumberOfMessagesNotVisible({ ...window, label: 'in flight' }),
       ],
       { label: 'jobs', showUnits: false, min: 0 },
       [
-        jobs.metricApproximateAgeOfOldestMessage({ ...at, label: 'age of the oldest' }),
+        jobs.metricApproximateAgeOfOldestMessage({ ...window, label: 'age of the oldest' }),
         transshipMetric('QueueWaitSeconds', { statistic: 'p90', label: 'waited, p90', period: PERIOD }),
       ],
     ),
     graph(
       'Tasks',
       [
-        taskMetric('RunningTaskCount', service, { ...at, label: 'running' }),
-        taskMetric('PendingTaskCount', service, { ...at, label: 'starting' }),
-        taskMetric('DesiredTaskCount', service, { ...at, label: 'wanted' }),
+        taskMetric('RunningTaskCount', service, { ...window, label: 'running' }),
+        taskMetric('PendingTaskCount', service, { ...window, label: 'starting' }),
+        taskMetric('DesiredTaskCount', service, { ...window, label: 'wanted' }),
       ],
       { showUnits: false, min: 0 },
     ),
@@ -102,7 +102,7 @@ function work({ jobs, planner, service }: Watched): GraphWidget[] {
         transshipMetric('JobsPlanned', { label: 'jobs planned', period: PERIOD }),
       ],
       { showUnits: false, min: 0 },
-      [planner.metricDuration({ ...at, label: 'longest look' })],
+      [planner.metricDuration({ ...window, label: 'longest look' })],
     ),
   ];
 }

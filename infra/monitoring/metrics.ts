@@ -13,8 +13,8 @@ interface MetricOptions {
 export const NAMESPACE = 'Transship';
 
 /** What workers and planners tell of themselves, of all rules together. test/infra/monitoring.test.ts holds the names to those that they write. */
-export function transshipMetric(name: string, o: MetricOptions): Metric {
-  const { code, ...options } = o;
+export function transshipMetric(name: string, given: MetricOptions): Metric {
+  const { code, ...options } = given;
   return new Metric({
     namespace: NAMESPACE,
     metricName: name,

@@ -66,33 +66,33 @@ const NAT_SUBNET_ADDRESSES = 32;
 /** Of a subnet: https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html */
 const MIN_SUBNET_ADDRESSES = 16;
 
-function checkNetwork({ access: a, network: n, region, worker: w }: InfraSettings, refuse: Refuse): void {
-  n.availabilityZones?.forEach((name, i) => {
+function checkNetwork({ access, network, region, worker }: InfraSettings, refuse: Refuse): void {
+  network.availabilityZones?.forEach((name, i) => {
     if (!name.startsWith(region)) refuse(['network', 'availabilityZones', i], `it is no zone of ${region}`);
   });
-  if (n.type === 'existing') return;
+  if (network.type === 'existing') return;
   // https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html
-  if (/^(?:0|127|169\.254|22[4-9]|2[3-5][0-9])\./.test(n.cidr))
+  if (/^(?:0|127|169\.254|22[4-9]|2[3-5][0-9])\./.test(network.cidr))
     refuse(['network', 'cidr'], 'no VPC has such addresses: take some of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16');
-  if (n.type === 'public') return;
-  const zones = n.availabilityZones?.length ?? 2;
-  const size = 2 ** (32 - Number(n.cidr.split('/')[1]));
-  if (n.natGateways > 0 && size / zones - NAT_SUBNET_ADDRESSES < MIN_SUBNET_ADDRESSES)
+  if (network.type === 'public') return;
+  const zones = network.availabilityZones?.length ?? 2;
+  const size = 2 ** (32 - Number(network.cidr.split('/')[1]));
+  if (network.natGateways > 0 && size / zones - NAT_SUBNET_ADDRESSES < MIN_SUBNET_ADDRESSES)
     refuse(['network', 'cidr'], `it is too small for subnets in ${zones} zones`);
-  if (n.natGateways > 0) return;
+  if (network.natGateways > 0) return;
   const far = `there is no way out of ${region} with network.natGateways: 0`;
-  a.repositories.forEach((some, i) => {
+  access.repositories.forEach((some, i) => {
     if (some.region !== undefined && some.region !== region) refuse(['access', 'repositories', i, 'region'], far);
   });
-  a.secrets.forEach((arn, i) => {
+  access.secrets.forEach((arn, i) => {
     if (regionOf(arn) !== region) refuse(['access', 'secrets', i], far);
   });
-  if (w.image !== undefined && ecrRegionOf(w.image) !== region)
+  if (worker.image !== undefined && ecrRegionOf(worker.image) !== region)
     refuse(['worker', 'image'], `${far}: a task gets its image from ECR of ${region} only`);
 }
 
-function checkWorker({ worker: w }: InfraSettings, refuse: Refuse): void {
-  const { cpu, image, memoryMiB, onDemandWeight, spotWeight } = w;
+function checkWorker({ worker }: InfraSettings, refuse: Refuse): void {
+  const { cpu, image, memoryMiB, onDemandWeight, spotWeight } = worker;
   // without its parts a task could not be let pull it
   if (image !== undefined && ecrRegionOf(image) !== undefined && parseEcrImage(image) === undefined)
     refuse(
@@ -133,16 +133,16 @@ function checkAccess({ access: { repositories } }: InfraSettings, refuse: Refuse
     );
 }
 
-function checkBucket({ bucket: b, vault }: InfraSettings, refuse: Refuse): void {
-  if (b.existing !== undefined && b.objectLock !== undefined)
+function checkBucket({ bucket, vault }: InfraSettings, refuse: Refuse): void {
+  if (bucket.existing !== undefined && bucket.objectLock !== undefined)
     refuse(['bucket', 'objectLock'], 'is set where a bucket is created: this one exists already');
-  if (b.existing !== undefined && b.name !== undefined)
+  if (bucket.existing !== undefined && bucket.name !== undefined)
     refuse(['bucket', 'name'], 'is of a bucket to create: this one exists already');
   // https://docs.aws.amazon.com/aws-backup/latest/devguide/s3-backups.html
-  if (vault !== undefined && (b.storageClass === 'GLACIER' || b.storageClass === 'DEEP_ARCHIVE')) {
+  if (vault !== undefined && (bucket.storageClass === 'GLACIER' || bucket.storageClass === 'DEEP_ARCHIVE')) {
     refuse(
       ['bucket', 'storageClass'],
-      `AWS Backup leaves objects of ${b.storageClass} out without a word: take GLACIER_IR, STANDARD_IA, INTELLIGENT_TIERING or STANDARD, or leave the vault out`,
+      `AWS Backup leaves objects of ${bucket.storageClass} out without a word: take GLACIER_IR, STANDARD_IA, INTELLIGENT_TIERING or STANDARD, or leave the vault out`,
     );
   }
 }
@@ -154,7 +154,7 @@ function sizeOf(list: readonly string[], more: number): number {
 
 /** What is in another partition nothing here can reach: China and GovCloud are worlds of their own. */
 function checkPartitions(settings: InfraSettings, refuse: Refuse): void {
-  const { access: a, encryption, notifications, region, registries, vault } = settings;
+  const { access, encryption, notifications, region, registries, vault } = settings;
   const here = partitionOf(region);
   const arn = (path: readonly (string | number)[], value: string | undefined): void => {
     if (value?.startsWith('arn:') === true && value.split(':')[1] !== here)
@@ -171,8 +171,9 @@ function checkPartitions(settings: InfraSettings, refuse: Refuse): void {
   // https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
   if (encryption.startsWith('arn:') && regionOf(encryption) !== region)
     refuse(['encryption'], `what is in ${region} is encrypted with a key of ${region}`);
-  for (const name of ['roles', 'secrets', 'keys'] as const) a[name].forEach((one, i) => arn(['access', name, i], one));
-  a.repositories.forEach((one, i) => place(['access', 'repositories', i, 'region'], one.region));
+  for (const name of ['roles', 'secrets', 'keys'] as const)
+    access[name].forEach((one, i) => arn(['access', name, i], one));
+  access.repositories.forEach((one, i) => place(['access', 'repositories', i, 'region'], one.region));
   notifications.topics.forEach((one, i) => arn(['notifications', 'topics', i], one));
   place(['vault', 'region'], vault?.region);
   if (registries === undefined) return;
@@ -189,7 +190,7 @@ const MAX_CONTINUOUS_DAYS = 35;
 
 function checkVault({ account, region, vault }: InfraSettings, refuse: Refuse): void {
   if (vault === undefined) return;
-  const { lock: l, sourceLock, plan, airGapped } = vault;
+  const { lock, sourceLock, plan, airGapped } = vault;
   if (vault.account === account && vault.region === region)
     refuse(
       ['vault', 'account'],
@@ -198,20 +199,21 @@ function checkVault({ account, region, vault }: InfraSettings, refuse: Refuse): 
   if (sourceLock.minDays > sourceLock.maxDays)
     refuse(['vault', 'sourceLock', 'minDays'], `${sourceLock.minDays} is more than maxDays, ${sourceLock.maxDays}`);
   within(plan.deleteAfterDays, sourceLock, ['vault', 'plan', 'deleteAfterDays'], 'sourceLock', refuse);
-  if (l.minDays > l.maxDays) refuse(['vault', 'lock', 'minDays'], `${l.minDays} is more than maxDays, ${l.maxDays}`);
-  if (l.mode === 'compliance' && l.consent !== CONSENT)
+  if (lock.minDays > lock.maxDays)
+    refuse(['vault', 'lock', 'minDays'], `${lock.minDays} is more than maxDays, ${lock.maxDays}`);
+  if (lock.mode === 'compliance' && lock.consent !== CONSENT)
     refuse(['vault', 'lock', 'consent'], `a compliance lock is for ever: say so with consent: "${CONSENT}"`);
-  if (l.mode === 'compliance' && l.changeableForDays === undefined)
+  if (lock.mode === 'compliance' && lock.changeableForDays === undefined)
     refuse(
       ['vault', 'lock', 'changeableForDays'],
       'a compliance lock needs the days to change your mind in, 3 at least',
     );
-  if (l.mode === 'governance' && l.changeableForDays !== undefined)
+  if (lock.mode === 'governance' && lock.changeableForDays !== undefined)
     refuse(
       ['vault', 'lock', 'changeableForDays'],
       'makes a lock one of compliance: leave it out, or say mode: compliance',
     );
-  within(plan.copyDeleteAfterDays, l, ['vault', 'plan', 'copyDeleteAfterDays'], 'the lock', refuse);
+  within(plan.copyDeleteAfterDays, lock, ['vault', 'plan', 'copyDeleteAfterDays'], 'the lock', refuse);
   if (airGapped !== undefined) {
     if (airGapped.consent !== CONSENT)
       refuse(
@@ -292,20 +294,20 @@ function checkRepositories({ region, registries }: InfraSettings, refuse: Refuse
   repositories.forEach((repo, index) => {
     if (repo.pullAccounts.length > MAX_ACCOUNTS)
       refuse(['registries', 'repositories', index, 'pullAccounts'], tooManyAccounts(repo.pullAccounts));
-    const at = (name: string): readonly (string | number)[] => ['registries', 'repositories', index, name];
+    const pathOf = (name: string): readonly (string | number)[] => ['registries', 'repositories', index, name];
     if (repositories.findIndex((other) => other.name === repo.name) < index)
-      refuse(at('name'), 'is here twice: a repository has one policy');
+      refuse(pathOf('name'), 'is here twice: a repository has one policy');
     if (repo.keepLast !== undefined && repo.expireAfterDays !== undefined)
       refuse(
-        at('expireAfterDays'),
+        pathOf('expireAfterDays'),
         `cannot stand beside keepLast ${repo.keepLast}: ECR holds a tagged image to one rule of a lifecycle policy, so take one of the two`,
       );
     if (repo.key !== undefined && regionOf(repo.key) !== region)
-      refuse(at('key'), `a repository in ${region} is encrypted with a key of ${region}`);
+      refuse(pathOf('key'), `a repository in ${region} is encrypted with a key of ${region}`);
     if (repo.existing) {
       for (const name of ['immutable', 'scanOnPush', 'key'] as const)
-        if (repo[name] !== undefined) refuse(at(name), NOT_OF_EXISTING);
-      if (Object.keys(repo.tags).length > 0) refuse(at('tags'), NOT_OF_EXISTING);
+        if (repo[name] !== undefined) refuse(pathOf(name), NOT_OF_EXISTING);
+      if (Object.keys(repo.tags).length > 0) refuse(pathOf('tags'), NOT_OF_EXISTING);
     }
   });
   const admitted = registries.replicationSources.map(
@@ -425,17 +427,20 @@ function checkTemplates({ account, region, registries }: InfraSettings, refuse: 
     ...replication.filter((to) => (to.account ?? account) === account).map((to) => to.region),
   ]);
   templates.forEach((template, index) => {
-    const at = (name: string): readonly (string | number)[] => ['registries', 'templates', index, name];
+    const pathOf = (name: string): readonly (string | number)[] => ['registries', 'templates', index, name];
     const place = template.key === undefined ? undefined : regionOf(template.key);
     if (place !== undefined && !regions.has(place))
-      refuse(at('key'), `a template in ${place} would be for nothing here: the regions are ${[...regions].join(', ')}`);
+      refuse(
+        pathOf('key'),
+        `a template in ${place} would be for nothing here: the regions are ${[...regions].join(', ')}`,
+      );
     const twin = templates.findIndex(
       (other) =>
         // product and product/ are the same to ECR
         other.prefix.replace(/\/$/, '') === template.prefix.replace(/\/$/, '') &&
         (other.key === undefined || place === undefined || regionOf(other.key) === place),
     );
-    if (twin < index) refuse(at('prefix'), 'is here twice: a registry has one template for a prefix');
+    if (twin < index) refuse(pathOf('prefix'), 'is here twice: a registry has one template for a prefix');
   });
 }
 

@@ -34,16 +34,16 @@ function isList(content: XmlContent): content is readonly XmlContent[] {
 
 function escapeXml(text: string): string {
   // oxlint-disable-next-line no-control-regex -- keys may hold control characters, and S3 writes them as references
-  return text.replace(/[&<>"\u0000-\u0008\u000b-\u001f]/g, (c) =>
-    c === '&'
+  return text.replace(/[&<>"\u0000-\u0008\u000b-\u001f]/g, (character) =>
+    character === '&'
       ? '&amp;'
-      : c === '<'
+      : character === '<'
         ? '&lt;'
-        : c === '>'
+        : character === '>'
           ? '&gt;'
-          : c === '"'
+          : character === '"'
             ? '&quot;'
-            : `&#x${c.charCodeAt(0).toString(16)};`,
+            : `&#x${character.charCodeAt(0).toString(16)};`,
   );
 }
 

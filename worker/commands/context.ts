@@ -39,7 +39,7 @@ export interface StartedProgram {
 
 /** What a command gets from the program around it. */
 export interface CommandContext {
-  /** Ends with these options; closing them closes every connection. */
+  /** Backends with these options; closing them closes every connection. */
   connect(options: ConnectOptions): Backends & AsyncDisposable;
   /**
    * The queues and the table that the environment names; closing them closes every connection. Nothing is asked of them yet. INVALID, naming

@@ -135,16 +135,16 @@ export function matchesPattern(pattern: string, text: string): boolean {
 function expressionOf(pattern: string): RegExp {
   let source = '';
   let depth = 0;
-  for (const c of pattern) {
-    if (c === '*') source += '.*';
-    else if (c === '{') {
+  for (const character of pattern) {
+    if (character === '*') source += '.*';
+    else if (character === '{') {
       depth++;
       source += '(?:';
-    } else if (c === '}' && depth > 0) {
+    } else if (character === '}' && depth > 0) {
       depth--;
       source += ')';
-    } else if (c === ',' && depth > 0) source += '|';
-    else source += c.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
+    } else if (character === ',' && depth > 0) source += '|';
+    else source += character.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
   }
   if (depth > 0) throw invalid(pattern, 'a brace is not closed');
   return new RegExp(`^${source}$`, 's');

@@ -89,9 +89,9 @@ function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-function pushedAt(c: Candidate, condition: string): number {
-  if (c.pushedAtMs !== undefined) return c.pushedAtMs;
-  const name = c.tag ?? c.digest ?? 'an image';
+function pushedAt(candidate: Candidate, condition: string): number {
+  if (candidate.pushedAtMs !== undefined) return candidate.pushedAtMs;
+  const name = candidate.tag ?? candidate.digest ?? 'an image';
   throw new Failure(
     'INVALID',
     `select images ${condition}: the registry does not tell when ${quote(name)} was pushed; only Amazon ECR does: select by version or by pattern`,

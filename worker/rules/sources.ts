@@ -73,9 +73,9 @@ function parseAlternative(alternative: string, text: string): SourcePattern {
 export function expandBraces(pattern: string): readonly string[] {
   let done = [''];
   for (let index = 0; index < pattern.length; index++) {
-    const c = pattern.charAt(index);
-    let pieces = [c];
-    if (c === '{') {
+    const character = pattern.charAt(index);
+    let pieces = [character];
+    if (character === '{') {
       const { alternatives, end } = readBraces(pattern, index);
       pieces = alternatives.flatMap(expandBraces);
       index = end;
@@ -92,10 +92,10 @@ function readBraces(pattern: string, start: number): { alternatives: readonly st
   let depth = 0;
   let from = start + 1;
   for (let index = start; index < pattern.length; index++) {
-    const c = pattern.charAt(index);
-    if (c === '{') depth++;
-    else if (c === '}') depth--;
-    if (depth === 0 || (c === ',' && depth === 1)) {
+    const character = pattern.charAt(index);
+    if (character === '{') depth++;
+    else if (character === '}') depth--;
+    if (depth === 0 || (character === ',' && depth === 1)) {
       alternatives.push(pattern.slice(from, index));
       from = index + 1;
     }

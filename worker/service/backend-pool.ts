@@ -7,7 +7,7 @@ import { Failure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
 import type { Backends } from '../images/backends.ts';
 
-/** Ends for one job after another, by what was applied last of how registries are reached. Closing closes all that were opened. */
+/** Backends for one job after another, by what was applied last of how registries are reached. Closing closes all that were opened. */
 export interface BackendPool extends AsyncDisposable {
   /** Runs `work` with backends that stay open until it ends, also when they are replaced. INVALID for access that cannot be read. */
   use<T>(work: (backends: Backends) => Promise<T>, options?: Abortable): Promise<T>;
@@ -23,7 +23,7 @@ export interface BackendPoolOptions {
 
 /** So long a change of access may take to be noticed. */
 const FRESH_MS = 30_000;
-/** Ends remember every repository that they met: after so many jobs they are made anew. */
+/** Backends remember every repository that they met: after so many jobs they are made anew. */
 const MAX_USES = 1000;
 
 export function openBackendPool(options: BackendPoolOptions): BackendPool {

@@ -117,8 +117,8 @@ function archiveOf(text: string, from: Extract<Location, { transport: 'docker' }
 
 /** Sortable, and nobody else's. */
 function runId(clock: Clock): string {
-  const at = new Date(clock.now()).toISOString().replace(/[-:]/g, '').slice(0, 15);
-  return `request-${at}-${Math.floor(clock.random() * 2 ** 40)
+  const askedAt = new Date(clock.now()).toISOString().replace(/[-:]/g, '').slice(0, 15);
+  return `request-${askedAt}-${Math.floor(clock.random() * 2 ** 40)
     .toString(36)
     .padStart(8, '0')}`;
 }

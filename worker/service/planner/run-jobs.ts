@@ -103,8 +103,16 @@ export class RunJobs {
    */
   async handOn(after: PlanJob['after'], options: Abortable): Promise<boolean> {
     const { rule, run } = this.#options;
-    const at = new Date(run.startedAtMs).toISOString();
-    const job: PlanJob = { version: 1, kind: 'plan', id: planJobId(run.id, after), run: run.id, rule, at, after };
+    const askedAt = new Date(run.startedAtMs).toISOString();
+    const job: PlanJob = {
+      version: 1,
+      kind: 'plan',
+      id: planJobId(run.id, after),
+      run: run.id,
+      rule,
+      at: askedAt,
+      after,
+    };
     const open = await this.#send([{ job, title: `plan ${rule} behind ${after.repository}` }], options);
     return open.has(job.id);
   }

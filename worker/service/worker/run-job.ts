@@ -122,11 +122,11 @@ async function keepSettings(
 ): Promise<void> {
   if (from.transport !== 'docker' || archive.transport !== 's3') return;
   const { registry, repository } = from.reference;
-  const at = { ...archive, key: posix.join(posix.dirname(archive.key), SETTINGS_NAME) };
+  const settingsAt = { ...archive, key: posix.join(posix.dirname(archive.key), SETTINGS_NAME) };
   try {
-    const stored = await ifFound(backends.bucket(at.bucket).stat(at.key, options));
+    const stored = await ifFound(backends.bucket(settingsAt.bucket).stat(settingsAt.key, options));
     if (stored !== undefined && options.clock.now() - stored.modified.getTime() < SETTINGS_MS) return;
-    await storeSettings(backends.registry(registry, 'source'), repository, backends, at, options);
+    await storeSettings(backends.registry(registry, 'source'), repository, backends, settingsAt, options);
   } catch (error) {
     checkAborted(options);
     if (!isFailure(error)) throw error;
