@@ -32,7 +32,7 @@ async function buildImage(): Promise<void> {
   await build({
     ...common,
     banner,
-    entryPoints: { worker: 'worker/main/image.ts', 'health-check': 'worker/main/health-check.ts' },
+    entryPoints: { worker: 'worker/main/container.ts', 'health-check': 'worker/main/health-check.ts' },
     outdir: 'bundle',
     splitting: true,
     // what is loaded when it is needed has to be modules: of packages in CommonJS esbuild would hand out no names then

@@ -121,6 +121,16 @@ for (const file of globSync('infra/**/*.ts').sort()) {
   });
 }
 
+test('docs/architecture.md shows this layer table', () => {
+  const page = readFileSync('docs/architecture.md', 'utf8');
+  const row = ([folder, allowed]: readonly [string, readonly string[]]): string => {
+    const text = allowed.includes('*') ? 'anything' : allowed.join(', ') || 'nothing';
+    return `| ${folder} | ${text} |`;
+  };
+  const table = ['| folder | may import |', '|---|---|', ...Object.entries(MAY_IMPORT).map(row)].join('\n');
+  assert.ok(page.includes(`\n${table}\n\n`), `the table there is another than\n${table}`);
+});
+
 test('the layer table has no cycle', () => {
   const seen = new Map<string, 'open' | 'done'>();
   const visit = (name: string): void => {

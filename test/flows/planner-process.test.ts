@@ -34,7 +34,7 @@ async function once(
   return new Promise((resolve) => {
     execFile(
       process.execPath,
-      ['worker/main/image.ts', 'planner', '--once', ...args],
+      ['worker/main/container.ts', 'planner', '--once', ...args],
       { env: { ...environment, AWS_EC2_METADATA_DISABLED: 'true' } },
       (error, stdout, stderr) => resolve({ code: error === null ? 0 : error.code, stdout, stderr }),
     );

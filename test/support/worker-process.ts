@@ -22,7 +22,7 @@ export function startWorker(
   environment: Readonly<Record<string, string>>,
   args: readonly string[] = ['worker'],
 ): WorkerProcess {
-  const child = spawn(process.execPath, ['worker/main/image.ts', ...args], {
+  const child = spawn(process.execPath, ['worker/main/container.ts', ...args], {
     env: { TRANSSHIP_LOG_LEVEL: 'debug', AWS_EC2_METADATA_DISABLED: 'true', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -15,7 +15,7 @@ export function lastScheduledMs(schedule: Schedule, nowMs: number): number | und
   return tick?.getTime();
 }
 
-/** The first tick after `nowMs`; undefined when there is none. Where the clock is changed: as `lastTickMs`. */
+/** The first tick after `nowMs`; undefined when there is none. Where the clock is changed: as `lastScheduledMs`. */
 export function nextScheduledMs(schedule: Schedule, nowMs: number): number | undefined {
   return (
     cronOf(schedule)
