@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
-import { formatRule } from '../../worker/rules/config.ts';
+import { formatRule, parseConfig } from '../../worker/rules/config.ts';
 import { destinationKey } from '../../worker/rules/destinations.ts';
 import type { CopyRule } from '../../worker/rules/rule.ts';
 import { sync } from '../../worker/service/admin/sync.ts';
@@ -219,7 +219,34 @@ describe('a planner', () => {
   });
 });
 
+test('a rule may write what another rule wrote from the same image with the same choices', async () => {
+  const { t, run, from, to, there } = await pair();
+  await expectEnded(t, await run('first'), { done: 1 });
+  const other = await t.enqueue({ ...mirrorJob(from[0], to), platforms: ['linux/amd64'], rule: 'second' });
+  await t.worker(lab.session().backends).drain();
+  await expectEnded(t, other, { failed: 1 });
+  const same = await t.enqueue({ ...mirrorJob(from[0], to), rule: 'second' });
+  await t.worker(lab.session().backends).drain();
+  await expectEnded(t, same, { skipped: 1 });
+  expect(await there()).toBe(0);
+});
+
 describe('a sync', () => {
+  test('writes two tags of one image to one destination by digest', async () => {
+    await lab.push(await makeImage({ seed: 91 }), registry, 'by-digest/app');
+    const from = `docker://${registry.registryHost}/by-digest/app`;
+    await lab.session().copy(`${from}:v1`, `${from}:latest`);
+    const config = parseConfig(`version: 1
+rules:
+  - name: by-digest
+    mirror: { from: '${registry.registryHost}/by-digest/app', to: '${otherEcr.registryHost}/{repository}:{digest}' }
+    schedule: '0 * * * *'
+`);
+    const { backends, options } = lab.session();
+    const { items } = await sync({ config }, backends, { ...options, clock: systemClock });
+    expect(items.map(({ outcome }) => outcome)).toEqual(['copied', 'unchanged']);
+  });
+
   test.each([false, true])(
     'writes for the first of two rules, and reports the other as failed (dry run: %s)',
     async (dryRun) => {

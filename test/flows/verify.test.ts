@@ -184,6 +184,16 @@ describe('verify', () => {
 });
 
 describe('verify --against', () => {
+  test('says of what is broken in the other image that it is the target', async () => {
+    const image = await makeImage({ seed: 93 });
+    await lab.push(image, registry, 'whole/app');
+    await lab.push(image, ecr, 'broken/app');
+    ecr.faults.add({ operation: 'manifest-get', times: 100 }, { kind: 'lie-digest' });
+    const [result] = await run({ at: at(registry, 'whole/app'), against: at(ecr, 'broken/app') });
+    ecr.faults.clear();
+    expect(result?.faults).toEqual([expect.stringMatching(/^target: .*has other bytes than its digest says/)]);
+  });
+
   test('finds a mirror equal, also one with referrers of its own', async () => {
     const image = await makeImage({ signed: true, seed: 9 });
     await lab.push(image, registry, 'equal/app');

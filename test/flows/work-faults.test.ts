@@ -470,3 +470,15 @@ function failingTable(table: Table, fails: () => boolean): Table {
     },
   };
 }
+
+test('a broken source image is named once for each destination, and not before all of them', async () => {
+  const image = await makeImage({ seed: 92 });
+  await lab.push(image, registry, 'broken-for-two');
+  registry.faults.add({ operation: 'manifest-get', times: 100 }, { kind: 'lie-digest' });
+  const t = testService();
+  const from = at(registry, 'broken-for-two');
+  await t.enqueue(mirrorJob(from, at(ecr, 'broken-for-two'), at(otherEcr, 'broken-for-two')));
+  await t.worker(lab.session().backends).drain();
+  const [letter] = await deadLettersOf(t);
+  expect(letter?.reason).toMatch(/^CORRUPT: 2 of 2 destinations failed: docker:/);
+});

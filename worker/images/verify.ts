@@ -4,7 +4,7 @@ import { copy } from '../copy/copy.ts';
 import { discard } from '../content/discard.ts';
 import { isManifestType } from '../oci/manifest.ts';
 import { checkAborted } from '../util/abort.ts';
-import { describeFailure, isFailure, toFailure, type Failure } from '../util/failure.ts';
+import { describeFailure, isFailure, onSide, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { openLocation } from './open-location.ts';
@@ -99,8 +99,9 @@ async function verifyOne(
         ? location.transport !== 'docker' && isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED') && !wasRefused(error)
         : isFailure(error, 'CORRUPT', 'INVALID', 'NOT_FOUND');
     if (!isFault) throw error;
-    // the message alone: that what is verified is the source goes without saying
-    faults.push(toFailure(error).message);
+    const { context, message } = toFailure(error);
+    // that what is verified is the source goes without saying; what it is compared with is the target
+    faults.push(context.side === 'source' ? message : describeFailure(error));
   }
   return { at, ...(digest === undefined ? {} : { digest }), ...counted, faults };
 }
@@ -143,7 +144,7 @@ async function drift(
     if (theirs !== root.descriptor.digest) return [`${name} is ${theirs}, not ${root.descriptor.digest}`];
     // ECR's managed signing adds referrers of its own: more than ours is no drift
     const wanted = await walk(source, [root], options);
-    const present = await walk(other.source, [other.root], options);
+    const present = await onSide('target', walk(other.source, [other.root], options));
     return wanted.referrers
       .filter((referrer) => !present.manifests.has(referrer.descriptor.digest))
       .map((referrer) => `${name} has not ${referrer.descriptor.digest}, which refers to the image`);

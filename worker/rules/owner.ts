@@ -4,24 +4,30 @@ import type { Reference } from '../oci/reference.ts';
 import type { SyncRecord } from '../state/state.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import { destinationsOf } from './destinations.ts';
+import { choicesKey, destinationsOf } from './destinations.ts';
 import { isCopyRule, type CopyRule, type Rule } from './rule.ts';
 import { aloneSelector } from './select.ts';
 import { registryName, sourcesOf } from './sources.ts';
 
 /** The job of a rule that is about to write a destination. */
-export interface Writer extends Pick<CopyJob, 'from'> {
+export interface Writer extends Pick<CopyJob, 'from' | 'platforms' | 'referrers'> {
   readonly rule: string;
 }
 
+/** What is remembered of the writer of a destination. */
+export type Written = Pick<SyncRecord, 'rule' | 'source' | 'choices'>;
+
 /**
  * Whether the destination was last written for another rule, or for this rule from another repository. Another tag of the same repository is no
- * other source: what `latest` selects has one destination after the other image.
+ * other source: what `latest` selects has one destination after the other image. A rule that copies the same image with the same choices
+ * writes the same bytes, so it is not foreign either.
  */
-export function isForeign(record: Pick<SyncRecord, 'rule' | 'source'>, { rule, from }: Writer): boolean {
-  if (record.rule === undefined) return false;
-  if (record.rule !== rule) return true;
-  const [before, now] = [imageOf(record.source), imageOf(from)];
+export function isForeign(written: Written, writer: Writer): boolean {
+  const { rule, from } = writer;
+  if (written.rule === undefined) return false;
+  if (written.source === from && written.choices === choicesKey(writer)) return false;
+  if (written.rule !== rule) return true;
+  const [before, now] = [imageOf(written.source), imageOf(from)];
   return before !== undefined && now !== undefined && repositoryOf(before) !== repositoryOf(now);
 }
 
@@ -55,7 +61,11 @@ function makes(rule: CopyRule, image: Reference, record: SyncRecord, dateMs: num
 }
 
 /** The refusal of a second writer of `destination`: CONFLICT, with the names of both rules. */
-export function writtenTwice(destination: string, writer: Writer, first: Writer): Failure {
+export function writtenTwice(
+  destination: string,
+  writer: Pick<Writer, 'rule' | 'from'>,
+  first: Pick<Writer, 'rule' | 'from'>,
+): Failure {
   const { rule, from } = writer;
   const why =
     first.rule === rule

@@ -35,16 +35,15 @@ export class DestinationOwners {
    */
   async refusal(
     { location, record }: RememberedDestination,
-    writer: { readonly rule?: string | undefined; readonly from: string },
+    writer: Omit<Writer, 'rule'> & { readonly rule?: string | undefined },
     options: Abortable & { readonly dateMs: number },
   ): Promise<Failure | undefined> {
     const { rule, from } = writer;
-    if (rule === undefined || record?.rule === undefined || !isForeign(record, { rule, from })) return undefined;
+    if (rule === undefined || record?.rule === undefined || !isForeign(record, { ...writer, rule })) return undefined;
     this.#rules ??= await this.#read(options);
     const owner = this.#rules.get(record.rule);
     if (owner === undefined || !stillWrites(owner, record, options.dateMs)) return undefined;
-    const first: Writer = { rule: record.rule, from: record.source };
-    return writtenTwice(location, { rule, from }, first);
+    return writtenTwice(location, { rule, from }, { rule: record.rule, from: record.source });
   }
 
   async #read(options: Abortable): Promise<ReadonlyMap<string, Rule>> {

@@ -1,7 +1,8 @@
 import { parseMessage, type CopyJob } from '../../queue/job.ts';
 import type { Queue } from '../../queue/queue.ts';
 import { formatLocation, parseDestination, parseLocation } from '../../oci/location.ts';
-import { writtenTwice, type Writer } from '../../rules/owner.ts';
+import { choicesKey } from '../../rules/destinations.ts';
+import { isForeign, writtenTwice, type Written } from '../../rules/owner.ts';
 import { copyRules, isExpired, type Config, type CopyRule } from '../../rules/rule.ts';
 import { memoryState } from '../../state/memory.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
@@ -32,7 +33,7 @@ export interface SyncRequest {
 export async function sync(request: SyncRequest, backends: Backends, options: OperationOptions): Promise<BatchResult> {
   const items: ItemResult[] = [];
   const faults: string[] = [];
-  const writers = new Map<string, Writer>();
+  const writers = new Map<string, Written>();
   for (const rule of copyRules(chosen(request))) {
     checkAborted(options);
     if (isExpired(rule, options.clock.now())) {
@@ -41,14 +42,12 @@ export async function sync(request: SyncRequest, backends: Backends, options: Op
       try {
         const { jobs: planned, failures } = await planHere(rule, backends, options);
         faults.push(...failures.map((failure) => `rule ${rule.name}: ${failure}`));
-        const { jobs, refused } = claimDestinations(planned, rule.name, writers);
+        const { jobs, repeated, refused } = claimDestinations(planned, rule.name, writers);
         for (const { failure } of refused) options.report?.({ type: 'warning', message: describeFailure(failure) });
         items.push(...refused);
-        items.push(
-          ...(request.dryRun === true
-            ? await tryJobs(jobs, backends, options)
-            : await copyJobs(jobs, backends, options)),
-        );
+        const run = request.dryRun === true ? tryJobs : copyJobs;
+        // one destination is written by one copy at a time
+        items.push(...(await run(jobs, backends, options)), ...(await run(repeated, backends, options)));
       } catch (error) {
         checkAborted(options);
         const message = describeFailure(error);
@@ -88,30 +87,34 @@ async function planHere(
   return { jobs: outbox.jobs, failures };
 }
 
-/** Enters the destinations of jobs into `writers`. Those that are there already are taken out of the jobs, and reported as failed. */
-function claimDestinations(
-  jobs: readonly CopyJob[],
-  rule: string,
-  writers: Map<string, Writer>,
-): { readonly jobs: readonly CopyJob[]; readonly refused: readonly (ItemResult & { readonly failure: Failure })[] } {
+interface Claims {
+  readonly jobs: readonly CopyJob[];
+  /** Jobs for destinations that another of the jobs writes as well, with the same image or after it. */
+  readonly repeated: readonly CopyJob[];
+  readonly refused: readonly (ItemResult & { readonly failure: Failure })[];
+}
+
+/** Enters the destinations of jobs into `writers`. Those that belong to another writer are taken out of the jobs, and reported as failed. */
+function claimDestinations(jobs: readonly CopyJob[], rule: string, writers: Map<string, Written>): Claims {
   const refused: (ItemResult & { failure: Failure })[] = [];
-  const claimed = jobs.map((job): CopyJob => {
+  const [first, repeated]: [CopyJob[], CopyJob[]] = [[], []];
+  for (const job of jobs) {
     const { from } = job;
-    const to = job.to.filter((location) => {
-      const first = writers.get(location);
-      if (first === undefined) writers.set(location, { rule, from });
-      else
-        refused.push({
-          from,
-          to: location,
-          outcome: 'failed',
-          failure: writtenTwice(location, { rule, from }, first),
-        });
-      return first === undefined;
-    });
-    return { ...job, to };
-  });
-  return { jobs: claimed.filter(({ to }) => to.length > 0), refused };
+    const [own, again]: [string[], string[]] = [[], []];
+    for (const to of job.to) {
+      const written = writers.get(to);
+      if (written === undefined) {
+        writers.set(to, { rule, source: from, choices: choicesKey(job) });
+        own.push(to);
+      } else if (isForeign(written, { ...job, rule })) {
+        const failure = writtenTwice(to, { rule, from }, { rule: written.rule ?? '', from: written.source });
+        refused.push({ from, to, outcome: 'failed', failure });
+      } else again.push(to);
+    }
+    if (own.length > 0) first.push({ ...job, to: own });
+    if (again.length > 0) repeated.push({ ...job, to: again });
+  }
+  return { jobs: first, repeated, refused };
 }
 
 /** Keeps the jobs that are sent, for whoever sent them. */

@@ -205,7 +205,7 @@ function failureOfAll(failed: readonly Failed[], all: number): Failure {
   const retryAfterMs = Math.max(...failed.map(({ failure }) => failure.context.retryAfterMs ?? 0));
   return new Failure(first.failure.code, `${failed.length} of ${all} destinations failed: ${list}`, {
     cause: first.failure,
-    // each has its own side
-    context: { ...first.failure.context, side: undefined, retryAfterMs },
+    // each part names its own side and image
+    context: { ...first.failure.context, side: undefined, image: undefined, location: undefined, retryAfterMs },
   });
 }
