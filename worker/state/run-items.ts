@@ -5,6 +5,8 @@ import { findNumber, findText, keyOf, numberOf, textOf, type Item, type Key } fr
 // The items of runs, of their jobs and of the lists of runs: docs/state.md.
 
 const KEPT_SECONDS = 90 * 24 * 3600;
+/** How often a change is tried that other processes keep interrupting: each of them then does what it was for. */
+export const TRIES = 8;
 /** States of jobs that have not ended. */
 export const OPEN: readonly JobState[] = ['waiting', 'running'];
 
@@ -39,7 +41,7 @@ export function idOf(run: Item): string {
   return run.pk.slice(RUN.length);
 }
 
-/** The counts of a run none of whose jobs is open: its item has them. */
+/** The counts that the item of a run has while no job of it is open; undefined otherwise. */
 export function finalCounts(run: Item): JobCounts | undefined {
   const done = findNumber(run, 'done');
   if (done === undefined) return undefined;

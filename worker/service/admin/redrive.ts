@@ -15,7 +15,7 @@ export interface RedriveChoice {
 
 export interface RedriveResult {
   readonly redriven: number;
-  /** Dead letters that stay: of other rules or runs, or nothing that anybody could do. */
+  /** Dead letters that stay: those of other rules or runs, and messages that ask for nothing that a worker does. */
   readonly left: number;
 }
 

@@ -114,7 +114,7 @@ function claimDestinations(
   return { jobs: claimed.filter(({ to }) => to.length > 0), refused };
 }
 
-/** Keeps the jobs that are sent, for whoever sent them. */
+/** A queue that keeps the jobs that are sent to it. */
 class Outbox implements Queue {
   readonly name = 'here';
   readonly jobs: CopyJob[] = [];

@@ -15,7 +15,7 @@ export interface LeasedDestination extends JobDestination {
 }
 
 /** The right to do a job. Disposing gives it back. */
-export interface Leases extends AsyncDisposable {
+export interface JobLeases extends AsyncDisposable {
   /** In the order in which they were asked for. */
   readonly destinations: readonly LeasedDestination[];
   /** Fires when the job as a whole must stop. Undefined for a job with destinations: each of them has its own. */
@@ -34,7 +34,7 @@ export async function acquireLeases(
   destinations: readonly JobDestination[],
   state: Pick<StateStore, 'destinations' | 'lock'>,
   options: Abortable & { readonly leaseSeconds?: number | undefined },
-): Promise<Leases | undefined> {
+): Promise<JobLeases | undefined> {
   const { leaseSeconds: ttlSeconds = LEASE_SECONDS } = options;
   await using taking = new AsyncDisposableStack();
   if (destinations.length === 0) {
