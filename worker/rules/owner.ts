@@ -15,8 +15,8 @@ export interface Writer extends Pick<CopyJob, 'from'> {
 }
 
 /**
- * Whether the destination was last written for another rule, or for this rule from another repository. Another tag of the same repository is no
- * other source: what `latest` selects has one destination after the other image.
+ * Whether the destination was last written for another rule, or for this rule from another repository. Another tag of the same repository is
+ * not another source: `latest` gives one destination to one tag after another.
  */
 export function isForeign(record: Pick<SyncRecord, 'rule' | 'source'>, { rule, from }: Writer): boolean {
   if (record.rule === undefined) return false;
@@ -66,7 +66,7 @@ export function writtenTwice(destination: string, writer: Writer, first: Writer)
   });
 }
 
-/** Undefined for what is no image of a registry. */
+/** The image that `source` names; undefined where it is not one of a registry. */
 function imageOf(source: string): Reference | undefined {
   try {
     const location = parseLocation(source);

@@ -123,7 +123,7 @@ export function isExpired(rule: Rule, nowMs: number): boolean {
 export interface Candidate {
   /** Absent: an image without one. */
   readonly tag: string | undefined;
-  /** Where the list already tells it. */
+  /** Known where the list of the registry has it. */
   readonly digest: string | undefined;
   readonly pushedAtMs: number | undefined;
 }

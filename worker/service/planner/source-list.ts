@@ -2,6 +2,7 @@ import type { Digest } from '../../oci/digest.ts';
 import type { Candidate } from '../../rules/rule.ts';
 import type { Abortable } from '../../util/abort.ts';
 import type { Failure } from '../../util/failure.ts';
+import { compareStrings } from '../../util/text.ts';
 import { nameOf, type SourceImage } from './plan-jobs.ts';
 
 /** What a rule selects of one repository. */
@@ -43,6 +44,5 @@ export const REQUESTS_AT_ONCE = 8;
 
 /** The order of `SourceList.selected`. */
 export function byName(a: Candidate, b: Candidate): number {
-  const [left, right] = [nameOf(a), nameOf(b)];
-  return left < right ? -1 : left > right ? 1 : 0;
+  return compareStrings(nameOf(a), nameOf(b));
 }

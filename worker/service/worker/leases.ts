@@ -1,6 +1,7 @@
 import { formatLocation, type Location } from '../../oci/location.ts';
 import type { DestinationKey, Lease, StateStore } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
+import { compareStrings } from '../../util/text.ts';
 
 /** A destination that a job writes. */
 export interface JobDestination {
@@ -60,6 +61,5 @@ export async function acquireLeases(
 }
 
 function byName(a: JobDestination, b: JobDestination): number {
-  const [first, second] = [formatLocation(a.location), formatLocation(b.location)];
-  return first < second ? -1 : Number(first > second);
+  return compareStrings(formatLocation(a.location), formatLocation(b.location));
 }
