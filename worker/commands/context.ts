@@ -7,7 +7,7 @@ import { describeFailure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
 import { startProgress, type Progress, type Screen } from './progress.ts';
 
-/** How to reach the ends of one command: what its flags say about credentials and creating. */
+/** How to reach the backends of one command: what its flags say about credentials and creating. */
 export interface ConnectOptions {
   readonly source?: SideOptions | undefined;
   readonly target?: SideOptions | undefined;
@@ -39,7 +39,7 @@ export interface StartedProgram {
 
 /** What a command gets from the program around it. */
 export interface CommandContext {
-  /** Ends with these options; closing them closes every connection. */
+  /** Backends with these options; closing them closes every connection. */
   connect(options: ConnectOptions): Backends & AsyncDisposable;
   /**
    * The queues and the table that the environment names; closing them closes every connection. Nothing is asked of them yet. INVALID, naming

@@ -33,7 +33,7 @@ interface InspectedImage {
   readonly bytes: number;
 }
 
-/** What an image is made of, found out from its manifests alone. */
+/** What an image consists of, from its manifests alone. */
 export async function inspect(reference: string, backends: Backends, options: OperationOptions): Promise<Inspected> {
   const location = parseLocation(reference);
   await using image = await openLocation(backends, location, 'source', options);

@@ -79,7 +79,7 @@ export async function execute(surroundings: Surroundings, more: readonly AddComm
       start: (args, options) => startProgram(args, { ...options, signal: stop }),
       setEnvironment: (variables) => Object.assign(process.env, variables),
       runWorker: async (options) => {
-        // other commands are none the slower for it
+        // loaded by this command only, since it takes time
         const { runWorker } = await import('./run-worker.ts');
         await runWorker({ ...options, settings: readSettings(env), version, signal: stop, write });
       },
@@ -138,7 +138,7 @@ function program(context: CommandContext, more: readonly AddCommand[]): Command 
     .showHelpAfterError('(transship COMMAND --help tells more)');
   for (const add of COMMANDS) add(root, context);
   for (const add of more) add(root, context);
-  for (const command of [...root.commands, ...root.commands.flatMap((of) => of.commands)])
+  for (const command of [...root.commands, ...root.commands.flatMap((parent) => parent.commands)])
     command.exitOverride().showHelpAfterError(`(transship ${command.name()} --help tells more)`);
   return root;
 }

@@ -4,7 +4,7 @@ import { Failure } from '../../util/failure.ts';
 import type { HttpAnswer, HttpRequest, Layer } from './layer.ts';
 
 export interface WholeRequest extends HttpRequest {
-  /** How many bytes the body may have. */
+  /** The most bytes that the body may have. */
   readonly limit: number;
 }
 
