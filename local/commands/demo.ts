@@ -11,6 +11,7 @@ import { Demo, type DemoFlags, type Step } from './demo-steps.ts';
 /** How long a killed worker's message stays invisible. On AWS it is two minutes, and clocks differ. */
 const ENVIRONMENT = { TRANSSHIP_VISIBILITY_SECONDS: '10', TRANSSHIP_CLOCK_SKEW_SECONDS: '0' };
 
+/** Adds the command `demo`. */
 export function addDemo(program: Command, context: CommandContext): void {
   const command = program
     .command('demo')

@@ -12,6 +12,7 @@ interface LocalFlags {
   readonly json?: boolean;
 }
 
+/** Adds the command `local`. */
 export function addLocal(program: Command, context: CommandContext): void {
   program
     .command('local')

@@ -18,6 +18,7 @@ export interface Call {
   readonly signal: AbortSignal;
 }
 
+/** The answer to a call that succeeded. */
 export interface CallAnswer {
   /** Becomes the body as it is when it is text, as JSON otherwise. */
   readonly body: string | Readonly<Record<string, unknown>>;
@@ -60,6 +61,7 @@ export interface FrontOptions extends ListenOptions {
   readonly answer: (call: Call) => Promise<CallAnswer>;
 }
 
+/** A running front of one service. */
 export interface Front {
   /** `http://127.0.0.1:port`. */
   readonly url: string;

@@ -38,6 +38,7 @@ export interface ImageCopyRequest extends ImageChoices {
   readonly to: Location;
 }
 
+/** What a copy of one image came to. */
 export interface ImageCopyResult extends WrittenImage {
   readonly from: string;
   readonly to: string;

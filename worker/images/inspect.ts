@@ -6,6 +6,7 @@ import type { Backends, OperationOptions } from './backends.ts';
 import { openLocation } from './open-location.ts';
 import { formatLocation, parseLocation } from '../oci/location.ts';
 
+/** What `inspect` found. */
 export interface Inspected {
   readonly at: string;
   /** `registry/repository`, as the image calls itself. */

@@ -29,6 +29,7 @@ const HELP_END = `
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished and found faults (verify, status, planner --once), 130 interrupted.
 Credentials: as docker and podman keep them, or the file that $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
 
+/** Adds one command to the program. */
 export type AddCommand = (program: Command, context: CommandContext) => void;
 
 const COMMANDS: readonly AddCommand[] = [

@@ -1,6 +1,7 @@
 import type { Bytes } from '../content/content.ts';
 import type { Abortable } from '../util/abort.ts';
 
+/** An object as its store describes it. */
 export interface ObjectInfo {
   readonly key: string;
   readonly size: number;

@@ -7,6 +7,7 @@ import { quote } from '../util/text.ts';
 /** How many of the faults one message lists. */
 const MAX_FAULTS = 50;
 
+/** The members and indexes that lead to a value in the file. */
 export type Path = readonly PropertyKey[];
 
 /** What is wrong at one path of a configuration. */

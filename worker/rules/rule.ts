@@ -19,6 +19,7 @@ interface RegistryAccess {
   readonly externalId?: string | undefined;
 }
 
+/** One rule of the rules file. */
 export type Rule = CopyRule | PublishRule | PruneRule;
 
 interface RuleCommon {
@@ -32,6 +33,7 @@ interface RuleCommon {
   readonly expiresAtMs?: number | undefined;
 }
 
+/** When a rule runs. */
 export interface Schedule {
   /** Five fields, or six with seconds, as croner reads them. */
   readonly cron: string;

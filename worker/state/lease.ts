@@ -51,6 +51,7 @@ export class Leases {
   }
 }
 
+/** A lease that `Leases.take` gave. */
 export class HeldLease implements Lease {
   readonly key: Key;
   readonly name: string;

@@ -57,6 +57,7 @@ export interface SyncRecord extends DestinationKey {
   readonly rule?: string | undefined;
 }
 
+/** What was recorded of destinations, and the leases to write them. */
 export interface Destinations {
   get(key: DestinationKey, options?: Abortable): Promise<SyncRecord | undefined>;
   /** All of a group, in order of names. */
@@ -76,6 +77,7 @@ export interface StoredRule {
   readonly revision: number;
 }
 
+/** The rules and the access to registries that were applied. */
 export interface Rules {
   /** In order of names. */
   list(options?: Abortable): Promise<readonly StoredRule[]>;
@@ -93,8 +95,10 @@ export interface Rules {
   putAccess(document: string, revision: number, options?: Abortable): Promise<void>;
 }
 
+/** What a run was begun by. */
 export type RunTrigger = 'schedule' | 'push' | 'request';
 
+/** One run, with the counts of its jobs. */
 export interface Run {
   readonly id: string;
   readonly rule?: string | undefined;
@@ -120,6 +124,7 @@ export interface JobCounts {
   readonly failed: number;
 }
 
+/** The state of a job. */
 export type JobState = keyof JobCounts;
 
 /** One job of a run. */

@@ -17,15 +17,19 @@ export interface Table {
   query(pk: string, options?: QueryOptions): AsyncIterable<Item>;
 }
 
+/** The key of an item: its partition and its place there. */
 export interface Key {
   readonly pk: string;
   readonly sk: string;
 }
 
+/** The value of an attribute. */
 export type Value = string | number | boolean;
 
+/** An item: its key and its attributes. */
 export type Item = Key & Readonly<Record<string, Value>>;
 
+/** What is changed in an item. */
 export interface Change {
   /** New values. Undefined removes the attribute. */
   readonly set?: Readonly<Record<string, Value | undefined>>;

@@ -26,6 +26,7 @@ export type Code =
   | 'ABORTED'
   | 'BUG';
 
+/** The side of a copy. */
 export type Side = 'source' | 'target';
 
 /** Facts about a failure for logs and programs. Never secrets, never a URL's query. */

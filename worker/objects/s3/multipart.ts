@@ -31,6 +31,7 @@ export interface Multipart {
   readonly id: string;
 }
 
+/** The object that the parts of an upload make. */
 export interface WholeObject {
   readonly size: number;
   readonly crc: number;

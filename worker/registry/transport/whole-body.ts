@@ -8,6 +8,7 @@ export interface WholeRequest extends HttpRequest {
   readonly limit: number;
 }
 
+/** An answer with its whole body. */
 export interface WholeAnswer extends HttpAnswer {
   readonly bytes: Buffer;
 }

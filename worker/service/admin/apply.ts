@@ -5,6 +5,7 @@ import type { StateStore, StoredRule } from '../../state/state.ts';
 import { anyOf, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
 
+/** What `apply` would change. */
 export interface ApplyPlan {
   readonly rules: readonly Change[];
   /** What differs in how registries are reached, a line each. */

@@ -8,6 +8,7 @@ import type { Clock } from '../../util/clock.ts';
 import { isFailure } from '../../util/failure.ts';
 import type { Service } from '../service.ts';
 
+/** The state of one rule. */
 export interface RuleStatus {
   readonly name: string;
   /** Absent where this version cannot read it. */
@@ -31,6 +32,7 @@ interface DeadLetter {
   readonly sentAtMs: number;
 }
 
+/** The state of the deployed system. */
 export interface Status {
   readonly queue: QueueCount;
   /** How many there are, about. */

@@ -20,6 +20,7 @@ export interface PassOptions extends Abortable {
   readonly deadAfterSeconds?: number | undefined;
 }
 
+/** What a pass came to. */
 export interface PassResult {
   readonly rules: number;
   /** Rules whose run began. */

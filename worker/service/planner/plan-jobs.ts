@@ -35,6 +35,7 @@ export interface SourceImages {
   readonly images: readonly SourceImage[];
 }
 
+/** What `planJobs` decided. */
 export interface JobPlan {
   /** One for each image that is not everywhere yet, with the destinations that need work. In the order of the images. */
   readonly jobs: readonly CopyJob[];

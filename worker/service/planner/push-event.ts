@@ -13,6 +13,7 @@ import { planPushed } from './plan-pushed.ts';
 import type { PlanOptions, PlanResult } from './plan-run.ts';
 import type { Service } from '../service.ts';
 
+/** What a push started. */
 export interface PushResult {
   /** One for each rule that the push starts. */
   readonly runs: readonly (PlanResult & { readonly run: string; readonly rule: string })[];

@@ -119,7 +119,7 @@ export class JobDelivery {
     const message = describeFailure(failure);
     const job = this.#name;
     const { deadLetters, state } = this.#context.service;
-    await deadLetters.send([{ body: formatJob(this.#job), reason: `${code}: ${message}` }]);
+    await deadLetters.send([{ body: formatJob(this.#job), reason: deadLetterReason(failure) }]);
     await state.runs.endJob(job.run, job.id, { state: 'failed', code, reason: message });
     this.#report({ type: 'job-failed', job, durationMs, code, message, again: false });
     return DONE;
@@ -172,6 +172,11 @@ function isWithoutCredentials({ context }: Failure): boolean {
 
 function crashedTooOften(): Failure {
   return new Failure('UNAVAILABLE', `${MAX_ATTEMPTS} workers crashed or were stopped while running this job`);
+}
+
+/** The reason that a dead letter carries: the code and the whole sentence of its failure. */
+export function deadLetterReason(failure: Failure): string {
+  return `${failure.code}: ${describeFailure(failure)}`;
 }
 
 /** Which attempt it is. Undefined when the job has ended. */

@@ -4,7 +4,7 @@ import { MAX_ATTEMPTS, retryLater, isTooOld, replace, waitSeconds } from '../../
 import { describeFailure, isFailure, toFailure, type Failure } from '../../util/failure.ts';
 import { isRecord } from '../../util/record.ts';
 import type { JobName } from '../../util/events.ts';
-import { JobDelivery, makeKnown } from './deliver-job.ts';
+import { deadLetterReason, JobDelivery, makeKnown } from './deliver-job.ts';
 import { planPush } from '../planner/push-event.ts';
 import type { WorkContext } from './work-context.ts';
 
@@ -68,7 +68,7 @@ async function workOn(
 /** Dead-letters a message that cannot be read: redelivery would not help. If it names a job that the state knows, that job fails. */
 async function refuse(delivery: Delivery, context: WorkContext, failure: Failure): Promise<Outcome> {
   const { deadLetters, state } = context.service;
-  const reason = reasonOf(failure);
+  const reason = deadLetterReason(failure);
   try {
     await deadLetters.send([{ body: delivery.body, reason }]);
   } catch (error) {
@@ -140,7 +140,7 @@ async function workOnPush(
     const { code } = failure;
     const message = describeFailure(failure);
     const again = failure.retryable && delivery.receiveCount < MAX_ATTEMPTS;
-    if (!again) await context.service.deadLetters.send([{ body: delivery.body, reason: reasonOf(failure) }]);
+    if (!again) await context.service.deadLetters.send([{ body: delivery.body, reason: deadLetterReason(failure) }]);
     report({ type: 'job-failed', job: name, durationMs: context.clock.now() - startedMs, code, message, again });
     return again
       ? retryLater(
@@ -151,9 +151,4 @@ async function workOnPush(
         )
       : DONE;
   }
-}
-
-/** The reason of a dead letter. */
-function reasonOf(failure: Failure): string {
-  return `${failure.code}: ${describeFailure(failure)}`;
 }
