@@ -34,7 +34,7 @@ export type RegistryFault =
 type DeliveryFault =
   /** A copy of the message, with the same id and a receipt handle of its own, is visible at once. */
   | { readonly kind: 'duplicate' }
-  /** The message goes behind all others instead of being delivered, once at most. A share of 0.5 mixes a queue well. */
+  /** The message moves to the end of the queue instead of being delivered, once at most. A share of 0.5 mixes a queue well. */
   | { readonly kind: 'reorder' }
   /**
    * The message is visible again `afterSeconds` after its delivery (default 0; fractions are fine). Until then extending is accepted and does
@@ -58,9 +58,9 @@ export interface FaultMatch<Operation extends string> {
   readonly share?: number;
 }
 
-/** What faults are matched with. */
+/** A request as faults match it. */
 export interface MatchedRequest {
-  /** The names of what it asks for. Any of them matches. */
+  /** The names of its operation. Any of them matches. */
   readonly operations: readonly string[];
   readonly key?: string;
   readonly digest?: Digest;
@@ -107,6 +107,7 @@ export class Faults<Operation extends string = string, Fault = RequestFault> {
     this.#away = how;
   }
 
+  /** Makes the server reachable again. */
   comeBack(): void {
     this.#away = undefined;
   }
@@ -120,7 +121,7 @@ export class Faults<Operation extends string = string, Fault = RequestFault> {
     return this.#queue.reduce((sum, { left }) => sum + left, 0);
   }
 
-  /** Takes back every fault, and comes back. */
+  /** Removes every fault, and makes the server reachable again. */
   clear(): void {
     this.#queue = [];
     this.comeBack();

@@ -23,7 +23,7 @@ export interface SampleRecipe {
   readonly layerBytes: readonly number[];
   /** Goes into the topmost layer of each platform: another version is another image that shares all other layers. */
   readonly version: string;
-  /** Of gzip: 0 packs without compressing, which is quick. Default 1. */
+  /** Level of gzip: 0 packs without compressing, which is quick. Default 1. */
   readonly compression?: number;
 }
 
@@ -66,7 +66,7 @@ export async function writeSampleImage(folder: string, recipe: SampleRecipe): Pr
 interface Blobs {
   put(mediaType: string, bytes: Uint8Array): Promise<Descriptor>;
   putJson(mediaType: string, value: object): Promise<Descriptor>;
-  /** Of all that were put, each once. */
+  /** Bytes of all that was put, each blob once. */
   readonly bytes: number;
 }
 

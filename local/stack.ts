@@ -20,20 +20,20 @@ export interface StackOptions {
 export interface Stack extends AsyncDisposable {
   readonly s3: LocalS3;
   readonly ecr: LocalRegistry;
-  /** Of another account in another region. */
+  /** An ECR of another account in another region. */
   readonly otherEcr: LocalRegistry;
   readonly registry: LocalRegistry;
-  /** A bucket, with versions, that is there already. */
+  /** The name of a bucket with versions that exists from the start. */
   readonly bucket: string;
   readonly sqs: LocalSqs;
   readonly dynamodb: LocalDynamoDb;
-  /** Of a queue that is there already, and is empty at every start: SQS is not kept in the folder. */
+  /** The URL of a queue that exists from the start, and is empty then: SQS is not kept in the folder. */
   readonly queueUrl: string;
-  /** Where the queue's messages go that were received twenty times and never deleted. */
+  /** The URL of the queue for messages that were received twenty times and never deleted. */
   readonly deadLetterQueueUrl: string;
-  /** A table, with the keys `pk` and `sk` and expiry by `ttl`, that is there already. */
+  /** The name of a table that exists from the start, with the keys `pk` and `sk` and expiry by `ttl`. */
   readonly table: string;
-  /** Whether every push to `ecr` is told to the queue from now on, as a rule of EventBridge does it. */
+  /** Whether every push to `ecr` sends an event to the queue from now on, as a rule of EventBridge does. */
   pushEvents: boolean;
   /** What a process needs in its environment to reach all of it. */
   readonly environment: Readonly<Record<string, string>>;
@@ -51,7 +51,7 @@ const QUEUE = {
   name: 'transship',
   visibilitySeconds: 120,
   retentionSeconds: RETENTION_SECONDS,
-  // beyond what a worker tries by itself: only for messages that kill whoever takes them
+  // more than a worker attempts by itself: only for messages that crash every worker
   deadLetters: { queue: DEAD_LETTERS.name, maxReceiveCount: 20 },
 };
 const CREDENTIALS = { accessKeyId: 'local', secretAccessKey: 'local-secret' };
@@ -190,7 +190,7 @@ function environmentOf(servers: Registries & Pick<Stack, 's3' | 'sqs' | 'dynamod
   };
 }
 
-/** As EventBridge, with its best effort: an event that the queue does not take is lost. */
+/** Sends an event as EventBridge does, by best effort: one that the queue does not take is lost. */
 async function sendEvent({ endpoint }: LocalSqs, queueUrl: string, event: string): Promise<void> {
   const answer = await fetch(endpoint, {
     method: 'POST',
@@ -210,7 +210,7 @@ async function deleteRepository(ecr: LocalRegistry, repositoryName: string): Pro
     headers: {
       'content-type': 'application/x-amz-json-1.1',
       'x-amz-target': 'AmazonEC2ContainerRegistry_V20150921.DeleteRepository',
-      // nobody checks it, but ECR refuses a request without one
+      // it is not checked, but ECR refuses a request without one
       authorization: `AWS4-HMAC-SHA256 Credential=local/20260101/${HOME.region}/ecr/aws4_request, SignedHeaders=host, Signature=0`,
     },
     body: JSON.stringify({ repositoryName, force: true }),

@@ -1,4 +1,4 @@
-// What no code of the program calls is not there: nobody would notice what it does, or what permission it is given for it.
+// Every method of an interface has a caller in the program: code that nothing calls still has permissions, and its faults do not show.
 import { afterAll, expect, test } from 'vitest';
 import { readCallGraph } from './support/call-graph.ts';
 
@@ -29,7 +29,7 @@ test.each(INTERFACES)('%s: every method of %s has a caller', (file, name) => {
   expect([...callers].filter(([, units]) => units.length === 0).map(([method]) => method)).toEqual([]);
 });
 
-test('a decorator that passes a call on, and a test, are no callers', () => {
+test('counts neither a decorator that passes a call on nor a test as a caller', () => {
   const names = (file: string, name: string, method: string): readonly string[] =>
     graph
       .callersOf(file, name)

@@ -1,4 +1,4 @@
-// A function that fits on a screen, a file that is read in one sitting: what is longer does several things.
+// A function fits on a screen, and a file is read in one sitting: what is longer does several things.
 import { globSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { afterAll, expect, test } from 'vitest';

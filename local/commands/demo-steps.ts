@@ -16,6 +16,7 @@ export interface DemoFlags extends CommonFlags {
   readonly image?: string;
 }
 
+/** A step that was done, as the result of the demo shows it. */
 export interface Step {
   readonly step: string;
   readonly what: string;
@@ -25,22 +26,22 @@ export interface Step {
   readonly ms: number;
 }
 
-type Told = Pick<Step, 'what'> & Partial<Pick<Step, 'digest' | 'bytes'>>;
+type StepResult = Pick<Step, 'what'> & Partial<Pick<Step, 'digest' | 'bytes'>>;
 
 const MIB = 1024 * 1024;
 const PLATFORMS = [
   { os: 'linux', architecture: 'amd64' },
   { os: 'linux', architecture: 'arm64' },
 ];
-/** Of the image that everything is shown with, of the others, and of the one whose worker dies. */
+/** Layer sizes in bytes: of the image that the demo follows, of the others, and of the one whose worker is killed. */
 const LAYERS = [28 * MIB, 11 * MIB, 3 * MIB, 256 * 1024];
 const SMALL_LAYERS = [2 * MIB, 64 * 1024];
 const BIG_LAYERS = [160 * MIB, 40 * MIB];
 const POLL_MS = 50;
-/** Until something that takes seconds counts as broken. */
+/** After this time something that takes seconds counts as broken. */
 const PATIENCE_MS = 90_000;
 
-/** What the demo is shown with. */
+/** What the demo runs on. */
 interface DemoParts {
   readonly stack: Stack;
   readonly folder: string;
@@ -51,7 +52,7 @@ interface DemoParts {
   readonly options: OperationOptions;
 }
 
-/** What is wanted of a line of a worker's log. */
+/** The members of a line of a worker's log that the demo uses. */
 interface WorkerLine {
   readonly event?: string;
   readonly reference?: string;
@@ -73,7 +74,7 @@ export class Demo implements AsyncDisposable {
   /** Which worker began which image last. */
   readonly #began = new Map<string, string>();
   readonly #product: string;
-  /** The image that everything is shown with. */
+  /** The image that the demo follows. */
   readonly #app: string;
   /** The digest that was pushed, by location. */
   readonly #pushed = new Map<string, string>();
@@ -97,7 +98,7 @@ export class Demo implements AsyncDisposable {
     await this.#step('plan', async () => this.#plan());
     await this.#step('work', async () => this.#work());
     await this.#step('plan again', async () => this.#planAgain());
-    // from now on ECR tells of pushes, as EventBridge does on AWS
+    // from now on ECR's pushes send events, as EventBridge does on AWS
     this.#stack.pushEvents = true;
     await this.#step('push 1.1', async () => this.#pushOneMore());
     await this.#step('kill a worker', async () => this.#killWorker());
@@ -120,7 +121,7 @@ export class Demo implements AsyncDisposable {
     return result;
   }
 
-  async #pushImages(): Promise<Told> {
+  async #pushImages(): Promise<StepResult> {
     const results = [
       await this.#push(this.#flags.image ?? (await this.#sample('app', '1', LAYERS)), this.#app),
       await this.#push(await this.#sample('api', '1', SMALL_LAYERS), `${this.#product}/api:2.0`),
@@ -134,25 +135,25 @@ export class Demo implements AsyncDisposable {
     return { what: `three into ECR, one into another registry, each of two platforms`, bytes };
   }
 
-  async #applyRules(): Promise<Told> {
+  async #applyRules(): Promise<StepResult> {
     const [{ parseConfig }, { apply }] = await Promise.all([
       import('../../worker/rules/config.ts'),
       import('../../worker/service/admin/apply.ts'),
     ]);
     const rules = rulesOf(this.#stack);
-    this.#tell(rules.trimEnd());
+    this.#print(rules.trimEnd());
     const plan = await apply(parseConfig(rules), this.#service.state, this.#options);
     await plan.execute(this.#options);
     return { what: `${plan.rules.length} rules in the table` };
   }
 
-  async #plan(): Promise<Told> {
+  async #plan(): Promise<StepResult> {
     await this.#runPass();
     const { visible } = await this.#service.queue.count(this.#options);
     return { what: `one tick of the planner: ${visible} jobs in the queue` };
   }
 
-  async #work(): Promise<Told> {
+  async #work(): Promise<StepResult> {
     const before = this.#received();
     this.#start('A');
     this.#start('B');
@@ -160,13 +161,13 @@ export class Demo implements AsyncDisposable {
     return { what: `two worker processes: ${described(runs)}`, bytes: this.#received() - before };
   }
 
-  async #planAgain(): Promise<Told> {
+  async #planAgain(): Promise<StepResult> {
     const begun = await this.#runPass();
     const runs = await this.#ended(begun);
     return { what: `nothing has changed: ${described(runs)}` };
   }
 
-  async #pushOneMore(): Promise<Told> {
+  async #pushOneMore(): Promise<StepResult> {
     const to = `${this.#product}/app:1.1`;
     const from = this.#flags.image === undefined ? await this.#sample('app', '2', LAYERS) : this.#app;
     const result = await this.#push(from, to);
@@ -175,7 +176,7 @@ export class Demo implements AsyncDisposable {
     return { what: 'its event started a backup at once', digest: result.digest, bytes: this.#received() - before };
   }
 
-  async #killWorker(): Promise<Told> {
+  async #killWorker(): Promise<StepResult> {
     const to = `${this.#product}/big:1.0`;
     const big = await this.#sample('big', '1', BIG_LAYERS, 0);
     const before = this.#received();
@@ -184,7 +185,7 @@ export class Demo implements AsyncDisposable {
     const victim = this.#began.get('/product/big:1.0') ?? 'A';
     this.#workers.get(victim)?.kill('SIGKILL');
     const sent = this.#received() - before;
-    this.#tell(`worker ${victim} is dead, ${formatBytes(sent)} of ${formatBytes(moved(result))} were in S3`);
+    this.#print(`worker ${victim} is dead, ${formatBytes(sent)} of ${formatBytes(moved(result))} were in S3`);
     await this.#archived('us-east-1/product/big', '1.0.tar', result.digest);
     const bytes = this.#received() - before;
     const twice = Math.max(0, bytes - moved(result));
@@ -195,7 +196,7 @@ export class Demo implements AsyncDisposable {
     };
   }
 
-  async #askByHand(): Promise<Told> {
+  async #askByHand(): Promise<StepResult> {
     const { enqueueImage, follow } = await import('../../worker/service/admin/enqueue.ts');
     const to = `docker://${this.#stack.registry.host}/team/app:1.0`;
     const asked = await enqueueImage({ from: this.#app, to }, this.#service, this.#options);
@@ -204,7 +205,7 @@ export class Demo implements AsyncDisposable {
     return { what: `enqueue SRC DST --wait: ${described([run])}`, digest: this.#pushed.get(this.#app) ?? '' };
   }
 
-  async #checkStatus(): Promise<Told> {
+  async #checkStatus(): Promise<StepResult> {
     // the events of signatures and SBOMs look once more at what is done
     await this.#until('an empty queue', async () => {
       const { visible, inFlight, delayed } = await this.#service.queue.count(this.#options);
@@ -213,12 +214,12 @@ export class Demo implements AsyncDisposable {
     const { status } = await import('../../worker/service/admin/status.ts');
     const found = await status(this.#service, { ...this.#options, runs: 5 });
     const { describeStatus } = await import('../../worker/commands/status.ts');
-    this.#tell(describeStatus(found, this.#context.clock.now()));
+    this.#print(describeStatus(found, this.#context.clock.now()));
     if (found.faulty) throw new Failure('BUG', 'the system is late, or has dead letters');
     return { what: `${found.rules.length} rules, nothing late, no dead letters` };
   }
 
-  async #stop(): Promise<Told> {
+  async #stop(): Promise<StepResult> {
     const codes: (number | undefined)[] = [];
     for (const worker of this.#workers.values()) {
       worker.kill('SIGTERM');
@@ -229,12 +230,12 @@ export class Demo implements AsyncDisposable {
     return { what: 'SIGTERM: nothing was in hand' };
   }
 
-  async #loseIt(): Promise<Told> {
+  async #loseIt(): Promise<StepResult> {
     await this.#stack.deleteRepository('product/app');
     return { what: 'the repository product/app is deleted, images and all' };
   }
 
-  async #restore(): Promise<Told> {
+  async #restore(): Promise<StepResult> {
     const archives = `s3://${this.#stack.bucket}/us-east-1/product/app/`;
     const run = await restore(
       { from: archives, to: `docker://${this.#stack.ecr.registryHost}` },
@@ -252,12 +253,12 @@ export class Demo implements AsyncDisposable {
     await Promise.all([...this.#workers.values()].map(async (worker) => worker.ended));
   }
 
-  async #step(name: string, work: () => Promise<Told>): Promise<void> {
+  async #step(name: string, work: () => Promise<StepResult>): Promise<void> {
     const { clock } = this.#context;
     const startedMs = clock.now();
-    this.#tell(`${name} …`);
-    const told = await work();
-    this.#steps.push({ step: name, digest: '', bytes: 0, ...told, ms: clock.now() - startedMs });
+    this.#print(`${name} …`);
+    const result = await work();
+    this.#steps.push({ step: name, digest: '', bytes: 0, ...result, ms: clock.now() - startedMs });
   }
 
   async #verify(location: string, digest: string | undefined): Promise<void> {
@@ -279,7 +280,7 @@ export class Demo implements AsyncDisposable {
     const { runPass } = await import('../../worker/service/planner/pass.ts');
     const { runs } = this.#service.state;
     const before = new Set((await runs.list(this.#options)).map((run) => run.id));
-    // the schedules of the rules have a tick every second
+    // the schedules of the rules name every second
     await this.#until('the next second', async () => {
       const { begun } = await runPass(this.#service, { use: async (work) => work(this.#backends) }, this.#options);
       return begun > 0;
@@ -292,15 +293,15 @@ export class Demo implements AsyncDisposable {
     this.#workers.set(name, worker);
   }
 
-  /** Logs of workers are for programs; what a person wants of them is told. */
+  /** Prints the lines of a worker's log that concern a person. */
   #heard(worker: string, line: string): void {
     const { event, reference = '', durationMs = 0, message = '' } = JSON.parse(line) as WorkerLine;
     const job = printable(reference);
     if (event === 'job-started') {
       const [, image] = /^docker:\/\/[^/]*(\S*)/.exec(job) ?? [];
       if (image !== undefined) this.#began.set(image, worker);
-    } else if (event === 'job-done') this.#tell(`  ${worker}: ${job} in ${formatDuration(durationMs)}`);
-    else if (event === 'job-failed') this.#tell(`  ${worker}: ${job}: ${printable(message)}`);
+    } else if (event === 'job-done') this.#print(`  ${worker}: ${job} in ${formatDuration(durationMs)}`);
+    else if (event === 'job-failed') this.#print(`  ${worker}: ${job}: ${printable(message)}`);
   }
 
   async #ended(ids: readonly string[]): Promise<readonly Run[]> {
@@ -339,7 +340,7 @@ export class Demo implements AsyncDisposable {
     return this.#stack.s3.requests.reduce((sum, request) => sum + request.receivedBytes, 0);
   }
 
-  #tell(text: string): void {
+  #print(text: string): void {
     if (this.#flags.quiet !== true && this.#flags.json !== true) this.#context.stderr.write(`${text}\n`);
   }
 

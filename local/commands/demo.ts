@@ -8,9 +8,10 @@ import { optionsOf } from '../../worker/commands/result.ts';
 import { formatBytes, formatDigest, formatDuration, formatTable } from '../../worker/commands/text.ts';
 import { Demo, type DemoFlags, type Step } from './demo-steps.ts';
 
-/** A worker that dies is missed after that long. On AWS it is two minutes, and clocks differ. */
+/** How long a killed worker's message stays invisible. On AWS it is two minutes, and clocks differ. */
 const ENVIRONMENT = { TRANSSHIP_VISIBILITY_SECONDS: '10', TRANSSHIP_CLOCK_SKEW_SECONDS: '0' };
 
+/** Adds the command `demo`. */
 export function addDemo(program: Command, context: CommandContext): void {
   const command = program
     .command('demo')

@@ -12,6 +12,7 @@ interface LocalFlags {
   readonly json?: boolean;
 }
 
+/** Adds the command `local`. */
 export function addLocal(program: Command, context: CommandContext): void {
   program
     .command('local')
@@ -34,7 +35,7 @@ export function addLocal(program: Command, context: CommandContext): void {
       const folder = flags.dir ?? (await mkdtemp(join(tmpdir(), 'transship-local-')));
       try {
         await using stack = await startStack({ folder, port: flags.port, pushEvents: true });
-        // npx does not pass on a signal to what it runs: who ends this by a script needs to know whom to tell
+        // npx does not pass a signal on to what it runs, so a script that stops this needs the process id
         const environment = { ...stack.environment, TRANSSHIP_LOCAL_PID: String(process.pid) };
         context.stdout.write(
           flags.json === true

@@ -12,24 +12,25 @@ export interface Call {
   readonly input: Readonly<Record<string, unknown>>;
   /** The input as it came. */
   readonly text: string;
-  /** Of the client, with the signature. */
+  /** The client's Authorization header, with the signature. */
   readonly authorization: string;
   /** Fires when the client is gone, and when the front closes. */
   readonly signal: AbortSignal;
 }
 
+/** The answer to a call that succeeded. */
 export interface CallAnswer {
   /** Becomes the body as it is when it is text, as JSON otherwise. */
   readonly body: string | Readonly<Record<string, unknown>>;
-  /** Takes the effect back, when the client was gone before it had the answer. */
+  /** Undoes the call when the client was gone before it had the answer. */
   readonly undo?: () => Promise<void>;
 }
 
-/** What a service answers when it refuses a call. */
+/** The refusal of a call, as the service answers it. */
 export class CallRefusal extends Error {
   readonly status: number;
   readonly code: string;
-  /** What the body has beside code and message. */
+  /** Members of the body beside code and message. */
   readonly more: Readonly<Record<string, unknown>>;
 
   constructor(status: number, code: string, message: string, more: Readonly<Record<string, unknown>> = {}) {
@@ -53,13 +54,14 @@ export interface FrontOptions extends ListenOptions {
   /** What stands before the code in errors: `com.amazonaws.sqs`. */
   readonly namespace: string;
   readonly faults: Faults;
-  /** What the service says to one call too many. */
+  /** The service's answer to one call too many. */
   readonly throttled: { readonly status: number; readonly code: string };
   readonly errorHeaders?: (refusal: CallRefusal) => Readonly<Record<string, string>>;
   /** Answers a call, or throws a CallRefusal. */
   readonly answer: (call: Call) => Promise<CallAnswer>;
 }
 
+/** A running front of one service. */
 export interface Front {
   /** `http://127.0.0.1:port`. */
   readonly url: string;

@@ -154,7 +154,7 @@ describe('planning in pieces', () => {
   });
 });
 
-test('a planner that dies after any of its writes leaves nothing that the next passes do not set right', async () => {
+test('a planner that is killed after any of its writes leaves nothing that the next passes do not repair', async () => {
   const whole = await begun(FEW);
   await whole.pass();
   const run = await whole.run('few');

@@ -58,7 +58,7 @@ function startWorker(service: Service, backends: Backends): Worker {
   };
 }
 
-/** Ends that note when two workers write to one repository at once. */
+/** Backends that note when two workers write to one repository at once. */
 function watched(backends: Backends, worker: string, writing: Map<string, Set<string>>, clashes: string[]): Backends {
   const repository = (end: Source & Target, side: Side, name: string): Source & Target => {
     if (side === 'source') return end;

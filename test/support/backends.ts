@@ -5,11 +5,11 @@ import { isManifestType } from '../../worker/oci/manifest.ts';
 import { orAborted } from '../../worker/util/abort.ts';
 import type { Side } from '../../worker/util/failure.ts';
 
-/** Ends with other repositories and buckets in their place. */
+/** The same backends with some of their repositories and buckets replaced. */
 export function replaceBackends(
   backends: Backends,
   change: {
-    readonly repository?: (end: Source & Target, side: Side, name: string) => Source & Target;
+    readonly repository?: (inner: Source & Target, side: Side, name: string) => Source & Target;
     readonly bucket?: (store: ObjectStore) => ObjectStore;
   },
 ): Backends {
@@ -18,8 +18,8 @@ export function replaceBackends(
       const inner = backends.registry(host, side);
       return {
         repository: (name, options) => {
-          const end = inner.repository(name, options);
-          return change.repository?.(end, side, name) ?? end;
+          const repository = inner.repository(name, options);
+          return change.repository?.(repository, side, name) ?? repository;
         },
         repositories: (prefix, options) => inner.repositories(prefix, options),
         images: inner.images,
@@ -33,7 +33,7 @@ export function replaceBackends(
   };
 }
 
-/** Ends whose first blob stays at its source until the gate is opened. */
+/** Backends whose sources give no blob until the gate is opened. */
 export function gated(backends: Backends): {
   readonly backends: Backends;
   readonly reached: Promise<void>;
@@ -41,10 +41,10 @@ export function gated(backends: Backends): {
 } {
   const reached = Promise.withResolvers<void>();
   const gate = Promise.withResolvers<void>();
-  const repository = (end: Source & Target, side: Side): Source & Target => {
-    if (side === 'target') return end;
-    return new Proxy(end, {
-      get: (inner, name) => {
+  const repository = (inner: Source & Target, side: Side): Source & Target => {
+    if (side === 'target') return inner;
+    return new Proxy(inner, {
+      get: (_, name) => {
         const own: unknown = Reflect.get(inner, name, inner);
         if (typeof own !== 'function') return own;
         if (name !== 'open') return own.bind(inner) as unknown;
@@ -53,7 +53,7 @@ export function gated(backends: Backends): {
             reached.resolve();
             await orAborted(gate.promise, options);
           }
-          return end.open(descriptor, options);
+          return inner.open(descriptor, options);
         };
         return waiting;
       },

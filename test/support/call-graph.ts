@@ -172,7 +172,7 @@ class GraphReader {
     }
   }
 
-  /** Which methods of classes stand for which of interfaces, whether a class says so or not. */
+  /** Finds the methods of classes that implement those of interfaces, whether a class declares so or not. */
   #findImplementations(): void {
     for (const one of this.#classes)
       for (const other of this.#interfaceTypes) {
@@ -182,7 +182,7 @@ class GraphReader {
       }
   }
 
-  /** The interfaces that a class says it implements: also generic ones, which are no type by themselves. */
+  /** Adds the interfaces that a class declares: also generic ones, which are not a type by themselves. */
   #addNamedImplementations(node: ClassDeclaration, methods: ReadonlyMap<string, Key>): void {
     for (const { types } of node.heritageClauses ?? [])
       for (const one of types) {
@@ -208,7 +208,7 @@ class GraphReader {
     return new Map(Array.from(callers.values(), ({ method, units }) => [method, [...units]]));
   }
 
-  /** Whether a member of an object literal or of a class is what stands for the interface's member `key` there. */
+  /** Whether a member of an object literal or of a class implements the interface's member `key`. */
   #isPassedOn(key: Key, member: Node): boolean {
     if (isMethodDeclaration(member) && isClassDeclaration(member.parent)) {
       const own = this.#keyOf(member.name);
@@ -245,7 +245,7 @@ class GraphReader {
     return this.#aliased.get(symbol.id);
   }
 
-  /** The units that these names reach, each with the one that it was reached from. */
+  /** The units that these names reach, each with the unit before it on the way. */
   #reached(names: readonly string[]): ReadonlyMap<MutableUnit, MutableUnit | undefined> {
     const reached = new Map<MutableUnit, MutableUnit | undefined>();
     const loaded = new Set<string>();
@@ -254,7 +254,7 @@ class GraphReader {
       this.#named(name),
       undefined,
     ]);
-    /** Methods that are called through an interface, by their class, which nothing made an instance of so far. */
+    /** Methods that are called through an interface, by their class, while no instance of it is made. */
     const waiting = new Map<string, (readonly [MutableUnit, MutableUnit])[]>();
     for (let next = left.shift(); next !== undefined; next = left.shift()) {
       const [unit, from] = next;
@@ -319,7 +319,7 @@ function namesIn(node: Node): readonly Node[] {
 
 interface Named {
   readonly node: Node;
-  /** The members of the same name that it stands in. */
+  /** The members of the same name around it. */
   readonly inside: readonly Node[];
 }
 

@@ -4,20 +4,21 @@ import type { Answer, HttpRequest, Layer } from '../../worker/registry/transport
 /** Where the registry of these tests answers. */
 export const BASE = 'https://registry.example';
 
+/** An answer of a fake layer. Default: 200 with an empty body. */
 export interface FakeAnswer {
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
   /** Whether the body breaks off instead of ending. */
   readonly breaks?: true;
-  /** Where it comes from; by default where the request went. */
+  /** Where the answer comes from. Default: where the request went. */
   readonly url?: string;
   readonly ended?: Promise<void>;
 }
 
 export interface FakeLayer extends Layer {
   readonly requests: readonly HttpRequest[];
-  /** How many bodies were given up. */
+  /** How many bodies were discarded. */
   readonly discarded: number;
 }
 

@@ -12,13 +12,13 @@ import { linkTarget, scanTar, type TarEntry } from './tar.ts';
 /** Named files that can be read in ranges: those in a tar, or those in a folder. Names are clean relative paths. */
 export interface ArchiveFiles {
   readonly rangesAtOnce?: number;
-  /** For people: the whole, or a file of it. */
+  /** For messages: the name of the whole, or of a file of it. */
   describe(name?: string): string;
-  /** Bytes of the file; undefined when there is none. */
+  /** Bytes of the file; undefined where it does not exist. */
   size(name: string, options?: Abortable): Promise<number | undefined>;
   /** Raw bytes. Fails with `missing` when there is no such file. */
   open(name: string, options?: Abortable & ByteRange): Promise<Bytes>;
-  /** The failure of one who looked for `what` and did not find it: NOT_FOUND, or CORRUPT where the end of everything is missing too. */
+  /** The failure of a search for `what` that found nothing: NOT_FOUND, or CORRUPT where the end of the tar is missing too. */
   missing(what: string): Failure;
 }
 
@@ -200,7 +200,7 @@ export class TarFiles implements ArchiveFiles {
         }
         this.#entries.set(next.value.name, next.value);
       } else if (this.#rest !== undefined) {
-        // others that searched at the same time are told that it ended, but not how
+        // a search that ran at the same time sees that it ended, but not how
         this.#rest = undefined;
         this.#endless = !next.value;
       }

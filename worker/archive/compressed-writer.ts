@@ -26,8 +26,8 @@ const GZIP_OS_OFFSET = 9;
 
 /**
  * Writes the planned archive compressed, from its first byte to its last: zstd for keys that end in `.tar.zst`, gzip otherwise. What is inside is
- * byte for byte the plain archive. It cannot be read in ranges, nor taken up again, and the layers inside are compressed already: for those
- * who must have such files. Nothing is visible unless every blob was verified.
+ * byte for byte the plain archive. It cannot be read in ranges or resumed, and the layers inside are compressed already, so the plain form is
+ * the better one. Nothing is visible unless every blob was verified.
  */
 export async function streamArchive(
   store: ObjectStore,

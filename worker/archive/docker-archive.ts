@@ -127,7 +127,7 @@ class DockerReader {
     );
   }
 
-  /** The one place where bytes are hashed without a digest to hold them against: there is none in such archives. */
+  /** The only code that hashes bytes without a digest to compare with: such archives have none. */
   async #digestOf(path: string): Promise<Digest> {
     const name = /^blobs\/(sha256|sha512)\/([0-9a-f]+)$/.exec(path);
     if (name !== null) return parseDigest(`${name[1]}:${name[2]}`);

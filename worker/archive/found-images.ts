@@ -25,7 +25,7 @@ export interface FoundImages {
   readonly images: readonly NamedImage[];
 }
 
-/** Of a layout's `index.json` and of docker's `manifest.json`, which list images, and of configs. */
+/** The largest config, and the largest document that lists images (a layout's `index.json`, docker's `manifest.json`). */
 export const MAX_DOCUMENT_BYTES = MAX_MANIFEST_BYTES;
 
 /** The one image that `wanted`, a tag or name, stands for; without it, the only one. INVALID, with the names there are, otherwise. */
@@ -122,7 +122,7 @@ export function withNames(
       if (reference.tag !== undefined) tags.add(reference.tag);
       repository ??= formatRepository(reference);
     } catch (error) {
-      // a name that means something to whoever wrote it
+      // a name that only its writer understands
       if (!isFailure(error, 'INVALID')) throw error;
     }
   }

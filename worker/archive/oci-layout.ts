@@ -36,8 +36,8 @@ export type LayoutIndex = Extract<Manifest, { kind: 'index' }>;
 const DERIVED_TAG = /^sha(?:256|512)-[0-9a-f]{32,128}(?:\.\w+)?$/;
 
 /**
- * The images of an OCI image layout: the entries of `index.json`, without what only refers to others. Manifests that are listed but not
- * there are left to whoever asks for them. https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
+ * The images of an OCI image layout: the entries of `index.json`, without what only refers to others. A manifest that is listed but missing
+ * fails when it is read. https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
  */
 export async function readOciLayout(files: ArchiveFiles, options: ArchiveFilesOptions): Promise<OciImages> {
   const index = await readLayoutIndex(files, options);

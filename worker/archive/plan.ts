@@ -52,6 +52,7 @@ export interface BlobEntry extends EntrySlot {
   readonly descriptor: Descriptor;
 }
 
+/** What an archive calls its image. */
 export interface ArchiveNames {
   /** The image's tag; absent for one that has a digest only. */
   readonly tag?: string | undefined;
@@ -59,6 +60,7 @@ export interface ArchiveNames {
   readonly repository: string;
 }
 
+/** A planned archive: every byte of it but the content of blobs. */
 export interface ArchiveLayout {
   /** In the order of the tar, without gaps. */
   readonly entries: readonly LayoutEntry[];

@@ -29,7 +29,7 @@ export interface ArchivedImage extends Source, AsyncDisposable {
   readonly root: Root;
   /** `registry/repository`, as it calls itself; undefined when it does not say. */
   readonly repository: string | undefined;
-  /** Of an archive in our own format, as it was planned: an equal plan makes the same archive. Undefined for all others. */
+  /** The digest of the layout of an archive in our own format: an equal layout makes the same archive. Undefined for all others. */
   readonly layoutDigest: Digest | undefined;
   /** Every image there. */
   readonly images: readonly NamedImage[];
@@ -179,7 +179,7 @@ async function plannedAs(
   return tar.length === layout.size ? layout : undefined;
 }
 
-/** What the archive was told when it was planned, from the one entry of its index. Undefined for what is not written so. */
+/** What the archive was planned with, from the one entry of its index. Undefined for an index that is not written so. */
 function namesOf(entry: Descriptor): ArchiveNames | undefined {
   const tag = entry.annotations?.[ANNOTATION.refName];
   const name = entry.annotations?.[ANNOTATION.imageName];

@@ -37,14 +37,14 @@ export interface ArchiveTarget extends Target {
  *
  * - a stored part of the second kind is right, because it was sent after everything in it was verified;
  * - a blob whose parts are all stored is right, because its last part is of the second kind, and it is not read again;
- * - a stored part of the first kind may hold bytes that nobody verified, since the process may have died before the blob's end. The blob is
+ * - a stored part of the first kind may hold unverified bytes, since the process may have crashed before the blob's end. The blob is
  *   read again from its start, as its digest can be verified over the whole only, and the part is sent again if its CRC-32 is another.
  *
- * Each blob in flight has at most one part under way, of either kind. A part is stored or on its way when the process dies, or was never
+ * Each blob in flight has at most one part under way, of either kind. When the process crashes, a part is stored or on its way, or was never
  * sent; so what is sent twice is at most one part for each blob in flight, be it one large blob that is left alone.
  *
  * Memory, for each blob in flight: of the first kind the part under way and the next, which is being filled meanwhile, and of the second kind
- * two, which nobody waits for (two blobs could wait for each other); and one more in all, as long as blobs are started in the order of the
+ * two, which no blob waits for (two blobs could wait for each other); and one more in all, as long as blobs are started in the order of the
  * layout.
  */
 export async function createArchive(
@@ -103,7 +103,7 @@ class Archive implements ArchiveTarget {
   readonly #paths: ReadonlySet<string>;
   readonly #slots: ReadonlyMap<Digest, BlobSlot>;
   readonly #held = new Map<number, HeldPart>();
-  /** Buffers of a whole part that nobody uses at the moment. */
+  /** Buffers of a whole part that are free. */
   readonly #idle: Buffer[] = [];
   readonly #stop = new AbortController();
   #failed: Failure | undefined;
@@ -263,7 +263,7 @@ class Archive implements ArchiveTarget {
     for (const number of ready) await this.#sendHeld(number, options);
   }
 
-  /** Resolves to what failed, since nobody waits for it while the blob goes on. */
+  /** Resolves to a failure instead of rejecting, since it is not awaited while the blob goes on. */
   async #sendOwn(number: number, bytes: Buffer, signal: AbortSignal): Promise<Failure | undefined> {
     try {
       const stored = this.#upload.done.get(number);

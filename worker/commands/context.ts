@@ -7,7 +7,7 @@ import { describeFailure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
 import { startProgress, type Progress, type Screen } from './progress.ts';
 
-/** How to reach the ends of one command: what its flags say about credentials and creating. */
+/** How to reach the backends of one command: what its flags say about credentials and creating. */
 export interface ConnectOptions {
   readonly source?: SideOptions | undefined;
   readonly target?: SideOptions | undefined;

@@ -1,7 +1,7 @@
 import type { Failure } from '../util/failure.ts';
 import type { Bytes } from './content.ts';
 
-/** A body of one chunk; of none where `bytes` is empty. */
+/** A body of one chunk, or without a chunk where `bytes` is empty. */
 export async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
   if (bytes.byteLength > 0) yield bytes;
 }

@@ -19,7 +19,7 @@ export interface Source {
   readonly rangesAtOnce?: number;
 
   /**
-   * What a tag or a digest stands for now. NOT_FOUND when there is none; UNAUTHENTICATED or DENIED when this end does not say. Costs no
+   * What a tag or a digest stands for now. NOT_FOUND when there is none; UNAUTHENTICATED or DENIED when the backend does not say. Costs no
    * body where the end can do without (a HEAD).
    */
   resolve(reference: string, options?: Abortable): Promise<Descriptor>;
@@ -30,7 +30,7 @@ export interface Source {
    */
   open(descriptor: Descriptor, options?: Abortable & ByteRange): Promise<Bytes>;
 
-  /** The manifests whose subject is `descriptor`, in any order, each once. Empty where there are none or the end knows no referrers. */
+  /** The manifests whose subject is `descriptor`, in any order, each once. Empty where there are none, or the backend has no referrers. */
   referrers(descriptor: Descriptor, options?: Abortable): AsyncIterable<Descriptor>;
 
   /** Every tag, in any order. */

@@ -32,7 +32,7 @@ export function preferCopy(copy: Source, source: Source): Source {
   };
 }
 
-/** A body whose breaking off is told before it is thrown: who goes on with it asks elsewhere. */
+/** The same body. `broken` is called with its failure before that is thrown, so that the read that resumes asks elsewhere. */
 async function* watched(body: Bytes, broken: (error: unknown) => void): Bytes {
   try {
     yield* body;

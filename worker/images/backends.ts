@@ -29,7 +29,7 @@ export interface Registry {
 export interface RepositoryOptions {
   /**
    * The settings with which it is created when something is pushed that ECR has no repository for, as `repository.json` has them; false: it
-   * is not created. Default: as the ends were made.
+   * is not created. Default: as the backends were opened.
    */
   readonly create?: Readonly<Record<string, unknown>> | false | undefined;
 }
@@ -45,10 +45,11 @@ export interface ListedImage {
   readonly subject: Digest | undefined;
 }
 
-/** Everything an operation may reach, made where the program starts. */
+/** Everything an operation may reach, opened where the program starts. */
 export interface Backends {
   /** The registry at `host`, with the credentials of that side. */
   registry(host: string, side: Side): Registry;
+  /** An S3 bucket. Nothing is asked of it yet. */
   bucket(name: string): ObjectStore;
   /** The files in a folder. */
   folder(path: string): ObjectStore;

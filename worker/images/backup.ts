@@ -22,7 +22,7 @@ import { copyImages, type ItemResult, type BatchResult } from './copy-images.ts'
 export interface BackupRequest extends ImageChoices {
   /** `[docker://]host/repository[:tag]`, each with `*` and `{a,b}`; without a tag all tags. */
   readonly from: string;
-  /** `s3://bucket[/template]`, or a file's path as a template behind `oci-archive:`. Ending in `/`, the default template follows. */
+  /** `s3://bucket[/template]`, or `oci-archive:` with a file's path as a template. Ending in `/`, the default template follows. */
   readonly to: string;
 }
 
@@ -32,7 +32,7 @@ export const SETTINGS_NAME = 'repository.json';
 /**
  * Writes every image that `from` stands for as an archive, and beside the archives the settings of their repository, where the registry has
  * some. Images that are backed up already cost no layer. One failure does not stop the others. Tags of cosign come along with the image they
- * are about; of those that are about none of the images, as is usual once a tag was moved, a warning tells.
+ * are about. A warning lists those that are about none of the images, as is usual once a tag was moved.
  */
 export async function backup(
   request: BackupRequest,
@@ -72,7 +72,7 @@ export async function backup(
 
 interface BackupPlan {
   readonly requests: readonly ImageCopyRequest[];
-  /** By the key at which they are to be stored: the repository whose settings they are. */
+  /** Repositories whose settings are stored, by the key of the settings. */
   readonly settings: ReadonlyMap<string, string>;
   /** The tags of cosign by repository, where every tag was asked for. */
   readonly cosign: ReadonlyMap<string, readonly string[]>;
@@ -80,7 +80,7 @@ interface BackupPlan {
   readonly failed: Failure | undefined;
 }
 
-/** What is to be written, and where. A repository that cannot be listed is left out where the pattern names several. */
+/** The plan of a backup. A repository that cannot be listed is left out where the pattern names several. */
 async function planBackup(
   request: BackupRequest,
   pattern: ImagePattern,
@@ -131,11 +131,11 @@ function warnOfLeftOut(
   request: BackupRequest,
   options: OperationOptions,
 ): void {
-  // they were not asked for, or are about an index in place of which there is another
+  // they were not asked for, or are about an index that a choice of platforms replaced
   if (request.referrers === false || (request.platforms ?? []).length > 0) return;
   for (const [repository, tags] of cosign) {
     const images = items.filter((_, index) => repositoryOf(requests[index]) === repository);
-    // what belongs to an image that failed nobody knows, and the failure is told
+    // what belongs to an image that failed is not known, and its failure is reported
     if (images.some((item) => item.result === undefined)) continue;
     const known = new Set(images.flatMap((item) => item.result?.manifests ?? []));
     const left = tags.filter((tag) => {

@@ -14,7 +14,7 @@ import type { ImageTarget, WrittenImage } from './image-target.ts';
 import { openLocation, storeOf } from './open-location.ts';
 import { openRepositoryTarget } from './repository-target.ts';
 
-/** What of an image is wanted. */
+/** Which parts of an image are copied. */
 interface SelectChoices {
   /** `os/architecture[/variant]`; empty for all. */
   readonly platforms?: readonly string[] | undefined;
@@ -30,7 +30,7 @@ interface WriteChoices extends RepositoryOptions {
   readonly dryRun?: boolean | undefined;
 }
 
-/** What of an image is wanted, and how it is written. */
+/** Which parts of an image are copied, and how it is written. */
 export interface ImageChoices extends SelectChoices, WriteChoices {}
 
 export interface ImageCopyRequest extends ImageChoices {
@@ -38,6 +38,7 @@ export interface ImageCopyRequest extends ImageChoices {
   readonly to: Location;
 }
 
+/** What a copy of one image came to. */
 export interface ImageCopyResult extends WrittenImage {
   readonly from: string;
   readonly to: string;
@@ -45,7 +46,7 @@ export interface ImageCopyResult extends WrittenImage {
   readonly digest: Digest;
   /** The digest at the source, where a choice of platforms made another. */
   readonly originalDigest?: Digest;
-  /** Of the image, with what refers to it. */
+  /** Bytes of the image and of what refers to it. */
   readonly bytes: number;
 }
 
@@ -110,7 +111,7 @@ export interface WriteRequest extends WriteChoices {
   readonly alsoAt?: readonly Location[] | undefined;
 }
 
-/** Makes the image at `to` equal to `image`. */
+/** Makes the image at `to` equal to `image`. Idempotent; sends only what is missing. */
 export async function writeImage(
   request: WriteRequest,
   backends: Backends,
@@ -205,13 +206,13 @@ async function graphOf(
   return graph.get(async () => onSide('source', walk(from, [root], { referrers, signal, report, clock })));
 }
 
-/** Of the image, and of what refers to it. */
+/** Bytes of the image and of what refers to it. */
 function bytesOf(graph: Graph): number {
   const manifests = [...graph.manifests.values()].map((node) => node.descriptor);
   return [...manifests, ...blobsOf(graph)].reduce((sum, descriptor) => sum + descriptor.size, 0);
 }
 
-/** What is wrong with the image itself is reported by digests alone: with the name of the image, and what can be done about it. */
+/** A failure of the image itself names digests alone: adds the name of the image, and what to do. Other failures are unchanged. */
 function naming(from: Location, error: unknown): unknown {
   if (!isFailure(error, 'CORRUPT', 'INVALID') || error.context.side !== 'source') return error;
   const message = `${error.message}; the image is broken there: push it again, or copy it from elsewhere`;

@@ -26,7 +26,7 @@ export interface BatchResult {
 /** Images at once: more than one, because small ones spend their time waiting; few, because each holds memory for its large blobs. */
 export const IMAGES_AT_ONCE = 2;
 
-/** Mirrors each; one that fails is reported and the others go on. Only an abort ends the whole. */
+/** Copies each image. One that fails is reported, and the others go on. Throws only ABORTED. */
 export async function copyImages(
   requests: readonly ImageCopyRequest[],
   backends: Backends,

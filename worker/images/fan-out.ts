@@ -27,7 +27,8 @@ export type FanOutItem<T extends FanOutTarget> =
 /**
  * Makes every target equal to the image at `from`, in their order, and gives each as soon as it is settled. The image is looked up once, so
  * that all are equal to each other, and its content is read once: the first target is filled from the source, the others from the first that
- * succeeded. One that fails does not stop the others; only that the image cannot be found, and an abort of all, are thrown. Idempotent.
+ * succeeded. One that fails does not stop the others. Throws only when the image cannot be opened at `from`, and when all of it is aborted.
+ * Idempotent.
  */
 export async function* fanOut<T extends FanOutTarget>(
   request: FanOutRequest<T>,

@@ -7,6 +7,7 @@ export interface Faults {
   add(message: string): void;
 }
 
+/** An empty list of faults. */
 export function collectFaults(report: Report | undefined): Faults {
   const messages: string[] = [];
   return {

@@ -17,15 +17,16 @@ export interface WholeImage {
 export interface ImageTarget extends AsyncDisposable {
   /** What is there now, where reading manifests from it may spare the source. */
   readonly current: Source | undefined;
-  /** Makes the target equal to `image`. */
+  /** Makes the target equal to `image`. Idempotent. CONFLICT for an archive that another process wrote since it was opened. */
   write(image: WholeImage): Promise<WrittenImage>;
 }
 
+/** What writing an image came to. */
 export interface WrittenImage {
   readonly outcome: 'copied' | 'unchanged' | 'planned';
   /** As `CopyResult` has it. */
   readonly manifests: readonly Digest[];
-  /** Of the archive's object, where its bucket keeps versions. */
+  /** The version of the archive's object, where its bucket keeps versions. */
   readonly version?: string | undefined;
   /** Absent where nothing had to be looked at. */
   readonly copied?: CopyResult | undefined;

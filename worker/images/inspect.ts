@@ -6,6 +6,7 @@ import type { Backends, OperationOptions } from './backends.ts';
 import { openLocation } from './open-location.ts';
 import { formatLocation, parseLocation } from '../oci/location.ts';
 
+/** What `inspect` found. */
 export interface Inspected {
   readonly at: string;
   /** `registry/repository`, as the image calls itself. */
@@ -33,7 +34,7 @@ interface InspectedImage {
   readonly bytes: number;
 }
 
-/** What an image is made of, found out from its manifests alone. */
+/** What an image consists of, from its manifests alone. */
 export async function inspect(reference: string, backends: Backends, options: OperationOptions): Promise<Inspected> {
   const location = parseLocation(reference);
   await using image = await openLocation(backends, location, 'source', options);

@@ -15,7 +15,7 @@ export interface RepositoryTargetRequest {
   readonly mountFrom: readonly string[];
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
-  /** What is left to do when all of the image is there. */
+  /** Called when all of the image is written. */
   readonly finish?: (() => Promise<void>) | undefined;
 }
 

@@ -88,7 +88,7 @@ interface FoundArchives {
   readonly whole: boolean;
 }
 
-/** The archives that `from` stands for. NOT_FOUND when there is none. */
+/** The archives that `from` stands for. NOT_FOUND where it stands for none. */
 export async function archivesOf(from: string, backends: Backends, options: OperationOptions): Promise<FoundArchives> {
   const prefix = prefixOf(from, backends);
   if (prefix === undefined) {
@@ -147,7 +147,7 @@ interface Destination<L extends Location = Location> {
   readonly to: L;
   /** The repository that the image was in. */
   readonly calledItself?: string | undefined;
-  /** Of the image; absent where one archive alone is restored. */
+  /** The digest of the image; absent where one archive alone is restored. */
   readonly digest?: Digest | undefined;
 }
 
@@ -199,7 +199,7 @@ async function applySettings(
     if (!isRecord(document) || document['format'] !== 1 || !isRecord(document['settings'])) {
       throw new Failure('INVALID', `${store.describe(key)} holds no repository settings that this version reads`);
     }
-    // archives of several repositories in one folder: settings say who may pull, so they are nobody else's
+    // archives of several repositories in one folder: settings decide who may pull, so they fit one repository only
     if (document['repository'] !== calledItself) {
       throw new Failure('INVALID', `${store.describe(key)} holds those of ${quote(document['repository'])}`);
     }

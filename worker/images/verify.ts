@@ -20,6 +20,7 @@ export interface VerifyRequest {
   readonly against?: string | undefined;
 }
 
+/** What `verify` found out about one image. */
 export interface VerifyResult {
   readonly at: string;
   /** The digest it stands for; absent where not even that could be found out. */

@@ -1,4 +1,4 @@
-// What the container's health check runs: asks the worker of this container, and tells by its exit code. Loads nothing, since it is started
+// What the container's health check runs: asks the worker of this container, and exits with 0 or 1. Loads nothing, since it is started
 // every half minute.
 const port = process.env['TRANSSHIP_HEALTH_PORT'] ?? '8080';
 try {

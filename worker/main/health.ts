@@ -3,9 +3,9 @@ import { createServer } from 'node:http';
 import { Failure } from '../util/failure.ts';
 import type { Clock } from '../util/clock.ts';
 
-/** A worker that tells on loopback whether it is well, for the health check of its container. */
+/** Answers on loopback whether the worker is well, for the health check of its container. */
 export interface Health extends AsyncDisposable {
-  /** Called whenever the worker did something that one that hangs would not do. */
+  /** Called whenever the worker did something that a worker that hangs would not do. */
   readonly alive: () => void;
   readonly port: number;
 }

@@ -6,9 +6,9 @@ import { systemClock } from '../util/clock.ts';
 import { deadline } from '../util/deadline.ts';
 import { Failure } from '../util/failure.ts';
 
-/** What is left to finish what was begun when no more is begun; of a Lambda with little time a third. */
+/** How long before the end no more planning is begun; a third of the time where that is less. */
 const MARGIN_MS = 60_000;
-/** What is left to give back leases before Lambda ends the process. */
+/** How long before the end everything is broken off, to give back leases before Lambda ends the process. */
 const LAST_MS = 3000;
 
 /** The part of https://docs.aws.amazon.com/lambda/latest/dg/nodejs-context.html that is needed. */

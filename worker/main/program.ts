@@ -29,6 +29,7 @@ const HELP_END = `
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished and found faults (verify, status, planner --once), 130 interrupted.
 Credentials: as docker and podman keep them, or the file that $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
 
+/** Adds one command to the program. */
 export type AddCommand = (program: Command, context: CommandContext) => void;
 
 const COMMANDS: readonly AddCommand[] = [
@@ -79,7 +80,7 @@ export async function execute(surroundings: Surroundings, more: readonly AddComm
       start: (args, options) => startProgram(args, { ...options, signal: stop }),
       setEnvironment: (variables) => Object.assign(process.env, variables),
       runWorker: async (options) => {
-        // other commands are none the slower for it
+        // loaded by this command only, since it takes time
         const { runWorker } = await import('./run-worker.ts');
         await runWorker({ ...options, settings: readSettings(env), version, signal: stop, write });
       },
@@ -138,7 +139,7 @@ function program(context: CommandContext, more: readonly AddCommand[]): Command 
     .showHelpAfterError('(transship COMMAND --help tells more)');
   for (const add of COMMANDS) add(root, context);
   for (const add of more) add(root, context);
-  for (const command of [...root.commands, ...root.commands.flatMap((of) => of.commands)])
+  for (const command of [...root.commands, ...root.commands.flatMap((parent) => parent.commands)])
     command.exitOverride().showHelpAfterError(`(transship ${command.name()} --help tells more)`);
   return root;
 }

@@ -17,11 +17,11 @@ export interface PlannerOptions {
 
 /** What a planner needs, opened once for many passes. */
 export interface Planner extends AsyncDisposable {
-  /** As `runPass` of service/planner/pass.ts. What was counted is written at its end. */
+  /** As `runPass` of service/planner/pass.ts. Metrics are written at its end. */
   pass(options?: Abortable & { readonly untilMs?: number | undefined }): Promise<PassResult>;
 }
 
-/** Nothing is asked of anything yet. INVALID for settings that do not name the deployed system. */
+/** Opens a planner. Nothing is asked of the queue or the table yet. INVALID for settings that do not name the deployed system. */
 export function openPlanner(options: PlannerOptions): Planner {
   const { settings, clock = systemClock } = options;
   const telemetry = startTelemetry({ write: options.write, level: settings.logLevel, clock });
@@ -52,12 +52,12 @@ export function openPlanner(options: PlannerOptions): Planner {
   };
 }
 
-/** A pass is over by then: other rules wait for it. */
+/** A pass leaves the rest to workers after this time, since the next pass waits for it. */
 const MAX_PASS_MS = 5 * 60_000;
 
 /**
- * One pass after another, each so many seconds after the one before began, until the signal fires. A pass that fails is reported, and the next one
- * is tried. INVALID, at once, for settings that do not name the deployed system.
+ * Makes one pass after another, each `everySeconds` after the one before began, until the signal fires. A pass that fails is reported, and the
+ * next one is tried. INVALID, at once, for settings that do not name the deployed system.
  */
 export async function runPlanner(
   options: PlannerOptions & { readonly everySeconds: number; readonly signal: AbortSignal },

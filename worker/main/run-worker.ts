@@ -85,7 +85,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   }
 }
 
-/** What is wrong with the table or the credentials for good ends the worker now, and is not told again with every message. */
+/** Reads the table once. A permanent failure of the table or the credentials ends the worker now, instead of being reported for every message. */
 async function expectTable(state: StateStore, signal: AbortSignal): Promise<void> {
   try {
     await state.rules.access({ signal });

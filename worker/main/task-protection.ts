@@ -4,12 +4,12 @@ import type { Report } from '../util/events.ts';
 
 /** Keeps ECS from stopping this task to scale in or to deploy, for as long as jobs run. */
 export interface TaskProtection extends AsyncDisposable {
-  /** So many run from now on. */
+  /** Called with the number of jobs that run from now on. */
   readonly busy: (jobs: number) => void;
 }
 
 export interface ProtectionOptions {
-  /** Of the container agent: `$ECS_AGENT_URI`. */
+  /** The address of the container agent: `$ECS_AGENT_URI`. */
   readonly agentUri: string;
   readonly clock: Clock;
   readonly report: Report;
@@ -18,9 +18,9 @@ export interface ProtectionOptions {
 /** Protection ends by itself after this time, should this process be gone without taking it back. */
 const EXPIRES_MINUTES = 15;
 const RENEW_MS = 5 * 60_000;
-/** After a failure. */
+/** How long after a failure it is tried again. */
 const AGAIN_MS = 60_000;
-/** Between two jobs it is kept: the API behind it is one for rare changes. */
+/** How long protection is kept after the last job: the API is made for rare changes. */
 const IDLE_MS = 30_000;
 const ANSWER_TIMEOUT_MS = 5_000;
 
@@ -52,7 +52,7 @@ class AgentProtection implements TaskProtection {
   #changed = new AbortController();
   #running = 0;
   #idleSinceMs = 0;
-  /** Whether ECS may believe that the task is to be protected. */
+  /** Whether protection may be on at ECS. */
   #isOn = false;
   #renewAtMs = 0;
 

@@ -1,6 +1,7 @@
 import type { Bytes } from '../content/content.ts';
 import type { Abortable } from '../util/abort.ts';
 
+/** An object as its store describes it. */
 export interface ObjectInfo {
   readonly key: string;
   readonly size: number;
@@ -45,12 +46,12 @@ export interface ObjectStore {
   /** How many ranges of one object may well be read at once. Absent: one. */
   readonly rangesAtOnce?: number;
 
-  /** NOT_FOUND when there is none. */
+  /** Describes an object. NOT_FOUND without it. */
   stat(key: string, options?: Abortable): Promise<ObjectInfo>;
 
   /**
    * `length` bytes from `offset` (to the end when absent). UNAVAILABLE when the body breaks off. With `ifMatch`, CONFLICT when the object is
-   * another by now. NOT_FOUND when there is none; INVALID when the range starts beyond the end (a range that starts at the end is empty).
+   * another by now. NOT_FOUND without it; INVALID when the range starts beyond the end (a range that starts at the end is empty).
    */
   read(key: string, options?: Abortable & { offset?: number; length?: number; ifMatch?: string }): Promise<Bytes>;
 

@@ -16,7 +16,7 @@ export interface RepositoryContext {
   readonly scopes: readonly string[];
   readonly clock: Clock;
   readonly report: Report | undefined;
-  /** Of a private registry of ECR. */
+  /** Undefined for all but private registries of ECR. */
   readonly ecr: EcrRegistry | undefined;
   /** How a missing repository of ECR is created; undefined: it is not. */
   readonly create: RepositorySettings | undefined;

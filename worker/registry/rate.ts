@@ -73,7 +73,7 @@ export class PullBudget {
     return new Failure(
       'THROTTLED',
       `${what}: the registry's pull limit of ${this.#windowSeconds / 3600} hours is used up; sign in with an account that has a higher one, or try again later`,
-      // nobody knows when the next pull becomes free: too long to wait for on the spot
+      // it is not known when the next pull becomes free: too long to wait for on the spot
       { context: { retryAfterMs: Math.max(this.#windowSeconds * 1000, 600_000) } },
     );
   }

@@ -21,7 +21,7 @@ import { Transport } from './transport/transport.ts';
 export interface RegistryOptions {
   /** Decides what tokens are asked for: of a target, to write too. */
   readonly side: Side;
-  /** Who we are at this side. */
+  /** This side's credentials. */
   readonly credentials: CredentialLookup;
   /** Where hosts really answer: `http://127.0.0.1:5000` by host. Default: at themselves, by HTTPS, and on loopback by plain HTTP. */
   readonly endpoints?: ReadonlyMap<string, string> | undefined;
@@ -31,7 +31,7 @@ export interface RegistryOptions {
   readonly create?: RepositorySettings | undefined;
   /** Blobs at once that are going to be read or written. Default 4. */
   readonly concurrency?: number | undefined;
-  /** Of this program, for the registry's logs. */
+  /** This program's version, for the registry's logs. */
   readonly version: string;
   readonly clock?: Clock | undefined;
   readonly report?: Report | undefined;
@@ -54,7 +54,7 @@ export function openRegistry(host: string, options: RegistryOptions): RegistryCl
 /** One registry, with the credentials of one side. Closing it breaks off what is under way. */
 export class RegistryClient implements AsyncDisposable {
   readonly host: string;
-  /** What a private registry of ECR can do beside. */
+  /** Undefined for all but private registries of ECR. */
   readonly ecr: EcrRegistry | undefined;
   /** Every image of a repository with its digest, tags and time, by pages of 1,000. Of ECR alone. */
   readonly images: ((repository: string, options?: Abortable) => AsyncIterable<EcrImage>) | undefined;

@@ -45,7 +45,7 @@ export const AccessSchema = z
   .record(host, RegistryAccessSchema)
   .describe('How registries are reached, by host. Others: with what the process has.');
 
-/** What is wrong with the access to each registry as a whole, also where that to others cannot be read. */
+/** What is wrong with the access to each registry as a whole. The access to one is checked even where that to another cannot be read. */
 export function accessFaults(registries: unknown): readonly Fault[] {
   if (!isRecord(registries)) return [];
   return Object.entries(registries).flatMap(([name, given]) => {

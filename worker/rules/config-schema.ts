@@ -15,7 +15,7 @@ import { mapping, someOf, textOf } from './schema-parts.ts';
 import { parseRange, tagMatcher } from './select.ts';
 import { parseSource } from './sources.ts';
 
-// The words of the configuration file. Every text is read here once, by who will read it later, so that nothing is refused only when it runs.
+// The schema of the rules file. Every string is checked by the function that reads it later, so that no rule is refused only when it runs.
 
 const count = z.int().min(1).max(1_000_000);
 const days = z.number().positive().max(36_500);
@@ -124,11 +124,12 @@ const ScheduleSchema = z
   )
   .transform((value) => (typeof value === 'string' ? { cron: value, timeZone: 'UTC' } : value));
 
-/** A schedule that never comes does not come from here on either; nothing that is checked here depends on today. */
+/** Schedules are checked from this moment on, so that no check depends on today. One that names no time after it never names one. */
 const EPOCH_OF_SCHEDULES = 0;
 
 const KINDS = ['mirror', 'backup', 'publish', 'prune'] as const;
 
+/** One rule. What it takes is what `ruleOf` of rule-document.ts makes a `Rule` of. */
 export const RuleSchema = mapping({
   name: z
     .string()
@@ -148,7 +149,7 @@ export const RuleSchema = mapping({
   anyOf: [{ required: ['schedule'] }, { required: ['on'] }],
 });
 
-/** What is wrong with a rule as a whole, also where parts of it cannot be read. */
+/** What is wrong with a rule as a whole. It is found even where parts of the rule cannot be read. */
 export function ruleFaults(rule: Readonly<Record<string, unknown>>): readonly Fault[] {
   const faults: Fault[] = [];
   const said = KINDS.filter((kind) => rule[kind] !== undefined);

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { Failure } from '../util/failure.ts';
-import { quote } from '../util/text.ts';
+import { compareStrings, quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
 import { checkConflicts } from './conflicts.ts';
 import { AccessSchema, accessFaults } from './access-schema.ts';
@@ -11,7 +11,7 @@ import { documentOf, ruleOf } from './rule-document.ts';
 import { offsetOf, positionIn, readYaml } from './yaml.ts';
 
 /**
- * Reads a configuration file (YAML, docs/configuration.md). INVALID with every fault of it, one a line: where (`file:line:column`, the path and
+ * Reads a rules file (YAML, docs/configuration.md). INVALID with every fault, one a line: where (`file:line:column`, the path and
  * the name of the rule), what was given, and what was expected. `file` is its name in messages.
  */
 export function parseConfig(text: string, options: { readonly file?: string | undefined } = {}): Config {
@@ -30,7 +30,7 @@ export function parseConfig(text: string, options: { readonly file?: string | un
   );
 }
 
-/** Reads a rule that `formatRule` wrote. INVALID with every fault of it. */
+/** Reads a rule that `formatRule` wrote. INVALID with every fault. */
 export function parseRule(document: string): Rule {
   const value = readJson(document, 'a stored rule');
   const faults: Fault[] = [];
@@ -43,12 +43,12 @@ export function parseRule(document: string): Rule {
   );
 }
 
-/** A rule as JSON of the words of the configuration file, defaults written out: equal for equal rules. */
+/** A rule as JSON with the names of the rules file, defaults written out: equal for equal rules. */
 export function formatRule(rule: Rule): string {
   return JSON.stringify(documentOf(rule));
 }
 
-/** Reads what `formatAccess` wrote. INVALID with every fault of it. */
+/** Reads what `formatAccess` wrote. INVALID with every fault. */
 export function parseAccess(document: string): Access {
   const value = readJson(document, 'stored access to registries');
   const read = AccessSchema.safeParse(value);
@@ -61,9 +61,9 @@ export function parseAccess(document: string): Access {
   );
 }
 
-/** Access to registries as JSON: equal where it is equal. */
+/** Access to registries as JSON: equal for equal access. */
 export function formatAccess(access: Access): string {
-  const hosts = Object.entries(access).sort(([a], [b]) => (a < b ? -1 : 1));
+  const hosts = Object.entries(access).sort(([a], [b]) => compareStrings(a, b));
   return JSON.stringify(
     Object.fromEntries(
       hosts.map(([host, { secret, assumeRole, externalId }]) => [host, { secret, assumeRole, externalId }]),

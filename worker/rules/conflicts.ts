@@ -27,7 +27,7 @@ interface Copying {
   readonly tags: readonly string[];
 }
 
-/** Enough to see what is wrong. */
+/** The most conflicts that are reported: enough to see what is wrong. */
 const MAX_CONFLICTS = 50;
 
 /**
@@ -40,9 +40,9 @@ const MAX_CONFLICTS = 50;
  *   matches what the other names, and there is a tag that both select
  * - a repository that one rule publishes to and another one writes, or publishes to
  *
- * Every refusal names an example. What no example is found for passes: patterns that overlap in part, tags that only a
- * regular expression tells apart, `latest` and `maxAgeDays` unless the other rule takes every tag, and different images that end up at one
- * destination. When rules run, the state decides: a destination belongs to the rule that wrote it (owner.ts).
+ * Every refusal names an example. Rules without an example pass: patterns that overlap in part, tags that only a regular expression
+ * distinguishes, `latest` and `maxAgeDays` unless the other rule takes every tag, and different images that end up at one destination. When
+ * rules run, the state decides: a destination belongs to the rule that wrote it (owner.ts).
  */
 export function checkConflicts(rules: readonly RuleInFile[]): readonly Fault[] {
   const copying = rules.flatMap((placed): readonly Copying[] => {
@@ -69,7 +69,7 @@ function copyingOf(rule: CopyRule, path: Path): Copying {
   };
 }
 
-/** What a rule does to itself. */
+/** What is wrong with a rule by itself. */
 function ownFaults(copying: Copying): readonly Fault[] {
   const { rule, path, sources } = copying;
   const elsewhere = sources.find(({ registry }) => ecrHost(registry) === undefined);
@@ -96,7 +96,7 @@ function isOneTag({ include, latest, untagged }: TagSelection): boolean {
   return !untagged && (latest?.count === 1 || (include.length === 1 && only !== undefined && isTag(only)));
 }
 
-/** A destination by the template `to` that the rule would read again as a source. */
+/** A destination of the template `to` that the rule would read again as a source. */
 function ownSource({ rule, sources, selects, tags }: Copying, to: string, registry: string): string | undefined {
   const there = sources.filter((source) => registryName(source.registry) === registryName(registry));
   if (there.length === 0) return undefined;
@@ -119,16 +119,17 @@ function* conflictsOf(rules: readonly RuleInFile[], copying: readonly Copying[])
     const twice = repeatedTemplate(later);
     if (twice !== undefined) yield conflict(later, twice, 'another source or destination of this rule');
     for (const earlier of copying.slice(0, index)) {
-      const met = writtenTwice(earlier, later);
+      const met = sharedDestination(earlier, later);
       if (met !== undefined) yield conflict(later, met, `rule ${quote(earlier.rule.name)}`);
     }
   }
   yield* publishConflicts(rules, copying);
 }
 
+/** A destination that two templates have in common. */
 interface Meeting {
   readonly location: string;
-  /** Of the later template in its rule. */
+  /** The index of the later template in its rule. */
   readonly index: number;
 }
 
@@ -142,7 +143,7 @@ function conflict({ rule, path }: Pick<Copying, 'rule' | 'path'>, { location, in
 /** Two templates of one rule that give an image the same destination. */
 function repeatedTemplate({ rule, sources, tags }: Copying): Meeting | undefined {
   if (rule.to.length === 1) return undefined;
-  // templates tell images of one registry apart all alike
+  // one source of each registry is enough: templates treat all images of a registry alike
   const registries = new Map(sources.map((source) => [source.registry, source]));
   for (const source of registries.values()) {
     const names = locationsOf(rule, sampleImage(source, tags[0] ?? ANY_TAG)).map(nameOf);
@@ -153,7 +154,7 @@ function repeatedTemplate({ rule, sources, tags }: Copying): Meeting | undefined
 }
 
 /** A destination that both rules make of the same image. */
-function writtenTwice(a: Copying, b: Copying): Meeting | undefined {
+function sharedDestination(a: Copying, b: Copying): Meeting | undefined {
   for (const one of a.sources) {
     for (const other of b.sources) {
       const shared = sharedSource(one, other);
@@ -198,7 +199,7 @@ function takesEveryTag(tags: TagSelection): boolean {
   return include.length === 0 && exclude.length === 0 && tags.semver === undefined && !dependsOnOthers(tags);
 }
 
-/** A rule that publishes has its repository for itself. */
+/** Conflicts of rules that publish: no other rule may write their repository. */
 function* publishConflicts(rules: readonly RuleInFile[], copying: readonly Copying[]): Iterable<Fault> {
   const published = new Map<string, string>();
   for (const { rule, path } of rules) {

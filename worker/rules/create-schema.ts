@@ -14,7 +14,7 @@ const json = (what: string) =>
 const ENCRYPTIONS = ['AES256', 'KMS', 'KMS_DSSE'] as const;
 const MUTABILITIES = ['MUTABLE', 'IMMUTABLE', 'MUTABLE_WITH_EXCLUSION', 'IMMUTABLE_WITH_EXCLUSION'] as const;
 
-/** Settings in words of the file become those of `repository.json`, whose own are taken too. */
+/** Settings of repositories that are created. Takes the names of the rules file and those of `repository.json`; gives the latter. */
 export const CreateSchema = z.union(
   [
     z.boolean().transform((create) => (create ? undefined : (false as const))),

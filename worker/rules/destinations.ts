@@ -29,7 +29,7 @@ const MAX_KEY_BYTES = 1024;
 
 /**
  * Where a rule wants `image`, one for each of its templates, in their order. `digest` is what the image stands for; where it is undefined, a
- * template with `{digest}` is INVALID, and so is one with a variable that this image has not, or that makes a name that cannot be.
+ * template with `{digest}` is INVALID, and so is one with a variable that this image does not have, or that makes an impossible name.
  */
 export function destinationsOf(
   rule: Pick<CopyRule, 'kind' | 'to'>,
@@ -113,7 +113,7 @@ function parseBackupTemplate(text: string): DestinationTemplate {
   return { transport: 's3', bucket, key: whole };
 }
 
-/** Unknown variables are what `expandTemplate` tells; braces that make none are told here. */
+/** INVALID for unknown variables, which `expandTemplate` reports, and for braces that make no variable. */
 function checkVariables(text: string, template: string): void {
   const sample: Reference = { registry: '000000000000.dkr.ecr.us-east-1.amazonaws.com', repository: 'x', tag: 'x' };
   const rest = expandTemplate(template, sample, `sha256:${'0'.repeat(64)}`, new Date(0));

@@ -2,12 +2,12 @@ import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
-/** Behind 9999-12-31: years have four digits. */
+/** The end of 9999-12-31: years have four digits. */
 const MAX_EXPIRY_MS = Date.parse('9999-12-31T00:00:00Z') + DAY_MS;
 
 /**
- * The moment from which on a rule is not planned: behind the day (UTC) that `2027-06-30` names, or at `2027-06-30T12:00:00Z`, in milliseconds
- * since 1970. INVALID otherwise.
+ * The moment from which on a rule is not planned, in milliseconds since 1970: the end of the day (UTC) that `2027-06-30` names, or
+ * `2027-06-30T12:00:00Z`. INVALID for every other form.
  */
 export function parseExpiry(text: string): number {
   const day =
@@ -22,7 +22,7 @@ export function parseExpiry(text: string): number {
   return ms;
 }
 
-/** A last day as it was written, other moments as they are. */
+/** The string that `parseExpiry` reads as `ms`: a day for the end of a day (UTC), the moment otherwise. */
 export function formatExpiry(ms: number): string {
   return ms % DAY_MS === 0 ? new Date(ms - DAY_MS).toISOString().slice(0, 10) : new Date(ms).toISOString();
 }

@@ -7,6 +7,7 @@ import { quote } from '../util/text.ts';
 /** How many of the faults one message lists. */
 const MAX_FAULTS = 50;
 
+/** The members and indexes that lead to a value in the file. */
 export type Path = readonly PropertyKey[];
 
 /** What is wrong at one path of a configuration. */
@@ -15,7 +16,9 @@ export interface Fault {
   readonly message: string;
 }
 
-/** What zod found, in words: every one a sentence of what was given and expected. */
+/**
+ * The issues that zod found in `value`, each as a sentence with what was given and expected. `prefix` is the path of `value` in the file.
+ */
 export function faultsOf(issues: readonly z.core.$ZodIssue[], value: unknown, prefix: Path): readonly Fault[] {
   return issues.flatMap((issue): readonly Fault[] => {
     const path = [...prefix, ...issue.path];
@@ -70,7 +73,7 @@ function shownOf(given: unknown): string {
   return quote(/[@/]/.test(given) ? withoutSecrets(given) : given);
 }
 
-/** `rules[1].mirror.tags (rule "base"): what is wrong`. */
+/** `rules[1].mirror.tags (rule "base"): what is wrong`. `value` is the whole file, for the name of the rule. */
 export function sentenceOf({ path, message }: Fault, value: unknown): string {
   const [first, index] = path;
   const name = first === 'rules' && index !== undefined ? valueAt(value, ['rules', index, 'name']) : undefined;
@@ -91,7 +94,7 @@ function formatPath(path: Path): string {
     .join('');
 }
 
-/** INVALID with the lines of all faults, the first ones of many. */
+/** INVALID with a line for each fault, at most the first `MAX_FAULTS` of them. */
 export function invalid(what: string, lines: readonly string[]): Failure {
   const more = lines.length > MAX_FAULTS ? [`and ${lines.length - MAX_FAULTS} more`] : [];
   const count = lines.length === 1 ? 'one fault' : `${lines.length} faults`;

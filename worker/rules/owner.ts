@@ -18,9 +18,9 @@ export interface Writer extends Pick<CopyJob, 'from' | 'platforms' | 'referrers'
 export type Written = Pick<SyncRecord, 'rule' | 'source' | 'choices'>;
 
 /**
- * Whether the destination was last written for another rule, or for this rule from another repository. Another tag of the same repository is no
- * other source: what `latest` selects has one destination after the other image. A rule that copies the same image with the same choices
- * writes the same bytes, so it is not foreign either.
+ * Whether the destination was last written for another rule, or for this rule from another repository. Another tag of the same repository is
+ * not another source: `latest` gives one destination to one tag after another. A rule that
+ * copies the same image with the same choices writes the same bytes, so it is not foreign either.
  */
 export function isForeign(written: Written, writer: Writer): boolean {
   const { rule, from } = writer;
@@ -76,7 +76,7 @@ export function writtenTwice(
   });
 }
 
-/** Undefined for what is no image of a registry. */
+/** The image that `source` names; undefined where it is not one of a registry. */
 function imageOf(source: string): Reference | undefined {
   try {
     const location = parseLocation(source);

@@ -3,7 +3,7 @@ import { withoutTransport } from '../oci/location.ts';
 import { formatRepository, parseRepository } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
-import { quote } from '../util/text.ts';
+import { compareStrings, quote } from '../util/text.ts';
 import type { RuleSchema } from './config-schema.ts';
 import { formatExpiry, parseExpiry } from './expiry.ts';
 import type { CopyRule, Rule, TagSelection } from './rule.ts';
@@ -13,7 +13,7 @@ import { formatSource, parseSource } from './sources.ts';
 
 type RuleWords = z.output<typeof RuleSchema>;
 
-/** The rule that its words say, defaults filled in. */
+/** The rule that `RuleSchema` read, defaults filled in. */
 export function ruleOf(words: RuleWords): Rule {
   const { name, expires } = words;
   const common = {
@@ -58,7 +58,7 @@ function canonicalSource(text: string): string {
   return only !== undefined && sources.length === 1 ? formatSource(only) : withoutTransport(text);
 }
 
-/** The words that say a rule: what `RuleSchema` and `ruleOf` make the same rule of. */
+/** The document of a rule: `RuleSchema` and `ruleOf` make the same rule of it. */
 export function documentOf(rule: Rule): Readonly<Record<string, unknown>> {
   return {
     name: rule.name,
@@ -103,6 +103,6 @@ function partOf(rule: Rule): unknown {
 }
 
 function sorted(value: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
-  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  const entries = Object.entries(value).sort(([a], [b]) => compareStrings(a, b));
   return Object.fromEntries(entries.map(([key, inner]) => [key, isRecord(inner) ? sorted(inner) : inner]));
 }

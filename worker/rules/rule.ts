@@ -19,6 +19,7 @@ interface RegistryAccess {
   readonly externalId?: string | undefined;
 }
 
+/** One rule of the rules file. */
 export type Rule = CopyRule | PublishRule | PruneRule;
 
 interface RuleCommon {
@@ -32,6 +33,7 @@ interface RuleCommon {
   readonly expiresAtMs?: number | undefined;
 }
 
+/** When a rule runs. */
 export interface Schedule {
   /** Five fields, or six with seconds, as croner reads them. */
   readonly cron: string;
@@ -123,7 +125,7 @@ export function isExpired(rule: Rule, nowMs: number): boolean {
 export interface Candidate {
   /** Absent: an image without one. */
   readonly tag: string | undefined;
-  /** Where the list already tells it. */
+  /** Known where the list of the registry has it. */
   readonly digest: string | undefined;
   readonly pushedAtMs: number | undefined;
 }

@@ -7,6 +7,7 @@ import type { SourcePattern } from './sources.ts';
 
 /** Stands for a tag that is selected, where no example is known. */
 export const ANY_TAG = 'x';
+/** Stands for the digest of every sample. */
 export const SAMPLE_DIGEST: Digest = `sha256:${'0'.repeat(64)}`;
 
 const USUAL_TAGS = ['latest', '1.0.0', '1.0', 'v1.0.0', 'v1', 'main'];
@@ -21,8 +22,8 @@ export function sampleImage(
 }
 
 /**
- * Tags that a selection may take: those that it names, examples of its patterns, the lowest version of its range, and usual ones. Some of
- * them it may not take.
+ * Tags to try with a selection: those that it names, examples of its patterns, the lowest version of its range, and usual ones. The selection
+ * need not take all of them.
  */
 export function sampleTags({ include, semver: range }: TagSelection): readonly string[] {
   const lowest = range === undefined ? undefined : semver.minVersion(range)?.version;

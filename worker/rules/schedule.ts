@@ -5,17 +5,17 @@ import { quote } from '../util/text.ts';
 import type { Schedule } from './rule.ts';
 
 /**
- * The latest tick at or before `nowMs`, in milliseconds since 1970; undefined when there was none. Ticks are read by the wall clock of the
- * time zone: a fixed time that the clock skips comes when it has gone forward, and comes once where the clock shows it twice; repeated ones
- * (`*`, steps, lists) come at every moment that the clock shows.
+ * The latest scheduled time at or before `nowMs`, in milliseconds since 1970; undefined when there was none. Times are read by the wall clock
+ * of the time zone: a fixed time that the clock skips comes when it has gone forward, and comes once where the clock shows it twice; repeated
+ * ones (`*`, steps, lists) come at every moment that the clock shows.
  */
 export function lastScheduledMs(schedule: Schedule, nowMs: number): number | undefined {
-  // croner looks before a whole second, and ticks are whole seconds
-  const [tick] = cronOf(schedule).previousRuns(1, new Date((Math.floor(nowMs / 1000) + 1) * 1000));
-  return tick?.getTime();
+  // croner looks before a whole second, and scheduled times are whole seconds
+  const [time] = cronOf(schedule).previousRuns(1, new Date((Math.floor(nowMs / 1000) + 1) * 1000));
+  return time?.getTime();
 }
 
-/** The first tick after `nowMs`; undefined when there is none. Where the clock is changed: as `lastScheduledMs`. */
+/** The first scheduled time after `nowMs`; undefined when there is none. Where the clock is changed: as `lastScheduledMs`. */
 export function nextScheduledMs(schedule: Schedule, nowMs: number): number | undefined {
   return (
     cronOf(schedule)
@@ -24,7 +24,7 @@ export function nextScheduledMs(schedule: Schedule, nowMs: number): number | und
   );
 }
 
-/** INVALID with one sentence for a schedule that cannot be read, or that has no tick after `nowMs`, such as the 30th of February. */
+/** INVALID with one sentence for a schedule that cannot be read, or that names no time after `nowMs`, such as the 30th of February. */
 export function checkSchedule(schedule: Schedule, nowMs: number): void {
   checkTimeZone(schedule.timeZone);
   if (nextScheduledMs(schedule, nowMs) === undefined)

@@ -3,7 +3,7 @@ import { isFailure } from '../util/failure.ts';
 import { suggest } from '../util/suggest.ts';
 import { quote } from '../util/text.ts';
 
-/** Text that `read` takes; the message of its failure says what was given and expected. */
+/** A string that `read` accepts. The message of its INVALID, which says what was given and expected, becomes the fault. */
 export function textOf(read: (text: string) => unknown, description: string): z.ZodString {
   return z
     .string()
@@ -25,7 +25,7 @@ export function refusal(read: () => unknown): string | undefined {
   }
 }
 
-/** One, or a list of one at least. */
+/** One value, or a list of at least one. `most`: the most that a list may have. */
 export function someOf<T extends z.ZodType<string, string>>(one: T, options: { readonly most?: number } = {}) {
   const list = z.array(one).min(1);
   return z
@@ -36,8 +36,8 @@ export function someOf<T extends z.ZodType<string, string>>(one: T, options: { r
 }
 
 /**
- * A mapping with these keys alone; of others it tells which was probably meant. What `.meta` adds to one is for the JSON Schema: reading a file
- * tells the same in better words.
+ * A mapping with these keys alone. The fault of an unknown key names the one that was probably meant. What `.meta` adds is for the JSON Schema
+ * only: reading a file reports the same in better words.
  */
 export function mapping<S extends z.core.$ZodShape>(shape: S) {
   const known = Object.keys(shape);
@@ -55,7 +55,7 @@ export function mapping<S extends z.core.$ZodShape>(shape: S) {
   });
 }
 
-/** What is there of it: an absent member is no member. */
+/** The same object without members that are undefined. */
 export function withoutAbsent<T extends object>(value: T): Partial<T> {
   return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== undefined)) as Partial<T>;
 }

@@ -3,7 +3,7 @@ import semver from 'semver';
 import { isDerivedTag } from '../oci/derived-tag.ts';
 import { isTag } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
-import { quote } from '../util/text.ts';
+import { compareStrings, quote } from '../util/text.ts';
 import type { Candidate, TagSelection } from './rule.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
@@ -11,8 +11,8 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 type Tagged<C> = C & { readonly tag: string };
 
 /**
- * The candidates that `selection` takes, in order of tags; those without a tag behind them, in order of digests. The order of `candidates` does not
- * matter. Never selected is what refers to an image (it comes along with that image) and what cannot be a tag.
+ * The candidates that `selection` takes, in order of tags; after them those without a tag, in order of digests. The order of `candidates` does
+ * not matter. What refers to an image is never selected (it comes along with that image), nor is a name that cannot be a tag.
  *
  * Conditions on tags say nothing of images without one: these are selected by `untagged` and `maxAgeDays` alone. INVALID where push times
  * decide and one is not known, and for a selection that cannot be read.
@@ -23,13 +23,15 @@ export function select<C extends Candidate>(
   nowMs: number,
 ): readonly C[] {
   const youngest = selection.maxAgeDays === undefined ? undefined : nowMs - selection.maxAgeDays * DAY_MS;
-  const youngEnough = (c: C): boolean => youngest === undefined || pushedAt(c, 'maxAgeDays') >= youngest;
+  const youngEnough = (one: C): boolean => youngest === undefined || pushedAt(one, 'maxAgeDays') >= youngest;
   const fits = tagFilter(selection);
-  const tagged = candidates.filter((c): c is Tagged<C> => c.tag !== undefined && fits(c.tag) && youngEnough(c));
-  const untagged = selection.untagged ? candidates.filter((c) => c.tag === undefined && youngEnough(c)) : [];
+  const tagged = candidates.filter(
+    (one): one is Tagged<C> => one.tag !== undefined && fits(one.tag) && youngEnough(one),
+  );
+  const untagged = selection.untagged ? candidates.filter((one) => one.tag === undefined && youngEnough(one)) : [];
   return [
     ...latestOf(tagged, selection.latest, selection.semver !== undefined).sort(byTag),
-    ...untagged.sort((a, b) => compareText(a.digest ?? '', b.digest ?? '')),
+    ...untagged.sort((a, b) => compareStrings(a.digest ?? '', b.digest ?? '')),
   ];
 }
 
@@ -82,16 +84,12 @@ function latestOf<C extends Candidate>(
 }
 
 function byTag(a: Tagged<Candidate>, b: Tagged<Candidate>): number {
-  return compareText(a.tag, b.tag) || compareText(a.digest ?? '', b.digest ?? '');
+  return compareStrings(a.tag, b.tag) || compareStrings(a.digest ?? '', b.digest ?? '');
 }
 
-function compareText(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
-}
-
-function pushedAt(candidate: Candidate, condition: string): number {
-  if (candidate.pushedAtMs !== undefined) return candidate.pushedAtMs;
-  const name = candidate.tag ?? candidate.digest ?? 'an image';
+function pushedAt({ pushedAtMs, tag, digest }: Candidate, condition: string): number {
+  if (pushedAtMs !== undefined) return pushedAtMs;
+  const name = tag ?? digest ?? 'an image';
   throw new Failure(
     'INVALID',
     `select images ${condition}: the registry does not tell when ${quote(name)} was pushed; only Amazon ECR does: select by version or by pattern`,
@@ -100,7 +98,7 @@ function pushedAt(candidate: Candidate, condition: string): number {
 
 /**
  * The version that a tag is: `1.2.3` or `1.2`, which stands for `1.2.0`, each also with a `v` in front, leading zeros (`24.04`), and
- * `-prerelease` behind. One number alone is none: dates and builds look like that.
+ * `-prerelease` at the end. One number alone is not a version: dates and builds look like that.
  */
 export function versionOf(tag: string): semver.SemVer | undefined {
   const match = /^v?([0-9]+)\.([0-9]+)(?:\.([0-9]+))?(?:-([0-9A-Za-z.-]+))?$/.exec(tag);
@@ -132,7 +130,7 @@ export function expressionParts(pattern: string): { readonly source: string; rea
 }
 
 /**
- * What tells whether a tag matches a glob (as picomatch has it, of the whole tag) or a `/regular expression/` (anywhere in the tag, unless it
+ * Returns whether a tag matches a glob (as picomatch has it, of the whole tag) or a `/regular expression/` (anywhere in the tag, unless it
  * says `^` and `$`). INVALID with one sentence for what is neither.
  */
 export function tagMatcher(pattern: string): (tag: string) => boolean {

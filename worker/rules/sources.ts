@@ -2,7 +2,7 @@ import { ecrHost } from '../oci/ecr-host.ts';
 import { formatRepository, parseReference } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import { matchesPattern, parseImagePattern, withoutTransport } from '../oci/location.ts';
+import { parseImagePattern, withoutTransport } from '../oci/location.ts';
 import type { CopyRule } from './rule.ts';
 
 /** Repositories of one registry. */
@@ -14,7 +14,7 @@ export interface SourcePattern {
   readonly prefix: string;
 }
 
-/** Of one `from`: enough for whoever writes by hand, too few to fill memory. */
+/** The most names that the braces of one `from` stand for: enough for a file written by hand, too few to fill memory. */
 const MAX_ALTERNATIVES = 1000;
 
 /**
@@ -23,11 +23,6 @@ const MAX_ALTERNATIVES = 1000;
 export function sourcesOf(rule: Pick<CopyRule, 'from'>): readonly SourcePattern[] {
   const sources = new Map(rule.from.flatMap(parseSource).map((source) => [formatSource(source), source]));
   return [...sources.values()];
-}
-
-/** Whether a repository is one of the sources of a rule. */
-export function sourceMatches(rule: Pick<CopyRule, 'from'>, registry: string, repository: string): boolean {
-  return sourcesOf(rule).some((source) => source.registry === registry && matchesPattern(source.pattern, repository));
 }
 
 /** A registry under one name: Amazon ECR has several hosts for each. */
@@ -69,7 +64,7 @@ function parseAlternative(alternative: string, text: string): SourcePattern {
   return { registry: known, pattern: repository, prefix: repository.slice(0, star) };
 }
 
-/** Every text that `{a,b}` in a pattern stands for, in order; braces may stand within braces. INVALID when they are not closed, or too many. */
+/** Every string that `{a,b}` in a pattern stands for, in order; braces may stand within braces. INVALID when they are not closed, or too many. */
 export function expandBraces(pattern: string): readonly string[] {
   let done = [''];
   for (let index = 0; index < pattern.length; index++) {

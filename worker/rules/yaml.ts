@@ -17,14 +17,15 @@ import { invalid, type Path } from './faults.ts';
 
 /** https://yaml.org/spec/1.2.2 sets none; a thousand rules have some 300 KiB. */
 const MAX_BYTES = 1024 * 1024;
-/** Aliases are for saying a list of tags once, not for growing a file: values that it has with all of them written out. */
+/** The most values of a file with its aliases written out: an alias is for a list of tags that several rules share, not for growing a file. */
 const MAX_VALUES = 1_000_000;
 const MAX_ALIASES = 10_000;
-/** Ours has five levels; what a policy says may have some more. */
+/** The rules file has five levels; a policy in it may have some more. */
 const MAX_DEPTH = 100;
+
 /**
- * Reads a YAML document, with the lines of its text. INVALID with every fault of the syntax and of keys, and for a file that is too large, too deep, or
- * whose aliases stand for too much.
+ * Reads a YAML document, with the lines of its text. INVALID with every fault of the syntax and of keys, and for a file that is too large, too
+ * deep, or whose aliases stand for too much.
  */
 export function readYaml(text: string, file: string): { document: Document; lines: LineCounter } {
   const bytes = Buffer.byteLength(text);
@@ -40,7 +41,7 @@ export function readYaml(text: string, file: string): { document: Document; line
     logLevel: 'error',
     uniqueKeys: false,
   });
-  // a warning is a tag that nobody knows
+  // a warning is an unknown YAML tag
   const errors = [...document.errors, ...document.warnings].map(({ code, pos, message }) => {
     const { line } = lines.linePos(pos[0]);
     const why =
@@ -75,10 +76,10 @@ interface Values {
   readonly aliases: number;
 }
 
-/** What keys and aliases of a document make it unreadable, and how much it is. */
+/** The keys and aliases of a document that make it unreadable, and how many values it has. */
 function valuesOf(contents: unknown): Values {
   const faults: { offset: number; message: string }[] = [];
-  /** Of what has an anchor: how many values; undefined while it goes on. */
+  /** How many values each anchor stands for; undefined until its end is reached. */
   const sizes = new Map<string, number | undefined>();
   let aliases = 0;
   const alias = (source: string, offset: number): number => {
@@ -116,7 +117,7 @@ function valuesOf(contents: unknown): Values {
   return { faults, values, aliases };
 }
 
-/** Before it is parsed, which takes the longer the deeper it is nested. */
+/** INVALID for a file that is nested too deep. Called before parsing, whose time grows with the depth. */
 function checkNesting(text: string, file: string): void {
   let flow = 0;
   let line = 0;
@@ -130,7 +131,7 @@ function checkNesting(text: string, file: string): void {
   }
 }
 
-/** A key as an object has it; `1: x` is as good as `"1": x`. */
+/** A key as the name of a member; `1: x` means `"1": x`. */
 function textOf(key: unknown): string | undefined {
   return typeof key === 'string' || typeof key === 'number' || typeof key === 'boolean' ? String(key) : undefined;
 }
@@ -141,7 +142,7 @@ export function positionIn(file: string, lines: LineCounter, offset: number): st
   return `${file}:${line}:${col}`;
 }
 
-/** Where what is at `path` begins, or else the nearest around it that is there. */
+/** The offset at which the value at `path` begins, or else that of the innermost value around it that exists. */
 export function offsetOf(document: Document, path: Path): number {
   for (let length = path.length; length > 0; length--) {
     const start = startOf(document, path.slice(0, length));
@@ -153,7 +154,7 @@ export function offsetOf(document: Document, path: Path): number {
 function startOf(document: Document, path: Path): number | undefined {
   const parent: unknown = path.length === 1 ? document.contents : document.getIn(path.slice(0, -1), true);
   const last = path.at(-1);
-  // the key says more than the value behind it
+  // the key says more than its value
   if (isMap(parent)) {
     const pair = parent.items.find((item) => isPair(item) && isScalar(item.key) && textOf(item.key.value) === last);
     return isScalar(pair?.key) ? pair.key.range?.[0] : undefined;

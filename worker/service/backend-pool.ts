@@ -7,7 +7,7 @@ import { Failure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
 import type { Backends } from '../images/backends.ts';
 
-/** Backends for one job after another, by what was applied last of how registries are reached. Closing closes all that were opened. */
+/** Backends for one job after another, with the access to registries that was applied last. Closing closes all that were opened. */
 export interface BackendPool extends AsyncDisposable {
   /** Runs `work` with backends that stay open until it ends, also when they are replaced. INVALID for access that cannot be read. */
   use<T>(work: (backends: Backends) => Promise<T>, options?: Abortable): Promise<T>;
@@ -21,11 +21,12 @@ export interface BackendPoolOptions {
   readonly report?: Report | undefined;
 }
 
-/** So long a change of access may take to be noticed. */
+/** How long a change of access may take to be noticed. */
 const FRESH_MS = 30_000;
-/** Backends remember every repository that they met: after so many jobs they are made anew. */
+/** Backends remember every repository that they met, so they are replaced after this many jobs. */
 const MAX_USES = 1000;
 
+/** Opens a pool. Nothing is asked of the state before the first use. */
 export function openBackendPool(options: BackendPoolOptions): BackendPool {
   return new CurrentBackends(options);
 }
@@ -34,8 +35,9 @@ interface Opened {
   /** As it was applied; undefined: nothing was. */
   readonly document: string | undefined;
   readonly backends: Backends & AsyncDisposable;
-  /** At the moment, and in all. */
+  /** Jobs that use them now. */
   users: number;
+  /** Jobs that have used them, in all. */
   uses: number;
 }
 
@@ -84,7 +86,7 @@ class CurrentBackends implements BackendPool {
       }
       this.#lookedMs = nowMs;
     } catch (error) {
-      // a table that does not answer for a while keeps nobody from reaching what could be reached before
+      // while the table does not answer, jobs reach what they could reach before
       if (this.#current === undefined || !isFailure(error) || !error.retryable) throw error;
       const message = `look whether the access to registries has changed: ${error.message}; it stays as it was`;
       report?.({ type: 'warning', message });

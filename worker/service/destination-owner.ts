@@ -13,7 +13,7 @@ export interface RememberedDestination {
 }
 
 /**
- * Decides who may write a destination: the rule that wrote it last, for as long as that rule is stored, has not expired, and still makes the
+ * Decides which rule may write a destination: the one that wrote it last, for as long as that rule is stored, has not expired, and still makes the
  * destination from the image that it made it from. A request by hand may write anywhere and owns nothing. A stored rule that this version
  * cannot read owns nothing either.
  */

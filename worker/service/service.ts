@@ -5,6 +5,6 @@ import type { StateStore } from '../state/state.ts';
 export interface Service {
   readonly state: StateStore;
   readonly queue: Queue;
-  /** Messages that cannot be done, each with the reason. */
+  /** The dead-letter queue: messages that cannot be done, each with the reason. */
   readonly deadLetters: Queue;
 }

@@ -6,10 +6,10 @@ import type { DestinationKey, Destinations, SyncRecord } from './state.ts';
 import { findText, keyOf, numberOf, textOf, type Item, type Key, type Table } from './table.ts';
 
 const PREFIX = 'DEST#';
-/** Of the list of manifests, so that an item stays below the 400 KB of DynamoDB. A longer one is not kept. */
+/** The longest list of manifests that is kept, so that an item stays below DynamoDB's 400 KB. */
 const MAX_MANIFESTS_BYTES = 300 * 1024;
 
-/** Record and lease of a destination are one item, so that a record is written by who holds the lease, or not at all. */
+/** Record and lease of a destination are one item, so that only the holder of the lease can write the record. */
 export function destinationsOver(table: Table, leases: Leases): Destinations {
   return {
     get: async (key, options) => recordOf(await table.get(itemKey(key), options)),
@@ -84,7 +84,7 @@ function recordOf(item: Item | undefined): SyncRecord | undefined {
   };
 }
 
-/** Undefined for what is no list: then it is not known. */
+/** Undefined where the manifests are not known. */
 function manifestsOf(text: string | undefined): readonly string[] | undefined {
   if (text === undefined) return undefined;
   const list: unknown = JSON.parse(text);

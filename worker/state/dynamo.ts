@@ -20,7 +20,7 @@ const CONNECT_TIMEOUT_MS = 5000;
 /** DynamoDB answers within milliseconds; a page of a query is 1 MB at most. */
 const STALL_TIMEOUT_MS = 10_000;
 const MAX_SOCKETS = 64;
-/** About 15 seconds: what is not done by then is for the queue to bring again. */
+/** About 15 seconds: what is not done by then is redelivered by the queue. */
 const ATTEMPTS = 8;
 const MAX_DELAY_MS = 5000;
 
@@ -79,7 +79,7 @@ class DynamoTable implements Table {
         }
       },
     );
-    // there is none, or the endpoint does not say
+    // the item does not exist, or the endpoint does not return it
     return updated.done || updated.item !== undefined ? updated : { done: false, item: await this.get(key, options) };
   }
 
@@ -181,10 +181,10 @@ class Expressions {
   /** Undefined where anything goes. */
   expected(expected: Expected): string | undefined {
     const all = Object.entries(expected).map(([name, wanted]) => {
-      const at = this.#name(name);
-      if (wanted === undefined) return `attribute_not_exists(${at})`;
-      if (typeof wanted !== 'object') return `${at} = ${this.#value(wanted)}`;
-      return `${at} IN (${wanted.map((value) => this.#value(value)).join(', ')})`;
+      const attribute = this.#name(name);
+      if (wanted === undefined) return `attribute_not_exists(${attribute})`;
+      if (typeof wanted !== 'object') return `${attribute} = ${this.#value(wanted)}`;
+      return `${attribute} IN (${wanted.map((value) => this.#value(value)).join(', ')})`;
     });
     return all.length === 0 ? undefined : all.join(' AND ');
   }
@@ -218,7 +218,7 @@ function attributeOf(value: Value): Sdk.AttributeValue {
   return typeof value === 'number' ? { N: String(value) } : { BOOL: value };
 }
 
-/** What others may have put into an item in other forms than ours is left out. */
+/** The item of these attributes. Values of types that this program does not write are left out. */
 function itemOf(attributes: Readonly<Record<string, Sdk.AttributeValue>>): Item {
   const values: Record<string, Value> = {};
   for (const [name, { S, N, BOOL }] of Object.entries(attributes)) {

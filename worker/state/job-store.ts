@@ -50,7 +50,7 @@ export class JobStore {
       },
       options,
     );
-    // whatever was made, or was made by one who died before it came to this
+    // also for jobs that a process made before it crashed here
     if (open.size > 0) {
       const item = await this.#addLeft(found, left, options);
       if (item['plannedAtMs'] !== undefined) await this.#runs.settle(run, options);
@@ -58,7 +58,7 @@ export class JobStore {
     return open;
   }
 
-  /** Once, also when the answer to it is lost: with too many left nobody would see the run end. */
+  /** Adds to `left` exactly once, even when an answer is lost: a count that stays too high would keep the run from ending. */
   async #addLeft(run: Item, left: number, options?: Abortable): Promise<Item> {
     const key = runKey(idOf(run));
     const mark = randomUUID();
@@ -137,8 +137,8 @@ export class JobStore {
   }
 
   /**
-   * After a job that had ended already: whoever ended it may have died before it told the run. If not, too few count as left, and they are
-   * counted once more than is needed.
+   * Counts down for a job that has ended already: the process that ended it may have crashed before it counted. If it did count, `left` is too
+   * low, and the jobs are counted once more than needed.
    */
   async #countDown(run: string, options?: Abortable): Promise<void> {
     const item = await this.#table.get(runKey(run), options);

@@ -8,7 +8,7 @@ import { findNumber, findText, type Expected, type Key, type Table } from './tab
 
 /** An item that holds nothing but a lease may be cleared away then. */
 const FORGOTTEN_AFTER_SECONDS = 7 * 24 * 3600;
-/** Giving back is a courtesy: who waits for more than this is better off without. */
+/** A lease that takes longer to give back is left to expire. */
 const RELEASE_MS = 5000;
 /** The share of its time after which a lease that was not renewed counts as lost: what is on its way to a server has the rest to arrive. */
 const PROVED = 0.9;
@@ -19,7 +19,7 @@ const PROVED = 0.9;
  * No two hold one at once. The holder counts from before it asked, with a timer, which no change of a clock disturbs, and stops before the
  * time it asked for is over. Another takes the lease when that time is over by its own clock and `skewSeconds` more. So it takes two clocks
  * that differ by more than `skewSeconds`, or a process that sleeps through its timers; then `record` still refuses the older fence.
- * What a dead worker held is free after ttl + skew.
+ * The leases of a crashed worker expire after ttl + skew.
  */
 export class Leases {
   readonly #table: Table;
@@ -51,6 +51,7 @@ export class Leases {
   }
 }
 
+/** A lease that `Leases.take` gave. */
 export class HeldLease implements Lease {
   readonly key: Key;
   readonly name: string;
@@ -86,12 +87,12 @@ export class HeldLease implements Lease {
     return this.#lost.signal;
   }
 
-  /** What an item says of its lease as long as it is this one. */
+  /** The attributes that an item has while it is under this lease. */
   get held(): { readonly owner: string; readonly fence: number } {
     return { owner: this.#owner, fence: this.fence };
   }
 
-  /** Takes it, if the item says what it did when it was looked at. */
+  /** Takes the lease if the item is still as it was found. */
   async begin(found: Expected, ttl: number | undefined, options: Abortable): Promise<boolean> {
     checkAborted(options);
     const proof = this.#startProof();

@@ -1,11 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { Abortable } from '../util/abort.ts';
-import { idOf, rulePk } from './run-items.ts';
+import { idOf, rulePk, TRIES } from './run-items.ts';
 import type { RuleProgress } from './state.ts';
 import { findNumber, findText, keyOf, numberOf, type Item, type Key, type Table } from './table.ts';
-
-/** A change that others come in between is tried so often: the others then see to what it was for. */
-const TRIES = 8;
 
 /** A rule that waits for a run: its item as it was found, if there was one. */
 export interface FreeRule {

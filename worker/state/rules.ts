@@ -19,7 +19,7 @@ const PK = 'RULES';
 const PREFIX = 'RULE#';
 /** An item has 400 KB at most. */
 const MAX_DOCUMENT_BYTES = 300 * 1024;
-/** For so long it is known that a rule was deleted, so that who read it before cannot bring it back. */
+/** How long a deleted rule is remembered, so that a process that read it before cannot bring it back. */
 const REMEMBERED_SECONDS = 90 * 24 * 3600;
 
 /** Rules and access by revision. A deleted rule stays as a mark with its revision, which the next of its name counts on from. */

@@ -5,11 +5,16 @@ import { findNumber, findText, keyOf, numberOf, textOf, type Item, type Key } fr
 // The items of runs, of their jobs and of the lists of runs: docs/state.md.
 
 const KEPT_SECONDS = 90 * 24 * 3600;
+/** How often a change is tried that other processes keep interrupting: each of them then does what it was for. */
+export const TRIES = 8;
 /** States of jobs that have not ended. */
 export const OPEN: readonly JobState[] = ['waiting', 'running'];
 
+/** The `pk` of the list of all runs. */
 export const ALL_RUNS = 'RUNS';
+/** What the `sk` of an entry in a list of runs begins with. */
 export const LISTED = 'RUN#';
+/** What the `sk` of a job begins with. */
 export const JOB = 'JOB#';
 const RUN = 'RUN#';
 
@@ -23,29 +28,34 @@ export function isExpired(item: Item, nowMs: number): boolean {
   return numberOf(item, 'ttl') * 1000 <= nowMs;
 }
 
+/** The key of a run. */
 export function runKey(run: string): Key {
   return keyOf(RUN + run, 'RUN');
 }
 
+/** The key of a job of a run. */
 export function jobKey(run: string, job: string): Key {
   return keyOf(RUN + run, JOB + job);
 }
 
+/** The `pk` of a rule's progress and of the list of its runs. */
 export function rulePk(rule: string): string {
   return `RULE#${rule}`;
 }
 
+/** The id of the run that an item belongs to: the run itself, or one of its jobs. */
 export function idOf(run: Item): string {
   return run.pk.slice(RUN.length);
 }
 
-/** The counts of a run none of whose jobs is open: its item has them. */
+/** The counts that the item of a run has while no job of it is open; undefined otherwise. */
 export function finalCounts(run: Item): JobCounts | undefined {
   const done = findNumber(run, 'done');
   if (done === undefined) return undefined;
   return { waiting: 0, running: 0, done, skipped: numberOf(run, 'skipped'), failed: numberOf(run, 'failed') };
 }
 
+/** The run of an item, with these counts. CORRUPT for an item that is not one. */
 export function asRun(item: Item, jobs: JobCounts): Run {
   return {
     id: idOf(item),
@@ -60,6 +70,7 @@ export function asRun(item: Item, jobs: JobCounts): Run {
   };
 }
 
+/** The job of an item. CORRUPT for an item that is not one. */
 export function jobOf(item: Item): JobRecord {
   return {
     id: item.sk.slice(JOB.length),
@@ -75,6 +86,7 @@ export function jobOf(item: Item): JobRecord {
   };
 }
 
+/** The state of a job. CORRUPT for an unknown one. */
 export function stateOf(item: Item): JobState {
   const state = textOf(item, 'state');
   if (state === 'waiting' || state === 'running' || state === 'done' || state === 'skipped' || state === 'failed')
@@ -88,10 +100,12 @@ function triggerOf(item: Item): RunTrigger {
   throw new Failure('CORRUPT', `read item ${item.pk}, ${item.sk} of the table: its trigger is ${trigger}`);
 }
 
+/** NOT_FOUND of a run. */
 export function noRun(run: string): Failure {
   return new Failure('NOT_FOUND', `change run ${run}: there is none; after 90 days it is forgotten`);
 }
 
+/** NOT_FOUND of a job. */
 export function noJob(run: string, job: string): Failure {
   return new Failure('NOT_FOUND', `change job ${job} of run ${run}: there is none; after 90 days it is forgotten`);
 }

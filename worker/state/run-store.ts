@@ -16,6 +16,7 @@ import {
   rulePk,
   runKey,
   stateOf,
+  TRIES,
   ttlFrom,
 } from './run-items.ts';
 import type { JobCounts, JobState, Run, ScheduledRun } from './state.ts';
@@ -33,8 +34,6 @@ import {
 
 const RUNS_AT_ONCE = 8;
 const DEFAULT_RUNS = 50;
-/** A change that others come in between is tried so often: the others then see to what it was for. */
-const TRIES = 8;
 
 /** Runs, and the lists in which they are found. */
 export class RunStore {
@@ -56,7 +55,7 @@ export class RunStore {
     if (replaced !== undefined) await this.#progress.detach(replaced, options);
     const free = await this.#progress.findFree(rule, scheduledAtMs, replacing, options);
     if (free === undefined) return undefined;
-    // before the rule points to it: after a crash in between nothing shows it
+    // made before the rule points to it: after a crash in between no list shows it
     const item = await this.#make({ id, rule, trigger: 'schedule' }, options);
     if (!(await this.#progress.setCurrent(free, item, options))) return undefined;
     await this.#addToListings(item, options);
@@ -121,7 +120,7 @@ export class RunStore {
       const next = settled(found, jobs, this.#clock.now());
       const changed =
         next === undefined ? undefined : await this.#table.update(runKey(run), next.change, next.expected, options);
-      // another came in between: it is counted anew, and if that goes on they see to it themselves
+      // another process changed it in between: count again, and in the end leave it to that process
       if (changed?.done === false && tries < TRIES) continue;
       const item = changed?.done === true ? changed.item : found;
       const { rule, endedAtMs } = asRun(item, jobs);
@@ -169,7 +168,7 @@ export class RunStore {
     return item;
   }
 
-  /** Ends it if it looks as if none were left. */
+  /** Ends the run if its count says that no job is left. */
   async settleIfDone(run: Item, options?: Abortable): Promise<void> {
     if (run['plannedAtMs'] !== undefined && run['done'] === undefined && numberOf(run, 'left') <= 0)
       await this.settle(idOf(run), options);
@@ -192,7 +191,7 @@ function settled(run: Item, jobs: JobCounts, nowMs: number): { change: Change; e
   const expected = { pk: run.pk, epoch: numberOf(run, 'epoch'), endedAtMs: findNumber(run, 'endedAtMs') };
   const left = jobs.waiting + jobs.running;
   const { done, skipped, failed } = jobs;
-  // more jobs may come, or nobody goes on with planning
+  // more jobs may come
   if (run['plannedAtMs'] === undefined) return undefined;
   const counted = finalCounts(run);
   if (left === 0) {

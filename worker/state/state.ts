@@ -3,7 +3,7 @@ import type { Abortable } from '../util/abort.ts';
 
 /**
  * What the service remembers. Nothing in it is needed to restore. Every write is one conditional write of one item, so that two writers
- * never both believe to be first; whatever expires is compared with the clock by who reads it, never by the table's own expiry.
+ * never both believe to be first. Expiry is decided by the reader's clock, never by the table's own expiry.
  */
 export interface StateStore {
   readonly destinations: Destinations;
@@ -43,20 +43,21 @@ export interface SyncRecord extends DestinationKey {
   /** Platforms, referrers: equal where equal choices were made. */
   readonly choices: string;
   /**
-   * Every manifest that came along, children and what refers to them included, each by 16 characters of its digest: what has a new
-   * signature is told by it. Absent: not known.
+   * Every manifest that came along, children and what refers to them included, each by 16 characters of its digest. A new signature shows by
+   * not being among them. Absent: not known.
    */
   readonly manifests?: readonly string[] | undefined;
-  /** Of the image, in all. */
+  /** Bytes of the whole image. */
   readonly bytes: number;
   /** When it was found equal, in milliseconds since 1970. */
   readonly atMs: number;
-  /** Of an archive: the version of the object, where its bucket has versions. */
+  /** The version of an archive's object, where its bucket has versions. */
   readonly version?: string | undefined;
   readonly run: string;
   readonly rule?: string | undefined;
 }
 
+/** What was recorded of destinations, and the leases to write them. */
 export interface Destinations {
   get(key: DestinationKey, options?: Abortable): Promise<SyncRecord | undefined>;
   /** All of a group, in order of names. */
@@ -67,7 +68,7 @@ export interface Destinations {
   record(record: SyncRecord, lease: Lease, options?: Abortable): Promise<void>;
 }
 
-/** A rule as it was applied: text that `parseRule` of rules/config.ts reads. */
+/** A rule as it was applied: `document` is a string that `parseRule` of rules/config.ts reads. */
 export interface StoredRule {
   readonly name: string;
   readonly document: string;
@@ -76,24 +77,28 @@ export interface StoredRule {
   readonly revision: number;
 }
 
+/** The rules and the access to registries that were applied. */
 export interface Rules {
   /** In order of names. */
   list(options?: Abortable): Promise<readonly StoredRule[]>;
-  /** `revision` as it was read (0: none there). CONFLICT when another changed it in between. */
+  /** Stores a rule. `revision` as it was read (0: it does not exist). CONFLICT when another process changed it in between. */
   put(
     rule: { readonly name: string; readonly document: string },
     revision: number,
     options?: Abortable,
   ): Promise<StoredRule>;
-  /** CONFLICT when another changed it in between. No failure when it is gone. */
+  /** Deletes a rule. CONFLICT when another process changed it in between. Success when it is gone. */
   remove(name: string, revision: number, options?: Abortable): Promise<void>;
   /** How registries are reached, as `parseAccess` of rules/config.ts reads it; undefined: none were applied. */
   access(options?: Abortable): Promise<{ readonly document: string; readonly revision: number } | undefined>;
+  /** Stores the access. `revision` and CONFLICT as for `put`. */
   putAccess(document: string, revision: number, options?: Abortable): Promise<void>;
 }
 
+/** What a run was begun by. */
 export type RunTrigger = 'schedule' | 'push' | 'request';
 
+/** One run, with the counts of its jobs. */
 export interface Run {
   readonly id: string;
   readonly rule?: string | undefined;
@@ -119,6 +124,7 @@ export interface JobCounts {
   readonly failed: number;
 }
 
+/** The state of a job. */
 export type JobState = keyof JobCounts;
 
 /** One job of a run. */
@@ -133,7 +139,7 @@ export interface JobRecord {
   readonly body?: string | undefined;
   /** Times that a worker began it. */
   readonly attempts: number;
-  /** Of the last failure, also of one that is tried again. */
+  /** The code of the last failure, also of one that is tried again. */
   readonly code?: string | undefined;
   readonly reason?: string | undefined;
   readonly changedAtMs: number;
@@ -160,17 +166,17 @@ export interface ScheduledRun {
   readonly replacing?: string | undefined;
 }
 
-/** Runs, for who shows them or waits for one. One that does not exist, or is older than 90 days, is undefined and has no jobs. */
+/** Reads runs. One that does not exist, or is older than 90 days, is undefined and has no jobs. */
 export interface RunReader {
   progress(rule: string, options?: Abortable): Promise<RuleProgress | undefined>;
   get(run: string, options?: Abortable): Promise<Run | undefined>;
   /** Newest first. */
   list(options?: Abortable & { readonly limit?: number; readonly rule?: string | undefined }): Promise<readonly Run[]>;
-  /** Of a run, by state where one is named. */
+  /** The jobs of a run, or those in one state. */
   jobs(run: string, options?: Abortable & { readonly state?: JobState | undefined }): AsyncIterable<JobRecord>;
 }
 
-/** Runs, for who begins and plans them. NOT_FOUND for a run that was not begun. */
+/** Begins and plans runs. NOT_FOUND for a run that was not begun. */
 interface RunWriter {
   /**
    * Begins the run of a rule for a scheduled time, and makes it the current one. Undefined when another planner began that run, or a later
@@ -189,13 +195,13 @@ interface RunWriter {
   addUnchanged(run: string, unchanged: number, options?: Abortable): Promise<void>;
   /** All jobs are known. Ends the run if none is left. Idempotent. */
   planned(run: string, options?: Abortable): Promise<void>;
-  /** Counts the jobs of a run anew, and ends it if none is left: what a worker that died between two writes did not come to. */
+  /** Counts the jobs of a run again, and ends it if none is left: what a worker that crashed between two writes did not do. Idempotent. */
   settle(run: string, options?: Abortable): Promise<Run>;
   /** Declares a run dead, which frees its rule. Idempotent. */
   declareDead(run: string, options?: Abortable): Promise<void>;
 }
 
-/** Jobs, for who does them. NOT_FOUND for a job that was not added. */
+/** Changes the states of jobs. NOT_FOUND for a job that was not added. */
 interface JobWriter {
   /** Marks a job as running, and counts the attempt: returns which it is, from 1. Undefined when it has ended already: a duplicate. */
   startJob(run: string, job: string, options?: Abortable): Promise<number | undefined>;
@@ -214,8 +220,9 @@ interface JobWriter {
   reviveJob(run: string, job: string, options?: Abortable): Promise<void>;
 }
 
-/** By reader, planner and worker. What a job's end means for its run is in here, so that nobody can forget it. */
+/** Runs and jobs, for readers, planners and workers. Ending a job also updates its run, so no caller can forget that. */
 export interface Runs extends RunReader, RunWriter, JobWriter {}
 
+/** How a job ends. `skipped`: it needed nothing. `code` and `reason` are those of the failure. */
 export type JobEnd =
   { readonly state: 'done' | 'skipped' } | { readonly state: 'failed'; readonly code: string; readonly reason: string };

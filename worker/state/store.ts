@@ -8,9 +8,9 @@ import type { StateStore } from './state.ts';
 import { keyOf, type Table } from './table.ts';
 
 export interface StateOptions {
-  /** By how much the clocks of two workers may differ. A lease of a worker that died is free so much later. Default 60. */
+  /** By how much the clocks of two workers may differ. The leases of a crashed worker expire later by this much. Default 60. */
   readonly skewSeconds?: number | undefined;
-  /** Is told of runs that end. */
+  /** Receives an event for each run that ends. */
   readonly report?: Report | undefined;
 }
 

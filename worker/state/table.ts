@@ -3,12 +3,13 @@ import { Failure } from '../util/failure.ts';
 
 /**
  * The one table behind the state: items by key, each changed on its own and only where it is as expected. Reads see every write that ended
- * before. Calls are repeated until they are answered, so a change whose answer was lost may be told as not done: who needs to know
+ * before. Calls are repeated until they are answered, so a change whose answer was lost may be reported as not done. A caller that must know
  * leaves a mark of its own in the item.
  *
  * Failures of all calls: NOT_FOUND (no such table), DENIED, UNAUTHENTICATED, THROTTLED, UNAVAILABLE, ABORTED.
  */
 export interface Table {
+  /** The item; undefined where it does not exist. */
   get(key: Key, options?: Abortable): Promise<Item | undefined>;
   /** Changes the item, or makes it, where it is as expected. INVALID when it grows too large. */
   update(key: Key, change: Change, expected: Expected, options?: Abortable): Promise<Updated>;
@@ -16,37 +17,41 @@ export interface Table {
   query(pk: string, options?: QueryOptions): AsyncIterable<Item>;
 }
 
+/** The key of an item: its partition and its place there. */
 export interface Key {
   readonly pk: string;
   readonly sk: string;
 }
 
+/** The value of an attribute. */
 export type Value = string | number | boolean;
 
+/** An item: its key and its attributes. */
 export type Item = Key & Readonly<Record<string, Value>>;
 
+/** What is changed in an item. */
 export interface Change {
-  /** undefined: it is taken away. */
+  /** New values. Undefined removes the attribute. */
   readonly set?: Readonly<Record<string, Value | undefined>>;
-  /** Counted up; what is absent counts from 0. */
+  /** Numbers to add. An absent attribute counts from 0. */
   readonly add?: Readonly<Record<string, number>>;
 }
 
 /** By attribute: its value, one of several, or undefined where it must be absent. `{ pk }`: the item is there; `{ pk: undefined }`: it is not. */
 export type Expected = Readonly<Record<string, Value | readonly Value[] | undefined>>;
 
-/** `item`: as it is now; of what was not done, as it was found. */
+/** `item` as it is now, or as it was found where the change was not done. */
 export type Updated =
   { readonly done: true; readonly item: Item } | { readonly done: false; readonly item: Item | undefined };
 
 export interface QueryOptions extends Abortable {
-  /** Of the `sk`. */
+  /** What the `sk` of every item begins with. */
   readonly prefix?: string | undefined;
   /** Last first. */
   readonly descending?: boolean | undefined;
   /** Only these attributes, beside the key. */
   readonly attributes?: readonly string[] | undefined;
-  /** At most so many. */
+  /** The most items to return. Default: all. */
   readonly limit?: number | undefined;
 }
 
@@ -54,29 +59,31 @@ export interface QueryOptions extends Abortable {
 const MAX_PK_BYTES = 2048;
 const MAX_SK_BYTES = 1024;
 
-/** INVALID for a key that no table takes. */
+/** The key of an item. INVALID for one that no table takes. */
 export function keyOf(pk: string, sk: string): Key {
   const fits = sk !== '' && Buffer.byteLength(pk) <= MAX_PK_BYTES && Buffer.byteLength(sk) <= MAX_SK_BYTES;
   if (!fits) throw new Failure('INVALID', `name an item of the table ${pk}, ${sk}: it is empty or too long`);
   return { pk, sk };
 }
 
+/** A string attribute; undefined where the item does not have it. */
 export function findText(item: Item | undefined, name: string): string | undefined {
   const value = item?.[name];
   return typeof value === 'string' ? value : undefined;
 }
 
+/** A number attribute; undefined where the item does not have it. */
 export function findNumber(item: Item | undefined, name: string): number | undefined {
   const value = item?.[name];
   return typeof value === 'number' ? value : undefined;
 }
 
-/** CORRUPT when the item has none. */
+/** A string attribute. CORRUPT when the item does not have it. */
 export function textOf(item: Item, name: string): string {
   return findText(item, name) ?? lacks(item, name);
 }
 
-/** CORRUPT when the item has none. */
+/** A number attribute. CORRUPT when the item does not have it. */
 export function numberOf(item: Item, name: string): number {
   return findNumber(item, name) ?? lacks(item, name);
 }

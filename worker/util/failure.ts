@@ -6,7 +6,7 @@
  * - `DENIED`           credentials without the permission
  * - `CONFLICT`         something else is there already (immutable tag, a key taken by another writer)
  * - `INVALID`          input that can never work: a reference, a manifest, a setting
- * - `UNSUPPORTED`      correct input that this end cannot serve
+ * - `UNSUPPORTED`      correct input that this side cannot serve
  * - `CORRUPT`          bytes that are not what their descriptor says
  * - `THROTTLED`        asked too often; `context.retryAfterMs` when the server said for how long
  * - `UNAVAILABLE`      the other side did not answer, or broke off; the same call may succeed later
@@ -26,6 +26,7 @@ export type Code =
   | 'ABORTED'
   | 'BUG';
 
+/** The side of a copy. */
 export type Side = 'source' | 'target';
 
 /** Facts about a failure for logs and programs. Never secrets, never a URL's query. */
@@ -58,7 +59,7 @@ export class Failure extends Error {
     this.context = options.context ?? {};
   }
 
-  /** Whether the same call may succeed later without anybody changing anything. */
+  /** Whether the same call may succeed later although nothing was changed. */
   get retryable(): boolean {
     return RETRYABLE[this.code];
   }
@@ -108,7 +109,7 @@ export function describeFailure(error: unknown): string {
   return [context.side, context.image, message].filter((part) => part !== undefined).join(': ');
 }
 
-/** What `work` gives; its failures marked with the side, as by `atSide`. */
+/** What `work` resolves to. Its failures are marked with the side, as by `atSide`. */
 export async function onSide<T>(side: Side, work: Promise<T>): Promise<T> {
   try {
     return await work;

@@ -12,7 +12,7 @@ const TYPES: Readonly<Record<string, string>> = {
   record: 'a mapping of keys to values',
 };
 
-/** Words for types that depend on the format: JSON has objects where YAML has mappings. */
+/** Words for types that depend on the format, by zod's name: JSON has objects where YAML has mappings. */
 type TypeNames = Readonly<Record<string, string>>;
 
 /** What a schema expected where it found an issue: `a string`, `at most 5 entries`. The schema's own message where it says more. */
@@ -48,7 +48,7 @@ export function messageOf(issue: z.core.$ZodIssue, names: TypeNames = {}): strin
   return isZods ? `expected ${expectedBy(issue, names)}` : issue.message;
 }
 
-/** What is at `path` of a value. Undefined where nothing is. */
+/** The value at `path` inside `value`. Undefined where it has none. */
 export function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
   let found = value;
   for (const step of path) {

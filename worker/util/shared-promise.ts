@@ -1,21 +1,21 @@
 /**
- * One piece of work for everyone who waits for its result. Work that fails is forgotten, so the next caller starts it again; a caller that
+ * Work that is done once for all callers that need its result. Work that fails is forgotten, so the next call starts it again. A caller that
  * stops waiting does not stop it for the others.
  */
 export class SharedPromise<T> {
   #current: Promise<T> | undefined;
 
-  /** What was started last and has not failed or been forgotten. */
+  /** The work that was started last, unless it failed or was forgotten. */
   get current(): Promise<T> | undefined {
     return this.#current;
   }
 
-  /** The current work, or `start()` where there is none. */
+  /** The current work; starts it by `start` first where there is none. */
   get(start: () => Promise<T>): Promise<T> {
     return this.#current ?? this.replace(start());
   }
 
-  /** Makes `started` the current work. */
+  /** Makes `started` the current work, and returns it. */
   replace(started: Promise<T>): Promise<T> {
     this.#current = started;
     started.catch(() => this.forget(started));

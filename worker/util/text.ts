@@ -2,7 +2,7 @@ const MOST = 200;
 
 /**
  * `value` as a message may show it: text quoted, cut where it is long, and with what could steer a terminal escaped; of lists and
- * objects only what they are. For input that nobody vouches for: never throws, whatever it is given.
+ * objects only what they are. For untrusted input: never throws, whatever it is given.
  */
 export function quote(value: unknown): string {
   if (Array.isArray(value)) return 'a list';
@@ -13,6 +13,11 @@ export function quote(value: unknown): string {
     /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
     (c) => `\\u{${c.codePointAt(0)?.toString(16)}}`,
   );
+}
+
+/** The order of two strings by their UTF-16 code units, as `sort` has it: the same on every machine. */
+export function compareStrings(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
 }
 
 /**

@@ -1,11 +1,12 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { matchesPattern } from '../../../worker/oci/location.ts';
 import { parseConfig, parseRule } from '../../../worker/rules/config.ts';
 import { checkConflicts } from '../../../worker/rules/conflicts.ts';
 import { destinationsOf } from '../../../worker/rules/destinations.ts';
 import type { CopyRule, Rule } from '../../../worker/rules/rule.ts';
 import { select } from '../../../worker/rules/select.ts';
-import { sourceMatches } from '../../../worker/rules/sources.ts';
+import { sourcesOf } from '../../../worker/rules/sources.ts';
 
 const ECR = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
 const DUAL_STACK = '111111111111.dkr-ecr.us-east-1.on.aws';
@@ -179,7 +180,9 @@ describe('beside brute force', () => {
     const selected = select(candidates, r.tags, 0);
     return new Set(
       repositories
-        .filter((repository) => sourceMatches(r, 's.io', repository))
+        .filter((repository) =>
+          sourcesOf(r).some(({ registry, pattern }) => registry === 's.io' && matchesPattern(pattern, repository)),
+        )
         .flatMap((repository) => selected.map(({ tag }) => ({ registry: 's.io', repository, tag })))
         .flatMap((image) => destinationsOf(r, image, undefined, 0).map(({ location }) => location)),
     );

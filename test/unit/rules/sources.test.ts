@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { matchesPattern } from '../../../worker/oci/location.ts';
-import { expandBraces, formatSource, parseSource, sourceMatches, sourcesOf } from '../../../worker/rules/sources.ts';
+import { expandBraces, formatSource, parseSource, sourcesOf } from '../../../worker/rules/sources.ts';
 
 const ECR = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
 
@@ -51,12 +51,13 @@ test('the sources of a rule are there once', () => {
   ]);
 });
 
-test('a repository is matched in its own registry', () => {
-  const rule = { from: [`${ECR}/product/*`, 'alpine'] };
-  expect(sourceMatches(rule, ECR, 'product/a/b')).toBe(true);
-  expect(sourceMatches(rule, ECR, 'product')).toBe(false);
-  expect(sourceMatches(rule, 'r.example', 'product/a')).toBe(false);
-  expect(sourceMatches(rule, 'docker.io', 'library/alpine')).toBe(true);
+test('matches the repositories of its own registry', () => {
+  const sources = sourcesOf({ from: [`${ECR}/product/*`, 'alpine'] });
+  const matching = (repository: string): readonly string[] =>
+    sources.filter(({ pattern }) => matchesPattern(pattern, repository)).map(({ registry }) => registry);
+  expect(matching('product/a/b')).toEqual([ECR]);
+  expect(matching('product')).toEqual([]);
+  expect(matching('library/alpine')).toEqual(['docker.io']);
 });
 
 test('braces written out match what the pattern matches', () => {

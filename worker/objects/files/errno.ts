@@ -1,7 +1,7 @@
 import { unlink } from 'node:fs/promises';
 import { Failure, type Code } from '../../util/failure.ts';
 
-/** What `work` gives; its errors of the file system as Failures that say what was being done, to which path. */
+/** What `work` resolves to. Its file system errors become Failures, as by `failureOf`. */
 export async function withFailures<T>(doing: string, path: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -10,7 +10,7 @@ export async function withFailures<T>(doing: string, path: string, work: () => P
   }
 }
 
-/** Errors of the file system as Failures; everything else as it is. */
+/** A file system error as a Failure that names what was being done (`doing`) and the path; any other error unchanged. */
 export function failureOf(error: unknown, doing: string, path: string): unknown {
   const errno = errnoOf(error);
   const reading = doing === 'read' || doing === 'look at';
@@ -48,7 +48,7 @@ export function failureOf(error: unknown, doing: string, path: string): unknown 
   }
 }
 
-/** What `promise` gives, or undefined when it fails with one of `codes`. */
+/** What `promise` resolves to, or undefined when it fails with one of `codes`. */
 export async function unlessErrno<T>(promise: Promise<T>, ...codes: readonly string[]): Promise<T | undefined> {
   try {
     return await promise;

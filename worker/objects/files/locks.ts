@@ -6,7 +6,7 @@ import { unlessErrno, unlinkIfThere } from './errno.ts';
 import { isSame } from './identity.ts';
 import { beside } from './own-files.ts';
 
-/** A lock is held for some milliseconds. One that stays the same for so many looks was left behind by a process that died. */
+/** A lock is held for some milliseconds. One that is unchanged after this many looks was left by a crashed process. */
 const LOCK_LOOKS = 500;
 const LOCK_LOOK_MS = 10;
 

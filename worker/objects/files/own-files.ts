@@ -5,13 +5,13 @@ import { unlessErrno } from './errno.ts';
 
 /** Files of our own beside the objects: locks, what is being written, unfinished uploads, and which of their parts are stored. */
 export const OWN_FILE = /^\..*\.(?:lock|\d+-\d+\.temp|[0-9a-f]{16}\.\d+-\d+-[0-9a-z]+\.(?:partial|parts))$/su;
-/** Of the 255 bytes that a file name can have; the others are for what stands behind it. */
+/** How much of an object's name is kept: a file name has at most 255 bytes, and the suffix needs the rest. */
 const MAX_KEPT_NAME_BYTES = 170;
 /** Stands for this process in names of files. No process id: all containers that share a folder may have the same. */
 const PROCESS = Math.floor(systemClock.random() * 2 ** 52);
 let temporaries = 0;
 
-/** A new file beside `path`, under a name that is taken by nobody else while we use it. */
+/** Opens a new file beside `path`, under a name that no other process uses at the same time. */
 export async function openTemporary(path: string): Promise<{ handle: FileHandle; temporary: string }> {
   for (;;) {
     const temporary = beside(path, `${PROCESS}-${++temporaries}.temp`);

@@ -7,7 +7,7 @@ import { etagOf, isSame } from './identity.ts';
 import { locked, oneAtATime } from './locks.ts';
 
 /**
- * Puts the file `from` in its place `path`. CONFLICT when the condition does not hold. `from` may be left over. Does nothing when the file is
+ * Moves the file `from` to `path`. CONFLICT when the condition does not hold. `from` may be left over. Does nothing when the file is
  * in place already.
  *
  * `ifAbsent` is atomic between processes (link). No call of a file system compares and replaces, so for `ifMatch` the processes that replace

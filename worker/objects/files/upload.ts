@@ -85,7 +85,7 @@ async function findPartial(path: string, hash: string): Promise<string | undefin
   return best?.partial;
 }
 
-/** An empty file under a name that nobody had or will have: this process, how many it made, and the time by the file system's clock. */
+/** Creates an empty file under a name that is never used twice: it has this process, a counter, and the time by the file system's clock. */
 async function createPartial(path: string, hash: string): Promise<string> {
   const { handle, temporary } = await openTemporary(path);
   const { mtimeNs } = await handle.stat({ bigint: true });
@@ -236,7 +236,7 @@ class FileUpload implements Upload {
   }
 }
 
-/** The CRC-32 of each part that the journal tells of, the last word on each; makes the journal be there. */
+/** The CRC-32 of each part in the journal, by its last line for that part. Creates the journal where it does not exist. */
 async function openJournal(path: string, header: string): Promise<ReadonlyMap<number, number>> {
   const text = await unlessErrno(readFile(path, 'utf8'), 'ENOENT');
   const stored = new Map<number, number>();
@@ -247,7 +247,7 @@ async function openJournal(path: string, header: string): Promise<ReadonlyMap<nu
     return stored;
   }
   if (text !== undefined) await unlinkIfThere(path);
-  // somebody else may be as far as we are: their journal is the same
+  // another process may be here too: its journal is the same
   await unlessErrno(writeFile(path, `${header}\n`, { flag: 'wx' }), 'EEXIST');
   return stored;
 }

@@ -12,7 +12,7 @@ export interface BucketOptions {
   readonly bucket: string;
   /** The account that must own the bucket; DENIED when it is another's. */
   readonly expectedBucketOwner?: string | undefined;
-  /** Of objects that are written. Default: STANDARD. */
+  /** Storage class of objects that are written. Default: STANDARD. */
   readonly storageClass?: StorageClass | undefined;
   /** Encrypts what is written with this KMS key. Default: as the bucket is set. */
   readonly kmsKeyId?: string | undefined;
@@ -140,7 +140,7 @@ export class Bucket implements AsyncDisposable {
 function newClient(): S3Client {
   return new S3Client({
     maxAttempts: 1,
-    // parts and small objects carry a CRC-32 of ours, and what is read is hashed by who asked for it
+    // parts and small objects carry a CRC-32 of ours, and the caller hashes what is read
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
     // the SDK opens a connection of its own for each request that waits for 100 Continue

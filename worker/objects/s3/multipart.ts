@@ -31,6 +31,7 @@ export interface Multipart {
   readonly id: string;
 }
 
+/** The object that the parts of an upload make. */
 export interface WholeObject {
   readonly size: number;
   readonly crc: number;
@@ -39,26 +40,35 @@ export interface WholeObject {
 
 /** What uploads in parts ask of S3: one call each, repeated where that helps. Failures carry S3's code. */
 export interface MultipartCalls {
+  /** `s3://bucket/key` */
   describe(key: string): string;
+  /** Reports a warning. */
   warn(message: string): void;
+  /** NOT_FOUND without the object. */
   stat(key: string, options: Abortable): Promise<ObjectInfo>;
+  /** Begins an upload. */
   begin(key: string, options: WriteOptions): Promise<Multipart>;
-  /** Those of exactly this key, the one begun last first. */
+  /** The unfinished uploads of exactly this key, the one begun last first. */
   unfinished(key: string, options: Abortable): Promise<readonly Multipart[]>;
   /** The parts whose numbers are greater than `after`, in their order. */
   storedParts(upload: Multipart, after: number, options: Abortable): Promise<readonly StoredPart[]>;
+  /** Stores a part. */
   send(upload: Multipart, number: number, bytes: Uint8Array, crc: number, options: Abortable): Promise<StoredPart>;
-  /** `parts` are numbered from 1 without gaps. CORRUPT when S3 put together other bytes. An answer that was lost is found out. */
+  /**
+   * Completes the upload from `parts`, numbered from 1 without gaps. CORRUPT when S3 put together other bytes. When the answer is lost, looks
+   * whether the object is there.
+   */
   complete(
     upload: Multipart,
     parts: readonly StoredPart[],
     whole: WholeObject,
     options: Abortable,
   ): Promise<ObjectInfo>;
-  /** Success when there is none. */
+  /** Aborts the upload. Success when it does not exist. */
   drop(upload: Multipart): Promise<void>;
 }
 
+/** The calls for the multipart uploads of a bucket. */
 export function multipartCalls(bucket: Bucket): MultipartCalls {
   return new BucketMultipart(bucket);
 }

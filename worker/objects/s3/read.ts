@@ -9,7 +9,7 @@ import type { Bucket } from './client.ts';
 import { isS3Error } from './failure.ts';
 import { crcOf } from './values.ts';
 
-/** NOT_FOUND when there is none. */
+/** As `ObjectStore.stat`. */
 export async function statObject(bucket: Bucket, key: string, options: Abortable = {}): Promise<ObjectInfo> {
   try {
     return (await headObject(bucket, key, {}, options)).info;

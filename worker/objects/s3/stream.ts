@@ -7,7 +7,7 @@ import { isRefusal, refused } from './failure.ts';
 import { dropQuietly, wholeOf, type Multipart, type MultipartCalls, type StoredPart } from './multipart.ts';
 import { DEFAULT_PART_BYTES, MAX_PART_BYTES, MAX_PARTS, MIB } from './part-size.ts';
 
-/** Of a body of unknown length: on their way at once, while another is being filled. */
+/** Parts of a body of unknown length that are sent at once, while another is filled. */
 const STREAMED_AT_ONCE = 3;
 
 /** Stores a body of unknown length in parts of growing size. A short one is handed to `write`. */

@@ -8,7 +8,7 @@ import { isRefusal, isS3Error, refused } from './failure.ts';
 import { dropQuietly, wholeOf, type Multipart, type MultipartCalls, type StoredPart } from './multipart.ts';
 import { MAX_PARTS } from './part-size.ts';
 
-/** The last part number that S3 has is none of ours, so that it can tell what an unfinished upload is for. */
+/** The number of the marker: the last that S3 has, and never that of a part of the object. */
 const MARKER_PART = MAX_PARTS;
 /** Under this name every object that was uploaded in parts keeps the fingerprint of its content. */
 const FINGERPRINT = 'transship-fingerprint';
@@ -38,7 +38,7 @@ export async function openS3Upload(
   try {
     await calls.send(multipart, MARKER_PART, marker, crc32(marker), options);
   } catch (error) {
-    // without its marker nobody would ever find it again
+    // without its marker no process would ever find it again
     await dropQuietly(calls, multipart);
     throw error;
   }
@@ -113,7 +113,7 @@ class S3Upload implements Upload {
     return `upload ${this.#calls.describe(this.#multipart.key)}`;
   }
 
-  /** False when S3 did not tell the part's CRC-32. */
+  /** False when S3 did not return the part's CRC-32. */
   #keep(part: StoredPart): boolean {
     if (part.crc === undefined) return false;
     this.#stored.set(part.number, part);
@@ -173,7 +173,7 @@ class S3Upload implements Upload {
       this.#committed = found;
       return found;
     }
-    // who completes an upload clears away those that this makes useless
+    // the other unfinished uploads of the key are useless now
     if (isFailure(error) && found !== undefined && !holds(this.#options.condition, found))
       throw refused(this.#calls.describe(this.#multipart.key), error);
     throw new Failure('UNAVAILABLE', `${this.#doing}: it was aborted by somebody else: start the upload again`);
@@ -249,7 +249,7 @@ function holds(condition: Condition | undefined, there: ObjectInfo): boolean {
 
 /**
  * Drops the other unfinished uploads of a key whose object is complete, where they are ours: those with a marker, and those without any part,
- * of which nothing can be known. They were left by who died, or by an answer that was lost. Never fails.
+ * of which nothing can be known. They were left by a crash, or by an answer that was lost. Never fails.
  */
 async function clearAway(calls: MultipartCalls, complete: Multipart, options: Abortable): Promise<void> {
   try {

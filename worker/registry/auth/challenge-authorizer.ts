@@ -24,7 +24,7 @@ export interface ChallengeOptions {
   readonly clock: Clock;
 }
 
-/** There may be one for each repository of a registry. */
+/** The most tokens that are kept: a registry may need one for each repository. */
 const MAX_TOKENS = 500;
 
 /**
@@ -35,14 +35,14 @@ export class ChallengeAuthorizer implements Authorizer {
   readonly #options: ChallengeOptions;
   /** Undefined until the registry has asked. */
   #challenge: Challenge | undefined;
-  /** What it asked for that this program cannot do. */
+  /** The schemes that the registry asked for and this program does not support. */
   #unsupportedSchemes: readonly string[] = [];
-  /** The question how to sign in, ahead of the first request. */
+  /** The request for the challenge, ahead of all others. */
   readonly #asking = new SharedPromise<void>();
   #hasCredentials = false;
-  /** By their scopes, joined by spaces. */
+  /** Tokens by their scopes, joined by spaces. */
   readonly #tokens = new LRUCache<string, SharedPromise<Token>>({ max: MAX_TOKENS });
-  /** What the registry asked for beyond the request's own scopes, by those. */
+  /** Scopes that the registry asked for beyond those of a request, by those of the request. */
   readonly #additionalScopes = new LRUCache<string, readonly string[]>({ max: MAX_TOKENS });
 
   constructor(options: ChallengeOptions) {
@@ -80,7 +80,7 @@ export class ChallengeAuthorizer implements Authorizer {
     return code === 'UNAUTHENTICATED' ? this.#signInHint() : undefined;
   }
 
-  /** Asks for the challenge ahead of the first request: else one with credentials would be tried without, and may be answered otherwise. */
+  /** Asks for the challenge ahead of the first request: sent without credentials, that one might be answered differently. */
   async #askHowToSignIn(): Promise<void> {
     const { host, fetch, clock } = this.#options;
     const what = `ask ${host} how to sign in`;
@@ -155,7 +155,7 @@ export class ChallengeAuthorizer implements Authorizer {
     return found;
   }
 
-  /** What is to be tried instead of credentials that were refused; undefined when there is nothing newer. */
+  /** Newer credentials than those that were refused; undefined where the lookup returns the same. */
   async #newerThan(
     refused: Credentials,
     scopes: readonly string[],

@@ -7,8 +7,11 @@ import { failureOf } from '../transport/refusal.ts';
 import { basicHeader } from './basic.ts';
 import type { Challenge } from './challenges.ts';
 
+/** A bearer token. */
 export interface Token {
+  /** The Authorization header. */
   readonly header: string;
+  /** When it should be replaced, in milliseconds since 1970. */
   readonly untilMs: number;
 }
 
@@ -30,9 +33,9 @@ export interface TokenRequest {
   readonly newerThan: (refused: Credentials) => Promise<Credentials | undefined>;
 }
 
-/** For a token that does not say: https://distribution.github.io/distribution/spec/auth/token/#token-response-fields */
+/** The lifetime of a token without one: https://distribution.github.io/distribution/spec/auth/token/#token-response-fields */
 const DEFAULT_TOKEN_SECONDS = 60;
-/** A token is not used when it may expire on the way; nor is a short one thrown away at once. */
+/** How long before its end a token is replaced, since it may expire on the way; at most a quarter of its lifetime. */
 const MARGIN_SECONDS = 30;
 const CLIENT_ID = 'transship';
 
@@ -119,7 +122,7 @@ function refusal(
     renewed: false,
     hint: () => hint(),
   });
-  // a service that does not find us is no image that is not found
+  // NOT_FOUND would mean a missing image, and here the service is missing
   return failure.retryable ? failure : new Failure('UNAUTHENTICATED', failure.message, { context: failure.context });
 }
 

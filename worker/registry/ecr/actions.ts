@@ -1,6 +1,6 @@
 import type { Operation } from '../transport/layer.ts';
 
-/** What IAM calls what a request does: https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html */
+/** The IAM actions of each operation: https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html */
 export const ACTIONS: Readonly<Record<Operation, string>> = {
   'read-manifest': 'ecr:BatchGetImage',
   'read-blob': 'ecr:GetDownloadUrlForLayer',

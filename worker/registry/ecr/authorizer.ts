@@ -12,7 +12,7 @@ import { ACTIONS } from './actions.ts';
 import type { EcrClient } from './client.ts';
 
 export interface EcrAuthorizerOptions {
-  /** For callers that have docker's credentials and none of AWS. */
+  /** Used where there are no AWS credentials: a person may have signed in with `docker login`. */
   readonly credentials: CredentialLookup;
   readonly clock: Clock;
 }
@@ -25,11 +25,11 @@ interface Token {
 
 const MINUTE_MS = 60_000;
 
-/** Basic with ECR's token on every request, renewed before it expires and when it is refused; fetched once for all requests that wait for it. */
+/** Signs every request with ECR's token. It is fetched once for all requests that wait for it, and renewed before it expires and when refused. */
 export class EcrAuthorizer implements Authorizer {
   readonly #client: EcrClient;
   readonly #options: EcrAuthorizerOptions;
-  /** The token, or the failure that there are no AWS credentials, which is kept as well. */
+  /** The token, or the failure for missing AWS credentials, which is kept too. */
   readonly #token = new SharedPromise<Token | Failure>();
 
   constructor(client: EcrClient, options: EcrAuthorizerOptions) {
@@ -77,7 +77,7 @@ export class EcrAuthorizer implements Authorizer {
     return this.#token.replace(this.#fetch());
   }
 
-  /** Without a signal: others wait for the same. The SDK's own timeouts end it. */
+  /** Takes no signal, since several requests may wait for the same token. The SDK's timeouts end it. */
   async #fetch(): Promise<Token | Failure> {
     const what = `sign in to ${this.#client.host}`;
     try {

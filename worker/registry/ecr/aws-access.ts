@@ -1,13 +1,14 @@
 import type * as Sdk from '@aws-sdk/client-ecr';
 import { SDK_TIMEOUTS } from '../../util/sdk-timeouts.ts';
 
+/** How the AWS APIs of a registry are reached. */
 export interface AwsAccess {
   /** ARN of the role to assume; absent: as the AWS SDK finds credentials. */
   readonly assumeRole?: string | undefined;
   readonly externalId?: string | undefined;
 }
 
-/** The part of a client's options that gives it the role to assume. */
+/** The options of a client that assumes the role of `access`; empty where none is named. */
 export async function credentialsOf(
   access: AwsAccess,
   region: string,

@@ -30,7 +30,7 @@ export class EcrClient {
     this.#options = options;
   }
 
-  /** What `send` resolves to; its failures say what was being done and, where it is missing, the IAM action. */
+  /** Calls the SDK, and returns what `send` resolves to. Failures begin with `what`; DENIED names `action`. */
   async call<T>(
     what: string,
     action: string,
@@ -41,7 +41,7 @@ export class EcrClient {
     return calling(what, action, options, async (sdkOptions) => send(client, sdkOptions));
   }
 
-  /** How calls name a repository. */
+  /** The members by which a call names a repository. */
   idOf(repository: string): { readonly registryId: string; readonly repositoryName: string } {
     return { registryId: this.registryId, repositoryName: repository };
   }

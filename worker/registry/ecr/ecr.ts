@@ -11,7 +11,7 @@ export interface EcrOptions extends EcrClientOptions, EcrAuthorizerOptions {
   readonly report?: Report | undefined;
 }
 
-/** What a private registry of Amazon ECR has beside `/v2/`: authorization tokens, repositories with settings, and lists of images. */
+/** What a private registry of Amazon ECR offers beyond `/v2/`: authorization tokens, repositories with settings, and lists of images. */
 export class EcrRegistry {
   readonly #client: EcrClient;
   readonly #authorizer: EcrAuthorizer;
@@ -28,32 +28,32 @@ export class EcrRegistry {
     return this.#authorizer;
   }
 
-  /** Makes the repository, with settings. Success when it is there already: then it is left as it is. */
+  /** As `createRepository`. */
   async create(name: string, settings: RepositorySettings, options: Abortable): Promise<void> {
     await createRepository(this.#client, name, settings, { ...options, warn: (message) => this.#warn(message) });
   }
 
-  /** Makes the repository exist with these settings; what they do not say stays as it is. Idempotent. */
+  /** As `applySettings` of repositories.ts. */
   async applySettings(name: string, settings: RepositorySettings, options: Abortable = {}): Promise<void> {
     await applySettings(this.#client, name, settings, { ...options, warn: (message) => this.#warn(message) });
   }
 
-  /** The settings of a repository, whole. NOT_FOUND when there is none; DENIED naming the action that is missing. */
+  /** As `readSettings`. */
   async settings(name: string, options: Abortable = {}): Promise<RepositorySettings> {
     return readSettings(this.#client, name, options);
   }
 
-  /** The names of the repositories that start with `prefix`. */
+  /** As `listRepositories`. */
   repositories(prefix: string, options: Abortable): AsyncIterable<string> {
     return listRepositories(this.#client, prefix, options);
   }
 
-  /** Everything in a repository, archived images too: one call for a thousand, and no image's last pull time is touched. */
+  /** As `listImages`. */
   images(repository: string, options: Abortable = {}): AsyncIterable<EcrImage> {
     return listImages(this.#client, repository, options);
   }
 
-  /** Whether an image that cannot be pulled is there, archived. False too where ECR does not say. */
+  /** As `isArchived` of images.ts. */
   async isArchived(repository: string, imageId: EcrImageId, options: Abortable): Promise<boolean> {
     return isArchived(this.#client, repository, imageId, options);
   }

@@ -4,13 +4,13 @@ import type { Abortable } from '../../util/abort.ts';
 import { isFailure } from '../../util/failure.ts';
 import type { EcrClient } from './client.ts';
 
-/** One row of what ECR says about a repository: an image, a child of one, or what refers to one. */
+/** One row of ECR's list of a repository: an image, a child of one, or what refers to one. */
 export interface EcrImage {
   readonly digest: Digest;
   readonly tags: readonly string[];
   readonly mediaType: string | undefined;
   readonly artifactMediaType: string | undefined;
-  /** Of its layers, compressed. */
+  /** Compressed bytes of its layers. */
   readonly sizeBytes: number | undefined;
   readonly pushedAt: Date | undefined;
   /** An archived image is listed, but cannot be pulled. */
@@ -18,13 +18,16 @@ export interface EcrImage {
   readonly subject: Digest | undefined;
 }
 
-/** How calls name an image. */
+/** An image as calls name it. */
 export type EcrImageId = Sdk.ImageIdentifier;
 
 /** https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html */
 const PAGE = 1000;
 
-/** Everything in a repository, archived images too: one call for a thousand, and no image's last pull time is touched. */
+/**
+ * Everything in a repository, archived images too. Makes one call for a thousand images, and does not change their last pull times. NOT_FOUND
+ * without the repository.
+ */
 export async function* listImages(client: EcrClient, repository: string, options: Abortable): AsyncIterable<EcrImage> {
   let nextToken: string | undefined;
   do {
@@ -34,7 +37,7 @@ export async function* listImages(client: EcrClient, repository: string, options
   } while (nextToken !== undefined);
 }
 
-/** Whether an image that cannot be pulled is there, archived. False too where ECR does not say. */
+/** Whether an image that cannot be pulled is archived. False too where ECR cannot be asked. Fails only with ABORTED. */
 export async function isArchived(
   client: EcrClient,
   repository: string,

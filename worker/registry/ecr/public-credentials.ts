@@ -15,7 +15,7 @@ export interface EcrPublicOptions extends AwsAccess {
 }
 
 interface PublicToken {
-  /** Undefined: there are no AWS credentials, or they do not allow it. */
+  /** Undefined where there are no AWS credentials, or they do not allow it. */
   readonly password: string | undefined;
   readonly untilMs: number;
 }
@@ -23,12 +23,12 @@ interface PublicToken {
 export const ECR_PUBLIC_HOST = 'public.ecr.aws';
 /** The only region that has this API: https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html */
 const REGION = 'us-east-1';
-/** Asked for again now and then, so that what was refused is not used for its twelve hours. */
+/** How long an answer is kept, a refusal included. Less than the token's twelve hours, so that changed permissions are noticed. */
 const REUSE_MS = 600_000;
 
 /**
- * Credentials for ECR Public by its own API, for docker's way to sign in: undefined where there are none of AWS, or they do not allow it, and
- * the image is read as anybody may.
+ * Credentials for ECR Public from its own API, for sign-in by challenge. Where there are no AWS credentials, or they do not allow it, returns
+ * those of `options.credentials`; without any the image is read anonymously.
  */
 export function ecrPublicCredentials(options: EcrPublicOptions): CredentialLookup {
   const token = new SharedPromise<PublicToken>();

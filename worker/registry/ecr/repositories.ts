@@ -5,7 +5,7 @@ import { ACTIONS } from './actions.ts';
 import type { EcrClient } from './client.ts';
 import type { RepositorySettings } from './repository-settings.ts';
 
-/** Takes a message about what could not be done as asked, and was done otherwise. */
+/** Receives a message about a setting that was not applied as asked. */
 export type Warn = (message: string) => void;
 
 /** https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositories.html */
@@ -26,7 +26,7 @@ export async function* listRepositories(client: EcrClient, prefix: string, optio
   } while (nextToken !== undefined);
 }
 
-/** The settings of a repository, whole. NOT_FOUND when there is none; DENIED naming the action that is missing. */
+/** All settings of a repository. NOT_FOUND without it; DENIED names the missing action. */
 export async function readSettings(client: EcrClient, name: string, options: Abortable): Promise<RepositorySettings> {
   const what = `read the settings of ${client.host}/${name}`;
   const found = await describeRepository(client, name, options);
@@ -57,7 +57,7 @@ export async function readSettings(client: EcrClient, name: string, options: Abo
   };
 }
 
-/** Makes the repository, with settings. Success when it is there already: then it is left as it is. */
+/** Creates the repository with these settings. Success when it exists already: its settings then stay as they are. */
 export async function createRepository(
   client: EcrClient,
   name: string,
@@ -87,7 +87,7 @@ export async function createRepository(
   await applyPolicies(client, name, settings, options);
 }
 
-/** Makes the repository exist with these settings; what they do not say stays as it is. Idempotent. */
+/** Makes the repository exist with these settings. Settings that are absent stay as they are. Idempotent. */
 export async function applySettings(
   client: EcrClient,
   name: string,

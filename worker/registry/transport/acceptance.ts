@@ -8,7 +8,7 @@ import { failureOf } from './refusal.ts';
 export interface AcceptanceOptions {
   readonly origin: Origin;
   readonly clock: Clock;
-  /** What to do about a refusal by the registry itself. */
+  /** What to do about a refusal by the registry itself; undefined where nothing is known. */
   readonly hint: (code: Code, operation: Operation) => string | undefined;
 }
 
@@ -43,7 +43,7 @@ export class Acceptance implements Layer {
       renewed: answer.renewed === true,
       hint: (code) => (own && !brokeOff ? hint(code, request.operation) : undefined),
     });
-    // what to do about it may be in what is missing: a repository to be created, a token that expired
+    // the missing part may have named a cause that a retry removes: a repository to be created, a token that expired
     return brokeOff && !failure.retryable
       ? new Failure('UNAVAILABLE', `${failure.message}, and broke off before it said why`)
       : failure;

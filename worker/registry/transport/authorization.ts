@@ -13,18 +13,24 @@ import {
 } from './layer.ts';
 import type { Origin } from './origin.ts';
 
-/** Who we are for a registry. */
+/** Signs the requests to one registry with this program's credentials. */
 export interface Authorizer {
-  /** The Authorization header of a request; undefined for none. */
+  /**
+   * The Authorization header of a request; undefined for a request without credentials. UNAUTHENTICATED, UNAVAILABLE or THROTTLED where a token
+   * cannot be had.
+   */
   header(scopes: readonly string[], options: Abortable): Promise<string | undefined>;
-  /** Learns from a 401 or 403. True: the same request with what `header` gives now may do better. */
+  /** Learns from a 401 or 403. Returns whether the same request may succeed with what `header` returns from now on. */
   refused(refusal: AuthRefusal, options: Abortable): Promise<boolean>;
-  /** What to do about a failure for good. */
+  /** What a person can do about a permanent failure; undefined where nothing is known. */
   hint(code: Code, operation: Operation): string | undefined;
 }
 
+/** A 401 or 403 of the registry itself. */
 export interface AuthRefusal extends HttpAnswer {
+  /** The body, as far as it arrived. */
   readonly text: string;
+  /** The scopes of the request that was refused. */
   readonly scopes: readonly string[];
   /** The Authorization that was refused. */
   readonly used: string | undefined;
@@ -36,7 +42,7 @@ export type PlainFetch = (
   options: Abortable,
 ) => Promise<HttpAnswer & { readonly text: string }>;
 
-/** Requests to the wire itself, for the authorizer: its own requests must not wait for what it authorizes. Redirects are not followed. */
+/** Sends the authorizer's own requests straight to the wire: they must not wait for requests that it authorizes. Follows no redirects. */
 export function plainFetch(wire: Layer<WireRequest>, origin: Origin): PlainFetch {
   return async ({ what, method, url, headers = {}, body }, options) => {
     const whole = origin.resolve(url);
@@ -48,7 +54,7 @@ export function plainFetch(wire: Layer<WireRequest>, origin: Origin): PlainFetch
 
 /**
  * Gives every request its credentials. When the registry itself refuses them, renews them and sends the request again, once. A streamed body
- * cannot be sent again to the same place: its answer is marked as renewed, and the caller begins anew.
+ * cannot be sent again to the same URL: its answer is marked as renewed, and the caller begins a new upload.
  */
 export class Authorization implements Layer {
   readonly #inner: Layer;

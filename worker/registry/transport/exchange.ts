@@ -41,7 +41,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   #received = 0;
   readonly #chunks: Uint8Array[] = [];
   #heldBytes = 0;
-  /** How much more is read only to be thrown away; undefined while somebody reads. */
+  /** How much more is read only to be thrown away; undefined while the body has a reader. */
   #discardBytes: number | undefined;
   #complete = false;
   #failure: Failure | undefined;
@@ -52,7 +52,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
     this.url = request.url;
     this.#what = request.what;
     this.answered = this.#answer.promise;
-    this.answered.catch(() => undefined); // whoever sent it waits for it, or has given up
+    this.answered.catch(() => undefined); // the sender awaits it, or has given up
     const { signal } = options;
     const onAbort = (): void => {
       if (signal !== undefined) this.#abort(aborted(signal));

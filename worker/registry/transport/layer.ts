@@ -28,7 +28,7 @@ export interface StreamedBody {
   readonly size: number;
 }
 
-/** What the wire needs to know of a request. */
+/** A request as the wire needs it. */
 export interface WireRequest {
   /** For messages: what we are doing, and to what. */
   readonly what: string;
@@ -37,35 +37,37 @@ export interface WireRequest {
   readonly url: string | URL;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array | StreamedBody | undefined;
-  /** How long the answer may take to begin. Default a minute, and more for what is streamed. */
+  /** How long the answer may take to begin. Default: a minute, and more for a streamed body. */
   readonly answerTimeoutMs?: number;
   /** The Authorization header. It is sent to the registry's own origin only. */
   readonly authorization?: string | undefined;
 }
 
+/** A request to the transport. */
 export interface HttpRequest extends WireRequest {
   readonly operation: Operation;
-  /** The statuses that are an answer. Every other is a Failure. */
+  /** The statuses that the caller expects. Every other is a Failure. */
   readonly accept: readonly number[];
-  /** What a token has to allow: https://distribution.github.io/distribution/spec/auth/scope/ */
+  /** The access that a token must allow: https://distribution.github.io/distribution/spec/auth/scope/ */
   readonly scopes: readonly string[];
-  /** Tries in all. Default 6; requests with a streamed body have one. */
+  /** Attempts in all. Default 6; a request with a streamed body has one. */
   readonly attempts?: number;
-  /** Whether the place that a redirect leads to is good for the next request of the same URL too. Default false. */
+  /** Whether the next request for the same URL may go straight to where a redirect led. Default false. */
   readonly reuseRedirect?: boolean;
-  /** Waited for before each try: a rate that the service imposes. */
+  /** Resolves when the request may be sent: a rate that the service imposes. Awaited before each attempt. */
   readonly admit?: ((options: Abortable) => Promise<void>) | undefined;
 }
 
+/** The head of an answer. */
 export interface HttpAnswer {
   readonly status: number;
-  /** By its name in lower case. */
+  /** A header by its name in lower case. */
   readonly header: (name: string) => string | undefined;
   /** Where the answer came from. */
   readonly url: URL;
 }
 
-/** An answer that has begun. Its body has to be read or discarded: it holds a connection until then. */
+/** An answer that has begun. Its body must be read or discarded: it occupies a connection until then. */
 export interface Answer extends HttpAnswer {
   /** Iterated once. */
   readonly body: Bytes;

@@ -19,7 +19,7 @@ export class Origin {
     this.lookup = this.#guard.lookup;
   }
 
-  /** The whole URL of a path below the registry; a URL stays as it is. */
+  /** The whole URL of a path below the registry. A URL is returned unchanged. */
   resolve(url: string | URL): URL {
     if (typeof url !== 'string') return url;
     return new URL(`${this.#baseUrl.pathname.replace(/\/$/, '')}${url}`, this.#baseUrl);

@@ -15,7 +15,7 @@ const EXPIRED: ReadonlySet<number> = new Set([400, 401, 403]);
 
 /**
  * Follows redirects of requests that only read, to where the registry may lead. Remembers for a short time where it led, for requests that
- * allow that. A link that storage refuses is dropped and asked for anew, once.
+ * allow that. A link that storage refuses is dropped, and the registry is asked for a new one, once.
  */
 export class Redirects implements Layer {
   readonly #inner: Layer;

@@ -11,7 +11,7 @@ export interface RetriesOptions {
 
 const ATTEMPTS = 6;
 
-/** Sends again what failed and may succeed later. A streamed body is sent once: its caller knows what is to begin anew with it. */
+/** Sends a request again after a retryable failure. A streamed body is sent once: only its caller can begin a new upload. */
 export class Retries<Request extends HttpRequest, Result> implements Layer<Request, Result> {
   readonly #inner: Layer<Request, Result>;
   readonly #options: RetriesOptions;

@@ -16,21 +16,22 @@ import { WholeBody, type WholeAnswer, type WholeRequest } from './whole-body.ts'
 import { Wire } from './wire.ts';
 
 export interface TransportOptions {
-  /** As in references. */
+  /** The registry's host as in references. */
   readonly host: string;
-  /** Where it answers. */
+  /** Where the registry answers. */
   readonly baseUrl: URL;
+  /** Makes the authorizer; `fetch` is for its own requests. */
   readonly authorize: (fetch: PlainFetch) => Authorizer;
-  /** Blobs at once that the caller is going to read and write. */
+  /** Blobs that the caller reads and writes at once. */
   readonly concurrency: number;
   readonly userAgent: string;
   readonly clock: Clock;
   readonly report?: Report | undefined;
-  /** Looks at every answer of the registry itself. */
+  /** Called with every answer of the registry itself, refusals included. */
   readonly observe?: (answer: HttpAnswer) => void;
 }
 
-/** Manifests, lists and questions at once: apart from blobs, so that they never wait behind them. */
+/** Requests without the body of a blob at once (manifests, lists, lookups). They are apart, so that they never wait for blobs. */
 const SMALL_AT_ONCE = 16;
 /** Ranges of a blob that are read ahead are requests on top of those of the blobs themselves. */
 const AHEAD_AT_ONCE = 16;
@@ -77,7 +78,7 @@ export class Transport {
     return stack.send({ ...request, limit }, options);
   }
 
-  /** An answer whose body has to be iterated or discarded: it holds a connection until its end, or until it is left. */
+  /** An answer whose body must be iterated or discarded: it occupies a connection until its end, or until the iteration is left. */
   async open(
     request: HttpRequest,
     options: Abortable = {},

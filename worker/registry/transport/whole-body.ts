@@ -4,10 +4,11 @@ import { Failure } from '../../util/failure.ts';
 import type { HttpAnswer, HttpRequest, Layer } from './layer.ts';
 
 export interface WholeRequest extends HttpRequest {
-  /** How many bytes the body may have. */
+  /** The most bytes that the body may have. */
   readonly limit: number;
 }
 
+/** An answer with its whole body. */
 export interface WholeAnswer extends HttpAnswer {
   readonly bytes: Buffer;
 }

@@ -13,7 +13,7 @@ export interface WireOptions {
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 60_000;
-/** A body of which nothing comes for this long is broken off, and gone on with where it broke. */
+/** A body that brings no bytes for this long is broken off; `read` resumes it where it broke. */
 const STALL_TIMEOUT_MS = 30_000;
 /** Registries answer the end of an upload after they hashed it, some after they copied it within their storage. */
 const UPLOAD_TIMEOUT_MS = 300_000;
@@ -55,7 +55,7 @@ export class Wire implements Layer<WireRequest> {
     try {
       await exchange.answered;
     } catch (error) {
-      // a producer that still runs would run beside that of the next try
+      // a producer that still runs would overlap with that of the next attempt
       if (options.signal?.aborted !== true) await exchange.ended;
       throw error;
     }

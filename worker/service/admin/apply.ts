@@ -5,6 +5,7 @@ import type { StateStore, StoredRule } from '../../state/state.ts';
 import { anyOf, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
 
+/** What `apply` would change. */
 export interface ApplyPlan {
   readonly rules: readonly Change[];
   /** What differs in how registries are reached, a line each. */
@@ -12,14 +13,14 @@ export interface ApplyPlan {
   /** Whether anything has to be done. */
   readonly empty: boolean;
   /**
-   * Does it, one at a time. CONFLICT, with nothing done, when another does so at this moment, or changed the rules since they were read: two
-   * files that are each without a conflict may have one with each other. What was done by then stays done where it ends in between, and
-   * applying again goes on.
+   * Makes the changes, one at a time. CONFLICT, with nothing changed, while another process applies rules, and when the rules were changed
+   * since they were read: two files that are each without a conflict may have one with each other. If it fails in between, the changes made
+   * so far stay; applying again makes the rest.
    */
   execute(options?: Abortable): Promise<void>;
 }
 
-/** Renewed while rules are written; who was killed meanwhile keeps others from applying for so long, and what clocks may differ by. */
+/** Renewed while rules are written. A process that was killed meanwhile blocks others for this time and the difference of their clocks. */
 const LOCK_SECONDS = 30;
 
 /**

@@ -21,7 +21,10 @@ export interface EnqueueOptions extends Abortable {
   readonly clock: Clock;
 }
 
-/** Asks the deployed system to plan a rule now, whatever its schedule. Returns the run. NOT_FOUND without the rule, UNSUPPORTED for one that this version does not run. */
+/**
+ * Asks the deployed system to plan a rule now, whatever its schedule. Returns the run. NOT_FOUND without the rule, UNSUPPORTED for one that
+ * this version does not run.
+ */
 export async function enqueueRule(name: string, service: Service, options: EnqueueOptions): Promise<Run> {
   const { state, queue } = service;
   await readRule(name, service, options);
@@ -115,23 +118,23 @@ function archiveOf(text: string, from: Extract<Location, { transport: 'docker' }
   };
 }
 
-/** Sortable, and nobody else's. */
+/** Ids sort by time, and each is used once. */
 function runId(clock: Clock): string {
-  const askedAt = new Date(clock.now()).toISOString().replace(/[-:]/g, '').slice(0, 15);
-  return `request-${askedAt}-${Math.floor(clock.random() * 2 ** 40)
+  const time = new Date(clock.now()).toISOString().replace(/[-:]/g, '').slice(0, 15);
+  return `request-${time}-${Math.floor(clock.random() * 2 ** 40)
     .toString(36)
     .padStart(8, '0')}`;
 }
 
-/** How often a run is looked at while somebody waits: of many jobs, which are counted each time, less often. */
+/** How often `follow` looks at a run. Runs of many jobs, which are counted each time, are looked at less often. */
 const POLL_MS = 1000;
 const MAX_POLL_MS = 20_000;
-/** The share of the time that is spent with looking is one of so many. */
+/** Looking takes at most one part in this many of the time. */
 const POLL_SHARE = 10;
 
 /**
- * Waits until the run has ended, or nobody is left to plan the rest of it, and tells every change of its counts to `seen`. Returns it with
- * the jobs that failed. NOT_FOUND without the run; ABORTED when the signal fires: the run goes on.
+ * Waits until the run has ended, or no job is left that plans the rest of it, and calls `seen` with every change of its counts. Returns the run
+ * and its failed jobs. NOT_FOUND without the run; ABORTED when the signal fires: the run goes on.
  */
 export async function follow(
   id: string,
@@ -148,7 +151,7 @@ export async function follow(
     if (now !== last) options.seen?.(run);
     last = now;
     const { waiting, running, failed: failures } = run.jobs;
-    // who plans it is a job of it, and ends well only when all is planned
+    // planning is a job of the run too, and succeeds only when all of it is planned
     const isGivenUp = run.plannedAtMs === undefined && waiting + running === 0 && failures > 0;
     if (run.endedAtMs !== undefined || isGivenUp) {
       const failed: JobRecord[] = [];

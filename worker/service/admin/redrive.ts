@@ -6,6 +6,7 @@ import { ifFound, toFailure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import type { Service } from '../service.ts';
 
+/** Which dead letters are redriven. Default: all. */
 export interface RedriveChoice {
   /** Only jobs of this rule. */
   readonly rule?: string | undefined;
@@ -13,9 +14,10 @@ export interface RedriveChoice {
   readonly run?: string | undefined;
 }
 
+/** What a redrive came to, in messages. */
 export interface RedriveResult {
   readonly redriven: number;
-  /** Dead letters that stay: of other rules or runs, or nothing that anybody could do. */
+  /** Dead letters that stay: those of other rules or runs, and messages that ask for nothing that a worker does. */
   readonly left: number;
 }
 

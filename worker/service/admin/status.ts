@@ -8,6 +8,7 @@ import type { Clock } from '../../util/clock.ts';
 import { isFailure } from '../../util/failure.ts';
 import type { Service } from '../service.ts';
 
+/** The state of one rule. */
 export interface RuleStatus {
   readonly name: string;
   /** Absent where this version cannot read it. */
@@ -31,6 +32,7 @@ interface DeadLetter {
   readonly sentAtMs: number;
 }
 
+/** The state of the deployed system. */
 export interface Status {
   readonly queue: QueueCount;
   /** How many there are, about. */
@@ -42,7 +44,7 @@ export interface Status {
   readonly runs: readonly Run[];
   /** Jobs of those runs that a worker has in hand, or that failed and are tried again. */
   readonly inFlight: readonly JobRecord[];
-  /** Jobs of those runs that failed for good. */
+  /** Jobs of those runs that failed permanently. */
   readonly failed: readonly JobRecord[];
   /** Whether something is late or dead. */
   readonly faulty: boolean;
@@ -50,19 +52,19 @@ export interface Status {
 
 export interface StatusOptions extends Abortable {
   readonly clock: Clock;
-  /** Runs to tell. Default 10. */
+  /** How many runs to list. Default 10. */
   readonly runs?: number | undefined;
 }
 
 /** A scheduled time may be served this much later: a planner runs every few minutes, and takes a while. */
 const GRACE_MS = 10 * 60_000;
 const DEFAULT_RUNS = 10;
-/** Of each kind: those who need all of them have `--json` and the table. */
+/** The most jobs of each kind that are listed. */
 const MAX_JOBS = 50;
 /** What one receive gives at most: enough to see what is wrong. */
 const MAX_DEAD = 10;
 
-/** How the deployed system does. Looks at dead letters, which hides them from others for a moment; changes nothing else. */
+/** The state of the deployed system. Reads dead letters, which hides them from other readers for a moment; changes nothing else. */
 export async function status(service: Service, options: StatusOptions): Promise<Status> {
   const { state, queue, deadLetters } = service;
   const [count, deadCount, dead, rules, runs] = await Promise.all([
@@ -73,8 +75,8 @@ export async function status(service: Service, options: StatusOptions): Promise<
     state.runs.list({ ...options, limit: options.runs ?? DEFAULT_RUNS }),
   ]);
   const jobs = await Promise.all(runs.map(async (run) => jobsOf(state, run, options)));
-  const inFlight = jobs.flatMap((of) => of.inFlight).slice(0, MAX_JOBS);
-  const failed = jobs.flatMap((of) => of.failed).slice(0, MAX_JOBS);
+  const inFlight = jobs.flatMap((found) => found.inFlight).slice(0, MAX_JOBS);
+  const failed = jobs.flatMap((found) => found.failed).slice(0, MAX_JOBS);
   const letterCount = Math.max(dead.length, deadCount.visible + deadCount.inFlight);
   return {
     queue: count,
@@ -90,7 +92,7 @@ export async function status(service: Service, options: StatusOptions): Promise<
 
 async function peek({ deadLetters }: Service, options: Abortable): Promise<readonly DeadLetter[]> {
   const deliveries = await deadLetters.receive(MAX_DEAD, { ...options, waitSeconds: 0 });
-  // they come back by themselves where this fails
+  // where this fails they are visible again when their visibility ends
   await Promise.allSettled(deliveries.map(async (delivery) => delivery.settle({ type: 'again', seconds: 0 })));
   return deliveries.map(({ body, reason, sentAtMs }) => ({ body, reason, sentAtMs }));
 }
@@ -184,8 +186,8 @@ async function jobsOf(
 ): Promise<{ readonly inFlight: readonly JobRecord[]; readonly failed: readonly JobRecord[] }> {
   const inFlight: JobRecord[] = [];
   const failed: JobRecord[] = [];
-  if (run.jobs.running > 0) await collect(state.runs.jobs(run.id, { ...options, state: 'running' }), inFlight);
-  if (run.jobs.failed > 0) await collect(state.runs.jobs(run.id, { ...options, state: 'failed' }), failed);
+  if (run.jobs.running > 0) await addFirst(state.runs.jobs(run.id, { ...options, state: 'running' }), inFlight);
+  if (run.jobs.failed > 0) await addFirst(state.runs.jobs(run.id, { ...options, state: 'failed' }), failed);
   if (run.jobs.waiting > 0 && run.endedAtMs === undefined) {
     for await (const job of state.runs.jobs(run.id, { ...options, state: 'waiting' })) {
       if (inFlight.length >= MAX_JOBS) break;
@@ -195,7 +197,8 @@ async function jobsOf(
   return { inFlight, failed };
 }
 
-async function collect(from: AsyncIterable<JobRecord>, to: JobRecord[]): Promise<void> {
+/** Adds jobs to `to` until it has `MAX_JOBS`. */
+async function addFirst(from: AsyncIterable<JobRecord>, to: JobRecord[]): Promise<void> {
   for await (const job of from) {
     if (to.length >= MAX_JOBS) return;
     to.push(job);

@@ -117,7 +117,7 @@ function claimDestinations(jobs: readonly CopyJob[], rule: string, writers: Map<
   return { jobs: first, repeated, refused };
 }
 
-/** Keeps the jobs that are sent, for whoever sent them. */
+/** A queue that keeps the jobs that are sent to it. */
 class Outbox implements Queue {
   readonly name = 'here';
   readonly jobs: CopyJob[] = [];

@@ -6,7 +6,7 @@ import { forEachOf } from '../../util/limit.ts';
 /** What is known of the destinations of one group (`DestinationKey.group`), by name. */
 export type Group<T> = ReadonlyMap<string, T>;
 
-/** So few destinations of a group are asked for one by one, more by listing the group. */
+/** Up to this many destinations of a group are asked for one by one, more by listing the group. */
 export const FEW = 16;
 const REQUESTS_AT_ONCE = 8;
 /** Names that are kept between repositories, which mostly have groups of their own. */

@@ -6,7 +6,7 @@ import { formatSource, sourcesOf } from '../../rules/sources.ts';
 import type { Abortable } from '../../util/abort.ts';
 import type { Report } from '../../util/events.ts';
 import { atSide } from '../../util/failure.ts';
-import { quote } from '../../util/text.ts';
+import { compareStrings, quote } from '../../util/text.ts';
 
 export interface ListRepositoriesOptions extends Abortable {
   readonly report?: Report | undefined;
@@ -42,5 +42,5 @@ export async function listRepositories(
       await fail(`list docker://${formatSource({ registry, pattern, prefix })}`, atSide('source', error));
     }
   }
-  return [...found.entries()].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, one]) => one);
+  return [...found.entries()].toSorted(([a], [b]) => compareStrings(a, b)).map(([, one]) => one);
 }

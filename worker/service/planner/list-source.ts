@@ -8,8 +8,8 @@ import type { Pushed, SourceList } from './source-list.ts';
 
 /**
  * Lists a repository and selects from it. ECR is asked by pages of 1,000 images. Other registries list names: no request is made for those
- * that are not selected. `pushed` limits it to the images that a push concerns, whether the list shows the push already or not. NOT_FOUND without the
- * repository; UNAVAILABLE when the list lags behind a push without a tag.
+ * that are not selected. `pushed` limits it to the images that a push concerns, whether the list shows the push already or not. NOT_FOUND
+ * without the repository; UNAVAILABLE when the list does not show a push without a tag yet.
  */
 export async function listSource(
   rule: CopyRule,

@@ -12,7 +12,7 @@ import { byName, REQUESTS_AT_ONCE, type Resolved, type SourceList } from './sour
 /** The list of a registry that lists names: each that is wanted costs a request. */
 export async function listTags(rule: CopyRule, source: Source, nowMs: number, options: Abortable): Promise<SourceList> {
   const candidates: Candidate[] = [];
-  /** What they are about, by tag. */
+  /** The image that each signature is about (`shortened`), by the signature's tag. */
   const signatures = new Map<string, string>();
   for await (const tag of source.tags(options)) {
     const subject = cosignSubject(tag);
@@ -53,7 +53,7 @@ async function resolveTags(source: Source, candidates: readonly Candidate[], opt
         const found = await onSide('source', ifFound(source.resolve(tag, taskOptions)));
         if (found !== undefined) digests.set(tag, found.digest);
       } catch (error) {
-        // a registry that is away, or does not let us, would say so of each
+        // a registry that does not answer or denies access would do so for every tag
         if (!isFailure(error, 'INVALID', 'UNSUPPORTED', 'CORRUPT')) throw error;
         failed.push({ candidate, failure: error });
       }

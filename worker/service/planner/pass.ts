@@ -20,6 +20,7 @@ export interface PassOptions extends Abortable {
   readonly deadAfterSeconds?: number | undefined;
 }
 
+/** What a pass came to. */
 export interface PassResult {
   readonly rules: number;
   /** Rules whose run began. */
@@ -28,23 +29,23 @@ export interface PassResult {
   readonly late: number;
   /** Rules that could not be served. */
   readonly failed: number;
-  /** Messages that were lost, and sent again. */
+  /** Jobs whose messages were lost and were sent again. */
   readonly resent: number;
 }
 
 const DEAD_AFTER_SECONDS = 24 * 3600;
 /** The others wait for it: what of a rule is not planned by then is left to a worker. */
 const MAX_RULE_MS = 2 * 60_000;
-/** A job that waited so long while the queue is empty has lost its message. Longer than SQS takes to count right. */
+/** A job that waited this long while the queue is empty has lost its message. Longer than SQS takes to count right. */
 const LOST_AFTER_MS = 15 * 60_000;
-/** Of those that belong to no rule's schedule: the newest are looked at. */
+/** How many of the newest runs that belong to no rule's schedule are looked at. */
 const RUNS_LOOKED_AT = 100;
 const RESENT_AT_ONCE = 500;
 
 /**
- * One pass of a planner: begins the runs of all rules that are due and plans them, sets right what planners and workers left that died, and
- * reports what is late, expired, failed and how old each rule's last good copy is. Meant to be called every few minutes; any number may run
- * at once: one of them begins the run of a scheduled time, and one plans it. One rule that fails does not stop the others.
+ * One pass of a planner: begins and plans the runs of all rules that are due, repairs what crashed planners and workers left, and reports what
+ * is late, expired or failed, and how old each rule's last good copy is. It is called every few minutes. Any number may run at once: one of
+ * them begins the run of a scheduled time, and one plans it. One rule that fails does not stop the others.
  *
  * A rule is due once its schedule named a time that no run was begun for, so one run makes up for all the times that were missed.
  */
@@ -97,7 +98,7 @@ class Pass {
     // a run that the state has forgotten is no reason not to begin another
     const current = replacing === undefined ? undefined : await ifFound(this.#settle(replacing));
     const open = current?.endedAtMs === undefined ? current : undefined;
-    // whatever has become of the rule
+    // before the rule is read: it may be unreadable, expired or gone
     const isGoingOn = open !== undefined && !(await this.#isDead(open, stored.name));
     const rule = parseRule(stored.document);
     if (isExpired(rule, nowMs)) return this.#options.report?.({ type: 'rule-expired', rule: rule.name });
@@ -119,7 +120,7 @@ class Pass {
     if (isDue) await this.#begin(rule, scheduledMs, replacing);
   }
 
-  /** Runs that nobody's schedule waits for: of pushes, of requests, and of rules that are gone. */
+  /** Settles runs that no schedule waits for: those of pushes, of requests, and of rules that are gone. */
   async settleOthers(): Promise<void> {
     const { runs } = this.#service.state;
     for (const run of await runs.list({ ...this.#options, limit: RUNS_LOOKED_AT })) {
@@ -129,7 +130,10 @@ class Pass {
     }
   }
 
-  /** What was made known and never came to the queue, because a planner died in between, or left it unseen: while nothing else is there. */
+  /**
+   * Sends waiting jobs again while the queue is empty: those that a planner made known but crashed before it sent, and those whose messages the
+   * queue lost.
+   */
   async resendLost(): Promise<void> {
     const { queue, state } = this.#service;
     const { visible, inFlight, delayed } = await queue.count(this.#options);
@@ -194,7 +198,7 @@ class Pass {
     await this.#plan(run, rule);
   }
 
-  /** Whoever planned it may have died: then nobody holds the run, and no worker is to go on. */
+  /** Plans the rest of a run whose planner may have crashed, unless a job of the run goes on with planning. */
   async #resume(run: Run, rule: CopyRule): Promise<void> {
     for await (const { id, state } of this.#service.state.runs.jobs(run.id, { signal: this.#options.signal }))
       if (isPlanJobId(id) && (state === 'waiting' || state === 'running')) return;

@@ -19,6 +19,7 @@ export interface Batch extends Repository {
   readonly candidates: readonly Candidate[];
 }
 
+/** What the batches of one planning share. */
 export interface BatchContext {
   readonly rule: CopyRule;
   readonly run: Pick<Run, 'id' | 'startedAtMs'>;

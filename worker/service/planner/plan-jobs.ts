@@ -20,7 +20,7 @@ export type Presence = Digest | 'there' | 'gone';
 export interface Known {
   record(key: DestinationKey): SyncRecord | undefined;
   presence(key: DestinationKey): Presence;
-  /** What refers to manifests of the source's repository, both by `shortened`. Empty where nobody knows. */
+  /** What refers to manifests of the source's repository, both by `shortened`. Empty where that is not known. */
   readonly referrers: ReadonlyMap<string, readonly string[]>;
 }
 
@@ -35,6 +35,7 @@ export interface SourceImages {
   readonly images: readonly SourceImage[];
 }
 
+/** What `planJobs` decided. */
 export interface JobPlan {
   /** One for each image that is not everywhere yet, with the destinations that need work. In the order of the images. */
   readonly jobs: readonly CopyJob[];
@@ -144,7 +145,7 @@ function hasNewReferrer(record: SyncRecord, referrers: Known['referrers']): bool
   return came.some((subject) => referrers.get(subject)?.some((referrer) => !came.includes(referrer)));
 }
 
-/** Of images with more, no manifest is remembered: a worker looks at those that anything refers to each time. */
+/** An image with more has no manifest remembered: a worker looks each time at those that anything refers to. */
 const MAX_REMEMBERED = 1000;
 const SHORT = 16;
 

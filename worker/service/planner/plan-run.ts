@@ -8,6 +8,7 @@ import type { Service } from '../service.ts';
 import { FROM_THE_START } from './plan-jobs.ts';
 import { RunJobs, type Tally } from './run-jobs.ts';
 
+/** A run, and where its planning continues. */
 export interface RunToPlan {
   readonly rule: CopyRule;
   readonly run: Pick<Run, 'id' | 'startedAtMs'>;
@@ -22,6 +23,7 @@ export interface PlanOptions extends Abortable {
   readonly lockSeconds?: number | undefined;
 }
 
+/** What planning a run, or a part of it, came to. */
 export interface PlanResult extends Tally {
   /** Whether a worker plans the rest. */
   readonly continued: boolean;

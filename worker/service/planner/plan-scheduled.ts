@@ -2,7 +2,7 @@ import type { Backends } from '../../images/backends.ts';
 import { formatRepository, type Repository } from '../../oci/reference.ts';
 import type { PlanJob } from '../../queue/job.ts';
 import type { CopyRule } from '../../rules/rule.ts';
-import type { Run, StateStore } from '../../state/state.ts';
+import type { StateStore } from '../../state/state.ts';
 import { anyOf, checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { deadline } from '../../util/deadline.ts';
@@ -16,18 +16,11 @@ import { listSource } from './list-source.ts';
 import { archivedWarning } from './source-list.ts';
 import { batchesOf, planBatch, type BatchContext } from './plan-batch.ts';
 import { afterRepository, FROM_THE_START, isAfter, mayHaveAfter, nameOf } from './plan-jobs.ts';
-import { planRun, type PlanOptions, type PlanResult } from './plan-run.ts';
+import { planRun, type PlanOptions, type PlanResult, type RunToPlan } from './plan-run.ts';
 import { Presences } from './presences.ts';
 import { Remembered } from './remembered.ts';
 import type { RunJobs } from './run-jobs.ts';
 import { readRule } from './stored-rule.ts';
-
-export interface ScheduledPlan {
-  readonly rule: CopyRule;
-  readonly run: Pick<Run, 'id' | 'startedAtMs'>;
-  /** Goes on after this image. Default: from the start. */
-  readonly after?: PlanJob['after'] | undefined;
-}
 
 export interface ScheduledPlanOptions extends PlanOptions {
   /**
@@ -39,7 +32,7 @@ export interface ScheduledPlanOptions extends PlanOptions {
 
 /** What is under way when it is late ends within this time, or is broken off. */
 const ENDING_MS = 15_000;
-/** Repositories of a registry that fail in a row, until the others are not asked any more: it is away. */
+/** After this many repositories in a row have failed, a registry counts as unreachable and its others are not asked. */
 const MAX_FAILURES = 3;
 
 /**
@@ -47,7 +40,7 @@ const MAX_FAILURES = 3;
  * on. Memory is that of the largest repository.
  */
 export async function planScheduled(
-  request: ScheduledPlan,
+  request: RunToPlan,
   service: Service,
   backends: Backends,
   options: ScheduledPlanOptions,
@@ -102,19 +95,19 @@ interface Parts {
 /** Plans repository after repository of one rule, until it is late. */
 class RulePlanner {
   readonly #rule: CopyRule;
-  readonly #run: ScheduledPlan['run'];
+  readonly #run: RunToPlan['run'];
   readonly #after: PlanJob['after'];
   readonly #parts: Parts;
-  /** For what goes on when it is late. */
+  /** For work that goes on when it is late. */
   readonly #held: Abortable;
-  /** For what is broken off when it is late. */
+  /** For work that is broken off when it is late. */
   readonly #options: { readonly signal: AbortSignal };
   readonly #batches: BatchContext;
-  /** Images up to this one are planned; undefined: a plan that goes on after an image has not got further yet. */
+  /** Images up to this one are planned. Undefined in a plan that continues after an image, until it gets further. */
   #reached: PlanJob['after'] | undefined;
 
   constructor(
-    { rule, run, after }: ScheduledPlan,
+    { rule, run, after }: RunToPlan,
     parts: Parts,
     held: Abortable,
     /** Fires with that of `held`, and when it is late. */

@@ -23,7 +23,7 @@ export class Presences {
     this.#report = report;
   }
 
-  /** What is there now of `wanted`, by key. A destination whose group cannot be read counts as there: a worker that copies reports why. */
+  /** What is there now of `wanted`, by key. A destination whose group cannot be read counts as there. Each such group is reported once. */
   async find(wanted: readonly Destination[], options: Abortable): Promise<(key: DestinationKey) => Presence> {
     const unlisted = new Set<string>();
     const look = async (

@@ -13,18 +13,19 @@ import { planPushed } from './plan-pushed.ts';
 import type { PlanOptions, PlanResult } from './plan-run.ts';
 import type { Service } from '../service.ts';
 
+/** What a push started. */
 export interface PushResult {
   /** One for each rule that the push starts. */
   readonly runs: readonly (PlanResult & { readonly run: string; readonly rule: string })[];
 }
 
 /**
- * Starts what a push starts: for each rule that says `on: push` and names the repository a run with the images that the push concerns. Of a
- * tag that is the image; of a signature or SBOM the image that it is about, or what contains that; of an image of an index nothing, since the
- * index is pushed after it. Idempotent: the same event makes the same runs and jobs.
+ * Begins and plans a run for each rule that has `on: push` and names the repository, with the images that the push concerns. For a tag that is
+ * the image; for a signature or SBOM the image that it is about, or what contains that; for an image of an index nothing, since the index is
+ * pushed after it. Idempotent: the same event makes the same runs and jobs.
  *
- * UNAVAILABLE when the registry does not show the push yet, or another is planning the same run: try again. A rule that fails does not stop
- * the others; the first failure is thrown at the end.
+ * UNAVAILABLE when the registry does not show the push yet, or another planner is planning the same run: try again. A rule that fails does
+ * not stop the others; the first failure is thrown at the end.
  */
 export async function planPush(
   event: PushEvent,

@@ -8,10 +8,10 @@ import { describeFailure, isFailure } from '../../util/failure.ts';
 import type { Service } from '../service.ts';
 import { isAfter, nameOf, planJobId } from './plan-jobs.ts';
 
-/** A longer message, as settings of repositories may make it, is not kept for the case that it is lost: every job would pay for it. */
+/** A longer message, as settings of repositories can make it, is not kept to be sent again: every job would pay for it. */
 const MAX_KEPT_BODY = 16 * 1024;
 
-/** A message as the state keeps it with its job. */
+/** A message as the state keeps it with its job; undefined for one that is too long. */
 export function keptBody(body: string): string | undefined {
   return body.length > MAX_KEPT_BODY ? undefined : body;
 }

@@ -2,13 +2,14 @@ import type { Digest } from '../../oci/digest.ts';
 import type { Candidate } from '../../rules/rule.ts';
 import type { Abortable } from '../../util/abort.ts';
 import type { Failure } from '../../util/failure.ts';
+import { compareStrings } from '../../util/text.ts';
 import { nameOf, type SourceImage } from './plan-jobs.ts';
 
 /** What a rule selects of one repository. */
 export interface SourceList {
   /** In the order of `nameOf`. Nothing was asked about each one yet. */
   readonly selected: readonly Candidate[];
-  /** What they stand for: of what ECR listed without a request, elsewhere by one HEAD each. Those that are gone by now are left out. */
+  /** The digests that candidates stand for: known from ECR's list, by one HEAD each elsewhere. Those that are gone by now are left out. */
   resolve(candidates: readonly Candidate[], options: Abortable): Promise<Resolved>;
   /** What refers to manifests that `isWanted` (by `shortened`), both by `shortened`. */
   referrers(
@@ -24,13 +25,15 @@ export function archivedWarning(repository: string, { archived }: Pick<SourceLis
   return `${repository}: ${archived} images are archived and cannot be pulled; they are left out`;
 }
 
+/** What `SourceList.resolve` found. */
 export interface Resolved {
   /** In the order of the candidates. */
   readonly images: readonly SourceImage[];
-  /** Whatever is wrong with one image alone. */
+  /** Candidates that cannot be read for a reason that concerns them alone. */
   readonly failed: readonly { readonly candidate: Candidate; readonly failure: Failure }[];
 }
 
+/** The image that an event reports as pushed. */
 export interface Pushed {
   readonly tag: string | undefined;
   readonly digest: Digest;
@@ -41,6 +44,5 @@ export const REQUESTS_AT_ONCE = 8;
 
 /** The order of `SourceList.selected`. */
 export function byName(a: Candidate, b: Candidate): number {
-  const [left, right] = [nameOf(a), nameOf(b)];
-  return left < right ? -1 : left > right ? 1 : 0;
+  return compareStrings(nameOf(a), nameOf(b));
 }

@@ -30,7 +30,7 @@ export async function untaggedImages(
     .map(({ digest, pushedAt }) => ({ tag: undefined, digest, pushedAtMs: pushedAt?.getTime() }));
 }
 
-/** What indexes name. The list does not show it, so each index is read: that is why rules have to ask for untagged images. */
+/** The children of all indexes. The list does not show them, so each index is read. That is why untagged images are not selected by default. */
 async function childrenOfIndexes(
   source: Source,
   rows: readonly ListedImage[],

@@ -6,7 +6,7 @@ import { aborted, anyOf, type Abortable } from '../../util/abort.ts';
 import { describeFailure, Failure, isFailure, toFailure } from '../../util/failure.ts';
 import type { JobName, Report } from '../../util/events.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
-import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type Leases, type JobDestination } from './leases.ts';
+import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type JobLeases, type JobDestination } from './leases.ts';
 import { continuePlan } from '../planner/plan-scheduled.ts';
 import { keptBody } from '../planner/run-jobs.ts';
 import { destinationsOfJob, runJob, type RunJobOptions } from './run-job.ts';
@@ -14,14 +14,14 @@ import type { WorkContext } from './work-context.ts';
 
 const DONE: Outcome = { type: 'done' };
 
-/** One delivery of a job, from its leases to what becomes of its message. */
+/** Handles one delivery of a job, from its leases to the outcome of its message. */
 export class JobDelivery {
   readonly #delivery: Delivery;
   readonly #context: WorkContext;
   readonly #job: Job;
   readonly #name: JobName;
   readonly #report: Report;
-  /** Fires when the worker wants its work back. */
+  /** Fires when the worker stops, or the message can no longer be extended. */
   readonly #signal: AbortSignal;
 
   constructor(delivery: Delivery, context: WorkContext, job: Job, options: { readonly signal: AbortSignal }) {
@@ -33,6 +33,7 @@ export class JobDelivery {
     this.#signal = options.signal;
   }
 
+  /** Does the job, or hands it back. Its failures become outcomes; failures of the state, the queues and the access to registries are thrown. */
   async run(): Promise<Outcome> {
     const { backends } = this.#context;
     if (isTooOld(this.#signal)) return this.#replace();
@@ -78,7 +79,7 @@ export class JobDelivery {
       : await this.#attempt(attempt, leases, task);
   }
 
-  async #attempt(attempt: number, leases: Leases, task: Task): Promise<Outcome> {
+  async #attempt(attempt: number, leases: JobLeases, task: Task): Promise<Outcome> {
     const { clock, service } = this.#context;
     const job = this.#name;
     const startedMs = clock.now();
@@ -118,13 +119,13 @@ export class JobDelivery {
     const message = describeFailure(failure);
     const job = this.#name;
     const { deadLetters, state } = this.#context.service;
-    await deadLetters.send([{ body: formatJob(this.#job), reason: `${code}: ${message}` }]);
+    await deadLetters.send([{ body: formatJob(this.#job), reason: deadLetterReason(failure) }]);
     await state.runs.endJob(job.run, job.id, { state: 'failed', code, reason: message });
     this.#report({ type: 'job-failed', job, durationMs, code, message, again: false });
     return DONE;
   }
 
-  /** What it did so far is at its destinations: uploads go on where they were. */
+  /** Hands the job back. What it did so far is at its destinations: uploads go on where they were. */
   async #giveBack(): Promise<Outcome> {
     await this.#context.service.state.runs.giveBackJob(this.#job.run, this.#job.id);
     this.#handedBack(aborted(this.#signal).message);
@@ -139,7 +140,7 @@ export class JobDelivery {
     return replace(this.#next(), 0, this.#context.service.queue);
   }
 
-  /** The job as another message asks for it. */
+  /** The body of the message that replaces this one. */
   #next(): string {
     return formatJob({ ...this.#job, handovers: (this.#job.handovers ?? 0) + 1 });
   }
@@ -173,6 +174,11 @@ function crashedTooOften(): Failure {
   return new Failure('UNAVAILABLE', `${MAX_ATTEMPTS} workers crashed or were stopped while running this job`);
 }
 
+/** The reason that a dead letter carries: the code and the whole sentence of its failure. */
+export function deadLetterReason(failure: Failure): string {
+  return `${failure.code}: ${describeFailure(failure)}`;
+}
+
 /** Which attempt it is. Undefined when the job has ended. */
 async function begin(job: Job, context: WorkContext, options: Abortable): Promise<number | undefined> {
   const { runs } = context.service.state;
@@ -185,7 +191,7 @@ async function begin(job: Job, context: WorkContext, options: Abortable): Promis
   }
 }
 
-/** For jobs that nobody planned: the state knows all others before they are sent. Idempotent. */
+/** Makes a job known that no planner made: the state knows all others before they are sent. Idempotent. */
 export async function makeKnown(job: Job, context: WorkContext, options: Abortable): Promise<void> {
   const { runs } = context.service.state;
   const run = await runs.begin({ id: job.run, rule: job.rule, trigger: 'request' }, options);

@@ -1,6 +1,7 @@
 import { formatLocation, type Location } from '../../oci/location.ts';
 import type { DestinationKey, Lease, StateStore } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
+import { compareStrings } from '../../util/text.ts';
 
 /** A destination that a job writes. */
 export interface JobDestination {
@@ -15,7 +16,7 @@ export interface LeasedDestination extends JobDestination {
 }
 
 /** The right to do a job. Disposing gives it back. */
-export interface Leases extends AsyncDisposable {
+export interface JobLeases extends AsyncDisposable {
   /** In the order in which they were asked for. */
   readonly destinations: readonly LeasedDestination[];
   /** Fires when the job as a whole must stop. Undefined for a job with destinations: each of them has its own. */
@@ -34,7 +35,7 @@ export async function acquireLeases(
   destinations: readonly JobDestination[],
   state: Pick<StateStore, 'destinations' | 'lock'>,
   options: Abortable & { readonly leaseSeconds?: number | undefined },
-): Promise<Leases | undefined> {
+): Promise<JobLeases | undefined> {
   const { leaseSeconds: ttlSeconds = LEASE_SECONDS } = options;
   await using taking = new AsyncDisposableStack();
   if (destinations.length === 0) {
@@ -60,6 +61,5 @@ export async function acquireLeases(
 }
 
 function byName(a: JobDestination, b: JobDestination): number {
-  const [first, second] = [formatLocation(a.location), formatLocation(b.location)];
-  return first < second ? -1 : Number(first > second);
+  return compareStrings(formatLocation(a.location), formatLocation(b.location));
 }

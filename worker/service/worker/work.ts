@@ -4,20 +4,20 @@ import { MAX_ATTEMPTS, retryLater, isTooOld, replace, waitSeconds } from '../../
 import { describeFailure, isFailure, toFailure, type Failure } from '../../util/failure.ts';
 import { isRecord } from '../../util/record.ts';
 import type { JobName } from '../../util/events.ts';
-import { JobDelivery, makeKnown } from './deliver-job.ts';
+import { deadLetterReason, JobDelivery, makeKnown } from './deliver-job.ts';
 import { planPush } from '../planner/push-event.ts';
 import type { WorkContext } from './work-context.ts';
 
-/** Of a message that no queue would take whole. */
+/** How much is kept of a message that no queue takes whole. */
 const KEPT_CHARACTERS = 100_000;
 
 const DONE: Outcome = { type: 'done' };
 const AT_ONCE: Outcome = { type: 'again', seconds: 0 };
 
 /**
- * Does what one message asks for, and says what is to become of it. Never throws. What it did is in the state before it returns: killed
- * anywhere, the message comes again, and doing it again is safe. Two deliveries of one job never write at once: each destination is written
- * under a lease. When `signal` fires, the job is given back; it is `consume`'s, and tells why.
+ * Does what one message asks for, and returns what should become of the message. Never throws. What it did is in the state before it returns:
+ * if it is killed anywhere, the message is redelivered, and doing it again is safe. Two deliveries of one job never write at once: each
+ * destination is written under a lease. When `signal` fires, the job is handed back; `signal` is that of `consume`, and its reason says why.
  */
 export async function work(
   delivery: Delivery,
@@ -28,7 +28,7 @@ export async function work(
     return options.signal.aborted && !isTooOld(options.signal) ? AT_ONCE : await workOn(delivery, context, options);
   } catch (error) {
     if (options.signal.aborted) return AT_ONCE;
-    // the table or a queue does not answer: nothing was told of the job, so nothing is lost
+    // the table or a queue does not answer: nothing was recorded of the job, so nothing is lost
     const failure = toFailure(error);
     context.reportOf(undefined)({
       type: 'warning',
@@ -65,10 +65,10 @@ async function workOn(
   }
 }
 
-/** To the dead letters, with the reason: it would go round and round. Where it names a job that is known, that has failed. */
+/** Dead-letters a message that cannot be read: redelivery would not help. If it names a job that the state knows, that job fails. */
 async function refuse(delivery: Delivery, context: WorkContext, failure: Failure): Promise<Outcome> {
   const { deadLetters, state } = context.service;
-  const reason = reasonOf(failure);
+  const reason = deadLetterReason(failure);
   try {
     await deadLetters.send([{ body: delivery.body, reason }]);
   } catch (error) {
@@ -81,7 +81,7 @@ async function refuse(delivery: Delivery, context: WorkContext, failure: Failure
     const end = { state: 'failed', code: failure.code, reason: describeFailure(failure) } as const;
     if (job !== undefined) await state.runs.endJob(job.run, job.id, end);
   } catch (error) {
-    // it names none that is known, or none that could be
+    // it names no job that is known, or that could exist
     if (!isFailure(error, 'NOT_FOUND', 'INVALID')) throw error;
   }
   context.reportOf(undefined)({
@@ -91,7 +91,7 @@ async function refuse(delivery: Delivery, context: WorkContext, failure: Failure
   return DONE;
 }
 
-/** The job that a message means which is otherwise not to be read: of a newer planner, or damaged by hand. */
+/** The job that an unreadable message names, such as one of a newer planner. Undefined where it names none. */
 function jobNamed(body: string): { readonly run: string; readonly id: string } | undefined {
   let message: unknown;
   try {
@@ -104,7 +104,7 @@ function jobNamed(body: string): { readonly run: string; readonly id: string } |
   return typeof run === 'string' && typeof id === 'string' && run !== '' && id !== '' ? { run, id } : undefined;
 }
 
-/** A request is a run of its own, by the id of its message: when that comes again, it is the same. */
+/** The job of a request. It has a run of its own, named by the id of the message, so a redelivery finds the same run. */
 async function toJob(request: JobRequest, delivery: Delivery, context: WorkContext): Promise<Job> {
   const run = `request-${delivery.id}`;
   const filledIn = { run, at: new Date(delivery.sentAtMs).toISOString() };
@@ -114,7 +114,7 @@ async function toJob(request: JobRequest, delivery: Delivery, context: WorkConte
   return job;
 }
 
-/** Becomes jobs of every rule that waits for it. Its deliveries are its attempts: no run counts it before. */
+/** Plans a run for every rule that the push starts. The deliveries of the message are its attempts, since no run exists before. */
 async function workOnPush(
   delivery: Delivery,
   context: WorkContext,
@@ -140,7 +140,7 @@ async function workOnPush(
     const { code } = failure;
     const message = describeFailure(failure);
     const again = failure.retryable && delivery.receiveCount < MAX_ATTEMPTS;
-    if (!again) await context.service.deadLetters.send([{ body: delivery.body, reason: reasonOf(failure) }]);
+    if (!again) await context.service.deadLetters.send([{ body: delivery.body, reason: deadLetterReason(failure) }]);
     report({ type: 'job-failed', job: name, durationMs: context.clock.now() - startedMs, code, message, again });
     return again
       ? retryLater(
@@ -151,9 +151,4 @@ async function workOnPush(
         )
       : DONE;
   }
-}
-
-/** The reason of a dead letter. */
-function reasonOf(failure: Failure): string {
-  return `${failure.code}: ${describeFailure(failure)}`;
 }
