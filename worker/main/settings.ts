@@ -36,22 +36,12 @@ const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Reads the environment. INVALID, naming the variable, for what cannot be. */
-export function readSettings(env: Environment): Settings {
-  const home = text(env, 'HOME');
-  const runtime = text(env, 'XDG_RUNTIME_DIR');
-  const docker = text(env, 'DOCKER_CONFIG') ?? (home === undefined ? undefined : join(home, '.docker'));
+/** Reads the environment of a process of the user `uid`. INVALID, naming the variable, for what cannot be. */
+export function readSettings(env: Environment, uid: number | undefined = process.getuid?.()): Settings {
   const required = text(env, 'REGISTRY_AUTH_FILE');
   return {
     endpoints: readEndpoints(text(env, 'TRANSSHIP_REGISTRY_ENDPOINTS') ?? ''),
-    // where `skopeo login` and `podman login` write, then docker's: https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md
-    authFiles:
-      required !== undefined
-        ? [required]
-        : [
-            ...(runtime === undefined ? [] : [join(runtime, 'containers', 'auth.json')]),
-            ...(docker === undefined ? [] : [join(docker, 'config.json')]),
-          ],
+    authFiles: required === undefined ? authFilesOf(env, uid) : [required],
     requiredAuthFile: required,
     concurrency: readCount(env, 'TRANSSHIP_CONCURRENCY', 64),
     queueUrl: readQueueUrl(env, 'TRANSSHIP_QUEUE_URL'),
@@ -64,6 +54,23 @@ export function readSettings(env: Environment): Settings {
     healthPort: readCount(env, 'TRANSSHIP_HEALTH_PORT', 65_535),
     ecsAgentUri: text(env, 'ECS_AGENT_URI'),
   };
+}
+
+/** Where `podman login`, `skopeo login` and `docker login` write: https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md */
+function authFilesOf(env: Environment, uid: number | undefined): readonly string[] {
+  const home = text(env, 'HOME');
+  const runtime = text(env, 'XDG_RUNTIME_DIR') ?? (uid === undefined ? undefined : `/run/containers/${uid}`);
+  // without XDG_RUNTIME_DIR the folder of the user has no level of its own for containers
+  const perUser = text(env, 'XDG_RUNTIME_DIR') === undefined ? ['auth.json'] : ['containers', 'auth.json'];
+  const config = text(env, 'XDG_CONFIG_HOME') ?? (home === undefined ? undefined : join(home, '.config'));
+  const docker = text(env, 'DOCKER_CONFIG') ?? (home === undefined ? undefined : join(home, '.docker'));
+  const places: readonly (readonly [string | undefined, ...string[]])[] = [
+    [runtime, ...perUser],
+    [config, 'containers', 'auth.json'],
+    [docker, 'config.json'],
+    [home, '.dockercfg'],
+  ];
+  return places.flatMap(([folder, ...rest]) => (folder === undefined ? [] : [join(folder, ...rest)]));
 }
 
 function readEndpoints(value: string): ReadonlyMap<string, string> {

@@ -30,14 +30,8 @@ export function connect(
   const closed = new AbortController();
   opened.defer(() => closed.abort());
   const { report } = options;
-  const once = <T>(open: (key: string) => T): ((key: string) => T) => {
-    const known = new Map<string, T>();
-    return (key) => {
-      const value = known.get(key) ?? open(key);
-      known.set(key, value);
-      return value;
-    };
-  };
+  // both sides read the same files
+  const reportOnce = onceEach(report);
   const secrets = once((arn) => secretCredentials({ arn, clock, report }));
   const registries = (side: Side) => {
     const flags: SideOptions = options[side] ?? {};
@@ -47,6 +41,7 @@ export function connect(
       required: flags.authFile ?? settings.requiredAuthFile,
       run: programsUntil(closed.signal),
       clock,
+      report: reportOnce,
     });
     const isExplicit = flags.credentials !== undefined || flags.authFile !== undefined;
     return once((host) => {
@@ -77,6 +72,26 @@ export function connect(
       return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
+
+/** What `open` gives for a key, opened when it is first asked for. */
+function once<T>(open: (key: string) => T): (key: string) => T {
+  const known = new Map<string, T>();
+  return (key) => {
+    const value = known.get(key) ?? open(key);
+    known.set(key, value);
+    return value;
+  };
+}
+
+/** `report` for each different event once. */
+function onceEach(report: Report): Report {
+  const reported = new Set<string>();
+  return (event) => {
+    const key = JSON.stringify(event);
+    if (!reported.has(key)) report(event);
+    reported.add(key);
   };
 }
 
