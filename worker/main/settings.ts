@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { withoutSecrets } from '../oci/reference.ts';
 import type { LogLevel } from '../telemetry/logs.ts';
 import { Failure } from '../util/failure.ts';
+import type { Proxies } from '../util/proxies.ts';
 import { quote } from '../util/text.ts';
 
 /** What the environment says. AWS's own variables are read by its SDK and are not repeated here. */
@@ -12,6 +13,8 @@ export interface Settings {
   readonly authFiles: readonly string[];
   /** The file that was asked for by name: it must exist. */
   readonly requiredAuthFile: string | undefined;
+  /** How hosts are reached that a proxy stands before. */
+  readonly proxies: Proxies;
   /** Blobs at once; absent: the default. */
   readonly concurrency: number | undefined;
   /** Of the deployed system; only commands that need it miss it. */
@@ -43,6 +46,7 @@ export function readSettings(env: Environment, uid: number | undefined = process
     endpoints: readEndpoints(text(env, 'TRANSSHIP_REGISTRY_ENDPOINTS') ?? ''),
     authFiles: required === undefined ? authFilesOf(env, uid) : [required],
     requiredAuthFile: required,
+    proxies: readProxies(env),
     concurrency: readCount(env, 'TRANSSHIP_CONCURRENCY', 64),
     queueUrl: readQueueUrl(env, 'TRANSSHIP_QUEUE_URL'),
     deadLetterQueueUrl: readQueueUrl(env, 'TRANSSHIP_DEAD_LETTER_QUEUE_URL'),
@@ -71,6 +75,26 @@ function authFilesOf(env: Environment, uid: number | undefined): readonly string
     [home, '.dockercfg'],
   ];
   return places.flatMap(([folder, ...rest]) => (folder === undefined ? [] : [join(folder, ...rest)]));
+}
+
+/** The variables that curl, Go and Node read, in lower case first. */
+function readProxies(env: Environment): Proxies {
+  const except = text(env, 'no_proxy') ?? text(env, 'NO_PROXY') ?? '';
+  return {
+    http: readProxy(env, 'HTTP_PROXY'),
+    https: readProxy(env, 'HTTPS_PROXY'),
+    except: except.split(/[\s,]+/).filter((entry) => entry !== ''),
+  };
+}
+
+function readProxy(env: Environment, upper: string): URL | undefined {
+  const name = text(env, upper.toLowerCase()) === undefined ? upper : upper.toLowerCase();
+  const value = text(env, name);
+  if (value === undefined) return undefined;
+  const url = URL.parse(value.includes('://') ? value : `http://${value}`);
+  if (url !== null && /^https?:$/.test(url.protocol) && url.hostname !== '') return url;
+  // the value may hold a password
+  throw new Failure('INVALID', `${name} is not the address of an HTTP proxy: set it to http://host:port`);
 }
 
 function readEndpoints(value: string): ReadonlyMap<string, string> {

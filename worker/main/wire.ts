@@ -30,9 +30,10 @@ export function connect(
   const closed = new AbortController();
   opened.defer(() => closed.abort());
   const { report } = options;
+  const { proxies } = settings;
   // both sides read the same files
   const reportOnce = onceEach(report);
-  const secrets = once((arn) => secretCredentials({ arn, clock, report }));
+  const secrets = once((arn) => secretCredentials({ arn, clock, report, proxies }));
   const registries = (side: Side) => {
     const flags: SideOptions = options[side] ?? {};
     const credentials = findCredentials({
@@ -52,7 +53,8 @@ export function connect(
           side,
           credentials: access.secret === undefined || isExplicit ? credentials : secrets(access.secret),
           endpoints: settings.endpoints,
-          aws: { assumeRole, externalId },
+          aws: { assumeRole, externalId, proxies },
+          proxies,
           create: options.create === false ? undefined : parseRepositorySettings(options.createSettings ?? {}),
           concurrency: options.concurrency,
           version,
@@ -65,7 +67,7 @@ export function connect(
   const sides = { source: registries('source'), target: registries('target') };
   return {
     registry: (host, side) => sides[side](host),
-    bucket: once((bucket) => opened.use(openS3({ bucket, clock, report }))),
+    bucket: once((bucket) => opened.use(openS3({ bucket, clock, report, proxies }))),
     folder: once((path) => openFiles(path)),
     temporary: async () => {
       const path = await mkdtemp(join(tmpdir(), 'transship-'));
@@ -100,7 +102,7 @@ export function connectService(
   settings: Settings,
   options: { readonly clock?: Clock | undefined; readonly report?: Report | undefined } = {},
 ): Service & AsyncDisposable {
-  const { queueUrl, deadLetterQueueUrl, table } = settings;
+  const { queueUrl, deadLetterQueueUrl, table, proxies } = settings;
   const { clock = systemClock, report } = options;
   if (queueUrl === undefined || deadLetterQueueUrl === undefined || table === undefined) {
     const missing = Object.entries({
@@ -115,9 +117,9 @@ export function connectService(
   }
   const opened = new AsyncDisposableStack();
   return {
-    state: opened.use(openDynamo({ table, clock, report, skewSeconds: settings.clockSkewSeconds })),
-    queue: opened.use(openSqs({ queueUrl, clock, report })),
-    deadLetters: opened.use(openSqs({ queueUrl: deadLetterQueueUrl, clock, report })),
+    state: opened.use(openDynamo({ table, clock, report, proxies, skewSeconds: settings.clockSkewSeconds })),
+    queue: opened.use(openSqs({ queueUrl, clock, report, proxies })),
+    deadLetters: opened.use(openSqs({ queueUrl: deadLetterQueueUrl, clock, report, proxies })),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
 }

@@ -38,6 +38,27 @@ test('without a home no file of the working folder is taken for docker’s', () 
   assert.deepEqual(readSettings({}, 1000).authFiles, ['/run/containers/1000/auth.json']);
 });
 
+test('reads the proxies, in lower case first, and what is reached without them', () => {
+  const { proxies } = readSettings({
+    HTTPS_PROXY: 'http://ann:secret@upper.example:3128',
+    https_proxy: 'lower.example:3128',
+    HTTP_PROXY: 'http://plain.example',
+    NO_PROXY: 'localhost, .corp 10.0.0.0/8',
+  });
+  assert.equal(proxies.https?.href, 'http://lower.example:3128/');
+  assert.equal(proxies.http?.href, 'http://plain.example/');
+  assert.deepEqual(proxies.except, ['localhost', '.corp', '10.0.0.0/8']);
+});
+
+test('refuses what cannot be a proxy by the name of its variable, and does not show its password', () => {
+  for (const value of ['socks5://ann:hunter22@p.example', 'http://ann:hunter22@', 'ann:hunter22@p.example:port'])
+    assert.throws(
+      () => readSettings({ HTTPS_PROXY: value }),
+      (error: Error) =>
+        error.message.startsWith('HTTPS_PROXY is not the address') && !error.message.includes('hunter22'),
+    );
+});
+
 test('endpoints are read by host', () => {
   const host = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
   const value = `${host}=http://127.0.0.1:5000, other.example=https://10.0.0.1/`;

@@ -1,10 +1,13 @@
 import type * as Sdk from '@aws-sdk/client-ecr';
-import { SDK_TIMEOUTS } from '../../util/sdk-timeouts.ts';
+import type { Proxies } from '../../util/proxies.ts';
+import { sdkRequests } from '../../util/sdk-requests.ts';
 
 export interface AwsAccess {
   /** ARN of the role to assume; absent: as the AWS SDK finds credentials. */
   readonly assumeRole?: string | undefined;
   readonly externalId?: string | undefined;
+  /** Default: none. */
+  readonly proxies?: Proxies | undefined;
 }
 
 /** The part of a client's options that gives it the role to assume. */
@@ -21,7 +24,7 @@ export async function credentialsOf(
         RoleSessionName: 'transship',
         ...(access.externalId === undefined ? {} : { ExternalId: access.externalId }),
       },
-      clientConfig: { ...SDK_TIMEOUTS, region },
+      clientConfig: { ...sdkRequests(access.proxies), region },
     }),
   };
 }
