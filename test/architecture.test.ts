@@ -96,7 +96,8 @@ for (const inside of SDK_CLIENTS_IN) {
     const clients = [...source.matchAll(NEW_CLIENT)];
     const options = [...clients, ...source.matchAll(/clientConfig: (\{.*?\})/gs)];
     assert.ok(options.length > 0, 'it makes no client');
-    for (const [, given = ''] of options) assert.match(given, /requestHandler: \{|\.\.\.SDK_TIMEOUTS/);
+    assert.match(source, /proxiedAgent\(|sdkRequests\(/, 'it does not use the proxies of the environment');
+    for (const [, given = ''] of options) assert.match(given, /requestHandler: \{|\.\.\.sdkRequests\(/);
   });
 }
 

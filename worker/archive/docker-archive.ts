@@ -39,7 +39,7 @@ export async function readDockerArchive(files: ArchiveFiles, options: ArchiveFil
     const { descriptor } = node;
     manifests.set(descriptor.digest, node);
     const repoTags = isRecord(item) ? strings(item['RepoTags']) : [];
-    const image = withNames(descriptor, repoTags, images.get(descriptor.digest));
+    const image = withNames(descriptor, index, repoTags, images.get(descriptor.digest));
     images.set(descriptor.digest, image);
     for (const name of [...image.names, ...image.tags]) tags.set(name, descriptor);
   }

@@ -3,6 +3,7 @@ import type { ByteRange, Bytes, Source } from '../content/content.ts';
 import type { ManifestNode } from '../content/graph.ts';
 import type { Digest } from '../oci/digest.ts';
 import { artifactTypeOf, MAX_MANIFEST_BYTES, type Descriptor } from '../oci/manifest.ts';
+import { isImageChoice } from '../oci/location.ts';
 import { formatReference, formatRepository, isTag, parseReference } from '../oci/reference.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
@@ -15,6 +16,8 @@ export interface NamedImage {
   /** Everything that it can be asked for by: as written, and whole references also as docker completes them. */
   readonly names: readonly string[];
   readonly tags: readonly string[];
+  /** Its places in the list of images, from 0: what `@0` stands for. */
+  readonly indexes: readonly number[];
   /** `registry/repository`, where one of the names says it. */
   readonly repository?: string;
 }
@@ -28,29 +31,59 @@ export interface FoundImages {
 /** The largest config, and the largest document that lists images (a layout's `index.json`, docker's `manifest.json`). */
 export const MAX_DOCUMENT_BYTES = MAX_MANIFEST_BYTES;
 
-/** The one image that `wanted`, a tag or name, stands for; without it, the only one. INVALID, with the names there are, otherwise. */
+/**
+ * The one image that `wanted`, a tag, name or `@index`, stands for; without it, the only one. INVALID, with the names there are, otherwise;
+ * NOT_FOUND for a name that no image has.
+ */
 export function chooseImage(found: readonly NamedImage[], wanted: string | undefined, files: ArchiveFiles): NamedImage {
   const where = files.describe();
-  const matching =
-    wanted === undefined
-      ? found
-      : found.filter(
-          (image) => image.names.includes(wanted) || image.tags.includes(wanted) || image.descriptor.digest === wanted,
-        );
+  const matching = wanted === undefined ? found : imagesCalled(wanted, found);
   const [only, ...others] = matching;
   if (only !== undefined && others.length === 0) return only;
   if (found.length === 0) throw failureIn(files, 'INVALID', `${where} holds no image`);
-  const list = found.map((image) => image.names[0] ?? image.descriptor.digest);
-  const there = list.slice(0, 20).join(', ') + (list.length > 20 ? ', …' : '');
-  if (wanted === undefined) {
-    throw failureIn(
-      files,
-      'INVALID',
-      `${where} holds ${found.length} images, say which one by its tag: it has ${there}`,
-    );
+  const names = found.slice(0, 20).map((image) => quote(`:${choiceOf(image, found)}`));
+  const last = found.length > 20 ? '…' : (names.pop() ?? '');
+  const choices = names.length === 0 ? last : `${names.join(', ')} or ${last}`;
+  const problem =
+    wanted === undefined
+      ? `${found.length} images`
+      : only === undefined
+        ? `no image ${quote(wanted)}`
+        : `several images ${quote(wanted)}`;
+  // a colon is part of a key
+  const how = where.startsWith('s3://') ? 'copy the archive to a file and ' : '';
+  const code = wanted !== undefined && only === undefined ? 'NOT_FOUND' : 'INVALID';
+  throw failureIn(files, code, `${where} holds ${problem}; ${how}name one of them after the path: ${choices}`);
+}
+
+/** The images that `wanted` stands for as it is written or, where that is none, as docker completes it. */
+function imagesCalled(wanted: string, found: readonly NamedImage[]): readonly NamedImage[] {
+  const exact = found.filter(
+    ({ names, tags, indexes, descriptor }) =>
+      names.includes(wanted) ||
+      tags.includes(wanted) ||
+      descriptor.digest === wanted ||
+      indexes.some((index) => wanted === `@${index}`),
+  );
+  if (exact.length > 0) return exact;
+  const whole = completed(wanted);
+  return whole === undefined ? [] : found.filter(({ names }) => names.includes(whole));
+}
+
+/** What chooses `image` among `found`, and no other. */
+function choiceOf(image: NamedImage, found: readonly NamedImage[]): string {
+  const isOwn = (name: string): boolean => isImageChoice(name) && imagesCalled(name, found).length === 1;
+  return image.names.find(isOwn) ?? `@${image.indexes[0] ?? 0}`;
+}
+
+/** The whole reference that `name` stands for; undefined when it is none. */
+function completed(name: string): string | undefined {
+  try {
+    return formatReference(parseReference(name));
+  } catch (error) {
+    if (!isFailure(error, 'INVALID')) throw error;
+    return undefined;
   }
-  const problem = only === undefined ? `no image ${quote(wanted)}` : `several images ${quote(wanted)}`;
-  throw failureIn(files, only === undefined ? 'NOT_FOUND' : 'INVALID', `${where} holds ${problem}: it has ${there}`);
 }
 
 interface FilesSourceParts {
@@ -100,9 +133,10 @@ export function filesSource({ files, manifests, tags, pathOf }: FilesSourceParts
   };
 }
 
-/** The image of `descriptor` under these names, and those that it had `before`. A name may be a tag, or a whole reference. */
+/** The image of `descriptor`, at `index` of the list, under these names, and what it had `before`. A name may be a tag, or a whole reference. */
 export function withNames(
   descriptor: Descriptor,
+  index: number,
   names: readonly (string | undefined)[],
   before: NamedImage | undefined,
 ): NamedImage {
@@ -130,6 +164,7 @@ export function withNames(
     descriptor: withoutNames(descriptor),
     names: [...all],
     tags: [...tags],
+    indexes: [...(before?.indexes ?? []), index],
     ...(repository === undefined ? {} : { repository }),
   };
 }

@@ -58,7 +58,7 @@ export async function readOciLayout(files: ArchiveFiles, options: ArchiveFilesOp
   }
   for (const root of referrers) for (const tag of root.tags) tags.set(tag, root.descriptor);
   const images = new Map<Digest, NamedImage>();
-  for (const descriptor of index.manifests) {
+  for (const [place, descriptor] of index.manifests.entries()) {
     const name = descriptor.annotations?.[ANNOTATION.refName];
     if (name !== undefined) tags.set(name, descriptor);
     const refers =
@@ -66,7 +66,12 @@ export async function readOciLayout(files: ArchiveFiles, options: ArchiveFilesOp
     if (!refers)
       images.set(
         descriptor.digest,
-        withNames(descriptor, [name, descriptor.annotations?.[ANNOTATION.imageName]], images.get(descriptor.digest)),
+        withNames(
+          descriptor,
+          place,
+          [name, descriptor.annotations?.[ANNOTATION.imageName]],
+          images.get(descriptor.digest),
+        ),
       );
   }
   for (const image of images.values()) for (const tag of image.tags) tags.set(tag, image.descriptor);

@@ -36,7 +36,7 @@ export interface ArchivedImage extends Source, AsyncDisposable {
 }
 
 export interface OpenImageOptions extends ArchiveFilesOptions {
-  /** Which image, by its tag or name. Default: the only one. */
+  /** Which image, by its tag, name or `@index`. Default: the only one. */
   readonly tag?: string | undefined;
   /** A folder for as long as it is held. Compressed archives cannot be read in place: without it they are UNSUPPORTED. */
   readonly temporary?: (() => Promise<{ readonly path: string } & AsyncDisposable>) | undefined;

@@ -18,7 +18,10 @@ export function addBackup(program: Command, context: CommandContext): void {
     .description(
       'Writes images as tar archives that docker, podman and skopeo read: every platform, with signatures and SBOMs. What is there already is left alone; an interrupted backup goes on where it was.',
     )
-    .argument('<src>', 'host/repository:tag, host/repository for all its tags, or a pattern such as host/product/*:v*')
+    .argument(
+      '<src>',
+      'host/repository:tag, host/repository for all its tags, a pattern such as host/product/*:v*, or the host of an ECR registry for all of it',
+    )
     .argument(
       '<dst>',
       's3://bucket/template or oci-archive:path/template with {regionName} {repository} {tag} {registry} {account} {region} {digest} {date}; ending in "/" the default {regionName}/{repository}/{tag}.tar follows; .tar.gz and .tar.zst compress and cannot be resumed',

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { withoutSecrets } from '../oci/reference.ts';
 import type { LogLevel } from '../telemetry/logs.ts';
 import { Failure } from '../util/failure.ts';
+import type { Proxies } from '../util/proxies.ts';
 import { quote } from '../util/text.ts';
 
 /** What the environment says. AWS's own variables are read by its SDK and are not repeated here. */
@@ -12,6 +13,8 @@ export interface Settings {
   readonly authFiles: readonly string[];
   /** The file that was asked for by name: it must exist. */
   readonly requiredAuthFile: string | undefined;
+  /** How hosts are reached that a proxy stands before. */
+  readonly proxies: Proxies;
   /** Blobs at once; absent: the default. */
   readonly concurrency: number | undefined;
   /** Of the deployed system; only commands that need it miss it. */
@@ -36,23 +39,14 @@ const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Reads the environment. INVALID, naming the variable, for what cannot be. */
-export function readSettings(env: Environment): Settings {
-  const home = text(env, 'HOME');
-  const runtime = text(env, 'XDG_RUNTIME_DIR');
-  const docker = text(env, 'DOCKER_CONFIG') ?? (home === undefined ? undefined : join(home, '.docker'));
+/** Reads the environment of a process of the user `uid`. INVALID, naming the variable, for what cannot be. */
+export function readSettings(env: Environment, uid: number | undefined = process.getuid?.()): Settings {
   const required = text(env, 'REGISTRY_AUTH_FILE');
   return {
     endpoints: readEndpoints(text(env, 'TRANSSHIP_REGISTRY_ENDPOINTS') ?? ''),
-    // where `skopeo login` and `podman login` write, then docker's: https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md
-    authFiles:
-      required !== undefined
-        ? [required]
-        : [
-            ...(runtime === undefined ? [] : [join(runtime, 'containers', 'auth.json')]),
-            ...(docker === undefined ? [] : [join(docker, 'config.json')]),
-          ],
+    authFiles: required === undefined ? authFilesOf(env, uid) : [required],
     requiredAuthFile: required,
+    proxies: readProxies(env),
     concurrency: readCount(env, 'TRANSSHIP_CONCURRENCY', 64),
     queueUrl: readQueueUrl(env, 'TRANSSHIP_QUEUE_URL'),
     deadLetterQueueUrl: readQueueUrl(env, 'TRANSSHIP_DEAD_LETTER_QUEUE_URL'),
@@ -64,6 +58,43 @@ export function readSettings(env: Environment): Settings {
     healthPort: readCount(env, 'TRANSSHIP_HEALTH_PORT', 65_535),
     ecsAgentUri: text(env, 'ECS_AGENT_URI'),
   };
+}
+
+/** Where `podman login`, `skopeo login` and `docker login` write: https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md */
+function authFilesOf(env: Environment, uid: number | undefined): readonly string[] {
+  const home = text(env, 'HOME');
+  const runtime = text(env, 'XDG_RUNTIME_DIR') ?? (uid === undefined ? undefined : `/run/containers/${uid}`);
+  // without XDG_RUNTIME_DIR the folder of the user has no level of its own for containers
+  const perUser = text(env, 'XDG_RUNTIME_DIR') === undefined ? ['auth.json'] : ['containers', 'auth.json'];
+  const config = text(env, 'XDG_CONFIG_HOME') ?? (home === undefined ? undefined : join(home, '.config'));
+  const docker = text(env, 'DOCKER_CONFIG') ?? (home === undefined ? undefined : join(home, '.docker'));
+  const places: readonly (readonly [string | undefined, ...string[]])[] = [
+    [runtime, ...perUser],
+    [config, 'containers', 'auth.json'],
+    [docker, 'config.json'],
+    [home, '.dockercfg'],
+  ];
+  return places.flatMap(([folder, ...rest]) => (folder === undefined ? [] : [join(folder, ...rest)]));
+}
+
+/** The variables that curl, Go and Node read, in lower case first. */
+function readProxies(env: Environment): Proxies {
+  const except = text(env, 'no_proxy') ?? text(env, 'NO_PROXY') ?? '';
+  return {
+    http: readProxy(env, 'HTTP_PROXY'),
+    https: readProxy(env, 'HTTPS_PROXY'),
+    except: except.split(/[\s,]+/).filter((entry) => entry !== ''),
+  };
+}
+
+function readProxy(env: Environment, upper: string): URL | undefined {
+  const name = text(env, upper.toLowerCase()) === undefined ? upper : upper.toLowerCase();
+  const value = text(env, name);
+  if (value === undefined) return undefined;
+  const url = URL.parse(value.includes('://') ? value : `http://${value}`);
+  if (url !== null && /^https?:$/.test(url.protocol) && url.hostname !== '') return url;
+  // the value may hold a password
+  throw new Failure('INVALID', `${name} is not the address of an HTTP proxy: set it to http://host:port`);
 }
 
 function readEndpoints(value: string): ReadonlyMap<string, string> {

@@ -30,15 +30,10 @@ export function connect(
   const closed = new AbortController();
   opened.defer(() => closed.abort());
   const { report } = options;
-  const once = <T>(open: (key: string) => T): ((key: string) => T) => {
-    const known = new Map<string, T>();
-    return (key) => {
-      const value = known.get(key) ?? open(key);
-      known.set(key, value);
-      return value;
-    };
-  };
-  const secrets = once((arn) => secretCredentials({ arn, clock, report }));
+  const { proxies } = settings;
+  // both sides read the same files
+  const reportOnce = onceEach(report);
+  const secrets = once((arn) => secretCredentials({ arn, clock, report, proxies }));
   const registries = (side: Side) => {
     const flags: SideOptions = options[side] ?? {};
     const credentials = findCredentials({
@@ -47,6 +42,7 @@ export function connect(
       required: flags.authFile ?? settings.requiredAuthFile,
       run: programsUntil(closed.signal),
       clock,
+      report: reportOnce,
     });
     const isExplicit = flags.credentials !== undefined || flags.authFile !== undefined;
     return once((host) => {
@@ -57,7 +53,8 @@ export function connect(
           side,
           credentials: access.secret === undefined || isExplicit ? credentials : secrets(access.secret),
           endpoints: settings.endpoints,
-          aws: { assumeRole, externalId },
+          aws: { assumeRole, externalId, proxies },
+          proxies,
           create: options.create === false ? undefined : parseRepositorySettings(options.createSettings ?? {}),
           concurrency: options.concurrency,
           version,
@@ -70,7 +67,7 @@ export function connect(
   const sides = { source: registries('source'), target: registries('target') };
   return {
     registry: (host, side) => sides[side](host),
-    bucket: once((bucket) => opened.use(openS3({ bucket, clock, report }))),
+    bucket: once((bucket) => opened.use(openS3({ bucket, clock, report, proxies }))),
     folder: once((path) => openFiles(path)),
     temporary: async () => {
       const path = await mkdtemp(join(tmpdir(), 'transship-'));
@@ -80,12 +77,32 @@ export function connect(
   };
 }
 
+/** What `open` gives for a key, opened when it is first asked for. */
+function once<T>(open: (key: string) => T): (key: string) => T {
+  const known = new Map<string, T>();
+  return (key) => {
+    const value = known.get(key) ?? open(key);
+    known.set(key, value);
+    return value;
+  };
+}
+
+/** `report` for each different event once. */
+function onceEach(report: Report): Report {
+  const reported = new Set<string>();
+  return (event) => {
+    const key = JSON.stringify(event);
+    if (!reported.has(key)) report(event);
+    reported.add(key);
+  };
+}
+
 /** The queues and the table that the environment names. Nothing is asked of them yet. INVALID, naming what is missing. */
 export function connectService(
   settings: Settings,
   options: { readonly clock?: Clock | undefined; readonly report?: Report | undefined } = {},
 ): Service & AsyncDisposable {
-  const { queueUrl, deadLetterQueueUrl, table } = settings;
+  const { queueUrl, deadLetterQueueUrl, table, proxies } = settings;
   const { clock = systemClock, report } = options;
   if (queueUrl === undefined || deadLetterQueueUrl === undefined || table === undefined) {
     const missing = Object.entries({
@@ -100,9 +117,9 @@ export function connectService(
   }
   const opened = new AsyncDisposableStack();
   return {
-    state: opened.use(openDynamo({ table, clock, report, skewSeconds: settings.clockSkewSeconds })),
-    queue: opened.use(openSqs({ queueUrl, clock, report })),
-    deadLetters: opened.use(openSqs({ queueUrl: deadLetterQueueUrl, clock, report })),
+    state: opened.use(openDynamo({ table, clock, report, proxies, skewSeconds: settings.clockSkewSeconds })),
+    queue: opened.use(openSqs({ queueUrl, clock, report, proxies })),
+    deadLetters: opened.use(openSqs({ queueUrl: deadLetterQueueUrl, clock, report, proxies })),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
 }

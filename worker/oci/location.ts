@@ -1,11 +1,13 @@
+import { ecrHost } from './ecr-host.ts';
 import { formatReference, isTag, parseReference, withoutSecrets, type Reference } from './reference.ts';
-import { Failure } from '../util/failure.ts';
+import { Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 
 /** Where an image is, or is to be. Transports as in skopeo, and `s3://`. */
 export type Location =
   | { readonly transport: 'docker'; readonly reference: Reference }
   | { readonly transport: 's3'; readonly bucket: string; readonly key: string; readonly tag?: string | undefined }
+  /** `tag` to read: the image of several, by its tag, its name or its index (`@0`). To write: the image's tag. */
   | { readonly transport: 'archive'; readonly path: string; readonly tag?: string | undefined }
   | { readonly transport: 'oci'; readonly folder: string; readonly tag?: string | undefined };
 
@@ -24,9 +26,16 @@ export interface RegistryTarget {
   readonly prefix: string;
 }
 
+/** Transports of skopeo that this program does not have, and what to do instead. */
+const NOT_SUPPORTED: ReadonlyMap<string, string> = new Map([
+  ['docker-daemon', 'write the image with `docker save -o file.tar` and name docker-archive:file.tar'],
+  ['containers-storage', 'write the image with `podman save -o file.tar` and name docker-archive:file.tar'],
+  ['dir', 'copy it to a folder with skopeo or write it by oci:folder, and name oci:folder'],
+]);
+
 /**
- * Reads where one image is: `docker://host/repository:tag`, the same without `docker://`, `s3://bucket/key.tar`, `oci-archive:file.tar[:tag]`,
- * `docker-archive:file.tar[:tag]`, `oci:folder[:tag]`. INVALID otherwise.
+ * Reads where one image is: `docker://host/repository:tag`, the same without `docker://`, `s3://bucket/key.tar`, `oci-archive:file.tar`,
+ * `docker-archive:file.tar`, `oci:folder`. The last three may end in `:tag`, `:name`, `:name:tag` or `:@index`. INVALID otherwise.
  */
 export function parseLocation(text: string): Location {
   if (text.startsWith('s3://')) {
@@ -36,7 +45,7 @@ export function parseLocation(text: string): Location {
   }
   for (const prefix of ['oci-archive:', 'docker-archive:']) {
     if (text.startsWith(prefix)) {
-      const { path, tag } = splitPath(text, text.slice(prefix.length));
+      const { path, tag } = splitPath(text, text.slice(prefix.length), ARCHIVE_FILE);
       return { transport: 'archive', path, tag };
     }
   }
@@ -44,6 +53,9 @@ export function parseLocation(text: string): Location {
     const { path, tag } = splitPath(text, text.slice('oci:'.length));
     return { transport: 'oci', folder: path, tag };
   }
+  const other = /^[a-z-]+(?=:)/.exec(text)?.[0] ?? '';
+  const instead = NOT_SUPPORTED.get(other);
+  if (instead !== undefined) throw invalid(text, `${other}: is not supported; ${instead}`);
   const transport = /^([a-z][a-z0-9-]*):(?:\/\/|[./])/.exec(text)?.[1];
   if (transport !== undefined && transport !== 'docker' && !/^[^/]*:[0-9]+\//.test(text)) {
     throw invalid(text, `${transport}: is not one of docker://, s3://, oci-archive:, docker-archive:, oci:`);
@@ -51,9 +63,14 @@ export function parseLocation(text: string): Location {
   return { transport: 'docker', reference: parseReference(withoutTransport(text)) };
 }
 
-/** As `parseLocation`, for where one image is to be: of a registry without tag and digest, which stands for the tag that the image has. */
+/**
+ * As `parseLocation`, for where one image is to be: of a registry without tag and digest, which stands for the tag that the image has; of an
+ * archive or folder with a tag at most.
+ */
 export function parseDestination(text: string): Location {
   const location = parseLocation(text);
+  if (location.transport !== 'docker' && location.tag !== undefined && !isTag(location.tag))
+    throw invalid(text, `an image is written with a tag alone, and ${quote(location.tag)} is not a tag`);
   if (location.transport !== 'docker' || /[:@]/.test(text.slice(text.lastIndexOf('/') + 1))) return location;
   const { registry, repository } = location.reference;
   return { transport: 'docker', reference: { registry, repository } };
@@ -76,9 +93,14 @@ export function formatLocation(location: Location): string {
   }
 }
 
-/** Reads `[docker://]host/repository[:tag]`, either of them with `*` and `{a,b}`. Whether it has any is `isPattern`'s affair. */
+/**
+ * Reads `[docker://]host/repository[:tag]`, either of them with `*` and `{a,b}`. Whether it has any is `isPattern`'s affair. The host of an ECR
+ * registry alone stands for all its repositories.
+ */
 export function parseImagePattern(text: string): ImagePattern {
   const rest = withoutTransport(text);
+  const host = rest.replace(/\/$/, '');
+  if (ecrHost(host) !== undefined) return { registry: host, repository: '*', tag: undefined };
   if (!isPattern(rest)) {
     const colon = rest.indexOf(':', rest.lastIndexOf('/') + 1);
     const { registry, repository, tag, digest } = parseReference(rest);
@@ -155,14 +177,32 @@ export function withoutTransport(text: string): string {
   return text.startsWith('docker://') ? text.slice('docker://'.length) : text;
 }
 
-function splitPath(text: string, rest: string): { path: string; tag: string | undefined } {
-  const colon = rest.lastIndexOf(':');
-  const named = colon !== -1 && !rest.slice(colon).includes('/');
-  const path = named ? rest.slice(0, colon) : rest;
-  const tag = named ? rest.slice(colon + 1) : undefined;
-  if (path === '') throw invalid(text, 'expected a path behind the transport');
-  if (tag !== undefined && !isTag(tag)) throw invalid(text, `${quote(tag)} is not a tag`);
-  return { path, tag };
+/** Where the path of an archive ends even if the name of an image that follows has slashes. */
+const ARCHIVE_FILE = /\.(?:tar|tgz|tar\.gz|tar\.zst)$|^\/dev\/stdin$/i;
+
+/** Splits at the first colon, as skopeo does; not at one in a folder's name: a name with a slash follows only what `whole` knows as a path. */
+function splitPath(text: string, rest: string, whole?: RegExp): { path: string; tag: string | undefined } {
+  for (let colon = rest.indexOf(':'); colon !== -1; colon = rest.indexOf(':', colon + 1)) {
+    const [path, tag] = [rest.slice(0, colon), rest.slice(colon + 1)];
+    if (tag.includes('/') && whole?.test(path) !== true) continue;
+    if (path === '') break;
+    if (!isImageChoice(tag)) throw invalid(text, `${quote(tag)} is not a tag, a name:tag or an @index of an image`);
+    return { path, tag };
+  }
+  if (rest === '' || rest.startsWith(':')) throw invalid(text, 'expected a path behind the transport');
+  return { path: rest, tag: undefined };
+}
+
+/** Whether `text` can follow the path of an archive or folder, to choose one of its images. */
+export function isImageChoice(text: string): boolean {
+  if (/^@\d{1,9}$/.test(text) || isTag(text)) return true;
+  try {
+    parseReference(text);
+    return true;
+  } catch (error) {
+    if (!isFailure(error)) throw error;
+    return false;
+  }
 }
 
 function invalid(text: string, why: string): Failure {

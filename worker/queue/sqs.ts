@@ -4,6 +4,7 @@ import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Report } from '../util/events.ts';
+import { proxiedAgent, type Proxies } from '../util/proxies.ts';
 import { retry } from '../util/retry.ts';
 import { calling } from '../util/sdk-failure.ts';
 import { quote, redacted } from '../util/text.ts';
@@ -24,6 +25,8 @@ export interface SqsOptions {
   readonly report?: Report | undefined;
   /** Default: one with endpoint and credentials of the SDK's own environment. The given one is not closed. */
   readonly client?: Sdk.SQSClient | undefined;
+  /** Default: none. */
+  readonly proxies?: Proxies | undefined;
 }
 
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
@@ -259,15 +262,15 @@ class SqsQueue implements Queue, AsyncDisposable {
   }
 
   async #connect(): Promise<Sdk.SQSClient> {
-    const { client } = this.#options;
+    const { client, proxies } = this.#options;
     if (client !== undefined) return client;
     const sdk = await loadSdk();
     const region = regionOf(this.#url.hostname);
-    if (region !== undefined) return newClient(sdk, { region });
-    const found = newClient(sdk, {});
+    if (region !== undefined) return newClient(sdk, { region }, proxies);
+    const found = newClient(sdk, {}, proxies);
     if ((await found.config.serviceConfiguredEndpoint?.()) !== undefined) return found;
     found.destroy();
-    return newClient(sdk, { endpoint: this.#url.origin });
+    return newClient(sdk, { endpoint: this.#url.origin }, proxies);
   }
 }
 
@@ -297,13 +300,18 @@ async function loadSdk(): Promise<typeof Sdk> {
   return import('@aws-sdk/client-sqs');
 }
 
-function newClient(sdk: typeof Sdk, options: Sdk.SQSClientConfig): Sdk.SQSClient {
+function newClient(sdk: typeof Sdk, options: Sdk.SQSClientConfig, proxies: Proxies | undefined): Sdk.SQSClient {
   return new sdk.SQSClient({
     ...options,
     maxAttempts: 1,
     // else a queue's URL wins over the endpoint that the environment names
     useQueueUrlAsEndpoint: false,
-    requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, socketTimeout: STALL_TIMEOUT_MS },
+    requestHandler: {
+      connectionTimeout: CONNECT_TIMEOUT_MS,
+      socketTimeout: STALL_TIMEOUT_MS,
+      httpAgent: proxiedAgent(proxies),
+      httpsAgent: proxiedAgent(proxies),
+    },
   });
 }
 

@@ -1,7 +1,9 @@
 import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { orAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
-import { Failure } from '../util/failure.ts';
+import type { Report } from '../util/events.ts';
+import { Failure, isFailure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 
 /** Who we are for a registry. */
@@ -30,18 +32,26 @@ export type RunProgram = (
 export interface CredentialOptions {
   /** `user:password`, for every registry of this side. */
   readonly explicit?: string | undefined;
-  /** Docker's config.json and files of containers-auth.json, the first that knows a registry decides. Those that do not exist are passed over. */
+  /**
+   * Docker's config.json and `.dockercfg`, and files of containers-auth.json. The first that knows a registry decides, and later ones are not
+   * read then. Files that do not exist are passed over.
+   */
   readonly files: readonly string[];
   /** One of the files that must exist, because it was asked for by name. */
   readonly required?: string | undefined;
   readonly run: RunProgram;
   readonly clock: Clock;
+  /** Receives a warning for each entry and helper that is broken and was not needed. */
+  readonly report?: Report | undefined;
 }
+
+/** What a file has for one registry. `kept-by-store`: nothing but the name, which `docker login` leaves for what its store holds. */
+type Entry = Credentials | { readonly broken: string } | 'kept-by-store';
 
 /** A parsed file: https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md and docker's, which is the same. */
 interface AuthFile {
   readonly path: string;
-  readonly auths: ReadonlyMap<string, Credentials>;
+  readonly auths: ReadonlyMap<string, Entry>;
   readonly credHelpers: ReadonlyMap<string, string>;
   readonly credsStore: string | undefined;
 }
@@ -51,43 +61,46 @@ const DOCKER_HUB = 'https://index.docker.io/v1/';
 /** Helpers are asked again now and then: some give passwords that live for an hour. */
 const HELPER_REUSE_MS = 300_000;
 const DOCKER_HUB_HOSTS = ['docker.io', 'index.docker.io', 'registry-1.docker.io'];
+/** The file of docker before 1.7: what other files have under `auths`, without that level. */
+const LEGACY_FILE = '.dockercfg';
 
 /**
- * Looks credentials up as docker, podman and skopeo do. Files are read once, helpers asked again every few minutes.
- * INVALID for a file that cannot be read and for explicit credentials that are none; UNAUTHENTICATED for a helper that fails or is missing.
+ * Looks credentials up as docker, podman and skopeo do. Files are read once, helpers asked again every few minutes. Hosts are compared
+ * without regard to case.
+ *
+ * INVALID for a file that cannot be read, for a malformed entry of the registry that was asked for, and for malformed explicit credentials;
+ * UNAUTHENTICATED for a helper of that registry that fails or is missing. A store of all registries that fails is a warning, unless the file
+ * says that it holds this one: a public image needs no credentials.
  */
 export function findCredentials(options: CredentialOptions): CredentialLookup {
   const explicit = options.explicit === undefined ? undefined : parseExplicit(options.explicit);
-  let files: Promise<readonly AuthFile[]> | undefined;
-  const fromHelpers = new Map<
-    string,
-    { readonly answer: Promise<Credentials | undefined>; readonly untilMs: number }
-  >();
-
-  const askHelper = async (helper: string, host: string, file: AuthFile): Promise<Credentials | undefined> => {
-    const key = `${helper} ${host}`;
-    const kept = fromHelpers.get(key);
-    if (kept !== undefined && kept.untilMs > options.clock.now()) return kept.answer;
-    const answer = runHelper(options.run, helper, host, file.path);
-    fromHelpers.set(key, { answer, untilMs: options.clock.now() + HELPER_REUSE_MS });
-    answer.catch(() => fromHelpers.delete(key));
-    return answer;
-  };
+  const files = options.files.map((path) => filesOnce(path, options));
+  const askHelper = helpersOf(options);
 
   const find = async (host: string, repository: string | undefined): Promise<Credentials | undefined> => {
-    files ??= Promise.all(options.files.map(async (path) => readAuthFile(path, path === options.required)));
-    for (const file of await files) {
-      const helper = namesOf(host)
-        .map((name) => file.credHelpers.get(name))
-        .find((name) => name !== undefined);
-      if (helper !== undefined) return askHelper(helper, host, file);
-      for (const key of keysOf(host, repository)) {
-        const found = file.auths.get(key);
+    const names = namesOf(host.toLowerCase());
+    for (const read of files) {
+      const file = await read();
+      const helper = names.map((name) => file.credHelpers.get(name)).find((name) => name !== undefined);
+      if (helper !== undefined) {
+        const found = await askHelper(helper, host, file);
         if (found !== undefined) return found;
+        continue;
+      }
+      const entries = keysOf(names, repository).flatMap((key) => file.auths.get(key) ?? []);
+      const entry = entries.find((one) => one !== 'kept-by-store');
+      if (entry !== undefined) {
+        if ('broken' in entry) throw new Failure('INVALID', entry.broken);
+        return entry;
       }
       if (file.credsStore === undefined) continue;
-      const found = await askHelper(file.credsStore, host, file);
-      if (found !== undefined) return found;
+      try {
+        const found = await askHelper(file.credsStore, host, file);
+        if (found !== undefined) return found;
+      } catch (error) {
+        if (!isFailure(error) || entries.length > 0) throw error;
+        options.report?.({ type: 'warning', message: `${error.message}; going on without credentials of that store` });
+      }
     }
     return undefined;
   };
@@ -95,10 +108,33 @@ export function findCredentials(options: CredentialOptions): CredentialLookup {
   return async (host, repository, taskOptions) => explicit ?? orAborted(find(host, repository), taskOptions);
 }
 
+/** The file at `path`, read when it is first asked for. */
+function filesOnce(path: string, { required, report }: CredentialOptions): () => Promise<AuthFile> {
+  let file: Promise<AuthFile> | undefined;
+  return async () => (file ??= readAuthFile(path, path === required, report));
+}
+
+/** Asks helpers, each for a host once in a few minutes. */
+function helpersOf({
+  run,
+  clock,
+}: CredentialOptions): (helper: string, host: string, file: AuthFile) => Promise<Credentials | undefined> {
+  const known = new Map<string, { readonly answer: Promise<Credentials | undefined>; readonly untilMs: number }>();
+  return async (helper, host, file) => {
+    const key = `${helper} ${host}`;
+    const kept = known.get(key);
+    if (kept !== undefined && kept.untilMs > clock.now()) return kept.answer;
+    const answer = askByEveryName(run, helper, host, file.path);
+    known.set(key, { answer, untilMs: clock.now() + HELPER_REUSE_MS });
+    answer.catch(() => known.delete(key));
+    return answer;
+  };
+}
+
 /** Keys of `auths` that fit, the narrowest first: `host/a/b`, `host/a`, `host`. */
-function keysOf(host: string, repository: string | undefined): readonly string[] {
+function keysOf(names: readonly string[], repository: string | undefined): readonly string[] {
   const parts = repository?.split('/') ?? [];
-  return namesOf(host).flatMap((name) =>
+  return names.flatMap((name) =>
     Array.from({ length: parts.length + 1 }, (_, i) => [name, ...parts.slice(0, parts.length - i)].join('/')),
   );
 }
@@ -113,7 +149,7 @@ function parseExplicit(text: string): Credentials {
   return { username: text.slice(0, colon), password: text.slice(colon + 1) };
 }
 
-async function readAuthFile(path: string, required: boolean): Promise<AuthFile> {
+async function readAuthFile(path: string, required: boolean, report: Report | undefined): Promise<AuthFile> {
   let text: string;
   try {
     text = await readFile(path, 'utf8');
@@ -124,7 +160,12 @@ async function readAuthFile(path: string, required: boolean): Promise<AuthFile> 
       cause,
     });
   }
-  return parseAuthFile(path, text);
+  const file = parseAuthFile(path, text);
+  for (const entry of file.auths.values()) {
+    if (typeof entry === 'object' && 'broken' in entry)
+      report?.({ type: 'warning', message: `${entry.broken}; the entry is ignored until it is needed` });
+  }
+  return file;
 }
 
 function parseAuthFile(path: string, text: string): AuthFile {
@@ -138,10 +179,12 @@ function parseAuthFile(path: string, text: string): AuthFile {
   }
   if (!isRecord(body)) throw new Failure('INVALID', `read credentials: ${path} is not a JSON object`);
   const { credsStore } = body;
-  const auths = new Map<string, Credentials>();
-  for (const [key, entry] of entriesOf(body['auths'])) {
-    const credentials = isRecord(entry) ? parseEntry(path, key, entry) : undefined;
-    if (credentials !== undefined) auths.set(normalKey(key), credentials);
+  const auths = new Map<string, Entry>();
+  for (const [key, value] of entriesOf(basename(path) === LEGACY_FILE ? body : body['auths'])) {
+    const entry = isRecord(value) ? parseEntry(path, key, value) : undefined;
+    const known = auths.get(normalKey(key));
+    // of two spellings of one host, the one that works
+    if (entry !== undefined && (known === undefined || isCredentials(entry))) auths.set(normalKey(key), entry);
   }
   const credHelpers = new Map<string, string>();
   for (const [key, helper] of entriesOf(body['credHelpers'])) {
@@ -155,44 +198,65 @@ function parseAuthFile(path: string, text: string): AuthFile {
   };
 }
 
-/** `https://host/v1/` → `host`, as docker wrote them for the first registries; `host/path` stays. */
+/** `https://Host/v1/` → `host`, as docker wrote them for the first registries; `host/path` stays. */
 function normalKey(key: string): string {
   return key
-    .replace(/^https?:\/\//, '')
+    .replace(/^https?:\/\//i, '')
     .replace(/\/v[12]\/?$/, '')
-    .replace(/\/+$/, '');
+    .replace(/\/+$/, '')
+    .replace(/^[^/]+/, (host) => host.toLowerCase());
 }
 
-/** Undefined for an entry without a secret: docker leaves some for what its store holds. */
-function parseEntry(path: string, key: string, entry: Readonly<Record<string, unknown>>): Credentials | undefined {
+function isCredentials(entry: Entry): entry is Credentials {
+  return typeof entry === 'object' && !('broken' in entry);
+}
+
+function parseEntry(path: string, key: string, entry: Readonly<Record<string, unknown>>): Entry {
   const { identitytoken, auth, username, password } = entry;
   if (typeof identitytoken === 'string' && identitytoken !== '') return { identityToken: identitytoken };
   if (typeof auth === 'string' && auth !== '') {
     // docker pads some with zeros
     const text = Buffer.from(auth, 'base64').toString('utf8').replace(/\0+$/, '');
     const colon = text.indexOf(':');
-    if (colon < 1)
-      throw new Failure('INVALID', `read credentials: in ${path}, auth of ${key} is not the base64 of user:password`);
+    if (colon < 1) return { broken: `read credentials: in ${path}, auth of ${key} is not the base64 of user:password` };
     return { username: text.slice(0, colon), password: text.slice(colon + 1) };
   }
   if (typeof username === 'string' && username !== '' && typeof password === 'string') return { username, password };
+  return 'kept-by-store';
+}
+
+/** What a login may have stored the credentials of `host` as. */
+function storedNamesOf(host: string): readonly string[] {
+  if (host.toLowerCase() === 'docker.io') return [DOCKER_HUB, 'docker.io'];
+  return [...new Set([host, host.toLowerCase(), `https://${host.toLowerCase()}`])];
+}
+
+async function askByEveryName(
+  run: RunProgram,
+  helper: string,
+  host: string,
+  path: string,
+): Promise<Credentials | undefined> {
+  for (const name of storedNamesOf(host)) {
+    const found = await runHelper(run, { helper, host, name, path });
+    if (found !== undefined) return found;
+  }
   return undefined;
 }
 
 /** https://github.com/docker/docker-credential-helpers#development */
 async function runHelper(
   run: RunProgram,
-  helper: string,
-  host: string,
-  path: string,
+  question: { readonly helper: string; readonly host: string; readonly name: string; readonly path: string },
 ): Promise<Credentials | undefined> {
+  const { helper, host, name, path } = question;
   const program = `docker-credential-${helper}`;
   const what = `get credentials for ${host} from ${program}`;
   if (!/^[\w.-]+$/.test(helper))
     throw new Failure('INVALID', `read credentials: ${path} names a credential helper that cannot be`);
   let result: Awaited<ReturnType<RunProgram>>;
   try {
-    result = await run(program, ['get'], host === 'docker.io' ? DOCKER_HUB : host);
+    result = await run(program, ['get'], name);
   } catch (cause) {
     const missing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT';
     const why = missing

@@ -4,6 +4,7 @@ import type { Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, isFailure, type Side } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
+import type { Proxies } from '../util/proxies.ts';
 import { addressKind } from './transport/address.ts';
 import { ChallengeAuthorizer } from './auth/challenge-authorizer.ts';
 import type { CredentialLookup } from './credentials.ts';
@@ -27,6 +28,8 @@ export interface RegistryOptions {
   readonly endpoints?: ReadonlyMap<string, string> | undefined;
   /** For ECR. Default: as the AWS SDK finds credentials. */
   readonly aws?: AwsAccess | undefined;
+  /** Default: every host is reached directly. */
+  readonly proxies?: Proxies | undefined;
   /** How repositories are created that ECR does not have. Default: they are not, and pushing to them is NOT_FOUND. */
   readonly create?: RepositorySettings | undefined;
   /** Blobs at once that are going to be read or written. Default 4. */
@@ -100,6 +103,7 @@ export class RegistryClient implements AsyncDisposable {
         }),
       concurrency: options.concurrency ?? DEFAULT_CONCURRENCY,
       userAgent: `transship/${options.version}`,
+      proxies: options.proxies,
       clock,
       report,
       observe: (answer) => this.#pulls.observe(answer.header('ratelimit-remaining')),

@@ -5,7 +5,8 @@ import { isRecord } from '../util/record.ts';
 import type { Report } from '../util/events.ts';
 import { calling } from '../util/sdk-failure.ts';
 import { SharedPromise } from '../util/shared-promise.ts';
-import { SDK_TIMEOUTS } from '../util/sdk-timeouts.ts';
+import type { Proxies } from '../util/proxies.ts';
+import { sdkRequests } from '../util/sdk-requests.ts';
 import type { CredentialLookup, Credentials } from './credentials.ts';
 
 export interface SecretOptions {
@@ -13,6 +14,8 @@ export interface SecretOptions {
   readonly arn: string;
   readonly clock: Clock;
   readonly report?: Report | undefined;
+  /** Default: none. */
+  readonly proxies?: Proxies | undefined;
 }
 
 type UserPassword = Extract<Credentials, { readonly username: string }>;
@@ -36,7 +39,7 @@ export function secretCredentials(options: SecretOptions): CredentialLookup {
 
   const read = async (before: Promise<UserPassword> | undefined): Promise<UserPassword> => {
     try {
-      return await readSecret(options.arn);
+      return await readSecret(options);
     } catch (error) {
       if (before === undefined || !isFailure(error) || !error.retryable) throw error;
       options.report?.({ type: 'warning', message: `${error.message}; going on with what it was` });
@@ -54,12 +57,12 @@ export function secretCredentials(options: SecretOptions): CredentialLookup {
   };
 }
 
-async function readSecret(arn: string): Promise<UserPassword> {
+async function readSecret({ arn, proxies }: SecretOptions): Promise<UserPassword> {
   const what = `read the secret ${arn}`;
   const { SecretsManager } = await import('@aws-sdk/client-secrets-manager');
   const region = regionOf(arn);
   const client = new SecretsManager({
-    ...SDK_TIMEOUTS,
+    ...sdkRequests(proxies),
     maxAttempts: 4,
     ...(region === undefined ? {} : { region }),
   });

@@ -2,6 +2,7 @@ import type * as Sdk from '@aws-sdk/client-dynamodb';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
+import { proxiedAgent, type Proxies } from '../util/proxies.ts';
 import { retry } from '../util/retry.ts';
 import { calling } from '../util/sdk-failure.ts';
 import type { StateStore } from './state.ts';
@@ -14,6 +15,8 @@ export interface DynamoOptions extends StateOptions {
   readonly clock: Clock;
   /** Default: one with region, endpoint and credentials of the SDK's own environment. The given one is not closed. */
   readonly client?: Sdk.DynamoDBClient | undefined;
+  /** Default: none. */
+  readonly proxies?: Proxies | undefined;
 }
 
 const CONNECT_TIMEOUT_MS = 5000;
@@ -121,15 +124,16 @@ class DynamoTable implements Table {
     { signal }: Abortable,
     send: (client: Sdk.DynamoDBClient, sdk: typeof Sdk, sdkOptions: { abortSignal?: AbortSignal }) => Promise<T>,
   ): Promise<T> {
-    const { table, clock, report } = this.#options;
+    const { table, clock, report, proxies } = this.#options;
+    const agent = { keepAlive: true, maxSockets: MAX_SOCKETS, ...proxiedAgent(proxies) };
     const sdk = await (this.#sdk ??= import('@aws-sdk/client-dynamodb'));
     const client = (this.#client ??= new sdk.DynamoDBClient({
       maxAttempts: 1,
       requestHandler: {
         connectionTimeout: CONNECT_TIMEOUT_MS,
         socketTimeout: STALL_TIMEOUT_MS,
-        httpAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
-        httpsAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
+        httpAgent: agent,
+        httpsAgent: agent,
       },
     }));
     const what = `${doing} of table ${table}`;

@@ -181,11 +181,11 @@ describe('an OCI archive that others made', () => {
     }
     await expect(openImage(store, KEY)).rejects.toMatchObject({
       code: 'INVALID',
-      message: expect.stringContaining('holds 2 images, say which one by its tag: it has one, two'),
+      message: expect.stringContaining('holds 2 images; name one of them after the path: ":one" or ":two"'),
     });
     await expect(openImage(store, KEY, { tag: 'three' })).rejects.toMatchObject({
       code: 'NOT_FOUND',
-      message: expect.stringContaining('no image "three": it has one, two'),
+      message: expect.stringContaining('no image "three"; name one of them after the path: ":one" or ":two"'),
     });
   });
 
@@ -239,6 +239,49 @@ describe('an OCI archive that others made', () => {
 });
 
 describe('an archive that docker save made', () => {
+  test('of two images with one tag gives the one asked for by name or index, and says how to write that', async () => {
+    const { files, layers } = dockerSave();
+    const [layer = new Uint8Array()] = layers;
+    const images = ['app', 'db', 'none'].map((name) => ({ name, config: configOf([layer], name) }));
+    const manifest = images.map(({ name }) => ({
+      Config: `${name}.json`,
+      RepoTags: name === 'none' ? null : [`${name}:latest`],
+      Layers: ['one/layer.tar'],
+    }));
+    const store = await holding(
+      await makeTar([
+        ...files.filter(({ name }) => name !== 'manifest.json'),
+        ...images.map(({ name, config }) => ({ name: `${name}.json`, content: config })),
+        { name: 'manifest.json', content: JSON.stringify(manifest) },
+      ]),
+    );
+    const configs = images.map(({ config }) => digestOf(config));
+    const wanted = [
+      ['app:latest', 0],
+      ['db:latest', 1],
+      ['db', 1],
+      ['library/db:latest', 1],
+      ['docker.io/library/db:latest', 1],
+      ['@0', 0],
+      ['@2', 2],
+    ] as const;
+    for (const [tag, index] of wanted) {
+      const opened = await openImage(store, KEY, { tag });
+      const { manifests } = await walk(opened, [opened.root]);
+      const [first] = childrenOf(manifests.get(opened.root.descriptor.digest)?.manifest ?? expect.unreachable());
+      expect(first?.digest).toBe(configs[index]);
+    }
+    const names = 'name one of them after the path: ":app:latest", ":db:latest" or ":@2"';
+    await expect(openImage(store, KEY)).rejects.toMatchObject({
+      message: expect.stringContaining(`holds 3 images; ${names}`),
+    });
+    await expect(openImage(store, KEY, { tag: 'latest' })).rejects.toMatchObject({
+      code: 'INVALID',
+      message: expect.stringContaining(`several images "latest"; ${names}`),
+    });
+    await expect(openImage(store, KEY, { tag: '@3' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
   test('before version 25, with links between equal layers, is read', async () => {
     const { files, layers, config } = dockerSave();
     const opened = await openImage(await holding(await makeTar(files)), KEY);
@@ -313,7 +356,7 @@ describe('an archive that docker save made', () => {
     });
     await expect(openImage(store, KEY)).rejects.toMatchObject({
       code: 'INVALID',
-      message: expect.stringContaining('a:latest, b:latest'),
+      message: expect.stringContaining('":a:latest" or ":b:latest"'),
     });
   });
 

@@ -3,17 +3,30 @@ import { readFileSync } from 'node:fs';
 import { test } from 'vitest';
 import { readSettings, type Settings } from '../../../worker/main/settings.ts';
 
-test('without anything set, docker’s file in the home is where credentials are looked for', () => {
-  const settings = readSettings({ HOME: '/home/me' });
-  assert.deepEqual(settings.authFiles, ['/home/me/.docker/config.json']);
+test('looks for credentials where podman, skopeo and docker keep them, in the order of containers-auth.json(5)', () => {
+  const settings = readSettings({ HOME: '/home/me' }, 1000);
+  assert.deepEqual(settings.authFiles, [
+    '/run/containers/1000/auth.json',
+    '/home/me/.config/containers/auth.json',
+    '/home/me/.docker/config.json',
+    '/home/me/.dockercfg',
+  ]);
   assert.equal(settings.requiredAuthFile, undefined);
   assert.equal(settings.concurrency, undefined);
   assert.equal(settings.endpoints.size, 0);
 });
 
-test('what skopeo and podman wrote comes first, and DOCKER_CONFIG moves docker’s', () => {
-  const settings = readSettings({ HOME: '/home/me', XDG_RUNTIME_DIR: '/run/user/1', DOCKER_CONFIG: '/etc/docker' });
-  assert.deepEqual(settings.authFiles, ['/run/user/1/containers/auth.json', '/etc/docker/config.json']);
+test('takes the folders of credentials from XDG_RUNTIME_DIR, XDG_CONFIG_HOME and DOCKER_CONFIG', () => {
+  const settings = readSettings(
+    { HOME: '/home/me', XDG_RUNTIME_DIR: '/run/user/1', XDG_CONFIG_HOME: '/cfg', DOCKER_CONFIG: '/etc/docker' },
+    1,
+  );
+  assert.deepEqual(settings.authFiles, [
+    '/run/user/1/containers/auth.json',
+    '/cfg/containers/auth.json',
+    '/etc/docker/config.json',
+    '/home/me/.dockercfg',
+  ]);
 });
 
 test('REGISTRY_AUTH_FILE is the only file, and has to exist', () => {
@@ -22,7 +35,28 @@ test('REGISTRY_AUTH_FILE is the only file, and has to exist', () => {
 });
 
 test('without a home no file of the working folder is taken for docker’s', () => {
-  assert.deepEqual(readSettings({}).authFiles, []);
+  assert.deepEqual(readSettings({}, 1000).authFiles, ['/run/containers/1000/auth.json']);
+});
+
+test('reads the proxies, in lower case first, and what is reached without them', () => {
+  const { proxies } = readSettings({
+    HTTPS_PROXY: 'http://ann:secret@upper.example:3128',
+    https_proxy: 'lower.example:3128',
+    HTTP_PROXY: 'http://plain.example',
+    NO_PROXY: 'localhost, .corp 10.0.0.0/8',
+  });
+  assert.equal(proxies.https?.href, 'http://lower.example:3128/');
+  assert.equal(proxies.http?.href, 'http://plain.example/');
+  assert.deepEqual(proxies.except, ['localhost', '.corp', '10.0.0.0/8']);
+});
+
+test('refuses what cannot be a proxy by the name of its variable, and does not show its password', () => {
+  for (const value of ['socks5://ann:hunter22@p.example', 'http://ann:hunter22@', 'ann:hunter22@p.example:port'])
+    assert.throws(
+      () => readSettings({ HTTPS_PROXY: value }),
+      (error: Error) =>
+        error.message.startsWith('HTTPS_PROXY is not the address') && !error.message.includes('hunter22'),
+    );
 });
 
 test('endpoints are read by host', () => {

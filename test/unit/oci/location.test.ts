@@ -3,6 +3,7 @@ import { describe, test } from 'vitest';
 import {
   formatLocation,
   matchesPattern,
+  parseDestination,
   parseImagePattern,
   parseLocation,
   parseRegistryTarget,
@@ -20,6 +21,12 @@ describe('places of images', () => {
     'oci-archive:/tmp/x.tar',
     'oci-archive:x.tar:v1',
     'oci:folder/with/parts:v1',
+    'oci-archive:s.tar:db:latest',
+    'oci-archive:s.tar:localhost:5000/team/db:latest',
+    'oci-archive:/tmp/12:30/s.tar',
+    'oci-archive:/tmp/12:30/s.tar:v1',
+    'oci-archive:s.tar:@0',
+    'oci:folder:@2',
   ];
   for (const text of same) {
     test(`${text} reads back to itself`, () => assert.equal(formatLocation(parseLocation(text)), text));
@@ -34,12 +41,35 @@ describe('places of images', () => {
     assert.deepEqual(parseLocation('docker-archive:x.tar:v1'), { transport: 'archive', path: 'x.tar', tag: 'v1' });
   });
 
+  const chosen: readonly (readonly [string, string, string | undefined])[] = [
+    ['docker-archive:s.tar:db:latest', 's.tar', 'db:latest'],
+    ['docker-archive:/tmp/s.tar.gz:ghcr.io/team/db:1', '/tmp/s.tar.gz', 'ghcr.io/team/db:1'],
+    ['docker-archive:s.tar:db', 's.tar', 'db'],
+    ['docker-archive:s.tar:@1', 's.tar', '@1'],
+    ['docker-archive:s.tar', 's.tar', undefined],
+    ['docker-archive:saved:db:latest', 'saved', 'db:latest'],
+  ];
+  for (const [text, path, tag] of chosen) {
+    test(`${text} chooses an image of an archive as skopeo does`, () =>
+      assert.deepEqual(parseLocation(text), { transport: 'archive', path, tag }));
+  }
+
+  test('refuses to write an archive under the name or index of one image of several', () => {
+    for (const text of ['docker-archive:s.tar:db:latest', 'oci-archive:s.tar:@0', 'oci:folder:@0'])
+      assert.throws(() => parseDestination(text), /is written with a tag alone/);
+  });
+
   const refused: readonly (readonly [string, RegExp])[] = [
     ['s3://bucket', /has a key/],
     ['s3://bucket/', /has a key/],
     ['s3://Bad_Bucket/key', /expected s3:\/\/bucket\/key/],
-    ['dir:/tmp/x', /dir: is not one of/],
-    ['containers-storage://x', /containers-storage: is not one of/],
+    ['dir:/tmp/x', /dir: is not supported; .*oci:/],
+    ['dir:x', /dir: is not supported/],
+    ['containers-storage://x', /containers-storage: is not supported; .*podman save/],
+    ['containers-storage:localhost/x:1', /containers-storage: is not supported/],
+    ['docker-daemon:x:latest', /docker-daemon: is not supported; .*docker save/],
+    ['http://r.example/x', /http: is not one of/],
+    ['docker-archive:s.tar:@x', /is not a tag/],
     ['oci-archive:', /expected a path/],
     ['oci:folder:bad tag', /is not a tag/],
     ['docker://r.example/UPPER', /lower case/],
@@ -76,6 +106,12 @@ describe('patterns', () => {
       repository: '*',
       tag: undefined,
     });
+  });
+
+  test('the host of an ECR registry alone stands for everything in it', () => {
+    const registry = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
+    for (const text of [registry, `${registry}/`, `docker://${registry}`])
+      assert.deepEqual(parseImagePattern(text), { registry, repository: '*', tag: undefined });
   });
 
   test('a pattern without a registry, or by digest, is refused', () => {

@@ -99,6 +99,45 @@ describe('auths', () => {
 });
 
 describe('files', () => {
+  test('fails for a malformed entry only where that entry is wanted, and warns once otherwise', async () => {
+    const auths = {
+      'other.example:5000': { auth: base64(':') },
+      'nocolon.example': { auth: base64('my-secret') },
+      'a.example': { auth: base64('ann:secret') },
+    };
+    const warnings: string[] = [];
+    const path = await fileWith({ auths });
+    const find = lookup([path], { report: (event) => warnings.push(JSON.stringify(event)) });
+    expect(await find('a.example', undefined, {})).toMatchObject({ username: 'ann' });
+    expect(await find('a.example', undefined, {})).toMatchObject({ username: 'ann' });
+    expect(warnings).toHaveLength(2);
+    expect(warnings.join()).toContain('auth of other.example:5000 is not the base64 of user:password');
+    expect(warnings.join()).not.toContain('my-secret');
+    await expect(find('other.example:5000', undefined, {})).rejects.toMatchObject({ code: 'INVALID' });
+  });
+
+  test('does not read a later file when an earlier one decides', async () => {
+    const first = await fileWith({ auths: { 'a.example': { auth: base64('ann:secret') } } }, 'first.json');
+    const second = await fileWith('broken', 'second.json');
+    expect(await lookup([first, second])('a.example', undefined, {})).toMatchObject({ username: 'ann' });
+  });
+
+  test('reads the format of .dockercfg, which has no auths', async () => {
+    const path = await fileWith({ 'https://a.example/v1/': { auth: base64('ann:secret') } }, '.dockercfg');
+    expect(await lookup([path])('a.example', undefined, {})).toMatchObject({ username: 'ann' });
+  });
+
+  test('compares hosts without regard to case', async () => {
+    const auths = {
+      'https://LocalHost:5000': { auth: base64('ann:secret') },
+      'b.example/team': { auth: base64('bob:1') },
+    };
+    const find = lookup([await fileWith({ auths, credHelpers: {} })]);
+    expect(await find('localhost:5000', undefined, {})).toMatchObject({ username: 'ann' });
+    expect(await find('LOCALHOST:5000', undefined, {})).toMatchObject({ username: 'ann' });
+    expect(await find('B.Example', 'team/app', {})).toMatchObject({ username: 'bob' });
+  });
+
   test('one that was asked for by name must exist', async () => {
     const path = join(folder, 'missing.json');
     await expect(lookup([path], { required: path })('a.example', undefined, {})).rejects.toMatchObject({
@@ -210,6 +249,33 @@ describe('helpers', () => {
     expect(ran).toHaveLength(2);
   });
 
+  test('is asked for https://host where it has nothing under the host alone', async () => {
+    const ran: string[] = [];
+    const run: RunProgram = async (_program, _args, input) => {
+      ran.push(input);
+      return input === 'https://a.example:5000'
+        ? { exitCode: 0, stdout: found, stderr: '' }
+        : { exitCode: 1, stdout: 'credentials not found in native keychain\n', stderr: '' };
+    };
+    const find = lookup([await fileWith({ credsStore: 'desktop' })], { run });
+    expect(await find('A.example:5000', undefined, {})).toMatchObject({ username: 'ann' });
+    expect(ran).toEqual(['A.example:5000', 'a.example:5000', 'https://a.example:5000']);
+  });
+
+  test('warns of a store that is not installed and goes on without credentials: public images need none', async () => {
+    const run: RunProgram = async () => {
+      throw Object.assign(new Error('spawn ENOENT'), { code: 'ENOENT' });
+    };
+    const warnings: string[] = [];
+    const first = await fileWith({ auths: { 'b.example': {} }, credsStore: 'desktop' }, 'first.json');
+    const second = await fileWith({ auths: { 'c.example': { auth: base64('cid:1') } } }, 'second.json');
+    const find = lookup([first, second], { run, report: (event) => warnings.push(JSON.stringify(event)) });
+    expect(await find('a.example', undefined, {})).toBeUndefined();
+    expect(warnings.join()).toContain('docker-credential-desktop');
+    expect(await find('c.example', undefined, {})).toMatchObject({ username: 'cid' });
+    await expect(find('b.example', undefined, {})).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
+  });
+
   test('that it has nothing is no failure: the next file is looked at', async () => {
     const { run } = answering({ exitCode: 1, stdout: 'credentials not found in native keychain\n' });
     const first = await fileWith({ credsStore: 'desktop' }, 'first.json');
@@ -224,7 +290,7 @@ describe('helpers', () => {
     ['answers with something else', { stdout: '{"my-secret":1}' }, 'without a user name and secret'],
   ])('one that %s is named', async (_, result, why) => {
     const { run } = answering(result);
-    const find = lookup([await fileWith({ credsStore: 'desktop' })], { run });
+    const find = lookup([await fileWith({ auths: { 'a.example': {} }, credsStore: 'desktop' })], { run });
     await expect(find('a.example', undefined, {})).rejects.toSatisfy(
       (error: Error) =>
         error.message.startsWith('get credentials for a.example from docker-credential-desktop: ') &&
@@ -234,7 +300,7 @@ describe('helpers', () => {
   });
 
   test('one that is not installed is named, with the file that wants it', async () => {
-    const path = await fileWith({ credsStore: 'desktop' });
+    const path = await fileWith({ credHelpers: { 'a.example': 'desktop' } });
     const run: RunProgram = async () => {
       throw Object.assign(new Error('spawn ENOENT'), { code: 'ENOENT' });
     };

@@ -4,6 +4,7 @@ import { aborted, type Abortable } from '../../util/abort.ts';
 import { systemClock, type Clock } from '../../util/clock.ts';
 import { Failure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
+import { proxiedAgent, type Proxies } from '../../util/proxies.ts';
 import { retry } from '../../util/retry.ts';
 import type { ObjectInfo, WriteOptions } from '../objects.ts';
 import { isS3Error, s3Failure } from './failure.ts';
@@ -20,6 +21,8 @@ export interface BucketOptions {
   readonly client?: S3Client | undefined;
   readonly clock?: Clock | undefined;
   readonly report?: Report | undefined;
+  /** Default: none. */
+  readonly proxies?: Proxies | undefined;
 }
 
 /** One request to S3, for messages. */
@@ -66,7 +69,7 @@ export class Bucket implements AsyncDisposable {
   constructor(options: BucketOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
-    this.#client = options.client ?? newClient();
+    this.#client = options.client ?? newClient(options.proxies);
     leaveBodiesUnsigned(this.#client);
   }
 
@@ -137,7 +140,8 @@ export class Bucket implements AsyncDisposable {
   }
 }
 
-function newClient(): S3Client {
+function newClient(proxies: Proxies | undefined): S3Client {
+  const agent = { keepAlive: true, maxSockets: MAX_SOCKETS, ...proxiedAgent(proxies) };
   return new S3Client({
     maxAttempts: 1,
     // parts and small objects carry a CRC-32 of ours, and the caller hashes what is read
@@ -148,8 +152,8 @@ function newClient(): S3Client {
     requestHandler: {
       connectionTimeout: CONNECT_TIMEOUT_MS,
       socketTimeout: STALL_TIMEOUT_MS,
-      httpAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
-      httpsAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
+      httpAgent: agent,
+      httpsAgent: agent,
     },
   });
 }

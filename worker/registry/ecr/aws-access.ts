@@ -1,11 +1,14 @@
 import type * as Sdk from '@aws-sdk/client-ecr';
-import { SDK_TIMEOUTS } from '../../util/sdk-timeouts.ts';
+import type { Proxies } from '../../util/proxies.ts';
+import { sdkRequests } from '../../util/sdk-requests.ts';
 
 /** How the AWS APIs of a registry are reached. */
 export interface AwsAccess {
   /** ARN of the role to assume; absent: as the AWS SDK finds credentials. */
   readonly assumeRole?: string | undefined;
   readonly externalId?: string | undefined;
+  /** Default: none. */
+  readonly proxies?: Proxies | undefined;
 }
 
 /** The options of a client that assumes the role of `access`; empty where none is named. */
@@ -22,7 +25,7 @@ export async function credentialsOf(
         RoleSessionName: 'transship',
         ...(access.externalId === undefined ? {} : { ExternalId: access.externalId }),
       },
-      clientConfig: { ...SDK_TIMEOUTS, region },
+      clientConfig: { ...sdkRequests(access.proxies), region },
     }),
   };
 }

@@ -2,7 +2,7 @@ import type * as Sdk from '@aws-sdk/client-ecr';
 import type { EcrHost } from '../../oci/ecr-host.ts';
 import type { Abortable } from '../../util/abort.ts';
 import { calling } from '../../util/sdk-failure.ts';
-import { SDK_TIMEOUTS } from '../../util/sdk-timeouts.ts';
+import { sdkRequests } from '../../util/sdk-requests.ts';
 import { SharedPromise } from '../../util/shared-promise.ts';
 import { credentialsOf, type AwsAccess } from './aws-access.ts';
 
@@ -55,7 +55,7 @@ export class EcrClient {
     const { ECR } = await import('@aws-sdk/client-ecr');
     const { host, region } = this;
     return new ECR({
-      ...SDK_TIMEOUTS,
+      ...sdkRequests(this.#options.proxies),
       region,
       maxAttempts: 6,
       useFipsEndpoint: /ecr-fips\./.test(host),

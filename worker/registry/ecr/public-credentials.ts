@@ -3,7 +3,7 @@ import type { Clock } from '../../util/clock.ts';
 import { isFailure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import { calling } from '../../util/sdk-failure.ts';
-import { SDK_TIMEOUTS } from '../../util/sdk-timeouts.ts';
+import { sdkRequests } from '../../util/sdk-requests.ts';
 import { SharedPromise } from '../../util/shared-promise.ts';
 import type { CredentialLookup } from '../credentials.ts';
 import { credentialsOf, type AwsAccess } from './aws-access.ts';
@@ -43,7 +43,11 @@ export function ecrPublicCredentials(options: EcrPublicOptions): CredentialLooku
 async function fetchPublicToken(options: EcrPublicOptions): Promise<PublicToken> {
   const what = `sign in to ${ECR_PUBLIC_HOST}`;
   const { ECRPUBLIC } = await import('@aws-sdk/client-ecr-public');
-  const client = new ECRPUBLIC({ ...SDK_TIMEOUTS, region: REGION, ...(await credentialsOf(options, REGION)) });
+  const client = new ECRPUBLIC({
+    ...sdkRequests(options.proxies),
+    region: REGION,
+    ...(await credentialsOf(options, REGION)),
+  });
   const untilMs = options.clock.now() + REUSE_MS;
   try {
     const needed = 'ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken';

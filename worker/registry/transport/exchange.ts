@@ -11,6 +11,8 @@ export interface ExchangeRequest extends Pick<WireRequest, 'what' | 'method' | '
   readonly headers: Readonly<Record<string, string>>;
   /** How long the answer may take to begin once the request is sent, and how long sending may stand still. */
   readonly headersTimeoutMs: number;
+  /** `host:port` of the proxy that it goes by; undefined for none. */
+  readonly proxy?: string | undefined;
 }
 
 /** Received and not yet taken by the reader: beyond this the socket is not read. */
@@ -32,6 +34,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   readonly url: URL;
   status = 0;
   readonly #what: string;
+  readonly #proxy: string | undefined;
   readonly #answer = Promise.withResolvers<void>();
   readonly #over = Promise.withResolvers<void>();
   #sent: Promise<void> = Promise.resolve();
@@ -51,6 +54,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   constructor(dispatcher: Dispatcher, request: ExchangeRequest, options: Abortable) {
     this.url = request.url;
     this.#what = request.what;
+    this.#proxy = request.proxy;
     this.answered = this.#answer.promise;
     this.answered.catch(() => undefined); // the sender awaits it, or has given up
     const { signal } = options;
@@ -119,7 +123,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   }
 
   onResponseError(_: Dispatcher.DispatchController, error: Error): void {
-    this.#failure ??= connectionFailure(this.#what, this.url.host, error);
+    this.#failure ??= connectionFailure(this.#what, { host: this.url.host, proxy: this.#proxy }, error);
     this.#answer.reject(this.#failure);
     this.#end();
   }
@@ -238,8 +242,15 @@ function watch(body: Bytes, done: () => void): AsyncIterator<Uint8Array, undefin
 const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO_(?:GET|VERIFY)|HOSTNAME_MISMATCH|ERR_TLS/;
 
 /** What became of a request that has no answer, as a Failure; one that is a Failure already stays as it is. */
-function connectionFailure(what: string, host: string, error: Error): Failure {
+function connectionFailure(
+  what: string,
+  to: { readonly host: string; readonly proxy: string | undefined },
+  error: Error,
+): Failure {
   if (error instanceof Failure) return error;
+  const refused = to.proxy === undefined ? undefined : refusedByProxy(what, { ...to, proxy: to.proxy }, error);
+  if (refused !== undefined) return refused;
+  const host = to.proxy === undefined ? to.host : `${to.host} (by the proxy ${to.proxy})`;
   const cause = error instanceof AggregateError && error.errors[0] instanceof Error ? error.errors[0] : error;
   const code = 'code' in cause && typeof cause.code === 'string' ? cause.code : cause.name;
   // nothing that a further try would change
@@ -265,6 +276,26 @@ function connectionFailure(what: string, host: string, error: Error): Failure {
       cause: error,
     },
   );
+}
+
+/** What a proxy answered instead of passing the request on. */
+function refusedByProxy(
+  what: string,
+  { host, proxy }: { readonly host: string; readonly proxy: string },
+  error: Error,
+): Failure | undefined {
+  const status = Number(/^Proxy (?:response|Authentication Required) \((\d{3})\)/.exec(error.message)?.[1]);
+  if (Number.isNaN(status)) return undefined;
+  if (status === 407) {
+    const how = 'put them into its address, http://user:password@host:port';
+    return new Failure('UNAUTHENTICATED', `${what}: the proxy ${proxy} asks for other credentials (407); ${how}`, {
+      cause: error,
+    });
+  }
+  const message = `${what}: the proxy ${proxy} did not connect to ${host} (${status})`;
+  if (status >= 500 || status === 429) return new Failure('UNAVAILABLE', message, { cause: error });
+  const how = 'allow the host there, or name it in NO_PROXY';
+  return new Failure('DENIED', `${message}; ${how}`, { cause: error });
 }
 
 const WHY: Readonly<Record<string, string>> = {

@@ -3,6 +3,7 @@ import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import type { Report } from '../../util/events.ts';
 import { Limit } from '../../util/limit.ts';
+import type { Proxies } from '../../util/proxies.ts';
 import { Acceptance } from './acceptance.ts';
 import { Authorization, plainFetch, type Authorizer, type PlainFetch } from './authorization.ts';
 import { isStreamed, type HttpAnswer, type HttpRequest, type Layer } from './layer.ts';
@@ -25,6 +26,8 @@ export interface TransportOptions {
   /** Blobs that the caller reads and writes at once. */
   readonly concurrency: number;
   readonly userAgent: string;
+  /** Default: every host is reached directly. */
+  readonly proxies?: Proxies | undefined;
   readonly clock: Clock;
   readonly report?: Report | undefined;
   /** Called with every answer of the registry itself, refusals included. */
@@ -50,11 +53,11 @@ export class Transport {
   readonly #sendingLarge: Layer<WholeRequest, WholeAnswer>;
 
   constructor(options: TransportOptions) {
-    const { host, baseUrl, concurrency, userAgent, clock, report, observe } = options;
+    const { host, baseUrl, concurrency, userAgent, proxies, clock, report, observe } = options;
     const origin = new Origin(host, baseUrl);
     const largeAtOnce = concurrency + AHEAD_AT_ONCE;
     this.#origin = origin;
-    this.#wire = new Wire(origin, { connections: SMALL_AT_ONCE + largeAtOnce, userAgent });
+    this.#wire = new Wire(origin, { connections: SMALL_AT_ONCE + largeAtOnce, userAgent, proxies });
     const authorizer = options.authorize(plainFetch(this.#wire, origin));
     const redirects = new Redirects(this.#wire, origin, clock);
     const observer = new Observer(redirects, origin, (answer) => observe?.(answer));
