@@ -74,6 +74,14 @@ export async function readOciLayout(files: ArchiveFiles, options: ArchiveFilesOp
   return { source, images: [...images.values()], index, referrers, manifests };
 }
 
+/** UNSUPPORTED when the layout is of another version than 1, NOT_FOUND when it does not say. */
+export async function checkLayoutVersion(files: ArchiveFiles, options: ArchiveFilesOptions): Promise<void> {
+  const text = Buffer.from(await readFile(files, 'oci-layout', MAX_DOCUMENT_BYTES, options)).toString();
+  if (!/"imageLayoutVersion"\s*:\s*"1\./.test(text)) {
+    throw new Failure('UNSUPPORTED', `${files.describe('oci-layout')} is not of version 1 of OCI image layouts`);
+  }
+}
+
 /** `index.json`. INVALID when it is not an index. */
 export async function readLayoutIndex(files: ArchiveFiles, options: ArchiveFilesOptions): Promise<LayoutIndex> {
   const bytes = await readFile(files, 'index.json', MAX_DOCUMENT_BYTES, options);
@@ -94,11 +102,16 @@ async function readReferrers(
   const annotation = index.annotations?.[REFERRERS_ANNOTATION];
   if (annotation === undefined) return [];
   const digest = inDocument(files.describe('index.json'), files.describe(), () => parseDigest(annotation));
-  const bytes = await readFile(files, blobPath(digest), MAX_DOCUMENT_BYTES, options);
-  if (digestOf(bytes) !== digest) {
-    throw failureIn(files, 'CORRUPT', `${files.describe(blobPath(digest))} has other bytes than its digest says`);
+  const path = blobPath(digest);
+  if ((await files.size(path, options)) === undefined) {
+    const missing = `${files.describe('index.json')} lists what refers to the image in ${path}, which is not there`;
+    throw failureIn(files, 'CORRUPT', missing);
   }
-  const listing = inDocument(files.describe(blobPath(digest)), files.describe(), () => parseIndex(bytes));
+  const bytes = await readFile(files, path, MAX_DOCUMENT_BYTES, options);
+  if (digestOf(bytes) !== digest) {
+    throw failureIn(files, 'CORRUPT', `${files.describe(path)} has other bytes than its digest says`);
+  }
+  const listing = inDocument(files.describe(path), files.describe(), () => parseIndex(bytes));
   return listing.manifests.map((descriptor) => {
     const tag = descriptor.annotations?.[ANNOTATION.refName];
     return { descriptor: withoutNames(descriptor), tags: tag === undefined ? [] : [tag] };
