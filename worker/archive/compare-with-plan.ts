@@ -26,7 +26,7 @@ const INDEX_START =
 
 /** The layout by which this program would archive the image in `tar`, whether or not it did. Undefined where the tar does not say what to plan. */
 export async function planFound(
-  { index, referrers, manifests }: OciImages,
+  { index, referrers, manifests, foreignHere }: OciImages,
   tar: TarFiles,
 ): Promise<ArchiveLayout | undefined> {
   const [entry, ...others] = index.manifests;
@@ -44,6 +44,7 @@ export async function planFound(
     referrers,
     unreadable: [],
     manifests: new Map(placed.map(({ node }) => [node.descriptor.digest, node])),
+    foreignHere,
   };
   return planArchive(graph, names);
 }

@@ -28,6 +28,8 @@ export interface OciImages extends FoundImages {
   /** What refers to the images, as an archive of ours lists it. */
   readonly referrers: readonly Root[];
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
+  /** As `Graph` has it. */
+  readonly foreignHere: ReadonlySet<Digest>;
 }
 
 export type LayoutIndex = Extract<Manifest, { kind: 'index' }>;
@@ -44,6 +46,7 @@ export async function readOciLayout(files: ArchiveFiles, options: ArchiveFilesOp
   const referrers = await readReferrers(files, index, options);
   const bare = filesSource({ files, manifests: new Map(), tags: new Map(), pathOf: blobPath });
   const manifests = new Map<Digest, ManifestNode>();
+  const foreignHere = new Set<Digest>();
   const tags = new Map<string, Descriptor>();
   for (const descriptor of [...index.manifests, ...referrers.map((root) => root.descriptor)]) {
     tags.set(descriptor.digest, descriptor);
@@ -51,6 +54,7 @@ export async function readOciLayout(files: ArchiveFiles, options: ArchiveFilesOp
     try {
       const graph = await walk(bare, [{ descriptor, tags: [] }], { ...options, referrers: false });
       for (const [digest, node] of graph.manifests) manifests.set(digest, node);
+      for (const digest of graph.foreignHere ?? []) foreignHere.add(digest);
     } catch (error) {
       // one image of several that is not all there (docker saves only the platforms that it has), or of a kind that is not carried
       if (!isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED')) throw error;
@@ -71,7 +75,7 @@ export async function readOciLayout(files: ArchiveFiles, options: ArchiveFilesOp
   }
   for (const image of images.values()) for (const tag of image.tags) tags.set(tag, image.descriptor);
   const source = filesSource({ files, manifests, tags, pathOf: blobPath });
-  return { source, images: [...images.values()], index, referrers, manifests };
+  return { source, images: [...images.values()], index, referrers, manifests, foreignHere };
 }
 
 /** UNSUPPORTED when the layout is of another version than 1, NOT_FOUND when it does not say. */

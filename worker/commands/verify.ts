@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { verify, type VerifyResult } from '../images/verify.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { concurrencyOf, incomplete, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
 import { formatBytes, formatDigest, formatTable, printable } from './text.ts';
 
@@ -55,6 +55,9 @@ export function addVerify(program: Command, context: CommandContext): void {
         ...results
           .filter((result) => !result.complete && result.faults.length === 0)
           .map((result) => `note: ${result.at}: another tool made it: its tar headers and padding were not compared`),
+        ...results
+          .filter((result) => result.foreign.length > 0)
+          .map((result) => `${incomplete(result.foreign.length)}: ${result.at}`),
         ...faults,
       ].join('\n'),
     );
@@ -63,7 +66,8 @@ export function addVerify(program: Command, context: CommandContext): void {
 }
 
 /** What was found out, and no more than that. */
-function wordOf({ faults, complete }: VerifyResult): string {
+function wordOf({ faults, foreign, complete }: VerifyResult): string {
   if (faults.length > 0) return 'FAULTY';
+  if (foreign.length > 0) return 'incomplete';
   return complete ? 'whole' : 'blobs whole';
 }

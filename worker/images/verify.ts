@@ -2,6 +2,7 @@ import type { Source, Target } from '../content/content.ts';
 import { blobsOf, foreignOf, walk, type Root } from '../content/graph.ts';
 import { copy } from '../copy/copy.ts';
 import { discard } from '../content/discard.ts';
+import type { Digest } from '../oci/digest.ts';
 import { isManifestType, type Descriptor } from '../oci/manifest.ts';
 import { checkAborted } from '../util/abort.ts';
 import { describeFailure, isFailure, toFailure, type Failure } from '../util/failure.ts';
@@ -33,6 +34,8 @@ export interface VerifyResult {
    * and the blobs were.
    */
   readonly complete: boolean;
+  /** Foreign layers that are elsewhere, so that nobody can say whether the image is whole. */
+  readonly foreign: readonly Digest[];
   /** What is wrong, a sentence each; empty when all is well. */
   readonly faults: readonly string[];
 }
@@ -65,6 +68,7 @@ async function verifyOne(
   const faults: string[] = [];
   let digest: string | undefined;
   let complete = true;
+  let foreign: readonly Descriptor[] = [];
   const counted = { manifests: 0, blobs: 0, hashedBytes: 0 };
   try {
     await using image = await openLocation(backends, location, 'source', options);
@@ -84,7 +88,8 @@ async function verifyOne(
       complete = compared.complete;
       faults.push(...compared.faults);
     }
-    for (const descriptor of foreignOf(graph)) {
+    foreign = foreignOf(graph);
+    for (const descriptor of foreign) {
       options.report?.({
         type: 'warning',
         message: `${descriptor.digest} is kept elsewhere (${descriptor.urls?.join(', ') ?? 'no address given'}) and was not verified`,
@@ -98,7 +103,14 @@ async function verifyOne(
     // the message alone: that what is verified is the source goes without saying
     faults.push(toFailure(error).message);
   }
-  return { at, ...(digest === undefined ? {} : { digest }), ...counted, complete, faults };
+  return {
+    at,
+    ...(digest === undefined ? {} : { digest }),
+    ...counted,
+    complete,
+    foreign: foreign.map((descriptor) => descriptor.digest),
+    faults,
+  };
 }
 
 /** The blobs that the registry does not have, a sentence each. */
