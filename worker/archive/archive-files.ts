@@ -120,7 +120,7 @@ export class TarFiles implements ArchiveFiles {
     this.#info = info;
     this.#name = name;
     this.#options = options;
-    this.#rest = scanTar((offset, length) => this.readAt(offset, length), info.size);
+    this.#rest = this.scan();
   }
 
   async readHead(length: number): Promise<void> {
@@ -172,6 +172,11 @@ export class TarFiles implements ArchiveFiles {
     const ahead = Math.min(Math.max(length, HEADER_READ_BYTES), this.length - offset);
     this.#window = { offset, bytes: await this.#fetch(offset, ahead) };
     return this.#window.bytes.subarray(0, length);
+  }
+
+  /** The entries as the headers have them, from the first on. Fails as `scanTar` does. */
+  scan(): AsyncGenerator<TarEntry, boolean, undefined> {
+    return scanTar((offset, length) => this.readAt(offset, length), this.length);
   }
 
   /** Takes these to be the entries, without searching any further. */

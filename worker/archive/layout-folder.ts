@@ -19,7 +19,13 @@ import { Failure, ifFound, isFailure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import { folderFiles, readFile, type ArchiveFiles, type ArchiveFilesOptions } from './archive-files.ts';
 import { filesSource } from './found-images.ts';
-import { parseLayoutIndex, readLayoutIndex, readOciLayout, type LayoutIndex } from './oci-layout.ts';
+import {
+  checkLayoutVersion,
+  parseLayoutIndex,
+  readLayoutIndex,
+  readOciLayout,
+  type LayoutIndex,
+} from './oci-layout.ts';
 import { blobPath, OCI_LAYOUT } from './plan.ts';
 
 /** An OCI layout folder that images are written to; what was there before stays. */
@@ -40,10 +46,7 @@ const NO_INDEX: LayoutIndex = { kind: 'index', mediaType: MEDIA_TYPE.ociIndex, m
 export async function openFolderTarget(store: ObjectStore, options: ArchiveFilesOptions = {}): Promise<FolderTarget> {
   const files = folderFiles(store);
   if ((await files.size('oci-layout', options)) !== undefined) {
-    const text = Buffer.from(await readFile(files, 'oci-layout', MAX_MANIFEST_BYTES, options)).toString();
-    if (!/"imageLayoutVersion"\s*:\s*"1\./.test(text)) {
-      throw new Failure('UNSUPPORTED', `${files.describe('oci-layout')} is not of version 1 of OCI image layouts`);
-    }
+    await checkLayoutVersion(files, options);
   }
   return new Folder(store, files, options);
 }

@@ -1,3 +1,4 @@
+import { quote } from '../util/text.ts';
 import { FORMAT_VERSION, imageName, type ArchiveLayout } from './plan.ts';
 
 type Metadata = Readonly<Record<string, string>>;
@@ -40,4 +41,20 @@ export function layoutDigestIn(metadata: Metadata): string | undefined {
 export function headSizeIn(metadata: Metadata): number | undefined {
   const size = Number(metadata[NAMES.head]);
   return size > 0 ? size : undefined;
+}
+
+/** Whether the metadata is that of an archive of this program. */
+export function saysPlanned(metadata: Metadata): boolean {
+  return metadata[NAMES.format] !== undefined || metadata[NAMES.layout] !== undefined;
+}
+
+/** What the metadata of an archive says otherwise than its content, a sentence each. Metadata that is not there says nothing. */
+export function metadataFaults(metadata: Metadata, layout: ArchiveLayout): readonly string[] {
+  const expected = { ...metadataOf(layout), [NAMES.head]: String(layout.headSize) };
+  return Object.entries(expected).flatMap(([name, value]) => {
+    const found = metadata[name];
+    return found === undefined || found === value
+      ? []
+      : [`the metadata ${name} of the archive is ${quote(found)}, but its content says ${quote(value)}`];
+  });
 }

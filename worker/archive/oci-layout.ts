@@ -28,6 +28,8 @@ export interface OciImages extends FoundImages {
   /** What refers to the images, as an archive of ours lists it. */
   readonly referrers: readonly Root[];
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
+  /** As `Graph` has it. */
+  readonly foreignHere: ReadonlySet<Digest>;
 }
 
 export type LayoutIndex = Extract<Manifest, { kind: 'index' }>;
@@ -44,6 +46,7 @@ export async function readOciLayout(files: ArchiveFiles, options: ArchiveFilesOp
   const referrers = await readReferrers(files, index, options);
   const bare = filesSource({ files, manifests: new Map(), tags: new Map(), pathOf: blobPath });
   const manifests = new Map<Digest, ManifestNode>();
+  const foreignHere = new Set<Digest>();
   const tags = new Map<string, Descriptor>();
   for (const descriptor of [...index.manifests, ...referrers.map((root) => root.descriptor)]) {
     tags.set(descriptor.digest, descriptor);
@@ -51,6 +54,7 @@ export async function readOciLayout(files: ArchiveFiles, options: ArchiveFilesOp
     try {
       const graph = await walk(bare, [{ descriptor, tags: [] }], { ...options, referrers: false });
       for (const [digest, node] of graph.manifests) manifests.set(digest, node);
+      for (const digest of graph.foreignHere ?? []) foreignHere.add(digest);
     } catch (error) {
       // one image of several that is not all there (docker saves only the platforms that it has), or of a kind that is not carried
       if (!isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED')) throw error;
@@ -76,7 +80,15 @@ export async function readOciLayout(files: ArchiveFiles, options: ArchiveFilesOp
   }
   for (const image of images.values()) for (const tag of image.tags) tags.set(tag, image.descriptor);
   const source = filesSource({ files, manifests, tags, pathOf: blobPath });
-  return { source, images: [...images.values()], index, referrers, manifests };
+  return { source, images: [...images.values()], index, referrers, manifests, foreignHere };
+}
+
+/** UNSUPPORTED when the layout is of another version than 1, NOT_FOUND when it does not say. */
+export async function checkLayoutVersion(files: ArchiveFiles, options: ArchiveFilesOptions): Promise<void> {
+  const text = Buffer.from(await readFile(files, 'oci-layout', MAX_DOCUMENT_BYTES, options)).toString();
+  if (!/"imageLayoutVersion"\s*:\s*"1\./.test(text)) {
+    throw new Failure('UNSUPPORTED', `${files.describe('oci-layout')} is not of version 1 of OCI image layouts`);
+  }
 }
 
 /** `index.json`. INVALID when it is not an index. */
@@ -99,11 +111,16 @@ async function readReferrers(
   const annotation = index.annotations?.[REFERRERS_ANNOTATION];
   if (annotation === undefined) return [];
   const digest = inDocument(files.describe('index.json'), files.describe(), () => parseDigest(annotation));
-  const bytes = await readFile(files, blobPath(digest), MAX_DOCUMENT_BYTES, options);
-  if (digestOf(bytes) !== digest) {
-    throw failureIn(files, 'CORRUPT', `${files.describe(blobPath(digest))} has other bytes than its digest says`);
+  const path = blobPath(digest);
+  if ((await files.size(path, options)) === undefined) {
+    const missing = `${files.describe('index.json')} lists what refers to the image in ${path}, which is not there`;
+    throw failureIn(files, 'CORRUPT', missing);
   }
-  const listing = inDocument(files.describe(blobPath(digest)), files.describe(), () => parseIndex(bytes));
+  const bytes = await readFile(files, path, MAX_DOCUMENT_BYTES, options);
+  if (digestOf(bytes) !== digest) {
+    throw failureIn(files, 'CORRUPT', `${files.describe(path)} has other bytes than its digest says`);
+  }
+  const listing = inDocument(files.describe(path), files.describe(), () => parseIndex(bytes));
   return listing.manifests.map((descriptor) => {
     const tag = descriptor.annotations?.[ANNOTATION.refName];
     return { descriptor: withoutNames(descriptor), tags: tag === undefined ? [] : [tag] };

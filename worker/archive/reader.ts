@@ -1,26 +1,19 @@
 import type { Source } from '../content/content.ts';
-import type { Graph, ManifestNode, Root } from '../content/graph.ts';
+import type { Root } from '../content/graph.ts';
 import { openFiles } from '../objects/files/store.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import type { Digest } from '../oci/digest.ts';
-import { ANNOTATION, type Descriptor } from '../oci/manifest.ts';
+import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
 import { unpacked, type Compression } from './compressed-writer.ts';
 import { folderFiles, openTar, type ArchiveFiles, type ArchiveFilesOptions, type TarFiles } from './archive-files.ts';
+import { compareWithPlan, hasPlannedHead, planFound, type ArchiveComparison } from './compare-with-plan.ts';
 import { readDockerArchive } from './docker-archive.ts';
 import { chooseImage, type FoundImages, type NamedImage } from './found-images.ts';
 import { compressionOf, MAGIC_BYTES } from './magic.ts';
-import { readOciLayout, type OciImages } from './oci-layout.ts';
-import {
-  blobPath,
-  endOf,
-  imageName,
-  planArchive,
-  type ArchiveLayout,
-  type ArchiveNames,
-  type LayoutEntry,
-} from './plan.ts';
+import { checkLayoutVersion, readOciLayout } from './oci-layout.ts';
+import type { ArchiveLayout, LayoutEntry } from './plan.ts';
 import type { TarEntry } from './tar.ts';
 
 /** An image in an archive or folder, and a Source of everything that is there. */
@@ -33,6 +26,8 @@ export interface ArchivedImage extends Source, AsyncDisposable {
   readonly layoutDigest: Digest | undefined;
   /** Every image there. */
   readonly images: readonly NamedImage[];
+  /** Compares what is there beside the content of manifests and blobs with what has to be there. */
+  compare(options?: Abortable): Promise<ArchiveComparison>;
 }
 
 export interface OpenImageOptions extends ArchiveFilesOptions {
@@ -61,14 +56,18 @@ export async function openImage(
 ): Promise<ArchivedImage> {
   if (key === '') {
     const files = folderFiles(store);
-    return choose(await readOciLayout(files, options), files, undefined, options);
+    const compare = async (compareOptions: Abortable = {}): Promise<ArchiveComparison> => ({
+      complete: true,
+      faults: await layoutFaults(files, compareOptions),
+    });
+    return choose({ found: await readOciLayout(files, options), files, compare }, options);
   }
   const info = await store.stat(key, options);
   const location = store.describe(key);
   try {
     const tar = await openTar(store, info, { ...options, name: location });
     const compression = await compressionIn(tar);
-    if (compression === undefined) return await openPlain(tar, options);
+    if (compression === undefined) return await openPlain(tar, info, options);
     if (options.temporary === undefined) {
       throw new Failure(
         'UNSUPPORTED',
@@ -84,7 +83,7 @@ export async function openImage(
         return folderStore.stream('archive.tar', unpacked(body, compression, limit), { signal: options.signal });
       };
       const plain = await retry(`unpack ${location}`, unpack, options);
-      return await openPlain(await openTar(folderStore, plain, { ...options, name: location }), options, folder);
+      return await openPlain(await openTar(folderStore, plain, { ...options, name: location }), info, options, folder);
     } catch (error) {
       await folder[Symbol.asyncDispose]();
       throw error;
@@ -96,16 +95,27 @@ export async function openImage(
   }
 }
 
-async function openPlain(tar: TarFiles, options: OpenImageOptions, space?: AsyncDisposable): Promise<ArchivedImage> {
+/** `info` is of the object, from which `tar` may have been unpacked. */
+async function openPlain(
+  tar: TarFiles,
+  info: ObjectInfo,
+  options: OpenImageOptions,
+  space?: AsyncDisposable,
+): Promise<ArchivedImage> {
   if (tar.length === 0) throw new Failure('INVALID', 'it is empty, not an archive of an image');
   if ((await tar.size('index.json', options)) !== undefined) {
     const found = await readOciLayout(tar, options);
-    const layout = await plannedAs(found, tar);
-    if (layout !== undefined) tar.replaceEntries(layout.entries.map(toTarEntry));
-    return choose(found, tar, layout, options, space);
+    const plan = await planFound(found, tar);
+    const isPlanned = plan !== undefined && (await hasPlannedHead(plan, tar));
+    if (isPlanned) tar.replaceEntries(plan.entries.map(toTarEntry));
+    const compare = async (compareOptions?: Abortable): Promise<ArchiveComparison> =>
+      compareWithPlan(plan, tar, info.metadata, compareOptions);
+    return choose({ found, files: tar, layout: isPlanned ? plan : undefined, space, compare }, options);
   }
   if ((await tar.size('manifest.json', options)) !== undefined) {
-    return choose(await readDockerArchive(tar, options), tar, undefined, options, space);
+    const compare = async (compareOptions?: Abortable): Promise<ArchiveComparison> =>
+      compareWithPlan(undefined, tar, info.metadata, compareOptions);
+    return choose({ found: await readDockerArchive(tar, options), files: tar, space, compare }, options);
   }
   if ((await tar.size('repositories', options)) !== undefined) {
     throw new Failure(
@@ -119,13 +129,17 @@ async function openPlain(tar: TarFiles, options: OpenImageOptions, space?: Async
   );
 }
 
-function choose(
-  found: FoundImages,
-  files: ArchiveFiles,
-  layout: ArchiveLayout | undefined,
-  options: OpenImageOptions,
-  space?: AsyncDisposable,
-): ArchivedImage {
+/** What was opened. */
+interface Opened {
+  readonly found: FoundImages;
+  readonly files: ArchiveFiles;
+  readonly layout?: ArchiveLayout | undefined;
+  /** Where it was unpacked. */
+  readonly space?: AsyncDisposable | undefined;
+  readonly compare: ArchivedImage['compare'];
+}
+
+function choose({ found, files, layout, space, compare }: Opened, options: OpenImageOptions): ArchivedImage {
   const { source, images } = found;
   const image = chooseImage(images, options.tag, files);
   return {
@@ -134,57 +148,20 @@ function choose(
     repository: image.repository,
     layoutDigest: layout?.digest,
     images,
+    compare,
     [Symbol.asyncDispose]: async () => space?.[Symbol.asyncDispose](),
   };
 }
 
-/**
- * The layout by which this program would have made the tar, when it did: what the plan knows is there byte for byte, and the size is the
- * planned one. Then the plan says where everything is. Undefined for a tar made otherwise; CORRUPT when the end of one of ours is missing.
- */
-async function plannedAs(
-  { index, referrers, manifests }: OciImages,
-  tar: TarFiles,
-): Promise<ArchiveLayout | undefined> {
-  const [entry, ...others] = index.manifests;
-  const names = entry === undefined ? undefined : namesOf(entry);
-  if (entry === undefined || names === undefined || others.length > 0) return undefined;
-  const placed: { readonly node: ManifestNode; readonly offset: number }[] = [];
-  for (const node of manifests.values()) {
-    const file = await tar.find(blobPath(node.descriptor.digest));
-    if (file === undefined) return undefined;
-    placed.push({ node, offset: file.headerOffset });
+/** What is wrong with the `oci-layout` of a folder, the one file there that no digest and no reader holds. */
+async function layoutFaults(files: ArchiveFiles, options: Abortable): Promise<readonly string[]> {
+  try {
+    await checkLayoutVersion(files, options);
+    return [];
+  } catch (error) {
+    if (!isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED')) throw error;
+    return [error.message];
   }
-  placed.sort((a, b) => a.offset - b.offset);
-  const graph: Graph = {
-    roots: [{ descriptor: entry, tags: [] }],
-    referrers,
-    unreadable: [],
-    manifests: new Map(placed.map(({ node }) => [node.descriptor.digest, node])),
-  };
-  const layout = planArchive(graph, names);
-  for (const planned of layout.entries) {
-    if (planned.offset >= layout.headSize) break;
-    // of configs, which are in the head too, the contents are verified when they are read
-    const expected =
-      planned.bytes === undefined
-        ? planned.header
-        : Buffer.concat([planned.header, planned.bytes], endOf(planned) - planned.offset);
-    if (planned.offset + expected.byteLength > tar.length) break;
-    if (Buffer.compare(await tar.readAt(planned.offset, expected.byteLength), expected) !== 0) return undefined;
-  }
-  if (tar.length < layout.size) {
-    throw new Failure('CORRUPT', `it is cut off: it has ${tar.length} of ${layout.size} bytes`);
-  }
-  return tar.length === layout.size ? layout : undefined;
-}
-
-/** What the archive was planned with, from the one entry of its index. Undefined for an index that is not written so. */
-function namesOf(entry: Descriptor): ArchiveNames | undefined {
-  const tag = entry.annotations?.[ANNOTATION.refName];
-  const name = entry.annotations?.[ANNOTATION.imageName];
-  const end = imageName({ tag, repository: '' }, entry.digest);
-  return name?.endsWith(end) === true ? { tag, repository: name.slice(0, -end.length) } : undefined;
 }
 
 async function compressionIn(tar: TarFiles): Promise<Compression | undefined> {

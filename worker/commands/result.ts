@@ -64,7 +64,7 @@ export function describeCopy(
       tags,
       ...(why === undefined ? {} : { refused: { code: why.code, message: describeFailure(why) } }),
     })),
-    foreign: copied?.foreign.map((descriptor) => ({ digest: descriptor.digest, urls: descriptor.urls })),
+    foreign: result.foreign.map((descriptor) => ({ digest: descriptor.digest, urls: descriptor.urls })),
     partial: refused.length > 0,
   };
   const lines = [`${result.outcome} ${result.from} -> ${result.to}`, `digest ${result.digest}`];
@@ -79,7 +79,13 @@ export function describeCopy(
   }
   const referrers = copied?.referrers.length ?? 0;
   if (referrers > 0) lines.push(`referrers ${referrers - refused.length} of ${referrers}`);
+  if (result.foreign.length > 0) lines.push(incomplete(result.foreign.length));
   return { json, text: lines.join('\n') };
+}
+
+/** What a person is told of an image whose layers are not all where it is. */
+export function incomplete(foreign: number): string {
+  return `incomplete: ${foreign} foreign ${foreign === 1 ? 'layer' : 'layers'} elsewhere`;
 }
 
 /** Runs `work` over many images with progress shown, prints what became of them, and exits 1 when one failed. */
@@ -115,6 +121,7 @@ function describeBatch(
       outcome: item.outcome,
       digest: item.digest,
       bytesSent: sent(item.result),
+      foreign: item.result?.foreign.map(({ digest, urls }) => ({ digest, urls })),
       ...(item.failure === undefined
         ? {}
         : { failure: { code: item.failure.code, message: describeFailure(item.failure) } }),
@@ -133,6 +140,9 @@ function describeBatch(
     formatTable(['outcome', 'digest', '>sent', 'from', 'to'], rows),
     '',
     `${run.items.length - failed.length} of ${run.items.length} images, ${formatBytes(bytes)} sent in ${formatDuration(seconds * 1000)}`,
+    ...run.items.flatMap(({ from, result }) =>
+      result === undefined || result.foreign.length === 0 ? [] : [`${incomplete(result.foreign.length)}: ${from}`],
+    ),
     ...run.faults.map((fault) => `fault: ${printable(fault)}`),
     ...failed.map(
       (item) => `failed: ${item.from}: ${printable(item.failure === undefined ? '' : describeFailure(item.failure))}`,

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import { verify } from '../images/verify.ts';
+import { verify, type VerifyResult } from '../images/verify.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { concurrencyOf, incomplete, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
 import { formatBytes, formatDigest, formatTable, printable } from './text.ts';
 
@@ -15,7 +15,7 @@ export function addVerify(program: Command, context: CommandContext): void {
     .command('verify')
     .summary('prove that an image is whole')
     .description(
-      'Reads every manifest of an image and hashes it, and every blob too: of archives always, of registries with --deep (otherwise it asks whether each is there). Exits 3 when something is wrong.',
+      'Reads every manifest of an image and hashes it, and every blob too: of archives always, of registries with --deep (otherwise it asks whether each is there). Of archives that Transship made, every other byte is compared with what it has to be. Exits 3 when something is wrong.',
     )
     .argument('<ref>', 'an image anywhere, or a prefix of archives ending in "/"')
     .option('--deep', 'read every byte of a registry, not only of archives')
@@ -44,7 +44,7 @@ export function addVerify(program: Command, context: CommandContext): void {
         formatTable(
           ['result', 'digest', '>manifests', '>blobs', '>hashed', 'image'],
           results.map((result) => [
-            result.faults.length === 0 ? 'whole' : 'FAULTY',
+            wordOf(result),
             result.digest === undefined ? '' : formatDigest(result.digest),
             String(result.manifests),
             String(result.blobs),
@@ -52,9 +52,22 @@ export function addVerify(program: Command, context: CommandContext): void {
             result.at,
           ]),
         ),
+        ...results
+          .filter((result) => !result.complete && result.faults.length === 0)
+          .map((result) => `note: ${result.at}: another tool made it: its tar headers and padding were not compared`),
+        ...results
+          .filter((result) => result.foreign.length > 0)
+          .map((result) => `${incomplete(result.foreign.length)}: ${result.at}`),
         ...faults,
       ].join('\n'),
     );
     if (faults.length > 0) context.exit(3);
   });
+}
+
+/** What was found out, and no more than that. */
+function wordOf({ faults, foreign, complete }: VerifyResult): string {
+  if (faults.length > 0) return 'FAULTY';
+  if (foreign.length > 0) return 'incomplete';
+  return complete ? 'whole' : 'blobs whole';
 }

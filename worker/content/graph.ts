@@ -43,6 +43,8 @@ export interface Graph {
   readonly unreadable: readonly { readonly root: Root; readonly failure: Failure }[];
   /** Every manifest below the roots and the referrers, children before the parents that name them. */
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
+  /** The foreign layers that the source has all the same, as of images that were pushed into a closed network: carried as all blobs are. Absent: none. */
+  readonly foreignHere?: ReadonlySet<Digest> | undefined;
 }
 
 export interface WalkOptions extends Abortable {
@@ -70,19 +72,47 @@ export async function walk(source: Source, roots: readonly Root[], options: Walk
     await walker.descend(descriptor, []);
   }
   const referrers = options.referrers === false ? [] : await walker.findReferrers();
-  return { roots, referrers, unreadable: walker.unreadable, manifests: walker.manifests };
+  const graph: Graph = { roots, referrers, unreadable: walker.unreadable, manifests: walker.manifests };
+  const foreign = foreignOf(graph);
+  return foreign.length === 0 ? graph : { ...graph, foreignHere: await presentIn(source, foreign, options) };
+}
+
+/** Those of `blobs` that the source hands out. One that it refuses is not there; that it cannot be asked is a failure. */
+async function presentIn(
+  source: Source,
+  blobs: readonly Descriptor[],
+  options: WalkOptions,
+): Promise<ReadonlySet<Digest>> {
+  const present = new Set<Digest>();
+  await forEachOf(
+    blobs,
+    options.concurrency ?? 8,
+    async (descriptor, { signal }) => {
+      try {
+        // a body that is left at once: sources have no other question
+        for await (const _ of await source.open(descriptor, { signal })) break;
+        present.add(descriptor.digest);
+      } catch (error) {
+        if (!isFailure(error, 'NOT_FOUND', 'DENIED', 'UNAUTHENTICATED', 'INVALID', 'UNSUPPORTED', 'CORRUPT'))
+          throw error;
+      }
+    },
+    options,
+  );
+  return present;
 }
 
 /**
  * Every blob of the graph once, in the order in which archives hold them: small ones that manifests call config first, then layers in the
- * order of the manifests. Foreign layers are left out: their bytes are not in the registry.
+ * order of the manifests. Foreign layers are among them where the source has them.
  */
 export function blobsOf(graph: Graph): readonly Descriptor[] {
   const configs = new Map<Digest, Descriptor>();
   const layers = new Map<Digest, Descriptor>();
   for (const { manifest } of graph.manifests.values()) {
     for (const child of childrenOf(manifest)) {
-      if (graph.manifests.has(child.digest) || isForeign(child)) continue;
+      if (graph.manifests.has(child.digest)) continue;
+      if (isForeign(child) && graph.foreignHere?.has(child.digest) !== true) continue;
       if (manifest.kind === 'image' && child === manifest.config) configs.set(child.digest, child);
       else if (!layers.has(child.digest)) layers.set(child.digest, child);
     }
@@ -92,7 +122,7 @@ export function blobsOf(graph: Graph): readonly Descriptor[] {
 }
 
 /**
- * Every foreign layer of the graph once: carried as a descriptor, its bytes left where its `urls` say. What another manifest calls an ordinary
+ * Every foreign layer that is elsewhere, once: carried as a descriptor, its bytes left where its `urls` say. What another manifest calls an ordinary
  * blob is none of them: a base layer of Windows is foreign in old images and ordinary in new ones.
  */
 export function foreignOf(graph: Graph): readonly Descriptor[] {

@@ -50,7 +50,7 @@ export interface CopyResult {
   /** Blobs and manifests by how they came to be at the target. */
   readonly tallies: Readonly<Record<Outcome, Tally>>;
   readonly referrers: readonly ReferrerResult[];
-  /** Layers whose bytes are elsewhere: their descriptors were copied, their bytes were not. */
+  /** Foreign layers whose bytes the source does not have, or the target did not take: their descriptors were copied, their bytes were not. */
   readonly foreign: readonly Descriptor[];
   /** Every manifest that belongs to the images and need not be looked at again: without those that failed as may pass. */
   readonly manifests: readonly Digest[];
@@ -81,8 +81,7 @@ export async function copy(
   const blobs = options.strict === true ? blobsOf(graph) : blobsOf(images);
   const bytes = blobs.reduce((sum, descriptor) => sum + descriptor.size, 0);
   options.report?.({ type: 'planned', blobs: blobs.length, manifests: graph.manifests.size, bytes });
-  const foreign = foreignOf(graph);
-  for (const descriptor of foreign) run.done(descriptor, 'foreign');
+  for (const descriptor of foreignOf(graph)) run.done(descriptor, 'foreign');
 
   await run.blobs(blobs);
   for (const root of graph.roots) {
@@ -100,7 +99,7 @@ export async function copy(
     referrers.filter(({ refused }) => refused?.retryable).map(({ descriptor }) => descriptor.digest),
   );
   const manifests = digestsOf(graph).filter((digest) => !again.has(digest));
-  return { tallies: run.tallies, referrers, foreign, manifests };
+  return { tallies: run.tallies, referrers, foreign: run.foreign, manifests };
 }
 
 class CopySession {
@@ -110,6 +109,7 @@ class CopySession {
     exists: { count: 0, bytes: 0 },
     foreign: { count: 0, bytes: 0 },
   };
+  readonly foreign: Descriptor[] = [];
   readonly #source: Source;
   readonly #target: Target;
   readonly #graph: Graph;
@@ -117,7 +117,7 @@ class CopySession {
   readonly #ahead = new Limit(AHEAD_BYTES);
   /** One digest, one copy. */
   readonly #finished = new Set<Digest>();
-  readonly #sentAgain = new Map<Digest, Promise<void>>();
+  readonly #sentAgain = new Map<Digest, Promise<boolean>>();
 
   constructor(source: Source, target: Target, graph: Graph, options: CopyOptions) {
     this.#source = source;
@@ -131,6 +131,7 @@ class CopySession {
     this.#finished.add(descriptor.digest);
     this.tallies[outcome].count++;
     this.tallies[outcome].bytes += descriptor.size;
+    if (outcome === 'foreign') this.foreign.push(descriptor);
     this.#options.report?.({ type, digest: descriptor.digest, bytes: descriptor.size, outcome });
   }
 
@@ -152,8 +153,25 @@ class CopySession {
       if ((await this.#target.mount?.(descriptor, repository, options)) === true)
         return this.done(descriptor, 'mounted');
     }
-    await this.#putBlob(descriptor, options);
-    return this.done(descriptor, 'copied');
+    return this.done(descriptor, (await this.#sendBlob(descriptor, options)) ? 'copied' : 'foreign');
+  }
+
+  /**
+   * Sends a blob. False for a foreign layer that the target refuses, as it may what must not be distributed: the image is not affected, since its
+   * manifest says where that is.
+   */
+  async #sendBlob(descriptor: Descriptor, options: Abortable): Promise<boolean> {
+    try {
+      await this.#putBlob(descriptor, options);
+      return true;
+    } catch (error) {
+      checkAborted(options);
+      const mayRefuse = isForeign(descriptor) && this.#options.strict !== true;
+      if (!mayRefuse || !isFailure(error) || error.code === 'BUG' || error.context.side !== 'target') throw error;
+      const message = `${descriptor.digest}, a foreign layer, was not taken: ${describeFailure(error)}`;
+      this.#options.report?.({ type: 'warning', message });
+      return false;
+    }
   }
 
   async #putBlob(descriptor: Descriptor, options: Abortable): Promise<void> {
@@ -222,8 +240,8 @@ class CopySession {
         const below = this.#graph.manifests.get(child.digest);
         if (below !== undefined) {
           await this.#healing(below, options, () => this.#target.put(child, () => once(below.bytes), options));
-        } else if (!isForeign(child)) {
-          const sent = this.#sentAgain.get(child.digest) ?? this.#putBlob(child, options);
+        } else if (!isForeign(child) || this.#graph.foreignHere?.has(child.digest) === true) {
+          const sent = this.#sentAgain.get(child.digest) ?? this.#sendBlob(child, options);
           this.#sentAgain.set(child.digest, sent);
           await sent;
         }
@@ -273,5 +291,6 @@ function part(graph: Graph, roots: readonly Root[]): Graph {
     referrers: [],
     unreadable: [],
     manifests: new Map(nodes.map((node) => [node.descriptor.digest, node])),
+    foreignHere: graph.foreignHere,
   };
 }

@@ -1,11 +1,11 @@
 import { openFolderTarget } from '../archive/layout-folder.ts';
 import { manifestsFrom } from '../content/manifests-from.ts';
 import type { Source } from '../content/content.ts';
-import { blobsOf, walk, type Graph, type Root } from '../content/graph.ts';
+import { blobsOf, foreignOf, walk, type Graph, type Root } from '../content/graph.ts';
 import { onlyPlatforms } from '../content/only-platforms.ts';
 import type { Digest } from '../oci/digest.ts';
 import { formatLocation, type Location } from '../oci/location.ts';
-import { parsePlatform } from '../oci/manifest.ts';
+import { parsePlatform, type Descriptor } from '../oci/manifest.ts';
 import { Failure, isFailure, onSide } from '../util/failure.ts';
 import { SharedPromise } from '../util/shared-promise.ts';
 import { openArchiveTarget } from './archive-target.ts';
@@ -48,6 +48,8 @@ export interface ImageCopyResult extends WrittenImage {
   readonly originalDigest?: Digest;
   /** Bytes of the image and of what refers to it. */
   readonly bytes: number;
+  /** Foreign layers that were not carried, because the source does not have them or the target did not take them. */
+  readonly foreign: readonly Descriptor[];
 }
 
 /** Makes the image at `to` equal to the one at `from`, whatever the two are. Idempotent; sends only what is missing. */
@@ -129,6 +131,7 @@ export async function writeImage(
       digest: root.descriptor.digest,
       ...(image.originalDigest === undefined ? {} : { originalDigest: image.originalDigest }),
       bytes: bytesOf(graph),
+      foreign: written.copied?.foreign ?? foreignOf(graph),
       ...written,
     };
   } catch (error) {

@@ -15,6 +15,8 @@ export interface OpenedImage extends AsyncDisposable {
   readonly root: Root;
   /** `registry/repository`, as the image calls itself; undefined for files that do not say. */
   readonly repository: string | undefined;
+  /** As `ArchivedImage` has it. Absent for registries, where there is nothing but manifests and blobs. */
+  readonly compare?: ArchivedImage['compare'];
 }
 
 /** Finds the image at `location`. Failures carry `side`. */
@@ -68,6 +70,7 @@ function fromArchive(image: ArchivedImage): OpenedImage {
     source: image,
     root: image.root,
     repository: image.repository,
+    compare: async (options) => image.compare(options),
     [Symbol.asyncDispose]: () => image[Symbol.asyncDispose](),
   };
 }

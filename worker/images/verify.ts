@@ -2,7 +2,8 @@ import type { Source, Target } from '../content/content.ts';
 import { blobsOf, foreignOf, walk, type Root } from '../content/graph.ts';
 import { copy } from '../copy/copy.ts';
 import { discard } from '../content/discard.ts';
-import { isManifestType } from '../oci/manifest.ts';
+import type { Digest } from '../oci/digest.ts';
+import { isManifestType, type Descriptor } from '../oci/manifest.ts';
 import { checkAborted } from '../util/abort.ts';
 import { describeFailure, isFailure, onSide, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
@@ -29,13 +30,20 @@ export interface VerifyResult {
   readonly blobs: number;
   /** Bytes that were read and hashed. */
   readonly hashedBytes: number;
+  /**
+   * Whether everything that is there was looked at. False for archives that other tools made: of those only what lists the images, the manifests
+   * and the blobs were.
+   */
+  readonly complete: boolean;
+  /** Foreign layers that are elsewhere, so that nobody can say whether the image is whole. */
+  readonly foreign: readonly Digest[];
   /** What is wrong, a sentence each; empty when all is well. */
   readonly faults: readonly string[];
 }
 
 /**
  * Proves that images are whole: every manifest is read and hashed, every blob is there (registries) or read and hashed (archives, and
- * registries with `deep`). Faults are results, not failures: a Failure means that it could not be found out.
+ * registries with `deep`), and every other byte of an archive is as it was planned. Faults are results, not failures: a Failure means that it could not be found out.
  */
 export async function verify(
   request: VerifyRequest,
@@ -60,6 +68,8 @@ async function verifyOne(
   const at = formatLocation(location);
   const faults: string[] = [];
   let digest: string | undefined;
+  let complete = true;
+  let foreign: readonly Descriptor[] = [];
   const counted = { manifests: 0, blobs: 0, hashedBytes: 0 };
   try {
     await using image = await openLocation(backends, location, 'source', options);
@@ -70,21 +80,17 @@ async function verifyOne(
     const blobs = blobsOf(graph);
     counted.blobs = blobs.length;
     if (location.transport === 'docker' && request.deep !== true) {
-      const { registry, repository } = location.reference;
-      const content = backends.registry(registry, 'source').repository(repository);
-      await forEachOf(
-        blobs,
-        options.concurrency ?? 8,
-        async (descriptor, { signal }) => {
-          if (!(await content.has(descriptor, { signal })))
-            faults.push(`${descriptor.digest} (${descriptor.size} bytes) is missing`);
-        },
-        options,
-      );
+      faults.push(...(await missingOf(blobs, location, backends, options)));
     } else {
       await copy(image.source, collecting(faults, counted, options), [image.root], { ...options, graph, strict: true });
     }
-    for (const descriptor of foreignOf(graph)) {
+    if (image.compare !== undefined) {
+      const compared = await image.compare(options);
+      complete = compared.complete;
+      faults.push(...compared.faults);
+    }
+    foreign = foreignOf(graph);
+    for (const descriptor of foreign) {
       options.report?.({
         type: 'warning',
         message: `${descriptor.digest} is kept elsewhere (${descriptor.urls?.join(', ') ?? 'no address given'}) and was not verified`,
@@ -94,17 +100,46 @@ async function verifyOne(
       faults.push(...(await drift(image.root, image.source, request.against, backends, options)));
   } catch (error) {
     checkAborted(options);
-    // what is wrong with the image is a result, also an archive that cannot be opened; what keeps us from looking is not
-    const isFault =
-      digest === undefined
-        ? location.transport !== 'docker' && isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED') && !wasRefused(error)
-        : isFailure(error, 'CORRUPT', 'INVALID', 'NOT_FOUND');
-    if (!isFault) throw error;
+    if (!isFault(error, location, digest !== undefined)) throw error;
     const { context, message } = toFailure(error);
     // that what is verified is the source goes without saying; what it is compared with is the target
     faults.push(context.side === 'source' ? message : describeFailure(error));
   }
-  return { at, ...(digest === undefined ? {} : { digest }), ...counted, faults };
+  return {
+    at,
+    ...(digest === undefined ? {} : { digest }),
+    ...counted,
+    complete,
+    foreign: foreign.map((descriptor) => descriptor.digest),
+    faults,
+  };
+}
+
+/** The blobs that the registry does not have, a sentence each. */
+async function missingOf(
+  blobs: readonly Descriptor[],
+  { reference: { registry, repository } }: Extract<Location, { transport: 'docker' }>,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<readonly string[]> {
+  const content = backends.registry(registry, 'source').repository(repository);
+  const faults: string[] = [];
+  await forEachOf(
+    blobs,
+    options.concurrency ?? 8,
+    async (descriptor, { signal }) => {
+      if (!(await content.has(descriptor, { signal })))
+        faults.push(`${descriptor.digest} (${descriptor.size} bytes) is missing`);
+    },
+    options,
+  );
+  return faults;
+}
+
+/** What is wrong with the image is a result, also an archive that cannot be opened; what keeps us from looking is not. */
+function isFault(error: unknown, location: Location, isOpened: boolean): boolean {
+  if (isOpened && isFailure(error, 'CORRUPT', 'INVALID', 'NOT_FOUND')) return true;
+  return location.transport !== 'docker' && isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED') && !wasRefused(error);
 }
 
 /** Whether a server said no, which says nothing about what it holds. */

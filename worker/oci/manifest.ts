@@ -1,6 +1,7 @@
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
+import { ambiguousMember } from './ambiguous-member.ts';
 import { isDigest, type Digest } from './digest.ts';
 
 /** https://github.com/opencontainers/image-spec/blob/v1.1.1/media-types.md and docker's of image manifest V2, schema 2. */
@@ -129,7 +130,7 @@ export function parsePlatform(text: string): Platform {
 
 /**
  * Reads the bytes of a manifest. `mediaType` is what its descriptor or the registry said; where the manifest names another itself, or
- * could be read as two kinds (CVE-2021-41190), it is INVALID. UNSUPPORTED for formats that are not carried (docker schema 1).
+ * could be read as two kinds (CVE-2021-41190) or as two images (`ambiguousMember`), it is INVALID. UNSUPPORTED for formats that are not carried (docker schema 1).
  */
 export function parseManifest(bytes: Uint8Array, mediaType: string): Manifest {
   if (bytes.byteLength > MAX_MANIFEST_BYTES) {
@@ -231,13 +232,17 @@ function readPlatform(value: Readonly<Record<string, unknown>>): Platform {
 }
 
 function parseObject(bytes: Uint8Array): Readonly<Record<string, unknown>> {
+  let text: string;
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    value = JSON.parse(text);
   } catch (cause) {
     throw new Failure('INVALID', 'the manifest is not JSON', { cause });
   }
   if (!isRecord(value)) throw new Failure('INVALID', 'the manifest is not a JSON object');
+  const ambiguity = ambiguousMember(text);
+  if (ambiguity !== undefined) throw new Failure('INVALID', `the manifest is ambiguous: ${ambiguity}`);
   return value;
 }
 

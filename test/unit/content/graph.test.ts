@@ -388,7 +388,7 @@ describe('blobsOf', () => {
     expect(blobsOf(graph).map((d) => d.digest)).toEqual([addImageConfig(content).digest, empty.digest, layer.digest]);
   });
 
-  test('leaves out foreign layers, which foreignOf gives', async () => {
+  test('leaves out foreign layers that the source does not have, which foreignOf gives', async () => {
     const content = new MemoryContent();
     const foreign = {
       ...new MemoryContent().add('application/vnd.docker.image.rootfs.foreign.diff.tar.gzip', Buffer.from('elsewhere')),

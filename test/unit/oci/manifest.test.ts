@@ -117,6 +117,42 @@ describe('parseManifest', () => {
     expect(() => parseManifest(json(body), mediaType)).toThrow(invalid(/ambiguous/));
   });
 
+  test.each([
+    ['"Layers" beside', `{"config":<C>,"layers":[],"Layers":[<D>]}`, '"Layers" differs from "layers"'],
+    ['"LAYERS" in place of', `{"config":<C>,"LAYERS":[<D>]}`, '"LAYERS" differs from "layers"'],
+    ['a long s in', `{"config":<C>,"layers":[],"layer\u017f":[<D>]}`, 'only in case'],
+    ['an escaped letter in', `{"config":<C>,"layers":[],"\\u004cayers":[<D>]}`, '"Layers" differs from "layers"'],
+    ['two members', `{"config":<C>,"layers":[<D>],"layers":[]}`, 'the member "layers" twice'],
+    ['two members, one escaped,', `{"config":<C>,"layers":[<D>],"\\u006cayers":[]}`, 'the member "layers" twice'],
+    ['"Digest" in a layer of', `{"config":<C>,"layers":[{"Digest":"x",<E>]}`, '"Digest" differs from "digest"'],
+    ['two sizes in a layer of', `{"config":<C>,"layers":[<D>,{"size":1,<E>]}`, 'the member "size" twice'],
+    ['"Size" in the config of', `{"config":{"Size":1,<E>,"layers":[]}`, '"Size" differs from "size"'],
+    ['"Digest" in the subject of', `{"config":<C>,"layers":[],"subject":{"Digest":1,<E>}`, '"Digest" differs'],
+    ['"OS" in a platform in', `{"config":<C>,"layers":[{"platform":{"OS":"x"},<E>]}`, '"OS" differs from "os"'],
+    ['two annotations of', `{"config":<C>,"layers":[],"annotations":{"a":"1","a":"2"}}`, 'the member "a" twice'],
+  ])('refuses a manifest with layers for some programs only: %s its layers', (_, template, message) => {
+    const layer = JSON.stringify(LAYER);
+    const text = template.replace('<C>', JSON.stringify(CONFIG)).replace('<D>', layer).replace('<E>', layer.slice(1));
+    expect(() => parseManifest(Buffer.from(text), MEDIA_TYPE.ociManifest)).toThrow(invalid(/ambiguous/));
+    expect(() => parseManifest(Buffer.from(text), MEDIA_TYPE.ociManifest)).toThrow(message);
+  });
+
+  test('refuses an index with "Manifests" beside its manifests', () => {
+    const text = `{"manifests":[],"Manifests":[${JSON.stringify(IMAGE)}]}`;
+    expect(() => parseManifest(Buffer.from(text), MEDIA_TYPE.ociIndex)).toThrow(invalid(/"Manifests" differs/));
+  });
+
+  test('takes members that are alike only where nothing is read, and strings that look like members', () => {
+    const body = {
+      config: CONFIG,
+      layers: [LAYER, LAYER],
+      annotations: { layers: 'x', Layers: 'y', quoted: '","layers":"', back: '\\\\' },
+      other: [{ Size: 1, size: 2 }],
+    };
+    const text = JSON.stringify(body).replace('"other":[{', '"other":[{"size":3,');
+    expect(parseManifest(Buffer.from(text), MEDIA_TYPE.ociManifest)).toMatchObject({ layers: [LAYER, LAYER] });
+  });
+
   test('refuses bytes that call themselves something else than they were given as', () => {
     const body = { mediaType: MEDIA_TYPE.ociIndex, manifests: [] };
     expect(() => parseManifest(json(body), MEDIA_TYPE.dockerList)).toThrow(invalid(/calls itself/));

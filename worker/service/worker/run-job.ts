@@ -74,6 +74,7 @@ async function copyToDestinations(
     try {
       if ('failure' in item) throw item.failure;
       unchanged &&= item.result.outcome === 'unchanged';
+      warnOfForeign(target.location, item.result, options);
       await record(job, target, item.result, options);
       if (item.result.outcome === 'copied') await keepSettings(from, target.location, backends, options);
     } catch (error) {
@@ -83,6 +84,14 @@ async function copyToDestinations(
   }
   if (failed.length > 0) throw failureOfAll(failed, destinations.length);
   return { unchanged };
+}
+
+/** What a job wrote without all of its layers is a success, and must not pass for a whole image. */
+function warnOfForeign(location: Location, { foreign }: ImageCopyResult, { report }: RunJobOptions): void {
+  if (foreign.length === 0) return;
+  const layers = foreign.length === 1 ? 'layer' : 'layers';
+  const message = `${formatLocation(location)} is incomplete: ${foreign.length} foreign ${layers} elsewhere`;
+  report?.({ type: 'warning', message });
 }
 
 async function record(

@@ -1,0 +1,138 @@
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+import { openImage } from '../../../worker/archive/reader.ts';
+import { scanTar } from '../../../worker/archive/tar.ts';
+import type { Backends } from '../../../worker/images/backends.ts';
+import { verify, type VerifyResult } from '../../../worker/images/verify.ts';
+import { systemClock } from '../../../worker/util/clock.ts';
+import { archiveImage } from '../../support/archives.ts';
+import { makeImage } from '../../support/images.ts';
+import { MemoryObjects } from '../../support/memory-objects.ts';
+import { makeTar } from '../../support/tars.ts';
+
+const golden = await readFile(fileURLToPath(new URL('../../fixtures/archive-v1.tar', import.meta.url)));
+/** Of the bits that are flipped anywhere, besides one in each byte of a header. */
+const SAMPLE = 2000;
+
+async function verifyIn(store: MemoryObjects, key: string): Promise<VerifyResult> {
+  const unexpected = (): never => expect.unreachable('an archive needs only its folder');
+  const backends: Backends = { registry: unexpected, bucket: unexpected, temporary: unexpected, folder: () => store };
+  const [result] = await verify({ at: `oci-archive:/${key}` }, backends, { clock: systemClock });
+  return result ?? expect.unreachable('verify gave no result');
+}
+
+async function verifyBytes(bytes: Uint8Array, metadata: Readonly<Record<string, string>> = {}): Promise<VerifyResult> {
+  const store = new MemoryObjects();
+  await store.write('x.tar', bytes, { metadata });
+  return verifyIn(store, 'x.tar');
+}
+
+/** Every byte of every header, with a bit of it. */
+async function* headerBits(): AsyncGenerator<readonly [number, number]> {
+  const readAt = async (offset: number, length: number): Promise<Uint8Array> =>
+    golden.subarray(offset, offset + length);
+  for await (const entry of scanTar(readAt, golden.byteLength)) {
+    for (let offset = entry.headerOffset; offset < entry.offset; offset++) yield [offset, offset % 8];
+  }
+}
+
+test('verify finds the golden archive whole, and every bit of it that flips', { timeout: 300_000 }, async () => {
+  expect(await verifyBytes(golden)).toMatchObject({ complete: true, faults: [] });
+  const flips = await Array.fromAsync(headerBits());
+  let state = 1;
+  for (let count = 0; count < SAMPLE; count++) {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    flips.push([state % golden.byteLength, (state >>> 24) % 8]);
+  }
+  const missed: (readonly [number, number])[] = [];
+  const bytes = Buffer.from(golden);
+  for (const [offset, bit] of flips) {
+    const before = bytes[offset] ?? 0;
+    bytes[offset] = before ^ (1 << bit);
+    const { complete, faults } = await verifyBytes(bytes);
+    if (!complete || faults.length === 0) missed.push([offset, bit]);
+    bytes[offset] = before;
+  }
+  expect(missed).toEqual([]);
+});
+
+test(
+  'verify finds a flip in any character of the documents of an archive, of its case too',
+  { timeout: 300_000 },
+  async () => {
+    const end = golden.indexOf('blobs/sha256/');
+    const bytes = Buffer.from(golden);
+    const missed: (readonly [number, number])[] = [];
+    for (let offset = 0; offset < end; offset++) {
+      const before = bytes[offset] ?? 0;
+      // zeros are padding, of which the other test has a sample
+      for (const bit of before === 0 ? [] : [0, 5]) {
+        bytes[offset] = before ^ (1 << bit);
+        const { complete, faults } = await verifyBytes(bytes);
+        if (!complete || faults.length === 0) missed.push([offset, bit]);
+      }
+      bytes[offset] = before;
+    }
+    expect(missed).toEqual([]);
+  },
+);
+
+test('verify names the byte and the file of a flipped bit that only other readers trip over', async () => {
+  const bytes = Buffer.from(golden);
+  const place = bytes.indexOf('RepoTags');
+  bytes[place] = (bytes[place] ?? 0) ^ 1;
+  expect((await verifyBytes(bytes)).faults).toEqual([
+    `manifest.json of memory://x.tar is not what the plan says (byte ${place})`,
+  ]);
+});
+
+test('verify finds bytes that were appended to an archive', async () => {
+  const { faults } = await verifyBytes(Buffer.concat([golden, Buffer.alloc(512)]));
+  expect(faults).toEqual(['512 bytes come after the end of memory://x.tar']);
+});
+
+test('verify finds metadata that belongs to another archive', async () => {
+  const image = await makeImage();
+  const store = new MemoryObjects();
+  await archiveImage(image.content, image.root, store, 'a.tar');
+  expect(await verifyIn(store, 'a.tar')).toMatchObject({ complete: true, faults: [] });
+  const { metadata } = await store.stat('a.tar');
+  const { faults } = await verifyBytes(golden, metadata);
+  expect(faults.map((fault) => fault.split(' ')[2])).toEqual([
+    'transship-root',
+    'transship-source',
+    'transship-layout',
+    'transship-head',
+  ]);
+});
+
+test('verify calls an archive that another tool packed whole as far as its blobs, never more', async () => {
+  const image = await makeImage({ signed: true });
+  const store = new MemoryObjects();
+  await archiveImage(image.content, image.root, store, 'a.tar');
+  const whole = store.bytesOf('a.tar');
+  const entries = await Array.fromAsync(
+    scanTar(async (offset, length) => whole.subarray(offset, offset + length), whole.byteLength),
+  );
+  const packed = await makeTar(
+    entries.map(({ name, offset, size }) => ({ name, content: whole.subarray(offset, offset + size) })),
+  );
+  expect(await verifyBytes(packed)).toMatchObject({ complete: false, faults: [] });
+  // the metadata says that this program made it
+  const { metadata } = await store.stat('a.tar');
+  expect((await verifyBytes(packed, metadata)).faults).not.toEqual([]);
+});
+
+test('an archive with a flipped bit in the header of a layer can still be restored', async () => {
+  const entries = await Array.fromAsync(
+    scanTar(async (offset, length) => golden.subarray(offset, offset + length), golden.byteLength),
+  );
+  const bytes = Buffer.from(golden);
+  const last = entries.at(-1)?.headerOffset ?? 0;
+  bytes[last + 100] = (bytes[last + 100] ?? 0) ^ 1;
+  const store = new MemoryObjects();
+  await store.write('x.tar', bytes);
+  const opened = await openImage(store, 'x.tar');
+  expect(opened.layoutDigest).toBeDefined();
+});

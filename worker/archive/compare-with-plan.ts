@@ -1,0 +1,142 @@
+import type { Graph, ManifestNode } from '../content/graph.ts';
+import { ANNOTATION, MAX_MANIFEST_BYTES, type Descriptor } from '../oci/manifest.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
+import { Failure, isFailure } from '../util/failure.ts';
+import { readFile, type TarFiles } from './archive-files.ts';
+import { metadataFaults, saysPlanned } from './metadata.ts';
+import type { OciImages } from './oci-layout.ts';
+import { blobPath, endOf, imageName, planArchive, type ArchiveLayout, type ArchiveNames } from './plan.ts';
+import { encodeHeader, END_BYTES, paddingOf } from './tar.ts';
+
+/** What an archive is beside the content of its blobs. */
+export interface ArchiveComparison {
+  /** Whether everything was compared. False for what other tools made, which follows no plan: only what it says of its images was read. */
+  readonly complete: boolean;
+  /** What differs, a sentence each. */
+  readonly faults: readonly string[];
+}
+
+/** One who looks at a broken archive needs to know where, not everything. */
+const MAX_FAULTS = 20;
+/** The names of the first entries. */
+const FIRST_NAMES: readonly string[] = ['oci-layout', 'index.json'];
+/** How every `index.json` that is planned begins. */
+const INDEX_START =
+  '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"';
+
+/** The layout by which this program would archive the image in `tar`, whether or not it did. Undefined where the tar does not say what to plan. */
+export async function planFound(
+  { index, referrers, manifests, foreignHere }: OciImages,
+  tar: TarFiles,
+): Promise<ArchiveLayout | undefined> {
+  const [entry, ...others] = index.manifests;
+  const names = entry === undefined ? undefined : namesOf(entry);
+  if (entry === undefined || names === undefined || others.length > 0) return undefined;
+  const placed: { readonly node: ManifestNode; readonly offset: number }[] = [];
+  for (const node of manifests.values()) {
+    const file = await tar.find(blobPath(node.descriptor.digest));
+    if (file === undefined) return undefined;
+    placed.push({ node, offset: file.headerOffset });
+  }
+  placed.sort((a, b) => a.offset - b.offset);
+  const graph: Graph = {
+    roots: [{ descriptor: entry, tags: [] }],
+    referrers,
+    unreadable: [],
+    manifests: new Map(placed.map(({ node }) => [node.descriptor.digest, node])),
+    foreignHere,
+  };
+  return planArchive(graph, names);
+}
+
+/**
+ * Whether `tar` is as planned up to its first layer, and in its size: then the plan says where everything is. CORRUPT when the end of it is
+ * missing. The contents of configs are verified when they are read.
+ */
+export async function hasPlannedHead(layout: ArchiveLayout, tar: TarFiles): Promise<boolean> {
+  for (const planned of layout.entries) {
+    if (planned.offset >= layout.headSize) break;
+    const expected =
+      planned.bytes === undefined
+        ? planned.header
+        : Buffer.concat([planned.header, planned.bytes], endOf(planned) - planned.offset);
+    if (planned.offset + expected.byteLength > tar.length) break;
+    if (Buffer.compare(await tar.readAt(planned.offset, expected.byteLength), expected) !== 0) return false;
+  }
+  if (tar.length < layout.size) {
+    throw new Failure('CORRUPT', `it is cut off: it has ${tar.length} of ${layout.size} bytes`);
+  }
+  return tar.length === layout.size;
+}
+
+/**
+ * Compares every byte of `tar` that is not content of a blob with `layout`, and `metadata`, that of its object, with both. A tar that differs
+ * is one that another tool made, unless its metadata or its form says that it was planned: then it is damaged.
+ */
+export async function compareWithPlan(
+  layout: ArchiveLayout | undefined,
+  tar: TarFiles,
+  metadata: Readonly<Record<string, string>>,
+  options: Abortable = {},
+): Promise<ArchiveComparison> {
+  const unplanned = `${tar.describe('index.json')} names the image in no way that an archive of Transship does`;
+  const faults = layout === undefined ? [unplanned] : await differencesIn(tar, layout, options);
+  if (faults.length > 0 && !saysPlanned(metadata) && !(await looksPlanned(tar, options)))
+    return { complete: false, faults: [] };
+  return { complete: true, faults: [...faults, ...(layout === undefined ? [] : metadataFaults(metadata, layout))] };
+}
+
+async function differencesIn(tar: TarFiles, layout: ArchiveLayout, options: Abortable): Promise<readonly string[]> {
+  const faults: string[] = [];
+  if (tar.length < layout.size) return [`${tar.describe()} is cut off: it has ${tar.length} of ${layout.size} bytes`];
+  const compare = async (offset: number, expected: Uint8Array, what: string): Promise<void> => {
+    if (expected.byteLength === 0 || faults.length >= MAX_FAULTS) return;
+    checkAborted(options);
+    const found = await tar.readAt(offset, expected.byteLength);
+    const at = expected.findIndex((byte, index) => found[index] !== byte);
+    if (at !== -1) faults.push(`${what} of ${tar.describe()} is not what the plan says (byte ${offset + at})`);
+  };
+  for (const entry of layout.entries) {
+    const start = entry.offset + entry.header.byteLength;
+    await compare(entry.offset, entry.header, `the tar header of ${entry.name}`);
+    if (entry.bytes !== undefined) await compare(start, entry.bytes, entry.name);
+    await compare(start + entry.size, new Uint8Array(paddingOf(entry.size)), `the padding after ${entry.name}`);
+  }
+  await compare(layout.size - END_BYTES, new Uint8Array(END_BYTES), 'the end');
+  if (tar.length > layout.size)
+    faults.push(`${tar.length - layout.size} bytes come after the end of ${tar.describe()}`);
+  return faults;
+}
+
+/**
+ * Whether the tar has the form of a planned one but for some damage: the first entries and most headers are as planned, and its index begins or
+ * names the image as a planned one does. The names of the first entries may not differ: a header with another name is none any more.
+ */
+async function looksPlanned(tar: TarFiles, options: Abortable): Promise<boolean> {
+  let count = 0;
+  let planned = 0;
+  try {
+    for await (const entry of tar.scan()) {
+      checkAborted(options);
+      const first = FIRST_NAMES[count++];
+      if (entry.kind !== 'file' || (first !== undefined && entry.name !== first)) return false;
+      const header = encodeHeader(entry.name, entry.size);
+      const found = await tar.readAt(entry.headerOffset, entry.offset - entry.headerOffset);
+      if (Buffer.compare(found, header) === 0) planned++;
+    }
+  } catch (error) {
+    // the headers before the broken one tell
+    if (!isFailure(error, 'INVALID', 'CORRUPT')) throw error;
+  }
+  if (count < FIRST_NAMES.length || planned * 2 < count) return false;
+  const index = Buffer.from(await readFile(tar, 'index.json', MAX_MANIFEST_BYTES, options)).toString('latin1');
+  return index.startsWith(INDEX_START) || index.includes(`"${ANNOTATION.imageName}":"`);
+}
+
+/** What the archive was told when it was planned, from the one entry of its index. Undefined for what is not written so. */
+function namesOf(entry: Descriptor): ArchiveNames | undefined {
+  const tag = entry.annotations?.[ANNOTATION.refName];
+  const name = entry.annotations?.[ANNOTATION.imageName];
+  const end = imageName({ tag, repository: '' }, entry.digest);
+  return name?.endsWith(end) === true ? { tag, repository: name.slice(0, -end.length) } : undefined;
+}
