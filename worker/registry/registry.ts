@@ -11,7 +11,7 @@ import type { AwsAccess } from './ecr/aws-access.ts';
 import { EcrRegistry } from './ecr/ecr.ts';
 import type { EcrImage } from './ecr/images.ts';
 import { ECR_PUBLIC_HOST, ecrPublicCredentials } from './ecr/public-credentials.ts';
-import { pages } from './pages.ts';
+import { names } from './pages.ts';
 import { Pace, PullBudget } from './rate.ts';
 import { parseRepositorySettings, type RepositorySettings } from './ecr/repository-settings.ts';
 import { RegistryRepository } from './repository.ts';
@@ -152,18 +152,16 @@ export class RegistryClient implements AsyncDisposable {
     }
     const what = `list repositories of ${this.host}`;
     // https://distribution.github.io/distribution/spec/api/#listing-repositories
-    const first = {
+    const request = {
       what,
       operation: 'list-repositories',
-      url: '/v2/_catalog?n=1000',
+      url: '/v2/_catalog',
+      member: 'repositories',
       scopes: ['registry:catalog:*'],
+      report: this.#options.report,
     } as const;
     try {
-      for await (const page of pages(this.#transport, first, options)) {
-        const names: unknown = page['repositories'] ?? [];
-        if (!Array.isArray(names)) throw new Failure('UNSUPPORTED', `${what}: the registry did not answer with a list`);
-        for (const name of names) if (typeof name === 'string' && name.startsWith(prefix)) yield name;
-      }
+      for await (const name of names(this.#transport, request, options)) if (name.startsWith(prefix)) yield name;
     } catch (error) {
       if (!isFailure(error, 'NOT_FOUND')) throw error;
       throw new Failure('UNSUPPORTED', `${what}: it does not list them; name the repositories`, { cause: error });
