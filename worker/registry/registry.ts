@@ -208,9 +208,15 @@ function baseUrlOf(host: string, endpoints: ReadonlyMap<string, string> | undefi
   if (mapped === undefined) {
     const https = URL.parse(`https://${host}`);
     if (https === null) throw new Failure('INVALID', `${host} is not the host of a registry`);
-    return addressKind(https.hostname) === 'loopback' ? new URL(`http://${host}`) : https;
+    return addressKind(https.hostname) === 'loopback' ? new URL(`http://${host}`) : refusingMetadata(host, https);
   }
   const url = URL.parse(mapped);
-  if (url !== null && /^https?:$/.test(url.protocol)) return url;
+  if (url !== null && /^https?:$/.test(url.protocol)) return refusingMetadata(host, url);
   throw new Failure('INVALID', `the endpoint of ${host} is not an http or https address`);
+}
+
+/** `url`. INVALID where it is an address at which clouds keep credentials: no registry is there, whoever names it. */
+function refusingMetadata(host: string, url: URL): URL {
+  if (addressKind(url.hostname) !== 'metadata') return url;
+  throw new Failure('INVALID', `${host} is a metadata address, where clouds keep credentials, and not a registry`);
 }
