@@ -8,7 +8,7 @@ export const BASE = 'https://registry.example';
 export interface FakeAnswer {
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: string;
+  readonly body?: string | Uint8Array;
   /** Whether the body breaks off instead of ending. */
   readonly breaks?: true;
   /** Where the answer comes from. Default: where the request went. */
@@ -65,7 +65,7 @@ function answerOf(answer: FakeAnswer, request: HttpRequest, discard: () => void)
     discard,
     text: async () => {
       if (breaks === true) throw new Error('the body broke off');
-      return body;
+      return Buffer.from(body).toString();
     },
     ended,
   };

@@ -33,7 +33,7 @@ export interface Source {
   /** The manifests whose subject is `descriptor`, in any order, each once. Empty where there are none, or the backend has no referrers. */
   referrers(descriptor: Descriptor, options?: Abortable): AsyncIterable<Descriptor>;
 
-  /** Every tag, in any order. */
+  /** Every tag, in any order, each once. */
   tags(options?: Abortable): AsyncIterable<string>;
 }
 

@@ -13,6 +13,7 @@ import type { Abortable } from '../util/abort.ts';
 import { Failure, ifFound, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
 import type { RepositoryContext } from './context.ts';
+import { encodingsOf } from './transport/content-encoding.ts';
 import type { HttpAnswer } from './transport/layer.ts';
 
 const ACCEPT = { accept: MANIFEST_MEDIA_TYPES.join(', ') };
@@ -130,7 +131,9 @@ export class Manifests {
     );
     const length = answer.header('content-length') ?? '';
     const mediaType = contentType(answer);
-    if (!/^\d+$/.test(length) || mediaType === undefined || !isManifestType(mediaType)) return undefined;
+    // proxies were seen to answer HEAD with 0, or with the length of what they compress
+    const isLength = /^\d+$/.test(length) && Number(length) > 0 && encodingsOf(answer).length === 0;
+    if (!isLength || mediaType === undefined || !isManifestType(mediaType)) return undefined;
     const size = Number(length);
     if (!isTag(reference)) {
       const digest = parseDigest(reference);

@@ -1,5 +1,7 @@
 import type { Abortable } from '../util/abort.ts';
-import { Failure } from '../util/failure.ts';
+import type { Report } from '../util/events.ts';
+import { Failure, isFailure } from '../util/failure.ts';
+import { parseLinks } from './links.ts';
 import type { HttpRequest } from './transport/layer.ts';
 import type { Transport } from './transport/transport.ts';
 
@@ -7,39 +9,111 @@ import type { Transport } from './transport/transport.ts';
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;
 /** Of a thousand entries each. A list that is longer was made to have no end. */
 const MAX_PAGES = 10_000;
+/** ECR takes no larger page: https://github.com/google/go-containerregistry/issues/1091 */
+const NAMES_PER_PAGE = 1000;
 
-/** The JSON objects of a list, page by page, as the registry's own Links lead: verbatim, since what they hold is its own affair. */
+type PageRequest = Omit<HttpRequest, 'method' | 'accept'>;
+type Page = Readonly<Record<string, unknown>>;
+
+/**
+ * The JSON objects of a list, page by page, as the registry's own Links lead: verbatim, since what they hold is its own affair.
+ * UNSUPPORTED when a page's Link cannot be read: to take it for the last page would lose the others in silence.
+ */
 export async function* pages(
   transport: Transport,
-  first: Omit<HttpRequest, 'method' | 'accept'>,
+  first: PageRequest,
   options: Abortable,
-): AsyncGenerator<Readonly<Record<string, unknown>>, void, undefined> {
+): AsyncGenerator<Page, void, undefined> {
   const seen = new Set<string>();
   let next: URL | string | undefined = first.url;
   while (next !== undefined) {
     const request: HttpRequest = { ...first, method: 'GET', url: next, accept: [200] };
     const answer = await transport.send(request, { ...options, limit: MAX_PAGE_BYTES });
     yield parsePage(first.what, answer.bytes);
-    const link = parseNextLink(answer.header('link'));
+    const link = parseNextLink(first.what, answer.header('link'));
     if (link === undefined) return;
     next = transport.lead(first.what, link, answer.url);
-    if (seen.size === MAX_PAGES)
-      throw new Failure('UNSUPPORTED', `${first.what}: the registry's list does not end within ${MAX_PAGES} pages`);
+    if (seen.size === MAX_PAGES) throw endless(first.what);
     if (seen.has(next.href))
       throw new Failure('UNSUPPORTED', `${first.what}: the registry's pages go round in a circle`);
     seen.add(next.href);
   }
 }
 
-/** Where a Link header says that the next page is: https://www.rfc-editor.org/rfc/rfc8288#section-3 */
-export function parseNextLink(header: string | undefined): string | undefined {
-  for (const [, url, parameters = ''] of (header ?? '').matchAll(/(?:^|,)\s*<([^<>]*)>((?:\s*;[^,<]*)*)/g)) {
-    if (/;\s*rel\s*=\s*(?:"(?:[^"]*\s)?next(?:\s[^"]*)?"|next(?=\s*(?:;|$)))/i.test(parameters)) return url;
+interface NamesRequest extends PageRequest {
+  readonly url: string;
+  /** The member of each page that lists the names. */
+  readonly member: 'tags' | 'repositories';
+  readonly report: Report | undefined;
+}
+
+/**
+ * The names that a list holds, each once: registries repeat a name where pages overlap. A full page without a Link is no proof that the list
+ * ends there, so the names after its last one are asked for, until none is new.
+ */
+export async function* names(
+  transport: Transport,
+  { member, report, ...first }: NamesRequest,
+  options: Abortable,
+): AsyncGenerator<string, void, undefined> {
+  const seen = new Set<string>();
+  let pagesSeen = 0;
+  let after: string | undefined;
+  for (;;) {
+    const seenBefore = seen.size;
+    const pagesBefore = pagesSeen;
+    let listed: readonly unknown[] = [];
+    try {
+      for await (const page of pages(transport, { ...first, url: urlAfter(first.url, after) }, options)) {
+        if (++pagesSeen > MAX_PAGES) throw endless(first.what);
+        listed = listOf(first.what, page[member]);
+        for (const name of listed) {
+          if (typeof name !== 'string' || seen.has(name)) continue;
+          seen.add(name);
+          yield name;
+        }
+      }
+    } catch (error) {
+      const isRefused = after !== undefined && pagesSeen === pagesBefore;
+      if (!isRefused || !isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED')) throw error;
+      const message = `${error.message}; the list is taken to end with its ${seenBefore} names`;
+      report?.({ type: 'warning', message });
+      return;
+    }
+    const last = listed.at(-1);
+    if (listed.length < NAMES_PER_PAGE || typeof last !== 'string' || seen.size === seenBefore) return;
+    after = last;
+  }
+}
+
+function urlAfter(url: string, after: string | undefined): string {
+  return `${url}?n=${NAMES_PER_PAGE}${after === undefined ? '' : `&last=${encodeURIComponent(after)}`}`;
+}
+
+/** Where a Link header says that the next page is; undefined where it names no next page. UNSUPPORTED when it cannot be read. */
+export function parseNextLink(what: string, header: string | undefined): string | undefined {
+  for (const link of parseLinks(header ?? '')) {
+    if (link === undefined)
+      throw new Failure(
+        'UNSUPPORTED',
+        `${what}: the registry's Link header cannot be read: whether more follows is not known`,
+      );
+    if (link.relations.includes('next')) return link.target;
   }
   return undefined;
 }
 
-function parsePage(what: string, bytes: Buffer): Readonly<Record<string, unknown>> {
+function endless(what: string): Failure {
+  return new Failure('UNSUPPORTED', `${what}: the registry's list does not end within ${MAX_PAGES} pages`);
+}
+
+function listOf(what: string, value: unknown): readonly unknown[] {
+  const list = value ?? [];
+  if (Array.isArray(list)) return list;
+  throw new Failure('UNSUPPORTED', `${what}: the registry did not answer with a list`);
+}
+
+function parsePage(what: string, bytes: Buffer): Page {
   let body: unknown;
   try {
     body = JSON.parse(bytes.toString());
@@ -48,5 +122,5 @@ function parsePage(what: string, bytes: Buffer): Readonly<Record<string, unknown
   }
   if (typeof body !== 'object' || body === null || Array.isArray(body))
     throw new Failure('UNSUPPORTED', `${what}: the registry did not answer with a JSON object`);
-  return body as Readonly<Record<string, unknown>>;
+  return body as Page;
 }

@@ -79,16 +79,19 @@ export class Referrers {
     const { transport, host, name, scopes, ecr } = this.#context;
     const what = `list referrers of ${host}/${name}@${subject}`;
     const entries: unknown[] = [];
+    let isApi = false;
     try {
       const url = `/v2/${name}/referrers/${subject}`;
       for await (const page of pages(transport, { what, operation: 'read-manifest', url, scopes }, options)) {
         const manifests = page['manifests'];
         if (manifests !== null && manifests !== undefined && !Array.isArray(manifests))
           throw new Failure('UNSUPPORTED', `${what}: the registry did not answer with an index`);
-        entries.push(...(manifests ?? []));
+        for (const entry of manifests ?? []) entries.push(entry);
+        isApi = true;
       }
     } catch (error) {
-      if (!isFailure(error, 'NOT_FOUND', 'UNSUPPORTED', 'INVALID')) throw error;
+      // a registry that has given a page has the API: without the others the list is not whole
+      if (isApi || !isFailure(error, 'NOT_FOUND', 'UNSUPPORTED', 'INVALID')) throw error;
       // ECR has the API: what is not there is the repository, or the image
       if (ecr !== undefined) return [];
       if (error.context['registryCode'] !== 'NAME_UNKNOWN') this.#hasApi = false;

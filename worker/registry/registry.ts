@@ -12,7 +12,7 @@ import type { AwsAccess } from './ecr/aws-access.ts';
 import { EcrRegistry } from './ecr/ecr.ts';
 import type { EcrImage } from './ecr/images.ts';
 import { ECR_PUBLIC_HOST, ecrPublicCredentials } from './ecr/public-credentials.ts';
-import { pages } from './pages.ts';
+import { names } from './pages.ts';
 import { Pace, PullBudget } from './rate.ts';
 import { parseRepositorySettings, type RepositorySettings } from './ecr/repository-settings.ts';
 import { RegistryRepository } from './repository.ts';
@@ -156,18 +156,16 @@ export class RegistryClient implements AsyncDisposable {
     }
     const what = `list repositories of ${this.host}`;
     // https://distribution.github.io/distribution/spec/api/#listing-repositories
-    const first = {
+    const request = {
       what,
       operation: 'list-repositories',
-      url: '/v2/_catalog?n=1000',
+      url: '/v2/_catalog',
+      member: 'repositories',
       scopes: ['registry:catalog:*'],
+      report: this.#options.report,
     } as const;
     try {
-      for await (const page of pages(this.#transport, first, options)) {
-        const names: unknown = page['repositories'] ?? [];
-        if (!Array.isArray(names)) throw new Failure('UNSUPPORTED', `${what}: the registry did not answer with a list`);
-        for (const name of names) if (typeof name === 'string' && name.startsWith(prefix)) yield name;
-      }
+      for await (const name of names(this.#transport, request, options)) if (name.startsWith(prefix)) yield name;
     } catch (error) {
       if (!isFailure(error, 'NOT_FOUND')) throw error;
       throw new Failure('UNSUPPORTED', `${what}: it does not list them; name the repositories`, { cause: error });
@@ -214,9 +212,15 @@ function baseUrlOf(host: string, endpoints: ReadonlyMap<string, string> | undefi
   if (mapped === undefined) {
     const https = URL.parse(`https://${host}`);
     if (https === null) throw new Failure('INVALID', `${host} is not the host of a registry`);
-    return addressKind(https.hostname) === 'loopback' ? new URL(`http://${host}`) : https;
+    return addressKind(https.hostname) === 'loopback' ? new URL(`http://${host}`) : refusingMetadata(host, https);
   }
   const url = URL.parse(mapped);
-  if (url !== null && /^https?:$/.test(url.protocol)) return url;
+  if (url !== null && /^https?:$/.test(url.protocol)) return refusingMetadata(host, url);
   throw new Failure('INVALID', `the endpoint of ${host} is not an http or https address`);
+}
+
+/** `url`. INVALID where it is an address at which clouds keep credentials: no registry is there, whoever names it. */
+function refusingMetadata(host: string, url: URL): URL {
+  if (addressKind(url.hostname) !== 'metadata') return url;
+  throw new Failure('INVALID', `${host} is a metadata address, where clouds keep credentials, and not a registry`);
 }

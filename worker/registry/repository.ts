@@ -6,12 +6,9 @@ import { checkAborted, orAborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import type { RepositoryContext } from './context.ts';
 import { Manifests } from './manifests.ts';
-import { pages } from './pages.ts';
+import { names } from './pages.ts';
 import { isReferrersTag, Referrers } from './referrers.ts';
 import { Uploads } from './upload.ts';
-
-/** ECR takes no larger page: https://github.com/google/go-containerregistry/issues/1091 */
-const PAGE = 1000;
 
 /** A repository of a registry, to read from and write to. */
 export class RegistryRepository implements Source, Target {
@@ -52,14 +49,11 @@ export class RegistryRepository implements Source, Target {
 
   /** Those that stand in for the referrers API are none: what they list is found by its subject. */
   async *tags(options: Abortable = {}): AsyncIterable<string> {
-    const { transport, name, scopes } = this.#context;
+    const { transport, name, scopes, report } = this.#context;
     const what = `list tags of ${this.#named}`;
-    const url = `/v2/${name}/tags/list?n=${PAGE}`;
-    for await (const page of pages(transport, { what, operation: 'list-tags', url, scopes }, options)) {
-      const tags: unknown = page['tags'] ?? [];
-      if (!Array.isArray(tags)) throw new Failure('UNSUPPORTED', `${what}: the registry did not answer with a list`);
-      for (const tag of tags) if (typeof tag === 'string' && !isReferrersTag(tag)) yield tag;
-    }
+    const url = `/v2/${name}/tags/list`;
+    const request = { what, operation: 'list-tags', url, member: 'tags', scopes, report } as const;
+    for await (const tag of names(transport, request, options)) if (!isReferrersTag(tag)) yield tag;
   }
 
   async has(descriptor: Descriptor, options: Abortable = {}): Promise<boolean> {

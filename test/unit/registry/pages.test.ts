@@ -11,31 +11,61 @@ describe('parseNextLink', () => {
   test.each<[string | undefined, string | undefined]>([
     [undefined, undefined],
     ['', undefined],
+    [' , ', undefined],
     ['</v2/a/tags/list?n=2&last=b>; rel="next"', '/v2/a/tags/list?n=2&last=b'],
     ['</x>;rel=next', '/x'],
     ['</x>; REL="Next"', '/x'],
     ['</first>; rel="first", </x>; rel="next"', '/x'],
     ['</x>; rel="prev next"', '/x'],
     ['</x>; title="a"; rel="next"', '/x'],
-    ['<https://r.example/x?a=<b>; rel="next"', undefined],
+    ['</x>; title="a,b"; rel="next"', '/x'],
+    ['</x>; title="a;b, <c>; rel=\\"last\\""; rel="next"', '/x'],
+    ['</y>; title="</z>; rel=next"; rel=prev, </x>; rel=next; title=a', '/x'],
+    ['</x>; rel = next ; type=application/json', '/x'],
+    ["</x>;; rel=next; title*=UTF-8''a%20b;", '/x'],
+    ['</x?a,b;c>; rel=next', '/x?a,b;c'],
+    ['</x>; crossorigin; rel="next"', '/x'],
+    ['</x>; rel="next"; rel="last"', '/x'],
+    ['</x>; rel="last"; rel="next"', undefined],
+    ['</x>; rel="next", what follows', '/x'],
     ['</x>; rel="nextish"', undefined],
     ['</x>; rel=nextish', undefined],
+    ['</x>; title="rel=next"', undefined],
     ['</x>', undefined],
-    ['/x; rel="next"', undefined],
-  ])('%s leads to %s', (header, expected) => expect(parseNextLink(header)).toBe(expected));
+  ])('%s leads to %s', (header, expected) => expect(parseNextLink('list', header)).toBe(expected));
+
+  test.each([
+    '<https://r.example/x?a=<b>; rel="next"',
+    '/x; rel="next"',
+    '</x; rel="next"',
+    '</x>; rel="next',
+    '</x> rel="next"',
+    '</x>; rel="prev" next',
+    '</first>; rel="first", /x; rel="next"',
+  ])('%s is a failure and not the last page', (header) =>
+    expect(() => parseNextLink('list', header)).toThrow("list: the registry's Link header cannot be read"),
+  );
 });
 
-async function serving(script: Script): Promise<{ server: ScriptedServer; client: RegistryClient }> {
+interface Serving {
+  readonly server: ScriptedServer;
+  readonly client: RegistryClient;
+  readonly warnings: readonly string[];
+}
+
+async function serving(script: Script): Promise<Serving> {
   const server = await scriptedServer(script);
   onTestFinished(async () => server[Symbol.asyncDispose]());
+  const warnings: string[] = [];
   const client = openRegistry(server.host, {
     side: 'source',
     credentials: async () => undefined,
     version: 'test',
     clock: fakeClock(),
+    report: (event) => void (event.type === 'warning' && warnings.push(event.message)),
   });
   onTestFinished(async () => client.close());
-  return { server, client };
+  return { server, client, warnings };
 }
 
 const page = (body: object, link?: string): Reply => ({
@@ -54,6 +84,42 @@ describe('lists', () => {
     });
     expect(await Array.fromAsync(client.repository('app').tags())).toEqual(['a', 'b', 'c']);
     expect(server.requests).toHaveLength(3);
+  });
+
+  test('go on behind a Link whose title has a comma', async () => {
+    const link = '</v2/app/tags/list?last=a>; title="a,b"; rel="next"';
+    const { client } = await serving({
+      'GET /v2/app/tags/list?n=1000': [{ ...page({ tags: ['a'] }), headers: { link } }],
+      'GET /v2/app/tags/list?last=a': [page({ tags: ['b'] })],
+    });
+    expect(await Array.fromAsync(client.repository('app').tags())).toEqual(['a', 'b']);
+  });
+
+  test('fail where a Link cannot be read, instead of ending there', async () => {
+    const { client } = await serving({
+      'GET /v2/app/tags/list?n=1000': [
+        { ...page({ tags: ['a'] }), headers: { link: '/v2/app/tags/list?last=a; rel="next"' } },
+      ],
+    });
+    await expect(Array.fromAsync(client.repository('app').tags())).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining('Link header cannot be read'),
+    });
+  });
+
+  test('give each tag once, though pages overlap', async () => {
+    const { client } = await serving({
+      'GET /v2/app/tags/list?n=1000': [page({ tags: ['a', 'b', 'b'] }, '/v2/app/tags/list?last=b')],
+      'GET /v2/app/tags/list?last=b': [page({ tags: ['b', 'c'] })],
+    });
+    expect(await Array.fromAsync(client.repository('app').tags())).toEqual(['a', 'b', 'c']);
+  });
+
+  test('give each repository once, though pages overlap', async () => {
+    const { client } = await serving({
+      'GET /v2/_catalog?n=1000': [page({ repositories: ['a', 'b', 'b'] })],
+    });
+    expect(await Array.fromAsync(client.repositories())).toEqual(['a', 'b']);
   });
 
   test('that go round in a circle end', async () => {
@@ -120,5 +186,52 @@ describe('lists', () => {
       code: 'UNSUPPORTED',
       message: expect.stringContaining('name the repositories'),
     });
+  });
+});
+
+describe('a full page without a Link', () => {
+  const tags = (from: number, to: number): readonly string[] =>
+    Array.from({ length: to - from }, (_, i) => `t${String(from + i).padStart(4, '0')}`);
+
+  test('is not taken for the last: what follows its last tag is asked for', async () => {
+    const { client } = await serving({
+      'GET /v2/app/tags/list?n=1000': [page({ tags: tags(0, 1000) })],
+      'GET /v2/app/tags/list?n=1000&last=t0999': [page({ tags: tags(1000, 2000) })],
+      'GET /v2/app/tags/list?n=1000&last=t1999': [page({ tags: tags(2000, 2003) })],
+    });
+    expect(await Array.fromAsync(client.repository('app').tags())).toEqual(tags(0, 2003));
+  });
+
+  test('is the last where a registry gives the same page again', async () => {
+    const { client } = await serving({
+      'GET /v2/app/tags/list?n=1000': [page({ tags: tags(0, 1000) })],
+      'GET /v2/app/tags/list?n=1000&last=t0999': [page({ tags: tags(0, 1000) })],
+    });
+    expect(await Array.fromAsync(client.repository('app').tags())).toEqual(tags(0, 1000));
+  });
+
+  test('is the last, with a warning, where a registry refuses to be asked for more', async () => {
+    const { client, warnings } = await serving({
+      'GET /v2/app/tags/list?n=1000': [page({ tags: tags(0, 1000) })],
+      'GET /v2/app/tags/list?n=1000&last=t0999': [{ status: 400 }],
+    });
+    expect(await Array.fromAsync(client.repository('app').tags())).toEqual(tags(0, 1000));
+    expect(warnings).toEqual([expect.stringContaining('400; the list is taken to end with its 1000 names')]);
+  });
+
+  test('fails where what follows could not be read', async () => {
+    const { client } = await serving({
+      'GET /v2/app/tags/list?n=1000': [page({ tags: tags(0, 1000) })],
+      'GET /v2/app/tags/list?n=1000&last=t0999': [{ status: 403 }],
+    });
+    await expect(Array.fromAsync(client.repository('app').tags())).rejects.toMatchObject({ code: 'DENIED' });
+  });
+
+  test('of repositories is asked for more too', async () => {
+    const { client } = await serving({
+      'GET /v2/_catalog?n=1000': [page({ repositories: tags(0, 1000) })],
+      'GET /v2/_catalog?n=1000&last=t0999': [page({ repositories: ['u/v'] })],
+    });
+    expect(await Array.fromAsync(client.repositories('u/'))).toEqual(['u/v']);
   });
 });

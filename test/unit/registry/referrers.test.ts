@@ -124,6 +124,21 @@ describe('by the API', () => {
     expect(await Array.fromAsync(app.referrers(SUBJECT))).toEqual([]);
   });
 
+  test('a later page that is not there is a failure: a registry with a first page has the API', async () => {
+    const { app } = await serving({
+      [API]: [{ status: 200, body: indexOf(), headers: { link: `<${API.slice(4)}?last=a>; rel="next"` } }],
+      [`${API}?last=a`]: [{ status: 404 }],
+    });
+    await expect(Array.fromAsync(app.referrers(SUBJECT))).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
+  test('a page whose Link cannot be read is a failure, not the last', async () => {
+    const { app } = await serving({
+      [API]: [{ status: 200, body: indexOf(), headers: { link: '</more>; rel="next' } }],
+    });
+    await expect(Array.fromAsync(app.referrers(SUBJECT))).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+  });
+
   test('that it refuses is a failure, not an empty list', async () => {
     const { app } = await serving({ [API]: [{ status: 403 }] });
     await expect(Array.fromAsync(app.referrers(SUBJECT))).rejects.toMatchObject({ code: 'DENIED' });

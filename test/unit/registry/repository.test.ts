@@ -1,3 +1,4 @@
+import { gzipSync } from 'node:zlib';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { read } from '../../../worker/content/read.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
@@ -101,6 +102,8 @@ describe('resolve', () => {
   test.each<[string, Reply]>([
     ['names no digest', { status: 200, headers: { 'content-type': IMAGE.mediaType, 'content-length': '9' } }],
     ['names a digest that is none', { status: 200, headers: { ...headers(), 'docker-content-digest': 'sha256:zz' } }],
+    ['has no length', { status: 200, headers: { ...headers(), 'content-length': '0' } }],
+    ['has the length of what is compressed', { status: 200, headers: { ...headers(), 'content-encoding': 'gzip' } }],
     ['names no manifest type', { status: 200, headers: { ...headers(), 'content-type': 'application/json' } }],
     ['is not allowed', { status: 405 }],
     ['is not understood', { status: 400 }],
@@ -150,6 +153,18 @@ describe('resolve', () => {
   ])('another digest than was asked for is CORRUPT, by %s', async (_, script) => {
     const { app } = await serving(script);
     await expect(app.resolve(IMAGE.digest)).rejects.toMatchObject({ code: 'CORRUPT' });
+  });
+
+  test('reads a manifest that a proxy compressed unasked', async () => {
+    const compressed = { headers: { 'content-type': IMAGE.mediaType, 'content-encoding': 'gzip' } };
+    const reply = manifestReply({ ...compressed, body: gzipSync(MANIFEST) });
+    const { app, server } = await serving({
+      [`HEAD /v2/app/manifests/${IMAGE.digest}`]: [{ status: 200, headers: { ...headers(), ...compressed.headers } }],
+      [`GET /v2/app/manifests/${IMAGE.digest}`]: [reply],
+    });
+    expect(await app.resolve(IMAGE.digest)).toEqual(IMAGE);
+    expect(Buffer.compare(await collect(read(app, IMAGE)), MANIFEST)).toBe(0);
+    expect(server.requests.map((request) => request.headers['accept-encoding'])).toEqual(['identity', 'identity']);
   });
 
   test('a translation, which is another image, is CORRUPT', async () => {
@@ -272,6 +287,17 @@ describe('blobs', () => {
     const { app } = await serving({ [get]: [reply, cut, reply, { status: 200, body: bytes }] });
     await expect(app.open(d, { from: 100 })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
     expect(Buffer.compare(await collect(read(app, d, { clock: fakeClock() })), bytes)).toBe(0);
+  });
+
+  test('are never unpacked: a layer may be stored with a Content-Encoding of its own', async () => {
+    const packed = gzipSync(bytes);
+    const layer: Descriptor = { mediaType: MEDIA_TYPE.ociLayerGzip, digest: digestOf(packed), size: packed.byteLength };
+    const { app } = await serving({
+      [`GET /v2/app/blobs/${layer.digest}`]: [
+        { status: 200, body: packed, headers: { 'content-encoding': 'gzip', 'content-length': String(layer.size) } },
+      ],
+    });
+    expect(Buffer.compare(await collect(read(app, layer)), packed)).toBe(0);
   });
 
   test('a body that breaks is gone on with where it broke', async () => {
@@ -420,4 +446,9 @@ test('hosts: loopback is plain HTTP, what is mapped is where it is mapped to, th
     /^the endpoint of registry.example/,
   );
   expect(() => open('a b')).toThrow('a b is not the host of a registry');
+  for (const metadata of ['169.254.169.254', '[fd00:ec2::254]:80', '[::ffff:169.254.170.2]'])
+    expect(() => open(metadata)).toThrow(`${metadata} is a metadata address`);
+  expect(() => open('registry.example', new Map([['registry.example', 'http://169.254.169.254']]))).toThrow(
+    /is a metadata address/,
+  );
 });

@@ -70,13 +70,17 @@ function realmOf(what: string, challenge: Challenge | undefined, baseUrl: URL): 
   throw new Failure('UNAUTHENTICATED', `${what}: the registry names no token service`);
 }
 
-/** Credentials go where the registry's own do, or where the connection is encrypted or stays on this machine. */
+/**
+ * Credentials go where the connection is encrypted. Those of a registry that is not asked by https itself go to its own host too, and to
+ * where the connection stays on this machine.
+ */
 function checkMaySend(what: string, realm: URL, credentials: Credentials | undefined, baseUrl: URL): void {
-  if (credentials === undefined || realm.protocol === 'https:' || realm.host === baseUrl.host) return;
-  if (addressKind(realm.hostname) === 'loopback') return;
+  if (credentials === undefined || realm.protocol === 'https:') return;
+  if (baseUrl.protocol !== 'https:' && (realm.host === baseUrl.host || addressKind(realm.hostname) === 'loopback'))
+    return;
   throw new Failure(
     'UNAUTHENTICATED',
-    `${what}: the registry wants the credentials sent to ${realm.origin}, which is not encrypted; refused`,
+    `${what}: the registry wants the credentials sent to ${realm.origin}, which is not encrypted; refused: have the registry name an https address as its token service`,
   );
 }
 
@@ -126,6 +130,10 @@ function refusal(
   return failure.retryable ? failure : new Failure('UNAUTHENTICATED', failure.message, { context: failure.context });
 }
 
+function isToken(value: unknown): value is string {
+  return typeof value === 'string' && /^[\x21-\x7e]+$/.test(value);
+}
+
 function parseToken(text: string, what: string, nowMs: number): Token {
   let body: unknown;
   try {
@@ -134,9 +142,9 @@ function parseToken(text: string, what: string, nowMs: number): Token {
     throw new Failure('UNAVAILABLE', `${what}: the token service did not answer with JSON`, { cause });
   }
   const fields = (typeof body === 'object' && body !== null ? body : {}) as Readonly<Record<string, unknown>>;
-  const token = fields['token'] ?? fields['access_token'];
-  if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token))
-    throw new Failure('UNAVAILABLE', `${what}: the token service answered without a token`);
+  // some services fill both members, one of them with nothing
+  const token = [fields['token'], fields['access_token']].find(isToken);
+  if (token === undefined) throw new Failure('UNAVAILABLE', `${what}: the token service answered without a token`);
   const said = Number(fields['expires_in']);
   const seconds = Number.isFinite(said) && said > 0 ? said : DEFAULT_TOKEN_SECONDS;
   const margin = Math.min(MARGIN_SECONDS, seconds / 4);

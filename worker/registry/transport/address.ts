@@ -21,12 +21,13 @@ PRIVATE.addSubnet('fc00::', 7, 'ipv6');
 const METADATA = new BlockList();
 METADATA.addSubnet('169.254.0.0', 16, 'ipv4');
 METADATA.addSubnet('fe80::', 10, 'ipv6');
-// the same by way of NAT64 and 6to4
-METADATA.addSubnet('64:ff9b::a9fe:0', 112, 'ipv6');
-METADATA.addSubnet('2002:a9fe::', 32, 'ipv6');
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
 METADATA.addAddress('fd00:ec2::254', 'ipv6');
 METADATA.addAddress('fd00:ec2::23', 'ipv6');
+// https://docs.cloud.google.com/compute/docs/metadata/querying-metadata
+METADATA.addAddress('fd20:ce::254', 'ipv6');
+// https://www.iana.org/assignments/iana-ipv4-special-registry: IETF Protocol Assignments, where Oracle's classic cloud keeps them
+METADATA.addAddress('192.0.0.192', 'ipv4');
 // https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
 METADATA.addAddress('168.63.129.16', 'ipv4');
 // https://www.alibabacloud.com/help/en/ecs/user-guide/view-instance-metadata
@@ -37,10 +38,57 @@ export function addressKind(host: string): AddressKind | undefined {
   const name = host.replace(/^\[|\]$/g, '').replace(/%.*$/, '');
   const family = isIP(name);
   if (family === 0) return /^(?:.+\.)?localhost\.?$/i.test(name) ? 'loopback' : undefined;
-  const type = family === 4 ? 'ipv4' : 'ipv6';
-  if (METADATA.check(name, type)) return 'metadata';
-  if (LOOPBACK.check(name, type)) return 'loopback';
-  return PRIVATE.check(name, type) ? 'private' : 'public';
+  if (family === 4) return kindOf(name, 'ipv4');
+  const kinds = new Set([kindOf(name, 'ipv6'), ...embeddedIpv4(name).map((address) => kindOf(address, 'ipv4'))]);
+  // what can be read in several ways is the most dangerous of them
+  return SEVERITY.find((kind) => kinds.has(kind)) ?? 'public';
+}
+
+const SEVERITY: readonly AddressKind[] = ['metadata', 'loopback', 'private'];
+
+function kindOf(address: string, family: 'ipv4' | 'ipv6'): AddressKind {
+  if (METADATA.check(address, family)) return 'metadata';
+  if (LOOPBACK.check(address, family)) return 'loopback';
+  return PRIVATE.check(address, family) ? 'private' : 'public';
+}
+
+/**
+ * The IPv4 addresses that an IPv6 address may lead to by translation: mapped, compatible (RFC 4291), translated (RFC 2765), NAT64 (RFC 6052,
+ * RFC 8215) and 6to4 (RFC 3056).
+ */
+function embeddedIpv4(address: string): readonly string[] {
+  const groups = groupsOf(address);
+  const at = (first: number): string =>
+    [groups[first] ?? 0, groups[first + 1] ?? 0].flatMap((group) => [group >> 8, group & 255]).join('.');
+  const begins = (...prefix: readonly number[]): boolean => prefix.every((group, i) => groups[i] === group);
+  if (begins(0x2002)) return [at(1)];
+  if (begins(0x64, 0xff9b, 1)) {
+    // a network may use any prefix within: the longest, or the shortest, whose address has a gap of 8 bits in its middle
+    const [high = 0, middle = 0, low = 0] = groups.slice(3, 6);
+    const shortest = [high >> 8, high & 255, middle & 255, low >> 8].join('.');
+    return [at(6), shortest].filter((found) => found !== '0.0.0.0');
+  }
+  const isEmbedded =
+    begins(0x64, 0xff9b, 0, 0, 0, 0) ||
+    begins(0, 0, 0, 0, 0xffff, 0) ||
+    begins(0, 0, 0, 0, 0, 0xffff) ||
+    (begins(0, 0, 0, 0, 0, 0) && (groups[6] !== 0 || (groups[7] ?? 0) > 1));
+  return isEmbedded ? [at(6)] : [];
+}
+
+/** The eight groups of an IPv6 address. */
+function groupsOf(address: string): readonly number[] {
+  const hex = address.replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/, (_, ...bytes: readonly string[]) => {
+    const [first = 0, second = 0, third = 0, fourth = 0] = bytes.slice(0, 4).map(Number);
+    return `${((first << 8) | second).toString(16)}:${((third << 8) | fourth).toString(16)}`;
+  });
+  const [before = [], after = []] = hex.split('::').map((half) =>
+    half
+      .split(':')
+      .filter((group) => group !== '')
+      .map((group) => parseInt(group, 16)),
+  );
+  return [...before, ...Array<number>(8 - before.length - after.length).fill(0), ...after];
 }
 
 /**
@@ -77,7 +125,8 @@ export interface Guard {
   /** The kind of the address that `host` is, when it must not lead there. A name has none until it is looked up. */
   readonly refuses: (host: string) => AddressKind | undefined;
   /**
-   * Fails with ADDRESS_REFUSED for names that have such an address. Private ones pass, unlike when they are given as an address: in a VPC
+   * Fails with ADDRESS_REFUSED for names that have such an address; for the server's own name only where it has no other than a metadata
+   * address, and else leaves those out. Private ones pass, unlike when they are given as an address: in a VPC
    * with endpoints, the public names of S3 have them.
    */
   readonly lookup: LookupFunction;
@@ -94,15 +143,20 @@ export function guardOf(own: string, lookup: LookupAll): Guard {
     lookup: (hostname, options, callback) => {
       lookup(hostname, { ...options, all: true }, (error, addresses) => {
         if (error !== null) return callback(error, '');
-        const kinds = addresses.map(({ address }) => addressKind(address));
-        const refused = kinds.find((kind) => kind !== 'private' && !mayLeadTo(ownKind, kind));
-        if (hostname === own) ownKind ??= kinds[0];
-        else if (refused !== undefined) {
+        // its user chose the registry, but a name may come to mean another address: https://en.wikipedia.org/wiki/DNS_rebinding
+        const allowed =
+          hostname === own ? addresses.filter(({ address }) => addressKind(address) !== 'metadata') : addresses;
+        const kinds = (allowed.length > 0 ? allowed : addresses).map(({ address }) => addressKind(address));
+        const refused = kinds.find((kind) =>
+          hostname === own ? kind === 'metadata' : kind !== 'private' && !mayLeadTo(ownKind, kind),
+        );
+        if (refused !== undefined) {
           const refusal = new Error(`${hostname}, which has a ${refused} address`);
           return callback(Object.assign(refusal, { code: ADDRESS_REFUSED }), '');
         }
-        if (options.all === true) return callback(null, addresses);
-        const [first] = addresses;
+        if (hostname === own) ownKind ??= kinds[0];
+        if (options.all === true) return callback(null, allowed);
+        const [first] = allowed;
         return callback(null, first?.address ?? '', first?.family);
       });
     },

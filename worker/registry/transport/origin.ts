@@ -39,6 +39,11 @@ export class Origin {
     if (url.host === this.#host && url.origin !== this.#baseUrl.origin)
       return new URL(`${url.pathname}${url.search}`, this.#baseUrl);
     this.check(what, url);
+    if (from.protocol === 'https:' && url.protocol !== 'https:')
+      throw new Failure(
+        'UNSUPPORTED',
+        `${what}: the registry sent us from https to ${url.origin}, which is not encrypted; refused: have the registry send its clients to an https address`,
+      );
     return url;
   }
 

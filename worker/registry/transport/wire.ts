@@ -1,6 +1,7 @@
 import { Agent, Pool, ProxyAgent, type Dispatcher } from 'undici';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { describeProxy, proxyOf, type Proxies } from '../../util/proxies.ts';
+import { decoded } from './content-encoding.ts';
 import { Exchange } from './exchange.ts';
 import { isStreamed, type Answer, type Layer, type WireRequest } from './layer.ts';
 import type { Origin } from './origin.ts';
@@ -50,7 +51,11 @@ export class Wire implements Layer<WireRequest> {
     checkAborted(options);
     const { what, method, body, authorization } = request;
     const url = this.#origin.resolve(request.url);
-    const headers: Record<string, string> = { 'user-agent': this.#options.userAgent, ...request.headers };
+    const headers: Record<string, string> = {
+      'user-agent': this.#options.userAgent,
+      'accept-encoding': 'identity',
+      ...request.headers,
+    };
     if (authorization !== undefined && this.#origin.isOwn(url)) headers['authorization'] = authorization;
     if (isStreamed(body)) headers['content-length'] = String(body.size);
     const headersTimeoutMs = request.answerTimeoutMs ?? answerTimeoutMs(body);
@@ -67,7 +72,7 @@ export class Wire implements Layer<WireRequest> {
       if (options.signal?.aborted !== true) await exchange.ended;
       throw error;
     }
-    return answerOf(exchange);
+    return answerOf(what, exchange);
   }
 
   /** Breaks off what is under way and closes every connection. */
@@ -102,15 +107,22 @@ function answerTimeoutMs(body: WireRequest['body']): number {
   return isStreamed(body) ? UPLOAD_TIMEOUT_MS + body.size / UPLOAD_BYTES_PER_MS : ANSWER_TIMEOUT_MS;
 }
 
-function answerOf(exchange: Exchange): Answer {
+function answerOf(what: string, exchange: Exchange): Answer {
+  const header = (name: string): string | undefined => exchange.header(name);
+  const readText = async (): Promise<string> => {
+    const bytes = await exchange.bytes(MAX_REFUSAL_BYTES);
+    // what is cut off or too long says nothing, and is no reason to ask again
+    const document = await decoded(what, { header }, bytes, MAX_REFUSAL_BYTES).catch(() => undefined);
+    return document?.toString() ?? '';
+  };
   let text: Promise<string> | undefined;
   return {
     status: exchange.status,
-    header: (name) => exchange.header(name),
+    header,
     url: exchange.url,
     body: exchange,
     discard: () => exchange.discard(),
-    text: async () => (text ??= exchange.bytes(MAX_REFUSAL_BYTES).then((bytes) => bytes.toString())),
+    text: async () => (text ??= readText()),
     ended: exchange.ended,
   };
 }

@@ -246,6 +246,24 @@ describe('ChallengeAuthorizer', () => {
   });
 
   test.each([
+    ['its own host', 'http://registry.example/token'],
+    ['its own host at another port', 'http://registry.example:5000/token'],
+    ['this machine', 'http://127.0.0.1:5001/token'],
+  ])('never sends the credentials of an https registry in the clear to %s', async (_, realm) => {
+    for (const credentials of [USER, { identityToken: 'refresh' }]) {
+      const { authorizer, asked } = authorizing(
+        () => ({ status: 401, headers: { 'www-authenticate': `Bearer realm="${realm}",service="s"` } }),
+        { credentials },
+      );
+      await expect(authorizer.header(PULL, {})).rejects.toMatchObject({
+        code: 'UNAUTHENTICATED',
+        message: expect.stringContaining('which is not encrypted; refused: have the registry name an https address'),
+      });
+      expect(asked.map(({ url }) => String(url))).toEqual(['/v2/']);
+    }
+  });
+
+  test.each([
     ['https elsewhere', BASE, 'https://auth.example/token'],
     ['the registry itself', 'http://registry.corp:5000', 'http://registry.corp:5000/token'],
     ['this machine', 'http://registry.corp:5000', 'http://127.0.0.1:5001/token'],

@@ -45,6 +45,19 @@ test('fails when the newer credentials are refused too, with the host and what t
   });
 });
 
+test.each([
+  ['{"token":"","access_token":"abc","expires_in":300}', 'abc'],
+  ['{"token":null,"access_token":"abc"}', 'abc'],
+  ['{"token":"abc","access_token":""}', 'abc'],
+  ['{"token":"abc","access_token":"def"}', 'abc'],
+])('takes the member of %s that has a token', async (text, expected) => {
+  expect((await fetched([{ status: 200, text }], OLD)).token.header).toBe(`Bearer ${expected}`);
+});
+
+test.each(['{"token":"","access_token":""}', '{}', '{"token":"a b"}'])('%s has no token', async (text) => {
+  await expect(fetched([{ status: 200, text }], OLD)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+});
+
 test('asks once where there are no newer credentials, or none at all', async () => {
   await expect(fetched([{ status: 401 }], OLD)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
   await expect(fetched([{ status: 401 }], undefined, NEW)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });

@@ -33,6 +33,24 @@ describe('addressKind', () => {
     ['64:ff9b::169.254.169.254', 'metadata'],
     ['2002:a9fe:a9fe::1', 'metadata'],
     ['fd00:ec2::254', 'metadata'],
+    ['fd00:ec2::23', 'metadata'],
+    ['fd20:ce::254', 'metadata'],
+    ['192.0.0.192', 'metadata'],
+    ['::169.254.169.254', 'metadata'],
+    ['::ffff:0:169.254.169.254', 'metadata'],
+    ['64:ff9b:1::a9fe:a9fe', 'metadata'],
+    ['64:ff9b:1:a9fe:a9:fe00::', 'metadata'],
+    ['64:ff9b::a83f:8110', 'metadata'],
+    ['64:ff9b::10.0.0.1', 'private'],
+    ['64:ff9b::7f00:1', 'loopback'],
+    ['64:ff9b::8.8.8.8', 'public'],
+    ['64:ff9b:1::8.8.8.8', 'public'],
+    ['2002:7f00:1::', 'loopback'],
+    ['2002:a00:1::1', 'private'],
+    ['2002:808:808::1', 'public'],
+    ['::10.0.0.1', 'private'],
+    ['::ffff:0:127.0.0.1', 'loopback'],
+    ['::ffff:8.8.8.8', 'public'],
     ['168.63.129.16', 'metadata'],
     ['100.100.100.200', 'metadata'],
     ['2606:4700::1111', 'public'],
@@ -111,6 +129,21 @@ describe('guardOf', () => {
       { address: '8.8.8.8', family: 4 },
       { address: '2606:4700::1111', family: 6 },
     ]);
+  });
+
+  test('the own name of a registry does not lead to a metadata address once it means one', async () => {
+    const addresses: Record<string, readonly string[]> = { 'evil.example': ['93.184.216.34'] };
+    const guard = guarded('evil.example', addresses);
+    expect(await lookedUp(guard, 'evil.example')).toBe('93.184.216.34');
+    for (const metadata of ['169.254.169.254', '169.254.170.23', 'fd00:ec2::254', '64:ff9b::169.254.169.254']) {
+      addresses['evil.example'] = [metadata];
+      expect(await lookedUp(guard, 'evil.example')).toBe(ADDRESS_REFUSED);
+    }
+  });
+
+  test('a registry whose name has a link-local address beside another is connected to by the other', async () => {
+    const guard = guarded('registry.local', { 'registry.local': ['fe80::1', '192.168.1.5'] });
+    expect(await lookedUp(guard, 'registry.local')).toBe('192.168.1.5');
   });
 
   test('the registry itself may be anywhere: its user chose it', async () => {

@@ -23,6 +23,28 @@ test.each([
   expect(new Origin('registry.example', new URL('https://registry.example/v2')).isOwn(new URL(url))).toBe(own);
 });
 
+test.each([
+  ['http://cdn.example/blob', 'https://registry.example/v2/it'],
+  ['http://registry.example:8080/v2/it', 'https://registry.example/v2/it'],
+  ['http://cdn.example/blob', 'https://storage.example/it'],
+])('refuses to be led to %s from %s: what is read there may be changed on the way', (location, from) => {
+  const origin = new Origin('registry.example', new URL('https://registry.example'));
+  expect(() => origin.lead('read it', location, new URL(from))).toThrow(
+    /^read it: the registry sent us from https to http:.*, which is not encrypted; refused: have the registry/,
+  );
+});
+
+test('an http registry may lead to http, and a registry that calls itself http is asked by https as before', () => {
+  const plain = new Origin('registry.example', new URL('http://registry.example'));
+  const from = new URL('http://registry.example/v2/it');
+  expect(plain.lead('read it', 'http://cdn.example/a', from).href).toBe('http://cdn.example/a');
+  const origin = new Origin('registry.example', new URL('https://registry.example'));
+  const own = 'http://registry.example/v2/it?n=2';
+  expect(origin.lead('read it', own, new URL('https://registry.example/v2/it')).href).toBe(
+    'https://registry.example/v2/it?n=2',
+  );
+});
+
 test.each(['http://169.254.169.254/', 'http://127.0.0.1/', 'http://10.1.2.3/', 'http://[::1]/'])(
   'refuses %s for a registry on the internet',
   (url) => {

@@ -1,3 +1,4 @@
+import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { WholeBody } from '../../../../worker/registry/transport/whole-body.ts';
 import { fakeLayer, READ } from '../../../support/fake-layer.ts';
@@ -14,6 +15,50 @@ test('refuses a body that is longer', async () => {
     code: 'UNSUPPORTED',
     message: 'read it: the answer is longer than 4 bytes',
   });
+});
+
+const BODY = '{"tags":["a"]}';
+
+test.each([
+  ['gzip', gzipSync(BODY)],
+  ['X-GZIP', gzipSync(BODY)],
+  ['deflate', deflateSync(BODY)],
+  ['deflate', deflateRawSync(BODY)],
+  ['br', brotliCompressSync(BODY)],
+  ['zstd', zstdCompressSync(BODY)],
+  ['gzip, br', brotliCompressSync(gzipSync(BODY))],
+  ['identity', Buffer.from(BODY)],
+  ['identity, gzip', gzipSync(BODY)],
+])('undoes the Content-Encoding %s that was not asked for', async (encoding, body) => {
+  const inner = fakeLayer({ body, headers: { 'content-encoding': encoding } });
+  const answer = await new WholeBody(inner).send({ ...READ, limit: 100 }, {});
+  expect(answer.bytes.toString()).toBe(BODY);
+});
+
+test.each(['gzip', 'br', 'aws-chunked'])(
+  'reads a document as it is where a proxy left the header %s',
+  async (encoding) => {
+    const inner = fakeLayer({ body: BODY, headers: { 'content-encoding': encoding } });
+    const answer = await new WholeBody(inner).send({ ...READ, limit: 100 }, {});
+    expect(answer.bytes.toString()).toBe(BODY);
+  },
+);
+
+test('refuses a body that is longer than its limit once it is unpacked', async () => {
+  const inner = fakeLayer({ body: gzipSync('{'.repeat(1_000_000)), headers: { 'content-encoding': 'gzip' } });
+  await expect(new WholeBody(inner).send({ ...READ, limit: 10_000 }, {})).rejects.toMatchObject({
+    code: 'UNSUPPORTED',
+    message: 'read it: the answer is longer than 10000 bytes',
+  });
+});
+
+test.each([
+  ['gzip', 'UNAVAILABLE', 'read it: the answer is broken, or is not gzip as its Content-Encoding says'],
+  ['compress', 'UNSUPPORTED', 'read it: the answer has the Content-Encoding compress, which was not asked for'],
+  ['gzip, gzip, gzip', 'UNSUPPORTED', expect.stringContaining('gzip, gzip, gzip, which was not asked for')],
+])('says so where a body cannot be read by its Content-Encoding %s', async (encoding, code, message) => {
+  const inner = fakeLayer({ body: gzipSync(BODY).subarray(0, 20), headers: { 'content-encoding': encoding } });
+  await expect(new WholeBody(inner).send({ ...READ, limit: 100 }, {})).rejects.toMatchObject({ code, message });
 });
 
 test('fails as the body does', async () => {

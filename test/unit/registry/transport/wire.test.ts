@@ -1,3 +1,4 @@
+import { gzipSync } from 'node:zlib';
 import { expect, onTestFinished, test } from 'vitest';
 import { Origin } from '../../../../worker/registry/transport/origin.ts';
 import { Wire } from '../../../../worker/registry/transport/wire.ts';
@@ -49,6 +50,14 @@ test('reads the beginning of a body once, for every caller that asks', async () 
   expect(text).toHaveLength(64 * 1024);
   expect(await answer.text()).toBe(text);
   await answer.ended;
+});
+
+test('asks for bodies as they are, and reads a refusal that is compressed all the same', async () => {
+  const body = gzipSync('{"errors":[{"code":"DENIED"}]}');
+  const server = await serve({ 'GET /v2/it': [{ status: 403, body, headers: { 'content-encoding': 'gzip' } }] });
+  const answer = await wireTo(server).send(READ, {});
+  expect(await answer.text()).toBe('{"errors":[{"code":"DENIED"}]}');
+  expect(server.requests[0]?.headers['accept-encoding']).toBe('identity');
 });
 
 test('opens a streamed body anew for each request', async () => {
