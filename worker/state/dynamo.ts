@@ -2,6 +2,7 @@ import type * as Sdk from '@aws-sdk/client-dynamodb';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
+import { renewingCredentials } from '../util/renew-credentials.ts';
 import { retry } from '../util/retry.ts';
 import { calling } from '../util/sdk-failure.ts';
 import type { StateStore } from './state.ts';
@@ -42,7 +43,6 @@ class DynamoTable implements Table {
 
   constructor(options: DynamoOptions) {
     this.#options = options;
-    this.#client = options.client;
   }
 
   async get({ pk, sk }: Key, options: Abortable = {}): Promise<Item | undefined> {
@@ -123,15 +123,18 @@ class DynamoTable implements Table {
   ): Promise<T> {
     const { table, clock, report } = this.#options;
     const sdk = await (this.#sdk ??= import('@aws-sdk/client-dynamodb'));
-    const client = (this.#client ??= new sdk.DynamoDBClient({
-      maxAttempts: 1,
-      requestHandler: {
-        connectionTimeout: CONNECT_TIMEOUT_MS,
-        socketTimeout: STALL_TIMEOUT_MS,
-        httpAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
-        httpsAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
-      },
-    }));
+    const client = (this.#client ??= renewingCredentials(
+      this.#options.client ??
+        new sdk.DynamoDBClient({
+          maxAttempts: 1,
+          requestHandler: {
+            connectionTimeout: CONNECT_TIMEOUT_MS,
+            socketTimeout: STALL_TIMEOUT_MS,
+            httpAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
+            httpsAgent: { keepAlive: true, maxSockets: MAX_SOCKETS },
+          },
+        }),
+    ));
     const what = `${doing} of table ${table}`;
     try {
       return await retry(

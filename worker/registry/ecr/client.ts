@@ -1,6 +1,7 @@
 import type * as Sdk from '@aws-sdk/client-ecr';
 import type { EcrHost } from '../../oci/ecr-host.ts';
 import type { Abortable } from '../../util/abort.ts';
+import { renewingCredentials } from '../../util/renew-credentials.ts';
 import { calling } from '../../util/sdk-failure.ts';
 import { SDK_TIMEOUTS } from '../../util/sdk-timeouts.ts';
 import { SharedPromise } from '../../util/shared-promise.ts';
@@ -54,13 +55,15 @@ export class EcrClient {
   async #connect(): Promise<Sdk.ECR> {
     const { ECR } = await import('@aws-sdk/client-ecr');
     const { host, region } = this;
-    return new ECR({
-      ...SDK_TIMEOUTS,
-      region,
-      maxAttempts: 6,
-      useFipsEndpoint: /ecr-fips\./.test(host),
-      useDualstackEndpoint: /\.on\.[a-z.]+$/.test(host),
-      ...(await credentialsOf(this.#options, region)),
-    });
+    return renewingCredentials(
+      new ECR({
+        ...SDK_TIMEOUTS,
+        region,
+        maxAttempts: 6,
+        useFipsEndpoint: /ecr-fips\./.test(host),
+        useDualstackEndpoint: /\.on\.[a-z.]+$/.test(host),
+        ...(await credentialsOf(this.#options, region)),
+      }),
+    );
   }
 }
