@@ -21,12 +21,20 @@ export interface ImageTarget extends AsyncDisposable {
   write(image: WholeImage): Promise<WrittenImage>;
 }
 
+/** What tells one content of an object from another, as its store has it. */
+export interface StoredObject {
+  readonly size: number;
+  readonly etag: string;
+}
+
 export interface WrittenImage {
   readonly outcome: 'copied' | 'unchanged' | 'planned';
   /** As `CopyResult` has it. */
   readonly manifests: readonly Digest[];
   /** Of the archive's object, where its bucket keeps versions. */
   readonly version?: string | undefined;
+  /** The archive's object as it is now: what shows later whether it was changed. */
+  readonly object?: StoredObject | undefined;
   /** Absent where nothing had to be looked at. */
   readonly copied?: CopyResult | undefined;
 }

@@ -89,7 +89,7 @@ async function copyToDestinations(
 async function record(
   job: CopyJob | RestoreJob,
   { key, lease }: LeasedDestination,
-  { originalDigest, digest, bytes, version, manifests }: ImageCopyResult,
+  { originalDigest, digest, bytes, version, object, manifests }: ImageCopyResult,
   options: RunJobOptions,
 ): Promise<void> {
   await options.destinations.record(
@@ -103,6 +103,8 @@ async function record(
       bytes,
       atMs: options.clock.now(),
       version,
+      size: object?.size,
+      etag: object?.etag,
       run: job.run,
       rule: job.rule,
     },
