@@ -84,6 +84,32 @@ describe('a job with trouble on the way', () => {
     await expectFree(t, to);
   });
 
+  test.each([
+    ['S3', 400, 'ExpiredToken', 'UNAUTHENTICATED'],
+    ['S3', 400, 'RequestTimeout', 'UNAVAILABLE'],
+    ['ECR', 400, 'ExpiredTokenException', 'UNAUTHENTICATED'],
+    ['ECR', 400, 'RequestExpired', 'UNAVAILABLE'],
+  ] as const)('comes again while %s answers %i %s', async (side, status, code, told) => {
+    const t = testService();
+    const name = `faults/${side}-${code}`.toLowerCase();
+    const { image, from } = await pushed(name, ecr);
+    const to = side === 'S3' ? `s3://${bucket}/${name}.tar` : at(otherEcr, name);
+    const run = await t.enqueue({ kind: side === 'S3' ? 'backup' : 'mirror', from, to: [to] });
+    const worker = t.worker(lab.session().backends);
+    for (const server of side === 'S3' ? [s3] : [ecr, otherEcr])
+      server.faults.add(
+        side === 'S3' ? { times: Infinity } : { operation: 'GetAuthorizationToken' as never, times: Infinity },
+        { kind: 'answer', status, code },
+      );
+    expect((await worker.next())?.outcome).toMatchObject({ type: 'again' });
+    expect(story(t)).toEqual(['job-started', `job-failed ${told}, again`]);
+    for (const { faults } of [s3, ecr, otherEcr]) faults.clear();
+    await worker.drain();
+    await expectEnded(t, run, { done: 1 });
+    expect(await deadLettersOf(t)).toEqual([]);
+    if (side === 'ECR') await expectSameImage(image.content, lab.view(otherEcr, name), image.root);
+  });
+
   test.each([429, 500] as const)('comes again while a registry answers %i', async (status) => {
     const t = testService();
     const { image, from } = await pushed(`faults/${status}`);

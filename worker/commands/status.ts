@@ -67,7 +67,8 @@ export function describeStatus(found: Status, nowMs: number): string {
     sections.push(
       inFlight
         .map((job) => {
-          const why = job.reason === undefined ? '' : `: ${printable(job.reason)}`;
+          const said = [job.fault, job.reason].filter((text) => text !== undefined);
+          const why = said.map((text) => `: ${printable(text)}`).join('');
           return `${job.state} since ${ago(job.changedAtMs)}, attempt ${job.attempts}: ${printable(job.title)}${why}`;
         })
         .join('\n'),

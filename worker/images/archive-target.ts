@@ -55,26 +55,30 @@ async function writeArchive(
   const layout = planArchive(graph, { tag: graph.roots[0]?.tags[0], repository });
   const manifests = digestsOf(graph);
   if (before?.layoutDigest === layout.digest && request.force !== true)
-    return { outcome: 'unchanged', manifests, version: before.info.version };
+    return { outcome: 'unchanged', manifests, ...writtenAs(before.info) };
   if (request.dryRun === true) return { outcome: 'planned', manifests };
 
   const condition = before === undefined ? { ifAbsent: true as const } : { ifMatch: before.info.etag };
   if (isCompressed(key)) {
-    const { version } = await onSide('target', streamArchive(store, key, layout, source, { ...options, condition }));
-    return { outcome: 'copied', manifests, version };
+    const info = await onSide('target', streamArchive(store, key, layout, source, { ...options, condition }));
+    return { outcome: 'copied', manifests, ...writtenAs(info) };
   }
   const archive = await onSide('target', createArchive(store, key, layout, { ...options, condition }));
   const copied = await copy(source, archive, graph.roots, { ...options, graph, strict: true });
   try {
-    const { version } = await onSide('target', archive.commit(options));
-    return { outcome: 'copied', manifests, version, copied };
+    const info = await onSide('target', archive.commit(options));
+    return { outcome: 'copied', manifests, ...writtenAs(info), copied };
   } catch (error) {
     if (!isFailure(error, 'CONFLICT')) throw error;
     const equal = await equalArchive(layout, request, options);
     if (equal === undefined) throw error;
     await archive.abort();
-    return { outcome: 'unchanged', manifests, version: equal.version, copied };
+    return { outcome: 'unchanged', manifests, ...writtenAs(equal), copied };
   }
+}
+
+function writtenAs({ version, size, etag }: ObjectInfo): Pick<WrittenImage, 'version' | 'object'> {
+  return { version, object: { size, etag } };
 }
 
 /** What is at the key, if another process that wrote at the same time has put the same archive there. */

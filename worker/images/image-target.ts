@@ -21,6 +21,12 @@ export interface ImageTarget extends AsyncDisposable {
   write(image: WholeImage): Promise<WrittenImage>;
 }
 
+/** What tells one content of an object from another, as its store has it. */
+export interface StoredObject {
+  readonly size: number;
+  readonly etag: string;
+}
+
 /** What writing an image came to. */
 export interface WrittenImage {
   readonly outcome: 'copied' | 'unchanged' | 'planned';
@@ -28,6 +34,8 @@ export interface WrittenImage {
   readonly manifests: readonly Digest[];
   /** The version of the archive's object, where its bucket keeps versions. */
   readonly version?: string | undefined;
+  /** The archive's object as it is now: what shows later whether it was changed. */
+  readonly object?: StoredObject | undefined;
   /** Absent where nothing had to be looked at. */
   readonly copied?: CopyResult | undefined;
 }

@@ -35,6 +35,14 @@ export function isTooOld(signal: AbortSignal): boolean {
   return signal.aborted && isFailure(signal.reason) && signal.reason.context['handover'] === true;
 }
 
+/**
+ * Whether the same work may succeed later. Credentials of AWS are replaced while workers run, so work that finds none, or expired ones, is
+ * redelivered; a command that a person runs is not repeated for that.
+ */
+export function mayPass({ retryable, context }: Failure): boolean {
+  return retryable || context['noCredentials'] === true || context['expiredCredentials'] === true;
+}
+
 /** Before the next attempt: at least what the other side asked for, and a fifth more by chance. */
 export function waitSeconds(attempt: number, failure: Failure, clock: Clock): number {
   const backoff = Math.min(MAX_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (attempt - 1));

@@ -5,6 +5,7 @@ import { Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Report } from '../util/events.ts';
 import { proxiedAgent, type Proxies } from '../util/proxies.ts';
+import { renewingCredentials } from '../util/renew-credentials.ts';
 import { retry } from '../util/retry.ts';
 import { calling } from '../util/sdk-failure.ts';
 import { quote, redacted } from '../util/text.ts';
@@ -254,7 +255,7 @@ class SqsQueue implements Queue, AsyncDisposable {
   }
 
   async #connected(): Promise<Sdk.SQSClient> {
-    const connecting = (this.#client ??= this.#connect());
+    const connecting = (this.#client ??= this.#connect().then((client) => renewingCredentials(client)));
     connecting.catch(() => {
       if (this.#client === connecting) this.#client = undefined;
     });

@@ -3,7 +3,7 @@ import { checkAborted } from '../util/abort.ts';
 import { Failure } from '../util/failure.ts';
 import { HeldLease, type Leases } from './lease.ts';
 import type { DestinationKey, Destinations, SyncRecord } from './state.ts';
-import { findText, keyOf, numberOf, textOf, type Item, type Key, type Table } from './table.ts';
+import { findNumber, findText, keyOf, numberOf, textOf, type Item, type Key, type Table } from './table.ts';
 
 const PREFIX = 'DEST#';
 /** The longest list of manifests that is kept, so that an item stays below DynamoDB's 400 KB. */
@@ -59,6 +59,8 @@ function attributesOf(record: SyncRecord): Record<string, string | number | unde
     bytes: record.bytes,
     atMs: record.atMs,
     version: record.version,
+    size: record.size,
+    etag: record.etag,
     run: record.run,
     rule: record.rule,
     // what has a record is kept
@@ -79,6 +81,8 @@ function recordOf(item: Item | undefined): SyncRecord | undefined {
     bytes: numberOf(item, 'bytes'),
     atMs: numberOf(item, 'atMs'),
     version: findText(item, 'version'),
+    size: findNumber(item, 'size'),
+    etag: findText(item, 'etag'),
     run: textOf(item, 'run'),
     rule: findText(item, 'rule'),
   };

@@ -3,6 +3,7 @@ import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { proxiedAgent, type Proxies } from '../util/proxies.ts';
+import { renewingCredentials } from '../util/renew-credentials.ts';
 import { retry } from '../util/retry.ts';
 import { calling } from '../util/sdk-failure.ts';
 import type { StateStore } from './state.ts';
@@ -45,7 +46,6 @@ class DynamoTable implements Table {
 
   constructor(options: DynamoOptions) {
     this.#options = options;
-    this.#client = options.client;
   }
 
   async get({ pk, sk }: Key, options: Abortable = {}): Promise<Item | undefined> {
@@ -127,15 +127,18 @@ class DynamoTable implements Table {
     const { table, clock, report, proxies } = this.#options;
     const agent = { keepAlive: true, maxSockets: MAX_SOCKETS, ...proxiedAgent(proxies) };
     const sdk = await (this.#sdk ??= import('@aws-sdk/client-dynamodb'));
-    const client = (this.#client ??= new sdk.DynamoDBClient({
-      maxAttempts: 1,
-      requestHandler: {
-        connectionTimeout: CONNECT_TIMEOUT_MS,
-        socketTimeout: STALL_TIMEOUT_MS,
-        httpAgent: agent,
-        httpsAgent: agent,
-      },
-    }));
+    const client = (this.#client ??= renewingCredentials(
+      this.#options.client ??
+        new sdk.DynamoDBClient({
+          maxAttempts: 1,
+          requestHandler: {
+            connectionTimeout: CONNECT_TIMEOUT_MS,
+            socketTimeout: STALL_TIMEOUT_MS,
+            httpAgent: agent,
+            httpsAgent: agent,
+          },
+        }),
+    ));
     const what = `${doing} of table ${table}`;
     try {
       return await retry(

@@ -25,7 +25,7 @@ export class JobStore {
 
   async add(
     run: string,
-    jobs: readonly Pick<JobRecord, 'id' | 'title' | 'rule' | 'body'>[],
+    jobs: readonly Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fault'>[],
     options?: Abortable,
   ): Promise<ReadonlySet<string>> {
     const found = await this.#table.get(runKey(run), options);
@@ -35,9 +35,10 @@ export class JobStore {
     await forEachOf(
       jobs,
       JOBS_AT_ONCE,
-      async ({ id, title, rule, body }, taskOptions) => {
+      async ({ id, title, rule, body, fault }, taskOptions) => {
         const nowMs = this.#clock.now();
-        const set = { title: title.slice(0, MAX_TITLE), rule, body, state: 'waiting', attempts: 0, changedAtMs: nowMs };
+        const said = { title: title.slice(0, MAX_TITLE), rule, body, fault: fault?.slice(0, MAX_REASON) };
+        const set = { ...said, state: 'waiting', attempts: 0, changedAtMs: nowMs };
         const ttl = ttlFrom(nowMs);
         const { done, item } = await this.#table.update(
           jobKey(run, id),

@@ -82,6 +82,7 @@ export function jobOf(item: Item): JobRecord {
     attempts: numberOf(item, 'attempts'),
     code: findText(item, 'code'),
     reason: findText(item, 'reason'),
+    fault: findText(item, 'fault'),
     changedAtMs: numberOf(item, 'changedAtMs'),
   };
 }

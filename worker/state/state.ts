@@ -53,6 +53,9 @@ export interface SyncRecord extends DestinationKey {
   readonly atMs: number;
   /** The version of an archive's object, where its bucket has versions. */
   readonly version?: string | undefined;
+  /** Of an archive: the size and the ETag of its object when it was written. Absent: not known. */
+  readonly size?: number | undefined;
+  readonly etag?: string | undefined;
   readonly run: string;
   readonly rule?: string | undefined;
 }
@@ -142,6 +145,8 @@ export interface JobRecord {
   /** The code of the last failure, also of one that is tried again. */
   readonly code?: string | undefined;
   readonly reason?: string | undefined;
+  /** What was found wrong at its destination when it was planned, which is so until it is done. */
+  readonly fault?: string | undefined;
   readonly changedAtMs: number;
 }
 
@@ -188,7 +193,7 @@ interface RunWriter {
   /** Makes jobs known as waiting, before they are sent. Those that are known already stay as they are. Returns those that have not ended. */
   addJobs(
     run: string,
-    jobs: readonly Pick<JobRecord, 'id' | 'title' | 'rule' | 'body'>[],
+    jobs: readonly Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fault'>[],
     options?: Abortable,
   ): Promise<ReadonlySet<string>>;
   /** `unchanged` more needed nothing. Not idempotent: an estimate after a crash. */

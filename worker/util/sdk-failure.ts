@@ -1,9 +1,10 @@
 import { aborted, type Abortable } from './abort.ts';
+import { codeOfName, codeOfPassingStatus, isExpiry, isUnnamed } from './aws-errors.ts';
 import { Failure, type Code } from './failure.ts';
 
 /**
  * One call of the AWS SDK. What it throws becomes a Failure that names the IAM action that is missing; `context.noCredentials` where the SDK
- * found none.
+ * found none, `context.expiredCredentials` where they have expired.
  */
 export async function calling<T>(
   what: string,
@@ -19,26 +20,6 @@ export async function calling<T>(
   }
 }
 
-const BY_NAME: readonly (readonly [RegExp, Code])[] = [
-  [/^(?:AccessDenied|KmsAccessDenied|UnauthorizedOperation|BlockedByOrganizationPolicy)/, 'DENIED'],
-  [
-    /^(?:CredentialsProviderError|TokenProviderError|UnrecognizedClient|InvalidSignature|SignatureDoesNotMatch)/,
-    'UNAUTHENTICATED',
-  ],
-  [
-    /^(?:ExpiredToken|InvalidClientTokenId|IncompleteSignature|MissingAuthenticationToken|NotAuthorized)/,
-    'UNAUTHENTICATED',
-  ],
-  [/NotFoundException$|^QueueDoesNotExist$/, 'NOT_FOUND'],
-  [/AlreadyExistsException$|^MessageNotInflight$/, 'CONFLICT'],
-  [
-    /^(?:Throttl|TooManyRequests|RequestLimitExceeded|ProvisionedThroughputExceeded|RequestThrottled|KmsThrottled|OverLimit$)/,
-    'THROTTLED',
-  ],
-  [/^LimitExceeded/, 'UNSUPPORTED'],
-  [/^(?:InvalidParameter|Validation|InvalidTag|TooManyTags|Kms|Serialization)/, 'INVALID'],
-];
-
 /** An error of the SDK as a Failure, naming the IAM action that is missing. */
 function sdkFailure(what: string, action: string, error: unknown): Failure {
   if (error instanceof Failure) return error;
@@ -47,10 +28,7 @@ function sdkFailure(what: string, action: string, error: unknown): Failure {
   // as missing credentials: of the surroundings, not of what was asked for
   if (/^Region (?:is missing|not accepted)/.test(message))
     return new Failure('UNAUTHENTICATED', `${what}: there is no AWS region, or none that can be: set AWS_REGION`);
-  const code =
-    BY_NAME.find(([pattern]) => pattern.test(name))?.[1] ??
-    // below 400 the answer was cut
-    (status !== undefined && status >= 400 && status < 500 ? 'INVALID' : 'UNAVAILABLE');
+  const code = codeOfName(name) ?? codeOfPassingStatus(status) ?? codeOfOther(name, status);
   // of AssumeRole it is another one than of the call itself
   const missing = /not authorized to perform: ([\w-]+:\w+)/.exec(message)?.[1] ?? action;
   const hint =
@@ -59,14 +37,23 @@ function sdkFailure(what: string, action: string, error: unknown): Failure {
       : code === 'UNAUTHENTICATED'
         ? '; check the AWS credentials'
         : '';
-  const said = message.replace(/[\p{Cc}\s]+/gu, ' ').slice(0, 400);
-  return new Failure(code, `${what}: ${name}: ${said}${hint}`, {
+  const said =
+    isUnnamed(name) && status !== undefined
+      ? `the answer was HTTP ${status}, without an error code of AWS`
+      : `${name}: ${message.replace(/[\p{Cc}\s]+/gu, ' ').slice(0, 400)}`;
+  return new Failure(code, `${what}: ${said}${hint}`, {
     cause: error,
     context: {
       ...(status === undefined ? {} : { status }),
       ...(name === 'CredentialsProviderError' ? { noCredentials: true } : {}),
+      ...(isExpiry(error) ? { expiredCredentials: true } : {}),
     },
   });
+}
+
+/** An answer of something between the service and us may be another one next time. Below 400 the answer was cut. */
+function codeOfOther(name: string, status: number | undefined): Code {
+  return status !== undefined && status >= 400 && status < 500 && !isUnnamed(name) ? 'INVALID' : 'UNAVAILABLE';
 }
 
 function httpStatusOf(error: unknown): number | undefined {

@@ -200,7 +200,8 @@ describe('a queue of SQS', () => {
       code: 'DENIED',
       message: expect.stringContaining('the caller needs sqs:SendMessage'),
     });
-    sqs.faults.add({ operation: 'ReceiveMessage' }, { kind: 'answer', code: 'ExpiredTokenException' });
+    // the credentials are renewed once
+    sqs.faults.add({ operation: 'ReceiveMessage', times: 2 }, { kind: 'answer', code: 'ExpiredTokenException' });
     await expect(queue.receive(1)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
     expect(events).toEqual([]);
   });

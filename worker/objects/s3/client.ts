@@ -5,6 +5,7 @@ import { systemClock, type Clock } from '../../util/clock.ts';
 import { Failure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import { proxiedAgent, type Proxies } from '../../util/proxies.ts';
+import { renewingCredentials } from '../../util/renew-credentials.ts';
 import { retry } from '../../util/retry.ts';
 import type { ObjectInfo, WriteOptions } from '../objects.ts';
 import { isS3Error, s3Failure } from './failure.ts';
@@ -34,6 +35,8 @@ export interface S3Request {
   readonly action: string;
   /** S3's codes of failures that no repetition of this very request helps. */
   readonly final?: readonly string[];
+  /** A HEAD, whose refusals have no code. Default false. */
+  readonly withoutBody?: boolean;
 }
 
 interface InBucket {
@@ -69,7 +72,7 @@ export class Bucket implements AsyncDisposable {
   constructor(options: BucketOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
-    this.#client = options.client ?? newClient(options.proxies);
+    this.#client = renewingCredentials(options.client ?? newClient(options.proxies));
     leaveBodiesUnsigned(this.#client);
   }
 
@@ -114,7 +117,7 @@ export class Bucket implements AsyncDisposable {
 
   /** Sends one request, and repeats it as long as that helps. Failures carry S3's code and name the action that is missing. */
   async call<T>(
-    { doing, key, action, final = [] }: S3Request,
+    { doing, key, action, withoutBody, final = [] }: S3Request,
     request: (client: S3Client, http: { readonly abortSignal?: AbortSignal }) => Promise<T>,
     options: Abortable,
   ): Promise<T> {
@@ -128,7 +131,7 @@ export class Bucket implements AsyncDisposable {
           return { value: await request(this.#client, signal === undefined ? {} : { abortSignal: signal }) };
         } catch (error) {
           if (signal?.aborted === true) throw aborted(signal);
-          const failure = s3Failure(error, { doing, url, bucket: this.#options.bucket, action });
+          const failure = s3Failure(error, { doing, url, bucket: this.#options.bucket, action, withoutBody });
           if (isS3Error(failure, 'NoSuchUpload', ...final)) return { failure };
           throw failure;
         }

@@ -1,3 +1,4 @@
+import { codeOfName, codeOfPassingStatus, isExpiry, isUnnamed } from '../../util/aws-errors.ts';
 import { Failure, type Code } from '../../util/failure.ts';
 
 /** What was being done when S3 said no. */
@@ -9,11 +10,13 @@ interface S3Call {
   readonly url: string;
   /** The IAM action that it takes. */
   readonly action: string;
+  /** A HEAD: S3's answer has no code either, and its status is all there is. Default false. */
+  readonly withoutBody?: boolean | undefined;
 }
 
 /**
  * What the SDK threw as a Failure: the code that S3 sent decides, then the HTTP status, then the kind of network error. `context.error` is
- * S3's code, `context.noCredentials` where the SDK found none. Nothing of the request is kept, since S3 repeats key ids and what was signed in its answers.
+ * S3's code, `context.noCredentials` where the SDK found none, `context.expiredCredentials` where they have expired. Nothing of the request is kept, since S3 repeats key ids and what was signed in its answers.
  */
 export function s3Failure(thrown: unknown, call: S3Call): Failure {
   if (thrown instanceof Failure) return thrown;
@@ -30,6 +33,7 @@ export function s3Failure(thrown: unknown, call: S3Call): Failure {
       requestId,
       retryAfterMs,
       ...(name === 'CredentialsProviderError' ? { noCredentials: true } : {}),
+      ...(isExpiry(thrown) ? { expiredCredentials: true } : {}),
     },
   });
 }
@@ -79,55 +83,47 @@ interface Answer {
   readonly call: S3Call;
 }
 
+/** What S3's codes mean for people. Their `Code` is in the one table of AWS, `aws-errors.ts`. */
 interface Meaning {
   /** S3's codes. */
   readonly names: readonly string[];
-  readonly code: Code;
   readonly what: string | ((answer: Answer) => string);
 }
 
 const MEANINGS: readonly Meaning[] = [
   {
     names: ['NoSuchBucket'],
-    code: 'NOT_FOUND',
     what: ({ call }) => `there is no bucket ${call.bucket}: check its name, or create it`,
   },
-  { names: ['NoSuchKey', 'NotFound'], code: 'NOT_FOUND', what: 'there is no such object' },
+  { names: ['NoSuchKey', 'NotFound'], what: 'there is no such object' },
   {
     names: ['NoSuchUpload'],
-    code: 'UNAVAILABLE',
     what: 'the unfinished upload is gone, aborted by somebody else: start it again',
   },
-  { names: ['PreconditionFailed'], code: 'CONFLICT', what: 'it was written by somebody else in the meantime' },
+  { names: ['PreconditionFailed'], what: 'it was written by somebody else in the meantime' },
   {
     names: ['ConditionalRequestConflict', 'OperationAborted'],
-    code: 'UNAVAILABLE',
     what: 'somebody else is changing it at this moment',
   },
   {
     names: ['InvalidObjectState'],
-    code: 'UNSUPPORTED',
     what: 'it is archived in a Glacier storage class: restore the object first (aws s3api restore-object)',
   },
   {
     names: ['AccessDenied', 'AllAccessDisabled', 'AccountProblem', 'Forbidden'],
-    code: 'DENIED',
     what: ({ call, said }) => `access denied: ${call.action} is needed (${said})`,
   },
   {
     names: ['ExpiredToken', 'TokenRefreshRequired'],
-    code: 'UNAUTHENTICATED',
     what: 'the AWS credentials have expired: log in again, or renew them',
   },
   {
     names: ['InvalidAccessKeyId', 'InvalidToken', 'SignatureDoesNotMatch'],
-    code: 'UNAUTHENTICATED',
     what: ({ name }) => `the AWS credentials are wrong (${name}): check key, secret and session token`,
   },
   {
     // the SDK has learnt the difference from this answer; the next attempt is signed with the right time
     names: ['RequestTimeTooSkewed'],
-    code: 'UNAVAILABLE',
     what: "this machine's clock is off by more than S3 allows: set it",
   },
   {
@@ -137,7 +133,6 @@ const MEANINGS: readonly Meaning[] = [
       'IllegalLocationConstraintException',
       'AuthorizationHeaderMalformed',
     ],
-    code: 'INVALID',
     what: ({ region, said }) =>
       region === undefined
         ? `the bucket is in another region: set AWS_REGION to its region (${said})`
@@ -145,28 +140,34 @@ const MEANINGS: readonly Meaning[] = [
   },
   {
     names: ['BadDigest', 'RequestTimeout', 'IncompleteBody'],
-    code: 'UNAVAILABLE',
     what: ({ name }) => `the bytes did not arrive as they were sent (${name})`,
   },
   {
     names: ['SlowDown', 'ThrottlingException', 'Throttling', 'RequestLimitExceeded', 'KMS.ThrottlingException'],
-    code: 'THROTTLED',
     what: ({ name }) => `S3 asks for fewer requests (${name})`,
   },
   {
     names: ['EntityTooLarge', 'EntityTooSmall', 'MetadataTooLarge', 'KeyTooLongError', 'InvalidBucketName'],
-    code: 'INVALID',
     what: ({ said }) => `S3 does not take it: ${said}`,
   },
 ];
 
 function fromService(error: S3Error, call: S3Call): Verdict {
   const { name, status = 0, message, region } = error;
-  const said = trimmed(message === '' || message === 'UnknownError' ? `S3 answered ${name}, HTTP ${status}` : message);
-  const meaning = MEANINGS.find(({ names }) => names.includes(name));
-  if (meaning === undefined) return { code: codeOfStatus(status), what: said };
-  const { code, what } = meaning;
-  return { code, what: typeof what === 'string' ? what : what({ name, said, region, call }) };
+  const said = isUnnamed(name)
+    ? `the answer was HTTP ${status}, without an error code of S3`
+    : trimmed(message === '' || message === 'UnknownError' ? `S3 answered ${name}, HTTP ${status}` : message);
+  const { what = said } = MEANINGS.find(({ names }) => names.includes(name)) ?? {};
+  return {
+    code: codeOfName(name) ?? codeOfPassingStatus(status) ?? codeOfOther(error, call),
+    what: typeof what === 'string' ? what : what({ name, said, region, call }),
+  };
+}
+
+/** What has no code of S3 comes from something in between, and may be another answer next time. */
+function codeOfOther({ name, status = 0 }: S3Error, { withoutBody = false }: S3Call): Code {
+  if (isUnnamed(name) && !withoutBody && status >= 400 && status < 500) return 'UNAVAILABLE';
+  return codeOfStatus(status);
 }
 
 function codeOfStatus(status: number): Code {
@@ -187,12 +188,10 @@ function codeOfStatus(status: number): Code {
     case 409:
     case 412:
       return 'CONFLICT';
-    case 429:
-      return 'THROTTLED';
     case 501:
       return 'UNSUPPORTED';
     default:
-      return status >= 400 && status < 500 && status !== 408 ? 'INVALID' : 'UNAVAILABLE';
+      return status >= 400 && status < 500 ? 'INVALID' : 'UNAVAILABLE';
   }
 }
 

@@ -18,7 +18,8 @@ export async function statObject(bucket: Bucket, key: string, options: Abortable
     // no body tells why a HEAD was refused: ask again in a way that has one
     const body = await readObject(bucket, key, { signal: options.signal, offset: 0, length: 1 });
     for await (const _ of body) break;
-    throw error;
+    // it may be read, so the refusal was not S3's, or was one of credentials that have been renewed since
+    return (await headObject(bucket, key, {}, options)).info;
   }
 }
 
@@ -82,7 +83,7 @@ async function headObject(
   options: Abortable,
 ): Promise<{ info: ObjectInfo; crc: number | undefined }> {
   const head = await bucket.call(
-    { doing: 'look at', key, action: 's3:GetObject' },
+    { doing: 'look at', key, action: 's3:GetObject', withoutBody: true },
     async (client, http) => client.send(new HeadObjectCommand({ ...bucket.object(key), ...more }), http),
     options,
   );

@@ -1,6 +1,7 @@
 import type * as Sdk from '@aws-sdk/client-ecr';
 import type { EcrHost } from '../../oci/ecr-host.ts';
 import type { Abortable } from '../../util/abort.ts';
+import { renewingCredentials } from '../../util/renew-credentials.ts';
 import { calling } from '../../util/sdk-failure.ts';
 import { sdkRequests } from '../../util/sdk-requests.ts';
 import { SharedPromise } from '../../util/shared-promise.ts';
@@ -54,13 +55,15 @@ export class EcrClient {
   async #connect(): Promise<Sdk.ECR> {
     const { ECR } = await import('@aws-sdk/client-ecr');
     const { host, region } = this;
-    return new ECR({
-      ...sdkRequests(this.#options.proxies),
-      region,
-      maxAttempts: 6,
-      useFipsEndpoint: /ecr-fips\./.test(host),
-      useDualstackEndpoint: /\.on\.[a-z.]+$/.test(host),
-      ...(await credentialsOf(this.#options, region)),
-    });
+    return renewingCredentials(
+      new ECR({
+        ...sdkRequests(this.#options.proxies),
+        region,
+        maxAttempts: 6,
+        useFipsEndpoint: /ecr-fips\./.test(host),
+        useDualstackEndpoint: /\.on\.[a-z.]+$/.test(host),
+        ...(await credentialsOf(this.#options, region)),
+      }),
+    );
   }
 }

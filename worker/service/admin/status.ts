@@ -86,7 +86,10 @@ export async function status(service: Service, options: StatusOptions): Promise<
     runs,
     inFlight,
     failed,
-    faulty: letterCount > 0 || rules.some((rule) => rule.faults.length > 0),
+    faulty:
+      letterCount > 0 ||
+      rules.some((rule) => rule.faults.length > 0) ||
+      inFlight.some((job) => job.fault !== undefined),
   };
 }
 
@@ -191,7 +194,7 @@ async function jobsOf(
   if (run.jobs.waiting > 0 && run.endedAtMs === undefined) {
     for await (const job of state.runs.jobs(run.id, { ...options, state: 'waiting' })) {
       if (inFlight.length >= MAX_JOBS) break;
-      if (job.reason !== undefined) inFlight.push(job);
+      if (job.reason !== undefined || job.fault !== undefined) inFlight.push(job);
     }
   }
   return { inFlight, failed };

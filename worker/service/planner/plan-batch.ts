@@ -57,9 +57,9 @@ export async function planBatch(batch: Batch, context: BatchContext, options: Ab
       await fail(`plan docker://${formatReference(reference)}`, atSide('target', error));
     }
   }
-  const { jobs, unchanged } = await compare(batch, images, wanted, context, options);
+  const { jobs, faults, unchanged } = await compare(batch, images, wanted, context, options);
   await context.jobs.add(
-    jobs.map((job) => ({ job, title: titleOf(job) })),
+    jobs.map((job) => ({ job, title: titleOf(job), fault: faults.get(job.id) })),
     unchanged,
     options,
   );

@@ -4,6 +4,7 @@ import type { Reference } from '../../oci/reference.ts';
 import type { DestinationKey, SyncRecord } from '../../state/state.ts';
 import { choicesKey, destinationsOf } from '../../rules/destinations.ts';
 import { formatLocation } from '../../oci/location.ts';
+import type { StoredObject } from '../../images/image-target.ts';
 import type { Candidate, CopyRule } from '../../rules/rule.ts';
 
 /** An image that a source has. */
@@ -13,8 +14,10 @@ export interface SourceImage {
   readonly digest: Digest;
 }
 
-/** What is at a destination: the digest it stands for; `there` where only that is known, or nothing is; `gone`. */
-export type Presence = Digest | 'there' | 'gone';
+/**
+ * What is at a destination: the digest it stands for; the object that an archive is; `there` where only that is known, or nothing is; `gone`.
+ */
+export type Presence = Digest | StoredObject | 'there' | 'gone';
 
 /** What is known when images are compared. */
 export interface Known {
@@ -37,8 +40,13 @@ export interface SourceImages {
 
 /** What `planJobs` decided. */
 export interface JobPlan {
-  /** One for each image that is not everywhere yet, with the destinations that need work. In the order of the images. */
+  /**
+   * One for each image that is not everywhere yet, with the destinations that need work, and another one for its archives that were changed.
+   * In the order of the images.
+   */
   readonly jobs: readonly CopyJob[];
+  /** By the id of a job: what is wrong until it is done. */
+  readonly faults: ReadonlyMap<string, string>;
   /** Images that need nothing. */
   readonly unchanged: number;
 }
@@ -51,34 +59,47 @@ export function planJobs(from: SourceImages, known: Known): JobPlan {
   const { rule, run, registry, repository, startedAtMs } = from;
   const choices = choicesKey(rule);
   const jobs: CopyJob[] = [];
+  const faults = new Map<string, string>();
   let unchanged = 0;
   for (const image of from.images) {
     const reference = referenceOf(registry, repository, image);
     const needed = new Set<string>();
-    for (const destination of destinationsOf(rule, reference, image.digest, startedAtMs))
-      if (!isUnchanged(image.digest, choices, rule.referrers, destination, known)) needed.add(destination.location);
-    if (needed.size === 0) {
+    const changed = new Map<string, string>();
+    for (const destination of destinationsOf(rule, reference, image.digest, startedAtMs)) {
+      const fault = changeOf(destination, known);
+      if (fault !== undefined) changed.set(destination.location, fault);
+      else if (!isUnchanged(image.digest, choices, rule.referrers, destination, known))
+        needed.add(destination.location);
+    }
+    if (needed.size + changed.size === 0) {
       unchanged++;
       continue;
     }
     const source = formatLocation({ transport: 'docker', reference });
-    jobs.push({
+    const job = (to: Iterable<string>, ...more: readonly string[]): CopyJob => ({
       version: 1,
       kind: rule.kind,
       // by what is copied alone: when a run is planned again, some of its destinations may be done
-      id: jobId(run, rule.kind, source),
+      id: jobId(run, rule.kind, source, ...more),
       run,
       rule: rule.name,
       at: new Date(startedAtMs).toISOString(),
       from: source,
       digest: image.digest,
-      to: [...needed],
+      to: [...to],
       ...(rule.platforms.length === 0 ? {} : { platforms: rule.platforms }),
       ...(rule.referrers ? {} : { referrers: false }),
       ...(rule.create === undefined ? {} : { create: rule.create }),
     });
+    if (needed.size > 0) jobs.push(job(needed));
+    // we wrote an archive there, and the record says which: only that may be replaced, whatever it is by now
+    if (changed.size > 0) {
+      const again: CopyJob = { ...job(changed.keys(), 'changed'), force: true };
+      jobs.push(again);
+      faults.set(again.id, [...changed].map(([location, fault]) => `${location}: ${fault}`).join('; '));
+    }
   }
-  return { jobs, unchanged };
+  return { jobs, faults, unchanged };
 }
 
 /** The image as jobs name it: by its tag, or by its digest where it has none. */
@@ -129,8 +150,24 @@ function isUnchanged(digest: Digest, choices: string, referrers: boolean, key: D
   const record = known.record(key);
   if (record === undefined || record.sourceDigest !== digest || record.choices !== choices) return false;
   const presence = known.presence(key);
-  if (presence !== 'there' && presence !== record.digest) return false;
+  if (typeof presence === 'string' && presence !== 'there' && presence !== record.digest) return false;
   return !referrers || !hasNewReferrer(record, known.referrers);
+}
+
+/** How an archive differs from the object that was written there; undefined where it does not, or nothing is known of it. */
+function changeOf(key: DestinationKey, { record, presence }: Known): string | undefined {
+  const { size, etag } = record(key) ?? {};
+  const now = presence(key);
+  if (size === undefined || etag === undefined || typeof now === 'string') return undefined;
+  if (now.size !== size) return `archive changed since it was written: ${now.size} bytes instead of ${size}`;
+  return plainEtag(now.etag) === plainEtag(etag)
+    ? undefined
+    : `archive changed since it was written: its ETag is ${plainEtag(now.etag)} instead of ${plainEtag(etag)}`;
+}
+
+/** Some stores leave the quotes out in one answer and not in another. */
+function plainEtag(etag: string): string {
+  return etag.replaceAll('"', '');
 }
 
 /** What people know the job by. */

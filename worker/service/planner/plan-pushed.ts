@@ -1,5 +1,6 @@
 import type { Backends } from '../../images/backends.ts';
 import { formatRepository, type Repository } from '../../oci/reference.ts';
+import { mayPass } from '../../queue/redelivery.ts';
 import type { CopyRule } from '../../rules/rule.ts';
 import type { Run } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
@@ -38,7 +39,7 @@ export async function planPushed(
     async (jobs, held) => {
       const fail = async (title: string, error: unknown): Promise<void> => {
         checkAborted(held);
-        if (isFailure(error) && error.retryable) throw error;
+        if (isFailure(error) && mayPass(error)) throw error;
         await jobs.fail(title, error, held);
       };
       const remembered = new Remembered(service.state.destinations);

@@ -66,9 +66,9 @@ export class Presences {
   async #listArchives({ bucket, key }: ArchiveLocation, options: Abortable): Promise<Group<Presence>> {
     const folder = key.slice(0, key.lastIndexOf('/') + 1);
     const there = new Map<string, Presence>();
-    for await (const { key: found } of this.#backends.bucket(bucket).list(folder, options)) {
+    for await (const { key: found, size, etag } of this.#backends.bucket(bucket).list(folder, options)) {
       const name = found.slice(folder.length);
-      if (!name.includes('/')) there.set(name, 'there');
+      if (!name.includes('/')) there.set(name, { size, etag });
     }
     return there;
   }
@@ -77,7 +77,7 @@ export class Presences {
     const location = parseLocation(one.location);
     if (location.transport !== 's3') return undefined;
     const found = await ifFound(this.#backends.bucket(location.bucket).stat(location.key, options));
-    return found === undefined ? undefined : 'there';
+    return found === undefined ? undefined : { size: found.size, etag: found.etag };
   }
 
   async #resolve(one: Destination, options: Abortable): Promise<Presence | undefined> {

@@ -54,7 +54,7 @@ export class RunJobs {
 
   /** Jobs for a batch of images, and how many others of it need nothing. */
   async add(
-    jobs: readonly { readonly job: CopyJob; readonly title: string }[],
+    jobs: readonly { readonly job: CopyJob; readonly title: string; readonly fault?: string | undefined }[],
     unchanged: number,
     options: Abortable,
   ): Promise<void> {
@@ -119,11 +119,11 @@ export class RunJobs {
 
   /** Makes jobs known, then sends those that have not ended, and returns their ids. */
   async #send(
-    jobs: readonly { readonly job: CopyJob | PlanJob; readonly title: string }[],
+    jobs: readonly { readonly job: CopyJob | PlanJob; readonly title: string; readonly fault?: string | undefined }[],
     options: Abortable,
   ): Promise<ReadonlySet<string>> {
     if (jobs.length === 0) return new Set();
-    const messages = jobs.map(({ job, title }) => ({ id: job.id, title, rule: job.rule, body: formatJob(job) }));
+    const messages = jobs.map(({ job, ...said }) => ({ ...said, id: job.id, rule: job.rule, body: formatJob(job) }));
     const records = messages.map((message) => ({ ...message, body: keptBody(message.body) }));
     const open = await this.#service.state.runs.addJobs(this.#options.run.id, records, options);
     const sent = messages.filter(({ id }) => open.has(id)).map(({ body }) => ({ body }));

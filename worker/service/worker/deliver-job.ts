@@ -1,6 +1,6 @@
 import { formatJob, type Job, type PlanJob } from '../../queue/job.ts';
 import type { Delivery, Outcome } from '../../queue/queue.ts';
-import { MAX_ATTEMPTS, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
+import { MAX_ATTEMPTS, mayPass, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
 import { titleOf as copyTitle } from '../planner/plan-jobs.ts';
 import { aborted, anyOf, type Abortable } from '../../util/abort.ts';
 import { describeFailure, Failure, isFailure, toFailure } from '../../util/failure.ts';
@@ -92,7 +92,7 @@ export class JobDelivery {
     } catch (error) {
       if (this.#signal.aborted) return this.#giveBack();
       const failure = toFailure(error);
-      const isRetryable = failure.retryable || isWithoutCredentials(failure) || leases.signal?.aborted === true;
+      const isRetryable = mayPass(failure) || leases.signal?.aborted === true;
       const durationMs = clock.now() - startedMs;
       return isRetryable && attempt < MAX_ATTEMPTS
         ? this.#retry(attempt, failure, durationMs)
@@ -163,11 +163,6 @@ type Task = (
 interface Done {
   /** Whether nothing was needed. */
   readonly unchanged: boolean;
-}
-
-/** The worker had credentials when it received the message, so missing ones are temporary: ECS is rotating them. */
-function isWithoutCredentials({ context }: Failure): boolean {
-  return context['noCredentials'] === true;
 }
 
 function crashedTooOften(): Failure {

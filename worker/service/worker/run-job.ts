@@ -1,5 +1,6 @@
 import { posix } from 'node:path';
 import type { CopyJob, RestoreJob, VerifyJob } from '../../queue/job.ts';
+import { mayPass } from '../../queue/redelivery.ts';
 import { choicesKey, destinationKey } from '../../rules/destinations.ts';
 import { rememberedManifests } from '../planner/plan-jobs.ts';
 import { formatLocation, parseDestination, parseLocation, type Location } from '../../oci/location.ts';
@@ -97,7 +98,7 @@ function warnOfForeign(location: Location, { foreign }: ImageCopyResult, { repor
 async function record(
   job: CopyJob | RestoreJob,
   { key, lease }: LeasedDestination,
-  { originalDigest, digest, bytes, version, manifests }: ImageCopyResult,
+  { originalDigest, digest, bytes, version, object, manifests }: ImageCopyResult,
   options: RunJobOptions,
 ): Promise<void> {
   await options.destinations.record(
@@ -111,6 +112,8 @@ async function record(
       bytes,
       atMs: options.clock.now(),
       version,
+      size: object?.size,
+      etag: object?.etag,
       run: job.run,
       rule: job.rule,
     },
@@ -205,7 +208,7 @@ function retryableIfChanged(error: unknown, destination: LeasedDestination): Fai
 
 /** One failure for all destinations that failed. */
 function failureOfAll(failed: readonly Failed[], all: number): Failure {
-  const [first] = failed.toSorted((a, b) => Number(b.failure.retryable) - Number(a.failure.retryable));
+  const [first] = failed.toSorted((a, b) => Number(mayPass(b.failure)) - Number(mayPass(a.failure)));
   if (first === undefined) throw new Failure('BUG', 'no failure to tell of');
   if (all === 1) return first.failure;
   const list = failed

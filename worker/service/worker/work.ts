@@ -1,6 +1,6 @@
 import { jobId, parseMessage, type Job, type JobRequest, type ParsedMessage, type PushEvent } from '../../queue/job.ts';
 import type { Delivery, Outcome } from '../../queue/queue.ts';
-import { MAX_ATTEMPTS, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
+import { MAX_ATTEMPTS, mayPass, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
 import { describeFailure, isFailure, toFailure, type Failure } from '../../util/failure.ts';
 import { isRecord } from '../../util/record.ts';
 import type { JobName } from '../../util/events.ts';
@@ -139,7 +139,7 @@ async function workOnPush(
     const failure = toFailure(error);
     const { code } = failure;
     const message = describeFailure(failure);
-    const again = failure.retryable && delivery.receiveCount < MAX_ATTEMPTS;
+    const again = mayPass(failure) && delivery.receiveCount < MAX_ATTEMPTS;
     if (!again) await context.service.deadLetters.send([{ body: delivery.body, reason: deadLetterReason(failure) }]);
     report({ type: 'job-failed', job: name, durationMs: context.clock.now() - startedMs, code, message, again });
     return again

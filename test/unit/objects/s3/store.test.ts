@@ -752,15 +752,25 @@ describe('a bucket', () => {
     });
 
     test('stat without permission finds out why, which a HEAD does not tell', async () => {
-      for (const operation of ['HeadObject', 'GetObject'] as const)
-        server.s3.faults.add({ operation }, { kind: 'answer', status: 400, code: 'ExpiredToken' });
+      server.s3.faults.add({ operation: 'HeadObject' }, { kind: 'answer', status: 400, code: 'ExpiredToken' });
+      // the credentials are renewed once
+      server.s3.faults.add({ operation: 'GetObject', times: 2 }, { kind: 'answer', status: 400, code: 'ExpiredToken' });
       await expect(store.stat('k')).rejects.toMatchObject({
         code: 'UNAUTHENTICATED',
         message: expect.stringContaining('have expired'),
       });
-      server.s3.faults.add({ operation: 'HeadObject' }, { kind: 'answer', status: 403, code: 'AccessDenied' });
+      server.s3.faults.add(
+        { operation: 'HeadObject', times: 2 },
+        { kind: 'answer', status: 403, code: 'AccessDenied' },
+      );
       await store.write('k', content);
       await expect(store.stat('k')).rejects.toMatchObject({ code: 'DENIED' });
+    });
+
+    test('a HEAD that was refused once is asked again when the object can be read', async () => {
+      await store.write('k', content);
+      server.s3.faults.add({ operation: 'HeadObject' }, { kind: 'answer', status: 400, code: 'Strange' });
+      await expect(store.stat('k')).resolves.toMatchObject({ size: content.byteLength });
     });
 
     test.each(calls.filter(([name]) => name !== 'stat'))('a bucket that does not exist: %s', async (_, call) => {

@@ -98,7 +98,7 @@ describe('an image', () => {
   });
 
   test('that everything was made equal to needs nothing', () => {
-    expect(planJobs({ ...FROM, images: [V1] }, known(recordsOf(RULE, [V1])))).toEqual({ jobs: [], unchanged: 1 });
+    expect(planJobs({ ...FROM, images: [V1] }, known(recordsOf(RULE, [V1])))).toMatchObject({ jobs: [], unchanged: 1 });
   });
 
   test.each<[string, Partial<SyncRecord>]>([
@@ -116,6 +116,35 @@ describe('an image', () => {
   ])('whose destination is %s makes %d jobs', (presence, jobs) => {
     const plan = planJobs({ ...FROM, images: [V1] }, known(recordsOf(RULE, [V1]), { presence: () => presence }));
     expect(plan.jobs).toHaveLength(jobs);
+  });
+
+  const WRITTEN = { size: 4096, etag: '"abc-1"' };
+  test.each<[string, Partial<SyncRecord>, Presence, string | undefined]>([
+    ['as it was written', WRITTEN, WRITTEN, undefined],
+    ['as it was written, its ETag without quotes', WRITTEN, { size: 4096, etag: 'abc-1' }, undefined],
+    ['of another size', WRITTEN, { size: 9, etag: '"abc-1"' }, '9 bytes instead of 4096'],
+    ['of another ETag', WRITTEN, { size: 4096, etag: '"xyz"' }, 'its ETag is xyz instead of abc-1'],
+    ['of a record that older versions wrote', {}, { size: 9, etag: '"xyz"' }, undefined],
+  ])('whose archive is %s is written again only where it changed', (_, change, presence, fault) => {
+    const backup = {
+      ...RULE,
+      kind: 'backup' as const,
+      to: ['s3://bucket/{repository}/{tag}.tar', 's3://other/{tag}.tar'],
+    };
+    const [first, other] = recordsOf(backup, [V1], change);
+    assert(first && other);
+    const images = { ...FROM, rule: backup, images: [V1] };
+    const plan = planJobs(images, known([first], { presence: () => presence }));
+    const once = { to: ['s3://other/v1.tar'] };
+    // the other one is new, and nothing there may be replaced
+    expect(plan.jobs[0]).toMatchObject(once);
+    expect(plan.jobs[0]).not.toHaveProperty('force');
+    if (fault === undefined) return expect(plan.jobs).toHaveLength(1);
+    expect(plan.jobs[1]).toMatchObject({ to: ['s3://bucket/app/v1.tar'], force: true });
+    expect(plan.faults.get(plan.jobs[1]?.id ?? '')).toBe(
+      `s3://bucket/app/v1.tar: archive changed since it was written: ${fault}`,
+    );
+    expect(plan.faults.size).toBe(1);
   });
 
   test('whose platforms were chosen is there by the digest that it got', () => {
@@ -219,7 +248,7 @@ test('what was done by then changes no id, and what was copied needs nothing mor
       for (const { id } of after.jobs) expect(ids).toContain(id);
       const missing = after.jobs.flatMap(({ to }) => to).length;
       expect(missing + done.length).toBe(2 * all.length);
-      expect(planJobs({ ...FROM, images: all }, known(recordsOf(RULE, all)))).toEqual({
+      expect(planJobs({ ...FROM, images: all }, known(recordsOf(RULE, all)))).toMatchObject({
         jobs: [],
         unchanged: all.length,
       });

@@ -1,0 +1,37 @@
+import { isExpiry } from './aws-errors.ts';
+
+/** Around every request of a client. */
+type Middleware = <Request, Answer>(
+  next: (request: Request) => Promise<Answer>,
+) => (request: Request) => Promise<Answer>;
+
+/** The part of a client of the AWS SDK that this is about. */
+interface Client {
+  readonly config: { readonly credentials: (options: { readonly forceRefresh: boolean }) => Promise<unknown> };
+  readonly middlewareStack: {
+    add(
+      middleware: Middleware,
+      options: { readonly step: 'initialize'; readonly name: string; readonly override: boolean },
+    ): void;
+  };
+}
+
+/**
+ * Makes the client ask its provider for new credentials when AWS answers that they have expired, and send the request once more. The SDK
+ * keeps credentials until the time that it was told for them, and those that have none for ever. Returns the client.
+ */
+export function renewingCredentials<C extends Client>(client: C): C {
+  client.middlewareStack.add(
+    (next) => async (request) => {
+      try {
+        return await next(request);
+      } catch (error) {
+        if (!isExpiry(error)) throw error;
+        await client.config.credentials({ forceRefresh: true });
+        return next(request);
+      }
+    },
+    { step: 'initialize', name: 'renewExpiredCredentials', override: true },
+  );
+  return client;
+}
