@@ -57,6 +57,10 @@ export async function readSettings(client: EcrClient, name: string, options: Abo
   };
 }
 
+export async function hasRepository(client: EcrClient, name: string, options: Abortable): Promise<boolean> {
+  return (await ifFound(describeRepository(client, name, options))) !== undefined;
+}
+
 /** Makes the repository, with settings. Success when it is there already: then it is left as it is. */
 export async function createRepository(
   client: EcrClient,
