@@ -596,6 +596,9 @@ describe('a push', () => {
         repository: (name: string) => source.repository(name),
         repositories: (prefix?: string) => source.repositories(prefix),
         settings: async () => undefined,
+        hasRepository: async () => undefined,
+        createRepository: async () => undefined,
+        settingsChanges: async () => [],
         applySettings: async () => undefined,
         images: async function* (name: string) {
           for await (const row of source.images?.(name) ?? []) if (row.digest !== digest) yield row;

@@ -132,7 +132,8 @@ describe('settings of two repositories whose archives share a folder', () => {
 
     const back = lab.session();
     const host = `docker://${otherEcr.registryHost}`;
-    const restored = await restore({ from: `s3://${bucket}/shared-folder/`, to: host }, back.backends, back.options);
+    const request = { from: `s3://${bucket}/shared-folder/`, to: host, trustNames: true };
+    const restored = await restore(request, back.backends, back.options);
     expect(restored.items.map((item) => item.outcome)).toEqual(['copied', 'copied']);
     expect(await lab.client(otherEcr).settings('shared-folder/one')).toMatchObject({ tagMutability: 'IMMUTABLE' });
     expect(await lab.client(otherEcr).settings('shared-folder/two')).toMatchObject({ tagMutability: 'MUTABLE' });

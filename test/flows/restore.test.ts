@@ -138,7 +138,8 @@ describe('a restore', () => {
     const image = await makeImage({ seed: 9 });
     const { digest } = image.root.descriptor;
     await lab.push(image, registry, 'untagged/app');
-    await lab.session().copy(`${at(registry, 'untagged/app')}@${digest}`, `s3://${bucket}/untagged/app.tar`);
+    const key = `untagged/app/${digest.replace(':', '-')}.tar`;
+    await lab.session().copy(`${at(registry, 'untagged/app')}@${digest}`, `s3://${bucket}/${key}`);
     const { items } = await run({ from: `s3://${bucket}/untagged/`, to: `docker://${otherEcr.registryHost}` });
     expect(items).toMatchObject([{ outcome: 'copied', to: `${at(otherEcr, 'untagged/app')}@${digest}` }]);
     const restored = lab.view(otherEcr, 'untagged/app');

@@ -24,6 +24,10 @@ export function replaceBackends(
         repositories: (prefix, options) => inner.repositories(prefix, options),
         images: inner.images,
         settings: async (repository, options) => inner.settings(repository, options),
+        hasRepository: async (repository, options) => inner.hasRepository(repository, options),
+        createRepository: async (repository, settings, options) =>
+          inner.createRepository(repository, settings, options),
+        settingsChanges: async (repository, settings, options) => inner.settingsChanges(repository, settings, options),
         applySettings: async (repository, settings, options) => inner.applySettings(repository, settings, options),
       };
     },

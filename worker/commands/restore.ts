@@ -1,5 +1,6 @@
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { restore } from '../images/restore.ts';
+import type { SettingsMode } from '../images/restore-settings.ts';
 import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { runImages, platformOption, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { withCreateFlags, withSideFlags, type SideFlags } from './sides.ts';
@@ -8,6 +9,9 @@ interface RestoreFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
   readonly platform?: readonly string[];
   readonly referrers?: boolean;
   readonly dryRun?: boolean;
+  readonly settings?: SettingsMode;
+  readonly allowForeignGrants?: boolean;
+  readonly trustNames?: boolean;
 }
 
 export function addRestore(program: Command, context: CommandContext): void {
@@ -15,7 +19,7 @@ export function addRestore(program: Command, context: CommandContext): void {
     .command('restore')
     .summary('put archived images back into a registry')
     .description(
-      'Puts archived images into a registry from the archives alone, digests unchanged, the settings of their repositories first.',
+      'Puts archived images into a registry from the archives alone, digests unchanged, the settings of repositories that it creates first. Existing repositories keep their settings.',
     )
     .argument(
       '<src>',
@@ -27,13 +31,33 @@ export function addRestore(program: Command, context: CommandContext): void {
     )
     .addOption(platformOption())
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the images')
+    .addOption(settingsOption())
+    .option(
+      '--allow-foreign-grants',
+      'restore policies too that grant access to "*" or to accounts other than those of the source and the target',
+    )
+    .option(
+      '--trust-names',
+      'restore archives below a prefix too that call themselves another name than their key does',
+    )
     .option('--dry-run', 'look at both sides and tell what would be copied');
   withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command))), ['dest']).action(
     async (src: string, dst: string, flags: RestoreFlags) => {
-      const { referrers, dryRun, platform: platforms } = flags;
-      await runImages(context, flags, async (backends, options) =>
-        restore({ from: src, to: dst, platforms, referrers, dryRun }, backends, options),
-      );
+      const { referrers, dryRun, platform: platforms, allowForeignGrants, trustNames } = flags;
+      // a caller that wants no repository to be created wants none to be changed either
+      const settings = flags.create === false ? 'none' : flags.settings;
+      const request = { from: src, to: dst, platforms, referrers, dryRun, settings, allowForeignGrants, trustNames };
+      await runImages(context, flags, async (backends, options) => restore(request, backends, options));
     },
   );
+}
+
+function settingsOption(): Option {
+  const modes = ['create', 'replace', 'none'] satisfies SettingsMode[];
+  return new Option(
+    '--settings <mode>',
+    'settings beside the archives: for repositories that are created, replace those of existing ones as well, or none; --no-create: none',
+  )
+    .choices(modes)
+    .default('create');
 }

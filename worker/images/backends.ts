@@ -22,8 +22,29 @@ export interface Registry {
    * not let them be read.
    */
   settings(repository: string, options?: Abortable): Promise<Readonly<Record<string, unknown>> | undefined>;
+  /** Whether it has the repository; undefined where the registry knows no settings of repositories (all but ECR). */
+  hasRepository(repository: string, options?: Abortable): Promise<boolean | undefined>;
+  /** Creates the repository with these settings, where the registry knows any. One that exists stays as it is. */
+  createRepository(repository: string, settings: Readonly<Record<string, unknown>>, options?: Abortable): Promise<void>;
+  /**
+   * What `applySettings` with these settings would change of a repository that exists. INVALID for what are no settings, DENIED where those
+   * that it has may not be read.
+   */
+  settingsChanges(
+    repository: string,
+    settings: Readonly<Record<string, unknown>>,
+    options?: Abortable,
+  ): Promise<readonly SettingsChange[]>;
   /** Makes the repository exist with these settings. Does nothing where the registry knows no settings. Idempotent. */
   applySettings(repository: string, settings: Readonly<Record<string, unknown>>, options?: Abortable): Promise<void>;
+}
+
+/** One member of a repository's settings that would become another. */
+export interface SettingsChange {
+  readonly member: string;
+  /** As JSON; undefined for none. */
+  readonly from: string | undefined;
+  readonly to: string;
 }
 
 export interface RepositoryOptions {

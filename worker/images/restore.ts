@@ -1,13 +1,11 @@
 import { posix } from 'node:path';
-import { collect } from '../content/bytes.ts';
 import type { ObjectStore } from '../objects/objects.ts';
 import { archiveKindOf } from '../oci/archive-key.ts';
 import type { Digest } from '../oci/digest.ts';
-import { parseRepository } from '../oci/reference.ts';
+import { parseRepository, type Reference } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, describeFailure, Failure, isFailure } from '../util/failure.ts';
-import { quote } from '../util/text.ts';
-import { isRecord } from '../util/record.ts';
+import { isNamedByKey } from './archive-name.ts';
 import { SETTINGS_NAME } from './backup.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { collectFaults, type Faults } from './faults.ts';
@@ -23,20 +21,26 @@ import {
 } from '../oci/location.ts';
 import type { ImageChoices, ImageCopyRequest } from './copy-image.ts';
 import { copyImages, type BatchResult } from './copy-images.ts';
+import { SettingsRestore, type SettingsChoices } from './restore-settings.ts';
 
-export interface RestoreRequest extends Omit<ImageChoices, 'force'> {
+export interface RestoreRequest extends Omit<ImageChoices, 'force'>, SettingsChoices {
   /** An archive, or a prefix ending in `/` (also `s3://bucket`) for every archive below it. */
   readonly from: string;
   /** `docker://host/repository[:tag]` for one archive; `docker://host[/prefix]` to keep the names that the images had. */
   readonly to: string;
+  /** Restores also archives below a prefix whose keys do not say the name that the archive does. Default false. */
+  readonly trustNames?: boolean | undefined;
 }
 
-/** ECR's policies have 30,720 characters at most: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutLifecyclePolicy.html */
-const MAX_SETTINGS_BYTES = 1024 * 1024;
+/** An image that is to be restored. */
+interface Wanted {
+  readonly request: ImageCopyRequest;
+  readonly digest: Digest | undefined;
+}
 
 /**
- * Puts archived images into a registry, digests unchanged, from the archives alone: the settings of their repositories first, then each image
- * with what refers to it. What is there already costs no layer. One failure does not stop the others.
+ * Puts archived images into a registry, digests unchanged, from the archives alone: the settings of the repositories that it creates first,
+ * then each image with what refers to it. What is there already costs no layer. One failure does not stop the others.
  */
 export async function restore(
   request: RestoreRequest,
@@ -47,28 +51,30 @@ export async function restore(
   if (registryTargetOf(request.to, prefixOf(request.from, backends) !== undefined) === undefined)
     parseDestination(request.to);
   const found = await archivesOf(request.from, backends, options);
-  const wanted: { readonly request: ImageCopyRequest; readonly digest: Digest | undefined }[] = [];
+  const wanted: Wanted[] = [];
   const faults = collectFaults(options.report);
-  const ready = new Set<string>();
+  const settings = new SettingsRestore(request, backends, faults, options);
   for (const { location: from, settings: key } of found.archives) {
     try {
-      const { to, calledItself, digest } = await destinationOf(from, request.to, found.whole, backends, options);
-      if (
-        request.dryRun !== true &&
-        key !== undefined &&
-        to.transport === 'docker' &&
-        !ready.has(to.reference.repository)
-      ) {
-        ready.add(to.reference.repository);
-        await applySettings(found.store, key, { to, calledItself }, backends, faults, options);
-      }
+      const { to, calledItself, digest } = await destinationOf(from, request.to, found.prefix, backends, options);
+      if (calledItself !== undefined && found.prefix !== undefined && request.trustNames !== true)
+        checkNamedByKey(from, found.prefix.path, calledItself);
+      if (key !== undefined && calledItself !== undefined && found.prefix !== undefined && to.transport === 'docker')
+        await settings.apply({ store: found.prefix.store, key, to: to.reference, calledItself });
       wanted.push({ request: { ...request, from, to }, digest });
     } catch (error) {
       checkAborted(options);
-      if (!isFailure(error) || !found.whole) throw error;
+      if (!isFailure(error) || found.prefix === undefined) throw error;
       faults.add(`${formatLocation(from)}: ${describeFailure(error)}`);
     }
   }
+  settings.finish();
+  const items = await copyImages(withoutRivals(wanted, faults), backends, options);
+  return { items, faults: faults.messages };
+}
+
+/** Of archives that hold different images of one name, none: which one is meant only the caller knows. */
+function withoutRivals(wanted: readonly Wanted[], faults: Faults): readonly ImageCopyRequest[] {
   const requests: ImageCopyRequest[] = [];
   for (const [name, rivals] of Map.groupBy(wanted, ({ request: { to } }) => formatLocation(to))) {
     if (new Set(rivals.map(({ digest }) => digest)).size === 1) requests.push(...rivals.map((rival) => rival.request));
@@ -77,15 +83,24 @@ export async function restore(
       faults.add(`${name} was not restored: ${all} hold different images of that name; restore the one that is meant`);
     }
   }
-  return { items: await copyImages(requests, backends, options), faults: faults.messages };
+  return requests;
 }
 
 interface FoundArchives {
   /** Each with the key of the settings that lie beside it, where some do. */
   readonly archives: readonly { readonly location: Location; readonly settings?: string | undefined }[];
-  readonly store: ObjectStore | undefined;
-  /** Whether a prefix was asked for, not one archive. */
-  readonly whole: boolean;
+  /** The prefix that was asked for; undefined for one archive. */
+  readonly prefix: Prefix | undefined;
+}
+
+/** Every archive below a place. */
+interface Prefix {
+  readonly store: ObjectStore;
+  /** The prefix of keys within the store. */
+  readonly key: string;
+  /** The part that all paths and keys of its locations begin with. */
+  readonly path: string;
+  readonly locate: (key: string) => Location;
 }
 
 /** The archives that `from` stands for. NOT_FOUND where it stands for none. */
@@ -98,7 +113,7 @@ export async function archivesOf(from: string, backends: Backends, options: Oper
         context: { side: 'source' },
       });
     }
-    return { archives: [{ location }], store: undefined, whole: false };
+    return { archives: [{ location }], prefix: undefined };
   }
   const archives: string[] = [];
   const settings = new Set<string>();
@@ -120,45 +135,46 @@ export async function archivesOf(from: string, backends: Backends, options: Oper
       const beside = posix.join(posix.dirname(key), SETTINGS_NAME);
       return { location: prefix.locate(key), settings: settings.has(beside) ? beside : undefined };
     }),
-    store: prefix.store,
-    whole: true,
+    prefix,
   };
 }
 
-function prefixOf(
-  from: string,
-  backends: Backends,
-): { store: ObjectStore; key: string; locate: (key: string) => Location } | undefined {
+function prefixOf(from: string, backends: Backends): Prefix | undefined {
   if (from.startsWith('s3://')) {
     const { bucket, key } = parseS3(from);
     if (key !== '' && !key.endsWith('/')) return undefined;
-    return { store: backends.bucket(bucket), key, locate: (found) => ({ transport: 's3', bucket, key: found }) };
+    return {
+      store: backends.bucket(bucket),
+      key,
+      path: key,
+      locate: (found) => ({ transport: 's3', bucket, key: found }),
+    };
   }
   const folder = /^oci-archive:(.*\/)$/.exec(from)?.[1];
   if (folder === undefined) return undefined;
   return {
     store: backends.folder(folder),
     key: '',
+    path: folder,
     locate: (found) => ({ transport: 'archive', path: `${folder}${found}` }),
   };
 }
 
-interface Destination<L extends Location = Location> {
-  readonly to: L;
-  /** The repository that the image was in. */
-  readonly calledItself?: string | undefined;
-  /** The digest of the image; absent where one archive alone is restored. */
-  readonly digest?: Digest | undefined;
+interface Destination {
+  readonly to: Location;
+  /** The image as the archive names it; absent where one archive alone is restored under a name that the caller gives. */
+  readonly calledItself?: Reference;
+  readonly digest?: Digest;
 }
 
 async function destinationOf(
   from: Location,
   to: string,
-  whole: boolean,
+  prefix: Prefix | undefined,
   backends: Backends,
   options: OperationOptions,
 ): Promise<Destination> {
-  const target = registryTargetOf(to, whole);
+  const target = registryTargetOf(to, prefix !== undefined);
   if (target === undefined) return { to: parseDestination(to) };
   await using image = await openLocation(backends, from, 'source', options);
   if (image.repository === undefined) {
@@ -167,54 +183,27 @@ async function destinationOf(
       `${formatLocation(from)} does not say what its image was called: restore it alone, to docker://host/repository:tag`,
     );
   }
-  const { repository } = parseRepository(image.repository);
-  const name = target.prefix === '' ? repository : `${target.prefix}/${repository}`;
+  const { digest } = image.root.descriptor;
   const [tag] = image.root.tags;
-  const reference = {
-    registry: target.registry,
-    repository: name,
-    ...(tag === undefined ? { digest: image.root.descriptor.digest } : { tag }),
-  };
-  return { to: { transport: 'docker', reference }, calledItself: repository, digest: image.root.descriptor.digest };
+  const calledItself = { ...parseRepository(image.repository), ...(tag === undefined ? { digest } : { tag }) };
+  const { repository } = calledItself;
+  const name = target.prefix === '' ? repository : `${target.prefix}/${repository}`;
+  const reference = { ...calledItself, registry: target.registry, repository: name };
+  return { to: { transport: 'docker', reference }, calledItself, digest };
+}
+
+/** INVALID for an archive below a prefix whose key is not the one that a backup gives to an image of its name. */
+function checkNamedByKey(from: Location, prefix: string, image: Reference): void {
+  if (isNamedByKey(from, prefix, image)) return;
+  const name = image.tag === undefined ? `${image.repository}@${image.digest}` : `${image.repository}:${image.tag}`;
+  throw new Failure(
+    'INVALID',
+    `it was not restored: it calls itself ${name}, and its key does not; restore it alone, by its whole key, or the prefix with --trust-names`,
+  );
 }
 
 /** `to` as a registry to keep names in; undefined where it names the image itself. */
 function registryTargetOf(to: string, whole: boolean): RegistryTarget | undefined {
   const bare = to.replace(/^docker:\/\//, '').replace(/\/+$/, '');
   return whole || (to.startsWith('docker://') && !bare.includes('/')) ? parseRegistryTarget(to) : undefined;
-}
-
-async function applySettings(
-  store: ObjectStore | undefined,
-  key: string,
-  { to, calledItself }: Destination<Extract<Location, { transport: 'docker' }>>,
-  backends: Backends,
-  faults: Faults,
-  options: OperationOptions,
-): Promise<void> {
-  if (store === undefined) return;
-  const { registry, repository } = to.reference;
-  try {
-    const document: unknown = JSON.parse((await readSettings(store, key, options)).toString());
-    if (!isRecord(document) || document['format'] !== 1 || !isRecord(document['settings'])) {
-      throw new Failure('INVALID', `${store.describe(key)} holds no repository settings that this version reads`);
-    }
-    // archives of several repositories in one folder: settings decide who may pull, so they fit one repository only
-    if (document['repository'] !== calledItself) {
-      throw new Failure('INVALID', `${store.describe(key)} holds those of ${quote(document['repository'])}`);
-    }
-    await backends.registry(registry, 'target').applySettings(repository, document['settings'], options);
-  } catch (error) {
-    checkAborted(options);
-    faults.add(`settings of ${repository} were not restored: ${describeFailure(error)}`);
-  }
-}
-
-async function readSettings(store: ObjectStore, key: string, options: OperationOptions): Promise<Buffer> {
-  return collect(
-    await store.read(key, options),
-    MAX_SETTINGS_BYTES,
-    () =>
-      new Failure('INVALID', `${store.describe(key)} has more than the ${MAX_SETTINGS_BYTES} bytes of any settings`),
-  );
 }

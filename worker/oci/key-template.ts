@@ -20,7 +20,7 @@ const VARIABLES = ['regionName', 'repository', 'tag', 'digest', 'registry', 'acc
  */
 export function expandTemplate(template: string, reference: Reference, digest: Digest | undefined, now: Date): string {
   const values: Readonly<Record<(typeof VARIABLES)[number], string | undefined>> = {
-    ...valuesOf(reference.registry),
+    ...templateValues(reference.registry),
     repository: reference.repository,
     tag: reference.tag ?? digest?.replace(':', '-'),
     digest: digest === undefined ? undefined : hexOf(digest),
@@ -40,7 +40,8 @@ export function expandTemplate(template: string, reference: Reference, digest: D
   });
 }
 
-function valuesOf(
+/** What the variables that are about the registry stand for. */
+export function templateValues(
   registry: string,
 ): Record<'regionName' | 'registry', string> & Record<'account' | 'region', string | undefined> {
   const ecr = ecrHost(registry);

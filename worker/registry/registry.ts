@@ -15,6 +15,7 @@ import { ECR_PUBLIC_HOST, ecrPublicCredentials } from './ecr/public-credentials.
 import { names } from './pages.ts';
 import { Pace, PullBudget } from './rate.ts';
 import { parseRepositorySettings, type RepositorySettings } from './ecr/repository-settings.ts';
+import { settingsChanges, type SettingsChange } from './ecr/settings-changes.ts';
 import { RegistryRepository } from './repository.ts';
 import { repositoryScope } from './scope.ts';
 import { Transport } from './transport/transport.ts';
@@ -185,6 +186,30 @@ export class RegistryClient implements AsyncDisposable {
       this.#options.report?.({ type: 'warning', message: error.message });
       return undefined;
     }
+  }
+
+  /** Whether it has the repository; undefined where the registry knows no settings of repositories. */
+  async hasRepository(repository: string, options: Abortable = {}): Promise<boolean | undefined> {
+    return this.ecr?.has(repository, options);
+  }
+
+  /** Creates the repository with these settings, where the registry knows any. One that exists stays as it is. */
+  async createRepository(
+    repository: string,
+    settings: Readonly<Record<string, unknown>>,
+    options: Abortable = {},
+  ): Promise<void> {
+    await this.ecr?.create(repository, parseRepositorySettings(settings), options);
+  }
+
+  /** What `applySettings` would change of a repository that exists. INVALID for what are no settings, DENIED where they may not be read. */
+  async settingsChanges(
+    repository: string,
+    settings: Readonly<Record<string, unknown>>,
+    options: Abortable = {},
+  ): Promise<readonly SettingsChange[]> {
+    if (this.ecr === undefined) return [];
+    return settingsChanges(await this.ecr.settings(repository, options), parseRepositorySettings(settings));
   }
 
   /** Makes the repository exist with these settings. Does nothing where the registry knows none. Idempotent. INVALID for what are none. */

@@ -9,10 +9,12 @@ export function quote(value: unknown): string {
   if (typeof value === 'object' && value !== null) return 'an object';
   if (typeof value === 'function') return 'a function';
   if (typeof value !== 'string') return String(value);
-  return JSON.stringify(value.length > MOST ? `${value.slice(0, MOST)}…` : value).replace(
-    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
-    (c) => `\\u{${c.codePointAt(0)?.toString(16)}}`,
-  );
+  return escaped(JSON.stringify(value.length > MOST ? `${value.slice(0, MOST)}…` : value));
+}
+
+/** `text` with what could steer a terminal, or hide what it says, escaped. */
+export function escaped(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0)?.toString(16)}}`);
 }
 
 /** The order of two strings by their UTF-16 code units, as `sort` has it: the same on every machine. */

@@ -4,7 +4,7 @@ import type { Authorizer } from '../transport/authorization.ts';
 import { EcrAuthorizer, type EcrAuthorizerOptions } from './authorizer.ts';
 import { EcrClient, type EcrClientOptions } from './client.ts';
 import { isArchived, listImages, type EcrImage, type EcrImageId } from './images.ts';
-import { applySettings, createRepository, listRepositories, readSettings } from './repositories.ts';
+import { applySettings, createRepository, hasRepository, listRepositories, readSettings } from './repositories.ts';
 import type { RepositorySettings } from './repository-settings.ts';
 
 export interface EcrOptions extends EcrClientOptions, EcrAuthorizerOptions {
@@ -26,6 +26,11 @@ export class EcrRegistry {
   /** ECR's own token for every request: one for the whole registry. */
   get authorizer(): Authorizer {
     return this.#authorizer;
+  }
+
+  /** As `hasRepository`. */
+  async has(name: string, options: Abortable): Promise<boolean> {
+    return hasRepository(this.#client, name, options);
   }
 
   /** As `createRepository`. */

@@ -57,6 +57,11 @@ export async function readSettings(client: EcrClient, name: string, options: Abo
   };
 }
 
+/** Whether the repository exists. */
+export async function hasRepository(client: EcrClient, name: string, options: Abortable): Promise<boolean> {
+  return (await ifFound(describeRepository(client, name, options))) !== undefined;
+}
+
 /** Creates the repository with these settings. Success when it exists already: its settings then stay as they are. */
 export async function createRepository(
   client: EcrClient,

@@ -1,0 +1,226 @@
+// What a restore believes of a bucket that another process may have written to: settings, grants and names.
+import { afterAll, describe, expect, test } from 'vitest';
+import { backup } from '../../worker/images/backup.ts';
+import { restore, type RestoreRequest } from '../../worker/images/restore.ts';
+import type { BatchResult } from '../../worker/images/copy-images.ts';
+import { execute } from '../../worker/main/program.ts';
+import { makeImage } from '../support/images.ts';
+import { openLab, requestsDuring } from '../support/lab.ts';
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+const { ecr, otherEcr, registry, bucket } = lab.stack;
+const HOME = `docker://${ecr.registryHost}`;
+const [ACCOUNT = ''] = ecr.registryHost.split('.');
+const [OTHER_ACCOUNT = ''] = otherEcr.registryHost.split('.');
+
+const OPEN_POLICY = JSON.stringify({
+  Version: '2012-10-17',
+  Statement: [{ Sid: 'x', Effect: 'Allow', Principal: '*', Action: 'ecr:*' }],
+});
+const EXPIRE_ALL_BUT_ONE = JSON.stringify({
+  rules: [
+    {
+      rulePriority: 1,
+      selection: { tagStatus: 'any', countType: 'imageCountMoreThan', countNumber: 1 },
+      action: { type: 'expire' },
+    },
+  ],
+});
+
+interface Restored extends BatchResult {
+  readonly notes: readonly string[];
+}
+
+async function run(request: RestoreRequest): Promise<Restored> {
+  const session = lab.session();
+  const result = await restore(request, session.backends, session.options);
+  const notes = session.events.flatMap((event) => (event.type === 'note' ? [event.message] : []));
+  return { ...result, notes };
+}
+
+/** One image of `repository` in ECR, archived below `prefix`; beside it the settings that an attacker put there. */
+async function archived(
+  name: string,
+  settings: Readonly<Record<string, unknown>>,
+): Promise<{ repository: string; from: string }> {
+  const repository = `${name}/app`;
+  await lab.push(await makeImage({ seed: name.length }), ecr, repository);
+  const { backends, options } = lab.session();
+  await backup({ from: `${HOME}/${repository}`, to: `s3://${bucket}/${name}/` }, backends, options);
+  const key = `${name}/us-east-1/${repository}/repository.json`;
+  await backends.bucket(bucket).write(key, Buffer.from(JSON.stringify({ format: 1, repository, settings })));
+  return { repository, from: `s3://${bucket}/${name}/` };
+}
+
+async function settingsOf(repository: string, where = ecr): Promise<Readonly<Record<string, unknown>> | undefined> {
+  return lab.session().backends.registry(where.registryHost, 'target').settings(repository);
+}
+
+function allow(principal: unknown): string {
+  return JSON.stringify({ Statement: [{ Effect: 'Allow', Principal: principal, Action: 'ecr:BatchGetImage' }] });
+}
+
+describe('the settings of a repository that exists', () => {
+  test('stay as they are when an object beside the archives grants access to everybody and expires images', async () => {
+    const { repository, from } = await archived('replaced', {
+      tagMutability: 'IMMUTABLE',
+      repositoryPolicy: OPEN_POLICY,
+      lifecyclePolicy: EXPIRE_ALL_BUT_ONE,
+    });
+    const before = await settingsOf(repository);
+    const { items, faults, notes } = await run({ from, to: HOME });
+    expect(items).toMatchObject([{ outcome: 'unchanged' }]);
+    expect(faults).toEqual([]);
+    expect(await settingsOf(repository)).toEqual(before);
+    expect(notes).toEqual([
+      'the settings of 1 repository that exists were left as they are; --settings replace replaces them',
+    ]);
+  });
+
+  test('are shown as a diff first and then replaced, when that is asked for', async () => {
+    const settings = { tagMutability: 'IMMUTABLE', tags: { team: 'web' }, lifecyclePolicy: EXPIRE_ALL_BUT_ONE };
+    const { repository, from } = await archived('differing', settings);
+    const before = await settingsOf(repository);
+    const diff = [
+      `${repository}: tagMutability: "MUTABLE" → "IMMUTABLE"`,
+      `${repository}: tags: nothing → {"team":"web"}`,
+      `${repository}: lifecyclePolicy: nothing → ${EXPIRE_ALL_BUT_ONE}`,
+    ];
+    const dry = await run({ from, to: HOME, settings: 'replace', dryRun: true });
+    expect({ notes: dry.notes, faults: dry.faults }).toEqual({ notes: diff, faults: [] });
+    expect(await settingsOf(repository)).toEqual(before);
+
+    expect(await run({ from, to: HOME, settings: 'replace' })).toMatchObject({ notes: diff, faults: [] });
+    expect(await settingsOf(repository)).toMatchObject(settings);
+    // nothing is left to change
+    const calls = await requestsDuring(ecr, async () => {
+      expect(await run({ from, to: HOME, settings: 'replace' })).toMatchObject({ notes: [], faults: [] });
+    });
+    expect(Object.keys(calls).filter((kind) => /put/.test(kind))).toEqual([]);
+  });
+
+  test('stay as they are with --no-create, whatever else is asked for', async () => {
+    const { repository, from } = await archived('uncreated', { tagMutability: 'IMMUTABLE' });
+    const said: string[] = [];
+    const screen = { write: (text: string) => void said.push(text), terminal: false, columns: 80 };
+    const stop = new AbortController().signal;
+    const argv = ['node', 'transship', 'restore', '--no-create', '--settings', 'replace', from, HOME];
+    const code = await execute({ argv, env: lab.stack.environment, stdout: screen, stderr: screen, stop });
+    expect(code, said.join('')).toBe(0);
+    expect(await settingsOf(repository)).toMatchObject({ tagMutability: 'MUTABLE' });
+  });
+
+  test('are not replaced where the ones that it has cannot be read', async () => {
+    const { repository, from } = await archived('unread', { tagMutability: 'IMMUTABLE' });
+    const before = await settingsOf(repository);
+    ecr.faults.add(
+      { operation: 'GetRepositoryPolicy' },
+      { kind: 'answer', status: 400, code: 'AccessDeniedException' },
+    );
+    const { faults } = await run({ from, to: HOME, settings: 'replace' });
+    expect(faults).toEqual([
+      expect.stringMatching(/^settings of unread\/app were not restored: .*GetRepositoryPolicy/),
+    ]);
+    expect(await settingsOf(repository)).toEqual(before);
+  });
+});
+
+describe('the settings of a repository that does not exist', () => {
+  test('are those of the archives, and a dry run lists them', async () => {
+    const { repository, from } = await archived('created', { tagMutability: 'IMMUTABLE', scanOnPush: true });
+    const to = `docker://${otherEcr.registryHost}`;
+    const lines = [`${repository}: created with tagMutability "IMMUTABLE", scanOnPush true`];
+    expect(await run({ from, to, dryRun: true })).toMatchObject({ notes: lines, faults: [] });
+    expect(await run({ from, to })).toMatchObject({ notes: lines, faults: [] });
+    expect(await settingsOf(repository, otherEcr)).toMatchObject({ tagMutability: 'IMMUTABLE', scanOnPush: true });
+  });
+
+  test('are those of ECR where no settings are asked for', async () => {
+    const { repository, from } = await archived('unset', { tagMutability: 'IMMUTABLE' });
+    const result = await run({ from, to: `docker://${otherEcr.registryHost}`, settings: 'none' });
+    expect(result).toMatchObject({ notes: [], faults: [], items: [{ outcome: 'copied' }] });
+    expect(await settingsOf(repository, otherEcr)).toMatchObject({ tagMutability: 'MUTABLE' });
+  });
+});
+
+describe('a repository policy that grants access', () => {
+  test.each([
+    ['everybody', '"*"', OPEN_POLICY],
+    [
+      'another account',
+      '"arn:aws:iam::666666666666:root"',
+      allow({ AWS: ['arn:aws:iam::666666666666:root', ACCOUNT] }),
+    ],
+  ])(
+    'to %s is left out with a fault that names it, and the other settings are applied',
+    async (whom, named, policy) => {
+      const name = `grants-${whom.replace(' ', '-')}`;
+      const { repository, from } = await archived(name, { tagMutability: 'IMMUTABLE', repositoryPolicy: policy });
+      const to = `docker://${otherEcr.registryHost}`;
+      const { faults } = await run({ from, to });
+      expect(faults).toEqual([
+        expect.stringMatching(`^settings of ${repository}: the repository policy was left out: it grants .*to `),
+      ]);
+      expect(faults.join()).toContain(named);
+      const settings = await settingsOf(repository, otherEcr);
+      expect(settings).toMatchObject({ tagMutability: 'IMMUTABLE' });
+      expect(settings?.['repositoryPolicy']).toBeUndefined();
+
+      const allowed = await run({ from, to, settings: 'replace', allowForeignGrants: true });
+      expect(allowed.faults).toEqual([]);
+      expect(allowed.notes.join()).toContain(`${repository}: repositoryPolicy: nothing → ${policy}`);
+      expect((await settingsOf(repository, otherEcr))?.['repositoryPolicy']).toEqual(policy);
+    },
+  );
+
+  test('to the accounts of the source and of the target only is restored', async () => {
+    const repositoryPolicy = allow({ AWS: [ACCOUNT, `arn:aws:iam::${OTHER_ACCOUNT}:role/reader`] });
+    const { repository, from } = await archived('own-grants', { repositoryPolicy });
+    const { faults } = await run({ from, to: `docker://${otherEcr.registryHost}` });
+    expect(faults).toEqual([]);
+    expect(await settingsOf(repository, otherEcr)).toMatchObject({ repositoryPolicy });
+  });
+});
+
+describe('an archive that calls itself another image', () => {
+  async function impostor(prefix: string): Promise<string> {
+    const name = `${prefix}-prod/payments`;
+    await lab.push(await makeImage({ seed: 31, tag: 'latest' }), ecr, name);
+    const key = `${prefix}/us-east-1/unimportant/x.tar`;
+    await lab.session().copy(`${HOME}/${name}:latest`, `s3://${bucket}/${key}`);
+    await lab.stack.deleteRepository(name);
+    return name;
+  }
+
+  test('is reported and skipped when everything below a prefix is restored', async () => {
+    const name = await impostor('impostor');
+    const { items, faults } = await run({ from: `s3://${bucket}/impostor/`, to: HOME });
+    expect(items).toEqual([]);
+    expect(faults).toEqual([
+      `s3://${bucket}/impostor/us-east-1/unimportant/x.tar: it was not restored: it calls itself ${name}:latest, and its key does not; restore it alone, by its whole key, or the prefix with --trust-names`,
+    ]);
+  });
+
+  test('is restored by its whole key, and when names are trusted', async () => {
+    const name = await impostor('trusted');
+    const key = `s3://${bucket}/trusted/us-east-1/unimportant/x.tar`;
+    expect(await run({ from: key, to: HOME })).toMatchObject({ faults: [], items: [{ outcome: 'copied' }] });
+    const all = await run({ from: `s3://${bucket}/trusted/`, to: HOME, trustNames: true });
+    expect(all).toMatchObject({ faults: [], items: [{ outcome: 'unchanged', to: `${HOME}/${name}:latest` }] });
+  });
+
+  test('is not one where a backup with the name in its template wrote it', async () => {
+    await lab.push(await makeImage({ seed: 32 }), registry, 'layouts/app');
+    const { backends, options } = lab.session();
+    const from = `docker://${registry.registryHost}/layouts/app`;
+    await backup({ from, to: `s3://${bucket}/layouts/a/` }, backends, options);
+    const host = registry.registryHost.replace(':', '_');
+    const prefixes = ['', 'a/', `a/${host}/`, `a/${host}/layouts/app/`];
+    await backup({ from, to: `s3://${bucket}/layouts-b/{repository}/{tag}.tar` }, backends, options);
+    for (const prefix of [...prefixes.map((below) => `layouts/${below}`), 'layouts-b/', 'layouts-b/layouts/']) {
+      const { faults } = await run({ from: `s3://${bucket}/${prefix}`, to: HOME });
+      expect({ prefix, faults }).toEqual({ prefix, faults: [] });
+    }
+  });
+});

@@ -1,0 +1,36 @@
+import { posix } from 'node:path';
+import { archiveKindOf } from '../oci/archive-key.ts';
+import { templateValues } from '../oci/key-template.ts';
+import type { Location } from '../oci/location.ts';
+import type { Reference } from '../oci/reference.ts';
+
+/**
+ * Whether the key of an archive says the same name as the archive itself, as the key of a backup does: it ends in `{repository}/{tag}`. What
+ * stands before that, below the prefix that was asked for, must be what templates make of the registry (`{regionName}` in the default one),
+ * and may have folders before it. A key inside the folder of another repository is therefore not one: its own registry comes first.
+ */
+export function isNamedByKey(location: Location, prefix: string, image: Reference): boolean {
+  const path = location.transport === 's3' ? location.key : location.transport === 'archive' ? location.path : '';
+  const kind = archiveKindOf(path);
+  if (kind === undefined) return false;
+  const all = segmentsOf(path.slice(0, -kind.length - 1));
+  const name = [...image.repository.split('/'), image.tag ?? image.digest?.replace(':', '-') ?? ''];
+  if (all.slice(-name.length).join('/') !== name.join('/')) return false;
+  const before = all.slice(segmentsOf(prefix).length, -name.length);
+  const at = before.findIndex(isOfRegistry);
+  if (at === -1) return before.length === 0;
+  const values: readonly (string | undefined)[] = Object.values(templateValues(image.registry));
+  return before.slice(at).every((segment) => isOfRegistry(segment) && values.includes(segment));
+}
+
+/** Whether a template can have made it of a registry: a region, a host, or an account. A host such as `x.dkr.ecr.anything.amazonaws.com` proves no region. */
+function isOfRegistry(segment: string): boolean {
+  return /^[a-z]{2,4}(?:-[a-z]+)+-\d+$|\.|[:_]\d+$|^localhost$|^\d{12}$/.test(segment);
+}
+
+function segmentsOf(path: string): readonly string[] {
+  return posix
+    .normalize(path)
+    .split('/')
+    .filter((segment) => segment !== '' && segment !== '.');
+}

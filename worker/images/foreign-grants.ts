@@ -1,0 +1,69 @@
+import { Failure } from '../util/failure.ts';
+import { isRecord } from '../util/record.ts';
+
+/**
+ * The principals to which a repository policy grants access, apart from `accounts` and the services of AWS: `*`, other accounts, and
+ * identities that name no account. Conditions are not looked at. Names and effects are read so that a policy in doubt grants more, not less.
+ * INVALID for what is not a policy.
+ */
+export function foreignGrants(policy: string, accounts: readonly string[]): readonly string[] {
+  const statements = listOf(member(parsePolicy(policy), 'statement'));
+  const foreign = new Set<string>();
+  for (const statement of statements) {
+    if (!isRecord(statement))
+      throw new Failure('INVALID', 'the repository policy has a statement that is not an object');
+    if (member(statement, 'effect') === 'Deny') continue;
+    if (member(statement, 'notprincipal') !== undefined) foreign.add('everybody but NotPrincipal');
+    for (const principal of principalsOf(member(statement, 'principal')))
+      if (!isOf(accounts, principal)) foreign.add(principal.name);
+  }
+  return [...foreign];
+}
+
+interface Principal {
+  /** `aws`, `service`, `federated`, `canonicaluser`. */
+  readonly kind: string;
+  readonly name: string;
+}
+
+/** A policy can be read in one way only when no member is there twice; written again, it is what was judged. */
+export function canonicalPolicy(policy: string): string {
+  return JSON.stringify(parsePolicy(policy));
+}
+
+function parsePolicy(policy: string): Readonly<Record<string, unknown>> {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(policy);
+  } catch (cause) {
+    throw new Failure('INVALID', 'the repository policy is not JSON', { cause });
+  }
+  if (isRecord(parsed)) return parsed;
+  throw new Failure('INVALID', 'the repository policy is not a JSON object');
+}
+
+function principalsOf(value: unknown): readonly Principal[] {
+  if (!isRecord(value)) return listOf(value).map((name) => ({ kind: 'aws', name: String(name) }));
+  return Object.entries(value).flatMap(([kind, names]) =>
+    listOf(names).map((name) => ({ kind: kind.toLowerCase(), name: String(name) })),
+  );
+}
+
+/** https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html */
+function isOf(accounts: readonly string[], { kind, name }: Principal): boolean {
+  if (kind === 'service') return !name.includes('*');
+  const account = name.startsWith('arn:') ? name.split(':')[4] : name;
+  return (kind === 'aws' || kind === 'federated') && account !== undefined && accounts.includes(account);
+}
+
+/** The member of that name, in lower case: services read some names without regard to case. */
+function member(of: Readonly<Record<string, unknown>>, lowerCase: string): unknown {
+  const values = Object.entries(of).filter(([name]) => name.toLowerCase() === lowerCase);
+  if (values.length <= 1) return values[0]?.[1];
+  throw new Failure('INVALID', `the repository policy has more than one ${lowerCase}`);
+}
+
+function listOf(value: unknown): readonly unknown[] {
+  if (value === undefined) return [];
+  return Array.isArray(value) ? value : [value];
+}
