@@ -5,7 +5,7 @@ import { blobsOf, walk, type Graph, type Root } from '../content/graph.ts';
 import { onlyPlatforms } from '../content/only-platforms.ts';
 import type { Digest } from '../oci/digest.ts';
 import { formatLocation, type Location } from '../oci/location.ts';
-import { parsePlatform } from '../oci/manifest.ts';
+import { parsePlatform, type Descriptor } from '../oci/manifest.ts';
 import { Failure, isFailure, onSide } from '../util/failure.ts';
 import { SharedPromise } from '../util/shared-promise.ts';
 import { openArchiveTarget } from './archive-target.ts';
@@ -120,7 +120,9 @@ export async function writeImage(
   try {
     const { root, location } = namedAt(request.to, image.root);
     await using target = await openTarget(root, request, backends, options);
-    const graph = { ...(await graphOf(image, target.current, options)), roots: [root] };
+    const read = await graphOf(image, target.current, options);
+    const { descriptor } = read.roots[0] ?? root;
+    const graph = { ...read, roots: [{ ...root, descriptor }] };
     const written = await target.write({ source: image.source, graph, repository: image.repository });
     return {
       from: formatLocation(image.from),
@@ -173,7 +175,8 @@ async function openTarget(
     case 'oci': {
       const target = await openFolderTarget(storeOf(backends, to).store, options);
       // a folder finds an image without a tag by its list only
-      const finish = root.tags.length > 0 ? undefined : async () => target.list(root.descriptor, options);
+      const finish =
+        root.tags.length > 0 ? undefined : async (descriptor: Descriptor) => target.list(descriptor, options);
       return openRepositoryTarget({ target, root, mountFrom: [], dryRun, finish }, options);
     }
     case 'docker': {
@@ -214,7 +217,11 @@ function bytesOf(graph: Graph): number {
 /** What is wrong with the image itself is reported by digests alone: with the name of the image, and what can be done about it. */
 function naming(from: Location, error: unknown): unknown {
   if (!isFailure(error, 'CORRUPT', 'INVALID') || error.context.side !== 'source') return error;
-  const message = `${error.message}; the image is broken there: push it again, or copy it from elsewhere`;
+  const advice =
+    error.code === 'CORRUPT'
+      ? 'the image is broken there: push it again, or copy it from elsewhere'
+      : 'it was built like that: build it anew';
+  const message = `${error.message}; ${advice}`;
   return new Failure(error.code, message, {
     cause: error.cause,
     context: { ...error.context, image: formatLocation(from) },
