@@ -5,6 +5,7 @@ import {
   isForeign,
   isManifestType,
   MAX_MANIFEST_BYTES,
+  mediaTypeByBytes,
   parseManifest,
   type Descriptor,
   type Manifest,
@@ -67,12 +68,10 @@ const MAX_GRAPH_BYTES = 128 * 1024 * 1024;
  */
 export async function walk(source: Source, roots: readonly Root[], options: WalkOptions = {}): Promise<Graph> {
   const walker = new Walker(source, options);
-  for (const { descriptor } of roots) {
-    if (!isManifestType(descriptor.mediaType)) throw unsupported(descriptor);
-    await walker.descend(descriptor, []);
-  }
+  const entered: Root[] = [];
+  for (const root of roots) entered.push(await walker.enter(root));
   const referrers = options.referrers === false ? [] : await walker.findReferrers();
-  const graph: Graph = { roots, referrers, unreadable: walker.unreadable, manifests: walker.manifests };
+  const graph: Graph = { roots: entered, referrers, unreadable: walker.unreadable, manifests: walker.manifests };
   const foreign = foreignOf(graph);
   return foreign.length === 0 ? graph : { ...graph, foreignHere: await presentIn(source, foreign, options) };
 }
@@ -170,8 +169,16 @@ class Walker {
     this.#options = options;
   }
 
+  /** Reads what is at and below `root`. Returns it with the media type that its bytes have: what the source said of it may be wrong. */
+  async enter(root: Root): Promise<Root> {
+    if (!isManifestType(root.descriptor.mediaType)) throw unsupported(root.descriptor);
+    const { descriptor } = await this.#fetch(root.descriptor, { isRoot: true });
+    await this.#descend(descriptor, []);
+    return { ...root, descriptor };
+  }
+
   /** Reads what is at and below `descriptor`; children enter the map before their parent. */
-  async descend(descriptor: Descriptor, above: readonly Digest[]): Promise<void> {
+  async #descend(descriptor: Descriptor, above: readonly Digest[]): Promise<void> {
     if (above.includes(descriptor.digest)) throw new Failure('INVALID', `${descriptor.digest} contains itself`);
     if (above.length > MAX_DEPTH)
       throw new Failure(
@@ -188,12 +195,12 @@ class Walker {
       missing.values(),
       this.#options.concurrency ?? 8,
       async (child, { signal }) => {
-        await this.#fetch(child, signal);
+        await this.#fetch(child, { signal });
       },
       this.#options,
     );
     const path = [...above, descriptor.digest];
-    for (const child of children) await this.descend(child, path);
+    for (const child of children) await this.#descend(child, path);
     this.manifests.set(descriptor.digest, node);
   }
 
@@ -221,9 +228,10 @@ class Walker {
           found.set(digest, { ...before, tags: [...new Set([...before.tags, ...root.tags])] });
         } else if (!seen.has(digest)) {
           seen.add(digest);
-          if (!(await this.#descendIfReadable(root))) continue;
-          found.set(digest, root);
-          next.push(root.descriptor);
+          const entered = await this.#enterIfReadable(root);
+          if (entered === undefined) continue;
+          found.set(digest, entered);
+          next.push(entered.descriptor);
         } else if (root.tags.length > 0 && this.manifests.has(digest)) found.set(digest, root);
       }
       subjects = next;
@@ -232,12 +240,10 @@ class Walker {
   }
 
   /** A signature that is listed and not there, or broken, must not keep anybody from the image. */
-  async #descendIfReadable(root: Root): Promise<boolean> {
+  async #enterIfReadable(root: Root): Promise<Root | undefined> {
     const before = new Set(this.manifests.keys());
     try {
-      if (!isManifestType(root.descriptor.mediaType)) throw unsupported(root.descriptor);
-      await this.descend(root.descriptor, []);
-      return true;
+      return await this.enter(root);
     } catch (error) {
       if (!isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED', 'CORRUPT')) throw error;
       for (const digest of this.manifests.keys()) if (!before.has(digest)) this.manifests.delete(digest);
@@ -245,7 +251,7 @@ class Walker {
       const message = describeFailure(error);
       this.unreadable.push({ root, failure: error });
       this.#options.report?.({ type: 'referrer-refused', digest: root.descriptor.digest, code, message });
-      return false;
+      return undefined;
     }
   }
 
@@ -268,7 +274,11 @@ class Walker {
     return found;
   }
 
-  async #fetch(descriptor: Descriptor, signal = this.#options.signal): Promise<ManifestNode> {
+  /** `isRoot`: nothing but a server's word says what kind of manifest it is. What another manifest says of its child has to be right. */
+  async #fetch(
+    descriptor: Descriptor,
+    { signal = this.#options.signal, isRoot = false }: Abortable & { readonly isRoot?: boolean } = {},
+  ): Promise<ManifestNode> {
     checkAborted({ signal });
     const before = this.#read.get(descriptor.digest);
     if (before !== undefined) return before;
@@ -282,7 +292,8 @@ class Walker {
       throw new Failure('UNSUPPORTED', `the image has more than ${MAX_GRAPH_BYTES} bytes of manifests`);
     }
     try {
-      const node = { descriptor: descriptor, bytes, manifest: parseManifest(bytes, descriptor.mediaType) };
+      const mediaType = isRoot ? mediaTypeByBytes(bytes, descriptor.mediaType) : descriptor.mediaType;
+      const node = { descriptor: { ...descriptor, mediaType }, bytes, manifest: parseManifest(bytes, mediaType) };
       this.#read.set(descriptor.digest, node);
       return node;
     } catch (error) {

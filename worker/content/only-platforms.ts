@@ -6,6 +6,7 @@ import {
   formatPlatform,
   MAX_MANIFEST_BYTES,
   MEDIA_TYPE,
+  mediaTypeByBytes,
   parseManifest,
   type Descriptor,
   type Manifest,
@@ -30,8 +31,9 @@ export function onlyPlatforms(source: Source, platforms: readonly Platform[]): S
   const rewritten = new MemoryContent();
   const originals = new Map<Digest, Descriptor>();
 
-  const choose = async (descriptor: Descriptor, options: Parameters<Source['resolve']>[1]): Promise<Descriptor> => {
-    const bytes = await readAll(source, descriptor, MAX_MANIFEST_BYTES, { signal: options?.signal });
+  const choose = async (found: Descriptor, options: Parameters<Source['resolve']>[1]): Promise<Descriptor> => {
+    const bytes = await readAll(source, found, MAX_MANIFEST_BYTES, { signal: options?.signal });
+    const descriptor = { ...found, mediaType: mediaTypeByBytes(bytes, found.mediaType) };
     const manifest = parseManifest(bytes, descriptor.mediaType);
     if (manifest.kind !== 'index') {
       if (manifest.kind === 'image') await checkPlatform(source, manifest, platforms, descriptor, options);

@@ -123,7 +123,9 @@ export async function writeImage(
   try {
     const { root, location } = namedAt(request.to, image.root);
     await using target = await openTarget(root, request, backends, options);
-    const graph = { ...(await graphOf(image, target.current, options)), roots: [root] };
+    const read = await graphOf(image, target.current, options);
+    const { descriptor } = read.roots[0] ?? root;
+    const graph = { ...read, roots: [{ ...root, descriptor }] };
     const written = await target.write({ source: image.source, graph, repository: image.repository });
     return {
       from: formatLocation(image.from),
@@ -177,7 +179,8 @@ async function openTarget(
     case 'oci': {
       const target = await openFolderTarget(storeOf(backends, to).store, options);
       // a folder finds an image without a tag by its list only
-      const finish = root.tags.length > 0 ? undefined : async () => target.list(root.descriptor, options);
+      const finish =
+        root.tags.length > 0 ? undefined : async (descriptor: Descriptor) => target.list(descriptor, options);
       return openRepositoryTarget({ target, root, mountFrom: [], dryRun, finish }, options);
     }
     case 'docker': {
@@ -218,7 +221,11 @@ function bytesOf(graph: Graph): number {
 /** A failure of the image itself names digests alone: adds the name of the image, and what to do. Other failures are unchanged. */
 function naming(from: Location, error: unknown): unknown {
   if (!isFailure(error, 'CORRUPT', 'INVALID') || error.context.side !== 'source') return error;
-  const message = `${error.message}; the image is broken there: push it again, or copy it from elsewhere`;
+  const advice =
+    error.code === 'CORRUPT'
+      ? 'the image is broken there: push it again, or copy it from elsewhere'
+      : 'it was built like that: build it anew';
+  const message = `${error.message}; ${advice}`;
   return new Failure(error.code, message, {
     cause: error.cause,
     context: { ...error.context, image: formatLocation(from) },

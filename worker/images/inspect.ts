@@ -38,8 +38,8 @@ interface InspectedImage {
 export async function inspect(reference: string, backends: Backends, options: OperationOptions): Promise<Inspected> {
   const location = parseLocation(reference);
   await using image = await openLocation(backends, location, 'source', options);
-  const { descriptor } = image.root;
   const graph = await onSide('source', walk(image.source, [image.root], options));
+  const { descriptor } = graph.roots[0] ?? image.root;
   const top = graph.manifests.get(descriptor.digest);
   if (top === undefined) {
     throw new Failure('UNSUPPORTED', `${descriptor.mediaType} is not a manifest that can be inspected`, {

@@ -15,8 +15,8 @@ export interface RepositoryTargetRequest {
   readonly mountFrom: readonly string[];
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
-  /** Called when all of the image is written. */
-  readonly finish?: (() => Promise<void>) | undefined;
+  /** Called with the image when all of it is written. */
+  readonly finish?: ((image: Descriptor) => Promise<void>) | undefined;
 }
 
 /** A repository, of a registry or of a layout folder, as the target of one image. Failures carry `target`. */
@@ -34,7 +34,7 @@ export async function openRepositoryTarget(
       const copied = await copy(source, written, graph.roots, { ...options, graph, mountFrom });
       const { manifests, tallies } = copied;
       if (request.dryRun === true) return { outcome: 'planned', manifests, copied };
-      await request.finish?.();
+      for (const { descriptor } of graph.roots) await request.finish?.(descriptor);
       const isUnchanged = isThere && tallies.copied.count + tallies.mounted.count === 0;
       return { outcome: isUnchanged ? 'unchanged' : 'copied', manifests, copied };
     },

@@ -1,4 +1,4 @@
-import { Failure } from '../util/failure.ts';
+import { Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
 import { ambiguousMember } from './ambiguous-member.ts';
@@ -185,6 +185,27 @@ export function mediaTypeOf(bytes: Uint8Array): string | undefined {
   if (typeof own === 'string') return own;
   if (Array.isArray(body['manifests'])) return MEDIA_TYPE.ociIndex;
   return Array.isArray(body['layers']) && body['config'] !== undefined ? MEDIA_TYPE.ociManifest : undefined;
+}
+
+/**
+ * The media type of a manifest of which a server said `said`, as its bytes have it: by their member `mediaType`, or where they have none by
+ * their shape. Servers mislabel manifests, and a digest vouches for the bytes alone. `said` where the bytes do not say.
+ */
+export function mediaTypeByBytes<Said extends string | undefined>(bytes: Uint8Array, said: Said): string | Said {
+  let body: Readonly<Record<string, unknown>>;
+  try {
+    body = parseObject(bytes);
+  } catch (error) {
+    if (!isFailure(error)) throw error;
+    return said;
+  }
+  const own = body['mediaType'];
+  if (own !== undefined) return typeof own === 'string' && isManifestType(own) ? own : said;
+  const isIndex = Array.isArray(body['manifests']);
+  const isImage = isRecord(body['config']);
+  if (isIndex === isImage) return said;
+  if (isIndex) return said !== undefined && isIndexType(said) ? said : MEDIA_TYPE.ociIndex;
+  return said === MEDIA_TYPE.dockerManifest ? said : MEDIA_TYPE.ociManifest;
 }
 
 /** A descriptor out of parsed JSON; `where` names its place in the document. INVALID otherwise. Unknown fields are dropped. */

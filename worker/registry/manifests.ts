@@ -5,6 +5,7 @@ import {
   isManifestType,
   MANIFEST_MEDIA_TYPES,
   MAX_MANIFEST_BYTES,
+  mediaTypeByBytes,
   mediaTypeOf,
   type Descriptor,
 } from '../oci/manifest.ts';
@@ -192,7 +193,8 @@ export class Manifests {
 
   #mediaTypeOf(what: string, answer: HttpAnswer, bytes: Uint8Array): string {
     const said = contentType(answer);
-    if (said !== undefined && isManifestType(said)) return said;
+    const byBytes = mediaTypeByBytes(bytes, said);
+    if (byBytes !== undefined && isManifestType(byBytes)) return byBytes;
     if (said?.startsWith('application/vnd.docker.distribution.manifest.v1') === true)
       throw new Failure('UNSUPPORTED', `${what}: it is of docker's schema 1, which is obsolete; push the image anew`);
     const own = mediaTypeOf(bytes) ?? said;

@@ -25,6 +25,8 @@ export class Referrers {
   readonly #manifests: Manifests;
   /** Undefined until the first answer. */
   #hasApi: boolean | undefined;
+  /** Whether a refusal was passed over: there is one warning for a repository. */
+  #hasForgiven = false;
   /** Changes of fallback tags under way: each is a read and a write, one after the other. */
   readonly #changes = new Map<Digest, Promise<void>>();
 
@@ -91,9 +93,13 @@ export class Referrers {
       }
     } catch (error) {
       // a registry that has given a page has the API: without the others the list is not whole
-      if (isApi || !isFailure(error, 'NOT_FOUND', 'UNSUPPORTED', 'INVALID')) throw error;
+      if (isApi || !isFailure(error, 'NOT_FOUND', 'UNSUPPORTED', 'INVALID', 'DENIED', 'UNAUTHENTICATED')) throw error;
       // ECR has the API: what is not there is the repository, or the image
-      if (ecr !== undefined) return [];
+      if (ecr !== undefined) {
+        if (isRefusal(error)) throw error;
+        return [];
+      }
+      if (isRefusal(error)) await this.#forgive(error, subject, options);
       if (error.context['registryCode'] !== 'NAME_UNKNOWN') this.#hasApi = false;
       return undefined;
     }
@@ -101,10 +107,34 @@ export class Referrers {
     return entries;
   }
 
+  /**
+   * Passes over a refusal of a question about referrers, with one warning, where the registry does let us read the manifest itself: some answer 401
+   * or 403 for a path or a tag that they do not have. Throws the refusal otherwise.
+   */
+  async #forgive(refusal: Failure, subject: Digest, options: Abortable): Promise<void> {
+    try {
+      await this.#manifests.find(subject, options);
+    } catch (error) {
+      if (isFailure(error) && isRefusal(error)) throw refusal;
+      throw error;
+    }
+    if (this.#hasForgiven) return;
+    this.#hasForgiven = true;
+    this.#warn(
+      `${refusal.message}; images of ${this.#named} are copied without the referrers that it does not show: allow that, or pass --no-referrers`,
+    );
+  }
+
   /** What the fallback tag lists. */
   async #tagged(subject: Digest, options: Abortable): Promise<readonly unknown[]> {
     const tag = referrersTag(subject);
-    const found = await this.#manifests.find(tag, options);
+    let found: Descriptor | undefined;
+    try {
+      found = await this.#manifests.find(tag, options);
+    } catch (error) {
+      if (!isFailure(error) || !isRefusal(error)) throw error;
+      await this.#forgive(error, subject, options);
+    }
     if (found === undefined) return [];
     if (!isIndexType(found.mediaType)) {
       this.#warn(`${this.#named}:${tag} is not a list of referrers; passed over`);
@@ -178,6 +208,10 @@ export class Referrers {
 /** Whether a tag is one that lists referrers, as `referrersTag` names them. */
 export function isReferrersTag(tag: string): boolean {
   return /^sha(?:256|512)-[0-9a-f]{64}$/.test(tag);
+}
+
+function isRefusal(failure: Failure): boolean {
+  return failure.code === 'DENIED' || failure.code === 'UNAUTHENTICATED';
 }
 
 /** As lists have it: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers */

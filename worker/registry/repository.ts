@@ -58,7 +58,7 @@ export class RegistryRepository implements Source, Target {
 
   async has(descriptor: Descriptor, options: Abortable = {}): Promise<boolean> {
     if (!isManifestType(descriptor.mediaType)) return this.#hasBlob(descriptor, options);
-    return (await this.#manifests.find(descriptor.digest, options))?.size === descriptor.size;
+    return (await this.#seen(descriptor.digest, options))?.size === descriptor.size;
   }
 
   async put(descriptor: Descriptor, open: () => Bytes, options: Abortable = {}): Promise<void> {
@@ -68,12 +68,12 @@ export class RegistryRepository implements Source, Target {
 
   async tag(name: string, descriptor: Descriptor, open: () => Bytes, options: Abortable = {}): Promise<void> {
     // an immutable tag refuses even what it stands for already: https://github.com/aws/containers-roadmap/issues/2380
-    if ((await this.#tagged(name, options))?.digest === descriptor.digest) return;
+    if ((await this.#seen(name, options))?.digest === descriptor.digest) return;
     try {
       await this.#putManifest(name, descriptor, open, options);
     } catch (error) {
       if (!isFailure(error, 'CONFLICT')) throw error;
-      const found = await this.#tagged(name, options);
+      const found = await this.#seen(name, options);
       if (found?.digest === descriptor.digest) return;
       const now = found === undefined ? '' : ` and stands for ${shortDigest(found.digest)}`;
       throw new Failure(
@@ -166,10 +166,13 @@ export class RegistryRepository implements Source, Target {
     );
   }
 
-  /** What a tag stands for; undefined when nothing, or when we may write but not look. */
-  async #tagged(name: string, options: Abortable): Promise<Descriptor | undefined> {
+  /**
+   * What a tag or digest stands for; undefined when nothing, or when we may write but not look: some registries answer 403 for what is not there
+   * (https://github.com/sigstore/cosign/issues/2973). The push decides.
+   */
+  async #seen(reference: string, options: Abortable): Promise<Descriptor | undefined> {
     try {
-      return await this.#manifests.find(name, options);
+      return await this.#manifests.find(reference, options);
     } catch (error) {
       if (isFailure(error, 'DENIED', 'UNAUTHENTICATED', 'UNSUPPORTED')) return undefined;
       throw error;

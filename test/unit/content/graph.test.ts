@@ -40,6 +40,31 @@ function opensOf(opened: readonly Opened[]): ReadonlyMap<Digest, number> {
 }
 
 describe('walk', () => {
+  test('gives roots and referrers the media type that their bytes have, whatever the source said of them', async () => {
+    const content = new MemoryContent();
+    const image = addImage(content, 'image', { mediaType: MEDIA_TYPE.ociManifest });
+    const signature = addImage(content, 'signature', { mediaType: MEDIA_TYPE.ociManifest });
+    await tag(content, cosignTag(image, 'sig'), signature);
+    const mislabelled = (d: Descriptor): Descriptor => ({ ...d, mediaType: MEDIA_TYPE.dockerList });
+    const source: Source = {
+      open: (d, o) => content.open(d, o),
+      referrers: (d, o) => content.referrers(d, o),
+      tags: (o) => content.tags(o),
+      resolve: async (reference, o) => mislabelled(await content.resolve(reference, o)),
+    };
+    const graph = await walk(source, [rootOf(mislabelled(image), 'v1')]);
+    expect(graph.roots).toEqual([rootOf(image, 'v1')]);
+    expect(graph.referrers).toEqual([rootOf(signature, cosignTag(image, 'sig'))]);
+    expect([...graph.manifests.values()].map((node) => node.descriptor)).toEqual([image, signature]);
+  });
+
+  test('refuses a child that its index calls something else: that is no server mislabelling it', async () => {
+    const content = new MemoryContent();
+    const image = addImage(content, 'image', { mediaType: MEDIA_TYPE.ociManifest });
+    const index = addIndex(content, [{ ...image, mediaType: MEDIA_TYPE.dockerManifest }]);
+    await expect(walk(content, [rootOf(index)])).rejects.toEqual(code('INVALID'));
+  });
+
   test('asks for no cosign tags of digests that are too long for tags', async () => {
     const content = new MemoryContent();
     const bytes = Buffer.from('{}');

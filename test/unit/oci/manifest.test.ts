@@ -11,6 +11,7 @@ import {
   MANIFEST_MEDIA_TYPES,
   MAX_MANIFEST_BYTES,
   MEDIA_TYPE,
+  mediaTypeByBytes,
   mediaTypeOf,
   parseDescriptor,
   parseManifest,
@@ -159,6 +160,22 @@ describe('parseManifest', () => {
     expect(() => parseManifest(json({ ...body, mediaType: 7 }), MEDIA_TYPE.ociIndex)).toThrow(
       invalid(/calls itself 7/),
     );
+  });
+
+  test.each<[string, object, string]>([
+    [MEDIA_TYPE.dockerManifest, { mediaType: MEDIA_TYPE.ociManifest }, MEDIA_TYPE.ociManifest],
+    [MEDIA_TYPE.ociIndex, { mediaType: MEDIA_TYPE.ociArtifact }, MEDIA_TYPE.ociArtifact],
+    [MEDIA_TYPE.dockerManifest, { config: CONFIG, layers: [] }, MEDIA_TYPE.dockerManifest],
+    [MEDIA_TYPE.dockerList, { config: CONFIG, layers: null }, MEDIA_TYPE.ociManifest],
+    [MEDIA_TYPE.ociArtifact, { config: CONFIG, layers: [] }, MEDIA_TYPE.ociManifest],
+    [MEDIA_TYPE.dockerList, { manifests: [] }, MEDIA_TYPE.dockerList],
+    [MEDIA_TYPE.dockerManifest, { manifests: [] }, MEDIA_TYPE.ociIndex],
+    ['application/json', { manifests: [] }, MEDIA_TYPE.ociIndex],
+    [MEDIA_TYPE.ociIndex, { manifests: [], config: CONFIG }, MEDIA_TYPE.ociIndex],
+    [MEDIA_TYPE.ociIndex, { mediaType: 'text/plain' }, MEDIA_TYPE.ociIndex],
+    [MEDIA_TYPE.ociIndex, [], MEDIA_TYPE.ociIndex],
+  ])('what was given as %s is by its bytes %j a %s', (said, body, expected) => {
+    expect(mediaTypeByBytes(json(body), said)).toBe(expected);
   });
 
   test.each([

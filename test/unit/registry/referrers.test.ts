@@ -139,8 +139,40 @@ describe('by the API', () => {
     await expect(Array.fromAsync(app.referrers(SUBJECT))).rejects.toMatchObject({ code: 'UNSUPPORTED' });
   });
 
+  test.each([401, 403])(
+    'a registry that refuses it with %i, and gives the manifest, is asked for the tag',
+    async (status) => {
+      const real = artifact('real');
+      const index = indexOf(real);
+      const { app, warnings } = await serving({
+        [API]: [{ status }],
+        [`HEAD /v2/app/manifests/${SUBJECT.digest}`]: [standsFor(await bytesOf(SUBJECT), SUBJECT.mediaType)],
+        [`HEAD /v2/app/manifests/${TAG}`]: [standsFor(index, MEDIA_TYPE.ociIndex)],
+        [`GET /v2/app/manifests/${digestOf(index)}`]: [given(index, MEDIA_TYPE.ociIndex)],
+        [`GET /v2/app/manifests/${real.digest}`]: [given(await bytesOf(real), real.mediaType)],
+      });
+      expect(await Array.fromAsync(app.referrers(SUBJECT))).toEqual([described(real, 'real')]);
+      expect(warnings).toEqual([expect.stringContaining(`answered ${status}`)]);
+    },
+  );
+
+  test('a registry that answers 403 for the tag too, and gives the manifest, has no referrers, with one warning', async () => {
+    const manifest = standsFor(await bytesOf(SUBJECT), SUBJECT.mediaType);
+    const { app, warnings } = await serving({
+      [API]: [{ status: 403 }],
+      [`HEAD /v2/app/manifests/${TAG}`]: [{ status: 403 }, { status: 403 }],
+      [`HEAD /v2/app/manifests/${SUBJECT.digest}`]: [manifest, manifest, manifest],
+    });
+    expect(await Array.fromAsync(app.referrers(SUBJECT))).toEqual([]);
+    expect(await Array.fromAsync(app.referrers(SUBJECT))).toEqual([]);
+    expect(warnings).toHaveLength(1);
+  });
+
   test('that it refuses is a failure, not an empty list', async () => {
-    const { app } = await serving({ [API]: [{ status: 403 }] });
+    const { app } = await serving({
+      [API]: [{ status: 403 }],
+      [`HEAD /v2/app/manifests/${SUBJECT.digest}`]: [{ status: 403 }],
+    });
     await expect(Array.fromAsync(app.referrers(SUBJECT))).rejects.toMatchObject({ code: 'DENIED' });
   });
 });

@@ -175,6 +175,17 @@ describe('resolve', () => {
     await expect(app.resolve('v1')).rejects.toMatchObject({ code: 'CORRUPT' });
   });
 
+  test.each([MEDIA_TYPE.dockerManifest, MEDIA_TYPE.ociIndex, 'application/vnd.docker.distribution.manifest.v1+json'])(
+    'takes the kind from the manifest itself where the registry calls it %s',
+    async (said) => {
+      const { app } = await serving({
+        'HEAD /v2/app/manifests/v1': [{ status: 405 }],
+        'GET /v2/app/manifests/v1': [manifestReply({ headers: { 'content-type': said } })],
+      });
+      expect(await app.resolve('v1')).toEqual(IMAGE);
+    },
+  );
+
   test("docker's first schema is said to be that", async () => {
     const old = { 'content-type': 'application/vnd.docker.distribution.manifest.v1+prettyjws' };
     const { app } = await serving({
@@ -400,6 +411,14 @@ describe('tags', () => {
     });
     await app.tag('v1', IMAGE, body(MANIFEST));
   });
+
+  test.each([401, 403])(
+    'a manifest is not there for those who may not look: the registry answers %i',
+    async (status) => {
+      const { app } = await serving({ [`HEAD /v2/app/manifests/${IMAGE.digest}`]: [{ status }] });
+      expect(await app.has(IMAGE)).toBe(false);
+    },
+  );
 
   test('can be written by those who may not look', async () => {
     const { app } = await serving({ [head]: [{ status: 403 }], [put]: [{ status: 201 }] });

@@ -1,0 +1,119 @@
+// Registries that deviate where a digest proves the content anyway.
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { afterAll, describe, expect, test } from 'vitest';
+import { inspect } from '../../worker/images/inspect.ts';
+import { verify } from '../../worker/images/verify.ts';
+import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
+import { alteringFront, type FrontAnswer } from '../support/altering-front.ts';
+import { makeImage } from '../support/images.ts';
+import { failureOf, openLab } from '../support/lab.ts';
+import { expectSameImage } from '../support/same-image.ts';
+
+const lab = await openLab();
+const { ecr, registry } = lab.stack;
+afterAll(async () => lab[Symbol.asyncDispose]());
+
+const refused = (status: number): FrontAnswer => ({
+  status,
+  headers: { 'content-type': 'application/json' },
+  body: Buffer.from('{"errors":[{"code":"DENIED","message":"no"}]}'),
+});
+
+describe('a registry that gives manifests with the wrong Content-Type', () => {
+  const mislabelling = async (): Promise<string> =>
+    alteringFront(registry.url, (line, answer) =>
+      line.includes('/manifests/') && answer.status === 200
+        ? { ...answer, headers: { ...answer.headers, 'content-type': MEDIA_TYPE.dockerManifest } }
+        : answer,
+    );
+
+  test.each([[['linux/amd64']], [['linux/amd64', 'linux/arm64']]])(
+    'is copied from, with the type that the bytes of its image for %j have',
+    async (platforms) => {
+      const image = await makeImage({ seed: 81, platforms });
+      const name = `mislabelled/of-${platforms.length}`;
+      await lab.push(image, registry, name);
+      const from = `docker://${await mislabelling()}/${name}:v1`;
+      const session = lab.session();
+      await session.copy(from, `docker://${ecr.registryHost}/${name}:v1`);
+      await expectSameImage(image.content, lab.view(ecr, name), image.root);
+      await session.copy(from, `oci-archive:${join(lab.folder, name)}.tar`);
+      await session.copy(from, `oci:${join(lab.folder, name)}`);
+      const { backends, options } = session;
+      expect((await inspect(from, backends, options)).mediaType).toBe(image.root.descriptor.mediaType);
+      expect(await verify({ at: `oci-archive:${join(lab.folder, name)}.tar` }, backends, options)).toMatchObject([
+        { faults: [] },
+      ]);
+    },
+  );
+
+  test('gives the platforms that are chosen', async () => {
+    const image = await makeImage({ seed: 82, platforms: ['linux/amd64', 'linux/arm64'] });
+    await lab.push(image, registry, 'mislabelled/chosen');
+    const from = `docker://${await mislabelling()}/mislabelled/chosen:v1`;
+    const to = `docker://${ecr.registryHost}/mislabelled/chosen:v1`;
+    expect(await lab.session().copy(from, to, { platforms: ['linux/arm64'] })).toMatchObject({ outcome: 'copied' });
+  });
+});
+
+describe('a registry behind a proxy that compresses documents and answers HEAD without a length', () => {
+  test('is copied from, layers untouched', async () => {
+    const image = await makeImage({ seed: 83 });
+    await lab.push(image, registry, 'compressed/app');
+    const host = await alteringFront(registry.url, (line, answer) => {
+      if (answer.status !== 200 || line.includes('/blobs/')) return answer;
+      if (line.startsWith('HEAD')) return { ...answer, headers: { ...answer.headers, 'content-length': '0' } };
+      return {
+        ...answer,
+        headers: { ...answer.headers, 'content-encoding': 'gzip' },
+        body: gzipSync(answer.body),
+      };
+    });
+    await lab.session().copy(`docker://${host}/compressed/app:v1`, `docker://${ecr.registryHost}/compressed/app:v1`);
+    await expectSameImage(image.content, lab.view(ecr, 'compressed/app'), image.root);
+  });
+});
+
+describe('a registry that refuses to list referrers', () => {
+  test.each([401, 403])('with %i gives its images, with one warning', async (status) => {
+    const image = await makeImage({ seed: 84, platforms: ['linux/amd64', 'linux/arm64'] });
+    const name = `refusing/with-${status}`;
+    await lab.push(image, registry, name);
+    const host = await alteringFront(registry.url, (line, answer) =>
+      line.includes('/referrers/') ? refused(status) : answer,
+    );
+    const { copy, events } = lab.session();
+    await copy(`docker://${host}/${name}:v1`, `docker://${ecr.registryHost}/${name}:v1`);
+    await expectSameImage(image.content, lab.view(ecr, name), image.root);
+    expect(events.filter((event) => event.type === 'warning')).toEqual([
+      { type: 'warning', message: expect.stringMatching(new RegExp(`${status} DENIED.*--no-referrers`)) },
+    ]);
+  });
+
+  test('and to give manifests is a failure', async () => {
+    const image = await makeImage({ seed: 85 });
+    await lab.push(image, registry, 'refusing/all');
+    const host = await alteringFront(registry.url, (line, answer) =>
+      line.includes('/referrers/') || line.startsWith('HEAD /v2/refusing/all/manifests/sha256:')
+        ? refused(403)
+        : answer,
+    );
+    const copied = lab
+      .session()
+      .copy(`docker://${host}/refusing/all:v1`, `docker://${ecr.registryHost}/refusing/all:v1`);
+    expect((await failureOf(copied, 'DENIED')).message).toContain('list referrers of');
+  });
+});
+
+describe('a target that answers 403 for manifests that it does not have', () => {
+  test('is pushed to: the push decides', async () => {
+    const image = await makeImage({ seed: 86, platforms: ['linux/amd64', 'linux/arm64'] });
+    await lab.push(image, ecr, 'denying/source');
+    const host = await alteringFront(registry.url, (line, answer) =>
+      /^(?:HEAD|GET) .*\/manifests\//.test(line) && answer.status === 404 ? refused(403) : answer,
+    );
+    await lab.session().copy(`docker://${ecr.registryHost}/denying/source:v1`, `docker://${host}/denying/target:v1`);
+    await expectSameImage(image.content, lab.view(registry, 'denying/target'), image.root);
+  });
+});
