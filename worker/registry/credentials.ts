@@ -2,7 +2,9 @@ import { readFile } from 'node:fs/promises';
 import { orAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure } from '../util/failure.ts';
+import { keepSecret } from '../util/own-secrets.ts';
 import { isRecord } from '../util/record.ts';
+import { redacted } from '../util/text.ts';
 
 /** Who we are for a registry. */
 export type Credentials =
@@ -92,7 +94,11 @@ export function findCredentials(options: CredentialOptions): CredentialLookup {
     return undefined;
   };
 
-  return async (host, repository, taskOptions) => explicit ?? orAborted(find(host, repository), taskOptions);
+  return async (host, repository, taskOptions) => {
+    const found = explicit ?? (await orAborted(find(host, repository), taskOptions));
+    if (found !== undefined) keepSecret('identityToken' in found ? found.identityToken : found.password);
+    return found;
+  };
 }
 
 /** Keys of `auths` that fit, the narrowest first: `host/a/b`, `host/a`, `host`. */
@@ -204,7 +210,7 @@ async function runHelper(
   }
   if (result.exitCode !== 0) {
     // helpers say why on stdout
-    const said = `${result.stdout} ${result.stderr}`.replace(/[\p{Cc}\s]+/gu, ' ').trim();
+    const said = redacted(`${result.stdout} ${result.stderr}`.replace(/[\p{Cc}\s]+/gu, ' ')).trim();
     if (/credentials not found|no credentials|not found in native keychain/i.test(said)) return undefined;
     throw new Failure('UNAUTHENTICATED', `${what}: it failed: ${said.slice(0, 200) || `exit code ${result.exitCode}`}`);
   }

@@ -1,5 +1,6 @@
 import { aborted, type Abortable } from './abort.ts';
 import { Failure, type Code } from './failure.ts';
+import { redacted } from './text.ts';
 
 /**
  * One call of the AWS SDK. What it throws becomes a Failure that names the IAM action that is missing; `context.noCredentials` where the SDK
@@ -59,7 +60,7 @@ function sdkFailure(what: string, action: string, error: unknown): Failure {
       : code === 'UNAUTHENTICATED'
         ? '; check the AWS credentials'
         : '';
-  const said = message.replace(/[\p{Cc}\s]+/gu, ' ').slice(0, 400);
+  const said = redacted(message.replace(/[\p{Cc}\s]+/gu, ' ')).slice(0, 400);
   return new Failure(code, `${what}: ${name}: ${said}${hint}`, {
     cause: error,
     context: {
