@@ -5,6 +5,7 @@ import type { Access } from '../rules/rule.ts';
 import type { Clock } from '../util/clock.ts';
 import { describeFailure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
+import { withoutOwnSecrets } from '../util/own-secrets.ts';
 import { startProgress, type Progress, type Screen } from './progress.ts';
 
 /** How to reach the backends of one command: what its flags say about credentials and creating. */
@@ -112,5 +113,6 @@ export function printResult(context: CommandContext, flags: CommonFlags, result:
 }
 
 function jsonValue(_: string, value: unknown): unknown {
+  if (typeof value === 'string') return withoutOwnSecrets(value);
   return isFailure(value) ? { code: value.code, message: describeFailure(value) } : value;
 }

@@ -1,5 +1,6 @@
 import type { Clock } from '../util/clock.ts';
 import type { Event, Report } from '../util/events.ts';
+import { redacted } from '../util/text.ts';
 import { formatBytes, formatDigest, formatDuration, printable } from './text.ts';
 
 /** Where text goes: a terminal, a pipe, or a test's buffer. */
@@ -154,7 +155,7 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
       return isQuiet ? undefined : printable(event.message);
     case 'retry':
       return options.verbose && !isQuiet
-        ? `retry ${event.what} in ${formatDuration(event.delayMs)}, attempt ${event.attempt}: ${printable(event.message)}`
+        ? `retry ${printable(event.what)} in ${formatDuration(event.delayMs)}, attempt ${event.attempt}: ${printable(event.message)}`
         : undefined;
     case 'job-failed':
       return `${event.again ? 'warning' : 'failed'}: ${printable(event.job.title)}: ${printable(event.message)}`;
@@ -233,5 +234,5 @@ function copyLine(event: CopyEvent, { style, verbose }: ProgressOptions): string
 
 function jsonLine(event: Event, options: ProgressOptions): string | undefined {
   if (event.type === 'blob-progress' || (event.type === 'blob-started' && !options.verbose)) return undefined;
-  return JSON.stringify(event);
+  return JSON.stringify(event, (_, value: unknown) => (typeof value === 'string' ? redacted(value) : value));
 }

@@ -24,7 +24,12 @@ const SIDES = { src: 'source', dest: 'target' } as const;
 export function withSideFlags(command: Command, sides: readonly (keyof typeof SIDES)[] = ['src', 'dest']): Command {
   for (const side of sides) {
     command
-      .addOption(new Option(`--${side}-creds <user:password>`, `credentials of the ${SIDES[side]} registry`))
+      .addOption(
+        new Option(
+          `--${side}-creds <user:password>`,
+          `credentials of the ${SIDES[side]} registry; the list of processes shows them, unlike those of --${side}-authfile`,
+        ),
+      )
       .addOption(new Option(`--${side}-authfile <file>`, `file with credentials of the ${SIDES[side]} registry`))
       .addOption(new Option(`--${side}-role <arn>`, `IAM role to assume for the ${SIDES[side]}, when it is ECR`))
       .addOption(new Option(`--${side}-external-id <id>`, `external id for that role`));

@@ -1,3 +1,5 @@
+import { redacted } from '../util/text.ts';
+
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
 
 /** `1536` → `1.5 KiB`. */
@@ -42,7 +44,7 @@ export function formatTable(heads: readonly string[], rows: readonly (readonly s
 // oxlint-disable-next-line no-control-regex -- exactly these are what must not reach a terminal
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/g;
 
-/** Text of others (tags, messages of registries) without what would steer a terminal or break a line. */
+/** Text of others (tags, messages of registries) without secrets, and without what would steer a terminal or break a line. */
 export function printable(text: string): string {
-  return text.replace(CONTROL, ' ');
+  return redacted(text).replace(CONTROL, ' ');
 }

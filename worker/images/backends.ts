@@ -40,7 +40,7 @@ export interface Registry {
 }
 
 /** One member of a repository's settings that would become another. */
-export interface SettingsChange {
+interface SettingsChange {
   readonly member: string;
   /** As JSON; undefined for none. */
   readonly from: string | undefined;

@@ -1,4 +1,5 @@
 import type { Report } from '../util/events.ts';
+import { redacted } from '../util/text.ts';
 
 /** What goes wrong beside the images of a batch. */
 export interface Faults {
@@ -12,7 +13,8 @@ export function collectFaults(report: Report | undefined): Faults {
   const messages: string[] = [];
   return {
     messages,
-    add: (message) => {
+    add: (text) => {
+      const message = redacted(text);
       messages.push(message);
       report?.({ type: 'warning', message });
     },

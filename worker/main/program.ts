@@ -135,13 +135,24 @@ function program(context: CommandContext, more: readonly AddCommand[]): Command 
     .version(context.version)
     .addHelpText('after', HELP_END)
     .exitOverride()
-    .configureOutput({ writeOut: (text) => context.stdout.write(text), writeErr: (text) => context.stderr.write(text) })
+    .configureOutput({
+      writeOut: (text) => context.stdout.write(text),
+      writeErr: (text) => context.stderr.write(text),
+      outputError: (text, write) => write(withoutValues(text)),
+    })
     .showHelpAfterError('(transship COMMAND --help tells more)');
   for (const add of COMMANDS) add(root, context);
   for (const add of more) add(root, context);
   for (const command of [...root.commands, ...root.commands.flatMap((parent) => parent.commands)])
     command.exitOverride().showHelpAfterError(`(transship ${command.name()} --help tells more)`);
   return root;
+}
+
+/** An error of wrong usage without the values that it quotes: of a flag that is mistyped they may be credentials. */
+function withoutValues(text: string): string {
+  return text
+    .replace(/(unknown option '(?:--[\w-]*|-\w?))[^]*?'(?=\n|$)/, "$1'")
+    .replace(/(too many arguments[^:]*? but got \d+): [^]*\.(?=\n|$)/, '$1.');
 }
 
 /** A Failure's own sentence; for anything else also where it happened, since it is a bug. */

@@ -4,7 +4,9 @@ import { orAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Report } from '../util/events.ts';
 import { Failure, isFailure } from '../util/failure.ts';
+import { keepSecret } from '../util/own-secrets.ts';
 import { isRecord } from '../util/record.ts';
+import { redacted } from '../util/text.ts';
 
 /** Who we are for a registry. */
 export type Credentials =
@@ -105,7 +107,11 @@ export function findCredentials(options: CredentialOptions): CredentialLookup {
     return undefined;
   };
 
-  return async (host, repository, taskOptions) => explicit ?? orAborted(find(host, repository), taskOptions);
+  return async (host, repository, taskOptions) => {
+    const found = explicit ?? (await orAborted(find(host, repository), taskOptions));
+    if (found !== undefined) keepSecret('identityToken' in found ? found.identityToken : found.password);
+    return found;
+  };
 }
 
 /** The file at `path`, read when it is first asked for. */
@@ -268,7 +274,7 @@ async function runHelper(
   }
   if (result.exitCode !== 0) {
     // helpers say why on stdout
-    const said = `${result.stdout} ${result.stderr}`.replace(/[\p{Cc}\s]+/gu, ' ').trim();
+    const said = redacted(`${result.stdout} ${result.stderr}`.replace(/[\p{Cc}\s]+/gu, ' ')).trim();
     if (/credentials not found|no credentials|not found in native keychain/i.test(said)) return undefined;
     throw new Failure('UNAUTHENTICATED', `${what}: it failed: ${said.slice(0, 200) || `exit code ${result.exitCode}`}`);
   }

@@ -1,6 +1,7 @@
 import { orAborted } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { Failure, isFailure } from '../util/failure.ts';
+import { keepSecret } from '../util/own-secrets.ts';
 import { isRecord } from '../util/record.ts';
 import type { Report } from '../util/events.ts';
 import { calling } from '../util/sdk-failure.ts';
@@ -92,6 +93,7 @@ function parseSecret(what: string, text: string | undefined): UserPassword {
   }
   const { username, password, accessToken } = isRecord(body) ? body : {};
   const secret = password ?? accessToken;
+  if (typeof secret === 'string') keepSecret(secret);
   if (typeof username === 'string' && username !== '' && typeof secret === 'string' && secret !== '')
     return { username, password: secret };
   throw new Failure('UNAUTHENTICATED', `${what}: a user name or a password is missing in it; ${expected}`);

@@ -1,3 +1,5 @@
+import { redacted } from './text.ts';
+
 /**
  * Why something failed, as a closed set that programs may switch on.
  *
@@ -102,11 +104,11 @@ export function atSide(side: Side, error: unknown): Failure {
 
 /**
  * The whole sentence of a failure, for a person: with what its context says of where it happened, which its message leaves out. What leaves
- * the program as text (an error, a warning, a fault, the reason of a dead letter) is made here.
+ * the program as text (an error, a warning, a fault, the reason of a dead letter) is made here, without secrets.
  */
 export function describeFailure(error: unknown): string {
   const { message, context } = toFailure(error);
-  return [context.side, context.image, message].filter((part) => part !== undefined).join(': ');
+  return redacted([context.side, context.image, message].filter((part) => part !== undefined).join(': '));
 }
 
 /** What `work` resolves to. Its failures are marked with the side, as by `atSide`. */

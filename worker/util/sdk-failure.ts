@@ -1,6 +1,7 @@
 import { aborted, type Abortable } from './abort.ts';
 import { codeOfName, codeOfPassingStatus, isExpiry, isUnnamed } from './aws-errors.ts';
 import { Failure, type Code } from './failure.ts';
+import { redacted } from './text.ts';
 
 /**
  * One call of the AWS SDK. What it throws becomes a Failure that names the IAM action that is missing; `context.noCredentials` where the SDK
@@ -40,7 +41,7 @@ function sdkFailure(what: string, action: string, error: unknown): Failure {
   const said =
     isUnnamed(name) && status !== undefined
       ? `the answer was HTTP ${status}, without an error code of AWS`
-      : `${name}: ${message.replace(/[\p{Cc}\s]+/gu, ' ').slice(0, 400)}`;
+      : `${name}: ${redacted(message.replace(/[\p{Cc}\s]+/gu, ' ')).slice(0, 400)}`;
   return new Failure(code, `${what}: ${said}${hint}`, {
     cause: error,
     context: {

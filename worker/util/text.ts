@@ -1,3 +1,5 @@
+import { withoutOwnSecrets } from './own-secrets.ts';
+
 const MOST = 200;
 
 /**
@@ -21,14 +23,26 @@ export function escaped(text: string): string {
 export function compareStrings(a: string, b: string): number {
   return a < b ? -1 : Number(a > b);
 }
+/** Names of parameters that sign or prove, in URLs of AWS, Google, Azure and CDNs, and in forms. */
+const SECRET_NAMES = [
+  String.raw`X-(?:Amz|Goog)-[\w-]{1,40}`,
+  '(?:AWS|Google)AccessKey(?:Id)?',
+  '(?:[a-z]{1,20}[-_])?(?:token|secret|password|signature|credentials?)',
+  'passwd|sig|client_?secret|access_?key|api_?key',
+].join('|');
+const PARAMETER = new RegExp(String.raw`(?<![\w-])(${SECRET_NAMES})(=|%3D)[^\s&"'<>;,)\]}]+`, 'gi');
+const JSON_MEMBER = new RegExp(String.raw`("(?:${SECRET_NAMES})"\s{0,5}:\s{0,5}")(?:[^"\\]|\\.)+`, 'gi');
 
 /**
- * `text` without what signs or proves: queries of URLs, users and passwords in them and in `docker://` (where a digest may be behind the `@`),
- * and what follows `Bearer` or `Basic`.
+ * `text` without what signs or proves, for text that leaves the program: secrets that this process was given, queries of URLs, users and
+ * passwords in them and in `docker://` (where a digest may be after the `@`), values of parameters such as `X-Amz-Signature=` and `token=`
+ * wherever they are, and what follows `Bearer` or `Basic`.
  */
 export function redacted(text: string): string {
-  return text
+  return withoutOwnSecrets(text)
     .replace(/(\b[a-z][a-z0-9+.-]{0,20}:\/\/)[^\s/?#"'<>]+@(?![a-z0-9]+:[0-9a-f]{32})/gi, '$1…@')
     .replace(/(\bhttps?:\/\/[^\s?#"'<>]*)[?#][^\s"'<>]*/gi, '$1')
+    .replace(PARAMETER, '$1$2…')
+    .replace(JSON_MEMBER, '$1…')
     .replace(/\b(Bearer|Basic) +[\w+/=.~-]{8,}/gi, '$1 …');
 }

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 
 import { openRegistry } from '../../../worker/registry/registry.ts';
 import { secretCredentials } from '../../../worker/registry/secrets.ts';
 import type { Event } from '../../../worker/util/events.ts';
+import { redacted } from '../../../worker/util/text.ts';
 import { fakeClock } from '../../support/clock.ts';
 import { failureOf } from '../../support/lab.ts';
 import { scriptedServer, type Reply } from '../../support/scripted-server.ts';
@@ -47,6 +48,12 @@ describe('a secret', () => {
     expect(asked?.headers['x-amz-target']).toBe('secretsmanager.GetSecretValue');
     expect(asked?.headers.authorization).toContain('/eu-west-1/secretsmanager/');
     expect(JSON.parse(String(asked?.body))).toEqual({ SecretId: ARN });
+  });
+
+  test('is in no message once it was read', async () => {
+    await manager(secret({ username: 'ann', accessToken: 'planted-in-a-secret' }));
+    await secretCredentials({ arn: ARN, clock: fakeClock() })('docker.io', 'library/alpine', {});
+    expect(redacted('the registry said: planted-in-a-secret is old')).toBe('the registry said: … is old');
   });
 
   test('is read once for all who need it, and again after five minutes', async () => {

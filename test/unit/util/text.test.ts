@@ -42,6 +42,14 @@ test.each([
     'docker://…@host.example/x:1 → docker://b.example/x:1',
   ],
   ['authorization: Bearer abcdefgh.secret', 'authorization: Bearer …'],
+  ['/blob?X-Amz-Signature=abc&X-Amz-Security-Token=d%2Fe&x=1', '/blob?X-Amz-Signature=…&X-Amz-Security-Token=…&x=1'],
+  ['blob?sv=2&sig=abc%3D failed', 'blob?sv=2&sig=… failed'],
+  ['x-amz-signature=abc, Signature=def; token=ghi', 'x-amz-signature=…, Signature=…; token=…'],
+  [
+    'grant_type=x&access_token=a.b&refresh_token=c&password=d',
+    'grant_type=x&access_token=…&refresh_token=…&password=…',
+  ],
+  ['{"user":"ann","password": "a\\"b","access_token":"c"}', '{"user":"ann","password": "…","access_token":"…"}'],
 ])('%s loses its secrets', (text, shown) => {
   expect(redacted(text)).toBe(shown);
 });
@@ -50,6 +58,7 @@ test.each([
   `docker://alpine:3.1@${DIGEST}`,
   `docker://host.example:5000/app@${DIGEST} → s3://bucket/a@b?c.tar`,
   'see https://host.example/docs',
+  'no basic auth credentials; the token is invalid: design=1, a secret is needed',
 ])('%s stays as it is', (text) => {
   expect(redacted(text)).toBe(text);
 });

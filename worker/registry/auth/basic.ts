@@ -1,4 +1,9 @@
-/** The Authorization header of a user name and password: https://www.rfc-editor.org/rfc/rfc7617 */
+import { keepSecret } from '../../util/own-secrets.ts';
+
+/** The Authorization header of a user name and password: https://www.rfc-editor.org/rfc/rfc7617. No message repeats them from then on. */
 export function basicHeader(credentials: { readonly username: string; readonly password: string }): string {
-  return `Basic ${Buffer.from(`${credentials.username}:${credentials.password}`).toString('base64')}`;
+  const encoded = Buffer.from(`${credentials.username}:${credentials.password}`).toString('base64');
+  keepSecret(credentials.password);
+  keepSecret(encoded);
+  return `Basic ${encoded}`;
 }

@@ -1,5 +1,6 @@
 import type { Clock } from '../../util/clock.ts';
 import { Failure } from '../../util/failure.ts';
+import { keepSecret } from '../../util/own-secrets.ts';
 import type { Credentials } from '../credentials.ts';
 import { addressKind } from '../transport/address.ts';
 import type { PlainFetch } from '../transport/authorization.ts';
@@ -92,6 +93,7 @@ function tokenRequest(
   credentials: Credentials | undefined,
 ): Parameters<PlainFetch>[0] {
   if (credentials !== undefined && 'identityToken' in credentials) {
+    keepSecret(credentials.identityToken);
     const form = new URLSearchParams({
       grant_type: 'refresh_token',
       client_id: CLIENT_ID,
@@ -148,5 +150,6 @@ function parseToken(text: string, what: string, nowMs: number): Token {
   const said = Number(fields['expires_in']);
   const seconds = Number.isFinite(said) && said > 0 ? said : DEFAULT_TOKEN_SECONDS;
   const margin = Math.min(MARGIN_SECONDS, seconds / 4);
+  keepSecret(token);
   return { header: `Bearer ${token}`, untilMs: nowMs + (seconds - margin) * 1000 };
 }

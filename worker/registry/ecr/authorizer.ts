@@ -2,6 +2,7 @@ import type * as Sdk from '@aws-sdk/client-ecr';
 import { orAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { Failure, isFailure, type Code } from '../../util/failure.ts';
+import { keepSecret } from '../../util/own-secrets.ts';
 import { SharedPromise } from '../../util/shared-promise.ts';
 import { basicHeader } from '../auth/basic.ts';
 import type { CredentialLookup } from '../credentials.ts';
@@ -95,6 +96,9 @@ export class EcrAuthorizer implements Authorizer {
 function tokenOf(what: string, data: Sdk.AuthorizationData | undefined, nowMs: number): Token {
   const { authorizationToken, expiresAt } = data ?? {};
   if (authorizationToken === undefined) throw new Failure('UNAVAILABLE', `${what}: ECR answered without a token`);
+  const password = Buffer.from(authorizationToken, 'base64').toString();
+  keepSecret(password.slice(password.indexOf(':') + 1));
+  keepSecret(authorizationToken);
   const lifetimeMs = (expiresAt?.getTime() ?? nowMs) - nowMs;
   // a tenth of its life ahead: of the twelve hours that ECR gives, more than one
   return { header: `Basic ${authorizationToken}`, sinceMs: nowMs, renewAtMs: nowMs + lifetimeMs * 0.9 };
