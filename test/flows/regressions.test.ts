@@ -251,7 +251,8 @@ async function helperSettings(name: string, script: string): Promise<Settings> {
   const folder = join(lab.folder, name);
   await mkdir(folder);
   await writeFile(join(folder, `docker-credential-${name}`), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-  await writeFile(join(folder, 'config.json'), JSON.stringify({ credsStore: name }));
+  const config = { auths: { 'registry.example.com': {} }, credsStore: name };
+  await writeFile(join(folder, 'config.json'), JSON.stringify(config));
   const path = process.env['PATH'];
   process.env['PATH'] = `${folder}:${path}`;
   onTestFinished(() => void (process.env['PATH'] = path));

@@ -29,6 +29,10 @@ export interface SideOptions {
   readonly authFile?: string | undefined;
   readonly assumeRole?: string | undefined;
   readonly externalId?: string | undefined;
+  /** Whether certificates of registries are checked. Default true. */
+  readonly tlsVerify?: boolean | undefined;
+  /** Whether registries are asked by plain HTTP. Default: on loopback alone. */
+  readonly plainHttp?: boolean | undefined;
 }
 
 /** This program once more, as a process of its own. */

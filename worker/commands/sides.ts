@@ -10,10 +10,14 @@ export interface SideFlags {
   readonly srcAuthfile?: string;
   readonly srcRole?: string;
   readonly srcExternalId?: string;
+  readonly srcTlsVerify?: string;
+  readonly srcPlainHttp?: boolean;
   readonly destCreds?: string;
   readonly destAuthfile?: string;
   readonly destRole?: string;
   readonly destExternalId?: string;
+  readonly destTlsVerify?: string;
+  readonly destPlainHttp?: boolean;
   readonly create?: boolean;
   readonly createSettings?: string;
 }
@@ -32,7 +36,14 @@ export function withSideFlags(command: Command, sides: readonly (keyof typeof SI
       )
       .addOption(new Option(`--${side}-authfile <file>`, `file with credentials of the ${SIDES[side]} registry`))
       .addOption(new Option(`--${side}-role <arn>`, `IAM role to assume for the ${SIDES[side]}, when it is ECR`))
-      .addOption(new Option(`--${side}-external-id <id>`, `external id for that role`));
+      .addOption(new Option(`--${side}-external-id <id>`, `external id for that role`))
+      .addOption(
+        new Option(
+          `--${side}-tls-verify <true|false>`,
+          `false: accept any certificate of the ${SIDES[side]} registry`,
+        ).choices(['true', 'false']),
+      )
+      .addOption(new Option(`--${side}-plain-http`, `ask the ${SIDES[side]} registry by HTTP without TLS`));
   }
   return command;
 }
@@ -53,12 +64,16 @@ export function connectFlags(flags: SideFlags): Omit<ConnectOptions, 'report'> {
     authFile: flags.srcAuthfile,
     assumeRole: flags.srcRole,
     externalId: flags.srcExternalId,
+    tlsVerify: flags.srcTlsVerify === undefined ? undefined : flags.srcTlsVerify === 'true',
+    plainHttp: flags.srcPlainHttp,
   };
   const target: SideOptions = {
     credentials: flags.destCreds,
     authFile: flags.destAuthfile,
     assumeRole: flags.destRole,
     externalId: flags.destExternalId,
+    tlsVerify: flags.destTlsVerify === undefined ? undefined : flags.destTlsVerify === 'true',
+    plainHttp: flags.destPlainHttp,
   };
   return { source, target, create: flags.create, createSettings: readSettings(flags.createSettings) };
 }

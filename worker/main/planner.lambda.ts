@@ -1,5 +1,6 @@
 // Where the planner's Lambda begins. EventBridge Scheduler calls it every few minutes; what it sends along is of no interest.
 import type { PassResult } from '../service/planner/pass.ts';
+import { trustAuthorities } from './authorities.ts';
 import { openPlanner } from './run-planner.ts';
 import { readSettings } from './settings.ts';
 import { systemClock } from '../util/clock.ts';
@@ -16,6 +17,7 @@ interface LambdaContext {
   getRemainingTimeInMillis(): number;
 }
 
+trustAuthorities(process.env);
 // connections are kept from one call to the next
 const planner = openPlanner({
   settings: readSettings(process.env),

@@ -17,6 +17,7 @@ import { addSync } from '../commands/sync.ts';
 import { printable } from '../commands/text.ts';
 import { addVerify } from '../commands/verify.ts';
 import { addWorker } from '../commands/worker.ts';
+import { trustAuthorities } from './authorities.ts';
 import { readSettings } from './settings.ts';
 import { systemClock } from '../util/clock.ts';
 import { describeFailure, isFailure, type Code } from '../util/failure.ts';
@@ -74,6 +75,7 @@ export async function execute(surroundings: Surroundings, more: readonly AddComm
   let exitCode = 0;
   const write = (line: string): void => stdout.write(line);
   try {
+    trustAuthorities(env);
     const context: CommandContext = {
       connect: (options) => connect(readSettings(env), version, options),
       connectService: (options) => connectService(readSettings(env), options),

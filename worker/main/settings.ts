@@ -13,6 +13,8 @@ export interface Settings {
   readonly authFiles: readonly string[];
   /** The file that was asked for by name: it must exist. */
   readonly requiredAuthFile: string | undefined;
+  /** `certs.d` folders, the first that has a folder for a registry decides. */
+  readonly certificateFolders: readonly string[];
   /** How hosts are reached that a proxy stands before. */
   readonly proxies: Proxies;
   /** Blobs at once; absent: the default. */
@@ -46,6 +48,7 @@ export function readSettings(env: Environment, uid: number | undefined = process
     endpoints: readEndpoints(text(env, 'TRANSSHIP_REGISTRY_ENDPOINTS') ?? ''),
     authFiles: required === undefined ? authFilesOf(env, uid) : [required],
     requiredAuthFile: required,
+    certificateFolders: certificateFoldersOf(env),
     proxies: readProxies(env),
     concurrency: readCount(env, 'TRANSSHIP_CONCURRENCY', 64),
     queueUrl: readQueueUrl(env, 'TRANSSHIP_QUEUE_URL'),
@@ -75,6 +78,19 @@ function authFilesOf(env: Environment, uid: number | undefined): readonly string
     [home, '.dockercfg'],
   ];
   return places.flatMap(([folder, ...rest]) => (folder === undefined ? [] : [join(folder, ...rest)]));
+}
+
+/** https://github.com/containers/image/blob/main/docs/containers-certs.d.5.md, and those of docker. */
+function certificateFoldersOf(env: Environment): readonly string[] {
+  const home = text(env, 'HOME');
+  const config = text(env, 'XDG_CONFIG_HOME') ?? (home === undefined ? undefined : join(home, '.config'));
+  const docker = text(env, 'DOCKER_CONFIG') ?? (home === undefined ? undefined : join(home, '.docker'));
+  return [
+    ...(config === undefined ? [] : [join(config, 'containers', 'certs.d'), join(config, 'docker', 'certs.d')]),
+    ...(docker === undefined ? [] : [join(docker, 'certs.d')]),
+    '/etc/containers/certs.d',
+    '/etc/docker/certs.d',
+  ];
 }
 
 /** The variables that curl, Go and Node read, in lower case first. */

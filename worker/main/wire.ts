@@ -55,6 +55,8 @@ export function connect(
           endpoints: settings.endpoints,
           aws: { assumeRole, externalId, proxies },
           proxies,
+          certificates: { folders: settings.certificateFolders, verify: flags.tlsVerify },
+          plainHttp: flags.plainHttp,
           create: options.create === false ? undefined : parseRepositorySettings(options.createSettings ?? {}),
           concurrency: options.concurrency,
           version,

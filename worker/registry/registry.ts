@@ -7,6 +7,7 @@ import type { Report } from '../util/events.ts';
 import type { Proxies } from '../util/proxies.ts';
 import { addressKind } from './transport/address.ts';
 import { ChallengeAuthorizer } from './auth/challenge-authorizer.ts';
+import { findCertificates, type CertificateOptions } from './certificates.ts';
 import type { CredentialLookup } from './credentials.ts';
 import type { AwsAccess } from './ecr/aws-access.ts';
 import { EcrRegistry } from './ecr/ecr.ts';
@@ -31,6 +32,10 @@ export interface RegistryOptions {
   readonly aws?: AwsAccess | undefined;
   /** Default: every host is reached directly. */
   readonly proxies?: Proxies | undefined;
+  /** `certs.d` folders, and whether certificates of servers are checked. Default: no folders, and they are. */
+  readonly certificates?: CertificateOptions | undefined;
+  /** Whether hosts without an endpoint are asked by plain HTTP. Default: on loopback alone. */
+  readonly plainHttp?: boolean | undefined;
   /** How repositories are created that ECR does not have. Default: they are not, and pushing to them is NOT_FOUND. */
   readonly create?: RepositorySettings | undefined;
   /** Blobs at once that are going to be read or written. Default 4. */
@@ -80,7 +85,7 @@ export class RegistryClient implements AsyncDisposable {
     this.host = host;
     this.#options = options;
     this.#clock = clock;
-    this.#baseUrl = baseUrlOf(host, options.endpoints);
+    this.#baseUrl = baseUrlOf(host, options);
     this.#pulls = new PullBudget(clock);
     const ecr = ecrHost(host);
     this.ecr = ecr === undefined ? undefined : new EcrRegistry({ host, ecr, credentials, clock, report, ...aws });
@@ -105,6 +110,7 @@ export class RegistryClient implements AsyncDisposable {
       concurrency: options.concurrency ?? DEFAULT_CONCURRENCY,
       userAgent: `transship/${options.version}`,
       proxies: options.proxies,
+      tls: async () => findCertificates(host, options.certificates ?? { folders: [] }),
       clock,
       report,
       observe: (answer) => this.#pulls.observe(answer.header('ratelimit-remaining')),
@@ -232,12 +238,13 @@ export class RegistryClient implements AsyncDisposable {
   }
 }
 
-function baseUrlOf(host: string, endpoints: ReadonlyMap<string, string> | undefined): URL {
+function baseUrlOf(host: string, { endpoints, plainHttp }: Pick<RegistryOptions, 'endpoints' | 'plainHttp'>): URL {
   const mapped = endpoints?.get(host) ?? (host === DOCKER_HUB ? DOCKER_HUB_URL : undefined);
   if (mapped === undefined) {
     const https = URL.parse(`https://${host}`);
     if (https === null) throw new Failure('INVALID', `${host} is not the host of a registry`);
-    return addressKind(https.hostname) === 'loopback' ? new URL(`http://${host}`) : refusingMetadata(host, https);
+    const isPlain = plainHttp ?? addressKind(https.hostname) === 'loopback';
+    return refusingMetadata(host, isPlain ? new URL(`http://${host}`) : https);
   }
   const url = URL.parse(mapped);
   if (url !== null && /^https?:$/.test(url.protocol)) return refusingMetadata(host, url);

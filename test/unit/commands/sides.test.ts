@@ -20,6 +20,9 @@ async function fileWith(text: string): Promise<string> {
 }
 
 test('flags of each side become options of that side', () => {
+  const { source, target } = connectFlags({ srcTlsVerify: 'false', destTlsVerify: 'true', destPlainHttp: true });
+  assert.deepEqual([source?.tlsVerify, source?.plainHttp], [false, undefined]);
+  assert.deepEqual([target?.tlsVerify, target?.plainHttp], [true, true]);
   const options = connectFlags({ srcCreds: 'a:b', destRole: 'arn:aws:iam::222222222222:role/x', destExternalId: 'id' });
   assert.equal(options.source?.credentials, 'a:b');
   assert.equal(options.target?.credentials, undefined);

@@ -259,15 +259,25 @@ function connectionFailure(
   if (code === ADDRESS_REFUSED) {
     return new Failure('UNSUPPORTED', `${what}: the registry sent us to ${cause.message}; refused`, { cause: error });
   }
+  if (code.includes('CERTIFICATE_REQUIRED')) {
+    const how = `put client.cert and client.key into certs.d/${to.host}`;
+    return new Failure('UNAUTHENTICATED', `${what}: ${host} asks for the certificate of a client; ${how}`, {
+      cause: error,
+    });
+  }
   if (CERTIFICATE.test(code)) {
     return new Failure(
       'UNSUPPORTED',
-      `${what}: ${host} has a certificate that is not trusted (${code}); name its authority's file in NODE_EXTRA_CA_CERTS`,
+      `${what}: ${host} has a certificate that is not trusted (${code}); put its authority into certs.d/${to.host}/ca.crt, or name the file in SSL_CERT_FILE or NODE_EXTRA_CA_CERTS`,
       { cause: error },
     );
   }
   if (code === 'EPROTO' || code.startsWith('ERR_SSL')) {
-    return new Failure('UNSUPPORTED', `${what}: ${host} does not speak TLS as we do (${code})`, { cause: error });
+    return new Failure(
+      'UNSUPPORTED',
+      `${what}: ${host} does not speak TLS as we do (${code}); if it serves plain HTTP, pass --src-plain-http or --dest-plain-http`,
+      { cause: error },
+    );
   }
   return new Failure(
     'UNAVAILABLE',

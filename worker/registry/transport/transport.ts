@@ -14,7 +14,7 @@ import { Redirects } from './redirects.ts';
 import { MAX_REFUSAL_BYTES } from './refusal.ts';
 import { Retries } from './retries.ts';
 import { WholeBody, type WholeAnswer, type WholeRequest } from './whole-body.ts';
-import { Wire } from './wire.ts';
+import { Wire, type TlsSettings } from './wire.ts';
 
 export interface TransportOptions {
   /** The registry's host as in references. */
@@ -28,6 +28,8 @@ export interface TransportOptions {
   readonly userAgent: string;
   /** Default: every host is reached directly. */
   readonly proxies?: Proxies | undefined;
+  /** How TLS is spoken with the registry. Default: as every process does. */
+  readonly tls?: (() => Promise<TlsSettings>) | undefined;
   readonly clock: Clock;
   readonly report?: Report | undefined;
   /** Called with every answer of the registry itself, refusals included. */
@@ -53,11 +55,11 @@ export class Transport {
   readonly #sendingLarge: Layer<WholeRequest, WholeAnswer>;
 
   constructor(options: TransportOptions) {
-    const { host, baseUrl, concurrency, userAgent, proxies, clock, report, observe } = options;
+    const { host, baseUrl, concurrency, userAgent, proxies, tls, clock, report, observe } = options;
     const origin = new Origin(host, baseUrl);
     const largeAtOnce = concurrency + AHEAD_AT_ONCE;
     this.#origin = origin;
-    this.#wire = new Wire(origin, { connections: SMALL_AT_ONCE + largeAtOnce, userAgent, proxies });
+    this.#wire = new Wire(origin, { connections: SMALL_AT_ONCE + largeAtOnce, userAgent, proxies, tls });
     const authorizer = options.authorize(plainFetch(this.#wire, origin));
     const redirects = new Redirects(this.#wire, origin, clock);
     const observer = new Observer(redirects, origin, (answer) => observe?.(answer));

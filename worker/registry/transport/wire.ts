@@ -1,5 +1,6 @@
 import { Agent, Pool, ProxyAgent, type Dispatcher } from 'undici';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
+import { Failure } from '../../util/failure.ts';
 import { describeProxy, proxyOf, type Proxies } from '../../util/proxies.ts';
 import { decoded } from './content-encoding.ts';
 import { Exchange } from './exchange.ts';
@@ -7,12 +8,25 @@ import { isStreamed, type Answer, type Layer, type WireRequest } from './layer.t
 import type { Origin } from './origin.ts';
 import { MAX_REFUSAL_BYTES } from './refusal.ts';
 
+/** How TLS is spoken, beside what every process does. */
+export interface TlsSettings {
+  /** Every authority that is trusted. Default: those of the process. */
+  readonly ca?: string[];
+  /** The client's certificates and their keys, which only the registry itself gets to see. */
+  readonly cert?: string[];
+  readonly key?: string[];
+  /** False: any certificate will do. */
+  readonly rejectUnauthorized?: boolean;
+}
+
 export interface WireOptions {
   /** Connections at once to each host. */
   readonly connections: number;
   readonly userAgent: string;
   /** Default: every host is reached directly. */
   readonly proxies?: Proxies | undefined;
+  /** Asked once. Default: as every process does. */
+  readonly tls?: (() => Promise<TlsSettings>) | undefined;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -35,16 +49,14 @@ const IDLE_TIMEOUT_MS = 15_000;
 export class Wire implements Layer<WireRequest> {
   readonly #origin: Origin;
   readonly #options: WireOptions;
-  readonly #direct: Agent;
-  readonly #proxied = new Map<string, ProxyAgent>();
+  /** By proxy, and by whether they lead to the registry itself. */
+  readonly #dispatchers = new Map<string, Dispatcher>();
+  #tls: Promise<TlsSettings> | undefined;
+  #isClosed = false;
 
   constructor(origin: Origin, options: WireOptions) {
     this.#origin = origin;
     this.#options = options;
-    this.#direct = new Agent({
-      ...limitsOf(options),
-      connect: { timeout: CONNECT_TIMEOUT_MS, lookup: origin.lookup },
-    });
   }
 
   async send(request: WireRequest, options: Abortable): Promise<Answer> {
@@ -60,8 +72,11 @@ export class Wire implements Layer<WireRequest> {
     if (isStreamed(body)) headers['content-length'] = String(body.size);
     const headersTimeoutMs = request.answerTimeoutMs ?? answerTimeoutMs(body);
     const proxy = proxyOf(this.#options.proxies, url);
+    const tls = await (this.#tls ??= this.#options.tls?.() ?? Promise.resolve({}));
+    checkAborted(options);
+    if (this.#isClosed) throw new Failure('ABORTED', `${what}: the registry was closed meanwhile`);
     const exchange = new Exchange(
-      proxy === undefined ? this.#direct : this.#by(proxy),
+      this.#dispatcher({ proxy, isOwn: this.#origin.isOwn(url) }, tls),
       { what, method, url, headers, body, headersTimeoutMs, proxy: proxy && describeProxy(proxy) },
       options,
     );
@@ -77,26 +92,43 @@ export class Wire implements Layer<WireRequest> {
 
   /** Breaks off what is under way and closes every connection. */
   async close(): Promise<void> {
-    await Promise.all([this.#direct, ...this.#proxied.values()].map(async (dispatcher) => dispatcher.destroy()));
+    this.#isClosed = true;
+    await Promise.all([...this.#dispatchers.values()].map(async (dispatcher) => dispatcher.destroy()));
   }
 
-  #by(proxy: URL): Dispatcher {
-    const known = this.#proxied.get(proxy.href);
+  #dispatcher(way: Way, tls: TlsSettings): Dispatcher {
+    const key = `${way.isOwn} ${way.proxy?.href ?? ''}`;
+    const known = this.#dispatchers.get(key);
     if (known !== undefined) return known;
+    const { cert: _cert, key: _key, ...withoutClient } = tls;
+    const connect = { timeout: CONNECT_TIMEOUT_MS, ...(way.isOwn ? tls : withoutClient) };
     const limits = limitsOf(this.#options);
-    const opened = new ProxyAgent({
-      ...limits,
-      uri: proxy.href,
-      // proxies take plain requests whole, and CONNECT for port 443 alone
-      proxyTunnel: false,
-      requestTls: { timeout: CONNECT_TIMEOUT_MS },
-      proxyTls: { timeout: CONNECT_TIMEOUT_MS },
-      factory: (to: string | URL, options: object) => new Pool(to, { ...limits, ...options }),
-      clientFactory: (to, options) => new Pool(to, { ...options, headersTimeout: TUNNEL_TIMEOUT_MS }),
-    });
-    this.#proxied.set(proxy.href, opened);
+    const opened =
+      way.proxy === undefined
+        ? new Agent({ ...limits, connect: { ...connect, lookup: this.#origin.lookup } })
+        : proxyAgent(way.proxy, limits, connect);
+    this.#dispatchers.set(key, opened);
     return opened;
   }
+}
+
+interface Way {
+  readonly proxy: URL | undefined;
+  /** Whether the registry itself answers there. */
+  readonly isOwn: boolean;
+}
+
+function proxyAgent(proxy: URL, limits: Pool.Options, connect: TlsSettings & { readonly timeout: number }): ProxyAgent {
+  return new ProxyAgent({
+    ...limits,
+    uri: proxy.href,
+    // proxies take plain requests whole, and CONNECT for port 443 alone
+    proxyTunnel: false,
+    requestTls: connect,
+    proxyTls: { timeout: CONNECT_TIMEOUT_MS },
+    factory: (to: string | URL, options: object) => new Pool(to, { ...limits, ...options }),
+    clientFactory: (to, options) => new Pool(to, { ...options, headersTimeout: TUNNEL_TIMEOUT_MS }),
+  });
 }
 
 function limitsOf({ connections }: WireOptions): Pool.Options {
