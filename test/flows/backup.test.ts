@@ -356,6 +356,53 @@ describe('a key that holds something else', () => {
     await expectArchived(image, 'taken/v1.tar');
   });
 
+  test.each(['v1.tar', 'v1.tar.gz'])(
+    'is CONFLICT when it holds the archive of another repository, named %s; --force replaces it',
+    async (name) => {
+      const [kept, other] = [await makeImage({ seed: 81 }), await makeImage({ seed: 82 })];
+      await lab.push(kept, registry, 'kept/app');
+      await lab.push(other, registry, 'other/svc');
+      const to = `s3://${bucket}/one-place/${name}`;
+      await run({ from: at(registry, 'kept/app:v1'), to });
+      const before = await textOf(`one-place/${name}`);
+      const { items } = await run({ from: at(registry, 'other/svc:v1'), to });
+      expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'CONFLICT' } }]);
+      const host = registry.registryHost;
+      expect(describeFailure(items[0]?.failure)).toBe(
+        `target: ${to} holds the archive of ${host}/kept/app:v1, which is not replaced by ${host}/other/svc:v1: give another key, or --force to replace it`,
+      );
+      await failureOf(lab.session().copy(at(registry, 'other/svc:v1'), to), 'CONFLICT');
+      await failureOf(lab.session().copy(at(registry, 'other/svc:v1'), to, { dryRun: true }), 'CONFLICT');
+      expect(await textOf(`one-place/${name}`)).toBe(before);
+      expect(await run({ from: at(registry, 'other/svc:v1'), to, force: true })).toMatchObject({
+        items: [{ outcome: 'copied' }],
+      });
+      expect(await textOf(`one-place/${name}`)).not.toBe(before);
+    },
+  );
+
+  test('keeps the settings of the repository whose archive is not replaced', async () => {
+    await lab.push(await makeImage({ seed: 83 }), ecr, 'settled/app');
+    await lab.push(await makeImage({ seed: 84 }), ecr, 'settled/other');
+    const to = `s3://${bucket}/settled/v1.tar`;
+    await run({ from: at(ecr, 'settled/app:v1'), to });
+    expect(await textOf('settled/repository.json')).toContain('"settled/app"');
+    expect(await run({ from: at(ecr, 'settled/other:v1'), to })).toMatchObject({ items: [{ outcome: 'failed' }] });
+    expect(await textOf('settled/repository.json')).toContain('"settled/app"');
+  });
+
+  test('is CONFLICT with --keep-existing when the tag was moved, which otherwise replaces its own archive', async () => {
+    const r = { from: at(registry, 'moved/app'), to: `s3://${bucket}/moved-tag/{tag}.tar`, keepExisting: true };
+    await lab.push(await makeImage({ seed: 85 }), registry, 'moved/app');
+    expect(await run(r)).toMatchObject({ items: [{ outcome: 'copied' }] });
+    expect(await run(r)).toMatchObject({ items: [{ outcome: 'unchanged' }] });
+    await lab.push(await makeImage({ seed: 86 }), registry, 'moved/app');
+    const { items } = await run(r);
+    expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'CONFLICT' } }]);
+    expect(describeFailure(items[0]?.failure)).toContain('/moved/app:v1 already, which --keep-existing keeps');
+    expect(await run({ ...r, keepExisting: false })).toMatchObject({ items: [{ outcome: 'copied' }] });
+  });
+
   test.each(['nothing', 'an older archive'])(
     'is CONFLICT too when it takes the place of %s meanwhile',
     async (before) => {

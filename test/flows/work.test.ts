@@ -125,6 +125,25 @@ describe('a job', () => {
     await expectEnded(t, run, { failed: 1 });
   });
 
+  test('to back up onto the archive of another repository is a dead letter at once, and the archive stays', async () => {
+    const t = testService();
+    const [kept, other] = [await pushed('work/kept'), await pushed('work/other')];
+    const archive = `s3://${bucket}/work/one-place.tar`;
+    const { backends } = lab.session();
+    const worker = t.worker(backends);
+    await t.enqueue({ kind: 'backup', from: kept.from, to: [archive] });
+    await worker.drain();
+    const before = await backends.bucket(bucket).stat('work/one-place.tar');
+    const run = await t.enqueue({ kind: 'backup', from: other.from, to: [archive] });
+    await worker.drain();
+    await expectEnded(t, run, { failed: 1 });
+    const [deadLetter] = await deadLettersOf(t);
+    expect(deadLetter?.reason).toMatch(
+      /^CONFLICT: target: s3:.* holds the archive of .*\/work\/kept:v1, which is not replaced by .*\/work\/other:v1: .*--force/,
+    );
+    expect((await backends.bucket(bucket).stat('work/one-place.tar')).etag).toBe(before.etag);
+  });
+
   test('to verify reads every byte; what it finds is a dead letter', async () => {
     const t = testService();
     const { image, from } = await pushed('work/verify', ecr);

@@ -37,6 +37,11 @@ export function layoutDigestIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.layout];
 }
 
+/** The name of the image that an archive holds, `registry/repository` with its tag or digest; undefined when its metadata does not say. */
+export function sourceIn(metadata: Metadata): string | undefined {
+  return metadata[NAMES.source];
+}
+
 /** Bytes up to the first layer; undefined when the metadata does not say, or says something else than a size. */
 export function headSizeIn(metadata: Metadata): number | undefined {
   const size = Number(metadata[NAMES.head]);

@@ -1,13 +1,14 @@
 import type { Command } from 'commander';
 import { backup } from '../images/backup.ts';
 import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
-import { runImages, platformOption, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { keepExistingOption, runImages, platformOption, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { withSideFlags, type SideFlags } from './sides.ts';
 
 interface BackupFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
   readonly platform?: readonly string[];
   readonly referrers?: boolean;
   readonly force?: boolean;
+  readonly keepExisting?: boolean;
   readonly dryRun?: boolean;
 }
 
@@ -28,13 +29,14 @@ export function addBackup(program: Command, context: CommandContext): void {
     )
     .addOption(platformOption())
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the images')
-    .option('--force', 'write again what is there, and over what is no archive')
+    .option('--force', 'write again what is there, and over what is no archive or one of another repository')
+    .addOption(keepExistingOption())
     .option('--dry-run', 'compare, and tell what would be written');
   withSideFlags(withConcurrency(withCommonFlags(command)), ['src']).action(
     async (src: string, dst: string, flags: BackupFlags) => {
-      const { referrers, force, dryRun, platform: platforms } = flags;
+      const { referrers, force, keepExisting, dryRun, platform: platforms } = flags;
       await runImages(context, flags, async (backends, options) =>
-        backup({ from: src, to: dst, platforms, referrers, force, dryRun }, backends, options),
+        backup({ from: src, to: dst, platforms, referrers, force, keepExisting, dryRun }, backends, options),
       );
     },
   );

@@ -1,11 +1,13 @@
 import type { Command } from 'commander';
-import { parseDestination, parseLocation } from '../oci/location.ts';
+import { formatLocation, parseDestination, parseLocation } from '../oci/location.ts';
+import { Failure } from '../util/failure.ts';
 import { copyImage } from '../images/copy-image.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import {
   describeCopy,
   concurrencyOf,
   optionsOf,
+  keepExistingOption,
   platformOption,
   withConcurrency,
   type ConcurrencyFlag,
@@ -16,6 +18,7 @@ interface CopyFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
   readonly platform?: readonly string[];
   readonly referrers?: boolean;
   readonly force?: boolean;
+  readonly keepExisting?: boolean;
   readonly dryRun?: boolean;
 }
 
@@ -33,11 +36,14 @@ export function addCopy(program: Command, context: CommandContext): void {
     .argument('<dst>', 'the same; for a registry the tag may be left out to keep it')
     .addOption(platformOption())
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the image')
-    .option('--force', 'replace also a file or object that is no image')
+    .option('--force', 'replace also a file or object that is no image, or the archive of another repository')
+    .addOption(keepExistingOption())
     .option('--dry-run', 'look at both sides and tell what would be copied');
   withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command)))).action(
     async (src: string, dst: string, flags: CopyFlags) => {
       const [from, to] = [parseLocation(src), parseDestination(dst)];
+      if (flags.keepExisting === true && (to.transport === 'docker' || to.transport === 'oci'))
+        throw new Failure('INVALID', `--keep-existing is about archives, and ${formatLocation(to)} is none`);
       const startedMs = context.clock.now();
       const result = await withProgress(context, flags, async ({ report }) => {
         await using backends = context.connect({
@@ -45,9 +51,9 @@ export function addCopy(program: Command, context: CommandContext): void {
           concurrency: concurrencyOf(context, flags),
           report,
         });
-        const { referrers, force, dryRun, platform: platforms } = flags;
+        const { referrers, force, keepExisting, dryRun, platform: platforms } = flags;
         return await copyImage(
-          { from, to, platforms, referrers, force, dryRun },
+          { from, to, platforms, referrers, force, keepExisting, dryRun },
           backends,
           optionsOf(context, flags, report),
         );

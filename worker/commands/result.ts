@@ -20,6 +20,11 @@ export function platformOption(): Option {
   ).argParser((value, before: readonly string[] | undefined) => [...(before ?? []), value]);
 }
 
+/** Against a tag that was moved by mistake: the archive that there is stays. */
+export function keepExistingOption(): Option {
+  return new Option('--keep-existing', 'replace no archive, not even one of the same tag').conflicts('force');
+}
+
 export function withConcurrency(command: Command): Command {
   return command.option('--concurrency <n>', 'blobs at once (default: 4)', (value) => {
     const number = Number(value);

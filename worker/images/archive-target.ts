@@ -1,8 +1,8 @@
 import { createArchive } from '../archive/writer.ts';
 import { streamArchive } from '../archive/compressed-writer.ts';
 import { openImage, type ArchivedImage } from '../archive/reader.ts';
-import { layoutDigestIn } from '../archive/metadata.ts';
-import { planArchive, type ArchiveLayout } from '../archive/plan.ts';
+import { layoutDigestIn, sourceIn } from '../archive/metadata.ts';
+import { imageName, planArchive, type ArchiveLayout } from '../archive/plan.ts';
 import { isCompressed } from '../oci/archive-key.ts';
 import { digestsOf } from '../content/graph.ts';
 import { copy } from '../copy/copy.ts';
@@ -16,8 +16,10 @@ export interface ArchiveTargetRequest {
   readonly store: ObjectStore;
   /** The ending decides the form: `.tar.gz` and `.tar.zst` are compressed, without ranges and resume; everything else is the plain tar. */
   readonly key: string;
-  /** Writes also over an object that is no archive, and over an equal archive. Default false. */
+  /** Writes also over an object that is no archive, over an archive of another repository, and over an equal archive. Default false. */
   readonly force?: boolean | undefined;
+  /** Writes over no archive at all. Default false: one of the same repository is replaced. */
+  readonly keepExisting?: boolean | undefined;
   /** Plans and compares, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
   /** Where a compressed archive that is at the key is unpacked. */
@@ -29,9 +31,9 @@ const NO_NAME = 'localhost/image';
 
 /**
  * The archive at `key` as the target of one image, which is written with what refers to it. Nothing is visible before all of it arrived;
- * stopped anywhere, the same write goes on where it was. An archive that holds the same already is left alone; one of another image, an older
- * state of the tag, is replaced at the end, unless another process replaced it meanwhile (CONFLICT). CONFLICT too, at once, where the key
- * holds something that is no archive. Failures carry their side.
+ * stopped anywhere, the same write goes on where it was. An archive that holds the same already is left alone; one of another image of the
+ * repository, an older state of the tag, is replaced at the end, unless another process replaced it meanwhile (CONFLICT). CONFLICT too, at
+ * once, where the key holds the archive of another repository, or something that is no archive. Failures carry their side.
  */
 export async function openArchiveTarget(
   request: ArchiveTargetRequest,
@@ -56,6 +58,7 @@ async function writeArchive(
   const manifests = digestsOf(graph);
   if (before?.layoutDigest === layout.digest && request.force !== true)
     return { outcome: 'unchanged', manifests, ...writtenAs(before.info) };
+  if (before !== undefined) checkReplaceable(before, layout, request);
   if (request.dryRun === true) return { outcome: 'planned', manifests };
 
   const condition = before === undefined ? { ifAbsent: true as const } : { ifMatch: before.info.etag };
@@ -81,6 +84,25 @@ function writtenAs({ version, size, etag }: ObjectInfo): Pick<WrittenImage, 'ver
   return { version, object: { size, etag } };
 }
 
+/** CONFLICT where what is at the key must not be replaced by the archive of `layout`. */
+function checkReplaceable(before: CurrentArchive, { names, root }: ArchiveLayout, request: ArchiveTargetRequest): void {
+  const place = request.store.describe(request.key);
+  const held = before.name ?? 'an image without a name';
+  const refuse = (why: string): Failure => new Failure('CONFLICT', why, { context: { side: 'target' } });
+  if (request.keepExisting === true)
+    throw refuse(`${place} holds an archive of ${held} already, which --keep-existing keeps: give another key`);
+  const other = before.name === undefined ? undefined : repositoryIn(before.name);
+  if (request.force === true || other === undefined || other === names.repository) return;
+  throw refuse(
+    `${place} holds the archive of ${held}, which is not replaced by ${imageName(names, root.digest)}: give another key, or --force to replace it`,
+  );
+}
+
+/** Of `registry/repository:tag` and `registry/repository@digest`. */
+function repositoryIn(name: string): string {
+  return name.replace(/@[^@/]*$|:[^:/]*$/, '');
+}
+
 /** What is at the key, if another process that wrote at the same time has put the same archive there. */
 async function equalArchive(
   layout: ArchiveLayout,
@@ -102,6 +124,8 @@ interface CurrentArchive extends AsyncDisposable {
   readonly info: ObjectInfo;
   /** Undefined where it was not opened. */
   readonly image: ArchivedImage | undefined;
+  /** The image in it, `registry/repository` with its tag or digest. Undefined where it does not say. */
+  readonly name: string | undefined;
   readonly layoutDigest: string | undefined;
 }
 
@@ -115,6 +139,7 @@ async function openCurrentArchive(
   const unopened: CurrentArchive = {
     info,
     image: undefined,
+    name: sourceIn(info.metadata),
     layoutDigest: layoutDigestIn(info.metadata),
     [Symbol.asyncDispose]: async () => undefined,
   };
@@ -122,7 +147,13 @@ async function openCurrentArchive(
   if (isCompressed(key) && unopened.layoutDigest !== undefined) return unopened;
   try {
     const image = await openImage(store, key, { ...options, temporary });
-    return { info, image, layoutDigest: image.layoutDigest, [Symbol.asyncDispose]: () => image[Symbol.asyncDispose]() };
+    return {
+      info,
+      image,
+      name: nameOf(image) ?? unopened.name,
+      layoutDigest: image.layoutDigest,
+      [Symbol.asyncDispose]: () => image[Symbol.asyncDispose](),
+    };
   } catch (error) {
     if (!isFailure(error, 'INVALID', 'CORRUPT', 'UNSUPPORTED')) throw atSide('target', error);
     if (force === true) return unopened;
@@ -132,4 +163,8 @@ async function openCurrentArchive(
       { cause: error, context: { side: 'target' } },
     );
   }
+}
+
+function nameOf({ repository, root }: ArchivedImage): string | undefined {
+  return repository === undefined ? undefined : imageName({ repository, tag: root.tags[0] }, root.descriptor.digest);
 }

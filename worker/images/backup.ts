@@ -54,8 +54,12 @@ export async function backup(
     warnOfLeftOut(plan.cosign, requests, [], request, options);
     throw new Failure('NOT_FOUND', `no image matches ${request.from}`, { context: { side: 'source' } });
   }
+  const items = await copyImages(requests, backends, options);
   if (request.dryRun !== true) {
     for (const [key, repository] of plan.settings) {
+      // where no archive could be written, what is beside the archives is of another repository
+      if (items.every((item, index) => item.outcome === 'failed' || repositoryOf(requests[index]) !== repository))
+        continue;
       try {
         await storeSettings(registry, repository, backends, target.locate(key), options);
       } catch (error) {
@@ -65,7 +69,6 @@ export async function backup(
       }
     }
   }
-  const items = await copyImages(requests, backends, options);
   warnOfLeftOut(plan.cosign, requests, items, request, options);
   return { items, faults: faults.messages };
 }

@@ -24,8 +24,10 @@ interface SelectChoices {
 
 /** How an image is written. */
 interface WriteChoices extends RepositoryOptions {
-  /** Replaces also what is no image at an archive's key. Default false. */
+  /** Replaces also what is no image at an archive's key, or the image of another repository. Default false. */
   readonly force?: boolean | undefined;
+  /** Replaces no archive. Default false: an archive of the same repository is replaced. */
+  readonly keepExisting?: boolean | undefined;
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
 }
@@ -165,7 +167,7 @@ function namedAt(to: Location, root: Root): { readonly root: Root; readonly loca
 /** Opens `to` for the image `root`. */
 async function openTarget(
   root: Root,
-  { image, to, alsoAt = [], create, force, dryRun }: WriteRequest,
+  { image, to, alsoAt = [], create, force, keepExisting, dryRun }: WriteRequest,
   backends: Backends,
   options: OperationOptions,
 ): Promise<ImageTarget> {
@@ -173,7 +175,7 @@ async function openTarget(
     case 's3':
     case 'archive':
       return openArchiveTarget(
-        { ...storeOf(backends, to), force, dryRun, temporary: async () => backends.temporary() },
+        { ...storeOf(backends, to), force, keepExisting, dryRun, temporary: async () => backends.temporary() },
         options,
       );
     case 'oci': {

@@ -8,7 +8,7 @@ import type { Backends, OperationOptions, RepositoryOptions } from './backends.t
 import { selectImage, writeImage, type ImageChoices, type ImageCopyResult, type WriteRequest } from './copy-image.ts';
 import { openLocation } from './open-location.ts';
 
-export interface FanOutRequest<T extends FanOutTarget> extends Omit<ImageChoices, 'dryRun'> {
+export interface FanOutRequest<T extends FanOutTarget> extends Omit<ImageChoices, 'dryRun' | 'keepExisting'> {
   readonly from: Location;
   readonly to: readonly T[];
 }

@@ -23,7 +23,7 @@ import type { ImageChoices, ImageCopyRequest } from './copy-image.ts';
 import { copyImages, type BatchResult } from './copy-images.ts';
 import { SettingsRestore, type SettingsChoices } from './restore-settings.ts';
 
-export interface RestoreRequest extends Omit<ImageChoices, 'force'>, SettingsChoices {
+export interface RestoreRequest extends Omit<ImageChoices, 'force' | 'keepExisting'>, SettingsChoices {
   /** An archive, or a prefix ending in `/` (also `s3://bucket`) for every archive below it. */
   readonly from: string;
   /** `docker://host/repository[:tag]` for one archive; `docker://host[/prefix]` to keep the names that the images had. */
