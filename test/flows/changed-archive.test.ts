@@ -49,7 +49,7 @@ async function backedUp(name: string, ending: string, tags: number): Promise<Bac
   await t.state.rules.put({ name: 'bk', document: formatRule(hourly) }, 0);
   const folder = `changed/${name}/`;
   const store = session.backends.bucket(bucket);
-  const backedUp: BackedUp = {
+  const bench: BackedUp = {
     t,
     images,
     folder,
@@ -65,10 +65,10 @@ async function backedUp(name: string, ending: string, tags: number): Promise<Bac
     write: async (key, Body) =>
       void (await client.send(new PutObjectCommand({ Bucket: bucket, Key: folder + key, Body }))),
   };
-  await backedUp.pass();
-  await backedUp.work();
-  expect(await backedUp.status()).toMatchObject({ faulty: false });
-  return backedUp;
+  await bench.pass();
+  await bench.work();
+  expect(await bench.status()).toMatchObject({ faulty: false });
+  return bench;
 }
 
 function half(body: Buffer): Buffer {

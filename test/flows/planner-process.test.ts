@@ -47,7 +47,7 @@ test('looks once, and says what came of it', async () => {
   expect(first).toMatchObject({ code: 0, stdout: '1 of 1 rules was due\n' });
   expect(first.stderr).toContain('rule once: jobs=1 unchanged=0');
   const second = await once('--json');
-  expect(JSON.parse(second.stdout)).toEqual({ rules: 1, begun: 0, late: 0, failed: 0, resent: 0 });
+  expect(JSON.parse(second.stdout)).toEqual({ rules: 1, begun: 0, late: 0, failed: 0, incomplete: 0, resent: 0 });
   const { revision } = await service.state.rules.put({ name: 'broken', document: '{}' }, 0);
   onTestFinished(async () => service.state.rules.remove('broken', revision));
   expect(await once()).toMatchObject({ code: 3, stdout: '0 of 2 rules were due, 1 could not be planned\n' });

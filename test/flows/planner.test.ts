@@ -95,7 +95,7 @@ function queued(bench: PlannerBench): readonly string[] {
 describe('a pass', () => {
   test('copies what is new, and then nothing', async () => {
     const { bench } = await mirrored({}, ['v1', 'v2']);
-    expect(await bench.pass()).toEqual({ rules: 1, begun: 1, late: 0, failed: 0, resent: 0 });
+    expect(await bench.pass()).toEqual({ rules: 1, begun: 1, late: 0, failed: 0, incomplete: 0, resent: 0 });
     expect(queued(bench)).toEqual(['v1', 'v2']);
     expect(bench.of('run-planned')).toMatchObject([{ jobs: 2, unchanged: 0, continued: false }]);
     expect(await bench.work()).toHaveLength(2);
@@ -623,6 +623,11 @@ describe('a push', () => {
     expect(lease).toBeDefined();
     const failure = await failureOf(bench.push({ id: 'e1', repository, digest, tag: 'v1' }), 'UNAVAILABLE');
     expect(failure.message).toBe('plan push-e1-keep: another planner is already planning this run');
+  });
+
+  test('of a repository that cannot be listed is incomplete', async () => {
+    const { bench } = await mirrored({ from: [`${HOME}/${fresh('missing')}`] });
+    expect(await bench.pass()).toMatchObject({ begun: 1, failed: 0, incomplete: 1 });
   });
 
   test('of a repository that cannot be listed for the moment is tried again', async () => {

@@ -123,6 +123,20 @@ describe('a job with trouble on the way', () => {
     await expectSameImage(image.content, lab.view(ecr, `faults/${status}`), image.root);
   });
 
+  test('is not done before the settings of its repository are stored, though S3 was away for them', async () => {
+    const t = testService();
+    const { from } = await pushed('faults/settings', ecr);
+    const run = await t.enqueue({ kind: 'backup', from, to: [`s3://${bucket}/faults/settings/v1.tar`] });
+    const key = 'faults/settings/repository.json';
+    s3.faults.add({ operation: 'PutObject', key, times: 1000 }, { kind: 'answer', status: 503, code: 'SlowDown' });
+    const worker = t.worker(lab.session().backends);
+    expect((await worker.next())?.outcome).toMatchObject({ type: 'again' });
+    s3.faults.clear();
+    await worker.drain();
+    await expectEnded(t, run, { skipped: 1 });
+    await expect(lab.session().backends.bucket(bucket).stat(key)).resolves.toMatchObject({ key });
+  });
+
   test('waits at least for as long as the other side asks', async () => {
     const t = testService();
     const { from } = await pushed('faults/later');

@@ -28,6 +28,7 @@ export class RuleProgressItems {
       current: run === undefined ? undefined : { run, startedAtMs: numberOf(item, 'currentStartedAtMs') },
       lastScheduledAtMs: findNumber(item, 'dueAtMs'),
       lastGoodRunAtMs: findNumber(item, 'goodAtMs'),
+      lastFailedRunAtMs: findNumber(item, 'failedAtMs'),
     };
   }
 
@@ -56,20 +57,25 @@ export class RuleProgressItems {
     return begun.done || findText(begun.item, 'mark') === mark;
   }
 
-  /** Takes an ended run off its rule, and records it there if it was a good one. */
+  /** Takes an ended run off its rule, and records there whether it was a good one. A run of a part of the rule says nothing of it. */
   async detach(run: Item, options?: Abortable): Promise<void> {
     const rule = findText(run, 'rule');
-    if (findText(run, 'trigger') !== 'schedule' || rule === undefined || run['endedAtMs'] === undefined) return;
-    const goodAtMs = run['dead'] !== true && run['failed'] === 0 ? numberOf(run, 'startedAtMs') : -Infinity;
+    const isAsked = run['whole'] === true;
+    if (!(findText(run, 'trigger') === 'schedule' || isAsked)) return;
+    if (rule === undefined || run['endedAtMs'] === undefined) return;
+    const startedAtMs = numberOf(run, 'startedAtMs');
+    const ended = run['dead'] !== true && run['failed'] === 0 ? 'goodAtMs' : 'failedAtMs';
     for (let tries = 0; tries < TRIES; tries++) {
       const found = await this.#table.get(progressKey(rule), options);
-      const before = { currentRun: findText(found, 'currentRun'), goodAtMs: findNumber(found, 'goodAtMs') };
+      // a rule that no schedule began yet
+      if (found === undefined && !isAsked) return;
+      const before = { currentRun: findText(found, 'currentRun'), [ended]: findNumber(found, ended) };
       const isCurrent = before.currentRun === idOf(run);
-      const isBetter = goodAtMs > (before.goodAtMs ?? -Infinity);
-      if (found === undefined || (!isCurrent && !isBetter)) return;
+      const isLater = startedAtMs > (findNumber(found, ended) ?? -Infinity);
+      if (!isCurrent && !isLater) return;
       const set = {
         ...(isCurrent ? { currentRun: undefined, currentStartedAtMs: undefined } : {}),
-        ...(isBetter ? { goodAtMs } : {}),
+        ...(isLater ? { [ended]: startedAtMs } : {}),
       };
       if ((await this.#table.update(progressKey(rule), { set }, before, options)).done) return;
     }

@@ -19,7 +19,7 @@ import {
   TRIES,
   ttlFrom,
 } from './run-items.ts';
-import type { JobCounts, JobState, Run, ScheduledRun } from './state.ts';
+import type { JobCounts, JobState, NewRun, Run, ScheduledRun } from './state.ts';
 import {
   findNumber,
   findText,
@@ -62,7 +62,7 @@ export class RunStore {
     return this.#runOf(item, options);
   }
 
-  async begin(run: Pick<Run, 'id' | 'rule' | 'trigger'>, options?: Abortable): Promise<Run> {
+  async begin(run: NewRun, options?: Abortable): Promise<Run> {
     const item = await this.#make(run, options);
     await this.#addToListings(item, options);
     return this.#runOf(item, options);
@@ -140,9 +140,10 @@ export class RunStore {
   }
 
   /** The item of the run; the one that is there already stays. */
-  async #make({ id, rule, trigger }: Pick<Run, 'id' | 'rule' | 'trigger'>, options?: Abortable): Promise<Item> {
+  async #make({ id, rule, trigger, whole = false }: NewRun, options?: Abortable): Promise<Item> {
     const nowMs = this.#clock.now();
-    const set = { rule, trigger, startedAtMs: nowMs, ttl: ttlFrom(nowMs), unchanged: 0, left: 0, epoch: 0 };
+    const counts = { unchanged: 0, left: 0, epoch: 0 };
+    const set = { rule, trigger, whole: whole || undefined, startedAtMs: nowMs, ttl: ttlFrom(nowMs), ...counts };
     const { item } = await this.#table.update(runKey(id), { set }, { pk: undefined }, options);
     return item ?? bug(`begin run ${id}`);
   }

@@ -150,7 +150,7 @@ export interface JobRecord {
   readonly changedAtMs: number;
 }
 
-/** What is known of a rule's runs on schedule. */
+/** What is known of a rule's runs of everything that it names: those on schedule, and those that were asked for. */
 export interface RuleProgress {
   readonly rule: string;
   /** The run that is going on. */
@@ -159,6 +159,8 @@ export interface RuleProgress {
   readonly lastScheduledAtMs?: number | undefined;
   /** When the last run that ended without a failure started: destinations have at least what their sources had then. */
   readonly lastGoodRunAtMs?: number | undefined;
+  /** When the last run that ended with a failure, or was declared dead, started. */
+  readonly lastFailedRunAtMs?: number | undefined;
 }
 
 /** A run that a schedule begins. */
@@ -169,6 +171,12 @@ export interface ScheduledRun {
   readonly scheduledAtMs: number;
   /** The id of the current run, which has ended or is declared dead. */
   readonly replacing?: string | undefined;
+}
+
+/** A run that no schedule begins. */
+export interface NewRun extends Pick<Run, 'id' | 'rule' | 'trigger'> {
+  /** Whether it covers everything that its rule names, so that its end counts as one on schedule does. Default false. */
+  readonly whole?: boolean | undefined;
 }
 
 /** Reads runs. One that does not exist, or is older than 90 days, is undefined and has no jobs. */
@@ -189,7 +197,7 @@ interface RunWriter {
    */
   beginScheduled(run: ScheduledRun, options?: Abortable): Promise<Run | undefined>;
   /** Begins a run that is no rule's current one. Idempotent. */
-  begin(run: Pick<Run, 'id' | 'rule' | 'trigger'>, options?: Abortable): Promise<Run>;
+  begin(run: NewRun, options?: Abortable): Promise<Run>;
   /** Makes jobs known as waiting, before they are sent. Those that are known already stay as they are. Returns those that have not ended. */
   addJobs(
     run: string,

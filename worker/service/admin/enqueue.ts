@@ -29,7 +29,7 @@ export async function enqueueRule(name: string, service: Service, options: Enque
   const { state, queue } = service;
   await readRule(name, service, options);
   const id = runId(options.clock);
-  const run = await state.runs.begin({ id, rule: name, trigger: 'request' }, options);
+  const run = await state.runs.begin({ id, rule: name, trigger: 'request', whole: true }, options);
   const job: PlanJob = {
     version: 1,
     kind: 'plan',

@@ -61,6 +61,8 @@ const GRACE_MS = 10 * 60_000;
 const DEFAULT_RUNS = 10;
 /** The most jobs of each kind that are listed. */
 const MAX_JOBS = 50;
+/** Of one rule: what is wrong at its destinations. */
+const MAX_FOUND = 3;
 /** What one receive gives at most: enough to see what is wrong. */
 const MAX_DEAD = 10;
 
@@ -100,6 +102,12 @@ async function peek({ deadLetters }: Service, options: Abortable): Promise<reado
   return deliveries.map(({ body, reason, sentAtMs }) => ({ body, reason, sentAtMs }));
 }
 
+/** What is known of a rule, with its run under way and what that has found wrong. */
+interface Progress extends Omit<RuleProgress, 'rule' | 'current'> {
+  readonly current: Run | undefined;
+  readonly found: readonly string[];
+}
+
 /** Every rule with its progress. */
 export async function statusOfRules(
   state: StateStore,
@@ -110,19 +118,20 @@ export async function statusOfRules(
     rules.map(async ({ name, document, appliedAtMs }) => {
       const progress = await state.runs.progress(name, options);
       const current = progress?.current === undefined ? undefined : await state.runs.get(progress.current.run, options);
-      return statusOf({ name, document, appliedAtMs }, progress, current, options.clock.now());
+      const found = await faultsFound(state, current, options);
+      const stored = { name, document, appliedAtMs };
+      return statusOf(stored, { ...progress, current, found }, options.clock.now());
     }),
   );
 }
 
 function statusOf(
   stored: { readonly name: string; readonly document: string; readonly appliedAtMs: number },
-  progress: RuleProgress | undefined,
-  current: Run | undefined,
+  progress: Progress,
   nowMs: number,
 ): RuleStatus {
   const { name } = stored;
-  const lastGoodRunAtMs = progress?.lastGoodRunAtMs;
+  const { lastGoodRunAtMs, current } = progress;
   const common = {
     name,
     current: current?.endedAtMs === undefined ? current : undefined,
@@ -145,41 +154,61 @@ function statusOf(
     faults:
       expired || !planned
         ? []
-        : [...lateFaults(rule, stored.appliedAtMs, progress, common.current, nowMs), ...failureFaults(progress)],
+        : [...lateFaults(rule, stored.appliedAtMs, progress, nowMs), ...failureFaults(progress), ...progress.found],
   };
 }
 
 function lateFaults(
   rule: Rule,
   appliedAtMs: number,
-  progress: RuleProgress | undefined,
-  current: Run | undefined,
+  { current, lastScheduledAtMs }: Progress,
   nowMs: number,
 ): readonly string[] {
   const scheduledMs = lastScheduledMs(rule.schedule, nowMs);
-  if (scheduledMs === undefined || nowMs - Math.max(scheduledMs, appliedAtMs) < GRACE_MS) return [];
-  const served = progress?.lastScheduledAtMs !== undefined && progress.lastScheduledAtMs >= scheduledMs;
-  if (served) return [];
+  // a time before the rule was applied was not one of this rule
+  if (scheduledMs === undefined || scheduledMs < appliedAtMs || nowMs - scheduledMs < GRACE_MS) return [];
+  if (lastScheduledAtMs !== undefined && lastScheduledAtMs >= scheduledMs) return [];
   const when = new Date(scheduledMs).toISOString();
-  if (current !== undefined && current.startedAtMs < scheduledMs)
+  if (current !== undefined && current.endedAtMs === undefined && current.startedAtMs < scheduledMs)
     return [`its run ${current.id} went on past the tick of ${when}`];
   return [`nobody planned the tick of ${when}: is a planner running?`];
 }
 
-/** Repositories that cannot be listed leave no dead letter: this is what shows that nothing is copied any more. */
-function failureFaults(progress: RuleProgress | undefined): readonly string[] {
-  const { current, lastScheduledAtMs, lastGoodRunAtMs } = progress ?? {};
-  if (
-    current !== undefined ||
-    lastScheduledAtMs === undefined ||
-    (lastGoodRunAtMs !== undefined && lastGoodRunAtMs >= lastScheduledAtMs)
-  )
-    return [];
+/**
+ * What the last ended run was decides, whether another is under way or not, and a failure in that one counts already. Repositories that cannot
+ * be listed leave no dead letter: this is what shows that they are not copied any more.
+ */
+function failureFaults({
+  current,
+  lastScheduledAtMs,
+  lastGoodRunAtMs,
+  lastFailedRunAtMs,
+}: Progress): readonly string[] {
+  const isOpen = current !== undefined && current.endedAtMs === undefined;
+  const failures = isOpen ? current.jobs.failed : 0;
+  const faults = failures > 0 ? [`${failures} of the jobs of its run under way failed`] : [];
+  const goodAtMs = lastGoodRunAtMs ?? -Infinity;
+  const hasFailed = lastFailedRunAtMs !== undefined && lastFailedRunAtMs > goodAtMs;
+  // the end of a run that the state has forgotten is in no progress
+  const hasNotEnded = !isOpen && lastScheduledAtMs !== undefined && lastScheduledAtMs > goodAtMs;
+  if (!hasFailed && !hasNotEnded) return faults;
   const good =
     lastGoodRunAtMs === undefined
       ? 'there was no good one yet'
       : `the last good one began at ${new Date(lastGoodRunAtMs).toISOString()}`;
-  return [`its last run had failures, or did not end; ${good}`];
+  return [`its last run had failures, or did not end; ${good}`, ...faults];
+}
+
+/** What the planner of the run under way found wrong at destinations, and no worker has put right yet. */
+async function faultsFound(state: StateStore, run: Run | undefined, options: Abortable): Promise<readonly string[]> {
+  const found: string[] = [];
+  if (run === undefined || run.endedAtMs !== undefined || run.jobs.waiting + run.jobs.running === 0) return found;
+  for await (const job of state.runs.jobs(run.id, options)) {
+    if (job.fault === undefined || (job.state !== 'waiting' && job.state !== 'running')) continue;
+    if (found.length === MAX_FOUND) return [...found, 'and more of the same kind'];
+    found.push(job.fault);
+  }
+  return found;
 }
 
 async function jobsOf(

@@ -29,6 +29,8 @@ export interface PassResult {
   readonly late: number;
   /** Rules that could not be served. */
   readonly failed: number;
+  /** Rules that were planned but for sources or images that could not be looked at, which are failed jobs of their runs. */
+  readonly incomplete: number;
   /** Jobs whose messages were lost and were sent again. */
   readonly resent: number;
 }
@@ -63,7 +65,7 @@ export async function runPass(
 }
 
 class Pass {
-  readonly tally = { begun: 0, late: 0, failed: 0, resent: 0 };
+  readonly tally = { begun: 0, late: 0, failed: 0, incomplete: 0, resent: 0 };
   readonly #service: Service;
   readonly #backends: Pick<BackendPool, 'use'>;
   readonly #options: PassOptions;
@@ -208,7 +210,11 @@ class Pass {
   async #plan(run: Run, rule: CopyRule): Promise<void> {
     const { untilMs = Infinity, clock } = this.#options;
     const options = { ...this.#options, untilMs: Math.min(untilMs, clock.now() + MAX_RULE_MS) };
-    await this.#backends.use(async (opened) => planScheduled({ rule, run }, this.#service, opened, options), options);
+    const plan = await this.#backends.use(
+      async (opened) => planScheduled({ rule, run }, this.#service, opened, options),
+      options,
+    );
+    if (plan !== undefined && plan.failed > 0) this.tally.incomplete++;
   }
 }
 

@@ -155,9 +155,9 @@ function isUnchanged(digest: Digest, choices: string, referrers: boolean, key: D
 }
 
 /** How an archive differs from the object that was written there; undefined where it does not, or nothing is known of it. */
-function changeOf(key: DestinationKey, { record, presence }: Known): string | undefined {
-  const { size, etag } = record(key) ?? {};
-  const now = presence(key);
+function changeOf(key: DestinationKey, known: Known): string | undefined {
+  const { size, etag } = known.record(key) ?? {};
+  const now = known.presence(key);
   if (size === undefined || etag === undefined || typeof now === 'string') return undefined;
   if (now.size !== size) return `archive changed since it was written: ${now.size} bytes instead of ${size}`;
   return plainEtag(now.etag) === plainEtag(etag)

@@ -186,10 +186,14 @@ async function begin(job: Job, context: WorkContext, options: Abortable): Promis
   }
 }
 
-/** Makes a job known that no planner made: the state knows all others before they are sent. Idempotent. */
-export async function makeKnown(job: Job, context: WorkContext, options: Abortable): Promise<void> {
+/** Makes a job known that no planner made: the state knows all others before they are sent. `whole` as in `NewRun`. Idempotent. */
+export async function makeKnown(
+  job: Job,
+  context: WorkContext,
+  options: Abortable & { readonly whole?: boolean },
+): Promise<void> {
   const { runs } = context.service.state;
-  const run = await runs.begin({ id: job.run, rule: job.rule, trigger: 'request' }, options);
+  const run = await runs.begin({ id: job.run, rule: job.rule, trigger: 'request', whole: options.whole }, options);
   await runs.addJobs(
     job.run,
     [{ id: job.id, title: titleOf(job), rule: job.rule, body: keptBody(formatJob(job)) }],

@@ -77,7 +77,8 @@ async function copyToDestinations(
       unchanged &&= item.result.outcome === 'unchanged';
       warnOfForeign(target.location, item.result, options);
       await record(job, target, item.result, options);
-      if (item.result.outcome === 'copied') await keepSettings(from, target.location, backends, options);
+      // of an unchanged one too: an earlier attempt may have ended in between
+      await keepSettings(from, target.location, backends, options);
     } catch (error) {
       checkAborted(options);
       failed.push({ destination: target, failure: retryableIfChanged(error, target) });
@@ -125,7 +126,7 @@ async function record(
 /** Settings that were stored beside archives are stored again with the next archive when they are older. */
 const SETTINGS_MS = 24 * 3600 * 1000;
 
-/** The settings of the repository belong beside its archives. That they cannot be read or stored does not harm an archive. */
+/** The settings of the repository belong beside its archives. A failure that may pass fails the job; any other does not harm an archive. */
 async function keepSettings(
   from: Location,
   archive: Location,
@@ -141,7 +142,7 @@ async function keepSettings(
     await storeSettings(backends.registry(registry, 'source'), repository, backends, settingsAt, options);
   } catch (error) {
     checkAborted(options);
-    if (!isFailure(error)) throw error;
+    if (!isFailure(error) || mayPass(error)) throw error;
     options.report?.({
       type: 'warning',
       message: `settings of ${repository} were not backed up: ${describeFailure(error)}`,

@@ -110,7 +110,8 @@ async function toJob(request: JobRequest, delivery: Delivery, context: WorkConte
   const filledIn = { run, at: new Date(delivery.sentAtMs).toISOString() };
   const words = request.kind === 'plan' ? [request.rule] : [request.from, request.kind === 'verify' ? '' : request.to];
   const job: Job = { ...request, ...filledIn, id: jobId(run, request.kind, ...words.flat()) };
-  await makeKnown(job, context, {});
+  const whole = request.kind === 'plan' && request.after.repository === '' && request.after.name === '';
+  await makeKnown(job, context, { whole });
   return job;
 }
 
