@@ -12,7 +12,7 @@ import { MemoryObjects } from '../../support/memory-objects.ts';
 import { makeTar } from '../../support/tars.ts';
 
 const golden = await readFile(fileURLToPath(new URL('../../fixtures/archive-v1.tar', import.meta.url)));
-/** Of the bits that are flipped anywhere, besides one in each byte of a header. */
+/** Bits that are flipped anywhere, besides one in each byte of a header. */
 const SAMPLE = 2000;
 
 async function verifyIn(store: MemoryObjects, key: string): Promise<VerifyResult> {
@@ -28,12 +28,13 @@ async function verifyBytes(bytes: Uint8Array, metadata: Readonly<Record<string, 
   return verifyIn(store, 'x.tar');
 }
 
-/** Every byte of every header, with a bit of it. */
+/** Every byte of every header that is not zero, with a bit of it: zeros are padding, of which the sample has enough. */
 async function* headerBits(): AsyncGenerator<readonly [number, number]> {
   const readAt = async (offset: number, length: number): Promise<Uint8Array> =>
     golden.subarray(offset, offset + length);
   for await (const entry of scanTar(readAt, golden.byteLength)) {
-    for (let offset = entry.headerOffset; offset < entry.offset; offset++) yield [offset, offset % 8];
+    for (let offset = entry.headerOffset; offset < entry.offset; offset++)
+      if (golden[offset] !== 0) yield [offset, offset % 8];
   }
 }
 
@@ -67,7 +68,8 @@ test(
     for (let offset = 0; offset < end; offset++) {
       const before = bytes[offset] ?? 0;
       // zeros are padding, of which the other test has a sample
-      for (const bit of before === 0 ? [] : [0, 5]) {
+      // the lowest bit, or the one that is the case of a letter
+      for (const bit of before === 0 ? [] : [offset % 2 === 0 ? 0 : 5]) {
         bytes[offset] = before ^ (1 << bit);
         const { complete, faults } = await verifyBytes(bytes);
         if (!complete || faults.length === 0) missed.push([offset, bit]);
