@@ -4,18 +4,22 @@
 #   docker build -t transship .
 #   docker run --read-only --cap-drop ALL --security-opt no-new-privileges -e TRANSSHIP_QUEUE_URL=… transship
 
+# by its digest, so that what is built today is built tomorrow; renovate.json has it updated
+ARG BASE=docker.io/library/node:24.21.0-bookworm-slim@sha256:0e0ff40c39bc087845bfb27465a0df4ea419520094bc35842ff83dd8cbe6f9b6
+
 # JavaScript is the same everywhere: it is bundled once, on the machine that builds
-FROM --platform=$BUILDPLATFORM node:24-bookworm-slim AS bundle
+FROM --platform=$BUILDPLATFORM $BASE AS bundle
 WORKDIR /src
 COPY package.json package-lock.json ./
 # without local/, the embedded stack
 RUN npm ci --workspaces=false --ignore-scripts --no-audit --no-fund
 COPY build.ts tsconfig.json ./
+COPY docker/sbom.ts docker/
 COPY worker worker
 RUN node build.ts image
 
 # what the base has and a worker has not: a package manager is what an intruder would look for first
-FROM node:24-bookworm-slim AS runtime
+FROM $BASE AS runtime
 RUN rm -rf /usr/local/lib/node_modules /usr/local/include /usr/local/share/doc /usr/local/share/man /opt/yarn* \
       /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack /usr/local/bin/yarn /usr/local/bin/yarnpkg \
       /usr/local/CHANGELOG.md /usr/local/README.md /root/.npm /tmp/* \
@@ -28,12 +32,13 @@ FROM scratch
 COPY --from=runtime / /
 ARG VERSION=unknown
 ARG REVISION=unknown
+ARG BASE
 LABEL org.opencontainers.image.title="transship" \
       org.opencontainers.image.description="Mirrors container images and backs them up as archives in S3" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION" \
-      org.opencontainers.image.base.name="docker.io/library/node:24-bookworm-slim"
+      org.opencontainers.image.base.name="$BASE"
 ENV PATH=/usr/local/bin:/usr/bin:/bin NODE_ENV=production TRANSSHIP_HEALTH_PORT=8080
 WORKDIR /app
 # writable with a root file system that is not; as an empty mount of Fargate it would be root's alone otherwise:

@@ -1,7 +1,8 @@
 // `node build.ts`: what an installed package runs, in dist/, since Node does not read TypeScript below node_modules. Dependencies stay outside.
-// `node build.ts image`: what the image of the worker runs, in bundle/, with everything that it depends on.
-import { rmSync } from 'node:fs';
+// `node build.ts image`: what the image of the worker runs, in bundle/, with everything that it depends on, and an SBOM of it.
+import { rmSync, writeFileSync } from 'node:fs';
 import { build, type BuildOptions } from 'esbuild';
+import { sbomOf } from './docker/sbom.ts';
 
 const common = {
   bundle: true,
@@ -29,9 +30,10 @@ async function buildImage(): Promise<void> {
   rmSync('bundle', { recursive: true, force: true });
   // packages in CommonJS, pino among them, ask for Node's modules by a function that modules do not have
   const banner = { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" };
-  await build({
+  const { metafile } = await build({
     ...common,
     banner,
+    metafile: true,
     entryPoints: { worker: 'worker/main/container.ts', 'health-check': 'worker/main/health-check.ts' },
     outdir: 'bundle',
     splitting: true,
@@ -42,4 +44,5 @@ async function buildImage(): Promise<void> {
     minifySyntax: true,
     legalComments: 'eof',
   });
+  writeFileSync('bundle/sbom.spdx.json', `${JSON.stringify(sbomOf(metafile), null, 2)}\n`);
 }

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Builds the Dockerfile where there is no Docker engine, as root of a Debian: with buildah, without a daemon, without mounts of its own.
 #
-#   docker/build-with-buildah.sh FOLDER     makes localhost/transship:built in a store of its own in FOLDER
+#   docker/build-with-buildah.sh FOLDER     makes localhost/transship:built in a store of its own in FOLDER, and the same image as an OCI layout
+#                                           in FOLDER/image, with its SBOM and its provenance as referrers
 #   CONTAINERS_CONF=FOLDER/containers.conf CONTAINERS_STORAGE_CONF=FOLDER/storage.conf podman run localhost/transship:built …
 #
-# Where node:24-bookworm-slim cannot be pulled a stand-in takes its place: Debian's base system with Node and npm out of npm's registry. It is
+# Where the base cannot be pulled a stand-in takes its place: Debian's base system with Node and npm out of npm's registry. It is
 # kept in FOLDER for the next time.
 #
 # apt-get install buildah runc debootstrap ca-certificates
 set -euo pipefail
-base=docker.io/library/node:24-bookworm-slim
 checkout=$(realpath "$(dirname "$0")/..")
+base=$(sed -n 's/^ARG BASE=//p' "$checkout/Dockerfile")
 mkdir -p "${1:?a folder is needed}"
 folder=$(realpath "$1")
 
@@ -32,7 +33,7 @@ buildah info >/dev/null 2>&1 || store vfs
 
 stand_in() {
   local made=$folder/stand-in container tool
-  echo "$base cannot be pulled here: a stand-in takes its place" >&2
+  echo "the base cannot be pulled here: a stand-in takes its place" >&2
   rm -rf "$made"
   mkdir -p "$made/add/usr/local/bin" "$made/add/usr/local/etc" "$made/add/usr/local/lib/node_modules" "$made/add/etc/ssl/certs"
   debootstrap --variant=minbase bookworm "$made/debian" "$(mirror)" >"$folder/debootstrap.log" || {
@@ -69,12 +70,21 @@ mirror() {
     /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null || true
 }
 
-if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
-  timeout 60 buildah pull -q "$base" >/dev/null 2>&1 || stand_in
+if ! buildah inspect --type image "$base" >/dev/null 2>&1 && ! timeout 60 buildah pull -q "$base" >/dev/null 2>&1; then
+  base=localhost/transship-base:stand-in
+  buildah inspect --type image "$base" >/dev/null 2>&1 || stand_in
 fi
 cd "$checkout"
 buildah bud --quiet --layers --pull-never --isolation chroot --format docker \
+  --build-arg BASE="$base" \
   --build-arg VERSION="$(node -p 'require("./package.json").version')" \
   --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
   --tag localhost/transship:built . >/dev/null
-buildah inspect --type image --format '{{.FromImageID}}' localhost/transship:built
+
+# another name than the last build's would make a second image of the layout
+rm -rf "$folder/image"
+buildah push -q --format oci localhost/transship:built "oci:$folder/image:built" >/dev/null
+container=$(buildah from --pull-never localhost/transship:built)
+cp "$(buildah mount "$container")/app/bundle/sbom.spdx.json" "$folder/sbom.spdx.json"
+buildah rm "$container" >/dev/null
+node docker/attest.ts "$folder/image" "$folder/sbom.spdx.json" "$folder/provenance.json" "$base" "$(buildah inspect --type image --format '{{.FromImageDigest}}' "$base")"

@@ -1,4 +1,5 @@
 // The image of the worker: built as its Dockerfile says, run as a deployment runs it, over the embedded stack.
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { env as own } from 'node:process';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
@@ -73,6 +74,36 @@ test('has one Node and the bundle: no package manager, nothing of the embedded s
   expect(await shell('grep -rliE "fauxqs|dynalite|startStack" /app/bundle || echo none')).toBe('none');
   // what is loaded when it is needed would have no names
   expect(await shell('grep -rl "export default require_" /app/bundle || echo none')).toBe('none');
+});
+
+test('comes with its SBOM and its provenance, which a copy takes along', async () => {
+  const transship = async (...args: readonly string[]): Promise<unknown> => {
+    const env = { ...stack.environment, PATH: own['PATH'] ?? '', HOME: STORE };
+    const output = await run(join(CHECKOUT, 'bin', 'transship.js'), [...args, '--json'], { env });
+    return JSON.parse(output.toString());
+  };
+  const built = `docker://${stack.registry.host}/transship:built`;
+  await transship('copy', `oci:${join(STORE, 'image')}:built`, built);
+  const copied = (await transship('inspect', built)) as { readonly digest: string };
+  expect(copied).toMatchObject({
+    referrers: expect.arrayContaining([
+      expect.objectContaining({ artifactType: 'application/spdx+json' }),
+      expect.objectContaining({ artifactType: 'application/vnd.in-toto+json' }),
+    ]),
+  });
+
+  const sbom = JSON.parse(readFileSync(join(STORE, 'sbom.spdx.json'), 'utf8')) as {
+    readonly packages: readonly { readonly name: string; readonly versionInfo: string }[];
+  };
+  const { dependencies } = JSON.parse(readFileSync(join(CHECKOUT, 'package.json'), 'utf8')) as {
+    readonly dependencies: Readonly<Record<string, string>>;
+  };
+  const listed = sbom.packages.map(({ name, versionInfo }) => `${name}@${versionInfo}`);
+  expect(listed).toEqual(
+    expect.arrayContaining(Object.entries(dependencies).map(([name, version]) => `${name}@${version}`)),
+  );
+  const provenance = JSON.parse(readFileSync(join(STORE, 'provenance.json'), 'utf8')) as unknown;
+  expect(provenance).toMatchObject({ subject: [{ digest: { sha256: copied.digest.slice('sha256:'.length) } }] });
 });
 
 test('does a job, is well meanwhile, and ends with 0 on SIGTERM: read-only, as nobody’s user, without capabilities', async () => {

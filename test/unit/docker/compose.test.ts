@@ -64,9 +64,28 @@ test('the queues that it names are those that are made', () => {
   for (const url of [queue, dead]) expect(made).toMatch(new RegExp(`^  ${url.split('/').at(-1)} \\{`, 'm'));
 });
 
-test('the Dockerfile has one base, ends as an ordinary user, and keeps to what buildah 1.28 reads', () => {
+test('the Dockerfile has one base by its digest, ends as an ordinary user, and keeps to what buildah 1.28 reads', () => {
   const bases = [...dockerfile.matchAll(/^FROM (?:--platform=\S+ )?(\S+)/gm)].map(([, base]) => base);
-  expect(new Set(bases)).toEqual(new Set(['node:24-bookworm-slim', 'scratch']));
+  expect(new Set(bases)).toEqual(new Set(['$BASE', 'scratch']));
+  const [, node] =
+    /^ARG BASE=docker\.io\/library\/node:([\d.]+)-bookworm-slim@sha256:[0-9a-f]{64}$/m.exec(dockerfile) ?? [];
+  const { devDependencies } = JSON.parse(readFileSync('package.json', 'utf8')) as {
+    readonly devDependencies: Readonly<Record<string, string>>;
+  };
+  expect(node, 'the image runs the Node that everything is tested with').toBe(devDependencies['node']);
   expect(dockerfile).toMatch(/^USER 1000:1000$/m);
   expect(dockerfile).not.toMatch(/<<|COPY --(?:link|exclude|parents)|ADD --checksum|RUN --mount/);
+});
+
+test('package-lock.json has the digest of every package that is fetched', () => {
+  const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8')) as {
+    readonly packages: Readonly<
+      Record<string, { readonly integrity?: string; readonly link?: true; readonly inBundle?: true }>
+    >;
+  };
+  const fetched = Object.entries(packages).filter(
+    ([folder, { link, inBundle }]) => folder.includes('node_modules/') && !link && !inBundle,
+  );
+  expect(fetched.length).toBeGreaterThan(100);
+  for (const [folder, { integrity }] of fetched) expect(integrity, folder).toMatch(/^sha512-/);
 });

@@ -1,0 +1,84 @@
+// The SBOM of the image of the worker, in SPDX 2.3 (https://spdx.github.io/spdx-spec/v2.3/): the packages in the bundle, by what esbuild read,
+// and the Node that runs it. Debian's packages are not in it: scanners read them from the image.
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { env, versions } from 'node:process';
+import type { Metafile } from 'esbuild';
+
+interface Package {
+  readonly name: string;
+  readonly version: string;
+  readonly license?: string;
+}
+
+/** Reads package.json, package-lock.json and node_modules of the current folder. `SOURCE_DATE_EPOCH` (seconds) fixes its only time. */
+export function sbomOf({ inputs }: Metafile): object {
+  const folders = Object.keys(inputs).flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+\//.exec(file)?.[0] ?? []);
+  const bundled = [...new Set(folders)].sort().map((folder) => ({ ...packageIn(folder), sha512: sha512Of(folder) }));
+  const own = packageIn('');
+  const node: Package = { name: 'node', version: versions.node, license: 'MIT' };
+  const packages = [
+    spdxPackage(own, 'generic'),
+    spdxPackage(node, 'generic'),
+    ...bundled.map((one) => spdxPackage(one, 'npm', one.sha512)),
+  ];
+  const hash = createHash('sha256').update(JSON.stringify(packages)).digest('hex');
+  const created = env['SOURCE_DATE_EPOCH'] === undefined ? Date.now() : Number(env['SOURCE_DATE_EPOCH']) * 1000;
+  return {
+    spdxVersion: 'SPDX-2.3',
+    dataLicense: 'CC0-1.0',
+    SPDXID: 'SPDXRef-DOCUMENT',
+    name: `${own.name}-${own.version}`,
+    documentNamespace: `https://spdx.org/spdxdocs/${own.name}-${own.version}-${hash}`,
+    creationInfo: {
+      created: new Date(created).toISOString().replace(/\.\d+Z$/, 'Z'),
+      creators: [`Tool: ${own.name}-build-${own.version}`],
+    },
+    documentDescribes: [spdxId(own)],
+    packages,
+    relationships: [node, ...bundled].map((one) => ({
+      spdxElementId: spdxId(own),
+      relationshipType: 'DEPENDS_ON',
+      relatedSpdxElement: spdxId(one),
+    })),
+  };
+}
+
+function packageIn(folder: string): Package {
+  const { name, version, license } = JSON.parse(readFileSync(`${folder}package.json`, 'utf8')) as Package;
+  return { name, version, ...(license !== undefined && { license }) };
+}
+
+/** In hex, of the archive that npm unpacked into the folder. */
+function sha512Of(folder: string): string {
+  const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8')) as {
+    readonly packages: Readonly<Record<string, { readonly integrity?: string } | undefined>>;
+  };
+  const [, base64] = /^sha512-(.+)$/.exec(packages[folder.slice(0, -1)]?.integrity ?? '') ?? [];
+  if (base64 === undefined) throw new Error(`package-lock.json has no integrity for ${folder}`);
+  return Buffer.from(base64, 'base64').toString('hex');
+}
+
+function spdxPackage({ name, version, license }: Package, type: 'npm' | 'generic', sha512?: string): object {
+  return {
+    SPDXID: spdxId({ name, version }),
+    name,
+    versionInfo: version,
+    downloadLocation: 'NOASSERTION',
+    filesAnalyzed: false,
+    licenseDeclared: license ?? 'NOASSERTION',
+    ...(sha512 !== undefined && { checksums: [{ algorithm: 'SHA512', checksumValue: sha512 }] }),
+    externalRefs: [
+      {
+        referenceCategory: 'PACKAGE-MANAGER',
+        referenceType: 'purl',
+        referenceLocator: `pkg:${type}/${name.replace('@', '%40')}@${version}`,
+      },
+    ],
+  };
+}
+
+/** Letters, digits, `.` and `-` alone. */
+function spdxId({ name, version }: Package): string {
+  return `SPDXRef-Package-${name}-${version}`.replaceAll(/[^A-Za-z0-9.-]+/g, '-');
+}
