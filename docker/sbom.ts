@@ -9,18 +9,20 @@ interface Package {
   readonly name: string;
   readonly version: string;
   readonly license?: string;
+  /** In hex, of the archive that npm unpacked. */
+  readonly sha512?: string;
 }
 
 /** Reads package.json, package-lock.json and node_modules of the current folder. `SOURCE_DATE_EPOCH` (seconds) fixes its only time. */
 export function sbomOf({ inputs }: Metafile): object {
   const folders = Object.keys(inputs).flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+\//.exec(file)?.[0] ?? []);
-  const bundled = [...new Set(folders)].sort().map((folder) => ({ ...packageIn(folder), sha512: sha512Of(folder) }));
+  const bundled = [...new Set(folders)].sort().map((folder) => packageIn(folder, sha512Of(folder)));
   const own = packageIn('');
   const node: Package = { name: 'node', version: versions.node, license: 'MIT' };
   const packages = [
     spdxPackage(own, 'generic'),
     spdxPackage(node, 'generic'),
-    ...bundled.map((one) => spdxPackage(one, 'npm', one.sha512)),
+    ...bundled.map((one) => spdxPackage(one, 'npm')),
   ];
   const hash = createHash('sha256').update(JSON.stringify(packages)).digest('hex');
   const created = env['SOURCE_DATE_EPOCH'] === undefined ? Date.now() : Number(env['SOURCE_DATE_EPOCH']) * 1000;
@@ -44,12 +46,11 @@ export function sbomOf({ inputs }: Metafile): object {
   };
 }
 
-function packageIn(folder: string): Package {
+function packageIn(folder: string, sha512?: string): Package {
   const { name, version, license } = JSON.parse(readFileSync(`${folder}package.json`, 'utf8')) as Package;
-  return { name, version, ...(license !== undefined && { license }) };
+  return { name, version, ...(license !== undefined && { license }), ...(sha512 !== undefined && { sha512 }) };
 }
 
-/** In hex, of the archive that npm unpacked into the folder. */
 function sha512Of(folder: string): string {
   const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8')) as {
     readonly packages: Readonly<Record<string, { readonly integrity?: string } | undefined>>;
@@ -59,7 +60,7 @@ function sha512Of(folder: string): string {
   return Buffer.from(base64, 'base64').toString('hex');
 }
 
-function spdxPackage({ name, version, license }: Package, type: 'npm' | 'generic', sha512?: string): object {
+function spdxPackage({ name, version, license, sha512 }: Package, type: 'npm' | 'generic'): object {
   return {
     SPDXID: spdxId({ name, version }),
     name,
