@@ -5,7 +5,8 @@ import { Failure } from '../worker/util/failure.ts';
 export type RequestFault =
   /**
    * The server refuses the request before anything happens. Without a status and a code it answers as the service does to one request too
-   * many. A status of 200 is an error inside a success, as some operations of S3 can answer.
+   * many. A status of 200 is an error inside a success, as some operations of S3 can answer. An empty code is an answer without a body, as
+   * what stands between can give (AWS services only).
    */
   | { readonly kind: 'answer'; readonly status?: number; readonly code?: string; readonly retryAfterSeconds?: number }
   /** The request waits, then is served as usual. */
@@ -69,10 +70,12 @@ export interface MatchedRequest {
 /** The faults of the messages of queues. */
 export type DeliveryFaults = Faults<never, DeliveryFault>;
 
-/** `reset`: connections are cut. `unavailable`: requests are answered with 503. */
-export type Away = 'reset' | 'unavailable';
+/** `reset`: connections are cut. `unavailable`: requests are answered with 503. `silent`: requests are taken, and served a minute later. */
+export type Away = 'reset' | 'unavailable' | 'silent';
 
-type AwayFault = Extract<RequestFault, { kind: 'answer' | 'cut-request' }>;
+type AwayFault = Extract<RequestFault, { kind: 'answer' | 'cut-request' | 'delay' }>;
+
+const SILENT_MS = 60_000;
 
 interface Queued<Fault> {
   readonly match: FaultMatch<string>;
@@ -130,6 +133,7 @@ export class Faults<Operation extends string = string, Fault = RequestFault> {
   /** The fault of one request. Each request is looked at once. */
   take(request: MatchedRequest): Fault | AwayFault | undefined {
     if (this.#away === 'reset') return { kind: 'cut-request' };
+    if (this.#away === 'silent') return { kind: 'delay', ms: SILENT_MS };
     if (this.#away === 'unavailable') return { kind: 'answer', status: 503, code: 'ServiceUnavailable' };
     let taken: Queued<Fault> | undefined;
     for (const queued of this.#queue) {

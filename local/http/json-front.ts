@@ -162,7 +162,7 @@ async function answerOf(
 function refusedBy(fault: Extract<RequestFault, { kind: 'answer' }>, options: FrontOptions): Answered {
   const { status = options.throttled.status, code = options.throttled.code, retryAfterSeconds } = fault;
   const why = fault.status === undefined ? 'Rate exceeded' : 'as was asked for';
-  const answer = refused(new CallRefusal(status, code, why), options);
+  const answer = code === '' ? { status, headers: {}, body: '' } : refused(new CallRefusal(status, code, why), options);
   if (retryAfterSeconds === undefined) return answer;
   return { ...answer, headers: { ...answer.headers, 'retry-after': String(retryAfterSeconds) } };
 }

@@ -209,8 +209,10 @@ class S3Server implements LocalS3 {
         return undefined;
       case 'answer': {
         const { status = 503, code = 'SlowDown', retryAfterSeconds } = fault;
-        const document = errorDocument(exchange, code, 'as was asked for');
-        return { status, headers: { 'retry-after': retryAfterSeconds }, document };
+        const headers = { 'retry-after': retryAfterSeconds };
+        return code === ''
+          ? { status, headers }
+          : { status, headers, document: errorDocument(exchange, code, 'as was asked for') };
       }
       case 'cut-request': {
         const { afterBytes = 0 } = fault;

@@ -80,6 +80,8 @@ test('a server that is away cuts or refuses every request, and keeps what was qu
   assert.deepEqual(faults.take(GET), { kind: 'cut-request' });
   faults.goAway('unavailable');
   assert.deepEqual(faults.take(GET), { kind: 'answer', status: 503, code: 'ServiceUnavailable' });
+  faults.goAway('silent');
+  assert.deepEqual(faults.take(GET), { kind: 'delay', ms: 60_000 });
   faults.comeBack();
   assert.deepEqual(faults.take(GET), { kind: 'lose-answer' });
   faults.goAway();

@@ -80,8 +80,11 @@ const wanted: { readonly from: Placed; readonly to: string }[] = [];
 const nameOf = ({ at, repository, tag }: Omit<Placed, 'image'>): string =>
   `docker://${at.registryHost}/${repository}:${tag}`;
 
+/** As stubborn: who pushes pushes again. */
 async function put(image: MadeImage, at: LocalRegistry, repository: string, tag: string): Promise<Placed> {
-  await copy(image.content, lab.view(at, repository), [{ ...image.root, tags: [tag] }]);
+  const push = async (): Promise<unknown> =>
+    copy(image.content, lab.view(at, repository), [{ ...image.root, tags: [tag] }]);
+  await retry('push', push, { attempts: 20 });
   return { image, at, repository, tag };
 }
 
@@ -194,7 +197,7 @@ test('whatever happens, every destination is equal to its source, and nothing is
       expect(found.map((run) => run?.plannedAtMs)).toEqual(found.map(() => expect.any(Number)));
       return found.flatMap((run) => run ?? []);
     },
-    { timeout: 200_000, interval: 1000 },
+    { timeout: 300_000, interval: 1000 },
   );
   say('the rules are planned');
   lab.stack.pushEvents = true;

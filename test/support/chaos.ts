@@ -1,5 +1,5 @@
 import type { Stack } from '../../local/stack.ts';
-import type { RegistryFault } from '../../local/faults.ts';
+import type { Away, RegistryFault, RequestFault } from '../../local/faults.ts';
 import type { RequestKind } from '../../local/registry/route.ts';
 import { systemClock, type Clock } from '../../worker/util/clock.ts';
 import { startWorker, type WorkerProcess } from './worker-process.ts';
@@ -77,13 +77,23 @@ const FAULTS: readonly RegistryFault[] = [
   { kind: 'cut-request', afterBytes: 500 },
   { kind: 'lose-answer' },
   { kind: 'delay', ms: 300 },
+  { kind: 'expire-token' },
 ];
+const S3_FAULTS: readonly RequestFault[] = [
+  { kind: 'answer' },
+  { kind: 'answer', status: 429, code: '' },
+  { kind: 'answer', status: 400, code: 'ExpiredToken' },
+  { kind: 'cut-request' },
+  { kind: 'lose-answer' },
+];
+/** Longer than any client waits. */
+const HANG = { kind: 'delay', ms: 60_000 } as const;
 const TURN_MS = 250;
 const AWAY_MS = 3000;
 
 /**
  * Every quarter of a second something goes wrong, by chance: a process is killed or told to stop, requests fail, S3, the queue or the table
- * refuses some calls or is away for up to three seconds. All the while the queue delivers twice, in another order, and again while work is
+ * refuses some calls, or is away or silent for up to three seconds; tokens expire, requests hang. All the while the queue delivers twice, in another order, and again while work is
  * under way. The choices follow from the seed; when they come about depends on the machine.
  */
 export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
@@ -93,8 +103,8 @@ export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
   const sleep = async (ms: number): Promise<void> =>
     systemClock.sleep(ms, { signal: over.signal }).catch(() => undefined);
   const times = (most: number): number => 1 + Math.floor(random() * most);
-  const away = async (server: { goAway(how: 'reset' | 'unavailable'): void; comeBack(): void }): Promise<void> => {
-    server.goAway(random() < 0.5 ? 'reset' : 'unavailable');
+  const away = async (server: { goAway(how: Away): void; comeBack(): void }): Promise<void> => {
+    server.goAway(random() < 0.1 ? 'silent' : oneOf(['reset', 'unavailable'], random));
     await sleep(random() * AWAY_MS);
     server.comeBack();
   };
@@ -124,9 +134,10 @@ export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
       0.15,
       () => {
         const match = { times: times(4), skip: times(5) };
-        s3.faults.add(match, { kind: oneOf(['answer', 'cut-request', 'lose-answer'], random) });
+        s3.faults.add(match, oneOf(S3_FAULTS, random));
       },
     ],
+    [0.02, () => oneOf([ecr, otherEcr, registry, s3], random).faults.add({}, HANG)],
     [0.02, async () => away(dynamodb.faults)],
     [0.02, async () => away(sqs.faults)],
     [0.02, async () => away(s3.faults)],
@@ -136,8 +147,14 @@ export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
   sqs.deliveryFaults.add({ share: 0.05 }, { kind: 'reappear', afterSeconds: 0.5 });
   sqs.faults.add({ share: 0.01 }, { kind: 'answer' });
   sqs.faults.add({ share: 0.01 }, { kind: 'lose-answer' });
+  sqs.faults.add({ share: 0.002 }, HANG);
   dynamodb.faults.add({ share: 0.02 }, { kind: 'answer' });
   dynamodb.faults.add({ share: 0.01 }, { kind: 'lose-answer' });
+  dynamodb.faults.add({ share: 0.002 }, HANG);
+  for (const { faults } of [sqs, dynamodb]) {
+    faults.add({ share: 0.01 }, { kind: 'answer', status: 429, code: '' });
+    faults.add({ share: 0.01 }, { kind: 'answer', status: 400, code: 'ExpiredTokenException' });
+  }
 
   const going = (async () => {
     while (!over.signal.aborted) {

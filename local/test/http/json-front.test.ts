@@ -140,6 +140,9 @@ describe('faults of calls', () => {
     faults.add({}, { kind: 'answer', status: 500, code: 'Broken', retryAfterSeconds: 7 });
     const answer = await post(front);
     assert.deepEqual([answer.status, answer.headers.get('retry-after')], [500, '7']);
+    faults.add({}, { kind: 'answer', status: 429, code: '' });
+    const bare = await post(front);
+    assert.deepEqual([bare.status, await bare.text()], [429, '']);
     faults.add({}, { kind: 'delay', ms: 20 });
     const begunMs = performance.now();
     assert.equal((await post(front)).status, 200);

@@ -25,6 +25,9 @@ describe('a fault', () => {
     open.s3.faults.add({}, { kind: 'answer', status: 429, code: 'TooMany', retryAfterSeconds: 7 });
     const raw = await sendRaw(open.s3, signed(open.s3, { path: `/${BUCKET}/k` }));
     assert.deepEqual([raw.status, raw.headers['retry-after']], [429, '7']);
+    open.s3.faults.add({}, { kind: 'answer', status: 429, code: '' });
+    const bare = await sendRaw(open.s3, signed(open.s3, { path: `/${BUCKET}/k` }));
+    assert.deepEqual([bare.status, bare.body], [429, '']);
     assert.equal(open.s3.faults.pending, 0);
   });
 
