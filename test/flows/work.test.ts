@@ -195,10 +195,10 @@ describe('a message', () => {
 
   test('of a newer planner fails the job that it names, so that its run ends', async () => {
     const t = testService();
-    const run = await t.enqueue(mirrorJob('docker://a.example/x:1', 'docker://b.example/x:1'));
-    const [body = ''] = t.queue.bodies;
-    await t.queue.receive(1);
-    const newer = JSON.stringify({ ...(JSON.parse(body) as object), version: 2 });
+    const run = 'run-1';
+    const newer = JSON.stringify({ version: 2, run, id: 'a' });
+    await t.state.runs.begin({ id: run, trigger: 'schedule' });
+    await t.state.runs.addJobs(run, [{ id: 'a', title: 'a', body: newer }]);
     expect(await work(delivery(newer), t.worker(lab.session().backends).context, FOREVER)).toEqual({ type: 'done' });
     expect((await t.run(run)).jobs).toMatchObject({ failed: 1, waiting: 0 });
   });

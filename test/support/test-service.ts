@@ -1,8 +1,9 @@
 import { expect } from 'vitest';
-import { formatJob, jobId, type CopyJob, type Job } from '../../worker/queue/job.ts';
+import { jobId, type CopyJob, type Job } from '../../worker/queue/job.ts';
 import type { Delivery, Outcome, Queue } from '../../worker/queue/queue.ts';
 import { openBackendPool } from '../../worker/service/backend-pool.ts';
 import type { Backends } from '../../worker/images/backends.ts';
+import { newJob } from '../../worker/service/planner/run-jobs.ts';
 import type { WorkContext } from '../../worker/service/worker/work-context.ts';
 import { work } from '../../worker/service/worker/work.ts';
 import { destinationKey } from '../../worker/rules/destinations.ts';
@@ -96,12 +97,13 @@ export function testService(): TestService {
         const id = jobId(run, draft.kind, String(i));
         jobs.push({ ...draft, version: 1, id, run, at: new Date(clock.now()).toISOString() });
       }
+      const made = jobs.map((job) => newJob(job, { title: job.kind }));
       await state.runs.addJobs(
         run,
-        jobs.map((job) => ({ id: job.id, title: job.kind, body: formatJob(job) })),
+        made.map(({ record }) => record),
       );
       await state.runs.planned(run);
-      await queue.send(jobs.map((job) => ({ body: formatJob(job) })));
+      await queue.send(made.map(({ message }) => message));
       return run;
     },
     run: async (id) => {

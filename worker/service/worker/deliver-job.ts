@@ -1,3 +1,4 @@
+import { fingerprintOf } from '../../queue/fingerprint.ts';
 import { formatJob, type Job, type PlanJob } from '../../queue/job.ts';
 import type { Delivery, Outcome } from '../../queue/queue.ts';
 import { MAX_ATTEMPTS, mayPass, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
@@ -8,7 +9,7 @@ import type { JobName, Report } from '../../util/events.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type JobLeases, type JobDestination } from './leases.ts';
 import { continuePlan } from '../planner/plan-scheduled.ts';
-import { keptBody } from '../planner/run-jobs.ts';
+import { newJob } from '../planner/run-jobs.ts';
 import { destinationsOfJob, runJob, type RunJobOptions } from './run-job.ts';
 import type { WorkContext } from './work-context.ts';
 
@@ -71,7 +72,7 @@ export class JobDelivery {
         Math.min(leaseSeconds / 2, 2 ** this.#delivery.receiveCount) * (1 + clock.random() / 2),
       );
     }
-    const attempt = await begin(this.#job, this.#context, options);
+    const attempt = await state.runs.startJob(this.#job.run, this.#job.id, options);
     // it has ended: this is a duplicate
     if (attempt === undefined) return DONE;
     return attempt > MAX_ATTEMPTS
@@ -174,19 +175,25 @@ export function deadLetterReason(failure: Failure): string {
   return `${failure.code}: ${describeFailure(failure)}`;
 }
 
-/** Which attempt it is. Undefined when the job has ended. */
-async function begin(job: Job, context: WorkContext, options: Abortable): Promise<number | undefined> {
-  const { runs } = context.service.state;
-  try {
-    return await runs.startJob(job.run, job.id, options);
-  } catch (error) {
-    if (!isFailure(error, 'NOT_FOUND')) throw error;
-    await makeKnown(job, context, options);
-    return runs.startJob(job.run, job.id, options);
-  }
+/**
+ * Why the message is not the job that it claims to be; undefined where it is. Every job is in the state before its message is sent, and
+ * processes that may send messages are not trusted to change the state.
+ */
+export async function disagreement(
+  job: Job,
+  { service }: WorkContext,
+  options: Abortable,
+): Promise<Failure | undefined> {
+  const known = await service.state.runs.job(job.run, job.id, options);
+  if (known?.fingerprint === fingerprintOf(job)) return undefined;
+  const why =
+    known === undefined
+      ? 'the state does not have this job: leave out id, run and at to make it a request'
+      : 'it differs from the job that the state has under this id, and is refused';
+  return new Failure('INVALID', `${job.kind} job ${job.id} of run ${job.run}: ${why}`);
 }
 
-/** Makes a job known that no planner made: the state knows all others before they are sent. `whole` as in `NewRun`. Idempotent. */
+/** Makes the job of a request known: the state has all others before they are sent. `whole` as in `NewRun`. Idempotent. */
 export async function makeKnown(
   job: Job,
   context: WorkContext,
@@ -194,11 +201,7 @@ export async function makeKnown(
 ): Promise<void> {
   const { runs } = context.service.state;
   const run = await runs.begin({ id: job.run, rule: job.rule, trigger: 'request', whole: options.whole }, options);
-  await runs.addJobs(
-    job.run,
-    [{ id: job.id, title: titleOf(job), rule: job.rule, body: keptBody(formatJob(job)) }],
-    options,
-  );
+  await runs.addJobs(job.run, [newJob(job, { title: titleOf(job) }).record], options);
   // planning it ends with the last of its jobs
   if (job.kind !== 'plan' && run.trigger === 'request') await runs.planned(job.run, options);
 }
