@@ -467,19 +467,19 @@ describe('ECR Public', () => {
   };
 
   const password = 'public-secret';
-  const json = (status: number, body: object): Reply => ({
+  const json = (status: number, value: object): Reply => ({
     status,
     headers: { 'content-type': 'application/x-amz-json-1.1' },
-    body: JSON.stringify(body),
+    body: JSON.stringify(value),
   });
   const authorizationToken = Buffer.from(`AWS:${password}`).toString('base64');
-  const signedIn = json(200, { authorizationData: { authorizationToken, expiresAt: 4e9 } });
+  const publicToken = json(200, { authorizationData: { authorizationToken, expiresAt: 4e9 } });
 
   test.each([
-    ['', [signedIn]],
+    ['', [publicToken]],
     [
       ' with new credentials of AWS once they have expired',
-      [json(400, { __type: 'ExpiredTokenException', message: 'expired' }), signedIn],
+      [json(400, { __type: 'ExpiredTokenException', message: 'expired' }), publicToken],
     ],
   ])('is signed in to by its own API, and then as docker does%s', async (_, answers) => {
     const api = await serving({ 'POST /': answers });
