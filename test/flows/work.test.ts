@@ -226,7 +226,7 @@ describe('a message', () => {
   });
 
   test('by hand with more settings than an item of the table takes is done like others', async () => {
-    const t = testService();
+    const t = testService({ allow: [registry.host] });
     const { image, from } = await pushed('work/settings');
     const create = { repositoryPolicy: JSON.stringify({ Version: '2012-10-17', pad: 'x'.repeat(500_000) }) };
     const to = at(registry, 'work/settings-copy');
@@ -237,7 +237,7 @@ describe('a message', () => {
   });
 
   test('written by hand is a run of its own, and the same one when it comes again', async () => {
-    const t = testService();
+    const t = testService({ allow: ['111111111111'] });
     const { image, from } = await pushed('work/by-hand');
     const to = at(ecr, 'work/by-hand');
     await t.queue.send([{ body: JSON.stringify({ version: 1, kind: 'mirror', from, to: [to] }) }]);

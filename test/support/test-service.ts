@@ -57,7 +57,8 @@ interface TestWorker {
 /** A job without what a planner fills in. */
 export type JobDraft = Job extends infer J ? (J extends Job ? Omit<J, 'version' | 'id' | 'run' | 'at'> : never) : never;
 
-export function testService(): TestService {
+/** `allow` as in `Service`. */
+export function testService({ allow = [] }: { readonly allow?: readonly string[] } = {}): TestService {
   const clock = manualClock();
   const table = memoryTable();
   const state = stateOver(table, clock);
@@ -75,7 +76,7 @@ export function testService(): TestService {
     worker: (backends, options = {}) => {
       const parts = { table, queue, deadLetters, ...options };
       const report = (event: Event): void => void events.push({ ...event, of: undefined });
-      const service = { ...parts, state: stateOver(parts.table, clock, { report }) };
+      const service = { ...parts, allow, state: stateOver(parts.table, clock, { report }) };
       const current = openBackendPool({
         rules: service.state.rules,
         connect: () => ({ ...backends, [Symbol.asyncDispose]: async () => undefined }),
@@ -95,7 +96,7 @@ export function testService(): TestService {
       const jobs: Job[] = [];
       for (const [i, draft] of drafts.entries()) {
         const id = jobId(run, draft.kind, String(i));
-        jobs.push({ ...draft, version: 1, id, run, at: new Date(clock.now()).toISOString() });
+        jobs.push({ rule: 'rule', ...draft, version: 1, id, run, at: new Date(clock.now()).toISOString() });
       }
       const made = jobs.map((job) => newJob(job, { title: job.kind }));
       await state.runs.addJobs(

@@ -33,7 +33,7 @@ export function addApply(program: Command, context: CommandContext): void {
     printResult(
       context,
       flags,
-      { applied: flags.dryRun !== true, ...counts, rules: plan.rules, registries: plan.access },
+      { applied: flags.dryRun !== true, ...counts, rules: plan.rules, access: plan.access },
       () => {
         const summary = `${counts.add} added, ${counts.change} changed, ${counts.remove} removed, ${counts.same} as they were`;
         return flags.dryRun === true ? `would be: ${summary}` : summary;

@@ -92,7 +92,7 @@ export interface Rules {
   ): Promise<StoredRule>;
   /** Deletes a rule. CONFLICT when another process changed it in between. Success when it is gone. */
   remove(name: string, revision: number, options?: Abortable): Promise<void>;
-  /** How registries are reached, as `parseAccess` of rules/config.ts reads it; undefined: none were applied. */
+  /** How registries are reached and what requests may write to, as `parseAccess` of rules/config.ts reads it; undefined: none were applied. */
   access(options?: Abortable): Promise<{ readonly document: string; readonly revision: number } | undefined>;
   /** Stores the access. `revision` and CONFLICT as for `put`. */
   putAccess(document: string, revision: number, options?: Abortable): Promise<void>;

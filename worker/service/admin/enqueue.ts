@@ -14,6 +14,7 @@ import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { Failure } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
+import { allowedTargets, judgeRequest } from '../judge-request.ts';
 import { newJob } from '../planner/run-jobs.ts';
 import { readRule } from '../planner/stored-rule.ts';
 import type { Service } from '../service.ts';
@@ -54,14 +55,15 @@ export interface ImageRequest extends Choices {
   readonly force?: boolean | undefined;
 }
 
-/** Asks the deployed system for one copy. Returns its run. INVALID for what its workers could not reach. */
-export async function enqueueImage(
-  request: ImageRequest,
-  { state, queue }: Service,
-  options: EnqueueOptions,
-): Promise<Run> {
+/**
+ * Asks the deployed system for one copy. Returns its run. INVALID for what its workers could not reach, DENIED for what they would refuse.
+ * Where it is not known what their settings allow, they alone decide which targets may be written.
+ */
+export async function enqueueImage(request: ImageRequest, service: Service, options: EnqueueOptions): Promise<Run> {
+  const { state, queue } = service;
   const id = runId(options.clock);
-  const job = jobOf(request, id, options.clock.now());
+  const targets = service.allow === undefined ? undefined : await allowedTargets(service, options);
+  const job = judgeRequest(jobOf(request, id, options.clock.now()), targets);
   const run = await state.runs.begin({ id, trigger: 'request' }, options);
   const to = job.kind === 'restore' ? job.to : job.to.join(', ');
   const { record, message } = newJob(job, { title: `${job.from} → ${to}` });

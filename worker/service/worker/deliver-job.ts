@@ -8,9 +8,10 @@ import { describeFailure, Failure, isFailure, toFailure } from '../../util/failu
 import type { JobName, Report } from '../../util/events.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type JobLeases, type JobDestination } from './leases.ts';
+import { allowedTargets, judgeRequest } from '../judge-request.ts';
 import { continuePlan } from '../planner/plan-scheduled.ts';
 import { newJob } from '../planner/run-jobs.ts';
-import { destinationsOfJob, runJob, type RunJobOptions } from './run-job.ts';
+import { destinationsOfJob, runJob, type ImageJob, type RunJobOptions } from './run-job.ts';
 import type { WorkContext } from './work-context.ts';
 
 const DONE: Outcome = { type: 'done' };
@@ -41,14 +42,29 @@ export class JobDelivery {
     const job = this.#job;
     if (job.kind === 'plan')
       return this.#withLeases([], async (_, taskOptions) => goOnPlanning(job, this.#context, taskOptions));
+    const judged = await this.#judge(job);
     const useBackends = async (reachable: Backends): Promise<Outcome> => {
-      const destinations = await orFailure(destinationsOfJob(job, reachable, this.#options(this.#signal)));
+      const destinations = isFailure(judged)
+        ? judged
+        : await orFailure(destinationsOfJob(judged, reachable, this.#options(this.#signal)));
       return this.#withLeases(isFailure(destinations) ? [] : destinations, async (leased, taskOptions) => {
+        if (isFailure(judged)) throw judged;
         if (isFailure(destinations)) throw destinations;
-        return runJob(job, leased, reachable, taskOptions);
+        return runJob(judged, leased, reachable, taskOptions);
       });
     };
     return backends.use(useBackends, { signal: this.#signal });
+  }
+
+  /** The job as it may be done, or why it may not: of a rule it is as the state has it, a request is judged. */
+  async #judge(job: ImageJob): Promise<ImageJob | Failure> {
+    if (job.rule !== undefined || job.kind === 'verify') return job;
+    const targets = await allowedTargets(this.#context.service, { signal: this.#signal });
+    try {
+      return judgeRequest(job, targets);
+    } catch (error) {
+      return toFailure(error);
+    }
   }
 
   /** Runs `task` with the leases of the job, unless another worker has one of them or the job has ended. */
