@@ -97,6 +97,19 @@ describe('a destination that another rule wrote', () => {
     expect(await t.state.destinations.get(destinationKey(to))).toMatchObject({ rule: 'first', source: from[0] });
   });
 
+  test('is named beside the others when nothing can be copied at all', async () => {
+    const { t, run, to, repository } = await pair();
+    await run('first');
+    const free = address(otherEcr, `failed/${repository}`);
+    const missing = address(ecr, repository, 'v9');
+    const both = await t.enqueue({ ...mirrorJob(missing, to, free), rule: 'second' });
+    await t.worker(lab.session().backends).drain();
+    await expectEnded(t, both, { failed: 1 });
+    const [job] = await Array.fromAsync(t.state.runs.jobs(both, { state: 'failed' }));
+    expect(job?.reason).toMatch(/^2 of 2 destinations failed: .*rule "first" writes it already/);
+    expect(job?.reason).toContain(`${free}: source: `);
+  });
+
   test('does not stop the other destinations of the job', async () => {
     const { t, run, from, to, images, repository } = await pair();
     await run('first');

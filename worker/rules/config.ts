@@ -12,15 +12,18 @@ import { offsetOf, positionIn, readYaml } from './yaml.ts';
 
 /**
  * Reads a rules file (YAML, docs/configuration.md). INVALID with every fault, one a line: where (`file:line:column`, the path and
- * the name of the rule), what was given, and what was expected. `file` is its name in messages.
+ * the name of the rule), what was given, and what was expected. `file` is its name in messages, and `nowMs` as in `checkConflicts`.
  */
-export function parseConfig(text: string, options: { readonly file?: string | undefined } = {}): Config {
+export function parseConfig(
+  text: string,
+  options: { readonly file?: string | undefined; readonly nowMs?: number | undefined } = {},
+): Config {
   const file = options.file ?? 'the configuration';
   const { document, lines } = readYaml(text, file);
   const value: unknown = document.toJS({ maxAliasCount: -1 });
   if (value === null || value === undefined)
     throw new Failure('INVALID', `read ${file}: it is empty: expected "version: 1" and "rules"`);
-  const { config, faults } = readConfig(value);
+  const { config, faults } = readConfig(value, options);
   if (config !== undefined && faults.length === 0) return config;
   const placed = faults.map((fault) => ({ fault, offset: offsetOf(document, fault.path) }));
   placed.sort((a, b) => a.offset - b.offset);
@@ -90,7 +93,10 @@ export function configJsonSchema(): Readonly<Record<string, unknown>> {
   return { $schema, title: 'Transship configuration', ...schema };
 }
 
-function readConfig(value: unknown): { config: Config | undefined; faults: readonly Fault[] } {
+function readConfig(
+  value: unknown,
+  options: { readonly nowMs?: number | undefined },
+): { config: Config | undefined; faults: readonly Fault[] } {
   const faults: Fault[] = [];
   if (
     isRecord(value) &&
@@ -117,7 +123,7 @@ function readConfig(value: unknown): { config: Config | undefined; faults: reado
       faults.push({ path: ['rules', index, 'name'], message: `rules[${first}] has the name ${quote(name)} already` });
   }
   const good = rules.flatMap(({ index, rule }) => (rule === undefined ? [] : [{ rule, path: ['rules', index] }]));
-  faults.push(...checkConflicts(good));
+  faults.push(...checkConflicts(good, options));
   if (!whole.success) return { config: undefined, faults };
   return {
     config: { version: 1, ...accessOf(whole.data), rules: good.map(({ rule }) => rule) },
