@@ -173,7 +173,7 @@ async function startRegistries(
 }
 
 function environmentOf(servers: Registries & Pick<Stack, 's3' | 'sqs' | 'dynamodb'>): Readonly<Record<string, string>> {
-  const { s3, sqs, dynamodb, ecr, otherEcr, ecrApi } = servers;
+  const { s3, sqs, dynamodb, ecr, otherEcr, registry, ecrApi } = servers;
   return {
     AWS_ACCESS_KEY_ID: CREDENTIALS.accessKeyId,
     AWS_SECRET_ACCESS_KEY: CREDENTIALS.secretAccessKey,
@@ -187,6 +187,7 @@ function environmentOf(servers: Registries & Pick<Stack, 's3' | 'sqs' | 'dynamod
     TRANSSHIP_QUEUE_URL: sqs.queueUrl(QUEUE.name),
     TRANSSHIP_DEAD_LETTER_QUEUE_URL: sqs.queueUrl(DEAD_LETTERS.name),
     TRANSSHIP_TABLE: TABLE.name,
+    TRANSSHIP_ALLOW: [HOME.account, ABROAD.account, registry.host, `s3://${BUCKET}`].join(','),
   };
 }
 

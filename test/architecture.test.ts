@@ -18,7 +18,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   queue: ['util'],
   state: ['oci', 'util'],
   rules: ['queue', 'state', 'oci', 'util'],
-  service: ['images', 'rules', 'queue', 'state', 'util'],
+  service: ['images', 'rules', 'queue', 'state', 'oci', 'util'],
   'service/planner': ['service', 'images', 'rules', 'queue', 'state', 'content', 'oci', 'util'],
   'service/worker': ['service/planner', 'service', 'images', 'rules', 'queue', 'state', 'oci', 'util'],
   'service/admin': ['service/planner', 'service', 'images', 'rules', 'queue', 'state', 'oci', 'util'],

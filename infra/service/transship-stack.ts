@@ -44,6 +44,10 @@ export class TransshipStack extends Stack {
       TRANSSHIP_DEAD_LETTER_QUEUE_URL: deadLetters.queueUrl,
       TRANSSHIP_TABLE: table.tableName,
     };
+    const ofRequests = {
+      ...environment,
+      TRANSSHIP_ALLOW: targetsOf(access, this.account, bucket.bucketName).join(','),
+    };
     const planner = new Planner(this, 'Planner', {
       prefix,
       everyMinutes: settings.planEveryMinutes,
@@ -58,7 +62,7 @@ export class TransshipStack extends Stack {
       worker: settings.worker,
       network,
       reach,
-      environment,
+      environment: ofRequests,
       logRetention,
     });
     new Monitoring(this, 'Monitoring', {
@@ -72,13 +76,30 @@ export class TransshipStack extends Stack {
       service: workers.service,
     });
     if (settings.blobMounting) mountBlobs(this, logRetention);
-    addOutputs(this, { environment, bucket, access, workerLogs: workers.logGroup, plannerLogs: planner.logGroup });
+    addOutputs(this, {
+      environment: ofRequests,
+      bucket,
+      access,
+      workerLogs: workers.logGroup,
+      plannerLogs: planner.logGroup,
+    });
   }
 
   /** Told by the region when it is deployed. Asking before that would need an account, and `a` of one account is not `a` of another. */
   override get availabilityZones(): string[] {
     return [0, 1, 2].map((i) => Fn.select(i, Fn.getAzs()));
   }
+}
+
+/** What the settings let workers write to, as TRANSSHIP_ALLOW names it: this account's ECR, the deployment's bucket, and what is open for writing. */
+function targetsOf(
+  { repositories, buckets }: InfraSettings['access'],
+  account: string,
+  bucket: string,
+): readonly string[] {
+  const opened = repositories.filter(({ allow }) => allow === 'write').map((some) => some.account ?? account);
+  const names = [bucket, ...buckets.filter(({ allow }) => allow === 'write').map(({ name }) => name)];
+  return [...new Set([account, ...opened]), ...names.map((name) => `s3://${name}`)];
 }
 
 /**

@@ -48,7 +48,7 @@ interface Pair {
 }
 
 async function pair(): Promise<Pair> {
-  const t = testService();
+  const t = testService({ allow: ['222222222222'] });
   const repository = `owned-${++names}`;
   const images = [await makeImage({ seed: names * 2 }), await makeImage({ seed: names * 2 + 1 })] as const;
   await lab.push(images[0], registry, repository);
@@ -95,6 +95,19 @@ describe('a destination that another rule wrote', () => {
     expect(await deadLettersOf(t)).toMatchObject([{ reason: `CONFLICT: ${job?.reason}` }]);
     expect(await there()).toBe(0);
     expect(await t.state.destinations.get(destinationKey(to))).toMatchObject({ rule: 'first', source: from[0] });
+  });
+
+  test('is named beside the others when nothing can be copied at all', async () => {
+    const { t, run, to, repository } = await pair();
+    await run('first');
+    const free = address(otherEcr, `failed/${repository}`);
+    const missing = address(ecr, repository, 'v9');
+    const both = await t.enqueue({ ...mirrorJob(missing, to, free), rule: 'second' });
+    await t.worker(lab.session().backends).drain();
+    await expectEnded(t, both, { failed: 1 });
+    const [job] = await Array.fromAsync(t.state.runs.jobs(both, { state: 'failed' }));
+    expect(job?.reason).toMatch(/^2 of 2 destinations failed: .*rule "first" writes it already/);
+    expect(job?.reason).toContain(`${free}: source: `);
   });
 
   test('does not stop the other destinations of the job', async () => {
@@ -146,7 +159,7 @@ describe('a destination that another rule wrote', () => {
   test('is written by hand all the same, and belongs to no rule then', async () => {
     const { t, run, from, to } = await pair();
     await run('first');
-    const byHand = await t.enqueue(mirrorJob(from[1], to));
+    const byHand = await t.enqueue({ ...mirrorJob(from[1], to), rule: undefined });
     await t.worker(lab.session().backends).drain();
     await expectEnded(t, byHand, { done: 1 });
     await expectEnded(t, await run('second'), { skipped: 1 });
@@ -253,7 +266,7 @@ rules:
       const { first, second, from, to, there } = await pair();
       const { backends, options: given, events } = lab.session();
       const options = { ...given, clock: systemClock };
-      const config = { version: 1, registries: {}, rules: [first, second] } as const;
+      const config = { version: 1, registries: {}, allow: [], rules: [first, second] } as const;
       const { items, faults } = await sync({ config, dryRun }, backends, options);
       expect(items).toMatchObject([
         { from: from[0], to, outcome: dryRun ? 'planned' : 'copied' },

@@ -58,11 +58,12 @@ describe('a registry that gives manifests with the wrong Content-Type', () => {
 });
 
 describe('a registry behind a proxy that compresses documents and answers HEAD without a length', () => {
-  test('is copied from, layers untouched', async () => {
+  test('is copied from, configs too, layers untouched', async () => {
     const image = await makeImage({ seed: 83 });
     await lab.push(image, registry, 'compressed/app');
     const host = await alteringFront(registry.url, (line, answer) => {
-      if (answer.status !== 200 || line.includes('/blobs/')) return answer;
+      if (answer.status !== 200 || (line.includes('/blobs/') && !answer.body.toString('latin1').startsWith('{')))
+        return answer;
       if (line.startsWith('HEAD')) return { ...answer, headers: { ...answer.headers, 'content-length': '0' } };
       return {
         ...answer,

@@ -6,6 +6,7 @@ import { formatJob, jobId, type Job } from '../../worker/queue/job.ts';
 import { openBackendPool } from '../../worker/service/backend-pool.ts';
 import type { Backends } from '../../worker/images/backends.ts';
 import type { Service } from '../../worker/service/service.ts';
+import { newJob } from '../../worker/service/planner/run-jobs.ts';
 import { work } from '../../worker/service/worker/work.ts';
 import { destinationKey } from '../../worker/rules/destinations.ts';
 import { readSettings } from '../../worker/main/settings.ts';
@@ -106,7 +107,7 @@ test('two workers do every job once and never write at once, whatever the queue 
   await service.state.runs.begin({ id: run, rule: 'stack', trigger: 'schedule' });
   await service.state.runs.addJobs(
     run,
-    jobs.map((job) => ({ id: job.id, title: job.kind, body: formatJob(job) })),
+    jobs.map((job) => newJob(job, { title: job.kind }).record),
   );
   await service.state.runs.planned(run);
 

@@ -195,10 +195,10 @@ describe('a message', () => {
 
   test('of a newer planner fails the job that it names, so that its run ends', async () => {
     const t = testService();
-    const run = await t.enqueue(mirrorJob('docker://a.example/x:1', 'docker://b.example/x:1'));
-    const [body = ''] = t.queue.bodies;
-    await t.queue.receive(1);
-    const newer = JSON.stringify({ ...(JSON.parse(body) as object), version: 2 });
+    const run = 'run-1';
+    const newer = JSON.stringify({ version: 2, run, id: 'a' });
+    await t.state.runs.begin({ id: run, trigger: 'schedule' });
+    await t.state.runs.addJobs(run, [{ id: 'a', title: 'a', body: newer }]);
     expect(await work(delivery(newer), t.worker(lab.session().backends).context, FOREVER)).toEqual({ type: 'done' });
     expect((await t.run(run)).jobs).toMatchObject({ failed: 1, waiting: 0 });
   });
@@ -226,7 +226,7 @@ describe('a message', () => {
   });
 
   test('by hand with more settings than an item of the table takes is done like others', async () => {
-    const t = testService();
+    const t = testService({ allow: [registry.host] });
     const { image, from } = await pushed('work/settings');
     const create = { repositoryPolicy: JSON.stringify({ Version: '2012-10-17', pad: 'x'.repeat(500_000) }) };
     const to = at(registry, 'work/settings-copy');
@@ -237,7 +237,7 @@ describe('a message', () => {
   });
 
   test('written by hand is a run of its own, and the same one when it comes again', async () => {
-    const t = testService();
+    const t = testService({ allow: ['111111111111'] });
     const { image, from } = await pushed('work/by-hand');
     const to = at(ecr, 'work/by-hand');
     await t.queue.send([{ body: JSON.stringify({ version: 1, kind: 'mirror', from, to: [to] }) }]);

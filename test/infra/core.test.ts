@@ -285,7 +285,8 @@ describe('workers', () => {
     const [worker, other] = [environmentOf(template), ofPlanner].map((environment) => {
       const values: Record<string, string> = {};
       for (const [name, value] of Object.entries(environment)) {
-        values[name] = name.endsWith('_URL') ? `https://sqs/1/${textOf(value)}` : textOf(value);
+        const text = name === 'TRANSSHIP_ALLOW' ? textOf(value).replace('<StorageBucket>', 'archives') : textOf(value);
+        values[name] = name.endsWith('_URL') ? `https://sqs/1/${text}` : text;
         expect(source, name).toContain(`'${name}'`);
       }
       return readSettings(values);
@@ -296,8 +297,20 @@ describe('workers', () => {
       table: '<StorageTable>',
       logLevel: 'warn',
     };
-    expect(worker).toMatchObject({ ...common, slots: 3, concurrency: 5, healthPort: 8080 });
+    const allow = ['111111111111', 's3://archives'];
+    expect(worker).toMatchObject({ ...common, slots: 3, concurrency: 5, healthPort: 8080, allow });
     expect(other).toMatchObject(common);
+  });
+
+  test('may be asked by hand to write to what the settings open for writing', () => {
+    const template = templateOf(`access:
+  repositories:
+    - { names: ['mirror/*'], account: '333333333333', allow: write }
+    - { names: ['product/*'], account: '444444444444', allow: read }
+  buckets: [{ name: exchange, allow: write }, { name: archive, allow: read }]`);
+    expect(textOf(environmentOf(template)['TRANSSHIP_ALLOW'])).toBe(
+      '111111111111,333333333333,s3://<StorageBucket>,s3://exchange',
+    );
   });
 
   test('have their capacity from the cluster itself: a resource beside it could come after the service, and go before it', () => {
@@ -616,7 +629,7 @@ describe('outputs', () => {
       "access: { repositories: [{ names: ['restored/*'], allow: write }, { names: ['product/*'], allow: read }] }",
     );
     expect(command(template, 'Check1Environment')).toBe(
-      'export AWS_REGION=eu-central-1 TRANSSHIP_QUEUE_URL=<QueuesJobs> TRANSSHIP_DEAD_LETTER_QUEUE_URL=<QueuesDeadLetters> TRANSSHIP_TABLE=<StorageTable> TRANSSHIP_BUCKET=<StorageBucket>',
+      'export AWS_REGION=eu-central-1 TRANSSHIP_QUEUE_URL=<QueuesJobs> TRANSSHIP_DEAD_LETTER_QUEUE_URL=<QueuesDeadLetters> TRANSSHIP_TABLE=<StorageTable> TRANSSHIP_ALLOW=111111111111,s3://<StorageBucket> TRANSSHIP_BUCKET=<StorageBucket>',
     );
     expect(command(template, 'Check2Status')).toBe('npx transship status');
     expect(command(template, 'Check3FirstBackup')).toBe(

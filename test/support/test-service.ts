@@ -1,8 +1,9 @@
 import { expect } from 'vitest';
-import { formatJob, jobId, type CopyJob, type Job } from '../../worker/queue/job.ts';
+import { jobId, type CopyJob, type Job } from '../../worker/queue/job.ts';
 import type { Delivery, Outcome, Queue } from '../../worker/queue/queue.ts';
 import { openBackendPool } from '../../worker/service/backend-pool.ts';
 import type { Backends } from '../../worker/images/backends.ts';
+import { newJob } from '../../worker/service/planner/run-jobs.ts';
 import type { WorkContext } from '../../worker/service/worker/work-context.ts';
 import { work } from '../../worker/service/worker/work.ts';
 import { destinationKey } from '../../worker/rules/destinations.ts';
@@ -56,7 +57,8 @@ interface TestWorker {
 /** A job without what a planner fills in. */
 export type JobDraft = Job extends infer J ? (J extends Job ? Omit<J, 'version' | 'id' | 'run' | 'at'> : never) : never;
 
-export function testService(): TestService {
+/** `allow` as in `Service`. */
+export function testService({ allow = [] }: { readonly allow?: readonly string[] } = {}): TestService {
   const clock = manualClock();
   const table = memoryTable();
   const state = stateOver(table, clock);
@@ -74,7 +76,7 @@ export function testService(): TestService {
     worker: (backends, options = {}) => {
       const parts = { table, queue, deadLetters, ...options };
       const report = (event: Event): void => void events.push({ ...event, of: undefined });
-      const service = { ...parts, state: stateOver(parts.table, clock, { report }) };
+      const service = { ...parts, allow, state: stateOver(parts.table, clock, { report }) };
       const current = openBackendPool({
         rules: service.state.rules,
         connect: () => ({ ...backends, [Symbol.asyncDispose]: async () => undefined }),
@@ -94,14 +96,15 @@ export function testService(): TestService {
       const jobs: Job[] = [];
       for (const [i, draft] of drafts.entries()) {
         const id = jobId(run, draft.kind, String(i));
-        jobs.push({ ...draft, version: 1, id, run, at: new Date(clock.now()).toISOString() });
+        jobs.push({ rule: 'rule', ...draft, version: 1, id, run, at: new Date(clock.now()).toISOString() });
       }
+      const made = jobs.map((job) => newJob(job, { title: job.kind }));
       await state.runs.addJobs(
         run,
-        jobs.map((job) => ({ id: job.id, title: job.kind, body: formatJob(job) })),
+        made.map(({ record }) => record),
       );
       await state.runs.planned(run);
-      await queue.send(jobs.map((job) => ({ body: formatJob(job) })));
+      await queue.send(made.map(({ message }) => message));
       return run;
     },
     run: async (id) => {

@@ -23,7 +23,7 @@ export function addApply(program: Command, context: CommandContext): void {
   withCommonFlags(command).action(async (flags: ApplyFlags) => {
     // what reads rules takes a while to load: only those who need it wait for it
     const { apply } = await import('../service/admin/apply.ts');
-    const config = await readConfig(flags.file);
+    const config = await readConfig(flags.file, context.clock.now());
     await using service = context.connectService();
     const plan = await apply(config, service.state, { signal: context.signal });
     // before anything is done, for who wants to stop it
@@ -33,7 +33,7 @@ export function addApply(program: Command, context: CommandContext): void {
     printResult(
       context,
       flags,
-      { applied: flags.dryRun !== true, ...counts, rules: plan.rules, registries: plan.access },
+      { applied: flags.dryRun !== true, ...counts, rules: plan.rules, access: plan.access },
       () => {
         const summary = `${counts.add} added, ${counts.change} changed, ${counts.remove} removed, ${counts.same} as they were`;
         return flags.dryRun === true ? `would be: ${summary}` : summary;
@@ -42,8 +42,8 @@ export function addApply(program: Command, context: CommandContext): void {
   });
 }
 
-/** The rules of a file. INVALID with every error in it, NOT_FOUND without the file. */
-export async function readConfig(file: string): Promise<Config> {
+/** The rules of a file, as they are at `nowMs`. INVALID with every error in it, NOT_FOUND without the file. */
+export async function readConfig(file: string, nowMs: number): Promise<Config> {
   let text: string;
   try {
     text = await readFile(file, 'utf8');
@@ -55,7 +55,7 @@ export async function readConfig(file: string): Promise<Config> {
     throw new Failure('NOT_FOUND', `the rules in ${quote(file)}: ${why}`, { cause });
   }
   const { parseConfig } = await import('../rules/config.ts');
-  return parseConfig(text, { file });
+  return parseConfig(text, { file, nowMs });
 }
 
 function countsOf(plan: ApplyPlan): Readonly<Record<'add' | 'change' | 'remove' | 'same', number>> {

@@ -25,7 +25,7 @@ export function addSync(program: Command, context: CommandContext): void {
     .option('--dry-run', 'compare, and tell what would be copied');
   withConcurrency(withCommonFlags(command)).action(async (flags: SyncFlags) => {
     const { sync } = await import('../service/admin/sync.ts');
-    const config = await readConfig(flags.file);
+    const config = await readConfig(flags.file, context.clock.now());
     await runImages(
       context,
       flags,

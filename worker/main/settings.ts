@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { withoutSecrets } from '../oci/reference.ts';
 import type { LogLevel } from '../telemetry/logs.ts';
-import { Failure } from '../util/failure.ts';
+import { parseAllowed } from '../rules/targets.ts';
+import { Failure, toFailure } from '../util/failure.ts';
 import type { Proxies } from '../util/proxies.ts';
 import { quote } from '../util/text.ts';
 
@@ -23,6 +24,8 @@ export interface Settings {
   readonly queueUrl: string | undefined;
   readonly deadLetterQueueUrl: string | undefined;
   readonly table: string | undefined;
+  /** What requests by hand may write to beside what rules name; absent: not known. */
+  readonly allow: readonly string[] | undefined;
   /** Jobs at once of one worker. Default 2. */
   readonly slots: number;
   /** How long a message is a worker's at a time: after that, what a dead worker had in hand goes on. Default 120. */
@@ -54,6 +57,7 @@ export function readSettings(env: Environment, uid: number | undefined = process
     queueUrl: readQueueUrl(env, 'TRANSSHIP_QUEUE_URL'),
     deadLetterQueueUrl: readQueueUrl(env, 'TRANSSHIP_DEAD_LETTER_QUEUE_URL'),
     table: text(env, 'TRANSSHIP_TABLE'),
+    allow: readAllow(env),
     slots: readCount(env, 'TRANSSHIP_SLOTS', 64) ?? 2,
     visibilitySeconds: readCount(env, 'TRANSSHIP_VISIBILITY_SECONDS', 600, 10) ?? 120,
     clockSkewSeconds: readCount(env, 'TRANSSHIP_CLOCK_SKEW_SECONDS', 600, 0) ?? 60,
@@ -128,6 +132,16 @@ function readEndpoints(value: string): ReadonlyMap<string, string> {
     endpoints.set(host, url.replace(/\/$/, ''));
   }
   return endpoints;
+}
+
+function readAllow(env: Environment): readonly string[] | undefined {
+  const value = text(env, 'TRANSSHIP_ALLOW');
+  if (value === undefined) return undefined;
+  try {
+    return value.split(/[\s,]+/).flatMap((entry) => (entry === '' ? [] : [parseAllowed(entry)]));
+  } catch (error) {
+    throw new Failure('INVALID', `TRANSSHIP_ALLOW: ${toFailure(error).message}`);
+  }
 }
 
 function readCount(env: Environment, name: string, most: number, least = 1): number | undefined {

@@ -122,6 +122,7 @@ export function connectService(
     state: opened.use(openDynamo({ table, clock, report, proxies, skewSeconds: settings.clockSkewSeconds })),
     queue: opened.use(openSqs({ queueUrl, clock, report, proxies })),
     deadLetters: opened.use(openSqs({ queueUrl: deadLetterQueueUrl, clock, report, proxies })),
+    allow: settings.allow,
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
 }

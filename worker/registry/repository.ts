@@ -1,4 +1,4 @@
-import { collect, nothing } from '../content/bytes.ts';
+import { collect, nothing, once } from '../content/bytes.ts';
 import type { ByteRange, Bytes, Source, Target } from '../content/content.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
 import { isManifestType, MAX_MANIFEST_BYTES, parseManifest, type Descriptor } from '../oci/manifest.ts';
@@ -8,6 +8,8 @@ import type { RepositoryContext } from './context.ts';
 import { Manifests } from './manifests.ts';
 import { names } from './pages.ts';
 import { isReferrersTag, Referrers } from './referrers.ts';
+import { decoded, encodingsOf } from './transport/content-encoding.ts';
+import type { HttpAnswer } from './transport/layer.ts';
 import { Uploads } from './upload.ts';
 
 /** A repository of a registry, to read from and write to. */
@@ -119,6 +121,8 @@ export class RegistryRepository implements Source, Target {
       },
       options,
     );
+    if (!ranged && descriptor.size <= MAX_MANIFEST_BYTES && encodingsOf(answer).length > 0)
+      return smallBlob(what, answer, descriptor);
     if (!ranged || (answer.status === 200 && from === 0)) return answer.body;
     const start = /^bytes (\d+)-/.exec(answer.header('content-range') ?? '')?.[1];
     if (answer.status === 206 && start === String(from)) return answer.body;
@@ -134,7 +138,9 @@ export class RegistryRepository implements Source, Target {
       try {
         const head = await transport.send({ ...request, method: 'HEAD', accept: [200, 404] }, options);
         const length = head.header('content-length');
-        return head.status === 200 && (length === undefined || Number(length) === descriptor.size);
+        // a proxy that compresses says the length of what it would send
+        const isLength = length !== undefined && encodingsOf(head).length === 0;
+        return head.status === 200 && (!isLength || Number(length) === descriptor.size);
       } catch (error) {
         // also where storage refuses the HEAD of a URL that was signed for GET
         if (ecr !== undefined || !isFailure(error, 'UNAUTHENTICATED', 'DENIED', 'UNSUPPORTED', 'INVALID')) throw error;
@@ -204,6 +210,21 @@ export class RegistryRepository implements Source, Target {
   get #named(): string {
     return `${this.#context.host}/${this.#context.name}`;
   }
+}
+
+/**
+ * The body of a small blob, such as a config, that may have a Content-Encoding which was not asked for: without it, unless the body has the
+ * size of the blob as it is. A layer may be stored compressed, and with that header.
+ */
+async function smallBlob(
+  what: string,
+  answer: HttpAnswer & { readonly body: Bytes },
+  { size }: Descriptor,
+): Promise<Bytes> {
+  const tooLarge = (): Failure =>
+    new Failure('UNSUPPORTED', `${what}: the answer is longer than ${MAX_MANIFEST_BYTES} bytes`);
+  const bytes = await collect(answer.body, MAX_MANIFEST_BYTES, tooLarge);
+  return once(bytes.byteLength === size ? bytes : await decoded(what, answer, bytes, MAX_MANIFEST_BYTES));
 }
 
 function isMissingRepository(error: unknown): error is Failure {

@@ -4,6 +4,7 @@ import { Failure, isFailure } from '../util/failure.ts';
 import { keepSecret } from '../util/own-secrets.ts';
 import { isRecord } from '../util/record.ts';
 import type { Report } from '../util/events.ts';
+import { renewingCredentials } from '../util/renew-credentials.ts';
 import { calling } from '../util/sdk-failure.ts';
 import { SharedPromise } from '../util/shared-promise.ts';
 import type { Proxies } from '../util/proxies.ts';
@@ -62,11 +63,13 @@ async function readSecret({ arn, proxies }: SecretOptions): Promise<UserPassword
   const what = `read the secret ${arn}`;
   const { SecretsManager } = await import('@aws-sdk/client-secrets-manager');
   const region = regionOf(arn);
-  const client = new SecretsManager({
-    ...sdkRequests(proxies),
-    maxAttempts: 4,
-    ...(region === undefined ? {} : { region }),
-  });
+  const client = renewingCredentials(
+    new SecretsManager({
+      ...sdkRequests(proxies),
+      maxAttempts: 4,
+      ...(region === undefined ? {} : { region }),
+    }),
+  );
   try {
     const needed = 'secretsmanager:GetSecretValue, and kms:Decrypt where the secret has a key of its own';
     const answer = await calling(what, needed, {}, async (sdkOptions) =>

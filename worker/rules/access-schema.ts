@@ -1,18 +1,15 @@
 import { z } from 'zod';
 import { ecrHost } from '../oci/ecr-host.ts';
-import { parseReference, withoutSecrets } from '../oci/reference.ts';
 import { isRecord } from '../util/record.ts';
-import { quote } from '../util/text.ts';
 import type { Fault } from './faults.ts';
 import type { Access } from './rule.ts';
-import { mapping, refusal } from './schema-parts.ts';
+import { mapping, refusal, textOf } from './schema-parts.ts';
+import { parseRegistryHost } from './sources.ts';
+import { parseAllowed } from './targets.ts';
 
 const host = z.string().check((ctx) => {
-  const text = ctx.value;
-  if (refusal(() => parseReference(`${text}/x/y`)) === undefined && parseReference(`${text}/x/y`).registry === text)
-    return;
-  const message = `${quote(withoutSecrets(text))} is not the host of a registry: expected one such as docker.io or registry.example:5000`;
-  ctx.issues.push({ code: 'custom', message, input: text });
+  const message = refusal(() => parseRegistryHost(ctx.value));
+  if (message !== undefined) ctx.issues.push({ code: 'custom', message, input: ctx.value });
 });
 
 const RegistryAccessSchema = mapping({
@@ -44,6 +41,13 @@ const RegistryAccessSchema = mapping({
 export const AccessSchema = z
   .record(host, RegistryAccessSchema)
   .describe('How registries are reached, by host. Others: with what the process has.');
+
+export const AllowSchema = z
+  .array(textOf(parseAllowed, 'The host of a registry, `s3://bucket`, or an account whose ECR registries are meant.'))
+  .describe('Where requests by hand may write beside what rules write to.');
+
+/** What of a file is stored beside its rules. */
+export const StoredAccessSchema = mapping({ registries: AccessSchema.optional(), allow: AllowSchema.optional() });
 
 /** What is wrong with the access to each registry as a whole. The access to one is checked even where that to another cannot be read. */
 export function accessFaults(registries: unknown): readonly Fault[] {

@@ -5,7 +5,7 @@ import { parseS3, withoutTransport } from '../oci/location.ts';
 import { parsePlatform } from '../oci/manifest.ts';
 import { parseRepository } from '../oci/reference.ts';
 import { isRecord } from '../util/record.ts';
-import { AccessSchema } from './access-schema.ts';
+import { AccessSchema, AllowSchema } from './access-schema.ts';
 import { CreateSchema } from './create-schema.ts';
 import { parseTemplate } from './destinations.ts';
 import { parseExpiry } from './expiry.ts';
@@ -174,5 +174,6 @@ export function ruleFaults(rule: Readonly<Record<string, unknown>>): readonly Fa
 export const ConfigSchema = mapping({
   version: z.literal(1).describe('Of the format.'),
   registries: AccessSchema.optional(),
+  allow: AllowSchema.optional(),
   rules: z.array(RuleSchema).describe('What is to be kept, where, and when.'),
 });

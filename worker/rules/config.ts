@@ -3,24 +3,27 @@ import { Failure } from '../util/failure.ts';
 import { compareStrings, quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
 import { checkConflicts } from './conflicts.ts';
-import { AccessSchema, accessFaults } from './access-schema.ts';
+import { accessFaults, StoredAccessSchema } from './access-schema.ts';
 import { ConfigSchema, ruleFaults, RuleSchema } from './config-schema.ts';
 import { faultsOf, invalid, sentenceOf, type Fault, type Path } from './faults.ts';
-import type { Access, Config, Rule } from './rule.ts';
+import type { Config, Rule } from './rule.ts';
 import { documentOf, ruleOf } from './rule-document.ts';
 import { offsetOf, positionIn, readYaml } from './yaml.ts';
 
 /**
  * Reads a rules file (YAML, docs/configuration.md). INVALID with every fault, one a line: where (`file:line:column`, the path and
- * the name of the rule), what was given, and what was expected. `file` is its name in messages.
+ * the name of the rule), what was given, and what was expected. `file` is its name in messages, and `nowMs` as in `checkConflicts`.
  */
-export function parseConfig(text: string, options: { readonly file?: string | undefined } = {}): Config {
+export function parseConfig(
+  text: string,
+  options: { readonly file?: string | undefined; readonly nowMs?: number | undefined } = {},
+): Config {
   const file = options.file ?? 'the configuration';
   const { document, lines } = readYaml(text, file);
   const value: unknown = document.toJS({ maxAliasCount: -1 });
   if (value === null || value === undefined)
     throw new Failure('INVALID', `read ${file}: it is empty: expected "version: 1" and "rules"`);
-  const { config, faults } = readConfig(value);
+  const { config, faults } = readConfig(value, options);
   if (config !== undefined && faults.length === 0) return config;
   const placed = faults.map((fault) => ({ fault, offset: offsetOf(document, fault.path) }));
   placed.sort((a, b) => a.offset - b.offset);
@@ -48,27 +51,40 @@ export function formatRule(rule: Rule): string {
   return JSON.stringify(documentOf(rule));
 }
 
+/** What a file says of registries and targets beside its rules. */
+type ConfigAccess = Pick<Config, 'registries' | 'allow'>;
+
 /** Reads what `formatAccess` wrote. INVALID with every fault. */
-export function parseAccess(document: string): Access {
+export function parseAccess(document: string): ConfigAccess {
   const value = readJson(document, 'stored access to registries');
-  const read = AccessSchema.safeParse(value);
-  // under the name that it has in a file, so that nothing of it is repeated
-  const faults = [...(read.success ? [] : faultsOf(read.error.issues, value, ['registries'])), ...accessFaults(value)];
-  if (read.success && faults.length === 0) return read.data;
+  const read = StoredAccessSchema.safeParse(value);
+  const faults = [
+    ...(read.success ? [] : faultsOf(read.error.issues, value, [])),
+    ...accessFaults(isRecord(value) ? value['registries'] : undefined),
+  ];
+  if (read.success && faults.length === 0) return accessOf(read.data);
   throw invalid(
     'stored access to registries',
-    faults.map((fault) => sentenceOf(fault, { registries: value })),
+    faults.map((fault) => sentenceOf(fault, value)),
   );
 }
 
-/** Access to registries as JSON: equal for equal access. */
-export function formatAccess(access: Access): string {
-  const hosts = Object.entries(access).sort(([a], [b]) => compareStrings(a, b));
-  return JSON.stringify(
-    Object.fromEntries(
+/** Access to registries, and what requests may write to, as JSON: equal for equal access. */
+export function formatAccess({ registries, allow }: ConfigAccess): string {
+  const hosts = Object.entries(registries).sort(([a], [b]) => compareStrings(a, b));
+  return JSON.stringify({
+    registries: Object.fromEntries(
       hosts.map(([host, { secret, assumeRole, externalId }]) => [host, { secret, assumeRole, externalId }]),
     ),
-  );
+    allow: [...new Set(allow)].sort(compareStrings),
+  });
+}
+
+function accessOf({
+  registries = {},
+  allow = [],
+}: { [K in keyof ConfigAccess]?: ConfigAccess[K] | undefined }): ConfigAccess {
+  return { registries, allow };
 }
 
 /** The JSON Schema of the file, for editors. */
@@ -77,7 +93,10 @@ export function configJsonSchema(): Readonly<Record<string, unknown>> {
   return { $schema, title: 'Transship configuration', ...schema };
 }
 
-function readConfig(value: unknown): { config: Config | undefined; faults: readonly Fault[] } {
+function readConfig(
+  value: unknown,
+  options: { readonly nowMs?: number | undefined },
+): { config: Config | undefined; faults: readonly Fault[] } {
   const faults: Fault[] = [];
   if (
     isRecord(value) &&
@@ -104,10 +123,10 @@ function readConfig(value: unknown): { config: Config | undefined; faults: reado
       faults.push({ path: ['rules', index, 'name'], message: `rules[${first}] has the name ${quote(name)} already` });
   }
   const good = rules.flatMap(({ index, rule }) => (rule === undefined ? [] : [{ rule, path: ['rules', index] }]));
-  faults.push(...checkConflicts(good));
+  faults.push(...checkConflicts(good, options));
   if (!whole.success) return { config: undefined, faults };
   return {
-    config: { version: 1, registries: whole.data.registries ?? {}, rules: good.map(({ rule }) => rule) },
+    config: { version: 1, ...accessOf(whole.data), rules: good.map(({ rule }) => rule) },
     faults,
   };
 }

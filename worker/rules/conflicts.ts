@@ -6,7 +6,7 @@ import { isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { destinationsOf, parseTemplate } from './destinations.ts';
 import type { Fault, Path } from './faults.ts';
-import { isCopyRule, type CopyRule, type Rule, type TagSelection } from './rule.ts';
+import { isCopyRule, isExpired, type CopyRule, type Rule, type TagSelection } from './rule.ts';
 import { ANY_TAG, SAMPLE_DIGEST, sampleImage, sampleTags } from './samples.ts';
 import { aloneSelector } from './select.ts';
 import { registryName, sourcesOf, type SourcePattern } from './sources.ts';
@@ -43,15 +43,23 @@ const MAX_CONFLICTS = 50;
  * Every refusal names an example. Rules without an example pass: patterns that overlap in part, tags that only a regular expression
  * distinguishes, `latest` and `maxAgeDays` unless the other rule takes every tag, and different images that end up at one destination. When
  * rules run, the state decides: a destination belongs to the rule that wrote it (owner.ts).
+ *
+ * @param options `nowMs`: rules that have expired by then have no conflict with others. Default: none has
  */
-export function checkConflicts(rules: readonly RuleInFile[]): readonly Fault[] {
+export function checkConflicts(
+  rules: readonly RuleInFile[],
+  options: { readonly nowMs?: number | undefined } = {},
+): readonly Fault[] {
+  const { nowMs = -Infinity } = options;
   const copying = rules.flatMap((placed): readonly Copying[] => {
     const { rule, path } = placed;
     return isCopyRule(rule) ? [copyingOf(rule, path)] : [];
   });
   const faults = copying.flatMap(ownFaults);
   const conflicts: Fault[] = [];
-  for (const fault of conflictsOf(rules, copying)) {
+  const living = rules.filter(({ rule }) => !isExpired(rule, nowMs));
+  const livingCopying = copying.filter(({ rule }) => !isExpired(rule, nowMs));
+  for (const fault of conflictsOf(living, livingCopying)) {
     conflicts.push(fault);
     if (conflicts.length === MAX_CONFLICTS) break;
   }

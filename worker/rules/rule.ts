@@ -5,6 +5,8 @@ export interface Config {
   readonly version: 1;
   /** How registries are reached, by host. */
   readonly registries: Access;
+  /** Where requests by hand may write beside what rules write to: hosts, `s3://bucket`, and accounts, for their ECR registries. */
+  readonly allow: readonly string[];
   readonly rules: readonly Rule[];
 }
 

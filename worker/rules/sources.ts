@@ -1,6 +1,6 @@
 import { ecrHost } from '../oci/ecr-host.ts';
-import { formatRepository, parseReference } from '../oci/reference.ts';
-import { Failure } from '../util/failure.ts';
+import { formatRepository, parseReference, withoutSecrets } from '../oci/reference.ts';
+import { Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { parseImagePattern, withoutTransport } from '../oci/location.ts';
 import type { CopyRule } from './rule.ts';
@@ -30,6 +30,25 @@ export function registryName(host: string): string {
   const ecr = ecrHost(host);
   if (ecr === undefined) return host;
   return `${ecr.account}.dkr.ecr.${ecr.region}.amazonaws.com${ecr.region.startsWith('cn-') ? '.cn' : ''}`;
+}
+
+/** Reads the host of a registry as references have it: `docker.io`, `registry.example:5000`. INVALID for others. */
+export function parseRegistryHost(text: string): string {
+  if (registryOf(`${text}/x/y`) === text) return text;
+  throw new Failure(
+    'INVALID',
+    `${quote(withoutSecrets(text))} is not the host of a registry: expected one such as docker.io or registry.example:5000`,
+  );
+}
+
+/** The registry of a reference; undefined for what is none. */
+function registryOf(reference: string): string | undefined {
+  try {
+    return parseReference(reference).registry;
+  } catch (error) {
+    if (isFailure(error, 'INVALID')) return undefined;
+    throw error;
+  }
 }
 
 /** `registry/pattern`. */

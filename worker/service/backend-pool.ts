@@ -80,7 +80,7 @@ class CurrentBackends implements BackendPool {
       // others may have looked meanwhile
       const current = this.#current;
       if (current === undefined || current.document !== document || current.uses >= MAX_USES) {
-        const backends = connect(document === undefined ? {} : parseAccess(document));
+        const backends = connect(document === undefined ? {} : parseAccess(document).registries);
         this.#current = { document, backends, users: 0, uses: 0 };
         this.#opened.add(this.#current);
       }

@@ -1,10 +1,10 @@
-import { parseRule } from '../rules/config.ts';
 import { isForeign, stillWrites, writtenTwice, type Writer } from '../rules/owner.ts';
 import { isExpired, type Rule } from '../rules/rule.ts';
 import type { Rules, SyncRecord } from '../state/state.ts';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
-import { isFailure, type Failure } from '../util/failure.ts';
+import type { Failure } from '../util/failure.ts';
+import { readableRules } from './readable-rules.ts';
 
 /** A destination, and what the state remembers of it. */
 export interface RememberedDestination {
@@ -47,15 +47,8 @@ export class DestinationOwners {
   }
 
   async #read(options: Abortable): Promise<ReadonlyMap<string, Rule>> {
-    const rules = new Map<string, Rule>();
-    for (const { name, document } of await this.#state.list(options)) {
-      try {
-        const rule = parseRule(document);
-        if (!isExpired(rule, this.#clock.now())) rules.set(name, rule);
-      } catch (error) {
-        if (!isFailure(error, 'INVALID')) throw error;
-      }
-    }
-    return rules;
+    const rules = await readableRules(this.#state, options);
+    const living = rules.filter((rule) => !isExpired(rule, this.#clock.now()));
+    return new Map(living.map((rule) => [rule.name, rule]));
   }
 }

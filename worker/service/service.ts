@@ -7,4 +7,6 @@ export interface Service {
   readonly queue: Queue;
   /** The dead-letter queue: messages that cannot be done, each with the reason. */
   readonly deadLetters: Queue;
+  /** What requests by hand may write to beside what rules name, as `parseAllowed` reads it. Absent: not known here; to a worker that is nothing. */
+  readonly allow?: readonly string[] | undefined;
 }

@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { forEachOf } from '../util/limit.ts';
-import { JOB, jobKey, jobOf, noJob, noRun, OPEN, runKey, idOf, stateOf, ttlFrom } from './run-items.ts';
+import { isExpired, JOB, jobKey, jobOf, noJob, noRun, OPEN, runKey, idOf, stateOf, ttlFrom } from './run-items.ts';
 import type { RunStore } from './run-store.ts';
-import type { JobEnd, JobRecord, JobState } from './state.ts';
+import type { JobEnd, JobRecord, JobState, NewJob } from './state.ts';
 import { numberOf, type Item, type Table } from './table.ts';
 
 const JOBS_AT_ONCE = 32;
@@ -23,11 +23,7 @@ export class JobStore {
     this.#runs = runs;
   }
 
-  async add(
-    run: string,
-    jobs: readonly Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fault'>[],
-    options?: Abortable,
-  ): Promise<ReadonlySet<string>> {
+  async add(run: string, jobs: readonly NewJob[], options?: Abortable): Promise<ReadonlySet<string>> {
     const found = await this.#table.get(runKey(run), options);
     if (found === undefined) throw noRun(run);
     const open = new Set<string>();
@@ -35,9 +31,10 @@ export class JobStore {
     await forEachOf(
       jobs,
       JOBS_AT_ONCE,
-      async ({ id, title, rule, body, fault }, taskOptions) => {
+      async ({ id, title, rule, body, fingerprint, fault }, taskOptions) => {
         const nowMs = this.#clock.now();
-        const said = { title: title.slice(0, MAX_TITLE), rule, body, fault: fault?.slice(0, MAX_REASON) };
+        const shown = { title: title.slice(0, MAX_TITLE), fault: fault?.slice(0, MAX_REASON) };
+        const said = { ...shown, rule, body, fingerprint };
         const set = { ...said, state: 'waiting', attempts: 0, changedAtMs: nowMs };
         const ttl = ttlFrom(nowMs);
         const { done, item } = await this.#table.update(
@@ -127,6 +124,11 @@ export class JobStore {
     if (!OPEN.includes(stateOf(item))) return;
     await this.#runs.change(run, { add: { epoch: 1 } }, options);
     await this.#runs.settle(run, options);
+  }
+
+  async get(run: string, job: string, options?: Abortable): Promise<JobRecord | undefined> {
+    const item = await this.#table.get(jobKey(run, job), options);
+    return item === undefined || isExpired(item, this.#clock.now()) ? undefined : jobOf(item);
   }
 
   async *list(

@@ -79,6 +79,7 @@ export function jobOf(item: Item): JobRecord {
     title: textOf(item, 'title'),
     rule: findText(item, 'rule'),
     body: findText(item, 'body'),
+    fingerprint: findText(item, 'fingerprint'),
     attempts: numberOf(item, 'attempts'),
     code: findText(item, 'code'),
     reason: findText(item, 'reason'),

@@ -34,6 +34,7 @@ export function runsOver(table: Table, clock: Clock, report?: Report): Runs {
     declareDead: async (run, options) => runs.declareDead(run, options),
 
     addJobs: async (run, added, options) => jobs.add(run, added, options),
+    job: async (run, job, options) => jobs.get(run, job, options),
     jobs: (run, options) => jobs.list(run, options),
     startJob: async (run, job, options) => jobs.start(run, job, options),
     giveBackJob: async (run, job, options) => jobs.giveBack(run, job, options),

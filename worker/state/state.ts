@@ -92,7 +92,7 @@ export interface Rules {
   ): Promise<StoredRule>;
   /** Deletes a rule. CONFLICT when another process changed it in between. Success when it is gone. */
   remove(name: string, revision: number, options?: Abortable): Promise<void>;
-  /** How registries are reached, as `parseAccess` of rules/config.ts reads it; undefined: none were applied. */
+  /** How registries are reached and what requests may write to, as `parseAccess` of rules/config.ts reads it; undefined: none were applied. */
   access(options?: Abortable): Promise<{ readonly document: string; readonly revision: number } | undefined>;
   /** Stores the access. `revision` and CONFLICT as for `put`. */
   putAccess(document: string, revision: number, options?: Abortable): Promise<void>;
@@ -140,6 +140,8 @@ export interface JobRecord {
   readonly rule?: string | undefined;
   /** Its message: what is sent again when it was lost. */
   readonly body?: string | undefined;
+  /** Of its message, as `fingerprintOf` has it: a message with another one is not this job. Absent: it never had a message. */
+  readonly fingerprint?: string | undefined;
   /** Times that a worker began it. */
   readonly attempts: number;
   /** The code of the last failure, also of one that is tried again. */
@@ -179,12 +181,17 @@ export interface NewRun extends Pick<Run, 'id' | 'rule' | 'trigger'> {
   readonly whole?: boolean | undefined;
 }
 
+/** A job that is made known. */
+export type NewJob = Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fingerprint' | 'fault'>;
+
 /** Reads runs. One that does not exist, or is older than 90 days, is undefined and has no jobs. */
 export interface RunReader {
   progress(rule: string, options?: Abortable): Promise<RuleProgress | undefined>;
   get(run: string, options?: Abortable): Promise<Run | undefined>;
   /** Newest first. */
   list(options?: Abortable & { readonly limit?: number; readonly rule?: string | undefined }): Promise<readonly Run[]>;
+  /** One job of a run. */
+  job(run: string, job: string, options?: Abortable): Promise<JobRecord | undefined>;
   /** The jobs of a run, or those in one state. */
   jobs(run: string, options?: Abortable & { readonly state?: JobState | undefined }): AsyncIterable<JobRecord>;
 }
@@ -199,11 +206,7 @@ interface RunWriter {
   /** Begins a run that is no rule's current one. Idempotent. */
   begin(run: NewRun, options?: Abortable): Promise<Run>;
   /** Makes jobs known as waiting, before they are sent. Those that are known already stay as they are. Returns those that have not ended. */
-  addJobs(
-    run: string,
-    jobs: readonly Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fault'>[],
-    options?: Abortable,
-  ): Promise<ReadonlySet<string>>;
+  addJobs(run: string, jobs: readonly NewJob[], options?: Abortable): Promise<ReadonlySet<string>>;
   /** `unchanged` more needed nothing. Not idempotent: an estimate after a crash. */
   addUnchanged(run: string, unchanged: number, options?: Abortable): Promise<void>;
   /** All jobs are known. Ends the run if none is left. Idempotent. */

@@ -121,6 +121,10 @@ test('the deployed system is what the environment names, and nothing where it na
 
 test.each([
   [{ TRANSSHIP_QUEUE_URL: 'jobs' }, /TRANSSHIP_QUEUE_URL: "jobs" is not the URL of a queue/],
+  [
+    { TRANSSHIP_ALLOW: '111111111111,s3://abc/d' },
+    /^Failure: TRANSSHIP_ALLOW: "s3:\/\/abc\/d" names more than a bucket: expected "s3:\/\/abc"$/,
+  ],
   [{ TRANSSHIP_SLOTS: '0' }, /TRANSSHIP_SLOTS: "0" is not a whole number from 1 to 64/],
   [{ TRANSSHIP_HEALTH_PORT: '70000' }, /TRANSSHIP_HEALTH_PORT/],
   [{ TRANSSHIP_VISIBILITY_SECONDS: '9' }, /TRANSSHIP_VISIBILITY_SECONDS: "9" is not a whole number from 10 to 600/],

@@ -311,6 +311,20 @@ describe('blobs', () => {
     expect(Buffer.compare(await collect(read(app, layer)), packed)).toBe(0);
   });
 
+  test('a config that a proxy compressed unasked is read, and looked for, as it is', async () => {
+    const config = Buffer.from(JSON.stringify({ os: 'linux', history: 'x'.repeat(2000) }));
+    const blob: Descriptor = { mediaType: MEDIA_TYPE.ociConfig, digest: digestOf(config), size: config.byteLength };
+    const compressed = { status: 200, body: gzipSync(config), headers: { 'content-encoding': 'gzip' } };
+    const { app } = await serving({
+      [`GET /v2/app/blobs/${blob.digest}`]: [compressed],
+      [`HEAD /v2/app/blobs/${blob.digest}`]: [
+        { status: 200, headers: { 'content-encoding': 'gzip', 'content-length': '60' } },
+      ],
+    });
+    expect(Buffer.compare(await collect(read(app, blob)), config)).toBe(0);
+    expect(await app.has(blob)).toBe(true);
+  });
+
   test('a body that breaks is gone on with where it broke', async () => {
     const { app, server } = await serving({ [get]: [{ status: 200, body: bytes, cutAfter: 1000 }, part(1000, 5000)] });
     expect(Buffer.compare(await collect(read(app, d, { clock: fakeClock() })), bytes)).toBe(0);

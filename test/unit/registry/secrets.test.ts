@@ -50,6 +50,12 @@ describe('a secret', () => {
     expect(JSON.parse(String(asked?.body))).toEqual({ SecretId: ARN });
   });
 
+  test('is read with new credentials of AWS where the ones it was asked with have expired', async () => {
+    const server = await manager(refusing('ExpiredTokenException'), secret(USER));
+    expect(await secretCredentials({ arn: ARN, clock: fakeClock() })('docker.io', 'library/alpine', {})).toEqual(USER);
+    expect(server.requests).toHaveLength(2);
+  });
+
   test('is in no message once it was read', async () => {
     await manager(secret({ username: 'ann', accessToken: 'planted-in-a-secret' }));
     await secretCredentials({ arn: ARN, clock: fakeClock() })('docker.io', 'library/alpine', {});

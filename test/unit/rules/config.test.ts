@@ -51,6 +51,7 @@ describe('a rule', () => {
     expect(parseConfig(text)).toEqual({
       version: 1,
       registries: {},
+      allow: [],
       rules: [
         {
           name: 'a',
@@ -265,6 +266,26 @@ rulez: []
     ]);
   });
 
+  test('of targets that requests may write to', () => {
+    const text = `
+version: 1
+allow:
+  - 333333333333
+  - s3://bucket/prefix
+  - registry.example/app
+  - alpine
+  - '333333333333'
+  - registry.example:5000
+  - s3://bucket
+rules: []`;
+    expect(faultsOf(text)).toEqual([
+      'f:4:5: allow[0]: given 333333333333, expected a string: put it in quotes',
+      'f:5:5: allow[1]: "s3://bucket/prefix" names more than a bucket: expected "s3://bucket"',
+      'f:6:5: allow[2]: "registry.example/app" is not the host of a registry: expected one such as docker.io or registry.example:5000',
+      'f:7:5: allow[3]: "alpine" is not the host of a registry: expected one such as docker.io or registry.example:5000',
+    ]);
+  });
+
   test('of thousands enough are told', () => {
     const text = `version: 1\nrules: [${Array.from({ length: 1000 }, () => '{}').join()}]`;
     const faults = faultsOf(text);
@@ -279,7 +300,9 @@ rulez: []
     const told = messageOf(() => parseConfig(JSON.stringify(file)));
     expect(told).toContain('…@r.example');
     expect(told).not.toContain('hunter2');
-    expect(messageOf(() => parseAccess(JSON.stringify(registries)))).not.toContain('hunter2');
+    const allow = ['me:hunter2@r.example', 's3://me:hunter2@bucket', 'https://r.example/?token=hunter2'];
+    expect(messageOf(() => parseConfig(JSON.stringify({ version: 1, allow, rules: [] })))).not.toContain('hunter2');
+    expect(messageOf(() => parseAccess(JSON.stringify({ registries, allow })))).not.toContain('hunter2');
   });
 });
 
@@ -480,9 +503,9 @@ describe('anything else', () => {
           const text = JSON.stringify(changed);
           if (!isRead(() => parseConfig(text))) return;
           read++;
-          const { rules, registries } = parseConfig(text);
+          const { rules, registries, allow } = parseConfig(text);
           for (const rule of rules) expect(parseRule(formatRule(rule))).toEqual(rule);
-          expect(parseAccess(formatAccess(registries))).toEqual(registries);
+          expect(parseAccess(formatAccess({ registries, allow }))).toEqual({ registries, allow });
         },
       ),
       { numRuns: 200 },
@@ -636,9 +659,11 @@ describe('what is stored', () => {
       'r.example:5000': { secret: 'arn:aws:secretsmanager:us-east-1:111111111111:secret:x' },
       [ECR]: { externalId: 'abc', assumeRole: 'arn:aws-cn:iam::111111111111:role/path/x' },
     };
-    const stored = formatAccess(access);
-    expect(parseAccess(stored)).toEqual(access);
-    expect(formatAccess(Object.fromEntries(Object.entries(access).toReversed()))).toBe(stored);
+    const allow = ['111111111111', 'r.example:5000', 's3://backups'];
+    const stored = formatAccess({ registries: access, allow });
+    expect(parseAccess(stored)).toEqual({ registries: access, allow });
+    const reversed = Object.fromEntries(Object.entries(access).toReversed());
+    expect(formatAccess({ registries: reversed, allow: [...allow.toReversed(), 's3://backups'] })).toBe(stored);
   });
 
   test.each([

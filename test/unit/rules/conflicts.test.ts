@@ -38,6 +38,14 @@ describe('two rules', () => {
     );
   });
 
+  test('are no conflict once one of them has expired', () => {
+    const rules = [{ ...mirror({}), expires: '2026-06-30' }, mirror({}, 'b')];
+    const text = JSON.stringify({ version: 1, rules });
+    expect(() => parseConfig(text, { nowMs: Date.UTC(2026, 5, 30) })).toThrow('as rule "a" does');
+    expect(parseConfig(text, { nowMs: Date.UTC(2026, 6, 1) }).rules).toHaveLength(2);
+    expect(() => parseConfig(JSON.stringify({ version: 1, rules: rules.toReversed() }))).toThrow('as rule "b" does');
+  });
+
   test.each<[string, Words, Words]>([
     ['other repositories', mirror({}), mirror({ from: 'node' }, 'b')],
     ['other registries', mirror({}), mirror({ to: 'r.example/{repository}' }, 'b')],

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { openBackendPool, type BackendPool } from '../../../worker/service/backend-pool.ts';
 import type { Backends } from '../../../worker/images/backends.ts';
+import { formatAccess } from '../../../worker/rules/config.ts';
 import type { Access } from '../../../worker/rules/rule.ts';
 import { Failure } from '../../../worker/util/failure.ts';
 import { manualClock, type ManualClock } from '../../support/clock.ts';
@@ -51,7 +52,10 @@ function setting(): Setting {
   return { ends: backends, clock, open, reads: () => reads, say: (document) => void (said = document), warnings };
 }
 
-const ROLE = '{"222222222222.dkr.ecr.eu-west-1.amazonaws.com":{"assumeRole":"arn:aws:iam::222222222222:role/mirror"}}';
+const ACCESS: Access = {
+  '222222222222.dkr.ecr.eu-west-1.amazonaws.com': { assumeRole: 'arn:aws:iam::222222222222:role/mirror' },
+};
+const ROLE = formatAccess({ registries: ACCESS, allow: [] });
 
 test('jobs share them as long as the same is applied, which is looked at twice a minute', async () => {
   const { ends: backends, clock, open, reads } = setting();
@@ -74,10 +78,10 @@ test('a change is for the next job; those under way keep theirs until they end',
   say(ROLE);
   await clock.advance(30_000);
   await backends.use(nothing);
-  expect([...open.values()]).toEqual([{}, JSON.parse(ROLE)]);
+  expect([...open.values()]).toEqual([{}, ACCESS]);
   gate.resolve();
   await long;
-  expect([...open.values()]).toEqual([JSON.parse(ROLE)]);
+  expect([...open.values()]).toEqual([ACCESS]);
 });
 
 test('they are made anew after a thousand jobs', async () => {
@@ -97,7 +101,7 @@ test('a table that is away leaves them as they were, and fails the job only wher
   say(new Failure('UNAVAILABLE', 'the table is away'));
   await clock.advance(30_000);
   await backends.use(nothing);
-  expect([...open.values()]).toEqual([JSON.parse(ROLE)]);
+  expect([...open.values()]).toEqual([ACCESS]);
   expect(warnings).toEqual([expect.stringMatching(/the table is away; it stays as it was$/)]);
 });
 

@@ -73,7 +73,7 @@ function realmOf(what: string, challenge: Challenge | undefined, baseUrl: URL): 
 
 /**
  * Credentials go where the connection is encrypted. Those of a registry that is not asked by https itself go to its own host too, and to
- * where the connection stays on this machine.
+ * where the connection stays on this machine. Without credentials nothing can leak: a forged token is refused by the registry itself.
  */
 function checkMaySend(what: string, realm: URL, credentials: Credentials | undefined, baseUrl: URL): void {
   if (credentials === undefined || realm.protocol === 'https:') return;

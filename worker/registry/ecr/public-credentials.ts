@@ -2,6 +2,7 @@ import { orAborted } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { isFailure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
+import { renewingCredentials } from '../../util/renew-credentials.ts';
 import { calling } from '../../util/sdk-failure.ts';
 import { sdkRequests } from '../../util/sdk-requests.ts';
 import { SharedPromise } from '../../util/shared-promise.ts';
@@ -43,11 +44,13 @@ export function ecrPublicCredentials(options: EcrPublicOptions): CredentialLooku
 async function fetchPublicToken(options: EcrPublicOptions): Promise<PublicToken> {
   const what = `sign in to ${ECR_PUBLIC_HOST}`;
   const { ECRPUBLIC } = await import('@aws-sdk/client-ecr-public');
-  const client = new ECRPUBLIC({
-    ...sdkRequests(options.proxies),
-    region: REGION,
-    ...(await credentialsOf(options, REGION)),
-  });
+  const client = renewingCredentials(
+    new ECRPUBLIC({
+      ...sdkRequests(options.proxies),
+      region: REGION,
+      ...(await credentialsOf(options, REGION)),
+    }),
+  );
   const untilMs = options.clock.now() + REUSE_MS;
   try {
     const needed = 'ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken';

@@ -29,7 +29,7 @@ export function encodingsOf(answer: Pick<HttpAnswer, 'header'>): readonly string
 
 /**
  * The body of a document without its Content-Encoding: proxies were seen to compress documents unasked. At most `limit` bytes, else
- * UNSUPPORTED. UNAVAILABLE when the body is not what the header says. Never for layers, which may be stored compressed and with that header.
+ * UNSUPPORTED. UNAVAILABLE when the body is not what the header says. Not for layers, which may be stored compressed and with that header.
  */
 export async function decoded(
   what: string,

@@ -8,7 +8,7 @@ import { Failure } from '../../util/failure.ts';
 /** What `apply` would change. */
 export interface ApplyPlan {
   readonly rules: readonly Change[];
-  /** What differs in how registries are reached, a line each. */
+  /** What differs in how registries are reached and in what requests may write to, a line each. */
   readonly access: readonly string[];
   /** Whether anything has to be done. */
   readonly empty: boolean;
@@ -32,9 +32,9 @@ export async function apply(config: Config, state: StateStore, options: Abortabl
   const [stored, storedAccess] = await Promise.all([state.rules.list(options), state.rules.access(options)]);
   const wanted = configured.map((rule) => ({ name: rule.name, document: formatRule(rule) }));
   const rules = planApply(stored, wanted);
-  const document = formatAccess(config.registries);
-  const before: unknown = storedAccess === undefined ? {} : JSON.parse(storedAccess.document);
-  const access = differencesOf(before, JSON.parse(document), 'registries');
+  const document = formatAccess(config);
+  const before = storedAccess?.document ?? formatAccess({ registries: {}, allow: [] });
+  const access = differencesOf(JSON.parse(before), JSON.parse(document));
   const revisions = new Map(stored.map((rule) => [rule.name, rule.revision]));
   const changes = rules.filter(({ change }) => change !== 'same');
   return {

@@ -1,4 +1,4 @@
-import { formatJob, jobId, type Choices, type CopyJob, type PlanJob, type RestoreJob } from '../../queue/job.ts';
+import { jobId, type Choices, type CopyJob, type PlanJob, type RestoreJob } from '../../queue/job.ts';
 import { FROM_THE_START, planJobId } from '../planner/plan-jobs.ts';
 import { archiveTemplate, expandTemplate } from '../../oci/key-template.ts';
 import {
@@ -14,6 +14,8 @@ import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { Failure } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
+import { allowedTargets, judgeRequest } from '../judge-request.ts';
+import { newJob } from '../planner/run-jobs.ts';
 import { readRule } from '../planner/stored-rule.ts';
 import type { Service } from '../service.ts';
 
@@ -39,9 +41,9 @@ export async function enqueueRule(name: string, service: Service, options: Enque
     at: new Date(options.clock.now()).toISOString(),
     after: FROM_THE_START,
   };
-  const body = formatJob(job);
-  await state.runs.addJobs(id, [{ id: job.id, title: `plan ${name}`, rule: name, body }], options);
-  await queue.send([{ body }], options);
+  const { record, message } = newJob(job, { title: `plan ${name}` });
+  await state.runs.addJobs(id, [record], options);
+  await queue.send([message], options);
   return run;
 }
 
@@ -53,19 +55,20 @@ export interface ImageRequest extends Choices {
   readonly force?: boolean | undefined;
 }
 
-/** Asks the deployed system for one copy. Returns its run. INVALID for what its workers could not reach. */
-export async function enqueueImage(
-  request: ImageRequest,
-  { state, queue }: Service,
-  options: EnqueueOptions,
-): Promise<Run> {
+/**
+ * Asks the deployed system for one copy. Returns its run. INVALID for what its workers could not reach, DENIED for what they would refuse.
+ * Where it is not known what their settings allow, they alone decide which targets may be written.
+ */
+export async function enqueueImage(request: ImageRequest, service: Service, options: EnqueueOptions): Promise<Run> {
+  const { state, queue } = service;
   const id = runId(options.clock);
-  const job = jobOf(request, id, options.clock.now());
+  const targets = service.allow === undefined ? undefined : await allowedTargets(service, options);
+  const job = judgeRequest(jobOf(request, id, options.clock.now()), targets);
   const run = await state.runs.begin({ id, trigger: 'request' }, options);
   const to = job.kind === 'restore' ? job.to : job.to.join(', ');
-  const body = formatJob(job);
-  await state.runs.addJobs(id, [{ id: job.id, title: `${job.from} → ${to}`, body }], options);
-  await queue.send([{ body }], options);
+  const { record, message } = newJob(job, { title: `${job.from} → ${to}` });
+  await state.runs.addJobs(id, [record], options);
+  await queue.send([message], options);
   await state.runs.planned(id, options);
   return run;
 }

@@ -1,7 +1,17 @@
 import { formatRepository } from '../../oci/reference.ts';
 import { parseLocation } from '../../oci/location.ts';
-import { formatJob, jobId, parseMessage, type CopyJob, type ParsedMessage, type PlanJob } from '../../queue/job.ts';
-import type { Run } from '../../state/state.ts';
+import { fingerprintOf } from '../../queue/fingerprint.ts';
+import {
+  formatJob,
+  jobId,
+  parseMessage,
+  type CopyJob,
+  type Job,
+  type ParsedMessage,
+  type PlanJob,
+} from '../../queue/job.ts';
+import type { Message } from '../../queue/queue.ts';
+import type { NewJob, Run } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Report } from '../../util/events.ts';
 import { describeFailure, isFailure } from '../../util/failure.ts';
@@ -11,9 +21,15 @@ import { isAfter, nameOf, planJobId } from './plan-jobs.ts';
 /** A longer message, as settings of repositories can make it, is not kept to be sent again: every job would pay for it. */
 const MAX_KEPT_BODY = 16 * 1024;
 
-/** A message as the state keeps it with its job; undefined for one that is too long. */
-export function keptBody(body: string): string | undefined {
-  return body.length > MAX_KEPT_BODY ? undefined : body;
+/** A job as the state keeps it, without the body of a long message, and as it is sent. */
+export function newJob(
+  job: Job,
+  shown: Pick<NewJob, 'title' | 'fault'>,
+): { readonly record: NewJob; readonly message: Message } {
+  const { id, rule } = job;
+  const body = formatJob(job);
+  const kept = body.length > MAX_KEPT_BODY ? undefined : body;
+  return { record: { ...shown, id, rule, body: kept, fingerprint: fingerprintOf(job) }, message: { body } };
 }
 
 /** What planning has found out so far. */
@@ -123,12 +139,12 @@ export class RunJobs {
     options: Abortable,
   ): Promise<ReadonlySet<string>> {
     if (jobs.length === 0) return new Set();
-    const messages = jobs.map(({ job, ...said }) => ({ ...said, id: job.id, rule: job.rule, body: formatJob(job) }));
-    const records = messages.map((message) => ({ ...message, body: keptBody(message.body) }));
+    const made = jobs.map(({ job, ...shown }) => newJob(job, shown));
+    const records = made.map(({ record }) => record);
     const open = await this.#service.state.runs.addJobs(this.#options.run.id, records, options);
-    const sent = messages.filter(({ id }) => open.has(id)).map(({ body }) => ({ body }));
+    const sent = made.filter(({ record }) => open.has(record.id)).map(({ message }) => message);
     if (sent.length > 0) await this.#service.queue.send(sent, options);
-    for (const { id } of messages) this.#sent?.add(id);
+    for (const { id } of records) this.#sent?.add(id);
     return open;
   }
 }

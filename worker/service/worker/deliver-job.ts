@@ -1,3 +1,4 @@
+import { fingerprintOf } from '../../queue/fingerprint.ts';
 import { formatJob, type Job, type PlanJob } from '../../queue/job.ts';
 import type { Delivery, Outcome } from '../../queue/queue.ts';
 import { MAX_ATTEMPTS, mayPass, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
@@ -7,9 +8,10 @@ import { describeFailure, Failure, isFailure, toFailure } from '../../util/failu
 import type { JobName, Report } from '../../util/events.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type JobLeases, type JobDestination } from './leases.ts';
+import { allowedTargets, judgeRequest } from '../judge-request.ts';
 import { continuePlan } from '../planner/plan-scheduled.ts';
-import { keptBody } from '../planner/run-jobs.ts';
-import { destinationsOfJob, runJob, type RunJobOptions } from './run-job.ts';
+import { newJob } from '../planner/run-jobs.ts';
+import { destinationsOfJob, runJob, type ImageJob, type RunJobOptions } from './run-job.ts';
 import type { WorkContext } from './work-context.ts';
 
 const DONE: Outcome = { type: 'done' };
@@ -40,14 +42,29 @@ export class JobDelivery {
     const job = this.#job;
     if (job.kind === 'plan')
       return this.#withLeases([], async (_, taskOptions) => goOnPlanning(job, this.#context, taskOptions));
+    const judged = await this.#judge(job);
     const useBackends = async (reachable: Backends): Promise<Outcome> => {
-      const destinations = await orFailure(destinationsOfJob(job, reachable, this.#options(this.#signal)));
+      const destinations = isFailure(judged)
+        ? judged
+        : await orFailure(destinationsOfJob(judged, reachable, this.#options(this.#signal)));
       return this.#withLeases(isFailure(destinations) ? [] : destinations, async (leased, taskOptions) => {
+        if (isFailure(judged)) throw judged;
         if (isFailure(destinations)) throw destinations;
-        return runJob(job, leased, reachable, taskOptions);
+        return runJob(judged, leased, reachable, taskOptions);
       });
     };
     return backends.use(useBackends, { signal: this.#signal });
+  }
+
+  /** The job as it may be done, or why it may not: of a rule it is as the state has it, a request is judged. */
+  async #judge(job: ImageJob): Promise<ImageJob | Failure> {
+    if (job.rule !== undefined || job.kind === 'verify') return job;
+    const targets = await allowedTargets(this.#context.service, { signal: this.#signal });
+    try {
+      return judgeRequest(job, targets);
+    } catch (error) {
+      return toFailure(error);
+    }
   }
 
   /** Runs `task` with the leases of the job, unless another worker has one of them or the job has ended. */
@@ -71,7 +88,7 @@ export class JobDelivery {
         Math.min(leaseSeconds / 2, 2 ** this.#delivery.receiveCount) * (1 + clock.random() / 2),
       );
     }
-    const attempt = await begin(this.#job, this.#context, options);
+    const attempt = await state.runs.startJob(this.#job.run, this.#job.id, options);
     // it has ended: this is a duplicate
     if (attempt === undefined) return DONE;
     return attempt > MAX_ATTEMPTS
@@ -174,19 +191,25 @@ export function deadLetterReason(failure: Failure): string {
   return `${failure.code}: ${describeFailure(failure)}`;
 }
 
-/** Which attempt it is. Undefined when the job has ended. */
-async function begin(job: Job, context: WorkContext, options: Abortable): Promise<number | undefined> {
-  const { runs } = context.service.state;
-  try {
-    return await runs.startJob(job.run, job.id, options);
-  } catch (error) {
-    if (!isFailure(error, 'NOT_FOUND')) throw error;
-    await makeKnown(job, context, options);
-    return runs.startJob(job.run, job.id, options);
-  }
+/**
+ * Why the message is not the job that it claims to be; undefined where it is. Every job is in the state before its message is sent, and
+ * processes that may send messages are not trusted to change the state.
+ */
+export async function disagreement(
+  job: Job,
+  { service }: WorkContext,
+  options: Abortable,
+): Promise<Failure | undefined> {
+  const known = await service.state.runs.job(job.run, job.id, options);
+  if (known?.fingerprint === fingerprintOf(job)) return undefined;
+  const why =
+    known === undefined
+      ? 'the state does not have this job: leave out id, run and at to make it a request'
+      : 'it differs from the job that the state has under this id, and is refused';
+  return new Failure('INVALID', `${job.kind} job ${job.id} of run ${job.run}: ${why}`);
 }
 
-/** Makes a job known that no planner made: the state knows all others before they are sent. `whole` as in `NewRun`. Idempotent. */
+/** Makes the job of a request known: the state has all others before they are sent. `whole` as in `NewRun`. Idempotent. */
 export async function makeKnown(
   job: Job,
   context: WorkContext,
@@ -194,11 +217,7 @@ export async function makeKnown(
 ): Promise<void> {
   const { runs } = context.service.state;
   const run = await runs.begin({ id: job.run, rule: job.rule, trigger: 'request', whole: options.whole }, options);
-  await runs.addJobs(
-    job.run,
-    [{ id: job.id, title: titleOf(job), rule: job.rule, body: keptBody(formatJob(job)) }],
-    options,
-  );
+  await runs.addJobs(job.run, [newJob(job, { title: titleOf(job) }).record], options);
   // planning it ends with the last of its jobs
   if (job.kind !== 'plan' && run.trigger === 'request') await runs.planned(job.run, options);
 }

@@ -70,19 +70,26 @@ async function copyToDestinations(
   const to = destinations.filter((destination) => !refused.has(destination));
   if (refused.size > 0 && to.length === 0) throw failureOfAll(failed, destinations.length);
   let unchanged = true;
-  for await (const item of fanOut({ ...choices, from, to }, backends, options)) {
-    const { target } = item;
-    try {
-      if ('failure' in item) throw item.failure;
-      unchanged &&= item.result.outcome === 'unchanged';
-      warnOfForeign(target.location, item.result, options);
-      await record(job, target, item.result, options);
-      // of an unchanged one too: an earlier attempt may have ended in between
-      await keepSettings(from, target.location, backends, options);
-    } catch (error) {
-      checkAborted(options);
-      failed.push({ destination: target, failure: retryableIfChanged(error, target) });
+  try {
+    for await (const item of fanOut({ ...choices, from, to }, backends, options)) {
+      const { target } = item;
+      try {
+        if ('failure' in item) throw item.failure;
+        unchanged &&= item.result.outcome === 'unchanged';
+        warnOfForeign(target.location, item.result, options);
+        await record(job, target, item.result, options);
+        // of an unchanged one too: an earlier attempt may have ended in between
+        await keepSettings(from, target.location, backends, options);
+      } catch (error) {
+        checkAborted(options);
+        failed.push({ destination: target, failure: retryableIfChanged(error, target) });
+      }
     }
+  } catch (error) {
+    checkAborted(options);
+    // the image itself: the refused destinations are named beside those that could not be written
+    if (refused.size === 0) throw error;
+    failed.push(...to.map((destination) => ({ destination, failure: toFailure(error) })));
   }
   if (failed.length > 0) throw failureOfAll(failed, destinations.length);
   return { unchanged };

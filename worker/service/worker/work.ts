@@ -4,7 +4,7 @@ import { MAX_ATTEMPTS, mayPass, retryLater, isTooOld, replace, waitSeconds } fro
 import { describeFailure, isFailure, toFailure, type Failure } from '../../util/failure.ts';
 import { isRecord } from '../../util/record.ts';
 import type { JobName } from '../../util/events.ts';
-import { deadLetterReason, JobDelivery, makeKnown } from './deliver-job.ts';
+import { deadLetterReason, disagreement, JobDelivery, makeKnown } from './deliver-job.ts';
 import { planPush } from '../planner/push-event.ts';
 import type { WorkContext } from './work-context.ts';
 
@@ -58,14 +58,18 @@ async function workOn(
         : workOnPush(delivery, context, message.event, options);
     case 'request':
       return new JobDelivery(delivery, context, await toJob(message.request, delivery, context), options).run();
-    case 'job':
+    case 'job': {
+      // with an old message nothing is begun: the one that replaces it is compared
+      const refusal = isTooOld(options.signal) ? undefined : await disagreement(message.job, context, options);
+      if (refusal !== undefined) return refuse(delivery, context, refusal);
       return new JobDelivery(delivery, context, message.job, options).run();
+    }
     default:
       return message satisfies never;
   }
 }
 
-/** Dead-letters a message that cannot be read: redelivery would not help. If it names a job that the state knows, that job fails. */
+/** Dead-letters a message that cannot be read or is not trusted: redelivery would not help. The job whose own message it is fails. */
 async function refuse(delivery: Delivery, context: WorkContext, failure: Failure): Promise<Outcome> {
   const { deadLetters, state } = context.service;
   const reason = deadLetterReason(failure);
@@ -77,11 +81,12 @@ async function refuse(delivery: Delivery, context: WorkContext, failure: Failure
     await deadLetters.send([{ body: begins, reason: `the beginning of a message: ${reason}` }]);
   }
   try {
-    const job = jobNamed(delivery.body);
+    const named = jobNamed(delivery.body);
+    const job = named === undefined ? undefined : await state.runs.job(named.run, named.id);
     const end = { state: 'failed', code: failure.code, reason: describeFailure(failure) } as const;
-    if (job !== undefined) await state.runs.endJob(job.run, job.id, end);
+    if (job?.body === delivery.body) await state.runs.endJob(job.run, job.id, end);
   } catch (error) {
-    // it names no job that is known, or that could exist
+    // it names no job that could exist
     if (!isFailure(error, 'NOT_FOUND', 'INVALID')) throw error;
   }
   context.reportOf(undefined)({

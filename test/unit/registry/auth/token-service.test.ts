@@ -58,6 +58,26 @@ test.each(['{"token":"","access_token":""}', '{}', '{"token":"a b"}'])('%s has n
   await expect(fetched([{ status: 200, text }], OLD)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
 });
 
+test('asks a service at an http address without credentials, and never with them', async () => {
+  const [challenge] = parseChallenges('Bearer realm="http://auth.example/token"');
+  const asked: (string | undefined)[] = [];
+  const fetch: PlainFetch = async ({ url, headers }) => {
+    asked.push(headers?.['authorization']);
+    return { status: 200, text: '{"token":"t"}', header: () => undefined, url: new URL(url, BASE) };
+  };
+  const ask = async (credentials: Credentials | undefined): Promise<Token> =>
+    fetchToken(
+      { challenge, scopes: [], credentials, newerThan: async () => undefined },
+      { host: 'registry.example', baseUrl: BASE, fetch, clock: fakeClock(), hint: () => 'sign in' },
+    );
+  expect((await ask(undefined)).header).toBe('Bearer t');
+  await expect(ask(OLD)).rejects.toMatchObject({
+    code: 'UNAUTHENTICATED',
+    message: expect.stringContaining('refused'),
+  });
+  expect(asked).toEqual([undefined]);
+});
+
 test('asks once where there are no newer credentials, or none at all', async () => {
   await expect(fetched([{ status: 401 }], OLD)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
   await expect(fetched([{ status: 401 }], undefined, NEW)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });

@@ -11,7 +11,7 @@ import { chunked, collect } from '../../../support/chunks.ts';
 import { fakeClock } from '../../../support/clock.ts';
 import { makeImage, seededBytes } from '../../../support/images.ts';
 import { registryUnderTest, type RegistryUnderTest } from '../../../support/registries.ts';
-import { scriptedServer, type Script, type ScriptedServer } from '../../../support/scripted-server.ts';
+import { scriptedServer, type Script, type ScriptedServer, type Reply } from '../../../support/scripted-server.ts';
 
 const HOME = { mode: 'ecr', account: '111111111111', region: 'eu-west-1' } as const;
 
@@ -466,22 +466,23 @@ describe('ECR Public', () => {
     return client;
   };
 
-  test('is signed in to by its own API, and then as docker does', async () => {
-    const password = 'public-secret';
-    const api = await serving({
-      'POST /': [
-        {
-          status: 200,
-          headers: { 'content-type': 'application/x-amz-json-1.1' },
-          body: JSON.stringify({
-            authorizationData: {
-              authorizationToken: Buffer.from(`AWS:${password}`).toString('base64'),
-              expiresAt: 4e9,
-            },
-          }),
-        },
-      ],
-    });
+  const password = 'public-secret';
+  const json = (status: number, value: object): Reply => ({
+    status,
+    headers: { 'content-type': 'application/x-amz-json-1.1' },
+    body: JSON.stringify(value),
+  });
+  const authorizationToken = Buffer.from(`AWS:${password}`).toString('base64');
+  const publicToken = json(200, { authorizationData: { authorizationToken, expiresAt: 4e9 } });
+
+  test.each([
+    ['', [publicToken]],
+    [
+      ' with new credentials of AWS once they have expired',
+      [json(400, { __type: 'ExpiredTokenException', message: 'expired' }), publicToken],
+    ],
+  ])('is signed in to by its own API, and then as docker does%s', async (_, answers) => {
+    const api = await serving({ 'POST /': answers });
     setEnvironment('AWS_ENDPOINT_URL_ECR_PUBLIC', api.url);
     setEnvironment('AWS_ACCESS_KEY_ID', 'test');
     setEnvironment('AWS_SECRET_ACCESS_KEY', 'test');

@@ -1,0 +1,52 @@
+import { ecrHost } from '../oci/ecr-host.ts';
+import { parseDestination, parseS3 } from '../oci/location.ts';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/text.ts';
+import { parseTemplate } from './destinations.ts';
+import { isCopyRule, type Rule } from './rule.ts';
+import { parseRegistryHost, registryName } from './sources.ts';
+
+/** The registries and buckets that requests by hand may write to: those that copy rules write to, and those that `allow` names. */
+export class AllowedTargets {
+  /** `s3://bucket`, the name of a registry, or an account of AWS. */
+  readonly #names = new Set<string>();
+
+  /** INVALID for an entry of `allow` that `parseAllowed` refuses. */
+  constructor(rules: readonly Rule[], allow: readonly string[]) {
+    for (const entry of allow) this.#names.add(parseAllowed(entry));
+    for (const rule of rules) {
+      if (!isCopyRule(rule)) continue;
+      for (const to of rule.to) {
+        const template = parseTemplate(rule.kind, to);
+        this.#names.add(template.transport === 's3' ? `s3://${template.bucket}` : registryName(template.registry));
+      }
+    }
+  }
+
+  /** Why a request may not write to `location`: DENIED, with what to do about it. Undefined where it may. INVALID for what is no location. */
+  refusal(location: string): Failure | undefined {
+    const parsed = parseDestination(location);
+    // a worker reaches no other, and reports that itself
+    if (parsed.transport !== 's3' && parsed.transport !== 'docker') return undefined;
+    const name = parsed.transport === 's3' ? `s3://${parsed.bucket}` : registryName(parsed.reference.registry);
+    const account = parsed.transport === 's3' ? undefined : ecrHost(name)?.account;
+    if (this.#names.has(name) || (account !== undefined && this.#names.has(account))) return undefined;
+    return new Failure(
+      'DENIED',
+      `write to ${location}: no rule writes to ${name}, and nothing allows it: add ${quote(name)} to \`allow\` in the rules file, and apply it`,
+      { context: { side: 'target' } },
+    );
+  }
+}
+
+/**
+ * Reads an entry of `allow`: the host of a registry, `s3://bucket`, or an account of twelve digits, which stands for its ECR registries in all
+ * Regions. Returns its one name. INVALID for others.
+ */
+export function parseAllowed(text: string): string {
+  if (/^[0-9]{12}$/.test(text)) return text;
+  if (!text.startsWith('s3://')) return registryName(parseRegistryHost(text));
+  const { bucket, key } = parseS3(text);
+  if (key === '' && !text.endsWith('/')) return `s3://${bucket}`;
+  throw new Failure('INVALID', `${quote(text)} names more than a bucket: expected ${quote(`s3://${bucket}`)}`);
+}
