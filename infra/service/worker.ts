@@ -55,7 +55,8 @@ const HEALTH_PORT = '8080';
 /** Of the user that the image runs as. */
 const USER = '1000:1000';
 /**
- * The most that Fargate allows, and all the notice that Spot gives; in that time a worker hands its jobs back.
+ * The most that Fargate allows, and all the notice that Spot gives. A worker hands its jobs back within STOP_SECONDS (worker/util/stop.ts), and
+ * then ends whether or not it could.
  * https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-capacity-providers.html
  */
 const STOP_TIMEOUT = Duration.seconds(120);

@@ -66,7 +66,7 @@ function eachOnce<T extends z.ZodType>(item: T): z.ZodArray<T> {
   });
 }
 
-/** Jobs of a task that is stopped are given back within two minutes, all of them. */
+/** Jobs of a task that is stopped are given back within 20 seconds, all of them. */
 const MAX_SLOTS = 64;
 
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html: five actions, and one is the topic that is made

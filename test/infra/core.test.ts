@@ -7,6 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { stepsOf } from '../../infra/service/worker.ts';
 import { readSettings } from '../../worker/main/settings.ts';
+import { STOP_SECONDS } from '../../worker/util/stop.ts';
 import { findings, textOf, transship } from './templates.ts';
 
 const known = new Map<string, { readonly stack: Stack; readonly template: Template }>();
@@ -263,6 +264,11 @@ describe('workers', () => {
         },
       ],
     });
+  });
+
+  test('are killed later than they end by themselves', () => {
+    const [task] = Object.values(templateOf().findResources('AWS::ECS::TaskDefinition'));
+    expect(task?.['Properties'].ContainerDefinitions[0].StopTimeout).toBeGreaterThan(STOP_SECONDS);
   });
 
   test('say how they are as the Dockerfile says it, and may write where it lets them', () => {

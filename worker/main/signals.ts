@@ -1,12 +1,13 @@
 import { systemClock } from '../util/clock.ts';
 import { Failure } from '../util/failure.ts';
+import { STOP_SECONDS } from '../util/stop.ts';
 
 /** Ctrl-C comes from the terminal, and again from npx or the launcher, which pass on what they got from it. Later it means: at once. */
 const SAME_SIGNAL_MS = 500;
 
 /**
- * Fires with the first SIGINT or SIGTERM; a second one ends the process at once. To be called before anything is loaded: the first process of
- * a container gets no signal that it does not wait for.
+ * Fires with the first SIGINT or SIGTERM; a second one ends the process at once, and so does what has not ended `STOP_SECONDS` after the first,
+ * with 1. To be called before anything is loaded: the first process of a container gets no signal that it does not wait for.
  */
 export function stopOnSignals(): AbortSignal {
   const stop = new AbortController();
@@ -17,8 +18,19 @@ export function stopOnSignals(): AbortSignal {
       if (stop.signal.aborted && nowMs - stoppedMs > SAME_SIGNAL_MS) process.exit(130);
       if (stop.signal.aborted) return;
       stoppedMs = nowMs;
+      endLate(signal);
       stop.abort(new Failure('ABORTED', `stopped by ${signal}; run the same command again to go on`));
     });
   }
   return stop.signal;
+}
+
+/** Its timer does not keep the process from ending earlier. */
+function endLate(signal: NodeJS.Signals): void {
+  AbortSignal.timeout(STOP_SECONDS * 1000).addEventListener('abort', () => {
+    process.stderr.write(
+      `transship: stop after ${signal}: what was under way did not end within ${STOP_SECONDS} seconds and is left as it is; leases and messages that this process held expire by themselves, and any other command goes on when you run it again\n`,
+    );
+    process.exit(1);
+  });
 }

@@ -3,6 +3,7 @@ import type { Clock } from '../util/clock.ts';
 import { describeFailure, Failure, isFailure, toFailure } from '../util/failure.ts';
 import type { Event, Report } from '../util/events.ts';
 import { retry, retryDelayMs } from '../util/retry.ts';
+import { STOP_SECONDS } from '../util/stop.ts';
 import type { Delivery, Outcome, Queue } from './queue.ts';
 import { tooOld, waitSeconds } from './redelivery.ts';
 
@@ -44,8 +45,8 @@ const DEFAULT_VISIBILITY_SECONDS = 120;
 const MARGIN = 1 / 12;
 /** A message is visible again 12 hours after it was received, however it is extended: API_ChangeMessageVisibility. */
 const HANDOVER_MS = (11 * 60 + 45) * 60_000;
-/** A job that has not ended so long after it had to is left behind. */
-const GRACE_MS = 30_000;
+/** A job that has not ended so long after it had to is left behind. Of the time that a stop has, the queue gets the rest to take the message back. */
+const GRACE_MS = (STOP_SECONDS * 1000) / 2;
 /** What was told to stop in this process, and only has to hear of it. */
 const SHORT_MS = 5000;
 const SETTLE_ATTEMPTS = 5;
@@ -55,7 +56,7 @@ const SETTLE_ATTEMPTS = 5;
  * filled at once, whatever the others do; there is one receive at a time, and none without a free slot. The visibility of each message is
  * extended while its job runs; where that fails, the job is aborted, and somebody else gets the message.
  *
- * `signal` aborts what runs and gives it back as soon as it has ended, or after 30 seconds. Never rejects but for options that are INVALID:
+ * `signal` aborts what runs and gives it back as soon as it has ended, or after 10 seconds. Never rejects but for options that are INVALID:
  * neither a job nor the queue can end it.
  */
 export async function consume(queue: Queue, handle: Handle, options: ConsumeOptions): Promise<void> {
