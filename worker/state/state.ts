@@ -171,7 +171,7 @@ export interface ScheduledRun {
   readonly rule: string;
   /** The moment that the schedule names, in milliseconds since 1970. */
   readonly scheduledAtMs: number;
-  /** The id of the current run, which has ended or is declared dead. */
+  /** The id of the current run, which has ended, is declared dead, or only waits for retries. It goes on beside the new one. */
   readonly replacing?: string | undefined;
 }
 

@@ -9,6 +9,7 @@ import { describeFailure, ifFound, toFailure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import type { BackendPool } from '../backend-pool.ts';
 import { planScheduled } from './plan-scheduled.ts';
+import { onlyRetries } from './retries.ts';
 import { reachedMs, resendLost } from './resend-lost.ts';
 import type { Service } from '../service.ts';
 
@@ -114,7 +115,8 @@ class Pass {
 
     const scheduledMs = lastScheduledMs(rule.schedule, nowMs) ?? 0;
     const isDue = lastScheduledAtMs === undefined || scheduledMs > lastScheduledAtMs;
-    if (isGoingOn) {
+    const isFree = !isGoingOn || (isDue && (await onlyRetries(open, runs, this.#options)));
+    if (!isFree) {
       if (isDue) this.#late(open, rule.name, false);
       if (open.plannedAtMs === undefined) await this.#resume(open, rule);
       return;
