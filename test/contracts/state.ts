@@ -305,6 +305,24 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(await other.runs.list({ rule: 'three' })).toEqual([]);
       });
 
+      test('that go on are listed among those that ended, also one that goes on again', async () => {
+        const unended = async (sinceMs = 0): Promise<readonly string[]> =>
+          idsOf(await other.runs.list({ unendedSinceMs: sinceMs }));
+        for (const id of ['run-1', 'run-2', 'run-3', 'run-4']) {
+          await begin(id);
+          await state.runs.addJobs(id, jobsNamed(1));
+          if (id !== 'run-2') await state.runs.planned(id);
+          await clock.advance(1000);
+        }
+        await work('job-1', FAILED, 'run-3');
+        await state.runs.declareDead('run-4');
+        expect(await unended()).toEqual(['run-2', 'run-1']);
+        expect(await unended(clock.now() - 3000)).toEqual(['run-2']);
+        await state.runs.reviveJob('run-3', 'job-1');
+        expect(await unended()).toEqual(['run-3', 'run-2', 'run-1']);
+        expect(await other.runs.list()).toHaveLength(4);
+      });
+
       test('are forgotten after 90 days, whether or not the table has deleted them', async () => {
         await begin();
         await clock.advance(89 * DAY_MS);
@@ -363,7 +381,9 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         await begin();
         await expect(runs.startJob('run-1', 'no')).rejects.toMatchObject(missing);
         await expect(runs.giveBackJob('run-1', 'no')).rejects.toMatchObject(missing);
-        await expect(runs.retryJob('run-1', 'no', { code: 'C', reason: 'r' })).rejects.toMatchObject(missing);
+        await expect(runs.retryJob('run-1', 'no', { code: 'C', reason: 'r', dueAtMs: 0 })).rejects.toMatchObject(
+          missing,
+        );
         await expect(runs.endJob('run-1', 'no', DONE)).rejects.toMatchObject(missing);
         await expect(runs.reviveJob('run-1', 'no')).rejects.toMatchObject(missing);
         expect(await findJob(runs, 'run-1', 'no')).toBeUndefined();
@@ -530,17 +550,34 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect(await jobOf('job-1')).toMatchObject({ state: 'waiting', attempts: 1 });
           await other.runs.giveBackJob('run-1', 'job-1');
           expect(await state.runs.startJob('run-1', 'job-1')).toBe(2);
-          await state.runs.retryJob('run-1', 'job-1', { code: 'UNAVAILABLE', reason: 'x'.repeat(5000) });
+          await state.runs.retryJob('run-1', 'job-1', { code: 'UNAVAILABLE', reason: 'x'.repeat(5000), dueAtMs: 7 });
           expect(await jobOf('job-1')).toMatchObject({
             state: 'waiting',
             attempts: 2,
             code: 'UNAVAILABLE',
             reason: 'x'.repeat(1000),
+            dueAtMs: 7,
           });
           expect(await state.runs.startJob('run-1', 'job-1')).toBe(3);
           await state.runs.endJob('run-1', 'job-1', DONE);
           const { code, reason, state: ended } = { code: 0, reason: 0, ...Object(await jobOf('job-1')) };
           expect({ code, reason, ended }).toEqual({ code: undefined, reason: undefined, ended: 'done' });
+        });
+
+        test('are sent again by one of many, and only while they wait', async () => {
+          await state.runs.addJobs('run-1', jobsNamed(1));
+          const readAtMs = clock.now();
+          await clock.advance(1000);
+          const runs = [state.runs, other.runs, state.runs];
+          const sent = await Promise.all(runs.map(async (some) => some.resendJob('run-1', 'job-1', readAtMs)));
+          expect(sent.filter(Boolean)).toHaveLength(1);
+          expect(await jobOf('job-1')).toMatchObject({ state: 'waiting', attempts: 0, changedAtMs: clock.now() });
+          expect(await state.runs.resendJob('run-1', 'job-1', undefined)).toBe(true);
+          await state.runs.startJob('run-1', 'job-1');
+          expect(await state.runs.resendJob('run-1', 'job-1', undefined)).toBe(false);
+          await work('job-1');
+          expect(await state.runs.resendJob('run-1', 'job-1', undefined)).toBe(false);
+          expect(await state.runs.resendJob('run-1', 'unknown', undefined)).toBe(false);
         });
 
         test('that ended stay so: the first end counts', async () => {
@@ -549,7 +586,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           await work('job-1');
           expect(await other.runs.startJob('run-1', 'job-1')).toBeUndefined();
           await other.runs.endJob('run-1', 'job-1', FAILED);
-          await other.runs.retryJob('run-1', 'job-1', { code: 'C', reason: 'r' });
+          await other.runs.retryJob('run-1', 'job-1', { code: 'C', reason: 'r', dueAtMs: 0 });
           await other.runs.giveBackJob('run-1', 'job-1');
           expect(await jobOf('job-1')).toMatchObject({ state: 'done', attempts: 1 });
           expect(await runOf()).toMatchObject({ jobs: { ...NONE, waiting: 1, done: 1 } });

@@ -212,12 +212,89 @@ describe('messages that are lost', () => {
     expect(await bench.run('few')).toMatchObject({ jobs: { done: 3 }, endedAtMs: expect.any(Number) });
   });
 
-  test('are not looked for while the queue has others', async () => {
+  test('are not sent again while others wait in the queue that were sent before', async () => {
     const bench = await begun(FEW);
     await bench.pass();
     await lose(bench, 2);
     await bench.clock.advance(16 * MINUTE_MS);
     expect(await bench.pass()).toMatchObject({ resent: 0 });
+  });
+
+  /** A job of another rule that is begun, and one more that keeps the queue from being empty. */
+  async function traffic(bench: PlannerBench): Promise<void> {
+    const run = `traffic-${bench.clock.now()}`;
+    await bench.state.runs.begin({ id: run, trigger: 'push' });
+    await bench.state.runs.addJobs(run, [{ id: 'job', title: 'other' }]);
+    await bench.state.runs.startJob(run, 'job');
+    await bench.state.runs.endJob(run, 'job', { state: 'done' });
+    await bench.state.runs.planned(run);
+    await bench.queue.send([{ body: 'another' }]);
+  }
+
+  test('are sent again in a service whose queue is never empty', async () => {
+    const bench = await begun(FEW);
+    await bench.pass();
+    const before = bench.queue.bodies.toSorted();
+    await lose(bench, 3);
+    await bench.clock.advance(14 * MINUTE_MS);
+    await traffic(bench);
+    expect(await bench.pass()).toMatchObject({ resent: 0 });
+    await bench.clock.advance(4 * MINUTE_MS);
+    await traffic(bench);
+    expect(await bench.pass()).toMatchObject({ resent: 3 });
+    expect(bench.queue.bodies.filter((body) => body !== 'another').toSorted()).toEqual(before);
+  });
+
+  test('are not taken for lost when a request by hand overtakes them', async () => {
+    const bench = await begun(FEW);
+    await bench.pass();
+    await bench.clock.advance(20 * MINUTE_MS);
+    await bench.state.runs.begin({ id: 'by hand', trigger: 'request' });
+    await bench.state.runs.addJobs('by hand', [{ id: 'job', title: 'other' }]);
+    await bench.state.runs.startJob('by hand', 'job');
+    expect(await bench.pass()).toMatchObject({ resent: 0 });
+  });
+
+  test('are sent again four times an hour at most, however many planners look', async () => {
+    const bench = await begun(FEW);
+    await bench.pass();
+    let resent = 0;
+    for (let minute = 0; minute < 60; minute++) {
+      await lose(bench, 10);
+      await bench.clock.advance(MINUTE_MS);
+      const passes = await Promise.all([bench.pass(), bench.pass(), bench.pass()]);
+      resent += passes.reduce((sum, pass) => sum + pass.resent, 0);
+    }
+    expect(resent).toBe(3 * 4);
+  });
+
+  test('of a job that waits for its retry are not sent again before its time', async () => {
+    const bench = await begun(FEW);
+    await bench.pass();
+    const run = await bench.run('few');
+    await lose(bench, 3);
+    for (const { id } of await jobsOf(bench.state, run.id)) {
+      await bench.state.runs.startJob(run.id, id);
+      const dueAtMs = bench.clock.now() + 30 * MINUTE_MS;
+      await bench.state.runs.retryJob(run.id, id, { code: 'UNAVAILABLE', reason: 'later', dueAtMs });
+    }
+    await bench.clock.advance(44 * MINUTE_MS);
+    expect(await bench.pass()).toMatchObject({ resent: 0 });
+    await bench.clock.advance(2 * MINUTE_MS);
+    expect(await bench.pass()).toMatchObject({ resent: 3 });
+  });
+
+  test('of a push are sent again though a hundred runs began after it', async () => {
+    const bench = await begun({ ...FEW, onPush: true });
+    await bench.push({ account: ACCOUNT, region: REGION, repository: 'few/b', digest: seededDigest('v3'), tag: 'v3' });
+    await lose(bench, 1);
+    await bench.state.rules.remove('few', 1);
+    for (let i = 0; i < 150; i++) {
+      await bench.clock.advance(10_000);
+      await bench.state.runs.begin({ id: `later-${i}`, trigger: 'push' });
+      await bench.state.runs.planned(`later-${i}`);
+    }
+    expect(await bench.pass()).toMatchObject({ resent: 1 });
   });
 
   test('are sent again for runs of nobody’s schedule too', async () => {

@@ -431,6 +431,76 @@ describe('a run that goes on', () => {
   });
 });
 
+describe('a run of which only retries are left', () => {
+  async function retrying(): Promise<{
+    readonly bench: PlannerBench;
+    readonly repository: string;
+    readonly first: string;
+    readonly tryAgain: () => Promise<number | undefined>;
+  }> {
+    const { bench, repository } = await mirrored();
+    await bench.pass();
+    const first = (await bench.run('keep')).id;
+    const [job] = bench.jobs;
+    const [delivery] = await bench.queue.receive(1, { waitSeconds: 0 });
+    assert(job && delivery);
+    const tryAgain = async (): Promise<number | undefined> => {
+      const attempt = await bench.state.runs.startJob(first, job.id);
+      const dueAtMs = bench.clock.now() + 15 * 60_000;
+      await bench.state.runs.retryJob(first, job.id, { code: 'THROTTLED', reason: 'not now', dueAtMs });
+      return attempt;
+    };
+    await tryAgain();
+    await delivery.settle({ type: 'again', seconds: 2 * 3600 });
+    await lab.push(await makeOne(1, 'v2'), lab.stack.ecr, repository);
+    await bench.clock.advance(HOUR_MS);
+    return { bench, repository, first, tryAgain };
+  }
+
+  test('does not keep the next run from the other images, and its image is in no second job', async () => {
+    const { bench, first, tryAgain } = await retrying();
+    expect(await bench.pass()).toMatchObject({ begun: 1, late: 0, failed: 0 });
+    const second = await bench.run('keep');
+    expect(second.id).not.toBe(first);
+    expect(queued(bench)).toEqual(['v1', 'v2']);
+    expect(second.jobs).toMatchObject({ waiting: 1, failed: 1 });
+    const failed = await Array.fromAsync(bench.state.runs.jobs(second.id, { state: 'failed' }));
+    expect(failed).toMatchObject([
+      { code: 'THROTTLED', reason: `the run ${first} goes on trying after attempt 1: not now` },
+    ]);
+    await bench.work();
+    expect(await bench.run('keep')).toMatchObject({ endedAtMs: expect.any(Number), jobs: { done: 1, failed: 1 } });
+    expect(await tryAgain()).toBe(2);
+
+    // with one attempt or several, at the next time and the one after that
+    await bench.clock.advance(HOUR_MS);
+    expect(await bench.pass()).toMatchObject({ begun: 1, late: 0 });
+    expect((await bench.run('keep')).jobs).toMatchObject({ waiting: 0, failed: 1 });
+    expect(await bench.state.runs.progress('keep')).toMatchObject({ lastGoodRunAtMs: undefined });
+  });
+
+  test('ends well when its job does, and the next run is a good one', async () => {
+    const { bench, first } = await retrying();
+    await bench.pass();
+    const { startedAtMs } = await bench.run('keep');
+    await bench.clock.advance(2 * HOUR_MS);
+    await bench.work();
+    expect(await bench.state.runs.get(first)).toMatchObject({ endedAtMs: expect.any(Number), jobs: { done: 1 } });
+    // which says nothing of the later one
+    expect(await bench.state.runs.progress('keep')).toMatchObject({ lastFailedRunAtMs: startedAtMs });
+    await bench.pass();
+    expect(await bench.run('keep')).toMatchObject({ unchanged: 2, jobs: { failed: 0 } });
+    const { lastGoodRunAtMs = 0 } = (await bench.state.runs.progress('keep')) ?? {};
+    expect(lastGoodRunAtMs).toBeGreaterThan(startedAtMs);
+  });
+
+  test('is waited for as long as a job of it was not begun yet', async () => {
+    const { bench, first } = await retrying();
+    await bench.state.runs.addJobs(first, [{ id: 'another', title: 'another' }]);
+    expect(await bench.pass()).toMatchObject({ begun: 0, late: 1 });
+  });
+});
+
 test('a job whose message could not be sent is sent when the run is planned again, though nothing is left to be copied by then', async () => {
   const { bench, repository, rule: keep } = await mirrored({}, ['v1', 'v2', 'v3']);
   const away: Queue = {

@@ -405,7 +405,10 @@ describe('a message that comes again', () => {
     expect(t.deadLetters.bodies).toEqual([]);
     expect(t.queue.bodies).toHaveLength(1);
     // waiting is no attempt
-    expect(await Array.fromAsync(t.state.runs.jobs(run))).toMatchObject([{ attempts: 0, state: 'waiting' }]);
+    const [job] = await Array.fromAsync(t.state.runs.jobs(run));
+    expect(job).toMatchObject({ attempts: 0, state: 'waiting' });
+    // and the message is not taken for lost
+    expect(job?.changedAtMs).toBeGreaterThan(t.clock.now() - 15 * 60_000);
     await other?.[Symbol.asyncDispose]();
     await worker.drain();
     await expectEnded(t, run, { done: 1 });

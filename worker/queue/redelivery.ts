@@ -12,10 +12,15 @@ const MAX_DELIVERIES = 10;
 /** https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html */
 const MAX_DELAY_SECONDS = 900;
 
+/** Whether the message is replaced by another the next time. */
+export function isReplacedNext({ receiveCount }: Delivery): boolean {
+  return receiveCount >= MAX_DELIVERIES;
+}
+
 /** The message is redelivered, or replaced by another after too many deliveries. */
 export async function retryLater(delivery: Delivery, body: string, seconds: number, queue: Queue): Promise<Outcome> {
   const whole = Math.ceil(seconds);
-  return delivery.receiveCount < MAX_DELIVERIES ? { type: 'again', seconds: whole } : replace(body, whole, queue);
+  return isReplacedNext(delivery) ? replace(body, whole, queue) : { type: 'again', seconds: whole };
 }
 
 /** Another message in the place of this one. */

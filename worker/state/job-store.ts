@@ -94,12 +94,19 @@ export class JobStore {
   async retry(
     run: string,
     job: string,
-    { code, reason }: { readonly code: string; readonly reason: string },
+    { code, reason, dueAtMs }: { readonly code: string; readonly reason: string; readonly dueAtMs: number },
     options?: Abortable,
   ): Promise<void> {
-    const set = { state: 'waiting', code, reason: reason.slice(0, MAX_REASON), changedAtMs: this.#clock.now() };
+    const why = { code, reason: reason.slice(0, MAX_REASON) };
+    const set = { state: 'waiting', ...why, changedAtMs: this.#clock.now(), dueAtMs };
     const { item } = await this.#table.update(jobKey(run, job), { set }, { state: OPEN }, options);
     if (item === undefined) throw noJob(run, job);
+  }
+
+  async resend(run: string, job: string, changedAtMs: number | undefined, options?: Abortable): Promise<boolean> {
+    const set = { changedAtMs: this.#clock.now() };
+    const expected = { state: 'waiting', ...(changedAtMs === undefined ? {} : { changedAtMs }) };
+    return (await this.#table.update(jobKey(run, job), { set }, expected, options)).done;
   }
 
   async end(run: string, job: string, end: JobEnd, options?: Abortable): Promise<void> {

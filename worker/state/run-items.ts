@@ -14,6 +14,11 @@ export const OPEN: readonly JobState[] = ['waiting', 'running'];
 export const ALL_RUNS = 'RUNS';
 /** What the `sk` of an entry in a list of runs begins with. */
 export const LISTED = 'RUN#';
+/** What the `sk` of every entry of a run that began at that time, or later, begins with or comes after. */
+export function listedFrom(startedAtMs: number): string {
+  return `${LISTED}${String(startedAtMs).padStart(15, '0')}`;
+}
+
 /** What the `sk` of a job begins with. */
 export const JOB = 'JOB#';
 const RUN = 'RUN#';
@@ -85,6 +90,7 @@ export function jobOf(item: Item): JobRecord {
     reason: findText(item, 'reason'),
     fault: findText(item, 'fault'),
     changedAtMs: numberOf(item, 'changedAtMs'),
+    dueAtMs: findNumber(item, 'dueAtMs'),
   };
 }
 

@@ -12,6 +12,7 @@ import {
   isExpired,
   JOB,
   LISTED,
+  listedFrom,
   noRun,
   rulePk,
   runKey,
@@ -19,7 +20,7 @@ import {
   TRIES,
   ttlFrom,
 } from './run-items.ts';
-import type { JobCounts, JobState, NewRun, Run, ScheduledRun } from './state.ts';
+import type { JobCounts, JobState, NewRun, Run, RunListOptions, ScheduledRun } from './state.ts';
 import {
   findNumber,
   findText,
@@ -73,14 +74,16 @@ export class RunStore {
     return item === undefined || isExpired(item, this.#clock.now()) ? undefined : this.#runOf(item, options);
   }
 
-  async list(
-    options: Abortable & { readonly limit?: number; readonly rule?: string | undefined } = {},
-  ): Promise<readonly Run[]> {
-    const { limit = DEFAULT_RUNS, rule, signal } = options;
+  async list(options: RunListOptions = {}): Promise<readonly Run[]> {
+    const { rule, unendedSinceMs, signal } = options;
+    const limit = options.limit ?? (unendedSinceMs === undefined ? DEFAULT_RUNS : undefined);
     const pk = rule === undefined ? ALL_RUNS : rulePk(rule);
     const ids: string[] = [];
-    for await (const item of this.#table.query(pk, { prefix: LISTED, descending: true, limit, signal }))
-      if (!isExpired(item, this.#clock.now())) ids.push(textOf(item, 'run'));
+    for await (const item of this.#table.query(pk, { prefix: LISTED, descending: true, limit, signal })) {
+      if (unendedSinceMs !== undefined && item.sk < listedFrom(unendedSinceMs)) break;
+      const isWanted = unendedSinceMs === undefined || item['ended'] !== true;
+      if (isWanted && !isExpired(item, this.#clock.now())) ids.push(textOf(item, 'run'));
+    }
     const found = new Map<string, Run>();
     await forEachOf(
       ids,
@@ -127,6 +130,7 @@ export class RunStore {
       if (endedAtMs !== undefined && found['endedAtMs'] === undefined && rule !== undefined)
         this.#report?.({ type: 'run-ended', run, rule, failed: jobs.failed });
       await this.#progress.detach(item, options);
+      await this.#addToListings(item, options);
       return asRun(item, jobs);
     }
   }
@@ -137,6 +141,7 @@ export class RunStore {
     const { item } = await this.#table.update(key, { set }, { pk: key.pk, endedAtMs: undefined }, options);
     if (item === undefined) throw noRun(run);
     await this.#progress.detach(item, options);
+    await this.#addToListings(item, options);
   }
 
   /** The item of the run; the one that is there already stays. */
@@ -148,17 +153,18 @@ export class RunStore {
     return item ?? bug(`begin run ${id}`);
   }
 
-  /** Makes the run appear in the lists. Idempotent. */
+  /** Makes the run appear in the lists as one that goes on or has ended. Idempotent. */
   async #addToListings(run: Item, options?: Abortable): Promise<void> {
-    if (run['listed'] === true) return;
+    const listed = run['endedAtMs'] === undefined ? 'open' : 'ended';
+    if (run['listed'] === listed) return;
     const id = idOf(run);
     const rule = findText(run, 'rule');
     const startedAtMs = numberOf(run, 'startedAtMs');
-    const sk = `${LISTED}${String(startedAtMs).padStart(15, '0')}#${id}`;
-    const set = { run: id, ttl: numberOf(run, 'ttl') };
+    const sk = `${listedFrom(startedAtMs)}#${id}`;
+    const set = { run: id, ttl: numberOf(run, 'ttl'), ended: listed === 'ended' || undefined };
     for (const pk of [ALL_RUNS, ...(rule === undefined ? [] : [rulePk(rule)])])
       await this.#table.update(keyOf(pk, sk), { set }, {}, options);
-    await this.#table.update(runKey(id), { set: { listed: true } }, { pk: run.pk }, options);
+    await this.#table.update(runKey(id), { set: { listed } }, { pk: run.pk }, options);
   }
 
   /** Changes the item of a run. NOT_FOUND without it. */

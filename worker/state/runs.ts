@@ -39,6 +39,7 @@ export function runsOver(table: Table, clock: Clock, report?: Report): Runs {
     startJob: async (run, job, options) => jobs.start(run, job, options),
     giveBackJob: async (run, job, options) => jobs.giveBack(run, job, options),
     retryJob: async (run, job, why, options) => jobs.retry(run, job, why, options),
+    resendJob: async (run, job, changedAtMs, options) => jobs.resend(run, job, changedAtMs, options),
     endJob: async (run, job, end, options) => jobs.end(run, job, end, options),
     reviveJob: async (run, job, options) => jobs.revive(run, job, options),
   };

@@ -150,6 +150,8 @@ export interface JobRecord {
   /** What was found wrong at its destination when it was planned, which is so until it is done. */
   readonly fault?: string | undefined;
   readonly changedAtMs: number;
+  /** When its message is redelivered for the next attempt, after one that failed. */
+  readonly dueAtMs?: number | undefined;
 }
 
 /** What is known of a rule's runs of everything that it names: those on schedule, and those that were asked for. */
@@ -171,7 +173,7 @@ export interface ScheduledRun {
   readonly rule: string;
   /** The moment that the schedule names, in milliseconds since 1970. */
   readonly scheduledAtMs: number;
-  /** The id of the current run, which has ended or is declared dead. */
+  /** The id of the current run, which has ended, is declared dead, or only waits for retries. It goes on beside the new one. */
   readonly replacing?: string | undefined;
 }
 
@@ -184,12 +186,21 @@ export interface NewRun extends Pick<Run, 'id' | 'rule' | 'trigger'> {
 /** A job that is made known. */
 export type NewJob = Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fingerprint' | 'fault'>;
 
+export interface RunListOptions extends Abortable {
+  /** Default: 50, or all with `unendedSinceMs`. */
+  readonly limit?: number | undefined;
+  /** Only runs of this rule. */
+  readonly rule?: string | undefined;
+  /** Only runs that began at this time or later and are not listed as ended. One that ended a moment ago may be among them. */
+  readonly unendedSinceMs?: number | undefined;
+}
+
 /** Reads runs. One that does not exist, or is older than 90 days, is undefined and has no jobs. */
 export interface RunReader {
   progress(rule: string, options?: Abortable): Promise<RuleProgress | undefined>;
   get(run: string, options?: Abortable): Promise<Run | undefined>;
   /** Newest first. */
-  list(options?: Abortable & { readonly limit?: number; readonly rule?: string | undefined }): Promise<readonly Run[]>;
+  list(options?: RunListOptions): Promise<readonly Run[]>;
   /** One job of a run. */
   job(run: string, job: string, options?: Abortable): Promise<JobRecord | undefined>;
   /** The jobs of a run, or those in one state. */
@@ -223,13 +234,18 @@ interface JobWriter {
   startJob(run: string, job: string, options?: Abortable): Promise<number | undefined>;
   /** Back to waiting as if it had not been begun: it was given back, and the attempt does not count. Nothing when it has ended already. */
   giveBackJob(run: string, job: string, options?: Abortable): Promise<void>;
-  /** Back to waiting, with the reason. Nothing when it has ended already. */
+  /** Back to waiting until `dueAtMs`, with the reason. Nothing when it has ended already. */
   retryJob(
     run: string,
     job: string,
-    why: { readonly code: string; readonly reason: string },
+    why: { readonly code: string; readonly reason: string; readonly dueAtMs: number },
     options?: Abortable,
   ): Promise<void>;
+  /**
+   * Its message is about to be sent again: it waits from now on. False when it does not wait, or when it changed since `changedAtMs`, where that
+   * is given: another process does it.
+   */
+  resendJob(run: string, job: string, changedAtMs: number | undefined, options?: Abortable): Promise<boolean>;
   /** Ends a job, once: the first end stays. Ends the run if all are planned and none is left. */
   endJob(run: string, job: string, end: JobEnd, options?: Abortable): Promise<void>;
   /** From failed back to waiting, and the run goes on: its message was put back to the queue. */

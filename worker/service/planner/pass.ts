@@ -9,6 +9,8 @@ import { describeFailure, ifFound, toFailure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import type { BackendPool } from '../backend-pool.ts';
 import { planScheduled } from './plan-scheduled.ts';
+import { onlyRetries } from './retries.ts';
+import { reachedMs, resendLost } from './resend-lost.ts';
 import type { Service } from '../service.ts';
 
 export interface PassOptions extends Abortable {
@@ -38,11 +40,8 @@ export interface PassResult {
 const DEAD_AFTER_SECONDS = 24 * 3600;
 /** The others wait for it: what of a rule is not planned by then is left to a worker. */
 const MAX_RULE_MS = 2 * 60_000;
-/** A job that waited this long while the queue is empty has lost its message. Longer than SQS takes to count right. */
-const LOST_AFTER_MS = 15 * 60_000;
-/** How many of the newest runs that belong to no rule's schedule are looked at. */
+/** How many of the newest runs are looked at for what workers have reached, whether they have ended or not. */
 const RUNS_LOOKED_AT = 100;
-const RESENT_AT_ONCE = 500;
 
 /**
  * One pass of a planner: begins and plans the runs of all rules that are due, repairs what crashed planners and workers left, and reports what
@@ -69,8 +68,10 @@ class Pass {
   readonly #service: Service;
   readonly #backends: Pick<BackendPool, 'use'>;
   readonly #options: PassOptions;
-  /** Runs that were looked at and go on. */
-  readonly #open = new Set<string>();
+  /** Runs that were looked at, by id. */
+  readonly #seen = new Map<string, Run>();
+  /** Those of them that go on. */
+  readonly #open = new Map<string, Run>();
 
   constructor(service: Service, backends: Pick<BackendPool, 'use'>, options: PassOptions) {
     this.#service = service;
@@ -114,7 +115,8 @@ class Pass {
 
     const scheduledMs = lastScheduledMs(rule.schedule, nowMs) ?? 0;
     const isDue = lastScheduledAtMs === undefined || scheduledMs > lastScheduledAtMs;
-    if (isGoingOn) {
+    const isFree = !isGoingOn || (isDue && (await onlyRetries(open, runs, this.#options)));
+    if (!isFree) {
       if (isDue) this.#late(open, rule.name, false);
       if (open.plannedAtMs === undefined) await this.#resume(open, rule);
       return;
@@ -125,46 +127,33 @@ class Pass {
   /** Settles runs that no schedule waits for: those of pushes, of requests, and of rules that are gone. */
   async settleOthers(): Promise<void> {
     const { runs } = this.#service.state;
-    for (const run of await runs.list({ ...this.#options, limit: RUNS_LOOKED_AT })) {
-      if (run.endedAtMs !== undefined || this.#open.has(run.id)) continue;
+    const { signal, clock, deadAfterSeconds = DEAD_AFTER_SECONDS } = this.#options;
+    for (const run of await runs.list({ signal, limit: RUNS_LOOKED_AT })) this.#seen.set(run.id, run);
+    // twice the time: they are declared dead by the first pass after it
+    const unendedSinceMs = clock.now() - 2 * deadAfterSeconds * 1000;
+    for (const run of await runs.list({ signal, unendedSinceMs })) {
+      if (this.#open.has(run.id)) continue;
       const settled = await this.#settle(run.id);
       if (settled.endedAtMs === undefined && settled.jobs.running === 0) await this.#isDead(settled, run.rule);
     }
   }
 
-  /**
-   * Sends waiting jobs again while the queue is empty: those that a planner made known but crashed before it sent, and those whose messages the
-   * queue lost.
-   */
+  /** Sends waiting jobs again that a planner made known but crashed before it sent, and those whose messages the queue lost. */
   async resendLost(): Promise<void> {
-    const { queue, state } = this.#service;
-    const { visible, inFlight, delayed } = await queue.count(this.#options);
-    if (visible + inFlight + delayed > 0) return;
-    const beforeMs = this.#options.clock.now() - LOST_AFTER_MS;
-    for (const run of this.#open) {
-      let lost: { readonly body: string }[] = [];
-      const send = async (): Promise<void> => {
-        if (lost.length > 0) await queue.send(lost, this.#options);
-        this.tally.resent += lost.length;
-        lost = [];
-      };
-      for await (const { body, changedAtMs } of state.runs.jobs(run, { ...this.#options, state: 'waiting' })) {
-        if (body !== undefined && changedAtMs <= beforeMs) lost.push({ body });
-        if (lost.length === RESENT_AT_ONCE) await send();
-      }
-      await send();
-    }
-    const { resent } = this.tally;
+    const reached = reachedMs(this.#seen.values());
+    const resent = await resendLost(this.#open.values(), reached, this.#service, this.#options);
+    this.tally.resent = resent;
     if (resent > 0)
       this.#options.report?.({
         type: 'warning',
-        message: `${resent} jobs waited and the queue was empty: they were sent again`,
+        message: `${resent} jobs waited longer than the queue explains: they were sent again`,
       });
   }
 
   async #settle(id: string): Promise<Run> {
     const run = await this.#service.state.runs.settle(id, this.#options);
-    if (run.endedAtMs === undefined) this.#open.add(id);
+    this.#seen.set(id, run);
+    if (run.endedAtMs === undefined) this.#open.set(id, run);
     return run;
   }
 

@@ -10,6 +10,7 @@ import { nameOf, planJobs, referenceOf, titleOf, type JobPlan, type SourceImage 
 import type { Presences } from './presences.ts';
 import type { Remembered } from './remembered.ts';
 import { withoutRefused } from './refused-jobs.ts';
+import type { Retries } from './retries.ts';
 import type { RunJobs } from './run-jobs.ts';
 
 /** Images of one repository. */
@@ -27,6 +28,8 @@ export interface BatchContext {
   readonly remembered: Pick<Remembered, 'find'>;
   readonly presences: Pick<Presences, 'find'>;
   readonly owners: DestinationOwners;
+  /** Absent: a job is made for an image whatever earlier runs are trying. */
+  readonly retries?: Retries | undefined;
   /** Called for an image that cannot be planned. Throws where that ends the planning. */
   readonly fail: (title: string, error: unknown) => Promise<void>;
 }
@@ -58,11 +61,14 @@ export async function planBatch(batch: Batch, context: BatchContext, options: Ab
     }
   }
   const { jobs, faults, unchanged } = await compare(batch, images, wanted, context, options);
-  await context.jobs.add(
-    jobs.map((job) => ({ job, title: titleOf(job), fault: faults.get(job.id) })),
-    unchanged,
-    options,
-  );
+  const wantedJobs = jobs.map((job) => ({ job, title: titleOf(job), fault: faults.get(job.id) }));
+  const added: typeof wantedJobs = [];
+  for (const one of wantedJobs) {
+    const retried = await context.retries?.find(one.job, options);
+    if (retried === undefined) added.push(one);
+    else await context.jobs.leave(one, retried, options);
+  }
+  await context.jobs.add(added, unchanged, options);
 }
 
 async function compare(

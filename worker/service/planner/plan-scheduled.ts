@@ -2,7 +2,7 @@ import type { Backends } from '../../images/backends.ts';
 import { formatRepository, type Repository } from '../../oci/reference.ts';
 import type { PlanJob } from '../../queue/job.ts';
 import type { CopyRule } from '../../rules/rule.ts';
-import type { StateStore } from '../../state/state.ts';
+import type { Run, StateStore } from '../../state/state.ts';
 import { anyOf, checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { deadline } from '../../util/deadline.ts';
@@ -19,6 +19,7 @@ import { afterRepository, FROM_THE_START, isAfter, mayHaveAfter, nameOf } from '
 import { planRun, type PlanOptions, type PlanResult, type RunToPlan } from './plan-run.ts';
 import { Presences } from './presences.ts';
 import { Remembered } from './remembered.ts';
+import { Retries } from './retries.ts';
 import type { RunJobs } from './run-jobs.ts';
 import { readRule } from './stored-rule.ts';
 
@@ -28,6 +29,11 @@ export interface ScheduledPlanOptions extends PlanOptions {
    * broken off: a registry that does not answer holds up no other rule. A plan that goes on after an image gets further, late or not.
    */
   readonly untilMs?: number | undefined;
+}
+
+/** A run of everything that its rule names. */
+interface ScheduledPlan extends RunToPlan {
+  readonly run: Pick<Run, 'id' | 'startedAtMs' | 'trigger'>;
 }
 
 /** What is under way when it is late ends within this time, or is broken off. */
@@ -40,7 +46,7 @@ const MAX_FAILURES = 3;
  * on. Memory is that of the largest repository.
  */
 export async function planScheduled(
-  request: RunToPlan,
+  request: ScheduledPlan,
   service: Service,
   backends: Backends,
   options: ScheduledPlanOptions,
@@ -95,7 +101,7 @@ interface Parts {
 /** Plans repository after repository of one rule, until it is late. */
 class RulePlanner {
   readonly #rule: CopyRule;
-  readonly #run: RunToPlan['run'];
+  readonly #run: ScheduledPlan['run'];
   readonly #after: PlanJob['after'];
   readonly #parts: Parts;
   /** For work that goes on when it is late. */
@@ -107,7 +113,7 @@ class RulePlanner {
   #reached: PlanJob['after'] | undefined;
 
   constructor(
-    { rule, run, after }: RunToPlan,
+    { rule, run, after }: ScheduledPlan,
     parts: Parts,
     held: Abortable,
     /** Fires with that of `held`, and when it is late. */
@@ -127,6 +133,8 @@ class RulePlanner {
       remembered: new Remembered(parts.state.destinations),
       presences: new Presences(parts.backends, parts.report),
       owners: new DestinationOwners(parts.state.rules, parts.clock),
+      // a person who asks for a run wants an attempt now
+      retries: run.trigger === 'schedule' ? new Retries(rule.name, run, parts.state.runs) : undefined,
       fail: async (title, error) => this.#fail(title, error),
     };
   }

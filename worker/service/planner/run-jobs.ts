@@ -11,7 +11,7 @@ import {
   type PlanJob,
 } from '../../queue/job.ts';
 import type { Message } from '../../queue/queue.ts';
-import type { NewJob, Run } from '../../state/state.ts';
+import type { JobRecord, NewJob, Run } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Report } from '../../util/events.ts';
 import { describeFailure, isFailure } from '../../util/failure.ts';
@@ -88,14 +88,38 @@ export class RunJobs {
     checkAborted(options);
     if (!isFailure(error) || error.code === 'BUG' || error.context.side === undefined) throw error;
     const { rule, run, report } = this.#options;
-    const { runs } = this.#service.state;
     const { code } = error;
     const message = describeFailure(error);
     const id = jobId(run.id, title);
     report?.({ type: 'rule-failed', rule, code, message: `${title}: ${message}` });
-    const open = await runs.addJobs(run.id, [{ id, title, rule }], options);
-    if (open.has(id)) await runs.endJob(run.id, id, { state: 'failed', code, reason: message }, options);
+    await this.#addFailed({ id, title }, code, message, options);
     this.#tally.failed++;
+  }
+
+  /**
+   * A job that an earlier run is still trying becomes a failed job of this run: the image is not where it has to be, so the run is not a good
+   * one, and no second job of it is made.
+   */
+  async leave(
+    { job: { id }, ...said }: { readonly job: CopyJob; readonly title: string; readonly fault?: string | undefined },
+    { run, attempts, code = 'UNAVAILABLE', reason = '' }: JobRecord,
+    options: Abortable,
+  ): Promise<void> {
+    const why = `the run ${run} goes on trying after attempt ${attempts}: ${reason}`;
+    await this.#addFailed({ id, ...said }, code, why, options);
+    this.#sent?.add(id);
+  }
+
+  async #addFailed(
+    job: Pick<JobRecord, 'id' | 'title' | 'fault'>,
+    code: string,
+    reason: string,
+    options: Abortable,
+  ): Promise<void> {
+    const { rule, run } = this.#options;
+    const { runs } = this.#service.state;
+    const open = await runs.addJobs(run.id, [{ ...job, rule }], options);
+    if (open.has(job.id)) await runs.endJob(run.id, job.id, { state: 'failed', code, reason }, options);
   }
 
   /**

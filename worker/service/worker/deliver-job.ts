@@ -1,7 +1,15 @@
 import { fingerprintOf } from '../../queue/fingerprint.ts';
 import { formatJob, type Job, type PlanJob } from '../../queue/job.ts';
 import type { Delivery, Outcome } from '../../queue/queue.ts';
-import { MAX_ATTEMPTS, mayPass, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
+import {
+  MAX_ATTEMPTS,
+  mayPass,
+  retryLater,
+  isReplacedNext,
+  isTooOld,
+  replace,
+  waitSeconds,
+} from '../../queue/redelivery.ts';
 import { titleOf as copyTitle } from '../planner/plan-jobs.ts';
 import { aborted, anyOf, type Abortable } from '../../util/abort.ts';
 import { describeFailure, Failure, isFailure, toFailure } from '../../util/failure.ts';
@@ -84,6 +92,8 @@ export class JobDelivery {
       this.#handedBack('another writes to the same destination');
       // most copies are short: soon at first, then every half a lease, and half of that more by chance
       const { leaseSeconds = LEASE_SECONDS, clock } = this.#context;
+      // its message is not lost, however long the other copy takes
+      if (isReplacedNext(this.#delivery)) await state.runs.resendJob(this.#job.run, this.#job.id, undefined, options);
       return await this.#retryLater(
         Math.min(leaseSeconds / 2, 2 ** this.#delivery.receiveCount) * (1 + clock.random() / 2),
       );
@@ -125,9 +135,12 @@ export class JobDelivery {
     const { code } = failure;
     const message = describeFailure(failure);
     const job = this.#name;
-    await this.#context.service.state.runs.retryJob(job.run, job.id, { code, reason: message });
+    const { clock, service } = this.#context;
+    const seconds = waitSeconds(attempt, failure, clock);
+    const dueAtMs = clock.now() + seconds * 1000;
+    await service.state.runs.retryJob(job.run, job.id, { code, reason: message, dueAtMs });
     this.#report({ type: 'job-failed', job, durationMs, code, message, again: true });
-    return this.#retryLater(waitSeconds(attempt, failure, this.#context.clock));
+    return this.#retryLater(seconds);
   }
 
   /** Sends the dead letter, then ends the job: after a crash in between the job is dead-lettered twice rather than lost. */
