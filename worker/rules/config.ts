@@ -8,7 +8,7 @@ import { ConfigSchema, ruleFaults, RuleSchema } from './config-schema.ts';
 import { faultsOf, invalid, sentenceOf, type Fault, type Path } from './faults.ts';
 import type { Access, Config, Rule } from './rule.ts';
 import { documentOf, ruleOf } from './rule-document.ts';
-import { offsetOf, positionIn, readYaml } from './yaml.ts';
+import { offsetsIn, positionIn, readYaml } from './yaml.ts';
 
 /**
  * Reads a rules file (YAML, docs/configuration.md). INVALID with every fault, one a line: where (`file:line:column`, the path and
@@ -22,7 +22,8 @@ export function parseConfig(text: string, options: { readonly file?: string | un
     throw new Failure('INVALID', `read ${file}: it is empty: expected "version: 1" and "rules"`);
   const { config, faults } = readConfig(value);
   if (config !== undefined && faults.length === 0) return config;
-  const placed = faults.map((fault) => ({ fault, offset: offsetOf(document, fault.path) }));
+  const offsetOf = offsetsIn(document);
+  const placed = faults.map((fault) => ({ fault, offset: offsetOf(fault.path) }));
   placed.sort((a, b) => a.offset - b.offset);
   throw invalid(
     file,
