@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { append } from '../util/lists.ts';
 import { Failure } from '../util/failure.ts';
 import { compareStrings, quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
@@ -91,8 +92,8 @@ function readConfig(value: unknown): { config: Config | undefined; faults: reado
       faults: [{ path: ['version'], message: `${value['version']} is of a newer Transship; this one reads version 1` }],
     };
   const whole = ConfigSchema.extend({ rules: z.array(z.unknown()) }).safeParse(value);
-  if (!whole.success) faults.push(...faultsOf(whole.error.issues, value, []));
-  if (isRecord(value)) faults.push(...accessFaults(value['registries']));
+  if (!whole.success) append(faults, faultsOf(whole.error.issues, value, []));
+  if (isRecord(value)) append(faults, accessFaults(value['registries']));
   const given = isRecord(value) && Array.isArray(value['rules']) ? (value['rules'] as readonly unknown[]) : [];
   const rules = given.map((rule, index) => ({ index, rule: readRule(rule, ['rules', index], faults) }));
   const names = new Map<unknown, number>();
@@ -105,7 +106,7 @@ function readConfig(value: unknown): { config: Config | undefined; faults: reado
       faults.push({ path: ['rules', index, 'name'], message: `rules[${first}] has the name ${quote(name)} already` });
   }
   const good = rules.flatMap(({ index, rule }) => (rule === undefined ? [] : [{ rule, path: ['rules', index] }]));
-  faults.push(...checkConflicts(good));
+  append(faults, checkConflicts(good));
   if (!whole.success) return { config: undefined, faults };
   return {
     config: { version: 1, registries: whole.data.registries ?? {}, rules: good.map(({ rule }) => rule) },
@@ -116,9 +117,9 @@ function readConfig(value: unknown): { config: Config | undefined; faults: reado
 function readRule(value: unknown, path: Path, faults: Fault[]): Rule | undefined {
   const read = RuleSchema.safeParse(value);
   const whole = isRecord(value) ? ruleFaults(value) : [];
-  faults.push(...whole.map((fault) => ({ ...fault, path: [...path, ...fault.path] })));
+  for (const fault of whole) faults.push({ ...fault, path: [...path, ...fault.path] });
   if (read.success) return whole.length === 0 ? ruleOf(read.data) : undefined;
-  faults.push(...faultsOf(read.error.issues, value, path));
+  append(faults, faultsOf(read.error.issues, value, path));
   return undefined;
 }
 
