@@ -41,7 +41,7 @@ export function zip(entries: readonly ZipEntry[]): Buffer {
     rest.writeUInt32LE(READABLE_FILE * 0x1_00_00, 6);
     rest.writeUInt32LE(offset, 10);
     const file = [uint32(LOCAL), about, path, packed];
-    files.push(...file);
+    for (const part of file) files.push(part);
     directory.push(uint32(CENTRAL), uint16(MADE_BY), about, rest, path);
     offset += file.reduce((sum, part) => sum + part.byteLength, 0);
   }

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { Digest } from '../../worker/oci/digest.ts';
+import { append, highest } from '../../worker/util/lists.ts';
 import type { Refusal } from '../registry/exchange.ts';
 import type { StoredManifest, StoredRepository } from '../registry/store.ts';
 import { holdersOf, tagsOf, type Ecr, type ImageStatus } from './ecr.ts';
@@ -92,11 +93,13 @@ export const IMAGE_OPERATIONS: Readonly<Record<string, Operation>> = {
         failures.push(failure(id, 'ImageReferencedByManifestList', holdersOf(repository, image.digest)));
         continue;
       }
-      imageIds.push(
-        ...(onlyTag === undefined ? idsOf(repository, image) : [{ imageDigest: image.digest, imageTag: onlyTag }]),
-      );
-      if (onlyTag === undefined) ecr.removeImage(repository, image);
-      else ecr.removeTag(repository, onlyTag, image);
+      if (onlyTag === undefined) {
+        append(imageIds, idsOf(repository, image));
+        ecr.removeImage(repository, image);
+      } else {
+        imageIds.push({ imageDigest: image.digest, imageTag: onlyTag });
+        ecr.removeTag(repository, onlyTag, image);
+      }
     }
     return { imageIds, failures };
   },
@@ -227,5 +230,8 @@ function describeImage(
 /** Of a list: the largest image in it. */
 function sizeOf(repository: StoredRepository, image: StoredManifest): number {
   if (image.kind !== 'index') return image.contentBytes;
-  return Math.max(0, ...image.children.map((child) => repository.manifests.get(child)?.contentBytes ?? 0));
+  return highest(
+    image.children.map((child) => repository.manifests.get(child)?.contentBytes ?? 0),
+    0,
+  );
 }

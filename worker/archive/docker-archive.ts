@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { ManifestNode } from '../content/graph.ts';
 import { digestOf, parseDigest, type Digest } from '../oci/digest.ts';
 import { MEDIA_TYPE, parseManifest, type Descriptor } from '../oci/manifest.ts';
+import { append } from '../util/lists.ts';
 import { isRecord } from '../util/record.ts';
 import { retry } from '../util/retry.ts';
 import { quote } from '../util/text.ts';
@@ -115,7 +116,7 @@ class DockerReader {
         from: 0,
         to: MAGIC_BYTES,
       })) {
-        start.push(...chunk);
+        append(start, chunk);
       }
     });
     const compression = compressionOf(Uint8Array.from(start));

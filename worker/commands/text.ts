@@ -1,3 +1,4 @@
+import { highest } from '../util/lists.ts';
 import { redacted } from '../util/text.ts';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
@@ -30,7 +31,12 @@ export function formatDigest(digest: string): string {
 /** Rows under their heads, columns as wide as their widest cell; columns of numbers (`>`) to the right. */
 export function formatTable(heads: readonly string[], rows: readonly (readonly string[])[]): string {
   const names = heads.map((head) => head.replace(/^>/, ''));
-  const widths = names.map((name, column) => Math.max(name.length, ...rows.map((row) => row[column]?.length ?? 0)));
+  const widths = names.map((name, column) =>
+    highest(
+      rows.map((row) => row[column]?.length ?? 0),
+      name.length,
+    ),
+  );
   const line = (cells: readonly string[]): string =>
     cells
       .map((cell, column) =>

@@ -17,6 +17,7 @@ import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { atSide, describeFailure, isFailure, onSide, type Failure } from '../util/failure.ts';
 import { forEachOf, Limit } from '../util/limit.ts';
+import { highest } from '../util/lists.ts';
 import type { Outcome, Report } from '../util/events.ts';
 
 export interface CopyOptions extends Abortable {
@@ -206,9 +207,9 @@ class CopySession {
     const heights = new Map<Digest, number>();
     for (const node of nodes) {
       const below = childrenOf(node.manifest).map((child) => heights.get(child.digest) ?? -1);
-      heights.set(node.descriptor.digest, Math.max(-1, ...below) + 1);
+      heights.set(node.descriptor.digest, highest(below, -1) + 1);
     }
-    const top = Math.max(-1, ...heights.values());
+    const top = highest(heights.values(), -1);
     for (let height = 0; height <= top; height++) {
       const level = nodes.filter((node) => heights.get(node.descriptor.digest) === height);
       await forEachOf(level, MANIFESTS_AT_ONCE, (node, options) => this.#manifest(node, options), this.#options);

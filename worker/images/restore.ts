@@ -77,7 +77,8 @@ export async function restore(
 function withoutRivals(wanted: readonly Wanted[], faults: Faults): readonly ImageCopyRequest[] {
   const requests: ImageCopyRequest[] = [];
   for (const [name, rivals] of Map.groupBy(wanted, ({ request: { to } }) => formatLocation(to))) {
-    if (new Set(rivals.map(({ digest }) => digest)).size === 1) requests.push(...rivals.map((rival) => rival.request));
+    if (new Set(rivals.map(({ digest }) => digest)).size === 1)
+      for (const { request } of rivals) requests.push(request);
     else {
       const all = rivals.map((rival) => formatLocation(rival.request.from)).join(', ');
       faults.add(`${name} was not restored: ${all} hold different images of that name; restore the one that is meant`);

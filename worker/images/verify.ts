@@ -4,6 +4,7 @@ import { copy } from '../copy/copy.ts';
 import { discard } from '../content/discard.ts';
 import type { Digest } from '../oci/digest.ts';
 import { isManifestType, type Descriptor } from '../oci/manifest.ts';
+import { append } from '../util/lists.ts';
 import { checkAborted } from '../util/abort.ts';
 import { describeFailure, isFailure, onSide, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
@@ -80,14 +81,14 @@ async function verifyOne(
     const blobs = blobsOf(graph);
     counted.blobs = blobs.length;
     if (location.transport === 'docker' && request.deep !== true) {
-      faults.push(...(await missingOf(blobs, location, backends, options)));
+      append(faults, await missingOf(blobs, location, backends, options));
     } else {
       await copy(image.source, collecting(faults, counted, options), [image.root], { ...options, graph, strict: true });
     }
     if (image.compare !== undefined) {
       const compared = await image.compare(options);
       complete = compared.complete;
-      faults.push(...compared.faults);
+      append(faults, compared.faults);
     }
     foreign = foreignOf(graph);
     for (const descriptor of foreign) {
@@ -97,7 +98,7 @@ async function verifyOne(
       });
     }
     if (request.against !== undefined)
-      faults.push(...(await drift(image.root, image.source, request.against, backends, options)));
+      append(faults, await drift(image.root, image.source, request.against, backends, options));
   } catch (error) {
     checkAborted(options);
     if (!isFault(error, location, digest !== undefined)) throw error;

@@ -1,6 +1,8 @@
+import { LRUCache } from 'lru-cache';
 import { ecrHost } from './ecr-host.ts';
 import { formatReference, isTag, parseReference, withoutSecrets, type Reference } from './reference.ts';
 import { Failure, isFailure } from '../util/failure.ts';
+import { linearExpression } from '../util/linear-expression.ts';
 import { quote } from '../util/text.ts';
 
 /** Where an image is, or is to be. Transports as in skopeo, and `s3://`. */
@@ -150,11 +152,13 @@ export function isPattern(text: string): boolean {
 
 /** Whether `text` matches the pattern: `*` any characters, `{a,b}` either; everything else stands for itself. */
 export function matchesPattern(pattern: string, text: string): boolean {
-  return isPattern(pattern) ? expressionOf(pattern).test(text) : pattern === text;
+  return isPattern(pattern) ? expressionOf(pattern)(text) : pattern === text;
 }
 
-/** INVALID for a brace that is not closed. */
-function expressionOf(pattern: string): RegExp {
+/** INVALID for a brace that is not closed, and for a pattern that is too long. */
+function expressionOf(pattern: string): (text: string) => boolean {
+  const known = EXPRESSIONS.get(pattern);
+  if (known !== undefined) return known;
   let source = '';
   let depth = 0;
   for (const character of pattern) {
@@ -169,8 +173,19 @@ function expressionOf(pattern: string): RegExp {
     else source += character.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
   }
   if (depth > 0) throw invalid(pattern, 'a brace is not closed');
-  return new RegExp(`^${source}$`, 's');
+  let matches: (text: string) => boolean;
+  try {
+    matches = linearExpression(`^${source}$`, 's');
+  } catch (cause) {
+    if (cause instanceof SyntaxError) throw invalid(pattern, 'it is too long or nested too deep');
+    throw cause;
+  }
+  EXPRESSIONS.set(pattern, matches);
+  return matches;
 }
+
+/** Of the patterns that were asked for last: one is compared with each name of a list. */
+const EXPRESSIONS = new LRUCache<string, (text: string) => boolean>({ max: 100 });
 
 /** A place in a registry without `docker://`, which may be left out everywhere. */
 export function withoutTransport(text: string): string {

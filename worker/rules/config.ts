@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { append } from '../util/lists.ts';
 import { Failure } from '../util/failure.ts';
 import { compareStrings, quote } from '../util/text.ts';
 import { isRecord } from '../util/record.ts';
@@ -8,7 +9,7 @@ import { ConfigSchema, ruleFaults, RuleSchema } from './config-schema.ts';
 import { faultsOf, invalid, sentenceOf, type Fault, type Path } from './faults.ts';
 import type { Config, Rule } from './rule.ts';
 import { documentOf, ruleOf } from './rule-document.ts';
-import { offsetOf, positionIn, readYaml } from './yaml.ts';
+import { offsetsIn, positionIn, readYaml } from './yaml.ts';
 
 /**
  * Reads a rules file (YAML, docs/configuration.md). INVALID with every fault, one a line: where (`file:line:column`, the path and
@@ -25,7 +26,8 @@ export function parseConfig(
     throw new Failure('INVALID', `read ${file}: it is empty: expected "version: 1" and "rules"`);
   const { config, faults } = readConfig(value, options);
   if (config !== undefined && faults.length === 0) return config;
-  const placed = faults.map((fault) => ({ fault, offset: offsetOf(document, fault.path) }));
+  const offsetOf = offsetsIn(document);
+  const placed = faults.map((fault) => ({ fault, offset: offsetOf(fault.path) }));
   placed.sort((a, b) => a.offset - b.offset);
   throw invalid(
     file,
@@ -109,8 +111,8 @@ function readConfig(
       faults: [{ path: ['version'], message: `${value['version']} is of a newer Transship; this one reads version 1` }],
     };
   const whole = ConfigSchema.extend({ rules: z.array(z.unknown()) }).safeParse(value);
-  if (!whole.success) faults.push(...faultsOf(whole.error.issues, value, []));
-  if (isRecord(value)) faults.push(...accessFaults(value['registries']));
+  if (!whole.success) append(faults, faultsOf(whole.error.issues, value, []));
+  if (isRecord(value)) append(faults, accessFaults(value['registries']));
   const given = isRecord(value) && Array.isArray(value['rules']) ? (value['rules'] as readonly unknown[]) : [];
   const rules = given.map((rule, index) => ({ index, rule: readRule(rule, ['rules', index], faults) }));
   const names = new Map<unknown, number>();
@@ -123,7 +125,7 @@ function readConfig(
       faults.push({ path: ['rules', index, 'name'], message: `rules[${first}] has the name ${quote(name)} already` });
   }
   const good = rules.flatMap(({ index, rule }) => (rule === undefined ? [] : [{ rule, path: ['rules', index] }]));
-  faults.push(...checkConflicts(good, options));
+  append(faults, checkConflicts(good, options));
   if (!whole.success) return { config: undefined, faults };
   return {
     config: { version: 1, ...accessOf(whole.data), rules: good.map(({ rule }) => rule) },
@@ -134,9 +136,9 @@ function readConfig(
 function readRule(value: unknown, path: Path, faults: Fault[]): Rule | undefined {
   const read = RuleSchema.safeParse(value);
   const whole = isRecord(value) ? ruleFaults(value) : [];
-  faults.push(...whole.map((fault) => ({ ...fault, path: [...path, ...fault.path] })));
+  for (const fault of whole) faults.push({ ...fault, path: [...path, ...fault.path] });
   if (read.success) return whole.length === 0 ? ruleOf(read.data) : undefined;
-  faults.push(...faultsOf(read.error.issues, value, path));
+  append(faults, faultsOf(read.error.issues, value, path));
   return undefined;
 }
 

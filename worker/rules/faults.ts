@@ -25,11 +25,10 @@ export function faultsOf(issues: readonly z.core.$ZodIssue[], value: unknown, pr
     const given = valueAt(value, issue.path);
     const misfit = (expected: string): readonly Fault[] => [{ path, message: expectation(given, expected, path) }];
     switch (issue.code) {
-      case 'unrecognized_keys':
-        return issue.keys.map((key, index) => ({
-          path: [...path, key],
-          message: issue.message.split('\n')[index] ?? issue.message,
-        }));
+      case 'unrecognized_keys': {
+        const messages = issue.message.split('\n');
+        return issue.keys.map((key, index) => ({ path: [...path, key], message: messages[index] ?? issue.message }));
+      }
       case 'invalid_union': {
         // the one form that was meant: all others are of another type, or one word that it is not
         const without = (errors: typeof issue.errors, wrong: string): typeof issue.errors =>

@@ -1,8 +1,8 @@
-import picomatch from 'picomatch';
 import semver from 'semver';
 import { isDerivedTag } from '../oci/derived-tag.ts';
 import { isTag } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
+import { linearExpression } from '../util/linear-expression.ts';
 import { compareStrings, quote } from '../util/text.ts';
 import type { Candidate, TagSelection } from './rule.ts';
 
@@ -130,50 +130,50 @@ export function expressionParts(pattern: string): { readonly source: string; rea
 }
 
 /**
- * Returns whether a tag matches a glob (as picomatch has it, of the whole tag) or a `/regular expression/` (anywhere in the tag, unless it
- * says `^` and `$`). INVALID with one sentence for what is neither.
+ * Returns whether a tag matches a glob (of the whole tag) or a `/regular expression/` (anywhere in the tag, unless it says `^` and `$`), in
+ * time that is linear in the tag. INVALID with one sentence for what is neither.
  */
 export function tagMatcher(pattern: string): (tag: string) => boolean {
   const invalid = (why: string, cause?: unknown): Failure =>
     new Failure('INVALID', `${quote(pattern)} is not a pattern of tags: ${why}`, { cause });
-  const expression = expressionParts(pattern);
-  if (expression !== undefined) {
-    if (/[^imsu]/.test(expression.flags)) throw invalid('its flags may be i, m, s and u');
-    let compiled: RegExp;
-    try {
-      compiled = new RegExp(expression.source, expression.flags);
-    } catch (cause) {
-      throw invalid(cause instanceof Error ? lowerFirst(cause.message) : 'it cannot be read', cause);
-    }
-    return (tag) => compiled.test(tag);
+  const { source, flags } = expressionParts(pattern) ?? { source: globSource(pattern, invalid), flags: '' };
+  if (/[^imsu]/.test(flags)) throw invalid('its flags may be i, m, s and u');
+  try {
+    return linearExpression(source, flags);
+  } catch (cause) {
+    throw invalid(cause instanceof Error ? lowerFirst(cause.message) : 'it cannot be read', cause);
   }
-  const fault = globFault(pattern);
-  if (fault !== undefined) throw invalid(fault);
-  for (const [set] of pattern.matchAll(new RegExp(CLASS, 'g'))) {
-    if (!isExpression(set)) throw invalid(`${quote(set)} is out of order`);
-  }
-  // what picomatch has for paths is left out: its short cuts for `*.*` and the like, and what more than one star mean
-  return picomatch(pattern.replace(/\*+/g, '*'), {
-    dot: true,
-    strictBrackets: true,
-    nonegate: true,
-    noextglob: true,
-    posix: true,
-    fastpaths: false,
-  });
 }
 
 const CLASS = String.raw`\[[!^]?[A-Za-z0-9._-]+\]`;
 const PIECE = String.raw`(?:[A-Za-z0-9._*?-]|${CLASS})`;
-/** What of picomatch is for tags; the rest, such as `+(a)` and `{1..3}`, is left to regular expressions. */
+/** What shells have beside it, such as `+(a)` and `{1..3}`, is left to regular expressions. */
 const GLOB = new RegExp(String.raw`^(?:${PIECE}|\{${PIECE}*(?:,${PIECE}*)+\})+$`);
 
-function globFault(pattern: string): string | undefined {
-  if (pattern === '') return 'it is empty';
-  if (pattern.startsWith('!')) return 'what is not wanted goes under "exclude"';
-  if (GLOB.test(pattern) && !pattern.includes('..')) return undefined;
-  return 'expected a glob of letters, digits, ".", "_" and "-" with *, ?, [a-z], [!a-z] and {a,b}, or a regular expression such as /^v[0-9]+$/';
+/** The regular expression that a glob stands for. Throws what `invalid` makes of the reason where it is none. */
+function globSource(pattern: string, invalid: (why: string) => Failure): string {
+  if (pattern === '') throw invalid('it is empty');
+  if (pattern.startsWith('!')) throw invalid('what is not wanted goes under "exclude"');
+  if (!GLOB.test(pattern) || pattern.includes('..'))
+    throw invalid(
+      'expected a glob of letters, digits, ".", "_" and "-" with *, ?, [a-z], [!a-z] and {a,b}, or a regular expression such as /^v[0-9]+$/',
+    );
+  for (const [set] of pattern.matchAll(new RegExp(CLASS, 'g'))) {
+    if (!isExpression(set)) throw invalid(`${quote(set)} is out of order`);
+  }
+  const source = pattern.replace(/\*+|[?.{},]|\[!/g, (piece) => GLOB_PIECES[piece] ?? '.*');
+  return `^${source}$`;
 }
+
+/** Beside `*`. Everything else stands for itself in both. */
+const GLOB_PIECES: Readonly<Record<string, string>> = {
+  '?': '.',
+  '.': String.raw`\.`,
+  '{': '(?:',
+  ',': '|',
+  '}': ')',
+  '[!': '[^',
+};
 
 function isExpression(source: string): boolean {
   try {

@@ -9,6 +9,8 @@ import {
   LineCounter,
   parseDocument,
   type Document,
+  type Pair,
+  type YAMLMap,
 } from 'yaml';
 import { withoutSecrets } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
@@ -142,23 +144,43 @@ export function positionIn(file: string, lines: LineCounter, offset: number): st
   return `${file}:${line}:${col}`;
 }
 
-/** The offset at which the value at `path` begins, or else that of the innermost value around it that exists. */
-export function offsetOf(document: Document, path: Path): number {
-  for (let length = path.length; length > 0; length--) {
-    const start = startOf(document, path.slice(0, length));
-    if (start !== undefined) return start;
-  }
-  return 0;
+/**
+ * Returns the offset at which the value at a path begins, or else that of the innermost value around it that exists. A mapping is looked
+ * through once, however many of its members are asked for.
+ */
+export function offsetsIn(document: Document): (path: Path) => number {
+  const known = new Map<unknown, ReadonlyMap<PropertyKey, Pair>>();
+  return (path) => {
+    let node: unknown = document.contents;
+    let offset = 0;
+    for (const step of path) {
+      let within: unknown;
+      let start: number | undefined;
+      if (isMap(node)) {
+        const members = known.get(node) ?? membersOf(node);
+        known.set(node, members);
+        const pair = members.get(step);
+        // the key says more than its value
+        start = isScalar(pair?.key) ? pair.key.range?.[0] : undefined;
+        within = pair?.value;
+      } else if (isSeq(node) && typeof step === 'number') {
+        within = node.items[step];
+        start = isNode(within) ? within.range?.[0] : undefined;
+      }
+      if (start === undefined) break;
+      node = within;
+      offset = start;
+    }
+    return offset;
+  };
 }
 
-function startOf(document: Document, path: Path): number | undefined {
-  const parent: unknown = path.length === 1 ? document.contents : document.getIn(path.slice(0, -1), true);
-  const last = path.at(-1);
-  // the key says more than its value
-  if (isMap(parent)) {
-    const pair = parent.items.find((item) => isPair(item) && isScalar(item.key) && textOf(item.key.value) === last);
-    return isScalar(pair?.key) ? pair.key.range?.[0] : undefined;
+/** The members of a mapping by their keys; of a key that is there twice the first. */
+function membersOf(mapping: YAMLMap): ReadonlyMap<PropertyKey, Pair> {
+  const members = new Map<PropertyKey, Pair>();
+  for (const pair of mapping.items) {
+    const key = isScalar(pair.key) ? textOf(pair.key.value) : undefined;
+    if (key !== undefined && !members.has(key)) members.set(key, pair);
   }
-  const node: unknown = document.getIn(path, true);
-  return isNode(node) ? node.range?.[0] : undefined;
+  return members;
 }

@@ -135,6 +135,15 @@ describe('patterns', () => {
       assert.equal(matchesPattern(pattern, text), expected));
   }
 
+  test('a pattern of many stars takes no longer for a name that it nearly matches', () => {
+    const begun = process.threadCpuUsage();
+    assert.equal(matchesPattern(`${'*a'.repeat(50)}*b`, 'a'.repeat(255)), false);
+    assert.ok(process.threadCpuUsage(begun).user < 500_000);
+  });
+
+  test('a pattern that is too long is refused', () =>
+    assert.throws(() => matchesPattern('*a'.repeat(10_000), 'a'), { code: 'INVALID', message: /too long/ }));
+
   test('an open brace is refused', () => assert.throws(() => matchesPattern('{a,b', 'a'), /brace is not closed/));
 });
 

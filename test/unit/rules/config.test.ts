@@ -27,6 +27,19 @@ function messageOf(read: () => unknown): string {
   return '';
 }
 
+describe('a file with a great many faults', () => {
+  test.each([
+    ['keys that are unknown', (index: number) => `unknown${index}: 1\n`, ''],
+    ['hosts that are none', (index: number) => `  "host ${index}": { scret: x }\n`, 'registries:\n'],
+    ['rules that are none', (index: number) => `  - { nme: r${index} }\n`, 'rules:\n'],
+  ])('is refused within a second: 10,000 %s', (_, line, before) => {
+    const text = `version: 1\n${before}${Array.from({ length: 10_000 }, (_item, index) => line(index)).join('')}`;
+    const begun = process.threadCpuUsage();
+    expect(faultsOf(text).at(-1)).toMatch(/^and \d+ more$/);
+    expect(process.threadCpuUsage(begun).user).toBeLessThan(1_000_000);
+  });
+});
+
 const RULE = {
   name: 'a',
   mirror: { from: 'docker.io/library/alpine', to: 'r.example/alpine' },

@@ -71,10 +71,20 @@ describe('patterns', () => {
     ['a/b', 'expected a glob'],
     ['/(/', 'unterminated group|invalid regular expression'],
     ['/a/g', 'flags may be'],
+    ['/^(?!rc)/', 'linear time'],
   ])('%j is refused', (pattern, why) => {
     expect(() => tagMatcher(pattern)).toThrow(
       expect.objectContaining({ code: 'INVALID', message: expect.stringMatching(why) }),
     );
+  });
+});
+
+describe('a tag that nearly matches', () => {
+  test.each([`${'*a'.repeat(8)}*b`, '/^(a+)+$/', '/(?:a|a)*b$/'])('takes no time of %s', (pattern) => {
+    const matches = tagMatcher(pattern);
+    const begun = process.threadCpuUsage();
+    expect(matches(`${'a'.repeat(127)}.`)).toBe(false);
+    expect(process.threadCpuUsage(begun).user).toBeLessThan(500_000);
   });
 });
 

@@ -7,6 +7,7 @@ import {
   UploadPartCommand,
   type MultipartUpload,
 } from '@aws-sdk/client-s3';
+import { append } from '../../util/lists.ts';
 import type { Abortable } from '../../util/abort.ts';
 import { crc32Combine } from '../../util/crc32.ts';
 import { Failure, toFailure } from '../../util/failure.ts';
@@ -123,7 +124,7 @@ class BucketMultipart implements MultipartCalls {
       );
       const uploads = page.Uploads ?? [];
       const exact = uploads.filter((upload) => decoded(upload.Key ?? '') === key);
-      found.push(...exact);
+      append(found, exact);
       // they come in the order of their keys, and the key itself is the first that begins with it
       const more = page.IsTruncated === true && exact.length === uploads.length;
       after = more

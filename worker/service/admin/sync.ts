@@ -5,6 +5,7 @@ import { choicesKey } from '../../rules/destinations.ts';
 import { isForeign, writtenTwice, type Written } from '../../rules/owner.ts';
 import { copyRules, isExpired, type Config, type CopyRule } from '../../rules/rule.ts';
 import { memoryState } from '../../state/memory.ts';
+import { append } from '../../util/lists.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { describeFailure, Failure, toFailure } from '../../util/failure.ts';
 import { forEachOf } from '../../util/limit.ts';
@@ -41,13 +42,14 @@ export async function sync(request: SyncRequest, backends: Backends, options: Op
     } else {
       try {
         const { jobs: planned, failures } = await planHere(rule, backends, options);
-        faults.push(...failures.map((failure) => `rule ${rule.name}: ${failure}`));
+        for (const failure of failures) faults.push(`rule ${rule.name}: ${failure}`);
         const { jobs, repeated, refused } = claimDestinations(planned, rule.name, writers);
         for (const { failure } of refused) options.report?.({ type: 'warning', message: describeFailure(failure) });
-        items.push(...refused);
+        append(items, refused);
         const run = request.dryRun === true ? tryJobs : copyJobs;
         // one destination is written by one copy at a time
-        items.push(...(await run(jobs, backends, options)), ...(await run(repeated, backends, options)));
+        append(items, await run(jobs, backends, options));
+        append(items, await run(repeated, backends, options));
       } catch (error) {
         checkAborted(options);
         const message = describeFailure(error);

@@ -3,6 +3,7 @@ import type { ListedImage } from '../../images/backends.ts';
 import { isDigest } from '../../oci/digest.ts';
 import type { Candidate, CopyRule } from '../../rules/rule.ts';
 import { select } from '../../rules/select.ts';
+import { append } from '../../util/lists.ts';
 import type { Abortable } from '../../util/abort.ts';
 import { shortened } from './plan-jobs.ts';
 import { addPushed, affectedBy, subjectsOf } from './pushed-images.ts';
@@ -30,7 +31,7 @@ export async function listImages(
       referrers.set(shortened(subject), others);
     }
   }
-  if (rule.tags.untagged) candidates.push(...(await untaggedImages(source, active, nowMs, options)));
+  if (rule.tags.untagged) append(candidates, await untaggedImages(source, active, nowMs, options));
   const selected = select(candidates, rule.tags, nowMs).toSorted(byName);
   return {
     selected: options.pushed === undefined ? selected : affectedBy(options.pushed, selected, active),

@@ -2,6 +2,7 @@ import { formatReference, formatRepository, type Repository } from '../../oci/re
 import { destinationsOf, type Destination } from '../../rules/destinations.ts';
 import type { Candidate, CopyRule } from '../../rules/rule.ts';
 import type { Run } from '../../state/state.ts';
+import { append } from '../../util/lists.ts';
 import type { Abortable } from '../../util/abort.ts';
 import { atSide } from '../../util/failure.ts';
 import type { DestinationOwners } from '../destination-owner.ts';
@@ -53,7 +54,7 @@ export async function planBatch(batch: Batch, context: BatchContext, options: Ab
   for (const image of resolved.images) {
     const reference = referenceOf(batch.registry, batch.repository, image);
     try {
-      wanted.push(...destinationsOf(rule, reference, image.digest, run.startedAtMs));
+      append(wanted, destinationsOf(rule, reference, image.digest, run.startedAtMs));
       images.push(image);
     } catch (error) {
       // a template makes a name of this image that cannot be

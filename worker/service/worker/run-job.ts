@@ -7,6 +7,7 @@ import { formatLocation, parseDestination, parseLocation, type Location } from '
 import type { Destinations, Rules } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
 import { describeFailure, Failure, ifFound, isFailure, toFailure } from '../../util/failure.ts';
+import { highest } from '../../util/lists.ts';
 import { SETTINGS_NAME, storeSettings } from '../../images/backup.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
@@ -222,7 +223,10 @@ function failureOfAll(failed: readonly Failed[], all: number): Failure {
   const list = failed
     .map(({ destination, failure }) => `${formatLocation(destination.location)}: ${describeFailure(failure)}`)
     .join('; ');
-  const retryAfterMs = Math.max(...failed.map(({ failure }) => failure.context.retryAfterMs ?? 0));
+  const retryAfterMs = highest(
+    failed.map(({ failure }) => failure.context.retryAfterMs ?? 0),
+    0,
+  );
   return new Failure(first.failure.code, `${failed.length} of ${all} destinations failed: ${list}`, {
     cause: first.failure,
     // each part names its own side and image
