@@ -44,11 +44,12 @@ export class TransshipStack extends Stack {
       TRANSSHIP_DEAD_LETTER_QUEUE_URL: deadLetters.queueUrl,
       TRANSSHIP_TABLE: table.tableName,
     };
+    const planning = { TRANSSHIP_LOOK_EVERY_HOURS: String(settings.lookEveryHours) };
     const planner = new Planner(this, 'Planner', {
       prefix,
       everyMinutes: settings.planEveryMinutes,
       reach,
-      environment: { ...environment, TRANSSHIP_LOG_LEVEL: settings.worker.logLevel },
+      environment: { ...environment, ...planning, TRANSSHIP_LOG_LEVEL: settings.worker.logLevel },
       undelivered,
       logRetention,
     });
@@ -58,7 +59,7 @@ export class TransshipStack extends Stack {
       worker: settings.worker,
       network,
       reach,
-      environment,
+      environment: { ...environment, ...planning },
       logRetention,
     });
     new Monitoring(this, 'Monitoring', {
