@@ -48,11 +48,12 @@ export class TransshipStack extends Stack {
       ...environment,
       TRANSSHIP_ALLOW: targetsOf(access, this.account, bucket.bucketName).join(','),
     };
+    const planning = { TRANSSHIP_LOOK_EVERY_HOURS: String(settings.lookEveryHours) };
     const planner = new Planner(this, 'Planner', {
       prefix,
       everyMinutes: settings.planEveryMinutes,
       reach,
-      environment: { ...environment, TRANSSHIP_LOG_LEVEL: settings.worker.logLevel },
+      environment: { ...environment, ...planning, TRANSSHIP_LOG_LEVEL: settings.worker.logLevel },
       undelivered,
       logRetention,
     });
@@ -62,7 +63,7 @@ export class TransshipStack extends Stack {
       worker: settings.worker,
       network,
       reach,
-      environment: ofRequests,
+      environment: { ...ofRequests, ...planning },
       logRetention,
     });
     new Monitoring(this, 'Monitoring', {

@@ -340,6 +340,8 @@ export const settingsSchema = z.strictObject({
   worker,
   /** Minutes between looks of the planner at the rules' schedules. */
   planEveryMinutes: z.int().min(1).max(60).default(5),
+  /** Hours between looks at each tag of a destination in a registry other than ECR. */
+  lookEveryHours: z.int().min(0).max(720).default(24),
   /** `aws`: keys that AWS owns; `create`: a key of its own; or the ARN of a key. */
   encryption: z
     .union(

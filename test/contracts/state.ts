@@ -106,6 +106,20 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(await Array.fromAsync(other.destinations.list('s3://bucket'))).toEqual([]);
       });
 
+      test('when a destination was looked at is kept with what was recorded, and not with what is recorded later', async () => {
+        const first = recordOf({});
+        await remember(first);
+        await other.destinations.looked(first, first.atMs + 1000);
+        const looked = { ...first, lookedAtMs: first.atMs + 1000 };
+        expect(await state.destinations.get(KEY)).toEqual(looked);
+        expect(await Array.fromAsync(state.destinations.list(KEY.group))).toEqual([looked]);
+        const second = recordOf({ run: 'run-2' });
+        await remember(second);
+        expect(await state.destinations.get(KEY)).toEqual(second);
+        await state.destinations.looked(first, first.atMs + 2000);
+        expect(await state.destinations.get(KEY)).toEqual(second);
+      });
+
       test('a list of manifests that is too long for an item is not known afterwards', async () => {
         const manifests = Array.from({ length: 20_000 }, (_, i) => String(i).padStart(16, '0'));
         const record = recordOf({ manifests });
@@ -278,6 +292,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           trigger: 'push',
           startedAtMs: clock.now(),
           unchanged: 0,
+          unseen: 0,
           jobs: NONE,
         });
         await state.runs.addJobs('run-1', jobsNamed(1));
@@ -336,9 +351,9 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
       test('count their jobs, and end when all are planned and none is left', async () => {
         await begin();
         expect(await state.runs.addJobs('run-1', jobsNamed(3))).toEqual(new Set(['job-1', 'job-2', 'job-3']));
-        await state.runs.addUnchanged('run-1', 40);
-        await other.runs.addUnchanged('run-1', 2);
-        expect(await runOf()).toMatchObject({ unchanged: 42, jobs: { ...NONE, waiting: 3 } });
+        await state.runs.addUnchanged('run-1', { unchanged: 40, unseen: 0 });
+        await other.runs.addUnchanged('run-1', { unchanged: 2, unseen: 1 });
+        expect(await runOf()).toMatchObject({ unchanged: 42, unseen: 1, jobs: { ...NONE, waiting: 3 } });
         await state.runs.startJob('run-1', 'job-1');
         expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 2, running: 1 });
         await state.runs.endJob('run-1', 'job-1', DONE);
@@ -374,7 +389,7 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         const missing = { code: 'NOT_FOUND' };
         const { runs } = state;
         await expect(runs.addJobs('no', jobsNamed(1))).rejects.toMatchObject(missing);
-        await expect(runs.addUnchanged('no', 1)).rejects.toMatchObject(missing);
+        await expect(runs.addUnchanged('no', { unchanged: 1, unseen: 0 })).rejects.toMatchObject(missing);
         await expect(runs.planned('no')).rejects.toMatchObject(missing);
         await expect(runs.settle('no')).rejects.toMatchObject(missing);
         await expect(runs.declareDead('no')).rejects.toMatchObject(missing);

@@ -49,7 +49,10 @@ test('10,000 unchanged tags of a repository of ECR cost 25 calls of ECR at most,
 
 test('1,000 unchanged tags of another registry cost one HEAD each at most', async () => {
   const tags = numbered(1000);
-  const plain = await seeded('plain-1000', 'oci', [{ repository: 'app', tags }]);
+  const plain = await seeded('plain-1000', 'oci', [
+    { repository: 'app', tags },
+    { repository: 'copies/app', tags },
+  ]);
   const bench = planner(lab.session());
   const host = plain.registryHost;
   const keep = rule({ name: 'keep', from: [`${host}/app`], to: [`${host}/copies/{repository}`] });
@@ -58,7 +61,7 @@ test('1,000 unchanged tags of another registry cost one HEAD each at most', asyn
   const counts = await requestsDuring(plain, async () => {
     expect(await bench.pass()).toMatchObject({ begun: 1, failed: 0 });
   });
-  // a full page without a Link is followed by one question for more
-  expect(counts).toEqual({ 'tags-list': 2, 'manifest-head': 1000 });
+  // of the source and of the destination; a full page without a Link is followed by one question for more
+  expect(counts).toEqual({ 'tags-list': 4, 'manifest-head': 1000 });
   expect(await bench.run('keep')).toMatchObject({ unchanged: 1000, endedAtMs: expect.any(Number) });
 }, 60_000);

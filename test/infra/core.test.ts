@@ -456,6 +456,7 @@ describe('the planner', () => {
       Handler: 'index.handler',
       LoggingConfig: { LogFormat: 'Text' },
       ReservedConcurrentExecutions: Match.absent(),
+      Environment: { Variables: Match.objectLike({ TRANSSHIP_LOOK_EVERY_HOURS: '24' }) },
     });
     template.hasResourceProperties('AWS::Lambda::EventInvokeConfig', { MaximumRetryAttempts: 0 });
     template.hasResourceProperties('AWS::Scheduler::Schedule', {

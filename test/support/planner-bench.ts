@@ -155,7 +155,7 @@ async function rememberAll(
       choices: choicesKey(rule),
       manifests: rememberedManifests([digest]),
       bytes: 1,
-      atMs: 0,
+      atMs: START_MS,
       run: 'before',
     });
   }

@@ -65,6 +65,8 @@ export interface CommandContext {
   readonly signal: AbortSignal;
   /** Blobs at once, where the environment says. */
   readonly concurrency: number | undefined;
+  /** How often a planner asks for each tag of a destination in a registry other than ECR. */
+  readonly lookEveryHours: number;
   readonly clock: Clock;
   readonly stdout: Screen;
   readonly stderr: Screen;

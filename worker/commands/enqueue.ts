@@ -4,7 +4,7 @@ import type { Run } from '../state/state.ts';
 import { Failure } from '../util/failure.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { platformOption } from './result.ts';
-import { formatDuration, printable } from './text.ts';
+import { formatDuration, formatUnchanged, printable } from './text.ts';
 
 interface EnqueueFlags extends CommonFlags {
   readonly platform?: readonly string[];
@@ -90,7 +90,8 @@ async function waitFor({ id }: Run, flags: EnqueueFlags, service: Service, conte
   if (failed.length > 0) context.exit(1);
 }
 
-function describeCounts({ jobs, unchanged, plannedAtMs }: Run): string {
+function describeCounts(run: Run): string {
+  const { jobs, plannedAtMs } = run;
   const planning = plannedAtMs === undefined ? ', still planning' : '';
-  return `done ${jobs.done}, unchanged ${unchanged + jobs.skipped}, failed ${jobs.failed}, running ${jobs.running}, waiting ${jobs.waiting}${planning}`;
+  return `done ${jobs.done}, unchanged ${formatUnchanged(run)}, failed ${jobs.failed}, running ${jobs.running}, waiting ${jobs.waiting}${planning}`;
 }

@@ -23,7 +23,7 @@ export function addPlanner(program: Command, context: CommandContext): void {
     const result = await withProgress(context, flags, async ({ report }) => {
       const { runPass } = await import('../service/planner/pass.ts');
       const { openBackendPool } = await import('../service/backend-pool.ts');
-      const { signal, clock } = context;
+      const { signal, clock, lookEveryHours } = context;
       await using service = context.connectService({ report });
       await using backends = openBackendPool({
         rules: service.state.rules,
@@ -31,7 +31,7 @@ export function addPlanner(program: Command, context: CommandContext): void {
         clock,
         report,
       });
-      return await runPass(service, backends, { signal, clock, report });
+      return await runPass(service, backends, { signal, clock, report, lookEveryHours });
     });
     printResult(context, flags, result, () => describe(result));
     if (result.failed > 0 || result.incomplete > 0 || result.late > 0) context.exit(3);

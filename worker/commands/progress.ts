@@ -197,7 +197,7 @@ function serviceLine(event: ServiceEvent): string {
     case 'run-started':
       return `rule ${event.rule}: run ${event.run} started`;
     case 'run-planned':
-      return `rule ${event.rule}: jobs=${event.jobs} unchanged=${event.unchanged}${event.continued ? ', the rest goes on in the queue' : ''}`;
+      return `rule ${event.rule}: jobs=${event.jobs} unchanged=${event.unchanged}${event.unseen > 0 ? `, ${event.unseen} of them not looked at` : ''}${event.continued ? ', the rest goes on in the queue' : ''}`;
     case 'run-ended':
       return `rule ${event.rule}: run ${event.run} ended, failed=${event.failed}`;
     default:

@@ -3,7 +3,7 @@ import type { Status } from '../service/admin/status.ts';
 import { redacted } from '../util/text.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { describeRules } from './rules.ts';
-import { formatDuration, formatTable, printable } from './text.ts';
+import { formatDuration, formatTable, formatUnchanged, printable } from './text.ts';
 
 interface StatusFlags extends CommonFlags {
   readonly runs?: number;
@@ -56,7 +56,7 @@ export function describeStatus(found: Status, nowMs: number): string {
                   ? 'planning'
                   : 'going on',
             String(run.jobs.done),
-            String(run.unchanged + run.jobs.skipped),
+            formatUnchanged(run),
             String(run.jobs.failed),
             String(run.jobs.waiting + run.jobs.running),
           ]),

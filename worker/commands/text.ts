@@ -1,3 +1,4 @@
+import type { Run } from '../state/state.ts';
 import { highest } from '../util/lists.ts';
 import { redacted } from '../util/text.ts';
 
@@ -21,6 +22,11 @@ export function formatDuration(ms: number): string {
   const whole = Math.round(seconds);
   const [h, m, s] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60), whole % 60];
   return h > 0 ? `${h}h${String(m).padStart(2, '0')}m` : m > 0 ? `${m}m${String(s).padStart(2, '0')}s` : `${s}s`;
+}
+
+/** `42`, or `42 (2 not looked at)` where a destination of some could not be looked at. */
+export function formatUnchanged({ unchanged, unseen, jobs }: Run): string {
+  return `${unchanged + jobs.skipped}${unseen === 0 ? '' : ` (${unseen} not looked at)`}`;
 }
 
 /** Enough of a digest for a person to tell it from others. */

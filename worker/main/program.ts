@@ -93,6 +93,7 @@ export async function execute(surroundings: Surroundings, more: readonly AddComm
       signal: stop,
       clock: systemClock,
       concurrency: readSettings(env).concurrency,
+      lookEveryHours: readSettings(env).lookEveryHours,
       stdout,
       stderr,
       version,

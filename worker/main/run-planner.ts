@@ -43,6 +43,7 @@ export function openPlanner(options: PlannerOptions): Planner {
           ...taskOptions,
           clock,
           report,
+          lookEveryHours: settings.lookEveryHours,
         });
       } finally {
         telemetry.flush();

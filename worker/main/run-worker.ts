@@ -32,7 +32,7 @@ const LEASES_IN_VISIBILITY = 2;
  */
 export async function runWorker(options: WorkerOptions): Promise<void> {
   const { settings, signal, clock = systemClock, slots = options.settings.slots } = options;
-  const { concurrency, ecsAgentUri, healthPort, visibilitySeconds } = settings;
+  const { concurrency, lookEveryHours, ecsAgentUri, healthPort, visibilitySeconds } = settings;
   const telemetry = startTelemetry({ write: options.write, level: settings.logLevel, clock });
   const report = telemetry.reportOf(undefined);
   try {
@@ -52,6 +52,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
       clock,
       reportOf: telemetry.reportOf,
       concurrency,
+      lookEveryHours,
       leaseSeconds: visibilitySeconds / LEASES_IN_VISIBILITY,
     };
     const protection =

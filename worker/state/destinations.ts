@@ -36,6 +36,11 @@ export function destinationsOver(table: Table, leases: Leases): Destinations {
           `record ${describe(record)}: its lease is no longer ours, so another may write there`,
         );
     },
+
+    looked: async (record, lookedAtMs, options) => {
+      const { sourceDigest, digest, atMs, run } = record;
+      await table.update(itemKey(record), { set: { lookedAtMs } }, { sourceDigest, digest, atMs, run }, options);
+    },
   };
 }
 
@@ -58,6 +63,7 @@ function attributesOf(record: SyncRecord): Record<string, string | number | unde
     manifests: fits ? list : undefined,
     bytes: record.bytes,
     atMs: record.atMs,
+    lookedAtMs: record.lookedAtMs,
     version: record.version,
     size: record.size,
     etag: record.etag,
@@ -80,6 +86,7 @@ function recordOf(item: Item | undefined): SyncRecord | undefined {
     manifests: manifestsOf(findText(item, 'manifests')),
     bytes: numberOf(item, 'bytes'),
     atMs: numberOf(item, 'atMs'),
+    lookedAtMs: findNumber(item, 'lookedAtMs'),
     version: findText(item, 'version'),
     size: findNumber(item, 'size'),
     etag: findText(item, 'etag'),

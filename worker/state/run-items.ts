@@ -71,6 +71,7 @@ export function asRun(item: Item, jobs: JobCounts): Run {
     endedAtMs: findNumber(item, 'endedAtMs'),
     dead: item['dead'] === true ? true : undefined,
     unchanged: numberOf(item, 'unchanged'),
+    unseen: findNumber(item, 'unseen') ?? 0,
     jobs,
   };
 }

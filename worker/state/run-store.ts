@@ -97,8 +97,12 @@ export class RunStore {
     return ids.map((id) => found.get(id)).filter((run) => run !== undefined);
   }
 
-  async addUnchanged(run: string, unchanged: number, options?: Abortable): Promise<void> {
-    await this.change(run, { add: { unchanged } }, options);
+  async addUnchanged(
+    run: string,
+    { unchanged, unseen }: Pick<Run, 'unchanged' | 'unseen'>,
+    options?: Abortable,
+  ): Promise<void> {
+    await this.change(run, { add: unseen === 0 ? { unchanged } : { unchanged, unseen } }, options);
   }
 
   async planned(run: string, options?: Abortable): Promise<void> {

@@ -28,7 +28,7 @@ export function runsOver(table: Table, clock: Clock, report?: Report): Runs {
     begin: async (run, options) => runs.begin(run, options),
     get: async (run, options) => runs.get(run, options),
     list: async (options) => runs.list(options),
-    addUnchanged: async (run, unchanged, options) => runs.addUnchanged(run, unchanged, options),
+    addUnchanged: async (run, counts, options) => runs.addUnchanged(run, counts, options),
     planned: async (run, options) => runs.planned(run, options),
     settle: async (run, options) => runs.settle(run, options),
     declareDead: async (run, options) => runs.declareDead(run, options),

@@ -51,6 +51,8 @@ export interface SyncRecord extends DestinationKey {
   readonly bytes: number;
   /** When it was found equal, in milliseconds since 1970. */
   readonly atMs: number;
+  /** When a planner last looked and found it as it was left; absent: not since `atMs`. */
+  readonly lookedAtMs?: number | undefined;
   /** The version of an archive's object, where its bucket has versions. */
   readonly version?: string | undefined;
   /** Of an archive: the size and the ETag of its object when it was written. Absent: not known. */
@@ -69,6 +71,8 @@ export interface Destinations {
   lock(key: DestinationKey, ttlSeconds: number, options?: Abortable): Promise<Lease | undefined>;
   /** Remembers it. CONFLICT when `lease`, of the same destination, is no longer held. */
   record(record: SyncRecord, lease: Lease, options?: Abortable): Promise<void>;
+  /** Remembers that the destination was as `record` says at `lookedAtMs`. Does nothing where it was recorded again since. Idempotent. */
+  looked(record: SyncRecord, lookedAtMs: number, options?: Abortable): Promise<void>;
 }
 
 /** A rule as it was applied: `document` is a string that `parseRule` of rules/config.ts reads. */
@@ -114,6 +118,8 @@ export interface Run {
   readonly dead?: boolean | undefined;
   /** Images looked at that needed nothing: no job was made for them. */
   readonly unchanged: number;
+  /** Those of `unchanged` of which only the record says so: one of their destinations could not be looked at. */
+  readonly unseen: number;
   readonly jobs: JobCounts;
 }
 
@@ -218,8 +224,8 @@ interface RunWriter {
   begin(run: NewRun, options?: Abortable): Promise<Run>;
   /** Makes jobs known as waiting, before they are sent. Those that are known already stay as they are. Returns those that have not ended. */
   addJobs(run: string, jobs: readonly NewJob[], options?: Abortable): Promise<ReadonlySet<string>>;
-  /** `unchanged` more needed nothing. Not idempotent: an estimate after a crash. */
-  addUnchanged(run: string, unchanged: number, options?: Abortable): Promise<void>;
+  /** So many more needed nothing. Not idempotent: an estimate after a crash. */
+  addUnchanged(run: string, counts: Pick<Run, 'unchanged' | 'unseen'>, options?: Abortable): Promise<void>;
   /** All jobs are known. Ends the run if none is left. Idempotent. */
   planned(run: string, options?: Abortable): Promise<void>;
   /** Counts the jobs of a run again, and ends it if none is left: what a worker that crashed between two writes did not do. Idempotent. */

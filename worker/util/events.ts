@@ -70,6 +70,8 @@ type PlanEvent =
       readonly rule: string;
       readonly jobs: number;
       readonly unchanged: number;
+      /** Those of `unchanged` of which only the record says so: one of their destinations could not be looked at. */
+      readonly unseen: number;
       /** Whether the rest is planned by a worker. */
       readonly continued: boolean;
     }

@@ -128,6 +128,7 @@ test.each([
   [{ TRANSSHIP_SLOTS: '0' }, /TRANSSHIP_SLOTS: "0" is not a whole number from 1 to 64/],
   [{ TRANSSHIP_HEALTH_PORT: '70000' }, /TRANSSHIP_HEALTH_PORT/],
   [{ TRANSSHIP_VISIBILITY_SECONDS: '9' }, /TRANSSHIP_VISIBILITY_SECONDS: "9" is not a whole number from 10 to 600/],
+  [{ TRANSSHIP_LOOK_EVERY_HOURS: '721' }, /TRANSSHIP_LOOK_EVERY_HOURS: "721" is not a whole number from 0 to 720/],
   [{ TRANSSHIP_CLOCK_SKEW_SECONDS: '-1' }, /TRANSSHIP_CLOCK_SKEW_SECONDS: "-1" is not a whole number from 0 to 600/],
   [{ TRANSSHIP_LOG_LEVEL: 'loud' }, /TRANSSHIP_LOG_LEVEL: "loud" is none of debug, info, warn, error/],
 ])('%o is refused by name', (environment, message) => {

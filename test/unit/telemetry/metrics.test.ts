@@ -116,7 +116,7 @@ test('an image that needed nothing, and a job that moves none, are no image copi
   const verify = { ...JOB, kind: 'verify' };
   sink({ type: 'job-done', job: JOB, durationMs: 1, unchanged: true }, JOB);
   sink({ type: 'job-done', job: verify, durationMs: 1, unchanged: false }, verify);
-  sink({ type: 'run-planned', run: 'r', rule: 'hub', jobs: 0, unchanged: 40, continued: false }, undefined);
+  sink({ type: 'run-planned', run: 'r', rule: 'hub', jobs: 0, unchanged: 40, unseen: 0, continued: false }, undefined);
   sink({ type: 'run-ended', run: 'r', rule: 'hub', failed: 0 }, undefined);
   sink({ type: 'message-refused', message: '' }, undefined);
   expect([sum(lines, 'ImagesCopied'), sum(lines, 'ImagesUnchanged'), sum(lines, 'JobsDone')]).toEqual([0, 41, 2]);
@@ -154,7 +154,7 @@ describe('lines', () => {
         for (const { rule, waitedMs, jobs } of events) {
           const job = { ...JOB, rule };
           sink({ type: 'job-started', job, attempt: 1, waitedMs }, job);
-          sink({ type: 'run-planned', run: 'r', rule, jobs, unchanged: 0, continued: false }, undefined);
+          sink({ type: 'run-planned', run: 'r', rule, jobs, unchanged: 0, unseen: 0, continued: false }, undefined);
         }
         flush();
         const waited = events.reduce((total, { waitedMs }) => total + waitedMs / 1000, 0);

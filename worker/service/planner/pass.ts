@@ -20,6 +20,8 @@ export interface PassOptions extends Abortable {
   readonly untilMs?: number | undefined;
   /** A run that is older is declared dead, and its rule is free again. Default 24 hours. */
   readonly deadAfterSeconds?: number | undefined;
+  /** As `ScheduledPlanOptions.lookEveryHours`. */
+  readonly lookEveryHours?: number | undefined;
 }
 
 /** What a pass came to. */

@@ -61,7 +61,7 @@ export async function planBatch(batch: Batch, context: BatchContext, options: Ab
       await fail(`plan docker://${formatReference(reference)}`, atSide('target', error));
     }
   }
-  const { jobs, faults, unchanged } = await compare(batch, images, wanted, context, options);
+  const { jobs, faults, unchanged, unseen } = await compare(batch, images, wanted, context, options);
   const wantedJobs = jobs.map((job) => ({ job, title: titleOf(job), fault: faults.get(job.id) }));
   const added: typeof wantedJobs = [];
   for (const one of wantedJobs) {
@@ -69,7 +69,7 @@ export async function planBatch(batch: Batch, context: BatchContext, options: Ab
     if (retried === undefined) added.push(one);
     else await context.jobs.leave(one, retried, options);
   }
-  await context.jobs.add(added, unchanged, options);
+  await context.jobs.add(added, { unchanged, unseen }, options);
 }
 
 async function compare(
@@ -81,7 +81,7 @@ async function compare(
 ): Promise<JobPlan> {
   const record = await context.remembered.find(wanted, options);
   const remembered = wanted.filter((key) => record(key) !== undefined);
-  const presence = await context.presences.find(remembered, options);
+  const presence = await context.presences.find(remembered, record, options);
   const came = new Set(remembered.flatMap((key) => record(key)?.manifests ?? []));
   const referrers = rule.referrers
     ? await list.referrers((subject) => came.has(subject), options)

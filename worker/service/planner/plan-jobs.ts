@@ -15,9 +15,10 @@ export interface SourceImage {
 }
 
 /**
- * What is at a destination: the digest it stands for; the object that an archive is; `there` where only that is known, or nothing is; `gone`.
+ * What is at a destination: the digest it stands for; the object that an archive is; `there` where only that is known; `gone`; `unknown` where
+ * it could not be looked at.
  */
-export type Presence = Digest | StoredObject | 'there' | 'gone';
+export type Presence = Digest | StoredObject | 'there' | 'gone' | 'unknown';
 
 /** What is known when images are compared. */
 export interface Known {
@@ -49,6 +50,8 @@ export interface JobPlan {
   readonly faults: ReadonlyMap<string, string>;
   /** Images that need nothing. */
   readonly unchanged: number;
+  /** Those of `unchanged` of which only the record says so: one of their destinations could not be looked at. */
+  readonly unseen: number;
 }
 
 /**
@@ -61,11 +64,13 @@ export function planJobs(from: SourceImages, known: Known): JobPlan {
   const jobs: CopyJob[] = [];
   const faults = new Map<string, string>();
   let unchanged = 0;
+  let unseen = 0;
   for (const image of from.images) {
     const reference = referenceOf(registry, repository, image);
     const needed = new Set<string>();
     const changed = new Map<string, string>();
-    for (const destination of destinationsOf(rule, reference, image.digest, startedAtMs)) {
+    const destinations = destinationsOf(rule, reference, image.digest, startedAtMs);
+    for (const destination of destinations) {
       const fault = changeOf(destination, known);
       if (fault !== undefined) changed.set(destination.location, fault);
       else if (!isUnchanged(image.digest, choices, rule.referrers, destination, known))
@@ -73,6 +78,7 @@ export function planJobs(from: SourceImages, known: Known): JobPlan {
     }
     if (needed.size + changed.size === 0) {
       unchanged++;
+      if (destinations.some((destination) => known.presence(destination) === 'unknown')) unseen++;
       continue;
     }
     const source = formatLocation({ transport: 'docker', reference });
@@ -99,7 +105,7 @@ export function planJobs(from: SourceImages, known: Known): JobPlan {
       faults.set(again.id, [...changed].map(([location, fault]) => `${location}: ${fault}`).join('; '));
     }
   }
-  return { jobs, faults, unchanged };
+  return { jobs, faults, unchanged, unseen };
 }
 
 /** The image as jobs name it: by its tag, or by its digest where it has none. */
@@ -150,8 +156,13 @@ function isUnchanged(digest: Digest, choices: string, referrers: boolean, key: D
   const record = known.record(key);
   if (record === undefined || record.sourceDigest !== digest || record.choices !== choices) return false;
   const presence = known.presence(key);
-  if (typeof presence === 'string' && presence !== 'there' && presence !== record.digest) return false;
+  if (typeof presence === 'string' && !isTakenFor(presence, record)) return false;
   return !referrers || !hasNewReferrer(record, known.referrers);
+}
+
+/** Whether what is at the destination of `record` is, as far as is known, what was left there. */
+function isTakenFor(presence: Exclude<Presence, StoredObject>, { digest }: SyncRecord): boolean {
+  return presence === 'there' || presence === 'unknown' || presence === digest;
 }
 
 /** How an archive differs from the object that was written there; undefined where it does not, or nothing is known of it. */

@@ -39,7 +39,7 @@ type MakeJobs = (
 ) => Promise<PlanJob['after'] | undefined>;
 
 const LOCK_SECONDS = 60;
-const NOTHING_LEFT: PlanResult = { jobs: 0, unchanged: 0, failed: 0, continued: false };
+const NOTHING_LEFT: PlanResult = { jobs: 0, unchanged: 0, unseen: 0, failed: 0, continued: false };
 
 /**
  * Plans a run under its lock, by `makeJobs`, and marks the run as planned when all of it is. Undefined when another planner is planning the
@@ -68,7 +68,7 @@ export async function planRun(
   const continued = reached !== undefined && (await jobs.handOn(reached, held));
   if (!continued) await runs.planned(run.id, held);
   const result = { ...jobs.tally, continued };
-  const { jobs: count, unchanged } = result;
-  report?.({ type: 'run-planned', run: run.id, rule: rule.name, jobs: count, unchanged, continued });
+  const { jobs: count, unchanged, unseen } = result;
+  report?.({ type: 'run-planned', run: run.id, rule: rule.name, jobs: count, unchanged, unseen, continued });
   return result;
 }

@@ -29,6 +29,8 @@ export interface ScheduledPlanOptions extends PlanOptions {
    * broken off: a registry that does not answer holds up no other rule. A plan that goes on after an image gets further, late or not.
    */
   readonly untilMs?: number | undefined;
+  /** How often each tag of a destination in a registry other than ECR is asked for. Default 24. */
+  readonly lookEveryHours?: number | undefined;
 }
 
 /** A run of everything that its rule names. */
@@ -51,12 +53,12 @@ export async function planScheduled(
   backends: Backends,
   options: ScheduledPlanOptions,
 ): Promise<PlanResult | undefined> {
-  const { untilMs = Infinity, clock, report } = options;
+  const { untilMs = Infinity, clock, report, lookEveryHours } = options;
   return planRun(
     request,
     service,
     async (jobs, held) => {
-      const parts = { jobs, state: service.state, backends, clock, report, untilMs };
+      const parts = { jobs, state: service.state, backends, clock, report, untilMs, lookEveryHours };
       if (untilMs === Infinity || request.after !== undefined)
         return new RulePlanner(request, parts, held, held.signal).plan();
       const late = (): Failure => new Failure('ABORTED', `plan run ${request.run.id}: the time for it is over`);
@@ -96,6 +98,7 @@ interface Parts {
   readonly clock: Clock;
   readonly report: Report | undefined;
   readonly untilMs: number;
+  readonly lookEveryHours: number | undefined;
 }
 
 /** Plans repository after repository of one rule, until it is late. */
@@ -131,7 +134,7 @@ class RulePlanner {
       run,
       jobs: parts.jobs,
       remembered: new Remembered(parts.state.destinations),
-      presences: new Presences(parts.backends, parts.report),
+      presences: new Presences(parts.backends, { ...parts, destinations: parts.state.destinations }),
       owners: new DestinationOwners(parts.state.rules, parts.clock),
       // a person who asks for a run wants an attempt now
       retries: run.trigger === 'schedule' ? new Retries(rule.name, run, parts.state.runs) : undefined,

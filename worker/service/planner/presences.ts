@@ -1,12 +1,13 @@
 import type { Backends, Registry } from '../../images/backends.ts';
 import { parseLocation, type Location } from '../../oci/location.ts';
 import type { Destination } from '../../rules/destinations.ts';
-import type { DestinationKey } from '../../state/state.ts';
+import type { DestinationKey, SyncRecord } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Report } from '../../util/events.ts';
 import { describeFailure, ifFound, isFailure } from '../../util/failure.ts';
 import { eachGroup, FEW, oneByOne, RecentGroups, type Group } from './groups.ts';
 import type { Presence } from './plan-jobs.ts';
+import { TagLooks, type TagLookOptions } from './tag-looks.ts';
 
 type ArchiveLocation = Extract<Location, { transport: 's3' }>;
 
@@ -14,17 +15,27 @@ type ArchiveLocation = Extract<Location, { transport: 's3' }>;
 export class Presences {
   readonly #backends: Backends;
   readonly #report: Report | undefined;
+  readonly #looks: TagLooks;
   readonly #recent = new RecentGroups<Presence>();
   /** Groups that cannot be listed: each is reported once. */
   readonly #unlisted = new Set<string>();
 
-  constructor(backends: Backends, report: Report | undefined) {
+  constructor(backends: Backends, options: TagLookOptions) {
     this.#backends = backends;
-    this.#report = report;
+    this.#report = options.report;
+    this.#looks = new TagLooks(backends, options);
   }
 
-  /** What is there now of `wanted`, by key. A destination whose group cannot be read counts as there. Each such group is reported once. */
-  async find(wanted: readonly Destination[], options: Abortable): Promise<(key: DestinationKey) => Presence> {
+  /**
+   * What is there now of `wanted`, by key. A destination whose group cannot be read is `unknown`. Each such group is reported once.
+   *
+   * @param record what the state remembers of a destination
+   */
+  async find(
+    wanted: readonly Destination[],
+    record: (key: DestinationKey) => SyncRecord | undefined,
+    options: Abortable,
+  ): Promise<(key: DestinationKey) => Presence> {
     const unlisted = new Set<string>();
     const look = async (
       group: string,
@@ -32,7 +43,7 @@ export class Presences {
       taskOptions: Abortable,
     ): Promise<Group<Presence>> => {
       try {
-        return this.#recent.get(group) ?? (await this.#look(group, some, taskOptions));
+        return this.#recent.get(group) ?? (await this.#look(group, some, record, taskOptions));
       } catch (error) {
         checkAborted(taskOptions);
         if (!isFailure(error)) throw error;
@@ -42,10 +53,15 @@ export class Presences {
       }
     };
     const found = await eachGroup(wanted, look, options);
-    return ({ group, name }) => (unlisted.has(group) ? 'there' : (found.get(group)?.get(name) ?? 'gone'));
+    return ({ group, name }) => (unlisted.has(group) ? 'unknown' : (found.get(group)?.get(name) ?? 'gone'));
   }
 
-  async #look(group: string, some: readonly Destination[], options: Abortable): Promise<Group<Presence>> {
+  async #look(
+    group: string,
+    some: readonly Destination[],
+    record: (key: DestinationKey) => SyncRecord | undefined,
+    options: Abortable,
+  ): Promise<Group<Presence>> {
     const [first] = some;
     const location = first === undefined ? undefined : parseLocation(first.location);
     if (location?.transport === 's3') {
@@ -55,8 +71,7 @@ export class Presences {
     if (location?.transport !== 'docker') return new Map();
     const { registry: host, repository } = location.reference;
     const { images } = this.#backends.registry(host, 'target');
-    // a HEAD for each image in each pass would be as much as for the source once more
-    if (images === undefined) return new Map(some.map(({ name }) => [name, 'there']));
+    if (images === undefined) return this.#looks.find(group, { registry: host, repository, some, record }, options);
     if (some.length <= FEW) return oneByOne(some, async (one, taskOptions) => this.#resolve(one, taskOptions), options);
     // without its repository all of the group is gone
     const there = (await ifFound(namesOf(images(repository, options)))) ?? new Map<string, Presence>();

@@ -38,6 +38,8 @@ export interface Tally {
   readonly jobs: number;
   /** Images that need nothing. */
   readonly unchanged: number;
+  /** Those of `unchanged` of which only the record says so: one of their destinations could not be looked at. */
+  readonly unseen: number;
   /** Repositories and images that could not be looked at: each is a failed job of the run. */
   readonly failed: number;
 }
@@ -54,7 +56,7 @@ export interface RunJobsOptions {
 export class RunJobs {
   readonly #service: Service;
   readonly #options: RunJobsOptions;
-  readonly #tally = { jobs: 0, unchanged: 0, failed: 0 };
+  readonly #tally = { jobs: 0, unchanged: 0, unseen: 0, failed: 0 };
   /** Ids of the jobs of this planning; kept only for a run that is planned again. */
   readonly #sent: Set<string> | undefined;
 
@@ -71,13 +73,14 @@ export class RunJobs {
   /** Jobs for a batch of images, and how many others of it need nothing. */
   async add(
     jobs: readonly { readonly job: CopyJob; readonly title: string; readonly fault?: string | undefined }[],
-    unchanged: number,
+    others: Pick<Tally, 'unchanged' | 'unseen'>,
     options: Abortable,
   ): Promise<void> {
     await this.#send(jobs, options);
-    if (unchanged > 0) await this.#service.state.runs.addUnchanged(this.#options.run.id, unchanged, options);
+    if (others.unchanged > 0) await this.#service.state.runs.addUnchanged(this.#options.run.id, others, options);
     this.#tally.jobs += jobs.length;
-    this.#tally.unchanged += unchanged;
+    this.#tally.unchanged += others.unchanged;
+    this.#tally.unseen += others.unseen;
   }
 
   /**

@@ -243,6 +243,7 @@ async function goOnPlanning(
   const planned = await continuePlan(job, context.service, context.backends, {
     ...options,
     lockSeconds: context.leaseSeconds,
+    lookEveryHours: context.lookEveryHours,
   });
   if (planned === undefined) throw new Failure('UNAVAILABLE', `plan ${job.rule}: another plans the run at this moment`);
   return { unchanged: false };

@@ -14,4 +14,6 @@ export interface WorkContext {
   readonly leaseSeconds?: number | undefined;
   /** Blobs at once in one job. Default 4. */
   readonly concurrency?: number | undefined;
+  /** As `ScheduledPlanOptions.lookEveryHours`, for plans that a worker goes on with. */
+  readonly lookEveryHours?: number | undefined;
 }

@@ -1,0 +1,144 @@
+import type { Source } from '../../content/content.ts';
+import type { Backends } from '../../images/backends.ts';
+import type { Digest } from '../../oci/digest.ts';
+import type { Repository } from '../../oci/reference.ts';
+import type { Destination } from '../../rules/destinations.ts';
+import type { Destinations, DestinationKey, SyncRecord } from '../../state/state.ts';
+import { checkAborted, type Abortable } from '../../util/abort.ts';
+import type { Clock } from '../../util/clock.ts';
+import type { Report } from '../../util/events.ts';
+import { atSide, describeFailure, ifFound, isFailure, onSide, type Failure } from '../../util/failure.ts';
+import { forEachOf } from '../../util/limit.ts';
+import { RecentGroups, type Group } from './groups.ts';
+import type { Presence } from './plan-jobs.ts';
+import { REQUESTS_AT_ONCE } from './source-list.ts';
+
+export interface TagLookOptions {
+  readonly destinations: Pick<Destinations, 'looked'>;
+  readonly clock: Clock;
+  readonly report?: Report | undefined;
+  /** How often each tag is asked for. Default 24. */
+  readonly lookEveryHours?: number | undefined;
+}
+
+const LOOK_EVERY_HOURS = 24;
+const HOUR_MS = 3_600_000;
+/** A look is due this part of its interval earlier, so that a rule that runs daily looks daily, however long its runs take. */
+const EARLY = 0.1;
+
+/** What `TagLooks.find` looks up. */
+interface Looked extends Repository {
+  /** Destinations of this repository. */
+  readonly some: readonly Destination[];
+  record(key: DestinationKey): SyncRecord | undefined;
+}
+
+/**
+ * What is at destinations in registries that list only names, which are all but ECR: one list of tags for each repository, and one HEAD a day
+ * for each tag, since a list does not show that a tag was moved. When a registry does not answer, nothing more is asked of it: its
+ * destinations are `unknown`, and the next run asks again.
+ */
+export class TagLooks {
+  readonly #backends: Backends;
+  readonly #options: TagLookOptions;
+  readonly #listed = new RecentGroups<true>();
+  /** Groups whose registry does not let them be listed. */
+  readonly #unlisted = new Set<string>();
+  /** Registries and groups that are not asked again, each reported once. */
+  readonly #away = new Set<string>();
+
+  constructor(backends: Backends, options: TagLookOptions) {
+    this.#backends = backends;
+    this.#options = options;
+  }
+
+  async find(group: string, looked: Looked, options: Abortable): Promise<Group<Presence>> {
+    const { registry, some } = looked;
+    const found = new Map<string, Presence>(some.map(({ name }) => [name, 'unknown']));
+    if (this.#away.has(registry) || this.#away.has(group)) return found;
+    try {
+      await this.#look(group, looked, found, options);
+    } catch (error) {
+      checkAborted(options);
+      // a failure of the state is not one of the look
+      if (!isFailure(error) || error.context.side !== 'target') throw error;
+      const isOfAll = error.retryable || error.code === 'UNAUTHENTICATED';
+      this.#leave(isOfAll ? registry : group, isOfAll ? `docker://${registry}` : group, error);
+    }
+    return found;
+  }
+
+  /** Enters into `found` what is there, as it is found out. */
+  async #look(group: string, looked: Looked, found: Map<string, Presence>, options: Abortable): Promise<void> {
+    const names = await this.#namesOf(group, looked, options);
+    const due: Destination[] = [];
+    for (const one of looked.some) {
+      if (names !== undefined && !one.name.startsWith('@') && !names.has(one.name)) found.set(one.name, 'gone');
+      else if (this.#isDue(looked.record(one))) due.push(one);
+      else found.set(one.name, 'there');
+    }
+    await forEachOf(
+      due,
+      REQUESTS_AT_ONCE,
+      async (one, taskOptions) => {
+        const digest = await this.#ask(one, looked, taskOptions);
+        const record = looked.record(one);
+        // one that is not as it was left becomes a job, and is asked for again until that is done
+        if (record !== undefined && digest === record.digest)
+          await this.#options.destinations.looked(record, this.#options.clock.now(), taskOptions);
+        found.set(one.name, digest ?? 'gone');
+      },
+      options,
+    );
+  }
+
+  #isDue(record: SyncRecord | undefined): boolean {
+    if (record === undefined) return true;
+    const { clock, lookEveryHours = LOOK_EVERY_HOURS } = this.#options;
+    const lookedAtMs = Math.max(record.atMs, record.lookedAtMs ?? 0);
+    return clock.now() - lookedAtMs >= lookEveryHours * HOUR_MS * (1 - EARLY);
+  }
+
+  /** The tags of the repository; undefined where they cannot be listed. */
+  async #namesOf(group: string, looked: Looked, options: Abortable): Promise<Group<true> | undefined> {
+    if (this.#unlisted.has(group)) return undefined;
+    const known = this.#listed.get(group);
+    if (known !== undefined) return known;
+    const names = await this.#list(looked, options);
+    if (names !== undefined) return this.#listed.keep(group, names);
+    this.#unlisted.add(group);
+    return undefined;
+  }
+
+  async #list(looked: Looked, options: Abortable): Promise<Group<true> | undefined> {
+    const names = new Map<string, true>();
+    try {
+      for await (const tag of this.#repository(looked).tags(options)) names.set(tag, true);
+    } catch (error) {
+      if (isFailure(error, 'DENIED', 'UNSUPPORTED')) return undefined;
+      if (!isFailure(error, 'NOT_FOUND')) throw atSide('target', error);
+      // the repository is gone, or the registry does not serve lists
+      const [first] = looked.some;
+      const isThere = first !== undefined && (await this.#ask(first, looked, options)) !== undefined;
+      return isThere ? undefined : names;
+    }
+    return names;
+  }
+
+  async #ask({ name }: Destination, looked: Looked, options: Abortable): Promise<Digest | undefined> {
+    const reference = name.startsWith('@') ? name.slice(1) : name;
+    const resolved = ifFound(this.#repository(looked).resolve(reference, options));
+    return (await onSide('target', resolved))?.digest;
+  }
+
+  #repository({ registry, repository }: Repository): Source {
+    return this.#backends.registry(registry, 'target').repository(repository);
+  }
+
+  #leave(key: string, where: string, why: Failure): void {
+    if (this.#away.has(key)) return;
+    this.#away.add(key);
+    const message = `${where}: its tags count as they were when they were last looked at: ${describeFailure(why)}`;
+    this.#options.report?.({ type: 'warning', message });
+  }
+}
