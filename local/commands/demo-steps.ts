@@ -131,7 +131,7 @@ export class Demo implements AsyncDisposable {
         `docker://${this.#stack.registry.host}/base/node:24.1.0`,
       ),
     ];
-    const bytes = results.reduce((sum, result) => sum + moved(result), 0);
+    const bytes = results.reduce((sum, result) => sum + result.bytesSent, 0);
     return { what: `three into ECR, one into another registry, each of two platforms`, bytes };
   }
 
@@ -181,14 +181,14 @@ export class Demo implements AsyncDisposable {
     const big = await this.#sample('big', '1', BIG_LAYERS, 0);
     const before = this.#received();
     const result = await this.#push(big, to);
-    await this.#until('a third of the large backup', () => this.#received() - before > moved(result) / 3);
+    await this.#until('a third of the large backup', () => this.#received() - before > result.bytesSent / 3);
     const victim = this.#began.get('/product/big:1.0') ?? 'A';
     this.#workers.get(victim)?.kill('SIGKILL');
     const sent = this.#received() - before;
-    this.#print(`worker ${victim} is dead, ${formatBytes(sent)} of ${formatBytes(moved(result))} were in S3`);
+    this.#print(`worker ${victim} is dead, ${formatBytes(sent)} of ${formatBytes(result.bytesSent)} were in S3`);
     await this.#archived('us-east-1/product/big', '1.0.tar', result.digest);
     const bytes = this.#received() - before;
-    const twice = Math.max(0, bytes - moved(result));
+    const twice = Math.max(0, bytes - result.bytesSent);
     return {
       what: `the other one went on where ${victim} died: ${formatBytes(twice)} were sent twice`,
       digest: result.digest,
@@ -244,7 +244,7 @@ export class Demo implements AsyncDisposable {
     );
     const failed = run.items.find((item) => item.failure !== undefined)?.failure;
     if (failed !== undefined) throw failed;
-    const bytes = run.items.reduce((sum, item) => sum + moved(item.result), 0);
+    const bytes = run.items.reduce((sum, item) => sum + item.bytesSent, 0);
     return { what: `${run.items.length} images, from S3 alone`, bytes };
   }
 
@@ -373,10 +373,6 @@ rules:
       tags: { semver: ">=24" }
     schedule: "* * * * * *"
 `;
-}
-
-function moved(result: ImageCopyResult | undefined): number {
-  return result?.copied?.tallies.copied.bytes ?? 0;
 }
 
 function described(runs: readonly Run[]): string {

@@ -17,6 +17,7 @@ export type Compression = 'gzip' | 'zstd';
 
 export interface StreamArchiveOptions extends Abortable {
   readonly condition?: WriteOptions['condition'];
+  readonly onSent?: WriteOptions['onSent'];
   readonly clock?: Clock | undefined;
   readonly report?: Report | undefined;
 }
@@ -43,7 +44,8 @@ export async function streamArchive(
     signal: options.signal,
     contentType: `application/${compression}`,
     metadata: metadataOf(layout),
-    ...(options.condition === undefined ? {} : { condition: options.condition }),
+    condition: options.condition,
+    onSent: options.onSent,
   });
 }
 

@@ -22,6 +22,11 @@ export function formatDuration(ms: number): string {
   return h > 0 ? `${h}h${String(m).padStart(2, '0')}m` : m > 0 ? `${m}m${String(s).padStart(2, '0')}s` : `${s}s`;
 }
 
+/** What a person reads of an upload that was interrupted before. */
+export function describeResumed({ parts, total }: { readonly parts: number; readonly total: number }): string {
+  return `${parts} of ${total} parts were there`;
+}
+
 /** Enough of a digest for a person to tell it from others. */
 export function formatDigest(digest: string): string {
   return digest.slice(0, digest.indexOf(':') + 13);

@@ -10,6 +10,7 @@ import { Failure, isFailure, onSide } from '../util/failure.ts';
 import { SharedPromise } from '../util/shared-promise.ts';
 import { openArchiveTarget } from './archive-target.ts';
 import type { Backends, OperationOptions, RepositoryOptions } from './backends.ts';
+import { countSent } from './count-sent.ts';
 import type { ImageTarget, WrittenImage } from './image-target.ts';
 import { openLocation, storeOf } from './open-location.ts';
 import { openRepositoryTarget } from './repository-target.ts';
@@ -50,6 +51,8 @@ export interface ImageCopyResult extends WrittenImage {
   readonly originalDigest?: Digest;
   /** Bytes of the image and of what refers to it. */
   readonly bytes: number;
+  /** Bytes that left for the target, those of repeated requests again. */
+  readonly bytesSent: number;
   /** Foreign layers that were not carried, because the source does not have them or the target did not take them. */
   readonly foreign: readonly Descriptor[];
 }
@@ -122,9 +125,11 @@ export async function writeImage(
   options: OperationOptions,
 ): Promise<ImageCopyResult> {
   const { image } = request;
+  const sent = countSent(options.report);
+  const counted = { ...options, report: sent.report };
   try {
     const { root, location } = namedAt(request.to, image.root);
-    await using target = await openTarget(root, request, backends, options);
+    await using target = await openTarget(root, request, backends, counted);
     const read = await graphOf(image, target.current, options);
     const { descriptor } = read.roots[0] ?? root;
     const graph = { ...read, roots: [{ ...root, descriptor }] };
@@ -135,6 +140,7 @@ export async function writeImage(
       digest: root.descriptor.digest,
       ...(image.originalDigest === undefined ? {} : { originalDigest: image.originalDigest }),
       bytes: bytesOf(graph),
+      bytesSent: sent.bytes,
       foreign: written.copied?.foreign ?? foreignOf(graph),
       ...written,
     };

@@ -68,7 +68,10 @@ class FileStore implements ObjectStore {
   }
 
   async write(key: string, body: Uint8Array, options: WriteOptions = {}): Promise<ObjectInfo> {
-    return this.#create(key, options, async (handle) => handle.writeFile(body));
+    return this.#create(key, options, async (handle) => {
+      options.onSent?.(body.byteLength);
+      await handle.writeFile(body);
+    });
   }
 
   async stream(key: string, body: Bytes, options: WriteOptions = {}): Promise<ObjectInfo> {
@@ -189,11 +192,12 @@ async function* bytesOf(handle: FileHandle, path: string, from: number, to: numb
 }
 
 /** The same bytes in chunks that are worth a call each. */
-async function* gathered(body: Bytes, options: Abortable): AsyncIterable<Uint8Array> {
+async function* gathered(body: Bytes, options: WriteOptions): AsyncIterable<Uint8Array> {
   let chunks: Uint8Array[] = [];
   let held = 0;
   for await (const chunk of body) {
     checkAborted(options);
+    options.onSent?.(chunk.byteLength);
     chunks.push(chunk);
     held += chunk.byteLength;
     if (held < BUFFER_BYTES) continue;
