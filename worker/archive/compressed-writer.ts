@@ -39,7 +39,7 @@ export async function streamArchive(
 ): Promise<ObjectInfo> {
   const compression = archiveKindOf(key) === 'tar.zst' ? 'zstd' : 'gzip';
   const compressor = compression === 'zstd' ? createZstdCompress() : createGzip();
-  const body = through(tarOf(layout, source, options), compressor);
+  const body = through(archiveBytes(layout, source, options), compressor);
   return store.stream(key, compression === 'gzip' ? fromNowhere(body) : body, {
     signal: options.signal,
     contentType: `application/${compression}`,
@@ -66,7 +66,8 @@ export async function* unpacked(body: Bytes, compression: Compression, maxBytes:
   }
 }
 
-async function* tarOf(layout: ArchiveLayout, source: Source, options: StreamArchiveOptions): Bytes {
+/** The planned archive, from its first byte to its last. Fails unless every blob is verified. */
+export async function* archiveBytes(layout: ArchiveLayout, source: Source, options: StreamArchiveOptions): Bytes {
   const blobs = layout.entries.filter((entry) => entry.bytes === undefined);
   const bytes = blobs.reduce((sum, entry) => sum + entry.size, 0);
   options.report?.({ type: 'planned', blobs: blobs.length, manifests: layout.entries.length - blobs.length, bytes });

@@ -27,7 +27,7 @@ export interface ArchiveTargetRequest {
 }
 
 /** What an archive calls an image of which no name is known. */
-const NO_NAME = 'localhost/image';
+export const NO_NAME = 'localhost/image';
 
 /**
  * The archive at `key` as the target of one image, which is written with what refers to it. Nothing is visible before all of it arrived;

@@ -4,7 +4,7 @@ import type { Source } from '../content/content.ts';
 import { blobsOf, foreignOf, walk, type Graph, type Root } from '../content/graph.ts';
 import { onlyPlatforms } from '../content/only-platforms.ts';
 import type { Digest } from '../oci/digest.ts';
-import { formatLocation, type Location } from '../oci/location.ts';
+import { formatLocation, isStandardOutput, type Location } from '../oci/location.ts';
 import { parsePlatform, type Descriptor } from '../oci/manifest.ts';
 import { Failure, isFailure, onSide } from '../util/failure.ts';
 import { SharedPromise } from '../util/shared-promise.ts';
@@ -13,6 +13,7 @@ import type { Backends, OperationOptions, RepositoryOptions } from './backends.t
 import { countSent } from './count-sent.ts';
 import type { ImageTarget, WrittenImage } from './image-target.ts';
 import { openLocation, storeOf } from './open-location.ts';
+import { streamTarget } from './stream-target.ts';
 import { openRepositoryTarget } from './repository-target.ts';
 
 /** Which parts of an image are copied. */
@@ -180,6 +181,8 @@ async function openTarget(
   switch (to.transport) {
     case 's3':
     case 'archive':
+      if (to.transport === 'archive' && isStandardOutput(to.path))
+        return streamTarget({ output: backends.standardStreams.output, dryRun }, options);
       return openArchiveTarget(
         { ...storeOf(backends, to), force, keepExisting, dryRun, temporary: async () => backends.temporary() },
         options,

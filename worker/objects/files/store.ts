@@ -6,7 +6,7 @@ import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure, ifFound, type Code } from '../../util/failure.ts';
 import type { ObjectInfo, ObjectStore, Upload, UploadOptions, WriteOptions } from '../objects.ts';
 import { Parts } from '../parts.ts';
-import { failureOf, hasErrno, withFailures, unlessErrno, unlinkIfThere } from './errno.ts';
+import { conflict, failureOf, hasErrno, withFailures, unlessErrno, unlinkIfThere } from './errno.ts';
 import { etagOf } from './identity.ts';
 import { openTemporary, OWN_FILE } from './own-files.ts';
 import { publish } from './publish.ts';
@@ -165,6 +165,9 @@ class FileStore implements ObjectStore {
     await mkdir(this.#root, { recursive: true });
     await this.#checkInside(path);
     await mkdir(dirname(path), { recursive: true });
+    const there = await unlessErrno(stat(path), 'ENOENT');
+    if (there !== undefined && !there.isFile() && !there.isDirectory())
+      throw conflict(path, 'it is no file, but a pipe or a device');
   }
 
   async #checkInside(path: string): Promise<void> {
