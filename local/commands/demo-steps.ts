@@ -134,7 +134,7 @@ export class Demo implements AsyncDisposable {
         `docker://${this.#stack.registry.host}/base/node:24.1.0`,
       ),
     ];
-    const bytes = results.reduce((sum, result) => sum + moved(result), 0);
+    const bytes = results.reduce((sum, result) => sum + result.bytesSent, 0);
     return { what: `three into ECR, one into another registry, each of two platforms`, bytes };
   }
 
@@ -184,12 +184,12 @@ export class Demo implements AsyncDisposable {
     const big = await this.#sample('big', '1', BIG_LAYERS, 0);
     const before = this.#received();
     const result = await this.#push(big, to);
-    await this.#until('a third of the large backup', () => this.#received() - before > moved(result) / 3);
+    await this.#until('a third of the large backup', () => this.#received() - before > result.bytesSent / 3);
     const victim = this.#began.get('/product/big:1.0') ?? 'A';
     this.#workers.get(victim)?.kill('SIGKILL');
     const bytes = this.#received() - before;
-    this.#interrupted = { worker: victim, digest: result.digest, bytes: moved(result), receivedBefore: before };
-    const what = `worker ${victim} is dead, ${formatBytes(bytes)} of ${formatBytes(moved(result))} are in S3`;
+    this.#interrupted = { worker: victim, digest: result.digest, bytes: result.bytesSent, receivedBefore: before };
+    const what = `worker ${victim} is dead, ${formatBytes(bytes)} of ${formatBytes(result.bytesSent)} are in S3`;
     return { what, digest: result.digest, bytes };
   }
 
@@ -254,7 +254,7 @@ export class Demo implements AsyncDisposable {
     );
     const failed = run.items.find((item) => item.failure !== undefined)?.failure;
     if (failed !== undefined) throw failed;
-    const bytes = run.items.reduce((sum, item) => sum + moved(item.result), 0);
+    const bytes = run.items.reduce((sum, item) => sum + item.bytesSent, 0);
     return { what: `${run.items.length} images, from S3 alone`, bytes };
   }
 
@@ -387,10 +387,6 @@ rules:
       tags: { semver: ">=24" }
     schedule: "* * * * * *"
 `;
-}
-
-function moved(result: ImageCopyResult | undefined): number {
-  return result?.copied?.tallies.copied.bytes ?? 0;
 }
 
 function described(runs: readonly Run[]): string {

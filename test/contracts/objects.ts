@@ -285,6 +285,24 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       });
     });
 
+    test('onSent gets every byte of a write, a stream and an upload', async () => {
+      const body = Buffer.alloc(partSize * 2 + 7, seededBytes('sent', 9973));
+      let sent = 0;
+      const onSent = (bytes: number): void => void (sent += bytes);
+      const sentBy = async (work: () => Promise<unknown>): Promise<number> => {
+        sent = 0;
+        await work();
+        return sent;
+      };
+      expect(await sentBy(async () => store.write('w', body, { onSent }))).toBe(body.byteLength);
+      expect(await sentBy(async () => store.stream('s', chunked(body, 65_537), { onSent }))).toBe(body.byteLength);
+      const upload = await begin('u', body, { onSent });
+      expect(sent).toBe(body.byteLength);
+      expect(await sentBy(async () => send(upload, body, 1, 3))).toBe(partSize + 7);
+      expect(await sentBy(async () => send(upload, body, 2, 3))).toBe(partSize + 7);
+      expect(await sentBy(async () => upload.commit())).toBe(0);
+    });
+
     describe('streams', () => {
       test.each([0, 1, 100_000])('a body of %i bytes', async (size) => {
         const body = seededBytes('stream', size);

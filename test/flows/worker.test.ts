@@ -88,7 +88,10 @@ test('stopped in the middle of a backup it gives the job back at once, and anoth
   );
   const first = worker();
   await passed;
-  await first.event('blob-started');
+  const stored = (): typeof s3.requests =>
+    s3.requests.filter((r) => r.operation === 'UploadPart' && r.key === key && r.status === 200);
+  // the marker, and the one part that is full and has nothing but the layer
+  await vi.waitFor(() => expect(stored()).toHaveLength(2), { timeout: 10_000 });
   const stoppedMs = systemClock.now();
   first.kill('SIGTERM');
   expect(await first.ended, first.stderr).toBe(0);
@@ -99,12 +102,15 @@ test('stopped in the middle of a backup it gives the job back at once, and anoth
   gate.open();
   const second = worker();
   expect((await ended(run)).jobs).toMatchObject({ done: 1 });
-  await second.event('job-done');
-  const sent = s3.requests.filter((r) => r.operation === 'UploadPart' && r.key === key && r.status === 200);
+  expect(await second.event('resumed')).toMatchObject({ level: 'info', total: 4, parts: expect.any(Number) });
+  const done = await second.event('job-done');
   // four parts, the last of them short: one at most was under way when the first worker was stopped, and is sent again
-  const bytes = sent.reduce((sum, { receivedBytes }) => sum + receivedBytes, 0);
+  const bytes = stored().reduce((sum, { receivedBytes }) => sum + receivedBytes, 0);
   expect(bytes).toBeLessThan(24 * MIB + 8 * MIB + MIB);
-  expect(sent.length).toBeGreaterThanOrEqual(4);
+  expect(stored().length).toBeGreaterThanOrEqual(4);
+  const { size } = await lab.session().backends.bucket(bucket).stat(key);
+  expect(done['bytesReused']).toBeGreaterThanOrEqual(8 * MIB);
+  expect(Number(done['bytesSent']) + Number(done['bytesReused'])).toBe(size);
   second.kill('SIGTERM');
   expect(await second.ended, second.stderr).toBe(0);
 });

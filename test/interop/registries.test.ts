@@ -12,7 +12,8 @@ import { attempt, run, skopeo, transship, transshipJson } from '../support/inter
 interface CopyDocument {
   readonly outcome: string;
   readonly digest: string;
-  readonly tallies: { readonly copied: { readonly count: number; readonly bytes: number } };
+  readonly bytesSent: number;
+  readonly tallies: { readonly copied: { readonly count: number } };
   readonly partial: boolean;
 }
 
@@ -64,14 +65,14 @@ describe('a mirror from docker-registry to docker-registry', async () => {
 
   test('moves nothing when it is there already', async () => {
     const again = await transshipJson<CopyDocument>(['copy', `${source}:v1`, `docker://${mirrored}:v1`], o);
-    expect(again).toMatchObject({ outcome: 'unchanged', tallies: { copied: { count: 0, bytes: 0 } } });
+    expect(again).toMatchObject({ outcome: 'unchanged', bytesSent: 0, tallies: { copied: { count: 0 } } });
   });
 
   test('within one registry reads no layer: blobs are mounted', async () => {
     const sibling = await transshipJson<CopyDocument>(['copy', `${source}:v1`, `${registry.host}/sibling:v1`], o);
     expect(sibling).toMatchObject({ digest: image.root.digest, tallies: { mounted: { count: expect.any(Number) } } });
     // manifests are all that travelled
-    expect(sibling.tallies.copied.bytes).toBeLessThan(10_000);
+    expect(sibling.bytesSent).toBeLessThan(10_000);
   });
 });
 

@@ -34,6 +34,7 @@ export function replaceBackends(
     bucket: (name) => change.bucket?.(backends.bucket(name)) ?? backends.bucket(name),
     folder: (path) => backends.folder(path),
     temporary: async () => backends.temporary(),
+    standardStreams: backends.standardStreams,
   };
 }
 

@@ -76,6 +76,7 @@ export class MemoryObjects implements ObjectStore {
 
   async write(key: string, body: Uint8Array, options: WriteOptions = {}): Promise<ObjectInfo> {
     checkAborted(options);
+    options.onSent?.(body.byteLength);
     this.#check(key, options.condition);
     const bytes = Buffer.from(body);
     const etag = createHash('md5').update(bytes).digest('hex');
@@ -123,6 +124,7 @@ export class MemoryObjects implements ObjectStore {
           throw new Failure('BUG', `part ${n} of ${parts} with ${bytes.byteLength} bytes instead of ${wanted}`);
         }
         const kept = Buffer.from(bytes);
+        options.onSent?.(kept.byteLength);
         await this.#options.onPart?.(n, kept);
         checkAborted(taskOptions);
         state.parts.set(n, kept);
@@ -134,7 +136,11 @@ export class MemoryObjects implements ObjectStore {
         if (state.committed !== undefined) return state.committed;
         if (done.size !== parts) throw new Failure('BUG', `${done.size} of ${parts} parts are stored`);
         const all = Array.from({ length: parts }, (_, i) => state.parts.get(i + 1) ?? new Uint8Array());
-        state.committed = await this.write(key, Buffer.concat(all), { ...options, signal: taskOptions?.signal });
+        state.committed = await this.write(key, Buffer.concat(all), {
+          ...options,
+          onSent: undefined,
+          signal: taskOptions?.signal,
+        });
         this.#unfinished.delete(id);
         return state.committed;
       },

@@ -17,6 +17,7 @@ export type Compression = 'gzip' | 'zstd';
 
 export interface StreamArchiveOptions extends Abortable {
   readonly condition?: WriteOptions['condition'];
+  readonly onSent?: WriteOptions['onSent'];
   readonly clock?: Clock | undefined;
   readonly report?: Report | undefined;
 }
@@ -38,12 +39,13 @@ export async function streamArchive(
 ): Promise<ObjectInfo> {
   const compression = archiveKindOf(key) === 'tar.zst' ? 'zstd' : 'gzip';
   const compressor = compression === 'zstd' ? createZstdCompress() : createGzip();
-  const body = through(tarOf(layout, source, options), compressor);
+  const body = through(archiveBytes(layout, source, options), compressor);
   return store.stream(key, compression === 'gzip' ? fromNowhere(body) : body, {
     signal: options.signal,
     contentType: `application/${compression}`,
     metadata: metadataOf(layout),
-    ...(options.condition === undefined ? {} : { condition: options.condition }),
+    condition: options.condition,
+    onSent: options.onSent,
   });
 }
 
@@ -64,7 +66,8 @@ export async function* unpacked(body: Bytes, compression: Compression, maxBytes:
   }
 }
 
-async function* tarOf(layout: ArchiveLayout, source: Source, options: StreamArchiveOptions): Bytes {
+/** The planned archive, from its first byte to its last. Fails unless every blob is verified. */
+export async function* archiveBytes(layout: ArchiveLayout, source: Source, options: StreamArchiveOptions): Bytes {
   const blobs = layout.entries.filter((entry) => entry.bytes === undefined);
   const bytes = blobs.reduce((sum, entry) => sum + entry.size, 0);
   options.report?.({ type: 'planned', blobs: blobs.length, manifests: layout.entries.length - blobs.length, bytes });

@@ -13,14 +13,25 @@ import { END_BYTES } from './tar.ts';
 export interface CreateArchiveOptions extends Abortable {
   /** When the archive may become visible. */
   readonly condition?: WriteOptions['condition'];
+  readonly onSent?: WriteOptions['onSent'];
   /** Bytes of a part. Default: what the store chooses. */
   readonly partSize?: number | undefined;
   readonly clock?: Clock | undefined;
 }
 
+/** What an interrupted upload had stored of an archive. */
+export interface ResumedParts {
+  readonly parts: number;
+  /** How many parts the archive has. */
+  readonly total: number;
+  readonly bytes: number;
+}
+
 /** An archive being filled. Nothing is visible before commit; one that is neither committed nor aborted can be taken up again. */
 export interface ArchiveTarget extends Target {
   readonly inOrder: true;
+  /** The parts of an interrupted upload that were there and were right, so far; undefined where there were none. */
+  readonly resumed: ResumedParts | undefined;
   /** Makes the archive visible. BUG unless every planned byte arrived and was found right; CONFLICT when the condition does not hold. */
   commit(options?: Abortable): Promise<ObjectInfo>;
   /** Throws away what was stored. Idempotent. */
@@ -57,7 +68,8 @@ export async function createArchive(
     fingerprint: layout.digest,
     contentType: 'application/x-tar',
     metadata: rangedMetadataOf(layout, (options.clock ?? systemClock).now()),
-    ...(options.condition === undefined ? {} : { condition: options.condition }),
+    condition: options.condition,
+    onSent: options.onSent,
     ...(options.partSize === undefined ? {} : { partSize: options.partSize }),
     signal: options.signal,
   });
@@ -106,15 +118,25 @@ class Archive implements ArchiveTarget {
   /** Buffers of a whole part that are free. */
   readonly #idle: Buffer[] = [];
   readonly #stop = new AbortController();
+  /** The parts that were stored before and have not been sent again. */
+  readonly #reused: Set<number>;
   #failed: Failure | undefined;
 
   constructor(layout: ArchiveLayout, upload: Upload, name: string) {
     this.#layout = layout;
     this.#upload = upload;
     this.#name = name;
+    this.#reused = new Set(upload.done.keys());
     this.#paths = new Set(layout.entries.map((entry) => entry.name));
     const blobs = layout.entries.filter((entry) => entry.descriptor !== undefined);
     this.#slots = new Map(blobs.map((entry) => [entry.descriptor.digest, new BlobSlot(entry, upload.partSize)]));
+  }
+
+  get resumed(): ResumedParts | undefined {
+    if (this.#reused.size === 0) return undefined;
+    const { partSize, parts } = this.#upload;
+    const bytes = [...this.#reused].map((number) => Math.min(partSize, this.#layout.size - (number - 1) * partSize));
+    return { parts: bytes.length, total: parts, bytes: bytes.reduce((sum, length) => sum + length, 0) };
   }
 
   /** Finds out what is stored already, and sends the parts that the plan alone fills. */
@@ -267,7 +289,10 @@ class Archive implements ArchiveTarget {
   async #sendOwn(number: number, bytes: Buffer, signal: AbortSignal): Promise<Failure | undefined> {
     try {
       const stored = this.#upload.done.get(number);
-      if (stored === undefined || stored !== crc32(bytes)) await this.#upload.part(number, bytes, { signal });
+      if (stored === undefined || stored !== crc32(bytes)) {
+        this.#reused.delete(number);
+        await this.#upload.part(number, bytes, { signal });
+      }
       this.#idle.push(bytes);
       return undefined;
     } catch (error) {

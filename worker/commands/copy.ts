@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { formatLocation, parseDestination, parseLocation } from '../oci/location.ts';
+import { formatLocation, isStandardOutput, parseDestination, parseLocation } from '../oci/location.ts';
 import { Failure } from '../util/failure.ts';
 import { copyImage } from '../images/copy-image.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
@@ -31,9 +31,9 @@ export function addCopy(program: Command, context: CommandContext): void {
     )
     .argument(
       '<src>',
-      'docker://host/repo:tag, s3://bucket/key.tar, oci-archive:file.tar, docker-archive:file.tar or oci:folder',
+      'docker://host/repo:tag, s3://bucket/key.tar, oci-archive:file.tar, docker-archive:file.tar or oci:folder; oci-archive:- is standard input',
     )
-    .argument('<dst>', 'the same; for a registry the tag may be left out to keep it')
+    .argument('<dst>', 'the same; for a registry the tag may be left out to keep it; oci-archive:- is standard output')
     .addOption(platformOption())
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the image')
     .option('--force', 'replace also a file or object that is no image, or the archive of another repository')
@@ -44,6 +44,9 @@ export function addCopy(program: Command, context: CommandContext): void {
       const [from, to] = [parseLocation(src), parseDestination(dst)];
       if (flags.keepExisting === true && (to.transport === 'docker' || to.transport === 'oci'))
         throw new Failure('INVALID', `--keep-existing is about archives, and ${formatLocation(to)} is none`);
+      const isPiped = to.transport === 'archive' && isStandardOutput(to.path);
+      if (isPiped && flags.json === true)
+        throw new Failure('INVALID', '--json writes to standard output, which carries the archive: leave it out');
       const startedMs = context.clock.now();
       const result = await withProgress(context, flags, async ({ report }) => {
         await using backends = context.connect({
@@ -60,7 +63,8 @@ export function addCopy(program: Command, context: CommandContext): void {
       });
       const seconds = (context.clock.now() - startedMs) / 1000;
       const { json, text } = describeCopy(result, seconds);
-      printResult(context, flags, json, () => text);
+      if (isPiped) context.stderr.write(`${text}\n`);
+      else printResult(context, flags, json, () => text);
     },
   );
 }

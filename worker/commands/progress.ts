@@ -1,7 +1,7 @@
 import type { Clock } from '../util/clock.ts';
 import type { Event, Report } from '../util/events.ts';
 import { redacted } from '../util/text.ts';
-import { formatBytes, formatDigest, formatDuration, printable } from './text.ts';
+import { describeResumed, formatBytes, formatDigest, formatDuration, printable } from './text.ts';
 
 /** Where text goes: a terminal, a pipe, or a test's buffer. */
 export interface Screen {
@@ -138,7 +138,7 @@ function bar(name: string, done: number, bytes: number, elapsedMs: number, moved
   return `${name.padEnd(20)} ${drawn} ${formatBytes(done).padStart(10)} / ${formatBytes(bytes).padEnd(10)} ${`${formatBytes(rate)}/s`.padStart(12)}  ${eta}`;
 }
 
-type CopyEvent = Extract<Event, { readonly digest: string } | { readonly type: 'planned' }>;
+type CopyEvent = Extract<Event, { readonly digest: string } | { readonly type: 'planned' | 'bytes-sent' | 'resumed' }>;
 type ServiceEvent = Extract<
   Event,
   { readonly type: 'job-handed-back' | 'job-started' | 'job-done' | 'run-started' | 'run-planned' | 'run-ended' }
@@ -175,9 +175,11 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
+    case 'bytes-sent':
     case 'blob-done':
     case 'manifest-done':
     case 'tagged':
+    case 'resumed':
     case 'referrer-refused':
       return copyLine(event, options);
     default:
@@ -225,7 +227,10 @@ function copyLine(event: CopyEvent, { style, verbose }: ProgressOptions): string
         : undefined;
     case 'blob-started':
       return verbose && style === 'lines' ? `started blob ${event.digest} bytes=${event.bytes}` : undefined;
+    case 'resumed':
+      return style === 'none' ? undefined : `resumed ${printable(event.location)}: ${describeResumed(event)}`;
     case 'blob-progress':
+    case 'bytes-sent':
       return undefined;
     default:
       return event satisfies never;
@@ -233,6 +238,7 @@ function copyLine(event: CopyEvent, { style, verbose }: ProgressOptions): string
 }
 
 function jsonLine(event: Event, options: ProgressOptions): string | undefined {
-  if (event.type === 'blob-progress' || (event.type === 'blob-started' && !options.verbose)) return undefined;
+  if (event.type === 'blob-progress' || event.type === 'bytes-sent') return undefined;
+  if (event.type === 'blob-started' && !options.verbose) return undefined;
   return JSON.stringify(event, (_, value: unknown) => (typeof value === 'string' ? redacted(value) : value));
 }

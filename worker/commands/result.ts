@@ -1,12 +1,13 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import type { Backends, OperationOptions } from '../images/backends.ts';
 import type { ImageCopyResult } from '../images/copy-image.ts';
-import type { BatchResult } from '../images/copy-images.ts';
+import type { BatchResult, ItemResult } from '../images/copy-images.ts';
+import type { UnsentBytes } from '../images/image-target.ts';
 import type { Report } from '../util/events.ts';
 import { describeFailure } from '../util/failure.ts';
 import { printResult, withProgress, type CommandContext, type CommonFlags, type ConnectOptions } from './context.ts';
 import { connectFlags, type SideFlags } from './sides.ts';
-import { formatBytes, formatDigest, formatDuration, formatTable, printable } from './text.ts';
+import { describeResumed, formatBytes, formatDigest, formatDuration, formatTable, printable } from './text.ts';
 
 export interface ConcurrencyFlag {
   readonly concurrency?: number;
@@ -63,7 +64,8 @@ export function describeCopy(
     ...(result.originalDigest === undefined ? {} : { originalDigest: result.originalDigest }),
     outcome: result.outcome,
     seconds,
-    ...(tallies === undefined ? {} : { tallies }),
+    ...byteCounts(result),
+    ...(tallies === undefined ? {} : { tallies: countsOf(tallies) }),
     referrers: copied?.referrers.map(({ descriptor, tags, refused: why }) => ({
       digest: descriptor.digest,
       tags,
@@ -75,17 +77,61 @@ export function describeCopy(
   const lines = [`${result.outcome} ${result.from} -> ${result.to}`, `digest ${result.digest}`];
   if (result.originalDigest !== undefined) lines.push(`platforms chosen from ${result.originalDigest}`);
   if (tallies !== undefined) {
-    const parts = (['copied', 'mounted', 'exists', 'foreign'] as const)
-      .filter((outcome) => tallies[outcome].count > 0)
-      .map((outcome) => `${outcome} ${tallies[outcome].count} (${formatBytes(tallies[outcome].bytes)})`);
-    lines.push(
-      `${result.outcome === 'planned' ? 'would be: ' : ''}${parts.join(', ')} in ${formatDuration(seconds * 1000)}`,
-    );
+    const counts = Object.entries(countsOf(tallies)).filter(([, { count }]) => count > 0);
+    const list = counts.map(([outcome, { count }]) => `${outcome} ${count}`).join(', ');
+    lines.push(`${result.outcome === 'planned' ? 'would be: ' : ''}${list}`);
   }
+  lines.push(describeBytes(result, seconds));
+  if (result.resumed !== undefined) lines.push(`resumed: ${describeResumed(result.resumed)}`);
   const referrers = copied?.referrers.length ?? 0;
   if (referrers > 0) lines.push(`referrers ${referrers - refused.length} of ${referrers}`);
   if (result.foreign.length > 0) lines.push(incomplete(result.foreign.length));
   return { json, text: lines.join('\n') };
+}
+
+/** How many blobs and manifests there are of each outcome. */
+function countsOf(
+  tallies: NonNullable<ImageCopyResult['copied']>['tallies'],
+): Readonly<Record<string, { readonly count: number }>> {
+  return Object.fromEntries(Object.entries(tallies).map(([outcome, { count }]) => [outcome, { count }]));
+}
+
+type ByteCounts = Pick<ImageCopyResult, 'bytesSent' | keyof UnsentBytes>;
+
+/** The counts as members of a JSON document. */
+function byteCounts({ bytesSent, bytesReused, bytesSkipped, bytesToSend, resumed }: ByteCounts): object {
+  return {
+    bytesSent,
+    bytesReused,
+    bytesSkipped,
+    ...(bytesToSend === undefined ? {} : { bytesToSend }),
+    ...(resumed === undefined ? {} : { resumed: { parts: resumed.parts, total: resumed.total } }),
+  };
+}
+
+function describeBytes({ bytesSent, bytesReused, bytesSkipped, bytesToSend }: ByteCounts, seconds: number): string {
+  const parts = [
+    bytesToSend === undefined ? `${formatBytes(bytesSent)} sent` : `would send up to ${formatBytes(bytesToSend)}`,
+  ];
+  if (bytesReused > 0) parts.push(`${formatBytes(bytesReused)} reused`);
+  if (bytesSkipped > 0) parts.push(`${formatBytes(bytesSkipped)} skipped`);
+  return `${parts.join(', ')} in ${formatDuration(seconds * 1000)}`;
+}
+
+/** The counts of several images together. A dry run of one makes it one of all. */
+function sumOf(items: readonly ItemResult[]): ByteCounts {
+  const sum = (count: (item: ItemResult) => number | undefined): number =>
+    items.reduce((total, item) => total + (count(item) ?? 0), 0);
+  return {
+    bytesSent: sum((item) => item.bytesSent),
+    bytesReused: sum(({ result }) => result?.bytesReused),
+    bytesSkipped: sum(({ result }) => result?.bytesSkipped),
+    ...(items.some(isPlanned) ? { bytesToSend: sum(({ result }) => result?.bytesToSend) } : {}),
+  };
+}
+
+function isPlanned({ result }: ItemResult): boolean {
+  return result?.bytesToSend !== undefined;
 }
 
 /** What a person is told of an image whose layers are not all where it is. */
@@ -117,7 +163,6 @@ function describeBatch(
   seconds: number,
 ): { readonly json: object; readonly text: string; readonly failed: number } {
   const failed = run.items.filter((item) => item.outcome === 'failed');
-  const sent = (result: ImageCopyResult | undefined): number => result?.copied?.tallies.copied.bytes ?? 0;
   const json = {
     seconds,
     items: run.items.map((item) => ({
@@ -125,7 +170,7 @@ function describeBatch(
       to: item.to,
       outcome: item.outcome,
       digest: item.digest,
-      bytesSent: sent(item.result),
+      ...byteCounts(item.result ?? sumOf([item])),
       foreign: item.result?.foreign.map(({ digest, urls }) => ({ digest, urls })),
       ...(item.failure === undefined
         ? {}
@@ -136,17 +181,19 @@ function describeBatch(
   const rows = run.items.map((item) => [
     item.outcome,
     item.digest === undefined ? '' : formatDigest(item.digest),
-    formatBytes(sent(item.result)),
+    formatBytes(item.result?.bytesToSend ?? item.bytesSent),
     item.from,
     item.to,
   ]);
-  const bytes = run.items.reduce((sum, item) => sum + sent(item.result), 0);
   const lines = [
-    formatTable(['outcome', 'digest', '>sent', 'from', 'to'], rows),
+    formatTable(['outcome', 'digest', run.items.some(isPlanned) ? '>would send' : '>sent', 'from', 'to'], rows),
     '',
-    `${run.items.length - failed.length} of ${run.items.length} images, ${formatBytes(bytes)} sent in ${formatDuration(seconds * 1000)}`,
+    `${run.items.length - failed.length} of ${run.items.length} images, ${describeBytes(sumOf(run.items), seconds)}`,
     ...run.items.flatMap(({ from, result }) =>
       result === undefined || result.foreign.length === 0 ? [] : [`${incomplete(result.foreign.length)}: ${from}`],
+    ),
+    ...run.items.flatMap(({ from, result }) =>
+      result?.resumed === undefined ? [] : [`resumed: ${describeResumed(result.resumed)}: ${from}`],
     ),
     ...run.faults.map((fault) => `fault: ${printable(fault)}`),
     ...failed.map(

@@ -29,6 +29,11 @@ export function formatUnchanged({ unchanged, unseen, jobs }: Run): string {
   return `${unchanged + jobs.skipped}${unseen === 0 ? '' : ` (${unseen} not looked at)`}`;
 }
 
+/** What a person reads of an upload that was interrupted before. */
+export function describeResumed({ parts, total }: { readonly parts: number; readonly total: number }): string {
+  return `${parts} of ${total} parts were there`;
+}
+
 /** Enough of a digest for a person to tell it from others. */
 export function formatDigest(digest: string): string {
   return digest.slice(0, digest.indexOf(':') + 13);

@@ -10,7 +10,7 @@ import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, describeFailure, Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
-import type { ImageTarget, WholeImage, WrittenImage } from './image-target.ts';
+import type { ImageTarget, UnsentBytes, WholeImage, WrittenImage } from './image-target.ts';
 
 export interface ArchiveTargetRequest {
   readonly store: ObjectStore;
@@ -27,7 +27,7 @@ export interface ArchiveTargetRequest {
 }
 
 /** What an archive calls an image of which no name is known. */
-const NO_NAME = 'localhost/image';
+export const NO_NAME = 'localhost/image';
 
 /**
  * The archive at `key` as the target of one image, which is written with what refers to it. Nothing is visible before all of it arrived;
@@ -57,27 +57,45 @@ async function writeArchive(
   const layout = planArchive(graph, { tag: graph.roots[0]?.tags[0], repository });
   const manifests = digestsOf(graph);
   if (before?.layoutDigest === layout.digest && request.force !== true)
-    return { outcome: 'unchanged', manifests, ...writtenAs(before.info) };
+    return { outcome: 'unchanged', manifests, ...leftAlone(before.info) };
   if (before !== undefined) checkReplaceable(before, layout, request);
-  if (request.dryRun === true) return { outcome: 'planned', manifests };
+  const unsent = { bytesReused: 0, bytesSkipped: 0 };
+  if (request.dryRun === true) return { outcome: 'planned', manifests, ...unsent, bytesToSend: layout.size };
 
   const condition = before === undefined ? { ifAbsent: true as const } : { ifMatch: before.info.etag };
+  const onSent = (bytes: number): void => options.report?.({ type: 'bytes-sent', bytes });
   if (isCompressed(key)) {
-    const info = await onSide('target', streamArchive(store, key, layout, source, { ...options, condition }));
-    return { outcome: 'copied', manifests, ...writtenAs(info) };
+    const info = await onSide('target', streamArchive(store, key, layout, source, { ...options, condition, onSent }));
+    return { outcome: 'copied', manifests, ...unsent, ...writtenAs(info) };
   }
-  const archive = await onSide('target', createArchive(store, key, layout, { ...options, condition }));
+  const archive = await onSide('target', createArchive(store, key, layout, { ...options, condition, onSent }));
+  if (archive.resumed !== undefined) {
+    const { parts, total } = archive.resumed;
+    options.report?.({ type: 'resumed', location: store.describe(key), parts, total });
+  }
   const copied = await copy(source, archive, graph.roots, { ...options, graph, strict: true });
   try {
     const info = await onSide('target', archive.commit(options));
-    return { outcome: 'copied', manifests, ...writtenAs(info), copied };
+    const { resumed } = archive;
+    return {
+      outcome: 'copied',
+      manifests,
+      ...unsent,
+      ...(resumed === undefined ? {} : { resumed, bytesReused: resumed.bytes }),
+      ...writtenAs(info),
+      copied,
+    };
   } catch (error) {
     if (!isFailure(error, 'CONFLICT')) throw error;
     const equal = await equalArchive(layout, request, options);
     if (equal === undefined) throw error;
     await archive.abort();
-    return { outcome: 'unchanged', manifests, ...writtenAs(equal), copied };
+    return { outcome: 'unchanged', manifests, ...leftAlone(equal), copied };
   }
+}
+
+function leftAlone(info: ObjectInfo): Pick<WrittenImage, 'version' | 'object' | keyof UnsentBytes> {
+  return { ...writtenAs(info), bytesReused: 0, bytesSkipped: info.size };
 }
 
 function writtenAs({ version, size, etag }: ObjectInfo): Pick<WrittenImage, 'version' | 'object'> {

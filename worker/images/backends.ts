@@ -1,4 +1,4 @@
-import type { Source, Target } from '../content/content.ts';
+import type { Bytes, Source, Target } from '../content/content.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ObjectStore } from '../objects/objects.ts';
 import type { Abortable } from '../util/abort.ts';
@@ -76,6 +76,18 @@ export interface Backends {
   folder(path: string): ObjectStore;
   /** A folder for as long as it is held: for archives that cannot be read in place. */
   temporary(): Promise<{ readonly path: string } & AsyncDisposable>;
+  readonly standardStreams: StandardStreams;
+}
+
+/** What pipes of a shell are connected to. */
+export interface StandardStreams {
+  /**
+   * All of standard input as an object: the redirected file, or a temporary one for as long as the backends are open. The same object each
+   * time. INVALID for a terminal and for an empty input, UNSUPPORTED for more than there is space for.
+   */
+  input(options: Abortable): Promise<{ readonly store: ObjectStore; readonly key: string }>;
+  /** Writes `body` to standard output. INVALID for a terminal, UNSUPPORTED where the reader goes away. */
+  output(body: Bytes, options: Abortable): Promise<void>;
 }
 
 /** What every operation takes. */

@@ -10,6 +10,7 @@ import { storeOf } from './open-location.ts';
 import { archiveTemplate, expandTemplate } from '../oci/key-template.ts';
 import {
   isPattern,
+  isStandardOutput,
   matchesPattern,
   parseImagePattern,
   parseS3,
@@ -176,6 +177,8 @@ function parseTemplateTarget(to: string): TemplateTarget {
       `${quote(to)} is no place for archives: expected s3://bucket/template or oci-archive:path/template`,
     );
   }
+  if (isStandardOutput(path))
+    throw new Failure('INVALID', 'backup writes to files, not to standard output: use transship copy for one image');
   return {
     template: archiveTemplate(path),
     locate: (expanded) => ({ transport: 'archive', path: expanded }),

@@ -4,14 +4,16 @@ import type { Source } from '../content/content.ts';
 import { blobsOf, foreignOf, walk, type Graph, type Root } from '../content/graph.ts';
 import { onlyPlatforms } from '../content/only-platforms.ts';
 import type { Digest } from '../oci/digest.ts';
-import { formatLocation, type Location } from '../oci/location.ts';
+import { formatLocation, isStandardOutput, type Location } from '../oci/location.ts';
 import { parsePlatform, type Descriptor } from '../oci/manifest.ts';
 import { Failure, isFailure, onSide } from '../util/failure.ts';
 import { SharedPromise } from '../util/shared-promise.ts';
 import { openArchiveTarget } from './archive-target.ts';
 import type { Backends, OperationOptions, RepositoryOptions } from './backends.ts';
+import { countSent } from './count-sent.ts';
 import type { ImageTarget, WrittenImage } from './image-target.ts';
 import { openLocation, storeOf } from './open-location.ts';
+import { streamTarget } from './stream-target.ts';
 import { openRepositoryTarget } from './repository-target.ts';
 
 /** Which parts of an image are copied. */
@@ -50,6 +52,8 @@ export interface ImageCopyResult extends WrittenImage {
   readonly originalDigest?: Digest;
   /** Bytes of the image and of what refers to it. */
   readonly bytes: number;
+  /** Bytes that left for the target, those of repeated requests again. */
+  readonly bytesSent: number;
   /** Foreign layers that were not carried, because the source does not have them or the target did not take them. */
   readonly foreign: readonly Descriptor[];
 }
@@ -122,9 +126,11 @@ export async function writeImage(
   options: OperationOptions,
 ): Promise<ImageCopyResult> {
   const { image } = request;
+  const sent = countSent(options.report);
+  const counted = { ...options, report: sent.report };
   try {
     const { root, location } = namedAt(request.to, image.root);
-    await using target = await openTarget(root, request, backends, options);
+    await using target = await openTarget(root, request, backends, counted);
     const read = await graphOf(image, target.current, options);
     const { descriptor } = read.roots[0] ?? root;
     const graph = { ...read, roots: [{ ...root, descriptor }] };
@@ -135,6 +141,7 @@ export async function writeImage(
       digest: root.descriptor.digest,
       ...(image.originalDigest === undefined ? {} : { originalDigest: image.originalDigest }),
       bytes: bytesOf(graph),
+      bytesSent: sent.bytes,
       foreign: written.copied?.foreign ?? foreignOf(graph),
       ...written,
     };
@@ -174,6 +181,8 @@ async function openTarget(
   switch (to.transport) {
     case 's3':
     case 'archive':
+      if (to.transport === 'archive' && isStandardOutput(to.path))
+        return streamTarget({ output: backends.standardStreams.output, dryRun }, options);
       return openArchiveTarget(
         { ...storeOf(backends, to), force, keepExisting, dryRun, temporary: async () => backends.temporary() },
         options,

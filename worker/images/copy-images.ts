@@ -3,6 +3,7 @@ import { checkAborted, type Abortable } from '../util/abort.ts';
 import { describeFailure, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { copyImage, type ImageCopyRequest, type ImageCopyResult } from './copy-image.ts';
+import { countSent } from './count-sent.ts';
 import { formatLocation } from '../oci/location.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 
@@ -12,6 +13,8 @@ export interface ItemResult {
   readonly to: string;
   readonly outcome: ImageCopyResult['outcome'] | 'failed';
   readonly digest?: string;
+  /** Bytes that left for the target, also where the image failed. */
+  readonly bytesSent: number;
   readonly result?: ImageCopyResult;
   readonly failure?: Failure;
 }
@@ -35,13 +38,15 @@ export async function copyImages(
   const items = new Map<ImageCopyRequest, ItemResult>();
   const one = async (request: ImageCopyRequest, taskOptions: Abortable): Promise<void> => {
     const [from, to] = [formatLocation(request.from), formatLocation(request.to)];
+    const sent = countSent(options.report);
     try {
-      const result = await copyImage(request, backends, { ...options, ...taskOptions });
-      items.set(request, { from, to: result.to, outcome: result.outcome, digest: result.digest, result });
+      const result = await copyImage(request, backends, { ...options, ...taskOptions, report: sent.report });
+      const { outcome, digest } = result;
+      items.set(request, { from, to: result.to, outcome, digest, bytesSent: sent.bytes, result });
     } catch (error) {
       checkAborted(options);
       const failure = toFailure(error);
-      items.set(request, { from, to, outcome: 'failed', failure });
+      items.set(request, { from, to, outcome: 'failed', bytesSent: sent.bytes, failure });
       options.report?.({ type: 'warning', message: `${from}: ${describeFailure(failure)}` });
     }
   };

@@ -5,6 +5,7 @@ import type { Location } from '../oci/location.ts';
 import { anyOf, checkAborted } from '../util/abort.ts';
 import { isFailure, toFailure, type Failure } from '../util/failure.ts';
 import type { Backends, OperationOptions, RepositoryOptions } from './backends.ts';
+import { countSent } from './count-sent.ts';
 import { selectImage, writeImage, type ImageChoices, type ImageCopyResult, type WriteRequest } from './copy-image.ts';
 import { openLocation } from './open-location.ts';
 
@@ -22,7 +23,9 @@ export interface FanOutTarget {
 
 /** What became of one of them. */
 export type FanOutItem<T extends FanOutTarget> =
-  { readonly target: T; readonly result: ImageCopyResult } | { readonly target: T; readonly failure: Failure };
+  | { readonly target: T; readonly result: ImageCopyResult }
+  /** `bytesSent`: what left for it before it failed. */
+  | { readonly target: T; readonly failure: Failure; readonly bytesSent: number };
 
 /**
  * Makes every target equal to the image at `from`, in their order, and gives each as soon as it is settled. The image is looked up once, so
@@ -43,17 +46,18 @@ export async function* fanOut<T extends FanOutTarget>(
   for (const [index, target] of request.to.entries()) {
     checkAborted(options);
     const { location } = target;
-    const taskOptions = { ...options, signal: anyOf(options.signal, target.signal) };
+    const sent = countSent(options.report);
+    const taskOptions = { ...options, report: sent.report, signal: anyOf(options.signal, target.signal) };
     let item: FanOutItem<T>;
     try {
       const write = { image, to: location, create, force, alsoAt: filled };
       const result = await writeFromCopy(copy, write, backends, taskOptions);
       filled.push(location);
       if (index < request.to.length - 1) copy ??= await openFilled(location, opened, backends, request, taskOptions);
-      item = { target, result };
+      item = { target, result: { ...result, bytesSent: sent.bytes } };
     } catch (error) {
       checkAborted(options);
-      item = { target, failure: toFailure(error) };
+      item = { target, failure: toFailure(error), bytesSent: sent.bytes };
     }
     yield item;
   }

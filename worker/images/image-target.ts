@@ -1,3 +1,4 @@
+import type { ResumedParts } from '../archive/writer.ts';
 import type { Source } from '../content/content.ts';
 import type { Graph } from '../content/graph.ts';
 import type { CopyResult } from '../copy/copy.ts';
@@ -27,8 +28,20 @@ export interface StoredObject {
   readonly etag: string;
 }
 
+/** Bytes of an image that a write did not have to send. */
+export interface UnsentBytes {
+  /** Those that a registry took from a repository of its own, or that an interrupted upload had stored. */
+  readonly bytesReused: number;
+  /** Those that were there before, whole. */
+  readonly bytesSkipped: number;
+  /** The most that a write would send. Absent but for a dry run. */
+  readonly bytesToSend?: number | undefined;
+  /** The parts of an interrupted upload that were there. Absent where none were. */
+  readonly resumed?: ResumedParts | undefined;
+}
+
 /** What writing an image came to. */
-export interface WrittenImage {
+export interface WrittenImage extends UnsentBytes {
   readonly outcome: 'copied' | 'unchanged' | 'planned';
   /** As `CopyResult` has it. */
   readonly manifests: readonly Digest[];

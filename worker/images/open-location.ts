@@ -6,7 +6,7 @@ import type { ObjectStore } from '../objects/objects.ts';
 import { formatRepository } from '../oci/reference.ts';
 import { atSide, type Side } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
-import type { Location } from '../oci/location.ts';
+import { isStandardInput, type Location } from '../oci/location.ts';
 
 /** An image that was found. */
 export interface OpenedImage extends AsyncDisposable {
@@ -39,7 +39,10 @@ export async function openLocation(
         [Symbol.asyncDispose]: async () => undefined,
       };
     }
-    const { store, key } = storeOf(backends, location);
+    const { store, key } =
+      location.transport === 'archive' && isStandardInput(location.path)
+        ? await backends.standardStreams.input(options)
+        : storeOf(backends, location);
     return fromArchive(
       await openImage(store, key, { ...options, tag: location.tag, temporary: () => backends.temporary() }),
     );

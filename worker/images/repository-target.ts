@@ -1,9 +1,11 @@
 import { dryRun } from '../content/dry-run.ts';
+import { reportSent } from '../content/report-sent.ts';
 import type { Source, Target } from '../content/content.ts';
 import type { Root } from '../content/graph.ts';
 import { copy } from '../copy/copy.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import { atSide, isFailure } from '../util/failure.ts';
+import type { Event, Report } from '../util/events.ts';
 import type { OperationOptions } from './backends.ts';
 import type { ImageTarget } from './image-target.ts';
 
@@ -30,16 +32,26 @@ export async function openRepositoryTarget(
   return {
     current: isThere ? target : undefined,
     write: async ({ source, graph }) => {
-      const written = request.dryRun === true ? dryRun(target) : target;
-      const copied = await copy(source, written, graph.roots, { ...options, graph, mountFrom });
+      const report: Report = (event) => {
+        if (request.dryRun !== true || !isWrite(event)) options.report?.(event);
+      };
+      const written = request.dryRun === true ? dryRun(target) : reportSent(target, report);
+      const copied = await copy(source, written, graph.roots, { ...options, report, graph, mountFrom });
       const { manifests, tallies } = copied;
-      if (request.dryRun === true) return { outcome: 'planned', manifests, copied };
+      const unsent = { bytesReused: tallies.mounted.bytes, bytesSkipped: tallies.exists.bytes };
+      if (request.dryRun === true)
+        return { outcome: 'planned', manifests, copied, ...unsent, bytesToSend: tallies.copied.bytes };
       for (const { descriptor } of graph.roots) await request.finish?.(descriptor);
       const isUnchanged = isThere && tallies.copied.count + tallies.mounted.count === 0;
-      return { outcome: isUnchanged ? 'unchanged' : 'copied', manifests, copied };
+      return { outcome: isUnchanged ? 'unchanged' : 'copied', manifests, copied, ...unsent };
     },
     [Symbol.asyncDispose]: async () => undefined,
   };
+}
+
+/** Whether the event says that something was written. */
+function isWrite(event: Event): boolean {
+  return event.type === 'tagged' || ('outcome' in event && event.outcome === 'copied');
 }
 
 /** What the first of `tags` stands for now. Undefined where that cannot be found out. */

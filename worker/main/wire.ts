@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +14,7 @@ import { findCredentials, type RunProgram } from '../registry/credentials.ts';
 import { openRegistry } from '../registry/registry.ts';
 import { parseRepositorySettings } from '../registry/ecr/repository-settings.ts';
 import { secretCredentials } from '../registry/secrets.ts';
+import { standardStreams } from './standard-streams.ts';
 import type { Settings } from './settings.ts';
 import { openDynamo } from '../state/dynamo.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
@@ -71,11 +73,23 @@ export function connect(
     registry: (host, side) => sides[side](host),
     bucket: once((bucket) => opened.use(openS3({ bucket, clock, report, proxies }))),
     folder: once((path) => openFiles(path)),
-    temporary: async () => {
-      const path = await mkdtemp(join(tmpdir(), 'transship-'));
-      return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
-    },
+    temporary,
+    standardStreams: standardStreams(temporary, opened, report),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
+
+/** A folder that is gone with the process at the latest, also when a second signal ends that. */
+async function temporary(): Promise<{ readonly path: string } & AsyncDisposable> {
+  const path = await mkdtemp(join(tmpdir(), 'transship-'));
+  const remove = (): void => rmSync(path, { recursive: true, force: true });
+  process.once('exit', remove);
+  return {
+    path,
+    [Symbol.asyncDispose]: async () => {
+      await rm(path, { recursive: true, force: true });
+      process.off('exit', remove);
+    },
   };
 }
 

@@ -22,6 +22,8 @@ export interface WriteOptions extends Abortable {
   readonly condition?: Condition | undefined;
   readonly metadata?: Readonly<Record<string, string>> | undefined;
   readonly contentType?: string | undefined;
+  /** Gets the bytes of the object that each request hands to the store, also those of a request that fails or is repeated. */
+  readonly onSent?: ((bytes: number) => void) | undefined;
 }
 
 export interface UploadOptions extends WriteOptions {

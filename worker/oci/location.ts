@@ -37,7 +37,7 @@ const NOT_SUPPORTED: ReadonlyMap<string, string> = new Map([
 
 /**
  * Reads where one image is: `docker://host/repository:tag`, the same without `docker://`, `s3://bucket/key.tar`, `oci-archive:file.tar`,
- * `docker-archive:file.tar`, `oci:folder`. The last three may end in `:tag`, `:name`, `:name:tag` or `:@index`. INVALID otherwise.
+ * `docker-archive:file.tar`, `oci:folder`. The path `-` of an archive stands for standard input and output. The last three may end in `:tag`, `:name`, `:name:tag` or `:@index`. INVALID otherwise.
  */
 export function parseLocation(text: string): Location {
   if (text.startsWith('s3://')) {
@@ -193,7 +193,17 @@ export function withoutTransport(text: string): string {
 }
 
 /** Where the path of an archive ends even if the name of an image that follows has slashes. */
-const ARCHIVE_FILE = /\.(?:tar|tgz|tar\.gz|tar\.zst)$|^\/dev\/stdin$/i;
+const ARCHIVE_FILE = /\.(?:tar|tgz|tar\.gz|tar\.zst)$|^\/dev\/stdin$|^-$/i;
+
+/** Whether an archive at this path is read from standard input. */
+export function isStandardInput(path: string): boolean {
+  return path === '-' || path === '/dev/stdin';
+}
+
+/** Whether an archive at this path is written to standard output. */
+export function isStandardOutput(path: string): boolean {
+  return path === '-' || path === '/dev/stdout';
+}
 
 /** Splits at the first colon, as skopeo does; not at one in a folder's name: a name with a slash follows only what `whole` knows as a path. */
 function splitPath(text: string, rest: string, whole?: RegExp): { path: string; tag: string | undefined } {

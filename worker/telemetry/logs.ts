@@ -51,6 +51,7 @@ function levelOf(event: Event): LogLevel {
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
+    case 'bytes-sent':
     case 'blob-done':
     case 'manifest-done':
     case 'tagged':
@@ -61,6 +62,7 @@ function levelOf(event: Event): LogLevel {
     case 'run-started':
     case 'run-planned':
     case 'rule-age':
+    case 'resumed':
     case 'note':
       return 'info';
     case 'retry':

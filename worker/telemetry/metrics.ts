@@ -15,9 +15,17 @@ const NAMESPACE = 'Transship';
 export const METRICS = {
   ImagesCopied: { unit: 'Count', by: 'rule', meaning: 'jobs that copied an image, backed it up or restored it' },
   ImagesUnchanged: { unit: 'Count', by: 'rule', meaning: 'images that needed nothing, found by planner or worker' },
-  BytesCopied: { unit: 'Bytes', by: 'rule', meaning: 'of blobs and manifests that were sent' },
+  BytesCopied: {
+    unit: 'Bytes',
+    by: 'rule',
+    meaning: 'that left for a destination; what was sent again counts again',
+  },
   BytesMounted: { unit: 'Bytes', by: 'rule', meaning: 'of blobs that the registry took from a repository of its own' },
-  BytesSkipped: { unit: 'Bytes', by: 'rule', meaning: 'of blobs and manifests that were there already' },
+  BytesSkipped: {
+    unit: 'Bytes',
+    by: 'rule',
+    meaning: 'of blobs and manifests that were there already, also in an unfinished upload',
+  },
   JobsDone: { unit: 'Count', by: 'rule', meaning: 'jobs of any kind that succeeded' },
   JobsFailed: { unit: 'Count', by: 'code', meaning: 'jobs that failed for good: each is one dead letter' },
   JobsRetried: { unit: 'Count', by: 'code', meaning: 'tries that failed and are made again' },
@@ -111,6 +119,8 @@ const WRITTEN_AT_ONCE: ReadonlySet<Event['type']> = new Set([
 function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
   const rule = job?.rule;
   switch (event.type) {
+    case 'bytes-sent':
+      return [{ name: 'BytesCopied', value: event.bytes, rule }];
     case 'blob-done':
     case 'manifest-done': {
       const name = BYTES_BY_OUTCOME[event.outcome];
@@ -148,6 +158,7 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
+    case 'resumed':
     case 'tagged':
     case 'referrer-refused':
     case 'retry':
@@ -165,7 +176,7 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
 const MOVING: ReadonlySet<string> = new Set(['mirror', 'backup', 'restore']);
 
 const BYTES_BY_OUTCOME: Readonly<Record<Outcome, MetricName | undefined>> = {
-  copied: 'BytesCopied',
+  copied: undefined,
   mounted: 'BytesMounted',
   exists: 'BytesSkipped',
   foreign: undefined,

@@ -10,6 +10,10 @@ export type Event =
   | { readonly type: 'blob-started'; readonly digest: string; readonly bytes: number }
   /** `bytes` more of the blob were taken from the source. */
   | { readonly type: 'blob-progress'; readonly digest: string; readonly bytes: number }
+  /** `bytes` more left for the target: those of a request that is repeated count again. */
+  | { readonly type: 'bytes-sent'; readonly bytes: number }
+  /** The write of an archive that was interrupted goes on: `parts` of its `total` parts were there. */
+  | { readonly type: 'resumed'; readonly location: string; readonly parts: number; readonly total: number }
   | { readonly type: 'blob-done'; readonly digest: string; readonly bytes: number; readonly outcome: Outcome }
   | { readonly type: 'manifest-done'; readonly digest: string; readonly bytes: number; readonly outcome: Outcome }
   | { readonly type: 'tagged'; readonly name: string; readonly digest: string }
@@ -38,6 +42,10 @@ type JobEvent =
       readonly durationMs: number;
       /** Whether it needed nothing. */
       readonly unchanged: boolean;
+      /** What it did with the bytes of images, over all destinations; absent where it moves none. */
+      readonly bytesSent?: number;
+      readonly bytesReused?: number;
+      readonly bytesSkipped?: number;
     }
   /** `again`: it is tried again; otherwise it is among the dead letters. */
   | {

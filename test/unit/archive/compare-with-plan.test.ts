@@ -17,7 +17,13 @@ const SAMPLE = 2000;
 
 async function verifyIn(store: MemoryObjects, key: string): Promise<VerifyResult> {
   const unexpected = (): never => expect.unreachable('an archive needs only its folder');
-  const backends: Backends = { registry: unexpected, bucket: unexpected, temporary: unexpected, folder: () => store };
+  const backends: Backends = {
+    registry: unexpected,
+    bucket: unexpected,
+    temporary: unexpected,
+    standardStreams: { input: unexpected, output: unexpected },
+    folder: () => store,
+  };
   const [result] = await verify({ at: `oci-archive:/${key}` }, backends, { clock: systemClock });
   return result ?? expect.unreachable('verify gave no result');
 }

@@ -50,11 +50,13 @@ test('a run of no rule that is dead counts in all: CloudWatch drops a line with 
 test('a job is one line: what it moved, how long it took and how long it waited, in all and of its rule', () => {
   const { sink, lines, clock } = metering();
   sink({ type: 'job-started', job: JOB, attempt: 1, waitedMs: 1500 }, JOB);
-  sink({ type: 'blob-done', digest: DIGEST, bytes: 100, outcome: 'copied' }, JOB);
+  sink({ type: 'bytes-sent', bytes: 100 }, JOB);
+  // 40 of them were sent before
+  sink({ type: 'blob-done', digest: DIGEST, bytes: 140, outcome: 'copied' }, JOB);
   sink({ type: 'blob-done', digest: DIGEST, bytes: 30, outcome: 'mounted' }, JOB);
   sink({ type: 'blob-done', digest: DIGEST, bytes: 5, outcome: 'exists' }, JOB);
   sink({ type: 'blob-done', digest: DIGEST, bytes: 7, outcome: 'foreign' }, JOB);
-  sink({ type: 'manifest-done', digest: DIGEST, bytes: 1, outcome: 'copied' }, JOB);
+  sink({ type: 'bytes-sent', bytes: 1 }, JOB);
   expect(lines).toEqual([]);
   sink({ type: 'job-done', job: JOB, durationMs: 2500, unchanged: false }, JOB);
   const named = (Name: string, Unit: string): object => ({ Name, Unit });
@@ -125,7 +127,7 @@ test('an image that needed nothing, and a job that moves none, are no image copi
 describe('lines', () => {
   test('of a long job come every minute, as long as something happens', async () => {
     const { sink, lines, clock } = metering();
-    sink({ type: 'blob-done', digest: DIGEST, bytes: 100, outcome: 'copied' }, JOB);
+    sink({ type: 'bytes-sent', bytes: 100 }, JOB);
     await clock.sleep(59_999);
     sink({ type: 'blob-progress', digest: DIGEST, bytes: 1 }, JOB);
     expect(lines).toEqual([]);

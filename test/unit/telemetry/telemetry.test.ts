@@ -30,7 +30,7 @@ const named = (id: string): JobName => ({
   rule: 'products',
   title: 'docker://a/b:1 → s3://c/b.tar',
 });
-const BLOB: Event = { type: 'blob-done', digest: 'sha256:0', bytes: 10, outcome: 'copied' };
+const BLOB: Event = { type: 'blob-done', digest: 'sha256:0', bytes: 10, outcome: 'mounted' };
 
 test('a line says when, how important, what, and of which job', () => {
   const { report, logged } = telling();
@@ -92,7 +92,7 @@ describe('an event that does not say whose it is', () => {
     const blobs = logged.filter(({ event }) => event === 'blob-done');
     expect(blobs.map((line) => line['job'])).toEqual(['j1', 'j2', undefined, undefined]);
     flush();
-    expect(metrics.map((line) => [line['rule'], line['BytesCopied']])).toEqual([
+    expect(metrics.map((line) => [line['rule'], line['BytesMounted']])).toEqual([
       ['products', 20],
       [undefined, 20],
     ]);

@@ -6,7 +6,7 @@ import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure, ifFound, type Code } from '../../util/failure.ts';
 import type { ObjectInfo, ObjectStore, Upload, UploadOptions, WriteOptions } from '../objects.ts';
 import { Parts } from '../parts.ts';
-import { failureOf, hasErrno, withFailures, unlessErrno, unlinkIfThere } from './errno.ts';
+import { conflict, failureOf, hasErrno, withFailures, unlessErrno, unlinkIfThere } from './errno.ts';
 import { etagOf } from './identity.ts';
 import { openTemporary, OWN_FILE } from './own-files.ts';
 import { publish } from './publish.ts';
@@ -68,7 +68,10 @@ class FileStore implements ObjectStore {
   }
 
   async write(key: string, body: Uint8Array, options: WriteOptions = {}): Promise<ObjectInfo> {
-    return this.#create(key, options, async (handle) => handle.writeFile(body));
+    return this.#create(key, options, async (handle) => {
+      options.onSent?.(body.byteLength);
+      await handle.writeFile(body);
+    });
   }
 
   async stream(key: string, body: Bytes, options: WriteOptions = {}): Promise<ObjectInfo> {
@@ -162,6 +165,9 @@ class FileStore implements ObjectStore {
     await mkdir(this.#root, { recursive: true });
     await this.#checkInside(path);
     await mkdir(dirname(path), { recursive: true });
+    const there = await unlessErrno(stat(path), 'ENOENT');
+    if (there !== undefined && !there.isFile() && !there.isDirectory())
+      throw conflict(path, 'it is no file, but a pipe or a device');
   }
 
   async #checkInside(path: string): Promise<void> {
@@ -189,11 +195,12 @@ async function* bytesOf(handle: FileHandle, path: string, from: number, to: numb
 }
 
 /** The same bytes in chunks that are worth a call each. */
-async function* gathered(body: Bytes, options: Abortable): AsyncIterable<Uint8Array> {
+async function* gathered(body: Bytes, options: WriteOptions): AsyncIterable<Uint8Array> {
   let chunks: Uint8Array[] = [];
   let held = 0;
   for await (const chunk of body) {
     checkAborted(options);
+    options.onSent?.(chunk.byteLength);
     chunks.push(chunk);
     held += chunk.byteLength;
     if (held < BUFFER_BYTES) continue;

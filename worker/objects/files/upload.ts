@@ -42,7 +42,7 @@ export async function openUpload(
   parts: Parts,
   options: UploadOptions,
 ): Promise<Upload> {
-  const { fingerprint } = options;
+  const { fingerprint, condition, onSent } = options;
   const { size, partSize } = parts;
   const header = JSON.stringify({ format: 'transship-upload-1', fingerprint, size, partSize });
   const hash = createHash('sha256')
@@ -62,7 +62,7 @@ export async function openUpload(
         parts.done.set(number, crc);
     }
     const file = await handle.stat({ bigint: true });
-    return new FileUpload({ path, partial, journal, file, info, parts, condition: options.condition });
+    return new FileUpload({ path, partial, journal, file, info, parts, condition, onSent });
   } finally {
     await handle.close();
   }
@@ -109,6 +109,7 @@ interface FileUploadOptions {
   readonly info: () => Promise<ObjectInfo>;
   readonly parts: Parts;
   readonly condition: Condition | undefined;
+  readonly onSent: UploadOptions['onSent'];
 }
 
 /** The unfinished file and its journal; without the latter when it went with its upload. */
@@ -140,13 +141,14 @@ class FileUpload implements Upload {
 
   async part(number: number, bytes: Uint8Array, options?: Abortable): Promise<void> {
     checkAborted(options);
-    const { path, parts } = this.#options;
+    const { path, parts, onSent } = this.#options;
     parts.check(number, bytes.byteLength, `upload ${path}`);
     const crc = crc32(bytes);
     await withFailures('upload', path, () =>
       this.#withFiles(async (files) => {
         if (files !== undefined) {
           parts.done.delete(number);
+          onSent?.(bytes.byteLength);
           await writeAt(files.partial, bytes, parts.offset(number));
           await files.journal?.appendFile(`${number} ${crc}\n`);
         }

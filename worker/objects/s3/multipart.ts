@@ -39,6 +39,8 @@ export interface WholeObject {
   readonly condition: Condition | undefined;
 }
 
+type SendOptions = Pick<WriteOptions, 'signal' | 'onSent'>;
+
 /** What uploads in parts ask of S3: one call each, repeated where that helps. Failures carry S3's code. */
 export interface MultipartCalls {
   /** `s3://bucket/key` */
@@ -54,7 +56,7 @@ export interface MultipartCalls {
   /** The parts whose numbers are greater than `after`, in their order. */
   storedParts(upload: Multipart, after: number, options: Abortable): Promise<readonly StoredPart[]>;
   /** Stores a part. */
-  send(upload: Multipart, number: number, bytes: Uint8Array, crc: number, options: Abortable): Promise<StoredPart>;
+  send(upload: Multipart, number: number, bytes: Uint8Array, crc: number, options: SendOptions): Promise<StoredPart>;
   /**
    * Completes the upload from `parts`, numbered from 1 without gaps. CORRUPT when S3 put together other bytes. When the answer is lost, looks
    * whether the object is there.
@@ -165,7 +167,7 @@ class BucketMultipart implements MultipartCalls {
     number: number,
     bytes: Uint8Array,
     crc: number,
-    options: Abortable,
+    options: SendOptions,
   ): Promise<StoredPart> {
     const { byteLength: size } = bytes;
     const part = {
@@ -177,7 +179,10 @@ class BucketMultipart implements MultipartCalls {
     };
     const { ETag: etag = '' } = await this.#bucket.call(
       { doing: `send part ${number} of`, key: upload.key, action: 's3:PutObject' },
-      async (client, http) => client.send(new UploadPartCommand(part), http),
+      async (client, http) => {
+        options.onSent?.(size);
+        return client.send(new UploadPartCommand(part), http);
+      },
       options,
     );
     return { number, size, etag, crc };

@@ -78,6 +78,7 @@ class S3Store implements ObjectStore, AsyncDisposable {
         { doing: 'write', key, action: 's3:PutObject' },
         async (client, http) => {
           attempts++;
+          options.onSent?.(body.byteLength);
           return client.send(new PutObjectCommand(put), http);
         },
         options,

@@ -67,8 +67,9 @@ async function sendPieces(
   multipart: Multipart,
   first: Uint8Array,
   others: AsyncIterable<Uint8Array>,
-  options: Abortable,
+  options: WriteOptions,
 ): Promise<readonly StoredPart[]> {
+  const { onSent } = options;
   const stop = new AbortController();
   const signal = anyOf(options.signal, stop.signal);
   const stored: StoredPart[] = [];
@@ -77,7 +78,7 @@ async function sendPieces(
   let count = 0;
   const send = async (number: number, bytes: Uint8Array): Promise<void> => {
     try {
-      stored.push(await calls.send(multipart, number, bytes, crc32(bytes), { signal }));
+      stored.push(await calls.send(multipart, number, bytes, crc32(bytes), { signal, onSent }));
     } catch (error) {
       failed.push(error);
       stop.abort(error);

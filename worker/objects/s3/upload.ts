@@ -36,7 +36,8 @@ export async function openS3Upload(
     metadata: { ...options.metadata, [FINGERPRINT]: options.fingerprint },
   });
   try {
-    await calls.send(multipart, MARKER_PART, marker, crc32(marker), options);
+    // its bytes are none of the object
+    await calls.send(multipart, MARKER_PART, marker, crc32(marker), { signal: options.signal });
   } catch (error) {
     // without its marker no process would ever find it again
     await dropQuietly(calls, multipart);
@@ -84,10 +85,11 @@ class S3Upload implements Upload {
     checkAborted(options);
     this.#parts.check(number, bytes.byteLength, this.#doing);
     const crc = crc32(bytes);
+    const { onSent } = this.#options;
     this.#parts.done.delete(number);
     try {
       if (this.#committed === undefined)
-        this.#keep(await this.#calls.send(this.#multipart, number, bytes, crc, options));
+        this.#keep(await this.#calls.send(this.#multipart, number, bytes, crc, { signal: options.signal, onSent }));
     } catch (error) {
       await this.#endedElsewhere(error, options);
     }

@@ -110,7 +110,7 @@ function claimDestinations(jobs: readonly CopyJob[], rule: string, writers: Map<
         own.push(to);
       } else if (isForeign(written, { ...job, rule })) {
         const failure = writtenTwice(to, { rule, from }, { rule: written.rule ?? '', from: written.source });
-        refused.push({ from, to, outcome: 'failed', failure });
+        refused.push({ from, to, outcome: 'failed', bytesSent: 0, failure });
       } else again.push(to);
     }
     if (own.length > 0) first.push({ ...job, to: own });
@@ -166,11 +166,11 @@ async function copyJob(
 ): Promise<readonly ItemResult[]> {
   const items: ItemResult[] = [];
   const to = job.to.map((text) => ({ location: parseDestination(text) }));
-  const fail = (destinations: readonly (typeof to)[number][], error: unknown): void => {
+  const fail = (destinations: readonly (typeof to)[number][], error: unknown, bytesSent: number): void => {
     checkAborted(options);
     const failure = toFailure(error);
     for (const { location } of destinations)
-      items.push({ from: job.from, to: formatLocation(location), outcome: 'failed', failure });
+      items.push({ from: job.from, to: formatLocation(location), outcome: 'failed', bytesSent, failure });
     options.report?.({ type: 'warning', message: `${job.from}: ${describeFailure(failure)}` });
   };
   try {
@@ -181,14 +181,15 @@ async function copyJob(
       options,
     )) {
       if ('failure' in item) {
-        fail([item.target], item.failure);
+        fail([item.target], item.failure, item.bytesSent);
         continue;
       }
       const { result } = item;
-      items.push({ from: job.from, to: result.to, outcome: result.outcome, digest: result.digest, result });
+      const { outcome, digest, bytesSent } = result;
+      items.push({ from: job.from, to: result.to, outcome, digest, bytesSent, result });
     }
   } catch (error) {
-    fail(to, error);
+    fail(to, error, 0);
   }
   return items;
 }

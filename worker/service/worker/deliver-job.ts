@@ -19,7 +19,7 @@ import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type JobLeases, t
 import { allowedTargets, judgeRequest } from '../judge-request.ts';
 import { continuePlan } from '../planner/plan-scheduled.ts';
 import { newJob } from '../planner/run-jobs.ts';
-import { destinationsOfJob, runJob, type ImageJob, type RunJobOptions } from './run-job.ts';
+import { destinationsOfJob, runJob, type DoneJob, type ImageJob, type RunJobOptions } from './run-job.ts';
 import type { WorkContext } from './work-context.ts';
 
 const DONE: Outcome = { type: 'done' };
@@ -111,7 +111,7 @@ export class JobDelivery {
     const job = this.#name;
     const startedMs = clock.now();
     this.#report({ type: 'job-started', job, attempt, waitedMs: Math.max(0, startedMs - this.#delivery.sentAtMs) });
-    let done: Done;
+    let done: DoneJob;
     try {
       const { destinations, rules } = service.state;
       const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), destinations, rules };
@@ -125,9 +125,9 @@ export class JobDelivery {
         ? this.#retry(attempt, failure, durationMs)
         : this.#deadLetter(failure, durationMs);
     }
-    const { unchanged } = done;
+    const { unchanged, bytes } = done;
     await service.state.runs.endJob(job.run, job.id, { state: unchanged ? 'skipped' : 'done' });
-    this.#report({ type: 'job-done', job, durationMs: clock.now() - startedMs, unchanged });
+    this.#report({ type: 'job-done', job, durationMs: clock.now() - startedMs, unchanged, ...bytes });
     return DONE;
   }
 
@@ -188,12 +188,7 @@ export class JobDelivery {
 type Task = (
   destinations: readonly LeasedDestination[],
   options: RunJobOptions & { readonly signal: AbortSignal; readonly report: Report },
-) => Promise<Done>;
-
-interface Done {
-  /** Whether nothing was needed. */
-  readonly unchanged: boolean;
-}
+) => Promise<DoneJob>;
 
 function crashedTooOften(): Failure {
   return new Failure('UNAVAILABLE', `${MAX_ATTEMPTS} workers crashed or were stopped while running this job`);
@@ -239,7 +234,7 @@ async function goOnPlanning(
   job: PlanJob,
   context: WorkContext,
   options: OperationOptions & { readonly report: Report },
-): Promise<Done> {
+): Promise<DoneJob> {
   const planned = await continuePlan(job, context.service, context.backends, {
     ...options,
     lockSeconds: context.leaseSeconds,

@@ -42,6 +42,16 @@ export async function destinationsOfJob(
   return [...destinations.values()];
 }
 
+/** What a job came to. */
+export interface DoneJob {
+  /** Whether nothing was needed. */
+  readonly unchanged: boolean;
+  /** What it did with the bytes of images, over all destinations; absent where it moves none. */
+  readonly bytes?: Readonly<Record<(typeof BYTE_COUNTS)[number], number>>;
+}
+
+const BYTE_COUNTS = ['bytesSent', 'bytesReused', 'bytesSkipped'] as const;
+
 /**
  * Does the job at destinations under their leases, and records each as soon as it is done. Returns whether nothing was needed. If any
  * destination failed with a retryable code, the job fails with that code: finished destinations are cheap to repeat.
@@ -51,7 +61,7 @@ export async function runJob(
   destinations: readonly LeasedDestination[],
   backends: Backends,
   options: RunJobOptions,
-): Promise<{ readonly unchanged: boolean }> {
+): Promise<DoneJob> {
   return job.kind === 'verify'
     ? verifyImage(job, backends, options)
     : copyToDestinations(job, destinations, backends, options);
@@ -62,7 +72,7 @@ async function copyToDestinations(
   destinations: readonly LeasedDestination[],
   backends: Backends,
   options: RunJobOptions,
-): Promise<{ readonly unchanged: boolean }> {
+): Promise<DoneJob> {
   const { referrers, create } = job;
   const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers, create };
   const from = serviceLocation(job.from);
@@ -71,12 +81,14 @@ async function copyToDestinations(
   const to = destinations.filter((destination) => !refused.has(destination));
   if (refused.size > 0 && to.length === 0) throw failureOfAll(failed, destinations.length);
   let unchanged = true;
+  const bytes = { bytesSent: 0, bytesReused: 0, bytesSkipped: 0 };
   try {
     for await (const item of fanOut({ ...choices, from, to }, backends, options)) {
       const { target } = item;
       try {
         if ('failure' in item) throw item.failure;
         unchanged &&= item.result.outcome === 'unchanged';
+        for (const name of BYTE_COUNTS) bytes[name] += item.result[name];
         warnOfForeign(target.location, item.result, options);
         await record(job, target, item.result, options);
         // of an unchanged one too: an earlier attempt may have ended in between
@@ -93,7 +105,7 @@ async function copyToDestinations(
     failed.push(...to.map((destination) => ({ destination, failure: toFailure(error) })));
   }
   if (failed.length > 0) throw failureOfAll(failed, destinations.length);
-  return { unchanged };
+  return { unchanged, bytes };
 }
 
 /** What a job wrote without all of its layers is a success, and must not pass for a whole image. */
@@ -158,11 +170,7 @@ async function keepSettings(
   }
 }
 
-async function verifyImage(
-  job: VerifyJob,
-  backends: Backends,
-  options: OperationOptions,
-): Promise<{ readonly unchanged: boolean }> {
+async function verifyImage(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<DoneJob> {
   for (const text of job.against === undefined ? [job.from] : [job.from, job.against]) serviceLocation(text);
   const results = await verify({ at: job.from, against: job.against, deep: true }, backends, options);
   const faults = results.flatMap((result) => result.faults.map((fault) => `${result.at}: ${fault}`));

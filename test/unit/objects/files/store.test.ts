@@ -147,6 +147,15 @@ describe('a folder', () => {
       expect(await Array.fromAsync(store.list(''))).toEqual([]);
     });
 
+    test('what would be written over a named pipe is refused at once, and leaves nothing beside it', async () => {
+      const tool = 'mkfifo';
+      execFileSync(tool, [join(root, 'pipe')]);
+      const refused = { code: 'CONFLICT', message: expect.stringContaining('it is no file, but a pipe or a device') };
+      await expect(store.upload('pipe', 5, { fingerprint: 'f' })).rejects.toMatchObject(refused);
+      await expect(store.write('pipe', Buffer.from('x'))).rejects.toMatchObject(refused);
+      expect(await readdir(root)).toEqual(['pipe']);
+    });
+
     test('a file that is cut while it is read is UNAVAILABLE', async () => {
       await store.write('k', Buffer.alloc(3 * 1024 * 1024));
       const reading = (async () => {

@@ -1,0 +1,22 @@
+import type { Report } from '../util/events.ts';
+
+/** A report that counts. */
+interface SentCounter {
+  readonly report: Report;
+  /** Bytes that were reported as sent. */
+  readonly bytes: number;
+}
+
+/** Passes events on to `report`, and counts the bytes that were sent. */
+export function countSent(report: Report | undefined): SentCounter {
+  let bytes = 0;
+  return {
+    report: (event) => {
+      if (event.type === 'bytes-sent') bytes += event.bytes;
+      report?.(event);
+    },
+    get bytes() {
+      return bytes;
+    },
+  };
+}

@@ -1,0 +1,100 @@
+import { createWriteStream, fstatSync } from 'node:fs';
+import { statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { isatty } from 'node:tty';
+import type { Bytes } from '../content/content.ts';
+import type { Backends, StandardStreams } from '../images/backends.ts';
+import { failureOf } from '../objects/files/errno.ts';
+import { openFiles } from '../objects/files/store.ts';
+import { checkAborted, orAborted, type Abortable } from '../util/abort.ts';
+import type { Report } from '../util/events.ts';
+import { Failure } from '../util/failure.ts';
+
+const STDIN = 0;
+const STDOUT = 1;
+
+/** The streams of this process. What is kept of the input is in a folder of `temporary`, which `opened` removes. */
+export function standardStreams(
+  temporary: Backends['temporary'],
+  opened: AsyncDisposableStack,
+  report: Report | undefined,
+): StandardStreams {
+  let input: ReturnType<StandardStreams['input']> | undefined;
+  return {
+    input: async (options) => {
+      // a restore opens an archive more than once, and a pipe can be read once
+      input ??= openInput(temporary, opened, report, options);
+      return input;
+    },
+    output: writeOutput,
+  };
+}
+
+async function openInput(
+  temporary: Backends['temporary'],
+  opened: AsyncDisposableStack,
+  report: Report | undefined,
+  options: Abortable,
+): ReturnType<StandardStreams['input']> {
+  if (isatty(STDIN))
+    throw new Failure('INVALID', 'standard input is a terminal: pipe an archive into it, or name the file');
+  // a redirected file can be read in any order as it is
+  if (fstatSync(STDIN).isFile()) return { store: openFiles('/dev'), key: 'stdin' };
+  const { path } = opened.use(await temporary());
+  const key = 'standard-input';
+  const file = join(path, key);
+  report?.({
+    type: 'note',
+    message: `standard input is kept in ${file} until the end: an archive is not read in the order in which it comes`,
+  });
+  const { bavail, bsize } = await statfs(path);
+  try {
+    const bounded = (body: Bytes): Bytes => atMost(body, bavail * bsize, path);
+    await pipeline(process.stdin, bounded, createWriteStream(file, { flags: 'wx' }), { signal: options.signal });
+  } catch (error) {
+    checkAborted(options);
+    throw failureOf(error, 'write', file);
+  }
+  return { store: openFiles(path), key };
+}
+
+/** INVALID for a body without bytes, UNSUPPORTED as soon as there are more than `limit`. */
+async function* atMost(body: Bytes, limit: number, folder: string): Bytes {
+  let size = 0;
+  for await (const chunk of body) {
+    size += chunk.byteLength;
+    if (size > limit) {
+      throw new Failure(
+        'UNSUPPORTED',
+        `standard input has more than the ${limit} bytes that are free in ${folder}: set TMPDIR to a folder with more space, or name a file`,
+      );
+    }
+    yield chunk;
+  }
+  if (size === 0) throw new Failure('INVALID', 'standard input is empty: the program before it wrote no archive');
+}
+
+async function writeOutput(body: Bytes, options: Abortable): Promise<void> {
+  if (isatty(STDOUT))
+    throw new Failure('INVALID', 'standard output is a terminal: redirect it into a file or to a program');
+  for await (const chunk of body) {
+    if (chunk.byteLength > 0) await orAborted(written(chunk), options);
+  }
+}
+
+/** Resolves when the chunk has left this process, so that a reader that went away is not noticed too late. */
+async function written(chunk: Uint8Array): Promise<void> {
+  return new Promise((resolve, reject) => {
+    process.stdout.write(chunk, (error) => {
+      if (error == null) resolve();
+      else reject(writeFailure(error));
+    });
+  });
+}
+
+function writeFailure(error: NodeJS.ErrnoException): unknown {
+  return error.code === 'EPIPE'
+    ? new Failure('UNSUPPORTED', 'write standard output: its reader went away (EPIPE)', { cause: error })
+    : failureOf(error, 'write', 'standard output');
+}
