@@ -14,7 +14,7 @@ interface StateUnderTest extends AsyncDisposable {
 const KEY: DestinationKey = { group: 'docker://registry.example/team/app', name: 'v1' };
 const DONE: JobEnd = { state: 'done' };
 const FAILED: JobEnd = { state: 'failed', code: 'DENIED', reason: 'push manifest: denied' };
-const NONE = { waiting: 0, running: 0, done: 0, skipped: 0, failed: 0 };
+const NONE = { waiting: 0, running: 0, done: 0, skipped: 0, gone: 0, failed: 0 };
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 

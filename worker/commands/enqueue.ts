@@ -92,5 +92,6 @@ async function waitFor({ id }: Run, flags: EnqueueFlags, service: Service, conte
 
 function describeCounts({ jobs, unchanged, plannedAtMs }: Run): string {
   const planning = plannedAtMs === undefined ? ', still planning' : '';
-  return `done ${jobs.done}, unchanged ${unchanged + jobs.skipped}, failed ${jobs.failed}, running ${jobs.running}, waiting ${jobs.waiting}${planning}`;
+  const gone = jobs.gone > 0 ? `, gone ${jobs.gone}` : '';
+  return `done ${jobs.done}, unchanged ${unchanged + jobs.skipped}${gone}, failed ${jobs.failed}, running ${jobs.running}, waiting ${jobs.waiting}${planning}`;
 }

@@ -43,7 +43,7 @@ export function describeStatus(found: Status, nowMs: number): string {
     runs.length === 0
       ? 'no runs'
       : formatTable(
-          ['run', 'rule', 'started', 'state', '>done', '>unchanged', '>failed', '>left'],
+          ['run', 'rule', 'started', 'state', '>done', '>unchanged', '>gone', '>failed', '>left'],
           runs.map((run) => [
             run.id,
             run.rule ?? '-',
@@ -57,6 +57,7 @@ export function describeStatus(found: Status, nowMs: number): string {
                   : 'going on',
             String(run.jobs.done),
             String(run.unchanged + run.jobs.skipped),
+            String(run.jobs.gone),
             String(run.jobs.failed),
             String(run.jobs.waiting + run.jobs.running),
           ]),

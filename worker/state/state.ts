@@ -124,6 +124,8 @@ export interface JobCounts {
   readonly done: number;
   /** Needed nothing when a worker came to them. */
   readonly skipped: number;
+  /** The source no longer had the image when a worker came to them. */
+  readonly gone: number;
   readonly failed: number;
 }
 
@@ -236,6 +238,7 @@ interface JobWriter {
 /** Runs and jobs, for readers, planners and workers. Ending a job also updates its run, so no caller can forget that. */
 export interface Runs extends RunReader, RunWriter, JobWriter {}
 
-/** How a job ends. `skipped`: it needed nothing. `code` and `reason` are those of the failure. */
+/** How a job ends, as `JobCounts` explains the states. `code` and `reason` are those of the failure. */
 export type JobEnd =
-  { readonly state: 'done' | 'skipped' } | { readonly state: 'failed'; readonly code: string; readonly reason: string };
+  | { readonly state: 'done' | 'skipped' | 'gone' }
+  | { readonly state: 'failed'; readonly code: string; readonly reason: string };

@@ -38,6 +38,8 @@ type JobEvent =
       readonly durationMs: number;
       /** Whether it needed nothing. */
       readonly unchanged: boolean;
+      /** Whether the source no longer had the image. Default false. */
+      readonly gone?: boolean | undefined;
     }
   /** `again`: it is tried again; otherwise it is among the dead letters. */
   | {

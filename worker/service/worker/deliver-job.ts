@@ -9,7 +9,7 @@ import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type JobLeases, type JobDestination } from './leases.ts';
 import { continuePlan } from '../planner/plan-scheduled.ts';
 import { keptBody } from '../planner/run-jobs.ts';
-import { destinationsOfJob, runJob, type RunJobOptions } from './run-job.ts';
+import { destinationsOfJob, runJob, type Done, type RunJobOptions } from './run-job.ts';
 import type { WorkContext } from './work-context.ts';
 
 const DONE: Outcome = { type: 'done' };
@@ -98,9 +98,10 @@ export class JobDelivery {
         ? this.#retry(attempt, failure, durationMs)
         : this.#deadLetter(failure, durationMs);
     }
-    const { unchanged } = done;
-    await service.state.runs.endJob(job.run, job.id, { state: unchanged ? 'skipped' : 'done' });
-    this.#report({ type: 'job-done', job, durationMs: clock.now() - startedMs, unchanged });
+    const { state } = done;
+    await service.state.runs.endJob(job.run, job.id, { state });
+    const [unchanged, gone] = [state === 'skipped', state === 'gone'];
+    this.#report({ type: 'job-done', job, durationMs: clock.now() - startedMs, unchanged, ...(gone ? { gone } : {}) });
     return DONE;
   }
 
@@ -160,11 +161,6 @@ type Task = (
   options: RunJobOptions & { readonly signal: AbortSignal; readonly report: Report },
 ) => Promise<Done>;
 
-interface Done {
-  /** Whether nothing was needed. */
-  readonly unchanged: boolean;
-}
-
 function crashedTooOften(): Failure {
   return new Failure('UNAVAILABLE', `${MAX_ATTEMPTS} workers crashed or were stopped while running this job`);
 }
@@ -213,7 +209,7 @@ async function goOnPlanning(
     lockSeconds: context.leaseSeconds,
   });
   if (planned === undefined) throw new Failure('UNAVAILABLE', `plan ${job.rule}: another plans the run at this moment`);
-  return { unchanged: false };
+  return { state: 'done' };
 }
 
 async function orFailure<T>(work: T | Promise<T>): Promise<T | Failure> {

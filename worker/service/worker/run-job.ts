@@ -4,7 +4,7 @@ import { mayPass } from '../../queue/redelivery.ts';
 import { choicesKey, destinationKey } from '../../rules/destinations.ts';
 import { rememberedManifests } from '../planner/plan-jobs.ts';
 import { formatLocation, parseDestination, parseLocation, type Location } from '../../oci/location.ts';
-import type { Destinations, Rules } from '../../state/state.ts';
+import type { Destinations, JobEnd, Rules } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
 import { describeFailure, Failure, ifFound, isFailure, toFailure } from '../../util/failure.ts';
 import { SETTINGS_NAME, storeSettings } from '../../images/backup.ts';
@@ -41,19 +41,45 @@ export async function destinationsOfJob(
   return [...destinations.values()];
 }
 
+/** How a job ends that did not fail. */
+export type Done = Exclude<JobEnd, { readonly state: 'failed' }>;
+
 /**
- * Does the job at destinations under their leases, and records each as soon as it is done. Returns whether nothing was needed. If any
- * destination failed with a retryable code, the job fails with that code: finished destinations are cheap to repeat.
+ * Does the job at destinations under their leases, and records each as soon as it is done. If any destination failed with a retryable code,
+ * the job fails with that code: finished destinations are cheap to repeat.
  */
 export async function runJob(
   job: ImageJob,
   destinations: readonly LeasedDestination[],
   backends: Backends,
   options: RunJobOptions,
-): Promise<{ readonly unchanged: boolean }> {
-  return job.kind === 'verify'
-    ? verifyImage(job, backends, options)
-    : copyToDestinations(job, destinations, backends, options);
+): Promise<Done> {
+  if (job.kind === 'verify') return verifyImage(job, backends, options);
+  try {
+    return await copyToDestinations(job, destinations, backends, options);
+  } catch (error) {
+    checkAborted(options);
+    if (isFailure(error, 'NOT_FOUND') && (await isGone(job, backends, options))) return { state: 'gone' };
+    throw error;
+  }
+}
+
+/** Whether the source no longer has the image that a planner found there. An archived image is there, and cannot be pulled. */
+async function isGone(job: CopyJob | RestoreJob, backends: Backends, options: OperationOptions): Promise<boolean> {
+  if (job.kind === 'restore' || job.rule === undefined || job.digest === undefined) return false;
+  const from = serviceLocation(job.from);
+  if (from.transport !== 'docker') return false;
+  const { registry, repository, tag, digest } = from.reference;
+  try {
+    await backends
+      .registry(registry, 'source')
+      .repository(repository)
+      .resolve(digest ?? tag ?? 'latest', options);
+    return false;
+  } catch (error) {
+    if (!isFailure(error, 'NOT_FOUND')) throw error;
+    return error.context['archived'] !== true;
+  }
 }
 
 async function copyToDestinations(
@@ -61,7 +87,7 @@ async function copyToDestinations(
   destinations: readonly LeasedDestination[],
   backends: Backends,
   options: RunJobOptions,
-): Promise<{ readonly unchanged: boolean }> {
+): Promise<Done> {
   const { referrers, create } = job;
   const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers, create };
   const from = serviceLocation(job.from);
@@ -85,7 +111,7 @@ async function copyToDestinations(
     }
   }
   if (failed.length > 0) throw failureOfAll(failed, destinations.length);
-  return { unchanged };
+  return { state: unchanged ? 'skipped' : 'done' };
 }
 
 /** What a job wrote without all of its layers is a success, and must not pass for a whole image. */
@@ -150,16 +176,12 @@ async function keepSettings(
   }
 }
 
-async function verifyImage(
-  job: VerifyJob,
-  backends: Backends,
-  options: OperationOptions,
-): Promise<{ readonly unchanged: boolean }> {
+async function verifyImage(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<Done> {
   for (const text of job.against === undefined ? [job.from] : [job.from, job.against]) serviceLocation(text);
   const results = await verify({ at: job.from, against: job.against, deep: true }, backends, options);
   const faults = results.flatMap((result) => result.faults.map((fault) => `${result.at}: ${fault}`));
   if (faults.length > 0) throw new Failure('CORRUPT', `verify ${job.from}: ${faults.join('; ')}`);
-  return { unchanged: false };
+  return { state: 'done' };
 }
 
 /** A message must not make a worker read or write files of its own machine. */
