@@ -83,12 +83,12 @@ export function describeStatus(found: Status, nowMs: number): string {
   if (dead.length > 0) {
     sections.push(
       [
-        ...dead.map(({ reason, body, sentAtMs }) => {
+        ...dead.map(({ id, reason, body, sentAtMs }) => {
           const said = redacted(body.slice(0, MAX_BODY));
           const text = said.length > 120 ? `${said.slice(0, 120)}…` : said;
-          return `dead letter, ${ago(sentAtMs)}: ${printable(reason ?? 'no reason: it was received too often')}: ${printable(text)}`;
+          return `dead letter ${id}, ${ago(sentAtMs)}: ${printable(reason ?? 'no reason: it was received too often')}: ${printable(text)}`;
         }),
-        'put them back with `transship redrive` when their cause is gone',
+        'put them back with `transship redrive` when their cause is gone, or delete them with `transship redrive --discard ID`',
       ].join('\n'),
     );
   }

@@ -58,6 +58,18 @@ export interface SyncRecord extends DestinationKey {
   readonly etag?: string | undefined;
   readonly run: string;
   readonly rule?: string | undefined;
+  /** Whether a dead letter tells of a failure there since. Not recorded: recording a destination ends its failures. */
+  readonly failing?: true | undefined;
+}
+
+/** A dead letter that tells of a failure at a destination. */
+export interface Letter {
+  /** The code of the failure. */
+  readonly cause: string;
+  /** The id of the job in the message. */
+  readonly job: string;
+  /** When it was sent, in milliseconds since 1970. */
+  readonly atMs: number;
 }
 
 /** What was recorded of destinations, and the leases to write them. */
@@ -69,6 +81,12 @@ export interface Destinations {
   lock(key: DestinationKey, ttlSeconds: number, options?: Abortable): Promise<Lease | undefined>;
   /** Remembers it. CONFLICT when `lease`, of the same destination, is no longer held. */
   record(record: SyncRecord, lease: Lease, options?: Abortable): Promise<void>;
+  /** The dead letters that tell of failures there since it was recorded, one for each cause. */
+  letters(key: DestinationKey, options?: Abortable): Promise<readonly Letter[]>;
+  /** Remembers a dead letter in the place of an earlier one of the same cause. CONFLICT when `lease` is no longer held. */
+  addLetter(key: DestinationKey, letter: Letter, lease: Lease, options?: Abortable): Promise<void>;
+  /** Forgets the dead letters of a job, so that its failure is told anew. Success when there are none. */
+  forgetLetters(key: DestinationKey, job: string, options?: Abortable): Promise<void>;
 }
 
 /** A rule as it was applied: `document` is a string that `parseRule` of rules/config.ts reads. */

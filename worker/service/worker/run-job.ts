@@ -10,6 +10,7 @@ import { describeFailure, Failure, ifFound, isFailure, toFailure } from '../../u
 import { SETTINGS_NAME, storeSettings } from '../../images/backup.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
+import type { FailedDestination } from './failed-destinations.ts';
 import type { LeasedDestination, JobDestination } from './leases.ts';
 import { refusedDestinations } from './refused-destinations.ts';
 import { openLocation } from '../../images/open-location.ts';
@@ -44,24 +45,20 @@ export async function destinationsOfJob(
 /** How a job ends that did not fail. */
 export type Done = Exclude<JobEnd, { readonly state: 'failed' }>;
 
-/**
- * Does the job at destinations under their leases, and records each as soon as it is done. If any destination failed with a retryable code,
- * the job fails with that code: finished destinations are cheap to repeat.
- */
+/** What a job came to, and where it failed. Failures that concern no single destination are thrown. */
+export type Ended = Done | { readonly state: 'failed'; readonly failed: readonly FailedDestination[] };
+
+/** Does the job at destinations under their leases, and records each as soon as it is done. */
 export async function runJob(
   job: ImageJob,
   destinations: readonly LeasedDestination[],
   backends: Backends,
   options: RunJobOptions,
-): Promise<Done> {
+): Promise<Ended> {
   if (job.kind === 'verify') return verifyImage(job, backends, options);
-  try {
-    return await copyToDestinations(job, destinations, backends, options);
-  } catch (error) {
-    checkAborted(options);
-    if (isFailure(error, 'NOT_FOUND') && (await isGone(job, backends, options))) return { state: 'gone' };
-    throw error;
-  }
+  const ended = await copyToDestinations(job, destinations, backends, options);
+  const isMissing = ended.state === 'failed' && ended.failed.some(({ failure }) => isFailure(failure, 'NOT_FOUND'));
+  return isMissing && (await isGone(job, backends, options)) ? { state: 'gone' } : ended;
 }
 
 /** Whether the source no longer has the image that a planner found there. An archived image is there, and cannot be pulled. */
@@ -87,31 +84,37 @@ async function copyToDestinations(
   destinations: readonly LeasedDestination[],
   backends: Backends,
   options: RunJobOptions,
-): Promise<Done> {
+): Promise<Ended> {
   const { referrers, create } = job;
   const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers, create };
   const from = serviceLocation(job.from);
   const refused = await refusedDestinations(job, destinations, options);
-  const failed: Failed[] = Array.from(refused, ([destination, failure]) => ({ destination, failure }));
-  const to = destinations.filter((destination) => !refused.has(destination));
-  if (refused.size > 0 && to.length === 0) throw failureOfAll(failed, destinations.length);
+  const failed: FailedDestination[] = Array.from(refused, ([destination, failure]) => ({ destination, failure }));
+  const left = new Set(destinations.filter((destination) => !refused.has(destination)));
+  if (left.size === 0) return { state: 'failed', failed };
   let unchanged = true;
-  for await (const item of fanOut({ ...choices, from, to }, backends, options)) {
-    const { target } = item;
-    try {
-      if ('failure' in item) throw item.failure;
-      unchanged &&= item.result.outcome === 'unchanged';
-      warnOfForeign(target.location, item.result, options);
-      await record(job, target, item.result, options);
-      // of an unchanged one too: an earlier attempt may have ended in between
-      await keepSettings(from, target.location, backends, options);
-    } catch (error) {
-      checkAborted(options);
-      failed.push({ destination: target, failure: retryableIfChanged(error, target) });
+  try {
+    for await (const item of fanOut({ ...choices, from, to: [...left] }, backends, options)) {
+      const { target } = item;
+      left.delete(target);
+      try {
+        if ('failure' in item) throw item.failure;
+        unchanged &&= item.result.outcome === 'unchanged';
+        warnOfForeign(target.location, item.result, options);
+        await record(job, target, item.result, options);
+        // of an unchanged one too: an earlier attempt may have ended in between
+        await keepSettings(from, target.location, backends, options);
+      } catch (error) {
+        checkAborted(options);
+        failed.push({ destination: target, failure: retryableIfChanged(error, target) });
+      }
     }
+  } catch (error) {
+    checkAborted(options);
+    const failure = toFailure(error);
+    failed.push(...Array.from(left, (destination) => ({ destination, failure })));
   }
-  if (failed.length > 0) throw failureOfAll(failed, destinations.length);
-  return { state: unchanged ? 'skipped' : 'done' };
+  return failed.length > 0 ? { state: 'failed', failed } : { state: unchanged ? 'skipped' : 'done' };
 }
 
 /** What a job wrote without all of its layers is a success, and must not pass for a whole image. */
@@ -213,11 +216,6 @@ async function withName(
   return { transport: 'docker', reference: { registry, repository, ...name } };
 }
 
-interface Failed {
-  readonly destination: LeasedDestination;
-  readonly failure: Failure;
-}
-
 /** The HTTP status of an archive that another process wrote or removed since it was looked at. */
 const CHANGED_MEANWHILE: ReadonlySet<unknown> = new Set([404, 412]);
 
@@ -227,20 +225,4 @@ function retryableIfChanged(error: unknown, destination: LeasedDestination): Fai
   const hasChanged = failure.code === 'CONFLICT' && CHANGED_MEANWHILE.has(failure.context.status);
   if (failure.retryable || !(destination.signal.aborted || hasChanged)) return failure;
   return new Failure('UNAVAILABLE', failure.message, { cause: error, context: failure.context });
-}
-
-/** One failure for all destinations that failed. */
-function failureOfAll(failed: readonly Failed[], all: number): Failure {
-  const [first] = failed.toSorted((a, b) => Number(mayPass(b.failure)) - Number(mayPass(a.failure)));
-  if (first === undefined) throw new Failure('BUG', 'no failure to tell of');
-  if (all === 1) return first.failure;
-  const list = failed
-    .map(({ destination, failure }) => `${formatLocation(destination.location)}: ${describeFailure(failure)}`)
-    .join('; ');
-  const retryAfterMs = Math.max(...failed.map(({ failure }) => failure.context.retryAfterMs ?? 0));
-  return new Failure(first.failure.code, `${failed.length} of ${all} destinations failed: ${list}`, {
-    cause: first.failure,
-    // each part names its own side and image
-    context: { ...first.failure.context, side: undefined, image: undefined, location: undefined, retryAfterMs },
-  });
 }
