@@ -52,11 +52,14 @@ const PLANNER: readonly Caller[] = ['planner'];
  * https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
  */
 export const CALLS: Readonly<Record<string, Call>> = {
-  'sqs.ReceiveMessage': { actions: ['sqs:ReceiveMessage'], by: { jobs: WORKER } },
-  'sqs.DeleteMessage': { actions: ['sqs:DeleteMessage'], by: { jobs: WORKER } },
-  'sqs.ChangeMessageVisibility': { actions: ['sqs:ChangeMessageVisibility'], by: { jobs: WORKER } },
+  'sqs.ReceiveMessage': { actions: ['sqs:ReceiveMessage'], by: { jobs: WORKER, deadLetters: PLANNER } },
+  'sqs.DeleteMessage': { actions: ['sqs:DeleteMessage'], by: { jobs: WORKER, deadLetters: PLANNER } },
+  'sqs.ChangeMessageVisibility': {
+    actions: ['sqs:ChangeMessageVisibility'],
+    by: { jobs: WORKER, deadLetters: PLANNER },
+  },
   'sqs.SendMessageBatch': { actions: ['sqs:SendMessage'], by: { jobs: BOTH, deadLetters: WORKER } },
-  'sqs.GetQueueAttributes': { actions: ['sqs:GetQueueAttributes'], by: { jobs: PLANNER } },
+  'sqs.GetQueueAttributes': { actions: ['sqs:GetQueueAttributes'], by: { jobs: BOTH, deadLetters: BOTH } },
 
   'dynamodb.GetItem': { actions: ['dynamodb:GetItem'], by: { table: BOTH } },
   'dynamodb.UpdateItem': { actions: ['dynamodb:UpdateItem'], by: { table: BOTH } },

@@ -14,7 +14,7 @@ interface StateUnderTest extends AsyncDisposable {
 const KEY: DestinationKey = { group: 'docker://registry.example/team/app', name: 'v1' };
 const DONE: JobEnd = { state: 'done' };
 const FAILED: JobEnd = { state: 'failed', code: 'DENIED', reason: 'push manifest: denied' };
-const NONE = { waiting: 0, running: 0, done: 0, skipped: 0, failed: 0 };
+const NONE = { waiting: 0, running: 0, done: 0, skipped: 0, gone: 0, failed: 0 };
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 
@@ -125,6 +125,31 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         const record = recordOf({ manifests });
         await remember(record);
         expect(await state.destinations.get(KEY)).toEqual({ ...record, manifests: undefined });
+      });
+
+      test('remember a dead letter for each cause until they are recorded again', async () => {
+        const { destinations } = state;
+        const [denied, conflict] = [
+          { cause: 'DENIED', job: 'job-1', atMs: 1 },
+          { cause: 'CONFLICT', job: 'job-1', atMs: 2 },
+        ];
+        const later = { cause: 'DENIED', job: 'job-2', atMs: 3 };
+        const lease = await locked();
+        for (const letter of [denied, conflict, later]) await destinations.addLetter(KEY, letter, lease);
+        expect(await other.destinations.letters(KEY)).toEqual([conflict, later]);
+        // no record yet
+        expect(await destinations.get(KEY)).toBeUndefined();
+        await destinations.record(recordOf(), lease);
+        expect(await destinations.letters(KEY)).toEqual([]);
+        expect(await destinations.get(KEY)).toEqual(recordOf());
+        await destinations.addLetter(KEY, denied, lease);
+        expect(await Array.fromAsync(other.destinations.list(KEY.group))).toEqual([recordOf({ failing: true })]);
+        await other.destinations.forgetLetters(KEY, 'job-2');
+        expect(await destinations.letters(KEY)).toEqual([denied]);
+        await other.destinations.forgetLetters(KEY, 'job-1');
+        expect(await destinations.get(KEY)).toEqual(recordOf());
+        await release(lease);
+        await expect(destinations.addLetter(KEY, denied, lease)).rejects.toMatchObject({ code: 'CONFLICT' });
       });
 
       test('names that no table takes are refused', async () => {

@@ -123,6 +123,19 @@ describe('a destination that another rule wrote', () => {
     expect(digest).toBe(images[1].root.descriptor.digest);
   });
 
+  test('is named too when the copy to the other destinations fails as a whole', async () => {
+    const { t, run, to, repository } = await pair();
+    await run('first');
+    const missing = address(ecr, repository, 'missing');
+    const free = ['a', 'b'].map((name) => address(otherEcr, `${name}/${repository}`));
+    const all = await t.enqueue({ ...mirrorJob(missing, to, ...free), rule: 'second' });
+    await t.worker(lab.session().backends).drain();
+    await expectEnded(t, all, { failed: 1 });
+    const [job] = await Array.fromAsync(t.state.runs.jobs(all, { state: 'failed' }));
+    expect(job?.reason).toMatch(/^3 of 3 destinations failed: .*rule "first" writes it already/);
+    expect(job?.reason).toContain(`; ${free.join(', ')}: source: `);
+  });
+
   test.each<[string, (first: CopyRule) => CopyRule | undefined]>([
     ['is removed', () => undefined],
     ['has expired', (first) => ({ ...first, expiresAtMs: 1 })],

@@ -1,6 +1,7 @@
 import { DeleteObjectCommand } from '@aws-sdk/client-s3';
 import assert from 'node:assert/strict';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { callEcr } from '../support/call-ecr.ts';
 import { addJson } from '../support/images.ts';
 import { parseReference } from '../../worker/oci/reference.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
@@ -63,23 +64,10 @@ async function mirrored(o: Partial<CopyRule> = {}, images: readonly string[] = [
 async function deleteImages(host: string, repository: string, ...imageTags: readonly string[]): Promise<void> {
   const registry = host === HOME ? lab.stack.ecr : lab.stack.otherEcr;
   const region = host === HOME ? 'us-east-1' : 'eu-west-1';
-  await call(registry.url, region, 'BatchDeleteImage', {
+  await callEcr(registry.url, region, 'BatchDeleteImage', {
     repositoryName: repository,
     imageIds: imageTags.map((imageTag) => (imageTag.startsWith('sha') ? { imageDigest: imageTag } : { imageTag })),
   });
-}
-
-async function call(url: string, region: string, operation: string, input: object): Promise<void> {
-  const answer = await fetch(url, {
-    method: 'POST',
-    headers: {
-      'content-type': 'application/x-amz-json-1.1',
-      'x-amz-target': `AmazonEC2ContainerRegistry_V20150921.${operation}`,
-      authorization: `AWS4-HMAC-SHA256 Credential=local/20260101/${region}/ecr/aws4_request, SignedHeaders=host, Signature=0`,
-    },
-    body: JSON.stringify(input),
-  });
-  assert(answer.ok, await answer.text());
 }
 
 /** The images of the jobs in the queue, by tag. */
@@ -387,7 +375,7 @@ test('a registry that never answers holds up no other rule: a worker waits for i
 
 test('archived images are left out, and said to be', async () => {
   const { bench, repository } = await mirrored({}, ['v1', 'v2']);
-  await call(lab.stack.ecr.url, 'us-east-1', 'UpdateImageStorageClass', {
+  await callEcr(lab.stack.ecr.url, 'us-east-1', 'UpdateImageStorageClass', {
     repositoryName: repository,
     imageId: { imageTag: 'v2' },
     targetStorageClass: 'ARCHIVE',

@@ -160,7 +160,7 @@ test(
     const ill = await run(['status']);
     expect(ill.code).toBe(3);
     expect(ill.stdout).toMatch(/dead letters: 1/);
-    expect(ill.stdout).toMatch(/dead letter, .*NOT_FOUND/);
+    expect(ill.stdout).toMatch(/dead letter \S+, .*NOT_FOUND/);
 
     const image = await makeImage({ signed: true });
     await lab.push(image, registry, 'late/app');

@@ -3,6 +3,7 @@ import { openImage } from '../../worker/archive/reader.ts';
 import type { Source, Target } from '../../worker/content/content.ts';
 import type { Delivery, Message, Queue } from '../../worker/queue/queue.ts';
 import type { Backends } from '../../worker/images/backends.ts';
+import { dropDone } from '../../worker/service/dead-letters.ts';
 import { work } from '../../worker/service/worker/work.ts';
 import type { Side } from '../../worker/util/failure.ts';
 import { CrashPoints } from '../support/crash.ts';
@@ -146,15 +147,25 @@ describe('a worker that is killed at any write loses nothing', { timeout: 120_00
   });
 
   test('of a job that cannot be done', async () => {
-    const gone = `docker://${registry.registryHost}/crash/gone:v1`;
     await atEveryWrite(async (at) => {
-      const to = `docker://${ecr.registryHost}/crash/gone:v1`;
-      const { t, run, points } = await killedAt(at, { kind: 'mirror', from: gone, to: [to] });
+      const repository = `crash/gone-${nameOf(at)}`;
+      const gone = `docker://${registry.registryHost}/${repository}:v1`;
+      const to = `docker://${ecr.registryHost}/${repository}:v1`;
+      const job: JobDraft = { kind: 'mirror', from: gone, to: [to] };
+      const { t, run, points } = await killedAt(at, job);
       await expectEnded(t, run, { failed: 1 });
       await expectFree(t, to);
       // killed between the two it is there twice, never not at all
       const deadLetters = await deadLettersOf(t);
       expect([1, 2]).toContain(deadLetters.length);
+      // and is told until the work is done, and no longer
+      await dropDone(t, {});
+      expect(await deadLettersOf(t)).toEqual(deadLetters);
+      await lab.push(image, registry, repository);
+      await t.enqueue(job);
+      await t.worker(lab.session().backends).drain();
+      await dropDone(t, {});
+      expect(await deadLettersOf(t)).toEqual([]);
       return points;
     });
   });

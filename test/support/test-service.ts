@@ -115,7 +115,7 @@ export function testService({ allow = [] }: { readonly allow?: readonly string[]
   };
 }
 
-export const NO_JOBS = { waiting: 0, running: 0, done: 0, skipped: 0, failed: 0 };
+export const NO_JOBS = { waiting: 0, running: 0, done: 0, skipped: 0, gone: 0, failed: 0 };
 
 /** Nothing is left of the run, its jobs ended so, and no message is left. */
 export async function expectEnded(t: TestService, run: string, counts: Partial<typeof NO_JOBS>): Promise<void> {

@@ -93,5 +93,6 @@ async function waitFor({ id }: Run, flags: EnqueueFlags, service: Service, conte
 function describeCounts(run: Run): string {
   const { jobs, plannedAtMs } = run;
   const planning = plannedAtMs === undefined ? ', still planning' : '';
-  return `done ${jobs.done}, unchanged ${formatUnchanged(run)}, failed ${jobs.failed}, running ${jobs.running}, waiting ${jobs.waiting}${planning}`;
+  const gone = jobs.gone > 0 ? `, gone ${jobs.gone}` : '';
+  return `done ${jobs.done}, unchanged ${formatUnchanged(run)}${gone}, failed ${jobs.failed}, running ${jobs.running}, waiting ${jobs.waiting}${planning}`;
 }

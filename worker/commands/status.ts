@@ -43,7 +43,7 @@ export function describeStatus(found: Status, nowMs: number): string {
     runs.length === 0
       ? 'no runs'
       : formatTable(
-          ['run', 'rule', 'started', 'state', '>done', '>unchanged', '>failed', '>left'],
+          ['run', 'rule', 'started', 'state', '>done', '>unchanged', '>gone', '>failed', '>left'],
           runs.map((run) => [
             run.id,
             run.rule ?? '-',
@@ -57,6 +57,7 @@ export function describeStatus(found: Status, nowMs: number): string {
                   : 'going on',
             String(run.jobs.done),
             formatUnchanged(run),
+            String(run.jobs.gone),
             String(run.jobs.failed),
             String(run.jobs.waiting + run.jobs.running),
           ]),
@@ -82,12 +83,12 @@ export function describeStatus(found: Status, nowMs: number): string {
   if (dead.length > 0) {
     sections.push(
       [
-        ...dead.map(({ reason, body, sentAtMs }) => {
+        ...dead.map(({ id, reason, body, sentAtMs }) => {
           const said = redacted(body.slice(0, MAX_BODY));
           const text = said.length > 120 ? `${said.slice(0, 120)}…` : said;
-          return `dead letter, ${ago(sentAtMs)}: ${printable(reason ?? 'no reason: it was received too often')}: ${printable(text)}`;
+          return `dead letter ${id}, ${ago(sentAtMs)}: ${printable(reason ?? 'no reason: it was received too often')}: ${printable(text)}`;
         }),
-        'put them back with `transship redrive` when their cause is gone',
+        'put them back with `transship redrive` when their cause is gone, or delete them with `transship redrive --discard ID`',
       ].join('\n'),
     );
   }

@@ -1,11 +1,24 @@
 import { parseDigest } from '../oci/digest.ts';
-import { checkAborted } from '../util/abort.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure } from '../util/failure.ts';
+import { isRecord } from '../util/record.ts';
 import { HeldLease, type Leases } from './lease.ts';
-import type { DestinationKey, Destinations, SyncRecord } from './state.ts';
-import { findNumber, findText, keyOf, numberOf, textOf, type Item, type Key, type Table } from './table.ts';
+import type { DestinationKey, Destinations, Lease, Letter, SyncRecord } from './state.ts';
+import {
+  findNumber,
+  findText,
+  keyOf,
+  numberOf,
+  textOf,
+  type Expected,
+  type Item,
+  type Key,
+  type Table,
+} from './table.ts';
 
 const PREFIX = 'DEST#';
+/** The attribute with the dead letters, as JSON. */
+const LETTERS = 'letters';
 /** The longest list of manifests that is kept, so that an item stays below DynamoDB's 400 KB. */
 const MAX_MANIFESTS_BYTES = 300 * 1024;
 
@@ -25,16 +38,25 @@ export function destinationsOver(table: Table, leases: Leases): Destinations {
 
     record: async (record, lease, options) => {
       checkAborted(options);
-      const key = itemKey(record);
-      if (!(lease instanceof HeldLease) || lease.key.pk !== key.pk || lease.key.sk !== key.sk)
-        throw new Failure('BUG', `record ${describe(record)}: with the lease of ${lease.name}`);
-      checkAborted(lease);
-      const { done } = await table.update(key, { set: attributesOf(record) }, lease.held, options);
-      if (!done)
-        throw new Failure(
-          'CONFLICT',
-          `record ${describe(record)}: its lease is no longer ours, so another may write there`,
-        );
+      const held = heldOf(lease, record);
+      const { done } = await table.update(itemKey(record), { set: attributesOf(record) }, held, options);
+      if (!done) throw lostLease(record);
+    },
+
+    letters: async (key, options) => lettersOf(await table.get(itemKey(key), options)),
+
+    addLetter: async (key, letter, lease, options) => {
+      const held = heldOf(lease, key);
+      const add = (letters: readonly Letter[]): readonly Letter[] => [
+        ...letters.filter(({ cause }) => cause !== letter.cause),
+        letter,
+      ];
+      if (!(await changeLetters(table, key, add, held, options))) throw lostLease(key);
+    },
+
+    forgetLetters: async (key, job, options) => {
+      const forget = (letters: readonly Letter[]): readonly Letter[] => letters.filter((letter) => letter.job !== job);
+      await changeLetters(table, key, forget, {}, options);
     },
 
     looked: async (record, lookedAtMs, options) => {
@@ -42,6 +64,44 @@ export function destinationsOver(table: Table, leases: Leases): Destinations {
       await table.update(itemKey(record), { set: { lookedAtMs } }, { sourceDigest, digest, atMs, run }, options);
     },
   };
+}
+
+/** What the item has while `lease` is held. BUG for the lease of another destination. */
+function heldOf(lease: Lease, destination: DestinationKey): HeldLease['held'] {
+  const key = itemKey(destination);
+  if (!(lease instanceof HeldLease) || lease.key.pk !== key.pk || lease.key.sk !== key.sk)
+    throw new Failure('BUG', `record ${describe(destination)}: with the lease of ${lease.name}`);
+  checkAborted(lease);
+  return lease.held;
+}
+
+function lostLease(destination: DestinationKey): Failure {
+  return new Failure(
+    'CONFLICT',
+    `record ${describe(destination)}: its lease is no longer ours, so another may write there`,
+  );
+}
+
+/** Changes the list of dead letters. False where the item is not as expected, whatever its letters. */
+async function changeLetters(
+  table: Table,
+  destination: DestinationKey,
+  change: (letters: readonly Letter[]) => readonly Letter[],
+  expected: Expected,
+  options: Abortable | undefined,
+): Promise<boolean> {
+  const key = itemKey(destination);
+  for (;;) {
+    checkAborted(options);
+    const item = await table.get(key, options);
+    if (Object.entries(expected).some(([name, value]) => item?.[name] !== value)) return false;
+    const before = findText(item, LETTERS);
+    const letters = change(lettersOf(item));
+    const after = letters.length === 0 ? undefined : JSON.stringify(letters);
+    if (after === before) return true;
+    const set = { [LETTERS]: after };
+    if ((await table.update(key, { set }, { ...expected, [LETTERS]: before }, options)).done) return true;
+  }
 }
 
 function itemKey({ group, name }: DestinationKey): Key {
@@ -69,6 +129,7 @@ function attributesOf(record: SyncRecord): Record<string, string | number | unde
     etag: record.etag,
     run: record.run,
     rule: record.rule,
+    [LETTERS]: undefined,
     // what has a record is kept
     ttl: undefined,
   };
@@ -92,7 +153,20 @@ function recordOf(item: Item | undefined): SyncRecord | undefined {
     etag: findText(item, 'etag'),
     run: textOf(item, 'run'),
     rule: findText(item, 'rule'),
+    ...(item[LETTERS] === undefined ? {} : { failing: true }),
   };
+}
+
+function lettersOf(item: Item | undefined): readonly Letter[] {
+  const text = findText(item, LETTERS);
+  if (text === undefined) return [];
+  const list: unknown = JSON.parse(text);
+  return Array.isArray(list) ? list.filter(isLetter) : [];
+}
+
+function isLetter(value: unknown): value is Letter {
+  if (!isRecord(value)) return false;
+  return typeof value['cause'] === 'string' && typeof value['job'] === 'string' && typeof value['atMs'] === 'number';
 }
 
 /** Undefined where the manifests are not known. */

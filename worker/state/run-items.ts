@@ -9,6 +9,7 @@ const KEPT_SECONDS = 90 * 24 * 3600;
 export const TRIES = 8;
 /** States of jobs that have not ended. */
 export const OPEN: readonly JobState[] = ['waiting', 'running'];
+const STATES: readonly JobState[] = [...OPEN, 'done', 'skipped', 'gone', 'failed'];
 
 /** The `pk` of the list of all runs. */
 export const ALL_RUNS = 'RUNS';
@@ -57,7 +58,8 @@ export function idOf(run: Item): string {
 export function finalCounts(run: Item): JobCounts | undefined {
   const done = findNumber(run, 'done');
   if (done === undefined) return undefined;
-  return { waiting: 0, running: 0, done, skipped: numberOf(run, 'skipped'), failed: numberOf(run, 'failed') };
+  const [skipped, failed] = [numberOf(run, 'skipped'), numberOf(run, 'failed')];
+  return { waiting: 0, running: 0, done, skipped, gone: findNumber(run, 'gone') ?? 0, failed };
 }
 
 /** The run of an item, with these counts. CORRUPT for an item that is not one. */
@@ -98,8 +100,8 @@ export function jobOf(item: Item): JobRecord {
 /** The state of a job. CORRUPT for an unknown one. */
 export function stateOf(item: Item): JobState {
   const state = textOf(item, 'state');
-  if (state === 'waiting' || state === 'running' || state === 'done' || state === 'skipped' || state === 'failed')
-    return state;
+  const known = STATES.find((one) => one === state);
+  if (known !== undefined) return known;
   throw new Failure('CORRUPT', `read item ${item.pk}, ${item.sk} of the table: its state is ${state}`);
 }
 

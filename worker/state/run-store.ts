@@ -190,7 +190,7 @@ export class RunStore {
   }
 
   async #count(run: string, options?: Abortable): Promise<JobCounts> {
-    const counts: Record<JobState, number> = { waiting: 0, running: 0, done: 0, skipped: 0, failed: 0 };
+    const counts: Record<JobState, number> = { waiting: 0, running: 0, done: 0, skipped: 0, gone: 0, failed: 0 };
     const query = { prefix: JOB, attributes: ['state'], signal: options?.signal };
     for await (const item of this.#table.query(runKey(run).pk, query)) counts[stateOf(item)]++;
     return counts;
@@ -201,20 +201,20 @@ export class RunStore {
 function settled(run: Item, jobs: JobCounts, nowMs: number): { change: Change; expected: Expected } | undefined {
   const expected = { pk: run.pk, epoch: numberOf(run, 'epoch'), endedAtMs: findNumber(run, 'endedAtMs') };
   const left = jobs.waiting + jobs.running;
-  const { done, skipped, failed } = jobs;
+  const { done, skipped, gone, failed } = jobs;
   // more jobs may come
   if (run['plannedAtMs'] === undefined) return undefined;
   const counted = finalCounts(run);
   if (left === 0) {
     const isSame = counted?.done === done && counted.skipped === skipped && counted.failed === failed;
-    if (isSame && expected.endedAtMs !== undefined) return undefined;
-    return { change: { set: { done, skipped, failed, left, endedAtMs: expected.endedAtMs ?? nowMs } }, expected };
+    if (isSame && counted.gone === gone && expected.endedAtMs !== undefined) return undefined;
+    return { change: { set: { done, skipped, gone, failed, left, endedAtMs: expected.endedAtMs ?? nowMs } }, expected };
   }
   const before = numberOf(run, 'left');
   const isOpen = run['dead'] === true || expected.endedAtMs === undefined;
   if (isOpen && counted === undefined && before === left) return undefined;
   const endedAtMs = run['dead'] === true ? expected.endedAtMs : undefined;
-  const set = { left, endedAtMs, done: undefined, skipped: undefined, failed: undefined };
+  const set = { left, endedAtMs, done: undefined, skipped: undefined, gone: undefined, failed: undefined };
   return { change: { set, add: { epoch: 1 } }, expected: { ...expected, left: before } };
 }
 

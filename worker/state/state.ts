@@ -60,6 +60,18 @@ export interface SyncRecord extends DestinationKey {
   readonly etag?: string | undefined;
   readonly run: string;
   readonly rule?: string | undefined;
+  /** Whether a dead letter tells of a failure there since. Not recorded: recording a destination ends its failures. */
+  readonly failing?: true | undefined;
+}
+
+/** A dead letter that tells of a failure at a destination. */
+export interface Letter {
+  /** The code of the failure. */
+  readonly cause: string;
+  /** The id of the job in the message. */
+  readonly job: string;
+  /** When it was sent, in milliseconds since 1970. */
+  readonly atMs: number;
 }
 
 /** What was recorded of destinations, and the leases to write them. */
@@ -73,6 +85,12 @@ export interface Destinations {
   record(record: SyncRecord, lease: Lease, options?: Abortable): Promise<void>;
   /** Remembers that the destination was as `record` says at `lookedAtMs`. Does nothing where it was recorded again since. Idempotent. */
   looked(record: SyncRecord, lookedAtMs: number, options?: Abortable): Promise<void>;
+  /** The dead letters that tell of failures there since it was recorded, one for each cause. */
+  letters(key: DestinationKey, options?: Abortable): Promise<readonly Letter[]>;
+  /** Remembers a dead letter in the place of an earlier one of the same cause. CONFLICT when `lease` is no longer held. */
+  addLetter(key: DestinationKey, letter: Letter, lease: Lease, options?: Abortable): Promise<void>;
+  /** Forgets the dead letters of a job, so that its failure is told anew. Success when there are none. */
+  forgetLetters(key: DestinationKey, job: string, options?: Abortable): Promise<void>;
 }
 
 /** A rule as it was applied: `document` is a string that `parseRule` of rules/config.ts reads. */
@@ -130,6 +148,8 @@ export interface JobCounts {
   readonly done: number;
   /** Needed nothing when a worker came to them. */
   readonly skipped: number;
+  /** The source no longer had the image when a worker came to them. */
+  readonly gone: number;
   readonly failed: number;
 }
 
@@ -261,6 +281,7 @@ interface JobWriter {
 /** Runs and jobs, for readers, planners and workers. Ending a job also updates its run, so no caller can forget that. */
 export interface Runs extends RunReader, RunWriter, JobWriter {}
 
-/** How a job ends. `skipped`: it needed nothing. `code` and `reason` are those of the failure. */
+/** How a job ends, as `JobCounts` explains the states. `code` and `reason` are those of the failure. */
 export type JobEnd =
-  { readonly state: 'done' | 'skipped' } | { readonly state: 'failed'; readonly code: string; readonly reason: string };
+  | { readonly state: 'done' | 'skipped' | 'gone' }
+  | { readonly state: 'failed'; readonly code: string; readonly reason: string };

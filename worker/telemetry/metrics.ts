@@ -133,7 +133,7 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
         { name: 'JobsDone', value: 1, rule },
         { name: 'JobSeconds', value: event.durationMs / 1000, rule },
         { name: 'ImagesUnchanged', value: event.unchanged ? 1 : 0, rule },
-        { name: 'ImagesCopied', value: !event.unchanged && MOVING.has(event.job.kind) ? 1 : 0, rule },
+        { name: 'ImagesCopied', value: hasCopied(event) ? 1 : 0, rule },
       ];
     case 'job-failed':
       return [
@@ -174,6 +174,10 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
 }
 
 const MOVING: ReadonlySet<string> = new Set(['mirror', 'backup', 'restore']);
+
+function hasCopied({ unchanged, gone = false, job }: Extract<Event, { type: 'job-done' }>): boolean {
+  return !unchanged && !gone && MOVING.has(job.kind);
+}
 
 const BYTES_BY_OUTCOME: Readonly<Record<Outcome, MetricName | undefined>> = {
   copied: undefined,

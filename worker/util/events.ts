@@ -42,6 +42,8 @@ type JobEvent =
       readonly durationMs: number;
       /** Whether it needed nothing. */
       readonly unchanged: boolean;
+      /** Whether the source no longer had the image. Default false. */
+      readonly gone?: boolean | undefined;
       /** What it did with the bytes of images, over all destinations; absent where it moves none. */
       readonly bytesSent?: number;
       readonly bytesReused?: number;

@@ -54,7 +54,7 @@ describe('a crash', () => {
     await oneRun(expected);
     const wanted = await endOf(expected);
     expect(wanted).toMatchObject({
-      run: { endedAtMs: clock.now(), jobs: { waiting: 0, running: 0, done: 2, skipped: 1, failed: 0 } },
+      run: { endedAtMs: clock.now(), jobs: { waiting: 0, running: 0, done: 2, skipped: 1, gone: 0, failed: 0 } },
       listed: [['run'], ['run']],
       progress: { lastGoodRunAtMs: clock.now(), lastScheduledAtMs: 1 },
     });
@@ -216,13 +216,16 @@ describe('in any order of what planners and workers do', () => {
   }
 
   const countsOf = async ({ runs }: StateStore): Promise<Record<string, number>> => {
-    const counts: Record<string, number> = { waiting: 0, running: 0, done: 0, skipped: 0, failed: 0 };
+    const counts: Record<string, number> = { waiting: 0, running: 0, done: 0, skipped: 0, gone: 0, failed: 0 };
     for await (const { state } of runs.jobs('run')) counts[state] = (counts[state] ?? 0) + 1;
     return counts;
   };
 
   const ids = ['a', 'b', 'c'];
-  const ends = fc.array(fc.constantFrom<JobEnd>(DONE, FAILED, { state: 'skipped' }), { minLength: 3, maxLength: 3 });
+  const ends = fc.array(fc.constantFrom<JobEnd>(DONE, FAILED, { state: 'skipped' }, { state: 'gone' }), {
+    minLength: 3,
+    maxLength: 3,
+  });
 
   /** A worker that gets every job once it is known, however often others got it too. */
   const worker =
@@ -287,7 +290,7 @@ describe('in any order of what planners and workers do', () => {
         const { state, clock } = await interleaved(s, [begin, reviver]);
         expect((await state.runs.get('run'))?.endedAtMs).toBeUndefined();
         await state.runs.endJob('run', 'a', DONE);
-        const jobs = { waiting: 0, running: 0, done: 3, skipped: 0, failed: 0 };
+        const jobs = { waiting: 0, running: 0, done: 3, skipped: 0, gone: 0, failed: 0 };
         expect(await state.runs.get('run')).toMatchObject({ endedAtMs: clock.now(), jobs });
       }),
       { numRuns: 150 },
@@ -391,7 +394,7 @@ describe('between any two steps of one', () => {
             const states = (await Array.fromAsync(runs.jobs('run'))).map(({ state }) => state);
             const { done = [], failed = [] } = Object.groupBy(states, (state) => state);
             expect(done.length + failed.length).toBe(states.length);
-            const counts = { waiting: 0, running: 0, done: done.length, skipped: 0, failed: failed.length };
+            const counts = { waiting: 0, running: 0, done: done.length, skipped: 0, gone: 0, failed: failed.length };
             const message = `${setUp}, ${isPlannedFirst ? 'planned, ' : ''}${between} at ${at}`;
             expect(run, message).toMatchObject({ endedAtMs: clock.now(), jobs: counts });
             expect((await table.get({ pk: 'RUN#run', sk: 'RUN' }))?.['failed'], message).toBe(failed.length);

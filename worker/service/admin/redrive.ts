@@ -1,12 +1,14 @@
-import { parseMessage } from '../../queue/job.ts';
+import type { Job } from '../../queue/job.ts';
 import type { Delivery } from '../../queue/queue.ts';
 import type { StateStore } from '../../state/state.ts';
-import { checkAborted, type Abortable } from '../../util/abort.ts';
-import { ifFound, toFailure } from '../../util/failure.ts';
+import type { Abortable } from '../../util/abort.ts';
+import { Failure, ifFound } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
+import { quote } from '../../util/text.ts';
+import { destinationKeys, eachDeadLetter, isDone, jobIn, messageIn } from '../dead-letters.ts';
 import type { Service } from '../service.ts';
 
-/** Which dead letters are redriven. Default: all. */
+/** Which dead letters are meant. Default: all. */
 export interface RedriveChoice {
   /** Only jobs of this rule. */
   readonly rule?: string | undefined;
@@ -14,15 +16,21 @@ export interface RedriveChoice {
   readonly run?: string | undefined;
 }
 
-/** What a redrive came to, in messages. */
+/** What a redrive came to, in dead letters. Each counts once. */
 export interface RedriveResult {
   readonly redriven: number;
+  /** Those of `redriven` that failed again meanwhile, and are dead letters as before. */
+  readonly failedAgain: number;
+  /** Deleted, because later runs did what they ask for. */
+  readonly done: number;
   /** Dead letters that stay: those of other rules or runs, and messages that ask for nothing that a worker does. */
   readonly left: number;
 }
 
-/** Dead letters at once: what one receive gives at most. */
-const BATCH = 10;
+type RedriveOptions = Abortable & { readonly report?: Report | undefined };
+
+/** A receive that waits for a moment asks all servers of the queue. */
+const WAIT_SECONDS = 1;
 
 /**
  * Puts dead letters back to the queue, and their jobs back to waiting: jobs, and pushes that could not be planned. What is neither stays
@@ -31,67 +39,81 @@ const BATCH = 10;
 export async function redrive(
   choice: RedriveChoice,
   { state, queue, deadLetters }: Service,
-  options: Abortable & { readonly report?: Report | undefined },
+  options: RedriveOptions,
 ): Promise<RedriveResult> {
-  const left = new Map<string, Delivery>();
-  // one that fails at once is a dead letter again before we are done
   const redriven = new Set<string>();
-  try {
-    for (;;) {
-      checkAborted(options);
-      const deliveries = await deadLetters.receive(BATCH, { ...options, waitSeconds: 1 });
-      // where there are so many that the first are visible again, all were seen
-      if (deliveries.every(({ id }) => left.has(id))) return { redriven: redriven.size, left: left.size };
-      for (const delivery of deliveries) {
-        const job = jobOf(delivery.body);
-        const key = job?.id ?? delivery.body;
-        if (job === undefined || redriven.has(key) || !isChosen(job, choice)) {
-          left.set(delivery.id, delivery);
-          continue;
-        }
-        await revive(job, state, options);
-        await queue.send([{ body: delivery.body }], options);
-        await delivery.settle({ type: 'done' });
-        redriven.add(key);
-      }
+  let [failedAgain, done, left] = [0, 0, 0];
+  const take = async (delivery: Delivery): Promise<boolean> => {
+    const job = jobIn(delivery.body);
+    const key = job?.id ?? delivery.body;
+    if (redriven.has(key)) {
+      failedAgain++;
+      return false;
     }
-  } finally {
-    // held until now, so that the loop above meets each once
-    for (const delivery of left.values()) {
-      await delivery.settle({ type: 'again', seconds: 0 }).catch((error: unknown) => {
-        options.report?.({
-          type: 'warning',
-          message: `a dead letter stays hidden for a while: ${toFailure(error).message}`,
-        });
-      });
+    const type = messageIn(delivery.body)?.type ?? 'ignored';
+    if (type === 'ignored' || !isChosen(job, choice)) {
+      left++;
+      return false;
     }
-  }
+    if (job !== undefined && (await isDone(job, state.destinations, options))) done++;
+    else {
+      if (job !== undefined) await revive(job, state, options);
+      await queue.send([{ body: delivery.body }], options);
+      redriven.add(key);
+    }
+    await delivery.settle({ type: 'done' });
+    return true;
+  };
+  await eachDeadLetter(deadLetters, take, { ...options, waitSeconds: WAIT_SECONDS });
+  return { redriven: redriven.size, failedAgain, done, left };
+}
+
+/** What discarding came to, in dead letters. */
+export interface DiscardResult {
+  readonly discarded: number;
+  readonly left: number;
+}
+
+/**
+ * Deletes one dead letter by its id as `status` has it, or all that are chosen. Their jobs stay failed; when one of their destinations fails
+ * again, there is a dead letter again. NOT_FOUND for an id that no dead letter has.
+ */
+export async function discard(
+  which: string,
+  choice: RedriveChoice,
+  { state, deadLetters }: Service,
+  options: RedriveOptions,
+): Promise<DiscardResult> {
+  let [discarded, left] = [0, 0];
+  const take = async (delivery: Delivery): Promise<boolean> => {
+    const job = jobIn(delivery.body);
+    if ((which !== 'all' && delivery.id !== which) || !isChosen(job, choice)) {
+      left++;
+      return false;
+    }
+    // before it is deleted: after a crash in between the letter is still there
+    if (job !== undefined) await forget(job, state, options);
+    await delivery.settle({ type: 'done' });
+    discarded++;
+    return true;
+  };
+  await eachDeadLetter(deadLetters, take, { ...options, waitSeconds: WAIT_SECONDS });
+  if (which !== 'all' && discarded === 0)
+    throw new Failure('NOT_FOUND', `discard ${quote(which)}: no dead letter has this id; see \`transship status\``);
+  return { discarded, left };
 }
 
 /** A job that the state does not know is made known by the worker that does it. */
-async function revive({ run, id }: Named, state: StateStore, options: Abortable): Promise<void> {
-  if (id === undefined || run === undefined) return;
+async function revive({ run, id }: Job, state: StateStore, options: Abortable): Promise<void> {
   await ifFound(state.runs.reviveJob(run, id, options));
 }
 
-interface Named {
-  readonly id?: string | undefined;
-  readonly run?: string | undefined;
-  readonly rule?: string | undefined;
+async function forget(job: Job, { destinations }: StateStore, options: Abortable): Promise<void> {
+  for (const key of destinationKeys(job)) await destinations.forgetLetters(key, job.id, options);
 }
 
-function jobOf(body: string): Named | undefined {
-  try {
-    const message = parseMessage(body);
-    if (message.type === 'ignored') return undefined;
-    return message.type === 'job' ? message.job : {};
-  } catch {
-    return undefined;
-  }
-}
-
-function isChosen(job: Named, choice: RedriveChoice): boolean {
+function isChosen(job: Job | undefined, choice: RedriveChoice): boolean {
   return (
-    (choice.rule === undefined || job.rule === choice.rule) && (choice.run === undefined || job.run === choice.run)
+    (choice.rule === undefined || job?.rule === choice.rule) && (choice.run === undefined || job?.run === choice.run)
   );
 }

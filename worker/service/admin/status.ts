@@ -1,4 +1,4 @@
-import type { QueueCount } from '../../queue/queue.ts';
+import type { Delivery, QueueCount } from '../../queue/queue.ts';
 import { parseRule } from '../../rules/config.ts';
 import { isCopyRule, isExpired, type Rule } from '../../rules/rule.ts';
 import { lastScheduledMs, nextScheduledMs } from '../../rules/schedule.ts';
@@ -6,6 +6,7 @@ import type { JobRecord, Run, RuleProgress, StateStore } from '../../state/state
 import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { isFailure } from '../../util/failure.ts';
+import { isDone, jobIn } from '../dead-letters.ts';
 import type { Service } from '../service.ts';
 
 /** The state of one rule. */
@@ -27,6 +28,8 @@ export interface RuleStatus {
 }
 
 interface DeadLetter {
+  /** What `redrive --discard` takes. */
+  readonly id: string;
   readonly body: string;
   readonly reason: string | undefined;
   readonly sentAtMs: number;
@@ -66,40 +69,59 @@ const MAX_FOUND = 3;
 /** What one receive gives at most: enough to see what is wrong. */
 const MAX_DEAD = 10;
 
-/** The state of the deployed system. Reads dead letters, which hides them from other readers for a moment; changes nothing else. */
+/**
+ * The state of the deployed system. Reads dead letters, which hides them from other readers for a moment, and deletes those whose jobs were done
+ * since; changes nothing else.
+ */
 export async function status(service: Service, options: StatusOptions): Promise<Status> {
-  const { state, queue, deadLetters } = service;
-  const [count, deadCount, dead, rules, runs] = await Promise.all([
+  const { state, queue } = service;
+  const [count, { deadLetters, dead }, rules, runs] = await Promise.all([
     queue.count(options),
-    deadLetters.count(options),
-    peek(service, options),
+    lookAtDeadLetters(service, options),
     statusOfRules(state, options),
     state.runs.list({ ...options, limit: options.runs ?? DEFAULT_RUNS }),
   ]);
   const jobs = await Promise.all(runs.map(async (run) => jobsOf(state, run, options)));
   const inFlight = jobs.flatMap((found) => found.inFlight).slice(0, MAX_JOBS);
   const failed = jobs.flatMap((found) => found.failed).slice(0, MAX_JOBS);
-  const letterCount = Math.max(dead.length, deadCount.visible + deadCount.inFlight);
   return {
     queue: count,
-    deadLetters: letterCount,
+    deadLetters,
     dead,
     rules,
     runs,
     inFlight,
     failed,
     faulty:
-      letterCount > 0 ||
+      deadLetters > 0 ||
       rules.some((rule) => rule.faults.length > 0) ||
       inFlight.some((job) => job.fault !== undefined),
   };
 }
 
-async function peek({ deadLetters }: Service, options: Abortable): Promise<readonly DeadLetter[]> {
+/** Counts the dead letters, reads some, and deletes those of them whose jobs were done since. */
+async function lookAtDeadLetters(
+  { deadLetters, state }: Service,
+  options: Abortable,
+): Promise<Pick<Status, 'deadLetters' | 'dead'>> {
+  const dead: DeadLetter[] = [];
+  const done: Delivery[] = [];
   const deliveries = await deadLetters.receive(MAX_DEAD, { ...options, waitSeconds: 0 });
-  // where this fails they are visible again when their visibility ends
-  await Promise.allSettled(deliveries.map(async (delivery) => delivery.settle({ type: 'again', seconds: 0 })));
-  return deliveries.map(({ body, reason, sentAtMs }) => ({ body, reason, sentAtMs }));
+  try {
+    for (const delivery of deliveries) {
+      const { id, body, reason, sentAtMs } = delivery;
+      const job = jobIn(body);
+      if (job !== undefined && (await isDone(job, state.destinations, options))) done.push(delivery);
+      else dead.push({ id, body, reason, sentAtMs });
+    }
+    const { visible, inFlight } = await deadLetters.count(options);
+    return { dead, deadLetters: Math.max(dead.length, visible + inFlight - done.length) };
+  } finally {
+    const settle = async (delivery: Delivery): Promise<void> =>
+      delivery.settle(done.includes(delivery) ? { type: 'done' } : { type: 'again', seconds: 0 });
+    // where this fails they are visible again when their visibility ends
+    await Promise.allSettled(deliveries.map(settle));
+  }
 }
 
 /** What is known of a rule, with its run under way and what that has found wrong. */

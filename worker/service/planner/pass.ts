@@ -8,6 +8,7 @@ import type { Clock } from '../../util/clock.ts';
 import { describeFailure, ifFound, toFailure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import type { BackendPool } from '../backend-pool.ts';
+import { dropDone } from '../dead-letters.ts';
 import { planScheduled } from './plan-scheduled.ts';
 import { onlyRetries } from './retries.ts';
 import { reachedMs, resendLost } from './resend-lost.ts';
@@ -47,7 +48,7 @@ const RUNS_LOOKED_AT = 100;
 
 /**
  * One pass of a planner: begins and plans the runs of all rules that are due, repairs what crashed planners and workers left, and reports what
- * is late, expired or failed, and how old each rule's last good copy is. It is called every few minutes. Any number may run at once: one of
+ * is late, expired or failed, and how old each rule's last good copy is. It deletes the dead letters of jobs that were done since. It is called every few minutes. Any number may run at once: one of
  * them begins the run of a scheduled time, and one plans it. One rule that fails does not stop the others.
  *
  * A rule is due once its schedule named a time that no run was begun for, so one run makes up for all the times that were missed.
@@ -62,6 +63,7 @@ export async function runPass(
   for (const stored of rules) await pass.guard(stored.name, async () => pass.serve(stored));
   await pass.guard(undefined, async () => pass.settleOthers());
   await pass.guard(undefined, async () => pass.resendLost());
+  await pass.guard(undefined, async () => dropDone(service, options));
   return { rules: rules.length, ...pass.tally };
 }
 

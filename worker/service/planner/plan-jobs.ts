@@ -155,6 +155,8 @@ export function mayHaveAfter(after: PlanJob['after'], repository: string): boole
 function isUnchanged(digest: Digest, choices: string, referrers: boolean, key: DestinationKey, known: Known): boolean {
   const record = known.record(key);
   if (record === undefined || record.sourceDigest !== digest || record.choices !== choices) return false;
+  // a source may be again what it was before a copy of it failed: recording that ends the failure
+  if (record.failing === true) return false;
   const presence = known.presence(key);
   if (typeof presence === 'string' && !isTakenFor(presence, record)) return false;
   return !referrers || !hasNewReferrer(record, known.referrers);

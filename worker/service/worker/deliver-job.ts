@@ -15,11 +15,13 @@ import { aborted, anyOf, type Abortable } from '../../util/abort.ts';
 import { describeFailure, Failure, isFailure, toFailure } from '../../util/failure.ts';
 import type { JobName, Report } from '../../util/events.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
+import { failureOfAll, type FailedDestination } from './failed-destinations.ts';
 import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type JobLeases, type JobDestination } from './leases.ts';
 import { allowedTargets, judgeRequest } from '../judge-request.ts';
 import { continuePlan } from '../planner/plan-scheduled.ts';
 import { newJob } from '../planner/run-jobs.ts';
-import { destinationsOfJob, runJob, type DoneJob, type ImageJob, type RunJobOptions } from './run-job.ts';
+import { destinationsOfJob, runJob, type Done, type Ended, type ImageJob, type RunJobOptions } from './run-job.ts';
+import { sendDeadLetter } from './send-dead-letter.ts';
 import type { WorkContext } from './work-context.ts';
 
 const DONE: Outcome = { type: 'done' };
@@ -101,9 +103,9 @@ export class JobDelivery {
     const attempt = await state.runs.startJob(this.#job.run, this.#job.id, options);
     // it has ended: this is a duplicate
     if (attempt === undefined) return DONE;
-    return attempt > MAX_ATTEMPTS
-      ? await this.#deadLetter(crashedTooOften(), 0)
-      : await this.#attempt(attempt, leases, task);
+    if (attempt <= MAX_ATTEMPTS) return await this.#attempt(attempt, leases, task);
+    const failure = crashedTooOften();
+    return await this.#deadLetter(failure, failedWith(failure, leases), 0);
   }
 
   async #attempt(attempt: number, leases: JobLeases, task: Task): Promise<Outcome> {
@@ -111,24 +113,24 @@ export class JobDelivery {
     const job = this.#name;
     const startedMs = clock.now();
     this.#report({ type: 'job-started', job, attempt, waitedMs: Math.max(0, startedMs - this.#delivery.sentAtMs) });
-    let done: DoneJob;
-    try {
-      const { destinations, rules } = service.state;
-      const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), destinations, rules };
-      done = await task(leases.destinations, parts);
-    } catch (error) {
-      if (this.#signal.aborted) return this.#giveBack();
-      const failure = toFailure(error);
-      const isRetryable = mayPass(failure) || leases.signal?.aborted === true;
-      const durationMs = clock.now() - startedMs;
-      return isRetryable && attempt < MAX_ATTEMPTS
-        ? this.#retry(attempt, failure, durationMs)
-        : this.#deadLetter(failure, durationMs);
+    const { destinations, rules } = service.state;
+    const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), destinations, rules };
+    const ended = await orFailure(task(leases.destinations, parts));
+    const durationMs = clock.now() - startedMs;
+    if (!isFailure(ended) && ended.state !== 'failed') {
+      const { state, bytes } = ended;
+      await service.state.runs.endJob(job.run, job.id, { state });
+      const [unchanged, gone] = [state === 'skipped', state === 'gone'];
+      this.#report({ type: 'job-done', job, durationMs, unchanged, ...(gone ? { gone } : {}), ...bytes });
+      return DONE;
     }
-    const { unchanged, bytes } = done;
-    await service.state.runs.endJob(job.run, job.id, { state: unchanged ? 'skipped' : 'done' });
-    this.#report({ type: 'job-done', job, durationMs: clock.now() - startedMs, unchanged, ...bytes });
-    return DONE;
+    if (this.#signal.aborted) return this.#giveBack();
+    const failed = isFailure(ended) ? failedWith(ended, leases) : ended.failed;
+    const failure = isFailure(ended) ? ended : failureOfAll(failed, leases.destinations.length);
+    const isRetryable = mayPass(failure) || leases.signal?.aborted === true;
+    return isRetryable && attempt < MAX_ATTEMPTS
+      ? this.#retry(attempt, failure, durationMs)
+      : this.#deadLetter(failure, failed, durationMs);
   }
 
   async #retry(attempt: number, failure: Failure, durationMs: number): Promise<Outcome> {
@@ -144,13 +146,13 @@ export class JobDelivery {
   }
 
   /** Sends the dead letter, then ends the job: after a crash in between the job is dead-lettered twice rather than lost. */
-  async #deadLetter(failure: Failure, durationMs: number): Promise<Outcome> {
+  async #deadLetter(failure: Failure, failed: readonly FailedDestination[], durationMs: number): Promise<Outcome> {
     const { code } = failure;
     const message = describeFailure(failure);
     const job = this.#name;
-    const { deadLetters, state } = this.#context.service;
-    await deadLetters.send([{ body: formatJob(this.#job), reason: deadLetterReason(failure) }]);
-    await state.runs.endJob(job.run, job.id, { state: 'failed', code, reason: message });
+    const { clock, service } = this.#context;
+    await sendDeadLetter({ job: this.#job, failure, failed }, service, { clock });
+    await service.state.runs.endJob(job.run, job.id, { state: 'failed', code, reason: message });
     this.#report({ type: 'job-failed', job, durationMs, code, message, again: false });
     return DONE;
   }
@@ -188,15 +190,15 @@ export class JobDelivery {
 type Task = (
   destinations: readonly LeasedDestination[],
   options: RunJobOptions & { readonly signal: AbortSignal; readonly report: Report },
-) => Promise<DoneJob>;
+) => Promise<Ended>;
+
+/** The failure of a job as a whole, at each of its destinations. */
+function failedWith(failure: Failure, { destinations }: JobLeases): readonly FailedDestination[] {
+  return destinations.map((destination) => ({ destination, failure }));
+}
 
 function crashedTooOften(): Failure {
   return new Failure('UNAVAILABLE', `${MAX_ATTEMPTS} workers crashed or were stopped while running this job`);
-}
-
-/** The reason that a dead letter carries: the code and the whole sentence of its failure. */
-export function deadLetterReason(failure: Failure): string {
-  return `${failure.code}: ${describeFailure(failure)}`;
 }
 
 /**
@@ -234,14 +236,14 @@ async function goOnPlanning(
   job: PlanJob,
   context: WorkContext,
   options: OperationOptions & { readonly report: Report },
-): Promise<DoneJob> {
+): Promise<Done> {
   const planned = await continuePlan(job, context.service, context.backends, {
     ...options,
     lockSeconds: context.leaseSeconds,
     lookEveryHours: context.lookEveryHours,
   });
   if (planned === undefined) throw new Failure('UNAVAILABLE', `plan ${job.rule}: another plans the run at this moment`);
-  return { unchanged: false };
+  return { state: 'done' };
 }
 
 async function orFailure<T>(work: T | Promise<T>): Promise<T | Failure> {

@@ -4,13 +4,13 @@ import { mayPass } from '../../queue/redelivery.ts';
 import { choicesKey, destinationKey } from '../../rules/destinations.ts';
 import { rememberedManifests } from '../planner/plan-jobs.ts';
 import { formatLocation, parseDestination, parseLocation, type Location } from '../../oci/location.ts';
-import type { Destinations, Rules } from '../../state/state.ts';
+import type { Destinations, JobEnd, Rules } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
 import { describeFailure, Failure, ifFound, isFailure, toFailure } from '../../util/failure.ts';
-import { highest } from '../../util/lists.ts';
 import { SETTINGS_NAME, storeSettings } from '../../images/backup.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
+import type { FailedDestination } from './failed-destinations.ts';
 import type { LeasedDestination, JobDestination } from './leases.ts';
 import { refusedDestinations } from './refused-destinations.ts';
 import { openLocation } from '../../images/open-location.ts';
@@ -42,29 +42,46 @@ export async function destinationsOfJob(
   return [...destinations.values()];
 }
 
-/** What a job came to. */
-export interface DoneJob {
-  /** Whether nothing was needed. */
-  readonly unchanged: boolean;
+/** How a job ends that did not fail. */
+export type Done = Exclude<JobEnd, { readonly state: 'failed' }> & {
   /** What it did with the bytes of images, over all destinations; absent where it moves none. */
   readonly bytes?: Readonly<Record<(typeof BYTE_COUNTS)[number], number>>;
-}
+};
+
+/** What a job came to, and where it failed. Failures that concern no single destination are thrown. */
+export type Ended = Done | { readonly state: 'failed'; readonly failed: readonly FailedDestination[] };
 
 const BYTE_COUNTS = ['bytesSent', 'bytesReused', 'bytesSkipped'] as const;
 
-/**
- * Does the job at destinations under their leases, and records each as soon as it is done. Returns whether nothing was needed. If any
- * destination failed with a retryable code, the job fails with that code: finished destinations are cheap to repeat.
- */
+/** Does the job at destinations under their leases, and records each as soon as it is done. */
 export async function runJob(
   job: ImageJob,
   destinations: readonly LeasedDestination[],
   backends: Backends,
   options: RunJobOptions,
-): Promise<DoneJob> {
-  return job.kind === 'verify'
-    ? verifyImage(job, backends, options)
-    : copyToDestinations(job, destinations, backends, options);
+): Promise<Ended> {
+  if (job.kind === 'verify') return verifyImage(job, backends, options);
+  const ended = await copyToDestinations(job, destinations, backends, options);
+  const isMissing = ended.state === 'failed' && ended.failed.some(({ failure }) => isFailure(failure, 'NOT_FOUND'));
+  return isMissing && (await isGone(job, backends, options)) ? { state: 'gone' } : ended;
+}
+
+/** Whether the source no longer has the image that a planner found there. An archived image is there, and cannot be pulled. */
+async function isGone(job: CopyJob | RestoreJob, backends: Backends, options: OperationOptions): Promise<boolean> {
+  if (job.kind === 'restore' || job.rule === undefined || job.digest === undefined) return false;
+  const from = serviceLocation(job.from);
+  if (from.transport !== 'docker') return false;
+  const { registry, repository, tag, digest } = from.reference;
+  try {
+    await backends
+      .registry(registry, 'source')
+      .repository(repository)
+      .resolve(digest ?? tag ?? 'latest', options);
+    return false;
+  } catch (error) {
+    if (!isFailure(error, 'NOT_FOUND')) throw error;
+    return error.context['archived'] !== true;
+  }
 }
 
 async function copyToDestinations(
@@ -72,19 +89,20 @@ async function copyToDestinations(
   destinations: readonly LeasedDestination[],
   backends: Backends,
   options: RunJobOptions,
-): Promise<DoneJob> {
+): Promise<Ended> {
   const { referrers, create } = job;
   const choices = job.kind === 'restore' ? { referrers, create } : { ...job, referrers, create };
   const from = serviceLocation(job.from);
   const refused = await refusedDestinations(job, destinations, options);
-  const failed: Failed[] = Array.from(refused, ([destination, failure]) => ({ destination, failure }));
-  const to = destinations.filter((destination) => !refused.has(destination));
-  if (refused.size > 0 && to.length === 0) throw failureOfAll(failed, destinations.length);
+  const failed: FailedDestination[] = Array.from(refused, ([destination, failure]) => ({ destination, failure }));
+  const left = new Set(destinations.filter((destination) => !refused.has(destination)));
+  if (left.size === 0) return { state: 'failed', failed };
   let unchanged = true;
   const bytes = { bytesSent: 0, bytesReused: 0, bytesSkipped: 0 };
   try {
-    for await (const item of fanOut({ ...choices, from, to }, backends, options)) {
+    for await (const item of fanOut({ ...choices, from, to: [...left] }, backends, options)) {
       const { target } = item;
+      left.delete(target);
       try {
         if ('failure' in item) throw item.failure;
         unchanged &&= item.result.outcome === 'unchanged';
@@ -100,12 +118,10 @@ async function copyToDestinations(
     }
   } catch (error) {
     checkAborted(options);
-    // the image itself: the refused destinations are named beside those that could not be written
-    if (refused.size === 0) throw error;
-    failed.push(...to.map((destination) => ({ destination, failure: toFailure(error) })));
+    const failure = toFailure(error);
+    failed.push(...Array.from(left, (destination) => ({ destination, failure })));
   }
-  if (failed.length > 0) throw failureOfAll(failed, destinations.length);
-  return { unchanged, bytes };
+  return failed.length > 0 ? { state: 'failed', failed } : { state: unchanged ? 'skipped' : 'done', bytes };
 }
 
 /** What a job wrote without all of its layers is a success, and must not pass for a whole image. */
@@ -170,12 +186,12 @@ async function keepSettings(
   }
 }
 
-async function verifyImage(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<DoneJob> {
+async function verifyImage(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<Done> {
   for (const text of job.against === undefined ? [job.from] : [job.from, job.against]) serviceLocation(text);
   const results = await verify({ at: job.from, against: job.against, deep: true }, backends, options);
   const faults = results.flatMap((result) => result.faults.map((fault) => `${result.at}: ${fault}`));
   if (faults.length > 0) throw new Failure('CORRUPT', `verify ${job.from}: ${faults.join('; ')}`);
-  return { unchanged: false };
+  return { state: 'done' };
 }
 
 /** A message must not make a worker read or write files of its own machine. */
@@ -207,11 +223,6 @@ async function withName(
   return { transport: 'docker', reference: { registry, repository, ...name } };
 }
 
-interface Failed {
-  readonly destination: LeasedDestination;
-  readonly failure: Failure;
-}
-
 /** The HTTP status of an archive that another process wrote or removed since it was looked at. */
 const CHANGED_MEANWHILE: ReadonlySet<unknown> = new Set([404, 412]);
 
@@ -221,23 +232,4 @@ function retryableIfChanged(error: unknown, destination: LeasedDestination): Fai
   const hasChanged = failure.code === 'CONFLICT' && CHANGED_MEANWHILE.has(failure.context.status);
   if (failure.retryable || !(destination.signal.aborted || hasChanged)) return failure;
   return new Failure('UNAVAILABLE', failure.message, { cause: error, context: failure.context });
-}
-
-/** One failure for all destinations that failed. */
-function failureOfAll(failed: readonly Failed[], all: number): Failure {
-  const [first] = failed.toSorted((a, b) => Number(mayPass(b.failure)) - Number(mayPass(a.failure)));
-  if (first === undefined) throw new Failure('BUG', 'no failure to tell of');
-  if (all === 1) return first.failure;
-  const list = failed
-    .map(({ destination, failure }) => `${formatLocation(destination.location)}: ${describeFailure(failure)}`)
-    .join('; ');
-  const retryAfterMs = highest(
-    failed.map(({ failure }) => failure.context.retryAfterMs ?? 0),
-    0,
-  );
-  return new Failure(first.failure.code, `${failed.length} of ${all} destinations failed: ${list}`, {
-    cause: first.failure,
-    // each part names its own side and image
-    context: { ...first.failure.context, side: undefined, image: undefined, location: undefined, retryAfterMs },
-  });
 }

@@ -4,8 +4,9 @@ import { MAX_ATTEMPTS, mayPass, retryLater, isTooOld, replace, waitSeconds } fro
 import { describeFailure, isFailure, toFailure, type Failure } from '../../util/failure.ts';
 import { isRecord } from '../../util/record.ts';
 import type { JobName } from '../../util/events.ts';
-import { deadLetterReason, disagreement, JobDelivery, makeKnown } from './deliver-job.ts';
+import { disagreement, JobDelivery, makeKnown } from './deliver-job.ts';
 import { planPush } from '../planner/push-event.ts';
+import { deadLetterReason } from './send-dead-letter.ts';
 import type { WorkContext } from './work-context.ts';
 
 /** How much is kept of a message that no queue takes whole. */

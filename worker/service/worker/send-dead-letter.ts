@@ -1,0 +1,82 @@
+import { formatLocation } from '../../oci/location.ts';
+import { formatJob, type Job } from '../../queue/job.ts';
+import type { Letter } from '../../state/state.ts';
+import type { Abortable } from '../../util/abort.ts';
+import type { Clock } from '../../util/clock.ts';
+import { describeFailure, isFailure, type Failure } from '../../util/failure.ts';
+import type { Service } from '../service.ts';
+import type { FailedDestination } from './failed-destinations.ts';
+
+/** A dead letter is sent anew when the earlier one is this old: its queue keeps messages for 14 days at most. */
+const SENT_AGAIN_MS = 13 * 24 * 3600 * 1000;
+
+/** The reason that a dead letter carries: the code and the whole sentence of its failure. */
+export function deadLetterReason(failure: Failure): string {
+  return `${failure.code}: ${describeFailure(failure)}`;
+}
+
+/**
+ * Sends the dead letter of a job that failed, unless earlier ones tell of the same cause at each of its destinations. It asks for the
+ * destinations alone that no other letter tells of.
+ *
+ * A letter is remembered at its destinations before it is sent. After a crash in between, the job sends it again: a letter that is remembered
+ * for the same job may not exist. A record of the destination forgets it, and then `isDone` of ../dead-letters.ts holds for the letter.
+ */
+export async function sendDeadLetter(
+  {
+    job,
+    failure,
+    failed,
+  }: { readonly job: Job; readonly failure: Failure; readonly failed: readonly FailedDestination[] },
+  service: Service,
+  options: Abortable & { readonly clock: Clock },
+): Promise<void> {
+  const { deadLetters } = service;
+  const untold = await untoldOf(job, failed, service, options);
+  if (failed.length > 0 && untold.length === 0) return;
+  for (const one of untold) await remember(job, one, service, options);
+  await deadLetters.send([{ body: formatJob(onlyTo(job, untold)), reason: deadLetterReason(failure) }], options);
+}
+
+/** The job for these destinations alone. As it is where there are none. */
+function onlyTo(job: Job, failed: readonly FailedDestination[]): Job {
+  const to = failed.map(({ destination }) => formatLocation(destination.location));
+  const [first] = to;
+  if (first === undefined || job.kind === 'verify' || job.kind === 'plan') return job;
+  return job.kind === 'restore' ? { ...job, to: first } : { ...job, to };
+}
+
+/** The destinations whose failure no dead letter tells of. All, where somebody has purged the dead letters. */
+async function untoldOf(
+  job: Job,
+  failed: readonly FailedDestination[],
+  { state, deadLetters }: Service,
+  options: Abortable & { readonly clock: Clock },
+): Promise<readonly FailedDestination[]> {
+  const sinceMs = options.clock.now() - SENT_AGAIN_MS;
+  const untold: FailedDestination[] = [];
+  for (const one of failed) {
+    const letters = await state.destinations.letters(one.destination.key, options);
+    const tells = ({ cause, job: id, atMs }: Letter): boolean =>
+      cause === one.failure.code && id !== job.id && atMs > sinceMs;
+    if (!letters.some(tells)) untold.push(one);
+  }
+  if (untold.length === failed.length) return failed;
+  const { visible, inFlight, delayed } = await deadLetters.count(options);
+  return visible + inFlight + delayed === 0 ? failed : untold;
+}
+
+async function remember(
+  { id }: Job,
+  { destination, failure }: FailedDestination,
+  { state }: Service,
+  options: Abortable & { readonly clock: Clock },
+): Promise<void> {
+  const letter = { cause: failure.code, job: id, atMs: options.clock.now() };
+  try {
+    await state.destinations.addLetter(destination.key, letter, destination.lease, options);
+  } catch (error) {
+    // another worker has the destination now: the letter is sent all the same
+    if (!isFailure(error, 'CONFLICT')) throw error;
+  }
+}
