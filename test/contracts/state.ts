@@ -547,11 +547,13 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         });
 
         test('are known with what they are', async () => {
-          const job = { id: 'job-1', title: 'a → b', rule: 'nightly', body: '{"version":1}' };
+          const job = { id: 'job-1', title: 'a → b', rule: 'nightly', body: '{"version":1}', fingerprint: 'f' };
           await state.runs.addJobs('run-1', [job]);
           const known = { ...job, run: 'run-1', state: 'waiting', attempts: 0, changedAtMs: clock.now() };
           expect(await jobOf('job-1')).toEqual(known);
           expect(await Array.fromAsync(other.runs.jobs('run-1'))).toEqual([known]);
+          expect(await other.runs.job('run-1', 'job-1')).toEqual(known);
+          expect(await other.runs.job('run-1', 'job-2')).toBeUndefined();
           await clock.advance(1);
           expect(await state.runs.startJob('run-1', 'job-1')).toBe(1);
           expect(await jobOf('job-1')).toEqual({ ...known, state: 'running', attempts: 1, changedAtMs: clock.now() });

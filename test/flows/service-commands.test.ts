@@ -105,6 +105,9 @@ describe('apply and rules', () => {
     expect(changed.stdout).toBe('0 added, 2 changed, 0 removed, 0 as they were\n');
     expect(changed.stderr).toContain('schedule.cron: "0 0 1 1 *" → "0 2 * * *"');
 
+    const allowing = await file(`version: 1\nallow: [r.example]\nrules: []\n`);
+    expect((await run(['apply', '-f', allowing, '--dry-run'])).stderr).toContain('~ allow: [] → ["r.example"]\n');
+
     const shown = await json(['rules', 'show', 'products']);
     expect(shown).toMatchObject({ code: 0, value: { name: 'products', revision: 2 } });
     expect(await run(['rules', 'delete', 'abroad'])).toMatchObject({ code: 0 });
@@ -176,6 +179,24 @@ test(
     expect(well).toMatchObject({ code: 0, value: { deadLetters: 0, faulty: false, failed: [] } });
   },
 );
+
+describe('enqueue to a registry that nothing names', () => {
+  const target = 'docker://evil.example/app:v1';
+  const args = ['enqueue', `docker://${registry.host}/app:v1`, target, '--wait'];
+  const why = `target: write to ${target}: no rule writes to evil.example, and nothing allows it: add "evil.example" to \`allow\` in the rules file, and apply it`;
+
+  test('is refused at once, with what to do: 1', async () => {
+    expect(await run(args)).toEqual({ code: 1, stdout: '', stderr: `transship: ${why}\n` });
+  });
+
+  test('is refused by the worker where the environment does not say what is allowed', { timeout: 60_000 }, async () => {
+    const { TRANSSHIP_ALLOW: _, ...rest } = environment;
+    const { code, stdout } = await run(args, rest);
+    expect(code).toBe(1);
+    expect(stdout).toContain(why);
+    for (const deadLetter of await service.deadLetters.receive(10)) await deadLetter.settle({ type: 'done' });
+  });
+});
 
 test('enqueue of a rule plans it in the queue, whatever its schedule', { timeout: 60_000 }, async () => {
   const image = await makeImage({ signed: true });
