@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { aborted, checkAborted, type Abortable } from '../util/abort.ts';
+import { aborted, anyOf, checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { deadline } from '../util/deadline.ts';
 import { Failure } from '../util/failure.ts';
@@ -10,6 +10,10 @@ import { findNumber, findText, type Expected, type Key, type Table } from './tab
 const FORGOTTEN_AFTER_SECONDS = 7 * 24 * 3600;
 /** A lease that takes longer to give back is left to expire. */
 const RELEASE_MS = 5000;
+/** A lease is renewed so often in its time, whether or not earlier requests were answered. */
+const RENEWALS = 3;
+/** After a renewal that failed the next one follows so much earlier. */
+const SOONER = 8;
 /** The share of its time after which a lease that was not renewed counts as lost: what is on its way to a server has the rest to arrive. */
 const PROVED = 0.9;
 
@@ -66,6 +70,8 @@ export class HeldLease implements Lease {
   readonly #over: AbortSignal;
   /** Ends the timer of the latest proof. */
   #proof = new AbortController();
+  /** What `leaseUntilMs` of the item may be: as it was proved last, and what was asked for since, in this order. */
+  #untilMs: number[] = [];
   #renewing: Promise<void> = Promise.resolve();
   #back: Promise<void> | undefined;
 
@@ -97,7 +103,9 @@ export class HeldLease implements Lease {
     checkAborted(options);
     const proof = this.#startProof();
     try {
-      const set = { ...this.held, leaseUntilMs: this.#clock.now() + this.#ttlMs, ttl };
+      const leaseUntilMs = this.#clock.now() + this.#ttlMs;
+      this.#untilMs.push(leaseUntilMs);
+      const set = { ...this.held, leaseUntilMs, ttl };
       const taken = await this.#table.update(this.key, { set }, found, options);
       // not done, but ours: the answer to an earlier try was lost
       if (!taken.done && findText(taken.item, 'owner') !== this.#owner) {
@@ -151,27 +159,50 @@ export class HeldLease implements Lease {
 
   /** Renews it until it is over. Does not throw. */
   async #keep(): Promise<void> {
-    const third = this.#ttlMs / 3;
-    let waitMs = third;
-    while (!this.#over.aborted) {
-      try {
-        await this.#clock.sleep(waitMs, { signal: this.#over });
-        await this.#renew();
-        waitMs = third;
-      } catch {
-        // over, or to be tried again for as long as the last proof counts
-        waitMs = third / 8;
-      }
+    const asked = new Set<Promise<boolean>>();
+    let isDue = await this.#pause(this.#ttlMs / RENEWALS);
+    while (isDue) {
+      const renewing = this.#renew().then(
+        () => true,
+        () => false,
+      );
+      asked.add(renewing);
+      void renewing.then(() => asked.delete(renewing));
+      isDue = await this.#untilNext(renewing);
     }
+    await Promise.all(asked);
   }
 
+  /** Until the next renewal is due, whether or not this one is answered by then. False when the lease is over. */
+  async #untilNext(renewing: Promise<boolean>): Promise<boolean> {
+    const failed = new AbortController();
+    void renewing.then((isRenewed) => (isRenewed ? undefined : failed.abort()));
+    const intervalMs = this.#ttlMs / RENEWALS;
+    const isDue = await this.#pause(intervalMs, failed.signal);
+    return failed.signal.aborted ? this.#pause(intervalMs / SOONER) : isDue;
+  }
+
+  /** False when the lease is over. Ends early when the signal fires. */
+  async #pause(ms: number, signal?: AbortSignal): Promise<boolean> {
+    await this.#clock.sleep(ms, { signal: anyOf(this.#over, signal) }).catch(() => undefined);
+    return !this.#over.aborted;
+  }
+
+  /** One request. It changes nothing when it reaches the table after a later one. */
   async #renew(): Promise<void> {
     const proof = this.#startProof();
+    const leaseUntilMs = this.#clock.now() + this.#ttlMs;
+    this.#untilMs.push(leaseUntilMs);
+    const expected = { ...this.held, leaseUntilMs: [...this.#untilMs] };
     try {
-      const set = { leaseUntilMs: this.#clock.now() + this.#ttlMs };
-      const { done } = await this.#table.update(this.key, { set }, this.held, { signal: this.#over });
-      if (!done) this.#lose('another has it');
+      const { done, item } = await this.#table.update(this.key, { set: { leaseUntilMs } }, expected, {
+        signal: this.#over,
+      });
+      if (findText(item, 'owner') !== this.#owner) this.#lose('another has it');
       checkAborted({ signal: this.#over });
+      const place = done ? this.#untilMs.lastIndexOf(leaseUntilMs) : -1;
+      if (place === -1) return proof.abort();
+      this.#untilMs = this.#untilMs.slice(place);
     } catch (error) {
       proof.abort();
       throw error;

@@ -25,16 +25,18 @@ const RECORD: SyncRecord = {
   run: 'run',
 };
 
-/** `fine`; `down`: calls fail; `deaf`: they are done, and their answer is lost; `hung`: no call ends. */
-type Mood = 'fine' | 'down' | 'deaf' | 'hung';
+/** `fine`; `slow`: calls take half a lease; `down`: they fail; `deaf`: they are done, and their answer is lost; `hung`: no call ends. */
+type Mood = 'fine' | 'slow' | 'down' | 'deaf' | 'hung';
 
 /** The table as one process reaches it. */
 class Line {
   mood: Mood = 'fine';
   updates = 0;
   readonly table: Table;
+  readonly #clock: Clock;
 
-  constructor(table: Table) {
+  constructor(table: Table, clock: Clock) {
+    this.#clock = clock;
     this.table = {
       get: async (key, o) => this.#through(async () => table.get(key, o), o),
       update: async (key, change, expected, o) => {
@@ -48,6 +50,7 @@ class Line {
   async #through<T>(call: () => Promise<T>, o: Abortable | undefined): Promise<T> {
     checkAborted(o);
     if (this.mood === 'hung') return orAborted(new Promise<never>(() => undefined), o);
+    if (this.mood === 'slow') await this.#clock.sleep((TTL_SECONDS * SECOND_MS) / 2, o);
     if (this.mood === 'down') throw new Failure('UNAVAILABLE', 'reach the table: it is down');
     const answer = await call();
     if (this.mood === 'deaf') throw new Failure('UNAVAILABLE', 'reach the table: the answer was lost');
@@ -79,7 +82,7 @@ describe('a lease', () => {
   beforeEach(() => {
     clock = manualClock();
     table = memoryTable();
-    line = new Line(table);
+    line = new Line(table, clock);
     state = stateOver(line.table, clock);
     other = stateOver(table, clock);
   });
@@ -166,6 +169,32 @@ describe('a lease', () => {
     },
   );
 
+  test('is held while every answer of the table takes half of its time', async () => {
+    await using lease = await locked();
+    line.mood = 'slow';
+    await seconds(600);
+    expect(lease.signal.aborted).toBe(false);
+    expect(await isFree()).toBe(false);
+    line.mood = 'fine';
+  });
+
+  test('is not shortened by a renewal that reaches the table after a later one', async () => {
+    await using lease = await locked();
+    line.mood = 'slow';
+    await seconds(21);
+    line.mood = 'fine';
+    // asked at 20 and at 40, done at 50 and at 40
+    await seconds(25);
+    expect(await table.get(ITEM)).toMatchObject({
+      leaseUntilMs: clock.now() - 6 * SECOND_MS + TTL_SECONDS * SECOND_MS,
+    });
+    await seconds(10);
+    expect(await table.get(ITEM)).toMatchObject({
+      leaseUntilMs: clock.now() - 16 * SECOND_MS + TTL_SECONDS * SECOND_MS,
+    });
+    expect(lease.signal.aborted).toBe(false);
+  });
+
   test('that another took is lost as soon as it is to be renewed', async () => {
     await using lease = await locked();
     // as one whose clock is years ahead
@@ -249,7 +278,7 @@ describe('a lease', () => {
     const change = fc.record({
       afterSeconds: fc.integer({ min: 1, max: 80 }),
       who: fc.nat(1),
-      what: fc.constantFrom<Mood | 'release'>('release', 'fine', 'fine', 'down', 'deaf', 'hung'),
+      what: fc.constantFrom<Mood | 'release'>('release', 'fine', 'fine', 'slow', 'down', 'deaf', 'hung'),
     });
     const skewMs = fc.constantFrom(-60_000, -30_000, 0, 30_000, 60_000);
     await fc.assert(
@@ -257,7 +286,7 @@ describe('a lease', () => {
         const time = manualClock();
         const shared = memoryTable();
         const workers = [0, byMs].map((ms) => {
-          const to = new Line(shared);
+          const to = new Line(shared, time);
           const held: Lease[] = [];
           return { line: to, held, store: stateOver(to.table, skewed(time, ms)), asks: false };
         });
@@ -292,7 +321,8 @@ describe('a lease', () => {
           else for (const lease of worker.held.splice(0)) pending.push(Promise.resolve(lease[Symbol.asyncDispose]()));
         }
         for (const worker of workers) worker.line.mood = 'fine';
-        await time.advance(10 * SECOND_MS);
+        // what was slow has its answers then
+        await time.advance(2 * TTL_SECONDS * SECOND_MS);
         for (const lease of workers.flatMap(({ held }) => held))
           pending.push(Promise.resolve(lease[Symbol.asyncDispose]()));
         await time.advance(10 * SECOND_MS);
