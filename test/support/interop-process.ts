@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export type Environment = Readonly<Record<string, string>>;
@@ -49,6 +50,11 @@ export const CHECKOUT = fileURLToPath(new URL('../../', import.meta.url));
 /** What Debian calls the tools; where one is missing, this is what to do about it. */
 const INSTALL =
   'apt-get install skopeo docker-registry umoci podman runc conmon busybox-static buildah debootstrap awscli';
+
+/** Whether the machine has a tool that tests can do without. */
+export function isInstalled(command: string): boolean {
+  return (process.env['PATH'] ?? '').split(delimiter).some((folder) => existsSync(join(folder, command)));
+}
 
 export async function createWorkspace(): Promise<Workspace> {
   const folder = await mkdtemp(join(tmpdir(), 'transship-interop-'));

@@ -1,8 +1,9 @@
 import { once } from '../content/bytes.ts';
 import type { ByteRange, Bytes, Source } from '../content/content.ts';
 import type { ManifestNode } from '../content/graph.ts';
+import { isReferrersTag } from '../oci/derived-tag.ts';
 import type { Digest } from '../oci/digest.ts';
-import { artifactTypeOf, MAX_MANIFEST_BYTES, type Descriptor } from '../oci/manifest.ts';
+import { MAX_MANIFEST_BYTES, referrerEntry, type Descriptor } from '../oci/manifest.ts';
 import { isImageChoice } from '../oci/location.ts';
 import { formatReference, formatRepository, isTag, parseReference } from '../oci/reference.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
@@ -20,6 +21,8 @@ export interface NamedImage {
   readonly indexes: readonly number[];
   /** `registry/repository`, where one of the names says it. */
   readonly repository?: string;
+  /** Listed without a name, and named by the index of another image: only its digest or its place chooses it. */
+  readonly isPart?: true;
 }
 
 /** What was found in files: the images, and a Source of everything in them. */
@@ -35,9 +38,10 @@ export const MAX_DOCUMENT_BYTES = MAX_MANIFEST_BYTES;
  * The one image that `wanted`, a tag, name or `@index`, stands for; without it, the only one. INVALID, with the names there are, otherwise;
  * NOT_FOUND for a name that no image has.
  */
-export function chooseImage(found: readonly NamedImage[], wanted: string | undefined, files: ArchiveFiles): NamedImage {
+export function chooseImage(all: readonly NamedImage[], wanted: string | undefined, files: ArchiveFiles): NamedImage {
   const where = files.describe();
-  const matching = wanted === undefined ? found : imagesCalled(wanted, found);
+  const found = all.filter(({ isPart }) => isPart !== true);
+  const matching = wanted === undefined ? found : imagesCalled(wanted, all);
   const [only, ...others] = matching;
   if (only !== undefined && others.length === 0) return only;
   if (found.length === 0) throw failureIn(files, 'INVALID', `${where} holds no image`);
@@ -117,18 +121,12 @@ export function filesSource({ files, manifests, tags, pathOf }: FilesSourceParts
       checkAborted(options);
       for (const { descriptor: referrer, manifest } of manifests.values()) {
         if (manifest.subject?.digest !== descriptor.digest) continue;
-        const artifactType = artifactTypeOf(manifest);
-        const { annotations } = manifest;
-        yield {
-          ...withoutNames(referrer),
-          ...(artifactType === undefined ? {} : { artifactType }),
-          ...(annotations === undefined ? {} : { annotations }),
-        };
+        yield referrerEntry(referrer, manifest);
       }
     },
     tags: async function* (options) {
       checkAborted(options);
-      yield* [...tags.keys()].filter(isTag);
+      yield* [...tags.keys()].filter((tag) => isTag(tag) && !isReferrersTag(tag));
     },
   };
 }

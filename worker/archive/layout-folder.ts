@@ -1,7 +1,8 @@
 import { collect } from '../content/bytes.ts';
 import type { ByteRange, Bytes, Source, Target } from '../content/content.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
-import { algorithmOf, digestOf, isDigest } from '../oci/digest.ts';
+import { isReferrersTag, referrersTag } from '../oci/derived-tag.ts';
+import { algorithmOf, digestOf, isDigest, type Digest } from '../oci/digest.ts';
 import {
   ANNOTATION,
   childrenOf,
@@ -11,6 +12,7 @@ import {
   MEDIA_TYPE,
   mediaTypeOf,
   parseManifest,
+  referrerEntry,
   type Descriptor,
 } from '../oci/manifest.ts';
 import { isTag } from '../oci/reference.ts';
@@ -40,8 +42,9 @@ const NO_INDEX: LayoutIndex = { kind: 'index', mediaType: MEDIA_TYPE.ociIndex, m
 
 /**
  * The OCI layout folder at the root of `store`, made with the first write. Blobs become visible whole and verified; `index.json` comes last
- * and is replaced in one step, so a layout is never seen half written. Manifests that refer to others are listed there without a tag, so that
- * they are found again. UNSUPPORTED when the folder is a layout of another version.
+ * and is replaced in one step, so a layout is never seen half written. A manifest that refers to another is listed there without a tag, as oras
+ * has it, and with the next tag or `list` in the index that the fallback tag of its subject names, as regctl has it. UNSUPPORTED when the folder
+ * is a layout of another version.
  */
 export async function openFolderTarget(store: ObjectStore, options: ArchiveFilesOptions = {}): Promise<FolderTarget> {
   const files = folderFiles(store);
@@ -58,6 +61,8 @@ class Folder implements FolderTarget {
   readonly #options: ArchiveFilesOptions;
   /** The change of `index.json` that is under way: they go one after the other. */
   #changing: Promise<void> = Promise.resolve();
+  /** Referrers by their subjects, whose fallback tags do not name them yet. */
+  #referrers = new Map<Digest, Descriptor[]>();
 
   constructor(store: ObjectStore, files: ArchiveFiles, options: ArchiveFilesOptions) {
     this.#store = store;
@@ -86,17 +91,30 @@ class Folder implements FolderTarget {
 
   async *tags(options: Abortable = {}): AsyncIterable<string> {
     const names = new Set((await this.#index(options)).manifests.map(nameOf));
-    for (const name of names) if (name !== undefined && isTag(name)) yield name;
+    for (const name of names) if (name !== undefined && isTag(name) && !isReferrersTag(name)) yield name;
   }
 
-  async has(descriptor: Descriptor, options?: Abortable): Promise<boolean> {
+  /** A referrer that its subject's fallback tag does not name has to be put again. */
+  async has(descriptor: Descriptor, options: Abortable = {}): Promise<boolean> {
+    if (!(await this.#holds(descriptor, options))) return false;
+    if (!isManifestType(descriptor.mediaType)) return true;
+    const bytes = await this.#read(blobPath(descriptor.digest), options);
+    const { subject } = parseManifest(bytes, descriptor.mediaType);
+    if (subject === undefined) return true;
+    const waiting = this.#referrers.get(subject.digest) ?? [];
+    const { manifests } = await this.#index(options);
+    const listed = await this.#listedIn(manifests, subject.digest, options);
+    return [...waiting, ...listed].some(({ digest }) => digest === descriptor.digest);
+  }
+
+  async #holds(descriptor: Descriptor, options: Abortable): Promise<boolean> {
     return (await this.#files.size(blobPath(descriptor.digest), options)) === descriptor.size;
   }
 
   async put(descriptor: Descriptor, open: () => Bytes, options: Abortable = {}): Promise<void> {
     checkAborted(options);
     const path = blobPath(descriptor.digest);
-    const there = await this.has(descriptor, options);
+    const there = await this.#holds(descriptor, options);
     if (!isManifestType(descriptor.mediaType)) {
       if (!there) await this.#store.stream(path, open(), { signal: options.signal });
       return;
@@ -104,18 +122,22 @@ class Folder implements FolderTarget {
     const bytes = there ? await this.#read(path, options) : await collect(open(), MAX_MANIFEST_BYTES, tooLarge);
     const manifest = parseManifest(bytes, descriptor.mediaType);
     for (const child of childrenOf(manifest)) {
-      if (isForeign(child) || (await this.has(child, options))) continue;
+      if (isForeign(child) || (await this.#holds(child, options))) continue;
       throw new Failure(
         'NOT_FOUND',
         `write ${descriptor.digest}: ${child.digest}, which it names, is not in ${this.#files.describe()}`,
       );
     }
     if (!there) await this.#store.write(path, bytes, { signal: options.signal });
-    if (manifest.subject !== undefined) await this.list(descriptor, options);
+    if (manifest.subject === undefined) return;
+    await this.#addEntry(descriptor, options);
+    const { digest } = manifest.subject;
+    this.#referrers.set(digest, [...(this.#referrers.get(digest) ?? []), referrerEntry(descriptor, manifest)]);
   }
 
   async tag(name: string, descriptor: Descriptor, open: () => Bytes, options: Abortable = {}): Promise<void> {
     await this.put(descriptor, open, options);
+    await this.#listReferrers(options);
     await this.#change((listed) => {
       if (listed.some((entry) => nameOf(entry) === name && entry['digest'] === descriptor.digest)) return listed;
       // the tag moves here; what was listed without a name has one now
@@ -127,9 +149,56 @@ class Folder implements FolderTarget {
   }
 
   async list(descriptor: Descriptor, options: Abortable = {}): Promise<void> {
+    await this.#listReferrers(options);
+    await this.#addEntry(descriptor, options);
+  }
+
+  async #addEntry(descriptor: Descriptor, options: Abortable): Promise<void> {
     await this.#change((listed) => {
       return listed.some((entry) => entry['digest'] === descriptor.digest) ? listed : [...listed, entryOf(descriptor)];
     }, options);
+  }
+
+  /** Has fallback tags name the referrers that they do not name yet: all of a subject at once, since each change leaves an old list behind. */
+  async #listReferrers(options: Abortable): Promise<void> {
+    const waiting = this.#referrers;
+    this.#referrers = new Map();
+    for (const [subject, referrers] of waiting) {
+      const name = referrersTag(subject);
+      await this.#change(async (listed) => {
+        const before = await this.#listedIn(listed, subject, options);
+        const missing = referrers.filter(({ digest }) => !before.some((entry) => entry.digest === digest));
+        if (missing.length === 0) return listed;
+        const index = { schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex, manifests: [...before, ...missing] };
+        const bytes = Buffer.from(JSON.stringify(index));
+        const digest = digestOf(bytes);
+        await this.#store.write(blobPath(digest), bytes, { signal: options.signal });
+        const entry = { mediaType: MEDIA_TYPE.ociIndex, digest, size: bytes.byteLength };
+        return [
+          ...listed.filter((other) => nameOf(other) !== name),
+          { ...entry, annotations: { [ANNOTATION.refName]: name } },
+        ];
+      }, options);
+    }
+  }
+
+  /** What the fallback tag of `subject` names among these entries. */
+  async #listedIn(
+    entries: readonly (Entry | Descriptor)[],
+    subject: Digest,
+    options: Abortable,
+  ): Promise<readonly Descriptor[]> {
+    const name = referrersTag(subject);
+    const { digest } = (entries.find((entry) => nameOf(entry) === name) ?? {}) as Entry;
+    if (!isDigest(digest)) return [];
+    const bytes = await ifFound(this.#read(blobPath(digest), options));
+    if (bytes === undefined) return [];
+    const list = parseManifest(bytes, mediaTypeOf(bytes) ?? MEDIA_TYPE.ociIndex);
+    if (list.kind === 'index') return list.manifests;
+    throw new Failure(
+      'INVALID',
+      `list what refers to ${subject}: ${this.#files.describe()} has something else at ${name}`,
+    );
   }
 
   async #index(options: Abortable): Promise<LayoutIndex> {
@@ -155,7 +224,7 @@ class Folder implements FolderTarget {
   }
 
   /** Replaces the entries of `index.json`; everything else in it, and in them, stays as it was. `edit` may run again. */
-  async #change(edit: (listed: readonly Entry[]) => readonly Entry[], options: Abortable): Promise<void> {
+  async #change(edit: Edit, options: Abortable): Promise<void> {
     const before = this.#changing;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#changing = promise;
@@ -174,13 +243,13 @@ class Folder implements FolderTarget {
     }
   }
 
-  async #replace(edit: (listed: readonly Entry[]) => readonly Entry[], options: Abortable): Promise<void> {
+  async #replace(edit: Edit, options: Abortable): Promise<void> {
     const { signal } = options;
     const info = await ifFound(this.#store.stat('index.json', options));
     const document =
       info === undefined ? { schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex } : await this.#document(info, options);
     const listed = Array.isArray(document['manifests']) ? document['manifests'].filter(isRecord) : [];
-    const edited = edit(listed);
+    const edited = await edit(listed);
     if (info !== undefined && edited === listed) return;
     if ((await this.#files.size('oci-layout', options)) === undefined) {
       await this.#store.write('oci-layout', OCI_LAYOUT, { signal });
@@ -201,6 +270,7 @@ class Folder implements FolderTarget {
 }
 
 type Entry = Readonly<Record<string, unknown>>;
+type Edit = (listed: readonly Entry[]) => readonly Entry[] | Promise<readonly Entry[]>;
 
 function nameOf(entry: Entry | Descriptor): string | undefined {
   const annotations: unknown = entry['annotations' as keyof typeof entry];

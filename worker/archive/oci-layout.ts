@@ -80,7 +80,20 @@ export async function readOciLayout(files: ArchiveFiles, options: ArchiveFilesOp
   }
   for (const image of images.values()) for (const tag of image.tags) tags.set(tag, image.descriptor);
   const source = filesSource({ files, manifests, tags, pathOf: blobPath });
-  return { source, images: [...images.values()], index, referrers, manifests, foreignHere };
+  const parts = partsOf(manifests.values());
+  const marked = Array.from(images.values(), (image) =>
+    image.names.length === 0 && parts.has(image.descriptor.digest) ? { ...image, isPart: true as const } : image,
+  );
+  return { source, images: marked, index, referrers, manifests, foreignHere };
+}
+
+/** What the indexes among these name: oras lists the platforms of an image beside the image. */
+function partsOf(nodes: Iterable<ManifestNode>): ReadonlySet<Digest> {
+  const parts = new Set<Digest>();
+  for (const { manifest } of nodes) {
+    if (manifest.kind === 'index') for (const { digest } of manifest.manifests) parts.add(digest);
+  }
+  return parts;
 }
 
 /** UNSUPPORTED when the layout is of another version than 1, NOT_FOUND when it does not say. */

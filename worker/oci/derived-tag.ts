@@ -6,7 +6,12 @@ const COSIGN_TAG = new RegExp(`^sha256-[0-9a-f]{64}\\.(?:${COSIGN_SUFFIXES.join(
 
 /** Whether `tag` names what refers to an image, and is found by way of that image: tags of cosign, and those of `referrersTag`. */
 export function isDerivedTag(tag: string): boolean {
-  return COSIGN_TAG.test(tag) || /^sha(?:256|512)-[0-9a-f]{64}$/.test(tag);
+  return COSIGN_TAG.test(tag) || isReferrersTag(tag);
+}
+
+/** Whether a tag is one that lists referrers, as `referrersTag` names them. */
+export function isReferrersTag(tag: string): boolean {
+  return /^sha(?:256|512)-[0-9a-f]{64}$/.test(tag);
 }
 
 /** The image that a tag of cosign is about; undefined for every other tag. */

@@ -109,6 +109,19 @@ export function artifactTypeOf(manifest: Manifest): string | undefined {
   return manifest.artifactType ?? (manifest.kind === 'image' ? manifest.config.mediaType : undefined);
 }
 
+/** The entry of `manifest` in a list of referrers. https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers */
+export function referrerEntry({ mediaType, digest, size }: Descriptor, manifest: Manifest): Descriptor {
+  const artifactType = artifactTypeOf(manifest);
+  const { annotations } = manifest;
+  return {
+    mediaType,
+    digest,
+    size,
+    ...(artifactType === undefined ? {} : { artifactType }),
+    ...(annotations === undefined ? {} : { annotations }),
+  };
+}
+
 const PLATFORM = /^[\w.-]+\/[\w.-]+(?:\/[\w.-]+)?$/;
 
 /** `os/architecture[/variant]`. */

@@ -205,11 +205,6 @@ export class Referrers {
   }
 }
 
-/** Whether a tag is one that lists referrers, as `referrersTag` names them. */
-export function isReferrersTag(tag: string): boolean {
-  return /^sha(?:256|512)-[0-9a-f]{64}$/.test(tag);
-}
-
 function isRefusal(failure: Failure): boolean {
   return failure.code === 'DENIED' || failure.code === 'UNAUTHENTICATED';
 }

@@ -1,5 +1,6 @@
 import { collect, nothing } from '../content/bytes.ts';
 import type { ByteRange, Bytes, Source, Target } from '../content/content.ts';
+import { isReferrersTag } from '../oci/derived-tag.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
 import { isManifestType, MAX_MANIFEST_BYTES, parseManifest, type Descriptor } from '../oci/manifest.ts';
 import { checkAborted, orAborted, type Abortable } from '../util/abort.ts';
@@ -7,7 +8,7 @@ import { Failure, isFailure } from '../util/failure.ts';
 import type { RepositoryContext } from './context.ts';
 import { Manifests } from './manifests.ts';
 import { names } from './pages.ts';
-import { isReferrersTag, Referrers } from './referrers.ts';
+import { Referrers } from './referrers.ts';
 import { Uploads } from './upload.ts';
 
 /** A repository of a registry, to read from and write to. */

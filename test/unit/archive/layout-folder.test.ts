@@ -9,7 +9,8 @@ import { copy } from '../../../worker/copy/copy.ts';
 import { openFiles } from '../../../worker/objects/files/store.ts';
 import type { ObjectStore } from '../../../worker/objects/objects.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
-import { MEDIA_TYPE } from '../../../worker/oci/manifest.ts';
+import { referrersTag } from '../../../worker/oci/derived-tag.ts';
+import { MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
 import { corrupting } from '../../support/faulty-content.ts';
 import { makeImage } from '../../support/images.ts';
 import { MemoryObjects } from '../../support/memory-objects.ts';
@@ -33,6 +34,17 @@ sourceSuite('an image opened in an OCI layout folder', async ({ content, root })
   await copy(content, await openFolderTarget(store), [root]);
   return { source: await openImage(store, '') };
 });
+
+interface Manifests {
+  readonly manifests: unknown[];
+}
+
+/** In an order that does not depend on which referrer was written first. */
+function sorted(lists: Readonly<Record<string, readonly unknown[]>>): Record<string, string[]> {
+  return Object.fromEntries(
+    Object.entries(lists).map(([name, list]) => [name, list.map((entry) => JSON.stringify(entry)).toSorted()]),
+  );
+}
 
 describe('an OCI layout folder', () => {
   let folder: string;
@@ -104,6 +116,44 @@ describe('an OCI layout folder', () => {
     const opened = await openImage(store, '');
     expect(opened.root).toEqual(image.root);
     await expectSameImage(image.content, opened, image.root);
+  });
+
+  /** What the fallback tag of each subject names. */
+  const fallbackLists = async (): Promise<Record<string, unknown[]>> => {
+    const { manifests } = (await indexOf()) as { manifests: (Descriptor & { annotations?: Record<string, string> })[] };
+    const lists: Record<string, unknown[]> = {};
+    for (const { digest, mediaType, annotations } of manifests) {
+      const name = annotations?.['org.opencontainers.image.ref.name'] ?? '';
+      if (!/^sha256-[0-9a-f]{64}$/.test(name)) continue;
+      expect(mediaType).toBe(MEDIA_TYPE.ociIndex);
+      const list = JSON.parse(await readFile(join(folder, 'blobs', digest.replace(':', '/')), 'utf8')) as Manifests;
+      lists[name] = list.manifests;
+    }
+    return lists;
+  };
+
+  test('names what refers to an image by the fallback tag of its subject, where regctl looks for it', async () => {
+    const image = await makeImage({ signed: true });
+    await copy(image.content, await openFolderTarget(store), [image.root]);
+    const expected: Record<string, unknown[]> = {};
+    const graph = await walk(image.content, [image.root]);
+    for (const { descriptor } of graph.manifests.values()) {
+      const referrers = await Array.fromAsync(image.content.referrers(descriptor));
+      if (referrers.length > 0) expected[referrersTag(descriptor.digest)] = referrers;
+    }
+    expect(Object.keys(expected)).not.toEqual([]);
+    expect(sorted(await fallbackLists())).toEqual(sorted(expected));
+  });
+
+  test('names a referrer that an earlier copy wrote and did not come to list', async () => {
+    const image = await makeImage({ signed: true });
+    await copy(image.content, await openFolderTarget(store), [image.root]);
+    const before = await fallbackLists();
+    const { manifests, ...rest } = (await indexOf()) as unknown as Manifests;
+    const tagged = manifests.filter((entry) => JSON.stringify(entry).includes('"v1"'));
+    await writeFile(join(folder, 'index.json'), JSON.stringify({ ...rest, manifests: tagged }));
+    await copy(image.content, await openFolderTarget(store), [image.root]);
+    expect(sorted(await fallbackLists())).toEqual(sorted(before));
   });
 
   test('loses no tag when many are written at once, by several writers', async () => {

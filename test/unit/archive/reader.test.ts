@@ -216,6 +216,23 @@ describe('an OCI archive that others made', () => {
     await expectSameImage(image.content, opened, image.root);
   });
 
+  test('with the platforms of an image listed beside it, as oras backup writes them, has that image without its tag', async () => {
+    const image = await makeImage({ signed: true });
+    const graph = await walk(image.content, [image.root]);
+    const { manifest } = graph.manifests.get(image.root.descriptor.digest) ?? expect.unreachable();
+    const platforms = childrenOf(manifest);
+    const files = await layoutFiles([image], undefined, [
+      ...platforms.map((d) => [d, undefined] as const),
+      ...graph.referrers.map((r) => [r.descriptor, r.tags[0]] as const),
+    ]);
+    const store = await holding(await makeTar(files));
+    const opened = await openImage(store, KEY);
+    expect(opened.root).toEqual(image.root);
+    await expectSameImage(image.content, opened, image.root);
+    const second = await openImage(store, KEY, { tag: '@2' });
+    expect(second.root.descriptor.digest).toBe(platforms[1]?.digest);
+  });
+
   test('with one image that is not all there gives the others', async () => {
     const whole = await makeImage({ tag: 'whole' });
     const partial = await makeImage({ tag: 'partial', seed: 2 });
