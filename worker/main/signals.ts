@@ -29,7 +29,7 @@ export function stopOnSignals(): AbortSignal {
 function endLate(signal: NodeJS.Signals): void {
   AbortSignal.timeout(STOP_SECONDS * 1000).addEventListener('abort', () => {
     process.stderr.write(
-      `transship: stop after ${signal}: what was under way did not end within ${STOP_SECONDS} seconds and is left as it is; leases and messages that this process held expire by themselves, and any other command goes on when you run it again\n`,
+      `transship: stop after ${signal}: what was under way did not end within ${STOP_SECONDS} seconds and is left as it is: the leases and messages of a worker expire by themselves; run any other command again to go on\n`,
     );
     process.exit(1);
   });

@@ -233,12 +233,14 @@ class Consumer {
   async #keep(delivery: Delivery, lost: AbortController, over: AbortSignal): Promise<void> {
     const { clock } = this.#options;
     const keptMs = this.#visibilitySeconds * 1000 * (1 - MARGIN);
-    let untilMs = clock.now() + keptMs;
+    let askedMs = clock.now();
     try {
       for (;;) {
-        const thirdMs = (this.#visibilitySeconds * 1000) / 3;
-        await clock.sleep(thirdMs * (0.8 + 0.2 * clock.random()), { signal: over });
-        untilMs = (await this.#extend(delivery, untilMs, over)) + keptMs;
+        const waitMs = ((this.#visibilitySeconds * 1000) / 3) * (0.8 + 0.2 * clock.random());
+        // counted from the request: a late answer must not delay the next one
+        const leftMs = Math.max(0, askedMs + waitMs - clock.now());
+        await clock.sleep(Math.min(waitMs, leftMs), { signal: over });
+        askedMs = await this.#extend(delivery, askedMs + keptMs, over);
       }
     } catch (error) {
       if (over.aborted) return;

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { aborted, checkAborted, type Abortable } from '../util/abort.ts';
+import { aborted, anyOf, checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { deadline } from '../util/deadline.ts';
 import { Failure } from '../util/failure.ts';
@@ -159,28 +159,32 @@ export class HeldLease implements Lease {
 
   /** Renews it until it is over. Does not throw. */
   async #keep(): Promise<void> {
-    const stepMs = this.#ttlMs / RENEWALS / SOONER;
-    const asked = new Set<Promise<void>>();
-    let steps = 0;
-    let hasFailed = false;
-    while (await this.#pause(stepMs)) {
-      steps++;
-      if (steps < SOONER && !hasFailed) continue;
-      steps = 0;
-      hasFailed = false;
-      // not awaited: a late answer must not hold up the next renewal
-      const renewing = this.#renew().catch(() => {
-        hasFailed = true;
-      });
+    const asked = new Set<Promise<boolean>>();
+    let isDue = await this.#pause(this.#ttlMs / RENEWALS);
+    while (isDue) {
+      const renewing = this.#renew().then(
+        () => true,
+        () => false,
+      );
       asked.add(renewing);
       void renewing.then(() => asked.delete(renewing));
+      isDue = await this.#untilNext(renewing);
     }
     await Promise.all(asked);
   }
 
-  /** Whether it is not over after that time. */
-  async #pause(ms: number): Promise<boolean> {
-    await this.#clock.sleep(ms, { signal: this.#over }).catch(() => undefined);
+  /** Until the next renewal is due, whether or not this one is answered by then. False when the lease is over. */
+  async #untilNext(renewing: Promise<boolean>): Promise<boolean> {
+    const failed = new AbortController();
+    void renewing.then((isRenewed) => (isRenewed ? undefined : failed.abort()));
+    const intervalMs = this.#ttlMs / RENEWALS;
+    const isDue = await this.#pause(intervalMs, failed.signal);
+    return failed.signal.aborted ? this.#pause(intervalMs / SOONER) : isDue;
+  }
+
+  /** False when the lease is over. Ends early when the signal fires. */
+  async #pause(ms: number, signal?: AbortSignal): Promise<boolean> {
+    await this.#clock.sleep(ms, { signal: anyOf(this.#over, signal) }).catch(() => undefined);
     return !this.#over.aborted;
   }
 
