@@ -1,4 +1,4 @@
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
 import { MemoryContent } from '../../worker/content/memory.ts';
 import { openImage } from '../../worker/archive/reader.ts';
@@ -98,6 +98,35 @@ describe('a foreign layer that is elsewhere', () => {
     for (const at of [`s3://${bucket}/foreign/elsewhere-v1.tar`, `${to}:v1`]) {
       expect(await verifyAt(at, true)).toMatchObject({ foreign: [image.base.digest], faults: [] });
     }
+  });
+});
+
+describe('a foreign layer that the registry has lost since it was archived', () => {
+  test.each(['tar', 'tar.gz'])('stays in the .%s, also in one that replaces it', async (ending) => {
+    const image = await windows(`lost ${ending}`, 'with its base layer');
+    const name = `lost/${ending.replace('.', '-')}`;
+    await lab.push(image, registry, name);
+    const at = `s3://${bucket}/foreign/lost.${ending}`;
+    const session = lab.session();
+    expect(await session.copy(from(name), at)).toMatchObject({ outcome: 'copied', foreign: [] });
+    registry.faults.add(
+      { operation: 'blob-get', digest: image.base.digest, times: Infinity },
+      { kind: 'answer', status: 404, code: 'BLOB_UNKNOWN' },
+    );
+    onTestFinished(() => registry.faults.clear());
+    expect(await session.copy(from(name), at)).toMatchObject({ outcome: 'unchanged', foreign: [] });
+
+    // one more referrer makes another archive
+    const signature = addJson(image.content, MEDIA_TYPE.ociManifest, {
+      schemaVersion: 2,
+      artifactType: 'text/plain',
+      config: image.content.add(MEDIA_TYPE.ociEmpty, Buffer.from('{}')),
+      layers: [],
+      subject: image.root.descriptor,
+    });
+    await lab.push({ ...image, root: { descriptor: signature, tags: [] } }, registry, name);
+    expect(await session.copy(from(name), at)).toMatchObject({ outcome: 'copied', foreign: [] });
+    expect(await verifyAt(at)).toMatchObject({ complete: true, foreign: [], faults: [], manifests: 2 });
   });
 });
 

@@ -1,7 +1,7 @@
 import { archiveBytes } from '../archive/compressed-writer.ts';
 import { planArchive } from '../archive/plan.ts';
 import type { Bytes } from '../content/content.ts';
-import { digestsOf } from '../content/graph.ts';
+import { digestsOf, foreignOf } from '../content/graph.ts';
 import { onSide } from '../util/failure.ts';
 import { NO_NAME } from './archive-target.ts';
 import type { Backends, OperationOptions } from './backends.ts';
@@ -25,7 +25,7 @@ export function streamTarget({ output, dryRun }: StreamTargetRequest, options: O
     current: undefined,
     write: async ({ source, graph, repository = NO_NAME }) => {
       const layout = planArchive(graph, { tag: graph.roots[0]?.tags[0], repository });
-      const written = { manifests: digestsOf(graph), bytesReused: 0, bytesSkipped: 0 };
+      const written = { manifests: digestsOf(graph), foreign: foreignOf(graph), bytesReused: 0, bytesSkipped: 0 };
       if (dryRun === true) return { ...written, outcome: 'planned', bytesToSend: layout.size };
       await onSide('target', output(counted(archiveBytes(layout, source, options)), options));
       return { ...written, outcome: 'copied' };
