@@ -179,7 +179,7 @@ async function openTarget(
     case 's3':
     case 'archive':
       if (to.transport === 'archive' && isStandardOutput(to.path))
-        return streamTarget({ output: backends.standardStreams.output, dryRun }, options);
+        return streamTarget({ streams: backends.standardStreams, dryRun }, options);
       return openArchiveTarget(
         { ...storeOf(backends, to), force, keepExisting, dryRun, temporary: async () => backends.temporary() },
         options,
