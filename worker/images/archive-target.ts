@@ -55,14 +55,21 @@ async function writeArchive(
   options: OperationOptions,
 ): Promise<WrittenImage> {
   const layout = layoutOf(image);
+  const write = async (): Promise<WrittenImage> => writePlanned({ image, layout }, before, request, options);
   const isEqual = before?.layoutDigest === layout.digest;
-  if (before === undefined || isEqual || request.force === true || foreignOf(image.graph).length === 0)
-    return writePlanned({ image, layout }, before, request, options);
+  if (before === undefined || isEqual || request.force === true || foreignOf(image.graph).length === 0) return write();
   await using unpacked = before.image === undefined ? await openIfReadable(request, options) : undefined;
   const archive = before.image ?? unpacked;
-  if (archive === undefined) return await writePlanned({ image, layout }, before, request, options);
-  const fuller = await onSide('target', keepForeign(image, archive, options));
-  return await writePlanned({ image: fuller, layout: layoutOf(fuller) }, before, request, options);
+  if (archive === undefined) return await write();
+  const { kept, image: fuller } = await onSide('target', keepForeign(image, archive, options));
+  try {
+    return await writePlanned({ image: fuller, layout: layoutOf(fuller) }, before, request, options);
+  } catch (error) {
+    if (!isFailure(error, 'CORRUPT') || !kept.has(error.context['digest'])) throw error;
+    const message = `a foreign layer in ${request.store.describe(request.key)} is damaged, and not kept: ${describeFailure(error)}`;
+    options.report?.({ type: 'warning', message });
+    return await write();
+  }
 }
 
 function layoutOf({ graph, repository = NO_NAME }: WholeImage): ArchiveLayout {

@@ -5,15 +5,19 @@ import type { OperationOptions } from './backends.ts';
 import type { WholeImage } from './image-target.ts';
 
 /**
- * `image`, with the foreign layers that its source does not have and `archive` does: a registry may lose them, and the archive that is
+ * `image`, with the foreign layers (`kept`) that its source does not have and `archive` does: a registry may lose them, and the archive that is
  * replaced may be the last place that has them.
  */
-export async function keepForeign(image: WholeImage, archive: Source, options: OperationOptions): Promise<WholeImage> {
+export async function keepForeign(
+  image: WholeImage,
+  archive: Source,
+  options: OperationOptions,
+): Promise<{ readonly image: WholeImage; readonly kept: ReadonlySet<unknown> }> {
   const { source, graph } = image;
   const kept = await presentIn(archive, foreignOf(graph), options);
-  if (kept.size === 0) return image;
+  if (kept.size === 0) return { image, kept };
   const foreignHere = new Set([...(graph.foreignHere ?? []), ...kept]);
-  return { ...image, source: blobsFrom(archive, kept, source), graph: { ...graph, foreignHere } };
+  return { image: { ...image, source: blobsFrom(archive, kept, source), graph: { ...graph, foreignHere } }, kept };
 }
 
 /** `source`, but the blobs of these digests are read from `other`. */
