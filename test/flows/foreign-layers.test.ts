@@ -1,4 +1,6 @@
-import { afterAll, describe, expect, test } from 'vitest';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
 import { MemoryContent } from '../../worker/content/memory.ts';
 import { openImage } from '../../worker/archive/reader.ts';
@@ -98,6 +100,64 @@ describe('a foreign layer that is elsewhere', () => {
     for (const at of [`s3://${bucket}/foreign/elsewhere-v1.tar`, `${to}:v1`]) {
       expect(await verifyAt(at, true)).toMatchObject({ foreign: [image.base.digest], faults: [] });
     }
+  });
+});
+
+/** Makes the registry lose the base layer. */
+function lose(image: Windows): void {
+  registry.faults.add(
+    { operation: 'blob-get', digest: image.base.digest, times: Infinity },
+    { kind: 'answer', status: 404, code: 'BLOB_UNKNOWN' },
+  );
+  onTestFinished(() => registry.faults.clear());
+}
+
+/** Gives the image one more referrer, which makes another archive. */
+async function sign(image: Windows, name: string): Promise<void> {
+  const signature = addJson(image.content, MEDIA_TYPE.ociManifest, {
+    schemaVersion: 2,
+    artifactType: 'text/plain',
+    config: image.content.add(MEDIA_TYPE.ociEmpty, Buffer.from('{}')),
+    layers: [],
+    subject: image.root.descriptor,
+  });
+  await lab.push({ ...image, root: { descriptor: signature, tags: [] } }, registry, name);
+}
+
+describe('a foreign layer that the registry has lost since it was archived', () => {
+  test('is not kept where its bytes in the archive are damaged, with a warning', async () => {
+    const image = await windows('damaged', 'with its base layer');
+    await lab.push(image, registry, 'lost/damaged');
+    const file = join(lab.folder, 'damaged.tar');
+    const session = lab.session();
+    await session.copy(from('lost/damaged'), `oci-archive:${file}`);
+    const bytes = await readFile(file);
+    const place = bytes.indexOf(seededBytes('base of damaged', 3000));
+    bytes[place] = (bytes[place] ?? 0) ^ 1;
+    await writeFile(file, bytes);
+    lose(image);
+    await sign(image, 'lost/damaged');
+    const foreign = [{ digest: image.base.digest }];
+    expect(await session.copy(from('lost/damaged'), `oci-archive:${file}`)).toMatchObject({
+      outcome: 'copied',
+      foreign,
+    });
+    expect(session.events).toContainEqual({ type: 'warning', message: expect.stringContaining('is damaged') });
+    expect(await verifyAt(`oci-archive:${file}`)).toMatchObject({ foreign: [image.base.digest], faults: [] });
+  });
+
+  test.each(['tar', 'tar.gz'])('stays in the .%s, also in one that replaces it', async (ending) => {
+    const image = await windows(`lost ${ending}`, 'with its base layer');
+    const name = `lost/${ending.replace('.', '-')}`;
+    await lab.push(image, registry, name);
+    const at = `s3://${bucket}/foreign/lost.${ending}`;
+    const session = lab.session();
+    expect(await session.copy(from(name), at)).toMatchObject({ outcome: 'copied', foreign: [] });
+    lose(image);
+    expect(await session.copy(from(name), at)).toMatchObject({ outcome: 'unchanged', foreign: [] });
+    await sign(image, name);
+    expect(await session.copy(from(name), at)).toMatchObject({ outcome: 'copied', foreign: [] });
+    expect(await verifyAt(at)).toMatchObject({ complete: true, foreign: [], faults: [], manifests: 2 });
   });
 });
 

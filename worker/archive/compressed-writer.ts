@@ -22,7 +22,13 @@ export interface StreamArchiveOptions extends Abortable {
   readonly report?: Report | undefined;
 }
 
-/** The tenth byte of a gzip file: the file system it was made on. 255 is "unknown". https://www.rfc-editor.org/rfc/rfc1952#section-2.3.1 */
+/**
+ * How every gzip file of ours begins: no name, no time, no flags, and no file system. What unpacks it takes other values here for as good, so
+ * only a comparison finds them damaged. https://www.rfc-editor.org/rfc/rfc1952#section-2.3.1
+ */
+export const GZIP_HEADER = Uint8Array.of(0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255);
+
+/** The file system that it was made on: 255 is "unknown". */
 const GZIP_OS_OFFSET = 9;
 
 /**

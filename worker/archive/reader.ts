@@ -6,12 +6,13 @@ import type { Digest } from '../oci/digest.ts';
 import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
-import { unpacked, type Compression } from './compressed-writer.ts';
+import { GZIP_HEADER, unpacked, type Compression } from './compressed-writer.ts';
 import { folderFiles, openTar, type ArchiveFiles, type ArchiveFilesOptions, type TarFiles } from './archive-files.ts';
 import { compareWithPlan, hasPlannedHead, planFound, type ArchiveComparison } from './compare-with-plan.ts';
 import { readDockerArchive } from './docker-archive.ts';
 import { chooseImage, type FoundImages, type NamedImage } from './found-images.ts';
 import { compressionOf, MAGIC_BYTES } from './magic.ts';
+import { saysPlanned } from './metadata.ts';
 import { checkLayoutVersion, readOciLayout } from './oci-layout.ts';
 import type { ArchiveLayout, LayoutEntry } from './plan.ts';
 import type { TarEntry } from './tar.ts';
@@ -83,7 +84,8 @@ export async function openImage(
         return folderStore.stream('archive.tar', unpacked(body, compression, limit), { signal: options.signal });
       };
       const plain = await retry(`unpack ${location}`, unpack, options);
-      return await openPlain(await openTar(folderStore, plain, { ...options, name: location }), info, options, folder);
+      const unpackedTar = await openTar(folderStore, plain, { ...options, name: location });
+      return await openPlain(unpackedTar, info, options, { folder, faults: await gzipFaults(tar, compression, info) });
     } catch (error) {
       await folder[Symbol.asyncDispose]();
       throw error;
@@ -95,26 +97,44 @@ export async function openImage(
   }
 }
 
+/** What is wrong with the gzip header of an archive of ours, which unpacks all the same. Other programs write other headers. */
+async function gzipFaults(tar: TarFiles, compression: Compression, info: ObjectInfo): Promise<readonly string[]> {
+  if (compression !== 'gzip' || !saysPlanned(info.metadata)) return [];
+  const found = await tar.readAt(0, GZIP_HEADER.byteLength);
+  return Buffer.compare(found, GZIP_HEADER) === 0
+    ? []
+    : [`the gzip header of ${tar.describe()} is not the one that every archive of Transship has`];
+}
+
+/** Where a compressed archive was unpacked, and what is wrong with its compressed form. */
+interface Unpacked {
+  readonly folder: AsyncDisposable;
+  readonly faults: readonly string[];
+}
+
 /** `info` is of the object, from which `tar` may have been unpacked. */
 async function openPlain(
   tar: TarFiles,
   info: ObjectInfo,
   options: OpenImageOptions,
-  space?: AsyncDisposable,
+  from?: Unpacked,
 ): Promise<ArchivedImage> {
+  const space = from?.folder;
+  const compared = async (plan: ArchiveLayout | undefined, compareOptions?: Abortable): Promise<ArchiveComparison> => {
+    const { complete, faults } = await compareWithPlan(plan, tar, info.metadata, compareOptions);
+    return { complete, faults: [...(from?.faults ?? []), ...faults] };
+  };
   if (tar.length === 0) throw new Failure('INVALID', 'it is empty, not an archive of an image');
   if ((await tar.size('index.json', options)) !== undefined) {
     const found = await readOciLayout(tar, options);
     const plan = await planFound(found, tar);
     const isPlanned = plan !== undefined && (await hasPlannedHead(plan, tar));
     if (isPlanned) tar.replaceEntries(plan.entries.map(toTarEntry));
-    const compare = async (compareOptions?: Abortable): Promise<ArchiveComparison> =>
-      compareWithPlan(plan, tar, info.metadata, compareOptions);
+    const compare: ArchivedImage['compare'] = async (compareOptions) => compared(plan, compareOptions);
     return choose({ found, files: tar, layout: isPlanned ? plan : undefined, space, compare }, options);
   }
   if ((await tar.size('manifest.json', options)) !== undefined) {
-    const compare = async (compareOptions?: Abortable): Promise<ArchiveComparison> =>
-      compareWithPlan(undefined, tar, info.metadata, compareOptions);
+    const compare: ArchivedImage['compare'] = async (compareOptions) => compared(undefined, compareOptions);
     return choose({ found: await readDockerArchive(tar, options), files: tar, space, compare }, options);
   }
   if ((await tar.size('repositories', options)) !== undefined) {

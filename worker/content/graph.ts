@@ -77,7 +77,7 @@ export async function walk(source: Source, roots: readonly Root[], options: Walk
 }
 
 /** Those of `blobs` that the source hands out. One that it refuses is not there; that it cannot be asked is a failure. */
-async function presentIn(
+export async function presentIn(
   source: Source,
   blobs: readonly Descriptor[],
   options: WalkOptions,

@@ -6,8 +6,8 @@ import type { Reference } from '../oci/reference.ts';
 
 /**
  * Whether the key of an archive says the same name as the archive itself, as the key of a backup does: it ends in `{repository}/{tag}`. What
- * stands before that, below the prefix that was asked for, must be what templates make of the registry (`{regionName}` in the default one),
- * and may have folders before it. A key inside the folder of another repository is therefore not one: its own registry comes first.
+ * stands before that, below the prefix that was asked for, must be what templates make of the registry (`{regionName}` in the default one)
+ * or of the day, and may have folders before it. A key inside the folder of another repository is therefore not one: its own registry comes first.
  */
 export function isNamedByKey(location: Location, prefix: string, image: Reference): boolean {
   const path = location.transport === 's3' ? location.key : location.transport === 'archive' ? location.path : '';
@@ -16,7 +16,8 @@ export function isNamedByKey(location: Location, prefix: string, image: Referenc
   const all = segmentsOf(path.slice(0, -kind.length - 1));
   const name = [...image.repository.split('/'), image.tag ?? image.digest?.replace(':', '-') ?? ''];
   if (all.slice(-name.length).join('/') !== name.join('/')) return false;
-  const before = all.slice(segmentsOf(prefix).length, -name.length);
+  const folders = all.slice(segmentsOf(prefix).length, -name.length);
+  const before = folders.filter((segment) => !isDate(segment));
   const at = before.findIndex(isOfRegistry);
   if (at === -1) return before.length === 0;
   const values: readonly (string | undefined)[] = Object.values(templateValues(image.registry));
@@ -26,6 +27,11 @@ export function isNamedByKey(location: Location, prefix: string, image: Referenc
 /** Whether a template can have made it of a registry: a region, a host, or an account. A host such as `x.dkr.ecr.anything.amazonaws.com` proves no region. */
 function isOfRegistry(segment: string): boolean {
   return /^[a-z]{2,4}(?:-[a-z]+)+-\d+$|\.|[:_]\d+$|^localhost$|^\d{12}$/.test(segment);
+}
+
+/** Whether `{date}` can have made it. */
+function isDate(segment: string): boolean {
+  return /^\d{4}-\d{2}-\d{2}$/.test(segment) && !Number.isNaN(Date.parse(segment));
 }
 
 function segmentsOf(path: string): readonly string[] {

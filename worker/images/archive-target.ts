@@ -4,12 +4,13 @@ import { openImage, type ArchivedImage } from '../archive/reader.ts';
 import { layoutDigestIn, sourceIn } from '../archive/metadata.ts';
 import { imageName, planArchive, type ArchiveLayout } from '../archive/plan.ts';
 import { isCompressed } from '../oci/archive-key.ts';
-import { digestsOf } from '../content/graph.ts';
+import { digestsOf, foreignOf } from '../content/graph.ts';
 import { copy } from '../copy/copy.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, describeFailure, Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
+import { keepForeign } from './keep-foreign.ts';
 import type { ImageTarget, UnsentBytes, WholeImage, WrittenImage } from './image-target.ts';
 
 export interface ArchiveTargetRequest {
@@ -48,25 +49,57 @@ export async function openArchiveTarget(
 }
 
 async function writeArchive(
-  { source, graph, repository = NO_NAME }: WholeImage,
+  image: WholeImage,
+  before: CurrentArchive | undefined,
+  request: ArchiveTargetRequest,
+  options: OperationOptions,
+): Promise<WrittenImage> {
+  const layout = layoutOf(image);
+  const write = async (): Promise<WrittenImage> => writePlanned({ image, layout }, before, request, options);
+  const isEqual = before?.layoutDigest === layout.digest;
+  if (before === undefined || isEqual || request.force === true || foreignOf(image.graph).length === 0) return write();
+  await using unpacked = before.image === undefined ? await openIfReadable(request, options) : undefined;
+  const archive = before.image ?? unpacked;
+  if (archive === undefined) return await write();
+  const { kept, image: fuller } = await onSide('target', keepForeign(image, archive, options));
+  try {
+    return await writePlanned({ image: fuller, layout: layoutOf(fuller) }, before, request, options);
+  } catch (error) {
+    if (!isFailure(error, 'CORRUPT') || !kept.has(error.context['digest'])) throw error;
+    const message = `a foreign layer in ${request.store.describe(request.key)} is damaged, and not kept: ${describeFailure(error)}`;
+    options.report?.({ type: 'warning', message });
+    return await write();
+  }
+}
+
+function layoutOf({ graph, repository = NO_NAME }: WholeImage): ArchiveLayout {
+  return planArchive(graph, { tag: graph.roots[0]?.tags[0], repository });
+}
+
+interface PlannedImage {
+  readonly image: WholeImage;
+  readonly layout: ArchiveLayout;
+}
+
+async function writePlanned(
+  { image: { source, graph }, layout }: PlannedImage,
   before: CurrentArchive | undefined,
   request: ArchiveTargetRequest,
   options: OperationOptions,
 ): Promise<WrittenImage> {
   const { store, key } = request;
-  const layout = planArchive(graph, { tag: graph.roots[0]?.tags[0], repository });
-  const manifests = digestsOf(graph);
+  const found = { manifests: digestsOf(graph), foreign: foreignOf(graph) };
   if (before?.layoutDigest === layout.digest && request.force !== true)
-    return { outcome: 'unchanged', manifests, ...leftAlone(before.info) };
+    return { outcome: 'unchanged', ...found, ...leftAlone(before.info) };
   if (before !== undefined) checkReplaceable(before, layout, request);
   const unsent = { bytesReused: 0, bytesSkipped: 0 };
-  if (request.dryRun === true) return { outcome: 'planned', manifests, ...unsent, bytesToSend: layout.size };
+  if (request.dryRun === true) return { outcome: 'planned', ...found, ...unsent, bytesToSend: layout.size };
 
   const condition = before === undefined ? { ifAbsent: true as const } : { ifMatch: before.info.etag };
   const onSent = (bytes: number): void => options.report?.({ type: 'bytes-sent', bytes });
   if (isCompressed(key)) {
     const info = await onSide('target', streamArchive(store, key, layout, source, { ...options, condition, onSent }));
-    return { outcome: 'copied', manifests, ...unsent, ...writtenAs(info) };
+    return { outcome: 'copied', ...found, ...unsent, ...writtenAs(info) };
   }
   const archive = await onSide('target', createArchive(store, key, layout, { ...options, condition, onSent }));
   if (archive.resumed !== undefined) {
@@ -79,7 +112,7 @@ async function writeArchive(
     const { resumed } = archive;
     return {
       outcome: 'copied',
-      manifests,
+      ...found,
       ...unsent,
       ...(resumed === undefined ? {} : { resumed, bytesReused: resumed.bytes }),
       ...writtenAs(info),
@@ -90,7 +123,7 @@ async function writeArchive(
     const equal = await equalArchive(layout, request, options);
     if (equal === undefined) throw error;
     await archive.abort();
-    return { outcome: 'unchanged', manifests, ...leftAlone(equal), copied };
+    return { outcome: 'unchanged', ...found, ...leftAlone(equal), copied };
   }
 }
 
@@ -145,6 +178,19 @@ interface CurrentArchive extends AsyncDisposable {
   /** The image in it, `registry/repository` with its tag or digest. Undefined where it does not say. */
   readonly name: string | undefined;
   readonly layoutDigest: string | undefined;
+}
+
+/** The archive at the key, unpacked where it is compressed. Undefined for what cannot be read. */
+async function openIfReadable(
+  { store, key, temporary }: ArchiveTargetRequest,
+  options: OperationOptions,
+): Promise<ArchivedImage | undefined> {
+  try {
+    return await openImage(store, key, { ...options, temporary });
+  } catch (error) {
+    if (!isFailure(error, 'INVALID', 'CORRUPT', 'UNSUPPORTED')) throw atSide('target', error);
+    return undefined;
+  }
 }
 
 /** Undefined where the key holds nothing. */

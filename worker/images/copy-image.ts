@@ -1,7 +1,7 @@
 import { openFolderTarget } from '../archive/layout-folder.ts';
 import { manifestsFrom } from '../content/manifests-from.ts';
 import type { Source } from '../content/content.ts';
-import { blobsOf, foreignOf, walk, type Graph, type Root } from '../content/graph.ts';
+import { blobsOf, walk, type Graph, type Root } from '../content/graph.ts';
 import { onlyPlatforms } from '../content/only-platforms.ts';
 import type { Digest } from '../oci/digest.ts';
 import { formatLocation, isStandardOutput, type Location } from '../oci/location.ts';
@@ -54,8 +54,6 @@ export interface ImageCopyResult extends WrittenImage {
   readonly bytes: number;
   /** Bytes that left for the target, those of repeated requests again. */
   readonly bytesSent: number;
-  /** Foreign layers that were not carried, because the source does not have them or the target did not take them. */
-  readonly foreign: readonly Descriptor[];
 }
 
 /** Makes the image at `to` equal to the one at `from`, whatever the two are. Idempotent; sends only what is missing. */
@@ -142,7 +140,6 @@ export async function writeImage(
       ...(image.originalDigest === undefined ? {} : { originalDigest: image.originalDigest }),
       bytes: bytesOf(graph),
       bytesSent: sent.bytes,
-      foreign: written.copied?.foreign ?? foreignOf(graph),
       ...written,
     };
   } catch (error) {
@@ -182,7 +179,7 @@ async function openTarget(
     case 's3':
     case 'archive':
       if (to.transport === 'archive' && isStandardOutput(to.path))
-        return streamTarget({ output: backends.standardStreams.output, dryRun }, options);
+        return streamTarget({ streams: backends.standardStreams, dryRun }, options);
       return openArchiveTarget(
         { ...storeOf(backends, to), force, keepExisting, dryRun, temporary: async () => backends.temporary() },
         options,

@@ -3,6 +3,7 @@ import type { Source } from '../content/content.ts';
 import type { Graph } from '../content/graph.ts';
 import type { CopyResult } from '../copy/copy.ts';
 import type { Digest } from '../oci/digest.ts';
+import type { Descriptor } from '../oci/manifest.ts';
 
 /** An image, ready to be written: everything that belongs to it is known. */
 export interface WholeImage {
@@ -45,6 +46,8 @@ export interface WrittenImage extends UnsentBytes {
   readonly outcome: 'copied' | 'unchanged' | 'planned';
   /** As `CopyResult` has it. */
   readonly manifests: readonly Digest[];
+  /** Foreign layers that were not carried, because the source does not have them or the target did not take them. */
+  readonly foreign: readonly Descriptor[];
   /** The version of the archive's object, where its bucket keeps versions. */
   readonly version?: string | undefined;
   /** The archive's object as it is now: what shows later whether it was changed. */

@@ -37,13 +37,13 @@ export async function openRepositoryTarget(
       };
       const written = request.dryRun === true ? dryRun(target) : reportSent(target, report);
       const copied = await copy(source, written, graph.roots, { ...options, report, graph, mountFrom });
-      const { manifests, tallies } = copied;
+      const { manifests, tallies, foreign } = copied;
       const unsent = { bytesReused: tallies.mounted.bytes, bytesSkipped: tallies.exists.bytes };
       if (request.dryRun === true)
-        return { outcome: 'planned', manifests, copied, ...unsent, bytesToSend: tallies.copied.bytes };
+        return { outcome: 'planned', manifests, foreign, copied, ...unsent, bytesToSend: tallies.copied.bytes };
       for (const { descriptor } of graph.roots) await request.finish?.(descriptor);
       const isUnchanged = isThere && tallies.copied.count + tallies.mounted.count === 0;
-      return { outcome: isUnchanged ? 'unchanged' : 'copied', manifests, copied, ...unsent };
+      return { outcome: isUnchanged ? 'unchanged' : 'copied', manifests, foreign, copied, ...unsent };
     },
     [Symbol.asyncDispose]: async () => undefined,
   };

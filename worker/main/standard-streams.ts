@@ -87,8 +87,8 @@ async function writeOutput(body: Bytes, options: Abortable): Promise<void> {
 async function written(chunk: Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
     process.stdout.write(chunk, (error) => {
-      if (error == null) resolve();
-      else reject(writeFailure(error));
+      if (error instanceof Error) reject(writeFailure(error));
+      else resolve();
     });
   });
 }

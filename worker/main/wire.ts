@@ -79,16 +79,19 @@ export function connect(
   };
 }
 
-/** A folder that is gone with the process at the latest, also when a second signal ends that. */
+const temporaries = new Set<string>();
+// also when a second signal ends the process at once
+process.once('exit', () => temporaries.forEach((path) => rmSync(path, { recursive: true, force: true })));
+
+/** A folder that is gone with the process at the latest. */
 async function temporary(): Promise<{ readonly path: string } & AsyncDisposable> {
   const path = await mkdtemp(join(tmpdir(), 'transship-'));
-  const remove = (): void => rmSync(path, { recursive: true, force: true });
-  process.once('exit', remove);
+  temporaries.add(path);
   return {
     path,
     [Symbol.asyncDispose]: async () => {
       await rm(path, { recursive: true, force: true });
-      process.off('exit', remove);
+      temporaries.delete(path);
     },
   };
 }

@@ -1,8 +1,14 @@
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
+import { streamArchive } from '../../../worker/archive/compressed-writer.ts';
+import { planArchive } from '../../../worker/archive/plan.ts';
 import { openImage } from '../../../worker/archive/reader.ts';
 import { scanTar } from '../../../worker/archive/tar.ts';
+import { walk } from '../../../worker/content/graph.ts';
 import type { Backends } from '../../../worker/images/backends.ts';
 import { verify, type VerifyResult } from '../../../worker/images/verify.ts';
 import { systemClock } from '../../../worker/util/clock.ts';
@@ -20,7 +26,10 @@ async function verifyIn(store: MemoryObjects, key: string): Promise<VerifyResult
   const backends: Backends = {
     registry: unexpected,
     bucket: unexpected,
-    temporary: unexpected,
+    temporary: async () => {
+      const path = await mkdtemp(join(tmpdir(), 'transship-verify-'));
+      return { path, [Symbol.asyncDispose]: async () => rm(path, { recursive: true }) };
+    },
     standardStreams: { input: unexpected, output: unexpected },
     folder: () => store,
   };
@@ -98,6 +107,28 @@ test('verify names the byte and the file of a flipped bit that only other reader
 test('verify finds bytes that were appended to an archive', async () => {
   const { faults } = await verifyBytes(Buffer.concat([golden, Buffer.alloc(512)]));
   expect(faults).toEqual(['512 bytes come after the end of memory://x.tar']);
+});
+
+test('verify finds every bit that flips in the gzip header of a .tar.gz, and takes what others compressed', async () => {
+  const image = await makeImage({ platforms: ['linux/amd64'] });
+  const graph = await walk(image.content, [image.root]);
+  const layout = planArchive(graph, { tag: 'v1', repository: 'registry.test/app' });
+  const store = new MemoryObjects();
+  await streamArchive(store, 'a.tar.gz', layout, image.content);
+  const { metadata } = await store.stat('a.tar.gz');
+  expect(await verifyIn(store, 'a.tar.gz')).toMatchObject({ complete: true, faults: [] });
+  const missed: (readonly [number, number])[] = [];
+  for (let place = 0; place < 80; place++) {
+    const bytes = Buffer.from(store.bytesOf('a.tar.gz'));
+    const [offset, bit] = [Math.floor(place / 8), place % 8];
+    bytes[offset] = (bytes[offset] ?? 0) ^ (1 << bit);
+    await store.write('x.tar.gz', bytes, { metadata });
+    const { faults } = await verifyIn(store, 'x.tar.gz');
+    if (faults.length === 0) missed.push([offset, bit]);
+  }
+  expect(missed).toEqual([]);
+  await store.write('theirs.tar.gz', gzipSync(gunzipSync(store.bytesOf('a.tar.gz'))));
+  expect(await verifyIn(store, 'theirs.tar.gz')).toMatchObject({ complete: true, faults: [] });
 });
 
 test('verify finds metadata that belongs to another archive', async () => {

@@ -24,6 +24,10 @@ describe('an archive of prod/payments:latest is named by its key', () => {
     ['x/prod/payments/latest.tar', 'x/'],
     ['111111111111/us-east-1/prod/payments/latest.tar', ''],
     [`${PAYMENTS.registry}/prod/payments/latest.tar`, ''],
+    ['2026-11-30/prod/payments/latest.tar', ''],
+    ['2026-11-30/us-east-1/prod/payments/latest.tar', ''],
+    ['us-east-1/2026-11-30/prod/payments/latest.tar', ''],
+    ['nightly/2026-11-30/prod/payments/latest.tar', 'nightly/'],
   ])('%s below "%s"', (key, prefix) => {
     expect(isNamed(key, prefix)).toBe(true);
   });
@@ -49,6 +53,9 @@ describe('an archive of prod/payments:latest is not named by its key', () => {
     ['unimportant/prod/payments/latest.tar', '', 'a folder and no registry'],
     ['us-east-1/unimportant/us-east-1/prod/payments/latest.tar', '', 'the folder of another repository'],
     ['z/us-east-1/unimportant/us-east-1/prod/payments/latest.tar', 'z/', 'the folder of another repository'],
+    ['2026-11-30/unimportant/prod/payments/latest.tar', '', 'a date and a folder'],
+    ['2026-11-30/eu-west-1/prod/payments/latest.tar', '', 'a date and another region'],
+    ['2026-99-99/prod/payments/latest.tar', '', 'no date'],
     ['us-east-1/prod/payments/latest', '', 'no archive'],
   ])('%s below "%s": %s', (key, prefix) => {
     expect(isNamed(key, prefix)).toBe(false);

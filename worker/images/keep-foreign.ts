@@ -1,0 +1,32 @@
+import type { Source } from '../content/content.ts';
+import { foreignOf, presentIn } from '../content/graph.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { OperationOptions } from './backends.ts';
+import type { WholeImage } from './image-target.ts';
+
+/**
+ * `image`, with the foreign layers (`kept`) that its source does not have and `archive` does: a registry may lose them, and the archive that is
+ * replaced may be the last place that has them.
+ */
+export async function keepForeign(
+  image: WholeImage,
+  archive: Source,
+  options: OperationOptions,
+): Promise<{ readonly image: WholeImage; readonly kept: ReadonlySet<unknown> }> {
+  const { source, graph } = image;
+  const kept = await presentIn(archive, foreignOf(graph), options);
+  if (kept.size === 0) return { image, kept };
+  const foreignHere = new Set([...(graph.foreignHere ?? []), ...kept]);
+  return { image: { ...image, source: blobsFrom(archive, kept, source), graph: { ...graph, foreignHere } }, kept };
+}
+
+/** `source`, but the blobs of these digests are read from `other`. */
+function blobsFrom(other: Source, digests: ReadonlySet<Digest>, source: Source): Source {
+  return {
+    ...(source.rangesAtOnce === undefined ? {} : { rangesAtOnce: source.rangesAtOnce }),
+    resolve: async (reference, options) => source.resolve(reference, options),
+    referrers: (descriptor, options) => source.referrers(descriptor, options),
+    tags: (options) => source.tags(options),
+    open: async (descriptor, options) => (digests.has(descriptor.digest) ? other : source).open(descriptor, options),
+  };
+}
