@@ -179,14 +179,14 @@ test('a part that fails does not silence the others', async () => {
 
 /** A server that accepts requests and answers none. */
 async function hanging(): Promise<{ readonly url: string; asked(times: number): Promise<void> } & AsyncDisposable> {
-  let seen = 0;
-  const server = createServer(() => void seen++).listen(0, '127.0.0.1');
+  const seen: unknown[] = [];
+  const server = createServer((request) => void seen.push(request)).listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
   return {
     url: `http://127.0.0.1:${port}`,
     asked: async (times) => {
-      while (seen < times) await once(server, 'request');
+      while (seen.length < times) await once(server, 'request');
     },
     [Symbol.asyncDispose]: async () => {
       server.closeAllConnections();
