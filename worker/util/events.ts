@@ -41,7 +41,7 @@ type JobEvent =
       /** Whether the source no longer had the image. Default false. */
       readonly gone?: boolean | undefined;
     }
-  /** `again`: it is tried again; otherwise it is among the dead letters. */
+  /** `again`: it is tried again; otherwise a dead letter tells of it. */
   | {
       readonly type: 'job-failed';
       readonly job: JobName;
