@@ -225,7 +225,8 @@ export class Demo implements AsyncDisposable {
     const found = await status(this.#service, { ...this.#options, runs: 5 });
     const { describeStatus } = await import('../../worker/commands/status.ts');
     this.#print(describeStatus(found, this.#context.clock.now()));
-    if (found.faulty) throw new Failure('UNAVAILABLE', 'look at the status: the system is late, or has dead letters');
+    if (found.faulty || found.unanswered.length > 0)
+      throw new Failure('UNAVAILABLE', 'look at the status: the system is late, has dead letters, or does not answer');
     return { what: `${found.rules.length} rules, nothing late, no dead letters` };
   }
 

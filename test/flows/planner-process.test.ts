@@ -91,6 +91,17 @@ test('goes on until it is stopped', async () => {
   expect(planner.lines.some((line) => '_aws' in line && line['JobsPlanned'] !== undefined)).toBe(true);
 });
 
+test.each(['planner', 'planner --once'])(
+  'ends at once where the queue or the table is not there (%s)',
+  async (command) => {
+    for (const wrong of ['TRANSSHIP_QUEUE_URL', 'TRANSSHIP_TABLE']) {
+      await using planner = startWorker({ ...environment, [wrong]: `${environment[wrong]}-other` }, command.split(' '));
+      expect(await planner.ended).toBe(1);
+      expect(planner.stderr).toMatch(/there is no such (queue|table): check its/);
+    }
+  },
+);
+
 test('is a Lambda that fails where no rule could be served', async () => {
   await store('lambda');
   Object.assign(process.env, environment);

@@ -140,6 +140,8 @@ test('a second signal ends it on the spot', async () => {
   for (const left of await service.queue.receive(10)) await left.settle({ type: 'done' });
 });
 
+const NO_QUEUE = 'there is no such queue: check its URL';
+
 describe('a worker that cannot begin', () => {
   test('says what its environment misses', async () => {
     const { TRANSSHIP_TABLE: _, ...rest } = environment;
@@ -150,6 +152,12 @@ describe('a worker that cannot begin', () => {
 
   test.each([
     ['a table that is not there', { TRANSSHIP_TABLE: 'other' }, 'there is no such table: check its name'],
+    ['a queue that is not there', { TRANSSHIP_QUEUE_URL: `${environment['TRANSSHIP_QUEUE_URL']}-other` }, NO_QUEUE],
+    [
+      'a dead-letter queue that is not there',
+      { TRANSSHIP_DEAD_LETTER_QUEUE_URL: `${environment['TRANSSHIP_DEAD_LETTER_QUEUE_URL']}-other` },
+      NO_QUEUE,
+    ],
     ['a region that cannot be', { AWS_REGION: '' }, 'none that can be: set AWS_REGION'],
   ])('says so of %s, and does not wait for a better time', async (_, wrong, message) => {
     const process = startWorker({ ...environment, ...wrong });

@@ -22,9 +22,11 @@ export function addPlanner(program: Command, context: CommandContext): void {
     if (flags.once !== true) return context.runPlanner({ everySeconds: flags.every });
     const result = await withProgress(context, flags, async ({ report }) => {
       const { runPass } = await import('../service/planner/pass.ts');
+      const { expectService } = await import('../service/expect-service.ts');
       const { openBackendPool } = await import('../service/backend-pool.ts');
       const { signal, clock, lookEveryHours } = context;
       await using service = context.connectService({ report });
+      await expectService(service, { signal, clock });
       await using backends = openBackendPool({
         rules: service.state.rules,
         connect: (access) => context.connect({ access, report }),

@@ -1,5 +1,7 @@
 import { InvalidArgumentError, type Command } from 'commander';
 import type { Status } from '../service/admin/status.ts';
+import type { Run } from '../state/state.ts';
+import { describeFailure } from '../util/failure.ts';
 import { redacted } from '../util/text.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { describeRules } from './rules.ts';
@@ -14,7 +16,7 @@ export function addStatus(program: Command, context: CommandContext): void {
     .command('status')
     .summary('how the deployed system does')
     .description(
-      'Rules with the age of their last good copy, runs, jobs in flight, and dead letters with their reasons. Exits 3 when something is late or dead, or the last run of a rule was no good one.',
+      'Rules with the age of their last good copy, runs, jobs in flight, and dead letters with their reasons. Exits 3 when something is late or dead, or the last run of a rule was no good one; 1 when a part of it could not be read within ten seconds, which is shown beside the others.',
     )
     .option('--runs <n>', 'runs to tell (default: 10)', (value) => {
       const number = Number(value);
@@ -27,7 +29,8 @@ export function addStatus(program: Command, context: CommandContext): void {
     const { status } = await import('../service/admin/status.ts');
     const found = await status(service, { signal: context.signal, clock: context.clock, runs: flags.runs });
     printResult(context, flags, found, () => describeStatus(found, context.clock.now()));
-    if (found.faulty) context.exit(3);
+    if (found.unanswered.length > 0) context.exit(1);
+    else if (found.faulty) context.exit(3);
   });
 }
 
@@ -36,33 +39,21 @@ const MAX_BODY = 1000;
 
 /** All of it, for people. */
 export function describeStatus(found: Status, nowMs: number): string {
-  const { queue, runs, inFlight, failed, dead, deadLetters } = found;
+  const { queue, runs, uneventfulPushes, inFlight, failed, dead, deadLetters } = found;
+  const isRead = (part: (typeof found.unanswered)[number]['part']): boolean =>
+    found.unanswered.every((one) => one.part !== part);
   const ago = (ms: number): string => `${formatDuration(Math.max(0, nowMs - ms))} ago`;
   const sections = [
-    found.rules.length === 0 ? 'no rules' : describeRules(found.rules, nowMs),
-    runs.length === 0
-      ? 'no runs'
-      : formatTable(
-          ['run', 'rule', 'started', 'state', '>done', '>unchanged', '>gone', '>failed', '>left'],
-          runs.map((run) => [
-            run.id,
-            run.rule ?? '-',
-            ago(run.startedAtMs),
-            run.dead === true
-              ? 'dead'
-              : run.endedAtMs !== undefined
-                ? `ended in ${formatDuration(run.endedAtMs - run.startedAtMs)}`
-                : run.plannedAtMs === undefined
-                  ? 'planning'
-                  : 'going on',
-            String(run.jobs.done),
-            formatUnchanged(run),
-            String(run.jobs.gone),
-            String(run.jobs.failed),
-            String(run.jobs.waiting + run.jobs.running),
-          ]),
-        ),
-    `queue: ${queue.visible} waiting, ${queue.inFlight} in flight, ${queue.delayed} delayed; dead letters: ${deadLetters}`,
+    ...(found.rules.length > 0 ? [describeRules(found.rules, nowMs)] : isRead('rules') ? ['no rules'] : []),
+    ...(runs.length > 0 ? [describeRuns(runs, ago)] : isRead('runs') && uneventfulPushes === 0 ? ['no runs'] : []),
+    ...(uneventfulPushes > 0 ? [`runs of pushes that needed nothing: ${uneventfulPushes}`] : []),
+    [
+      queue === undefined
+        ? 'queue: unknown'
+        : `queue: ${queue.visible} waiting, ${queue.inFlight} in flight, ${queue.delayed} delayed`,
+      `dead letters: ${deadLetters ?? 'unknown'}`,
+    ].join('; '),
+    ...found.unanswered.map(({ part, failure }) => `could not read ${part}: ${printable(describeFailure(failure))}`),
   ];
   if (inFlight.length > 0) {
     sections.push(
@@ -93,4 +84,27 @@ export function describeStatus(found: Status, nowMs: number): string {
     );
   }
   return sections.join('\n\n');
+}
+
+function describeRuns(runs: readonly Run[], ago: (ms: number) => string): string {
+  return formatTable(
+    ['run', 'rule', 'started', 'state', '>done', '>unchanged', '>gone', '>failed', '>left'],
+    runs.map((run) => [
+      run.id,
+      run.rule ?? '-',
+      ago(run.startedAtMs),
+      run.dead === true
+        ? 'dead'
+        : run.endedAtMs !== undefined
+          ? `ended in ${formatDuration(run.endedAtMs - run.startedAtMs)}`
+          : run.plannedAtMs === undefined
+            ? 'planning'
+            : 'going on',
+      String(run.jobs.done),
+      formatUnchanged(run),
+      String(run.jobs.gone),
+      String(run.jobs.failed),
+      String(run.jobs.waiting + run.jobs.running),
+    ]),
+  );
 }

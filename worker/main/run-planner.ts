@@ -1,4 +1,5 @@
 import { openBackendPool } from '../service/backend-pool.ts';
+import { expectService } from '../service/expect-service.ts';
 import { runPass, type PassResult } from '../service/planner/pass.ts';
 import type { Settings } from './settings.ts';
 import { startTelemetry } from '../telemetry/telemetry.ts';
@@ -17,6 +18,8 @@ export interface PlannerOptions {
 
 /** What a planner needs, opened once for many passes. */
 export interface Planner extends AsyncDisposable {
+  /** As `expectService` of service/expect-service.ts. */
+  ready(options: Abortable): Promise<void>;
   /** As `runPass` of service/planner/pass.ts. Metrics are written at its end. */
   pass(options?: Abortable & { readonly untilMs?: number | undefined }): Promise<PassResult>;
 }
@@ -37,6 +40,7 @@ export function openPlanner(options: PlannerOptions): Planner {
     }),
   );
   return {
+    ready: async (taskOptions) => expectService(service, { ...taskOptions, clock }),
     pass: async (taskOptions = {}) => {
       try {
         return await runPass(service, backends, {
@@ -58,7 +62,8 @@ const MAX_PASS_MS = 5 * 60_000;
 
 /**
  * Makes one pass after another, each `everySeconds` after the one before began, until the signal fires. A pass that fails is reported, and the
- * next one is tried. INVALID, at once, for settings that do not name the deployed system.
+ * next one is tried. INVALID, at once, for settings that do not name the deployed system; NOT_FOUND, DENIED or UNAUTHENTICATED for a table or a
+ * queue that cannot be reached and never will be.
  */
 export async function runPlanner(
   options: PlannerOptions & { readonly everySeconds: number; readonly signal: AbortSignal },
@@ -66,6 +71,7 @@ export async function runPlanner(
   const { clock = systemClock, everySeconds, signal } = options;
   const report = startTelemetry({ write: options.write, level: options.settings.logLevel, clock }).reportOf(undefined);
   await using planner = openPlanner(options);
+  await planner.ready({ signal });
   report({
     type: 'note',
     message: `planner ${options.version} looks every ${everySeconds} seconds whether rules are due`,

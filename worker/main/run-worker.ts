@@ -2,13 +2,12 @@ import { consume } from '../queue/consume.ts';
 import { protectTask } from './task-protection.ts';
 import { startHealth } from './health.ts';
 import { openBackendPool } from '../service/backend-pool.ts';
+import { expectService } from '../service/expect-service.ts';
 import type { WorkContext } from '../service/worker/work-context.ts';
 import { work } from '../service/worker/work.ts';
 import type { Settings } from './settings.ts';
-import type { StateStore } from '../state/state.ts';
 import { startTelemetry } from '../telemetry/telemetry.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
-import { isFailure } from '../util/failure.ts';
 import { connect, connectService } from './wire.ts';
 
 export interface WorkerOptions {
@@ -28,7 +27,7 @@ const LEASES_IN_VISIBILITY = 2;
 
 /**
  * Does the jobs of the queue until the signal fires and what is under way was given back. INVALID, at once, for settings that do not name the
- * deployed system; NOT_FOUND, DENIED or UNAUTHENTICATED for a table that cannot be reached and never will be.
+ * deployed system; NOT_FOUND, DENIED or UNAUTHENTICATED for a table or a queue that cannot be reached and never will be.
  */
 export async function runWorker(options: WorkerOptions): Promise<void> {
   const { settings, signal, clock = systemClock, slots = options.settings.slots } = options;
@@ -61,7 +60,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     const onStop = (): void => report({ type: 'note', message: 'worker stops: what is under way is given back' });
     signal.addEventListener('abort', onStop, { once: true });
     opened.defer(() => signal.removeEventListener('abort', onStop));
-    await expectTable(service.state, signal);
+    await expectService(service, { signal, clock });
     report({
       type: 'note',
       message: `worker ${options.version} does up to ${slots} jobs at once of ${service.queue.name}`,
@@ -83,14 +82,5 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     report({ type: 'note', message: 'worker stopped' });
   } finally {
     telemetry.flush();
-  }
-}
-
-/** Reads the table once. A permanent failure of the table or the credentials ends the worker now, instead of being reported for every message. */
-async function expectTable(state: StateStore, signal: AbortSignal): Promise<void> {
-  try {
-    await state.rules.access({ signal });
-  } catch (error) {
-    if (!signal.aborted && !(isFailure(error) && error.retryable)) throw error;
   }
 }

@@ -246,12 +246,19 @@ class SqsQueue implements Queue, AsyncDisposable {
   ): Promise<T> {
     const { signal, attempts, isQuiet = false } = options;
     const { clock, report } = this.#options;
-    return retry(
-      doing,
-      async () =>
-        calling(doing, action, { signal }, async (http) => request(await this.#connected(), await loadSdk(), http)),
-      { signal, clock, report: isQuiet ? undefined : report, ...(attempts === undefined ? {} : { attempts }) },
-    );
+    try {
+      return await retry(
+        doing,
+        async () =>
+          calling(doing, action, { signal }, async (http) => request(await this.#connected(), await loadSdk(), http)),
+        { signal, clock, report: isQuiet ? undefined : report, ...(attempts === undefined ? {} : { attempts }) },
+      );
+    } catch (error) {
+      if (!isFailure(error, 'NOT_FOUND')) throw error;
+      const { cause, context } = error;
+      const hint = 'check its URL and the account, or create it';
+      throw new Failure('NOT_FOUND', `${doing}: there is no such queue: ${hint}`, { cause, context });
+    }
   }
 
   async #connected(): Promise<Sdk.SQSClient> {

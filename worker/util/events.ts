@@ -49,7 +49,7 @@ type JobEvent =
       readonly bytesReused?: number;
       readonly bytesSkipped?: number;
     }
-  /** `again`: it is tried again; otherwise it is among the dead letters. */
+  /** `again`: it is tried again; otherwise a dead letter tells of it. */
   | {
       readonly type: 'job-failed';
       readonly job: JobName;

@@ -3,9 +3,10 @@ import { parseRule } from '../../rules/config.ts';
 import { isCopyRule, isExpired, type Rule } from '../../rules/rule.ts';
 import { lastScheduledMs, nextScheduledMs } from '../../rules/schedule.ts';
 import type { JobRecord, Run, RuleProgress, StateStore } from '../../state/state.ts';
-import type { Abortable } from '../../util/abort.ts';
+import { anyOf, checkAborted, orAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
-import { isFailure } from '../../util/failure.ts';
+import { deadline } from '../../util/deadline.ts';
+import { Failure, isFailure, toFailure } from '../../util/failure.ts';
 import { isDone, jobIn } from '../dead-letters.ts';
 import type { Service } from '../service.ts';
 
@@ -35,16 +36,23 @@ interface DeadLetter {
   readonly sentAtMs: number;
 }
 
+/** What is read for a status, each on its own. */
+type Part = 'rules' | 'runs' | 'queue' | 'dead letters';
+
 /** The state of the deployed system. */
 export interface Status {
-  readonly queue: QueueCount;
+  /** Parts that could not be read, and why. What they would have shown is absent or empty. */
+  readonly unanswered: readonly { readonly part: Part; readonly failure: Failure }[];
+  readonly queue: QueueCount | undefined;
   /** How many there are, about. */
-  readonly deadLetters: number;
+  readonly deadLetters: number | undefined;
   /** Some of them. */
   readonly dead: readonly DeadLetter[];
   readonly rules: readonly RuleStatus[];
-  /** The latest, newest first. */
+  /** The latest, newest first, without those that `uneventfulPushes` counts. */
   readonly runs: readonly Run[];
+  /** How many runs of pushes between them needed nothing. */
+  readonly uneventfulPushes: number;
   /** Jobs of those runs that a worker has in hand, or that failed and are tried again. */
   readonly inFlight: readonly JobRecord[];
   /** Jobs of those runs that failed permanently. */
@@ -62,6 +70,12 @@ export interface StatusOptions extends Abortable {
 /** A scheduled time may be served this much later: a planner runs every few minutes, and takes a while. */
 const GRACE_MS = 10 * 60_000;
 const DEFAULT_RUNS = 10;
+/** Runs that are looked at for some that are worth a line: a push of a signed image is many runs that need nothing. */
+const RUNS_LOOKED_AT = 100;
+/** Each part answers within this time, or counts as unanswered. */
+const PART_MS = 10_000;
+/** The part of it that dead letters wait for the table, so that they are shown without it. */
+const TABLE_MS = 5000;
 /** The most jobs of each kind that are listed. */
 const MAX_JOBS = 50;
 /** Of one rule: what is wrong at its destinations. */
@@ -70,58 +84,126 @@ const MAX_FOUND = 3;
 const MAX_DEAD = 10;
 
 /**
- * The state of the deployed system. Reads dead letters, which hides them from other readers for a moment, and deletes those whose jobs were done
- * since; changes nothing else.
+ * The state of the deployed system. A part that fails or does not answer does not keep the others back. Reads dead letters, which hides them
+ * from other readers for a moment, and deletes those whose jobs were done since; changes nothing else. Fails only with ABORTED.
  */
 export async function status(service: Service, options: StatusOptions): Promise<Status> {
   const { state, queue } = service;
-  const [count, { deadLetters, dead }, rules, runs] = await Promise.all([
-    queue.count(options),
-    lookAtDeadLetters(service, options),
-    statusOfRules(state, options),
-    state.runs.list({ ...options, limit: options.runs ?? DEFAULT_RUNS }),
+  const [rules, runs, count, letters] = await Promise.all([
+    answer('rules', async (taskOptions) => statusOfRules(state, taskOptions), options),
+    answer('runs', async (taskOptions) => latestRuns(state, taskOptions), options),
+    answer('queue', async (taskOptions) => queue.count(taskOptions), options),
+    answer('dead letters', async (taskOptions) => lookAtDeadLetters(service, taskOptions), options),
   ]);
-  const jobs = await Promise.all(runs.map(async (run) => jobsOf(state, run, options)));
-  const inFlight = jobs.flatMap((found) => found.inFlight).slice(0, MAX_JOBS);
-  const failed = jobs.flatMap((found) => found.failed).slice(0, MAX_JOBS);
+  const { dead = [], deadLetters } = letters.value ?? {};
+  const none = { runs: [], uneventfulPushes: 0, inFlight: [], failed: [] };
+  const found = { ...none, ...runs.value, rules: rules.value ?? [] };
   return {
-    queue: count,
+    unanswered: [rules, runs, count, letters].flatMap(({ part, failure }) =>
+      failure === undefined ? [] : [{ part, failure }],
+    ),
+    queue: count.value,
     deadLetters,
     dead,
-    rules,
-    runs,
-    inFlight,
-    failed,
+    ...found,
     faulty:
-      deadLetters > 0 ||
-      rules.some((rule) => rule.faults.length > 0) ||
-      inFlight.some((job) => job.fault !== undefined),
+      (deadLetters ?? 0) > 0 ||
+      found.rules.some((rule) => rule.faults.length > 0) ||
+      found.inFlight.some((job) => job.fault !== undefined),
   };
+}
+
+interface Answer<T> {
+  readonly part: Part;
+  readonly value?: T;
+  readonly failure?: Failure;
+}
+
+async function answer<T>(
+  part: Part,
+  work: (options: StatusOptions) => Promise<T>,
+  options: StatusOptions,
+): Promise<Answer<T>> {
+  try {
+    return { part, value: await within(PART_MS, work, options) };
+  } catch (error) {
+    checkAborted(options);
+    return { part, failure: toFailure(error) };
+  }
+}
+
+/** What `work` resolves to. UNAVAILABLE after `ms`, even if `work` goes on. */
+async function within<T, O extends Abortable & { readonly clock: Clock }>(
+  ms: number,
+  work: (options: O) => Promise<T>,
+  options: O,
+): Promise<T> {
+  const late = (): Failure => new Failure('UNAVAILABLE', `there was no answer within ${ms / 1000} seconds`);
+  await using end = deadline(ms, late, options.clock);
+  const signal = anyOf(options.signal, end.signal);
+  return await orAborted(work({ ...options, signal }), { signal });
 }
 
 /** Counts the dead letters, reads some, and deletes those of them whose jobs were done since. */
 async function lookAtDeadLetters(
   { deadLetters, state }: Service,
-  options: Abortable,
+  options: StatusOptions,
 ): Promise<Pick<Status, 'deadLetters' | 'dead'>> {
-  const dead: DeadLetter[] = [];
-  const done: Delivery[] = [];
   const deliveries = await deadLetters.receive(MAX_DEAD, { ...options, waitSeconds: 0 });
+  let done: readonly Delivery[] = [];
   try {
-    for (const delivery of deliveries) {
-      const { id, body, reason, sentAtMs } = delivery;
-      const job = jobIn(body);
-      if (job !== undefined && (await isDone(job, state.destinations, options))) done.push(delivery);
-      else dead.push({ id, body, reason, sentAtMs });
-    }
+    done = await within(TABLE_MS, async (taskOptions) => doneOf(deliveries, state, taskOptions), options).catch(
+      () => [],
+    );
     const { visible, inFlight } = await deadLetters.count(options);
-    return { dead, deadLetters: Math.max(dead.length, visible + inFlight - done.length) };
+    const dead = deliveries.filter((delivery) => !done.includes(delivery));
+    return {
+      dead: dead.map(({ id, body, reason, sentAtMs }) => ({ id, body, reason, sentAtMs })),
+      deadLetters: Math.max(dead.length, visible + inFlight - done.length),
+    };
   } finally {
     const settle = async (delivery: Delivery): Promise<void> =>
       delivery.settle(done.includes(delivery) ? { type: 'done' } : { type: 'again', seconds: 0 });
     // where this fails they are visible again when their visibility ends
     await Promise.allSettled(deliveries.map(settle));
   }
+}
+
+/** Those whose jobs were done since. */
+async function doneOf(
+  deliveries: readonly Delivery[],
+  { destinations }: StateStore,
+  options: Abortable,
+): Promise<readonly Delivery[]> {
+  const done: Delivery[] = [];
+  for (const delivery of deliveries) {
+    const job = jobIn(delivery.body);
+    if (job !== undefined && (await isDone(job, destinations, options))) done.push(delivery);
+  }
+  return done;
+}
+
+/** The latest runs that are worth a line, and their jobs. */
+async function latestRuns(
+  state: StateStore,
+  options: StatusOptions,
+): Promise<Pick<Status, 'runs' | 'uneventfulPushes' | 'inFlight' | 'failed'>> {
+  const { runs: wanted = DEFAULT_RUNS } = options;
+  const runs: Run[] = [];
+  let uneventfulPushes = 0;
+  for (const run of await state.runs.list({ ...options, limit: Math.max(wanted, RUNS_LOOKED_AT) })) {
+    if (runs.length === wanted) break;
+    if (isUneventful(run)) uneventfulPushes++;
+    else runs.push(run);
+  }
+  const jobs = await Promise.all(runs.map(async (run) => jobsOf(state, run, options)));
+  const inFlight = jobs.flatMap((found) => found.inFlight).slice(0, MAX_JOBS);
+  const failed = jobs.flatMap((found) => found.failed).slice(0, MAX_JOBS);
+  return { runs, uneventfulPushes, inFlight, failed };
+}
+
+function isUneventful({ trigger, endedAtMs, dead, jobs }: Run): boolean {
+  return trigger === 'push' && endedAtMs !== undefined && dead !== true && jobs.done + jobs.failed + jobs.gone === 0;
 }
 
 /** What is known of a rule, with its run under way and what that has found wrong. */

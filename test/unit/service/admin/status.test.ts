@@ -1,5 +1,16 @@
-import { expect, test } from 'vitest';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
+import { SQSClient } from '@aws-sdk/client-sqs';
+import { expect, onTestFinished, test } from 'vitest';
+import { formatJob } from '../../../../worker/queue/job.ts';
+import { openSqs } from '../../../../worker/queue/sqs.ts';
+import { openDynamo } from '../../../../worker/state/dynamo.ts';
+import { systemClock } from '../../../../worker/util/clock.ts';
 import { enqueueRule } from '../../../../worker/service/admin/enqueue.ts';
+import { describeStatus } from '../../../../worker/commands/status.ts';
+import type { JobEnd } from '../../../../worker/state/state.ts';
 import { status } from '../../../../worker/service/admin/status.ts';
 import { formatRule } from '../../../../worker/rules/config.ts';
 import { rule } from '../../../support/rules.ts';
@@ -129,4 +140,120 @@ test('a run of a part of a rule is no good copy of it', async () => {
   await t.state.runs.begin({ id: 'part', rule: 'hourly', trigger: 'push' });
   await t.state.runs.planned('part');
   expect(await status(t, { clock: t.clock })).toMatchObject({ faulty: true, rules: [{ ageSeconds: undefined }] });
+});
+
+test('pushes that needed nothing are counted, and keep no other run from the list', async () => {
+  const t = testService();
+  await ran(t, 'done');
+  const push = async (id: string, end?: JobEnd): Promise<void> => {
+    await t.clock.advance(1000);
+    await t.state.runs.begin({ id, rule: 'hourly', trigger: 'push' });
+    if (end !== undefined) await t.state.runs.addJobs(id, [{ id: 'job', title: 'copy', rule: 'hourly' }]);
+    await t.state.runs.planned(id);
+    if (end !== undefined) await t.state.runs.endJob(id, 'job', end);
+  };
+  for (let i = 0; i < 20; i++) await push(`push-${i}`, i % 2 === 0 ? { state: 'skipped' } : undefined);
+  await push('copied', { state: 'done' });
+  await push('last');
+  const found = await status(t, { clock: t.clock });
+  expect(found.runs.map(({ id }) => id)).toEqual(['copied', 'run']);
+  expect(found.uneventfulPushes).toBe(21);
+  expect(describeStatus(found, t.clock.now())).toContain('runs of pushes that needed nothing: 21\n');
+});
+
+test('a part that fails does not silence the others', async () => {
+  const t = testService();
+  await ran(t, 'failed');
+  await t.deadLetters.send([{ body: 'a dead letter' }]);
+  t.queue.faults.goAway();
+  const found = await status(t, { clock: t.clock });
+  expect(found).toMatchObject({
+    unanswered: [{ part: 'queue', failure: { code: 'UNAVAILABLE' } }],
+    queue: undefined,
+    deadLetters: 1,
+    rules: [{ name: 'hourly' }],
+    runs: [{ id: 'run' }],
+  });
+  expect(describeStatus(found, t.clock.now())).toMatch(/queue: unknown; dead letters: 1\n\ncould not read queue: /);
+});
+
+/** A server that accepts requests and answers none. */
+async function hanging(): Promise<{ readonly url: string; asked(times: number): Promise<void> } & AsyncDisposable> {
+  const seen: unknown[] = [];
+  const server = createServer((request) => void seen.push(request)).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `http://127.0.0.1:${port}`,
+    asked: async (times) => {
+      while (seen.length < times) await once(server, 'request');
+    },
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}
+
+const LETTER = formatJob({
+  version: 1,
+  kind: 'mirror',
+  id: 'job',
+  run: 'run',
+  at: '2026-01-01T00:00:00Z',
+  from: 'docker://a.example/app:v1',
+  to: ['docker://b.example/app:v1'],
+});
+const SDK = { region: 'us-east-1', credentials: { accessKeyId: 'a', secretAccessKey: 'b' }, maxAttempts: 1 };
+const SILENT = { code: 'UNAVAILABLE', message: 'there was no answer within 10 seconds' };
+
+test('a table that accepts and does not answer keeps back its own parts alone, and no longer than ten seconds', async () => {
+  const t = testService();
+  await t.deadLetters.send([{ body: LETTER, reason: 'DENIED: no' }]);
+  await using server = await hanging();
+  const client = new DynamoDBClient({ ...SDK, endpoint: server.url });
+  onTestFinished(() => client.destroy());
+  await using state = openDynamo({ table: 'transship', clock: systemClock, client });
+  const finding = status({ ...t, state }, { clock: t.clock });
+  // for the rules, for the runs, and for what became of the dead letter
+  await server.asked(3);
+  await t.clock.advance(5000);
+  await t.clock.advance(5000);
+  expect(await finding).toMatchObject({
+    unanswered: [
+      { part: 'rules', failure: SILENT },
+      { part: 'runs', failure: SILENT },
+    ],
+    queue: { visible: 0 },
+    deadLetters: 1,
+    dead: [{ reason: 'DENIED: no' }],
+    faulty: true,
+  });
+});
+
+test('queues that accept and do not answer keep back their own parts alone, and no longer than ten seconds', async () => {
+  const t = testService();
+  await ran(t, 'failed');
+  await using server = await hanging();
+  const client = new SQSClient({ ...SDK, endpoint: server.url, useQueueUrlAsEndpoint: false });
+  onTestFinished(() => client.destroy());
+  const open = (name: string) =>
+    openSqs({ queueUrl: `${server.url}/111111111111/${name}`, clock: systemClock, client });
+  await using queue = open('jobs');
+  await using deadLetters = open('dead');
+  const finding = status({ ...t, queue, deadLetters }, { clock: t.clock });
+  await server.asked(2);
+  await t.clock.advance(10_000);
+  expect(await finding).toMatchObject({
+    unanswered: [
+      { part: 'queue', failure: SILENT },
+      { part: 'dead letters', failure: SILENT },
+    ],
+    queue: undefined,
+    deadLetters: undefined,
+    rules: [{ name: 'hourly', faults: [expect.stringContaining('last run had failures')] }],
+    runs: [{ id: 'run' }],
+    faulty: true,
+  });
 });
