@@ -120,6 +120,7 @@ export class Referrers {
         if (entries.length > MAX_REFERRERS + 1) break;
       }
     } catch (error) {
+      if (isFailure(error) && error.context['tooLong'] === true) throw error;
       // a registry that has given a page has the API: without the others the list is not whole
       if (isApi || !isFailure(error, 'NOT_FOUND', 'UNSUPPORTED', 'INVALID', 'DENIED', 'UNAUTHENTICATED')) throw error;
       // ECR has the API: what is not there is the repository, or the image
