@@ -4,7 +4,7 @@ import { MAX_ATTEMPTS, mayPass, retryLater, isTooOld, replace, waitSeconds } fro
 import { titleOf as copyTitle } from '../planner/plan-jobs.ts';
 import { aborted, anyOf, type Abortable } from '../../util/abort.ts';
 import { describeFailure, Failure, isFailure, toFailure } from '../../util/failure.ts';
-import type { JobName, Report } from '../../util/events.ts';
+import type { Event, JobName, Report } from '../../util/events.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type JobLeases, type JobDestination } from './leases.ts';
 import { continuePlan } from '../planner/plan-scheduled.ts';
@@ -85,13 +85,20 @@ export class JobDelivery {
     const startedMs = clock.now();
     this.#report({ type: 'job-started', job, attempt, waitedMs: Math.max(0, startedMs - this.#delivery.sentAtMs) });
     let done: Done;
+    // how far a plan is stands in its run, and no event says so
+    let hasMoved = this.#job.kind === 'plan';
+    const report = (event: Event): void => {
+      hasMoved ||= isProgress(event);
+      this.#report(event);
+    };
     try {
       const { destinations, rules } = service.state;
-      const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), destinations, rules };
+      const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), report, destinations, rules };
       done = await task(leases.destinations, parts);
     } catch (error) {
-      if (this.#signal.aborted) return this.#giveBack();
-      const failure = toFailure(error);
+      const isStuck = isTooOld(this.#signal) && !hasMoved;
+      if (this.#signal.aborted && !isStuck) return this.#giveBack();
+      const failure = isStuck ? stuck(error) : toFailure(error);
       const isRetryable = mayPass(failure) || leases.signal?.aborted === true;
       const durationMs = clock.now() - startedMs;
       return isRetryable && attempt < MAX_ATTEMPTS
@@ -110,7 +117,9 @@ export class JobDelivery {
     const job = this.#name;
     await this.#context.service.state.runs.retryJob(job.run, job.id, { code, reason: message });
     this.#report({ type: 'job-failed', job, durationMs, code, message, again: true });
-    return this.#retryLater(waitSeconds(attempt, failure, this.#context.clock));
+    const { clock, service } = this.#context;
+    const seconds = waitSeconds(attempt, failure, clock);
+    return isTooOld(this.#signal) ? replace(this.#next(), seconds, service.queue) : this.#retryLater(seconds);
   }
 
   /** Sends the dead letter, then ends the job: after a crash in between the job is dead-lettered twice rather than lost. */
@@ -163,6 +172,17 @@ type Task = (
 interface Done {
   /** Whether nothing was needed. */
   readonly unchanged: boolean;
+}
+
+/** Whether content came to a destination: as bytes of a blob, or by a mount or a manifest that was not there. */
+function isProgress(event: Event): boolean {
+  if (event.type === 'blob-progress') return event.bytes > 0;
+  return (event.type === 'blob-done' || event.type === 'manifest-done') && /^(?:copied|mounted)$/.test(event.outcome);
+}
+
+/** Why a job is not simply handed on to a new message: it might be handed on for ever. */
+function stuck(cause: unknown): Failure {
+  return new Failure('UNAVAILABLE', 'nothing was copied in the twelve hours that a message has', { cause });
 }
 
 function crashedTooOften(): Failure {
