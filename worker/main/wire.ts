@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
+import type { TemporaryFolder } from '../archive/unpack.ts';
 import type { ConnectOptions, SideOptions } from '../commands/context.ts';
 import { openSqs } from '../queue/sqs.ts';
 import { openFiles } from '../objects/files/store.ts';
@@ -71,11 +72,18 @@ export function connect(
     registry: (host, side) => sides[side](host),
     bucket: once((bucket) => opened.use(openS3({ bucket, clock, report, proxies }))),
     folder: once((path) => openFiles(path)),
-    temporary: async () => {
-      const path = await mkdtemp(join(tmpdir(), 'transship-'));
-      return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
-    },
+    temporary: temporaryFolder,
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
+
+async function temporaryFolder(): Promise<TemporaryFolder> {
+  const path = await mkdtemp(join(tmpdir(), 'transship-'));
+  const { bavail, bsize } = await statfs(path);
+  return {
+    path,
+    freeBytes: bavail * bsize,
+    [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }),
   };
 }
 
