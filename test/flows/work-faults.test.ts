@@ -385,12 +385,13 @@ describe('a job of nearly twelve hours', () => {
     const { image, from } = await pushed('long/app', ecr);
     const to = `s3://${bucket}/long/app.tar`;
     const run = await t.enqueue({ kind: 'backup', from, to: [to] });
-    const gate = gated(lab.session().backends);
+    const gate = gated(lab.session().backends, { letThrough: 1 });
     const { context } = t.worker(gate.backends);
     const stopping = new AbortController();
     const handle: Handle = async (d, o) => work(d, context, o);
     const consuming = consume(t.queue, handle, { slots: 1, stopping: stopping.signal, clock: t.clock });
     await gate.reached;
+    await vi.waitFor(() => expect(t.events.map(({ type }) => type)).toContain('blob-progress'));
     await t.clock.advance(11.7 * HOUR_MS);
     expect(story(t)).toEqual(['job-started']);
     await t.clock.advance(0.1 * HOUR_MS);
@@ -404,6 +405,25 @@ describe('a job of nearly twelve hours', () => {
     expect(t.deadLetters.bodies).toEqual([]);
     await using archived = await openImage(lab.session().backends.bucket(bucket), 'long/app.tar');
     await expectSameImage(image.content, archived, image.root);
+  });
+
+  test('that copied nothing in them has used up an attempt', async () => {
+    const t = testService();
+    const { from } = await pushed('stuck/app');
+    const run = await t.enqueue(mirrorJob(from, at(ecr, 'stuck/app')));
+    for (let attempt = 1; attempt <= 8; attempt++) {
+      const tooOld = new AbortController();
+      const gate = gated(lab.session().backends);
+      const working = t.worker(gate.backends).next({ signal: tooOld.signal });
+      await gate.reached;
+      tooOld.abort(new Failure('ABORTED', 'too old', { context: { handover: true } }));
+      expect((await working)?.outcome).toEqual({ type: 'done' });
+      expect(t.queue.bodies).toHaveLength(attempt < 8 ? 1 : 0);
+      await t.clock.advance(HOUR_MS);
+    }
+    expect(story(t).at(-1)).toBe('job-failed UNAVAILABLE');
+    await expectEnded(t, run, { failed: 1 });
+    expect(await deadLettersOf(t)).toMatchObject([{ reason: expect.stringContaining('nothing was copied') as string }]);
   });
 
   test.each([

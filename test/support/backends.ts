@@ -38,14 +38,18 @@ export function replaceBackends(
   };
 }
 
-/** Backends whose sources give no blob until the gate is opened. */
-export function gated(backends: Backends): {
+/** Backends whose sources give no blob until the gate is opened, but for the first `letThrough`. */
+export function gated(
+  backends: Backends,
+  { letThrough = 0 }: { readonly letThrough?: number } = {},
+): {
   readonly backends: Backends;
   readonly reached: Promise<void>;
   open(): void;
 } {
   const reached = Promise.withResolvers<void>();
   const gate = Promise.withResolvers<void>();
+  let left = letThrough;
   const repository = (inner: Source & Target, side: Side): Source & Target => {
     if (side === 'target') return inner;
     return new Proxy(inner, {
@@ -54,7 +58,7 @@ export function gated(backends: Backends): {
         if (typeof own !== 'function') return own;
         if (name !== 'open') return own.bind(inner) as unknown;
         const waiting: Source['open'] = async (descriptor, options) => {
-          if (!isManifestType(descriptor.mediaType)) {
+          if (!isManifestType(descriptor.mediaType) && --left < 0) {
             reached.resolve();
             await orAborted(gate.promise, options);
           }

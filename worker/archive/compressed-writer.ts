@@ -55,17 +55,10 @@ export async function streamArchive(
   });
 }
 
-/** `body` unpacked. CORRUPT when it is damaged or cut off, INVALID when it unpacks to more than `maxBytes`; messages say `it`. */
-export async function* unpacked(body: Bytes, compression: Compression, maxBytes: number): Bytes {
-  let size = 0;
+/** `body` unpacked, without a bound. CORRUPT when it is damaged or cut off; messages say `it`. */
+export async function* unpacked(body: Bytes, compression: Compression): Bytes {
   try {
-    for await (const chunk of compression === 'zstd' ? unzstd(body) : through(body, createGunzip())) {
-      size += chunk.byteLength;
-      if (size > maxBytes) {
-        throw new Failure('INVALID', `it unpacks to more than the ${maxBytes} bytes that are allowed`);
-      }
-      yield chunk;
-    }
+    yield* compression === 'zstd' ? unzstd(body) : through(body, createGunzip());
   } catch (error) {
     if (isFailure(error)) throw error;
     throw new Failure('CORRUPT', `its ${compression} data is damaged or cut off`, { cause: error });

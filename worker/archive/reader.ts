@@ -16,6 +16,7 @@ import { saysPlanned } from './metadata.ts';
 import { checkLayoutVersion, readOciLayout } from './oci-layout.ts';
 import type { ArchiveLayout, LayoutEntry } from './plan.ts';
 import type { TarEntry } from './tar.ts';
+import { lookedAt, unpackLimit, type TemporaryFolder } from './unpack.ts';
 
 /** An image in an archive or folder, and a Source of everything that is there. */
 export interface ArchivedImage extends Source, AsyncDisposable {
@@ -34,13 +35,11 @@ export interface ArchivedImage extends Source, AsyncDisposable {
 export interface OpenImageOptions extends ArchiveFilesOptions {
   /** Which image, by its tag, name or `@index`. Default: the only one. */
   readonly tag?: string | undefined;
-  /** A folder for as long as it is held. Compressed archives cannot be read in place: without it they are UNSUPPORTED. */
-  readonly temporary?: (() => Promise<{ readonly path: string } & AsyncDisposable>) | undefined;
-  /** The most that a compressed archive may unpack to. Default 256 GiB. */
+  /** Compressed archives cannot be read in place: without it they are UNSUPPORTED. */
+  readonly temporary?: (() => Promise<TemporaryFolder>) | undefined;
+  /** The most that a compressed archive may unpack to, whatever its size. Default 256 GiB. */
   readonly maxUnpackedBytes?: number | undefined;
 }
-
-const DEFAULT_MAX_UNPACKED_BYTES = 256 * 1024 ** 3;
 
 /**
  * Opens the image in the object at `key`, whatever made it: an archive of this program, an OCI archive, what `docker save` made, any of them
@@ -78,10 +77,11 @@ export async function openImage(
     const folder = await options.temporary();
     try {
       const folderStore = openFiles(folder.path);
-      const limit = options.maxUnpackedBytes ?? DEFAULT_MAX_UNPACKED_BYTES;
+      const limit = unpackLimit(info.size, folder, options.maxUnpackedBytes);
       const unpack = async (): Promise<ObjectInfo> => {
         const body = await store.read(key, { signal: options.signal, ifMatch: info.etag });
-        return folderStore.stream('archive.tar', unpacked(body, compression, limit), { signal: options.signal });
+        const looked = lookedAt(unpacked(body, compression), limit);
+        return folderStore.stream('archive.tar', looked, { signal: options.signal });
       };
       const plain = await retry(`unpack ${location}`, unpack, options);
       const unpackedTar = await openTar(folderStore, plain, { ...options, name: location });

@@ -59,6 +59,12 @@ export interface WalkOptions extends Abortable {
 
 /** Indexes within indexes: more than anybody makes. */
 const MAX_DEPTH = 16;
+/** Manifests that refer to one image, also by way of each other: far more than the signatures and SBOMs of one. */
+export const MAX_REFERRERS = 1000;
+/** A signature of an SBOM of an image is 2 deep. */
+const MAX_REFERRER_DEPTH = 3;
+/** How a referrer fails that is listed and not there, or wrong. */
+const UNREADABLE = ['NOT_FOUND', 'INVALID', 'UNSUPPORTED', 'CORRUPT'] as const;
 /** Memory bound of one graph: an index of 4 MiB could name some 10,000 manifests of 4 MiB each. */
 const MAX_GRAPH_BYTES = 128 * 1024 * 1024;
 
@@ -162,17 +168,24 @@ class Walker {
   readonly #options: WalkOptions;
   /** What was read, also of what is still being descended into: no manifest is read twice. */
   readonly #read = new Map<Digest, ManifestNode>();
+  /** Referrers that were tried and cannot be read. */
+  readonly #failed = new Map<Digest, Failure>();
+  readonly #atOnce: number;
+  /** The first that was entered, for messages. */
+  #image: Digest | undefined;
   #bytes = 0;
 
   constructor(source: Source, options: WalkOptions) {
     this.#source = source;
     this.#options = options;
+    this.#atOnce = options.concurrency ?? 8;
   }
 
   /** Reads what is at and below `root`. Returns it with the media type that its bytes have: what the source said of it may be wrong. */
   async enter(root: Root): Promise<Root> {
     if (!isManifestType(root.descriptor.mediaType)) throw unsupported(root.descriptor);
     const { descriptor } = await this.#fetch(root.descriptor, { isRoot: true });
+    this.#image ??= descriptor.digest;
     await this.#descend(descriptor, []);
     return { ...root, descriptor };
   }
@@ -193,7 +206,7 @@ class Walker {
     );
     await forEachOf(
       missing.values(),
-      this.#options.concurrency ?? 8,
+      this.#atOnce,
       async (child, { signal }) => {
         await this.#fetch(child, { signal });
       },
@@ -204,39 +217,85 @@ class Walker {
     this.manifests.set(descriptor.digest, node);
   }
 
-  /** All that refers to what has been read so far, and what refers to that. */
+  /**
+   * What refers to what has been read so far, and what refers to that: `MAX_REFERRERS` at most, `MAX_REFERRER_DEPTH` deep, with one warning
+   * where there are more.
+   */
   async findReferrers(): Promise<readonly Root[]> {
     const found = new Map<Digest, Root>();
     const seen = new Set(this.manifests.keys());
+    const most = seen.size + MAX_REFERRERS;
     let subjects = [...this.manifests.values()].map((node) => node.descriptor);
-    while (subjects.length > 0) {
-      const lists = new Map<Digest, readonly Root[]>();
-      await forEachOf(
-        subjects,
-        this.#options.concurrency ?? 8,
-        async (subject, { signal }) => {
-          lists.set(subject.digest, await this.#referrersOf(subject, signal));
-        },
-        this.#options,
-      );
+    for (let depth = 1; subjects.length > 0; depth++) {
       const next: Descriptor[] = [];
-      // in the order of the subjects, not of the answers: the same image gives the same graph
-      for (const root of subjects.flatMap((subject) => lists.get(subject.digest) ?? [])) {
-        const { digest } = root.descriptor;
-        const before = found.get(digest);
-        if (before !== undefined) {
-          found.set(digest, { ...before, tags: [...new Set([...before.tags, ...root.tags])] });
-        } else if (!seen.has(digest)) {
-          seen.add(digest);
-          const entered = await this.#enterIfReadable(root);
-          if (entered === undefined) continue;
-          found.set(digest, entered);
-          next.push(entered.descriptor);
-        } else if (root.tags.length > 0 && this.manifests.has(digest)) found.set(digest, root);
+      // so many at a time, so that no more lists are held than are asked for at once
+      for (let at = 0; at < subjects.length; at += this.#atOnce) {
+        const listed = await this.#referrersOfEach(subjects.slice(at, at + this.#atOnce));
+        const unseen = new Set(listed.map((root) => root.descriptor.digest).filter((digest) => !seen.has(digest)));
+        const room = depth > MAX_REFERRER_DEPTH ? 0 : most - seen.size;
+        const taken = new Set([...unseen].slice(0, room));
+        await this.#fetchEach(listed.filter((root) => taken.has(root.descriptor.digest)));
+        for (const root of listed) {
+          const { digest } = root.descriptor;
+          const before = found.get(digest);
+          if (before !== undefined) {
+            found.set(digest, { ...before, tags: [...new Set([...before.tags, ...root.tags])] });
+          } else if (taken.delete(digest)) {
+            seen.add(digest);
+            const entered = await this.#enterIfReadable(root);
+            if (entered === undefined) continue;
+            found.set(digest, entered);
+            next.push(entered.descriptor);
+          } else if (root.tags.length > 0 && this.manifests.has(digest)) found.set(digest, root);
+        }
+        if (unseen.size > room) {
+          this.#warnOfMore(depth);
+          return [...found.values()];
+        }
       }
       subjects = next;
     }
     return [...found.values()];
+  }
+
+  /** What refers to each of `subjects`, in the order of the subjects, not of the answers: the same image gives the same graph. */
+  async #referrersOfEach(subjects: readonly Descriptor[]): Promise<readonly Root[]> {
+    const lists = new Map<Digest, readonly Root[]>();
+    await forEachOf(
+      subjects,
+      this.#atOnce,
+      async (subject, { signal }) => {
+        lists.set(subject.digest, await this.#referrersOf(subject, signal));
+      },
+      this.#options,
+    );
+    return subjects.flatMap((subject) => lists.get(subject.digest) ?? []);
+  }
+
+  /** Reads the manifests of referrers ahead. One that cannot be read fails when it is entered. */
+  async #fetchEach(referrers: readonly Root[]): Promise<void> {
+    await forEachOf(
+      referrers.filter((root) => isManifestType(root.descriptor.mediaType)),
+      this.#atOnce,
+      async ({ descriptor }, { signal }) => {
+        try {
+          await this.#fetch(descriptor, { signal, isRoot: true });
+        } catch (error) {
+          if (!isFailure(error, ...UNREADABLE)) throw error;
+          this.#failed.set(descriptor.digest, error);
+        }
+      },
+      this.#options,
+    );
+  }
+
+  #warnOfMore(depth: number): void {
+    const why =
+      depth > MAX_REFERRER_DEPTH
+        ? `they refer to each other more than ${MAX_REFERRER_DEPTH} deep`
+        : `there are more than ${MAX_REFERRERS}`;
+    const message = `not all manifests that refer to the image ${this.#image === undefined ? '' : shortDigest(this.#image)} come along: ${why}`;
+    this.#options.report?.({ type: 'warning', message });
   }
 
   /** A signature that is listed and not there, or broken, must not keep anybody from the image. */
@@ -245,7 +304,7 @@ class Walker {
     try {
       return await this.enter(root);
     } catch (error) {
-      if (!isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED', 'CORRUPT')) throw error;
+      if (!isFailure(error, ...UNREADABLE)) throw error;
       for (const digest of this.manifests.keys()) if (!before.has(digest)) this.manifests.delete(digest);
       const { code } = error;
       const message = describeFailure(error);
@@ -257,8 +316,10 @@ class Walker {
 
   async #referrersOf(subject: Descriptor, signal: AbortSignal): Promise<readonly Root[]> {
     const found: Root[] = [];
-    for await (const descriptor of this.#source.referrers(subject, { signal }))
-      found.push({ descriptor: descriptor, tags: [] });
+    for await (const descriptor of this.#source.referrers(subject, { signal })) {
+      found.push({ descriptor, tags: [] });
+      if (found.length > MAX_REFERRERS) break;
+    }
     found.sort((a, b) => (a.descriptor.digest < b.descriptor.digest ? -1 : 1));
     for (const suffix of COSIGN_SUFFIXES) {
       const tag = `${subject.digest.replace(':', '-')}.${suffix}`;
@@ -282,6 +343,8 @@ class Walker {
     checkAborted({ signal });
     const before = this.#read.get(descriptor.digest);
     if (before !== undefined) return before;
+    const failed = this.#failed.get(descriptor.digest);
+    if (failed !== undefined) throw failed;
     const bytes = await readAll(this.#source, descriptor, MAX_MANIFEST_BYTES, {
       signal,
       report: this.#options.report,

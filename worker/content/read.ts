@@ -19,8 +19,11 @@ export interface ReadOptions extends Abortable {
   readonly ahead?: Limit | undefined;
 }
 
-/** Broken bodies in a row, without one new byte between them, until the read gives up. */
+/** Failures in a row, without one new byte between them, until the read gives up. Bodies that are too slow count apart, as each brings some bytes. */
 const ATTEMPTS = 6;
+/** Less than this in the time that the source lets its reader wait is a body that is too slow. */
+const LEAST_BYTES_PER_SECOND = 1024;
+const RATE_SECONDS = 300;
 
 /**
  * The bytes of `descriptor`, verified: exactly its size, exactly its digest, or the iteration throws CORRUPT. The last chunk is handed out only after
@@ -71,21 +74,29 @@ export async function readAll(
 /** Raw bytes without gaps: what was delivered is never asked for again, unless the source cannot start in the middle. */
 async function* resumed(source: Source, descriptor: Descriptor, options: ReadOptions): Bytes {
   const clock = options.clock ?? systemClock;
+  const rate = new Rate(clock);
   let offset = 0;
   let failures = 0;
+  let slow = 0;
   let ranges = true;
   for (;;) {
     checkAborted(options);
     let ended = false;
+    let isSlow = false;
     try {
       for await (const chunk of ranges
         ? openAt(source, descriptor, offset, options)
         : skipping(await source.open(descriptor, options), offset)) {
         checkAborted(options); // a body may have been on its way already, or not listen
         if (chunk.byteLength === 0) continue;
+        const pace = rate.arrived(chunk.byteLength);
+        isSlow = pace === 'slow';
+        if (isSlow) throw tooSlow(descriptor);
+        if (pace === 'fast') slow = 0;
         failures = 0;
         offset += chunk.byteLength;
         yield chunk;
+        rate.asked();
       }
       if (offset >= descriptor.size) return;
       ended = true;
@@ -101,22 +112,63 @@ async function* resumed(source: Source, descriptor: Descriptor, options: ReadOpt
         continue;
       }
       if (!failure.retryable) throw failure;
-      if (++failures >= ATTEMPTS)
+      const attempt = isSlow ? ++slow : ++failures;
+      if (attempt >= ATTEMPTS)
         throw ended ? corrupt(descriptor, `ends after ${offset} of ${descriptor.size} bytes`, failure) : failure;
-      const delayMs = retryDelayMs(failure, failures, clock);
-      if (delayMs > MAX_RETRY_AFTER_MS) throw failure;
-      const what = `read ${shortDigest(descriptor.digest)}`;
-      options.report?.({
-        type: 'retry',
-        what,
-        attempt: failures,
-        delayMs,
-        code: failure.code,
-        message: describeFailure(failure),
-      });
-      await clock.sleep(delayMs, options);
+      await waitAfter(failure, attempt, descriptor, { ...options, clock });
     }
   }
+}
+
+/** Waits before a body is opened again. Throws `failure` where the source asks for more time than a read may take. */
+async function waitAfter(
+  failure: Failure,
+  attempt: number,
+  descriptor: Descriptor,
+  { clock, report, signal }: ReadOptions & { readonly clock: Clock },
+): Promise<void> {
+  const delayMs = retryDelayMs(failure, attempt, clock);
+  if (delayMs > MAX_RETRY_AFTER_MS) throw failure;
+  const what = `read ${shortDigest(descriptor.digest)}`;
+  report?.({ type: 'retry', what, attempt, delayMs, code: failure.code, message: describeFailure(failure) });
+  await clock.sleep(delayMs, { signal });
+}
+
+/** How fast a source gives bytes. The time that their reader takes for them does not count. */
+class Rate {
+  readonly #clock: Clock;
+  #askedAtMs: number;
+  #waitedMs = 0;
+  #bytes = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.#askedAtMs = clock.now();
+  }
+
+  /** The reader waits for the next bytes. */
+  asked(): void {
+    this.#askedAtMs = this.#clock.now();
+  }
+
+  /** How the source did in the time that is over with these bytes; undefined while it goes on. */
+  arrived(bytes: number): 'slow' | 'fast' | undefined {
+    const nowMs = this.#clock.now();
+    this.#waitedMs += nowMs - this.#askedAtMs;
+    this.#askedAtMs = nowMs;
+    this.#bytes += bytes;
+    if (this.#waitedMs < RATE_SECONDS * 1000) return undefined;
+    const isSlow = this.#bytes < LEAST_BYTES_PER_SECOND * RATE_SECONDS;
+    this.#waitedMs = 0;
+    this.#bytes = 0;
+    return isSlow ? 'slow' : 'fast';
+  }
+}
+
+function tooSlow({ digest }: Descriptor): Failure {
+  const minutes = RATE_SECONDS / 60;
+  const least = `less than ${LEAST_BYTES_PER_SECOND} bytes a second for ${minutes} minutes`;
+  return new Failure('UNAVAILABLE', `reading ${shortDigest(digest)}: the body brought ${least}`);
 }
 
 async function* openAt(source: Source, descriptor: Descriptor, offset: number, options: ReadOptions): Bytes {

@@ -1,3 +1,4 @@
+import type { TemporaryFolder } from '../archive/unpack.ts';
 import type { Bytes, Source, Target } from '../content/content.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ObjectStore } from '../objects/objects.ts';
@@ -74,8 +75,8 @@ export interface Backends {
   bucket(name: string): ObjectStore;
   /** The files in a folder. */
   folder(path: string): ObjectStore;
-  /** A folder for as long as it is held: for archives that cannot be read in place. */
-  temporary(): Promise<{ readonly path: string } & AsyncDisposable>;
+  /** A new folder, for archives that cannot be read in place. */
+  temporary(): Promise<TemporaryFolder>;
   readonly standardStreams: StandardStreams;
 }
 

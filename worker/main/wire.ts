@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
+import type { TemporaryFolder } from '../archive/unpack.ts';
 import type { ConnectOptions, SideOptions } from '../commands/context.ts';
 import { openSqs } from '../queue/sqs.ts';
 import { openFiles } from '../objects/files/store.ts';
@@ -73,8 +74,8 @@ export function connect(
     registry: (host, side) => sides[side](host),
     bucket: once((bucket) => opened.use(openS3({ bucket, clock, report, proxies }))),
     folder: once((path) => openFiles(path)),
-    temporary,
-    standardStreams: standardStreams(temporary, opened, report),
+    temporary: temporaryFolder,
+    standardStreams: standardStreams(temporaryFolder, opened, report),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
 }
@@ -84,11 +85,13 @@ const temporaries = new Set<string>();
 process.once('exit', () => temporaries.forEach((path) => rmSync(path, { recursive: true, force: true })));
 
 /** A folder that is gone with the process at the latest. */
-async function temporary(): Promise<{ readonly path: string } & AsyncDisposable> {
+async function temporaryFolder(): Promise<TemporaryFolder> {
   const path = await mkdtemp(join(tmpdir(), 'transship-'));
   temporaries.add(path);
+  const { bavail, bsize } = await statfs(path);
   return {
     path,
+    freeBytes: bavail * bsize,
     [Symbol.asyncDispose]: async () => {
       await rm(path, { recursive: true, force: true });
       temporaries.delete(path);

@@ -5,8 +5,8 @@ import { parseLinks } from './links.ts';
 import type { HttpRequest } from './transport/layer.ts';
 import type { Transport } from './transport/transport.ts';
 
-/** Some registries give all their tags at once, whatever page is asked for. */
-const MAX_PAGE_BYTES = 64 * 1024 * 1024;
+/** Some registries give all their tags at once, whatever page is asked for. Parsed, a page takes some thirty times its bytes. */
+const MAX_PAGE_BYTES = 4 * 1024 * 1024;
 /** Of a thousand entries each. A list that is longer was made to have no end. */
 const MAX_PAGES = 10_000;
 /** ECR takes no larger page: https://github.com/google/go-containerregistry/issues/1091 */

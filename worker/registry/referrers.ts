@@ -10,11 +10,17 @@ import {
   type Descriptor,
   type Manifest,
 } from '../oci/manifest.ts';
+import { MAX_REFERRERS } from '../content/graph.ts';
 import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
+import { forEachOf } from '../util/limit.ts';
+import { append } from '../util/lists.ts';
 import type { RepositoryContext } from './context.ts';
 import type { Manifests } from './manifests.ts';
 import { pages } from './pages.ts';
+
+/** Entries of a list that are compared with the registry at once. */
+const CHECKED_AT_ONCE = 8;
 
 /**
  * What refers to the manifests of one repository: by the referrers API, or where a registry has none by the tag that stands in for it.
@@ -35,16 +41,36 @@ export class Referrers {
     this.#manifests = manifests;
   }
 
-  /** Each once, as they really are: lists were seen with sizes that are wrong and with manifests that refer to something else. */
+  /**
+   * Each once, as they really are: lists were seen with sizes that are wrong and with manifests that refer to something else. At most
+   * `MAX_REFERRERS` and one more, which shows that there are more. One warning for all that are passed over.
+   */
   async *of(subject: Digest, options: Abortable): AsyncIterable<Descriptor> {
-    const seen = new Set<Digest>();
     const listed = (await this.#listed(subject, options)) ?? (await this.#tagged(subject, options));
-    for (const entry of listed) {
-      const descriptor = this.#parse(entry, subject);
-      if (descriptor === undefined || seen.has(descriptor.digest)) continue;
-      seen.add(descriptor.digest);
-      const found = await this.#checked(descriptor, subject, options);
-      if (found !== undefined) yield found;
+    const passedOver: string[] = [];
+    const candidates = [...this.#distinct(listed.slice(0, MAX_REFERRERS + 1), passedOver).values()];
+    try {
+      // as they are asked for: a reader that has enough leaves the rest unchecked
+      for (let at = 0; at < candidates.length; at += CHECKED_AT_ONCE) {
+        const some = candidates.slice(at, at + CHECKED_AT_ONCE);
+        const found = new Map<Digest, Descriptor>();
+        await forEachOf(
+          some,
+          CHECKED_AT_ONCE,
+          async (descriptor, { signal }) => {
+            const checked = await this.#checked(descriptor, subject, { signal });
+            if (typeof checked === 'string') passedOver.push(checked);
+            else found.set(descriptor.digest, checked);
+          },
+          options,
+        );
+        for (const { digest } of some) {
+          const descriptor = found.get(digest);
+          if (descriptor !== undefined) yield descriptor;
+        }
+      }
+    } finally {
+      this.#warnOf(passedOver, subject, listed.length > MAX_REFERRERS + 1);
     }
   }
 
@@ -88,10 +114,13 @@ export class Referrers {
         const manifests = page['manifests'];
         if (manifests !== null && manifests !== undefined && !Array.isArray(manifests))
           throw new Failure('UNSUPPORTED', `${what}: the registry did not answer with an index`);
-        for (const entry of manifests ?? []) entries.push(entry);
+        append(entries, manifests ?? []);
         isApi = true;
+        // one more than are read
+        if (entries.length > MAX_REFERRERS + 1) break;
       }
     } catch (error) {
+      if (isFailure(error) && error.context['tooLong'] === true) throw error;
       // a registry that has given a page has the API: without the others the list is not whole
       if (isApi || !isFailure(error, 'NOT_FOUND', 'UNSUPPORTED', 'INVALID', 'DENIED', 'UNAUTHENTICATED')) throw error;
       // ECR has the API: what is not there is the repository, or the image
@@ -149,18 +178,23 @@ export class Referrers {
     return Array.isArray(manifests) ? manifests : [];
   }
 
-  #parse(entry: unknown, subject: Digest): Descriptor | undefined {
-    try {
-      return parseDescriptor(entry, 'a referrer');
-    } catch (error) {
-      if (!isFailure(error)) throw error;
-      this.#warn(`a referrer of ${this.#named}@${subject} is passed over: ${error.message}`);
-      return undefined;
+  /** The descriptors that `entries` are, by digest. Says in `passedOver` why others are none. */
+  #distinct(entries: readonly unknown[], passedOver: string[]): ReadonlyMap<Digest, Descriptor> {
+    const found = new Map<Digest, Descriptor>();
+    for (const entry of entries) {
+      try {
+        const descriptor = parseDescriptor(entry, 'a referrer');
+        if (!found.has(descriptor.digest)) found.set(descriptor.digest, descriptor);
+      } catch (error) {
+        if (!isFailure(error)) throw error;
+        passedOver.push(error.message);
+      }
     }
+    return found;
   }
 
-  /** `listed` with the size it really has; undefined when it is not there or refers to something else. */
-  async #checked(listed: Descriptor, subject: Digest, options: Abortable): Promise<Descriptor | undefined> {
+  /** `listed` with the size it really has. Why it is passed over when it is not there or refers to something else. */
+  async #checked(listed: Descriptor, subject: Digest, options: Abortable): Promise<Descriptor | string> {
     // ECR's list was never seen to be wrong, and asking would move the last pull time
     if (this.#context.ecr !== undefined || !isManifestType(listed.mediaType)) return listed;
     try {
@@ -171,12 +205,20 @@ export class Referrers {
       const { descriptor, bytes } = await this.#manifests.get(listed.digest, options);
       const manifest = parseManifest(bytes, descriptor.mediaType);
       if (manifest.subject?.digest === subject) return describe(descriptor, manifest);
-      this.#warn(`${this.#named}@${listed.digest} is listed as a referrer of ${subject}, but refers to something else`);
+      return `${listed.digest} refers to something else`;
     } catch (error) {
       if (!isFailure(error, 'NOT_FOUND', 'INVALID', 'CORRUPT')) throw error;
-      this.#warn(`a referrer of ${this.#named}@${subject} is passed over: ${error.message}`);
+      return error.message;
     }
-    return undefined;
+  }
+
+  #warnOf(passedOver: readonly string[], subject: Digest, hasMore: boolean): void {
+    const [first] = passedOver;
+    if (first === undefined) return;
+    const one = passedOver.length === 1;
+    const which = `${one ? 'a referrer' : `${passedOver.length} referrers`} of ${this.#named}@${subject}`;
+    const rest = hasMore ? '; the list has more, which are not read' : '';
+    this.#warn(`${which} ${one ? 'is passed over:' : 'are passed over, the first:'} ${first}${rest}`);
   }
 
   async #addToTag(subject: Digest, descriptor: Descriptor, manifest: Manifest, options: Abortable): Promise<void> {

@@ -85,7 +85,7 @@ describe.each([
     // twice: a second member or frame begins anywhere in a chunk
     const twice = Buffer.concat([store.bytesOf(key), store.bytesOf(key)]);
     const plain = decompress(store.bytesOf(key));
-    const got = await collect(unpacked(chunked(twice, size), compression, plain.byteLength * 2));
+    const got = await collect(unpacked(chunked(twice, size), compression));
     expect(Buffer.compare(got, Buffer.concat([plain, plain]))).toBe(0);
   });
 
@@ -101,7 +101,7 @@ describe.each([
         closed = true;
       }
     })();
-    for await (const chunk of unpacked(body, compression, 1e9)) {
+    for await (const chunk of unpacked(body, compression)) {
       expect(chunk.byteLength).toBeGreaterThan(0);
       break;
     }

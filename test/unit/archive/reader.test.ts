@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from 'vitest';
 import { openImage, type OpenImageOptions } from '../../../worker/archive/reader.ts';
+import { encodeHeader } from '../../../worker/archive/tar.ts';
+import { lookedAt } from '../../../worker/archive/unpack.ts';
 import { walk, blobsOf } from '../../../worker/content/graph.ts';
 import { read } from '../../../worker/content/read.ts';
 import { copy } from '../../../worker/copy/copy.ts';
@@ -13,7 +15,7 @@ import { digestOf } from '../../../worker/oci/digest.ts';
 import { childrenOf, MEDIA_TYPE, type Descriptor } from '../../../worker/oci/manifest.ts';
 import { Failure } from '../../../worker/util/failure.ts';
 import { archiveImage, planOf, REPOSITORY } from '../../support/archives.ts';
-import { CHUNK_SIZES, collect } from '../../support/chunks.ts';
+import { CHUNK_SIZES, chunked, collect } from '../../support/chunks.ts';
 import { makeImage, seededBytes, type MadeImage } from '../../support/images.ts';
 import { MemoryObjects } from '../../support/memory-objects.ts';
 import { expectSameImage } from '../../support/same-image.ts';
@@ -566,19 +568,35 @@ describe('a compressed archive', () => {
   });
 
   test.each<[string, (tar: Uint8Array) => Uint8Array, OpenImageOptions, string, RegExp]>([
+    ['a bomb of zeros', () => gzipSync(Buffer.alloc(50_000_000)), {}, 'INVALID', /a tar without a file/],
+    ['a bomb of text', () => zstdCompressSync(Buffer.alloc(50_000_000, 'a')), {}, 'INVALID', /it is no tar/],
     [
-      'a bomb',
-      () => gzipSync(Buffer.alloc(50_000_000)),
+      'a bomb with the header of a tar',
+      () => gzipSync(announcing(50_000_000, 50_000_000)),
       { maxUnpackedBytes: 1_000_000 },
       'INVALID',
-      /unpacks to more than the 1000000 bytes/,
+      /unpacks to more than the 1000000 bytes that are allowed/,
     ],
     [
-      'one of zstd',
-      () => zstdCompressSync(Buffer.alloc(50_000_000)),
+      'a bomb after the end of a tar',
+      (tar) => zstdCompressSync(Buffer.concat([tar, Buffer.alloc(50_000_000)])),
       { maxUnpackedBytes: 1_000_000 },
       'INVALID',
       /more than the 1000000 bytes/,
+    ],
+    [
+      'one that announces more than a hundred times its size',
+      () => gzipSync(announcing(2 ** 32, 1000)),
+      {},
+      'INVALID',
+      /unpacks to more than the 1073741824 bytes that \d+ compressed ones may stand for/,
+    ],
+    [
+      'one that announces more than is free',
+      () => gzipSync(announcing(30_000_000, 1000)),
+      { temporary: async () => ({ ...(await temporary()), freeBytes: 20_000_000 }) },
+      'UNSUPPORTED',
+      /unpacks to more than the 20000000 bytes that are free in .*: free some, or choose another folder with TMPDIR/,
     ],
     [
       'a gzip that is cut off',
@@ -606,11 +624,24 @@ describe('a compressed archive', () => {
   ])('%s leaves nothing behind', async (_, make, o, code, message) => {
     const image = await makeImage();
     const store = await holding(make((await archived(image)).bytesOf(KEY)));
-    const opening = openImage(store, KEY, { ...o, temporary });
+    const opening = openImage(store, KEY, { temporary, ...o });
     await expect(opening).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
     await expect(opening).rejects.toThrow(`memory://${KEY}`);
     expect(await emptied()).toBe(true);
   });
+
+  test.each(CHUNK_SIZES)('is passed on as it is, in chunks of %d bytes', async (size) => {
+    const tar = Buffer.from((await archived(await makeImage({ signed: true }))).bytesOf(KEY));
+    const limit = { bytes: tar.byteLength, exceeded: new Failure('INVALID', 'it is too large') };
+    expect((await collect(lookedAt(chunked(tar, size), limit))).equals(tar)).toBe(true);
+    const cut = tar.subarray(0, -700);
+    expect((await collect(lookedAt(chunked(cut, size), limit))).equals(cut)).toBe(true);
+  });
+
+  /** The begin of a tar whose one file is announced with a size, and has another. */
+  function announcing(size: number, contained: number): Uint8Array {
+    return Buffer.concat([encodeHeader('layer.tar', size), Buffer.alloc(contained)]);
+  }
 
   function damaged(bytes: Uint8Array): Uint8Array {
     const changed = Buffer.from(bytes);

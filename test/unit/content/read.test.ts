@@ -6,6 +6,7 @@ import { MemoryContent } from '../../../worker/content/memory.ts';
 import { read, readAll } from '../../../worker/content/read.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
 import type { Descriptor } from '../../../worker/oci/manifest.ts';
+import type { Clock } from '../../../worker/util/clock.ts';
 import { Failure, type Code } from '../../../worker/util/failure.ts';
 import type { Event } from '../../../worker/util/events.ts';
 import { MAX_RETRY_AFTER_MS } from '../../../worker/util/retry.ts';
@@ -337,3 +338,56 @@ function asSource(source: Source): Source {
     tags: (...args) => source.tags(...args),
   };
 }
+
+describe('a body that drips', () => {
+  /** Gives `bytes` at a time, `everyMs` apart; each body goes on where it is opened. */
+  const dripping = (content: MemoryContent, clock: Clock, bytes: number, everyMs: number): Source => ({
+    tags: (o) => content.tags(o),
+    referrers: (d, o) => content.referrers(d, o),
+    resolve: async (reference, o) => content.resolve(reference, o),
+    open: async (d, o) => {
+      const body = await content.open(d, o);
+      return (async function* drip() {
+        for await (const chunk of body)
+          for (let at = 0; at < chunk.byteLength; at += bytes) {
+            await clock.sleep(everyMs);
+            yield chunk.subarray(at, at + bytes);
+          }
+      })();
+    },
+  });
+
+  test('is given up after six times five minutes, a retry each', async () => {
+    const { content, d } = blob();
+    const clock = fakeClock();
+    const events: Event[] = [];
+    const begunMs = clock.now();
+    const { failure } = await taken(
+      read(dripping(content, clock, 1, 29_000), d, { clock, report: (e) => events.push(e) }),
+    );
+    expect(failure).toMatchObject({
+      code: 'UNAVAILABLE',
+      message: expect.stringContaining('less than 1024 bytes a second for 5 minutes'),
+    });
+    expect(events.map(({ type }) => type)).toEqual(Array.from({ length: 5 }, () => 'retry'));
+    expect(clock.now() - begunMs).toBeLessThan(6 * 6 * 60_000);
+  });
+
+  test('at 2 KiB a second is read to its end', async () => {
+    const { content, d } = blob(seededBytes('slow', 2_000_000));
+    const clock = fakeClock();
+    const { failure } = await taken(read(dripping(content, clock, 2048, 1000), d, { clock }));
+    expect(failure).toBeUndefined();
+  });
+
+  test('into a slow reader is no fault of the source', async () => {
+    const { content, d } = blob(seededBytes('slow reader', 200_000));
+    const clock = fakeClock();
+    let received = 0;
+    for await (const chunk of read(rechunked(content, 1000), d, { clock })) {
+      received += chunk.byteLength;
+      await clock.sleep(60_000);
+    }
+    expect(received).toBe(200_000);
+  });
+});

@@ -2,10 +2,14 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { MEDIA_TYPE } from '../../../worker/oci/manifest.ts';
+import { digestOf } from '../../../worker/oci/digest.ts';
 import { parseNextLink } from '../../../worker/registry/pages.ts';
 import { openRegistry, type RegistryClient } from '../../../worker/registry/registry.ts';
 import { fakeClock } from '../../support/clock.ts';
 import { scriptedServer, type Reply, type Script, type ScriptedServer } from '../../support/scripted-server.ts';
+
+const DIGEST = digestOf(Buffer.from('an image'));
 
 describe('parseNextLink', () => {
   test.each<[string | undefined, string | undefined]>([
@@ -106,6 +110,21 @@ describe('lists', () => {
       message: expect.stringContaining('Link header cannot be read'),
     });
   });
+
+  test.each(['/v2/app/tags/list?n=1000', `/v2/app/referrers/${DIGEST}`, '/v2/_catalog?n=1000'])(
+    'by a page of more than 4 MiB are refused: %s',
+    async (path) => {
+      const { client } = await serving({ [`GET ${path}`]: [{ status: 200, body: ' '.repeat(4 * 1024 * 1024 + 1) }] });
+      const app = client.repository('app');
+      const list = path.includes('tags')
+        ? app.tags()
+        : path.includes('catalog')
+          ? client.repositories('')
+          : app.referrers({ mediaType: MEDIA_TYPE.ociManifest, digest: DIGEST, size: 1 });
+      const refused = { code: 'UNSUPPORTED', message: expect.stringContaining('longer than 4194304 bytes') };
+      await expect(Array.fromAsync<unknown>(list)).rejects.toMatchObject(refused);
+    },
+  );
 
   test('give each tag once, though pages overlap', async () => {
     const { client } = await serving({

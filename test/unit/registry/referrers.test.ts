@@ -1,4 +1,5 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { MAX_REFERRERS } from '../../../worker/content/graph.ts';
 import { MemoryContent } from '../../../worker/content/memory.ts';
 import { referrersTag } from '../../../worker/oci/derived-tag.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
@@ -112,7 +113,24 @@ describe('by the API', () => {
       [`HEAD /v2/app/manifests/${gone.digest}`]: [{ status: 404 }],
     });
     expect(await Array.fromAsync(app.referrers(SUBJECT))).toEqual([]);
-    expect(warnings).toHaveLength(3);
+    expect(warnings).toEqual([expect.stringMatching(/^3 referrers of .* are passed over, the first: /)]);
+  });
+
+  test('a list of thousands that are not there is passed over with one warning, without asking for each', async () => {
+    const entries = Array.from({ length: 20_000 }, (_, index) => ({
+      ...SUBJECT,
+      digest: digestOf(Buffer.from(`${index}`)),
+    }));
+    const missing = entries.map(({ digest }) => [`HEAD /v2/app/manifests/${digest}`, [{ status: 404 }]] as const);
+    const { app, warnings, server } = await serving({
+      [API]: [{ status: 200, body: indexOf(...entries), headers: { link: `<${API.slice(4)}?last=a>; rel="next"` } }],
+      ...Object.fromEntries(missing.slice(0, MAX_REFERRERS + 1)),
+    });
+    expect(await Array.fromAsync(app.referrers(SUBJECT))).toEqual([]);
+    expect(server.lines).toHaveLength(1 + MAX_REFERRERS + 1);
+    expect(warnings).toEqual([
+      expect.stringMatching(/^1001 referrers of .* are passed over, the first: .*; the list has more/),
+    ]);
   });
 
   test.each(['{"manifests":{}}', '[]'])('%s is no list', async (body) => {
@@ -211,7 +229,7 @@ describe('by the tag that stands in for it', () => {
       [`GET /v2/app/manifests/${gone.digest}`]: [{ status: 404 }],
     });
     expect(await Array.fromAsync(app.referrers(SUBJECT))).toEqual([described(real, 'real')]);
-    expect(warnings).toHaveLength(2);
+    expect(warnings).toEqual([expect.stringMatching(/^2 referrers of .* are passed over, the first: /)]);
     // what was read to check it is not read again
     expect(await collect(await app.open(real))).toHaveLength(real.size);
   });

@@ -1,11 +1,12 @@
 import type { Bytes } from '../../content/content.ts';
 import type { Abortable } from '../../util/abort.ts';
-import type { Clock } from '../../util/clock.ts';
+import { systemClock, type Clock } from '../../util/clock.ts';
 import type { Report } from '../../util/events.ts';
 import { Limit } from '../../util/limit.ts';
 import type { Proxies } from '../../util/proxies.ts';
 import { Acceptance } from './acceptance.ts';
 import { Authorization, plainFetch, type Authorizer, type PlainFetch } from './authorization.ts';
+import { Deadlines } from './deadlines.ts';
 import { isStreamed, type HttpAnswer, type HttpRequest, type Layer } from './layer.ts';
 import { Limits } from './limits.ts';
 import { Observer } from './observer.ts';
@@ -31,6 +32,8 @@ export interface TransportOptions {
   /** How TLS is spoken with the registry. Default: as every process does. */
   readonly tls?: (() => Promise<TlsSettings>) | undefined;
   readonly clock: Clock;
+  /** The clock of what an answer may take. Default: the machine's, which the timeouts of connections go by too. */
+  readonly timeoutClock?: Clock | undefined;
   readonly report?: Report | undefined;
   /** Called with every answer of the registry itself, refusals included. */
   readonly observe?: (answer: HttpAnswer) => void;
@@ -45,7 +48,7 @@ const AHEAD_AT_ONCE = 16;
  * The requests to one registry and to where it redirects. It retries what may succeed later, follows redirects, authorizes, and turns every
  * refusal into a Failure: each in a layer of its own, stacked here. From the outside in:
  *
- * retries → whole body (`send` only) → limits → acceptance → authorization → observer → redirects → wire
+ * retries → whole body (`send` only) → limits → deadlines → acceptance → authorization → observer → redirects → wire
  */
 export class Transport {
   readonly #origin: Origin;
@@ -56,6 +59,7 @@ export class Transport {
 
   constructor(options: TransportOptions) {
     const { host, baseUrl, concurrency, userAgent, proxies, tls, clock, report, observe } = options;
+    const { timeoutClock = systemClock } = options;
     const origin = new Origin(host, baseUrl);
     const largeAtOnce = concurrency + AHEAD_AT_ONCE;
     this.#origin = origin;
@@ -66,11 +70,12 @@ export class Transport {
     const authorization = new Authorization(observer, authorizer, origin);
     const hint: Authorizer['hint'] = (code, operation) => authorizer.hint(code, operation);
     const acceptance = new Acceptance(authorization, { origin, clock, hint });
-    const small = new Limits(acceptance, new Limit(SMALL_AT_ONCE));
-    const large = new Limits(acceptance, new Limit(largeAtOnce));
-    this.#opening = new Retries(large, { clock, report });
-    this.#sendingSmall = new Retries(new WholeBody(small), { clock, report });
-    this.#sendingLarge = new Retries(new WholeBody(large), { clock, report });
+    const begun = new Deadlines(acceptance, { clock: timeoutClock, body: false });
+    const whole = new Deadlines(acceptance, { clock: timeoutClock, body: true });
+    const large = new Limit(largeAtOnce);
+    this.#opening = new Retries(new Limits(begun, large), { clock, report });
+    this.#sendingSmall = new Retries(new WholeBody(new Limits(whole, new Limit(SMALL_AT_ONCE))), { clock, report });
+    this.#sendingLarge = new Retries(new WholeBody(new Limits(whole, large)), { clock, report });
   }
 
   /** An answer with its whole body, which is at most `limit` bytes: more is UNSUPPORTED. A body that breaks is asked for again. */

@@ -25,7 +25,8 @@ export class WholeBody implements Layer<WholeRequest, WholeAnswer> {
   async send(request: WholeRequest, options: Abortable): Promise<WholeAnswer> {
     const { what, limit } = request;
     const { status, header, url, body } = await this.#inner.send(request, options);
-    const tooLong = (): Failure => new Failure('UNSUPPORTED', `${what}: the answer is longer than ${limit} bytes`);
+    const tooLong = (): Failure =>
+      new Failure('UNSUPPORTED', `${what}: the answer is longer than ${limit} bytes`, { context: { tooLong: true } });
     const bytes = await decoded(what, { header }, await collect(body, limit, tooLong), limit);
     return { status, header, url, bytes };
   }

@@ -13,7 +13,7 @@ import {
 import { titleOf as copyTitle } from '../planner/plan-jobs.ts';
 import { aborted, anyOf, type Abortable } from '../../util/abort.ts';
 import { describeFailure, Failure, isFailure, toFailure } from '../../util/failure.ts';
-import type { JobName, Report } from '../../util/events.ts';
+import type { Event, JobName, Report } from '../../util/events.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { failureOfAll, type FailedDestination } from './failed-destinations.ts';
 import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type JobLeases, type JobDestination } from './leases.ts';
@@ -113,8 +113,14 @@ export class JobDelivery {
     const job = this.#name;
     const startedMs = clock.now();
     this.#report({ type: 'job-started', job, attempt, waitedMs: Math.max(0, startedMs - this.#delivery.sentAtMs) });
+    // how far a plan is stands in its run, and no event says so
+    let hasMoved = this.#job.kind === 'plan';
+    const report = (event: Event): void => {
+      hasMoved ||= isProgress(event);
+      this.#report(event);
+    };
     const { destinations, rules } = service.state;
-    const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), destinations, rules };
+    const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), report, destinations, rules };
     const ended = await orFailure(task(leases.destinations, parts));
     const durationMs = clock.now() - startedMs;
     if (!isFailure(ended) && ended.state !== 'failed') {
@@ -124,9 +130,11 @@ export class JobDelivery {
       this.#report({ type: 'job-done', job, durationMs, unchanged, ...(gone ? { gone } : {}), ...bytes });
       return DONE;
     }
-    if (this.#signal.aborted) return this.#giveBack();
-    const failed = isFailure(ended) ? failedWith(ended, leases) : ended.failed;
-    const failure = isFailure(ended) ? ended : failureOfAll(failed, leases.destinations.length);
+    const isStuck = isTooOld(this.#signal) && !hasMoved;
+    if (this.#signal.aborted && !isStuck) return this.#giveBack();
+    const ending = isStuck ? stuck(isFailure(ended) ? ended : undefined) : ended;
+    const failed = isFailure(ending) ? failedWith(ending, leases) : ending.failed;
+    const failure = isFailure(ending) ? ending : failureOfAll(failed, leases.destinations.length);
     const isRetryable = mayPass(failure) || leases.signal?.aborted === true;
     return isRetryable && attempt < MAX_ATTEMPTS
       ? this.#retry(attempt, failure, durationMs)
@@ -142,7 +150,7 @@ export class JobDelivery {
     const dueAtMs = clock.now() + seconds * 1000;
     await service.state.runs.retryJob(job.run, job.id, { code, reason: message, dueAtMs });
     this.#report({ type: 'job-failed', job, durationMs, code, message, again: true });
-    return this.#retryLater(seconds);
+    return isTooOld(this.#signal) ? replace(this.#next(), seconds, service.queue) : this.#retryLater(seconds);
   }
 
   /** Sends the dead letter, then ends the job: after a crash in between the job is dead-lettered twice rather than lost. */
@@ -195,6 +203,17 @@ type Task = (
 /** The failure of a job as a whole, at each of its destinations. */
 function failedWith(failure: Failure, { destinations }: JobLeases): readonly FailedDestination[] {
   return destinations.map((destination) => ({ destination, failure }));
+}
+
+/** Whether content came to a destination: as bytes of a blob, or by a mount or a manifest that was not there. */
+function isProgress(event: Event): boolean {
+  if (event.type === 'blob-progress') return event.bytes > 0;
+  return (event.type === 'blob-done' || event.type === 'manifest-done') && /^(?:copied|mounted)$/.test(event.outcome);
+}
+
+/** Why a job is not simply handed on to a new message: it might be handed on for ever. */
+function stuck(cause: Failure | undefined): Failure {
+  return new Failure('UNAVAILABLE', 'nothing was copied in the twelve hours that a message has', { cause });
 }
 
 function crashedTooOften(): Failure {
