@@ -85,6 +85,7 @@ async function call(url: string, region: string, operation: string, input: objec
 /** The images of the jobs in the queue, by tag. */
 function queued(bench: PlannerBench): readonly string[] {
   return bench.jobs
+    .filter((job) => job.kind !== 'settings')
     .map((job) =>
       job.kind === 'mirror' || job.kind === 'backup' ? parseReference(job.from.slice('docker://'.length)) : undefined,
     )

@@ -1,13 +1,19 @@
-import { posix } from 'node:path';
-import type { CopyJob, RestoreJob, VerifyJob } from '../../queue/job.ts';
+import type { CopyJob, RestoreJob, SettingsJob, VerifyJob } from '../../queue/job.ts';
 import { mayPass } from '../../queue/redelivery.ts';
 import { choicesKey, destinationKey } from '../../rules/destinations.ts';
 import { rememberedManifests } from '../planner/plan-jobs.ts';
-import { formatLocation, parseDestination, parseLocation, type Location } from '../../oci/location.ts';
+import {
+  formatLocation,
+  parseDestination,
+  parseLocation,
+  withoutTransport,
+  type Location,
+} from '../../oci/location.ts';
+import { parseRepository } from '../../oci/reference.ts';
 import type { Destinations, Rules } from '../../state/state.ts';
-import { checkAborted } from '../../util/abort.ts';
+import { anyOf, checkAborted } from '../../util/abort.ts';
 import { describeFailure, Failure, ifFound, isFailure, toFailure } from '../../util/failure.ts';
-import { SETTINGS_NAME, storeSettings } from '../../images/backup.ts';
+import { settingsBeside, storeSettings } from '../../images/store-settings.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
 import type { LeasedDestination, JobDestination } from './leases.ts';
@@ -16,8 +22,8 @@ import { openLocation } from '../../images/open-location.ts';
 import type { ImageCopyResult } from '../../images/copy-image.ts';
 import { verify } from '../../images/verify.ts';
 
-/** A job that moves or reads images. */
-export type ImageJob = CopyJob | RestoreJob | VerifyJob;
+/** A job that moves or reads images, or what is stored beside them. */
+export type ImageJob = CopyJob | RestoreJob | VerifyJob | SettingsJob;
 
 export interface RunJobOptions extends OperationOptions {
   readonly destinations: Pick<Destinations, 'get' | 'record'>;
@@ -31,6 +37,7 @@ export async function destinationsOfJob(
   options: OperationOptions,
 ): Promise<readonly JobDestination[]> {
   if (job.kind === 'verify') return [];
+  if (job.kind === 'settings') return [{ key: destinationKey(job.to), location: serviceLocation(job.to) }];
   const from = serviceLocation(job.from);
   const destinations = new Map<string, JobDestination>();
   for (const to of job.kind === 'restore' ? [job.to] : job.to) {
@@ -51,9 +58,18 @@ export async function runJob(
   backends: Backends,
   options: RunJobOptions,
 ): Promise<{ readonly unchanged: boolean }> {
-  return job.kind === 'verify'
-    ? verifyImage(job, backends, options)
-    : copyToDestinations(job, destinations, backends, options);
+  switch (job.kind) {
+    case 'verify':
+      return verifyImage(job, backends, options);
+    case 'settings':
+      return copySettings(job, destinations, backends, options);
+    case 'mirror':
+    case 'backup':
+    case 'restore':
+      return copyToDestinations(job, destinations, backends, options);
+    default:
+      return job satisfies never;
+  }
 }
 
 async function copyToDestinations(
@@ -78,7 +94,7 @@ async function copyToDestinations(
       warnOfForeign(target.location, item.result, options);
       await record(job, target, item.result, options);
       // of an unchanged one too: an earlier attempt may have ended in between
-      await keepSettings(from, target.location, backends, options);
+      await keepSettings(job, from, target.location, backends, options);
     } catch (error) {
       checkAborted(options);
       failed.push({ destination: target, failure: retryableIfChanged(error, target) });
@@ -123,11 +139,12 @@ async function record(
   );
 }
 
-/** Settings that were stored beside archives are stored again with the next archive when they are older. */
-const SETTINGS_MS = 24 * 3600 * 1000;
-
-/** The settings of the repository belong beside its archives. A failure that may pass fails the job; any other does not harm an archive. */
+/**
+ * The settings of the repository belong beside its archives. Those that a rule stored are compared by its planner, not with each image. A
+ * failure that may pass fails the job; any other does not harm an archive.
+ */
 async function keepSettings(
+  job: CopyJob | RestoreJob,
   from: Location,
   archive: Location,
   backends: Backends,
@@ -135,11 +152,12 @@ async function keepSettings(
 ): Promise<void> {
   if (from.transport !== 'docker' || archive.transport !== 's3') return;
   const { registry, repository } = from.reference;
-  const settingsAt = { ...archive, key: posix.join(posix.dirname(archive.key), SETTINGS_NAME) };
+  const to = settingsBeside(archive);
   try {
-    const stored = await ifFound(backends.bucket(settingsAt.bucket).stat(settingsAt.key, options));
-    if (stored !== undefined && options.clock.now() - stored.modified.getTime() < SETTINGS_MS) return;
-    await storeSettings(backends.registry(registry, 'source'), repository, backends, settingsAt, options);
+    const isKept = job.rule !== undefined && (await ifFound(backends.bucket(to.bucket).stat(to.key, options)));
+    if (isKept) return;
+    const force = job.kind !== 'restore' && job.rule === undefined && job.force;
+    await storeSettings({ registry: backends.registry(registry, 'source'), repository, to, force }, backends, options);
   } catch (error) {
     checkAborted(options);
     if (!isFailure(error) || mayPass(error)) throw error;
@@ -148,6 +166,20 @@ async function keepSettings(
       message: `settings of ${repository} were not backed up: ${describeFailure(error)}`,
     });
   }
+}
+
+async function copySettings(
+  job: SettingsJob,
+  [destination]: readonly LeasedDestination[],
+  backends: Backends,
+  options: OperationOptions,
+): Promise<{ readonly unchanged: boolean }> {
+  if (destination === undefined || destination.location.transport === 'docker')
+    throw new Failure('BUG', 'settings without a place');
+  const { registry: host, repository } = parseRepository(withoutTransport(job.from));
+  const request = { registry: backends.registry(host, 'source'), repository, to: destination.location };
+  const signal = anyOf(options.signal, destination.signal);
+  return { unchanged: !(await storeSettings(request, backends, { signal })) };
 }
 
 async function verifyImage(
