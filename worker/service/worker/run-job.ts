@@ -97,7 +97,8 @@ async function copyToDestinations(
       await keepSettings(job, from, target.location, backends, options);
     } catch (error) {
       checkAborted(options);
-      failed.push({ destination: target, failure: retryableIfChanged(error, target) });
+      const failure = namingForce(retryableIfChanged(error, target), job, target.location);
+      failed.push({ destination: target, failure });
     }
   }
   if (failed.length > 0) throw failureOfAll(failed, destinations.length);
@@ -237,6 +238,14 @@ function retryableIfChanged(error: unknown, destination: LeasedDestination): Fai
   const hasChanged = failure.code === 'CONFLICT' && CHANGED_MEANWHILE.has(failure.context.status);
   if (failure.retryable || !(destination.signal.aborted || hasChanged)) return failure;
   return new Failure('UNAVAILABLE', failure.message, { cause: error, context: failure.context });
+}
+
+/** A rule has no flag to force: names the command that replaces what is at an archive's key. */
+function namingForce(failure: Failure, { rule, from }: CopyJob | RestoreJob, location: Location): Failure {
+  const { code, message, context } = failure;
+  if (rule === undefined || context['needsForce'] !== true) return failure;
+  const command = `transship enqueue --force ${from} ${formatLocation(location)}`;
+  return new Failure(code, `${message}; for rule ${rule}, run \`${command}\` once`, { cause: failure, context });
 }
 
 /** One failure for all destinations that failed. */
