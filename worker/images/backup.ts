@@ -64,7 +64,7 @@ export async function backup(
         checkAborted(options);
         if (!isFailure(error)) throw error;
         const message = `settings of ${repository} were not backed up: ${describeFailure(error)}`;
-        // who may read images need not be allowed to read settings
+        // credentials that read images may lack the permission to read settings
         if (error.code === 'DENIED') options.report?.({ type: 'warning', message });
         else faults.add(message);
       }

@@ -16,7 +16,7 @@ export const MAX_SETTINGS_BYTES = 1024 * 1024;
 type ArchiveLocation = Exclude<Location, { transport: 'docker' }>;
 
 /** The settings of a repository, and where they belong. */
-export interface SettingsRequest {
+interface SettingsRequest {
   readonly registry: Registry;
   readonly repository: string;
   readonly to: ArchiveLocation;

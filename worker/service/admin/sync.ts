@@ -77,7 +77,7 @@ async function planHere(
   const state = memoryState(options.clock);
   const outbox = new Outbox();
   const run = await state.runs.begin({ id: rule.name, rule: rule.name, trigger: 'request' }, options);
-  // it copies images alone
+  // settings are kept by the deployed system alone
   await planScheduled(
     { rule: { ...rule, settings: false }, run },
     { state, queue: outbox, deadLetters: outbox },

@@ -12,7 +12,7 @@ import type { BatchContext } from './plan-batch.ts';
 type ArchiveLocation = Extract<Location, { transport: 's3' }>;
 
 /** The archives of one repository. */
-export interface ArchivedRepository extends Repository {
+interface ArchivedRepository extends Repository {
   /** Those that the state remembers as archives of this repository. */
   readonly archives: readonly Destination[];
 }

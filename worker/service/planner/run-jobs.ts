@@ -152,7 +152,10 @@ export class RunJobs {
   }
 }
 
-/** Whether the message asks for a copy of an image after `after`, or for settings of a repository that has some. What cannot be read is for a worker to refuse. */
+/**
+ * Whether the message asks for a copy of an image after `after`, or for the settings of a repository that may have such images. What cannot be
+ * read is for a worker to refuse.
+ */
 function isForImageAfter(body: string, after: PlanJob['after']): boolean {
   let message: ParsedMessage;
   try {
