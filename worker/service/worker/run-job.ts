@@ -140,9 +140,12 @@ async function record(
   );
 }
 
+/** No planner compares the settings beside archives of requests by hand: they are compared with the next archive when they are older. */
+const SETTINGS_MS = 24 * 3600 * 1000;
+
 /**
- * The settings of the repository belong beside its archives. Those that a rule stored are compared by its planner, not with each image. A
- * failure that may pass fails the job; any other does not harm an archive.
+ * The settings of the repository belong beside its archives. Those of a rule are compared by its planner, not with each image. A failure that
+ * may pass fails the job; any other does not harm an archive.
  */
 async function keepSettings(
   job: CopyJob | RestoreJob,
@@ -155,8 +158,9 @@ async function keepSettings(
   const { registry, repository } = from.reference;
   const to = settingsBeside(archive);
   try {
-    const isKept = job.rule !== undefined && (await ifFound(backends.bucket(to.bucket).stat(to.key, options)));
-    if (isKept) return;
+    const stored = await ifFound(backends.bucket(to.bucket).stat(to.key, options));
+    const isNew = stored !== undefined && options.clock.now() - stored.modified.getTime() < SETTINGS_MS;
+    if (isNew || (stored !== undefined && job.rule !== undefined)) return;
     const force = job.kind !== 'restore' && job.rule === undefined && job.force;
     await storeSettings({ registry: backends.registry(registry, 'source'), repository, to, force }, backends, options);
   } catch (error) {
