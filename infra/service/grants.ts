@@ -80,9 +80,9 @@ export const CALLS: Readonly<Record<string, Call>> = {
   // a list of all has all of them for its resource
   'ecr.DescribeRepositories': { actions: ['ecr:DescribeRepositories'], by: { registry: BOTH } },
   'ecr.DescribeImages': { actions: ['ecr:DescribeImages'], by: { repository: BOTH } },
-  'ecr.ListTagsForResource': { actions: ['ecr:ListTagsForResource'], by: { repository: WORKER } },
-  'ecr.GetLifecyclePolicy': { actions: ['ecr:GetLifecyclePolicy'], by: { repository: WORKER } },
-  'ecr.GetRepositoryPolicy': { actions: ['ecr:GetRepositoryPolicy'], by: { repository: WORKER } },
+  'ecr.ListTagsForResource': { actions: ['ecr:ListTagsForResource'], by: { repository: BOTH } },
+  'ecr.GetLifecyclePolicy': { actions: ['ecr:GetLifecyclePolicy'], by: { repository: BOTH } },
+  'ecr.GetRepositoryPolicy': { actions: ['ecr:GetRepositoryPolicy'], by: { repository: BOTH } },
   'ecr.CreateRepository': {
     actions: ['ecr:CreateRepository', 'ecr:TagResource'],
     by: { repository: WORKER },

@@ -73,6 +73,7 @@ async function deleteImages(host: string, repository: string, ...imageTags: read
 /** The images of the jobs in the queue, by tag. */
 function queued(bench: PlannerBench): readonly string[] {
   return bench.jobs
+    .filter((job) => job.kind !== 'settings')
     .map((job) =>
       job.kind === 'mirror' || job.kind === 'backup' ? parseReference(job.from.slice('docker://'.length)) : undefined,
     )

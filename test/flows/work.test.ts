@@ -144,6 +144,25 @@ describe('a job', () => {
     expect((await backends.bucket(bucket).stat('work/one-place.tar')).etag).toBe(before.etag);
   });
 
+  test('of a rule whose source moved to another host names the command that replaces the archive', async () => {
+    const t = testService();
+    const [before, now] = [await pushed('work/moves', ecr), await pushed('work/moves', registry)];
+    const archive = `s3://${bucket}/work/moves.tar`;
+    const worker = t.worker(lab.session().backends);
+    await t.enqueue({ kind: 'backup', rule: 'nightly', from: before.from, to: [archive] });
+    await worker.drain();
+    const run = await t.enqueue({ kind: 'backup', rule: 'nightly', from: now.from, to: [archive] });
+    await worker.drain();
+    await expectEnded(t, run, { failed: 1 });
+    const [deadLetter] = await deadLettersOf(t);
+    expect(deadLetter?.reason).toContain(`run \`transship enqueue --force ${now.from} ${archive}\` once`);
+    await t.enqueue({ kind: 'backup', from: now.from, to: [archive], force: true });
+    await worker.drain();
+    const again = await t.enqueue({ kind: 'backup', rule: 'nightly', from: now.from, to: [archive] });
+    await worker.drain();
+    await expectEnded(t, again, { skipped: 1 });
+  });
+
   test('to verify reads every byte; what it finds is a dead letter', async () => {
     const t = testService();
     const { image, from } = await pushed('work/verify', ecr);

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { parseMessage, type CopyJob, type Job, type PushEvent } from '../../worker/queue/job.ts';
+import { parseMessage, type CopyJob, type Job, type PushEvent, type SettingsJob } from '../../worker/queue/job.ts';
 import type { Queue } from '../../worker/queue/queue.ts';
 import type { Digest } from '../../worker/oci/digest.ts';
 import type { OperationOptions } from '../../worker/images/backends.ts';
+import { storeSettings } from '../../worker/images/store-settings.ts';
 import { copyImage } from '../../worker/images/copy-image.ts';
 import type { BackendPool } from '../../worker/service/backend-pool.ts';
 import { continuePlan } from '../../worker/service/planner/plan-scheduled.ts';
@@ -13,6 +14,7 @@ import { formatRule } from '../../worker/rules/config.ts';
 import { choicesKey, destinationKey } from '../../worker/rules/destinations.ts';
 import { rememberedManifests } from '../../worker/service/planner/plan-jobs.ts';
 import { parseLocation } from '../../worker/oci/location.ts';
+import { parseRepository } from '../../worker/oci/reference.ts';
 import type { CopyRule, Rule } from '../../worker/rules/rule.ts';
 import { memoryTable } from '../../worker/state/memory.ts';
 import type { Run, StateStore, SyncRecord } from '../../worker/state/state.ts';
@@ -131,7 +133,8 @@ async function workAll(service: Service, options: WorkOptions): Promise<readonly
         else if (job.kind === 'mirror' || job.kind === 'backup') {
           await copyAll(job, state, options.session, options.copies);
           done.push(job);
-        } else assert.fail(`a planner made a job to ${job.kind}`);
+        } else if (job.kind === 'settings') await settle(job, options.session);
+        else assert.fail(`a planner made a job to ${job.kind}`);
         await state.runs.endJob(job.run, job.id, { state: 'done' });
       }
       await delivery.settle({ type: 'done' });
@@ -184,6 +187,14 @@ async function copyAll(job: CopyJob, state: StateStore, session: Session, copies
       rule: job.rule,
     });
   }
+}
+
+/** Does a job of settings. */
+async function settle({ from, to }: SettingsJob, { backends, options }: Session): Promise<void> {
+  const { registry, repository } = parseRepository(from.slice('docker://'.length));
+  const location = parseLocation(to);
+  assert(location.transport === 's3');
+  await storeSettings({ registry: backends.registry(registry, 'source'), repository, to: location }, backends, options);
 }
 
 async function copyOne(

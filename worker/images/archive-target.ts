@@ -34,7 +34,8 @@ export const NO_NAME = 'localhost/image';
  * The archive at `key` as the target of one image, which is written with what refers to it. Nothing is visible before all of it arrived;
  * stopped anywhere, the same write goes on where it was. An archive that holds the same already is left alone; one of another image of the
  * repository, an older state of the tag, is replaced at the end, unless another process replaced it meanwhile (CONFLICT). CONFLICT too, at
- * once, where the key holds the archive of another repository, or something that is no archive. Failures carry their side.
+ * once, where the key holds the archive of another repository, or something that is no archive: its context has `needsForce`. Failures carry
+ * their side.
  */
 export async function openArchiveTarget(
   request: ArchiveTargetRequest,
@@ -139,13 +140,15 @@ function writtenAs({ version, size, etag }: ObjectInfo): Pick<WrittenImage, 'ver
 function checkReplaceable(before: CurrentArchive, { names, root }: ArchiveLayout, request: ArchiveTargetRequest): void {
   const place = request.store.describe(request.key);
   const held = before.name ?? 'an image without a name';
-  const refuse = (why: string): Failure => new Failure('CONFLICT', why, { context: { side: 'target' } });
+  const refuse = (why: string, context = {}): Failure =>
+    new Failure('CONFLICT', why, { context: { side: 'target', ...context } });
   if (request.keepExisting === true)
     throw refuse(`${place} holds an archive of ${held} already, which --keep-existing keeps: give another key`);
   const other = before.name === undefined ? undefined : repositoryIn(before.name);
   if (request.force === true || other === undefined || other === names.repository) return;
   throw refuse(
     `${place} holds the archive of ${held}, which is not replaced by ${imageName(names, root.digest)}: give another key, or --force to replace it`,
+    { needsForce: true },
   );
 }
 
@@ -224,7 +227,7 @@ async function openCurrentArchive(
     throw new Failure(
       'CONFLICT',
       `${store.describe(key)} holds something that is no archive of an image (${describeFailure(error)}): give another key, or --force to replace it`,
-      { cause: error, context: { side: 'target' } },
+      { cause: error, context: { side: 'target', needsForce: true } },
     );
   }
 }

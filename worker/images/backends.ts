@@ -19,8 +19,8 @@ export interface Registry {
    */
   readonly images?: ((repository: string, options?: Abortable) => AsyncIterable<ListedImage>) | undefined;
   /**
-   * The settings of a repository as JSON: what `applySettings` takes. Undefined where the registry has none to tell (all but ECR), or does
-   * not let them be read.
+   * The settings of a repository as JSON: what `applySettings` takes. Undefined where the registry has none to tell (all but ECR). DENIED,
+   * naming the missing permission, where it does not let them be read.
    */
   settings(repository: string, options?: Abortable): Promise<Readonly<Record<string, unknown>> | undefined>;
   /** Whether it has the repository; undefined where the registry knows no settings of repositories (all but ECR). */

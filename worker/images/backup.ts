@@ -6,7 +6,7 @@ import { atSide, describeFailure, Failure, isFailure } from '../util/failure.ts'
 import { quote } from '../util/text.ts';
 import type { Backends, OperationOptions, Registry } from './backends.ts';
 import { collectFaults, type Faults } from './faults.ts';
-import { storeOf } from './open-location.ts';
+import { SETTINGS_NAME, storeSettings } from './store-settings.ts';
 import { archiveTemplate, expandTemplate } from '../oci/key-template.ts';
 import {
   isPattern,
@@ -26,9 +26,6 @@ export interface BackupRequest extends ImageChoices {
   /** `s3://bucket[/template]`, or `oci-archive:` with a file's path as a template. Ending in `/`, the default template follows. */
   readonly to: string;
 }
-
-/** Beside the archives of a repository: its settings, restored before the images. */
-export const SETTINGS_NAME = 'repository.json';
 
 /**
  * Writes every image that `from` stands for as an archive, and beside the archives the settings of their repository, where the registry has
@@ -62,11 +59,15 @@ export async function backup(
       if (items.every((item, index) => item.outcome === 'failed' || repositoryOf(requests[index]) !== repository))
         continue;
       try {
-        await storeSettings(registry, repository, backends, target.locate(key), options);
+        const { force } = request;
+        await storeSettings({ registry, repository, to: target.locate(key), force }, backends, options);
       } catch (error) {
         checkAborted(options);
         if (!isFailure(error)) throw error;
-        faults.add(`settings of ${repository} were not backed up: ${describeFailure(error)}`);
+        const message = `settings of ${repository} were not backed up: ${describeFailure(error)}`;
+        // credentials that read images may lack the permission to read settings
+        if (error.code === 'DENIED') options.report?.({ type: 'warning', message });
+        else faults.add(message);
       }
     }
   }
@@ -264,19 +265,4 @@ function checkDistinct(locations: readonly Location[], template: string): void {
     }
     keys.add(key);
   }
-}
-
-/** Writes the settings of a repository to `location`, where the registry has some to tell. */
-export async function storeSettings(
-  registry: Registry,
-  repository: string,
-  backends: Backends,
-  location: Exclude<Location, { transport: 'docker' }>,
-  options: OperationOptions,
-): Promise<void> {
-  const settings = await registry.settings(repository, options);
-  if (settings === undefined) return;
-  const { store, key } = storeOf(backends, location);
-  const body = Buffer.from(`${JSON.stringify({ format: 1, repository, settings }, undefined, 2)}\n`);
-  await store.write(key, body, { signal: options.signal, contentType: 'application/json' });
 }

@@ -9,6 +9,7 @@ import { escaped, quote } from '../util/text.ts';
 import type { Backends, OperationOptions, Registry } from './backends.ts';
 import type { Faults } from './faults.ts';
 import { canonicalPolicy, foreignGrants } from './foreign-grants.ts';
+import { MAX_SETTINGS_BYTES } from './store-settings.ts';
 
 /**
  * Of which repositories a restore applies the settings: of those that it creates, also of those that exist, or of none. Nothing vouches for
@@ -34,9 +35,6 @@ export interface StoredSettings {
 }
 
 type SettingsDocument = Readonly<Record<string, unknown>>;
-
-/** ECR's policies have 30,720 characters at most: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutLifecyclePolicy.html */
-const MAX_SETTINGS_BYTES = 1024 * 1024;
 
 /** Applies the settings beside archives to the repositories of one restore, each once. */
 export class SettingsRestore {

@@ -6,7 +6,7 @@ import { parseRepository, type Reference } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { isNamedByKey } from './archive-name.ts';
-import { SETTINGS_NAME } from './backup.ts';
+import { SETTINGS_NAME } from './store-settings.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { collectFaults, type Faults } from './faults.ts';
 import { openLocation } from './open-location.ts';

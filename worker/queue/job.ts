@@ -10,7 +10,7 @@ import { MAX_MESSAGE_BYTES } from './queue.ts';
  * What a worker is asked to do: one message of the queue, as JSON. The schema of `parseMessage` is the contract, docs/jobs.md tells it by
  * example; within a version members are only added, and those that are absent have a default.
  */
-export type Job = CopyJob | RestoreJob | VerifyJob | PlanJob;
+export type Job = CopyJob | RestoreJob | VerifyJob | SettingsJob | PlanJob;
 
 interface JobCommon {
   readonly version: 1;
@@ -66,6 +66,15 @@ export interface VerifyJob extends JobCommon {
   readonly against?: string | undefined;
 }
 
+/** Stores the settings of a repository beside its archives, where they are not stored already. */
+export interface SettingsJob extends JobCommon {
+  readonly kind: 'settings';
+  /** `docker://host/repository`. */
+  readonly from: string;
+  /** `s3://bucket/folder/repository.json`. */
+  readonly to: string;
+}
+
 /** Goes on with planning a run, after the image where the planner had to stop. */
 export interface PlanJob extends JobCommon {
   readonly kind: 'plan';
@@ -79,7 +88,11 @@ export interface PlanJob extends JobCommon {
  * own. `{ ...request, id, run, at }` is the job. With the message's id in the run's, duplicates of the message are the same run.
  */
 export type JobRequest =
-  RequestOf<CopyJob, 'rule'> | RequestOf<RestoreJob, 'rule'> | RequestOf<VerifyJob, 'rule'> | RequestOf<PlanJob>;
+  | RequestOf<CopyJob, 'rule'>
+  | RequestOf<RestoreJob, 'rule'>
+  | RequestOf<VerifyJob, 'rule'>
+  | RequestOf<SettingsJob, 'rule'>
+  | RequestOf<PlanJob>;
 
 type RequestOf<J extends Job, More extends keyof J = never> = Omit<J, 'id' | 'run' | 'at' | 'handovers' | More>;
 
@@ -128,6 +141,7 @@ const moment = z.iso.datetime({ offset: true, error: 'expected a moment as of IS
 const digest = z.string().regex(/^[a-z0-9]+:[0-9a-f]{32,128}$/, 'expected a digest: sha256:…');
 const image = location('docker://', 'docker://host/repository:tag');
 const archive = location('s3://', 's3://bucket/key');
+const repository = location('docker://', 'docker://host/repository');
 const either = location('(?:docker|s3)://', 'docker://host/repository:tag or s3://bucket/key');
 
 const common = {
@@ -164,6 +178,7 @@ const BY_KIND = {
   backup: z.object({ ...common, ...choices, kind: z.literal('backup'), ...copyTo(archive) }),
   restore: z.object({ ...common, kind: z.literal('restore'), referrers, create, from: archive, to: image }),
   verify: z.object({ ...common, kind: z.literal('verify'), from: either, against: either.optional() }),
+  settings: z.object({ ...common, kind: z.literal('settings'), from: repository, to: archive }),
   plan: z.object({
     ...common,
     kind: z.literal('plan'),
@@ -177,6 +192,7 @@ const JOB: z.ZodType<Job> = z.discriminatedUnion('kind', [
   BY_KIND.backup,
   BY_KIND.restore,
   BY_KIND.verify,
+  BY_KIND.settings,
   BY_KIND.plan,
 ]);
 
@@ -189,13 +205,14 @@ const REQUEST: z.ZodType<JobRequest> = z.discriminatedUnion('kind', [
   BY_KIND.backup.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.restore.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.verify.omit(FILLED_IN_AND_RULE).strict(),
+  BY_KIND.settings.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.plan
     .omit(FILLED_IN)
     .extend({ after: BY_KIND.plan.shape.after.default({ repository: '', name: '' }) })
     .strict(),
 ]);
 
-const KINDS = ['mirror', 'backup', 'restore', 'verify', 'plan'] as const satisfies readonly Job['kind'][];
+const KINDS = ['mirror', 'backup', 'restore', 'verify', 'settings', 'plan'] as const satisfies readonly Job['kind'][];
 
 const PUSH = z.object({
   id: name,

@@ -181,17 +181,11 @@ export class RegistryClient implements AsyncDisposable {
 
   /**
    * The settings of a repository as JSON, for `applySettings`. Undefined where the registry has none to tell, which are all but ECR's private
-   * ones, and where they may not be read: then a warning names what is missing.
+   * ones. DENIED, naming the missing action, where they may not be read.
    */
   async settings(repository: string, options: Abortable = {}): Promise<Readonly<Record<string, unknown>> | undefined> {
-    try {
-      const settings = await this.ecr?.settings(repository, options);
-      return settings === undefined ? undefined : { ...settings };
-    } catch (error) {
-      if (!isFailure(error, 'DENIED')) throw error;
-      this.#options.report?.({ type: 'warning', message: error.message });
-      return undefined;
-    }
+    const settings = await this.ecr?.settings(repository, options);
+    return settings === undefined ? undefined : { ...settings };
   }
 
   /** Whether it has the repository; undefined where the registry knows no settings of repositories. */

@@ -85,6 +85,12 @@ const BackupSchema = mapping({
     textOf((text) => parseTemplate('backup', text), 's3://bucket/{regionName}/{repository}/{tag}.tar').meta(IN_S3),
     { most: MAX_DESTINATIONS },
   ).describe('Where their archives are to be, in S3.'),
+  settings: z
+    .boolean()
+    .default(true)
+    .describe(
+      'Settings of repositories of Amazon ECR beside the archives. A run that cannot read or store them is not a good one.',
+    ),
 });
 
 const PublishSchema = mapping({

@@ -25,7 +25,8 @@ export function ruleOf(words: RuleWords): Rule {
   const { mirror, backup, publish, prune } = words;
   if (mirror !== undefined)
     return { ...common, kind: 'mirror', ...copyOf(mirror), ...withoutAbsent({ create: mirror.create }) };
-  if (backup !== undefined) return { ...common, kind: 'backup', ...copyOf(backup) };
+  if (backup !== undefined)
+    return { ...common, kind: 'backup', ...copyOf(backup), ...(backup.settings ? {} : { settings: false }) };
   if (publish !== undefined)
     return {
       ...common,
@@ -38,7 +39,7 @@ export function ruleOf(words: RuleWords): Rule {
 }
 
 function copyOf(
-  words: NonNullable<RuleWords['backup']>,
+  words: Omit<NonNullable<RuleWords['backup']>, 'settings'>,
 ): Pick<CopyRule, 'from' | 'to' | 'tags' | 'platforms' | 'referrers'> {
   const tags: { readonly [K in keyof TagSelection]?: TagSelection[K] | undefined } = words.tags ?? {};
   const { include = [], exclude = [], semver, latest, maxAgeDays, untagged = false } = tags;
@@ -73,7 +74,7 @@ function partOf(rule: Rule): unknown {
   switch (rule.kind) {
     case 'mirror':
     case 'backup': {
-      const { from, to, tags, platforms, referrers, create } = rule;
+      const { from, to, tags, platforms, referrers, create, settings } = rule;
       const { include, exclude, semver, latest, maxAgeDays, untagged } = tags;
       return {
         from,
@@ -89,6 +90,7 @@ function partOf(rule: Rule): unknown {
         platforms: platforms.length === 0 ? 'all' : platforms,
         referrers,
         create: isRecord(create) ? sorted(create) : create,
+        settings,
       };
     }
     case 'publish':

@@ -60,6 +60,8 @@ export interface CopyRule extends RuleCommon {
   readonly referrers: boolean;
   /** Settings of repositories that have to be created, as `repository.json` has them; false: none are created. Absent: as ECR has it. */
   readonly create?: Readonly<Record<string, unknown>> | false | undefined;
+  /** False: settings of repositories are not wanted beside their archives. Absent: a run of a backup owes them. */
+  readonly settings?: false | undefined;
 }
 
 /** Which images of a repository. Those that pass every condition named; `latest` counts last. */

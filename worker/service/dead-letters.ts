@@ -31,18 +31,20 @@ export function jobIn(body: string): Job | undefined {
 /** The destinations of a job, as the state remembers them. */
 export function destinationKeys(job: Job): readonly DestinationKey[] {
   if (job.kind === 'verify' || job.kind === 'plan') return [];
-  return (job.kind === 'restore' ? [job.to] : job.to).map(destinationKey);
+  return (typeof job.to === 'string' ? [job.to] : job.to).map(destinationKey);
 }
 
 /**
  * Whether a job that failed was done since: each of its destinations was recorded from the same source after the job was asked for, and none
- * remembers a dead letter of the job.
+ * remembers a dead letter of the job. Settings are not recorded: of them the second alone counts.
  */
 export async function isDone(job: Job, destinations: Destinations, options: Abortable): Promise<boolean> {
   if (job.kind === 'verify' || job.kind === 'plan') return false;
   for (const key of destinationKeys(job)) {
-    const record = await destinations.get(key, options);
-    if (record === undefined || record.source !== job.from || record.atMs < Date.parse(job.at)) return false;
+    if (job.kind !== 'settings') {
+      const record = await destinations.get(key, options);
+      if (record === undefined || record.source !== job.from || record.atMs < Date.parse(job.at)) return false;
+    }
     const letters = await destinations.letters(key, options);
     if (letters.some((letter) => letter.job === job.id)) return false;
   }

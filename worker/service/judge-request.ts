@@ -1,9 +1,9 @@
 import { posix } from 'node:path';
-import { SETTINGS_NAME } from '../images/backup.ts';
 import { canonicalPolicy, foreignGrants } from '../images/foreign-grants.ts';
+import { SETTINGS_NAME } from '../images/store-settings.ts';
 import { ecrHost } from '../oci/ecr-host.ts';
 import { parseDestination, type Location } from '../oci/location.ts';
-import type { CopyJob, RestoreJob } from '../queue/job.ts';
+import type { CopyJob, RestoreJob, SettingsJob } from '../queue/job.ts';
 import { parseAccess } from '../rules/config.ts';
 import { AllowedTargets } from '../rules/targets.ts';
 import type { Abortable } from '../util/abort.ts';
@@ -28,21 +28,27 @@ export async function allowedTargets(
  * with nothing else. Without `targets` only what they do not decide is judged.
  *
  * - DENIED: a target is not allowed, or the settings of new repositories give access to other accounts than the target's
- * - INVALID: a repository policy that cannot be read, or a target that holds the settings of a repository
+ * - INVALID: a repository policy that cannot be read, an image for the key of a repository's settings, or settings for another key
  */
-export function judgeRequest<J extends CopyJob | RestoreJob>(job: J, targets: AllowedTargets | undefined): J {
-  let { create } = job;
-  for (const to of job.kind === 'restore' ? [job.to] : job.to) {
+export function judgeRequest<J extends CopyJob | RestoreJob | SettingsJob>(
+  job: J,
+  targets: AllowedTargets | undefined,
+): J {
+  let create = job.kind === 'settings' ? undefined : job.create;
+  for (const to of typeof job.to === 'string' ? [job.to] : job.to) {
     const refusal = targets?.refusal(to);
     if (refusal !== undefined) throw refusal;
     const location = parseDestination(to);
-    if (location.transport === 's3' && posix.basename(location.key) === SETTINGS_NAME)
-      throw new Failure('INVALID', `write to ${to}: the settings of a repository are kept there: name another key`, {
-        context: { side: 'target' },
-      });
+    const isOfSettings = location.transport === 's3' && posix.basename(location.key) === SETTINGS_NAME;
+    if (isOfSettings !== (job.kind === 'settings')) {
+      const why = isOfSettings
+        ? 'the settings of a repository are kept there: name another key'
+        : `the settings of a repository are kept as ${SETTINGS_NAME}: end the key with it`;
+      throw new Failure('INVALID', `write to ${to}: ${why}`, { context: { side: 'target' } });
+    }
     if (isRecord(create)) create = judgeSettings(create, location, to);
   }
-  return { ...job, create };
+  return create === undefined ? job : { ...job, create };
 }
 
 /** The settings, with a repository policy that can be read in one way only. */

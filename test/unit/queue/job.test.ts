@@ -110,7 +110,7 @@ describe('a job', () => {
       'message without a version: expected "version": 1, or an event of ECR as EventBridge sends it',
     );
     expect(reason({ ...MIRROR, kind: 'publish' })).toBe(
-      'message of kind "publish": this worker knows mirror, backup, restore, verify, plan',
+      'message of kind "publish": this worker knows mirror, backup, restore, verify, settings, plan',
     );
     expect(reason({ ...MIRROR, kind: undefined })).toContain('message without a kind: ');
   });
@@ -361,7 +361,7 @@ describe('docs/jobs.md', () => {
 
   test('has an example of every kind, and no other code in JSON', () => {
     const kinds = examples.map(({ type, body }) => `${type} ${/"kind": "(\w+)"/.exec(body)?.[1] ?? ''}`);
-    for (const kind of ['mirror', 'backup', 'restore', 'verify', 'plan']) {
+    for (const kind of ['mirror', 'backup', 'restore', 'verify', 'settings', 'plan']) {
       expect(kinds).toContain(`job ${kind}`);
       expect(kinds).toContain(`request ${kind}`);
     }

@@ -1,6 +1,7 @@
 import type * as Sdk from '@aws-sdk/client-ecr';
 import type { Abortable } from '../../util/abort.ts';
 import { Failure, ifFound, isFailure } from '../../util/failure.ts';
+import { compareStrings } from '../../util/text.ts';
 import { ACTIONS } from './actions.ts';
 import type { EcrClient } from './client.ts';
 import type { RepositorySettings } from './repository-settings.ts';
@@ -51,7 +52,8 @@ export async function readSettings(client: EcrClient, name: string, options: Abo
     tagMutabilityExclusions: exclusions.length === 0 ? undefined : exclusions,
     scanOnPush: found.imageScanningConfiguration?.scanOnPush,
     encryption: type === undefined ? undefined : { type, key },
-    tags: tags.length === 0 ? undefined : Object.fromEntries(tags),
+    // in one order, so that equal settings are equal documents
+    tags: tags.length === 0 ? undefined : Object.fromEntries(tags.toSorted(([a], [b]) => compareStrings(a, b))),
     lifecyclePolicy: lifecycle?.lifecyclePolicyText,
     repositoryPolicy: policy?.policyText,
   };

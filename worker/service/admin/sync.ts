@@ -79,10 +79,16 @@ async function planHere(
   const state = memoryState(options.clock);
   const outbox = new Outbox();
   const run = await state.runs.begin({ id: rule.name, rule: rule.name, trigger: 'request' }, options);
-  await planScheduled({ rule, run }, { state, queue: outbox, deadLetters: outbox }, backends, {
-    ...options,
-    untilMs: undefined,
-  });
+  // settings are kept by the deployed system alone
+  await planScheduled(
+    { rule: { ...rule, settings: false }, run },
+    { state, queue: outbox, deadLetters: outbox },
+    backends,
+    {
+      ...options,
+      untilMs: undefined,
+    },
+  );
   const failures: string[] = [];
   for await (const job of state.runs.jobs(run.id, { signal: options.signal, state: 'failed' }))
     failures.push(`${job.title}: ${job.reason}`);

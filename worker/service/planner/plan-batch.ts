@@ -1,7 +1,7 @@
 import { formatReference, formatRepository, type Repository } from '../../oci/reference.ts';
 import { destinationsOf, type Destination } from '../../rules/destinations.ts';
 import type { Candidate, CopyRule } from '../../rules/rule.ts';
-import type { Run } from '../../state/state.ts';
+import type { Run, SyncRecord } from '../../state/state.ts';
 import { append } from '../../util/lists.ts';
 import type { Abortable } from '../../util/abort.ts';
 import { atSide } from '../../util/failure.ts';
@@ -43,8 +43,15 @@ export function* batchesOf(candidates: readonly Candidate[]): Generator<readonly
   for (let index = 0; index < candidates.length; index += BATCH) yield candidates.slice(index, index + BATCH);
 }
 
-/** Compares images with their destinations, and makes a job known and sends it for each image that is not everywhere yet. */
-export async function planBatch(batch: Batch, context: BatchContext, options: Abortable): Promise<void> {
+/**
+ * Compares images with their destinations, and makes a job known and sends it for each image that is not everywhere yet. Returns the
+ * destinations that the state remembers as made from this repository.
+ */
+export async function planBatch(
+  batch: Batch,
+  context: BatchContext,
+  options: Abortable,
+): Promise<readonly Destination[]> {
   const { rule, run, fail } = context;
   const resolved = await batch.list.resolve(batch.candidates, options);
   for (const { candidate, failure } of resolved.failed)
@@ -61,7 +68,7 @@ export async function planBatch(batch: Batch, context: BatchContext, options: Ab
       await fail(`plan docker://${formatReference(reference)}`, atSide('target', error));
     }
   }
-  const { jobs, faults, unchanged, unseen } = await compare(batch, images, wanted, context, options);
+  const { jobs, faults, unchanged, unseen, made } = await compare(batch, images, wanted, context, options);
   const wantedJobs = jobs.map((job) => ({ job, title: titleOf(job), fault: faults.get(job.id) }));
   const added: typeof wantedJobs = [];
   for (const one of wantedJobs) {
@@ -70,6 +77,7 @@ export async function planBatch(batch: Batch, context: BatchContext, options: Ab
     else await context.jobs.leave(one, retried, options);
   }
   await context.jobs.add(added, { unchanged, unseen }, options);
+  return made;
 }
 
 async function compare(
@@ -78,7 +86,7 @@ async function compare(
   wanted: readonly Destination[],
   { rule, run, ...context }: BatchContext,
   options: Abortable,
-): Promise<JobPlan> {
+): Promise<JobPlan & { readonly made: readonly Destination[] }> {
   const record = await context.remembered.find(wanted, options);
   const remembered = wanted.filter((key) => record(key) !== undefined);
   const presence = await context.presences.find(remembered, record, options);
@@ -90,5 +98,12 @@ async function compare(
   const planned = planJobs(from, { record, presence, referrers });
   const { jobs, refused } = await withoutRefused(planned.jobs, record, context.owners, options);
   for (const { title, failure } of refused) await context.fail(title, failure);
-  return { ...planned, jobs };
+  const source = `docker://${formatRepository({ registry, repository })}`;
+  const made = remembered.filter((key) => isOf(source, record(key)));
+  return { ...planned, jobs, made };
+}
+
+/** Whether a destination was made from an image of the repository at `source`. */
+function isOf(source: string, record: SyncRecord | undefined): boolean {
+  return record?.source.startsWith(`${source}:`) === true || record?.source.startsWith(`${source}@`) === true;
 }

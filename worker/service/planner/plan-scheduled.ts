@@ -1,6 +1,7 @@
 import type { Backends } from '../../images/backends.ts';
 import { formatRepository, type Repository } from '../../oci/reference.ts';
 import type { PlanJob } from '../../queue/job.ts';
+import type { Destination } from '../../rules/destinations.ts';
 import type { CopyRule } from '../../rules/rule.ts';
 import type { Run, StateStore } from '../../state/state.ts';
 import { anyOf, checkAborted, type Abortable } from '../../util/abort.ts';
@@ -17,6 +18,7 @@ import { archivedWarning } from './source-list.ts';
 import { batchesOf, planBatch, type BatchContext } from './plan-batch.ts';
 import { afterRepository, FROM_THE_START, isAfter, mayHaveAfter, nameOf } from './plan-jobs.ts';
 import { planRun, type PlanOptions, type PlanResult, type RunToPlan } from './plan-run.ts';
+import { planSettings } from './plan-settings.ts';
 import { Presences } from './presences.ts';
 import { Remembered } from './remembered.ts';
 import { Retries } from './retries.ts';
@@ -189,13 +191,17 @@ class RulePlanner {
     if (list.archived > 0 && isAfter(this.#after, name, '')) this.#warn(archivedWarning(name, list));
     const candidates = list.selected.filter((candidate) => isAfter(this.#after, name, nameOf(candidate)));
     const end = candidates.at(-1);
+    const archives: Destination[] = [];
     for (const batch of batchesOf(candidates)) {
-      await planBatch({ registry, repository, list, candidates: batch }, this.#batches, this.#options);
+      const made = await planBatch({ registry, repository, list, candidates: batch }, this.#batches, this.#options);
+      archives.push(...made);
       const last = batch.at(-1);
       if (last === undefined || last === end) continue;
       this.#reached = { repository: name, name: nameOf(last) };
       if (this.#isLate()) return nameOf(last);
     }
+    const context = { ...this.#batches, backends: this.#parts.backends };
+    if (end !== undefined) await planSettings({ registry, repository, archives }, context, this.#options);
     return undefined;
   }
 

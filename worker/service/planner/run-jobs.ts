@@ -1,5 +1,5 @@
 import { formatRepository } from '../../oci/reference.ts';
-import { parseLocation } from '../../oci/location.ts';
+import { parseLocation, withoutTransport } from '../../oci/location.ts';
 import { fingerprintOf } from '../../queue/fingerprint.ts';
 import {
   formatJob,
@@ -9,6 +9,7 @@ import {
   type Job,
   type ParsedMessage,
   type PlanJob,
+  type SettingsJob,
 } from '../../queue/job.ts';
 import type { Message } from '../../queue/queue.ts';
 import type { JobRecord, NewJob, Run } from '../../state/state.ts';
@@ -16,7 +17,7 @@ import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Report } from '../../util/events.ts';
 import { describeFailure, isFailure } from '../../util/failure.ts';
 import type { Service } from '../service.ts';
-import { isAfter, nameOf, planJobId } from './plan-jobs.ts';
+import { isAfter, mayHaveAfter, nameOf, planJobId } from './plan-jobs.ts';
 
 /** A longer message, as settings of repositories can make it, is not kept to be sent again: every job would pay for it. */
 const MAX_KEPT_BODY = 16 * 1024;
@@ -72,7 +73,11 @@ export class RunJobs {
 
   /** Jobs for a batch of images, and how many others of it need nothing. */
   async add(
-    jobs: readonly { readonly job: CopyJob; readonly title: string; readonly fault?: string | undefined }[],
+    jobs: readonly {
+      readonly job: CopyJob | SettingsJob;
+      readonly title: string;
+      readonly fault?: string | undefined;
+    }[],
     others: Pick<Tally, 'unchanged' | 'unseen'>,
     options: Abortable,
   ): Promise<void> {
@@ -162,7 +167,11 @@ export class RunJobs {
 
   /** Makes jobs known, then sends those that have not ended, and returns their ids. */
   async #send(
-    jobs: readonly { readonly job: CopyJob | PlanJob; readonly title: string; readonly fault?: string | undefined }[],
+    jobs: readonly {
+      readonly job: CopyJob | SettingsJob | PlanJob;
+      readonly title: string;
+      readonly fault?: string | undefined;
+    }[],
     options: Abortable,
   ): Promise<ReadonlySet<string>> {
     if (jobs.length === 0) return new Set();
@@ -176,7 +185,10 @@ export class RunJobs {
   }
 }
 
-/** Whether the message asks for a copy of an image after `after`. What cannot be read is for a worker to refuse. */
+/**
+ * Whether the message asks for a copy of an image after `after`, or for the settings of a repository that may have such images. What cannot be
+ * read is for a worker to refuse.
+ */
 function isForImageAfter(body: string, after: PlanJob['after']): boolean {
   let message: ParsedMessage;
   try {
@@ -184,6 +196,8 @@ function isForImageAfter(body: string, after: PlanJob['after']): boolean {
   } catch {
     return true;
   }
+  if (message.type === 'job' && message.job.kind === 'settings')
+    return mayHaveAfter(after, withoutTransport(message.job.from));
   if (message.type !== 'job' || (message.job.kind !== 'mirror' && message.job.kind !== 'backup')) return false;
   const from = parseLocation(message.job.from);
   if (from.transport !== 'docker') return false;

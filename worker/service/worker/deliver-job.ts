@@ -282,6 +282,8 @@ function titleOf(job: Job): string {
       return copyTitle({ from: job.from, to: [job.to] });
     case 'verify':
       return job.against === undefined ? `verify ${job.from}` : `verify ${job.from} against ${job.against}`;
+    case 'settings':
+      return copyTitle({ from: `settings of ${job.from}`, to: [job.to] });
     case 'plan':
       return `plan ${job.rule}`;
     default:

@@ -1,13 +1,19 @@
-import { posix } from 'node:path';
-import type { CopyJob, RestoreJob, VerifyJob } from '../../queue/job.ts';
+import type { CopyJob, RestoreJob, SettingsJob, VerifyJob } from '../../queue/job.ts';
 import { mayPass } from '../../queue/redelivery.ts';
 import { choicesKey, destinationKey } from '../../rules/destinations.ts';
 import { rememberedManifests } from '../planner/plan-jobs.ts';
-import { formatLocation, parseDestination, parseLocation, type Location } from '../../oci/location.ts';
+import {
+  formatLocation,
+  parseDestination,
+  parseLocation,
+  withoutTransport,
+  type Location,
+} from '../../oci/location.ts';
+import { parseRepository } from '../../oci/reference.ts';
 import type { Destinations, JobEnd, Rules } from '../../state/state.ts';
-import { checkAborted } from '../../util/abort.ts';
+import { anyOf, checkAborted } from '../../util/abort.ts';
 import { describeFailure, Failure, ifFound, isFailure, toFailure } from '../../util/failure.ts';
-import { SETTINGS_NAME, storeSettings } from '../../images/backup.ts';
+import { settingsBeside, storeSettings } from '../../images/store-settings.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
 import type { FailedDestination } from './failed-destinations.ts';
@@ -17,11 +23,11 @@ import { openLocation } from '../../images/open-location.ts';
 import type { ImageCopyResult } from '../../images/copy-image.ts';
 import { verify } from '../../images/verify.ts';
 
-/** A job that moves or reads images. */
-export type ImageJob = CopyJob | RestoreJob | VerifyJob;
+/** A job that moves or reads images, or what is stored beside them. */
+export type ImageJob = CopyJob | RestoreJob | VerifyJob | SettingsJob;
 
 export interface RunJobOptions extends OperationOptions {
-  readonly destinations: Pick<Destinations, 'get' | 'record'>;
+  readonly destinations: Pick<Destinations, 'get' | 'record' | 'letters' | 'forgetLetters'>;
   readonly rules: Pick<Rules, 'list'>;
 }
 
@@ -32,6 +38,7 @@ export async function destinationsOfJob(
   options: OperationOptions,
 ): Promise<readonly JobDestination[]> {
   if (job.kind === 'verify') return [];
+  if (job.kind === 'settings') return [{ key: destinationKey(job.to), location: serviceLocation(job.to) }];
   const from = serviceLocation(job.from);
   const destinations = new Map<string, JobDestination>();
   for (const to of job.kind === 'restore' ? [job.to] : job.to) {
@@ -60,7 +67,26 @@ export async function runJob(
   backends: Backends,
   options: RunJobOptions,
 ): Promise<Ended> {
-  if (job.kind === 'verify') return verifyImage(job, backends, options);
+  switch (job.kind) {
+    case 'verify':
+      return verifyImage(job, backends, options);
+    case 'settings':
+      return copySettings(job, destinations, backends, options);
+    case 'mirror':
+    case 'backup':
+    case 'restore':
+      return copyImage(job, destinations, backends, options);
+    default:
+      return job satisfies never;
+  }
+}
+
+async function copyImage(
+  job: CopyJob | RestoreJob,
+  destinations: readonly LeasedDestination[],
+  backends: Backends,
+  options: RunJobOptions,
+): Promise<Ended> {
   const ended = await copyToDestinations(job, destinations, backends, options);
   const isMissing = ended.state === 'failed' && ended.failed.some(({ failure }) => isFailure(failure, 'NOT_FOUND'));
   return isMissing && (await isGone(job, backends, options)) ? { state: 'gone' } : ended;
@@ -110,10 +136,11 @@ async function copyToDestinations(
         warnOfForeign(target.location, item.result, options);
         await record(job, target, item.result, options);
         // of an unchanged one too: an earlier attempt may have ended in between
-        await keepSettings(from, target.location, backends, options);
+        await keepSettings(job, from, target.location, backends, options);
       } catch (error) {
         checkAborted(options);
-        failed.push({ destination: target, failure: retryableIfChanged(error, target) });
+        const failure = namingForce(retryableIfChanged(error, target), job, target.location);
+        failed.push({ destination: target, failure });
       }
     }
   } catch (error) {
@@ -159,11 +186,15 @@ async function record(
   );
 }
 
-/** Settings that were stored beside archives are stored again with the next archive when they are older. */
+/** No planner compares the settings beside archives of requests by hand: they are compared with the next archive when they are older. */
 const SETTINGS_MS = 24 * 3600 * 1000;
 
-/** The settings of the repository belong beside its archives. A failure that may pass fails the job; any other does not harm an archive. */
+/**
+ * The settings of the repository belong beside its archives. Those of a rule are compared by its planner, not with each image. A failure that
+ * may pass fails the job; any other does not harm an archive.
+ */
 async function keepSettings(
+  job: CopyJob | RestoreJob,
   from: Location,
   archive: Location,
   backends: Backends,
@@ -171,11 +202,13 @@ async function keepSettings(
 ): Promise<void> {
   if (from.transport !== 'docker' || archive.transport !== 's3') return;
   const { registry, repository } = from.reference;
-  const settingsAt = { ...archive, key: posix.join(posix.dirname(archive.key), SETTINGS_NAME) };
+  const to = settingsBeside(archive);
   try {
-    const stored = await ifFound(backends.bucket(settingsAt.bucket).stat(settingsAt.key, options));
-    if (stored !== undefined && options.clock.now() - stored.modified.getTime() < SETTINGS_MS) return;
-    await storeSettings(backends.registry(registry, 'source'), repository, backends, settingsAt, options);
+    const stored = await ifFound(backends.bucket(to.bucket).stat(to.key, options));
+    const isNew = stored !== undefined && options.clock.now() - stored.modified.getTime() < SETTINGS_MS;
+    if (isNew || (stored !== undefined && job.rule !== undefined)) return;
+    const force = job.kind !== 'restore' && job.rule === undefined && job.force;
+    await storeSettings({ registry: backends.registry(registry, 'source'), repository, to, force }, backends, options);
   } catch (error) {
     checkAborted(options);
     if (!isFailure(error) || mayPass(error)) throw error;
@@ -184,6 +217,24 @@ async function keepSettings(
       message: `settings of ${repository} were not backed up: ${describeFailure(error)}`,
     });
   }
+}
+
+async function copySettings(
+  job: SettingsJob,
+  [destination]: readonly LeasedDestination[],
+  backends: Backends,
+  options: RunJobOptions,
+): Promise<Done> {
+  if (destination === undefined || destination.location.transport === 'docker')
+    throw new Failure('BUG', 'settings without a place');
+  const { registry: host, repository } = parseRepository(withoutTransport(job.from));
+  const request = { registry: backends.registry(host, 'source'), repository, to: destination.location };
+  const signal = anyOf(options.signal, destination.signal);
+  const isWritten = await storeSettings(request, backends, { signal });
+  // no record of settings does it
+  for (const letter of await options.destinations.letters(destination.key, { signal }))
+    await options.destinations.forgetLetters(destination.key, letter.job, { signal });
+  return { state: isWritten ? 'done' : 'skipped' };
 }
 
 async function verifyImage(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<Done> {
@@ -232,4 +283,12 @@ function retryableIfChanged(error: unknown, destination: LeasedDestination): Fai
   const hasChanged = failure.code === 'CONFLICT' && CHANGED_MEANWHILE.has(failure.context.status);
   if (failure.retryable || !(destination.signal.aborted || hasChanged)) return failure;
   return new Failure('UNAVAILABLE', failure.message, { cause: error, context: failure.context });
+}
+
+/** A rule has no flag to force: names the command that replaces what is at an archive's key. */
+function namingForce(failure: Failure, { rule, from }: CopyJob | RestoreJob, location: Location): Failure {
+  const { code, message, context } = failure;
+  if (rule === undefined || context['needsForce'] !== true) return failure;
+  const command = `transship enqueue --force ${from} ${formatLocation(location)}`;
+  return new Failure(code, `${message}; for rule ${rule}, run \`${command}\` once`, { cause: failure, context });
 }

@@ -43,7 +43,7 @@ function onlyTo(job: Job, failed: readonly FailedDestination[]): Job {
   const to = failed.map(({ destination }) => formatLocation(destination.location));
   const [first] = to;
   if (first === undefined || job.kind === 'verify' || job.kind === 'plan') return job;
-  return job.kind === 'restore' ? { ...job, to: first } : { ...job, to };
+  return job.kind === 'restore' || job.kind === 'settings' ? { ...job, to: first } : { ...job, to };
 }
 
 /** The destinations whose failure no dead letter tells of. All, where somebody has purged the dead letters. */

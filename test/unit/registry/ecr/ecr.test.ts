@@ -267,13 +267,12 @@ describe('repositories', () => {
     });
   });
 
-  test('whose settings may not be read have none to tell, with a word', async () => {
+  test('whose settings may not be read are DENIED, with the missing action', async () => {
     const made = await ecr({ deny: ['ecr:GetLifecyclePolicy'] });
-    const warnings: string[] = [];
-    const client = made.client({ report: (event) => void (event.type === 'warning' && warnings.push(event.message)) });
+    const client = made.client();
     await client.applySettings('app', { scanOnPush: true });
-    expect(await client.settings('app')).toBeUndefined();
-    expect(warnings).toEqual([expect.stringContaining('ecr:GetLifecyclePolicy')]);
+    const message = expect.stringContaining('ecr:GetLifecyclePolicy');
+    await expect(client.settings('app')).rejects.toMatchObject({ code: 'DENIED', message });
   });
 
   test('of other registries have no settings', async () => {

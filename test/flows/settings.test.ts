@@ -1,0 +1,194 @@
+// The settings of repositories beside their archives: a run of a backup rule owes them as it owes the archives.
+import { DeleteObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3';
+import { afterAll, expect, test } from 'vitest';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
+import { formatRule } from '../../worker/rules/config.ts';
+import type { CopyRule } from '../../worker/rules/rule.ts';
+import { status, type Status } from '../../worker/service/admin/status.ts';
+import { runPass } from '../../worker/service/planner/pass.ts';
+import type { Run } from '../../worker/state/state.ts';
+import { makeImage } from '../support/images.ts';
+import { openLab } from '../support/lab.ts';
+import { clientOf } from '../support/local-s3.ts';
+import { rule } from '../support/rules.ts';
+import { testService } from '../support/test-service.ts';
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+const { ecr, bucket, s3 } = lab.stack;
+const client = clientOf(s3);
+afterAll(() => client.destroy());
+
+const HOUR_MS = 3_600_000;
+const POLICY = JSON.stringify({
+  rules: [
+    {
+      rulePriority: 1,
+      selection: { tagStatus: 'untagged', countType: 'imageCountMoreThan', countNumber: 5 },
+      action: { type: 'expire' },
+    },
+  ],
+});
+
+interface BackedUp {
+  readonly key: string;
+  /** Plans what is due an hour later, does it, and returns the run. */
+  run(): Promise<Run>;
+  status(): Promise<Status>;
+  /** The document at `key`. */
+  stored(): Promise<unknown>;
+  /** Changes the settings of the repository. */
+  set(settings: Readonly<Record<string, unknown>>): Promise<void>;
+  apply(choices: Partial<CopyRule>): Promise<void>;
+}
+
+let seeds = 9500;
+/** A repository with two tags, backed up by a rule but not yet. */
+async function backedUp(name: string, registry: LocalRegistry = ecr): Promise<BackedUp> {
+  const t = testService();
+  const session = lab.session();
+  for (const tag of ['v1', 'v2'])
+    await lab.push(await makeImage({ seed: ++seeds, tag, platforms: ['linux/amd64'], layers: [2000] }), registry, name);
+  const from = [`${registry.registryHost}/${name}`];
+  const to = [`s3://${bucket}/owed/{repository}/{tag}.tar`];
+  const { backends } = session;
+  let revision = 0;
+  const bench: BackedUp = {
+    key: `owed/${name}/repository.json`,
+    run: async () => {
+      await t.clock.advance(HOUR_MS);
+      const use = { use: async <T>(work: (opened: typeof backends) => Promise<T>) => work(backends) };
+      expect(await runPass(t, use, { clock: t.clock })).toMatchObject({ begun: 1, failed: 0 });
+      await t.worker(backends).drain();
+      const [run] = await t.state.runs.list({ limit: 1 });
+      if (run?.endedAtMs === undefined) throw new Error('the run has not ended');
+      return run;
+    },
+    status: async () => status(t, { clock: t.clock }),
+    stored: async () => {
+      const body = await Array.fromAsync(await backends.bucket(bucket).read(bench.key), (chunk) => Buffer.from(chunk));
+      return JSON.parse(Buffer.concat(body).toString());
+    },
+    set: async (settings) => backends.registry(registry.registryHost, 'target').applySettings(name, settings),
+    apply: async (choices) => {
+      const { revision: now } = await t.state.rules.put(
+        { name: 'bk', document: formatRule(rule({ name: 'bk', from, to, ...choices })) },
+        revision,
+      );
+      revision = now;
+    },
+  };
+  await bench.apply({});
+  return bench;
+}
+
+/** What the bucket and ECR are asked while `work` runs: operations of S3 with their keys, and of ECR's API. */
+async function askedDuring(work: () => Promise<unknown>): Promise<{ readonly s3: string[]; readonly ecr: string[] }> {
+  const before = [new Set(s3.requests), new Set(ecr.requests)] as const;
+  await work();
+  return {
+    s3: s3.requests.filter((one) => !before[0].has(one)).map((one) => `${one.operation} ${one.key ?? ''}`),
+    ecr: ecr.requests.filter((one) => !before[1].has(one)).flatMap(({ operation }) => operation ?? []),
+  };
+}
+
+async function remove(key: string): Promise<void> {
+  await client.send(new DeleteObjectCommand({ Bucket: bucket, Key: key }));
+}
+
+test('settings of a repository that were deleted are written by the next run, once', async () => {
+  const t = await backedUp('deleted/app');
+  await t.run();
+  const before = await t.stored();
+  await remove(t.key);
+  const asked = await askedDuring(async () => {
+    expect(await t.run()).toMatchObject({ unchanged: 2, jobs: { done: 1, failed: 0 } });
+  });
+  expect(asked.s3.filter((one) => one.startsWith('PutObject'))).toEqual([`PutObject ${t.key}`]);
+  expect(await t.stored()).toEqual(before);
+});
+
+test('settings that changed while no image did are written by the next run, once', async () => {
+  const t = await backedUp('policy/app');
+  await t.run();
+  await t.set({ lifecyclePolicy: POLICY });
+  const asked = await askedDuring(async () => {
+    expect(await t.run()).toMatchObject({ unchanged: 2, jobs: { done: 1, failed: 0 } });
+  });
+  expect(asked.s3.filter((one) => one.startsWith('PutObject'))).toEqual([`PutObject ${t.key}`]);
+  expect(await t.stored()).toMatchObject({ settings: { lifecyclePolicy: POLICY } });
+});
+
+test('settings that are as they were stored cost four calls of ECR and one read, and no job', async () => {
+  const t = await backedUp('equal/app');
+  await t.run();
+  const asked = await askedDuring(async () => {
+    expect(await t.run()).toMatchObject({ unchanged: 2, jobs: { done: 0, skipped: 0, failed: 0 } });
+  });
+  expect(asked.ecr.toSorted()).toEqual([
+    'DescribeImages',
+    'DescribeRepositories',
+    'GetLifecyclePolicy',
+    'GetRepositoryPolicy',
+    'ListTagsForResource',
+  ]);
+  expect(asked.s3.toSorted()).toEqual([
+    `GetObject ${t.key}`,
+    'HeadObject owed/equal/app/v1.tar',
+    'HeadObject owed/equal/app/v2.tar',
+  ]);
+});
+
+test.each([
+  [503, undefined],
+  [403, 'AccessDenied'],
+])('settings whose one write is answered %d are written in the end', async (code, name) => {
+  const t = await backedUp(`answered/app-${code}`);
+  await t.run();
+  await t.set({ lifecyclePolicy: POLICY });
+  s3.faults.add(
+    { operation: 'PutObject', key: t.key, times: code === 503 ? 100 : 1 },
+    { kind: 'answer', status: code, ...(name === undefined ? {} : { code: name }) },
+  );
+  const run = await t.run();
+  expect(run.jobs.failed).toBe(1);
+  expect((await t.status()).rules).toMatchObject([{ faults: [expect.stringContaining('its last run had failures')] }]);
+  s3.faults.clear();
+  expect(await t.run()).toMatchObject({ jobs: { done: 1, failed: 0 } });
+  expect(await t.stored()).toMatchObject({ settings: { lifecyclePolicy: POLICY } });
+  expect((await t.status()).rules).toMatchObject([{ faults: [] }]);
+});
+
+test('a run that may not read settings is not a good one, unless its rule does not want them', async () => {
+  const strict = await lab.registry({
+    mode: 'ecr',
+    account: '333333333333',
+    region: 'eu-north-1',
+    deny: ['ecr:GetLifecyclePolicy'],
+  });
+  const t = await backedUp('secretive/app', strict);
+  expect(await t.run()).toMatchObject({ jobs: { done: 2, failed: 1 } });
+  const { rules, failed } = await t.status();
+  expect(rules).toMatchObject([{ faults: [expect.stringContaining('its last run had failures')] }]);
+  expect(failed).toMatchObject([
+    {
+      title: `settings of docker://${strict.registryHost}/secretive/app`,
+      code: 'DENIED',
+      reason: expect.stringContaining('ecr:GetLifecyclePolicy'),
+    },
+  ]);
+  expect(failed[0]?.reason).toContain('`settings: false`');
+  await t.apply({ settings: false });
+  expect(await t.run()).toMatchObject({ unchanged: 2, jobs: { failed: 0 } });
+  expect((await t.status()).rules).toMatchObject([{ faults: [] }]);
+});
+
+test('settings of another repository in the same place are kept, and the run is not a good one', async () => {
+  const t = await backedUp('shared/app');
+  await t.run();
+  const other = `${JSON.stringify({ format: 1, repository: 'shared/other', settings: {} })}\n`;
+  await client.send(new PutObjectCommand({ Bucket: bucket, Key: t.key, Body: other }));
+  expect(await t.run()).toMatchObject({ unchanged: 2, jobs: { failed: 1 } });
+  expect(await t.stored()).toMatchObject({ repository: 'shared/other' });
+  expect((await t.status()).failed).toMatchObject([{ reason: expect.stringContaining('"shared/other"') }]);
+});

@@ -1,0 +1,76 @@
+import type { Backends } from '../../images/backends.ts';
+import { hasSettings, readSettings, settingsBeside } from '../../images/store-settings.ts';
+import { formatLocation, parseLocation, type Location } from '../../oci/location.ts';
+import { formatRepository, type Repository } from '../../oci/reference.ts';
+import { jobId, type SettingsJob } from '../../queue/job.ts';
+import type { Destination } from '../../rules/destinations.ts';
+import type { Abortable } from '../../util/abort.ts';
+import { Failure, isFailure } from '../../util/failure.ts';
+import { titleOf } from './plan-jobs.ts';
+import type { BatchContext } from './plan-batch.ts';
+
+type ArchiveLocation = Extract<Location, { transport: 's3' }>;
+
+/** The archives of one repository. */
+interface ArchivedRepository extends Repository {
+  /** Those that the state remembers as archives of this repository. */
+  readonly archives: readonly Destination[];
+}
+
+/**
+ * Compares the settings of a repository with what is stored beside its archives, and sends a job for each place that has none or others.
+ * Settings that cannot be read or compared are a failed job of the run. Where no archive is remembered yet, the jobs that write the first
+ * ones store the settings too, and this only finds out whether they can be read.
+ */
+export async function planSettings(
+  { registry, repository, archives }: ArchivedRepository,
+  context: BatchContext & { readonly backends: Backends },
+  options: Abortable,
+): Promise<void> {
+  const { rule, run, jobs, backends, fail } = context;
+  if (rule.kind !== 'backup' || rule.settings === false) return;
+  const from = `docker://${formatRepository({ registry, repository })}`;
+  const source = { registry: backends.registry(registry, 'source'), repository };
+  try {
+    const document = await readSettings(source, options);
+    if (document === undefined) return;
+    for (const [to, location] of placesBeside(archives)) {
+      const job: SettingsJob = {
+        version: 1,
+        kind: 'settings',
+        id: jobId(run.id, 'settings', from, to),
+        run: run.id,
+        rule: rule.name,
+        at: new Date(run.startedAtMs).toISOString(),
+        from,
+        to,
+      };
+      if (await hasSettings({ repository, to: location }, document, backends, options)) continue;
+      await jobs.add(
+        [{ job, title: titleOf({ from: `settings of ${from}`, to: [to] }) }],
+        { unchanged: 0, unseen: 0 },
+        options,
+      );
+    }
+  } catch (error) {
+    await fail(`settings of ${from}`, isFailure(error, 'DENIED', 'CONFLICT') ? orUnwanted(error, rule.name) : error);
+  }
+}
+
+/** The same failure, with what else there is to do about it. */
+function orUnwanted({ code, message, context, cause }: Failure, rule: string): Failure {
+  const or = `${message}; or set \`settings: false\` in rule ${rule}, if they are not wanted`;
+  return new Failure(code, or, { cause, context });
+}
+
+/** Where settings belong beside these archives, by location. */
+function placesBeside(archives: readonly Destination[]): ReadonlyMap<string, ArchiveLocation> {
+  const places = new Map<string, ArchiveLocation>();
+  for (const { location } of archives) {
+    const archive = parseLocation(location);
+    if (archive.transport !== 's3') continue;
+    const beside = settingsBeside(archive);
+    places.set(formatLocation(beside), beside);
+  }
+  return places;
+}
