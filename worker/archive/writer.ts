@@ -1,4 +1,3 @@
-import { crc32 } from 'node:zlib';
 import type { Bytes, Target } from '../content/content.ts';
 import type { ObjectInfo, ObjectStore, Upload, WriteOptions } from '../objects/objects.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
@@ -266,8 +265,7 @@ class Archive implements ArchiveTarget {
   /** Resolves to a failure instead of rejecting, since it is not awaited while the blob goes on. */
   async #sendOwn(number: number, bytes: Buffer, signal: AbortSignal): Promise<Failure | undefined> {
     try {
-      const stored = this.#upload.done.get(number);
-      if (stored === undefined || stored !== crc32(bytes)) await this.#upload.part(number, bytes, { signal });
+      if (!this.#upload.holds(number, bytes)) await this.#upload.part(number, bytes, { signal });
       this.#idle.push(bytes);
       return undefined;
     } catch (error) {

@@ -31,6 +31,12 @@ export function connect(
   opened.defer(() => closed.abort());
   const { report } = options;
   const { proxies } = settings;
+  const s3 = {
+    pathStyle: options.s3?.pathStyle ?? settings.s3.pathStyle,
+    noConditions: options.s3?.noConditions ?? settings.s3.noConditions,
+    kmsKeyId: options.s3?.kmsKeyId ?? settings.s3.kmsKeyId,
+    requesterPays: options.s3?.requesterPays ?? settings.s3.requesterPays,
+  };
   // both sides read the same files
   const reportOnce = onceEach(report);
   const secrets = once((arn) => secretCredentials({ arn, clock, report, proxies }));
@@ -69,7 +75,7 @@ export function connect(
   const sides = { source: registries('source'), target: registries('target') };
   return {
     registry: (host, side) => sides[side](host),
-    bucket: once((bucket) => opened.use(openS3({ bucket, clock, report, proxies }))),
+    bucket: once((bucket) => opened.use(openS3({ ...s3, bucket, clock, report, proxies }))),
     folder: once((path) => openFiles(path)),
     temporary: async () => {
       const path = await mkdtemp(join(tmpdir(), 'transship-'));
