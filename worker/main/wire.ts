@@ -31,12 +31,7 @@ export function connect(
   opened.defer(() => closed.abort());
   const { report } = options;
   const { proxies } = settings;
-  const s3 = {
-    pathStyle: options.s3?.pathStyle ?? settings.s3.pathStyle,
-    noConditions: options.s3?.noConditions ?? settings.s3.noConditions,
-    kmsKeyId: options.s3?.kmsKeyId ?? settings.s3.kmsKeyId,
-    requesterPays: options.s3?.requesterPays ?? settings.s3.requesterPays,
-  };
+  const s3 = bucketSettings(settings.s3, options.s3);
   // both sides read the same files
   const reportOnce = onceEach(report);
   const secrets = once((arn) => secretCredentials({ arn, clock, report, proxies }));
@@ -82,6 +77,16 @@ export function connect(
       return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
+
+/** What the command says, or else the environment. */
+function bucketSettings(settings: Settings['s3'], options: ConnectOptions['s3']): Settings['s3'] {
+  return {
+    pathStyle: options?.pathStyle ?? settings.pathStyle,
+    noConditions: options?.noConditions ?? settings.noConditions,
+    kmsKeyId: options?.kmsKeyId ?? settings.kmsKeyId,
+    requesterPays: options?.requesterPays ?? settings.requesterPays,
   };
 }
 
