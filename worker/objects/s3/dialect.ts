@@ -56,11 +56,13 @@ export class Dialect {
    * to go is left out from then on.
    */
   async send<T>(carried: readonly Feature[], send: (takes: Takes) => Promise<T>): Promise<T> {
+    // another request may learn in the meantime what this one was refused for
+    const taken = { ...this.#takes };
     try {
-      return await send(this.#takes);
+      return await send(taken);
     } catch (error) {
       if (!isUnsupported(error)) throw error;
-      const droppable = carried.filter((feature) => this.#takes[feature]);
+      const droppable = carried.filter((feature) => taken[feature]);
       for (const dropped of [...droppable.map((feature) => [feature]), ...(droppable.length > 1 ? [droppable] : [])]) {
         const sent = await this.#sendWithout(dropped, send);
         if (sent !== undefined) return sent.answer;

@@ -67,6 +67,25 @@ describe('an S3 that refuses conditional writes', () => {
     expect(t.warnings).toHaveLength(1);
   });
 
+  test('takes several objects that are written at once before it is known', async () => {
+    const t = await bench('refuses-conditions', 'refuses-checksums');
+    const store = t.open();
+    const keys = ['k1', 'k2', 'k3', 'k4'];
+    await Promise.all(
+      keys.map(async (key) => {
+        const upload = await store.upload(`${key}.tar`, content.byteLength, {
+          fingerprint: 'f',
+          partSize: PART,
+          ...ABSENT,
+        });
+        await Promise.all([1, 2, 3, 4, 5].map(async (n) => send(upload, n)));
+        await upload.commit();
+      }),
+    );
+    for (const key of keys) expect(await collect(await store.read(`${key}.tar`))).toEqual(content);
+    expect(t.warnings).toHaveLength(2);
+  });
+
   test.each([
     ['a small object', 10],
     ['a stream', 9 * 1024 * 1024],
