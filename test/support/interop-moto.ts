@@ -1,7 +1,7 @@
 import { start, type Environment } from './interop-process.ts';
 
 /** An S3 that nobody here wrote: https://github.com/getmoto/moto */
-export interface Moto extends AsyncDisposable {
+interface Moto extends AsyncDisposable {
   /** `http://host:port` */
   readonly endpoint: string;
 }

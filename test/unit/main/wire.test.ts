@@ -72,7 +72,7 @@ test('a bucket is reached as the command says, or else as the environment says',
   onTestFinished(() => void vi.unstubAllEnvs());
   const stat = async (env: Readonly<Record<string, string>>, s3: ConnectOptions['s3']): Promise<unknown> => {
     await using backends = connect(readSettings(env), 'test', { report: () => undefined, s3 }, fakeClock());
-    return backends.bucket(BUCKET).stat('k');
+    return await backends.bucket(BUCKET).stat('k');
   };
   const paid = { TRANSSHIP_S3_REQUESTER_PAYS: 'true' };
   await expect(stat({}, {})).rejects.toMatchObject({ code: 'DENIED' });

@@ -66,7 +66,7 @@ export async function readObject(
 }
 
 /** What proves that an object has the bytes that were sent: its CRC-32 or, where the server keeps none, its ETag. */
-export interface SentObject {
+interface SentObject {
   readonly size: number;
   readonly crc: number | undefined;
   readonly etag: string | undefined;

@@ -26,7 +26,7 @@ export function integrityOf(
   return checksums ? { ChecksumCRC32: base64Of(crc) } : { ContentMD5: md5Of(body).toString('base64') };
 }
 
-export function md5Of(bytes: Uint8Array): Buffer {
+function md5Of(bytes: Uint8Array): Buffer {
   return createHash('md5').update(bytes).digest();
 }
 
