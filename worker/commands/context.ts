@@ -38,7 +38,7 @@ export interface SideOptions {
 }
 
 /** Each by default as the environment says. */
-export interface S3Options {
+interface S3Options {
   /** Whether buckets are asked for by path. */
   readonly pathStyle?: boolean | undefined;
   /** Whether it is accepted that writes carry no conditions. */
