@@ -40,6 +40,7 @@ const ERRORS = {
     400,
     'The request contained trailing data that was not well-formed or did not conform to our published schema.',
   ],
+  'KMS.NotFoundException': [400, 'Invalid keyId'],
   MalformedXML: [400, 'The XML you provided was not well-formed or did not validate against our published schema'],
   MaxMessageLengthExceeded: [400, 'Your request was too big.'],
   MetadataTooLarge: [400, 'Your metadata headers exceed the maximum allowed metadata size'],

@@ -53,12 +53,13 @@ function commonElements(
       message: 'Invalid Encoding Method specified in Request',
       elements: { ArgumentName: 'encoding-type', ArgumentValue: encoding },
     });
-  const write = (key: string): string => (encoding === 'url' ? encodeStrictly(key).replaceAll('%2F', '/') : key);
+  const encodes = encoding === 'url' && !request.settings.quirks.has('lists-raw-keys');
+  const write = (key: string): string => (encodes ? encodeStrictly(key).replaceAll('%2F', '/') : key);
   const delimiter = request.query.get('delimiter');
   const elements = {
     Prefix: write(request.query.get('prefix') ?? ''),
     Delimiter: delimiter === undefined ? undefined : write(delimiter),
-    EncodingType: encoding,
+    EncodingType: encodes ? encoding : undefined,
     IsTruncated: page.isTruncated,
     CommonPrefixes: page.prefixes.map((prefix) => ({ Prefix: write(prefix) })),
   };
@@ -86,7 +87,8 @@ export function listObjectsV2(request: S3Request): S3Answer {
       MaxKeys: most,
       KeyCount: page.items.length + page.prefixes.length,
       ContinuationToken: token,
-      NextContinuationToken: page.isTruncated ? encodeToken(keyOf(page.last)) : undefined,
+      NextContinuationToken:
+        page.isTruncated && !request.settings.quirks.has('loses-tokens') ? encodeToken(keyOf(page.last)) : undefined,
       StartAfter: startAfter === undefined ? undefined : write(startAfter),
       Contents: page.items.map(({ key, object }) => ({
         Key: write(key),
@@ -135,6 +137,7 @@ function decodeToken(token: string): string {
 
 export function listObjectVersions(request: S3Request): S3Answer {
   const bucket = request.store.bucket(request.bucket);
+  if (request.settings.quirks.has('misses-uploads') && bucket.uploads.size === 0) throw new S3Error('NoSuchUpload');
   const keyMarker = request.query.get('key-marker') ?? '';
   const idMarker = request.query.get('version-id-marker') ?? '';
   if (idMarker !== '' && keyMarker === '')

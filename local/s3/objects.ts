@@ -5,6 +5,7 @@ import {
   countOf,
   describe,
   ENCRYPTED,
+  etagOf,
   findObject,
   httpTime,
   isoTime,
@@ -29,6 +30,7 @@ export async function putObject(request: S3Request): Promise<S3Answer> {
   requireProtection(request, description);
   const algorithm = claimedChecksum(request.headers)?.algorithm ?? DEFAULT_ALGORITHM;
   return storeBody(request, [algorithm], (segments, { bytes, md5, checksums }) => {
+    const etag = etagOf(request, md5);
     checkWriteCondition(request);
     const version: ObjectVersion = {
       ...description,
@@ -37,7 +39,7 @@ export async function putObject(request: S3Request): Promise<S3Answer> {
       order: request.store.nextOrder(),
       modifiedMs: Date.now(),
       bytes,
-      etag: md5,
+      etag,
       checksum: { algorithm, type: 'FULL_OBJECT', value: checksums.get(algorithm) ?? '' },
       segments,
     };
@@ -47,7 +49,7 @@ export async function putObject(request: S3Request): Promise<S3Answer> {
         ...ENCRYPTED,
         ...versionHeader(request.store, request.bucket, version.versionId),
         ...checksumHeaders(version.checksum),
-        etag: `"${md5}"`,
+        etag: `"${etag}"`,
       },
     };
   });

@@ -61,6 +61,7 @@ const DESCRIPTION = [
   'x-amz-tagging',
   'x-amz-acl',
   'x-amz-server-side-encryption',
+  'x-amz-server-side-encryption-aws-kms-key-id',
   'x-amz-object-lock-mode',
   'x-amz-object-lock-retain-until-date',
   'x-amz-object-lock-legal-hold',

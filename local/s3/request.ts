@@ -4,6 +4,7 @@ import type { ChecksumAlgorithm } from './checksum.ts';
 import { S3Error } from './error.ts';
 import type { DataReader, Segment } from './data.ts';
 import type { Description, ObjectVersion, Retention, Version } from './records.ts';
+import type { S3Quirks } from './quirks.ts';
 import type { S3Store } from './store.ts';
 import { parseXml, type XmlNode } from './xml.ts';
 
@@ -12,6 +13,8 @@ export interface S3Settings {
   readonly accountId: string;
   /** The least size of every part but the last, and of the source of a ranged copy. */
   readonly minPartBytes: number;
+  readonly quirks: S3Quirks;
+  readonly kmsKeys: ReadonlySet<string>;
 }
 
 /** One authenticated request to one operation. */
@@ -114,9 +117,7 @@ export async function storeBody<T>(
 /** What the headers of a request that begins an object say about it. */
 export function describe(request: S3Request, nowMs: number): Description {
   refuseAccessLists(request);
-  const encryption = request.headers.get('x-amz-server-side-encryption') ?? 'AES256';
-  if (encryption !== 'AES256')
-    throw new S3Error('NotImplemented', `Encryption ${encryption} is not implemented by this server.`);
+  checkEncryption(request);
   return {
     headers: describedHeaders(request.headers),
     storageClass: storageClassOf(request.headers),
@@ -124,6 +125,15 @@ export function describe(request: S3Request, nowMs: number): Description {
     retention: retentionOf(request, nowMs),
     legalHold: legalHoldOf(request),
   };
+}
+
+function checkEncryption({ headers, settings }: S3Request): void {
+  const encryption = headers.get('x-amz-server-side-encryption') ?? 'AES256';
+  const key = headers.get('x-amz-server-side-encryption-aws-kms-key-id');
+  if (encryption === 'AES256') return;
+  if (encryption !== 'aws:kms' || key === undefined)
+    throw new S3Error('NotImplemented', `Encryption ${encryption} is not implemented by this server.`);
+  if (!settings.kmsKeys.has(key)) throw new S3Error('KMS.NotFoundException', `Invalid keyId '${key}'`);
 }
 
 function describedHeaders(headers: ReadonlyMap<string, string>): Readonly<Record<string, string>> {
@@ -244,6 +254,11 @@ export function checkWriteCondition(request: S3Request): void {
 
 export function preconditionFailed(condition: string): S3Error {
   return new S3Error('PreconditionFailed', { elements: { Condition: condition } });
+}
+
+/** The ETag of what has this MD5. */
+export function etagOf({ settings }: S3Request, md5: string): string {
+  return settings.quirks.has('opaque-etags') ? createHash('md5').update(md5).digest('hex') : md5;
 }
 
 export function sameEtag(given: string, etag: string): boolean {

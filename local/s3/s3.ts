@@ -6,6 +6,7 @@ import { Faults, type RequestFault } from '../faults.ts';
 import { listen, stopListening } from '../http/listen.ts';
 import { findOperation, perform, type S3Operation } from './operations.ts';
 import type { S3Answer, S3Settings } from './request.ts';
+import { seenHeaders, type S3Quirk } from './quirks.ts';
 import { authenticate, type Credentials } from './signature.ts';
 import { S3Store } from './store.ts';
 import { renderXml, type XmlElements } from './xml.ts';
@@ -25,6 +26,10 @@ export interface S3Options {
   /** The least size of every part but the last. Default 5 MiB, as S3's; tests lower it. */
   readonly minPartBytes?: number;
   readonly faults?: Faults<S3Operation>;
+  /** What it does otherwise than Amazon's. Default nothing. */
+  readonly quirks?: readonly S3Quirk[];
+  /** Keys of KMS that objects may be encrypted with, as requests name them. Nothing is encrypted. Default none. */
+  readonly kmsKeys?: readonly string[];
   /** Made, with versions, where they are not there yet. Default none. */
   readonly buckets?: readonly string[];
 }
@@ -64,7 +69,7 @@ const KEEP_ALIVE_MS = 600_000;
 
 /**
  * An S3 in this process, as strict as the real one where a mistake of a client would show there: signatures, checksums, conditions,
- * multipart rules, versions, locks. What it does not know it refuses with 501: policies, access lists, keys of KMS or of the client, restores,
+ * multipart rules, versions, locks; with quirks, it is one of others. What it does not know it refuses with 501: policies, access lists, keys of the client, restores,
  * notifications, the first kind of list. Lifecycle rules are kept and never run. Memory is bounded by the number of connections.
  */
 export async function startS3(options: S3Options): Promise<LocalS3> {
@@ -116,6 +121,8 @@ class S3Server implements LocalS3 {
       region: this.region,
       accountId: options.accountId ?? '000000000000',
       minPartBytes: options.minPartBytes ?? 5 * 1024 * 1024,
+      quirks: new Set(options.quirks),
+      kmsKeys: new Set(options.kmsKeys),
     };
     this.#store = store;
     const serve = (request: IncomingMessage, response: ServerResponse): void => {
@@ -149,7 +156,10 @@ class S3Server implements LocalS3 {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method = '' } = request;
     const record = { method, operation: undefined, bucket: '', key: '', status: 0, receivedBytes: 0, sentBytes: 0 };
-    const requestId = randomBytes(8).toString('hex').toUpperCase();
+    const { quirks } = this.#settings;
+    const id = randomBytes(8).toString('hex');
+    const requestId = quirks.has('counts-parts') ? `tx00000${id}-0065f0c1a2-1062-default` : id.toUpperCase();
+    response.setHeader('server', quirks.size === 0 ? 'AmazonS3' : 'OtherS3');
     const isWaiting = request.headers.expect !== undefined;
     const exchange: Exchange = { request, response, record, requestId, fault: undefined, isWaiting };
     this.requests.push(record);
@@ -187,6 +197,7 @@ class S3Server implements LocalS3 {
     const signer = { ...this.credentials, region: this.region };
     const payload = authenticate({ method, path, query, headers: own }, signer, Date.now());
     if (record.operation === undefined) throw unknownOperation(asked);
+    const seen = seenHeaders(this.#settings.quirks, asked);
     if (new Map(query).size < query.length) throw new S3Error('InvalidArgument', 'A query parameter was given twice');
     const keyBytes = Buffer.byteLength(key);
     if (keyBytes > MAX_KEY_BYTES)
@@ -196,8 +207,8 @@ class S3Server implements LocalS3 {
         throw new S3Error('AccessDenied');
     const begin = (): void => takeBody(exchange);
     const onBytes = (bytes: number): void => void (record.receivedBytes += bytes);
-    const body = { request, headers, payload, begin, onBytes };
-    return perform(record.operation, { ...asked, body, store: this.#store, settings: this.#settings });
+    const body = { request, headers: seen, payload, begin, onBytes };
+    return perform(record.operation, { ...asked, headers: seen, body, store: this.#store, settings: this.#settings });
   }
 
   /** What happens before the request is served, and may be all that happens. */
@@ -324,7 +335,6 @@ function errorDocument(
 async function send(exchange: Exchange, answer: S3Answer): Promise<void> {
   const { request, response, record, fault } = exchange;
   const { status = 200, headers = {}, document, content } = answer;
-  response.setHeader('server', 'AmazonS3');
   response.setHeader('x-amz-request-id', exchange.requestId);
   response.setHeader('x-amz-id-2', Buffer.from(exchange.requestId).toString('base64'));
   // a body that was never asked for may follow, or not: the next request could not be told from it

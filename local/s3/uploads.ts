@@ -10,6 +10,7 @@ import {
   createId,
   describe,
   ENCRYPTED,
+  etagOf,
   isoTime,
   newVersionId,
   ownerOf,
@@ -101,12 +102,13 @@ export async function uploadPart(request: S3Request): Promise<S3Answer> {
     );
   return storeBody(request, [upload.algorithm], (segments, { bytes, md5, checksums }) => {
     const checksum = checksums.get(upload.algorithm);
-    keepPart(request, { number, bytes, etag: md5, checksum, modifiedMs: Date.now(), segments });
+    const etag = etagOf(request, md5);
+    keepPart(request, { number, bytes, etag, checksum, modifiedMs: Date.now(), segments });
     const answered = upload.isDeclared ? upload.algorithm : claimed;
     return {
       headers: {
         ...ENCRYPTED,
-        etag: `"${md5}"`,
+        etag: `"${etag}"`,
         ...(answered && { [`x-amz-checksum-${answered.toLowerCase()}`]: checksums.get(answered) }),
       },
     };
@@ -178,7 +180,10 @@ export function listParts(request: S3Request): S3Answer {
   const upload = findUpload(request);
   const marker = Number(request.query.get('part-number-marker') ?? 0);
   const most = countOf(request, 'max-parts');
-  const after = [...upload.parts.values()].filter((part) => part.number > marker).sort((a, b) => a.number - b.number);
+  const all = [...upload.parts.values()].sort((a, b) => a.number - b.number);
+  const countsIndex = request.settings.quirks.has('counts-from-marker');
+  const after = countsIndex ? all.slice(marker) : all.filter((part) => part.number > marker);
+  const showsChecksums = upload.isDeclared && !request.settings.quirks.has('lists-no-checksums');
   const page = after.slice(0, most);
   return {
     document: renderXml('ListPartsResult', {
@@ -199,7 +204,7 @@ export function listParts(request: S3Request): S3Answer {
         LastModified: isoTime(part.modifiedMs),
         ETag: `"${part.etag}"`,
         Size: part.bytes,
-        [`Checksum${upload.algorithm}`]: upload.isDeclared ? part.checksum : undefined,
+        [`Checksum${upload.algorithm}`]: showsChecksums ? part.checksum : undefined,
       })),
     }),
   };
@@ -281,7 +286,10 @@ function listedParts(request: S3Request, upload: Upload, listed: readonly XmlNod
   if (numbers.some((number) => !Number.isSafeInteger(number))) throw new S3Error('MalformedXML');
   if (numbers.some((number, index) => number <= (numbers[index - 1] ?? -Infinity)))
     throw new S3Error('InvalidPartOrder', { elements: { UploadId: upload.id } });
-  const parts = listed.map((node, index) => listedPart(upload, node, numbers[index] ?? 0));
+  if (request.settings.quirks.has('counts-parts') && upload.parts.size !== listed.length)
+    throw new S3Error('InvalidPart');
+  const forgets = request.settings.quirks.has('forgets-checksums');
+  const parts = listed.map((node, index) => listedPart(upload, node, numbers[index] ?? 0, forgets));
   const small = parts.slice(0, -1).find((part) => part.bytes < request.settings.minPartBytes);
   if (small !== undefined) {
     const { number: PartNumber, etag: ETag, bytes: ProposedSize } = small;
@@ -293,7 +301,7 @@ function listedParts(request: S3Request, upload: Upload, listed: readonly XmlNod
   return parts;
 }
 
-function listedPart(upload: Upload, node: XmlNode, number: number): Part {
+function listedPart(upload: Upload, node: XmlNode, number: number, forgetsChecksums: boolean): Part {
   node.allow('PartNumber', 'ETag', ...CHECKSUM_ALGORITHMS.map((algorithm) => `Checksum${algorithm}`));
   const algorithm = upload.algorithm.toLowerCase();
   const etag = node.textOf('ETag');
@@ -307,7 +315,8 @@ function listedPart(upload: Upload, node: XmlNode, number: number): Part {
   const part = upload.parts.get(number);
   const isTrue =
     part?.etag === etag.replaceAll('"', '') &&
-    checksums.every((name) => name === upload.algorithm && node.textOf(`Checksum${name}`) === part.checksum);
+    (forgetsChecksums ||
+      checksums.every((name) => name === upload.algorithm && node.textOf(`Checksum${name}`) === part.checksum));
   if (part !== undefined && isTrue) return part;
   throw new S3Error('InvalidPart', { elements: { UploadId: upload.id, PartNumber: number, ETag: etag } });
 }

@@ -29,8 +29,8 @@ async function proxied(): Promise<{ readonly proxy: TestProxy; readonly settings
 }
 
 test.each([
-  ['https://s3.example', 'CONNECT bucket.s3.example:443'],
-  ['http://s3.example', 'HEAD http://bucket.s3.example/key'],
+  ['https://s3.example', 'CONNECT s3.example:443'],
+  ['http://s3.example', 'HEAD http://s3.example/bucket/key'],
 ])('asks S3 at %s by the proxy', async (endpoint, line) => {
   vi.stubEnv('AWS_ENDPOINT_URL_S3', endpoint);
   const { proxy, settings } = await proxied();

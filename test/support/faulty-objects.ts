@@ -57,6 +57,7 @@ function wrapUpload(upload: Upload, write: <T>(work: () => Promise<T>, bytes?: n
     get done() {
       return upload.done;
     },
+    holds: (n, bytes) => upload.holds(n, bytes),
     part: async (n, bytes, options) => write(async () => upload.part(n, bytes, options), bytes.byteLength),
     commit: async (options) => write(async () => upload.commit(options)),
     abort: async () => write(async () => upload.abort()),

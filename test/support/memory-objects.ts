@@ -117,6 +117,7 @@ export class MemoryObjects implements ObjectStore {
       partSize,
       parts,
       done,
+      holds: (n, bytes) => done.get(n) === crc32(bytes),
       part: async (n, bytes, taskOptions) => {
         checkAborted(taskOptions);
         const wanted = Math.min(partSize, size - (n - 1) * partSize);

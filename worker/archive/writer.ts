@@ -1,4 +1,3 @@
-import { crc32 } from 'node:zlib';
 import type { Bytes, Target } from '../content/content.ts';
 import type { ObjectInfo, ObjectStore, Upload, WriteOptions } from '../objects/objects.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
@@ -288,8 +287,7 @@ class Archive implements ArchiveTarget {
   /** Resolves to a failure instead of rejecting, since it is not awaited while the blob goes on. */
   async #sendOwn(number: number, bytes: Buffer, signal: AbortSignal): Promise<Failure | undefined> {
     try {
-      const stored = this.#upload.done.get(number);
-      if (stored === undefined || stored !== crc32(bytes)) {
+      if (!this.#upload.holds(number, bytes)) {
         this.#reused.delete(number);
         await this.#upload.part(number, bytes, { signal });
       }

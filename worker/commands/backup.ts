@@ -2,9 +2,9 @@ import type { Command } from 'commander';
 import { backup } from '../images/backup.ts';
 import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { keepExistingOption, runImages, platformOption, withConcurrency, type ConcurrencyFlag } from './result.ts';
-import { withSideFlags, type SideFlags } from './sides.ts';
+import { withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
 
-interface BackupFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
+interface BackupFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag {
   readonly platform?: readonly string[];
   readonly referrers?: boolean;
   readonly force?: boolean;
@@ -32,7 +32,7 @@ export function addBackup(program: Command, context: CommandContext): void {
     .option('--force', 'write again what is there, and over what is no archive or one of another repository')
     .addOption(keepExistingOption())
     .option('--dry-run', 'compare, and tell what would be written');
-  withSideFlags(withConcurrency(withCommonFlags(command)), ['src']).action(
+  withS3Flags(withSideFlags(withConcurrency(withCommonFlags(command)), ['src']), { writes: true }).action(
     async (src: string, dst: string, flags: BackupFlags) => {
       const { referrers, force, keepExisting, dryRun, platform: platforms } = flags;
       await runImages(context, flags, async (backends, options) =>

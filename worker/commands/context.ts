@@ -18,6 +18,8 @@ export interface ConnectOptions {
   readonly create?: boolean | undefined;
   /** Settings of created repositories, as `repository.json` has them. Default: as ECR has it. */
   readonly createSettings?: Readonly<Record<string, unknown>> | undefined;
+  /** How buckets are reached, and how objects are stored in them. */
+  readonly s3?: S3Options | undefined;
   /** Blobs at once. Default 4. */
   readonly concurrency?: number | undefined;
   readonly report: Progress['report'];
@@ -33,6 +35,18 @@ export interface SideOptions {
   readonly tlsVerify?: boolean | undefined;
   /** Whether registries are asked by plain HTTP. Default: on loopback alone. */
   readonly plainHttp?: boolean | undefined;
+}
+
+/** Each by default as the environment says. */
+interface S3Options {
+  /** Whether buckets are asked for by path. */
+  readonly pathStyle?: boolean | undefined;
+  /** Whether it is accepted that writes carry no conditions. */
+  readonly noConditions?: boolean | undefined;
+  /** The KMS key that encrypts what is written. */
+  readonly kmsKeyId?: string | undefined;
+  /** Whether requests say that we pay for them. */
+  readonly requesterPays?: boolean | undefined;
 }
 
 /** This program once more, as a process of its own. */

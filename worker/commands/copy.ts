@@ -12,9 +12,9 @@ import {
   withConcurrency,
   type ConcurrencyFlag,
 } from './result.ts';
-import { connectFlags, withCreateFlags, withSideFlags, type SideFlags } from './sides.ts';
+import { connectFlags, withCreateFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
 
-interface CopyFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
+interface CopyFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag {
   readonly platform?: readonly string[];
   readonly referrers?: boolean;
   readonly force?: boolean;
@@ -39,7 +39,7 @@ export function addCopy(program: Command, context: CommandContext): void {
     .option('--force', 'replace also a file or object that is no image, or the archive of another repository')
     .addOption(keepExistingOption())
     .option('--dry-run', 'look at both sides and tell what would be copied');
-  withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command)))).action(
+  withS3Flags(withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command)))), { writes: true }).action(
     async (src: string, dst: string, flags: CopyFlags) => {
       const [from, to] = [parseLocation(src), parseDestination(dst)];
       if (flags.keepExisting === true && (to.transport === 'docker' || to.transport === 'oci'))

@@ -2,10 +2,10 @@ import type { Command } from 'commander';
 import { inspect, rawManifest } from '../images/inspect.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { concurrencyOf, optionsOf } from './result.ts';
-import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
+import { connectFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
 import { formatBytes, formatTable } from './text.ts';
 
-interface InspectFlags extends CommonFlags, SideFlags {
+interface InspectFlags extends CommonFlags, SideFlags, S3Flags {
   readonly raw?: boolean;
 }
 
@@ -16,52 +16,54 @@ export function addInspect(program: Command, context: CommandContext): void {
     .description('Shows platforms, sizes and what refers to an image, from its manifests alone.')
     .argument('<ref>', 'an image anywhere')
     .option('--raw', 'the manifest, byte for byte');
-  withSideFlags(withCommonFlags(command), ['src']).action(async (ref: string, flags: InspectFlags) => {
-    await withProgress(context, flags, async ({ report }) => {
-      await using backends = context.connect({
-        ...connectFlags(flags),
-        concurrency: concurrencyOf(context, {}),
-        report,
-      });
-      const options = optionsOf(context, {}, report);
-      if (flags.raw === true) {
-        context.stdout.write(Buffer.from(await rawManifest(ref, backends, options)).toString());
-        return;
-      }
-      const found = await inspect(ref, backends, options);
-      printResult(context, flags, found, () =>
-        [
-          `image      ${found.at}`,
-          ...(found.repository === undefined
-            ? []
-            : [`named      ${found.repository}${found.tags.map((tag) => `:${tag}`).join('')}`]),
-          `digest     ${found.digest}`,
-          `type       ${found.mediaType}`,
-          `in all     ${formatBytes(found.totalBytes)}`,
-          '',
-          formatTable(
-            ['platform', '>layers', '>bytes', 'digest'],
-            found.images.map((image) => [
-              image.platform ?? '-',
-              String(image.layers),
-              formatBytes(image.bytes),
-              image.digest,
-            ]),
-          ),
-          ...(found.referrers.length === 0
-            ? []
-            : [
-                '',
-                formatTable(
-                  ['refers to it', 'digest'],
-                  found.referrers.map(({ tags, artifactType, digest }) => [
-                    tags[0] ?? artifactType ?? 'unknown',
-                    digest,
-                  ]),
-                ),
+  withS3Flags(withSideFlags(withCommonFlags(command), ['src']), { writes: false }).action(
+    async (ref: string, flags: InspectFlags) => {
+      await withProgress(context, flags, async ({ report }) => {
+        await using backends = context.connect({
+          ...connectFlags(flags),
+          concurrency: concurrencyOf(context, {}),
+          report,
+        });
+        const options = optionsOf(context, {}, report);
+        if (flags.raw === true) {
+          context.stdout.write(Buffer.from(await rawManifest(ref, backends, options)).toString());
+          return;
+        }
+        const found = await inspect(ref, backends, options);
+        printResult(context, flags, found, () =>
+          [
+            `image      ${found.at}`,
+            ...(found.repository === undefined
+              ? []
+              : [`named      ${found.repository}${found.tags.map((tag) => `:${tag}`).join('')}`]),
+            `digest     ${found.digest}`,
+            `type       ${found.mediaType}`,
+            `in all     ${formatBytes(found.totalBytes)}`,
+            '',
+            formatTable(
+              ['platform', '>layers', '>bytes', 'digest'],
+              found.images.map((image) => [
+                image.platform ?? '-',
+                String(image.layers),
+                formatBytes(image.bytes),
+                image.digest,
               ]),
-        ].join('\n'),
-      );
-    });
-  });
+            ),
+            ...(found.referrers.length === 0
+              ? []
+              : [
+                  '',
+                  formatTable(
+                    ['refers to it', 'digest'],
+                    found.referrers.map(({ tags, artifactType, digest }) => [
+                      tags[0] ?? artifactType ?? 'unknown',
+                      digest,
+                    ]),
+                  ),
+                ]),
+          ].join('\n'),
+        );
+      });
+    },
+  );
 }

@@ -3,9 +3,9 @@ import { restore } from '../images/restore.ts';
 import type { SettingsMode } from '../images/restore-settings.ts';
 import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { runImages, platformOption, withConcurrency, type ConcurrencyFlag } from './result.ts';
-import { withCreateFlags, withSideFlags, type SideFlags } from './sides.ts';
+import { withCreateFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
 
-interface RestoreFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
+interface RestoreFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag {
   readonly platform?: readonly string[];
   readonly referrers?: boolean;
   readonly dryRun?: boolean;
@@ -41,15 +41,15 @@ export function addRestore(program: Command, context: CommandContext): void {
       'restore archives below a prefix too that call themselves another name than their key does',
     )
     .option('--dry-run', 'look at both sides and tell what would be copied');
-  withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command))), ['dest']).action(
-    async (src: string, dst: string, flags: RestoreFlags) => {
-      const { referrers, dryRun, platform: platforms, allowForeignGrants, trustNames } = flags;
-      // a caller that wants no repository to be created wants none to be changed either
-      const settings = flags.create === false ? 'none' : flags.settings;
-      const request = { from: src, to: dst, platforms, referrers, dryRun, settings, allowForeignGrants, trustNames };
-      await runImages(context, flags, async (backends, options) => restore(request, backends, options));
-    },
-  );
+  withS3Flags(withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command))), ['dest']), {
+    writes: false,
+  }).action(async (src: string, dst: string, flags: RestoreFlags) => {
+    const { referrers, dryRun, platform: platforms, allowForeignGrants, trustNames } = flags;
+    // a caller that wants no repository to be created wants none to be changed either
+    const settings = flags.create === false ? 'none' : flags.settings;
+    const request = { from: src, to: dst, platforms, referrers, dryRun, settings, allowForeignGrants, trustNames };
+    await runImages(context, flags, async (backends, options) => restore(request, backends, options));
+  });
 }
 
 function settingsOption(): Option {

@@ -6,7 +6,7 @@ import type { UnsentBytes } from '../images/image-target.ts';
 import type { Report } from '../util/events.ts';
 import { describeFailure } from '../util/failure.ts';
 import { printResult, withProgress, type CommandContext, type CommonFlags, type ConnectOptions } from './context.ts';
-import { connectFlags, type SideFlags } from './sides.ts';
+import { connectFlags, type S3Flags, type SideFlags } from './sides.ts';
 import { describeResumed, formatBytes, formatDigest, formatDuration, formatTable, printable } from './text.ts';
 
 export interface ConcurrencyFlag {
@@ -142,7 +142,7 @@ export function incomplete(foreign: number): string {
 /** Runs `work` over many images with progress shown, prints what became of them, and exits 1 when one failed. */
 export async function runImages(
   context: CommandContext,
-  flags: CommonFlags & SideFlags & ConcurrencyFlag,
+  flags: CommonFlags & SideFlags & S3Flags & ConcurrencyFlag,
   work: (backends: Backends, options: OperationOptions) => Promise<BatchResult>,
   connect: Pick<ConnectOptions, 'access'> = {},
 ): Promise<void> {

@@ -48,6 +48,32 @@ export function withSideFlags(command: Command, sides: readonly (keyof typeof SI
   return command;
 }
 
+/** Flags about buckets. */
+export interface S3Flags {
+  readonly s3PathStyle?: string;
+  readonly s3NoConditions?: boolean;
+  readonly s3KmsKey?: string;
+  readonly s3RequesterPays?: boolean;
+}
+
+/** Adds the flags about buckets; of those that are about writing only where the command writes objects. */
+export function withS3Flags(command: Command, o: { readonly writes: boolean }): Command {
+  command.addOption(
+    new Option(
+      '--s3-path-style <true|false>',
+      'ask for buckets by path or by host name (default: of Amazon by name, of others by path)',
+    ).choices(['true', 'false']),
+  );
+  if (o.writes)
+    command
+      .option(
+        '--s3-no-conditions',
+        'accept that writers of one key may overwrite each other, where S3 cannot prevent it',
+      )
+      .option('--s3-kms-key <key>', 'encrypt objects with this KMS key: its id, ARN or alias');
+  return command.option('--s3-requester-pays', 'pay for the requests to buckets whose owner does not');
+}
+
 /** Adds the flags about repositories that are missing where images are written. */
 export function withCreateFlags(command: Command): Command {
   return command
@@ -58,7 +84,7 @@ export function withCreateFlags(command: Command): Command {
     );
 }
 
-export function connectFlags(flags: SideFlags): Omit<ConnectOptions, 'report'> {
+export function connectFlags(flags: SideFlags & S3Flags): Omit<ConnectOptions, 'report'> {
   const source: SideOptions = {
     credentials: flags.srcCreds,
     authFile: flags.srcAuthfile,
@@ -75,7 +101,13 @@ export function connectFlags(flags: SideFlags): Omit<ConnectOptions, 'report'> {
     tlsVerify: flags.destTlsVerify === undefined ? undefined : flags.destTlsVerify === 'true',
     plainHttp: flags.destPlainHttp,
   };
-  return { source, target, create: flags.create, createSettings: readSettings(flags.createSettings) };
+  const s3 = {
+    pathStyle: flags.s3PathStyle === undefined ? undefined : flags.s3PathStyle === 'true',
+    noConditions: flags.s3NoConditions,
+    kmsKeyId: flags.s3KmsKey,
+    requesterPays: flags.s3RequesterPays,
+  };
+  return { source, target, s3, create: flags.create, createSettings: readSettings(flags.createSettings) };
 }
 
 function readSettings(path: string | undefined): Readonly<Record<string, unknown>> | undefined {

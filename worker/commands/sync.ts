@@ -2,8 +2,9 @@ import { Option, type Command } from 'commander';
 import { readConfig } from './apply.ts';
 import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { runImages, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { withS3Flags, type S3Flags } from './sides.ts';
 
-interface SyncFlags extends CommonFlags, ConcurrencyFlag {
+interface SyncFlags extends CommonFlags, S3Flags, ConcurrencyFlag {
   readonly file: string;
   readonly rule?: readonly string[];
   readonly dryRun?: boolean;
@@ -23,7 +24,7 @@ export function addSync(program: Command, context: CommandContext): void {
       ),
     )
     .option('--dry-run', 'compare, and tell what would be copied');
-  withConcurrency(withCommonFlags(command)).action(async (flags: SyncFlags) => {
+  withS3Flags(withConcurrency(withCommonFlags(command)), { writes: true }).action(async (flags: SyncFlags) => {
     const { sync } = await import('../service/admin/sync.ts');
     const config = await readConfig(flags.file, context.clock.now());
     await runImages(

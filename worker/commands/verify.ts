@@ -2,10 +2,10 @@ import type { Command } from 'commander';
 import { verify, type VerifyResult } from '../images/verify.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { concurrencyOf, incomplete, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
-import { connectFlags, withSideFlags, type SideFlags } from './sides.ts';
+import { connectFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
 import { formatBytes, formatDigest, formatTable, printable } from './text.ts';
 
-interface VerifyFlags extends CommonFlags, SideFlags, ConcurrencyFlag {
+interface VerifyFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag {
   readonly deep?: boolean;
   readonly against?: string;
 }
@@ -23,46 +23,48 @@ export function addVerify(program: Command, context: CommandContext): void {
       '--against <ref>',
       'also compare with this image, the source or a mirror of it; it is the target to the flags below',
     );
-  withSideFlags(withConcurrency(withCommonFlags(command))).action(async (ref: string, flags: VerifyFlags) => {
-    const results = await withProgress(context, flags, async ({ report }) => {
-      await using backends = context.connect({
-        ...connectFlags(flags),
-        concurrency: concurrencyOf(context, flags),
-        report,
+  withS3Flags(withSideFlags(withConcurrency(withCommonFlags(command))), { writes: false }).action(
+    async (ref: string, flags: VerifyFlags) => {
+      const results = await withProgress(context, flags, async ({ report }) => {
+        await using backends = context.connect({
+          ...connectFlags(flags),
+          concurrency: concurrencyOf(context, flags),
+          report,
+        });
+        return await verify(
+          { at: ref, deep: flags.deep, against: flags.against },
+          backends,
+          optionsOf(context, flags, report),
+        );
       });
-      return await verify(
-        { at: ref, deep: flags.deep, against: flags.against },
-        backends,
-        optionsOf(context, flags, report),
+      const faults = results.flatMap((result) =>
+        result.faults.map((fault) => `fault: ${result.at}: ${printable(fault)}`),
       );
-    });
-    const faults = results.flatMap((result) =>
-      result.faults.map((fault) => `fault: ${result.at}: ${printable(fault)}`),
-    );
-    printResult(context, flags, results, () =>
-      [
-        formatTable(
-          ['result', 'digest', '>manifests', '>blobs', '>hashed', 'image'],
-          results.map((result) => [
-            wordOf(result),
-            result.digest === undefined ? '' : formatDigest(result.digest),
-            String(result.manifests),
-            String(result.blobs),
-            formatBytes(result.hashedBytes),
-            result.at,
-          ]),
-        ),
-        ...results
-          .filter((result) => !result.complete && result.faults.length === 0)
-          .map((result) => `note: ${result.at}: another tool made it: its tar headers and padding were not compared`),
-        ...results
-          .filter((result) => result.foreign.length > 0)
-          .map((result) => `${incomplete(result.foreign.length)}: ${result.at}`),
-        ...faults,
-      ].join('\n'),
-    );
-    if (faults.length > 0) context.exit(3);
-  });
+      printResult(context, flags, results, () =>
+        [
+          formatTable(
+            ['result', 'digest', '>manifests', '>blobs', '>hashed', 'image'],
+            results.map((result) => [
+              wordOf(result),
+              result.digest === undefined ? '' : formatDigest(result.digest),
+              String(result.manifests),
+              String(result.blobs),
+              formatBytes(result.hashedBytes),
+              result.at,
+            ]),
+          ),
+          ...results
+            .filter((result) => !result.complete && result.faults.length === 0)
+            .map((result) => `note: ${result.at}: another tool made it: its tar headers and padding were not compared`),
+          ...results
+            .filter((result) => result.foreign.length > 0)
+            .map((result) => `${incomplete(result.foreign.length)}: ${result.at}`),
+          ...faults,
+        ].join('\n'),
+      );
+      if (faults.length > 0) context.exit(3);
+    },
+  );
 }
 
 /** What was found out, and no more than that. */

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { BucketSettings } from '../objects/s3/client.ts';
 import { withoutSecrets } from '../oci/reference.ts';
 import type { LogLevel } from '../telemetry/logs.ts';
 import { parseAllowed } from '../rules/targets.ts';
@@ -18,6 +19,8 @@ export interface Settings {
   readonly certificateFolders: readonly string[];
   /** How hosts are reached that a proxy stands before. */
   readonly proxies: Proxies;
+  /** How buckets are reached, and how objects are stored in them. */
+  readonly s3: BucketSettings;
   /** Blobs at once; absent: the default. */
   readonly concurrency: number | undefined;
   /** Of the deployed system; only commands that need it miss it. */
@@ -55,6 +58,12 @@ export function readSettings(env: Environment, uid: number | undefined = process
     requiredAuthFile: required,
     certificateFolders: certificateFoldersOf(env),
     proxies: readProxies(env),
+    s3: {
+      pathStyle: readFlag(env, 'TRANSSHIP_S3_PATH_STYLE'),
+      noConditions: readFlag(env, 'TRANSSHIP_S3_NO_CONDITIONS'),
+      kmsKeyId: text(env, 'TRANSSHIP_S3_KMS_KEY'),
+      requesterPays: readFlag(env, 'TRANSSHIP_S3_REQUESTER_PAYS'),
+    },
     concurrency: readCount(env, 'TRANSSHIP_CONCURRENCY', 64),
     queueUrl: readQueueUrl(env, 'TRANSSHIP_QUEUE_URL'),
     deadLetterQueueUrl: readQueueUrl(env, 'TRANSSHIP_DEAD_LETTER_QUEUE_URL'),
@@ -153,6 +162,13 @@ function readCount(env: Environment, name: string, most: number, least = 1): num
   const number = Number(value);
   if (Number.isInteger(number) && number >= least && number <= most) return number;
   throw new Failure('INVALID', `${name}: ${quote(value)} is not a whole number from ${least} to ${most}`);
+}
+
+function readFlag(env: Environment, name: string): boolean | undefined {
+  const value = text(env, name);
+  if (value === undefined) return undefined;
+  if (value === 'true' || value === 'false') return value === 'true';
+  throw new Failure('INVALID', `${name}: ${quote(value)} is neither true nor false`);
 }
 
 function readQueueUrl(env: Environment, name: string): string | undefined {

@@ -34,6 +34,7 @@ export function connect(
   opened.defer(() => closed.abort());
   const { report } = options;
   const { proxies } = settings;
+  const s3 = bucketSettings(settings.s3, options.s3);
   // both sides read the same files
   const reportOnce = onceEach(report);
   const secrets = once((arn) => secretCredentials({ arn, clock, report, proxies }));
@@ -72,7 +73,7 @@ export function connect(
   const sides = { source: registries('source'), target: registries('target') };
   return {
     registry: (host, side) => sides[side](host),
-    bucket: once((bucket) => opened.use(openS3({ bucket, clock, report, proxies }))),
+    bucket: once((bucket) => opened.use(openS3({ ...s3, bucket, clock, report, proxies }))),
     folder: once((path) => openFiles(path)),
     temporary: temporaryFolder,
     standardStreams: standardStreams(temporaryFolder, opened, report),
@@ -96,6 +97,16 @@ async function temporaryFolder(): Promise<TemporaryFolder> {
       await rm(path, { recursive: true, force: true });
       temporaries.delete(path);
     },
+  };
+}
+
+/** What the command says, or else the environment. */
+function bucketSettings(settings: Settings['s3'], options: ConnectOptions['s3']): Settings['s3'] {
+  return {
+    pathStyle: options?.pathStyle ?? settings.pathStyle,
+    noConditions: options?.noConditions ?? settings.noConditions,
+    kmsKeyId: options?.kmsKeyId ?? settings.kmsKeyId,
+    requesterPays: options?.requesterPays ?? settings.requesterPays,
   };
 }
 

@@ -76,8 +76,11 @@ export interface Upload {
   readonly partSize: number;
   /** How many parts there are: numbered from 1. */
   readonly parts: number;
-  /** CRC-32 (IEEE, as an unsigned number) of every part that is stored already. Grows as parts are stored. */
-  readonly done: ReadonlyMap<number, number>;
+  /** Every part that is stored already, with its CRC-32 (IEEE, as an unsigned number) where the store tells it. Grows as parts are stored. */
+  readonly done: ReadonlyMap<number, number | undefined>;
+
+  /** Whether part `number` is stored already with exactly these bytes. */
+  holds(number: number, bytes: Uint8Array): boolean;
 
   /**
    * Stores part `number`, replacing what was stored as that part before. Any order, many at once. `bytes` must be the part's whole content and

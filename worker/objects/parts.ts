@@ -1,12 +1,12 @@
 import { Failure } from '../util/failure.ts';
 
-/** The parts of an upload of known size: where each lies, and the CRC-32 of those that are stored. */
+/** The parts of an upload of known size: where each lies, and the CRC-32 of those that are stored, where it is known. */
 export class Parts {
   readonly size: number;
   /** Bytes of every part but the last. */
   readonly partSize: number;
   readonly count: number;
-  readonly done = new Map<number, number>();
+  readonly done = new Map<number, number | undefined>();
 
   constructor(size: number, partSize: number) {
     this.size = size;

@@ -17,6 +17,7 @@ const SQS_SEND = 'https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIRe
 const SQS_EXTEND =
   'https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html';
 const ECR = 'https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepository.html';
+const KMS = 'https://docs.aws.amazon.com/kms/latest/APIReference/API_GenerateDataKey.html';
 const PROVIDERS = 'https://docs.aws.amazon.com/sdk-for-javascript/v3/developer-guide/setting-credentials-node.html';
 
 /** Credentials whose time is over: new ones may be there already. */
@@ -84,6 +85,9 @@ const ROWS: readonly Row[] = [
     code: 'UNAUTHENTICATED',
     source: S3,
   },
+  // of the key that encrypts an object: not even one that does not exist says that the object does not
+  { names: ['KMS.Internal', 'KMS.KMSInternal', 'KMS.DependencyTimeout'], code: 'UNAVAILABLE', source: KMS },
+  { names: ['KMS.*'], code: 'INVALID', source: KMS },
   { names: ['NoSuchBucket', 'NoSuchKey', '*NotFound'], code: 'NOT_FOUND', source: S3 },
   { names: ['QueueDoesNotExist'], code: 'NOT_FOUND', source: SQS },
   { names: ['PreconditionFailed'], code: 'CONFLICT', source: S3 },

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Command } from 'commander';
 import { afterAll, beforeAll, test } from 'vitest';
-import { connectFlags } from '../../../worker/commands/sides.ts';
+import { connectFlags, withS3Flags } from '../../../worker/commands/sides.ts';
 import { parseRepositorySettings } from '../../../worker/registry/ecr/repository-settings.ts';
 import { isFailure } from '../../../worker/util/failure.ts';
 
@@ -29,6 +30,20 @@ test('flags of each side become options of that side', () => {
   assert.deepEqual(
     [options.target?.assumeRole, options.target?.externalId],
     ['arn:aws:iam::222222222222:role/x', 'id'],
+  );
+});
+
+test('flags about buckets become options, and those that are not given are left to the environment', () => {
+  const parsed = (...args: readonly string[]): unknown => {
+    const command = withS3Flags(new Command(), { writes: true }).parse(args, { from: 'user' });
+    return connectFlags(command.opts()).s3;
+  };
+  const nothing = { pathStyle: undefined, noConditions: undefined, kmsKeyId: undefined, requesterPays: undefined };
+  assert.deepEqual(parsed(), nothing);
+  assert.deepEqual(parsed('--s3-path-style=false'), { ...nothing, pathStyle: false });
+  assert.deepEqual(
+    parsed('--s3-path-style', 'true', '--s3-no-conditions', '--s3-kms-key', 'alias/backup', '--s3-requester-pays'),
+    { pathStyle: true, noConditions: true, kmsKeyId: 'alias/backup', requesterPays: true },
   );
 });
 

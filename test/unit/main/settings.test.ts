@@ -119,7 +119,29 @@ test('the deployed system is what the environment names, and nothing where it na
   });
 });
 
+test('how buckets are reached is what the environment says, and undefined where it says nothing', () => {
+  assert.deepEqual(readSettings({}).s3, {
+    pathStyle: undefined,
+    noConditions: undefined,
+    kmsKeyId: undefined,
+    requesterPays: undefined,
+  });
+  const environment = {
+    TRANSSHIP_S3_PATH_STYLE: 'false',
+    TRANSSHIP_S3_NO_CONDITIONS: 'true',
+    TRANSSHIP_S3_KMS_KEY: 'alias/backup',
+    TRANSSHIP_S3_REQUESTER_PAYS: 'true',
+  };
+  assert.deepEqual(readSettings(environment).s3, {
+    pathStyle: false,
+    noConditions: true,
+    kmsKeyId: 'alias/backup',
+    requesterPays: true,
+  });
+});
+
 test.each([
+  [{ TRANSSHIP_S3_PATH_STYLE: 'yes' }, /TRANSSHIP_S3_PATH_STYLE: "yes" is neither true nor false/],
   [{ TRANSSHIP_QUEUE_URL: 'jobs' }, /TRANSSHIP_QUEUE_URL: "jobs" is not the URL of a queue/],
   [
     { TRANSSHIP_ALLOW: '111111111111,s3://abc/d' },
@@ -137,7 +159,7 @@ test.each([
 
 test('docs/worker.md has every variable that is read, and no other', () => {
   const names = (path: string): readonly string[] =>
-    [...new Set(readFileSync(path, 'utf8').match(/\bTRANSSHIP_[A-Z_]+/g))].sort();
+    [...new Set(readFileSync(path, 'utf8').match(/\bTRANSSHIP_[A-Z0-9_]+/g))].sort();
   assert.deepEqual(names('docs/worker.md'), names('worker/main/settings.ts'));
 });
 

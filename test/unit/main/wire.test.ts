@@ -3,6 +3,7 @@ import type { ConnectOptions } from '../../../worker/commands/context.ts';
 import { readSettings } from '../../../worker/main/settings.ts';
 import { connect, connectService } from '../../../worker/main/wire.ts';
 import { fakeClock } from '../../support/clock.ts';
+import { BUCKET, openS3 } from '../../support/local-s3.ts';
 import { scriptedServer } from '../../support/scripted-server.ts';
 
 test('a command that needs the deployed system names every variable that is missing', () => {
@@ -59,4 +60,23 @@ describe('how a registry is reached', () => {
   test('is not what they say of another side’s flags', async () => {
     expect(await seen({ target: { credentials: 'ann:anns' } }, 1)).toBe(basic('rob', 'robs'));
   });
+});
+
+test('a bucket is reached as the command says, or else as the environment says', async () => {
+  await using server = await openS3({ quirks: ['requester-pays'] });
+  const { endpoint, credentials } = server.s3;
+  vi.stubEnv('AWS_ENDPOINT_URL_S3', endpoint);
+  vi.stubEnv('AWS_REGION', 'us-east-1');
+  vi.stubEnv('AWS_ACCESS_KEY_ID', credentials.accessKeyId);
+  vi.stubEnv('AWS_SECRET_ACCESS_KEY', credentials.secretAccessKey);
+  onTestFinished(() => void vi.unstubAllEnvs());
+  const stat = async (env: Readonly<Record<string, string>>, s3: ConnectOptions['s3']): Promise<unknown> => {
+    await using backends = connect(readSettings(env), 'test', { report: () => undefined, s3 }, fakeClock());
+    return await backends.bucket(BUCKET).stat('k');
+  };
+  const paid = { TRANSSHIP_S3_REQUESTER_PAYS: 'true' };
+  await expect(stat({}, {})).rejects.toMatchObject({ code: 'DENIED' });
+  await expect(stat(paid, {})).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  await expect(stat({}, { requesterPays: true })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  await expect(stat(paid, { requesterPays: false })).rejects.toMatchObject({ code: 'DENIED' });
 });

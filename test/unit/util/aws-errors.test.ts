@@ -32,6 +32,9 @@ const NAMED: Readonly<Partial<Record<Code, readonly string[]>>> = {
     'NoSuchUpload',
     'ConditionalRequestConflict',
     'OperationAborted',
+    'KMS.Internal',
+    'KMS.KMSInternal',
+    'KMS.DependencyTimeout',
   ],
   THROTTLED: [
     'Throttling',
@@ -93,6 +96,9 @@ const NAMED: Readonly<Partial<Record<Code, readonly string[]>>> = {
     'InvalidTagParameter',
     'TooManyTags',
     'KmsDisabled',
+    'KMS.NotFound',
+    'KMS.Disabled',
+    'KMS.InvalidState',
     'SomethingNew',
   ],
 };

@@ -135,8 +135,12 @@ class FileUpload implements Upload {
     return this.#options.parts.count;
   }
 
-  get done(): ReadonlyMap<number, number> {
+  get done(): ReadonlyMap<number, number | undefined> {
     return this.#options.parts.done;
+  }
+
+  holds(number: number, bytes: Uint8Array): boolean {
+    return this.#options.parts.done.get(number) === crc32(bytes);
   }
 
   async part(number: number, bytes: Uint8Array, options?: Abortable): Promise<void> {

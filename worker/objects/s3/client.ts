@@ -1,5 +1,4 @@
 import { S3Client, type StorageClass } from '@aws-sdk/client-s3';
-import { isIP } from 'node:net';
 import { aborted, type Abortable } from '../../util/abort.ts';
 import { systemClock, type Clock } from '../../util/clock.ts';
 import { Failure } from '../../util/failure.ts';
@@ -8,16 +7,30 @@ import { proxiedAgent, type Proxies } from '../../util/proxies.ts';
 import { renewingCredentials } from '../../util/renew-credentials.ts';
 import { retry } from '../../util/retry.ts';
 import type { ObjectInfo, WriteOptions } from '../objects.ts';
+import { Dialect, type Feature } from './dialect.ts';
 import { isS3Error, s3Failure } from './failure.ts';
 
-export interface BucketOptions {
+/** How buckets are reached, and how objects are stored in them. */
+export interface BucketSettings {
+  /** Whether buckets are asked for by path instead of by host name. Default: of Amazon by name, of others by path. */
+  readonly pathStyle?: boolean | undefined;
+  /**
+   * Writes carry no conditions. Instead, Transship looks right before it writes; of two writers at the same moment, the last one wins. Default
+   * false: conditions are left out, with a warning, only where the server refuses them.
+   */
+  readonly noConditions?: boolean | undefined;
+  /** Encrypts what is written with this KMS key. Default: as the bucket is set. */
+  readonly kmsKeyId?: string | undefined;
+  /** Requests say that we pay for them, as buckets of the kind "requester pays" demand. Default false. */
+  readonly requesterPays?: boolean | undefined;
+}
+
+export interface BucketOptions extends BucketSettings {
   readonly bucket: string;
   /** The account that must own the bucket; DENIED when it is another's. */
   readonly expectedBucketOwner?: string | undefined;
   /** Storage class of objects that are written. Default: STANDARD. */
   readonly storageClass?: StorageClass | undefined;
-  /** Encrypts what is written with this KMS key. Default: as the bucket is set. */
-  readonly kmsKeyId?: string | undefined;
   /** Default: one with region, endpoint and credentials of the SDK's own environment. The given one is not closed. */
   readonly client?: S3Client | undefined;
   readonly clock?: Clock | undefined;
@@ -37,11 +50,14 @@ export interface S3Request {
   readonly final?: readonly string[];
   /** A HEAD, whose refusals have no code. Default false. */
   readonly withoutBody?: boolean;
+  /** Tries in all. Default: as many as the table of retries has. */
+  readonly attempts?: number;
 }
 
 interface InBucket {
   readonly Bucket: string;
   readonly ExpectedBucketOwner: string | undefined;
+  readonly RequestPayer?: 'requester';
 }
 
 /** How a new object is to be stored, as S3 takes it. */
@@ -57,6 +73,14 @@ const MAX_SOCKETS = 64;
 const CONNECT_TIMEOUT_MS = 10_000;
 /** Without a byte in either direction. S3 sends spaces while it works on a long Complete. */
 const STALL_TIMEOUT_MS = 60_000;
+/** Endpoints where every bucket has a host name of its own. Others need names and certificates for that, which most do not have. */
+const AMAZON = /(?:^|\.)(?:amazonaws\.com(?:\.cn)?|api\.aws)$/u;
+const REFUSED: Readonly<Record<Feature, string>> = {
+  checksums:
+    'this S3 refuses checksums: Transship sends Content-MD5 instead; set AWS_REQUEST_CHECKSUM_CALCULATION=WHEN_REQUIRED to send no checksums from the start',
+  conditions:
+    'this S3 refuses conditional writes: Transship looks right before it writes instead, so of two writers of one key at the same moment the last one wins; set --s3-no-conditions or TRANSSHIP_S3_NO_CONDITIONS=true to accept that',
+};
 const BODY_COMMANDS: ReadonlySet<string> = new Set(['PutObjectCommand', 'UploadPartCommand']);
 
 /**
@@ -67,13 +91,18 @@ export class Bucket implements AsyncDisposable {
   readonly #options: BucketOptions;
   readonly #client: S3Client;
   readonly #clock: Clock;
+  readonly #dialect: Dialect;
   #configured: Promise<void> | undefined;
 
   constructor(options: BucketOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#client = renewingCredentials(options.client ?? newClient(options.proxies));
+    this.#dialect = new Dialect({ checksums: true, conditions: options.noConditions !== true }, (feature) =>
+      this.warn(`s3://${options.bucket}: ${REFUSED[feature]}`),
+    );
     leaveBodiesUnsigned(this.#client);
+    hearAnswers(this.#client, this.#dialect);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -85,13 +114,23 @@ export class Bucket implements AsyncDisposable {
     return `s3://${this.#options.bucket}/${key}`;
   }
 
+  /** What the server is known to take. */
+  get dialect(): Dialect {
+    return this.#dialect;
+  }
+
   warn(message: string): void {
     this.#options.report?.({ type: 'warning', message });
   }
 
   /** The members of every request to this bucket. */
   get location(): InBucket {
-    return { Bucket: this.#options.bucket, ExpectedBucketOwner: this.#options.expectedBucketOwner };
+    const { bucket, expectedBucketOwner, requesterPays } = this.#options;
+    return {
+      Bucket: bucket,
+      ExpectedBucketOwner: expectedBucketOwner,
+      ...(requesterPays === true ? { RequestPayer: 'requester' } : {}),
+    };
   }
 
   /** The members of every request for this object. */
@@ -117,7 +156,7 @@ export class Bucket implements AsyncDisposable {
 
   /** Sends one request, and repeats it as long as that helps. Failures carry S3's code and name the action that is missing. */
   async call<T>(
-    { doing, key, action, withoutBody, final = [] }: S3Request,
+    { doing, key, action, withoutBody, attempts, final = [] }: S3Request,
     request: (client: S3Client, http: { readonly abortSignal?: AbortSignal }) => Promise<T>,
     options: Abortable,
   ): Promise<T> {
@@ -127,19 +166,33 @@ export class Bucket implements AsyncDisposable {
       `${doing} ${url}`,
       async () => {
         try {
-          await (this.#configured ??= configure(this.#client));
+          await (this.#configured ??= this.#configure());
           return { value: await request(this.#client, signal === undefined ? {} : { abortSignal: signal }) };
         } catch (error) {
           if (signal?.aborted === true) throw aborted(signal);
-          const failure = s3Failure(error, { doing, url, bucket: this.#options.bucket, action, withoutBody });
+          const { bucket, kmsKeyId, requesterPays } = this.#options;
+          const failure = s3Failure(error, { doing, url, bucket, action, withoutBody, kmsKeyId, requesterPays });
           if (isS3Error(failure, 'NoSuchUpload', ...final)) return { failure };
           throw failure;
         }
       },
-      { signal, clock: this.#clock, report: this.#options.report },
+      { signal, clock: this.#clock, report: this.#options.report, ...(attempts === undefined ? {} : { attempts }) },
     );
     if ('failure' in outcome) throw outcome.failure;
     return outcome.value;
+  }
+
+  /** Sets what depends on the SDK's own environment: how buckets are addressed, and whether checksums are wanted. */
+  async #configure(): Promise<void> {
+    const { config } = this.#client;
+    const given = await config.endpoint?.();
+    const host = given?.hostname ?? hostOf(await config.serviceConfiguredEndpoint?.());
+    if (this.#options.pathStyle ?? (host !== undefined && !AMAZON.test(host))) config.forcePathStyle = true;
+    // https://docs.aws.amazon.com/sdkref/latest/guide/feature-dataintegrity.html
+    if (this.#options.client === undefined && (await config.requestChecksumCalculation()) === 'WHEN_REQUIRED')
+      this.#dialect.leaveOut('checksums');
+    // parts and small objects carry a CRC-32 of ours
+    config.requestChecksumCalculation = async () => 'WHEN_REQUIRED';
   }
 }
 
@@ -147,8 +200,7 @@ function newClient(proxies: Proxies | undefined): S3Client {
   const agent = { keepAlive: true, maxSockets: MAX_SOCKETS, ...proxiedAgent(proxies) };
   return new S3Client({
     maxAttempts: 1,
-    // parts and small objects carry a CRC-32 of ours, and the caller hashes what is read
-    requestChecksumCalculation: 'WHEN_REQUIRED',
+    // the caller hashes what is read
     responseChecksumValidation: 'WHEN_REQUIRED',
     // the SDK opens a connection of its own for each request that waits for 100 Continue
     expectContinueHeader: false,
@@ -159,15 +211,6 @@ function newClient(proxies: Proxies | undefined): S3Client {
       httpsAgent: agent,
     },
   });
-}
-
-/** Endpoints that have no names for buckets below their own are asked by path. */
-async function configure(client: S3Client): Promise<void> {
-  const { endpoint, serviceConfiguredEndpoint } = client.config;
-  const given = await endpoint?.();
-  const host = given?.hostname ?? hostOf(await serviceConfiguredEndpoint?.());
-  if (host !== undefined && (isIP(host) !== 0 || !host.includes('.') || host.endsWith('.localhost')))
-    client.config.forcePathStyle = true;
 }
 
 function hostOf(url: string | undefined): string | undefined {
@@ -184,6 +227,19 @@ function leaveBodiesUnsigned(client: S3Client): void {
         return next(args);
       },
     { step: 'build', name: 'leaveBodiesUnsigned', override: true },
+  );
+}
+
+/** Shows the headers of every answer to `dialect`. */
+function hearAnswers(client: S3Client, dialect: Dialect): void {
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      const result = await next(args);
+      dialect.hear((result.response as { headers: Record<string, string> }).headers);
+      return result;
+    },
+    // nearer to the network than what reads the answer
+    { step: 'deserialize', priority: 'low' },
   );
 }
 

@@ -12,11 +12,16 @@ interface S3Call {
   readonly action: string;
   /** A HEAD: S3's answer has no code either, and its status is all there is. Default false. */
   readonly withoutBody?: boolean | undefined;
+  /** The KMS key that the bucket's objects are to be encrypted with. */
+  readonly kmsKeyId?: string | undefined;
+  /** Whether the request said that we pay for it. Default false. */
+  readonly requesterPays?: boolean | undefined;
 }
 
 /**
  * What the SDK threw as a Failure: the code that S3 sent decides, then the HTTP status, then the kind of network error. `context.error` is
- * S3's code, `context.noCredentials` where the SDK found none, `context.expiredCredentials` where they have expired. Nothing of the request is kept, since S3 repeats key ids and what was signed in its answers.
+ * S3's code, `context.noCredentials` where the SDK found none, `context.expiredCredentials` where they have expired, `context.unsupported` where
+ * the server does not know what a header asks for. Nothing of the request is kept, since S3 repeats key ids and what was signed in its answers.
  */
 export function s3Failure(thrown: unknown, call: S3Call): Failure {
   if (thrown instanceof Failure) return thrown;
@@ -34,8 +39,20 @@ export function s3Failure(thrown: unknown, call: S3Call): Failure {
       retryAfterMs,
       ...(name === 'CredentialsProviderError' ? { noCredentials: true } : {}),
       ...(isExpiry(thrown) ? { expiredCredentials: true } : {}),
+      ...(isOfHeader(error) ? { unsupported: true } : {}),
     },
   });
+}
+
+/** Whether the server refused the request because it does not know what one of its headers asks for. */
+export function isUnsupported(error: unknown): error is Failure {
+  return error instanceof Failure && error.context['unsupported'] === true;
+}
+
+/** Amazon and most others answer 501. Backblaze answers 400 "Unsupported header 'x-amz-checksum-crc32' received for this API call.". */
+function isOfHeader({ name, status, message }: S3Error): boolean {
+  if (codeOfName(name) !== undefined) return false;
+  return status === 501 || (status === 400 && /unsupported|not (?:supported|implemented)/iu.test(message));
 }
 
 /** Whether S3 answered with one of these codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html */
@@ -111,7 +128,12 @@ const MEANINGS: readonly Meaning[] = [
   },
   {
     names: ['AccessDenied', 'AllAccessDisabled', 'AccountProblem', 'Forbidden'],
-    what: ({ call, said }) => `access denied: ${call.action} is needed (${said})`,
+    what: accessDenied,
+  },
+  {
+    names: ['NotImplemented'],
+    what: ({ call, said }) =>
+      call.kmsKeyId === undefined ? said : `${said}: this S3 may not know KMS keys: leave --s3-kms-key out`,
   },
   {
     names: ['ExpiredToken', 'TokenRefreshRequired'],
@@ -152,12 +174,32 @@ const MEANINGS: readonly Meaning[] = [
   },
 ];
 
+function accessDenied({ call, said }: Answer): string {
+  const { kmsKeyId: key, requesterPays } = call;
+  // https://docs.aws.amazon.com/AmazonS3/latest/userguide/troubleshoot-403-errors.html
+  const missing = /not authorized to perform: ([\w-]+:\w+)/u.exec(said)?.[1];
+  if (missing !== undefined || !/^access denied$/iu.test(said))
+    return `access denied: ${missing ?? call.action} is needed (${said})`;
+  const onKey = key === undefined ? '' : `, with kms:GenerateDataKey and kms:Decrypt on ${key}`;
+  // https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html
+  const payer = requesterPays === true ? '' : '; for a bucket whose requesters pay, set --s3-requester-pays';
+  return `access denied: ${call.action} is needed${onKey}${payer}`;
+}
+
+/** https://docs.aws.amazon.com/kms/latest/APIReference/API_GenerateDataKey.html */
+function unusableKey({ call, said }: Answer): string {
+  return call.kmsKeyId === undefined
+    ? `the KMS key that encrypts it cannot be used: enable it, or see what it is (${said})`
+    : `the KMS key ${call.kmsKeyId} cannot be used: check --s3-kms-key or TRANSSHIP_S3_KMS_KEY; the key has to be enabled, and in the region of the bucket (${said})`;
+}
+
 function fromService(error: S3Error, call: S3Call): Verdict {
   const { name, status = 0, message, region } = error;
   const said = isUnnamed(name)
     ? `the answer was HTTP ${status}, without an error code of S3`
     : trimmed(message === '' || message === 'UnknownError' ? `S3 answered ${name}, HTTP ${status}` : message);
-  const { what = said } = MEANINGS.find(({ names }) => names.includes(name)) ?? {};
+  const { what = name.startsWith('KMS.') ? unusableKey : said } =
+    MEANINGS.find(({ names }) => names.includes(name)) ?? {};
   return {
     code: codeOfName(name) ?? codeOfPassingStatus(status) ?? codeOfOther(error, call),
     what: typeof what === 'string' ? what : what({ name, said, region, call }),
@@ -165,7 +207,9 @@ function fromService(error: S3Error, call: S3Call): Verdict {
 }
 
 /** What has no code of S3 comes from something in between, and may be another answer next time. */
-function codeOfOther({ name, status = 0 }: S3Error, { withoutBody = false }: S3Call): Code {
+function codeOfOther(error: S3Error, { withoutBody = false }: S3Call): Code {
+  const { name, status = 0 } = error;
+  if (isOfHeader(error)) return 'UNSUPPORTED';
   if (isUnnamed(name) && !withoutBody && status >= 400 && status < 500) return 'UNAVAILABLE';
   return codeOfStatus(status);
 }
@@ -188,8 +232,6 @@ function codeOfStatus(status: number): Code {
     case 409:
     case 412:
       return 'CONFLICT';
-    case 501:
-      return 'UNSUPPORTED';
     default:
       return status >= 400 && status < 500 ? 'INVALID' : 'UNAVAILABLE';
   }

@@ -5,24 +5,28 @@ import {
   ListMultipartUploadsCommand,
   ListPartsCommand,
   UploadPartCommand,
+  type CompleteMultipartUploadCommandInput,
+  type ListMultipartUploadsCommandInput,
+  type ListMultipartUploadsOutput,
   type MultipartUpload,
 } from '@aws-sdk/client-s3';
 import { append } from '../../util/lists.ts';
 import type { Abortable } from '../../util/abort.ts';
 import { crc32Combine } from '../../util/crc32.ts';
-import { Failure, toFailure } from '../../util/failure.ts';
+import { Failure, isFailure, toFailure } from '../../util/failure.ts';
 import type { Condition, ObjectInfo, WriteOptions } from '../objects.ts';
 import type { Bucket } from './client.ts';
-import { isRefusal, isS3Error } from './failure.ts';
-import { findSent, statObject } from './read.ts';
-import { base64Of, crcOf, decoded, headersOf } from './values.ts';
+import type { Takes } from './dialect.ts';
+import { isRefusal, isS3Error, isUnsupported } from './failure.ts';
+import { checkCondition, findSent, statIfThere } from './read.ts';
+import { base64Of, crcOf, decoded, etagOfParts, headersOf, integrityOf } from './values.ts';
 
 /** A part as S3 has it. */
 export interface StoredPart {
   readonly number: number;
   readonly size: number;
   readonly etag: string;
-  /** Absent when the upload was begun without CRC-32. */
+  /** Undefined when the upload was begun without CRC-32, or the server forgets it. */
   readonly crc: number | undefined;
 }
 
@@ -35,7 +39,8 @@ export interface Multipart {
 /** The object that the parts of an upload make. */
 export interface WholeObject {
   readonly size: number;
-  readonly crc: number;
+  /** Undefined where that of a part is not known. */
+  readonly crc: number | undefined;
   readonly condition: Condition | undefined;
 }
 
@@ -47,8 +52,16 @@ export interface MultipartCalls {
   describe(key: string): string;
   /** Reports a warning. */
   warn(message: string): void;
-  /** NOT_FOUND without the object. */
-  stat(key: string, options: Abortable): Promise<ObjectInfo>;
+  /** Whether answers have come, and none from Amazon. */
+  readonly isForeign: boolean;
+  /** Whether it was found out already if uploads can be taken up again. */
+  triedTakingUp: boolean;
+  /** Whether Complete has to list every part that is stored, so that no marker may be among them. */
+  readonly countsParts: boolean;
+  /** The object; undefined where there is none, or we may not know. */
+  stat(key: string, options: Abortable): Promise<ObjectInfo | undefined>;
+  /** Before the first byte: finds out whether a server that is not Amazon's takes conditional writes. Reports a warning where it does not. */
+  tryConditions(key: string, options: Abortable): Promise<void>;
   /** Begins an upload. */
   begin(key: string, options: WriteOptions): Promise<Multipart>;
   /** The unfinished uploads of exactly this key, the one begun last first. */
@@ -78,6 +91,8 @@ export function multipartCalls(bucket: Bucket): MultipartCalls {
 
 class BucketMultipart implements MultipartCalls {
   readonly #bucket: Bucket;
+  triedTakingUp = false;
+  #triedConditions = false;
 
   constructor(bucket: Bucket) {
     this.#bucket = bucket;
@@ -91,22 +106,53 @@ class BucketMultipart implements MultipartCalls {
     this.#bucket.warn(message);
   }
 
-  async stat(key: string, options: Abortable): Promise<ObjectInfo> {
-    return statObject(this.#bucket, key, options);
+  get isForeign(): boolean {
+    return this.#bucket.dialect.isForeign;
+  }
+
+  get countsParts(): boolean {
+    return this.#bucket.dialect.countsParts;
+  }
+
+  async stat(key: string, options: Abortable): Promise<ObjectInfo | undefined> {
+    return statIfThere(this.#bucket, key, options);
+  }
+
+  async tryConditions(key: string, options: Abortable): Promise<void> {
+    if (this.#triedConditions || !this.isForeign) return;
+    // of an upload that does not exist, so that nothing can come of it whatever the server makes of the condition
+    const nothing: CompleteMultipartUploadCommandInput = {
+      ...this.#bucket.object(key),
+      UploadId: 'transship-asks-for-conditions',
+      IfNoneMatch: '*',
+      MultipartUpload: { Parts: [{ PartNumber: 1, ETag: '"00000000000000000000000000000000"' }] },
+    };
+    await this.#bucket.dialect.send(['conditions'], async ({ conditions }) => {
+      if (!conditions) return;
+      try {
+        await this.#bucket.call(
+          { doing: 'ask for conditional writes of', key, action: 's3:PutObject', attempts: 1 },
+          async (client, http) => client.send(new CompleteMultipartUploadCommand(nothing), http),
+          options,
+        );
+      } catch (error) {
+        // anything else is what such a request deserves
+        if (isUnsupported(error) || isFailure(error, 'ABORTED')) throw error;
+      }
+    });
+    this.#triedConditions = true;
   }
 
   async begin(key: string, options: WriteOptions): Promise<Multipart> {
-    const begun = {
-      ...this.#bucket.object(key),
-      ...this.#bucket.newObject(options),
-      ChecksumAlgorithm: 'CRC32',
-      ChecksumType: 'FULL_OBJECT',
-    } as const;
-    const { UploadId: id = '' } = await this.#bucket.call(
-      { doing: 'begin the upload of', key, action: 's3:PutObject' },
-      async (client, http) => client.send(new CreateMultipartUploadCommand(begun), http),
-      options,
-    );
+    const begun = { ...this.#bucket.object(key), ...this.#bucket.newObject(options) };
+    const { UploadId: id = '' } = await this.#bucket.dialect.send(['checksums'], async ({ checksums }) => {
+      const declared = checksums ? ({ ChecksumAlgorithm: 'CRC32', ChecksumType: 'FULL_OBJECT' } as const) : {};
+      return this.#bucket.call(
+        { doing: 'begin the upload of', key, action: 's3:PutObject' },
+        async (client, http) => client.send(new CreateMultipartUploadCommand({ ...begun, ...declared }), http),
+        options,
+      );
+    });
     return { key, id };
   }
 
@@ -114,23 +160,16 @@ class BucketMultipart implements MultipartCalls {
     const found: MultipartUpload[] = [];
     let after: { KeyMarker?: string | undefined; UploadIdMarker?: string | undefined } | undefined = {};
     while (after !== undefined) {
-      const input: ConstructorParameters<typeof ListMultipartUploadsCommand>[0] = {
-        ...this.#bucket.location,
-        Prefix: key,
-        ...after,
-      };
-      const page = await this.#bucket.call(
-        { doing: 'find unfinished uploads of', key, action: 's3:ListBucketMultipartUploads' },
-        async (client, http) => client.send(new ListMultipartUploadsCommand({ ...input, EncodingType: 'url' }), http),
-        options,
-      );
+      const input = { ...this.#bucket.location, Prefix: key, ...after, EncodingType: 'url' } as const;
+      const page = await this.#uploadsPage(key, input, options);
       const uploads = page.Uploads ?? [];
-      const exact = uploads.filter((upload) => decoded(upload.Key ?? '') === key);
+      const exact = uploads.filter((upload) => decoded(upload.Key ?? '', page.EncodingType) === key);
       append(found, exact);
       // they come in the order of their keys, and the key itself is the first that begins with it
-      const more = page.IsTruncated === true && exact.length === uploads.length;
+      const { NextKeyMarker: next = '' } = page;
+      const more = page.IsTruncated === true && exact.length === uploads.length && next !== '';
       after = more
-        ? { KeyMarker: decoded(page.NextKeyMarker ?? ''), UploadIdMarker: page.NextUploadIdMarker }
+        ? { KeyMarker: decoded(next, page.EncodingType), UploadIdMarker: page.NextUploadIdMarker }
         : undefined;
     }
     const begun = (upload: MultipartUpload): number => upload.Initiated?.getTime() ?? 0;
@@ -140,6 +179,24 @@ class BucketMultipart implements MultipartCalls {
       .toReversed()
       .sort((a, b) => begun(b) - begun(a))
       .map((upload) => ({ key, id: upload.UploadId ?? '' }));
+  }
+
+  async #uploadsPage(
+    key: string,
+    input: ListMultipartUploadsCommandInput,
+    options: Abortable,
+  ): Promise<ListMultipartUploadsOutput> {
+    try {
+      return await this.#bucket.call(
+        { doing: 'find unfinished uploads of', key, action: 's3:ListBucketMultipartUploads' },
+        async (client, http) => client.send(new ListMultipartUploadsCommand(input), http),
+        options,
+      );
+    } catch (error) {
+      // so say some servers of a bucket without any
+      if (isS3Error(error, 'NoSuchUpload')) return {};
+      throw error;
+    }
   }
 
   async storedParts(upload: Multipart, after: number, options: Abortable): Promise<readonly StoredPart[]> {
@@ -170,20 +227,16 @@ class BucketMultipart implements MultipartCalls {
     options: SendOptions,
   ): Promise<StoredPart> {
     const { byteLength: size } = bytes;
-    const part = {
-      ...this.#request(upload),
-      PartNumber: number,
-      Body: bytes,
-      ContentLength: size,
-      ChecksumCRC32: base64Of(crc),
-    };
-    const { ETag: etag = '' } = await this.#bucket.call(
-      { doing: `send part ${number} of`, key: upload.key, action: 's3:PutObject' },
-      async (client, http) => {
-        options.onSent?.(size);
-        return client.send(new UploadPartCommand(part), http);
-      },
-      options,
+    const part = { ...this.#request(upload), PartNumber: number, Body: bytes, ContentLength: size };
+    const { ETag: etag = '' } = await this.#bucket.dialect.send(['checksums'], async ({ checksums }) =>
+      this.#bucket.call(
+        { doing: `send part ${number} of`, key: upload.key, action: 's3:PutObject' },
+        async (client, http) => {
+          options.onSent?.(size);
+          return client.send(new UploadPartCommand({ ...part, ...integrityOf(bytes, crc, checksums) }), http);
+        },
+        options,
+      ),
     );
     return { number, size, etag, crc };
   }
@@ -191,40 +244,33 @@ class BucketMultipart implements MultipartCalls {
   async complete(
     upload: Multipart,
     parts: readonly StoredPart[],
-    { size, crc, condition }: WholeObject,
+    whole: WholeObject,
     options: Abortable,
   ): Promise<ObjectInfo> {
     const { key } = upload;
-    const all = parts.map((part) => ({
-      PartNumber: part.number,
-      ETag: part.etag,
-      ChecksumCRC32: base64Of(part.crc ?? 0),
-    }));
-    const whole = {
-      ...this.#request(upload),
-      ...headersOf(condition),
-      MultipartUpload: { Parts: all },
-      MpuObjectSize: size,
-      ChecksumCRC32: base64Of(crc),
-      ChecksumType: 'FULL_OBJECT',
-    } as const;
+    const { size, crc, condition } = whole;
     let attempts = 0;
     try {
-      const done = await this.#bucket.call(
-        {
-          doing: 'finish the upload of',
-          key,
-          action: 's3:PutObject',
-          final: ['ConditionalRequestConflict', 'BadDigest'],
-        },
-        async (client, http) => {
-          attempts++;
-          return client.send(new CompleteMultipartUploadCommand(whole), http);
-        },
-        options,
-      );
-      const got = crcOf(done.ChecksumCRC32) ?? crc;
-      if (got !== crc)
+      const carried = condition === undefined ? (['checksums'] as const) : (['checksums', 'conditions'] as const);
+      const done = await this.#bucket.dialect.send(carried, async (takes) => {
+        if (condition !== undefined && !takes.conditions) await checkCondition(this.#bucket, key, condition, options);
+        const request = this.#completion(upload, parts, whole, takes);
+        return this.#bucket.call(
+          {
+            doing: 'finish the upload of',
+            key,
+            action: 's3:PutObject',
+            final: ['ConditionalRequestConflict', 'BadDigest'],
+          },
+          async (client, http) => {
+            attempts++;
+            return client.send(new CompleteMultipartUploadCommand(request), http);
+          },
+          options,
+        );
+      });
+      const got = crcOf(done.ChecksumCRC32);
+      if (crc !== undefined && got !== undefined && got !== crc)
         throw new Failure('CORRUPT', `upload ${this.describe(key)}: S3 says the CRC-32 is ${got}, it must be ${crc}`);
       return this.#bucket.written(key, size, { etag: done.ETag ?? '', version: done.VersionId }, {});
     } catch (error) {
@@ -233,10 +279,31 @@ class BucketMultipart implements MultipartCalls {
           cause: error,
         });
       const lost = attempts > 1 && (isRefusal(error) || isS3Error(error, 'NoSuchUpload'));
-      const ours = lost ? await findSent(this.#bucket, key, size, crc, options) : undefined;
+      const sent = { size, crc, etag: etagOfParts(parts.map((part) => part.etag)) };
+      const ours = lost ? await findSent(this.#bucket, key, sent, options) : undefined;
       if (ours === undefined) throw error;
       return ours;
     }
+  }
+
+  #completion(
+    upload: Multipart,
+    parts: readonly StoredPart[],
+    { size, crc, condition }: WholeObject,
+    takes: Takes,
+  ): CompleteMultipartUploadCommandInput {
+    const checksums = takes.checksums && crc !== undefined;
+    const all = parts.map((part) => ({
+      PartNumber: part.number,
+      ETag: part.etag,
+      ...(checksums && part.crc !== undefined ? { ChecksumCRC32: base64Of(part.crc) } : {}),
+    }));
+    return {
+      ...this.#request(upload),
+      ...(takes.conditions ? headersOf(condition) : {}),
+      MultipartUpload: { Parts: all },
+      ...(checksums ? { MpuObjectSize: size, ChecksumCRC32: base64Of(crc), ChecksumType: 'FULL_OBJECT' } : {}),
+    };
   }
 
   async drop(upload: Multipart): Promise<void> {
@@ -269,7 +336,10 @@ export async function dropQuietly(calls: MultipartCalls, multipart: Multipart): 
 export function wholeOf(stored: readonly StoredPart[], condition: Condition | undefined): WholeObject {
   return {
     size: stored.reduce((sum, part) => sum + part.size, 0),
-    crc: stored.reduce((crc, part) => crc32Combine(crc, part.crc ?? 0, part.size), 0),
+    crc: stored.reduce<number | undefined>(
+      (crc, part) => (crc === undefined || part.crc === undefined ? undefined : crc32Combine(crc, part.crc, part.size)),
+      0,
+    ),
     condition,
   };
 }

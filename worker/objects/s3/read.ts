@@ -4,10 +4,12 @@ import { nothing } from '../../content/bytes.ts';
 import type { Bytes } from '../../content/content.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure, isFailure, type Code } from '../../util/failure.ts';
-import type { ObjectInfo } from '../objects.ts';
+import type { Condition, ObjectInfo } from '../objects.ts';
 import type { Bucket } from './client.ts';
 import { isS3Error } from './failure.ts';
-import { crcOf } from './values.ts';
+import { crcOf, holds, sameEtag } from './values.ts';
+
+const WRITTEN = 'it was written by somebody else in the meantime';
 
 /** As `ObjectStore.stat`. */
 export async function statObject(bucket: Bucket, key: string, options: Abortable = {}): Promise<ObjectInfo> {
@@ -44,8 +46,13 @@ export async function readObject(
         ),
       options,
     );
-    const { Body: body, ContentLength: bytes = 0, ContentRange: sent = 'the whole' } = answer;
+    const { Body: body, ContentLength: bytes = 0, ContentRange: sent = 'the whole', ETag: etag } = answer;
     if (!(body instanceof Readable)) throw readFailure(location, 'BUG', 'the SDK gave no stream');
+    // some servers ignore the condition
+    if (ifMatch !== undefined && etag !== undefined && !sameEtag(etag, ifMatch)) {
+      body.destroy();
+      throw readFailure(location, 'CONFLICT', WRITTEN);
+    }
     if (!whole && !isRange(sent, offset, bytes, length)) {
       body.destroy();
       throw readFailure(location, 'UNSUPPORTED', `asked for ${range}, the endpoint sent ${sent}`);
@@ -58,17 +65,49 @@ export async function readObject(
   }
 }
 
+/** What proves that an object has the bytes that were sent: its CRC-32 or, where the server keeps none, its ETag. */
+interface SentObject {
+  readonly size: number;
+  readonly crc: number | undefined;
+  readonly etag: string | undefined;
+}
+
 /** After an answer that may have been lost: the object, if it has the bytes that were sent. */
 export async function findSent(
   bucket: Bucket,
   key: string,
-  size: number,
-  crc: number,
+  { size, crc, etag }: SentObject,
   options: Abortable,
 ): Promise<ObjectInfo | undefined> {
   try {
-    const there = await headObject(bucket, key, { ChecksumMode: 'ENABLED' }, options);
-    return there.info.size === size && there.crc === crc ? there.info : undefined;
+    const mode = bucket.dialect.takes.checksums ? ({ ChecksumMode: 'ENABLED' } as const) : {};
+    const there = await headObject(bucket, key, mode, options);
+    const isSame = (crc !== undefined && there.crc === crc) || (etag !== undefined && sameEtag(there.info.etag, etag));
+    return there.info.size === size && isSame ? there.info : undefined;
+  } catch (error) {
+    if (isFailure(error, 'NOT_FOUND', 'DENIED')) return undefined;
+    throw error;
+  }
+}
+
+/** For a server that cannot be asked to do it itself: CONFLICT, as S3 would answer, unless `condition` holds at this moment. */
+export async function checkCondition(
+  bucket: Bucket,
+  key: string,
+  condition: Condition,
+  options: Abortable,
+): Promise<void> {
+  const there = await statIfThere(bucket, key, options);
+  if (holds(condition, there)) return;
+  const error = there === undefined ? 'NoSuchKey' : 'PreconditionFailed';
+  const location = bucket.describe(key);
+  throw new Failure('CONFLICT', `write ${location}: it is not what it was any more`, { context: { location, error } });
+}
+
+/** What is there; undefined too where we may not know. */
+export async function statIfThere(bucket: Bucket, key: string, options: Abortable): Promise<ObjectInfo | undefined> {
+  try {
+    return await statObject(bucket, key, options);
   } catch (error) {
     if (isFailure(error, 'NOT_FOUND', 'DENIED')) return undefined;
     throw error;
@@ -101,8 +140,8 @@ async function readNothing(
 ): Promise<Bytes> {
   const { size, etag } = await statObject(bucket, key, { signal: options.signal });
   const location = bucket.describe(key);
-  if (options.ifMatch !== undefined && options.ifMatch !== etag)
-    throw readFailure(location, 'CONFLICT', 'it was written by somebody else in the meantime');
+  if (options.ifMatch !== undefined && !sameEtag(options.ifMatch, etag))
+    throw readFailure(location, 'CONFLICT', WRITTEN);
   if (offset > size) throw readFailure(location, 'INVALID', `it has ${size} bytes, so there is nothing at ${offset}`);
   return nothing();
 }

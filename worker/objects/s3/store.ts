@@ -2,16 +2,17 @@ import { ListObjectsV2Command, PutObjectCommand } from '@aws-sdk/client-s3';
 import { crc32 } from 'node:zlib';
 import type { Bytes } from '../../content/content.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
+import { Failure } from '../../util/failure.ts';
 import type { ObjectInfo, ObjectStore, Upload, UploadOptions, WriteOptions } from '../objects.ts';
 import { Parts } from '../parts.ts';
 import { Bucket, type BucketOptions } from './client.ts';
 import { isRefusal, refused } from './failure.ts';
 import { multipartCalls, type MultipartCalls } from './multipart.ts';
 import { partSizeFor } from './part-size.ts';
-import { findSent, readObject, statObject } from './read.ts';
+import { checkCondition, findSent, readObject, statObject } from './read.ts';
 import { streamToS3 } from './stream.ts';
 import { openS3Upload } from './upload.ts';
-import { base64Of, decoded, headersOf } from './values.ts';
+import { decoded, etagOf, headersOf, integrityOf } from './values.ts';
 
 export interface S3StoreOptions extends BucketOptions {
   /** The least part size that the endpoint takes, in bytes. Default 5 MiB, that of S3. */
@@ -22,7 +23,7 @@ export interface S3StoreOptions extends BucketOptions {
 const RANGES_AT_ONCE = 4;
 
 /**
- * The objects of an S3 bucket. Bytes are sent with their CRC-32, which S3 checks; nothing else hashes them.
+ * The objects of an S3 bucket. Bytes are sent with their CRC-32, or with their MD5 where the server refuses that, which S3 checks.
  *
  * IAM actions: s3:GetObject, s3:PutObject, s3:ListBucket (without it, a missing object is DENIED), s3:AbortMultipartUpload, and
  * s3:ListBucketMultipartUploads with s3:ListMultipartUploadParts, without which a warning is reported and every upload begins anew.
@@ -63,30 +64,39 @@ class S3Store implements ObjectStore, AsyncDisposable {
   }
 
   async write(key: string, body: Uint8Array, options: WriteOptions = {}): Promise<ObjectInfo> {
+    const bucket = this.#bucket;
     const crc = crc32(body);
+    const { condition } = options;
     const put = {
-      ...this.#bucket.object(key),
-      ...this.#bucket.newObject(options),
-      ...headersOf(options.condition),
+      ...bucket.object(key),
+      ...bucket.newObject(options),
       Body: body,
       ContentLength: body.byteLength,
-      ChecksumCRC32: base64Of(crc),
     };
     let attempts = 0;
     try {
-      const { ETag: etag = '', VersionId: version } = await this.#bucket.call(
-        { doing: 'write', key, action: 's3:PutObject' },
-        async (client, http) => {
-          attempts++;
-          options.onSent?.(body.byteLength);
-          return client.send(new PutObjectCommand(put), http);
-        },
-        options,
-      );
-      return this.#bucket.written(key, body.byteLength, { etag, version }, options);
+      const carried = condition === undefined ? (['checksums'] as const) : (['checksums', 'conditions'] as const);
+      const { ETag: etag = '', VersionId: version } = await bucket.dialect.send(carried, async (takes) => {
+        if (condition !== undefined && !takes.conditions) await checkCondition(bucket, key, condition, options);
+        const headers = {
+          ...(takes.conditions ? headersOf(condition) : {}),
+          ...integrityOf(body, crc, takes.checksums),
+        };
+        return bucket.call(
+          { doing: 'write', key, action: 's3:PutObject' },
+          async (client, http) => {
+            attempts++;
+            options.onSent?.(body.byteLength);
+            return client.send(new PutObjectCommand({ ...put, ...headers }), http);
+          },
+          options,
+        );
+      });
+      return bucket.written(key, body.byteLength, { etag, version }, options);
     } catch (error) {
       if (!isRefusal(error)) throw error;
-      const ours = attempts > 1 ? await findSent(this.#bucket, key, body.byteLength, crc, options) : undefined;
+      const sent = { size: body.byteLength, crc, etag: etagOf(body) };
+      const ours = attempts > 1 ? await findSent(bucket, key, sent, options) : undefined;
       if (ours === undefined) throw refused(this.describe(key), error);
       return ours;
     }
@@ -108,8 +118,13 @@ class S3Store implements ObjectStore, AsyncDisposable {
         options,
       );
       for (const { Key = '', Size: size = 0, ETag: etag = '', LastModified: modified } of answer.Contents ?? [])
-        yield { key: decoded(Key), size, etag, modified: modified ?? new Date(0), metadata: {} };
+        yield { key: decoded(Key, answer.EncodingType), size, etag, modified: modified ?? new Date(0), metadata: {} };
       token = answer.NextContinuationToken;
+      if (answer.IsTruncated === true && (token === undefined || token === ''))
+        throw new Failure(
+          'UNSUPPORTED',
+          `list ${this.describe(prefix)}: the answer says that there is more, and not how to ask for it`,
+        );
     } while (token !== undefined);
   }
 

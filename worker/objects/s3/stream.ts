@@ -23,6 +23,7 @@ export async function streamToS3(
     const first = await pieces.next();
     if (first.done === true) return await write(new Uint8Array());
     if (first.value.byteLength < DEFAULT_PART_BYTES) return await write(first.value);
+    if (options.condition !== undefined) await calls.tryConditions(key, options);
     const multipart = await calls.begin(key, options);
     try {
       const stored = await sendPieces(calls, multipart, first.value, pieces, options);

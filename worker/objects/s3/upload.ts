@@ -2,11 +2,12 @@ import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure, isFailure, toFailure } from '../../util/failure.ts';
-import type { Condition, ObjectInfo, Upload, UploadOptions } from '../objects.ts';
+import type { ObjectInfo, Upload, UploadOptions } from '../objects.ts';
 import type { Parts } from '../parts.ts';
 import { isRefusal, isS3Error, refused } from './failure.ts';
 import { dropQuietly, wholeOf, type Multipart, type MultipartCalls, type StoredPart } from './multipart.ts';
 import { MAX_PARTS } from './part-size.ts';
+import { etagOf, holds, sameEtag } from './values.ts';
 
 /** The number of the marker: the last that S3 has, and never that of a part of the object. */
 const MARKER_PART = MAX_PARTS;
@@ -18,7 +19,8 @@ const FINGERPRINT = 'transship-fingerprint';
  *
  * An upload can be taken up again without state anywhere else. Each has a marker as part number 10,000, made of its fingerprint, size and part
  * size. A part cannot be read, but ListParts gives its length and CRC-32, and they are compared with those of the marker that the wanted
- * upload would have. Complete does not list the marker, so S3 drops it. Of several uploads, the one begun last is taken up; its parts of the
+ * upload would have; of servers that keep no CRC-32, the ETag is compared. Complete does not list the marker, so S3 drops it. A server that
+ * demands that every part is listed gets no marker, and every upload begins anew. Of several uploads, the one begun last is taken up; its parts of the
  * right length count as stored. Unfinished uploads of other programs are never touched: a lifecycle rule of the bucket
  * (AbortIncompleteMultipartUpload) clears away what no process takes up again. The reasons: docs/decisions/0002-resumable-uploads-without-state.md.
  */
@@ -30,14 +32,22 @@ export async function openS3Upload(
 ): Promise<Upload> {
   const marker = markerOf(options.fingerprint, parts);
   const found = await takeUp(calls, key, marker, options);
+  if (options.condition !== undefined) await calls.tryConditions(key, options);
   if (found !== undefined) return new S3Upload(calls, found.multipart, parts, found.stored, options);
   const multipart = await calls.begin(key, {
     ...options,
     metadata: { ...options.metadata, [FINGERPRINT]: options.fingerprint },
   });
+  if (calls.countsParts) {
+    if (!calls.triedTakingUp) calls.warn(cannotResume(calls, key));
+    calls.triedTakingUp = true;
+    return new S3Upload(calls, multipart, parts, [], options);
+  }
   try {
     // its bytes are none of the object
-    await calls.send(multipart, MARKER_PART, marker, crc32(marker), { signal: options.signal });
+    const sending = { signal: options.signal };
+    await calls.send(multipart, MARKER_PART, marker, crc32(marker), sending);
+    await tryTakingUp(calls, multipart, marker, sending);
   } catch (error) {
     // without its marker no process would ever find it again
     await dropQuietly(calls, multipart);
@@ -77,8 +87,14 @@ class S3Upload implements Upload {
     return this.#parts.count;
   }
 
-  get done(): ReadonlyMap<number, number> {
+  get done(): ReadonlyMap<number, number | undefined> {
     return this.#parts.done;
+  }
+
+  holds(number: number, bytes: Uint8Array): boolean {
+    const part = this.#stored.get(number);
+    if (part === undefined || !this.#parts.done.has(number)) return false;
+    return part.crc === undefined ? sameEtag(part.etag, etagOf(bytes)) : part.crc === crc32(bytes);
   }
 
   async part(number: number, bytes: Uint8Array, options: Abortable = {}): Promise<void> {
@@ -115,12 +131,9 @@ class S3Upload implements Upload {
     return `upload ${this.#calls.describe(this.#multipart.key)}`;
   }
 
-  /** False when S3 did not return the part's CRC-32. */
-  #keep(part: StoredPart): boolean {
-    if (part.crc === undefined) return false;
+  #keep(part: StoredPart): void {
     this.#stored.set(part.number, part);
     this.#parts.done.set(part.number, part.crc);
-    return true;
   }
 
   async #complete(options: Abortable): Promise<ObjectInfo> {
@@ -156,12 +169,13 @@ class S3Upload implements Upload {
     const found = new Map(
       (await this.#calls.storedParts(this.#multipart, 0, options)).map((part) => [part.number, part]),
     );
-    for (const [number, crc] of done) {
-      const part = found.get(number);
-      if (part?.crc !== crc || part.size !== this.#parts.length(number)) {
+    for (const number of done.keys()) {
+      const [part, sent] = [found.get(number), this.#stored.get(number)];
+      const isSame = part?.crc === undefined ? sameEtag(part?.etag, sent?.etag) : part.crc === sent?.crc;
+      if (part === undefined || !isSame || part.size !== this.#parts.length(number)) {
         done.delete(number);
         this.#stored.delete(number);
-      } else this.#stored.set(number, part);
+      } else this.#stored.set(number, { ...part, crc: sent?.crc });
     }
     if (done.size < this.#parts.count)
       throw new Failure('CORRUPT', `${this.#doing}: S3 holds other parts than were sent: send them again`, { cause });
@@ -170,40 +184,32 @@ class S3Upload implements Upload {
   /** After NoSuchUpload: the object if another process has finished the same upload. Everything else is thrown. */
   async #endedElsewhere(error: unknown, options: Abortable): Promise<ObjectInfo> {
     if (!isS3Error(error, 'NoSuchUpload')) throw error;
-    const found = await this.#found(options);
+    const found = await this.#calls.stat(this.#multipart.key, options);
     if (found !== undefined && this.#isOurs(found)) {
       this.#committed = found;
       return found;
     }
     // the other unfinished uploads of the key are useless now
-    if (isFailure(error) && found !== undefined && !holds(this.#options.condition, found))
+    const { condition } = this.#options;
+    if (isFailure(error) && found !== undefined && condition !== undefined && !holds(condition, found))
       throw refused(this.#calls.describe(this.#multipart.key), error);
     throw new Failure('UNAVAILABLE', `${this.#doing}: it was aborted by somebody else: start the upload again`);
   }
 
   /** What is there, if it has our content. */
   async #ours(options: Abortable): Promise<ObjectInfo | undefined> {
-    const found = await this.#found(options);
+    const found = await this.#calls.stat(this.#multipart.key, options);
     return found !== undefined && this.#isOurs(found) ? found : undefined;
   }
 
   #isOurs(info: ObjectInfo): boolean {
     return info.metadata[FINGERPRINT] === this.#options.fingerprint && info.size === this.#parts.size;
   }
-
-  async #found(options: Abortable): Promise<ObjectInfo | undefined> {
-    try {
-      return await this.#calls.stat(this.#multipart.key, options);
-    } catch (error) {
-      if (isFailure(error, 'NOT_FOUND', 'DENIED')) return undefined;
-      throw error;
-    }
-  }
 }
 
 /**
  * What the marker of such an upload holds. Only its length and CRC-32 can be asked for later, so its length too depends on what it says:
- * with 32 and 16 bits, no two uploads of one key will ever be taken for each other. The ETag would say more, but under KMS it is no digest.
+ * with 32 and 16 bits, no two uploads of one key will ever be taken for each other. The ETag says more, but under KMS it is no digest.
  */
 function markerOf(fingerprint: string, { size, partSize }: Parts): Uint8Array {
   const text = JSON.stringify({ format: 'transship-upload-1', fingerprint, size, partSize });
@@ -220,8 +226,9 @@ async function takeUp(
   const crc = crc32(marker);
   try {
     for (const multipart of await calls.unfinished(key, options)) {
-      const [found] = await storedUnlessGone(calls, multipart, MARKER_PART - 1, options);
-      if (found?.number !== MARKER_PART || found.size !== marker.byteLength || found.crc !== crc) continue;
+      const found = await findMarker(calls, multipart, options);
+      if (found?.size !== marker.byteLength) continue;
+      if (found.crc === undefined ? !sameEtag(found.etag, etagOf(marker)) : found.crc !== crc) continue;
       return { multipart, stored: await storedUnlessGone(calls, multipart, 0, options) };
     }
   } catch (error) {
@@ -229,6 +236,34 @@ async function takeUp(
     calls.warn(`an interrupted upload cannot be taken up, so it begins anew: ${error.message}`);
   }
   return undefined;
+}
+
+async function findMarker(
+  calls: MultipartCalls,
+  multipart: Multipart,
+  options: Abortable,
+): Promise<StoredPart | undefined> {
+  const [found] = await storedUnlessGone(calls, multipart, MARKER_PART - 1, options);
+  if (found !== undefined || !calls.isForeign) return found?.number === MARKER_PART ? found : undefined;
+  // moto and others take the number after which a list begins for an index
+  const all = await storedUnlessGone(calls, multipart, 0, options);
+  return all.find(({ number }) => number === MARKER_PART);
+}
+
+/** At the first upload to a server that is not Amazon's: reports a warning unless this upload could be taken up again. */
+async function tryTakingUp(
+  calls: MultipartCalls,
+  { key, id }: Multipart,
+  marker: Uint8Array,
+  options: Abortable,
+): Promise<void> {
+  if (!calls.isForeign || calls.triedTakingUp) return;
+  calls.triedTakingUp = true;
+  if ((await takeUp(calls, key, marker, options))?.multipart.id !== id) calls.warn(cannotResume(calls, key));
+}
+
+function cannotResume(calls: MultipartCalls, key: string): string {
+  return `${calls.describe(key)}: this S3 does not list what is needed to take up an upload again: one that is interrupted begins anew`;
 }
 
 async function storedUnlessGone(
@@ -243,10 +278,6 @@ async function storedUnlessGone(
     if (isS3Error(error, 'NoSuchUpload')) return [];
     throw error;
   }
-}
-
-function holds(condition: Condition | undefined, there: ObjectInfo): boolean {
-  return condition === undefined || ('ifMatch' in condition && condition.ifMatch === there.etag);
 }
 
 /**

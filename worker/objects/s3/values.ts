@@ -1,9 +1,49 @@
-import type { Condition } from '../objects.ts';
+import { createHash } from 'node:crypto';
+import type { Condition, ObjectInfo } from '../objects.ts';
 
 /** The headers that make a write conditional. */
 export function headersOf(condition: Condition | undefined): { IfNoneMatch?: string; IfMatch?: string } {
   if (condition === undefined) return {};
   return 'ifAbsent' in condition ? { IfNoneMatch: '*' } : { IfMatch: condition.ifMatch };
+}
+
+/** Some servers leave the quotes out in lists. */
+export function sameEtag(one: string | undefined, other: string | undefined): boolean {
+  return one?.replaceAll('"', '') === other?.replaceAll('"', '');
+}
+
+/** Whether `condition` holds of what is there. */
+export function holds(condition: Condition, there: ObjectInfo | undefined): boolean {
+  return 'ifAbsent' in condition ? there === undefined : sameEtag(condition.ifMatch, there?.etag);
+}
+
+/** The headers that let S3 find out whether the body arrived as it was sent. */
+export function integrityOf(
+  body: Uint8Array,
+  crc: number,
+  checksums: boolean,
+): { ChecksumCRC32?: string; ContentMD5?: string } {
+  return checksums ? { ChecksumCRC32: base64Of(crc) } : { ContentMD5: md5Of(body).toString('base64') };
+}
+
+function md5Of(bytes: Uint8Array): Buffer {
+  return createHash('md5').update(bytes).digest();
+}
+
+/** The ETag of an object or part that was stored whole, where the server does not encrypt it with a key. */
+export function etagOf(bytes: Uint8Array): string {
+  return `"${md5Of(bytes).toString('hex')}"`;
+}
+
+/** The ETag that most servers give an object of these parts; undefined where those of the parts are no MD5. */
+export function etagOfParts(etags: readonly string[]): string | undefined {
+  const hash = createHash('md5');
+  for (const etag of etags) {
+    const [, md5] = /^"?([0-9a-f]{32})"?$/u.exec(etag) ?? [];
+    if (md5 === undefined) return undefined;
+    hash.update(md5, 'hex');
+  }
+  return `"${hash.digest('hex')}-${etags.length}"`;
 }
 
 /** A CRC-32 as S3 writes it: its four bytes, the highest first, in base64. */
@@ -19,7 +59,7 @@ export function crcOf(base64: string | undefined): number | undefined {
   return Buffer.from(base64, 'base64').readUInt32BE();
 }
 
-/** The key that a list with `EncodingType: url` shows as `key`. */
-export function decoded(key: string): string {
-  return decodeURIComponent(key.replaceAll('+', ' '));
+/** The key that a list shows as `key`. Encoded only where the answer says so: some servers ignore `EncodingType: url`. */
+export function decoded(key: string, encoding: string | undefined): string {
+  return encoding === 'url' ? decodeURIComponent(key.replaceAll('+', ' ')) : key;
 }
