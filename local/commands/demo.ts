@@ -8,8 +8,12 @@ import { optionsOf } from '../../worker/commands/result.ts';
 import { formatBytes, formatDigest, formatDuration, formatTable } from '../../worker/commands/text.ts';
 import { Demo, type DemoFlags, type Step } from './demo-steps.ts';
 
-/** How long a killed worker's message stays invisible. On AWS it is two minutes, and clocks differ. */
-const ENVIRONMENT = { TRANSSHIP_VISIBILITY_SECONDS: '10', TRANSSHIP_CLOCK_SKEW_SECONDS: '0' };
+/** How long a killed worker's message stays invisible, and a push waits for others. On AWS it is two minutes and 30 seconds, and clocks differ. */
+const ENVIRONMENT = {
+  TRANSSHIP_VISIBILITY_SECONDS: '10',
+  TRANSSHIP_CLOCK_SKEW_SECONDS: '0',
+  TRANSSHIP_PUSH_WINDOW_SECONDS: '2',
+};
 
 /** Adds the command `demo`. */
 export function addDemo(program: Command, context: CommandContext): void {

@@ -32,7 +32,7 @@ const LEASES_IN_VISIBILITY = 2;
  */
 export async function runWorker(options: WorkerOptions): Promise<void> {
   const { settings, signal, clock = systemClock, slots = options.settings.slots } = options;
-  const { concurrency, ecsAgentUri, healthPort, visibilitySeconds } = settings;
+  const { concurrency, ecsAgentUri, healthPort, pushWindowSeconds, visibilitySeconds } = settings;
   const telemetry = startTelemetry({ write: options.write, level: settings.logLevel, clock });
   const report = telemetry.reportOf(undefined);
   try {
@@ -53,6 +53,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
       reportOf: telemetry.reportOf,
       concurrency,
       leaseSeconds: visibilitySeconds / LEASES_IN_VISIBILITY,
+      pushWindowSeconds,
     };
     const protection =
       ecsAgentUri === undefined ? undefined : opened.use(protectTask({ agentUri: ecsAgentUri, clock, report }));

@@ -29,6 +29,8 @@ export interface Settings {
   readonly visibilitySeconds: number;
   /** By how much the clocks of two workers may differ: the lease of a dead one is free so much later. Default 60. */
   readonly clockSkewSeconds: number;
+  /** Pushes to one repository within this time are planned by one run. Default 30. */
+  readonly pushWindowSeconds: number;
   /** Of worker and planner. Default `info`. */
   readonly logLevel: LogLevel;
   /** Where a worker tells on loopback whether it is well; absent: nowhere. */
@@ -57,6 +59,7 @@ export function readSettings(env: Environment, uid: number | undefined = process
     slots: readCount(env, 'TRANSSHIP_SLOTS', 64) ?? 2,
     visibilitySeconds: readCount(env, 'TRANSSHIP_VISIBILITY_SECONDS', 600, 10) ?? 120,
     clockSkewSeconds: readCount(env, 'TRANSSHIP_CLOCK_SKEW_SECONDS', 600, 0) ?? 60,
+    pushWindowSeconds: readCount(env, 'TRANSSHIP_PUSH_WINDOW_SECONDS', 300, 0) ?? 30,
     logLevel: readLogLevel(text(env, 'TRANSSHIP_LOG_LEVEL')),
     healthPort: readCount(env, 'TRANSSHIP_HEALTH_PORT', 65_535),
     ecsAgentUri: text(env, 'ECS_AGENT_URI'),
