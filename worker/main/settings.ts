@@ -21,6 +21,8 @@ export interface Settings {
   readonly concurrency: number | undefined;
   /** Of the deployed system; only commands that need it miss it. */
   readonly queueUrl: string | undefined;
+  /** Of requests by hand. Default: they go to the queue of all others. */
+  readonly requestQueueUrl: string | undefined;
   readonly deadLetterQueueUrl: string | undefined;
   readonly table: string | undefined;
   /** Jobs at once of one worker. Default 2. */
@@ -54,6 +56,7 @@ export function readSettings(env: Environment, uid: number | undefined = process
     proxies: readProxies(env),
     concurrency: readCount(env, 'TRANSSHIP_CONCURRENCY', 64),
     queueUrl: readQueueUrl(env, 'TRANSSHIP_QUEUE_URL'),
+    requestQueueUrl: readQueueUrl(env, 'TRANSSHIP_REQUEST_QUEUE_URL'),
     deadLetterQueueUrl: readQueueUrl(env, 'TRANSSHIP_DEAD_LETTER_QUEUE_URL'),
     table: text(env, 'TRANSSHIP_TABLE'),
     slots: readCount(env, 'TRANSSHIP_SLOTS', 64) ?? 2,

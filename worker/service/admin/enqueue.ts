@@ -26,7 +26,7 @@ export interface EnqueueOptions extends Abortable {
  * this version does not run.
  */
 export async function enqueueRule(name: string, service: Service, options: EnqueueOptions): Promise<Run> {
-  const { state, queue } = service;
+  const { state, requests = service.queue } = service;
   await readRule(name, service, options);
   const id = runId(options.clock);
   const run = await state.runs.begin({ id, rule: name, trigger: 'request', whole: true }, options);
@@ -41,7 +41,7 @@ export async function enqueueRule(name: string, service: Service, options: Enque
   };
   const body = formatJob(job);
   await state.runs.addJobs(id, [{ id: job.id, title: `plan ${name}`, rule: name, body }], options);
-  await queue.send([{ body }], options);
+  await requests.send([{ body }], options);
   return run;
 }
 
@@ -56,7 +56,7 @@ export interface ImageRequest extends Choices {
 /** Asks the deployed system for one copy. Returns its run. INVALID for what its workers could not reach. */
 export async function enqueueImage(
   request: ImageRequest,
-  { state, queue }: Service,
+  { state, queue, requests = queue }: Service,
   options: EnqueueOptions,
 ): Promise<Run> {
   const id = runId(options.clock);
@@ -65,7 +65,7 @@ export async function enqueueImage(
   const to = job.kind === 'restore' ? job.to : job.to.join(', ');
   const body = formatJob(job);
   await state.runs.addJobs(id, [{ id: job.id, title: `${job.from} → ${to}`, body }], options);
-  await queue.send([{ body }], options);
+  await requests.send([{ body }], options);
   await state.runs.planned(id, options);
   return run;
 }

@@ -6,7 +6,7 @@ import type { JobRecord, Run, RuleProgress, StateStore } from '../../state/state
 import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { isFailure } from '../../util/failure.ts';
-import type { Service } from '../service.ts';
+import { countMessages, type Service } from '../service.ts';
 
 /** The state of one rule. */
 export interface RuleStatus {
@@ -68,9 +68,9 @@ const MAX_DEAD = 10;
 
 /** The state of the deployed system. Reads dead letters, which hides them from other readers for a moment; changes nothing else. */
 export async function status(service: Service, options: StatusOptions): Promise<Status> {
-  const { state, queue, deadLetters } = service;
+  const { state, deadLetters } = service;
   const [count, deadCount, dead, rules, runs] = await Promise.all([
-    queue.count(options),
+    countMessages(service, options),
     deadLetters.count(options),
     peek(service, options),
     statusOfRules(state, options),
