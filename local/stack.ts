@@ -54,6 +54,7 @@ const QUEUE = {
   // more than a worker attempts by itself: only for messages that crash every worker
   deadLetters: { queue: DEAD_LETTERS.name, maxReceiveCount: 20 },
 };
+const REQUESTS = { ...QUEUE, name: 'transship-requests' };
 const CREDENTIALS = { accessKeyId: 'local', secretAccessKey: 'local-secret' };
 
 /** What listens, in the order of the ports that `StackOptions.port` gives them. */
@@ -87,7 +88,7 @@ export async function startStack({ folder, port, pushEvents = false }: StackOpti
       buckets: [BUCKET],
     }),
   );
-  const sqs = starting.use(await startSqs({ ...HOME, port: ports.sqs, queues: [DEAD_LETTERS, QUEUE] }));
+  const sqs = starting.use(await startSqs({ ...HOME, port: ports.sqs, queues: [DEAD_LETTERS, QUEUE, REQUESTS] }));
   const dynamodb = starting.use(
     await startDynamoDb({ folder: join(folder, 'dynamodb'), port: ports.dynamodb, ...HOME, tables: [TABLE] }),
   );
@@ -185,6 +186,7 @@ function environmentOf(servers: Registries & Pick<Stack, 's3' | 'sqs' | 'dynamod
     TRANSSHIP_REGISTRY_ENDPOINTS: [ecr, otherEcr].map(({ registryHost, url }) => `${registryHost}=${url}`).join(','),
     TRANSSHIP_BUCKET: BUCKET,
     TRANSSHIP_QUEUE_URL: sqs.queueUrl(QUEUE.name),
+    TRANSSHIP_REQUEST_QUEUE_URL: sqs.queueUrl(REQUESTS.name),
     TRANSSHIP_DEAD_LETTER_QUEUE_URL: sqs.queueUrl(DEAD_LETTERS.name),
     TRANSSHIP_TABLE: TABLE.name,
     TRANSSHIP_ALLOW: [HOME.account, ABROAD.account, registry.host, `s3://${BUCKET}`].join(','),

@@ -13,6 +13,7 @@ import type { InfraSettings } from '../settings/schema.ts';
 export interface Watched {
   readonly settings: Pick<InfraSettings, 'alarms' | 'bucket' | 'planEveryMinutes' | 'vault'>;
   readonly jobs: IQueue;
+  readonly requests: IQueue;
   readonly deadLetters: IQueue;
   readonly undelivered: IQueue;
   readonly table: ITable | ITableV2;
@@ -127,7 +128,7 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
 }
 
 /** Whether planner, workers, table and queues do what they are for. */
-function ofParts({ jobs, planner, service, settings, table, undelivered }: Watched): readonly AlarmSpec[] {
+function ofParts({ jobs, planner, requests, service, settings, table, undelivered }: Watched): readonly AlarmSpec[] {
   const tick = lookOf(settings.planEveryMinutes);
   // averages: a task that starts and dies, over and over, runs for a part of the time only
   const average = { statistic: 'Average', period: FIVE_MINUTES };
@@ -169,12 +170,15 @@ function ofParts({ jobs, planner, service, settings, table, undelivered }: Watch
       text: 'There is work for more workers than run, for twenty minutes.',
       metric: new MathExpression({
         // a service without tasks may tell nothing of itself, and nobody asks for tasks when scaling fails: the queue knows that nobody takes jobs
-        expression: 'IF(waiting > 0 AND taken == 0, 1, missing)',
+        expression:
+          'IF(SUM([FILL(waiting, 0), FILL(requested, 0)]) > 0 AND SUM([FILL(taken, 0), FILL(begun, 0)]) == 0, 1, missing)',
         label: 'tasks that are missing',
         period: FIVE_MINUTES,
         usingMetrics: {
           waiting: jobs.metricApproximateNumberOfMessagesVisible({ period: FIVE_MINUTES, statistic: 'Minimum' }),
           taken: jobs.metricApproximateNumberOfMessagesNotVisible({ period: FIVE_MINUTES, statistic: 'Maximum' }),
+          requested: requests.metricApproximateNumberOfMessagesVisible({ period: FIVE_MINUTES, statistic: 'Minimum' }),
+          begun: requests.metricApproximateNumberOfMessagesNotVisible({ period: FIVE_MINUTES, statistic: 'Maximum' }),
           missing,
         },
       }),

@@ -19,6 +19,7 @@ export type Caller = 'worker' | 'planner';
  */
 export type ResourceKind =
   | 'jobs'
+  | 'requests'
   | 'deadLetters'
   | 'table'
   | 'bucket'
@@ -52,14 +53,23 @@ const PLANNER: readonly Caller[] = ['planner'];
  * https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
  */
 export const CALLS: Readonly<Record<string, Call>> = {
-  'sqs.ReceiveMessage': { actions: ['sqs:ReceiveMessage'], by: { jobs: WORKER, deadLetters: PLANNER } },
-  'sqs.DeleteMessage': { actions: ['sqs:DeleteMessage'], by: { jobs: WORKER, deadLetters: PLANNER } },
+  'sqs.ReceiveMessage': {
+    actions: ['sqs:ReceiveMessage'],
+    by: { jobs: WORKER, requests: WORKER, deadLetters: PLANNER },
+  },
+  'sqs.DeleteMessage': {
+    actions: ['sqs:DeleteMessage'],
+    by: { jobs: WORKER, requests: WORKER, deadLetters: PLANNER },
+  },
   'sqs.ChangeMessageVisibility': {
     actions: ['sqs:ChangeMessageVisibility'],
-    by: { jobs: WORKER, deadLetters: PLANNER },
+    by: { jobs: WORKER, requests: WORKER, deadLetters: PLANNER },
   },
   'sqs.SendMessageBatch': { actions: ['sqs:SendMessage'], by: { jobs: BOTH, deadLetters: WORKER } },
-  'sqs.GetQueueAttributes': { actions: ['sqs:GetQueueAttributes'], by: { jobs: BOTH, deadLetters: BOTH } },
+  'sqs.GetQueueAttributes': {
+    actions: ['sqs:GetQueueAttributes'],
+    by: { jobs: BOTH, requests: BOTH, deadLetters: BOTH },
+  },
 
   'dynamodb.GetItem': { actions: ['dynamodb:GetItem'], by: { table: BOTH } },
   'dynamodb.UpdateItem': { actions: ['dynamodb:UpdateItem'], by: { table: BOTH } },
@@ -137,6 +147,7 @@ export const KEY_ACTIONS = {
 /** What a process works with. */
 export interface Reach {
   readonly jobs: IQueue;
+  readonly requests: IQueue;
   readonly deadLetters: IQueue;
   readonly table: ITableV2;
   readonly bucket: IBucket;
@@ -180,7 +191,7 @@ const ARNS_IN_STATEMENT = 4000;
 
 /** Grants the role what the process calls, where it calls it, resource by resource. */
 export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
-  const { access, bucket, bucketExists, cluster, deadLetters, jobs, key, table } = reach;
+  const { access, bucket, bucketExists, cluster, deadLetters, jobs, key, requests, table } = reach;
   const stack = Stack.of(role);
   const grant = (
     kind: ResourceKind,
@@ -196,6 +207,7 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
   };
 
   grant('jobs', 'write', [jobs.queueArn]);
+  grant('requests', 'write', [requests.queueArn]);
   grant('deadLetters', 'write', [deadLetters.queueArn]);
   grant('table', 'write', [table.tableArn]);
   grant('bucket', 'write', [bucket.bucketArn]);

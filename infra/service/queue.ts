@@ -30,6 +30,8 @@ const WILDCARD = '{"wildcard":"",}';
 /** Jobs on their way to the workers, pushes to ECR among them. */
 export class Queues extends Construct {
   readonly jobs: IQueue;
+  /** What people ask for by hand: workers take it first. */
+  readonly requests: IQueue;
   /** What failed for good, with its reason. */
   readonly deadLetters: IQueue;
   /** What EventBridge could not deliver: pushes, and ticks of the planner. Both are made up for by the next tick. */
@@ -41,7 +43,9 @@ export class Queues extends Construct {
     this.#key = key;
     const deadLetters = this.#addQueue('DeadLetters');
     this.deadLetters = deadLetters;
-    this.jobs = this.#addQueue('Jobs', { queue: deadLetters, maxReceiveCount: MAX_RECEIVE_COUNT });
+    const redrive = { queue: deadLetters, maxReceiveCount: MAX_RECEIVE_COUNT };
+    this.jobs = this.#addQueue('Jobs', redrive);
+    this.requests = this.#addQueue('Requests', redrive);
     const undelivered = this.#addQueue('Undelivered');
     Validations.of(undelivered).acknowledge({
       id: 'AwsSolutions-SQS3',

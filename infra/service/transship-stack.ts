@@ -35,12 +35,13 @@ export class TransshipStack extends Stack {
         vault: settings.vault,
       });
     const queues = new Queues(this, 'Queues', { key, repositories: access.repositories });
-    const { deadLetters, jobs, undelivered } = queues;
+    const { deadLetters, jobs, requests, undelivered } = queues;
     const bucketExists = settings.bucket.existing !== undefined;
-    const reach: Reach = { jobs, deadLetters, table, bucket, bucketExists, key, access };
+    const reach: Reach = { jobs, requests, deadLetters, table, bucket, bucketExists, key, access };
     // the names are those that worker/main/settings.ts reads
     const environment = {
       TRANSSHIP_QUEUE_URL: jobs.queueUrl,
+      TRANSSHIP_REQUEST_QUEUE_URL: requests.queueUrl,
       TRANSSHIP_DEAD_LETTER_QUEUE_URL: deadLetters.queueUrl,
       TRANSSHIP_TABLE: table.tableName,
     };
@@ -69,6 +70,7 @@ export class TransshipStack extends Stack {
     new Monitoring(this, 'Monitoring', {
       settings,
       jobs,
+      requests,
       deadLetters,
       undelivered,
       table,

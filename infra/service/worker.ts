@@ -207,7 +207,7 @@ export class Workers extends Construct {
    * Steps to an exact number of tasks, by what waits or is being done. Fewer before it is done means that tasks without a job go: those that
    * have one are protected. Target tracking could not begin from nothing.
    */
-  #scale({ maxTasks, slots }: InfraSettings['worker'], { jobs }: Reach): void {
+  #scale({ maxTasks, slots }: InfraSettings['worker'], { jobs, requests }: Reach): void {
     const { cluster, serviceName } = this.service;
     const scalingTarget = new ScalableTarget(this, 'Tasks', {
       serviceNamespace: ServiceNamespace.ECS,
@@ -228,13 +228,16 @@ export class Workers extends Construct {
       ),
     });
     const metric = new MathExpression({
-      expression: 'visible + inFlight',
+      // SQS tells nothing of a queue that nobody used for six hours, as that of requests often is
+      expression: 'SUM([FILL(visible, 0), FILL(inFlight, 0), FILL(requested, 0), FILL(begun, 0)])',
       label: 'jobs that wait or are being done',
       // else the default of five minutes counts, whatever the metrics have
       period: PERIOD,
       usingMetrics: {
         visible: jobs.metricApproximateNumberOfMessagesVisible({ period: PERIOD, statistic: 'Maximum' }),
         inFlight: jobs.metricApproximateNumberOfMessagesNotVisible({ period: PERIOD, statistic: 'Maximum' }),
+        requested: requests.metricApproximateNumberOfMessagesVisible({ period: PERIOD, statistic: 'Maximum' }),
+        begun: requests.metricApproximateNumberOfMessagesNotVisible({ period: PERIOD, statistic: 'Maximum' }),
       },
     });
 

@@ -8,7 +8,7 @@ import { copyImage, type ImageCopyResult } from '../../worker/images/copy-image.
 import { restore } from '../../worker/images/restore.ts';
 import { verify } from '../../worker/images/verify.ts';
 import { parseLocation } from '../../worker/oci/location.ts';
-import type { Service } from '../../worker/service/service.ts';
+import { countMessages, type Service } from '../../worker/service/service.ts';
 import type { Run } from '../../worker/state/state.ts';
 import { Failure } from '../../worker/util/failure.ts';
 
@@ -152,7 +152,7 @@ export class Demo implements AsyncDisposable {
 
   async #plan(): Promise<StepResult> {
     await this.#runPass();
-    const { visible } = await this.#service.queue.count(this.#options);
+    const { visible } = await countMessages(this.#service, this.#options);
     return { what: `one tick of the planner: ${visible} jobs in the queue` };
   }
 
@@ -218,7 +218,7 @@ export class Demo implements AsyncDisposable {
   async #checkStatus(): Promise<StepResult> {
     // the events of signatures and SBOMs look once more at what is done
     await this.#until('an empty queue', async () => {
-      const { visible, inFlight, delayed } = await this.#service.queue.count(this.#options);
+      const { visible, inFlight, delayed } = await countMessages(this.#service, this.#options);
       return visible + inFlight + delayed === 0;
     });
     const { status } = await import('../../worker/service/admin/status.ts');

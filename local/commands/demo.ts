@@ -8,8 +8,8 @@ import { optionsOf } from '../../worker/commands/result.ts';
 import { formatBytes, formatDigest, formatDuration, formatTable } from '../../worker/commands/text.ts';
 import { Demo, type DemoFlags, type Step } from './demo-steps.ts';
 
-/** All processes have one clock. Everything else is as on AWS: shorter leases would be lost on a machine that is busy. */
-const ENVIRONMENT = { TRANSSHIP_CLOCK_SKEW_SECONDS: '0' };
+/** All processes have one clock, and a push waits less for others. The rest is as on AWS: shorter leases would be lost on a machine that is busy. */
+const ENVIRONMENT = { TRANSSHIP_CLOCK_SKEW_SECONDS: '0', TRANSSHIP_PUSH_WINDOW_SECONDS: '2' };
 
 /** Adds the command `demo`. */
 export function addDemo(program: Command, context: CommandContext): void {

@@ -363,6 +363,30 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         expect(await other.runs.list()).toHaveLength(4);
       });
 
+      test('gather pushes that many workers add at once, and none after they are closed', async () => {
+        const add = async (id: string, of: StateStore = state): Promise<string> => {
+          const place = { rule: 'pushed', registry: 'host.example', repository: 'app' };
+          const group = { ...place, run: `run-${id}`, untilMs: clock.now() + 30_000 };
+          const push = { id, registry: 'host.example', repository: 'app', tag: 'v1', digest: `sha256:${id}` };
+          return (await of.runs.gatherPush(group, push)).id;
+        };
+        const ids = Array.from({ length: 12 }, (_, i) => `push-${i}`);
+        const [run = '', ...others] = new Set(
+          await Promise.all(ids.map((id, i) => add(id, i % 2 === 0 ? state : other))),
+        );
+        expect(others).toEqual([]);
+        const gathered = await other.runs.closePushes(run);
+        expect(gathered.map(({ id }) => id).toSorted()).toEqual(ids.toSorted());
+        // told again it is where it is; told anew it is in another
+        expect(await add('push-3')).toBe(run);
+        const next = await add('late');
+        expect(next).toBe('run-late');
+        expect(await state.runs.closePushes(run)).toEqual(gathered);
+        expect(await state.runs.get(next)).toMatchObject({ rule: 'pushed', trigger: 'push' });
+        await clock.advance(30_000);
+        expect(await add('later')).toBe('run-later');
+      });
+
       test('are forgotten after 90 days, whether or not the table has deleted them', async () => {
         await begin();
         await clock.advance(89 * DAY_MS);

@@ -5,11 +5,14 @@ import { callEcr } from '../support/call-ecr.ts';
 import { addJson } from '../support/images.ts';
 import { parseReference } from '../../worker/oci/reference.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
+import { walk } from '../../worker/content/graph.ts';
+import type { PushEvent } from '../../worker/queue/job.ts';
 import type { Queue } from '../../worker/queue/queue.ts';
 import type { Backends } from '../../worker/images/backends.ts';
 import { planPushed } from '../../worker/service/planner/plan-pushed.ts';
 import { planScheduled } from '../../worker/service/planner/plan-scheduled.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
+import { gatherPush } from '../../worker/service/planner/push-event.ts';
 import { stateOver } from '../../worker/state/store.ts';
 import type { Table } from '../../worker/state/table.ts';
 import { orAborted, type Abortable } from '../../worker/util/abort.ts';
@@ -20,6 +23,7 @@ import { failureOf, openLab, requestsDuring, type Lab } from '../support/lab.ts'
 import { clientOf } from '../support/local-s3.ts';
 import { mortal, planner, type PlannerBench } from '../support/planner-bench.ts';
 import { rule } from '../support/rules.ts';
+import { expectSameImage } from '../support/same-image.ts';
 
 const HOME = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
 const ABROAD = '222222222222.dkr.ecr.eu-west-1.amazonaws.com';
@@ -592,7 +596,7 @@ describe('a push', () => {
     const { bench, repository } = await mirrored({ onPush: true }, ['v1', 'v2']);
     const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v2');
     const { runs } = await bench.push({ id: 'e1', repository, digest, tag: 'v2' });
-    expect(runs).toMatchObject([{ run: 'push-e1-keep', rule: 'keep', jobs: 1, unchanged: 0 }]);
+    expect(runs).toMatchObject([{ run: 'push-e1-keep', jobs: 1, unchanged: 0 }]);
     expect(queued(bench)).toEqual(['v2']);
     await bench.work();
     expect(await bench.state.runs.get('push-e1-keep')).toMatchObject({
@@ -609,6 +613,103 @@ describe('a push', () => {
     await bench.work();
     await bench.push({ id: 'e1', repository, digest, tag: 'v1' });
     expect(bench.jobs).toEqual([]);
+  });
+
+  describe('of a signed image of two platforms', () => {
+    const EVENTS = 9;
+    /** The events of a push: children and a signature by digest, the tag, and it again, in this order. */
+    async function events(): Promise<{
+      readonly bench: PlannerBench;
+      readonly drafts: readonly PushEvent[];
+      readonly image: MadeImage;
+      readonly repository: string;
+    }> {
+      const { bench, repository } = await mirrored({ onPush: true });
+      const image = await makeImage({ seed: 9, layers: [100], tag: 'multi', signed: true });
+      await lab.push(image, lab.stack.ecr, repository);
+      const graph = await walk(image.content, [image.root], {});
+      const digests = [...graph.manifests.keys()].filter((digest) => digest !== image.root.descriptor.digest);
+      const common = { account: '111111111111', region: 'us-east-1', repository, at: '2030-01-01T00:00:00Z' };
+      const drafts = Array.from({ length: EVENTS }, (_, i) => ({
+        ...common,
+        id: `event-${i}`,
+        ...(i < EVENTS - 2
+          ? { digest: digests[i % digests.length] ?? '' }
+          : { digest: image.root.descriptor.digest, tag: 'multi' }),
+      }));
+      return { bench, drafts, image, repository };
+    }
+
+    test('is one run with one list of the repository, whose nine events come at once', async () => {
+      const { bench, drafts, image, repository } = await events();
+      const runs = await Promise.all(drafts.map(async (event) => gatherPush(event, bench, { clock: bench.clock })));
+      expect(new Set(runs.flat()).size).toBe(1);
+      expect(bench.queue.bodies).toHaveLength(1);
+      expect(await bench.work()).toEqual([]);
+      await bench.clock.advance(30_000);
+      const counts = await requestsDuring(lab.stack.ecr, async () => bench.work({ copies: false }));
+      expect(counts['api']).toBe(1);
+      // its plan, and a copy for each tag: a child may belong to any
+      expect(await bench.state.runs.list()).toMatchObject([
+        { trigger: 'push', endedAtMs: expect.any(Number), jobs: { done: 3 } },
+      ]);
+      expect(
+        await bench.state.destinations.get({ group: `docker://${ABROAD}/${repository}`, name: 'multi' }),
+      ).toMatchObject({ digest: image.root.descriptor.digest });
+    });
+
+    test('is copied as it was pushed last within the time, and after it by a run of its own', async () => {
+      const { bench, drafts, repository } = await events();
+      const [first, ...more] = drafts.slice(0, 3);
+      assert(first);
+      const [run] = await gatherPush(first, bench, { clock: bench.clock });
+      await bench.clock.advance(29_000);
+      const moved = await makeOne(5, 'multi');
+      await lab.push(moved, lab.stack.ecr, repository);
+      const last = { ...first, id: 'last', tag: 'multi', digest: moved.root.descriptor.digest };
+      expect(await gatherPush(last, bench, { clock: bench.clock })).toEqual([run]);
+      await bench.clock.advance(1000);
+      await bench.work();
+      await expectSameImage(moved.content, lab.view(lab.stack.otherEcr, repository), moved.root);
+      for (const late of more) expect(await gatherPush(late, bench, { clock: bench.clock })).not.toEqual([run]);
+    });
+
+    test('is planned by another run where its own is planned before it is in it', async () => {
+      const { bench, drafts } = await events();
+      const [first] = drafts;
+      assert(first);
+      for (const windowSeconds of [0, 30]) {
+        const event = { ...first, id: `late-${windowSeconds}` };
+        const own = `push-${event.id}-keep`;
+        await bench.state.runs.begin({ id: own, rule: 'keep', trigger: 'push' });
+        await bench.state.runs.closePushes(own);
+        const [run = ''] = await gatherPush(event, bench, { clock: bench.clock, windowSeconds });
+        expect(run).toMatch(new RegExp(`^${own}-`));
+        expect(await bench.state.runs.closePushes(run)).toMatchObject([{ id: event.id }]);
+        await bench.clock.advance(60_000);
+      }
+    });
+
+    test('loses no event, wherever a worker is killed that gathers or plans', async () => {
+      let deaths = 0;
+      for (let writes = 1; ; writes++) {
+        const { bench, drafts, image, repository } = await events();
+        const killed = mortal(bench, writes);
+        const [, , , , , , , tagged, again] = drafts;
+        assert(tagged && again);
+        for (const event of [tagged, again])
+          await gatherPush(event, killed.service, { clock: bench.clock }).catch(() => undefined);
+        const hasDied = killed.dead;
+        // both messages are redelivered
+        for (const event of [again, tagged]) await gatherPush(event, bench, { clock: bench.clock });
+        await bench.clock.advance(30_000);
+        await bench.work();
+        await expectSameImage(image.content, lab.view(lab.stack.otherEcr, repository), image.root);
+        if (!hasDied) break;
+        deaths++;
+      }
+      expect(deaths).toBeGreaterThan(5);
+    });
   });
 
   test('of what is copied already needs nothing', async () => {
@@ -666,7 +767,7 @@ describe('a push', () => {
     };
     const plan = async (id: string, tag: string | undefined): Promise<unknown> => {
       const run = await bench.state.runs.begin({ id, rule: 'keep', trigger: 'push' });
-      const request = { rule: keep, run, registry: HOME, repository, pushed: { tag, digest } };
+      const request = { rule: keep, run, registry: HOME, repository, pushed: [{ tag, digest }] };
       return planPushed(request, bench, lagging, { clock: bench.clock });
     };
     expect(await plan('tagged', 'v2')).toMatchObject({ jobs: 1 });
@@ -680,8 +781,7 @@ describe('a push', () => {
     const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v1');
     await using lease = await bench.state.lock('plan/push-e1-keep', 60);
     expect(lease).toBeDefined();
-    const failure = await failureOf(bench.push({ id: 'e1', repository, digest, tag: 'v1' }), 'UNAVAILABLE');
-    expect(failure.message).toBe('plan push-e1-keep: another planner is already planning this run');
+    await failureOf(bench.push({ id: 'e1', repository, digest, tag: 'v1' }), 'UNAVAILABLE');
   });
 
   test('of a repository that cannot be listed is incomplete', async () => {

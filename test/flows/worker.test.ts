@@ -1,7 +1,9 @@
 // A worker as a process of its own, by the entry of its image, over the embedded stack.
+import { PurgeQueueCommand, SQSClient } from '@aws-sdk/client-sqs';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
-import type { Service } from '../../worker/service/service.ts';
+import { countMessages, type Service } from '../../worker/service/service.ts';
+import { formatJob, jobId, type CopyJob } from '../../worker/queue/job.ts';
 import { readSettings } from '../../worker/main/settings.ts';
 import type { Run } from '../../worker/state/state.ts';
 import { systemClock } from '../../worker/util/clock.ts';
@@ -17,6 +19,7 @@ const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 const { registry, ecr, s3, bucket, environment } = lab.stack;
 const MIB = 1024 * 1024;
+const CREDENTIALS = { accessKeyId: 'local', secretAccessKey: 'local-secret' };
 
 let service: Service & AsyncDisposable;
 beforeAll(() => {
@@ -97,7 +100,7 @@ test('stopped in the middle of a backup it gives the job back at once, and anoth
   expect(await first.ended, first.stderr).toBe(0);
   expect(systemClock.now() - stoppedMs).toBeLessThan(10_000);
   expect(await first.event('job-handed-back')).toMatchObject({ run: run.id });
-  expect(await service.queue.count()).toMatchObject({ visible: 1, inFlight: 0 });
+  expect(await countMessages(service)).toMatchObject({ visible: 1, inFlight: 0 });
 
   gate.open();
   const second = worker();
@@ -113,6 +116,40 @@ test('stopped in the middle of a backup it gives the job back at once, and anoth
   expect(Number(done['bytesSent']) + Number(done['bytesReused'])).toBe(size);
   second.kill('SIGTERM');
   expect(await second.ended, second.stderr).toBe(0);
+});
+
+test('a request by hand starts within seconds while 500 jobs of pushes are queued and every slot is busy', async () => {
+  await pushed('worker/bulk', 2 * MIB);
+  const image = await pushed('worker/asked', 1000);
+  await using gate = await startGate(registry.host);
+  const passed = gate.closeAfter(MIB);
+  const run = 'push-bulk';
+  await service.state.runs.begin({ id: run, trigger: 'push' });
+  const jobs = Array.from({ length: 500 }, (_, i): CopyJob => {
+    const to = [`docker://${ecr.registryHost}/worker/bulk-${i}:v1`];
+    const common = { version: 1, kind: 'mirror', run, at: '2026-01-01T00:00:00Z' } as const;
+    return { ...common, id: jobId(run, String(i)), from: `docker://${gate.host}/worker/bulk:v1`, to };
+  });
+  await service.queue.send(jobs.map((job) => ({ body: formatJob(job) })));
+  const process = worker({ TRANSSHIP_SLOTS: '2' });
+  await passed;
+
+  const askedMs = systemClock.now();
+  const request = {
+    from: `docker://${registry.host}/worker/asked:v1`,
+    to: `docker://${ecr.registryHost}/worker/asked:v1`,
+  };
+  expect((await ended(await enqueueImage(request, service, { clock: systemClock }))).jobs).toMatchObject({ done: 1 });
+  expect(systemClock.now() - askedMs).toBeLessThan(15_000);
+  await expectSameImage(image.content, lab.view(ecr, 'worker/asked'), image.root);
+  expect((await countMessages(service)).visible).toBeGreaterThan(490);
+  process.kill('SIGKILL');
+  await process.ended;
+  gate.open();
+  // later tests have an empty queue
+  const messages = new SQSClient({ endpoint: lab.stack.sqs.endpoint, region: 'us-east-1', credentials: CREDENTIALS });
+  await messages.send(new PurgeQueueCommand({ QueueUrl: lab.stack.queueUrl }));
+  messages.destroy();
 });
 
 test('a second signal ends it on the spot', async () => {
@@ -137,7 +174,7 @@ test('a second signal ends it on the spot', async () => {
   const again = setInterval(() => process.kill('SIGTERM'), 100);
   onTestFinished(() => clearInterval(again));
   expect(await process.ended).toBe(130);
-  for (const left of await service.queue.receive(10)) await left.settle({ type: 'done' });
+  for (const left of (await service.requests?.receive(10)) ?? []) await left.settle({ type: 'done' });
 });
 
 const NO_QUEUE = 'there is no such queue: check its URL';

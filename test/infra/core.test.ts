@@ -176,7 +176,7 @@ describe('encryption', () => {
 describe('queues', () => {
   test('hide a message for two minutes, keep it for two weeks, and let it be received twenty times', () => {
     const template = templateOf();
-    template.resourceCountIs('AWS::SQS::Queue', 3);
+    template.resourceCountIs('AWS::SQS::Queue', 4);
     template.allResourcesProperties('AWS::SQS::Queue', { VisibilityTimeout: 120, MessageRetentionPeriod: 1_209_600 });
     template.hasResourceProperties('AWS::SQS::Queue', {
       RedrivePolicy: {
@@ -200,7 +200,7 @@ describe('queues', () => {
           ]),
         },
       },
-      3,
+      4,
     );
   });
 
@@ -299,6 +299,7 @@ describe('workers', () => {
     });
     const common = {
       queueUrl: 'https://sqs/1/<QueuesJobs>',
+      requestQueueUrl: 'https://sqs/1/<QueuesRequests>',
       deadLetterQueueUrl: 'https://sqs/1/<QueuesDeadLetters>',
       table: '<StorageTable>',
       logLevel: 'warn',
@@ -380,7 +381,10 @@ describe('workers', () => {
 
 describe('scaling', () => {
   const METRICS = Match.arrayWith([
-    Match.objectLike({ Expression: 'visible + inFlight', ReturnData: true }),
+    Match.objectLike({
+      Expression: 'SUM([FILL(visible, 0), FILL(inFlight, 0), FILL(requested, 0), FILL(begun, 0)])',
+      ReturnData: true,
+    }),
     Match.objectLike({ Id: 'visible', MetricStat: Match.objectLike({ Period: 60, Stat: 'Maximum' }) }),
     Match.objectLike({ Id: 'inFlight', MetricStat: Match.objectLike({ Period: 60, Stat: 'Maximum' }) }),
   ]);
@@ -636,7 +640,7 @@ describe('outputs', () => {
       "access: { repositories: [{ names: ['restored/*'], allow: write }, { names: ['product/*'], allow: read }] }",
     );
     expect(command(template, 'Check1Environment')).toBe(
-      'export AWS_REGION=eu-central-1 TRANSSHIP_QUEUE_URL=<QueuesJobs> TRANSSHIP_DEAD_LETTER_QUEUE_URL=<QueuesDeadLetters> TRANSSHIP_TABLE=<StorageTable> TRANSSHIP_ALLOW=111111111111,s3://<StorageBucket> TRANSSHIP_BUCKET=<StorageBucket>',
+      'export AWS_REGION=eu-central-1 TRANSSHIP_QUEUE_URL=<QueuesJobs> TRANSSHIP_REQUEST_QUEUE_URL=<QueuesRequests> TRANSSHIP_DEAD_LETTER_QUEUE_URL=<QueuesDeadLetters> TRANSSHIP_TABLE=<StorageTable> TRANSSHIP_ALLOW=111111111111,s3://<StorageBucket> TRANSSHIP_BUCKET=<StorageBucket>',
     );
     expect(command(template, 'Check2Status')).toBe('npx transship status');
     expect(command(template, 'Check3FirstBackup')).toBe(

@@ -211,6 +211,7 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
   };
   const ownBucket = s.bucket.existing === undefined ? '<StorageBucket.Arn>' : `arn:aws:s3:::${s.bucket.existing}`;
   add('jobs', 'write', ['<QueuesJobs.Arn>']);
+  add('requests', 'write', ['<QueuesRequests.Arn>']);
   add('deadLetters', 'write', ['<QueuesDeadLetters.Arn>']);
   add('table', 'write', ['<StorageTable.Arn>']);
   add('bucket', 'write', [ownBucket]);

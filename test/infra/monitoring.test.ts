@@ -183,7 +183,9 @@ describe('every alarm', () => {
       'rules-not-planned: RulesFailed',
       'run-still-going: RunsLate',
       'tasks-that-cannot-start: ApproximateNumberOfMessagesNotVisible QueueName <QueuesJobs.QueueName>',
+      'tasks-that-cannot-start: ApproximateNumberOfMessagesNotVisible QueueName <QueuesRequests.QueueName>',
       'tasks-that-cannot-start: ApproximateNumberOfMessagesVisible QueueName <QueuesJobs.QueueName>',
+      'tasks-that-cannot-start: ApproximateNumberOfMessagesVisible QueueName <QueuesRequests.QueueName>',
       'tasks-that-cannot-start: DesiredTaskCount ClusterName <WorkersCluster>',
       'tasks-that-cannot-start: DesiredTaskCount ServiceName <WorkersService.Name>',
       'tasks-that-cannot-start: RunningTaskCount ClusterName <WorkersCluster>',
@@ -265,9 +267,14 @@ describe('the alarm', () => {
   test('of tasks also fires when a service without tasks tells nothing of itself, and when nobody asks for tasks', () => {
     const { Metrics } = alarm('tasks-that-cannot-start');
     expect(Metrics.map(({ Id, Expression, MetricStat }) => [Id, Expression || MetricStat?.Stat])).toEqual([
-      ['expr_1', 'IF(waiting > 0 AND taken == 0, 1, missing)'],
+      [
+        'expr_1',
+        'IF(SUM([FILL(waiting, 0), FILL(requested, 0)]) > 0 AND SUM([FILL(taken, 0), FILL(begun, 0)]) == 0, 1, missing)',
+      ],
       ['waiting', 'Minimum'],
       ['taken', 'Maximum'],
+      ['requested', 'Minimum'],
+      ['begun', 'Maximum'],
       ['missing', 'desired - running'],
       ['desired', 'Average'],
       ['running', 'Average'],

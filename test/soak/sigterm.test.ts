@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, expect, onTestFinished, test, vi } from 'vitest';
 import { writeSampleImage } from '../../local/sample-image.ts';
 import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
+import { countMessages } from '../../worker/service/service.ts';
 import { readSettings } from '../../worker/main/settings.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import { connectService } from '../../worker/main/wire.ts';
@@ -45,7 +46,7 @@ test('SIGTERM in the middle of 1 GiB: it ends within 10 seconds with the job vis
   expect(await first.ended, first.stderr).toBe(0);
   const tookMs = systemClock.now() - stoppedMs;
   expect(tookMs).toBeLessThan(10_000);
-  expect(await service.queue.count()).toMatchObject({ visible: 1, inFlight: 0 });
+  expect(await countMessages(service)).toMatchObject({ visible: 1, inFlight: 0 });
   const before = sent();
 
   worker();

@@ -9,7 +9,7 @@ import { afterAll, expect, onTestFailed, test, vi } from 'vitest';
 import { copy } from '../../worker/copy/copy.ts';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { enqueueImage, enqueueRule } from '../../worker/service/admin/enqueue.ts';
-import type { Service } from '../../worker/service/service.ts';
+import { countMessages, type Service } from '../../worker/service/service.ts';
 import { openLocation } from '../../worker/images/open-location.ts';
 import { formatRule } from '../../worker/rules/config.ts';
 import { parseLocation } from '../../worker/oci/location.ts';
@@ -119,7 +119,7 @@ async function putAll(
 async function settled(): Promise<readonly Run[]> {
   return vi.waitFor(
     async () => {
-      const { visible, inFlight, delayed } = await service.queue.count();
+      const { visible, inFlight, delayed } = await countMessages(service);
       const found = await runs.list({ limit: 2000 });
       const open = found.filter((run) => run.endedAtMs === undefined);
       const left = open.map(({ id, jobs }) => `${id} ${JSON.stringify(jobs)}`);

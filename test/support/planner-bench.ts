@@ -7,7 +7,8 @@ import { storeSettings } from '../../worker/images/store-settings.ts';
 import { copyImage } from '../../worker/images/copy-image.ts';
 import type { BackendPool } from '../../worker/service/backend-pool.ts';
 import { continuePlan } from '../../worker/service/planner/plan-scheduled.ts';
-import { planPush, type PushResult } from '../../worker/service/planner/push-event.ts';
+import { gatherPush } from '../../worker/service/planner/push-event.ts';
+import type { PlanResult } from '../../worker/service/planner/plan-run.ts';
 import type { Service } from '../../worker/service/service.ts';
 import { runPass, type PassOptions, type PassResult } from '../../worker/service/planner/pass.ts';
 import { formatRule } from '../../worker/rules/config.ts';
@@ -39,7 +40,8 @@ export interface PlannerBench extends Service {
   readonly backends: Pick<BackendPool, 'use'>;
   apply(...rules: readonly Rule[]): Promise<void>;
   pass(options?: Partial<PassOptions> & { readonly service?: Service }): Promise<PassResult>;
-  push(event: Partial<PushEvent> & Pick<PushEvent, 'repository' | 'digest'>): Promise<PushResult>;
+  /** Gathers the push, plans its runs at once, and returns what came of each. */
+  push(event: PushDraft): Promise<{ readonly runs: readonly (PlanResult & { readonly run: string })[] }>;
   /** Jobs in the queue. */
   readonly jobs: readonly Job[];
   /** Does all jobs, and returns the images that were copied. `copies` false: only says that they were. */
@@ -49,6 +51,8 @@ export interface PlannerBench extends Service {
   run(rule: string): Promise<Run>;
   of<T extends Event['type']>(type: T): readonly Extract<Event, { type: T }>[];
 }
+
+type PushDraft = Partial<PushEvent> & Pick<PushEvent, 'repository' | 'digest'>;
 
 /** Later than whatever the test does to registries, which know no other time than the real one. */
 const START_MS = Date.UTC(2030, 0, 1);
@@ -85,19 +89,14 @@ export function planner(session: Session): PlannerBench {
     },
     pass: async ({ service: other, ...options } = {}) =>
       runPass(other ?? service, backends, { clock, report, ...options }),
-    push: async (event) =>
-      planPush(
-        {
-          id: `event-${++revision}`,
-          account: '111111111111',
-          region: 'us-east-1',
-          at: new Date(clock.now()).toISOString(),
-          ...event,
-        },
-        service,
-        backends,
-        { clock, report },
-      ),
+    push: async (draft) => {
+      const at = new Date(clock.now()).toISOString();
+      const event = { id: `event-${++revision}`, account: '111111111111', region: 'us-east-1', at, ...draft };
+      const runs: (PlanResult & { readonly run: string })[] = [];
+      for (const run of await gatherPush(event, service, { clock, report, windowSeconds: 0 }))
+        for (const result of await planNow(run, service, backends, { clock, report })) runs.push({ ...result, run });
+      return { runs };
+    },
     get jobs() {
       return queue.bodies.map(jobOf);
     },
@@ -140,6 +139,37 @@ async function workAll(service: Service, options: WorkOptions): Promise<readonly
       await delivery.settle({ type: 'done' });
     }
   }
+}
+
+/** Does the jobs in the queue that plan the run. One that fails is visible again. */
+async function planNow(
+  run: string,
+  service: Service,
+  backends: Pick<BackendPool, 'use'>,
+  options: PassOptions,
+): Promise<readonly PlanResult[]> {
+  const results: PlanResult[] = [];
+  const deliveries = await service.queue.receive(10, { waitSeconds: 0 });
+  for (const delivery of deliveries) {
+    const job = jobOf(delivery.body);
+    if (job.kind !== 'plan' || job.run !== run) {
+      await delivery.settle({ type: 'again', seconds: 0 });
+      continue;
+    }
+    try {
+      if ((await service.state.runs.startJob(run, job.id)) !== undefined) {
+        const result = await continuePlan(job, service, backends, options);
+        if (result === undefined) throw new Failure('UNAVAILABLE', 'another planner is planning this run');
+        results.push(result);
+        await service.state.runs.endJob(run, job.id, { state: 'done' });
+      }
+      await delivery.settle({ type: 'done' });
+    } catch (error) {
+      await delivery.settle({ type: 'again', seconds: 0 });
+      throw error;
+    }
+  }
+  return results;
 }
 
 async function rememberAll(

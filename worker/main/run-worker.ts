@@ -1,8 +1,10 @@
-import { consume } from '../queue/consume.ts';
+import { consume, type ConsumeOptions, type Handle } from '../queue/consume.ts';
+import { requestsFirst } from '../queue/requests-first.ts';
 import { protectTask } from './task-protection.ts';
 import { startHealth } from './health.ts';
 import { openBackendPool } from '../service/backend-pool.ts';
 import { expectService } from '../service/expect-service.ts';
+import type { Service } from '../service/service.ts';
 import type { WorkContext } from '../service/worker/work-context.ts';
 import { work } from '../service/worker/work.ts';
 import type { Settings } from './settings.ts';
@@ -31,7 +33,7 @@ const LEASES_IN_VISIBILITY = 2;
  */
 export async function runWorker(options: WorkerOptions): Promise<void> {
   const { settings, signal, clock = systemClock, slots = options.settings.slots } = options;
-  const { concurrency, lookEveryHours, ecsAgentUri, healthPort, visibilitySeconds } = settings;
+  const { concurrency, lookEveryHours, ecsAgentUri, healthPort, pushWindowSeconds, visibilitySeconds } = settings;
   const telemetry = startTelemetry({ write: options.write, level: settings.logLevel, clock });
   const report = telemetry.reportOf(undefined);
   try {
@@ -53,6 +55,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
       concurrency,
       lookEveryHours,
       leaseSeconds: visibilitySeconds / LEASES_IN_VISIBILITY,
+      pushWindowSeconds,
     };
     const protection =
       ecsAgentUri === undefined ? undefined : opened.use(protectTask({ agentUri: ecsAgentUri, clock, report }));
@@ -65,22 +68,32 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
       type: 'note',
       message: `worker ${options.version} does up to ${slots} jobs at once of ${service.queue.name}`,
     });
-    await consume(
-      service.queue,
-      async (delivery, taskOptions) => telemetry.inJob(async () => work(delivery, worker, taskOptions)),
-      {
-        slots,
-        visibilitySeconds,
-        stopping: signal,
-        signal,
-        clock,
-        report,
-        alive: health?.alive,
-        busy: protection?.busy,
-      },
-    );
+    const handle: Handle = async (delivery, taskOptions) =>
+      telemetry.inJob(async () => work(delivery, worker, taskOptions));
+    const { alive } = health ?? {};
+    const { busy } = protection ?? {};
+    const common = { slots, visibilitySeconds, stopping: signal, signal, clock, report };
+    await consumeAll(service, handle, { ...common, alive, busy });
     report({ type: 'note', message: 'worker stopped' });
   } finally {
     telemetry.flush();
   }
+}
+
+/** Consumes the queue of requests before that of jobs, and has one slot more for a request that need not wait for the end of a copy. */
+async function consumeAll(
+  { queue, requests }: Service,
+  handle: Handle,
+  { alive, busy, ...options }: ConsumeOptions,
+): Promise<void> {
+  if (requests === undefined) return consume(queue, handle, { alive, busy, ...options });
+  const running = { all: 0, reserved: 0 };
+  const busyWith = (part: Partial<typeof running>): void => {
+    Object.assign(running, part);
+    busy?.(running.all + running.reserved);
+  };
+  await Promise.all([
+    consume(requestsFirst(requests, queue), handle, { ...options, alive, busy: (all) => busyWith({ all }) }),
+    consume(requests, handle, { ...options, slots: 1, busy: (reserved) => busyWith({ reserved }) }),
+  ]);
 }

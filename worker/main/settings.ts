@@ -25,6 +25,8 @@ export interface Settings {
   readonly concurrency: number | undefined;
   /** Of the deployed system; only commands that need it miss it. */
   readonly queueUrl: string | undefined;
+  /** Of requests by hand. Default: they go to the queue of all others. */
+  readonly requestQueueUrl: string | undefined;
   readonly deadLetterQueueUrl: string | undefined;
   readonly table: string | undefined;
   /** What requests by hand may write to beside what rules name; absent: not known. */
@@ -37,6 +39,8 @@ export interface Settings {
   readonly clockSkewSeconds: number;
   /** How often a planner asks for each tag of a destination in a registry other than ECR. Default 24. */
   readonly lookEveryHours: number;
+  /** Pushes to one repository within this time are planned by one run. Default 30. */
+  readonly pushWindowSeconds: number;
   /** Of worker and planner. Default `info`. */
   readonly logLevel: LogLevel;
   /** Where a worker tells on loopback whether it is well; absent: nowhere. */
@@ -66,6 +70,7 @@ export function readSettings(env: Environment, uid: number | undefined = process
     },
     concurrency: readCount(env, 'TRANSSHIP_CONCURRENCY', 64),
     queueUrl: readQueueUrl(env, 'TRANSSHIP_QUEUE_URL'),
+    requestQueueUrl: readQueueUrl(env, 'TRANSSHIP_REQUEST_QUEUE_URL'),
     deadLetterQueueUrl: readQueueUrl(env, 'TRANSSHIP_DEAD_LETTER_QUEUE_URL'),
     table: text(env, 'TRANSSHIP_TABLE'),
     allow: readAllow(env),
@@ -73,6 +78,7 @@ export function readSettings(env: Environment, uid: number | undefined = process
     visibilitySeconds: readCount(env, 'TRANSSHIP_VISIBILITY_SECONDS', 600, 10) ?? 120,
     clockSkewSeconds: readCount(env, 'TRANSSHIP_CLOCK_SKEW_SECONDS', 600, 0) ?? 60,
     lookEveryHours: readCount(env, 'TRANSSHIP_LOOK_EVERY_HOURS', 720, 0) ?? 24,
+    pushWindowSeconds: readCount(env, 'TRANSSHIP_PUSH_WINDOW_SECONDS', 300, 0) ?? 30,
     logLevel: readLogLevel(text(env, 'TRANSSHIP_LOG_LEVEL')),
     healthPort: readCount(env, 'TRANSSHIP_HEALTH_PORT', 65_535),
     ecsAgentUri: text(env, 'ECS_AGENT_URI'),

@@ -135,7 +135,7 @@ export function connectService(
   settings: Settings,
   options: { readonly clock?: Clock | undefined; readonly report?: Report | undefined } = {},
 ): Service & AsyncDisposable {
-  const { queueUrl, deadLetterQueueUrl, table, proxies } = settings;
+  const { queueUrl, requestQueueUrl, deadLetterQueueUrl, table, proxies } = settings;
   const { clock = systemClock, report } = options;
   if (queueUrl === undefined || deadLetterQueueUrl === undefined || table === undefined) {
     const missing = Object.entries({
@@ -152,6 +152,10 @@ export function connectService(
   return {
     state: opened.use(openDynamo({ table, clock, report, proxies, skewSeconds: settings.clockSkewSeconds })),
     queue: opened.use(openSqs({ queueUrl, clock, report, proxies })),
+    requests:
+      requestQueueUrl === undefined
+        ? undefined
+        : opened.use(openSqs({ queueUrl: requestQueueUrl, clock, report, proxies })),
     deadLetters: opened.use(openSqs({ queueUrl: deadLetterQueueUrl, clock, report, proxies })),
     allow: settings.allow,
     [Symbol.asyncDispose]: () => opened.disposeAsync(),

@@ -12,13 +12,14 @@ const WAIT_MS = 20_000;
  * deployed wrongly ends, instead of reporting it again and again. Any other failure may pass, and is left to the calls that follow.
  */
 export async function expectService(
-  { state, queue, deadLetters }: Service,
+  { state, queue, requests, deadLetters }: Service,
   options: Abortable & { readonly clock: Clock },
 ): Promise<void> {
   const late = (): Failure => new Failure('UNAVAILABLE', `there was no answer within ${WAIT_MS / 1000} seconds`);
   await using end = deadline(WAIT_MS, late, options.clock);
   const signal = anyOf(options.signal, end.signal);
-  const asked = [state.rules.access({ signal }), queue.count({ signal }), deadLetters.count({ signal })];
+  const queues = requests === undefined ? [queue, deadLetters] : [queue, requests, deadLetters];
+  const asked = [state.rules.access({ signal }), ...queues.map(async (one) => one.count({ signal }))];
   await Promise.all(
     asked.map(async (answer) => {
       try {

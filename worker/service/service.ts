@@ -1,12 +1,28 @@
-import type { Queue } from '../queue/queue.ts';
+import type { Queue, QueueCount } from '../queue/queue.ts';
 import type { StateStore } from '../state/state.ts';
+import type { Abortable } from '../util/abort.ts';
 
 /** The parts of the deployed system that planners, workers and commands share. */
 export interface Service {
   readonly state: StateStore;
   readonly queue: Queue;
+  /** What people ask for by hand, which workers take first. Absent: it is in `queue` with everything else. */
+  readonly requests?: Queue | undefined;
   /** The dead-letter queue: messages that cannot be done, each with the reason. */
   readonly deadLetters: Queue;
   /** What requests by hand may write to beside what rules name, as `parseAllowed` reads it. Absent: not known here; to a worker that is nothing. */
   readonly allow?: readonly string[] | undefined;
+}
+
+/** About how many messages there are that workers take. */
+export async function countMessages(
+  { queue, requests }: Pick<Service, 'queue' | 'requests'>,
+  options: Abortable = {},
+): Promise<QueueCount> {
+  const [jobs, more] = await Promise.all([queue.count(options), requests?.count(options)]);
+  return {
+    visible: jobs.visible + (more?.visible ?? 0),
+    inFlight: jobs.inFlight + (more?.inFlight ?? 0),
+    delayed: jobs.delayed + (more?.delayed ?? 0),
+  };
 }

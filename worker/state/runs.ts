@@ -1,6 +1,7 @@
 import type { Clock } from '../util/clock.ts';
 import type { Report } from '../util/events.ts';
 import { JobStore } from './job-store.ts';
+import { PushGroups } from './push-groups.ts';
 import { RuleProgressItems } from './rule-progress.ts';
 import { RunStore } from './run-store.ts';
 import type { Runs } from './state.ts';
@@ -21,11 +22,14 @@ export function runsOver(table: Table, clock: Clock, report?: Report): Runs {
   const progress = new RuleProgressItems(table);
   const runs = new RunStore(table, clock, progress, report);
   const jobs = new JobStore(table, clock, runs);
+  const pushes = new PushGroups(table, clock, runs);
   return {
     progress: async (rule, options) => progress.get(rule, options),
 
     beginScheduled: async (run, options) => runs.beginScheduled(run, options),
     begin: async (run, options) => runs.begin(run, options),
+    gatherPush: async (group, push, options) => pushes.gather(group, push, options),
+    closePushes: async (run, options) => pushes.close(run, options),
     get: async (run, options) => runs.get(run, options),
     list: async (options) => runs.list(options),
     addUnchanged: async (run, counts, options) => runs.addUnchanged(run, counts, options),

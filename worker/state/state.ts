@@ -211,6 +211,26 @@ export interface NewRun extends Pick<Run, 'id' | 'rule' | 'trigger'> {
 
 /** A job that is made known. */
 export type NewJob = Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fingerprint' | 'fault'>;
+/** Where pushes are gathered that one run plans. */
+export interface PushGroup {
+  readonly rule: string;
+  readonly registry: string;
+  readonly repository: string;
+  /** The id of the run that is begun where none gathers them at this moment. */
+  readonly run: string;
+  /** Until when that run gathers others, in milliseconds since 1970. */
+  readonly untilMs: number;
+}
+
+/** A push as its run keeps it. */
+export interface GatheredPush {
+  /** Of its event. */
+  readonly id: string;
+  readonly registry: string;
+  readonly repository: string;
+  readonly tag?: string | undefined;
+  readonly digest: string;
+}
 
 export interface RunListOptions extends Abortable {
   /** Default: 50, or all with `unendedSinceMs`. */
@@ -242,6 +262,10 @@ interface RunWriter {
   beginScheduled(run: ScheduledRun, options?: Abortable): Promise<Run | undefined>;
   /** Begins a run that is no rule's current one. Idempotent. */
   begin(run: NewRun, options?: Abortable): Promise<Run>;
+  /** Adds a push to the run that gathers those of its repository, or begins one. Returns that run. Idempotent while the run gathers. */
+  gatherPush(group: PushGroup, push: GatheredPush, options?: Abortable): Promise<Run>;
+  /** Ends the gathering of a run, and returns what was gathered: it is added to no more. Idempotent. */
+  closePushes(run: string, options?: Abortable): Promise<readonly GatheredPush[]>;
   /** Makes jobs known as waiting, before they are sent. Those that are known already stay as they are. Returns those that have not ended. */
   addJobs(run: string, jobs: readonly NewJob[], options?: Abortable): Promise<ReadonlySet<string>>;
   /** So many more needed nothing. Not idempotent: an estimate after a crash. */

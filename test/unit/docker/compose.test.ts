@@ -59,9 +59,11 @@ describe.each(['worker', 'planner'])('%s', (name) => {
 
 test('the queues that it names are those that are made', () => {
   const made = readFileSync('docker/elasticmq.conf', 'utf8');
-  const { TRANSSHIP_QUEUE_URL: queue = '', TRANSSHIP_DEAD_LETTER_QUEUE_URL: dead = '' } =
-    services['worker']?.environment ?? {};
-  for (const url of [queue, dead]) expect(made).toMatch(new RegExp(`^  ${url.split('/').at(-1)} \\{`, 'm'));
+  const environment = services['worker']?.environment ?? {};
+  const urls = ['QUEUE', 'REQUEST_QUEUE', 'DEAD_LETTER_QUEUE'].map(
+    (name) => environment[`TRANSSHIP_${name}_URL`] ?? '',
+  );
+  for (const url of urls) expect(made).toMatch(new RegExp(`^  ${url.split('/').at(-1)} \\{`, 'm'));
 });
 
 test('the Dockerfile has one base by its digest, ends as an ordinary user, and keeps to what buildah 1.28 reads', () => {

@@ -28,7 +28,7 @@ export interface EnqueueOptions extends Abortable {
  * this version does not run.
  */
 export async function enqueueRule(name: string, service: Service, options: EnqueueOptions): Promise<Run> {
-  const { state, queue } = service;
+  const { state, requests = service.queue } = service;
   await readRule(name, service, options);
   const id = runId(options.clock);
   const run = await state.runs.begin({ id, rule: name, trigger: 'request', whole: true }, options);
@@ -43,7 +43,7 @@ export async function enqueueRule(name: string, service: Service, options: Enque
   };
   const { record, message } = newJob(job, { title: `plan ${name}` });
   await state.runs.addJobs(id, [record], options);
-  await queue.send([message], options);
+  await requests.send([message], options);
   return run;
 }
 
@@ -60,7 +60,7 @@ export interface ImageRequest extends Choices {
  * Where it is not known what their settings allow, they alone decide which targets may be written.
  */
 export async function enqueueImage(request: ImageRequest, service: Service, options: EnqueueOptions): Promise<Run> {
-  const { state, queue } = service;
+  const { state, queue, requests = queue } = service;
   const id = runId(options.clock);
   const targets = service.allow === undefined ? undefined : await allowedTargets(service, options);
   const job = judgeRequest(jobOf(request, id, options.clock.now()), targets);
@@ -68,7 +68,7 @@ export async function enqueueImage(request: ImageRequest, service: Service, opti
   const to = job.kind === 'restore' ? job.to : job.to.join(', ');
   const { record, message } = newJob(job, { title: `${job.from} → ${to}` });
   await state.runs.addJobs(id, [record], options);
-  await queue.send([message], options);
+  await requests.send([message], options);
   await state.runs.planned(id, options);
   return run;
 }

@@ -8,7 +8,7 @@ import type { Clock } from '../../util/clock.ts';
 import { deadline } from '../../util/deadline.ts';
 import { Failure, isFailure, toFailure } from '../../util/failure.ts';
 import { isDone, jobIn } from '../dead-letters.ts';
-import type { Service } from '../service.ts';
+import { countMessages, type Service } from '../service.ts';
 
 /** The state of one rule. */
 export interface RuleStatus {
@@ -88,11 +88,11 @@ const MAX_DEAD = 10;
  * from other readers for a moment, and deletes those whose jobs were done since; changes nothing else. Fails only with ABORTED.
  */
 export async function status(service: Service, options: StatusOptions): Promise<Status> {
-  const { state, queue } = service;
+  const { state } = service;
   const [rules, runs, count, letters] = await Promise.all([
     answer('rules', async (taskOptions) => statusOfRules(state, taskOptions), options),
     answer('runs', async (taskOptions) => latestRuns(state, taskOptions), options),
-    answer('queue', async (taskOptions) => queue.count(taskOptions), options),
+    answer('queue', async (taskOptions) => countMessages(service, taskOptions), options),
     answer('dead letters', async (taskOptions) => lookAtDeadLetters(service, taskOptions), options),
   ]);
   const { dead = [], deadLetters } = letters.value ?? {};

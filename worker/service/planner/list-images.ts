@@ -6,7 +6,7 @@ import { select } from '../../rules/select.ts';
 import { append } from '../../util/lists.ts';
 import type { Abortable } from '../../util/abort.ts';
 import { shortened } from './plan-jobs.ts';
-import { addPushed, affectedBy, subjectsOf } from './pushed-images.ts';
+import { addPushed, affectedByAny, subjectsOf } from './pushed-images.ts';
 import { byName, type Pushed, type SourceList } from './source-list.ts';
 import { untaggedImages } from './untagged-images.ts';
 
@@ -16,10 +16,11 @@ export async function listImages(
   source: Source,
   list: AsyncIterable<ListedImage>,
   nowMs: number,
-  options: Abortable & { readonly pushed?: Pushed | undefined },
+  options: Abortable & { readonly pushed?: readonly Pushed[] | undefined },
 ): Promise<SourceList> {
-  const listed = await Array.fromAsync(list);
-  const rows = options.pushed === undefined ? listed : await addPushed(source, listed, options.pushed, nowMs, options);
+  const { pushed } = options;
+  let rows: readonly ListedImage[] = await Array.fromAsync(list);
+  for (const push of pushed ?? []) rows = await addPushed(source, rows, push, nowMs, options);
   const active = rows.filter(({ status }) => status === 'ACTIVE');
   const candidates: Candidate[] = [];
   const referrers = new Map<string, string[]>();
@@ -34,7 +35,7 @@ export async function listImages(
   if (rule.tags.untagged) append(candidates, await untaggedImages(source, active, nowMs, options));
   const selected = select(candidates, rule.tags, nowMs).toSorted(byName);
   return {
-    selected: options.pushed === undefined ? selected : affectedBy(options.pushed, selected, active),
+    selected: pushed === undefined ? selected : affectedByAny(pushed, selected, active),
     resolve: async (some) => ({
       images: some.flatMap(({ tag, digest }) => (isDigest(digest) ? [{ tag, digest }] : [])),
       failed: [],

@@ -8,7 +8,7 @@ import type { Pushed, SourceList } from './source-list.ts';
 
 /**
  * Lists a repository and selects from it. ECR is asked by pages of 1,000 images. Other registries list names: no request is made for those
- * that are not selected. `pushed` limits it to the images that a push concerns, whether the list shows the push already or not. NOT_FOUND
+ * that are not selected. `pushed` limits it to the images that these pushes concern, whether the list shows them already or not. NOT_FOUND
  * without the repository; UNAVAILABLE when the list does not show a push without a tag yet.
  */
 export async function listSource(
@@ -16,7 +16,7 @@ export async function listSource(
   registry: Registry,
   repository: string,
   nowMs: number,
-  options: Abortable & { readonly pushed?: Pushed | undefined },
+  options: Abortable & { readonly pushed?: readonly Pushed[] | undefined },
 ): Promise<SourceList> {
   const source = registry.repository(repository);
   return onSide(

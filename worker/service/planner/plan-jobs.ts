@@ -115,6 +115,17 @@ export function referenceOf(registry: string, repository: string, image: SourceI
     : { registry, repository, tag: image.tag };
 }
 
+/** The job that plans `run` after `after`. */
+export function planJobOf(plan: {
+  readonly rule: string;
+  readonly run: { readonly id: string; readonly startedAtMs: number };
+  readonly after: PlanJob['after'];
+}): PlanJob {
+  const { rule, run, after } = plan;
+  const at = new Date(run.startedAtMs).toISOString();
+  return { version: 1, kind: 'plan', id: planJobId(run.id, after), run: run.id, rule, at, after };
+}
+
 /** The id of the job that goes on with planning `run` after `after`. */
 export function planJobId(run: string, after: PlanJob['after']): string {
   return `${PLAN}${jobId(run, 'plan', after.repository, after.name)}`;

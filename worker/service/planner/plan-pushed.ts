@@ -1,29 +1,56 @@
 import type { Backends } from '../../images/backends.ts';
 import { formatRepository, type Repository } from '../../oci/reference.ts';
 import { mayPass } from '../../queue/redelivery.ts';
-import type { CopyRule } from '../../rules/rule.ts';
+import { parseDigest } from '../../oci/digest.ts';
+import { isExpired, type CopyRule } from '../../rules/rule.ts';
 import type { Run } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
-import { isFailure } from '../../util/failure.ts';
+import { ifFound, isFailure } from '../../util/failure.ts';
+import type { BackendPool } from '../backend-pool.ts';
 import { DestinationOwners } from '../destination-owner.ts';
 import type { Service } from '../service.ts';
 import { listSource } from './list-source.ts';
 import { archivedWarning, type Pushed } from './source-list.ts';
 import { batchesOf, planBatch } from './plan-batch.ts';
-import { planRun, type PlanOptions, type PlanResult } from './plan-run.ts';
+import { NOTHING_LEFT, planRun, type PlanOptions, type PlanResult } from './plan-run.ts';
 import type { Presences } from './presences.ts';
 import { Remembered } from './remembered.ts';
+import { readRule } from './stored-rule.ts';
+
+/**
+ * Plans the run of the pushes that it gathered. As `planPushed`. A rule that is gone or has expired by then plans nothing.
+ */
+export async function planPushes(
+  { run, rule: name }: { readonly run: Run; readonly rule: string },
+  service: Service,
+  backends: Pick<BackendPool, 'use'>,
+  options: PlanOptions,
+): Promise<PlanResult | undefined> {
+  const { runs } = service.state;
+  const rule = await ifFound(readRule(name, service, options));
+  const pushes = await runs.closePushes(run.id, options);
+  const [first] = pushes;
+  if (first === undefined || rule === undefined || isExpired(rule, options.clock.now())) {
+    await runs.planned(run.id, options);
+    return NOTHING_LEFT;
+  }
+  const { registry, repository } = first;
+  const pushed = pushes.map(({ tag, digest }) => ({ tag, digest: parseDigest(digest) }));
+  const request = { rule, run, registry, repository, pushed };
+  return backends.use(async (opened) => planPushed(request, service, opened, options), options);
+}
 
 /** A repository that the rule names, and what was pushed there. */
 export interface PushedPlan extends Repository {
   readonly rule: CopyRule;
   readonly run: Pick<Run, 'id' | 'startedAtMs'>;
-  readonly pushed: Pushed;
+  readonly pushed: readonly Pushed[];
 }
 
 /**
- * Plans the run of a push: the images of one repository that the push concerns. As `planRun`. A retryable failure of the registry is thrown,
- * since the event of the push is redelivered; any other is a failed job of the run.
+ * Plans the run of pushes: the images of one repository that they concern, with one list of it. For a tag that is the image; for a signature
+ * or SBOM the image that it is about, or what contains that; for an image of an index nothing, since the index is pushed after it. As
+ * `planRun`. A retryable failure of the registry is thrown, since the job that plans is retried; any other is a failed job of the run.
  */
 export async function planPushed(
   request: PushedPlan,

@@ -39,7 +39,8 @@ type MakeJobs = (
 ) => Promise<PlanJob['after'] | undefined>;
 
 const LOCK_SECONDS = 60;
-const NOTHING_LEFT: PlanResult = { jobs: 0, unchanged: 0, unseen: 0, failed: 0, continued: false };
+/** Of a run that needs no planning. */
+export const NOTHING_LEFT: PlanResult = { jobs: 0, unchanged: 0, unseen: 0, failed: 0, continued: false };
 
 /**
  * Plans a run under its lock, by `makeJobs`, and marks the run as planned when all of it is. Undefined when another planner is planning the

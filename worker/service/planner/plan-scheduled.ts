@@ -19,6 +19,7 @@ import { batchesOf, planBatch, type BatchContext } from './plan-batch.ts';
 import { afterRepository, FROM_THE_START, isAfter, mayHaveAfter, nameOf } from './plan-jobs.ts';
 import { planRun, type PlanOptions, type PlanResult, type RunToPlan } from './plan-run.ts';
 import { planSettings } from './plan-settings.ts';
+import { planPushes } from './plan-pushed.ts';
 import { Presences } from './presences.ts';
 import { Remembered } from './remembered.ts';
 import { Retries } from './retries.ts';
@@ -71,7 +72,7 @@ export async function planScheduled(
   );
 }
 
-/** Does a job that goes on with planning. As `planScheduled`. NOT_FOUND without the rule or the run. */
+/** Does a job that plans a run of pushes, or goes on with planning another. As `planScheduled`. NOT_FOUND without the rule or the run. */
 export async function continuePlan(
   job: PlanJob,
   service: Service,
@@ -81,6 +82,7 @@ export async function continuePlan(
   const { runs } = service.state;
   const run = await runs.get(job.run, options);
   if (run === undefined) throw new Failure('NOT_FOUND', `plan ${job.rule}: there is no run ${job.run}`);
+  if (run.trigger === 'push') return planPushes({ run, rule: job.rule }, service, backends, options);
   let rule: CopyRule;
   try {
     rule = await readRule(job.rule, service, options);

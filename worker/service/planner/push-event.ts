@@ -1,67 +1,73 @@
 import type { PushEvent } from '../../queue/job.ts';
-import { parseDigest } from '../../oci/digest.ts';
 import { ecrHost } from '../../oci/ecr-host.ts';
 import { parseRule } from '../../rules/config.ts';
 import { matchesPattern } from '../../oci/location.ts';
 import { isCopyRule, isExpired, type CopyRule } from '../../rules/rule.ts';
 import { sourcesOf } from '../../rules/sources.ts';
 import type { StoredRule } from '../../state/state.ts';
-import { checkAborted } from '../../util/abort.ts';
-import { describeFailure, Failure, toFailure } from '../../util/failure.ts';
-import type { BackendPool } from '../backend-pool.ts';
-import { planPushed } from './plan-pushed.ts';
-import type { PlanOptions, PlanResult } from './plan-run.ts';
+import { checkAborted, type Abortable } from '../../util/abort.ts';
+import type { Clock } from '../../util/clock.ts';
+import type { Report } from '../../util/events.ts';
+import { describeFailure, toFailure, type Failure } from '../../util/failure.ts';
 import type { Service } from '../service.ts';
+import { FROM_THE_START, planJobOf } from './plan-jobs.ts';
+import { newJob } from './run-jobs.ts';
 
-/** What a push started. */
-export interface PushResult {
-  /** One for each rule that the push starts. */
-  readonly runs: readonly (PlanResult & { readonly run: string; readonly rule: string })[];
+/** Pushes to one repository within this time are planned by one run, which begins with the first of them. */
+const WINDOW_SECONDS = 30;
+
+export interface PushOptions extends Abortable {
+  readonly clock: Clock;
+  readonly report?: Report | undefined;
+  /** Default 30. */
+  readonly windowSeconds?: number | undefined;
 }
 
 /**
- * Begins and plans a run for each rule that has `on: push` and names the repository, with the images that the push concerns. For a tag that is
- * the image; for a signature or SBOM the image that it is about, or what contains that; for an image of an index nothing, since the index is
- * pushed after it. Idempotent: the same event makes the same runs and jobs.
- *
- * UNAVAILABLE when the registry does not show the push yet, or another planner is planning the same run: try again. A rule that fails does
- * not stop the others; the first failure is thrown at the end.
+ * Adds a push to a run of each rule that has `on: push` and names the repository. The first push of a window begins the run, and sends the
+ * job that plans it when the window is over; the events of an index, its children, signatures and SBOMs are one run so. When this returns
+ * the push is in the state with a job that will plan it. Idempotent within the window; later the same event makes another run, which
+ * finds nothing to copy. A rule that fails does not stop the others; the first failure is thrown at the end. Returns the ids of the runs.
  */
-export async function planPush(
-  event: PushEvent,
-  service: Service,
-  backends: Pick<BackendPool, 'use'>,
-  options: PlanOptions,
-): Promise<PushResult> {
-  const { rules, runs } = service.state;
-  const started: PushResult['runs'][number][] = [];
+export async function gatherPush(event: PushEvent, service: Service, options: PushOptions): Promise<readonly string[]> {
+  const gathered: string[] = [];
   const failures: Failure[] = [];
-  for (const stored of await rules.list(options)) {
+  for (const stored of await service.state.rules.list(options)) {
     try {
       const rule = pushRule(stored, options);
       if (rule === undefined || isExpired(rule, options.clock.now())) continue;
       const registry = registryOf(rule, event);
-      if (registry === undefined) continue;
-      const id = `push-${event.id}-${rule.name}`;
-      const run = await runs.begin({ id, rule: rule.name, trigger: 'push' }, options);
-      const { repository } = event;
-      const pushed = { tag: event.tag, digest: parseDigest(event.digest) };
-      const request = { rule, run, registry, repository, pushed };
-      const result = await backends.use(async (opened) => planPushed(request, service, opened, options), options);
-      if (result === undefined)
-        throw new Failure('UNAVAILABLE', `plan ${id}: another planner is already planning this run`);
-      started.push({ ...result, run: id, rule: rule.name });
+      if (registry !== undefined) gathered.push(await addToRun(event, { rule: rule.name, registry }, service, options));
     } catch (error) {
       checkAborted(options);
       failures.push(toFailure(error));
     }
   }
   if (failures[0] !== undefined) throw failures[0];
-  return { runs: started };
+  return gathered;
+}
+
+async function addToRun(
+  { id, repository, tag, digest }: PushEvent,
+  { rule, registry }: { readonly rule: string; readonly registry: string },
+  { queue, state }: Service,
+  { clock, windowSeconds = WINDOW_SECONDS, ...options }: PushOptions,
+): Promise<string> {
+  const own = `push-${id}-${rule}`;
+  const group = { rule, registry, repository, run: own, untilMs: clock.now() + windowSeconds * 1000 };
+  const run = await state.runs.gatherPush(group, { id, registry, repository, tag, digest }, options);
+  const isBegun = run.id.startsWith(own);
+  if (!isBegun && Object.values(run.jobs).some((count) => count > 0)) return run.id;
+  const job = planJobOf({ rule, run, after: FROM_THE_START });
+  const { record, message } = newJob(job, { title: `plan pushes to ${registry}/${repository}` });
+  const open = await state.runs.addJobs(run.id, [record], options);
+  // the message of the push that began the run is redelivered until the job is sent; after that a planner sends a job that was lost
+  if (isBegun && open.has(job.id)) await queue.send([{ ...message, delaySeconds: windowSeconds }], options);
+  return run.id;
 }
 
 /** The rule where a push starts it; undefined where not, and for a rule that cannot be read, which is reported. */
-function pushRule({ name, document }: StoredRule, options: Pick<PlanOptions, 'report'>): CopyRule | undefined {
+function pushRule({ name, document }: StoredRule, options: Pick<PushOptions, 'report'>): CopyRule | undefined {
   try {
     const rule = parseRule(document);
     return isCopyRule(rule) && rule.onPush ? rule : undefined;

@@ -34,8 +34,18 @@ export async function addPushed(
   ];
 }
 
+/** The images that any of the pushes may have changed, in the order of `selected`. */
+export function affectedByAny(
+  pushes: readonly Pushed[],
+  selected: readonly Candidate[],
+  rows: readonly ListedImage[],
+): readonly Candidate[] {
+  const affected = new Set(pushes.flatMap((push) => affectedBy(push, selected, rows)));
+  return selected.filter((candidate) => affected.has(candidate));
+}
+
 /** The images that the push may have changed. All of them for a push that refers to an image which is not selected itself, such as a child. */
-export function affectedBy(
+function affectedBy(
   { tag, digest }: Pushed,
   selected: readonly Candidate[],
   rows: readonly ListedImage[],

@@ -2,7 +2,7 @@ import type { Run } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { forEachOf } from '../../util/limit.ts';
-import type { Service } from '../service.ts';
+import { countMessages, type Service } from '../service.ts';
 
 /**
  * How much longer than its queue explains a job has to wait before its message counts as lost: longer than SQS takes to count right, than it
@@ -31,11 +31,12 @@ export function reachedMs(runs: Iterable<Run>): number {
 export async function resendLost(
   runs: Iterable<Run>,
   reached: number,
-  { queue, state }: Service,
+  service: Service,
   options: Abortable & { readonly clock: Clock },
 ): Promise<number> {
   const nowMs = options.clock.now();
-  const { visible } = await queue.count(options);
+  const { queue, state } = service;
+  const { visible } = await countMessages(service, options);
   const beforeMs = (visible === 0 ? nowMs : Math.min(nowMs, reached)) - LOST_AFTER_MS;
   let resent = 0;
   let lost: { readonly run: string; readonly id: string; readonly body: string; readonly changedAtMs: number }[] = [];

@@ -17,7 +17,7 @@ import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Report } from '../../util/events.ts';
 import { describeFailure, isFailure } from '../../util/failure.ts';
 import type { Service } from '../service.ts';
-import { isAfter, mayHaveAfter, nameOf, planJobId } from './plan-jobs.ts';
+import { isAfter, mayHaveAfter, nameOf, planJobOf } from './plan-jobs.ts';
 
 /** A longer message, as settings of repositories can make it, is not kept to be sent again: every job would pay for it. */
 const MAX_KEPT_BODY = 16 * 1024;
@@ -151,16 +151,7 @@ export class RunJobs {
    */
   async handOn(after: PlanJob['after'], options: Abortable): Promise<boolean> {
     const { rule, run } = this.#options;
-    const askedAt = new Date(run.startedAtMs).toISOString();
-    const job: PlanJob = {
-      version: 1,
-      kind: 'plan',
-      id: planJobId(run.id, after),
-      run: run.id,
-      rule,
-      at: askedAt,
-      after,
-    };
+    const job = planJobOf({ rule, run, after });
     const open = await this.#send([{ job, title: `plan ${rule} behind ${after.repository}` }], options);
     return open.has(job.id);
   }

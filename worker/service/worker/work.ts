@@ -5,7 +5,7 @@ import { describeFailure, isFailure, toFailure, type Failure } from '../../util/
 import { isRecord } from '../../util/record.ts';
 import type { JobName } from '../../util/events.ts';
 import { disagreement, JobDelivery, makeKnown } from './deliver-job.ts';
-import { planPush } from '../planner/push-event.ts';
+import { gatherPush } from '../planner/push-event.ts';
 import { deadLetterReason } from './send-dead-letter.ts';
 import type { WorkContext } from './work-context.ts';
 
@@ -121,7 +121,7 @@ async function toJob(request: JobRequest, delivery: Delivery, context: WorkConte
   return job;
 }
 
-/** Plans a run for every rule that the push starts. The deliveries of the message are its attempts, since no run exists before. */
+/** Adds the push to a run of every rule that it starts. The deliveries of the message are its attempts, since it is no job. */
 async function workOnPush(
   delivery: Delivery,
   context: WorkContext,
@@ -134,12 +134,8 @@ async function workOnPush(
   const report = context.reportOf(name);
   const startedMs = context.clock.now();
   try {
-    await planPush(event, context.service, context.backends, {
-      ...options,
-      clock: context.clock,
-      report,
-      lockSeconds: context.leaseSeconds,
-    });
+    const { clock, pushWindowSeconds: windowSeconds } = context;
+    await gatherPush(event, context.service, { ...options, clock, report, windowSeconds });
     return DONE;
   } catch (error) {
     if (options.signal.aborted) return AT_ONCE;

@@ -1,0 +1,16 @@
+import { expect, test } from 'vitest';
+import { requestsFirst } from '../../../worker/queue/requests-first.ts';
+import { manualClock } from '../../support/clock.ts';
+import { MemoryQueue } from '../../support/memory-queue.ts';
+
+test('takes requests before jobs that were sent earlier, and jobs without waiting for a request', async () => {
+  const clock = manualClock();
+  const [requests, jobs] = [new MemoryQueue({ clock }), new MemoryQueue({ clock })];
+  const both = requestsFirst(requests, jobs);
+  await both.send([{ body: 'job 1' }, { body: 'job 2' }]);
+  const next = async (): Promise<readonly string[]> => (await both.receive(1)).map(({ body }) => body);
+  expect(await next()).toEqual(['job 1']);
+  await requests.send([{ body: 'request' }]);
+  expect(await next()).toEqual(['request']);
+  expect(await next()).toEqual(['job 2']);
+});
