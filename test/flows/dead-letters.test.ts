@@ -14,6 +14,7 @@ import { callEcr } from '../support/call-ecr.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { rule } from '../support/rules.ts';
+import type { Report } from '../../worker/util/events.ts';
 import { deadLettersOf, NO_JOBS, testService, type TestService } from '../support/test-service.ts';
 
 const lab = await openLab();
@@ -101,18 +102,11 @@ async function stuck(repository: string, ...to: readonly LocalRegistry[]): Promi
   return t;
 }
 
-/** What the dead letters ask for: each its destinations. */
-function destinationsOfLetters(t: TestService): readonly (readonly string[])[] {
-  return t.deadLetters.bodies.map((body) => (JSON.parse(body) as { to: readonly string[] }).to);
-}
-
-const at = (where: LocalRegistry, repository: string): string => `docker://${where.registryHost}/${repository}:v1`;
-
 describe('a destination that cannot be written', () => {
   test('is one dead letter, however many runs fail', async () => {
     const t = await stuck('one/app', ecr);
     for (let i = 0; i < 4; i++) expect((await run(t)).jobs).toEqual({ ...NO_JOBS, failed: 1 });
-    expect(destinationsOfLetters(t)).toEqual([[at(ecr, 'one/app')]]);
+    expect(t.deadLetters.bodies).toHaveLength(1);
     expect(await status(t, { clock: t.clock })).toMatchObject({ faulty: true, deadLetters: 1 });
   });
 
@@ -123,10 +117,10 @@ describe('a destination that cannot be written', () => {
     await push('two/app');
     await remove(otherEcr, 'two/app');
     expect((await run(t)).jobs).toMatchObject({ failed: 1 });
-    expect(destinationsOfLetters(t)).toEqual([[at(ecr, 'two/app')]]);
+    expect(await deadLettersOf(t)).toMatchObject([{ reason: expect.stringMatching(/^CONFLICT: 1 of 2 destinations/) }]);
     await push('two/app');
     for (let i = 0; i < 2; i++) await run(t);
-    expect(destinationsOfLetters(t)).toEqual([[at(ecr, 'two/app')], [at(otherEcr, 'two/app')]]);
+    expect(t.deadLetters.bodies).toHaveLength(2);
   });
 
   test('is another dead letter for another cause', async () => {
@@ -215,6 +209,35 @@ describe('redrive', () => {
     const service = impatient(t, async () => t.worker(lab.session().backends).drain());
     expect(await redrive({}, service, {})).toEqual({ redriven: 1, failedAgain: 1, done: 0, left: 0 });
     expect(t.deadLetters.bodies).toHaveLength(1);
+    expect((await latest(t)).jobs).toEqual({ ...NO_JOBS, failed: 1 });
+  });
+
+  test('does a job again of which one destination alone had failed', async () => {
+    const t = await immutable('half/app', ecr, otherEcr);
+    await push('half/app');
+    await run(t);
+    await push('half/app');
+    await remove(otherEcr, 'half/app');
+    await run(t);
+    await remove(ecr, 'half/app');
+    expect(await redrive({}, impatient(t), {})).toMatchObject({ redriven: 1, left: 0 });
+    await t.worker(lab.session().backends).drain();
+    expect(t.deadLetters.bodies).toEqual([]);
+    expect((await latest(t)).jobs).toEqual({ ...NO_JOBS, done: 1 });
+  });
+
+  test('leaves a dead letter that claims to be a job and asks for something else, and the job as it is', async () => {
+    const t = await stuck('forged/app', ecr);
+    await run(t);
+    const [body = ''] = t.deadLetters.bodies;
+    for (const letter of await t.deadLetters.receive(10)) await letter.settle({ type: 'done' });
+    await t.deadLetters.send([{ body: body.replaceAll('forged/app', 'other/app') }]);
+    const warnings: string[] = [];
+    const report: Report = (event) => void (event.type === 'warning' && warnings.push(event.message));
+    expect(await redrive({}, impatient(t), { report })).toEqual({ redriven: 0, failedAgain: 0, done: 0, left: 1 });
+    expect(warnings).toEqual([
+      expect.stringMatching(/^dead letter \S+ stays: mirror job .* differs from the job that the state has/),
+    ]);
     expect((await latest(t)).jobs).toEqual({ ...NO_JOBS, failed: 1 });
   });
 

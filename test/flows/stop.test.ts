@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { startStack, type Stack } from '../../local/stack.ts';
 import { readSettings } from '../../worker/main/settings.ts';
 import { connectService } from '../../worker/main/wire.ts';
-import type { Service } from '../../worker/service/service.ts';
+import { countMessages, type Service } from '../../worker/service/service.ts';
 import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import { STOP_SECONDS } from '../../worker/util/stop.ts';
@@ -138,7 +138,7 @@ async function stop(situation: Situation, stack: Stack, service: Service): Promi
   clearTimeout(late);
   const seconds = (systemClock.now() - stoppedMs) / 1000;
   stack.sqs.faults.clear();
-  const { visible } = await service.queue.count();
+  const { visible } = await countMessages(service);
   return { code, seconds, stderr: started.stderr, lines: started.lines, visible };
 }
 

@@ -3,7 +3,8 @@ import { PurgeQueueCommand, SQSClient } from '@aws-sdk/client-sqs';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
 import { countMessages, type Service } from '../../worker/service/service.ts';
-import { formatJob, jobId, type CopyJob } from '../../worker/queue/job.ts';
+import { jobId, type CopyJob } from '../../worker/queue/job.ts';
+import { newJob } from '../../worker/service/planner/run-jobs.ts';
 import { readSettings } from '../../worker/main/settings.ts';
 import type { Run } from '../../worker/state/state.ts';
 import { systemClock } from '../../worker/util/clock.ts';
@@ -130,7 +131,12 @@ test('a request by hand starts within seconds while 500 jobs of pushes are queue
     const common = { version: 1, kind: 'mirror', run, at: '2026-01-01T00:00:00Z' } as const;
     return { ...common, id: jobId(run, String(i)), from: `docker://${gate.host}/worker/bulk:v1`, to };
   });
-  await service.queue.send(jobs.map((job) => ({ body: formatJob(job) })));
+  const made = jobs.map((job) => newJob(job, { title: job.id }));
+  await service.state.runs.addJobs(
+    run,
+    made.map(({ record }) => record),
+  );
+  await service.queue.send(made.map(({ message }) => message));
   const process = worker({ TRANSSHIP_SLOTS: '2' });
   await passed;
 

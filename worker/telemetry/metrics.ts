@@ -27,7 +27,11 @@ export const METRICS = {
     meaning: 'of blobs and manifests that were there already, also in an unfinished upload',
   },
   JobsDone: { unit: 'Count', by: 'rule', meaning: 'jobs of any kind that succeeded' },
-  JobsFailed: { unit: 'Count', by: 'code', meaning: 'jobs that failed for good: each is one dead letter' },
+  JobsFailed: {
+    unit: 'Count',
+    by: 'code',
+    meaning: 'jobs that failed for good; a dead letter tells of each cause at each destination once',
+  },
   JobsRetried: { unit: 'Count', by: 'code', meaning: 'tries that failed and are made again' },
   JobsHandedBack: { unit: 'Count', by: 'rule', meaning: 'jobs given back unfinished by a worker that was stopped' },
   JobSeconds: { unit: 'Seconds', by: 'rule', meaning: 'how long a job took, however it ended' },

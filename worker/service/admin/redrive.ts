@@ -6,6 +6,7 @@ import { Failure, ifFound } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import { quote } from '../../util/text.ts';
 import { destinationKeys, eachDeadLetter, isDone, jobIn, messageIn } from '../dead-letters.ts';
+import { disagreement } from '../disagreement.ts';
 import type { Service } from '../service.ts';
 
 /** Which dead letters are meant. Default: all. */
@@ -23,7 +24,7 @@ export interface RedriveResult {
   readonly failedAgain: number;
   /** Deleted, because later runs did what they ask for. */
   readonly done: number;
-  /** Dead letters that stay: those of other rules or runs, and messages that ask for nothing that a worker does. */
+  /** Dead letters that stay: those of other rules or runs, jobs that the state does not have like that, and messages that ask for nothing. */
   readonly left: number;
 }
 
@@ -51,13 +52,13 @@ export async function redrive(
       return false;
     }
     const type = messageIn(delivery.body)?.type ?? 'ignored';
-    if (type === 'ignored' || !isChosen(job, choice)) {
+    if (type === 'ignored' || !isChosen(job, choice) || !(await isOurs(delivery, job, state, options))) {
       left++;
       return false;
     }
     if (job !== undefined && (await isDone(job, state.destinations, options))) done++;
     else {
-      if (job !== undefined) await revive(job, state, options);
+      if (job !== undefined) await ifFound(state.runs.reviveJob(job.run, job.id, options));
       await queue.send([{ body: delivery.body }], options);
       redriven.add(key);
     }
@@ -103,9 +104,17 @@ export async function discard(
   return { discarded, left };
 }
 
-/** A job that the state does not know is made known by the worker that does it. */
-async function revive({ run, id }: Job, state: StateStore, options: Abortable): Promise<void> {
-  await ifFound(state.runs.reviveJob(run, id, options));
+/** Whether the state has the job like that. Workers refuse all others, and reviving one would leave the job of that id without a message. */
+async function isOurs(
+  { id }: Delivery,
+  job: Job | undefined,
+  state: StateStore,
+  options: RedriveOptions,
+): Promise<boolean> {
+  const refusal = job === undefined ? undefined : await disagreement(job, state, options);
+  if (refusal === undefined) return true;
+  options.report?.({ type: 'warning', message: `dead letter ${id} stays: ${refusal.message}` });
+  return false;
 }
 
 async function forget(job: Job, { destinations }: StateStore, options: Abortable): Promise<void> {

@@ -9,6 +9,7 @@ import type { Clock } from '../../util/clock.ts';
 import { deadline } from '../../util/deadline.ts';
 import type { Report } from '../../util/events.ts';
 import { Failure, isFailure } from '../../util/failure.ts';
+import { append } from '../../util/lists.ts';
 import type { BackendPool } from '../backend-pool.ts';
 import { DestinationOwners } from '../destination-owner.ts';
 import type { Service } from '../service.ts';
@@ -196,7 +197,7 @@ class RulePlanner {
     const archives: Destination[] = [];
     for (const batch of batchesOf(candidates)) {
       const made = await planBatch({ registry, repository, list, candidates: batch }, this.#batches, this.#options);
-      archives.push(...made);
+      append(archives, made);
       const last = batch.at(-1);
       if (last === undefined || last === end) continue;
       this.#reached = { repository: name, name: nameOf(last) };

@@ -1,4 +1,3 @@
-import { fingerprintOf } from '../../queue/fingerprint.ts';
 import { formatJob, type Job, type PlanJob } from '../../queue/job.ts';
 import type { Delivery, Outcome } from '../../queue/queue.ts';
 import {
@@ -218,24 +217,6 @@ function stuck(cause: Failure | undefined): Failure {
 
 function crashedTooOften(): Failure {
   return new Failure('UNAVAILABLE', `${MAX_ATTEMPTS} workers crashed or were stopped while running this job`);
-}
-
-/**
- * Why the message is not the job that it claims to be; undefined where it is. Every job is in the state before its message is sent, and
- * processes that may send messages are not trusted to change the state.
- */
-export async function disagreement(
-  job: Job,
-  { service }: WorkContext,
-  options: Abortable,
-): Promise<Failure | undefined> {
-  const known = await service.state.runs.job(job.run, job.id, options);
-  if (known?.fingerprint === fingerprintOf(job)) return undefined;
-  const why =
-    known === undefined
-      ? 'the state does not have this job: leave out id, run and at to make it a request'
-      : 'it differs from the job that the state has under this id, and is refused';
-  return new Failure('INVALID', `${job.kind} job ${job.id} of run ${job.run}: ${why}`);
 }
 
 /** Makes the job of a request known: the state has all others before they are sent. `whole` as in `NewRun`. Idempotent. */

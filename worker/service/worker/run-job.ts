@@ -146,7 +146,7 @@ async function copyToDestinations(
   } catch (error) {
     checkAborted(options);
     const failure = toFailure(error);
-    failed.push(...Array.from(left, (destination) => ({ destination, failure })));
+    for (const destination of left) failed.push({ destination, failure });
   }
   return failed.length > 0 ? { state: 'failed', failed } : { state: unchanged ? 'skipped' : 'done', bytes };
 }

@@ -1,4 +1,3 @@
-import { formatLocation } from '../../oci/location.ts';
 import { formatJob, type Job } from '../../queue/job.ts';
 import type { Letter } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
@@ -16,8 +15,8 @@ export function deadLetterReason(failure: Failure): string {
 }
 
 /**
- * Sends the dead letter of a job that failed, unless earlier ones tell of the same cause at each of its destinations. It asks for the
- * destinations alone that no other letter tells of.
+ * Sends the dead letter of a job that failed, unless earlier ones tell of the same cause at each destination that failed. It is the whole
+ * job: a message that differs from the job in the state would be refused when it is redriven.
  *
  * A letter is remembered at its destinations before it is sent. After a crash in between, the job sends it again: a letter that is remembered
  * for the same job may not exist. A record of the destination forgets it, and then `isDone` of ../dead-letters.ts holds for the letter.
@@ -35,15 +34,7 @@ export async function sendDeadLetter(
   const untold = await untoldOf(job, failed, service, options);
   if (failed.length > 0 && untold.length === 0) return;
   for (const one of untold) await remember(job, one, service, options);
-  await deadLetters.send([{ body: formatJob(onlyTo(job, untold)), reason: deadLetterReason(failure) }], options);
-}
-
-/** The job for these destinations alone. As it is where there are none. */
-function onlyTo(job: Job, failed: readonly FailedDestination[]): Job {
-  const to = failed.map(({ destination }) => formatLocation(destination.location));
-  const [first] = to;
-  if (first === undefined || job.kind === 'verify' || job.kind === 'plan') return job;
-  return job.kind === 'restore' || job.kind === 'settings' ? { ...job, to: first } : { ...job, to };
+  await deadLetters.send([{ body: formatJob(job), reason: deadLetterReason(failure) }], options);
 }
 
 /** The destinations whose failure no dead letter tells of. All, where somebody has purged the dead letters. */

@@ -4,7 +4,8 @@ import { MAX_ATTEMPTS, mayPass, retryLater, isTooOld, replace, waitSeconds } fro
 import { describeFailure, isFailure, toFailure, type Failure } from '../../util/failure.ts';
 import { isRecord } from '../../util/record.ts';
 import type { JobName } from '../../util/events.ts';
-import { disagreement, JobDelivery, makeKnown } from './deliver-job.ts';
+import { disagreement } from '../disagreement.ts';
+import { JobDelivery, makeKnown } from './deliver-job.ts';
 import { gatherPush } from '../planner/push-event.ts';
 import { deadLetterReason } from './send-dead-letter.ts';
 import type { WorkContext } from './work-context.ts';
@@ -61,7 +62,9 @@ async function workOn(
       return new JobDelivery(delivery, context, await toJob(message.request, delivery, context), options).run();
     case 'job': {
       // with an old message nothing is begun: the one that replaces it is compared
-      const refusal = isTooOld(options.signal) ? undefined : await disagreement(message.job, context, options);
+      const refusal = isTooOld(options.signal)
+        ? undefined
+        : await disagreement(message.job, context.service.state, options);
       if (refusal !== undefined) return refuse(delivery, context, refusal);
       return new JobDelivery(delivery, context, message.job, options).run();
     }
