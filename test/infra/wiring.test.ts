@@ -239,7 +239,7 @@ describe('roles', () => {
   });
 
   // by hand, not from the table of grants: who calls what is said there, and nowhere in the source that a test could read
-  test('the planner reads, sends jobs and remembers, and can change nothing else', () => {
+  test('the planner reads, sends jobs, remembers and deletes dead letters, and can change nothing else', () => {
     const { planner } = roles();
     expect(planner).toEqual([
       'dynamodb:GetItem on <StorageTable.Arn>',
@@ -250,7 +250,10 @@ describe('roles', () => {
       `ecr:DescribeImages on ${ECR}/a`,
       `ecr:DescribeRepositories on ${ECR}/*`,
       'ecr:GetAuthorizationToken on *',
+      `ecr:GetLifecyclePolicy on ${ECR}/a`,
+      `ecr:GetRepositoryPolicy on ${ECR}/a`,
       `ecr:ListImages on ${ECR}/a`,
+      `ecr:ListTagsForResource on ${ECR}/a`,
       'kms:Decrypt on KEY',
       'logs:CreateLogStream on <PlannerLogs.Arn>',
       'logs:PutLogEvents on <PlannerLogs.Arn>',
@@ -258,8 +261,12 @@ describe('roles', () => {
       's3:GetObject on arn:aws:s3:::b-1/*',
       's3:ListBucket on <StorageBucket.Arn>',
       's3:ListBucket on arn:aws:s3:::b-1',
+      'sqs:ChangeMessageVisibility on <QueuesDeadLetters.Arn>',
+      'sqs:DeleteMessage on <QueuesDeadLetters.Arn>',
+      'sqs:GetQueueAttributes on <QueuesDeadLetters.Arn>',
       'sqs:GetQueueAttributes on <QueuesJobs.Arn>',
       'sqs:GetQueueAttributes on <QueuesRequests.Arn>',
+      'sqs:ReceiveMessage on <QueuesDeadLetters.Arn>',
       'sqs:SendMessage on <QueuesJobs.Arn>',
       'sts:GetServiceBearerToken on *',
     ]);
@@ -285,6 +292,9 @@ describe('roles', () => {
       'sqs:ChangeMessageVisibility on <QueuesRequests.Arn>',
       'sqs:DeleteMessage on <QueuesJobs.Arn>',
       'sqs:DeleteMessage on <QueuesRequests.Arn>',
+      'sqs:GetQueueAttributes on <QueuesDeadLetters.Arn>',
+      'sqs:GetQueueAttributes on <QueuesJobs.Arn>',
+      'sqs:GetQueueAttributes on <QueuesRequests.Arn>',
       'sqs:ReceiveMessage on <QueuesJobs.Arn>',
       'sqs:ReceiveMessage on <QueuesRequests.Arn>',
       'sqs:SendMessage on <QueuesDeadLetters.Arn>',
