@@ -9,6 +9,7 @@ import { afterAll, expect, onTestFailed, test, vi } from 'vitest';
 import { copy } from '../../worker/copy/copy.ts';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { enqueueImage, enqueueRule } from '../../worker/service/admin/enqueue.ts';
+import type { Queue } from '../../worker/queue/queue.ts';
 import { countMessages, type Service } from '../../worker/service/service.ts';
 import { openLocation } from '../../worker/images/open-location.ts';
 import { formatRule } from '../../worker/rules/config.ts';
@@ -51,13 +52,18 @@ const { runs, rules } = service.state;
 /** A person who asks again as long as the queue is away: what was made known and not sent would be sent by a planner, a quarter of an hour on. */
 const stubborn: Service = {
   ...service,
-  queue: {
-    name: service.queue.name,
-    receive: async (max, o) => service.queue.receive(max, o),
-    count: async (o) => service.queue.count(o),
-    send: async (messages, o) => retry('send', async () => service.queue.send(messages, o), { attempts: 20 }),
-  },
+  queue: persistent(service.queue),
+  requests: service.requests && persistent(service.requests),
 };
+
+function persistent(queue: Queue): Queue {
+  return {
+    name: queue.name,
+    receive: async (max, o) => queue.receive(max, o),
+    count: async (o) => queue.count(o),
+    send: async (messages, o) => retry('send', async () => queue.send(messages, o), { attempts: 20 }),
+  };
+}
 
 const WORKERS = 4;
 const TAGS = 10;
@@ -216,7 +222,7 @@ test('whatever happens, every destination is equal to its source, and nothing is
   // until most is done
   await vi.waitFor(
     async () => {
-      const { visible } = await service.queue.count();
+      const { visible } = await countMessages(service);
       expect(visible).toBeLessThan(100);
     },
     { timeout: 300_000, interval: 1000 },
