@@ -77,12 +77,12 @@ const FAULTS: readonly RegistryFault[] = [
   { kind: 'cut-request', afterBytes: 500 },
   { kind: 'lose-answer' },
   { kind: 'delay', ms: 300 },
-  { kind: 'expire-token' },
 ];
+const EXPIRED = { kind: 'answer', status: 400, code: 'ExpiredToken' } as const;
 const S3_FAULTS: readonly RequestFault[] = [
   { kind: 'answer' },
   { kind: 'answer', status: 429, code: '' },
-  { kind: 'answer', status: 400, code: 'ExpiredToken' },
+  EXPIRED,
   { kind: 'cut-request' },
   { kind: 'lose-answer' },
 ];
@@ -138,6 +138,9 @@ export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
       },
     ],
     [0.02, () => oneOf([ecr, otherEcr, registry, s3], random).faults.add({}, HANG)],
+    [0.02, () => registry.faults.add({}, { kind: 'expire-token' })],
+    // the tokens of ECR itself last for hours, and a refusal of one that is new is taken for a missing permission
+    [0.02, () => oneOf([ecr, otherEcr], random).faults.add({ operation: 'api' }, EXPIRED)],
     [0.02, async () => away(dynamodb.faults)],
     [0.02, async () => away(sqs.faults)],
     [0.02, async () => away(s3.faults)],
