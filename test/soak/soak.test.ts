@@ -67,7 +67,7 @@ function persistent(queue: Queue): Queue {
 
 const WORKERS = 4;
 const TAGS = 10;
-const BASES = 12;
+const BASES = 22;
 const PRODUCTS = 10;
 const REQUESTS = 50;
 const PUSHES = 20;
