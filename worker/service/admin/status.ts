@@ -3,10 +3,10 @@ import { parseRule } from '../../rules/config.ts';
 import { isCopyRule, isExpired, type Rule } from '../../rules/rule.ts';
 import { lastScheduledMs, nextScheduledMs } from '../../rules/schedule.ts';
 import type { JobRecord, Run, RuleProgress, StateStore } from '../../state/state.ts';
-import { anyOf, checkAborted, orAborted, type Abortable } from '../../util/abort.ts';
+import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
-import { deadline } from '../../util/deadline.ts';
-import { Failure, isFailure, toFailure } from '../../util/failure.ts';
+import { within } from '../../util/deadline.ts';
+import { isFailure, toFailure, type Failure } from '../../util/failure.ts';
 import { isDone, jobIn } from '../dead-letters.ts';
 import { countMessages, type Service } from '../service.ts';
 
@@ -51,7 +51,7 @@ export interface Status {
   readonly rules: readonly RuleStatus[];
   /** The latest, newest first, without those that `uneventfulPushes` counts. */
   readonly runs: readonly Run[];
-  /** How many runs of pushes between them needed nothing. */
+  /** How many of the runs that were looked at are of pushes and needed nothing. */
   readonly uneventfulPushes: number;
   /** Jobs of those runs that a worker has in hand, or that failed and are tried again. */
   readonly inFlight: readonly JobRecord[];
@@ -70,7 +70,7 @@ export interface StatusOptions extends Abortable {
 /** A scheduled time may be served this much later: a planner runs every few minutes, and takes a while. */
 const GRACE_MS = 10 * 60_000;
 const DEFAULT_RUNS = 10;
-/** Runs that are looked at for some that are worth a line: a push of a signed image is many runs that need nothing. */
+/** Runs that are looked at for some that are worth a line: many pushes need nothing. */
 const RUNS_LOOKED_AT = 100;
 /** Each part answers within this time, or counts as unanswered. */
 const PART_MS = 10_000;
@@ -132,18 +132,6 @@ async function answer<T>(
   }
 }
 
-/** What `work` resolves to. UNAVAILABLE after `ms`, even if `work` goes on. */
-async function within<T, O extends Abortable & { readonly clock: Clock }>(
-  ms: number,
-  work: (options: O) => Promise<T>,
-  options: O,
-): Promise<T> {
-  const late = (): Failure => new Failure('UNAVAILABLE', `there was no answer within ${ms / 1000} seconds`);
-  await using end = deadline(ms, late, options.clock);
-  const signal = anyOf(options.signal, end.signal);
-  return await orAborted(work({ ...options, signal }), { signal });
-}
-
 /** Counts the dead letters, reads some, and deletes those of them whose jobs were done since. */
 async function lookAtDeadLetters(
   { deadLetters, state }: Service,
@@ -202,8 +190,10 @@ async function latestRuns(
   return { runs, uneventfulPushes, inFlight, failed };
 }
 
+/** Whether a run of pushes has ended and needed nothing. One job is done even then: the one that planned the run. */
 function isUneventful({ trigger, endedAtMs, dead, jobs }: Run): boolean {
-  return trigger === 'push' && endedAtMs !== undefined && dead !== true && jobs.done + jobs.failed + jobs.gone === 0;
+  if (trigger !== 'push' || endedAtMs === undefined || dead === true) return false;
+  return jobs.done <= 1 && jobs.failed + jobs.gone === 0;
 }
 
 /** What is known of a rule, with its run under way and what that has found wrong. */
@@ -274,8 +264,8 @@ function lateFaults(
   if (lastScheduledAtMs !== undefined && lastScheduledAtMs >= scheduledMs) return [];
   const when = new Date(scheduledMs).toISOString();
   if (current !== undefined && current.endedAtMs === undefined && current.startedAtMs < scheduledMs)
-    return [`its run ${current.id} went on past the tick of ${when}`];
-  return [`nobody planned the tick of ${when}: is a planner running?`];
+    return [`its run ${current.id} went on past its scheduled time ${when}`];
+  return [`it was not planned at its scheduled time ${when}: is a planner running?`];
 }
 
 /**
