@@ -44,8 +44,8 @@ export interface Graph {
   readonly unreadable: readonly { readonly root: Root; readonly failure: Failure }[];
   /** Every manifest below the roots and the referrers, children before the parents that name them. */
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
-  /** The foreign layers that the source has all the same, as of images that were pushed into a closed network: carried as all blobs are. Absent: none. */
-  readonly foreignHere?: ReadonlySet<Digest> | undefined;
+  /** Foreign layers that the source has, for instance of images that were pushed into a closed network: copied like any blob. Absent: none. */
+  readonly foreignAtSource?: ReadonlySet<Digest> | undefined;
 }
 
 export interface WalkOptions extends Abortable {
@@ -73,11 +73,11 @@ export async function walk(source: Source, roots: readonly Root[], options: Walk
   const referrers = options.referrers === false ? [] : await walker.findReferrers();
   const graph: Graph = { roots: entered, referrers, unreadable: walker.unreadable, manifests: walker.manifests };
   const foreign = foreignOf(graph);
-  return foreign.length === 0 ? graph : { ...graph, foreignHere: await presentIn(source, foreign, options) };
+  return foreign.length === 0 ? graph : { ...graph, foreignAtSource: await servedBy(source, foreign, options) };
 }
 
-/** Those of `blobs` that the source hands out. One that it refuses is not there; that it cannot be asked is a failure. */
-async function presentIn(
+/** Those of `blobs` that the source serves. A blob that it refuses counts as missing; a source that does not answer is a failure. */
+async function servedBy(
   source: Source,
   blobs: readonly Descriptor[],
   options: WalkOptions,
@@ -88,7 +88,7 @@ async function presentIn(
     options.concurrency ?? 8,
     async (descriptor, { signal }) => {
       try {
-        // a body that is left at once: sources have no other question
+        // `Source` has no cheaper way to ask whether a blob is there
         for await (const _ of await source.open(descriptor, { signal })) break;
         present.add(descriptor.digest);
       } catch (error) {
@@ -111,7 +111,7 @@ export function blobsOf(graph: Graph): readonly Descriptor[] {
   for (const { manifest } of graph.manifests.values()) {
     for (const child of childrenOf(manifest)) {
       if (graph.manifests.has(child.digest)) continue;
-      if (isForeign(child) && graph.foreignHere?.has(child.digest) !== true) continue;
+      if (isForeign(child) && graph.foreignAtSource?.has(child.digest) !== true) continue;
       if (manifest.kind === 'image' && child === manifest.config) configs.set(child.digest, child);
       else if (!layers.has(child.digest)) layers.set(child.digest, child);
     }
@@ -169,7 +169,7 @@ class Walker {
     this.#options = options;
   }
 
-  /** Reads what is at and below `root`. Returns it with the media type that its bytes have: what the source said of it may be wrong. */
+  /** Reads what is at and below `root`. Returns it with the media type of its bytes, because the source may have stated a wrong one. */
   async enter(root: Root): Promise<Root> {
     if (!isManifestType(root.descriptor.mediaType)) throw unsupported(root.descriptor);
     const { descriptor } = await this.#fetch(root.descriptor, { isRoot: true });
@@ -239,7 +239,7 @@ class Walker {
     return [...found.values()];
   }
 
-  /** A signature that is listed and not there, or broken, must not keep anybody from the image. */
+  /** As `enter`; undefined for a referrer that is missing or broken, because the image must be copied all the same. */
   async #enterIfReadable(root: Root): Promise<Root | undefined> {
     const before = new Set(this.manifests.keys());
     try {
@@ -274,7 +274,7 @@ class Walker {
     return found;
   }
 
-  /** `isRoot`: nothing but a server's word says what kind of manifest it is. What another manifest says of its child has to be right. */
+  /** `isRoot`: the media type is the server's word, so the bytes decide. The media type of a child is part of its parent and must be right. */
   async #fetch(
     descriptor: Descriptor,
     { signal = this.#options.signal, isRoot = false }: Abortable & { readonly isRoot?: boolean } = {},
