@@ -106,8 +106,7 @@ async function differencesIn(tar: TarFiles, layout: ArchiveLayout, options: Abor
     await compare(start + entry.size, new Uint8Array(paddingOf(entry.size)), `the padding after ${entry.name}`);
   }
   await compare(layout.size - END_BYTES, new Uint8Array(END_BYTES), 'the end');
-  if (tar.length > layout.size)
-    faults.push(`${tar.length - layout.size} bytes follow the end of ${tar.describe()}`);
+  if (tar.length > layout.size) faults.push(`${tar.length - layout.size} bytes follow the end of ${tar.describe()}`);
   return faults;
 }
 

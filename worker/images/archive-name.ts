@@ -5,9 +5,9 @@ import type { Location } from '../oci/location.ts';
 import type { Reference } from '../oci/reference.ts';
 
 /**
- * Whether the key of an archive says the same name as the archive itself, as the key of a backup does: it ends in `{repository}/{tag}`. What
- * stands before that, below the prefix that was asked for, must be what templates make of the registry (`{regionName}` in the default one),
- * and may have folders before it. A key inside the folder of another repository is therefore not one: its own registry comes first.
+ * Whether the key of an archive names the same image as the archive itself, as the key of a backup does: it ends in `{repository}/{tag}`.
+ * Before that, below the given prefix, it must have what templates make of the registry (`{regionName}` in the default one), which folders
+ * may precede. So a key inside the folder of another repository names none: there, the registry of that repository comes first.
  */
 export function isNamedByKey(location: Location, prefix: string, image: Reference): boolean {
   const path = location.transport === 's3' ? location.key : location.transport === 'archive' ? location.path : '';
@@ -23,7 +23,10 @@ export function isNamedByKey(location: Location, prefix: string, image: Referenc
   return before.slice(at).every((segment) => isOfRegistry(segment) && values.includes(segment));
 }
 
-/** Whether a template can have made it of a registry: a region, a host, or an account. A host such as `x.dkr.ecr.anything.amazonaws.com` proves no region. */
+/**
+ * Whether a template can have made the segment of a registry: a region, a host or an account. Decided by its form alone, because an archive may
+ * name any host, such as `x.dkr.ecr.anything.amazonaws.com`.
+ */
 function isOfRegistry(segment: string): boolean {
   return /^[a-z]{2,4}(?:-[a-z]+)+-\d+$|\.|[:_]\d+$|^localhost$|^\d{12}$/.test(segment);
 }

@@ -26,7 +26,7 @@ interface SelectChoices {
 
 /** How an image is written. */
 interface WriteChoices extends RepositoryOptions {
-  /** Replaces also what is no image at an archive's key, or the image of another repository. Default false. */
+  /** Also replaces what is not an archive at an archive's key, an archive of another repository, and an equal one. Default false. */
   readonly force?: boolean | undefined;
   /** Replaces no archive. Default false: an archive of the same repository is replaced. */
   readonly keepExisting?: boolean | undefined;
@@ -54,7 +54,7 @@ export interface ImageCopyResult extends WrittenImage {
   readonly bytes: number;
   /** Bytes that left for the target, those of repeated requests again. */
   readonly bytesSent: number;
-  /** Foreign layers that were not carried, because the source does not have them or the target did not take them. */
+  /** Foreign layers that were not copied, because the source does not have them or the target refused them. */
   readonly foreign: readonly Descriptor[];
 }
 
@@ -235,7 +235,7 @@ function naming(from: Location, error: unknown): unknown {
   const advice =
     error.code === 'CORRUPT'
       ? 'the image is broken there: push it again, or copy it from elsewhere'
-      : 'it was built like that: build it anew';
+      : 'the image was built that way: rebuild it';
   const message = `${error.message}; ${advice}`;
   return new Failure(error.code, message, {
     cause: error.cause,

@@ -46,7 +46,7 @@ describe('a policy grants access to', () => {
       'accounts.google.com',
     ],
     ['every service', [{ Effect: 'Allow', Principal: { Service: '*' } }], '*'],
-    ['everybody but some', [{ Effect: 'Allow', NotPrincipal: { AWS: OWN } }], 'everybody but NotPrincipal'],
+    ['everybody but some', [{ Effect: 'Allow', NotPrincipal: { AWS: OWN } }], 'every principal but NotPrincipal'],
     ['everybody, in other letters', [{ effect: 'allow', PRINCIPAL: { aws: '*' } }], '*'],
   ])('%s', (_, statement, named) => {
     expect(grants(statement)).toEqual([named]);
