@@ -33,7 +33,7 @@ export function connect(
   opened.defer(() => closed.abort());
   const { report } = options;
   const { proxies } = settings;
-  // both sides read the same files
+  // both sides read the same files, and would report their faults twice
   const reportOnce = onceEach(report);
   const secrets = once((arn) => secretCredentials({ arn, clock, report, proxies }));
   const registries = (side: Side) => {
@@ -93,7 +93,7 @@ async function temporary(): Promise<{ readonly path: string } & AsyncDisposable>
   };
 }
 
-/** What `open` gives for a key, opened when it is first asked for. */
+/** `open`, called once for each key. */
 function once<T>(open: (key: string) => T): (key: string) => T {
   const known = new Map<string, T>();
   return (key) => {
@@ -103,7 +103,7 @@ function once<T>(open: (key: string) => T): (key: string) => T {
   };
 }
 
-/** `report` for each different event once. */
+/** `report`, which drops events that it has seen. */
 function onceEach(report: Report): Report {
   const reported = new Set<string>();
   return (event) => {

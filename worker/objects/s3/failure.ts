@@ -1,4 +1,4 @@
-import { codeOfName, codeOfPassingStatus, isExpiry, isUnnamed } from '../../util/aws-errors.ts';
+import { codeOfName, codeOfRetryableStatus, isExpiry, isUnnamed } from '../../util/aws-errors.ts';
 import { Failure, type Code } from '../../util/failure.ts';
 
 /** What was being done when S3 said no. */
@@ -10,13 +10,14 @@ interface S3Call {
   readonly url: string;
   /** The IAM action that it takes. */
   readonly action: string;
-  /** A HEAD: S3's answer has no code either, and its status is all there is. Default false. */
+  /** True for a HEAD, whose answer has no code even when it comes from S3, so that its status decides. Default false. */
   readonly withoutBody?: boolean | undefined;
 }
 
 /**
  * What the SDK threw as a Failure: the code that S3 sent decides, then the HTTP status, then the kind of network error. `context.error` is
- * S3's code, `context.noCredentials` where the SDK found none, `context.expiredCredentials` where they have expired. Nothing of the request is kept, since S3 repeats key ids and what was signed in its answers.
+ * S3's code, `context.noCredentials` where the SDK found none, `context.expiredCredentials` where they have expired. Nothing of the request
+ * is kept, since S3 repeats key ids and what was signed in its answers.
  */
 export function s3Failure(thrown: unknown, call: S3Call): Failure {
   if (thrown instanceof Failure) return thrown;
@@ -83,7 +84,7 @@ interface Answer {
   readonly call: S3Call;
 }
 
-/** What S3's codes mean for people. Their `Code` is in the one table of AWS, `aws-errors.ts`. */
+/** The message for some of S3's codes. Their `Code` is in `aws-errors.ts`. */
 interface Meaning {
   /** S3's codes. */
   readonly names: readonly string[];
@@ -159,12 +160,12 @@ function fromService(error: S3Error, call: S3Call): Verdict {
     : trimmed(message === '' || message === 'UnknownError' ? `S3 answered ${name}, HTTP ${status}` : message);
   const { what = said } = MEANINGS.find(({ names }) => names.includes(name)) ?? {};
   return {
-    code: codeOfName(name) ?? codeOfPassingStatus(status) ?? codeOfOther(error, call),
+    code: codeOfName(name) ?? codeOfRetryableStatus(status) ?? codeOfOther(error, call),
     what: typeof what === 'string' ? what : what({ name, said, region, call }),
   };
 }
 
-/** What has no code of S3 comes from something in between, and may be another answer next time. */
+/** An answer without a code of S3 came from something in between, and the next one may differ. */
 function codeOfOther({ name, status = 0 }: S3Error, { withoutBody = false }: S3Call): Code {
   if (isUnnamed(name) && !withoutBody && status >= 400 && status < 500) return 'UNAVAILABLE';
   return codeOfStatus(status);

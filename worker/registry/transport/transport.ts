@@ -28,7 +28,7 @@ export interface TransportOptions {
   readonly userAgent: string;
   /** Default: every host is reached directly. */
   readonly proxies?: Proxies | undefined;
-  /** How TLS is spoken with the registry. Default: as every process does. */
+  /** The TLS settings for the registry; called once. Default: those of the process. */
   readonly tls?: (() => Promise<TlsSettings>) | undefined;
   readonly clock: Clock;
   readonly report?: Report | undefined;
