@@ -34,17 +34,14 @@ export function addRestore(program: Command, context: CommandContext): void {
     .addOption(settingsOption())
     .option(
       '--allow-foreign-grants',
-      'restore policies too that grant access to "*" or to accounts other than those of the source and the target',
+      'also restore policies that grant access to "*" or to accounts other than those of the source and the target',
     )
-    .option(
-      '--trust-names',
-      'restore archives below a prefix too that call themselves another name than their key does',
-    )
-    .option('--dry-run', 'look at both sides and tell what would be copied');
+    .option('--trust-names', 'also restore archives below a prefix whose key does not name the image that they hold')
+    .option('--dry-run', 'look at both sides and print what would be copied');
   withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command))), ['dest']).action(
     async (src: string, dst: string, flags: RestoreFlags) => {
       const { referrers, dryRun, platform: platforms, allowForeignGrants, trustNames } = flags;
-      // a caller that wants no repository to be created wants none to be changed either
+      // with --no-create a repository must not be changed either
       const settings = flags.create === false ? 'none' : flags.settings;
       const request = { from: src, to: dst, platforms, referrers, dryRun, settings, allowForeignGrants, trustNames };
       await runImages(context, flags, async (backends, options) => restore(request, backends, options));
@@ -56,7 +53,7 @@ function settingsOption(): Option {
   const modes = ['create', 'replace', 'none'] satisfies SettingsMode[];
   return new Option(
     '--settings <mode>',
-    'settings beside the archives: for repositories that are created, replace those of existing ones as well, or none; --no-create: none',
+    'which repositories get the settings beside the archives: those that are created, existing ones too (replace), or none, as with --no-create',
   )
     .choices(modes)
     .default('create');

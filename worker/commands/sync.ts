@@ -22,7 +22,7 @@ export function addSync(program: Command, context: CommandContext): void {
         (value, before: readonly string[] | undefined) => [...(before ?? []), value],
       ),
     )
-    .option('--dry-run', 'compare, and tell what would be copied');
+    .option('--dry-run', 'compare, and print what would be copied');
   withConcurrency(withCommonFlags(command)).action(async (flags: SyncFlags) => {
     const { sync } = await import('../service/admin/sync.ts');
     const config = await readConfig(flags.file, context.clock.now());
