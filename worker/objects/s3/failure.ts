@@ -52,7 +52,7 @@ export function isRefusal(error: unknown): error is Failure {
 
 /** CONFLICT of a write to `url` that S3 refused. */
 export function refused(url: string, cause: Failure): Failure {
-  const what = isS3Error(cause, 'NoSuchKey') ? 'was removed' : 'was written by somebody else';
+  const what = isS3Error(cause, 'NoSuchKey') ? 'was removed' : 'was changed by another process';
   return new Failure('CONFLICT', `write ${url}: it ${what} in the meantime`, {
     context: cause.context,
   });
@@ -99,12 +99,12 @@ const MEANINGS: readonly Meaning[] = [
   { names: ['NoSuchKey', 'NotFound'], what: 'there is no such object' },
   {
     names: ['NoSuchUpload'],
-    what: 'the unfinished upload is gone, aborted by somebody else: start it again',
+    what: 'the unfinished upload is gone, because another process aborted it: start it again',
   },
-  { names: ['PreconditionFailed'], what: 'it was written by somebody else in the meantime' },
+  { names: ['PreconditionFailed'], what: 'another process wrote it in the meantime' },
   {
     names: ['ConditionalRequestConflict', 'OperationAborted'],
-    what: 'somebody else is changing it at this moment',
+    what: 'another process is changing it at this moment',
   },
   {
     names: ['InvalidObjectState'],

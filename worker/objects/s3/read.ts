@@ -102,7 +102,7 @@ async function readNothing(
   const { size, etag } = await statObject(bucket, key, { signal: options.signal });
   const location = bucket.describe(key);
   if (options.ifMatch !== undefined && options.ifMatch !== etag)
-    throw readFailure(location, 'CONFLICT', 'it was written by somebody else in the meantime');
+    throw readFailure(location, 'CONFLICT', 'another process wrote it in the meantime');
   if (offset > size) throw readFailure(location, 'INVALID', `it has ${size} bytes, so there is nothing at ${offset}`);
   return nothing();
 }
