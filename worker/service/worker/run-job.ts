@@ -109,7 +109,7 @@ async function copyToDestinations(
         for (const name of BYTE_COUNTS) bytes[name] += item.result[name];
         warnOfForeign(target.location, item.result, options);
         await record(job, target, item.result, options);
-        // of an unchanged one too: an earlier attempt may have ended in between
+        // also beside an unchanged archive, because an earlier attempt may have stopped in between
         await keepSettings(from, target.location, backends, options);
       } catch (error) {
         checkAborted(options);
@@ -124,7 +124,7 @@ async function copyToDestinations(
   return failed.length > 0 ? { state: 'failed', failed } : { state: unchanged ? 'skipped' : 'done', bytes };
 }
 
-/** What a job wrote without all of its layers is a success, and must not pass for a whole image. */
+/** Warns of an image that was written without its foreign layers: the job succeeded, but the image is incomplete. */
 function warnOfForeign(location: Location, { foreign }: ImageCopyResult, { report }: RunJobOptions): void {
   if (foreign.length === 0) return;
   const layers = foreign.length === 1 ? 'layer' : 'layers';
