@@ -349,7 +349,9 @@ describe('a key that holds something else', () => {
     const { items } = await run(r);
     expect(items).toMatchObject([{ outcome: 'failed', failure: { code: 'CONFLICT' } }]);
     expect(describeFailure(items[0]?.failure)).toMatch(
-      new RegExp(`^target: s3://${bucket}/taken/v1\\.tar holds something that is no archive .*--force to replace it$`),
+      new RegExp(
+        `^target: s3://${bucket}/taken/v1\\.tar holds something that is not an archive .*--force to replace it$`,
+      ),
     );
     expect(await textOf('taken/v1.tar')).toBe('the only copy of my thesis');
     expect(await run({ ...r, force: true })).toMatchObject({ items: [{ outcome: 'copied' }] });

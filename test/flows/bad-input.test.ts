@@ -73,7 +73,7 @@ describe('a name that cannot be', () => {
     ['ftp://registry.test/app', /ftp: is not one of/],
     ['s3://Bucket/key.tar', /expected s3:\/\/bucket\/key/],
     ['s3://bucket/', /an image in S3 has a key/],
-    ['oci-archive:', /expected a path behind the transport/],
+    ['oci-archive:', /expected a path after the transport/],
     ['oci:folder:no tag', /"no tag" is not a tag/],
     ['', /image reference/],
   ])('%j is INVALID, says why, and asks nobody', async (name, why) => {

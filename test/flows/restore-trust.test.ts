@@ -1,4 +1,4 @@
-// What a restore believes of a bucket that another process may have written to: settings, grants and names.
+// What a restore accepts from a bucket that another process may have written to: settings, grants and names.
 import { afterAll, describe, expect, test } from 'vitest';
 import { backup } from '../../worker/images/backup.ts';
 import { restore, type RestoreRequest } from '../../worker/images/restore.ts';
@@ -74,7 +74,7 @@ describe('the settings of a repository that exists', () => {
     expect(faults).toEqual([]);
     expect(await settingsOf(repository)).toEqual(before);
     expect(notes).toEqual([
-      'the settings of 1 repository that exists were left as they are; --settings replace replaces them',
+      '1 existing repository kept the settings that were there; pass --settings replace to replace them',
     ]);
   });
 
@@ -198,7 +198,7 @@ describe('an archive that calls itself another image', () => {
     const { items, faults } = await run({ from: `s3://${bucket}/impostor/`, to: HOME });
     expect(items).toEqual([]);
     expect(faults).toEqual([
-      `s3://${bucket}/impostor/us-east-1/unimportant/x.tar: it was not restored: it calls itself ${name}:latest, and its key does not; restore it alone, by its whole key, or the prefix with --trust-names`,
+      `s3://${bucket}/impostor/us-east-1/unimportant/x.tar: it was not restored: it holds ${name}:latest, which its key does not name; restore it by its whole key, or pass --trust-names`,
     ]);
   });
 

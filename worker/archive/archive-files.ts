@@ -174,7 +174,7 @@ export class TarFiles implements ArchiveFiles {
     return this.#window.bytes.subarray(0, length);
   }
 
-  /** The entries as the headers have them, from the first on. Fails as `scanTar` does. */
+  /** Every entry that the tar headers name, from the first. Fails as `scanTar` does. */
   scan(): AsyncGenerator<TarEntry, boolean, undefined> {
     return scanTar((offset, length) => this.readAt(offset, length), this.length);
   }

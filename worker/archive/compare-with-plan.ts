@@ -3,30 +3,33 @@ import { ANNOTATION, MAX_MANIFEST_BYTES, type Descriptor } from '../oci/manifest
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { readFile, type TarFiles } from './archive-files.ts';
-import { metadataFaults, saysPlanned } from './metadata.ts';
+import { hasPlanMetadata, metadataFaults } from './metadata.ts';
 import type { OciImages } from './oci-layout.ts';
 import { blobPath, endOf, imageName, planArchive, type ArchiveLayout, type ArchiveNames } from './plan.ts';
 import { encodeHeader, END_BYTES, paddingOf } from './tar.ts';
 
-/** What an archive is beside the content of its blobs. */
+/** What a comparison of everything but the content of manifests and blobs found. */
 export interface ArchiveComparison {
-  /** Whether everything was compared. False for what other tools made, which follows no plan: only what it says of its images was read. */
+  /** Whether everything was compared. False for archives of other tools, which follow no plan: only their lists of images were read. */
   readonly complete: boolean;
-  /** What differs, a sentence each. */
+  /** The differences, a sentence each. */
   readonly faults: readonly string[];
 }
 
-/** One who looks at a broken archive needs to know where, not everything. */
+/** The most faults of one archive that are listed: enough to see where it is damaged. */
 const MAX_FAULTS = 20;
 /** The names of the first entries. */
 const FIRST_NAMES: readonly string[] = ['oci-layout', 'index.json'];
-/** How every `index.json` that is planned begins. */
+/** How every planned `index.json` begins. */
 const INDEX_START =
   '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"';
 
-/** The layout by which this program would archive the image in `tar`, whether or not it did. Undefined where the tar does not say what to plan. */
+/**
+ * The layout by which this program would archive the image in `tar`, whether it did or another tool. Undefined for several images, for a
+ * missing manifest, and for an index that does not name the image as a planned one does.
+ */
 export async function planFound(
-  { index, referrers, manifests, foreignHere }: OciImages,
+  { index, referrers, manifests, foreignAtSource }: OciImages,
   tar: TarFiles,
 ): Promise<ArchiveLayout | undefined> {
   const [entry, ...others] = index.manifests;
@@ -44,14 +47,14 @@ export async function planFound(
     referrers,
     unreadable: [],
     manifests: new Map(placed.map(({ node }) => [node.descriptor.digest, node])),
-    foreignHere,
+    foreignAtSource,
   };
   return planArchive(graph, names);
 }
 
 /**
- * Whether `tar` is as planned up to its first layer, and in its size: then the plan says where everything is. CORRUPT when the end of it is
- * missing. The contents of configs are verified when they are read.
+ * Whether `tar` equals the plan up to its first layer and in its size, so that everything is where the plan puts it. CORRUPT when its end is
+ * missing. Configs are not compared: reading them verifies them.
  */
 export async function hasPlannedHead(layout: ArchiveLayout, tar: TarFiles): Promise<boolean> {
   for (const planned of layout.entries) {
@@ -70,8 +73,8 @@ export async function hasPlannedHead(layout: ArchiveLayout, tar: TarFiles): Prom
 }
 
 /**
- * Compares every byte of `tar` that is not content of a blob with `layout`, and `metadata`, that of its object, with both. A tar that differs
- * is one that another tool made, unless its metadata or its form says that it was planned: then it is damaged.
+ * Compares every byte of `tar` that is not the content of a blob with `layout`, and `metadata`, that of its object, too. A tar that differs
+ * counts as made by another tool, unless its metadata or its form shows that this program planned it: then it is damaged.
  */
 export async function compareWithPlan(
   layout: ArchiveLayout | undefined,
@@ -79,9 +82,9 @@ export async function compareWithPlan(
   metadata: Readonly<Record<string, string>>,
   options: Abortable = {},
 ): Promise<ArchiveComparison> {
-  const unplanned = `${tar.describe('index.json')} names the image in no way that an archive of Transship does`;
+  const unplanned = `${tar.describe('index.json')} does not name the image as an archive of Transship does`;
   const faults = layout === undefined ? [unplanned] : await differencesIn(tar, layout, options);
-  if (faults.length > 0 && !saysPlanned(metadata) && !(await looksPlanned(tar, options)))
+  if (faults.length > 0 && !hasPlanMetadata(metadata) && !(await looksPlanned(tar, options)))
     return { complete: false, faults: [] };
   return { complete: true, faults: [...faults, ...(layout === undefined ? [] : metadataFaults(metadata, layout))] };
 }
@@ -94,7 +97,7 @@ async function differencesIn(tar: TarFiles, layout: ArchiveLayout, options: Abor
     checkAborted(options);
     const found = await tar.readAt(offset, expected.byteLength);
     const at = expected.findIndex((byte, index) => found[index] !== byte);
-    if (at !== -1) faults.push(`${what} of ${tar.describe()} is not what the plan says (byte ${offset + at})`);
+    if (at !== -1) faults.push(`${what} of ${tar.describe()} differs from the plan at byte ${offset + at}`);
   };
   for (const entry of layout.entries) {
     const start = entry.offset + entry.header.byteLength;
@@ -103,14 +106,13 @@ async function differencesIn(tar: TarFiles, layout: ArchiveLayout, options: Abor
     await compare(start + entry.size, new Uint8Array(paddingOf(entry.size)), `the padding after ${entry.name}`);
   }
   await compare(layout.size - END_BYTES, new Uint8Array(END_BYTES), 'the end');
-  if (tar.length > layout.size)
-    faults.push(`${tar.length - layout.size} bytes come after the end of ${tar.describe()}`);
+  if (tar.length > layout.size) faults.push(`${tar.length - layout.size} bytes follow the end of ${tar.describe()}`);
   return faults;
 }
 
 /**
- * Whether the tar has the form of a planned one but for some damage: the first entries and most headers are as planned, and its index begins or
- * names the image as a planned one does. The names of the first entries may not differ: a header with another name is none any more.
+ * Whether the tar has the form of a planned one apart from some damage: its first entries have the planned names, most of its headers are as
+ * planned, and its index begins like a planned one or names an image. Damage cannot rename an entry, because the header's checksum fails.
  */
 async function looksPlanned(tar: TarFiles, options: Abortable): Promise<boolean> {
   let count = 0;
@@ -125,7 +127,7 @@ async function looksPlanned(tar: TarFiles, options: Abortable): Promise<boolean>
       if (Buffer.compare(found, header) === 0) planned++;
     }
   } catch (error) {
-    // the headers before the broken one tell
+    // the headers before the broken one decide
     if (!isFailure(error, 'INVALID', 'CORRUPT')) throw error;
   }
   if (count < FIRST_NAMES.length || planned * 2 < count) return false;
@@ -133,7 +135,7 @@ async function looksPlanned(tar: TarFiles, options: Abortable): Promise<boolean>
   return index.startsWith(INDEX_START) || index.includes(`"${ANNOTATION.imageName}":"`);
 }
 
-/** What the archive was told when it was planned, from the one entry of its index. Undefined for what is not written so. */
+/** The names that the archive was planned with, from the one entry of its index. Undefined for an entry that no plan writes. */
 function namesOf(entry: Descriptor): ArchiveNames | undefined {
   const tag = entry.annotations?.[ANNOTATION.refName];
   const name = entry.annotations?.[ANNOTATION.imageName];

@@ -17,7 +17,7 @@ export interface NamedImage {
   /** Everything that it can be asked for by: as written, and whole references also as docker completes them. */
   readonly names: readonly string[];
   readonly tags: readonly string[];
-  /** Its places in the list of images, from 0: what `@0` stands for. */
+  /** Its positions in the list of images, from 0: `@0` is the first. */
   readonly indexes: readonly number[];
   /** `registry/repository`, where one of the names says it. */
   readonly repository?: string;
@@ -60,7 +60,7 @@ export function chooseImage(all: readonly NamedImage[], wanted: string | undefin
   throw failureIn(files, code, `${where} holds ${problem}; ${how}name one of them after the path: ${choices}`);
 }
 
-/** The images that `wanted` stands for as it is written or, where that is none, as docker completes it. */
+/** The images that `wanted` names as it is written or, if there are none, as docker completes it. */
 function imagesCalled(wanted: string, found: readonly NamedImage[]): readonly NamedImage[] {
   const exact = found.filter(
     ({ names, tags, indexes, descriptor }) =>
@@ -74,13 +74,13 @@ function imagesCalled(wanted: string, found: readonly NamedImage[]): readonly Na
   return whole === undefined ? [] : found.filter(({ names }) => names.includes(whole));
 }
 
-/** What chooses `image` among `found`, and no other. */
+/** A name or index that chooses `image` among `found`, and no other. */
 function choiceOf(image: NamedImage, found: readonly NamedImage[]): string {
   const isOwn = (name: string): boolean => isImageChoice(name) && imagesCalled(name, found).length === 1;
   return image.names.find(isOwn) ?? `@${image.indexes[0] ?? 0}`;
 }
 
-/** The whole reference that `name` stands for; undefined when it is none. */
+/** `name` as a complete reference, as docker completes it; undefined for what is not one. */
 function completed(name: string): string | undefined {
   try {
     return formatReference(parseReference(name));
@@ -131,7 +131,7 @@ export function filesSource({ files, manifests, tags, pathOf }: FilesSourceParts
   };
 }
 
-/** The image of `descriptor`, at `index` of the list, under these names, and what it had `before`. A name may be a tag, or a whole reference. */
+/** The image of `descriptor`, at `index` of the list, with these names added to those that it had `before`. A name is a tag or a complete reference. */
 export function withNames(
   descriptor: Descriptor,
   index: number,

@@ -48,12 +48,12 @@ export function headSizeIn(metadata: Metadata): number | undefined {
   return size > 0 ? size : undefined;
 }
 
-/** Whether the metadata is that of an archive of this program. */
-export function saysPlanned(metadata: Metadata): boolean {
+/** Whether the metadata is that of an archive that this program planned. */
+export function hasPlanMetadata(metadata: Metadata): boolean {
   return metadata[NAMES.format] !== undefined || metadata[NAMES.layout] !== undefined;
 }
 
-/** What the metadata of an archive says otherwise than its content, a sentence each. Metadata that is not there says nothing. */
+/** Where the metadata of an archive contradicts its content, a sentence each. Absent metadata contradicts nothing. */
 export function metadataFaults(metadata: Metadata, layout: ArchiveLayout): readonly string[] {
   const expected = { ...metadataOf(layout), [NAMES.head]: String(layout.headSize) };
   return Object.entries(expected).flatMap(([name, value]) => {

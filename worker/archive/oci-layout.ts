@@ -29,7 +29,7 @@ export interface OciImages extends FoundImages {
   readonly referrers: readonly Root[];
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
   /** As `Graph` has it. */
-  readonly foreignHere: ReadonlySet<Digest>;
+  readonly foreignAtSource: ReadonlySet<Digest>;
 }
 
 export type LayoutIndex = Extract<Manifest, { kind: 'index' }>;
@@ -46,7 +46,7 @@ export async function readOciLayout(files: ArchiveFiles, options: ArchiveFilesOp
   const referrers = await readReferrers(files, index, options);
   const bare = filesSource({ files, manifests: new Map(), tags: new Map(), pathOf: blobPath });
   const manifests = new Map<Digest, ManifestNode>();
-  const foreignHere = new Set<Digest>();
+  const foreignAtSource = new Set<Digest>();
   const tags = new Map<string, Descriptor>();
   for (const descriptor of [...index.manifests, ...referrers.map((root) => root.descriptor)]) {
     tags.set(descriptor.digest, descriptor);
@@ -54,7 +54,7 @@ export async function readOciLayout(files: ArchiveFiles, options: ArchiveFilesOp
     try {
       const graph = await walk(bare, [{ descriptor, tags: [] }], { ...options, referrers: false });
       for (const [digest, node] of graph.manifests) manifests.set(digest, node);
-      for (const digest of graph.foreignHere ?? []) foreignHere.add(digest);
+      for (const digest of graph.foreignAtSource ?? []) foreignAtSource.add(digest);
     } catch (error) {
       // one image of several that is not all there (docker saves only the platforms that it has), or of a kind that is not carried
       if (!isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED')) throw error;
@@ -84,7 +84,7 @@ export async function readOciLayout(files: ArchiveFiles, options: ArchiveFilesOp
   const marked = Array.from(images.values(), (image) =>
     image.names.length === 0 && parts.has(image.descriptor.digest) ? { ...image, isPart: true as const } : image,
   );
-  return { source, images: marked, index, referrers, manifests, foreignHere };
+  return { source, images: marked, index, referrers, manifests, foreignAtSource };
 }
 
 /** What the indexes among these name: oras lists the platforms of an image beside the image. */
@@ -96,7 +96,7 @@ function partsOf(nodes: Iterable<ManifestNode>): ReadonlySet<Digest> {
   return parts;
 }
 
-/** UNSUPPORTED when the layout is of another version than 1, NOT_FOUND when it does not say. */
+/** UNSUPPORTED for a layout of another version than 1, NOT_FOUND for one without `oci-layout`. */
 export async function checkLayoutVersion(files: ArchiveFiles, options: ArchiveFilesOptions): Promise<void> {
   const text = Buffer.from(await readFile(files, 'oci-layout', MAX_DOCUMENT_BYTES, options)).toString();
   if (!/"imageLayoutVersion"\s*:\s*"1\./.test(text)) {
@@ -126,7 +126,7 @@ async function readReferrers(
   const digest = inDocument(files.describe('index.json'), files.describe(), () => parseDigest(annotation));
   const path = blobPath(digest);
   if ((await files.size(path, options)) === undefined) {
-    const missing = `${files.describe('index.json')} lists what refers to the image in ${path}, which is not there`;
+    const missing = `${files.describe('index.json')} names ${path} as the list of referrers, which is missing`;
     throw failureIn(files, 'CORRUPT', missing);
   }
   const bytes = await readFile(files, path, MAX_DOCUMENT_BYTES, options);

@@ -28,7 +28,7 @@ export interface ArchivedImage extends Source, AsyncDisposable {
   readonly layoutDigest: Digest | undefined;
   /** Every image there. */
   readonly images: readonly NamedImage[];
-  /** Compares what is there beside the content of manifests and blobs with what has to be there. */
+  /** Compares an archive, apart from the content of its manifests and blobs, with its plan. In a folder it checks `oci-layout`. */
   compare(options?: Abortable): Promise<ArchiveComparison>;
 }
 
@@ -149,12 +149,12 @@ async function openPlain(
   );
 }
 
-/** What was opened. */
+/** An archive or folder that was opened. */
 interface Opened {
   readonly found: FoundImages;
   readonly files: ArchiveFiles;
   readonly layout?: ArchiveLayout | undefined;
-  /** Where it was unpacked. */
+  /** The folder that it was unpacked to. */
   readonly space?: AsyncDisposable | undefined;
   readonly compare: ArchivedImage['compare'];
 }
@@ -173,7 +173,7 @@ function choose({ found, files, layout, space, compare }: Opened, options: OpenI
   };
 }
 
-/** What is wrong with the `oci-layout` of a folder, the one file there that no digest and no reader holds. */
+/** What is wrong with the `oci-layout` of a folder: no digest covers that file, and no reader needs it. */
 async function layoutFaults(files: ArchiveFiles, options: Abortable): Promise<readonly string[]> {
   try {
     await checkLayoutVersion(files, options);

@@ -29,7 +29,10 @@ export function addBackup(program: Command, context: CommandContext): void {
     )
     .addOption(platformOption())
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the images')
-    .option('--force', 'write again what is there, and over what is no archive or one of another repository')
+    .option(
+      '--force',
+      'write again what is there, and replace what is not an archive, or the archive of another repository',
+    )
     .addOption(keepExistingOption())
     .option('--dry-run', 'compare, and tell what would be written');
   withS3Flags(withSideFlags(withConcurrency(withCommonFlags(command)), ['src']), { writes: true }).action(

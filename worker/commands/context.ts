@@ -33,7 +33,7 @@ export interface SideOptions {
   readonly externalId?: string | undefined;
   /** Whether certificates of registries are checked. Default true. */
   readonly tlsVerify?: boolean | undefined;
-  /** Whether registries are asked by plain HTTP. Default: on loopback alone. */
+  /** Whether registries are reached by plain HTTP. Default: on loopback only. */
   readonly plainHttp?: boolean | undefined;
 }
 

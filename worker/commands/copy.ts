@@ -36,14 +36,17 @@ export function addCopy(program: Command, context: CommandContext): void {
     .argument('<dst>', 'the same; for a registry the tag may be left out to keep it; oci-archive:- is standard output')
     .addOption(platformOption())
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the image')
-    .option('--force', 'replace also a file or object that is no image, or the archive of another repository')
+    .option('--force', 'also replace a file or object that is not an image, or the archive of another repository')
     .addOption(keepExistingOption())
     .option('--dry-run', 'look at both sides and tell what would be copied');
   withS3Flags(withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command)))), { writes: true }).action(
     async (src: string, dst: string, flags: CopyFlags) => {
       const [from, to] = [parseLocation(src), parseDestination(dst)];
       if (flags.keepExisting === true && (to.transport === 'docker' || to.transport === 'oci'))
-        throw new Failure('INVALID', `--keep-existing is about archives, and ${formatLocation(to)} is none`);
+        throw new Failure(
+          'INVALID',
+          `--keep-existing is for archives, and ${formatLocation(to)} is not one: leave it out`,
+        );
       const isPiped = to.transport === 'archive' && isStandardOutput(to.path);
       if (isPiped && flags.json === true)
         throw new Failure('INVALID', '--json writes to standard output, which carries the archive: leave it out');

@@ -26,7 +26,10 @@ export function addEnqueue(program: Command, context: CommandContext): void {
     .addOption(platformOption())
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the image')
     .option('--no-create', 'fail instead of creating a repository that ECR does not have')
-    .option('--force', 'write again what is there, and over what is no archive or one of another repository')
+    .option(
+      '--force',
+      'write again what is there, and replace what is not an archive, or the archive of another repository',
+    )
     .option('--wait', 'until it has ended; exits 1 when a job failed');
   withCommonFlags(command).action(async (src: string, dst: string | undefined, flags: EnqueueFlags) => {
     await withProgress(context, flags, async ({ report }) => {

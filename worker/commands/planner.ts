@@ -12,7 +12,7 @@ export function addPlanner(program: Command, context: CommandContext): void {
     .command('planner')
     .summary('look which rules are due, and make their jobs')
     .description(
-      'Begins the run of every rule that is due: compares what it names with what was copied, and sends a job for each image that changed. Goes on until it gets SIGTERM or SIGINT, and tells of its work by lines of JSON on stdout: logs, and metrics as docs/metrics.md has them. With --once it looks once, and says what came of it; exits 3 when a rule could not be planned, one of its sources could not be listed, or it is late. Any number may run at once.',
+      'Begins the run of every rule that is due: compares what it names with what was copied, and sends a job for each image that changed. Goes on until it gets SIGTERM or SIGINT, and writes logs and metrics (docs/metrics.md) as lines of JSON to stdout. With --once it looks once and prints the result; exits 3 when a rule could not be planned, one of its sources could not be listed, or it is late. Any number may run at once.',
     )
     .option('--once', 'look once, and end')
     .addOption(
@@ -47,7 +47,7 @@ function describe({ rules, begun, late, failed, incomplete, resent }: PassResult
     ...(failed === 0 ? [] : [`${failed} could not be planned`]),
     ...(incomplete === 0
       ? []
-      : [`${incomplete} planned without what could not be looked at: see \`transship status\``]),
+      : [`${incomplete} planned without sources or images that could not be read: see \`transship status\``]),
     ...(resent === 0 ? [] : [`${resent} lost jobs sent again`]),
   ];
   return parts.join(', ');

@@ -34,7 +34,7 @@ export function addRestore(program: Command, context: CommandContext): void {
     .addOption(settingsOption())
     .option(
       '--allow-foreign-grants',
-      'restore policies too that grant access to "*" or to accounts other than those of the source and the target',
+      'also restore policies that grant access to "*" or to accounts other than those of the source and the target',
     )
     .option(
       '--trust-names',
@@ -56,7 +56,7 @@ function settingsOption(): Option {
   const modes = ['create', 'replace', 'none'] satisfies SettingsMode[];
   return new Option(
     '--settings <mode>',
-    'settings beside the archives: for repositories that are created, replace those of existing ones as well, or none; --no-create: none',
+    'which repositories get the settings beside the archives: those that are created, existing ones too (replace), or none, as with --no-create',
   )
     .choices(modes)
     .default('create');

@@ -21,7 +21,7 @@ export function platformOption(): Option {
   ).argParser((value, before: readonly string[] | undefined) => [...(before ?? []), value]);
 }
 
-/** Against a tag that was moved by mistake: the archive that there is stays. */
+/** Protects the existing archive of a tag that was moved by mistake. */
 export function keepExistingOption(): Option {
   return new Option('--keep-existing', 'replace no archive, not even one of the same tag').conflicts('force');
 }
@@ -134,7 +134,7 @@ function isPlanned({ result }: ItemResult): boolean {
   return result?.bytesToSend !== undefined;
 }
 
-/** What a person is told of an image whose layers are not all where it is. */
+/** The line for an image whose foreign layers are kept elsewhere. */
 export function incomplete(foreign: number): string {
   return `incomplete: ${foreign} foreign ${foreign === 1 ? 'layer' : 'layers'} elsewhere`;
 }

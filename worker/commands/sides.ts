@@ -31,7 +31,7 @@ export function withSideFlags(command: Command, sides: readonly (keyof typeof SI
       .addOption(
         new Option(
           `--${side}-creds <user:password>`,
-          `credentials of the ${SIDES[side]} registry; the list of processes shows them, unlike those of --${side}-authfile`,
+          `credentials of the ${SIDES[side]} registry; every user of this machine can see them: prefer --${side}-authfile`,
         ),
       )
       .addOption(new Option(`--${side}-authfile <file>`, `file with credentials of the ${SIDES[side]} registry`))
@@ -43,7 +43,7 @@ export function withSideFlags(command: Command, sides: readonly (keyof typeof SI
           `false: accept any certificate of the ${SIDES[side]} registry`,
         ).choices(['true', 'false']),
       )
-      .addOption(new Option(`--${side}-plain-http`, `ask the ${SIDES[side]} registry by HTTP without TLS`));
+      .addOption(new Option(`--${side}-plain-http`, `use plain HTTP, without TLS, for the ${SIDES[side]} registry`));
   }
   return command;
 }

@@ -61,7 +61,7 @@ export function formatTable(heads: readonly string[], rows: readonly (readonly s
 // oxlint-disable-next-line no-control-regex -- exactly these are what must not reach a terminal
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/g;
 
-/** Text of others (tags, messages of registries) without secrets, and without what would steer a terminal or break a line. */
+/** Untrusted text (tags, messages of registries) without secrets and control characters. */
 export function printable(text: string): string {
   return redacted(text).replace(CONTROL, ' ');
 }

@@ -15,7 +15,7 @@ export function addVerify(program: Command, context: CommandContext): void {
     .command('verify')
     .summary('prove that an image is whole')
     .description(
-      'Reads every manifest of an image and hashes it, and every blob too: of archives always, of registries with --deep (otherwise it asks whether each is there). Of archives that Transship made, every other byte is compared with what it has to be. Exits 3 when something is wrong.',
+      'Reads every manifest of an image and hashes it, and every blob too: of archives always, of registries with --deep (otherwise it asks whether each is there). In archives that Transship made, every other byte is compared with the plan of the archive. Exits 3 when something is wrong.',
     )
     .argument('<ref>', 'an image anywhere, or a prefix of archives ending in "/"')
     .option('--deep', 'read every byte of a registry, not only of archives')
@@ -67,7 +67,7 @@ export function addVerify(program: Command, context: CommandContext): void {
   );
 }
 
-/** What was found out, and no more than that. */
+/** The result in a word, which claims no more than was checked. */
 function wordOf({ faults, foreign, complete }: VerifyResult): string {
   if (faults.length > 0) return 'FAULTY';
   if (foreign.length > 0) return 'incomplete';

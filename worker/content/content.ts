@@ -20,7 +20,7 @@ export interface Source {
 
   /**
    * What a tag or a digest stands for now. NOT_FOUND when there is none; UNAUTHENTICATED or DENIED when the backend does not say. Costs no
-   * body where the backend can do without (a HEAD): the media type is then what the backend says, and `walk` takes it from the bytes.
+   * body where the backend can do without (a HEAD). The media type is what the backend states; `walk` corrects it by the bytes.
    */
   resolve(reference: string, options?: Abortable): Promise<Descriptor>;
 

@@ -44,8 +44,8 @@ export interface Graph {
   readonly unreadable: readonly { readonly root: Root; readonly failure: Failure }[];
   /** Every manifest below the roots and the referrers, children before the parents that name them. */
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
-  /** The foreign layers that the source has all the same, as of images that were pushed into a closed network: carried as all blobs are. Absent: none. */
-  readonly foreignHere?: ReadonlySet<Digest> | undefined;
+  /** Foreign layers that the source has, for instance of images that were pushed into a closed network: copied like any blob. Absent: none. */
+  readonly foreignAtSource?: ReadonlySet<Digest> | undefined;
 }
 
 export interface WalkOptions extends Abortable {
@@ -79,7 +79,7 @@ export async function walk(source: Source, roots: readonly Root[], options: Walk
   const referrers = options.referrers === false ? [] : await walker.findReferrers();
   const graph: Graph = { roots: entered, referrers, unreadable: walker.unreadable, manifests: walker.manifests };
   const foreign = foreignOf(graph);
-  return foreign.length === 0 ? graph : { ...graph, foreignHere: await presentIn(source, foreign, options) };
+  return foreign.length === 0 ? graph : { ...graph, foreignAtSource: await servedBy(source, foreign, options) };
 }
 
 /** The digests of those `blobs` that the source hands out. A blob that it refuses is not there; a source that cannot be asked is a failure. */
@@ -94,7 +94,7 @@ export async function presentIn(
     options.concurrency ?? 8,
     async (descriptor, { signal }) => {
       try {
-        // a body that is left at once: sources have no other question
+        // `Source` has no cheaper way to ask whether a blob is there
         for await (const _ of await source.open(descriptor, { signal })) break;
         present.add(descriptor.digest);
       } catch (error) {
@@ -117,7 +117,7 @@ export function blobsOf(graph: Graph): readonly Descriptor[] {
   for (const { manifest } of graph.manifests.values()) {
     for (const child of childrenOf(manifest)) {
       if (graph.manifests.has(child.digest)) continue;
-      if (isForeign(child) && graph.foreignHere?.has(child.digest) !== true) continue;
+      if (isForeign(child) && graph.foreignAtSource?.has(child.digest) !== true) continue;
       if (manifest.kind === 'image' && child === manifest.config) configs.set(child.digest, child);
       else if (!layers.has(child.digest)) layers.set(child.digest, child);
     }
@@ -181,7 +181,7 @@ class Walker {
     this.#atOnce = options.concurrency ?? 8;
   }
 
-  /** Reads what is at and below `root`. Returns it with the media type that its bytes have: what the source said of it may be wrong. */
+  /** Reads what is at and below `root`. Returns it with the media type of its bytes, because the source may have stated a wrong one. */
   async enter(root: Root): Promise<Root> {
     if (!isManifestType(root.descriptor.mediaType)) throw unsupported(root.descriptor);
     const { descriptor } = await this.#fetch(root.descriptor, { isRoot: true });
@@ -335,7 +335,7 @@ class Walker {
     return found;
   }
 
-  /** `isRoot`: nothing but a server's word says what kind of manifest it is. What another manifest says of its child has to be right. */
+  /** `isRoot`: the media type is the server's word, so the bytes decide. The media type of a child is part of its parent and must be right. */
   async #fetch(
     descriptor: Descriptor,
     { signal = this.#options.signal, isRoot = false }: Abortable & { readonly isRoot?: boolean } = {},

@@ -51,7 +51,7 @@ export interface CopyResult {
   /** Blobs and manifests by how they came to be at the target. */
   readonly tallies: Readonly<Record<Outcome, Tally>>;
   readonly referrers: readonly ReferrerResult[];
-  /** Foreign layers whose bytes the source does not have, or the target did not take: their descriptors were copied, their bytes were not. */
+  /** Foreign layers that the source does not have or the target refused: their descriptors were copied, their bytes were not. */
   readonly foreign: readonly Descriptor[];
   /** Every manifest that belongs to the images and need not be looked at again: without those that failed as may pass. */
   readonly manifests: readonly Digest[];
@@ -158,8 +158,8 @@ class CopySession {
   }
 
   /**
-   * Sends a blob. False for a foreign layer that the target refuses, as it may what must not be distributed: the image is not affected, since its
-   * manifest says where that is.
+   * Sends a blob. False for a foreign layer that the target refuses, because it must not be distributed or for another reason: the manifest
+   * names where else it is. A failure that may pass is thrown for foreign layers too.
    */
   async #sendBlob(descriptor: Descriptor, options: Abortable): Promise<boolean> {
     try {
@@ -168,8 +168,9 @@ class CopySession {
     } catch (error) {
       checkAborted(options);
       const mayRefuse = isForeign(descriptor) && this.#options.strict !== true;
-      if (!mayRefuse || !isFailure(error) || error.code === 'BUG' || error.context.side !== 'target') throw error;
-      const message = `${descriptor.digest}, a foreign layer, was not taken: ${describeFailure(error)}`;
+      const isRefusal = isFailure(error) && !error.retryable && error.code !== 'BUG' && error.context.side === 'target';
+      if (!mayRefuse || !isRefusal) throw error;
+      const message = `the foreign layer ${descriptor.digest} was not copied: ${describeFailure(error)}`;
       this.#options.report?.({ type: 'warning', message });
       return false;
     }
@@ -241,7 +242,7 @@ class CopySession {
         const below = this.#graph.manifests.get(child.digest);
         if (below !== undefined) {
           await this.#healing(below, options, () => this.#target.put(child, () => once(below.bytes), options));
-        } else if (!isForeign(child) || this.#graph.foreignHere?.has(child.digest) === true) {
+        } else if (!isForeign(child) || this.#graph.foreignAtSource?.has(child.digest) === true) {
           const sent = this.#sentAgain.get(child.digest) ?? this.#sendBlob(child, options);
           this.#sentAgain.set(child.digest, sent);
           await sent;
@@ -292,6 +293,6 @@ function part(graph: Graph, roots: readonly Root[]): Graph {
     referrers: [],
     unreadable: [],
     manifests: new Map(nodes.map((node) => [node.descriptor.digest, node])),
-    foreignHere: graph.foreignHere,
+    foreignAtSource: graph.foreignAtSource,
   };
 }

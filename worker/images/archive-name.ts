@@ -24,7 +24,10 @@ export function isNamedByKey(location: Location, prefix: string, image: Referenc
   return before.slice(at).every((segment) => isOfRegistry(segment) && values.includes(segment));
 }
 
-/** Whether a template can have made it of a registry: a region, a host, or an account. A host such as `x.dkr.ecr.anything.amazonaws.com` proves no region. */
+/**
+ * Whether a template can have made the segment of a registry: a region, a host or an account. Decided by its form alone, because an archive may
+ * name any host, such as `x.dkr.ecr.anything.amazonaws.com`.
+ */
 function isOfRegistry(segment: string): boolean {
   return /^[a-z]{2,4}(?:-[a-z]+)+-\d+$|\.|[:_]\d+$|^localhost$|^\d{12}$/.test(segment);
 }

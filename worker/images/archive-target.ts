@@ -17,9 +17,9 @@ export interface ArchiveTargetRequest {
   readonly store: ObjectStore;
   /** The ending decides the form: `.tar.gz` and `.tar.zst` are compressed, without ranges and resume; everything else is the plain tar. */
   readonly key: string;
-  /** Writes also over an object that is no archive, over an archive of another repository, and over an equal archive. Default false. */
+  /** Also replaces what is not an archive, an archive of another repository, and an equal archive. Default false. */
   readonly force?: boolean | undefined;
-  /** Writes over no archive at all. Default false: one of the same repository is replaced. */
+  /** Replaces no archive. Default false: an archive of the same repository is replaced. */
   readonly keepExisting?: boolean | undefined;
   /** Plans and compares, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
@@ -153,7 +153,7 @@ function checkReplaceable(before: CurrentArchive, { names, root }: ArchiveLayout
   );
 }
 
-/** Of `registry/repository:tag` and `registry/repository@digest`. */
+/** `registry/repository` of a name with a tag or a digest. */
 function repositoryIn(name: string): string {
   return name.replace(/@[^@/]*$|:[^:/]*$/, '');
 }

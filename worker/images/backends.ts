@@ -23,13 +23,13 @@ export interface Registry {
    * naming the missing permission, where it does not let them be read.
    */
   settings(repository: string, options?: Abortable): Promise<Readonly<Record<string, unknown>> | undefined>;
-  /** Whether it has the repository; undefined where the registry knows no settings of repositories (all but ECR). */
+  /** Whether the repository exists; undefined where repositories have no settings (all registries but ECR). */
   hasRepository(repository: string, options?: Abortable): Promise<boolean | undefined>;
-  /** Creates the repository with these settings, where the registry knows any. One that exists stays as it is. */
+  /** Creates the repository with these settings, where the registry has such. An existing repository stays as it is. */
   createRepository(repository: string, settings: Readonly<Record<string, unknown>>, options?: Abortable): Promise<void>;
   /**
-   * What `applySettings` with these settings would change of a repository that exists. INVALID for what are no settings, DENIED where those
-   * that it has may not be read.
+   * What `applySettings` would change of an existing repository. INVALID for malformed settings, DENIED where the current ones may not be
+   * read.
    */
   settingsChanges(
     repository: string,
@@ -40,7 +40,7 @@ export interface Registry {
   applySettings(repository: string, settings: Readonly<Record<string, unknown>>, options?: Abortable): Promise<void>;
 }
 
-/** One member of a repository's settings that would become another. */
+/** A change of one member of a repository's settings. */
 interface SettingsChange {
   readonly member: string;
   /** As JSON; undefined for none. */

@@ -54,10 +54,12 @@ export async function backup(
   }
   const items = await copyImages(requests, backends, options);
   if (request.dryRun !== true) {
+    // beside archives that could not be written may be those of another repository, and its settings
+    const written = new Set(
+      items.map((item, at) => (item.outcome === 'failed' ? undefined : repositoryOf(requests[at]))),
+    );
     for (const [key, repository] of plan.settings) {
-      // where no archive could be written, what is beside the archives is of another repository
-      if (items.every((item, index) => item.outcome === 'failed' || repositoryOf(requests[index]) !== repository))
-        continue;
+      if (!written.has(repository)) continue;
       try {
         const { force } = request;
         await storeSettings({ registry, repository, to: target.locate(key), force }, backends, options);

@@ -26,7 +26,7 @@ interface SelectChoices {
 
 /** How an image is written. */
 interface WriteChoices extends RepositoryOptions {
-  /** Replaces also what is no image at an archive's key, or the image of another repository. Default false. */
+  /** Also replaces what is not an archive at an archive's key, an archive of another repository, and an equal one. Default false. */
   readonly force?: boolean | undefined;
   /** Replaces no archive. Default false: an archive of the same repository is replaced. */
   readonly keepExisting?: boolean | undefined;
@@ -232,7 +232,7 @@ function naming(from: Location, error: unknown): unknown {
   const advice =
     error.code === 'CORRUPT'
       ? 'the image is broken there: push it again, or copy it from elsewhere'
-      : 'it was built like that: build it anew';
+      : 'the image was built that way: rebuild it';
   const message = `${error.message}; ${advice}`;
   return new Failure(error.code, message, {
     cause: error.cause,

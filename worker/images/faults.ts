@@ -4,7 +4,7 @@ import { redacted } from '../util/text.ts';
 /** What goes wrong beside the images of a batch. */
 export interface Faults {
   readonly messages: readonly string[];
-  /** Keeps `message` for the result, and reports it as a warning. */
+  /** Keeps `message` for the result and reports it as a warning, both without secrets. */
   add(message: string): void;
 }
 

@@ -3,8 +3,8 @@ import { isRecord } from '../util/record.ts';
 
 /**
  * The principals to which a repository policy grants access, apart from `accounts` and the services of AWS: `*`, other accounts, and
- * identities that name no account. Conditions are not looked at. Names and effects are read so that a policy in doubt grants more, not less.
- * INVALID for what is not a policy.
+ * identities that name no account. Conditions are ignored. Members are matched without regard to case, and every effect but `Deny` counts as
+ * a grant, so a policy in doubt grants more, not less. INVALID for what is not a policy.
  */
 export function foreignGrants(policy: string, accounts: readonly string[]): readonly string[] {
   const statements = listOf(member(parsePolicy(policy), 'statement'));
@@ -13,9 +13,9 @@ export function foreignGrants(policy: string, accounts: readonly string[]): read
     if (!isRecord(statement))
       throw new Failure('INVALID', 'the repository policy has a statement that is not an object');
     if (member(statement, 'effect') === 'Deny') continue;
-    if (member(statement, 'notprincipal') !== undefined) foreign.add('everybody but NotPrincipal');
+    if (member(statement, 'notprincipal') !== undefined) foreign.add('every principal but NotPrincipal');
     for (const principal of principalsOf(member(statement, 'principal')))
-      if (!isOf(accounts, principal)) foreign.add(principal.name);
+      if (!isWithin(accounts, principal)) foreign.add(principal.name);
   }
   return [...foreign];
 }
@@ -26,7 +26,7 @@ interface Principal {
   readonly name: string;
 }
 
-/** A policy can be read in one way only when no member is there twice; written again, it is what was judged. */
+/** The policy as `foreignGrants` reads it: without duplicate members, of which ECR might take another one. INVALID for what is not a policy. */
 export function canonicalPolicy(policy: string): string {
   return JSON.stringify(parsePolicy(policy));
 }
@@ -50,13 +50,13 @@ function principalsOf(value: unknown): readonly Principal[] {
 }
 
 /** https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html */
-function isOf(accounts: readonly string[], { kind, name }: Principal): boolean {
+function isWithin(accounts: readonly string[], { kind, name }: Principal): boolean {
   if (kind === 'service') return !name.includes('*');
   const account = name.startsWith('arn:') ? name.split(':')[4] : name;
   return (kind === 'aws' || kind === 'federated') && account !== undefined && accounts.includes(account);
 }
 
-/** The member of that name, in lower case: services read some names without regard to case. */
+/** The member of that name in any case: services match some names without regard to it. INVALID for several such members. */
 function member(of: Readonly<Record<string, unknown>>, lowerCase: string): unknown {
   const values = Object.entries(of).filter(([name]) => name.toLowerCase() === lowerCase);
   if (values.length <= 1) return values[0]?.[1];

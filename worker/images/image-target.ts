@@ -23,7 +23,7 @@ export interface ImageTarget extends AsyncDisposable {
   write(image: WholeImage): Promise<WrittenImage>;
 }
 
-/** What tells one content of an object from another, as its store has it. */
+/** An object as its store describes it: a change of its content changes one of the two. */
 export interface StoredObject {
   readonly size: number;
   readonly etag: string;
@@ -50,7 +50,7 @@ export interface WrittenImage extends UnsentBytes {
   readonly foreign: readonly Descriptor[];
   /** The version of the archive's object, where its bucket keeps versions. */
   readonly version?: string | undefined;
-  /** The archive's object as it is now: what shows later whether it was changed. */
+  /** The archive's object, by which a later change of it is found. Absent for other targets and for a dry run. */
   readonly object?: StoredObject | undefined;
   /** Absent where nothing had to be looked at. */
   readonly copied?: CopyResult | undefined;

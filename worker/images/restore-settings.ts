@@ -12,20 +12,20 @@ import { canonicalPolicy, foreignGrants } from './foreign-grants.ts';
 import { MAX_SETTINGS_BYTES } from './store-settings.ts';
 
 /**
- * Of which repositories a restore applies the settings: of those that it creates, also of those that exist, or of none. Nothing vouches for
- * settings: any process that may write to the bucket may have written them.
+ * The repositories to which a restore applies settings: `create`, those that it creates; `replace`, existing ones too; `none`. Nothing vouches
+ * for settings: any process that may write to the bucket may have written them.
  */
 export type SettingsMode = 'create' | 'replace' | 'none';
 
 export interface SettingsChoices {
   /** Default: `create`. */
   readonly settings?: SettingsMode | undefined;
-  /** Restores also policies that grant access to `*` or to other accounts than those of the source and the target. Default false. */
+  /** Also restores policies that grant access to `*` or to other accounts than those of the source and the target. Default false. */
   readonly allowForeignGrants?: boolean | undefined;
   readonly dryRun?: boolean | undefined;
 }
 
-/** Settings beside archives, and the repository that they are for. */
+/** Settings that lie beside archives, and the repository that gets them. */
 export interface StoredSettings {
   readonly store: ObjectStore;
   readonly key: string;
@@ -52,7 +52,7 @@ export class SettingsRestore {
     this.#options = options;
   }
 
-  /** Applies them where they are wanted, after a note of each change. What goes wrong is a fault: the images are restored all the same. */
+  /** Applies the settings where the mode allows it, after a note of each change. A failure is a fault: the images are restored all the same. */
   async apply(stored: StoredSettings): Promise<void> {
     const { registry, repository } = stored.to;
     if (this.#choices.settings === 'none' || this.#done.has(repository)) return;
@@ -62,7 +62,7 @@ export class SettingsRestore {
       const exists = await target.hasRepository(repository, this.#options);
       if (exists === undefined) return;
       if (exists && this.#choices.settings !== 'replace') this.#leftAlone++;
-      else await this.#write(target, repository, exists, this.#judged(stored, await this.#read(stored)));
+      else await this.#write(target, repository, exists, this.#withoutForeignGrants(stored, await this.#read(stored)));
     } catch (error) {
       checkAborted(this.#options);
       this.#faults.add(`settings of ${repository} were not restored: ${describeFailure(error)}`);
@@ -72,8 +72,8 @@ export class SettingsRestore {
   /** Notes how many repositories kept the settings that they have. */
   finish(): void {
     if (this.#leftAlone === 0) return;
-    const which = this.#leftAlone === 1 ? '1 repository that exists' : `${this.#leftAlone} repositories that exist`;
-    this.#note(`the settings of ${which} were left as they are; --settings replace replaces them`);
+    const which = this.#leftAlone === 1 ? '1 existing repository' : `${this.#leftAlone} existing repositories`;
+    this.#note(`${which} kept the settings that were there; pass --settings replace to replace them`);
   }
 
   async #write(target: Registry, repository: string, exists: boolean, settings: SettingsDocument): Promise<void> {
@@ -102,12 +102,12 @@ export class SettingsRestore {
       throw new Failure('INVALID', `${store.describe(key)} holds no repository settings that this version reads`);
     // archives of several repositories in one folder: settings say which principals may pull, so they belong to one repository
     if (document['repository'] !== calledItself.repository)
-      throw new Failure('INVALID', `${store.describe(key)} holds those of ${quote(document['repository'])}`);
+      throw new Failure('INVALID', `${store.describe(key)} holds the settings of ${quote(document['repository'])}`);
     return document['settings'];
   }
 
   /** The settings without a policy that grants access to accounts that are neither the source's nor the target's. */
-  #judged({ to, calledItself }: StoredSettings, settings: SettingsDocument): SettingsDocument {
+  #withoutForeignGrants({ to, calledItself }: StoredSettings, settings: SettingsDocument): SettingsDocument {
     const { repositoryPolicy: policy, ...others } = settings;
     if (this.#choices.allowForeignGrants === true || typeof policy !== 'string') return settings;
     const leaveOut = (why: string): SettingsDocument => {
@@ -120,7 +120,7 @@ export class SettingsRestore {
       if (foreign.length === 0) return { ...others, repositoryPolicy: canonicalPolicy(policy) };
       const named = foreign.map(quote).join(', ');
       return leaveOut(
-        `it grants access to ${named}, not of the accounts ${accounts.join(' and ')}; --allow-foreign-grants restores it`,
+        `it grants access to ${named}, outside the accounts ${accounts.join(' and ')}; pass --allow-foreign-grants to restore it`,
       );
     } catch (error) {
       return leaveOut(describeFailure(error));

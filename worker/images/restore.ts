@@ -28,7 +28,7 @@ export interface RestoreRequest extends Omit<ImageChoices, 'force' | 'keepExisti
   readonly from: string;
   /** `docker://host/repository[:tag]` for one archive; `docker://host[/prefix]` to keep the names that the images had. */
   readonly to: string;
-  /** Restores also archives below a prefix whose keys do not say the name that the archive does. Default false. */
+  /** Also restores archives below a prefix whose keys do not name the image that they hold. Default false. */
   readonly trustNames?: boolean | undefined;
 }
 
@@ -73,7 +73,7 @@ export async function restore(
   return { items, faults: faults.messages };
 }
 
-/** Of archives that hold different images of one name, none: which one is meant only the caller knows. */
+/** Leaves out archives that hold different images of one name: only the caller knows which one is meant. */
 function withoutRivals(wanted: readonly Wanted[], faults: Faults): readonly ImageCopyRequest[] {
   const requests: ImageCopyRequest[] = [];
   for (const [name, rivals] of Map.groupBy(wanted, ({ request: { to } }) => formatLocation(to))) {
@@ -99,7 +99,7 @@ interface Prefix {
   readonly store: ObjectStore;
   /** The prefix of keys within the store. */
   readonly key: string;
-  /** The part that all paths and keys of its locations begin with. */
+  /** What the path or key of each of its locations begins with. */
   readonly path: string;
   readonly locate: (key: string) => Location;
 }
@@ -199,7 +199,7 @@ function checkNamedByKey(from: Location, prefix: string, image: Reference): void
   const name = image.tag === undefined ? `${image.repository}@${image.digest}` : `${image.repository}:${image.tag}`;
   throw new Failure(
     'INVALID',
-    `it was not restored: it calls itself ${name}, and its key does not; restore it alone, by its whole key, or the prefix with --trust-names`,
+    `it was not restored: it holds ${name}, which its key does not name; restore it by its whole key, or pass --trust-names`,
   );
 }
 

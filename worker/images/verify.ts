@@ -32,11 +32,11 @@ export interface VerifyResult {
   /** Bytes that were read and hashed. */
   readonly hashedBytes: number;
   /**
-   * Whether everything that is there was looked at. False for archives that other tools made: of those only what lists the images, the manifests
-   * and the blobs were.
+   * Whether every byte was checked. False for archives that other tools made: of those only the lists of images, the manifests and the blobs
+   * were.
    */
   readonly complete: boolean;
-  /** Foreign layers that are elsewhere, so that nobody can say whether the image is whole. */
+  /** Foreign layers that are kept elsewhere and were not verified. */
   readonly foreign: readonly Digest[];
   /** What is wrong, a sentence each; empty when all is well. */
   readonly faults: readonly string[];
@@ -44,7 +44,8 @@ export interface VerifyResult {
 
 /**
  * Proves that images are whole: every manifest is read and hashed, every blob is there (registries) or read and hashed (archives, and
- * registries with `deep`), and every other byte of an archive is as it was planned. Faults are results, not failures: a Failure means that it could not be found out.
+ * registries with `deep`), and every other byte of an archive is as it was planned. Faults are results, not failures: a Failure means that
+ * an image could not be verified.
  */
 export async function verify(
   request: VerifyRequest,

@@ -3,8 +3,8 @@ import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { Failure } from '../util/failure.ts';
 
 /**
- * Makes this process trust the authorities in the file that `SSL_CERT_FILE` names, beside those that it trusts anyway: for registries and for
- * AWS. INVALID for a file that cannot be read or holds no certificates.
+ * Makes this process trust the authorities in the file that `SSL_CERT_FILE` names, in addition to the default ones, for registries and for AWS.
+ * Does nothing without the variable. Idempotent. INVALID for a file that cannot be read or holds no certificates.
  */
 export function trustAuthorities(env: Readonly<Record<string, string | undefined>>): void {
   const path = env['SSL_CERT_FILE'];
@@ -14,6 +14,6 @@ export function trustAuthorities(env: Readonly<Record<string, string | undefined
     if (found.length === 0) throw new Error('no certificates');
     setDefaultCACertificates([...new Set([...getCACertificates('default'), ...found])]);
   } catch (cause) {
-    throw new Failure('INVALID', `SSL_CERT_FILE: ${path} is not a file of certificates that can be read`, { cause });
+    throw new Failure('INVALID', `SSL_CERT_FILE: ${path} cannot be read, or holds no PEM certificates`, { cause });
   }
 }

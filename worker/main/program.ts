@@ -152,7 +152,7 @@ function program(context: CommandContext, more: readonly AddCommand[]): Command 
   return root;
 }
 
-/** An error of wrong usage without the values that it quotes: of a flag that is mistyped they may be credentials. */
+/** A usage error without the values that it quotes: the value of a mistyped flag may be credentials. */
 function withoutValues(text: string): string {
   return text
     .replace(/(unknown option '(?:--[\w-]*|-\w?))[^]*?'(?=\n|$)/, "$1'")

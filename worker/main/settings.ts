@@ -17,7 +17,7 @@ export interface Settings {
   readonly requiredAuthFile: string | undefined;
   /** `certs.d` folders, the first that has a folder for a registry decides. */
   readonly certificateFolders: readonly string[];
-  /** How hosts are reached that a proxy stands before. */
+  /** The HTTP proxies, and the hosts that are reached without them. */
   readonly proxies: Proxies;
   /** How buckets are reached, and how objects are stored in them. */
   readonly s3: BucketSettings;
@@ -53,7 +53,7 @@ const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Reads the environment of a process of the user `uid`. INVALID, naming the variable, for what cannot be. */
+/** Reads the environment of a process of the user `uid`. INVALID, naming the variable, for a malformed value. */
 export function readSettings(env: Environment, uid: number | undefined = process.getuid?.()): Settings {
   const required = text(env, 'REGISTRY_AUTH_FILE');
   return {
@@ -87,26 +87,22 @@ export function readSettings(env: Environment, uid: number | undefined = process
 
 /** Where `podman login`, `skopeo login` and `docker login` write: https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md */
 function authFilesOf(env: Environment, uid: number | undefined): readonly string[] {
-  const home = text(env, 'HOME');
   const runtime = text(env, 'XDG_RUNTIME_DIR') ?? (uid === undefined ? undefined : `/run/containers/${uid}`);
-  // without XDG_RUNTIME_DIR the folder of the user has no level of its own for containers
-  const perUser = text(env, 'XDG_RUNTIME_DIR') === undefined ? ['auth.json'] : ['containers', 'auth.json'];
-  const config = text(env, 'XDG_CONFIG_HOME') ?? (home === undefined ? undefined : join(home, '.config'));
-  const docker = text(env, 'DOCKER_CONFIG') ?? (home === undefined ? undefined : join(home, '.docker'));
+  // /run/containers is for containers alone, $XDG_RUNTIME_DIR is not
+  const inRuntime = text(env, 'XDG_RUNTIME_DIR') === undefined ? ['auth.json'] : ['containers', 'auth.json'];
   const places: readonly (readonly [string | undefined, ...string[]])[] = [
-    [runtime, ...perUser],
-    [config, 'containers', 'auth.json'],
-    [docker, 'config.json'],
-    [home, '.dockercfg'],
+    [runtime, ...inRuntime],
+    [configFolder(env), 'containers', 'auth.json'],
+    [dockerFolder(env), 'config.json'],
+    [text(env, 'HOME'), '.dockercfg'],
   ];
   return places.flatMap(([folder, ...rest]) => (folder === undefined ? [] : [join(folder, ...rest)]));
 }
 
-/** https://github.com/containers/image/blob/main/docs/containers-certs.d.5.md, and those of docker. */
+/** The folders of podman and skopeo (https://github.com/containers/image/blob/main/docs/containers-certs.d.5.md), and those of docker. */
 function certificateFoldersOf(env: Environment): readonly string[] {
-  const home = text(env, 'HOME');
-  const config = text(env, 'XDG_CONFIG_HOME') ?? (home === undefined ? undefined : join(home, '.config'));
-  const docker = text(env, 'DOCKER_CONFIG') ?? (home === undefined ? undefined : join(home, '.docker'));
+  const config = configFolder(env);
+  const docker = dockerFolder(env);
   return [
     ...(config === undefined ? [] : [join(config, 'containers', 'certs.d'), join(config, 'docker', 'certs.d')]),
     ...(docker === undefined ? [] : [join(docker, 'certs.d')]),
@@ -115,7 +111,17 @@ function certificateFoldersOf(env: Environment): readonly string[] {
   ];
 }
 
-/** The variables that curl, Go and Node read, in lower case first. */
+function configFolder(env: Environment): string | undefined {
+  const home = text(env, 'HOME');
+  return text(env, 'XDG_CONFIG_HOME') ?? (home === undefined ? undefined : join(home, '.config'));
+}
+
+function dockerFolder(env: Environment): string | undefined {
+  const home = text(env, 'HOME');
+  return text(env, 'DOCKER_CONFIG') ?? (home === undefined ? undefined : join(home, '.docker'));
+}
+
+/** The variables that curl, Go and Node read; lower case wins. */
 function readProxies(env: Environment): Proxies {
   const except = text(env, 'no_proxy') ?? text(env, 'NO_PROXY') ?? '';
   return {

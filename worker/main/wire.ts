@@ -120,7 +120,7 @@ function once<T>(open: (key: string) => T): (key: string) => T {
   };
 }
 
-/** `report` for each different event once. */
+/** `report`, which drops events that it has seen. */
 function onceEach(report: Report): Report {
   const reported = new Set<string>();
   return (event) => {

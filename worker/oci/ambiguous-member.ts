@@ -1,6 +1,6 @@
 /**
- * What is read of an object in a manifest. `members` are the names that the specifications give a meaning; undefined for a map, whose names
- * are the author's own. `inside` has the shape of the objects below a member, directly or in a list; other objects are not read.
+ * The members of an object in a manifest. `members` are the names that the specifications define; undefined for a map, whose keys the author
+ * of the image chooses. `inside` has the shape of the objects below a member, directly or in a list; other objects are not checked.
  */
 interface Shape {
   readonly members: ReadonlySet<string> | undefined;
@@ -16,29 +16,30 @@ const DESCRIPTOR: Shape = {
   members: new Set(['mediaType', 'digest', 'size', 'urls', 'platform', 'artifactType', 'annotations', 'data']),
   inside: { platform: PLATFORM, annotations: MAP },
 };
-const LISTS = ['manifests', 'layers', 'blobs', 'config', 'subject'];
+/** The members that hold a descriptor, or a list of them. */
+const DESCRIPTORS = ['manifests', 'layers', 'blobs', 'config', 'subject'];
 const MANIFEST: Shape = {
-  members: new Set(['schemaVersion', 'mediaType', 'artifactType', 'annotations', ...LISTS]),
-  inside: { annotations: MAP, ...Object.fromEntries(LISTS.map((name) => [name, DESCRIPTOR])) },
+  members: new Set(['schemaVersion', 'mediaType', 'artifactType', 'annotations', ...DESCRIPTORS]),
+  inside: { annotations: MAP, ...Object.fromEntries(DESCRIPTORS.map((name) => [name, DESCRIPTOR])) },
 };
 
-/** An object or list that was begun and has not ended. */
+/** An object or list whose end has not been reached. */
 interface Open {
   readonly isObject: boolean;
-  /** Of the object, or of the objects in the list; undefined for what is not read. */
+  /** The shape of the object, or of the objects in the list; undefined for what is not checked. */
   readonly shape: Shape | undefined;
-  /** The names of its members so far; absent for lists, and for what is not read. */
+  /** The names of its members so far; undefined for lists, and for what is not checked. */
   readonly seen: Set<string> | undefined;
   /** Whether the next string is the name of a member. */
   expectsName: boolean;
-  /** The member whose value is read. */
+  /** The member whose value comes next. */
   member: string;
 }
 
 /**
- * Why programs could read the manifest in `text`, which is JSON, as different images; undefined when they cannot. `JSON.parse` takes the last
- * of two members with one name, and programs in Go take members without regard to case, so an image could have layers for some of them
- * only. Every object that is read is looked at: the manifest, descriptors, platforms and annotations. One pass over the text.
+ * Why two programs could read the manifest in `text`, which is valid JSON, as different images; undefined when they cannot. Of two members
+ * with one name `JSON.parse` takes the last, and Go matches names without regard to case, so an image could have layers for some programs
+ * only. Checks the manifest, descriptors, platforms and annotations, in one pass over the text.
  */
 export function ambiguousMember(text: string): string | undefined {
   const open: Open[] = [];
@@ -94,15 +95,15 @@ function faultOf(name: string, shape: Shape, seen: Set<string>): string | undefi
   const known = [...shape.members].find((member) => folded(member) === folded(name));
   return known === undefined
     ? undefined
-    : `its member ${JSON.stringify(name)} differs from "${known}" only in case, and other programs read the two as one`;
+    : `its member ${JSON.stringify(name)} differs from "${known}" only in case, and some programs read both as one member`;
 }
 
-/** As Go compares the names of members: without regard to case, the long s and the sign of the kelvin included. */
+/** A name as Go compares it: without regard to case, the long s and the Kelvin sign included. */
 function folded(name: string): string {
   return name.replaceAll('\u017f', 's').toLowerCase();
 }
 
-/** Names of maps may be as long as the manifest. */
+/** The keys of a map may be as long as the manifest. */
 function shortened(name: string): string {
   return name.length > 100 ? `${name.slice(0, 100)}…` : name;
 }

@@ -40,7 +40,7 @@ export function expandTemplate(template: string, reference: Reference, digest: D
   });
 }
 
-/** What the variables that are about the registry stand for. */
+/** The values of the variables that depend on the registry alone. */
 export function templateValues(
   registry: string,
 ): Record<'regionName' | 'registry', string> & Record<'account' | 'region', string | undefined> {

@@ -9,7 +9,7 @@ import { quote } from '../util/text.ts';
 export type Location =
   | { readonly transport: 'docker'; readonly reference: Reference }
   | { readonly transport: 's3'; readonly bucket: string; readonly key: string; readonly tag?: string | undefined }
-  /** `tag` to read: the image of several, by its tag, its name or its index (`@0`). To write: the image's tag. */
+  /** `tag`, to read: which image, by its tag, its name or its index (`@0`); to write: the tag that the image gets. */
   | { readonly transport: 'archive'; readonly path: string; readonly tag?: string | undefined }
   | { readonly transport: 'oci'; readonly folder: string; readonly tag?: string | undefined };
 
@@ -32,7 +32,7 @@ export interface RegistryTarget {
 const NOT_SUPPORTED: ReadonlyMap<string, string> = new Map([
   ['docker-daemon', 'write the image with `docker save -o file.tar` and name docker-archive:file.tar'],
   ['containers-storage', 'write the image with `podman save -o file.tar` and name docker-archive:file.tar'],
-  ['dir', 'copy it to a folder with skopeo or write it by oci:folder, and name oci:folder'],
+  ['dir', 'convert it with `skopeo copy dir:folder oci:folder` and name oci:folder'],
 ]);
 
 /**
@@ -73,7 +73,7 @@ export function parseLocation(text: string): Location {
 export function parseDestination(text: string): Location {
   const location = parseLocation(text);
   if (location.transport !== 'docker' && location.tag !== undefined && !isTag(location.tag))
-    throw invalid(text, `an image is written with a tag alone, and ${quote(location.tag)} is not a tag`);
+    throw invalid(text, `an image is written under a tag, and ${quote(location.tag)} is not a tag`);
   if (location.transport !== 'docker' || /[:@]/.test(text.slice(text.lastIndexOf('/') + 1))) return location;
   const { registry, repository } = location.reference;
   return { transport: 'docker', reference: { registry, repository } };
@@ -193,7 +193,7 @@ export function withoutTransport(text: string): string {
   return text.startsWith('docker://') ? text.slice('docker://'.length) : text;
 }
 
-/** Where the path of an archive ends even if the name of an image that follows has slashes. */
+/** A complete path of an archive: what follows it after a colon may have slashes. */
 const ARCHIVE_FILE = /\.(?:tar|tgz|tar\.gz|tar\.zst)$|^\/dev\/stdin$|^-$/i;
 
 /** Whether an archive at this path is read from standard input. */
@@ -206,7 +206,7 @@ export function isStandardOutput(path: string): boolean {
   return path === '-' || path === '/dev/stdout';
 }
 
-/** Splits at the first colon, as skopeo does; not at one in a folder's name: a name with a slash follows only what `whole` knows as a path. */
+/** Splits at the first colon, as skopeo does, unless it is part of a folder's name: a name with slashes follows only a path that matches `whole`. */
 function splitPath(text: string, rest: string, whole?: RegExp): { path: string; tag: string | undefined } {
   for (let colon = rest.indexOf(':'); colon !== -1; colon = rest.indexOf(':', colon + 1)) {
     const [path, tag] = [rest.slice(0, colon), rest.slice(colon + 1)];
@@ -215,7 +215,7 @@ function splitPath(text: string, rest: string, whole?: RegExp): { path: string; 
     if (!isImageChoice(tag)) throw invalid(text, `${quote(tag)} is not a tag, a name:tag or an @index of an image`);
     return { path, tag };
   }
-  if (rest === '' || rest.startsWith(':')) throw invalid(text, 'expected a path behind the transport');
+  if (rest === '' || rest.startsWith(':')) throw invalid(text, 'expected a path after the transport');
   return { path: rest, tag: undefined };
 }
 
@@ -232,5 +232,5 @@ export function isImageChoice(text: string): boolean {
 }
 
 function invalid(text: string, why: string): Failure {
-  return new Failure('INVALID', `${quote(withoutSecrets(text))} is not a place of images: ${why}`);
+  return new Failure('INVALID', `${quote(withoutSecrets(text))} is not a location of images: ${why}`);
 }

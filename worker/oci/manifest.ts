@@ -143,7 +143,8 @@ export function parsePlatform(text: string): Platform {
 
 /**
  * Reads the bytes of a manifest. `mediaType` is what its descriptor or the registry said; where the manifest names another itself, or
- * could be read as two kinds (CVE-2021-41190) or as two images (`ambiguousMember`), it is INVALID. UNSUPPORTED for formats that are not carried (docker schema 1).
+ * could be read as two kinds (CVE-2021-41190) or as two images (`ambiguousMember`), it is INVALID. UNSUPPORTED for formats that are not
+ * carried (docker schema 1).
  */
 export function parseManifest(bytes: Uint8Array, mediaType: string): Manifest {
   if (bytes.byteLength > MAX_MANIFEST_BYTES) {
@@ -201,8 +202,8 @@ export function mediaTypeOf(bytes: Uint8Array): string | undefined {
 }
 
 /**
- * The media type of a manifest of which a server said `said`, as its bytes have it: by their member `mediaType`, or where they have none by
- * their shape. Servers mislabel manifests, and a digest vouches for the bytes alone. `said` where the bytes do not say.
+ * The media type of a manifest that a server labelled `said`, by its bytes: their member `mediaType`, or without one their shape. Servers
+ * mislabel manifests, and a digest vouches for the bytes alone. `said` where the bytes do not decide.
  */
 export function mediaTypeByBytes<Said extends string | undefined>(bytes: Uint8Array, said: Said): string | Said {
   let body: Readonly<Record<string, unknown>>;

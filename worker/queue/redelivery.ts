@@ -41,8 +41,8 @@ export function isTooOld(signal: AbortSignal): boolean {
 }
 
 /**
- * Whether the same work may succeed later. Credentials of AWS are replaced while workers run, so work that finds none, or expired ones, is
- * redelivered; a command that a person runs is not repeated for that.
+ * Whether a worker may succeed with the same work later. Beyond what is `retryable`, missing or expired AWS credentials count, because they are
+ * replaced while workers run; a command that a person runs fails at once.
  */
 export function mayPass({ retryable, context }: Failure): boolean {
   return retryable || context['noCredentials'] === true || context['expiredCredentials'] === true;

@@ -5,15 +5,16 @@ import { Failure } from '../util/failure.ts';
 import type { TlsSettings } from './transport/wire.ts';
 
 export interface CertificateOptions {
-  /** `certs.d` folders, the first that has a folder for the host decides. Those that do not exist or may not be read are passed over. */
+  /** `certs.d` folders; the first that has a folder for the host decides. Folders that do not exist or may not be read are skipped. */
   readonly folders: readonly string[];
   /** Whether certificates of servers are checked. Default true. */
   readonly verify?: boolean | undefined;
 }
 
 /**
- * How TLS is spoken with the registry at `host`: as `certs.d/HOST` says, `*.crt` for authorities, `*.cert` and `*.key` for the client
- * (https://github.com/containers/image/blob/main/docs/containers-certs.d.5.md). INVALID for a client certificate without its key.
+ * The TLS settings for the registry at `host`, from `certs.d/HOST`: authorities from `*.crt`, client certificates from `*.cert` and `*.key`
+ * (https://github.com/containers/image/blob/main/docs/containers-certs.d.5.md). Empty where no folder is for the host. INVALID for a file that
+ * cannot be read, and for a client certificate without its key or the reverse.
  */
 export async function findCertificates(host: string, options: CertificateOptions): Promise<TlsSettings> {
   const unchecked = options.verify === false ? { rejectUnauthorized: false } : {};
@@ -37,7 +38,7 @@ async function readFolder(path: string, files: readonly string[]): Promise<TlsSe
     Promise.all(names.map(async (name) => readCertificate(join(path, name))));
   const authorities = await read(named('.crt'));
   return {
-    // a list replaces the authorities that are trusted anyway
+    // `ca` replaces the default authorities
     ...(authorities.length === 0 ? {} : { ca: [...getCACertificates('default'), ...authorities] }),
     ...(certificates.length === 0
       ? {}

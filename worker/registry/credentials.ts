@@ -35,19 +35,19 @@ export interface CredentialOptions {
   /** `user:password`, for every registry of this side. */
   readonly explicit?: string | undefined;
   /**
-   * Docker's config.json and `.dockercfg`, and files of containers-auth.json. The first that knows a registry decides, and later ones are not
-   * read then. Files that do not exist are passed over.
+   * Docker's config.json and `.dockercfg`, and files of containers-auth.json. The first that has the registry decides, and later files are not
+   * read then. Files that do not exist are skipped.
    */
   readonly files: readonly string[];
   /** One of the files that must exist, because it was asked for by name. */
   readonly required?: string | undefined;
   readonly run: RunProgram;
   readonly clock: Clock;
-  /** Receives a warning for each entry and helper that is broken and was not needed. */
+  /** Receives a warning for each broken entry and helper that was not needed. */
   readonly report?: Report | undefined;
 }
 
-/** What a file has for one registry. `kept-by-store`: nothing but the name, which `docker login` leaves for what its store holds. */
+/** What a file has for one registry. `kept-by-store`: an empty entry, which `docker login` leaves where its store holds the credentials. */
 type Entry = Credentials | { readonly broken: string } | 'kept-by-store';
 
 /** A parsed file: https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md and docker's, which is the same. */
@@ -63,7 +63,7 @@ const DOCKER_HUB = 'https://index.docker.io/v1/';
 /** Helpers are asked again now and then: some give passwords that live for an hour. */
 const HELPER_REUSE_MS = 300_000;
 const DOCKER_HUB_HOSTS = ['docker.io', 'index.docker.io', 'registry-1.docker.io'];
-/** The file of docker before 1.7: what other files have under `auths`, without that level. */
+/** The file of docker before 1.7: the entries that other files have under `auths` are at its top. */
 const LEGACY_FILE = '.dockercfg';
 
 /**
@@ -76,7 +76,7 @@ const LEGACY_FILE = '.dockercfg';
  */
 export function findCredentials(options: CredentialOptions): CredentialLookup {
   const explicit = options.explicit === undefined ? undefined : parseExplicit(options.explicit);
-  const files = options.files.map((path) => filesOnce(path, options));
+  const files = options.files.map((path) => fileOnce(path, options));
   const askHelper = helpersOf(options);
 
   const find = async (host: string, repository: string | undefined): Promise<Credentials | undefined> => {
@@ -101,7 +101,10 @@ export function findCredentials(options: CredentialOptions): CredentialLookup {
         if (found !== undefined) return found;
       } catch (error) {
         if (!isFailure(error) || entries.length > 0) throw error;
-        options.report?.({ type: 'warning', message: `${error.message}; going on without credentials of that store` });
+        options.report?.({
+          type: 'warning',
+          message: `${error.message}; continuing without the credentials of that store`,
+        });
       }
     }
     return undefined;
@@ -114,13 +117,13 @@ export function findCredentials(options: CredentialOptions): CredentialLookup {
   };
 }
 
-/** The file at `path`, read when it is first asked for. */
-function filesOnce(path: string, { required, report }: CredentialOptions): () => Promise<AuthFile> {
+/** The file at `path`, read when it is first needed. */
+function fileOnce(path: string, { required, report }: CredentialOptions): () => Promise<AuthFile> {
   let file: Promise<AuthFile> | undefined;
   return async () => (file ??= readAuthFile(path, path === required, report));
 }
 
-/** Asks helpers, each for a host once in a few minutes. */
+/** Asks helpers, and keeps each answer for a few minutes. Failures are not kept. */
 function helpersOf({
   run,
   clock,
@@ -189,7 +192,7 @@ function parseAuthFile(path: string, text: string): AuthFile {
   for (const [key, value] of entriesOf(basename(path) === LEGACY_FILE ? body : body['auths'])) {
     const entry = isRecord(value) ? parseEntry(path, key, value) : undefined;
     const known = auths.get(normalKey(key));
-    // of two spellings of one host, the one that works
+    // of two spellings of one host, the valid entry wins
     if (entry !== undefined && (known === undefined || isCredentials(entry))) auths.set(normalKey(key), entry);
   }
   const credHelpers = new Map<string, string>();
@@ -231,7 +234,7 @@ function parseEntry(path: string, key: string, entry: Readonly<Record<string, un
   return 'kept-by-store';
 }
 
-/** What a login may have stored the credentials of `host` as. */
+/** The names under which a login may have stored the credentials of `host`. */
 function storedNamesOf(host: string): readonly string[] {
   if (host.toLowerCase() === 'docker.io') return [DOCKER_HUB, 'docker.io'];
   return [...new Set([host, host.toLowerCase(), `https://${host.toLowerCase()}`])];

@@ -1,16 +1,16 @@
-/** A link of a Link header: where it leads, and what it is to the page that has it, in lower case. */
+/** A link of a Link header: its target, and its relation types in lower case. */
 interface Link {
   readonly target: string;
   readonly relations: readonly string[];
 }
 
 const TARGET = /^\s*<([^<>]*)>/;
-/** `;` and a parameter: a name, and the value that it may have, in quotes or not. RFC 8288 allows empty parameters. */
+/** `;` and a parameter, with or without a value, quoted or not. RFC 8288 allows empty parameters. */
 const PARAMETER = /^\s*;\s*(?:([^\s;,="<>]+)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"<>]*)))?)?(?=\s*(?:[;,]|$))/s;
 
 /**
- * The links of a Link header, or of several joined by commas, in their order. `undefined` stands for what cannot be read, and for all that
- * follows it. https://www.rfc-editor.org/rfc/rfc8288#section-3
+ * The links of a Link header, or of several joined by commas, in their order. The last one is `undefined` where the rest of the header cannot be
+ * read. https://www.rfc-editor.org/rfc/rfc8288#section-3
  */
 export function* parseLinks(header: string): Generator<Link | undefined, void, undefined> {
   let rest = header;

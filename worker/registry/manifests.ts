@@ -132,7 +132,7 @@ export class Manifests {
     );
     const length = answer.header('content-length') ?? '';
     const mediaType = contentType(answer);
-    // proxies were seen to answer HEAD with 0, or with the length of what they compress
+    // some proxies answer HEAD with 0, or with the length of the compressed document
     const isLength = /^\d+$/.test(length) && Number(length) > 0 && encodingsOf(answer).length === 0;
     if (!isLength || mediaType === undefined || !isManifestType(mediaType)) return undefined;
     const size = Number(length);

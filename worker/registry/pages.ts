@@ -16,8 +16,8 @@ type PageRequest = Omit<HttpRequest, 'method' | 'accept'>;
 type Page = Readonly<Record<string, unknown>>;
 
 /**
- * The JSON objects of a list, page by page, as the registry's own Links lead: verbatim, since what they hold is its own affair.
- * UNSUPPORTED when a page's Link cannot be read: to take it for the last page would lose the others in silence.
+ * The JSON objects of a list, page by page. Follows the registry's Links verbatim, because only the registry knows what they mean. UNSUPPORTED
+ * when a Link cannot be read: taking its page for the last would silently lose the others.
  */
 export async function* pages(
   transport: Transport,
@@ -48,8 +48,8 @@ interface NamesRequest extends PageRequest {
 }
 
 /**
- * The names that a list holds, each once: registries repeat a name where pages overlap. A full page without a Link is no proof that the list
- * ends there, so the names after its last one are asked for, until none is new.
+ * The names of a list, each once: registries repeat names where pages overlap. Some registries omit the Link of a full page, so the names after its
+ * last one are requested until none is new; a registry that refuses this has no more names, and is reported.
  */
 export async function* names(
   transport: Transport,
@@ -90,13 +90,13 @@ function urlAfter(url: string, after: string | undefined): string {
   return `${url}?n=${NAMES_PER_PAGE}${after === undefined ? '' : `&last=${encodeURIComponent(after)}`}`;
 }
 
-/** Where a Link header says that the next page is; undefined where it names no next page. UNSUPPORTED when it cannot be read. */
+/** The target of the `next` link of a Link header; undefined without one. UNSUPPORTED when the header cannot be read. */
 export function parseNextLink(what: string, header: string | undefined): string | undefined {
   for (const link of parseLinks(header ?? '')) {
     if (link === undefined)
       throw new Failure(
         'UNSUPPORTED',
-        `${what}: the registry's Link header cannot be read: whether more follows is not known`,
+        `${what}: the registry's Link header cannot be read, so the list may be incomplete`,
       );
     if (link.relations.includes('next')) return link.target;
   }

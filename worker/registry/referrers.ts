@@ -31,7 +31,7 @@ export class Referrers {
   readonly #manifests: Manifests;
   /** Undefined until the first answer. */
   #hasApi: boolean | undefined;
-  /** Whether a refusal was passed over: there is one warning for a repository. */
+  /** Whether a refusal was reported: one warning for a repository is enough. */
   #hasForgiven = false;
   /** Changes of fallback tags under way: each is a read and a write, one after the other. */
   readonly #changes = new Map<Digest, Promise<void>>();
@@ -137,8 +137,8 @@ export class Referrers {
   }
 
   /**
-   * Passes over a refusal of a question about referrers, with one warning, where the registry does let us read the manifest itself: some answer 401
-   * or 403 for a path or a tag that they do not have. Throws the refusal otherwise.
+   * Turns a refusal to list referrers into one warning where the registry lets us read the manifest itself: some registries answer 401 or 403
+   * for a path or a tag that they do not have. Throws the refusal otherwise.
    */
   async #forgive(refusal: Failure, subject: Digest, options: Abortable): Promise<void> {
     try {
@@ -150,7 +150,7 @@ export class Referrers {
     if (this.#hasForgiven) return;
     this.#hasForgiven = true;
     this.#warn(
-      `${refusal.message}; images of ${this.#named} are copied without the referrers that it does not show: allow that, or pass --no-referrers`,
+      `${refusal.message}; images of ${this.#named} are copied without referrers that only this permission shows: grant it, or pass --no-referrers`,
     );
   }
 

@@ -32,9 +32,9 @@ export interface RegistryOptions {
   readonly aws?: AwsAccess | undefined;
   /** Default: every host is reached directly. */
   readonly proxies?: Proxies | undefined;
-  /** `certs.d` folders, and whether certificates of servers are checked. Default: no folders, and they are. */
+  /** `certs.d` folders, and whether certificates of servers are checked. Default: no folders; certificates are checked. */
   readonly certificates?: CertificateOptions | undefined;
-  /** Whether hosts without an endpoint are asked by plain HTTP. Default: on loopback alone. */
+  /** Whether hosts without an endpoint are reached by plain HTTP. Default: on loopback only. */
   readonly plainHttp?: boolean | undefined;
   /** How repositories are created that ECR does not have. Default: they are not, and pushing to them is NOT_FOUND. */
   readonly create?: RepositorySettings | undefined;
@@ -188,12 +188,12 @@ export class RegistryClient implements AsyncDisposable {
     return settings === undefined ? undefined : { ...settings };
   }
 
-  /** Whether it has the repository; undefined where the registry knows no settings of repositories. */
+  /** Whether the repository exists; undefined where repositories have no settings (all registries but ECR). */
   async hasRepository(repository: string, options: Abortable = {}): Promise<boolean | undefined> {
     return this.ecr?.has(repository, options);
   }
 
-  /** Creates the repository with these settings, where the registry knows any. One that exists stays as it is. */
+  /** Creates the repository with these settings, where the registry has such. An existing repository stays as it is. */
   async createRepository(
     repository: string,
     settings: Readonly<Record<string, unknown>>,
@@ -202,7 +202,7 @@ export class RegistryClient implements AsyncDisposable {
     await this.ecr?.create(repository, parseRepositorySettings(settings), options);
   }
 
-  /** What `applySettings` would change of a repository that exists. INVALID for what are no settings, DENIED where they may not be read. */
+  /** What `applySettings` would change of an existing repository. INVALID for malformed settings, DENIED where the current ones may not be read. */
   async settingsChanges(
     repository: string,
     settings: Readonly<Record<string, unknown>>,
@@ -245,7 +245,7 @@ function baseUrlOf(host: string, { endpoints, plainHttp }: Pick<RegistryOptions,
   throw new Failure('INVALID', `the endpoint of ${host} is not an http or https address`);
 }
 
-/** `url`. INVALID where it is an address at which clouds keep credentials: no registry is there, whoever names it. */
+/** `url`. INVALID for a metadata address, where clouds keep credentials and no registry is. */
 function refusingMetadata(host: string, url: URL): URL {
   if (addressKind(url.hostname) !== 'metadata') return url;
   throw new Failure('INVALID', `${host} is a metadata address, where clouds keep credentials, and not a registry`);

@@ -174,8 +174,8 @@ export class RegistryRepository implements Source, Target {
   }
 
   /**
-   * What a tag or digest stands for; undefined when nothing, or when we may write but not look: some registries answer 403 for what is not there
-   * (https://github.com/sigstore/cosign/issues/2973). The push decides.
+   * What a tag or digest stands for; undefined when it does not exist, or when we may write but not read: some registries answer 403 for what
+   * does not exist (https://github.com/sigstore/cosign/issues/2973). The push decides.
    */
   async #seen(reference: string, options: Abortable): Promise<Descriptor | undefined> {
     try {

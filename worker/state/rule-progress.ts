@@ -57,18 +57,18 @@ export class RuleProgressItems {
     return begun.done || findText(begun.item, 'mark') === mark;
   }
 
-  /** Takes an ended run off its rule, and records there whether it was a good one. A run of a part of the rule says nothing of it. */
+  /** Removes an ended run from the progress of its rule, and records whether it failed. Ignores runs of a part of the rule. Idempotent. */
   async detach(run: Item, options?: Abortable): Promise<void> {
     const rule = findText(run, 'rule');
-    const isAsked = run['whole'] === true;
-    if (!(findText(run, 'trigger') === 'schedule' || isAsked)) return;
+    const isWhole = run['whole'] === true;
+    if (!(findText(run, 'trigger') === 'schedule' || isWhole)) return;
     if (rule === undefined || run['endedAtMs'] === undefined) return;
     const startedAtMs = numberOf(run, 'startedAtMs');
     const ended = run['dead'] !== true && run['failed'] === 0 ? 'goodAtMs' : 'failedAtMs';
     for (let tries = 0; tries < TRIES; tries++) {
       const found = await this.#table.get(progressKey(rule), options);
-      // a rule that no schedule began yet
-      if (found === undefined && !isAsked) return;
+      // a scheduled run without an item was begun by a planner that crashed before `setCurrent`
+      if (found === undefined && !isWhole) return;
       const before = { currentRun: findText(found, 'currentRun'), [ended]: findNumber(found, ended) };
       const isCurrent = before.currentRun === idOf(run);
       const isLater = startedAtMs > (findNumber(found, ended) ?? -Infinity);

@@ -1,6 +1,6 @@
 import type { Code } from './failure.ts';
 
-/** What an error of AWS means, whichever service answered it. */
+/** What an error of AWS means, whichever service returned it. */
 interface Row {
   /** The names of the error, without the ending `Exception`. A `*` at the start or the end stands for anything. */
   readonly names: readonly string[];
@@ -20,13 +20,13 @@ const ECR = 'https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_Creat
 const KMS = 'https://docs.aws.amazon.com/kms/latest/APIReference/API_GenerateDataKey.html';
 const PROVIDERS = 'https://docs.aws.amazon.com/sdk-for-javascript/v3/developer-guide/setting-credentials-node.html';
 
-/** Credentials whose time is over: new ones may be there already. */
+/** Expired credentials: the provider may have new ones already. */
 const EXPIRED: Row = { names: ['ExpiredToken', 'TokenRefreshRequired'], code: 'UNAUTHENTICATED', source: S3 };
 
-/** The one table of what AWS answers. The first row that fits counts. */
+/** Every error of AWS that is known. The first row that matches decides. */
 const ROWS: readonly Row[] = [
   EXPIRED,
-  // the clocks differ, or the request was under way for too long: it is signed anew, by a clock that the SDK has corrected
+  // clock skew, or a slow request: the next attempt is signed with the time that the SDK has corrected
   { names: ['RequestExpired', 'RequestInTheFuture'], code: 'UNAVAILABLE', source: COMMON },
   { names: ['RequestTimeTooSkewed'], code: 'UNAVAILABLE', source: S3 },
   { names: ['RequestAborted'], code: 'UNAVAILABLE', source: SQS },
@@ -115,7 +115,7 @@ const ROWS: readonly Row[] = [
   { names: ['Kms*'], code: 'INVALID', source: SQS_SEND },
 ];
 
-/** What the SDK calls an answer that has no code of its service: one of a proxy, or one without a body. */
+/** The names that the SDK gives to an answer without a code of its service: the answer of a proxy, or one without a body. */
 const UNNAMED: ReadonlySet<string> = new Set(['', 'Unknown', 'UnknownError', 'Error', 'SyntaxError']);
 
 /** The code of an error that AWS names; undefined for a name that is not in the table. */
@@ -123,20 +123,20 @@ export function codeOfName(name: string): Code | undefined {
   return ROWS.find((row) => isOneOf(name, row))?.code;
 }
 
-/** Whether no service named the error: then something between it and us answered. */
+/** Whether no service named the error, so that a proxy answered, or there was no body. */
 export function isUnnamed(name: string): boolean {
   return UNNAMED.has(name);
 }
 
-/** THROTTLED or UNAVAILABLE for a status of HTTP that asks for another try, whatever the error is called. */
-export function codeOfPassingStatus(status: number | undefined): Code | undefined {
+/** THROTTLED or UNAVAILABLE for an HTTP status that asks for another attempt, whatever the name of the error; undefined for others. */
+export function codeOfRetryableStatus(status: number | undefined): Code | undefined {
   // https://www.rfc-editor.org/rfc/rfc9110#section-15.5.9 and https://www.rfc-editor.org/rfc/rfc8470#section-5.2
   if (status === 408 || status === 425) return 'UNAVAILABLE';
   // https://www.rfc-editor.org/rfc/rfc6585#section-4
   return status === 429 ? 'THROTTLED' : undefined;
 }
 
-/** Whether AWS says that the time of the credentials is over. */
+/** Whether AWS answered that the credentials have expired. */
 export function isExpiry(error: unknown): boolean {
   return error instanceof Error && isOneOf(error.name, EXPIRED);
 }

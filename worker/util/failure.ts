@@ -103,8 +103,8 @@ export function atSide(side: Side, error: unknown): Failure {
 }
 
 /**
- * The whole sentence of a failure, for a person: with what its context says of where it happened, which its message leaves out. What leaves
- * the program as text (an error, a warning, a fault, the reason of a dead letter) is made here, without secrets.
+ * The whole sentence of a failure, for a person: the side and the image of its context, then its message, without secrets. All text that leaves
+ * the program (an error, a warning, a fault, the reason of a dead letter) is made here.
  */
 export function describeFailure(error: unknown): string {
   const { message, context } = toFailure(error);

@@ -1,19 +1,19 @@
-/** More than the tokens that one process holds at a time: the oldest are forgotten first. */
+/** More than one process holds at a time; the oldest are forgotten first. */
 const MAX_FORMS = 5000;
-/** Shorter texts are part of so many words that cutting them out would take messages apart. */
-const LEAST = 4;
-/** Texts of fewer characters are cut out where they stand alone, not in the middle of a word. */
+/** Shorter strings are part of so many words that messages without them would be unreadable. */
+const MIN_LENGTH = 4;
+/** Shorter strings are cut out where they stand alone, longer ones in the middle of a word too. */
 const ANYWHERE_FROM = 8;
 
-/** The secrets that this process was given, in every form in which a message may repeat them. */
+/** The secrets of this process, in every form in which a message may repeat them. The oldest comes first. */
 const forms = new Set<string>();
 
-/** Has `secret` cut out of all text that leaves the program, as it is and as URLs, forms and JSON write it. */
+/** Registers a secret: `withoutOwnSecrets` cuts it out from then on, as it is and as URLs, forms and JSON write it. Idempotent. */
 export function keepSecret(secret: string): void {
-  if (secret.length < LEAST) return;
+  if (secret.length < MIN_LENGTH) return;
   const written = [
     secret,
-    encodeURIComponent(secret),
+    encodeURIComponent(secret.toWellFormed()),
     new URLSearchParams({ '': secret }).toString().slice(1),
     JSON.stringify(secret).slice(1, -1),
   ];
@@ -28,7 +28,7 @@ export function keepSecret(secret: string): void {
   }
 }
 
-/** `text` without the secrets that this process was given. */
+/** `text` without the secrets of this process. */
 export function withoutOwnSecrets(text: string): string {
   let cut = text;
   for (const form of forms) {

@@ -11,8 +11,8 @@ export interface Proxies {
 }
 
 /**
- * The proxy by which `url` is reached; undefined for none. As in curl and Go, an entry `example.com` stands for its subdomains too. This machine
- * is never reached by a proxy.
+ * The proxy for `url`; undefined where it is reached directly, as this machine always is. As in curl and Go, an exception `example.com` covers
+ * its subdomains too.
  */
 export function proxyOf(proxies: Proxies | undefined, url: URL): URL | undefined {
   const proxy = url.protocol === 'https:' ? proxies?.https : proxies?.http;
@@ -28,14 +28,14 @@ export function describeProxy(proxy: URL): string {
   return proxy.host;
 }
 
-/** The options of Node's agents by which the clients of the AWS SDK use the proxies. */
+/** The options with which Node's agents, and so the clients of the AWS SDK, use the proxies. Empty without a proxy. */
 export function proxiedAgent(proxies: Proxies | undefined): { readonly proxyEnv?: Record<string, string> } {
   if (proxies?.http === undefined && proxies?.https === undefined) return {};
   return {
     proxyEnv: {
       ...(proxies.http === undefined ? {} : { HTTP_PROXY: proxies.http.href }),
       ...(proxies.https === undefined ? {} : { HTTPS_PROXY: proxies.https.href }),
-      NO_PROXY: ['localhost', '127.0.0.1', '[::1]', '::1', ...proxies.except.flatMap(entriesOfNode)].join(','),
+      NO_PROXY: ['localhost', '127.0.0.1', '[::1]', '::1', ...proxies.except.flatMap(nodeEntriesOf)].join(','),
     },
   };
 }
@@ -51,11 +51,11 @@ function covers(entry: string, host: string, port: string): boolean {
   if (pattern === '*') return true;
   if (isIP(host) !== 0) return pattern === host || isIn(pattern, host);
   const domain = pattern.replace(/^\*?\./, '').replace(/\.$/, '');
-  // `.example.com` and `*.example.com` do not stand for example.com itself
+  // `.example.com` and `*.example.com` do not cover example.com itself
   return host.endsWith(`.${domain}`) || (host === domain && domain === pattern.replace(/\.$/, ''));
 }
 
-/** Whether the address is in the network `10.0.0.0/8`. */
+/** Whether the address is in the network, such as `10.0.0.0/8`. False for what is not a network. */
 function isIn(network: string, address: string): boolean {
   const [base = '', bits = ''] = network.split('/');
   const family = isIP(base);
@@ -67,8 +67,8 @@ function isIn(network: string, address: string): boolean {
   return list.check(address, type);
 }
 
-/** What Node understands for an entry: `example.com` is that host alone for it, and a network is a range of addresses. */
-function entriesOfNode(entry: string): readonly string[] {
+/** An exception as Node reads it: there, `example.com` is that host alone, and a network is a range of addresses. */
+function nodeEntriesOf(entry: string): readonly string[] {
   const [, base = '', bits = ''] = /^([\d.]+)\/(\d+)$/.exec(entry) ?? [];
   if (isIP(base) === 4 && Number(bits) <= 32) return [rangeOf(base, Number(bits))];
   const isHost = /^[a-z0-9]/i.test(entry) && isIP(entry) === 0 && /[a-z]/i.test(entry);

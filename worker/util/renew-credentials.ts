@@ -1,11 +1,11 @@
 import { isExpiry } from './aws-errors.ts';
 
-/** Around every request of a client. */
+/** A middleware of the AWS SDK: it wraps every request of a client. */
 type Middleware = <Request, Answer>(
   next: (request: Request) => Promise<Answer>,
 ) => (request: Request) => Promise<Answer>;
 
-/** The part of a client of the AWS SDK that this is about. */
+/** The part of a client of the AWS SDK that is needed here. */
 interface Client {
   readonly config: { readonly credentials: (options: { readonly forceRefresh: boolean }) => Promise<unknown> };
   readonly middlewareStack: {
@@ -17,8 +17,8 @@ interface Client {
 }
 
 /**
- * Makes the client ask its provider for new credentials when AWS answers that they have expired, and send the request once more. The SDK
- * keeps credentials until the time that it was told for them, and those that have none for ever. Returns the client.
+ * Makes the client get new credentials from its provider when AWS answers that they have expired, and send the request once more. On its own
+ * the SDK keeps credentials until they are due to expire, and those without a time permanently. Idempotent. Returns the client.
  */
 export function renewingCredentials<C extends Client>(client: C): C {
   client.middlewareStack.add(

@@ -1,5 +1,5 @@
 import { aborted, type Abortable } from './abort.ts';
-import { codeOfName, codeOfPassingStatus, isExpiry, isUnnamed } from './aws-errors.ts';
+import { codeOfName, codeOfRetryableStatus, isExpiry, isUnnamed } from './aws-errors.ts';
 import { Failure, type Code } from './failure.ts';
 import { redacted } from './text.ts';
 
@@ -29,7 +29,7 @@ function sdkFailure(what: string, action: string, error: unknown): Failure {
   // as missing credentials: of the surroundings, not of what was asked for
   if (/^Region (?:is missing|not accepted)/.test(message))
     return new Failure('UNAUTHENTICATED', `${what}: there is no AWS region, or none that can be: set AWS_REGION`);
-  const code = codeOfName(name) ?? codeOfPassingStatus(status) ?? codeOfOther(name, status);
+  const code = codeOfName(name) ?? codeOfRetryableStatus(status) ?? codeOfOther(name, status);
   // of AssumeRole it is another one than of the call itself
   const missing = /not authorized to perform: ([\w-]+:\w+)/.exec(message)?.[1] ?? action;
   const hint =
@@ -52,7 +52,7 @@ function sdkFailure(what: string, action: string, error: unknown): Failure {
   });
 }
 
-/** An answer of something between the service and us may be another one next time. Below 400 the answer was cut. */
+/** An answer that no service named came from something in between, and the next one may differ. Below 400 the answer was cut off. */
 function codeOfOther(name: string, status: number | undefined): Code {
   return status !== undefined && status >= 400 && status < 500 && !isUnnamed(name) ? 'INVALID' : 'UNAVAILABLE';
 }

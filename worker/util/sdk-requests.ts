@@ -1,8 +1,8 @@
 import { proxiedAgent, type Proxies } from './proxies.ts';
 
 /**
- * How clients of the AWS SDK that make small calls send them: by the proxies of the environment, and with timeouts. Without these they wait
- * for ever on a connection that was lost without a word, as behind a NAT gateway that has forgotten it.
+ * The options of AWS SDK clients that make small calls: the proxies, and timeouts. Without timeouts a call waits permanently on a connection that
+ * was lost silently, as behind a NAT gateway that has forgotten it.
  */
 export function sdkRequests(proxies: Proxies | undefined): {
   readonly requestHandler: {
@@ -16,7 +16,7 @@ export function sdkRequests(proxies: Proxies | undefined): {
   return {
     requestHandler: {
       connectionTimeout: 5000,
-      // without a byte
+      // without receiving a byte
       socketTimeout: 30_000,
       httpAgent: agent,
       httpsAgent: agent,

@@ -23,7 +23,8 @@ export function escaped(text: string): string {
 export function compareStrings(a: string, b: string): number {
   return a < b ? -1 : Number(a > b);
 }
-/** Names of parameters that sign or prove, in URLs of AWS, Google, Azure and CDNs, and in forms. */
+
+/** Names of parameters whose values are secret, in URLs of AWS, Google, Azure and CDNs, and in forms. */
 const SECRET_NAMES = [
   String.raw`X-(?:Amz|Goog)-[\w-]{1,40}`,
   '(?:AWS|Google)AccessKey(?:Id)?',
@@ -34,9 +35,9 @@ const PARAMETER = new RegExp(String.raw`(?<![\w-])(${SECRET_NAMES})(=|%3D)[^\s&"
 const JSON_MEMBER = new RegExp(String.raw`("(?:${SECRET_NAMES})"\s{0,5}:\s{0,5}")(?:[^"\\]|\\.)+`, 'gi');
 
 /**
- * `text` without what signs or proves, for text that leaves the program: secrets that this process was given, queries of URLs, users and
- * passwords in them and in `docker://` (where a digest may be after the `@`), values of parameters such as `X-Amz-Signature=` and `token=`
- * wherever they are, and what follows `Bearer` or `Basic`.
+ * `text` without secrets, for all text that leaves the program. Removes the secrets of this process, queries of URLs, users and passwords in
+ * URLs and in `docker://` (where a digest may follow the `@`), values of parameters such as `X-Amz-Signature=` and `token=` anywhere, and what
+ * follows `Bearer` or `Basic`. Idempotent.
  */
 export function redacted(text: string): string {
   return withoutOwnSecrets(text)

@@ -18,7 +18,7 @@ import { MemoryObjects } from '../../support/memory-objects.ts';
 import { makeTar } from '../../support/tars.ts';
 
 const golden = await readFile(fileURLToPath(new URL('../../fixtures/archive-v1.tar', import.meta.url)));
-/** Bits that are flipped anywhere, besides one in each byte of a header. */
+/** Bits that are flipped anywhere, beside one in each byte of a header. */
 const SAMPLE = 2000;
 
 async function verifyIn(store: MemoryObjects, key: string): Promise<VerifyResult> {
@@ -53,7 +53,7 @@ async function* headerBits(): AsyncGenerator<readonly [number, number]> {
   }
 }
 
-test('verify finds the golden archive whole, and every bit of it that flips', { timeout: 300_000 }, async () => {
+test('verify finds the golden archive whole, and every flipped bit in it', { timeout: 300_000 }, async () => {
   expect(await verifyBytes(golden)).toMatchObject({ complete: true, faults: [] });
   const flips = await Array.fromAsync(headerBits());
   let state = 1;
@@ -74,7 +74,7 @@ test('verify finds the golden archive whole, and every bit of it that flips', { 
 });
 
 test(
-  'verify finds a flip in any character of the documents of an archive, of its case too',
+  'verify finds a flipped bit in any character of the documents of an archive, also one of its case',
   { timeout: 300_000 },
   async () => {
     const end = golden.indexOf('blobs/sha256/');
@@ -82,8 +82,7 @@ test(
     const missed: (readonly [number, number])[] = [];
     for (let offset = 0; offset < end; offset++) {
       const before = bytes[offset] ?? 0;
-      // zeros are padding, of which the other test has a sample
-      // the lowest bit, or the one that is the case of a letter
+      // the lowest bit, or the one that is the case of a letter; zeros are padding, of which the other test has a sample
       for (const bit of before === 0 ? [] : [offset % 2 === 0 ? 0 : 5]) {
         bytes[offset] = before ^ (1 << bit);
         const { complete, faults } = await verifyBytes(bytes);
@@ -100,13 +99,13 @@ test('verify names the byte and the file of a flipped bit that only other reader
   const place = bytes.indexOf('RepoTags');
   bytes[place] = (bytes[place] ?? 0) ^ 1;
   expect((await verifyBytes(bytes)).faults).toEqual([
-    `manifest.json of memory://x.tar is not what the plan says (byte ${place})`,
+    `manifest.json of memory://x.tar differs from the plan at byte ${place}`,
   ]);
 });
 
 test('verify finds bytes that were appended to an archive', async () => {
   const { faults } = await verifyBytes(Buffer.concat([golden, Buffer.alloc(512)]));
-  expect(faults).toEqual(['512 bytes come after the end of memory://x.tar']);
+  expect(faults).toEqual(['512 bytes follow the end of memory://x.tar']);
 });
 
 test('verify finds every bit that flips in the gzip header of a .tar.gz, and takes what others compressed', async () => {
@@ -158,7 +157,7 @@ test('verify calls an archive that another tool packed whole as far as its blobs
     entries.map(({ name, offset, size }) => ({ name, content: whole.subarray(offset, offset + size) })),
   );
   expect(await verifyBytes(packed)).toMatchObject({ complete: false, faults: [] });
-  // the metadata says that this program made it
+  // by its metadata, this program made it
   const { metadata } = await store.stat('a.tar');
   expect((await verifyBytes(packed, metadata)).faults).not.toEqual([]);
 });

@@ -258,7 +258,7 @@ describe('an OCI archive that others made', () => {
 });
 
 describe('an archive that docker save made', () => {
-  test('of two images with one tag gives the one asked for by name or index, and says how to write that', async () => {
+  test('of two images with one tag opens the one that its name or index chooses, and lists these choices otherwise', async () => {
     const { files, layers } = dockerSave();
     const [layer = new Uint8Array()] = layers;
     const images = ['app', 'db', 'none'].map((name) => ({ name, config: configOf([layer], name) }));

@@ -40,7 +40,7 @@ function opensOf(opened: readonly Opened[]): ReadonlyMap<Digest, number> {
 }
 
 describe('walk', () => {
-  test('gives roots and referrers the media type that their bytes have, whatever the source said of them', async () => {
+  test('gives roots and referrers the media type of their bytes, whatever the source stated', async () => {
     const content = new MemoryContent();
     const image = addImage(content, 'image', { mediaType: MEDIA_TYPE.ociManifest });
     const signature = addImage(content, 'signature', { mediaType: MEDIA_TYPE.ociManifest });
@@ -58,7 +58,7 @@ describe('walk', () => {
     expect([...graph.manifests.values()].map((node) => node.descriptor)).toEqual([image, signature]);
   });
 
-  test('refuses a child that its index calls something else: that is no server mislabelling it', async () => {
+  test('refuses a child whose media type differs from the one in its index, which no server can have changed', async () => {
     const content = new MemoryContent();
     const image = addImage(content, 'image', { mediaType: MEDIA_TYPE.ociManifest });
     const index = addIndex(content, [{ ...image, mediaType: MEDIA_TYPE.dockerManifest }]);

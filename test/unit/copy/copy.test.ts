@@ -192,6 +192,26 @@ describe('copy', () => {
     assert.equal((await memory.resolve('v1')).digest, top.digest);
   });
 
+  for (const code of ['DENIED', 'UNAVAILABLE'] as const) {
+    const title =
+      code === 'DENIED'
+        ? 'a foreign layer that the target refuses does not fail the image'
+        : 'a foreign layer is not left out because the target is away: the copy fails and may be tried again';
+    test(title, async () => {
+      const content = new MemoryContent();
+      const config = addJson(content, MEDIA_TYPE.dockerConfig, { os: 'windows' });
+      const mediaType = 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip';
+      const foreign = content.add(mediaType, Buffer.from('base'));
+      const top = addJson(content, MEDIA_TYPE.dockerManifest, { schemaVersion: 2, config, layers: [foreign] });
+      const { target } = recorded(new MemoryContent(), (_, descriptor) => {
+        if (descriptor.digest === foreign.digest) throw new Failure(code, 'no');
+      });
+      const copied = copy(content, target, [{ descriptor: top, tags: ['v1'] }]);
+      if (code === 'DENIED') assert.equal((await copied).foreign.length, 1);
+      else await assert.rejects(copied, (error) => isFailure(error, code) && error.context.side === 'target');
+    });
+  }
+
   test('content of unknown media types is carried as bytes', async () => {
     const content = new MemoryContent();
     const odd = content.add('application/vnd.buildkit.cacheconfig.v0', Buffer.from('cache'));

@@ -61,7 +61,7 @@ describe('an archive of prod/payments:latest is not named by its key', () => {
     expect(isNamed(key, prefix)).toBe(false);
   });
 
-  test('where a registry was made up so that its region is the folder of another repository', () => {
+  test('when the region of its invented registry is the folder of another repository', () => {
     const registry = '111111111111.dkr.ecr.unimportant.amazonaws.com';
     expect(isNamed('unimportant/prod/payments/latest.tar', '', { registry })).toBe(false);
   });

@@ -7,7 +7,7 @@ function grants(statement: unknown): readonly string[] {
   return foreignGrants(JSON.stringify({ Version: '2012-10-17', Statement: statement }), [OWN]);
 }
 
-describe('a policy grants nothing to others', () => {
+describe('a policy grants nothing to foreign accounts', () => {
   test.each<[string, unknown]>([
     ['without statements', []],
     ['to its own account', { Effect: 'Allow', Principal: { AWS: OWN } }],
@@ -41,12 +41,12 @@ describe('a policy grants access to', () => {
     ],
     ['an identity without an account', [{ Effect: 'Allow', Principal: { AWS: 'AIDAEXAMPLE' } }], 'AIDAEXAMPLE'],
     [
-      'whom a foreign provider knows',
+      'an identity of a foreign provider',
       [{ Effect: 'Allow', Principal: { Federated: 'accounts.google.com' } }],
       'accounts.google.com',
     ],
     ['every service', [{ Effect: 'Allow', Principal: { Service: '*' } }], '*'],
-    ['everybody but some', [{ Effect: 'Allow', NotPrincipal: { AWS: OWN } }], 'everybody but NotPrincipal'],
+    ['everybody but some', [{ Effect: 'Allow', NotPrincipal: { AWS: OWN } }], 'every principal but NotPrincipal'],
     ['everybody, in other letters', [{ effect: 'allow', PRINCIPAL: { aws: '*' } }], '*'],
   ])('%s', (_, statement, named) => {
     expect(grants(statement)).toEqual([named]);
@@ -54,7 +54,7 @@ describe('a policy grants access to', () => {
 });
 
 test.each(['', 'null', '[]', '{"Statement":["x"]}', '{"Statement":[],"statement":[{}]}'])(
-  '%s is no policy',
+  'refuses %s, which is not a policy',
   (policy) => {
     expect(() => foreignGrants(policy, [OWN])).toThrow(expect.objectContaining({ code: 'INVALID' }));
   },

@@ -7,7 +7,7 @@ import { trustAuthorities } from '../../../worker/main/authorities.ts';
 const before = getCACertificates('default');
 afterEach(() => setDefaultCACertificates(before));
 
-test('trusts the authorities of SSL_CERT_FILE beside those that it trusts anyway', () => {
+test('adds the authorities of SSL_CERT_FILE to the default ones', () => {
   const path = 'test/fixtures/self-signed.pem';
   trustAuthorities({ SSL_CERT_FILE: path });
   const now = getCACertificates('default').map((pem) => pem.replace(/\s/g, ''));
@@ -23,7 +23,10 @@ test('changes nothing without SSL_CERT_FILE', () => {
   assert.equal(getCACertificates('default').length, now);
 });
 
-test('refuses a file that is missing or holds no certificates by the name of the variable', () => {
+test('refuses a file that is missing or holds no certificates, naming the variable', () => {
   for (const path of ['/does/not/exist.pem', 'package.json'])
-    assert.throws(() => trustAuthorities({ SSL_CERT_FILE: path }), /^Failure: SSL_CERT_FILE: .* is not a file of/);
+    assert.throws(
+      () => trustAuthorities({ SSL_CERT_FILE: path }),
+      /^Failure: SSL_CERT_FILE: .* cannot be read, or holds no PEM certificates/,
+    );
 });

@@ -38,7 +38,7 @@ test('without a home no file of the working folder is taken for docker’s', () 
   assert.deepEqual(readSettings({}, 1000).authFiles, ['/run/containers/1000/auth.json']);
 });
 
-test('reads the proxies, in lower case first, and what is reached without them', () => {
+test('reads the proxies and their exceptions; lower case wins', () => {
   const { proxies } = readSettings({
     HTTPS_PROXY: 'http://ann:secret@upper.example:3128',
     https_proxy: 'lower.example:3128',
@@ -50,7 +50,7 @@ test('reads the proxies, in lower case first, and what is reached without them',
   assert.deepEqual(proxies.except, ['localhost', '.corp', '10.0.0.0/8']);
 });
 
-test('refuses what cannot be a proxy by the name of its variable, and does not show its password', () => {
+test('refuses a malformed proxy, naming the variable and not the password', () => {
   for (const value of ['socks5://ann:hunter22@p.example', 'http://ann:hunter22@', 'ann:hunter22@p.example:port'])
     assert.throws(
       () => readSettings({ HTTPS_PROXY: value }),

@@ -56,7 +56,7 @@ describe('places of images', () => {
 
   test('refuses to write an archive under the name or index of one image of several', () => {
     for (const text of ['docker-archive:s.tar:db:latest', 'oci-archive:s.tar:@0', 'oci:folder:@0'])
-      assert.throws(() => parseDestination(text), /is written with a tag alone/);
+      assert.throws(() => parseDestination(text), /is written under a tag/);
   });
 
   const refused: readonly (readonly [string, RegExp])[] = [

@@ -131,7 +131,7 @@ describe('parseManifest', () => {
     ['"Digest" in the subject of', `{"config":<C>,"layers":[],"subject":{"Digest":1,<E>}`, '"Digest" differs'],
     ['"OS" in a platform in', `{"config":<C>,"layers":[{"platform":{"OS":"x"},<E>]}`, '"OS" differs from "os"'],
     ['two annotations of', `{"config":<C>,"layers":[],"annotations":{"a":"1","a":"2"}}`, 'the member "a" twice'],
-  ])('refuses a manifest with layers for some programs only: %s its layers', (_, template, message) => {
+  ])('refuses a manifest that has other layers for some programs: %s its layers', (_, template, message) => {
     const layer = JSON.stringify(LAYER);
     const text = template.replace('<C>', JSON.stringify(CONFIG)).replace('<D>', layer).replace('<E>', layer.slice(1));
     expect(() => parseManifest(Buffer.from(text), MEDIA_TYPE.ociManifest)).toThrow(invalid(/ambiguous/));
@@ -143,7 +143,7 @@ describe('parseManifest', () => {
     expect(() => parseManifest(Buffer.from(text), MEDIA_TYPE.ociIndex)).toThrow(invalid(/"Manifests" differs/));
   });
 
-  test('takes members that are alike only where nothing is read, and strings that look like members', () => {
+  test('accepts duplicate members of objects that no program reads, and strings that look like members', () => {
     const body = {
       config: CONFIG,
       layers: [LAYER, LAYER],
@@ -174,7 +174,7 @@ describe('parseManifest', () => {
     [MEDIA_TYPE.ociIndex, { manifests: [], config: CONFIG }, MEDIA_TYPE.ociIndex],
     [MEDIA_TYPE.ociIndex, { mediaType: 'text/plain' }, MEDIA_TYPE.ociIndex],
     [MEDIA_TYPE.ociIndex, [], MEDIA_TYPE.ociIndex],
-  ])('what was given as %s is by its bytes %j a %s', (said, body, expected) => {
+  ])('a manifest that is labelled %s and has the bytes %j is a %s', (said, body, expected) => {
     expect(mediaTypeByBytes(json(body), said)).toBe(expected);
   });
 

@@ -16,7 +16,7 @@ async function withFiles(host: string, files: readonly string[]): Promise<void> 
   for (const file of files) await writeFile(join(folder, host, file), `content of ${file}`);
 }
 
-test('reads authorities beside those that are trusted anyway, and the pairs of the client', async () => {
+test('adds the authorities of a folder to the default ones, and reads the certificates of the client with their keys', async () => {
   await withFiles('r.example:5000', ['ca.crt', 'b.cert', 'b.key', 'a.cert', 'a.key', 'README']);
   expect(await findCertificates('R.example:5000', { folders: [join(folder, 'missing'), folder] })).toEqual({
     ca: [...getCACertificates('default'), 'content of ca.crt'],
@@ -26,14 +26,14 @@ test('reads authorities beside those that are trusted anyway, and the pairs of t
   expect(await findCertificates('r.example', { folders: [folder] })).toEqual({});
 });
 
-test('takes the first folder that knows the host', async () => {
+test('uses the first folder that has the host', async () => {
   await withFiles('first/r.example', ['ca.crt']);
   await withFiles('second/r.example', ['client.cert', 'client.key']);
   const folders = [join(folder, 'first'), join(folder, 'second')];
   expect(Object.keys(await findCertificates('r.example', { folders }))).toEqual(['ca']);
 });
 
-test('checks no certificate where it is told not to', async () => {
+test('does not check certificates of servers with `verify: false`', async () => {
   expect(await findCertificates('r.example', { folders: [folder], verify: false })).toEqual({
     rejectUnauthorized: false,
   });
@@ -42,7 +42,7 @@ test('checks no certificate where it is told not to', async () => {
 test.each([
   [['client.cert'], 'client.cert, but not client.key'],
   [['client.key'], 'client.key, but not client.cert'],
-])('refuses %j, half of a pair', async (files, why) => {
+])('refuses %j, a certificate without its key or the reverse', async (files, why) => {
   await withFiles('r.example', files);
   await expect(findCertificates('r.example', { folders: [folder] })).rejects.toMatchObject({
     code: 'INVALID',

@@ -90,7 +90,7 @@ describe('lists', () => {
     expect(server.requests).toHaveLength(3);
   });
 
-  test('go on behind a Link whose title has a comma', async () => {
+  test('continue after a Link whose title has a comma', async () => {
     const link = '</v2/app/tags/list?last=a>; title="a,b"; rel="next"';
     const { client } = await serving({
       'GET /v2/app/tags/list?n=1000': [{ ...page({ tags: ['a'] }), headers: { link } }],

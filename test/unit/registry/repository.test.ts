@@ -427,7 +427,7 @@ describe('tags', () => {
   });
 
   test.each([401, 403])(
-    'a manifest is not there for those who may not look: the registry answers %i',
+    'has() is false for a manifest when the registry answers %i, so that the push decides',
     async (status) => {
       const { app } = await serving({ [`HEAD /v2/app/manifests/${IMAGE.digest}`]: [{ status }] });
       expect(await app.has(IMAGE)).toBe(false);

@@ -56,7 +56,7 @@ describe('a secret', () => {
     expect(server.requests).toHaveLength(2);
   });
 
-  test('is in no message once it was read', async () => {
+  test('is left out of every message once it was read', async () => {
     await manager(secret({ username: 'ann', accessToken: 'planted-in-a-secret' }));
     await secretCredentials({ arn: ARN, clock: fakeClock() })('docker.io', 'library/alpine', {});
     expect(redacted('the registry said: planted-in-a-secret is old')).toBe('the registry said: … is old');

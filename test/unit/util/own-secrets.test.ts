@@ -15,12 +15,17 @@ describe('a secret that this process was given is cut out', () => {
   });
 });
 
+test('a secret with half of a surrogate pair, which no URL can write, is cut out as well', () => {
+  keepSecret('own-\ud800-secret-7');
+  expect(withoutOwnSecrets('sent own-\ud800-secret-7')).toBe('sent …');
+});
+
 test('a secret of three characters stays: it is part of too many words', () => {
   keepSecret('app');
   expect(withoutOwnSecrets('product/app')).toBe('product/app');
 });
 
-test('however many there are, the newest are cut out, and the others take no memory', () => {
+test('keeps the newest secrets and forgets the oldest, so that rotated tokens do not fill the memory', () => {
   for (let i = 0; i < 20_000; i++) keepSecret(`rotated-token-${i}`);
   expect(withoutOwnSecrets('rotated-token-19999')).toBe('…');
   expect(withoutOwnSecrets('rotated-token-0')).toBe('rotated-token-0');

@@ -40,7 +40,7 @@ test('uses no proxy where the environment names none for the protocol', () => {
   expect(proxiedAgent({ http: undefined, https: undefined, except: ['a.example'] })).toEqual({});
 });
 
-test("gives the AWS SDK the same exceptions in the words of Node's agents", () => {
+test("gives the AWS SDK the same exceptions in the form of Node's agents", () => {
   const { proxyEnv } = proxiedAgent(proxies('amazonaws.com', '.corp', '10.1.0.0/16', '192.0.2.7'));
   expect(proxyEnv?.['NO_PROXY']?.split(',')).toEqual([
     'localhost',

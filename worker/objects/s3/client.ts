@@ -48,7 +48,7 @@ export interface S3Request {
   readonly action: string;
   /** S3's codes of failures that no repetition of this very request helps. */
   readonly final?: readonly string[];
-  /** A HEAD, whose refusals have no code. Default false. */
+  /** True for a HEAD, whose refusals have no code. Default false. */
   readonly withoutBody?: boolean;
   /** Tries in all. Default: as many as the table of retries has. */
   readonly attempts?: number;

@@ -1,4 +1,4 @@
-import { codeOfName, codeOfPassingStatus, isExpiry, isUnnamed } from '../../util/aws-errors.ts';
+import { codeOfName, codeOfRetryableStatus, isExpiry, isUnnamed } from '../../util/aws-errors.ts';
 import { Failure, type Code } from '../../util/failure.ts';
 
 /** What was being done when S3 said no. */
@@ -10,7 +10,7 @@ interface S3Call {
   readonly url: string;
   /** The IAM action that it takes. */
   readonly action: string;
-  /** A HEAD: S3's answer has no code either, and its status is all there is. Default false. */
+  /** True for a HEAD, whose answer has no code even when it comes from S3, so that its status decides. Default false. */
   readonly withoutBody?: boolean | undefined;
   /** The KMS key that encrypts what is written; absent: as the bucket is set. */
   readonly kmsKeyId?: string | undefined;
@@ -100,7 +100,7 @@ interface Answer {
   readonly call: S3Call;
 }
 
-/** What S3's codes mean for people. Their `Code` is in the one table of AWS, `aws-errors.ts`. */
+/** The message for some of S3's codes. Their `Code` is in `aws-errors.ts`. */
 interface Meaning {
   /** S3's codes. */
   readonly names: readonly string[];
@@ -201,7 +201,7 @@ function fromService(error: S3Error, call: S3Call): Verdict {
   const { what = name.startsWith('KMS.') ? unusableKey : said } =
     MEANINGS.find(({ names }) => names.includes(name)) ?? {};
   return {
-    code: codeOfName(name) ?? codeOfPassingStatus(status) ?? codeOfOther(error, call),
+    code: codeOfName(name) ?? codeOfRetryableStatus(status) ?? codeOfOther(error, call),
     what: typeof what === 'string' ? what : what({ name, said, region, call }),
   };
 }

@@ -20,7 +20,7 @@ export async function statObject(bucket: Bucket, key: string, options: Abortable
     // no body tells why a HEAD was refused: ask again in a way that has one
     const body = await readObject(bucket, key, { signal: options.signal, offset: 0, length: 1 });
     for await (const _ of body) break;
-    // it may be read, so the refusal was not S3's, or was one of credentials that have been renewed since
+    // the object can be read, so a proxy refused the HEAD, or S3 refused credentials that have been renewed since
     return (await headObject(bucket, key, {}, options)).info;
   }
 }

@@ -144,7 +144,7 @@ function parseToken(text: string, what: string, nowMs: number): Token {
     throw new Failure('UNAVAILABLE', `${what}: the token service did not answer with JSON`, { cause });
   }
   const fields = (typeof body === 'object' && body !== null ? body : {}) as Readonly<Record<string, unknown>>;
-  // some services fill both members, one of them with nothing
+  // some services send both members, one of them empty
   const token = [fields['token'], fields['access_token']].find(isToken);
   if (token === undefined) throw new Failure('UNAVAILABLE', `${what}: the token service answered without a token`);
   const said = Number(fields['expires_in']);

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { RepositorySettings } from './repository-settings.ts';
 
-/** One member of a repository's settings that would become another. */
+/** A change of one member of a repository's settings. */
 export interface SettingsChange {
   readonly member: string;
   /** As JSON; undefined for none. */
@@ -9,7 +9,7 @@ export interface SettingsChange {
   readonly to: string;
 }
 
-/** What of settings can be changed once the repository exists: encryption cannot. */
+/** The members that can change once the repository exists: encryption cannot. */
 const MEMBERS = [
   'tagMutability',
   'tagMutabilityExclusions',
@@ -19,7 +19,7 @@ const MEMBERS = [
   'repositoryPolicy',
 ] as const satisfies readonly (keyof RepositorySettings)[];
 
-/** What `applySettings` makes of `current`. Policies that differ in spaces only are the same, and tags are added to those that are there. */
+/** The changes that `applySettings` makes to `current`. Policies that differ in whitespace only are equal, and tags are added to existing ones. */
 export function settingsChanges(current: RepositorySettings, wanted: RepositorySettings): readonly SettingsChange[] {
   const changes: SettingsChange[] = [];
   for (const member of MEMBERS) {
@@ -41,7 +41,7 @@ function isNothing(value: unknown): boolean {
   return typeof value === 'object' && value !== null && Object.keys(value).length === 0;
 }
 
-/** A policy that is not JSON is shown, and compared, as text. */
+/** The policy as JSON; one that is not JSON is compared and shown as a string. */
 function parsed(policy: string): unknown {
   try {
     return JSON.parse(policy);

@@ -40,7 +40,7 @@ export function addressKind(host: string): AddressKind | undefined {
   if (family === 0) return /^(?:.+\.)?localhost\.?$/i.test(name) ? 'loopback' : undefined;
   if (family === 4) return kindOf(name, 'ipv4');
   const kinds = new Set([kindOf(name, 'ipv6'), ...embeddedIpv4(name).map((address) => kindOf(address, 'ipv4'))]);
-  // what can be read in several ways is the most dangerous of them
+  // of several readings, the most dangerous counts
   return SEVERITY.find((kind) => kinds.has(kind)) ?? 'public';
 }
 
@@ -63,7 +63,7 @@ function embeddedIpv4(address: string): readonly string[] {
   const begins = (...prefix: readonly number[]): boolean => prefix.every((group, i) => groups[i] === group);
   if (begins(0x2002)) return [at(1)];
   if (begins(0x64, 0xff9b, 1)) {
-    // a network may use any prefix within: the longest, or the shortest, whose address has a gap of 8 bits in its middle
+    // a network may use any prefix within this one: here the longest, and the shortest, whose address has a gap of 8 bits
     const [high = 0, middle = 0, low = 0] = groups.slice(3, 6);
     const shortest = [high >> 8, high & 255, middle & 255, low >> 8].join('.');
     return [at(6), shortest].filter((found) => found !== '0.0.0.0');
@@ -125,9 +125,9 @@ export interface Guard {
   /** The kind of the address that `host` is, when it must not lead there. A name has none until it is looked up. */
   readonly refuses: (host: string) => AddressKind | undefined;
   /**
-   * Fails with ADDRESS_REFUSED for names that have such an address; for the server's own name only where it has no other than a metadata
-   * address, and else leaves those out. Private ones pass, unlike when they are given as an address: in a VPC
-   * with endpoints, the public names of S3 have them.
+   * Fails with ADDRESS_REFUSED for a name that has such an address. For the server's own name, metadata addresses are left out, and it fails
+   * only where no other is left. Private addresses pass, unlike when a location names one directly: in a VPC with endpoints, the public names
+   * of S3 have them.
    */
   readonly lookup: LookupFunction;
 }
@@ -143,7 +143,7 @@ export function guardOf(own: string, lookup: LookupAll): Guard {
     lookup: (hostname, options, callback) => {
       lookup(hostname, { ...options, all: true }, (error, addresses) => {
         if (error !== null) return callback(error, '');
-        // its user chose the registry, but a name may come to mean another address: https://en.wikipedia.org/wiki/DNS_rebinding
+        // the user chose the registry, but its name may resolve to another address later: https://en.wikipedia.org/wiki/DNS_rebinding
         const allowed =
           hostname === own ? addresses.filter(({ address }) => addressKind(address) !== 'metadata') : addresses;
         const kinds = (allowed.length > 0 ? allowed : addresses).map(({ address }) => addressKind(address));

@@ -3,7 +3,7 @@ import { brotliDecompress, gunzip, inflate, inflateRaw, zstdDecompress } from 'n
 import { Failure } from '../../util/failure.ts';
 import type { HttpAnswer } from './layer.ts';
 
-/** A body within bodies is more than any proxy makes. */
+/** More encodings, one within another, than any proxy applies. */
 const MAX_ENCODINGS = 2;
 
 type Decompress = (bytes: Uint8Array, options: { readonly maxOutputLength: number }) => Promise<Buffer>;
@@ -11,13 +11,13 @@ type Decompress = (bytes: Uint8Array, options: { readonly maxOutputLength: numbe
 const DECOMPRESS: ReadonlyMap<string, readonly Decompress[]> = new Map<string, readonly Decompress[]>([
   ['gzip', [promisify(gunzip)]],
   ['x-gzip', [promisify(gunzip)]],
-  // by the standard with zlib's header, in practice often without
+  // the standard demands zlib's header, which servers often omit
   ['deflate', [promisify(inflate), promisify(inflateRaw)]],
   ['br', [promisify(brotliDecompress)]],
   ['zstd', [promisify(zstdDecompress)]],
 ]);
 
-/** The encodings that an answer's body is said to have, the last applied first. https://www.rfc-editor.org/rfc/rfc9110#section-8.4 */
+/** The encodings of an answer's body by its header, the last applied first. https://www.rfc-editor.org/rfc/rfc9110#section-8.4 */
 export function encodingsOf(answer: Pick<HttpAnswer, 'header'>): readonly string[] {
   return (answer.header('content-encoding') ?? '')
     .toLowerCase()
@@ -51,7 +51,7 @@ export async function decoded(
   } catch (cause) {
     if (isTooLong(cause))
       throw new Failure('UNSUPPORTED', `${what}: the answer is longer than ${limit} bytes`, { cause });
-    // proxies that undo an encoding may leave its header
+    // some proxies undo an encoding and leave its header
     if (isDocument(bytes)) return bytes;
     throw new Failure('UNAVAILABLE', `${what}: the answer is broken, or is not ${named} as its Content-Encoding says`, {
       cause,
@@ -76,7 +76,7 @@ function isTooLong(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE';
 }
 
-/** Whether the bytes are JSON, or a page, as they are. */
+/** Whether the bytes, as they are, begin like JSON or a page of HTML. */
 function isDocument(bytes: Buffer): boolean {
   return /^\s*[{[<]/.test(bytes.subarray(0, 64).toString('latin1'));
 }

@@ -11,7 +11,7 @@ export interface ExchangeRequest extends Pick<WireRequest, 'what' | 'method' | '
   readonly headers: Readonly<Record<string, string>>;
   /** How long the answer may take to begin once the request is sent, and how long sending may stand still. */
   readonly headersTimeoutMs: number;
-  /** `host:port` of the proxy that it goes by; undefined for none. */
+  /** `host:port` of the proxy that it goes through; undefined for none. */
   readonly proxy?: string | undefined;
 }
 
@@ -250,7 +250,7 @@ function connectionFailure(
   if (error instanceof Failure) return error;
   const refused = to.proxy === undefined ? undefined : refusedByProxy(what, { ...to, proxy: to.proxy }, error);
   if (refused !== undefined) return refused;
-  const host = to.proxy === undefined ? to.host : `${to.host} (by the proxy ${to.proxy})`;
+  const host = to.proxy === undefined ? to.host : `${to.host} (through the proxy ${to.proxy})`;
   const cause = error instanceof AggregateError && error.errors[0] instanceof Error ? error.errors[0] : error;
   const code = 'code' in cause && typeof cause.code === 'string' ? cause.code : cause.name;
   // nothing that a further try would change
@@ -261,7 +261,7 @@ function connectionFailure(
   }
   if (code.includes('CERTIFICATE_REQUIRED')) {
     const how = `put client.cert and client.key into certs.d/${to.host}`;
-    return new Failure('UNAUTHENTICATED', `${what}: ${host} asks for the certificate of a client; ${how}`, {
+    return new Failure('UNAUTHENTICATED', `${what}: ${host} requires a client certificate; ${how}`, {
       cause: error,
     });
   }
@@ -288,7 +288,7 @@ function connectionFailure(
   );
 }
 
-/** What a proxy answered instead of passing the request on. */
+/** The failure of a request that the proxy refused to pass on; undefined for another error. */
 function refusedByProxy(
   what: string,
   { host, proxy }: { readonly host: string; readonly proxy: string },

@@ -29,7 +29,7 @@ export interface TransportOptions {
   readonly userAgent: string;
   /** Default: every host is reached directly. */
   readonly proxies?: Proxies | undefined;
-  /** How TLS is spoken with the registry. Default: as every process does. */
+  /** The TLS settings for the registry; called once. Default: those of the process. */
   readonly tls?: (() => Promise<TlsSettings>) | undefined;
   readonly clock: Clock;
   /** The clock that limits how long an answer may take. Default: the machine's, as for the timeouts of connections. */

@@ -8,14 +8,14 @@ import { isStreamed, type Answer, type Layer, type WireRequest } from './layer.t
 import type { Origin } from './origin.ts';
 import { MAX_REFUSAL_BYTES } from './refusal.ts';
 
-/** How TLS is spoken, beside what every process does. */
+/** Settings of TLS for one registry. Absent members are as in the whole process. */
 export interface TlsSettings {
   /** Every authority that is trusted. Default: those of the process. */
   readonly ca?: string[];
-  /** The client's certificates and their keys, which only the registry itself gets to see. */
+  /** The client's certificates and their keys. They are presented to the registry itself, not to where it redirects. */
   readonly cert?: string[];
   readonly key?: string[];
-  /** False: any certificate will do. */
+  /** False: any certificate is accepted. Default true. */
   readonly rejectUnauthorized?: boolean;
 }
 
@@ -25,12 +25,12 @@ export interface WireOptions {
   readonly userAgent: string;
   /** Default: every host is reached directly. */
   readonly proxies?: Proxies | undefined;
-  /** Asked once. Default: as every process does. */
+  /** Called once. Default: the settings of the process. */
   readonly tls?: (() => Promise<TlsSettings>) | undefined;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
-/** A proxy answers when it has reached the host itself, or has given up. */
+/** A proxy answers only when it has connected to the host or has given up. */
 const TUNNEL_TIMEOUT_MS = 30_000;
 const ANSWER_TIMEOUT_MS = 60_000;
 /** A body that brings no bytes for this long is broken off; `read` resumes it where it broke. */
@@ -44,12 +44,12 @@ const IDLE_TIMEOUT_MS = 15_000;
 /**
  * The innermost layer: the connections to one registry and to where it redirects. HTTP/1.1 only, because with HTTP/2 all blobs share one TCP
  * connection (https://github.com/project-zot/zot/issues/4333). Every status is an answer. Credentials go to the registry's own origin and
- * nowhere else. Where a proxy stands before a host, it looks the host's name up, so only addresses are guarded there.
+ * nowhere else. A proxy resolves host names itself, so behind one only addresses are guarded.
  */
 export class Wire implements Layer<WireRequest> {
   readonly #origin: Origin;
   readonly #options: WireOptions;
-  /** By proxy, and by whether they lead to the registry itself. */
+  /** By the proxy, and by whether the registry itself answers. */
   readonly #dispatchers = new Map<string, Dispatcher>();
   #tls: Promise<TlsSettings> | undefined;
   #isClosed = false;
@@ -112,9 +112,10 @@ export class Wire implements Layer<WireRequest> {
   }
 }
 
+/** How a host is reached. */
 interface Way {
   readonly proxy: URL | undefined;
-  /** Whether the registry itself answers there. */
+  /** Whether the registry itself answers, and not a host that it redirects to. */
   readonly isOwn: boolean;
 }
 
@@ -122,7 +123,7 @@ function proxyAgent(proxy: URL, limits: Pool.Options, connect: TlsSettings & { r
   return new ProxyAgent({
     ...limits,
     uri: proxy.href,
-    // proxies take plain requests whole, and CONNECT for port 443 alone
+    // plain requests are sent whole, because many proxies allow CONNECT to port 443 only
     proxyTunnel: false,
     requestTls: connect,
     proxyTls: { timeout: CONNECT_TIMEOUT_MS },

@@ -78,7 +78,7 @@ const PART_MS = 10_000;
 const TABLE_MS = 5000;
 /** The most jobs of each kind that are listed. */
 const MAX_JOBS = 50;
-/** Of one rule: what is wrong at its destinations. */
+/** The most faults at its destinations that are listed for a rule. */
 const MAX_FOUND = 3;
 /** What one receive gives at most: enough to see what is wrong. */
 const MAX_DEAD = 10;
@@ -259,7 +259,7 @@ function lateFaults(
   nowMs: number,
 ): readonly string[] {
   const scheduledMs = lastScheduledMs(rule.schedule, nowMs);
-  // a time before the rule was applied was not one of this rule
+  // the rule did not exist before it was applied
   if (scheduledMs === undefined || scheduledMs < appliedAtMs || nowMs - scheduledMs < GRACE_MS) return [];
   if (lastScheduledAtMs !== undefined && lastScheduledAtMs >= scheduledMs) return [];
   const when = new Date(scheduledMs).toISOString();
@@ -269,8 +269,8 @@ function lateFaults(
 }
 
 /**
- * What the last ended run was decides, whether another is under way or not, and a failure in that one counts already. Repositories that cannot
- * be listed leave no dead letter: this is what shows that they are not copied any more.
+ * What failed in the last run that ended, and in the run under way. Repositories that cannot be listed leave no dead letter: only this shows
+ * that they are no longer copied.
  */
 function failureFaults({
   current,
@@ -283,7 +283,7 @@ function failureFaults({
   const faults = failures > 0 ? [`${failures} of the jobs of its run under way failed`] : [];
   const goodAtMs = lastGoodRunAtMs ?? -Infinity;
   const hasFailed = lastFailedRunAtMs !== undefined && lastFailedRunAtMs > goodAtMs;
-  // the end of a run that the state has forgotten is in no progress
+  // a run that the state has forgotten cannot record its end
   const hasNotEnded = !isOpen && lastScheduledAtMs !== undefined && lastScheduledAtMs > goodAtMs;
   if (!hasFailed && !hasNotEnded) return faults;
   const good =
@@ -293,7 +293,7 @@ function failureFaults({
   return [`its last run had failures, or did not end; ${good}`, ...faults];
 }
 
-/** What the planner of the run under way found wrong at destinations, and no worker has put right yet. */
+/** The faults that the planner of the run under way found at destinations and no worker has fixed yet. */
 async function faultsFound(state: StateStore, run: Run | undefined, options: Abortable): Promise<readonly string[]> {
   const found: string[] = [];
   if (run === undefined || run.endedAtMs !== undefined || run.jobs.waiting + run.jobs.running === 0) return found;

@@ -34,7 +34,7 @@ export interface PassResult {
   readonly late: number;
   /** Rules that could not be served. */
   readonly failed: number;
-  /** Rules that were planned but for sources or images that could not be looked at, which are failed jobs of their runs. */
+  /** Rules of which some sources or images could not be read: these are failed jobs of their runs, and the rest was planned. */
   readonly incomplete: number;
   /** Jobs whose messages were lost and were sent again. */
   readonly resent: number;

@@ -46,7 +46,7 @@ export interface JobPlan {
    * In the order of the images.
    */
   readonly jobs: readonly CopyJob[];
-  /** By the id of a job: what is wrong until it is done. */
+  /** The fault that a job repairs, by the id of the job. */
   readonly faults: ReadonlyMap<string, string>;
   /** Images that need nothing. */
   readonly unchanged: number;
@@ -98,7 +98,7 @@ export function planJobs(from: SourceImages, known: Known): JobPlan {
       ...(rule.create === undefined ? {} : { create: rule.create }),
     });
     if (needed.size > 0) jobs.push(job(needed));
-    // we wrote an archive there, and the record says which: only that may be replaced, whatever it is by now
+    // the record shows that this rule wrote an archive there, so its job may replace whatever is there now
     if (changed.size > 0) {
       const again: CopyJob = { ...job(changed.keys(), 'changed'), force: true };
       jobs.push(again);
@@ -178,7 +178,7 @@ function isTakenFor(presence: Exclude<Presence, StoredObject>, { digest }: SyncR
   return presence === 'there' || presence === 'unknown' || presence === digest;
 }
 
-/** How an archive differs from the object that was written there; undefined where it does not, or nothing is known of it. */
+/** How an archive differs from the object that was written there; undefined where it does not, or neither is known. */
 function changeOf(key: DestinationKey, known: Known): string | undefined {
   const { size, etag } = known.record(key) ?? {};
   const now = known.presence(key);
@@ -189,7 +189,7 @@ function changeOf(key: DestinationKey, known: Known): string | undefined {
     : `archive changed since it was written: its ETag is ${plainEtag(now.etag)} instead of ${plainEtag(etag)}`;
 }
 
-/** Some stores leave the quotes out in one answer and not in another. */
+/** Some stores quote an ETag in one answer and not in another. */
 function plainEtag(etag: string): string {
   return etag.replaceAll('"', '');
 }

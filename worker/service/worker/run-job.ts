@@ -151,7 +151,7 @@ async function copyToDestinations(
   return failed.length > 0 ? { state: 'failed', failed } : { state: unchanged ? 'skipped' : 'done', bytes };
 }
 
-/** What a job wrote without all of its layers is a success, and must not pass for a whole image. */
+/** Warns of an image that was written without its foreign layers: the job succeeded, but the image is incomplete. */
 function warnOfForeign(location: Location, { foreign }: ImageCopyResult, { report }: RunJobOptions): void {
   if (foreign.length === 0) return;
   const layers = foreign.length === 1 ? 'layer' : 'layers';

@@ -131,7 +131,7 @@ describe('guardOf', () => {
     ]);
   });
 
-  test('the own name of a registry does not lead to a metadata address once it means one', async () => {
+  test('refuses a registry whose name resolves to a metadata address later', async () => {
     const addresses: Record<string, readonly string[]> = { 'evil.example': ['93.184.216.34'] };
     const guard = guarded('evil.example', addresses);
     expect(await lookedUp(guard, 'evil.example')).toBe('93.184.216.34');
@@ -141,7 +141,7 @@ describe('guardOf', () => {
     }
   });
 
-  test('a registry whose name has a link-local address beside another is connected to by the other', async () => {
+  test('connects to a registry by its other address when its name also has a link-local one', async () => {
     const guard = guarded('registry.local', { 'registry.local': ['fe80::1', '192.168.1.5'] });
     expect(await lookedUp(guard, 'registry.local')).toBe('192.168.1.5');
   });

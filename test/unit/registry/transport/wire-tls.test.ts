@@ -43,14 +43,14 @@ test('accepts a certificate of an authority that the settings add', async () => 
   expect(await (await wireTo(server.url, { ca: [pem] }).send(READ, {})).text()).toBe('yes');
 });
 
-test('accepts any certificate where it is told not to check them, of the storage behind the registry too', async () => {
+test('accepts any certificate with `rejectUnauthorized: false`, also of the storage that the registry redirects to', async () => {
   const [server, storage] = [await serve(), await serve()];
   const wire = wireTo(server.url, { rejectUnauthorized: false });
   expect(await (await wire.send(READ, {})).text()).toBe('yes');
   expect(await (await wire.send({ ...READ, url: new URL(storage.url) }, {})).text()).toBe('yes');
 });
 
-test('accepts any certificate behind a proxy likewise', async () => {
+test('accepts any certificate with `rejectUnauthorized: false` through a proxy', async () => {
   const server = await serve();
   const proxy = await startProxy({ to: new URL(server.url).host });
   onTestFinished(() => proxy[Symbol.asyncDispose]());
@@ -62,7 +62,7 @@ test('accepts any certificate behind a proxy likewise', async () => {
   });
 });
 
-test('shows the certificate of the client to the registry, and not to where it redirects', async () => {
+test('presents the client certificate to the registry, and not to the host that it redirects to', async () => {
   const options = { requestCert: true, rejectUnauthorized: false };
   const [server, storage] = [await serve(options), await serve(options)];
   const wire = wireTo(server.url, { rejectUnauthorized: false, cert: [pem], key: [pem] });

@@ -52,7 +52,7 @@ test('reads the beginning of a body once, for every caller that asks', async () 
   await answer.ended;
 });
 
-test('asks for bodies as they are, and reads a refusal that is compressed all the same', async () => {
+test('asks for uncompressed bodies, and reads a refusal that is compressed nevertheless', async () => {
   const body = gzipSync('{"errors":[{"code":"DENIED"}]}');
   const server = await serve({ 'GET /v2/it': [{ status: 403, body, headers: { 'content-encoding': 'gzip' } }] });
   const answer = await wireTo(server).send(READ, {});
