@@ -12,7 +12,7 @@ import { compareWithPlan, hasPlannedHead, planFound, type ArchiveComparison } fr
 import { readDockerArchive } from './docker-archive.ts';
 import { chooseImage, type FoundImages, type NamedImage } from './found-images.ts';
 import { compressionOf, MAGIC_BYTES } from './magic.ts';
-import { saysPlanned } from './metadata.ts';
+import { hasPlanMetadata } from './metadata.ts';
 import { checkLayoutVersion, readOciLayout } from './oci-layout.ts';
 import type { ArchiveLayout, LayoutEntry } from './plan.ts';
 import type { TarEntry } from './tar.ts';
@@ -99,7 +99,7 @@ export async function openImage(
 
 /** What is wrong with the gzip header of an archive of ours, which unpacks all the same. Other programs write other headers. */
 async function gzipFaults(tar: TarFiles, compression: Compression, info: ObjectInfo): Promise<readonly string[]> {
-  if (compression !== 'gzip' || !saysPlanned(info.metadata)) return [];
+  if (compression !== 'gzip' || !hasPlanMetadata(info.metadata)) return [];
   const found = await tar.readAt(0, GZIP_HEADER.byteLength);
   return Buffer.compare(found, GZIP_HEADER) === 0
     ? []

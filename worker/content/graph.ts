@@ -83,7 +83,7 @@ export async function walk(source: Source, roots: readonly Root[], options: Walk
 }
 
 /** The digests of those `blobs` that the source hands out. A blob that it refuses is not there; a source that cannot be asked is a failure. */
-export async function presentIn(
+export async function servedBy(
   source: Source,
   blobs: readonly Descriptor[],
   options: WalkOptions,

@@ -1,5 +1,5 @@
 import type { Source } from '../content/content.ts';
-import { foreignOf, presentIn } from '../content/graph.ts';
+import { foreignOf, servedBy } from '../content/graph.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { OperationOptions } from './backends.ts';
 import type { WholeImage } from './image-target.ts';
@@ -14,10 +14,10 @@ export async function keepForeign(
   options: OperationOptions,
 ): Promise<{ readonly image: WholeImage; readonly kept: ReadonlySet<unknown> }> {
   const { source, graph } = image;
-  const kept = await presentIn(archive, foreignOf(graph), options);
+  const kept = await servedBy(archive, foreignOf(graph), options);
   if (kept.size === 0) return { image, kept };
-  const foreignHere = new Set([...(graph.foreignHere ?? []), ...kept]);
-  return { image: { ...image, source: blobsFrom(archive, kept, source), graph: { ...graph, foreignHere } }, kept };
+  const foreignAtSource = new Set([...(graph.foreignAtSource ?? []), ...kept]);
+  return { image: { ...image, source: blobsFrom(archive, kept, source), graph: { ...graph, foreignAtSource } }, kept };
 }
 
 /** `source`, but the blobs of these digests are read from `other`. */
