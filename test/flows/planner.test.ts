@@ -17,6 +17,7 @@ import { gatherPush } from '../../worker/service/planner/push-event.ts';
 import { stateOver } from '../../worker/state/store.ts';
 import type { Table } from '../../worker/state/table.ts';
 import { orAborted, type Abortable } from '../../worker/util/abort.ts';
+import type { Service } from '../../worker/service/service.ts';
 import { Failure } from '../../worker/util/failure.ts';
 import type { CopyRule } from '../../worker/rules/rule.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
@@ -689,6 +690,28 @@ describe('a push', () => {
         expect(await bench.state.runs.closePushes(run)).toMatchObject([{ id: event.id }]);
         await bench.clock.advance(60_000);
       }
+    });
+
+    test('is planned with all that it gathered, though the job that plans it could not be sent in time', async () => {
+      const { bench, drafts } = await events();
+      const [first, second, third] = drafts;
+      assert(first && second && third);
+      const broken: Service = {
+        ...bench,
+        queue: Object.assign(Object.create(bench.queue) as typeof bench.queue, {
+          send: async () => Promise.reject(new Failure('UNAVAILABLE', 'the queue is away')),
+        }),
+      };
+      await expect(gatherPush(first, broken, { clock: bench.clock })).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+      const [run = ''] = await gatherPush(second, bench, { clock: bench.clock });
+      expect(bench.queue.bodies).toEqual([]);
+      await bench.clock.advance(31_000);
+      await gatherPush(third, bench, { clock: bench.clock });
+      // its message is redelivered while another run gathers
+      await gatherPush(first, bench, { clock: bench.clock });
+      await bench.clock.advance(30_000);
+      await bench.work();
+      expect(await bench.state.runs.get(run)).toMatchObject({ endedAtMs: expect.any(Number) });
     });
 
     test('loses no event, wherever a worker is killed that gathers or plans', async () => {

@@ -4,7 +4,8 @@ import { parseRule } from '../../rules/config.ts';
 import { matchesPattern } from '../../oci/location.ts';
 import { isCopyRule, isExpired, type CopyRule } from '../../rules/rule.ts';
 import { sourcesOf } from '../../rules/sources.ts';
-import type { StoredRule } from '../../state/state.ts';
+import type { Message } from '../../queue/queue.ts';
+import type { Run, StoredRule } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import type { Report } from '../../util/events.ts';
@@ -57,13 +58,24 @@ async function addToRun(
   const own = `push-${id}-${rule}`;
   const group = { rule, registry, repository, run: own, untilMs: clock.now() + windowSeconds * 1000 };
   const run = await state.runs.gatherPush(group, { id, registry, repository, tag, digest }, options);
-  const isBegun = run.id.startsWith(own);
-  if (!isBegun && Object.values(run.jobs).some((count) => count > 0)) return run.id;
-  const job = planJobOf({ rule, run, after: FROM_THE_START });
-  const { record, message } = newJob(job, { title: `plan pushes to ${registry}/${repository}` });
-  const open = await state.runs.addJobs(run.id, [record], options);
-  // only the push that began the run sends the job, and is redelivered until it has; a message that is lost later is sent again by a planner
-  if (isBegun && open.has(job.id)) await queue.send([{ ...message, delaySeconds: windowSeconds }], options);
+  const addPlan = async (one: Run): Promise<Message | undefined> => {
+    const job = planJobOf({ rule, run: one, after: FROM_THE_START });
+    const { record, message } = newJob(job, { title: `plan pushes to ${registry}/${repository}` });
+    const open = await state.runs.addJobs(one.id, [record], options);
+    return open.has(job.id) ? { ...message, delaySeconds: windowSeconds } : undefined;
+  };
+  const sendPlan = async (one: Run): Promise<void> => {
+    const message = await addPlan(one);
+    if (message !== undefined) await queue.send([message], options);
+  };
+  // the push that began a run sends the job that plans it, and is redelivered until it has; a planner sends a job again whose message was lost
+  if (run.id.startsWith(own)) await sendPlan(run);
+  else if (Object.values(run.jobs).every((count) => count === 0)) await addPlan(run);
+  if (run.id !== own) {
+    // redelivered after its own run had stopped gathering
+    const earlier = await state.runs.get(own, options);
+    if (earlier !== undefined && earlier.plannedAtMs === undefined) await sendPlan(earlier);
+  }
   return run.id;
 }
 
