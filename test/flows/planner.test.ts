@@ -9,6 +9,7 @@ import { walk } from '../../worker/content/graph.ts';
 import type { PushEvent } from '../../worker/queue/job.ts';
 import type { Queue } from '../../worker/queue/queue.ts';
 import type { Backends } from '../../worker/images/backends.ts';
+import { status } from '../../worker/service/admin/status.ts';
 import { planPushed } from '../../worker/service/planner/plan-pushed.ts';
 import { planScheduled } from '../../worker/service/planner/plan-scheduled.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
@@ -719,6 +720,9 @@ describe('a push', () => {
     const { digest } = await lab.view(lab.stack.ecr, repository).resolve('v1');
     const { runs } = await bench.push({ repository, digest, tag: 'v1' });
     expect(runs).toMatchObject([{ jobs: 0, unchanged: 1 }]);
+    const found = await status(bench, { clock: bench.clock });
+    expect(found.uneventfulPushes).toBe(1);
+    expect(found.runs.map(({ trigger }) => trigger)).toEqual(['schedule']);
   });
 
   test('of a child of an index starts nothing: the index is pushed after it', async () => {

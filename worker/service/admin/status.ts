@@ -51,7 +51,7 @@ export interface Status {
   readonly rules: readonly RuleStatus[];
   /** The latest, newest first, without those that `uneventfulPushes` counts. */
   readonly runs: readonly Run[];
-  /** How many runs of pushes between them needed nothing. */
+  /** How many of the runs that were looked at are of pushes and needed nothing. */
   readonly uneventfulPushes: number;
   /** Jobs of those runs that a worker has in hand, or that failed and are tried again. */
   readonly inFlight: readonly JobRecord[];
@@ -70,7 +70,7 @@ export interface StatusOptions extends Abortable {
 /** A scheduled time may be served this much later: a planner runs every few minutes, and takes a while. */
 const GRACE_MS = 10 * 60_000;
 const DEFAULT_RUNS = 10;
-/** Runs that are looked at for some that are worth a line: a push of a signed image is many runs that need nothing. */
+/** Runs that are looked at for some that are worth a line: many pushes need nothing. */
 const RUNS_LOOKED_AT = 100;
 /** Each part answers within this time, or counts as unanswered. */
 const PART_MS = 10_000;
@@ -202,8 +202,10 @@ async function latestRuns(
   return { runs, uneventfulPushes, inFlight, failed };
 }
 
+/** Whether a run of pushes has ended and needed nothing. One job is done even then: the one that planned the run. */
 function isUneventful({ trigger, endedAtMs, dead, jobs }: Run): boolean {
-  return trigger === 'push' && endedAtMs !== undefined && dead !== true && jobs.done + jobs.failed + jobs.gone === 0;
+  if (trigger !== 'push' || endedAtMs === undefined || dead === true) return false;
+  return jobs.done <= 1 && jobs.failed + jobs.gone === 0;
 }
 
 /** What is known of a rule, with its run under way and what that has found wrong. */

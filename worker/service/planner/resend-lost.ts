@@ -5,28 +5,31 @@ import { forEachOf } from '../../util/limit.ts';
 import { countMessages, type Service } from '../service.ts';
 
 /**
- * How much longer than its queue explains a job has to wait before its message counts as lost: longer than SQS takes to count right, than it
- * delivers out of order, and than a worker keeps a message that it could not begin.
+ * How much longer than its queue explains a job waits before its message counts as lost. It is longer than the counts of SQS lag, than its
+ * messages are out of order, and than a worker holds a message that it could not begin.
  */
 const LOST_AFTER_MS = 15 * 60_000;
 const RESENT_AT_ONCE = 500;
 const MARKS_AT_ONCE = 16;
 
 /**
- * The latest time at which the messages of some run of these were sent, or later, that workers have begun: what was sent long before that and
- * still waits was overtaken. Messages of requests tell nothing, as they overtake all others.
+ * The start of the latest run of which a worker has begun a job, in milliseconds since 1970; -Infinity where there is none. A message that was
+ * sent long before that and still waits was overtaken. Runs of requests do not count, since requests overtake all others; nor do failed jobs,
+ * which may never have had a message.
  */
 export function reachedMs(runs: Iterable<Run>): number {
   let latest = -Infinity;
-  for (const { trigger, startedAtMs, jobs } of runs)
-    if (trigger !== 'request' && jobs.running + jobs.done + jobs.skipped > 0) latest = Math.max(latest, startedAtMs);
+  for (const { trigger, startedAtMs, jobs } of runs) {
+    const begun = jobs.running + jobs.done + jobs.skipped + jobs.gone;
+    if (trigger !== 'request' && begun > 0) latest = Math.max(latest, startedAtMs);
+  }
   return latest;
 }
 
 /**
- * Sends the messages of jobs again that have waited 15 minutes longer than the queue explains: no message of it can be received, or
- * workers began jobs that were sent 15 minutes later. Returns how many. A message that was not lost after all makes a duplicate, which a worker
- * tells by its job. A job is sent again once in 15 minutes at most, however many planners look.
+ * Sends the messages of jobs again that have waited 15 minutes longer than the queue explains: it has no message that can be received, or
+ * workers began jobs that were sent 15 minutes later (`reached`, from `reachedMs`). Returns how many. If a message was not lost after all, a
+ * worker recognizes the duplicate by its job. A job is sent again once in 15 minutes at most, however many planners look.
  */
 export async function resendLost(
   runs: Iterable<Run>,

@@ -148,9 +148,11 @@ test('pushes that needed nothing are counted, and keep no other run from the lis
   const push = async (id: string, end?: JobEnd): Promise<void> => {
     await t.clock.advance(1000);
     await t.state.runs.begin({ id, rule: 'hourly', trigger: 'push' });
-    if (end !== undefined) await t.state.runs.addJobs(id, [{ id: 'job', title: 'copy', rule: 'hourly' }]);
+    const ends = new Map<string, JobEnd>([['plan', { state: 'done' }]]);
+    if (end !== undefined) ends.set('copy', end);
+    for (const job of ends.keys()) await t.state.runs.addJobs(id, [{ id: job, title: job, rule: 'hourly' }]);
     await t.state.runs.planned(id);
-    if (end !== undefined) await t.state.runs.endJob(id, 'job', end);
+    for (const [job, how] of ends) await t.state.runs.endJob(id, job, how);
   };
   for (let i = 0; i < 20; i++) await push(`push-${i}`, i % 2 === 0 ? { state: 'skipped' } : undefined);
   await push('copied', { state: 'done' });
