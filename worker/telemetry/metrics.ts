@@ -30,7 +30,7 @@ export const METRICS = {
   JobsFailed: {
     unit: 'Count',
     by: 'code',
-    meaning: 'jobs that failed for good; a dead letter tells of each cause at each destination once',
+    meaning: 'jobs that failed permanently; each cause at each destination is one dead letter',
   },
   JobsRetried: { unit: 'Count', by: 'code', meaning: 'tries that failed and are made again' },
   JobsHandedBack: { unit: 'Count', by: 'rule', meaning: 'jobs given back unfinished by a worker that was stopped' },
