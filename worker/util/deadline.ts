@@ -1,5 +1,6 @@
+import { anyOf, orAborted, type Abortable } from './abort.ts';
 import type { Clock } from './clock.ts';
-import type { Failure } from './failure.ts';
+import { Failure } from './failure.ts';
 
 /** A limit of time for some work. Disposing ends it, and leaves nothing running. */
 interface Deadline extends AsyncDisposable {
@@ -22,4 +23,16 @@ export function deadline(ms: number, reason: () => Failure, clock: Clock): Deadl
       await timer;
     },
   };
+}
+
+/** What `work` resolves to. UNAVAILABLE after `ms`, even if `work` does not heed its signal and goes on. */
+export async function within<T, O extends Abortable & { readonly clock: Clock }>(
+  ms: number,
+  work: (options: O) => Promise<T>,
+  options: O,
+): Promise<T> {
+  const late = (): Failure => new Failure('UNAVAILABLE', `there was no answer within ${ms / 1000} seconds`);
+  await using end = deadline(ms, late, options.clock);
+  const signal = anyOf(options.signal, end.signal);
+  return await orAborted(work({ ...options, signal }), { signal });
 }

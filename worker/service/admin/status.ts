@@ -3,10 +3,10 @@ import { parseRule } from '../../rules/config.ts';
 import { isCopyRule, isExpired, type Rule } from '../../rules/rule.ts';
 import { lastScheduledMs, nextScheduledMs } from '../../rules/schedule.ts';
 import type { JobRecord, Run, RuleProgress, StateStore } from '../../state/state.ts';
-import { anyOf, checkAborted, orAborted, type Abortable } from '../../util/abort.ts';
+import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
-import { deadline } from '../../util/deadline.ts';
-import { Failure, isFailure, toFailure } from '../../util/failure.ts';
+import { within } from '../../util/deadline.ts';
+import { isFailure, toFailure, type Failure } from '../../util/failure.ts';
 import { isDone, jobIn } from '../dead-letters.ts';
 import { countMessages, type Service } from '../service.ts';
 
@@ -130,18 +130,6 @@ async function answer<T>(
     checkAborted(options);
     return { part, failure: toFailure(error) };
   }
-}
-
-/** What `work` resolves to. UNAVAILABLE after `ms`, even if `work` goes on. */
-async function within<T, O extends Abortable & { readonly clock: Clock }>(
-  ms: number,
-  work: (options: O) => Promise<T>,
-  options: O,
-): Promise<T> {
-  const late = (): Failure => new Failure('UNAVAILABLE', `there was no answer within ${ms / 1000} seconds`);
-  await using end = deadline(ms, late, options.clock);
-  const signal = anyOf(options.signal, end.signal);
-  return await orAborted(work({ ...options, signal }), { signal });
 }
 
 /** Counts the dead letters, reads some, and deletes those of them whose jobs were done since. */
