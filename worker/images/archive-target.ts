@@ -28,7 +28,7 @@ export interface ArchiveTargetRequest {
 }
 
 /** What an archive calls an image of which no name is known. */
-export const NO_NAME = 'localhost/image';
+const NO_NAME = 'localhost/image';
 
 /**
  * The archive at `key` as the target of one image, which is written with what refers to it. Nothing is visible before all of it arrived;
@@ -73,7 +73,8 @@ async function writeArchive(
   }
 }
 
-function layoutOf({ graph, repository = NO_NAME }: WholeImage): ArchiveLayout {
+/** The archive of an image. */
+export function layoutOf({ graph, repository = NO_NAME }: WholeImage): ArchiveLayout {
   return planArchive(graph, { tag: graph.roots[0]?.tags[0], repository });
 }
 
