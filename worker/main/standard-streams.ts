@@ -1,5 +1,4 @@
 import { createWriteStream, fstatSync } from 'node:fs';
-import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { isatty } from 'node:tty';
@@ -41,16 +40,15 @@ async function openInput(
     throw new Failure('INVALID', 'standard input is a terminal: pipe an archive into it, or name the file');
   // a redirected file can be read in any order as it is
   if (fstatSync(STDIN).isFile()) return { store: openFiles('/dev'), key: 'stdin' };
-  const { path } = opened.use(await temporary());
+  const { path, freeBytes = Infinity } = opened.use(await temporary());
   const key = 'standard-input';
   const file = join(path, key);
   report?.({
     type: 'note',
-    message: `standard input is kept in ${file} until the end: an archive is not read in the order in which it comes`,
+    message: `standard input is kept in ${file} until the end: an archive is not read in the order of its bytes`,
   });
-  const { bavail, bsize } = await statfs(path);
   try {
-    const bounded = (body: Bytes): Bytes => atMost(body, bavail * bsize, path);
+    const bounded = (body: Bytes): Bytes => atMost(body, freeBytes, path);
     await pipeline(process.stdin, bounded, createWriteStream(file, { flags: 'wx' }), { signal: options.signal });
   } catch (error) {
     checkAborted(options);
