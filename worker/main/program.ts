@@ -76,6 +76,7 @@ export async function execute(surroundings: Surroundings, more: readonly AddComm
   const write = (line: string): void => stdout.write(line);
   try {
     trustAuthorities(env);
+    const { concurrency, lookEveryHours } = readSettings(env);
     const context: CommandContext = {
       connect: (options) => connect(readSettings(env), version, options),
       connectService: (options) => connectService(readSettings(env), options),
@@ -92,8 +93,8 @@ export async function execute(surroundings: Surroundings, more: readonly AddComm
       },
       signal: stop,
       clock: systemClock,
-      concurrency: readSettings(env).concurrency,
-      lookEveryHours: readSettings(env).lookEveryHours,
+      concurrency,
+      lookEveryHours,
       stdout,
       stderr,
       version,

@@ -37,7 +37,8 @@ const NOT_SUPPORTED: ReadonlyMap<string, string> = new Map([
 
 /**
  * Reads where one image is: `docker://host/repository:tag`, the same without `docker://`, `s3://bucket/key.tar`, `oci-archive:file.tar`,
- * `docker-archive:file.tar`, `oci:folder`. The path `-` of an archive stands for standard input and output. The last three may end in `:tag`, `:name`, `:name:tag` or `:@index`. INVALID otherwise.
+ * `docker-archive:file.tar`, `oci:folder`. The last three may end in `:tag`, `:name`, `:name:tag` or `:@index`. The path `-` of an archive
+ * stands for standard input and output. INVALID otherwise.
  */
 export function parseLocation(text: string): Location {
   if (text.startsWith('s3://')) {
@@ -150,6 +151,9 @@ export function isPattern(text: string): boolean {
   return /[*{]/.test(text);
 }
 
+/** The patterns that were used last, compiled: each is compared with every name of a list. */
+const EXPRESSIONS = new LRUCache<string, (text: string) => boolean>({ max: 100 });
+
 /** Whether `text` matches the pattern: `*` any characters, `{a,b}` either; everything else stands for itself. */
 export function matchesPattern(pattern: string, text: string): boolean {
   return isPattern(pattern) ? expressionOf(pattern)(text) : pattern === text;
@@ -183,9 +187,6 @@ function expressionOf(pattern: string): (text: string) => boolean {
   EXPRESSIONS.set(pattern, matches);
   return matches;
 }
-
-/** Of the patterns that were asked for last: one is compared with each name of a list. */
-const EXPRESSIONS = new LRUCache<string, (text: string) => boolean>({ max: 100 });
 
 /** A place in a registry without `docker://`, which may be left out everywhere. */
 export function withoutTransport(text: string): string {

@@ -1,5 +1,5 @@
-import { jobId, type Choices, type CopyJob, type PlanJob, type RestoreJob } from '../../queue/job.ts';
-import { FROM_THE_START, planJobId } from '../planner/plan-jobs.ts';
+import { jobId, type Choices, type CopyJob, type RestoreJob } from '../../queue/job.ts';
+import { FROM_THE_START, planJobOf } from '../planner/plan-jobs.ts';
 import { archiveTemplate, expandTemplate } from '../../oci/key-template.ts';
 import {
   formatLocation,
@@ -32,16 +32,7 @@ export async function enqueueRule(name: string, service: Service, options: Enque
   await readRule(name, service, options);
   const id = runId(options.clock);
   const run = await state.runs.begin({ id, rule: name, trigger: 'request', whole: true }, options);
-  const job: PlanJob = {
-    version: 1,
-    kind: 'plan',
-    id: planJobId(id, FROM_THE_START),
-    run: id,
-    rule: name,
-    at: new Date(options.clock.now()).toISOString(),
-    after: FROM_THE_START,
-  };
-  const { record, message } = newJob(job, { title: `plan ${name}` });
+  const { record, message } = newJob(planJobOf({ rule: name, run, after: FROM_THE_START }), { title: `plan ${name}` });
   await state.runs.addJobs(id, [record], options);
   await requests.send([message], options);
   return run;

@@ -139,7 +139,12 @@ class RulePlanner {
       run,
       jobs: parts.jobs,
       remembered: new Remembered(parts.state.destinations),
-      presences: new Presences(parts.backends, { ...parts, destinations: parts.state.destinations }),
+      presences: new Presences(parts.backends, {
+        destinations: parts.state.destinations,
+        clock: parts.clock,
+        report: parts.report,
+        lookEveryHours: parts.lookEveryHours,
+      }),
       owners: new DestinationOwners(parts.state.rules, parts.clock),
       // a person who asks for a run wants an attempt now
       retries: run.trigger === 'schedule' ? new Retries(rule.name, run, parts.state.runs) : undefined,

@@ -33,6 +33,11 @@ export function newJob(
   return { record: { ...shown, id, rule, body: kept, fingerprint: fingerprintOf(job) }, message: { body } };
 }
 
+/** A job that planning makes, and what people read of it. */
+interface PlannedJob extends Pick<NewJob, 'title' | 'fault'> {
+  readonly job: CopyJob | SettingsJob | PlanJob;
+}
+
 /** What planning has found out so far. */
 export interface Tally {
   /** Images to copy. */
@@ -71,13 +76,9 @@ export class RunJobs {
     return { ...this.#tally };
   }
 
-  /** Jobs for a batch of images, and how many others of it need nothing. */
+  /** Makes jobs known and sends them, and counts how many other images of the batch need nothing. */
   async add(
-    jobs: readonly {
-      readonly job: CopyJob | SettingsJob;
-      readonly title: string;
-      readonly fault?: string | undefined;
-    }[],
+    jobs: readonly PlannedJob[],
     others: Pick<Tally, 'unchanged' | 'unseen'>,
     options: Abortable,
   ): Promise<void> {
@@ -105,16 +106,16 @@ export class RunJobs {
   }
 
   /**
-   * A job that an earlier run is still trying becomes a failed job of this run: the image is not where it has to be, so the run is not a good
-   * one, and no second job of it is made.
+   * Leaves a job to an earlier run that still retries it. It is recorded as a failed job of this run: the image is not where it has to be, so
+   * the run is not a good one.
    */
   async leave(
-    { job: { id }, ...said }: { readonly job: CopyJob; readonly title: string; readonly fault?: string | undefined },
+    { job: { id }, ...shown }: PlannedJob,
     { run, attempts, code = 'UNAVAILABLE', reason = '' }: JobRecord,
     options: Abortable,
   ): Promise<void> {
     const why = `the run ${run} goes on trying after attempt ${attempts}: ${reason}`;
-    await this.#addFailed({ id, ...said }, code, why, options);
+    await this.#addFailed({ id, ...shown }, code, why, options);
     this.#sent?.add(id);
   }
 
@@ -152,19 +153,12 @@ export class RunJobs {
   async handOn(after: PlanJob['after'], options: Abortable): Promise<boolean> {
     const { rule, run } = this.#options;
     const job = planJobOf({ rule, run, after });
-    const open = await this.#send([{ job, title: `plan ${rule} behind ${after.repository}` }], options);
+    const open = await this.#send([{ job, title: `plan ${rule} after ${after.repository}` }], options);
     return open.has(job.id);
   }
 
   /** Makes jobs known, then sends those that have not ended, and returns their ids. */
-  async #send(
-    jobs: readonly {
-      readonly job: CopyJob | SettingsJob | PlanJob;
-      readonly title: string;
-      readonly fault?: string | undefined;
-    }[],
-    options: Abortable,
-  ): Promise<ReadonlySet<string>> {
+  async #send(jobs: readonly PlannedJob[], options: Abortable): Promise<ReadonlySet<string>> {
     if (jobs.length === 0) return new Set();
     const made = jobs.map(({ job, ...shown }) => newJob(job, shown));
     const records = made.map(({ record }) => record);
