@@ -1,7 +1,7 @@
 // node docker/attest.ts LAYOUT SBOM PROVENANCE BASE BASE_DIGEST
 //
-// Adds two referrers to the one image of an OCI layout: the SBOM, and where the image comes from (SLSA provenance v1, https://slsa.dev/spec/v1.0/provenance,
-// as an in-toto statement, not signed), which is written to the file PROVENANCE too. `transship copy oci:LAYOUT docker://…` takes them along.
+// Adds two referrers to the one image of an OCI layout: the SBOM, and where the image comes from. The latter is an in-toto statement, not signed
+// (SLSA provenance v1, https://slsa.dev/spec/v1.0/provenance), and is written to the file PROVENANCE too. `transship copy oci:LAYOUT docker://…` takes them along.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';

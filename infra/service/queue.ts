@@ -30,7 +30,7 @@ const WILDCARD = '{"wildcard":"",}';
 /** Jobs on their way to the workers, pushes to ECR among them. */
 export class Queues extends Construct {
   readonly jobs: IQueue;
-  /** What people ask for by hand: workers take it first. */
+  /** Requests by hand: workers take them first. */
   readonly requests: IQueue;
   /** What failed for good, with its reason. */
   readonly deadLetters: IQueue;

@@ -228,7 +228,7 @@ export class Workers extends Construct {
       ),
     });
     const metric = new MathExpression({
-      // SQS tells nothing of a queue that nobody used for six hours, as that of requests often is
+      // SQS has no metrics of a queue that was not used for six hours, as that of requests often is not
       expression: 'SUM([FILL(visible, 0), FILL(inFlight, 0), FILL(requested, 0), FILL(begun, 0)])',
       label: 'jobs that wait or are being done',
       // else the default of five minutes counts, whatever the metrics have

@@ -153,7 +153,7 @@ export class Demo implements AsyncDisposable {
   async #plan(): Promise<StepResult> {
     await this.#runPass();
     const { visible } = await countMessages(this.#service, this.#options);
-    return { what: `one tick of the planner: ${visible} jobs in the queue` };
+    return { what: `one pass of the planner: ${visible} jobs in the queue` };
   }
 
   async #work(): Promise<StepResult> {

@@ -1,10 +1,10 @@
 import { S3Error } from './error.ts';
 
-/** What other S3s do otherwise than Amazon's. */
+/** How other S3s differ from Amazon's. */
 export type S3Quirk =
   /** Writes with `If-Match` or `If-None-Match` are answered 501, as by Backblaze B2. */
   | 'refuses-conditions'
-  /** They are carried out whatever is there, as by Google's. So are reads. */
+  /** Conditions are ignored, of writes and reads, as by Google's. */
   | 'ignores-conditions'
   /** Requests with `x-amz-checksum-*` are answered 400, as by Backblaze B2. */
   | 'refuses-checksums'

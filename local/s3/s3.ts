@@ -69,8 +69,9 @@ const KEEP_ALIVE_MS = 600_000;
 
 /**
  * An S3 in this process, as strict as the real one where a mistake of a client would show there: signatures, checksums, conditions,
- * multipart rules, versions, locks; with quirks, it is one of others. What it does not know it refuses with 501: policies, access lists, keys of the client, restores,
- * notifications, the first kind of list. Lifecycle rules are kept and never run. Memory is bounded by the number of connections.
+ * multipart rules, versions, locks; with quirks, it behaves as others do. What it does not know it refuses with 501: policies, access lists, keys
+ * of the client, restores, notifications, the first kind of list. Lifecycle rules are kept and never run. Memory is bounded by the number of
+ * connections.
  */
 export async function startS3(options: S3Options): Promise<LocalS3> {
   const store = await S3Store.open(options.dir);

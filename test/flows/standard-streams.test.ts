@@ -118,7 +118,7 @@ describe('an archive from standard input', () => {
   test('that is empty is refused with a sentence', async () => {
     const { code, stderr, left } = await run(new Uint8Array(), 'inspect', 'oci-archive:-');
     expect({ code, left }).toEqual({ code: 2, left: [] });
-    expect(stderr).toMatch(/^transship: source: standard input is empty: /m);
+    expect(stderr).toMatch(/^transship: source: read standard input: it is empty: /m);
   });
 });
 

@@ -266,7 +266,7 @@ describe('workers', () => {
     });
   });
 
-  test('are killed later than they end by themselves', () => {
+  test('have more time to stop than they need', () => {
     const [task] = Object.values(templateOf().findResources('AWS::ECS::TaskDefinition'));
     expect(task?.['Properties'].ContainerDefinitions[0].StopTimeout).toBeGreaterThan(STOP_SECONDS);
   });

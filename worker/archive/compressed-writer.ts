@@ -23,8 +23,8 @@ export interface StreamArchiveOptions extends Abortable {
 }
 
 /**
- * How every gzip file of ours begins: no name, no time, no flags, and no file system. What unpacks it takes other values here for as good, so
- * only a comparison finds them damaged. https://www.rfc-editor.org/rfc/rfc1952#section-2.3.1
+ * How every gzip file of ours begins: no name, no time, no flags, and no file system. Programs that unpack it accept other values, so only a
+ * comparison finds damage here. https://www.rfc-editor.org/rfc/rfc1952#section-2.3.1
  */
 export const GZIP_HEADER = Uint8Array.of(0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255);
 
@@ -55,7 +55,7 @@ export async function streamArchive(
   });
 }
 
-/** `body` unpacked, without a bound. CORRUPT when it is damaged or cut off; messages say `it`. */
+/** `body` unpacked, without a bound. CORRUPT when it is damaged or cut off; messages call it `it`. */
 export async function* unpacked(body: Bytes, compression: Compression): Bytes {
   try {
     yield* compression === 'zstd' ? unzstd(body) : through(body, createGunzip());

@@ -21,7 +21,7 @@ export interface NamedImage {
   readonly indexes: readonly number[];
   /** `registry/repository`, where one of the names says it. */
   readonly repository?: string;
-  /** Listed without a name, and named by the index of another image: only its digest or its place chooses it. */
+  /** Whether it is listed without a name and is part of another image's index: then only its digest or its place chooses it. */
   readonly isPart?: true;
 }
 

@@ -94,7 +94,7 @@ class Folder implements FolderTarget {
     for (const name of names) if (name !== undefined && isTag(name) && !isReferrersTag(name)) yield name;
   }
 
-  /** A referrer that its subject's fallback tag does not name has to be put again. */
+  /** False also for a referrer that its subject's fallback tag does not name yet: it has to be put again. */
   async has(descriptor: Descriptor, options: Abortable = {}): Promise<boolean> {
     if (!(await this.#holds(descriptor, options))) return false;
     if (!isManifestType(descriptor.mediaType)) return true;
@@ -159,7 +159,7 @@ class Folder implements FolderTarget {
     }, options);
   }
 
-  /** Has fallback tags name the referrers that they do not name yet: all of a subject at once, since each change leaves an old list behind. */
+  /** Adds referrers to the indexes that fallback tags name: all of a subject at once, since each change leaves an old index in the folder. */
   async #listReferrers(options: Abortable): Promise<void> {
     const waiting = this.#referrers;
     this.#referrers = new Map();

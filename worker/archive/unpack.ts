@@ -2,27 +2,27 @@ import type { Bytes } from '../content/content.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { paddingOf, scanTar, type ReadAt } from './tar.ts';
 
-/** A folder for as long as it is held. */
+/** A folder that exists until it is disposed. */
 export interface TemporaryFolder extends AsyncDisposable {
   readonly path: string;
-  /** What may be written there. Undefined: not known. */
+  /** How many bytes can be written there. Absent: not known. */
   readonly freeBytes?: number | undefined;
 }
 
 /** What an archive may unpack to. */
 export interface UnpackLimit {
   readonly bytes: number;
-  /** Thrown for an archive that is larger; messages say `it`. */
+  /** Thrown for an archive that is larger; its message calls the archive `it`. */
   readonly exceeded: Failure;
 }
 
 const DEFAULT_MAX_BYTES = 256 * 1024 ** 3;
-/** Layers are compressed already, or are programs and text: nothing that people make is packed like that. */
+/** Layers are compressed already, or are programs and text, which do not compress so well. */
 const MAX_RATIO = 100;
 /** Small archives may hold one large file of zeros. */
 const ALWAYS_ALLOWED_BYTES = 1024 ** 3;
 
-/** The tightest of the bounds on what `packedBytes` may unpack to in `folder`: in all, by their ratio, and by the space that is free. */
+/** The lowest of the bounds on what `packedBytes` may unpack to in a folder: `maxBytes`, the ratio, and the space that is free. */
 export function unpackLimit(
   packedBytes: number,
   { path, freeBytes = Infinity }: Pick<TemporaryFolder, 'path' | 'freeBytes'>,

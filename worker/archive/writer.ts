@@ -18,7 +18,7 @@ export interface CreateArchiveOptions extends Abortable {
   readonly clock?: Clock | undefined;
 }
 
-/** What an interrupted upload had stored of an archive. */
+/** What an interrupted upload had stored of an archive: `parts` of `total`, with so many `bytes`. */
 export interface ResumedParts {
   readonly parts: number;
   /** How many parts the archive has. */

@@ -37,15 +37,15 @@ export interface SideOptions {
   readonly plainHttp?: boolean | undefined;
 }
 
-/** Each by default as the environment says. */
+/** What a command says about buckets. What it leaves out is as the environment has it. */
 interface S3Options {
-  /** Whether buckets are asked for by path. */
+  /** Whether buckets are addressed by path instead of by host name. */
   readonly pathStyle?: boolean | undefined;
-  /** Whether it is accepted that writes carry no conditions. */
+  /** Whether writes carry no conditions: the last of two writers wins. */
   readonly noConditions?: boolean | undefined;
   /** The KMS key that encrypts what is written. */
   readonly kmsKeyId?: string | undefined;
-  /** Whether requests say that we pay for them. */
+  /** Whether the caller pays for requests to buckets of the kind "requester pays". */
   readonly requesterPays?: boolean | undefined;
 }
 

@@ -10,7 +10,7 @@ export function addWorker(program: Command, context: CommandContext): void {
     .command('worker')
     .summary('do the jobs of the queue, until it is stopped')
     .description(
-      'Takes jobs from the queue that $TRANSSHIP_QUEUE_URL names and does them, until it gets SIGTERM or SIGINT: then it gives unfinished jobs back at once and ends with 0, or with 1 after 20 seconds where a service does not answer; a second signal ends it on the spot, and loses nothing but time. Tells of its work by lines of JSON on stdout: logs, and metrics as docs/metrics.md has them. With $TRANSSHIP_HEALTH_PORT it answers health checks on loopback.',
+      'Takes jobs from the queue that $TRANSSHIP_QUEUE_URL names and does them, until it gets SIGTERM or SIGINT: then it gives unfinished jobs back at once and ends with 0, or with 1 after 20 seconds where a service does not answer; a second signal ends it on the spot, and loses nothing but time. Writes lines of JSON to stdout: logs, and metrics as docs/metrics.md has them. With $TRANSSHIP_HEALTH_PORT it answers health checks on loopback.',
     )
     .addOption(new Option('--slots <n>', 'jobs at once (default: $TRANSSHIP_SLOTS, or 2)').argParser(parseSlots))
     .action(async (flags: WorkerFlags) => context.runWorker({ slots: flags.slots }));

@@ -59,11 +59,11 @@ export interface WalkOptions extends Abortable {
 
 /** Indexes within indexes: more than anybody makes. */
 const MAX_DEPTH = 16;
-/** Manifests that refer to one image, also by way of each other: far more than the signatures and SBOMs of one. */
+/** The most manifests that refer to one image, directly or through each other: far more than its signatures and SBOMs. */
 export const MAX_REFERRERS = 1000;
-/** A signature of an SBOM of an image is 2 deep. */
+/** How deep referrers of referrers are followed. A signature of an SBOM of an image is 2 deep. */
 const MAX_REFERRER_DEPTH = 3;
-/** How a referrer fails that is listed and not there, or wrong. */
+/** The codes of a referrer that is listed and does not exist, or is broken. */
 const UNREADABLE = ['NOT_FOUND', 'INVALID', 'UNSUPPORTED', 'CORRUPT'] as const;
 /** Memory bound of one graph: an index of 4 MiB could name some 10,000 manifests of 4 MiB each. */
 const MAX_GRAPH_BYTES = 128 * 1024 * 1024;
@@ -82,7 +82,7 @@ export async function walk(source: Source, roots: readonly Root[], options: Walk
   return foreign.length === 0 ? graph : { ...graph, foreignHere: await presentIn(source, foreign, options) };
 }
 
-/** Those of `blobs` that the source hands out. One that it refuses is not there; that it cannot be asked is a failure. */
+/** The digests of those `blobs` that the source hands out. A blob that it refuses is not there; a source that cannot be asked is a failure. */
 export async function presentIn(
   source: Source,
   blobs: readonly Descriptor[],
@@ -294,7 +294,7 @@ class Walker {
       depth > MAX_REFERRER_DEPTH
         ? `they refer to each other more than ${MAX_REFERRER_DEPTH} deep`
         : `there are more than ${MAX_REFERRERS}`;
-    const message = `not all manifests that refer to the image ${this.#image === undefined ? '' : shortDigest(this.#image)} come along: ${why}`;
+    const message = `not all manifests that refer to the image ${this.#image === undefined ? '' : shortDigest(this.#image)} are copied: ${why}`;
     this.#options.report?.({ type: 'warning', message });
   }
 

@@ -19,9 +19,12 @@ export interface ReadOptions extends Abortable {
   readonly ahead?: Limit | undefined;
 }
 
-/** Failures in a row, without one new byte between them, until the read gives up. Bodies that are too slow count apart, as each brings some bytes. */
+/**
+ * Failures in a row, without one new byte between them, until the read gives up. Bodies that are too slow count apart, since each brings some
+ * bytes.
+ */
 const ATTEMPTS = 6;
-/** Less than this in the time that the source lets its reader wait is a body that is too slow. */
+/** A body that brings less than this while its reader waits for it is too slow. */
 const LEAST_BYTES_PER_SECOND = 1024;
 const RATE_SECONDS = 300;
 
@@ -134,7 +137,7 @@ async function waitAfter(
   await clock.sleep(delayMs, { signal });
 }
 
-/** How fast a source gives bytes. The time that their reader takes for them does not count. */
+/** How fast a source gives bytes. The time that the reader takes to use them does not count. */
 class Rate {
   readonly #clock: Clock;
   #askedAtMs: number;
@@ -151,7 +154,7 @@ class Rate {
     this.#askedAtMs = this.#clock.now();
   }
 
-  /** How the source did in the time that is over with these bytes; undefined while it goes on. */
+  /** Counts bytes that arrived. Returns how fast the source was once the reader has waited `RATE_SECONDS`, and begins anew; undefined before. */
   arrived(bytes: number): 'slow' | 'fast' | undefined {
     const nowMs = this.#clock.now();
     this.#waitedMs += nowMs - this.#askedAtMs;

@@ -6,8 +6,8 @@ import type { Reference } from '../oci/reference.ts';
 
 /**
  * Whether the key of an archive says the same name as the archive itself, as the key of a backup does: it ends in `{repository}/{tag}`. What
- * stands before that, below the prefix that was asked for, must be what templates make of the registry (`{regionName}` in the default one)
- * or of the day, and may have folders before it. A key inside the folder of another repository is therefore not one: its own registry comes first.
+ * stands before that, below the prefix that was asked for, must be what templates make of the registry (`{regionName}` in the default one) or of
+ * the day, and may have folders before it. A key inside the folder of another repository is therefore not one: its own registry comes first.
  */
 export function isNamedByKey(location: Location, prefix: string, image: Reference): boolean {
   const path = location.transport === 's3' ? location.key : location.transport === 'archive' ? location.path : '';
@@ -29,7 +29,7 @@ function isOfRegistry(segment: string): boolean {
   return /^[a-z]{2,4}(?:-[a-z]+)+-\d+$|\.|[:_]\d+$|^localhost$|^\d{12}$/.test(segment);
 }
 
-/** Whether `{date}` can have made it. */
+/** Whether `{date}` can have made the segment. */
 function isDate(segment: string): boolean {
   return /^\d{4}-\d{2}-\d{2}$/.test(segment) && !Number.isNaN(Date.parse(segment));
 }

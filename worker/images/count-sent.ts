@@ -1,6 +1,6 @@
 import type { Report } from '../util/events.ts';
 
-/** A report that counts. */
+/** Events on their way, and a count of what they report. */
 interface SentCounter {
   readonly report: Report;
   /** Bytes that were reported as sent. */

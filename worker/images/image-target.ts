@@ -31,11 +31,11 @@ export interface StoredObject {
 
 /** Bytes of an image that a write did not have to send. */
 export interface UnsentBytes {
-  /** Those that a registry took from a repository of its own, or that an interrupted upload had stored. */
+  /** Bytes that a registry took from a repository of its own, or that an interrupted upload had stored. */
   readonly bytesReused: number;
-  /** Those that were there before, whole. */
+  /** Bytes of blobs, manifests or a whole archive that were there before. */
   readonly bytesSkipped: number;
-  /** The most that a write would send. Absent but for a dry run. */
+  /** The most that a write would send. Only in a dry run. */
   readonly bytesToSend?: number | undefined;
   /** The parts of an interrupted upload that were there. Absent where none were. */
   readonly resumed?: ResumedParts | undefined;

@@ -24,7 +24,7 @@ interface SettingsRequest {
   readonly force?: boolean | undefined;
 }
 
-/** Where the settings of a repository belong whose archive is at `archive`. */
+/** Where the settings of a repository belong that has an archive at `archive`. */
 export function settingsBeside(archive: Extract<Location, { transport: 's3' }>): typeof archive {
   return { ...archive, key: posix.join(posix.dirname(archive.key), SETTINGS_NAME) };
 }

@@ -7,6 +7,7 @@ import { layoutOf } from './archive-target.ts';
 import type { OperationOptions, StandardStreams } from './backends.ts';
 import type { ImageTarget } from './image-target.ts';
 
+/** How standard output is written. */
 export interface StreamTargetRequest {
   readonly streams: StandardStreams;
   /** Plans, and writes nothing. Default false. */

@@ -80,7 +80,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   }
 }
 
-/** Consumes the queue of requests before that of jobs, and has one slot more for a request that need not wait for the end of a copy. */
+/** Consumes requests before jobs. One more slot takes requests alone, so that a request does not wait for the end of a copy. */
 async function consumeAll(
   { queue, requests }: Service,
   handle: Handle,

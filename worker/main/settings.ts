@@ -25,11 +25,11 @@ export interface Settings {
   readonly concurrency: number | undefined;
   /** Of the deployed system; only commands that need it miss it. */
   readonly queueUrl: string | undefined;
-  /** Of requests by hand. Default: they go to the queue of all others. */
+  /** The queue of requests by hand; absent: they are in the queue of jobs. */
   readonly requestQueueUrl: string | undefined;
   readonly deadLetterQueueUrl: string | undefined;
   readonly table: string | undefined;
-  /** What requests by hand may write to beside what rules name; absent: not known. */
+  /** What requests by hand may write to beside what rules name, each as `parseAllowed` returns it; absent: not known. */
   readonly allow: readonly string[] | undefined;
   /** Jobs at once of one worker. Default 2. */
   readonly slots: number;

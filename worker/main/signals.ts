@@ -6,8 +6,8 @@ import { STOP_SECONDS } from '../util/stop.ts';
 const SAME_SIGNAL_MS = 500;
 
 /**
- * Fires with the first SIGINT or SIGTERM; a second one ends the process at once, and so does what has not ended `STOP_SECONDS` after the first,
- * with 1. To be called before anything is loaded: the first process of a container gets no signal that it does not wait for.
+ * Fires with the first SIGINT or SIGTERM. A second one ends the process at once, with 130. A process that has not ended `STOP_SECONDS` after
+ * the first is ended with 1. Call this before anything is loaded: the first process of a container gets no signal that it does not wait for.
  */
 export function stopOnSignals(): AbortSignal {
   const stop = new AbortController();
@@ -25,7 +25,7 @@ export function stopOnSignals(): AbortSignal {
   return stop.signal;
 }
 
-/** Its timer does not keep the process from ending earlier. */
+/** Ends the process after `STOP_SECONDS`. The timer does not keep it from ending earlier. */
 function endLate(signal: NodeJS.Signals): void {
   AbortSignal.timeout(STOP_SECONDS * 1000).addEventListener('abort', () => {
     process.stderr.write(

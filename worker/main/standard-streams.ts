@@ -13,7 +13,7 @@ import { Failure } from '../util/failure.ts';
 const STDIN = 0;
 const STDOUT = 1;
 
-/** The streams of this process. What is kept of the input is in a folder of `temporary`, which `opened` removes. */
+/** The streams of this process. A pipe is kept in a folder of `temporary`, which is removed with `opened`. */
 export function standardStreams(
   temporary: Backends['temporary'],
   opened: AsyncDisposableStack,
@@ -37,7 +37,7 @@ async function openInput(
   options: Abortable,
 ): ReturnType<StandardStreams['input']> {
   if (isatty(STDIN))
-    throw new Failure('INVALID', 'standard input is a terminal: pipe an archive into it, or name the file');
+    throw new Failure('INVALID', 'read standard input: it is a terminal: pipe an archive into it, or name the file');
   // a redirected file can be read in any order as it is
   if (fstatSync(STDIN).isFile()) return { store: openFiles('/dev'), key: 'stdin' };
   const { path, freeBytes = Infinity } = opened.use(await temporary());
@@ -57,7 +57,7 @@ async function openInput(
   return { store: openFiles(path), key };
 }
 
-/** INVALID for a body without bytes, UNSUPPORTED as soon as there are more than `limit`. */
+/** `body`, with at least one byte, else INVALID, and at most `limit`, else UNSUPPORTED as soon as there are more. */
 async function* atMost(body: Bytes, limit: number, folder: string): Bytes {
   let size = 0;
   for await (const chunk of body) {
@@ -65,23 +65,24 @@ async function* atMost(body: Bytes, limit: number, folder: string): Bytes {
     if (size > limit) {
       throw new Failure(
         'UNSUPPORTED',
-        `standard input has more than the ${limit} bytes that are free in ${folder}: set TMPDIR to a folder with more space, or name a file`,
+        `read standard input: it has more than the ${limit} bytes that are free in ${folder}: set TMPDIR to a folder with more space, or name a file`,
       );
     }
     yield chunk;
   }
-  if (size === 0) throw new Failure('INVALID', 'standard input is empty: the program before it wrote no archive');
+  if (size === 0)
+    throw new Failure('INVALID', 'read standard input: it is empty: the program before it wrote no archive');
 }
 
 async function writeOutput(body: Bytes, options: Abortable): Promise<void> {
   if (isatty(STDOUT))
-    throw new Failure('INVALID', 'standard output is a terminal: redirect it into a file or to a program');
+    throw new Failure('INVALID', 'write standard output: it is a terminal: redirect it to a file or a program');
   for await (const chunk of body) {
     if (chunk.byteLength > 0) await orAborted(written(chunk), options);
   }
 }
 
-/** Resolves when the chunk has left this process, so that a reader that went away is not noticed too late. */
+/** Resolves when the chunk has left this process, so that the next one is not read for a reader that is gone. */
 async function written(chunk: Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
     process.stdout.write(chunk, (error) => {

@@ -22,7 +22,7 @@ export interface WriteOptions extends Abortable {
   readonly condition?: Condition | undefined;
   readonly metadata?: Readonly<Record<string, string>> | undefined;
   readonly contentType?: string | undefined;
-  /** Gets the bytes of the object that each request hands to the store, also those of a request that fails or is repeated. */
+  /** Called with the number of bytes that each request hands to the store, even if the request fails or is repeated. */
   readonly onSent?: ((bytes: number) => void) | undefined;
 }
 
@@ -76,7 +76,7 @@ export interface Upload {
   readonly partSize: number;
   /** How many parts there are: numbered from 1. */
   readonly parts: number;
-  /** Every part that is stored already, with its CRC-32 (IEEE, as an unsigned number) where the store tells it. Grows as parts are stored. */
+  /** Every part that is stored already, with its CRC-32 (IEEE, as an unsigned number) where the store has it. Grows as parts are stored. */
   readonly done: ReadonlyMap<number, number | undefined>;
 
   /** Whether part `number` is stored already with exactly these bytes. */

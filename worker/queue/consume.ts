@@ -45,7 +45,7 @@ const DEFAULT_VISIBILITY_SECONDS = 120;
 const MARGIN = 1 / 12;
 /** A message is visible again 12 hours after it was received, however it is extended: API_ChangeMessageVisibility. */
 const HANDOVER_MS = (11 * 60 + 45) * 60_000;
-/** A job that has not ended so long after it had to is left behind. Of the time that a stop has, the queue gets the rest to take the message back. */
+/** A job that has not ended this long after it had to is left behind. The rest of the time that a stop has is for giving the message back. */
 const GRACE_MS = (STOP_SECONDS * 1000) / 2;
 /** What was told to stop in this process, and only has to hear of it. */
 const SHORT_MS = 5000;
@@ -54,7 +54,7 @@ const SETTLE_ATTEMPTS = 5;
 /**
  * Does the messages of a queue, as many at once as there are slots, until `stopping` fires and what ran has ended. A slot that is free is
  * filled at once, whatever the others do; there is one receive at a time, and none without a free slot. The visibility of each message is
- * extended while its job runs; where that fails, the job is aborted, and somebody else gets the message.
+ * extended while its job runs; where that fails, the job is aborted, and another worker gets the message.
  *
  * `signal` aborts what runs and gives it back as soon as it has ended, or after 10 seconds. Never rejects but for options that are INVALID:
  * neither a job nor the queue can end it.
@@ -245,7 +245,7 @@ class Consumer {
     } catch (error) {
       if (over.aborted) return;
       const failure = isFailure(error, 'CONFLICT') ? error : conflict(delivery, error);
-      this.#warn(`${failure.message}; its job is stopped, and somebody else does it`);
+      this.#warn(`${failure.message}; its job is stopped, and another worker does it`);
       lost.abort(failure);
     }
   }

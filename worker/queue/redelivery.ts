@@ -12,7 +12,7 @@ const MAX_DELIVERIES = 10;
 /** https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html */
 const MAX_DELAY_SECONDS = 900;
 
-/** Whether the message is replaced by another the next time. */
+/** Whether the message has been delivered so often that the next retry replaces it by another. */
 export function isReplacedNext({ receiveCount }: Delivery): boolean {
   return receiveCount >= MAX_DELIVERIES;
 }

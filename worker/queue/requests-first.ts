@@ -1,6 +1,6 @@
 import type { Queue } from './queue.ts';
 
-/** Takes the messages of `requests` before those of `jobs`. What is sent goes to `jobs`, and what is counted is there. */
+/** A queue that receives the messages of `requests` before those of `jobs`. It sends to `jobs`, and counts the messages there. */
 export function requestsFirst(requests: Queue, jobs: Queue): Queue {
   return {
     name: jobs.name,

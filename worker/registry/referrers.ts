@@ -178,7 +178,7 @@ export class Referrers {
     return Array.isArray(manifests) ? manifests : [];
   }
 
-  /** The descriptors that `entries` are, by digest. Says in `passedOver` why others are none. */
+  /** The descriptors among `entries`, by digest. Adds to `passedOver` why the others are not descriptors. */
   #distinct(entries: readonly unknown[], passedOver: string[]): ReadonlyMap<Digest, Descriptor> {
     const found = new Map<Digest, Descriptor>();
     for (const entry of entries) {
@@ -193,7 +193,7 @@ export class Referrers {
     return found;
   }
 
-  /** `listed` with the size it really has. Why it is passed over when it is not there or refers to something else. */
+  /** `listed` with the size that it really has; or, as a string, why it is passed over: it is not there, or refers to something else. */
   async #checked(listed: Descriptor, subject: Digest, options: Abortable): Promise<Descriptor | string> {
     // ECR's list was never seen to be wrong, and asking would move the last pull time
     if (this.#context.ecr !== undefined || !isManifestType(listed.mediaType)) return listed;

@@ -139,7 +139,7 @@ export class RegistryRepository implements Source, Target {
       try {
         const head = await transport.send({ ...request, method: 'HEAD', accept: [200, 404] }, options);
         const length = head.header('content-length');
-        // a proxy that compresses says the length of what it would send
+        // a proxy that compresses gives the length of what it would send
         const isLength = length !== undefined && encodingsOf(head).length === 0;
         return head.status === 200 && (!isLength || Number(length) === descriptor.size);
       } catch (error) {
@@ -214,8 +214,8 @@ export class RegistryRepository implements Source, Target {
 }
 
 /**
- * The body of a small blob, such as a config, that may have a Content-Encoding which was not asked for: without it, unless the body has the
- * size of the blob as it is. A layer may be stored compressed, and with that header.
+ * The body of a small blob, such as a config, whose answer has a Content-Encoding that was not asked for. A body of the blob's own size is the
+ * blob, which may be stored compressed and with that header. Any other is decoded.
  */
 async function smallBlob(
   what: string,

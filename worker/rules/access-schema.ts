@@ -46,7 +46,7 @@ export const AllowSchema = z
   .array(textOf(parseAllowed, 'The host of a registry, `s3://bucket`, or an account whose ECR registries are meant.'))
   .describe('Where requests by hand may write beside what rules write to.');
 
-/** What of a file is stored beside its rules. */
+/** The part of a rules file that is stored beside its rules. */
 export const StoredAccessSchema = mapping({ registries: AccessSchema.optional(), allow: AllowSchema.optional() });
 
 /** What is wrong with the access to each registry as a whole. The access to one is checked even where that to another cannot be read. */

@@ -89,7 +89,7 @@ const BackupSchema = mapping({
     .boolean()
     .default(true)
     .describe(
-      'Settings of repositories of Amazon ECR beside the archives. A run that cannot read or store them is not a good one.',
+      'Whether the settings of Amazon ECR repositories are stored beside their archives. A run that cannot read or store them is not a good one.',
     ),
 });
 

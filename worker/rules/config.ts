@@ -53,7 +53,7 @@ export function formatRule(rule: Rule): string {
   return JSON.stringify(documentOf(rule));
 }
 
-/** What a file says of registries and targets beside its rules. */
+/** The part of a rules file that is stored beside its rules. */
 type ConfigAccess = Pick<Config, 'registries' | 'allow'>;
 
 /** Reads what `formatAccess` wrote. INVALID with every fault. */
@@ -71,7 +71,7 @@ export function parseAccess(document: string): ConfigAccess {
   );
 }
 
-/** Access to registries, and what requests may write to, as JSON: equal for equal access. */
+/** Access to registries, and what requests may write to, as JSON: equal strings for equal access. */
 export function formatAccess({ registries, allow }: ConfigAccess): string {
   const hosts = Object.entries(registries).sort(([a], [b]) => compareStrings(a, b));
   return JSON.stringify({

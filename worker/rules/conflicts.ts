@@ -44,7 +44,7 @@ const MAX_CONFLICTS = 50;
  * distinguishes, `latest` and `maxAgeDays` unless the other rule takes every tag, and different images that end up at one destination. When
  * rules run, the state decides: a destination belongs to the rule that wrote it (owner.ts).
  *
- * @param options `nowMs`: rules that have expired by then have no conflict with others. Default: none has
+ * @param options `nowMs`: rules that have expired by then conflict with no other. Default: no rule has expired
  */
 export function checkConflicts(
   rules: readonly RuleInFile[],

@@ -5,7 +5,7 @@ export interface Config {
   readonly version: 1;
   /** How registries are reached, by host. */
   readonly registries: Access;
-  /** Where requests by hand may write beside what rules write to: hosts, `s3://bucket`, and accounts, for their ECR registries. */
+  /** Where requests by hand may write beside what rules write to, as `parseAllowed` reads it. Empty: nowhere else. */
   readonly allow: readonly string[];
   readonly rules: readonly Rule[];
 }
@@ -60,7 +60,7 @@ export interface CopyRule extends RuleCommon {
   readonly referrers: boolean;
   /** Settings of repositories that have to be created, as `repository.json` has them; false: none are created. Absent: as ECR has it. */
   readonly create?: Readonly<Record<string, unknown>> | false | undefined;
-  /** False: settings of repositories are not wanted beside their archives. Absent: a run of a backup owes them. */
+  /** `backup` only. False: settings of repositories are not stored beside their archives. Absent: a run stores them, or is not a good one. */
   readonly settings?: false | undefined;
 }
 

@@ -147,10 +147,10 @@ export function tagMatcher(pattern: string): (tag: string) => boolean {
 
 const CLASS = String.raw`\[[!^]?[A-Za-z0-9._-]+\]`;
 const PIECE = String.raw`(?:[A-Za-z0-9._*?-]|${CLASS})`;
-/** What shells have beside it, such as `+(a)` and `{1..3}`, is left to regular expressions. */
+/** The globs that are supported. The rest of what shells have, such as `+(a)` and `{1..3}`, is left to regular expressions. */
 const GLOB = new RegExp(String.raw`^(?:${PIECE}|\{${PIECE}*(?:,${PIECE}*)+\})+$`);
 
-/** The regular expression that a glob stands for. Throws what `invalid` makes of the reason where it is none. */
+/** The regular expression that a glob stands for. Throws what `invalid` makes of the reason for a pattern that is not a glob. */
 function globSource(pattern: string, invalid: (why: string) => Failure): string {
   if (pattern === '') throw invalid('it is empty');
   if (pattern.startsWith('!')) throw invalid('what is not wanted goes under "exclude"');
@@ -165,7 +165,7 @@ function globSource(pattern: string, invalid: (why: string) => Failure): string 
   return `^${source}$`;
 }
 
-/** Beside `*`. Everything else stands for itself in both. */
+/** What the pieces of a glob other than `*` are in a regular expression. Everything else stands for itself in both. */
 const GLOB_PIECES: Readonly<Record<string, string>> = {
   '?': '.',
   '.': String.raw`\.`,

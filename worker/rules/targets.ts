@@ -8,7 +8,7 @@ import { parseRegistryHost, registryName } from './sources.ts';
 
 /** The registries and buckets that requests by hand may write to: those that copy rules write to, and those that `allow` names. */
 export class AllowedTargets {
-  /** `s3://bucket`, the name of a registry, or an account of AWS. */
+  /** As `parseAllowed` returns them. */
   readonly #names = new Set<string>();
 
   /** INVALID for an entry of `allow` that `parseAllowed` refuses. */
@@ -23,10 +23,10 @@ export class AllowedTargets {
     }
   }
 
-  /** Why a request may not write to `location`: DENIED, with what to do about it. Undefined where it may. INVALID for what is no location. */
+  /** The failure of a request to write to `location`: DENIED, with what to do. Undefined where it may. Throws INVALID for what is no location. */
   refusal(location: string): Failure | undefined {
     const parsed = parseDestination(location);
-    // a worker reaches no other, and reports that itself
+    // a worker reaches no other transport, and reports that itself
     if (parsed.transport !== 's3' && parsed.transport !== 'docker') return undefined;
     const name = parsed.transport === 's3' ? `s3://${parsed.bucket}` : registryName(parsed.reference.registry);
     const account = parsed.transport === 's3' ? undefined : ecrHost(name)?.account;

@@ -175,7 +175,7 @@ export function offsetsIn(document: Document): (path: Path) => number {
   };
 }
 
-/** The members of a mapping by their keys; of a key that is there twice the first. */
+/** The members of a mapping by their keys; for a key that occurs twice, the first. */
 function membersOf(mapping: YAMLMap): ReadonlyMap<PropertyKey, Pair> {
   const members = new Map<PropertyKey, Pair>();
   for (const pair of mapping.items) {

@@ -13,7 +13,7 @@ import { quote } from '../util/text.ts';
 import { readableRules } from './readable-rules.ts';
 import type { Service } from './service.ts';
 
-/** What requests may write to, by the stored rules, their `allow`, and the settings of this process. */
+/** What requests may write to, by the stored rules, the stored `allow`, and the settings of this process. */
 export async function allowedTargets(
   { state, allow = [] }: Pick<Service, 'state' | 'allow'>,
   options: Abortable,
@@ -24,11 +24,11 @@ export async function allowedTargets(
 }
 
 /**
- * The job that a request asks for, as it may be done. A process that may send to the queue is trusted with what rules and settings name, and
- * with nothing else. Without `targets` only what they do not decide is judged.
+ * The job that a request asks for, as it may be done: its repository policy is rewritten so that it can be read in one way only. A process that
+ * may send to the queue is trusted with what rules and settings name, and with nothing else. Without `targets`, every target is accepted.
  *
  * - DENIED: a target is not allowed, or the settings of new repositories give access to other accounts than the target's
- * - INVALID: a repository policy that cannot be read, an image for the key of a repository's settings, or settings for another key
+ * - INVALID: the repository policy cannot be read, an image has the key of a repository's settings, or settings have another key
  */
 export function judgeRequest<J extends CopyJob | RestoreJob | SettingsJob>(
   job: J,

@@ -6,15 +6,15 @@ import type { Abortable } from '../util/abort.ts';
 export interface Service {
   readonly state: StateStore;
   readonly queue: Queue;
-  /** What people ask for by hand, which workers take first. Absent: it is in `queue` with everything else. */
+  /** Requests by hand, which workers take first. Absent: they are in `queue`. */
   readonly requests?: Queue | undefined;
   /** The dead-letter queue: messages that cannot be done, each with the reason. */
   readonly deadLetters: Queue;
-  /** What requests by hand may write to beside what rules name, as `parseAllowed` reads it. Absent: not known here; to a worker that is nothing. */
+  /** What requests by hand may write to beside what rules name, as `parseAllowed` reads it. Absent: not known; a worker then allows nothing else. */
   readonly allow?: readonly string[] | undefined;
 }
 
-/** About how many messages there are that workers take. */
+/** About how many messages wait for workers, are in flight or are delayed, over both queues. */
 export async function countMessages(
   { queue, requests }: Pick<Service, 'queue' | 'requests'>,
   options: Abortable = {},

@@ -82,7 +82,7 @@ function lostLease(destination: DestinationKey): Failure {
   );
 }
 
-/** Changes the list of dead letters. False where the item is not as expected, whatever its letters. */
+/** Changes the list of dead letters. False, without a change, where the item is not as `expected`. */
 async function changeLetters(
   table: Table,
   destination: DestinationKey,

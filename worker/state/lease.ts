@@ -10,9 +10,9 @@ import { findNumber, findText, type Expected, type Key, type Table } from './tab
 const FORGOTTEN_AFTER_SECONDS = 7 * 24 * 3600;
 /** A lease that takes longer to give back is left to expire. */
 const RELEASE_MS = 5000;
-/** A lease is renewed so often in its time, whether or not earlier requests were answered. */
+/** How often a lease is renewed in its time, whether or not earlier requests were answered. */
 const RENEWALS = 3;
-/** After a renewal that failed the next one follows so much earlier. */
+/** By this factor the next renewal follows sooner after one that failed. */
 const SOONER = 8;
 /** The share of its time after which a lease that was not renewed counts as lost: what is on its way to a server has the rest to arrive. */
 const PROVED = 0.9;
@@ -70,7 +70,7 @@ export class HeldLease implements Lease {
   readonly #over: AbortSignal;
   /** Ends the timer of the latest proof. */
   #proof = new AbortController();
-  /** What `leaseUntilMs` of the item may be: as it was proved last, and what was asked for since, in this order. */
+  /** The values that `leaseUntilMs` of the item may have: the one that was proved last, and those that were asked for since, in this order. */
   #untilMs: number[] = [];
   #renewing: Promise<void> = Promise.resolve();
   #back: Promise<void> | undefined;
@@ -173,7 +173,7 @@ export class HeldLease implements Lease {
     await Promise.all(asked);
   }
 
-  /** Until the next renewal is due, whether or not this one is answered by then. False when the lease is over. */
+  /** Waits until the next renewal is due, whether or not this one is answered by then. False when the lease is over. */
   async #untilNext(renewing: Promise<boolean>): Promise<boolean> {
     const failed = new AbortController();
     void renewing.then((isRenewed) => (isRenewed ? undefined : failed.abort()));
@@ -182,7 +182,7 @@ export class HeldLease implements Lease {
     return failed.signal.aborted ? this.#pause(intervalMs / SOONER) : isDue;
   }
 
-  /** False when the lease is over. Ends early when the signal fires. */
+  /** Waits, less long when the signal fires. False when the lease is over. */
   async #pause(ms: number, signal?: AbortSignal): Promise<boolean> {
     await this.#clock.sleep(ms, { signal: anyOf(this.#over, signal) }).catch(() => undefined);
     return !this.#over.aborted;

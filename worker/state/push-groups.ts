@@ -7,15 +7,15 @@ import type { RunStore } from './run-store.ts';
 import type { GatheredPush, PushGroup, Run } from './state.ts';
 import { findNumber, findText, keyOf, type Item, type Table } from './table.ts';
 
-/** A run that has so many is not added to. Each takes some 150 bytes of the run's item. */
+/** A run with this many pushes takes no more. Each takes some 150 bytes of the run's item. */
 const MAX_PUSHES = 500;
-/** An item that is of no use any more may be cleared away then. */
+/** How long after its last push an item may be cleared away. */
 const FORGOTTEN_AFTER_SECONDS = 24 * 3600;
 
 /**
  * Pushes that are planned by one run. An item for each repository of a rule names the run that gathers its pushes, and until when. The pushes
- * are in the item of the run, each added on the condition that the run is not closed: so one that was added before `close` is returned by it,
- * and one that comes later finds the run closed and begins another.
+ * are in the item of the run, each added on the condition that the run is not closed. So `close` returns every push that was added before it,
+ * and a push that comes later finds the run closed and begins another.
  */
 export class PushGroups {
   readonly #table: Table;
@@ -41,7 +41,7 @@ export class PushGroups {
         const run = await this.#runs.begin({ id: current, rule, trigger: 'push' }, options);
         if (await this.#add(current, push, options)) return run;
       }
-      // its own run may be closed without it, where a process took too long between two writes
+      // its own run was closed without it when a process took too long between two writes
       const run = isOwn ? `${own}-${randomUUID().slice(0, 8)}` : own;
       const ttl = Math.ceil(untilMs / 1000) + FORGOTTEN_AFTER_SECONDS;
       await this.#table.update(key, { set: { run, untilMs, ttl } }, { run: current }, options);
@@ -52,7 +52,7 @@ export class PushGroups {
     return pushesOf(await this.#runs.change(run, { set: { pushesClosed: true } }, options));
   }
 
-  /** False when the run is closed or full. A push that it has already is added. */
+  /** False when the run is closed or full. True, without a write, for a push that it has already. */
   async #add(run: string, push: GatheredPush, options?: Abortable): Promise<boolean> {
     const key = runKey(run);
     for (;;) {

@@ -15,7 +15,8 @@ const STATES: readonly JobState[] = [...OPEN, 'done', 'skipped', 'gone', 'failed
 export const ALL_RUNS = 'RUNS';
 /** What the `sk` of an entry in a list of runs begins with. */
 export const LISTED = 'RUN#';
-/** What the `sk` of every entry of a run that began at that time, or later, begins with or comes after. */
+
+/** The least `sk` that an entry of a run can have which began at that time or later. */
 export function listedFrom(startedAtMs: number): string {
   return `${LISTED}${String(startedAtMs).padStart(15, '0')}`;
 }

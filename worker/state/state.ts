@@ -60,11 +60,11 @@ export interface SyncRecord extends DestinationKey {
   readonly etag?: string | undefined;
   readonly run: string;
   readonly rule?: string | undefined;
-  /** Whether a dead letter tells of a failure there since. Not recorded: recording a destination ends its failures. */
+  /** Whether a dead letter reports a failure there since. `record` ignores it: recording a destination ends its failures. */
   readonly failing?: true | undefined;
 }
 
-/** A dead letter that tells of a failure at a destination. */
+/** A dead letter that reports a failure at a destination. */
 export interface Letter {
   /** The code of the failure. */
   readonly cause: string;
@@ -85,11 +85,11 @@ export interface Destinations {
   record(record: SyncRecord, lease: Lease, options?: Abortable): Promise<void>;
   /** Remembers that the destination was as `record` says at `lookedAtMs`. Does nothing where it was recorded again since. Idempotent. */
   looked(record: SyncRecord, lookedAtMs: number, options?: Abortable): Promise<void>;
-  /** The dead letters that tell of failures there since it was recorded, one for each cause. */
+  /** The dead letters that report failures there since it was recorded, one for each cause. */
   letters(key: DestinationKey, options?: Abortable): Promise<readonly Letter[]>;
   /** Remembers a dead letter in the place of an earlier one of the same cause. CONFLICT when `lease` is no longer held. */
   addLetter(key: DestinationKey, letter: Letter, lease: Lease, options?: Abortable): Promise<void>;
-  /** Forgets the dead letters of a job, so that its failure is told anew. Success when there are none. */
+  /** Forgets the dead letters of a job, so that the next failure is a dead letter again. Success when there are none. */
   forgetLetters(key: DestinationKey, job: string, options?: Abortable): Promise<void>;
 }
 
@@ -166,7 +166,7 @@ export interface JobRecord {
   readonly rule?: string | undefined;
   /** Its message: what is sent again when it was lost. */
   readonly body?: string | undefined;
-  /** Of its message, as `fingerprintOf` has it: a message with another one is not this job. Absent: it never had a message. */
+  /** The fingerprint of its message, by `fingerprintOf`: a message with another one is not this job. Absent: it never had a message. */
   readonly fingerprint?: string | undefined;
   /** Times that a worker began it. */
   readonly attempts: number;
@@ -211,12 +211,13 @@ export interface NewRun extends Pick<Run, 'id' | 'rule' | 'trigger'> {
 
 /** A job that is made known. */
 export type NewJob = Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fingerprint' | 'fault'>;
-/** Where pushes are gathered that one run plans. */
+
+/** The pushes of one repository that one run plans for a rule. */
 export interface PushGroup {
   readonly rule: string;
   readonly registry: string;
   readonly repository: string;
-  /** The id of the run that is begun where none gathers them at this moment. */
+  /** The id of the run to begin when no run gathers them at this moment. */
   readonly run: string;
   /** Until when that run gathers others, in milliseconds since 1970. */
   readonly untilMs: number;
@@ -224,7 +225,7 @@ export interface PushGroup {
 
 /** A push as its run keeps it. */
 export interface GatheredPush {
-  /** Of its event. */
+  /** The id of its event. */
   readonly id: string;
   readonly registry: string;
   readonly repository: string;
@@ -232,6 +233,7 @@ export interface GatheredPush {
   readonly digest: string;
 }
 
+/** Which runs `list` returns. */
 export interface RunListOptions extends Abortable {
   /** Default: 50, or all with `unendedSinceMs`. */
   readonly limit?: number | undefined;
@@ -264,7 +266,7 @@ interface RunWriter {
   begin(run: NewRun, options?: Abortable): Promise<Run>;
   /** Adds a push to the run that gathers those of its repository, or begins one. Returns that run. Idempotent while the run gathers. */
   gatherPush(group: PushGroup, push: GatheredPush, options?: Abortable): Promise<Run>;
-  /** Ends the gathering of a run, and returns what was gathered: it is added to no more. Idempotent. */
+  /** Ends the gathering of a run, so that no push is added to it any more, and returns its pushes. NOT_FOUND without the run. Idempotent. */
   closePushes(run: string, options?: Abortable): Promise<readonly GatheredPush[]>;
   /** Makes jobs known as waiting, before they are sent. Those that are known already stay as they are. Returns those that have not ended. */
   addJobs(run: string, jobs: readonly NewJob[], options?: Abortable): Promise<ReadonlySet<string>>;
@@ -292,8 +294,8 @@ interface JobWriter {
     options?: Abortable,
   ): Promise<void>;
   /**
-   * Its message is about to be sent again: it waits from now on. False when it does not wait, or when it changed since `changedAtMs`, where that
-   * is given: another process does it.
+   * Its message is about to be sent again: it waits from now on. False when the job does not wait, or has changed since `changedAtMs`, where that
+   * is given: another process sends it.
    */
   resendJob(run: string, job: string, changedAtMs: number | undefined, options?: Abortable): Promise<boolean>;
   /** Ends a job, once: the first end stays. Ends the run if all are planned and none is left. */

@@ -85,7 +85,7 @@ const ROWS: readonly Row[] = [
     code: 'UNAUTHENTICATED',
     source: S3,
   },
-  // of the key that encrypts an object: not even one that does not exist says that the object does not
+  // of the key that encrypts an object: a key that does not exist must not pass for an object that does not
   { names: ['KMS.Internal', 'KMS.KMSInternal', 'KMS.DependencyTimeout'], code: 'UNAVAILABLE', source: KMS },
   { names: ['KMS.*'], code: 'INVALID', source: KMS },
   { names: ['NoSuchBucket', 'NoSuchKey', '*NotFound'], code: 'NOT_FOUND', source: S3 },

@@ -12,7 +12,7 @@ export type Event =
   | { readonly type: 'blob-progress'; readonly digest: string; readonly bytes: number }
   /** `bytes` more left for the target: those of a request that is repeated count again. */
   | { readonly type: 'bytes-sent'; readonly bytes: number }
-  /** The write of an archive that was interrupted goes on: `parts` of its `total` parts were there. */
+  /** An interrupted write of an archive goes on: `parts` of its `total` parts were there. */
   | { readonly type: 'resumed'; readonly location: string; readonly parts: number; readonly total: number }
   | { readonly type: 'blob-done'; readonly digest: string; readonly bytes: number; readonly outcome: Outcome }
   | { readonly type: 'manifest-done'; readonly digest: string; readonly bytes: number; readonly outcome: Outcome }
@@ -49,7 +49,7 @@ type JobEvent =
       readonly bytesReused?: number;
       readonly bytesSkipped?: number;
     }
-  /** `again`: it is tried again; otherwise a dead letter tells of it. */
+  /** `again`: it is tried again; otherwise a dead letter reports it. */
   | {
       readonly type: 'job-failed';
       readonly job: JobName;

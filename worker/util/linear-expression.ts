@@ -3,7 +3,7 @@ const MAX_STEPS = 10_000;
 /** The most groups inside each other. */
 const MAX_NESTING = 100;
 
-/** What has to hold at one place of the text, or the character that has to be there. */
+/** What has to hold at one place of the string, or the character that has to be there. */
 type Leaf =
   | { readonly kind: 'character'; readonly matches: (character: string) => boolean }
   | { readonly kind: 'place'; readonly holds: (before: string | undefined, after: string | undefined) => boolean };
@@ -14,12 +14,12 @@ type Node =
   | { readonly kind: 'choice'; readonly forms: readonly Node[] }
   | { readonly kind: 'repeat'; readonly part: Node; readonly least: number; readonly most: number };
 
-/** A leaf and the step after it, or a fork into several steps. The first step is the end: the text matches. */
+/** A leaf and the step after it, or a fork into several steps. The first step is the end: the string matches. */
 type Step = { readonly leaf: Leaf; readonly next: number } | { readonly forks: readonly number[] } | undefined;
 
 /**
- * Compiles a regular expression of JavaScript with the flags i, m, s and u, and returns whether it matches anywhere in a text. The time is
- * linear in the text, whatever the expression: all its forms are followed at once (https://swtch.com/~rsc/regexp/regexp1.html), where RegExp
+ * Compiles a regular expression of JavaScript with the flags i, m, s and u, and returns whether it matches anywhere in a string. The time is
+ * linear in the string, whatever the expression: all its forms are followed at once (https://swtch.com/~rsc/regexp/regexp1.html), where RegExp
  * tries one after the other. Throws a SyntaxError as RegExp does, and for what has no such time: lookaheads, lookbehinds and backreferences.
  */
 export function linearExpression(source: string, flags = ''): (text: string) => boolean {

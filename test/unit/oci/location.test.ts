@@ -135,7 +135,7 @@ describe('patterns', () => {
       assert.equal(matchesPattern(pattern, text), expected));
   }
 
-  test('a pattern of many stars takes no longer for a name that it nearly matches', () => {
+  test('a pattern of many stars is compared in linear time with a name that it nearly matches', () => {
     const begun = process.threadCpuUsage();
     assert.equal(matchesPattern(`${'*a'.repeat(50)}*b`, 'a'.repeat(255)), false);
     assert.ok(process.threadCpuUsage(begun).user < 500_000);

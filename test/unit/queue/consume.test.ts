@@ -336,7 +336,7 @@ describe('while a job runs', () => {
     expect(callsOf('DeleteMessage')).toEqual([]);
     expect(callsOf('ChangeMessageVisibility 0')).toEqual([]);
     expect(warnings()).toEqual([
-      'set the visibility of message-1 of memory: it is ours no longer; its job is stopped, and somebody else does it',
+      'set the visibility of message-1 of memory: it is ours no longer; its job is stopped, and another worker does it',
     ]);
     second?.end();
     await clock.advance(0);
@@ -364,7 +364,7 @@ describe('while a job runs', () => {
     expect(job(0).signal.aborted).toBe(false);
   });
 
-  test('beats whose answers take longer than the time between them keep it', async () => {
+  test('keeps its message while the answers to extensions take longer than the time between two of them', async () => {
     await start({ queue: delivering(() => ({ extend: async () => clock.sleep(45 * SECOND) })) });
     await send('a');
     await clock.advance(20 * MINUTE);

@@ -80,7 +80,7 @@ describe('patterns', () => {
 });
 
 describe('a tag that nearly matches', () => {
-  test.each([`${'*a'.repeat(8)}*b`, '/^(a+)+$/', '/(?:a|a)*b$/'])('takes no time of %s', (pattern) => {
+  test.each([`${'*a'.repeat(8)}*b`, '/^(a+)+$/', '/(?:a|a)*b$/'])('is refused at once by %s', (pattern) => {
     const matches = tagMatcher(pattern);
     const begun = process.threadCpuUsage();
     expect(matches(`${'a'.repeat(127)}.`)).toBe(false);

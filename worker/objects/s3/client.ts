@@ -73,7 +73,7 @@ const MAX_SOCKETS = 64;
 const CONNECT_TIMEOUT_MS = 10_000;
 /** Without a byte in either direction. S3 sends spaces while it works on a long Complete. */
 const STALL_TIMEOUT_MS = 60_000;
-/** Endpoints where every bucket has a host name of its own. Others need names and certificates for that, which most do not have. */
+/** Endpoints where every bucket has a host name of its own. Most others lack the names and certificates for that. */
 const AMAZON = /(?:^|\.)(?:amazonaws\.com(?:\.cn)?|api\.aws)$/u;
 const REFUSED: Readonly<Record<Feature, string>> = {
   checksums:
@@ -230,7 +230,7 @@ function leaveBodiesUnsigned(client: S3Client): void {
   );
 }
 
-/** Shows the headers of every answer to `dialect`. */
+/** Lets `dialect` learn from the headers of every answer. */
 function hearAnswers(client: S3Client, dialect: Dialect): void {
   client.middlewareStack.add(
     (next) => async (args) => {

@@ -7,6 +7,7 @@ export type Feature =
   /** `If-Match` and `If-None-Match` of writes. Without it: a look right before the write. */
   | 'conditions';
 
+/** Which features requests carry. */
 export type Takes = Readonly<Record<Feature, boolean>>;
 
 /** The headers that tell servers apart. */
@@ -19,12 +20,13 @@ export class Dialect {
   #server: string | undefined;
   #countsParts = false;
 
-  /** `onRefused` hears of each feature once, when the server has refused it. */
+  /** @param onRefused called once for each feature that the server refuses */
   constructor(takes: Takes, onRefused: (feature: Feature) => void) {
     this.#takes = { ...takes };
     this.#onRefused = onRefused;
   }
 
+  /** What requests carry now. */
   get takes(): Takes {
     return this.#takes;
   }
@@ -39,6 +41,7 @@ export class Dialect {
     return this.#countsParts;
   }
 
+  /** Leaves a feature out from now on, without a call of `onRefused`. */
   leaveOut(feature: Feature): void {
     this.#takes[feature] = false;
   }

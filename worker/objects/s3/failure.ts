@@ -12,7 +12,7 @@ interface S3Call {
   readonly action: string;
   /** A HEAD: S3's answer has no code either, and its status is all there is. Default false. */
   readonly withoutBody?: boolean | undefined;
-  /** The KMS key that the bucket's objects are to be encrypted with. */
+  /** The KMS key that encrypts what is written; absent: as the bucket is set. */
   readonly kmsKeyId?: string | undefined;
   /** Whether the request said that we pay for it. Default false. */
   readonly requesterPays?: boolean | undefined;
@@ -68,8 +68,8 @@ export function isRefusal(error: unknown): error is Failure {
 
 /** CONFLICT of a write to `url` that S3 refused. */
 export function refused(url: string, cause: Failure): Failure {
-  const what = isS3Error(cause, 'NoSuchKey') ? 'was removed' : 'was written by somebody else';
-  return new Failure('CONFLICT', `write ${url}: it ${what} in the meantime`, {
+  const what = isS3Error(cause, 'NoSuchKey') ? 'removed' : 'wrote';
+  return new Failure('CONFLICT', `write ${url}: another process ${what} it in the meantime`, {
     context: cause.context,
   });
 }
@@ -115,12 +115,12 @@ const MEANINGS: readonly Meaning[] = [
   { names: ['NoSuchKey', 'NotFound'], what: 'there is no such object' },
   {
     names: ['NoSuchUpload'],
-    what: 'the unfinished upload is gone, aborted by somebody else: start it again',
+    what: 'another process aborted the unfinished upload: start it again',
   },
-  { names: ['PreconditionFailed'], what: 'it was written by somebody else in the meantime' },
+  { names: ['PreconditionFailed'], what: 'another process wrote it in the meantime' },
   {
     names: ['ConditionalRequestConflict', 'OperationAborted'],
-    what: 'somebody else is changing it at this moment',
+    what: 'another process is changing it at this moment',
   },
   {
     names: ['InvalidObjectState'],

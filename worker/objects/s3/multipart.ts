@@ -54,9 +54,9 @@ export interface MultipartCalls {
   warn(message: string): void;
   /** Whether answers have come, and none from Amazon. */
   readonly isForeign: boolean;
-  /** Whether it was found out already if uploads can be taken up again. */
+  /** Whether it is known already if uploads can be taken up again. */
   triedTakingUp: boolean;
-  /** Whether Complete has to list every part that is stored, so that no marker may be among them. */
+  /** Whether Complete has to list every part that is stored: then an upload cannot have a marker. */
   readonly countsParts: boolean;
   /** The object; undefined where there is none, or we may not know. */
   stat(key: string, options: Abortable): Promise<ObjectInfo | undefined>;
@@ -120,7 +120,7 @@ class BucketMultipart implements MultipartCalls {
 
   async tryConditions(key: string, options: Abortable): Promise<void> {
     if (this.#triedConditions || !this.isForeign) return;
-    // of an upload that does not exist, so that nothing can come of it whatever the server makes of the condition
+    // for an upload that does not exist: it changes nothing, whatever the server makes of the condition
     const nothing: CompleteMultipartUploadCommandInput = {
       ...this.#bucket.object(key),
       UploadId: 'transship-asks-for-conditions',
@@ -136,7 +136,7 @@ class BucketMultipart implements MultipartCalls {
           options,
         );
       } catch (error) {
-        // anything else is what such a request deserves
+        // any other refusal is of the upload, which does not exist
         if (isUnsupported(error) || isFailure(error, 'ABORTED')) throw error;
       }
     });
@@ -193,7 +193,7 @@ class BucketMultipart implements MultipartCalls {
         options,
       );
     } catch (error) {
-      // so say some servers of a bucket without any
+      // some servers answer so when a bucket has no unfinished upload
       if (isS3Error(error, 'NoSuchUpload')) return {};
       throw error;
     }

@@ -9,7 +9,7 @@ import type { Bucket } from './client.ts';
 import { isS3Error } from './failure.ts';
 import { crcOf, holds, sameEtag } from './values.ts';
 
-const WRITTEN = 'it was written by somebody else in the meantime';
+const WRITTEN = 'another process wrote it in the meantime';
 
 /** As `ObjectStore.stat`. */
 export async function statObject(bucket: Bucket, key: string, options: Abortable = {}): Promise<ObjectInfo> {
@@ -90,7 +90,7 @@ export async function findSent(
   }
 }
 
-/** For a server that cannot be asked to do it itself: CONFLICT, as S3 would answer, unless `condition` holds at this moment. */
+/** Does what a server without conditional writes cannot do: throws CONFLICT, as S3 would answer, unless `condition` holds at this moment. */
 export async function checkCondition(
   bucket: Bucket,
   key: string,
@@ -101,10 +101,12 @@ export async function checkCondition(
   if (holds(condition, there)) return;
   const error = there === undefined ? 'NoSuchKey' : 'PreconditionFailed';
   const location = bucket.describe(key);
-  throw new Failure('CONFLICT', `write ${location}: it is not what it was any more`, { context: { location, error } });
+  throw new Failure('CONFLICT', `write ${location}: another process changed it in the meantime`, {
+    context: { location, error },
+  });
 }
 
-/** What is there; undefined too where we may not know. */
+/** The object; undefined where there is none, or where we may not know. */
 export async function statIfThere(bucket: Bucket, key: string, options: Abortable): Promise<ObjectInfo | undefined> {
   try {
     return await statObject(bucket, key, options);

@@ -19,9 +19,9 @@ const FINGERPRINT = 'transship-fingerprint';
  *
  * An upload can be taken up again without state anywhere else. Each has a marker as part number 10,000, made of its fingerprint, size and part
  * size. A part cannot be read, but ListParts gives its length and CRC-32, and they are compared with those of the marker that the wanted
- * upload would have; of servers that keep no CRC-32, the ETag is compared. Complete does not list the marker, so S3 drops it. A server that
- * demands that every part is listed gets no marker, and every upload begins anew. Of several uploads, the one begun last is taken up; its parts of the
- * right length count as stored. Unfinished uploads of other programs are never touched: a lifecycle rule of the bucket
+ * upload would have; where the server keeps no CRC-32, the ETag is compared. Complete does not list the marker, so S3 drops it. A server that
+ * demands that every part is listed gets no marker, and every upload begins anew. Of several uploads, the one begun last is taken up; its parts
+ * of the right length count as stored. Unfinished uploads of other programs are never touched: a lifecycle rule of the bucket
  * (AbortIncompleteMultipartUpload) clears away what no process takes up again. The reasons: docs/decisions/0002-resumable-uploads-without-state.md.
  */
 export async function openS3Upload(
@@ -44,7 +44,7 @@ export async function openS3Upload(
     return new S3Upload(calls, multipart, parts, [], options);
   }
   try {
-    // its bytes are none of the object
+    // without `onSent`: its bytes are not those of the object
     const sending = { signal: options.signal };
     await calls.send(multipart, MARKER_PART, marker, crc32(marker), sending);
     await tryTakingUp(calls, multipart, marker, sending);
@@ -193,7 +193,7 @@ class S3Upload implements Upload {
     const { condition } = this.#options;
     if (isFailure(error) && found !== undefined && condition !== undefined && !holds(condition, found))
       throw refused(this.#calls.describe(this.#multipart.key), error);
-    throw new Failure('UNAVAILABLE', `${this.#doing}: it was aborted by somebody else: start the upload again`);
+    throw new Failure('UNAVAILABLE', `${this.#doing}: another process aborted it: start the upload again`);
   }
 
   /** What is there, if it has our content. */
@@ -238,6 +238,7 @@ async function takeUp(
   return undefined;
 }
 
+/** The marker of an unfinished upload. Undefined where it has none. */
 async function findMarker(
   calls: MultipartCalls,
   multipart: Multipart,

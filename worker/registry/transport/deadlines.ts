@@ -4,9 +4,10 @@ import { deadline } from '../../util/deadline.ts';
 import { Failure } from '../../util/failure.ts';
 import { isStreamed, type Answer, type HttpRequest, type Layer } from './layer.ts';
 
-/** Redirects and the bodies of refusals included. */
+/** The most that one answer may take, with redirects and the bodies of refusals. */
 const ANSWER_MS = 60_000;
 
+/** What is limited. */
 export interface DeadlinesOptions {
   readonly clock: Clock;
   /** Whether the body of the answer has to be there in time too. */

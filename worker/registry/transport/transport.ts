@@ -32,7 +32,7 @@ export interface TransportOptions {
   /** How TLS is spoken with the registry. Default: as every process does. */
   readonly tls?: (() => Promise<TlsSettings>) | undefined;
   readonly clock: Clock;
-  /** The clock of what an answer may take. Default: the machine's, which the timeouts of connections go by too. */
+  /** The clock that limits how long an answer may take. Default: the machine's, as for the timeouts of connections. */
   readonly timeoutClock?: Clock | undefined;
   readonly report?: Report | undefined;
   /** Called with every answer of the registry itself, refusals included. */

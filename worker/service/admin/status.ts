@@ -264,8 +264,8 @@ function lateFaults(
   if (lastScheduledAtMs !== undefined && lastScheduledAtMs >= scheduledMs) return [];
   const when = new Date(scheduledMs).toISOString();
   if (current !== undefined && current.endedAtMs === undefined && current.startedAtMs < scheduledMs)
-    return [`its run ${current.id} went on past the tick of ${when}`];
-  return [`nobody planned the tick of ${when}: is a planner running?`];
+    return [`its run ${current.id} went on past its scheduled time ${when}`];
+  return [`it was not planned at its scheduled time ${when}: is a planner running?`];
 }
 
 /**

@@ -43,13 +43,14 @@ export interface PassResult {
 const DEAD_AFTER_SECONDS = 24 * 3600;
 /** The others wait for it: what of a rule is not planned by then is left to a worker. */
 const MAX_RULE_MS = 2 * 60_000;
-/** How many of the newest runs are looked at for what workers have reached, whether they have ended or not. */
+/** How many of the newest runs, ended or not, show how far workers have come. */
 const RUNS_LOOKED_AT = 100;
 
 /**
  * One pass of a planner: begins and plans the runs of all rules that are due, repairs what crashed planners and workers left, and reports what
- * is late, expired or failed, and how old each rule's last good copy is. It deletes the dead letters of jobs that were done since. It is called every few minutes. Any number may run at once: one of
- * them begins the run of a scheduled time, and one plans it. One rule that fails does not stop the others.
+ * is late, expired or failed, and how old each rule's last good copy is. It deletes the dead letters of jobs that were done since. It is called
+ * every few minutes. Any number may run at once: one of them begins the run of a scheduled time, and one plans it. One rule that fails does not
+ * stop the others.
  *
  * A rule is due once its schedule named a time that no run was begun for, so one run makes up for all the times that were missed.
  */
@@ -133,7 +134,7 @@ class Pass {
     const { runs } = this.#service.state;
     const { signal, clock, deadAfterSeconds = DEAD_AFTER_SECONDS } = this.#options;
     for (const run of await runs.list({ signal, limit: RUNS_LOOKED_AT })) this.#seen.set(run.id, run);
-    // twice the time: they are declared dead by the first pass after it
+    // twice the time, so that the first pass after it still finds them and declares them dead
     const unendedSinceMs = clock.now() - 2 * deadAfterSeconds * 1000;
     for (const run of await runs.list({ signal, unendedSinceMs })) {
       if (this.#open.has(run.id)) continue;

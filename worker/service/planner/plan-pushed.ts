@@ -1,7 +1,7 @@
 import type { Backends } from '../../images/backends.ts';
 import { formatRepository, type Repository } from '../../oci/reference.ts';
-import { mayPass } from '../../queue/redelivery.ts';
 import { parseDigest } from '../../oci/digest.ts';
+import { mayPass } from '../../queue/redelivery.ts';
 import { isExpired, type CopyRule } from '../../rules/rule.ts';
 import type { Run } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
@@ -17,9 +17,7 @@ import type { Presences } from './presences.ts';
 import { Remembered } from './remembered.ts';
 import { readRule } from './stored-rule.ts';
 
-/**
- * Plans the run of the pushes that it gathered. As `planPushed`. A rule that is gone or has expired by then plans nothing.
- */
+/** Closes a run of pushes, and plans it as `planPushed` does. Plans nothing for a rule that was deleted or has expired by then. */
 export async function planPushes(
   { run, rule: name }: { readonly run: Run; readonly rule: string },
   service: Service,

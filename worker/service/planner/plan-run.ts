@@ -39,7 +39,7 @@ type MakeJobs = (
 ) => Promise<PlanJob['after'] | undefined>;
 
 const LOCK_SECONDS = 60;
-/** Of a run that needs no planning. */
+/** The result for a run that needs no planning. */
 export const NOTHING_LEFT: PlanResult = { jobs: 0, unchanged: 0, unseen: 0, failed: 0, continued: false };
 
 /**

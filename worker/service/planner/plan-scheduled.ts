@@ -33,7 +33,7 @@ export interface ScheduledPlanOptions extends PlanOptions {
    * broken off: a registry that does not answer holds up no other rule. A plan that goes on after an image gets further, late or not.
    */
   readonly untilMs?: number | undefined;
-  /** How often each tag of a destination in a registry other than ECR is asked for. Default 24. */
+  /** How often each tag of a destination in a registry other than ECR is asked for. 0: in every run. Default 24. */
   readonly lookEveryHours?: number | undefined;
 }
 
@@ -73,7 +73,7 @@ export async function planScheduled(
   );
 }
 
-/** Does a job that plans a run of pushes, or goes on with planning another. As `planScheduled`. NOT_FOUND without the rule or the run. */
+/** Does a plan job: plans a run of pushes, or goes on with planning any other run. As `planScheduled`. NOT_FOUND without the rule or the run. */
 export async function continuePlan(
   job: PlanJob,
   service: Service,

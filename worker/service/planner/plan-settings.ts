@@ -18,9 +18,9 @@ interface ArchivedRepository extends Repository {
 }
 
 /**
- * Compares the settings of a repository with what is stored beside its archives, and sends a job for each place that has none or others.
- * Settings that cannot be read or compared are a failed job of the run. Where no archive is remembered yet, the jobs that write the first
- * ones store the settings too, and this only finds out whether they can be read.
+ * Compares the settings of a repository with what is stored beside its archives, and sends a job for each place that has no settings or
+ * others. Settings that cannot be read or compared are a failed job of the run. Where no archive is remembered yet, the jobs that write the
+ * first ones store the settings too, and this only finds out whether they can be read.
  */
 export async function planSettings(
   { registry, repository, archives }: ArchivedRepository,

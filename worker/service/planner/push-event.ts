@@ -16,18 +16,19 @@ import { newJob } from './run-jobs.ts';
 /** Pushes to one repository within this time are planned by one run, which begins with the first of them. */
 const WINDOW_SECONDS = 30;
 
+/** How `gatherPush` gathers. */
 export interface PushOptions extends Abortable {
   readonly clock: Clock;
   readonly report?: Report | undefined;
-  /** Default 30. */
+  /** How long the first push of a run waits for others. Default 30. */
   readonly windowSeconds?: number | undefined;
 }
 
 /**
- * Adds a push to a run of each rule that has `on: push` and names the repository. The first push of a window begins the run, and sends the
- * job that plans it when the window is over; the events of an index, its children, signatures and SBOMs are one run so. When this returns
- * the push is in the state with a job that will plan it. Idempotent within the window; later the same event makes another run, which
- * finds nothing to copy. A rule that fails does not stop the others; the first failure is thrown at the end. Returns the ids of the runs.
+ * Adds a push to a run of each rule that has `on: push` and names the repository. The first push begins the run, and sends the job that plans
+ * it after `windowSeconds`, so the events of an index, its children, signatures and SBOMs are one run. When this returns, the state has the
+ * push and a job that will plan it. Idempotent while the run gathers; later the same event makes another run, which finds nothing to copy. A
+ * rule that fails does not stop the others; the first failure is thrown at the end. Returns the ids of the runs.
  */
 export async function gatherPush(event: PushEvent, service: Service, options: PushOptions): Promise<readonly string[]> {
   const gathered: string[] = [];
@@ -61,7 +62,7 @@ async function addToRun(
   const job = planJobOf({ rule, run, after: FROM_THE_START });
   const { record, message } = newJob(job, { title: `plan pushes to ${registry}/${repository}` });
   const open = await state.runs.addJobs(run.id, [record], options);
-  // the message of the push that began the run is redelivered until the job is sent; after that a planner sends a job that was lost
+  // only the push that began the run sends the job, and is redelivered until it has; a message that is lost later is sent again by a planner
   if (isBegun && open.has(job.id)) await queue.send([{ ...message, delaySeconds: windowSeconds }], options);
   return run.id;
 }

@@ -2,10 +2,10 @@ import { parseMessage, type CopyJob } from '../../queue/job.ts';
 import type { JobRecord, Run, Runs } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 
-/** Runs that began longer ago are dead. */
+/** Runs that began longer ago are declared dead, so they retry nothing. */
 const LOOKED_BACK_MS = 2 * 24 * 3600_000;
 
-/** Whether all that is left of the run are jobs that wait for another attempt: its rule need not wait for them. */
+/** Whether the run only waits for retries: its rule need not wait for them. */
 export async function onlyRetries(run: Run, runs: Runs, options: Abortable): Promise<boolean> {
   if (run.plannedAtMs === undefined || run.jobs.running > 0) return false;
   for await (const { attempts } of runs.jobs(run.id, { signal: options.signal, state: 'waiting' }))
@@ -26,7 +26,7 @@ export class Retries {
     this.#runs = runs;
   }
 
-  /** The job that does all that `job` is for. */
+  /** The job under retry that does all that `job` is for. Undefined where there is none. */
   async find(job: CopyJob, options: Abortable): Promise<JobRecord | undefined> {
     this.#found ??= this.#read(options);
     const found = (await this.#found).get(choicesOf(job)) ?? [];
@@ -64,7 +64,7 @@ function copyJobOf(body: string | undefined): CopyJob | undefined {
     if (message.type !== 'job') return undefined;
     return message.job.kind === 'mirror' || message.job.kind === 'backup' ? message.job : undefined;
   } catch {
-    // of another version
+    // a message of another version
     return undefined;
   }
 }

@@ -13,17 +13,18 @@ import { RecentGroups, type Group } from './groups.ts';
 import type { Presence } from './plan-jobs.ts';
 import { REQUESTS_AT_ONCE } from './source-list.ts';
 
+/** How `TagLooks` looks. */
 export interface TagLookOptions {
   readonly destinations: Pick<Destinations, 'looked'>;
   readonly clock: Clock;
   readonly report?: Report | undefined;
-  /** How often each tag is asked for. Default 24. */
+  /** As `ScheduledPlanOptions.lookEveryHours`. */
   readonly lookEveryHours?: number | undefined;
 }
 
 const LOOK_EVERY_HOURS = 24;
 const HOUR_MS = 3_600_000;
-/** A look is due this part of its interval earlier, so that a rule that runs daily looks daily, however long its runs take. */
+/** The part of its interval by which a look is due earlier, so that a rule that runs daily looks daily, however long its runs take. */
 const EARLY = 0.1;
 
 /** What `TagLooks.find` looks up. */
@@ -34,7 +35,7 @@ interface Looked extends Repository {
 }
 
 /**
- * What is at destinations in registries that list only names, which are all but ECR: one list of tags for each repository, and one HEAD a day
+ * Looks at destinations in registries that list only names, which are all but ECR: by one list of tags for each repository, and one HEAD a day
  * for each tag, since a list does not show that a tag was moved. When a registry does not answer, nothing more is asked of it: its
  * destinations are `unknown`, and the next run asks again.
  */
@@ -52,6 +53,7 @@ export class TagLooks {
     this.#options = options;
   }
 
+  /** What is at the destinations, by their names. Throws failures of the state alone. */
   async find(group: string, looked: Looked, options: Abortable): Promise<Group<Presence>> {
     const { registry, some } = looked;
     const found = new Map<string, Presence>(some.map(({ name }) => [name, 'unknown']));
@@ -60,7 +62,7 @@ export class TagLooks {
       await this.#look(group, looked, found, options);
     } catch (error) {
       checkAborted(options);
-      // a failure of the state is not one of the look
+      // the state failed, not the registry
       if (!isFailure(error) || error.context.side !== 'target') throw error;
       const isOfAll = error.retryable || error.code === 'UNAUTHENTICATED';
       this.#leave(isOfAll ? registry : group, isOfAll ? `docker://${registry}` : group, error);
@@ -68,7 +70,7 @@ export class TagLooks {
     return found;
   }
 
-  /** Enters into `found` what is there, as it is found out. */
+  /** Puts what is there into `found` as it is found out, so that a failure keeps what was found before it. */
   async #look(group: string, looked: Looked, found: Map<string, Presence>, options: Abortable): Promise<void> {
     const names = await this.#namesOf(group, looked, options);
     const due: Destination[] = [];
@@ -83,7 +85,7 @@ export class TagLooks {
       async (one, taskOptions) => {
         const digest = await this.#ask(one, looked, taskOptions);
         const record = looked.record(one);
-        // one that is not as it was left becomes a job, and is asked for again until that is done
+        // any other becomes a job, and is asked for again until that is done
         if (record !== undefined && digest === record.digest)
           await this.#options.destinations.looked(record, this.#options.clock.now(), taskOptions);
         found.set(one.name, digest ?? 'gone');

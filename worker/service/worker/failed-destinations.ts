@@ -13,9 +13,9 @@ export interface FailedDestination {
 /** One failure for all destinations that failed, of `all` that the job has. */
 export function failureOfAll(failed: readonly FailedDestination[], all: number): Failure {
   const [first] = failed.toSorted((a, b) => Number(mayPass(b.failure)) - Number(mayPass(a.failure)));
-  if (first === undefined) throw new Failure('BUG', 'no failure to tell of');
+  if (first === undefined) throw new Failure('BUG', 'there is no failed destination');
   const byFailure = Map.groupBy(failed, ({ failure }) => failure);
-  // one that has nothing to do with the single destinations
+  // a failure of the job as a whole, such as that of its source
   if (byFailure.size === 1 && failed.length === all) return first.failure;
   const list = Array.from(byFailure, ([failure, some]) => {
     const locations = some.map(({ destination }) => formatLocation(destination.location));

@@ -135,7 +135,7 @@ async function copyToDestinations(
         for (const name of BYTE_COUNTS) bytes[name] += item.result[name];
         warnOfForeign(target.location, item.result, options);
         await record(job, target, item.result, options);
-        // of an unchanged one too: an earlier attempt may have ended in between
+        // for an unchanged archive too: an earlier attempt may have ended between the two
         await keepSettings(job, from, target.location, backends, options);
       } catch (error) {
         checkAborted(options);
@@ -186,12 +186,12 @@ async function record(
   );
 }
 
-/** No planner compares the settings beside archives of requests by hand: they are compared with the next archive when they are older. */
+/** No planner compares the settings beside archives of requests by hand: the job of the next archive does, when they are older than this. */
 const SETTINGS_MS = 24 * 3600 * 1000;
 
 /**
- * The settings of the repository belong beside its archives. Those of a rule are compared by its planner, not with each image. A failure that
- * may pass fails the job; any other does not harm an archive.
+ * Stores the settings of the repository beside its archive. For a job of a rule it does so only where there are none: the planner compares
+ * them. A failure that may pass fails the job; any other is a warning, since the archive is whole.
  */
 async function keepSettings(
   job: CopyJob | RestoreJob,
@@ -231,7 +231,7 @@ async function copySettings(
   const request = { registry: backends.registry(host, 'source'), repository, to: destination.location };
   const signal = anyOf(options.signal, destination.signal);
   const isWritten = await storeSettings(request, backends, { signal });
-  // no record of settings does it
+  // settings have no record that would remove them
   for (const letter of await options.destinations.letters(destination.key, { signal }))
     await options.destinations.forgetLetters(destination.key, letter.job, { signal });
   return { state: isWritten ? 'done' : 'skipped' };

@@ -12,7 +12,7 @@ export interface WorkContext {
   reportOf(job: JobName | undefined): Report;
   /** How long a lease lasts unless it is renewed. The leases of a crashed worker expire after this time. Default 60. */
   readonly leaseSeconds?: number | undefined;
-  /** Pushes to one repository within this time are one run. Default 30. */
+  /** Pushes to one repository within this time are planned by one run. Default 30. */
   readonly pushWindowSeconds?: number | undefined;
   /** Blobs at once in one job. Default 4. */
   readonly concurrency?: number | undefined;

@@ -99,7 +99,7 @@ describe('an S3 that refuses conditional writes', () => {
   });
 
   test.each(['small', 'large'])(
-    'an object that somebody wrote in the meantime is not overwritten: %s',
+    'does not lose an object that another process wrote in the meantime: %s',
     async (size) => {
       const t = await bench('refuses-conditions');
       const store = t.open();
@@ -325,7 +325,7 @@ describe('a KMS key', () => {
     });
   });
 
-  test('whose missing permission S3 names is told by that name', async () => {
+  test('whose missing permission S3 names fails with that name', async () => {
     const server = await scriptedServer({
       'GET /bucket/k?x-id=GetObject': [
         {

@@ -114,7 +114,7 @@ test('a rule is not late for a time before it was applied', async () => {
   expect(await status(t, { clock: t.clock })).toMatchObject({ faulty: false, rules: [{ faults: [] }] });
   await t.clock.advance(9 * 3_600_000);
   expect(await status(t, { clock: t.clock })).toMatchObject({
-    rules: [{ faults: [expect.stringMatching(/nobody planned the tick/)] }],
+    rules: [{ faults: [expect.stringMatching(/was not planned at its scheduled time/)] }],
   });
 });
 
