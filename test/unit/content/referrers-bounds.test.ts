@@ -55,7 +55,7 @@ test('an image with endless referrers is read with 1,000 of them, and one warnin
   expect(graph.referrers).toHaveLength(1000);
   expect(made).toBeLessThan(1100);
   expect(warnings).toEqual([
-    expect.stringMatching(/refer to the image sha256:\w+ come along: there are more than 1000$/),
+    expect.stringMatching(/refer to the image sha256:\w+ are copied: there are more than 1000$/),
   ]);
 });
 
