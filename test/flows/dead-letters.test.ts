@@ -175,7 +175,7 @@ describe('a destination that cannot be written', () => {
     expect((await latest(t)).unchanged).toBe(1);
   });
 
-  test('is told anew when its dead letter was purged, or is about to expire', async () => {
+  test('is a dead letter again when the earlier one was purged, or is about to expire', async () => {
     const t = await stuck('purged/app', ecr);
     await run(t);
     for (const letter of await t.deadLetters.receive(10)) await letter.settle({ type: 'done' });
@@ -241,7 +241,7 @@ describe('redrive', () => {
     expect((await latest(t)).jobs).toEqual({ ...NO_JOBS, failed: 1 });
   });
 
-  test('discards the dead letter with an id, or all of a rule; what fails after that is told anew', async () => {
+  test('discards the dead letter with an id, or all of a rule; what fails after that is a dead letter again', async () => {
     const t = await stuck('discard/app', ecr, otherEcr);
     await run(t);
     await t.deadLetters.send([{ body: 'restart the machine' }]);
