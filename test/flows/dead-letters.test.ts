@@ -241,6 +241,29 @@ describe('redrive', () => {
     expect((await latest(t)).jobs).toEqual({ ...NO_JOBS, failed: 1 });
   });
 
+  test('of others goes on, and discards it, where one names what can be no destination', async () => {
+    const t = await stuck('poison/app', ecr);
+    await run(t);
+    const from = `docker://${registry.registryHost}/poison/app:v1`;
+    for (const [kind, to] of [
+      ['mirror', 'docker://127.0.0.1:5000/UPPER/App:1'],
+      ['backup', 's3://bucket/x.tar/'],
+    ])
+      await t.deadLetters.send([{ body: JSON.stringify({ version: 1, kind, from, to: [to] }) }]);
+    const [real = ''] = t.deadLetters.bodies;
+    const forged = { ...(JSON.parse(real) as object), to: ['docker://127.0.0.1:5000/UPPER/App:1'] };
+    await t.deadLetters.send([{ body: JSON.stringify(forged) }]);
+    await plan(t);
+    const service = impatient(t);
+    expect(await redrive({ run: 'none' }, service, {})).toMatchObject({ redriven: 0, left: 4 });
+    const poison = (await status(t, { clock: t.clock })).dead.filter(({ body }) => body.includes('UPPER'));
+    for (const { id } of poison) expect(await discard(id, {}, service, {})).toMatchObject({ discarded: 1 });
+    // what the destination remembers of the real one is still there
+    await run(t);
+    expect(t.deadLetters.bodies).toHaveLength(2);
+    expect(await discard('all', {}, service, {})).toEqual({ discarded: 2, left: 0 });
+  });
+
   test('discards the dead letter with an id, or all of a rule; what fails after that is a dead letter again', async () => {
     const t = await stuck('discard/app', ecr, otherEcr);
     await run(t);

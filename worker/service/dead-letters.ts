@@ -28,10 +28,15 @@ export function jobIn(body: string): Job | undefined {
   return message?.type === 'job' ? message.job : undefined;
 }
 
-/** The destinations of a job, as the state remembers them. */
+/** The destinations of a job, as the state remembers them. None for a job that names what can be no destination: it was refused. */
 export function destinationKeys(job: Job): readonly DestinationKey[] {
   if (job.kind === 'verify' || job.kind === 'plan') return [];
-  return (typeof job.to === 'string' ? [job.to] : job.to).map(destinationKey);
+  try {
+    return (typeof job.to === 'string' ? [job.to] : job.to).map(destinationKey);
+  } catch (error) {
+    if (!isFailure(error, 'INVALID')) throw error;
+    return [];
+  }
 }
 
 /**
@@ -39,8 +44,9 @@ export function destinationKeys(job: Job): readonly DestinationKey[] {
  * remembers a dead letter of the job. Settings are not recorded: of them the second alone counts.
  */
 export async function isDone(job: Job, destinations: Destinations, options: Abortable): Promise<boolean> {
-  if (job.kind === 'verify' || job.kind === 'plan') return false;
-  for (const key of destinationKeys(job)) {
+  const keys = destinationKeys(job);
+  if (job.kind === 'verify' || job.kind === 'plan' || keys.length === 0) return false;
+  for (const key of keys) {
     if (job.kind !== 'settings') {
       const record = await destinations.get(key, options);
       if (record === undefined || record.source !== job.from || record.atMs < Date.parse(job.at)) return false;

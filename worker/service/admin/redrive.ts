@@ -117,8 +117,10 @@ async function isOurs(
   return false;
 }
 
-async function forget(job: Job, { destinations }: StateStore, options: Abortable): Promise<void> {
-  for (const key of destinationKeys(job)) await destinations.forgetLetters(key, job.id, options);
+/** A letter that only claims to be a job leaves what destinations remember of the job's own. */
+async function forget(job: Job, state: StateStore, options: Abortable): Promise<void> {
+  if ((await disagreement(job, state, options)) !== undefined) return;
+  for (const key of destinationKeys(job)) await state.destinations.forgetLetters(key, job.id, options);
 }
 
 function isChosen(job: Job | undefined, choice: RedriveChoice): boolean {
