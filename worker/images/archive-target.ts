@@ -227,7 +227,7 @@ async function openCurrentArchive(
     if (force === true) return unopened;
     throw new Failure(
       'CONFLICT',
-      `${store.describe(key)} holds something that is no archive of an image (${describeFailure(error)}): give another key, or --force to replace it`,
+      `${store.describe(key)} holds something that is not an archive of an image (${describeFailure(error)}): give another key, or --force to replace it`,
       { cause: error, context: { side: 'target', needsForce: true } },
     );
   }

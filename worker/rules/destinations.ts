@@ -128,6 +128,15 @@ function invalid(text: string, why: string): Failure {
   return new Failure('INVALID', `${quote(withoutSecrets(text))} is not a destination: ${why}`);
 }
 
+/** `to` with the tag of `from`, or its digest where it has none. As it is where it has a name, or is no repository; undefined where `from` is no image of a registry. */
+export function withNameOf(to: Location, from: Location): Location | undefined {
+  if (to.transport !== 'docker' || to.reference.tag !== undefined || to.reference.digest !== undefined) return to;
+  if (from.transport !== 'docker') return undefined;
+  const { registry, repository } = to.reference;
+  const { tag, digest } = from.reference;
+  return { transport: 'docker', reference: { registry, repository, ...(tag === undefined ? { digest } : { tag }) } };
+}
+
 /**
  * What a destination is remembered by: of a registry its repository and the tag (or `@digest`), of S3 the folder of the key and its name.
  * INVALID for other places.

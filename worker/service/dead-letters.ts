@@ -1,6 +1,7 @@
 import { parseMessage, type Job, type ParsedMessage } from '../queue/job.ts';
 import type { Delivery, Queue } from '../queue/queue.ts';
-import { destinationKey } from '../rules/destinations.ts';
+import { formatLocation, parseDestination, parseLocation } from '../oci/location.ts';
+import { destinationKey, withNameOf } from '../rules/destinations.ts';
 import type { DestinationKey, Destinations } from '../state/state.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Report } from '../util/events.ts';
@@ -28,11 +29,21 @@ export function jobIn(body: string): Job | undefined {
   return message?.type === 'job' ? message.job : undefined;
 }
 
-/** The destinations of a job, as the state remembers them. None for a job that names what can be no destination: it was refused. */
+/**
+ * The destinations of a job, as the state remembers them. None for a job that names what can be no destination, and was refused, or whose
+ * destination has the tag that an archive names.
+ */
 export function destinationKeys(job: Job): readonly DestinationKey[] {
   if (job.kind === 'verify' || job.kind === 'plan') return [];
   try {
-    return (typeof job.to === 'string' ? [job.to] : job.to).map(destinationKey);
+    const from = parseLocation(job.from);
+    const keys: DestinationKey[] = [];
+    for (const to of typeof job.to === 'string' ? [job.to] : job.to) {
+      const location = withNameOf(parseDestination(to), from);
+      if (location === undefined) return [];
+      keys.push(destinationKey(formatLocation(location)));
+    }
+    return keys;
   } catch (error) {
     if (!isFailure(error, 'INVALID')) throw error;
     return [];
@@ -41,7 +52,7 @@ export function destinationKeys(job: Job): readonly DestinationKey[] {
 
 /**
  * Whether a job that failed was done since: each of its destinations was recorded from the same source after the job was asked for, and none
- * remembers a dead letter of the job. Settings are not recorded: of them the second alone counts.
+ * remembers a dead letter of the job. Settings are not recorded: for them only the letters count.
  */
 export async function isDone(job: Job, destinations: Destinations, options: Abortable): Promise<boolean> {
   const keys = destinationKeys(job);

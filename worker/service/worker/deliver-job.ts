@@ -112,7 +112,7 @@ export class JobDelivery {
     const job = this.#name;
     const startedMs = clock.now();
     this.#report({ type: 'job-started', job, attempt, waitedMs: Math.max(0, startedMs - this.#delivery.sentAtMs) });
-    // how far a plan is stands in its run, and no event says so
+    // no event shows how far a plan has come: its run does
     let hasMoved = this.#job.kind === 'plan';
     const report = (event: Event): void => {
       hasMoved ||= isProgress(event);

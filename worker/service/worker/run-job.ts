@@ -1,6 +1,6 @@
 import type { CopyJob, RestoreJob, SettingsJob, VerifyJob } from '../../queue/job.ts';
 import { mayPass } from '../../queue/redelivery.ts';
-import { choicesKey, destinationKey } from '../../rules/destinations.ts';
+import { choicesKey, destinationKey, withNameOf } from '../../rules/destinations.ts';
 import { rememberedManifests } from '../planner/plan-jobs.ts';
 import {
   formatLocation,
@@ -262,12 +262,9 @@ async function withName(
   backends: Backends,
   options: OperationOptions,
 ): Promise<Location> {
-  if (to.transport !== 'docker' || to.reference.tag !== undefined || to.reference.digest !== undefined) return to;
+  const named = withNameOf(to, from);
+  if (named !== undefined || to.transport !== 'docker') return named ?? to;
   const { registry, repository } = to.reference;
-  if (from.transport === 'docker') {
-    const { tag, digest } = from.reference;
-    return { transport: 'docker', reference: { registry, repository, ...(tag === undefined ? { digest } : { tag }) } };
-  }
   await using image = await openLocation(backends, from, 'source', options);
   const [tag] = image.root.tags;
   const name = tag === undefined ? { digest: image.root.descriptor.digest } : { tag };

@@ -15,7 +15,7 @@ export function deadLetterReason(failure: Failure): string {
 }
 
 /**
- * Sends the dead letter of a job that failed, unless earlier ones tell of the same cause at each destination that failed. It is the whole
+ * Sends the dead letter of a job that failed, unless earlier ones report the same cause at each destination that failed. It is the whole
  * job: a message that differs from the job in the state would be refused when it is redriven.
  *
  * A letter is remembered at its destinations before it is sent. After a crash in between, the job sends it again: a letter that is remembered
@@ -31,30 +31,31 @@ export async function sendDeadLetter(
   options: Abortable & { readonly clock: Clock },
 ): Promise<void> {
   const { deadLetters } = service;
-  const untold = await untoldOf(job, failed, service, options);
-  if (failed.length > 0 && untold.length === 0) return;
-  for (const one of untold) await remember(job, one, service, options);
+  const unreported = await unreportedOf(job, failed, service, options);
+  if (failed.length > 0 && unreported.length === 0) return;
+  for (const one of unreported) await remember(job, one, service, options);
   await deadLetters.send([{ body: formatJob(job), reason: deadLetterReason(failure) }], options);
 }
 
-/** The destinations whose failure no dead letter tells of. All, where somebody has purged the dead letters. */
-async function untoldOf(
+/** The destinations whose failure no dead letter reports. All for a request by hand, which no later run repeats, and after a purge of the letters. */
+async function unreportedOf(
   job: Job,
   failed: readonly FailedDestination[],
   { state, deadLetters }: Service,
   options: Abortable & { readonly clock: Clock },
 ): Promise<readonly FailedDestination[]> {
+  if (job.rule === undefined) return failed;
   const sinceMs = options.clock.now() - SENT_AGAIN_MS;
-  const untold: FailedDestination[] = [];
+  const unreported: FailedDestination[] = [];
   for (const one of failed) {
     const letters = await state.destinations.letters(one.destination.key, options);
-    const tells = ({ cause, job: id, atMs }: Letter): boolean =>
+    const reports = ({ cause, job: id, atMs }: Letter): boolean =>
       cause === one.failure.code && id !== job.id && atMs > sinceMs;
-    if (!letters.some(tells)) untold.push(one);
+    if (!letters.some(reports)) unreported.push(one);
   }
-  if (untold.length === failed.length) return failed;
+  if (unreported.length === failed.length) return failed;
   const { visible, inFlight, delayed } = await deadLetters.count(options);
-  return visible + inFlight + delayed === 0 ? failed : untold;
+  return visible + inFlight + delayed === 0 ? failed : unreported;
 }
 
 async function remember(
