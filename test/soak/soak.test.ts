@@ -134,7 +134,8 @@ async function settled(): Promise<readonly Run[]> {
       expect(messages).toEqual({ visible: 0, inFlight: 0, delayed: 0 });
       return found;
     },
-    { timeout: 300_000, interval: 2000 },
+    // longer than the longest wait between two attempts
+    { timeout: 1_200_000, interval: 2000 },
   );
 }
 

@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/soak/**/*.test.ts'],
-    testTimeout: 600_000,
+    testTimeout: 2_400_000,
     hookTimeout: 180_000,
     // each has the machine to itself
     fileParallelism: false,
