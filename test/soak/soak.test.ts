@@ -254,7 +254,9 @@ test('whatever happens, every destination is equal to its source, and nothing is
 
   const codes = [...(await workers.stop()), ...(await planners.stop())];
   expect(codes).toEqual(Array.from({ length: WORKERS + 1 }, () => 0));
-  expect([...workers.all, ...planners.all].map(({ stderr }) => stderr).filter((text) => text !== '')).toEqual([]);
+  // a worker that is stopped while the table hangs says that it ends without waiting
+  const said = [...workers.all, ...planners.all].map(({ stderr }) => stderr);
+  expect(said.filter((text) => !/^(?:transship: stop after SIGTERM: .* within 20 seconds.*\n)?$/.test(text))).toEqual([]);
 
   // counts
   for (const { id } of scheduled) {
