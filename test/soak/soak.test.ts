@@ -256,7 +256,9 @@ test('whatever happens, every destination is equal to its source, and nothing is
   expect(codes).toEqual(Array.from({ length: WORKERS + 1 }, () => 0));
   // a worker that is stopped while the table hangs says that it ends without waiting
   const said = [...workers.all, ...planners.all].map(({ stderr }) => stderr);
-  expect(said.filter((text) => !/^(?:transship: stop after SIGTERM: .* within 20 seconds.*\n)?$/.test(text))).toEqual([]);
+  expect(said.filter((text) => !/^(?:transship: stop after SIGTERM: .* within 20 seconds.*\n)?$/.test(text))).toEqual(
+    [],
+  );
 
   // counts
   for (const { id } of scheduled) {
