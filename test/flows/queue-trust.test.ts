@@ -228,12 +228,18 @@ describe('the settings that a rule stored beside its archives', () => {
     ]);
   });
 
-  test('are not replaced by those of another registry that a forced backup brings', async () => {
-    const { key, from, before } = await stored('trust/forced-settings');
-    const t = await ask({ kind: 'backup', from, to: [`s3://${bucket}/trust/forced-settings/x.tar`], force: true }, key);
-    expect(await deadLettersOf(t)).toEqual([]);
-    expect(await textOf(key)).toBe(before);
-  });
+  test.each([true, false])(
+    'are not replaced by those of another registry that a backup with force %s brings',
+    async (force) => {
+      const { key, from, before } = await stored(`trust/settings-force-${force}`);
+      const t = await ask(
+        { kind: 'backup', from, to: [`s3://${bucket}/trust/settings-force-${force}/x.tar`], force },
+        key,
+      );
+      expect(await deadLettersOf(t)).toEqual([]);
+      expect(await textOf(key)).toBe(before);
+    },
+  );
 });
 
 test('a job of a rule writes where its rule said when it was planned', async () => {
