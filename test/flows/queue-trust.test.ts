@@ -1,8 +1,10 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
+import { backup } from '../../worker/images/backup.ts';
 import { parseMessage, type Job } from '../../worker/queue/job.ts';
 import { formatAccess } from '../../worker/rules/config.ts';
 import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
+import { collect } from '../support/chunks.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { deadLettersOf, expectEnded, mirrorJob, testService, type TestService } from '../support/test-service.ts';
@@ -183,6 +185,61 @@ describe('a request by hand', () => {
     const request = { kind: 'backup', from: await pushed('trust/settings'), to, force: true };
     expect(await ask(request, [`s3://${bucket}`])).toMatch(/^INVALID: target: .*repository\.json/);
   });
+});
+
+describe('the settings that a rule stored beside its archives', () => {
+  /** A repository of each of two registries with the same name, and the settings of the first beside its archives. */
+  async function stored(name: string): Promise<{ key: string; from: string; before: string }> {
+    for (const where of [ecr, otherEcr]) await lab.push(await makeImage({ seed: 7100 + ++images }), where, name);
+    await lab.client(otherEcr).applySettings(name, { tagMutability: 'IMMUTABLE' });
+    const { backends, options } = lab.session();
+    await backup(
+      { from: `docker://${ecr.registryHost}/${name}`, to: `s3://${bucket}/{repository}/{tag}.tar` },
+      backends,
+      options,
+    );
+    const key = `${name}/repository.json`;
+    return { key, from: at(otherEcr, name), before: await textOf(key) };
+  }
+
+  async function textOf(key: string): Promise<string> {
+    return (await collect(await lab.session().backends.bucket(bucket).read(key))).toString();
+  }
+
+  /** Two days after the settings at `key` were stored, a worker receives the request. */
+  async function ask(request: object, key: string): Promise<TestService> {
+    const t = testService({ allow: [`s3://${bucket}`] });
+    const { modified } = await lab.session().backends.bucket(bucket).stat(key);
+    await t.clock.advance(modified.getTime() + 48 * 3600 * 1000 - t.clock.now());
+    await t.queue.send([{ body: JSON.stringify({ version: 1, ...request }) }]);
+    await t.worker(lab.session().backends).drain();
+    return t;
+  }
+
+  test('are not replaced by those of another registry that a message asks for', async () => {
+    const { key, from, before } = await stored('trust/own-settings');
+    const t = await ask({ kind: 'settings', from: from.replace(/:v1$/, ''), to: `s3://${bucket}/${key}` }, key);
+    expect(await textOf(key)).toBe(before);
+    expect(await deadLettersOf(t)).toMatchObject([
+      {
+        reason:
+          'INVALID: settings job: it has no run: only rules ask for settings; request a backup of an image instead',
+      },
+    ]);
+  });
+
+  test.each([true, false])(
+    'are not replaced by those of another registry that a backup with force %s brings',
+    async (force) => {
+      const { key, from, before } = await stored(`trust/settings-force-${force}`);
+      const t = await ask(
+        { kind: 'backup', from, to: [`s3://${bucket}/trust/settings-force-${force}/x.tar`], force },
+        key,
+      );
+      expect(await deadLettersOf(t)).toEqual([]);
+      expect(await textOf(key)).toBe(before);
+    },
+  );
 });
 
 test('a job of a rule writes where its rule said when it was planned', async () => {

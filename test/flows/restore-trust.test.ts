@@ -150,12 +150,13 @@ describe('a repository policy that grants access', () => {
     [
       'another account',
       '"arn:aws:iam::666666666666:root"',
-      allow({ AWS: ['arn:aws:iam::666666666666:root', ACCOUNT] }),
+      allow({ AWS: ['arn:aws:iam::666666666666:root', OTHER_ACCOUNT] }),
     ],
+    ['the account that the archive names as its source', `"${ACCOUNT}"`, allow({ AWS: [ACCOUNT, OTHER_ACCOUNT] })],
   ])(
     'to %s is left out with a fault that names it, and the other settings are applied',
     async (whom, named, policy) => {
-      const name = `grants-${whom.replace(' ', '-')}`;
+      const name = `grants-${whom.replaceAll(' ', '-')}`;
       const { repository, from } = await archived(name, { tagMutability: 'IMMUTABLE', repositoryPolicy: policy });
       const to = `docker://${otherEcr.registryHost}`;
       const { faults } = await run({ from, to });
@@ -174,8 +175,8 @@ describe('a repository policy that grants access', () => {
     },
   );
 
-  test('to the accounts of the source and of the target only is restored', async () => {
-    const repositoryPolicy = allow({ AWS: [ACCOUNT, `arn:aws:iam::${OTHER_ACCOUNT}:role/reader`] });
+  test('to the account of the target only is restored', async () => {
+    const repositoryPolicy = allow({ AWS: [OTHER_ACCOUNT, `arn:aws:iam::${OTHER_ACCOUNT}:role/reader`] });
     const { repository, from } = await archived('own-grants', { repositoryPolicy });
     const { faults } = await run({ from, to: `docker://${otherEcr.registryHost}` });
     expect(faults).toEqual([]);

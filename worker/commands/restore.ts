@@ -34,7 +34,7 @@ export function addRestore(program: Command, context: CommandContext): void {
     .addOption(settingsOption())
     .option(
       '--allow-foreign-grants',
-      'also restore policies that grant access to "*" or to accounts other than those of the source and the target',
+      'also restore policies that grant access to "*" or to accounts other than that of the target',
     )
     .option(
       '--trust-names',

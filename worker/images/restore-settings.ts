@@ -20,7 +20,7 @@ export type SettingsMode = 'create' | 'replace' | 'none';
 export interface SettingsChoices {
   /** Default: `create`. */
   readonly settings?: SettingsMode | undefined;
-  /** Also restores policies that grant access to `*` or to other accounts than those of the source and the target. Default false. */
+  /** Also restores policies that grant access to `*` or to other accounts than the target's. Default false. */
   readonly allowForeignGrants?: boolean | undefined;
   readonly dryRun?: boolean | undefined;
 }
@@ -106,21 +106,21 @@ export class SettingsRestore {
     return document['settings'];
   }
 
-  /** The settings without a policy that grants access to accounts that are neither the source's nor the target's. */
-  #withoutForeignGrants({ to, calledItself }: StoredSettings, settings: SettingsDocument): SettingsDocument {
+  /** The settings without a policy that grants access to other accounts than the target's: the source's is only what the archive claims. */
+  #withoutForeignGrants({ to }: StoredSettings, settings: SettingsDocument): SettingsDocument {
     const { repositoryPolicy: policy, ...others } = settings;
     if (this.#choices.allowForeignGrants === true || typeof policy !== 'string') return settings;
     const leaveOut = (why: string): SettingsDocument => {
       this.#faults.add(`settings of ${to.repository}: the repository policy was left out: ${why}`);
       return others;
     };
-    const accounts = [to.registry, calledItself.registry].flatMap((host) => ecrHost(host)?.account ?? []);
+    const account = ecrHost(to.registry)?.account;
     try {
-      const foreign = foreignGrants(policy, accounts);
+      const foreign = foreignGrants(policy, account === undefined ? [] : [account]);
       if (foreign.length === 0) return { ...others, repositoryPolicy: canonicalPolicy(policy) };
       const named = foreign.map(quote).join(', ');
       return leaveOut(
-        `it grants access to ${named}, outside the accounts ${accounts.join(' and ')}; pass --allow-foreign-grants to restore it`,
+        `it grants access to ${named}, outside the account of ${to.registry}; pass --allow-foreign-grants to restore it`,
       );
     } catch (error) {
       return leaveOut(describeFailure(error));

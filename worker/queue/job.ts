@@ -69,6 +69,7 @@ export interface VerifyJob extends JobCommon {
 /** Stores the settings of a repository beside its archives, where they are not stored already. */
 export interface SettingsJob extends JobCommon {
   readonly kind: 'settings';
+  readonly rule: string;
   /** `docker://host/repository`. */
   readonly from: string;
   /** `s3://bucket/folder/repository.json`. */
@@ -85,14 +86,11 @@ export interface PlanJob extends JobCommon {
 
 /**
  * A job that a person asks for, with a message written by hand: `id`, `run` and `at` are for the worker to fill in, since it is a run of its
- * own. `{ ...request, id, run, at }` is the job. With the message's id in the run's, duplicates of the message are the same run.
+ * own. `{ ...request, id, run, at }` is the job. With the message's id in the run's, duplicates of the message are the same run. None asks
+ * for settings: it could store those of another registry where a rule keeps its own.
  */
 export type JobRequest =
-  | RequestOf<CopyJob, 'rule'>
-  | RequestOf<RestoreJob, 'rule'>
-  | RequestOf<VerifyJob, 'rule'>
-  | RequestOf<SettingsJob, 'rule'>
-  | RequestOf<PlanJob>;
+  RequestOf<CopyJob, 'rule'> | RequestOf<RestoreJob, 'rule'> | RequestOf<VerifyJob, 'rule'> | RequestOf<PlanJob>;
 
 type RequestOf<J extends Job, More extends keyof J = never> = Omit<J, 'id' | 'run' | 'at' | 'handovers' | More>;
 
@@ -178,7 +176,7 @@ const BY_KIND = {
   backup: z.object({ ...common, ...choices, kind: z.literal('backup'), ...copyTo(archive) }),
   restore: z.object({ ...common, kind: z.literal('restore'), referrers, create, from: archive, to: image }),
   verify: z.object({ ...common, kind: z.literal('verify'), from: either, against: either.optional() }),
-  settings: z.object({ ...common, kind: z.literal('settings'), from: repository, to: archive }),
+  settings: z.object({ ...common, kind: z.literal('settings'), rule: name, from: repository, to: archive }),
   plan: z.object({
     ...common,
     kind: z.literal('plan'),
@@ -205,7 +203,6 @@ const REQUEST: z.ZodType<JobRequest> = z.discriminatedUnion('kind', [
   BY_KIND.backup.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.restore.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.verify.omit(FILLED_IN_AND_RULE).strict(),
-  BY_KIND.settings.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.plan
     .omit(FILLED_IN)
     .extend({ after: BY_KIND.plan.shape.after.default({ repository: '', name: '' }) })
@@ -277,6 +274,8 @@ function fromObject(message: Fields): ParsedMessage {
   for (const member of ['id', 'at', 'handovers'])
     if (message[member] !== undefined)
       throw invalid(`${kind} job: it has ${member}, but no run: leave both out, the worker fills them in`);
+  if (kind === 'settings')
+    throw invalid('settings job: it has no run: only rules ask for settings; request a backup of an image instead');
   return { type: 'request', request: checked(REQUEST, message, `${kind} job`) };
 }
 

@@ -3,7 +3,7 @@ import { canonicalPolicy, foreignGrants } from '../images/foreign-grants.ts';
 import { SETTINGS_NAME } from '../images/store-settings.ts';
 import { ecrHost } from '../oci/ecr-host.ts';
 import { parseDestination, type Location } from '../oci/location.ts';
-import type { CopyJob, RestoreJob, SettingsJob } from '../queue/job.ts';
+import type { CopyJob, RestoreJob } from '../queue/job.ts';
 import { parseAccess } from '../rules/config.ts';
 import { AllowedTargets } from '../rules/targets.ts';
 import type { Abortable } from '../util/abort.ts';
@@ -28,23 +28,17 @@ export async function allowedTargets(
  * may send to the queue is trusted with what rules and settings name, and with nothing else. Without `targets`, every target is accepted.
  *
  * - DENIED: a target is not allowed, or the settings of new repositories give access to other accounts than the target's
- * - INVALID: the repository policy cannot be read, an image has the key of a repository's settings, or settings have another key
+ * - INVALID: the repository policy cannot be read, an image has the key of a repository's settings
  */
-export function judgeRequest<J extends CopyJob | RestoreJob | SettingsJob>(
-  job: J,
-  targets: AllowedTargets | undefined,
-): J {
-  let create = job.kind === 'settings' ? undefined : job.create;
+export function judgeRequest<J extends CopyJob | RestoreJob>(job: J, targets: AllowedTargets | undefined): J {
+  let { create } = job;
   for (const to of typeof job.to === 'string' ? [job.to] : job.to) {
     const refusal = targets?.refusal(to);
     if (refusal !== undefined) throw refusal;
     const location = parseDestination(to);
-    const isOfSettings = location.transport === 's3' && posix.basename(location.key) === SETTINGS_NAME;
-    if (isOfSettings !== (job.kind === 'settings')) {
-      const why = isOfSettings
-        ? 'the settings of a repository are kept there: name another key'
-        : `the settings of a repository are kept as ${SETTINGS_NAME}: end the key with it`;
-      throw new Failure('INVALID', `write to ${to}: ${why}`, { context: { side: 'target' } });
+    if (location.transport === 's3' && posix.basename(location.key) === SETTINGS_NAME) {
+      const message = `write to ${to}: the settings of a repository are kept there: name another key`;
+      throw new Failure('INVALID', message, { context: { side: 'target' } });
     }
     if (isRecord(create)) create = judgeSettings(create, location, to);
   }

@@ -67,7 +67,7 @@ export class JobDelivery {
 
   /** The job as it may be done, or why it may not: of a rule it is as the state has it, a request is judged. */
   async #judge(job: ImageJob): Promise<ImageJob | Failure> {
-    if (job.rule !== undefined || job.kind === 'verify') return job;
+    if (job.rule !== undefined || job.kind === 'settings' || job.kind === 'verify') return job;
     const targets = await allowedTargets(this.#context.service, { signal: this.#signal });
     try {
       return judgeRequest(job, targets);

@@ -186,12 +186,9 @@ async function record(
   );
 }
 
-/** No planner compares the settings beside archives of requests by hand: the job of the next archive does, when they are older than this. */
-const SETTINGS_MS = 24 * 3600 * 1000;
-
 /**
- * Stores the settings of the repository beside its archive. For a job of a rule it does so only where there are none: the planner compares
- * them. A failure that may pass fails the job; any other is a warning, since the archive is whole.
+ * Stores the settings of the repository beside its archive, where there are none: the planner compares those of rules, and a request could
+ * bring those of another registry. A request that forces its archive never does: `force` is for the archive alone. A failure that may pass fails the job; any other is a warning, since the archive is whole.
  */
 async function keepSettings(
   job: CopyJob | RestoreJob,
@@ -200,15 +197,14 @@ async function keepSettings(
   backends: Backends,
   options: OperationOptions,
 ): Promise<void> {
-  if (from.transport !== 'docker' || archive.transport !== 's3') return;
+  if (from.transport !== 'docker' || archive.transport !== 's3' || job.kind === 'restore') return;
+  if (job.rule === undefined && job.force === true) return;
   const { registry, repository } = from.reference;
   const to = settingsBeside(archive);
   try {
     const stored = await ifFound(backends.bucket(to.bucket).stat(to.key, options));
-    const isNew = stored !== undefined && options.clock.now() - stored.modified.getTime() < SETTINGS_MS;
-    if (isNew || (stored !== undefined && job.rule !== undefined)) return;
-    const force = job.kind !== 'restore' && job.rule === undefined && job.force;
-    await storeSettings({ registry: backends.registry(registry, 'source'), repository, to, force }, backends, options);
+    if (stored !== undefined) return;
+    await storeSettings({ registry: backends.registry(registry, 'source'), repository, to }, backends, options);
   } catch (error) {
     checkAborted(options);
     if (!isFailure(error) || mayPass(error)) throw error;
