@@ -5,7 +5,7 @@ import { callEcr } from '../support/call-ecr.ts';
 import { addJson } from '../support/images.ts';
 import { parseReference } from '../../worker/oci/reference.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
-import { walk } from '../../worker/content/graph.ts';
+import { walk, type Root } from '../../worker/content/graph.ts';
 import type { PushEvent } from '../../worker/queue/job.ts';
 import type { Queue } from '../../worker/queue/queue.ts';
 import type { Backends } from '../../worker/images/backends.ts';
@@ -24,6 +24,7 @@ import { makeImage, type MadeImage } from '../support/images.ts';
 import { failureOf, openLab, requestsDuring, type Lab } from '../support/lab.ts';
 import { clientOf } from '../support/local-s3.ts';
 import { mortal, planner, type PlannerBench } from '../support/planner-bench.ts';
+import { RawRegistry } from '../support/raw-registry.ts';
 import { rule } from '../support/rules.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
@@ -295,6 +296,104 @@ describe('what refers to an image', () => {
     expect(bench.jobs).toEqual([]);
     // the tag, and that of each child's signature
     expect(counts).toEqual({ 'tags-list': 1, 'manifest-head': 3 });
+  });
+});
+
+/** A signed image that a rule mirrored, and what refers to it. */
+async function mirroredSigned(
+  to: string,
+): Promise<{ readonly bench: PlannerBench; readonly repository: string; readonly referrers: readonly Root[] }> {
+  const bench = planner(lab.session());
+  const repository = fresh('whole');
+  const image = await makeImage({ seed: 21, layers: [100], signed: true });
+  await lab.push(image, lab.stack.ecr, repository);
+  await bench.apply(rule({ name: 'keep', from: [`${HOME}/${repository}`], to: [`${to}/{repository}`] }));
+  await bench.pass();
+  expect(await bench.work()).toHaveLength(1);
+  return { bench, repository, referrers: (await walk(image.content, [image.root])).referrers };
+}
+
+describe('a signature or SBOM that is missing at a destination', () => {
+  test.each(['a tag of cosign', 'an untagged manifest'])('is copied again in ECR: %s', async (kind) => {
+    const { bench, repository, referrers } = await mirroredSigned(ABROAD);
+    const lost = referrers.find(({ tags }) => tags.length > 0 === (kind === 'a tag of cosign'));
+    assert(lost);
+    const { digest } = lost.descriptor;
+    await deleteImages(ABROAD, repository, digest);
+    await bench.clock.advance(HOUR_MS);
+    await bench.pass();
+    expect(queued(bench)).toEqual(['v1']);
+    await bench.work();
+    expect(await lab.view(lab.stack.otherEcr, repository).resolve(digest)).toMatchObject({ digest });
+    await bench.clock.advance(HOUR_MS);
+    const counts = await requestsDuring(lab.stack.otherEcr, async () => bench.pass());
+    expect([counts, bench.jobs]).toEqual([{ api: 1 }, []]);
+  });
+
+  test('is copied again in another registry, where its tag is not listed', async () => {
+    const there = await lab.registry({ mode: 'oci' });
+    const { bench, repository, referrers } = await mirroredSigned(there.registryHost);
+    const [tag] = referrers.flatMap(({ tags }) => tags);
+    assert(tag);
+    await bench.clock.advance(HOUR_MS);
+    expect(await requestsDuring(there, async () => bench.pass())).toEqual({ 'tags-list': 1 });
+    await new RawRegistry(there.url).call('DELETE', `/v2/${repository}/manifests/${tag}`);
+    await bench.clock.advance(HOUR_MS);
+    await bench.pass();
+    expect(queued(bench)).toEqual(['v1']);
+    await bench.work();
+    await lab.view(there, repository).resolve(tag);
+    await bench.clock.advance(HOUR_MS);
+    await bench.pass();
+    expect(bench.jobs).toEqual([]);
+  });
+
+  test('that the destination refused is not copied in every run', async () => {
+    const bench = planner(lab.session());
+    const repository = fresh('refused');
+    const image = await makeOne(22);
+    // ECR takes no media type with parameters
+    addJson(image.content, MEDIA_TYPE.ociManifest, {
+      schemaVersion: 2,
+      artifactType: 'application/vnd.example.sbom; version=1',
+      config: image.content.add(MEDIA_TYPE.ociEmpty, Buffer.from('{}')),
+      layers: [image.content.add('text/plain', Buffer.from('sbom'))],
+      subject: image.root.descriptor,
+    });
+    const { registry } = lab.stack;
+    await lab.push(image, registry, repository);
+    await bench.apply(
+      rule({ name: 'keep', from: [`${registry.registryHost}/${repository}`], to: [`${ABROAD}/{repository}`] }),
+    );
+    await bench.pass();
+    expect(await bench.work()).toHaveLength(1);
+    await bench.clock.advance(HOUR_MS);
+    await bench.pass();
+    expect(bench.jobs).toEqual([]);
+  });
+
+  test('is not looked for where the rule does not copy it', async () => {
+    const { bench, repository } = await mirrored({ referrers: false });
+    await lab.push(await makeImage({ seed: 23, tag: 'v2', layers: [100], signed: true }), lab.stack.ecr, repository);
+    await bench.pass();
+    expect(await bench.work()).toHaveLength(2);
+    await bench.clock.advance(HOUR_MS);
+    await bench.pass();
+    expect(bench.jobs).toEqual([]);
+  });
+
+  test('is not looked for where no manifests are remembered', async () => {
+    const { bench, repository } = await mirrored();
+    await bench.pass();
+    expect(await bench.work()).toHaveLength(1);
+    const record = await bench.state.destinations.get({ group: `docker://${ABROAD}/${repository}`, name: 'v1' });
+    assert(record);
+    await using lease = await bench.state.destinations.lock(record, 60);
+    assert(lease);
+    await bench.state.destinations.record({ ...record, manifests: undefined }, lease);
+    await bench.clock.advance(HOUR_MS);
+    await bench.pass();
+    expect(bench.jobs).toEqual([]);
   });
 });
 

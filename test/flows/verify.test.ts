@@ -198,7 +198,7 @@ describe('verify --against', () => {
     const image = await makeImage({ signed: true, seed: 9 });
     await lab.push(image, registry, 'equal/app');
     await lab.session().copy(at(registry, 'equal/app'), at(ecr, 'equal/app'));
-    const r = { at: at(registry, 'equal/app'), against: at(ecr, 'equal/app') };
+    const r = { at: at(ecr, 'equal/app'), against: at(registry, 'equal/app') };
     expect(await run(r)).toMatchObject([{ faults: [] }]);
     addJson(image.content, MEDIA_TYPE.ociManifest, {
       schemaVersion: 2,
@@ -211,8 +211,32 @@ describe('verify --against', () => {
     expect(await run(r)).toMatchObject([{ faults: [] }]);
     // and the other way round it is missing
     const [result] = await run({ at: r.against, against: r.at });
-    expect(result?.faults).toEqual([expect.stringMatching(/has not sha256:.*, which refers to the image$/)]);
+    expect(result?.faults).toEqual([
+      expect.stringMatching(/^1 manifest that refers to the image at \S+ is missing, such as sha256:[0-9a-f]{64}$/),
+    ]);
   });
+
+  test.each(['ECR', 'a registry without the referrers API'])(
+    'reports the signatures and SBOMs that a copy lacks and its source in %s has',
+    async (name) => {
+      const image = await makeImage({ signed: true, seed: 15 });
+      const source = name === 'ECR' ? ecr : await lab.registry({ mode: 'oci', referrersApi: false });
+      await lab.push(image, source, 'unsigned/app');
+      await lab.session().copy(at(source, 'unsigned/app'), at(registry, 'unsigned/mirror'), { referrers: false });
+      const [result] = await run({
+        at: at(registry, 'unsigned/mirror'),
+        deep: true,
+        against: at(source, 'unsigned/app'),
+      });
+      const { length } = (await walk(image.content, [image.root])).referrers;
+      expect(length).toBeGreaterThan(1);
+      expect(result?.faults).toEqual([
+        expect.stringMatching(
+          new RegExp(`^${length} manifests that refer to the image at \\S+ are missing, such as sha256:`),
+        ),
+      ]);
+    },
+  );
 
   test('names the digests of both where the mirror is another image', async () => {
     const [image, other] = [await makeImage({ seed: 10 }), await makeImage({ seed: 11 })];

@@ -203,14 +203,16 @@ function jobOf(body: string): Job {
 async function copyAll(job: CopyJob, state: StateStore, session: Session, copies: boolean): Promise<void> {
   for (const to of job.to) {
     const known = parseDigest(job.digest);
-    const result = copies ? await copyOne(job, to, session.options, session) : { digest: known, manifests: [known] };
+    const result = copies
+      ? await copyOne(job, to, session.options, session)
+      : { digest: known, manifests: [known], copied: undefined };
     await record(state, {
       ...destinationKey(to),
       source: job.from,
       sourceDigest: parseDigest('originalDigest' in result ? result.originalDigest : result.digest),
       digest: parseDigest(result.digest),
       choices: choicesKey(job),
-      manifests: rememberedManifests(result.manifests),
+      manifests: rememberedManifests(result.manifests, result.copied),
       bytes: 1,
       atMs: START_MS,
       run: job.run,

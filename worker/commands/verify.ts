@@ -21,7 +21,7 @@ export function addVerify(program: Command, context: CommandContext): void {
     .option('--deep', 'read every byte of a registry, not only of archives')
     .option(
       '--against <ref>',
-      'also compare with this image, the source or a mirror of it; it is the target to the flags below',
+      'also compare with this image, such as the source of a mirror: a fault is another digest, or a signature or SBOM that it has and <ref> does not have; it is the target to the flags below',
     );
   withS3Flags(withSideFlags(withConcurrency(withCommonFlags(command))), { writes: false }).action(
     async (ref: string, flags: VerifyFlags) => {

@@ -55,6 +55,8 @@ export interface CopyResult {
   readonly foreign: readonly Descriptor[];
   /** Every manifest that belongs to the images and need not be looked at again: without those that failed as may pass. */
   readonly manifests: readonly Digest[];
+  /** Those of `manifests` that are not at the target, or lack their tag there: the source cannot give them, or the target refuses them. */
+  readonly absent: readonly Digest[];
 }
 
 const DEFAULT_CONCURRENCY = 4;
@@ -96,11 +98,10 @@ export async function copy(
   }));
   for (const referrer of graph.referrers) referrers.push(await run.referrer(referrer));
   for (const root of graph.roots) await run.tags(root);
-  const again = new Set(
-    referrers.filter(({ refused }) => refused?.retryable).map(({ descriptor }) => descriptor.digest),
-  );
-  const manifests = digestsOf(graph).filter((digest) => !again.has(digest));
-  return { tallies: run.tallies, referrers, foreign: run.foreign, manifests };
+  const refused = new Map(referrers.map((referrer) => [referrer.descriptor.digest, referrer.refused]));
+  const manifests = digestsOf(graph).filter((digest) => refused.get(digest)?.retryable !== true);
+  const absent = manifests.filter((digest) => refused.get(digest) !== undefined || !run.isDone(digest));
+  return { tallies: run.tallies, referrers, foreign: run.foreign, manifests, absent };
 }
 
 class CopySession {
@@ -134,6 +135,11 @@ class CopySession {
     this.tallies[outcome].bytes += descriptor.size;
     if (outcome === 'foreign') this.foreign.push(descriptor);
     this.#options.report?.({ type, digest: descriptor.digest, bytes: descriptor.size, outcome });
+  }
+
+  /** Whether it is at the target. */
+  isDone(digest: Digest): boolean {
+    return this.#finished.has(digest);
   }
 
   async blobs(all: readonly Descriptor[]): Promise<void> {

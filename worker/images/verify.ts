@@ -1,5 +1,5 @@
-import type { Source, Target } from '../content/content.ts';
-import { blobsOf, foreignOf, walk, type Root } from '../content/graph.ts';
+import type { Target } from '../content/content.ts';
+import { blobsOf, foreignOf, walk, type Graph, type Root } from '../content/graph.ts';
 import { copy } from '../copy/copy.ts';
 import { discard } from '../content/discard.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -18,7 +18,7 @@ export interface VerifyRequest {
   readonly at: string;
   /** Reads every byte of a registry's blobs too, instead of asking whether they are there. Archives are always read whole. Default false. */
   readonly deep?: boolean | undefined;
-  /** The image that it must be equal to: a mirror's source, or its mirror. */
+  /** The image that it must be equal to, with everything that refers to it: for instance the source of a mirror. */
   readonly against?: string | undefined;
 }
 
@@ -99,7 +99,7 @@ async function verifyOne(
       });
     }
     if (request.against !== undefined)
-      append(faults, await drift(image.root, image.source, request.against, backends, options));
+      append(faults, await drift(image.root, graph, request.against, backends, options));
   } catch (error) {
     checkAborted(options);
     if (!isFault(error, location, digest !== undefined)) throw error;
@@ -167,9 +167,13 @@ function collecting(faults: string[], counted: { hashedBytes: number }, options:
   };
 }
 
+/**
+ * How `root` differs from the image at `against`, a sentence each. What refers to the image there has to be here too. More may refer to it
+ * here: ECR's managed signing adds signatures of its own.
+ */
 async function drift(
   root: Root,
-  source: Source,
+  graph: Graph,
   against: string,
   backends: Backends,
   options: OperationOptions,
@@ -180,12 +184,16 @@ async function drift(
     await using other = await openLocation(backends, location, 'target', options);
     const theirs = other.root.descriptor.digest;
     if (theirs !== root.descriptor.digest) return [`${name} is ${theirs}, not ${root.descriptor.digest}`];
-    // ECR's managed signing adds referrers of its own: more than ours is no drift
-    const wanted = await walk(source, [root], options);
-    const present = await onSide('target', walk(other.source, [other.root], options));
-    return wanted.referrers
-      .filter((referrer) => !present.manifests.has(referrer.descriptor.digest))
-      .map((referrer) => `${name} has not ${referrer.descriptor.digest}, which refers to the image`);
+    const { referrers } = await onSide('target', walk(other.source, [other.root], options));
+    const tags = new Set(graph.referrers.flatMap((referrer) => referrer.tags));
+    const missing = referrers.filter(
+      (referrer) => !graph.manifests.has(referrer.descriptor.digest) || !referrer.tags.every((tag) => tags.has(tag)),
+    );
+    const [first] = missing;
+    if (first === undefined) return [];
+    const few = missing.length === 1 ? '1 manifest that refers' : `${missing.length} manifests that refer`;
+    const example = [first.descriptor.digest, ...first.tags].join(' with the tag ');
+    return [`${few} to the image at ${name} ${missing.length === 1 ? 'is' : 'are'} missing, such as ${example}`];
   } catch (error) {
     if (isFailure(error, 'NOT_FOUND')) return [describeFailure(error)];
     throw error;

@@ -44,7 +44,8 @@ export interface SyncRecord extends DestinationKey {
   readonly choices: string;
   /**
    * Every manifest that came along, children and what refers to them included, each by 16 characters of its digest. A new signature shows by
-   * not being among them. Absent: not known.
+   * not being among them. With a `!` before it again: it is not at the destination, because the source cannot give it or the destination
+   * refuses it. The tags of cosign that were made there stand among them. Absent: not known.
    */
   readonly manifests?: readonly string[] | undefined;
   /** Bytes of the whole image. */

@@ -1,10 +1,11 @@
 import { jobId, type CopyJob, type PlanJob } from '../../queue/job.ts';
+import { isDerivedTag } from '../../oci/derived-tag.ts';
 import { hexOf, type Digest } from '../../oci/digest.ts';
 import type { Reference } from '../../oci/reference.ts';
 import type { DestinationKey, SyncRecord } from '../../state/state.ts';
 import { choicesKey, destinationsOf } from '../../rules/destinations.ts';
 import { formatLocation } from '../../oci/location.ts';
-import type { StoredObject } from '../../images/image-target.ts';
+import type { StoredObject, WrittenImage } from '../../images/image-target.ts';
 import type { Candidate, CopyRule } from '../../rules/rule.ts';
 
 /** An image that a source has. */
@@ -210,10 +211,30 @@ function hasNewReferrer(record: SyncRecord, referrers: Known['referrers']): bool
 const MAX_REMEMBERED = 1000;
 const SHORT = 16;
 
-/** `SyncRecord.manifests` of an image with these. */
-export function rememberedManifests(digests: readonly Digest[]): readonly string[] | undefined {
-  return digests.length > MAX_REMEMBERED ? undefined : digests.map(shortened);
+/** `SyncRecord.manifests` of an image with these, as `copied` left them at a registry. */
+export function rememberedManifests(
+  digests: readonly Digest[],
+  copied?: WrittenImage['copied'],
+): readonly string[] | undefined {
+  if (digests.length > MAX_REMEMBERED) return undefined;
+  const { absent = [], referrers = [] } = copied ?? {};
+  const tags = referrers.filter(({ refused }) => refused === undefined).flatMap((referrer) => referrer.tags);
+  return [...digests.map(shortened), ...absent.map((digest) => ABSENT + shortened(digest)), ...tags];
 }
+
+/** What `SyncRecord.manifests` says has to be at the destination: manifests, by `shortened`, and the tags of cosign. */
+export function rememberedThere({ manifests = [] }: Pick<SyncRecord, 'manifests'>): {
+  readonly manifests: readonly string[];
+  readonly tags: readonly string[];
+} {
+  const all = new Set(manifests);
+  const there = manifests.filter((entry) => !entry.startsWith(ABSENT) && !all.has(ABSENT + entry));
+  const tags = there.filter(isDerivedTag);
+  return { manifests: tags.length === 0 ? there : there.filter((entry) => !isDerivedTag(entry)), tags };
+}
+
+/** Begins a manifest that is known and not at the destination. */
+const ABSENT = '!';
 
 /** A digest as records remember it. */
 export function shortened(digest: Digest): string {

@@ -6,7 +6,7 @@ import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Report } from '../../util/events.ts';
 import { describeFailure, ifFound, isFailure } from '../../util/failure.ts';
 import { eachGroup, FEW, oneByOne, RecentGroups, type Group } from './groups.ts';
-import type { Presence } from './plan-jobs.ts';
+import { rememberedThere, shortened, type Presence } from './plan-jobs.ts';
 import { TagLooks, type TagLookOptions } from './tag-looks.ts';
 
 type ArchiveLocation = Extract<Location, { transport: 's3' }>;
@@ -43,7 +43,7 @@ export class Presences {
       taskOptions: Abortable,
     ): Promise<Group<Presence>> => {
       try {
-        return this.#recent.get(group) ?? (await this.#look(group, some, record, taskOptions));
+        return await this.#look(group, some, record, taskOptions);
       } catch (error) {
         checkAborted(taskOptions);
         if (!isFailure(error)) throw error;
@@ -65,6 +65,8 @@ export class Presences {
     const [first] = some;
     const location = first === undefined ? undefined : parseLocation(first.location);
     if (location?.transport === 's3') {
+      const known = this.#recent.get(group);
+      if (known !== undefined) return known;
       if (some.length <= FEW) return oneByOne(some, async (one, taskOptions) => this.#stat(one, taskOptions), options);
       return this.#recent.keep(group, await this.#listArchives(location, options));
     }
@@ -72,10 +74,20 @@ export class Presences {
     const { registry: host, repository } = location.reference;
     const { images } = this.#backends.registry(host, 'target');
     if (images === undefined) return this.#looks.find(group, { registry: host, repository, some, record }, options);
-    if (some.length <= FEW) return oneByOne(some, async (one, taskOptions) => this.#resolve(one, taskOptions), options);
-    // without its repository all of the group is gone
-    const there = (await ifFound(namesOf(images(repository, options)))) ?? new Map<string, Presence>();
-    return this.#recent.keep(group, there);
+    const resolveEach = async (): Promise<Group<Presence>> =>
+      oneByOne(some, async (one, taskOptions) => this.#resolve(one, taskOptions), options);
+    const isFew = some.length <= FEW && this.#recent.get(group) === undefined;
+    if (isFew && !some.some((one) => (record(one)?.manifests?.length ?? 0) > 1)) return resolveEach();
+    try {
+      // without its repository all of the group is gone
+      const there =
+        this.#recent.get(group) ??
+        this.#recent.keep(group, (await ifFound(namesOf(images(repository, options)))) ?? new Map<string, Presence>());
+      return wholeOf(some, there, record);
+    } catch (error) {
+      if (isFew && isFailure(error, 'DENIED')) return resolveEach();
+      throw error;
+    }
   }
 
   async #listArchives({ bucket, key }: ArchiveLocation, options: Abortable): Promise<Group<Presence>> {
@@ -111,12 +123,28 @@ export class Presences {
   }
 }
 
-/** The digests of a repository by tag, and by `@digest`. */
+/** The digests of a repository by tag, by `@digest`, and by `@` and the digest as `shortened` makes it. */
 async function namesOf(images: ReturnType<NonNullable<Registry['images']>>): Promise<Group<Presence>> {
   const names = new Map<string, Presence>();
   for await (const { digest, tags } of images) {
     names.set(`@${digest}`, digest);
+    names.set(`@${shortened(digest)}`, digest);
     for (const tag of tags) names.set(tag, digest);
   }
   return names;
+}
+
+/** What a list shows of `some`. An image is gone when any manifest or tag that was copied with it is. */
+function wholeOf(
+  some: readonly Destination[],
+  there: Group<Presence>,
+  record: (key: DestinationKey) => SyncRecord | undefined,
+): Group<Presence> {
+  const isWhole = (known: SyncRecord | undefined): boolean => {
+    const { manifests, tags } = rememberedThere(known ?? {});
+    return manifests.every((manifest) => there.has(`@${manifest}`)) && tags.every((tag) => there.has(tag));
+  };
+  return new Map(
+    some.map((one) => [one.name, isWhole(record(one)) ? (there.get(one.name) ?? 'gone') : 'gone'] as const),
+  );
 }

@@ -10,7 +10,7 @@ import type { Report } from '../../util/events.ts';
 import { atSide, describeFailure, ifFound, isFailure, onSide, type Failure } from '../../util/failure.ts';
 import { forEachOf } from '../../util/limit.ts';
 import { RecentGroups, type Group } from './groups.ts';
-import type { Presence } from './plan-jobs.ts';
+import { rememberedThere, type Presence } from './plan-jobs.ts';
 import { REQUESTS_AT_ONCE } from './source-list.ts';
 
 /** How `TagLooks` looks. */
@@ -83,12 +83,37 @@ export class TagLooks {
       due,
       REQUESTS_AT_ONCE,
       async (one, taskOptions) => {
-        const digest = await this.#ask(one, looked, taskOptions);
+        const digest = await this.#ask(one.name, looked, taskOptions);
         const record = looked.record(one);
         // any other becomes a job, and is asked for again until that is done
         if (record !== undefined && digest === record.digest)
           await this.#options.destinations.looked(record, this.#options.clock.now(), taskOptions);
         found.set(one.name, digest ?? 'gone');
+      },
+      options,
+    );
+    if (names !== undefined) await this.#lookForSignatures(names, looked, found, options);
+  }
+
+  /** An image whose tags of cosign are not all there is `gone`. Each that is not listed is asked for: some registries may not list them. */
+  async #lookForSignatures(
+    names: Group<true>,
+    looked: Looked,
+    found: Map<string, Presence>,
+    options: Abortable,
+  ): Promise<void> {
+    const unlisted = looked.some.flatMap((one) =>
+      found.get(one.name) === 'gone'
+        ? []
+        : rememberedThere(looked.record(one) ?? {})
+            .tags.filter((tag) => !names.has(tag))
+            .map((tag) => ({ image: one.name, tag })),
+    );
+    await forEachOf(
+      unlisted,
+      REQUESTS_AT_ONCE,
+      async ({ image, tag }, taskOptions) => {
+        if ((await this.#ask(tag, looked, taskOptions)) === undefined) found.set(image, 'gone');
       },
       options,
     );
@@ -121,13 +146,13 @@ export class TagLooks {
       if (!isFailure(error, 'NOT_FOUND')) throw atSide('target', error);
       // the repository is gone, or the registry does not serve lists
       const [first] = looked.some;
-      const isThere = first !== undefined && (await this.#ask(first, looked, options)) !== undefined;
+      const isThere = first !== undefined && (await this.#ask(first.name, looked, options)) !== undefined;
       return isThere ? undefined : names;
     }
     return names;
   }
 
-  async #ask({ name }: Destination, looked: Looked, options: Abortable): Promise<Digest | undefined> {
+  async #ask(name: string, looked: Looked, options: Abortable): Promise<Digest | undefined> {
     const reference = name.startsWith('@') ? name.slice(1) : name;
     const resolved = ifFound(this.#repository(looked).resolve(reference, options));
     return (await onSide('target', resolved))?.digest;

@@ -162,7 +162,7 @@ function warnOfForeign(location: Location, { foreign }: ImageCopyResult, { repor
 async function record(
   job: CopyJob | RestoreJob,
   { key, lease }: LeasedDestination,
-  { originalDigest, digest, bytes, version, object, manifests }: ImageCopyResult,
+  { originalDigest, digest, bytes, version, object, manifests, copied }: ImageCopyResult,
   options: RunJobOptions,
 ): Promise<void> {
   await options.destinations.record(
@@ -172,7 +172,7 @@ async function record(
       sourceDigest: originalDigest ?? digest,
       digest,
       choices: choicesKey(job.kind === 'restore' ? { referrers: job.referrers } : job),
-      manifests: rememberedManifests(manifests),
+      manifests: rememberedManifests(manifests, copied),
       bytes,
       atMs: options.clock.now(),
       version,
