@@ -57,6 +57,19 @@ describe('a registry that gives manifests with the wrong Content-Type', () => {
   });
 });
 
+test('a bare 400 for a blob is no advice to rebuild the image', async () => {
+  await lab.push(await makeImage({ seed: 90 }), registry, 'refused/blob');
+  const front = await alteringFront(registry.url, (line, answer) =>
+    line.startsWith('GET ') && line.includes('/blobs/') ? { status: 400, headers: {}, body: Buffer.alloc(0) } : answer,
+  );
+  const from = `docker://${front}/refused/blob:v1`;
+  const failure = await failureOf(
+    lab.session().copy(from, `oci-archive:${join(lab.folder, 'refused.tar')}`),
+    'INVALID',
+  );
+  expect(failure.message).toMatch(/the registry answered 400$/);
+});
+
 describe('a registry behind a proxy that compresses documents and answers HEAD without a length', () => {
   test('is copied from, configs too, layers untouched', async () => {
     const image = await makeImage({ seed: 83 });

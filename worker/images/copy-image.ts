@@ -229,6 +229,8 @@ function bytesOf(graph: Graph): number {
 /** A failure of the image itself names digests alone: adds the name of the image, and what to do. Other failures are unchanged. */
 function naming(from: Location, error: unknown): unknown {
   if (!isFailure(error, 'CORRUPT', 'INVALID') || error.context.side !== 'source') return error;
+  // the registry refused the request, which says nothing about the image
+  if (error.code === 'INVALID' && error.context.status !== undefined) return error;
   const advice =
     error.code === 'CORRUPT'
       ? 'the image is broken there: push it again, or copy it from elsewhere'

@@ -63,7 +63,10 @@ export function parseLocation(text: string): Location {
   if (transport !== undefined && transport !== 'docker' && !/^[^/]*:[0-9]+\//.test(text)) {
     throw invalid(text, `${transport}: is not one of docker://, s3://, oci-archive:, docker-archive:, oci:`);
   }
-  return { transport: 'docker', reference: parseReference(withoutTransport(text)) };
+  const image = withoutTransport(text);
+  if (isHostWithPort(image.replace(/\/$/, '')))
+    throw invalid(text, 'it names a registry, and a repository is missing: host:port/repository');
+  return { transport: 'docker', reference: parseReference(image) };
 }
 
 /**
@@ -96,14 +99,19 @@ export function formatLocation(location: Location): string {
   }
 }
 
+/** Whether `text` is the host of a registry with its port. Docker reads it as a repository of Docker Hub with a tag. */
+function isHostWithPort(text: string): boolean {
+  return /^(?:localhost|\[[0-9a-f:.]+\]|[a-z0-9-]+(?:\.[a-z0-9-]+)+):[0-9]{1,5}$/i.test(text);
+}
+
 /**
  * Reads `[docker://]host/repository[:tag]`, either of them with `*` and `{a,b}`. Whether it has any is `isPattern`'s affair. The host of an ECR
- * registry alone stands for all its repositories.
+ * registry alone, and a host with a port alone, stand for all its repositories.
  */
 export function parseImagePattern(text: string): ImagePattern {
   const rest = withoutTransport(text);
   const host = rest.replace(/\/$/, '');
-  if (ecrHost(host) !== undefined) return { registry: host, repository: '*', tag: undefined };
+  if (ecrHost(host) !== undefined || isHostWithPort(host)) return { registry: host, repository: '*', tag: undefined };
   if (!isPattern(rest)) {
     const colon = rest.indexOf(':', rest.lastIndexOf('/') + 1);
     const { registry, repository, tag, digest } = parseReference(rest);

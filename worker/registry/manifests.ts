@@ -11,7 +11,7 @@ import {
 } from '../oci/manifest.ts';
 import { isTag } from '../oci/reference.ts';
 import type { Abortable } from '../util/abort.ts';
-import { Failure, ifFound, isFailure } from '../util/failure.ts';
+import { Failure, ifFound, isFailure, type Code } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
 import type { RepositoryContext } from './context.ts';
 import { encodingsOf } from './transport/content-encoding.ts';
@@ -32,16 +32,17 @@ export class Manifests {
   /** What a tag or digest stands for. NOT_FOUND when nothing does. */
   async resolve(reference: string, options: Abortable): Promise<Descriptor> {
     try {
-      return await this.#look(reference, options);
+      // some registries forbid HEAD alone
+      return await this.#look(reference, options, ['UNSUPPORTED', 'INVALID', 'DENIED']);
     } catch (error) {
       if (isFailure(error, 'NOT_FOUND')) throw await this.#notFound(error, reference, options);
       throw error;
     }
   }
 
-  /** As `resolve`, but undefined when nothing does. */
+  /** As `resolve`, but undefined when nothing does. DENIED where a HEAD is: a push may do without the answer. */
   async find(reference: string, options: Abortable): Promise<Descriptor | undefined> {
-    return ifFound(this.#look(reference, options));
+    return ifFound(this.#look(reference, options, ['UNSUPPORTED', 'INVALID']));
   }
 
   /** Reads a manifest, verified against the digest where the reference is one. */
@@ -104,13 +105,13 @@ export class Manifests {
     return answer;
   }
 
-  /** By a HEAD, which is free at Docker Hub; by a GET where a registry's HEAD does not say enough. */
-  async #look(reference: string, options: Abortable): Promise<Descriptor> {
+  /** By a HEAD, which is free at Docker Hub; by a GET where a registry's HEAD does not say enough or fails with one of `forgiven`. */
+  async #look(reference: string, options: Abortable, forgiven: readonly Code[]): Promise<Descriptor> {
     try {
       const head = await this.#head(reference, options);
       if (head !== undefined) return head;
     } catch (error) {
-      if (!isFailure(error, 'UNSUPPORTED', 'INVALID')) throw error;
+      if (!isFailure(error, ...forgiven)) throw error;
     }
     const { descriptor } = await this.get(reference, options);
     return descriptor;

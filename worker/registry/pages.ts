@@ -9,6 +9,11 @@ import type { Transport } from './transport/transport.ts';
 const MAX_PAGE_BYTES = 4 * 1024 * 1024;
 /** Of a thousand entries each. A list that is longer was made to have no end. */
 const MAX_PAGES = 10_000;
+/** The names of one list are held in memory, by their callers too. */
+const MAX_NAMES = 1_000_000;
+const MAX_CHARACTERS = 256 * MAX_NAMES;
+/** Registries that leave out what the caller may not see answer with empty pages in between. */
+const MAX_PAGES_WITHOUT_NEW = 100;
 /** ECR takes no larger page: https://github.com/google/go-containerregistry/issues/1091 */
 const NAMES_PER_PAGE = 1000;
 
@@ -33,7 +38,7 @@ export async function* pages(
     const link = parseNextLink(first.what, answer.header('link'));
     if (link === undefined) return;
     next = transport.lead(first.what, link, answer.url);
-    if (seen.size === MAX_PAGES) throw endless(first.what);
+    if (seen.size === MAX_PAGES) throw endless(first.what, `${MAX_PAGES} pages`);
     if (seen.has(next.href))
       throw new Failure('UNSUPPORTED', `${first.what}: the registry's pages go round in a circle`);
     seen.add(next.href);
@@ -58,6 +63,8 @@ export async function* names(
 ): AsyncGenerator<string, void, undefined> {
   const seen = new Set<string>();
   let pagesSeen = 0;
+  let charactersSeen = 0;
+  let pagesWithoutNew = 0;
   let after: string | undefined;
   for (;;) {
     const seenBefore = seen.size;
@@ -65,13 +72,19 @@ export async function* names(
     let listed: readonly unknown[] = [];
     try {
       for await (const page of pages(transport, { ...first, url: urlAfter(first.url, after) }, options)) {
-        if (++pagesSeen > MAX_PAGES) throw endless(first.what);
+        if (++pagesSeen > MAX_PAGES) throw endless(first.what, `${MAX_PAGES} pages`);
+        const seenBeforePage = seen.size;
         listed = listOf(first.what, page[member]);
         for (const name of listed) {
           if (typeof name !== 'string' || seen.has(name)) continue;
+          charactersSeen += name.length;
+          if (seen.size === MAX_NAMES) throw endless(first.what, `${MAX_NAMES} names`);
+          if (charactersSeen > MAX_CHARACTERS) throw endless(first.what, `${MAX_CHARACTERS} characters`);
           seen.add(name);
           yield name;
         }
+        pagesWithoutNew = seen.size === seenBeforePage ? pagesWithoutNew + 1 : 0;
+        if (pagesWithoutNew === MAX_PAGES_WITHOUT_NEW) throw stuck(first.what);
       }
     } catch (error) {
       const isRefused = after !== undefined && pagesSeen === pagesBefore;
@@ -103,8 +116,15 @@ export function parseNextLink(what: string, header: string | undefined): string 
   return undefined;
 }
 
-function endless(what: string): Failure {
-  return new Failure('UNSUPPORTED', `${what}: the registry's list does not end within ${MAX_PAGES} pages`);
+function endless(what: string, bound: string): Failure {
+  return new Failure('UNSUPPORTED', `${what}: the registry's list does not end within ${bound}`);
+}
+
+function stuck(what: string): Failure {
+  return new Failure(
+    'UNSUPPORTED',
+    `${what}: the registry's list has ${MAX_PAGES_WITHOUT_NEW} pages in a row without a new name`,
+  );
 }
 
 function listOf(what: string, value: unknown): readonly unknown[] {

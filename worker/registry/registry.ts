@@ -26,7 +26,7 @@ export interface RegistryOptions {
   readonly side: Side;
   /** This side's credentials. */
   readonly credentials: CredentialLookup;
-  /** Where hosts really answer: `http://127.0.0.1:5000` by host. Default: at themselves, by HTTPS, and on loopback by plain HTTP. */
+  /** Where hosts really answer: `http://127.0.0.1:5000` by host. Default: at themselves, as `plainHttp` says. */
   readonly endpoints?: ReadonlyMap<string, string> | undefined;
   /** For ECR. Default: as the AWS SDK finds credentials. */
   readonly aws?: AwsAccess | undefined;
@@ -34,7 +34,7 @@ export interface RegistryOptions {
   readonly proxies?: Proxies | undefined;
   /** `certs.d` folders, and whether certificates of servers are checked. Default: no folders; certificates are checked. */
   readonly certificates?: CertificateOptions | undefined;
-  /** Whether hosts without an endpoint are reached by plain HTTP. Default: on loopback only. */
+  /** Whether hosts without an endpoint are reached by plain HTTP. Default: on loopback only, and there only those that do not answer TLS. */
   readonly plainHttp?: boolean | undefined;
   /** How repositories are created that ECR does not have. Default: they are not, and pushing to them is NOT_FOUND. */
   readonly create?: RepositorySettings | undefined;
@@ -98,11 +98,12 @@ export class RegistryClient implements AsyncDisposable {
     this.#transport = new Transport({
       host,
       baseUrl: this.#baseUrl,
-      authorize: (fetch) =>
+      plainFallback: mayBePlain(this.#baseUrl, host, options),
+      authorize: (fetch, origin) =>
         this.ecr?.authorizer ??
         new ChallengeAuthorizer({
           host,
-          baseUrl: this.#baseUrl,
+          baseUrl: () => origin.baseUrl,
           fetch,
           credentials: async (repository, taskOptions) => lookup(host, repository, taskOptions),
           clock,
@@ -237,12 +238,20 @@ function baseUrlOf(host: string, { endpoints, plainHttp }: Pick<RegistryOptions,
   if (mapped === undefined) {
     const https = URL.parse(`https://${host}`);
     if (https === null) throw new Failure('INVALID', `${host} is not the host of a registry`);
-    const isPlain = plainHttp ?? addressKind(https.hostname) === 'loopback';
-    return refusingMetadata(host, isPlain ? new URL(`http://${host}`) : https);
+    return refusingMetadata(host, plainHttp === true ? new URL(`http://${host}`) : https);
   }
   const url = URL.parse(mapped);
   if (url !== null && /^https?:$/.test(url.protocol)) return refusingMetadata(host, url);
   throw new Failure('INVALID', `the endpoint of ${host} is not an http or https address`);
+}
+
+/** Whether https is only tried: the registry is on this machine, and neither an endpoint nor a flag chose how it is asked. */
+function mayBePlain(
+  baseUrl: URL,
+  host: string,
+  { endpoints, plainHttp }: Pick<RegistryOptions, 'endpoints' | 'plainHttp'>,
+): boolean {
+  return plainHttp === undefined && endpoints?.has(host) !== true && addressKind(baseUrl.hostname) === 'loopback';
 }
 
 /** `url`. INVALID for a metadata address, where clouds keep credentials and no registry is. */

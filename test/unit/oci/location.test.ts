@@ -32,6 +32,12 @@ describe('places of images', () => {
     test(`${text} reads back to itself`, () => assert.equal(formatLocation(parseLocation(text)), text));
   }
 
+  test('a host with a port is no image, because its repository is missing', () => {
+    for (const text of ['docker://127.0.0.1:23205', 'localhost:5000', 'r.example:443/', '[::1]:5000'])
+      for (const parse of [parseLocation, parseDestination])
+        assert.throws(() => parse(text), { code: 'INVALID', message: /names a registry, and a repository is missing/ });
+  });
+
   test('a bare reference is read as docker reads it', () => {
     assert.equal(formatLocation(parseLocation('alpine')), 'docker://docker.io/library/alpine:latest');
     assert.equal(formatLocation(parseLocation('localhost:5000/x')), 'docker://localhost:5000/x:latest');
@@ -112,6 +118,17 @@ describe('patterns', () => {
     const registry = '111111111111.dkr.ecr.us-east-1.amazonaws.com';
     for (const text of [registry, `${registry}/`, `docker://${registry}`])
       assert.deepEqual(parseImagePattern(text), { registry, repository: '*', tag: undefined });
+  });
+
+  test('a host with a port stands for everything in that registry, and not for a tag of Docker Hub', () => {
+    for (const registry of ['127.0.0.1:23205', 'localhost:5000', 'r.example:443', '[::1]:5000'])
+      for (const text of [registry, `${registry}/`, `docker://${registry}`])
+        assert.deepEqual(parseImagePattern(text), { registry, repository: '*', tag: undefined });
+    assert.deepEqual(parseImagePattern('busybox:1'), {
+      registry: 'docker.io',
+      repository: 'library/busybox',
+      tag: '1',
+    });
   });
 
   test('a pattern without a registry, or by digest, is refused', () => {

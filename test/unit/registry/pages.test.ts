@@ -149,26 +149,37 @@ describe('lists', () => {
     await expect(Array.fromAsync(client.repository('app').tags())).rejects.toMatchObject({ code: 'UNSUPPORTED' });
   });
 
-  test('that never end are given up', async () => {
-    let last = 0;
-    const server = createServer((_, response) => {
-      response.writeHead(200, { link: `</v2/app/tags/list?last=${++last}>; rel="next"` }).end('{"tags":[]}');
-    }).listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    onTestFinished(() => void server.close());
-    const { port } = server.address() as AddressInfo;
-    const client = openRegistry(`127.0.0.1:${port}`, {
-      side: 'source',
-      credentials: async () => undefined,
-      version: 'test',
-      clock: fakeClock(),
-    });
-    onTestFinished(async () => client.close());
-    await expect(Array.fromAsync(client.repository('app').tags())).rejects.toMatchObject({
-      code: 'UNSUPPORTED',
-      message: expect.stringContaining('10000 pages'),
-    });
-  }, 30_000);
+  test.each<[string, (page: number) => readonly string[], string]>([
+    ['by new names', (page) => Array.from({ length: 200_000 }, (_, i) => `${page}-${i}`), '1000000 names'],
+    ['by long names', (page) => [`${page}-${'x'.repeat(4_000_000)}`], '256000000 characters'],
+    ['by empty pages', () => [], '100 pages in a row without a new name'],
+    ['by the same names', () => ['v1'], '100 pages in a row without a new name'],
+    ['by one name a page', (page) => [`v${page}`], '10000 pages'],
+  ])(
+    'that never end %s are given up',
+    async (_, tagsOf, why) => {
+      let last = 0;
+      const server = createServer((__, response) => {
+        const tags = JSON.stringify({ tags: tagsOf(++last) });
+        response.writeHead(200, { link: `</v2/app/tags/list?last=${last}>; rel="next"` }).end(tags);
+      }).listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      onTestFinished(() => void server.close());
+      const { port } = server.address() as AddressInfo;
+      const client = openRegistry(`127.0.0.1:${port}`, {
+        side: 'source',
+        credentials: async () => undefined,
+        version: 'test',
+        clock: fakeClock(),
+      });
+      onTestFinished(async () => client.close());
+      await expect(Array.fromAsync(client.repository('app').tags())).rejects.toMatchObject({
+        code: 'UNSUPPORTED',
+        message: expect.stringContaining(why),
+      });
+    },
+    30_000,
+  );
 
   test('a page that breaks is asked for again', async () => {
     const whole = page({ tags: ['a', 'b', 'c'] });

@@ -107,6 +107,7 @@ describe('resolve', () => {
     ['names no manifest type', { status: 200, headers: { ...headers(), 'content-type': 'application/json' } }],
     ['is not allowed', { status: 405 }],
     ['is not understood', { status: 400 }],
+    ['is forbidden', { status: 403 }],
   ])('reads and hashes where a HEAD %s', async (_, head) => {
     const { app } = await serving({
       'HEAD /v2/app/manifests/v1': [head],
@@ -198,7 +199,7 @@ describe('resolve', () => {
     });
   });
 
-  test.each([401, 403, 404])('a %i is no reason to read', async (status) => {
+  test.each([401, 404])('a %i is no reason to read', async (status) => {
     const { app } = await serving({ 'HEAD /v2/app/manifests/v1': [{ status }] });
     await expect(app.resolve('v1')).rejects.toMatchObject({ context: { status } });
   });

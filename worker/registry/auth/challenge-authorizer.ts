@@ -14,7 +14,8 @@ import { fetchToken, type Token } from './token-service.ts';
 
 export interface ChallengeOptions {
   readonly host: string;
-  readonly baseUrl: URL;
+  /** Where the registry answers: asked after its first answer only, which may decide between https and plain HTTP. */
+  readonly baseUrl: () => URL;
   readonly fetch: PlainFetch;
   /** The credentials for a repository; undefined for none. `refused` is as in `CredentialLookup`. */
   readonly credentials: (
@@ -145,7 +146,7 @@ export class ChallengeAuthorizer implements Authorizer {
       this.#newerThan(refused, scopes, {});
     return fetchToken(
       { challenge: this.#challenge, scopes: wanted, credentials, newerThan },
-      { host, baseUrl, fetch, clock, hint: () => this.#signInHint() },
+      { host, baseUrl: baseUrl(), fetch, clock, hint: () => this.#signInHint() },
     );
   }
 

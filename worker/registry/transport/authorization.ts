@@ -47,7 +47,8 @@ export function plainFetch(wire: Layer<WireRequest>, origin: Origin): PlainFetch
   return async ({ what, method, url, headers = {}, body }, options) => {
     const whole = origin.resolve(url);
     if (!origin.isOwn(whole)) origin.check(what, whole);
-    const answer = await wire.send({ what, method, url: whole, headers, body }, options);
+    // the wire resolves the path: it decides between https and plain HTTP
+    const answer = await wire.send({ what, method, url, headers, body }, options);
     return { status: answer.status, header: answer.header, url: answer.url, text: await answer.text() };
   };
 }

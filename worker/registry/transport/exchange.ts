@@ -1,7 +1,7 @@
 import type { Dispatcher } from 'undici';
 import type { Bytes } from '../../content/content.ts';
 import { aborted, type Abortable } from '../../util/abort.ts';
-import { Failure } from '../../util/failure.ts';
+import { Failure, isFailure } from '../../util/failure.ts';
 import { ADDRESS_REFUSED } from './address.ts';
 import type { WireRequest } from './layer.ts';
 
@@ -286,6 +286,13 @@ function connectionFailure(
       cause: error,
     },
   );
+}
+
+/** Whether a request by https failed because the server answered the handshake with something else than TLS, as plain HTTP servers do. */
+export function isPlainAnswer(error: unknown): boolean {
+  if (!isFailure(error, 'UNSUPPORTED')) return false;
+  const { cause } = error;
+  return cause instanceof Error && 'code' in cause && cause.code === 'ERR_SSL_WRONG_VERSION_NUMBER';
 }
 
 /** The failure of a request that the proxy refused to pass on; undefined for another error. */

@@ -8,7 +8,7 @@ export class Origin {
   /** For connections: fails for names whose addresses the registry must not lead to. */
   readonly lookup: LookupFunction;
   readonly #host: string;
-  readonly #baseUrl: URL;
+  #baseUrl: URL;
   readonly #guard: Guard;
 
   /** `host` as in references; `baseUrl` where it answers. */
@@ -17,6 +17,15 @@ export class Origin {
     this.#baseUrl = baseUrl;
     this.#guard = guardOf(baseUrl.hostname, lookup);
     this.lookup = this.#guard.lookup;
+  }
+
+  get baseUrl(): URL {
+    return this.#baseUrl;
+  }
+
+  /** From now on the registry is asked by plain HTTP, at its host. */
+  usePlainHttp(): void {
+    this.#baseUrl = new URL(`http://${this.#host}`);
   }
 
   /** The whole URL of a path below the registry. A URL is returned unchanged. */

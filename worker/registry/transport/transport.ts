@@ -22,8 +22,10 @@ export interface TransportOptions {
   readonly host: string;
   /** Where the registry answers. */
   readonly baseUrl: URL;
+  /** Whether the registry is asked by plain HTTP when it does not answer TLS with TLS. Default false. */
+  readonly plainFallback?: boolean | undefined;
   /** Makes the authorizer; `fetch` is for its own requests. */
-  readonly authorize: (fetch: PlainFetch) => Authorizer;
+  readonly authorize: (fetch: PlainFetch, origin: Origin) => Authorizer;
   /** Blobs that the caller reads and writes at once. */
   readonly concurrency: number;
   readonly userAgent: string;
@@ -58,13 +60,13 @@ export class Transport {
   readonly #sendingLarge: Layer<WholeRequest, WholeAnswer>;
 
   constructor(options: TransportOptions) {
-    const { host, baseUrl, concurrency, userAgent, proxies, tls, clock, report, observe } = options;
+    const { host, baseUrl, concurrency, clock, report, observe } = options;
     const { timeoutClock = systemClock } = options;
     const origin = new Origin(host, baseUrl);
     const largeAtOnce = concurrency + AHEAD_AT_ONCE;
     this.#origin = origin;
-    this.#wire = new Wire(origin, { connections: SMALL_AT_ONCE + largeAtOnce, userAgent, proxies, tls });
-    const authorizer = options.authorize(plainFetch(this.#wire, origin));
+    this.#wire = new Wire(origin, { ...options, connections: SMALL_AT_ONCE + largeAtOnce });
+    const authorizer = options.authorize(plainFetch(this.#wire, origin), origin);
     const redirects = new Redirects(this.#wire, origin, clock);
     const observer = new Observer(redirects, origin, (answer) => observe?.(answer));
     const authorization = new Authorization(observer, authorizer, origin);

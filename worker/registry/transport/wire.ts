@@ -1,9 +1,10 @@
 import { Agent, Pool, ProxyAgent, type Dispatcher } from 'undici';
-import { checkAborted, type Abortable } from '../../util/abort.ts';
+import { checkAborted, orAborted, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
 import { describeProxy, proxyOf, type Proxies } from '../../util/proxies.ts';
+import { SharedPromise } from '../../util/shared-promise.ts';
 import { decoded } from './content-encoding.ts';
-import { Exchange } from './exchange.ts';
+import { Exchange, isPlainAnswer } from './exchange.ts';
 import { isStreamed, type Answer, type Layer, type WireRequest } from './layer.ts';
 import type { Origin } from './origin.ts';
 import { MAX_REFUSAL_BYTES } from './refusal.ts';
@@ -27,6 +28,8 @@ export interface WireOptions {
   readonly proxies?: Proxies | undefined;
   /** Called once. Default: the settings of the process. */
   readonly tls?: (() => Promise<TlsSettings>) | undefined;
+  /** Whether the registry is asked by plain HTTP when it does not answer TLS with TLS. Default false. */
+  readonly plainFallback?: boolean | undefined;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -52,6 +55,8 @@ export class Wire implements Layer<WireRequest> {
   /** By the proxy, and by whether the registry itself answers. */
   readonly #dispatchers = new Map<string, Dispatcher>();
   #tls: Promise<TlsSettings> | undefined;
+  /** Decides between https and plain HTTP, once. */
+  readonly #deciding = new SharedPromise<void>();
   #isClosed = false;
 
   constructor(origin: Origin, options: WireOptions) {
@@ -61,6 +66,25 @@ export class Wire implements Layer<WireRequest> {
 
   async send(request: WireRequest, options: Abortable): Promise<Answer> {
     checkAborted(options);
+    if (this.#options.plainFallback === true)
+      await orAborted(
+        this.#deciding.get(async () => this.#decide(request.what)),
+        options,
+      );
+    return this.#send(request, options);
+  }
+
+  /** Sends a request of its own by https, because several requests may wait for the same answer, and their bodies cannot be sent twice. */
+  async #decide(what: string): Promise<void> {
+    try {
+      (await this.#send({ what, method: 'GET', url: '/v2/' }, {})).discard();
+    } catch (error) {
+      if (!isPlainAnswer(error)) throw error;
+      this.#origin.usePlainHttp();
+    }
+  }
+
+  async #send(request: WireRequest, options: Abortable): Promise<Answer> {
     const { what, method, body, authorization } = request;
     const url = this.#origin.resolve(request.url);
     const headers: Record<string, string> = {

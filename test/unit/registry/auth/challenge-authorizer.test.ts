@@ -35,7 +35,7 @@ function authorizing(
   };
   const authorizer = new ChallengeAuthorizer({
     host: 'registry.example',
-    baseUrl: new URL(o.base ?? BASE),
+    baseUrl: () => new URL(o.base ?? BASE),
     fetch,
     credentials: o.lookup ?? (async () => o.credentials),
     clock,
@@ -167,7 +167,7 @@ describe('ChallengeAuthorizer', () => {
     const clock = fakeClock();
     const authorizer = new ChallengeAuthorizer({
       host: 'registry.example',
-      baseUrl: new URL(BASE),
+      baseUrl: () => new URL(BASE),
       credentials: async () => undefined,
       clock,
       fetch: async () => {
