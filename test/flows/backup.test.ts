@@ -1,6 +1,7 @@
 import { GetObjectCommand, ListObjectVersionsCommand, ListMultipartUploadsCommand } from '@aws-sdk/client-s3';
 import { readdir, readFile, writeFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, test } from 'vitest';
 import { openImage } from '../../worker/archive/reader.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
@@ -187,6 +188,38 @@ describe('a backup', () => {
     expect(await run({ from: at(registry, 'packed/app'), to })).toMatchObject({ items: [{ outcome: 'unchanged' }] });
     expect(receivedSince(before)).toBe(0);
   });
+
+  test.each([
+    ['tar.gz', 'written over', () => Buffer.from('ten bytes!')],
+    ['tar.gz', 'cut in half', (whole) => whole.subarray(0, whole.byteLength >> 1)],
+    ['tar.gz', 'cut by a byte', (whole) => whole.subarray(0, -1)],
+    ['tar.gz', 'replaced by another of its size', (whole) => gzipSync(Buffer.alloc(gunzipSync(whole).byteLength))],
+    ['tar.zst', 'written over', () => Buffer.from('ten bytes!')],
+    ['tar.zst', 'cut in half', (whole) => whole.subarray(0, whole.byteLength >> 1)],
+    ['tar.zst', 'cut by a byte', (whole) => whole.subarray(0, -1)],
+  ] as const satisfies readonly (readonly [string, string, (whole: Buffer) => Uint8Array])[])(
+    'as .%s that was %s, its metadata kept, is written again instead of unchanged',
+    async (ending, how, damage) => {
+      const image = await makeImage({ signed: true, seed: 17, layers: [200_000] });
+      const name = `hurt/${how.replaceAll(' ', '-')}`;
+      await lab.push(image, registry, name);
+      const key = `${name}.${ending}`;
+      const store = lab.session().backends.bucket(bucket);
+      const copyIt = async (dryRun = false): Promise<string> => {
+        const to = `s3://${bucket}/${key}`;
+        return (await lab.session().copy(at(registry, `${name}:v1`), to, { dryRun })).outcome;
+      };
+      const bytes = async (): Promise<Buffer> => Buffer.concat(await Array.fromAsync(await store.read(key)));
+      expect(await copyIt()).toBe('copied');
+      const whole = await bytes();
+      const { metadata } = await store.stat(key);
+      await store.write(key, damage(whole), { metadata });
+      expect(await copyIt(true)).toBe('planned');
+      expect(await copyIt()).toBe('copied');
+      expect((await bytes()).equals(whole)).toBe(true);
+      expect(await copyIt()).toBe('unchanged');
+    },
+  );
 
   test('as a dry run writes nothing, and says what it would', async () => {
     await lab.push(await makeImage({ seed: 8 }), ecr, 'dry/app');

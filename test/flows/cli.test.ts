@@ -86,7 +86,7 @@ describe('the command line', () => {
   test('tells of an environment that cannot be, naming the variable: 2', async () => {
     const { code, stdout, stderr } = await run(['inspect', 'registry.test/app'], { TRANSSHIP_CONCURRENCY: 'many' });
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-    expect(stderr).toBe('transship: TRANSSHIP_CONCURRENCY: "many" is not a whole number from 1 to 64\n');
+    expect(stderr).toBe('transship: TRANSSHIP_CONCURRENCY is not a whole number from 1 to 64\n');
   });
 
   test('tells of a reference that cannot be in one sentence: 2', async () => {

@@ -137,6 +137,19 @@ describe('what the command line says is free of', () => {
     expect(text).toContain(shown);
     expectNone(text, ['planted-typo-5']);
   });
+
+  test.each([
+    ['copy', 'a.example/b:1', 's3://b/k.tar', '--concurrency'],
+    ['verify', 's3://b/k.tar', '--concurrency'],
+    ['status', '--runs'],
+    ['worker', '--slots'],
+    ['planner', '--every'],
+  ])('the value of a flag that takes a number (%s)', async (...args) => {
+    const { code, text } = await cli([...args, "planted-typo-6' is invalid. planted-typo-7"]);
+    expect(code).toBe(2);
+    expect(text).toMatch(/error: option '--\w+ <\w+>' is invalid: .*(?:from 1 to|1s to)/);
+    expectNone(text, ['planted-typo-6', 'planted-typo-7']);
+  });
 });
 
 test('a worker that is refused keeps secrets out of logs, table, messages, dead letters and status', async () => {

@@ -89,6 +89,25 @@ export async function compareWithPlan(
   return { complete: true, faults: [...faults, ...(layout === undefined ? [] : metadataFaults(metadata, layout))] };
 }
 
+/** Bytes of a planned archive. */
+interface PlannedPiece {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+  /** For messages. */
+  readonly what: string;
+}
+
+/** Every byte of the planned archive that is not the content of a blob, in order. */
+export function* plannedPieces(layout: ArchiveLayout): Generator<PlannedPiece, void, undefined> {
+  for (const { name, offset, header, bytes, size } of layout.entries) {
+    const start = offset + header.byteLength;
+    yield { offset, bytes: header, what: `the tar header of ${name}` };
+    if (bytes !== undefined) yield { offset: start, bytes, what: name };
+    yield { offset: start + size, bytes: new Uint8Array(paddingOf(size)), what: `the padding after ${name}` };
+  }
+  yield { offset: layout.size - END_BYTES, bytes: new Uint8Array(END_BYTES), what: 'the end' };
+}
+
 async function differencesIn(tar: TarFiles, layout: ArchiveLayout, options: Abortable): Promise<readonly string[]> {
   const faults: string[] = [];
   if (tar.length < layout.size) return [`${tar.describe()} is cut off: it has ${tar.length} of ${layout.size} bytes`];
@@ -99,13 +118,7 @@ async function differencesIn(tar: TarFiles, layout: ArchiveLayout, options: Abor
     const at = expected.findIndex((byte, index) => found[index] !== byte);
     if (at !== -1) faults.push(`${what} of ${tar.describe()} differs from the plan at byte ${offset + at}`);
   };
-  for (const entry of layout.entries) {
-    const start = entry.offset + entry.header.byteLength;
-    await compare(entry.offset, entry.header, `the tar header of ${entry.name}`);
-    if (entry.bytes !== undefined) await compare(start, entry.bytes, entry.name);
-    await compare(start + entry.size, new Uint8Array(paddingOf(entry.size)), `the padding after ${entry.name}`);
-  }
-  await compare(layout.size - END_BYTES, new Uint8Array(END_BYTES), 'the end');
+  for (const { offset, bytes, what } of plannedPieces(layout)) await compare(offset, bytes, what);
   if (tar.length > layout.size) faults.push(`${tar.length - layout.size} bytes follow the end of ${tar.describe()}`);
   return faults;
 }

@@ -43,7 +43,7 @@ export async function streamArchive(
   source: Source,
   options: StreamArchiveOptions = {},
 ): Promise<ObjectInfo> {
-  const compression = archiveKindOf(key) === 'tar.zst' ? 'zstd' : 'gzip';
+  const compression = compressionFor(key);
   const compressor = compression === 'zstd' ? createZstdCompress() : createGzip();
   const body = through(archiveBytes(layout, source, options), compressor);
   return store.stream(key, compression === 'gzip' ? fromNowhere(body) : body, {
@@ -53,6 +53,11 @@ export async function streamArchive(
     condition: options.condition,
     onSent: options.onSent,
   });
+}
+
+/** How the archive at `key` is written. */
+export function compressionFor(key: string): Compression {
+  return archiveKindOf(key) === 'tar.zst' ? 'zstd' : 'gzip';
 }
 
 /** `body` unpacked, without a bound. CORRUPT when it is damaged or cut off; messages call it `it`. */

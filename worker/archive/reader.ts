@@ -6,7 +6,8 @@ import type { Digest } from '../oci/digest.ts';
 import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
-import { GZIP_HEADER, unpacked, type Compression } from './compressed-writer.ts';
+import { hasGzipHeader } from './compressed-check.ts';
+import { unpacked, type Compression } from './compressed-writer.ts';
 import { folderFiles, openTar, type ArchiveFiles, type ArchiveFilesOptions, type TarFiles } from './archive-files.ts';
 import { compareWithPlan, hasPlannedHead, planFound, type ArchiveComparison } from './compare-with-plan.ts';
 import { readDockerArchive } from './docker-archive.ts';
@@ -100,8 +101,7 @@ export async function openImage(
 /** What is wrong with the gzip header of an archive of ours, which unpacks all the same. Other programs write other headers. */
 async function gzipFaults(tar: TarFiles, compression: Compression, info: ObjectInfo): Promise<readonly string[]> {
   if (compression !== 'gzip' || !hasPlanMetadata(info.metadata)) return [];
-  const found = await tar.readAt(0, GZIP_HEADER.byteLength);
-  return Buffer.compare(found, GZIP_HEADER) === 0
+  return (await hasGzipHeader(tar))
     ? []
     : [`the gzip header of ${tar.describe()} is not the one that every archive of Transship has`];
 }

@@ -1,4 +1,5 @@
 import { createArchive } from '../archive/writer.ts';
+import { holdsPlanned } from '../archive/compressed-check.ts';
 import { streamArchive } from '../archive/compressed-writer.ts';
 import { openImage, type ArchivedImage } from '../archive/reader.ts';
 import { layoutDigestIn, sourceIn } from '../archive/metadata.ts';
@@ -91,7 +92,7 @@ async function writePlanned(
 ): Promise<WrittenImage> {
   const { store, key } = request;
   const found = { manifests: digestsOf(graph), foreign: foreignOf(graph) };
-  if (before?.layoutDigest === layout.digest && request.force !== true)
+  if (before !== undefined && request.force !== true && (await isHeld(before, layout, request, options)))
     return { outcome: 'unchanged', ...found, ...leftAlone(before.info) };
   if (before !== undefined) checkReplaceable(before, layout, request);
   const unsent = { bytesReused: 0, bytesSkipped: 0 };
@@ -127,6 +128,17 @@ async function writePlanned(
     await archive.abort();
     return { outcome: 'unchanged', ...found, ...leftAlone(equal), copied };
   }
+}
+
+/** Whether the archive of `layout` is at the key already. The metadata of one that was not opened proves nothing of its bytes. */
+async function isHeld(
+  before: CurrentArchive,
+  layout: ArchiveLayout,
+  { store }: ArchiveTargetRequest,
+  options: OperationOptions,
+): Promise<boolean> {
+  if (before.layoutDigest !== layout.digest) return false;
+  return before.image !== undefined || (await onSide('target', holdsPlanned(store, before.info, layout, options)));
 }
 
 function leftAlone(info: ObjectInfo): Pick<WrittenImage, 'version' | 'object' | keyof UnsentBytes> {

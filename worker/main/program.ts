@@ -156,6 +156,7 @@ function program(context: CommandContext, more: readonly AddCommand[]): Command 
 function withoutValues(text: string): string {
   return text
     .replace(/(unknown option '(?:--[\w-]*|-\w?))[^]*?'(?=\n|$)/, "$1'")
+    .replace(/(option '[^']*') argument '[^]*' is invalid\. /, '$1 is invalid: ')
     .replace(/(too many arguments[^:]*? but got \d+): [^]*\.(?=\n|$)/, '$1.');
 }
 

@@ -173,7 +173,7 @@ function readCount(env: Environment, name: string, most: number, least = 1): num
   if (value === undefined) return undefined;
   const number = Number(value);
   if (Number.isInteger(number) && number >= least && number <= most) return number;
-  throw new Failure('INVALID', `${name}: ${quote(value)} is not a whole number from ${least} to ${most}`);
+  throw new Failure('INVALID', `${name} is not a whole number from ${least} to ${most}`);
 }
 
 function readFlag(env: Environment, name: string): boolean | undefined {

@@ -79,9 +79,12 @@ test('what cannot be is refused by the name of its variable', () => {
   );
   assert.throws(
     () => readSettings({ TRANSSHIP_CONCURRENCY: '0' }),
-    /TRANSSHIP_CONCURRENCY: "0" is not a whole number from 1 to 64/,
+    /TRANSSHIP_CONCURRENCY is not a whole number from 1 to 64/,
   );
-  assert.throws(() => readSettings({ TRANSSHIP_CONCURRENCY: 'many' }), /"many"/);
+  assert.throws(
+    () => readSettings({ TRANSSHIP_CONCURRENCY: 'many' }),
+    (error: Error) => /TRANSSHIP_CONCURRENCY is not/.test(error.message) && !error.message.includes('many'),
+  );
 });
 
 test('a password in an endpoint is not shown when the endpoint cannot be', () => {
@@ -147,11 +150,11 @@ test.each([
     { TRANSSHIP_ALLOW: '111111111111,s3://abc/d' },
     /^Failure: TRANSSHIP_ALLOW: "s3:\/\/abc\/d" names more than a bucket: expected "s3:\/\/abc"$/,
   ],
-  [{ TRANSSHIP_SLOTS: '0' }, /TRANSSHIP_SLOTS: "0" is not a whole number from 1 to 64/],
+  [{ TRANSSHIP_SLOTS: '0' }, /TRANSSHIP_SLOTS is not a whole number from 1 to 64/],
   [{ TRANSSHIP_HEALTH_PORT: '70000' }, /TRANSSHIP_HEALTH_PORT/],
-  [{ TRANSSHIP_VISIBILITY_SECONDS: '9' }, /TRANSSHIP_VISIBILITY_SECONDS: "9" is not a whole number from 10 to 600/],
-  [{ TRANSSHIP_LOOK_EVERY_HOURS: '721' }, /TRANSSHIP_LOOK_EVERY_HOURS: "721" is not a whole number from 0 to 720/],
-  [{ TRANSSHIP_CLOCK_SKEW_SECONDS: '-1' }, /TRANSSHIP_CLOCK_SKEW_SECONDS: "-1" is not a whole number from 0 to 600/],
+  [{ TRANSSHIP_VISIBILITY_SECONDS: '9' }, /TRANSSHIP_VISIBILITY_SECONDS is not a whole number from 10 to 600/],
+  [{ TRANSSHIP_LOOK_EVERY_HOURS: '721' }, /TRANSSHIP_LOOK_EVERY_HOURS is not a whole number from 0 to 720/],
+  [{ TRANSSHIP_CLOCK_SKEW_SECONDS: '-1' }, /TRANSSHIP_CLOCK_SKEW_SECONDS is not a whole number from 0 to 600/],
   [{ TRANSSHIP_LOG_LEVEL: 'loud' }, /TRANSSHIP_LOG_LEVEL: "loud" is none of debug, info, warn, error/],
 ])('%o is refused by name', (environment, message) => {
   assert.throws(() => readSettings(environment), message);

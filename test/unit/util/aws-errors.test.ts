@@ -145,6 +145,8 @@ describe('an answer without a code of AWS', () => {
     [400, '', 'UNAVAILABLE'],
     [403, '', 'UNAVAILABLE'],
     [403, PAGE, 'UNAVAILABLE'],
+    [404, '', 'UNAVAILABLE'],
+    [404, PAGE, 'UNAVAILABLE'],
     [407, PAGE, 'UNAVAILABLE'],
     [408, '', 'UNAVAILABLE'],
     [425, '', 'UNAVAILABLE'],

@@ -25,7 +25,7 @@ interface S3Call {
  */
 export function s3Failure(thrown: unknown, call: S3Call): Failure {
   if (thrown instanceof Failure) return thrown;
-  const error = parseError(thrown);
+  const error = parseError(thrown, call);
   const { code, what } = error.status === undefined ? fromNetwork(error) : fromService(error, call);
   const { name, status, requestId, retryAfterMs } = error;
   return new Failure(code, `${call.doing} ${call.url}: ${what}`, {
@@ -261,15 +261,18 @@ function fromNetwork(error: S3Error): Verdict {
   return { code: 'BUG', what: trimmed(message) };
 }
 
-function parseError(thrown: unknown): S3Error {
+function parseError(thrown: unknown, { withoutBody = false }: S3Call): S3Error {
   const error = thrown instanceof Error ? thrown : new Error(String(thrown));
   const metadata = record(field(error, '$metadata'));
   const headers = record(field(field(error, '$response'), 'headers'));
+  const status = typeof metadata['httpStatusCode'] === 'number' ? metadata['httpStatusCode'] : undefined;
   const retryAfterSeconds = Number(headers['retry-after'] ?? Number.NaN);
+  // the SDK gives this name to every 404 without a code, also to one that a proxy answers
+  const isNamedBySdk = error.name === 'NotFound' && status === 404 && text(field(error, 'Code')) === undefined;
   return {
-    name: error.name,
+    name: isNamedBySdk && !withoutBody ? 'UnknownError' : error.name,
     message: error.message,
-    status: typeof metadata['httpStatusCode'] === 'number' ? metadata['httpStatusCode'] : undefined,
+    status,
     errno: text(field(error, 'code')),
     requestId: text(metadata['requestId']),
     region: text(headers['x-amz-bucket-region']) ?? text(field(error, 'Region')),

@@ -476,6 +476,40 @@ describe('a bucket', () => {
       expect(clock.sleeps).toHaveLength(2);
     });
 
+    test.each(['CreateMultipartUpload', 'UploadPart', 'CompleteMultipartUpload', 'PutObject', 'GetObject'] as const)(
+      '404 without a code of S3 on %s, which does not say that the object does not exist',
+      async (operation) => {
+        const work = async (): Promise<void> => {
+          await store.write('k', content);
+          const upload = await begin();
+          await sendMissing(upload);
+          await upload.commit();
+          await readBack();
+        };
+        server.s3.faults.add({ operation, times: 2 }, { kind: 'answer', status: 404, code: '' });
+        await work();
+        expect(retries()).toBe(2);
+        for (const event of events) expect(event).toMatchObject({ type: 'retry', code: 'UNAVAILABLE' });
+        server.s3.faults.add({ operation, times: Infinity }, { kind: 'answer', status: 404, code: '' });
+        await expect(work()).rejects.toMatchObject({
+          code: 'UNAVAILABLE',
+          message: expect.stringMatching(/: the answer was HTTP 404, without an error code of S3$/) as string,
+        });
+        server.s3.faults.clear();
+      },
+    );
+
+    test('but not a 404 with the code NotFound, or one on HeadObject, whose answers have no code', async () => {
+      server.s3.faults.add({ operation: 'GetObject' }, { kind: 'answer', status: 404, code: 'NotFound' });
+      await expect(readBack()).rejects.toMatchObject({ code: 'NOT_FOUND' });
+      server.s3.faults.add({ operation: 'HeadObject' }, { kind: 'answer', status: 404, code: '' });
+      await expect(store.stat('k')).rejects.toMatchObject({
+        code: 'NOT_FOUND',
+        message: expect.stringMatching(/: there is no such object$/) as string,
+      });
+      expect(retries()).toBe(0);
+    });
+
     test('a connection that breaks in the middle of a part, and before its answer', async () => {
       const upload = await begin();
       server.s3.faults.add({ operation: 'UploadPart' }, { kind: 'cut-request', afterBytes: 400 });
