@@ -11,7 +11,7 @@ import {
 } from '../oci/manifest.ts';
 import { isTag } from '../oci/reference.ts';
 import type { Abortable } from '../util/abort.ts';
-import { Failure, ifFound, isFailure, type Code } from '../util/failure.ts';
+import { Failure, ifFound, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
 import type { RepositoryContext } from './context.ts';
 import { encodingsOf } from './transport/content-encoding.ts';
@@ -32,8 +32,9 @@ export class Manifests {
   /** What a tag or digest stands for. NOT_FOUND when nothing does. */
   async resolve(reference: string, options: Abortable): Promise<Descriptor> {
     try {
-      // some registries forbid HEAD alone
-      return await this.#look(reference, options, ['UNSUPPORTED', 'INVALID', 'DENIED']);
+      // a 403 may be that of AWS for the sign-in to ECR
+      const forgives = this.#context.ecr === undefined ? isRefusedHead : isUnknownHead;
+      return await this.#look(reference, options, forgives);
     } catch (error) {
       if (isFailure(error, 'NOT_FOUND')) throw await this.#notFound(error, reference, options);
       throw error;
@@ -42,7 +43,7 @@ export class Manifests {
 
   /** As `resolve`, but undefined when nothing does. DENIED where a HEAD is: a push may do without the answer. */
   async find(reference: string, options: Abortable): Promise<Descriptor | undefined> {
-    return ifFound(this.#look(reference, options, ['UNSUPPORTED', 'INVALID']));
+    return ifFound(this.#look(reference, options, isUnknownHead));
   }
 
   /** Reads a manifest, verified against the digest where the reference is one. */
@@ -105,13 +106,13 @@ export class Manifests {
     return answer;
   }
 
-  /** By a HEAD, which is free at Docker Hub; by a GET where a registry's HEAD does not say enough or fails with one of `forgiven`. */
-  async #look(reference: string, options: Abortable, forgiven: readonly Code[]): Promise<Descriptor> {
+  /** By a HEAD, which is free at Docker Hub; by a GET where a registry's HEAD does not say enough or fails with what `forgives` accepts. */
+  async #look(reference: string, options: Abortable, forgives: (error: unknown) => boolean): Promise<Descriptor> {
     try {
       const head = await this.#head(reference, options);
       if (head !== undefined) return head;
     } catch (error) {
-      if (!isFailure(error, ...forgiven)) throw error;
+      if (!forgives(error)) throw error;
     }
     const { descriptor } = await this.get(reference, options);
     return descriptor;
@@ -214,6 +215,16 @@ export class Manifests {
   #url(reference: string): string {
     return `/v2/${this.#context.name}/manifests/${reference}`;
   }
+}
+
+/** Whether a HEAD failed because the registry does not know how to answer it. */
+function isUnknownHead(error: unknown): boolean {
+  return isFailure(error, 'UNSUPPORTED', 'INVALID');
+}
+
+/** As `isUnknownHead`, or the registry itself forbids it, as some do that allow the GET. Other DENIED failures are about the credentials. */
+function isRefusedHead(error: unknown): boolean {
+  return isUnknownHead(error) || (isFailure(error, 'DENIED') && error.context.status === 403);
 }
 
 function contentType(answer: HttpAnswer): string | undefined {

@@ -150,11 +150,11 @@ describe('lists', () => {
   });
 
   test.each<[string, (page: number) => readonly string[], string]>([
-    ['by new names', (page) => Array.from({ length: 200_000 }, (_, i) => `${page}-${i}`), '1000000 names'],
-    ['by long names', (page) => [`${page}-${'x'.repeat(4_000_000)}`], '256000000 characters'],
+    ['by new names', (number) => Array.from({ length: 200_000 }, (_, i) => `${number}-${i}`), '1000000 names'],
+    ['by long names', (number) => [`${number}-${'x'.repeat(4_000_000)}`], '256000000 characters'],
     ['by empty pages', () => [], '100 pages in a row without a new name'],
     ['by the same names', () => ['v1'], '100 pages in a row without a new name'],
-    ['by one name a page', (page) => [`v${page}`], '10000 pages'],
+    ['by one name a page', (number) => [`v${number}`], '10000 pages'],
   ])(
     'that never end %s are given up',
     async (_, tagsOf, why) => {
