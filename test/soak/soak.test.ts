@@ -291,15 +291,23 @@ test('whatever happens, every destination is equal to its source, and nothing is
 
   say(`${jobs} jobs in ${all.length} runs; ${wanted.length} destinations are compared`);
   const { backends, options } = lab.session();
+  const views = new Map<string, ReturnType<typeof lab.view>>();
+  // one for each repository: every view keeps connections of its own
+  const viewOf = (at: LocalRegistry, repository: string): ReturnType<typeof lab.view> => {
+    const name = `${at.registryHost}/${repository}`;
+    const view = views.get(name) ?? lab.view(at, repository);
+    views.set(name, view);
+    return view;
+  };
   await forEachOf(wanted, 4, async ({ from, to }) => {
     const root = { ...from.image.root, tags: [from.tag] };
-    const source = lab.view(from.at, from.repository);
+    const source = viewOf(from.at, from.repository);
     const location = parseLocation(to);
     if (location.transport === 'docker') {
       const { registry: host, repository, tag = '' } = location.reference;
       const at = [ecr, otherEcr, registry].find((one) => one.registryHost === host);
       expect(at).toBeDefined();
-      const view = lab.view(at ?? ecr, repository);
+      const view = viewOf(at ?? ecr, repository);
       expect((await view.resolve(tag)).digest, to).toBe(root.descriptor.digest);
       await expectSameImage(source, view, { ...root, tags: [] });
     } else {
