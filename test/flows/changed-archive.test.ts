@@ -1,4 +1,4 @@
-// Archives that somebody wrote over, cut or changed after they were written: found by the planner's list, written again by a worker.
+// Archives that were overwritten, truncated or changed after they were written: found by the planner's list, written again by a worker.
 import { PutObjectCommand } from '@aws-sdk/client-s3';
 import { afterAll, expect, test } from 'vitest';
 import { openImage } from '../../worker/archive/reader.ts';

@@ -1,6 +1,5 @@
 import { spawn } from 'node:child_process';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -18,6 +17,7 @@ import { readSettings, type Settings } from '../../worker/main/settings.ts';
 import { connect } from '../../worker/main/wire.ts';
 import { addJson, makeImage, type MadeImage } from '../support/images.ts';
 import { failureOf, openLab } from '../support/lab.ts';
+import { listenForTest } from '../support/listen-for-test.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
 const lab = await openLab();
@@ -32,14 +32,7 @@ async function lyingRegistry(answers: Readonly<Record<string, object>>): Promise
     response.writeHead(answer === undefined ? 404 : 200, { 'content-type': 'application/json' });
     response.end(JSON.stringify(answer ?? { errors: [{ code: 'NAME_UNKNOWN' }] }));
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  onTestFinished(async () => {
-    server.closeAllConnections();
-    server.close();
-    await once(server, 'close');
-  });
-  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return listenForTest(server);
 }
 
 /** Two Windows images whose base layer is foreign in one and, since Microsoft's terms changed, an ordinary layer in the other. */

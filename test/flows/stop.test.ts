@@ -1,4 +1,4 @@
-// What a process does that is told to stop while services accept its connections and never answer. Each situation has a stack and a process
+// A process that gets SIGTERM or SIGINT while services accept its connections and never answer. Each situation has a stack and a process
 // of its own, and all of them run at once: most of their time is waiting.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -158,7 +158,7 @@ describe('a worker that is killed at any write loses nothing', { timeout: 120_00
       // killed between the two it is there twice, never not at all
       const deadLetters = await deadLettersOf(t);
       expect([1, 2]).toContain(deadLetters.length);
-      // and is told until the work is done, and no longer
+      // and is there until the work is done, and no longer
       await dropDone(t, {});
       expect(await deadLettersOf(t)).toEqual(deadLetters);
       await lab.push(image, registry, repository);

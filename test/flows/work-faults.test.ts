@@ -89,7 +89,7 @@ describe('a job with trouble on the way', () => {
     ['S3', 400, 'RequestTimeout', 'UNAVAILABLE'],
     ['ECR', 400, 'ExpiredTokenException', 'UNAUTHENTICATED'],
     ['ECR', 400, 'RequestExpired', 'UNAVAILABLE'],
-  ] as const)('comes again while %s answers %i %s', async (side, status, code, told) => {
+  ] as const)('is retried while %s answers %i %s', async (side, status, code, reported) => {
     const t = testService();
     const name = `faults/${side}-${code}`.toLowerCase();
     const { image, from } = await pushed(name, ecr);
@@ -102,7 +102,7 @@ describe('a job with trouble on the way', () => {
         { kind: 'answer', status, code },
       );
     expect((await worker.next())?.outcome).toMatchObject({ type: 'again' });
-    expect(story(t)).toEqual(['job-started', `job-failed ${told}, again`]);
+    expect(story(t)).toEqual(['job-started', `job-failed ${reported}, again`]);
     for (const { faults } of [s3, ecr, otherEcr]) faults.clear();
     await worker.drain();
     await expectEnded(t, run, { done: 1 });

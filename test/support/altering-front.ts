@@ -1,8 +1,6 @@
-import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { request as ask } from 'undici';
-import { onTestFinished } from 'vitest';
+import { listenForTest } from './listen-for-test.ts';
 
 export interface FrontAnswer {
   readonly status: number;
@@ -35,12 +33,5 @@ export async function alteringFront(url: string, alter: Alter): Promise<string> 
   const server = createServer((request, response) => {
     pass(request, response).catch(() => request.socket.destroy());
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  onTestFinished(async () => {
-    server.closeAllConnections();
-    server.close();
-    await once(server, 'close');
-  });
-  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return listenForTest(server);
 }

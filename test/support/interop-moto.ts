@@ -1,6 +1,6 @@
 import { start, type Environment } from './interop-process.ts';
 
-/** An S3 that nobody here wrote: https://github.com/getmoto/moto */
+/** An S3 of another project: https://github.com/getmoto/moto */
 interface Moto extends AsyncDisposable {
   /** `http://host:port` */
   readonly endpoint: string;

@@ -105,7 +105,7 @@ function isHostWithPort(text: string): boolean {
 }
 
 /**
- * Reads `[docker://]host/repository[:tag]`, either of them with `*` and `{a,b}`. Whether it has any is `isPattern`'s affair. The host of an ECR
+ * Reads `[docker://]host/repository[:tag]`, either of them with `*` and `{a,b}`; `isPattern` says whether it has any. The host of an ECR
  * registry alone, and a host with a port alone, stand for all its repositories.
  */
 export function parseImagePattern(text: string): ImagePattern {

@@ -30,8 +30,8 @@ function messageOf(read: () => unknown): string {
 describe('a file with a great many faults', () => {
   test.each([
     ['keys that are unknown', (index: number) => `unknown${index}: 1\n`, ''],
-    ['hosts that are none', (index: number) => `  "host ${index}": { scret: x }\n`, 'registries:\n'],
-    ['rules that are none', (index: number) => `  - { nme: r${index} }\n`, 'rules:\n'],
+    ['hosts that are invalid', (index: number) => `  "host ${index}": { scret: x }\n`, 'registries:\n'],
+    ['rules that are invalid', (index: number) => `  - { nme: r${index} }\n`, 'rules:\n'],
   ])('is refused within a second: 10,000 %s', (_, line, before) => {
     const text = `version: 1\n${before}${Array.from({ length: 10_000 }, (_item, index) => line(index)).join('')}`;
     const begun = process.threadCpuUsage();

@@ -187,7 +187,7 @@ describe('an S3 that forgets checksums', () => {
   });
 });
 
-test('an S3 that lists no checksums of parts and tells that of the whole finishes an interrupted upload', async () => {
+test('an S3 that lists no checksums of parts and returns that of the whole object finishes an interrupted upload', async () => {
   const t = await bench('lists-no-checksums');
   await send(await t.begin(t.open()), 1, 3);
   const upload = await t.begin(t.open());
