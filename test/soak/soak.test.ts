@@ -66,8 +66,10 @@ function persistent(queue: Queue): Queue {
 }
 
 const WORKERS = 4;
+/** Of a product, and of a base image: planning asks for repositories one by one, and is to end long before the copies. */
 const TAGS = 10;
-const BASES = 22;
+const BASE_TAGS = 20;
+const BASES = 11;
 const PRODUCTS = 10;
 const REQUESTS = 50;
 const PUSHES = 20;
@@ -113,11 +115,11 @@ async function putAll(
   images: readonly MadeImage[],
   at: LocalRegistry,
   name: string,
-  repositories: number,
+  { repositories, tags }: { readonly repositories: number; readonly tags: number },
 ): Promise<readonly Placed[]> {
   const placed: Placed[] = [];
   for (let i = 0; i < repositories; i++)
-    for (let tag = 0; tag < TAGS; tag++) placed.push(await put(oneOf(images, random), at, `${name}-${i}`, `v${tag}`));
+    for (let tag = 0; tag < tags; tag++) placed.push(await put(oneOf(images, random), at, `${name}-${i}`, `v${tag}`));
   return placed;
 }
 
@@ -143,8 +145,8 @@ const sum = (run: Run): number => Object.values(run.jobs).reduce((a, b) => a + b
 
 test('whatever happens, every destination is equal to its source, and nothing is left behind', async () => {
   const images = await makeImages();
-  const products = await putAll(images, ecr, 'product/app', PRODUCTS);
-  const bases = await putAll(images, registry, 'base/app', BASES);
+  const products = await putAll(images, ecr, 'product/app', { repositories: PRODUCTS, tags: TAGS });
+  const bases = await putAll(images, registry, 'base/app', { repositories: BASES, tags: BASE_TAGS });
   const backups = rule({
     name: 'backups',
     from: [`${ecr.registryHost}/product/*`],
@@ -249,7 +251,7 @@ test('whatever happens, every destination is equal to its source, and nothing is
   ).toEqual([
     ['backups', 1, 1, PRODUCTS * TAGS + PUSHES],
     ['both', 1, 1, PRODUCTS * TAGS + PUSHES],
-    ['hub', 1, 1, BASES * TAGS],
+    ['hub', 1, 1, BASES * BASE_TAGS],
   ]);
 
   const codes = [...(await workers.stop()), ...(await planners.stop())];
@@ -263,7 +265,7 @@ test('whatever happens, every destination is equal to its source, and nothing is
   // counts
   for (const { id } of scheduled) {
     const run = all.find((one) => one.id === id);
-    expect(run && sum(run), id).toBe(id.startsWith('hub') ? BASES * TAGS : PRODUCTS * TAGS);
+    expect(run && sum(run), id).toBe(id.startsWith('hub') ? BASES * BASE_TAGS : PRODUCTS * TAGS);
   }
   for (const run of all) {
     const records = await Array.fromAsync(runs.jobs(run.id));
