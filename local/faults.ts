@@ -97,12 +97,16 @@ export class Faults<Operation extends string = string, Fault = RequestFault> {
     this.#state = (options.seed ?? 1) | 0;
   }
 
-  /** Queues a fault. Throws BUG where it could never happen. */
-  add(match: FaultMatch<Operation>, fault: Fault): void {
+  /** Queues a fault. Returns what takes it back, as often as it has not happened yet. Throws BUG where it could never happen. */
+  add(match: FaultMatch<Operation>, fault: Fault): () => void {
     const { skip = 0, share = 1 } = match;
     const left = match.times ?? (share < 1 ? Infinity : 1);
     if (!(left >= 1)) throw new Failure('BUG', `a fault that happens ${left} times never happens`);
-    this.#queue.push({ match, fault, skip, left });
+    const queued = { match, fault, skip, left };
+    this.#queue.push(queued);
+    return () => {
+      this.#queue = this.#queue.filter((one) => one !== queued);
+    };
   }
 
   /** Makes the server unreachable until `comeBack`, for requests that are waiting too. */

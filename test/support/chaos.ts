@@ -90,11 +90,13 @@ const S3_FAULTS: readonly RequestFault[] = [
 const HANG = { kind: 'delay', ms: 60_000 } as const;
 const TURN_MS = 250;
 const AWAY_MS = 3000;
+/** A fault that no request met for so long is taken back: kept, those of a quiet time would all happen to the next request and its retries. */
+const WAIT_MS = 3000;
 
 /**
  * Every quarter of a second something goes wrong, by chance: a process is killed or told to stop, requests fail, S3, the queue or the table
- * refuses some calls, or is away or silent for up to three seconds; tokens expire, requests hang. All the while the queue delivers twice, in another order, and again while work is
- * under way. The choices follow from the seed; when they come about depends on the machine.
+ * refuses some calls, or is away or silent for up to three seconds; tokens expire, requests hang. All the while the queue delivers twice, in
+ * another order, and again while work is under way. The choices follow from the seed; when they come about depends on the machine.
  */
 export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
   const { s3, sqs, dynamodb, ecr, otherEcr, registry } = stack;
@@ -108,6 +110,8 @@ export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
     await sleep(random() * AWAY_MS);
     server.comeBack();
   };
+  /** Queues a fault of the next three seconds. */
+  const soon = (takeBack: () => void): void => void sleep(WAIT_MS).then(takeBack);
   const events: readonly (readonly [share: number, happen: () => Promise<void> | void])[] = [
     [
       0.06,
@@ -127,20 +131,20 @@ export function startChaos(stack: Stack, fleet: Fleet, random: Random): Chaos {
       0.6,
       () => {
         const { faults } = oneOf([ecr, otherEcr, registry], random);
-        faults.add({ operation: oneOf(KINDS, random), times: times(3) }, oneOf(FAULTS, random));
+        soon(faults.add({ operation: oneOf(KINDS, random), times: times(3) }, oneOf(FAULTS, random)));
       },
     ],
     [
       0.15,
       () => {
         const match = { times: times(4), skip: times(5) };
-        s3.faults.add(match, oneOf(S3_FAULTS, random));
+        soon(s3.faults.add(match, oneOf(S3_FAULTS, random)));
       },
     ],
-    [0.02, () => oneOf([ecr, otherEcr, registry, s3], random).faults.add({}, HANG)],
-    [0.02, () => registry.faults.add({}, { kind: 'expire-token' })],
+    [0.02, () => soon(oneOf([ecr, otherEcr, registry, s3], random).faults.add({}, HANG))],
+    [0.02, () => soon(registry.faults.add({}, { kind: 'expire-token' }))],
     // the tokens of ECR itself last for hours, and a refusal of one that is new is taken for a missing permission
-    [0.02, () => oneOf([ecr, otherEcr], random).faults.add({ operation: 'api' }, EXPIRED)],
+    [0.02, () => soon(oneOf([ecr, otherEcr], random).faults.add({ operation: 'api' }, EXPIRED))],
     [0.02, async () => away(dynamodb.faults)],
     [0.02, async () => away(sqs.faults)],
     [0.02, async () => away(s3.faults)],

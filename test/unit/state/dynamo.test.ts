@@ -133,7 +133,7 @@ describe('a table that fails', () => {
   });
 
   describe('by losing its answers', () => {
-    const lose = (times = 1): void => server.faults.add({ operation: 'UpdateItem', times }, { kind: 'lose-answer' });
+    const lose = (times = 1): void => void server.faults.add({ operation: 'UpdateItem', times }, { kind: 'lose-answer' });
 
     test('keeps what was stored, of rules', async () => {
       lose();
@@ -208,7 +208,7 @@ test('a lease is taken, used and given back over answers that are lost', async (
   const { destinations } = openDynamo({ table: TABLE.name, clock, client });
   const digest = digestOf(Buffer.from('image'));
   const record = { ...KEY, source: 's', sourceDigest: digest, digest, choices: '', bytes: 1, atMs: 1, run: 'run' };
-  const lose = (): void => server.faults.add({ operation: 'UpdateItem' }, { kind: 'lose-answer' });
+  const lose = (): void => void server.faults.add({ operation: 'UpdateItem' }, { kind: 'lose-answer' });
   lose();
   const lease = await destinations.lock(KEY, 60);
   if (lease === undefined) throw new Error('it is locked');
