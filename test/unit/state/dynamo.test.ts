@@ -133,7 +133,8 @@ describe('a table that fails', () => {
   });
 
   describe('by losing its answers', () => {
-    const lose = (times = 1): void => void server.faults.add({ operation: 'UpdateItem', times }, { kind: 'lose-answer' });
+    const lose = (times = 1): void =>
+      void server.faults.add({ operation: 'UpdateItem', times }, { kind: 'lose-answer' });
 
     test('keeps what was stored, of rules', async () => {
       lose();
