@@ -1,10 +1,10 @@
 import { digestOf, type Digest } from '../oci/digest.ts';
 import {
-  artifactTypeOf,
   childrenOf,
   isForeign,
   isManifestType,
   parseManifest,
+  referrerEntry,
   type Descriptor,
 } from '../oci/manifest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
@@ -56,12 +56,7 @@ export class MemoryContent implements Source, Target {
       if (bytes === undefined) continue;
       const manifest = parseManifest(bytes, referrer.mediaType);
       if (manifest.subject?.digest !== descriptor.digest) continue;
-      const artifactType = artifactTypeOf(manifest);
-      yield {
-        ...referrer,
-        ...(artifactType === undefined ? {} : { artifactType }),
-        ...(manifest.annotations === undefined ? {} : { annotations: manifest.annotations }),
-      };
+      yield referrerEntry(referrer, manifest);
     }
   }
 

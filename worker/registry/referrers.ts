@@ -1,12 +1,12 @@
 import { referrersTag } from '../oci/derived-tag.ts';
 import type { Digest } from '../oci/digest.ts';
 import {
-  artifactTypeOf,
   isIndexType,
   isManifestType,
   MEDIA_TYPE,
   parseDescriptor,
   parseManifest,
+  referrerEntry,
   type Descriptor,
   type Manifest,
 } from '../oci/manifest.ts';
@@ -204,7 +204,7 @@ export class Referrers {
       }
       const { descriptor, bytes } = await this.#manifests.get(listed.digest, options);
       const manifest = parseManifest(bytes, descriptor.mediaType);
-      if (manifest.subject?.digest === subject) return describe(descriptor, manifest);
+      if (manifest.subject?.digest === subject) return referrerEntry(descriptor, manifest);
       return `${listed.digest} refers to something else`;
     } catch (error) {
       if (!isFailure(error, 'NOT_FOUND', 'INVALID', 'CORRUPT')) throw error;
@@ -232,7 +232,7 @@ export class Referrers {
     const index = {
       schemaVersion: 2,
       mediaType: MEDIA_TYPE.ociIndex,
-      manifests: [...entries, describe(descriptor, manifest)],
+      manifests: [...entries, referrerEntry(descriptor, manifest)],
     };
     const bytes = Buffer.from(JSON.stringify(index));
     await this.#manifests.put(tag, MEDIA_TYPE.ociIndex, bytes, options);
@@ -249,16 +249,4 @@ export class Referrers {
 
 function isRefusal(failure: Failure): boolean {
   return failure.code === 'DENIED' || failure.code === 'UNAUTHENTICATED';
-}
-
-/** As lists have it: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers */
-function describe(descriptor: Descriptor, manifest: Manifest): Descriptor {
-  const artifactType = artifactTypeOf(manifest);
-  return {
-    mediaType: descriptor.mediaType,
-    digest: descriptor.digest,
-    size: descriptor.size,
-    ...(artifactType === undefined ? {} : { artifactType }),
-    ...(manifest.annotations === undefined ? {} : { annotations: manifest.annotations }),
-  };
 }
