@@ -188,7 +188,8 @@ async function record(
 
 /**
  * Stores the settings of the repository beside its archive, where there are none: the planner compares those of rules, and a request could
- * bring those of another registry. A request that forces its archive never does: `force` is for the archive alone. A failure that may pass fails the job; any other is a warning, since the archive is whole.
+ * bring those of another registry. A request that forces its archive never does: `force` is for the archive alone. A failure that may pass
+ * fails the job; any other is a warning, since the archive is whole.
  */
 async function keepSettings(
   job: CopyJob | RestoreJob,
