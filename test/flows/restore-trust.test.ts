@@ -1,4 +1,5 @@
 // What a restore accepts from a bucket that another process may have written to: settings, grants and names.
+import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { backup } from '../../worker/images/backup.ts';
 import { restore, type RestoreRequest } from '../../worker/images/restore.ts';
@@ -30,13 +31,15 @@ const EXPIRE_ALL_BUT_ONE = JSON.stringify({
 
 interface Restored extends BatchResult {
   readonly notes: readonly string[];
+  readonly warnings: readonly string[];
 }
 
 async function run(request: RestoreRequest): Promise<Restored> {
   const session = lab.session();
   const result = await restore(request, session.backends, session.options);
-  const notes = session.events.flatMap((event) => (event.type === 'note' ? [event.message] : []));
-  return { ...result, notes };
+  const said = (type: 'note' | 'warning'): readonly string[] =>
+    session.events.flatMap((event) => (event.type === type ? [event.message] : []));
+  return { ...result, notes: said('note'), warnings: said('warning') };
 }
 
 /** One image of `repository` in ECR, archived below `prefix`; beside it the settings that an attacker put there. */
@@ -223,5 +226,105 @@ describe('an archive that calls itself another image', () => {
       const { faults } = await run({ from: `s3://${bucket}/${prefix}`, to: HOME });
       expect({ prefix, faults }).toEqual({ prefix, faults: [] });
     }
+  });
+});
+
+describe('a repository.json that the archives were not written with', () => {
+  interface Sealed {
+    readonly from: string;
+    readonly to: string;
+    /** The place of `repository.json`. */
+    readonly place: string;
+    readonly backUp: () => Promise<BatchResult>;
+    readonly overwrite: (settings: Readonly<Record<string, unknown>>) => Promise<void>;
+  }
+
+  /** Images `v1` and `v2` of a repository in ECR, archived by `backup` as files that end in `ending`. */
+  async function sealed(name: string, ending = 'tar'): Promise<Sealed> {
+    const repository = `${name}/app`;
+    for (const [seed, tag] of ['v1', 'v2'].entries())
+      await lab.push(await makeImage({ seed: 700 + seed, tag, layers: [2000] }), ecr, repository);
+    const key = `${name}/${repository}/repository.json`;
+    const bench: Sealed = {
+      from: `s3://${bucket}/${name}/`,
+      to: `docker://${otherEcr.registryHost}`,
+      place: `s3://${bucket}/${key}`,
+      backUp: async () => {
+        const { backends, options } = lab.session();
+        const to = `${bench.from}{repository}/{tag}.${ending}`;
+        return backup({ from: `${HOME}/${repository}`, to }, backends, options);
+      },
+      overwrite: async (settings) => {
+        const document = Buffer.from(JSON.stringify({ format: 1, repository, settings }));
+        await lab.session().backends.bucket(bucket).write(key, document);
+      },
+    };
+    expect(await bench.backUp()).toMatchObject({ faults: [], items: [{ outcome: 'copied' }, { outcome: 'copied' }] });
+    return bench;
+  }
+
+  test.each(['tar', 'tar.gz', 'tar.zst'])(
+    'is a warning before its settings are applied, of archives that end in .%s',
+    async (ending) => {
+      const name = `sealed-${ending.replace('.', '-')}`;
+      const { from, to, place, overwrite } = await sealed(name, ending);
+      expect(await run({ from, to, dryRun: true })).toMatchObject({ warnings: [], faults: [] });
+      await overwrite({ tagMutability: 'IMMUTABLE' });
+      const warning = `settings of ${name}/app: ${place} is not the one that 2 of its archives were written with: it was changed since, or replaced`;
+      expect(await run({ from, to, dryRun: true })).toMatchObject({ warnings: [warning], faults: [] });
+      const session = lab.session();
+      const { faults, items } = await restore({ from, to }, session.backends, session.options);
+      expect(faults).toEqual([]);
+      expect(items).toMatchObject([{ outcome: 'copied' }, { outcome: 'copied' }]);
+      const said = session.events.flatMap((event) => ('message' in event ? [event.message] : []));
+      expect(said).toEqual([warning, `${name}/app: created with tagMutability "IMMUTABLE"`]);
+      // the repository exists now, and its settings are left alone
+      expect(await run({ from, to })).toMatchObject({ warnings: [warning], faults: [] });
+      expect(await run({ from, to, settings: 'none' })).toMatchObject({ warnings: [], faults: [] });
+    },
+  );
+
+  test('is a line of text and of JSON, and the restore exits 0', async () => {
+    const { from, to, place, overwrite } = await sealed('sealed-said');
+    await overwrite({});
+    const said = async (...flags: readonly string[]): Promise<string> => {
+      const lines: string[] = [];
+      const stderr = { write: (text: string) => void lines.push(text), terminal: false, columns: 80 };
+      const stdout = { ...stderr, write: () => undefined };
+      const argv = ['node', 'transship', 'restore', ...flags, from, to];
+      const stop = new AbortController().signal;
+      expect(await execute({ argv, env: lab.stack.environment, stdout, stderr, stop }), lines.join('')).toBe(0);
+      return lines.join('');
+    };
+    const message = `settings of sealed-said/app: ${place} is not the one that 2 of its archives were written with: it was changed since, or replaced`;
+    expect((await said('--dry-run', '--quiet')).split('\n')).toContain(`warning: ${message}`);
+    const events = (await said('--json')).trim().split('\n');
+    expect(events.map((line): unknown => JSON.parse(line))).toContainEqual(
+      expect.objectContaining({ type: 'warning', message }),
+    );
+  });
+
+  test('is counted by the archives that were not written again since the settings changed', async () => {
+    const { from, to, place, backUp } = await sealed('sealed-since');
+    const { backends } = lab.session();
+    await backends.registry(ecr.registryHost, 'target').applySettings('sealed-since/app', { scanOnPush: true });
+    await lab.push(await makeImage({ seed: 710, tag: 'v2', layers: [2000] }), ecr, 'sealed-since/app');
+    expect(await backUp()).toMatchObject({ faults: [], items: [{ outcome: 'unchanged' }, { outcome: 'copied' }] });
+    const warning = `settings of sealed-since/app: ${place} is not the one that 1 of its archives was written with: it was changed since, or replaced`;
+    expect(await run({ from, to })).toMatchObject({ warnings: [warning], faults: [] });
+    expect(await settingsOf('sealed-since/app', otherEcr)).toMatchObject({ scanOnPush: true });
+  });
+
+  test('is not known in a folder, which keeps no metadata', async () => {
+    const folder = join(lab.folder, 'sealed');
+    await lab.push(await makeImage({ seed: 711, layers: [2000] }), ecr, 'sealed-folder/app');
+    const { backends, options } = lab.session();
+    await backup({ from: `${HOME}/sealed-folder/app`, to: `oci-archive:${folder}/` }, backends, options);
+    const document = { format: 1, repository: 'sealed-folder/app', settings: { scanOnPush: true } };
+    const key = 'us-east-1/sealed-folder/app/repository.json';
+    await backends.folder(folder).write(key, Buffer.from(JSON.stringify(document)));
+    const to = `docker://${otherEcr.registryHost}`;
+    expect(await run({ from: `oci-archive:${folder}/`, to })).toMatchObject({ warnings: [], faults: [] });
+    expect(await settingsOf('sealed-folder/app', otherEcr)).toMatchObject({ scanOnPush: true });
   });
 });

@@ -2,6 +2,7 @@
 import { DeleteObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3';
 import { afterAll, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
+import { digestOf } from '../../worker/oci/digest.ts';
 import { formatRule } from '../../worker/rules/config.ts';
 import type { CopyRule } from '../../worker/rules/rule.ts';
 import { status, type Status } from '../../worker/service/admin/status.ts';
@@ -80,6 +81,17 @@ async function backedUp(name: string, registry: LocalRegistry = ecr): Promise<Ba
   };
   await bench.apply({});
   return bench;
+}
+
+/** What the archives of `v1` and `v2` and the settings beside them say of each other: the digests that the archives name, and the document's. */
+async function namedBy({ key }: BackedUp): Promise<{ readonly named: readonly unknown[]; readonly is: string }> {
+  const store = lab.session().backends.bucket(bucket);
+  const archives = ['v1', 'v2'].map((tag) => key.replace('repository.json', `${tag}.tar`));
+  const named = await Promise.all(archives.map(async (archive) => (await store.stat(archive)).metadata));
+  return {
+    named: named.map((metadata) => metadata['transship-settings']),
+    is: digestOf(Buffer.concat(await Array.fromAsync(await store.read(key)))),
+  };
 }
 
 /** What the bucket and ECR are asked while `work` runs: operations of S3 with their keys, and of ECR's API. */
@@ -191,4 +203,41 @@ test('settings of another repository in the same place are kept, and the run is 
   expect(await t.run()).toMatchObject({ unchanged: 2, jobs: { failed: 1 } });
   expect(await t.stored()).toMatchObject({ repository: 'shared/other' });
   expect((await t.status()).failed).toMatchObject([{ reason: expect.stringContaining('"shared/other"') }]);
+});
+
+test('archives of workers name the settings beside them, the first ones too, and read them once for each archive', async () => {
+  const t = await backedUp('named/app');
+  const asked = await askedDuring(async () => t.run());
+  const first = await namedBy(t);
+  expect(first.named).toEqual([first.is, first.is]);
+  expect(asked.s3.filter((one) => one === `PutObject ${t.key}`)).toHaveLength(1);
+  await lab.push(await makeImage({ seed: ++seeds, tag: 'v2', layers: [2000] }), ecr, 'named/app');
+  await t.set({ lifecyclePolicy: POLICY });
+  await t.run();
+  const second = await namedBy(t);
+  expect(second.is).not.toBe(first.is);
+  // of the new archive it depends on which of the two jobs came first
+  expect([first.is, second.is]).toContain(second.named[1]);
+  expect(second.named[0]).toBe(first.is);
+  await lab.push(await makeImage({ seed: ++seeds, tag: 'v1', layers: [2000] }), ecr, 'named/app');
+  const again = await askedDuring(async () => t.run());
+  expect((await namedBy(t)).named[0]).toBe(second.is);
+  // by the planner, and by the job; that job asks ECR for no settings
+  expect(again.s3.filter((one) => one === `GetObject ${t.key}`)).toHaveLength(2);
+  expect(again.ecr.filter((one) => one === 'GetLifecyclePolicy')).toHaveLength(1);
+});
+
+test('archives of a registry that does not let its settings be read name none', async () => {
+  const strict = await lab.registry({
+    mode: 'ecr',
+    account: '333333333333',
+    region: 'eu-north-1',
+    deny: ['ecr:GetLifecyclePolicy'],
+  });
+  const t = await backedUp('unnamed/app', strict);
+  await t.apply({ settings: false });
+  expect(await t.run()).toMatchObject({ jobs: { done: 2, failed: 0 } });
+  const store = lab.session().backends.bucket(bucket);
+  const { metadata } = await store.stat(t.key.replace('repository.json', 'v1.tar'));
+  expect(metadata).not.toHaveProperty('transship-settings');
 });

@@ -5,6 +5,7 @@ import type { Bytes, Source } from '../content/content.ts';
 import { read } from '../content/read.ts';
 import type { ObjectInfo, ObjectStore, WriteOptions } from '../objects/objects.ts';
 import { archiveKindOf } from '../oci/archive-key.ts';
+import type { Digest } from '../oci/digest.ts';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
@@ -18,6 +19,8 @@ export type Compression = 'gzip' | 'zstd';
 export interface StreamArchiveOptions extends Abortable {
   readonly condition?: WriteOptions['condition'];
   readonly onSent?: WriteOptions['onSent'];
+  /** The digest of the `repository.json` that it is written with. */
+  readonly settings?: Digest | undefined;
   readonly clock?: Clock | undefined;
   readonly report?: Report | undefined;
 }
@@ -49,7 +52,7 @@ export async function streamArchive(
   return store.stream(key, compression === 'gzip' ? fromNowhere(body) : body, {
     signal: options.signal,
     contentType: `application/${compression}`,
-    metadata: metadataOf(layout),
+    metadata: metadataOf(layout, options.settings),
     condition: options.condition,
     onSent: options.onSent,
   });

@@ -1,3 +1,4 @@
+import type { Digest } from '../oci/digest.ts';
 import { quote } from '../util/text.ts';
 import { FORMAT_VERSION, imageName, type ArchiveLayout } from './plan.ts';
 
@@ -11,22 +12,24 @@ const NAMES = {
   layout: 'transship-layout',
   head: 'transship-head',
   created: 'transship-created',
+  settings: 'transship-settings',
 } as const;
 
-/** The metadata of every archive of this layout. */
-export function metadataOf(layout: ArchiveLayout): Metadata {
+/** The metadata of every archive of this layout, with the digest of the `repository.json` that it is written with, where that is known. */
+export function metadataOf(layout: ArchiveLayout, settings?: Digest): Metadata {
   return {
     [NAMES.format]: FORMAT_VERSION,
     [NAMES.root]: layout.root.digest,
     [NAMES.source]: imageName(layout.names, layout.root.digest),
     [NAMES.layout]: layout.digest,
+    ...(settings === undefined ? {} : { [NAMES.settings]: settings }),
   };
 }
 
 /** The metadata of an archive that can be read in ranges: also how much of it to read first, and when it was made. */
-export function rangedMetadataOf(layout: ArchiveLayout, createdMs: number): Metadata {
+export function rangedMetadataOf(layout: ArchiveLayout, createdMs: number, settings?: Digest): Metadata {
   return {
-    ...metadataOf(layout),
+    ...metadataOf(layout, settings),
     [NAMES.head]: String(layout.headSize),
     [NAMES.created]: new Date(createdMs).toISOString(),
   };
@@ -40,6 +43,11 @@ export function layoutDigestIn(metadata: Metadata): string | undefined {
 /** The name of the image that an archive holds, `registry/repository` with its tag or digest; undefined when its metadata does not say. */
 export function sourceIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.source];
+}
+
+/** The digest of the `repository.json` that an archive was written with, as its metadata says it; undefined when it does not say. */
+export function settingsDigestIn(metadata: Metadata): string | undefined {
+  return metadata[NAMES.settings];
 }
 
 /** Bytes up to the first layer; undefined when the metadata does not say, or says something else than a size. */

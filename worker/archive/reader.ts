@@ -13,7 +13,7 @@ import { compareWithPlan, hasPlannedHead, planFound, type ArchiveComparison } fr
 import { readDockerArchive } from './docker-archive.ts';
 import { chooseImage, type FoundImages, type NamedImage } from './found-images.ts';
 import { compressionOf, MAGIC_BYTES } from './magic.ts';
-import { hasPlanMetadata } from './metadata.ts';
+import { hasPlanMetadata, settingsDigestIn } from './metadata.ts';
 import { checkLayoutVersion, readOciLayout } from './oci-layout.ts';
 import type { ArchiveLayout, LayoutEntry } from './plan.ts';
 import type { TarEntry } from './tar.ts';
@@ -27,6 +27,8 @@ export interface ArchivedImage extends Source, AsyncDisposable {
   readonly repository: string | undefined;
   /** The digest of the layout of an archive in our own format: an equal layout makes the same archive. Undefined for all others. */
   readonly layoutDigest: Digest | undefined;
+  /** The digest of the `repository.json` that it was written with, as its metadata says it; undefined when it does not say. */
+  readonly settingsDigest: string | undefined;
   /** Every image there. */
   readonly images: readonly NamedImage[];
   /** Compares an archive, apart from the content of its manifests and blobs, with its plan. In a folder it checks `oci-layout`. */
@@ -131,7 +133,8 @@ async function openPlain(
     const isPlanned = plan !== undefined && (await hasPlannedHead(plan, tar));
     if (isPlanned) tar.replaceEntries(plan.entries.map(toTarEntry));
     const compare: ArchivedImage['compare'] = async (compareOptions) => compared(plan, compareOptions);
-    return choose({ found, files: tar, layout: isPlanned ? plan : undefined, space, compare }, options);
+    const layout = isPlanned ? plan : undefined;
+    return choose({ found, files: tar, layout, metadata: info.metadata, space, compare }, options);
   }
   if ((await tar.size('manifest.json', options)) !== undefined) {
     const compare: ArchivedImage['compare'] = async (compareOptions) => compared(undefined, compareOptions);
@@ -154,12 +157,13 @@ interface Opened {
   readonly found: FoundImages;
   readonly files: ArchiveFiles;
   readonly layout?: ArchiveLayout | undefined;
+  readonly metadata?: ObjectInfo['metadata'] | undefined;
   /** The folder that it was unpacked to. */
   readonly space?: AsyncDisposable | undefined;
   readonly compare: ArchivedImage['compare'];
 }
 
-function choose({ found, files, layout, space, compare }: Opened, options: OpenImageOptions): ArchivedImage {
+function choose({ found, files, layout, metadata, space, compare }: Opened, options: OpenImageOptions): ArchivedImage {
   const { source, images } = found;
   const image = chooseImage(images, options.tag, files);
   return {
@@ -167,6 +171,7 @@ function choose({ found, files, layout, space, compare }: Opened, options: OpenI
     root: { descriptor: image.descriptor, tags: image.tags },
     repository: image.repository,
     layoutDigest: layout?.digest,
+    settingsDigest: metadata === undefined ? undefined : settingsDigestIn(metadata),
     images,
     compare,
     [Symbol.asyncDispose]: async () => space?.[Symbol.asyncDispose](),

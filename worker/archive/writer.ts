@@ -15,6 +15,8 @@ export interface CreateArchiveOptions extends Abortable {
   readonly onSent?: WriteOptions['onSent'];
   /** Bytes of a part. Default: what the store chooses. */
   readonly partSize?: number | undefined;
+  /** The digest of the `repository.json` that it is written with. An upload that is taken up again keeps the one that it was begun with. */
+  readonly settings?: Digest | undefined;
   readonly clock?: Clock | undefined;
 }
 
@@ -66,7 +68,7 @@ export async function createArchive(
   const upload = await store.upload(key, layout.size, {
     fingerprint: layout.digest,
     contentType: 'application/x-tar',
-    metadata: rangedMetadataOf(layout, (options.clock ?? systemClock).now()),
+    metadata: rangedMetadataOf(layout, (options.clock ?? systemClock).now(), options.settings),
     condition: options.condition,
     onSent: options.onSent,
     ...(options.partSize === undefined ? {} : { partSize: options.partSize }),

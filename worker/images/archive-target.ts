@@ -4,6 +4,7 @@ import { streamArchive } from '../archive/compressed-writer.ts';
 import { openImage, type ArchivedImage } from '../archive/reader.ts';
 import { layoutDigestIn, sourceIn } from '../archive/metadata.ts';
 import { imageName, planArchive, type ArchiveLayout } from '../archive/plan.ts';
+import type { Digest } from '../oci/digest.ts';
 import { isCompressed } from '../oci/archive-key.ts';
 import { digestsOf, foreignOf } from '../content/graph.ts';
 import { copy } from '../copy/copy.ts';
@@ -24,6 +25,8 @@ export interface ArchiveTargetRequest {
   readonly keepExisting?: boolean | undefined;
   /** Plans and compares, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
+  /** The digest of the settings that the archive names. Called only where it is written. Default: it names none. */
+  readonly settingsDigest?: (() => Promise<Digest | undefined>) | undefined;
   /** Where a compressed archive that is at the key is unpacked. */
   readonly temporary: Backends['temporary'];
 }
@@ -100,11 +103,12 @@ async function writePlanned(
 
   const condition = before === undefined ? { ifAbsent: true as const } : { ifMatch: before.info.etag };
   const onSent = (bytes: number): void => options.report?.({ type: 'bytes-sent', bytes });
+  const writeOptions = { ...options, condition, onSent, settings: await request.settingsDigest?.() };
   if (isCompressed(key)) {
-    const info = await onSide('target', streamArchive(store, key, layout, source, { ...options, condition, onSent }));
+    const info = await onSide('target', streamArchive(store, key, layout, source, writeOptions));
     return { outcome: 'copied', ...found, ...unsent, ...writtenAs(info) };
   }
-  const archive = await onSide('target', createArchive(store, key, layout, { ...options, condition, onSent }));
+  const archive = await onSide('target', createArchive(store, key, layout, writeOptions));
   if (archive.resumed !== undefined) {
     const { parts, total } = archive.resumed;
     options.report?.({ type: 'resumed', location: store.describe(key), parts, total });

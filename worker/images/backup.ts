@@ -1,12 +1,19 @@
 import { posix } from 'node:path';
 import { cosignSubject, isDerivedTag } from '../oci/derived-tag.ts';
+import type { Digest } from '../oci/digest.ts';
 import { isRepositoryName, isTag, type Reference } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import type { Backends, OperationOptions, Registry } from './backends.ts';
 import { collectFaults, type Faults } from './faults.ts';
-import { SETTINGS_NAME, storeSettings } from './store-settings.ts';
+import {
+  digestOfSettings,
+  SETTINGS_NAME,
+  settingsReader,
+  writeSettings,
+  type SettingsReader,
+} from './store-settings.ts';
 import { archiveTemplate, expandTemplate } from '../oci/key-template.ts';
 import {
   isPattern,
@@ -58,11 +65,13 @@ export async function backup(
     const written = new Set(
       items.map((item, at) => (item.outcome === 'failed' ? undefined : repositoryOf(requests[at]))),
     );
-    for (const [key, repository] of plan.settings) {
+    for (const [key, { repository, read }] of plan.settings) {
       if (!written.has(repository)) continue;
       try {
         const { force } = request;
-        await storeSettings({ registry, repository, to: target.locate(key), force }, backends, options);
+        const document = await read();
+        if (document === undefined) continue;
+        await writeSettings({ repository, to: target.locate(key), force }, document, backends, options);
       } catch (error) {
         checkAborted(options);
         if (!isFailure(error)) throw error;
@@ -77,10 +86,16 @@ export async function backup(
   return { items, faults: faults.messages };
 }
 
+/** The settings of a repository, which are stored and which its archives name: one document for both. */
+interface OwnSettings {
+  readonly repository: string;
+  readonly read: SettingsReader;
+}
+
 interface BackupPlan {
   readonly requests: readonly ImageCopyRequest[];
   /** Repositories whose settings are stored, by the key of the settings. */
-  readonly settings: ReadonlyMap<string, string>;
+  readonly settings: ReadonlyMap<string, OwnSettings>;
   /** The tags of cosign by repository, where every tag was asked for. */
   readonly cosign: ReadonlyMap<string, readonly string[]>;
   /** Why the first of the repositories that were left out could not be listed. */
@@ -97,7 +112,7 @@ async function planBackup(
   options: OperationOptions,
 ): Promise<BackupPlan> {
   const requests: ImageCopyRequest[] = [];
-  const settings = new Map<string, string>();
+  const settings = new Map<string, OwnSettings>();
   const cosign = new Map<string, readonly string[]>();
   let failed: Failure | undefined;
   for (const repository of await repositoriesOf(registry, pattern.repository, pattern.registry, faults, options)) {
@@ -108,15 +123,21 @@ async function planBackup(
       for (const tag of tags.images) {
         const reference: Reference = { registry: pattern.registry, repository, tag };
         const key = await keyOf(target.template, reference, registry, options);
-        beside ??= posix.join(posix.dirname(key), SETTINGS_NAME);
-        requests.push({ ...request, from: { transport: 'docker', reference }, to: target.locate(key) });
+        const place = posix.join(posix.dirname(key), SETTINGS_NAME);
+        beside ??= place;
+        const settingsDigest = async (): Promise<Digest | undefined> => {
+          const own = settings.get(place);
+          return own?.repository === repository ? digestOfSettings(own.read, options) : undefined;
+        };
+        requests.push({ ...request, from: { transport: 'docker', reference }, to: target.locate(key), settingsDigest });
       }
       if (beside === undefined) continue;
       const owner = settings.get(beside);
-      if (owner === undefined) settings.set(beside, repository);
+      if (owner === undefined)
+        settings.set(beside, { repository, read: settingsReader({ registry, repository }, options) });
       else {
         faults.add(
-          `settings of ${repository} were not backed up: those of ${owner} have the same place; put {repository} before a slash in ${quote(request.to)}`,
+          `settings of ${repository} were not backed up: those of ${owner.repository} have the same place; put {repository} before a slash in ${quote(request.to)}`,
         );
       }
     } catch (error) {

@@ -37,7 +37,13 @@ interface WriteChoices extends RepositoryOptions {
 /** Which parts of an image are copied, and how it is written. */
 export interface ImageChoices extends SelectChoices, WriteChoices {}
 
-export interface ImageCopyRequest extends ImageChoices {
+/** The settings that archives name. */
+export interface SettingsNaming {
+  /** The digest of the settings that the archive at a location names. Called only for archives that are written. Default: they name none. */
+  readonly settingsDigest?: ((archive: Location) => Promise<Digest | undefined>) | undefined;
+}
+
+export interface ImageCopyRequest extends ImageChoices, SettingsNaming {
   readonly from: Location;
   readonly to: Location;
 }
@@ -110,7 +116,7 @@ export async function selectImage(
   }
 }
 
-export interface WriteRequest extends WriteChoices {
+export interface WriteRequest extends WriteChoices, SettingsNaming {
   readonly image: SelectedImage;
   readonly to: Location;
   /** Where the image is too: between repositories of one registry blobs need not move. Default: nowhere but where it is read. */
@@ -171,7 +177,7 @@ function namedAt(to: Location, root: Root): { readonly root: Root; readonly loca
 /** Opens `to` for the image `root`. */
 async function openTarget(
   root: Root,
-  { image, to, alsoAt = [], create, force, keepExisting, dryRun }: WriteRequest,
+  { image, to, alsoAt = [], create, force, keepExisting, dryRun, settingsDigest }: WriteRequest,
   backends: Backends,
   options: OperationOptions,
 ): Promise<ImageTarget> {
@@ -181,7 +187,14 @@ async function openTarget(
       if (to.transport === 'archive' && isStandardOutput(to.path))
         return streamTarget({ streams: backends.standardStreams, dryRun }, options);
       return openArchiveTarget(
-        { ...storeOf(backends, to), force, keepExisting, dryRun, temporary: async () => backends.temporary() },
+        {
+          ...storeOf(backends, to),
+          force,
+          keepExisting,
+          dryRun,
+          settingsDigest: async () => settingsDigest?.(to),
+          temporary: async () => backends.temporary(),
+        },
         options,
       );
     case 'oci': {

@@ -6,10 +6,18 @@ import { anyOf, checkAborted } from '../util/abort.ts';
 import { isFailure, toFailure, type Failure } from '../util/failure.ts';
 import type { Backends, OperationOptions, RepositoryOptions } from './backends.ts';
 import { countSent } from './count-sent.ts';
-import { selectImage, writeImage, type ImageChoices, type ImageCopyResult, type WriteRequest } from './copy-image.ts';
+import {
+  selectImage,
+  writeImage,
+  type ImageChoices,
+  type ImageCopyResult,
+  type SettingsNaming,
+  type WriteRequest,
+} from './copy-image.ts';
 import { openLocation } from './open-location.ts';
 
-export interface FanOutRequest<T extends FanOutTarget> extends Omit<ImageChoices, 'dryRun' | 'keepExisting'> {
+export interface FanOutRequest<T extends FanOutTarget>
+  extends Omit<ImageChoices, 'dryRun' | 'keepExisting'>, SettingsNaming {
   readonly from: Location;
   readonly to: readonly T[];
 }
@@ -38,7 +46,7 @@ export async function* fanOut<T extends FanOutTarget>(
   backends: Backends,
   options: OperationOptions,
 ): AsyncGenerator<FanOutItem<T>, void, undefined> {
-  const { create, force } = request;
+  const { create, force, settingsDigest } = request;
   await using image = await selectImage(request.from, request, backends, options);
   await using opened = new AsyncDisposableStack();
   const filled: Location[] = [];
@@ -50,7 +58,7 @@ export async function* fanOut<T extends FanOutTarget>(
     const taskOptions = { ...options, report: sent.report, signal: anyOf(options.signal, target.signal) };
     let item: FanOutItem<T>;
     try {
-      const write = { image, to: location, create, force, alsoAt: filled };
+      const write = { image, to: location, create, force, settingsDigest, alsoAt: filled };
       const result = await writeFromCopy(copy, write, backends, taskOptions);
       filled.push(location);
       if (index < request.to.length - 1) copy ??= await openFilled(location, opened, backends, request, taskOptions);

@@ -15,6 +15,8 @@ export interface OpenedImage extends AsyncDisposable {
   readonly root: Root;
   /** `registry/repository`, as the image calls itself; undefined for files that do not say. */
   readonly repository: string | undefined;
+  /** As `ArchivedImage` has it. Undefined for registries. */
+  readonly settingsDigest?: string | undefined;
   /** As `ArchivedImage` has it. Absent for registries, where there is nothing but manifests and blobs. */
   readonly compare?: ArchivedImage['compare'];
 }
@@ -73,6 +75,7 @@ function fromArchive(image: ArchivedImage): OpenedImage {
     source: image,
     root: image.root,
     repository: image.repository,
+    settingsDigest: image.settingsDigest,
     compare: async (options) => image.compare(options),
     [Symbol.asyncDispose]: () => image[Symbol.asyncDispose](),
   };

@@ -1,9 +1,10 @@
 import { collect } from '../content/bytes.ts';
 import type { ObjectStore } from '../objects/objects.ts';
+import { digestOf } from '../oci/digest.ts';
 import { ecrHost } from '../oci/ecr-host.ts';
 import type { Reference, Repository } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
-import { describeFailure, Failure } from '../util/failure.ts';
+import { describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import { escaped, quote } from '../util/text.ts';
 import type { Backends, OperationOptions, Registry } from './backends.ts';
@@ -32,17 +33,18 @@ export interface StoredSettings {
   readonly to: Reference;
   /** The repository that the archives say their images were in. */
   readonly calledItself: Repository;
+  /** The digests of settings that the archives beside it name, one for each archive that names one. */
+  readonly named: readonly string[];
 }
 
 type SettingsDocument = Readonly<Record<string, unknown>>;
 
-/** Applies the settings beside archives to the repositories of one restore, each once. */
+/** Applies the settings beside archives to the repositories of one restore. */
 export class SettingsRestore {
   readonly #choices: SettingsChoices;
   readonly #backends: Backends;
   readonly #faults: Faults;
   readonly #options: OperationOptions;
-  readonly #done = new Set<string>();
   #leftAlone = 0;
 
   constructor(choices: SettingsChoices, backends: Backends, faults: Faults, options: OperationOptions) {
@@ -52,17 +54,25 @@ export class SettingsRestore {
     this.#options = options;
   }
 
-  /** Applies the settings where the mode allows it, after a note of each change. A failure is a fault: the images are restored all the same. */
+  /**
+   * Applies the settings where the mode allows it, after a note of each change. Before that, a warning where archives name other settings. A
+   * failure is a fault: the images are restored all the same.
+   */
   async apply(stored: StoredSettings): Promise<void> {
     const { registry, repository } = stored.to;
-    if (this.#choices.settings === 'none' || this.#done.has(repository)) return;
-    this.#done.add(repository);
+    if (this.#choices.settings === 'none') return;
     try {
       const target = this.#backends.registry(registry, 'target');
       const exists = await target.hasRepository(repository, this.#options);
       if (exists === undefined) return;
-      if (exists && this.#choices.settings !== 'replace') this.#leftAlone++;
-      else await this.#write(target, repository, exists, this.#withoutForeignGrants(stored, await this.#read(stored)));
+      if (exists && this.#choices.settings !== 'replace') {
+        this.#leftAlone++;
+        await this.#compareAlone(stored);
+        return;
+      }
+      const bytes = await this.#read(stored);
+      this.#compare(stored, bytes);
+      await this.#write(target, repository, exists, this.#withoutForeignGrants(stored, settingsIn(bytes, stored)));
     } catch (error) {
       checkAborted(this.#options);
       this.#faults.add(`settings of ${repository} were not restored: ${describeFailure(error)}`);
@@ -90,20 +100,32 @@ export class SettingsRestore {
     if (changes.length > 0 && !isDry) await target.applySettings(repository, settings, this.#options);
   }
 
-  async #read({ store, key, calledItself }: StoredSettings): Promise<SettingsDocument> {
+  async #read({ store, key }: StoredSettings): Promise<Buffer> {
     const tooLong = `${store.describe(key)} has more than the ${MAX_SETTINGS_BYTES} bytes of any settings`;
-    const body = await collect(
-      await store.read(key, this.#options),
-      MAX_SETTINGS_BYTES,
-      () => new Failure('INVALID', tooLong),
-    );
-    const document = parsedJson(body.toString());
-    if (!isRecord(document) || document['format'] !== 1 || !isRecord(document['settings']))
-      throw new Failure('INVALID', `${store.describe(key)} holds no repository settings that this version reads`);
-    // archives of several repositories in one folder: settings say which principals may pull, so they belong to one repository
-    if (document['repository'] !== calledItself.repository)
-      throw new Failure('INVALID', `${store.describe(key)} holds the settings of ${quote(document['repository'])}`);
-    return document['settings'];
+    const body = await store.read(key, this.#options);
+    return collect(body, MAX_SETTINGS_BYTES, () => new Failure('INVALID', tooLong));
+  }
+
+  /** Warns where archives name other settings than these. They may: an archive is not written again when only the settings changed. */
+  #compare({ store, key, to, named }: StoredSettings, bytes: Buffer): void {
+    const digest = digestOf(bytes);
+    const others = named.filter((other) => other !== digest).length;
+    if (others === 0) return;
+    const message = `settings of ${to.repository}: ${store.describe(key)} is not the one that ${others} of its archives ${others === 1 ? 'was' : 'were'} written with: it was changed since, or replaced`;
+    this.#options.report?.({ type: 'warning', message });
+  }
+
+  /** The same of settings that are not applied: they are read for that alone, and where they cannot be, that is a warning. */
+  async #compareAlone(stored: StoredSettings): Promise<void> {
+    if (stored.named.length === 0) return;
+    try {
+      this.#compare(stored, await this.#read(stored));
+    } catch (error) {
+      checkAborted(this.#options);
+      if (!isFailure(error)) throw error;
+      const message = `settings of ${stored.to.repository} were not compared with its archives: ${describeFailure(error)}`;
+      this.#options.report?.({ type: 'warning', message });
+    }
   }
 
   /** The settings without a policy that grants access to other accounts than the target's: the source's is only what the archive claims. */
@@ -130,6 +152,17 @@ export class SettingsRestore {
   #note(message: string): void {
     this.#options.report?.({ type: 'note', message });
   }
+}
+
+/** The settings in a document. INVALID for those of another repository, and for what is none. */
+function settingsIn(bytes: Buffer, { store, key, calledItself }: StoredSettings): SettingsDocument {
+  const document = parsedJson(bytes.toString());
+  if (!isRecord(document) || document['format'] !== 1 || !isRecord(document['settings']))
+    throw new Failure('INVALID', `${store.describe(key)} holds no repository settings that this version reads`);
+  // archives of several repositories in one folder: settings say which principals may pull, so they belong to one repository
+  if (document['repository'] !== calledItself.repository)
+    throw new Failure('INVALID', `${store.describe(key)} holds the settings of ${quote(document['repository'])}`);
+  return document['settings'];
 }
 
 /** Undefined for what is not JSON. */

@@ -21,7 +21,7 @@ import {
 } from '../oci/location.ts';
 import type { ImageChoices, ImageCopyRequest } from './copy-image.ts';
 import { copyImages, type BatchResult } from './copy-images.ts';
-import { SettingsRestore, type SettingsChoices } from './restore-settings.ts';
+import { SettingsRestore, type SettingsChoices, type StoredSettings } from './restore-settings.ts';
 
 export interface RestoreRequest extends Omit<ImageChoices, 'force' | 'keepExisting'>, SettingsChoices {
   /** An archive, or a prefix ending in `/` (also `s3://bucket`) for every archive below it. */
@@ -33,9 +33,10 @@ export interface RestoreRequest extends Omit<ImageChoices, 'force' | 'keepExisti
 }
 
 /** An image that is to be restored. */
-interface Wanted {
+interface Wanted extends Omit<Destination, 'to'> {
   readonly request: ImageCopyRequest;
-  readonly digest: Digest | undefined;
+  /** The key of the settings beside the archive, where some are. */
+  readonly settings: string | undefined;
 }
 
 /**
@@ -53,24 +54,39 @@ export async function restore(
   const found = await archivesOf(request.from, backends, options);
   const wanted: Wanted[] = [];
   const faults = collectFaults(options.report);
-  const settings = new SettingsRestore(request, backends, faults, options);
-  for (const { location: from, settings: key } of found.archives) {
+  for (const { location: from, settings } of found.archives) {
     try {
-      const { to, calledItself, digest } = await destinationOf(from, request.to, found.prefix, backends, options);
-      if (calledItself !== undefined && found.prefix !== undefined && request.trustNames !== true)
-        checkNamedByKey(from, found.prefix.path, calledItself);
-      if (key !== undefined && calledItself !== undefined && found.prefix !== undefined && to.transport === 'docker')
-        await settings.apply({ store: found.prefix.store, key, to: to.reference, calledItself });
-      wanted.push({ request: { ...request, from, to }, digest });
+      const { to, ...image } = await destinationOf(from, request.to, found.prefix, backends, options);
+      if (image.calledItself !== undefined && found.prefix !== undefined && request.trustNames !== true)
+        checkNamedByKey(from, found.prefix.path, image.calledItself);
+      wanted.push({ request: { ...request, from, to }, ...image, settings });
     } catch (error) {
       checkAborted(options);
       if (!isFailure(error) || found.prefix === undefined) throw error;
       faults.add(`${formatLocation(from)}: ${describeFailure(error)}`);
     }
   }
-  settings.finish();
+  if (found.prefix !== undefined) {
+    const settings = new SettingsRestore(request, backends, faults, options);
+    for (const stored of settingsOf(wanted, found.prefix.store)) await settings.apply(stored);
+    settings.finish();
+  }
   const items = await copyImages(withoutRivals(wanted, faults), backends, options);
   return { items, faults: faults.messages };
+}
+
+/** The settings beside archives, with what the archives say of them: those of each repository that is restored to, the first where it has several. */
+function settingsOf(wanted: readonly Wanted[], store: ObjectStore): readonly StoredSettings[] {
+  const found = new Map<string, StoredSettings & { readonly named: string[] }>();
+  for (const { request, settings: key, calledItself, settingsDigest } of wanted) {
+    const { to } = request;
+    if (key === undefined || calledItself === undefined || to.transport !== 'docker') continue;
+    const { repository } = to.reference;
+    const stored = found.get(repository) ?? { store, key, to: to.reference, calledItself, named: [] };
+    found.set(repository, stored);
+    if (stored.key === key && settingsDigest !== undefined) stored.named.push(settingsDigest);
+  }
+  return [...found.values()];
 }
 
 /** Leaves out archives that hold different images of one name: only the caller knows which one is meant. */
@@ -166,6 +182,8 @@ interface Destination {
   /** The image as the archive names it; absent where one archive alone is restored under a name that the caller gives. */
   readonly calledItself?: Reference;
   readonly digest?: Digest;
+  /** The digest of the settings that the archive names. */
+  readonly settingsDigest?: string | undefined;
 }
 
 async function destinationOf(
@@ -190,7 +208,7 @@ async function destinationOf(
   const { repository } = calledItself;
   const name = target.prefix === '' ? repository : `${target.prefix}/${repository}`;
   const reference = { ...calledItself, registry: target.registry, repository: name };
-  return { to: { transport: 'docker', reference }, calledItself, digest };
+  return { to: { transport: 'docker', reference }, calledItself, digest, settingsDigest: image.settingsDigest };
 }
 
 /** INVALID for an archive below a prefix whose key is not the one that a backup gives to an image of its name. */

@@ -1,8 +1,9 @@
 import { posix } from 'node:path';
 import { collect } from '../content/bytes.ts';
+import { digestOf, type Digest } from '../oci/digest.ts';
 import type { Location } from '../oci/location.ts';
-import type { Abortable } from '../util/abort.ts';
-import { Failure, ifFound, onSide } from '../util/failure.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
+import { Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import { quote } from '../util/text.ts';
 import type { Backends, Registry } from './backends.ts';
@@ -46,11 +47,11 @@ export async function hasSettings(
   backends: Backends,
   options: Abortable,
 ): Promise<boolean> {
-  const { store, key } = storeOf(backends, to);
-  const found = await onSide('target', ifFound(readWhole(store.read(key, options))));
-  if (found?.equals(document) === true) return true;
-  const other = found === undefined ? undefined : repositoryOf(found);
+  const found = await storedSettings(to, backends, options);
+  if (found?.document.equals(document) === true) return true;
+  const other = found?.repository;
   if (force || other === undefined || other === repository) return false;
+  const { store, key } = storeOf(backends, to);
   const message = `${store.describe(key)} holds the settings of ${quote(other)}: put {repository} before a slash of the key`;
   throw new Failure('CONFLICT', message, { context: { side: 'target' } });
 }
@@ -62,10 +63,55 @@ export async function storeSettings(
   options: Abortable,
 ): Promise<boolean> {
   const document = await readSettings(request, options);
-  if (document === undefined || (await hasSettings(request, document, backends, options))) return false;
+  return document !== undefined && (await writeSettings(request, document, backends, options));
+}
+
+/** Makes the object at `to` this document of settings. Returns whether it was written. CONFLICT as `hasSettings`. */
+export async function writeSettings(
+  request: Omit<SettingsRequest, 'registry'>,
+  document: Buffer,
+  backends: Backends,
+  options: Abortable,
+): Promise<boolean> {
+  if (await hasSettings(request, document, backends, options)) return false;
   const { store, key } = storeOf(backends, request.to);
   await onSide('target', store.write(key, document, { signal: options.signal, contentType: 'application/json' }));
   return true;
+}
+
+/** Returns the document of the settings of a repository; undefined where there is none. */
+export type SettingsReader = () => Promise<Buffer | undefined>;
+
+/** `readSettings` at the first call. Every call has the same document, or the same failure. */
+export function settingsReader(
+  source: Pick<SettingsRequest, 'registry' | 'repository'>,
+  options: Abortable,
+): SettingsReader {
+  let reading: Promise<Buffer | undefined> | undefined;
+  return async () => (reading ??= readSettings(source, options));
+}
+
+/** The digest of a document that `read` reads, which archives name; undefined where there is none, or it cannot be read. */
+export async function digestOfSettings(read: SettingsReader, options: Abortable): Promise<Digest | undefined> {
+  try {
+    const document = await read();
+    return document === undefined ? undefined : digestOf(document);
+  } catch (error) {
+    checkAborted(options);
+    if (!isFailure(error)) throw error;
+    return undefined;
+  }
+}
+
+/** The document of settings at `to`, whatever repository it names; undefined where there is none. */
+export async function storedSettings(
+  to: ArchiveLocation,
+  backends: Backends,
+  options: Abortable,
+): Promise<{ readonly document: Buffer; readonly repository: string | undefined } | undefined> {
+  const { store, key } = storeOf(backends, to);
+  const document = await onSide('target', ifFound(readWhole(store.read(key, options))));
+  return document === undefined ? undefined : { document, repository: repositoryOf(document) };
 }
 
 /** Undefined for an object that is too long for settings. */

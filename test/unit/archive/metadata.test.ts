@@ -1,5 +1,11 @@
 import { expect, test } from 'vitest';
-import { headSizeIn, layoutDigestIn, metadataOf, rangedMetadataOf } from '../../../worker/archive/metadata.ts';
+import {
+  headSizeIn,
+  layoutDigestIn,
+  metadataOf,
+  rangedMetadataOf,
+  settingsDigestIn,
+} from '../../../worker/archive/metadata.ts';
 import { planOf } from '../../support/archives.ts';
 import { makeImage } from '../../support/images.ts';
 
@@ -12,6 +18,14 @@ test('metadata says the layout digest, and how much to read first only where an 
   expect(headSizeIn(whole)).toBe(undefined);
   expect(headSizeIn(ranged)).toBe(layout.headSize);
   expect(ranged).toMatchObject({ ...whole, 'transship-created': '1970-01-01T00:00:00.000Z' });
+});
+
+test('metadata names the settings where they are known, and none otherwise', async () => {
+  const { content, root } = await makeImage();
+  const layout = await planOf(content, root);
+  expect(settingsDigestIn(metadataOf(layout, layout.digest))).toBe(layout.digest);
+  expect(settingsDigestIn(rangedMetadataOf(layout, 0, layout.digest))).toBe(layout.digest);
+  expect(Object.keys(metadataOf(layout))).not.toContain('transship-settings');
 });
 
 test.each([undefined, '', '0', '-5', 'many'])('the head size %j is none', (size) => {

@@ -1,5 +1,4 @@
 import type { CopyJob, RestoreJob, SettingsJob, VerifyJob } from '../../queue/job.ts';
-import { mayPass } from '../../queue/redelivery.ts';
 import { choicesKey, destinationKey, withNameOf } from '../../rules/destinations.ts';
 import { rememberedManifests } from '../planner/plan-jobs.ts';
 import {
@@ -9,13 +8,15 @@ import {
   withoutTransport,
   type Location,
 } from '../../oci/location.ts';
+import type { Digest } from '../../oci/digest.ts';
 import { parseRepository } from '../../oci/reference.ts';
 import type { Destinations, JobEnd, Rules } from '../../state/state.ts';
 import { anyOf, checkAborted } from '../../util/abort.ts';
-import { describeFailure, Failure, ifFound, isFailure, toFailure } from '../../util/failure.ts';
-import { settingsBeside, storeSettings } from '../../images/store-settings.ts';
+import { Failure, isFailure, toFailure } from '../../util/failure.ts';
+import { storeSettings } from '../../images/store-settings.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
+import { ArchiveSettings } from './archive-settings.ts';
 import type { FailedDestination } from './failed-destinations.ts';
 import type { LeasedDestination, JobDestination } from './leases.ts';
 import { refusedDestinations } from './refused-destinations.ts';
@@ -123,10 +124,12 @@ async function copyToDestinations(
   const failed: FailedDestination[] = Array.from(refused, ([destination, failure]) => ({ destination, failure }));
   const left = new Set(destinations.filter((destination) => !refused.has(destination)));
   if (left.size === 0) return { state: 'failed', failed };
+  const settings = new ArchiveSettings(job, from, backends, options);
+  const settingsDigest = async (archive: Location): Promise<Digest | undefined> => settings.digest(archive);
   let unchanged = true;
   const bytes = { bytesSent: 0, bytesReused: 0, bytesSkipped: 0 };
   try {
-    for await (const item of fanOut({ ...choices, from, to: [...left] }, backends, options)) {
+    for await (const item of fanOut({ ...choices, from, to: [...left], settingsDigest }, backends, options)) {
       const { target } = item;
       left.delete(target);
       try {
@@ -136,7 +139,7 @@ async function copyToDestinations(
         warnOfForeign(target.location, item.result, options);
         await record(job, target, item.result, options);
         // for an unchanged archive too: an earlier attempt may have ended between the two
-        await keepSettings(job, from, target.location, backends, options);
+        await settings.keep(target.location);
       } catch (error) {
         checkAborted(options);
         const failure = namingForce(retryableIfChanged(error, target), job, target.location);
@@ -184,36 +187,6 @@ async function record(
     lease,
     options,
   );
-}
-
-/**
- * Stores the settings of the repository beside its archive, where there are none: the planner compares those of rules, and a request could
- * bring those of another registry. A request that forces its archive never does: `force` is for the archive alone. A failure that may pass
- * fails the job; any other is a warning, since the archive is whole.
- */
-async function keepSettings(
-  job: CopyJob | RestoreJob,
-  from: Location,
-  archive: Location,
-  backends: Backends,
-  options: OperationOptions,
-): Promise<void> {
-  if (from.transport !== 'docker' || archive.transport !== 's3' || job.kind === 'restore') return;
-  if (job.rule === undefined && job.force === true) return;
-  const { registry, repository } = from.reference;
-  const to = settingsBeside(archive);
-  try {
-    const stored = await ifFound(backends.bucket(to.bucket).stat(to.key, options));
-    if (stored !== undefined) return;
-    await storeSettings({ registry: backends.registry(registry, 'source'), repository, to }, backends, options);
-  } catch (error) {
-    checkAborted(options);
-    if (!isFailure(error) || mayPass(error)) throw error;
-    options.report?.({
-      type: 'warning',
-      message: `settings of ${repository} were not backed up: ${describeFailure(error)}`,
-    });
-  }
 }
 
 async function copySettings(
