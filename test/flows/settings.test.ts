@@ -227,6 +227,13 @@ test('archives of workers name the settings beside them, the first ones too, and
   expect(again.ecr.filter((one) => one === 'GetLifecyclePolicy')).toHaveLength(1);
 });
 
+test('a rule without settings leaves none beside its archives', async () => {
+  const t = await backedUp('unwanted/app');
+  await t.apply({ settings: false });
+  expect(await t.run()).toMatchObject({ jobs: { done: 2, failed: 0 } });
+  await expect(t.stored()).rejects.toMatchObject({ code: 'NOT_FOUND' });
+});
+
 test('archives of a registry that does not let its settings be read name none', async () => {
   const strict = await lab.registry({
     mode: 'ecr',

@@ -15,16 +15,17 @@ const MEMBERS: Readonly<Record<Exclude<MemberOf<Job>, 'version' | 'run' | 'id' |
   referrers: true,
   create: true,
   force: true,
+  settings: true,
   against: true,
   after: true,
 };
 
 /**
- * Equal for messages that ask for the same work. `handovers` is left out, and so are members that this version does not know, so planners
- * and workers of two versions agree.
+ * Equal for messages that ask for the same work. `handovers` is left out, and so are members that this version does not know or the job does
+ * not have, so planners and workers of two versions agree.
  */
 export function fingerprintOf(job: Job): string {
   const members = new Map<string, unknown>(Object.entries(job));
-  const known = Object.keys(MEMBERS).map((name) => members.get(name) ?? null);
+  const known = Object.keys(MEMBERS).flatMap((name) => (members.has(name) ? [[name, members.get(name) ?? null]] : []));
   return createHash('sha256').update(JSON.stringify(known)).digest('hex');
 }

@@ -47,6 +47,8 @@ export interface CopyJob extends JobCommon, Choices {
   readonly to: readonly string[];
   /** Replaces also what is no image at an archive's key. Default false. */
   readonly force?: boolean | undefined;
+  /** `backup` only. False: the settings of the repository are not stored beside its archives. Default: where there are none yet. */
+  readonly settings?: false | undefined;
 }
 
 /** Puts one archive back. */
@@ -173,7 +175,13 @@ const choices = {
 
 const BY_KIND = {
   mirror: z.object({ ...common, ...choices, kind: z.literal('mirror'), ...copyTo(image) }),
-  backup: z.object({ ...common, ...choices, kind: z.literal('backup'), ...copyTo(archive) }),
+  backup: z.object({
+    ...common,
+    ...choices,
+    kind: z.literal('backup'),
+    ...copyTo(archive),
+    settings: z.literal(false, 'expected false').optional(),
+  }),
   restore: z.object({ ...common, kind: z.literal('restore'), referrers, create, from: archive, to: image }),
   verify: z.object({ ...common, kind: z.literal('verify'), from: either, against: either.optional() }),
   settings: z.object({ ...common, kind: z.literal('settings'), rule: name, from: repository, to: archive }),

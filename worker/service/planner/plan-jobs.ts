@@ -97,6 +97,7 @@ export function planJobs(from: SourceImages, known: Known): JobPlan {
       ...(rule.platforms.length === 0 ? {} : { platforms: rule.platforms }),
       ...(rule.referrers ? {} : { referrers: false }),
       ...(rule.create === undefined ? {} : { create: rule.create }),
+      ...(rule.settings === false ? { settings: false } : {}),
     });
     if (needed.size > 0) jobs.push(job(needed));
     // the record shows that this rule wrote an archive there, so its job may replace whatever is there now

@@ -26,12 +26,13 @@ export class ArchiveSettings {
   constructor(job: CopyJob | RestoreJob, from: Location, backends: Backends, options: OperationOptions) {
     this.#backends = backends;
     this.#options = options;
-    // `force` of a request is for the archive alone
-    this.#mayStore = job.kind !== 'restore' && (job.rule !== undefined || job.force !== true);
     if (from.transport !== 'docker' || job.kind === 'restore') {
+      this.#mayStore = false;
       this.#read = async () => undefined;
       return;
     }
+    // `force` of a request is for the archive alone
+    this.#mayStore = job.settings !== false && (job.rule !== undefined || job.force !== true);
     const { registry, repository } = from.reference;
     this.#repository = repository;
     this.#read = settingsReader({ registry: backends.registry(registry, 'source'), repository }, options);
