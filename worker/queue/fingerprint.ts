@@ -26,6 +26,8 @@ const MEMBERS: Readonly<Record<Exclude<MemberOf<Job>, 'version' | 'run' | 'id' |
  */
 export function fingerprintOf(job: Job): string {
   const members = new Map<string, unknown>(Object.entries(job));
-  const known = Object.keys(MEMBERS).flatMap((name) => (members.has(name) ? [[name, members.get(name) ?? null]] : []));
+  const known = Object.keys(MEMBERS)
+    .map((name) => [name, members.get(name)])
+    .filter(([, value]) => value !== undefined);
   return createHash('sha256').update(JSON.stringify(known)).digest('hex');
 }
