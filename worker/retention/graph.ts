@@ -1,6 +1,6 @@
 import { SETTINGS_NAME } from '../oci/archive-key.ts';
 import { cosignSubject, isDerivedTag, isReferrersTag, referrersTag } from '../oci/derived-tag.ts';
-import { shortDigest } from '../oci/digest.ts';
+import { isDigest, shortDigest } from '../oci/digest.ts';
 import { compareStrings } from '../util/text.ts';
 import type { Inventory, Item } from './inventory.ts';
 
@@ -82,9 +82,10 @@ function connect(above: Node | undefined, below: Node | undefined, relation: Rel
   above.below.push(below);
 }
 
-/** What a person calls it: its first tag, or the start of its digest. */
+/** What a person calls it: the key of an archive, an image's first tag or the start of its digest. */
 export function labelOf({ item, tags, derivedTags }: Node): string {
-  return tags[0] ?? derivedTags[0] ?? (item.digest === undefined ? item.id : shortDigest(item.digest));
+  if (!isDigest(item.id)) return item.id;
+  return tags[0] ?? derivedTags[0] ?? shortDigest(item.id);
 }
 
 /** The last pull of an image or of one of its children; undefined: that of the image is not known. */
