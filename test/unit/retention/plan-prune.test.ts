@@ -213,7 +213,7 @@ describe('what belongs to an image', () => {
     };
     expect(planned({ keepDays: 30 }, shapes).toSorted()).toEqual([
       'keep arm: child of v1',
-      'keep v1: child of v1: a copy is being written',
+      'keep v1: arm goes with it: a copy is being written',
       'keep v2: locked until 2027-01-01',
       'keep v3: keepDays 30',
     ]);
