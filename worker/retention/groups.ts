@@ -7,11 +7,13 @@ export interface Group {
   readonly image: Node;
   readonly reason: string;
   readonly members: readonly Node[];
+  /** The round in which it was found: that all groups of earlier rounds go is what decided about it. */
+  readonly round: number;
 }
 
 /** What the policy says of an inventory. */
 export interface Outcome {
-  /** In the order in which images go. A group may need that all before it went. */
+  /** In the order in which images go. */
   readonly groups: readonly Group[];
   /** Of what stays. */
   readonly verdicts: ReadonlyMap<Node, Verdict>;
@@ -25,13 +27,13 @@ export function groupsOf(nodes: readonly Node[], rules: Rules, around: Circumsta
   const present = new Set(nodes);
   const groups: Group[] = [];
   const ties = new Ties(nodes);
-  for (;;) {
+  for (let round = 0; ; round++) {
     const isFree = (node: Node): boolean => ties.isFree(node) && (node.above.size === 0 || isNamed(node, around));
     const verdicts = new Map(judge([...present].filter(isFree), rules, around));
     const going = withoutHeld(present, verdicts, ties, around);
     if (going.length === 0) return { groups, verdicts: allVerdicts(present, verdicts, around) };
     for (const group of going) {
-      groups.push(group);
+      groups.push({ ...group, round });
       for (const node of group.members) present.delete(node);
     }
   }
@@ -75,7 +77,7 @@ function withoutHeld(
   verdicts: Map<Node, Verdict>,
   ties: Ties,
   around: Circumstances,
-): readonly Group[] {
+): readonly Omit<Group, 'round'>[] {
   const { groups, held } = groupsIn(present, verdicts, ties, around);
   if (held.size === 0) return groups;
   for (const { members } of groups) for (const member of members) ties.mend(member);
@@ -99,10 +101,10 @@ function groupsIn(
   verdicts: ReadonlyMap<Node, Verdict>,
   ties: Ties,
   around: Circumstances,
-): { readonly groups: readonly Group[]; readonly held: ReadonlySet<Node> } {
+): { readonly groups: readonly Omit<Group, 'round'>[]; readonly held: ReadonlySet<Node> } {
   const images = [...present].filter((node) => verdicts.get(node)?.action === 'delete').sort(oldestFirst);
   const held = new Set<Node>();
-  const groups = images.map((image): Group => {
+  const groups = images.map((image): Omit<Group, 'round'> => {
     const members = [image];
     // what is added while a list is walked is walked too
     for (const member of members) {
