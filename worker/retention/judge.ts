@@ -143,7 +143,7 @@ function barred(node: Node, verdict: Verdict, { bars, only }: Circumstances): Ve
   return reason === undefined ? verdict : { action: 'keep', reason, barred: true };
 }
 
-export const NOT_REVIEWED = 'not in the reviewed plan';
+const NOT_REVIEWED = 'not in the reviewed plan';
 
 function keep(reasons: readonly string[]): Verdict {
   return { action: 'keep', reason: reasons.join(', ') };

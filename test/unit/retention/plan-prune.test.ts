@@ -38,9 +38,8 @@ function cosign(name: string): string {
 function inventory(shapes: Readonly<Record<string, Shape>>, more: Partial<Inventory> = {}): Inventory {
   const kind = more.kind ?? 'images';
   const items = Object.entries(shapes).map(([name, shape]): Item => {
-    const { age = 100, pulled, subject } = shape;
+    const { age = 100, pulled, subject, held, bad, image } = shape;
     return {
-      ...shape,
       id: kind === 'images' ? id(name) : name,
       digest: kind === 'images' ? id(name) : undefined,
       tags: kind === 'images' ? words(shape.tags ?? name) : [],
@@ -48,6 +47,9 @@ function inventory(shapes: Readonly<Record<string, Shape>>, more: Partial<Invent
       pulledAtMs: pulled === undefined ? undefined : NOW - pulled * DAY,
       children: words(shape.children).map(id),
       subject: subject === undefined ? undefined : id(subject),
+      held,
+      bad,
+      image,
     };
   });
   return { place: 'registry.example/app', repository: 'app', kind, untags: true, items, ...more };

@@ -20,10 +20,11 @@ const isNamed = (item: Item): boolean => item.tags.some((tag) => !ABOUT.test(tag
 
 /** What `item` belongs to, of those that are there. */
 function above(item: Item, items: readonly Item[]): readonly Item[] {
-  const abouts = item.tags.flatMap((tag) => ABOUT.exec(tag)?.[1] ?? []).map((hex) => `sha256:${hex}`);
+  const hexes = item.tags.flatMap((tag) => ABOUT.exec(tag)?.[1] ?? []);
+  const abouts = new Set(hexes.map((hex) => `sha256:${hex}`));
   return items.filter(
     ({ id, children }) =>
-      id !== item.id && (children.some((child) => child === item.id) || item.subject === id || abouts.includes(id)),
+      id !== item.id && (children.some((child) => child === item.id) || item.subject === id || abouts.has(id)),
   );
 }
 
