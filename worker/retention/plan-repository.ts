@@ -34,6 +34,7 @@ export function planRepository(
     bars: ({ item }) =>
       inventory.kind === 'images' && options.unbacked?.(item, inventory) === true ? 'no verified backup' : undefined,
     only: options.only && reviewedItems(options.only, inventory.place),
+    present: new Set(nodes.map(({ item }) => item.id)),
   };
   const outcome = groupsOf(nodes, rulesOf(policy), around);
   if (options.allowEmpty !== true && leavesNothing(nodes, outcome, around))
