@@ -1,6 +1,7 @@
 // The policies by example: a repository, a policy, and what becomes of each item and why.
 import { describe, expect, test } from 'vitest';
 import { digestOf, shortDigest, type Digest } from '../../../worker/oci/digest.ts';
+import { CALENDAR } from '../../../worker/retention/calendar.ts';
 import type { Inventory, Item } from '../../../worker/retention/inventory.ts';
 import { planPrune } from '../../../worker/retention/plan-prune.ts';
 import type { PlanOptions, PrunePlan } from '../../../worker/retention/plan.ts';
@@ -134,6 +135,15 @@ describe('rules about time', () => {
     ]);
   });
 
+  test.each([
+    ['2026-12-31', '2026-W53'],
+    ['2027-01-03', '2026-W53'],
+    ['2027-01-04', '2027-W01'],
+    ['2024-12-30', '2025-W01'],
+  ])('puts %s into the week %s', (day, week) => {
+    expect(CALENDAR.keepWeekly(Date.parse(`${day}T23:59:59Z`))).toBe(week);
+  });
+
   test('notPulledForDays looks at the children too, and keeps what was never recorded as pulled', () => {
     const shapes = {
       used: { pulled: 200, children: 'arm' },
@@ -221,7 +231,7 @@ describe('what belongs to an image', () => {
     ]);
   });
 
-  test('is not a signature whose image is elsewhere: that stays', () => {
+  test('may be elsewhere: a signature without its image stays', () => {
     expect(planned({ keepDays: 30, untaggedAfterDays: 1 }, { sig: { tags: cosign('x') }, v1: { age: 1 } })).toEqual([
       'keep v1: keepDays 30',
       `keep sig: about an image that is not here: ${cosign('x')}`,
@@ -239,7 +249,7 @@ describe('archives', () => {
     'app/repository.json': { age: 400 },
   };
 
-  test('the newest good backup of an image stays, whatever the policy', () => {
+  test('keep the newest good backup of an image, whatever the policy', () => {
     expect(planned({ keepDays: 30 }, shapes, { kind: 'archives' }).toSorted()).toEqual([
       'delete app/v1-1.tar: older than 30 days',
       'keep app/pr-1.tar: newest good backup of registry.example/app:pr-1',
@@ -249,14 +259,14 @@ describe('archives', () => {
     ]);
   });
 
-  test('deleteTags names backups that may go altogether', () => {
+  test('go altogether where deleteTags names them', () => {
     expect(planned({ deleteTags: ['pr-*'] }, shapes, { kind: 'archives' })[0]).toBe(
       'delete app/pr-1.tar: deleteTags pr-*',
     );
   });
 });
 
-describe('what bars everything', () => {
+describe('deletes nothing for', () => {
   const shapes = { v1: {}, v2: {} };
   test.each<[string, Partial<Inventory>, Partial<PlanOptions>, string]>([
     ['a list that is not complete', { incomplete: 'HTTP 500' }, {}, 'the list is not complete: HTTP 500'],
@@ -270,13 +280,13 @@ describe('what bars everything', () => {
     ]);
   });
 
-  test('allowEmpty lets all of it go', () => {
+  test('keeping nothing, unless allowEmpty permits it', () => {
     const plan = planned({ keepDays: 30 }, shapes, {}, { allowEmpty: true });
     expect(plan.every((line) => line.startsWith('delete'))).toBe(true);
   });
 });
 
-test('maxDeletes takes the oldest groups, never a part of one, and none that is larger than a run', () => {
+test('takes the oldest groups up to maxDeletes, never a part of one, and none that is larger than a run', () => {
   const shapes = {
     v1: { age: 90, children: 'a b c' },
     a: { tags: '' },

@@ -177,7 +177,7 @@ test('deletes at most maxDeletes, never a part of a group, and in several runs w
   );
 });
 
-test('a reviewed plan is carried out to the item, and not after something moved', () => {
+test('carries out a reviewed plan to the item, and nothing after something moved', () => {
   const moved = (inventory: Inventory, chosen: readonly RepositoryPolicy[], plan: PrunePlan): PrunePlan => {
     const fresh = planPrune([inventory], chosen, { ...OPTIONS, only: plan });
     comparePlan(plan, fresh);
