@@ -1,4 +1,5 @@
 import { posix } from 'node:path';
+import { SETTINGS_NAME } from '../oci/archive-key.ts';
 import { cosignSubject, isDerivedTag } from '../oci/derived-tag.ts';
 import type { Digest } from '../oci/digest.ts';
 import { isRepositoryName, isTag, type Reference } from '../oci/reference.ts';
@@ -7,13 +8,7 @@ import { atSide, describeFailure, Failure, isFailure } from '../util/failure.ts'
 import { quote } from '../util/text.ts';
 import type { Backends, OperationOptions, Registry } from './backends.ts';
 import { collectFaults, type Faults } from './faults.ts';
-import {
-  digestOfSettings,
-  SETTINGS_NAME,
-  settingsReader,
-  writeSettings,
-  type SettingsReader,
-} from './store-settings.ts';
+import { digestOfSettings, settingsReader, writeSettings, type SettingsReader } from './store-settings.ts';
 import { archiveTemplate, expandTemplate } from '../oci/key-template.ts';
 import {
   isPattern,
