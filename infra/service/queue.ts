@@ -12,6 +12,8 @@ export interface QueuesProps {
   readonly key?: IKey | undefined;
   /** Of these repositories, those of this account and region tell of their pushes. */
   readonly repositories: InfraSettings['access']['repositories'];
+  /** Of these objects S3 tells when one is written or deleted. The bucket of the deployment has its name. */
+  readonly objects: readonly { readonly bucket: string; readonly prefix: string }[];
 }
 
 /** A message is hidden so long from others; a worker extends it while it works. */
@@ -27,18 +29,20 @@ const MAX_RECEIVE_COUNT = 20;
 const NAMES_IN_RULE = 1800;
 const WILDCARD = '{"wildcard":"",}';
 
-/** Jobs on their way to the workers, pushes to ECR among them. */
+const PREFIX = '{"prefix":""},';
+
+/** Jobs on their way to the workers, pushes to ECR and changes of objects among them. */
 export class Queues extends Construct {
   readonly jobs: IQueue;
   /** Requests by hand: workers take them first. */
   readonly requests: IQueue;
   /** What failed for good, with its reason. */
   readonly deadLetters: IQueue;
-  /** What EventBridge could not deliver: pushes, and ticks of the planner. Both are made up for by the next tick. */
+  /** What EventBridge could not deliver: pushes, changes of objects, and calls of planner and Cleaner. The next call makes up for all of it. */
   readonly undelivered: IQueue;
   readonly #key: IKey | undefined;
 
-  constructor(scope: Construct, id: string, { key, repositories }: QueuesProps) {
+  constructor(scope: Construct, id: string, { key, objects, repositories }: QueuesProps) {
     super(scope, id);
     this.#key = key;
     const deadLetters = this.#addQueue('DeadLetters');
@@ -53,6 +57,7 @@ export class Queues extends Construct {
     });
     this.undelivered = undelivered;
     this.#addPushes(repositories);
+    this.#addObjects(objects);
   }
 
   #addQueue(id: string, deadLetterQueue?: DeadLetterQueue): Queue {
@@ -88,15 +93,40 @@ export class Queues extends Construct {
             ),
           },
         },
-        targets: [
-          new SqsQueue(this.jobs, {
-            deadLetterQueue: this.undelivered,
-            retryAttempts: 10,
-            // later than that a tick has found it
-            maxEventAge: Duration.hours(1),
-          }),
-        ],
+        targets: [this.#target()],
       });
+    });
+  }
+  /** S3 tells of a bucket that has EventBridge switched on; what it does not tell, the planner finds by listing. */
+  #addObjects(objects: QueuesProps['objects']): void {
+    let rules = 0;
+    for (const [bucket, prefixes] of Map.groupBy(objects, (some) => some.bucket)) {
+      const whole = prefixes.some(({ prefix }) => prefix === '');
+      const keys = whole ? [''] : prefixes.map(({ prefix }) => prefix);
+      for (const some of inParts(keys, NAMES_IN_RULE, (key) => JSON.stringify(key).length + PREFIX.length)) {
+        rules++;
+        new Rule(this, rules === 1 ? 'Objects' : `Objects${rules}`, {
+          description: 'Objects that were written or deleted, for publish rules with `on: push`',
+          eventPattern: {
+            source: ['aws.s3'],
+            detailType: ['Object Created', 'Object Deleted'],
+            detail: {
+              bucket: { name: [bucket] },
+              ...(whole ? {} : { object: { key: some.map((prefix) => ({ prefix })) } }),
+            },
+          },
+          targets: [this.#target()],
+        });
+      }
+    }
+  }
+
+  #target(): SqsQueue {
+    return new SqsQueue(this.jobs, {
+      deadLetterQueue: this.undelivered,
+      retryAttempts: 10,
+      // later than that a tick has found it
+      maxEventAge: Duration.hours(1),
     });
   }
 }

@@ -1,7 +1,7 @@
 import { partitionOf, regionOf } from './arn.ts';
 import { continuousCron } from './cron.ts';
 import { ecrRegionOf, parseEcrImage } from './ecr-image.ts';
-import { checkPrune } from './prune-checks.ts';
+import { checkPrune, checkPublish } from './prune-checks.ts';
 import { checkRegistries } from './registries-checks.ts';
 import { sizeOf, type Refuse } from './refuse.ts';
 import type { InfraSettings } from './schema.ts';
@@ -13,6 +13,7 @@ export function checkSettings(settings: InfraSettings, refuse: Refuse): void {
   checkWorker(settings, refuse);
   checkAccess(settings, refuse);
   checkPrune(settings, refuse);
+  checkPublish(settings, refuse);
   checkBucket(settings, refuse);
   checkPartitions(settings, refuse);
   checkVault(settings, refuse);

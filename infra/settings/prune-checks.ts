@@ -7,6 +7,20 @@ const MAX_PRUNED = 22_000;
 /** Of an ARN beside the name of its repository. */
 const ARN_OF_REPOSITORY = 50;
 
+/** As many as `access.buckets` has by itself. */
+const MAX_BUCKETS = 100;
+
+/** Of `publish`: what the policy of an endpoint has no room for. */
+export function checkPublish({ access, publish }: InfraSettings, refuse: Refuse): void {
+  const sources = (publish?.prefixes ?? []).filter((prefix) => prefix.startsWith('s3://'));
+  const many = access.buckets.length + sources.length;
+  if (sources.length > 0 && many > MAX_BUCKETS)
+    refuse(
+      ['publish', 'prefixes'],
+      `with access.buckets they are ${many} places, and the network of the workers has room for ${MAX_BUCKETS}: name fewer, larger prefixes`,
+    );
+}
+
 /** Of `prune`: what a role would have no room for, or could do nothing with. */
 export function checkPrune({ prune, region }: InfraSettings, refuse: Refuse): void {
   if (prune === undefined) return;
