@@ -1,4 +1,5 @@
 import { Failure } from '../util/failure.ts';
+import type { PrunePolicy } from './prune-policy.ts';
 
 /** What is to be kept, where, and when: the rules of a configuration file, as `parseConfig` gives them, defaults filled in. */
 export interface Config {
@@ -88,15 +89,19 @@ interface PublishRule extends RuleCommon {
   readonly to: string;
 }
 
-/** Deletes what is no longer kept. */
-interface PruneRule extends RuleCommon {
+/** Deletes what is no longer kept. A Cleaner runs it. */
+export interface PruneRule extends RuleCommon {
   readonly kind: 'prune';
-  /** `host/repositories*` or `s3://bucket/prefix`. */
-  readonly at: string;
-  readonly untaggedAfterDays?: number | undefined;
-  readonly keepLast?: number | undefined;
-  readonly keepDays?: number | undefined;
-  readonly keepTags: readonly string[];
+  /** `host/repositories*` or `s3://bucket/prefix/`, one at least. */
+  readonly at: readonly string[];
+  /** The first that matches a repository decides; what none matches is kept. */
+  readonly policies: readonly PrunePolicy[];
+  /** `s3://bucket/prefix/`: only what a rule has backed up there is deleted. */
+  readonly requireBackup?: string | undefined;
+  /** The most that one run deletes. Default 1000. */
+  readonly maxDeletes: number;
+  /** Only logs what would be deleted. Default false. */
+  readonly dryRun: boolean;
 }
 
 /** Whether this version runs the rule. Others can be stored by another version: they are shown, and have no runs. */
