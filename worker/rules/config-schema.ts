@@ -131,7 +131,7 @@ export const RuleSchema = mapping({
   publish: PublishSchema.optional().describe('Keeps S3 objects as OCI artifacts in a registry.'),
   prune: PruneSchema.optional().describe('Deletes what is no longer kept.'),
   schedule: ScheduleSchema.optional().describe('When all of it is compared.'),
-  on: z.literal('push').optional().describe('A push to a source in ECR starts a job at once.'),
+  on: z.literal('push').optional().describe('A push to a source in ECR, or a change below a prefix of S3, starts a job at once.'),
   expires: textOf(parseExpiry, 'The last day (UTC), or the moment from which on it is not planned.').optional(),
 }).meta({
   oneOf: KINDS.map((kind) => ({ required: [kind] })),
@@ -148,10 +148,10 @@ export function ruleFaults(rule: Readonly<Record<string, unknown>>): readonly Fa
   }
   if (rule['schedule'] === undefined && rule['on'] === undefined && rule['prune'] === undefined)
     faults.push({ path: [], message: 'it says no time: expected "schedule", "on: push", or both' });
-  if (rule['on'] !== 'push' || said.length !== 1) return faults;
+  if (rule['on'] !== 'push' || said.length !== 1 || said[0] === 'publish') return faults;
   const copied = rule['mirror'] ?? rule['backup'];
   const from = SourcesSchema.safeParse(isRecord(copied) ? copied['from'] : undefined);
-  if (copied === undefined) faults.push({ path: ['on'], message: 'only mirror and backup start by a push' });
+  if (copied === undefined) faults.push({ path: ['on'], message: 'only mirror, backup and publish start by a push' });
   else if (from.success && !from.data.flatMap(parseSource).some(({ registry }) => ecrHost(registry) !== undefined))
     faults.push({
       path: ['on'],

@@ -81,7 +81,7 @@ export interface TagSelection {
 }
 
 /** Keeps S3 objects as OCI artifacts in a registry. */
-interface PublishRule extends RuleCommon {
+export interface PublishRule extends RuleCommon {
   readonly kind: 'publish';
   /** `s3://bucket/prefix`. */
   readonly from: string;
@@ -104,19 +104,27 @@ export interface PruneRule extends RuleCommon {
   readonly dryRun: boolean;
 }
 
-/** Whether this version runs the rule. Others can be stored by another version: they are shown, and have no runs. */
+/** A rule whose runs a planner begins and workers do. */
+export type PlannedRule = CopyRule | PublishRule;
+
+/** Whether the rule copies images. */
 export function isCopyRule(rule: Rule): rule is CopyRule {
   return rule.kind === 'mirror' || rule.kind === 'backup';
 }
 
-/** All of `rules`. UNSUPPORTED, naming every rule that this version does not run. */
-export function copyRules(rules: readonly Rule[]): readonly CopyRule[] {
-  const others = rules.filter((rule) => !isCopyRule(rule));
-  if (others.length > 0) throw notExecuted(...others);
-  return rules.filter((rule) => isCopyRule(rule));
+/** Whether this version plans the rule. Others can be stored by another version: they are shown, and have no runs. */
+export function isPlannedRule(rule: Rule): rule is PlannedRule {
+  return isCopyRule(rule) || rule.kind === 'publish';
 }
 
-/** Why rules that are no `CopyRule` have no runs. */
+/** All of `rules`. UNSUPPORTED, naming every rule that this version does not run. */
+export function plannedRules(rules: readonly Rule[]): readonly PlannedRule[] {
+  const others = rules.filter((rule) => !isPlannedRule(rule));
+  if (others.length > 0) throw notExecuted(...others);
+  return rules.filter((rule) => isPlannedRule(rule));
+}
+
+/** Why rules that are no `PlannedRule` have no runs. */
 export function notExecuted(...rules: readonly Rule[]): Failure {
   const names = rules.map(({ name }) => name).join(' and ');
   const kinds = [...new Set(rules.map(({ kind }) => `\`${kind}\``))].join(' and ');

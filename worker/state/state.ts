@@ -213,11 +213,11 @@ export interface NewRun extends Pick<Run, 'id' | 'rule' | 'trigger'> {
 /** A job that is made known. */
 export type NewJob = Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fingerprint' | 'fault'>;
 
-/** The pushes of one repository that one run plans for a rule. */
+/** The events of one place that one run plans for a rule. */
 export interface PushGroup {
   readonly rule: string;
-  readonly registry: string;
-  readonly repository: string;
+  /** `registry/repository` of pushes, `s3://bucket/prefix/` of objects. */
+  readonly place: string;
   /** The id of the run to begin when no run gathers them at this moment. */
   readonly run: string;
   /** Until when that run gathers others, in milliseconds since 1970. */
@@ -265,8 +265,11 @@ interface RunWriter {
   beginScheduled(run: ScheduledRun, options?: Abortable): Promise<Run | undefined>;
   /** Begins a run that is no rule's current one. Idempotent. */
   begin(run: NewRun, options?: Abortable): Promise<Run>;
-  /** Adds a push to the run that gathers those of its repository, or begins one. Returns that run. Idempotent while the run gathers. */
-  gatherPush(group: PushGroup, push: GatheredPush, options?: Abortable): Promise<Run>;
+  /**
+   * Adds a push to the run that gathers those of its repository, or begins one. Returns that run. Idempotent while the run gathers. Without a
+   * push it finds or begins the run: one that no process has closed yet lists what is there after this call.
+   */
+  gatherPush(group: PushGroup, push: GatheredPush | undefined, options?: Abortable): Promise<Run>;
   /** Ends the gathering of a run, so that no push is added to it any more, and returns its pushes. NOT_FOUND without the run. Idempotent. */
   closePushes(run: string, options?: Abortable): Promise<readonly GatheredPush[]>;
   /** Makes jobs known as waiting, before they are sent. Those that are known already stay as they are. Returns those that have not ended. */
