@@ -1,20 +1,19 @@
 import { z } from 'zod';
 import { isPattern, matchesPattern, parseS3 } from '../oci/location.ts';
-import { isRecord } from '../util/record.ts';
-import { DELETING, POLICY_KEYS, policyFault } from './prune-policy.ts';
+import { MAX_COUNT, type Policy } from '../retention/policy.ts';
+import { DELETING, POLICY_KEYS, ruleFaultsOf } from './prune-policy.ts';
 import { mapping, someOf, textOf } from './schema-parts.ts';
-import { parseRange, tagMatcher } from './select.ts';
+import { parseRange, tagMatcher } from '../oci/tag-pattern.ts';
 import { parseSource } from './sources.ts';
 
-const count = z.int().min(1).max(1_000_000);
-const days = z.number().positive().max(36_500);
+const count = z.int().min(1).max(MAX_COUNT);
 const patterns = someOf(textOf(tagMatcher, 'A glob such as `pr-*`, or a `/regular expression/`.'));
 
 /** What one policy says. docs/prune.md explains each key. */
 const POLICY = {
-  untaggedAfterDays: days.optional().describe('Deletes images without a tag that are older.'),
+  untaggedAfterDays: count.optional().describe('Deletes images without a tag that are older.'),
   keepLast: count.optional().describe('Keeps the N newest images; of archives, the N newest backups of each image.'),
-  keepDays: days.optional().describe('Keeps what is younger.'),
+  keepDays: count.optional().describe('Keeps what is younger.'),
   keepDaily: count.optional().describe('Keeps the newest of each of the last N days that have any.'),
   keepWeekly: count.optional().describe('Keeps the newest of each of the last N weeks that have any.'),
   keepMonthly: count.optional().describe('Keeps the newest of each of the last N months that have any.'),
@@ -22,7 +21,7 @@ const POLICY = {
   keepTags: patterns.optional().describe('Always keeps these tags.'),
   keepSemver: textOf(parseRange, 'A range of versions as npm has it: `>=2`.').optional().describe('Always keeps these.'),
   deleteTags: patterns.optional().describe('Deletes only images whose tags all match. Default: all tagged images.'),
-  notPulledForDays: days.optional().describe('Keeps what was pulled since. Amazon ECR only.'),
+  notPulledForDays: count.optional().describe('Keeps what was pulled since. Amazon ECR only.'),
 };
 
 const PolicySchema = mapping({
@@ -31,8 +30,8 @@ const PolicySchema = mapping({
   ),
   ...POLICY,
 }).check((ctx) => {
-  const message = policyFault(ctx.value);
-  if (message !== undefined) ctx.issues.push({ code: 'custom', message, input: ctx.value });
+  for (const { path, message } of ruleFaultsOf(ctx.value))
+    ctx.issues.push({ code: 'custom', message, input: ctx.value, path: [...path] });
 });
 
 /** A rule's `prune`: where, one policy or several, and its limits. */
@@ -52,12 +51,11 @@ export const PruneSchema = mapping({
     const fault = (message: string, path: readonly PropertyKey[] = []): void =>
       void ctx.issues.push({ code: 'custom', message, input: ctx.value, path: [...path] });
     if (policies === undefined) {
-      const message = policyFault(ctx.value);
-      if (message !== undefined) fault(message);
+      for (const { path, message } of ruleFaultsOf(ctx.value)) fault(message, path);
       return;
     }
-    const record: unknown = ctx.value;
-    const both = POLICY_KEYS.find((name) => isRecord(record) && record[name] !== undefined);
+    const flat: Policy = ctx.value;
+    const both = POLICY_KEYS.find((name) => flat[name] !== undefined);
     if (both !== undefined)
       fault(`it says policies and ${both}: expected one of them; what holds for all goes into each policy`);
     const all = policies.findIndex(({ repositories }) => repositories.includes('*'));

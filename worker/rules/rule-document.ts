@@ -6,7 +6,7 @@ import { isRecord } from '../util/record.ts';
 import { compareStrings, quote } from '../util/text.ts';
 import type { RuleSchema } from './config-schema.ts';
 import { formatExpiry, parseExpiry } from './expiry.ts';
-import { POLICY_KEYS, type PrunePolicy } from './prune-policy.ts';
+import { orderedPolicy } from './prune-policy.ts';
 import type { CopyRule, PruneRule, Rule, Schedule, TagSelection } from './rule.ts';
 import { dailySchedule } from './schedule.ts';
 import { withoutAbsent } from './schema-parts.ts';
@@ -63,7 +63,7 @@ function pruneOf(
   const { at, policies, requireBackup, maxDeletes, dryRun, ...flat } = words;
   return {
     at: [...new Set(at.map(canonicalPlace))],
-    policies: (policies ?? [{ ...flat, repositories: ['*'] }]).map(policyOf),
+    policies: (policies ?? [{ ...flat, repositories: ['*'] }]).map(orderedPolicy),
     ...withoutAbsent({ requireBackup: requireBackup === undefined ? undefined : canonicalPlace(requireBackup) }),
     maxDeletes,
     dryRun,
@@ -76,20 +76,14 @@ function canonicalPlace(text: string): string {
   return text.endsWith('/') ? text : `${text}/`;
 }
 
-/** The members that are there, in one order. */
-function policyOf(policy: PrunePolicy): PrunePolicy {
-  const members = POLICY_KEYS.map((key) => [key, policy[key]] as const);
-  return { repositories: policy.repositories, ...Object.fromEntries(members.filter(([, value]) => value !== undefined)) };
-}
-
 /** With one policy for all repositories in the flat form, as older versions have it. */
 function pruneDocument({ at, policies, requireBackup, maxDeletes, dryRun }: PruneRule): unknown {
   const [first] = policies;
   const limits = { requireBackup, maxDeletes, dryRun };
   const place = at.length === 1 ? at[0] : at;
   if (first === undefined || policies.length > 1 || first.repositories.join() !== '*')
-    return { at: place, policies: policies.map(policyOf), ...limits };
-  const { repositories: _, ...flat } = policyOf(first);
+    return { at: place, policies: policies.map(orderedPolicy), ...limits };
+  const { repositories: _, ...flat } = orderedPolicy(first);
   return { at: place, ...flat, ...limits };
 }
 

@@ -1,5 +1,5 @@
 import { Failure } from '../util/failure.ts';
-import type { PrunePolicy } from './prune-policy.ts';
+import type { RepositoryPolicy } from '../retention/policy.ts';
 
 /** What is to be kept, where, and when: the rules of a configuration file, as `parseConfig` gives them, defaults filled in. */
 export interface Config {
@@ -95,7 +95,7 @@ export interface PruneRule extends RuleCommon {
   /** `host/repositories*` or `s3://bucket/prefix/`, one at least. */
   readonly at: readonly string[];
   /** The first that matches a repository decides; what none matches is kept. */
-  readonly policies: readonly PrunePolicy[];
+  readonly policies: readonly RepositoryPolicy[];
   /** `s3://bucket/prefix/`: only what a rule has backed up there is deleted. */
   readonly requireBackup?: string | undefined;
   /** The most that one run deletes. Default 1000. */
