@@ -146,6 +146,7 @@ type CopyEvent = Extract<
       'planned' | `blob-${string}` | 'bytes-sent' | 'manifest-done' | 'tagged' | 'resumed' | 'referrer-refused';
   }
 >;
+type PruneLineEvent = Extract<Event, { readonly type: `item-${string}` | `place-${string}` }>;
 type ServiceEvent = Extract<
   Event,
   { readonly type: 'job-handed-back' | 'job-started' | 'job-done' | 'run-started' | 'run-planned' | 'run-ended' }
@@ -186,6 +187,13 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'object-failed':
     case 'snapshot-published':
       return objectLine(event, options);
+    case 'item-pruned':
+    case 'item-doomed':
+    case 'item-prune-failed':
+    case 'place-pruned':
+    case 'place-prune-failed':
+    case 'place-postponed':
+      return pruneLine(event, isQuiet);
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
@@ -216,6 +224,33 @@ function serviceLine(event: ServiceEvent): string {
       return `rule ${event.rule}: jobs=${event.jobs} unchanged=${event.unchanged}${event.unseen > 0 ? `, ${event.unseen} of them not looked at` : ''}${event.continued ? ', the rest goes on in the queue' : ''}`;
     case 'run-ended':
       return `rule ${event.rule}: run ${event.run} ended, failed=${event.failed}`;
+    default:
+      return event satisfies never;
+  }
+}
+
+/** What pruning does. */
+function pruneLine(event: PruneLineEvent, isQuiet: boolean): string | undefined {
+  const place = printable(event.place);
+  switch (event.type) {
+    case 'item-prune-failed':
+      return `failed: ${place} ${printable(event.id)}: ${printable(event.message)}`;
+    case 'place-prune-failed':
+      return `failed: ${place}: ${printable(event.message)}`;
+    case 'item-pruned':
+    case 'item-doomed': {
+      const tags = event.tags.length === 0 ? '' : ` (${printable(event.tags.join(', '))})`;
+      const done = event.action === 'untag' ? 'untagged' : 'deleted';
+      const doing = event.type === 'item-pruned' ? done : `would be ${done}:`;
+      return isQuiet ? undefined : `${doing} ${place} ${printable(event.id)}${tags}: ${printable(event.reason)}`;
+    }
+    case 'place-pruned': {
+      const { deleted, kept, left, failed, dryRun } = event;
+      const counts = `deleted=${deleted} kept=${kept} left=${left} failed=${failed}`;
+      return isQuiet ? undefined : `${dryRun ? 'looked at' : 'pruned'} ${place}: ${counts}`;
+    }
+    case 'place-postponed':
+      return isQuiet ? undefined : `postponed ${place}: ${printable(event.message)}`;
     default:
       return event satisfies never;
   }

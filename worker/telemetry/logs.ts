@@ -64,6 +64,10 @@ function levelOf(event: Event): LogLevel {
     case 'run-planned':
     case 'rule-age':
     case 'resumed':
+    case 'item-pruned':
+    case 'item-doomed':
+    case 'place-pruned':
+    case 'place-postponed':
     case 'note':
     case 'object-published':
     case 'object-extracted':
@@ -83,6 +87,8 @@ function levelOf(event: Event): LogLevel {
     case 'rule-expired':
     case 'object-failed':
       return 'warn';
+    case 'item-prune-failed':
+    case 'place-prune-failed':
     case 'message-refused':
     case 'run-late':
     case 'rule-failed':

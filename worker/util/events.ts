@@ -32,7 +32,8 @@ export type Event =
   | { readonly type: 'note'; readonly message: string }
   | ObjectEvent
   | JobEvent
-  | PlanEvent;
+  | PlanEvent
+  | PruneEvent;
 
 /** Of objects that are published as artifacts, and extracted from them. */
 type ObjectEvent =
@@ -124,5 +125,44 @@ type PlanEvent =
   | { readonly type: 'rule-failed'; readonly rule: string; readonly code: Code; readonly message: string }
   /** How old the last good copy of everything in the rule is. */
   | { readonly type: 'rule-age'; readonly rule: string; readonly ageSeconds: number };
+
+/** What pruning does. Items are named by the digest of a manifest or the key of an archive; `place` is the repository or folder. */
+type PruneEvent =
+  /** `untag`: only these tags were removed. */
+  | (PrunedItem & { readonly type: 'item-pruned' })
+  /** It would be deleted, and a dry run deletes nothing. */
+  | (PrunedItem & { readonly type: 'item-doomed' })
+  | {
+      readonly type: 'item-prune-failed';
+      readonly place: string;
+      readonly id: string;
+      readonly code: Code;
+      readonly message: string;
+    }
+  /** A repository or folder is done. `left` items go in a later run. */
+  | {
+      readonly type: 'place-pruned';
+      readonly place: string;
+      readonly deleted: number;
+      readonly kept: number;
+      readonly left: number;
+      readonly failed: number;
+      readonly dryRun: boolean;
+    }
+  /** Nothing was deleted there: it could not be listed, its list is not complete, or its policy would keep nothing. */
+  | { readonly type: 'place-prune-failed'; readonly place: string; readonly code: Code; readonly message: string }
+  /** It is left for the next pass, because a copy is writing to it. */
+  | { readonly type: 'place-postponed'; readonly place: string; readonly message: string };
+
+interface PrunedItem {
+  readonly place: string;
+  readonly kind: 'images' | 'archives';
+  readonly id: string;
+  readonly tags: readonly string[];
+  readonly action: 'delete' | 'untag';
+  /** What decided, as the plan says. */
+  readonly reason: string;
+  readonly bytes?: number | undefined;
+}
 
 export type Report = (event: Event) => void;
