@@ -4,6 +4,7 @@ import { ecrHost } from '../oci/ecr-host.ts';
 import { parseS3, withoutTransport } from '../oci/location.ts';
 import { parsePlatform } from '../oci/manifest.ts';
 import { parseRepository } from '../oci/reference.ts';
+import { parseRange, tagMatcher } from '../oci/tag-pattern.ts';
 import { isRecord } from '../util/record.ts';
 import { AccessSchema, AllowSchema } from './access-schema.ts';
 import { CreateSchema } from './create-schema.ts';
@@ -12,7 +13,6 @@ import { parseExpiry } from './expiry.ts';
 import type { Fault } from './faults.ts';
 import { checkSchedule, checkTimeZone } from './schedule.ts';
 import { mapping, someOf, textOf } from './schema-parts.ts';
-import { parseRange, tagMatcher } from './select.ts';
 import { parseSource } from './sources.ts';
 
 // The schema of the rules file. Every string is checked by the function that reads it later, so that no rule is refused only when it runs.
