@@ -171,6 +171,12 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'run-started':
     case 'run-ended':
     case 'rule-expired':
+    case 'object-published':
+    case 'object-extracted':
+    case 'object-unchanged':
+    case 'object-removed':
+    case 'object-failed':
+    case 'snapshot-published':
       return [];
     default:
       return event satisfies never;

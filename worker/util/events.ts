@@ -30,8 +30,33 @@ export type Event =
   | { readonly type: 'warning'; readonly message: string }
   /** Good to know, and no cause for concern: a process that starts or stops. */
   | { readonly type: 'note'; readonly message: string }
+  | ObjectEvent
   | JobEvent
   | PlanEvent;
+
+/** Of objects that are published as artifacts, and extracted from them. */
+type ObjectEvent =
+  /** The object is in the registry, under the tag `hex of digest`. `outcome` `exists`: its bytes were there already. */
+  | {
+      readonly type: 'object-published';
+      readonly key: string;
+      readonly digest: string;
+      readonly bytes: number;
+      readonly outcome: 'copied' | 'exists';
+    }
+  | { readonly type: 'object-extracted'; readonly key: string; readonly digest: string; readonly bytes: number }
+  | { readonly type: 'object-unchanged'; readonly key: string }
+  /** The last snapshot has it, the place does not any more. */
+  | { readonly type: 'object-removed'; readonly key: string }
+  | { readonly type: 'object-failed'; readonly key: string; readonly code: Code; readonly message: string }
+  | {
+      readonly type: 'snapshot-published';
+      readonly tag: string;
+      readonly digest: string;
+      readonly objects: number;
+      readonly bytes: number;
+      readonly failed: number;
+    };
 
 /** A worker's. `job`, `run`, `rule` and `title` say which job; `code` is absent where it succeeded. */
 type JobEvent =
