@@ -42,10 +42,12 @@ const SDK_CLIENTS_IN = [
 ];
 /** Files that send commands through a client that they are given. */
 const SDK_COMMANDS_IN = [
+  'objects/s3/delete.ts',
   'objects/s3/multipart.ts',
   'objects/s3/read.ts',
   'objects/s3/store.ts',
   'registry/ecr/authorizer.ts',
+  'registry/ecr/deletions.ts',
   'registry/ecr/images.ts',
   'registry/ecr/repositories.ts',
 ];
