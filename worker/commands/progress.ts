@@ -146,7 +146,7 @@ type CopyEvent = Extract<
       'planned' | `blob-${string}` | 'bytes-sent' | 'manifest-done' | 'tagged' | 'resumed' | 'referrer-refused';
   }
 >;
-type PruneLineEvent = Extract<Event, { readonly type: `item-${string}` | `place-${string}` }>;
+type PruneLineEvent = Extract<Event, { readonly type: 'pruned' | `prune-${string}` | `place-${string}` }>;
 type ServiceEvent = Extract<
   Event,
   { readonly type: 'job-handed-back' | 'job-started' | 'job-done' | 'run-started' | 'run-planned' | 'run-ended' }
@@ -187,11 +187,10 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'object-failed':
     case 'snapshot-published':
       return objectLine(event, options);
-    case 'item-pruned':
-    case 'item-doomed':
-    case 'item-prune-failed':
+    case 'pruned':
+    case 'prune-planned':
+    case 'prune-failed':
     case 'place-pruned':
-    case 'place-prune-failed':
     case 'place-postponed':
       return pruneLine(event, isQuiet);
     case 'planned':
@@ -233,21 +232,18 @@ function serviceLine(event: ServiceEvent): string {
 function pruneLine(event: PruneLineEvent, isQuiet: boolean): string | undefined {
   const place = printable(event.place);
   switch (event.type) {
-    case 'item-prune-failed':
-      return `failed: ${place} ${printable(event.id)}: ${printable(event.message)}`;
-    case 'place-prune-failed':
-      return `failed: ${place}: ${printable(event.message)}`;
-    case 'item-pruned':
-    case 'item-doomed': {
+    case 'prune-failed':
+      return `failed: ${place}${event.id === undefined ? '' : ` ${printable(event.id)}`}: ${printable(event.message)}`;
+    case 'pruned':
+    case 'prune-planned': {
       const tags = event.tags.length === 0 ? '' : ` (${printable(event.tags.join(', '))})`;
       const done = event.action === 'untag' ? 'untagged' : 'deleted';
-      const doing = event.type === 'item-pruned' ? done : `would be ${done}:`;
+      const doing = event.type === 'pruned' ? done : `would be ${done}:`;
       return isQuiet ? undefined : `${doing} ${place} ${printable(event.id)}${tags}: ${printable(event.reason)}`;
     }
     case 'place-pruned': {
-      const { deleted, kept, left, failed, dryRun } = event;
-      const counts = `deleted=${deleted} kept=${kept} left=${left} failed=${failed}`;
-      return isQuiet ? undefined : `${dryRun ? 'looked at' : 'pruned'} ${place}: ${counts}`;
+      const { deleted, kept, left, failed } = event;
+      return isQuiet ? undefined : `pruned ${place}: deleted=${deleted} kept=${kept} left=${left} failed=${failed}`;
     }
     case 'place-postponed':
       return isQuiet ? undefined : `postponed ${place}: ${printable(event.message)}`;

@@ -64,8 +64,8 @@ function levelOf(event: Event): LogLevel {
     case 'run-planned':
     case 'rule-age':
     case 'resumed':
-    case 'item-pruned':
-    case 'item-doomed':
+    case 'pruned':
+    case 'prune-planned':
     case 'place-pruned':
     case 'place-postponed':
     case 'note':
@@ -87,8 +87,7 @@ function levelOf(event: Event): LogLevel {
     case 'rule-expired':
     case 'object-failed':
       return 'warn';
-    case 'item-prune-failed':
-    case 'place-prune-failed':
+    case 'prune-failed':
     case 'message-refused':
     case 'run-late':
     case 'rule-failed':

@@ -167,15 +167,14 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
       return [{ name: 'RulesFailed', value: 1, rule: event.rule, code: event.code }];
     case 'rule-age':
       return [{ name: 'LastGoodCopyAgeSeconds', value: event.ageSeconds, rule: event.rule }];
-    case 'item-pruned':
+    case 'pruned':
       return [
         { name: event.kind === 'images' ? 'PrunedImages' : 'PrunedArchives', value: 1, rule },
-        { name: 'PrunedBytes', value: event.bytes ?? 0, rule },
+        { name: 'PrunedBytes', value: event.bytes, rule },
       ];
-    case 'item-prune-failed':
-    case 'place-prune-failed':
+    case 'prune-failed':
       return [{ name: 'PruneFailed', value: 1, rule, code: event.code }];
-    case 'item-doomed':
+    case 'prune-planned':
     case 'place-pruned':
     case 'place-postponed':
     case 'planned':

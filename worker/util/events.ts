@@ -126,20 +126,21 @@ type PlanEvent =
   /** How old the last good copy of everything in the rule is. */
   | { readonly type: 'rule-age'; readonly rule: string; readonly ageSeconds: number };
 
-/** What pruning does. Items are named by the digest of a manifest or the key of an archive; `place` is the repository or folder. */
+/** Of items that are deleted because a policy says so. `place` is a repository, or a folder of archives. */
 type PruneEvent =
-  /** `untag`: only these tags were removed. */
-  | (PrunedItem & { readonly type: 'item-pruned' })
-  /** It would be deleted, and a dry run deletes nothing. */
-  | (PrunedItem & { readonly type: 'item-doomed' })
+  /** It is gone by this run. `action` `untag`: `tags` were removed from an image that stays. */
+  | (PrunedItem & { readonly type: 'pruned' })
+  /** It would go, and a dry run deletes nothing. */
+  | (PrunedItem & { readonly type: 'prune-planned' })
+  /** `id` is absent where nothing of the place could be deleted. */
   | {
-      readonly type: 'item-prune-failed';
+      readonly type: 'prune-failed';
       readonly place: string;
-      readonly id: string;
+      readonly id?: string | undefined;
       readonly code: Code;
       readonly message: string;
     }
-  /** A repository or folder is done. `left` items go in a later run. */
+  /** A place is done. `left` items go in a later run. */
   | {
       readonly type: 'place-pruned';
       readonly place: string;
@@ -147,22 +148,20 @@ type PruneEvent =
       readonly kept: number;
       readonly left: number;
       readonly failed: number;
-      readonly dryRun: boolean;
     }
-  /** Nothing was deleted there: it could not be listed, its list is not complete, or its policy would keep nothing. */
-  | { readonly type: 'place-prune-failed'; readonly place: string; readonly code: Code; readonly message: string }
-  /** It is left for the next pass, because a copy is writing to it. */
+  /** A place is left for the next pass: a copy is writing to it, or another Cleaner is there. */
   | { readonly type: 'place-postponed'; readonly place: string; readonly message: string };
 
 interface PrunedItem {
   readonly place: string;
   readonly kind: 'images' | 'archives';
+  /** A digest, or the key of an archive. */
   readonly id: string;
   readonly tags: readonly string[];
   readonly action: 'delete' | 'untag';
-  /** What decided, as the plan says. */
+  /** 0 where they are not known. */
+  readonly bytes: number;
   readonly reason: string;
-  readonly bytes?: number | undefined;
 }
 
 export type Report = (event: Event) => void;
