@@ -138,7 +138,15 @@ function bar(name: string, done: number, bytes: number, elapsedMs: number, moved
   return `${name.padEnd(20)} ${drawn} ${formatBytes(done).padStart(10)} / ${formatBytes(bytes).padEnd(10)} ${`${formatBytes(rate)}/s`.padStart(12)}  ${eta}`;
 }
 
-type CopyEvent = Extract<Event, { readonly digest: string } | { readonly type: 'planned' | 'bytes-sent' | 'resumed' }>;
+type ObjectEvent = Extract<Event, { readonly type: `object-${string}` | 'snapshot-published' }>;
+type CopyEvent = Extract<
+  Event,
+  {
+    readonly type:
+      'planned' | `blob-${string}` | 'bytes-sent' | 'manifest-done' | 'tagged' | 'resumed' | 'referrer-refused';
+  }
+>;
+type PruneLineEvent = Extract<Event, { readonly type: 'pruned' | `prune-${string}` | `place-${string}` }>;
 type ServiceEvent = Extract<
   Event,
   { readonly type: 'job-handed-back' | 'job-started' | 'job-done' | 'run-started' | 'run-planned' | 'run-ended' }
@@ -172,6 +180,19 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
       return isQuiet ? undefined : serviceLine(event);
     case 'rule-age':
       return undefined;
+    case 'object-published':
+    case 'object-extracted':
+    case 'object-unchanged':
+    case 'object-removed':
+    case 'object-failed':
+    case 'snapshot-published':
+      return objectLine(event, options);
+    case 'pruned':
+    case 'prune-planned':
+    case 'prune-failed':
+    case 'place-pruned':
+    case 'place-postponed':
+      return pruneLine(event, isQuiet);
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
@@ -202,6 +223,55 @@ function serviceLine(event: ServiceEvent): string {
       return `rule ${event.rule}: jobs=${event.jobs} unchanged=${event.unchanged}${event.unseen > 0 ? `, ${event.unseen} of them not looked at` : ''}${event.continued ? ', the rest goes on in the queue' : ''}`;
     case 'run-ended':
       return `rule ${event.rule}: run ${event.run} ended, failed=${event.failed}`;
+    default:
+      return event satisfies never;
+  }
+}
+
+/** What pruning does. */
+function pruneLine(event: PruneLineEvent, isQuiet: boolean): string | undefined {
+  const place = printable(event.place);
+  switch (event.type) {
+    case 'prune-failed':
+      return `failed: ${place}${event.id === undefined ? '' : ` ${printable(event.id)}`}: ${printable(event.message)}`;
+    case 'pruned':
+    case 'prune-planned': {
+      const tags = event.tags.length === 0 ? '' : ` (${printable(event.tags.join(', '))})`;
+      const done = event.action === 'untag' ? 'untagged' : 'deleted';
+      const doing = event.type === 'pruned' ? done : `would be ${done}:`;
+      return isQuiet ? undefined : `${doing} ${place} ${printable(event.id)}${tags}: ${printable(event.reason)}`;
+    }
+    case 'place-pruned': {
+      const { deleted, kept, left, failed } = event;
+      return isQuiet ? undefined : `pruned ${place}: deleted=${deleted} kept=${kept} left=${left} failed=${failed}`;
+    }
+    case 'place-postponed':
+      return isQuiet ? undefined : `postponed ${place}: ${printable(event.message)}`;
+    default:
+      return event satisfies never;
+  }
+}
+
+/** What becomes of objects. Bars show it only when more is asked for, since it can be a line for each of many. */
+function objectLine(event: ObjectEvent, { style, verbose }: ProgressOptions): string | undefined {
+  const isShown = style !== 'none' && (style !== 'bars' || verbose);
+  switch (event.type) {
+    case 'object-failed':
+      return `failed ${printable(event.key)}: ${printable(event.message)}`;
+    case 'object-published':
+      return isShown
+        ? `published ${printable(event.key)} as ${event.digest}, ${event.bytes} bytes${event.outcome === 'exists' ? ', there already' : ''}`
+        : undefined;
+    case 'object-extracted':
+      return isShown ? `extracted ${printable(event.key)}, ${event.bytes} bytes` : undefined;
+    case 'object-removed':
+      return isShown ? `removed ${printable(event.key)}` : undefined;
+    case 'object-unchanged':
+      return isShown && verbose ? `unchanged ${printable(event.key)}` : undefined;
+    case 'snapshot-published':
+      return isShown
+        ? `snapshot ${event.tag} ${event.digest} objects=${event.objects} bytes=${event.bytes} failed=${event.failed}`
+        : undefined;
     default:
       return event satisfies never;
   }

@@ -1,5 +1,5 @@
 import type { Digest } from '../oci/digest.ts';
-import { isTag, parseReference, withoutSecrets, type Reference } from '../oci/reference.ts';
+import { isTag, parseReference, parseRepository, withoutSecrets, type Reference } from '../oci/reference.ts';
 import type { DestinationKey } from '../state/state.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
@@ -159,6 +159,13 @@ export function destinationKey(location: string): DestinationKey {
     default:
       return parsed satisfies never;
   }
+}
+
+/** What a rule or a job that publishes to the repository `to` is remembered by: its last snapshot. INVALID for what is no repository. */
+export function publishedAt(to: string): Destination {
+  const { registry, repository } = parseRepository(withoutTransport(to));
+  const location = `docker://${registry}/${repository}:latest`;
+  return { ...destinationKey(location), location };
 }
 
 /** Equal for equal choices of what comes along with an image. */

@@ -40,6 +40,14 @@ export const METRICS = {
   LastGoodCopyAgeSeconds: { unit: 'Seconds', by: 'rule', meaning: 'since the last run without a failure had started' },
   RunsLate: { unit: 'Count', by: 'rule', meaning: 'ticks at which the run before was going on or declared dead' },
   RulesFailed: { unit: 'Count', by: 'code', meaning: 'rules that could not be planned' },
+  PrunedImages: { unit: 'Count', by: 'rule', meaning: 'manifests that a Cleaner deleted, and tags that it removed alone' },
+  PrunedArchives: { unit: 'Count', by: 'rule', meaning: 'archives that a Cleaner deleted' },
+  PrunedBytes: { unit: 'Bytes', by: 'rule', meaning: 'of what a Cleaner deleted, layers that other images share too' },
+  PruneFailed: {
+    unit: 'Count',
+    by: 'code',
+    meaning: 'manifests, archives and whole repositories that a Cleaner could not delete or list',
+  },
   MessagesRefused: { unit: 'Count', by: 'all', meaning: 'messages that are no job: each is one dead letter' },
 } as const satisfies Readonly<Record<string, Metric>>;
 
@@ -159,6 +167,16 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
       return [{ name: 'RulesFailed', value: 1, rule: event.rule, code: event.code }];
     case 'rule-age':
       return [{ name: 'LastGoodCopyAgeSeconds', value: event.ageSeconds, rule: event.rule }];
+    case 'pruned':
+      return [
+        { name: event.kind === 'images' ? 'PrunedImages' : 'PrunedArchives', value: 1, rule },
+        { name: 'PrunedBytes', value: event.bytes, rule },
+      ];
+    case 'prune-failed':
+      return [{ name: 'PruneFailed', value: 1, rule, code: event.code }];
+    case 'prune-planned':
+    case 'place-pruned':
+    case 'place-postponed':
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
@@ -171,6 +189,12 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'run-started':
     case 'run-ended':
     case 'rule-expired':
+    case 'object-published':
+    case 'object-extracted':
+    case 'object-unchanged':
+    case 'object-removed':
+    case 'object-failed':
+    case 'snapshot-published':
       return [];
     default:
       return event satisfies never;

@@ -1,6 +1,6 @@
 import { formatAccess, formatRule } from '../../rules/config.ts';
 import { differencesOf, planApply, type Change } from '../../rules/apply.ts';
-import { copyRules, type Config } from '../../rules/rule.ts';
+import { plannedRules, type Config } from '../../rules/rule.ts';
 import type { StateStore, StoredRule } from '../../state/state.ts';
 import { anyOf, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
@@ -28,7 +28,7 @@ const LOCK_SECONDS = 30;
  * run.
  */
 export async function apply(config: Config, state: StateStore, options: Abortable): Promise<ApplyPlan> {
-  const configured = copyRules(config.rules);
+  const configured = plannedRules(config.rules);
   const [stored, storedAccess] = await Promise.all([state.rules.list(options), state.rules.access(options)]);
   const wanted = configured.map((rule) => ({ name: rule.name, document: formatRule(rule) }));
   const rules = planApply(stored, wanted);

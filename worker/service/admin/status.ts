@@ -1,6 +1,6 @@
 import type { Delivery, QueueCount } from '../../queue/queue.ts';
 import { parseRule } from '../../rules/config.ts';
-import { isCopyRule, isExpired, type Rule } from '../../rules/rule.ts';
+import { isExpired, isPlannedRule, type Rule } from '../../rules/rule.ts';
 import { lastScheduledMs, nextScheduledMs } from '../../rules/schedule.ts';
 import type { JobRecord, Run, RuleProgress, StateStore } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
@@ -239,7 +239,7 @@ function statusOf(
     return { ...common, expired: false, faults: [`it cannot be read by this version: ${why}`] };
   }
   const expired = isExpired(rule, nowMs);
-  const planned = isCopyRule(rule);
+  const planned = isPlannedRule(rule);
   return {
     ...common,
     kind: rule.kind,

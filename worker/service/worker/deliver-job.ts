@@ -19,7 +19,7 @@ import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type JobLeases, t
 import { allowedTargets, judgeRequest } from '../judge-request.ts';
 import { continuePlan } from '../planner/plan-scheduled.ts';
 import { newJob } from '../planner/run-jobs.ts';
-import { destinationsOfJob, runJob, type Done, type Ended, type ImageJob, type RunJobOptions } from './run-job.ts';
+import { destinationsOfJob, runJob, type ContentJob, type Done, type Ended, type RunJobOptions } from './run-job.ts';
 import { sendDeadLetter } from './send-dead-letter.ts';
 import type { WorkContext } from './work-context.ts';
 
@@ -66,7 +66,7 @@ export class JobDelivery {
   }
 
   /** The job as it may be done, or why it may not: of a rule it is as the state has it, a request is judged. */
-  async #judge(job: ImageJob): Promise<ImageJob | Failure> {
+  async #judge(job: ContentJob): Promise<ContentJob | Failure> {
     if (job.rule !== undefined || job.kind === 'settings' || job.kind === 'verify') return job;
     const targets = await allowedTargets(this.#context.service, { signal: this.#signal });
     try {
@@ -123,10 +123,10 @@ export class JobDelivery {
     const ended = await orFailure(task(leases.destinations, parts));
     const durationMs = clock.now() - startedMs;
     if (!isFailure(ended) && ended.state !== 'failed') {
-      const { state, bytes } = ended;
+      const { state, bytes, objects } = ended;
       await service.state.runs.endJob(job.run, job.id, { state });
       const [unchanged, gone] = [state === 'skipped', state === 'gone'];
-      this.#report({ type: 'job-done', job, durationMs, unchanged, ...(gone ? { gone } : {}), ...bytes });
+      this.#report({ type: 'job-done', job, durationMs, unchanged, ...(gone ? { gone } : {}), ...bytes, objects });
       return DONE;
     }
     const isStuck = isTooOld(this.#signal) && !hasMoved;
@@ -207,6 +207,7 @@ function failedWith(failure: Failure, { destinations }: JobLeases): readonly Fai
 /** Whether content came to a destination: as bytes of a blob, or by a mount or a manifest that was not there. */
 function isProgress(event: Event): boolean {
   if (event.type === 'blob-progress') return event.bytes > 0;
+  if (event.type === 'object-published') return event.outcome === 'copied';
   return (event.type === 'blob-done' || event.type === 'manifest-done') && /^(?:copied|mounted)$/.test(event.outcome);
 }
 
@@ -260,6 +261,8 @@ function titleOf(job: Job): string {
     case 'backup':
       return copyTitle(job);
     case 'restore':
+      return copyTitle({ from: job.from, to: [job.to] });
+    case 'publish':
       return copyTitle({ from: job.from, to: [job.to] });
     case 'verify':
       return job.against === undefined ? `verify ${job.from}` : `verify ${job.from} against ${job.against}`;

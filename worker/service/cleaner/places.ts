@@ -1,0 +1,40 @@
+import type { Backends, OperationOptions } from '../../images/backends.ts';
+import { repositoriesOf } from '../../images/inventories.ts';
+import { folderOf, readArchiveInventories } from '../../images/inventory-archives.ts';
+import type { PrunePlace } from '../../images/prune-places.ts';
+import { archiveKindOf } from '../../oci/archive-key.ts';
+import { parseS3 } from '../../oci/location.ts';
+import type { Inventory } from '../../retention/inventory.ts';
+import { Failure } from '../../util/failure.ts';
+import { compareStrings } from '../../util/text.ts';
+
+/**
+ * The places that `at` of a rule names, as their inventories do, in order: `host/repository`, or `s3://bucket/folder` of each folder that has
+ * archives. Nothing of them is read yet.
+ */
+export async function placesAt(
+  place: PrunePlace,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<readonly string[]> {
+  if (place.kind === 'images')
+    return (await repositoriesOf(place, backends, options)).map((name) => `${place.pattern.registry}/${name}`);
+  const { root } = place;
+  if (!('bucket' in root)) throw new Failure('BUG', `prune ${place.text}: a rule names no folder of this machine`);
+  const folders = new Set<string>();
+  for await (const { key } of backends.bucket(root.bucket).list(root.prefix, options))
+    if (archiveKindOf(key) !== undefined) folders.add(`s3://${root.bucket}/${folderOf(key)}`);
+  return [...folders].sort(compareStrings);
+}
+
+/** The archives of one folder that `placesAt` named. Without any when they are gone. */
+export async function readFolder(place: string, backends: Backends, options: OperationOptions): Promise<Inventory> {
+  const { bucket, key: folder } = parseS3(place);
+  const base = `s3://${bucket}/`;
+  // below the part that has no day in it
+  const [whole = ''] = folder.split('{date}');
+  const prefix = whole === folder ? (folder === '' ? '' : `${folder}/`) : whole;
+  for await (const inventory of readArchiveInventories(backends.bucket(bucket), { base, prefix }, options))
+    if (inventory.place === place) return inventory;
+  return { place, repository: folder, kind: 'archives', items: [], untags: false };
+}
