@@ -1,4 +1,4 @@
-import type { ObjectFailure, PublishResult } from '../images/publish.ts';
+import type { ObjectFailure, PublishResult } from '../images/publish-result.ts';
 import { mayPass } from '../queue/redelivery.ts';
 import { describeFailure, Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
@@ -6,9 +6,13 @@ import { quote } from '../util/text.ts';
 /** How many failed objects one failure names. */
 const NAMED = 3;
 
-/** One failure for all objects that could not be published: one that may pass where one of theirs may. Undefined where none failed. */
+/**
+ * One failure for all objects that could not be published: one that may pass where one of theirs may, as that of an object which changed
+ * while it was read. Undefined where none failed.
+ */
 export function failureOfObjects({ from, objects, failures }: PublishResult): Failure | undefined {
-  const first = failures.find(({ failure }) => mayPass(failure)) ?? failures[0];
+  const passing = failures.find(({ failure }) => mayPass(failure) || hasChanged(failure));
+  const first = passing ?? failures[0];
   if (first === undefined) return undefined;
   const { failed, published, unchanged } = objects;
   const named = failures.slice(0, NAMED).map(sentenceOf);
@@ -17,7 +21,12 @@ export function failureOfObjects({ from, objects, failures }: PublishResult): Fa
   const message = `publish ${from}: ${failed} of ${all} objects failed, the others are published: ${named.join('; ')}${more}`;
   // each object names its own side and place
   const context = { ...first.failure.context, side: undefined, image: undefined, location: undefined };
-  return new Failure(first.failure.code, message, { cause: first.failure, context });
+  const code = hasChanged(first.failure) ? 'UNAVAILABLE' : first.failure.code;
+  return new Failure(code, message, { cause: first.failure, context });
+}
+
+function hasChanged({ code, context }: Failure): boolean {
+  return code === 'CONFLICT' && context.side === 'source';
 }
 
 function sentenceOf({ key, failure }: ObjectFailure): string {

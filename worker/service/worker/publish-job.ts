@@ -1,5 +1,6 @@
 import type { Backends } from '../../images/backends.ts';
-import { publish, type PublishResult } from '../../images/publish.ts';
+import type { PublishResult } from '../../images/publish-result.ts';
+import { publish } from '../../images/publish.ts';
 import { parseObjectPlace, type ObjectPlace } from '../../oci/object-place.ts';
 import { parseRepository, type Repository } from '../../oci/reference.ts';
 import { withoutTransport } from '../../oci/location.ts';
