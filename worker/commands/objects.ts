@@ -12,7 +12,7 @@ interface MovedObjects {
 }
 
 /** The result as JSON: failures as their codes and sentences. */
-export function objectsJson<R extends MovedObjects>(result: R, seconds: number): object {
+export function objectsJson(result: MovedObjects, seconds: number): object {
   const failures = result.failures.map(({ key, failure }) => ({
     key,
     code: failure.code,
