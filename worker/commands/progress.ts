@@ -186,6 +186,9 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'object-failed':
     case 'snapshot-published':
       return objectLine(event, options);
+    case 'pruned':
+    case 'prune-failed':
+      return pruneLine(event, options);
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
@@ -244,6 +247,18 @@ function objectLine(event: ObjectEvent, { style, verbose }: ProgressOptions): st
     default:
       return event satisfies never;
   }
+}
+
+/** What is deleted is always shown, unless only warnings are asked for. */
+function pruneLine(
+  event: Extract<Event, { readonly type: 'pruned' | 'prune-failed' }>,
+  { style }: ProgressOptions,
+): string | undefined {
+  if (event.type === 'prune-failed')
+    return `failed ${printable(event.id === undefined ? event.place : `${event.place} ${event.id}`)}: ${printable(event.message)}`;
+  if (style === 'none') return undefined;
+  const what = [event.id, ...event.tags].map(printable).join(' ');
+  return `${event.action === 'delete' ? 'deleted' : 'untagged'} ${printable(event.place)} ${what}: ${printable(event.reason)}`;
 }
 
 /** What a copy does. Bars show it by themselves unless more is asked for. */

@@ -68,6 +68,7 @@ function levelOf(event: Event): LogLevel {
     case 'object-published':
     case 'object-extracted':
     case 'object-removed':
+    case 'pruned':
       return 'info';
     case 'snapshot-published':
       return event.failed === 0 ? 'info' : 'warn';
@@ -82,6 +83,7 @@ function levelOf(event: Event): LogLevel {
     case 'referrer-refused':
     case 'rule-expired':
     case 'object-failed':
+    case 'prune-failed':
       return 'warn';
     case 'message-refused':
     case 'run-late':

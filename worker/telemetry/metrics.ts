@@ -177,6 +177,8 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'object-removed':
     case 'object-failed':
     case 'snapshot-published':
+    case 'pruned':
+    case 'prune-failed':
       return [];
     default:
       return event satisfies never;

@@ -31,6 +31,7 @@ export type Event =
   /** Good to know, and no cause for concern: a process that starts or stops. */
   | { readonly type: 'note'; readonly message: string }
   | ObjectEvent
+  | PruneEvent
   | JobEvent
   | PlanEvent;
 
@@ -56,6 +57,30 @@ type ObjectEvent =
       readonly objects: number;
       readonly bytes: number;
       readonly failed: number;
+    };
+
+/** Of items that are deleted because a policy says so. `place` is a repository, or a folder of archives. */
+type PruneEvent =
+  /** It is gone by this run. `action` `untag`: `tags` were removed from an image that stays. */
+  | {
+      readonly type: 'pruned';
+      readonly place: string;
+      readonly kind: 'images' | 'archives';
+      /** A digest, or the key of an archive. */
+      readonly id: string;
+      readonly tags: readonly string[];
+      readonly action: 'delete' | 'untag';
+      /** 0 where they are not known. */
+      readonly bytes: number;
+      readonly reason: string;
+    }
+  /** `id` is absent where nothing of the place could be deleted. */
+  | {
+      readonly type: 'prune-failed';
+      readonly place: string;
+      readonly id?: string | undefined;
+      readonly code: Code;
+      readonly message: string;
     };
 
 /** A worker's. `job`, `run`, `rule` and `title` say which job; `code` is absent where it succeeded. */
