@@ -41,6 +41,8 @@ export interface PlannedItem {
   readonly etag?: string | undefined;
   /** With `untag`: the tags that go. At least one of the item's stays. */
   readonly untag?: readonly string[] | undefined;
+  /** It goes, or loses tags, in a later run. */
+  readonly left?: true | undefined;
   /** With `delete`: the id of the image that it goes with, its own where it is the image. A group goes in one run or not at all. */
   readonly group?: string | undefined;
 }
@@ -49,7 +51,7 @@ export interface Totals {
   readonly keep: number;
   readonly delete: number;
   readonly untag: number;
-  /** Items that go in a later run, because this one had its `maxDeletes`. Counted under `keep` too. */
+  /** Items that go, or lose tags, in a later run, because this one has its `maxDeletes`. Counted under `keep` too. */
   readonly left: number;
   /** Bytes of what goes, as far as they are known. Layers that other images share are counted here and stay in the registry. */
   readonly bytes: number;
