@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { Backends } from '../images/backends.ts';
+import type { DeletingBackends } from '../images/deletions.ts';
 import type { Service } from '../service/service.ts';
 import type { Access } from '../rules/rule.ts';
 import type { Clock } from '../util/clock.ts';
@@ -60,6 +61,8 @@ export interface StartedProgram {
 export interface CommandContext {
   /** Backends with these options; closing them closes every connection. */
   connect(options: ConnectOptions): Backends & AsyncDisposable;
+  /** As `connect`, for the command that deletes. */
+  connectDeleting(options: ConnectOptions): DeletingBackends & AsyncDisposable;
   /**
    * The queues and the table that the environment names; closing them closes every connection. Nothing is asked of them yet. INVALID, naming
    * what is missing, where the environment names none.

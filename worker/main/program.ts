@@ -9,6 +9,7 @@ import { addEnqueue } from '../commands/enqueue.ts';
 import { addInspect } from '../commands/inspect.ts';
 import type { Screen } from '../commands/progress.ts';
 import { addPlanner } from '../commands/planner.ts';
+import { addPrune } from '../commands/prune.ts';
 import { addRedrive } from '../commands/redrive.ts';
 import { addRestore } from '../commands/restore.ts';
 import { addRules } from '../commands/rules.ts';
@@ -22,7 +23,7 @@ import { readSettings } from './settings.ts';
 import { systemClock } from '../util/clock.ts';
 import { describeFailure, isFailure, type Code } from '../util/failure.ts';
 import { startProgram } from './start-program.ts';
-import { connect, connectService } from './wire.ts';
+import { connect, connectDeleting, connectService } from './wire.ts';
 
 const { version } = manifest;
 
@@ -39,6 +40,7 @@ const COMMANDS: readonly AddCommand[] = [
   addVerify,
   addBackup,
   addRestore,
+  addPrune,
   addSync,
   addApply,
   addRules,
@@ -79,6 +81,7 @@ export async function execute(surroundings: Surroundings, more: readonly AddComm
     const { concurrency, lookEveryHours } = readSettings(env);
     const context: CommandContext = {
       connect: (options) => connect(readSettings(env), version, options),
+      connectDeleting: (options) => connectDeleting(readSettings(env), version, options),
       connectService: (options) => connectService(readSettings(env), options),
       start: (args, options) => startProgram(args, { ...options, signal: stop }),
       setEnvironment: (variables) => Object.assign(process.env, variables),

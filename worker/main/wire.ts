@@ -10,6 +10,7 @@ import { openSqs } from '../queue/sqs.ts';
 import { openFiles } from '../objects/files/store.ts';
 import { openS3 } from '../objects/s3/store.ts';
 import type { Backends } from '../images/backends.ts';
+import type { DeletingBackends } from '../images/deletions.ts';
 import type { Service } from '../service/service.ts';
 import { findCredentials, type RunProgram } from '../registry/credentials.ts';
 import { openRegistry } from '../registry/registry.ts';
@@ -29,6 +30,17 @@ export function connect(
   options: ConnectOptions,
   clock: Clock = systemClock,
 ): Backends & AsyncDisposable {
+  const { deletions: _, ...backends } = connectDeleting(settings, version, options, clock);
+  return backends;
+}
+
+/** As `connect`, for what may delete too. */
+export function connectDeleting(
+  settings: Settings,
+  version: string,
+  options: ConnectOptions,
+  clock: Clock = systemClock,
+): DeletingBackends & AsyncDisposable {
   const opened = new AsyncDisposableStack();
   const closed = new AbortController();
   opened.defer(() => closed.abort());
@@ -71,10 +83,13 @@ export function connect(
     });
   };
   const sides = { source: registries('source'), target: registries('target') };
+  const bucket = once((name) => opened.use(openS3({ ...s3, bucket: name, clock, report, proxies })));
+  const folder = once((path) => openFiles(path));
   return {
     registry: (host, side) => sides[side](host),
-    bucket: once((bucket) => opened.use(openS3({ ...s3, bucket, clock, report, proxies }))),
-    folder: once((path) => openFiles(path)),
+    bucket,
+    folder,
+    deletions: { images: (host, repository) => sides.target(host).deletions(repository), bucket, folder },
     temporary: temporaryFolder,
     standardStreams: standardStreams(temporaryFolder, opened, report),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
