@@ -15,7 +15,7 @@ export function addSync(program: Command, context: CommandContext): void {
     .command('sync')
     .summary('run the rules of a file here and now')
     .description(
-      'Runs mirrors and backups of a file on this machine, whatever their schedules say: no queue, no table, nothing remembered. What is equal already costs a look.',
+      'Runs mirrors, backups and publications of a file on this machine, whatever their schedules say: no queue, no table, nothing remembered. What is equal already costs a look.',
     )
     .requiredOption('-f, --file <file>', 'the rules, as YAML: docs/configuration.md')
     .addOption(

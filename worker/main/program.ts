@@ -6,10 +6,12 @@ import { addBackup } from '../commands/backup.ts';
 import type { CommandContext } from '../commands/context.ts';
 import { addCopy } from '../commands/copy.ts';
 import { addEnqueue } from '../commands/enqueue.ts';
+import { addExtract } from '../commands/extract.ts';
 import { addInspect } from '../commands/inspect.ts';
 import type { Screen } from '../commands/progress.ts';
 import { addPlanner } from '../commands/planner.ts';
 import { addPrune } from '../commands/prune.ts';
+import { addPublish } from '../commands/publish.ts';
 import { addRedrive } from '../commands/redrive.ts';
 import { addRestore } from '../commands/restore.ts';
 import { addRules } from '../commands/rules.ts';
@@ -41,6 +43,8 @@ const COMMANDS: readonly AddCommand[] = [
   addBackup,
   addRestore,
   addPrune,
+  addPublish,
+  addExtract,
   addSync,
   addApply,
   addRules,

@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import { withoutTransport } from '../oci/location.ts';
+import { formatObjectPlace, parseObjectPlace } from '../oci/object-place.ts';
 import { formatRepository, parseRepository } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
@@ -32,7 +33,7 @@ export function ruleOf(words: RuleWords): Rule {
     return {
       ...common,
       kind: 'publish',
-      from: publish.from,
+      from: formatObjectPlace(parseObjectPlace(publish.from)),
       to: formatRepository(parseRepository(withoutTransport(publish.to))),
     };
   if (prune !== undefined)

@@ -83,7 +83,7 @@ export interface TagSelection {
 /** Keeps S3 objects as OCI artifacts in a registry. */
 export interface PublishRule extends RuleCommon {
   readonly kind: 'publish';
-  /** `s3://bucket/prefix`. */
+  /** `s3://bucket/prefix/`, or `s3://bucket/` for all of it. */
   readonly from: string;
   /** `host/repository`. */
   readonly to: string;

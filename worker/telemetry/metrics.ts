@@ -14,7 +14,11 @@ const NAMESPACE = 'Transship';
 /** Every metric there is. docs/metrics.md is this table for readers, and a test holds them equal. */
 export const METRICS = {
   ImagesCopied: { unit: 'Count', by: 'rule', meaning: 'jobs that copied an image, backed it up or restored it' },
-  ImagesUnchanged: { unit: 'Count', by: 'rule', meaning: 'images that needed nothing, found by planner or worker' },
+  ImagesUnchanged: {
+    unit: 'Count',
+    by: 'rule',
+    meaning: 'images, and places of objects, that needed nothing, found by planner or worker',
+  },
   BytesCopied: {
     unit: 'Bytes',
     by: 'rule',
@@ -25,6 +29,13 @@ export const METRICS = {
     unit: 'Bytes',
     by: 'rule',
     meaning: 'of blobs and manifests that were there already, also in an unfinished upload',
+  },
+  PublishedObjects: { unit: 'Count', by: 'rule', meaning: 'objects of S3 that were new or had changed, and were published' },
+  PublishedBytes: { unit: 'Bytes', by: 'rule', meaning: 'of these objects, also where the registry had them already' },
+  PublishFailed: {
+    unit: 'Count',
+    by: 'rule',
+    meaning: 'objects that could not be published; those that are tried again count again',
   },
   JobsDone: { unit: 'Count', by: 'rule', meaning: 'jobs of any kind that succeeded' },
   JobsFailed: {
@@ -138,6 +149,13 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
       const name = BYTES_BY_OUTCOME[event.outcome];
       return name === undefined ? [] : [{ name, value: event.bytes, rule }];
     }
+    case 'object-published':
+      return [
+        { name: 'PublishedObjects', value: 1, rule },
+        { name: 'PublishedBytes', value: event.bytes, rule },
+      ];
+    case 'object-failed':
+      return [{ name: 'PublishFailed', value: 1, rule }];
     case 'job-started':
       return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
     case 'job-done':
@@ -189,11 +207,9 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'run-started':
     case 'run-ended':
     case 'rule-expired':
-    case 'object-published':
     case 'object-extracted':
     case 'object-unchanged':
     case 'object-removed':
-    case 'object-failed':
     case 'snapshot-published':
       return [];
     default:

@@ -84,6 +84,14 @@ type PruneEvent =
       readonly message: string;
     };
 
+/** What became of the objects of one place. `published`: new or changed; `removed`: no longer there. */
+export interface ObjectCounts {
+  readonly published: number;
+  readonly unchanged: number;
+  readonly removed: number;
+  readonly failed: number;
+}
+
 /** A worker's. `job`, `run`, `rule` and `title` say which job; `code` is absent where it succeeded. */
 type JobEvent =
   | { readonly type: 'job-started'; readonly job: JobName; readonly attempt: number; readonly waitedMs: number }
@@ -99,6 +107,8 @@ type JobEvent =
       readonly bytesSent?: number;
       readonly bytesReused?: number;
       readonly bytesSkipped?: number;
+      /** What became of objects; absent where it publishes none. */
+      readonly objects?: ObjectCounts | undefined;
     }
   /** `again`: it is tried again; otherwise a dead letter reports it. */
   | {

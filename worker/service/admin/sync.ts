@@ -1,9 +1,11 @@
 import { parseMessage, type CopyJob } from '../../queue/job.ts';
 import type { Queue } from '../../queue/queue.ts';
 import { formatLocation, parseDestination, parseLocation } from '../../oci/location.ts';
+import { parseObjectPlace } from '../../oci/object-place.ts';
+import { parseRepository } from '../../oci/reference.ts';
 import { choicesKey } from '../../rules/destinations.ts';
 import { isForeign, writtenTwice, type Written } from '../../rules/owner.ts';
-import { copyRules, isExpired, type Config, type CopyRule } from '../../rules/rule.ts';
+import { isExpired, plannedRules, type Config, type CopyRule, type PublishRule } from '../../rules/rule.ts';
 import { memoryState } from '../../state/memory.ts';
 import { append } from '../../util/lists.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
@@ -12,6 +14,8 @@ import { forEachOf } from '../../util/limit.ts';
 import { quote } from '../../util/text.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
+import { publish } from '../../images/publish.ts';
+import { failureOfObjects } from '../failed-objects.ts';
 import { planScheduled } from '../planner/plan-scheduled.ts';
 import { IMAGES_AT_ONCE, copyImages, type ItemResult, type BatchResult } from '../../images/copy-images.ts';
 
@@ -35,12 +39,16 @@ export async function sync(request: SyncRequest, backends: Backends, options: Op
   const items: ItemResult[] = [];
   const faults: string[] = [];
   const writers = new Map<string, Written>();
-  for (const rule of copyRules(chosen(request))) {
+  for (const rule of plannedRules(chosen(request))) {
     checkAborted(options);
     if (isExpired(rule, options.clock.now())) {
       options.report?.({ type: 'rule-expired', rule: rule.name });
     } else {
       try {
+        if (rule.kind === 'publish') {
+          items.push(await publishHere(rule, request, backends, options));
+          continue;
+        }
         const { jobs: planned, failures } = await planHere(rule, backends, options);
         for (const failure of failures) faults.push(`rule ${rule.name}: ${failure}`);
         const { jobs, repeated, refused } = claimDestinations(planned, rule.name, writers);
@@ -68,6 +76,23 @@ function chosen({ config, rules }: SyncRequest): Config['rules'] {
     throw new Failure('NOT_FOUND', `the file has no rule ${quote(name)}, but ${names}`);
   }
   return rules === undefined ? config.rules : config.rules.filter((rule) => rules.includes(rule.name));
+}
+
+/** Publishes what the registry's last snapshot does not have. Objects that fail make one failed item. */
+async function publishHere(
+  rule: PublishRule,
+  { dryRun }: SyncRequest,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<ItemResult> {
+  const request = { from: parseObjectPlace(rule.from), to: parseRepository(rule.to), dryRun };
+  const result = await publish(request, backends, options);
+  const failure = failureOfObjects(result);
+  const { outcome, snapshot, bytesSent } = result;
+  const item = { from: rule.from, to: `docker://${rule.to}`, digest: snapshot?.digest, bytesSent };
+  return failure === undefined
+    ? { ...item, outcome: outcome === 'published' ? 'copied' : outcome }
+    : { ...item, outcome: 'failed', failure };
 }
 
 /** What the rule asks for, and what of it could not be looked at. */

@@ -1,5 +1,5 @@
 import type { Backends } from '../../images/backends.ts';
-import { listingOf } from '../../images/publish.ts';
+import { listingOf } from '../../images/listing-of.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { parseObjectPlace } from '../../oci/object-place.ts';
 import { parseRepository } from '../../oci/reference.ts';
@@ -109,7 +109,9 @@ async function listInTime(
     onSide('source', listingOf(parseObjectPlace(from), backends, taskOptions));
   if (untilMs === Infinity) return list(options);
   const late = (): Failure => new Failure('ABORTED', `list ${from}: the time for it is over`);
-  await using end = deadline(Math.max(0, untilMs - clock.now()), late, clock);
+  const leftMs = untilMs - clock.now();
+  if (leftMs <= 0) return undefined;
+  await using end = deadline(leftMs, late, clock);
   try {
     return await list({ signal: anyOf(options.signal, end.signal) });
   } catch (error) {

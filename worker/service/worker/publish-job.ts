@@ -1,22 +1,20 @@
 import type { Backends } from '../../images/backends.ts';
-import { publish, type ObjectFailure, type PublishResult } from '../../images/publish.ts';
+import type { PublishResult } from '../../images/publish-result.ts';
+import { publish } from '../../images/publish.ts';
 import { parseObjectPlace, type ObjectPlace } from '../../oci/object-place.ts';
 import { parseRepository, type Repository } from '../../oci/reference.ts';
 import { withoutTransport } from '../../oci/location.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { PublishJob } from '../../queue/job.ts';
-import { mayPass } from '../../queue/redelivery.ts';
 import { choicesKey } from '../../rules/destinations.ts';
 import type { SyncRecord } from '../../state/state.ts';
 import { anyOf, type Abortable } from '../../util/abort.ts';
-import { describeFailure, Failure, ifFound, onSide } from '../../util/failure.ts';
+import { Failure, ifFound, onSide } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
+import { failureOfObjects } from '../failed-objects.ts';
 import type { LeasedDestination } from './leases.ts';
 import { refusedDestinations } from './refused-destinations.ts';
 import type { Ended, RunJobOptions } from './run-job.ts';
-
-/** How many failed objects the reason of a failed job names. */
-const NAMED = 3;
 
 /**
  * Publishes the objects of a job under the lease of its repository, and records the listing once each of them is there. Objects that fail
@@ -38,7 +36,7 @@ export async function publishObjects(
   const lastListing = isKnown ? record?.sourceDigest : undefined;
   const request = { from: placeOf(job), to, lastListing };
   const result = await publish(request, backends, { ...options, signal });
-  const failure = failureOf(job, result);
+  const failure = failureOfObjects(result);
   if (failure !== undefined) return { state: 'failed', failed: [{ destination, failure }] };
   const digest = result.snapshot?.digest ?? record?.digest;
   if (digest === undefined) throw new Failure('BUG', `publish ${job.from}: there is no snapshot`);
@@ -80,23 +78,4 @@ function recordOf(
 ): SyncRecord {
   const { from: source, run, rule } = job;
   return { ...key, source, sourceDigest: listing, digest, choices: choicesKey({}), bytes, atMs, run, rule };
-}
-
-/** One failure for all objects that failed. Undefined where none did. */
-function failureOf({ from }: PublishJob, { objects, failures }: PublishResult): Failure | undefined {
-  const passing = failures.find(({ failure }) => mayPass(failure));
-  const first = passing ?? failures[0];
-  if (first === undefined) return undefined;
-  const { failed, published, unchanged } = objects;
-  const named = failures.slice(0, NAMED).map(sentenceOf);
-  const more = failed > named.length ? `; and ${failed - named.length} more` : '';
-  const of = published + unchanged + failed;
-  const message = `publish ${from}: ${failed} of ${of} objects failed, the others are published: ${named.join('; ')}${more}`;
-  // each object names its own side and place
-  const context = { ...first.failure.context, side: undefined, image: undefined, location: undefined };
-  return new Failure(first.failure.code, message, { cause: first.failure, context });
-}
-
-function sentenceOf({ key, failure }: ObjectFailure): string {
-  return `${quote(key)}: ${describeFailure(failure)}`;
 }

@@ -12,6 +12,7 @@ import {
 import { parseRepository } from '../../oci/reference.ts';
 import type { Destinations, JobEnd, Rules } from '../../state/state.ts';
 import { anyOf, checkAborted } from '../../util/abort.ts';
+import type { ObjectCounts } from '../../util/events.ts';
 import { describeFailure, Failure, ifFound, isFailure, toFailure } from '../../util/failure.ts';
 import { settingsBeside, storeSettings } from '../../images/store-settings.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
@@ -22,7 +23,6 @@ import { placeOf, publishObjects } from './publish-job.ts';
 import { refusedDestinations } from './refused-destinations.ts';
 import { openLocation } from '../../images/open-location.ts';
 import type { ImageCopyResult } from '../../images/copy-image.ts';
-import type { PublishResult } from '../../images/publish.ts';
 import { verify } from '../../images/verify.ts';
 
 /** A job that moves or reads images, objects, or what is stored beside them. */
@@ -61,7 +61,7 @@ export type Done = Exclude<JobEnd, { readonly state: 'failed' }> & {
   /** What it did with the bytes of images, over all destinations; absent where it moves none. */
   readonly bytes?: Readonly<Record<(typeof BYTE_COUNTS)[number], number>>;
   /** What became of objects; absent where it publishes none. */
-  readonly objects?: PublishResult['objects'];
+  readonly objects?: ObjectCounts;
 };
 
 /** What a job came to, and where it failed. Failures that concern no single destination are thrown. */
