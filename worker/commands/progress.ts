@@ -146,7 +146,7 @@ type CopyEvent = Extract<
       'planned' | `blob-${string}` | 'bytes-sent' | 'manifest-done' | 'tagged' | 'resumed' | 'referrer-refused';
   }
 >;
-type PruneLineEvent = Extract<Event, { readonly type: 'pruned' | `prune-${string}` | `place-${string}` }>;
+type CleanEvent = Extract<Event, { readonly type: 'prune-planned' | `place-${string}` }>;
 type ServiceEvent = Extract<
   Event,
   { readonly type: 'job-handed-back' | 'job-started' | 'job-done' | 'run-started' | 'run-planned' | 'run-ended' }
@@ -188,11 +188,12 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'snapshot-published':
       return objectLine(event, options);
     case 'pruned':
-    case 'prune-planned':
     case 'prune-failed':
+      return pruneLine(event, options);
+    case 'prune-planned':
     case 'place-pruned':
     case 'place-postponed':
-      return pruneLine(event, isQuiet);
+      return isQuiet ? undefined : cleanLine(event);
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
@@ -228,25 +229,18 @@ function serviceLine(event: ServiceEvent): string {
   }
 }
 
-/** What pruning does. */
-function pruneLine(event: PruneLineEvent, isQuiet: boolean): string | undefined {
+/** What a Cleaner does. */
+function cleanLine(event: CleanEvent): string {
   const place = printable(event.place);
   switch (event.type) {
-    case 'prune-failed':
-      return `failed: ${place}${event.id === undefined ? '' : ` ${printable(event.id)}`}: ${printable(event.message)}`;
-    case 'pruned':
     case 'prune-planned': {
-      const tags = event.tags.length === 0 ? '' : ` (${printable(event.tags.join(', '))})`;
-      const done = event.action === 'untag' ? 'untagged' : 'deleted';
-      const doing = event.type === 'pruned' ? done : `would be ${done}:`;
-      return isQuiet ? undefined : `${doing} ${place} ${printable(event.id)}${tags}: ${printable(event.reason)}`;
+      const what = [event.id, ...event.tags].map(printable).join(' ');
+      return `would be ${event.action === 'delete' ? 'deleted' : 'untagged'}: ${place} ${what}: ${printable(event.reason)}`;
     }
-    case 'place-pruned': {
-      const { deleted, kept, left, failed } = event;
-      return isQuiet ? undefined : `pruned ${place}: deleted=${deleted} kept=${kept} left=${left} failed=${failed}`;
-    }
+    case 'place-pruned':
+      return `pruned ${place}: deleted=${event.deleted} kept=${event.kept} left=${event.left} failed=${event.failed}`;
     case 'place-postponed':
-      return isQuiet ? undefined : `postponed ${place}: ${printable(event.message)}`;
+      return `postponed ${place}: ${printable(event.message)}`;
     default:
       return event satisfies never;
   }
@@ -275,6 +269,18 @@ function objectLine(event: ObjectEvent, { style, verbose }: ProgressOptions): st
     default:
       return event satisfies never;
   }
+}
+
+/** What is deleted is always shown, unless only warnings are asked for. */
+function pruneLine(
+  event: Extract<Event, { readonly type: 'pruned' | 'prune-failed' }>,
+  { style }: ProgressOptions,
+): string | undefined {
+  if (event.type === 'prune-failed')
+    return `failed ${printable(event.id === undefined ? event.place : `${event.place} ${event.id}`)}: ${printable(event.message)}`;
+  if (style === 'none') return undefined;
+  const what = [event.id, ...event.tags].map(printable).join(' ');
+  return `${event.action === 'delete' ? 'deleted' : 'untagged'} ${printable(event.place)} ${what}: ${printable(event.reason)}`;
 }
 
 /** What a copy does. Bars show it by themselves unless more is asked for. */

@@ -46,6 +46,8 @@ export async function* inventories(
       if (isNew(`${host}/${repository}`)) yield await readRepository(host, repository, backends, options);
     }
   }
+  // where it stopped is not there any more
+  if (skips) yield* inventories(places, backends, { ...options, after: undefined });
 }
 
 /** What is in one repository now. `incomplete` where it cannot be read whole. */
@@ -71,17 +73,16 @@ export async function readRepository(
 }
 
 /** The store of a folder or bucket of archives, and what the names of its inventories begin with. */
-export function openRoot(root: ArchiveRoot, backends: Backends): { readonly store: ObjectStore; readonly base: string } {
+export function openRoot(
+  root: ArchiveRoot,
+  backends: Backends,
+): { readonly store: ObjectStore; readonly base: string } {
   return 'bucket' in root
     ? { store: backends.bucket(root.bucket), base: `s3://${root.bucket}/` }
     : { store: backends.folder(root.folder), base: root.folder };
 }
 
-async function* archivesAt(
-  root: ArchiveRoot,
-  backends: Backends,
-  options: InventoryOptions,
-): AsyncIterable<Inventory> {
+async function* archivesAt(root: ArchiveRoot, backends: Backends, options: InventoryOptions): AsyncIterable<Inventory> {
   const { store, base } = openRoot(root, backends);
   yield* readArchiveInventories(store, { base, prefix: root.prefix }, options);
 }

@@ -28,7 +28,9 @@ export async function readEcrInventory(
 ): Promise<Inventory> {
   const rows = new Map<Digest, ListedImage>();
   for await (const row of lists.images(repository, options)) rows.set(row.digest, row);
-  const wanted = [...rows.values()].filter((row) => mayBeIndex(row) && row.status === 'ACTIVE').map((row) => row.digest);
+  const wanted = [...rows.values()]
+    .filter((row) => mayBeIndex(row) && row.status === 'ACTIVE')
+    .map((row) => row.digest);
   const indexes = new Map<Digest, ReadIndex>();
   const seen = new Set<Digest>();
   for await (const { digest, bytes } of lists.manifests(repository, wanted, options)) {
@@ -123,7 +125,9 @@ function pulledAtMs(
     }
   };
   visit(row.digest);
-  const pulls = [...below].flatMap((digest) => (indexes.has(digest) ? [] : (rows.get(digest)?.pulledAt?.getTime() ?? [])));
+  const pulls = [...below].flatMap((digest) =>
+    indexes.has(digest) ? [] : (rows.get(digest)?.pulledAt?.getTime() ?? []),
+  );
   const pushed = row.pushedAt?.getTime();
   return pushed === undefined ? undefined : highest(pulls, pushed);
 }

@@ -160,11 +160,7 @@ function timeOf(value: unknown): number | undefined {
   return ms >= FIRST_IMAGE_MS ? ms : undefined;
 }
 
-function itemOf(
-  manifest: ReadManifest,
-  tags: readonly string[],
-  found: ReadonlyMap<Digest, ReadManifest>,
-): Item {
+function itemOf(manifest: ReadManifest, tags: readonly string[], found: ReadonlyMap<Digest, ReadManifest>): Item {
   const { descriptor, children, subject, bytes } = manifest;
   return {
     id: descriptor.digest,

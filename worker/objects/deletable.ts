@@ -14,5 +14,8 @@ export interface DeletableStore {
    * stays. An object that is gone is deleted. Resolves to what was not deleted, in any order: CONFLICT for an object that was written since,
    * DENIED for one that is locked or that may not be deleted. Fails when the store does not answer, or with ABORTED: some may be deleted then.
    */
-  remove(items: readonly Doomed[], options?: Abortable): Promise<readonly { readonly key: string; readonly failure: Failure }[]>;
+  remove(
+    items: readonly Doomed[],
+    options?: Abortable,
+  ): Promise<readonly { readonly key: string; readonly failure: Failure }[]>;
 }

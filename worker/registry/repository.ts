@@ -56,7 +56,7 @@ export class RegistryRepository implements Source, Target {
     const what = `list tags of ${this.#named}`;
     const url = `/v2/${name}/tags/list`;
     const request = { what, operation: 'list-tags', url, member: 'tags', scopes, report } as const;
-    for await (const tag of names(transport, request, options)) 
+    for await (const tag of names(transport, request, options))
       if (options.referrersTags === true || !isReferrersTag(tag)) yield tag;
   }
 

@@ -64,7 +64,6 @@ function levelOf(event: Event): LogLevel {
     case 'run-planned':
     case 'rule-age':
     case 'resumed':
-    case 'pruned':
     case 'prune-planned':
     case 'place-pruned':
     case 'place-postponed':
@@ -72,6 +71,7 @@ function levelOf(event: Event): LogLevel {
     case 'object-published':
     case 'object-extracted':
     case 'object-removed':
+    case 'pruned':
       return 'info';
     case 'snapshot-published':
       return event.failed === 0 ? 'info' : 'warn';
@@ -86,8 +86,8 @@ function levelOf(event: Event): LogLevel {
     case 'referrer-refused':
     case 'rule-expired':
     case 'object-failed':
-      return 'warn';
     case 'prune-failed':
+      return 'warn';
     case 'message-refused':
     case 'run-late':
     case 'rule-failed':

@@ -142,8 +142,7 @@ async function looked(
   { always = false }: { readonly always?: boolean } = {},
 ): Promise<{ readonly changed: readonly NotDeleted[]; readonly unchanged: readonly Doomed[] }> {
   // other servers than Amazon's ignore conditions that they do not know
-  if (!always && bucket.dialect.takes.conditions && !bucket.dialect.isForeign)
-    return { changed: [], unchanged: items };
+  if (!always && bucket.dialect.takes.conditions && !bucket.dialect.isForeign) return { changed: [], unchanged: items };
   const changed = new Map<string, NotDeleted>();
   await forEachOf(
     items,

@@ -4,7 +4,14 @@ import type { Authorizer } from '../transport/authorization.ts';
 import { EcrAuthorizer, type EcrAuthorizerOptions } from './authorizer.ts';
 import { EcrClient, type EcrClientOptions } from './client.ts';
 import { EcrDeletions } from './deletions.ts';
-import { isArchived, listImages, readManifests, type EcrImage, type EcrImageId, type StoredManifest } from './images.ts';
+import {
+  isArchived,
+  listImages,
+  readManifests,
+  type EcrImage,
+  type EcrImageId,
+  type StoredManifest,
+} from './images.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { applySettings, createRepository, hasRepository, listRepositories, readSettings } from './repositories.ts';
 import type { RepositorySettings } from './repository-settings.ts';

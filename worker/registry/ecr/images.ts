@@ -82,7 +82,12 @@ export async function* readManifests(
       ...client.idOf(repository),
       imageIds: digests.slice(at, at + MANIFESTS_PER_CALL).map((imageDigest) => ({ imageDigest })),
       // all that ECR stores, so that it translates none
-      acceptedMediaTypes: [MEDIA_TYPE.ociIndex, MEDIA_TYPE.ociManifest, MEDIA_TYPE.dockerList, MEDIA_TYPE.dockerManifest],
+      acceptedMediaTypes: [
+        MEDIA_TYPE.ociIndex,
+        MEDIA_TYPE.ociManifest,
+        MEDIA_TYPE.dockerList,
+        MEDIA_TYPE.dockerManifest,
+      ],
     };
     const { images = [], failures = [] } = await client.call(
       what,

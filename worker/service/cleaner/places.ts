@@ -27,14 +27,27 @@ export async function placesAt(
   return [...folders].sort(compareStrings);
 }
 
-/** The archives of one folder that `placesAt` named. Without any when they are gone. */
-export async function readFolder(place: string, backends: Backends, options: OperationOptions): Promise<Inventory> {
+/** The archives of one folder that `placesAt` named for one of `at`. Without any when they are gone. */
+export async function readFolder(
+  place: string,
+  at: readonly string[],
+  backends: Backends,
+  options: OperationOptions,
+): Promise<Inventory> {
   const { bucket, key: folder } = parseS3(place);
   const base = `s3://${bucket}/`;
   // below the part that has no day in it
   const [whole = ''] = folder.split('{date}');
   const prefix = whole === folder ? (folder === '' ? '' : `${folder}/`) : whole;
   for await (const inventory of readArchiveInventories(backends.bucket(bucket), { base, prefix }, options))
-    if (inventory.place === place) return inventory;
+    if (inventory.place === place) return { ...inventory, repository: namedBelow(inventory.repository, place, at) };
   return { place, repository: folder, kind: 'archives', items: [], untags: false };
+}
+
+/** Where archives do not say which repository is theirs, it is called by its folder, below the prefix that the rule names. */
+function namedBelow(repository: string, place: string, at: readonly string[]): string {
+  if (repository !== parseS3(place).key) return repository;
+  const root = at.find((one) => `${place}/`.startsWith(one)) ?? '';
+  const below = `${place}/`.slice(root.length, -1);
+  return below === '' ? '.' : below;
 }
