@@ -369,7 +369,7 @@ describe('the alarm', () => {
       'SELECT SUM(RepositoryPullCount) FROM SCHEMA("AWS/ECR", RepositoryName) GROUP BY RepositoryName ORDER BY SUM() DESC',
     ]);
     const without = alarmsOf(Template.fromStack(stackOf('alarms: { pullsPerFiveMinutes: 0 }')));
-    expect(without.size).toBe(13); // neither that of backups, without a vault
+    expect(without.size).toBe(15); // neither that of backups, without a vault
     expect(without.has('transship-unusual-pulls')).toBe(false);
   });
 
