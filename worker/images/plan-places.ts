@@ -82,6 +82,6 @@ function archivesOf(text: string): Extract<PrunePlace, { kind: 'archives' }>['ro
   throw new Failure('INVALID', `${quote(text)} holds no archives: a backup is s3://bucket/prefix/ or a folder`);
 }
 
-function choosesByTag({ keepTags, keepSemver, deleteTags }: RepositoryPolicy): boolean {
+export function choosesByTag({ keepTags, keepSemver, deleteTags }: RepositoryPolicy): boolean {
   return keepTags !== undefined || keepSemver !== undefined || deleteTags !== undefined;
 }
