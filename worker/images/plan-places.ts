@@ -1,7 +1,7 @@
 import type { Digest } from '../oci/digest.ts';
 import type { Inventory } from '../retention/inventory.ts';
 import type { PrunePlan } from '../retention/plan.ts';
-import { comparePlan } from '../retention/plan-file.ts';
+import { comparePlan } from '../retention/compare-plan.ts';
 import { planPrune } from '../retention/plan-prune.ts';
 import type { RepositoryPolicy } from '../retention/policy.ts';
 import { Failure } from '../util/failure.ts';
@@ -43,7 +43,7 @@ export async function planPlaces(
     planPrune(found, request.policies, {
       nowMs: options.clock.now(),
       places: request.places,
-      maxDeletes: request.maxDeletes,
+      maxDeletes: request.reviewed === undefined ? request.maxDeletes : Number.MAX_SAFE_INTEGER,
       allowEmpty: request.allowEmpty,
       only: request.reviewed,
       ...(isUnbacked === undefined ? {} : { unbacked: ({ digest }) => isUnbacked(digest) }),

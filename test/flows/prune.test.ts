@@ -1,0 +1,111 @@
+import { afterAll, describe, expect, test } from 'vitest';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
+import { execute, type PruneResult } from '../../worker/images/prune.ts';
+import { planPlaces, type PlanRequest } from '../../worker/images/plan-places.ts';
+import { inventories } from '../../worker/images/inventories.ts';
+import { parsePrunePlace } from '../../worker/images/prune-places.ts';
+import { verify } from '../../worker/images/verify.ts';
+import type { PrunePlan } from '../../worker/retention/plan.ts';
+import type { Policy } from '../../worker/retention/policy.ts';
+import type { Inventory } from '../../worker/retention/inventory.ts';
+import { systemClock } from '../../worker/util/clock.ts';
+import { callEcr } from '../support/call-ecr.ts';
+import { makeImage, type MadeImage } from '../support/images.ts';
+import { openLab, type Session } from '../support/lab.ts';
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+const { ecr, registry } = lab.stack;
+const DAY_MS = 24 * 60 * 60 * 1000;
+
+/** A session `days` from now: what was pushed is so old then. */
+function later(days: number): Pick<Session, 'backends' | 'events'> & {
+  readonly options: Parameters<typeof execute>[2];
+} {
+  const { backends, events, options } = lab.session();
+  const clock = { ...systemClock, now: () => Date.now() + days * DAY_MS };
+  return { backends, events, options: { report: options.report, clock } };
+}
+
+async function plan(place: string, policy: Policy, more: Partial<PlanRequest> = {}): Promise<PrunePlan> {
+  const { backends, options } = later(10);
+  return planPlaces({ places: [place], policies: [{ repositories: ['*'], ...policy }], ...more }, backends, options);
+}
+
+async function carryOut(planned: PrunePlan): Promise<PruneResult> {
+  const { backends, options } = later(10);
+  return execute(planned, backends, options);
+}
+
+async function readAll(place: string): Promise<readonly Inventory[]> {
+  const { backends, options } = later(10);
+  return Array.fromAsync(inventories([parsePrunePlace(place)], backends, options));
+}
+
+const idsOf = (all: readonly Inventory[]): readonly string[] =>
+  all.flatMap(({ items }) => items.map(({ id }) => id)).sort();
+const doomedIn = ({ repositories }: PrunePlan): readonly string[] =>
+  repositories.flatMap(({ items }) => items.flatMap(({ id, action }) => (action === 'delete' ? [id] : []))).sort();
+
+async function pushed(
+  where: LocalRegistry,
+  repository: string,
+  seeds: readonly number[],
+): Promise<readonly MadeImage[]> {
+  const images: MadeImage[] = [];
+  for (const seed of seeds) {
+    const image = await makeImage({ seed, signed: true, tag: `v${seed}`, layers: [300, 400] });
+    await lab.push(image, where, repository);
+    images.push(image);
+  }
+  return images;
+}
+
+async function expectWhole(where: LocalRegistry, repository: string, tags: readonly string[]): Promise<void> {
+  const { backends, options } = lab.session();
+  for (const tag of tags) {
+    const at = `docker://${where.registryHost}/${repository}:${tag}`;
+    const [result] = await verify({ at, deep: true }, backends, options);
+    expect(result).toMatchObject({ faults: [], manifests: 8 });
+  }
+}
+
+describe('prune of ECR', () => {
+  test('deletes exactly what its plan names, with children and signatures, and nothing the second time', async () => {
+    const repository = 'prune/app';
+    const place = `${ecr.registryHost}/${repository}`;
+    await pushed(ecr, repository, [1, 2, 3, 4]);
+    // a tag that moves leaves its image without one
+    await lab.push(
+      await makeImage({ seed: 9, tag: 'v3', layers: [300, 400], platforms: ['linux/amd64'] }),
+      ecr,
+      repository,
+    );
+    const before = await readAll(place);
+    const planned = await plan(place, { keepLast: 2, untaggedAfterDays: 1 });
+    expect(planned.repositories.map(({ refused }) => refused)).toEqual([undefined]);
+    const result = await carryOut(planned);
+    expect(result).toMatchObject({ gone: 0, failures: [], deleted: doomedIn(planned).length });
+    const after = await readAll(place);
+    expect(idsOf(after)).toEqual(idsOf(before).filter((id) => !doomedIn(planned).includes(id)));
+    // two images with eight manifests each, and the one without a tag with its eight
+    expect(result.deleted).toBe(24);
+    await expectWhole(ecr, repository, ['v4']);
+    expect(doomedIn(await plan(place, { keepLast: 2, untaggedAfterDays: 1 }))).toEqual([]);
+  });
+});
+
+describe('prune of a registry', () => {
+  test('deletes images by digest, with what only they lead to', async () => {
+    const repository = 'prune/plain';
+    const place = `${registry.registryHost}/${repository}`;
+    await pushed(registry, repository, [1, 2, 3]);
+    const before = await readAll(place);
+    expect(before[0]?.items.length).toBe(24);
+    const planned = await plan(place, { deleteTags: ['v1', 'v2'] });
+    const result = await carryOut(planned);
+    expect(result).toMatchObject({ deleted: 16, failures: [], gone: 0 });
+    expect(idsOf(await readAll(place))).toEqual(idsOf(before).filter((id) => !doomedIn(planned).includes(id)));
+    await expectWhole(registry, repository, ['v3']);
+  });
+});
