@@ -1,5 +1,7 @@
+import { ListObjectVersionsCommand } from '@aws-sdk/client-s3';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
+import { backup } from '../../worker/images/backup.ts';
 import { execute, type PruneResult } from '../../worker/images/prune.ts';
 import { planPlaces, type PlanRequest } from '../../worker/images/plan-places.ts';
 import { inventories } from '../../worker/images/inventories.ts';
@@ -10,12 +12,15 @@ import type { Policy } from '../../worker/retention/policy.ts';
 import type { Inventory } from '../../worker/retention/inventory.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import { callEcr } from '../support/call-ecr.ts';
+import { clientOf } from '../support/local-s3.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab, type Session } from '../support/lab.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
-const { ecr, registry } = lab.stack;
+const { ecr, registry, bucket } = lab.stack;
+const client = clientOf(lab.stack.s3);
+afterAll(() => client.destroy());
 const DAY_MS = 24 * 60 * 60 * 1000;
 
 /** A session `days` from now: what was pushed is so old then. */
@@ -107,5 +112,70 @@ describe('prune of a registry', () => {
     expect(result).toMatchObject({ deleted: 16, failures: [], gone: 0 });
     expect(idsOf(await readAll(place))).toEqual(idsOf(before).filter((id) => !doomedIn(planned).includes(id)));
     await expectWhole(registry, repository, ['v3']);
+  });
+});
+
+describe('prune of archives', () => {
+  /** Archives of one image under keys of several days, as backups with `{date}` leave them. */
+  async function archived(prefix: string, dates: readonly string[], tag = 'v1'): Promise<void> {
+    const repository = `prune/${prefix}`;
+    const image = await makeImage({ seed: 5, tag, layers: [300], platforms: ['linux/amd64'] });
+    await lab.push(image, ecr, repository);
+    for (const date of dates) {
+      const session = lab.session();
+      const to = `s3://${bucket}/${prefix}/${date}/{repository}/{tag}.tar`;
+      await backup(
+        { from: `docker://${ecr.registryHost}/${repository}:${tag}`, to },
+        session.backends,
+        session.options,
+      );
+    }
+  }
+
+  const keys = async (prefix: string): Promise<readonly string[]> =>
+    Array.fromAsync(lab.session().backends.bucket(bucket).list(prefix), ({ key }) => key);
+
+  test('counts the backups of one image over the folders of their days, and hides what it deletes behind a marker', async () => {
+    await archived('dated', ['2026-11-01', '2026-11-02', '2026-11-03']);
+    const planned = await plan(`s3://${bucket}/dated/`, { keepLast: 1 });
+    expect(planned.repositories).toHaveLength(1);
+    expect(planned.repositories[0]).toMatchObject({
+      place: `s3://${bucket}/dated/{date}/prune/dated`,
+      kind: 'archives',
+    });
+    // with each archive its settings, of which nothing is left to restore
+    expect(doomedIn(planned)).toHaveLength(4);
+    expect(await carryOut(planned)).toMatchObject({ deleted: 4, gone: 0, failures: [] });
+    const left = await keys('dated/');
+    expect(left.filter((key) => key.endsWith('.tar'))).toHaveLength(1);
+    expect(left.filter((key) => key.endsWith('repository.json'))).toHaveLength(1);
+    const { DeleteMarkers = [] } = await client.send(
+      new ListObjectVersionsCommand({ Bucket: bucket, Prefix: 'dated/' }),
+    );
+    expect(DeleteMarkers).toHaveLength(4);
+    expect(doomedIn(await plan(`s3://${bucket}/dated/`, { keepLast: 1 }))).toEqual([]);
+  });
+
+  test('keeps an archive that was written again since the plan, and deletes the others', async () => {
+    await archived('rewritten', ['2026-11-01', '2026-11-02', '2026-11-03']);
+    const planned = await plan(`s3://${bucket}/rewritten/`, { keepLast: 1 });
+    const [changed = ''] = doomedIn(planned).filter((id) => id.endsWith('.tar'));
+    await lab.session().backends.bucket(bucket).write(changed, Buffer.from('another backup'));
+    const result = await carryOut(planned);
+    // the settings beside it stay too
+    expect(result).toMatchObject({ deleted: 2 });
+    expect(result.failures.map(({ failure }) => failure.code)).toEqual(['CONFLICT', 'CONFLICT']);
+    expect(await keys('rewritten/')).toContain(changed);
+  });
+
+  test('keeps the newest backup of each image whatever the policy, and reads no archive', async () => {
+    await archived('newest', ['a']);
+    const before = lab.stack.s3.requests.length;
+    const planned = await plan(`s3://${bucket}/newest/`, { keepDays: 1 });
+    const asked = lab.stack.s3.requests.slice(before).map(({ operation }) => operation);
+    expect(asked).toEqual(['ListObjectsV2', 'HeadObject']);
+    expect(doomedIn(planned)).toEqual([]);
+    const reasons = planned.repositories.flatMap(({ items }) => items.map(({ reason }) => reason));
+    expect(reasons).toContain(`newest good backup of ${ecr.registryHost}/prune/newest:v1`);
   });
 });
