@@ -179,3 +179,59 @@ describe('prune of archives', () => {
     expect(reasons).toContain(`newest good backup of ${ecr.registryHost}/prune/newest:v1`);
   });
 });
+
+describe('prune of tags', () => {
+  /** An image with the tags `v1` and `pr-7`. */
+  async function twice(where: LocalRegistry, repository: string): Promise<MadeImage> {
+    const image = await makeImage({ seed: 7, layers: [300] });
+    await lab.push(image, where, repository);
+    await lab.push({ ...image, root: { ...image.root, tags: ['pr-7'] } }, where, repository);
+    return image;
+  }
+
+  const tagsOf = async (where: LocalRegistry, repository: string): Promise<readonly string[]> =>
+    (await Array.fromAsync(lab.view(where, repository).tags())).sort();
+
+  test.each([
+    ['ECR', async () => ecr],
+    ['a registry', async () => registry],
+  ] as const)('removes a tag in %s from an image that keeps another', async (_, open) => {
+    const where = await open();
+    await twice(where, 'tags/app');
+    const planned = await plan(`${where.registryHost}/tags/app`, { deleteTags: ['pr-*'] });
+    expect(planned.totals).toMatchObject({ delete: 0, untag: 1 });
+    expect(await carryOut(planned)).toMatchObject({ deleted: 0, untagged: 1, failures: [] });
+    expect(await tagsOf(where, 'tags/app')).toEqual(['v1']);
+    expect(await carryOut(planned)).toMatchObject({ untagged: 0, gone: 1, failures: [] });
+  });
+
+  test.each([
+    ['refuses tags', 'digests', /tags alone cannot be deleted there$/],
+    ['deletes the image with a tag', 'images', /put back as v1; tags alone cannot be deleted there$/],
+    ['deletes nothing', 'none', /tags alone cannot be deleted there$/],
+  ] as const)('leaves the image whole in a registry that %s', async (_, deletes, message) => {
+    const where = await lab.registry({ mode: 'oci', deletes });
+    const image = await twice(where, 'app');
+    const { failures } = await carryOut(await plan(`${where.registryHost}/app`, { deleteTags: ['pr-*'] }));
+    expect(failures).toHaveLength(1);
+    expect(failures[0]?.failure).toMatchObject({ code: 'UNSUPPORTED' });
+    expect(failures[0]?.failure.message).toMatch(message);
+    const { backends, options } = lab.session();
+    const at = `docker://${where.registryHost}/app:v1`;
+    expect(await verify({ at, deep: true }, backends, options)).toMatchObject([
+      { digest: image.root.descriptor.digest, faults: [] },
+    ]);
+  });
+
+  test('asks a registry that does not allow deleting once, and says what to do', async () => {
+    const where = await lab.registry({ mode: 'oci', deletes: 'none' });
+    await pushed(where, 'app', [1, 2, 3]);
+    const planned = await plan(`${where.registryHost}/app`, { deleteTags: ['v1', 'v2'] });
+    const before = where.requests.length;
+    const { deleted, failures } = await carryOut(planned);
+    expect(deleted).toBe(0);
+    expect(failures.map(({ id, failure }) => [id, failure.code])).toEqual([[undefined, 'UNSUPPORTED']]);
+    expect(failures[0]?.failure.message).toContain('REGISTRY_STORAGE_DELETE_ENABLED=true');
+    expect(where.requests.slice(before).filter(({ method }) => method === 'DELETE')).toHaveLength(1);
+  });
+});

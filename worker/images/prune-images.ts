@@ -72,7 +72,10 @@ async function removeTags(
     else if (there.length === going.length)
       // with its last tag an image is deleted, or can no longer be found
       outcomes.failed(item.id, stays(plan, item.id, 'the tag that was to stay is gone'));
-    else wanted.push({ item, tags: going.map((tag) => ({ tag, digest })) });
+    else {
+      const others = there.filter((tag) => !going.includes(tag));
+      wanted.push({ item, tags: going.map((tag) => ({ tag, digest, others })) });
+    }
   }
   for (let at = 0; at < wanted.length; at += BATCH) {
     checkAborted(options);
