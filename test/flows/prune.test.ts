@@ -7,6 +7,10 @@ import { planPlaces, type PlanRequest } from '../../worker/images/plan-places.ts
 import { inventories } from '../../worker/images/inventories.ts';
 import { parsePrunePlace } from '../../worker/images/prune-places.ts';
 import { verify } from '../../worker/images/verify.ts';
+import type { Deletions, NotDeleted } from '../../worker/images/deletions.ts';
+import { formatPlan, readPlan } from '../../worker/retention/plan-file.ts';
+import { append } from '../../worker/util/lists.ts';
+import { CrashPoints } from '../support/crash.ts';
 import type { PrunePlan } from '../../worker/retention/plan.ts';
 import type { Policy } from '../../worker/retention/policy.ts';
 import type { Inventory } from '../../worker/retention/inventory.ts';
@@ -66,12 +70,17 @@ async function pushed(
   return images;
 }
 
-async function expectWhole(where: LocalRegistry, repository: string, tags: readonly string[]): Promise<void> {
+async function expectWhole(
+  where: LocalRegistry,
+  repository: string,
+  tags: readonly string[],
+  manifests = 8,
+): Promise<void> {
   const { backends, options } = lab.session();
   for (const tag of tags) {
     const at = `docker://${where.registryHost}/${repository}:${tag}`;
     const [result] = await verify({ at, deep: true }, backends, options);
-    expect(result).toMatchObject({ faults: [], manifests: 8 });
+    expect(result).toMatchObject({ faults: [], manifests });
   }
 }
 
@@ -233,5 +242,59 @@ describe('prune of tags', () => {
     expect(failures.map(({ id, failure }) => [id, failure.code])).toEqual([[undefined, 'UNSUPPORTED']]);
     expect(failures[0]?.failure.message).toContain('REGISTRY_STORAGE_DELETE_ENABLED=true');
     expect(where.requests.slice(before).filter(({ method }) => method === 'DELETE')).toHaveLength(1);
+  });
+});
+
+describe('a prune that is killed', () => {
+  /** A life that may be killed at any deletion, before it happens or after it did. Returns whether it died, and how many points it passed. */
+  async function life(planned: PrunePlan, at: number): Promise<{ readonly died: boolean; readonly points: number }> {
+    const { backends, options } = later(10);
+    const points = new CrashPoints(at);
+    const each = async <T>(items: readonly T[], one: (item: T) => Promise<readonly NotDeleted[]>) => {
+      const all: NotDeleted[] = [];
+      for (const item of items) {
+        points.point();
+        append(all, await one(item));
+        points.point();
+      }
+      return all;
+    };
+    const deletions: Deletions = {
+      ...backends.deletions,
+      images: (host, repository) => {
+        const inner = backends.deletions.images(host, repository);
+        return {
+          deleteImages: async (digests) => each(digests, async (digest) => inner.deleteImages([digest])),
+          removeTags: async (tags) => each(tags, async (tag) => inner.removeTags([tag])),
+        };
+      },
+    };
+    const { failures } = await execute(planned, { ...backends, deletions }, options);
+    return { died: failures.some(({ failure }) => failure.code === 'BUG'), points: points.count };
+  }
+
+  test.each([
+    ['ECR', ecr],
+    ['a registry', registry],
+  ] as const)('at any deletion in %s goes on by its reviewed plan, and ends as if it had not', async (_, where) => {
+    const policy = { deleteTags: ['v1', 'pr-*'], untaggedAfterDays: 1 };
+    const kept = await makeImage({ seed: 2, tag: 'v2', layers: [300], platforms: ['linux/amd64'] });
+    let alive = false;
+    for (let at = 1; !alive; at++) {
+      const repository = `killed/${at}`;
+      const place = `${where.registryHost}/${repository}`;
+      await pushed(where, repository, [1]);
+      for (const tags of [['v2'], ['pr-2']])
+        await lab.push({ ...kept, root: { ...kept.root, tags } }, where, repository);
+      const reviewed = readPlan(formatPlan(await plan(place, policy)));
+      const stays = idsOf(await readAll(place)).filter((id) => !doomedIn(reviewed).includes(id));
+      const first = await life(reviewed, at);
+      alive = !first.died;
+      const again = await plan(place, policy, { reviewed });
+      expect((await life(again, Infinity)).died, `killed at ${at}`).toBe(false);
+      expect(idsOf(await readAll(place)), `killed at ${at}`).toEqual(stays);
+      if (alive) expect(first.points).toBe(2 * 9);
+    }
+    await expectWhole(where, 'killed/7', ['v2'], 1);
   });
 });
