@@ -127,3 +127,227 @@ describe('a Cleaner', () => {
     expect(await runOf(t, 'clean')).toMatchObject({ trigger: 'request', jobs: { skipped: 3, failed: 0 } });
   });
 });
+
+describe('limits of a rule', () => {
+  test('hold over all its repositories, and a dry run deletes nothing', async () => {
+    for (const name of ['limit/a', 'limit/b']) await push(ecr, name, ['x1', 'x2', 'x3', 'keep']);
+    const rule = (more: string): string => `
+  - name: clean
+    prune: { at: "${ecr.registryHost}/limit/*", deleteTags: [x*], ${more} }
+`;
+    const t = await service(rule('maxDeletes: 4, dryRun: true'));
+    const events: Event[] = [];
+    expect(await clean(t, { events })).toMatchObject({ places: { skipped: 2 } });
+    expect(of(events, 'prune-planned')).toHaveLength(6);
+    expect(of(events, 'pruned')).toEqual([]);
+    await t.state.rules.remove('clean', 1);
+    await applied(t, rule('maxDeletes: 4'));
+    await t.clock.advance(DAY_MS);
+    // the Cleaner has time for one repository, and goes on in the next pass
+    let asked = 0;
+    const clock = { ...t.clock, now: () => t.clock.now() + (asked++ > 3 ? 1000 : 0) };
+    events.length = 0;
+    expect(await clean(t, { events, clock, untilMs: t.clock.now() + 500 })).toMatchObject({ begun: 1, open: 1 });
+    const first = of(events, 'pruned').length;
+    expect(first).toBeLessThan(4);
+    expect(await clean(t, { events })).toMatchObject({ begun: 0, open: 0 });
+    expect(of(events, 'pruned')).toHaveLength(4);
+    expect(of(events, 'place-pruned').at(-1)).toMatchObject({ left: 2 });
+    await t.clock.advance(DAY_MS);
+    expect(await clean(t, { events })).toMatchObject({ begun: 1 });
+    expect(of(events, 'pruned')).toHaveLength(6);
+    expect(await tagsIn(ecr, 'limit/b')).toEqual(['keep']);
+  });
+
+  test('what has no backup by the state, or one that was changed since, stays', async () => {
+    const repository = 'backed/app';
+    await push(ecr, repository, ['none', 'good', 'overwritten', 'keep']);
+    const t = await service(`
+  - name: nightly
+    backup: { from: ${ecr.registryHost}/backed/*, to: "s3://${bucket}/backed/" }
+    schedule: "0 5 * * *"
+  - name: clean
+    prune: { at: ${ecr.registryHost}/backed/*, keepTags: [keep], keepDays: 1, requireBackup: "s3://${bucket}/backed/" }
+`);
+    const { backends } = lab.session();
+    const archive = (tag: string): string => `s3://${bucket}/backed/us-east-1/${repository}/${tag}.tar`;
+    const jobs = ['good', 'overwritten'].map((tag) => ({
+      kind: 'backup' as const,
+      from: at(ecr, repository, tag),
+      to: [archive(tag)],
+    }));
+    await t.enqueue(...jobs);
+    await t.worker(backends).drain();
+    await backends.bucket(bucket).write(`backed/us-east-1/${repository}/overwritten.tar`, Buffer.from('not that'));
+    const events: Event[] = [];
+    expect(await clean(t, { events })).toMatchObject({ places: { done: 1, failed: 0 } });
+    expect(await tagsIn(ecr, repository)).toEqual(['keep', 'none', 'overwritten']);
+    expect(of(events, 'pruned')).toMatchObject([{ tags: ['good'], reason: 'older than 1 day' }]);
+  });
+});
+
+describe('a Cleaner beside workers', () => {
+  const rule = (place: string): string => `
+  - name: clean
+    prune: { at: "${place}", deleteTags: [x*], untaggedAfterDays: 1 }
+`;
+
+  test('keeps what a waiting copy names and the last snapshot, and deletes the rest', async () => {
+    await push(ecr, 'waiting/app', ['x1', 'x2', 'x3', 'latest', 'keep']);
+    const t = await service(`${rule(`${ecr.registryHost}/waiting/*`)}
+  - name: files
+    publish: { from: "s3://${bucket}/files/", to: ${ecr.registryHost}/waiting/app }
+    schedule: "0 5 1 1 *"
+`);
+    await t.enqueue(mirrorJob(at(ecr, 'waiting/app', 'x1'), at(otherEcr, 'waiting/copy', 'x1')));
+    expect(await clean(t)).toMatchObject({ places: { done: 1 } });
+    expect(await tagsIn(ecr, 'waiting/app')).toEqual(['keep', 'latest', 'x1']);
+    // the copy is done by the next run
+    await t.worker(lab.session().backends).drain();
+    await t.clock.advance(DAY_MS);
+    await clean(t);
+    expect(await tagsIn(ecr, 'waiting/app')).toEqual(['keep', 'latest']);
+  });
+
+  test('waits while a copy is writing to a repository, by its job or by its lease, and goes on in a later pass', async () => {
+    await push(ecr, 'written/app', ['x1', 'keep']);
+    const t = await service(rule(`${ecr.registryHost}/written/*`));
+    const run = await t.enqueue(mirrorJob(at(otherEcr, 'from/app', 'v1'), at(ecr, 'written/app', 'v1')));
+    const [body = ''] = t.queue.bodies;
+    const message = parseMessage(body);
+    if (message.type !== 'job') throw new Error('no job');
+    await t.state.runs.startJob(run, message.job.id);
+    const events: Event[] = [];
+    expect(await clean(t, { events })).toMatchObject({ begun: 1, open: 1, places: { postponed: 1 } });
+    await t.state.runs.endJob(run, message.job.id, { state: 'done' });
+    {
+      await using lease = await t.state.destinations.lock(destinationKey(at(ecr, 'written/app', 'v2')), 60);
+      expect(lease).toBeDefined();
+      expect(await clean(t, { events })).toMatchObject({ begun: 0, open: 1, places: { postponed: 1 } });
+    }
+    expect(of(events, 'pruned')).toEqual([]);
+    expect(of(events, 'place-postponed')).toMatchObject([
+      { message: 'a copy is writing to it' },
+      { message: 'a copy is writing to it' },
+    ]);
+    expect(await clean(t, { events })).toMatchObject({ open: 0, places: { done: 1 } });
+    expect(await tagsIn(ecr, 'written/app')).toEqual(['keep']);
+  });
+
+  test('is not joined by a worker at a repository: the job comes back, and no attempt is counted', async () => {
+    await push(ecr, 'locked/app', ['v1']);
+    const t = await service(rule(`${ecr.registryHost}/locked/*`));
+    const run = await t.enqueue(mirrorJob(at(ecr, 'locked/app'), at(otherEcr, 'locked/copy')));
+    const worker = t.worker(lab.session().backends);
+    {
+      await using lock = await t.state.lock(pruneLock(`${ecr.registryHost}/locked/app`), 60);
+      expect(lock).toBeDefined();
+      expect(await worker.next()).toMatchObject({ outcome: { type: 'again' } });
+      expect(await t.run(run)).toMatchObject({ jobs: { waiting: 1, running: 0 } });
+      const handedBack = `a Cleaner is deleting from ${ecr.registryHost}/locked/app`;
+      expect(of(t.events, 'job-handed-back').map(({ message }) => message)).toEqual([handedBack]);
+    }
+    await worker.drain();
+    expect(await t.run(run)).toMatchObject({ jobs: { done: 1 } });
+  });
+
+  test('one of the two sees the other, however their requests interleave', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.scheduler(), fc.boolean(), async (s, isKnown) => {
+        const t = testService();
+        const job = mirrorJob(at(ecr, 'race/a'), at(otherEcr, 'race/b'));
+        const run = await t.enqueue(job);
+        const message = parseMessage(t.queue.bodies[0] ?? '');
+        if (message.type !== 'job') throw new Error('no job');
+        const { job: sent } = message;
+        const state = stateOver(slowTable(t.table, async () => s.schedule(Promise.resolve())), t.clock);
+        const jobs = new OpenJobs(state.runs, () => true, t.clock);
+        const place = `${otherEcr.registryHost}/race/b`;
+        if (isKnown) await s.waitFor(jobs.at(place, {}));
+        const worker = async (): Promise<boolean> => {
+          await state.runs.startJob(run, sent.id);
+          return (await prunedPlace(sent, state, {})) === undefined;
+        };
+        const cleaner = async (): Promise<boolean> => {
+          const lock = await state.lock(pruneLock(place), 60);
+          return lock !== undefined && !isWrittenNow(await jobs.at(place, {}));
+        };
+        const [copies, deletes] = await s.waitFor(Promise.all([worker(), cleaner()]));
+        expect(copies && deletes).toBe(false);
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+describe('Cleaners that are killed, and two at once', () => {
+  const names = (count: number): readonly string[] => Array.from({ length: count }, (_, i) => `x${i}`);
+
+  test('delete the same in the end as one that lives', async () => {
+    let repositories = 0;
+    /** What is left after a Cleaner that is killed at its n-th write or deletion, and as many more as it takes. */
+    const left = async (offset: number): Promise<{ readonly tags: readonly string[]; readonly points: number }> => {
+      const repository = `killed/r${++repositories}`;
+      await push(ecr, repository, ['x1', 'x2', 'keep'], 7);
+      const t = await service(`
+  - name: clean
+    prune: { at: ${ecr.registryHost}/${repository}, deleteTags: [x*], maxDeletes: 9 }
+`);
+      const points = new CrashPoints(offset);
+      const backends = lab.session().backends;
+      const mortal: DeletingBackends = {
+        ...backends,
+        deletions: {
+          ...backends.deletions,
+          images: (host, name) => {
+            const inner = backends.deletions.images(host, name);
+            return {
+              deleteImages: async (digests, options) => {
+                points.point();
+                const result = await inner.deleteImages(digests, options);
+                points.point();
+                return result;
+              },
+              removeTags: async (tags, options) => inner.removeTags(tags, options),
+            };
+          },
+        },
+      };
+      const { table } = crashingTable(t.table, points);
+      const died = await crashed(clean(t, { state: stateOver(table, t.clock), backends: mortal }).then(() => points.alive()));
+      expect(died).toBe(offset !== Infinity);
+      // what the dead held is free by then
+      await t.clock.advance(3 * 60_000);
+      const next = await clean(t);
+      expect(next).toMatchObject({ failed: 0, open: 0, places: { failed: 0, postponed: 0 } });
+      const run = await runOf(t, 'clean');
+      expect(run.endedAtMs).toBeDefined();
+      expect(run.jobs).toMatchObject({ waiting: 0, running: 0, failed: 0 });
+      return { tags: await tagsIn(ecr, repository), points: points.count };
+    };
+    const { tags, points } = await left(Infinity);
+    expect(tags).toEqual(['keep']);
+    expect(points).toBeGreaterThan(20);
+    for (let offset = 1; offset <= points; offset += 3) expect(await left(offset), `at ${offset}`).toMatchObject({ tags });
+  });
+
+  test('share the rules, and delete nothing twice', async () => {
+    for (const name of ['both/a', 'both/b']) await push(ecr, name, [...names(3), 'keep']);
+    const rules = ['a', 'b']
+      .map((name) => `
+  - name: clean-${name}
+    prune: { at: ${ecr.registryHost}/both/${name}, deleteTags: [x*] }
+`)
+      .join('');
+    const t = await service(rules);
+    const events: Event[] = [];
+    const results = await Promise.all([clean(t, { events }), clean(t, { events }), clean(t, { events })]);
+    expect(results.map(({ failed, places }) => failed + places.failed)).toEqual([0, 0, 0]);
+    await clean(t, { events });
+    const gone = of(events, 'pruned').map(({ place, id }) => `${place} ${id}`);
+    expect(gone).toHaveLength(6);
+    expect(new Set(gone).size).toBe(6);
+    expect(of(events, 'prune-failed')).toEqual([]);
+    for (const name of ['both/a', 'both/b']) expect(await tagsIn(ecr, name)).toEqual(['keep']);
+  });
+});
