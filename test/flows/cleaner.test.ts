@@ -1,4 +1,3 @@
-import * as fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import type { DeletingBackends } from '../../worker/images/deletions.ts';
@@ -12,7 +11,7 @@ import { runCleaner, type CleanOptions, type CleanResult } from '../../worker/se
 import { prunedPlace, pruneLock } from '../../worker/service/place-uses.ts';
 import { enqueueRule } from '../../worker/service/admin/enqueue.ts';
 import { statusOfRules } from '../../worker/service/admin/status.ts';
-import { parseMessage } from '../../worker/queue/job.ts';
+import { parseMessage, type Job } from '../../worker/queue/job.ts';
 import type { Run, StateStore } from '../../worker/state/state.ts';
 import { stateOver } from '../../worker/state/store.ts';
 import type { Event } from '../../worker/util/events.ts';
@@ -75,6 +74,12 @@ async function runOf(t: TestService, rule: string): Promise<Run> {
   const [run] = await t.state.runs.list({ rule, limit: 1 });
   if (run === undefined) throw new Error(`rule ${rule} has no run`);
   return run;
+}
+
+function jobIn(body = ''): Job {
+  const message = parseMessage(body);
+  if (message.type !== 'job') throw new Error('no job');
+  return message.job;
 }
 
 const of = <T extends Event['type']>(events: readonly Event[], type: T): readonly Extract<Event, { type: T }>[] =>
@@ -213,13 +218,11 @@ describe('a Cleaner beside workers', () => {
     await push(ecr, 'written/app', ['x1', 'keep']);
     const t = await service(rule(`${ecr.registryHost}/written/*`));
     const run = await t.enqueue(mirrorJob(at(otherEcr, 'from/app', 'v1'), at(ecr, 'written/app', 'v1')));
-    const [body = ''] = t.queue.bodies;
-    const message = parseMessage(body);
-    if (message.type !== 'job') throw new Error('no job');
-    await t.state.runs.startJob(run, message.job.id);
+    const job = jobIn(t.queue.bodies[0]);
+    await t.state.runs.startJob(run, job.id);
     const events: Event[] = [];
     expect(await clean(t, { events })).toMatchObject({ begun: 1, open: 1, places: { postponed: 1 } });
-    await t.state.runs.endJob(run, message.job.id, { state: 'done' });
+    await t.state.runs.endJob(run, job.id, { state: 'done' });
     {
       await using lease = await t.state.destinations.lock(destinationKey(at(ecr, 'written/app', 'v2')), 60);
       expect(lease).toBeDefined();
@@ -251,33 +254,49 @@ describe('a Cleaner beside workers', () => {
     expect(await t.run(run)).toMatchObject({ jobs: { done: 1 } });
   });
 
-  test('one of the two sees the other, however their requests interleave', async () => {
-    await fc.assert(
-      fc.asyncProperty(fc.scheduler(), fc.boolean(), async (s, isKnown) => {
+  test.each([['worker'], ['Cleaner']])(
+    'one of the two sees the other, wherever the %s pauses while the other goes through',
+    async (paused) => {
+      for (let pauseAt = 0, isPaused = true; isPaused; pauseAt++) {
         const t = testService();
-        const job = mirrorJob(at(ecr, 'race/a'), at(otherEcr, 'race/b'));
-        const run = await t.enqueue(job);
-        const message = parseMessage(t.queue.bodies[0] ?? '');
-        if (message.type !== 'job') throw new Error('no job');
-        const { job: sent } = message;
-        const state = stateOver(slowTable(t.table, async () => s.schedule(Promise.resolve())), t.clock);
-        const jobs = new OpenJobs(state.runs, () => true, t.clock);
+        const run = await t.enqueue(mirrorJob(at(ecr, 'race/a'), at(otherEcr, 'race/b')));
+        const sent = jobIn(t.queue.bodies[0]);
         const place = `${otherEcr.registryHost}/race/b`;
-        if (isKnown) await s.waitFor(jobs.at(place, {}));
-        const worker = async (): Promise<boolean> => {
+        const reached = Promise.withResolvers<void>();
+        const gate = Promise.withResolvers<void>();
+        let waits = 0;
+        const pausing = slowTable(t.table, async () => {
+          if (waits++ !== pauseAt) return;
+          reached.resolve();
+          await gate.promise;
+        });
+        const stateOf = (who: string): StateStore => (who === paused ? stateOver(pausing, t.clock) : t.state);
+        const copies = async (state: StateStore): Promise<boolean> => {
           await state.runs.startJob(run, sent.id);
           return (await prunedPlace(sent, state, {})) === undefined;
         };
-        const cleaner = async (): Promise<boolean> => {
+        const deletes = async (state: StateStore, jobs: OpenJobs): Promise<boolean> => {
           const lock = await state.lock(pruneLock(place), 60);
           return lock !== undefined && !isWrittenNow(await jobs.at(place, {}));
         };
-        const [copies, deletes] = await s.waitFor(Promise.all([worker(), cleaner()]));
-        expect(copies && deletes).toBe(false);
-      }),
-      { numRuns: 60 },
-    );
-  });
+        // it has seen the job before, as one that waits
+        const jobs = new OpenJobs(stateOf('Cleaner').runs, () => true, t.clock);
+        const before = waits;
+        waits = Infinity;
+        await jobs.at(place, {});
+        waits = before;
+        const work = async (): Promise<boolean> => copies(stateOf('worker'));
+        const clear = async (): Promise<boolean> => deletes(stateOf('Cleaner'), jobs);
+        const [first, second] = paused === 'worker' ? [work, clear] : [clear, work];
+        const one = first();
+        await Promise.race([reached.promise, one]);
+        const other = await second();
+        isPaused = waits > pauseAt;
+        gate.resolve();
+        expect((await one) && other, `paused at ${pauseAt}`).toBe(false);
+      }
+    },
+  );
 });
 
 describe('Cleaners that are killed, and two at once', () => {
