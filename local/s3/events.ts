@@ -8,8 +8,8 @@ export interface S3EventOrigin {
 }
 
 /**
- * What Amazon EventBridge tells of a change of an object, as JSON; undefined for changes of other things, and of what is said about an
- * object. `before` is the version that the change replaces.
+ * What Amazon EventBridge tells of a change of an object, as JSON, without who asked for it and how; undefined for changes of other things,
+ * and of what is said about an object. `before` is the version that the change replaces.
  * https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
  */
 export function objectEvent(
@@ -41,16 +41,15 @@ function detailOf(
   if (change.type === 'version-removed') {
     const { bucket, key, versionId } = change;
     const object = { key, 'version-id': versionId };
-    return { type: 'Object Deleted', bucket, object, reason: 'DeleteObject', 'deletion-type': 'Permanently Deleted' };
+    return { type: 'Object Deleted', bucket, object, 'deletion-type': 'Permanently Deleted' };
   }
   if (change.type !== 'version') return undefined;
   const { bucket, key, version } = change;
   const object = { key, 'version-id': version.versionId };
   if (version.kind === 'marker')
-    return { type: 'Object Deleted', bucket, object, reason: 'DeleteObject', 'deletion-type': 'Delete Marker Created' };
+    return { type: 'Object Deleted', bucket, object, 'deletion-type': 'Delete Marker Created' };
   // the same version with other tags or another lock
   if (before?.order === version.order) return undefined;
-  const { bytes: size, etag, parts } = version;
-  const reason = parts === undefined ? 'PutObject' : 'CompleteMultipartUpload';
-  return { type: 'Object Created', bucket, object: { ...object, size, etag }, reason };
+  const { bytes: size, etag } = version;
+  return { type: 'Object Created', bucket, object: { ...object, size, etag } };
 }

@@ -1,16 +1,23 @@
 // Rules that publish, through planner, queue, workers and state, over the embedded S3 and ECR.
 import assert from 'node:assert/strict';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
+import { connectService } from '../../worker/main/wire.ts';
+import { readSettings } from '../../worker/main/settings.ts';
+import { consume } from '../../worker/queue/consume.ts';
 import type { Message, Queue } from '../../worker/queue/queue.ts';
 import { formatRule } from '../../worker/rules/config.ts';
 import { publishedAt } from '../../worker/rules/destinations.ts';
 import type { PublishRule } from '../../worker/rules/rule.ts';
+import { openBackendPool } from '../../worker/service/backend-pool.ts';
 import { status } from '../../worker/service/admin/status.ts';
 import { redrive } from '../../worker/service/admin/redrive.ts';
 import { enqueueRule } from '../../worker/service/admin/enqueue.ts';
 import { gatherObject } from '../../worker/service/planner/push-event.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
+import { work } from '../../worker/service/worker/work.ts';
 import type { Run } from '../../worker/state/state.ts';
+import { systemClock } from '../../worker/util/clock.ts';
+import type { Event } from '../../worker/util/events.ts';
 import { hexOf, digestOf } from '../../worker/oci/digest.ts';
 import { crashingTable } from '../support/faulty-table.ts';
 import { CrashPoints } from '../support/crash.ts';
@@ -290,6 +297,34 @@ describe('a change of an object', () => {
   });
 });
 
+test('an object that is put is published by its event, over SQS and DynamoDB', async () => {
+  await using service = connectService(readSettings(lab.stack.environment));
+  const { session, rule, put } = await published({ onPush: true });
+  await service.state.rules.put({ name: rule.name, document: formatRule(rule) }, 0);
+  const stopping = new AbortController();
+  const events: Event[] = [];
+  const report = (event: Event): void => void events.push(event);
+  const connected = { ...session.backends, [Symbol.asyncDispose]: async () => undefined };
+  const clock = systemClock;
+  await using backends = openBackendPool({ rules: service.state.rules, connect: () => connected, clock });
+  const context = { service, backends, clock, reportOf: () => report, pushWindowSeconds: 1 };
+  const { signal } = stopping;
+  const options = { slots: 2, visibilitySeconds: 30, stopping: signal, signal, clock, report };
+  const consuming = consume(service.queue, async (delivery, o) => work(delivery, context, o), options);
+  try {
+    lab.stack.pushEvents = true;
+    await put('a.txt', 'one');
+    lab.stack.pushEvents = false;
+    const key = publishedAt(rule.to);
+    await vi.waitFor(async () => expect(await service.state.destinations.get(key)).toBeDefined(), { timeout: 20_000 });
+  } finally {
+    lab.stack.pushEvents = false;
+    stopping.abort();
+    await consuming;
+  }
+  expect(events.filter(({ type }) => type === 'object-published')).toMatchObject([{ bytes: 3, outcome: 'copied' }]);
+});
+
 /** A queue as a process sees it that dies at one of `points`. */
 function dyingQueue(queue: Queue, points: CrashPoints): Queue {
   return {
@@ -307,29 +342,25 @@ function dyingQueue(queue: Queue, points: CrashPoints): Queue {
   };
 }
 
-test('killed at any write of planner or worker it goes on, and ends equal', { timeout: 120_000 }, async () => {
+test('killed at any write a planner leaves a run that another one ends', { timeout: 60_000 }, async () => {
   for (let at = 1; ; at++) {
     const p = await published();
     await p.put('a.txt', 'one');
-    await p.put('b.txt', 'two');
     const points = new CrashPoints(at);
     const { table } = crashingTable(p.t.table, points);
-    const queue = dyingQueue(p.t.queue, points);
-    const dying = p.t.worker(p.session.backends, { table, queue });
-    const service = dying.context.service;
-    await runPass(service, { use: async (work) => work(p.session.backends) }, { clock: p.t.clock }).catch(() => undefined);
-    await dying.next().catch(() => undefined);
-    const isDead = points.count >= at;
-    // until leases are over, messages are visible again, and what was lost is sent again
+    const { service } = p.t.worker(p.session.backends, { table, queue: dyingQueue(p.t.queue, points) }).context;
+    const use = async <T>(work: (backends: Session['backends']) => Promise<T>): Promise<T> => work(p.session.backends);
+    await runPass(service, { use }, { clock: p.t.clock }).catch(() => undefined);
+    // until its leases are over, and what was lost is sent again
     for (let round = 0; round < 3; round++) {
       await p.t.clock.advance(HOUR_MS / 3);
-      await runPass(p.t, { use: async (work) => work(p.session.backends) }, { clock: p.t.clock });
+      await runPass(p.t, { use }, { clock: p.t.clock });
       await p.worker.drain();
     }
     expect(await p.latest(), `killed at ${at}`).toMatchObject({ endedAtMs: expect.any(Number), jobs: { failed: 0 } });
-    await expectTags(p, 'one', 'two');
+    await expectTags(p, 'one');
     await expectFree(p.t, publishedAt(p.rule.to).location);
     expect(await deadLettersOf(p.t)).toEqual([]);
-    if (!isDead) break;
+    if (points.count < at) break;
   }
 });

@@ -36,14 +36,17 @@ export interface ImageDeletions {
   /** Deletes manifests, with every tag that they have. CONFLICT of one that an index still names, where the registry looks. */
   deleteImages(digests: readonly Digest[], options?: Abortable): Promise<readonly NotDeleted[]>;
   /**
-   * Removes these tags from images that have others too. UNSUPPORTED where tags alone cannot be removed. The caller has just seen that each image has a
-   * tag that stays: some registries delete the image with its last tag.
+   * Removes these tags from images that keep others: the caller has just seen that they have them, because some registries delete an image with its
+   * last tag. UNSUPPORTED where tags alone cannot be removed.
    */
   removeTags(tags: readonly TagOf[], options?: Abortable): Promise<readonly NotDeleted[]>;
 }
 
-/** A tag, and what it stands for. */
+/** A tag that is to be removed. */
 export interface TagOf {
   readonly tag: string;
+  /** What it stands for. */
   readonly digest: Digest;
+  /** The tags of the same image that stay. */
+  readonly others: readonly string[];
 }

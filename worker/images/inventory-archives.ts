@@ -1,7 +1,7 @@
 import { posix } from 'node:path';
 import { rootIn, sourceIn } from '../archive/metadata.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
-import { archiveKindOf } from '../oci/archive-key.ts';
+import { archiveKindOf, SETTINGS_NAME } from '../oci/archive-key.ts';
 import { isDigest } from '../oci/digest.ts';
 import { parseReference } from '../oci/reference.ts';
 import type { Inventory, Item } from '../retention/inventory.ts';
@@ -9,7 +9,6 @@ import { ifFound, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { compareStrings } from '../util/text.ts';
 import type { OperationOptions } from './backends.ts';
-import { SETTINGS_NAME } from './store-settings.ts';
 
 export interface ArchiveReading extends OperationOptions {
   /**

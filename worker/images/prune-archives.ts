@@ -1,12 +1,11 @@
 import { posix } from 'node:path';
 import type { DeletableStore } from '../objects/deletable.ts';
 import type { ObjectStore } from '../objects/objects.ts';
-import { archiveKindOf } from '../oci/archive-key.ts';
+import { archiveKindOf, SETTINGS_NAME } from '../oci/archive-key.ts';
 import type { PlannedItem, RepositoryPlan } from '../retention/plan.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure } from '../util/failure.ts';
 import type { Outcomes } from './prune-images.ts';
-import { SETTINGS_NAME } from './store-settings.ts';
 
 /** https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html */
 const BATCH = 1000;

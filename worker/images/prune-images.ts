@@ -3,6 +3,9 @@ import { shortDigest, type Digest } from '../oci/digest.ts';
 import type { Inventory, Item } from '../retention/inventory.ts';
 import type { PlannedItem, RepositoryPlan } from '../retention/plan.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
+import type { Clock } from '../util/clock.ts';
+import { withGrace } from '../util/grace.ts';
+import { STOP_SECONDS } from '../util/stop.ts';
 import { Failure } from '../util/failure.ts';
 import { append } from '../util/lists.ts';
 import type { ImageDeletions, TagOf } from './deletions.ts';
@@ -18,26 +21,38 @@ export interface Outcomes {
 
 /** So many images are handed over at once: what happens to them is known before the next. */
 const BATCH = 100;
+/** How long what has begun may take once the caller stops: half of what a process has. */
+const GRACE_MS = (STOP_SECONDS * 1000) / 2;
 
 /**
  * Deletes the images that `plan` names and that are in `now` as they were planned; the others stay, each with its failure. An image goes after
  * the indexes that list it and after what it refers to, and stays where one of those does. Tags first.
+ *
+ * A caller that stops waits for the groups that have begun: without its image, nothing says of a child or a signature that it may go.
  */
 export async function pruneImages(
   plan: RepositoryPlan,
   now: Inventory,
   deletions: ImageDeletions,
   outcomes: Outcomes,
-  options: Abortable,
+  options: Abortable & { readonly clock: Clock },
 ): Promise<void> {
   await removeTags(plan, now, deletions, outcomes, options);
   const run = new Run(plan, now, outcomes);
-  for (let wanted = run.next(); wanted.length > 0; wanted = run.next()) {
-    for (let at = 0; at < wanted.length; at += BATCH) {
-      checkAborted(options);
-      const batch = wanted.slice(at, at + BATCH);
-      run.settle(batch, await deletions.deleteImages(batch, options));
-    }
+  for (const part of [...run.parts(), undefined]) {
+    checkAborted(options);
+    await withGrace(
+      GRACE_MS,
+      async (patient) => {
+        for (let wanted = run.next(part); wanted.length > 0; wanted = run.next(part)) {
+          for (let at = 0; at < wanted.length; at += BATCH) {
+            const batch = wanted.slice(at, at + BATCH);
+            run.settle(batch, await deletions.deleteImages(batch, patient));
+          }
+        }
+      },
+      options,
+    );
   }
 }
 
@@ -57,7 +72,10 @@ async function removeTags(
     else if (there.length === going.length)
       // with its last tag an image is deleted, or can no longer be found
       outcomes.failed(item.id, stays(plan, item.id, 'the tag that was to stay is gone'));
-    else wanted.push({ item, tags: going.map((tag) => ({ tag, digest })) });
+    else {
+      const others = there.filter((tag) => !going.includes(tag));
+      wanted.push({ item, tags: going.map((tag) => ({ tag, digest, others })) });
+    }
   }
   for (let at = 0; at < wanted.length; at += BATCH) {
     checkAborted(options);
@@ -112,8 +130,22 @@ class Run {
     }
   }
 
-  /** What can be deleted now: nothing that is left lists it, and it refers to nothing that is left. */
-  next(): readonly Digest[] {
+  /** Groups of what is left, together so many that they are worth a request. */
+  *parts(): Iterable<ReadonlySet<Digest>> {
+    const groups = Map.groupBy(this.#left, ([digest, { item }]) => item.group ?? digest);
+    let part = new Set<Digest>();
+    for (const group of groups.values()) {
+      if (part.size > 0 && part.size + group.length > BATCH) {
+        yield part;
+        part = new Set();
+      }
+      for (const [digest] of group) part.add(digest);
+    }
+    yield part;
+  }
+
+  /** What can be deleted now of `part` (default: of everything): nothing that is left lists it, and it refers to nothing that is left. */
+  next(part?: ReadonlySet<Digest>): readonly Digest[] {
     for (let kept = true; kept;) {
       kept = false;
       for (const [digest, { item, before }] of this.#left) {
@@ -124,12 +156,12 @@ class Run {
         kept = true;
       }
     }
-    const free = [...this.#left].filter(
-      ([digest, { before }]) => !before.some((one) => one !== digest && this.#left.has(one)),
-    );
+    const isFree = (digest: Digest): boolean =>
+      this.#left.get(digest)?.before.some((one) => one !== digest && this.#left.has(one)) === false;
+    const free = [...(part ?? this.#left.keys())].filter(isFree);
     // tags of cosign can name each other in a circle: then in the order of the plan
-    const [any] = this.#left.keys();
-    return free.length === 0 && any !== undefined ? [any] : free.map(([digest]) => digest);
+    const [any] = part === undefined ? this.#left.keys() : [];
+    return free.length === 0 && any !== undefined ? [any] : free;
   }
 
   settle(batch: readonly Digest[], notDeleted: readonly { readonly id: string; readonly failure: Failure }[]): void {

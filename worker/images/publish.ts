@@ -5,6 +5,7 @@ import type { Digest } from '../oci/digest.ts';
 import { ecrHost } from '../oci/ecr-host.ts';
 import { formatObjectPlace, type ObjectPlace } from '../oci/object-place.ts';
 import { formatRepository, type Repository } from '../oci/reference.ts';
+import type { Abortable } from '../util/abort.ts';
 import { Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
 import type { Backends, OperationOptions, RepositoryOptions } from './backends.ts';
 import { listedIn, openPlace, type OpenedPlace } from './object-places.ts';
@@ -74,6 +75,16 @@ export async function publish(
     options.report?.({ type: 'warning', message });
     return run(undefined);
   }
+}
+
+/**
+ * `PublishResult.listing` of this moment, by the pages of the list alone: equal to that of the last run where nothing changed. Failures carry
+ * `source`; UNSUPPORTED where the store does not list keys in order.
+ */
+export async function listingOf(from: ObjectPlace, backends: Backends, options: Abortable): Promise<Digest> {
+  const listing = new ListingDigest();
+  for await (const object of listedIn(openPlace(from, backends), options)) listing.add(object);
+  return listing.digest();
 }
 
 /** Listings up to this length are kept in memory; longer ones are listed once more where something changed. */

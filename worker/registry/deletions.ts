@@ -11,10 +11,11 @@ export interface NotDeleted {
   readonly failure: Failure;
 }
 
-/** A tag, and what it stands for. */
+/** A tag that is to be removed, what it stands for, and the tags of the same image that stay. */
 interface TagOf {
   readonly tag: string;
   readonly digest: Digest;
+  readonly others: readonly string[];
 }
 
 /** Requests at once, to a registry that deletes one manifest a request. */
@@ -55,35 +56,40 @@ export class HttpDeletions {
   async removeTags(tags: readonly TagOf[], options: Abortable = {}): Promise<readonly NotDeleted[]> {
     const notDeleted: NotDeleted[] = [];
     // one after the other: after each it is seen that the image is still there
-    for (const { tag, digest } of tags) {
+    for (const one of tags) {
       checkAborted(options);
       try {
-        await this.#removeTag(tag, digest, options);
+        await this.#removeTag(one, options);
       } catch (error) {
         checkAborted(options);
         if (!isFailure(error) || error.retryable || error.context['deletesWithTag'] === true) throw error;
-        notDeleted.push({ id: tag, failure: error });
+        notDeleted.push({ id: one.tag, failure: error });
       }
     }
     return notDeleted;
   }
 
-  async #removeTag(tag: string, digest: Digest, options: Abortable): Promise<void> {
+  async #removeTag({ tag, digest, others }: TagOf, options: Abortable): Promise<void> {
     const what = `remove the tag ${this.#named}:${tag}`;
     const found = await this.#manifests.find(tag, options);
     if (found === undefined) return;
     if (found.digest !== digest)
       throw new Failure('CONFLICT', `${what}: it stands for ${found.digest} by now, not for ${digest}; it stays`);
+    const image = await this.#manifests.get(digest, options);
     try {
       await this.#delete(tag, options);
     } catch (error) {
       if (!isFailure(error, 'UNSUPPORTED', 'INVALID', 'CORRUPT')) throw error;
       throw this.#tagsStay(what, describeFailure(error), error);
     }
-    // some registries answer a tag as if it did not exist, others delete the image that it stands for
+    // some registries delete the image that a tag stands for
     if ((await this.#manifests.find(digest, options)) === undefined) {
-      const message = `${what}: the registry deleted the image ${digest} with it; remove no more tags there`;
-      throw new Failure('UNSUPPORTED', message, { context: { deletesWithTag: true } });
+      const { mediaType } = image.descriptor;
+      for (const other of others) await this.#manifests.put(other, mediaType, image.bytes, options);
+      const why = `the registry deletes the image with it, which was put back as ${others.join(', ')}`;
+      throw new Failure('UNSUPPORTED', `${what}: ${why}; tags alone cannot be deleted there`, {
+        context: { deletesWithTag: true },
+      });
     }
     if ((await this.#manifests.find(tag, options)) !== undefined) throw this.#tagsStay(what, 'it is still there');
   }

@@ -160,7 +160,7 @@ export class RegistryClient implements AsyncDisposable {
   /** What deletes from a repository, missing or not. Nothing is asked of the registry yet. */
   deletions(name: string): EcrDeletions | HttpDeletions {
     if (this.ecr !== undefined) return this.ecr.deletions(name);
-    const context = this.#context(name, 'pull,delete', undefined);
+    const context = this.#context(name, 'pull,push,delete', undefined);
     return new HttpDeletions(context, new Manifests(context));
   }
 

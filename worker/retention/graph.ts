@@ -1,6 +1,6 @@
 import { SETTINGS_NAME } from '../oci/archive-key.ts';
 import { cosignSubject, isDerivedTag, isReferrersTag, referrersTag } from '../oci/derived-tag.ts';
-import { shortDigest } from '../oci/digest.ts';
+import { isDigest, shortDigest } from '../oci/digest.ts';
 import { compareStrings } from '../util/text.ts';
 import type { Inventory, Item } from './inventory.ts';
 
@@ -11,7 +11,7 @@ export interface Node {
   readonly tags: readonly string[];
   /** Tags by which cosign, and registries without the referrers API, find what refers to an image. */
   readonly derivedTags: readonly string[];
-  /** The repository's settings beside its archives: no backup. */
+  /** The repository's settings, which stay while an archive is beside them. */
   readonly isSettings: boolean;
   /** What this one belongs to and does not outlive, and what it is there. */
   readonly above: Map<Node, Relation>;
@@ -27,8 +27,12 @@ const COSIGN: Readonly<Record<string, Relation>> = { sig: 'signature', att: 'att
 export function graphOf({ items, kind }: Inventory): readonly Node[] {
   const nodes = items.toSorted((a, b) => compareStrings(a.id, b.id)).map((item) => nodeOf(item, kind));
   if (kind === 'archives') {
-    const archives = nodes.filter((node) => !node.isSettings);
-    for (const node of nodes) if (node.isSettings) for (const archive of archives) connect(archive, node, 'settings');
+    const archives = Map.groupBy(
+      nodes.filter((node) => !node.isSettings),
+      ({ item }) => folderOf(item),
+    );
+    for (const node of nodes.filter(({ isSettings }) => isSettings))
+      for (const archive of archives.get(folderOf(node.item)) ?? []) connect(archive, node, 'settings');
     return nodes;
   }
   const byDigest = new Map(nodes.map((node) => [node.item.digest ?? node.item.id, node]));
@@ -50,6 +54,10 @@ export function graphOf({ items, kind }: Inventory): readonly Node[] {
   return nodes;
 }
 
+function folderOf({ id }: Item): string {
+  return id.slice(0, id.lastIndexOf('/') + 1);
+}
+
 /** The order of two items by their ids. */
 export function byId(a: Node, b: Node): number {
   return compareStrings(a.item.id, b.item.id);
@@ -57,7 +65,7 @@ export function byId(a: Node, b: Node): number {
 
 function nodeOf(item: Item, kind: Inventory['kind']): Node {
   const isImage = kind === 'images';
-  const isSettings = !isImage && item.id.slice(item.id.lastIndexOf('/') + 1) === SETTINGS_NAME;
+  const isSettings = !isImage && item.id === `${folderOf(item)}${SETTINGS_NAME}`;
   const tags = isImage || item.tags.length > 0 ? [...new Set(item.tags)].sort(compareStrings) : tagOf(item.image);
   return {
     item,
@@ -82,9 +90,10 @@ function connect(above: Node | undefined, below: Node | undefined, relation: Rel
   above.below.push(below);
 }
 
-/** What a person calls it: its first tag, or the start of its digest. */
+/** What a person calls it: the key of an archive, an image's first tag or the start of its digest. */
 export function labelOf({ item, tags, derivedTags }: Node): string {
-  return tags[0] ?? derivedTags[0] ?? (item.digest === undefined ? item.id : shortDigest(item.digest));
+  if (!isDigest(item.id)) return item.id;
+  return tags[0] ?? derivedTags[0] ?? shortDigest(item.id);
 }
 
 /** The last pull of an image or of one of its children; undefined: that of the image is not known. */

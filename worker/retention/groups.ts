@@ -1,4 +1,4 @@
-import { byId, type Node } from './graph.ts';
+import { byId, labelOf, type Node } from './graph.ts';
 import { belongsTo, holdOf, isNamed, judge, type Circumstances, type Verdict } from './judge.ts';
 import type { Rules } from './rules.ts';
 
@@ -7,11 +7,13 @@ export interface Group {
   readonly image: Node;
   readonly reason: string;
   readonly members: readonly Node[];
+  /** The round in which it was found: that all groups of earlier rounds go is what decided about it. */
+  readonly round: number;
 }
 
 /** What the policy says of an inventory. */
 export interface Outcome {
-  /** In the order in which images go. A group may need that all before it went. */
+  /** In the order in which images go. */
   readonly groups: readonly Group[];
   /** Of what stays. */
   readonly verdicts: ReadonlyMap<Node, Verdict>;
@@ -25,13 +27,13 @@ export function groupsOf(nodes: readonly Node[], rules: Rules, around: Circumsta
   const present = new Set(nodes);
   const groups: Group[] = [];
   const ties = new Ties(nodes);
-  for (;;) {
+  for (let round = 0; ; round++) {
     const isFree = (node: Node): boolean => ties.isFree(node) && (node.above.size === 0 || isNamed(node, around));
     const verdicts = new Map(judge([...present].filter(isFree), rules, around));
     const going = withoutHeld(present, verdicts, ties, around);
     if (going.length === 0) return { groups, verdicts: allVerdicts(present, verdicts, around) };
     for (const group of going) {
-      groups.push(group);
+      groups.push({ ...group, round });
       for (const node of group.members) present.delete(node);
     }
   }
@@ -67,45 +69,55 @@ class Ties {
 }
 
 /**
- * The groups of this round. An image stays when something that belongs to it, and to nothing that stays, may not be deleted: nothing loses its
- * image. The verdict of that image is changed to say so.
+ * The groups of this round. Where something that would go with an image may not be deleted, everything above it stays too, so that it does not
+ * lose its image. The verdict of that image is changed to say so.
  */
 function withoutHeld(
   present: ReadonlySet<Node>,
   verdicts: Map<Node, Verdict>,
   ties: Ties,
   around: Circumstances,
-): readonly Group[] {
-  const barred = new Set<Node>();
-  for (;;) {
-    const images = [...present].filter((node) => verdicts.get(node)?.action === 'delete').sort(oldestFirst);
-    const groups: Group[] = [];
-    const held: Node[] = [];
-    for (const image of images) {
-      const members = [image];
-      // what is added while a list is walked is walked too
-      for (const member of members) {
-        for (const below of ties.cut(member)) {
-          if (isNamed(below, around)) continue;
-          if (!barred.has(below) && holdOf(below, around) === undefined) members.push(below);
-          // settings that stay harm no archive
-          else if (!below.isSettings) held.push(below);
-        }
-      }
-      groups.push({ image, reason: verdicts.get(image)?.reason ?? '', members });
-    }
-    if (held.length === 0) return groups;
-    for (const { members } of groups) for (const member of members) ties.mend(member);
-    for (const node of held) {
+): readonly Omit<Group, 'round'>[] {
+  const { groups, held } = groupsIn(present, verdicts, ties, around);
+  if (held.size === 0) return groups;
+  for (const { members } of groups) for (const member of members) ties.mend(member);
+  for (const first of held) {
+    const reason = `${labelOf(first)} goes with it: ${holdOf(first, around) ?? 'it may not be deleted'}`;
+    const staying = new Set([first]);
+    for (const node of staying) {
       for (const above of node.above.keys()) {
         if (!present.has(above)) continue;
-        const why = holdOf(node, around) ?? 'what belongs to it may not go';
-        if (verdicts.get(above)?.action === 'delete')
-          verdicts.set(above, { action: 'keep', reason: `${belongsTo(node, [above])}: ${why}`, barred: true });
-        barred.add(above);
+        staying.add(above);
+        if (verdicts.get(above)?.action === 'delete') verdicts.set(above, { action: 'keep', reason, barred: true });
       }
     }
   }
+  return groupsIn(present, verdicts, ties, around).groups;
+}
+
+/** The groups of the images that go by their verdicts, and what would go with them and may not. */
+function groupsIn(
+  present: ReadonlySet<Node>,
+  verdicts: ReadonlyMap<Node, Verdict>,
+  ties: Ties,
+  around: Circumstances,
+): { readonly groups: readonly Omit<Group, 'round'>[]; readonly held: ReadonlySet<Node> } {
+  const images = [...present].filter((node) => verdicts.get(node)?.action === 'delete').sort(oldestFirst);
+  const held = new Set<Node>();
+  const groups = images.map((image): Omit<Group, 'round'> => {
+    const members = [image];
+    // what is added while a list is walked is walked too
+    for (const member of members) {
+      for (const below of ties.cut(member)) {
+        if (isNamed(below, around)) continue;
+        if (holdOf(below, around) === undefined) members.push(below);
+        // settings that stay harm no archive
+        else if (!below.isSettings) held.add(below);
+      }
+    }
+    return { image, reason: verdicts.get(image)?.reason ?? '', members };
+  });
+  return { groups, held };
 }
 
 /** Those whose push time is not known come last. */

@@ -67,8 +67,8 @@ export interface PlanOptions {
   /** Whether a repository may lose every image. */
   readonly allowEmpty?: boolean | undefined;
   /**
-   * Whether an image has no verified backup: it and what goes with it stays. Asked for images, not for what goes with one. Whoever looks
-   * backups up may plan, look up what would go, and plan again with what was found until there is nothing left to look up.
+   * Whether an image has no verified backup: it and what goes with it stays. It is called for images, not for what goes with them. A caller for
+   * which the answer is expensive plans with what it knows, looks up the images that would go, and plans again until every answer is known.
    */
   readonly unbacked?: ((item: Item, inventory: Inventory) => boolean) | undefined;
   /** A reviewed plan: nothing goes, and no tag, but what it names. For `comparePlan`. */

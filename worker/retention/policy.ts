@@ -1,6 +1,6 @@
 import { parseRange, tagMatcher } from '../oci/tag-pattern.ts';
 import { matchesPattern } from '../oci/location.ts';
-import { isFailure } from '../util/failure.ts';
+import { Failure, isFailure } from '../util/failure.ts';
 
 /**
  * Which images of a repository go, and which stay. `deleteTags` chooses the tags that may go; without it every tag may go as soon as one of
@@ -58,13 +58,30 @@ export interface PolicyFault {
 
 /** Everything that is wrong with a list of policies; empty when it can be planned with. */
 export function policyFaults(policies: readonly RepositoryPolicy[]): readonly PolicyFault[] {
-  return policies.flatMap((policy, index) => [
-    ...(policy.repositories.length === 0
-      ? [{ path: [index, 'repositories'], message: 'expected the pattern of a repository' }]
-      : []),
-    ...patternFaults([index, 'repositories'], policy.repositories, (pattern) => matchesPattern(pattern, '')),
-    ...faultsOf(policy).map(({ path, message }) => ({ path: [index, ...path], message })),
-  ]);
+  const forAll = policies.findIndex(({ repositories }) => repositories.some((pattern) => /^\*+$/.test(pattern)));
+  return policies.flatMap((policy, index) =>
+    [
+      ...repositoryFaults(policy.repositories),
+      ...(forAll === -1 || index <= forAll
+        ? []
+        : [
+            {
+              path: [],
+              message: 'it is never used: one above it is for every repository, and the first that matches decides',
+            },
+          ]),
+      ...faultsOf(policy),
+    ].map(({ path, message }) => ({ path: [index, ...path], message })),
+  );
+}
+
+function repositoryFaults(patterns: readonly string[]): readonly PolicyFault[] {
+  const message = 'expected a repository, or a pattern such as "team/*"';
+  if (patterns.length === 0) return [{ path: ['repositories'], message }];
+  return patternFaults(['repositories'], patterns, (pattern) => {
+    if (pattern === '') throw new Failure('INVALID', message);
+    matchesPattern(pattern, '');
+  });
 }
 
 function faultsOf(policy: Policy): readonly PolicyFault[] {
@@ -72,7 +89,7 @@ function faultsOf(policy: Policy): readonly PolicyFault[] {
   for (const name of COUNTS) {
     const value = policy[name];
     if (value === undefined || (Number.isInteger(value) && value >= 1 && value <= MAX_COUNT)) continue;
-    faults.push({ path: [name], message: `expected a number from 1 to ${MAX_COUNT}` });
+    faults.push({ path: [name], message: `expected a whole number from 1 to ${MAX_COUNT}` });
   }
   const range = policy.keepSemver === undefined ? [] : [policy.keepSemver];
   return [
@@ -93,12 +110,10 @@ function emptyFaults(policy: Policy): readonly PolicyFault[] {
   return [{ path: ['deleteTags'], message }];
 }
 
-/** Whether a rule of the policy keeps tagged images. */
-function keepsSomething(policy: Policy): boolean {
-  const { untaggedAfterDays: _, deleteTags: __, ...keeps } = policy;
-  const { keepTags, ...others } = keeps;
-  const rules = [...Object.entries(others)].filter(([name, value]) => name !== 'repositories' && value !== undefined);
-  return rules.length > 0 || (keepTags?.length ?? 0) > 0;
+/** Whether a rule of the policy keeps images with a tag. */
+function keepsSomething({ keepTags = [], keepSemver, ...policy }: Policy): boolean {
+  const counts = COUNTS.filter((name) => name !== 'untaggedAfterDays' && policy[name] !== undefined);
+  return counts.length > 0 || keepTags.length > 0 || keepSemver !== undefined;
 }
 
 function patternFaults(

@@ -13,7 +13,7 @@ export interface Limit {
 
 /**
  * The groups for which there is room, first come first served, whole groups only; and what is left, with the reason. A group that is larger
- * than a run may be never goes, and bars no other.
+ * than a run may be never goes, and bars no other of its round.
  */
 export function takeGroups(
   groups: readonly Group[],
@@ -23,6 +23,8 @@ export function takeGroups(
   const left = new Map<Node, string>();
   const gone = new Set<Node>();
   let free = room;
+  /** Groups of later rounds stay: with what was left of this one they might be kept. */
+  let lastRound = Infinity;
   let isFull = false;
   for (const group of groups) {
     // what belongs to an image that is left stays with it
@@ -34,9 +36,11 @@ export function takeGroups(
       } else left.set(node, LEFT);
     }
     const isTooLarge = members.length > maxDeletes;
-    isFull ||= !isTooLarge && members.length > free;
+    isFull ||= group.round > lastRound || (!isTooLarge && members.length > free);
     if (isTooLarge || isFull) {
-      const why = isTooLarge ? `goes with ${members.length} items, more than maxDeletes ${maxDeletes}` : LEFT;
+      lastRound = Math.min(lastRound, group.round);
+      const why =
+        isTooLarge && !isFull ? `goes with ${members.length} items, more than maxDeletes ${maxDeletes}` : LEFT;
       for (const node of members) {
         gone.delete(node);
         left.set(node, why);

@@ -8,7 +8,7 @@ import { parseRange, tagMatcher } from '../oci/tag-pattern.ts';
 import { isRecord } from '../util/record.ts';
 import { AccessSchema, AllowSchema } from './access-schema.ts';
 import { CreateSchema } from './create-schema.ts';
-import { parseTemplate } from './destinations.ts';
+import { parsePublished, parseTemplate } from './destinations.ts';
 import { parseExpiry } from './expiry.ts';
 import type { Fault } from './faults.ts';
 import { PruneSchema } from './prune-schema.ts';
@@ -95,7 +95,7 @@ const BackupSchema = mapping({
 });
 
 const PublishSchema = mapping({
-  from: textOf(parseS3, 's3://bucket/prefix').meta(IN_S3),
+  from: textOf(parsePublished, 's3://bucket/prefix').meta(IN_S3),
   to: textOf((text) => parseRepository(withoutTransport(text)), 'host/repository'),
 });
 

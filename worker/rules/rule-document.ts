@@ -1,11 +1,11 @@
 import type { z } from 'zod';
 import { withoutTransport } from '../oci/location.ts';
-import { formatObjectPlace, parseObjectPlace } from '../oci/object-place.ts';
 import { formatRepository, parseRepository } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import { compareStrings, quote } from '../util/text.ts';
 import type { RuleSchema } from './config-schema.ts';
+import { parsePublished } from './destinations.ts';
 import { formatExpiry, parseExpiry } from './expiry.ts';
 import { orderedPolicy } from './prune-policy.ts';
 import type { CopyRule, PruneRule, Rule, Schedule, TagSelection } from './rule.ts';
@@ -33,7 +33,7 @@ export function ruleOf(words: RuleWords): Rule {
     return {
       ...common,
       kind: 'publish',
-      from: formatObjectPlace(parseObjectPlace(publish.from)),
+      from: parsePublished(publish.from),
       to: formatRepository(parseRepository(withoutTransport(publish.to))),
     };
   if (prune !== undefined)

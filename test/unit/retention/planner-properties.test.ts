@@ -1,4 +1,5 @@
 // What holds for every registry and every policy.
+import { matchesGlob } from 'node:path';
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { comparePlan } from '../../../worker/retention/compare-plan.ts';
@@ -7,7 +8,7 @@ import { formatPlan, readPlan } from '../../../worker/retention/plan-file.ts';
 import { planPrune } from '../../../worker/retention/plan-prune.ts';
 import type { PlannedItem, PlanOptions, PrunePlan } from '../../../worker/retention/plan.ts';
 import type { RepositoryPolicy } from '../../../worker/retention/policy.ts';
-import { archives, images, NOW, policies, reordered } from './registries.ts';
+import { archives, DAY, images, NOW, policies, reordered } from './registries.ts';
 
 const OPTIONS: PlanOptions = { nowMs: NOW, places: ['registry.example/team/*'], maxDeletes: Infinity };
 const RUNS = { numRuns: 1000 };
@@ -24,6 +25,23 @@ function above(item: Item, items: readonly Item[]): readonly Item[] {
     ({ id, children }) =>
       id !== item.id && (children.some((child) => child === item.id) || item.subject === id || abouts.includes(id)),
   );
+}
+
+/** The policy, written down once more and without any counting. */
+function expectMayGo(item: Item, tags: readonly string[], policy: RepositoryPolicy): void {
+  const matches = (patterns: readonly string[] = [], tag: string): boolean =>
+    patterns.some((pattern) => (pattern.startsWith('/') ? /^v\d/.test(tag) : matchesGlob(tag, pattern)));
+  for (const tag of tags) {
+    expect(matches(policy.keepTags, tag), `keepTags ${tag}`).toBe(false);
+    if (policy.deleteTags !== undefined) expect(matches(policy.deleteTags, tag), `deleteTags ${tag}`).toBe(true);
+  }
+  if (tags.length === 0) return;
+  const { keepLast, keepDays, keepDaily, keepWeekly, keepMonthly, keepYearly, keepSemver, deleteTags } = policy;
+  const times = [keepLast, keepDays, keepDaily, keepWeekly, keepMonthly, keepYearly];
+  if (times.some((count) => count !== undefined)) expect(item.pushedAtMs).toBeDefined();
+  if (keepDays !== undefined) expect(item.pushedAtMs).toBeLessThan(NOW - keepDays * DAY);
+  if (policy.notPulledForDays !== undefined) expect(item.pulledAtMs).toBeLessThan(NOW - policy.notPulledForDays * DAY);
+  expect([...times, keepSemver, deleteTags, policy.notPulledForDays].some((rule) => rule !== undefined)).toBe(true);
 }
 
 function plannedItems(plan: PrunePlan): readonly PlannedItem[] {
@@ -94,6 +112,22 @@ test('keeps every child and referrer of what stays, every held item, and the las
       const named = inventory.items.filter(isNamed);
       const rest = applied(inventory, plan).items;
       if (!allowEmpty) expect((named.length > 0 ? rest.filter(isNamed) : rest).length).toBeGreaterThan(0);
+    }),
+    RUNS,
+  );
+});
+
+test('deletes no image that its policy keeps, and none whose age is needed and not known', () => {
+  fc.assert(
+    fc.property(fc.oneof(images, archives), policies, (inventory, chosen) => {
+      const plan = planPrune([inventory], chosen, { ...OPTIONS, allowEmpty: true });
+      const byId = new Map(inventory.items.map((item) => [item.id, item]));
+      for (const { id, action, untag } of plannedItems(plan)) {
+        const item = byId.get(id);
+        if (item === undefined || action === 'keep') continue;
+        const ownTags = item.image === undefined ? item.tags : [item.image.slice(item.image.lastIndexOf(':') + 1)];
+        for (const policy of chosen) expectMayGo(item, untag ?? ownTags.filter((tag) => !ABOUT.test(tag)), policy);
+      }
     }),
     RUNS,
   );
@@ -179,8 +213,12 @@ test('keeps the newest good backup of every image that deleteTags does not name'
       for (const image of new Set(backups.map((one) => one.image ?? one.id))) {
         if (mayGo.has(image.slice(image.lastIndexOf(':') + 1))) continue;
         const own = backups.filter((one) => (one.image ?? one.id) === image);
-        const newest = own.reduce((a, b) => ((b.pushedAtMs ?? 0) > (a.pushedAtMs ?? 0) ? b : a));
-        expect([...gone]).not.toContain(newest.id);
+        const last = Math.max(...own.map(({ pushedAtMs = 0 }) => pushedAtMs));
+        const newest = own.filter(({ pushedAtMs = 0 }) => pushedAtMs === last);
+        expect(
+          newest.some(({ id }) => !gone.has(id)),
+          `the newest backup of ${image}`,
+        ).toBe(true);
       }
       const rest = inventory.items.filter(({ id }) => !gone.has(id));
       if (gone.has('team/app/repository.json')) expect(rest).toEqual([]);

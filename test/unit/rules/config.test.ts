@@ -228,6 +228,11 @@ describe('a fault is told with its path, what was given and what was expected', 
       expect.stringContaining('expected s3://bucket/key'),
     ],
     [
+      '.publish.from',
+      { mirror: undefined, publish: { from: 's3://bucket/a\nb/', to: `${ECR}/x` } },
+      expect.stringContaining('it has characters that nobody sees'),
+    ],
+    [
       '.on',
       { mirror: undefined, prune: { at: `${ECR}/x`, keepLast: 1 }, on: 'push' },
       'only mirror, backup and publish start by a push',

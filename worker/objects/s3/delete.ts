@@ -69,9 +69,9 @@ async function deleteTogether(
   batch: readonly Doomed[],
   options: Abortable,
 ): Promise<readonly NotDeleted[] | undefined> {
-  const { takes } = bucket.dialect;
-  if (!takes.checksums) return undefined;
-  const Objects = batch.map(({ key, etag }) => ({ Key: key, ...(takes.conditions ? { ETag: etag } : {}) }));
+  if (!bucket.dialect.takes.checksums) return undefined;
+  const conditional = comparesEtags(bucket);
+  const Objects = batch.map(({ key, etag }) => ({ Key: key, ...(conditional ? { ETag: etag } : {}) }));
   try {
     const { Errors = [] } = await bucket.call(
       { doing: 'delete objects of', key: '', action: ACTION },
@@ -110,39 +110,35 @@ async function removeOne(bucket: Bucket, item: Doomed, options: Abortable): Prom
   const { key, etag } = item;
   const { changed } = await looked(bucket, [item], options);
   if (changed[0] !== undefined) return changed[0].failure;
+  const condition = comparesEtags(bucket) ? { IfMatch: etag } : {};
   try {
-    await bucket.dialect.send(['conditions'], async ({ conditions }) => {
-      if (!conditions && (await looked(bucket, [item], options, { always: true })).changed.length > 0)
-        throw writtenSince(bucket, key);
-      return bucket.call(
-        { doing: 'delete', key, action: ACTION },
-        async (client, http) =>
-          client.send(
-            new DeleteObjectCommand({ ...bucket.object(key), ...(conditions ? { IfMatch: etag } : {}) }),
-            http,
-          ),
-        options,
-      );
-    });
+    await bucket.call(
+      { doing: 'delete', key, action: ACTION },
+      async (client, http) => client.send(new DeleteObjectCommand({ ...bucket.object(key), ...condition }), http),
+      options,
+    );
     return undefined;
   } catch (error) {
     if (isS3Error(error, 'NoSuchKey')) return undefined;
     if (isRefusal(error)) return writtenSince(bucket, key);
     if (isFailure(error, 'DENIED')) return lockedOrDenied(bucket, key, error.message);
-    if (isFailure(error, 'CONFLICT', 'INVALID')) return error;
+    if (isFailure(error) && !error.retryable && error.code !== 'ABORTED') return error;
     throw error;
   }
 }
 
-/** Which of `items` have another ETag now, where the server is not known to compare it itself. */
+/** Whether the server compares ETags itself. Other servers than Amazon's ignore conditions of deletes, or do not know them. */
+function comparesEtags({ dialect }: Bucket): boolean {
+  return dialect.takes.conditions && !dialect.isForeign;
+}
+
+/** Which of `items` have another ETag now, where the server does not compare it itself. */
 async function looked(
   bucket: Bucket,
   items: readonly Doomed[],
   options: Abortable,
-  { always = false }: { readonly always?: boolean } = {},
 ): Promise<{ readonly changed: readonly NotDeleted[]; readonly unchanged: readonly Doomed[] }> {
-  // other servers than Amazon's ignore conditions that they do not know
-  if (!always && bucket.dialect.takes.conditions && !bucket.dialect.isForeign) return { changed: [], unchanged: items };
+  if (comparesEtags(bucket)) return { changed: [], unchanged: items };
   const changed = new Map<string, NotDeleted>();
   await forEachOf(
     items,

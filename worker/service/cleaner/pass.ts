@@ -4,7 +4,7 @@ import type { Run, StateStore, StoredRule } from '../../state/state.ts';
 import { anyOf, checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import type { JobName, Report } from '../../util/events.ts';
-import { describeFailure, toFailure } from '../../util/failure.ts';
+import { describeFailure, ifFound, toFailure } from '../../util/failure.ts';
 import type { BackendPool } from '../backend-pool.ts';
 import type { DeletingBackends } from '../../images/deletions.ts';
 import { readableRules } from '../readable-rules.ts';
@@ -123,10 +123,13 @@ class Pass {
     const { clock, deadAfterSeconds = DEAD_AFTER_SECONDS } = this.#options;
     const nowMs = clock.now();
     const unendedSinceMs = nowMs - 2 * deadAfterSeconds * 1000;
+    const listed = (await runs.list({ ...options, rule: rule.name, unendedSinceMs })).map(({ id }) => id).toReversed();
+    // one whose Cleaner crashed while it began is in no list
+    const current = (await runs.progress(rule.name, options))?.current?.run;
     const open: Run[] = [];
-    for (const { id } of (await runs.list({ ...options, rule: rule.name, unendedSinceMs })).toReversed()) {
-      const run = await runs.settle(id, options);
-      if (run.endedAtMs !== undefined) continue;
+    for (const id of new Set([...listed, ...(current === undefined ? [] : [current])])) {
+      const run = await ifFound(runs.settle(id, options));
+      if (run === undefined || run.endedAtMs !== undefined) continue;
       if (nowMs - run.startedAtMs < deadAfterSeconds * 1000) open.push(run);
       else {
         await runs.declareDead(id, options);

@@ -1,10 +1,12 @@
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { repositoriesOf } from '../../images/inventories.ts';
 import { folderOf, readArchiveInventories } from '../../images/inventory-archives.ts';
+import { choosesByTag } from '../../images/plan-places.ts';
 import type { PrunePlace } from '../../images/prune-places.ts';
 import { archiveKindOf } from '../../oci/archive-key.ts';
 import { parseS3 } from '../../oci/location.ts';
 import type { Inventory } from '../../retention/inventory.ts';
+import type { PruneRule } from '../../rules/rule.ts';
 import { Failure } from '../../util/failure.ts';
 import { compareStrings } from '../../util/text.ts';
 
@@ -30,7 +32,7 @@ export async function placesAt(
 /** The archives of one folder that `placesAt` named for one of `at`. Without any when they are gone. */
 export async function readFolder(
   place: string,
-  at: readonly string[],
+  { at, policies }: Pick<PruneRule, 'at' | 'policies'>,
   backends: Backends,
   options: OperationOptions,
 ): Promise<Inventory> {
@@ -39,7 +41,8 @@ export async function readFolder(
   // below the part that has no day in it
   const [whole = ''] = folder.split('{date}');
   const prefix = whole === folder ? (folder === '' ? '' : `${folder}/`) : whole;
-  for await (const inventory of readArchiveInventories(backends.bucket(bucket), { base, prefix }, options))
+  const names = policies.some(choosesByTag) ? 'all' : 'few';
+  for await (const inventory of readArchiveInventories(backends.bucket(bucket), { base, prefix }, { ...options, names }))
     if (inventory.place === place) return { ...inventory, repository: namedBelow(inventory.repository, place, at) };
   return { place, repository: folder, kind: 'archives', items: [], untags: false };
 }

@@ -63,7 +63,7 @@ export async function prunePlace(place: string, context: PruneContext, options: 
     return { state: 'postponed', why: 'a copy is writing to it' };
   const taskOptions = { ...held, clock: context.clock, report: context.report };
   const read = isArchives
-    ? await readFolder(place, context.rule.at, context.backends, taskOptions)
+    ? await readFolder(place, context.rule, context.backends, taskOptions)
     : await readImages(place, context.backends, taskOptions);
   const inventory = withHolds(read, jobs, context.keptTags.get(placeName(place)) ?? new Map<string, string>());
   const plan = await planPlace(inventory, context, held);
