@@ -6,7 +6,7 @@ import { addJson } from '../support/images.ts';
 import { parseReference } from '../../worker/oci/reference.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
 import { walk, type Root } from '../../worker/content/graph.ts';
-import type { PushEvent } from '../../worker/queue/job.ts';
+import type { PushEvent } from '../../worker/queue/events.ts';
 import type { Queue } from '../../worker/queue/queue.ts';
 import type { Backends } from '../../worker/images/backends.ts';
 import { status } from '../../worker/service/admin/status.ts';

@@ -137,6 +137,16 @@ describe('a request by hand', () => {
     expect(await ask({ kind, from, to: [to] }, [])).toContain(`add "${entry}" to`);
   });
 
+  test('to publish objects writes only to a registry that is named, and reads only S3', async () => {
+    await lab.session().backends.bucket(bucket).write('trust/objects/a', Buffer.from('one'));
+    const from = `s3://${bucket}/trust/objects/`;
+    const to = `docker://${ecr.registryHost}/trust/objects`;
+    expect(await ask({ kind: 'publish', from, to }, ['333333333333'])).toMatch(/^DENIED: target: write to /);
+    expect(await ask({ kind: 'publish', from, to: `${to}:v1` }, ['111111111111'])).toMatch(/^INVALID: /);
+    expect(await ask({ kind: 'publish', from, to }, ['111111111111'])).toBeUndefined();
+    expect(await Array.fromAsync(lab.view(ecr, 'trust/objects').tags())).toContain('latest');
+  });
+
   test('reaches a registry that the settings, the rules or their `allow` name', async () => {
     const from = await pushed('trust/allowed');
     const to = [at(ecr, 'trust/allowed')];

@@ -232,6 +232,20 @@ describe('sync', () => {
     expect(again).toMatchObject({ value: { items: [{ outcome: 'unchanged' }, { outcome: 'unchanged' }] } });
   });
 
+  test('publishes objects, and tells before that it would', async () => {
+    const store = lab.session().backends.bucket(bucket);
+    for (const name of ['a', 'b']) await store.write(`synced/${name}.txt`, Buffer.from(name));
+    const rule = `publish: { from: "s3://${bucket}/synced", to: ${ecr.registryHost}/synced }`;
+    const path = await file(`version: 1\nrules:\n  - name: files\n    ${rule}\n    schedule: "@daily"\n`);
+    const item = { from: `s3://${bucket}/synced/`, to: `docker://${ecr.registryHost}/synced` };
+    const ended = async (...flags: readonly string[]): Promise<unknown> =>
+      (await json(['sync', '-f', path, ...flags])).value;
+    expect(await ended('--dry-run')).toMatchObject({ items: [{ ...item, outcome: 'planned' }], faults: [] });
+    await expect(lab.view(ecr, 'synced').resolve('latest')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    expect(await ended()).toMatchObject({ items: [{ ...item, outcome: 'copied' }], faults: [] });
+    expect(await ended()).toMatchObject({ items: [{ ...item, outcome: 'unchanged', bytesSent: 0 }] });
+  });
+
   test('refuses rules that this version does not run before it copies anything, unless others are chosen', async () => {
     await lab.push(await makeImage({}), ecr, 'refused/app');
     const path = await file(withPrune('refused/app'));

@@ -146,6 +146,7 @@ type CopyEvent = Extract<
       'planned' | `blob-${string}` | 'bytes-sent' | 'manifest-done' | 'tagged' | 'resumed' | 'referrer-refused';
   }
 >;
+type CleanEvent = Extract<Event, { readonly type: 'prune-planned' | `place-${string}` }>;
 type ServiceEvent = Extract<
   Event,
   { readonly type: 'job-handed-back' | 'job-started' | 'job-done' | 'run-started' | 'run-planned' | 'run-ended' }
@@ -189,6 +190,10 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'pruned':
     case 'prune-failed':
       return pruneLine(event, options);
+    case 'prune-planned':
+    case 'place-pruned':
+    case 'place-postponed':
+      return isQuiet ? undefined : cleanLine(event);
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
@@ -219,6 +224,23 @@ function serviceLine(event: ServiceEvent): string {
       return `rule ${event.rule}: jobs=${event.jobs} unchanged=${event.unchanged}${event.unseen > 0 ? `, ${event.unseen} of them not looked at` : ''}${event.continued ? ', the rest goes on in the queue' : ''}`;
     case 'run-ended':
       return `rule ${event.rule}: run ${event.run} ended, failed=${event.failed}`;
+    default:
+      return event satisfies never;
+  }
+}
+
+/** What a Cleaner does. */
+function cleanLine(event: CleanEvent): string {
+  const place = printable(event.place);
+  switch (event.type) {
+    case 'prune-planned': {
+      const what = [event.id, ...event.tags].map(printable).join(' ');
+      return `would be ${event.action === 'delete' ? 'deleted' : 'untagged'}: ${place} ${what}: ${printable(event.reason)}`;
+    }
+    case 'place-pruned':
+      return `pruned ${place}: deleted=${event.deleted} kept=${event.kept} left=${event.left} failed=${event.failed}`;
+    case 'place-postponed':
+      return `postponed ${place}: ${printable(event.message)}`;
     default:
       return event satisfies never;
   }

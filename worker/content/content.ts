@@ -40,6 +40,9 @@ export interface Source {
   tags(options?: Abortable & { readonly referrersTags?: boolean }): AsyncIterable<string>;
 }
 
+/** The part of a source that content is read from. */
+export type Readable = Pick<Source, 'open' | 'rangesAtOnce'>;
+
 /** Where images are written to. All calls are idempotent and may run at once for different descriptors. */
 export interface Target {
   /** True: blobs had best come in the order of `blobsOf`, because memory is held for what is between them. Absent: any order. */

@@ -88,7 +88,7 @@ async function* archivesAt(root: ArchiveRoot, backends: Backends, options: Inven
 }
 
 /** The repositories that a place names, sorted. NOT_FOUND where a pattern matches none. */
-async function repositoriesOf(
+export async function repositoriesOf(
   { pattern, text }: Extract<PrunePlace, { kind: 'images' }>,
   backends: Backends,
   options: OperationOptions,

@@ -52,7 +52,7 @@ export async function* readArchiveInventories(
 }
 
 /** The folder of a key, with `{date}` for each day in it. */
-function folderOf(key: string): string {
+export function folderOf(key: string): string {
   const folder = posix.dirname(key.replaceAll(DATE, '{date}'));
   return folder === '.' ? '' : folder;
 }

@@ -147,6 +147,6 @@ function backupRoot(text: string): ArchiveRoot {
   throw new Failure('INVALID', `${quote(text)} holds no archives: a backup is s3://bucket/prefix/ or a folder`);
 }
 
-function choosesByTag({ keepTags, keepSemver, deleteTags }: RepositoryPolicy): boolean {
+export function choosesByTag({ keepTags, keepSemver, deleteTags }: RepositoryPolicy): boolean {
   return keepTags !== undefined || keepSemver !== undefined || deleteTags !== undefined;
 }

@@ -19,6 +19,7 @@ import { secretCredentials } from '../registry/secrets.ts';
 import { standardStreams } from './standard-streams.ts';
 import type { Settings } from './settings.ts';
 import { openDynamo } from '../state/dynamo.ts';
+import type { StateStore } from '../state/state.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, type Side } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
@@ -143,6 +144,21 @@ function onceEach(report: Report): Report {
     if (!reported.has(key)) report(event);
     reported.add(key);
   };
+}
+
+/** The table that the environment names. Nothing is asked of it yet. INVALID where it names none. */
+export function connectState(
+  settings: Settings,
+  options: { readonly clock?: Clock | undefined; readonly report?: Report | undefined } = {},
+): StateStore & AsyncDisposable {
+  const { table, proxies, clockSkewSeconds: skewSeconds } = settings;
+  const { clock = systemClock, report } = options;
+  if (table === undefined)
+    throw new Failure(
+      'INVALID',
+      'this command needs TRANSSHIP_TABLE: set it to what the deployment printed, or start `transship local` and take its environment',
+    );
+  return openDynamo({ table, clock, report, proxies, skewSeconds });
 }
 
 /** The queues and the table that the environment names. Nothing is asked of them yet. INVALID, naming what is missing. */

@@ -64,6 +64,9 @@ function levelOf(event: Event): LogLevel {
     case 'run-planned':
     case 'rule-age':
     case 'resumed':
+    case 'prune-planned':
+    case 'place-pruned':
+    case 'place-postponed':
     case 'note':
     case 'object-published':
     case 'object-extracted':

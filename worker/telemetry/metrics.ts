@@ -14,7 +14,11 @@ const NAMESPACE = 'Transship';
 /** Every metric there is. docs/metrics.md is this table for readers, and a test holds them equal. */
 export const METRICS = {
   ImagesCopied: { unit: 'Count', by: 'rule', meaning: 'jobs that copied an image, backed it up or restored it' },
-  ImagesUnchanged: { unit: 'Count', by: 'rule', meaning: 'images that needed nothing, found by planner or worker' },
+  ImagesUnchanged: {
+    unit: 'Count',
+    by: 'rule',
+    meaning: 'images, and places of objects, that needed nothing, found by planner or worker',
+  },
   BytesCopied: {
     unit: 'Bytes',
     by: 'rule',
@@ -25,6 +29,13 @@ export const METRICS = {
     unit: 'Bytes',
     by: 'rule',
     meaning: 'of blobs and manifests that were there already, also in an unfinished upload',
+  },
+  PublishedObjects: { unit: 'Count', by: 'rule', meaning: 'objects of S3 that were new or had changed, and were published' },
+  PublishedBytes: { unit: 'Bytes', by: 'rule', meaning: 'of these objects, also where the registry had them already' },
+  PublishFailed: {
+    unit: 'Count',
+    by: 'rule',
+    meaning: 'objects that could not be published; those that are tried again count again',
   },
   JobsDone: { unit: 'Count', by: 'rule', meaning: 'jobs of any kind that succeeded' },
   JobsFailed: {
@@ -40,6 +51,14 @@ export const METRICS = {
   LastGoodCopyAgeSeconds: { unit: 'Seconds', by: 'rule', meaning: 'since the last run without a failure had started' },
   RunsLate: { unit: 'Count', by: 'rule', meaning: 'ticks at which the run before was going on or declared dead' },
   RulesFailed: { unit: 'Count', by: 'code', meaning: 'rules that could not be planned' },
+  PrunedImages: { unit: 'Count', by: 'rule', meaning: 'manifests that a Cleaner deleted, and tags that it removed alone' },
+  PrunedArchives: { unit: 'Count', by: 'rule', meaning: 'archives that a Cleaner deleted' },
+  PrunedBytes: { unit: 'Bytes', by: 'rule', meaning: 'of what a Cleaner deleted, layers that other images share too' },
+  PruneFailed: {
+    unit: 'Count',
+    by: 'code',
+    meaning: 'manifests, archives and whole repositories that a Cleaner could not delete or list',
+  },
   MessagesRefused: { unit: 'Count', by: 'all', meaning: 'messages that are no job: each is one dead letter' },
 } as const satisfies Readonly<Record<string, Metric>>;
 
@@ -130,6 +149,13 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
       const name = BYTES_BY_OUTCOME[event.outcome];
       return name === undefined ? [] : [{ name, value: event.bytes, rule }];
     }
+    case 'object-published':
+      return [
+        { name: 'PublishedObjects', value: 1, rule },
+        { name: 'PublishedBytes', value: event.bytes, rule },
+      ];
+    case 'object-failed':
+      return [{ name: 'PublishFailed', value: 1, rule }];
     case 'job-started':
       return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
     case 'job-done':
@@ -159,6 +185,16 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
       return [{ name: 'RulesFailed', value: 1, rule: event.rule, code: event.code }];
     case 'rule-age':
       return [{ name: 'LastGoodCopyAgeSeconds', value: event.ageSeconds, rule: event.rule }];
+    case 'pruned':
+      return [
+        { name: event.kind === 'images' ? 'PrunedImages' : 'PrunedArchives', value: 1, rule },
+        { name: 'PrunedBytes', value: event.bytes, rule },
+      ];
+    case 'prune-failed':
+      return [{ name: 'PruneFailed', value: 1, rule, code: event.code }];
+    case 'prune-planned':
+    case 'place-pruned':
+    case 'place-postponed':
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
@@ -171,14 +207,10 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'run-started':
     case 'run-ended':
     case 'rule-expired':
-    case 'object-published':
     case 'object-extracted':
     case 'object-unchanged':
     case 'object-removed':
-    case 'object-failed':
     case 'snapshot-published':
-    case 'pruned':
-    case 'prune-failed':
       return [];
     default:
       return event satisfies never;

@@ -33,7 +33,8 @@ export type Event =
   | ObjectEvent
   | PruneEvent
   | JobEvent
-  | PlanEvent;
+  | PlanEvent
+  | CleanEvent;
 
 /** Of objects that are published as artifacts, and extracted from them. */
 type ObjectEvent =
@@ -83,6 +84,14 @@ type PruneEvent =
       readonly message: string;
     };
 
+/** What became of the objects of one place. `published`: new or changed; `removed`: no longer there. */
+export interface ObjectCounts {
+  readonly published: number;
+  readonly unchanged: number;
+  readonly removed: number;
+  readonly failed: number;
+}
+
 /** A worker's. `job`, `run`, `rule` and `title` say which job; `code` is absent where it succeeded. */
 type JobEvent =
   | { readonly type: 'job-started'; readonly job: JobName; readonly attempt: number; readonly waitedMs: number }
@@ -98,6 +107,8 @@ type JobEvent =
       readonly bytesSent?: number;
       readonly bytesReused?: number;
       readonly bytesSkipped?: number;
+      /** What became of objects; absent where it publishes none. */
+      readonly objects?: ObjectCounts | undefined;
     }
   /** `again`: it is tried again; otherwise a dead letter reports it. */
   | {
@@ -149,5 +160,21 @@ type PlanEvent =
   | { readonly type: 'rule-failed'; readonly rule: string; readonly code: Code; readonly message: string }
   /** How old the last good copy of everything in the rule is. */
   | { readonly type: 'rule-age'; readonly rule: string; readonly ageSeconds: number };
+
+/** A Cleaner's. */
+type CleanEvent =
+  /** It would go, and a dry run deletes nothing. Members as those of `pruned`. */
+  | (Omit<Extract<PruneEvent, { readonly type: 'pruned' }>, 'type'> & { readonly type: 'prune-planned' })
+  /** A place is done. `left` items go in a later run. */
+  | {
+      readonly type: 'place-pruned';
+      readonly place: string;
+      readonly deleted: number;
+      readonly kept: number;
+      readonly left: number;
+      readonly failed: number;
+    }
+  /** A place is left for the next pass: a copy is writing to it, or another Cleaner is there. */
+  | { readonly type: 'place-postponed'; readonly place: string; readonly message: string };
 
 export type Report = (event: Event) => void;

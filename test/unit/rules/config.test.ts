@@ -228,9 +228,14 @@ describe('a fault is told with its path, what was given and what was expected', 
       expect.stringContaining('expected s3://bucket/key'),
     ],
     [
+      '.publish.from',
+      { mirror: undefined, publish: { from: 's3://bucket/a\nb/', to: `${ECR}/x` } },
+      expect.stringContaining('it has characters that nobody sees'),
+    ],
+    [
       '.on',
-      { mirror: undefined, publish: { from: 's3://bucket/x', to: `${ECR}/x` }, on: 'push' },
-      'only mirror and backup start by a push',
+      { mirror: undefined, prune: { at: `${ECR}/x`, keepLast: 1 }, on: 'push' },
+      'only mirror, backup and publish start by a push',
     ],
   ])('%s of %j', (path, rule, why) => {
     const [at, told] = faultOf(ruleWith({}, rule)).split(/(?: \(rule [^)]*\))?: (.*)/s);

@@ -28,6 +28,14 @@ function recordOf(destination: string, change: Partial<SyncRecord> = {}): SyncRe
 
 const owner = (change: Partial<CopyRule> = {}): CopyRule =>
   rule({ name: 'owner', from: [`${ECR}/team/*`], to: ['t.example/{repository}'], ...change });
+const PUBLISHES: Rule = {
+  kind: 'publish',
+  name: 'owner',
+  from: 's3://documents/x/',
+  to: 't.example/files',
+  schedule: { cron: '0 * * * *', timeZone: 'UTC' },
+  onPush: false,
+};
 const TAGS = { include: [], exclude: [], untagged: false } as const;
 
 describe('a rule still writes a destination', () => {
@@ -58,6 +66,11 @@ describe('a rule still writes a destination', () => {
       owner({ to: ['s3://archives/{date}/{tag}.tar'] }),
       recordOf('s3://archives/2030-01-01/1.0.tar'),
     ],
+    [
+      'that it publishes the same place to',
+      PUBLISHES,
+      recordOf('docker://t.example/files:latest', { source: 's3://documents/x/' }),
+    ],
   ])('%s', (_, one, record) => expect(stillWrites(one, record, NEW_YEAR_MS)).toBe(true));
 
   test.each<[string, Rule, SyncRecord]>([
@@ -87,6 +100,16 @@ describe('a rule still writes a destination', () => {
       recordOf('docker://t.example/team/app:1.0', { source: 's3://archives/app.tar' }),
     ],
     ['nothing of a source that cannot be read', owner(), recordOf('docker://t.example/team/app:1.0', { source: '' })],
+    [
+      'objects of another place',
+      PUBLISHES,
+      recordOf('docker://t.example/files:latest', { source: 's3://documents/y/' }),
+    ],
+    [
+      'objects to another repository',
+      PUBLISHES,
+      recordOf('docker://t.example/other:latest', { source: 's3://documents/x/' }),
+    ],
     [
       'nothing when it is of another kind',
       { ...owner(), kind: 'prune', at: `${ECR}/*`, keepTags: [] },

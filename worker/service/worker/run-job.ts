@@ -1,6 +1,6 @@
-import type { CopyJob, RestoreJob, SettingsJob, VerifyJob } from '../../queue/job.ts';
+import type { CopyJob, PublishJob, RestoreJob, SettingsJob, VerifyJob } from '../../queue/job.ts';
 import { mayPass } from '../../queue/redelivery.ts';
-import { choicesKey, destinationKey, withNameOf } from '../../rules/destinations.ts';
+import { choicesKey, destinationKey, publishedAt, withNameOf } from '../../rules/destinations.ts';
 import { rememberedManifests } from '../planner/plan-jobs.ts';
 import {
   formatLocation,
@@ -12,19 +12,21 @@ import {
 import { parseRepository } from '../../oci/reference.ts';
 import type { Destinations, JobEnd, Rules } from '../../state/state.ts';
 import { anyOf, checkAborted } from '../../util/abort.ts';
+import type { ObjectCounts } from '../../util/events.ts';
 import { describeFailure, Failure, ifFound, isFailure, toFailure } from '../../util/failure.ts';
 import { settingsBeside, storeSettings } from '../../images/store-settings.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
 import type { FailedDestination } from './failed-destinations.ts';
 import type { LeasedDestination, JobDestination } from './leases.ts';
+import { placeOf, publishObjects } from './publish-job.ts';
 import { refusedDestinations } from './refused-destinations.ts';
 import { openLocation } from '../../images/open-location.ts';
 import type { ImageCopyResult } from '../../images/copy-image.ts';
 import { verify } from '../../images/verify.ts';
 
-/** A job that moves or reads images, or what is stored beside them. */
-export type ImageJob = CopyJob | RestoreJob | VerifyJob | SettingsJob;
+/** A job that moves or reads images, objects, or what is stored beside them. */
+export type ContentJob = CopyJob | RestoreJob | PublishJob | VerifyJob | SettingsJob;
 
 export interface RunJobOptions extends OperationOptions {
   readonly destinations: Pick<Destinations, 'get' | 'record' | 'letters' | 'forgetLetters'>;
@@ -33,12 +35,17 @@ export interface RunJobOptions extends OperationOptions {
 
 /** The destinations of the job, each once. Opens an archive whose tag becomes that of the destination. INVALID for a location that workers do not reach. */
 export async function destinationsOfJob(
-  job: ImageJob,
+  job: ContentJob,
   backends: Backends,
   options: OperationOptions,
 ): Promise<readonly JobDestination[]> {
   if (job.kind === 'verify') return [];
   if (job.kind === 'settings') return [{ key: destinationKey(job.to), location: serviceLocation(job.to) }];
+  if (job.kind === 'publish') {
+    placeOf(job);
+    const { location, ...key } = publishedAt(job.to);
+    return [{ key, location: parseLocation(location) }];
+  }
   const from = serviceLocation(job.from);
   const destinations = new Map<string, JobDestination>();
   for (const to of job.kind === 'restore' ? [job.to] : job.to) {
@@ -53,6 +60,8 @@ export async function destinationsOfJob(
 export type Done = Exclude<JobEnd, { readonly state: 'failed' }> & {
   /** What it did with the bytes of images, over all destinations; absent where it moves none. */
   readonly bytes?: Readonly<Record<(typeof BYTE_COUNTS)[number], number>>;
+  /** What became of objects; absent where it publishes none. */
+  readonly objects?: ObjectCounts;
 };
 
 /** What a job came to, and where it failed. Failures that concern no single destination are thrown. */
@@ -62,7 +71,7 @@ const BYTE_COUNTS = ['bytesSent', 'bytesReused', 'bytesSkipped'] as const;
 
 /** Does the job at destinations under their leases, and records each as soon as it is done. */
 export async function runJob(
-  job: ImageJob,
+  job: ContentJob,
   destinations: readonly LeasedDestination[],
   backends: Backends,
   options: RunJobOptions,
@@ -72,6 +81,8 @@ export async function runJob(
       return verifyImage(job, backends, options);
     case 'settings':
       return copySettings(job, destinations, backends, options);
+    case 'publish':
+      return publishObjects(job, destinations[0], backends, options);
     case 'mirror':
     case 'backup':
     case 'restore':

@@ -64,7 +64,7 @@ test('refuses rules that this version does not run, names all of them and change
   await expect(apply(NOT_RUN, state, {})).rejects.toMatchObject({
     code: 'UNSUPPORTED',
     message:
-      'rules documents and clean: this version does not run `publish` and `prune` rules; take them out of the rules file',
+      'rule clean: this version does not run `prune` rules; take the rule out of the rules file',
   });
   expect(await named(state)).toEqual([]);
 });
