@@ -30,7 +30,11 @@ export const METRICS = {
     by: 'rule',
     meaning: 'of blobs and manifests that were there already, also in an unfinished upload',
   },
-  PublishedObjects: { unit: 'Count', by: 'rule', meaning: 'objects of S3 that were new or had changed, and were published' },
+  PublishedObjects: {
+    unit: 'Count',
+    by: 'rule',
+    meaning: 'objects of S3 that were new or had changed, and were published',
+  },
   PublishedBytes: { unit: 'Bytes', by: 'rule', meaning: 'of these objects, also where the registry had them already' },
   PublishFailed: {
     unit: 'Count',

@@ -19,7 +19,8 @@ import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type JobLeases, t
 import { allowedTargets, judgeRequest } from '../judge-request.ts';
 import { continuePlan } from '../planner/plan-scheduled.ts';
 import { newJob } from '../planner/run-jobs.ts';
-import { destinationsOfJob, runJob, type ContentJob, type Done, type Ended, type RunJobOptions } from './run-job.ts';
+import type { Done, Ended, RunJobOptions } from './job-run.ts';
+import { destinationsOfJob, runJob, type ContentJob } from './run-job.ts';
 import { sendDeadLetter } from './send-dead-letter.ts';
 import type { WorkContext } from './work-context.ts';
 
