@@ -146,12 +146,8 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
       return name === undefined ? [] : [{ name, value: event.bytes, rule }];
     }
     case 'object-published':
-      return [
-        { name: 'PublishedObjects', value: 1, rule },
-        { name: 'PublishedBytes', value: event.bytes, rule },
-      ];
     case 'object-failed':
-      return [{ name: 'PublishFailed', value: 1, rule }];
+      return countsOfObject(event, rule);
     case 'job-started':
       return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
     case 'job-done':
@@ -171,16 +167,10 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'message-refused':
       return [{ name: 'MessagesRefused', value: 1 }];
     case 'run-planned':
-      return [
-        { name: 'JobsPlanned', value: event.jobs, rule: event.rule },
-        { name: 'ImagesUnchanged', value: event.unchanged, rule: event.rule },
-      ];
     case 'run-late':
-      return [{ name: 'RunsLate', value: 1, rule: event.rule }];
     case 'rule-failed':
-      return [{ name: 'RulesFailed', value: 1, rule: event.rule, code: event.code }];
     case 'rule-age':
-      return [{ name: 'LastGoodCopyAgeSeconds', value: event.ageSeconds, rule: event.rule }];
+      return countsOfPlan(event);
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
@@ -198,6 +188,38 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'object-removed':
     case 'snapshot-published':
       return [];
+    default:
+      return event satisfies never;
+  }
+}
+
+function countsOfObject(
+  event: Extract<Event, { readonly type: 'object-published' | 'object-failed' }>,
+  rule: string | undefined,
+): readonly Count[] {
+  if (event.type === 'object-failed') return [{ name: 'PublishFailed', value: 1, rule }];
+  return [
+    { name: 'PublishedObjects', value: 1, rule },
+    { name: 'PublishedBytes', value: event.bytes, rule },
+  ];
+}
+
+function countsOfPlan(
+  event: Extract<Event, { readonly type: 'run-planned' | 'run-late' | 'rule-failed' | 'rule-age' }>,
+): readonly Count[] {
+  const { rule } = event;
+  switch (event.type) {
+    case 'run-planned':
+      return [
+        { name: 'JobsPlanned', value: event.jobs, rule },
+        { name: 'ImagesUnchanged', value: event.unchanged, rule },
+      ];
+    case 'run-late':
+      return [{ name: 'RunsLate', value: 1, rule }];
+    case 'rule-failed':
+      return [{ name: 'RulesFailed', value: 1, rule, code: event.code }];
+    case 'rule-age':
+      return [{ name: 'LastGoodCopyAgeSeconds', value: event.ageSeconds, rule }];
     default:
       return event satisfies never;
   }
