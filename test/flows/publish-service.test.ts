@@ -14,7 +14,7 @@ import { redrive } from '../../worker/service/admin/redrive.ts';
 import { enqueueRule } from '../../worker/service/admin/enqueue.ts';
 import { gatherObject } from '../../worker/service/planner/push-event.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
-import { work } from '../../worker/service/worker/work.ts';
+import { work as workOn } from '../../worker/service/worker/work.ts';
 import type { Run } from '../../worker/state/state.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import type { Event } from '../../worker/util/events.ts';
@@ -190,7 +190,9 @@ describe('a rule that publishes', () => {
     await expectEnded(p.t, first.id, { failed: 1 });
     await expectTags(p, 'e');
     const [letter] = await deadLettersOf(p.t);
-    expect(letter?.reason).toMatch(/^DENIED: publish s3:.*: 4 of 5 objects failed, the others are published: .*a\.txt.*b\.txt.*c\.txt.*; and 1 more$/);
+    expect(letter?.reason).toMatch(
+      /^DENIED: publish s3:.*: 4 of 5 objects failed, the others are published: .*a\.txt.*b\.txt.*c\.txt.*; and 1 more$/,
+    );
     // the next run fails as well: one letter tells it, and what was published is not read again
     const second = await p.pass(1);
     const cost = await costOf(async () => p.worker.drain());
@@ -299,7 +301,7 @@ describe('a change of an object', () => {
 
 test('an object that is put is published by its event, over SQS and DynamoDB', async () => {
   await using service = connectService(readSettings(lab.stack.environment));
-  const { session, rule, put } = await published({ onPush: true });
+  const { session, rule, ...files } = await published({ onPush: true });
   await service.state.rules.put({ name: rule.name, document: formatRule(rule) }, 0);
   const stopping = new AbortController();
   const events: Event[] = [];
@@ -310,10 +312,10 @@ test('an object that is put is published by its event, over SQS and DynamoDB', a
   const context = { service, backends, clock, reportOf: () => report, pushWindowSeconds: 1 };
   const { signal } = stopping;
   const options = { slots: 2, visibilitySeconds: 30, stopping: signal, signal, clock, report };
-  const consuming = consume(service.queue, async (delivery, o) => work(delivery, context, o), options);
+  const consuming = consume(service.queue, async (delivery, o) => workOn(delivery, context, o), options);
   try {
     lab.stack.pushEvents = true;
-    await put('a.txt', 'one');
+    await files.put('a.txt', 'one');
     lab.stack.pushEvents = false;
     const key = publishedAt(rule.to);
     await vi.waitFor(async () => expect(await service.state.destinations.get(key)).toBeDefined(), { timeout: 20_000 });

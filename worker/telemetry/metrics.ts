@@ -30,7 +30,11 @@ export const METRICS = {
     by: 'rule',
     meaning: 'of blobs and manifests that were there already, also in an unfinished upload',
   },
-  PublishedObjects: { unit: 'Count', by: 'rule', meaning: 'objects of S3 that were new or had changed, and were published' },
+  PublishedObjects: {
+    unit: 'Count',
+    by: 'rule',
+    meaning: 'objects of S3 that were new or had changed, and were published',
+  },
   PublishedBytes: { unit: 'Bytes', by: 'rule', meaning: 'of these objects, also where the registry had them already' },
   PublishFailed: {
     unit: 'Count',
@@ -150,12 +154,8 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
       return name === undefined ? [] : [{ name, value: event.bytes, rule }];
     }
     case 'object-published':
-      return [
-        { name: 'PublishedObjects', value: 1, rule },
-        { name: 'PublishedBytes', value: event.bytes, rule },
-      ];
     case 'object-failed':
-      return [{ name: 'PublishFailed', value: 1, rule }];
+      return countsOfObject(event, rule);
     case 'job-started':
       return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
     case 'job-done':
@@ -175,23 +175,13 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'message-refused':
       return [{ name: 'MessagesRefused', value: 1 }];
     case 'run-planned':
-      return [
-        { name: 'JobsPlanned', value: event.jobs, rule: event.rule },
-        { name: 'ImagesUnchanged', value: event.unchanged, rule: event.rule },
-      ];
     case 'run-late':
-      return [{ name: 'RunsLate', value: 1, rule: event.rule }];
     case 'rule-failed':
-      return [{ name: 'RulesFailed', value: 1, rule: event.rule, code: event.code }];
     case 'rule-age':
-      return [{ name: 'LastGoodCopyAgeSeconds', value: event.ageSeconds, rule: event.rule }];
+      return countsOfPlan(event);
     case 'pruned':
-      return [
-        { name: event.kind === 'images' ? 'PrunedImages' : 'PrunedArchives', value: 1, rule },
-        { name: 'PrunedBytes', value: event.bytes, rule },
-      ];
     case 'prune-failed':
-      return [{ name: 'PruneFailed', value: 1, rule, code: event.code }];
+      return countsOfPrune(event, rule);
     case 'prune-planned':
     case 'place-pruned':
     case 'place-postponed':
@@ -215,6 +205,49 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     default:
       return event satisfies never;
   }
+}
+
+function countsOfObject(
+  event: Extract<Event, { readonly type: 'object-published' | 'object-failed' }>,
+  rule: string | undefined,
+): readonly Count[] {
+  if (event.type === 'object-failed') return [{ name: 'PublishFailed', value: 1, rule }];
+  return [
+    { name: 'PublishedObjects', value: 1, rule },
+    { name: 'PublishedBytes', value: event.bytes, rule },
+  ];
+}
+
+function countsOfPlan(
+  event: Extract<Event, { readonly type: 'run-planned' | 'run-late' | 'rule-failed' | 'rule-age' }>,
+): readonly Count[] {
+  const { rule } = event;
+  switch (event.type) {
+    case 'run-planned':
+      return [
+        { name: 'JobsPlanned', value: event.jobs, rule },
+        { name: 'ImagesUnchanged', value: event.unchanged, rule },
+      ];
+    case 'run-late':
+      return [{ name: 'RunsLate', value: 1, rule }];
+    case 'rule-failed':
+      return [{ name: 'RulesFailed', value: 1, rule, code: event.code }];
+    case 'rule-age':
+      return [{ name: 'LastGoodCopyAgeSeconds', value: event.ageSeconds, rule }];
+    default:
+      return event satisfies never;
+  }
+}
+
+function countsOfPrune(
+  event: Extract<Event, { readonly type: 'pruned' | 'prune-failed' }>,
+  rule: string | undefined,
+): readonly Count[] {
+  if (event.type === 'prune-failed') return [{ name: 'PruneFailed', value: 1, rule, code: event.code }];
+  return [
+    { name: event.kind === 'images' ? 'PrunedImages' : 'PrunedArchives', value: 1, rule },
+    { name: 'PrunedBytes', value: event.bytes, rule },
+  ];
 }
 
 const MOVING: ReadonlySet<string> = new Set(['mirror', 'backup', 'restore']);

@@ -63,8 +63,7 @@ test('refuses rules that this version does not run, names all of them and change
   const state = memoryState(manualClock());
   await expect(apply(NOT_RUN, state, {})).rejects.toMatchObject({
     code: 'UNSUPPORTED',
-    message:
-      'rule clean: this version does not run `prune` rules; take the rule out of the rules file',
+    message: 'rule clean: this version does not run `prune` rules; take the rule out of the rules file',
   });
   expect(await named(state)).toEqual([]);
 });
