@@ -94,11 +94,11 @@ export class Queues extends Construct {
   /** S3 tells of a bucket that has EventBridge switched on; what it does not tell, the planner finds by listing. */
   #addObjects(objects: QueuesProps['objects']): readonly Rule[] {
     const patterns = [...Map.groupBy(objects, (some) => some.bucket)].flatMap(([bucket, places]) => {
-      const of = { bucket: { name: [bucket] } };
-      if (places.some(({ prefix }) => prefix === '')) return [of];
+      const named = { name: [bucket] };
+      if (places.some(({ prefix }) => prefix === '')) return [{ bucket: named }];
       const keys = places.map(({ prefix }) => prefix);
       return inParts(keys, NAMES_IN_RULE, (key) => JSON.stringify(key).length + PREFIX.length).map((some) => ({
-        ...of,
+        bucket: named,
         object: { key: some.map((prefix) => ({ prefix })) },
       }));
     });

@@ -16,7 +16,10 @@ const EXPECTED =
 export const objectPlace = z
   .string(EXPECTED)
   .max(900, 'is longer than S3 lets a key be')
-  .refine((text) => /^(?:s3:\/\/[^/]+\/|(?!s3:))(?!\/.)[^*?$\p{Cc}]*(?<=\/)$/u.test(text), { error: EXPECTED, abort: true })
+  .refine((text) => /^(?:s3:\/\/[^/]+\/|(?!s3:))(?!\/.)[^*?$\p{Cc}]*(?<=\/)$/u.test(text), {
+    error: EXPECTED,
+    abort: true,
+  })
   .superRefine((text, context) => {
     const { bucket } = parseObjectPlace(text);
     const problem = bucket === undefined ? undefined : bucketName.safeParse(bucket).error?.issues[0]?.message;

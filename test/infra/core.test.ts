@@ -311,6 +311,8 @@ describe('the Cleaner', () => {
       TRANSSHIP_TABLE: '<StorageTable>',
       TRANSSHIP_LOG_LEVEL: 'warn',
     });
+    const source = readFileSync('worker/main/settings.ts', 'utf8');
+    for (const name of Object.keys(variables)) expect(source, name).toContain(`'${name}'`);
     expect(Object.keys(variables).filter((name) => name.includes('QUEUE'))).toEqual([]);
     template.allResourcesProperties('AWS::Lambda::EventInvokeConfig', { MaximumRetryAttempts: 0 });
   });

@@ -348,8 +348,8 @@ describe.each(['worker', 'planner', 'cleaner'] as const)('the role of the %s', (
     const wanted = Object.values(CALLS).flatMap(({ actions, by }) =>
       Object.values(by).some((callers) => callers.includes(caller)) ? actions : [],
     );
-    const all = caller === 'cleaner' ? PRUNING.at(-1)?.[1] : PRODUCTION;
-    const given = new Set(statementsOfRole(caller, all ?? PRODUCTION).flatMap(({ Action }) => Action));
+    const everything = caller === 'cleaner' ? PRUNING.at(-1)?.[1] : PRODUCTION;
+    const given = new Set(statementsOfRole(caller, everything ?? PRODUCTION).flatMap(({ Action }) => Action));
     expect([...new Set(wanted)].filter((action) => !given.has(action))).toEqual([]);
   });
 

@@ -257,8 +257,9 @@ describe('repositories', () => {
     const n = integer({ min: 90, max: 36_500 });
     const one = tuple(of, option(constantFrom(...ACTIONS)), n, option(n, { nil: undefined })).map(
       ([selector, action, number, archived]): LifecycleRule => ({
-        ...selector,
-        ...(action === null ? {} : { [action]: number }),
+        tagged: 'tagged' in selector ? selector.tagged : undefined,
+        untagged: 'untagged' in selector ? true : undefined,
+        [action ?? 'keepLast']: action === null ? undefined : number,
         expireArchivedAfterDays: archived,
       }),
     );

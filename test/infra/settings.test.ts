@@ -383,7 +383,7 @@ describe('what may be pruned and published', () => {
       '/a/',
       's3://archives//a/',
       's3://archives/*/',
-      'a/$' + '{aws:username}/',
+      'a/$aws/',
       'a?/',
     ].map((place): [string, string] => [`prune: { prefixes: ['${place}'] }`, `prune.prefixes.0 "${place}": ${PLACE}`]),
     ["prune: { prefixes: ['s3://Archives/a/'] }", 'prune.prefixes.0 "s3://Archives/a/": expected the name of a bucket'],
