@@ -1,7 +1,7 @@
 // What the code calls, what infra/service/grants.ts says of it, and what the roles of the templates allow: the same, both ways.
 import { globSync, readFileSync } from 'node:fs';
 import { Template } from 'aws-cdk-lib/assertions';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { CALLS, KEY_ACTIONS, type Caller, type ResourceKind } from '../../infra/service/grants.ts';
 import { readSettings } from '../../infra/settings/settings.ts';
@@ -75,10 +75,13 @@ describe('the table', () => {
     expect(Object.keys(CALLS).toSorted()).toEqual([...(await callsOf(SOURCES))].toSorted());
   });
 
+  // it takes seconds: once for all
+  const graph = readCallGraph();
+  afterAll(() => graph[Symbol.dispose]());
+
   test.each(Object.entries(ENTRY_POINTS))(
     'grants the %s only calls that it can come to make',
     async (caller, entry) => {
-      using graph = readCallGraph();
       const reached = await callsOf(graph.reachableFrom(entry));
       const granted = Object.entries(CALLS).filter(([, { by }]) =>
         Object.values(by).some((callers) => callers.some((one) => one === caller)),
