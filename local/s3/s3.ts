@@ -29,6 +29,8 @@ export interface S3Options {
   readonly faults?: Faults<S3Operation>;
   /** What it does otherwise than Amazon's. Default nothing. */
   readonly quirks?: readonly S3Quirk[];
+  /** Prefixes of keys whose objects a policy lets nobody delete. Default none. */
+  readonly undeletable?: readonly string[];
   /** Keys of KMS that objects may be encrypted with, as requests name them. Nothing is encrypted. Default none. */
   readonly kmsKeys?: readonly string[];
   /** Made, with versions, where they are not there yet. Default none. */
@@ -132,6 +134,7 @@ class S3Server implements LocalS3 {
       accountId: options.accountId ?? DEFAULT_ACCOUNT,
       minPartBytes: options.minPartBytes ?? 5 * 1024 * 1024,
       quirks: new Set(options.quirks),
+      undeletable: options.undeletable ?? [],
       kmsKeys: new Set(options.kmsKeys),
     };
     this.#store = store;

@@ -146,6 +146,7 @@ type CopyEvent = Extract<
       'planned' | `blob-${string}` | 'bytes-sent' | 'manifest-done' | 'tagged' | 'resumed' | 'referrer-refused';
   }
 >;
+type CleanEvent = Extract<Event, { readonly type: 'prune-planned' | `place-${string}` }>;
 type ServiceEvent = Extract<
   Event,
   { readonly type: 'job-handed-back' | 'job-started' | 'job-done' | 'run-started' | 'run-planned' | 'run-ended' }
@@ -186,6 +187,13 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'object-failed':
     case 'snapshot-published':
       return objectLine(event, options);
+    case 'pruned':
+    case 'prune-failed':
+      return pruneLine(event, options);
+    case 'prune-planned':
+    case 'place-pruned':
+    case 'place-postponed':
+      return isQuiet ? undefined : cleanLine(event);
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
@@ -221,6 +229,23 @@ function serviceLine(event: ServiceEvent): string {
   }
 }
 
+/** What a Cleaner does. */
+function cleanLine(event: CleanEvent): string {
+  const place = printable(event.place);
+  switch (event.type) {
+    case 'prune-planned': {
+      const what = [event.id, ...event.tags].map(printable).join(' ');
+      return `would be ${event.action === 'delete' ? 'deleted' : 'untagged'}: ${place} ${what}: ${printable(event.reason)}`;
+    }
+    case 'place-pruned':
+      return `pruned ${place}: deleted=${event.deleted} kept=${event.kept} left=${event.left} failed=${event.failed}`;
+    case 'place-postponed':
+      return `postponed ${place}: ${printable(event.message)}`;
+    default:
+      return event satisfies never;
+  }
+}
+
 /** What becomes of objects. Bars show it only when more is asked for, since it can be a line for each of many. */
 function objectLine(event: ObjectEvent, { style, verbose }: ProgressOptions): string | undefined {
   const isShown = style !== 'none' && (style !== 'bars' || verbose);
@@ -244,6 +269,18 @@ function objectLine(event: ObjectEvent, { style, verbose }: ProgressOptions): st
     default:
       return event satisfies never;
   }
+}
+
+/** What is deleted is always shown, unless only warnings are asked for. */
+function pruneLine(
+  event: Extract<Event, { readonly type: 'pruned' | 'prune-failed' }>,
+  { style }: ProgressOptions,
+): string | undefined {
+  if (event.type === 'prune-failed')
+    return `failed ${printable(event.id === undefined ? event.place : `${event.place} ${event.id}`)}: ${printable(event.message)}`;
+  if (style === 'none') return undefined;
+  const what = [event.id, ...event.tags].map(printable).join(' ');
+  return `${event.action === 'delete' ? 'deleted' : 'untagged'} ${printable(event.place)} ${what}: ${printable(event.reason)}`;
 }
 
 /** What a copy does. Bars show it by themselves unless more is asked for. */

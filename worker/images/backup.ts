@@ -1,4 +1,5 @@
 import { posix } from 'node:path';
+import { SETTINGS_NAME } from '../oci/archive-key.ts';
 import { cosignSubject, isDerivedTag } from '../oci/derived-tag.ts';
 import { isRepositoryName, isTag, type Reference } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
@@ -6,7 +7,7 @@ import { atSide, describeFailure, Failure, isFailure } from '../util/failure.ts'
 import { quote } from '../util/text.ts';
 import type { Backends, OperationOptions, Registry } from './backends.ts';
 import { collectFaults, type Faults } from './faults.ts';
-import { SETTINGS_NAME, storeSettings } from './store-settings.ts';
+import { storeSettings } from './store-settings.ts';
 import { archiveTemplate, expandTemplate } from '../oci/key-template.ts';
 import {
   isPattern,

@@ -1,12 +1,11 @@
 import { posix } from 'node:path';
 import type { ObjectStore } from '../objects/objects.ts';
-import { archiveKindOf } from '../oci/archive-key.ts';
+import { archiveKindOf, SETTINGS_NAME } from '../oci/archive-key.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseRepository, type Reference } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { isNamedByKey } from './archive-name.ts';
-import { SETTINGS_NAME } from './store-settings.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { collectFaults, type Faults } from './faults.ts';
 import { openLocation } from './open-location.ts';

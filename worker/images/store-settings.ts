@@ -1,5 +1,6 @@
 import { posix } from 'node:path';
 import { collect } from '../content/bytes.ts';
+import { SETTINGS_NAME } from '../oci/archive-key.ts';
 import type { Location } from '../oci/location.ts';
 import type { Abortable } from '../util/abort.ts';
 import { Failure, ifFound, onSide } from '../util/failure.ts';
@@ -8,8 +9,6 @@ import { quote } from '../util/text.ts';
 import type { Backends, Registry } from './backends.ts';
 import { storeOf } from './open-location.ts';
 
-/** Beside the archives of a repository: its settings, restored before the images. */
-export const SETTINGS_NAME = 'repository.json';
 /** ECR's policies have 30,720 characters at most: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutLifecyclePolicy.html */
 export const MAX_SETTINGS_BYTES = 1024 * 1024;
 

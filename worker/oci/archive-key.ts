@@ -1,3 +1,6 @@
+/** Beside the archives of a repository: its settings, restored before the images. */
+export const SETTINGS_NAME = 'repository.json';
+
 export type ArchiveKind = 'tar' | 'tar.gz' | 'tar.zst';
 
 /** How the archive at `key` is packed, as its ending says; undefined for a key with another ending. */

@@ -4,15 +4,16 @@ import { ecrHost } from '../oci/ecr-host.ts';
 import { parseS3, withoutTransport } from '../oci/location.ts';
 import { parsePlatform } from '../oci/manifest.ts';
 import { parseRepository } from '../oci/reference.ts';
+import { parseRange, tagMatcher } from '../oci/tag-pattern.ts';
 import { isRecord } from '../util/record.ts';
 import { AccessSchema, AllowSchema } from './access-schema.ts';
 import { CreateSchema } from './create-schema.ts';
 import { parsePublished, parseTemplate } from './destinations.ts';
 import { parseExpiry } from './expiry.ts';
 import type { Fault } from './faults.ts';
+import { PruneSchema } from './prune-schema.ts';
 import { checkSchedule, checkTimeZone } from './schedule.ts';
 import { mapping, someOf, textOf } from './schema-parts.ts';
-import { parseRange, tagMatcher } from './select.ts';
 import { parseSource } from './sources.ts';
 
 // The schema of the rules file. Every string is checked by the function that reads it later, so that no rule is refused only when it runs.
@@ -98,24 +99,6 @@ const PublishSchema = mapping({
   to: textOf((text) => parseRepository(withoutTransport(text)), 'host/repository'),
 });
 
-const PruneSchema = mapping({
-  at: textOf(
-    (text) => (text.startsWith('s3://') ? parseS3(text) : parseSource(text)),
-    'host/repositories* or s3://bucket/prefix',
-  ),
-  untaggedAfterDays: days.optional().describe('Deletes images without a tag that are older.'),
-  keepLast: count.optional().describe('Keeps the N newest of each repository.'),
-  keepDays: days.optional().describe('Keeps what is younger.'),
-  keepTags: patterns.optional().describe('Keeps these tags.'),
-})
-  .check((ctx) => {
-    const { untaggedAfterDays, keepLast, keepDays } = ctx.value;
-    if (untaggedAfterDays !== undefined || keepLast !== undefined || keepDays !== undefined) return;
-    const message = 'it says nothing to delete: expected one of untaggedAfterDays, keepLast, keepDays at least';
-    ctx.issues.push({ code: 'custom', message, input: ctx.value });
-  })
-  .meta({ anyOf: [{ required: ['untaggedAfterDays'] }, { required: ['keepLast'] }, { required: ['keepDays'] }] });
-
 const CRON = 'Five fields, or six with seconds: `0 2 * * *`.';
 const ScheduleSchema = z
   .union(
@@ -155,7 +138,7 @@ export const RuleSchema = mapping({
   expires: textOf(parseExpiry, 'The last day (UTC), or the moment from which on it is not planned.').optional(),
 }).meta({
   oneOf: KINDS.map((kind) => ({ required: [kind] })),
-  anyOf: [{ required: ['schedule'] }, { required: ['on'] }],
+  anyOf: [{ required: ['schedule'] }, { required: ['on'] }, { required: ['prune'] }],
 });
 
 /** What is wrong with a rule as a whole. It is found even where parts of the rule cannot be read. */
@@ -166,7 +149,7 @@ export function ruleFaults(rule: Readonly<Record<string, unknown>>): readonly Fa
     const what = said.length === 0 ? 'it says nothing to do' : `it says ${said.join(' and ')}`;
     faults.push({ path: [], message: `${what}: expected one of ${KINDS.join(', ')}` });
   }
-  if (rule['schedule'] === undefined && rule['on'] === undefined)
+  if (rule['schedule'] === undefined && rule['on'] === undefined && rule['prune'] === undefined)
     faults.push({ path: [], message: 'it says no time: expected "schedule", "on: push", or both' });
   if (rule['on'] !== 'push' || said.length !== 1 || said[0] === 'publish') return faults;
   const copied = rule['mirror'] ?? rule['backup'];

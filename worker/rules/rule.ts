@@ -1,4 +1,4 @@
-import { Failure } from '../util/failure.ts';
+import type { RepositoryPolicy } from '../retention/policy.ts';
 
 /** What is to be kept, where, and when: the rules of a configuration file, as `parseConfig` gives them, defaults filled in. */
 export interface Config {
@@ -88,15 +88,19 @@ export interface PublishRule extends RuleCommon {
   readonly to: string;
 }
 
-/** Deletes what is no longer kept. */
-interface PruneRule extends RuleCommon {
+/** Deletes what is no longer kept. A Cleaner runs it. */
+export interface PruneRule extends RuleCommon {
   readonly kind: 'prune';
-  /** `host/repositories*` or `s3://bucket/prefix`. */
-  readonly at: string;
-  readonly untaggedAfterDays?: number | undefined;
-  readonly keepLast?: number | undefined;
-  readonly keepDays?: number | undefined;
-  readonly keepTags: readonly string[];
+  /** `host/repositories*` or `s3://bucket/prefix/`, one at least. */
+  readonly at: readonly string[];
+  /** The first that matches a repository decides; what none matches is kept. */
+  readonly policies: readonly RepositoryPolicy[];
+  /** `s3://bucket/prefix/`: only what a rule has backed up there is deleted. */
+  readonly requireBackup?: string | undefined;
+  /** The most that one run deletes. Default 1000. */
+  readonly maxDeletes: number;
+  /** Only logs what would be deleted. Default false. */
+  readonly dryRun: boolean;
 }
 
 /** A rule whose runs a planner begins and workers do. */
@@ -107,25 +111,9 @@ export function isCopyRule(rule: Rule): rule is CopyRule {
   return rule.kind === 'mirror' || rule.kind === 'backup';
 }
 
-/** Whether this version plans the rule. Others can be stored by another version: they are shown, and have no runs. */
+/** Whether a planner begins the runs of the rule. A Cleaner begins those of the others. */
 export function isPlannedRule(rule: Rule): rule is PlannedRule {
   return isCopyRule(rule) || rule.kind === 'publish';
-}
-
-/** All of `rules`. UNSUPPORTED, naming every rule that this version does not run. */
-export function plannedRules(rules: readonly Rule[]): readonly PlannedRule[] {
-  const others = rules.filter((rule) => !isPlannedRule(rule));
-  if (others.length > 0) throw notExecuted(...others);
-  return rules.filter((rule) => isPlannedRule(rule));
-}
-
-/** Why rules that are no `PlannedRule` have no runs. */
-export function notExecuted(...rules: readonly Rule[]): Failure {
-  const names = rules.map(({ name }) => name).join(' and ');
-  const kinds = [...new Set(rules.map(({ kind }) => `\`${kind}\``))].join(' and ');
-  const [subject, them] = rules.length === 1 ? ['rule', 'the rule'] : ['rules', 'them'];
-  const message = `${subject} ${names}: this version does not run ${kinds} rules; take ${them} out of the rules file`;
-  return new Failure('UNSUPPORTED', message);
 }
 
 /** Whether the rule is not planned any more. */

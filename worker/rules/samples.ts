@@ -1,8 +1,8 @@
 import semver from 'semver';
 import type { Digest } from '../oci/digest.ts';
 import { isTag, type Reference } from '../oci/reference.ts';
+import { expressionParts } from '../oci/tag-pattern.ts';
 import type { TagSelection } from './rule.ts';
-import { expressionParts } from './select.ts';
 import type { SourcePattern } from './sources.ts';
 
 /** Stands for a tag that is selected, where no example is known. */

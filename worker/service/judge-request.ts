@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import { canonicalPolicy, foreignGrants } from '../images/foreign-grants.ts';
-import { SETTINGS_NAME } from '../images/store-settings.ts';
+import { SETTINGS_NAME } from '../oci/archive-key.ts';
 import { ecrHost } from '../oci/ecr-host.ts';
 import { parseDestination, type Location } from '../oci/location.ts';
 import type { CopyJob, PublishJob, RestoreJob } from '../queue/job.ts';

@@ -64,10 +64,14 @@ function levelOf(event: Event): LogLevel {
     case 'run-planned':
     case 'rule-age':
     case 'resumed':
+    case 'prune-planned':
+    case 'place-pruned':
+    case 'place-postponed':
     case 'note':
     case 'object-published':
     case 'object-extracted':
     case 'object-removed':
+    case 'pruned':
       return 'info';
     case 'snapshot-published':
       return event.failed === 0 ? 'info' : 'warn';
@@ -82,6 +86,7 @@ function levelOf(event: Event): LogLevel {
     case 'referrer-refused':
     case 'rule-expired':
     case 'object-failed':
+    case 'prune-failed':
       return 'warn';
     case 'message-refused':
     case 'run-late':

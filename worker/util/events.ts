@@ -31,8 +31,10 @@ export type Event =
   /** Good to know, and no cause for concern: a process that starts or stops. */
   | { readonly type: 'note'; readonly message: string }
   | ObjectEvent
+  | PruneEvent
   | JobEvent
-  | PlanEvent;
+  | PlanEvent
+  | CleanEvent;
 
 /** Of objects that are published as artifacts, and extracted from them. */
 type ObjectEvent =
@@ -56,6 +58,30 @@ type ObjectEvent =
       readonly objects: number;
       readonly bytes: number;
       readonly failed: number;
+    };
+
+/** Of items that are deleted because a policy says so. `place` is a repository, or a folder of archives. */
+type PruneEvent =
+  /** It is gone by this run. `action` `untag`: `tags` were removed from an image that stays. */
+  | {
+      readonly type: 'pruned';
+      readonly place: string;
+      readonly kind: 'images' | 'archives';
+      /** A digest, or the key of an archive. */
+      readonly id: string;
+      readonly tags: readonly string[];
+      readonly action: 'delete' | 'untag';
+      /** 0 where they are not known. */
+      readonly bytes: number;
+      readonly reason: string;
+    }
+  /** `id` is absent where nothing of the place could be deleted. */
+  | {
+      readonly type: 'prune-failed';
+      readonly place: string;
+      readonly id?: string | undefined;
+      readonly code: Code;
+      readonly message: string;
     };
 
 /** What became of the objects of one place. `published`: new or changed; `removed`: no longer there. */
@@ -134,5 +160,21 @@ type PlanEvent =
   | { readonly type: 'rule-failed'; readonly rule: string; readonly code: Code; readonly message: string }
   /** How old the last good copy of everything in the rule is. */
   | { readonly type: 'rule-age'; readonly rule: string; readonly ageSeconds: number };
+
+/** A Cleaner's. */
+type CleanEvent =
+  /** It would go, and a dry run deletes nothing. Members as those of `pruned`. */
+  | (Omit<Extract<PruneEvent, { readonly type: 'pruned' }>, 'type'> & { readonly type: 'prune-planned' })
+  /** A place is done. `left` items go in a later run. */
+  | {
+      readonly type: 'place-pruned';
+      readonly place: string;
+      readonly deleted: number;
+      readonly kept: number;
+      readonly left: number;
+      readonly failed: number;
+    }
+  /** A place is left for the next pass: a copy is writing to it, or another Cleaner is there. */
+  | { readonly type: 'place-postponed'; readonly place: string; readonly message: string };
 
 export type Report = (event: Event) => void;

@@ -1,7 +1,8 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Candidate, TagSelection } from '../../../worker/rules/rule.ts';
-import { select, tagMatcher, versionOf } from '../../../worker/rules/select.ts';
+import { tagMatcher, versionOf } from '../../../worker/oci/tag-pattern.ts';
+import { select } from '../../../worker/rules/select.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const NOW = Date.parse('2026-11-21T12:00:00Z');

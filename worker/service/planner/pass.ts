@@ -1,6 +1,6 @@
 import { isPlanJobId } from './plan-jobs.ts';
 import { parseRule } from '../../rules/config.ts';
-import { isExpired, isPlannedRule, notExecuted, type PlannedRule } from '../../rules/rule.ts';
+import { isExpired, isPlannedRule, type PlannedRule } from '../../rules/rule.ts';
 import { lastScheduledMs } from '../../rules/schedule.ts';
 import type { Run, StoredRule } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
@@ -110,7 +110,8 @@ class Pass {
     const isGoingOn = open !== undefined && !(await this.#isDead(open, stored.name));
     const rule = parseRule(stored.document);
     if (isExpired(rule, nowMs)) return this.#options.report?.({ type: 'rule-expired', rule: rule.name });
-    if (!isPlannedRule(rule)) return this.#options.report?.({ type: 'warning', message: notExecuted(rule).message });
+    // a Cleaner runs it
+    if (!isPlannedRule(rule)) return;
 
     // a run that just ended may have been a good one
     const progress = current === undefined ? before : await runs.progress(rule.name, this.#options);

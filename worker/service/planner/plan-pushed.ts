@@ -2,7 +2,7 @@ import type { Backends } from '../../images/backends.ts';
 import { formatRepository, type Repository } from '../../oci/reference.ts';
 import { parseDigest } from '../../oci/digest.ts';
 import { mayPass } from '../../queue/redelivery.ts';
-import { isExpired, type CopyRule } from '../../rules/rule.ts';
+import { isCopyRule, isExpired, type CopyRule } from '../../rules/rule.ts';
 import type { Run } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
 import { ifFound, isFailure } from '../../util/failure.ts';
@@ -35,7 +35,7 @@ export async function planPushes(
   const living = rule === undefined || isExpired(rule, options.clock.now()) ? undefined : rule;
   if (living?.kind === 'publish')
     return backends.use(async (opened) => planPublish({ rule: living, run }, service, opened, options), options);
-  if (first === undefined || living === undefined) {
+  if (first === undefined || living === undefined || !isCopyRule(living)) {
     await runs.planned(run.id, options);
     return NOTHING_LEFT;
   }

@@ -2,7 +2,7 @@ import type { Backends } from '../../images/backends.ts';
 import { formatRepository, type Repository } from '../../oci/reference.ts';
 import type { PlanJob } from '../../queue/job.ts';
 import type { Destination } from '../../rules/destinations.ts';
-import type { CopyRule, PlannedRule } from '../../rules/rule.ts';
+import { isPlannedRule, type CopyRule, type PlannedRule, type Rule } from '../../rules/rule.ts';
 import type { Run, StateStore } from '../../state/state.ts';
 import { anyOf, checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
@@ -18,7 +18,7 @@ import { listSource } from './list-source.ts';
 import { archivedWarning } from './source-list.ts';
 import { batchesOf, planBatch, type BatchContext } from './plan-batch.ts';
 import { afterRepository, FROM_THE_START, isAfter, mayHaveAfter, nameOf } from './plan-jobs.ts';
-import { planRun, type PlanOptions, type PlanResult, type RunToPlan } from './plan-run.ts';
+import { NOTHING_LEFT, planRun, type PlanOptions, type PlanResult, type RunToPlan } from './plan-run.ts';
 import { planSettings } from './plan-settings.ts';
 import { planPublish } from './plan-publish.ts';
 import { planPushes } from './plan-pushed.ts';
@@ -88,14 +88,16 @@ export async function continuePlan(
   const run = await runs.get(job.run, options);
   if (run === undefined) throw new Failure('NOT_FOUND', `plan ${job.rule}: there is no run ${job.run}`);
   if (run.trigger === 'push') return planPushes({ run, rule: job.rule }, service, backends, options);
-  let rule: PlannedRule;
+  let rule: Rule;
   try {
     rule = await readRule(job.rule, service, options);
   } catch (error) {
     // no planner can plan the rest: the run ends with what there is
-    if (isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED')) await runs.planned(job.run, options);
+    if (isFailure(error, 'NOT_FOUND', 'INVALID')) await runs.planned(job.run, options);
     throw error;
   }
+  // a Cleaner finds the run
+  if (!isPlannedRule(rule)) return NOTHING_LEFT;
   const request = { rule, run, after: job.after };
   return backends.use(async (opened) => planScheduled(request, service, opened, options), options);
 }

@@ -18,6 +18,7 @@ import { failureOfAll, type FailedDestination } from './failed-destinations.ts';
 import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type JobLeases, type JobDestination } from './leases.ts';
 import { allowedTargets, judgeRequest } from '../judge-request.ts';
 import { continuePlan } from '../planner/plan-scheduled.ts';
+import { prunedPlace } from '../place-uses.ts';
 import { newJob } from '../planner/run-jobs.ts';
 import type { Done, Ended, RunJobOptions } from './job-run.ts';
 import { destinationsOfJob, runJob, type ContentJob } from './run-job.ts';
@@ -91,21 +92,32 @@ export class JobDelivery {
     }
     await using leases = taken;
     if (leases === undefined) {
-      this.#handedBack('another writes to the same destination');
-      // most copies are short: soon at first, then every half a lease, and half of that more by chance
-      const { leaseSeconds = LEASE_SECONDS, clock } = this.#context;
-      // its message is not lost, however long the other copy takes
-      if (isReplacedNext(this.#delivery)) await state.runs.resendJob(this.#job.run, this.#job.id, undefined, options);
-      return await this.#retryLater(
-        Math.min(leaseSeconds / 2, 2 ** this.#delivery.receiveCount) * (1 + clock.random() / 2),
-      );
+      return await this.#waitFor('another writes to the same destination');
     }
     const attempt = await state.runs.startJob(this.#job.run, this.#job.id, options);
     // it has ended: this is a duplicate
     if (attempt === undefined) return DONE;
+    // after it is marked as running, so that a Cleaner that locks the place later sees it
+    const pruned = await prunedPlace(this.#job, state, options);
+    if (pruned !== undefined) {
+      await state.runs.giveBackJob(this.#job.run, this.#job.id, options);
+      return await this.#waitFor(`a Cleaner is deleting from ${pruned}`);
+    }
     if (attempt <= MAX_ATTEMPTS) return await this.#attempt(attempt, leases, task);
     const failure = crashedTooOften();
     return await this.#deadLetter(failure, failedWith(failure, leases), 0);
+  }
+
+  /** Hands the job back because of another process that is soon done: most copies are short, and so is pruning one place. */
+  async #waitFor(why: string): Promise<Outcome> {
+    this.#handedBack(why);
+    const { leaseSeconds = LEASE_SECONDS, clock, service } = this.#context;
+    // its message is not lost, however long the other process takes
+    if (isReplacedNext(this.#delivery))
+      await service.state.runs.resendJob(this.#job.run, this.#job.id, undefined, { signal: this.#signal });
+    // soon at first, then every half a lease, and half of that more by chance
+    const seconds = Math.min(leaseSeconds / 2, 2 ** this.#delivery.receiveCount) * (1 + clock.random() / 2);
+    return this.#retryLater(seconds);
   }
 
   async #attempt(attempt: number, leases: JobLeases, task: Task): Promise<Outcome> {

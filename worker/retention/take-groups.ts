@@ -1,0 +1,60 @@
+import type { Node } from './graph.ts';
+import type { Group } from './groups.ts';
+
+/** The reason of what goes in a later run. */
+export const LEFT = 'left for the next run';
+
+export interface Limit {
+  /** The most items that one run deletes. */
+  readonly maxDeletes: number;
+  /** How many of them it may still delete. */
+  readonly room: number;
+}
+
+/**
+ * The groups for which there is room, first come first served, whole groups only; and what is left, with the reason. A group that is larger
+ * than a run may be never goes, and bars no other of its round.
+ */
+export function takeGroups(
+  groups: readonly Group[],
+  { maxDeletes, room }: Limit,
+): { readonly taken: readonly Group[]; readonly left: Map<Node, string> } {
+  const taken: Group[] = [];
+  const left = new Map<Node, string>();
+  const gone = new Set<Node>();
+  let free = room;
+  /** Groups of later rounds stay: with what was left of this one they might be kept. */
+  let lastRound = Infinity;
+  let isFull = false;
+  for (const group of groups) {
+    // what belongs to an image that is left stays with it
+    const members: Node[] = [];
+    for (const node of group.members) {
+      if (isAfter(node, gone)) {
+        members.push(node);
+        gone.add(node);
+      } else left.set(node, LEFT);
+    }
+    const isTooLarge = members.length > maxDeletes;
+    isFull ||= group.round > lastRound || (!isTooLarge && members.length > free);
+    if (isTooLarge || isFull) {
+      lastRound = Math.min(lastRound, group.round);
+      const why =
+        isTooLarge && !isFull ? `goes with ${members.length} items, more than maxDeletes ${maxDeletes}` : LEFT;
+      for (const node of members) {
+        gone.delete(node);
+        left.set(node, why);
+      }
+    } else if (members.length > 0) {
+      taken.push({ ...group, members });
+      free -= members.length;
+    }
+  }
+  return { taken, left };
+}
+
+/** Whether all that it belongs to went before. */
+function isAfter({ above }: Node, gone: ReadonlySet<Node>): boolean {
+  for (const one of above.keys()) if (!gone.has(one)) return false;
+  return true;
+}
