@@ -4,6 +4,7 @@ import { afterAll, describe, expect, test, vi } from 'vitest';
 import { connectService } from '../../worker/main/wire.ts';
 import { readSettings } from '../../worker/main/settings.ts';
 import { consume } from '../../worker/queue/consume.ts';
+import type { ObjectStore } from '../../worker/objects/objects.ts';
 import type { Message, Queue } from '../../worker/queue/queue.ts';
 import { formatRule } from '../../worker/rules/config.ts';
 import { publishedAt } from '../../worker/rules/destinations.ts';
@@ -14,11 +15,13 @@ import { redrive } from '../../worker/service/admin/redrive.ts';
 import { enqueueRule } from '../../worker/service/admin/enqueue.ts';
 import { gatherObject } from '../../worker/service/planner/push-event.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
-import { work } from '../../worker/service/worker/work.ts';
+import { work as workOn } from '../../worker/service/worker/work.ts';
 import type { Run } from '../../worker/state/state.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import type { Event } from '../../worker/util/events.ts';
+import { Failure } from '../../worker/util/failure.ts';
 import { hexOf, digestOf } from '../../worker/oci/digest.ts';
+import { replaceBackends } from '../support/backends.ts';
 import { crashingTable } from '../support/faulty-table.ts';
 import { CrashPoints } from '../support/crash.ts';
 import { openLab, requestsDuring, type Session } from '../support/lab.ts';
@@ -190,7 +193,9 @@ describe('a rule that publishes', () => {
     await expectEnded(p.t, first.id, { failed: 1 });
     await expectTags(p, 'e');
     const [letter] = await deadLettersOf(p.t);
-    expect(letter?.reason).toMatch(/^DENIED: publish s3:.*: 4 of 5 objects failed, the others are published: .*a\.txt.*b\.txt.*c\.txt.*; and 1 more$/);
+    expect(letter?.reason).toMatch(
+      /^DENIED: publish s3:.*: 4 of 5 objects failed, the others are published: .*a\.txt.*b\.txt.*c\.txt.*; and 1 more$/,
+    );
     // the next run fails as well: one letter tells it, and what was published is not read again
     const second = await p.pass(1);
     const cost = await costOf(async () => p.worker.drain());
@@ -224,6 +229,33 @@ describe('a rule that publishes', () => {
     expect(p.t.events.find(({ type }) => type === 'job-failed')).toMatchObject({ again: true });
     await expectTags(p, 'one');
     s3.faults.clear();
+    await p.worker.drain();
+    await expectEnded(p.t, run.id, { done: 1 });
+    await expectTags(p, 'one', 'two');
+  });
+
+  test('goes back to the queue when its worker stops, and goes on with what is missing', async () => {
+    const p = await published();
+    await p.put('a.txt', 'one');
+    await p.put('b.txt', 'two');
+    const run = await p.pass();
+    const stop = new AbortController();
+    const bucketOf = (store: ObjectStore): ObjectStore => ({
+      describe: (key) => store.describe(key),
+      stat: async (key, o) => store.stat(key, o),
+      list: (prefix, o) => store.list(prefix, o),
+      read: async (key, o) => {
+        if (key.endsWith('b.txt')) stop.abort(new Failure('ABORTED', 'the worker stops'));
+        return store.read(key, o);
+      },
+      write: async (key, body, o) => store.write(key, body, o),
+      stream: async (key, body, o) => store.stream(key, body, o),
+      upload: async (key, size, o) => store.upload(key, size, o),
+    });
+    const stopped = p.t.worker(replaceBackends(p.session.backends, { bucket: bucketOf }));
+    expect(await stopped.next({ signal: stop.signal })).toMatchObject({ outcome: { type: 'again', seconds: 0 } });
+    expect(await Array.fromAsync(p.t.state.runs.jobs(run.id))).toMatchObject([{ state: 'waiting', attempts: 0 }]);
+    await expectFree(p.t, publishedAt(p.rule.to).location);
     await p.worker.drain();
     await expectEnded(p.t, run.id, { done: 1 });
     await expectTags(p, 'one', 'two');
@@ -299,7 +331,7 @@ describe('a change of an object', () => {
 
 test('an object that is put is published by its event, over SQS and DynamoDB', async () => {
   await using service = connectService(readSettings(lab.stack.environment));
-  const { session, rule, put } = await published({ onPush: true });
+  const { session, rule, ...files } = await published({ onPush: true });
   await service.state.rules.put({ name: rule.name, document: formatRule(rule) }, 0);
   const stopping = new AbortController();
   const events: Event[] = [];
@@ -310,10 +342,10 @@ test('an object that is put is published by its event, over SQS and DynamoDB', a
   const context = { service, backends, clock, reportOf: () => report, pushWindowSeconds: 1 };
   const { signal } = stopping;
   const options = { slots: 2, visibilitySeconds: 30, stopping: signal, signal, clock, report };
-  const consuming = consume(service.queue, async (delivery, o) => work(delivery, context, o), options);
+  const consuming = consume(service.queue, async (delivery, o) => workOn(delivery, context, o), options);
   try {
     lab.stack.pushEvents = true;
-    await put('a.txt', 'one');
+    await files.put('a.txt', 'one');
     lab.stack.pushEvents = false;
     const key = publishedAt(rule.to);
     await vi.waitFor(async () => expect(await service.state.destinations.get(key)).toBeDefined(), { timeout: 20_000 });
