@@ -116,7 +116,8 @@ describe('apply and rules', () => {
 
   test('warn of a rule that prunes what another one backs up, which a Cleaner then runs when it is asked to', async () => {
     onTestFinished(removeRules);
-    for (const tag of ['v1', 'pr-1']) await lab.push(await makeImage({ seed: tag.length, tag, layers: [300] }), ecr, 'clean/app');
+    for (const tag of ['v1', 'pr-1'])
+      await lab.push(await makeImage({ seed: tag.length, tag, layers: [300] }), ecr, 'clean/app');
     const path = await file(withPrune('clean/app'));
     const applied = await run(['apply', '-f', path]);
     expect(applied).toMatchObject({ code: 0, stdout: '3 added, 0 changed, 0 removed, 0 as they were\n' });
@@ -261,7 +262,10 @@ describe('sync', () => {
     const view = lab.view(registry, 'pruned/app');
     expect((await view.resolve('pr-1')).digest).toBeDefined();
     const { code, value } = await json(['sync', '-f', path, '--prune']);
-    expect({ code, value }).toMatchObject({ code: 0, value: { faults: [], pruned: [{ rule: 'clean', result: { deleted: 3 } }] } });
+    expect({ code, value }).toMatchObject({
+      code: 0,
+      value: { faults: [], pruned: [{ rule: 'clean', result: { deleted: 3 } }] },
+    });
     await expect(view.resolve('pr-1')).rejects.toMatchObject({ code: 'NOT_FOUND' });
     expect((await view.resolve('v1')).digest).toBeDefined();
   });

@@ -231,7 +231,13 @@ describe('a fault is told with its path, what was given and what was expected', 
       '.prune.policies[1]',
       {
         mirror: undefined,
-        prune: { at: ECR, policies: [{ repositories: '*', keepLast: 1 }, { repositories: 'a', keepTags: ['v*'] }] },
+        prune: {
+          at: ECR,
+          policies: [
+            { repositories: '*', keepLast: 1 },
+            { repositories: 'a', keepTags: ['v*'] },
+          ],
+        },
       },
       expect.stringContaining('it says nothing to delete'),
     ],
@@ -239,7 +245,13 @@ describe('a fault is told with its path, what was given and what was expected', 
       '.prune.policies[1]',
       {
         mirror: undefined,
-        prune: { at: ECR, policies: [{ repositories: '*', keepLast: 1 }, { repositories: 'a', keepLast: 2 }] },
+        prune: {
+          at: ECR,
+          policies: [
+            { repositories: '*', keepLast: 1 },
+            { repositories: 'a', keepLast: 2 },
+          ],
+        },
       },
       'it is never used: policies[0] is for all repositories',
     ],
@@ -664,7 +676,10 @@ describe('what is stored', () => {
     fc.constant({ publish: { from: 's3://bucket/x', to: 'docker://r.example/documents' } }),
     fc.record({
       prune: fc.oneof(
-        fc.record({ ...place, ...pruned, keepLast: fc.integer({ min: 1, max: 99 }) }, { requiredKeys: ['at', 'keepLast'] }),
+        fc.record(
+          { ...place, ...pruned, keepLast: fc.integer({ min: 1, max: 99 }) },
+          { requiredKeys: ['at', 'keepLast'] },
+        ),
         fc.record(
           {
             ...place,

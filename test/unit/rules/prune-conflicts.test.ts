@@ -27,7 +27,9 @@ describe('rules that prune beside others', () => {
 
   test('warn of what is written again, of the same hour, and of snapshots', () => {
     const archives = PRUNE('at: "s3://backups/", keepLast: 5');
-    expect(warned(BACKUP() + archives)).toEqual([expect.stringContaining('the newest good backup of each image stays')]);
+    expect(warned(BACKUP() + archives)).toEqual([
+      expect.stringContaining('the newest good backup of each image stays'),
+    ]);
     expect(warned(BACKUP('45 2 * * *') + archives)).toEqual([
       expect.anything(),
       expect.stringContaining('run at s3://backups/us-east-1/product/x/ in the same hour (02:00 UTC)'),
