@@ -50,7 +50,7 @@ describe('transship prune', () => {
     expect(code).toBe(0);
     expect(stdout).toMatch(/^delete +sha256:[0-9a-f]{12} +v2 +[\d.]+ \w+ +\S/m);
     expect(stdout).toMatch(/^keep +sha256:[0-9a-f]{12} +v1 .* keepTags v1$/m);
-    expect(stdout).toMatch(/^would delete 1 items of .*, untag 0, keep 2\nnothing was deleted: pass --yes/m);
+    expect(stdout).toMatch(/^would delete 1 item of .*, untag 0, keep 2\nnothing was deleted: pass --yes/m);
     expect(await tagsOf(ecr, 'command/app')).toEqual(['v1', 'v2', 'v3']);
   });
 
@@ -124,16 +124,38 @@ describe('transship prune', () => {
     await backends.bucket(bucket).write(first, Buffer.alloc(10_240), { metadata });
     const args = [`${ecr.registryHost}/command/backed`, '--delete-tags', 'pr-*', '--yes'];
     const { code, stdout, stderr } = await prune(...args, '--require-backup', `s3://${bucket}/backed/`);
-    expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.stringMatching(/^deleted 1 items/) });
+    expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.stringMatching(/^deleted 1 item /) });
     expect(stderr).toContain(`s3://${bucket}/${first} does not count as a backup`);
     expect(await tagsOf(ecr, 'command/backed')).toEqual(['pr-1', 'pr-3', 'v1']);
+  });
+
+  test('runs the prune rules of a file, and those alone that it is told', async () => {
+    await push(ecr, 'file/a', 'v1', 'pr-1');
+    await push(registry, 'file/b', 'v1', 'pr-1');
+    const file = join(lab.folder, 'rules.yaml');
+    const rule = (name: string, place: string, more = ''): string =>
+      `  - name: ${name}\n    prune:\n      at: ${place}\n      deleteTags: [pr-*]\n      keepDays: 1\n${more}`;
+    const rules = [
+      rule('kept', `${ecr.registryHost}/file/*`),
+      rule('plain', `${registry.host}/file/*`).replace('      keepDays: 1\n', '      keepTags: [v1]\n'),
+    ];
+    await writeFile(file, `version: 1\nrules:\n${rules.join('')}`);
+    const planned = await prune('-f', file);
+    expect(planned).toMatchObject({ code: 0 });
+    expect(planned.stdout).toMatch(/^rule kept\n[^]*keepDays 1[^]*\n\nrule plain\n/);
+    expect(await prune('-f', file, '--rule', 'plain', '--yes')).toMatchObject({ code: 0 });
+    expect(await tagsOf(registry, 'file/b')).toEqual(['v1']);
+    expect(await tagsOf(ecr, 'file/a')).toEqual(['pr-1', 'v1']);
+    expect((await prune('-f', file, '--rule', 'other')).stderr).toMatch(/no rule "other" that prunes/);
+    expect((await prune('-f', file, '--keep-last', '1')).stderr).toMatch(/come from the file/);
+    expect((await prune()).stderr).toMatch(/name a place to prune, or a rules file/);
   });
 
   test('deletes so many at most', async () => {
     await push(ecr, 'command/many', 'v1', 'pr-1', 'pr-2', 'pr-3');
     const args = [`${ecr.registryHost}/command/many`, '--delete-tags', 'pr-*', '--max-deletes', '2', '--yes'];
     expect((await prune(...args)).stdout).toMatch(/^deleted 2 items of .*, 1 left for the next run\n$/);
-    expect((await prune(...args)).stdout).toMatch(/^deleted 1 items of .*kept 1\n$/);
+    expect((await prune(...args)).stdout).toMatch(/^deleted 1 item of .*kept 1\n$/);
   });
 
   test('deletes nothing of a repository whose list is not complete, and goes on with the others', async () => {

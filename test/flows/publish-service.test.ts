@@ -4,6 +4,7 @@ import { afterAll, describe, expect, test, vi } from 'vitest';
 import { connectService } from '../../worker/main/wire.ts';
 import { readSettings } from '../../worker/main/settings.ts';
 import { consume } from '../../worker/queue/consume.ts';
+import type { ObjectStore } from '../../worker/objects/objects.ts';
 import type { Message, Queue } from '../../worker/queue/queue.ts';
 import { formatRule } from '../../worker/rules/config.ts';
 import { publishedAt } from '../../worker/rules/destinations.ts';
@@ -18,7 +19,9 @@ import { work as workOn } from '../../worker/service/worker/work.ts';
 import type { Run } from '../../worker/state/state.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import type { Event } from '../../worker/util/events.ts';
+import { Failure } from '../../worker/util/failure.ts';
 import { hexOf, digestOf } from '../../worker/oci/digest.ts';
+import { replaceBackends } from '../support/backends.ts';
 import { crashingTable } from '../support/faulty-table.ts';
 import { CrashPoints } from '../support/crash.ts';
 import { openLab, requestsDuring, type Session } from '../support/lab.ts';
@@ -226,6 +229,33 @@ describe('a rule that publishes', () => {
     expect(p.t.events.find(({ type }) => type === 'job-failed')).toMatchObject({ again: true });
     await expectTags(p, 'one');
     s3.faults.clear();
+    await p.worker.drain();
+    await expectEnded(p.t, run.id, { done: 1 });
+    await expectTags(p, 'one', 'two');
+  });
+
+  test('goes back to the queue when its worker stops, and goes on with what is missing', async () => {
+    const p = await published();
+    await p.put('a.txt', 'one');
+    await p.put('b.txt', 'two');
+    const run = await p.pass();
+    const stop = new AbortController();
+    const bucketOf = (store: ObjectStore): ObjectStore => ({
+      describe: (key) => store.describe(key),
+      stat: async (key, o) => store.stat(key, o),
+      list: (prefix, o) => store.list(prefix, o),
+      read: async (key, o) => {
+        if (key.endsWith('b.txt')) stop.abort(new Failure('ABORTED', 'the worker stops'));
+        return store.read(key, o);
+      },
+      write: async (key, body, o) => store.write(key, body, o),
+      stream: async (key, body, o) => store.stream(key, body, o),
+      upload: async (key, size, o) => store.upload(key, size, o),
+    });
+    const stopped = p.t.worker(replaceBackends(p.session.backends, { bucket: bucketOf }));
+    expect(await stopped.next({ signal: stop.signal })).toMatchObject({ outcome: { type: 'again', seconds: 0 } });
+    expect(await Array.fromAsync(p.t.state.runs.jobs(run.id))).toMatchObject([{ state: 'waiting', attempts: 0 }]);
+    await expectFree(p.t, publishedAt(p.rule.to).location);
     await p.worker.drain();
     await expectEnded(p.t, run.id, { done: 1 });
     await expectTags(p, 'one', 'two');

@@ -55,7 +55,11 @@ export const METRICS = {
   LastGoodCopyAgeSeconds: { unit: 'Seconds', by: 'rule', meaning: 'since the last run without a failure had started' },
   RunsLate: { unit: 'Count', by: 'rule', meaning: 'ticks at which the run before was going on or declared dead' },
   RulesFailed: { unit: 'Count', by: 'code', meaning: 'rules that could not be planned' },
-  PrunedImages: { unit: 'Count', by: 'rule', meaning: 'manifests that a Cleaner deleted, and tags that it removed alone' },
+  PrunedImages: {
+    unit: 'Count',
+    by: 'rule',
+    meaning: 'manifests that a Cleaner deleted, and tags that it removed alone',
+  },
   PrunedArchives: { unit: 'Count', by: 'rule', meaning: 'archives that a Cleaner deleted' },
   PrunedBytes: { unit: 'Bytes', by: 'rule', meaning: 'of what a Cleaner deleted, layers that other images share too' },
   PruneFailed: {
@@ -155,21 +159,14 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     }
     case 'object-published':
     case 'object-failed':
-      return countsOfObject(event, rule);
+    case 'pruned':
+    case 'prune-failed':
+      return countsOfItem(event, rule);
     case 'job-started':
       return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
     case 'job-done':
-      return [
-        { name: 'JobsDone', value: 1, rule },
-        { name: 'JobSeconds', value: event.durationMs / 1000, rule },
-        { name: 'ImagesUnchanged', value: event.unchanged ? 1 : 0, rule },
-        { name: 'ImagesCopied', value: hasCopied(event) ? 1 : 0, rule },
-      ];
     case 'job-failed':
-      return [
-        { name: event.again ? 'JobsRetried' : 'JobsFailed', value: 1, rule, code: event.code },
-        { name: 'JobSeconds', value: event.durationMs / 1000, rule },
-      ];
+      return countsOfEnd(event, rule);
     case 'job-handed-back':
       return [{ name: 'JobsHandedBack', value: 1, rule }];
     case 'message-refused':
@@ -179,9 +176,6 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'rule-failed':
     case 'rule-age':
       return countsOfPlan(event);
-    case 'pruned':
-    case 'prune-failed':
-      return countsOfPrune(event, rule);
     case 'prune-planned':
     case 'place-pruned':
     case 'place-postponed':
@@ -207,15 +201,45 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
   }
 }
 
-function countsOfObject(
-  event: Extract<Event, { readonly type: 'object-published' | 'object-failed' }>,
+/** Of the end of an attempt. */
+function countsOfEnd(
+  event: Extract<Event, { readonly type: 'job-done' | 'job-failed' }>,
   rule: string | undefined,
 ): readonly Count[] {
-  if (event.type === 'object-failed') return [{ name: 'PublishFailed', value: 1, rule }];
+  const seconds = { name: 'JobSeconds', value: event.durationMs / 1000, rule } as const;
+  if (event.type === 'job-failed')
+    return [{ name: event.again ? 'JobsRetried' : 'JobsFailed', value: 1, rule, code: event.code }, seconds];
   return [
-    { name: 'PublishedObjects', value: 1, rule },
-    { name: 'PublishedBytes', value: event.bytes, rule },
+    { name: 'JobsDone', value: 1, rule },
+    seconds,
+    { name: 'ImagesUnchanged', value: event.unchanged ? 1 : 0, rule },
+    { name: 'ImagesCopied', value: hasCopied(event) ? 1 : 0, rule },
   ];
+}
+
+/** Of one object that is published, or one item that is deleted. */
+function countsOfItem(
+  event: Extract<Event, { readonly type: 'object-published' | 'object-failed' | 'pruned' | 'prune-failed' }>,
+  rule: string | undefined,
+): readonly Count[] {
+  switch (event.type) {
+    case 'object-published':
+      return [
+        { name: 'PublishedObjects', value: 1, rule },
+        { name: 'PublishedBytes', value: event.bytes, rule },
+      ];
+    case 'object-failed':
+      return [{ name: 'PublishFailed', value: 1, rule }];
+    case 'pruned':
+      return [
+        { name: event.kind === 'images' ? 'PrunedImages' : 'PrunedArchives', value: 1, rule },
+        { name: 'PrunedBytes', value: event.bytes, rule },
+      ];
+    case 'prune-failed':
+      return [{ name: 'PruneFailed', value: 1, rule, code: event.code }];
+    default:
+      return event satisfies never;
+  }
 }
 
 function countsOfPlan(
@@ -237,17 +261,6 @@ function countsOfPlan(
     default:
       return event satisfies never;
   }
-}
-
-function countsOfPrune(
-  event: Extract<Event, { readonly type: 'pruned' | 'prune-failed' }>,
-  rule: string | undefined,
-): readonly Count[] {
-  if (event.type === 'prune-failed') return [{ name: 'PruneFailed', value: 1, rule, code: event.code }];
-  return [
-    { name: event.kind === 'images' ? 'PrunedImages' : 'PrunedArchives', value: 1, rule },
-    { name: 'PrunedBytes', value: event.bytes, rule },
-  ];
 }
 
 const MOVING: ReadonlySet<string> = new Set(['mirror', 'backup', 'restore']);
