@@ -33,7 +33,7 @@ export interface Stack extends AsyncDisposable {
   readonly deadLetterQueueUrl: string;
   /** The name of a table that exists from the start, with the keys `pk` and `sk` and expiry by `ttl`. */
   readonly table: string;
-  /** Whether every push to `ecr` sends an event to the queue from now on, as a rule of EventBridge does. */
+  /** Whether every push to `ecr` and every change in `s3` sends an event to the queue from now on, as rules of EventBridge do. */
   pushEvents: boolean;
   /** What a process needs in its environment to reach all of it. */
   readonly environment: Readonly<Record<string, string>>;
@@ -79,6 +79,15 @@ type Ports = Readonly<Partial<Record<(typeof SERVERS)[number], number>>>;
 export async function startStack({ folder, port, pushEvents = false }: StackOptions): Promise<Stack> {
   const ports = portsFrom(port);
   await using starting = new AsyncDisposableStack();
+  const sqs = starting.use(await startSqs({ ...HOME, port: ports.sqs, queues: [DEAD_LETTERS, QUEUE, REQUESTS] }));
+  const dynamodb = starting.use(
+    await startDynamoDb({ folder: join(folder, 'dynamodb'), port: ports.dynamodb, ...HOME, tables: [TABLE] }),
+  );
+  const queueUrl = sqs.queueUrl(QUEUE.name);
+  const events = { on: pushEvents };
+  const onEvent = (event: string): void => {
+    if (events.on) void sendEvent(sqs, queueUrl, event);
+  };
   const s3 = starting.use(
     await startS3({
       dir: join(folder, 's3'),
@@ -86,17 +95,10 @@ export async function startStack({ folder, port, pushEvents = false }: StackOpti
       region: HOME.region,
       credentials: CREDENTIALS,
       buckets: [BUCKET],
+      onEvent,
     }),
   );
-  const sqs = starting.use(await startSqs({ ...HOME, port: ports.sqs, queues: [DEAD_LETTERS, QUEUE, REQUESTS] }));
-  const dynamodb = starting.use(
-    await startDynamoDb({ folder: join(folder, 'dynamodb'), port: ports.dynamodb, ...HOME, tables: [TABLE] }),
-  );
-  const queueUrl = sqs.queueUrl(QUEUE.name);
-  const events = { on: pushEvents };
-  const registries = await startRegistries(folder, ports, starting, (event) => {
-    if (events.on) void sendEvent(sqs, queueUrl, event);
-  });
+  const registries = await startRegistries(folder, ports, starting, onEvent);
   const running = starting.move();
   return {
     s3,

@@ -10,8 +10,8 @@ import {
   type YAxisProps,
 } from 'aws-cdk-lib/aws-cloudwatch';
 import type { Construct } from 'constructs';
-import { taskMetric, type Watched } from './alarms.ts';
-import { NAMESPACE, transshipMetric } from './metrics.ts';
+import { DAY, type Watched } from './alarm-spec.ts';
+import { NAMESPACE, taskMetric, transshipMetric } from './metrics.ts';
 
 export interface DashboardOptions extends Watched {
   readonly name: string;
@@ -20,9 +20,8 @@ export interface DashboardOptions extends Watched {
 }
 
 const PERIOD = Duration.minutes(5);
-const DAY = Duration.days(1);
-/** S3 tells a size once a day, and a day late: of one day there is nothing to see. */
-const STORAGE_SHOWN = '-P1M';
+/** S3 tells a size once a day, and a day late: of one day there is nothing to see. Long enough to compare with the months before. */
+const STORAGE_SHOWN = '-P3M';
 /** Twenty-four columns, three graphs in a row. */
 const WIDTH = 8;
 
@@ -43,6 +42,7 @@ export function addDashboard(scope: Construct, options: DashboardOptions): Dashb
   dashboard.addWidgets(...copies());
   dashboard.addWidgets(...work(options));
   dashboard.addWidgets(...failures(options));
+  dashboard.addWidgets(...changes(options));
   dashboard.addWidgets(...registries(options));
   return dashboard;
 }
@@ -128,10 +128,40 @@ function failures({ deadLetters, table }: Watched): GraphWidget[] {
   ];
 }
 
+/** What publish rules write, and what prune rules delete, where something may. */
+function changes({ cleaner }: Watched): GraphWidget[] {
+  const published = graph('Published objects', [
+    transshipMetric('PublishedObjects', { label: 'published', period: PERIOD }),
+    transshipMetric('PublishFailed', { label: 'failed', period: PERIOD }),
+  ]);
+  const publishedBytes = transshipMetric('PublishedBytes', { label: 'published', period: PERIOD });
+  if (cleaner === undefined) return [published, graph('Bytes of published objects', [publishedBytes])];
+  return [
+    published,
+    graph(
+      'Deleted by prune rules',
+      [
+        transshipMetric('PrunedImages', { label: 'images', period: PERIOD }),
+        transshipMetric('PrunedArchives', { label: 'archives', period: PERIOD }),
+        transshipMetric('PruneFailed', { label: 'could not be deleted', period: PERIOD }),
+      ],
+      { min: 0 },
+      [
+        cleaner.metricInvocations({ period: PERIOD, label: 'calls of the Cleaner' }),
+        cleaner.metricErrors({ period: PERIOD, label: 'errors of the Cleaner' }),
+      ],
+    ),
+    graph('Bytes published and deleted', [
+      publishedBytes,
+      transshipMetric('PrunedBytes', { label: 'deleted', period: PERIOD }),
+    ]),
+  ];
+}
+
 function registries({ bucket, events }: Watched): GraphWidget[] {
   return [
     graph(
-      'Bucket of archives, in a month',
+      'Bucket of archives, in three months',
       [
         searched(
           `SEARCH('{AWS/S3,BucketName,StorageType} MetricName="BucketSizeBytes" BucketName="${bucket.bucketName}"', 'Average', 86400)`,

@@ -1,5 +1,6 @@
 import type { Duration } from 'aws-cdk-lib';
 import { Metric } from 'aws-cdk-lib/aws-cloudwatch';
+import type { FargateService } from 'aws-cdk-lib/aws-ecs';
 
 interface MetricOptions {
   /** Of one code of failure. @default all together */
@@ -21,5 +22,19 @@ export function transshipMetric(name: string, given: MetricOptions): Metric {
     statistic: 'Sum',
     ...options,
     ...(code === undefined ? {} : { dimensionsMap: { code } }),
+  });
+}
+
+/** Of a service's tasks: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/container-insights-metrics.html */
+export function taskMetric(
+  metricName: 'DesiredTaskCount' | 'PendingTaskCount' | 'RunningTaskCount',
+  { cluster, serviceName }: FargateService,
+  options: { readonly statistic: string; readonly period: Duration; readonly label?: string },
+): Metric {
+  return new Metric({
+    namespace: 'ECS/ContainerInsights',
+    metricName,
+    dimensionsMap: { ClusterName: cluster.clusterName, ServiceName: serviceName },
+    ...options,
   });
 }

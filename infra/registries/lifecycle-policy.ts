@@ -1,3 +1,4 @@
+import { ACTIONS, selected, type LifecycleRule } from '../settings/lifecycle-rule.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 
 export type RepositorySettings = NonNullable<InfraSettings['registries']>['repositories'][number];
@@ -9,6 +10,8 @@ export interface Retention {
   /** All images go so long after their push. Takes the place of `keepLast`. */
   readonly expireAfterDays?: number | undefined;
   readonly untaggedAfterDays?: number | undefined;
+  /** Rules in their order. Takes the place of all the others. */
+  readonly lifecycle?: readonly LifecycleRule[] | undefined;
 }
 
 interface Shape extends Retention {
@@ -24,7 +27,8 @@ export const SHAPES: Readonly<Record<'production' | 'testing', Shape>> = {
 
 /** The retention of a repository: what it says itself, else that of its shape. One that exists has a shape only when it names one. */
 export function retentionOf(repository: RepositorySettings): Retention {
-  const { existing, shape, keepLast, expireAfterDays, untaggedAfterDays } = repository;
+  const { existing, shape, keepLast, expireAfterDays, untaggedAfterDays, lifecycle } = repository;
+  if (lifecycle !== undefined) return { lifecycle };
   const base: Retention = existing && shape === undefined ? {} : SHAPES[shape ?? 'production'];
   const own = keepLast !== undefined || expireAfterDays !== undefined;
   return {
@@ -45,27 +49,99 @@ export function retentionOf(repository: RepositorySettings): Retention {
  * (`sha256-….sig`) is a tagged image like others: a rule before this one would keep it, and it would be counted here all the same.
  * https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html
  */
-export function lifecyclePolicyText({ keepLast, expireAfterDays, untaggedAfterDays }: Retention): string | undefined {
-  const rules: object[] = [];
-  const add = (description: string, selection: object): void => {
-    rules.push({ rulePriority: rules.length + 1, description, selection, action: { type: 'expire' } });
-  };
-  if (untaggedAfterDays !== undefined)
-    add(`untagged for ${count(untaggedAfterDays, 'day')}`, { tagStatus: 'untagged', ...olderThan(untaggedAfterDays) });
-  if (expireAfterDays !== undefined)
-    add(`older than ${count(expireAfterDays, 'day')}`, { tagStatus: 'any', ...olderThan(expireAfterDays) });
-  else if (keepLast !== undefined)
-    add(`all but the last ${count(keepLast, 'tagged image')}`, {
-      tagStatus: 'tagged',
-      tagPatternList: ['*'],
-      countType: 'imageCountMoreThan',
-      countNumber: keepLast,
-    });
-  return rules.length === 0 ? undefined : JSON.stringify({ rules });
+export function lifecyclePolicyText(retention: Retention): string | undefined {
+  const rules = retention.lifecycle === undefined ? simpleRules(retention) : retention.lifecycle.flatMap(rulesOf);
+  // whatever else there is, also of archived images
+  const ordered = [...rules.filter(({ of }) => of !== 'any'), ...rules.filter(({ of }) => of === 'any')];
+  return rules.length === 0
+    ? undefined
+    : JSON.stringify({
+        rules: ordered.map(({ description, of, selection, action }, index) => ({
+          rulePriority: index + 1,
+          description,
+          selection: { tagStatus: of, ...selection },
+          action,
+        })),
+      });
 }
 
+interface Rule {
+  readonly description: string;
+  readonly of: 'tagged' | 'untagged' | 'any';
+  readonly selection: object;
+  readonly action: object;
+}
+
+const EXPIRE = { type: 'expire' };
+const ARCHIVE = { type: 'transition', targetStorageClass: 'archive' };
+
+function simpleRules({ keepLast, expireAfterDays, untaggedAfterDays }: Retention): readonly Rule[] {
+  const rules: Rule[] = [];
+  const add = (description: string, of: Rule['of'], selection: object): void => {
+    rules.push({ description, of, selection, action: EXPIRE });
+  };
+  if (untaggedAfterDays !== undefined)
+    add(`untagged for ${count(untaggedAfterDays, 'day')}`, 'untagged', olderThan(untaggedAfterDays));
+  if (expireAfterDays !== undefined)
+    add(`older than ${count(expireAfterDays, 'day')}`, 'any', olderThan(expireAfterDays));
+  else if (keepLast !== undefined)
+    add(`all but the last ${count(keepLast, 'tagged image')}`, 'tagged', {
+      tagPatternList: ['*'],
+      ...youngest(keepLast),
+    });
+  return rules;
+}
+
+/** One rule of the settings is one of ECR for images that are not archived, one for those that are, or both. */
+function rulesOf(rule: LifecycleRule): readonly Rule[] {
+  const { tagged, untagged, expireArchivedAfterDays: archived } = rule;
+  // a pattern by itself: ECR takes several for tags that an image has all of
+  const tags = tagged === undefined ? {} : { tagPatternList: [tagged] };
+  const common = { of: tagged === undefined ? (untagged === undefined ? 'any' : 'untagged') : 'tagged' } as const;
+  const live = ACTIONS.flatMap((name): Rule[] => {
+    const number = rule[name];
+    if (number === undefined) return [];
+    const { what, selection, action } = MEANINGS[name](number);
+    return [{ ...common, description: `${selected(rule)}: ${what}`, selection: { ...tags, ...selection }, action }];
+  });
+  if (archived === undefined) return live;
+  const selection = { ...tags, storageClass: 'archive', ...days('sinceImageTransitioned', archived) };
+  const description = `${selected(rule)}: deleted ${count(archived, 'day')} after they were archived`;
+  return [...live, { ...common, description, selection, action: EXPIRE }];
+}
+
+type Meaning = (number: number) => Pick<Rule, 'selection' | 'action'> & { readonly what: string };
+
+const MEANINGS: Readonly<Record<(typeof ACTIONS)[number], Meaning>> = {
+  keepLast: (n) => ({ what: `all but the last ${n} deleted`, selection: youngest(n), action: EXPIRE }),
+  expireAfterDays: (n) => ({
+    what: `deleted ${count(n, 'day')} after their push`,
+    selection: olderThan(n),
+    action: EXPIRE,
+  }),
+  archiveAllButLast: (n) => ({ what: `all but the last ${n} archived`, selection: youngest(n), action: ARCHIVE }),
+  archiveAfterDays: (n) => ({
+    what: `archived ${count(n, 'day')} after their push`,
+    selection: olderThan(n),
+    action: ARCHIVE,
+  }),
+  archiveUnpulledAfterDays: (n) => ({
+    what: `archived ${count(n, 'day')} after their last pull`,
+    selection: days('sinceImagePulled', n),
+    action: ARCHIVE,
+  }),
+};
+
 function olderThan(countNumber: number): object {
-  return { countType: 'sinceImagePushed', countUnit: 'days', countNumber };
+  return days('sinceImagePushed', countNumber);
+}
+
+function days(countType: string, countNumber: number): object {
+  return { countType, countUnit: 'days', countNumber };
+}
+
+function youngest(countNumber: number): object {
+  return { countType: 'imageCountMoreThan', countNumber };
 }
 
 function count(n: number, what: string): string {

@@ -6,16 +6,17 @@ import type { IKey } from 'aws-cdk-lib/aws-kms';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import type { IQueue } from 'aws-cdk-lib/aws-sqs';
 import { regionOf } from '../settings/arn.ts';
+import { parseObjectPlace } from '../settings/object-place.ts';
 import { inParts } from './parts.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 import { acknowledgeWildcard } from '../synth/wildcards.ts';
 
 /** The processes that have a role here. Whoever types commands has permissions of their own. */
-export type Caller = 'worker' | 'planner';
+export type Caller = 'worker' | 'planner' | 'cleaner';
 
 /**
  * What a call is about: `uploads` are the unfinished ones of a bucket, `registry` are all repositories of an account and region, `account` is
- * what IAM knows no resource of.
+ * what IAM knows no resource of. `pruned…` are the objects and repositories that prune rules may delete from.
  */
 export type ResourceKind =
   | 'jobs'
@@ -27,6 +28,8 @@ export type ResourceKind =
   | 'object'
   | 'registry'
   | 'repository'
+  | 'prunedObject'
+  | 'prunedRepository'
   | 'role'
   | 'secret'
   | 'task'
@@ -44,6 +47,8 @@ interface Call {
 const BOTH: readonly Caller[] = ['worker', 'planner'];
 const WORKER: readonly Caller[] = ['worker'];
 const PLANNER: readonly Caller[] = ['planner'];
+const CLEANER: readonly Caller[] = ['cleaner'];
+const ALL: readonly Caller[] = ['worker', 'planner', 'cleaner'];
 
 /**
  * Every call of AWS that the code makes, and what IAM wants for it. `registry` are requests to `/v2/` of ECR, by their operation in
@@ -71,13 +76,13 @@ export const CALLS: Readonly<Record<string, Call>> = {
     by: { jobs: BOTH, requests: BOTH, deadLetters: BOTH },
   },
 
-  'dynamodb.GetItem': { actions: ['dynamodb:GetItem'], by: { table: BOTH } },
-  'dynamodb.UpdateItem': { actions: ['dynamodb:UpdateItem'], by: { table: BOTH } },
-  'dynamodb.Query': { actions: ['dynamodb:Query'], by: { table: BOTH } },
+  'dynamodb.GetItem': { actions: ['dynamodb:GetItem'], by: { table: ALL } },
+  'dynamodb.UpdateItem': { actions: ['dynamodb:UpdateItem'], by: { table: ALL } },
+  'dynamodb.Query': { actions: ['dynamodb:Query'], by: { table: ALL } },
 
   's3.GetObject': { actions: ['s3:GetObject'], by: { object: BOTH } },
-  's3.HeadObject': { actions: ['s3:GetObject'], by: { object: BOTH } },
-  's3.ListObjectsV2': { actions: ['s3:ListBucket'], by: { bucket: BOTH } },
+  's3.HeadObject': { actions: ['s3:GetObject'], by: { object: ALL } },
+  's3.ListObjectsV2': { actions: ['s3:ListBucket'], by: { bucket: ALL } },
   's3.PutObject': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
   's3.CreateMultipartUpload': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
   's3.UploadPart': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
@@ -86,10 +91,16 @@ export const CALLS: Readonly<Record<string, Call>> = {
   's3.ListParts': { actions: ['s3:ListMultipartUploadParts'], by: { object: WORKER }, writes: true },
   's3.ListMultipartUploads': { actions: ['s3:ListBucketMultipartUploads'], by: { uploads: WORKER }, writes: true },
 
+  // the current version alone: what the bucket keeps of it after that is for the bucket to say
+  's3.DeleteObject': { actions: ['s3:DeleteObject'], by: { prunedObject: CLEANER } },
+  's3.DeleteObjects': { actions: ['s3:DeleteObject'], by: { prunedObject: CLEANER } },
+
   'ecr.GetAuthorizationToken': { actions: ['ecr:GetAuthorizationToken'], by: { account: BOTH } },
   // a list of all has all of them for its resource
-  'ecr.DescribeRepositories': { actions: ['ecr:DescribeRepositories'], by: { registry: BOTH } },
-  'ecr.DescribeImages': { actions: ['ecr:DescribeImages'], by: { repository: BOTH } },
+  'ecr.DescribeRepositories': { actions: ['ecr:DescribeRepositories'], by: { registry: ALL } },
+  'ecr.DescribeImages': { actions: ['ecr:DescribeImages'], by: { repository: ALL } },
+  'ecr.BatchGetImage': { actions: ['ecr:BatchGetImage'], by: { repository: CLEANER } },
+  'ecr.BatchDeleteImage': { actions: ['ecr:BatchDeleteImage'], by: { prunedRepository: CLEANER } },
   'ecr.ListTagsForResource': { actions: ['ecr:ListTagsForResource'], by: { repository: BOTH } },
   'ecr.GetLifecyclePolicy': { actions: ['ecr:GetLifecyclePolicy'], by: { repository: BOTH } },
   'ecr.GetRepositoryPolicy': { actions: ['ecr:GetRepositoryPolicy'], by: { repository: BOTH } },
@@ -121,14 +132,15 @@ export const CALLS: Readonly<Record<string, Call>> = {
     by: { repository: WORKER },
     writes: true,
   },
+  'registry delete-manifest': { actions: ['ecr:BatchDeleteImage'], by: { prunedRepository: CLEANER } },
   'registry write-manifest': { actions: ['ecr:PutImage'], by: { repository: WORKER }, writes: true },
 
   'ecr-public.GetAuthorizationToken': {
     actions: ['ecr-public:GetAuthorizationToken', 'sts:GetServiceBearerToken'],
     by: { account: BOTH },
   },
-  'sts.AssumeRole': { actions: ['sts:AssumeRole'], by: { role: BOTH } },
-  'secretsmanager.GetSecretValue': { actions: ['secretsmanager:GetSecretValue'], by: { secret: BOTH } },
+  'sts.AssumeRole': { actions: ['sts:AssumeRole'], by: { role: ALL } },
+  'secretsmanager.GetSecretValue': { actions: ['secretsmanager:GetSecretValue'], by: { secret: ALL } },
   'ecs.UpdateTaskProtection': { actions: ['ecs:UpdateTaskProtection'], by: { task: WORKER } },
 };
 
@@ -144,7 +156,7 @@ export const KEY_ACTIONS = {
   write: ['kms:GenerateDataKey', 'kms:DescribeKey', 'kms:CreateGrant', 'kms:RetireGrant'],
 } as const satisfies Readonly<Record<string, readonly string[]>>;
 
-/** What a process works with. */
+/** What a process works with. The Cleaner reaches no queue and of `access` the buckets alone; the others nothing of `prune`. */
 export interface Reach {
   readonly jobs: IQueue;
   readonly requests: IQueue;
@@ -156,13 +168,15 @@ export interface Reach {
   /** Of what is of this stack. @default keys that AWS owns */
   readonly key?: IKey | undefined;
   readonly access: InfraSettings['access'];
+  /** What the Cleaner may delete, and how it gets there. @default nothing */
+  readonly prune?: InfraSettings['prune'];
   /** Whose tasks protect themselves. @default none */
   readonly cluster?: Cluster | undefined;
 }
 
-/** The actions of these places, whoever calls. */
-export function actionsOn(...resources: readonly ResourceKind[]): string[] {
-  return sorted(Object.values(CALLS).flatMap(({ actions, by }) => (resources.some((kind) => by[kind]) ? actions : [])));
+/** What workers do at these places, wherever the settings let them: what the endpoints of their network are for. */
+export function workerActionsOn(...resources: readonly ResourceKind[]): string[] {
+  return sorted(resources.flatMap((kind) => actionsOf('worker', kind, 'write')));
 }
 
 /** What one process may do at a place. */
@@ -179,6 +193,8 @@ const WILDCARDS: Readonly<Partial<Record<ResourceKind, string>>> = {
   object: 'The objects of a bucket that is named, below a prefix where the settings have one.',
   registry: 'Who lists repositories needs all of an account and region for the resource.',
   repository: 'The settings say which repositories by a pattern.',
+  prunedObject: 'The archives below the prefixes that the settings name for prune rules.',
+  prunedRepository: 'The settings say by a pattern which repositories prune rules may delete from.',
   task: 'ECS names tasks when it starts them; it is those of our own cluster.',
   account: 'Tokens have no resource; they open nothing that another statement does not.',
 };
@@ -189,16 +205,18 @@ const WILDCARDS: Readonly<Partial<Record<ResourceKind, string>>> = {
  */
 const ARNS_IN_STATEMENT = 4000;
 
+type Grant = (
+  kind: ResourceKind,
+  allow: 'read' | 'write',
+  resources: readonly string[],
+  conditions?: PolicyStatement['conditions'],
+) => void;
+
 /** Grants the role what the process calls, where it calls it, resource by resource. */
 export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
-  const { access, bucket, bucketExists, cluster, deadLetters, jobs, key, requests, table } = reach;
+  const { access, bucket, bucketExists, cluster, deadLetters, jobs, key, prune, requests, table } = reach;
   const stack = Stack.of(role);
-  const grant = (
-    kind: ResourceKind,
-    allow: 'read' | 'write',
-    resources: readonly string[],
-    conditions: PolicyStatement['conditions'] = {},
-  ): void => {
+  const grant: Grant = (kind, allow, resources, conditions = {}) => {
     const actions = actionsOf(caller, kind, allow);
     if (actions.length === 0 || resources.length === 0) return;
     for (const some of inParts(resources, ARNS_IN_STATEMENT))
@@ -214,27 +232,14 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
   grant('uploads', 'write', [bucket.bucketArn]);
   grant('object', 'write', [bucket.arnForObjects('*')]);
   if (cluster !== undefined) grant('task', 'write', [cluster.arnForTasks('*')]);
-
-  for (const { name, prefix, allow } of access.buckets) {
-    const arn = `arn:${stack.partition}:s3:::${name}`;
-    // a list without a prefix is refused as well; of a key that is missing S3 says so, for it takes the key for the prefix:
-    // https://github.com/ceph/ceph/pull/68577, https://github.com/kopia/kopia/pull/3072
-    grant('bucket', allow, [arn], prefix === '' ? {} : { StringLike: { 's3:prefix': `${prefix}*` } });
-    // IAM knows no prefix of them: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
-    grant('uploads', allow, [arn]);
-    grant('object', allow, [`${arn}/${prefix}*`]);
+  grantBuckets(stack, grant, access.buckets);
+  if (caller === 'cleaner') {
+    if (prune !== undefined) grantPruning(stack, grant, prune, bucket);
+  } else {
+    grantRepositories(stack, grant, access.repositories);
+    grant('role', 'write', access.roles);
+    grant('secret', 'write', access.secrets);
   }
-  for (const { account = stack.account, region = stack.region, names, allow } of access.repositories) {
-    const registry = `arn:${stack.partition}:ecr:${region}:${account}:repository/`;
-    grant('registry', allow, [`${registry}*`]);
-    grant(
-      'repository',
-      allow,
-      names.map((name) => `${registry}${name}`),
-    );
-  }
-  grant('role', 'write', access.roles);
-  grant('secret', 'write', access.secrets);
   // IAM knows no resource of tokens: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
   grant('account', 'write', ['*']);
 
@@ -244,6 +249,72 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
     (bucketExists || [...access.buckets, ...access.repositories].some((one) => one.allow === 'write'));
   for (const arn of access.keys)
     grantKeys(role, [arn], [...KEY_ACTIONS.read, ...(writes ? KEY_ACTIONS.write : [])], regionOf(arn) ?? '');
+}
+
+function grantBuckets(
+  { partition }: Stack,
+  grant: Grant,
+  buckets: readonly { readonly name: string; readonly prefix: string; readonly allow: 'read' | 'write' }[],
+): void {
+  for (const { name, prefix, allow } of buckets) {
+    const arn = `arn:${partition}:s3:::${name}`;
+    // a list without a prefix is refused as well; of a key that is missing S3 says so, for it takes the key for the prefix:
+    // https://github.com/ceph/ceph/pull/68577, https://github.com/kopia/kopia/pull/3072
+    grant('bucket', allow, [arn], prefix === '' ? {} : { StringLike: { 's3:prefix': `${prefix}*` } });
+    // IAM knows no prefix of them: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
+    grant('uploads', allow, [arn]);
+    grant('object', allow, [`${arn}/${prefix}*`]);
+  }
+}
+
+function grantRepositories(
+  stack: Stack,
+  grant: Grant,
+  repositories: readonly (Pruned['repositories'][number] & { readonly allow: 'read' | 'write' })[],
+): void {
+  for (const { account = stack.account, region = stack.region, names, allow } of repositories) {
+    const registry = `arn:${stack.partition}:ecr:${region}:${account}:repository/`;
+    const arns = names.map((name) => `${registry}${name}`);
+    grant('registry', allow, [`${registry}*`]);
+    grant('repository', allow, arns);
+  }
+}
+
+type Pruned = NonNullable<InfraSettings['prune']>;
+
+/** Reading what may be deleted, and deleting it: images by their digest or tag, and the current version of objects, never an older one. */
+function grantPruning(
+  stack: Stack,
+  grant: Grant,
+  { prefixes, repositories, roles, secrets }: Pruned,
+  own: IBucket,
+): void {
+  grantRepositories(
+    stack,
+    grant,
+    repositories.map((some) => ({ ...some, allow: 'read' })),
+  );
+  for (const { account = stack.account, region = stack.region, names } of repositories)
+    grant(
+      'prunedRepository',
+      'write',
+      names.map((name) => `arn:${stack.partition}:ecr:${region}:${account}:repository/${name}`),
+    );
+  const places = prefixes.map(parseObjectPlace);
+  grantBuckets(
+    stack,
+    grant,
+    places.flatMap(({ bucket, prefix }) => (bucket === undefined ? [] : [{ name: bucket, prefix, allow: 'read' }])),
+  );
+  grant(
+    'prunedObject',
+    'write',
+    places.map(({ bucket, prefix }) =>
+      bucket === undefined ? own.arnForObjects(`${prefix}*`) : `arn:${stack.partition}:s3:::${bucket}/${prefix}*`,
+    ),
+  );
+  grant('role', 'write', roles);
+  grant('secret', 'write', secrets);
 }
 
 /** Only through services, never by itself. */

@@ -20,7 +20,7 @@ import { AnyPrincipal, PolicyStatement } from 'aws-cdk-lib/aws-iam';
 import { LogGroup } from 'aws-cdk-lib/aws-logs';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import { Construct } from 'constructs';
-import { actionsOn } from './grants.ts';
+import { workerActionsOn } from './grants.ts';
 import type { InfraSettings } from '../settings/schema.ts';
 
 export interface NetworkProps {
@@ -118,7 +118,7 @@ export class Network extends Construct {
       new PolicyStatement({
         sid: 'Archives',
         ...everybody,
-        actions: actionsOn('bucket', 'uploads', 'object'),
+        actions: workerActionsOn('bucket', 'uploads', 'object'),
         resources: buckets.flatMap((arn) => [arn, `${arn}/*`]),
       }),
     );
@@ -147,7 +147,12 @@ export class Network extends Construct {
     }
     const dynamodb = vpc.addGatewayEndpoint('DynamoDb', { service: GatewayVpcEndpointAwsService.DYNAMODB });
     dynamodb.addToPolicy(
-      new PolicyStatement({ sid: 'State', ...everybody, actions: actionsOn('table'), resources: [table.tableArn] }),
+      new PolicyStatement({
+        sid: 'State',
+        ...everybody,
+        actions: workerActionsOn('table'),
+        resources: [table.tableArn],
+      }),
     );
   }
 

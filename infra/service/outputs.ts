@@ -11,6 +11,8 @@ export interface OutputsProps {
   readonly access: InfraSettings['access'];
   readonly workerLogs: ILogGroup;
   readonly plannerLogs: ILogGroup;
+  /** Undefined: there is no Cleaner. */
+  readonly cleanerLogs: ILogGroup | undefined;
 }
 
 /** After a deployment: the commands that check it, as they are to be typed, in their order. REPOSITORY and TAG are to be filled in. */
@@ -49,8 +51,16 @@ export function addOutputs(stack: Stack, { access, bucket, environment, ...logs 
     ],
     ['LogsOfWorkers', 'What workers tell', logsCommand(logs.workerLogs, region)],
     ['LogsOfPlanner', 'What the planner tells', logsCommand(logs.plannerLogs, region)],
+    ...ofCleaner(logs.cleanerLogs, region),
   ];
+
   for (const [id, description, value] of commands) new CfnOutput(stack, id, { description, value });
+}
+
+function ofCleaner(logs: ILogGroup | undefined, region: string): readonly (readonly [string, string, string])[] {
+  return logs === undefined
+    ? []
+    : [['LogsOfCleaner', 'What the Cleaner tells, and what it deleted', logsCommand(logs, region)]];
 }
 
 /** Examples of what may be read, and of what may be written without touching it. */

@@ -1,6 +1,6 @@
 import { Duration, Stack, Validations } from 'aws-cdk-lib';
-import { Rule } from 'aws-cdk-lib/aws-events';
-import { SqsQueue } from 'aws-cdk-lib/aws-events-targets';
+import { Rule, type EventPattern } from 'aws-cdk-lib/aws-events';
+import { PolicyStatement, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import type { IKey } from 'aws-cdk-lib/aws-kms';
 import { Queue, QueueEncryption, type DeadLetterQueue, type IQueue } from 'aws-cdk-lib/aws-sqs';
 import { Construct } from 'constructs';
@@ -12,6 +12,8 @@ export interface QueuesProps {
   readonly key?: IKey | undefined;
   /** Of these repositories, those of this account and region tell of their pushes. */
   readonly repositories: InfraSettings['access']['repositories'];
+  /** Of these objects S3 tells when one is written or deleted. The bucket of the deployment has its name. */
+  readonly objects: readonly { readonly bucket: string; readonly prefix: string }[];
 }
 
 /** A message is hidden so long from others; a worker extends it while it works. */
@@ -27,18 +29,20 @@ const MAX_RECEIVE_COUNT = 20;
 const NAMES_IN_RULE = 1800;
 const WILDCARD = '{"wildcard":"",}';
 
-/** Jobs on their way to the workers, pushes to ECR among them. */
+const PREFIX = '{"prefix":""},';
+
+/** Jobs on their way to the workers, pushes to ECR and changes of objects among them. */
 export class Queues extends Construct {
   readonly jobs: IQueue;
   /** Requests by hand: workers take them first. */
   readonly requests: IQueue;
   /** What failed for good, with its reason. */
   readonly deadLetters: IQueue;
-  /** What EventBridge could not deliver: pushes, and ticks of the planner. Both are made up for by the next tick. */
+  /** What EventBridge could not deliver: pushes, changes of objects, and calls of planner and Cleaner. The next call makes up for all of it. */
   readonly undelivered: IQueue;
   readonly #key: IKey | undefined;
 
-  constructor(scope: Construct, id: string, { key, repositories }: QueuesProps) {
+  constructor(scope: Construct, id: string, { key, objects, repositories }: QueuesProps) {
     super(scope, id);
     this.#key = key;
     const deadLetters = this.#addQueue('DeadLetters');
@@ -52,7 +56,7 @@ export class Queues extends Construct {
       reason: 'It is a dead-letter queue itself, of EventBridge.',
     });
     this.undelivered = undelivered;
-    this.#addPushes(repositories);
+    this.#admit([...this.#addPushes(repositories), ...this.#addObjects(objects)]);
   }
 
   #addQueue(id: string, deadLetterQueue?: DeadLetterQueue): Queue {
@@ -68,35 +72,83 @@ export class Queues extends Construct {
   }
 
   /** ECR tells of pushes as well as it can, in the region where they happen; what it does not tell, the planner finds. */
-  #addPushes(repositories: QueuesProps['repositories']): void {
+  #addPushes(repositories: QueuesProps['repositories']): readonly Rule[] {
     const { account, region } = Stack.of(this);
     const names = repositories
       .filter((some) => (some.account ?? account) === account && (some.region ?? region) === region)
       .flatMap((some) => some.names);
     const sizeOf = (name: string): number => name.length + WILDCARD.length;
-    inParts([...new Set(names)], NAMES_IN_RULE, sizeOf).forEach((some, index) => {
-      new Rule(this, index === 0 ? 'Pushes' : `Pushes${index + 1}`, {
-        description: 'Pushes to ECR, for rules with `on: push`',
-        eventPattern: {
-          source: ['aws.ecr'],
-          detailType: ['ECR Image Action'],
-          detail: {
-            'action-type': ['PUSH'],
-            result: ['SUCCESS'],
-            'repository-name': some.map((name) =>
-              name.includes('*') ? { wildcard: name.replace(/\*+/g, '*') } : name,
-            ),
-          },
+    return inParts([...new Set(names)], NAMES_IN_RULE, sizeOf).map((some, index) =>
+      this.#addRule(index === 0 ? 'Pushes' : `Pushes${index + 1}`, 'Pushes to ECR, for rules with `on: push`', {
+        source: ['aws.ecr'],
+        detailType: ['ECR Image Action'],
+        detail: {
+          'action-type': ['PUSH'],
+          result: ['SUCCESS'],
+          'repository-name': some.map((name) => (name.includes('*') ? { wildcard: name.replace(/\*+/g, '*') } : name)),
         },
-        targets: [
-          new SqsQueue(this.jobs, {
-            deadLetterQueue: this.undelivered,
-            retryAttempts: 10,
-            // later than that a tick has found it
-            maxEventAge: Duration.hours(1),
-          }),
-        ],
-      });
+      }),
+    );
+  }
+
+  /** S3 tells of a bucket that has EventBridge switched on; what it does not tell, the planner finds by listing. */
+  #addObjects(objects: QueuesProps['objects']): readonly Rule[] {
+    const patterns = [...Map.groupBy(objects, (some) => some.bucket)].flatMap(([bucket, places]) => {
+      const named = { name: [bucket] };
+      if (places.some(({ prefix }) => prefix === '')) return [{ bucket: named }];
+      const keys = places.map(({ prefix }) => prefix);
+      return inParts(keys, NAMES_IN_RULE, (key) => JSON.stringify(key).length + PREFIX.length).map((some) => ({
+        bucket: named,
+        object: { key: some.map((prefix) => ({ prefix })) },
+      }));
     });
+    const description = 'Objects that were written or deleted, for publish rules with `on: push`';
+    return patterns.map((detail, index) =>
+      this.#addRule(index === 0 ? 'Objects' : `Objects${index + 1}`, description, {
+        source: ['aws.s3'],
+        detailType: ['Object Created', 'Object Deleted'],
+        detail,
+      }),
+    );
+  }
+
+  #addRule(id: string, description: string, eventPattern: EventPattern): Rule {
+    const target = {
+      arn: this.jobs.queueArn,
+      deadLetterConfig: { arn: this.undelivered.queueArn },
+      // later than that a tick has found it
+      retryPolicy: { maximumRetryAttempts: 10, maximumEventAgeInSeconds: Duration.hours(1).toSeconds() },
+    };
+    return new Rule(this, id, { description, eventPattern, targets: [{ bind: () => target }] });
+  }
+
+  /**
+   * Lets EventBridge send for these rules alone, by one statement for all: the policy of a queue has room for 10 conditions, and CDK's own target
+   * would add one for each rule. https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-policies.html
+   */
+  #admit(rules: readonly Rule[]): void {
+    if (rules.length === 0) return;
+    const principals = [new ServicePrincipal('events.amazonaws.com')];
+    for (const queue of [this.jobs, this.undelivered])
+      queue.addToResourcePolicy(
+        new PolicyStatement({
+          sid: 'Events',
+          principals,
+          actions: ['sqs:SendMessage'],
+          resources: [queue.queueArn],
+          conditions: { ArnEquals: { 'aws:SourceArn': rules.map(({ ruleArn }) => ruleArn) } },
+        }),
+      );
+    // by the account: a key that named the rules would wait for them, and they for the queue, and the queue for the key
+    this.#key?.addToResourcePolicy(
+      new PolicyStatement({
+        sid: 'EventsToQueues',
+        principals,
+        actions: ['kms:Decrypt', 'kms:GenerateDataKey'],
+        // of a key's own policy: the key
+        resources: ['*'],
+        conditions: { StringEquals: { 'aws:SourceAccount': Stack.of(this).account } },
+      }),
+    );
   }
 }

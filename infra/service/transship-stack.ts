@@ -3,6 +3,7 @@ import { LogGroup } from 'aws-cdk-lib/aws-logs';
 import type { Construct } from 'constructs';
 import { BackupPlanOfArchives } from '../backup/backup-plan.ts';
 import type { Reach } from './grants.ts';
+import { Cleaner } from './cleaner.ts';
 import { Monitoring } from '../monitoring/monitoring.ts';
 import { Network } from './network.ts';
 import { addOutputs } from './outputs.ts';
@@ -10,6 +11,7 @@ import { Planner } from './planner.ts';
 import { Queues } from './queue.ts';
 import { sdkCalls } from '../synth/sdk-calls.ts';
 import type { InfraSettings } from '../settings/schema.ts';
+import { accessOf, publishedFrom } from './publish-sources.ts';
 import { Storage } from './storage.ts';
 import { acknowledgeWildcard } from '../synth/wildcards.ts';
 import { Workers } from './worker.ts';
@@ -19,12 +21,13 @@ export interface TransshipStackProps extends StackProps {
   readonly settings: InfraSettings;
 }
 
-/** The running system: what it keeps, its queues, the planner, the workers, and what watches over them. */
+/** The running system: what it keeps, its queues, the planner, the workers, the Cleaner where there is one, and what watches over them. */
 export class TransshipStack extends Stack {
   constructor(scope: Construct, id: string, props: TransshipStackProps) {
     super(scope, id, props);
     const { settings } = props;
-    const { access, prefix } = settings;
+    const { prefix } = settings;
+    const access = accessOf(settings);
     const logRetention = settings.logRetentionDays;
     const storage = new Storage(this, 'Storage', settings);
     const { bucket, key, table } = storage;
@@ -34,7 +37,11 @@ export class TransshipStack extends Stack {
         prefix: settings.prefix,
         vault: settings.vault,
       });
-    const queues = new Queues(this, 'Queues', { key, repositories: access.repositories });
+    const queues = new Queues(this, 'Queues', {
+      key,
+      repositories: access.repositories,
+      objects: publishedFrom(settings, bucket.bucketName),
+    });
     const { deadLetters, jobs, requests, undelivered } = queues;
     const bucketExists = settings.bucket.existing !== undefined;
     const reach: Reach = { jobs, requests, deadLetters, table, bucket, bucketExists, key, access };
@@ -58,6 +65,17 @@ export class TransshipStack extends Stack {
       undelivered,
       logRetention,
     });
+    const cleaner =
+      settings.prune === undefined
+        ? undefined
+        : new Cleaner(this, 'Cleaner', {
+            prefix,
+            reach: { ...reach, access: settings.access, prune: settings.prune },
+            // it opens no queue
+            environment: { TRANSSHIP_TABLE: table.tableName, TRANSSHIP_LOG_LEVEL: settings.worker.logLevel },
+            undelivered,
+            logRetention,
+          });
     const network = new Network(this, 'Network', { network: settings.network, access, bucket, table, logRetention });
     const workers = new Workers(this, 'Workers', {
       prefix,
@@ -76,6 +94,7 @@ export class TransshipStack extends Stack {
       table,
       bucket,
       planner: planner.function,
+      cleaner: cleaner?.function,
       service: workers.service,
     });
     if (settings.blobMounting) mountBlobs(this, logRetention);
@@ -85,6 +104,7 @@ export class TransshipStack extends Stack {
       access,
       workerLogs: workers.logGroup,
       plannerLogs: planner.logGroup,
+      cleanerLogs: cleaner?.logGroup,
     });
   }
 

@@ -1,36 +1,25 @@
 import { z } from 'zod';
 import { isCron } from './cron.ts';
+import { lifecycleRule } from './lifecycle-rule.ts';
+import { objectPlace } from './object-place.ts';
+import {
+  accountId,
+  bucketName,
+  days,
+  eachOnce,
+  keyArn,
+  regionName,
+  repositoryPattern,
+  roleArn,
+  secretArn,
+} from './values.ts';
 
 const CRON_EXPECTED =
   'expected minutes, hours, day of month, month, day of week and year, one of the two days being ?: such as 0 5 * * ? *';
 
-const ACCOUNT_EXPECTED = 'expected the twelve digits of an account, in quotes';
-const accountId = z.string(ACCOUNT_EXPECTED).regex(/^[0-9]{12}$/, ACCOUNT_EXPECTED);
-const regionName = z.string().regex(/^[a-z]{2}(?:-[a-z]+)+-[0-9]$/, 'expected the name of a region, such as us-east-1');
-const days = z.int().min(1).max(36_500);
-const keyArn = z
-  .string()
-  .regex(
-    /^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key\/(?:mrk-[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/,
-    'expected the ARN of a KMS key, by its id and not an alias',
-  );
 /** Ids of EC2. */
 const idOf = (kind: string, what: string): z.ZodString =>
   z.string().regex(new RegExp(`^${kind}-(?:[0-9a-f]{8}|[0-9a-f]{17})$`), `expected the id of ${what}`);
-// https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
-const bucketName = z
-  .string()
-  .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, { error: 'expected the name of a bucket', abort: true })
-  .refine(
-    (name) =>
-      !/\.\.|\.-|-\.|^(?:[0-9]+\.){3}[0-9]+$|^(?:xn--|sthree-|amzn-s3-demo-)|(?:-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)$/.test(
-        name,
-      ),
-    'expected the name of a bucket that S3 takes: dots between letters or digits, no address, nothing that S3 has for itself',
-  );
-const repositoryPattern = z
-  .string()
-  .regex(/^[a-z0-9*][a-z0-9._/*-]*$/, 'expected the name of a repository, or a pattern such as product/*');
 /** Of whom a role trusts: a wildcard would be anybody. */
 const principalArn = z
   .string()
@@ -56,15 +45,6 @@ const tagValues = z.record(
   z.string().regex(/^(?!aws:)[\p{L}\p{Z}\p{N}_.:/=+@-]{1,128}$/iu, TAG_KEY_EXPECTED),
   z.string(TAG_VALUE_EXPECTED).regex(/^[\p{L}\p{Z}\p{N}_.:/=+@-]{1,256}$/u, TAG_VALUE_EXPECTED),
 );
-
-/** A list of what cannot be there twice. */
-function eachOnce<T extends z.ZodType>(item: T): z.ZodArray<T> {
-  return z.array(item).superRefine((list, context) => {
-    list.forEach((one, i) => {
-      if (list.indexOf(one) < i) context.addIssue({ code: 'custom', path: [i], message: 'is here twice' });
-    });
-  });
-}
 
 /** Jobs of a task that is stopped are given back within 20 seconds, all of them. */
 const MAX_SLOTS = 64;
@@ -143,6 +123,9 @@ const bucket = z
   })
   .prefault({});
 
+/** In policies of roles and of an endpoint, and in patterns of EventBridge: each has its size. */
+const MAX_PREFIXES = 50;
+
 /** Of policies: what has a meaning there would be more than one prefix. */
 const objectPrefix = z
   .string()
@@ -170,24 +153,46 @@ const access = z
       .max(100)
       .default([]),
     /** Roles to assume, of other accounts' registries. */
-    roles: z
-      .array(z.string().regex(/^arn:aws[a-z-]*:iam::[0-9]{12}:role\/[\w+=,.@/-]+$/, 'expected the ARN of a role'))
-      .default([]),
+    roles: z.array(roleArn).default([]),
     /** Secrets with credentials of registries. */
-    secrets: z
-      .array(
-        z
-          .string()
-          .regex(
-            /^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[\w/+=.@-]+-[A-Za-z0-9]{6}$/,
-            'expected the ARN of a secret, whole, with the six characters that Secrets Manager puts behind its name',
-          ),
-      )
-      .default([]),
+    secrets: z.array(secretArn).default([]),
     /** Customer keys that those buckets, repositories and secrets are encrypted with. */
     keys: z.array(keyArn).default([]),
   })
   .prefault({});
+
+/**
+ * What prune rules may delete: from it the role of the Cleaner is made, the only one that deletes anything. Without it there is no Cleaner,
+ * and nothing is ever deleted.
+ */
+const prune = z
+  .strictObject({
+    /** Repositories of ECR whose images may be deleted. */
+    repositories: z
+      .array(
+        z.strictObject({
+          account: accountId.optional(),
+          region: regionName.optional(),
+          names: z.array(repositoryPattern).min(1),
+        }),
+      )
+      .default([]),
+    /** Archives that may be deleted. */
+    prefixes: eachOnce(objectPlace).max(MAX_PREFIXES).default([]),
+    /** Roles that the Cleaner may assume, of other accounts' registries. */
+    roles: eachOnce(roleArn).default([]),
+    /** Secrets with credentials that may delete from registries other than ECR. */
+    secrets: eachOnce(secretArn).default([]),
+  })
+  .optional();
+
+/** Where objects come from that rules publish. */
+const publish = z
+  .strictObject({
+    /** Workers may read them, and what S3 tells of them through EventBridge goes to the queue. */
+    prefixes: eachOnce(objectPlace).min(1).max(MAX_PREFIXES),
+  })
+  .optional();
 
 const lock = z.strictObject({
   /** `governance` can be taken off by who may; `compliance` by nobody, AWS included, once `changeableForDays` are over. */
@@ -264,6 +269,8 @@ const repository = z.strictObject({
   keepLast: z.int().min(1).max(100_000).optional(),
   untaggedAfterDays: days.optional(),
   expireAfterDays: days.optional(),
+  /** Instead of the three, and of what its shape has: the whole lifecycle policy, in the order in which ECR holds images to its rules. */
+  lifecycle: z.array(lifecycleRule).optional(),
   key: keyArn.optional(),
   /** Accounts that may pull. */
   pullAccounts: z.array(accountId).default([]),
@@ -296,6 +303,8 @@ const registries = z
           immutable: z.boolean().optional(),
           keepLast: z.int().min(1).max(100_000).optional(),
           untaggedAfterDays: days.optional(),
+          /** Instead of the two: the whole lifecycle policy. */
+          lifecycle: z.array(lifecycleRule).optional(),
           /** The template is for the region of its key alone. Absent: keys that AWS owns. */
           key: keyArn.optional(),
         }),
@@ -351,6 +360,8 @@ export const settingsSchema = z.strictObject({
     .default('aws'),
   bucket,
   access,
+  prune,
+  publish,
   notifications: z
     .strictObject({
       emails: eachOnce(z.email('expected an e-mail address')).default([]),
@@ -380,6 +391,10 @@ export const settingsSchema = z.strictObject({
       backupAgeDays: z.int().min(0).max(7).default(2),
       /** Growth of the archives in a day that is unusual. */
       growthGiBPerDay: z.number().positive().max(1_000_000_000).default(500),
+      /** Growth of the archives in a week that asks for a prune rule, or a better one. */
+      growthGiBPerWeek: z.number().positive().max(1_000_000_000).default(1000),
+      /** Images and archives that prune rules delete in a day: more are unusual. */
+      prunedPerDay: z.int().min(1).max(1_000_000_000).default(5000),
     })
     .prefault({}),
   logRetentionDays: z.literal([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827]).default(90),

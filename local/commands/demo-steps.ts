@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { writeSampleImage } from '../sample-image.ts';
 import type { Stack } from '../stack.ts';
+import { DemoDocuments } from './demo-documents.ts';
 import type { CommandContext, CommonFlags, StartedProgram } from '../../worker/commands/context.ts';
 import { formatBytes, formatDuration, printable } from '../../worker/commands/text.ts';
 import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
@@ -73,6 +74,7 @@ export class Demo implements AsyncDisposable {
   readonly #workers = new Map<string, StartedProgram>();
   /** Which worker began which image last. */
   readonly #began = new Map<string, string>();
+  readonly #documents: DemoDocuments;
   readonly #product: string;
   /** The image that the demo follows. */
   readonly #app: string;
@@ -89,6 +91,7 @@ export class Demo implements AsyncDisposable {
     this.#backends = parts.backends;
     this.#service = parts.service;
     this.#options = parts.options;
+    this.#documents = new DemoDocuments(parts);
     this.#product = `docker://${parts.stack.ecr.registryHost}/product`;
     this.#app = `${this.#product}/app:1.0`;
   }
@@ -96,20 +99,24 @@ export class Demo implements AsyncDisposable {
   async run(): Promise<readonly Step[]> {
     const { otherEcr, registry } = this.#stack;
     await this.#step('push images', async () => this.#pushImages());
+    await this.#step('put objects', async () => this.#putObjects());
     await this.#step('apply rules', async () => this.#applyRules());
     await this.#step('plan', async () => this.#plan());
     await this.#step('work', async () => this.#work());
     await this.#step('plan again', async () => this.#planAgain());
-    // from now on ECR's pushes send events, as EventBridge does on AWS
+    // from now on pushes to ECR and changes in S3 send events, as EventBridge does on AWS
     this.#stack.pushEvents = true;
     await this.#step('push 1.1', async () => this.#pushOneMore());
+    await this.#step('put one more', async () => this.#putOneMore());
     await this.#step('kill a worker', async () => this.#killWorker());
     await this.#step('ask by hand', async () => this.#askByHand());
     await this.#step('go on', async () => this.#goOn());
     await this.#step('status', async () => this.#checkStatus());
+    await this.#step('plan a prune', async () => this.#planPrune());
     await this.#step('stop', async () => this.#stop());
     await this.#step('lose it', async () => this.#loseIt());
     await this.#step('restore', async () => this.#restore());
+    await this.#step('extract', async () => this.#extract());
     for (const app of [this.#app, `${this.#product}/app:1.1`]) await this.#verify(app, this.#pushed.get(app));
     await this.#verify(
       `docker://${otherEcr.registryHost}/hub/base/node:24.1.0`,
@@ -138,12 +145,16 @@ export class Demo implements AsyncDisposable {
     return { what: `three into ECR, one into another registry, each of two platforms`, bytes };
   }
 
+  async #putObjects(): Promise<StepResult> {
+    return { what: 'into S3: four, two of them equal, one empty', bytes: await this.#documents.putFirst() };
+  }
+
   async #applyRules(): Promise<StepResult> {
     const [{ parseConfig }, { apply }] = await Promise.all([
       import('../../worker/rules/config.ts'),
       import('../../worker/service/admin/apply.ts'),
     ]);
-    const rules = rulesOf(this.#stack);
+    const rules = rulesOf(this.#stack) + this.#documents.rule;
     this.#print(rules.trimEnd());
     const plan = await apply(parseConfig(rules), this.#service.state, this.#options);
     await plan.execute(this.#options);
@@ -177,6 +188,15 @@ export class Demo implements AsyncDisposable {
     const before = this.#received();
     await this.#archived('us-east-1/product/app', '1.1.tar', result.digest);
     return { what: 'its event started a backup at once', digest: result.digest, bytes: this.#received() - before };
+  }
+
+  async #putOneMore(): Promise<StepResult> {
+    const bytes = await this.#documents.putLater();
+    await this.#until('the object in a snapshot', async () => {
+      const { destinations } = this.#service.state;
+      return this.#documents.isPublished(await destinations.get(this.#documents.destination, this.#options));
+    });
+    return { what: 'into S3: its event published it to ECR at once', bytes };
   }
 
   async #killWorker(): Promise<StepResult> {
@@ -230,6 +250,13 @@ export class Demo implements AsyncDisposable {
     return { what: `${found.rules.length} rules, nothing late, no dead letters` };
   }
 
+  async #planPrune(): Promise<StepResult> {
+    const { planDemoPrune } = await import('./demo-prune.ts');
+    const { table, what } = await planDemoPrune(this.#stack, this.#backends, this.#options);
+    this.#print(table);
+    return { what };
+  }
+
   async #stop(): Promise<StepResult> {
     const codes: (number | undefined)[] = [];
     for (const worker of this.#workers.values()) {
@@ -257,6 +284,11 @@ export class Demo implements AsyncDisposable {
     if (failed !== undefined) throw failed;
     const bytes = run.items.reduce((sum, item) => sum + item.bytesSent, 0);
     return { what: `${run.items.length} images, from S3 alone`, bytes };
+  }
+
+  async #extract(): Promise<StepResult> {
+    const { files, bytes, digest } = await this.#documents.extract(join(this.#folder, 'documents'));
+    return { what: `${files} objects as files from the snapshot in ECR, each as it was put`, digest, bytes };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

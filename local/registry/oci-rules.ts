@@ -4,13 +4,19 @@ import { answerRange, refuse } from './exchange.ts';
 import type { RegistryStore } from './store.ts';
 
 /**
+ * What `DELETE` does: `tags`, all that the specification has; `digests`, as docker-registry 2.8, which refuses tags; `images`, where a tag stands
+ * for its image, which goes; `none`, as docker-registry unless it is told to delete.
+ */
+export type Deletes = 'tags' | 'digests' | 'images' | 'none';
+
+/**
  * A registry that does all that the specification allows it to: it makes repositories when something is pushed, mounts every blob it has,
  * deletes tags, manifests and blobs, and has the referrers API unless told not to.
  */
 export function ociRules(
   store: RegistryStore,
   clock: Clock,
-  options: { readonly referrersApi: boolean; readonly pageSize: number },
+  options: { readonly referrersApi: boolean; readonly pageSize: number; readonly deletes: Deletes },
 ): Rules {
   return {
     origin: () => '',
@@ -46,7 +52,10 @@ export function ociRules(
       }),
     pulled: () => undefined,
     deleteManifest: (repository, manifest, tag) => {
-      if (tag === undefined) store.deleteManifest(repository, manifest.digest);
+      if (options.deletes === 'none') throw refuse(405, 'UNSUPPORTED', 'The operation is unsupported.');
+      if (tag !== undefined && options.deletes === 'digests')
+        throw refuse(400, 'DIGEST_INVALID', 'provided digest did not match uploaded content');
+      if (tag === undefined || options.deletes === 'images') store.deleteManifest(repository, manifest.digest);
       else store.untag(repository, tag);
     },
     ...(options.referrersApi

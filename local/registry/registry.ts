@@ -5,7 +5,7 @@ import { checkEcrAccess, ecrRules } from '../ecr/rules.ts';
 import { pushEvent } from '../ecr/events.ts';
 import { Ecr, type EcrOptions } from '../ecr/ecr.ts';
 import { Faults, type RegistryFault } from '../faults.ts';
-import { ociRules } from './oci-rules.ts';
+import { ociRules, type Deletes } from './oci-rules.ts';
 import { RegistryAuth } from './auth.ts';
 import { Distribution } from './distribution.ts';
 import { refuse, type Answer, type Exchange, type Refusal, type ServedRequest } from './exchange.ts';
@@ -38,6 +38,8 @@ export interface OciServerOptions extends ServerOptions {
   readonly deny?: readonly (RequestKind | 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE')[];
   /** False answers 404 to the referrers API, as registries before 1.1 do. Default true. */
   readonly referrersApi?: boolean;
+  /** What can be deleted. Default `tags`: everything. */
+  readonly deletes?: Deletes;
   /** The most that a list holds; a Link leads to the rest. Default 1000. */
   readonly pageSize?: number;
 }
@@ -113,7 +115,7 @@ const HEADERS = { 'docker-distribution-api-version': 'registry/2.0' };
 
 async function startOci(options: OciServerOptions, shared: Shared, starting: AsyncDisposableStack): Promise<Started> {
   const { store, clock } = shared;
-  const { pageSize = 1000, referrersApi = true } = options;
+  const { pageSize = 1000, referrersApi = true, deletes = 'tags' } = options;
   const auth = new RegistryAuth(
     {
       auth: options.auth ?? 'none',
@@ -124,7 +126,7 @@ async function startOci(options: OciServerOptions, shared: Shared, starting: Asy
     },
     clock,
   );
-  const distribution = new Distribution(store, ociRules(store, clock, { referrersApi, pageSize }), clock);
+  const distribution = new Distribution(store, ociRules(store, clock, { referrersApi, pageSize, deletes }), clock);
   const deny = new Set<string>(options.deny);
   const expireTokens = (): void => auth.expireTokens();
   const front: Listener = await openListener({

@@ -41,7 +41,8 @@ function planDeletion(
   versionId: string | undefined,
   ifMatch: string | undefined,
 ): Deletion {
-  const { bucket, store } = request;
+  const { bucket, store, settings } = request;
+  if (settings.undeletable.some((prefix) => key.startsWith(prefix))) throw new S3Error('AccessDenied', 'Access Denied');
   const { versioning } = store.bucket(bucket).settings;
   const versions = store.bucket(bucket).versions.get(key) ?? [];
   if (versionId !== undefined) checkVersionId(versionId);
@@ -96,7 +97,8 @@ export async function deleteObjects(request: S3Request): Promise<S3Answer> {
     const versionId = object.textOf('VersionId');
     if (key === undefined || key === '') throw new S3Error('MalformedXML');
     try {
-      const deletion = planDeletion(request, key, versionId, object.textOf('ETag'));
+      const ignores = request.settings.quirks.has('ignores-conditions');
+      const deletion = planDeletion(request, key, versionId, ignores ? undefined : object.textOf('ETag'));
       request.store.commit(...deletion.changes);
       deleted.push({
         Key: key,

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { S3Error } from './error.ts';
 import { Faults, type RequestFault } from '../faults.ts';
 import { listen, stopListening } from '../http/listen.ts';
+import { objectEvent } from './events.ts';
 import { findOperation, perform, type S3Operation } from './operations.ts';
 import type { S3Answer, S3Settings } from './request.ts';
 import { seenHeaders, type S3Quirk } from './quirks.ts';
@@ -28,10 +29,14 @@ export interface S3Options {
   readonly faults?: Faults<S3Operation>;
   /** What it does otherwise than Amazon's. Default nothing. */
   readonly quirks?: readonly S3Quirk[];
+  /** Prefixes of keys whose objects a policy lets nobody delete. Default none. */
+  readonly undeletable?: readonly string[];
   /** Keys of KMS that objects may be encrypted with, as requests name them. Nothing is encrypted. Default none. */
   readonly kmsKeys?: readonly string[];
   /** Made, with versions, where they are not there yet. Default none. */
   readonly buckets?: readonly string[];
+  /** Called with what EventBridge tells of each object that is written or deleted, as JSON. */
+  readonly onEvent?: ((event: string) => void) | undefined;
 }
 
 /** One request that was made, for budgets in tests. */
@@ -61,6 +66,8 @@ export interface LocalS3 extends AsyncDisposable {
 }
 
 const DEFAULT_CREDENTIALS: Credentials = { accessKeyId: 'local', secretAccessKey: 'local-secret' };
+const DEFAULT_REGION = 'us-east-1';
+const DEFAULT_ACCOUNT = '000000000000';
 const MAX_RECORDS = 10_000;
 /** https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html */
 const MAX_KEY_BYTES = 1024;
@@ -74,7 +81,11 @@ const KEEP_ALIVE_MS = 600_000;
  * connections.
  */
 export async function startS3(options: S3Options): Promise<LocalS3> {
-  const store = await S3Store.open(options.dir);
+  const { accountId: account = DEFAULT_ACCOUNT, region = DEFAULT_REGION, onEvent } = options;
+  const store = await S3Store.open(options.dir, (change, before) => {
+    const event = onEvent === undefined ? undefined : objectEvent(change, before, { account, region }, Date.now());
+    if (event !== undefined) onEvent?.(event);
+  });
   const server = new S3Server(options, store);
   try {
     for (const name of options.buckets ?? []) {
@@ -115,14 +126,15 @@ class S3Server implements LocalS3 {
   #endpoint = '';
 
   constructor(options: S3Options, store: S3Store) {
-    this.region = options.region ?? 'us-east-1';
+    this.region = options.region ?? DEFAULT_REGION;
     this.credentials = options.credentials ?? DEFAULT_CREDENTIALS;
     this.faults = options.faults ?? new Faults();
     this.#settings = {
       region: this.region,
-      accountId: options.accountId ?? '000000000000',
+      accountId: options.accountId ?? DEFAULT_ACCOUNT,
       minPartBytes: options.minPartBytes ?? 5 * 1024 * 1024,
       quirks: new Set(options.quirks),
+      undeletable: options.undeletable ?? [],
       kmsKeys: new Set(options.kmsKeys),
     };
     this.#store = store;

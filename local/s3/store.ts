@@ -14,6 +14,9 @@ import type { Bucket, Change, CompletedUpload, Upload, Version } from './records
 
 const JOURNAL = 'journal.ndjson';
 const DATA = 'data';
+/** Called with a change when it was made, and with the version that it replaced. */
+type OnChange = (change: Change, before: Version | undefined) => void;
+
 /** How many completed uploads are remembered for a repeated Complete. */
 const MAX_COMPLETED = 10_000;
 
@@ -26,6 +29,7 @@ const MAX_COMPLETED = 10_000;
  */
 export class S3Store implements AsyncDisposable {
   readonly #dir: string;
+  readonly #onChange: OnChange | undefined;
   readonly #buckets = new Map<string, Bucket>();
   readonly #completed = new Map<string, CompletedUpload>();
   /** How many segments, and readers, need each data file. */
@@ -35,16 +39,20 @@ export class S3Store implements AsyncDisposable {
   #journalBytes = 0;
   #lastOrder = 0;
 
-  private constructor(dir: string) {
+  private constructor(dir: string, onChange: OnChange | undefined) {
     this.#dir = dir;
+    this.#onChange = onChange;
   }
 
-  /** Opens the folder, made if need be. CONFLICT when another server has it; CORRUPT when its journal is not one of ours. */
-  static async open(dir: string): Promise<S3Store> {
+  /**
+   * Opens the folder, made if need be. CONFLICT when another server has it; CORRUPT when its journal is not one of ours. `onChange` is called
+   * for every change that is made from now on.
+   */
+  static async open(dir: string, onChange?: OnChange): Promise<S3Store> {
     const folder = resolve(dir);
     await mkdir(join(folder, DATA), { recursive: true });
     await takeLock(folder);
-    const store = new S3Store(folder);
+    const store = new S3Store(folder, onChange);
     try {
       await store.#replay();
       await store.#compact();
@@ -94,7 +102,17 @@ export class S3Store implements AsyncDisposable {
       throw error;
     }
     this.#journalBytes += line.length;
-    for (const change of changes) this.#apply(change);
+    for (const change of changes) {
+      const before = this.#replacedBy(change);
+      this.#apply(change);
+      this.#onChange?.(change, before);
+    }
+  }
+
+  #replacedBy(change: Change): Version | undefined {
+    if (change.type !== 'version') return undefined;
+    const versions = this.bucket(change.bucket).versions.get(change.key);
+    return versions?.find(({ versionId }) => versionId === change.version.versionId);
   }
 
   /** A new data file. It is kept only when a commit refers to it, and otherwise has to be discarded. */

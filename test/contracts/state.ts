@@ -365,8 +365,8 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
 
       test('gather pushes that many workers add at once, and none after they are closed', async () => {
         const add = async (id: string, of: StateStore = state): Promise<string> => {
-          const place = { rule: 'pushed', registry: 'host.example', repository: 'app' };
-          const group = { ...place, run: `run-${id}`, untilMs: clock.now() + 30_000 };
+          const place = 'host.example/app';
+          const group = { rule: 'pushed', place, run: `run-${id}`, untilMs: clock.now() + 30_000 };
           const push = { id, registry: 'host.example', repository: 'app', tag: 'v1', digest: `sha256:${id}` };
           return (await of.runs.gatherPush(group, push)).id;
         };

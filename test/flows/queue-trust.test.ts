@@ -2,7 +2,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { backup } from '../../worker/images/backup.ts';
 import { parseMessage, type Job } from '../../worker/queue/job.ts';
-import { formatAccess } from '../../worker/rules/config.ts';
+import { formatAccess, formatRule } from '../../worker/rules/config.ts';
 import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
 import { collect } from '../support/chunks.ts';
 import { makeImage } from '../support/images.ts';
@@ -135,6 +135,20 @@ describe('a request by hand', () => {
     const from = 'docker://registry.example/app:1';
     expect(await ask({ kind, from, to: [to] }, ['111111111111', 's3://backups'])).toContain(`add "${entry}" to`);
     expect(await ask({ kind, from, to: [to] }, [])).toContain(`add "${entry}" to`);
+  });
+
+  test('to publish objects writes only to a registry that is named, and reads only S3', async () => {
+    await lab.session().backends.bucket(bucket).write('trust/objects/a', Buffer.from('one'));
+    const from = `s3://${bucket}/trust/objects/`;
+    const to = `docker://${ecr.registryHost}/trust/objects`;
+    expect(await ask({ kind: 'publish', from, to }, ['333333333333'])).toMatch(/^DENIED: target: write to /);
+    expect(await ask({ kind: 'publish', from, to: `${to}:v1` }, ['111111111111'])).toMatch(/^INVALID: /);
+    const t = testService();
+    const rule = { kind: 'publish', name: 'files', from, to: to.slice('docker://'.length), onPush: false } as const;
+    const document = formatRule({ ...rule, schedule: { cron: '@daily', timeZone: 'UTC' } });
+    await t.state.rules.put({ name: 'files', document }, 0);
+    expect(await ask({ kind: 'publish', from, to }, [], t)).toBeUndefined();
+    expect(await Array.fromAsync(lab.view(ecr, 'trust/objects').tags())).toContain('latest');
   });
 
   test('reaches a registry that the settings, the rules or their `allow` name', async () => {

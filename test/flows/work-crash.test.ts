@@ -3,6 +3,7 @@ import { openImage } from '../../worker/archive/reader.ts';
 import type { Source, Target } from '../../worker/content/content.ts';
 import type { Delivery, Message, Queue } from '../../worker/queue/queue.ts';
 import type { Backends } from '../../worker/images/backends.ts';
+import { digestOf, hexOf } from '../../worker/oci/digest.ts';
 import { dropDone } from '../../worker/service/dead-letters.ts';
 import { work } from '../../worker/service/worker/work.ts';
 import type { Side } from '../../worker/util/failure.ts';
@@ -142,6 +143,26 @@ describe('a worker that is killed at any write loses nothing', { timeout: 120_00
       await expectFree(t, to);
       await using archived = await openImage(lab.session().backends.bucket(bucket), key);
       await expectSameImage(image.content, archived, image.root);
+      return points;
+    });
+  });
+
+  test('of objects that are published', async () => {
+    const objects = lab.session().backends.bucket(bucket);
+    for (const text of ['one', 'two']) await objects.write(`crash/objects/${text}`, Buffer.from(text));
+    await atEveryWrite(async (at) => {
+      const repository = `crash/objects-${nameOf(at)}`;
+      const to = `docker://${ecr.registryHost}/${repository}`;
+      const { t, run, points } = await killedAt(at, { kind: 'publish', from: `s3://${bucket}/crash/objects/`, to });
+      const { jobs } = await t.run(run);
+      await expectEnded(t, run, jobs.skipped === 1 ? { skipped: 1 } : { done: 1 });
+      await expectFree(t, `${to}:latest`);
+      const tags = await Array.fromAsync(lab.view(ecr, repository).tags());
+      const artifacts = ['one', 'two'].map((text) => hexOf(digestOf(Buffer.from(text))));
+      expect(tags.filter((tag) => !tag.startsWith('snapshot-')).toSorted()).toEqual(
+        [...artifacts, 'latest'].toSorted(),
+      );
+      expect(await deadLettersOf(t)).toEqual([]);
       return points;
     });
   });

@@ -231,6 +231,103 @@ describe('queues', () => {
   });
 });
 
+describe('publish sources', () => {
+  const targets = [Match.objectLike({ Arn: { 'Fn::GetAtt': [Match.stringLikeRegexp('^QueuesJobs'), 'Arn'] } })];
+  const pattern = (name: unknown, object?: object): object => ({
+    source: ['aws.s3'],
+    'detail-type': ['Object Created', 'Object Deleted'],
+    detail: { bucket: { name: [name] }, ...object },
+  });
+
+  test('tell the queue what was written to them and deleted, each bucket by a rule, and nothing of what is beside them', () => {
+    const template = templateOf(
+      "publish: { prefixes: ['s3://documents/a/', 's3://documents/b/c/', 'shared/', 's3://all/'] }",
+    );
+    const rules = Object.values(template.findResources('AWS::Events::Rule'));
+    const told = rules
+      .map(({ Properties }) => Properties)
+      .filter(({ EventPattern }) => EventPattern.source[0] === 'aws.s3');
+    expect(told.map(({ EventPattern }) => EventPattern)).toEqual([
+      pattern('documents', { object: { key: [{ prefix: 'a/' }, { prefix: 'b/c/' }] } }),
+      pattern({ Ref: expect.stringMatching(/^StorageBucket/) }, { object: { key: [{ prefix: 'shared/' }] } }),
+      pattern('all'),
+    ]);
+    for (const Properties of told) {
+      expect(Properties.Targets[0].DeadLetterConfig.Arn['Fn::GetAtt'][0]).toMatch(/^QueuesUndelivered/);
+      // as S3 tells it: a worker reads the event itself
+      expect(Object.keys(Properties.Targets[0])).not.toContain('InputTransformer');
+    }
+    template.hasResourceProperties('AWS::Events::Rule', {
+      EventPattern: pattern('documents', { object: Match.anyValue() }),
+      Targets: targets,
+    });
+    expect(JSON.stringify(templateOf().findResources('AWS::Events::Rule'))).not.toContain('aws.s3');
+  });
+
+  test('are read by workers through the gateway of their network', () => {
+    const template = templateOf("publish: { prefixes: ['s3://documents/a/'] }");
+    expect(JSON.stringify(template.findResources('AWS::EC2::VPCEndpoint'))).toContain('"arn:aws:s3:::documents/*"');
+  });
+
+  test('that are many are told of by patterns that EventBridge takes', () => {
+    const many = Array.from({ length: 50 }, (_, i) => `'s3://documents/${String(i).padStart(100, 'x')}/'`);
+    const rules = Object.values(
+      templateOf(`publish: { prefixes: [${many.join(', ')}] }`).findResources('AWS::Events::Rule'),
+    );
+    const patterns = rules
+      .map(({ Properties }) => Properties.EventPattern)
+      .filter(({ source }) => source[0] === 'aws.s3');
+    expect(patterns.flatMap(({ detail }) => detail.object.key)).toHaveLength(50);
+    for (const one of patterns) expect(JSON.stringify(one).length).toBeLessThan(2048);
+  });
+});
+
+describe('the Cleaner', () => {
+  const PRUNE = "prune: { repositories: [{ names: ['ci/*'] }], prefixes: [/] }";
+
+  test('is not there unless the settings say what it may delete', () => {
+    for (const type of ['AWS::Lambda::Function', 'AWS::Scheduler::Schedule']) {
+      templateOf().resourceCountIs(type, 1);
+      templateOf(PRUNE).resourceCountIs(type, 2);
+    }
+    expect(Object.keys(templateOf().findOutputs('*'))).not.toContain('LogsOfCleaner');
+    expect(Object.keys(templateOf(PRUNE).findOutputs('*'))).toContain('LogsOfCleaner');
+  });
+
+  test('is called every quarter of an hour, knows the table and no queue, and is not called again for what failed', () => {
+    const template = templateOf(`${PRUNE}\nworker: { logLevel: warn }`);
+    template.hasResourceProperties('AWS::Scheduler::Schedule', {
+      ScheduleExpression: 'rate(15 minutes)',
+      Target: {
+        Arn: { 'Fn::GetAtt': [Match.stringLikeRegexp('^CleanerFunction'), 'Arn'] },
+        DeadLetterConfig: { Arn: { 'Fn::GetAtt': [Match.stringLikeRegexp('^QueuesUndelivered'), 'Arn'] } },
+      },
+    });
+    const functions = Object.entries(template.findResources('AWS::Lambda::Function'));
+    const [, cleaner] = functions.find(([id]) => id.startsWith('Cleaner')) ?? [];
+    expect(cleaner?.['Properties']).toMatchObject({ Timeout: 900, Handler: 'index.handler', Architectures: ['arm64'] });
+    const variables = z.record(z.string(), z.unknown()).parse(cleaner?.['Properties'].Environment.Variables);
+    expect(Object.fromEntries(Object.entries(variables).map(([name, value]) => [name, textOf(value)]))).toMatchObject({
+      TRANSSHIP_TABLE: '<StorageTable>',
+      TRANSSHIP_LOG_LEVEL: 'warn',
+    });
+    const source = readFileSync('worker/main/settings.ts', 'utf8');
+    for (const name of Object.keys(variables)) expect(source, name).toContain(`'${name}'`);
+    expect(Object.keys(variables).filter((name) => name.includes('QUEUE'))).toEqual([]);
+    template.allResourcesProperties('AWS::Lambda::EventInvokeConfig', { MaximumRetryAttempts: 0 });
+  });
+
+  test('has a role by a name that others can let in, and does not count as a user of what it looks at', () => {
+    const template = templateOf(PRUNE);
+    template.hasResourceProperties('AWS::IAM::Role', {
+      RoleName: 'transship-cleaner-eu-central-1',
+      AssumeRolePolicyDocument: { Statement: [Match.objectLike({ Principal: { Service: 'lambda.amazonaws.com' } })] },
+    });
+    const excluded = Object.values(template.findResources('AWS::ECR::PullTimeUpdateExclusion'));
+    expect(excluded.map(({ Properties }) => textOf(Properties.PrincipalArn))).toContain('<CleanerRole.Arn>');
+  });
+});
+
 const container = z.object({
   Environment: z.array(z.object({ Name: z.string(), Value: z.unknown() })),
   Image: z.unknown(),
@@ -667,6 +764,10 @@ describe('cdk-nag finds nothing that nobody gave a reason for', () => {
   test.each([
     ['the defaults', ''],
     ['public subnets and a key', 'network: { type: public }\nencryption: create\nblobMounting: true'],
+    [
+      'prune and publish',
+      "encryption: create\nprune: { repositories: [{ names: ['ci/*', b] }], prefixes: [/, 'a/', 's3://other/', 's3://other/b/'] }\npublish: { prefixes: ['s3://documents/a/', '/'] }",
+    ],
     [
       'what exists already',
       `encryption: ${KEY}\nbucket: { existing: archives }\nworker: { image: ghcr.io/a/b:1 }\nnetwork: { type: existing, vpcId: vpc-0123456789abcdef0, subnetIds: [subnet-0123456789abcdef1], availabilityZones: [eu-central-1a] }`,

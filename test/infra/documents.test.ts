@@ -84,7 +84,7 @@ describe('settings', () => {
 
   test('of the examples in the text can be used', () => {
     const examples = blocksOf(DEPLOYMENT, 'yaml settings');
-    expect(examples).toHaveLength(2);
+    expect(examples).toHaveLength(4);
     for (const example of examples) expect(parseSettings(example, 'docs/deployment.md').account).toBe('111111111111');
   });
 });
@@ -94,7 +94,7 @@ describe('outputs', () => {
   addStacks(
     tree,
     settingsOf(
-      "vault: { account: '222222222222', region: eu-west-1 }\nregistries: { repositories: [{ name: a1 }], replication: [{ region: eu-west-1 }] }",
+      "prune: { prefixes: [/] }\nvault: { account: '222222222222', region: eu-west-1 }\nregistries: { repositories: [{ name: a1 }], replication: [{ region: eu-west-1 }] }",
     ),
   );
   const outputs = new Map(
@@ -170,6 +170,19 @@ describe('commands', () => {
     report({ ...failed, code: 'UNAVAILABLE', again: true });
     report({ type: 'rule-failed', rule: 'products', code: 'DENIED', message: '' });
     report({ type: 'run-late', run: 'r', rule: 'products', dead: false, message: '' });
+    report({ type: 'object-failed', key: 'a', code: 'DENIED', message: '' });
+    const pruned = {
+      place: 'p',
+      kind: 'images',
+      id: 'sha256:0',
+      tags: [],
+      action: 'delete',
+      bytes: 1,
+      reason: '',
+    } as const;
+    report({ type: 'pruned', ...pruned });
+    report({ type: 'prune-failed', place: 'p', code: 'DENIED', message: '' });
+    report({ type: 'place-pruned', place: 'p', deleted: 1, kept: 0, left: 0, failed: 1 });
     report({ type: 'note', message: '' });
     flush();
     expect(lines.length).toBeGreaterThan(6);
@@ -189,6 +202,10 @@ describe('commands', () => {
       '{ ($.event = "job-failed") && ($.code = "CORRUPT") }': 1,
       '{ $.event = "run-late" }': 1,
       '{ $.event = "rule-failed" }': 1,
+      '{ $.event = "object-failed" }': 1,
+      '{ $.event = "pruned" }': 1,
+      '{ $.event = "place-pruned" }': 1,
+      '{ $.event = "prune-failed" }': 1,
       '{ ($.detail.action-type = "REPLICATE") && ($.detail.result != "SUCCESS") }': 1,
       '{ ($.source = "aws.backup") && (($.detail.state != "COMPLETED") || ($.detail.statusMessage = "*")) }': 1,
     });

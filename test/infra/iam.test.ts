@@ -1,7 +1,7 @@
 // What the code calls, what infra/service/grants.ts says of it, and what the roles of the templates allow: the same, both ways.
 import { globSync, readFileSync } from 'node:fs';
 import { Template } from 'aws-cdk-lib/assertions';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { CALLS, KEY_ACTIONS, type Caller, type ResourceKind } from '../../infra/service/grants.ts';
 import { readSettings } from '../../infra/settings/settings.ts';
@@ -67,6 +67,7 @@ async function callsOf(
 const ENTRY_POINTS: Readonly<Record<Caller, string>> = {
   worker: 'worker/main/run-worker.ts runWorker',
   planner: 'worker/main/planner.lambda.ts handler',
+  cleaner: 'worker/main/cleaner.lambda.ts handler',
 };
 
 describe('the table', () => {
@@ -74,10 +75,13 @@ describe('the table', () => {
     expect(Object.keys(CALLS).toSorted()).toEqual([...(await callsOf(SOURCES))].toSorted());
   });
 
+  // it takes seconds: once for all
+  const graph = readCallGraph();
+  afterAll(() => graph[Symbol.dispose]());
+
   test.each(Object.entries(ENTRY_POINTS))(
     'grants the %s only calls that it can come to make',
     async (caller, entry) => {
-      using graph = readCallGraph();
       const reached = await callsOf(graph.reachableFrom(entry));
       const granted = Object.entries(CALLS).filter(([, { by }]) =>
         Object.values(by).some((callers) => callers.some((one) => one === caller)),
@@ -118,6 +122,7 @@ describe('the table', () => {
       // https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
       's3.HeadObject': ['s3:GetObject'],
       's3.ListObjectsV2': ['s3:ListBucket'],
+      's3.DeleteObjects': ['s3:DeleteObject'],
       's3.CreateMultipartUpload': ['s3:PutObject'],
       's3.UploadPart': ['s3:PutObject'],
       's3.CompleteMultipartUpload': ['s3:PutObject'],
@@ -219,22 +224,35 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
   add('object', 'write', [`${ownBucket}/*`]);
   add('task', 'write', [`arn:aws:ecs:${s.region}:${s.account}:task/<WorkersCluster>/*`]);
   add('account', 'write', ['*']);
-  for (const { name, prefix, allow } of s.access.buckets) {
+  const places = s.prune?.prefixes.map(placeOf) ?? [];
+  const published = (s.publish?.prefixes.map(placeOf) ?? []).filter(
+    (one) => !s.access.buckets.some(({ name, prefix }) => name === one.name && one.prefix.startsWith(prefix)),
+  );
+  const foreign = (some: typeof places): readonly { name: string; prefix: string; allow: 'read' }[] =>
+    some.flatMap(({ name, prefix }) => (name === undefined ? [] : [{ name, prefix, allow: 'read' }]));
+  for (const { name, prefix, allow } of [...s.access.buckets, ...foreign(caller === 'cleaner' ? places : published)]) {
     add('bucket', allow, [`arn:aws:s3:::${name}`]);
     add('uploads', allow, [`arn:aws:s3:::${name}`]);
     add('object', allow, [`arn:aws:s3:::${name}/${prefix}*`]);
   }
-  for (const { account = s.account, region = s.region, names, allow } of s.access.repositories) {
+  const pruned = s.prune?.repositories.map((some) => ({ ...some, allow: 'read' as const })) ?? [];
+  for (const { account = s.account, region = s.region, names, allow } of caller === 'cleaner'
+    ? pruned
+    : s.access.repositories) {
     const registry = `arn:aws:ecr:${region}:${account}:repository/`;
+    const arns = names.map((name) => `${registry}${name}`);
     add('registry', allow, [`${registry}*`]);
-    add(
-      'repository',
-      allow,
-      names.map((name) => `${registry}${name}`),
-    );
+    add('repository', allow, arns);
+    if (caller === 'cleaner') add('prunedRepository', 'write', arns);
   }
-  add('role', 'write', s.access.roles);
-  add('secret', 'write', s.access.secrets);
+  const { roles, secrets } = caller === 'cleaner' ? (s.prune ?? { roles: [], secrets: [] }) : s.access;
+  add('role', 'write', roles);
+  add('secret', 'write', secrets);
+  add(
+    'prunedObject',
+    'write',
+    places.map(({ name, prefix }) => `${name === undefined ? ownBucket : `arn:aws:s3:::${name}`}/${prefix}*`),
+  );
   const writes =
     caller === 'worker' &&
     (s.bucket.existing !== undefined ||
@@ -245,9 +263,19 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
   ];
   for (const [key, actions] of keys) for (const action of actions) lines.add(`${action} on ${key}`);
   // what Lambda writes for it
-  if (caller === 'planner')
-    for (const action of ['logs:CreateLogStream', 'logs:PutLogEvents']) lines.add(`${action} on <PlannerLogs.Arn>`);
+  for (const [name, logs] of [
+    ['planner', '<PlannerLogs.Arn>'],
+    ['cleaner', '<CleanerLogs.Arn>'],
+  ] as const)
+    if (caller === name)
+      for (const action of ['logs:CreateLogStream', 'logs:PutLogEvents']) lines.add(`${action} on ${logs}`);
   return [...lines].toSorted();
+}
+
+/** As the settings write it. Without a name: the bucket of the deployment. */
+function placeOf(text: string): { readonly name: string | undefined; readonly prefix: string } {
+  const url = text.startsWith('s3://') ? new URL(text) : undefined;
+  return { name: url?.host, prefix: (url?.pathname ?? `/${text}`).replace(/^\/+/, '') };
 }
 
 const known = new Map<InfraSettings, ReadonlyMap<string, readonly Statement[]>>();
@@ -264,7 +292,7 @@ function rolesOf(settings: InfraSettings): ReadonlyMap<string, readonly Statemen
 }
 
 function statementsOfRole(caller: Caller, settings: InfraSettings): readonly Statement[] {
-  const prefix = caller === 'worker' ? 'WorkersRole' : 'PlannerRole';
+  const prefix = { worker: 'WorkersRole', planner: 'PlannerRole', cleaner: 'CleanerRole' }[caller];
   const [some, ...more] = [...rolesOf(settings)].filter(([id]) => id.startsWith(prefix));
   if (some === undefined || more.length > 0) throw new Error(`not one ${prefix}`);
   return some[1];
@@ -292,16 +320,39 @@ access:
   ],
 ];
 
-describe.each(['worker', 'planner'] as const)('the role of the %s', (caller) => {
-  test.each(SETTINGS)('has exactly what the table says: %s', (_, settings) => {
-    expect(permissions(statementsOfRole(caller, settings))).toEqual(expected(caller, settings));
-  });
+const PRUNING: readonly (readonly [string, InfraSettings])[] = [
+  ['production', PRODUCTION],
+  ['repositories alone', settingsOf("prune: { repositories: [{ names: ['ci/*'] }] }")],
+  [
+    'everything',
+    settingsOf(`encryption: create
+access:
+  repositories: [{ names: [a], allow: write }]
+  buckets: [{ name: vaulted, prefix: 'a/', allow: read }]
+  keys: ['arn:aws:kms:eu-central-1:111111111111:key/0c000000-0000-4000-8000-000000000000']
+publish: { prefixes: ['s3://documents/a/', 's3://vaulted/a/b/', '/'] }
+prune:
+  repositories: [{ names: [b, 'c/*'], account: '222222222222', region: us-east-1 }, { names: [d] }]
+  prefixes: [/, 's3://foreign/', 's3://vaulted/a/']
+  roles: ['arn:aws:iam::222222222222:role/cleaner']
+  secrets: ['arn:aws:secretsmanager:eu-central-1:111111111111:secret:quay-AbCdEf']`),
+  ],
+];
+
+describe.each(['worker', 'planner', 'cleaner'] as const)('the role of the %s', (caller) => {
+  test.each(caller === 'cleaner' ? PRUNING : [...SETTINGS, ...PRUNING.slice(1)])(
+    'has exactly what the table says: %s',
+    (_, settings) => {
+      expect(permissions(statementsOfRole(caller, settings))).toEqual(expected(caller, settings));
+    },
+  );
 
   test('has every action of its that the table has, where the settings use all', () => {
     const wanted = Object.values(CALLS).flatMap(({ actions, by }) =>
       Object.values(by).some((callers) => callers.includes(caller)) ? actions : [],
     );
-    const given = new Set(statementsOfRole(caller, PRODUCTION).flatMap(({ Action }) => Action));
+    const everything = caller === 'cleaner' ? PRUNING.at(-1)?.[1] : PRODUCTION;
+    const given = new Set(statementsOfRole(caller, everything ?? PRODUCTION).flatMap(({ Action }) => Action));
     expect([...new Set(wanted)].filter((action) => !given.has(action))).toEqual([]);
   });
 
@@ -319,13 +370,41 @@ describe.each(['worker', 'planner'] as const)('the role of the %s', (caller) => 
   });
 
   test('lists of a bucket that it may use in part what is in that part, and not by leaving the prefix out', () => {
-    const settings = settingsOf("access: { buckets: [{ name: foreign, prefix: 'a/', allow: write }] }");
+    const settings = settingsOf(
+      "access: { buckets: [{ name: foreign, prefix: 'a/', allow: write }] }\nprune: { repositories: [{ names: [a] }] }",
+    );
     const conditions = statementsOfRole(caller, settings)
       .filter(({ Resource }) => textOf(Resource) === 'arn:aws:s3:::foreign')
       .map(({ Action, Condition }) => [Action, Condition]);
     const list = [['s3:ListBucket'], { StringLike: { 's3:prefix': 'a/*' } }];
     // unfinished uploads cannot be asked for by a part of the bucket
     expect(conditions).toEqual(caller === 'worker' ? [list, [['s3:ListBucketMultipartUploads'], undefined]] : [list]);
+  });
+});
+
+describe('deleting', () => {
+  const DELETES = /^[\w-]+:(?:Batch)?Delete(?!Message\b)|^s3:PutLifecycle|^s3:PutBucket/;
+
+  test.each([...SETTINGS, ...PRUNING])('is for the Cleaner alone, and of what `prune` names: %s', (_, settings) => {
+    const deleting = [...rolesOf(settings)].flatMap(([id, some]) =>
+      permissions(some)
+        .filter((line) => DELETES.test(line))
+        .map((line) => `${id.replace(/(?<=Role).*$/, '')} ${line}`),
+    );
+    const places = settings.prune?.prefixes.map(placeOf) ?? [];
+    const objects = places.map(
+      ({ name, prefix }) => `${name === undefined ? '<StorageBucket.Arn>' : `arn:aws:s3:::${name}`}/${prefix}*`,
+    );
+    const images = settings.prune?.repositories.flatMap(
+      ({ account = settings.account, region = settings.region, names }) =>
+        names.map((name) => `arn:aws:ecr:${region}:${account}:repository/${name}`),
+    );
+    expect(deleting.toSorted()).toEqual(
+      [
+        ...objects.map((arn) => `CleanerRole s3:DeleteObject on ${arn}`),
+        ...(images ?? []).map((arn) => `CleanerRole ecr:BatchDeleteImage on ${arn}`),
+      ].toSorted(),
+    );
   });
 });
 

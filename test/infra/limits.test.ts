@@ -54,6 +54,30 @@ describe('two hundred repositories, each by its name', () => {
     expect(rules.flatMap((pattern) => pattern.detail['repository-name'])).toEqual(names(200));
   });
 
+  test('tell of their pushes, and publish sources of their objects, by policies that SQS takes, for these rules alone', () => {
+    const sources = Array.from({ length: 50 }, (_, i) => `'s3://documents-${100 + i}/contracts/'`);
+    const template = Template.fromStack(
+      transship(`${more}\npublish: { prefixes: [${sources.join(', ')}] }\nencryption: create`),
+    );
+    const rules = Object.keys(template.findResources('AWS::Events::Rule')).filter((id) => id.startsWith('Queues'));
+    expect(rules.length).toBeGreaterThan(50);
+    const policies = Object.values(template.findResources('AWS::SQS::QueuePolicy')).map(
+      ({ Properties }) => Properties.PolicyDocument,
+    );
+    for (const policy of policies) {
+      // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-policies.html
+      expect(sizeOf(policy)).toBeLessThanOrEqual(8192);
+      expect(policy.Statement.length).toBeLessThanOrEqual(10);
+    }
+    const admitted = policies.flatMap(({ Statement }) => Statement).filter(({ Effect }) => Effect === 'Allow');
+    expect(admitted).toHaveLength(2);
+    for (const { Action, Condition, Principal } of admitted) {
+      expect([Action, Principal]).toEqual(['sqs:SendMessage', { Service: 'events.amazonaws.com' }]);
+      const named: readonly { 'Fn::GetAtt': readonly string[] }[] = Condition.ArnEquals['aws:SourceArn'];
+      expect(named.map((arn) => arn['Fn::GetAtt'][0])).toEqual(rules);
+    }
+  });
+
   test('are reached by roles that IAM takes', () => {
     const { inline, managed } = policySizes(synthesized(more, 'Transship'));
     expect(inline).toBeLessThanOrEqual(10_240);

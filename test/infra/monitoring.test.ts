@@ -13,6 +13,7 @@ const ALARM = 'AWS::CloudWatch::Alarm';
 const TOPIC = `arn:aws:sns:${REGION}:222222222222:operators`;
 /** With everything that has alarms of its own. */
 const ALL = `
+prune: { repositories: [{ names: ['ci/*'] }] }
 vault: { account: '222222222222', region: eu-west-1 }
 notifications: { emails: [a@example.com, b@example.com], topics: ['${TOPIC}'] }
 `;
@@ -94,7 +95,7 @@ function chaptersOf(file: string): readonly string[] {
 
 describe('every alarm', () => {
   test('links to its chapter of the runbook, and each chapter has its alarm', () => {
-    expect(alarms.size).toBe(16);
+    expect(alarms.size).toBe(21);
     const links = [...alarms.values()].map(
       (one) => /docs\/runbook\.md#([\w-]+)$/.exec(one.AlarmDescription)?.[1] ?? '',
     );
@@ -114,8 +115,13 @@ describe('every alarm', () => {
     for (const [name, { TreatMissingData }] of alarms)
       meanings.set(TreatMissingData, [...(meanings.get(TreatMissingData) ?? []), name.replace('transship-', '')]);
     // a planner that does not run tells nothing, nor does AWS Backup of what it does not do; SQS and S3 tell nothing of what does not change
-    expect(meanings.get('breaching')?.toSorted()).toEqual(['backups-that-do-not-happen', 'rule-late']);
+    expect(meanings.get('breaching')?.toSorted()).toEqual([
+      'backups-that-do-not-happen',
+      'cleaner-not-running',
+      'rule-late',
+    ]);
     expect(meanings.get('ignore')?.toSorted()).toEqual([
+      'backups-growing',
       'dead-letters',
       'events-that-were-not-delivered',
       'growth-of-archives',
@@ -134,17 +140,23 @@ describe('every alarm', () => {
       return `${name.replace('transship-', '')}: ${Statistic} ${comparison} ${Threshold}, ${window}`;
     });
     expect(told.toSorted()).toEqual([
+      'backups-growing: of several > 1073741824000, 1 of 7 times 1440 minutes',
       'backups-of-the-bucket: Sum >= 1, 1 of 1 times 60 minutes',
       'backups-that-do-not-happen: of several < 1, 2 of 2 times 1440 minutes',
+      'cleaner-not-running: of several < 1, 4 of 4 times 15 minutes',
       'dead-letters: Maximum >= 1, 1 of 1 times 5 minutes',
       'events-that-were-not-delivered: Maximum >= 1, 1 of 1 times 5 minutes',
       'growth-of-archives: of several > 536870912000, 1 of 3 times 1440 minutes',
       'growth-of-what-is-copied: Sum > 536870912000, 1 of 1 times 1440 minutes',
       'many-failures: of several > 10, 1 of 1 times 60 minutes',
       'planner-errors: Sum >= 1, 2 of 3 times 5 minutes',
+      'prune-deleted-many: of several > 5000, 1 of 1 times 1440 minutes',
+      'prune-failing: Sum >= 1, 1 of 1 times 60 minutes',
+      'publish-failing: Sum >= 1, 1 of 1 times 60 minutes',
       'replication-failures: of several > 10, 1 of 1 times 60 minutes',
       'rule-late: Maximum > 93600, 3 of 3 times 15 minutes',
-      'rules-not-planned: Sum >= 1, 2 of 3 times 5 minutes',
+      // the Cleaner tells of prune rules once in a quarter of an hour
+      'rules-not-planned: Sum >= 1, 2 of 3 times 15 minutes',
       'run-still-going: Sum >= 1, 1 of 1 times 5 minutes',
       'tasks-that-cannot-start: of several >= 0.5, 4 of 4 times 5 minutes',
       'throttled-table: of several >= 1, 3 of 3 times 5 minutes',
@@ -166,8 +178,12 @@ describe('every alarm', () => {
       });
     });
     expect(looked.toSorted()).toEqual([
+      'backups-growing: BucketSizeBytes BucketName <StorageBucket>',
+      'backups-growing: BucketSizeBytes StorageType StandardStorage',
       'backups-of-the-bucket: BackupsFailed',
       'backups-that-do-not-happen: BackupsCopied',
+      'cleaner-not-running: Errors FunctionName <CleanerFunction>',
+      'cleaner-not-running: Invocations FunctionName <CleanerFunction>',
       'dead-letters: ApproximateNumberOfMessagesVisible QueueName <QueuesDeadLetters.QueueName>',
       'events-that-were-not-delivered: ApproximateNumberOfMessagesVisible QueueName <QueuesUndelivered.QueueName>',
       'growth-of-archives: BucketSizeBytes BucketName <StorageBucket>',
@@ -177,6 +193,10 @@ describe('every alarm', () => {
       'many-failures: JobsFailed',
       'many-failures: JobsFailed',
       'planner-errors: Errors FunctionName <PlannerFunction>',
+      'prune-deleted-many: PrunedArchives',
+      'prune-deleted-many: PrunedImages',
+      'prune-failing: PruneFailed',
+      'publish-failing: PublishFailed',
       'replication-failures: Replications',
       'replication-failures: ReplicationsFailed',
       'rule-late: LastGoodCopyAgeSeconds',
@@ -291,6 +311,36 @@ describe('the alarm', () => {
     ]);
   });
 
+  test('of deletions adds images and archives up, and counts a kind that nothing was deleted of', () => {
+    const { Metrics, Threshold } = alarm(
+      'prune-deleted-many',
+      alarmsOf(Template.fromStack(stackOf(`${ALL}alarms: { prunedPerDay: 7 }`))),
+    );
+    expect(Metrics[0]?.Expression).toBe('SUM([FILL(images, 0), FILL(archives, 0)])');
+    expect(Threshold).toBe(7);
+  });
+
+  test('of the Cleaner fires when it is called and fails, and when nobody calls it', () => {
+    const { Metrics, TreatMissingData } = alarm('cleaner-not-running');
+    expect(Metrics[0]?.Expression).toBe('FILL(calls, 0) - FILL(errors, 0)');
+    expect(TreatMissingData).toBe('breaching');
+  });
+
+  test('of prune rules is not there without a Cleaner, and rules not planned are told sooner', () => {
+    const without = alarmsOf(Template.fromStack(stackOf('')));
+    expect([...without.keys()].filter((name) => /prune|cleaner/.test(name))).toEqual([]);
+    expect(alarm('rules-not-planned', without).Period).toBe(300);
+  });
+
+  test('of a bucket that keeps growing adds up the days that CloudWatch looks back over, of each class that archives are in', () => {
+    const grown = alarm(
+      'backups-growing',
+      alarmsOf(Template.fromStack(stackOf('bucket: { storageClass: GLACIER_IR }\nalarms: { growthGiBPerWeek: 2 }'))),
+    );
+    expect(grown.Metrics[0]?.Expression).toBe('RUNNING_SUM(DIFF(SUM([size0, size1])))');
+    expect(grown.Threshold).toBe(2 * 1024 ** 3);
+  });
+
   test('of replication is a rate of all that ECR told of', () => {
     const { Metrics } = alarm('replication-failures');
     expect(Metrics.map(({ Id, Expression, MetricStat }) => [Id, Expression || MetricStat?.Metric.MetricName])).toEqual([
@@ -319,7 +369,7 @@ describe('the alarm', () => {
       'SELECT SUM(RepositoryPullCount) FROM SCHEMA("AWS/ECR", RepositoryName) GROUP BY RepositoryName ORDER BY SUM() DESC',
     ]);
     const without = alarmsOf(Template.fromStack(stackOf('alarms: { pullsPerFiveMinutes: 0 }')));
-    expect(without.size).toBe(13); // neither that of backups, without a vault
+    expect(without.size).toBe(15); // neither that of backups, without a vault
     expect(without.has('transship-unusual-pulls')).toBe(false);
   });
 
@@ -373,6 +423,14 @@ describe('metrics of alarms and dashboard', () => {
       'ECS/ContainerInsights RunningTaskCount ClusterName',
       'Transship JobsFailed code',
       'Transship RulesFailed code',
+      'Transship PublishedObjects',
+      'Transship PublishFailed',
+      'Transship PublishedBytes',
+      'Transship PrunedImages',
+      'Transship PrunedArchives',
+      'Transship PrunedBytes',
+      'Transship PruneFailed',
+      'AWS/Lambda Errors FunctionName',
       'AWS/S3 BucketSizeBytes BucketName',
       'AWS/ECR RepositoryPullCount RepositoryName',
       'Transship/Events Pushes',
@@ -382,9 +440,9 @@ describe('metrics of alarms and dashboard', () => {
       expect(shown).toContain(asked);
   });
 
-  test('that are told once a day are shown over a month: the day that a dashboard begins with has none', () => {
+  test('that are told once a day are shown over months: the day that a dashboard begins with has none', () => {
     const daily = widgets().filter(({ properties }) => JSON.stringify(properties).includes('86400'));
-    expect(daily.map(({ properties }) => properties.start)).toEqual(['-P1M']);
+    expect(daily.map(({ properties }) => properties.start)).toEqual(['-P3M']);
   });
 
   test('of Transship are added up where they are counts, and never where they are seconds', () => {

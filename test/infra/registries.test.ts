@@ -1,11 +1,12 @@
 import { Match, Template } from 'aws-cdk-lib/assertions';
-import { assert as forAll, integer, option, property, record } from 'fast-check';
+import { array, assert as forAll, constantFrom, integer, option, property, record, tuple } from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { ReplicasStack, replicaRegions } from '../../infra/registries/creation-templates.ts';
 import { lifecyclePolicyText } from '../../infra/registries/lifecycle-policy.ts';
 import { RegistriesStack, type RegistrySettings } from '../../infra/registries/registries.ts';
 import { groupDestinations } from '../../infra/registries/replication-rules.ts';
+import { ACTIONS, checkLifecycle, type LifecycleRule } from '../../infra/settings/lifecycle-rule.ts';
 import { readSettings } from '../../infra/settings/settings.ts';
 import { ACCOUNT, EXAMPLES, REGION, app, findings, refused, settingsOf, stacksOf, textOf } from './templates.ts';
 
@@ -48,6 +49,11 @@ function rule(priority: number, description: string, selection: object): unknown
   return { rulePriority: priority, description, selection, action: { type: 'expire' } };
 }
 
+function archive(priority: number, description: string, selection: object): unknown {
+  const action = { type: 'transition', targetStorageClass: 'archive' };
+  return { rulePriority: priority, description, selection, action };
+}
+
 function age(tagStatus: string, countNumber: number): object {
   return { tagStatus, countType: 'sinceImagePushed', countUnit: 'days', countNumber };
 }
@@ -56,33 +62,71 @@ function newest(countNumber: number): object {
   return { tagStatus: 'tagged', tagPatternList: ['*'], countType: 'imageCountMoreThan', countNumber };
 }
 
-const AGE = {
-  countType: z.literal('sinceImagePushed'),
-  countUnit: z.literal('days'),
-  countNumber: z.int().positive(),
-};
-const NUMBER = { countType: z.literal('imageCountMoreThan'), countNumber: z.int().positive() };
-const TAGGED = { tagStatus: z.literal('tagged'), tagPatternList: z.array(z.string().min(1)).min(1) };
+const countNumber = z.int().positive();
+const DAYS = { countUnit: z.literal('days'), countNumber };
+const AGE = { countType: z.literal('sinceImagePushed'), ...DAYS };
+const PULLED = { countType: z.literal('sinceImagePulled'), ...DAYS };
+const NUMBER = { countType: z.literal('imageCountMoreThan'), countNumber };
+const TAGGED = { tagStatus: z.literal('tagged'), tagPatternList: z.array(z.string().min(1)).length(1) };
 const ANY = { tagStatus: z.enum(['any', 'untagged']) };
-/** Of what ECR takes: what is used here. */
+const ARCHIVED = {
+  storageClass: z.literal('archive'),
+  countType: z.literal('sinceImageTransitioned'),
+  countUnit: z.literal('days'),
+  countNumber: z.int().min(90),
+};
+const EXPIRE = z.strictObject({ type: z.literal('expire') });
+const TRANSITION = z.strictObject({ type: z.literal('transition'), targetStorageClass: z.literal('archive') });
+const RULE = { rulePriority: z.int().positive(), description: z.string().min(1) };
+/** Of what ECR takes: what is used here. Without null, and without storageClass but where it has to be there: ECR refuses both. */
 const LIFECYCLE_POLICY = z.strictObject({
   rules: z
     .array(
-      z.strictObject({
-        rulePriority: z.int().positive(),
-        description: z.string(),
-        selection: z.union([
-          z.strictObject({ ...TAGGED, ...AGE }),
-          z.strictObject({ ...TAGGED, ...NUMBER }),
-          z.strictObject({ ...ANY, ...AGE }),
-          z.strictObject({ ...ANY, ...NUMBER }),
-        ]),
-        action: z.strictObject({ type: z.literal('expire') }),
-      }),
+      z.union([
+        z.strictObject({
+          ...RULE,
+          selection: z.union([
+            z.strictObject({ ...TAGGED, ...AGE }),
+            z.strictObject({ ...TAGGED, ...NUMBER }),
+            z.strictObject({ ...ANY, ...AGE }),
+            z.strictObject({ ...ANY, ...NUMBER }),
+          ]),
+          action: z.union([EXPIRE, TRANSITION]),
+        }),
+        z.strictObject({
+          ...RULE,
+          selection: z.union([z.strictObject({ ...TAGGED, ...PULLED }), z.strictObject({ ...ANY, ...PULLED })]),
+          action: TRANSITION,
+        }),
+        z.strictObject({
+          ...RULE,
+          selection: z.union([z.strictObject({ ...TAGGED, ...ARCHIVED }), z.strictObject({ ...ANY, ...ARCHIVED })]),
+          action: EXPIRE,
+        }),
+      ]),
     )
     .min(1)
     .max(50),
 });
+
+/** https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html#lp_evaluation_rules */
+function expectTakenByEcr(text: string): void {
+  expect(text.length).toBeLessThanOrEqual(30_720);
+  const rules = LIFECYCLE_POLICY.parse(JSON.parse(text)).rules;
+  expect(rules.map(({ rulePriority }) => rulePriority)).toEqual(rules.map((_, i) => i + 1));
+  const statuses = rules.map(({ selection }) => selection.tagStatus);
+  const first = statuses.indexOf('any');
+  if (first >= 0) expect(new Set(statuses.slice(first))).toEqual(new Set(['any']));
+  // one for whatever it selects, of images of each storage class
+  const selections = rules.map(({ selection }) =>
+    JSON.stringify([
+      'storageClass' in selection,
+      selection.tagStatus,
+      'tagPatternList' in selection && selection.tagPatternList,
+    ]),
+  );
+  expect(new Set(selections).size).toBe(selections.length);
+}
 
 describe('repositories', () => {
   test('of production: immutable, scanned, the last 100 images with a tag, untagged gone after a day, and it stays', () => {
@@ -163,15 +207,89 @@ describe('repositories', () => {
           expect(Object.values(some).filter((value) => value !== undefined)).toEqual([]);
           return;
         }
-        expect(text.length).toBeLessThanOrEqual(30_720);
-        const rules = LIFECYCLE_POLICY.parse(JSON.parse(text)).rules;
-        expect(new Set(rules.map(({ rulePriority }) => rulePriority)).size).toBe(rules.length);
-        const ordered = rules.toSorted((a, b) => a.rulePriority - b.rulePriority).map((one) => one.selection.tagStatus);
-        if (ordered.includes('any')) expect(ordered.indexOf('any')).toBe(ordered.length - 1);
-        for (const status of ['any', 'untagged'])
-          expect(ordered.filter((one) => one === status).length).toBeLessThan(2);
+        expectTakenByEcr(text);
       }),
     );
+  });
+
+  test('rules of the settings are those of ECR in their order, archived images held to rules of their own, and whatever is for all images last', () => {
+    const text = `repositories: [{ name: product/api, lifecycle: [
+      { tagged: 'prod-*', keepLast: 50 },
+      { tagged: 'pr-*', expireAfterDays: 14 },
+      { tagged: 'release-*', archiveUnpulledAfterDays: 90, expireArchivedAfterDays: 365 },
+      { tagged: '*-nightly', archiveAfterDays: 1 },
+      { tagged: '*', archiveAllButLast: 10 },
+      { untagged: true, expireAfterDays: 1 },
+      { expireArchivedAfterDays: 90 }] }]`;
+    const tagged = (pattern: string, rest: object): object => ({
+      tagStatus: 'tagged',
+      tagPatternList: [pattern],
+      ...rest,
+    });
+    const days = (countType: string, n: number): object => ({ countType, countUnit: 'days', countNumber: n });
+    const archived = (n: number): object => ({ storageClass: 'archive', ...days('sinceImageTransitioned', n) });
+    expect(rulesOf(text)).toEqual([
+      rule(
+        1,
+        'images tagged prod-*: all but the last 50 deleted',
+        tagged('prod-*', { countType: 'imageCountMoreThan', countNumber: 50 }),
+      ),
+      rule(2, 'images tagged pr-*: deleted 14 days after their push', tagged('pr-*', days('sinceImagePushed', 14))),
+      archive(
+        3,
+        'images tagged release-*: archived 90 days after their last pull',
+        tagged('release-*', days('sinceImagePulled', 90)),
+      ),
+      rule(4, 'images tagged release-*: deleted 365 days after they were archived', tagged('release-*', archived(365))),
+      archive(
+        5,
+        'images tagged *-nightly: archived 1 day after their push',
+        tagged('*-nightly', days('sinceImagePushed', 1)),
+      ),
+      archive(6, 'images tagged *: all but the last 10 archived', newest(10)),
+      rule(7, 'untagged images: deleted 1 day after their push', age('untagged', 1)),
+      rule(8, 'all images: deleted 90 days after they were archived', { tagStatus: 'any', ...archived(90) }),
+    ]);
+  });
+
+  test('rules of the settings that are not refused are a policy that ECR takes', () => {
+    const of = constantFrom({ tagged: '*' }, { tagged: 'prod-*' }, { tagged: 'v1' }, { untagged: true } as const, {});
+    const n = integer({ min: 90, max: 36_500 });
+    const one = tuple(of, option(constantFrom(...ACTIONS)), n, option(n, { nil: undefined })).map(
+      ([selector, action, number, archived]): LifecycleRule => ({
+        tagged: 'tagged' in selector ? selector.tagged : undefined,
+        untagged: 'untagged' in selector ? true : undefined,
+        [action ?? 'keepLast']: action === null ? undefined : number,
+        expireArchivedAfterDays: archived,
+      }),
+    );
+    let taken = 0;
+    forAll(
+      property(array(one, { minLength: 1, maxLength: 4 }), (lifecycle) => {
+        const refusals: string[] = [];
+        checkLifecycle(lifecycle, (_, message) => void refusals.push(message));
+        if (refusals.length > 0) return;
+        taken++;
+        expectTakenByEcr(lifecyclePolicyText({ lifecycle }) ?? '');
+      }),
+      { numRuns: 1000 },
+    );
+    expect(taken).toBeGreaterThan(100);
+  });
+
+  test('a lifecycle is all of the policy, of a shape, of a repository that exists and of a template', () => {
+    const lifecycle = "lifecycle: [{ tagged: 'pr-*', expireAfterDays: 3 }]";
+    const only = [
+      rule(1, 'images tagged pr-*: deleted 3 days after their push', { ...age('tagged', 3), tagPatternList: ['pr-*'] }),
+    ];
+    expect(rulesOf(`repositories: [{ name: ci/api, shape: testing, ${lifecycle} }]`)).toEqual(only);
+    for (const text of [
+      `repositories: [{ name: legacy/app, existing: true, ${lifecycle} }]`,
+      `templates: [{ prefix: product, appliedFor: [REPLICATION], ${lifecycle} }]`,
+    ])
+      expect(JSON.stringify(templateOf(text).toJSON()).replaceAll('\\', '')).toContain(
+        'images tagged pr-*: deleted 3 days after their push',
+      );
   });
 
   test('accounts that may pull may only pull', () => {
@@ -633,6 +751,70 @@ describe('settings of registries that are refused', () => {
       at(
         'repositories.0.expireAfterDays 7',
         'cannot stand beside keepLast 5: ECR holds a tagged image to one rule of a lifecycle policy, so take one of the two',
+      ),
+    ],
+    ...(
+      [
+        [
+          '{ tagged: x }',
+          '.0',
+          'it does nothing: name one of keepLast, expireAfterDays, archiveAllButLast, archiveAfterDays, archiveUnpulledAfterDays, expireArchivedAfterDays',
+        ],
+        [
+          '{ tagged: x, keepLast: 3, expireAfterDays: 4 }',
+          '.0.expireAfterDays 4',
+          'cannot stand beside keepLast: a rule of ECR does one of the two',
+        ],
+        [
+          '{ tagged: x, untagged: true, keepLast: 3 }',
+          '.0.untagged true',
+          'an image has a tag or has none: take one of tagged and untagged',
+        ],
+        [
+          '{ keepLast: 3 }',
+          '.0.keepLast 3',
+          "counts the platforms of an index as images of their own: say tagged: '*' beside it",
+        ],
+        [
+          '{ tagged: x, expireArchivedAfterDays: 89 }',
+          '.0.expireArchivedAfterDays 89',
+          'ECR keeps what it archived for 90 days at the least',
+        ],
+        ["{ tagged: '*a*b*c*d*', keepLast: 3 }", '.0.tagged "*a*b*c*d*"', 'ECR takes four * in a pattern'],
+        ["{ tagged: '[a]', keepLast: 3 }", '.0.tagged "[a]"', 'expected a tag, or a pattern such as prod-*'],
+        [
+          '{ tagged: x, keepLast: 3 }, { tagged: x, expireAfterDays: 4 }',
+          '.1',
+          'a rule before it has images tagged x already',
+        ],
+        [
+          "{ tagged: '*', keepLast: 3 }, { tagged: x, expireAfterDays: 4 }",
+          '.1',
+          'a rule before it has all images with a tag, and ECR holds an image to the first that it matches',
+        ],
+        [
+          '{ expireAfterDays: 3 }, { untagged: true, expireAfterDays: 1 }',
+          '.1',
+          'a rule before it has all images, and ECR takes that one last',
+        ],
+        [
+          Array.from({ length: 51 }, (_, i) => `{ tagged: x${i}, keepLast: 3 }`).join(', '),
+          '',
+          'it makes 51 rules, and a policy of ECR has 50 at the most',
+        ],
+        ['', '', 'there is no rule in it: leave it out'],
+      ] as const
+    ).map(([rules, path, message]): [string, string, string] => [
+      `lifecycle: ${message}`,
+      `repositories: [{ name: a/b, lifecycle: [${rules}] }]`,
+      at(`repositories.0.lifecycle${path}`, message),
+    ]),
+    [
+      'a lifecycle beside a number',
+      'templates: [{ prefix: a1, appliedFor: [REPLICATION], keepLast: 3, lifecycle: [{ tagged: x, keepLast: 3 }] }]',
+      at(
+        'templates.0.keepLast 3',
+        'cannot stand beside lifecycle, which is the whole policy: write it as a rule of it',
       ),
     ],
     [

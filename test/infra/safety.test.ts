@@ -92,10 +92,18 @@ describe.each(ALL)('$name', ({ resources, template }) => {
         );
   });
 
-  test('allows no role, and nothing that goes through an endpoint, to delete objects of a bucket', () => {
+  test('allows no role but the Cleaner’s, and nothing that goes through an endpoint, to delete objects or images', () => {
     const allowed = resources.flatMap(([id, { Properties }]) => grantsIn(Properties).map((action) => ({ id, action })));
-    const deletes = ['s3:DeleteObject', 's3:DeleteObjectVersion'];
-    expect(allowed.filter(({ action }) => deletes.some((one) => covers(action, one)))).toEqual([]);
+    const deletes = ['s3:DeleteObject', 'ecr:BatchDeleteImage'];
+    // of repositories for testing, for who assumes it: the settings name both
+    const known = /^(?:CleanerRole|RolesCleanUp)/;
+    expect(allowed.filter(({ id, action }) => deletes.some((one) => covers(action, one)) && !known.test(id))).toEqual(
+      [],
+    );
+    // what undoes neither a lock nor a version: not even the Cleaner
+    const never = ['s3:DeleteObjectVersion', 's3:BypassGovernanceRetention', 's3:DeleteBucket', 'ecr:DeleteRepository'];
+    expect(allowed.filter(({ action }) => never.some((one) => covers(action, one)))).toEqual([]);
+    expect(resources.some(([, { Type }]) => Type === 'Custom::S3BucketNotifications')).toBe(false);
     // what CDK empties a bucket with when it goes
     expect(ofType('Custom::S3AutoDeleteObjects')).toEqual([]);
   });

@@ -78,6 +78,8 @@ describe('what nobody says', () => {
         ruleAgeHours: 26,
         pullsPerFiveMinutes: 1000,
         growthGiBPerDay: 500,
+        growthGiBPerWeek: 1000,
+        prunedPerDay: 5000,
       },
       logRetentionDays: 90,
       blobMounting: false,
@@ -340,6 +342,60 @@ describe('access that cannot be named', () => {
         'test.yaml: access.repositories.1.names.0 "API": expected the name of a repository, or a pattern such as product/*',
       ],
     );
+  });
+});
+
+describe('what may be pruned and published', () => {
+  const PLACE =
+    'expected s3://bucket/prefix/, or prefix/ of the bucket of the deployment (all of it: /), ending in / and without wildcards';
+  test.each([
+    [
+      'prune: {}',
+      'prune: there is nothing in it: name repositories or prefixes that prune rules may delete from, or leave it out',
+    ],
+    [
+      "prune: { repositories: [{ names: ['CI'] }] }",
+      'prune.repositories.0.names.0 "CI": expected the name of a repository, or a pattern such as product/*',
+    ],
+    [
+      'prune: { repositories: [{ names: [a], allow: write }] }',
+      'prune.repositories.0: there is no setting "allow" here',
+    ],
+    [
+      `prune: { repositories: [{ names: [${many(300, (i) => `product/team-${100 + i}/service-${100 + i}`)}] }] }`,
+      'prune.repositories: 300 names are more than a role has room for, some 282: say more of them by patterns such as ci/*',
+    ],
+    [
+      'prune: { repositories: [{ names: [a], region: cn-north-1 }] }',
+      'prune.repositories.0.region "cn-north-1": cn-north-1 is of aws-cn, and eu-central-1 of aws: nothing goes from the one to the other',
+    ],
+    [
+      "prune: { roles: ['arn:aws-cn:iam::222222222222:role/a'] }",
+      'prune.roles.0 "arn:aws-cn:iam::222222222222:role/a": expected an ARN of eu-central-1, which begins with arn:aws:',
+    ],
+    // `prod` would be for `production` as well
+    ...[
+      's3://archives',
+      's3://archives/prod',
+      'prod',
+      '',
+      's3:///a/',
+      '/a/',
+      's3://archives//a/',
+      's3://archives/*/',
+      'a/$aws/',
+      'a?/',
+    ].map((place): [string, string] => [`prune: { prefixes: ['${place}'] }`, `prune.prefixes.0 "${place}": ${PLACE}`]),
+    ["prune: { prefixes: ['s3://Archives/a/'] }", 'prune.prefixes.0 "s3://Archives/a/": expected the name of a bucket'],
+    ["publish: { prefixes: ['a/', 'a/'] }", 'publish.prefixes.1 "a/": is here twice'],
+    ['publish: { prefixes: [] }', 'publish.prefixes: Too small: expected array to have >=1 items'],
+    [
+      `access: { buckets: [${many(100, (i) => `{ name: bucket-${i}, allow: read }`)}] }\npublish: { prefixes: ['s3://other/'] }`,
+      'publish.prefixes: with access.buckets they are 101 places, and the network of the workers has room for 100: name fewer, larger prefixes',
+    ],
+    ['alarms: { prunedPerDay: 0 }', 'alarms.prunedPerDay 0: Too small: expected number to be >=1'],
+  ])('%s', (more, message) => {
+    expect(refused(more)).toEqual([`test.yaml: ${message}`]);
   });
 });
 

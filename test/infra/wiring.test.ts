@@ -272,6 +272,34 @@ describe('roles', () => {
     ]);
   });
 
+  test('the Cleaner reads what it may delete and where backups are, remembers, deletes what the settings name, and can change nothing else', () => {
+    const cleaning = Template.fromStack(
+      stackOf(
+        `access: { repositories: [{ names: [a], allow: write }], buckets: [{ name: b-1, allow: write }], roles: ['arn:aws:iam::${OTHER}:role/a'] }
+prune: { repositories: [{ names: ['ci/*'] }], prefixes: [ci/, 's3://b-2/old/'] }`,
+      ),
+    );
+    expect(lines(permissionsOf('CleanerRole', cleaning))).toEqual([
+      'dynamodb:GetItem on <StorageTable.Arn>',
+      'dynamodb:Query on <StorageTable.Arn>',
+      'dynamodb:UpdateItem on <StorageTable.Arn>',
+      `ecr:BatchDeleteImage on ${ECR}/ci/*`,
+      `ecr:BatchGetImage on ${ECR}/ci/*`,
+      `ecr:DescribeImages on ${ECR}/ci/*`,
+      `ecr:DescribeRepositories on ${ECR}/*`,
+      'logs:CreateLogStream on <CleanerLogs.Arn>',
+      'logs:PutLogEvents on <CleanerLogs.Arn>',
+      's3:DeleteObject on <StorageBucket.Arn>/ci/*',
+      's3:DeleteObject on arn:aws:s3:::b-2/old/*',
+      's3:GetObject on <StorageBucket.Arn>/*',
+      's3:GetObject on arn:aws:s3:::b-1/*',
+      's3:GetObject on arn:aws:s3:::b-2/old/*',
+      's3:ListBucket on <StorageBucket.Arn>',
+      's3:ListBucket on arn:aws:s3:::b-1',
+      's3:ListBucket on arn:aws:s3:::b-2',
+    ]);
+  });
+
   test('workers that may read alone change nothing but what is theirs', () => {
     const { workers } = roles();
     expect(workers.filter((line) => !line.startsWith('s3:') && !line.startsWith('dynamodb:'))).toEqual([

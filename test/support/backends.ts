@@ -23,6 +23,7 @@ export function replaceBackends(
         },
         repositories: (prefix, options) => inner.repositories(prefix, options),
         images: inner.images,
+        manifests: inner.manifests,
         settings: async (repository, options) => inner.settings(repository, options),
         hasRepository: async (repository, options) => inner.hasRepository(repository, options),
         createRepository: async (repository, settings, options) =>

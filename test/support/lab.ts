@@ -7,14 +7,15 @@ import type { Source, Target } from '../../worker/content/content.ts';
 import { copy } from '../../worker/copy/copy.ts';
 import { startRegistry, type LocalRegistry, type RegistryServerOptions } from '../../local/registry/registry.ts';
 import { startStack, type Stack } from '../../local/stack.ts';
-import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
+import type { OperationOptions } from '../../worker/images/backends.ts';
+import type { DeletingBackends } from '../../worker/images/deletions.ts';
 import { parseDestination, parseLocation } from '../../worker/oci/location.ts';
 import { copyImage, type ImageCopyRequest, type ImageCopyResult } from '../../worker/images/copy-image.ts';
 import { openRegistry, type RegistryClient } from '../../worker/registry/registry.ts';
 import { readSettings } from '../../worker/main/settings.ts';
 import { describeFailure, isFailure, type Failure } from '../../worker/util/failure.ts';
 import type { Event } from '../../worker/util/events.ts';
-import { connect } from '../../worker/main/wire.ts';
+import { connectDeleting } from '../../worker/main/wire.ts';
 import { fakeClock, type FakeClock } from './clock.ts';
 import type { MadeImage } from './images.ts';
 
@@ -40,7 +41,7 @@ type ServerOptions = WithoutFolder<RegistryServerOptions>;
 
 /** Retries and paces take no time here: the clock moves when somebody sleeps. */
 export interface Session {
-  readonly backends: Backends;
+  readonly backends: DeletingBackends;
   readonly options: OperationOptions & { readonly clock: FakeClock };
   readonly events: readonly Event[];
   /** What `transship copy from to` does. */
@@ -65,7 +66,7 @@ export async function openLab(stackOptions: { readonly pushEvents?: boolean } = 
       const clock = fakeClock();
       const report = (event: Event): void => void events.push(event);
       const settings = { ...readSettings({ HOME: folder }), endpoints };
-      const backends = connect(settings, 'test', { ...o, report }, clock);
+      const backends = connectDeleting(settings, 'test', { ...o, report }, clock);
       onTestFinished(async () => backends[Symbol.asyncDispose]());
       const options = { clock, report };
       return {

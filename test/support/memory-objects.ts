@@ -80,7 +80,8 @@ export class MemoryObjects implements ObjectStore {
     this.#check(key, options.condition);
     const bytes = Buffer.from(body);
     const etag = createHash('md5').update(bytes).digest('hex');
-    const info = { key, size: bytes.byteLength, etag, modified: new Date(0), metadata: { ...options.metadata } };
+    const { metadata = {}, contentType } = options;
+    const info = { key, size: bytes.byteLength, etag, modified: new Date(0), metadata: { ...metadata }, contentType };
     this.#objects.set(key, { bytes, info });
     return info;
   }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { parseMessage, type CopyJob, type Job, type PushEvent, type SettingsJob } from '../../worker/queue/job.ts';
+import type { PushEvent } from '../../worker/queue/events.ts';
+import { parseMessage, type CopyJob, type Job, type SettingsJob } from '../../worker/queue/job.ts';
 import type { Queue } from '../../worker/queue/queue.ts';
 import type { Digest } from '../../worker/oci/digest.ts';
 import type { OperationOptions } from '../../worker/images/backends.ts';

@@ -40,6 +40,11 @@ export function layoutDigestIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.layout];
 }
 
+/** The digest of the image that an archive holds, not checked; undefined when its metadata does not say. */
+export function rootIn(metadata: Metadata): string | undefined {
+  return metadata[NAMES.root];
+}
+
 /** The name of the image that an archive holds, `registry/repository` with its tag or digest; undefined when its metadata does not say. */
 export function sourceIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.source];

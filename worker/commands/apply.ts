@@ -5,6 +5,7 @@ import type { Config } from '../rules/rule.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { printResult, withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
+import { printable } from './text.ts';
 
 interface ApplyFlags extends CommonFlags {
   readonly file: string;
@@ -24,6 +25,9 @@ export function addApply(program: Command, context: CommandContext): void {
     // what reads rules takes a while to load: only those who need it wait for it
     const { apply } = await import('../service/admin/apply.ts');
     const config = await readConfig(flags.file, context.clock.now());
+    const { warnings } = await import('../rules/prune-conflicts.ts');
+    const warned = warnings(config.rules, context.clock.now());
+    for (const message of warned) context.stderr.write(`warning: ${printable(message)}\n`);
     await using service = context.connectService();
     const plan = await apply(config, service.state, { signal: context.signal });
     // before anything is done, for who wants to stop it
@@ -33,7 +37,7 @@ export function addApply(program: Command, context: CommandContext): void {
     printResult(
       context,
       flags,
-      { applied: flags.dryRun !== true, ...counts, rules: plan.rules, access: plan.access },
+      { applied: flags.dryRun !== true, ...counts, rules: plan.rules, access: plan.access, warnings: warned },
       () => {
         const summary = `${counts.add} added, ${counts.change} changed, ${counts.remove} removed, ${counts.same} as they were`;
         return flags.dryRun === true ? `would be: ${summary}` : summary;

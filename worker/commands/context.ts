@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
 import type { Backends } from '../images/backends.ts';
+import type { DeletingBackends } from '../images/deletions.ts';
 import type { Service } from '../service/service.ts';
 import type { Access } from '../rules/rule.ts';
+import type { StateStore } from '../state/state.ts';
 import type { Clock } from '../util/clock.ts';
 import { describeFailure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
@@ -60,11 +62,15 @@ export interface StartedProgram {
 export interface CommandContext {
   /** Backends with these options; closing them closes every connection. */
   connect(options: ConnectOptions): Backends & AsyncDisposable;
+  /** As `connect`, for the command that deletes. */
+  connectDeleting(options: ConnectOptions): DeletingBackends & AsyncDisposable;
   /**
    * The queues and the table that the environment names; closing them closes every connection. Nothing is asked of them yet. INVALID, naming
    * what is missing, where the environment names none.
    */
   connectService(options?: { readonly report?: Report | undefined }): Service & AsyncDisposable;
+  /** The table that the environment names, without queues. INVALID where it names none. */
+  connectState(options?: { readonly report?: Report | undefined }): StateStore & AsyncDisposable;
   /**
    * Does the jobs of the queue, so many at once (default: as the environment says), until the signal fires and what is under way was given
    * back. Logs and metrics go to stdout. INVALID where the environment does not name the deployed system.
@@ -72,6 +78,8 @@ export interface CommandContext {
   runWorker(options: { readonly slots?: number | undefined }): Promise<void>;
   /** Looks again and again which rules are due, until the signal fires. Logs and metrics go to stdout. INVALID as `runWorker`. */
   runPlanner(options: { readonly everySeconds: number }): Promise<void>;
+  /** Looks again and again which rules that prune are due, until the signal fires. Logs and metrics go to stdout. INVALID without a table. */
+  runCleaner(options: { readonly everySeconds: number }): Promise<void>;
   /** Starts this program with these arguments and the environment as it is. It ends with the signal at the latest. */
   start(args: readonly string[], options: { readonly onLine: (line: string) => void }): StartedProgram;
   /** Sets variables of the environment for what is connected from now on. */

@@ -1,6 +1,7 @@
-import { InvalidArgumentError, Option, type Command } from 'commander';
+import { Option, type Command } from 'commander';
 import type { PassResult } from '../service/planner/pass.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { parseSeconds } from './seconds.ts';
 
 interface PlannerFlags extends CommonFlags {
   readonly once?: boolean;
@@ -51,13 +52,4 @@ function describe({ rules, begun, late, failed, incomplete, resent }: PassResult
     ...(resent === 0 ? [] : [`${resent} lost jobs sent again`]),
   ];
   return parts.join(', ');
-}
-
-const UNIT_SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600 };
-
-function parseSeconds(text: string): number {
-  const [, number = '', unit = 's'] = /^([1-9][0-9]{0,4})([smh]?)$/.exec(text) ?? [];
-  const seconds = Number(number) * (UNIT_SECONDS[unit === '' ? 's' : unit] ?? 1);
-  if (seconds >= 1 && seconds <= 86_400) return seconds;
-  throw new InvalidArgumentError('expected 1s to 24h, such as 60s or 5m.');
 }

@@ -138,7 +138,15 @@ function bar(name: string, done: number, bytes: number, elapsedMs: number, moved
   return `${name.padEnd(20)} ${drawn} ${formatBytes(done).padStart(10)} / ${formatBytes(bytes).padEnd(10)} ${`${formatBytes(rate)}/s`.padStart(12)}  ${eta}`;
 }
 
-type CopyEvent = Extract<Event, { readonly digest: string } | { readonly type: 'planned' | 'bytes-sent' | 'resumed' }>;
+type ObjectEvent = Extract<Event, { readonly type: `object-${string}` | 'snapshot-published' }>;
+type CopyEvent = Extract<
+  Event,
+  {
+    readonly type:
+      'planned' | `blob-${string}` | 'bytes-sent' | 'manifest-done' | 'tagged' | 'resumed' | 'referrer-refused';
+  }
+>;
+type CleanEvent = Extract<Event, { readonly type: 'prune-planned' | `place-${string}` }>;
 type ServiceEvent = Extract<
   Event,
   { readonly type: 'job-handed-back' | 'job-started' | 'job-done' | 'run-started' | 'run-planned' | 'run-ended' }
@@ -172,6 +180,20 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
       return isQuiet ? undefined : serviceLine(event);
     case 'rule-age':
       return undefined;
+    case 'object-published':
+    case 'object-extracted':
+    case 'object-unchanged':
+    case 'object-removed':
+    case 'object-failed':
+    case 'snapshot-published':
+      return objectLine(event, options);
+    case 'pruned':
+    case 'prune-failed':
+      return pruneLine(event, options);
+    case 'prune-planned':
+    case 'place-pruned':
+    case 'place-postponed':
+      return isQuiet ? undefined : cleanLine(event);
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
@@ -205,6 +227,60 @@ function serviceLine(event: ServiceEvent): string {
     default:
       return event satisfies never;
   }
+}
+
+/** What a Cleaner does. */
+function cleanLine(event: CleanEvent): string {
+  const place = printable(event.place);
+  switch (event.type) {
+    case 'prune-planned': {
+      const what = [event.id, ...event.tags].map(printable).join(' ');
+      return `would be ${event.action === 'delete' ? 'deleted' : 'untagged'}: ${place} ${what}: ${printable(event.reason)}`;
+    }
+    case 'place-pruned':
+      return `pruned ${place}: deleted=${event.deleted} kept=${event.kept} left=${event.left} failed=${event.failed}`;
+    case 'place-postponed':
+      return `postponed ${place}: ${printable(event.message)}`;
+    default:
+      return event satisfies never;
+  }
+}
+
+/** What becomes of objects. Bars show it only when more is asked for, since it can be a line for each of many. */
+function objectLine(event: ObjectEvent, { style, verbose }: ProgressOptions): string | undefined {
+  const isShown = style !== 'none' && (style !== 'bars' || verbose);
+  switch (event.type) {
+    case 'object-failed':
+      return `failed ${printable(event.key)}: ${printable(event.message)}`;
+    case 'object-published':
+      return isShown
+        ? `published ${printable(event.key)} as ${event.digest}, ${event.bytes} bytes${event.outcome === 'exists' ? ', there already' : ''}`
+        : undefined;
+    case 'object-extracted':
+      return isShown ? `extracted ${printable(event.key)}, ${event.bytes} bytes` : undefined;
+    case 'object-removed':
+      return isShown ? `removed ${printable(event.key)}` : undefined;
+    case 'object-unchanged':
+      return isShown && verbose ? `unchanged ${printable(event.key)}` : undefined;
+    case 'snapshot-published':
+      return isShown
+        ? `snapshot ${event.tag} ${event.digest} objects=${event.objects} bytes=${event.bytes} failed=${event.failed}`
+        : undefined;
+    default:
+      return event satisfies never;
+  }
+}
+
+/** What is deleted is always shown, unless only warnings are asked for. */
+function pruneLine(
+  event: Extract<Event, { readonly type: 'pruned' | 'prune-failed' }>,
+  { style }: ProgressOptions,
+): string | undefined {
+  if (event.type === 'prune-failed')
+    return `failed ${printable(event.id === undefined ? event.place : `${event.place} ${event.id}`)}: ${printable(event.message)}`;
+  if (style === 'none') return undefined;
+  const what = [event.id, ...event.tags].map(printable).join(' ');
+  return `${event.action === 'delete' ? 'deleted' : 'untagged'} ${printable(event.place)} ${what}: ${printable(event.reason)}`;
 }
 
 /** What a copy does. Bars show it by themselves unless more is asked for. */

@@ -3,6 +3,7 @@ import type { Backends, OperationOptions } from '../images/backends.ts';
 import type { ImageCopyResult } from '../images/copy-image.ts';
 import type { BatchResult, ItemResult } from '../images/copy-images.ts';
 import type { UnsentBytes } from '../images/image-target.ts';
+import type { PrunedRule } from '../service/admin/sync-prune.ts';
 import type { Report } from '../util/events.ts';
 import { describeFailure } from '../util/failure.ts';
 import { printResult, withProgress, type CommandContext, type CommonFlags, type ConnectOptions } from './context.ts';
@@ -40,7 +41,7 @@ export function concurrencyOf(context: CommandContext, flags: ConcurrencyFlag): 
   return flags.concurrency ?? context.concurrency;
 }
 
-export function optionsOf(context: CommandContext, flags: ConcurrencyFlag, report: Report): OperationOptions {
+export function optionsOf(context: CommandContext, flags: ConcurrencyFlag, report: Report): ReportingOptions {
   return {
     signal: context.signal,
     clock: context.clock,
@@ -143,7 +144,7 @@ export function incomplete(foreign: number): string {
 export async function runImages(
   context: CommandContext,
   flags: CommonFlags & SideFlags & S3Flags & ConcurrencyFlag,
-  work: (backends: Backends, options: OperationOptions) => Promise<BatchResult>,
+  work: (backends: Backends, options: ReportingOptions) => Promise<WithPruned>,
   connect: Pick<ConnectOptions, 'access'> = {},
 ): Promise<void> {
   const startedMs = context.clock.now();
@@ -157,9 +158,19 @@ export async function runImages(
   if (failed > 0 || run.faults.length > 0) context.exit(1);
 }
 
+type WithPruned = BatchResult & { readonly pruned?: readonly PrunedRule[] | undefined };
+type ReportingOptions = OperationOptions & { readonly report: Report };
+
+function describePruned({ rule, plan, result }: PrunedRule): string {
+  const { delete: going, untag, keep, left, bytes } = plan.totals;
+  if (result !== undefined)
+    return `rule ${rule}: deleted ${result.deleted} items of ${formatBytes(result.bytes)}, removed ${result.untagged} tags, kept ${keep}, ${left} left for the next run`;
+  return `rule ${rule}: would delete ${going} items of ${formatBytes(bytes)}, untag ${untag}, keep ${keep}: nothing was deleted`;
+}
+
 /** Several copies, for programs and for people. */
 function describeBatch(
-  run: BatchResult,
+  run: WithPruned,
   seconds: number,
 ): { readonly json: object; readonly text: string; readonly failed: number } {
   const failed = run.items.filter((item) => item.outcome === 'failed');
@@ -177,6 +188,7 @@ function describeBatch(
         : { failure: { code: item.failure.code, message: describeFailure(item.failure) } }),
     })),
     faults: run.faults,
+    ...(run.pruned === undefined || run.pruned.length === 0 ? {} : { pruned: run.pruned }),
   };
   const rows = run.items.map((item) => [
     item.outcome,
@@ -195,6 +207,7 @@ function describeBatch(
     ...run.items.flatMap(({ from, result }) =>
       result?.resumed === undefined ? [] : [`resumed: ${describeResumed(result.resumed)}: ${from}`],
     ),
+    ...(run.pruned ?? []).map(describePruned),
     ...run.faults.map((fault) => `fault: ${printable(fault)}`),
     ...failed.map(
       (item) => `failed: ${item.from}: ${printable(item.failure === undefined ? '' : describeFailure(item.failure))}`,

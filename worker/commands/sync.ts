@@ -2,12 +2,14 @@ import { Option, type Command } from 'commander';
 import { readConfig } from './apply.ts';
 import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { runImages, withConcurrency, type ConcurrencyFlag } from './result.ts';
-import { withS3Flags, type S3Flags } from './sides.ts';
+import { printable } from './text.ts';
+import { connectFlags, withS3Flags, type S3Flags } from './sides.ts';
 
 interface SyncFlags extends CommonFlags, S3Flags, ConcurrencyFlag {
   readonly file: string;
   readonly rule?: readonly string[];
   readonly dryRun?: boolean;
+  readonly prune?: boolean;
 }
 
 export function addSync(program: Command, context: CommandContext): void {
@@ -15,7 +17,7 @@ export function addSync(program: Command, context: CommandContext): void {
     .command('sync')
     .summary('run the rules of a file here and now')
     .description(
-      'Runs mirrors and backups of a file on this machine, whatever their schedules say: no queue, no table, nothing remembered. What is equal already costs a look.',
+      'Runs the rules of a file on this machine, whatever their schedules say: no queue, no table, nothing remembered. What is equal already costs a look. Rules that prune only report what would go, unless --prune lets them delete.',
     )
     .requiredOption('-f, --file <file>', 'the rules, as YAML: docs/configuration.md')
     .addOption(
@@ -23,17 +25,25 @@ export function addSync(program: Command, context: CommandContext): void {
         (value, before: readonly string[] | undefined) => [...(before ?? []), value],
       ),
     )
-    .option('--dry-run', 'compare, and tell what would be copied');
+    .option('--dry-run', 'compare, and tell what would be copied and deleted')
+    .option('--prune', 'let rules that prune delete');
   withS3Flags(withConcurrency(withCommonFlags(command)), { writes: true }).action(async (flags: SyncFlags) => {
     const { sync } = await import('../service/admin/sync.ts');
+    const { warnings } = await import('../rules/prune-conflicts.ts');
     const config = await readConfig(flags.file, context.clock.now());
+    for (const message of warnings(config.rules, context.clock.now()))
+      context.stderr.write(`warning: ${printable(message)}\n`);
+    const access = { access: config.registries };
     await runImages(
       context,
       flags,
-      async (backends, options) => sync({ config, rules: flags.rule, dryRun: flags.dryRun }, backends, options),
-      {
-        access: config.registries,
+      async (backends, options) => {
+        const request = { config, rules: flags.rule, dryRun: flags.dryRun };
+        if (flags.prune !== true) return sync(request, backends, options);
+        await using deleting = context.connectDeleting({ ...connectFlags(flags), ...access, report: options.report });
+        return await sync({ ...request, deletions: deleting.deletions }, backends, options);
       },
+      access,
     );
   });
 }

@@ -33,9 +33,15 @@ export interface Source {
   /** The manifests whose subject is `descriptor`, in any order, each once. Empty where there are none, or the backend has no referrers. */
   referrers(descriptor: Descriptor, options?: Abortable): AsyncIterable<Descriptor>;
 
-  /** Every tag, in any order, each once. */
-  tags(options?: Abortable): AsyncIterable<string>;
+  /**
+   * Every tag, in any order, each once. Those under which a registry without the referrers API keeps lists of referrers are left out unless
+   * `referrersTags` asks for them.
+   */
+  tags(options?: Abortable & { readonly referrersTags?: boolean }): AsyncIterable<string>;
 }
+
+/** The part of a source that content is read from. */
+export type Readable = Pick<Source, 'open' | 'rangesAtOnce'>;
 
 /** Where images are written to. All calls are idempotent and may run at once for different descriptors. */
 export interface Target {

@@ -2,7 +2,7 @@ import type { Descriptor } from '../oci/manifest.ts';
 import { anyOf, checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure, toFailure } from '../util/failure.ts';
 import type { Limit } from '../util/limit.ts';
-import type { Bytes, Source } from './content.ts';
+import type { Bytes, Readable } from './content.ts';
 
 /** One connection reads this much at a time while others read what comes after it. */
 const PIECE_BYTES = 4 * 1024 * 1024;
@@ -19,7 +19,7 @@ type ByteStream = AsyncGenerator<Uint8Array, boolean, undefined>;
  * https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-design-patterns.html
  */
 export async function* readAhead(
-  source: Source,
+  source: Readable,
   descriptor: Descriptor,
   offset: number,
   budget: Limit,
@@ -63,7 +63,7 @@ export async function* readAhead(
 
 /** The bytes `from` to `to` over one connection. More than those are cut off; at the end of the blob one chunk too many shows that there are. */
 async function* readRange(
-  source: Source,
+  source: Readable,
   descriptor: Descriptor,
   from: number,
   to: number,

@@ -1,4 +1,4 @@
-import { hashFor, shortDigest } from '../oci/digest.ts';
+import { hashFor, shortDigest, type Digest } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
@@ -7,7 +7,7 @@ import type { Limit } from '../util/limit.ts';
 import type { Report } from '../util/events.ts';
 import { MAX_RETRY_AFTER_MS, retryDelayMs } from '../util/retry.ts';
 import { readAhead } from './read-ahead.ts';
-import type { Bytes, Source } from './content.ts';
+import type { Bytes, Readable } from './content.ts';
 
 export interface ReadOptions extends Abortable {
   readonly clock?: Clock | undefined;
@@ -34,7 +34,7 @@ const RATE_SECONDS = 300;
  * hashes.
  */
 export async function* read(
-  source: Source,
+  source: Readable,
   descriptor: Descriptor,
   options: ReadOptions = {},
 ): AsyncGenerator<Uint8Array, void, undefined> {
@@ -56,9 +56,45 @@ export async function* read(
   if (held !== undefined) yield held;
 }
 
+/** Content that has no digest yet. */
+interface Unnamed {
+  /** What messages call it. */
+  readonly name: string;
+  readonly size: number;
+  /** The bytes are returned too where they are not more than this; they are held in memory. */
+  readonly keep: number;
+}
+
+/**
+ * Reads content that no descriptor names yet, once, for its sha256: all of the `size` bytes that `source` gives for any descriptor. A body that
+ * breaks is reopened where it broke. CORRUPT where there are fewer or more bytes.
+ */
+export async function readUnnamed(
+  source: Readable,
+  { name, size, keep }: Unnamed,
+  options: ReadOptions = {},
+): Promise<{ readonly digest: Digest; readonly bytes: Uint8Array | undefined }> {
+  const descriptor: Descriptor = { mediaType: 'application/octet-stream', digest: UNKNOWN, size };
+  const hash = hashFor(UNKNOWN);
+  const kept: Uint8Array[] = [];
+  let received = 0;
+  for await (const chunk of resumed(source, descriptor, options, name)) {
+    received += chunk.byteLength;
+    if (received > size) break;
+    hash.update(chunk);
+    if (size <= keep) kept.push(chunk);
+  }
+  if (received !== size)
+    throw new Failure('CORRUPT', `read ${name}: it does not have the ${size} bytes that it should`);
+  return { digest: `sha256:${hash.digest('hex')}`, bytes: size <= keep ? Buffer.concat(kept) : undefined };
+}
+
+/** Stands for a digest that is not known. */
+const UNKNOWN: Digest = `sha256:${'0'.repeat(64)}`;
+
 /** All of `descriptor` in one piece, verified. For manifests and configs: more than `limit` bytes is INVALID before anything is fetched. */
 export async function readAll(
-  source: Source,
+  source: Readable,
   descriptor: Descriptor,
   limit: number,
   options: ReadOptions = {},
@@ -75,7 +111,12 @@ export async function readAll(
 }
 
 /** Raw bytes without gaps: what was delivered is never asked for again, unless the source cannot start in the middle. */
-async function* resumed(source: Source, descriptor: Descriptor, options: ReadOptions): Bytes {
+async function* resumed(
+  source: Readable,
+  descriptor: Descriptor,
+  options: ReadOptions,
+  name = shortDigest(descriptor.digest),
+): Bytes {
   const clock = options.clock ?? systemClock;
   const rate = new Rate(clock);
   let offset = 0;
@@ -94,7 +135,7 @@ async function* resumed(source: Source, descriptor: Descriptor, options: ReadOpt
         if (chunk.byteLength === 0) continue;
         const pace = rate.arrived(chunk.byteLength);
         isSlow = pace === 'slow';
-        if (isSlow) throw tooSlow(descriptor);
+        if (isSlow) throw tooSlow(name);
         if (pace === 'fast') slow = 0;
         failures = 0;
         offset += chunk.byteLength;
@@ -103,10 +144,7 @@ async function* resumed(source: Source, descriptor: Descriptor, options: ReadOpt
       }
       if (offset >= descriptor.size) return;
       ended = true;
-      throw new Failure(
-        'UNAVAILABLE',
-        `reading ${shortDigest(descriptor.digest)}: the body ended after ${offset} of ${descriptor.size} bytes`,
-      );
+      throw new Failure('UNAVAILABLE', `reading ${name}: the body ended after ${offset} of ${descriptor.size} bytes`);
     } catch (error) {
       checkAborted(options);
       const failure = toFailure(error);
@@ -118,7 +156,7 @@ async function* resumed(source: Source, descriptor: Descriptor, options: ReadOpt
       const attempt = isSlow ? ++slow : ++failures;
       if (attempt >= ATTEMPTS)
         throw ended ? corrupt(descriptor, `ends after ${offset} of ${descriptor.size} bytes`, failure) : failure;
-      await waitAfter(failure, attempt, descriptor, { ...options, clock });
+      await waitAfter(failure, attempt, name, { ...options, clock });
     }
   }
 }
@@ -127,12 +165,12 @@ async function* resumed(source: Source, descriptor: Descriptor, options: ReadOpt
 async function waitAfter(
   failure: Failure,
   attempt: number,
-  descriptor: Descriptor,
+  name: string,
   { clock, report, signal }: ReadOptions & { readonly clock: Clock },
 ): Promise<void> {
   const delayMs = retryDelayMs(failure, attempt, clock);
   if (delayMs > MAX_RETRY_AFTER_MS) throw failure;
-  const what = `read ${shortDigest(descriptor.digest)}`;
+  const what = `read ${name}`;
   report?.({ type: 'retry', what, attempt, delayMs, code: failure.code, message: describeFailure(failure) });
   await clock.sleep(delayMs, { signal });
 }
@@ -168,13 +206,13 @@ class Rate {
   }
 }
 
-function tooSlow({ digest }: Descriptor): Failure {
+function tooSlow(name: string): Failure {
   const minutes = RATE_SECONDS / 60;
   const least = `less than ${LEAST_BYTES_PER_SECOND} bytes a second for ${minutes} minutes`;
-  return new Failure('UNAVAILABLE', `reading ${shortDigest(digest)}: the body brought ${least}`);
+  return new Failure('UNAVAILABLE', `reading ${name}: the body brought ${least}`);
 }
 
-async function* openAt(source: Source, descriptor: Descriptor, offset: number, options: ReadOptions): Bytes {
+async function* openAt(source: Readable, descriptor: Descriptor, offset: number, options: ReadOptions): Bytes {
   const { ahead, signal } = options;
   if (ahead !== undefined && (source.rangesAtOnce ?? 1) > 1)
     yield* readAhead(source, descriptor, offset, ahead, options);

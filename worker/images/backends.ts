@@ -19,6 +19,17 @@ export interface Registry {
    */
   readonly images?: ((repository: string, options?: Abortable) => AsyncIterable<ListedImage>) | undefined;
   /**
+   * The manifests of these digests, verified, by many and not one by one; those that are gone or archived are left out. Moves their last pull
+   * times. Absent where `images` is.
+   */
+  readonly manifests?:
+    | ((
+        repository: string,
+        digests: readonly Digest[],
+        options?: Abortable,
+      ) => AsyncIterable<{ readonly digest: Digest; readonly bytes: Uint8Array }>)
+    | undefined;
+  /**
    * The settings of a repository as JSON: what `applySettings` takes. Undefined where the registry has none to tell (all but ECR). DENIED,
    * naming the missing permission, where it does not let them be read.
    */
@@ -62,6 +73,10 @@ export interface ListedImage {
   readonly tags: readonly string[];
   readonly mediaType: string | undefined;
   readonly pushedAt: Date | undefined;
+  /** Absent: never pulled, or not recorded. */
+  readonly pulledAt?: Date | undefined;
+  /** Compressed bytes of its layers; of an index those of its largest image. */
+  readonly sizeBytes?: number | undefined;
   /** An archived image is listed, but cannot be pulled. */
   readonly status: 'ACTIVE' | 'ARCHIVED' | 'ACTIVATING';
   readonly subject: Digest | undefined;

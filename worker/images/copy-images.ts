@@ -12,7 +12,7 @@ export interface ItemResult {
   readonly from: string;
   readonly to: string;
   readonly outcome: ImageCopyResult['outcome'] | 'failed';
-  readonly digest?: string;
+  readonly digest?: string | undefined;
   /** Bytes that left for the target, also where the image failed. */
   readonly bytesSent: number;
   readonly result?: ImageCopyResult;

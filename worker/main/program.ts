@@ -3,12 +3,16 @@ import { Command, CommanderError } from 'commander';
 import manifest from '../../package.json' with { type: 'json' };
 import { addApply } from '../commands/apply.ts';
 import { addBackup } from '../commands/backup.ts';
+import { addCleaner } from '../commands/cleaner.ts';
 import type { CommandContext } from '../commands/context.ts';
 import { addCopy } from '../commands/copy.ts';
 import { addEnqueue } from '../commands/enqueue.ts';
+import { addExtract } from '../commands/extract.ts';
 import { addInspect } from '../commands/inspect.ts';
 import type { Screen } from '../commands/progress.ts';
 import { addPlanner } from '../commands/planner.ts';
+import { addPrune } from '../commands/prune.ts';
+import { addPublish } from '../commands/publish.ts';
 import { addRedrive } from '../commands/redrive.ts';
 import { addRestore } from '../commands/restore.ts';
 import { addRules } from '../commands/rules.ts';
@@ -22,12 +26,12 @@ import { readSettings } from './settings.ts';
 import { systemClock } from '../util/clock.ts';
 import { describeFailure, isFailure, type Code } from '../util/failure.ts';
 import { startProgram } from './start-program.ts';
-import { connect, connectService } from './wire.ts';
+import { connect, connectDeleting, connectService, connectState } from './wire.ts';
 
 const { version } = manifest;
 
 const HELP_END = `
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished and found faults (verify, status, planner --once), 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished and found faults (verify, status, planner --once, cleaner --once), 130 interrupted.
 Credentials: as docker and podman keep them, or the file that $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
 
 /** Adds one command to the program. */
@@ -39,6 +43,9 @@ const COMMANDS: readonly AddCommand[] = [
   addVerify,
   addBackup,
   addRestore,
+  addPrune,
+  addPublish,
+  addExtract,
   addSync,
   addApply,
   addRules,
@@ -47,6 +54,7 @@ const COMMANDS: readonly AddCommand[] = [
   addRedrive,
   addWorker,
   addPlanner,
+  addCleaner,
 ];
 
 /** Runs the command that the arguments name; those of the deployed system, and `more`. Sets the exit code. `stop` ends it. */
@@ -79,6 +87,8 @@ export async function execute(surroundings: Surroundings, more: readonly AddComm
     const { concurrency, lookEveryHours } = readSettings(env);
     const context: CommandContext = {
       connect: (options) => connect(readSettings(env), version, options),
+      connectDeleting: (options) => connectDeleting(readSettings(env), version, options),
+      connectState: (options) => connectState(readSettings(env), options),
       connectService: (options) => connectService(readSettings(env), options),
       start: (args, options) => startProgram(args, { ...options, signal: stop }),
       setEnvironment: (variables) => Object.assign(process.env, variables),
@@ -90,6 +100,10 @@ export async function execute(surroundings: Surroundings, more: readonly AddComm
       runPlanner: async (options) => {
         const { runPlanner } = await import('./run-planner.ts');
         await runPlanner({ ...options, settings: readSettings(env), version, signal: stop, write });
+      },
+      runCleaner: async (options) => {
+        const { cleanEvery } = await import('./run-cleaner.ts');
+        await cleanEvery({ ...options, settings: readSettings(env), version, signal: stop, write });
       },
       signal: stop,
       clock: systemClock,

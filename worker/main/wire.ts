@@ -10,6 +10,7 @@ import { openSqs } from '../queue/sqs.ts';
 import { openFiles } from '../objects/files/store.ts';
 import { openS3 } from '../objects/s3/store.ts';
 import type { Backends } from '../images/backends.ts';
+import type { DeletingBackends } from '../images/deletions.ts';
 import type { Service } from '../service/service.ts';
 import { findCredentials, type RunProgram } from '../registry/credentials.ts';
 import { openRegistry } from '../registry/registry.ts';
@@ -18,6 +19,7 @@ import { secretCredentials } from '../registry/secrets.ts';
 import { standardStreams } from './standard-streams.ts';
 import type { Settings } from './settings.ts';
 import { openDynamo } from '../state/dynamo.ts';
+import type { StateStore } from '../state/state.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, type Side } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
@@ -29,6 +31,17 @@ export function connect(
   options: ConnectOptions,
   clock: Clock = systemClock,
 ): Backends & AsyncDisposable {
+  const { deletions: _, ...backends } = connectDeleting(settings, version, options, clock);
+  return backends;
+}
+
+/** As `connect`, for what may delete too. */
+export function connectDeleting(
+  settings: Settings,
+  version: string,
+  options: ConnectOptions,
+  clock: Clock = systemClock,
+): DeletingBackends & AsyncDisposable {
   const opened = new AsyncDisposableStack();
   const closed = new AbortController();
   opened.defer(() => closed.abort());
@@ -71,10 +84,13 @@ export function connect(
     });
   };
   const sides = { source: registries('source'), target: registries('target') };
+  const bucket = once((name) => opened.use(openS3({ ...s3, bucket: name, clock, report, proxies })));
+  const folder = once((path) => openFiles(path));
   return {
     registry: (host, side) => sides[side](host),
-    bucket: once((bucket) => opened.use(openS3({ ...s3, bucket, clock, report, proxies }))),
-    folder: once((path) => openFiles(path)),
+    bucket,
+    folder,
+    deletions: { images: (host, repository) => sides.target(host).deletions(repository), bucket, folder },
     temporary: temporaryFolder,
     standardStreams: standardStreams(temporaryFolder, opened, report),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
@@ -128,6 +144,21 @@ function onceEach(report: Report): Report {
     if (!reported.has(key)) report(event);
     reported.add(key);
   };
+}
+
+/** The table that the environment names. Nothing is asked of it yet. INVALID where it names none. */
+export function connectState(
+  settings: Settings,
+  options: { readonly clock?: Clock | undefined; readonly report?: Report | undefined } = {},
+): StateStore & AsyncDisposable {
+  const { table, proxies, clockSkewSeconds: skewSeconds } = settings;
+  const { clock = systemClock, report } = options;
+  if (table === undefined)
+    throw new Failure(
+      'INVALID',
+      'this command needs TRANSSHIP_TABLE: set it to what the deployment printed, or start `transship local` and take its environment',
+    );
+  return openDynamo({ table, clock, report, proxies, skewSeconds });
 }
 
 /** The queues and the table that the environment names. Nothing is asked of them yet. INVALID, naming what is missing. */

@@ -1,16 +1,15 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
-import { messageOf } from '../util/schema-faults.ts';
-import { quote, redacted } from '../util/text.ts';
+import { checked, digest, invalid, isDocker, moment, name, shown, withoutSecrets, type Fields } from './checked.ts';
+import { parseEvent, type ParsedEvent } from './events.ts';
 import { MAX_MESSAGE_BYTES } from './queue.ts';
 
 /**
  * What a worker is asked to do: one message of the queue, as JSON. The schema of `parseMessage` is the contract, docs/jobs.md tells it by
  * example; within a version members are only added, and those that are absent have a default.
  */
-export type Job = CopyJob | RestoreJob | VerifyJob | SettingsJob | PlanJob;
+export type Job = CopyJob | RestoreJob | PublishJob | VerifyJob | SettingsJob | PlanJob;
 
 interface JobCommon {
   readonly version: 1;
@@ -60,6 +59,15 @@ export interface RestoreJob extends JobCommon, Pick<Choices, 'referrers' | 'crea
   readonly to: string;
 }
 
+/** Keeps the objects of a bucket as artifacts in a repository, and a snapshot that lists them. */
+export interface PublishJob extends JobCommon {
+  readonly kind: 'publish';
+  /** `s3://bucket/prefix`. */
+  readonly from: string;
+  /** `docker://host/repository`. */
+  readonly to: string;
+}
+
 /** Reads every byte of an image, and compares it with another where one is named. */
 export interface VerifyJob extends JobCommon {
   readonly kind: 'verify';
@@ -92,40 +100,25 @@ export interface PlanJob extends JobCommon {
  * for settings: it could store those of another registry where a rule keeps its own.
  */
 export type JobRequest =
-  RequestOf<CopyJob, 'rule'> | RequestOf<RestoreJob, 'rule'> | RequestOf<VerifyJob, 'rule'> | RequestOf<PlanJob>;
+  | RequestOf<CopyJob, 'rule'>
+  | RequestOf<RestoreJob, 'rule'>
+  | RequestOf<PublishJob, 'rule'>
+  | RequestOf<VerifyJob, 'rule'>
+  | RequestOf<PlanJob>;
 
 type RequestOf<J extends Job, More extends keyof J = never> = Omit<J, 'id' | 'run' | 'at' | 'handovers' | More>;
-
-/** A push to a repository of ECR, as EventBridge tells it. Best effort: some never come, some come twice or late. */
-export interface PushEvent {
-  /** Of the event: the same when it is delivered again. */
-  readonly id: string;
-  readonly account: string;
-  readonly region: string;
-  readonly repository: string;
-  readonly digest: string;
-  /** Absent for a push by digest: a child of an index, something that refers to an image, or an image without tags. */
-  readonly tag?: string | undefined;
-  /** When it was pushed, ISO 8601. */
-  readonly at: string;
-  readonly mediaType?: string | undefined;
-  readonly artifactType?: string | undefined;
-}
 
 /** What a message of the queue asks for. */
 export type ParsedMessage =
   | { readonly type: 'job'; readonly job: Job }
   | { readonly type: 'request'; readonly request: JobRequest }
-  | { readonly type: 'push'; readonly event: PushEvent }
-  /** An event that starts nothing: it is done. */
-  | { readonly type: 'ignored'; readonly why: string };
+  | ParsedEvent;
 
 /** The id of a job: the same for the same words. */
 export function jobId(...words: readonly string[]): string {
   return createHash('sha256').update(JSON.stringify(words)).digest('hex').slice(0, 24);
 }
 
-const MAX_NAME = 256;
 /** Longer than a bucket and a key of S3, and than any reference. */
 const MAX_LOCATION = 2048;
 /** Of one job. */
@@ -133,14 +126,9 @@ export const MAX_DESTINATIONS = 100;
 /** A policy has some five; what is nested by the thousands can be read, and not be written again. */
 const MAX_SETTINGS_DEPTH = 50;
 
-const name = z
-  .string()
-  .regex(/^[^\p{Cc}]+$/u, 'expected a name')
-  .max(MAX_NAME, `expected ${MAX_NAME} characters at most`);
-const moment = z.iso.datetime({ offset: true, error: 'expected a moment as of ISO 8601: 2026-01-31T12:00:00Z' });
-const digest = z.string().regex(/^[a-z0-9]+:[0-9a-f]{32,128}$/, 'expected a digest: sha256:…');
 const image = location('docker://', 'docker://host/repository:tag');
 const archive = location('s3://', 's3://bucket/key');
+const objects = location('s3://', 's3://bucket/prefix');
 const repository = location('docker://', 'docker://host/repository');
 const either = location('(?:docker|s3)://', 'docker://host/repository:tag or s3://bucket/key');
 
@@ -183,6 +171,7 @@ const BY_KIND = {
     settings: z.literal(false, 'expected false').optional(),
   }),
   restore: z.object({ ...common, kind: z.literal('restore'), referrers, create, from: archive, to: image }),
+  publish: z.object({ ...common, kind: z.literal('publish'), from: objects, to: repository }),
   verify: z.object({ ...common, kind: z.literal('verify'), from: either, against: either.optional() }),
   settings: z.object({ ...common, kind: z.literal('settings'), rule: name, from: repository, to: archive }),
   plan: z.object({
@@ -197,6 +186,7 @@ const JOB: z.ZodType<Job> = z.discriminatedUnion('kind', [
   BY_KIND.mirror,
   BY_KIND.backup,
   BY_KIND.restore,
+  BY_KIND.publish,
   BY_KIND.verify,
   BY_KIND.settings,
   BY_KIND.plan,
@@ -210,6 +200,7 @@ const REQUEST: z.ZodType<JobRequest> = z.discriminatedUnion('kind', [
   BY_KIND.mirror.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.backup.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.restore.omit(FILLED_IN_AND_RULE).strict(),
+  BY_KIND.publish.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.verify.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.plan
     .omit(FILLED_IN)
@@ -217,25 +208,19 @@ const REQUEST: z.ZodType<JobRequest> = z.discriminatedUnion('kind', [
     .strict(),
 ]);
 
-const KINDS = ['mirror', 'backup', 'restore', 'verify', 'settings', 'plan'] as const satisfies readonly Job['kind'][];
-
-const PUSH = z.object({
-  id: name,
-  account: z.string().regex(/^[0-9]{12}$/, 'expected an account of twelve digits'),
-  region: z.string().regex(/^[a-z0-9-]+$/, 'expected a region'),
-  time: moment,
-  detail: z.object({
-    'repository-name': name,
-    'image-digest': digest,
-    'image-tag': z.string().nullish(),
-    'manifest-media-type': z.string().nullish(),
-    'artifact-media-type': z.string().nullish(),
-  }),
-});
+const KINDS = [
+  'mirror',
+  'backup',
+  'restore',
+  'publish',
+  'verify',
+  'settings',
+  'plan',
+] as const satisfies readonly Job['kind'][];
 
 /**
- * Reads the body of a message: a job, a job that a person asks for (without `run`), or an event of ECR as EventBridge sends it, also by way
- * of SNS. Places are checked by their beginning only. INVALID, with the reason, for everything else.
+ * Reads the body of a message: a job, a job that a person asks for (without `run`), or an event of ECR or S3 as EventBridge sends it, also
+ * by way of SNS. Places are checked by their beginning only. INVALID, with the reason, for everything else.
  */
 export function parseMessage(body: string): ParsedMessage {
   const bytes = Buffer.byteLength(body);
@@ -252,8 +237,6 @@ export function formatJob(job: Job): string {
   return JSON.stringify(job).replace(/[\uFFFE\uFFFF]/g, (c) => `\\u${c.charCodeAt(0).toString(16)}`);
 }
 
-type Fields = Readonly<Record<string, unknown>>;
-
 function parseObject(text: string): Fields {
   let value: unknown;
   try {
@@ -266,10 +249,10 @@ function parseObject(text: string): Fields {
 }
 
 function fromObject(message: Fields): ParsedMessage {
-  if (message['detail-type'] !== undefined) return fromEvent(message);
+  if (message['detail-type'] !== undefined) return parseEvent(message);
   const { version } = message;
   if (version === undefined)
-    throw invalid('message without a version: expected "version": 1, or an event of ECR as EventBridge sends it');
+    throw invalid('message without a version: expected "version": 1, or an event of ECR or S3 as EventBridge sends it');
   if (typeof version === 'number' && Number.isInteger(version) && version > 1)
     throw invalid(`message of version ${version}: this worker reads version 1, deploy a newer one`);
   if (version !== 1) throw invalid(`message of version ${shown(version)}: expected 1`);
@@ -285,32 +268,6 @@ function fromObject(message: Fields): ParsedMessage {
   if (kind === 'settings')
     throw invalid('settings job: it has no run: only rules ask for settings; request a backup of an image instead');
   return { type: 'request', request: checked(REQUEST, message, `${kind} job`) };
-}
-
-/** https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html */
-function fromEvent(message: Fields): ParsedMessage {
-  const type = message['detail-type'];
-  if (type !== 'ECR Image Action') return { type: 'ignored', why: `an event of type ${shown(type)} starts no job` };
-  const detail = isRecord(message['detail']) ? message['detail'] : {};
-  const { 'action-type': action, result } = detail;
-  if (action !== 'PUSH') return { type: 'ignored', why: `${shown(action)} of an image starts no job` };
-  if (result !== 'SUCCESS') return { type: 'ignored', why: `a push with the result ${shown(result)} starts no job` };
-  const event = checked(PUSH, message, 'event of a push to ECR');
-  const { 'image-tag': tag, 'manifest-media-type': mediaType, 'artifact-media-type': artifactType } = event.detail;
-  return {
-    type: 'push',
-    event: {
-      id: event.id,
-      account: event.account,
-      region: event.region,
-      repository: event.detail['repository-name'],
-      digest: event.detail['image-digest'],
-      at: event.time,
-      ...(filled(tag) ? { tag } : {}),
-      ...(filled(mediaType) ? { mediaType } : {}),
-      ...(filled(artifactType) ? { artifactType } : {}),
-    },
-  };
 }
 
 /** Whether `value` has lists and objects within each other at most so many times. */
@@ -333,14 +290,6 @@ function location(prefix: string, example: string): z.ZodString {
   );
 }
 
-function withoutSecrets(address: string): string {
-  return redacted(address).replace(/\?.*/s, '?…');
-}
-
-function isDocker(text: string): boolean {
-  return text.startsWith('docker://');
-}
-
 function copyTo(destination: z.ZodString): {
   readonly from: z.ZodString;
   readonly digest: z.ZodOptional<z.ZodString>;
@@ -358,34 +307,4 @@ function copyTo(destination: z.ZodString): {
       .refine((list) => new Set(list).size === list.length, 'one destination is named twice'),
     force: z.boolean('expected true or false').optional(),
   };
-}
-
-function checked<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
-  const result = schema.safeParse(value, { reportInput: true });
-  if (result.success) return result.data;
-  const [issue, ...others] = result.error.issues;
-  const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
-  throw invalid(`${what}: ${issue === undefined ? 'it does not fit' : sentenceOf(issue)}${more}`);
-}
-
-function sentenceOf(issue: z.core.$ZodIssue): string {
-  if (issue.code === 'unrecognized_keys') return `${issue.keys.map(quote).join(', ')} is no member of it`;
-  const path = issue.path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step)}`)).join('');
-  const expected = messageOf(issue, { object: 'an object' });
-  const got = issue.input === undefined ? 'it is missing' : `got ${shown(issue.input)}`;
-  return `${path.slice(1)}: ${expected}, ${got}`;
-}
-
-/** Without the credentials that somebody may have put into an address. */
-function shown(value: unknown): string {
-  if (typeof value === 'string' && isDocker(value)) return quote(withoutSecrets(value));
-  return quote(value).replace(/\/\/[^/@\s]*@/g, '//…@');
-}
-
-function filled(text: string | null | undefined): text is string {
-  return text !== undefined && text !== null && text !== '';
-}
-
-function invalid(why: string): Failure {
-  return new Failure('INVALID', why);
 }

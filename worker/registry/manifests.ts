@@ -18,8 +18,11 @@ import { encodingsOf } from './transport/content-encoding.ts';
 import type { HttpAnswer } from './transport/layer.ts';
 
 const ACCEPT = { accept: MANIFEST_MEDIA_TYPES.join(', ') };
-/** The tags under which others keep what refers to an image: most are asked for in vain. */
-const REFERRER_TAG = /^sha(?:256|512)-[0-9a-f]{64}/;
+/**
+ * Tags that are mostly asked for in vain: those under which others keep what refers to an image, and those of published objects, of which
+ * each is looked for before it is pushed.
+ */
+const OFTEN_MISSING = /^(?:sha(?:256|512)-[0-9a-f]{64}|[0-9a-f]{64}$)/;
 
 /** The manifests of one repository. */
 export class Manifests {
@@ -183,7 +186,7 @@ export class Manifests {
   /** An archived image of ECR is answered as one that is missing: https://docs.aws.amazon.com/AmazonECR/latest/userguide/archive-image.html */
   async #notFound(error: Failure, reference: string, options: Abortable): Promise<Failure> {
     const { ecr, name } = this.#context;
-    if (ecr === undefined || REFERRER_TAG.test(reference)) return error;
+    if (ecr === undefined || OFTEN_MISSING.test(reference)) return error;
     const id = isTag(reference) ? { imageTag: reference } : { imageDigest: reference };
     if (!(await ecr.isArchived(name, id, options))) return error;
     return new Failure(

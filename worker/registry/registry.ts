@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import type { Digest } from '../oci/digest.ts';
 import { ecrHost } from '../oci/ecr-host.ts';
 import type { Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
@@ -11,7 +12,11 @@ import { findCertificates, type CertificateOptions } from './certificates.ts';
 import type { CredentialLookup } from './credentials.ts';
 import type { AwsAccess } from './ecr/aws-access.ts';
 import { EcrRegistry } from './ecr/ecr.ts';
-import type { EcrImage } from './ecr/images.ts';
+import { HttpDeletions } from './deletions.ts';
+import type { EcrDeletions } from './ecr/deletions.ts';
+import type { EcrImage, StoredManifest } from './ecr/images.ts';
+import { Manifests } from './manifests.ts';
+import type { RepositoryContext } from './context.ts';
 import { ECR_PUBLIC_HOST, ecrPublicCredentials } from './ecr/public-credentials.ts';
 import { names } from './pages.ts';
 import { Pace, PullBudget } from './rate.ts';
@@ -67,6 +72,10 @@ export class RegistryClient implements AsyncDisposable {
   readonly ecr: EcrRegistry | undefined;
   /** Every image of a repository with its digest, tags and time, by pages of 1,000. Of ECR alone. */
   readonly images: ((repository: string, options?: Abortable) => AsyncIterable<EcrImage>) | undefined;
+  /** The manifests of these digests, verified, twenty a call; those that are gone or archived are left out. Of ECR alone. */
+  readonly manifests:
+    | ((repository: string, digests: readonly Digest[], options?: Abortable) => AsyncIterable<StoredManifest>)
+    | undefined;
   readonly #options: RegistryOptions;
   readonly #clock: Clock;
   readonly #baseUrl: URL;
@@ -92,6 +101,10 @@ export class RegistryClient implements AsyncDisposable {
     const listing = this.ecr;
     this.images =
       listing === undefined ? undefined : (repository, taskOptions = {}) => listing.images(repository, taskOptions);
+    this.manifests =
+      listing === undefined
+        ? undefined
+        : (repository, digests, taskOptions = {}) => listing.manifests(repository, digests, taskOptions);
     this.#pace = ecr === undefined && host !== ECR_PUBLIC_HOST ? undefined : new Pace(ECR_PUTS_PER_SECOND, clock);
     const lookup =
       host === ECR_PUBLIC_HOST ? ecrPublicCredentials({ credentials, clock, report, ...aws }) : credentials;
@@ -135,25 +148,20 @@ export class RegistryClient implements AsyncDisposable {
         : options.create === false
           ? undefined
           : parseRepositorySettings(options.create);
-    const scopes = [repositoryScope(name, this.#options.side === 'target' ? 'pull,push' : 'pull')];
-    const context = {
-      transport: this.#transport,
-      host: this.host,
-      name,
-      scopes,
-      clock: this.#clock,
-      report: this.#options.report,
-      ecr: this.ecr,
-      create: this.#options.side === 'target' ? create : undefined,
-      pace: this.#pace,
-      pulls: this.#pulls,
-      keptManifests: this.#keptManifests,
-    };
+    const isTarget = this.#options.side === 'target';
+    const context = this.#context(name, isTarget ? 'pull,push' : 'pull', isTarget ? create : undefined);
     const kind = addressKind(this.#baseUrl.hostname);
     const isLocal = kind === 'loopback' || kind === 'private';
     const opened = new RegistryRepository(context, isLocal ? {} : { rangesAtOnce: REMOTE_RANGES });
     this.#repositories.set(key, opened);
     return opened;
+  }
+
+  /** What deletes from a repository, missing or not. Nothing is asked of the registry yet. */
+  deletions(name: string): EcrDeletions | HttpDeletions {
+    if (this.ecr !== undefined) return this.ecr.deletions(name);
+    const context = this.#context(name, 'pull,push,delete', undefined);
+    return new HttpDeletions(context, new Manifests(context));
   }
 
   /** The names of its repositories that start with `prefix`. UNSUPPORTED or DENIED where the registry does not list them. */
@@ -220,6 +228,26 @@ export class RegistryClient implements AsyncDisposable {
     options: Abortable = {},
   ): Promise<void> {
     await this.ecr?.applySettings(repository, parseRepositorySettings(settings), options);
+  }
+
+  #context(
+    name: string,
+    access: Parameters<typeof repositoryScope>[1],
+    create: RepositorySettings | undefined,
+  ): RepositoryContext {
+    return {
+      transport: this.#transport,
+      host: this.host,
+      name,
+      scopes: [repositoryScope(name, access)],
+      clock: this.#clock,
+      report: this.#options.report,
+      ecr: this.ecr,
+      create,
+      pace: this.#pace,
+      pulls: this.#pulls,
+      keptManifests: this.#keptManifests,
+    };
   }
 
   async close(): Promise<void> {

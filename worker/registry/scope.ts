@@ -1,7 +1,7 @@
 // What a token allows: https://distribution.github.io/distribution/spec/auth/scope/
 
-/** The scope for reading a repository, or for reading and writing it. */
-export function repositoryScope(repository: string, access: 'pull' | 'pull,push'): string {
+/** The scope for reading a repository, and for writing to it or deleting from it. */
+export function repositoryScope(repository: string, access: 'pull' | 'pull,push' | 'pull,push,delete'): string {
   return `repository:${repository}:${access}`;
 }
 

@@ -1,16 +1,17 @@
 import { z } from 'zod';
 import { MAX_DESTINATIONS } from '../queue/job.ts';
 import { ecrHost } from '../oci/ecr-host.ts';
-import { parseS3, withoutTransport } from '../oci/location.ts';
+import { withoutTransport } from '../oci/location.ts';
 import { parsePlatform } from '../oci/manifest.ts';
 import { parseRepository } from '../oci/reference.ts';
 import { parseRange, tagMatcher } from '../oci/tag-pattern.ts';
 import { isRecord } from '../util/record.ts';
 import { AccessSchema, AllowSchema } from './access-schema.ts';
 import { CreateSchema } from './create-schema.ts';
-import { parseTemplate } from './destinations.ts';
+import { parsePublished, parseTemplate } from './destinations.ts';
 import { parseExpiry } from './expiry.ts';
 import type { Fault } from './faults.ts';
+import { PruneSchema } from './prune-schema.ts';
 import { checkSchedule, checkTimeZone } from './schedule.ts';
 import { mapping, someOf, textOf } from './schema-parts.ts';
 import { parseSource } from './sources.ts';
@@ -94,27 +95,9 @@ const BackupSchema = mapping({
 });
 
 const PublishSchema = mapping({
-  from: textOf(parseS3, 's3://bucket/prefix').meta(IN_S3),
+  from: textOf(parsePublished, 's3://bucket/prefix').meta(IN_S3),
   to: textOf((text) => parseRepository(withoutTransport(text)), 'host/repository'),
 });
-
-const PruneSchema = mapping({
-  at: textOf(
-    (text) => (text.startsWith('s3://') ? parseS3(text) : parseSource(text)),
-    'host/repositories* or s3://bucket/prefix',
-  ),
-  untaggedAfterDays: days.optional().describe('Deletes images without a tag that are older.'),
-  keepLast: count.optional().describe('Keeps the N newest of each repository.'),
-  keepDays: days.optional().describe('Keeps what is younger.'),
-  keepTags: patterns.optional().describe('Keeps these tags.'),
-})
-  .check((ctx) => {
-    const { untaggedAfterDays, keepLast, keepDays } = ctx.value;
-    if (untaggedAfterDays !== undefined || keepLast !== undefined || keepDays !== undefined) return;
-    const message = 'it says nothing to delete: expected one of untaggedAfterDays, keepLast, keepDays at least';
-    ctx.issues.push({ code: 'custom', message, input: ctx.value });
-  })
-  .meta({ anyOf: [{ required: ['untaggedAfterDays'] }, { required: ['keepLast'] }, { required: ['keepDays'] }] });
 
 const CRON = 'Five fields, or six with seconds: `0 2 * * *`.';
 const ScheduleSchema = z
@@ -148,11 +131,14 @@ export const RuleSchema = mapping({
   publish: PublishSchema.optional().describe('Keeps S3 objects as OCI artifacts in a registry.'),
   prune: PruneSchema.optional().describe('Deletes what is no longer kept.'),
   schedule: ScheduleSchema.optional().describe('When all of it is compared.'),
-  on: z.literal('push').optional().describe('A push to a source in ECR starts a job at once.'),
+  on: z
+    .literal('push')
+    .optional()
+    .describe('A push to a source in ECR, or a change below a prefix of S3, starts a job at once.'),
   expires: textOf(parseExpiry, 'The last day (UTC), or the moment from which on it is not planned.').optional(),
 }).meta({
   oneOf: KINDS.map((kind) => ({ required: [kind] })),
-  anyOf: [{ required: ['schedule'] }, { required: ['on'] }],
+  anyOf: [{ required: ['schedule'] }, { required: ['on'] }, { required: ['prune'] }],
 });
 
 /** What is wrong with a rule as a whole. It is found even where parts of the rule cannot be read. */
@@ -163,12 +149,12 @@ export function ruleFaults(rule: Readonly<Record<string, unknown>>): readonly Fa
     const what = said.length === 0 ? 'it says nothing to do' : `it says ${said.join(' and ')}`;
     faults.push({ path: [], message: `${what}: expected one of ${KINDS.join(', ')}` });
   }
-  if (rule['schedule'] === undefined && rule['on'] === undefined)
+  if (rule['schedule'] === undefined && rule['on'] === undefined && rule['prune'] === undefined)
     faults.push({ path: [], message: 'it says no time: expected "schedule", "on: push", or both' });
-  if (rule['on'] !== 'push' || said.length !== 1) return faults;
+  if (rule['on'] !== 'push' || said.length !== 1 || said[0] === 'publish') return faults;
   const copied = rule['mirror'] ?? rule['backup'];
   const from = SourcesSchema.safeParse(isRecord(copied) ? copied['from'] : undefined);
-  if (copied === undefined) faults.push({ path: ['on'], message: 'only mirror and backup start by a push' });
+  if (copied === undefined) faults.push({ path: ['on'], message: 'only mirror, backup and publish start by a push' });
   else if (from.success && !from.data.flatMap(parseSource).some(({ registry }) => ecrHost(registry) !== undefined))
     faults.push({
       path: ['on'],

@@ -6,6 +6,7 @@ import { isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { destinationsOf, parseTemplate } from './destinations.ts';
 import type { Fault, Path } from './faults.ts';
+import { pruneFaults } from './prune-conflicts.ts';
 import { isCopyRule, isExpired, type CopyRule, type Rule, type TagSelection } from './rule.ts';
 import { ANY_TAG, SAMPLE_DIGEST, sampleImage, sampleTags } from './samples.ts';
 import { aloneSelector } from './select.ts';
@@ -39,6 +40,7 @@ const MAX_CONFLICTS = 50;
  * - one image that two templates give the same destination, of one rule or of two: the sources name the same repository, or the pattern of one
  *   matches what the other names, and there is a tag that both select
  * - a repository that one rule publishes to and another one writes, or publishes to
+ * - what `pruneFaults` finds
  *
  * Every refusal names an example. Rules without an example pass: patterns that overlap in part, tags that only a regular expression
  * distinguishes, `latest` and `maxAgeDays` unless the other rule takes every tag, and different images that end up at one destination. When
@@ -132,6 +134,7 @@ function* conflictsOf(rules: readonly RuleInFile[], copying: readonly Copying[])
     }
   }
   yield* publishConflicts(rules, copying);
+  yield* pruneFaults(rules);
 }
 
 /** A destination that two templates have in common. */

@@ -1,10 +1,11 @@
 import type { Digest } from '../oci/digest.ts';
-import { isTag, parseReference, withoutSecrets, type Reference } from '../oci/reference.ts';
+import { isTag, parseReference, parseRepository, withoutSecrets, type Reference } from '../oci/reference.ts';
 import type { DestinationKey } from '../state/state.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { archiveTemplate, expandTemplate } from '../oci/key-template.ts';
 import { formatLocation, parseLocation, parseS3, withoutTransport, type Location } from '../oci/location.ts';
+import { formatObjectPlace, parseObjectPlace } from '../oci/object-place.ts';
 import type { CopyRule } from './rule.ts';
 
 /** Where an image of a rule is to be. */
@@ -159,6 +160,21 @@ export function destinationKey(location: string): DestinationKey {
     default:
       return parsed satisfies never;
   }
+}
+
+/** Reads the place of objects that a rule publishes, with a slash at its end. INVALID for what is no place in S3, or no message can hold. */
+export function parsePublished(text: string): string {
+  const { bucket, key } = parseS3(text);
+  if (UNFIT.test(text))
+    throw new Failure('INVALID', `${quote(text)} is not a place of objects: it has characters that nobody sees`);
+  return formatObjectPlace(parseObjectPlace(`s3://${bucket}/${key}`));
+}
+
+/** What a rule or a job that publishes to the repository `to` is remembered by: its last snapshot. INVALID for what is no repository. */
+export function publishedAt(to: string): Destination {
+  const { registry, repository } = parseRepository(withoutTransport(to));
+  const location = `docker://${registry}/${repository}:latest`;
+  return { ...destinationKey(location), location };
 }
 
 /** Equal for equal choices of what comes along with an image. */

@@ -37,6 +37,7 @@ export function isForeign(written: Written, writer: Writer): boolean {
  * @param dateMs the moment that `{date}` stands for, in milliseconds since 1970
  */
 export function stillWrites(rule: Rule, record: SyncRecord, dateMs: number): boolean {
+  if (rule.kind === 'publish') return rule.from === record.source && `docker://${rule.to}` === record.group;
   const image = imageOf(record.source);
   if (image === undefined || !isCopyRule(rule)) return false;
   if (!aloneSelector(rule.tags)(image)) return false;

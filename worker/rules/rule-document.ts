@@ -5,8 +5,10 @@ import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import { compareStrings, quote } from '../util/text.ts';
 import type { RuleSchema } from './config-schema.ts';
+import { parsePublished } from './destinations.ts';
 import { formatExpiry, parseExpiry } from './expiry.ts';
-import type { CopyRule, Rule, TagSelection } from './rule.ts';
+import { orderedPolicy } from './prune-policy.ts';
+import type { CopyRule, PruneRule, Rule, Schedule, TagSelection } from './rule.ts';
 import { dailySchedule } from './schedule.ts';
 import { withoutAbsent } from './schema-parts.ts';
 import { formatSource, parseSource } from './sources.ts';
@@ -31,10 +33,11 @@ export function ruleOf(words: RuleWords): Rule {
     return {
       ...common,
       kind: 'publish',
-      from: publish.from,
+      from: parsePublished(publish.from),
       to: formatRepository(parseRepository(withoutTransport(publish.to))),
     };
-  if (prune !== undefined) return { ...common, kind: 'prune', ...prune, keepTags: prune.keepTags ?? [] };
+  if (prune !== undefined)
+    return { ...common, schedule: words.schedule ?? PRUNE_SCHEDULE, kind: 'prune', ...pruneOf(prune) };
   throw new Failure('BUG', `rule ${quote(name)} was read without a kind`);
 }
 
@@ -50,6 +53,39 @@ function copyOf(
     platforms: words.platforms ?? [],
     referrers: words.referrers,
   };
+}
+
+/** When a rule that prunes runs, where it does not say. */
+const PRUNE_SCHEDULE: Schedule = { cron: '0 2 * * *', timeZone: 'UTC' };
+
+function pruneOf(
+  words: NonNullable<RuleWords['prune']>,
+): Pick<PruneRule, 'at' | 'policies' | 'requireBackup' | 'maxDeletes' | 'dryRun'> {
+  const { at, policies, requireBackup, maxDeletes, dryRun, ...flat } = words;
+  return {
+    at: [...new Set(at.map(canonicalPlace))],
+    policies: (policies ?? [{ ...flat, repositories: ['*'] }]).map(orderedPolicy),
+    ...withoutAbsent({ requireBackup: requireBackup === undefined ? undefined : canonicalPlace(requireBackup) }),
+    maxDeletes,
+    dryRun,
+  };
+}
+
+/** A folder ends in `/`: what begins with its name and goes on is another one. */
+function canonicalPlace(text: string): string {
+  if (!text.startsWith('s3://')) return canonicalSource(text);
+  return text.endsWith('/') ? text : `${text}/`;
+}
+
+/** With one policy for all repositories in the flat form, as older versions have it. */
+function pruneDocument({ at, policies, requireBackup, maxDeletes, dryRun }: PruneRule): unknown {
+  const [first] = policies;
+  const limits = { requireBackup, maxDeletes, dryRun };
+  const place = at.length === 1 ? at[0] : at;
+  if (first === undefined || policies.length > 1 || first.repositories.join() !== '*')
+    return { at: place, policies: policies.map(orderedPolicy), ...limits };
+  const { repositories: _, ...flat } = orderedPolicy(first);
+  return { at: place, ...flat, ...limits };
 }
 
 /** A repository by its full name; patterns as they were written, so that they are recognized. */
@@ -95,10 +131,8 @@ function partOf(rule: Rule): unknown {
     }
     case 'publish':
       return { from: rule.from, to: rule.to };
-    case 'prune': {
-      const { at, untaggedAfterDays, keepLast, keepDays, keepTags } = rule;
-      return { at, untaggedAfterDays, keepLast, keepDays, ...(keepTags.length === 0 ? {} : { keepTags }) };
-    }
+    case 'prune':
+      return pruneDocument(rule);
     default:
       return rule satisfies never;
   }

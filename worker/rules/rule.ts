@@ -1,4 +1,4 @@
-import { Failure } from '../util/failure.ts';
+import type { RepositoryPolicy } from '../retention/policy.ts';
 
 /** What is to be kept, where, and when: the rules of a configuration file, as `parseConfig` gives them, defaults filled in. */
 export interface Config {
@@ -80,44 +80,40 @@ export interface TagSelection {
 }
 
 /** Keeps S3 objects as OCI artifacts in a registry. */
-interface PublishRule extends RuleCommon {
+export interface PublishRule extends RuleCommon {
   readonly kind: 'publish';
-  /** `s3://bucket/prefix`. */
+  /** `s3://bucket/prefix/`, or `s3://bucket/` for all of it. */
   readonly from: string;
   /** `host/repository`. */
   readonly to: string;
 }
 
-/** Deletes what is no longer kept. */
-interface PruneRule extends RuleCommon {
+/** Deletes what is no longer kept. A Cleaner runs it. */
+export interface PruneRule extends RuleCommon {
   readonly kind: 'prune';
-  /** `host/repositories*` or `s3://bucket/prefix`. */
-  readonly at: string;
-  readonly untaggedAfterDays?: number | undefined;
-  readonly keepLast?: number | undefined;
-  readonly keepDays?: number | undefined;
-  readonly keepTags: readonly string[];
+  /** `host/repositories*` or `s3://bucket/prefix/`, one at least. */
+  readonly at: readonly string[];
+  /** The first that matches a repository decides; what none matches is kept. */
+  readonly policies: readonly RepositoryPolicy[];
+  /** `s3://bucket/prefix/`: only what a rule has backed up there is deleted. */
+  readonly requireBackup?: string | undefined;
+  /** The most that one run deletes. Default 1000. */
+  readonly maxDeletes: number;
+  /** Only logs what would be deleted. Default false. */
+  readonly dryRun: boolean;
 }
 
-/** Whether this version runs the rule. Others can be stored by another version: they are shown, and have no runs. */
+/** A rule whose runs a planner begins and workers do. */
+export type PlannedRule = CopyRule | PublishRule;
+
+/** Whether the rule copies images. */
 export function isCopyRule(rule: Rule): rule is CopyRule {
   return rule.kind === 'mirror' || rule.kind === 'backup';
 }
 
-/** All of `rules`. UNSUPPORTED, naming every rule that this version does not run. */
-export function copyRules(rules: readonly Rule[]): readonly CopyRule[] {
-  const others = rules.filter((rule) => !isCopyRule(rule));
-  if (others.length > 0) throw notExecuted(...others);
-  return rules.filter((rule) => isCopyRule(rule));
-}
-
-/** Why rules that are no `CopyRule` have no runs. */
-export function notExecuted(...rules: readonly Rule[]): Failure {
-  const names = rules.map(({ name }) => name).join(' and ');
-  const kinds = [...new Set(rules.map(({ kind }) => `\`${kind}\``))].join(' and ');
-  const [subject, them] = rules.length === 1 ? ['rule', 'the rule'] : ['rules', 'them'];
-  const message = `${subject} ${names}: this version does not run ${kinds} rules; take ${them} out of the rules file`;
-  return new Failure('UNSUPPORTED', message);
+/** Whether a planner begins the runs of the rule. A Cleaner begins those of the others. */
+export function isPlannedRule(rule: Rule): rule is PlannedRule {
+  return isCopyRule(rule) || rule.kind === 'publish';
 }
 
 /** Whether the rule is not planned any more. */

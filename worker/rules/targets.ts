@@ -1,12 +1,13 @@
 import { ecrHost } from '../oci/ecr-host.ts';
 import { parseDestination, parseS3 } from '../oci/location.ts';
+import { parseRepository } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { parseTemplate } from './destinations.ts';
 import { isCopyRule, type Rule } from './rule.ts';
 import { parseRegistryHost, registryName } from './sources.ts';
 
-/** The registries and buckets that requests by hand may write to: those that copy rules write to, and those that `allow` names. */
+/** The registries and buckets that requests by hand may write to: those that rules write to, and those that `allow` names. */
 export class AllowedTargets {
   /** As `parseAllowed` returns them. */
   readonly #names = new Set<string>();
@@ -15,6 +16,7 @@ export class AllowedTargets {
   constructor(rules: readonly Rule[], allow: readonly string[]) {
     for (const entry of allow) this.#names.add(parseAllowed(entry));
     for (const rule of rules) {
+      if (rule.kind === 'publish') this.#names.add(registryName(parseRepository(rule.to).registry));
       if (!isCopyRule(rule)) continue;
       for (const to of rule.to) {
         const template = parseTemplate(rule.kind, to);

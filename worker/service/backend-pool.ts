@@ -8,15 +8,15 @@ import type { Report } from '../util/events.ts';
 import type { Backends } from '../images/backends.ts';
 
 /** Backends for one job after another, with the access to registries that was applied last. Closing closes all that were opened. */
-export interface BackendPool extends AsyncDisposable {
+export interface BackendPool<B extends Backends = Backends> extends AsyncDisposable {
   /** Runs `work` with backends that stay open until it ends, also when they are replaced. INVALID for access that cannot be read. */
-  use<T>(work: (backends: Backends) => Promise<T>, options?: Abortable): Promise<T>;
+  use<T>(work: (backends: B) => Promise<T>, options?: Abortable): Promise<T>;
 }
 
-export interface BackendPoolOptions {
+export interface BackendPoolOptions<B extends Backends> {
   readonly rules: Pick<Rules, 'access'>;
   /** Opens backends with this access. */
-  readonly connect: (access: Access) => Backends & AsyncDisposable;
+  readonly connect: (access: Access) => B & AsyncDisposable;
   readonly clock: Clock;
   readonly report?: Report | undefined;
 }
@@ -27,31 +27,31 @@ const FRESH_MS = 30_000;
 const MAX_USES = 1000;
 
 /** Opens a pool. Nothing is asked of the state before the first use. */
-export function openBackendPool(options: BackendPoolOptions): BackendPool {
+export function openBackendPool<B extends Backends>(options: BackendPoolOptions<B>): BackendPool<B> {
   return new CurrentBackends(options);
 }
 
-interface Opened {
+interface Opened<B extends Backends> {
   /** As it was applied; undefined: nothing was. */
   readonly document: string | undefined;
-  readonly backends: Backends & AsyncDisposable;
+  readonly backends: B & AsyncDisposable;
   /** Jobs that use them now. */
   users: number;
   /** Jobs that have used them, in all. */
   uses: number;
 }
 
-class CurrentBackends implements BackendPool {
-  readonly #options: BackendPoolOptions;
-  readonly #opened = new Set<Opened>();
-  #current: Opened | undefined;
+class CurrentBackends<B extends Backends> implements BackendPool<B> {
+  readonly #options: BackendPoolOptions<B>;
+  readonly #opened = new Set<Opened<B>>();
+  #current: Opened<B> | undefined;
   #lookedMs = -Infinity;
 
-  constructor(options: BackendPoolOptions) {
+  constructor(options: BackendPoolOptions<B>) {
     this.#options = options;
   }
 
-  async use<T>(work: (backends: Backends) => Promise<T>, options: Abortable = {}): Promise<T> {
+  async use<T>(work: (backends: B) => Promise<T>, options: Abortable = {}): Promise<T> {
     const isFresh = this.#options.clock.now() - this.#lookedMs < FRESH_MS;
     if (this.#current === undefined || this.#current.uses >= MAX_USES || !isFresh) await this.#look(options);
     const opened = this.#current;

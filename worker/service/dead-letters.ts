@@ -1,7 +1,7 @@
 import { parseMessage, type Job, type ParsedMessage } from '../queue/job.ts';
 import type { Delivery, Queue } from '../queue/queue.ts';
 import { formatLocation, parseDestination, parseLocation } from '../oci/location.ts';
-import { destinationKey, withNameOf } from '../rules/destinations.ts';
+import { destinationKey, publishedAt, withNameOf } from '../rules/destinations.ts';
 import type { DestinationKey, Destinations } from '../state/state.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Report } from '../util/events.ts';
@@ -36,6 +36,7 @@ export function jobIn(body: string): Job | undefined {
 export function destinationKeys(job: Job): readonly DestinationKey[] {
   if (job.kind === 'verify' || job.kind === 'plan') return [];
   try {
+    if (job.kind === 'publish') return [publishedAt(job.to)];
     const from = parseLocation(job.from);
     const keys: DestinationKey[] = [];
     for (const to of typeof job.to === 'string' ? [job.to] : job.to) {

@@ -3,7 +3,7 @@ import { canonicalPolicy, foreignGrants } from '../images/foreign-grants.ts';
 import { SETTINGS_NAME } from '../oci/archive-key.ts';
 import { ecrHost } from '../oci/ecr-host.ts';
 import { parseDestination, type Location } from '../oci/location.ts';
-import type { CopyJob, RestoreJob } from '../queue/job.ts';
+import type { CopyJob, PublishJob, RestoreJob } from '../queue/job.ts';
 import { parseAccess } from '../rules/config.ts';
 import { AllowedTargets } from '../rules/targets.ts';
 import type { Abortable } from '../util/abort.ts';
@@ -30,8 +30,11 @@ export async function allowedTargets(
  * - DENIED: a target is not allowed, or the settings of new repositories give access to other accounts than the target's
  * - INVALID: the repository policy cannot be read, an image has the key of a repository's settings
  */
-export function judgeRequest<J extends CopyJob | RestoreJob>(job: J, targets: AllowedTargets | undefined): J {
-  let { create } = job;
+export function judgeRequest<J extends CopyJob | RestoreJob | PublishJob>(
+  job: J,
+  targets: AllowedTargets | undefined,
+): J {
+  let create = 'create' in job ? job.create : undefined;
   for (const to of typeof job.to === 'string' ? [job.to] : job.to) {
     const refusal = targets?.refusal(to);
     if (refusal !== undefined) throw refusal;

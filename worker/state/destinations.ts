@@ -36,6 +36,12 @@ export function destinationsOver(table: Table, leases: Leases): Destinations {
 
     lock: async (key, ttlSeconds, options) => leases.take(itemKey(key), describe(key), ttlSeconds, options),
 
+    isWritten: async (group, options) => {
+      const query = { attributes: ['owner', 'leaseUntilMs'], ...options };
+      for await (const item of table.query(PREFIX + group, query)) if (leases.isHeld(item)) return true;
+      return false;
+    },
+
     record: async (record, lease, options) => {
       checkAborted(options);
       const held = heldOf(lease, record);

@@ -4,7 +4,7 @@ import type { Clock } from '../util/clock.ts';
 import { deadline } from '../util/deadline.ts';
 import { Failure } from '../util/failure.ts';
 import type { Lease } from './state.ts';
-import { findNumber, findText, type Expected, type Key, type Table } from './table.ts';
+import { findNumber, findText, type Expected, type Item, type Key, type Table } from './table.ts';
 
 /** An item that holds nothing but a lease may be cleared away then. */
 const FORGOTTEN_AFTER_SECONDS = 7 * 24 * 3600;
@@ -36,6 +36,12 @@ export class Leases {
     this.#skewMs = skewSeconds * 1000;
   }
 
+  /** Whether the item is under a lease, as far as clocks that differ can tell: `take` would not get it. */
+  isHeld(item: Item | undefined, nowMs = this.#clock.now()): boolean {
+    if (findText(item, 'owner') === undefined) return false;
+    return (findNumber(item, 'leaseUntilMs') ?? 0) + this.#skewMs > nowMs;
+  }
+
   /** Undefined while another has it. */
   async take(key: Key, name: string, ttlSeconds: number, options: Abortable = {}): Promise<HeldLease | undefined> {
     if (!(ttlSeconds > 0)) throw new Failure('BUG', `lock ${name}: for ${ttlSeconds} seconds`);
@@ -46,7 +52,7 @@ export class Leases {
       fence: findNumber(item, 'fence'),
       leaseUntilMs: findNumber(item, 'leaseUntilMs'),
     };
-    if (found.owner !== undefined && (found.leaseUntilMs ?? 0) + this.#skewMs > nowMs) return undefined;
+    if (this.isHeld(item, nowMs)) return undefined;
     const hasRecord = findText(item, 'sourceDigest') !== undefined;
     const ttl = hasRecord ? undefined : Math.ceil(nowMs / 1000) + ttlSeconds + FORGOTTEN_AFTER_SECONDS;
     const fence = (found.fence ?? 0) + 1;

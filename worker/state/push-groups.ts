@@ -13,7 +13,7 @@ const MAX_PUSHES = 500;
 const FORGOTTEN_AFTER_SECONDS = 24 * 3600;
 
 /**
- * Pushes that are planned by one run. An item for each repository of a rule names the run that gathers its pushes, and until when. The pushes
+ * Pushes that are planned by one run. An item for each place of a rule names the run that gathers its events, and until when. The pushes
  * are in the item of the run, each added on the condition that the run is not closed. So `close` returns every push that was added before it,
  * and a push that comes later finds the run closed and begins another.
  */
@@ -28,9 +28,9 @@ export class PushGroups {
     this.#runs = runs;
   }
 
-  async gather(group: PushGroup, push: GatheredPush, options?: Abortable): Promise<Run> {
-    const { rule, registry, repository, run: own, untilMs } = group;
-    const key = keyOf(rulePk(rule), `PUSHES#${registry}/${repository}`);
+  async gather(group: PushGroup, push: GatheredPush | undefined, options?: Abortable): Promise<Run> {
+    const { rule, place, run: own, untilMs } = group;
+    const key = keyOf(rulePk(rule), `PUSHES#${place}`);
     for (;;) {
       checkAborted(options);
       const found = await this.#table.get(key, options);
@@ -52,13 +52,14 @@ export class PushGroups {
     return pushesOf(await this.#runs.change(run, { set: { pushesClosed: true } }, options));
   }
 
-  /** False when the run is closed or full. True, without a write, for a push that it has already. */
-  async #add(run: string, push: GatheredPush, options?: Abortable): Promise<boolean> {
+  /** False when the run is closed or full. True, without a write, for a push that it has already, and for none while the run is not closed. */
+  async #add(run: string, push: GatheredPush | undefined, options?: Abortable): Promise<boolean> {
     const key = runKey(run);
     for (;;) {
       checkAborted(options);
       const item = await this.#table.get(key, options);
       if (item === undefined) throw noRun(run);
+      if (push === undefined) return item['pushesClosed'] !== true;
       const pushes = pushesOf(item);
       if (pushes.some(({ id }) => id === push.id)) return true;
       if (item['pushesClosed'] === true || pushes.length >= MAX_PUSHES) return false;

@@ -75,6 +75,7 @@ export function asRun(item: Item, jobs: JobCounts): Run {
     dead: item['dead'] === true ? true : undefined,
     unchanged: numberOf(item, 'unchanged'),
     unseen: findNumber(item, 'unseen') ?? 0,
+    deletes: findNumber(item, 'deletes'),
     jobs,
   };
 }

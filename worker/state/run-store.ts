@@ -20,7 +20,7 @@ import {
   TRIES,
   ttlFrom,
 } from './run-items.ts';
-import type { JobCounts, JobState, NewRun, Run, RunListOptions, ScheduledRun } from './state.ts';
+import type { JobCounts, JobState, NewRun, OpenRun, Run, RunListOptions, ScheduledRun } from './state.ts';
 import {
   findNumber,
   findText,
@@ -97,6 +97,21 @@ export class RunStore {
     return ids.map((id) => found.get(id)).filter((run) => run !== undefined);
   }
 
+  async open(sinceMs: number, options: Abortable = {}): Promise<readonly OpenRun[]> {
+    const found: OpenRun[] = [];
+    for await (const entry of this.#table.query(ALL_RUNS, {
+      prefix: LISTED,
+      descending: true,
+      signal: options.signal,
+    })) {
+      if (entry.sk < listedFrom(sinceMs)) break;
+      if (entry['ended'] === true && entry['dead'] !== true) continue;
+      const item = await this.#table.get(runKey(textOf(entry, 'run')), options);
+      if (item !== undefined) found.push({ id: idOf(item), epoch: numberOf(item, 'epoch') });
+    }
+    return found;
+  }
+
   async addUnchanged(
     run: string,
     { unchanged, unseen }: Pick<Run, 'unchanged' | 'unseen'>,
@@ -159,13 +174,14 @@ export class RunStore {
 
   /** Makes the run appear in the lists as one that goes on or has ended. Idempotent. */
   async #addToListings(run: Item, options?: Abortable): Promise<void> {
+    const dead = run['dead'] === true || undefined;
     const listed = run['endedAtMs'] === undefined ? 'open' : 'ended';
     if (run['listed'] === listed) return;
     const id = idOf(run);
     const rule = findText(run, 'rule');
     const startedAtMs = numberOf(run, 'startedAtMs');
     const sk = `${listedFrom(startedAtMs)}#${id}`;
-    const set = { run: id, ttl: numberOf(run, 'ttl'), ended: listed === 'ended' || undefined };
+    const set = { run: id, ttl: numberOf(run, 'ttl'), ended: listed === 'ended' || undefined, dead };
     for (const pk of [ALL_RUNS, ...(rule === undefined ? [] : [rulePk(rule)])])
       await this.#table.update(keyOf(pk, sk), { set }, {}, options);
     await this.#table.update(runKey(id), { set: { listed } }, { pk: run.pk }, options);

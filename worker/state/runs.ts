@@ -32,7 +32,11 @@ export function runsOver(table: Table, clock: Clock, report?: Report): Runs {
     closePushes: async (run, options) => pushes.close(run, options),
     get: async (run, options) => runs.get(run, options),
     list: async (options) => runs.list(options),
+    open: async (sinceMs, options) => runs.open(sinceMs, options),
     addUnchanged: async (run, counts, options) => runs.addUnchanged(run, counts, options),
+    addDeletes: async (run, count, options) => {
+      await runs.change(run, { add: { deletes: count } }, options);
+    },
     planned: async (run, options) => runs.planned(run, options),
     settle: async (run, options) => runs.settle(run, options),
     declareDead: async (run, options) => runs.declareDead(run, options),

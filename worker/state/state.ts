@@ -11,6 +11,8 @@ export interface StateStore {
   readonly runs: Runs;
   /** A lease by name, for what is no destination. As `Destinations.lock`. */
   lock(name: string, ttlSeconds: number, options?: Abortable): Promise<Lease | undefined>;
+  /** Whether a lease of `lock` may be held at this moment: `lock` would not get it. */
+  isLocked(name: string, options?: Abortable): Promise<boolean>;
 }
 
 /**
@@ -82,6 +84,8 @@ export interface Destinations {
   list(group: string, options?: Abortable): AsyncIterable<SyncRecord>;
   /** The right to write to a destination; undefined while another has it. */
   lock(key: DestinationKey, ttlSeconds: number, options?: Abortable): Promise<Lease | undefined>;
+  /** Whether a destination of the group is written to at this moment: its lease may be held. */
+  isWritten(group: string, options?: Abortable): Promise<boolean>;
   /** Remembers it. CONFLICT when `lease`, of the same destination, is no longer held. */
   record(record: SyncRecord, lease: Lease, options?: Abortable): Promise<void>;
   /** Remembers that the destination was as `record` says at `lookedAtMs`. Does nothing where it was recorded again since. Idempotent. */
@@ -139,7 +143,16 @@ export interface Run {
   readonly unchanged: number;
   /** Those of `unchanged` of which only the record says so: one of their destinations could not be looked at. */
   readonly unseen: number;
+  /** Of a rule that prunes: how much it was about to delete so far. Never too low; too high after a crash. Absent: nothing. */
+  readonly deletes?: number | undefined;
   readonly jobs: JobCounts;
+}
+
+/** A run that may have open jobs. */
+export interface OpenRun {
+  readonly id: string;
+  /** Goes up with every change that makes more jobs open. */
+  readonly epoch: number;
 }
 
 /** By state; their sum is what was planned. */
@@ -213,11 +226,11 @@ export interface NewRun extends Pick<Run, 'id' | 'rule' | 'trigger'> {
 /** A job that is made known. */
 export type NewJob = Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fingerprint' | 'fault'>;
 
-/** The pushes of one repository that one run plans for a rule. */
+/** The events of one place that one run plans for a rule. */
 export interface PushGroup {
   readonly rule: string;
-  readonly registry: string;
-  readonly repository: string;
+  /** `registry/repository` of pushes, `s3://bucket/prefix/` of objects. */
+  readonly place: string;
   /** The id of the run to begin when no run gathers them at this moment. */
   readonly run: string;
   /** Until when that run gathers others, in milliseconds since 1970. */
@@ -250,6 +263,8 @@ export interface RunReader {
   get(run: string, options?: Abortable): Promise<Run | undefined>;
   /** Newest first. */
   list(options?: RunListOptions): Promise<readonly Run[]>;
+  /** The runs that began at this time or later and have not ended, or were declared dead: workers may still do the jobs of those. */
+  open(sinceMs: number, options?: Abortable): Promise<readonly OpenRun[]>;
   /** One job of a run. */
   job(run: string, job: string, options?: Abortable): Promise<JobRecord | undefined>;
   /** The jobs of a run, or those in one state. */
@@ -265,14 +280,19 @@ interface RunWriter {
   beginScheduled(run: ScheduledRun, options?: Abortable): Promise<Run | undefined>;
   /** Begins a run that is no rule's current one. Idempotent. */
   begin(run: NewRun, options?: Abortable): Promise<Run>;
-  /** Adds a push to the run that gathers those of its repository, or begins one. Returns that run. Idempotent while the run gathers. */
-  gatherPush(group: PushGroup, push: GatheredPush, options?: Abortable): Promise<Run>;
+  /**
+   * Adds a push to the run that gathers those of its repository, or begins one. Returns that run. Idempotent while the run gathers. Without a
+   * push it finds or begins the run: one that no process has closed yet lists what is there after this call.
+   */
+  gatherPush(group: PushGroup, push: GatheredPush | undefined, options?: Abortable): Promise<Run>;
   /** Ends the gathering of a run, so that no push is added to it any more, and returns its pushes. NOT_FOUND without the run. Idempotent. */
   closePushes(run: string, options?: Abortable): Promise<readonly GatheredPush[]>;
   /** Makes jobs known as waiting, before they are sent. Those that are known already stay as they are. Returns those that have not ended. */
   addJobs(run: string, jobs: readonly NewJob[], options?: Abortable): Promise<ReadonlySet<string>>;
   /** So many more needed nothing. Not idempotent: an estimate after a crash. */
   addUnchanged(run: string, counts: Pick<Run, 'unchanged' | 'unseen'>, options?: Abortable): Promise<void>;
+  /** So much more is about to be deleted. Not idempotent: too high after a crash. */
+  addDeletes(run: string, count: number, options?: Abortable): Promise<void>;
   /** All jobs are known. Ends the run if none is left. Idempotent. */
   planned(run: string, options?: Abortable): Promise<void>;
   /** Counts the jobs of a run again, and ends it if none is left: what a worker that crashed between two writes did not do. Idempotent. */

@@ -5,7 +5,7 @@ import { Leases } from './lease.ts';
 import { rulesOver } from './rules.ts';
 import { runsOver } from './runs.ts';
 import type { StateStore } from './state.ts';
-import { keyOf, type Table } from './table.ts';
+import { keyOf, type Key, type Table } from './table.ts';
 
 export interface StateOptions {
   /** By how much the clocks of two workers may differ. The leases of a crashed worker expire later by this much. Default 60. */
@@ -16,6 +16,10 @@ export interface StateOptions {
 
 const SKEW_SECONDS = 60;
 
+function lockKey(name: string): Key {
+  return keyOf(`LOCK#${name}`, 'LOCK');
+}
+
 /** The state, as items of a table: docs/state.md. */
 export function stateOver(table: Table, clock: Clock, options: StateOptions = {}): StateStore {
   const leases = new Leases(table, clock, options.skewSeconds ?? SKEW_SECONDS);
@@ -23,7 +27,7 @@ export function stateOver(table: Table, clock: Clock, options: StateOptions = {}
     destinations: destinationsOver(table, leases),
     rules: rulesOver(table, clock),
     runs: runsOver(table, clock, options.report),
-    lock: async (name, ttlSeconds, taskOptions) =>
-      leases.take(keyOf(`LOCK#${name}`, 'LOCK'), name, ttlSeconds, taskOptions),
+    lock: async (name, ttlSeconds, taskOptions) => leases.take(lockKey(name), name, ttlSeconds, taskOptions),
+    isLocked: async (name, taskOptions) => leases.isHeld(await table.get(lockKey(name), taskOptions)),
   };
 }

@@ -55,6 +55,7 @@ function levelOf(event: Event): LogLevel {
     case 'blob-done':
     case 'manifest-done':
     case 'tagged':
+    case 'object-unchanged':
       return 'debug';
     case 'job-started':
     case 'job-done':
@@ -63,8 +64,17 @@ function levelOf(event: Event): LogLevel {
     case 'run-planned':
     case 'rule-age':
     case 'resumed':
+    case 'prune-planned':
+    case 'place-pruned':
+    case 'place-postponed':
     case 'note':
+    case 'object-published':
+    case 'object-extracted':
+    case 'object-removed':
+    case 'pruned':
       return 'info';
+    case 'snapshot-published':
+      return event.failed === 0 ? 'info' : 'warn';
     case 'retry':
       // what does not pass by itself is only tried again because nobody may give up
       return event.code === 'UNAVAILABLE' || event.code === 'THROTTLED' ? 'info' : 'warn';
@@ -75,6 +85,8 @@ function levelOf(event: Event): LogLevel {
     case 'warning':
     case 'referrer-refused':
     case 'rule-expired':
+    case 'object-failed':
+    case 'prune-failed':
       return 'warn';
     case 'message-refused':
     case 'run-late':

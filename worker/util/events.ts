@@ -30,8 +30,67 @@ export type Event =
   | { readonly type: 'warning'; readonly message: string }
   /** Good to know, and no cause for concern: a process that starts or stops. */
   | { readonly type: 'note'; readonly message: string }
+  | ObjectEvent
+  | PruneEvent
   | JobEvent
-  | PlanEvent;
+  | PlanEvent
+  | CleanEvent;
+
+/** Of objects that are published as artifacts, and extracted from them. */
+type ObjectEvent =
+  /** The object is in the registry, under the tag `hex of digest`. `outcome` `exists`: its bytes were there already. */
+  | {
+      readonly type: 'object-published';
+      readonly key: string;
+      readonly digest: string;
+      readonly bytes: number;
+      readonly outcome: 'copied' | 'exists';
+    }
+  | { readonly type: 'object-extracted'; readonly key: string; readonly digest: string; readonly bytes: number }
+  | { readonly type: 'object-unchanged'; readonly key: string }
+  /** The last snapshot has it, the place does not any more. */
+  | { readonly type: 'object-removed'; readonly key: string }
+  | { readonly type: 'object-failed'; readonly key: string; readonly code: Code; readonly message: string }
+  | {
+      readonly type: 'snapshot-published';
+      readonly tag: string;
+      readonly digest: string;
+      readonly objects: number;
+      readonly bytes: number;
+      readonly failed: number;
+    };
+
+/** Of items that are deleted because a policy says so. `place` is a repository, or a folder of archives. */
+type PruneEvent =
+  /** It is gone by this run. `action` `untag`: `tags` were removed from an image that stays. */
+  | {
+      readonly type: 'pruned';
+      readonly place: string;
+      readonly kind: 'images' | 'archives';
+      /** A digest, or the key of an archive. */
+      readonly id: string;
+      readonly tags: readonly string[];
+      readonly action: 'delete' | 'untag';
+      /** 0 where they are not known. */
+      readonly bytes: number;
+      readonly reason: string;
+    }
+  /** `id` is absent where nothing of the place could be deleted. */
+  | {
+      readonly type: 'prune-failed';
+      readonly place: string;
+      readonly id?: string | undefined;
+      readonly code: Code;
+      readonly message: string;
+    };
+
+/** What became of the objects of one place. `published`: new or changed; `removed`: no longer there. */
+export interface ObjectCounts {
+  readonly published: number;
+  readonly unchanged: number;
+  readonly removed: number;
+  readonly failed: number;
+}
 
 /** A worker's. `job`, `run`, `rule` and `title` say which job; `code` is absent where it succeeded. */
 type JobEvent =
@@ -48,6 +107,8 @@ type JobEvent =
       readonly bytesSent?: number;
       readonly bytesReused?: number;
       readonly bytesSkipped?: number;
+      /** What became of objects; absent where it publishes none. */
+      readonly objects?: ObjectCounts | undefined;
     }
   /** `again`: it is tried again; otherwise a dead letter reports it. */
   | {
@@ -99,5 +160,21 @@ type PlanEvent =
   | { readonly type: 'rule-failed'; readonly rule: string; readonly code: Code; readonly message: string }
   /** How old the last good copy of everything in the rule is. */
   | { readonly type: 'rule-age'; readonly rule: string; readonly ageSeconds: number };
+
+/** A Cleaner's. */
+type CleanEvent =
+  /** It would go, and a dry run deletes nothing. Members as those of `pruned`. */
+  | (Omit<Extract<PruneEvent, { readonly type: 'pruned' }>, 'type'> & { readonly type: 'prune-planned' })
+  /** A place is done. `left` items go in a later run. */
+  | {
+      readonly type: 'place-pruned';
+      readonly place: string;
+      readonly deleted: number;
+      readonly kept: number;
+      readonly left: number;
+      readonly failed: number;
+    }
+  /** A place is left for the next pass: a copy is writing to it, or another Cleaner is there. */
+  | { readonly type: 'place-postponed'; readonly place: string; readonly message: string };
 
 export type Report = (event: Event) => void;

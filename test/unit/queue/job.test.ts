@@ -107,10 +107,10 @@ describe('a job', () => {
     );
     expect(reason({ ...MIRROR, version: '1' })).toBe('message of version "1": expected 1');
     expect(reason({ ...MIRROR, version: undefined })).toBe(
-      'message without a version: expected "version": 1, or an event of ECR as EventBridge sends it',
+      'message without a version: expected "version": 1, or an event of ECR or S3 as EventBridge sends it',
     );
-    expect(reason({ ...MIRROR, kind: 'publish' })).toBe(
-      'message of kind "publish": this worker knows mirror, backup, restore, verify, settings, plan',
+    expect(reason({ ...MIRROR, kind: 'prune' })).toBe(
+      'message of kind "prune": this worker knows mirror, backup, restore, publish, verify, settings, plan',
     );
     expect(reason({ ...MIRROR, kind: undefined })).toContain('message without a kind: ');
   });
@@ -226,6 +226,35 @@ describe('an event of ECR', () => {
   });
 });
 
+describe('a change of an object, as EventBridge tells it', () => {
+  const CHANGE = {
+    version: '0',
+    id: '17793124-05d4-b198-2fde-7ededc63b103',
+    'detail-type': 'Object Created',
+    source: 'aws.s3',
+    detail: { bucket: { name: 'documents' }, object: { key: 'a b/ü\n+%20', size: 5 }, reason: 'PutObject' },
+  };
+  const event = { id: CHANGE.id, bucket: 'documents', key: 'a b/ü\n+%20' };
+
+  test.each(['Object Created', 'Object Deleted'])('"%s" names the bucket and the key as it is', (type) => {
+    expect(parsed({ ...CHANGE, 'detail-type': type })).toStrictEqual({ type: 'object', event });
+  });
+
+  test.each(['Object Tags Added', 'Object Storage Class Changed', 'Object Restore Completed'])(
+    '"%s" starts nothing',
+    (type) => {
+      const why = `an event of type "${type}" starts no job`;
+      expect(parsed({ ...CHANGE, 'detail-type': type })).toEqual({ type: 'ignored', why });
+    },
+  );
+
+  test('of no object is refused', () => {
+    expect(reason({ ...CHANGE, detail: { bucket: { name: 'documents' } } })).toBe(
+      'event "Object Created" of S3: detail.object: expected an object, it is missing',
+    );
+  });
+});
+
 describe('any message', () => {
   test('over the size is refused before it is read', () => {
     const body = formatJob({ ...MIRROR, create: { x: '' } });
@@ -313,6 +342,7 @@ describe('any message', () => {
     copy('mirror', image),
     copy('backup', archive),
     fc.record({ ...common, kind: fc.constant('restore' as const), from: archive, to: image, referrers, create }),
+    fc.record({ ...common, kind: fc.constant('publish' as const), from: archive, to: image }),
     fc.record({
       ...common,
       kind: fc.constant('verify' as const),
@@ -361,11 +391,12 @@ describe('docs/jobs.md', () => {
 
   test('has an example of every kind, and no other code in JSON', () => {
     const kinds = examples.map(({ type, body }) => `${type} ${/"kind": "(\w+)"/.exec(body)?.[1] ?? ''}`);
-    for (const kind of ['mirror', 'backup', 'restore', 'verify', 'settings', 'plan']) {
+    for (const kind of ['mirror', 'backup', 'restore', 'publish', 'verify', 'settings', 'plan']) {
       expect(kinds).toContain(`job ${kind}`);
       if (kind !== 'settings') expect(kinds).toContain(`request ${kind}`);
     }
     expect(kinds).toContain('push ');
+    expect(kinds).toContain('object ');
     expect(kinds).toContain('ignored ');
     expect(page.match(/^```json/gm)).toHaveLength(examples.length);
   });

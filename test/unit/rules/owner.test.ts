@@ -28,6 +28,14 @@ function recordOf(destination: string, change: Partial<SyncRecord> = {}): SyncRe
 
 const owner = (change: Partial<CopyRule> = {}): CopyRule =>
   rule({ name: 'owner', from: [`${ECR}/team/*`], to: ['t.example/{repository}'], ...change });
+const PUBLISHES: Rule = {
+  kind: 'publish',
+  name: 'owner',
+  from: 's3://documents/x/',
+  to: 't.example/files',
+  schedule: { cron: '0 * * * *', timeZone: 'UTC' },
+  onPush: false,
+};
 const TAGS = { include: [], exclude: [], untagged: false } as const;
 
 describe('a rule still writes a destination', () => {
@@ -57,6 +65,11 @@ describe('a rule still writes a destination', () => {
       'of the same day',
       owner({ to: ['s3://archives/{date}/{tag}.tar'] }),
       recordOf('s3://archives/2030-01-01/1.0.tar'),
+    ],
+    [
+      'that it publishes the same place to',
+      PUBLISHES,
+      recordOf('docker://t.example/files:latest', { source: 's3://documents/x/' }),
     ],
   ])('%s', (_, one, record) => expect(stillWrites(one, record, NEW_YEAR_MS)).toBe(true));
 
@@ -88,8 +101,18 @@ describe('a rule still writes a destination', () => {
     ],
     ['nothing of a source that cannot be read', owner(), recordOf('docker://t.example/team/app:1.0', { source: '' })],
     [
+      'objects of another place',
+      PUBLISHES,
+      recordOf('docker://t.example/files:latest', { source: 's3://documents/y/' }),
+    ],
+    [
+      'objects to another repository',
+      PUBLISHES,
+      recordOf('docker://t.example/other:latest', { source: 's3://documents/x/' }),
+    ],
+    [
       'nothing when it is of another kind',
-      { ...owner(), kind: 'prune', at: `${ECR}/*`, keepTags: [] },
+      { ...owner(), kind: 'prune', at: [`${ECR}/*`], policies: [], maxDeletes: 1000, dryRun: false },
       recordOf('docker://t.example/team/app:1.0'),
     ],
   ])('and not when it takes %s', (_, one, record) => expect(stillWrites(one, record, NEW_YEAR_MS)).toBe(false));

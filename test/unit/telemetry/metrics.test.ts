@@ -40,6 +40,19 @@ function sum(lines: readonly Line[], name: string, dimensions: Readonly<Record<s
     .reduce((total, value) => total + value, 0);
 }
 
+test('objects count each, with their bytes, in all and of their rule', () => {
+  const { sink, lines, flush } = metering();
+  const common = { digest: DIGEST, outcome: 'copied' } as const;
+  for (const bytes of [5, 0]) sink({ type: 'object-published', key: `k${bytes}`, bytes, ...common }, JOB);
+  sink({ type: 'object-unchanged', key: 'same' }, JOB);
+  sink({ type: 'object-failed', key: 'bad', code: 'DENIED', message: 'no' }, JOB);
+  flush();
+  for (const dimensions of [{}, { rule: 'hub' }])
+    expect(['PublishedObjects', 'PublishedBytes', 'PublishFailed'].map((name) => sum(lines, name, dimensions))).toEqual(
+      [2, 5, 1],
+    );
+});
+
 test('a run of no rule that is dead counts in all: CloudWatch drops a line with an empty dimension', () => {
   const { sink, lines, flush } = metering();
   sink({ type: 'run-late', run: 'request-1', rule: undefined, dead: true, message: 'it is dead' }, undefined);

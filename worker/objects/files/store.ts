@@ -3,7 +3,8 @@ import type { BigIntStats } from 'node:fs';
 import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import type { Bytes } from '../../content/content.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
-import { Failure, ifFound, type Code } from '../../util/failure.ts';
+import { Failure, ifFound, isFailure, type Code } from '../../util/failure.ts';
+import type { DeletableStore, Doomed } from '../deletable.ts';
 import type { ObjectInfo, ObjectStore, Upload, UploadOptions, WriteOptions } from '../objects.ts';
 import { Parts } from '../parts.ts';
 import { conflict, failureOf, hasErrno, withFailures, unlessErrno, unlinkIfThere } from './errno.ts';
@@ -22,11 +23,11 @@ const BUFFER_BYTES = 1024 * 1024;
  * synced, then renamed or linked into it. Content types and metadata are not kept. Links are followed when reading, and refused when writing
  * if they lead out of the folder; `list` passes over them.
  */
-export function openFiles(root: string): ObjectStore {
+export function openFiles(root: string): ObjectStore & DeletableStore {
   return new FileStore(resolve(root));
 }
 
-class FileStore implements ObjectStore {
+class FileStore implements ObjectStore, DeletableStore {
   readonly #root: string;
 
   constructor(root: string) {
@@ -100,6 +101,30 @@ class FileStore implements ObjectStore {
       await this.#makeFolder(path);
       return openUpload(path, async () => this.stat(key), new Parts(size, partSize), options);
     });
+  }
+
+  async remove(
+    items: readonly Doomed[],
+    options: Abortable = {},
+  ): Promise<readonly { readonly key: string; readonly failure: Failure }[]> {
+    const notDeleted: { readonly key: string; readonly failure: Failure }[] = [];
+    for (const { key, etag } of items) {
+      checkAborted(options);
+      try {
+        const there = await ifFound(this.stat(key, options));
+        if (there === undefined) continue;
+        const path = this.#path(key);
+        if (there.etag !== etag)
+          throw new Failure('CONFLICT', `delete ${path}: it was written again in the meantime, so it stays`);
+        await this.#checkInside(path);
+        await withFailures('delete', path, async () => unlinkIfThere(path));
+      } catch (error) {
+        checkAborted(options);
+        if (!isFailure(error)) throw error;
+        notDeleted.push({ key, failure: error });
+      }
+    }
+    return notDeleted;
   }
 
   async #create(key: string, options: WriteOptions, fill: (handle: FileHandle) => Promise<void>): Promise<ObjectInfo> {

@@ -151,7 +151,8 @@ export class Bucket implements AsyncDisposable {
 
   /** What was just written. S3 does not say when it stored something; its clock and ours differ by little. */
   written(key: string, size: number, stored: Pick<ObjectInfo, 'etag' | 'version'>, options: WriteOptions): ObjectInfo {
-    return { key, size, ...stored, modified: new Date(this.#clock.now()), metadata: options.metadata ?? {} };
+    const { metadata = {}, contentType } = options;
+    return { key, size, ...stored, modified: new Date(this.#clock.now()), metadata, contentType };
   }
 
   /** Sends one request, and repeats it as long as that helps. Failures carry S3's code and name the action that is missing. */

@@ -129,7 +129,8 @@ async function headObject(
     options,
   );
   const { ContentLength: size = 0, ETag: etag = '', LastModified: modified = new Date(0), Metadata } = head;
-  const info = { key, size, etag, modified, metadata: Metadata ?? {}, version: head.VersionId };
+  const { VersionId: version, ContentType: contentType } = head;
+  const info = { key, size, etag, modified, metadata: Metadata ?? {}, version, contentType };
   return { info, crc: crcOf(head.ChecksumCRC32) };
 }
 

@@ -3,9 +3,11 @@ import { crc32 } from 'node:zlib';
 import type { Bytes } from '../../content/content.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
+import type { DeletableStore, Doomed } from '../deletable.ts';
 import type { ObjectInfo, ObjectStore, Upload, UploadOptions, WriteOptions } from '../objects.ts';
 import { Parts } from '../parts.ts';
 import { Bucket, type BucketOptions } from './client.ts';
+import { removeObjects } from './delete.ts';
 import { isRefusal, refused } from './failure.ts';
 import { multipartCalls, type MultipartCalls } from './multipart.ts';
 import { partSizeFor } from './part-size.ts';
@@ -26,13 +28,14 @@ const RANGES_AT_ONCE = 4;
  * The objects of an S3 bucket. Bytes are sent with their CRC-32, or with their MD5 where the server refuses that, which S3 checks.
  *
  * IAM actions: s3:GetObject, s3:PutObject, s3:ListBucket (without it, a missing object is DENIED), s3:AbortMultipartUpload, and
- * s3:ListBucketMultipartUploads with s3:ListMultipartUploadParts, without which a warning is reported and every upload begins anew.
+ * s3:ListBucketMultipartUploads with s3:ListMultipartUploadParts, without which a warning is reported and every upload begins anew. To delete:
+ * s3:DeleteObject with s3:GetObject.
  */
-export function openS3(options: S3StoreOptions): ObjectStore & AsyncDisposable {
+export function openS3(options: S3StoreOptions): ObjectStore & DeletableStore & AsyncDisposable {
   return new S3Store(options);
 }
 
-class S3Store implements ObjectStore, AsyncDisposable {
+class S3Store implements ObjectStore, DeletableStore, AsyncDisposable {
   readonly rangesAtOnce = RANGES_AT_ONCE;
   readonly #bucket: Bucket;
   readonly #multipart: MultipartCalls;
@@ -133,5 +136,12 @@ class S3Store implements ObjectStore, AsyncDisposable {
     const minPartBytes = this.#minPartBytes;
     const parts = new Parts(size, partSizeFor(size, { partSize: options.partSize, minPartBytes }));
     return openS3Upload(this.#multipart, key, parts, options);
+  }
+
+  async remove(
+    items: readonly Doomed[],
+    options: Abortable = {},
+  ): Promise<readonly { readonly key: string; readonly failure: Failure }[]> {
+    return removeObjects(this.#bucket, items, options);
   }
 }

@@ -9,6 +9,7 @@ export const ACTIONS: Readonly<Record<Operation, string>> = {
   'mount-blob': 'ecr:InitiateLayerUpload here and ecr:GetDownloadUrlForLayer there',
   'upload-blob': 'ecr:UploadLayerPart and ecr:CompleteLayerUpload',
   'write-manifest': 'ecr:PutImage',
+  'delete-manifest': 'ecr:BatchDeleteImage',
   'list-tags': 'ecr:ListImages',
   'list-repositories': 'ecr:DescribeRepositories',
 };

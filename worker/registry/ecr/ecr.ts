@@ -3,7 +3,16 @@ import type { Report } from '../../util/events.ts';
 import type { Authorizer } from '../transport/authorization.ts';
 import { EcrAuthorizer, type EcrAuthorizerOptions } from './authorizer.ts';
 import { EcrClient, type EcrClientOptions } from './client.ts';
-import { isArchived, listImages, type EcrImage, type EcrImageId } from './images.ts';
+import { EcrDeletions } from './deletions.ts';
+import {
+  isArchived,
+  listImages,
+  readManifests,
+  type EcrImage,
+  type EcrImageId,
+  type StoredManifest,
+} from './images.ts';
+import type { Digest } from '../../oci/digest.ts';
 import { applySettings, createRepository, hasRepository, listRepositories, readSettings } from './repositories.ts';
 import type { RepositorySettings } from './repository-settings.ts';
 
@@ -56,6 +65,16 @@ export class EcrRegistry {
   /** As `listImages`. */
   images(repository: string, options: Abortable = {}): AsyncIterable<EcrImage> {
     return listImages(this.#client, repository, options);
+  }
+
+  /** As `readManifests`. */
+  manifests(repository: string, digests: readonly Digest[], options: Abortable = {}): AsyncIterable<StoredManifest> {
+    return readManifests(this.#client, repository, digests, options);
+  }
+
+  /** What deletes from a repository. */
+  deletions(repository: string): EcrDeletions {
+    return new EcrDeletions(this.#client, repository);
   }
 
   /** As `isArchived` of images.ts. */

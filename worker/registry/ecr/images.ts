@@ -1,7 +1,9 @@
 import type * as Sdk from '@aws-sdk/client-ecr';
-import { parseDigest, type Digest } from '../../oci/digest.ts';
+import { algorithmOf, digestOf, parseDigest, type Digest } from '../../oci/digest.ts';
+import { MEDIA_TYPE } from '../../oci/manifest.ts';
 import type { Abortable } from '../../util/abort.ts';
-import { isFailure } from '../../util/failure.ts';
+import { Failure, isFailure } from '../../util/failure.ts';
+import { ACTIONS } from './actions.ts';
 import type { EcrClient } from './client.ts';
 
 /** One row of ECR's list of a repository: an image, a child of one, or what refers to one. */
@@ -13,6 +15,8 @@ export interface EcrImage {
   /** Compressed bytes of its layers. */
   readonly sizeBytes: number | undefined;
   readonly pushedAt: Date | undefined;
+  /** When it was last pulled, as ECR has recorded it: by the day, and moved by every process that reads its manifest. Absent: never. */
+  readonly pulledAt: Date | undefined;
   /** An archived image is listed, but cannot be pulled. */
   readonly status: 'ACTIVE' | 'ARCHIVED' | 'ACTIVATING';
   readonly subject: Digest | undefined;
@@ -53,6 +57,60 @@ export async function isArchived(
   }
 }
 
+/** A manifest as its registry has it. */
+export interface StoredManifest {
+  readonly digest: Digest;
+  readonly bytes: Uint8Array;
+}
+
+/** BatchGetImage takes a hundred, of up to 4 MiB each: fewer, so that an answer stays in memory whatever they hold. */
+const MANIFESTS_PER_CALL = 20;
+
+/**
+ * The manifests of these digests, verified; those that are gone or archived are left out. One call for twenty. ECR takes it for a pull of each:
+ * it moves their last pull times, unless the caller is excluded from that.
+ */
+export async function* readManifests(
+  client: EcrClient,
+  repository: string,
+  digests: readonly Digest[],
+  options: Abortable,
+): AsyncIterable<StoredManifest> {
+  const what = `read manifests of ${client.host}/${repository}`;
+  for (let at = 0; at < digests.length; at += MANIFESTS_PER_CALL) {
+    const input = {
+      ...client.idOf(repository),
+      imageIds: digests.slice(at, at + MANIFESTS_PER_CALL).map((imageDigest) => ({ imageDigest })),
+      // all that ECR stores, so that it translates none
+      acceptedMediaTypes: [
+        MEDIA_TYPE.ociIndex,
+        MEDIA_TYPE.ociManifest,
+        MEDIA_TYPE.dockerList,
+        MEDIA_TYPE.dockerManifest,
+      ],
+    };
+    const { images = [], failures = [] } = await client.call(
+      what,
+      ACTIONS['read-manifest'],
+      options,
+      async (ecr, sdkOptions) => ecr.batchGetImage(input, sdkOptions),
+    );
+    const refused = failures.find(({ failureCode }) => failureCode !== 'ImageNotFound');
+    if (refused !== undefined)
+      throw new Failure(
+        'UNAVAILABLE',
+        `${what}: ECR answered ${refused.failureCode} for ${refused.imageId?.imageDigest}: ${refused.failureReason}`,
+      );
+    for (const { imageId, imageManifest } of images) {
+      const digest = parseDigest(imageId?.imageDigest);
+      const bytes = Buffer.from(imageManifest ?? '');
+      if (digestOf(bytes, algorithmOf(digest)) !== digest)
+        throw new Failure('CORRUPT', `${what}: the manifest that ECR gave for ${digest} has another digest`);
+      yield { digest, bytes };
+    }
+  }
+}
+
 async function describeImages(
   client: EcrClient,
   repository: string,
@@ -78,6 +136,7 @@ function imageOf(detail: Sdk.ImageDetail): EcrImage {
     artifactMediaType: detail.artifactMediaType,
     sizeBytes: detail.imageSizeInBytes,
     pushedAt: detail.imagePushedAt,
+    pulledAt: detail.lastRecordedPullTime,
     status: status === 'ARCHIVED' || status === 'ACTIVATING' ? status : 'ACTIVE',
     subject: subject === undefined ? undefined : parseDigest(subject),
   };

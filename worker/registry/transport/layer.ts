@@ -19,6 +19,7 @@ export type Operation =
   | 'mount-blob'
   | 'upload-blob'
   | 'write-manifest'
+  | 'delete-manifest'
   | 'list-tags'
   | 'list-repositories';
 

@@ -1,6 +1,6 @@
 import { formatAccess, formatRule } from '../../rules/config.ts';
 import { differencesOf, planApply, type Change } from '../../rules/apply.ts';
-import { copyRules, type Config } from '../../rules/rule.ts';
+import type { Config } from '../../rules/rule.ts';
 import type { StateStore, StoredRule } from '../../state/state.ts';
 import { anyOf, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
@@ -24,13 +24,11 @@ export interface ApplyPlan {
 const LOCK_SECONDS = 30;
 
 /**
- * What would make the stored rules those of `config`. Nothing is changed before `execute`. UNSUPPORTED for rules that this version does not
- * run.
+ * What would make the stored rules those of `config`. Nothing is changed before `execute`.
  */
 export async function apply(config: Config, state: StateStore, options: Abortable): Promise<ApplyPlan> {
-  const configured = copyRules(config.rules);
   const [stored, storedAccess] = await Promise.all([state.rules.list(options), state.rules.access(options)]);
-  const wanted = configured.map((rule) => ({ name: rule.name, document: formatRule(rule) }));
+  const wanted = config.rules.map((rule) => ({ name: rule.name, document: formatRule(rule) }));
   const rules = planApply(stored, wanted);
   const document = formatAccess(config);
   const before = storedAccess?.document ?? formatAccess({ registries: {}, allow: [] });

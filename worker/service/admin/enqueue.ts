@@ -9,6 +9,7 @@ import {
   parseS3,
   type Location,
 } from '../../oci/location.ts';
+import { isPlannedRule } from '../../rules/rule.ts';
 import type { JobRecord, Run, RunReader } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
@@ -24,14 +25,15 @@ export interface EnqueueOptions extends Abortable {
 }
 
 /**
- * Asks the deployed system to plan a rule now, whatever its schedule. Returns the run. NOT_FOUND without the rule, UNSUPPORTED for one that
- * this version does not run.
+ * Asks the deployed system to run a rule now, whatever its schedule. Returns the run. NOT_FOUND without the rule. The next pass of a Cleaner
+ * runs a rule that prunes.
  */
 export async function enqueueRule(name: string, service: Service, options: EnqueueOptions): Promise<Run> {
   const { state, requests = service.queue } = service;
-  await readRule(name, service, options);
+  const rule = await readRule(name, service, options);
   const id = runId(options.clock);
   const run = await state.runs.begin({ id, rule: name, trigger: 'request', whole: true }, options);
+  if (!isPlannedRule(rule)) return run;
   const { record, message } = newJob(planJobOf({ rule: name, run, after: FROM_THE_START }), { title: `plan ${name}` });
   await state.runs.addJobs(id, [record], options);
   await requests.send([message], options);

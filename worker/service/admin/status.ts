@@ -1,6 +1,6 @@
 import type { Delivery, QueueCount } from '../../queue/queue.ts';
 import { parseRule } from '../../rules/config.ts';
-import { isCopyRule, isExpired, type Rule } from '../../rules/rule.ts';
+import { isExpired, type Rule } from '../../rules/rule.ts';
 import { lastScheduledMs, nextScheduledMs } from '../../rules/schedule.ts';
 import type { JobRecord, Run, RuleProgress, StateStore } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
@@ -239,16 +239,14 @@ function statusOf(
     return { ...common, expired: false, faults: [`it cannot be read by this version: ${why}`] };
   }
   const expired = isExpired(rule, nowMs);
-  const planned = isCopyRule(rule);
   return {
     ...common,
     kind: rule.kind,
     expired,
-    nextTickMs: expired || !planned ? undefined : nextScheduledMs(rule.schedule, nowMs),
-    faults:
-      expired || !planned
-        ? []
-        : [...lateFaults(rule, stored.appliedAtMs, progress, nowMs), ...failureFaults(progress), ...progress.found],
+    nextTickMs: expired ? undefined : nextScheduledMs(rule.schedule, nowMs),
+    faults: expired
+      ? []
+      : [...lateFaults(rule, stored.appliedAtMs, progress, nowMs), ...failureFaults(progress), ...progress.found],
   };
 }
 
@@ -265,7 +263,9 @@ function lateFaults(
   const when = new Date(scheduledMs).toISOString();
   if (current !== undefined && current.endedAtMs === undefined && current.startedAtMs < scheduledMs)
     return [`its run ${current.id} went on past its scheduled time ${when}`];
-  return [`it was not planned at its scheduled time ${when}: is a planner running?`];
+  return [
+    `it was not planned at its scheduled time ${when}: is ${rule.kind === 'prune' ? 'a Cleaner' : 'a planner'} running?`,
+  ];
 }
 
 /**

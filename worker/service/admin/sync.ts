@@ -1,9 +1,11 @@
 import { parseMessage, type CopyJob } from '../../queue/job.ts';
 import type { Queue } from '../../queue/queue.ts';
 import { formatLocation, parseDestination, parseLocation } from '../../oci/location.ts';
+import { parseObjectPlace } from '../../oci/object-place.ts';
+import { parseRepository } from '../../oci/reference.ts';
 import { choicesKey } from '../../rules/destinations.ts';
 import { isForeign, writtenTwice, type Written } from '../../rules/owner.ts';
-import { copyRules, isExpired, type Config, type CopyRule } from '../../rules/rule.ts';
+import { isExpired, type Config, type CopyRule, type PublishRule } from '../../rules/rule.ts';
 import { memoryState } from '../../state/memory.ts';
 import { append } from '../../util/lists.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
@@ -12,7 +14,11 @@ import { forEachOf } from '../../util/limit.ts';
 import { quote } from '../../util/text.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
+import { publish } from '../../images/publish.ts';
+import { failureOfObjects } from '../failed-objects.ts';
 import { planScheduled } from '../planner/plan-scheduled.ts';
+import type { Deletions } from '../../images/deletions.ts';
+import { pruneHere, type PrunedRule } from './sync-prune.ts';
 import { IMAGES_AT_ONCE, copyImages, type ItemResult, type BatchResult } from '../../images/copy-images.ts';
 
 export interface SyncRequest {
@@ -21,26 +27,47 @@ export interface SyncRequest {
   readonly rules?: readonly string[] | undefined;
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
+  /** Lets rules that prune delete, except in a dry run. Absent: they only report what would go. */
+  readonly deletions?: Deletions | undefined;
+}
+
+/** What the rules of a run came to. */
+export interface SyncResult extends BatchResult {
+  /** The rules that prune. */
+  readonly pruned: readonly PrunedRule[];
 }
 
 /**
  * Runs rules here and now, whatever their schedules say: without a queue, and without a memory of what was copied before, so that every
  * image is compared with its destinations. One failure does not stop the others. Rules that have expired are left out, and reported.
- * UNSUPPORTED, before anything is done, when rules are chosen that this version does not run.
+ * Rules
+ * that prune delete only with `prune`, and are planned in any case.
  *
  * A destination that two rules of the run make, or one rule from two images, is written for the first of them, in the order of the file; the
  * other is a failed image, with CONFLICT.
  */
-export async function sync(request: SyncRequest, backends: Backends, options: OperationOptions): Promise<BatchResult> {
+export async function sync(request: SyncRequest, backends: Backends, options: OperationOptions): Promise<SyncResult> {
   const items: ItemResult[] = [];
   const faults: string[] = [];
+  const pruned: PrunedRule[] = [];
   const writers = new Map<string, Written>();
-  for (const rule of copyRules(chosen(request))) {
+  for (const rule of chosen(request)) {
     checkAborted(options);
     if (isExpired(rule, options.clock.now())) {
       options.report?.({ type: 'rule-expired', rule: rule.name });
     } else {
       try {
+        if (rule.kind === 'publish') {
+          items.push(await publishHere(rule, request, backends, options));
+          continue;
+        }
+        if (rule.kind === 'prune') {
+          const deletions = request.dryRun === true ? undefined : request.deletions;
+          const one = await pruneHere(rule, deletions, backends, options);
+          append(faults, one.faults);
+          pruned.push(one);
+          continue;
+        }
         const { jobs: planned, failures } = await planHere(rule, backends, options);
         for (const failure of failures) faults.push(`rule ${rule.name}: ${failure}`);
         const { jobs, repeated, refused } = claimDestinations(planned, rule.name, writers);
@@ -58,7 +85,7 @@ export async function sync(request: SyncRequest, backends: Backends, options: Op
       }
     }
   }
-  return { items, faults };
+  return { items, faults, pruned };
 }
 
 function chosen({ config, rules }: SyncRequest): Config['rules'] {
@@ -68,6 +95,23 @@ function chosen({ config, rules }: SyncRequest): Config['rules'] {
     throw new Failure('NOT_FOUND', `the file has no rule ${quote(name)}, but ${names}`);
   }
   return rules === undefined ? config.rules : config.rules.filter((rule) => rules.includes(rule.name));
+}
+
+/** Publishes what the registry's last snapshot does not have. Objects that fail make one failed item. */
+async function publishHere(
+  rule: PublishRule,
+  { dryRun }: SyncRequest,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<ItemResult> {
+  const request = { from: parseObjectPlace(rule.from), to: parseRepository(rule.to), dryRun };
+  const result = await publish(request, backends, options);
+  const failure = failureOfObjects(result);
+  const { outcome, snapshot, bytesSent } = result;
+  const item = { from: rule.from, to: `docker://${rule.to}`, digest: snapshot?.digest, bytesSent };
+  return failure === undefined
+    ? { ...item, outcome: outcome === 'published' ? 'copied' : outcome }
+    : { ...item, outcome: 'failed', failure };
 }
 
 /** What the rule asks for, and what of it could not be looked at. */

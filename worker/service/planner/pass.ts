@@ -1,6 +1,6 @@
 import { isPlanJobId } from './plan-jobs.ts';
 import { parseRule } from '../../rules/config.ts';
-import { isCopyRule, isExpired, notExecuted, type CopyRule } from '../../rules/rule.ts';
+import { isExpired, isPlannedRule, type PlannedRule } from '../../rules/rule.ts';
 import { lastScheduledMs } from '../../rules/schedule.ts';
 import type { Run, StoredRule } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
@@ -110,7 +110,8 @@ class Pass {
     const isGoingOn = open !== undefined && !(await this.#isDead(open, stored.name));
     const rule = parseRule(stored.document);
     if (isExpired(rule, nowMs)) return this.#options.report?.({ type: 'rule-expired', rule: rule.name });
-    if (!isCopyRule(rule)) return this.#options.report?.({ type: 'warning', message: notExecuted(rule).message });
+    // a Cleaner runs it
+    if (!isPlannedRule(rule)) return;
 
     // a run that just ended may have been a good one
     const progress = current === undefined ? before : await runs.progress(rule.name, this.#options);
@@ -181,7 +182,7 @@ class Pass {
     this.#options.report?.({ type: 'run-late', run: run.id, rule, dead, message });
   }
 
-  async #begin(rule: CopyRule, scheduledAtMs: number, replacing: string | undefined): Promise<void> {
+  async #begin(rule: PlannedRule, scheduledAtMs: number, replacing: string | undefined): Promise<void> {
     const id = `${rule.name}-${new Date(scheduledAtMs).toISOString().replace(/[-:]|\.000/g, '')}`;
     const run = await this.#service.state.runs.beginScheduled(
       { id, rule: rule.name, scheduledAtMs, replacing },
@@ -195,13 +196,13 @@ class Pass {
   }
 
   /** Plans the rest of a run whose planner may have crashed, unless a job of the run goes on with planning. */
-  async #resume(run: Run, rule: CopyRule): Promise<void> {
+  async #resume(run: Run, rule: PlannedRule): Promise<void> {
     for await (const { id, state } of this.#service.state.runs.jobs(run.id, { signal: this.#options.signal }))
       if (isPlanJobId(id) && (state === 'waiting' || state === 'running')) return;
     await this.#plan(run, rule);
   }
 
-  async #plan(run: Run, rule: CopyRule): Promise<void> {
+  async #plan(run: Run, rule: PlannedRule): Promise<void> {
     const { untilMs = Infinity, clock } = this.#options;
     const options = { ...this.#options, untilMs: Math.min(untilMs, clock.now() + MAX_RULE_MS) };
     const plan = await this.#backends.use(

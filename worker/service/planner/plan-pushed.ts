@@ -2,7 +2,7 @@ import type { Backends } from '../../images/backends.ts';
 import { formatRepository, type Repository } from '../../oci/reference.ts';
 import { parseDigest } from '../../oci/digest.ts';
 import { mayPass } from '../../queue/redelivery.ts';
-import { isExpired, type CopyRule } from '../../rules/rule.ts';
+import { isCopyRule, isExpired, type CopyRule } from '../../rules/rule.ts';
 import type { Run } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
 import { ifFound, isFailure } from '../../util/failure.ts';
@@ -12,12 +12,16 @@ import type { Service } from '../service.ts';
 import { listSource } from './list-source.ts';
 import { archivedWarning, type Pushed } from './source-list.ts';
 import { batchesOf, planBatch } from './plan-batch.ts';
+import { planPublish } from './plan-publish.ts';
 import { NOTHING_LEFT, planRun, type PlanOptions, type PlanResult } from './plan-run.ts';
 import type { Presences } from './presences.ts';
 import { Remembered } from './remembered.ts';
 import { readRule } from './stored-rule.ts';
 
-/** Closes a run of pushes, and plans it as `planPushed` does. Plans nothing for a rule that was deleted or has expired by then. */
+/**
+ * Closes a run of events, and plans it: of pushes as `planPushed` does, of changes of objects as `planPublish`. Plans nothing for a rule that
+ * was deleted, has expired or is of another kind by then.
+ */
 export async function planPushes(
   { run, rule: name }: { readonly run: Run; readonly rule: string },
   service: Service,
@@ -28,13 +32,16 @@ export async function planPushes(
   const rule = await ifFound(readRule(name, service, options));
   const pushes = await runs.closePushes(run.id, options);
   const [first] = pushes;
-  if (first === undefined || rule === undefined || isExpired(rule, options.clock.now())) {
+  const living = rule === undefined || isExpired(rule, options.clock.now()) ? undefined : rule;
+  if (living?.kind === 'publish')
+    return backends.use(async (opened) => planPublish({ rule: living, run }, service, opened, options), options);
+  if (first === undefined || living === undefined || !isCopyRule(living)) {
     await runs.planned(run.id, options);
     return NOTHING_LEFT;
   }
   const { registry, repository } = first;
   const pushed = pushes.map(({ tag, digest }) => ({ tag, digest: parseDigest(digest) }));
-  const request = { rule, run, registry, repository, pushed };
+  const request = { rule: living, run, registry, repository, pushed };
   return backends.use(async (opened) => planPushed(request, service, opened, options), options);
 }
 

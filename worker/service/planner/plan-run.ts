@@ -1,5 +1,5 @@
 import type { PlanJob } from '../../queue/job.ts';
-import type { CopyRule } from '../../rules/rule.ts';
+import type { Rule } from '../../rules/rule.ts';
 import type { Run } from '../../state/state.ts';
 import { anyOf, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
@@ -10,7 +10,7 @@ import { RunJobs, type Tally } from './run-jobs.ts';
 
 /** A run, and where its planning continues. */
 export interface RunToPlan {
-  readonly rule: CopyRule;
+  readonly rule: Pick<Rule, 'name'>;
   readonly run: Pick<Run, 'id' | 'startedAtMs'>;
   /** Only images after this one. Default: all. */
   readonly after?: PlanJob['after'] | undefined;

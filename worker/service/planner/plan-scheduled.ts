@@ -2,7 +2,7 @@ import type { Backends } from '../../images/backends.ts';
 import { formatRepository, type Repository } from '../../oci/reference.ts';
 import type { PlanJob } from '../../queue/job.ts';
 import type { Destination } from '../../rules/destinations.ts';
-import type { CopyRule } from '../../rules/rule.ts';
+import { isPlannedRule, type CopyRule, type PlannedRule, type Rule } from '../../rules/rule.ts';
 import type { Run, StateStore } from '../../state/state.ts';
 import { anyOf, checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
@@ -18,8 +18,9 @@ import { listSource } from './list-source.ts';
 import { archivedWarning } from './source-list.ts';
 import { batchesOf, planBatch, type BatchContext } from './plan-batch.ts';
 import { afterRepository, FROM_THE_START, isAfter, mayHaveAfter, nameOf } from './plan-jobs.ts';
-import { planRun, type PlanOptions, type PlanResult, type RunToPlan } from './plan-run.ts';
+import { NOTHING_LEFT, planRun, type PlanOptions, type PlanResult, type RunToPlan } from './plan-run.ts';
 import { planSettings } from './plan-settings.ts';
+import { planPublish } from './plan-publish.ts';
 import { planPushes } from './plan-pushed.ts';
 import { Presences } from './presences.ts';
 import { Remembered } from './remembered.ts';
@@ -39,6 +40,7 @@ export interface ScheduledPlanOptions extends PlanOptions {
 
 /** A run of everything that its rule names. */
 interface ScheduledPlan extends RunToPlan {
+  readonly rule: PlannedRule;
   readonly run: Pick<Run, 'id' | 'startedAtMs' | 'trigger'>;
 }
 
@@ -48,7 +50,7 @@ const ENDING_MS = 15_000;
 const MAX_FAILURES = 3;
 
 /**
- * Plans a run of everything that its rule names, as `planRun`. A repository that cannot be listed is a failed job of the run; the others go
+ * Plans a run of everything that its rule names, as `planRun`; of a rule that publishes as `planPublish`. A repository that cannot be listed is a failed job of the run; the others go
  * on. Memory is that of the largest repository.
  */
 export async function planScheduled(
@@ -58,16 +60,18 @@ export async function planScheduled(
   options: ScheduledPlanOptions,
 ): Promise<PlanResult | undefined> {
   const { untilMs = Infinity, clock, report, lookEveryHours } = options;
+  const { rule, run } = request;
+  if (rule.kind === 'publish') return planPublish({ rule, run }, service, backends, options);
   return planRun(
     request,
     service,
     async (jobs, held) => {
       const parts = { jobs, state: service.state, backends, clock, report, untilMs, lookEveryHours };
       if (untilMs === Infinity || request.after !== undefined)
-        return new RulePlanner(request, parts, held, held.signal).plan();
-      const late = (): Failure => new Failure('ABORTED', `plan run ${request.run.id}: the time for it is over`);
+        return new RulePlanner({ ...request, rule }, parts, held, held.signal).plan();
+      const late = (): Failure => new Failure('ABORTED', `plan run ${run.id}: the time for it is over`);
       await using end = deadline(Math.max(0, untilMs - clock.now()) + ENDING_MS, late, clock);
-      return await new RulePlanner(request, parts, held, anyOf(held.signal, end.signal)).plan();
+      return await new RulePlanner({ ...request, rule }, parts, held, anyOf(held.signal, end.signal)).plan();
     },
     options,
   );
@@ -84,14 +88,16 @@ export async function continuePlan(
   const run = await runs.get(job.run, options);
   if (run === undefined) throw new Failure('NOT_FOUND', `plan ${job.rule}: there is no run ${job.run}`);
   if (run.trigger === 'push') return planPushes({ run, rule: job.rule }, service, backends, options);
-  let rule: CopyRule;
+  let rule: Rule;
   try {
     rule = await readRule(job.rule, service, options);
   } catch (error) {
     // no planner can plan the rest: the run ends with what there is
-    if (isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED')) await runs.planned(job.run, options);
+    if (isFailure(error, 'NOT_FOUND', 'INVALID')) await runs.planned(job.run, options);
     throw error;
   }
+  // a Cleaner finds the run
+  if (!isPlannedRule(rule)) return NOTHING_LEFT;
   const request = { rule, run, after: job.after };
   return backends.use(async (opened) => planScheduled(request, service, opened, options), options);
 }
@@ -121,7 +127,7 @@ class RulePlanner {
   #reached: PlanJob['after'] | undefined;
 
   constructor(
-    { rule, run, after }: ScheduledPlan,
+    { rule, run, after }: ScheduledPlan & { readonly rule: CopyRule },
     parts: Parts,
     held: Abortable,
     /** Fires with that of `held`, and when it is late. */

@@ -1,4 +1,4 @@
-import { parseMessage, type CopyJob } from '../../queue/job.ts';
+import { parseMessage, type CopyJob, type PublishJob } from '../../queue/job.ts';
 import type { JobRecord, Run, Runs } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 
@@ -27,10 +27,10 @@ export class Retries {
   }
 
   /** The job under retry that does all that `job` is for. Undefined where there is none. */
-  async find(job: CopyJob, options: Abortable): Promise<JobRecord | undefined> {
+  async find(job: Retriable, options: Abortable): Promise<JobRecord | undefined> {
     this.#found ??= this.#read(options);
     const found = (await this.#found).get(choicesOf(job)) ?? [];
-    return found.find(({ to }) => job.to.every((destination) => to.includes(destination)))?.record;
+    return found.find(({ to }) => [job.to].flat().every((destination) => to.includes(destination)))?.record;
   }
 
   async #read({ signal }: Abortable): Promise<ReadonlyMap<string, readonly Retried[]>> {
@@ -39,15 +39,18 @@ export class Retries {
     for (const { id } of await this.#runs.list({ signal, rule: this.#rule, unendedSinceMs })) {
       if (id === this.#run.id) continue;
       for await (const record of this.#runs.jobs(id, { signal })) {
-        const job = isRetried(record) ? copyJobOf(record.body) : undefined;
+        const job = isRetried(record) ? retriableIn(record.body) : undefined;
         if (job === undefined) continue;
         const key = choicesOf(job);
-        found.set(key, [...(found.get(key) ?? []), { to: job.to, record }]);
+        found.set(key, [...(found.get(key) ?? []), { to: [job.to].flat(), record }]);
       }
     }
     return found;
   }
 }
+
+/** A job that a later run leaves to an earlier one. */
+type Retriable = CopyJob | PublishJob;
 
 interface Retried {
   readonly to: readonly string[];
@@ -58,11 +61,12 @@ function isRetried({ state, attempts }: JobRecord): boolean {
   return (state === 'waiting' && attempts > 0) || (state === 'running' && attempts > 1);
 }
 
-function copyJobOf(body: string | undefined): CopyJob | undefined {
+function retriableIn(body: string | undefined): Retriable | undefined {
   try {
     const message = parseMessage(body ?? '');
     if (message.type !== 'job') return undefined;
-    return message.job.kind === 'mirror' || message.job.kind === 'backup' ? message.job : undefined;
+    const { job } = message;
+    return job.kind === 'mirror' || job.kind === 'backup' || job.kind === 'publish' ? job : undefined;
   } catch {
     // a message of another version
     return undefined;
@@ -70,6 +74,8 @@ function copyJobOf(body: string | undefined): CopyJob | undefined {
 }
 
 /** Equal where two jobs do the same at a destination. */
-function choicesOf({ kind, from, platforms = [], referrers = true, create, force = false }: CopyJob): string {
+function choicesOf(job: Retriable): string {
+  if (job.kind === 'publish') return JSON.stringify([job.kind, job.from]);
+  const { kind, from, platforms = [], referrers = true, create, force = false } = job;
   return JSON.stringify([kind, from, platforms, referrers, create ?? null, force]);
 }

@@ -9,6 +9,7 @@ import {
   type Job,
   type ParsedMessage,
   type PlanJob,
+  type PublishJob,
   type SettingsJob,
 } from '../../queue/job.ts';
 import type { Message } from '../../queue/queue.ts';
@@ -35,7 +36,7 @@ export function newJob(
 
 /** A job that planning makes, and what people read of it. */
 interface PlannedJob extends Pick<NewJob, 'title' | 'fault'> {
-  readonly job: CopyJob | SettingsJob | PlanJob;
+  readonly job: CopyJob | SettingsJob | PublishJob | PlanJob;
 }
 
 /** What planning has found out so far. */
@@ -183,6 +184,8 @@ function isForImageAfter(body: string, after: PlanJob['after']): boolean {
   }
   if (message.type === 'job' && message.job.kind === 'settings')
     return mayHaveAfter(after, withoutTransport(message.job.from));
+  // the only one of its run
+  if (message.type === 'job' && message.job.kind === 'publish') return true;
   if (message.type !== 'job' || (message.job.kind !== 'mirror' && message.job.kind !== 'backup')) return false;
   const from = parseLocation(message.job.from);
   if (from.transport !== 'docker') return false;

@@ -76,7 +76,7 @@ export class TagLooks {
     const due: Destination[] = [];
     for (const one of looked.some) {
       if (names !== undefined && !one.name.startsWith('@') && !names.has(one.name)) found.set(one.name, 'gone');
-      else if (this.#isDue(looked.record(one))) due.push(one);
+      else if (isLookDue(looked.record(one), this.#options)) due.push(one);
       else found.set(one.name, 'there');
     }
     await forEachOf(
@@ -117,13 +117,6 @@ export class TagLooks {
       },
       options,
     );
-  }
-
-  #isDue(record: SyncRecord | undefined): boolean {
-    if (record === undefined) return true;
-    const { clock, lookEveryHours = LOOK_EVERY_HOURS } = this.#options;
-    const lookedAtMs = Math.max(record.atMs, record.lookedAtMs ?? 0);
-    return clock.now() - lookedAtMs >= lookEveryHours * HOUR_MS * (1 - EARLY);
   }
 
   /** The tags of the repository; undefined where they cannot be listed. */
@@ -168,4 +161,14 @@ export class TagLooks {
     const message = `${where}: its tags count as they were when they were last looked at: ${describeFailure(why)}`;
     this.#options.report?.({ type: 'warning', message });
   }
+}
+
+/** Whether the destination has to be asked for: nothing is known of it, or it was found as it was left too long ago. */
+export function isLookDue(
+  record: SyncRecord | undefined,
+  { clock, lookEveryHours = LOOK_EVERY_HOURS }: Pick<TagLookOptions, 'clock' | 'lookEveryHours'>,
+): boolean {
+  if (record === undefined) return true;
+  const lookedAtMs = Math.max(record.atMs, record.lookedAtMs ?? 0);
+  return clock.now() - lookedAtMs >= lookEveryHours * HOUR_MS * (1 - EARLY);
 }

@@ -18,8 +18,10 @@ import { failureOfAll, type FailedDestination } from './failed-destinations.ts';
 import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type JobLeases, type JobDestination } from './leases.ts';
 import { allowedTargets, judgeRequest } from '../judge-request.ts';
 import { continuePlan } from '../planner/plan-scheduled.ts';
+import { prunedPlace } from '../place-uses.ts';
 import { newJob } from '../planner/run-jobs.ts';
-import { destinationsOfJob, runJob, type Done, type Ended, type ImageJob, type RunJobOptions } from './run-job.ts';
+import type { Done, Ended, RunJobOptions } from './job-run.ts';
+import { destinationsOfJob, runJob, type ContentJob } from './run-job.ts';
 import { sendDeadLetter } from './send-dead-letter.ts';
 import type { WorkContext } from './work-context.ts';
 
@@ -66,7 +68,7 @@ export class JobDelivery {
   }
 
   /** The job as it may be done, or why it may not: of a rule it is as the state has it, a request is judged. */
-  async #judge(job: ImageJob): Promise<ImageJob | Failure> {
+  async #judge(job: ContentJob): Promise<ContentJob | Failure> {
     if (job.rule !== undefined || job.kind === 'settings' || job.kind === 'verify') return job;
     const targets = await allowedTargets(this.#context.service, { signal: this.#signal });
     try {
@@ -90,21 +92,32 @@ export class JobDelivery {
     }
     await using leases = taken;
     if (leases === undefined) {
-      this.#handedBack('another writes to the same destination');
-      // most copies are short: soon at first, then every half a lease, and half of that more by chance
-      const { leaseSeconds = LEASE_SECONDS, clock } = this.#context;
-      // its message is not lost, however long the other copy takes
-      if (isReplacedNext(this.#delivery)) await state.runs.resendJob(this.#job.run, this.#job.id, undefined, options);
-      return await this.#retryLater(
-        Math.min(leaseSeconds / 2, 2 ** this.#delivery.receiveCount) * (1 + clock.random() / 2),
-      );
+      return await this.#waitFor('another writes to the same destination');
     }
     const attempt = await state.runs.startJob(this.#job.run, this.#job.id, options);
     // it has ended: this is a duplicate
     if (attempt === undefined) return DONE;
+    // after it is marked as running, so that a Cleaner that locks the place later sees it
+    const pruned = await prunedPlace(this.#job, state, options);
+    if (pruned !== undefined) {
+      await state.runs.giveBackJob(this.#job.run, this.#job.id, options);
+      return await this.#waitFor(`a Cleaner is deleting from ${pruned}`);
+    }
     if (attempt <= MAX_ATTEMPTS) return await this.#attempt(attempt, leases, task);
     const failure = crashedTooOften();
     return await this.#deadLetter(failure, failedWith(failure, leases), 0);
+  }
+
+  /** Hands the job back because of another process that is soon done: most copies are short, and so is pruning one place. */
+  async #waitFor(why: string): Promise<Outcome> {
+    this.#handedBack(why);
+    const { leaseSeconds = LEASE_SECONDS, clock, service } = this.#context;
+    // its message is not lost, however long the other process takes
+    if (isReplacedNext(this.#delivery))
+      await service.state.runs.resendJob(this.#job.run, this.#job.id, undefined, { signal: this.#signal });
+    // soon at first, then every half a lease, and half of that more by chance
+    const seconds = Math.min(leaseSeconds / 2, 2 ** this.#delivery.receiveCount) * (1 + clock.random() / 2);
+    return this.#retryLater(seconds);
   }
 
   async #attempt(attempt: number, leases: JobLeases, task: Task): Promise<Outcome> {
@@ -123,10 +136,10 @@ export class JobDelivery {
     const ended = await orFailure(task(leases.destinations, parts));
     const durationMs = clock.now() - startedMs;
     if (!isFailure(ended) && ended.state !== 'failed') {
-      const { state, bytes } = ended;
+      const { state, bytes, objects } = ended;
       await service.state.runs.endJob(job.run, job.id, { state });
       const [unchanged, gone] = [state === 'skipped', state === 'gone'];
-      this.#report({ type: 'job-done', job, durationMs, unchanged, ...(gone ? { gone } : {}), ...bytes });
+      this.#report({ type: 'job-done', job, durationMs, unchanged, ...(gone ? { gone } : {}), ...bytes, objects });
       return DONE;
     }
     const isStuck = isTooOld(this.#signal) && !hasMoved;
@@ -207,6 +220,7 @@ function failedWith(failure: Failure, { destinations }: JobLeases): readonly Fai
 /** Whether content came to a destination: as bytes of a blob, or by a mount or a manifest that was not there. */
 function isProgress(event: Event): boolean {
   if (event.type === 'blob-progress') return event.bytes > 0;
+  if (event.type === 'object-published') return event.outcome === 'copied';
   return (event.type === 'blob-done' || event.type === 'manifest-done') && /^(?:copied|mounted)$/.test(event.outcome);
 }
 
@@ -260,6 +274,8 @@ function titleOf(job: Job): string {
     case 'backup':
       return copyTitle(job);
     case 'restore':
+      return copyTitle({ from: job.from, to: [job.to] });
+    case 'publish':
       return copyTitle({ from: job.from, to: [job.to] });
     case 'verify':
       return job.against === undefined ? `verify ${job.from}` : `verify ${job.from} against ${job.against}`;

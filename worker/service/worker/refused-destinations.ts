@@ -1,5 +1,5 @@
 import { formatLocation } from '../../oci/location.ts';
-import type { CopyJob, RestoreJob } from '../../queue/job.ts';
+import type { CopyJob, PublishJob, RestoreJob } from '../../queue/job.ts';
 import type { Destinations, Rules } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
@@ -13,7 +13,7 @@ import type { LeasedDestination } from './leases.ts';
  * by hand.
  */
 export async function refusedDestinations(
-  job: CopyJob | RestoreJob,
+  job: CopyJob | RestoreJob | PublishJob,
   destinations: readonly LeasedDestination[],
   options: Abortable & {
     readonly clock: Clock;

@@ -1,5 +1,5 @@
-import type { CopyJob, RestoreJob, SettingsJob, VerifyJob } from '../../queue/job.ts';
-import { choicesKey, destinationKey, withNameOf } from '../../rules/destinations.ts';
+import type { CopyJob, PublishJob, RestoreJob, SettingsJob, VerifyJob } from '../../queue/job.ts';
+import { choicesKey, destinationKey, publishedAt, withNameOf } from '../../rules/destinations.ts';
 import { rememberedManifests } from '../planner/plan-jobs.ts';
 import {
   formatLocation,
@@ -10,7 +10,6 @@ import {
 } from '../../oci/location.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { parseRepository } from '../../oci/reference.ts';
-import type { Destinations, JobEnd, Rules } from '../../state/state.ts';
 import { anyOf, checkAborted } from '../../util/abort.ts';
 import { Failure, isFailure, toFailure } from '../../util/failure.ts';
 import { storeSettings } from '../../images/store-settings.ts';
@@ -19,27 +18,29 @@ import { fanOut } from '../../images/fan-out.ts';
 import { ArchiveSettings } from './archive-settings.ts';
 import type { FailedDestination } from './failed-destinations.ts';
 import type { LeasedDestination, JobDestination } from './leases.ts';
+import { BYTE_COUNTS, type Done, type Ended, type RunJobOptions } from './job-run.ts';
+import { placeOf, publishObjects } from './publish-job.ts';
 import { refusedDestinations } from './refused-destinations.ts';
 import { openLocation } from '../../images/open-location.ts';
 import type { ImageCopyResult } from '../../images/copy-image.ts';
 import { verify } from '../../images/verify.ts';
 
-/** A job that moves or reads images, or what is stored beside them. */
-export type ImageJob = CopyJob | RestoreJob | VerifyJob | SettingsJob;
-
-export interface RunJobOptions extends OperationOptions {
-  readonly destinations: Pick<Destinations, 'get' | 'record' | 'letters' | 'forgetLetters'>;
-  readonly rules: Pick<Rules, 'list'>;
-}
+/** A job that moves or reads images, objects, or what is stored beside them. */
+export type ContentJob = CopyJob | RestoreJob | PublishJob | VerifyJob | SettingsJob;
 
 /** The destinations of the job, each once. Opens an archive whose tag becomes that of the destination. INVALID for a location that workers do not reach. */
 export async function destinationsOfJob(
-  job: ImageJob,
+  job: ContentJob,
   backends: Backends,
   options: OperationOptions,
 ): Promise<readonly JobDestination[]> {
   if (job.kind === 'verify') return [];
   if (job.kind === 'settings') return [{ key: destinationKey(job.to), location: serviceLocation(job.to) }];
+  if (job.kind === 'publish') {
+    placeOf(job);
+    const { location, ...key } = publishedAt(job.to);
+    return [{ key, location: parseLocation(location) }];
+  }
   const from = serviceLocation(job.from);
   const destinations = new Map<string, JobDestination>();
   for (const to of job.kind === 'restore' ? [job.to] : job.to) {
@@ -50,20 +51,9 @@ export async function destinationsOfJob(
   return [...destinations.values()];
 }
 
-/** How a job ends that did not fail. */
-export type Done = Exclude<JobEnd, { readonly state: 'failed' }> & {
-  /** What it did with the bytes of images, over all destinations; absent where it moves none. */
-  readonly bytes?: Readonly<Record<(typeof BYTE_COUNTS)[number], number>>;
-};
-
-/** What a job came to, and where it failed. Failures that concern no single destination are thrown. */
-export type Ended = Done | { readonly state: 'failed'; readonly failed: readonly FailedDestination[] };
-
-const BYTE_COUNTS = ['bytesSent', 'bytesReused', 'bytesSkipped'] as const;
-
 /** Does the job at destinations under their leases, and records each as soon as it is done. */
 export async function runJob(
-  job: ImageJob,
+  job: ContentJob,
   destinations: readonly LeasedDestination[],
   backends: Backends,
   options: RunJobOptions,
@@ -73,6 +63,8 @@ export async function runJob(
       return verifyImage(job, backends, options);
     case 'settings':
       return copySettings(job, destinations, backends, options);
+    case 'publish':
+      return publishObjects(job, destinations[0], backends, options);
     case 'mirror':
     case 'backup':
     case 'restore':

@@ -1,4 +1,4 @@
-import { jobId, parseMessage, type Job, type JobRequest, type ParsedMessage, type PushEvent } from '../../queue/job.ts';
+import { jobId, parseMessage, type Job, type JobRequest, type ParsedMessage } from '../../queue/job.ts';
 import type { Delivery, Outcome } from '../../queue/queue.ts';
 import { MAX_ATTEMPTS, mayPass, retryLater, isTooOld, replace, waitSeconds } from '../../queue/redelivery.ts';
 import { describeFailure, isFailure, toFailure, type Failure } from '../../util/failure.ts';
@@ -6,9 +6,10 @@ import { isRecord } from '../../util/record.ts';
 import type { JobName } from '../../util/events.ts';
 import { disagreement } from '../disagreement.ts';
 import { JobDelivery, makeKnown } from './deliver-job.ts';
-import { gatherPush } from '../planner/push-event.ts';
+import { gatherObject, gatherPush, type PushOptions } from '../planner/push-event.ts';
 import { deadLetterReason } from './send-dead-letter.ts';
 import type { WorkContext } from './work-context.ts';
+import type { Service } from '../service.ts';
 
 /** How much is kept of a message that no queue takes whole. */
 const KEPT_CHARACTERS = 100_000;
@@ -55,9 +56,10 @@ async function workOn(
     case 'ignored':
       return DONE;
     case 'push':
+    case 'object':
       return isTooOld(options.signal)
         ? replace(delivery.body, 0, context.service.queue)
-        : workOnPush(delivery, context, message.event, options);
+        : workOnEvent(delivery, context, message, options);
     case 'request':
       return new JobDelivery(delivery, context, await toJob(message.request, delivery, context), options).run();
     case 'job': {
@@ -124,30 +126,29 @@ async function toJob(request: JobRequest, delivery: Delivery, context: WorkConte
   return job;
 }
 
-/** Adds the push to a run of every rule that it starts. The deliveries of the message are its attempts, since it is no job. */
-async function workOnPush(
+/** Adds the event to a run of every rule that it starts. The deliveries of the message are its attempts, since it is no job. */
+async function workOnEvent(
   delivery: Delivery,
   context: WorkContext,
-  event: PushEvent,
+  message: EventMessage,
   options: { readonly signal: AbortSignal },
 ): Promise<Outcome> {
-  const image = `${event.repository}${event.tag === undefined ? `@${event.digest}` : `:${event.tag}`}`;
-  const title = `push of ${image} in ${event.account}, ${event.region}`;
-  const name: JobName = { kind: 'push', id: event.id, run: `push-${event.id}`, title };
+  const { id } = message.event;
+  const name: JobName = { kind: 'push', id, run: `push-${id}`, title: titleOf(message) };
   const report = context.reportOf(name);
   const startedMs = context.clock.now();
   try {
     const { clock, pushWindowSeconds: windowSeconds } = context;
-    await gatherPush(event, context.service, { ...options, clock, report, windowSeconds });
+    await gatherEvent(message, context.service, { ...options, clock, report, windowSeconds });
     return DONE;
   } catch (error) {
     if (options.signal.aborted) return AT_ONCE;
     const failure = toFailure(error);
     const { code } = failure;
-    const message = describeFailure(failure);
+    const why = describeFailure(failure);
     const again = mayPass(failure) && delivery.receiveCount < MAX_ATTEMPTS;
     if (!again) await context.service.deadLetters.send([{ body: delivery.body, reason: deadLetterReason(failure) }]);
-    report({ type: 'job-failed', job: name, durationMs: context.clock.now() - startedMs, code, message, again });
+    report({ type: 'job-failed', job: name, durationMs: context.clock.now() - startedMs, code, message: why, again });
     return again
       ? retryLater(
           delivery,
@@ -157,4 +158,17 @@ async function workOnPush(
         )
       : DONE;
   }
+}
+
+type EventMessage = Extract<ParsedMessage, { readonly type: 'push' | 'object' }>;
+
+async function gatherEvent(message: EventMessage, service: Service, options: PushOptions): Promise<void> {
+  if (message.type === 'push') await gatherPush(message.event, service, options);
+  else await gatherObject(message.event, service, options);
+}
+
+function titleOf(message: EventMessage): string {
+  if (message.type === 'object') return `change of s3://${message.event.bucket}/${message.event.key}`;
+  const { account, digest, region, repository, tag } = message.event;
+  return `push of ${repository}${tag === undefined ? `@${digest}` : `:${tag}`} in ${account}, ${region}`;
 }

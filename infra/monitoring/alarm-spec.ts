@@ -1,0 +1,49 @@
+import { Duration } from 'aws-cdk-lib';
+import type { ComparisonOperator, IMetric, TreatMissingData } from 'aws-cdk-lib/aws-cloudwatch';
+import type { ITable, ITableV2 } from 'aws-cdk-lib/aws-dynamodb';
+import type { FargateService } from 'aws-cdk-lib/aws-ecs';
+import type { IFunction } from 'aws-cdk-lib/aws-lambda';
+import type { IBucket } from 'aws-cdk-lib/aws-s3';
+import type { IQueue } from 'aws-cdk-lib/aws-sqs';
+import type { AccountEvents } from './account-events.ts';
+import { CLEAN_EVERY_MINUTES } from '../service/cleaner.ts';
+import type { InfraSettings } from '../settings/schema.ts';
+
+/** What is watched. */
+export interface Watched {
+  readonly settings: Pick<InfraSettings, 'alarms' | 'bucket' | 'planEveryMinutes' | 'vault'>;
+  readonly jobs: IQueue;
+  readonly requests: IQueue;
+  readonly deadLetters: IQueue;
+  readonly undelivered: IQueue;
+  readonly table: ITable | ITableV2;
+  readonly planner: IFunction;
+  /** Undefined: there is none. */
+  readonly cleaner: IFunction | undefined;
+  readonly service: FargateService;
+  readonly bucket: IBucket;
+  readonly events: AccountEvents;
+}
+
+export interface AlarmSpec {
+  /** Of docs/runbook.md, as its heading is linked to. The alarm has its name. */
+  readonly chapter: string;
+  /** `high`: backups are missing, or will be. `medium`: somebody has to act within days. `low`: somebody may want to know. */
+  readonly severity: 'high' | 'medium' | 'low';
+  readonly text: string;
+  readonly metric: IMetric;
+  readonly threshold: number;
+  /** @default at the threshold or above */
+  readonly comparison?: ComparisonOperator;
+  /** @default 1 */
+  readonly periods?: number;
+  /** Of the periods. @default all of them */
+  readonly datapoints?: number;
+  readonly missing: TreatMissingData;
+}
+
+export const FIVE_MINUTES = Duration.minutes(5);
+export const HOUR = Duration.hours(1);
+export const DAY = Duration.days(1);
+/** Between two calls of the Cleaner. */
+export const CLEAN = Duration.minutes(CLEAN_EVERY_MINUTES);

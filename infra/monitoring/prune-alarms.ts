@@ -1,0 +1,61 @@
+import { ComparisonOperator, MathExpression, TreatMissingData } from 'aws-cdk-lib/aws-cloudwatch';
+import { CLEAN, DAY, HOUR, type AlarmSpec, type Watched } from './alarm-spec.ts';
+import { transshipMetric } from './metrics.ts';
+
+const { GREATER_THAN_THRESHOLD, LESS_THAN_THRESHOLD } = ComparisonOperator;
+const { BREACHING, NOT_BREACHING } = TreatMissingData;
+
+/** Whether what is to go goes, and nothing else. */
+export function pruneAlarms({ cleaner, settings }: Watched): readonly AlarmSpec[] {
+  if (cleaner === undefined) return [];
+  const { prunedPerDay } = settings.alarms;
+  return [
+    {
+      chapter: 'prune-deleted-many',
+      severity: 'high',
+      text: `Prune rules deleted more than ${prunedPerDay} images and archives in a day.`,
+      metric: new MathExpression({
+        expression: 'SUM([FILL(images, 0), FILL(archives, 0)])',
+        label: 'images and archives deleted',
+        period: DAY,
+        usingMetrics: {
+          images: transshipMetric('PrunedImages', { period: DAY }),
+          archives: transshipMetric('PrunedArchives', { period: DAY }),
+        },
+      }),
+      threshold: prunedPerDay,
+      comparison: GREATER_THAN_THRESHOLD,
+      // nothing was deleted
+      missing: NOT_BREACHING,
+    },
+    {
+      chapter: 'prune-failing',
+      severity: 'medium',
+      text: 'Prune rules could not delete what they were to delete.',
+      metric: transshipMetric('PruneFailed', { period: HOUR }),
+      threshold: 1,
+      // told only when it happens
+      missing: NOT_BREACHING,
+    },
+    {
+      chapter: 'cleaner-not-running',
+      severity: 'medium',
+      text: 'No call of the Cleaner succeeded for an hour: no prune rule is served.',
+      metric: new MathExpression({
+        // Lambda tells nothing of a function that nobody calls, and no error of a call that has none
+        expression: 'FILL(calls, 0) - FILL(errors, 0)',
+        label: 'calls that succeeded',
+        period: CLEAN,
+        usingMetrics: {
+          calls: cleaner.metricInvocations({ period: CLEAN }),
+          errors: cleaner.metricErrors({ period: CLEAN }),
+        },
+      }),
+      threshold: 1,
+      comparison: LESS_THAN_THRESHOLD,
+      periods: 4,
+      // its schedule is gone
+      missing: BREACHING,
+    },
+  ];
+}

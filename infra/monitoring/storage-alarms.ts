@@ -1,0 +1,175 @@
+import { ComparisonOperator, MathExpression, Metric, TreatMissingData, type IMetric } from 'aws-cdk-lib/aws-cloudwatch';
+import { DAY, FIVE_MINUTES, HOUR, type AlarmSpec, type Watched } from './alarm-spec.ts';
+import { transshipMetric } from './metrics.ts';
+import type { InfraSettings } from '../settings/schema.ts';
+
+const GIB = 1024 ** 3;
+/** The longest time that an alarm looks back over: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html */
+const DAYS_LOOKED_BACK = 7;
+const { GREATER_THAN_THRESHOLD, LESS_THAN_THRESHOLD } = ComparisonOperator;
+const { BREACHING, IGNORE, NOT_BREACHING } = TreatMissingData;
+
+/** Of repositories, their replication, backups of the bucket, and how all of it grows. */
+export function storageAlarms(watched: Watched): readonly AlarmSpec[] {
+  return [...ofRegistries(watched), ...ofGrowth(watched)];
+}
+
+/** What happens to repositories and backups without Transship. */
+function ofRegistries({ events, settings }: Watched): readonly AlarmSpec[] {
+  const { backupAgeDays, pullsPerFiveMinutes } = settings.alarms;
+  const pulls: AlarmSpec = {
+    chapter: 'unusual-pulls',
+    severity: 'low',
+    text: `A repository was pulled from ${pullsPerFiveMinutes} times or more in five minutes.`,
+    // of all repositories, those too that are yet to be made; each has a state of its own
+    metric: new MathExpression({
+      expression:
+        'SELECT SUM(RepositoryPullCount) FROM SCHEMA("AWS/ECR", RepositoryName) GROUP BY RepositoryName ORDER BY SUM() DESC',
+      label: 'pulls',
+      period: FIVE_MINUTES,
+      usingMetrics: {},
+    }),
+    threshold: pullsPerFiveMinutes,
+    // nobody pulled
+    missing: NOT_BREACHING,
+  };
+  const backups: AlarmSpec = {
+    chapter: 'backups-of-the-bucket',
+    severity: 'high',
+    text: 'AWS Backup could not back the bucket up, left something out, or could not copy a backup to the backup account.',
+    metric: events.metric('BackupsFailed', HOUR),
+    threshold: 1,
+    // told only when it happens
+    missing: NOT_BREACHING,
+  };
+  const noBackups: AlarmSpec = {
+    chapter: 'backups-that-do-not-happen',
+    severity: 'high',
+    text: `No backup of the bucket came to the backup account for ${backupAgeDays} days.`,
+    metric: new MathExpression({
+      // days of which nothing is told count, else older ones would in their place
+      expression: 'FILL(copied, 0)',
+      label: 'backups that were copied',
+      period: DAY,
+      usingMetrics: { copied: events.metric('BackupsCopied', DAY) },
+    }),
+    threshold: 1,
+    comparison: LESS_THAN_THRESHOLD,
+    periods: backupAgeDays,
+    // where AWS Backup may not back up S3 it makes no job, and none that fails
+    missing: BREACHING,
+  };
+  return [
+    {
+      chapter: 'replication-failures',
+      severity: 'medium',
+      text: 'More than 10 % of what ECR replicated within an hour failed.',
+      metric: new MathExpression({
+        expression: '100 * failures / attempts',
+        label: 'replications that failed, percent',
+        period: HOUR,
+        usingMetrics: {
+          failures: events.metric('ReplicationsFailed', HOUR),
+          attempts: events.metric('Replications', HOUR),
+        },
+      }),
+      threshold: 10,
+      comparison: GREATER_THAN_THRESHOLD,
+      // nothing was replicated
+      missing: NOT_BREACHING,
+    },
+    ...(pullsPerFiveMinutes === 0 ? [] : [pulls]),
+    ...(settings.vault === undefined ? [] : [backups]),
+    ...(settings.vault === undefined || backupAgeDays === 0 ? [] : [noBackups]),
+  ];
+}
+
+function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
+  const { growthGiBPerDay, growthGiBPerWeek } = settings.alarms;
+  const sizes = storageTypesOf(settings.bucket.storageClass).map((StorageType, index): readonly [string, IMetric] => [
+    `size${index}`,
+    new Metric({
+      namespace: 'AWS/S3',
+      metricName: 'BucketSizeBytes',
+      dimensionsMap: { BucketName: bucket.bucketName, StorageType },
+      statistic: 'Average',
+      period: DAY,
+    }),
+  ]);
+  // SUM leaves out what has no value: S3 tells no size of a class that nothing is in
+  const growth = sizes.length === 1 ? 'DIFF(size0)' : `DIFF(SUM([${sizes.map(([id]) => id).join(', ')}]))`;
+  return [
+    {
+      chapter: 'growth-of-archives',
+      severity: 'low',
+      text: `The bucket of archives grew by more than ${growthGiBPerDay} GiB in a day.`,
+      metric: new MathExpression({
+        expression: growth,
+        label: 'growth of the bucket, bytes',
+        period: DAY,
+        usingMetrics: Object.fromEntries(sizes),
+      }),
+      threshold: growthGiBPerDay * GIB,
+      comparison: GREATER_THAN_THRESHOLD,
+      // S3 tells a size once a day, and a day late, and a difference takes two
+      periods: 3,
+      datapoints: 1,
+      // until S3 tells the next
+      missing: IGNORE,
+    },
+    {
+      chapter: 'backups-growing',
+      severity: 'low',
+      text: `The bucket of archives grew by more than ${growthGiBPerWeek} GiB in a week: more comes than goes.`,
+      metric: new MathExpression({
+        // against a month before no alarm can compare: this adds up what it looks back over
+        expression: `RUNNING_SUM(${growth})`,
+        label: 'growth of the bucket within a week, bytes',
+        period: DAY,
+        usingMetrics: Object.fromEntries(sizes),
+      }),
+      threshold: growthGiBPerWeek * GIB,
+      comparison: GREATER_THAN_THRESHOLD,
+      periods: DAYS_LOOKED_BACK,
+      datapoints: 1,
+      // until S3 tells the next
+      missing: IGNORE,
+    },
+    {
+      chapter: 'growth-of-what-is-copied',
+      severity: 'low',
+      text: `More than ${growthGiBPerDay} GiB were copied to repositories and archives within a day.`,
+      // ECR tells no sizes: what is written there is what there is to know
+      metric: transshipMetric('BytesCopied', { period: DAY }),
+      threshold: growthGiBPerDay * GIB,
+      comparison: GREATER_THAN_THRESHOLD,
+      // nothing was copied
+      missing: NOT_BREACHING,
+    },
+  ];
+}
+
+/** What is in the bucket goes from the one to the other: https://docs.aws.amazon.com/AmazonS3/latest/userguide/metrics-dimensions.html */
+function storageTypesOf(storageClass: InfraSettings['bucket']['storageClass']): readonly string[] {
+  switch (storageClass) {
+    case 'STANDARD':
+      return ['StandardStorage'];
+    case 'STANDARD_IA':
+      return ['StandardStorage', 'StandardIAStorage'];
+    case 'INTELLIGENT_TIERING':
+      return [
+        'StandardStorage',
+        'IntelligentTieringFAStorage',
+        'IntelligentTieringIAStorage',
+        'IntelligentTieringAIAStorage',
+      ];
+    case 'GLACIER_IR':
+      return ['StandardStorage', 'GlacierInstantRetrievalStorage'];
+    case 'GLACIER':
+      return ['StandardStorage', 'GlacierStorage'];
+    case 'DEEP_ARCHIVE':
+      return ['StandardStorage', 'DeepArchiveStorage'];
+    default:
+      return storageClass satisfies never;
+  }
+}

@@ -1,0 +1,61 @@
+import { RemovalPolicy, Stack } from 'aws-cdk-lib';
+import { CfnPullTimeUpdateExclusion } from 'aws-cdk-lib/aws-ecr';
+import { Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
+import type { IFunction } from 'aws-cdk-lib/aws-lambda';
+import { LogGroup } from 'aws-cdk-lib/aws-logs';
+import type { IQueue } from 'aws-cdk-lib/aws-sqs';
+import { Construct } from 'constructs';
+import { grantCalls, type Reach } from './grants.ts';
+import { addScheduledFunction } from './scheduled-function.ts';
+import type { InfraSettings } from '../settings/schema.ts';
+
+export interface CleanerProps {
+  /** What names begin with. */
+  readonly prefix: string;
+  /** What it may call, `prune` with it. */
+  readonly reach: Reach;
+  /** Where the table is, and what it is to log, by variable. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** Where calls go that could not be delivered. */
+  readonly undelivered: IQueue;
+  /** How long logs are kept. */
+  readonly logRetention: InfraSettings['logRetentionDays'];
+}
+
+/** Between two looks at the schedules of prune rules; a run that was not done with by then goes on. */
+export const CLEAN_EVERY_MINUTES = 15;
+
+/**
+ * Runs prune rules. Its role is the only one that may delete images and archives, and only what the settings name; it copies nothing, and of
+ * foreign images it reads manifests alone. It runs outside of the VPC, whose endpoints let nothing through that deletes.
+ */
+export class Cleaner extends Construct {
+  readonly function: IFunction;
+  readonly logGroup: LogGroup;
+
+  constructor(scope: Construct, id: string, props: CleanerProps) {
+    super(scope, id);
+    const { environment, reach, undelivered } = props;
+    this.logGroup = new LogGroup(this, 'Logs', { retention: props.logRetention, removalPolicy: RemovalPolicy.RETAIN });
+    const role = new Role(this, 'Role', {
+      // others name it in the policies of their registries and buckets
+      roleName: `${props.prefix}-cleaner-${Stack.of(this).region}`,
+      description: 'Cleaner of Transship: deletes what prune rules name',
+      assumedBy: new ServicePrincipal('lambda.amazonaws.com'),
+    });
+    grantCalls(role, 'cleaner', reach);
+    this.logGroup.grantWrite(role);
+    // else what it looks at counts as pulled, and no rule by the last pull ever lets it go
+    new CfnPullTimeUpdateExclusion(this, 'PullTimeExclusion', { principalArn: role.roleArn });
+    this.function = addScheduledFunction(this, {
+      entry: 'cleaner',
+      what: 'Cleaner of Transship',
+      role,
+      logGroup: this.logGroup,
+      environment,
+      everyMinutes: CLEAN_EVERY_MINUTES,
+      undelivered,
+      key: reach.key,
+    });
+  }
+}

@@ -1,0 +1,406 @@
+import { afterAll, describe, expect, test } from 'vitest';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
+import type { DeletingBackends, Deletions, NotDeleted } from '../../worker/images/deletions.ts';
+import { inventories } from '../../worker/images/inventories.ts';
+import { parsePrunePlace } from '../../worker/images/prune-places.ts';
+import { formatRule, parseConfig } from '../../worker/rules/config.ts';
+import { destinationKey } from '../../worker/rules/destinations.ts';
+import { OpenJobs } from '../../worker/service/cleaner/open-jobs.ts';
+import { isWrittenNow } from '../../worker/service/cleaner/holds.ts';
+import { runCleaner, type CleanOptions, type CleanResult } from '../../worker/service/cleaner/pass.ts';
+import { prunedPlace, pruneLock } from '../../worker/service/place-uses.ts';
+import { enqueueRule } from '../../worker/service/admin/enqueue.ts';
+import { statusOfRules } from '../../worker/service/admin/status.ts';
+import { parseMessage, type Job } from '../../worker/queue/job.ts';
+import type { Run, StateStore } from '../../worker/state/state.ts';
+import { stateOver } from '../../worker/state/store.ts';
+import type { Event } from '../../worker/util/events.ts';
+import { CrashPoints, crashed } from '../support/crash.ts';
+import { crashingTable, slowTable } from '../support/faulty-table.ts';
+import { makeImage } from '../support/images.ts';
+import { openLab } from '../support/lab.ts';
+import { mirrorJob, NO_JOBS, testService, type TestService } from '../support/test-service.ts';
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+const { ecr, otherEcr, bucket } = lab.stack;
+const DAY_MS = 24 * 3600_000;
+
+const at = (where: LocalRegistry, name: string, tag = 'v1'): string => `docker://${where.registryHost}/${name}:${tag}`;
+
+/** A service whose time is ten days after all that the test pushes, with these rules. */
+async function service(rules: string): Promise<TestService> {
+  const t = testService();
+  await t.clock.advance(Date.now() + 10 * DAY_MS - t.clock.now());
+  await applied(t, rules);
+  return t;
+}
+
+async function applied(t: TestService, rules: string): Promise<void> {
+  for (const rule of parseConfig(`version: 1\nrules:\n${rules}`).rules)
+    await t.state.rules.put({ name: rule.name, document: formatRule(rule) }, 0);
+}
+
+interface CleanerParts extends Partial<CleanOptions> {
+  readonly state?: StateStore;
+  readonly backends?: DeletingBackends;
+  readonly events?: Event[];
+}
+
+async function clean(t: TestService, parts: CleanerParts = {}): Promise<CleanResult> {
+  const { state = t.state, backends = lab.session().backends, events = [], ...options } = parts;
+  const reportOf = () => (event: Event) => void events.push(event);
+  return runCleaner(state, { use: async (work) => work(backends) }, { clock: t.clock, reportOf, ...options });
+}
+
+/** Backends whose deletions of images go through `delete_`. */
+function deletingBy(
+  delete_: (work: () => Promise<readonly NotDeleted[]>, place: string) => Promise<readonly NotDeleted[]>,
+): DeletingBackends {
+  const { backends } = lab.session();
+  const images: Deletions['images'] = (host, repository) => {
+    const inner = backends.deletions.images(host, repository);
+    return {
+      ...inner,
+      deleteImages: async (digests, options) =>
+        delete_(async () => inner.deleteImages(digests, options), `${host}/${repository}`),
+      removeTags: async (tags, options) => inner.removeTags(tags, options),
+    };
+  };
+  return { ...backends, deletions: { ...backends.deletions, images } };
+}
+
+/** Pushes one-platform images, one for each tag. */
+async function push(where: LocalRegistry, repository: string, tags: readonly string[], seed = 1): Promise<void> {
+  for (const [index, tag] of tags.entries())
+    await lab.push(
+      await makeImage({ seed: seed * 100 + index, tag, layers: [300], platforms: ['linux/amd64'] }),
+      where,
+      repository,
+    );
+}
+
+async function tagsIn(where: LocalRegistry, repository: string): Promise<readonly string[]> {
+  const { backends, options } = lab.session();
+  const place = parsePrunePlace(`${where.registryHost}/${repository}`);
+  const found = await Array.fromAsync(inventories([place], backends, options));
+  return found.flatMap(({ items }) => items.flatMap(({ tags }) => tags)).sort();
+}
+
+async function runOf(t: TestService, rule: string): Promise<Run> {
+  const [run] = await t.state.runs.list({ rule, limit: 1 });
+  if (run === undefined) throw new Error(`rule ${rule} has no run`);
+  return run;
+}
+
+function jobIn(body = ''): Job {
+  const message = parseMessage(body);
+  if (message.type !== 'job') throw new Error('no job');
+  return message.job;
+}
+
+const of = <T extends Event['type']>(events: readonly Event[], type: T): readonly Extract<Event, { type: T }>[] =>
+  events.filter((event): event is Extract<Event, { type: T }> => event.type === type);
+
+describe('a Cleaner', () => {
+  test('runs a rule at its scheduled times: each repository by its own policy, and nothing without one', async () => {
+    const tags = ['prod-1', 'prod-2', 'pr-1', 'pr-2'];
+    for (const name of ['due/prod', 'due/test', 'due/other']) await push(ecr, name, tags);
+    const t = await service(`
+  - name: clean
+    prune:
+      at: ${ecr.registryHost}/due/*
+      policies:
+        - repositories: due/prod
+          keepTags: [prod-*]
+          keepLast: 1
+        - repositories: due/test
+          deleteTags: [pr-*]
+`);
+    const events: Event[] = [];
+    expect(await clean(t, { events })).toEqual({
+      rules: 1,
+      begun: 1,
+      open: 0,
+      late: 0,
+      failed: 0,
+      places: { done: 2, skipped: 1, postponed: 0, failed: 0 },
+    });
+    // the newest was pushed last
+    expect(await tagsIn(ecr, 'due/prod')).toEqual(['pr-2', 'prod-1', 'prod-2']);
+    expect(await tagsIn(ecr, 'due/test')).toEqual(['prod-1', 'prod-2']);
+    expect(await tagsIn(ecr, 'due/other')).toEqual([...tags].sort());
+    expect(of(events, 'pruned').map(({ place, tags: gone }) => `${place.split('/').at(-1)} ${gone.join()}`)).toEqual([
+      'prod pr-1',
+      'test pr-1',
+      'test pr-2',
+    ]);
+    const run = await runOf(t, 'clean');
+    expect(run).toMatchObject({
+      trigger: 'schedule',
+      jobs: { ...NO_JOBS, done: 2, skipped: 1 },
+      deletes: 3,
+      unchanged: 9,
+    });
+    expect(run.endedAtMs).toBeDefined();
+    const [status] = await statusOfRules(t.state, { clock: t.clock });
+    expect(status).toMatchObject({ name: 'clean', kind: 'prune', faults: [] });
+    expect(status?.nextTickMs).toBeGreaterThan(t.clock.now());
+
+    // not due again before its next time; then there is nothing to delete
+    expect(await clean(t)).toMatchObject({ begun: 0, places: { done: 0, skipped: 0 } });
+    await t.clock.advance(DAY_MS);
+    expect(await clean(t)).toMatchObject({ begun: 1, places: { done: 0, skipped: 3 } });
+    // asked for by hand
+    await enqueueRule('clean', { ...t, deadLetters: t.deadLetters }, { clock: t.clock });
+    expect(t.queue.bodies).toEqual([]);
+    expect(await clean(t)).toMatchObject({ begun: 0, places: { skipped: 3 } });
+    expect(await runOf(t, 'clean')).toMatchObject({ trigger: 'request', jobs: { skipped: 3, failed: 0 } });
+  });
+});
+
+describe('limits of a rule', () => {
+  test('hold over all its repositories, and a dry run deletes nothing', async () => {
+    for (const name of ['limit/a', 'limit/b']) await push(ecr, name, ['x1', 'x2', 'x3', 'keep']);
+    const rule = (more: string): string => `
+  - name: clean
+    prune: { at: "${ecr.registryHost}/limit/*", deleteTags: [x*], ${more} }
+`;
+    const t = await service(rule('maxDeletes: 4, dryRun: true'));
+    const events: Event[] = [];
+    expect(await clean(t, { events })).toMatchObject({ places: { skipped: 2 } });
+    expect(of(events, 'prune-planned')).toHaveLength(6);
+    expect(of(events, 'pruned')).toEqual([]);
+    await t.state.rules.remove('clean', 1);
+    await applied(t, rule('maxDeletes: 4'));
+    await t.clock.advance(DAY_MS);
+    // the Cleaner has time for one repository, and goes on in the next pass
+    let asked = 0;
+    const clock = { ...t.clock, now: () => t.clock.now() + (asked++ > 3 ? 1000 : 0) };
+    events.length = 0;
+    expect(await clean(t, { events, clock, untilMs: t.clock.now() + 500 })).toMatchObject({ begun: 1, open: 1 });
+    const first = of(events, 'pruned').length;
+    expect(first).toBeLessThan(4);
+    expect(await clean(t, { events })).toMatchObject({ begun: 0, open: 0 });
+    expect(of(events, 'pruned')).toHaveLength(4);
+    expect(of(events, 'place-pruned').at(-1)).toMatchObject({ left: 2 });
+    await t.clock.advance(DAY_MS);
+    expect(await clean(t, { events })).toMatchObject({ begun: 1 });
+    expect(of(events, 'pruned')).toHaveLength(6);
+    expect(await tagsIn(ecr, 'limit/b')).toEqual(['keep']);
+  });
+
+  test('what has no backup by the state, or one that was changed since, stays', async () => {
+    const repository = 'backed/app';
+    await push(ecr, repository, ['none', 'good', 'overwritten', 'keep']);
+    const t = await service(`
+  - name: nightly
+    backup: { from: ${ecr.registryHost}/backed/*, to: "s3://${bucket}/backed/" }
+    schedule: "0 5 * * *"
+  - name: clean
+    prune: { at: ${ecr.registryHost}/backed/*, keepTags: [keep], keepDays: 1, requireBackup: "s3://${bucket}/backed/" }
+`);
+    const { backends } = lab.session();
+    const archive = (tag: string): string => `s3://${bucket}/backed/us-east-1/${repository}/${tag}.tar`;
+    const jobs = ['good', 'overwritten'].map((tag) => ({
+      kind: 'backup' as const,
+      from: at(ecr, repository, tag),
+      to: [archive(tag)],
+    }));
+    await t.enqueue(...jobs);
+    await t.worker(backends).drain();
+    await backends.bucket(bucket).write(`backed/us-east-1/${repository}/overwritten.tar`, Buffer.from('not that'));
+    const events: Event[] = [];
+    expect(await clean(t, { events })).toMatchObject({ places: { done: 1, failed: 0 } });
+    expect(await tagsIn(ecr, repository)).toEqual(['keep', 'none', 'overwritten']);
+    expect(of(events, 'pruned')).toMatchObject([{ tags: ['good'], reason: 'older than 1 day' }]);
+  });
+});
+
+describe('a Cleaner beside workers', () => {
+  const rule = (place: string): string => `
+  - name: clean
+    prune: { at: "${place}", deleteTags: [x*], untaggedAfterDays: 1 }
+`;
+
+  test('keeps what a waiting copy names and the last snapshot, and deletes the rest', async () => {
+    await push(ecr, 'waiting/app', ['x1', 'x2', 'x3', 'latest', 'keep']);
+    const t = await service(`${rule(`${ecr.registryHost}/waiting/*`)}
+  - name: files
+    publish: { from: "s3://${bucket}/files/", to: ${ecr.registryHost}/waiting/app }
+    schedule: "0 5 1 1 *"
+`);
+    await t.enqueue(mirrorJob(at(ecr, 'waiting/app', 'x1'), at(otherEcr, 'waiting/copy', 'x1')));
+    expect(await clean(t)).toMatchObject({ places: { done: 1 } });
+    expect(await tagsIn(ecr, 'waiting/app')).toEqual(['keep', 'latest', 'x1']);
+    // the copy is done by the next run
+    await t.worker(lab.session().backends).drain();
+    await t.clock.advance(DAY_MS);
+    await clean(t);
+    expect(await tagsIn(ecr, 'waiting/app')).toEqual(['keep', 'latest']);
+  });
+
+  test('waits while a copy is writing to a repository, by its job or by its lease, and goes on in a later pass', async () => {
+    await push(ecr, 'written/app', ['x1', 'keep']);
+    const t = await service(rule(`${ecr.registryHost}/written/*`));
+    const run = await t.enqueue(mirrorJob(at(otherEcr, 'from/app', 'v1'), at(ecr, 'written/app', 'v1')));
+    const job = jobIn(t.queue.bodies[0]);
+    await t.state.runs.startJob(run, job.id);
+    const events: Event[] = [];
+    expect(await clean(t, { events })).toMatchObject({ begun: 1, open: 1, places: { postponed: 1 } });
+    await t.state.runs.endJob(run, job.id, { state: 'done' });
+    {
+      await using lease = await t.state.destinations.lock(destinationKey(at(ecr, 'written/app', 'v2')), 60);
+      expect(lease).toBeDefined();
+      expect(await clean(t, { events })).toMatchObject({ begun: 0, open: 1, places: { postponed: 1 } });
+    }
+    expect(of(events, 'pruned')).toEqual([]);
+    expect(of(events, 'place-postponed')).toMatchObject([
+      { message: 'a copy is writing to it' },
+      { message: 'a copy is writing to it' },
+    ]);
+    expect(await clean(t, { events })).toMatchObject({ open: 0, places: { done: 1 } });
+    expect(await tagsIn(ecr, 'written/app')).toEqual(['keep']);
+  });
+
+  test('is not joined by a worker at a repository: the job comes back, and no attempt is counted', async () => {
+    await push(ecr, 'locked/app', ['v1']);
+    const t = await service(rule(`${ecr.registryHost}/locked/*`));
+    const run = await t.enqueue(mirrorJob(at(ecr, 'locked/app'), at(otherEcr, 'locked/copy')));
+    const worker = t.worker(lab.session().backends);
+    {
+      await using lock = await t.state.lock(pruneLock(`${ecr.registryHost}/locked/app`), 60);
+      expect(lock).toBeDefined();
+      expect(await worker.next()).toMatchObject({ outcome: { type: 'again' } });
+      expect(await t.run(run)).toMatchObject({ jobs: { waiting: 1, running: 0 } });
+      const handedBack = `a Cleaner is deleting from ${ecr.registryHost}/locked/app`;
+      expect(of(t.events, 'job-handed-back').map(({ message }) => message)).toEqual([handedBack]);
+    }
+    await worker.drain();
+    expect(await t.run(run)).toMatchObject({ jobs: { done: 1 } });
+  });
+
+  test('holds the lock of a repository until all of it is deleted', async () => {
+    await push(ecr, 'held/app', ['x1', 'x2', 'keep']);
+    const t = await service(rule(`${ecr.registryHost}/held/*`));
+    const locked: boolean[] = [];
+    const backends = deletingBy(async (work, place) => {
+      locked.push(await t.state.isLocked(pruneLock(place)));
+      const result = await work();
+      locked.push(await t.state.isLocked(pruneLock(place)));
+      return result;
+    });
+    expect(await clean(t, { backends })).toMatchObject({ places: { done: 1 } });
+    expect(locked.length).toBeGreaterThan(0);
+    expect(locked).not.toContain(false);
+    expect(await t.state.isLocked(pruneLock(`${ecr.registryHost}/held/app`))).toBe(false);
+  });
+
+  test.each([['worker'], ['Cleaner']])(
+    'one of the two sees the other, wherever the %s pauses while the other goes through',
+    async (paused) => {
+      for (let pauseAt = 0, isPaused = true; isPaused; pauseAt++) {
+        const t = testService();
+        const run = await t.enqueue(mirrorJob(at(ecr, 'race/a'), at(otherEcr, 'race/b')));
+        const sent = jobIn(t.queue.bodies[0]);
+        const place = `${otherEcr.registryHost}/race/b`;
+        const reached = Promise.withResolvers<void>();
+        const gate = Promise.withResolvers<void>();
+        let waits = 0;
+        const pausing = slowTable(t.table, async () => {
+          if (waits++ !== pauseAt) return;
+          reached.resolve();
+          await gate.promise;
+        });
+        const stateOf = (who: string): StateStore => (who === paused ? stateOver(pausing, t.clock) : t.state);
+        const copies = async (state: StateStore): Promise<boolean> => {
+          await state.runs.startJob(run, sent.id);
+          return (await prunedPlace(sent, state, {})) === undefined;
+        };
+        const deletes = async (state: StateStore, jobs: OpenJobs): Promise<boolean> => {
+          const lock = await state.lock(pruneLock(place), 60);
+          return lock !== undefined && !isWrittenNow(await jobs.at(place, {}));
+        };
+        // it has seen the job before, as one that waits
+        const jobs = new OpenJobs(stateOf('Cleaner').runs, () => true, t.clock);
+        const before = waits;
+        waits = Infinity;
+        await jobs.at(place, {});
+        waits = before;
+        const work = async (): Promise<boolean> => copies(stateOf('worker'));
+        const clear = async (): Promise<boolean> => deletes(stateOf('Cleaner'), jobs);
+        const [first, second] = paused === 'worker' ? [work, clear] : [clear, work];
+        const one = first();
+        await Promise.race([reached.promise, one]);
+        const other = await second();
+        isPaused = waits > pauseAt;
+        gate.resolve();
+        expect((await one) && other, `paused at ${pauseAt}`).toBe(false);
+      }
+    },
+  );
+});
+
+describe('Cleaners that are killed, and two at once', () => {
+  const names = (count: number): readonly string[] => Array.from({ length: count }, (_, i) => `x${i}`);
+
+  test('delete the same in the end as one that lives', async () => {
+    let repositories = 0;
+    /** What is left after a Cleaner that is killed at its n-th write or deletion, and as many more as it takes. */
+    const left = async (offset: number): Promise<{ readonly tags: readonly string[]; readonly points: number }> => {
+      const repository = `killed/r${++repositories}`;
+      await push(ecr, repository, ['x1', 'x2', 'keep'], 7);
+      const t = await service(`
+  - name: clean
+    prune: { at: ${ecr.registryHost}/${repository}, deleteTags: [x*], maxDeletes: 9 }
+`);
+      const points = new CrashPoints(offset);
+      const mortal = deletingBy(async (work) => {
+        points.point();
+        const result = await work();
+        points.point();
+        return result;
+      });
+      const { table } = crashingTable(t.table, points);
+      const died = await crashed(
+        clean(t, { state: stateOver(table, t.clock), backends: mortal }).then(() => points.alive()),
+      );
+      expect(died).toBe(offset !== Infinity);
+      // what the dead held is free by then
+      await t.clock.advance(3 * 60_000);
+      const next = await clean(t);
+      expect(next).toMatchObject({ failed: 0, open: 0, places: { failed: 0, postponed: 0 } });
+      const run = await runOf(t, 'clean');
+      expect(run.endedAtMs).toBeDefined();
+      expect(run.jobs).toMatchObject({ waiting: 0, running: 0, failed: 0 });
+      return { tags: await tagsIn(ecr, repository), points: points.count };
+    };
+    const { tags, points } = await left(Infinity);
+    expect(tags).toEqual(['keep']);
+    expect(points).toBeGreaterThan(20);
+    for (let offset = 1; offset <= points; offset += 3)
+      expect(await left(offset), `at ${offset}`).toMatchObject({ tags });
+  });
+
+  test('share the rules, and delete nothing twice', async () => {
+    for (const name of ['both/a', 'both/b']) await push(ecr, name, [...names(3), 'keep']);
+    const rules = ['a', 'b']
+      .map(
+        (name) => `
+  - name: clean-${name}
+    prune: { at: ${ecr.registryHost}/both/${name}, deleteTags: [x*] }
+`,
+      )
+      .join('');
+    const t = await service(rules);
+    const events: Event[] = [];
+    const results = await Promise.all([clean(t, { events }), clean(t, { events }), clean(t, { events })]);
+    expect(results.map(({ failed, places }) => failed + places.failed)).toEqual([0, 0, 0]);
+    await clean(t, { events });
+    const gone = of(events, 'pruned').map(({ place, id }) => `${place} ${id}`);
+    expect(gone).toHaveLength(6);
+    expect(new Set(gone).size).toBe(6);
+    expect(of(events, 'prune-failed')).toEqual([]);
+    for (const name of ['both/a', 'both/b']) expect(await tagsIn(ecr, name)).toEqual(['keep']);
+  });
+});

@@ -1,0 +1,342 @@
+import { ListObjectVersionsCommand } from '@aws-sdk/client-s3';
+import { afterAll, describe, expect, test } from 'vitest';
+import type { LocalRegistry } from '../../local/registry/registry.ts';
+import { backup } from '../../worker/images/backup.ts';
+import { execute, type PruneResult } from '../../worker/images/prune.ts';
+import { planPlaces, type PlanRequest } from '../../worker/images/plan-places.ts';
+import { inventories } from '../../worker/images/inventories.ts';
+import { parsePrunePlace } from '../../worker/images/prune-places.ts';
+import { verify } from '../../worker/images/verify.ts';
+import type { Deletions, NotDeleted } from '../../worker/images/deletions.ts';
+import { formatPlan, readPlan } from '../../worker/retention/plan-file.ts';
+import { append } from '../../worker/util/lists.ts';
+import { CrashPoints } from '../support/crash.ts';
+import type { PrunePlan } from '../../worker/retention/plan.ts';
+import type { Policy } from '../../worker/retention/policy.ts';
+import type { Inventory } from '../../worker/retention/inventory.ts';
+import { systemClock } from '../../worker/util/clock.ts';
+import { callEcr } from '../support/call-ecr.ts';
+import { clientOf } from '../support/local-s3.ts';
+import { makeImage, type MadeImage } from '../support/images.ts';
+import { openLab, type Session } from '../support/lab.ts';
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+const { ecr, registry, bucket } = lab.stack;
+const client = clientOf(lab.stack.s3);
+afterAll(() => client.destroy());
+const DAY_MS = 24 * 60 * 60 * 1000;
+
+/** A session `days` from now: what was pushed is so old then. */
+function later(days: number): Pick<Session, 'backends' | 'events'> & {
+  readonly options: Parameters<typeof execute>[2];
+} {
+  const { backends, events, options } = lab.session();
+  const clock = { ...systemClock, now: () => Date.now() + days * DAY_MS };
+  return { backends, events, options: { report: options.report, clock } };
+}
+
+async function plan(place: string, policy: Policy, more: Partial<PlanRequest> = {}): Promise<PrunePlan> {
+  const { backends, options } = later(10);
+  return planPlaces({ places: [place], policies: [{ repositories: ['*'], ...policy }], ...more }, backends, options);
+}
+
+async function carryOut(planned: PrunePlan): Promise<PruneResult> {
+  const { backends, options } = later(10);
+  return execute(planned, backends, options);
+}
+
+async function readAll(place: string): Promise<readonly Inventory[]> {
+  const { backends, options } = later(10);
+  return Array.fromAsync(inventories([parsePrunePlace(place)], backends, options));
+}
+
+const idsOf = (all: readonly Inventory[]): readonly string[] =>
+  all.flatMap(({ items }) => items.map(({ id }) => id)).sort();
+const doomedIn = ({ repositories }: PrunePlan): readonly string[] =>
+  repositories.flatMap(({ items }) => items.flatMap(({ id, action }) => (action === 'delete' ? [id] : []))).sort();
+
+async function pushed(
+  where: LocalRegistry,
+  repository: string,
+  seeds: readonly number[],
+): Promise<readonly MadeImage[]> {
+  const images: MadeImage[] = [];
+  for (const seed of seeds) {
+    const image = await makeImage({ seed, signed: true, tag: `v${seed}`, layers: [300, 400] });
+    await lab.push(image, where, repository);
+    images.push(image);
+  }
+  return images;
+}
+
+async function expectWhole(
+  where: LocalRegistry,
+  repository: string,
+  tags: readonly string[],
+  manifests = 8,
+): Promise<void> {
+  const { backends, options } = lab.session();
+  for (const tag of tags) {
+    const at = `docker://${where.registryHost}/${repository}:${tag}`;
+    const [result] = await verify({ at, deep: true }, backends, options);
+    expect(result).toMatchObject({ faults: [], manifests });
+  }
+}
+
+describe('prune of ECR', () => {
+  test('deletes exactly what its plan names, with children and signatures, and nothing the second time', async () => {
+    const repository = 'prune/app';
+    const place = `${ecr.registryHost}/${repository}`;
+    await pushed(ecr, repository, [1, 2, 3, 4]);
+    // a tag that moves leaves its image without one
+    await lab.push(
+      await makeImage({ seed: 9, tag: 'v3', layers: [300, 400], platforms: ['linux/amd64'] }),
+      ecr,
+      repository,
+    );
+    const before = await readAll(place);
+    const planned = await plan(place, { keepLast: 2, untaggedAfterDays: 1 });
+    expect(planned.repositories.map(({ refused }) => refused)).toEqual([undefined]);
+    const result = await carryOut(planned);
+    expect(result).toMatchObject({ gone: 0, failures: [], deleted: doomedIn(planned).length });
+    const after = await readAll(place);
+    expect(idsOf(after)).toEqual(idsOf(before).filter((id) => !doomedIn(planned).includes(id)));
+    // two images with eight manifests each, and the one without a tag with its eight
+    expect(result.deleted).toBe(24);
+    await expectWhole(ecr, repository, ['v4']);
+    expect(doomedIn(await plan(place, { keepLast: 2, untaggedAfterDays: 1 }))).toEqual([]);
+  });
+});
+
+describe('prune of ECR with an archived index', () => {
+  test('takes no older image without a tag, because the index may list it, and no image that is in use', async () => {
+    const repository = 'archived/app';
+    const place = `${ecr.registryHost}/${repository}`;
+    const archived = await makeImage({ seed: 3, tag: 'old', layers: [200] });
+    await lab.push(archived, ecr, repository);
+    await callEcr(ecr.url, 'us-east-1', 'UpdateImageStorageClass', {
+      repositoryName: repository,
+      imageId: { imageDigest: archived.root.descriptor.digest },
+      targetStorageClass: 'ARCHIVE',
+    });
+    for (const seed of [4, 5])
+      await lab.push(
+        await makeImage({ seed, tag: 'moved', layers: [200], platforms: ['linux/amd64'] }),
+        ecr,
+        repository,
+      );
+    const planned = await plan(place, { untaggedAfterDays: 1 });
+    const reasons = planned.repositories.flatMap(({ items }) =>
+      items.map(({ action, reason }) => `${action} ${reason}`),
+    );
+    expect(reasons.filter((reason) => reason.includes('the archived index sha256:'))).toHaveLength(2);
+    // what was pushed after the index is none of its children
+    expect(await carryOut(planned)).toMatchObject({ deleted: 1, failures: [] });
+  });
+
+  test('judges an index by the pulls of its images: reading it for its children is none', async () => {
+    const repository = 'pulled/app';
+    const place = `${ecr.registryHost}/${repository}`;
+    const image = await makeImage({ seed: 6, layers: [200] });
+    await lab.push(image, ecr, repository);
+    await lab.push(await makeImage({ seed: 7, tag: 'v2', layers: [200] }), ecr, repository);
+    const [first] = await readAll(place);
+    const [again] = await readAll(place);
+    const pulls = (inventory?: Inventory): readonly unknown[] =>
+      inventory?.items.map(({ pulledAtMs }) => pulledAtMs) ?? [];
+    expect(pulls(again)).toEqual(pulls(first));
+    expect(again?.items.every(({ pulledAtMs, pushedAtMs }) => pulledAtMs === pushedAtMs)).toBe(true);
+  });
+});
+
+describe('prune of a registry', () => {
+  test('deletes images by digest, with what only they lead to', async () => {
+    const repository = 'prune/plain';
+    const place = `${registry.registryHost}/${repository}`;
+    await pushed(registry, repository, [1, 2, 3]);
+    const before = await readAll(place);
+    expect(before[0]?.items.length).toBe(24);
+    const planned = await plan(place, { deleteTags: ['v1', 'v2'] });
+    const result = await carryOut(planned);
+    expect(result).toMatchObject({ deleted: 16, failures: [], gone: 0 });
+    expect(idsOf(await readAll(place))).toEqual(idsOf(before).filter((id) => !doomedIn(planned).includes(id)));
+    await expectWhole(registry, repository, ['v3']);
+  });
+});
+
+describe('prune of archives', () => {
+  /** Archives of one image under keys of several days, as backups with `{date}` leave them. */
+  async function archived(prefix: string, dates: readonly string[], tag = 'v1'): Promise<void> {
+    const repository = `prune/${prefix}`;
+    const image = await makeImage({ seed: 5, tag, layers: [300], platforms: ['linux/amd64'] });
+    await lab.push(image, ecr, repository);
+    for (const date of dates) {
+      const session = lab.session();
+      const to = `s3://${bucket}/${prefix}/${date}/{repository}/{tag}.tar`;
+      await backup(
+        { from: `docker://${ecr.registryHost}/${repository}:${tag}`, to },
+        session.backends,
+        session.options,
+      );
+    }
+  }
+
+  const keys = async (prefix: string): Promise<readonly string[]> =>
+    Array.fromAsync(lab.session().backends.bucket(bucket).list(prefix), ({ key }) => key);
+
+  test('counts the backups of one image over the folders of their days, and hides what it deletes behind a marker', async () => {
+    await archived('dated', ['2026-11-01', '2026-11-02', '2026-11-03']);
+    const planned = await plan(`s3://${bucket}/dated/`, { keepLast: 1 });
+    expect(planned.repositories).toHaveLength(1);
+    expect(planned.repositories[0]).toMatchObject({
+      place: `s3://${bucket}/dated/{date}/prune/dated`,
+      kind: 'archives',
+    });
+    // with each archive its settings, of which nothing is left to restore
+    expect(doomedIn(planned)).toHaveLength(4);
+    expect(await carryOut(planned)).toMatchObject({ deleted: 4, gone: 0, failures: [] });
+    const left = await keys('dated/');
+    expect(left.filter((key) => key.endsWith('.tar'))).toHaveLength(1);
+    expect(left.filter((key) => key.endsWith('repository.json'))).toHaveLength(1);
+    const { DeleteMarkers = [] } = await client.send(
+      new ListObjectVersionsCommand({ Bucket: bucket, Prefix: 'dated/' }),
+    );
+    expect(DeleteMarkers).toHaveLength(4);
+    expect(doomedIn(await plan(`s3://${bucket}/dated/`, { keepLast: 1 }))).toEqual([]);
+  });
+
+  test('keeps an archive that was written again since the plan, and deletes the others', async () => {
+    await archived('rewritten', ['2026-11-01', '2026-11-02', '2026-11-03']);
+    const planned = await plan(`s3://${bucket}/rewritten/`, { keepLast: 1 });
+    const changed = doomedIn(planned).find((id) => id.endsWith('.tar')) ?? '';
+    await lab.session().backends.bucket(bucket).write(changed, Buffer.from('another backup'));
+    const result = await carryOut(planned);
+    // the settings beside it stay too
+    expect(result).toMatchObject({ deleted: 2 });
+    expect(result.failures.map(({ failure }) => failure.code)).toEqual(['CONFLICT', 'CONFLICT']);
+    expect(await keys('rewritten/')).toContain(changed);
+  });
+
+  test('keeps the newest backup of each image whatever the policy, and reads no archive', async () => {
+    await archived('newest', ['a']);
+    const before = lab.stack.s3.requests.length;
+    const planned = await plan(`s3://${bucket}/newest/`, { keepDays: 1 });
+    const asked = lab.stack.s3.requests.slice(before).map(({ operation }) => operation);
+    expect(asked).toEqual(['ListObjectsV2', 'HeadObject']);
+    expect(doomedIn(planned)).toEqual([]);
+    const reasons = planned.repositories.flatMap(({ items }) => items.map(({ reason }) => reason));
+    expect(reasons).toContain(`newest good backup of ${ecr.registryHost}/prune/newest:v1`);
+  });
+});
+
+describe('prune of tags', () => {
+  /** An image with the tags `v1` and `pr-7`. */
+  async function twice(where: LocalRegistry, repository: string): Promise<MadeImage> {
+    const image = await makeImage({ seed: 7, layers: [300] });
+    await lab.push(image, where, repository);
+    await lab.push({ ...image, root: { ...image.root, tags: ['pr-7'] } }, where, repository);
+    return image;
+  }
+
+  const tagsOf = async (where: LocalRegistry, repository: string): Promise<readonly string[]> =>
+    (await Array.fromAsync(lab.view(where, repository).tags())).sort();
+
+  test.each([
+    ['ECR', async () => ecr],
+    ['a registry', async () => registry],
+  ] as const)('removes a tag in %s from an image that keeps another', async (_, open) => {
+    const where = await open();
+    await twice(where, 'tags/app');
+    const planned = await plan(`${where.registryHost}/tags/app`, { deleteTags: ['pr-*'] });
+    expect(planned.totals).toMatchObject({ delete: 0, untag: 1 });
+    expect(await carryOut(planned)).toMatchObject({ deleted: 0, untagged: 1, failures: [] });
+    expect(await tagsOf(where, 'tags/app')).toEqual(['v1']);
+    expect(await carryOut(planned)).toMatchObject({ untagged: 0, gone: 1, failures: [] });
+  });
+
+  test.each([
+    ['refuses tags', 'digests', /tags alone cannot be deleted there$/],
+    ['deletes the image with a tag', 'images', /put back as v1; tags alone cannot be deleted there$/],
+    ['deletes nothing', 'none', /tags alone cannot be deleted there$/],
+  ] as const)('leaves the image whole in a registry that %s', async (_, deletes, message) => {
+    const where = await lab.registry({ mode: 'oci', deletes });
+    const image = await twice(where, 'app');
+    const { failures } = await carryOut(await plan(`${where.registryHost}/app`, { deleteTags: ['pr-*'] }));
+    expect(failures).toHaveLength(1);
+    expect(failures[0]?.failure).toMatchObject({ code: 'UNSUPPORTED' });
+    expect(failures[0]?.failure.message).toMatch(message);
+    const { backends, options } = lab.session();
+    const at = `docker://${where.registryHost}/app:v1`;
+    expect(await verify({ at, deep: true }, backends, options)).toMatchObject([
+      { digest: image.root.descriptor.digest, faults: [] },
+    ]);
+  });
+
+  test('asks a registry that does not allow deleting once, and says what to do', async () => {
+    const where = await lab.registry({ mode: 'oci', deletes: 'none' });
+    await pushed(where, 'app', [1, 2, 3]);
+    const planned = await plan(`${where.registryHost}/app`, { deleteTags: ['v1', 'v2'] });
+    const before = where.requests.length;
+    const { deleted, failures } = await carryOut(planned);
+    expect(deleted).toBe(0);
+    expect(failures.map(({ id, failure }) => [id, failure.code])).toEqual([[undefined, 'UNSUPPORTED']]);
+    expect(failures[0]?.failure.message).toContain('REGISTRY_STORAGE_DELETE_ENABLED=true');
+    expect(where.requests.slice(before).filter(({ method }) => method === 'DELETE')).toHaveLength(1);
+  });
+});
+
+describe('a prune that is killed', () => {
+  /** A life that may be killed at any deletion, before it happens or after it did. Returns whether it died, and how many points it passed. */
+  async function life(planned: PrunePlan, at: number): Promise<{ readonly died: boolean; readonly points: number }> {
+    const { backends, options } = later(10);
+    const points = new CrashPoints(at);
+    const each = async <T>(items: readonly T[], one: (item: T) => Promise<readonly NotDeleted[]>) => {
+      const all: NotDeleted[] = [];
+      for (const item of items) {
+        points.point();
+        append(all, await one(item));
+        points.point();
+      }
+      return all;
+    };
+    const deletions: Deletions = {
+      ...backends.deletions,
+      images: (host, repository) => {
+        const inner = backends.deletions.images(host, repository);
+        return {
+          deleteImages: async (digests) => each(digests, async (digest) => inner.deleteImages([digest])),
+          removeTags: async (tags) => each(tags, async (tag) => inner.removeTags([tag])),
+        };
+      },
+    };
+    const { failures } = await execute(planned, { ...backends, deletions }, options);
+    return { died: failures.some(({ failure }) => failure.code === 'BUG'), points: points.count };
+  }
+
+  test.each([
+    ['any deletion in ECR', ecr, 1],
+    // the same code: every third will do
+    ['deletions in a registry', registry, 3],
+  ] as const)('at %s goes on by its reviewed plan, and ends as if it had not', async (_, where, step) => {
+    const policy = { deleteTags: ['v1', 'pr-*'], untaggedAfterDays: 1 };
+    const kept = await makeImage({ seed: 2, tag: 'v2', layers: [300], platforms: ['linux/amd64'] });
+    let alive = false;
+    for (let at = 1; !alive; at += step) {
+      const repository = `killed/${at}`;
+      const place = `${where.registryHost}/${repository}`;
+      await pushed(where, repository, [1]);
+      for (const tags of [['v2'], ['pr-2']])
+        await lab.push({ ...kept, root: { ...kept.root, tags } }, where, repository);
+      const reviewed = readPlan(formatPlan(await plan(place, policy)));
+      const stays = idsOf(await readAll(place)).filter((id) => !doomedIn(reviewed).includes(id));
+      const first = await life(reviewed, at);
+      alive = !first.died;
+      const again = await plan(place, policy, { reviewed });
+      expect((await life(again, Infinity)).died, `killed at ${at}`).toBe(false);
+      expect(idsOf(await readAll(place)), `killed at ${at}`).toEqual(stays);
+      if (alive) expect(first.points).toBe(2 * 9);
+    }
+    await expectWhole(where, 'killed/7', ['v2'], 1);
+  });
+});

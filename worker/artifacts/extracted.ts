@@ -1,0 +1,59 @@
+import type { Digest } from '../oci/digest.ts';
+import { MEDIA_TYPE, type Descriptor, type Manifest } from '../oci/manifest.ts';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/text.ts';
+import { TITLE, UNPACK } from './names.ts';
+import { contentOf } from './object-artifact.ts';
+import type { SnapshotEntry } from './snapshot.ts';
+
+/** A file or object that an artifact holds. */
+export interface Extracted {
+  /** Where it belongs, below where things are extracted to. Not checked: artifacts of others can say anything. */
+  readonly path: string;
+  /** Of its bytes, which are one blob; for no bytes at all there is none. */
+  readonly digest: Digest;
+  readonly size: number;
+  readonly contentType: string | undefined;
+  /** Undefined where the artifact has none to tell, of one that is no snapshot. */
+  readonly metadata: Readonly<Record<string, string>> | undefined;
+}
+
+/** An object of a snapshot of `source`. INVALID for a key that is not below it. */
+export function extractedOf({ key, digest, size, contentType, metadata }: SnapshotEntry, prefix: string): Extracted {
+  if (!key.startsWith(prefix))
+    throw new Failure('INVALID', `the snapshot lists ${quote(key)}, which is not below ${quote(prefix)}`);
+  return { path: key.slice(prefix.length), digest, size, contentType, metadata };
+}
+
+/**
+ * What an artifact that is no snapshot holds: an object, or the layers that have titles, as `oras push` makes them. A folder that oras packed
+ * stays packed, with `.tar.gz` after its name. Empty where no layer has a title. INVALID where two have the same.
+ */
+export function titledLayers(manifest: Manifest): readonly Extracted[] {
+  const content = contentOf(manifest);
+  const layers = content === undefined ? blobsOf(manifest) : [content.layer];
+  const found = layers.flatMap((layer): readonly Extracted[] => {
+    const title = layer.annotations?.[TITLE];
+    if (title === undefined || title === '') return [];
+    const path = layer.annotations?.[UNPACK] === 'true' ? `${title}.tar.gz` : title;
+    const { digest, size } = content ?? layer;
+    const contentType = layer.mediaType === MEDIA_TYPE.ociEmpty ? undefined : layer.mediaType;
+    return [{ path, digest, size, contentType, metadata: undefined }];
+  });
+  const twice = found.find(({ path }, index) => found.findIndex((other) => other.path === path) !== index);
+  if (twice !== undefined) throw new Failure('INVALID', `the artifact has two files of the name ${quote(twice.path)}`);
+  return found;
+}
+
+function blobsOf(manifest: Manifest): readonly Descriptor[] {
+  switch (manifest.kind) {
+    case 'image':
+      return manifest.layers;
+    case 'artifact':
+      return manifest.blobs;
+    case 'index':
+      return [];
+    default:
+      return manifest satisfies never;
+  }
+}

@@ -1,0 +1,54 @@
+import { Option, type Command } from 'commander';
+import type { CleanResult } from '../service/cleaner/pass.ts';
+import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { parseSeconds } from './seconds.ts';
+
+interface CleanerFlags extends CommonFlags {
+  readonly once?: boolean;
+  readonly every: number;
+}
+
+export function addCleaner(program: Command, context: CommandContext): void {
+  const command = program
+    .command('cleaner')
+    .summary('run the rules that prune')
+    .description(
+      'Runs every stored rule that prunes and is due: deletes what its policies do not keep (docs/prune.md). Goes on until it gets SIGTERM or SIGINT, and writes logs and metrics (docs/metrics.md) as lines of JSON to stdout. With --once it looks once and prints the result; exits 3 when a rule could not be served, something could not be deleted, or a run is late. Any number may run at once. Needs TRANSSHIP_TABLE, and no queue.',
+    )
+    .option('--once', 'look once, and end')
+    .addOption(
+      new Option('--every <seconds>', 'how often to look: 60s, 15m, 1h').argParser(parseSeconds).default(900, '15m'),
+    );
+  withCommonFlags(command).action(async (flags: CleanerFlags) => {
+    if (flags.once !== true) return context.runCleaner({ everySeconds: flags.every });
+    const result = await withProgress(context, flags, async ({ report }) => {
+      const { runCleaner } = await import('../service/cleaner/pass.ts');
+      const { openBackendPool } = await import('../service/backend-pool.ts');
+      const { signal, clock } = context;
+      await using state = context.connectState({ report });
+      await using backends = openBackendPool({
+        rules: state.rules,
+        connect: (access) => context.connectDeleting({ access, report, create: false }),
+        clock,
+        report,
+      });
+      return await runCleaner(state, backends, { signal, clock, reportOf: () => report });
+    });
+    printResult(context, flags, result, () => describe(result));
+    if (result.failed > 0 || result.places.failed > 0 || result.late > 0) context.exit(3);
+  });
+}
+
+function describe({ rules, begun, open, late, failed, places }: CleanResult): string {
+  const { done, skipped, postponed } = places;
+  const parts = [
+    `${begun} of ${rules} rules that prune ${begun === 1 ? 'was' : 'were'} due`,
+    `${done} places pruned, ${skipped} needed nothing`,
+    ...(postponed === 0 ? [] : [`${postponed} postponed: a copy is writing there`]),
+    ...(places.failed === 0 ? [] : [`${places.failed} failed: see \`transship status\``]),
+    ...(open === 0 ? [] : [`${open} ${open === 1 ? 'run goes' : 'runs go'} on in the next pass`]),
+    ...(late === 0 ? [] : [`${late} late`]),
+    ...(failed === 0 ? [] : [`${failed} rules could not be served`]),
+  ];
+  return parts.join(', ');
+}

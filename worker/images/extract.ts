@@ -1,0 +1,146 @@
+import { extractedOf, titledLayers, type Extracted } from '../artifacts/extracted.ts';
+import { readSnapshot, type SnapshotEntry } from '../artifacts/snapshot.ts';
+import type { Source } from '../content/content.ts';
+import type { Digest } from '../oci/digest.ts';
+import { parseS3 } from '../oci/location.ts';
+import { formatObjectPlace, type ObjectPlace } from '../oci/object-place.ts';
+import { formatReference, type Reference } from '../oci/reference.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
+import { describeFailure, Failure, onSide, toFailure } from '../util/failure.ts';
+import { forEachOf } from '../util/limit.ts';
+import type { Backends, OperationOptions } from './backends.ts';
+import { ObjectExtractor } from './extract-object.ts';
+import { openPlace } from './object-places.ts';
+import { entriesOf, readManifest } from './open-snapshot.ts';
+import { concernsAll, MAX_FAILURES, type ObjectFailure } from './publish-result.ts';
+
+export interface ExtractRequest {
+  /** A snapshot, a published object, or any artifact whose layers have titles. */
+  readonly from: Reference;
+  readonly to: ObjectPlace;
+  /** Also replaces files and objects that have other bytes. Default false: such an object fails. */
+  readonly force?: boolean | undefined;
+  /** Reports what would be done, and writes nothing. Default false. */
+  readonly dryRun?: boolean | undefined;
+}
+
+/** What became of everything that an artifact or snapshot holds. */
+export interface ExtractResult {
+  readonly from: string;
+  readonly to: string;
+  /** What `from` stood for. */
+  readonly digest: Digest;
+  readonly outcome: 'extracted' | 'unchanged' | 'planned';
+  readonly objects: {
+    readonly written: number;
+    /** There already, with the same bytes (in S3 with the same content type and metadata too). */
+    readonly unchanged: number;
+    /** Markers of folders in S3, which a folder cannot have. */
+    readonly skipped: number;
+    readonly failed: number;
+  };
+  /** Bytes of what was written; of a dry run, of what would be. */
+  readonly bytesWritten: number;
+  /** The first `MAX_FAILURES` of `objects.failed`. `key`: where it was to be, below `to`. */
+  readonly failures: readonly ObjectFailure[];
+}
+
+/** Objects that are begun before the last of those before them has ended: what is held in memory. */
+const BATCH = 1000;
+const DEFAULT_CONCURRENCY = 4;
+
+/**
+ * Writes what `from` holds below `to`, never outside of it. Idempotent: what is there with the same bytes is left alone. A failed object is
+ * reported (`object-failed`) and counted, and the others go on. UNSUPPORTED where `from` holds no files.
+ */
+export async function extract(
+  request: ExtractRequest,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<ExtractResult> {
+  const { registry, repository, tag, digest } = request.from;
+  const source = backends.registry(registry, 'source').repository(repository);
+  const descriptor = await onSide('source', source.resolve(digest ?? tag ?? 'latest', options));
+  const manifest = await onSide('source', readManifest(source, descriptor, options));
+  const run = new ExtractRun(request, source, backends, options);
+  const snapshot = readSnapshot(manifest);
+  if (snapshot === undefined) {
+    const files = titledLayers(manifest);
+    if (files.length === 0) throw withoutFiles(request.from);
+    await run.extract(files);
+  } else await run.extract(objectsOf(entriesOf(source, snapshot.shards, options), prefixOf(snapshot.source)));
+  return {
+    from: formatReference(request.from),
+    to: formatObjectPlace(request.to),
+    digest: descriptor.digest,
+    outcome: request.dryRun === true ? 'planned' : run.counts.written === 0 ? 'unchanged' : 'extracted',
+    objects: run.counts,
+    bytesWritten: run.bytes,
+    failures: run.failures,
+  };
+}
+
+class ExtractRun {
+  readonly counts = { written: 0, unchanged: 0, skipped: 0, failed: 0 };
+  bytes = 0;
+  readonly failures: ObjectFailure[] = [];
+  readonly #options: OperationOptions;
+  readonly #extractor: ObjectExtractor;
+
+  constructor({ to, force, dryRun }: ExtractRequest, source: Source, backends: Backends, options: OperationOptions) {
+    this.#options = options;
+    const isFolder = to.transport === 'folder';
+    this.#extractor = new ObjectExtractor({ ...openPlace(to, backends), source, isFolder, force, dryRun, options });
+  }
+
+  async extract(objects: Iterable<Extracted> | AsyncIterable<Extracted>): Promise<void> {
+    const width = this.#options.concurrency ?? DEFAULT_CONCURRENCY;
+    const settle = async (batch: readonly Extracted[]): Promise<void> =>
+      forEachOf(batch, width, async (object, options) => this.#one(object, options), this.#options);
+    let batch: Extracted[] = [];
+    for await (const object of objects) {
+      batch.push(object);
+      if (batch.length < BATCH) continue;
+      await settle(batch);
+      batch = [];
+    }
+    await settle(batch);
+  }
+
+  async #one(object: Extracted, options: Abortable): Promise<void> {
+    const { path: key, digest, size: bytes } = object;
+    const { report } = this.#options;
+    try {
+      const outcome = await this.#extractor.extract(object, options);
+      this.counts[outcome]++;
+      if (outcome === 'written') {
+        this.bytes += bytes;
+        report?.({ type: 'object-extracted', key, digest, bytes });
+      } else report?.({ type: 'object-unchanged', key });
+    } catch (error) {
+      checkAborted(options);
+      const failure = toFailure(error);
+      if (concernsAll(failure, 'source')) throw failure;
+      this.counts.failed++;
+      if (this.failures.length < MAX_FAILURES) this.failures.push({ key, failure });
+      report?.({ type: 'object-failed', key, code: failure.code, message: describeFailure(failure) });
+    }
+  }
+}
+
+async function* objectsOf(entries: AsyncIterable<SnapshotEntry>, prefix: string): AsyncIterable<Extracted> {
+  for await (const entry of entries) yield extractedOf(entry, prefix);
+}
+
+/** What the keys of a snapshot start with. */
+function prefixOf(source: string): string {
+  return source.startsWith('s3://') ? parseS3(source).key : '';
+}
+
+function withoutFiles(from: Reference): Failure {
+  return new Failure(
+    'UNSUPPORTED',
+    `${formatReference(from)} holds no files: it is neither a snapshot nor an artifact whose layers have titles (an image is copied with \`transship copy\`)`,
+    { context: { side: 'source' } },
+  );
+}

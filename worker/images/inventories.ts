@@ -1,0 +1,111 @@
+import { isPattern, matchesPattern } from '../oci/location.ts';
+import { isRepositoryName } from '../oci/reference.ts';
+import type { Inventory } from '../retention/inventory.ts';
+import type { ObjectStore } from '../objects/objects.ts';
+import { checkAborted } from '../util/abort.ts';
+import { describeFailure, Failure, isFailure } from '../util/failure.ts';
+import { compareStrings, quote } from '../util/text.ts';
+import type { Backends, OperationOptions } from './backends.ts';
+import { readArchiveInventories, type ArchiveReading } from './inventory-archives.ts';
+import { readEcrInventory } from './inventory-ecr.ts';
+import { readRegistryInventory } from './inventory-registry.ts';
+import type { ArchiveRoot, PrunePlace } from './prune-places.ts';
+
+export interface InventoryOptions extends ArchiveReading {
+  /** Leaves out everything up to this place, as an inventory names it: a run that goes on where another stopped. */
+  readonly after?: string | undefined;
+}
+
+/**
+ * What is in these places now: an inventory for each repository, and for each folder of archives, one at a time. Places in the order that they are
+ * given, in each the repositories or folders by name; what two places name comes once. An inventory that could not be read whole says so and is
+ * `incomplete`. Throws where repositories cannot be listed at all.
+ */
+export async function* inventories(
+  places: readonly PrunePlace[],
+  backends: Backends,
+  options: InventoryOptions,
+): AsyncIterable<Inventory> {
+  const seen = new Set<string>();
+  let skips = options.after !== undefined;
+  const isNew = (name: string): boolean => {
+    if (seen.has(name)) return false;
+    seen.add(name);
+    if (!skips) return true;
+    skips = name !== options.after;
+    return false;
+  };
+  for (const place of places) {
+    if (place.kind === 'archives') {
+      for await (const inventory of archivesAt(place.root, backends, options))
+        if (isNew(inventory.place)) yield inventory;
+      continue;
+    }
+    const { registry: host } = place.pattern;
+    for (const repository of await repositoriesOf(place, backends, options)) {
+      if (isNew(`${host}/${repository}`)) yield await readRepository(host, repository, backends, options);
+    }
+  }
+  // where it stopped is not there any more
+  if (skips) yield* inventories(places, backends, { ...options, after: undefined });
+}
+
+/** What is in one repository now. `incomplete` where it cannot be read whole. */
+export async function readRepository(
+  host: string,
+  repository: string,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<Inventory> {
+  const registry = backends.registry(host, 'target');
+  const { images, manifests } = registry;
+  const name = { host, repository };
+  try {
+    if (images !== undefined && manifests !== undefined)
+      return await readEcrInventory({ images, manifests }, name, options);
+    return await readRegistryInventory(registry.repository(repository), name, options);
+  } catch (error) {
+    checkAborted(options);
+    if (!isFailure(error)) throw error;
+    const incomplete = describeFailure(error);
+    return { place: `${host}/${repository}`, repository, kind: 'images', items: [], incomplete, untags: false };
+  }
+}
+
+/** The store of a folder or bucket of archives, and what the names of its inventories begin with. */
+export function openRoot(
+  root: ArchiveRoot,
+  backends: Backends,
+): { readonly store: ObjectStore; readonly base: string } {
+  return 'bucket' in root
+    ? { store: backends.bucket(root.bucket), base: `s3://${root.bucket}/` }
+    : { store: backends.folder(root.folder), base: root.folder };
+}
+
+async function* archivesAt(root: ArchiveRoot, backends: Backends, options: InventoryOptions): AsyncIterable<Inventory> {
+  const { store, base } = openRoot(root, backends);
+  yield* readArchiveInventories(store, { base, prefix: root.prefix }, options);
+}
+
+/** The repositories that a place names, sorted. NOT_FOUND where a pattern matches none. */
+export async function repositoriesOf(
+  { pattern, text }: Extract<PrunePlace, { kind: 'images' }>,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<readonly string[]> {
+  const { repository, registry: host } = pattern;
+  if (!isPattern(repository)) return [repository];
+  const found: string[] = [];
+  const prefix = repository.slice(0, repository.search(/[*{]/));
+  for await (const name of backends.registry(host, 'target').repositories(prefix, options)) {
+    if (!matchesPattern(repository, name)) continue;
+    if (isRepositoryName(name)) found.push(name);
+    else
+      options.report?.({
+        type: 'warning',
+        message: `${host} lists ${quote(name)}, which cannot be a repository: it is not pruned`,
+      });
+  }
+  if (found.length === 0) throw new Failure('NOT_FOUND', `no repository matches ${quote(text)}`);
+  return found.sort(compareStrings);
+}

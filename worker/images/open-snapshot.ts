@@ -1,0 +1,46 @@
+import { readShard, readSnapshot, type Snapshot, type SnapshotEntry } from '../artifacts/snapshot.ts';
+import type { Source } from '../content/content.ts';
+import { readAll } from '../content/read.ts';
+import { MAX_MANIFEST_BYTES, parseManifest, type Descriptor, type Manifest } from '../oci/manifest.ts';
+import { Failure } from '../util/failure.ts';
+import type { OperationOptions } from './backends.ts';
+
+export interface OpenedSnapshot {
+  readonly descriptor: Descriptor;
+  readonly snapshot: Snapshot;
+}
+
+/** The manifest that `descriptor` names. */
+export async function readManifest(
+  source: Source,
+  descriptor: Descriptor,
+  { signal, clock, report }: OperationOptions,
+): Promise<Manifest> {
+  const bytes = await readAll(source, descriptor, MAX_MANIFEST_BYTES, { signal, clock, report });
+  return parseManifest(bytes, descriptor.mediaType);
+}
+
+/** The snapshot that `descriptor` names; undefined where that is something else. */
+export async function openSnapshot(
+  source: Source,
+  descriptor: Descriptor,
+  options: OperationOptions,
+): Promise<OpenedSnapshot | undefined> {
+  const snapshot = readSnapshot(await readManifest(source, descriptor, options));
+  return snapshot === undefined ? undefined : { descriptor, snapshot };
+}
+
+/** Every object of these shards in the order of the keys, one shard in memory at a time. INVALID where one is no shard, or out of order. */
+export async function* entriesOf(
+  source: Source,
+  shards: readonly Descriptor[],
+  options: OperationOptions,
+): AsyncGenerator<SnapshotEntry, void, undefined> {
+  let last: string | undefined;
+  for (const shard of shards) {
+    const entries = readShard(await readManifest(source, shard, options), last);
+    if (entries === undefined) throw new Failure('INVALID', `the snapshot names ${shard.digest}, which is not a shard`);
+    yield* entries;
+    last = entries.at(-1)?.key ?? last;
+  }
+}

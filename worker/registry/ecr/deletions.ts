@@ -1,0 +1,82 @@
+import type * as Sdk from '@aws-sdk/client-ecr';
+import { parseDigest, type Digest } from '../../oci/digest.ts';
+import type { Abortable } from '../../util/abort.ts';
+import { checkAborted } from '../../util/abort.ts';
+import { Failure, ifFound, type Code } from '../../util/failure.ts';
+import { ACTIONS } from './actions.ts';
+import type { EcrClient } from './client.ts';
+
+/** What ECR did not delete. `id` is a digest, or the tag that was to be removed. */
+interface NotDeletedImage {
+  readonly id: string;
+  readonly failure: Failure;
+}
+
+/** https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchDeleteImage.html */
+const IDS_PER_CALL = 100;
+
+/**
+ * Deletes from one repository of ECR, a hundred images a call. Calls return what was not deleted; what is gone is deleted. DENIED names the
+ * action.
+ */
+export class EcrDeletions {
+  readonly #client: EcrClient;
+  readonly #name: string;
+
+  constructor(client: EcrClient, name: string) {
+    this.#client = client;
+    this.#name = name;
+  }
+
+  /** Deletes images with all their tags. CONFLICT of one that an index names. */
+  async deleteImages(digests: readonly Digest[], options: Abortable = {}): Promise<readonly NotDeletedImage[]> {
+    const ids = digests.map((imageDigest) => ({ imageDigest }));
+    return deleteIds(this.#client, this.#name, ids, options);
+  }
+
+  /** Removes tags of images that have others: ECR deletes an image with its last tag. */
+  async removeTags(
+    tags: readonly { readonly tag: string; readonly digest: Digest }[],
+    options: Abortable = {},
+  ): Promise<readonly NotDeletedImage[]> {
+    // with the digest beside it, it is not documented whether the tag goes or the image
+    const ids = tags.map(({ tag }) => ({ imageTag: tag }));
+    return deleteIds(this.#client, this.#name, ids, options);
+  }
+}
+
+async function deleteIds(
+  client: EcrClient,
+  repository: string,
+  ids: readonly Sdk.ImageIdentifier[],
+  options: Abortable,
+): Promise<readonly NotDeletedImage[]> {
+  const named = `${client.host}/${repository}`;
+  const notDeleted: NotDeletedImage[] = [];
+  for (let at = 0; at < ids.length; at += IDS_PER_CALL) {
+    checkAborted(options);
+    const imageIds = ids.slice(at, at + IDS_PER_CALL);
+    const call = client.call(
+      `delete images of ${named}`,
+      ACTIONS['delete-manifest'],
+      options,
+      async (ecr, sdkOptions) => ecr.batchDeleteImage({ ...client.idOf(repository), imageIds }, sdkOptions),
+    );
+    // without the repository there are no images any more
+    const answer = await ifFound(call);
+    for (const { imageId, failureCode, failureReason } of answer?.failures ?? []) {
+      if (failureCode === 'ImageNotFound') continue;
+      const id = imageId?.imageTag ?? parseDigest(imageId?.imageDigest);
+      const [code, why] = meaningOf(failureCode, failureReason);
+      const failure = new Failure(code, `delete ${named}${imageId?.imageTag === undefined ? '@' : ':'}${id}: ${why}`);
+      notDeleted.push({ id, failure });
+    }
+  }
+  return notDeleted;
+}
+
+function meaningOf(code: string | undefined, reason: string | undefined): readonly [Code, string] {
+  const said = `ECR answered ${code ?? 'without a code'}${reason === undefined ? '' : `: ${reason}`}`;
+  if (code === 'ImageReferencedByManifestList') return ['CONFLICT', `an index names it, so it stays (${said})`];
+  return [code === 'KmsError' ? 'DENIED' : 'INVALID', said];
+}

@@ -1,0 +1,203 @@
+import { isCopyRule, isExpired, type PruneRule, type Rule } from '../../rules/rule.ts';
+import { lastScheduledMs } from '../../rules/schedule.ts';
+import type { Run, StateStore, StoredRule } from '../../state/state.ts';
+import { anyOf, checkAborted, type Abortable } from '../../util/abort.ts';
+import type { Clock } from '../../util/clock.ts';
+import type { JobName, Report } from '../../util/events.ts';
+import { describeFailure, ifFound, toFailure } from '../../util/failure.ts';
+import type { BackendPool } from '../backend-pool.ts';
+import type { DeletingBackends } from '../../images/deletions.ts';
+import { readableRules } from '../readable-rules.ts';
+import { OpenJobs } from './open-jobs.ts';
+import { coverOf, keptTagsOf } from './cover.ts';
+import { cleanRun, type CleanContext, type RunEnd } from './clean-run.ts';
+
+export interface CleanOptions extends Abortable {
+  readonly clock: Clock;
+  /** Takes what belongs to a place that is pruned; without one, what belongs to none. */
+  readonly reportOf: (job: JobName | undefined) => Report;
+  /** When to begin no more places, in milliseconds since 1970: the next pass goes on there. Default: never. */
+  readonly untilMs?: number | undefined;
+  /** A run that is older is declared dead, and its rule is free again. Default 24 hours. */
+  readonly deadAfterSeconds?: number | undefined;
+  /** How long a rule and a place stay locked after their Cleaner has crashed. Default 60. */
+  readonly lockSeconds?: number | undefined;
+}
+
+/** What a pass of a Cleaner came to. */
+export interface CleanResult {
+  /** Rules that prune and have not expired. */
+  readonly rules: number;
+  /** Runs that began. */
+  readonly begun: number;
+  /** Runs that are not at their end: the next pass goes on with them. */
+  readonly open: number;
+  /** Rules that are due while their last run goes on. */
+  readonly late: number;
+  /** Rules that could not be served. */
+  readonly failed: number;
+  /** Repositories and folders that were pruned, that needed nothing, that are left for the next pass, and that failed. */
+  readonly places: {
+    readonly done: number;
+    readonly skipped: number;
+    readonly postponed: number;
+    readonly failed: number;
+  };
+}
+
+const DEAD_AFTER_SECONDS = 24 * 3600;
+const LOCK_SECONDS = 60;
+
+/**
+ * One pass of a Cleaner: begins the runs of all rules that prune and are due, and goes on with those that were asked for or did not end. It is
+ * called every quarter of an hour. Any number may run at once: one of them serves a rule, and one is at a place. One rule that fails does not
+ * stop the others. Safe to stop anywhere: the next pass goes on with the places that were not done.
+ */
+export async function runCleaner(
+  state: StateStore,
+  backends: Pick<BackendPool<DeletingBackends>, 'use'>,
+  options: CleanOptions,
+): Promise<CleanResult> {
+  const stored = await state.rules.list(options);
+  const pass = new Pass(state, backends, await readableRules(state.rules, options), options);
+  for (const one of stored) await pass.guard(one);
+  return pass.result;
+}
+
+class Pass {
+  readonly #tally = { rules: 0, begun: 0, open: 0, late: 0, failed: 0 };
+  readonly #places = { done: 0, skipped: 0, postponed: 0, failed: 0 };
+  readonly #state: StateStore;
+  readonly #backends: Pick<BackendPool<DeletingBackends>, 'use'>;
+  readonly #rules: readonly Rule[];
+  readonly #options: CleanOptions;
+  readonly #jobs: OpenJobs;
+  readonly #report: Report;
+
+  constructor(
+    state: StateStore,
+    backends: Pick<BackendPool<DeletingBackends>, 'use'>,
+    rules: readonly Rule[],
+    options: CleanOptions,
+  ) {
+    this.#state = state;
+    this.#backends = backends;
+    this.#rules = rules;
+    this.#options = options;
+    this.#jobs = new OpenJobs(state.runs, coverOf(rules), options.clock);
+    this.#report = options.reportOf(undefined);
+  }
+
+  get result(): CleanResult {
+    return { ...this.#tally, places: { ...this.#places } };
+  }
+
+  /** Serves a rule. Its failure is reported and counted. */
+  async guard(stored: StoredRule): Promise<void> {
+    // one that cannot be read is reported by the planner
+    const rule = this.#rules.find(({ name }) => name === stored.name);
+    if (rule?.kind !== 'prune' || isExpired(rule, this.#options.clock.now())) return;
+    this.#tally.rules++;
+    try {
+      await this.#serve(rule);
+    } catch (error) {
+      checkAborted(this.#options);
+      this.#tally.failed++;
+      const message = describeFailure(error);
+      this.#report({ type: 'rule-failed', rule: rule.name, code: toFailure(error).code, message });
+    }
+  }
+
+  async #serve(rule: PruneRule): Promise<void> {
+    const { lockSeconds = LOCK_SECONDS } = this.#options;
+    await using lease = await this.#state.lock(`clean/${rule.name}`, lockSeconds, this.#options);
+    // another Cleaner serves it
+    if (lease === undefined) return;
+    const held = { signal: anyOf(this.#options.signal, lease.signal) };
+    const open = await this.#openRuns(rule, held);
+    const begun = await this.#begin(rule, open, held);
+    for (const run of [...open, ...(begun === undefined ? [] : [begun])]) {
+      if (this.#isOver()) this.#tally.open++;
+      else await this.#clean(run, rule, held);
+    }
+  }
+
+  /** The runs of the rule that go on, oldest first. Those that are too old are declared dead. */
+  async #openRuns(rule: PruneRule, options: Abortable): Promise<readonly Run[]> {
+    const { runs } = this.#state;
+    const { clock, deadAfterSeconds = DEAD_AFTER_SECONDS } = this.#options;
+    const nowMs = clock.now();
+    const unendedSinceMs = nowMs - 2 * deadAfterSeconds * 1000;
+    const listed = (await runs.list({ ...options, rule: rule.name, unendedSinceMs })).map(({ id }) => id).toReversed();
+    // one whose Cleaner crashed while it began is in no list
+    const current = (await runs.progress(rule.name, options))?.current?.run;
+    const open: Run[] = [];
+    for (const id of new Set([...listed, ...(current === undefined ? [] : [current])])) {
+      const run = await ifFound(runs.settle(id, options));
+      if (run === undefined || run.endedAtMs !== undefined) continue;
+      if (nowMs - run.startedAtMs < deadAfterSeconds * 1000) open.push(run);
+      else {
+        await runs.declareDead(id, options);
+        this.#late(run, rule, true);
+      }
+    }
+    return open;
+  }
+
+  /** Begins the run of the last scheduled time, unless there is none, or another run goes on. */
+  async #begin(rule: PruneRule, open: readonly Run[], options: Abortable): Promise<Run | undefined> {
+    const { runs } = this.#state;
+    const progress = await runs.progress(rule.name, options);
+    const scheduledAtMs = lastScheduledMs(rule.schedule, this.#options.clock.now()) ?? 0;
+    const { lastScheduledAtMs, current } = progress ?? {};
+    if (lastScheduledAtMs !== undefined && scheduledAtMs <= lastScheduledAtMs) return undefined;
+    const before = open.find(({ id }) => id === current?.run);
+    if (before !== undefined) {
+      this.#late(before, rule, false);
+      return undefined;
+    }
+    const id = `${rule.name}-${new Date(scheduledAtMs).toISOString().replace(/[-:]|\.000/g, '')}`;
+    const run = await runs.beginScheduled({ id, rule: rule.name, scheduledAtMs, replacing: current?.run }, options);
+    if (run === undefined) return undefined;
+    this.#tally.begun++;
+    this.#report({ type: 'run-started', run: id, rule: rule.name });
+    return run;
+  }
+
+  async #clean(run: Run, rule: PruneRule, options: Abortable): Promise<void> {
+    const { clock, reportOf, untilMs, lockSeconds = LOCK_SECONDS } = this.#options;
+    const ended = await this.#backends.use(async (backends): Promise<RunEnd> => {
+      const context: CleanContext = {
+        rule,
+        run,
+        state: this.#state,
+        backends,
+        jobs: this.#jobs,
+        backups: this.#rules.filter((one) => isCopyRule(one)).filter(({ kind }) => kind === 'backup'),
+        keptTags: keptTagsOf(this.#rules),
+        clock,
+        reportOf,
+        untilMs,
+        lockSeconds,
+      };
+      return cleanRun(context, options);
+    }, options);
+    if (!ended.ended) this.#tally.open++;
+    for (const state of ['done', 'skipped', 'postponed', 'failed'] as const) this.#places[state] += ended.places[state];
+  }
+
+  #isOver(): boolean {
+    const { untilMs = Infinity, clock } = this.#options;
+    return clock.now() >= untilMs;
+  }
+
+  #late(run: Run, rule: PruneRule, dead: boolean): void {
+    const { waiting, running } = run.jobs;
+    const since = `the run ${run.id} began at ${new Date(run.startedAtMs).toISOString()} and has ${waiting + running} places left`;
+    const message = dead
+      ? `${since}: it counts as dead`
+      : `${since}: it goes on, and the next one does not begin before it ends`;
+    if (!dead) this.#tally.late++;
+    this.#report({ type: 'run-late', run: run.id, rule: rule.name, dead, message });
+  }
+}

@@ -1,0 +1,60 @@
+import type { Backends, OperationOptions } from '../../images/backends.ts';
+import { repositoriesOf } from '../../images/inventories.ts';
+import { folderOf, readArchiveInventories } from '../../images/inventory-archives.ts';
+import { choosesByTag } from '../../images/plan-places.ts';
+import type { PrunePlace } from '../../images/prune-places.ts';
+import { archiveKindOf } from '../../oci/archive-key.ts';
+import { parseS3 } from '../../oci/location.ts';
+import type { Inventory } from '../../retention/inventory.ts';
+import type { PruneRule } from '../../rules/rule.ts';
+import { Failure } from '../../util/failure.ts';
+import { compareStrings } from '../../util/text.ts';
+
+/**
+ * The places that `at` of a rule names, as their inventories do, in order: `host/repository`, or `s3://bucket/folder` of each folder that has
+ * archives. Nothing of them is read yet.
+ */
+export async function placesAt(
+  place: PrunePlace,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<readonly string[]> {
+  if (place.kind === 'images')
+    return (await repositoriesOf(place, backends, options)).map((name) => `${place.pattern.registry}/${name}`);
+  const { root } = place;
+  if (!('bucket' in root)) throw new Failure('BUG', `prune ${place.text}: a rule names no folder of this machine`);
+  const folders = new Set<string>();
+  for await (const { key } of backends.bucket(root.bucket).list(root.prefix, options))
+    if (archiveKindOf(key) !== undefined) folders.add(`s3://${root.bucket}/${folderOf(key)}`);
+  return [...folders].sort(compareStrings);
+}
+
+/** The archives of one folder that `placesAt` named for one of `at`. Without any when they are gone. */
+export async function readFolder(
+  place: string,
+  { at, policies }: Pick<PruneRule, 'at' | 'policies'>,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<Inventory> {
+  const { bucket, key: folder } = parseS3(place);
+  const base = `s3://${bucket}/`;
+  // below the part that has no day in it
+  const [whole = ''] = folder.split('{date}');
+  const prefix = whole === folder ? (folder === '' ? '' : `${folder}/`) : whole;
+  const names = policies.some(choosesByTag) ? 'all' : 'few';
+  for await (const inventory of readArchiveInventories(
+    backends.bucket(bucket),
+    { base, prefix },
+    { ...options, names },
+  ))
+    if (inventory.place === place) return { ...inventory, repository: namedBelow(inventory.repository, place, at) };
+  return { place, repository: folder, kind: 'archives', items: [], untags: false };
+}
+
+/** Where archives do not say which repository is theirs, it is called by its folder, below the prefix that the rule names. */
+function namedBelow(repository: string, place: string, at: readonly string[]): string {
+  if (repository !== parseS3(place).key) return repository;
+  const root = at.find((one) => `${place}/`.startsWith(one)) ?? '';
+  const below = `${place}/`.slice(root.length, -1);
+  return below === '' ? '.' : below;
+}
