@@ -35,7 +35,8 @@ async function pushDated(
 ): Promise<readonly Descriptor[]> {
   const content = new MemoryContent();
   const base = content.add(MEDIA_TYPE.ociLayer, Buffer.from('shared by all'));
-  const images = ['amd64', 'arm64'].map((architecture): Descriptor => {
+  const images: Descriptor[] = [];
+  for (const architecture of ['amd64', 'arm64']) {
     const layer = content.add(MEDIA_TYPE.ociLayer, Buffer.from(`${created} ${architecture}`));
     const rootfs = { type: 'layers', diff_ids: [base.digest, layer.digest] };
     const config = content.add(
@@ -43,8 +44,8 @@ async function pushDated(
       Buffer.from(JSON.stringify({ created, architecture, os: 'linux', rootfs })),
     );
     const manifest = addJson(content, MEDIA_TYPE.ociManifest, { schemaVersion: 2, config, layers: [base, layer] });
-    return { ...manifest, platform: { os: 'linux', architecture } };
-  });
+    images.push({ ...manifest, platform: { os: 'linux', architecture } });
+  }
   const index = addJson(content, MEDIA_TYPE.ociIndex, { schemaVersion: 2, manifests: images });
   await using client = openRegistry(host, { side: 'target', credentials: async () => undefined, version: 'test' });
   await copy(content, client.repository(name), [{ descriptor: index, tags }]);
