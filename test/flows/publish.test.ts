@@ -1,6 +1,6 @@
 // Objects as artifacts, and back.
 import { DeleteObjectCommand } from '@aws-sdk/client-s3';
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir, readdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { objectArtifact } from '../../worker/artifacts/object-artifact.ts';
@@ -11,7 +11,7 @@ import { openFiles } from '../../worker/objects/files/store.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
 import { digestOf, hexOf } from '../../worker/oci/digest.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
-import { describeFailure } from '../../worker/util/failure.ts';
+import { describeFailure, Failure } from '../../worker/util/failure.ts';
 import { replaceBackends } from '../support/backends.ts';
 import { collect } from '../support/chunks.ts';
 import { crashed, CrashPoints } from '../support/crash.ts';
@@ -122,8 +122,8 @@ describe('publish', () => {
     };
     const from = new MemoryObjects();
     await store(from, objects);
-    const life = async (registry: MemoryContent, points: CrashPoints): Promise<boolean> => {
-      const repository = (): Source & Target => withTarget(registry, dyingTarget(registry, points));
+    const life = async (memory: MemoryContent, points: CrashPoints): Promise<boolean> => {
+      const repository = (): Source & Target => withTarget(memory, dyingTarget(memory, points));
       return crashed(runPublish(ends({ bucket: () => from, repository }), 's3://bucket', 'host.example/files'));
     };
     const whole = new MemoryContent();
@@ -196,29 +196,54 @@ describe('publish', () => {
       gone: { bytes: text('soon gone') },
       restless: { bytes: text('0') },
     });
-    let reads = 0;
+    await store(from, { big: { bytes: seededBytes('before', 9 * 1024 * 1024) } });
+    const bigger = seededBytes('after', 9 * 1024 * 1024);
+    let [reads, looks, changes] = [0, 0, 0];
     const moving: ObjectStore = {
       ...withMethodsOf(from),
       read: async (key, options) => {
+        // after its digest was computed, before it is sent
+        if (key === 'big' && ++looks === 2) await from.write(key, bigger);
         reads++;
         if (key === 'gone') from.remove(key);
-        if (key === 'changing' && reads < 3) await from.write(key, text('after'));
+        if (key === 'changing' && changes++ === 0) await from.write(key, text('after'));
         if (key === 'restless') await from.write(key, text(String(reads)));
         return from.read(key, options);
       },
     };
     const to = `${registry.registryHost}/moving`;
     const result = await runPublish(ends({ bucket: () => moving }), 's3://bucket', to);
-    expect(result.objects).toEqual({ published: 1, unchanged: 0, removed: 0, failed: 1 });
+    expect(result.objects).toEqual({ published: 2, unchanged: 0, removed: 0, failed: 1 });
     expect(describeFailure(result.failures[0]?.failure)).toMatch(
       /restless.*changed while it was read, 3 times in a row/,
     );
     const into = new MemoryObjects();
     await runExtract(ends({ bucket: () => into }), to, 's3://bucket');
-    expect(await treeIn(into)).toEqual(treeOf({ changing: { bytes: text('after') } }));
+    expect(await treeIn(into)).toEqual(treeOf({ big: { bytes: bigger }, changing: { bytes: text('after') } }));
     expect(await runPublish(ends({ bucket: () => from }), 's3://bucket', to)).toMatchObject({
-      objects: { published: 1, unchanged: 1, removed: 0, failed: 0 },
+      objects: { published: 1, unchanged: 2, removed: 0, failed: 0 },
     });
+  });
+
+  test('a content type that the registry refuses stays in the snapshot alone', async () => {
+    const [from, into, memory] = [new MemoryObjects(), new MemoryObjects(), new MemoryContent()];
+    await store(from, {
+      a: { bytes: text('a'), contentType: 'model/odd' },
+      b: { bytes: text('b'), contentType: 'a/b' },
+    });
+    const strict = withTarget(memory, {
+      ...withTarget(memory, memory),
+      tag: async (name, descriptor, open, options) => {
+        if ((await collect(open())).includes('model/odd'))
+          throw new Failure('UNSUPPORTED', 'it does not take model/odd');
+        await memory.tag(name, descriptor, open, options);
+      },
+    });
+    const repository = (): Source & Target => strict;
+    const result = await runPublish(ends({ bucket: () => from, repository }), 's3://bucket', 'host.example/strict');
+    expect(result.objects).toMatchObject({ published: 2, failed: 0 });
+    await runExtract(ends({ bucket: () => into, repository }), 'host.example/strict', 's3://bucket');
+    expect(await treeIn(into)).toEqual(await treeIn(from));
   });
 
   test('refuses a repository of something else, and a place without objects', async () => {
@@ -280,7 +305,8 @@ describe('extract', () => {
     'folder/': { bytes: text('') },
     [`long/${'ü'.repeat(509)}`]: { bytes: text('7') },
     'ok/.././../../etc/passwd': { bytes: text('8') },
-    plain: { bytes: text('9') },
+    'link/out': { bytes: text('9') },
+    plain: { bytes: text('10') },
   };
 
   test('writes nothing outside of the target, and says why for each key that cannot be there', async () => {
@@ -292,6 +318,7 @@ describe('extract', () => {
     });
     const [outer, inner] = [join(lab.folder, 'outer'), join(lab.folder, 'outer', 'inner')];
     await mkdir(inner, { recursive: true });
+    await symlink(outer, join(inner, 'link'));
     const session = lab.session();
     const result = await runExtract({ ...session, options: { ...session.options, concurrency: 1 } }, to, inner);
     const why = Object.fromEntries(result.failures.map(({ key, failure }) => [key, failure.message]));
@@ -302,9 +329,10 @@ describe('extract', () => {
       'a//b': NOT_BELOW,
       'dir/file': expect.stringMatching(/a file is where a folder is wanted/),
       [`long/${'ü'.repeat(509)}`]: expect.stringMatching(/does not take that path/),
+      'link/out': expect.stringMatching(/a link on the way leads out of/),
       'ok/.././../../etc/passwd': NOT_BELOW,
     });
-    expect(result.objects).toEqual({ written: 3, unchanged: 0, skipped: 1, failed: 6 });
+    expect(result.objects).toEqual({ written: 3, unchanged: 0, skipped: 1, failed: 7 });
     expect(await readdir(outer)).toEqual(['inner']);
     const written = await treeIn(session.backends.folder(inner));
     expect(Object.keys(written)).toEqual(['bell\u0007\n\u001b[31m', 'dir', 'plain']);
@@ -435,9 +463,9 @@ function withMethodsOf(inner: ObjectStore): ObjectStore {
 }
 
 /** The tags of objects, and what they stand for. */
-async function artifactsIn(registry: MemoryContent): Promise<Readonly<Record<string, string>>> {
+async function artifactsIn(memory: MemoryContent): Promise<Readonly<Record<string, string>>> {
   const found: Record<string, string> = {};
-  for await (const tag of registry.tags())
-    if (/^[0-9a-f]{64}$/.test(tag)) found[tag] = (await registry.resolve(tag)).digest;
+  for await (const tag of memory.tags())
+    if (/^[0-9a-f]{64}$/.test(tag)) found[tag] = (await memory.resolve(tag)).digest;
   return found;
 }
