@@ -2,6 +2,7 @@
 import { DeleteObjectCommand } from '@aws-sdk/client-s3';
 import { mkdir, readdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { objectArtifact } from '../../worker/artifacts/object-artifact.ts';
 import { once } from '../../worker/content/bytes.ts';
@@ -15,12 +16,13 @@ import { describeFailure, Failure } from '../../worker/util/failure.ts';
 import { replaceBackends } from '../support/backends.ts';
 import { collect } from '../support/chunks.ts';
 import { crashed, CrashPoints } from '../support/crash.ts';
+import { crashing } from '../support/faulty-objects.ts';
 import { makeImage, seededBytes } from '../support/images.ts';
 import { openLab, requestsDuring, sentenceOf, type Session } from '../support/lab.ts';
 import { dyingTarget } from '../support/lives.ts';
 import { clientOf } from '../support/local-s3.ts';
 import { MemoryObjects } from '../support/memory-objects.ts';
-import { runExtract, runPublish, store, treeIn, treeOf, type MadeObject } from '../support/published.ts';
+import { runExtract, runPublish, store, treeIn, treeOf, type MadeObject, type Tree } from '../support/published.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
@@ -343,6 +345,67 @@ describe('extract', () => {
     expect(Object.keys(await treeIn(into)).every((key) => key.startsWith('below/'))).toBe(true);
   });
 
+  test('killed at every write and run again, it ends with the same tree', async () => {
+    const [from, memory] = [new MemoryObjects(), new MemoryContent()];
+    const large = { bytes: seededBytes('large', 1024 * 1024 + 1), contentType: 'application/zip' };
+    await store(from, { a: { bytes: text('a'), metadata: { m: '1' } }, 'b/empty': { bytes: text('') }, large });
+    const repository = (): Source & Target => withTarget(memory, memory);
+    await runPublish(ends({ bucket: () => from, repository }), 's3://bucket', 'host.example/files');
+    const life = async (bucketNow: ObjectStore): Promise<boolean> =>
+      crashed(runExtract(ends({ bucket: () => bucketNow, repository }), 'host.example/files', 's3://bucket'));
+    const whole = crashing(new MemoryObjects(), Infinity);
+    await life(whole.store);
+    expect(whole.writes()).toBeGreaterThan(5);
+    for (let at = 1; at <= whole.writes(); at++) {
+      const into = new MemoryObjects();
+      expect(await life(crashing(into, at).store), `killed at ${at}`).toBe(true);
+      expect(await life(into)).toBe(false);
+      expect(await treeIn(into), `killed at ${at}`).toEqual(await treeIn(from));
+    }
+  });
+
+  test('gives back every tree that was published, whatever came and went between', async () => {
+    const names = fc.oneof(
+      fc.string({ unit: 'grapheme', minLength: 1, maxLength: 12 }),
+      fc.constantFrom('a', 'a/b', 'z/'),
+    );
+    const made = fc.record({
+      bytes: fc.constantFrom('', 'x', 'y', '{}').map(text),
+      contentType: fc.constantFrom('text/plain', 'a/b; c=d'),
+      metadata: fc.constantFrom<Readonly<Record<string, string>>[]>({}, { m: 'n' }),
+    });
+    const trees = fc.array(fc.dictionary(names, fc.option(made, { nil: undefined }), { minKeys: 1, maxKeys: 20 }), {
+      minLength: 1,
+      maxLength: 4,
+    });
+    await fc.assert(
+      fc.asyncProperty(trees, async (changes) => {
+        const [from, memory] = [new MemoryObjects(), new MemoryContent()];
+        const { backends, options } = ends({ bucket: () => from, repository: () => withTarget(memory, memory) });
+        const snapshots = new Map<string, Tree>();
+        await from.write('always', text('there'));
+        for (const change of changes) {
+          for (const [key, object] of Object.entries(change)) {
+            if (object === undefined) from.remove(key);
+            else await store(from, { [key]: object });
+          }
+          const { snapshot } = await runPublish({ backends, options }, 's3://bucket', 'host.example/files');
+          snapshots.set(snapshot?.tag ?? '', await treeIn(from));
+        }
+        for (const [tag, tree] of snapshots) {
+          const into = new MemoryObjects();
+          const session = { backends: replaceBackends(backends, { bucket: () => into }), options };
+          const { failures } = await runExtract(session, `host.example/files:${tag}`, 's3://bucket');
+          for (const { key } of failures)
+            expect(key.split('/').some((name) => name === '.' || name === '..')).toBe(true);
+          const failed = new Set(failures.map(({ key }) => key));
+          expect(await treeIn(into)).toEqual(without(tree, failed));
+        }
+      }),
+      { numRuns: 40, seed: 11 },
+    );
+  });
+
   test('leaves alone what is the same, and replaces what is not only when forced', async () => {
     const [from, into] = [new MemoryObjects(), new MemoryObjects()];
     const a = { bytes: text('a'), contentType: 'text/plain', metadata: { m: '1' } };
@@ -460,6 +523,10 @@ function withMethodsOf(inner: ObjectStore): ObjectStore {
     list: (prefix, options) => inner.list(prefix, options),
     upload: async (key, size, options) => inner.upload(key, size, options),
   };
+}
+
+function without(tree: Tree, keys: ReadonlySet<string>): Tree {
+  return Object.fromEntries(Object.entries(tree).filter(([key]) => !keys.has(key)));
 }
 
 /** The tags of objects, and what they stand for. */

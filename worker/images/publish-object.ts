@@ -97,7 +97,7 @@ export class ObjectPublisher {
     } catch (error) {
       const isRefused = isFailure(error, 'UNSUPPORTED', 'INVALID') && error.context.side === 'target';
       if (!isRefused || artifact.layer.mediaType === plain.layer.mediaType) throw error;
-      return await this.#shared(plain, open, options);
+      return this.#shared(plain, open, options);
     }
   }
 
