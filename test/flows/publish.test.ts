@@ -1,5 +1,5 @@
 // Objects as artifacts, and back.
-import { DeleteObjectCommand } from '@aws-sdk/client-s3';
+import { DeleteObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3';
 import { mkdir, readdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -57,10 +57,11 @@ async function counted<T>(work: () => Promise<T>): Promise<readonly [Readonly<Re
   return [{ ...asked, ...objects }, result];
 }
 
-async function remove(key: string): Promise<void> {
-  await using client = new AsyncDisposableStack();
-  const s3Client = client.adopt(clientOf(s3), (open) => open.destroy());
-  await s3Client.send(new DeleteObjectCommand({ Bucket: bucket, Key: key }));
+async function send(command: DeleteObjectCommand | PutObjectCommand): Promise<void> {
+  const client = clientOf(s3);
+  if (command instanceof DeleteObjectCommand) await client.send(command);
+  else await client.send(command);
+  client.destroy();
 }
 
 const text = (content: string): Uint8Array => Buffer.from(content);
@@ -102,7 +103,7 @@ describe('publish', () => {
       objects['new/one'] = { bytes: text('all new'), contentType: 'text/plain' };
       Reflect.deleteProperty(objects, removed);
       await store(home, { [changed]: objects[changed], 'new/one': objects['new/one'] }, 'tree/');
-      await remove(`tree/${removed}`);
+      await send(new DeleteObjectCommand({ Bucket: bucket, Key: `tree/${removed}` }));
       const [more, third] = await counted(async () => runPublish(lab.session(), from, to));
       expect(third.objects).toEqual({ published: 2, unchanged: 999, removed: 1, failed: 0 });
       expect(more).toMatchObject({ GetObject: 2, HeadObject: 2, 'upload-put': 1 });
@@ -160,10 +161,8 @@ describe('publish', () => {
     await view.put(taken.layer, () => once(text('x')));
     await view.put({ mediaType: MEDIA_TYPE.ociEmpty, digest: digestOf(text('{}')), size: 2 }, () => once(text('{}')));
     await view.tag(hexOf(digestOf(objects.taken.bytes)), taken.descriptor, () => once(taken.bytes));
-    s3.faults.add(
-      { operation: 'GetObject', key: 'odd/archived' },
-      { kind: 'answer', status: 403, code: 'InvalidObjectState' },
-    );
+    const archived = { Bucket: bucket, Key: 'odd/archived', Body: objects.archived.bytes, ContentType: 'text/plain' };
+    await send(new PutObjectCommand({ ...archived, StorageClass: 'GLACIER' }));
     s3.faults.add({ operation: 'GetObject', key: 'odd/denied' }, { kind: 'answer', status: 403, code: 'AccessDenied' });
     const grown = (inner: ObjectStore): ObjectStore => ({
       ...withMethodsOf(inner),
@@ -180,6 +179,7 @@ describe('publish', () => {
       expect.stringMatching(/^source: s3:\/\/.*odd\/large has 55574528000 bytes.*54525952000 bytes at most/),
       expect.stringMatching(/^target: the tag [0-9a-f]{64} stands for something else/),
     ]);
+    await send(new PutObjectCommand(archived));
     // the same failures again are no other snapshot
     const again = await runPublish(ends({ bucket: grown }), from, to);
     expect(again).toMatchObject({ objects: { published: 2, unchanged: 1, failed: 2 }, outcome: 'published' });
