@@ -101,10 +101,12 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         expect(await keys('')).toEqual([]);
       });
 
-      test('metadata comes back where it is kept', async () => {
+      test('metadata and the content type come back where they are kept', async () => {
         const metadata = { 'transship-format': '1', source: 'registry.example/app:v1' };
         await store.write('m', Buffer.from('x'), { metadata, contentType: 'application/x-tar' });
-        expect((await store.stat('m')).metadata).toEqual(made.keepsMetadata ? metadata : {});
+        const there = await store.stat('m');
+        expect(there.metadata).toEqual(made.keepsMetadata ? metadata : {});
+        expect(there.contentType).toBe(made.keepsMetadata ? 'application/x-tar' : undefined);
       });
 
       test('a signal that has fired stops every call before it begins', async () => {

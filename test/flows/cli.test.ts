@@ -73,8 +73,40 @@ describe('the command line', () => {
   test('helps on stdout with every command and exit code: 0', async () => {
     const { code, stdout, stderr } = await run(['--help']);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    for (const word of ['copy', 'inspect', 'verify', 'backup', 'restore', 'local', 'demo', 'Exit codes: 0 done'])
+    for (const word of [
+      'copy',
+      'inspect',
+      'verify',
+      'backup',
+      'restore',
+      'publish',
+      'extract',
+      'local',
+      'demo',
+      'Exit codes: 0 done',
+    ])
       expect(stdout).toContain(word);
+  });
+
+  test('publishes a folder and extracts it; a file that is in the way is named: 1', async () => {
+    const [from, to] = [join(lab.folder, 'to-publish'), join(lab.folder, 'extracted')];
+    await mkdir(from);
+    await writeFile(join(from, 'note.txt'), 'a note');
+    const place = `docker://${ecr.registryHost}/by-command`;
+    const planned = await run(['publish', from, place, '--dry-run', '-q']);
+    expect(planned).toMatchObject({ code: 0, stderr: '' });
+    expect(planned.stdout).toMatch(/^planned .*\n.*published 1, .*\n6 B would be read in /);
+    const { code, stdout, stderr } = await run(['publish', from, place, '--json']);
+    expect(code, stderr).toBe(0);
+    expectJsonLines(stderr);
+    expect(JSON.parse(stdout)).toMatchObject({ outcome: 'published', objects: { published: 1 }, failures: [] });
+    const extracted = await run(['extract', place, to]);
+    expect(extracted).toMatchObject({ code: 0, stderr: expect.stringContaining('extracted note.txt, 6 bytes') });
+    expect(await readdir(to)).toEqual(['note.txt']);
+    await writeFile(join(to, 'note.txt'), 'another');
+    const again = await run(['extract', place, to, '-q']);
+    expect(again.code).toBe(1);
+    expect(again.stdout).toMatch(/failed 1\n.*\nfailed: note\.txt: target: .*something else is there: pass --force/);
   });
 
   test('tells of a flag that is none on stderr, with where help is: 2', async () => {

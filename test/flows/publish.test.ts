@@ -1,7 +1,8 @@
 // Objects as artifacts, and back.
-import { DeleteObjectCommand } from '@aws-sdk/client-s3';
-import { mkdir, readdir } from 'node:fs/promises';
+import { DeleteObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3';
+import { mkdir, readdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { objectArtifact } from '../../worker/artifacts/object-artifact.ts';
 import { once } from '../../worker/content/bytes.ts';
@@ -11,17 +12,18 @@ import { openFiles } from '../../worker/objects/files/store.ts';
 import type { ObjectStore } from '../../worker/objects/objects.ts';
 import { digestOf, hexOf } from '../../worker/oci/digest.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
-import { describeFailure } from '../../worker/util/failure.ts';
+import { describeFailure, Failure } from '../../worker/util/failure.ts';
 import { replaceBackends } from '../support/backends.ts';
 import { collect } from '../support/chunks.ts';
 import { crashed, CrashPoints } from '../support/crash.ts';
+import { crashing } from '../support/faulty-objects.ts';
 import { makeImage, seededBytes } from '../support/images.ts';
 import { openLab, requestsDuring, sentenceOf, type Session } from '../support/lab.ts';
 import { dyingTarget } from '../support/lives.ts';
 import { clientOf } from '../support/local-s3.ts';
 import type { Backends } from '../../worker/images/backends.ts';
 import { MemoryObjects } from '../support/memory-objects.ts';
-import { runExtract, runPublish, store, treeIn, treeOf, type MadeObject } from '../support/published.ts';
+import { runExtract, runPublish, store, treeIn, treeOf, type MadeObject, type Tree } from '../support/published.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
@@ -56,10 +58,11 @@ async function counted<T>(work: () => Promise<T>): Promise<readonly [Readonly<Re
   return [{ ...asked, ...objects }, result];
 }
 
-async function remove(key: string): Promise<void> {
-  await using client = new AsyncDisposableStack();
-  const s3Client = client.adopt(clientOf(s3), (open) => open.destroy());
-  await s3Client.send(new DeleteObjectCommand({ Bucket: bucket, Key: key }));
+async function send(command: DeleteObjectCommand | PutObjectCommand): Promise<void> {
+  const client = clientOf(s3);
+  if (command instanceof DeleteObjectCommand) await client.send(command);
+  else await client.send(command);
+  client.destroy();
 }
 
 const text = (content: string): Uint8Array => Buffer.from(content);
@@ -101,7 +104,7 @@ describe('publish', () => {
       objects['new/one'] = { bytes: text('all new'), contentType: 'text/plain' };
       Reflect.deleteProperty(objects, removed);
       await store(home, { [changed]: objects[changed], 'new/one': objects['new/one'] }, 'tree/');
-      await remove(`tree/${removed}`);
+      await send(new DeleteObjectCommand({ Bucket: bucket, Key: `tree/${removed}` }));
       const [more, third] = await counted(async () => runPublish(lab.session(), from, to));
       expect(third.objects).toEqual({ published: 2, unchanged: 999, removed: 1, failed: 0 });
       expect(more).toMatchObject({ GetObject: 2, HeadObject: 2, 'upload-put': 1 });
@@ -123,8 +126,8 @@ describe('publish', () => {
     };
     const from = new MemoryObjects();
     await store(from, objects);
-    const life = async (registry: MemoryContent, points: CrashPoints): Promise<boolean> => {
-      const repository = (): Source & Target => withTarget(registry, dyingTarget(registry, points));
+    const life = async (memory: MemoryContent, points: CrashPoints): Promise<boolean> => {
+      const repository = (): Source & Target => withTarget(memory, dyingTarget(memory, points));
       return crashed(runPublish(ends({ bucket: () => from, repository }), 's3://bucket', 'host.example/files'));
     };
     const whole = new MemoryContent();
@@ -159,10 +162,8 @@ describe('publish', () => {
     await view.put(taken.layer, () => once(text('x')));
     await view.put({ mediaType: MEDIA_TYPE.ociEmpty, digest: digestOf(text('{}')), size: 2 }, () => once(text('{}')));
     await view.tag(hexOf(digestOf(objects.taken.bytes)), taken.descriptor, () => once(taken.bytes));
-    s3.faults.add(
-      { operation: 'GetObject', key: 'odd/archived' },
-      { kind: 'answer', status: 403, code: 'InvalidObjectState' },
-    );
+    const archived = { Bucket: bucket, Key: 'odd/archived', Body: objects.archived.bytes, ContentType: 'text/plain' };
+    await send(new PutObjectCommand({ ...archived, StorageClass: 'GLACIER' }));
     s3.faults.add({ operation: 'GetObject', key: 'odd/denied' }, { kind: 'answer', status: 403, code: 'AccessDenied' });
     const grown = (inner: ObjectStore): ObjectStore => ({
       ...withMethodsOf(inner),
@@ -179,6 +180,7 @@ describe('publish', () => {
       expect.stringMatching(/^source: s3:\/\/.*odd\/large has 55574528000 bytes.*54525952000 bytes at most/),
       expect.stringMatching(/^target: the tag [0-9a-f]{64} stands for something else/),
     ]);
+    await send(new PutObjectCommand(archived));
     // the same failures again are no other snapshot
     const again = await runPublish(ends({ bucket: grown }), from, to);
     expect(again).toMatchObject({ objects: { published: 2, unchanged: 1, failed: 2 }, outcome: 'published' });
@@ -197,29 +199,54 @@ describe('publish', () => {
       gone: { bytes: text('soon gone') },
       restless: { bytes: text('0') },
     });
-    let reads = 0;
+    await store(from, { big: { bytes: seededBytes('before', 9 * 1024 * 1024) } });
+    const bigger = seededBytes('after', 9 * 1024 * 1024);
+    let [reads, looks, changes] = [0, 0, 0];
     const moving: ObjectStore = {
       ...withMethodsOf(from),
       read: async (key, options) => {
+        // after its digest was computed, before it is sent
+        if (key === 'big' && ++looks === 2) await from.write(key, bigger);
         reads++;
         if (key === 'gone') from.remove(key);
-        if (key === 'changing' && reads < 3) await from.write(key, text('after'));
+        if (key === 'changing' && changes++ === 0) await from.write(key, text('after'));
         if (key === 'restless') await from.write(key, text(String(reads)));
         return from.read(key, options);
       },
     };
     const to = `${registry.registryHost}/moving`;
     const result = await runPublish(ends({ bucket: () => moving }), 's3://bucket', to);
-    expect(result.objects).toEqual({ published: 1, unchanged: 0, removed: 0, failed: 1 });
+    expect(result.objects).toEqual({ published: 2, unchanged: 0, removed: 0, failed: 1 });
     expect(describeFailure(result.failures[0]?.failure)).toMatch(
       /restless.*changed while it was read, 3 times in a row/,
     );
     const into = new MemoryObjects();
     await runExtract(ends({ bucket: () => into }), to, 's3://bucket');
-    expect(await treeIn(into)).toEqual(treeOf({ changing: { bytes: text('after') } }));
+    expect(await treeIn(into)).toEqual(treeOf({ big: { bytes: bigger }, changing: { bytes: text('after') } }));
     expect(await runPublish(ends({ bucket: () => from }), 's3://bucket', to)).toMatchObject({
-      objects: { published: 1, unchanged: 1, removed: 0, failed: 0 },
+      objects: { published: 1, unchanged: 2, removed: 0, failed: 0 },
     });
+  });
+
+  test('a content type that the registry refuses stays in the snapshot alone', async () => {
+    const [from, into, memory] = [new MemoryObjects(), new MemoryObjects(), new MemoryContent()];
+    await store(from, {
+      a: { bytes: text('a'), contentType: 'model/odd' },
+      b: { bytes: text('b'), contentType: 'a/b' },
+    });
+    const strict = withTarget(memory, {
+      ...withTarget(memory, memory),
+      tag: async (name, descriptor, open, options) => {
+        if ((await collect(open())).includes('model/odd'))
+          throw new Failure('UNSUPPORTED', 'it does not take model/odd');
+        await memory.tag(name, descriptor, open, options);
+      },
+    });
+    const repository = (): Source & Target => strict;
+    const result = await runPublish(ends({ bucket: () => from, repository }), 's3://bucket', 'host.example/strict');
+    expect(result.objects).toMatchObject({ published: 2, failed: 0 });
+    await runExtract(ends({ bucket: () => into, repository }), 'host.example/strict', 's3://bucket');
+    expect(await treeIn(into)).toEqual(await treeIn(from));
   });
 
   test('refuses a repository of something else, and a place without objects', async () => {
@@ -281,7 +308,8 @@ describe('extract', () => {
     'folder/': { bytes: text('') },
     [`long/${'ü'.repeat(509)}`]: { bytes: text('7') },
     'ok/.././../../etc/passwd': { bytes: text('8') },
-    plain: { bytes: text('9') },
+    'link/out': { bytes: text('9') },
+    plain: { bytes: text('10') },
   };
 
   test('writes nothing outside of the target, and says why for each key that cannot be there', async () => {
@@ -293,6 +321,7 @@ describe('extract', () => {
     });
     const [outer, inner] = [join(lab.folder, 'outer'), join(lab.folder, 'outer', 'inner')];
     await mkdir(inner, { recursive: true });
+    await symlink(outer, join(inner, 'link'));
     const session = lab.session();
     const result = await runExtract({ ...session, options: { ...session.options, concurrency: 1 } }, to, inner);
     const why = Object.fromEntries(result.failures.map(({ key, failure }) => [key, failure.message]));
@@ -303,9 +332,10 @@ describe('extract', () => {
       'a//b': NOT_BELOW,
       'dir/file': expect.stringMatching(/a file is where a folder is wanted/),
       [`long/${'ü'.repeat(509)}`]: expect.stringMatching(/does not take that path/),
+      'link/out': expect.stringMatching(/a link on the way leads out of/),
       'ok/.././../../etc/passwd': NOT_BELOW,
     });
-    expect(result.objects).toEqual({ written: 3, unchanged: 0, skipped: 1, failed: 6 });
+    expect(result.objects).toEqual({ written: 3, unchanged: 0, skipped: 1, failed: 7 });
     expect(await readdir(outer)).toEqual(['inner']);
     const written = await treeIn(session.backends.folder(inner));
     expect(Object.keys(written)).toEqual(['bell\u0007\n\u001b[31m', 'dir', 'plain']);
@@ -314,6 +344,67 @@ describe('extract', () => {
     const there = await runExtract(ends({ bucket: () => into }), to, 's3://bucket/below');
     expect(there.failures.map(({ key }) => key)).toEqual(['../x', 'ok/.././../../etc/passwd']);
     expect(Object.keys(await treeIn(into)).every((key) => key.startsWith('below/'))).toBe(true);
+  });
+
+  test('killed at every write and run again, it ends with the same tree', async () => {
+    const [from, memory] = [new MemoryObjects(), new MemoryContent()];
+    const large = { bytes: seededBytes('large', 1024 * 1024 + 1), contentType: 'application/zip' };
+    await store(from, { a: { bytes: text('a'), metadata: { m: '1' } }, 'b/empty': { bytes: text('') }, large });
+    const repository = (): Source & Target => withTarget(memory, memory);
+    await runPublish(ends({ bucket: () => from, repository }), 's3://bucket', 'host.example/files');
+    const life = async (bucketNow: ObjectStore): Promise<boolean> =>
+      crashed(runExtract(ends({ bucket: () => bucketNow, repository }), 'host.example/files', 's3://bucket'));
+    const whole = crashing(new MemoryObjects(), Infinity);
+    await life(whole.store);
+    expect(whole.writes()).toBeGreaterThan(5);
+    for (let at = 1; at <= whole.writes(); at++) {
+      const into = new MemoryObjects();
+      expect(await life(crashing(into, at).store), `killed at ${at}`).toBe(true);
+      expect(await life(into)).toBe(false);
+      expect(await treeIn(into), `killed at ${at}`).toEqual(await treeIn(from));
+    }
+  });
+
+  test('gives back every tree that was published, whatever came and went between', async () => {
+    const names = fc.oneof(
+      fc.string({ unit: 'grapheme', minLength: 1, maxLength: 12 }),
+      fc.constantFrom('a', 'a/b', 'z/'),
+    );
+    const made = fc.record({
+      bytes: fc.constantFrom('', 'x', 'y', '{}').map(text),
+      contentType: fc.constantFrom('text/plain', 'a/b; c=d'),
+      metadata: fc.constantFrom<Readonly<Record<string, string>>[]>({}, { m: 'n' }),
+    });
+    const trees = fc.array(fc.dictionary(names, fc.option(made, { nil: undefined }), { minKeys: 1, maxKeys: 20 }), {
+      minLength: 1,
+      maxLength: 4,
+    });
+    await fc.assert(
+      fc.asyncProperty(trees, async (changes) => {
+        const [from, memory] = [new MemoryObjects(), new MemoryContent()];
+        const { backends, options } = ends({ bucket: () => from, repository: () => withTarget(memory, memory) });
+        const snapshots = new Map<string, Tree>();
+        await from.write('always', text('there'));
+        for (const change of changes) {
+          for (const [key, object] of Object.entries(change)) {
+            if (object === undefined) from.remove(key);
+            else await store(from, { [key]: object });
+          }
+          const { snapshot } = await runPublish({ backends, options }, 's3://bucket', 'host.example/files');
+          snapshots.set(snapshot?.tag ?? '', await treeIn(from));
+        }
+        for (const [tag, tree] of snapshots) {
+          const into = new MemoryObjects();
+          const session = { backends: replaceBackends(backends, { bucket: () => into }), options };
+          const { failures } = await runExtract(session, `host.example/files:${tag}`, 's3://bucket');
+          for (const { key } of failures)
+            expect(key.split('/').some((name) => name === '.' || name === '..')).toBe(true);
+          const failed = new Set(failures.map(({ key }) => key));
+          expect(await treeIn(into)).toEqual(without(tree, failed));
+        }
+      }),
+      { numRuns: 40, seed: 11 },
+    );
   });
 
   test('leaves alone what is the same, and replaces what is not only when forced', async () => {
@@ -435,10 +526,14 @@ function withMethodsOf(inner: ObjectStore): ObjectStore {
   };
 }
 
+function without(tree: Tree, keys: ReadonlySet<string>): Tree {
+  return Object.fromEntries(Object.entries(tree).filter(([key]) => !keys.has(key)));
+}
+
 /** The tags of objects, and what they stand for. */
-async function artifactsIn(registry: MemoryContent): Promise<Readonly<Record<string, string>>> {
+async function artifactsIn(memory: MemoryContent): Promise<Readonly<Record<string, string>>> {
   const found: Record<string, string> = {};
-  for await (const tag of registry.tags())
-    if (/^[0-9a-f]{64}$/.test(tag)) found[tag] = (await registry.resolve(tag)).digest;
+  for await (const tag of memory.tags())
+    if (/^[0-9a-f]{64}$/.test(tag)) found[tag] = (await memory.resolve(tag)).digest;
   return found;
 }

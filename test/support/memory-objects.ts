@@ -42,6 +42,8 @@ export class MemoryObjects implements ObjectStore {
   readonly #objects = new Map<string, Stored>();
   readonly #unfinished = new Map<string, Unfinished>();
   readonly #options: MemoryObjectsOptions;
+  /** Each takes a second. */
+  #writes = 0;
 
   constructor(options: MemoryObjectsOptions = {}) {
     this.#options = options;
@@ -81,7 +83,8 @@ export class MemoryObjects implements ObjectStore {
     const bytes = Buffer.from(body);
     const etag = createHash('md5').update(bytes).digest('hex');
     const { metadata = {}, contentType } = options;
-    const info = { key, size: bytes.byteLength, etag, modified: new Date(0), metadata: { ...metadata }, contentType };
+    const modified = new Date(++this.#writes * 1000);
+    const info = { key, size: bytes.byteLength, etag, modified, metadata: { ...metadata }, contentType };
     this.#objects.set(key, { bytes, info });
     return info;
   }

@@ -78,5 +78,10 @@ function describe(
   metadata: Readonly<Record<string, string>> = {},
 ): string {
   const sha256 = createHash('sha256').update(bytes).digest('hex');
-  return JSON.stringify([sha256.slice(0, 12), bytes.byteLength, contentType, Object.entries(metadata).sort()]);
+  return JSON.stringify([
+    sha256.slice(0, 12),
+    bytes.byteLength,
+    contentType,
+    Object.entries(metadata).map(String).toSorted(),
+  ]);
 }

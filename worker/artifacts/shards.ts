@@ -3,7 +3,7 @@ import { ARTIFACT_TYPE, OBJECT } from './names.ts';
 import { indexOf, type Document, type SnapshotEntry } from './snapshot.ts';
 
 /** Objects of one shard at most. */
-export const MAX_ENTRIES = 1000;
+const MAX_ENTRIES = 1000;
 /** JSON of one shard at most: registries take manifests of 4 MiB. */
 const MAX_BYTES = 3 * 1024 * 1024;
 /** A shard ends at one of so many keys by itself. */

@@ -36,10 +36,11 @@ export function addPublish(program: Command, context: CommandContext): void {
       return await publish(request, backends, optionsOf(context, flags, report));
     });
     const seconds = (context.clock.now() - startedMs) / 1000;
-    const { snapshot, bytesSent: bytes } = result;
+    const { snapshot, bytesSent, bytesToRead } = result;
+    const moved = bytesToRead === undefined ? 'sent' : 'would be read';
     const lines = snapshot === undefined ? [] : [`${snapshot.tag} ${snapshot.digest}`];
     printResult(context, flags, objectsJson(result, seconds), () =>
-      objectsText(result, { lines, bytes, moved: 'sent', seconds }),
+      objectsText(result, { lines, bytes: bytesToRead ?? bytesSent, moved, seconds }),
     );
     if (result.objects.failed > 0) context.exit(1);
   });

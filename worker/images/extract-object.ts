@@ -7,7 +7,8 @@ import type { Condition, ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { hashFor } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
-import { atSide, Failure, ifFound, onSide } from '../util/failure.ts';
+import type { Report } from '../util/events.ts';
+import { atSide, Failure, isFailure, onSide } from '../util/failure.ts';
 import { Limit } from '../util/limit.ts';
 import { quote } from '../util/text.ts';
 import type { OperationOptions } from './backends.ts';
@@ -45,7 +46,7 @@ export class ObjectExtractor {
     const key = `${prefix}${object.path}`;
     if (object.size === 0 && (isFolder ? isMarker(key) : key === '')) return 'skipped';
     checkPath(object.path, key, isFolder);
-    const there = await onSide('target', ifFound(store.stat(key, options)));
+    const there = await onSide('target', this.#find(key, options));
     if (isFolder) await this.#checkCase(key, there, options);
     if (there !== undefined) {
       if (await this.#isSame(object, there, options)) return 'unchanged';
@@ -54,6 +55,16 @@ export class ObjectExtractor {
     if (dryRun === true) return 'written';
     await this.#write(key, object, there === undefined ? { ifAbsent: true } : { ifMatch: there.etag }, options);
     return 'written';
+  }
+
+  /** What is there. Undefined too where we may not know: then the write decides. */
+  async #find(key: string, options: Abortable): Promise<ObjectInfo | undefined> {
+    try {
+      return await this.#options.store.stat(key, options);
+    } catch (error) {
+      if (isFailure(error, 'NOT_FOUND', 'DENIED')) return undefined;
+      throw error;
+    }
   }
 
   async #write(key: string, object: Extracted, condition: Condition, options: Abortable): Promise<void> {
@@ -73,7 +84,8 @@ export class ObjectExtractor {
     const { source, options: common } = this.#options;
     const { clock, report } = common;
     const blob: Descriptor = { mediaType: 'application/octet-stream', digest, size };
-    return ofSource(read(source, blob, { ...options, clock, report, ahead: this.#ahead }));
+    const body = ofSource(read(source, blob, { ...options, clock, report, ahead: this.#ahead }));
+    return size > SMALL_BYTES ? progressOf(body, blob, report) : body;
   }
 
   /** Whether the object that is there has the same bytes, and in S3 the same content type and metadata. */
@@ -142,6 +154,16 @@ async function* ofSource(body: Bytes): Bytes {
   } catch (error) {
     throw atSide('source', error);
   }
+}
+
+/** The same body, reported as it is taken. */
+async function* progressOf(body: Bytes, { digest, size }: Descriptor, report: Report | undefined): Bytes {
+  report?.({ type: 'blob-started', digest, bytes: size });
+  for await (const chunk of body) {
+    report?.({ type: 'blob-progress', digest, bytes: chunk.byteLength });
+    yield chunk;
+  }
+  report?.({ type: 'blob-done', digest, bytes: size, outcome: 'copied' });
 }
 
 async function* ofTarget(body: Bytes): Bytes {

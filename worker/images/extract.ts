@@ -68,7 +68,10 @@ export async function extract(
     const files = titledLayers(manifest);
     if (files.length === 0) throw withoutFiles(request.from);
     await run.extract(files);
-  } else await run.extract(objectsOf(entriesOf(source, snapshot.shards, options), prefixOf(snapshot.source)));
+  } else {
+    await run.extract(objectsOf(entriesOf(source, snapshot.shards, options), prefixOf(snapshot.source)));
+    checkCount(request.from, run.counts, snapshot.objects);
+  }
   return {
     from: formatReference(request.from),
     to: formatObjectPlace(request.to),
@@ -78,6 +81,14 @@ export async function extract(
     bytesWritten: run.bytes,
     failures: run.failures,
   };
+}
+
+/** CORRUPT unless as many objects were found as the snapshot says. */
+function checkCount(from: Reference, counts: ExtractResult['objects'], said: number): void {
+  const found = counts.written + counts.unchanged + counts.skipped + counts.failed;
+  if (found === said) return;
+  const message = `${formatReference(from)} says that it lists ${said} objects, and lists ${found}: what it lists was extracted; publish a new snapshot`;
+  throw new Failure('CORRUPT', message, { context: { side: 'source' } });
 }
 
 class ExtractRun {

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import { etagOf, modifiedOf } from '../artifacts/listing.ts';
 import { EMPTY, EMPTY_BYTES } from '../artifacts/names.ts';
-import { contentOf, objectArtifact, type ObjectArtifact } from '../artifacts/object-artifact.ts';
+import { contentOf, objectArtifact, type ObjectArtifact, type ObjectContent } from '../artifacts/object-artifact.ts';
 import type { SnapshotEntry } from '../artifacts/snapshot.ts';
 import { once } from '../content/bytes.ts';
 import type { Bytes, Readable, Source, Target } from '../content/content.ts';
@@ -76,12 +76,29 @@ export class ObjectPublisher {
       size === 0
         ? { digest: digestOf(EMPTY_OBJECT), bytes: EMPTY_BYTES }
         : await onSide('source', readUnnamed(content, { name, size, keep: KEPT_BYTES }, reading));
-    const artifact = objectArtifact({ key, digest, size, contentType });
-    const open = (): Bytes => (bytes === undefined ? ofSource(read(content, artifact.layer, reading)) : once(bytes));
-    const { descriptor, isNew } = await this.#shared(artifact, open, options);
+    const blob = { mediaType: 'application/octet-stream', digest, size };
+    const open = (): Bytes => (bytes === undefined ? ofSource(read(content, blob, reading)) : once(bytes));
+    const { descriptor, isNew } = await this.#accepted({ key, digest, size, contentType }, open, options);
     report?.({ type: 'object-published', key, digest, bytes: size, outcome: isNew ? 'copied' : 'exists' });
     const [etag, modified] = [etagOf(info.etag), modifiedOf(info.modified)];
     return { key, digest, size, etag, modified, version, contentType, metadata, artifact: descriptor };
+  }
+
+  /** Stores the object's artifact; without its content type where the registry refuses that. */
+  async #accepted(
+    object: ObjectContent,
+    open: () => Bytes,
+    options: Abortable,
+  ): Promise<{ readonly descriptor: Descriptor; readonly isNew: boolean }> {
+    const artifact = objectArtifact(object);
+    const plain = objectArtifact({ ...object, contentType: undefined });
+    try {
+      return await this.#shared(artifact, open, options);
+    } catch (error) {
+      const isRefused = isFailure(error, 'UNSUPPORTED', 'INVALID') && error.context.side === 'target';
+      if (!isRefused || artifact.layer.mediaType === plain.layer.mediaType) throw error;
+      return this.#shared(plain, open, options);
+    }
   }
 
   /** Stores the artifact, unless another object with the same bytes has it stored or is storing it. */

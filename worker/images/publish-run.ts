@@ -60,6 +60,7 @@ export class PublishRun {
   readonly #publisher: ObjectPublisher;
   readonly #sent: ReturnType<typeof countSent>;
   readonly #counts = { published: 0, unchanged: 0, removed: 0, failed: 0 };
+  #bytesToRead = 0;
   readonly #failures: ObjectFailure[] = [];
   readonly #listing = new ListingDigest();
   /** What the new snapshot lists. */
@@ -104,7 +105,8 @@ export class PublishRun {
       bytes: this.#listing.bytes,
       failures: this.#failures,
     };
-    if (this.#run.dryRun === true) return { ...result, outcome: 'planned', bytesSent: 0 };
+    if (this.#run.dryRun === true)
+      return { ...result, outcome: 'planned', bytesSent: 0, bytesToRead: this.#bytesToRead };
     if (before !== undefined && this.#saysTheSame(before))
       return { ...result, outcome: 'unchanged', snapshot: namedSnapshot(before), bytesSent: this.#sent.bytes };
     const snapshot = await onSide('target', this.#writeSnapshot());
@@ -133,29 +135,29 @@ export class PublishRun {
   #untouched({ listed, before }: Step): Settled {
     const { report } = this.#options;
     if (before === undefined) return { listed };
-    if (listed === undefined) {
-      this.#counts.removed++;
-      report?.({ type: 'object-removed', key: before.key });
-      return {};
-    }
+    if (listed === undefined) return this.#removed(before);
     this.#counts.unchanged++;
     report?.({ type: 'object-unchanged', key: before.key });
     return { entry: before, listed };
+  }
+
+  #removed(before: SnapshotEntry | undefined): Settled {
+    if (before === undefined) return {};
+    this.#counts.removed++;
+    this.#options.report?.({ type: 'object-removed', key: before.key });
+    return {};
   }
 
   async #publishOne({ listed, before }: Step, options: Abortable): Promise<Settled> {
     const key = listed?.key ?? '';
     if (this.#run.dryRun === true) {
       this.#counts.published++;
+      this.#bytesToRead += listed?.size ?? 0;
       return { entry: before, listed };
     }
     try {
       const entry = await this.#publisher.publish(key, options);
-      if (entry === undefined) {
-        if (before !== undefined) this.#counts.removed++;
-        this.#options.report?.({ type: 'object-removed', key });
-        return {};
-      }
+      if (entry === undefined) return this.#removed(before);
       this.#counts.published++;
       return { entry, listed: entry };
     } catch (error) {
