@@ -96,7 +96,8 @@ describe('verify', () => {
       const image = await makeImage({ signed: true, seed: 16, layers: [2000] });
       await lab.push(image, registry, 'broken-signature/app');
       const [broken] = (await walk(image.content, [image.root])).referrers;
-      const digest = broken?.descriptor.digest;
+      if (broken === undefined) throw new Error('the image has no referrers');
+      const { digest } = broken.descriptor;
       registry.faults.add({ operation: 'manifest-get', digest, times: 100 }, { kind: 'lie-digest' });
       const [result] = await run({ at: at(registry, 'broken-signature/app'), deep });
       registry.faults.clear();
