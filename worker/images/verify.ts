@@ -80,10 +80,8 @@ async function verifyOne(
     counted.hashedBytes = [...graph.manifests.values()].reduce((sum, node) => sum + node.bytes.byteLength, 0);
     const blobs = blobsOf(graph);
     counted.blobs = blobs.length;
-    for (const { failure } of graph.unreadable)
-      faults.push(`what refers to the image cannot be read: ${failure.message}`);
-    if (graph.truncated === true)
-      unchecked.push('not all manifests that refer to it were looked at: there are too many, or they are too deep');
+    append(faults, unreadableOf(graph));
+    if (graph.truncated === true) unchecked.push(TRUNCATED);
     if (location.transport === 'docker' && request.deep !== true) {
       unchecked.push('its blobs are there; pass --deep to read them');
       append(faults, await missingOf(blobs, location, backends, options));
@@ -120,6 +118,13 @@ async function verifyOne(
     foreign: foreign.map((descriptor) => descriptor.digest),
     faults,
   };
+}
+
+const TRUNCATED = 'not all manifests that refer to it were looked at: there are too many, or they are too deep';
+
+/** What refers to the image and cannot be read, a sentence each. */
+function unreadableOf({ unreadable }: Graph): readonly string[] {
+  return unreadable.map(({ failure }) => `what refers to the image cannot be read: ${failure.message}`);
 }
 
 /** The blobs that the registry does not have, a sentence each. */

@@ -16,7 +16,7 @@ import { Failure, isFailure, toFailure } from '../../util/failure.ts';
 import { storeSettings } from '../../images/store-settings.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
-import { ArchiveSettings } from './archive-settings.ts';
+import { ArchiveSettings, type ArchiveSettingsOptions } from './archive-settings.ts';
 import type { FailedDestination } from './failed-destinations.ts';
 import type { LeasedDestination, JobDestination } from './leases.ts';
 import { refusedDestinations } from './refused-destinations.ts';
@@ -27,7 +27,7 @@ import { verify } from '../../images/verify.ts';
 /** A job that moves or reads images, or what is stored beside them. */
 export type ImageJob = CopyJob | RestoreJob | VerifyJob | SettingsJob;
 
-export interface RunJobOptions extends OperationOptions {
+export interface RunJobOptions extends ArchiveSettingsOptions {
   readonly destinations: Pick<Destinations, 'get' | 'record' | 'letters' | 'forgetLetters'>;
   readonly rules: Pick<Rules, 'list'>;
 }
