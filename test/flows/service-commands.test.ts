@@ -2,7 +2,8 @@
 // process; that they are the program's own is what cli.test.ts shows.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
+import { CreateQueueCommand, SQSClient } from '@aws-sdk/client-sqs';
+import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { execute } from '../../worker/main/program.ts';
 import { readSettings } from '../../worker/main/settings.ts';
 import { Failure } from '../../worker/util/failure.ts';
@@ -147,6 +148,26 @@ describe('apply and rules', () => {
     const { code, stderr } = await run(['status'], rest);
     expect(code).toBe(2);
     expect(stderr).toMatch(/^transship: .*TRANSSHIP_TABLE/);
+  });
+});
+
+test('enqueue --wait exits 1 for a run that is declared dead', async () => {
+  const client = new SQSClient({ maxAttempts: 1 });
+  onTestFinished(() => client.destroy());
+  // a queue that no worker reads
+  const { QueueUrl = '' } = await client.send(new CreateQueueCommand({ QueueName: 'unread' }));
+  const from = `docker://${registry.host}/unread/app:v1`;
+  const env = { ...environment, TRANSSHIP_REQUEST_QUEUE_URL: QueueUrl };
+  const waiting = run(['enqueue', from, `docker://${ecr.registryHost}/unread/app:v1`, '--wait'], env);
+  const started = await vi.waitFor(async () => {
+    const [latest] = await service.state.runs.list({ limit: 1 });
+    if (latest?.plannedAtMs === undefined || latest.endedAtMs !== undefined) throw new Error('no run waits');
+    return latest;
+  });
+  await service.state.runs.declareDead(started.id);
+  expect(await waiting).toMatchObject({
+    code: 1,
+    stdout: expect.stringMatching(/^run \S+ was given up after .*waiting 1\n$/),
   });
 });
 
