@@ -263,7 +263,7 @@ describe('a lease', () => {
     expect(await isFree()).toBe(false);
   });
 
-  test('is kept 7 days in the table, and for good once there is a record', async () => {
+  test('is kept 15 days in the table, and permanently once there is a record', async () => {
     const ttl = async (): Promise<unknown> => (await table.get(ITEM))?.['ttl'];
     const first = await locked();
     // the dead letters that it may remember are in their queue for 14 days
