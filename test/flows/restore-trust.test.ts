@@ -1,12 +1,15 @@
 // What a restore accepts from a bucket that another process may have written to: settings, grants and names.
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DeleteObjectCommand } from '@aws-sdk/client-s3';
 import { afterAll, describe, expect, test } from 'vitest';
 import { backup } from '../../worker/images/backup.ts';
 import { restore, type RestoreRequest } from '../../worker/images/restore.ts';
 import type { BatchResult } from '../../worker/images/copy-images.ts';
 import { execute } from '../../worker/main/program.ts';
 import { makeImage } from '../support/images.ts';
-import { openLab, requestsDuring } from '../support/lab.ts';
+import { openLab, requestsDuring, sentenceOf } from '../support/lab.ts';
+import { clientOf } from '../support/local-s3.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
@@ -144,6 +147,63 @@ describe('the settings of a repository that does not exist', () => {
     const result = await run({ from, to: `docker://${otherEcr.registryHost}`, settings: 'none' });
     expect(result).toMatchObject({ notes: [], faults: [], items: [{ outcome: 'copied' }] });
     expect(await settingsOf(repository, otherEcr)).toMatchObject({ tagMutability: 'MUTABLE' });
+  });
+});
+
+describe('settings that the caller chooses', () => {
+  test('win over those beside the archives, member by member, in repositories that are created', async () => {
+    const stored = { tagMutability: 'MUTABLE_WITH_EXCLUSION', tagMutabilityExclusions: ['*'], scanOnPush: true };
+    const { repository, from } = await archived('chosen', { ...stored, repositoryPolicy: OPEN_POLICY });
+    const repositoryPolicy = allow({ AWS: [OTHER_ACCOUNT] });
+    const createSettings = { tagMutability: 'IMMUTABLE', repositoryPolicy };
+    const to = `docker://${otherEcr.registryHost}`;
+    expect(await run({ from, to, createSettings })).toMatchObject({ faults: [] });
+    const settings = await settingsOf(repository, otherEcr);
+    expect(settings).toMatchObject({ tagMutability: 'IMMUTABLE', scanOnPush: true, repositoryPolicy });
+    expect(settings?.['tagMutabilityExclusions']).toBeUndefined();
+  });
+
+  test('come from the file of --create-settings', async () => {
+    const { repository, from } = await archived('chosen-by-flag', { tagMutability: 'MUTABLE' });
+    const file = join(lab.folder, 'create-settings.json');
+    await writeFile(file, JSON.stringify({ tagMutability: 'IMMUTABLE' }));
+    const screen = { write: () => undefined, terminal: false, columns: 80 };
+    const argv = ['node', 'transship', 'restore', '--create-settings', file, from, `docker://${otherEcr.registryHost}`];
+    const stop = new AbortController().signal;
+    expect(await execute({ argv, env: lab.stack.environment, stdout: screen, stderr: screen, stop })).toBe(0);
+    expect(await settingsOf(repository, otherEcr)).toMatchObject({ tagMutability: 'IMMUTABLE' });
+  });
+
+  test.each([{ settings: 'replace' }, { allowForeignGrants: true }] as const)(
+    'are refused for one archive, whose settings are not restored: %j',
+    async (choice) => {
+      const from = `s3://${bucket}/one-archive/app/v1.tar`;
+      const refused = await sentenceOf(run({ from, to: `${HOME}/one-archive/app:v1`, ...choice }), 'INVALID');
+      expect(refused).toContain(`${from} is one archive, of which no settings are restored`);
+    },
+  );
+
+  test('of several days are those of the last', async () => {
+    const repository = 'days/app';
+    await lab.push(await makeImage({ seed: 720, layers: [2000] }), ecr, repository);
+    const session = lab.session();
+    for (const [date, scanOnPush] of [
+      ['2026-01-01', false],
+      ['2026-01-02', true],
+    ] as const) {
+      const folder = `days/${date}/${repository}`;
+      await session.copy(`${HOME}/${repository}:v1`, `s3://${bucket}/${folder}/v1.tar`);
+      const document = Buffer.from(JSON.stringify({ format: 1, repository, settings: { scanOnPush } }));
+      await session.backends.bucket(bucket).write(`${folder}/repository.json`, document);
+    }
+    const { faults, notes } = await run({ from: `s3://${bucket}/days/`, to: `docker://${otherEcr.registryHost}` });
+    expect({ faults, notes }).toEqual({
+      faults: [],
+      notes: [
+        `settings of ${repository} lie in 2 places: s3://${bucket}/days/2026-01-02/${repository}/repository.json is the one that is restored`,
+        `${repository}: created with scanOnPush true`,
+      ],
+    });
   });
 });
 
@@ -313,6 +373,19 @@ describe('a repository.json that the archives were not written with', () => {
     const warning = `settings of sealed-since/app: ${place} is not the one that 1 of its archives was written with: it was changed since, or replaced`;
     expect(await run({ from, to })).toMatchObject({ warnings: [warning], faults: [] });
     expect(await settingsOf('sealed-since/app', otherEcr)).toMatchObject({ scanOnPush: true });
+  });
+
+  test('is a warning where it was deleted, before the repository is created without its settings', async () => {
+    const { from, to, place } = await sealed('sealed-deleted');
+    const client = clientOf(lab.stack.s3);
+    await client.send(new DeleteObjectCommand({ Bucket: bucket, Key: place.slice(`s3://${bucket}/`.length) }));
+    client.destroy();
+    const warning =
+      'settings of sealed-deleted/app: there is no repository.json beside its archives, and 2 of them were written with one: it was deleted';
+    expect(await run({ from, to, settings: 'none' })).toMatchObject({ warnings: [], faults: [] });
+    expect(await run({ from, to })).toMatchObject({ warnings: [warning], faults: [] });
+    const other = `docker://${registry.registryHost}`;
+    expect(await run({ from, to: other })).toMatchObject({ warnings: [], faults: [] });
   });
 
   test('is not known in a folder, which keeps no metadata', async () => {

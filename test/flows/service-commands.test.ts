@@ -1,8 +1,9 @@
 // The commands of the deployed system as a person types them, over the embedded stack, with a worker as a process beside. They run in this
 // process; that they are the program's own is what cli.test.ts shows.
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
+import { CreateQueueCommand, SQSClient } from '@aws-sdk/client-sqs';
+import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { execute } from '../../worker/main/program.ts';
 import { readSettings } from '../../worker/main/settings.ts';
 import { Failure } from '../../worker/util/failure.ts';
@@ -154,6 +155,26 @@ describe('apply and rules', () => {
   });
 });
 
+test('enqueue --wait exits 1 for a run that is declared dead', async () => {
+  const client = new SQSClient({ maxAttempts: 1 });
+  onTestFinished(() => client.destroy());
+  // a queue that no worker reads
+  const { QueueUrl = '' } = await client.send(new CreateQueueCommand({ QueueName: 'unread' }));
+  const from = `docker://${registry.host}/unread/app:v1`;
+  const env = { ...environment, TRANSSHIP_REQUEST_QUEUE_URL: QueueUrl };
+  const waiting = run(['enqueue', from, `docker://${ecr.registryHost}/unread/app:v1`, '--wait'], env);
+  const started = await vi.waitFor(async () => {
+    const [latest] = await service.state.runs.list({ limit: 1 });
+    if (latest?.plannedAtMs === undefined || latest.endedAtMs !== undefined) throw new Error('no run waits');
+    return latest;
+  });
+  await service.state.runs.declareDead(started.id);
+  expect(await waiting).toMatchObject({
+    code: 1,
+    stdout: expect.stringMatching(/^run \S+ was given up after .*waiting 1\n$/),
+  });
+});
+
 test(
   'enqueue, status and redrive: a job that cannot be done is dead until its cause is mended',
   { timeout: 60_000 },
@@ -219,6 +240,31 @@ test('enqueue of a rule plans it in the queue, whatever its schedule', { timeout
 });
 
 describe('sync', () => {
+  test('stores the settings of a backup rule beside its archives, and fails where it cannot', async () => {
+    await lab.push(await makeImage({ seed: 41, layers: [2000] }), ecr, 'settled/app');
+    const path = await file(rules('settled/app'));
+    const sync = ['sync', '-f', path, '--rule', 'products'];
+    const store = lab.session().backends.bucket(bucket);
+    const key = 'rules/settled/app/repository.json';
+    expect((await run([...sync, '--dry-run'])).code).toBe(0);
+    await expect(store.stat(key)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    expect((await run(sync)).code).toBe(0);
+    const { etag } = await store.stat(key);
+    ecr.faults.add({ operation: 'GetLifecyclePolicy' }, { kind: 'answer', status: 400, code: 'AccessDeniedException' });
+    const denied = await run(sync);
+    expect(denied.code).toBe(1);
+    expect(denied.stdout).toMatch(/^fault: rule products: settings of docker:.*settled\/app: .*`settings: false`/m);
+    await store.write(key, Buffer.from('{}'));
+    expect((await run(sync)).code).toBe(0);
+    expect((await store.stat(key)).etag).toBe(etag);
+    const unwanted = await file(
+      (await readFile(path, 'utf8')).replace('/{tag}.tar', '/{tag}.tar\n      settings: false'),
+    );
+    await store.write(key, Buffer.from('{}'));
+    expect((await run(['sync', '-f', unwanted, '--rule', 'products'])).code).toBe(0);
+    expect((await store.stat(key)).size).toBe(2);
+  });
+
   test('runs the rules of a file here, and a second time finds nothing to do', async () => {
     const image = await makeImage({ signed: true });
     await lab.push(image, ecr, 'here/app');

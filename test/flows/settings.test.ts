@@ -248,3 +248,30 @@ test('archives of a registry that does not let its settings be read name none', 
   const { metadata } = await store.stat(t.key.replace('repository.json', 'v1.tar'));
   expect(metadata).not.toHaveProperty('transship-settings');
 });
+
+test('settings of two repositories in one place are a failure of the first run already', async () => {
+  const t = await backedUp('flat/a');
+  await lab.push(await makeImage({ seed: ++seeds, tag: 'v1', layers: [2000] }), ecr, 'flat/b');
+  const from = ['a', 'b'].map((name) => `${ecr.registryHost}/flat/${name}`);
+  await t.apply({ from, to: [`s3://${bucket}/owed/{repository}-{tag}.tar`] });
+  for (const jobs of [{ done: 3, failed: 1 }, { failed: 1 }]) {
+    expect(await t.run()).toMatchObject({ jobs });
+    const { failed } = await t.status();
+    expect(failed[0]).toMatchObject({ title: `settings of docker://${ecr.registryHost}/flat/b`, code: 'CONFLICT' });
+    expect(failed[0]?.reason).toContain('put {repository} before a slash');
+  }
+});
+
+test('a run whose first archive cannot bring its settings along is not a good one', async () => {
+  const t = await backedUp('first/app');
+  s3.faults.add(
+    { operation: 'PutObject', key: t.key, times: 100 },
+    { kind: 'answer', status: 403, code: 'AccessDenied' },
+  );
+  expect(await t.run()).toMatchObject({ jobs: { done: 2, failed: 1 } });
+  expect((await t.status()).rules).toMatchObject([{ faults: [expect.stringContaining('its last run had failures')] }]);
+  expect((await t.status()).deadLetters).toBe(0);
+  s3.faults.clear();
+  expect(await t.run()).toMatchObject({ jobs: { done: 1, failed: 0 } });
+  expect((await t.status()).rules).toMatchObject([{ faults: [] }]);
+});

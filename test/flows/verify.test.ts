@@ -54,12 +54,14 @@ describe('verify', () => {
     const whole = { digest: image.root.descriptor.digest, manifests: 8, blobs, faults: [] };
     const kind = where === ecr ? 'layer-get' : 'blob-get';
     const asking = await requestsDuring(where, async () =>
-      expect(await run({ at: at(where, 'whole/app') })).toMatchObject([whole]),
+      expect(await run({ at: at(where, 'whole/app') })).toMatchObject([
+        { ...whole, complete: false, unchecked: ['its blobs are there; pass --deep to read them'] },
+      ]),
     );
     expect(asking[kind]).toBeUndefined();
     const reading = await requestsDuring(where, async () => {
       const [result] = await run({ at: at(where, 'whole/app'), deep: true });
-      expect(result).toMatchObject({ ...whole, hashedBytes: await bytesOf(image) });
+      expect(result).toMatchObject({ ...whole, hashedBytes: await bytesOf(image), complete: true, unchecked: [] });
     });
     expect(reading[kind]).toBe(blobs);
   });
@@ -86,6 +88,46 @@ describe('verify', () => {
     const [result] = await run({ at: at(registry, 'wrong/app'), deep: true });
     expect(result?.faults).toEqual([expect.stringContaining(`${wrong.digest} has other bytes`)]);
     expect(result?.hashedBytes).toBe((await bytesOf(image)) - wrong.size);
+  });
+
+  test.each([false, true])(
+    'does not call an image whole whose signature is listed and broken (deep: %s)',
+    async (deep) => {
+      const image = await makeImage({ signed: true, seed: 16, layers: [2000] });
+      await lab.push(image, registry, 'broken-signature/app');
+      const [broken] = (await walk(image.content, [image.root])).referrers;
+      if (broken === undefined) throw new Error('the image has no referrers');
+      const { digest } = broken.descriptor;
+      registry.faults.add({ operation: 'manifest-get', digest, times: 100 }, { kind: 'lie-digest' });
+      const [result] = await run({ at: at(registry, 'broken-signature/app'), deep });
+      registry.faults.clear();
+      expect(result?.faults).toEqual([
+        expect.stringMatching(
+          `^what refers to the image cannot be read: ${digest} has other bytes than its digest says`,
+        ),
+      ]);
+    },
+  );
+
+  test('does not call an image whole of whose referrers only some were looked at', async () => {
+    const image = await makeImage({ seed: 17, platforms: ['linux/amd64'], layers: [2000] });
+    let subject = image.root.descriptor;
+    for (const depth of [1, 2, 3, 4])
+      subject = addJson(image.content, MEDIA_TYPE.ociManifest, {
+        schemaVersion: 2,
+        artifactType: `application/x-depth-${depth}`,
+        config: image.content.add(MEDIA_TYPE.ociEmpty, Buffer.from('{}')),
+        layers: [],
+        subject,
+      });
+    // all of them by their own names: a copy goes only so deep
+    const view = lab.view(registry, 'deep-chain/app');
+    await lab.push(image, registry, 'deep-chain/app');
+    await lab.push({ ...image, root: { descriptor: subject, tags: ['last'] } }, registry, 'deep-chain/app');
+    expect(await view.has(subject)).toBe(true);
+    const [result] = await run({ at: at(registry, 'deep-chain/app'), deep: true });
+    expect(result).toMatchObject({ faults: [], manifests: 4, complete: false });
+    expect(result?.unchecked).toEqual([expect.stringContaining('not all manifests that refer to it were looked at')]);
   });
 
   test('names what is missing where a child of an index is gone', async () => {

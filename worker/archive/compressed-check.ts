@@ -41,7 +41,8 @@ export async function hasGzipHeader(packed: TarFiles): Promise<boolean> {
   return Buffer.compare(await packed.readAt(0, GZIP_HEADER.byteLength), GZIP_HEADER) === 0;
 }
 
-async function hasGzipSize(packed: TarFiles, size: number): Promise<boolean> {
+/** Whether a gzip file ends with the size that it unpacks to. Zeros and empty members behind the data, which unpack to nothing, end with none. */
+export async function hasGzipSize(packed: TarFiles, size: number): Promise<boolean> {
   const end = Buffer.from(await packed.readAt(packed.length - GZIP_SIZE_BYTES, GZIP_SIZE_BYTES));
   return end.readUInt32LE() === size % 2 ** 32;
 }

@@ -6,7 +6,7 @@ import type { Digest } from '../oci/digest.ts';
 import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
-import { hasGzipHeader } from './compressed-check.ts';
+import { hasGzipHeader, hasGzipSize } from './compressed-check.ts';
 import { unpacked, type Compression } from './compressed-writer.ts';
 import { folderFiles, openTar, type ArchiveFiles, type ArchiveFilesOptions, type TarFiles } from './archive-files.ts';
 import { compareWithPlan, hasPlannedHead, planFound, type ArchiveComparison } from './compare-with-plan.ts';
@@ -88,7 +88,10 @@ export async function openImage(
       };
       const plain = await retry(`unpack ${location}`, unpack, options);
       const unpackedTar = await openTar(folderStore, plain, { ...options, name: location });
-      return await openPlain(unpackedTar, info, options, { folder, faults: await gzipFaults(tar, compression, info) });
+      return await openPlain(unpackedTar, info, options, {
+        folder,
+        faults: await gzipFaults(tar, compression, info, plain.size),
+      });
     } catch (error) {
       await folder[Symbol.asyncDispose]();
       throw error;
@@ -100,12 +103,20 @@ export async function openImage(
   }
 }
 
-/** What is wrong with the gzip header of an archive of ours, which unpacks all the same. Other programs write other headers. */
-async function gzipFaults(tar: TarFiles, compression: Compression, info: ObjectInfo): Promise<readonly string[]> {
+/** What is wrong with the gzip form of an archive of ours, which unpacks all the same. Other programs write other headers, and several members. */
+async function gzipFaults(
+  tar: TarFiles,
+  compression: Compression,
+  info: ObjectInfo,
+  unpackedBytes: number,
+): Promise<readonly string[]> {
   if (compression !== 'gzip' || !hasPlanMetadata(info.metadata)) return [];
-  return (await hasGzipHeader(tar))
-    ? []
-    : [`the gzip header of ${tar.describe()} is not the one that every archive of Transship has`];
+  const faults: string[] = [];
+  if (!(await hasGzipHeader(tar)))
+    faults.push(`the gzip header of ${tar.describe()} is not the one that every archive of Transship has`);
+  if (!(await hasGzipSize(tar, unpackedBytes)))
+    faults.push(`bytes follow the end of the gzip data of ${tar.describe()}`);
+  return faults;
 }
 
 /** Where a compressed archive was unpacked, and what is wrong with its compressed form. */

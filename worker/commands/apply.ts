@@ -17,7 +17,7 @@ export function addApply(program: Command, context: CommandContext): void {
     .command('apply')
     .summary('make the rules of the deployed system those of a file')
     .description(
-      'Makes the stored rules those of the file: what is not in the file is removed. Shows the difference, then does it. Needs TRANSSHIP_TABLE and TRANSSHIP_QUEUE_URL.',
+      'Makes the stored rules those of the file: what is not in the file is removed. Shows the difference, then does it. Needs TRANSSHIP_TABLE, TRANSSHIP_QUEUE_URL and TRANSSHIP_DEAD_LETTER_QUEUE_URL.',
     )
     .requiredOption('-f, --file <file>', 'the rules, as YAML: docs/configuration.md')
     .option('--dry-run', 'only show the difference');

@@ -30,7 +30,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
       '--force',
       'write again what is there, and replace what is not an archive, or the archive of another repository',
     )
-    .option('--wait', 'until it has ended; exits 1 when a job failed');
+    .option('--wait', 'until it has ended; exits 1 when a job failed, or when the run was given up after 24 hours');
   withCommonFlags(command).action(async (src: string, dst: string | undefined, flags: EnqueueFlags) => {
     await withProgress(context, flags, async ({ report }) => {
       await using service = context.connectService({ report });
@@ -69,7 +69,7 @@ async function enqueue(
   return enqueueRule(src, service, options);
 }
 
-/** Waits until the run has ended, and prints what became of it. Exits 1 when a job of it failed. */
+/** Waits until the run has ended, and prints what became of it. Exits 1 when a job of it failed, and when it was declared dead. */
 async function waitFor({ id }: Run, flags: EnqueueFlags, service: Service, context: CommandContext): Promise<void> {
   const { follow } = await import('../service/admin/enqueue.ts');
   const { signal, clock } = context;
@@ -84,13 +84,16 @@ async function waitFor({ id }: Run, flags: EnqueueFlags, service: Service, conte
   });
   printResult(context, flags, { ...run, failures: failed }, () =>
     [
-      run.endedAtMs === undefined
-        ? `run ${id} could not be planned to its end: ${describeCounts(run)}`
-        : `run ${id} ended in ${formatDuration(run.endedAtMs - run.startedAtMs)}: ${describeCounts(run)}`,
+      `run ${id} ${describeEnd(run)}: ${describeCounts(run)}`,
       ...failed.map((job) => `failed: ${printable(job.title)}: ${printable(job.reason ?? '')}`),
     ].join('\n'),
   );
-  if (failed.length > 0) context.exit(1);
+  if (failed.length > 0 || run.dead === true) context.exit(1);
+}
+
+function describeEnd({ startedAtMs, endedAtMs, dead }: Run): string {
+  if (endedAtMs === undefined) return 'could not be planned to its end';
+  return `${dead === true ? 'was given up after' : 'ended in'} ${formatDuration(endedAtMs - startedAtMs)}`;
 }
 
 function describeCounts(run: Run): string {

@@ -3,7 +3,7 @@ import { restore } from '../images/restore.ts';
 import type { SettingsMode } from '../images/restore-settings.ts';
 import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { runImages, platformOption, withConcurrency, type ConcurrencyFlag } from './result.ts';
-import { withCreateFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
+import { connectFlags, withCreateFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
 
 interface RestoreFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag {
   readonly platform?: readonly string[];
@@ -19,7 +19,7 @@ export function addRestore(program: Command, context: CommandContext): void {
     .command('restore')
     .summary('put archived images back into a registry')
     .description(
-      'Puts archived images into a registry from the archives alone, digests unchanged, the settings of repositories that it creates first. Existing repositories keep their settings.',
+      'Puts archived images into a registry from the archives alone, digests unchanged. Of a prefix, it restores the settings of repositories that it creates first; existing repositories keep their settings, and one archive alone brings none.',
     )
     .argument(
       '<src>',
@@ -47,7 +47,8 @@ export function addRestore(program: Command, context: CommandContext): void {
     const { referrers, dryRun, platform: platforms, allowForeignGrants, trustNames } = flags;
     // a caller that wants no repository to be created wants none to be changed either
     const settings = flags.create === false ? 'none' : flags.settings;
-    const request = { from: src, to: dst, platforms, referrers, dryRun, settings, allowForeignGrants, trustNames };
+    const choices = { settings, createSettings: connectFlags(flags).createSettings, allowForeignGrants, trustNames };
+    const request = { from: src, to: dst, platforms, referrers, dryRun, ...choices };
     await runImages(context, flags, async (backends, options) => restore(request, backends, options));
   });
 }
@@ -56,7 +57,7 @@ function settingsOption(): Option {
   const modes = ['create', 'replace', 'none'] satisfies SettingsMode[];
   return new Option(
     '--settings <mode>',
-    'which repositories get the settings beside the archives: those that are created, existing ones too (replace), or none, as with --no-create',
+    'which repositories get the settings beside the archives of a prefix: those that are created, existing ones too (replace), or none, as with --no-create; --create-settings comes first in those that are created',
   )
     .choices(modes)
     .default('create');

@@ -15,7 +15,7 @@ export function addVerify(program: Command, context: CommandContext): void {
     .command('verify')
     .summary('prove that an image is whole')
     .description(
-      'Reads every manifest of an image and hashes it, and every blob too: of archives always, of registries with --deep (otherwise it asks whether each is there). In archives that Transship made, every other byte is compared with the plan of the archive. Exits 3 when something is wrong.',
+      'Reads every manifest of an image and hashes it, and every blob too: of archives always, of registries with --deep (otherwise it asks whether each is there). In archives that Transship made, every other byte is compared with the plan of the archive. It says `whole` where every byte was checked, `present` where blobs were only asked for, and exits 3 when something is wrong.',
     )
     .argument('<ref>', 'an image anywhere, or a prefix of archives ending in "/"')
     .option('--deep', 'read every byte of a registry, not only of archives')
@@ -54,8 +54,8 @@ export function addVerify(program: Command, context: CommandContext): void {
             ]),
           ),
           ...results
-            .filter((result) => !result.complete && result.faults.length === 0)
-            .map((result) => `note: ${result.at}: another tool made it: its tar headers and padding were not compared`),
+            .filter(({ faults: found }) => found.length === 0)
+            .flatMap(({ at, unchecked }) => unchecked.map((what) => `note: ${at}: ${what}`)),
           ...results
             .filter((result) => result.foreign.length > 0)
             .map((result) => `${incomplete(result.foreign.length)}: ${result.at}`),
@@ -68,8 +68,9 @@ export function addVerify(program: Command, context: CommandContext): void {
 }
 
 /** The result in a word, which claims no more than was checked. */
-function wordOf({ faults, foreign, complete }: VerifyResult): string {
+function wordOf({ at, faults, foreign, complete }: VerifyResult): string {
   if (faults.length > 0) return 'FAULTY';
   if (foreign.length > 0) return 'incomplete';
-  return complete ? 'whole' : 'blobs whole';
+  if (complete) return 'whole';
+  return at.startsWith('docker://') ? 'present' : 'blobs whole';
 }

@@ -42,6 +42,8 @@ export interface Graph {
   readonly referrers: readonly Root[];
   /** What refers to the images, but could not be read: listed and not there, or wrong. It is nowhere else in the graph. */
   readonly unreadable: readonly { readonly root: Root; readonly failure: Failure }[];
+  /** Whether more refers to the images than was looked at: more than 1,000 manifests, or deeper than 3. Default false. */
+  readonly truncated?: boolean | undefined;
   /** Every manifest below the roots and the referrers, children before the parents that name them. */
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
   /** Foreign layers that the source has, for instance of images that were pushed into a closed network: copied like any blob. Absent: none. */
@@ -77,7 +79,8 @@ export async function walk(source: Source, roots: readonly Root[], options: Walk
   const entered: Root[] = [];
   for (const root of roots) entered.push(await walker.enter(root));
   const referrers = options.referrers === false ? [] : await walker.findReferrers();
-  const graph: Graph = { roots: entered, referrers, unreadable: walker.unreadable, manifests: walker.manifests };
+  const { unreadable, manifests, truncated } = walker;
+  const graph: Graph = { roots: entered, referrers, unreadable, manifests, truncated };
   const foreign = foreignOf(graph);
   return foreign.length === 0 ? graph : { ...graph, foreignAtSource: await servedBy(source, foreign, options) };
 }
@@ -164,6 +167,7 @@ export function manifestsBelow(graph: Graph, root: Digest): readonly ManifestNod
 class Walker {
   readonly manifests = new Map<Digest, ManifestNode>();
   readonly unreadable: { readonly root: Root; readonly failure: Failure }[] = [];
+  truncated = false;
   readonly #source: Source;
   readonly #options: WalkOptions;
   /** What was read, also of what is still being descended into: no manifest is read twice. */
@@ -249,6 +253,7 @@ class Walker {
           } else if (root.tags.length > 0 && this.manifests.has(digest)) found.set(digest, root);
         }
         if (unseen.size > room) {
+          this.truncated = true;
           this.#warnOfMore(depth);
           return [...found.values()];
         }

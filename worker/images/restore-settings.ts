@@ -23,6 +23,8 @@ export interface SettingsChoices {
   readonly settings?: SettingsMode | undefined;
   /** Also restores policies that grant access to `*` or to other accounts than the target's. Default false. */
   readonly allowForeignGrants?: boolean | undefined;
+  /** Settings of repositories that are created, as `repository.json` has them. Each wins over that beside the archives. Default: none. */
+  readonly createSettings?: SettingsDocument | undefined;
   readonly dryRun?: boolean | undefined;
 }
 
@@ -35,7 +37,12 @@ export interface StoredSettings {
   readonly calledItself: Repository;
   /** The digests of settings that the archives beside it name, one for each archive that names one. */
   readonly named: readonly string[];
+  /** In how many places the repository has settings. */
+  readonly places: number;
 }
+
+/** A repository whose archives name settings, where there are none beside them. */
+export type MissingSettings = Pick<StoredSettings, 'to' | 'named'>;
 
 type SettingsDocument = Readonly<Record<string, unknown>>;
 
@@ -72,11 +79,30 @@ export class SettingsRestore {
       }
       const bytes = await this.#read(stored);
       this.#compare(stored, bytes);
-      await this.#write(target, repository, exists, this.#withoutForeignGrants(stored, settingsIn(bytes, stored)));
+      this.#notePlaces(stored);
+      const chosen = exists ? {} : (this.#choices.createSettings ?? {});
+      const others = without(settingsIn(bytes, stored), chosen);
+      await this.#write(target, repository, exists, { ...this.#withoutForeignGrants(stored, others), ...chosen });
     } catch (error) {
       checkAborted(this.#options);
       this.#faults.add(`settings of ${repository} were not restored: ${describeFailure(error)}`);
     }
+  }
+
+  /** Warns of settings that archives name and that are not there, where the target has such. */
+  async warnOfMissing({ to: { registry, repository }, named }: MissingSettings): Promise<void> {
+    if (this.#choices.settings === 'none') return;
+    try {
+      const exists = await this.#backends.registry(registry, 'target').hasRepository(repository, this.#options);
+      if (exists === undefined) return;
+    } catch (error) {
+      checkAborted(this.#options);
+      // the images are pushed there next, and that reports the failure
+      if (!isFailure(error)) throw error;
+    }
+    const written = named.length === 1 ? '1 of them was' : `${named.length} of them were`;
+    const message = `settings of ${repository}: there is no repository.json beside its archives, and ${written} written with one: it was deleted`;
+    this.#options.report?.({ type: 'warning', message });
   }
 
   /** Notes how many repositories kept the settings that they have. */
@@ -104,6 +130,13 @@ export class SettingsRestore {
     const tooLong = `${store.describe(key)} has more than the ${MAX_SETTINGS_BYTES} bytes of any settings`;
     const body = await store.read(key, this.#options);
     return collect(body, MAX_SETTINGS_BYTES, () => new Failure('INVALID', tooLong));
+  }
+
+  #notePlaces({ store, key, to, places }: StoredSettings): void {
+    if (places > 1)
+      this.#note(
+        `settings of ${to.repository} lie in ${places} places: ${store.describe(key)} is the one that is restored`,
+      );
   }
 
   /** Warns where archives name other settings than these. They may: an archive is not written again when only the settings changed. */
@@ -163,6 +196,14 @@ function settingsIn(bytes: Buffer, { store, key, calledItself }: StoredSettings)
   if (document['repository'] !== calledItself.repository)
     throw new Failure('INVALID', `${store.describe(key)} holds the settings of ${quote(document['repository'])}`);
   return document['settings'];
+}
+
+/** The members of `settings` that `chosen` does not replace. */
+function without(settings: SettingsDocument, chosen: SettingsDocument): SettingsDocument {
+  const replaced = new Set(Object.keys(chosen));
+  // the exceptions of one mutability are none of another's
+  if (replaced.has('tagMutability')) replaced.add('tagMutabilityExclusions');
+  return Object.fromEntries(Object.entries(settings).filter(([name]) => !replaced.has(name)));
 }
 
 /** Undefined for what is not JSON. */

@@ -20,7 +20,12 @@ import {
 } from '../oci/location.ts';
 import type { ImageChoices, ImageCopyRequest } from './copy-image.ts';
 import { copyImages, type BatchResult } from './copy-images.ts';
-import { SettingsRestore, type SettingsChoices, type StoredSettings } from './restore-settings.ts';
+import {
+  SettingsRestore,
+  type MissingSettings,
+  type SettingsChoices,
+  type StoredSettings,
+} from './restore-settings.ts';
 
 export interface RestoreRequest extends Omit<ImageChoices, 'force' | 'keepExisting'>, SettingsChoices {
   /** An archive, or a prefix ending in `/` (also `s3://bucket`) for every archive below it. */
@@ -50,6 +55,7 @@ export async function restore(
   // input that can never work fails once, before anything is listed
   if (registryTargetOf(request.to, prefixOf(request.from, backends) !== undefined) === undefined)
     parseDestination(request.to);
+  if (prefixOf(request.from, backends) === undefined) checkOneArchive(request);
   const found = await archivesOf(request.from, backends, options);
   const wanted: Wanted[] = [];
   const faults = collectFaults(options.report);
@@ -67,25 +73,51 @@ export async function restore(
   }
   if (found.prefix !== undefined) {
     const settings = new SettingsRestore(request, backends, faults, options);
-    for (const stored of settingsOf(wanted, found.prefix.store)) await settings.apply(stored);
+    const { stored, missing } = settingsOf(wanted, found.prefix.store);
+    for (const one of missing) await settings.warnOfMissing(one);
+    for (const one of stored) await settings.apply(one);
     settings.finish();
   }
   const items = await copyImages(withoutRivals(wanted, faults), backends, options);
   return { items, faults: faults.messages };
 }
 
-/** The settings beside archives, with what the archives say of them: those of each repository that is restored to, the first where it has several. */
-function settingsOf(wanted: readonly Wanted[], store: ObjectStore): readonly StoredSettings[] {
-  const found = new Map<string, StoredSettings & { readonly named: string[] }>();
-  for (const { request, settings: key, calledItself, settingsDigest } of wanted) {
-    const { to } = request;
-    if (key === undefined || calledItself === undefined || to.transport !== 'docker') continue;
-    const { repository } = to.reference;
-    const stored = found.get(repository) ?? { store, key, to: to.reference, calledItself, named: [] };
-    found.set(repository, stored);
-    if (stored.key === key && settingsDigest !== undefined) stored.named.push(settingsDigest);
+/** INVALID for choices about settings, which lie beside the archives of a prefix and are not restored with one archive. */
+function checkOneArchive({ from, settings, allowForeignGrants }: RestoreRequest): void {
+  if (settings !== 'replace' && allowForeignGrants !== true) return;
+  const flag = settings === 'replace' ? '--settings replace' : '--allow-foreign-grants';
+  throw new Failure(
+    'INVALID',
+    `${from} is one archive, of which no settings are restored: leave out ${flag}, or restore the prefix that it is in`,
+  );
+}
+
+/**
+ * The settings beside archives, with what the archives say of them: those of each repository that is restored to, the last where it has several,
+ * which `{date}` makes the newest. `missing`: repositories without any whose archives name some.
+ */
+function settingsOf(
+  wanted: readonly Wanted[],
+  store: ObjectStore,
+): { readonly stored: readonly StoredSettings[]; readonly missing: readonly MissingSettings[] } {
+  const stored: StoredSettings[] = [];
+  const missing: MissingSettings[] = [];
+  const byRepository = Map.groupBy(wanted, ({ request: { to } }) =>
+    to.transport === 'docker' ? to.reference.repository : '',
+  );
+  for (const archives of byRepository.values()) {
+    const beside = Map.groupBy(archives, ({ settings }) => settings);
+    const key = [...beside.keys()].findLast((one) => one !== undefined);
+    const of = (key === undefined ? archives : beside.get(key)) ?? [];
+    const named = of.flatMap(({ settingsDigest }) => settingsDigest ?? []);
+    const [first] = of;
+    if (first?.calledItself === undefined || first.request.to.transport !== 'docker') continue;
+    const to = first.request.to.reference;
+    const places = beside.size - (beside.has(undefined) ? 1 : 0);
+    if (key !== undefined) stored.push({ store, key, to, calledItself: first.calledItself, named, places });
+    else if (named.length > 0) missing.push({ to, named });
   }
-  return [...found.values()];
+  return { stored, missing };
 }
 
 /** Leaves out archives that hold different images of one name: only the caller knows which one is meant. */

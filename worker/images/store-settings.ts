@@ -50,9 +50,14 @@ export async function hasSettings(
   if (found?.document.equals(document) === true) return true;
   const other = found?.repository;
   if (force || other === undefined || other === repository) return false;
+  throw heldByAnother(to, other, backends);
+}
+
+/** CONFLICT: the settings at `to` are those of the repository `other`. */
+export function heldByAnother(to: ArchiveLocation, other: string, backends: Backends): Failure {
   const { store, key } = storeOf(backends, to);
   const message = `${store.describe(key)} holds the settings of ${quote(other)}: put {repository} before a slash of the key`;
-  throw new Failure('CONFLICT', message, { context: { side: 'target' } });
+  return new Failure('CONFLICT', message, { context: { side: 'target' } });
 }
 
 /** Makes the object at `to` the settings of a repository, where its registry has some to tell. Returns whether it was written. */

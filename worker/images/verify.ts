@@ -31,11 +31,10 @@ export interface VerifyResult {
   readonly blobs: number;
   /** Bytes that were read and hashed. */
   readonly hashedBytes: number;
-  /**
-   * Whether every byte was checked. False for archives that other tools made: of those only the lists of images, the manifests and the blobs
-   * were.
-   */
+  /** Whether every byte was checked: nothing is `unchecked`. */
   readonly complete: boolean;
+  /** What was not checked, a sentence each. Foreign layers are in `foreign` instead. */
+  readonly unchecked: readonly string[];
   /** Foreign layers that are kept elsewhere and were not verified. */
   readonly foreign: readonly Digest[];
   /** What is wrong, a sentence each; empty when all is well. */
@@ -70,7 +69,7 @@ async function verifyOne(
   const at = formatLocation(location);
   const faults: string[] = [];
   let digest: string | undefined;
-  let complete = true;
+  const unchecked: string[] = [];
   let foreign: readonly Descriptor[] = [];
   const counted = { manifests: 0, blobs: 0, hashedBytes: 0 };
   try {
@@ -81,14 +80,17 @@ async function verifyOne(
     counted.hashedBytes = [...graph.manifests.values()].reduce((sum, node) => sum + node.bytes.byteLength, 0);
     const blobs = blobsOf(graph);
     counted.blobs = blobs.length;
+    append(faults, unreadableOf(graph));
+    if (graph.truncated === true) unchecked.push(TRUNCATED);
     if (location.transport === 'docker' && request.deep !== true) {
+      unchecked.push('its blobs are there; pass --deep to read them');
       append(faults, await missingOf(blobs, location, backends, options));
     } else {
       await copy(image.source, collecting(faults, counted, options), [image.root], { ...options, graph, strict: true });
     }
     if (image.compare !== undefined) {
       const compared = await image.compare(options);
-      complete = compared.complete;
+      if (!compared.complete) unchecked.push('another tool made it: its tar headers and padding were not compared');
       append(faults, compared.faults);
     }
     foreign = foreignOf(graph);
@@ -111,10 +113,18 @@ async function verifyOne(
     at,
     ...(digest === undefined ? {} : { digest }),
     ...counted,
-    complete,
+    complete: unchecked.length === 0,
+    unchecked,
     foreign: foreign.map((descriptor) => descriptor.digest),
     faults,
   };
+}
+
+const TRUNCATED = 'not all manifests that refer to it were looked at: there are too many, or they are too deep';
+
+/** What refers to the image and cannot be read, a sentence each. */
+function unreadableOf({ unreadable }: Graph): readonly string[] {
+  return unreadable.map(({ failure }) => `what refers to the image cannot be read: ${failure.message}`);
 }
 
 /** The blobs that the registry does not have, a sentence each. */

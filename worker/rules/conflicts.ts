@@ -34,7 +34,8 @@ const MAX_CONFLICTS = 50;
 /**
  * What is wrong with rules by themselves and beside each other, as far as their text shows it:
  *
- * - a template with `{account}` or `{region}` for a source that is not in ECR
+ * - a template with `{account}` or `{region}` for a source that is not in ECR, and a choice of tags that needs push times there
+ * - `untagged` without a source in ECR
  * - one destination for several repositories, or for several tags, of one rule
  * - a mirror that writes an image into a repository and under a tag that its own sources and tags select
  * - one image that two templates give the same destination, of one rule or of two: the sources name the same repository, or the pattern of one
@@ -57,7 +58,7 @@ export function checkConflicts(
     const { rule, path } = placed;
     return isCopyRule(rule) ? [copyingOf(rule, path)] : [];
   });
-  const faults = copying.flatMap(ownFaults);
+  const faults = copying.flatMap((one) => [...tagFaults(one), ...ownFaults(one)]);
   const conflicts: Fault[] = [];
   const living = rules.filter(({ rule }) => !isExpired(rule, nowMs));
   const livingCopying = copying.filter(({ rule }) => !isExpired(rule, nowMs));
@@ -77,6 +78,25 @@ function copyingOf(rule: CopyRule, path: Path): Copying {
     selects,
     tags: sampleTags(rule.tags).filter((tag) => selects({ tag })),
   };
+}
+
+/** Choices of tags that no list but that of ECR can answer. */
+function tagFaults({ rule, path, sources }: Copying): readonly Fault[] {
+  const { latest, maxAgeDays, untagged } = rule.tags;
+  const elsewhere = sources.find(({ registry }) => ecrHost(registry) === undefined);
+  if (elsewhere === undefined) return [];
+  const fault = (key: string, tells: string): Fault => ({
+    path: [...path, rule.kind, 'tags', key],
+    message: `only Amazon ECR tells ${tells}, and ${elsewhere.registry} is a source: expected a choice by name or version`,
+  });
+  const when = 'when an image was pushed';
+  return [
+    ...(latest?.by === 'push' ? [fault('latest', when)] : []),
+    ...(maxAgeDays === undefined ? [] : [fault('maxAgeDays', when)]),
+    ...(untagged && sources.every(({ registry }) => ecrHost(registry) === undefined)
+      ? [fault('untagged', 'of images without a tag')]
+      : []),
+  ];
 }
 
 /** What is wrong with a rule by itself. */

@@ -6,8 +6,11 @@ import { Failure } from '../util/failure.ts';
 import type { Lease } from './state.ts';
 import { findNumber, findText, type Expected, type Item, type Key, type Table } from './table.ts';
 
-/** An item that holds nothing but a lease may be cleared away then. */
-const FORGOTTEN_AFTER_SECONDS = 7 * 24 * 3600;
+/**
+ * An item without a record may be cleared away then. It may remember dead letters, which a queue keeps for 14 days at most: without them a letter
+ * of settings, which have no record, would count as done.
+ */
+const FORGOTTEN_AFTER_SECONDS = 15 * 24 * 3600;
 /** A lease that takes longer to give back is left to expire. */
 const RELEASE_MS = 5000;
 /** How often a lease is renewed in its time, whether or not earlier requests were answered. */

@@ -108,7 +108,7 @@ test('verify finds bytes that were appended to an archive', async () => {
   expect(faults).toEqual(['512 bytes follow the end of memory://x.tar']);
 });
 
-test('verify finds every bit that flips in the gzip header of a .tar.gz, and takes what others compressed', async () => {
+test('verify finds every bit that flips in the gzip header of a .tar.gz and bytes behind it, and takes what others compressed', async () => {
   const image = await makeImage({ platforms: ['linux/amd64'] });
   const graph = await walk(image.content, [image.root]);
   const layout = planArchive(graph, { tag: 'v1', repository: 'registry.test/app' });
@@ -126,6 +126,13 @@ test('verify finds every bit that flips in the gzip header of a .tar.gz, and tak
     if (faults.length === 0) missed.push([offset, bit]);
   }
   expect(missed).toEqual([]);
+  // gzip itself takes both for a part of the file that unpacks to nothing
+  for (const more of [Buffer.alloc(512), gzipSync(Buffer.alloc(0))]) {
+    await store.write('x.tar.gz', Buffer.concat([store.bytesOf('a.tar.gz'), more]), { metadata });
+    expect((await verifyIn(store, 'x.tar.gz')).faults).toEqual([
+      expect.stringContaining('bytes follow the end of the gzip'),
+    ]);
+  }
   await store.write('theirs.tar.gz', gzipSync(gunzipSync(store.bytesOf('a.tar.gz'))));
   expect(await verifyIn(store, 'theirs.tar.gz')).toMatchObject({ complete: true, faults: [] });
 });

@@ -80,8 +80,8 @@ describe('two rules', () => {
     ['words of one template', mirror({}), mirror({ to: `docker://${ECR}/{repository}:{tag}` }, 'b')],
     [
       'images without a tag',
-      mirror({ tags: { include: ['a'], untagged: true } }),
-      mirror({ tags: { include: ['b'], untagged: true } }, 'b'),
+      backup({ tags: { include: ['a'], untagged: true } }),
+      backup({ tags: { include: ['b'], untagged: true } }, 'b'),
     ],
     ['keys', backup({}), backup({ to: 's3://bucket/{region}/{repository}/{tag}.tar' }, 'b')],
   ])('meet by %s', (_, a, b) => expect(faultsOf(a, b)).toHaveLength(1));
@@ -97,8 +97,24 @@ describe('two rules', () => {
     ],
     ['expressions without an example', mirror({ tags: ['/a{2}/'] }), mirror({ tags: ['b*'] }, 'b')],
     ['the latest and a name', mirror({ tags: { latest: 3 } }), mirror({ tags: ['1.0'] }, 'b')],
-    ['age and a name', mirror({ tags: { maxAgeDays: 3 } }), mirror({ tags: ['1.0'] }, 'b')],
+    ['age and a name', backup({ tags: { maxAgeDays: 3 } }), backup({ tags: ['1.0'] }, 'b')],
   ])('are left to the state with %s', (_, a, b) => expect(faultsOf(a, b)).toEqual([]));
+
+  test('that choose by what only Amazon ECR tells are refused for other sources', () => {
+    const tags = { latest: { count: 3, by: 'push' }, maxAgeDays: 3, untagged: true };
+    const from = `${ECR}/app`;
+    const told = (what: string): string => expect.stringContaining(`only Amazon ECR tells ${what}, and docker.io is`);
+    const whenPushed = [`latest`, `maxAgeDays`].map((key) =>
+      expect.stringMatching(
+        `^0\\.mirror\\.tags\\.${key}: only Amazon ECR tells when an image was pushed, and docker.io is`,
+      ),
+    );
+    expect(faultsOf(mirror({ tags }))).toEqual([...whenPushed, told('of images without a tag')]);
+    expect(faultsOf(mirror({ tags, from: [from, 'alpine'], to: 'r.example/x/{registry}/{repository}' }))).toEqual(
+      whenPushed,
+    );
+    expect(faultsOf(mirror({ tags, from, to: 'r.example/{repository}' }))).toEqual([]);
+  });
 
   test('one that publishes has its repository for itself', () => {
     const publish = { name: 'p', publish: { from: 's3://docs/x', to: `${ECR}/documents` }, schedule: '@daily' };

@@ -96,8 +96,9 @@ export async function status(service: Service, options: StatusOptions): Promise<
     answer('dead letters', async (taskOptions) => lookAtDeadLetters(service, taskOptions), options),
   ]);
   const { dead = [], deadLetters } = letters.value ?? {};
-  const none = { runs: [], uneventfulPushes: 0, inFlight: [], failed: [] };
-  const found = { ...none, ...runs.value, rules: rules.value ?? [] };
+  const none = { runs: [], uneventfulPushes: 0, inFlight: [], failed: [], lastOfRules: new Map<string, Run>() };
+  const { lastOfRules, ...latest } = { ...none, ...runs.value };
+  const found = { ...latest, rules: (rules.value ?? []).map((rule) => withPushFault(rule, lastOfRules)) };
   return {
     unanswered: [rules, runs, count, letters].flatMap(({ part, failure }) =>
       failure === undefined ? [] : [{ part, failure }],
@@ -171,23 +172,34 @@ async function doneOf(
   return done;
 }
 
-/** The latest runs that are worth a line, and their jobs. */
+/** The rule, with a fault where its last run is one of pushes that had failures: its progress does not know of those. */
+function withPushFault(rule: RuleStatus, lastOfRules: ReadonlyMap<string, Run>): RuleStatus {
+  const last = lastOfRules.get(rule.name);
+  if (last?.trigger !== 'push' || (last.jobs.failed === 0 && last.dead !== true) || rule.expired) return rule;
+  return { ...rule, faults: [...rule.faults, `its last run, of pushes, had failures: see run ${last.id}`] };
+}
+
+/** The latest runs that are worth a line, and their jobs; and of all that were looked at the last of each rule. */
 async function latestRuns(
   state: StateStore,
   options: StatusOptions,
-): Promise<Pick<Status, 'runs' | 'uneventfulPushes' | 'inFlight' | 'failed'>> {
+): Promise<
+  Pick<Status, 'runs' | 'uneventfulPushes' | 'inFlight' | 'failed'> & { readonly lastOfRules: ReadonlyMap<string, Run> }
+> {
   const { runs: wanted = DEFAULT_RUNS } = options;
   const runs: Run[] = [];
   let uneventfulPushes = 0;
+  const lastOfRules = new Map<string, Run>();
   for (const run of await state.runs.list({ ...options, limit: Math.max(wanted, RUNS_LOOKED_AT) })) {
-    if (runs.length === wanted) break;
+    if (run.rule !== undefined && !lastOfRules.has(run.rule)) lastOfRules.set(run.rule, run);
+    if (runs.length === wanted) continue;
     if (isUneventful(run)) uneventfulPushes++;
     else runs.push(run);
   }
   const jobs = await Promise.all(runs.map(async (run) => jobsOf(state, run, options)));
   const inFlight = jobs.flatMap((found) => found.inFlight).slice(0, MAX_JOBS);
   const failed = jobs.flatMap((found) => found.failed).slice(0, MAX_JOBS);
-  return { runs, uneventfulPushes, inFlight, failed };
+  return { runs, uneventfulPushes, inFlight, failed, lastOfRules };
 }
 
 /** Whether a run of pushes has ended and needed nothing. One job is done even then: the one that planned the run. */

@@ -19,6 +19,7 @@ import { failureOfObjects } from '../failed-objects.ts';
 import { planScheduled } from '../planner/plan-scheduled.ts';
 import type { Deletions } from '../../images/deletions.ts';
 import { pruneHere, type PrunedRule } from './sync-prune.ts';
+import { syncSettings } from './sync-settings.ts';
 import { IMAGES_AT_ONCE, copyImages, type ItemResult, type BatchResult } from '../../images/copy-images.ts';
 
 export interface SyncRequest {
@@ -75,8 +76,9 @@ export async function sync(request: SyncRequest, backends: Backends, options: Op
         append(items, refused);
         const run = request.dryRun === true ? tryJobs : copyJobs;
         // one destination is written by one copy at a time
-        append(items, await run(jobs, backends, options));
-        append(items, await run(repeated, backends, options));
+        const done = [...(await run(jobs, backends, options)), ...(await run(repeated, backends, options))];
+        append(items, done);
+        if (request.dryRun !== true) append(faults, await syncSettings(rule, done, backends, options));
       } catch (error) {
         checkAborted(options);
         const message = describeFailure(error);
@@ -123,7 +125,7 @@ async function planHere(
   const state = memoryState(options.clock);
   const outbox = new Outbox();
   const run = await state.runs.begin({ id: rule.name, rule: rule.name, trigger: 'request' }, options);
-  // settings are kept by the deployed system alone
+  // `syncSettings` stores them when the archives are written
   await planScheduled(
     { rule: { ...rule, settings: false }, run },
     { state, queue: outbox, deadLetters: outbox },

@@ -53,12 +53,19 @@ export async function planSettings(
       );
     }
   } catch (error) {
-    await fail(`settings of ${from}`, isFailure(error, 'DENIED', 'CONFLICT') ? orUnwanted(error, rule.name) : error);
+    await fail(settingsTitle({ registry, repository }), isFailure(error) ? orUnwanted(error, rule.name) : error);
   }
 }
 
-/** The same failure, with what else there is to do about it. */
-function orUnwanted({ code, message, context, cause }: Failure, rule: string): Failure {
+/** What people know the settings of a repository by, where a run owes them and could not compare or store them. */
+export function settingsTitle(repository: Repository): string {
+  return `settings of docker://${formatRepository(repository)}`;
+}
+
+/** The same failure of settings, with what else there is to do about it. */
+export function orUnwanted(failure: Failure, rule: string): Failure {
+  if (!isFailure(failure, 'DENIED', 'CONFLICT')) return failure;
+  const { code, message, context, cause } = failure;
   const or = `${message}; or set \`settings: false\` in rule ${rule}, if they are not wanted`;
   return new Failure(code, or, { cause, context });
 }

@@ -131,8 +131,8 @@ export class JobDelivery {
       hasMoved ||= isProgress(event);
       this.#report(event);
     };
-    const { destinations, rules } = service.state;
-    const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), report, destinations, rules };
+    const { destinations, rules, runs } = service.state;
+    const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), report, destinations, rules, runs };
     const ended = await orFailure(task(leases.destinations, parts));
     const durationMs = clock.now() - startedMs;
     if (!isFailure(ended) && ended.state !== 'failed') {

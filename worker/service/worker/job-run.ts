@@ -1,10 +1,10 @@
-import type { OperationOptions } from '../../images/backends.ts';
 import type { Destinations, JobEnd, Rules } from '../../state/state.ts';
 import type { ObjectCounts } from '../../util/events.ts';
+import type { ArchiveSettingsOptions } from './archive-settings.ts';
 import type { FailedDestination } from './failed-destinations.ts';
 
 /** What running a job needs beside its backends. */
-export interface RunJobOptions extends OperationOptions {
+export interface RunJobOptions extends ArchiveSettingsOptions {
   readonly destinations: Pick<Destinations, 'get' | 'record' | 'letters' | 'forgetLetters'>;
   readonly rules: Pick<Rules, 'list'>;
 }

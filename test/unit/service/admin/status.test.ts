@@ -142,6 +142,25 @@ test('a run of a part of a rule is no good copy of it', async () => {
   expect(await status(t, { clock: t.clock })).toMatchObject({ faulty: true, rules: [{ ageSeconds: undefined }] });
 });
 
+test('a rule whose last run is one of pushes that could not be planned is a fault until a later run', async () => {
+  const t = testService();
+  await ran(t, 'done');
+  const push = async (id: string, end: JobEnd): Promise<void> => {
+    await t.clock.advance(60_000);
+    await t.state.runs.begin({ id, rule: 'hourly', trigger: 'push' });
+    await t.state.runs.addJobs(id, [{ id: 'job', title: 'list docker://a.example/app', rule: 'hourly' }]);
+    await t.state.runs.planned(id);
+    await t.state.runs.endJob(id, 'job', end);
+  };
+  await push('push-1', { state: 'failed', code: 'DENIED', reason: 'no' });
+  expect(await status(t, { clock: t.clock })).toMatchObject({
+    faulty: true,
+    rules: [{ faults: ['its last run, of pushes, had failures: see run push-1'] }],
+  });
+  await push('push-2', { state: 'skipped' });
+  expect(await status(t, { clock: t.clock })).toMatchObject({ faulty: false, rules: [{ faults: [] }] });
+});
+
 test('pushes that needed nothing are counted, and keep no other run from the list', async () => {
   const t = testService();
   await ran(t, 'done');

@@ -1,0 +1,63 @@
+import type { Backends, OperationOptions } from '../../images/backends.ts';
+import type { ItemResult } from '../../images/copy-images.ts';
+import { collectFaults } from '../../images/faults.ts';
+import { settingsBeside, settingsReader, writeSettings, type SettingsReader } from '../../images/store-settings.ts';
+import { formatLocation, parseLocation } from '../../oci/location.ts';
+import { formatRepository, type Repository } from '../../oci/reference.ts';
+import type { CopyRule } from '../../rules/rule.ts';
+import { checkAborted } from '../../util/abort.ts';
+import { describeFailure, isFailure } from '../../util/failure.ts';
+import { orUnwanted, settingsTitle } from '../planner/plan-settings.ts';
+
+/** One repository, and one place beside archives of it. */
+interface Owed extends Repository {
+  readonly to: ReturnType<typeof settingsBeside>;
+}
+
+/**
+ * Stores the settings of the repositories of a backup rule beside their archives, where these are whole: as a run of the deployed system, which
+ * owes them. Returns what went wrong, a sentence each. Nothing is done for other rules, and for registries that have no settings to tell.
+ */
+export async function syncSettings(
+  rule: CopyRule,
+  items: readonly ItemResult[],
+  backends: Backends,
+  options: OperationOptions,
+): Promise<readonly string[]> {
+  if (rule.kind !== 'backup' || rule.settings === false) return [];
+  const faults = collectFaults(options.report);
+  const readers = new Map<string, SettingsReader>();
+  for (const { registry, repository, to } of owedBeside(items)) {
+    const name = formatRepository({ registry, repository });
+    const source = { registry: backends.registry(registry, 'source'), repository };
+    const read = readers.get(name) ?? settingsReader(source, options);
+    readers.set(name, read);
+    try {
+      const document = await read();
+      if (document !== undefined) await writeSettings({ repository, to }, document, backends, options);
+    } catch (error) {
+      checkAborted(options);
+      if (!isFailure(error)) throw error;
+      const why = describeFailure(orUnwanted(error, rule.name));
+      faults.add(`rule ${rule.name}: ${settingsTitle({ registry, repository })}: ${why}`);
+    }
+  }
+  return faults.messages;
+}
+
+/** Each repository and place once, without those beside archives that could not be written: these may be another repository's. */
+function owedBeside(items: readonly ItemResult[]): Iterable<Owed> {
+  const owed = new Map<string, Owed>();
+  for (const { from, to, outcome } of items) {
+    const [source, archive] = [parseLocation(from), parseLocation(to)];
+    if (outcome === 'failed' || source.transport !== 'docker' || archive.transport !== 's3') continue;
+    const { registry, repository } = source.reference;
+    const place = settingsBeside(archive);
+    owed.set(`${formatRepository({ registry, repository })} ${formatLocation(place)}`, {
+      registry,
+      repository,
+      to: place,
+    });
+  }
+  return owed.values();
+}
