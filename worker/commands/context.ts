@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import type { Backends } from '../images/backends.ts';
 import type { Service } from '../service/service.ts';
 import type { Access } from '../rules/rule.ts';
+import type { ItemAttribute } from '../state/table-items.ts';
 import type { Clock } from '../util/clock.ts';
 import { describeFailure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
@@ -65,6 +66,8 @@ export interface CommandContext {
    * what is missing, where the environment names none.
    */
   connectService(options?: { readonly report?: Report | undefined }): Service & AsyncDisposable;
+  /** Every item of any table of DynamoDB, as `tableItems` reads it. */
+  tableItems(table: string): AsyncIterable<Readonly<Record<string, ItemAttribute>>>;
   /**
    * Does the jobs of the queue, so many at once (default: as the environment says), until the signal fires and what is under way was given
    * back. Logs and metrics go to stdout. INVALID where the environment does not name the deployed system.

@@ -6,6 +6,7 @@ import { addBackup } from '../commands/backup.ts';
 import type { CommandContext } from '../commands/context.ts';
 import { addCopy } from '../commands/copy.ts';
 import { addEnqueue } from '../commands/enqueue.ts';
+import { addImport } from '../commands/import.ts';
 import { addInspect } from '../commands/inspect.ts';
 import type { Screen } from '../commands/progress.ts';
 import { addPlanner } from '../commands/planner.ts';
@@ -20,6 +21,7 @@ import { addWorker } from '../commands/worker.ts';
 import { trustAuthorities } from './authorities.ts';
 import { readSettings } from './settings.ts';
 import { systemClock } from '../util/clock.ts';
+import { tableItems } from '../state/table-items.ts';
 import { describeFailure, isFailure, type Code } from '../util/failure.ts';
 import { startProgram } from './start-program.ts';
 import { connect, connectService } from './wire.ts';
@@ -27,7 +29,7 @@ import { connect, connectService } from './wire.ts';
 const { version } = manifest;
 
 const HELP_END = `
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished and found faults (verify, status, planner --once), 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished and found faults (verify, status, import, planner --once), 130 interrupted.
 Credentials: as docker and podman keep them, or the file that $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
 
 /** Adds one command to the program. */
@@ -41,6 +43,7 @@ const COMMANDS: readonly AddCommand[] = [
   addRestore,
   addSync,
   addApply,
+  addImport,
   addRules,
   addEnqueue,
   addStatus,
@@ -80,6 +83,7 @@ export async function execute(surroundings: Surroundings, more: readonly AddComm
     const context: CommandContext = {
       connect: (options) => connect(readSettings(env), version, options),
       connectService: (options) => connectService(readSettings(env), options),
+      tableItems: (table) => tableItems({ table, proxies: readSettings(env).proxies, signal: stop }),
       start: (args, options) => startProgram(args, { ...options, signal: stop }),
       setEnvironment: (variables) => Object.assign(process.env, variables),
       runWorker: async (options) => {
