@@ -1,5 +1,6 @@
 import { ecrHost } from '../../oci/ecr-host.ts';
 import { isFailure } from '../../util/failure.ts';
+import { compareStrings } from '../../util/text.ts';
 import { formatExpiry, parseExpiry } from '../expiry.ts';
 import { MAX_DESTINATIONS } from '../../queue/job.ts';
 import { Findings, lost, PLAIN, shown, shownKey, type Note } from './mapping.ts';
@@ -17,7 +18,9 @@ const SECRET = /user|pass|secret|token|auth|cred|key/i;
  */
 export function readCuppett(items: readonly Readonly<Record<string, Attribute>>[]): Findings {
   const findings = new Findings();
-  for (const item of items) readItem(item, findings);
+  // a table has no order of its own
+  const sourceOf = ({ Source: source }: (typeof items)[number]): string => (typeof source === 'string' ? source : '');
+  for (const item of items.toSorted((a, b) => compareStrings(sourceOf(a), sourceOf(b)))) readItem(item, findings);
   return findings;
 }
 

@@ -2,6 +2,7 @@ import { ecrHost } from '../../oci/ecr-host.ts';
 import { Failure, isFailure } from '../../util/failure.ts';
 import { parseConfig, parseRule } from '../config.ts';
 import { checkConflicts, type RuleInFile } from '../conflicts.ts';
+import { checkSchedule } from '../schedule.ts';
 import { MAX_YAML_BYTES } from '../yaml.ts';
 import { readCuppett, type Attribute } from './cuppett.ts';
 import { isDregsy, readDregsy } from './dregsy.ts';
@@ -52,6 +53,7 @@ export function importRules(
   request: ImportRequest,
   { schedule = DEFAULT_SCHEDULE }: { readonly schedule?: string | undefined } = {},
 ): ImportResult {
+  checkSchedule({ cron: schedule, timeZone: 'UTC' }, 0);
   const findings = readRequest(request);
   const where = request.tool === 'cuppett' ? `table ${request.table}` : request.source.file;
   if (findings.entries.length === 0) throw new Failure('INVALID', `read ${where}: it names no images`);
@@ -59,15 +61,15 @@ export function importRules(
   const credentials = [...findings.credentials].filter((host) => ecrHost(host) === undefined);
   const textOf = (drafts: readonly (RuleDraft | Note)[]): string =>
     writeRulesFile({ drafts, header: headerOf(request, drafts, schedule), credentials });
-  const drafts = draftRules(withoutSharedDestinations(findings), { cron: schedule }).map(checkedAlone);
-  // before rules are compared with each other, which takes a while where there are many
+  const drafts = draftRules(withoutSharedDestinations(findings), { cron: schedule });
+  // before rules are checked and compared, which takes a while where there are many
   const bytes = Buffer.byteLength(textOf(drafts));
   if (bytes > MAX_YAML_BYTES)
     throw new Failure(
       'INVALID',
       `import ${where}: the rules would have ${bytes} bytes; ${MAX_YAML_BYTES} is the most that is allowed: split it`,
     );
-  const { valid, text } = validated(drafts, textOf);
+  const { valid, text } = validated(drafts.map(checkedAlone), textOf);
   const notes = [...credentials.map(credentialNote), ...valid.flatMap(notesOf)];
   return {
     text,

@@ -249,7 +249,12 @@ function divide(
     exclude: neededExclusions(tags.include, [...(tags.exclude ?? []), ...patterns]),
   });
   if (a.latest !== undefined || b.latest !== undefined) return undefined;
-  if (hasPatternsAlone(a)) {
+  // what the first leaves out, the second does not take either
+  const isCovered =
+    (a.include ?? []).length > 0 &&
+    a.semver === undefined &&
+    neededExclusions(b.include, a.exclude ?? []).every((pattern) => b.exclude?.includes(pattern) === true);
+  if (isCovered) {
     const patterns = a.include ?? [];
     const include = b.include?.filter((tag) => !isTag(tag) || !patterns.some((pattern) => tagMatcher(pattern)(tag)));
     if (b.include !== undefined && b.include.length > 0 && include?.length === 0)
