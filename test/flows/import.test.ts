@@ -176,7 +176,7 @@ test('plans what a table of aws-ecr-mirror says, however many pages it has', asy
   );
 });
 
-test('says what is wrong with a request, and prints no rules', async () => {
+test('reports what is wrong with a request, and prints no rules', async () => {
   const missing = await run('import', 'cuppett', '--table', 'nowhere');
   expect(missing).toMatchObject({ code: 1, stdout: '' });
   expect(missing.stderr).toContain('read table nowhere: there is no such table');

@@ -1,10 +1,10 @@
 import { z } from 'zod';
 
-const value = z.strictObject({
-  S: z.string().optional(),
-  N: z.string().optional(),
-  SS: z.array(z.string()).optional(),
-});
+const value = z.union([
+  z.strictObject({ S: z.string() }),
+  z.strictObject({ N: z.string() }),
+  z.strictObject({ SS: z.array(z.string()) }),
+]);
 const output = z.strictObject({ Items: z.array(z.record(z.string(), value)) });
 
 /** The items in what `aws dynamodb scan` prints. */
@@ -13,10 +13,10 @@ export function cuppettScan(text: string): z.infer<typeof output>['Items'] {
 }
 
 /** The same as the program reads them from the table. */
-export function cuppettItems(text: string): Readonly<Record<string, string | number | readonly string[] | null>>[] {
+export function cuppettItems(text: string): Readonly<Record<string, string | number | readonly string[]>>[] {
   return cuppettScan(text).map((item) =>
     Object.fromEntries(
-      Object.entries(item).map(([name, { S, N, SS }]) => [name, S ?? (N === undefined ? (SS ?? null) : Number(N))]),
+      Object.entries(item).map(([name, one]) => [name, 'S' in one ? one.S : 'N' in one ? Number(one.N) : one.SS]),
     ),
   );
 }

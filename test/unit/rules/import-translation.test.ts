@@ -57,7 +57,7 @@ describe('a range of versions', () => {
     expect(() => translateRange(given, dialect)).toThrow();
   });
 
-  test('says which tags it does not take as the tool does', () => {
+  test('reports which tags it does not take as the tool does', () => {
     expect(translateRange('~1.2', 'masterminds').differences).toEqual([]);
     expect(translateRange('>=1.2', 'masterminds').differences).toEqual([expect.stringContaining('one number')]);
     expect(translateRange('>=1.2.0-rc.1 <1.3', 'masterminds').differences).toEqual([
@@ -149,7 +149,7 @@ describe('a list of tags of dregsy', () => {
   });
 
   test.each([[['keep: a.*', 'keep: .*b']], [['regex: a.*', 'keep: .*b', 'latest']], [['regex: !a', 'regex: !b']]])(
-    '%j says what it cannot take',
+    '%j reports what it cannot take',
     (given) => {
       const { sets, notes } = dregsyTags('tags', given);
       expect(notes).not.toEqual([]);
@@ -158,7 +158,7 @@ describe('a list of tags of dregsy', () => {
   );
 });
 
-test('an interval is the schedule of the clock that has it, or the next shorter one, which is said', () => {
+test('an interval is the schedule of the clock that has it, or the next shorter one, which is reported', () => {
   expect([30, 60, 900, 3600, 6 * 3600, 86_400].map((seconds) => everySeconds(seconds))).toEqual(
     ['*/30 * * * * *', '* * * * *', '*/15 * * * *', '0 * * * *', '0 */6 * * *', '0 0 * * *'].map((cron) => ({
       schedule: { cron },

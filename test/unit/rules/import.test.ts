@@ -1,8 +1,10 @@
 // Files of other tools, written after their documentation, and the rules files that they become.
 import { readFileSync } from 'node:fs';
+import semver from 'semver';
 import { describe, expect, test } from 'vitest';
 import { parseConfig } from '../../../worker/rules/config.ts';
 import { importRules, type ImportRequest, type ImportResult } from '../../../worker/rules/import/import.ts';
+import { aloneSelector } from '../../../worker/rules/select.ts';
 import { isFailure } from '../../../worker/util/failure.ts';
 import { cuppettItems } from '../../support/cuppett.ts';
 
@@ -94,7 +96,7 @@ describe('what several entries have in common', () => {
     ]);
   });
 
-  test('is told of two images that go to one tag, and the first keeps it', () => {
+  test('is reported where two images go to one tag, and the first keeps it', () => {
     const step = (from: string, to: string): string => `{ type: image, source: ${from}, target: ${to} }`;
     const result = regsync(
       [
@@ -131,6 +133,59 @@ describe('what several entries have in common', () => {
     expect(rulesOf(result)).toEqual(['a.example/y () b.example/y']);
     expect(result.notCarriedOver[0]).toMatch(/^sync\[0\]: .*one of its own sources/);
   });
+});
+
+describe('many steps of regsync from one repository to one place', () => {
+  const TAGS = ['latest', 'edge', '1.0.0', '1.2.0', '1.2.3', '2.0.0', '2.1.0', 'v3.0.0', 'qa-1', 'qa-2'];
+  const PATTERNS = ['latest', 'qa-.*', String.raw`1\..*`, 'v?[23].*', '.*0', 'edge|latest'];
+  const RANGES = ['>=1.2.0', '^1.0.0', '<2.0.0', '=2.1.0'];
+  const OVERLAP = /overlaps with/;
+
+  test('copy each tag by one rule, and the tags that regsync copies', () => {
+    let state = 1;
+    const chance = (): number => (state = (state * 48_271) % 2_147_483_647) / 2_147_483_647;
+    const some = (all: readonly string[], share: number): readonly string[] => all.filter(() => chance() < share);
+    let exact = 0;
+    for (let round = 0; round < 50; round++) {
+      const steps = Array.from({ length: 3 }, () => ({
+        allow: some(PATTERNS, 0.25),
+        deny: chance() < 0.3 ? some(PATTERNS, 0.25) : [],
+        semverRange: chance() < 0.3 ? some(RANGES, 0.5) : [],
+      }));
+      const given = steps.map((tags) =>
+        JSON.stringify({ type: 'repository', source: 'a.example/x', target: 'b.example/y', referrers: true, tags }),
+      );
+      const result = regsync(given.join(','));
+      const counts = TAGS.map((tag) => selectors(result).filter((selects) => selects({ tag })).length);
+      const copied = TAGS.map((tag) => Number(steps.some((step) => regsyncTakes(step, tag))));
+      const isExact = !result.notCarriedOver.some((line) => OVERLAP.test(line));
+      exact += Number(isExact);
+      // what is left out is said; nothing is copied twice, or besides
+      if (isExact) expect(counts, given.join('\n')).toEqual(copied);
+      else
+        expect(
+          counts.every((count, index) => count <= (copied[index] ?? 0)),
+          given.join('\n'),
+        ).toBe(true);
+    }
+    expect(exact).toBeGreaterThan(20);
+  });
+
+  function selectors({ text }: ImportResult): readonly ((image: { readonly tag: string }) => boolean)[] {
+    return parseConfig(text).rules.flatMap((rule) => (rule.kind === 'mirror' ? [aloneSelector(rule.tags)] : []));
+  }
+
+  /** As regsync does it, written anew. */
+  function regsyncTakes(
+    { allow, deny, semverRange }: Readonly<Record<'allow' | 'deny' | 'semverRange', readonly string[]>>,
+    tag: string,
+  ): boolean {
+    const matches = (pattern: string): boolean => new RegExp(`^${pattern}$`).test(tag);
+    const version = semver.parse(tag.replace(/^v/, ''));
+    if (semverRange.length > 0 && (version === null || !semverRange.some((one) => semver.satisfies(version, one))))
+      return false;
+    return (allow.length === 0 || allow.some(matches)) && !deny.some(matches);
+  }
 });
 
 describe('bad input', () => {

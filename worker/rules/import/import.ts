@@ -7,7 +7,7 @@ import { MAX_YAML_BYTES } from '../yaml.ts';
 import { readCuppett, type Attribute } from './cuppett.ts';
 import { isDregsy, readDregsy } from './dregsy.ts';
 import { isImageSyncer, isImageSyncerAuth, readImageSyncer } from './image-syncer.ts';
-import { Findings, formatNote, lost, type Note } from './mapping.ts';
+import { formatNote, lost, type Findings, type Note } from './mapping.ts';
 import { isRegsync, readRegsync } from './regsync.ts';
 import { credentialNote, draftRules, writeRulesFile, type RuleDraft } from './rules-file.ts';
 import { withoutSharedDestinations } from './shared-destinations.ts';
@@ -39,7 +39,7 @@ export interface ImportResult {
 }
 
 /** When rules run whose file does not say. */
-export const DEFAULT_SCHEDULE = '0 2 * * *';
+const DEFAULT_SCHEDULE = '0 2 * * *';
 /** The most times that rules are compared with each other. Each time up to fifty that write what others do are left out. */
 const MAX_ROUNDS = 20;
 

@@ -79,7 +79,7 @@ function formsOf(conditions: readonly Condition[], dialect: RangeDialect): Forms
   let forms: Forms = [[]];
   for (const condition of conditions) {
     const next = comparatorsOf(condition, dialect);
-    forms = forms.flatMap((form) => next.map((more) => [...form, ...more]));
+    forms = forms.flatMap((form) => next.map((more) => form.concat(more)));
     if (forms.length > MAX_FORMS) throw new Failure('INVALID', `the range has more than ${MAX_FORMS} alternatives`);
   }
   return forms;

@@ -80,19 +80,11 @@ export function readRegsync(value: FileValue, shape: Shape): Findings {
 
 const CREDENTIAL_KEYS = ['user', 'pass', 'token', 'credHelper', 'clientCert', 'clientKey'];
 const HOST_KEYS = new Set([
-  ...[
-    'registry',
-    'tls',
-    'regcert',
-    ...CREDENTIAL_KEYS,
-    'credExpire',
-    'credHost',
-    'repoAuth',
-    'priority',
-    'api',
-    'apiOpts',
-  ],
-  ...['blobChunk', 'blobMax', 'reqPerSec', 'reqConcurrent', 'scheme'],
+  'registry',
+  'tls',
+  'regcert',
+  ...CREDENTIAL_KEYS,
+  ...'credExpire credHost repoAuth priority api apiOpts blobChunk blobMax reqPerSec reqConcurrent scheme'.split(' '),
 ]);
 const HOST_REASONS: ReadonlyMap<string, string> = new Map([
   ['hostname', 'a registry goes by its own host here: replace its name in the rules'],

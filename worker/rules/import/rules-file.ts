@@ -1,5 +1,6 @@
 import { Document, isSeq } from 'yaml';
 import { parseReference } from '../../oci/reference.ts';
+import { Failure } from '../../util/failure.ts';
 import { escaped, redacted } from '../../util/text.ts';
 import { isNote, shown, type Mapping, type Note, type RuleSchedule, type Tags } from './mapping.ts';
 
@@ -58,7 +59,7 @@ function keyOf({ to, tags, platforms, referrers, schedule, onPush, expires, grou
 
 function draftOf(mappings: readonly Mapping[], schedule: RuleSchedule, names: Set<string>): RuleDraft {
   const [first] = mappings;
-  if (first === undefined) throw new Error('a rule is made of one mapping at least');
+  if (first === undefined) throw new Failure('BUG', 'a rule is made of one mapping at least');
   // alone it is shown as the file has it
   const to = mappings.length > 1 ? first.to : first.to.map((one) => resolved(one, first.from));
   const name = freeName(mappings.length > 1 ? first.group : first.name, names);
@@ -129,7 +130,7 @@ export function writeRulesFile({ drafts, header, credentials }: RulesFileParts):
   const document = new Document({ version: 1, rules: rules.map((rule) => rule.document) });
   document.commentBefore = comment([...header, ...credentialLines(credentials)]);
   const list = document.get('rules');
-  if (!isSeq(list)) throw new Error('the rules are a list');
+  if (!isSeq(list)) throw new Failure('BUG', 'the rules are a list');
   let waiting: Note[] = [];
   let index = 0;
   for (const draft of drafts) {

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { isTag, parseReference } from '../../oci/reference.ts';
+import { Failure } from '../../util/failure.ts';
 import { append } from '../../util/lists.ts';
 import { aloneSelector, tagMatcher } from '../select.ts';
 import { registryName } from '../sources.ts';
@@ -172,7 +173,7 @@ class Apart {
   /** Leaves the notes of a mapping in its place. */
   #drop({ mapping: { notes }, index }: Writer): void {
     const last = notes.at(-1);
-    if (last === undefined) throw new Error('a mapping goes with a note that says why');
+    if (last === undefined) throw new Failure('BUG', 'a mapping goes with a note that says why');
     this.done[index] = last;
     append(this.done, notes.slice(0, -1));
   }

@@ -1,5 +1,6 @@
 import { isAlias, isMap, isNode, isPair, isScalar, isSeq, type Document } from 'yaml';
 import { Failure, isFailure } from '../../util/failure.ts';
+import { append } from '../../util/lists.ts';
 import { isRecord } from '../../util/record.ts';
 import { MAX_YAML_BYTES, readYaml } from '../yaml.ts';
 
@@ -69,8 +70,8 @@ function valueOf(node: unknown, document: Document, anchors: Map<unknown, FileVa
     const inner = valueOf(value, document, anchors);
     if (name === '<<') {
       // of several the first wins
-      for (const part of (Array.isArray(inner) ? [...(inner as unknown[])] : [inner]).reverse())
-        if (isRecord(part)) merged.push(...Object.entries(part));
+      const parts: readonly unknown[] = Array.isArray(inner) ? inner : [inner];
+      for (const part of parts.toReversed()) if (isRecord(part)) append(merged, Object.entries(part));
     } else own.push([name, inner]);
   }
   return Object.fromEntries([...merged, ...own]);
@@ -118,7 +119,7 @@ export class Shape {
   /** As Go's YAML reads it; undefined where there is nothing. */
   optionalBoolean(where: string, value: FileValue): boolean | undefined {
     if (value === undefined || value === null || value === '') return undefined;
-    const word = String(value).toLowerCase();
+    const word = this.text(where, value).toLowerCase();
     if (['true', 'yes', 'on', 'y'].includes(word)) return true;
     if (['false', 'no', 'off', 'n'].includes(word)) return false;
     throw this.fail(where, 'true or false');
