@@ -48,8 +48,8 @@ const regsync = (steps: string): ImportResult => importRules({ tool: 'regsync', 
 function rulesOf({ text }: ImportResult): readonly string[] {
   return parseConfig(text).rules.map((rule) => {
     if (rule.kind !== 'mirror') return expect.unreachable('only mirrors are made');
-    const { include, exclude, semver, latest } = rule.tags;
-    const tags = [...include, ...exclude.map((one) => `not ${one}`), semver, latest && `latest ${latest.count}`];
+    const { include, exclude, semver: range, latest } = rule.tags;
+    const tags = [...include, ...exclude.map((one) => `not ${one}`), range, latest && `latest ${latest.count}`];
     return `${rule.from.join(' ')} (${tags.filter((one) => one !== undefined).join(' ')}) ${rule.to.join(' ')}`;
   });
 }
