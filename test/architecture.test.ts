@@ -52,6 +52,7 @@ const SDK_CLIENTS_IN = [
   'registry/secrets.ts',
   'queue/sqs.ts',
   'state/dynamo.ts',
+  'state/table-items.ts',
 ];
 /** Files that send commands through a client that they are given. */
 const SDK_COMMANDS_IN = [

@@ -78,6 +78,8 @@ export const CALLS: Readonly<Record<string, Call>> = {
 
   'dynamodb.GetItem': { actions: ['dynamodb:GetItem'], by: { table: ALL } },
   'dynamodb.UpdateItem': { actions: ['dynamodb:UpdateItem'], by: { table: ALL } },
+  // the command `import cuppett` reads the table of another tool
+  'dynamodb.Scan': { actions: ['dynamodb:Scan'], by: {} },
   'dynamodb.Query': { actions: ['dynamodb:Query'], by: { table: ALL } },
 
   's3.GetObject': { actions: ['s3:GetObject'], by: { object: BOTH } },

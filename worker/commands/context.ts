@@ -4,6 +4,7 @@ import type { DeletingBackends } from '../images/deletions.ts';
 import type { Service } from '../service/service.ts';
 import type { Access } from '../rules/rule.ts';
 import type { StateStore } from '../state/state.ts';
+import type { ItemAttribute } from '../state/table-items.ts';
 import type { Clock } from '../util/clock.ts';
 import { describeFailure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
@@ -71,6 +72,8 @@ export interface CommandContext {
   connectService(options?: { readonly report?: Report | undefined }): Service & AsyncDisposable;
   /** The table that the environment names, without queues. INVALID where it names none. */
   connectState(options?: { readonly report?: Report | undefined }): StateStore & AsyncDisposable;
+  /** Every item of any table of DynamoDB, as `tableItems` reads it. */
+  tableItems(table: string): AsyncIterable<Readonly<Record<string, ItemAttribute>>>;
   /**
    * Does the jobs of the queue, so many at once (default: as the environment says), until the signal fires and what is under way was given
    * back. Logs and metrics go to stdout. INVALID where the environment does not name the deployed system.

@@ -8,6 +8,7 @@ import type { CommandContext } from '../commands/context.ts';
 import { addCopy } from '../commands/copy.ts';
 import { addEnqueue } from '../commands/enqueue.ts';
 import { addExtract } from '../commands/extract.ts';
+import { addImport } from '../commands/import.ts';
 import { addInspect } from '../commands/inspect.ts';
 import type { Screen } from '../commands/progress.ts';
 import { addPlanner } from '../commands/planner.ts';
@@ -24,6 +25,7 @@ import { addWorker } from '../commands/worker.ts';
 import { trustAuthorities } from './authorities.ts';
 import { readSettings } from './settings.ts';
 import { systemClock } from '../util/clock.ts';
+import { tableItems } from '../state/table-items.ts';
 import { describeFailure, isFailure, type Code } from '../util/failure.ts';
 import { startProgram } from './start-program.ts';
 import { connect, connectDeleting, connectService, connectState } from './wire.ts';
@@ -31,7 +33,7 @@ import { connect, connectDeleting, connectService, connectState } from './wire.t
 const { version } = manifest;
 
 const HELP_END = `
-Exit codes: 0 done, 1 failed, 2 wrong usage or malformed input, 3 finished and found faults (verify, status, planner --once, cleaner --once), 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong usage or malformed input, 3 finished and found faults (verify, status, import, planner --once, cleaner --once), 130 interrupted.
 Credentials: as docker and podman keep them, or the file that $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
 
 /** Adds one command to the program. */
@@ -48,6 +50,7 @@ const COMMANDS: readonly AddCommand[] = [
   addExtract,
   addSync,
   addApply,
+  addImport,
   addRules,
   addEnqueue,
   addStatus,
@@ -90,6 +93,7 @@ export async function execute(surroundings: Surroundings, more: readonly AddComm
       connectDeleting: (options) => connectDeleting(readSettings(env), version, options),
       connectState: (options) => connectState(readSettings(env), options),
       connectService: (options) => connectService(readSettings(env), options),
+      tableItems: (table) => tableItems({ table, proxies: readSettings(env).proxies, signal: stop }),
       start: (args, options) => startProgram(args, { ...options, signal: stop }),
       setEnvironment: (variables) => Object.assign(process.env, variables),
       runWorker: async (options) => {

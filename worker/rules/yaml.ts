@@ -17,8 +17,8 @@ import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { invalid, type Path } from './faults.ts';
 
-/** https://yaml.org/spec/1.2.2 sets none; a thousand rules have some 300 KiB. */
-const MAX_BYTES = 1024 * 1024;
+/** The most bytes of a file. https://yaml.org/spec/1.2.2 sets none; a thousand rules have some 300 KiB. */
+export const MAX_YAML_BYTES = 1024 * 1024;
 /** The most values of a file with its aliases written out: an alias is for a list of tags that several rules share, not for growing a file. */
 const MAX_VALUES = 1_000_000;
 const MAX_ALIASES = 10_000;
@@ -31,8 +31,8 @@ const MAX_DEPTH = 100;
  */
 export function readYaml(text: string, file: string): { document: Document; lines: LineCounter } {
   const bytes = Buffer.byteLength(text);
-  if (bytes > MAX_BYTES)
-    throw new Failure('INVALID', `read ${file}: it has ${bytes} bytes; ${MAX_BYTES} is the most that is allowed`);
+  if (bytes > MAX_YAML_BYTES)
+    throw new Failure('INVALID', `read ${file}: it has ${bytes} bytes; ${MAX_YAML_BYTES} is the most that is allowed`);
   checkNesting(text, file);
   const lines = new LineCounter();
   // keys are compared below: each with each, as yaml does it, takes minutes where there are many
