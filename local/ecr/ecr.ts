@@ -21,6 +21,7 @@ export interface EcrOptions {
 
 export type ImageStatus = 'ACTIVE' | 'ARCHIVED' | 'ACTIVATING';
 
+const DAY_MS = 24 * 3600 * 1000;
 // https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html#registry-auth-token
 const TOKEN_LIFETIME_SECONDS = 12 * 3600;
 /** How IAM calls whoever asks: everybody is the same here. */
@@ -90,6 +91,13 @@ export class Ecr {
     const activated = { ...rest, activatedAtMs: this.clock.now() + this.#restoreMs };
     this.store.updateManifest(repository, activated);
     return this.statusOf(activated);
+  }
+
+  /** https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageDetail.html: the time is refreshed once a day. */
+  recordPull(repository: StoredRepository, image: StoredManifest): void {
+    const now = this.clock.now();
+    if (image.pulledAtMs !== undefined && now - image.pulledAtMs < DAY_MS) return;
+    this.store.updateManifest(repository, { ...image, pulledAtMs: now });
   }
 
   /** Removes the tag, and with the last tag the image. */

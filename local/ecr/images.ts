@@ -60,6 +60,7 @@ export const IMAGE_OPERATIONS: Readonly<Record<string, Operation>> = {
       } else if (ecr.statusOf(image) !== 'ACTIVE') {
         failures.push(failure(id, 'ImageNotFound'));
       } else {
+        ecr.recordPull(repository, image);
         images.push({
           ...repositoryId(ecr, repository),
           imageId: { ...id, imageDigest: image.digest },

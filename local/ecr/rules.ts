@@ -12,7 +12,6 @@ const MIN_PART_BYTES = 5 * 1024 * 1024;
 const DEFAULT_PAGE = 100;
 // https://github.com/google/go-containerregistry/issues/681
 const MAX_PAGE = 1000;
-const DAY_MS = 24 * 3600 * 1000;
 
 /** Lets a request to `/v2/` in as ECR does: Basic with its token, then what IAM allows. */
 export function checkEcrAccess(ecr: Ecr, exchange: Exchange, route: Route): void {
@@ -149,10 +148,7 @@ function manifestRules(
     },
     pulled: (exchange, repository, image) => {
       if (ecr.statusOf(image) !== 'ACTIVE') throw refuse(404, 'MANIFEST_UNKNOWN', 'Requested image not found');
-      // https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageDetail.html: refreshed once a day
-      const now = ecr.clock.now();
-      if (exchange.method === 'HEAD' || (image.pulledAtMs !== undefined && now - image.pulledAtMs < DAY_MS)) return;
-      ecr.store.updateManifest(repository, { ...image, pulledAtMs: now });
+      if (exchange.method !== 'HEAD') ecr.recordPull(repository, image);
     },
     deleteManifest: (repository, image, tag) => {
       const untagsOnly = tag !== undefined && tagsOf(repository, image.digest).length > 1;

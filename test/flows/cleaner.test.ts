@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
-import type { DeletingBackends } from '../../worker/images/deletions.ts';
+import type { DeletingBackends, Deletions, NotDeleted } from '../../worker/images/deletions.ts';
 import { inventories } from '../../worker/images/inventories.ts';
 import { parsePrunePlace } from '../../worker/images/prune-places.ts';
 import { formatRule, parseConfig } from '../../worker/rules/config.ts';
@@ -53,6 +53,23 @@ async function clean(t: TestService, parts: CleanerParts = {}): Promise<CleanRes
   return runCleaner(state, { use: async (work) => work(backends) }, { clock: t.clock, reportOf, ...options });
 }
 
+/** Backends whose deletions of images go through `delete_`. */
+function deletingBy(
+  delete_: (work: () => Promise<readonly NotDeleted[]>, place: string) => Promise<readonly NotDeleted[]>,
+): DeletingBackends {
+  const { backends } = lab.session();
+  const images: Deletions['images'] = (host, repository) => {
+    const inner = backends.deletions.images(host, repository);
+    return {
+      ...inner,
+      deleteImages: async (digests, options) =>
+        delete_(async () => inner.deleteImages(digests, options), `${host}/${repository}`),
+      removeTags: async (tags, options) => inner.removeTags(tags, options),
+    };
+  };
+  return { ...backends, deletions: { ...backends.deletions, images } };
+}
+
 /** Pushes one-platform images, one for each tag. */
 async function push(where: LocalRegistry, repository: string, tags: readonly string[], seed = 1): Promise<void> {
   for (const [index, tag] of tags.entries())
@@ -102,7 +119,11 @@ describe('a Cleaner', () => {
 `);
     const events: Event[] = [];
     expect(await clean(t, { events })).toEqual({
-      ...{ rules: 1, begun: 1, open: 0, late: 0, failed: 0 },
+      rules: 1,
+      begun: 1,
+      open: 0,
+      late: 0,
+      failed: 0,
       places: { done: 2, skipped: 1, postponed: 0, failed: 0 },
     });
     // the newest was pushed last
@@ -115,7 +136,12 @@ describe('a Cleaner', () => {
       'test pr-2',
     ]);
     const run = await runOf(t, 'clean');
-    expect(run).toMatchObject({ trigger: 'schedule', jobs: { ...NO_JOBS, done: 2, skipped: 1 }, deletes: 3, unchanged: 9 });
+    expect(run).toMatchObject({
+      trigger: 'schedule',
+      jobs: { ...NO_JOBS, done: 2, skipped: 1 },
+      deletes: 3,
+      unchanged: 9,
+    });
     expect(run.endedAtMs).toBeDefined();
     const [status] = await statusOfRules(t.state, { clock: t.clock });
     expect(status).toMatchObject({ name: 'clean', kind: 'prune', faults: [] });
@@ -254,6 +280,22 @@ describe('a Cleaner beside workers', () => {
     expect(await t.run(run)).toMatchObject({ jobs: { done: 1 } });
   });
 
+  test('holds the lock of a repository until all of it is deleted', async () => {
+    await push(ecr, 'held/app', ['x1', 'x2', 'keep']);
+    const t = await service(rule(`${ecr.registryHost}/held/*`));
+    const locked: boolean[] = [];
+    const backends = deletingBy(async (work, place) => {
+      locked.push(await t.state.isLocked(pruneLock(place)));
+      const result = await work();
+      locked.push(await t.state.isLocked(pruneLock(place)));
+      return result;
+    });
+    expect(await clean(t, { backends })).toMatchObject({ places: { done: 1 } });
+    expect(locked.length).toBeGreaterThan(0);
+    expect(locked).not.toContain(false);
+    expect(await t.state.isLocked(pruneLock(`${ecr.registryHost}/held/app`))).toBe(false);
+  });
+
   test.each([['worker'], ['Cleaner']])(
     'one of the two sees the other, wherever the %s pauses while the other goes through',
     async (paused) => {
@@ -313,27 +355,16 @@ describe('Cleaners that are killed, and two at once', () => {
     prune: { at: ${ecr.registryHost}/${repository}, deleteTags: [x*], maxDeletes: 9 }
 `);
       const points = new CrashPoints(offset);
-      const backends = lab.session().backends;
-      const mortal: DeletingBackends = {
-        ...backends,
-        deletions: {
-          ...backends.deletions,
-          images: (host, name) => {
-            const inner = backends.deletions.images(host, name);
-            return {
-              deleteImages: async (digests, options) => {
-                points.point();
-                const result = await inner.deleteImages(digests, options);
-                points.point();
-                return result;
-              },
-              removeTags: async (tags, options) => inner.removeTags(tags, options),
-            };
-          },
-        },
-      };
+      const mortal = deletingBy(async (work) => {
+        points.point();
+        const result = await work();
+        points.point();
+        return result;
+      });
       const { table } = crashingTable(t.table, points);
-      const died = await crashed(clean(t, { state: stateOver(table, t.clock), backends: mortal }).then(() => points.alive()));
+      const died = await crashed(
+        clean(t, { state: stateOver(table, t.clock), backends: mortal }).then(() => points.alive()),
+      );
       expect(died).toBe(offset !== Infinity);
       // what the dead held is free by then
       await t.clock.advance(3 * 60_000);
@@ -347,16 +378,19 @@ describe('Cleaners that are killed, and two at once', () => {
     const { tags, points } = await left(Infinity);
     expect(tags).toEqual(['keep']);
     expect(points).toBeGreaterThan(20);
-    for (let offset = 1; offset <= points; offset += 3) expect(await left(offset), `at ${offset}`).toMatchObject({ tags });
+    for (let offset = 1; offset <= points; offset += 3)
+      expect(await left(offset), `at ${offset}`).toMatchObject({ tags });
   });
 
   test('share the rules, and delete nothing twice', async () => {
     for (const name of ['both/a', 'both/b']) await push(ecr, name, [...names(3), 'keep']);
     const rules = ['a', 'b']
-      .map((name) => `
+      .map(
+        (name) => `
   - name: clean-${name}
     prune: { at: ${ecr.registryHost}/both/${name}, deleteTags: [x*] }
-`)
+`,
+      )
       .join('');
     const t = await service(rules);
     const events: Event[] = [];

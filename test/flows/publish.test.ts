@@ -19,6 +19,7 @@ import { makeImage, seededBytes } from '../support/images.ts';
 import { openLab, requestsDuring, sentenceOf, type Session } from '../support/lab.ts';
 import { dyingTarget } from '../support/lives.ts';
 import { clientOf } from '../support/local-s3.ts';
+import type { Backends } from '../../worker/images/backends.ts';
 import { MemoryObjects } from '../support/memory-objects.ts';
 import { runExtract, runPublish, store, treeIn, treeOf, type MadeObject } from '../support/published.ts';
 
@@ -26,7 +27,7 @@ const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
 const { ecr, registry, s3, bucket } = lab.stack;
 
-type Ends = Pick<Session, 'backends' | 'options'>;
+type Ends = Pick<Session, 'options'> & { readonly backends: Backends };
 
 /** A session whose buckets and repositories are these. */
 function ends(change: Parameters<typeof replaceBackends>[1]): Ends & { readonly events: Session['events'] } {

@@ -9,6 +9,8 @@ export interface DockerRegistryOptions {
   readonly env: Environment;
   /** Lines of an htpasswd file, bcrypt only. Absent: anybody may do anything. */
   readonly htpasswd?: string;
+  /** Whether manifests can be deleted. Default true; that of the registry itself is false. */
+  readonly deletes?: boolean;
 }
 
 /** A docker-registry 2.8, ended when it is disposed. */
@@ -29,7 +31,10 @@ export async function startDockerRegistry(options: DockerRegistryOptions): Promi
   const configuration = {
     version: '0.1',
     log: { level: 'info', accesslog: { disabled: true } },
-    storage: { filesystem: { rootdirectory: join(options.folder, 'data') }, delete: { enabled: true } },
+    storage: {
+      filesystem: { rootdirectory: join(options.folder, 'data') },
+      delete: { enabled: options.deletes ?? true },
+    },
     http: { addr: '127.0.0.1:0', secret: 'of uploads that are taken up again' },
     ...(options.htpasswd === undefined
       ? {}

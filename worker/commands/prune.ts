@@ -1,16 +1,23 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { InvalidArgumentError, Option, type Command } from 'commander';
+import type { Backends, OperationOptions } from '../images/backends.ts';
+import type { DeletingBackends } from '../images/deletions.ts';
+import type { PlanRequest } from '../images/plan-places.ts';
 import type { PruneResult } from '../images/prune.ts';
-import type { PlannedItem, PrunePlan, RepositoryPlan } from '../retention/plan.ts';
+import type { PrunePlan } from '../retention/plan.ts';
 import type { Policy, RepositoryPolicy } from '../retention/policy.ts';
-import { describeFailure, Failure } from '../util/failure.ts';
+import type { Access, Config, PruneRule } from '../rules/rule.ts';
+import { readConfig } from './apply.ts';
+import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { describePlan, describeResult } from './prune-text.ts';
 import { optionsOf } from './result.ts';
 import { connectFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
-import { formatBytes, formatDigest, formatTable, printable } from './text.ts';
 
 interface PruneFlags extends CommonFlags, SideFlags, S3Flags {
+  readonly file?: string;
+  readonly rule?: readonly string[];
   readonly repositories?: readonly string[];
   readonly untaggedAfterDays?: number;
   readonly keepLast?: number;
@@ -31,6 +38,21 @@ interface PruneFlags extends CommonFlags, SideFlags, S3Flags {
   readonly yes?: boolean;
 }
 
+const POLICY_FLAGS: readonly (keyof Policy | 'repositories')[] = [
+  'repositories',
+  'untaggedAfterDays',
+  'keepLast',
+  'keepDays',
+  'keepDaily',
+  'keepWeekly',
+  'keepMonthly',
+  'keepYearly',
+  'keepTags',
+  'keepSemver',
+  'deleteTags',
+  'notPulledForDays',
+];
+
 const COUNTS = [
   ['untagged-after-days', 'delete images without a tag that were pushed more than so many days ago'],
   ['keep-last', 'keep the newest so many images'],
@@ -50,9 +72,11 @@ export function addPrune(program: Command, context: CommandContext): void {
       'Plans what goes and what stays, each with its reason, and prints the plan. Deletes nothing unless you pass --yes, or --plan with a plan that you reviewed. Without a flag that chooses images, everything stays. docs/prune.md explains the policy.',
     )
     .argument(
-      '<place...>',
+      '[place...]',
       'HOST/repositories*, where "*" stands for any characters; a prefix of archives such as s3://bucket/prefix/; or a folder of archives such as ./backups/',
     )
+    .option('-f, --file <file>', 'run the prune rules of a rules file here and now, instead of places and a policy')
+    .addOption(repeated('--rule <name>', 'only this rule of the file'))
     .addOption(
       repeated('--repositories <pattern>', 'the repositories that the policy is for (default: all of the place)'),
     );
@@ -79,31 +103,107 @@ export function addPrune(program: Command, context: CommandContext): void {
   );
 }
 
+/** One plan to make, and perhaps to carry out. */
+interface Wanted {
+  /** The rule that asks for it; absent: the flags do. */
+  readonly rule?: string;
+  readonly request: PlanRequest;
+  readonly deletes: boolean;
+}
+
+interface Pruned {
+  readonly rule?: string | undefined;
+  readonly plan: PrunePlan;
+  /** Absent: nothing was to be deleted. */
+  readonly result?: PruneResult;
+}
+
 async function prune(places: readonly string[], flags: PruneFlags, context: CommandContext): Promise<void> {
-  const { plan, result } = await withProgress(context, flags, async ({ report }) => {
-    const { planPlaces } = await import('../images/plan-places.ts');
-    const { execute } = await import('../images/prune.ts');
+  const { wanted, access } = await wantedBy(places, flags, context);
+  const pruned = await withProgress(context, flags, async ({ report }) => {
+    const connectOptions = { ...connectFlags(flags), access, concurrency: context.concurrency, report };
     const options = optionsOf(context, {}, report);
-    const connectOptions = { ...connectFlags(flags), concurrency: context.concurrency, report };
-    const reviewed = flags.plan === undefined ? undefined : await readPlanFile(flags.plan);
-    const { maxDeletes, allowEmpty, requireBackup } = flags;
-    const request = { places, policies: [policyOf(flags)], maxDeletes, allowEmpty, requireBackup, reviewed };
-    if (flags.yes !== true && reviewed === undefined) {
+    if (!wanted.some(({ deletes }) => deletes)) {
       await using backends = context.connect(connectOptions);
-      const planned = await planPlaces(request, backends, options);
-      if (flags.planOut !== undefined) await writePlanFile(flags.planOut, planned);
-      return { plan: planned, result: undefined };
+      return await planEach(wanted, flags, backends, options);
     }
     await using backends = context.connectDeleting(connectOptions);
-    const planned = await planPlaces(request, backends, options);
-    if (flags.planOut !== undefined) await writePlanFile(flags.planOut, planned);
-    return { plan: planned, result: await execute(planned, backends, options) };
+    return await planEach(wanted, flags, backends, options, backends);
   });
-  printResult(context, flags, { plan, ...(result === undefined ? {} : { result }) }, () =>
-    result === undefined ? describePlan(plan) : describeResult(plan, result),
+  const [only] = pruned;
+  printResult(context, flags, flags.file === undefined && only !== undefined ? only : { rules: pruned }, () =>
+    pruned.map(describe).join('\n\n'),
   );
-  const refused = plan.repositories.some((repository) => repository.refused !== undefined);
-  if (result !== undefined && (refused || result.failures.length > 0)) context.exit(1);
+  if (pruned.some(hasFailed)) context.exit(1);
+}
+
+async function planEach(
+  wanted: readonly Wanted[],
+  flags: PruneFlags,
+  backends: Backends,
+  options: OperationOptions,
+  deleting?: DeletingBackends,
+): Promise<readonly Pruned[]> {
+  const { planPlaces } = await import('../images/plan-places.ts');
+  const { execute } = await import('../images/prune.ts');
+  const pruned: Pruned[] = [];
+  for (const { rule, request, deletes } of wanted) {
+    const plan = await planPlaces(request, backends, options);
+    if (flags.planOut !== undefined) await writePlanFile(flags.planOut, plan);
+    const result = deletes && deleting !== undefined ? await execute(plan, deleting, options) : undefined;
+    pruned.push({ ...(rule === undefined ? {} : { rule }), plan, ...(result === undefined ? {} : { result }) });
+  }
+  return pruned;
+}
+
+/** What the flags ask for: one plan of places, or one for each rule of a file. */
+async function wantedBy(
+  places: readonly string[],
+  flags: PruneFlags,
+  context: CommandContext,
+): Promise<{ readonly wanted: readonly Wanted[]; readonly access?: Access }> {
+  const reviewed = flags.plan === undefined ? undefined : await readPlanFile(flags.plan);
+  const deletes = flags.yes === true || reviewed !== undefined;
+  const { allowEmpty } = flags;
+  if (flags.file === undefined) {
+    if (places.length === 0) throw new Failure('INVALID', 'name a place to prune, or a rules file with --file');
+    const { maxDeletes, requireBackup } = flags;
+    const request = { places, policies: [policyOf(flags)], maxDeletes, allowEmpty, requireBackup, reviewed };
+    return { wanted: [{ request, deletes }] };
+  }
+  if (places.length > 0 || [...POLICY_FLAGS, 'requireBackup', 'maxDeletes'].some((name) => name in flags))
+    throw new Failure('INVALID', 'places and policies come from the file: pass none beside --file');
+  const nowMs = context.clock.now();
+  const config = await readConfig(flags.file, nowMs);
+  const rules = chosenRules(config, flags).filter((rule) => (rule.expiresAtMs ?? Infinity) > nowMs);
+  if (rules.length !== 1 && (flags.planOut !== undefined || reviewed !== undefined))
+    throw new Failure('INVALID', 'a plan file holds one plan: choose one rule with --rule');
+  const wanted = rules.map(({ name, at, policies, maxDeletes, requireBackup, dryRun }) => ({
+    rule: name,
+    request: { places: at, policies, maxDeletes, allowEmpty, requireBackup, reviewed },
+    deletes: deletes && !dryRun,
+  }));
+  return { wanted, access: config.registries };
+}
+
+/** NOT_FOUND for a rule that the file does not have, or that does not prune. */
+function chosenRules({ rules }: Config, { rule: names, file }: PruneFlags): readonly PruneRule[] {
+  const pruning = rules.filter((rule) => rule.kind === 'prune');
+  const missing = names?.find((name) => !pruning.some((rule) => rule.name === name));
+  if (missing !== undefined) throw new Failure('NOT_FOUND', `${quote(file)} has no rule ${quote(missing)} that prunes`);
+  const chosen = names === undefined ? pruning : pruning.filter(({ name }) => names.includes(name));
+  if (chosen.length === 0) throw new Failure('NOT_FOUND', `${quote(file)} has no rule that prunes`);
+  return chosen;
+}
+
+function hasFailed({ plan, result }: Pruned): boolean {
+  const isRefused = plan.repositories.some(({ refused }) => refused !== undefined);
+  return result !== undefined && (isRefused || result.failures.length > 0);
+}
+
+function describe({ rule, plan, result }: Pruned): string {
+  const text = result === undefined ? describePlan(plan) : describeResult(plan, result);
+  return rule === undefined ? text : `rule ${rule}\n${text}`;
 }
 
 function policyOf(flags: PruneFlags): RepositoryPolicy {
@@ -154,54 +254,4 @@ async function writePlanFile(file: string, plan: PrunePlan): Promise<void> {
   } catch (cause) {
     throw new Failure('INVALID', `the plan cannot be written to ${quote(file)}`, { cause });
   }
-}
-
-/** Every item with its reason, a table for each repository, and totals. */
-function describePlan(plan: PrunePlan): string {
-  return [...plan.repositories.map(describeRepository), describeTotals(plan)].join('\n\n');
-}
-
-function describeRepository({ place, items, refused }: RepositoryPlan): string {
-  const lines = [printable(place)];
-  if (refused !== undefined) lines.push(`nothing is deleted here: ${printable(refused)}`);
-  if (items.length > 0)
-    lines.push(
-      formatTable(
-        ['action', 'item', 'tags', '>bytes', 'reason'],
-        items.map((item) => [
-          item.action,
-          printable(item.id.includes(':') && !item.id.includes('/') ? formatDigest(item.id) : item.id),
-          printable(tagsOf(item)),
-          item.bytes === undefined ? '' : formatBytes(item.bytes),
-          printable(item.reason),
-        ]),
-      ),
-    );
-  return lines.join('\n');
-}
-
-function tagsOf({ action, tags, untag = [] }: PlannedItem): string {
-  const shown = action === 'untag' ? untag : tags;
-  return shown.length > 4 ? `${shown.slice(0, 3).join(' ')} and ${shown.length - 3} more` : shown.join(' ');
-}
-
-function describeTotals({ totals }: PrunePlan): string {
-  const left = totals.left === 0 ? '' : `, ${totals.left} left for the next run`;
-  const refused = totals.refused === 0 ? '' : `, ${totals.refused} repositories refused`;
-  return [
-    `would delete ${totals.delete} items of ${formatBytes(totals.bytes)}, untag ${totals.untag}, keep ${totals.keep}${left}${refused}`,
-    'nothing was deleted: pass --yes to delete, or --plan-out FILE now and --plan FILE once you have reviewed it',
-  ].join('\n');
-}
-
-function describeResult(plan: PrunePlan, { deleted, untagged, gone, bytes, failures }: PruneResult): string {
-  const refused = plan.repositories.flatMap((one) =>
-    one.refused === undefined ? [] : [`refused: ${printable(one.place)}: ${printable(one.refused)}`],
-  );
-  const { left } = plan.totals;
-  return [
-    `deleted ${deleted} items of ${formatBytes(bytes)}, removed ${untagged} tags, kept ${plan.totals.keep}${gone === 0 ? '' : `, ${gone} were gone already`}${left === 0 ? '' : `, ${left} left for the next run`}`,
-    ...refused,
-    ...failures.map(({ failure }) => `failed: ${printable(describeFailure(failure))}`),
-  ].join('\n');
 }

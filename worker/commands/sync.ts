@@ -31,7 +31,8 @@ export function addSync(program: Command, context: CommandContext): void {
     const { sync } = await import('../service/admin/sync.ts');
     const { warnings } = await import('../rules/prune-conflicts.ts');
     const config = await readConfig(flags.file, context.clock.now());
-    for (const message of warnings(config.rules, context.clock.now())) context.stderr.write(`warning: ${printable(message)}\n`);
+    for (const message of warnings(config.rules, context.clock.now()))
+      context.stderr.write(`warning: ${printable(message)}\n`);
     const access = { access: config.registries };
     await runImages(
       context,

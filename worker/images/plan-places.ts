@@ -129,14 +129,15 @@ function withLeftovers(plan: RepositoryPlan, reviewed: PrunePlan, inventory: Inv
     const isFree = there.digest === undefined || !listed.has(there.digest);
     return isFree && there.held === undefined && !subjects.some((one) => one !== undefined && present.has(one));
   };
-  const leftovers = plan.items.filter(isLeftover);
-  if (plan.refused !== undefined || leftovers.length === 0) return plan;
-  const isLeft = new Set(leftovers.map(({ id }) => id));
-  const deleted = leftovers.map((item): PlannedItem => {
+  if (plan.refused !== undefined) return plan;
+  const deleted: PlannedItem[] = [];
+  const others: PlannedItem[] = [];
+  for (const item of plan.items) {
     const { reason = item.reason, group } = wanted.get(item.id) ?? {};
-    return { ...item, action: 'delete', reason, group };
-  });
-  return { ...plan, items: [...deleted, ...plan.items.filter(({ id }) => !isLeft.has(id))] };
+    if (isLeftover(item)) deleted.push({ ...item, action: 'delete', reason, group });
+    else others.push(item);
+  }
+  return { ...plan, items: [...deleted, ...others] };
 }
 
 /** INVALID for a place that is not one of archives. */

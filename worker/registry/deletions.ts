@@ -124,7 +124,8 @@ export class HttpDeletions {
 
   #tagsStay(what: string, why: string, cause?: Failure): Failure {
     return new Failure('UNSUPPORTED', `${what}: ${why}; tags alone cannot be deleted there`, {
-      ...(cause === undefined ? {} : { cause, context: cause.context }),
+      cause,
+      context: cause?.context ?? {},
     });
   }
 

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { MAX_DESTINATIONS } from '../queue/job.ts';
 import { ecrHost } from '../oci/ecr-host.ts';
-import { parseS3, withoutTransport } from '../oci/location.ts';
+import { withoutTransport } from '../oci/location.ts';
 import { parsePlatform } from '../oci/manifest.ts';
 import { parseRepository } from '../oci/reference.ts';
 import { parseRange, tagMatcher } from '../oci/tag-pattern.ts';

@@ -10,7 +10,11 @@ import { placesAt } from './places.ts';
 import { prunePlace, type PlaceEnd, type PruneContext } from './prune-place.ts';
 
 export interface CleanContext extends Omit<PruneContext, 'report' | 'budget' | 'run'> {
-  readonly run: { readonly id: string; readonly deletes?: number | undefined; readonly plannedAtMs?: number | undefined };
+  readonly run: {
+    readonly id: string;
+    readonly deletes?: number | undefined;
+    readonly plannedAtMs?: number | undefined;
+  };
   readonly reportOf: (job: JobName | undefined) => Report;
   /** When to begin no more places. Default: never. */
   readonly untilMs?: number | undefined;
@@ -51,7 +55,10 @@ export async function cleanRun(context: CleanContext, options: Abortable): Promi
 }
 
 /** Makes a job known for each place that the rule names. An `at` that cannot be listed is a failed job, and the others are pruned. */
-async function planRun({ rule, run, state, backends, reportOf, clock }: CleanContext, options: Abortable): Promise<void> {
+async function planRun(
+  { rule, run, state, backends, reportOf, clock }: CleanContext,
+  options: Abortable,
+): Promise<void> {
   const names = new Set<string>();
   const report = reportOf(undefined);
   for (const at of rule.at.flatMap(patternsOf)) {
@@ -72,7 +79,15 @@ async function planRun({ rule, run, state, backends, reportOf, clock }: CleanCon
   for (const name of names) jobs.push({ id: jobId(run.id, 'prune', name), title: TITLE + name, rule: rule.name });
   await state.runs.addJobs(run.id, jobs, options);
   await state.runs.planned(run.id, options);
-  report({ type: 'run-planned', run: run.id, rule: rule.name, jobs: jobs.length, unchanged: 0, unseen: 0, continued: false });
+  report({
+    type: 'run-planned',
+    run: run.id,
+    rule: rule.name,
+    jobs: jobs.length,
+    unchanged: 0,
+    unseen: 0,
+    continued: false,
+  });
 }
 
 /** Braces written out, and the host of a registry alone as all its repositories. */

@@ -37,7 +37,12 @@ export interface CleanResult {
   /** Rules that could not be served. */
   readonly failed: number;
   /** Repositories and folders that were pruned, that needed nothing, that are left for the next pass, and that failed. */
-  readonly places: { readonly done: number; readonly skipped: number; readonly postponed: number; readonly failed: number };
+  readonly places: {
+    readonly done: number;
+    readonly skipped: number;
+    readonly postponed: number;
+    readonly failed: number;
+  };
 }
 
 const DEAD_AFTER_SECONDS = 24 * 3600;

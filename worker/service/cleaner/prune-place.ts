@@ -69,7 +69,7 @@ export async function prunePlace(place: string, context: PruneContext, options: 
   const plan = await planPlace(inventory, context, held);
   if (plan.refused !== undefined)
     return failedPlace(place, new Failure('CONFLICT', `nothing is deleted of ${place}: ${plan.refused}`), context);
-  return carryOut(plan, context, taskOptions);
+  return await carryOut(plan, context, taskOptions);
 }
 
 async function readImages(place: string, backends: DeletingBackends, options: OperationOptions): Promise<Inventory> {
@@ -89,9 +89,9 @@ async function planPlace(inventory: Inventory, context: PruneContext, options: A
     ...(requireBackup === undefined ? {} : { unbacked: ({ id }: Item) => unbacked.get(id) === true }),
   };
   const backups =
-    requireBackup === undefined
+    requireBackup === undefined || inventory.kind === 'archives'
       ? undefined
-      : new RecordedBackups(inventory, {
+      : new RecordedBackups(parseRepository(inventory.place), {
           place: requireBackup,
           rules: context.backups,
           destinations: context.state.destinations,

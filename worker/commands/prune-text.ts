@@ -1,0 +1,59 @@
+import type { PruneResult } from '../images/prune.ts';
+import type { PlannedItem, PrunePlan, RepositoryPlan } from '../retention/plan.ts';
+import { describeFailure } from '../util/failure.ts';
+import { formatBytes, formatDigest, formatTable, printable } from './text.ts';
+
+/** Every item with its reason, a table for each repository, and totals. */
+export function describePlan(plan: PrunePlan): string {
+  return [...plan.repositories.map(describeRepository), describeTotals(plan)].join('\n\n');
+}
+
+function describeRepository({ place, items, refused }: RepositoryPlan): string {
+  const lines = [printable(place)];
+  if (refused !== undefined) lines.push(`nothing is deleted here: ${printable(refused)}`);
+  if (items.length > 0)
+    lines.push(
+      formatTable(
+        ['action', 'item', 'tags', '>bytes', 'reason'],
+        items.map((item) => [
+          item.action,
+          printable(item.id.includes(':') && !item.id.includes('/') ? formatDigest(item.id) : item.id),
+          printable(tagsOf(item)),
+          item.bytes === undefined ? '' : formatBytes(item.bytes),
+          printable(item.reason),
+        ]),
+      ),
+    );
+  return lines.join('\n');
+}
+
+function tagsOf({ action, tags, untag = [] }: PlannedItem): string {
+  const shown = action === 'untag' ? untag : tags;
+  return shown.length > 4 ? `${shown.slice(0, 3).join(' ')} and ${shown.length - 3} more` : shown.join(' ');
+}
+
+function describeTotals({ totals }: PrunePlan): string {
+  const left = totals.left === 0 ? '' : `, ${totals.left} left for the next run`;
+  const refused =
+    totals.refused === 0 ? '' : `, ${totals.refused === 1 ? '1 repository' : `${totals.refused} repositories`} refused`;
+  return [
+    `would delete ${items(totals.delete)} of ${formatBytes(totals.bytes)}, untag ${totals.untag}, keep ${totals.keep}${left}${refused}`,
+    'nothing was deleted: pass --yes to delete, or --plan-out FILE now and --plan FILE once you have reviewed it',
+  ].join('\n');
+}
+
+export function describeResult(plan: PrunePlan, { deleted, untagged, gone, bytes, failures }: PruneResult): string {
+  const refused = plan.repositories.flatMap((one) =>
+    one.refused === undefined ? [] : [`refused: ${printable(one.place)}: ${printable(one.refused)}`],
+  );
+  const { left } = plan.totals;
+  return [
+    `deleted ${items(deleted)} of ${formatBytes(bytes)}, removed ${untagged === 1 ? '1 tag' : `${untagged} tags`}, kept ${plan.totals.keep}${gone === 0 ? '' : `, ${gone} were gone already`}${left === 0 ? '' : `, ${left} left for the next run`}`,
+    ...refused,
+    ...failures.map(({ failure }) => `failed: ${printable(describeFailure(failure))}`),
+  ].join('\n');
+}
+
+function items(count: number): string {
+  return count === 1 ? '1 item' : `${count} items`;
+}
