@@ -190,6 +190,24 @@ describe('limits of a rule', () => {
     expect(await tagsIn(ecr, 'limit/b')).toEqual(['keep']);
   });
 
+  test('stop it at the next repository when it is changed, and what it no longer names stays', async () => {
+    for (const name of ['changed/a', 'changed/b', 'changed/c']) await push(ecr, name, ['x1', 'keep']);
+    const rule = (names: string): string => `
+  - name: clean
+    prune: { at: "${ecr.registryHost}/changed/{${names}}", deleteTags: [x*] }
+`;
+    const t = await service(rule('a,b,c'));
+    const backends = deletingBy(async (work) => {
+      await t.state.rules.remove('clean', 1);
+      await applied(t, rule('a,c'));
+      return work();
+    });
+    expect(await clean(t, { backends })).toMatchObject({ begun: 1, open: 1, places: { done: 1 } });
+    expect(await clean(t)).toMatchObject({ begun: 0, open: 0, places: { done: 1, skipped: 1 } });
+    expect(await tagsIn(ecr, 'changed/b')).toEqual(['keep', 'x1']);
+    expect(await tagsIn(ecr, 'changed/c')).toEqual(['keep']);
+  });
+
   test('what has no backup by the state, or one that was changed since, stays', async () => {
     const repository = 'backed/app';
     await push(ecr, repository, ['none', 'good', 'overwritten', 'keep']);
