@@ -65,6 +65,14 @@ describe('transship prune', () => {
     expect(await tagsOf(registry, 'command/yes')).toEqual(['v1']);
   });
 
+  test('says that a registry which lists tags alone hides images without one', async () => {
+    await push(registry, 'command/note', 'v1');
+    const { stderr } = await prune(`${registry.host}/command/note`, '--untagged-after-days', '1');
+    expect(stderr).toContain(
+      `${registry.host} lists nothing but tags: images that no tag leads to are not found there`,
+    );
+  });
+
   test('deletes what a reviewed plan says, and refuses it once the registry has moved on', async () => {
     await push(ecr, 'command/plan', 'v1', 'v2', 'pr-1', 'pr-2');
     const file = join(lab.folder, 'plan.json');

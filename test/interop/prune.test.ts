@@ -1,13 +1,16 @@
-// Debian's docker-registry after `transship prune`, as skopeo finds it.
+// Debian's docker-registry, and the embedded ECR, after `transship prune`, as skopeo finds them.
+import { ECRClient, GetAuthorizationTokenCommand } from '@aws-sdk/client-ecr';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { startRegistry, type LocalRegistry } from '../../local/registry/registry.ts';
 import { MemoryContent } from '../../worker/content/memory.ts';
 import { copy } from '../../worker/copy/copy.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../worker/oci/manifest.ts';
 import { openRegistry } from '../../worker/registry/registry.ts';
+import { systemClock } from '../../worker/util/clock.ts';
 import { addJson } from '../support/images.ts';
 import { pushImage } from '../support/interop-image.ts';
-import { openLab } from '../support/interop-lab.ts';
+import { APP, openLab } from '../support/interop-lab.ts';
 import { attempt, run, skopeo, transship, transshipJson, type Finished } from '../support/interop-process.ts';
 import { startDockerRegistry } from '../support/interop-registry.ts';
 
@@ -32,7 +35,8 @@ async function pushDated(
 ): Promise<readonly Descriptor[]> {
   const content = new MemoryContent();
   const base = content.add(MEDIA_TYPE.ociLayer, Buffer.from('shared by all'));
-  const images = ['amd64', 'arm64'].map((architecture): Descriptor => {
+  const images: Descriptor[] = [];
+  for (const architecture of ['amd64', 'arm64']) {
     const layer = content.add(MEDIA_TYPE.ociLayer, Buffer.from(`${created} ${architecture}`));
     const rootfs = { type: 'layers', diff_ids: [base.digest, layer.digest] };
     const config = content.add(
@@ -40,8 +44,8 @@ async function pushDated(
       Buffer.from(JSON.stringify({ created, architecture, os: 'linux', rootfs })),
     );
     const manifest = addJson(content, MEDIA_TYPE.ociManifest, { schemaVersion: 2, config, layers: [base, layer] });
-    return { ...manifest, platform: { os: 'linux', architecture } };
-  });
+    images.push({ ...manifest, platform: { os: 'linux', architecture } });
+  }
   const index = addJson(content, MEDIA_TYPE.ociIndex, { schemaVersion: 2, manifests: images });
   await using client = openRegistry(host, { side: 'target', credentials: async () => undefined, version: 'test' });
   await copy(content, client.repository(name), [{ descriptor: index, tags }]);
@@ -117,3 +121,55 @@ describe('prune of docker-registry', async () => {
     expect(await tagsOf(`${closed.host}/app`)).toEqual(['a', 'b']);
   });
 });
+
+describe('prune of the embedded ECR', async () => {
+  let daysAgo = 10;
+  const clock = { ...systemClock, now: () => systemClock.now() - daysAgo * 24 * 60 * 60 * 1000 };
+  const options = { mode: 'ecr', folder: join(folder, 'ecr'), account: '111111111111', region: 'us-east-1' } as const;
+  const ecr = await startRegistry({ ...options, clock });
+  afterAll(() => ecr.close());
+  const env = {
+    ...o.env,
+    AWS_ENDPOINT_URL_ECR: ecr.url,
+    TRANSSHIP_REGISTRY_ENDPOINTS: `${ecr.registryHost}=${ecr.url}`,
+  };
+  const layout = join(folder, 'layout-of-tags');
+  for (const tag of ['prod-1', 'b2', 'b3', 'v1']) {
+    // each is another image
+    await run('umoci', ['init', '--layout', `${layout}-${tag}`], o);
+    await run('umoci', ['new', '--image', `${layout}-${tag}:x`], o);
+    await run('umoci', ['config', '--image', `${layout}-${tag}:x`, `--config.label=tag=${tag}`], o);
+    await run(...transship(['copy', `oci:${layout}-${tag}:x`, `docker://${ecr.registryHost}/app:${tag}`]), { env });
+  }
+  await run(...transship(['copy', `${registry.host}/${APP}:v1`, `${ecr.registryHost}/app:v1`]), { env });
+  daysAgo = 0;
+
+  test('takes images without a tag and old ones, and leaves what it keeps whole', async () => {
+    const policy = ['--keep-last', '2', '--keep-tags', 'prod-*', '--untagged-after-days', '1', '--yes'];
+    const place = `${ecr.registryHost}/app`;
+    const { result } = await transshipJson<Document>(['prune', place, ...policy], { env });
+    // b2, and what was v1 before
+    expect(result).toMatchObject({ deleted: 2, failures: [] });
+    const credentials = await passwordOf(ecr);
+    for (const tag of ['prod-1', 'b3', 'v1']) {
+      const from = `docker://${ecr.host}/app:${tag}`;
+      await skopeo(['copy', '--all', `--src-creds=${credentials}`, from, `dir:${join(folder, `ecr-${tag}`)}`], o);
+    }
+    const again = await transshipJson<Document>(['prune', place, ...policy], { env });
+    expect(again.plan.totals.delete).toBe(0);
+  });
+});
+
+async function passwordOf(ecr: LocalRegistry): Promise<string> {
+  const client = new ECRClient({
+    endpoint: ecr.url,
+    region: 'us-east-1',
+    credentials: { accessKeyId: 'local', secretAccessKey: 'local-secret' },
+  });
+  try {
+    const { authorizationData } = await client.send(new GetAuthorizationTokenCommand({}));
+    return Buffer.from(authorizationData?.[0]?.authorizationToken ?? '', 'base64').toString();
+  } finally {
+    client.destroy();
+  }
+}

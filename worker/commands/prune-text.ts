@@ -37,7 +37,7 @@ function describeTotals({ totals }: PrunePlan): string {
   const refused =
     totals.refused === 0 ? '' : `, ${totals.refused === 1 ? '1 repository' : `${totals.refused} repositories`} refused`;
   return [
-    `would delete ${items(totals.delete)} of ${formatBytes(totals.bytes)}, untag ${totals.untag}, keep ${totals.keep}${left}${refused}`,
+    `would delete ${itemCount(totals.delete)} of ${formatBytes(totals.bytes)}, untag ${totals.untag}, keep ${totals.keep}${left}${refused}`,
     'nothing was deleted: pass --yes to delete, or --plan-out FILE now and --plan FILE once you have reviewed it',
   ].join('\n');
 }
@@ -48,12 +48,12 @@ export function describeResult(plan: PrunePlan, { deleted, untagged, gone, bytes
   );
   const { left } = plan.totals;
   return [
-    `deleted ${items(deleted)} of ${formatBytes(bytes)}, removed ${untagged === 1 ? '1 tag' : `${untagged} tags`}, kept ${plan.totals.keep}${gone === 0 ? '' : `, ${gone} were gone already`}${left === 0 ? '' : `, ${left} left for the next run`}`,
+    `deleted ${itemCount(deleted)} of ${formatBytes(bytes)}, removed ${untagged === 1 ? '1 tag' : `${untagged} tags`}, kept ${plan.totals.keep}${gone === 0 ? '' : `, ${gone} were gone already`}${left === 0 ? '' : `, ${left} left for the next run`}`,
     ...refused,
     ...failures.map(({ failure }) => `failed: ${printable(describeFailure(failure))}`),
   ].join('\n');
 }
 
-function items(count: number): string {
+function itemCount(count: number): string {
   return count === 1 ? '1 item' : `${count} items`;
 }

@@ -19,7 +19,7 @@ type EcrLists = Required<Pick<Registry, 'images' | 'manifests'>>;
  * the repository.
  *
  * Pull times are those of the images: of an index, the latest of what it lists, because reading an index moves its own. What was never pulled
- * counts from its push, as ECR's own lifecycle policies have it.
+ * counts from its push. https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-time-update-exclusions.html
  */
 export async function readEcrInventory(
   lists: { readonly [K in keyof EcrLists]: NonNullable<EcrLists[K]> },

@@ -1,17 +1,16 @@
-import { cosignSubject } from '../oci/derived-tag.ts';
 import type { Digest } from '../oci/digest.ts';
 import { comparePlan } from '../retention/compare-plan.ts';
 import type { Inventory } from '../retention/inventory.ts';
 import { assemblePlan, goingItems } from '../retention/plan-prune.ts';
 import { planRepository } from '../retention/plan-repository.ts';
-import { DEFAULT_MAX_DELETES, type PlannedItem, type PrunePlan, type RepositoryPlan } from '../retention/plan.ts';
+import { DEFAULT_MAX_DELETES, type PrunePlan, type RepositoryPlan } from '../retention/plan.ts';
 import { policyFaults, type RepositoryPolicy } from '../retention/policy.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { indexBackups, type BackupIndex } from './backup-index.ts';
 import { inventories } from './inventories.ts';
-import { parsePrunePlace, type ArchiveRoot } from './prune-places.ts';
+import { parsePrunePlace, type ArchiveRoot, type PrunePlace } from './prune-places.ts';
 
 export interface PlanRequest {
   /** As `parsePrunePlace` reads them. */
@@ -44,17 +43,33 @@ export async function planPlaces(
   const backups = root === undefined ? undefined : new Backups(await indexBackups(root, backends, options));
   const names = policies.some(choosesByTag) ? 'all' : 'few';
   const nowMs = options.clock.now();
+  noteUnlisted(places, request, backends, options);
   let room = reviewed === undefined ? (request.maxDeletes ?? DEFAULT_MAX_DELETES) : Infinity;
   const repositories: RepositoryPlan[] = [];
   for await (const inventory of inventories(places, backends, { ...options, names })) {
     const planned = await planOne(inventory, { request, backups, nowMs, room });
-    const resumed = reviewed === undefined ? planned : withLeftovers(planned, reviewed, inventory);
-    repositories.push(resumed);
-    room -= goingItems(resumed);
+    repositories.push(planned);
+    room -= goingItems(planned);
   }
   const plan = assemblePlan(repositories, policies, { places: request.places, nowMs });
   if (reviewed !== undefined) comparePlan(reviewed, plan);
   return plan;
+}
+
+/** Registries but ECR list tags alone, so images without one are not found there: said once for each. */
+function noteUnlisted(
+  places: readonly PrunePlace[],
+  { policies }: PlanRequest,
+  backends: Backends,
+  { report }: OperationOptions,
+): void {
+  if (!policies.some(({ untaggedAfterDays }) => untaggedAfterDays !== undefined)) return;
+  const hosts = new Set(places.flatMap((place) => (place.kind === 'images' ? [place.pattern.registry] : [])));
+  for (const host of hosts) {
+    if (backends.registry(host, 'target').images !== undefined) continue;
+    const message = `${host} lists nothing but tags: images that no tag leads to are not found there, and stay`;
+    report?.({ type: 'note', message });
+  }
 }
 
 interface Circumstances {
@@ -110,34 +125,6 @@ class Backups {
   async lookUp(digests: Iterable<Digest>): Promise<void> {
     for (const digest of digests) this.#known.set(digest, await this.#index.holds(digest));
   }
-}
-
-/**
- * The plan with what a stopped run left of the reviewed one: children, signatures and settings whose image is gone. By the policy alone they would stay,
- * because nothing says any more what they belonged to.
- */
-function withLeftovers(plan: RepositoryPlan, reviewed: PrunePlan, inventory: Inventory): RepositoryPlan {
-  const going = reviewed.repositories.find(({ place }) => place === plan.place)?.items ?? [];
-  const wanted = new Map(going.filter(({ action }) => action === 'delete').map((item) => [item.id, item]));
-  const present = new Map(inventory.items.map((item) => [item.id, item]));
-  const listed = new Set(inventory.items.flatMap(({ children }) => children));
-  const isLeftover = (item: PlannedItem): boolean => {
-    const { group } = wanted.get(item.id) ?? {};
-    const there = present.get(item.id);
-    if (item.action !== 'keep' || group === undefined || there === undefined || present.has(group)) return false;
-    const subjects = [there.subject, ...there.tags.map(cosignSubject)];
-    const isFree = there.digest === undefined || !listed.has(there.digest);
-    return isFree && there.held === undefined && !subjects.some((one) => one !== undefined && present.has(one));
-  };
-  if (plan.refused !== undefined) return plan;
-  const deleted: PlannedItem[] = [];
-  const others: PlannedItem[] = [];
-  for (const item of plan.items) {
-    const { reason = item.reason, group } = wanted.get(item.id) ?? {};
-    if (isLeftover(item)) deleted.push({ ...item, action: 'delete', reason, group });
-    else others.push(item);
-  }
-  return { ...plan, items: [...deleted, ...others] };
 }
 
 /** INVALID for a place that is not one of archives. */

@@ -11,7 +11,7 @@ import { pruneImages, type Outcomes } from './prune-images.ts';
 import { parsePrunePlace, type ArchiveRoot } from './prune-places.ts';
 
 /** What was not deleted, and why. */
-export interface PruneFailure {
+interface PruneFailure {
   /** The repository or folder, as the plan names it. */
   readonly place: string;
   /** The item; absent where it is about the whole repository. */

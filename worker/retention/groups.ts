@@ -7,7 +7,7 @@ export interface Group {
   readonly image: Node;
   readonly reason: string;
   readonly members: readonly Node[];
-  /** The round in which it was found: that all groups of earlier rounds go is what decided about it. */
+  /** The round in which it was found. It goes only if all groups of earlier rounds do: with one of them left, a rule might keep it. */
   readonly round: number;
 }
 
@@ -17,6 +17,8 @@ export interface Outcome {
   readonly groups: readonly Group[];
   /** Of what stays. */
   readonly verdicts: ReadonlyMap<Node, Verdict>;
+  /** The round in which an image was found to lose tags. */
+  readonly untagRounds: ReadonlyMap<Node, number>;
 }
 
 /**
@@ -26,12 +28,15 @@ export interface Outcome {
 export function groupsOf(nodes: readonly Node[], rules: Rules, around: Circumstances): Outcome {
   const present = new Set(nodes);
   const groups: Group[] = [];
+  const untagRounds = new Map<Node, number>();
   const ties = new Ties(nodes);
   for (let round = 0; ; round++) {
     const isFree = (node: Node): boolean => ties.isFree(node) && (node.above.size === 0 || isNamed(node, around));
     const verdicts = new Map(judge([...present].filter(isFree), rules, around));
+    for (const [node, { action }] of verdicts)
+      if (action === 'untag' && !untagRounds.has(node)) untagRounds.set(node, round);
     const going = withoutHeld(present, verdicts, ties, around);
-    if (going.length === 0) return { groups, verdicts: allVerdicts(present, verdicts, around) };
+    if (going.length === 0) return { groups, verdicts: allVerdicts(present, verdicts, around), untagRounds };
     for (const group of going) {
       groups.push({ ...group, round });
       for (const node of group.members) present.delete(node);

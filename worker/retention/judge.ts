@@ -20,8 +20,10 @@ export interface Circumstances {
   readonly nowMs: number;
   /** Why the image may not go: it has no verified backup, the reviewed plan does not name it. */
   readonly bars: (node: Node) => string | undefined;
-  /** The reviewed plan, by ids. Absent: there is none. */
+  /** What the reviewed plan changes, by ids. Absent: there is no reviewed plan. */
   readonly only: ReadonlyMap<string, PlannedItem> | undefined;
+  /** The ids of the inventory. */
+  readonly present: ReadonlySet<string>;
 }
 
 /** Whether an item is an image of its own: it has a tag that was given to it, or is an archive. */
@@ -115,8 +117,15 @@ function pullReason(node: Node, { policy }: Rules, nowMs: number): string | unde
   return isRecent ? `pulled within ${days(policy.notPulledForDays)}` : undefined;
 }
 
-function judgeUntagged({ item, derivedTags, isSettings }: Node, { policy }: Rules, { nowMs }: Circumstances): Verdict {
+function judgeUntagged(
+  { item, derivedTags, isSettings }: Node,
+  { policy }: Rules,
+  { nowMs, only, present }: Circumstances,
+): Verdict {
   const { untaggedAfterDays } = policy;
+  const planned = only?.get(item.id);
+  // a run was stopped after the image, and before what went with it
+  if (planned?.group !== undefined && !present.has(planned.group)) return { action: 'delete', reason: planned.reason };
   if (isSettings) return keep(['settings of the repository']);
   // its image may be in another repository: https://github.com/sigstore/cosign#registry-details
   if (derivedTags[0] !== undefined) return keep([`about an image that is not here: ${derivedTags[0]}`]);
@@ -143,7 +152,7 @@ function barred(node: Node, verdict: Verdict, { bars, only }: Circumstances): Ve
   return reason === undefined ? verdict : { action: 'keep', reason, barred: true };
 }
 
-export const NOT_REVIEWED = 'not in the reviewed plan';
+const NOT_REVIEWED = 'not in the reviewed plan';
 
 function keep(reasons: readonly string[]): Verdict {
   return { action: 'keep', reason: reasons.join(', ') };

@@ -6,7 +6,7 @@ import { isRecord } from '../util/record.ts';
 import type { PrunePlan } from './plan.ts';
 
 /** The longest file of a plan, in bytes. */
-export const MAX_PLAN_BYTES = 256 * 1024 * 1024;
+const MAX_PLAN_BYTES = 256 * 1024 * 1024;
 
 const count = z.int().nonnegative();
 const digest = z.custom<Digest>(isDigest);

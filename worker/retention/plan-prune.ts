@@ -53,12 +53,12 @@ export function goingItems({ items }: RepositoryPlan): number {
 }
 
 /** The digest of policies, in their order. */
-export function policiesDigest(policies: readonly RepositoryPolicy[]): Digest {
+function policiesDigest(policies: readonly RepositoryPolicy[]): Digest {
   return digestOf(Buffer.from(canonicalJson(policies)));
 }
 
 /** The totals of some repositories. */
-export function totalsOf(repositories: readonly RepositoryPlan[]): Totals {
+function totalsOf(repositories: readonly RepositoryPlan[]): Totals {
   const totals = { keep: 0, delete: 0, untag: 0, left: 0, bytes: 0, refused: 0 };
   for (const { items, refused } of repositories) {
     if (refused !== undefined) totals.refused++;

@@ -34,6 +34,7 @@ export function planRepository(
     bars: ({ item }) =>
       inventory.kind === 'images' && options.unbacked?.(item, inventory) === true ? 'no verified backup' : undefined,
     only: options.only && reviewedItems(options.only, inventory.place),
+    present: new Set(nodes.map(({ item }) => item.id)),
   };
   const outcome = groupsOf(nodes, rulesOf(policy), around);
   if (options.allowEmpty !== true && leavesNothing(nodes, outcome, around))
@@ -89,27 +90,27 @@ function leavesNothing(nodes: readonly Node[], { groups, verdicts }: Outcome, ar
 }
 
 /** The items of a plan, in its order; of what goes only that for which there is room. */
-function plannedItems(nodes: readonly Node[], { groups, verdicts }: Outcome, limit: Limit): readonly PlannedItem[] {
-  const { taken, left } = takeGroups(groups, limit);
-  const items = taken.flatMap(({ image, reason, members }) =>
+function plannedItems(nodes: readonly Node[], outcome: Outcome, limit: Limit): readonly PlannedItem[] {
+  const { verdicts, untagRounds } = outcome;
+  const { groups, left, lastRound } = takeGroups(outcome.groups, limit);
+  const items = groups.flatMap(({ image, reason, members }) =>
     members.map((node): PlannedItem => {
       const why = node === image ? reason : belongsTo(node, members);
       return { ...plannedItem(node, 'delete', why), group: image.item.id };
     }),
   );
-  let room = limit.room - items.length;
+  const done = new Set(groups.flatMap(({ members }) => members));
   for (const node of nodes.toSorted(oldestFirst)) {
-    const { action, reason, untag } = verdicts.get(node) ?? {};
-    if (action !== 'untag') continue;
-    if (room > 0) items.push({ ...plannedItem(node, 'untag', reason ?? ''), untag });
-    else left.set(node, LEFT);
-    room--;
+    const { action, reason = '', untag } = verdicts.get(node) ?? {};
+    const isLeft = items.length >= limit.room || (untagRounds.get(node) ?? 0) > lastRound;
+    if (action !== 'untag' || isLeft) continue;
+    items.push({ ...plannedItem(node, 'untag', reason), untag });
+    done.add(node);
   }
-  const stays = nodes.filter((node) => left.has(node) || verdicts.get(node)?.action === 'keep').sort(newestFirst);
-  for (const node of stays) {
-    const why = left.get(node);
-    const kept = plannedItem(node, 'keep', why ?? verdicts.get(node)?.reason ?? '');
-    items.push(why === undefined ? kept : { ...kept, left: true });
+  for (const node of nodes.filter((one) => !done.has(one)).sort(newestFirst)) {
+    const verdict = verdicts.get(node);
+    if (verdict?.action === 'keep') items.push(plannedItem(node, 'keep', verdict.reason));
+    else items.push({ ...plannedItem(node, 'keep', left.get(node) ?? LEFT), left: true });
   }
   return items;
 }

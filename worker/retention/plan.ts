@@ -71,6 +71,6 @@ export interface PlanOptions {
    * which the answer is expensive plans with what it knows, looks up the images that would go, and plans again until every answer is known.
    */
   readonly unbacked?: ((item: Item, inventory: Inventory) => boolean) | undefined;
-  /** A reviewed plan: nothing goes, and no tag, but what it names. For `comparePlan`. */
+  /** A reviewed plan: nothing goes, and no tag, but what it names; also what a run that was stopped left of its groups. For `comparePlan`. */
   readonly only?: PrunePlan | undefined;
 }

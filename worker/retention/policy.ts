@@ -36,7 +36,7 @@ export interface RepositoryPolicy extends Policy {
 }
 
 /** The members of a policy that are a number. */
-export const COUNTS = [
+const COUNTS = [
   'untaggedAfterDays',
   'keepLast',
   'keepDays',

@@ -11,19 +11,23 @@ export interface Limit {
   readonly room: number;
 }
 
+export interface Taken {
+  readonly groups: readonly Group[];
+  /** What is left, with the reason. */
+  readonly left: ReadonlyMap<Node, string>;
+  /** The first round of which something is left: what was found in a later one stays. */
+  readonly lastRound: number;
+}
+
 /**
- * The groups for which there is room, first come first served, whole groups only; and what is left, with the reason. A group that is larger
+ * The groups for which there is room, first come first served, whole groups only. A group that is larger
  * than a run may be never goes, and bars no other of its round.
  */
-export function takeGroups(
-  groups: readonly Group[],
-  { maxDeletes, room }: Limit,
-): { readonly taken: readonly Group[]; readonly left: Map<Node, string> } {
+export function takeGroups(groups: readonly Group[], { maxDeletes, room }: Limit): Taken {
   const taken: Group[] = [];
   const left = new Map<Node, string>();
   const gone = new Set<Node>();
   let free = room;
-  /** Groups of later rounds stay: with what was left of this one they might be kept. */
   let lastRound = Infinity;
   let isFull = false;
   for (const group of groups) {
@@ -50,7 +54,7 @@ export function takeGroups(
       free -= members.length;
     }
   }
-  return { taken, left };
+  return { groups: taken, left, lastRound };
 }
 
 /** Whether all that it belongs to went before. */

@@ -323,3 +323,20 @@ test('requests are remembered with what they carried', async () => {
     ],
   );
 });
+
+// ---- deletions
+
+test.each([
+  ['tags', { byTag: 202, byDigest: 202, tag: 404, image: 200 }],
+  ['digests', { byTag: 400, byDigest: 202, tag: 200, image: 200 }],
+  ['images', { byTag: 202, byDigest: 404, tag: 404, image: 404 }],
+  ['none', { byTag: 405, byDigest: 405, tag: 200, image: 200 }],
+] as const)('a registry that deletes %s answers as it should', async (deletes, expected) => {
+  await restart({ deletes });
+  const { digest } = (await raw.pushImage('app', 'v1')).descriptor;
+  const status = async (method: 'DELETE' | 'HEAD', reference: string): Promise<number> =>
+    (await raw.call(method, `/v2/app/manifests/${reference}`)).status;
+  const byTag = await status('DELETE', 'v1');
+  const [tag, image] = [await status('HEAD', 'v1'), await status('HEAD', digest)];
+  assert.deepEqual({ byTag, byDigest: await status('DELETE', digest), tag, image }, expected);
+});

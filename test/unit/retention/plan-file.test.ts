@@ -87,7 +87,7 @@ describe('a reviewed plan', () => {
   });
 });
 
-test('the faults of policies are all reported, each with its place', () => {
+test('reports all faults of a list of policies, each with its place', () => {
   const faults = policyFaults([
     { repositories: ['a', ''], keepLast: 0, keepDays: 1.5, keepTags: ['v*', '/(/'] },
     { repositories: [], deleteTags: ['*'], untaggedAfterDays: 3 },

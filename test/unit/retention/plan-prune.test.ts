@@ -1,6 +1,7 @@
 // The policies by example: a repository, a policy, and what becomes of each item and why.
 import { describe, expect, test } from 'vitest';
 import { digestOf, shortDigest, type Digest } from '../../../worker/oci/digest.ts';
+import { CALENDAR } from '../../../worker/retention/calendar.ts';
 import type { Inventory, Item } from '../../../worker/retention/inventory.ts';
 import { planPrune } from '../../../worker/retention/plan-prune.ts';
 import type { PlanOptions, PrunePlan } from '../../../worker/retention/plan.ts';
@@ -38,9 +39,8 @@ function cosign(name: string): string {
 function inventory(shapes: Readonly<Record<string, Shape>>, more: Partial<Inventory> = {}): Inventory {
   const kind = more.kind ?? 'images';
   const items = Object.entries(shapes).map(([name, shape]): Item => {
-    const { age = 100, pulled, subject } = shape;
+    const { age = 100, pulled, subject, held, bad, image } = shape;
     return {
-      ...shape,
       id: kind === 'images' ? id(name) : name,
       digest: kind === 'images' ? id(name) : undefined,
       tags: kind === 'images' ? words(shape.tags ?? name) : [],
@@ -48,6 +48,9 @@ function inventory(shapes: Readonly<Record<string, Shape>>, more: Partial<Invent
       pulledAtMs: pulled === undefined ? undefined : NOW - pulled * DAY,
       children: words(shape.children).map(id),
       subject: subject === undefined ? undefined : id(subject),
+      held,
+      bad,
+      image,
     };
   });
   return { place: 'registry.example/app', repository: 'app', kind, untags: true, items, ...more };
@@ -130,6 +133,15 @@ describe('rules about time', () => {
       'keep nov-29: keepDaily 3: newest of 2026-11-29, keepWeekly 2: newest of 2026-W48',
       'keep dec-28-2025: keepYearly 2: newest of 2025',
     ]);
+  });
+
+  test.each([
+    ['2026-12-31', '2026-W53'],
+    ['2027-01-03', '2026-W53'],
+    ['2027-01-04', '2027-W01'],
+    ['2024-12-30', '2025-W01'],
+  ])('puts %s into the week %s', (day, week) => {
+    expect(CALENDAR.keepWeekly(Date.parse(`${day}T23:59:59Z`))).toBe(week);
   });
 
   test('notPulledForDays looks at the children too, and keeps what was never recorded as pulled', () => {
@@ -219,7 +231,7 @@ describe('what belongs to an image', () => {
     ]);
   });
 
-  test('is not a signature whose image is elsewhere: that stays', () => {
+  test('may be elsewhere: a signature without its image stays', () => {
     expect(planned({ keepDays: 30, untaggedAfterDays: 1 }, { sig: { tags: cosign('x') }, v1: { age: 1 } })).toEqual([
       'keep v1: keepDays 30',
       `keep sig: about an image that is not here: ${cosign('x')}`,
@@ -237,7 +249,7 @@ describe('archives', () => {
     'app/repository.json': { age: 400 },
   };
 
-  test('the newest good backup of an image stays, whatever the policy', () => {
+  test('keep the newest good backup of an image, whatever the policy', () => {
     expect(planned({ keepDays: 30 }, shapes, { kind: 'archives' }).toSorted()).toEqual([
       'delete app/v1-1.tar: older than 30 days',
       'keep app/pr-1.tar: newest good backup of registry.example/app:pr-1',
@@ -247,14 +259,14 @@ describe('archives', () => {
     ]);
   });
 
-  test('deleteTags names backups that may go altogether', () => {
+  test('go altogether where deleteTags names them', () => {
     expect(planned({ deleteTags: ['pr-*'] }, shapes, { kind: 'archives' })[0]).toBe(
       'delete app/pr-1.tar: deleteTags pr-*',
     );
   });
 });
 
-describe('what bars everything', () => {
+describe('deletes nothing for', () => {
   const shapes = { v1: {}, v2: {} };
   test.each<[string, Partial<Inventory>, Partial<PlanOptions>, string]>([
     ['a list that is not complete', { incomplete: 'HTTP 500' }, {}, 'the list is not complete: HTTP 500'],
@@ -268,13 +280,13 @@ describe('what bars everything', () => {
     ]);
   });
 
-  test('allowEmpty lets all of it go', () => {
+  test('keeping nothing, unless allowEmpty permits it', () => {
     const plan = planned({ keepDays: 30 }, shapes, {}, { allowEmpty: true });
     expect(plan.every((line) => line.startsWith('delete'))).toBe(true);
   });
 });
 
-test('maxDeletes takes the oldest groups, never a part of one, and none that is larger than a run', () => {
+test('takes the oldest groups up to maxDeletes, never a part of one, and none that is larger than a run', () => {
   const shapes = {
     v1: { age: 90, children: 'a b c' },
     a: { tags: '' },

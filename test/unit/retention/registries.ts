@@ -44,7 +44,12 @@ const anyPolicies: fc.Arbitrary<readonly RepositoryPolicy[]> = fc
 function item(number: number): fc.Arbitrary<Item & { readonly cosign: readonly string[] }> {
   const before = fc.nat(Math.max(0, number - 1));
   const kinds = fc.constantFrom(
-    ...['index', 'index', 'referrer', 'signature', 'fallback', 'foreign signature'],
+    'index',
+    'index',
+    'referrer',
+    'signature',
+    'fallback',
+    'foreign signature',
     ...Array<string>(6).fill('manifest'),
   );
   return fc
@@ -143,6 +148,8 @@ export function reordered(inventory: Inventory, key: number): Inventory {
       .concat(list.toReversed().slice(0, key % 3));
   return {
     ...inventory,
-    items: mix(inventory.items).map((one) => ({ ...one, tags: mix(one.tags), children: mix(one.children) })),
+    items: mix(inventory.items).map((one) =>
+      Object.assign({}, one, { tags: mix(one.tags), children: mix(one.children) }),
+    ),
   };
 }

@@ -127,7 +127,7 @@ async function cleanPlace(
   if (attempt > MAX_ATTEMPTS) return failPlace(place, crashed, report, fail);
   let end: PlaceEnd;
   try {
-    end = await prunePlace(place, { ...context, budget, report }, options);
+    end = await prunePlace(place, job, { ...context, budget, report }, options);
   } catch (error) {
     // the next Cleaner goes on here; a stop in order is no attempt
     if (options.signal?.aborted === true) await state.runs.giveBackJob(run.id, id).catch(() => undefined);
