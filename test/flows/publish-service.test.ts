@@ -20,7 +20,10 @@ import type { Run } from '../../worker/state/state.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import type { Event } from '../../worker/util/events.ts';
 import { Failure } from '../../worker/util/failure.ts';
+import { forEachOf } from '../../worker/util/limit.ts';
 import { hexOf, digestOf } from '../../worker/oci/digest.ts';
+import { parseObjectPlace } from '../../worker/oci/object-place.ts';
+import { listingOf } from '../../worker/images/publish.ts';
 import { replaceBackends } from '../support/backends.ts';
 import { crashingTable } from '../support/faulty-table.ts';
 import { CrashPoints } from '../support/crash.ts';
@@ -130,6 +133,20 @@ describe('a rule that publishes', () => {
     expect(cost).toMatchObject({ ListObjectsV2: 1, GetObject: 1 });
     const found = await status({ ...p.t }, { clock: p.t.clock });
     expect(found).toMatchObject({ faulty: false, rules: [{ name: p.rule.name, kind: 'publish', faults: [] }] });
+  });
+
+  test('of 1,001 objects costs two LISTs where nothing changed, and no other request', async () => {
+    const p = await published();
+    const keys = Array.from({ length: 1001 }, (_, i) => `${i}.txt`);
+    await forEachOf(keys, 16, async (key) => p.put(key, 'same'));
+    const { location, ...key } = publishedAt(p.rule.to);
+    const sourceDigest = await listingOf(parseObjectPlace(p.rule.from), p.session.backends, {});
+    const common = { source: p.rule.from, digest: sourceDigest, choices: 'all', bytes: 1, run: 'before' };
+    await using lease = await p.t.state.destinations.lock(key, 60);
+    assert(lease, location);
+    await p.t.state.destinations.record({ ...key, ...common, sourceDigest, atMs: p.t.clock.now() }, lease);
+    expect(await costOf(async () => p.pass())).toEqual({ ListObjectsV2: 2 });
+    expect(await p.latest()).toMatchObject({ unchanged: 1, endedAtMs: expect.any(Number) });
   });
 
   test('asks once a day whether its snapshot is still there, and publishes again where it is not', async () => {
