@@ -3,6 +3,7 @@ import type { LocalRegistry } from '../../local/registry/registry.ts';
 import type { DeletingBackends, Deletions, NotDeleted } from '../../worker/images/deletions.ts';
 import { inventories } from '../../worker/images/inventories.ts';
 import { parsePrunePlace } from '../../worker/images/prune-places.ts';
+import type { Item } from '../../worker/retention/inventory.ts';
 import { formatRule, parseConfig } from '../../worker/rules/config.ts';
 import { destinationKey } from '../../worker/rules/destinations.ts';
 import { OpenJobs } from '../../worker/service/cleaner/open-jobs.ts';
@@ -80,11 +81,15 @@ async function push(where: LocalRegistry, repository: string, tags: readonly str
     );
 }
 
-async function tagsIn(where: LocalRegistry, repository: string): Promise<readonly string[]> {
+async function itemsIn(where: LocalRegistry, repository: string): Promise<readonly Item[]> {
   const { backends, options } = lab.session();
   const place = parsePrunePlace(`${where.registryHost}/${repository}`);
   const found = await Array.fromAsync(inventories([place], backends, options));
-  return found.flatMap(({ items }) => items.flatMap(({ tags }) => tags)).sort();
+  return found.flatMap(({ items }) => items);
+}
+
+async function tagsIn(where: LocalRegistry, repository: string): Promise<readonly string[]> {
+  return (await itemsIn(where, repository)).flatMap(({ tags }) => tags).sort();
 }
 
 async function runOf(t: TestService, rule: string): Promise<Run> {
@@ -188,6 +193,24 @@ describe('limits of a rule', () => {
     expect(await clean(t, { events })).toMatchObject({ begun: 1 });
     expect(of(events, 'pruned')).toHaveLength(6);
     expect(await tagsIn(ecr, 'limit/b')).toEqual(['keep']);
+  });
+
+  test('stop it at the next repository when it is changed, and what it no longer names stays', async () => {
+    for (const name of ['changed/a', 'changed/b', 'changed/c']) await push(ecr, name, ['x1', 'keep']);
+    const rule = (names: string): string => `
+  - name: clean
+    prune: { at: "${ecr.registryHost}/changed/{${names}}", deleteTags: [x*] }
+`;
+    const t = await service(rule('a,b,c'));
+    const backends = deletingBy(async (work) => {
+      await t.state.rules.remove('clean', 1);
+      await applied(t, rule('a,c'));
+      return work();
+    });
+    expect(await clean(t, { backends })).toMatchObject({ begun: 1, open: 1, places: { done: 1 } });
+    expect(await clean(t)).toMatchObject({ begun: 0, open: 0, places: { done: 1, skipped: 1 } });
+    expect(await tagsIn(ecr, 'changed/b')).toEqual(['keep', 'x1']);
+    expect(await tagsIn(ecr, 'changed/c')).toEqual(['keep']);
   });
 
   test('what has no backup by the state, or one that was changed since, stays', async () => {
@@ -347,12 +370,13 @@ describe('Cleaners that are killed, and two at once', () => {
   test('delete the same in the end as one that lives', async () => {
     let repositories = 0;
     /** What is left after a Cleaner that is killed at its n-th write or deletion, and as many more as it takes. */
-    const left = async (offset: number): Promise<{ readonly tags: readonly string[]; readonly points: number }> => {
+    const killed = async (offset: number): Promise<{ readonly left: readonly string[]; readonly points: number }> => {
       const repository = `killed/r${++repositories}`;
-      await push(ecr, repository, ['x1', 'x2', 'keep'], 7);
+      for (const [seed, tag] of ['x1', 'x2', 'keep'].entries())
+        await lab.push(await makeImage({ seed, tag, layers: [300], signed: true }), ecr, repository);
       const t = await service(`
   - name: clean
-    prune: { at: ${ecr.registryHost}/${repository}, deleteTags: [x*], maxDeletes: 9 }
+    prune: { at: ${ecr.registryHost}/${repository}, deleteTags: [x*] }
 `);
       const points = new CrashPoints(offset);
       const mortal = deletingBy(async (work) => {
@@ -373,13 +397,14 @@ describe('Cleaners that are killed, and two at once', () => {
       const run = await runOf(t, 'clean');
       expect(run.endedAtMs).toBeDefined();
       expect(run.jobs).toMatchObject({ waiting: 0, running: 0, failed: 0 });
-      return { tags: await tagsIn(ecr, repository), points: points.count };
+      return { left: (await itemsIn(ecr, repository)).map(({ id }) => id).sort(), points: points.count };
     };
-    const { tags, points } = await left(Infinity);
-    expect(tags).toEqual(['keep']);
+    const { left, points } = await killed(Infinity);
+    // an index, its two images, and their signatures and SBOMs
+    expect(left).toHaveLength(8);
     expect(points).toBeGreaterThan(20);
     for (let offset = 1; offset <= points; offset += 3)
-      expect(await left(offset), `at ${offset}`).toMatchObject({ tags });
+      expect(await killed(offset), `at ${offset}`).toMatchObject({ left });
   });
 
   test('share the rules, and delete nothing twice', async () => {

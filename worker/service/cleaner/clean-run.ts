@@ -5,7 +5,9 @@ import type { JobRecord, NewJob } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { JobName, Report } from '../../util/events.ts';
 import { describeFailure, Failure, toFailure } from '../../util/failure.ts';
+import { placeName } from '../place-uses.ts';
 import { Budget } from './budget.ts';
+import { coverOf } from './cover.ts';
 import { placesAt } from './places.ts';
 import { prunePlace, type PlaceEnd, type PruneContext } from './prune-place.ts';
 
@@ -16,6 +18,8 @@ export interface CleanContext extends Omit<PruneContext, 'report' | 'budget' | '
     readonly plannedAtMs?: number | undefined;
   };
   readonly reportOf: (job: JobName | undefined) => Report;
+  /** Whether the rule is stored as it was read. */
+  readonly isCurrent: (options: Abortable) => Promise<boolean>;
   /** When to begin no more places. Default: never. */
   readonly untilMs?: number | undefined;
 }
@@ -47,7 +51,8 @@ export async function cleanRun(context: CleanContext, options: Abortable): Promi
   open.sort((a, b) => (a.title < b.title ? -1 : 1));
   for (const job of open) {
     checkAborted(options);
-    if (clock.now() >= untilMs) return { ended: false, places };
+    // a rule that was changed or removed deletes nothing more; the next pass goes on with what is stored
+    if (clock.now() >= untilMs || !(await context.isCurrent(options))) return { ended: false, places };
     const end = await cleanPlace(job, budget, context, options);
     if (end !== undefined) places[end]++;
   }
@@ -106,6 +111,11 @@ async function cleanPlace(
   const { id, title } = job;
   const place = title.slice(TITLE.length);
   const report = reportOf({ kind: 'prune', id, run: run.id, rule: rule.name, title });
+  if (!coverOf([rule])(placeName(place))) {
+    // the rule was changed since the run began
+    await state.runs.endJob(run.id, id, { state: 'skipped' }, options);
+    return 'skipped';
+  }
   const attempt = await state.runs.startJob(run.id, id, options);
   if (attempt === undefined) return undefined;
   const fail = async (failure: Failure): Promise<'failed'> => {
@@ -117,7 +127,7 @@ async function cleanPlace(
   if (attempt > MAX_ATTEMPTS) return failPlace(place, crashed, report, fail);
   let end: PlaceEnd;
   try {
-    end = await prunePlace(place, { ...context, budget, report }, options);
+    end = await prunePlace(place, job, { ...context, budget, report }, options);
   } catch (error) {
     // the next Cleaner goes on here; a stop in order is no attempt
     if (options.signal?.aborted === true) await state.runs.giveBackJob(run.id, id).catch(() => undefined);
