@@ -40,7 +40,12 @@ export function addExtract(program: Command, context: CommandContext): void {
       const seconds = (context.clock.now() - startedMs) / 1000;
       const { digest, bytesWritten: bytes } = result;
       printResult(context, flags, objectsJson(result, seconds), () =>
-        objectsText(result, { lines: [`digest ${digest}`], bytes, moved: 'written', seconds }),
+        objectsText(result, {
+          lines: [`digest ${digest}`],
+          bytes,
+          moved: dryRun === true ? 'would be written' : 'written',
+          seconds,
+        }),
       );
       if (result.objects.failed > 0) context.exit(1);
     },

@@ -29,7 +29,7 @@ export function objectsText(
   const counts = Object.entries(objects).map(([name, count]) => `${name} ${count}`);
   const failed = objects['failed'] ?? 0;
   return [
-    `${outcome} ${printable(from)} -> ${to}`,
+    `${failed > 0 && outcome === 'unchanged' ? 'failed' : outcome} ${printable(from)} -> ${to}`,
     ...more.lines,
     `${outcome === 'planned' ? 'would be: ' : ''}${counts.join(', ')}`,
     `${formatBytes(more.bytes)} ${more.moved} in ${formatDuration(more.seconds * 1000)}`,
