@@ -165,8 +165,11 @@ function program(context: CommandContext, more: readonly AddCommand[]): Command 
     .showHelpAfterError('(transship COMMAND --help tells more)');
   for (const add of COMMANDS) add(root, context);
   for (const add of more) add(root, context);
-  for (const command of [...root.commands, ...root.commands.flatMap((parent) => parent.commands)])
+  for (const command of root.commands) {
     command.exitOverride().showHelpAfterError(`(transship ${command.name()} --help tells more)`);
+    for (const below of command.commands)
+      below.exitOverride().showHelpAfterError(`(transship ${command.name()} ${below.name()} --help tells more)`);
+  }
   return root;
 }
 
