@@ -42,8 +42,9 @@ export function addCleaner(program: Command, context: CommandContext): void {
 function describe({ rules, begun, open, late, failed, places }: CleanResult): string {
   const { done, skipped, postponed } = places;
   const parts = [
-    `${begun} of ${rules} rules that prune ${begun === 1 ? 'was' : 'were'} due`,
-    `${done} places pruned, ${skipped} needed nothing`,
+    `${rules} ${rules === 1 ? 'rule prunes' : 'rules prune'}`,
+    `${begun} scheduled ${begun === 1 ? 'run' : 'runs'} begun`,
+    `places: ${done} pruned, ${skipped} with nothing to delete`,
     ...(postponed === 0 ? [] : [`${postponed} postponed: a copy is writing there`]),
     ...(places.failed === 0 ? [] : [`${places.failed} failed: see \`transship status\``]),
     ...(open === 0 ? [] : [`${open} ${open === 1 ? 'run goes' : 'runs go'} on in the next pass`]),
