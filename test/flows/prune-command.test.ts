@@ -238,6 +238,7 @@ describe('transship publish and extract', () => {
       stderr: expect.stringMatching(/there is no such folder: check the name/),
     });
     expect((await transship('publish', join(folder, 'note.txt'), to)).stderr).toMatch(/it is not a folder/);
+    expect((await transship('inspect', to)).stdout).toMatch(/^snapshot +1 object of 3 B in folder, made \S+$/m);
     const into = join(lab.folder, 'extracted');
     const planned = await transship('extract', to, into, '--dry-run');
     expect(planned.stderr).toMatch(/^would extract note.txt/m);
