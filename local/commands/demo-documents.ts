@@ -67,14 +67,13 @@ export class DemoDocuments {
   /** Extracts the last snapshot into a folder; returns what it wrote. CORRUPT unless each file is what was put. */
   async extract(folder: string): Promise<{ readonly files: number; readonly bytes: number; readonly digest: string }> {
     const from = { registry: this.#stack.ecr.registryHost, repository: 'documents', tag: 'latest' };
-    const result = await extract(
-      { from, to: { transport: 'folder', path: folder } },
-      this.#backends,
-      this.#options,
-    );
+    const result = await extract({ from, to: { transport: 'folder', path: folder } }, this.#backends, this.#options);
     for (const [name, bytes] of this.#put) {
       if (!(await readFile(join(folder, name))).equals(bytes))
-        throw new Failure('CORRUPT', `compare ${name}: the extracted file has other bytes than the object that was put`);
+        throw new Failure(
+          'CORRUPT',
+          `compare ${name}: the extracted file has other bytes than the object that was put`,
+        );
     }
     return { files: result.objects.written, bytes: result.bytesWritten, digest: result.digest };
   }

@@ -112,6 +112,7 @@ export class Demo implements AsyncDisposable {
     await this.#step('ask by hand', async () => this.#askByHand());
     await this.#step('go on', async () => this.#goOn());
     await this.#step('status', async () => this.#checkStatus());
+    await this.#step('plan a prune', async () => this.#planPrune());
     await this.#step('stop', async () => this.#stop());
     await this.#step('lose it', async () => this.#loseIt());
     await this.#step('restore', async () => this.#restore());
@@ -247,6 +248,13 @@ export class Demo implements AsyncDisposable {
     if (found.faulty || found.unanswered.length > 0)
       throw new Failure('UNAVAILABLE', 'look at the status: the system is late, has dead letters, or does not answer');
     return { what: `${found.rules.length} rules, nothing late, no dead letters` };
+  }
+
+  async #planPrune(): Promise<StepResult> {
+    const { planDemoPrune } = await import('./demo-prune.ts');
+    const { table, what } = await planDemoPrune(this.#stack, this.#backends, this.#options);
+    this.#print(table);
+    return { what };
   }
 
   async #stop(): Promise<StepResult> {

@@ -218,6 +218,21 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         await locked();
       });
 
+      test('is seen by others while it may be held, by its name or in its group', async () => {
+        const seen = async (): Promise<readonly boolean[]> =>
+          Promise.all([other.isLocked('prune/a'), other.destinations.isWritten(KEY.group)]);
+        expect(await seen()).toEqual([false, false]);
+        const named = await state.lock('prune/a', 60);
+        if (named !== undefined) leases.push(named);
+        const held = await lock(state);
+        expect(await seen()).toEqual([true, true]);
+        expect(await other.isLocked('prune/b')).toBe(false);
+        expect(await other.destinations.isWritten(`${KEY.group}/more`)).toBe(false);
+        await named?.[Symbol.asyncDispose]();
+        await held?.[Symbol.asyncDispose]();
+        expect(await seen()).toEqual([false, false]);
+      });
+
       test('is not asked for by who was stopped', async () => {
         const options = { signal: AbortSignal.abort() };
         await expect(state.destinations.lock(KEY, 60, options)).rejects.toMatchObject({ code: 'ABORTED' });
@@ -361,6 +376,35 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
         await state.runs.reviveJob('run-3', 'job-1');
         expect(await unended()).toEqual(['run-3', 'run-2', 'run-1']);
         expect(await other.runs.list()).toHaveLength(4);
+      });
+
+      test('that may have open jobs are found with what changed, also those that are dead', async () => {
+        const sinceMs = clock.now();
+        for (const id of ['ended', 'dead', 'open']) await state.runs.begin({ id, trigger: 'request' });
+        const job = { id: jobId('job'), title: 'a job' };
+        await state.runs.addJobs('ended', [job]);
+        await state.runs.endJob('ended', job.id, FAILED);
+        await state.runs.planned('ended');
+        await state.runs.declareDead('dead');
+        const found = async (): Promise<ReadonlyMap<string, number>> =>
+          new Map((await other.runs.open(sinceMs)).map(({ id, epoch }) => [id, epoch]));
+        const before = await found();
+        expect([...before.keys()].sort()).toEqual(['dead', 'open']);
+        await state.runs.addJobs('open', [job]);
+        await state.runs.reviveJob('ended', job.id);
+        const after = await found();
+        expect([...after.keys()].sort()).toEqual(['dead', 'ended', 'open']);
+        expect(after.get('open')).toBeGreaterThan(before.get('open') ?? Infinity);
+        expect(after.get('dead')).toBe(before.get('dead'));
+        expect(await other.runs.open(clock.now() + 1)).toEqual([]);
+      });
+
+      test('add up what they were about to delete', async () => {
+        await state.runs.begin({ id: 'run', trigger: 'request' });
+        expect((await other.runs.get('run'))?.deletes).toBeUndefined();
+        await state.runs.addDeletes('run', 30);
+        await other.runs.addDeletes('run', -10);
+        expect(await state.runs.get('run')).toMatchObject({ deletes: 20 });
       });
 
       test('gather pushes that many workers add at once, and none after they are closed', async () => {

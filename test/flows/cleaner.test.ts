@@ -1,8 +1,9 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
-import type { DeletingBackends } from '../../worker/images/deletions.ts';
+import type { DeletingBackends, Deletions, NotDeleted } from '../../worker/images/deletions.ts';
 import { inventories } from '../../worker/images/inventories.ts';
 import { parsePrunePlace } from '../../worker/images/prune-places.ts';
+import type { Item } from '../../worker/retention/inventory.ts';
 import { formatRule, parseConfig } from '../../worker/rules/config.ts';
 import { destinationKey } from '../../worker/rules/destinations.ts';
 import { OpenJobs } from '../../worker/service/cleaner/open-jobs.ts';
@@ -53,6 +54,23 @@ async function clean(t: TestService, parts: CleanerParts = {}): Promise<CleanRes
   return runCleaner(state, { use: async (work) => work(backends) }, { clock: t.clock, reportOf, ...options });
 }
 
+/** Backends whose deletions of images go through `delete_`. */
+function deletingBy(
+  delete_: (work: () => Promise<readonly NotDeleted[]>, place: string) => Promise<readonly NotDeleted[]>,
+): DeletingBackends {
+  const { backends } = lab.session();
+  const images: Deletions['images'] = (host, repository) => {
+    const inner = backends.deletions.images(host, repository);
+    return {
+      ...inner,
+      deleteImages: async (digests, options) =>
+        delete_(async () => inner.deleteImages(digests, options), `${host}/${repository}`),
+      removeTags: async (tags, options) => inner.removeTags(tags, options),
+    };
+  };
+  return { ...backends, deletions: { ...backends.deletions, images } };
+}
+
 /** Pushes one-platform images, one for each tag. */
 async function push(where: LocalRegistry, repository: string, tags: readonly string[], seed = 1): Promise<void> {
   for (const [index, tag] of tags.entries())
@@ -63,11 +81,15 @@ async function push(where: LocalRegistry, repository: string, tags: readonly str
     );
 }
 
-async function tagsIn(where: LocalRegistry, repository: string): Promise<readonly string[]> {
+async function itemsIn(where: LocalRegistry, repository: string): Promise<readonly Item[]> {
   const { backends, options } = lab.session();
   const place = parsePrunePlace(`${where.registryHost}/${repository}`);
   const found = await Array.fromAsync(inventories([place], backends, options));
-  return found.flatMap(({ items }) => items.flatMap(({ tags }) => tags)).sort();
+  return found.flatMap(({ items }) => items);
+}
+
+async function tagsIn(where: LocalRegistry, repository: string): Promise<readonly string[]> {
+  return (await itemsIn(where, repository)).flatMap(({ tags }) => tags).sort();
 }
 
 async function runOf(t: TestService, rule: string): Promise<Run> {
@@ -102,7 +124,11 @@ describe('a Cleaner', () => {
 `);
     const events: Event[] = [];
     expect(await clean(t, { events })).toEqual({
-      ...{ rules: 1, begun: 1, open: 0, late: 0, failed: 0 },
+      rules: 1,
+      begun: 1,
+      open: 0,
+      late: 0,
+      failed: 0,
       places: { done: 2, skipped: 1, postponed: 0, failed: 0 },
     });
     // the newest was pushed last
@@ -115,7 +141,12 @@ describe('a Cleaner', () => {
       'test pr-2',
     ]);
     const run = await runOf(t, 'clean');
-    expect(run).toMatchObject({ trigger: 'schedule', jobs: { ...NO_JOBS, done: 2, skipped: 1 }, deletes: 3, unchanged: 9 });
+    expect(run).toMatchObject({
+      trigger: 'schedule',
+      jobs: { ...NO_JOBS, done: 2, skipped: 1 },
+      deletes: 3,
+      unchanged: 9,
+    });
     expect(run.endedAtMs).toBeDefined();
     const [status] = await statusOfRules(t.state, { clock: t.clock });
     expect(status).toMatchObject({ name: 'clean', kind: 'prune', faults: [] });
@@ -162,6 +193,44 @@ describe('limits of a rule', () => {
     expect(await clean(t, { events })).toMatchObject({ begun: 1 });
     expect(of(events, 'pruned')).toHaveLength(6);
     expect(await tagsIn(ecr, 'limit/b')).toEqual(['keep']);
+  });
+
+  test('stop it at the next repository when it is changed, and what it no longer names stays', async () => {
+    for (const name of ['changed/a', 'changed/b', 'changed/c']) await push(ecr, name, ['x1', 'keep']);
+    const rule = (names: string): string => `
+  - name: clean
+    prune: { at: "${ecr.registryHost}/changed/{${names}}", deleteTags: [x*] }
+`;
+    const t = await service(rule('a,b,c'));
+    const backends = deletingBy(async (work) => {
+      await t.state.rules.remove('clean', 1);
+      await applied(t, rule('a,c'));
+      return work();
+    });
+    expect(await clean(t, { backends })).toMatchObject({ begun: 1, open: 1, places: { done: 1 } });
+    expect(await clean(t)).toMatchObject({ begun: 0, open: 0, places: { done: 1, skipped: 1 } });
+    expect(await tagsIn(ecr, 'changed/b')).toEqual(['keep', 'x1']);
+    expect(await tagsIn(ecr, 'changed/c')).toEqual(['keep']);
+  });
+
+  test('leave it to the others when a registry does not answer or a policy would keep nothing: both are told', async () => {
+    await push(ecr, 'fails/app', ['x1', 'keep']);
+    await push(ecr, 'fails/empty', ['x1']);
+    const t = await service(`
+  - name: clean
+    prune: { at: ["127.0.0.1:1/gone/*", "${ecr.registryHost}/fails/*"], deleteTags: [x*] }
+`);
+    const events: Event[] = [];
+    expect(await clean(t, { events })).toMatchObject({ failed: 0, open: 0, places: { done: 1, failed: 1 } });
+    expect(await tagsIn(ecr, 'fails/empty')).toEqual(['x1']);
+    expect(await tagsIn(ecr, 'fails/app')).toEqual(['keep']);
+    expect(of(events, 'prune-failed').map(({ place }) => place)).toEqual([
+      '127.0.0.1:1/gone/*',
+      `${ecr.registryHost}/fails/empty`,
+    ]);
+    expect(await runOf(t, 'clean')).toMatchObject({ jobs: { done: 1, failed: 2 } });
+    const [status] = await statusOfRules(t.state, { clock: t.clock });
+    expect(status?.faults).toEqual([expect.stringContaining('its last run had failures')]);
   });
 
   test('what has no backup by the state, or one that was changed since, stays', async () => {
@@ -254,6 +323,22 @@ describe('a Cleaner beside workers', () => {
     expect(await t.run(run)).toMatchObject({ jobs: { done: 1 } });
   });
 
+  test('holds the lock of a repository until all of it is deleted', async () => {
+    await push(ecr, 'held/app', ['x1', 'x2', 'keep']);
+    const t = await service(rule(`${ecr.registryHost}/held/*`));
+    const locked: boolean[] = [];
+    const backends = deletingBy(async (work, place) => {
+      locked.push(await t.state.isLocked(pruneLock(place)));
+      const result = await work();
+      locked.push(await t.state.isLocked(pruneLock(place)));
+      return result;
+    });
+    expect(await clean(t, { backends })).toMatchObject({ places: { done: 1 } });
+    expect(locked.length).toBeGreaterThan(0);
+    expect(locked).not.toContain(false);
+    expect(await t.state.isLocked(pruneLock(`${ecr.registryHost}/held/app`))).toBe(false);
+  });
+
   test.each([['worker'], ['Cleaner']])(
     'one of the two sees the other, wherever the %s pauses while the other goes through',
     async (paused) => {
@@ -305,35 +390,25 @@ describe('Cleaners that are killed, and two at once', () => {
   test('delete the same in the end as one that lives', async () => {
     let repositories = 0;
     /** What is left after a Cleaner that is killed at its n-th write or deletion, and as many more as it takes. */
-    const left = async (offset: number): Promise<{ readonly tags: readonly string[]; readonly points: number }> => {
+    const killed = async (offset: number): Promise<{ readonly left: readonly string[]; readonly points: number }> => {
       const repository = `killed/r${++repositories}`;
-      await push(ecr, repository, ['x1', 'x2', 'keep'], 7);
+      await lab.push(await makeImage({ tag: 'x1', layers: [30], sharedLayerBytes: 0, signed: true }), ecr, repository);
+      await push(ecr, repository, ['x2', 'keep']);
       const t = await service(`
   - name: clean
-    prune: { at: ${ecr.registryHost}/${repository}, deleteTags: [x*], maxDeletes: 9 }
+    prune: { at: ${ecr.registryHost}/${repository}, deleteTags: [x*] }
 `);
       const points = new CrashPoints(offset);
-      const backends = lab.session().backends;
-      const mortal: DeletingBackends = {
-        ...backends,
-        deletions: {
-          ...backends.deletions,
-          images: (host, name) => {
-            const inner = backends.deletions.images(host, name);
-            return {
-              deleteImages: async (digests, options) => {
-                points.point();
-                const result = await inner.deleteImages(digests, options);
-                points.point();
-                return result;
-              },
-              removeTags: async (tags, options) => inner.removeTags(tags, options),
-            };
-          },
-        },
-      };
+      const mortal = deletingBy(async (work) => {
+        points.point();
+        const result = await work();
+        points.point();
+        return result;
+      });
       const { table } = crashingTable(t.table, points);
-      const died = await crashed(clean(t, { state: stateOver(table, t.clock), backends: mortal }).then(() => points.alive()));
+      const died = await crashed(
+        clean(t, { state: stateOver(table, t.clock), backends: mortal }).then(() => points.alive()),
+      );
       expect(died).toBe(offset !== Infinity);
       // what the dead held is free by then
       await t.clock.advance(3 * 60_000);
@@ -342,21 +417,25 @@ describe('Cleaners that are killed, and two at once', () => {
       const run = await runOf(t, 'clean');
       expect(run.endedAtMs).toBeDefined();
       expect(run.jobs).toMatchObject({ waiting: 0, running: 0, failed: 0 });
-      return { tags: await tagsIn(ecr, repository), points: points.count };
+      return { left: (await itemsIn(ecr, repository)).map(({ id }) => id).sort(), points: points.count };
     };
-    const { tags, points } = await left(Infinity);
-    expect(tags).toEqual(['keep']);
+    const { left, points } = await killed(Infinity);
+    // of the others, an index with two images, signatures and an SBOM, nothing is left
+    expect(left).toHaveLength(1);
     expect(points).toBeGreaterThan(20);
-    for (let offset = 1; offset <= points; offset += 3) expect(await left(offset), `at ${offset}`).toMatchObject({ tags });
+    for (let offset = 1; offset <= points; offset += 2)
+      expect(await killed(offset), `at ${offset}`).toMatchObject({ left });
   });
 
   test('share the rules, and delete nothing twice', async () => {
     for (const name of ['both/a', 'both/b']) await push(ecr, name, [...names(3), 'keep']);
     const rules = ['a', 'b']
-      .map((name) => `
+      .map(
+        (name) => `
   - name: clean-${name}
     prune: { at: ${ecr.registryHost}/both/${name}, deleteTags: [x*] }
-`)
+`,
+      )
       .join('');
     const t = await service(rules);
     const events: Event[] = [];

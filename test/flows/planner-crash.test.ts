@@ -7,6 +7,7 @@ import type { PlanJob } from '../../worker/queue/job.ts';
 import type { Queue } from '../../worker/queue/queue.ts';
 import type { PlanResult } from '../../worker/service/planner/plan-run.ts';
 import { planScheduled } from '../../worker/service/planner/plan-scheduled.ts';
+import { parseConfig } from '../../worker/rules/config.ts';
 import type { CopyRule } from '../../worker/rules/rule.ts';
 import type { JobRecord, StateStore } from '../../worker/state/state.ts';
 import { checkAborted } from '../../worker/util/abort.ts';
@@ -252,6 +253,21 @@ describe('messages that are lost', () => {
     await bench.state.runs.begin({ id: 'by hand', trigger: 'request' });
     await bench.state.runs.addJobs('by hand', [{ id: 'job', title: 'other' }]);
     await bench.state.runs.startJob('by hand', 'job');
+    expect(await bench.pass()).toMatchObject({ resent: 0 });
+  });
+
+  test('are not taken for lost because a Cleaner pruned meanwhile', async () => {
+    const bench = await begun(FEW);
+    await bench.pass();
+    await bench.clock.advance(20 * MINUTE_MS);
+    const [rule] = parseConfig(
+      `{"version":1,"rules":[{"name":"clean","prune":{"at":"${ECR}/few/*","keepLast":1}}]}`,
+    ).rules;
+    assert(rule);
+    await bench.apply(rule);
+    await bench.state.runs.begin({ id: 'pruned', rule: 'clean', trigger: 'schedule' });
+    await bench.state.runs.addJobs('pruned', [{ id: 'job', title: 'prune few/a' }]);
+    await bench.state.runs.startJob('pruned', 'job');
     expect(await bench.pass()).toMatchObject({ resent: 0 });
   });
 

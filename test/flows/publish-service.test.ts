@@ -4,6 +4,7 @@ import { afterAll, describe, expect, test, vi } from 'vitest';
 import { connectService } from '../../worker/main/wire.ts';
 import { readSettings } from '../../worker/main/settings.ts';
 import { consume } from '../../worker/queue/consume.ts';
+import type { ObjectStore } from '../../worker/objects/objects.ts';
 import type { Message, Queue } from '../../worker/queue/queue.ts';
 import { formatRule } from '../../worker/rules/config.ts';
 import { publishedAt } from '../../worker/rules/destinations.ts';
@@ -14,11 +15,16 @@ import { redrive } from '../../worker/service/admin/redrive.ts';
 import { enqueueRule } from '../../worker/service/admin/enqueue.ts';
 import { gatherObject } from '../../worker/service/planner/push-event.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
-import { work } from '../../worker/service/worker/work.ts';
+import { work as workOn } from '../../worker/service/worker/work.ts';
 import type { Run } from '../../worker/state/state.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import type { Event } from '../../worker/util/events.ts';
+import { Failure } from '../../worker/util/failure.ts';
+import { forEachOf } from '../../worker/util/limit.ts';
 import { hexOf, digestOf } from '../../worker/oci/digest.ts';
+import { parseObjectPlace } from '../../worker/oci/object-place.ts';
+import { listingOf } from '../../worker/images/publish.ts';
+import { replaceBackends } from '../support/backends.ts';
 import { crashingTable } from '../support/faulty-table.ts';
 import { CrashPoints } from '../support/crash.ts';
 import { openLab, requestsDuring, type Session } from '../support/lab.ts';
@@ -129,6 +135,20 @@ describe('a rule that publishes', () => {
     expect(found).toMatchObject({ faulty: false, rules: [{ name: p.rule.name, kind: 'publish', faults: [] }] });
   });
 
+  test('of 1,001 objects costs two LISTs where nothing changed, and no other request', async () => {
+    const p = await published();
+    const keys = Array.from({ length: 1001 }, (_, i) => `${i}.txt`);
+    await forEachOf(keys, 16, async (key) => p.put(key, 'same'));
+    const { location, ...key } = publishedAt(p.rule.to);
+    const sourceDigest = await listingOf(parseObjectPlace(p.rule.from), p.session.backends, {});
+    const common = { source: p.rule.from, digest: sourceDigest, choices: 'all', bytes: 1, run: 'before' };
+    await using lease = await p.t.state.destinations.lock(key, 60);
+    assert(lease, location);
+    await p.t.state.destinations.record({ ...key, ...common, sourceDigest, atMs: p.t.clock.now() }, lease);
+    expect(await costOf(async () => p.pass())).toEqual({ ListObjectsV2: 2 });
+    expect(await p.latest()).toMatchObject({ unchanged: 1, endedAtMs: expect.any(Number) });
+  });
+
   test('asks once a day whether its snapshot is still there, and publishes again where it is not', async () => {
     const p = await published();
     await p.put('a.txt', 'one');
@@ -190,7 +210,9 @@ describe('a rule that publishes', () => {
     await expectEnded(p.t, first.id, { failed: 1 });
     await expectTags(p, 'e');
     const [letter] = await deadLettersOf(p.t);
-    expect(letter?.reason).toMatch(/^DENIED: publish s3:.*: 4 of 5 objects failed, the others are published: .*a\.txt.*b\.txt.*c\.txt.*; and 1 more$/);
+    expect(letter?.reason).toMatch(
+      /^DENIED: publish s3:.*: 4 of 5 objects failed, the others are published: .*a\.txt.*b\.txt.*c\.txt.*; and 1 more$/,
+    );
     // the next run fails as well: one letter tells it, and what was published is not read again
     const second = await p.pass(1);
     const cost = await costOf(async () => p.worker.drain());
@@ -224,6 +246,33 @@ describe('a rule that publishes', () => {
     expect(p.t.events.find(({ type }) => type === 'job-failed')).toMatchObject({ again: true });
     await expectTags(p, 'one');
     s3.faults.clear();
+    await p.worker.drain();
+    await expectEnded(p.t, run.id, { done: 1 });
+    await expectTags(p, 'one', 'two');
+  });
+
+  test('goes back to the queue when its worker stops, and goes on with what is missing', async () => {
+    const p = await published();
+    await p.put('a.txt', 'one');
+    await p.put('b.txt', 'two');
+    const run = await p.pass();
+    const stop = new AbortController();
+    const bucketOf = (store: ObjectStore): ObjectStore => ({
+      describe: (key) => store.describe(key),
+      stat: async (key, o) => store.stat(key, o),
+      list: (prefix, o) => store.list(prefix, o),
+      read: async (key, o) => {
+        if (key.endsWith('b.txt')) stop.abort(new Failure('ABORTED', 'the worker stops'));
+        return store.read(key, o);
+      },
+      write: async (key, body, o) => store.write(key, body, o),
+      stream: async (key, body, o) => store.stream(key, body, o),
+      upload: async (key, size, o) => store.upload(key, size, o),
+    });
+    const stopped = p.t.worker(replaceBackends(p.session.backends, { bucket: bucketOf }));
+    expect(await stopped.next({ signal: stop.signal })).toMatchObject({ outcome: { type: 'again', seconds: 0 } });
+    expect(await Array.fromAsync(p.t.state.runs.jobs(run.id))).toMatchObject([{ state: 'waiting', attempts: 0 }]);
+    await expectFree(p.t, publishedAt(p.rule.to).location);
     await p.worker.drain();
     await expectEnded(p.t, run.id, { done: 1 });
     await expectTags(p, 'one', 'two');
@@ -299,7 +348,7 @@ describe('a change of an object', () => {
 
 test('an object that is put is published by its event, over SQS and DynamoDB', async () => {
   await using service = connectService(readSettings(lab.stack.environment));
-  const { session, rule, put } = await published({ onPush: true });
+  const { session, rule, ...files } = await published({ onPush: true });
   await service.state.rules.put({ name: rule.name, document: formatRule(rule) }, 0);
   const stopping = new AbortController();
   const events: Event[] = [];
@@ -310,10 +359,10 @@ test('an object that is put is published by its event, over SQS and DynamoDB', a
   const context = { service, backends, clock, reportOf: () => report, pushWindowSeconds: 1 };
   const { signal } = stopping;
   const options = { slots: 2, visibilitySeconds: 30, stopping: signal, signal, clock, report };
-  const consuming = consume(service.queue, async (delivery, o) => work(delivery, context, o), options);
+  const consuming = consume(service.queue, async (delivery, o) => workOn(delivery, context, o), options);
   try {
     lab.stack.pushEvents = true;
-    await put('a.txt', 'one');
+    await files.put('a.txt', 'one');
     lab.stack.pushEvents = false;
     const key = publishedAt(rule.to);
     await vi.waitFor(async () => expect(await service.state.destinations.get(key)).toBeDefined(), { timeout: 20_000 });

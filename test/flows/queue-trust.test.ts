@@ -2,7 +2,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { backup } from '../../worker/images/backup.ts';
 import { parseMessage, type Job } from '../../worker/queue/job.ts';
-import { formatAccess } from '../../worker/rules/config.ts';
+import { formatAccess, formatRule } from '../../worker/rules/config.ts';
 import { enqueueImage } from '../../worker/service/admin/enqueue.ts';
 import { collect } from '../support/chunks.ts';
 import { makeImage } from '../support/images.ts';
@@ -143,7 +143,11 @@ describe('a request by hand', () => {
     const to = `docker://${ecr.registryHost}/trust/objects`;
     expect(await ask({ kind: 'publish', from, to }, ['333333333333'])).toMatch(/^DENIED: target: write to /);
     expect(await ask({ kind: 'publish', from, to: `${to}:v1` }, ['111111111111'])).toMatch(/^INVALID: /);
-    expect(await ask({ kind: 'publish', from, to }, ['111111111111'])).toBeUndefined();
+    const t = testService();
+    const rule = { kind: 'publish', name: 'files', from, to: to.slice('docker://'.length), onPush: false } as const;
+    const document = formatRule({ ...rule, schedule: { cron: '@daily', timeZone: 'UTC' } });
+    await t.state.rules.put({ name: 'files', document }, 0);
+    expect(await ask({ kind: 'publish', from, to }, [], t)).toBeUndefined();
     expect(await Array.fromAsync(lab.view(ecr, 'trust/objects').tags())).toContain('latest');
   });
 

@@ -82,10 +82,8 @@ async function removeRules(): Promise<void> {
 }
 
 const withPrune = (repository: string): string => `${rules(repository)}  - name: clean
-    prune: { at: ${registry.registryHost}/*, untaggedAfterDays: 1 }
-    schedule: "@daily"
+    prune: { at: ${ecr.registryHost}/${repository}, deleteTags: [pr-*] }
 `;
-const NOT_RUN = 'transship: rule clean: this version does not run `prune` rules; take the rule out of the rules file\n';
 
 describe('apply and rules', () => {
   test('make the stored rules those of a file, show what differs, and forget one', async () => {
@@ -116,14 +114,20 @@ describe('apply and rules', () => {
     expect(gone).toMatchObject({ code: 1, stderr: 'transship: there is no rule "abroad", but products\n' });
   });
 
-  test.each([[[]], [['--dry-run']]])(
-    'refuse a file with rules that this version does not run: 1 (%j)',
-    async (flags) => {
-      const ended = await run(['apply', '-f', await file(withPrune('team/app')), ...flags]);
-      expect(ended).toEqual({ code: 1, stdout: '', stderr: NOT_RUN });
-      expect(await storedRules()).toEqual([]);
-    },
-  );
+  test('warn of a rule that prunes what another one backs up, which a Cleaner then runs when it is asked to', async () => {
+    onTestFinished(removeRules);
+    for (const tag of ['v1', 'pr-1'])
+      await lab.push(await makeImage({ seed: tag.length, tag, layers: [300] }), ecr, 'clean/app');
+    const path = await file(withPrune('clean/app'));
+    const applied = await run(['apply', '-f', path]);
+    expect(applied).toMatchObject({ code: 0, stdout: '3 added, 0 changed, 0 removed, 0 as they were\n' });
+    expect(applied.stderr).toContain('warning: rule "clean" deletes images of');
+    expect(await json(['enqueue', 'clean'])).toMatchObject({ code: 0 });
+    const { code, value } = await json(['cleaner', '--once']);
+    // the run that was asked for and the first one by the schedule
+    expect({ code, value }).toMatchObject({ code: 0, value: { rules: 1, begun: 1, open: 0, places: { failed: 0 } } });
+    await expect(lab.view(ecr, 'clean/app').resolve('pr-1')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
 
   test('refuse a file with every error in it, and change nothing', async () => {
     const bad = await file(
@@ -246,14 +250,24 @@ describe('sync', () => {
     expect(await ended()).toMatchObject({ items: [{ ...item, outcome: 'unchanged', bytesSent: 0 }] });
   });
 
-  test('refuses rules that this version does not run before it copies anything, unless others are chosen', async () => {
-    await lab.push(await makeImage({}), ecr, 'refused/app');
-    const path = await file(withPrune('refused/app'));
-    for (const chosen of [[], ['--rule', 'clean'], ['--rule', 'products', '--rule', 'clean'], ['--dry-run']])
-      expect(await run(['sync', '-f', path, ...chosen, '--quiet'])).toEqual({ code: 1, stdout: '', stderr: NOT_RUN });
-    const { value } = await json(['sync', '-f', path, '--rule', 'products']);
-    // nothing of it was there before
-    expect(value).toMatchObject({ items: [{ outcome: 'copied' }], faults: [] });
+  test('deletes by rules that prune only when it is told to, and shows before what would go', async () => {
+    for (const tag of ['v1', 'pr-1'])
+      await lab.push(await makeImage({ seed: tag.length, tag, layers: [300] }), registry, 'pruned/app');
+    const at = `${registry.registryHost}/pruned/app`;
+    const path = await file(`version: 1\nrules:\n  - name: clean\n    prune: { at: ${at}, deleteTags: [pr-*] }\n`);
+    const shown = await run(['sync', '-f', path]);
+    expect(shown).toMatchObject({ code: 0, stderr: expect.stringContaining('would be deleted:') });
+    expect(shown.stdout).toContain('rule clean: would delete 3 items');
+    expect((await run(['sync', '-f', path, '--prune', '--dry-run'])).stdout).toContain('would delete 3 items');
+    const view = lab.view(registry, 'pruned/app');
+    expect((await view.resolve('pr-1')).digest).toBeDefined();
+    const { code, value } = await json(['sync', '-f', path, '--prune']);
+    expect({ code, value }).toMatchObject({
+      code: 0,
+      value: { faults: [], pruned: [{ rule: 'clean', result: { deleted: 3 } }] },
+    });
+    await expect(view.resolve('pr-1')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    expect((await view.resolve('v1')).digest).toBeDefined();
   });
 
   test('goes on with the other rules when one fails: 1', async () => {

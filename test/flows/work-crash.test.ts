@@ -159,7 +159,9 @@ describe('a worker that is killed at any write loses nothing', { timeout: 120_00
       await expectFree(t, `${to}:latest`);
       const tags = await Array.fromAsync(lab.view(ecr, repository).tags());
       const artifacts = ['one', 'two'].map((text) => hexOf(digestOf(Buffer.from(text))));
-      expect(tags.filter((tag) => !tag.startsWith('snapshot-')).toSorted()).toEqual([...artifacts, 'latest'].toSorted());
+      expect(tags.filter((tag) => !tag.startsWith('snapshot-')).toSorted()).toEqual(
+        [...artifacts, 'latest'].toSorted(),
+      );
       expect(await deadLettersOf(t)).toEqual([]);
       return points;
     });

@@ -9,8 +9,8 @@ import { Failure } from '../util/failure.ts';
 
 /** How long before the end no more places are begun; a third of the time where that is less. */
 const MARGIN_MS = 60_000;
-/** How long before the end everything is broken off, to give back leases before Lambda ends the process. */
-const LAST_MS = 5000;
+/** How long before the end everything is broken off: groups of images that are being deleted end first, then leases are given back. */
+const LAST_MS = 20_000;
 
 /** The part of https://docs.aws.amazon.com/lambda/latest/dg/nodejs-context.html that is needed. */
 interface LambdaContext {

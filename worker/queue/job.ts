@@ -126,7 +126,7 @@ const MAX_SETTINGS_DEPTH = 50;
 
 const image = location('docker://', 'docker://host/repository:tag');
 const archive = location('s3://', 's3://bucket/key');
-const prefix = location('s3://', 's3://bucket/prefix');
+const objects = location('s3://', 's3://bucket/prefix');
 const repository = location('docker://', 'docker://host/repository');
 const either = location('(?:docker|s3)://', 'docker://host/repository:tag or s3://bucket/key');
 
@@ -163,7 +163,7 @@ const BY_KIND = {
   mirror: z.object({ ...common, ...choices, kind: z.literal('mirror'), ...copyTo(image) }),
   backup: z.object({ ...common, ...choices, kind: z.literal('backup'), ...copyTo(archive) }),
   restore: z.object({ ...common, kind: z.literal('restore'), referrers, create, from: archive, to: image }),
-  publish: z.object({ ...common, kind: z.literal('publish'), from: prefix, to: repository }),
+  publish: z.object({ ...common, kind: z.literal('publish'), from: objects, to: repository }),
   verify: z.object({ ...common, kind: z.literal('verify'), from: either, against: either.optional() }),
   settings: z.object({ ...common, kind: z.literal('settings'), rule: name, from: repository, to: archive }),
   plan: z.object({

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { MAX_DESTINATIONS } from '../queue/job.ts';
 import { ecrHost } from '../oci/ecr-host.ts';
-import { parseS3, withoutTransport } from '../oci/location.ts';
+import { withoutTransport } from '../oci/location.ts';
 import { parsePlatform } from '../oci/manifest.ts';
 import { parseRepository } from '../oci/reference.ts';
 import { parseRange, tagMatcher } from '../oci/tag-pattern.ts';
@@ -131,7 +131,10 @@ export const RuleSchema = mapping({
   publish: PublishSchema.optional().describe('Keeps S3 objects as OCI artifacts in a registry.'),
   prune: PruneSchema.optional().describe('Deletes what is no longer kept.'),
   schedule: ScheduleSchema.optional().describe('When all of it is compared.'),
-  on: z.literal('push').optional().describe('A push to a source in ECR, or a change below a prefix of S3, starts a job at once.'),
+  on: z
+    .literal('push')
+    .optional()
+    .describe('A push to a source in ECR, or a change below a prefix of S3, starts a job at once.'),
   expires: textOf(parseExpiry, 'The last day (UTC), or the moment from which on it is not planned.').optional(),
 }).meta({
   oneOf: KINDS.map((kind) => ({ required: [kind] })),

@@ -19,9 +19,7 @@ type Area =
  * What is wrong with rules that prune, by themselves and beside each other: backups required of archives, and two rules that prune one place
  * by different policies.
  */
-export function* pruneFaults(
-  rules: readonly { readonly rule: Rule; readonly path: Path }[],
-): Iterable<Fault> {
+export function* pruneFaults(rules: readonly { readonly rule: Rule; readonly path: Path }[]): Iterable<Fault> {
   const pruning = rules.flatMap(({ rule, path }) => (rule.kind === 'prune' ? [{ rule, path }] : []));
   for (const [index, { rule, path }] of pruning.entries()) {
     const of = [...path, 'prune'];

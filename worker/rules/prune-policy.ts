@@ -33,5 +33,8 @@ export function arePoliciesEqual(a: readonly RepositoryPolicy[], b: readonly Rep
 /** The members that are there, in one order. */
 export function orderedPolicy(policy: RepositoryPolicy): RepositoryPolicy {
   const members = POLICY_KEYS.map((key) => [key, policy[key]] as const);
-  return { repositories: policy.repositories, ...Object.fromEntries(members.filter(([, value]) => value !== undefined)) };
+  return {
+    repositories: policy.repositories,
+    ...Object.fromEntries(members.filter(([, value]) => value !== undefined)),
+  };
 }

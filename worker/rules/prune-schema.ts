@@ -19,7 +19,9 @@ const POLICY = {
   keepMonthly: count.optional().describe('Keeps the newest of each of the last N months that have any.'),
   keepYearly: count.optional().describe('Keeps the newest of each of the last N years that have any.'),
   keepTags: patterns.optional().describe('Always keeps these tags.'),
-  keepSemver: textOf(parseRange, 'A range of versions as npm has it: `>=2`.').optional().describe('Always keeps these.'),
+  keepSemver: textOf(parseRange, 'A range of versions as npm has it: `>=2`.')
+    .optional()
+    .describe('Always keeps these.'),
   deleteTags: patterns.optional().describe('Deletes only images whose tags all match. Default: all tagged images.'),
   notPulledForDays: count.optional().describe('Keeps what was pulled since. Amazon ECR only.'),
 };

@@ -1,6 +1,7 @@
 import type { ObjectFailure, PublishResult } from '../images/publish-result.ts';
 import { mayPass } from '../queue/redelivery.ts';
 import { describeFailure, Failure } from '../util/failure.ts';
+import { highest } from '../util/lists.ts';
 import { quote } from '../util/text.ts';
 
 /** How many failed objects one failure names. */
@@ -20,7 +21,11 @@ export function failureOfObjects({ from, objects, failures }: PublishResult): Fa
   const all = published + unchanged + failed;
   const message = `publish ${from}: ${failed} of ${all} objects failed, the others are published: ${named.join('; ')}${more}`;
   // each object names its own side and place
-  const context = { ...first.failure.context, side: undefined, image: undefined, location: undefined };
+  const retryAfterMs = highest(
+    failures.map(({ failure }) => failure.context.retryAfterMs ?? 0),
+    0,
+  );
+  const context = { ...first.failure.context, side: undefined, image: undefined, location: undefined, retryAfterMs };
   const code = hasChanged(first.failure) ? 'UNAVAILABLE' : first.failure.code;
   return new Failure(code, message, { cause: first.failure, context });
 }

@@ -31,7 +31,9 @@ export async function allowedTargets(
  * - INVALID: the repository policy cannot be read, an image has the key of a repository's settings
  */
 export function judgeRequest<J extends CopyJob | RestoreJob | PublishJob>(
-  job: J, targets: AllowedTargets | undefined): J {
+  job: J,
+  targets: AllowedTargets | undefined,
+): J {
   let create = 'create' in job ? job.create : undefined;
   for (const to of typeof job.to === 'string' ? [job.to] : job.to) {
     const refusal = targets?.refusal(to);

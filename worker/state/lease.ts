@@ -37,9 +37,9 @@ export class Leases {
   }
 
   /** Whether the item is under a lease, as far as clocks that differ can tell: `take` would not get it. */
-  isHeld(item: Item | undefined): boolean {
+  isHeld(item: Item | undefined, nowMs = this.#clock.now()): boolean {
     if (findText(item, 'owner') === undefined) return false;
-    return (findNumber(item, 'leaseUntilMs') ?? 0) + this.#skewMs > this.#clock.now();
+    return (findNumber(item, 'leaseUntilMs') ?? 0) + this.#skewMs > nowMs;
   }
 
   /** Undefined while another has it. */
@@ -52,7 +52,7 @@ export class Leases {
       fence: findNumber(item, 'fence'),
       leaseUntilMs: findNumber(item, 'leaseUntilMs'),
     };
-    if (this.isHeld(item)) return undefined;
+    if (this.isHeld(item, nowMs)) return undefined;
     const hasRecord = findText(item, 'sourceDigest') !== undefined;
     const ttl = hasRecord ? undefined : Math.ceil(nowMs / 1000) + ttlSeconds + FORGOTTEN_AFTER_SECONDS;
     const fence = (found.fence ?? 0) + 1;

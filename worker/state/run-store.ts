@@ -99,7 +99,11 @@ export class RunStore {
 
   async open(sinceMs: number, options: Abortable = {}): Promise<readonly OpenRun[]> {
     const found: OpenRun[] = [];
-    for await (const entry of this.#table.query(ALL_RUNS, { prefix: LISTED, descending: true, signal: options.signal })) {
+    for await (const entry of this.#table.query(ALL_RUNS, {
+      prefix: LISTED,
+      descending: true,
+      signal: options.signal,
+    })) {
       if (entry.sk < listedFrom(sinceMs)) break;
       if (entry['ended'] === true && entry['dead'] !== true) continue;
       const item = await this.#table.get(runKey(textOf(entry, 'run')), options);

@@ -189,6 +189,8 @@ export interface JobRecord {
   readonly reason?: string | undefined;
   /** What was found wrong at its destination when it was planned, which is so until it is done. */
   readonly fault?: string | undefined;
+  /** Of a Cleaner's: what it was about to delete when it was begun last, as the Cleaner wrote it. */
+  readonly doomed?: string | undefined;
   readonly changedAtMs: number;
   /** When its message is redelivered for the next attempt, after one that failed. */
   readonly dueAtMs?: number | undefined;
@@ -305,6 +307,8 @@ interface RunWriter {
 interface JobWriter {
   /** Marks a job as running, and counts the attempt: returns which it is, from 1. Undefined when it has ended already: a duplicate. */
   startJob(run: string, job: string, options?: Abortable): Promise<number | undefined>;
+  /** Remembers what is about to be deleted, 300 KB at most. Nothing when the job has ended already. */
+  setDoomed(run: string, job: string, doomed: string, options?: Abortable): Promise<void>;
   /** Back to waiting as if it had not been begun: it was given back, and the attempt does not count. Nothing when it has ended already. */
   giveBackJob(run: string, job: string, options?: Abortable): Promise<void>;
   /** Back to waiting until `dueAtMs`, with the reason. Nothing when it has ended already. */

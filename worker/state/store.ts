@@ -27,8 +27,7 @@ export function stateOver(table: Table, clock: Clock, options: StateOptions = {}
     destinations: destinationsOver(table, leases),
     rules: rulesOver(table, clock),
     runs: runsOver(table, clock, options.report),
-    lock: async (name, ttlSeconds, taskOptions) =>
-      leases.take(lockKey(name), name, ttlSeconds, taskOptions),
+    lock: async (name, ttlSeconds, taskOptions) => leases.take(lockKey(name), name, ttlSeconds, taskOptions),
     isLocked: async (name, taskOptions) => leases.isHeld(await table.get(lockKey(name), taskOptions)),
   };
 }

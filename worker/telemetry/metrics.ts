@@ -30,7 +30,11 @@ export const METRICS = {
     by: 'rule',
     meaning: 'of blobs and manifests that were there already, also in an unfinished upload',
   },
-  PublishedObjects: { unit: 'Count', by: 'rule', meaning: 'objects of S3 that were new or had changed, and were published' },
+  PublishedObjects: {
+    unit: 'Count',
+    by: 'rule',
+    meaning: 'objects of S3 that were new or had changed, and were published',
+  },
   PublishedBytes: { unit: 'Bytes', by: 'rule', meaning: 'of these objects, also where the registry had them already' },
   PublishFailed: {
     unit: 'Count',
@@ -51,7 +55,11 @@ export const METRICS = {
   LastGoodCopyAgeSeconds: { unit: 'Seconds', by: 'rule', meaning: 'since the last run without a failure had started' },
   RunsLate: { unit: 'Count', by: 'rule', meaning: 'ticks at which the run before was going on or declared dead' },
   RulesFailed: { unit: 'Count', by: 'code', meaning: 'rules that could not be planned' },
-  PrunedImages: { unit: 'Count', by: 'rule', meaning: 'manifests that a Cleaner deleted, and tags that it removed alone' },
+  PrunedImages: {
+    unit: 'Count',
+    by: 'rule',
+    meaning: 'manifests that a Cleaner deleted, and tags that it removed alone',
+  },
   PrunedArchives: { unit: 'Count', by: 'rule', meaning: 'archives that a Cleaner deleted' },
   PrunedBytes: { unit: 'Bytes', by: 'rule', meaning: 'of what a Cleaner deleted, layers that other images share too' },
   PruneFailed: {
@@ -150,48 +158,24 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
       return name === undefined ? [] : [{ name, value: event.bytes, rule }];
     }
     case 'object-published':
-      return [
-        { name: 'PublishedObjects', value: 1, rule },
-        { name: 'PublishedBytes', value: event.bytes, rule },
-      ];
     case 'object-failed':
-      return [{ name: 'PublishFailed', value: 1, rule }];
+    case 'pruned':
+    case 'prune-failed':
+      return countsOfItem(event, rule);
     case 'job-started':
       return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
     case 'job-done':
-      return [
-        { name: 'JobsDone', value: 1, rule },
-        { name: 'JobSeconds', value: event.durationMs / 1000, rule },
-        { name: 'ImagesUnchanged', value: event.unchanged ? 1 : 0, rule },
-        { name: 'ImagesCopied', value: hasCopied(event) ? 1 : 0, rule },
-      ];
     case 'job-failed':
-      return [
-        { name: event.again ? 'JobsRetried' : 'JobsFailed', value: 1, rule, code: event.code },
-        { name: 'JobSeconds', value: event.durationMs / 1000, rule },
-      ];
+      return countsOfEnd(event, rule);
     case 'job-handed-back':
       return [{ name: 'JobsHandedBack', value: 1, rule }];
     case 'message-refused':
       return [{ name: 'MessagesRefused', value: 1 }];
     case 'run-planned':
-      return [
-        { name: 'JobsPlanned', value: event.jobs, rule: event.rule },
-        { name: 'ImagesUnchanged', value: event.unchanged, rule: event.rule },
-      ];
     case 'run-late':
-      return [{ name: 'RunsLate', value: 1, rule: event.rule }];
     case 'rule-failed':
-      return [{ name: 'RulesFailed', value: 1, rule: event.rule, code: event.code }];
     case 'rule-age':
-      return [{ name: 'LastGoodCopyAgeSeconds', value: event.ageSeconds, rule: event.rule }];
-    case 'pruned':
-      return [
-        { name: event.kind === 'images' ? 'PrunedImages' : 'PrunedArchives', value: 1, rule },
-        { name: 'PrunedBytes', value: event.bytes, rule },
-      ];
-    case 'prune-failed':
-      return [{ name: 'PruneFailed', value: 1, rule, code: event.code }];
+      return countsOfPlan(event);
     case 'prune-planned':
     case 'place-pruned':
     case 'place-postponed':
@@ -212,6 +196,68 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'object-removed':
     case 'snapshot-published':
       return [];
+    default:
+      return event satisfies never;
+  }
+}
+
+/** Of the end of an attempt. */
+function countsOfEnd(
+  event: Extract<Event, { readonly type: 'job-done' | 'job-failed' }>,
+  rule: string | undefined,
+): readonly Count[] {
+  const seconds = { name: 'JobSeconds', value: event.durationMs / 1000, rule } as const;
+  if (event.type === 'job-failed')
+    return [{ name: event.again ? 'JobsRetried' : 'JobsFailed', value: 1, rule, code: event.code }, seconds];
+  return [
+    { name: 'JobsDone', value: 1, rule },
+    seconds,
+    { name: 'ImagesUnchanged', value: event.unchanged ? 1 : 0, rule },
+    { name: 'ImagesCopied', value: hasCopied(event) ? 1 : 0, rule },
+  ];
+}
+
+/** Of one object that is published, or one item that is deleted. */
+function countsOfItem(
+  event: Extract<Event, { readonly type: 'object-published' | 'object-failed' | 'pruned' | 'prune-failed' }>,
+  rule: string | undefined,
+): readonly Count[] {
+  switch (event.type) {
+    case 'object-published':
+      return [
+        { name: 'PublishedObjects', value: 1, rule },
+        { name: 'PublishedBytes', value: event.bytes, rule },
+      ];
+    case 'object-failed':
+      return [{ name: 'PublishFailed', value: 1, rule }];
+    case 'pruned':
+      return [
+        { name: event.kind === 'images' ? 'PrunedImages' : 'PrunedArchives', value: 1, rule },
+        { name: 'PrunedBytes', value: event.bytes, rule },
+      ];
+    case 'prune-failed':
+      return [{ name: 'PruneFailed', value: 1, rule, code: event.code }];
+    default:
+      return event satisfies never;
+  }
+}
+
+function countsOfPlan(
+  event: Extract<Event, { readonly type: 'run-planned' | 'run-late' | 'rule-failed' | 'rule-age' }>,
+): readonly Count[] {
+  const { rule } = event;
+  switch (event.type) {
+    case 'run-planned':
+      return [
+        { name: 'JobsPlanned', value: event.jobs, rule },
+        { name: 'ImagesUnchanged', value: event.unchanged, rule },
+      ];
+    case 'run-late':
+      return [{ name: 'RunsLate', value: 1, rule }];
+    case 'rule-failed':
+      return [{ name: 'RulesFailed', value: 1, rule, code: event.code }];
+    case 'rule-age':
+      return [{ name: 'LastGoodCopyAgeSeconds', value: event.ageSeconds, rule }];
     default:
       return event satisfies never;
   }

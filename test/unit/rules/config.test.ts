@@ -220,7 +220,50 @@ describe('a fault is told with its path, what was given and what was expected', 
     [
       '.prune',
       { mirror: undefined, prune: { at: ECR } },
-      'it says nothing to delete: expected one of untaggedAfterDays, keepLast, keepDays at least',
+      expect.stringMatching(/^it says nothing to delete: expected one of untaggedAfterDays, deleteTags, keepLast, /),
+    ],
+    [
+      '.prune.deleteTags',
+      { mirror: undefined, prune: { at: ECR, deleteTags: ['*'] } },
+      expect.stringContaining('* matches every tag and no rule keeps one'),
+    ],
+    [
+      '.prune.policies[1]',
+      {
+        mirror: undefined,
+        prune: {
+          at: ECR,
+          policies: [
+            { repositories: '*', keepLast: 1 },
+            { repositories: 'a', keepTags: ['v*'] },
+          ],
+        },
+      },
+      expect.stringContaining('it says nothing to delete'),
+    ],
+    [
+      '.prune.policies[1]',
+      {
+        mirror: undefined,
+        prune: {
+          at: ECR,
+          policies: [
+            { repositories: '*', keepLast: 1 },
+            { repositories: 'a', keepLast: 2 },
+          ],
+        },
+      },
+      'it is never used: policies[0] is for all repositories',
+    ],
+    [
+      '.prune',
+      { mirror: undefined, prune: { at: ECR, keepLast: 1, policies: [{ repositories: 'a', keepLast: 2 }] } },
+      expect.stringContaining('it says policies and keepLast: expected one of them'),
+    ],
+    [
+      '.prune.requireBackup',
+      { mirror: undefined, prune: { at: 's3://bucket/a/', keepLast: 1, requireBackup: 's3://bucket/b/' } },
+      expect.stringContaining('it is for images, and "at" names archives'),
     ],
     [
       '.publish.from',
@@ -598,6 +641,19 @@ describe('what is stored', () => {
       { requiredKeys: [] },
     ),
   );
+  const place = {
+    at: some(fc.constantFrom(`${ECR}/*`, `docker://${ECR}`, 's3://bucket/x', `${ECR}/{a,b}`)),
+    maxDeletes: fc.integer({ min: 1, max: 99 }),
+    dryRun: fc.boolean(),
+  };
+  const pruned = {
+    untaggedAfterDays: fc.constant(1),
+    keepDays: fc.constant(2),
+    keepTags: some(pattern),
+    deleteTags: some(fc.constant('pr-*')),
+    keepSemver: fc.constant('>=2'),
+    notPulledForDays: fc.constant(30),
+  };
   const work = fc.oneof(
     fc.record({
       mirror: fc.record(
@@ -619,15 +675,24 @@ describe('what is stored', () => {
     }),
     fc.constant({ publish: { from: 's3://bucket/x', to: 'docker://r.example/documents' } }),
     fc.record({
-      prune: fc.record(
-        {
-          at: fc.constantFrom(`${ECR}/*`, 's3://bucket/x'),
-          untaggedAfterDays: fc.constant(1),
-          keepLast: fc.integer({ min: 1, max: 99 }),
-          keepDays: fc.constant(2.5),
-          keepTags: some(pattern),
-        },
-        { requiredKeys: ['at', 'keepLast'] },
+      prune: fc.oneof(
+        fc.record(
+          { ...place, ...pruned, keepLast: fc.integer({ min: 1, max: 99 }) },
+          { requiredKeys: ['at', 'keepLast'] },
+        ),
+        fc.record(
+          {
+            ...place,
+            policies: fc.array(
+              fc.record(
+                { ...pruned, repositories: some(fc.constantFrom('a/*', '{b,c}', 'd')), keepDaily: fc.constant(3) },
+                { requiredKeys: ['repositories', 'keepDaily'] },
+              ),
+              { minLength: 1, maxLength: 3 },
+            ),
+          },
+          { requiredKeys: ['at', 'policies'] },
+        ),
       ),
     }),
   );

@@ -112,7 +112,7 @@ describe('a rule still writes a destination', () => {
     ],
     [
       'nothing when it is of another kind',
-      { ...owner(), kind: 'prune', at: `${ECR}/*`, keepTags: [] },
+      { ...owner(), kind: 'prune', at: [`${ECR}/*`], policies: [], maxDeletes: 1000, dryRun: false },
       recordOf('docker://t.example/team/app:1.0'),
     ],
   ])('and not when it takes %s', (_, one, record) => expect(stillWrites(one, record, NEW_YEAR_MS)).toBe(false));

@@ -244,10 +244,9 @@ function statusOf(
     kind: rule.kind,
     expired,
     nextTickMs: expired ? undefined : nextScheduledMs(rule.schedule, nowMs),
-    faults:
-      expired
-        ? []
-        : [...lateFaults(rule, stored.appliedAtMs, progress, nowMs), ...failureFaults(progress), ...progress.found],
+    faults: expired
+      ? []
+      : [...lateFaults(rule, stored.appliedAtMs, progress, nowMs), ...failureFaults(progress), ...progress.found],
   };
 }
 
@@ -264,7 +263,9 @@ function lateFaults(
   const when = new Date(scheduledMs).toISOString();
   if (current !== undefined && current.endedAtMs === undefined && current.startedAtMs < scheduledMs)
     return [`its run ${current.id} went on past its scheduled time ${when}`];
-  return [`it was not planned at its scheduled time ${when}: is ${rule.kind === 'prune' ? 'a Cleaner' : 'a planner'} running?`];
+  return [
+    `it was not planned at its scheduled time ${when}: is ${rule.kind === 'prune' ? 'a Cleaner' : 'a planner'} running?`,
+  ];
 }
 
 /**

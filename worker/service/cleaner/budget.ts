@@ -14,7 +14,7 @@ export class Budget {
   }
 
   get left(): number {
-    return this.#left;
+    return Math.max(0, this.#left);
   }
 
   /** So much is about to be deleted. */
@@ -25,6 +25,6 @@ export class Budget {
 
   /** So much of it was not deleted. */
   async giveBack(count: number, options: Abortable): Promise<void> {
-    if (count > 0) await this.take(-count, options);
+    if (count !== 0) await this.take(-count, options);
   }
 }

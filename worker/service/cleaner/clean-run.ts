@@ -5,13 +5,21 @@ import type { JobRecord, NewJob } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { JobName, Report } from '../../util/events.ts';
 import { describeFailure, Failure, toFailure } from '../../util/failure.ts';
+import { placeName } from '../place-uses.ts';
 import { Budget } from './budget.ts';
+import { coverOf } from './cover.ts';
 import { placesAt } from './places.ts';
 import { prunePlace, type PlaceEnd, type PruneContext } from './prune-place.ts';
 
 export interface CleanContext extends Omit<PruneContext, 'report' | 'budget' | 'run'> {
-  readonly run: { readonly id: string; readonly deletes?: number | undefined; readonly plannedAtMs?: number | undefined };
+  readonly run: {
+    readonly id: string;
+    readonly deletes?: number | undefined;
+    readonly plannedAtMs?: number | undefined;
+  };
   readonly reportOf: (job: JobName | undefined) => Report;
+  /** Whether the rule is stored as it was read. */
+  readonly isCurrent: (options: Abortable) => Promise<boolean>;
   /** When to begin no more places. Default: never. */
   readonly untilMs?: number | undefined;
 }
@@ -43,7 +51,8 @@ export async function cleanRun(context: CleanContext, options: Abortable): Promi
   open.sort((a, b) => (a.title < b.title ? -1 : 1));
   for (const job of open) {
     checkAborted(options);
-    if (clock.now() >= untilMs) return { ended: false, places };
+    // a rule that was changed or removed deletes nothing more; the next pass goes on with what is stored
+    if (clock.now() >= untilMs || !(await context.isCurrent(options))) return { ended: false, places };
     const end = await cleanPlace(job, budget, context, options);
     if (end !== undefined) places[end]++;
   }
@@ -51,28 +60,38 @@ export async function cleanRun(context: CleanContext, options: Abortable): Promi
 }
 
 /** Makes a job known for each place that the rule names. An `at` that cannot be listed is a failed job, and the others are pruned. */
-async function planRun({ rule, run, state, backends, reportOf, clock }: CleanContext, options: Abortable): Promise<void> {
-  const names = new Set<string>();
+async function planRun(
+  { rule, run, state, backends, reportOf, clock }: CleanContext,
+  options: Abortable,
+): Promise<void> {
+  const { runs } = state;
   const report = reportOf(undefined);
+  const names = new Set<string>();
+  const failed: { readonly at: string; readonly failure: Failure }[] = [];
   for (const at of rule.at.flatMap(patternsOf)) {
     try {
       const found = await placesAt(parsePrunePlace(at), backends, { ...options, clock, report });
       for (const name of found) names.add(name);
     } catch (error) {
       checkAborted(options);
-      const job = { id: jobId(run.id, 'list', at), title: `list ${at}`, rule: rule.name };
-      const { code } = toFailure(error);
-      const reason = describeFailure(error);
-      await state.runs.addJobs(run.id, [job], options);
-      await state.runs.endJob(run.id, job.id, { state: 'failed', code, reason }, options);
-      reportOf({ ...job, kind: 'prune', run: run.id })({ type: 'prune-failed', place: at, code, message: reason });
+      failed.push({ at, failure: toFailure(error) });
     }
   }
   const jobs: NewJob[] = [];
   for (const name of names) jobs.push({ id: jobId(run.id, 'prune', name), title: TITLE + name, rule: rule.name });
-  await state.runs.addJobs(run.id, jobs, options);
-  await state.runs.planned(run.id, options);
-  report({ type: 'run-planned', run: run.id, rule: rule.name, jobs: jobs.length, unchanged: 0, unseen: 0, continued: false });
+  await runs.addJobs(run.id, jobs, options);
+  // after the others: a run whose only jobs have failed counts as given up
+  for (const { at, failure } of failed) {
+    const job = { id: jobId(run.id, 'list', at), title: `list ${at}`, rule: rule.name };
+    await runs.addJobs(run.id, [job], options);
+    const end = { state: 'failed', code: failure.code, reason: describeFailure(failure) } as const;
+    await runs.endJob(run.id, job.id, end, options);
+    const { code, reason: message } = end;
+    reportOf({ ...job, kind: 'prune', run: run.id })({ type: 'prune-failed', place: at, code, message });
+  }
+  await runs.planned(run.id, options);
+  const counts = { jobs: jobs.length, unchanged: 0, unseen: 0, continued: false };
+  report({ type: 'run-planned', run: run.id, rule: rule.name, ...counts });
 }
 
 /** Braces written out, and the host of a registry alone as all its repositories. */
@@ -91,6 +110,11 @@ async function cleanPlace(
   const { id, title } = job;
   const place = title.slice(TITLE.length);
   const report = reportOf({ kind: 'prune', id, run: run.id, rule: rule.name, title });
+  if (!coverOf([rule])(placeName(place))) {
+    // the rule was changed since the run began
+    await state.runs.endJob(run.id, id, { state: 'skipped' }, options);
+    return 'skipped';
+  }
   const attempt = await state.runs.startJob(run.id, id, options);
   if (attempt === undefined) return undefined;
   const fail = async (failure: Failure): Promise<'failed'> => {
@@ -102,7 +126,7 @@ async function cleanPlace(
   if (attempt > MAX_ATTEMPTS) return failPlace(place, crashed, report, fail);
   let end: PlaceEnd;
   try {
-    end = await prunePlace(place, { ...context, budget, report }, options);
+    end = await prunePlace(place, job, { ...context, budget, report }, options);
   } catch (error) {
     // the next Cleaner goes on here; a stop in order is no attempt
     if (options.signal?.aborted === true) await state.runs.giveBackJob(run.id, id).catch(() => undefined);

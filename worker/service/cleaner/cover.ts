@@ -25,7 +25,10 @@ export function keptTagsOf(rules: readonly Rule[]): ReadonlyMap<string, Readonly
   for (const rule of rules) {
     if (rule.kind !== 'publish') continue;
     const { registry, repository } = parseRepository(rule.to);
-    kept.set(`${registryName(registry)}/${repository}`, new Map([['latest', `the last snapshot of rule ${rule.name}`]]));
+    kept.set(
+      `${registryName(registry)}/${repository}`,
+      new Map([['latest', `the last snapshot of rule ${rule.name}`]]),
+    );
   }
   return kept;
 }

@@ -24,9 +24,12 @@ export function withHolds(
       if (running && inventory.kind === 'images') untagged = 'a copy of this repository is under way';
     }
   }
+  const children = new Set<string>(inventory.items.flatMap((item) => item.children));
+  const isUntaggedImage = ({ id, tags, subject }: Item): boolean =>
+    tags.length === 0 && subject === undefined && !children.has(id);
   const reasonOf = (item: Item): string | undefined =>
     [item.id, ...item.tags].map((name) => named.get(name) ?? kept.get(name)).find((reason) => reason !== undefined) ??
-    (item.tags.length === 0 ? untagged : undefined);
+    (isUntaggedImage(item) ? untagged : undefined);
   const items = inventory.items.map((item) => {
     const held = item.held ?? reasonOf(item);
     return held === undefined ? item : { ...item, held };

@@ -37,7 +37,12 @@ export interface CleanResult {
   /** Rules that could not be served. */
   readonly failed: number;
   /** Repositories and folders that were pruned, that needed nothing, that are left for the next pass, and that failed. */
-  readonly places: { readonly done: number; readonly skipped: number; readonly postponed: number; readonly failed: number };
+  readonly places: {
+    readonly done: number;
+    readonly skipped: number;
+    readonly postponed: number;
+    readonly failed: number;
+  };
 }
 
 const DEAD_AFTER_SECONDS = 24 * 3600;
@@ -94,7 +99,7 @@ class Pass {
     if (rule?.kind !== 'prune' || isExpired(rule, this.#options.clock.now())) return;
     this.#tally.rules++;
     try {
-      await this.#serve(rule);
+      await this.#serve(rule, stored);
     } catch (error) {
       checkAborted(this.#options);
       this.#tally.failed++;
@@ -103,7 +108,7 @@ class Pass {
     }
   }
 
-  async #serve(rule: PruneRule): Promise<void> {
+  async #serve(rule: PruneRule, stored: StoredRule): Promise<void> {
     const { lockSeconds = LOCK_SECONDS } = this.#options;
     await using lease = await this.#state.lock(`clean/${rule.name}`, lockSeconds, this.#options);
     // another Cleaner serves it
@@ -113,7 +118,7 @@ class Pass {
     const begun = await this.#begin(rule, open, held);
     for (const run of [...open, ...(begun === undefined ? [] : [begun])]) {
       if (this.#isOver()) this.#tally.open++;
-      else await this.#clean(run, rule, held);
+      else await this.#clean(run, rule, stored, held);
     }
   }
 
@@ -159,7 +164,7 @@ class Pass {
     return run;
   }
 
-  async #clean(run: Run, rule: PruneRule, options: Abortable): Promise<void> {
+  async #clean(run: Run, rule: PruneRule, stored: StoredRule, options: Abortable): Promise<void> {
     const { clock, reportOf, untilMs, lockSeconds = LOCK_SECONDS } = this.#options;
     const ended = await this.#backends.use(async (backends): Promise<RunEnd> => {
       const context: CleanContext = {
@@ -172,6 +177,7 @@ class Pass {
         keptTags: keptTagsOf(this.#rules),
         clock,
         reportOf,
+        isCurrent: async (taskOptions) => this.#isCurrent(stored, taskOptions),
         untilMs,
         lockSeconds,
       };
@@ -179,6 +185,11 @@ class Pass {
     }, options);
     if (!ended.ended) this.#tally.open++;
     for (const state of ['done', 'skipped', 'postponed', 'failed'] as const) this.#places[state] += ended.places[state];
+  }
+
+  async #isCurrent({ name, revision }: StoredRule, options: Abortable): Promise<boolean> {
+    const rules = await this.#state.rules.list(options);
+    return rules.some((one) => one.name === name && one.revision === revision);
   }
 
   #isOver(): boolean {

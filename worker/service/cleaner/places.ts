@@ -42,7 +42,11 @@ export async function readFolder(
   const [whole = ''] = folder.split('{date}');
   const prefix = whole === folder ? (folder === '' ? '' : `${folder}/`) : whole;
   const names = policies.some(choosesByTag) ? 'all' : 'few';
-  for await (const inventory of readArchiveInventories(backends.bucket(bucket), { base, prefix }, { ...options, names }))
+  for await (const inventory of readArchiveInventories(
+    backends.bucket(bucket),
+    { base, prefix },
+    { ...options, names },
+  ))
     if (inventory.place === place) return { ...inventory, repository: namedBelow(inventory.repository, place, at) };
   return { place, repository: folder, kind: 'archives', items: [], untags: false };
 }

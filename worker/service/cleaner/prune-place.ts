@@ -1,7 +1,7 @@
 import type { OperationOptions } from '../../images/backends.ts';
 import type { DeletingBackends } from '../../images/deletions.ts';
 import { readRepository } from '../../images/inventories.ts';
-import { execute } from '../../images/prune.ts';
+import { execute, type PruneResult } from '../../images/prune.ts';
 import { isDigest } from '../../oci/digest.ts';
 import { parseRepository } from '../../oci/reference.ts';
 import type { Inventory, Item } from '../../retention/inventory.ts';
@@ -9,13 +9,15 @@ import { assemblePlan } from '../../retention/plan-prune.ts';
 import { planRepository } from '../../retention/plan-repository.ts';
 import type { PlannedItem, RepositoryPlan } from '../../retention/plan.ts';
 import type { CopyRule, PruneRule } from '../../rules/rule.ts';
-import type { Run, StateStore } from '../../state/state.ts';
+import type { JobRecord, Run, StateStore } from '../../state/state.ts';
 import { anyOf, checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import type { Event, Report } from '../../util/events.ts';
 import { describeFailure, Failure } from '../../util/failure.ts';
+import { append } from '../../util/lists.ts';
 import { placeName, pruneLock } from '../place-uses.ts';
 import type { Budget } from './budget.ts';
+import { formatDoomed, leftoversOf, partsOf } from './doomed.ts';
 import { isWrittenNow, withHolds } from './holds.ts';
 import type { OpenJobs } from './open-jobs.ts';
 import { readFolder } from './places.ts';
@@ -49,32 +51,58 @@ export type PlaceEnd =
 
 /**
  * Prunes one repository or folder, under a lock that keeps workers from beginning a copy there. While a worker is writing images there, it is
- * postponed. Safe to stop anywhere and to repeat: what is gone is not in the next plan. Throws ABORTED, and failures of the state.
+ * postponed. Safe to stop anywhere and to repeat: what is gone is not in the next plan, and `job.doomed` has what the last Cleaner was deleting. Throws ABORTED, and failures of the state.
  */
-export async function prunePlace(place: string, context: PruneContext, options: Abortable): Promise<PlaceEnd> {
+export async function prunePlace(
+  place: string,
+  job: Pick<JobRecord, 'id' | 'doomed'>,
+  context: PruneContext,
+  options: Abortable,
+): Promise<PlaceEnd> {
   const { state, lockSeconds } = context;
   await using lock = await state.lock(pruneLock(place), lockSeconds, options);
   if (lock === undefined) return { state: 'postponed', why: 'another Cleaner is there' };
-  const held = { signal: anyOf(options.signal, lock.signal) };
+  const held = { signal: anyOf(options.signal, lock.signal), clock: context.clock, report: context.report };
   const jobs = await context.jobs.at(placeName(place), held);
-  const isArchives = place.startsWith('s3://');
   // an archive is written at once or not at all, and deleted only while it is as it was listed
-  if (!isArchives && (isWrittenNow(jobs) || (await state.destinations.isWritten(`docker://${place}`, held))))
+  if (
+    !place.startsWith('s3://') &&
+    (isWrittenNow(jobs) || (await state.destinations.isWritten(`docker://${place}`, held)))
+  )
     return { state: 'postponed', why: 'a copy is writing to it' };
-  const taskOptions = { ...held, clock: context.clock, report: context.report };
-  const read = isArchives
-    ? await readFolder(place, context.rule, context.backends, taskOptions)
-    : await readImages(place, context.backends, taskOptions);
-  const inventory = withHolds(read, jobs, context.keptTags.get(placeName(place)) ?? new Map<string, string>());
+  const read = async (): Promise<Inventory> =>
+    withHolds(
+      await readPlace(place, context, held),
+      jobs,
+      context.keptTags.get(placeName(place)) ?? new Map<string, string>(),
+    );
+  let inventory = await read();
+  const leftovers = leftoversOf(job.doomed, inventory);
+  if (leftovers !== undefined) {
+    await deleteAll(planLeftovers(leftovers, inventory, context), job, context, held);
+    inventory = await read();
+  }
   const plan = await planPlace(inventory, context, held);
   if (plan.refused !== undefined)
     return failedPlace(place, new Failure('CONFLICT', `nothing is deleted of ${place}: ${plan.refused}`), context);
-  return carryOut(plan, context, taskOptions);
+  return await carryOut(plan, job, context, held);
 }
 
-async function readImages(place: string, backends: DeletingBackends, options: OperationOptions): Promise<Inventory> {
+async function readPlace(
+  place: string,
+  { rule, backends }: PruneContext,
+  options: OperationOptions,
+): Promise<Inventory> {
+  if (place.startsWith('s3://')) return readFolder(place, rule, backends, options);
   const { registry, repository } = parseRepository(place);
   return readRepository(registry, repository, backends, options);
+}
+
+/** What can be deleted of it, whatever the policy: its images were deleted by one. */
+function planLeftovers(leftovers: RepositoryPlan, inventory: Inventory, { rule, clock }: PruneContext): RepositoryPlan {
+  const nowMs = clock.now();
+  const only = assemblePlan([leftovers], rule.policies, { places: rule.at, nowMs });
+  return planRepository(inventory, rule.policies, { nowMs, maxDeletes: Infinity, only }, Infinity);
 }
 
 /** The plan of a place. Backups are looked up for what would go, until there is nothing left to look up. */
@@ -89,9 +117,9 @@ async function planPlace(inventory: Inventory, context: PruneContext, options: A
     ...(requireBackup === undefined ? {} : { unbacked: ({ id }: Item) => unbacked.get(id) === true }),
   };
   const backups =
-    requireBackup === undefined
+    requireBackup === undefined || inventory.kind === 'archives'
       ? undefined
-      : new RecordedBackups(inventory, {
+      : new RecordedBackups(parseRepository(inventory.place), {
           place: requireBackup,
           rules: context.backups,
           destinations: context.state.destinations,
@@ -113,8 +141,13 @@ async function planPlace(inventory: Inventory, context: PruneContext, options: A
 }
 
 /** Deletes what the plan names, or only reports it. */
-async function carryOut(plan: RepositoryPlan, context: PruneContext, options: OperationOptions): Promise<PlaceEnd> {
-  const { rule, run, state, report, budget, clock } = context;
+async function carryOut(
+  plan: RepositoryPlan,
+  job: Pick<JobRecord, 'id'>,
+  context: PruneContext,
+  options: OperationOptions,
+): Promise<PlaceEnd> {
+  const { rule, run, state, report } = context;
   const { place, kind } = plan;
   const going = plan.items.filter(({ action }) => action !== 'keep');
   const left = plan.items.filter((item) => item.left === true).length;
@@ -125,18 +158,39 @@ async function carryOut(plan: RepositoryPlan, context: PruneContext, options: Op
     report({ type: 'place-pruned', place, deleted: 0, kept, left, failed: 0 });
     return { state: 'skipped' };
   }
-  // before it is deleted: after a crash the run has deleted no more than it says
-  await budget.take(going.length, options);
-  const whole = assemblePlan([plan], rule.policies, { places: rule.at, nowMs: clock.now() });
-  const { deleted, untagged, gone, failures } = await execute(whole, context.backends, options);
-  await budget.giveBack(going.length - deleted - untagged, options);
-  report({ type: 'place-pruned', place, deleted: deleted + untagged + gone, kept, left, failed: failures.length });
-  // what has moved on since it was listed is looked at again by the next run
-  const serious = failures.filter(({ failure }) => failure.code !== 'CONFLICT');
-  const [first] = serious;
+  const { deleted, failures } = await deleteAll(plan, job, context, options);
+  report({ type: 'place-pruned', place, deleted, kept, left, failed: failures.length });
+  return endOf(place, failures);
+}
+
+async function deleteAll(
+  plan: RepositoryPlan,
+  job: Pick<JobRecord, 'id'>,
+  { rule, run, state, backends, budget, clock }: PruneContext,
+  options: OperationOptions,
+): Promise<{ readonly deleted: number; readonly failures: PruneResult['failures'] }> {
+  let deleted = 0;
+  const failures: PruneResult['failures'][number][] = [];
+  for (const part of partsOf(plan)) {
+    checkAborted(options);
+    // before it is deleted: after a crash the run has deleted no more than it says, and the rest of a group is known
+    await state.runs.setDoomed(run.id, job.id, formatDoomed(part), options);
+    await budget.take(part.items.length, options);
+    const whole = assemblePlan([part], rule.policies, { places: rule.at, nowMs: clock.now() });
+    const result = await execute(whole, backends, options);
+    await budget.giveBack(part.items.length - result.deleted - result.untagged, options);
+    deleted += result.deleted + result.untagged + result.gone;
+    append(failures, result.failures);
+  }
+  return { deleted, failures };
+}
+
+/** What has moved on since it was listed is looked at again by the next run, and fails nothing. */
+function endOf(place: string, failures: PruneResult['failures']): PlaceEnd {
+  const [first, ...others] = failures.filter(({ failure }) => failure.code !== 'CONFLICT');
   if (first === undefined) return { state: 'done' };
   const what = first.id === undefined ? place : `${place} ${first.id}`;
-  const more = serious.length > 1 ? `, and ${serious.length - 1} more` : '';
+  const more = others.length > 0 ? `, and ${others.length} more` : '';
   const { code } = first.failure;
   return { state: 'failed', failure: new Failure(code, `delete ${what}: ${describeFailure(first.failure)}${more}`) };
 }

@@ -1,8 +1,8 @@
 import type { Backends } from '../../images/backends.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { parseS3 } from '../../oci/location.ts';
-import { parseReference, type Reference } from '../../oci/reference.ts';
-import type { Inventory, Item } from '../../retention/inventory.ts';
+import type { Reference, Repository } from '../../oci/reference.ts';
+import type { Item } from '../../retention/inventory.ts';
 import { destinationsOf } from '../../rules/destinations.ts';
 import type { CopyRule } from '../../rules/rule.ts';
 import type { Destinations, SyncRecord } from '../../state/state.ts';
@@ -21,7 +21,7 @@ export interface RecordedBackupsOptions {
 }
 
 /**
- * Which images of one inventory have a backup below a place: the state has a record that an archive was made equal to that digest, with
+ * Which images of one repository have a backup below a place: the state has a record that an archive was made equal to that digest, with
  * everything that belongs to it, and the object is there now, with the size and the ETag that it had then. Every byte of it was hashed when it
  * was written. No archive is read.
  *
@@ -29,13 +29,14 @@ export interface RecordedBackupsOptions {
  */
 export class RecordedBackups {
   readonly #options: RecordedBackupsOptions;
-  readonly #inventory: Inventory;
-  /** By the digest of the image. A folder is read once. */
-  readonly #found = new Map<string, Found[]>();
+  readonly #repository: Repository;
+  /** Records of archives that are there, by the digest of the image. */
+  readonly #found = new Map<string, SyncRecord[]>();
+  /** Folders that were read. */
   readonly #read = new Set<string>();
 
-  constructor(inventory: Inventory, options: RecordedBackupsOptions) {
-    this.#inventory = inventory;
+  constructor(repository: Repository, options: RecordedBackupsOptions) {
+    this.#repository = repository;
     this.#options = options;
   }
 
@@ -43,27 +44,16 @@ export class RecordedBackups {
   async has(item: Item, parts: readonly Digest[], options: Abortable): Promise<boolean> {
     const { digest } = item;
     if (digest === undefined) return false;
-    for (const image of this.#references(item)) for (const group of this.#groups(image, digest)) await this.#readGroup(group, options);
-    return (this.#found.get(digest) ?? []).some(
-      ({ key, record }) => key !== this.#ownKey(item) && hasAll(record, digest, parts),
-    );
+    for (const image of this.#references(item))
+      for (const group of this.#groups(image, digest)) await this.#readGroup(group, options);
+    return (this.#found.get(digest) ?? []).some((record) => hasAll(record, digest, parts));
   }
 
   /** What the image is called: by its tags, and by its digest. */
-  #references(item: Item): readonly Reference[] {
-    if (this.#inventory.kind === 'archives') return item.image === undefined ? [] : [parseReference(item.image)];
-    const { registry, repository } = parseReference(this.#inventory.place);
-    const names = [...item.tags.map((tag) => ({ tag })), { digest: item.digest }];
-    return names.map((name) => ({ registry, repository, ...name }));
-  }
-
-  /** An archive is no backup of itself. */
-  #ownKey(item: Item): string | undefined {
-    return this.#inventory.kind === 'archives' ? `${this.#bucketOf(this.#inventory.place)}/${item.id}` : undefined;
-  }
-
-  #bucketOf(place: string): string {
-    return parseS3(place).bucket;
+  #references({ tags, digest }: Item): readonly Reference[] {
+    const { registry, repository } = this.#repository;
+    const named = tags.map((tag): Reference => ({ registry, repository, tag }));
+    return [...named, { registry, repository, digest }];
   }
 
   /** The folders below the place where rules put the archive of the image. */
@@ -89,23 +79,18 @@ export class RecordedBackups {
     const { bucket, key: folder } = parseS3(group);
     const prefix = folder === '' ? '' : `${folder}/`;
     const objects = new Map<string, { readonly size: number; readonly etag: string }>();
-    for await (const { key, size, etag } of backends.bucket(bucket).list(prefix, options)) objects.set(key, { size, etag });
+    for await (const { key, size, etag } of backends.bucket(bucket).list(prefix, options))
+      objects.set(key, { size, etag });
     for await (const record of destinations.list(group, options)) {
       const key = `${prefix}${record.name}`;
       const object = objects.get(key);
       if (object === undefined || record.size !== object.size || record.etag === undefined) continue;
       if (plainEtag(record.etag) !== plainEtag(object.etag)) continue;
       const known = this.#found.get(record.digest) ?? [];
-      this.#found.set(record.digest, [...known, { key: `${bucket}/${key}`, record }]);
+      this.#found.set(record.digest, [...known, record]);
     }
     this.#read.add(group);
   }
-}
-
-interface Found {
-  /** `bucket/key`. */
-  readonly key: string;
-  readonly record: SyncRecord;
 }
 
 /** Whether everything came along. Where a record does not say what did, an image alone is enough. */

@@ -77,6 +77,8 @@ class Pass {
   readonly #seen = new Map<string, Run>();
   /** Those of them that go on. */
   readonly #open = new Map<string, Run>();
+  /** Rules whose runs a Cleaner does, without a queue. */
+  readonly #cleaned = new Set<string>();
 
   constructor(service: Service, backends: Pick<BackendPool, 'use'>, options: PassOptions) {
     this.#service = service;
@@ -109,6 +111,7 @@ class Pass {
     // before the rule is read: it may be unreadable, expired or gone
     const isGoingOn = open !== undefined && !(await this.#isDead(open, stored.name));
     const rule = parseRule(stored.document);
+    if (!isPlannedRule(rule)) this.#cleaned.add(rule.name);
     if (isExpired(rule, nowMs)) return this.#options.report?.({ type: 'rule-expired', rule: rule.name });
     // a Cleaner runs it
     if (!isPlannedRule(rule)) return;
@@ -146,7 +149,8 @@ class Pass {
 
   /** Sends waiting jobs again that a planner made known but crashed before it sent, and those whose messages the queue lost. */
   async resendLost(): Promise<void> {
-    const reached = reachedMs(this.#seen.values());
+    const worked = [...this.#seen.values()].filter(({ rule }) => rule === undefined || !this.#cleaned.has(rule));
+    const reached = reachedMs(worked);
     const resent = await resendLost(this.#open.values(), reached, this.#service, this.#options);
     this.tally.resent = resent;
     if (resent > 0)

@@ -1,5 +1,5 @@
 import type { Backends } from '../../images/backends.ts';
-import { listingOf } from '../../images/listing-of.ts';
+import { listingOf } from '../../images/publish.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { parseObjectPlace } from '../../oci/object-place.ts';
 import { parseRepository } from '../../oci/reference.ts';

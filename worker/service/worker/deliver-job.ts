@@ -20,7 +20,8 @@ import { allowedTargets, judgeRequest } from '../judge-request.ts';
 import { continuePlan } from '../planner/plan-scheduled.ts';
 import { prunedPlace } from '../place-uses.ts';
 import { newJob } from '../planner/run-jobs.ts';
-import { destinationsOfJob, runJob, type ContentJob, type Done, type Ended, type RunJobOptions } from './run-job.ts';
+import type { Done, Ended, RunJobOptions } from './job-run.ts';
+import { destinationsOfJob, runJob, type ContentJob } from './run-job.ts';
 import { sendDeadLetter } from './send-dead-letter.ts';
 import type { WorkContext } from './work-context.ts';
 

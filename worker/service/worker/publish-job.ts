@@ -14,7 +14,7 @@ import { quote } from '../../util/text.ts';
 import { failureOfObjects } from '../failed-objects.ts';
 import type { LeasedDestination } from './leases.ts';
 import { refusedDestinations } from './refused-destinations.ts';
-import type { Ended, RunJobOptions } from './run-job.ts';
+import type { Ended, RunJobOptions } from './job-run.ts';
 
 /**
  * Publishes the objects of a job under the lease of its repository, and records the listing once each of them is there. Objects that fail
@@ -40,9 +40,13 @@ export async function publishObjects(
   if (failure !== undefined) return { state: 'failed', failed: [{ destination, failure }] };
   const digest = result.snapshot?.digest ?? record?.digest;
   if (digest === undefined) throw new Failure('BUG', `publish ${job.from}: there is no snapshot`);
-  await options.destinations.record(recordOf(job, destination, result, digest, options.clock.now()), destination.lease, {
-    signal,
-  });
+  await options.destinations.record(
+    recordOf(job, destination, result, digest, options.clock.now()),
+    destination.lease,
+    {
+      signal,
+    },
+  );
   const { objects, bytesSent } = result;
   const state = result.outcome === 'unchanged' ? 'skipped' : 'done';
   return { state, bytes: { bytesSent, bytesReused: 0, bytesSkipped: 0 }, objects };

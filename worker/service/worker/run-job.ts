@@ -10,15 +10,14 @@ import {
   type Location,
 } from '../../oci/location.ts';
 import { parseRepository } from '../../oci/reference.ts';
-import type { Destinations, JobEnd, Rules } from '../../state/state.ts';
 import { anyOf, checkAborted } from '../../util/abort.ts';
-import type { ObjectCounts } from '../../util/events.ts';
 import { describeFailure, Failure, ifFound, isFailure, toFailure } from '../../util/failure.ts';
 import { settingsBeside, storeSettings } from '../../images/store-settings.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
 import type { FailedDestination } from './failed-destinations.ts';
 import type { LeasedDestination, JobDestination } from './leases.ts';
+import { BYTE_COUNTS, type Done, type Ended, type RunJobOptions } from './job-run.ts';
 import { placeOf, publishObjects } from './publish-job.ts';
 import { refusedDestinations } from './refused-destinations.ts';
 import { openLocation } from '../../images/open-location.ts';
@@ -27,11 +26,6 @@ import { verify } from '../../images/verify.ts';
 
 /** A job that moves or reads images, objects, or what is stored beside them. */
 export type ContentJob = CopyJob | RestoreJob | PublishJob | VerifyJob | SettingsJob;
-
-export interface RunJobOptions extends OperationOptions {
-  readonly destinations: Pick<Destinations, 'get' | 'record' | 'letters' | 'forgetLetters'>;
-  readonly rules: Pick<Rules, 'list'>;
-}
 
 /** The destinations of the job, each once. Opens an archive whose tag becomes that of the destination. INVALID for a location that workers do not reach. */
 export async function destinationsOfJob(
@@ -55,19 +49,6 @@ export async function destinationsOfJob(
   }
   return [...destinations.values()];
 }
-
-/** How a job ends that did not fail. */
-export type Done = Exclude<JobEnd, { readonly state: 'failed' }> & {
-  /** What it did with the bytes of images, over all destinations; absent where it moves none. */
-  readonly bytes?: Readonly<Record<(typeof BYTE_COUNTS)[number], number>>;
-  /** What became of objects; absent where it publishes none. */
-  readonly objects?: ObjectCounts;
-};
-
-/** What a job came to, and where it failed. Failures that concern no single destination are thrown. */
-export type Ended = Done | { readonly state: 'failed'; readonly failed: readonly FailedDestination[] };
-
-const BYTE_COUNTS = ['bytesSent', 'bytesReused', 'bytesSkipped'] as const;
 
 /** Does the job at destinations under their leases, and records each as soon as it is done. */
 export async function runJob(

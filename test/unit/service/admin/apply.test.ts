@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { apply } from '../../../../worker/service/admin/apply.ts';
-import { formatRule, parseConfig } from '../../../../worker/rules/config.ts';
+import { parseConfig } from '../../../../worker/rules/config.ts';
 import type { Config } from '../../../../worker/rules/rule.ts';
 import { memoryState } from '../../../../worker/state/memory.ts';
 import type { StateStore } from '../../../../worker/state/state.ts';
@@ -16,7 +16,7 @@ function config(...names: readonly string[]): Config {
   return parseConfig(`version: 1\nrules:${rules.length === 0 ? ' []' : rules.join('')}\n`);
 }
 
-const NOT_RUN = parseConfig(`
+const EVERY_KIND = parseConfig(`
 version: 1
 rules:
   - name: mirrored
@@ -59,19 +59,10 @@ test('who applies while another does is refused before anything is changed', asy
   expect(await named(state)).toEqual(['mine']);
 });
 
-test('refuses rules that this version does not run, names all of them and changes nothing', async () => {
+test('stores rules of every kind', async () => {
   const state = memoryState(manualClock());
-  await expect(apply(NOT_RUN, state, {})).rejects.toMatchObject({
-    code: 'UNSUPPORTED',
-    message:
-      'rule clean: this version does not run `prune` rules; take the rule out of the rules file',
-  });
-  expect(await named(state)).toEqual([]);
-});
-
-test('takes away a rule that this version does not run, and that an older one stored', async () => {
-  const state = memoryState(manualClock());
-  for (const rule of NOT_RUN.rules) await state.rules.put({ name: rule.name, document: formatRule(rule) }, 0);
+  await (await apply(EVERY_KIND, state, {})).execute();
+  expect(await named(state)).toEqual(['clean', 'documents', 'mirrored']);
   await (await apply(config('mirrored'), state, {})).execute();
   expect(await named(state)).toEqual(['mirrored']);
 });

@@ -1,0 +1,34 @@
+import type { Stack } from '../stack.ts';
+import { formatBytes, formatDigest, formatTable } from '../../worker/commands/text.ts';
+import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
+import { planPlaces } from '../../worker/images/plan-places.ts';
+import { Failure } from '../../worker/util/failure.ts';
+
+/**
+ * Plans what a rule would delete that keeps the newest image of each repository, of those that have a whole backup. Deletes nothing. Returns a
+ * table of what would go, and what to say of it. UNAVAILABLE when nothing would.
+ */
+export async function planDemoPrune(
+  stack: Stack,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<{ readonly table: string; readonly what: string }> {
+  const plan = await planPlaces(
+    {
+      places: [`${stack.ecr.registryHost}/product/*`],
+      policies: [{ repositories: ['*'], keepLast: 1 }],
+      requireBackup: `s3://${stack.bucket}/`,
+    },
+    backends,
+    options,
+  );
+  const { delete: going, keep, bytes } = plan.totals;
+  const rows = plan.repositories.flatMap(({ items }) =>
+    items
+      .filter(({ action }) => action !== 'keep')
+      .map(({ id, action, tags, reason }) => [action, formatDigest(id), tags.join(' '), reason]),
+  );
+  if (rows.length === 0) throw new Failure('UNAVAILABLE', 'plan what to delete: it would delete nothing');
+  const what = `keepLast 1 would delete ${going} manifests of ${formatBytes(bytes)}, whose backups are whole, and keep ${keep}; nothing is deleted`;
+  return { table: formatTable(['action', 'manifest', 'tags', 'reason'], rows), what };
+}

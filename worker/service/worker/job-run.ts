@@ -1,0 +1,24 @@
+import type { OperationOptions } from '../../images/backends.ts';
+import type { Destinations, JobEnd, Rules } from '../../state/state.ts';
+import type { ObjectCounts } from '../../util/events.ts';
+import type { FailedDestination } from './failed-destinations.ts';
+
+/** What running a job needs beside its backends. */
+export interface RunJobOptions extends OperationOptions {
+  readonly destinations: Pick<Destinations, 'get' | 'record' | 'letters' | 'forgetLetters'>;
+  readonly rules: Pick<Rules, 'list'>;
+}
+
+/** How a job ends that did not fail. */
+export type Done = Exclude<JobEnd, { readonly state: 'failed' }> & {
+  /** What it did with the bytes of images, over all destinations; absent where it moves none. */
+  readonly bytes?: Readonly<Record<(typeof BYTE_COUNTS)[number], number>>;
+  /** What became of objects; absent where it publishes none. */
+  readonly objects?: ObjectCounts;
+};
+
+/** What a job came to, and where it failed. Failures that concern no single destination are thrown. */
+export type Ended = Done | { readonly state: 'failed'; readonly failed: readonly FailedDestination[] };
+
+/** What a job counts of the bytes of images. */
+export const BYTE_COUNTS = ['bytesSent', 'bytesReused', 'bytesSkipped'] as const;
