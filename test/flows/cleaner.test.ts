@@ -213,6 +213,26 @@ describe('limits of a rule', () => {
     expect(await tagsIn(ecr, 'changed/c')).toEqual(['keep']);
   });
 
+  test('leave it to the others when a registry does not answer or a policy would keep nothing: both are told', async () => {
+    await push(ecr, 'fails/app', ['x1', 'keep']);
+    await push(ecr, 'fails/empty', ['x1']);
+    const t = await service(`
+  - name: clean
+    prune: { at: ["127.0.0.1:1/gone/*", "${ecr.registryHost}/fails/*"], deleteTags: [x*] }
+`);
+    const events: Event[] = [];
+    expect(await clean(t, { events })).toMatchObject({ failed: 0, open: 0, places: { done: 1, failed: 1 } });
+    expect(await tagsIn(ecr, 'fails/empty')).toEqual(['x1']);
+    expect(await tagsIn(ecr, 'fails/app')).toEqual(['keep']);
+    expect(of(events, 'prune-failed').map(({ place }) => place)).toEqual([
+      '127.0.0.1:1/gone/*',
+      `${ecr.registryHost}/fails/empty`,
+    ]);
+    expect(await runOf(t, 'clean')).toMatchObject({ jobs: { done: 1, failed: 2 } });
+    const [status] = await statusOfRules(t.state, { clock: t.clock });
+    expect(status?.faults).toEqual([expect.stringContaining('its last run had failures')]);
+  });
+
   test('what has no backup by the state, or one that was changed since, stays', async () => {
     const repository = 'backed/app';
     await push(ecr, repository, ['none', 'good', 'overwritten', 'keep']);
@@ -372,8 +392,8 @@ describe('Cleaners that are killed, and two at once', () => {
     /** What is left after a Cleaner that is killed at its n-th write or deletion, and as many more as it takes. */
     const killed = async (offset: number): Promise<{ readonly left: readonly string[]; readonly points: number }> => {
       const repository = `killed/r${++repositories}`;
-      for (const [seed, tag] of ['x1', 'x2', 'keep'].entries())
-        await lab.push(await makeImage({ seed, tag, layers: [300], signed: true }), ecr, repository);
+      await lab.push(await makeImage({ tag: 'x1', layers: [30], sharedLayerBytes: 0, signed: true }), ecr, repository);
+      await push(ecr, repository, ['x2', 'keep']);
       const t = await service(`
   - name: clean
     prune: { at: ${ecr.registryHost}/${repository}, deleteTags: [x*] }
@@ -400,10 +420,10 @@ describe('Cleaners that are killed, and two at once', () => {
       return { left: (await itemsIn(ecr, repository)).map(({ id }) => id).sort(), points: points.count };
     };
     const { left, points } = await killed(Infinity);
-    // an index, its two images, and their signatures and SBOMs
-    expect(left).toHaveLength(8);
+    // of the others, an index with two images, signatures and an SBOM, nothing is left
+    expect(left).toHaveLength(1);
     expect(points).toBeGreaterThan(20);
-    for (let offset = 1; offset <= points; offset += 3)
+    for (let offset = 1; offset <= points; offset += 2)
       expect(await killed(offset), `at ${offset}`).toMatchObject({ left });
   });
 
