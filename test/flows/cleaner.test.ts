@@ -12,6 +12,7 @@ import { runCleaner, type CleanOptions, type CleanResult } from '../../worker/se
 import { prunedPlace, pruneLock } from '../../worker/service/place-uses.ts';
 import { enqueueRule } from '../../worker/service/admin/enqueue.ts';
 import { statusOfRules } from '../../worker/service/admin/status.ts';
+import type { ObjectInfo } from '../../worker/objects/objects.ts';
 import { parseMessage, type Job } from '../../worker/queue/job.ts';
 import type { Run, StateStore } from '../../worker/state/state.ts';
 import { stateOver } from '../../worker/state/store.ts';
@@ -283,6 +284,42 @@ describe('a Cleaner beside workers', () => {
     expect(await tagsIn(ecr, 'waiting/app')).toEqual(['keep', 'latest']);
   });
 
+  test('deletes old archives, but for one that a waiting restore names and the newest', async () => {
+    await push(ecr, 'archived/app', ['v1']);
+    const t = await service(`
+  - name: clean
+    prune: { at: "s3://${bucket}/cleaned/", keepLast: 1 }
+`);
+    const { backends } = lab.session();
+    const key = (day: number): string => `cleaned/app/v1-2026-11-0${day}.tar`;
+    const days = [1, 2, 3, 4];
+    for (const day of days) {
+      await t.enqueue({ kind: 'backup', from: at(ecr, 'archived/app'), to: [`s3://${bucket}/${key(day)}`] });
+      await t.worker(backends).drain();
+    }
+    const archives = async (): Promise<readonly ObjectInfo[]> =>
+      (await Array.fromAsync(backends.bucket(bucket).list('cleaned/'))).filter(({ key: name }) =>
+        name.endsWith('.tar'),
+      );
+    // the first of those that were written in the same second counts as the newest
+    const [newest, held, ...others] = (await archives())
+      .toSorted((a, b) => b.modified.getTime() - a.modified.getTime() || (a.key < b.key ? -1 : 1))
+      .map((info) => info.key);
+    const from = `s3://${bucket}/${held}`;
+    const waiting = await t.enqueue({ kind: 'restore', from, to: at(otherEcr, 'archived/back') });
+    const events: Event[] = [];
+    expect(await clean(t, { events })).toMatchObject({ places: { done: 1, failed: 0 } });
+    const pruned = of(events, 'pruned').map(({ kind, id }) => `${kind} ${id}`);
+    expect(pruned.sort()).toEqual(others.map((id) => `archives ${id}`).sort());
+    await t.worker(backends).drain();
+    expect(await t.run(waiting)).toMatchObject({ jobs: { done: 1 } });
+    await t.clock.advance(DAY_MS);
+    await clean(t);
+    expect((await archives()).map((info) => info.key)).toEqual([newest]);
+    // the settings of the repository belong to what is left
+    expect((await backends.bucket(bucket).stat('cleaned/app/repository.json')).size).toBeGreaterThan(0);
+  });
+
   test('waits while a copy is writing to a repository, by its job or by its lease, and goes on in a later pass', async () => {
     await push(ecr, 'written/app', ['x1', 'keep']);
     const t = await service(rule(`${ecr.registryHost}/written/*`));
@@ -423,7 +460,7 @@ describe('Cleaners that are killed, and two at once', () => {
     // of the others, an index with two images, signatures and an SBOM, nothing is left
     expect(left).toHaveLength(1);
     expect(points).toBeGreaterThan(20);
-    for (let offset = 1; offset <= points; offset += 2)
+    for (let offset = 1; offset <= points; offset += 3)
       expect(await killed(offset), `at ${offset}`).toMatchObject({ left });
   });
 
