@@ -424,6 +424,18 @@ describe('extract', () => {
     expect(await treeIn(into)).toEqual(await treeIn(from));
   });
 
+  test('reads a snapshot that was copied into an archive and from there to another registry', async () => {
+    const [from, into] = [new MemoryObjects(), new MemoryObjects()];
+    for (let i = 0; i < 1200; i++) await from.write(`key ${i}`, text(`content ${i % 3}`));
+    const [to, archive] = [`${registry.registryHost}/to-copy`, `oci-archive:${join(lab.folder, 'snapshot.tar')}`];
+    await runPublish(ends({ bucket: () => from }), 's3://bucket', to);
+    const session = lab.session();
+    await session.copy(`docker://${to}:latest`, archive);
+    await session.copy(archive, `docker://${ecr.registryHost}/copied:latest`);
+    await runExtract(ends({ bucket: () => into }), `${ecr.registryHost}/copied`, 's3://bucket');
+    expect(await treeIn(into)).toEqual(await treeIn(from));
+  });
+
   test('two names that a file system does not tell apart are not merged', async () => {
     const from = new MemoryObjects();
     await store(from, { 'A.txt': { bytes: text('same') }, 'a.txt': { bytes: text('same') } });
