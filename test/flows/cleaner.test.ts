@@ -163,6 +163,26 @@ describe('a Cleaner', () => {
     expect(await clean(t)).toMatchObject({ begun: 0, places: { skipped: 3 } });
     expect(await runOf(t, 'clean')).toMatchObject({ trigger: 'request', jobs: { skipped: 3, failed: 0 } });
   });
+
+  test('does a run that a message asks for, and leaves the job of the message to a worker', async () => {
+    await push(ecr, 'message/app', ['x1', 'keep']);
+    const t = await service(`
+  - name: clean
+    prune: { at: ${ecr.registryHost}/message/app, deleteTags: [x*] }
+`);
+    const message = { version: 1, kind: 'plan', rule: 'clean', after: { repository: '', name: '' } };
+    await t.queue.send([{ body: JSON.stringify(message) }]);
+    expect(await t.worker(lab.session().backends).next()).toMatchObject({ outcome: { type: 'done' } });
+    // of another one, no worker has done the job yet
+    await t.state.runs.begin({ id: 'asked', rule: 'clean', trigger: 'request', whole: true });
+    await t.state.runs.addJobs('asked', [{ id: 'job', title: 'plan clean', fingerprint: 'of a message' }]);
+    expect(await clean(t)).toMatchObject({ begun: 1, places: { done: 1, skipped: 2, failed: 0 } });
+    expect(await tagsIn(ecr, 'message/app')).toEqual(['keep']);
+    expect(await t.state.runs.job('asked', 'job')).toMatchObject({ state: 'waiting' });
+    await t.state.runs.endJob('asked', 'job', { state: 'done' });
+    const runs = await t.state.runs.list({ rule: 'clean' });
+    expect(runs.map(({ endedAtMs, jobs }) => endedAtMs !== undefined && jobs.failed === 0)).toEqual([true, true, true]);
+  });
 });
 
 describe('limits of a rule', () => {
