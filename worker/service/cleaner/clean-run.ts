@@ -46,8 +46,11 @@ export async function cleanRun(context: CleanContext, options: Abortable): Promi
   const budget = new Budget(run, rule.maxDeletes, state.runs);
   const places = { done: 0, skipped: 0, postponed: 0, failed: 0 };
   const open: JobRecord[] = [];
-  for await (const job of state.runs.jobs(run.id, options))
-    if (job.state === 'waiting' || job.state === 'running') open.push(job);
+  for await (const job of state.runs.jobs(run.id, options)) {
+    const isOpen = job.state === 'waiting' || job.state === 'running';
+    // one with a message is a worker's: that of a request
+    if (isOpen && job.fingerprint === undefined) open.push(job);
+  }
   open.sort((a, b) => (a.title < b.title ? -1 : 1));
   for (const job of open) {
     checkAborted(options);
