@@ -32,6 +32,20 @@ test.each(INTERFACES)('%s: every method of %s has a caller', (file, name) => {
   expect([...callers].filter(([, units]) => units.length === 0).map(([method]) => method)).toEqual([]);
 });
 
+test('leads from the worker and the planner to no code that deletes images or archives', () => {
+  const deleting =
+    /registry\/deletions|ecr\/deletions|s3\/delete\.ts|\.(?:deletions|deleteImages|remove)$|connectDeleting/;
+  const reached = (...entries: readonly string[]): readonly string[] =>
+    graph
+      .reachableFrom(...entries)
+      .map(({ name }) => name)
+      .filter((name) => deleting.test(name));
+  expect(reached('worker/main/run-worker.ts runWorker', 'worker/main/planner.lambda.ts handler')).toEqual([]);
+  const cleaner = reached('worker/main/cleaner.lambda.ts handler');
+  expect(cleaner).toContain('worker/objects/s3/delete.ts removeObjects');
+  expect(cleaner).toContain('worker/registry/ecr/deletions.ts EcrDeletions.deleteImages');
+});
+
 test('counts neither a decorator that passes a call on nor a test as a caller', () => {
   const names = (file: string, name: string, method: string): readonly string[] =>
     graph

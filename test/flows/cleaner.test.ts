@@ -12,14 +12,17 @@ import { runCleaner, type CleanOptions, type CleanResult } from '../../worker/se
 import { prunedPlace, pruneLock } from '../../worker/service/place-uses.ts';
 import { enqueueRule } from '../../worker/service/admin/enqueue.ts';
 import { statusOfRules } from '../../worker/service/admin/status.ts';
+import type { ObjectInfo } from '../../worker/objects/objects.ts';
 import { parseMessage, type Job } from '../../worker/queue/job.ts';
 import type { Run, StateStore } from '../../worker/state/state.ts';
 import { stateOver } from '../../worker/state/store.ts';
 import type { Event } from '../../worker/util/events.ts';
+import { gated } from '../support/backends.ts';
 import { CrashPoints, crashed } from '../support/crash.ts';
 import { crashingTable, slowTable } from '../support/faulty-table.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
+import { expectSameImage } from '../support/same-image.ts';
 import { mirrorJob, NO_JOBS, testService, type TestService } from '../support/test-service.ts';
 
 const lab = await openLab();
@@ -162,6 +165,26 @@ describe('a Cleaner', () => {
     expect(await clean(t)).toMatchObject({ begun: 0, places: { skipped: 3 } });
     expect(await runOf(t, 'clean')).toMatchObject({ trigger: 'request', jobs: { skipped: 3, failed: 0 } });
   });
+
+  test('does a run that a message asks for, and leaves the job of the message to a worker', async () => {
+    await push(ecr, 'message/app', ['x1', 'keep']);
+    const t = await service(`
+  - name: clean
+    prune: { at: ${ecr.registryHost}/message/app, deleteTags: [x*] }
+`);
+    const message = { version: 1, kind: 'plan', rule: 'clean', after: { repository: '', name: '' } };
+    await t.queue.send([{ body: JSON.stringify(message) }]);
+    expect(await t.worker(lab.session().backends).next()).toMatchObject({ outcome: { type: 'done' } });
+    // of another one, no worker has done the job yet
+    await t.state.runs.begin({ id: 'asked', rule: 'clean', trigger: 'request', whole: true });
+    await t.state.runs.addJobs('asked', [{ id: 'job', title: 'plan clean', fingerprint: 'of a message' }]);
+    expect(await clean(t)).toMatchObject({ begun: 1, places: { done: 1, skipped: 2, failed: 0 } });
+    expect(await tagsIn(ecr, 'message/app')).toEqual(['keep']);
+    expect(await t.state.runs.job('asked', 'job')).toMatchObject({ state: 'waiting' });
+    await t.state.runs.endJob('asked', 'job', { state: 'done' });
+    const runs = await t.state.runs.list({ rule: 'clean' });
+    expect(runs.map(({ endedAtMs, jobs }) => endedAtMs !== undefined && jobs.failed === 0)).toEqual([true, true, true]);
+  });
 });
 
 describe('limits of a rule', () => {
@@ -213,6 +236,26 @@ describe('limits of a rule', () => {
     expect(await tagsIn(ecr, 'changed/c')).toEqual(['keep']);
   });
 
+  test('leave it to the others when a registry does not answer or a policy would keep nothing: both are told', async () => {
+    await push(ecr, 'fails/app', ['x1', 'keep']);
+    await push(ecr, 'fails/empty', ['x1']);
+    const t = await service(`
+  - name: clean
+    prune: { at: ["127.0.0.1:1/gone/*", "${ecr.registryHost}/fails/*"], deleteTags: [x*] }
+`);
+    const events: Event[] = [];
+    expect(await clean(t, { events })).toMatchObject({ failed: 0, open: 0, places: { done: 1, failed: 1 } });
+    expect(await tagsIn(ecr, 'fails/empty')).toEqual(['x1']);
+    expect(await tagsIn(ecr, 'fails/app')).toEqual(['keep']);
+    expect(of(events, 'prune-failed').map(({ place }) => place)).toEqual([
+      '127.0.0.1:1/gone/*',
+      `${ecr.registryHost}/fails/empty`,
+    ]);
+    expect(await runOf(t, 'clean')).toMatchObject({ jobs: { done: 1, failed: 2 } });
+    const [status] = await statusOfRules(t.state, { clock: t.clock });
+    expect(status?.faults).toEqual([expect.stringContaining('its last run had failures')]);
+  });
+
   test('what has no backup by the state, or one that was changed since, stays', async () => {
     const repository = 'backed/app';
     await push(ecr, repository, ['none', 'good', 'overwritten', 'keep']);
@@ -261,6 +304,68 @@ describe('a Cleaner beside workers', () => {
     await t.clock.advance(DAY_MS);
     await clean(t);
     expect(await tagsIn(ecr, 'waiting/app')).toEqual(['keep', 'latest']);
+  });
+
+  test('leaves alone what a worker is reading and where it is writing, in the middle of its copy', async () => {
+    const image = await makeImage({ tag: 'x1', signed: true, layers: [300] });
+    await lab.push(image, ecr, 'middle/from');
+    await push(ecr, 'middle/from', ['x2', 'keep']);
+    await push(otherEcr, 'middle/to', ['x3', 'keep']);
+    const t = await service(`
+  - name: clean
+    prune: { at: ["${ecr.registryHost}/middle/from", "${otherEcr.registryHost}/middle/to"], deleteTags: [x*] }
+`);
+    const session = lab.session();
+    const gate = gated(session.backends);
+    const run = await t.enqueue(mirrorJob(at(ecr, 'middle/from', 'x1'), at(otherEcr, 'middle/to', 'x1')));
+    const copying = t.worker(gate.backends).next();
+    await gate.reached;
+    const events: Event[] = [];
+    expect(await clean(t, { events })).toMatchObject({ places: { done: 1, postponed: 1, failed: 0 } });
+    expect(of(events, 'pruned').map(({ tags }) => tags.join())).toEqual(['x2']);
+    gate.open();
+    expect(await copying).toMatchObject({ outcome: { type: 'done' } });
+    expect(await t.run(run)).toMatchObject({ jobs: { done: 1 } });
+    await expectSameImage(image.content, lab.view(otherEcr, 'middle/to'), image.root);
+    // the run goes on where it waited
+    expect(await clean(t, { events })).toMatchObject({ begun: 0, places: { done: 1, postponed: 0 } });
+    expect(await tagsIn(otherEcr, 'middle/to')).toEqual(['keep']);
+  });
+
+  test('deletes old archives, but for one that a waiting restore names and the newest', async () => {
+    await push(ecr, 'archived/app', ['v1']);
+    const t = await service(`
+  - name: clean
+    prune: { at: "s3://${bucket}/cleaned/", keepLast: 1 }
+`);
+    const { backends } = lab.session();
+    const key = (day: number): string => `cleaned/app/v1-2026-11-0${day}.tar`;
+    const days = [1, 2, 3, 4];
+    for (const day of days) {
+      await t.enqueue({ kind: 'backup', from: at(ecr, 'archived/app'), to: [`s3://${bucket}/${key(day)}`] });
+      await t.worker(backends).drain();
+    }
+    const archives = async (): Promise<readonly ObjectInfo[]> =>
+      (await Array.fromAsync(backends.bucket(bucket).list('cleaned/'))).filter(({ key: name }) =>
+        name.endsWith('.tar'),
+      );
+    // the first of those that were written in the same second counts as the newest
+    const [newest, held, ...others] = (await archives())
+      .toSorted((a, b) => b.modified.getTime() - a.modified.getTime() || (a.key < b.key ? -1 : 1))
+      .map((info) => info.key);
+    const from = `s3://${bucket}/${held}`;
+    const waiting = await t.enqueue({ kind: 'restore', from, to: at(otherEcr, 'archived/back') });
+    const events: Event[] = [];
+    expect(await clean(t, { events })).toMatchObject({ places: { done: 1, failed: 0 } });
+    const pruned = of(events, 'pruned').map(({ kind, id }) => `${kind} ${id}`);
+    expect(pruned.sort()).toEqual(others.map((id) => `archives ${id}`).sort());
+    await t.worker(backends).drain();
+    expect(await t.run(waiting)).toMatchObject({ jobs: { done: 1 } });
+    await t.clock.advance(DAY_MS);
+    await clean(t);
+    expect((await archives()).map((info) => info.key)).toEqual([newest]);
+    // the settings of the repository belong to what is left
+    expect((await backends.bucket(bucket).stat('cleaned/app/repository.json')).size).toBeGreaterThan(0);
   });
 
   test('waits while a copy is writing to a repository, by its job or by its lease, and goes on in a later pass', async () => {
@@ -372,8 +477,8 @@ describe('Cleaners that are killed, and two at once', () => {
     /** What is left after a Cleaner that is killed at its n-th write or deletion, and as many more as it takes. */
     const killed = async (offset: number): Promise<{ readonly left: readonly string[]; readonly points: number }> => {
       const repository = `killed/r${++repositories}`;
-      for (const [seed, tag] of ['x1', 'x2', 'keep'].entries())
-        await lab.push(await makeImage({ seed, tag, layers: [300], signed: true }), ecr, repository);
+      await lab.push(await makeImage({ tag: 'x1', layers: [30], sharedLayerBytes: 0, signed: true }), ecr, repository);
+      await push(ecr, repository, ['x2', 'keep']);
       const t = await service(`
   - name: clean
     prune: { at: ${ecr.registryHost}/${repository}, deleteTags: [x*] }
@@ -400,8 +505,8 @@ describe('Cleaners that are killed, and two at once', () => {
       return { left: (await itemsIn(ecr, repository)).map(({ id }) => id).sort(), points: points.count };
     };
     const { left, points } = await killed(Infinity);
-    // an index, its two images, and their signatures and SBOMs
-    expect(left).toHaveLength(8);
+    // of the others, an index with two images, signatures and an SBOM, nothing is left
+    expect(left).toHaveLength(1);
     expect(points).toBeGreaterThan(20);
     for (let offset = 1; offset <= points; offset += 3)
       expect(await killed(offset), `at ${offset}`).toMatchObject({ left });

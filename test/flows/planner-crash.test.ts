@@ -260,11 +260,11 @@ describe('messages that are lost', () => {
     const bench = await begun(FEW);
     await bench.pass();
     await bench.clock.advance(20 * MINUTE_MS);
-    const [rule] = parseConfig(
+    const [clean] = parseConfig(
       `{"version":1,"rules":[{"name":"clean","prune":{"at":"${ECR}/few/*","keepLast":1}}]}`,
     ).rules;
-    assert(rule);
-    await bench.apply(rule);
+    assert(clean);
+    await bench.apply(clean);
     await bench.state.runs.begin({ id: 'pruned', rule: 'clean', trigger: 'schedule' });
     await bench.state.runs.addJobs('pruned', [{ id: 'job', title: 'prune few/a' }]);
     await bench.state.runs.startJob('pruned', 'job');

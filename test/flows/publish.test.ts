@@ -308,6 +308,7 @@ describe('extract', () => {
     'folder/': { bytes: text('') },
     [`long/${'ü'.repeat(509)}`]: { bytes: text('7') },
     'ok/.././../../etc/passwd': { bytes: text('8') },
+    'dangling/x': { bytes: text('11') },
     'link/out': { bytes: text('9') },
     plain: { bytes: text('10') },
   };
@@ -322,6 +323,7 @@ describe('extract', () => {
     const [outer, inner] = [join(lab.folder, 'outer'), join(lab.folder, 'outer', 'inner')];
     await mkdir(inner, { recursive: true });
     await symlink(outer, join(inner, 'link'));
+    await symlink('nowhere', join(inner, 'dangling'));
     const session = lab.session();
     const result = await runExtract({ ...session, options: { ...session.options, concurrency: 1 } }, to, inner);
     const why = Object.fromEntries(result.failures.map(({ key, failure }) => [key, failure.message]));
@@ -330,12 +332,13 @@ describe('extract', () => {
       '../x': NOT_BELOW,
       '/absolute': NOT_BELOW,
       'a//b': NOT_BELOW,
+      'dangling/x': expect.stringMatching(/^write .*dangling\/x: /),
       'dir/file': expect.stringMatching(/a file is where a folder is wanted/),
       [`long/${'ü'.repeat(509)}`]: expect.stringMatching(/does not take that path/),
       'link/out': expect.stringMatching(/a link on the way leads out of/),
       'ok/.././../../etc/passwd': NOT_BELOW,
     });
-    expect(result.objects).toEqual({ written: 3, unchanged: 0, skipped: 1, failed: 7 });
+    expect(result.objects).toEqual({ written: 3, unchanged: 0, skipped: 1, failed: 8 });
     expect(await readdir(outer)).toEqual(['inner']);
     const written = await treeIn(session.backends.folder(inner));
     expect(Object.keys(written)).toEqual(['bell\u0007\n\u001b[31m', 'dir', 'plain']);
@@ -421,6 +424,18 @@ describe('extract', () => {
     await store(into, { a: { ...a, metadata: { m: '2' } } });
     expect(await run()).toEqual({ written: 0, unchanged: 1, skipped: 0, failed: 1 });
     expect(await run({ force: true })).toEqual({ written: 1, unchanged: 1, skipped: 0, failed: 0 });
+    expect(await treeIn(into)).toEqual(await treeIn(from));
+  });
+
+  test('reads a snapshot that was copied into an archive and from there to another registry', async () => {
+    const [from, into] = [new MemoryObjects(), new MemoryObjects()];
+    for (let i = 0; i < 1200; i++) await from.write(`key ${i}`, text(`content ${i % 3}`));
+    const [to, archive] = [`${registry.registryHost}/to-copy`, `oci-archive:${join(lab.folder, 'snapshot.tar')}`];
+    await runPublish(ends({ bucket: () => from }), 's3://bucket', to);
+    const session = lab.session();
+    await session.copy(`docker://${to}:latest`, archive);
+    await session.copy(archive, `docker://${ecr.registryHost}/copied:latest`);
+    await runExtract(ends({ bucket: () => into }), `${ecr.registryHost}/copied`, 's3://bucket');
     expect(await treeIn(into)).toEqual(await treeIn(from));
   });
 

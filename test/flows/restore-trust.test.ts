@@ -106,6 +106,13 @@ describe('the settings of a repository that exists', () => {
     expect(Object.keys(calls).filter((kind) => /put/.test(kind))).toEqual([]);
   });
 
+  test('are not said to change where ECR has no such change: exclusions without a mutability', async () => {
+    const { repository, from } = await archived('excluding', { tagMutabilityExclusions: ['*'] });
+    const before = await settingsOf(repository);
+    expect(await run({ from, to: HOME, settings: 'replace' })).toMatchObject({ notes: [], faults: [] });
+    expect(await settingsOf(repository)).toEqual(before);
+  });
+
   test('stay as they are with --no-create, whatever else is asked for', async () => {
     const { repository, from } = await archived('uncreated', { tagMutability: 'IMMUTABLE' });
     const said: string[] = [];

@@ -19,7 +19,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
     .command('enqueue')
     .summary('ask the deployed system for a rule now, or for one copy')
     .description(
-      'With one argument, plans the rule of that name now. With two, asks for one copy: registry to registry, registry to s3://, or s3:// to registry; the workers do it with their own credentials.',
+      'With one argument, runs the rule of that name now; one that prunes is begun by the next pass of a Cleaner. With two, asks for one copy: registry to registry, registry to s3://, or s3:// to registry; the workers do it with their own credentials.',
     )
     .argument('<rule-or-src>', 'the name of a rule, or an image')
     .argument('[dst]', 'where the image is to be')

@@ -1,8 +1,10 @@
 import type { Command } from 'commander';
 import { extract } from '../images/extract.ts';
-import { withoutTransport } from '../oci/location.ts';
+import { parseLocation } from '../oci/location.ts';
 import { parseObjectPlace } from '../oci/object-place.ts';
-import { parseReference } from '../oci/reference.ts';
+import type { Reference } from '../oci/reference.ts';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/text.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { objectsJson, objectsText } from './objects.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
@@ -30,7 +32,7 @@ export function addExtract(program: Command, context: CommandContext): void {
   withS3Flags(withSideFlags(withConcurrency(withCommonFlags(command)), ['src']), { writes: true }).action(
     async (src: string, dst: string, flags: ExtractFlags) => {
       const { force, dryRun } = flags;
-      const request = { from: parseReference(withoutTransport(src)), to: parseObjectPlace(dst), force, dryRun };
+      const request = { from: referenceOf(src), to: parseObjectPlace(dst), force, dryRun };
       const startedMs = context.clock.now();
       const result = await withProgress(context, flags, async ({ report }) => {
         const concurrency = concurrencyOf(context, flags);
@@ -49,5 +51,14 @@ export function addExtract(program: Command, context: CommandContext): void {
       );
       if (result.objects.failed > 0) context.exit(1);
     },
+  );
+}
+
+function referenceOf(text: string): Reference {
+  const location = parseLocation(text);
+  if (location.transport === 'docker') return location.reference;
+  throw new Failure(
+    'INVALID',
+    `${quote(text)} is not in a registry: expected docker://host/repository, which may end in :tag or @digest`,
   );
 }

@@ -1,10 +1,11 @@
+import { LRUCache } from 'lru-cache';
 import { createHash } from 'node:crypto';
 import type { Extracted } from '../artifacts/extracted.ts';
 import { collect, nothing } from '../content/bytes.ts';
 import type { Bytes, Source } from '../content/content.ts';
 import { read } from '../content/read.ts';
 import type { Condition, ObjectInfo, ObjectStore } from '../objects/objects.ts';
-import { hashFor } from '../oci/digest.ts';
+import { hashFor, type Digest } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
 import type { Report } from '../util/events.ts';
@@ -25,11 +26,18 @@ export interface ExtractorOptions extends OpenedPlace {
 const AHEAD_BYTES = 32 * 1024 * 1024;
 /** Objects up to this size are written in one piece. */
 const SMALL_BYTES = 1024 * 1024;
+/** Bytes of small objects that are kept for others with the same. */
+const KEPT_BYTES = 16 * 1024 * 1024;
 
 /** Writes single objects below a place. */
 export class ObjectExtractor {
   readonly #options: ExtractorOptions;
   readonly #ahead = new Limit(AHEAD_BYTES);
+  readonly #kept = new LRUCache<Digest, Uint8Array>({
+    maxSize: KEPT_BYTES,
+    // the cache takes no entry without a size
+    sizeCalculation: ({ byteLength }) => Math.max(byteLength, 1),
+  });
   /** Hashes of the names of this run as a file system sees them that does not know upper from lower case, for folders. */
   readonly #folded = new Set<number>();
 
@@ -71,15 +79,25 @@ export class ObjectExtractor {
     const { store } = this.#options;
     const { contentType, metadata, size } = object;
     const how = { ...options, condition, contentType, metadata };
-    const body = this.#bytesOf(object, options);
-    if (size > SMALL_BYTES) await onSide('target', store.stream(key, body, how));
+    if (size > SMALL_BYTES) await onSide('target', store.stream(key, this.#bodyOf(object, options), how));
     else {
-      const bytes = await collect(body, size, () => new Failure('BUG', 'a verified body is longer than it should be'));
+      const bytes = await this.#bytesOf(object, options);
       await onSide('target', store.write(key, bytes, how));
     }
   }
 
-  #bytesOf({ digest, size }: Extracted, options: Abortable): Bytes {
+  /** The bytes of a small object, read once for those with the same bytes that come soon after it. */
+  async #bytesOf(object: Extracted, options: Abortable): Promise<Uint8Array> {
+    const { digest, size } = object;
+    const known = this.#kept.get(digest);
+    if (known !== undefined && known.byteLength === size) return known;
+    const tooLong = (): Failure => new Failure('BUG', 'a verified body is longer than it should be');
+    const bytes = await collect(this.#bodyOf(object, options), size, tooLong);
+    this.#kept.set(digest, bytes);
+    return bytes;
+  }
+
+  #bodyOf({ digest, size }: Extracted, options: Abortable): Bytes {
     if (size === 0) return nothing();
     const { source, options: common } = this.#options;
     const { clock, report } = common;

@@ -30,6 +30,7 @@ export interface ExtractResult {
   readonly to: string;
   /** What `from` stood for. */
   readonly digest: Digest;
+  /** `unchanged`: everything was there already, and nothing failed. */
   readonly outcome: 'extracted' | 'unchanged' | 'planned';
   readonly objects: {
     readonly written: number;
@@ -76,11 +77,19 @@ export async function extract(
     from: formatReference(request.from),
     to: formatObjectPlace(request.to),
     digest: descriptor.digest,
-    outcome: request.dryRun === true ? 'planned' : run.counts.written === 0 ? 'unchanged' : 'extracted',
+    outcome: outcomeOf(request, run.counts),
     objects: run.counts,
     bytesWritten: run.bytes,
     failures: run.failures,
   };
+}
+
+function outcomeOf(
+  { dryRun }: ExtractRequest,
+  { written, failed }: ExtractResult['objects'],
+): ExtractResult['outcome'] {
+  if (dryRun === true) return 'planned';
+  return written + failed === 0 ? 'unchanged' : 'extracted';
 }
 
 /** CORRUPT unless as many objects were found as the snapshot says. */

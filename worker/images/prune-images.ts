@@ -63,10 +63,11 @@ async function removeTags(
   outcomes: Outcomes,
   options: Abortable,
 ): Promise<void> {
+  const present = new Map(now.items.map((item) => [item.id, item]));
   const wanted: { readonly item: PlannedItem; readonly tags: readonly TagOf[] }[] = [];
   for (const item of plan.items) {
     if (item.action !== 'untag') continue;
-    const { digest, tags: there = [] } = now.items.find(({ id }) => id === item.id) ?? {};
+    const { digest, tags: there = [] } = present.get(item.id) ?? {};
     const going = (item.untag ?? []).filter((tag) => there.includes(tag));
     if (digest === undefined || going.length === 0) outcomes.gone(item);
     else if (there.length === going.length)

@@ -52,8 +52,8 @@ export function concernsAll({ code, context }: Failure, registry: Side): boolean
     case 'UNAVAILABLE':
       return context.side === registry;
     case 'NOT_FOUND':
-      // the repository, or the bucket
-      return context.side === 'target';
+      // the repository, or the bucket; a file that cannot be made has the number of its error
+      return context.side === 'target' && context['errno'] === undefined;
     case 'CONFLICT':
     case 'CORRUPT':
     case 'INVALID':

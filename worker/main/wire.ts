@@ -10,10 +10,10 @@ import { openSqs } from '../queue/sqs.ts';
 import { openFiles } from '../objects/files/store.ts';
 import { openS3 } from '../objects/s3/store.ts';
 import type { Backends } from '../images/backends.ts';
-import type { DeletingBackends } from '../images/deletions.ts';
+import type { DeletingBackends, Deletions } from '../images/deletions.ts';
 import type { Service } from '../service/service.ts';
 import { findCredentials, type RunProgram } from '../registry/credentials.ts';
-import { openRegistry } from '../registry/registry.ts';
+import { openRegistry, type RegistryClient } from '../registry/registry.ts';
 import { parseRepositorySettings } from '../registry/ecr/repository-settings.ts';
 import { secretCredentials } from '../registry/secrets.ts';
 import { standardStreams } from './standard-streams.ts';
@@ -31,17 +31,30 @@ export function connect(
   options: ConnectOptions,
   clock: Clock = systemClock,
 ): Backends & AsyncDisposable {
-  const { deletions: _, ...backends } = connectDeleting(settings, version, options, clock);
-  return backends;
+  return openBackends(settings, version, options, clock).backends;
 }
 
-/** As `connect`, for what may delete too. */
+/** As `connect`, for what may delete too: the command `prune` and the Cleaner. No code of other processes leads here. */
 export function connectDeleting(
   settings: Settings,
   version: string,
   options: ConnectOptions,
   clock: Clock = systemClock,
 ): DeletingBackends & AsyncDisposable {
+  const { backends, target, bucket, folder } = openBackends(settings, version, options, clock);
+  const images: Deletions['images'] = (host, repository) => target(host).deletions(repository);
+  return { ...backends, deletions: { images, bucket, folder } };
+}
+
+/** The backends, and what they are made of. */
+interface Opened {
+  readonly backends: Backends & AsyncDisposable;
+  readonly target: (host: string) => RegistryClient;
+  readonly bucket: (name: string) => ReturnType<typeof openS3>;
+  readonly folder: (path: string) => ReturnType<typeof openFiles>;
+}
+
+function openBackends(settings: Settings, version: string, options: ConnectOptions, clock: Clock): Opened {
   const opened = new AsyncDisposableStack();
   const closed = new AbortController();
   opened.defer(() => closed.abort());
@@ -86,15 +99,15 @@ export function connectDeleting(
   const sides = { source: registries('source'), target: registries('target') };
   const bucket = once((name) => opened.use(openS3({ ...s3, bucket: name, clock, report, proxies })));
   const folder = once((path) => openFiles(path));
-  return {
+  const backends: Opened['backends'] = {
     registry: (host, side) => sides[side](host),
     bucket,
     folder,
-    deletions: { images: (host, repository) => sides.target(host).deletions(repository), bucket, folder },
     temporary: temporaryFolder,
     standardStreams: standardStreams(temporaryFolder, opened, report),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
+  return { backends, target: sides.target, bucket, folder };
 }
 
 const temporaries = new Set<string>();

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { matchesPattern } from '../../../worker/oci/location.ts';
@@ -235,7 +236,7 @@ describe('beside brute force', () => {
         for (const { message } of faults) {
           const location = /"(docker:[^"]*)"/.exec(message)?.[1] ?? '';
           // any tag, of two that select the same ones
-          if (equal && /[:-]x$/.test(location)) continue;
+          if (isDeepStrictEqual(a.tags, b.tags) && /[:-]x$/.test(location)) continue;
           const { repositories, tags } = makersOf(location);
           for (const r of [a, b]) expect(written(r, repositories, tags)).toContain(location);
         }

@@ -292,9 +292,13 @@ describe('a lease', () => {
           return { line: to, held, store: stateOver(to.table, skewed(time, ms)), asks: false };
         });
         let fence = 0;
+        /** What hung by then hangs no longer: clients of the table have a timeout. */
+        const timeout = new AbortController();
         const ask = async (worker: (typeof workers)[number]): Promise<void> => {
           worker.asks = true;
-          const lease = await worker.store.destinations.lock(KEY, TTL_SECONDS).catch(() => undefined);
+          const lease = await worker.store.destinations
+            .lock(KEY, TTL_SECONDS, { signal: timeout.signal })
+            .catch(() => undefined);
           worker.asks = false;
           if (lease === undefined) return;
           expect(lease.fence).toBeGreaterThan(fence);
@@ -322,6 +326,7 @@ describe('a lease', () => {
           else for (const lease of worker.held.splice(0)) pending.push(Promise.resolve(lease[Symbol.asyncDispose]()));
         }
         for (const worker of workers) worker.line.mood = 'fine';
+        timeout.abort();
         // what was slow has its answers then
         await time.advance(2 * TTL_SECONDS * SECOND_MS);
         for (const lease of workers.flatMap(({ held }) => held))

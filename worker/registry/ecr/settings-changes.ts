@@ -24,6 +24,8 @@ export function settingsChanges(current: RepositorySettings, wanted: RepositoryS
   const changes: SettingsChange[] = [];
   for (const member of MEMBERS) {
     if (wanted[member] === undefined) continue;
+    // they are set with the mutability that they are exceptions of, or not at all
+    if (member === 'tagMutabilityExclusions' && wanted.tagMutability === undefined) continue;
     const from = valueOf(current, member);
     const to = member === 'tags' ? { ...current.tags, ...wanted.tags } : valueOf(wanted, member);
     if (isDeepStrictEqual(from, to) || (from === undefined && isNothing(to))) continue;

@@ -4,6 +4,7 @@ import { planPlaces } from '../../images/plan-places.ts';
 import { execute, type PruneResult } from '../../images/prune.ts';
 import type { PrunePlan } from '../../retention/plan.ts';
 import type { PruneRule } from '../../rules/rule.ts';
+import { refusedPlace } from '../refused-place.ts';
 import { describeFailure } from '../../util/failure.ts';
 
 /** What a rule that prunes came to. */
@@ -26,7 +27,7 @@ export async function pruneHere(
   const { at, policies, maxDeletes, requireBackup } = rule;
   const plan = await planPlaces({ places: at, policies, maxDeletes, requireBackup }, backends, options);
   const refused = plan.repositories.flatMap((one) =>
-    one.refused === undefined ? [] : [`rule ${rule.name}: nothing is deleted of ${one.place}: ${one.refused}`],
+    one.refused === undefined ? [] : [`rule ${rule.name}: ${refusedPlace(one.place, one.refused)}`],
   );
   if (deletions === undefined || rule.dryRun) {
     for (const { place, kind, items } of plan.repositories) {

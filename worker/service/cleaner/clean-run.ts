@@ -46,8 +46,11 @@ export async function cleanRun(context: CleanContext, options: Abortable): Promi
   const budget = new Budget(run, rule.maxDeletes, state.runs);
   const places = { done: 0, skipped: 0, postponed: 0, failed: 0 };
   const open: JobRecord[] = [];
-  for await (const job of state.runs.jobs(run.id, options))
-    if (job.state === 'waiting' || job.state === 'running') open.push(job);
+  for await (const job of state.runs.jobs(run.id, options)) {
+    const isOpen = job.state === 'waiting' || job.state === 'running';
+    // one with a message is a worker's: that of a request
+    if (isOpen && job.fingerprint === undefined) open.push(job);
+  }
   open.sort((a, b) => (a.title < b.title ? -1 : 1));
   for (const job of open) {
     checkAborted(options);
@@ -64,35 +67,34 @@ async function planRun(
   { rule, run, state, backends, reportOf, clock }: CleanContext,
   options: Abortable,
 ): Promise<void> {
-  const names = new Set<string>();
+  const { runs } = state;
   const report = reportOf(undefined);
+  const names = new Set<string>();
+  const failed: { readonly at: string; readonly failure: Failure }[] = [];
   for (const at of rule.at.flatMap(patternsOf)) {
     try {
       const found = await placesAt(parsePrunePlace(at), backends, { ...options, clock, report });
       for (const name of found) names.add(name);
     } catch (error) {
       checkAborted(options);
-      const job = { id: jobId(run.id, 'list', at), title: `list ${at}`, rule: rule.name };
-      const { code } = toFailure(error);
-      const reason = describeFailure(error);
-      await state.runs.addJobs(run.id, [job], options);
-      await state.runs.endJob(run.id, job.id, { state: 'failed', code, reason }, options);
-      reportOf({ ...job, kind: 'prune', run: run.id })({ type: 'prune-failed', place: at, code, message: reason });
+      failed.push({ at, failure: toFailure(error) });
     }
   }
   const jobs: NewJob[] = [];
   for (const name of names) jobs.push({ id: jobId(run.id, 'prune', name), title: TITLE + name, rule: rule.name });
-  await state.runs.addJobs(run.id, jobs, options);
-  await state.runs.planned(run.id, options);
-  report({
-    type: 'run-planned',
-    run: run.id,
-    rule: rule.name,
-    jobs: jobs.length,
-    unchanged: 0,
-    unseen: 0,
-    continued: false,
-  });
+  await runs.addJobs(run.id, jobs, options);
+  // after the others: a run whose only jobs have failed counts as given up
+  for (const { at, failure } of failed) {
+    const job = { id: jobId(run.id, 'list', at), title: `list ${at}`, rule: rule.name };
+    await runs.addJobs(run.id, [job], options);
+    const end = { state: 'failed', code: failure.code, reason: describeFailure(failure) } as const;
+    await runs.endJob(run.id, job.id, end, options);
+    const { code, reason: message } = end;
+    reportOf({ ...job, kind: 'prune', run: run.id })({ type: 'prune-failed', place: at, code, message });
+  }
+  await runs.planned(run.id, options);
+  const counts = { jobs: jobs.length, unchanged: 0, unseen: 0, continued: false };
+  report({ type: 'run-planned', run: run.id, rule: rule.name, ...counts });
 }
 
 /** Braces written out, and the host of a registry alone as all its repositories. */

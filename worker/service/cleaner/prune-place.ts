@@ -16,6 +16,7 @@ import type { Event, Report } from '../../util/events.ts';
 import { describeFailure, Failure } from '../../util/failure.ts';
 import { append } from '../../util/lists.ts';
 import { placeName, pruneLock } from '../place-uses.ts';
+import { refusedPlace } from '../refused-place.ts';
 import type { Budget } from './budget.ts';
 import { formatDoomed, leftoversOf, partsOf } from './doomed.ts';
 import { isWrittenNow, withHolds } from './holds.ts';
@@ -84,7 +85,7 @@ export async function prunePlace(
   }
   const plan = await planPlace(inventory, context, held);
   if (plan.refused !== undefined)
-    return failedPlace(place, new Failure('CONFLICT', `nothing is deleted of ${place}: ${plan.refused}`), context);
+    return failedPlace(place, new Failure('CONFLICT', refusedPlace(place, plan.refused)), context);
   return await carryOut(plan, job, context, held);
 }
 
