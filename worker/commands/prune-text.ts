@@ -1,7 +1,7 @@
 import type { PruneResult } from '../images/prune.ts';
 import type { PlannedItem, PrunePlan, RepositoryPlan } from '../retention/plan.ts';
 import { describeFailure } from '../util/failure.ts';
-import { formatBytes, formatDigest, formatTable, printable } from './text.ts';
+import { formatBytes, formatDigest, formatTable, formatTag, printable } from './text.ts';
 
 /** Every item with its reason, a table for each repository, and totals. */
 export function describePlan(plan: PrunePlan): string {
@@ -33,13 +33,8 @@ function describeRepository({ place, items, refused }: RepositoryPlan): string {
 }
 
 function tagsOf({ action, tags, untag = [] }: PlannedItem): string {
-  const shown = (action === 'untag' ? untag : tags).map(shortTag);
+  const shown = (action === 'untag' ? untag : tags).map(formatTag);
   return shown.length > 4 ? `${shown.slice(0, 3).join(' ')} and ${shown.length - 3} more` : shown.join(' ');
-}
-
-/** Tags that are digests, of published objects and of signatures, cut so that a line fits. The JSON has them whole. */
-function shortTag(tag: string): string {
-  return tag.replace(/^(sha256-)?([0-9a-f]{12})[0-9a-f]{52}(?=$|\.)/, '$1$2…');
 }
 
 function describeTotals({ totals }: PrunePlan): string {

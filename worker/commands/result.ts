@@ -164,8 +164,8 @@ type ReportingOptions = OperationOptions & { readonly report: Report };
 function describePruned({ rule, plan, result }: PrunedRule): string {
   const { delete: going, untag, keep, left, bytes } = plan.totals;
   if (result !== undefined)
-    return `rule ${rule}: deleted ${result.deleted} items of ${formatBytes(result.bytes)}, removed ${result.untagged} tags, kept ${keep}, ${left} left for the next run`;
-  return `rule ${rule}: would delete ${going} items of ${formatBytes(bytes)}, untag ${untag}, keep ${keep}: nothing was deleted`;
+    return `rule ${rule}: deleted ${result.deleted} items of ${formatBytes(result.bytes)}, removed ${result.untagged} tags, kept ${keep}${left === 0 ? '' : `, ${left} left for the next run`}`;
+  return `rule ${rule}: would delete ${going} items of ${formatBytes(bytes)}, untag ${untag}, keep ${keep}: nothing was deleted (\`transship prune -f FILE --rule ${rule}\` prints the plan)`;
 }
 
 /** Several copies, for programs and for people. */
