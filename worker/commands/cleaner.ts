@@ -11,7 +11,7 @@ interface CleanerFlags extends CommonFlags {
 export function addCleaner(program: Command, context: CommandContext): void {
   const command = program
     .command('cleaner')
-    .summary('run the rules that prune')
+    .summary('run the prune rules that are due')
     .description(
       'Runs every stored rule that prunes and is due: deletes what its policies do not keep (docs/prune.md). Goes on until it gets SIGTERM or SIGINT, and writes logs and metrics (docs/metrics.md) as lines of JSON to stdout. With --once it looks once and prints the result; exits 3 when a rule could not be served, something could not be deleted, or a run is late. Any number may run at once. Needs TRANSSHIP_TABLE, and no queue.',
     )

@@ -26,7 +26,7 @@ export function addPublish(program: Command, context: CommandContext): void {
     .argument('<src>', 's3://bucket/prefix/ or a folder')
     .argument('<dst>', 'docker://host/repository, which nothing else writes to; ECR creates it when it is missing')
     .option('--force', 'also publish where the repository holds snapshots of another bucket or prefix')
-    .option('--dry-run', 'compare the list with the last snapshot, and tell what would be read');
+    .option('--dry-run', 'compare the list with the last snapshot, and print how many objects would be read');
   withS3Flags(withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command))), ['dest']), {
     writes: false,
   }).action(async (src: string, dst: string, flags: PublishFlags) => {

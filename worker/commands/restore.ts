@@ -40,7 +40,7 @@ export function addRestore(program: Command, context: CommandContext): void {
       '--trust-names',
       'restore archives below a prefix too that call themselves another name than their key does',
     )
-    .option('--dry-run', 'look at both sides and tell what would be copied');
+    .option('--dry-run', 'look at both sides, and print what would be copied');
   withS3Flags(withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command))), ['dest']), {
     writes: false,
   }).action(async (src: string, dst: string, flags: RestoreFlags) => {
