@@ -137,6 +137,8 @@ describe('transship prune', () => {
     const { code, stdout, stderr } = await prune(...args, '--require-backup', `s3://${bucket}/backed/`);
     expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.stringMatching(/^deleted 1 item /) });
     expect(stderr).toContain(`s3://${bucket}/${first} does not count as a backup`);
+    expect(stderr).toMatch(/^s3:\/\/\S+ is whole: a backup of sha256:[0-9a-f]{12}$/m);
+    expect(stderr).not.toMatch(/^(?:copied|tagged|planned) /m);
     expect(await tagsOf(ecr, 'command/backed')).toEqual(['pr-1', 'pr-3', 'v1']);
   });
 
