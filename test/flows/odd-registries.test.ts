@@ -11,7 +11,7 @@ import { failureOf, openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
 const lab = await openLab();
-const { ecr, registry } = lab.stack;
+const { ecr, registry, bucket } = lab.stack;
 afterAll(async () => lab[Symbol.asyncDispose]());
 
 const refused = (status: number): FrontAnswer => ({
@@ -98,10 +98,31 @@ describe('a registry that refuses to list referrers', () => {
       line.includes('/referrers/') ? refused(status) : answer,
     );
     const { copy, events } = lab.session();
-    await copy(`docker://${host}/${name}:v1`, `docker://${ecr.registryHost}/${name}:v1`);
+    const copied = await copy(`docker://${host}/${name}:v1`, `docker://${ecr.registryHost}/${name}:v1`);
+    expect(copied.unchecked).toEqual([expect.stringContaining('not all that may refer to it was listed')]);
     await expectSameImage(image.content, lab.view(ecr, name), image.root);
     expect(events.filter((event) => event.type === 'warning')).toEqual([
       { type: 'warning', message: expect.stringMatching(new RegExp(`${status} DENIED.*--no-referrers`)) },
+    ]);
+  });
+
+  test.each([
+    ['the list', (line: string) => line.includes('/referrers/')],
+    ['the tags of cosign', (line: string) => /\/manifests\/sha256-[0-9a-f]{64}\.sig$/.test(line)],
+  ])('does not make its images whole, nor those that are compared with them: refuses %s', async (_, isRefused) => {
+    const image = await makeImage({ seed: 87, signed: true, layers: [2000] });
+    await lab.push(image, registry, 'refusing/signed');
+    const host = await alteringFront(registry.url, (line, answer) => (isRefused(line) ? refused(403) : answer));
+    const { backends, options, copy } = lab.session();
+    const at = `docker://${host}/refusing/signed:v1`;
+    const archive = `s3://${bucket}/refusing/signed-${host.replace(':', '-')}.tar`;
+    const unchecked = [expect.stringMatching(/not all that may refer to it was listed: .* 403 DENIED/)];
+    expect(await verify({ at, deep: true }, backends, options)).toMatchObject([
+      { faults: [], complete: false, unchecked },
+    ]);
+    expect((await copy(at, archive)).unchecked).toEqual(unchecked);
+    expect(await verify({ at: archive, against: at }, backends, options)).toMatchObject([
+      { faults: [], complete: false, unchecked },
     ]);
   });
 
