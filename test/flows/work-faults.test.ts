@@ -93,7 +93,7 @@ describe('a job with trouble on the way', () => {
     const t = testService();
     const name = `faults/${side}-${code}`.toLowerCase();
     const { image, from } = await pushed(name, ecr);
-    const to = side === 'S3' ? `s3://${bucket}/${name}.tar` : at(otherEcr, name);
+    const to = side === 'S3' ? `s3://${bucket}/${name}/v1.tar` : at(otherEcr, name);
     const run = await t.enqueue({ kind: side === 'S3' ? 'backup' : 'mirror', from, to: [to] });
     const worker = t.worker(lab.session().backends);
     for (const server of side === 'S3' ? [s3] : [ecr, otherEcr])
