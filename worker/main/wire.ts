@@ -56,6 +56,7 @@ export function connect(
         openRegistry(host, {
           side,
           credentials: access.secret === undefined || isExplicit ? credentials : secrets(access.secret),
+          prefersCredentials: isExplicit || access.secret !== undefined,
           endpoints: settings.endpoints,
           aws: { assumeRole, externalId, proxies },
           proxies,
