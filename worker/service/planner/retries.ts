@@ -70,6 +70,6 @@ function copyJobOf(body: string | undefined): CopyJob | undefined {
 }
 
 /** Equal where two jobs do the same at a destination. */
-function choicesOf({ kind, from, platforms = [], referrers = true, create, force = false }: CopyJob): string {
-  return JSON.stringify([kind, from, platforms, referrers, create ?? null, force]);
+function choicesOf({ kind, from, platforms = [], referrers = true, create, force = false, settings }: CopyJob): string {
+  return JSON.stringify([kind, from, platforms, referrers, create ?? null, force, settings ?? null]);
 }
