@@ -113,9 +113,10 @@ export class ArchiveSettings {
     const { runs } = this.#options;
     const title = settingsTitle(source);
     const id = jobId(run, title);
-    const open = await runs.addJobs(run, [{ id, title, rule }], this.#options);
     const { code } = failure;
     const reason = describeFailure(orUnwanted(failure, rule));
+    // in one write: this worker may crash after it, and the next one succeed
+    const open = await runs.addJobs(run, [{ id, title, rule, failed: { code, reason } }], this.#options);
     if (open.has(id)) await runs.endJob(run, id, { state: 'failed', code, reason }, this.#options);
   }
 }
