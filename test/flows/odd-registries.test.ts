@@ -4,6 +4,8 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, test } from 'vitest';
 import { inspect } from '../../worker/images/inspect.ts';
 import { verify } from '../../worker/images/verify.ts';
+import { execute } from '../../worker/main/program.ts';
+import { digestOf } from '../../worker/oci/digest.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
 import { alteringFront, type FrontAnswer } from '../support/altering-front.ts';
 import { makeImage } from '../support/images.ts';
@@ -68,6 +70,20 @@ test('a bare 400 for a blob is no advice to rebuild the image', async () => {
     'INVALID',
   );
   expect(failure.message).toMatch(/the registry answered 400$/);
+});
+
+test('an image that is broken at its source is a failure, not wrong usage: exit code 1', async () => {
+  const body = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: MEDIA_TYPE.ociManifest, config: {} }));
+  const headers = { 'content-type': MEDIA_TYPE.ociManifest, 'docker-content-digest': digestOf(body) };
+  const host = await alteringFront(registry.url, (line, answer) =>
+    line.includes('/manifests/') ? { status: 200, headers, body } : answer,
+  );
+  const said: string[] = [];
+  const screen = { write: (text: string) => void said.push(text), terminal: false, columns: 80 };
+  const argv = ['node', 'transship', 'copy', `docker://${host}/broken/app:v1`, `oci:${join(lab.folder, 'broken')}`];
+  const { signal: stop } = new AbortController();
+  const code = await execute({ argv, env: lab.stack.environment, stdout: screen, stderr: screen, stop });
+  expect({ code, text: said.join('') }).toEqual({ code: 1, text: expect.stringContaining('rebuild it') });
 });
 
 describe('a registry behind a proxy that compresses documents and answers HEAD without a length', () => {
