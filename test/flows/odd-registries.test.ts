@@ -137,9 +137,30 @@ describe('a registry that refuses to list referrers', () => {
       { faults: [], complete: false, unchecked },
     ]);
     expect((await copy(at, archive)).unchecked).toEqual(unchecked);
+    const written = expect.stringContaining('when the archive was written, its source did not list all');
     expect(await verify({ at: archive, against: at }, backends, options)).toMatchObject([
-      { faults: [], complete: false, unchecked },
+      { faults: [], complete: false, unchecked: [written, ...unchecked] },
     ]);
+  });
+
+  test.each(['tar', 'tar.gz'])('is not forgotten by a .%s until it lists them', async (form) => {
+    await lab.push(await makeImage({ seed: 88, layers: [2000] }), registry, 'refusing/once');
+    let refuses = true;
+    const host = await alteringFront(registry.url, (line, answer) =>
+      refuses && line.includes('/referrers/') ? refused(403) : answer,
+    );
+    const [at, archive] = [`docker://${host}/refusing/once:v1`, `s3://${bucket}/refusing/once.${form}`];
+    const copied = async (): Promise<readonly unknown[]> => {
+      const { backends, options, copy } = lab.session();
+      const { outcome } = await copy(at, archive);
+      const [verified] = await verify({ at: archive }, backends, options);
+      return [outcome, verified?.complete, verified?.faults];
+    };
+    expect(await copied()).toEqual(['copied', false, []]);
+    expect(await copied()).toEqual(['unchanged', false, []]);
+    refuses = false;
+    expect(await copied()).toEqual(['copied', true, []]);
+    expect(await copied()).toEqual(['unchanged', true, []]);
   });
 
   test('and to give manifests is a failure', async () => {

@@ -5,12 +5,11 @@ import type { Bytes, Source } from '../content/content.ts';
 import { read } from '../content/read.ts';
 import type { ObjectInfo, ObjectStore, WriteOptions } from '../objects/objects.ts';
 import { archiveKindOf } from '../oci/archive-key.ts';
-import type { Digest } from '../oci/digest.ts';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
-import { metadataOf } from './metadata.ts';
+import { metadataOf, type ArchiveNotes } from './metadata.ts';
 import type { ArchiveLayout, LayoutEntry } from './plan.ts';
 import { END_BYTES, paddingOf } from './tar.ts';
 
@@ -20,11 +19,9 @@ type OnNextFrame = (offset: number) => void;
 /** A frame that unpacks to nothing. Node's compressor adds it where its input ended before the last of it was taken. */
 export const EMPTY_FRAME: Uint8Array = Buffer.from('28b52ffd2000010000', 'hex');
 
-export interface StreamArchiveOptions extends Abortable {
+export interface StreamArchiveOptions extends Abortable, ArchiveNotes {
   readonly condition?: WriteOptions['condition'];
   readonly onSent?: WriteOptions['onSent'];
-  /** The digest of the `repository.json` that it is written with. */
-  readonly settings?: Digest | undefined;
   readonly clock?: Clock | undefined;
   readonly report?: Report | undefined;
 }
@@ -56,7 +53,7 @@ export async function streamArchive(
   return store.stream(key, compression === 'gzip' ? fromNowhere(body) : inOneFrame(body), {
     signal: options.signal,
     contentType: `application/${compression}`,
-    metadata: metadataOf(layout, options.settings),
+    metadata: metadataOf(layout, options),
     condition: options.condition,
     onSent: options.onSent,
   });

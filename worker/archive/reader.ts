@@ -13,7 +13,7 @@ import { compareWithPlan, hasPlannedHead, planFound, type ArchiveComparison } fr
 import { readDockerArchive } from './docker-archive.ts';
 import { chooseImage, type FoundImages, type NamedImage } from './found-images.ts';
 import { compressionOf, MAGIC_BYTES } from './magic.ts';
-import { hasPlanMetadata, settingsDigestIn } from './metadata.ts';
+import { hasPlanMetadata, isUnlisted, settingsDigestIn } from './metadata.ts';
 import { checkLayoutVersion, readOciLayout } from './oci-layout.ts';
 import type { ArchiveLayout, LayoutEntry } from './plan.ts';
 import type { TarEntry } from './tar.ts';
@@ -184,7 +184,7 @@ function choose({ found, files, layout, metadata, space, compare }: Opened, opti
   const { source, images } = found;
   const image = chooseImage(images, options.tag, files);
   return {
-    ...source,
+    ...(metadata !== undefined && isUnlisted(metadata) ? refusing(source) : source),
     root: { descriptor: image.descriptor, tags: image.tags },
     repository: image.repository,
     layoutDigest: layout?.digest,
@@ -192,6 +192,17 @@ function choose({ found, files, layout, metadata, space, compare }: Opened, opti
     images,
     compare,
     [Symbol.asyncDispose]: async () => space?.[Symbol.asyncDispose](),
+  };
+}
+
+/** `source` of an archive whose own source did not list all that may refer to the image. */
+function refusing(source: Source): Source {
+  return {
+    ...source,
+    referrers: (descriptor, options) => {
+      options?.onRefused?.('when the archive was written, its source did not list all of it, or there was too much');
+      return source.referrers(descriptor, options);
+    },
   };
 }
 
