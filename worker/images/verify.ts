@@ -194,7 +194,8 @@ async function drift(
   try {
     await using other = await openLocation(backends, location, 'target', options);
     const theirs = other.root.descriptor.digest;
-    if (theirs !== root.descriptor.digest) return { faults: [`${name} is ${theirs}, not ${root.descriptor.digest}`], unchecked: [] };
+    if (theirs !== root.descriptor.digest)
+      return { faults: [`${name} is ${theirs}, not ${root.descriptor.digest}`], unchecked: [] };
     const known = await onSide('target', walk(other.source, [other.root], options));
     const unchecked = unseenOf(known).map((why) => `of ${name}, with which it is compared, ${why}`);
     const tags = new Set(graph.referrers.flatMap((referrer) => referrer.tags));
