@@ -87,7 +87,7 @@ export function describeCopy(
   const referrers = copied?.referrers.length ?? 0;
   if (referrers > 0) lines.push(`referrers ${referrers - refused.length} of ${referrers}`);
   if (result.foreign.length > 0) lines.push(incomplete(result.foreign.length));
-  lines.push(...result.unchecked.map((what) => `note: ${printable(what)}`));
+  for (const what of result.unchecked) lines.push(`note: ${printable(what)}`);
   return { json, text: lines.join('\n') };
 }
 

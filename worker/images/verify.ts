@@ -94,12 +94,7 @@ async function verifyOne(
       append(faults, compared.faults);
     }
     foreign = foreignOf(graph);
-    for (const descriptor of foreign) {
-      options.report?.({
-        type: 'warning',
-        message: `${descriptor.digest} is kept elsewhere (${descriptor.urls?.join(', ') ?? 'no address given'}) and was not verified`,
-      });
-    }
+    warnOfForeign(foreign, options);
     if (request.against !== undefined) {
       const compared = await drift(image.root, graph, request.against, backends, options);
       append(faults, compared.faults);
@@ -121,6 +116,13 @@ async function verifyOne(
     foreign: foreign.map((descriptor) => descriptor.digest),
     faults,
   };
+}
+
+function warnOfForeign(foreign: readonly Descriptor[], { report }: OperationOptions): void {
+  for (const { digest, urls } of foreign) {
+    const message = `${digest} is kept elsewhere (${urls?.join(', ') ?? 'no address given'}) and was not verified`;
+    report?.({ type: 'warning', message });
+  }
 }
 
 /** What refers to the image and cannot be read, a sentence each. */
