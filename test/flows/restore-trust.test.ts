@@ -128,6 +128,23 @@ describe('the settings of a repository that exists', () => {
     expect(await settingsOf(repository)).toMatchObject({ tagMutability: 'MUTABLE' });
   });
 
+  test('are not those of the same repository of another registry', async () => {
+    const { repository, from } = await archived('twin', {});
+    const key = `twin/us-east-1/${repository}/repository.json`;
+    const naming = async (registry: string): Promise<Restored> => {
+      const document = { format: 1, registry, repository, settings: { scanOnPush: true } };
+      await lab
+        .session()
+        .backends.bucket(bucket)
+        .write(key, Buffer.from(JSON.stringify(document)));
+      return run({ from, to: HOME, settings: 'replace' });
+    };
+    const other = '999999999999.dkr.ecr.eu-west-3.amazonaws.com';
+    expect((await naming(other)).faults).toEqual([expect.stringContaining(`the settings of "${other}/${repository}"`)]);
+    expect(await naming(ecr.registryHost)).toMatchObject({ faults: [] });
+    expect(await settingsOf(repository)).toMatchObject({ scanOnPush: true });
+  });
+
   test('are not replaced where the ones that it has cannot be read', async () => {
     const { repository, from } = await archived('unread', { tagMutability: 'IMMUTABLE' });
     const before = await settingsOf(repository);
