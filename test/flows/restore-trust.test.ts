@@ -131,8 +131,8 @@ describe('the settings of a repository that exists', () => {
   test('are not those of the same repository of another registry', async () => {
     const { repository, from } = await archived('twin', {});
     const key = `twin/us-east-1/${repository}/repository.json`;
-    const naming = async (registry: string): Promise<Restored> => {
-      const document = { format: 1, registry, repository, settings: { scanOnPush: true } };
+    const naming = async (host: string): Promise<Restored> => {
+      const document = { format: 1, registry: host, repository, settings: { scanOnPush: true } };
       await lab
         .session()
         .backends.bucket(bucket)
