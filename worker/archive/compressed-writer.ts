@@ -172,7 +172,7 @@ async function* inOneFrame(zstd: Bytes): Bytes {
   for await (const chunk of zstd) {
     const bytes = Buffer.concat([end, chunk]);
     const given = Math.max(bytes.byteLength - EMPTY_FRAME.byteLength, 0);
-    yield bytes.subarray(0, given);
+    if (given > 0) yield bytes.subarray(0, given);
     end = bytes.subarray(given);
   }
   if (Buffer.compare(end, EMPTY_FRAME) !== 0) yield end;
