@@ -1,4 +1,5 @@
 // Snapshots that say what is not so, registries that lost a part of one, stores that list what they do not find.
+import { PutObjectCommand } from '@aws-sdk/client-s3';
 import { afterAll, expect, test } from 'vitest';
 import { Shards } from '../../worker/artifacts/shards.ts';
 import { snapshotDocument, type SnapshotEntry, type SnapshotFacts } from '../../worker/artifacts/snapshot.ts';
@@ -12,12 +13,13 @@ import { describeFailure, Failure } from '../../worker/util/failure.ts';
 import { replaceBackends } from '../support/backends.ts';
 import { collect } from '../support/chunks.ts';
 import { openLab, sentenceOf, type Session } from '../support/lab.ts';
+import { clientOf } from '../support/local-s3.ts';
 import { MemoryObjects } from '../support/memory-objects.ts';
 import { runExtract, runPublish, store, treeIn } from '../support/published.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
-const { registry, bucket } = lab.stack;
+const { registry, s3, bucket } = lab.stack;
 
 type Ends = Omit<Session, 'backends'> & { readonly backends: Backends };
 
@@ -121,4 +123,22 @@ test('an entry that says what is not so fails alone, and nothing is written for 
   expect(await sentenceOf(runPublish(timeless, `s3://${bucket}/lies/`, 'host.example/lies'), 'INVALID')).toMatch(
     /lacks its source, its time or its listing/,
   );
+});
+
+test('an object with an empty content type is extracted once, and is then unchanged', async () => {
+  const client = clientOf(s3);
+  // the SDK leaves an empty header out
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      Reflect.set(Reflect.get(Object(args.request), 'headers'), 'content-type', '');
+      return next(args);
+    },
+    { step: 'build' },
+  );
+  await client.send(new PutObjectCommand({ Bucket: bucket, Key: 'untyped/a', Body: text('a') }));
+  client.destroy();
+  const to = `${registry.registryHost}/untyped`;
+  await runPublish(lab.session(), `s3://${bucket}/untyped`, to);
+  const extracted = async () => (await runExtract(lab.session(), to, `s3://${bucket}/typed`)).outcome;
+  expect([await extracted(), await extracted()]).toEqual(['extracted', 'unchanged']);
 });
