@@ -14,6 +14,7 @@ import { CrashPoints } from '../support/crash.ts';
 import type { PrunePlan } from '../../worker/retention/plan.ts';
 import type { Policy } from '../../worker/retention/policy.ts';
 import type { Inventory } from '../../worker/retention/inventory.ts';
+import { openRegistry } from '../../worker/registry/registry.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import { callEcr } from '../support/call-ecr.ts';
 import { clientOf } from '../support/local-s3.ts';
@@ -271,6 +272,28 @@ describe('prune of tags', () => {
     expect(await verify({ at, deep: true }, backends, options)).toMatchObject([
       { digest: image.root.descriptor.digest, faults: [] },
     ]);
+  });
+
+  test('puts an image back that went with its tag, also when the run is stopped in between', async () => {
+    const where = await lab.registry({ mode: 'oci', deletes: 'images' });
+    const image = await twice(where, 'app');
+    const stop = new AbortController();
+    const take = where.faults.take.bind(where.faults);
+    let isDeleted = false;
+    where.faults.take = (request) => {
+      // the first request after the deletion
+      if (isDeleted) stop.abort();
+      isDeleted ||= request.operations.includes('manifest-delete');
+      return take(request);
+    };
+    const endpoints = new Map([[where.registryHost, where.url]]);
+    const common = { credentials: async () => undefined, endpoints, version: 'test', clock: systemClock };
+    await using client = openRegistry(where.registryHost, { ...common, side: 'target', create: {} });
+    const { digest } = image.root.descriptor;
+    const work = client.deletions('app').removeTags([{ tag: 'pr-7', digest, others: ['v1'] }], { signal: stop.signal });
+    await work.catch(() => undefined);
+    expect(stop.signal.aborted).toBe(true);
+    expect(await lab.view(where, 'app').resolve('v1')).toMatchObject({ digest });
   });
 
   test('asks a registry that does not allow deleting once, and says what to do', async () => {

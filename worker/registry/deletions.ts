@@ -1,7 +1,9 @@
 import type { Digest } from '../oci/digest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { describeFailure, Failure, isFailure } from '../util/failure.ts';
+import { withGrace } from '../util/grace.ts';
 import { forEachOf } from '../util/limit.ts';
+import { GRACE_MS } from '../util/stop.ts';
 import type { RepositoryContext } from './context.ts';
 import type { Manifests } from './manifests.ts';
 
@@ -55,11 +57,13 @@ export class HttpDeletions {
 
   async removeTags(tags: readonly TagOf[], options: Abortable = {}): Promise<readonly NotDeleted[]> {
     const notDeleted: NotDeleted[] = [];
+    const { clock } = this.#context;
     // one after the other: after each it is seen that the image is still there
     for (const one of tags) {
       checkAborted(options);
       try {
-        await this.#removeTag(one, options);
+        // a stop between a deletion and that look would leave an image deleted that only its tag should have lost
+        await withGrace(GRACE_MS, async (patient) => this.#removeTag(one, patient), { ...options, clock });
       } catch (error) {
         checkAborted(options);
         if (!isFailure(error) || error.retryable || error.context['deletesWithTag'] === true) throw error;
