@@ -48,11 +48,12 @@ export async function readEcrInventory(
       : strange === undefined
         ? undefined
         : `what ${shortDigest(strange.digest)} of the type ${strange.mediaType} lists is not known`;
+  const archived = archivedIndexesOf(rows);
   return {
     place: `${host}/${repository}`,
     repository,
     kind: 'images',
-    items: [...rows.values()].map((row) => itemOf(row, rows, indexes, archivedIndexesOf(rows))),
+    items: [...rows.values()].map((row) => itemOf(row, rows, indexes, archived)),
     incomplete,
     untags: true,
   };
@@ -116,15 +117,9 @@ function pulledAtMs(
 ): number | undefined {
   const index = indexes.get(row.digest);
   if (index === undefined) return (row.pulledAt ?? row.pushedAt)?.getTime();
-  const below = new Set<Digest>();
-  const visit = (digest: Digest): void => {
-    for (const child of indexes.get(digest)?.children ?? []) {
-      if (below.has(child)) continue;
-      below.add(child);
-      visit(child);
-    }
-  };
-  visit(row.digest);
+  // what is added while a set is walked is walked too
+  const below = new Set(index.children);
+  for (const digest of below) for (const child of indexes.get(digest)?.children ?? []) below.add(child);
   const pulls = [...below].flatMap((digest) =>
     indexes.has(digest) ? [] : (rows.get(digest)?.pulledAt?.getTime() ?? []),
   );
