@@ -3,6 +3,7 @@ import { childrenOf, isIndexType, isManifestType, mediaTypeByBytes, parseManifes
 import type { Inventory, Item } from '../retention/inventory.ts';
 import type { Abortable } from '../util/abort.ts';
 import { highest } from '../util/lists.ts';
+import { compareStrings } from '../util/text.ts';
 import type { ListedImage, Registry } from './backends.ts';
 
 /** What an index is, apart from its row. */
@@ -59,9 +60,13 @@ export async function readEcrInventory(
   };
 }
 
-/** What they list cannot be read. */
+/** The two newest archived indexes: what they list cannot be read. Where neither may list an image, no older one does, and one may be the image. */
 function archivedIndexesOf(rows: ReadonlyMap<Digest, ListedImage>): readonly ListedImage[] {
-  return [...rows.values()].filter((row) => mayBeIndex(row) && row.status !== 'ACTIVE');
+  const timeOf = ({ pushedAt }: ListedImage): number => pushedAt?.getTime() ?? Infinity;
+  return [...rows.values()]
+    .filter((row) => mayBeIndex(row) && row.status !== 'ACTIVE')
+    .sort((a, b) => Math.sign(timeOf(b) - timeOf(a)) || compareStrings(a.digest, b.digest))
+    .slice(0, 2);
 }
 
 function mayBeIndex({ mediaType }: ListedImage): boolean {
