@@ -166,6 +166,18 @@ describe('prune of a registry', () => {
   });
 });
 
+describe('a reviewed plan', () => {
+  test('deletes an image that has more manifests than a run may delete without it', async () => {
+    const place = `${registry.registryHost}/prune/reviewed`;
+    await pushed(registry, 'prune/reviewed', [1, 2]);
+    const policy = { deleteTags: ['v1'] };
+    const reviewed = readPlan(formatPlan(await plan(place, policy, { maxDeletes: 8 })));
+    expect(doomedIn(reviewed)).toHaveLength(8);
+    const again = await plan(place, policy, { reviewed, maxDeletes: 7 });
+    expect(doomedIn(again)).toEqual(doomedIn(reviewed));
+  });
+});
+
 describe('prune of archives', () => {
   /** Archives of one image under keys of several days, as backups with `{date}` leave them. */
   async function archived(prefix: string, dates: readonly string[], tag = 'v1'): Promise<void> {
