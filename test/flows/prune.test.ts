@@ -1,4 +1,5 @@
 import { ListObjectVersionsCommand } from '@aws-sdk/client-s3';
+import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { backup } from '../../worker/images/backup.ts';
@@ -229,6 +230,21 @@ describe('prune of archives', () => {
     expect(result).toMatchObject({ deleted: 2 });
     expect(result.failures.map(({ failure }) => failure.code)).toEqual(['CONFLICT', 'CONFLICT']);
     expect(await keys('rewritten/')).toContain(changed);
+  });
+
+  test('deletes an archive once that two of the folders given hold', async () => {
+    const outer = join(lab.folder, 'archives');
+    const { backends, options } = later(10);
+    for (const name of ['inner/v1.tar', 'inner/v2.tar']) await backends.folder(outer).write(name, Buffer.from(name));
+    const places = [`${outer}/`, `${outer}/inner/`];
+    const planned = await planPlaces(
+      { places, policies: [{ repositories: ['*'], deleteTags: ['v1'] }] },
+      backends,
+      options,
+    );
+    expect(await carryOut(planned)).toMatchObject({ deleted: 1, failures: [] });
+    const left = await Array.fromAsync(backends.folder(outer).list(''), ({ key }) => key);
+    expect(left).toEqual(['inner/v2.tar']);
   });
 
   test('keeps the newest backup of each image whatever the policy, and reads no archive', async () => {
