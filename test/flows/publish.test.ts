@@ -274,7 +274,7 @@ describe('publish', () => {
     expect(await sentenceOf(runExtract(session, image, lab.folder), 'UNSUPPORTED')).toMatch(/holds no files/);
   });
 
-  test('artifacts that were deleted from the registry are published again', async () => {
+  test('artifacts and shards that were deleted from the registry are published again', async () => {
     const from = new MemoryObjects();
     const session = ends({ bucket: () => from });
     await store(from, { kept: { bytes: text('kept') }, lost: { bytes: text('lost') } });
@@ -294,6 +294,13 @@ describe('publish', () => {
     const into = new MemoryObjects();
     await runExtract(ends({ bucket: () => into }), to, 's3://bucket');
     expect(Object.keys(await treeIn(into))).toEqual(['kept', 'lost', 'more']);
+
+    const latest = await (await fetch(`${registry.url}/v2/lost/manifests/latest`)).text();
+    const [shard = ''] = /sha256:[0-9a-f]{64}/.exec(latest) ?? [];
+    await fetch(`${registry.url}/v2/lost/manifests/${shard}`, { method: 'DELETE' });
+    expect(await sentenceOf(runExtract(session, to, 's3://bucket'), 'NOT_FOUND')).toMatch(/^source: /);
+    await store(from, { most: { bytes: text('most') } });
+    expect(await runPublish(session, 's3://bucket', to)).toMatchObject({ objects: { published: 4 } });
   });
 });
 

@@ -18,10 +18,12 @@ export interface Extracted {
   readonly metadata: Readonly<Record<string, string>> | undefined;
 }
 
-/** An object of a snapshot of `source`. INVALID for a key that is not below it. */
+/** An object of a snapshot whose keys start with `prefix`. INVALID, at the source, for a key that does not. */
 export function extractedOf({ key, digest, size, contentType, metadata }: SnapshotEntry, prefix: string): Extracted {
   if (!key.startsWith(prefix))
-    throw new Failure('INVALID', `the snapshot lists ${quote(key)}, which is not below ${quote(prefix)}`);
+    throw new Failure('INVALID', `the snapshot lists ${quote(key)}, which is not below ${quote(prefix)}`, {
+      context: { side: 'source' },
+    });
   return { path: key.slice(prefix.length), digest, size, contentType, metadata };
 }
 
