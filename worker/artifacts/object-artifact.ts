@@ -1,6 +1,6 @@
 import { digestOf, hexOf, type Digest } from '../oci/digest.ts';
 import { isForeign, isManifestType, MEDIA_TYPE, type Descriptor, type Manifest } from '../oci/manifest.ts';
-import { ARTIFACT_TYPE, EMPTY, EMPTY_BYTES, OBJECT, TITLE } from './names.ts';
+import { ARTIFACT_TYPE, EMPTY, EMPTY_BYTES, NO_BYTES, OBJECT, TITLE } from './names.ts';
 
 /** An object as its artifact is made of it. */
 export interface ObjectContent {
@@ -59,11 +59,8 @@ export function contentOf(
   const [layer, ...more] = manifest.layers;
   if (layer === undefined || more.length > 0) return undefined;
   if (manifest.annotations?.[OBJECT.empty] !== 'true') return { digest: layer.digest, size: layer.size, layer };
-  return layer.digest === EMPTY.digest ? { digest: EMPTY_OBJECT, size: 0, layer } : undefined;
+  return layer.digest === EMPTY.digest ? { digest: NO_BYTES, size: 0, layer } : undefined;
 }
-
-/** The digest of no bytes. */
-const EMPTY_OBJECT = digestOf(new Uint8Array());
 
 /** The media type of the layer: the content type where that is one without parameters, since ECR refuses others. */
 function layerTypeOf(contentType: string | undefined): string {

@@ -59,7 +59,7 @@ export async function publish(
       context: { side: 'source' },
     });
   const isOfPlace = last !== undefined && last.snapshot.source === place.name;
-  if (last !== undefined && !isOfPlace && request.force !== true) throw ofAnother(names, last);
+  if (last !== undefined && !isOfPlace && request.force !== true) throw heldByAnother(names, last);
   if (isOfPlace && last.snapshot.listing === listing.digest && last.snapshot.failed === 0)
     return { ...unchanged, snapshot: namedSnapshot(last) };
   const run = async (before: OpenedSnapshot | undefined): Promise<PublishResult> => {
@@ -124,7 +124,7 @@ async function lastSnapshot(
   );
 }
 
-function ofAnother(names: { readonly from: string; readonly to: string }, { snapshot }: OpenedSnapshot): Failure {
+function heldByAnother(names: { readonly from: string; readonly to: string }, { snapshot }: OpenedSnapshot): Failure {
   return new Failure(
     'CONFLICT',
     `publish ${names.from}: ${names.to} holds snapshots of ${snapshot.source}: publish to a repository of its own, or pass --force where the objects were moved`,
