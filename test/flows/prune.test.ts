@@ -137,7 +137,7 @@ describe('prune of ECR with an archived index', () => {
     expect(await carryOut(planned)).toMatchObject({ deleted: 1, failures: [] });
   });
 
-  test('judges an index by the pulls of its images: reading it for its children is none', async () => {
+  test('judges an index by the pulls of its images, because reading it for its children moves its own', async () => {
     const repository = 'pulled/app';
     const place = `${ecr.registryHost}/${repository}`;
     const image = await makeImage({ seed: 6, layers: [200] });
@@ -316,9 +316,9 @@ describe('prune of tags', () => {
     };
     const endpoints = new Map([[where.registryHost, where.url]]);
     const common = { credentials: async () => undefined, endpoints, version: 'test', clock: systemClock };
-    await using client = openRegistry(where.registryHost, { ...common, side: 'target', create: {} });
+    await using other = openRegistry(where.registryHost, { ...common, side: 'target', create: {} });
     const { digest } = image.root.descriptor;
-    const work = client.deletions('app').removeTags([{ tag: 'pr-7', digest, others: ['v1'] }], { signal: stop.signal });
+    const work = other.deletions('app').removeTags([{ tag: 'pr-7', digest, others: ['v1'] }], { signal: stop.signal });
     await work.catch(() => undefined);
     expect(stop.signal.aborted).toBe(true);
     expect(await lab.view(where, 'app').resolve('v1')).toMatchObject({ digest });

@@ -8,13 +8,13 @@ import type { SnapshotEntry } from './snapshot.ts';
 
 /** A file or object that an artifact holds. */
 export interface Extracted {
-  /** Where it belongs, below where things are extracted to. Not checked: artifacts of others can say anything. */
+  /** Its path below the place that is extracted to. Not checked: artifacts of other tools can contain any path. */
   readonly path: string;
-  /** Of its bytes, which are one blob; for no bytes at all there is none. */
+  /** The digest of its bytes, which are one blob. An empty object has no blob. */
   readonly digest: Digest;
   readonly size: number;
   readonly contentType: string | undefined;
-  /** Undefined where the artifact has none to tell, of one that is no snapshot. */
+  /** User metadata. Undefined outside of snapshots: other artifacts do not record any. */
   readonly metadata: Readonly<Record<string, string>> | undefined;
 }
 
@@ -28,8 +28,8 @@ export function extractedOf({ key, digest, size, contentType, metadata }: Snapsh
 }
 
 /**
- * What an artifact that is no snapshot holds: an object, or the layers that have titles, as `oras push` makes them. A folder that oras packed
- * stays packed, with `.tar.gz` after its name. Empty where no layer has a title. INVALID where two have the same.
+ * The files of an artifact that is not a snapshot: an object, or the layers that have titles, as `oras push` makes them. A folder that oras
+ * packed stays packed, with `.tar.gz` after its name. Empty where no layer has a title. INVALID where two have the same.
  */
 export function titledLayers(manifest: Manifest): readonly Extracted[] {
   const content = contentOf(manifest);

@@ -5,21 +5,21 @@ import { ARTIFACT_TYPE, EMPTY, EMPTY_BYTES, NO_BYTES, OBJECT, TITLE } from './na
 /** An object as its artifact is made of it. */
 export interface ObjectContent {
   readonly key: string;
-  /** sha256. */
+  /** The sha256 of the bytes. */
   readonly digest: Digest;
   readonly size: number;
-  /** As its store has it; undefined where it has none. */
+  /** As its store returns it; undefined where the object was stored without one. */
   readonly contentType: string | undefined;
 }
 
 /** An artifact, ready to be pushed. */
 export interface ObjectArtifact {
-  /** Of the manifest. */
+  /** Describes the manifest. */
   readonly descriptor: Descriptor;
   readonly bytes: Uint8Array;
   /** The tag under which it is found by its content. */
   readonly tag: string;
-  /** What holds the object's bytes; of an empty object the two bytes that stand for nothing. */
+  /** The layer with the object's bytes; for an empty object, the two bytes that stand for it. */
   readonly layer: Descriptor;
 }
 
@@ -51,7 +51,7 @@ export function objectArtifact(object: ObjectContent): ObjectArtifact {
   };
 }
 
-/** What the artifact of an object holds: its digest and size, and the layer with them. Undefined for a manifest that is no such artifact. */
+/** What the artifact of an object holds: its digest and size, and the layer with them. Undefined for any other manifest. */
 export function contentOf(
   manifest: Manifest,
 ): { readonly digest: Digest; readonly size: number; readonly layer: Descriptor } | undefined {

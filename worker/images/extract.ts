@@ -47,7 +47,7 @@ export interface ExtractResult {
   readonly failures: readonly ObjectFailure[];
 }
 
-/** Objects that are begun before the last of those before them has ended: what is held in memory. */
+/** Objects that are written together, before the next are read from the snapshot: what is held in memory. */
 const BATCH = 1000;
 const DEFAULT_CONCURRENCY = 4;
 

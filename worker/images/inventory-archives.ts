@@ -5,7 +5,7 @@ import { archiveKindOf, SETTINGS_NAME } from '../oci/archive-key.ts';
 import { isDigest } from '../oci/digest.ts';
 import { parseReference } from '../oci/reference.ts';
 import type { Inventory, Item } from '../retention/inventory.ts';
-import { ifFound, isFailure } from '../util/failure.ts';
+import { describeFailure, ifFound, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { compareStrings } from '../util/text.ts';
 import type { OperationOptions } from './backends.ts';
@@ -76,7 +76,7 @@ async function inventoryOf(
     );
   } catch (error) {
     if (!isFailure(error) || error.code === 'ABORTED') throw error;
-    incomplete = error.message;
+    incomplete = describeFailure(error);
   }
   const present = archives.filter(({ key }) => !described.has(key) || described.get(key) !== undefined);
   const items = [...present.map((info) => itemOf(described.get(info.key) ?? info)), ...settings.map(itemOf)];

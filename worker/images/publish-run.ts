@@ -36,13 +36,13 @@ interface Step {
 
 /** What became of a step. */
 interface Settled {
-  /** Its place in the new snapshot. Absent: it has none. */
+  /** What the new snapshot lists for it. Absent: nothing. */
   readonly entry?: SnapshotEntry | undefined;
-  /** How it is listed. Absent: it is not, any more. */
+  /** How it is listed. Absent: it is no longer there. */
   readonly listed?: Listed | undefined;
 }
 
-/** Objects that are looked at before the next are: what is held in memory. */
+/** Objects that are listed, published and written to shards together: what is held in memory. */
 const BATCH = 1000;
 const DEFAULT_CONCURRENCY = 4;
 /** Seconds that a snapshot's time is put off, so that its tag is its own. */

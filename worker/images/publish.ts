@@ -6,7 +6,7 @@ import { ecrHost } from '../oci/ecr-host.ts';
 import { formatObjectPlace, type ObjectPlace } from '../oci/object-place.ts';
 import { formatRepository, type Repository } from '../oci/reference.ts';
 import type { Abortable } from '../util/abort.ts';
-import { Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
+import { describeFailure, Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
 import type { Backends, OperationOptions, RepositoryOptions } from './backends.ts';
 import { listedIn, openPlace, type OpenedPlace } from './object-places.ts';
 import { openSnapshot, type OpenedSnapshot } from './open-snapshot.ts';
@@ -71,7 +71,7 @@ export async function publish(
     return await run(isOfPlace ? last : undefined);
   } catch (error) {
     if (!isOfPlace || !isFailure(error, 'NOT_FOUND') || error.context.side !== 'target') throw error;
-    const message = `${error.message}; the registry lacks something that the last snapshot names: every object is looked at again`;
+    const message = `${describeFailure(error)}; the registry lacks something that the last snapshot names: every object is looked at again`;
     options.report?.({ type: 'warning', message });
     return run(undefined);
   }
