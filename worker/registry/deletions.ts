@@ -5,13 +5,8 @@ import { withGrace } from '../util/grace.ts';
 import { forEachOf } from '../util/limit.ts';
 import { GRACE_MS } from '../util/stop.ts';
 import type { RepositoryContext } from './context.ts';
+import type { NotDeleted } from './ecr/deletions.ts';
 import type { Manifests } from './manifests.ts';
-
-/** What was not deleted: a digest or a tag, and why. */
-export interface NotDeleted {
-  readonly id: string;
-  readonly failure: Failure;
-}
 
 /** A tag that is to be removed, what it stands for, and the tags of the same image that stay. */
 interface TagOf {
@@ -23,7 +18,10 @@ interface TagOf {
 /** Requests at once, to a registry that deletes one manifest a request. */
 const AT_ONCE = 8;
 
-/** Deletes from one repository as https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#content-management has it. */
+/**
+ * Deletes from one repository as https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#content-management has it. Calls resolve
+ * to what was not deleted, and may be repeated: what is gone is deleted. They fail where the registry deletes nothing at all: UNSUPPORTED, DENIED.
+ */
 export class HttpDeletions {
   readonly #context: RepositoryContext;
   readonly #manifests: Manifests;
@@ -35,6 +33,7 @@ export class HttpDeletions {
     this.#manifests = manifests;
   }
 
+  /** Deletes manifests with all their tags. */
   async deleteImages(digests: readonly Digest[], options: Abortable = {}): Promise<readonly NotDeleted[]> {
     const [first, ...rest] = digests;
     if (first === undefined) return [];
@@ -55,6 +54,10 @@ export class HttpDeletions {
     return notDeleted;
   }
 
+  /**
+   * Removes tags from images that have others, one after the other. UNSUPPORTED, with the image put back, where the registry deletes the image
+   * with its tag. A tag that is being removed when `signal` fires is finished first.
+   */
   async removeTags(tags: readonly TagOf[], options: Abortable = {}): Promise<readonly NotDeleted[]> {
     const notDeleted: NotDeleted[] = [];
     const { clock } = this.#context;

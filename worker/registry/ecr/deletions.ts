@@ -2,9 +2,14 @@ import type * as Sdk from '@aws-sdk/client-ecr';
 import { parseDigest, type Digest } from '../../oci/digest.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure, ifFound, type Code } from '../../util/failure.ts';
-import type { NotDeleted } from '../deletions.ts';
 import { ACTIONS } from './actions.ts';
 import type { EcrClient } from './client.ts';
+
+/** What was not deleted, and why. `id` is a digest, or the tag that was to be removed. */
+export interface NotDeleted {
+  readonly id: string;
+  readonly failure: Failure;
+}
 
 /** https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchDeleteImage.html */
 const IDS_PER_CALL = 100;
