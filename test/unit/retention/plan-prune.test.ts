@@ -3,9 +3,9 @@ import { describe, expect, test } from 'vitest';
 import { digestOf, shortDigest, type Digest } from '../../../worker/oci/digest.ts';
 import { CALENDAR } from '../../../worker/retention/calendar.ts';
 import type { Inventory, Item } from '../../../worker/retention/inventory.ts';
-import { planPrune } from '../../../worker/retention/plan-prune.ts';
 import type { PlanOptions, PrunePlan } from '../../../worker/retention/plan.ts';
 import type { Policy } from '../../../worker/retention/policy.ts';
+import { planPrune } from './plan-prune.ts';
 import { DAY, NOW } from './registries.ts';
 
 interface Shape {
