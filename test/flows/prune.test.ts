@@ -324,6 +324,16 @@ describe('prune of tags', () => {
     expect(await lab.view(where, 'app').resolve('v1')).toMatchObject({ digest });
   });
 
+  test('deletes the others where a registry refuses one image alone, which is asked for first', async () => {
+    const place = `${registry.registryHost}/prune/protected`;
+    await pushed(registry, 'prune/protected', [1, 2, 3]);
+    const planned = await plan(place, { deleteTags: ['v1', 'v2'] });
+    registry.faults.add({ operation: 'manifest-delete' }, { kind: 'answer', status: 412, code: 'PRECONDITION' });
+    const { deleted, failures } = await carryOut(planned);
+    // what belongs to the image stays with it
+    expect({ deleted, failed: failures.length }).toEqual({ deleted: 8, failed: 8 });
+  });
+
   test('asks a registry that does not allow deleting once, and says what to do', async () => {
     const where = await lab.registry({ mode: 'oci', deletes: 'none' });
     await pushed(where, 'app', [1, 2, 3]);

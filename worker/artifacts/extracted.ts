@@ -42,7 +42,8 @@ export function titledLayers(manifest: Manifest): readonly Extracted[] {
     const contentType = layer.mediaType === MEDIA_TYPE.ociEmpty ? undefined : layer.mediaType;
     return [{ path, digest, size, contentType, metadata: undefined }];
   });
-  const twice = found.find(({ path }, index) => found.findIndex((other) => other.path === path) !== index);
+  const seen = new Set<string>();
+  const twice = found.find(({ path }) => seen.size === seen.add(path).size);
   if (twice !== undefined) throw new Failure('INVALID', `the artifact has two files of the name ${quote(twice.path)}`);
   return found;
 }

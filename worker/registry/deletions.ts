@@ -17,6 +17,8 @@ interface TagOf {
 
 /** Requests at once, to a registry that deletes one manifest a request. */
 const AT_ONCE = 8;
+/** Refusals that are, as long as nothing was deleted, most likely the registry's answer to every deletion. */
+const OF_ALL = ['UNSUPPORTED', 'DENIED', 'UNAUTHENTICATED'] as const;
 
 /**
  * Deletes from one repository as https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#content-management has it. Calls resolve
@@ -25,7 +27,7 @@ const AT_ONCE = 8;
 export class HttpDeletions {
   readonly #context: RepositoryContext;
   readonly #manifests: Manifests;
-  /** Whether a deletion has succeeded: refusals after that are about one manifest, and not about the registry. */
+  /** Whether a deletion has succeeded: every refusal after that is about one manifest. */
   #deletes = false;
 
   constructor(context: RepositoryContext, manifests: Manifests) {
@@ -44,7 +46,7 @@ export class HttpDeletions {
       } catch (error) {
         checkAborted(options);
         if (!isFailure(error) || error.retryable) throw error;
-        if (!this.#deletes) throw this.#refusal(error);
+        if (!this.#deletes && isFailure(error, ...OF_ALL)) throw this.#refusal(error);
         notDeleted.push({ id: digest, failure: error });
       }
     };
@@ -119,7 +121,7 @@ export class HttpDeletions {
     if (answer.status !== 404) this.#deletes = true;
   }
 
-  /** A refusal of the first deletion, which is most likely the registry's answer to all. */
+  /** The failure of a registry that deletes nothing, with what to do about it. */
   #refusal(failure: Failure): Failure {
     if (failure.code !== 'UNSUPPORTED') return failure;
     return new Failure(
