@@ -302,6 +302,25 @@ describe('prune of tags', () => {
     ]);
   });
 
+  test('deletes images, and tries one tag alone, in a registry that deletes an image with a tag', async () => {
+    const where = await lab.registry({ mode: 'oci', deletes: 'images' });
+    await twice(where, 'app');
+    const other = await makeImage({ seed: 8, tag: 'v2', layers: [300] });
+    for (const tags of [['v2'], ['pr-8']]) await lab.push({ ...other, root: { ...other.root, tags } }, where, 'app');
+    await lab.push(await makeImage({ seed: 9, tag: 'pr-9', layers: [300] }), where, 'app');
+    const planned = await plan(`${where.registryHost}/app`, { deleteTags: ['pr-*'] });
+    const before = where.requests.length;
+    const { deleted, untagged, failures } = await carryOut(planned);
+    expect({ deleted, untagged, failed: failures.length }).toEqual({
+      deleted: doomedIn(planned).length,
+      untagged: 0,
+      failed: 2,
+    });
+    expect(deleted).toBeGreaterThan(0);
+    const asked = where.requests.slice(before).filter(({ method, path }) => method === 'DELETE' && /\/pr-\d$/.test(path));
+    expect(asked).toHaveLength(1);
+  });
+
   test('puts an image back that went with its tag, also when the run is stopped in between', async () => {
     const where = await lab.registry({ mode: 'oci', deletes: 'images' });
     const image = await twice(where, 'app');

@@ -31,8 +31,8 @@ export interface PublishRequest extends RepositoryOptions {
  * Makes the repository hold every object of `from` as an artifact, and a snapshot that lists them, tagged `latest` and `snapshot-<UTC>`.
  * Idempotent: an object that is listed as the last snapshot has it is not read, bytes that are there are not sent, and no snapshot is written
  * where nothing changed. A failed object is reported (`object-failed`) and counted, and the others go on: what the last snapshot had for it
- * stays in the new one. Throws where the listing or the snapshot itself fails: NOT_FOUND where there is no object and no snapshot,
- * CONFLICT where `latest` is something else.
+ * stays in the new one. Throws where the listing or the snapshot itself fails, or the registry fails for all: NOT_FOUND where there is no object
+ * and no snapshot, CONFLICT where `latest` is something else or a snapshot of another place, INVALID where it is of another version.
  */
 export async function publish(
   request: PublishRequest,
@@ -108,7 +108,7 @@ async function readListing(place: OpenedPlace, options: OperationOptions): Promi
   return { digest: digest.digest(), count: digest.count, bytes: digest.bytes, kept };
 }
 
-/** What `latest` stands for. CONFLICT where that is no snapshot. */
+/** What `latest` stands for; undefined where it does not exist. CONFLICT where it is not a snapshot, INVALID for one of another version. */
 async function lastSnapshot(
   repository: Source,
   { to }: PublishRequest,

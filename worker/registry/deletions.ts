@@ -29,6 +29,8 @@ export class HttpDeletions {
   readonly #manifests: Manifests;
   /** Whether a deletion has succeeded: every refusal after that is about one manifest. */
   #deletes = false;
+  /** Whether it was seen to delete an image with a tag. No tag is removed after that. */
+  #deletesWithTag = false;
 
   constructor(context: RepositoryContext, manifests: Manifests) {
     this.#context = context;
@@ -58,7 +60,7 @@ export class HttpDeletions {
 
   /**
    * Removes tags from images that have others, one after the other. UNSUPPORTED, with the image put back, where the registry deletes the image
-   * with its tag. A tag that is being removed when `signal` fires is finished first.
+   * with its tag; that is tried once. A tag that is being removed when `signal` fires is finished first.
    */
   async removeTags(tags: readonly TagOf[], options: Abortable = {}): Promise<readonly NotDeleted[]> {
     const notDeleted: NotDeleted[] = [];
@@ -71,7 +73,7 @@ export class HttpDeletions {
         await withGrace(GRACE_MS, async (patient) => this.#removeTag(one, patient), { ...options, clock });
       } catch (error) {
         checkAborted(options);
-        if (!isFailure(error) || error.retryable || error.context['deletesWithTag'] === true) throw error;
+        if (!isFailure(error) || error.retryable) throw error;
         notDeleted.push({ id: one.tag, failure: error });
       }
     }
@@ -80,6 +82,7 @@ export class HttpDeletions {
 
   async #removeTag({ tag, digest, others }: TagOf, options: Abortable): Promise<void> {
     const what = `remove the tag ${this.#named}:${tag}`;
+    if (this.#deletesWithTag) throw this.#tagsStay(what, 'the registry deletes an image with its tag');
     const found = await this.#manifests.find(tag, options);
     if (found === undefined) return;
     if (found.digest !== digest)
@@ -93,12 +96,10 @@ export class HttpDeletions {
     }
     // some registries delete the image that a tag stands for
     if ((await this.#manifests.find(digest, options)) === undefined) {
+      this.#deletesWithTag = true;
       const { mediaType } = image.descriptor;
       for (const other of others) await this.#manifests.put(other, mediaType, image.bytes, options);
-      const why = `the registry deletes the image with it, which was put back as ${others.join(', ')}`;
-      throw new Failure('UNSUPPORTED', `${what}: ${why}; tags alone cannot be deleted there`, {
-        context: { deletesWithTag: true },
-      });
+      throw this.#tagsStay(what, `the registry deletes the image with it, which was put back as ${others.join(', ')}`);
     }
     if ((await this.#manifests.find(tag, options)) !== undefined) throw this.#tagsStay(what, 'it is still there');
   }
