@@ -16,6 +16,7 @@ import type { PrunePlan } from '../../worker/retention/plan.ts';
 import type { Policy } from '../../worker/retention/policy.ts';
 import type { Inventory } from '../../worker/retention/inventory.ts';
 import { openRegistry } from '../../worker/registry/registry.ts';
+import { readFolder } from '../../worker/service/cleaner/places.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import { callEcr } from '../support/call-ecr.ts';
 import { clientOf } from '../support/local-s3.ts';
@@ -247,6 +248,18 @@ describe('prune of archives', () => {
     expect(left).toEqual(['inner/v2.tar']);
   });
 
+  test('asks for one folder no archive of the folders beside it', async () => {
+    const { backends, options } = later(10);
+    for (const name of ['a', 'b'])
+      await backends.bucket(bucket).write(`beside/2026-11-01/${name}/v1.tar`, Buffer.from(name));
+    const before = lab.stack.s3.requests.length;
+    const at = [`s3://${bucket}/beside/`];
+    const found = await readFolder(`${at[0]}{date}/b`, { at, policies: [] }, backends, options);
+    expect(found.items.map(({ id }) => id)).toEqual(['beside/2026-11-01/b/v1.tar']);
+    const asked = lab.stack.s3.requests.slice(before).map(({ operation }) => operation);
+    expect(asked).toEqual(['ListObjectsV2', 'HeadObject']);
+  });
+
   test('keeps the newest backup of each image whatever the policy, and reads no archive', async () => {
     await archived('newest', ['a']);
     const before = lab.stack.s3.requests.length;
@@ -317,7 +330,9 @@ describe('prune of tags', () => {
       failed: 2,
     });
     expect(deleted).toBeGreaterThan(0);
-    const asked = where.requests.slice(before).filter(({ method, path }) => method === 'DELETE' && /\/pr-\d$/.test(path));
+    const asked = where.requests
+      .slice(before)
+      .filter(({ method, path }) => method === 'DELETE' && /\/pr-\d$/.test(path));
     expect(asked).toHaveLength(1);
   });
 

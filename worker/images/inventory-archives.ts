@@ -16,6 +16,8 @@ export interface ArchiveReading extends OperationOptions {
    * of each folder. Tags of the others are those of their keys. Default `few`.
    */
   readonly names?: 'all' | 'few' | undefined;
+  /** Reads this folder alone, as `folderOf` names it. Default: all. */
+  readonly folder?: string | undefined;
 }
 
 /** The archives of one folder; days in the names of folders do not make them others. */
@@ -42,6 +44,7 @@ export async function* readArchiveInventories(
     const isSettings = posix.basename(info.key) === SETTINGS_NAME;
     if (!isSettings && archiveKindOf(info.key) === undefined) continue;
     const name = folderOf(info.key);
+    if (options.folder !== undefined && name !== options.folder) continue;
     const folder = folders.get(name) ?? { archives: [], settings: [] };
     folders.set(name, folder);
     (isSettings ? folder.settings : folder.archives).push(info);
