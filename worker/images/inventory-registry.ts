@@ -173,7 +173,7 @@ function itemOf(manifest: ReadManifest, tags: readonly string[], found: Readonly
   };
 }
 
-/** When an image says it was made; an index when the newest of its images was. Each of them is looked at once, on however many ways it is reached. */
+/** When an image says it was made; an index when the newest of its images was. Each of them is read once, in however many ways it is reached. */
 function createdOf(manifest: ReadManifest, found: ReadonlyMap<Digest, ReadManifest>): number | undefined {
   let newest: number | undefined;
   // what is added while a set is walked is walked too

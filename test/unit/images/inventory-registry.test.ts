@@ -8,7 +8,7 @@ import { manualClock } from '../../support/clock.ts';
 
 const LEVELS = 40;
 
-test('dates an index whose images are reached on a trillion ways', async () => {
+test('dates an index whose images are reached in a trillion ways', async () => {
   const content = new MemoryContent();
   const pushIndex = async (
     manifests: readonly Descriptor[],
