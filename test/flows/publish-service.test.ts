@@ -135,7 +135,7 @@ describe('a rule that publishes', () => {
     expect(found).toMatchObject({ faulty: false, rules: [{ name: p.rule.name, kind: 'publish', faults: [] }] });
   });
 
-  test('of 1,001 objects costs two LISTs where nothing changed, and no other request', async () => {
+  test('costs two LISTs of 1,001 objects where nothing changed, and no other request', async () => {
     const p = await published();
     const keys = Array.from({ length: 1001 }, (_, i) => `${i}.txt`);
     await forEachOf(keys, 16, async (key) => p.put(key, 'same'));
@@ -224,7 +224,7 @@ describe('a rule that publishes', () => {
     expect(letter?.reason).toMatch(
       /^DENIED: publish s3:.*: 4 of 5 objects failed, the others are published: .*a\.txt.*b\.txt.*c\.txt.*; and 1 more$/,
     );
-    // the next run fails as well: one letter tells it, and what was published is not read again
+    // the next run fails as well: one letter reports it, and what was published is not read again
     const second = await p.pass(1);
     const cost = await costOf(async () => p.worker.drain());
     await expectEnded(p.t, second.id, { failed: 1 });
@@ -246,7 +246,7 @@ describe('a rule that publishes', () => {
     expect(await p.pass(1)).toMatchObject({ unchanged: 1 });
   });
 
-  test('tries again what may pass', async () => {
+  test('is retried where S3 is too busy for an object', async () => {
     const p = await published();
     await p.put('a.txt', 'one');
     await p.put('b.txt', 'two');
@@ -323,12 +323,12 @@ describe('a change of an object', () => {
     const run = await p.latest();
     expect(run).toMatchObject({ trigger: 'push', endedAtMs: expect.any(Number), jobs: { done: 2, failed: 0 } });
     await expectTags(p, ...Array.from({ length: 20 }, (_, i) => `text ${i}`));
-    // told again after its run, it makes one that finds nothing to do
-    const told = await gatherObject({ id: 'event-3', bucket, key: `${p.rule.name}/3.txt` }, p.t, { clock: p.t.clock });
+    // redelivered after its run, it makes one that finds nothing to do
+    const again = await gatherObject({ id: 'event-3', bucket, key: `${p.rule.name}/3.txt` }, p.t, { clock: p.t.clock });
     await p.t.clock.advance(30_000);
     const cost = await costOf(async () => p.worker.drain());
     expect(cost).toEqual({ ListObjectsV2: 1 });
-    expect(await p.t.run(told[0] ?? '')).toMatchObject({ unchanged: 1, jobs: { done: 1 } });
+    expect(await p.t.run(again[0] ?? '')).toMatchObject({ unchanged: 1, jobs: { done: 1 } });
   });
 
   test('is in a run of its own where the one that gathers lists already', async () => {
@@ -357,7 +357,7 @@ describe('a change of an object', () => {
   });
 });
 
-test('an object that is put is published by its event, over SQS and DynamoDB', async () => {
+test('publishes an object by the event of its PUT, over SQS and DynamoDB', async () => {
   await using service = connectService(readSettings(lab.stack.environment));
   const { session, rule, ...files } = await published({ onPush: true });
   await service.state.rules.put({ name: rule.name, document: formatRule(rule) }, 0);
@@ -402,7 +402,7 @@ function dyingQueue(queue: Queue, points: CrashPoints): Queue {
   };
 }
 
-test('killed at any write a planner leaves a run that another one ends', { timeout: 60_000 }, async () => {
+test('ends the run of a planner that was killed at any write', { timeout: 60_000 }, async () => {
   for (let at = 1; ; at++) {
     const p = await published();
     await p.put('a.txt', 'one');
