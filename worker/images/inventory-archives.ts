@@ -1,5 +1,5 @@
 import { posix } from 'node:path';
-import { rootIn, sourceIn } from '../archive/metadata.ts';
+import { createdIn, rootIn, sourceIn } from '../archive/metadata.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { archiveKindOf, SETTINGS_NAME } from '../oci/archive-key.ts';
 import { isDigest } from '../oci/digest.ts';
@@ -81,9 +81,12 @@ async function inventoryOf(
   const present = archives.filter(({ key }) => !described.has(key) || described.get(key) !== undefined);
   const items = [...present.map((info) => itemOf(described.get(info.key) ?? info)), ...settings.map(itemOf)];
   const below = name.startsWith(prefix) ? name.slice(prefix.length) : name;
+  const [repository, ...others] = repositoriesIn(items);
   return {
-    place: `${base}${name}`,
-    repository: repositoryOf(items) ?? (below === '' ? '.' : below),
+    // a folder has one name, whichever place it is found by
+    place: name === '' && !base.startsWith('s3://') ? base.replace(/(?<=.)\/$/, '') : `${base}${name}`,
+    repository: repository ?? (below === '' ? '.' : below),
+    ...(others.length === 0 ? {} : { others }),
     kind: 'archives',
     items,
     incomplete,
@@ -108,12 +111,18 @@ function itemOf(info: ObjectInfo): Item {
     ...(isDigest(root) ? { digest: root } : {}),
     tags: image === undefined ? tagsOfKey(info.key) : [],
     bytes: info.size,
-    pushedAtMs: info.modified.getTime(),
+    pushedAtMs: writtenMs(info),
     children: [],
     image,
     etag: info.etag,
     ...(info.size === 0 ? { bad: 'it is empty' } : {}),
   };
+}
+
+/** When an archive was made. A bucket that it was copied to later says when that was. */
+function writtenMs({ modified, metadata }: ObjectInfo): number {
+  const created = Date.parse(createdIn(metadata) ?? '');
+  return Number.isNaN(created) ? modified.getTime() : Math.min(created, modified.getTime());
 }
 
 /** The tag that the default template puts at the end of a key. */
@@ -122,10 +131,10 @@ function tagsOfKey(key: string): readonly string[] {
   return kind === undefined ? [] : [posix.basename(key, `.${kind}`)];
 }
 
-/** The repository that the archives of a folder name, where those that were asked agree. */
-function repositoryOf(items: readonly Item[]): string | undefined {
+/** The repositories that the archives of a folder name, of those that were asked, sorted. */
+function repositoriesIn(items: readonly Item[]): readonly string[] {
   const names = new Set(items.flatMap(({ image }) => (image === undefined ? [] : repositoryIn(image))));
-  return names.size === 1 ? [...names][0] : undefined;
+  return [...names].sort(compareStrings);
 }
 
 function repositoryIn(image: string): readonly string[] {

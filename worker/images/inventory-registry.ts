@@ -20,6 +20,8 @@ import type { OperationOptions } from './backends.ts';
 
 /** Before the first release of Docker nothing was pushed: builds that give the same bytes each time say 1970 or 1980. */
 const FIRST_IMAGE_MS = Date.UTC(2013, 2, 20);
+/** How far the clock of what built an image may be ahead. What claims to be newer would push real images out of `keepLast`. */
+const AHEAD_MS = 24 * 60 * 60 * 1000;
 const AT_ONCE = 8;
 /** As annotations of https://github.com/opencontainers/image-spec/blob/v1.1.1/annotations.md */
 const CREATED = 'org.opencontainers.image.created';
@@ -50,12 +52,13 @@ export async function readRegistryInventory(
   const reader = new Reader(source, options);
   await reader.readAll([...new Map([...tags.values()].map((found) => [found.digest, found])).values()]);
   const named = Map.groupBy(tags, ([, { digest }]) => digest);
+  const created = new Map<Digest, number | undefined>();
   return {
     place: `${host}/${repository}`,
     repository,
     kind: 'images',
     items: [...reader.found.values()].map((manifest) =>
-      itemOf(manifest, (named.get(manifest.descriptor.digest) ?? []).map(([tag]) => tag).sort(), reader.found),
+      itemOf(manifest, (named.get(manifest.descriptor.digest) ?? []).map(([tag]) => tag).sort(), reader.found, created),
     ),
     untags: true,
   };
@@ -121,7 +124,8 @@ class Reader {
       const listed = manifest.kind === 'index' ? named.filter((child) => isManifestType(child.mediaType)) : [];
       this.found.set(descriptor.digest, {
         descriptor: { ...descriptor, mediaType },
-        children: listed.map(({ digest }) => digest),
+        // whatever type the index gives them: a manifest that has a tag too is not deleted below it
+        children: manifest.kind === 'index' ? named.map(({ digest }) => digest) : [],
         subject: manifest.subject?.digest,
         bytes: bytes.byteLength + (manifest.kind === 'index' ? 0 : named.reduce((sum, { size }) => sum + size, 0)),
         createdMs: await this.#createdMs(manifest, signal),
@@ -136,6 +140,7 @@ class Reader {
   }
 
   async #createdMs(manifest: Manifest, signal: AbortSignal): Promise<number | undefined> {
+    const timeOf = (value: unknown): number | undefined => timeUntil(this.#options.clock.now() + AHEAD_MS, value);
     const said = timeOf(manifest.annotations?.[CREATED]);
     if (said !== undefined || manifest.kind !== 'image') return said;
     const { config } = manifest;
@@ -154,13 +159,18 @@ class Reader {
   }
 }
 
-/** Undefined for what is no time, and for times before there were images. */
-function timeOf(value: unknown): number | undefined {
+/** Undefined for what is no time, for times before there were images, and for those after `lastMs`. */
+function timeUntil(lastMs: number, value: unknown): number | undefined {
   const ms = typeof value === 'string' ? Date.parse(value) : Number.NaN;
-  return ms >= FIRST_IMAGE_MS ? ms : undefined;
+  return ms >= FIRST_IMAGE_MS && ms <= lastMs ? ms : undefined;
 }
 
-function itemOf(manifest: ReadManifest, tags: readonly string[], found: ReadonlyMap<Digest, ReadManifest>): Item {
+function itemOf(
+  manifest: ReadManifest,
+  tags: readonly string[],
+  found: ReadonlyMap<Digest, ReadManifest>,
+  created: Map<Digest, number | undefined>,
+): Item {
   const { descriptor, children, subject, bytes } = manifest;
   return {
     id: descriptor.digest,
@@ -168,25 +178,28 @@ function itemOf(manifest: ReadManifest, tags: readonly string[], found: Readonly
     tags,
     mediaType: descriptor.mediaType,
     bytes,
-    pushedAtMs: createdOf(manifest, found, new Set()),
+    pushedAtMs: createdOf(manifest, found, created),
     children,
     subject: subject ?? subjectOfTags(tags, found),
   };
 }
 
-/** When an image says it was made; an index when the newest of its images was. */
+/** When an image says it was made; an index when the newest of its images was. `known` has what was found out before. */
 function createdOf(
-  { descriptor, createdMs, children }: ReadManifest,
+  { descriptor: { digest }, createdMs, children }: ReadManifest,
   found: ReadonlyMap<Digest, ReadManifest>,
-  above: ReadonlySet<Digest>,
+  known: Map<Digest, number | undefined>,
 ): number | undefined {
-  if (createdMs !== undefined || above.has(descriptor.digest)) return createdMs;
+  if (createdMs !== undefined || known.has(digest)) return createdMs ?? known.get(digest);
+  // one that lists itself
+  known.set(digest, undefined);
   let newest: number | undefined;
   for (const child of children) {
     const read = found.get(child);
-    const ms = read === undefined ? undefined : createdOf(read, found, new Set([...above, descriptor.digest]));
+    const ms = read === undefined ? undefined : createdOf(read, found, known);
     if (ms !== undefined) newest = Math.max(ms, newest ?? ms);
   }
+  known.set(digest, newest);
   return newest;
 }
 
