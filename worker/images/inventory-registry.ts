@@ -67,7 +67,7 @@ export async function readRegistryInventory(
 /** What each tag stands for; tags that stand for nothing by now are left out. */
 async function tagsOf(source: Source, options: OperationOptions): Promise<ReadonlyMap<string, Descriptor>> {
   const names: string[] = [];
-  for await (const tag of source.tags({ ...options, referrersTags: true })) names.push(tag);
+  for await (const tag of source.tags({ ...options, all: true })) names.push(tag);
   const tags = new Map<string, Descriptor>();
   await forEachOf(
     names,

@@ -1,7 +1,9 @@
 import type { Digest } from '../oci/digest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { describeFailure, Failure, isFailure } from '../util/failure.ts';
+import { withGrace } from '../util/grace.ts';
 import { forEachOf } from '../util/limit.ts';
+import { STOP_SECONDS } from '../util/stop.ts';
 import type { RepositoryContext } from './context.ts';
 import type { Manifests } from './manifests.ts';
 
@@ -18,6 +20,8 @@ interface TagOf {
   readonly others: readonly string[];
 }
 
+/** How long the removal of a tag that has begun may take once the caller stops: half of what a process has. */
+const GRACE_MS = (STOP_SECONDS * 1000) / 2;
 /** Requests at once, to a registry that deletes one manifest a request. */
 const AT_ONCE = 8;
 
@@ -37,13 +41,18 @@ export class HttpDeletions {
     const [first, ...rest] = digests;
     if (first === undefined) return [];
     const notDeleted: NotDeleted[] = [];
+    let away: Failure | undefined;
     const one = async (digest: Digest, taskOptions: Abortable): Promise<void> => {
       try {
+        // what was deleted before the registry went away is deleted, and has to be counted
+        if (away !== undefined)
+          throw new Failure(away.code, `delete ${this.#named}@${digest}: not tried any more: ${away.message}`);
         await this.#delete(digest, taskOptions);
       } catch (error) {
         checkAborted(options);
-        if (!isFailure(error) || error.retryable) throw error;
-        if (!this.#deletes) throw this.#refusal(error);
+        if (!isFailure(error)) throw error;
+        if (!this.#deletes && digest === first) throw this.#refusal(error);
+        if (error.retryable) away ??= error;
         notDeleted.push({ id: digest, failure: error });
       }
     };
@@ -62,8 +71,13 @@ export class HttpDeletions {
         await this.#removeTag(one, options);
       } catch (error) {
         checkAborted(options);
-        if (!isFailure(error) || error.retryable || error.context['deletesWithTag'] === true) throw error;
+        if (!isFailure(error)) throw error;
         notDeleted.push({ id: one.tag, failure: error });
+        // the registry is away, or would delete the next image too
+        if (error.retryable || error.context['deletesWithTag'] === true) {
+          const left = tags.slice(tags.indexOf(one) + 1).map(({ tag }) => ({ id: tag, failure: error }));
+          return [...notDeleted, ...left];
+        }
       }
     }
     return notDeleted;
@@ -76,6 +90,20 @@ export class HttpDeletions {
     if (found.digest !== digest)
       throw new Failure('CONFLICT', `${what}: it stands for ${found.digest} by now, not for ${digest}; it stays`);
     const image = await this.#manifests.get(digest, options);
+    const { clock } = this.#context;
+    // a registry that deletes the image with the tag leaves it with this process alone
+    await withGrace(GRACE_MS, async (patient) => this.#removeSeenTag({ tag, digest, others }, image, patient), {
+      ...options,
+      clock,
+    });
+  }
+
+  async #removeSeenTag(
+    { tag, digest, others }: TagOf,
+    { descriptor: { mediaType }, bytes }: Awaited<ReturnType<Manifests['get']>>,
+    options: Abortable,
+  ): Promise<void> {
+    const what = `remove the tag ${this.#named}:${tag}`;
     try {
       await this.#delete(tag, options);
     } catch (error) {
@@ -84,14 +112,33 @@ export class HttpDeletions {
     }
     // some registries delete the image that a tag stands for
     if ((await this.#manifests.find(digest, options)) === undefined) {
-      const { mediaType } = image.descriptor;
-      for (const other of others) await this.#manifests.put(other, mediaType, image.bytes, options);
+      await this.#putBack(what, others, mediaType, bytes, options);
       const why = `the registry deletes the image with it, which was put back as ${others.join(', ')}`;
       throw new Failure('UNSUPPORTED', `${what}: ${why}; tags alone cannot be deleted there`, {
         context: { deletesWithTag: true },
       });
     }
     if ((await this.#manifests.find(tag, options)) !== undefined) throw this.#tagsStay(what, 'it is still there');
+  }
+
+  async #putBack(
+    what: string,
+    tags: readonly string[],
+    mediaType: string,
+    bytes: Uint8Array,
+    options: Abortable,
+  ): Promise<void> {
+    for (const tag of tags) {
+      try {
+        await this.#manifests.put(tag, mediaType, bytes, options);
+      } catch (error) {
+        const lost = `${what}: the registry deleted the image with it, which could not be put back as ${tag}`;
+        throw new Failure('UNSUPPORTED', `${lost}: push it there again: ${describeFailure(error)}`, {
+          cause: error,
+          context: { deletesWithTag: true },
+        });
+      }
+    }
   }
 
   /** NOT_FOUND is success: another process was there before, or an answer was lost. */

@@ -27,7 +27,11 @@ export function planRepository(
   const stranger = inventory.others?.find((name) => policyFor(name, policies) !== policy);
   if (stranger !== undefined) {
     const names = `${inventory.repository} and ${stranger}`;
-    return refusedPlan(inventory, nodes, `it has archives of ${names}, which have different policies: move one of them`);
+    return refusedPlan(
+      inventory,
+      nodes,
+      `it has archives of ${names}, which have different policies: move one of them`,
+    );
   }
   if (policy === undefined) return keepingPlan(inventory, nodes, 'no policy for it');
 

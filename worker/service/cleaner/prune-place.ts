@@ -139,7 +139,10 @@ async function planPlace(listed: Inventory, context: PruneContext, options: Abor
     const newest = newestKept(inventory, plan).filter(({ id }) => !compared.has(id));
     if (newest.length > 0) {
       for (const { id } of newest) compared.add(id);
-      inventory = withBad(inventory, await changedArchives(inventory.place, newest, context.state.destinations, options));
+      inventory = withBad(
+        inventory,
+        await changedArchives(inventory.place, newest, context.state.destinations, options),
+      );
       continue;
     }
     const going = plan.items.filter(({ id, group }) => group === id && !unbacked.has(id));

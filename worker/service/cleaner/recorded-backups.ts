@@ -107,7 +107,10 @@ export async function changedArchives(
   const changed = new Map<string, string>();
   for (const [folder, archives] of byFolder) {
     const byName = new Map(archives.map((item) => [item.id.slice(item.id.lastIndexOf('/') + 1), item]));
-    for await (const record of destinations.list(folder === '' ? `s3://${bucket}` : `s3://${bucket}/${folder}`, options)) {
+    for await (const record of destinations.list(
+      folder === '' ? `s3://${bucket}` : `s3://${bucket}/${folder}`,
+      options,
+    )) {
       const item = byName.get(record.name);
       const { bytes, etag } = item ?? {};
       if (item === undefined || bytes === undefined || etag === undefined || record.size === undefined) continue;
