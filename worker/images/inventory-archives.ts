@@ -16,6 +16,8 @@ export interface ArchiveReading extends OperationOptions {
    * of each folder. Tags of the others are those of their keys. Default `few`.
    */
   readonly names?: 'all' | 'few' | undefined;
+  /** Which objects count; the others are passed over. Default: all below the prefix. */
+  readonly counts?: ((key: string) => boolean) | undefined;
 }
 
 /** The archives of one folder; days in the names of folders do not make them others. */
@@ -38,7 +40,9 @@ export async function* readArchiveInventories(
   options: ArchiveReading,
 ): AsyncIterable<Inventory> {
   const folders = new Map<string, Folder>();
+  const { counts = () => true } = options;
   for await (const info of store.list(prefix, options)) {
+    if (!counts(info.key)) continue;
     const isSettings = posix.basename(info.key) === SETTINGS_NAME;
     if (!isSettings && archiveKindOf(info.key) === undefined) continue;
     const name = folderOf(info.key);
@@ -51,9 +55,14 @@ export async function* readArchiveInventories(
   }
 }
 
+/** The text, with `{date}` for each day in it. */
+export function undated(text: string): string {
+  return text.replaceAll(DATE, '{date}');
+}
+
 /** The folder of a key, with `{date}` for each day in it. */
 export function folderOf(key: string): string {
-  const folder = posix.dirname(key.replaceAll(DATE, '{date}'));
+  const folder = posix.dirname(undated(key));
   return folder === '.' ? '' : folder;
 }
 
@@ -97,9 +106,7 @@ async function inventoryOf(
 /** The archives that are to say what they hold. */
 function askedOf(archives: readonly ObjectInfo[], names: 'all' | 'few'): readonly ObjectInfo[] {
   if (names === 'all') return archives;
-  const sharing = [...Map.groupBy(archives, ({ key }) => key.replaceAll(DATE, '{date}')).values()].filter(
-    (all) => all.length > 1,
-  );
+  const sharing = [...Map.groupBy(archives, ({ key }) => undated(key)).values()].filter((all) => all.length > 1);
   return sharing.length === 0 ? archives.slice(0, 1) : sharing.flat();
 }
 
