@@ -5,7 +5,10 @@ import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { backup } from '../../worker/images/backup.ts';
 import { execute } from '../../worker/main/program.ts';
-import { makeImage } from '../support/images.ts';
+import { MemoryContent } from '../../worker/content/memory.ts';
+import { copy } from '../../worker/copy/copy.ts';
+import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
+import { addJson, makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 
 const lab = await openLab();
@@ -135,6 +138,34 @@ describe('transship prune', () => {
     expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.stringMatching(/^deleted 1 item /) });
     expect(stderr).toContain(`s3://${bucket}/${first} does not count as a backup`);
     expect(await tagsOf(ecr, 'command/backed')).toEqual(['pr-1', 'pr-3', 'v1']);
+  });
+
+  test('keeps an image whose signature is in no backup', async () => {
+    await lab.push(await makeImage({ seed: 5, tag: 'pr-1', layers: [200], signed: true }), ecr, 'command/signed');
+    await push(ecr, 'command/signed', 'v1');
+    const { backends, options } = lab.session();
+    const from = `${ecr.registryHost}/command/signed:pr-1`;
+    const args = [`${ecr.registryHost}/command/signed`, '--delete-tags', 'pr-*'];
+    await backup({ from, to: `s3://${bucket}/unsigned/`, referrers: false }, backends, options);
+    const unsigned = await prune(...args, '--require-backup', `s3://${bucket}/unsigned/`);
+    expect(unsigned.stdout).toMatch(/^keep .* pr-1 .* no verified backup$/m);
+    await backup({ from, to: `s3://${bucket}/signed/` }, backends, options);
+    const signed = await prune(...args, '--require-backup', `s3://${bucket}/signed/`);
+    expect(signed.stdout).toMatch(/^would delete 8 items /m);
+  });
+
+  test('deletes a reviewed image with more parts than a run deletes by default', async () => {
+    const content = new MemoryContent();
+    const parts = Array.from({ length: 1001 }, (_, x) =>
+      addJson(content, MEDIA_TYPE.ociIndex, { schemaVersion: 2, annotations: { x: `${x}` }, manifests: [] }),
+    );
+    const index = addJson(content, MEDIA_TYPE.ociIndex, { schemaVersion: 2, manifests: parts });
+    await copy(content, lab.view(ecr, 'command/large'), [{ descriptor: index, tags: ['pr-1'] }]);
+    await push(ecr, 'command/large', 'v1');
+    const file = join(lab.folder, 'large.json');
+    const args = [`${ecr.registryHost}/command/large`, '--delete-tags', 'pr-*'];
+    await prune(...args, '--max-deletes', '5000', '--plan-out', file);
+    expect((await prune(...args, '--plan', file)).stdout).toMatch(/^deleted 1002 items /);
   });
 
   test('runs the prune rules of a file, and those alone that it is told', async () => {

@@ -1,8 +1,9 @@
 import { posix } from 'node:path';
+import { openImage } from '../archive/reader.ts';
 import { createdIn, rootIn, sourceIn } from '../archive/metadata.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { archiveKindOf, SETTINGS_NAME } from '../oci/archive-key.ts';
-import { isDigest } from '../oci/digest.ts';
+import { isDigest, type Digest } from '../oci/digest.ts';
 import { parseReference } from '../oci/reference.ts';
 import type { Inventory, Item } from '../retention/inventory.ts';
 import { ifFound, isFailure } from '../util/failure.ts';
@@ -16,6 +17,8 @@ export interface ArchiveReading extends OperationOptions {
    * of each folder. Tags of the others are those of their keys. Default `few`.
    */
   readonly names?: 'all' | 'few' | undefined;
+  /** Opens archives whose metadata do not say what they hold, unless they are compressed. Folders keep no metadata. Default false. */
+  readonly opens?: boolean | undefined;
   /** Which objects count; the others are passed over. Default: all below the prefix. */
   readonly counts?: ((key: string) => boolean) | undefined;
 }
@@ -73,13 +76,18 @@ async function inventoryOf(
   options: ArchiveReading,
 ): Promise<Inventory> {
   const described = new Map<string, ObjectInfo | undefined>();
+  const opened = new Map<string, Held>();
   let incomplete: string | undefined;
   try {
     await forEachOf(
       askedOf(archives, options.names ?? 'few'),
       options.concurrency ?? AT_ONCE,
       async ({ key }, { signal }) => {
-        described.set(key, await ifFound(store.stat(key, { signal })));
+        const info = await ifFound(store.stat(key, { signal }));
+        described.set(key, info);
+        if (options.opens !== true || info === undefined || sourceIn(info.metadata) !== undefined) return;
+        const held = await heldIn(store, key, { ...options, signal });
+        if (held !== undefined) opened.set(key, held);
       },
       options,
     );
@@ -88,7 +96,10 @@ async function inventoryOf(
     incomplete = error.message;
   }
   const present = archives.filter(({ key }) => !described.has(key) || described.get(key) !== undefined);
-  const items = [...present.map((info) => itemOf(described.get(info.key) ?? info)), ...settings.map(itemOf)];
+  const items = [
+    ...present.map((info) => itemOf(described.get(info.key) ?? info, opened.get(info.key))),
+    ...settings.map((info) => itemOf(info)),
+  ];
   const below = name.startsWith(prefix) ? name.slice(prefix.length) : name;
   const [repository, ...others] = repositoriesIn(items);
   return {
@@ -110,9 +121,32 @@ function askedOf(archives: readonly ObjectInfo[], names: 'all' | 'few'): readonl
   return sharing.length === 0 ? archives.slice(0, 1) : sharing.flat();
 }
 
-function itemOf(info: ObjectInfo): Item {
-  const root = rootIn(info.metadata);
-  const image = sourceIn(info.metadata);
+/** What an archive holds, as it says itself. */
+interface Held {
+  readonly digest: Digest;
+  readonly image: string;
+}
+
+/** Undefined for an archive that does not say it, cannot be read, or would have to be unpacked. */
+async function heldIn(store: ObjectStore, key: string, options: OperationOptions): Promise<Held | undefined> {
+  if (archiveKindOf(key) !== 'tar') return undefined;
+  try {
+    await using archive = await openImage(store, key, options);
+    const { repository, root } = archive;
+    const [tag] = root.tags;
+    const { digest } = root.descriptor;
+    return repository === undefined
+      ? undefined
+      : { digest, image: `${repository}${tag === undefined ? `@${digest}` : `:${tag}`}` };
+  } catch (error) {
+    if (!isFailure(error, 'INVALID', 'CORRUPT', 'UNSUPPORTED', 'NOT_FOUND')) throw error;
+    return undefined;
+  }
+}
+
+function itemOf(info: ObjectInfo, held?: Held): Item {
+  const root = rootIn(info.metadata) ?? held?.digest;
+  const image = sourceIn(info.metadata) ?? held?.image;
   return {
     id: info.key,
     ...(isDigest(root) ? { digest: root } : {}),

@@ -53,10 +53,23 @@ describe('rules that prune beside others', () => {
     ['at: "s3://backups/a/", keepLast: 5', 'at: "s3://backups/", keepLast: 6', 's3://backups/a/'],
     [`at: "${ECR}/a/b", keepLast: 5`, `at: "${ECR}/a/*", keepLast: 6`, `${ECR}/a/b`],
     [`at: "${ECR}/a", keepLast: 5`, `at: "${ECR}", keepLast: 5, requireBackup: "s3://backups/"`, `${ECR}/a`],
+    [`at: "${ECR}/team/*", keepLast: 5`, `at: "${ECR}/*/app", keepLast: 6`, `${ECR}/*/app`],
   ])('are refused where two prune one place by different policies: %s, %s', (one, other, place) => {
     expect(() => config(PRUNE(one) + PRUNE(other, 'again'))).toThrow(
       `it prunes "${place}" as rule "clean" does, by other policies`,
     );
+  });
+
+  test('may prune places that have no repository in common', () => {
+    const one = PRUNE(`at: "${ECR}/team/*-app", keepLast: 5`);
+    expect(config(one + PRUNE(`at: "${ECR}/*/web", keepLast: 6`, 'again')).rules).toHaveLength(2);
+  });
+
+  test.each([
+    'at: "s3://backups/team", keepLast: 5',
+    `at: "${ECR}/*", keepLast: 5, requireBackup: "s3://backups/team"`,
+  ])('name prefixes of archives with a slash at the end, because team2 is another one: %s', (rule) => {
+    expect(() => config(PRUNE(rule))).toThrow('"s3://backups/team" is not a prefix of archives');
   });
 
   test('may prune one place by the same policy at two times', () => {
