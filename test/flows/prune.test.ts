@@ -243,10 +243,10 @@ describe('prune of a registry', () => {
     const image = await makeImage({ seed: 4, layers: [200], platforms: ['linux/amd64'] });
     for (const tag of ['a', 'pr-1', 'prod'])
       await lab.push({ ...image, root: { ...image.root, tags: [tag] } }, where, 'app');
-    const host = await alteringFront(where.url, (_line, { headers: { link: _, ...headers }, ...answer }) => ({
-      ...answer,
-      headers,
-    }));
+    const host = await alteringFront(where.url, (_line, answer) => {
+      const { link: _, ...headers } = answer.headers;
+      return { ...answer, headers };
+    });
     const planned = await plan(`${host}/app`, { deleteTags: ['a', 'pr-*'] });
     expect(planned.totals).toMatchObject({ delete: 0, untag: 1 });
   });

@@ -1,8 +1,6 @@
 import { z } from 'zod';
 import { isPattern, matchesPattern, parseS3 } from '../oci/location.ts';
 import { MAX_COUNT, type Policy } from '../retention/policy.ts';
-import { Failure } from '../util/failure.ts';
-import { quote } from '../util/text.ts';
 import { DELETING, POLICY_KEYS, ruleFaultsOf } from './prune-policy.ts';
 import { mapping, someOf, textOf } from './schema-parts.ts';
 import { parseRange, tagMatcher } from '../oci/tag-pattern.ts';
@@ -43,7 +41,7 @@ export const PruneSchema = mapping({
   at: someOf(textOf(checkPlace, 'host/repositories* or s3://bucket/prefix/')).describe('Where to delete.'),
   ...POLICY,
   policies: z.array(PolicySchema).min(1).optional().describe('Policies by repository, where one is not enough.'),
-  requireBackup: textOf(checkPrefix, 's3://bucket/prefix/')
+  requireBackup: textOf(parseS3, 's3://bucket/prefix/')
     .meta({ pattern: '^s3://' })
     .optional()
     .describe('Deletes only images that a rule has backed up there.'),
@@ -71,15 +69,8 @@ export const PruneSchema = mapping({
   });
 
 function checkPlace(text: string): void {
-  if (text.startsWith('s3://')) checkPrefix(text);
+  if (text.startsWith('s3://')) parseS3(text);
   else parseSource(text);
-}
-
-/** INVALID for what is no prefix. `s3://bucket/team` would be about `team2/` too. */
-function checkPrefix(text: string): void {
-  const { key } = parseS3(text);
-  if (key !== '' && !key.endsWith('/'))
-    throw new Failure('INVALID', `${quote(text)} is not a prefix of archives: expected one that ends in "/"`);
 }
 
 /** INVALID for what is no pattern. */

@@ -642,7 +642,7 @@ describe('what is stored', () => {
     ),
   );
   const place = {
-    at: some(fc.constantFrom(`${ECR}/*`, `docker://${ECR}`, 's3://bucket/x/', `${ECR}/{a,b}`)),
+    at: some(fc.constantFrom(`${ECR}/*`, `docker://${ECR}`, 's3://bucket/x', `${ECR}/{a,b}`)),
     maxDeletes: fc.integer({ min: 1, max: 99 }),
     dryRun: fc.boolean(),
   };
