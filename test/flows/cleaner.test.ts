@@ -1,5 +1,6 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
+import { backup } from '../../worker/images/backup.ts';
 import type { DeletingBackends, Deletions, NotDeleted } from '../../worker/images/deletions.ts';
 import { inventories } from '../../worker/images/inventories.ts';
 import { parsePrunePlace } from '../../worker/images/prune-places.ts';
@@ -296,6 +297,70 @@ describe('limits of a rule', () => {
   });
 });
 
+describe('a Cleaner of archives', () => {
+  /** An image of each repository, archived under each of these prefixes. */
+  async function archived(repositories: readonly string[], prefixes: readonly string[]): Promise<void> {
+    const { backends, options } = lab.session();
+    for (const repository of repositories) {
+      await push(ecr, repository, ['v1']);
+      for (const prefix of prefixes) {
+        const to = `s3://${bucket}/${prefix}/{repository}/{tag}.tar`;
+        await backup({ from: at(ecr, repository), to }, backends, options);
+      }
+    }
+  }
+
+  const keysBelow = async (prefix: string): Promise<readonly string[]> => {
+    const found = lab.session().backends.bucket(bucket).list(prefix);
+    return Array.fromAsync(found, ({ key }) => key.slice(prefix.length)).then((keys) =>
+      keys.filter((key) => key.endsWith('.tar')),
+    );
+  };
+
+  test('asks each archive once what it holds, where days come before repositories in keys', async () => {
+    await archived(['once/a', 'once/b', 'once/c'], ['once/2026-11-01', 'once/2026-11-02']);
+    const t = await service(`
+  - name: clean
+    prune: { at: "s3://${bucket}/once/", keepLast: 1 }
+`);
+    const before = lab.stack.s3.requests.length;
+    expect(await clean(t)).toMatchObject({ places: { done: 3 } });
+    const asked = lab.stack.s3.requests.slice(before).filter(({ operation }) => operation === 'HeadObject');
+    expect(asked).toHaveLength(6);
+    expect(await keysBelow('once/')).toHaveLength(3);
+  });
+
+  test('prunes the prefix of one day, and no other day', async () => {
+    await archived(['day/a'], ['day/2026-11-01/2026-11-01', 'day/2026-11-02/2026-11-01', 'day/2026-11-02/2026-11-02']);
+    const t = await service(`
+  - name: clean
+    prune: { at: "s3://${bucket}/day/2026-11-02/", keepLast: 1 }
+`);
+    expect(await clean(t)).toMatchObject({ places: { done: 1, failed: 0 } });
+    expect(await keysBelow('day/')).toEqual([
+      '2026-11-01/2026-11-01/day/a/v1.tar',
+      '2026-11-02/2026-11-02/day/a/v1.tar',
+    ]);
+  });
+
+  test('keeps the archive before the newest where that is not as a worker wrote it', async () => {
+    await push(ecr, 'torn/app', ['v1']);
+    const t = await service(`
+  - name: clean
+    prune: { at: "s3://${bucket}/torn/", keepLast: 1 }
+`);
+    const { backends } = lab.session();
+    const key = (day: number): string => `torn/app/v1-2026-11-0${day}.tar`;
+    for (const day of [1, 2, 3])
+      await t.enqueue({ kind: 'backup', from: at(ecr, 'torn/app'), to: [`s3://${bucket}/${key(day)}`] });
+    await t.worker(backends).drain();
+    const { metadata } = await backends.bucket(bucket).stat(key(3));
+    await backends.bucket(bucket).write(key(3), Buffer.from('cut off'), { metadata });
+    expect(await clean(t)).toMatchObject({ places: { done: 1 } });
+    expect(await keysBelow('torn/')).toEqual(['app/v1-2026-11-02.tar', 'app/v1-2026-11-03.tar']);
+  });
+});
+
 describe('a Cleaner beside workers', () => {
   const rule = (place: string): string => `
   - name: clean
@@ -362,10 +427,8 @@ describe('a Cleaner beside workers', () => {
       (await Array.fromAsync(backends.bucket(bucket).list('cleaned/'))).filter(({ key: name }) =>
         name.endsWith('.tar'),
       );
-    // the first of those that were written in the same second counts as the newest
-    const [newest, held, ...others] = (await archives())
-      .toSorted((a, b) => b.modified.getTime() - a.modified.getTime() || (a.key < b.key ? -1 : 1))
-      .map((info) => info.key);
+    // they were made in this order; of those of one moment the last key counts as the newest
+    const [newest, held, ...others] = (await archives()).map((info) => info.key).toReversed();
     const from = `s3://${bucket}/${held}`;
     const waiting = await t.enqueue({ kind: 'restore', from, to: at(otherEcr, 'archived/back') });
     const events: Event[] = [];

@@ -142,6 +142,30 @@ describe('transship prune', () => {
     expect(await tagsOf(ecr, 'command/backed')).toEqual(['pr-1', 'pr-3', 'v1']);
   });
 
+  test('keeps an image whose signature is in no backup', async () => {
+    await lab.push(await makeImage({ seed: 5, tag: 'pr-1', layers: [200], signed: true }), ecr, 'command/signed');
+    await push(ecr, 'command/signed', 'v1');
+    const { backends, options } = lab.session();
+    const from = `${ecr.registryHost}/command/signed:pr-1`;
+    const args = [`${ecr.registryHost}/command/signed`, '--delete-tags', 'pr-*'];
+    await backup({ from, to: `s3://${bucket}/unsigned/`, referrers: false }, backends, options);
+    const unsigned = await prune(...args, '--require-backup', `s3://${bucket}/unsigned/`);
+    expect(unsigned.stdout).toMatch(/^keep .* pr-1 .* no verified backup$/m);
+    await backup({ from, to: `s3://${bucket}/signed/` }, backends, options);
+    const signed = await prune(...args, '--require-backup', `s3://${bucket}/signed/`);
+    expect(signed.stdout).toMatch(/^would delete 8 items /m);
+  });
+
+  test('deletes a reviewed image with more parts than a run deletes', async () => {
+    await lab.push(await makeImage({ seed: 6, tag: 'pr-1', layers: [200] }), ecr, 'command/large');
+    await push(ecr, 'command/large', 'v1');
+    const file = join(lab.folder, 'large.json');
+    const args = [`${ecr.registryHost}/command/large`, '--delete-tags', 'pr-*'];
+    await prune(...args, '--plan-out', file);
+    const { stdout, stderr } = await prune(...args, '--max-deletes', '2', '--plan', file);
+    expect({ stdout, stderr }).toMatchObject({ stdout: expect.stringMatching(/^deleted 3 items /) });
+  });
+
   test('runs the prune rules of a file, or only those that --rule names', async () => {
     await push(ecr, 'file/a', 'v1', 'pr-1');
     await push(registry, 'file/b', 'v1', 'pr-1');
@@ -193,8 +217,8 @@ describe('transship prune', () => {
   });
 
   test('shows tags that are digests cut, so that a line of the table fits', async () => {
-    await lab.push(await makeImage({ signed: true, tag: 'v1' }), ecr, 'command/signed');
-    const { stdout } = await prune(`${ecr.registryHost}/command/signed`, '--keep-last', '1');
+    await lab.push(await makeImage({ signed: true, tag: 'v1' }), ecr, 'command/cut');
+    const { stdout } = await prune(`${ecr.registryHost}/command/cut`, '--keep-last', '1');
     expect(stdout).toMatch(
       /^keep +sha256:[0-9a-f]{12} +sha256-[0-9a-f]{12}…\.sig .* signature of sha256:[0-9a-f]{12}$/m,
     );

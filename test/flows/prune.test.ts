@@ -10,17 +10,22 @@ import { parsePrunePlace } from '../../worker/images/prune-places.ts';
 import { verify } from '../../worker/images/verify.ts';
 import type { Deletions, NotDeleted } from '../../worker/images/deletions.ts';
 import { formatPlan, readPlan } from '../../worker/retention/plan-file.ts';
+import { MemoryContent } from '../../worker/content/memory.ts';
+import { copy } from '../../worker/copy/copy.ts';
+import { digestOf } from '../../worker/oci/digest.ts';
+import { MEDIA_TYPE, type Descriptor } from '../../worker/oci/manifest.ts';
+import { openRegistry } from '../../worker/registry/registry.ts';
 import { append } from '../../worker/util/lists.ts';
 import { CrashPoints } from '../support/crash.ts';
 import type { PrunePlan } from '../../worker/retention/plan.ts';
 import type { Policy } from '../../worker/retention/policy.ts';
 import type { Inventory } from '../../worker/retention/inventory.ts';
-import { openRegistry } from '../../worker/registry/registry.ts';
 import { readFolder } from '../../worker/service/cleaner/places.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import { callEcr } from '../support/call-ecr.ts';
 import { clientOf } from '../support/local-s3.ts';
-import { makeImage, type MadeImage } from '../support/images.ts';
+import { alteringFront } from '../support/altering-front.ts';
+import { addJson, makeImage, type MadeImage } from '../support/images.ts';
 import { openLab, type Session } from '../support/lab.ts';
 
 const lab = await openLab();
@@ -71,6 +76,10 @@ async function pushed(
     images.push(image);
   }
   return images;
+}
+
+async function push(where: LocalRegistry, repository: string, tag: string): Promise<void> {
+  await lab.push(await makeImage({ seed: 6, tag, layers: [200], platforms: ['linux/amd64'] }), where, repository);
 }
 
 async function expectWhole(
@@ -168,15 +177,98 @@ describe('prune of a registry', () => {
   });
 });
 
-describe('a reviewed plan', () => {
-  test('deletes an image that has more manifests than a run may delete without it', async () => {
-    const place = `${registry.registryHost}/prune/reviewed`;
-    await pushed(registry, 'prune/reviewed', [1, 2]);
-    const policy = { deleteTags: ['v1'] };
-    const reviewed = readPlan(formatPlan(await plan(place, policy, { maxDeletes: 8 })));
-    expect(doomedIn(reviewed)).toHaveLength(8);
-    const again = await plan(place, policy, { reviewed, maxDeletes: 7 });
-    expect(doomedIn(again)).toEqual(doomedIn(reviewed));
+describe('prune of a registry', () => {
+  /** An image without layers that says when it was made. */
+  async function made(repository: string, tag: string, created: string): Promise<Descriptor> {
+    const content = new MemoryContent();
+    const rootfs = { type: 'layers', diff_ids: [] };
+    const config = content.add(MEDIA_TYPE.ociConfig, Buffer.from(JSON.stringify({ created, os: 'linux', rootfs })));
+    const descriptor = addJson(content, MEDIA_TYPE.ociManifest, { schemaVersion: 2, config, layers: [] });
+    await copy(content, lab.view(registry, repository), [{ descriptor, tags: [tag] }]);
+    return descriptor;
+  }
+
+  async function putIndex(repository: string, tag: string, manifests: readonly Descriptor[]): Promise<Descriptor> {
+    const value = { schemaVersion: 2, mediaType: MEDIA_TYPE.ociIndex, manifests, annotations: { tag } };
+    const body = Buffer.from(JSON.stringify(value));
+    const headers = { 'content-type': MEDIA_TYPE.ociIndex };
+    const url = `${registry.url}/v2/${repository}/manifests/${tag}`;
+    expect((await fetch(url, { method: 'PUT', headers, body })).status).toBe(201);
+    return { mediaType: MEDIA_TYPE.ociIndex, digest: digestOf(body), size: body.byteLength };
+  }
+
+  const reasonsOf = ({ repositories }: PrunePlan): Readonly<Record<string, string>> =>
+    Object.fromEntries(repositories.flatMap(({ items }) => items.map(({ tags, reason }) => [tags.join(), reason])));
+
+  test('keeps an image that an index lists by a type that is no manifest', async () => {
+    const child = await made('odd/type', 'pr-1', '2025-01-01T00:00:00Z');
+    await putIndex('odd/type', 'prod', [{ ...child, mediaType: 'application/vnd.example+json' }]);
+    const planned = await plan(`${registry.registryHost}/odd/type`, { deleteTags: ['pr-*'] });
+    expect(doomedIn(planned)).toEqual([]);
+    expect(reasonsOf(planned)).toMatchObject({ 'pr-1': 'child of prod' });
+  });
+
+  test('does not count an image that claims to be from the future', async () => {
+    await made('odd/clock', 'real', new Date().toISOString());
+    await made('odd/clock', 'claimed', '2099-01-01T00:00:00Z');
+    const planned = await plan(`${registry.registryHost}/odd/clock`, { keepLast: 1 });
+    expect(reasonsOf(planned)).toEqual({ real: 'keepLast 1', claimed: 'age not known' });
+  });
+
+  test('is not held up by indexes that list each other in many ways', { timeout: 20_000 }, async () => {
+    let below: readonly Descriptor[] = [];
+    for (let level = 0; level < 40; level++)
+      below = [await putIndex('odd/many', `a${level}`, below), await putIndex('odd/many', `b${level}`, below)];
+    const planned = await plan(`${registry.registryHost}/odd/many`, { keepLast: 1 });
+    expect(planned.totals).toMatchObject({ keep: 80, delete: 0, refused: 0 });
+  });
+
+  test('counts what was deleted before the registry went away', async () => {
+    const tags = Array.from({ length: 12 }, (_, at) => `pr-${at}`);
+    for (const [at, tag] of [...tags, 'v1'].entries())
+      await made('odd/away', tag, new Date(Date.UTC(2025, 0, 1 + at)).toISOString());
+    const planned = await plan(`${registry.registryHost}/odd/away`, { deleteTags: ['pr-*'] });
+    const back = registry.faults.add(
+      { operation: 'manifest-delete', skip: 5, times: Infinity },
+      { kind: 'answer', status: 500, code: 'UNKNOWN' },
+    );
+    const { deleted, failures } = await carryOut(planned);
+    back();
+    const left = (await Array.fromAsync(lab.view(registry, 'odd/away').tags())).filter((tag) => tag !== 'v1');
+    expect(left.length).toBeGreaterThan(0);
+    expect({ deleted, failed: failures.length }).toEqual({ deleted: 12 - left.length, failed: left.length });
+  });
+
+  test('finds tags of an image that a proxy hides by dropping the Link of a page', async () => {
+    const where = await lab.registry({ mode: 'oci', pageSize: 2 });
+    const image = await makeImage({ seed: 4, layers: [200], platforms: ['linux/amd64'] });
+    for (const tag of ['a', 'pr-1', 'prod'])
+      await lab.push({ ...image, root: { ...image.root, tags: [tag] } }, where, 'app');
+    const host = await alteringFront(where.url, (_line, answer) => {
+      const { link: _, ...headers } = answer.headers;
+      return { ...answer, headers };
+    });
+    const planned = await plan(`${host}/app`, { deleteTags: ['a', 'pr-*'] });
+    expect(planned.totals).toMatchObject({ delete: 0, untag: 1 });
+  });
+
+  test('puts an image back that a registry deletes with one of its tags, though the caller stops', async () => {
+    const where = await lab.registry({ mode: 'oci', deletes: 'images' });
+    const image = await makeImage({ seed: 8, layers: [200], platforms: ['linux/amd64'] });
+    for (const tag of ['v1', 'pr-1']) await lab.push({ ...image, root: { ...image.root, tags: [tag] } }, where, 'app');
+    const stop = new AbortController();
+    const host = await alteringFront(where.url, (line, answer) => {
+      if (line.startsWith('DELETE')) stop.abort();
+      return answer;
+    });
+    await using asked = openRegistry(host, { side: 'target', credentials: async () => undefined, version: 'test' });
+    const { digest } = image.root.descriptor;
+    const removed = asked
+      .deletions('app')
+      .removeTags([{ tag: 'pr-1', digest, others: ['v1'] }], { signal: stop.signal });
+    await removed.catch(() => undefined);
+    expect(stop.signal.aborted).toBe(true);
+    expect(await Array.fromAsync(lab.view(where, 'app').tags())).toEqual(['v1']);
   });
 });
 
@@ -233,19 +325,61 @@ describe('prune of archives', () => {
     expect(await keys('rewritten/')).toContain(changed);
   });
 
-  test('deletes an archive once that two of the folders given hold', async () => {
-    const outer = join(lab.folder, 'archives');
-    const { backends, options } = later(10);
-    for (const name of ['inner/v1.tar', 'inner/v2.tar']) await backends.folder(outer).write(name, Buffer.from(name));
-    const places = [`${outer}/`, `${outer}/inner/`];
-    const planned = await planPlaces(
-      { places, policies: [{ repositories: ['*'], deleteTags: ['v1'] }] },
-      backends,
-      options,
-    );
-    expect(await carryOut(planned)).toMatchObject({ deleted: 1, failures: [] });
-    const left = await Array.fromAsync(backends.folder(outer).list(''), ({ key }) => key);
-    expect(left).toEqual(['inner/v2.tar']);
+  test('keeps the archive before the newest where that is cut off', async () => {
+    await archived('torn', ['2026-11-01', '2026-11-02', '2026-11-03']);
+    const { backends } = lab.session();
+    const archives = (await keys('torn/')).filter((key) => key.endsWith('.tar'));
+    const newest = archives.at(-1) ?? '';
+    const { metadata } = await backends.bucket(bucket).stat(newest);
+    const whole = Buffer.concat(await Array.fromAsync(await backends.bucket(bucket).read(newest)));
+    await backends.bucket(bucket).write(newest, whole.subarray(0, whole.length - 2000), { metadata });
+    const planned = await plan(`s3://${bucket}/torn/`, { keepLast: 1 });
+    expect(doomedIn(planned).filter((key) => key.endsWith('.tar'))).toEqual(archives.slice(0, 1));
+    const reasons = planned.repositories.flatMap(({ items }) => items.map(({ reason }) => reason));
+    expect(reasons).toContainEqual(expect.stringMatching(/^it cannot be restored: .* it is cut off/));
+  });
+
+  test('goes by when an archive was made, also in a bucket that it was copied to in another order', async () => {
+    await archived('copied', ['2026-11-01', '2026-11-02']);
+    const store = lab.session().backends.bucket(bucket);
+    const [, first = ''] = await keys('copied/2026-11-01/');
+    const { metadata } = await store.stat(first);
+    const body = Buffer.concat(await Array.fromAsync(await store.read(first)));
+    await store.write(first, body, { metadata: { ...metadata, 'transship-created': '2020-11-01T00:00:00.000Z' } });
+    const planned = await plan(`s3://${bucket}/copied/`, { keepLast: 1 });
+    expect(doomedIn(planned).filter((key) => key.endsWith('.tar'))).toEqual([first]);
+  });
+
+  test('refuses a folder with the archive of a repository that has another policy', async () => {
+    await archived('mixed', ['2026-11-01', '2026-11-02']);
+    const { backends, options } = lab.session();
+    const [, key = ''] = await keys('mixed/2026-11-01/');
+    await push(ecr, 'other/app', 'v1');
+    const to = `s3://${bucket}/${key.replace('v1.tar', 'other.tar')}`;
+    await backup({ from: `docker://${ecr.registryHost}/other/app:v1`, to }, backends, options);
+    const policies = [
+      { repositories: ['prune/*'], keepLast: 50 },
+      { repositories: ['*'], keepLast: 1, keepTags: ['none'] },
+    ];
+    const planned = await plan(`s3://${bucket}/mixed/`, {}, { policies });
+    expect(doomedIn(planned)).toEqual([]);
+    expect(planned.repositories[0]?.refused).toMatch(/archives of other\/app and prune\/mixed, which have different/);
+  });
+
+  test('of a folder counts the backups of one image by what the archives hold, and each once', async () => {
+    await push(ecr, 'folder/app', 'v1');
+    const { backends, options } = lab.session();
+    const folder = join(lab.folder, 'folder');
+    for (const day of [1, 2, 3])
+      await backup(
+        { from: `docker://${ecr.registryHost}/folder/app:v1`, to: `oci-archive:${folder}/in/v1-2026-11-0${day}.tar` },
+        backends,
+        options,
+      );
+    const places = [`${folder}/`, `${folder}/in/`];
+    const planned = await plan('', { keepLast: 1 }, { places });
+    expect(doomedIn(planned)).toEqual(['in/v1-2026-11-01.tar', 'in/v1-2026-11-02.tar']);
+    expect(await carryOut(planned)).toMatchObject({ deleted: 2, failures: [] });
   });
 
   test('asks for one folder no archive of the folders beside it', async () => {

@@ -60,6 +60,11 @@ export function sourceIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.source];
 }
 
+/** When an archive was begun, not checked; undefined when its metadata does not say. */
+export function createdIn(metadata: Metadata): string | undefined {
+  return metadata[NAMES.created];
+}
+
 /** The digest of the `repository.json` that an archive was written with, as its metadata says it; undefined when it does not say. */
 export function settingsDigestIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.settings];

@@ -39,10 +39,10 @@ export interface Source {
   referrers(descriptor: Descriptor, options?: ReferrersOptions): AsyncIterable<Descriptor>;
 
   /**
-   * Every tag, in any order, each once. Those under which a registry without the referrers API keeps lists of referrers are left out unless
-   * `referrersTags` asks for them.
+   * Every tag, in any order, each once. Those under which a registry without the referrers API keeps lists of referrers are left out. With `all`
+   * they are there, and a list that may not be whole is UNSUPPORTED.
    */
-  tags(options?: Abortable & { readonly referrersTags?: boolean }): AsyncIterable<string>;
+  tags(options?: Abortable & { readonly all?: boolean }): AsyncIterable<string>;
 }
 
 /** The part of a source that content is read from. */

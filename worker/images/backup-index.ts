@@ -4,7 +4,8 @@ import { isDigest, shortDigest, type Digest } from '../oci/digest.ts';
 import { formatLocation, type Location } from '../oci/location.ts';
 import { checkAborted } from '../util/abort.ts';
 import type { Report } from '../util/events.ts';
-import { ifFound, isFailure } from '../util/failure.ts';
+import { ifFound, isFailure, type Failure } from '../util/failure.ts';
+import type { Item } from '../retention/inventory.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { openRoot } from './inventories.ts';
@@ -14,8 +15,11 @@ import { verify } from './verify.ts';
 
 /** The archives of a place, by the image that they hold. */
 export interface BackupIndex {
-  /** Whether an archive holds the image and was read whole just now without a fault. Asked once for each digest: it reads every byte. */
-  holds(digest: Digest): Promise<boolean>;
+  /**
+   * Whether an archive holds the image with all of `parts`, and was read whole just now without a fault. It reads every byte, of each archive
+   * once.
+   */
+  holds(digest: Digest, parts: readonly Digest[]): Promise<boolean>;
 }
 
 const AT_ONCE = 8;
@@ -45,45 +49,89 @@ export async function indexBackups(
     },
     options,
   );
+  const whole = new Map<string, ReadonlySet<Digest>>();
   return {
-    holds: async (digest) => {
+    holds: async (digest, parts) => {
       for (const key of (byRoot.get(digest) ?? []).sort()) {
-        if (await isWhole(locationOf(root, key), digest, backends, options)) return true;
+        const manifests = whole.get(key) ?? (await wholeManifests(locationOf(root, key), digest, backends, options));
+        whole.set(key, manifests);
+        if (manifests.has(digest) && parts.every((part) => manifests.has(part))) return true;
       }
       return false;
     },
   };
 }
 
+/**
+ * Which of these archives nothing can be restored from, by their keys, and why: they cannot be opened, are cut off, or hold another image than
+ * their metadata say. Reads the beginning of each. Compressed ones are passed over: they would have to be unpacked.
+ */
+export async function unreadableArchives(
+  root: ArchiveRoot,
+  items: readonly Item[],
+  backends: Backends,
+  options: OperationOptions,
+): Promise<ReadonlyMap<string, string>> {
+  const unreadable = new Map<string, string>();
+  await forEachOf(
+    items.filter(({ id }) => archiveKindOf(id) === 'tar'),
+    options.concurrency ?? AT_ONCE,
+    async ({ id, digest }, { signal }) => {
+      const found = await openedRoot(locationOf(root, id), backends, { ...options, signal });
+      // what is in Glacier, or in a form that is not read here, may well be whole
+      if (isFailure(found, 'UNSUPPORTED')) return;
+      if (isFailure(found)) unreadable.set(id, `it cannot be restored: ${found.message}`);
+      else if (digest !== undefined && found !== digest)
+        unreadable.set(id, `it holds ${found}, and its metadata say ${digest}`);
+    },
+    options,
+  );
+  return unreadable;
+}
+
 /** The image that an archive holds; undefined for what is no archive that can be read. */
 async function rootOf(location: Location, backends: Backends, options: OperationOptions): Promise<Digest | undefined> {
+  const found = await openedRoot(location, backends, options);
+  return isFailure(found) ? undefined : found;
+}
+
+/** The image that an archive holds, or why it cannot be read. */
+async function openedRoot(
+  location: Location,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<Digest | Failure> {
   try {
     await using image = await openLocation(backends, location, 'source', options);
     return image.root.descriptor.digest;
   } catch (error) {
     checkAborted(options);
-    if (isFailure(error, 'INVALID', 'CORRUPT', 'UNSUPPORTED', 'NOT_FOUND')) return undefined;
+    if (isFailure(error, 'INVALID', 'CORRUPT', 'UNSUPPORTED', 'NOT_FOUND')) return error;
     throw error;
   }
 }
 
-async function isWhole(
+/** The manifests of an archive that is whole and holds this image; none of any other. */
+async function wholeManifests(
   location: Location,
   digest: Digest,
   backends: Backends,
   options: OperationOptions,
-): Promise<boolean> {
+): Promise<ReadonlySet<Digest>> {
   const at = formatLocation(location);
+  const manifests = new Set<Digest>();
+  const onManifests = (digests: Iterable<Digest>): void => {
+    for (const one of digests) manifests.add(one);
+  };
   // only warnings: a plan that reads archives is not to read like a copy
   const report: Report = (event) =>
     void ((event.type === 'warning' || event.type === 'retry') && options.report?.(event));
-  const [result] = await verify({ at }, backends, { ...options, report });
-  if (result === undefined) return false;
-  const [fault] = result.faults;
+  const [result] = await verify({ at, onManifests }, backends, { ...options, report });
+  const fault = result?.faults[0];
   if (fault !== undefined) options.report?.({ type: 'warning', message: `${at} does not count as a backup: ${fault}` });
-  if (fault !== undefined || result.digest !== digest) return false;
+  if (result === undefined || fault !== undefined || result.digest !== digest) return new Set();
   options.report?.({ type: 'note', message: `${at} is whole: a backup of ${shortDigest(digest)}` });
-  return true;
+  return manifests;
 }
 
 function locationOf(root: ArchiveRoot, key: string): Location {

@@ -93,7 +93,7 @@ function whereIs(name: string, root: ArchiveRoot): string {
 
 async function* archivesAt(root: ArchiveRoot, backends: Backends, options: InventoryOptions): AsyncIterable<Inventory> {
   const { store, base } = openRoot(root, backends);
-  yield* readArchiveInventories(store, { base, prefix: root.prefix }, options);
+  yield* readArchiveInventories(store, { base, prefix: root.prefix }, { ...options, opens: 'folder' in root });
 }
 
 /** The repositories that a place names, sorted. NOT_FOUND where a pattern matches none. */

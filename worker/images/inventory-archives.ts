@@ -1,8 +1,9 @@
 import { posix } from 'node:path';
-import { rootIn, sourceIn } from '../archive/metadata.ts';
+import { openImage } from '../archive/reader.ts';
+import { createdIn, rootIn, sourceIn } from '../archive/metadata.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { archiveKindOf, SETTINGS_NAME } from '../oci/archive-key.ts';
-import { isDigest } from '../oci/digest.ts';
+import { isDigest, type Digest } from '../oci/digest.ts';
 import { parseReference } from '../oci/reference.ts';
 import type { Inventory, Item } from '../retention/inventory.ts';
 import { describeFailure, ifFound, isFailure } from '../util/failure.ts';
@@ -16,8 +17,10 @@ export interface ArchiveReading extends OperationOptions {
    * of each folder. Tags of the others are those of their keys. Default `few`.
    */
   readonly names?: 'all' | 'few' | undefined;
-  /** Reads this folder alone, as `folderOf` names it. Default: all. */
-  readonly folder?: string | undefined;
+  /** Opens archives whose metadata do not say what they hold, unless they are compressed. Folders keep no metadata. Default false. */
+  readonly opens?: boolean | undefined;
+  /** Which objects count; the others are passed over. Default: all below the prefix. */
+  readonly counts?: ((key: string) => boolean) | undefined;
 }
 
 /** The archives of one folder; days in the names of folders do not make them others. */
@@ -40,11 +43,12 @@ export async function* readArchiveInventories(
   options: ArchiveReading,
 ): AsyncIterable<Inventory> {
   const folders = new Map<string, Folder>();
+  const { counts = () => true } = options;
   for await (const info of store.list(prefix, options)) {
+    if (!counts(info.key)) continue;
     const isSettings = posix.basename(info.key) === SETTINGS_NAME;
     if (!isSettings && archiveKindOf(info.key) === undefined) continue;
     const name = folderOf(info.key);
-    if (options.folder !== undefined && name !== options.folder) continue;
     const folder = folders.get(name) ?? { archives: [], settings: [] };
     folders.set(name, folder);
     (isSettings ? folder.settings : folder.archives).push(info);
@@ -54,9 +58,14 @@ export async function* readArchiveInventories(
   }
 }
 
+/** The text, with `{date}` for each day in it. */
+export function undated(text: string): string {
+  return text.replaceAll(DATE, '{date}');
+}
+
 /** The folder of a key, with `{date}` for each day in it. */
 export function folderOf(key: string): string {
-  const folder = posix.dirname(key.replaceAll(DATE, '{date}'));
+  const folder = posix.dirname(undated(key));
   return folder === '.' ? '' : folder;
 }
 
@@ -67,13 +76,18 @@ async function inventoryOf(
   options: ArchiveReading,
 ): Promise<Inventory> {
   const described = new Map<string, ObjectInfo | undefined>();
+  const opened = new Map<string, Held>();
   let incomplete: string | undefined;
   try {
     await forEachOf(
       askedOf(archives, options.names ?? 'few'),
       options.concurrency ?? AT_ONCE,
       async ({ key }, { signal }) => {
-        described.set(key, await ifFound(store.stat(key, { signal })));
+        const info = await ifFound(store.stat(key, { signal }));
+        described.set(key, info);
+        if (options.opens !== true || info === undefined || sourceIn(info.metadata) !== undefined) return;
+        const held = await heldIn(store, key, { ...options, signal });
+        if (held !== undefined) opened.set(key, held);
       },
       options,
     );
@@ -82,11 +96,17 @@ async function inventoryOf(
     incomplete = describeFailure(error);
   }
   const present = archives.filter(({ key }) => !described.has(key) || described.get(key) !== undefined);
-  const items = [...present.map((info) => itemOf(described.get(info.key) ?? info)), ...settings.map(itemOf)];
+  const items = [
+    ...present.map((info) => itemOf(described.get(info.key) ?? info, opened.get(info.key))),
+    ...settings.map((info) => itemOf(info)),
+  ];
   const below = name.startsWith(prefix) ? name.slice(prefix.length) : name;
+  const [repository, ...others] = repositoriesIn(items);
   return {
-    place: `${base}${name}`,
-    repository: repositoryOf(items) ?? (below === '' ? '.' : below),
+    // a folder has one name, whichever place it is found by
+    place: name === '' && !base.startsWith('s3://') ? base.replace(/(?<=.)\/$/, '') : `${base}${name}`,
+    repository: repository ?? (below === '' ? '.' : below),
+    ...(others.length === 0 ? {} : { others }),
     kind: 'archives',
     items,
     incomplete,
@@ -97,26 +117,53 @@ async function inventoryOf(
 /** The archives that are to say what they hold. */
 function askedOf(archives: readonly ObjectInfo[], names: 'all' | 'few'): readonly ObjectInfo[] {
   if (names === 'all') return archives;
-  const sharing = [...Map.groupBy(archives, ({ key }) => key.replaceAll(DATE, '{date}')).values()].filter(
-    (all) => all.length > 1,
-  );
+  const sharing = [...Map.groupBy(archives, ({ key }) => undated(key)).values()].filter((all) => all.length > 1);
   return sharing.length === 0 ? archives.slice(0, 1) : sharing.flat();
 }
 
-function itemOf(info: ObjectInfo): Item {
-  const root = rootIn(info.metadata);
-  const image = sourceIn(info.metadata);
+/** What an archive holds, as it says itself. */
+interface Held {
+  readonly digest: Digest;
+  readonly image: string;
+}
+
+/** Undefined for an archive that does not say it, cannot be read, or would have to be unpacked. */
+async function heldIn(store: ObjectStore, key: string, options: OperationOptions): Promise<Held | undefined> {
+  if (archiveKindOf(key) !== 'tar') return undefined;
+  try {
+    await using archive = await openImage(store, key, options);
+    const { repository, root } = archive;
+    const [tag] = root.tags;
+    const { digest } = root.descriptor;
+    return repository === undefined
+      ? undefined
+      : { digest, image: `${repository}${tag === undefined ? `@${digest}` : `:${tag}`}` };
+  } catch (error) {
+    if (!isFailure(error, 'INVALID', 'CORRUPT', 'UNSUPPORTED', 'NOT_FOUND')) throw error;
+    return undefined;
+  }
+}
+
+function itemOf(info: ObjectInfo, held?: Held): Item {
+  const root = rootIn(info.metadata) ?? held?.digest;
+  const image = sourceIn(info.metadata) ?? held?.image;
   return {
     id: info.key,
     ...(isDigest(root) ? { digest: root } : {}),
     tags: image === undefined ? tagsOfKey(info.key) : [],
     bytes: info.size,
-    pushedAtMs: info.modified.getTime(),
+    pushedAtMs: writtenMs(info),
     children: [],
     image,
     etag: info.etag,
     ...(info.size === 0 ? { bad: 'it is empty' } : {}),
   };
+}
+
+/** When an archive was made. A bucket that it was copied to later says when that was. */
+function writtenMs({ modified, metadata }: ObjectInfo): number {
+  const created = Date.parse(createdIn(metadata) ?? '');
+  return Number.isNaN(created) ? modified.getTime() : Math.min(created, modified.getTime());
 }
 
 /** The tag that the default template puts at the end of a key. */
@@ -125,10 +172,10 @@ function tagsOfKey(key: string): readonly string[] {
   return kind === undefined ? [] : [posix.basename(key, `.${kind}`)];
 }
 
-/** The repository that the archives of a folder name, where those that were asked agree. */
-function repositoryOf(items: readonly Item[]): string | undefined {
+/** The repositories that the archives of a folder name, of those that were asked, sorted. */
+function repositoriesIn(items: readonly Item[]): readonly string[] {
   const names = new Set(items.flatMap(({ image }) => (image === undefined ? [] : repositoryIn(image))));
-  return names.size === 1 ? [...names][0] : undefined;
+  return [...names].sort(compareStrings);
 }
 
 function repositoryIn(image: string): readonly string[] {

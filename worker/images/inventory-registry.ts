@@ -21,6 +21,8 @@ import type { OperationOptions } from './backends.ts';
 
 /** Before the first release of Docker nothing was pushed: builds that give the same bytes each time say 1970 or 1980. */
 const FIRST_IMAGE_MS = Date.UTC(2013, 2, 20);
+/** How far the clock of what built an image may be ahead. What claims to be newer would push real images out of `keepLast`. */
+const AHEAD_MS = 24 * 60 * 60 * 1000;
 const AT_ONCE = 8;
 
 /** A manifest that was read, without its bytes. */
@@ -49,12 +51,13 @@ export async function readRegistryInventory(
   const reader = new Reader(source, options);
   await reader.readFrom([...new Map([...tags.values()].map((found) => [found.digest, found])).values()]);
   const named = Map.groupBy(tags, ([, { digest }]) => digest);
+  const created = new Map<Digest, number | undefined>();
   return {
     place: `${host}/${repository}`,
     repository,
     kind: 'images',
     items: [...reader.found.values()].map((manifest) =>
-      itemOf(manifest, (named.get(manifest.descriptor.digest) ?? []).map(([tag]) => tag).sort(), reader.found),
+      itemOf(manifest, (named.get(manifest.descriptor.digest) ?? []).map(([tag]) => tag).sort(), reader.found, created),
     ),
     untags: true,
   };
@@ -63,7 +66,7 @@ export async function readRegistryInventory(
 /** What each tag stands for; tags that stand for nothing by now are left out. */
 async function tagsOf(source: Source, options: OperationOptions): Promise<ReadonlyMap<string, Descriptor>> {
   const names: string[] = [];
-  for await (const tag of source.tags({ ...options, referrersTags: true })) names.push(tag);
+  for await (const tag of source.tags({ ...options, all: true })) names.push(tag);
   const tags = new Map<string, Descriptor>();
   await forEachOf(
     names,
@@ -120,7 +123,8 @@ class Reader {
       const listed = manifest.kind === 'index' ? named.filter((child) => isManifestType(child.mediaType)) : [];
       this.found.set(descriptor.digest, {
         descriptor: { ...descriptor, mediaType },
-        children: listed.map(({ digest }) => digest),
+        // whatever type the index gives them: a manifest that has a tag too is not deleted below it
+        children: manifest.kind === 'index' ? named.map(({ digest }) => digest) : [],
         subject: manifest.subject?.digest,
         bytes: bytes.byteLength + (manifest.kind === 'index' ? 0 : named.reduce((sum, { size }) => sum + size, 0)),
         createdMs: await this.#createdMs(manifest, signal),
@@ -135,6 +139,7 @@ class Reader {
   }
 
   async #createdMs(manifest: Manifest, signal: AbortSignal): Promise<number | undefined> {
+    const timeOf = (value: unknown): number | undefined => timeUntil(this.#options.clock.now() + AHEAD_MS, value);
     const said = timeOf(manifest.annotations?.[CREATED]);
     if (said !== undefined || manifest.kind !== 'image') return said;
     const { config } = manifest;
@@ -153,13 +158,18 @@ class Reader {
   }
 }
 
-/** Undefined for what is no time, and for times before there were images. */
-function timeOf(value: unknown): number | undefined {
+/** Undefined for what is no time, for times before there were images, and for those after `lastMs`. */
+function timeUntil(lastMs: number, value: unknown): number | undefined {
   const ms = typeof value === 'string' ? Date.parse(value) : Number.NaN;
-  return ms >= FIRST_IMAGE_MS ? ms : undefined;
+  return ms >= FIRST_IMAGE_MS && ms <= lastMs ? ms : undefined;
 }
 
-function itemOf(manifest: ReadManifest, tags: readonly string[], found: ReadonlyMap<Digest, ReadManifest>): Item {
+function itemOf(
+  manifest: ReadManifest,
+  tags: readonly string[],
+  found: ReadonlyMap<Digest, ReadManifest>,
+  created: Map<Digest, number | undefined>,
+): Item {
   const { descriptor, children, subject, bytes } = manifest;
   return {
     id: descriptor.digest,
@@ -167,21 +177,28 @@ function itemOf(manifest: ReadManifest, tags: readonly string[], found: Readonly
     tags,
     mediaType: descriptor.mediaType,
     bytes,
-    pushedAtMs: createdOf(manifest, found),
+    pushedAtMs: createdOf(manifest, found, created),
     children,
     subject: subject ?? subjectOfTags(tags, found),
   };
 }
 
-/** When an image says it was made; an index when the newest of its images was. Each of them is read once, in however many ways it is reached. */
-function createdOf(manifest: ReadManifest, found: ReadonlyMap<Digest, ReadManifest>): number | undefined {
+/** When an image says it was made; an index when the newest of its images was. `known` has what was found out before. */
+function createdOf(
+  { descriptor: { digest }, createdMs, children }: ReadManifest,
+  found: ReadonlyMap<Digest, ReadManifest>,
+  known: Map<Digest, number | undefined>,
+): number | undefined {
+  if (createdMs !== undefined || known.has(digest)) return createdMs ?? known.get(digest);
+  // one that lists itself
+  known.set(digest, undefined);
   let newest: number | undefined;
-  // what is added while a set is walked is walked too
-  const reached = new Set([manifest]);
-  for (const { createdMs, children } of reached) {
-    if (createdMs !== undefined) newest = Math.max(createdMs, newest ?? createdMs);
-    else for (const child of children.flatMap((digest) => found.get(digest) ?? [])) reached.add(child);
+  for (const child of children) {
+    const read = found.get(child);
+    const ms = read === undefined ? undefined : createdOf(read, found, known);
+    if (ms !== undefined) newest = Math.max(ms, newest ?? ms);
   }
+  known.set(digest, newest);
   return newest;
 }
 

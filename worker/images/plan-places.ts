@@ -1,6 +1,8 @@
-import type { Digest } from '../oci/digest.ts';
+import { isReferrersTag } from '../oci/derived-tag.ts';
+import { isDigest, type Digest } from '../oci/digest.ts';
 import { comparePlan } from '../retention/compare-plan.ts';
-import type { Inventory } from '../retention/inventory.ts';
+import type { Inventory, Item } from '../retention/inventory.ts';
+import { newestKept, withBad } from '../retention/newest-kept.ts';
 import { assemblePlan, goingItems } from '../retention/plan-prune.ts';
 import { planRepository } from '../retention/plan-repository.ts';
 import { DEFAULT_MAX_DELETES, type PrunePlan, type RepositoryPlan } from '../retention/plan.ts';
@@ -8,9 +10,9 @@ import { policyFaults, type RepositoryPolicy } from '../retention/policy.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import type { Backends, OperationOptions } from './backends.ts';
-import { indexBackups, type BackupIndex } from './backup-index.ts';
+import { indexBackups, unreadableArchives, type BackupIndex } from './backup-index.ts';
 import { inventories } from './inventories.ts';
-import { parsePrunePlace, type ArchiveRoot, type PrunePlace } from './prune-places.ts';
+import { archivesIn, parsePrunePlace, type ArchiveRoot, type PrunePlace } from './prune-places.ts';
 
 export interface PlanRequest {
   /** As `parsePrunePlace` reads them. */
@@ -40,15 +42,17 @@ export async function planPlaces(
   const [fault] = policyFaults(policies);
   if (fault !== undefined) throw new Failure('INVALID', `policy ${fault.path.join('.')}: ${fault.message}`);
   const root = request.requireBackup === undefined ? undefined : backupRoot(request.requireBackup);
-  const backups = root === undefined ? undefined : new Backups(await indexBackups(root, backends, options));
+  const backups = root === undefined ? undefined : await indexBackups(root, backends, options);
   const names = policies.some(choosesByTag) ? 'all' : 'few';
   const nowMs = options.clock.now();
   noteUnlisted(places, request, backends, options);
   const maxDeletes = reviewed === undefined ? (request.maxDeletes ?? DEFAULT_MAX_DELETES) : Infinity;
   let room = maxDeletes;
   const repositories: RepositoryPlan[] = [];
+  const badOf = async (inventory: Inventory, items: readonly Item[]): Promise<ReadonlyMap<string, string>> =>
+    unreadableArchives(archivesIn(inventory.place, places), items, backends, options);
   for await (const inventory of inventories(places, backends, { ...options, names })) {
-    const planned = await planOne(inventory, { request, backups, nowMs, maxDeletes, room });
+    const planned = await planOne(inventory, { request, backups, badOf, nowMs, maxDeletes, room });
     repositories.push(planned);
     room -= goingItems(planned);
   }
@@ -76,7 +80,9 @@ function noteUnlisted(
 /** What the plans of all repositories share, and how much room the ones before left. */
 interface Planning {
   readonly request: PlanRequest;
-  readonly backups: Backups | undefined;
+  readonly backups: BackupIndex | undefined;
+  /** Which of these archives cannot be read, and why. */
+  readonly badOf: (inventory: Inventory, items: readonly Item[]) => Promise<ReadonlyMap<string, string>>;
   readonly nowMs: number;
   /** The most items that the run deletes. */
   readonly maxDeletes: number;
@@ -84,51 +90,48 @@ interface Planning {
   readonly room: number;
 }
 
-/** Plans a repository; with backups again and again, until every image that would go was looked up. */
+/**
+ * Plans a repository again and again, until the backup of every image that would go was looked up, and of every image that loses archives the
+ * newest that stays was opened.
+ */
 async function planOne(
-  inventory: Inventory,
-  { request, backups, nowMs, maxDeletes, room }: Planning,
+  listed: Inventory,
+  { request, backups, badOf, nowMs, maxDeletes, room }: Planning,
 ): Promise<RepositoryPlan> {
   const { policies, allowEmpty, reviewed } = request;
+  const unbacked = new Map<string, boolean>();
+  const options = { nowMs, maxDeletes, allowEmpty, only: reviewed };
+  const opened = new Set<string>();
+  let inventory = listed;
   for (;;) {
-    const unknown = new Set<Digest>();
     const plan = planRepository(
       inventory,
       policies,
-      {
-        nowMs,
-        maxDeletes,
-        allowEmpty,
-        only: reviewed,
-        ...(backups === undefined ? {} : { unbacked: ({ digest }) => backups.misses(digest, unknown) }),
-      },
+      backups === undefined ? options : { ...options, unbacked: ({ id }) => unbacked.get(id) === true },
       room,
     );
-    if (backups === undefined || unknown.size === 0) return plan;
-    await backups.lookUp(unknown);
+    const newest = newestKept(inventory, plan).filter(({ id }) => !opened.has(id));
+    if (newest.length > 0) {
+      for (const { id } of newest) opened.add(id);
+      inventory = withBad(inventory, await badOf(inventory, newest));
+      continue;
+    }
+    const unknown = inventory.kind === 'images' ? imagesGoing(plan).filter((id) => !unbacked.has(id)) : [];
+    if (backups === undefined || unknown.length === 0) return plan;
+    for (const id of unknown) unbacked.set(id, !(await backups.holds(id, partsToBackUp(plan, id))));
   }
 }
 
-/** The backups that were looked up so far. */
-class Backups {
-  readonly #index: BackupIndex;
-  readonly #known = new Map<Digest, boolean>();
+/** The images that a plan deletes, without what goes with them. What a run that was stopped left has lost its image. */
+function imagesGoing({ items }: RepositoryPlan): readonly Digest[] {
+  return items.flatMap(({ id, group }) => (group === id && isDigest(id) ? [id] : []));
+}
 
-  constructor(index: BackupIndex) {
-    this.#index = index;
-  }
-
-  /** Whether no backup is whole. An image that was not looked up yet is added to `unknown`. */
-  misses(digest: Digest | undefined, unknown: Set<Digest>): boolean {
-    if (digest === undefined) return true;
-    const found = this.#known.get(digest);
-    if (found === undefined) unknown.add(digest);
-    return found === false;
-  }
-
-  async lookUp(digests: Iterable<Digest>): Promise<void> {
-    for (const digest of digests) this.#known.set(digest, await this.#index.holds(digest));
-  }
+/** What a backup of an image has to hold: all that goes with it, but for lists of referrers, which a registry makes by itself. */
+export function partsToBackUp({ items }: RepositoryPlan, image: string): readonly Digest[] {
+  return items.flatMap(({ id, group, tags }) =>
+    group === image && isDigest(id) && !tags.some(isReferrersTag) ? [id] : [],
+  );
 }
 
 /** INVALID for a place that is not one of archives. */

@@ -41,6 +41,15 @@ export function parsePrunePlace(text: string): PrunePlace {
   return { kind: 'images', text, pattern };
 }
 
+/** Where the archives of an inventory are: the first of the places that it is below. INVALID where there is none. */
+export function archivesIn(inventory: string, places: readonly PrunePlace[]): ArchiveRoot {
+  const roots = places.flatMap((place) => (place.kind === 'archives' ? [place.root] : []));
+  const below = `${inventory}/`;
+  const root = roots.find((one) => below.startsWith('bucket' in one ? `s3://${one.bucket}/` : one.folder));
+  if (root !== undefined) return root;
+  throw new Failure('INVALID', `the plan deletes archives of ${quote(inventory)}, which is none of its places`);
+}
+
 function invalid(text: string, why: string): Failure {
   return new Failure('INVALID', `${quote(withoutSecrets(text))} cannot be pruned: ${why}`);
 }

@@ -2,13 +2,12 @@ import { parseRepository } from '../oci/reference.ts';
 import type { PlannedItem, PrunePlan, RepositoryPlan } from '../retention/plan.ts';
 import { checkAborted } from '../util/abort.ts';
 import { describeFailure, Failure, toFailure } from '../util/failure.ts';
-import { quote } from '../util/text.ts';
 import type { OperationOptions } from './backends.ts';
 import type { DeletingBackends } from './deletions.ts';
 import { openRoot, readRepository } from './inventories.ts';
 import { pruneArchives } from './prune-archives.ts';
 import { pruneImages, type Outcomes } from './prune-images.ts';
-import { parsePrunePlace, type ArchiveRoot } from './prune-places.ts';
+import { archivesIn, parsePrunePlace } from './prune-places.ts';
 
 /** What was not deleted, and why. */
 interface PruneFailure {
@@ -81,22 +80,11 @@ async function executeArchives(
   outcomes: Outcomes,
   options: OperationOptions,
 ): Promise<void> {
-  const root = rootOf(repository, plan);
+  const root = archivesIn(repository.place, plan.places.map(parsePrunePlace));
   const { store } = openRoot(root, backends);
   const { deletions } = backends;
   const deletable = 'bucket' in root ? deletions.bucket(root.bucket) : deletions.folder(root.folder);
   await pruneArchives(repository, store, deletable, outcomes, options);
-}
-
-/** Where the archives of an inventory are. */
-function rootOf({ place }: RepositoryPlan, { places }: PrunePlan): ArchiveRoot {
-  const roots = places.map(parsePrunePlace).flatMap((found) => (found.kind === 'archives' ? [found.root] : []));
-  const root = roots.find((one) =>
-    'bucket' in one ? place.startsWith(`s3://${one.bucket}/`) : place.startsWith(one.folder),
-  );
-  if (root === undefined)
-    throw new Failure('INVALID', `the plan deletes archives of ${quote(place)}, which is not one of its places`);
-  return root;
 }
 
 /** Counts and reports what becomes of the items. */

@@ -20,6 +20,8 @@ export interface VerifyRequest {
   readonly deep?: boolean | undefined;
   /** The image that it must be equal to, with everything that refers to it: for instance the source of a mirror. */
   readonly against?: string | undefined;
+  /** Gets the digests of all manifests of each image, also of what refers to it, once they have been read. */
+  readonly onManifests?: ((digests: Iterable<Digest>) => void) | undefined;
 }
 
 /** What `verify` found out about one image. */
@@ -77,6 +79,7 @@ async function verifyOne(
     digest = image.root.descriptor.digest;
     const graph = await walk(image.source, [image.root], options);
     counted.manifests = graph.manifests.size;
+    request.onManifests?.(graph.manifests.keys());
     counted.hashedBytes = [...graph.manifests.values()].reduce((sum, node) => sum + node.bytes.byteLength, 0);
     const blobs = blobsOf(graph);
     counted.blobs = blobs.length;

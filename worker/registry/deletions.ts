@@ -42,13 +42,18 @@ export class HttpDeletions {
     const [first, ...rest] = digests;
     if (first === undefined) return [];
     const notDeleted: NotDeleted[] = [];
+    let away: Failure | undefined;
     const one = async (digest: Digest, taskOptions: Abortable): Promise<void> => {
       try {
+        // what was deleted before the registry went away is deleted, and has to be counted
+        if (away !== undefined)
+          throw new Failure(away.code, `delete ${this.#named}@${digest}: not tried any more: ${away.message}`);
         await this.#delete(digest, taskOptions);
       } catch (error) {
         checkAborted(options);
-        if (!isFailure(error) || error.retryable) throw error;
+        if (!isFailure(error)) throw error;
         if (!this.#deletes && isFailure(error, ...OF_ALL)) throw this.#refusal(error);
+        if (error.retryable) away ??= error;
         notDeleted.push({ id: digest, failure: error });
       }
     };
@@ -64,17 +69,20 @@ export class HttpDeletions {
    */
   async removeTags(tags: readonly TagOf[], options: Abortable = {}): Promise<readonly NotDeleted[]> {
     const notDeleted: NotDeleted[] = [];
-    const { clock } = this.#context;
     // one after the other: after each it is seen that the image is still there
     for (const one of tags) {
       checkAborted(options);
       try {
-        // a stop between a deletion and that look would leave an image deleted that only its tag should have lost
-        await withGrace(GRACE_MS, async (patient) => this.#removeTag(one, patient), { ...options, clock });
+        await this.#removeTag(one, options);
       } catch (error) {
         checkAborted(options);
-        if (!isFailure(error) || error.retryable) throw error;
+        if (!isFailure(error)) throw error;
         notDeleted.push({ id: one.tag, failure: error });
+        // the registry is away
+        if (error.retryable) {
+          const left = tags.slice(tags.indexOf(one) + 1).map(({ tag }) => ({ id: tag, failure: error }));
+          return [...notDeleted, ...left];
+        }
       }
     }
     return notDeleted;
@@ -88,6 +96,20 @@ export class HttpDeletions {
     if (found.digest !== digest)
       throw new Failure('CONFLICT', `${what}: it stands for ${found.digest} by now, not for ${digest}; it stays`);
     const image = await this.#manifests.get(digest, options);
+    const { clock } = this.#context;
+    // a registry that deletes the image with the tag leaves it with this process alone
+    await withGrace(GRACE_MS, async (patient) => this.#removeSeenTag({ tag, digest, others }, image, patient), {
+      ...options,
+      clock,
+    });
+  }
+
+  async #removeSeenTag(
+    { tag, digest, others }: TagOf,
+    { descriptor: { mediaType }, bytes }: Awaited<ReturnType<Manifests['get']>>,
+    options: Abortable,
+  ): Promise<void> {
+    const what = `remove the tag ${this.#named}:${tag}`;
     try {
       await this.#delete(tag, options);
     } catch (error) {
@@ -97,11 +119,32 @@ export class HttpDeletions {
     // some registries delete the image that a tag stands for
     if ((await this.#manifests.find(digest, options)) === undefined) {
       this.#deletesWithTag = true;
-      const { mediaType } = image.descriptor;
-      for (const other of others) await this.#manifests.put(other, mediaType, image.bytes, options);
+      await this.#putBack(what, others, mediaType, bytes, options);
       throw this.#tagsStay(what, `the registry deletes the image with it, which was put back as ${others.join(', ')}`);
     }
     if ((await this.#manifests.find(tag, options)) !== undefined) throw this.#tagsStay(what, 'it is still there');
+  }
+
+  async #putBack(
+    what: string,
+    tags: readonly string[],
+    mediaType: string,
+    bytes: Uint8Array,
+    options: Abortable,
+  ): Promise<void> {
+    const lost: string[] = [];
+    let cause: unknown;
+    for (const tag of tags) {
+      try {
+        await this.#manifests.put(tag, mediaType, bytes, options);
+      } catch (error) {
+        lost.push(tag);
+        cause = error;
+      }
+    }
+    if (lost.length === 0) return;
+    const where = `the registry deleted the image with it, which could not be put back as ${lost.join(', ')}`;
+    throw new Failure('UNSUPPORTED', `${what}: ${where}: push it there again: ${describeFailure(cause)}`, { cause });
   }
 
   /** NOT_FOUND is success: another process was there before, or an answer was lost. */

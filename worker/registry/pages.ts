@@ -50,6 +50,11 @@ interface NamesRequest extends PageRequest {
   /** The member of each page that lists the names. */
   readonly member: 'tags' | 'repositories';
   readonly report: Report | undefined;
+  /**
+   * Asks for more after a last page of any length, in case a proxy dropped its Link, and fails with UNSUPPORTED where a full page is the last one
+   * because the registry refuses to say what follows. Default false.
+   */
+  readonly whole?: boolean | undefined;
 }
 
 /**
@@ -58,7 +63,7 @@ interface NamesRequest extends PageRequest {
  */
 export async function* names(
   transport: Transport,
-  { member, report, ...first }: NamesRequest,
+  { member, report, whole = false, ...first }: NamesRequest,
   options: Abortable,
 ): AsyncGenerator<string, void, undefined> {
   const seen = new Set<string>();
@@ -66,6 +71,7 @@ export async function* names(
   let charactersSeen = 0;
   let pagesWithoutNew = 0;
   let after: string | undefined;
+  let isFull = false;
   for (;;) {
     const seenBefore = seen.size;
     const pagesBefore = pagesSeen;
@@ -89,12 +95,19 @@ export async function* names(
     } catch (error) {
       const isRefused = after !== undefined && pagesSeen === pagesBefore;
       if (!isRefused || !isFailure(error, 'NOT_FOUND', 'INVALID', 'UNSUPPORTED')) throw error;
+      if (whole && isFull)
+        throw new Failure(
+          'UNSUPPORTED',
+          `${error.message}; the list may be longer than its first ${seenBefore} names`,
+          { cause: error },
+        );
       const message = `${error.message}; the list is taken to end with its ${seenBefore} names`;
-      report?.({ type: 'warning', message });
+      if (isFull) report?.({ type: 'warning', message });
       return;
     }
     const last = listed.at(-1);
-    if (listed.length < NAMES_PER_PAGE || typeof last !== 'string' || seen.size === seenBefore) return;
+    isFull = listed.length >= NAMES_PER_PAGE;
+    if ((!isFull && !whole) || typeof last !== 'string' || seen.size === seenBefore) return;
     after = last;
   }
 }

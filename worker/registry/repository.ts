@@ -51,13 +51,14 @@ export class RegistryRepository implements Source, Target {
   }
 
   /** Those that stand in for the referrers API are none: what they list is found by its subject. */
-  async *tags(options: Abortable & { readonly referrersTags?: boolean } = {}): AsyncIterable<string> {
+  async *tags(options: Abortable & { readonly all?: boolean } = {}): AsyncIterable<string> {
     const { transport, name, scopes, report } = this.#context;
     const what = `list tags of ${this.#named}`;
     const url = `/v2/${name}/tags/list`;
     const request = { what, operation: 'list-tags', url, member: 'tags', scopes, report } as const;
-    for await (const tag of names(transport, request, options))
-      if (options.referrersTags === true || !isReferrersTag(tag)) yield tag;
+    const whole = options.all === true;
+    for await (const tag of names(transport, { ...request, whole }, options))
+      if (whole || !isReferrersTag(tag)) yield tag;
   }
 
   async has(descriptor: Descriptor, options: Abortable = {}): Promise<boolean> {

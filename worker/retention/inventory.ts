@@ -6,6 +6,8 @@ export interface Inventory {
   readonly place: string;
   /** The name that the patterns of policies are compared with. */
   readonly repository: string;
+  /** Archives: further repositories that some of them name. Where they do not all have one policy, nothing is deleted. */
+  readonly others?: readonly string[] | undefined;
   readonly kind: 'images' | 'archives';
   /** In any order. */
   readonly items: readonly Item[];

@@ -3,7 +3,8 @@ import { daysBefore } from './calendar.ts';
 import { labelOf, lastPull, type Node } from './graph.ts';
 import type { Inventory } from './inventory.ts';
 import type { PlannedItem } from './plan.ts';
-import { days, keptByTime, newestFirst, whyItGoes, type Aged, type Rules } from './rules.ts';
+import { namesEveryTag } from './policy.ts';
+import { days, keptByTime, newestArchiveFirst, newestFirst, whyItGoes, type Aged, type Rules } from './rules.ts';
 
 /** What is to become of one image. */
 export interface Verdict {
@@ -65,13 +66,20 @@ function keptOf(
   }
   const kept = new Map<Node, readonly string[]>();
   for (const [name, group] of groups) {
-    const sorted = group.sort(newestFirst);
+    const sorted = group.sort(
+      inventory.kind === 'archives' ? (a, b) => newestArchiveFirst(a.node.item, b.node.item) : newestFirst,
+    );
     for (const [node, reasons] of keptByTime(sorted, rules.policy, nowMs)) kept.set(node, reasons);
     const newest = sorted[0]?.node;
-    if (inventory.kind === 'archives' && newest !== undefined && rules.policy.deleteTags === undefined)
+    if (inventory.kind === 'archives' && newest !== undefined && keepsNewest(rules))
       kept.set(newest, [...(kept.get(newest) ?? []), `newest good backup of ${name}`]);
   }
   return kept;
+}
+
+/** Whether the newest good backup of each image stays: only patterns that name some tags, such as `pr-*`, are an order to delete the last one. */
+function keepsNewest({ policy: { deleteTags } }: Rules): boolean {
+  return deleteTags === undefined || deleteTags.some(namesEveryTag);
 }
 
 /** Whether the policy is about this image: one of its tags may go. */

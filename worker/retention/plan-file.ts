@@ -77,7 +77,12 @@ function parseJson(text: string): unknown {
 }
 
 function checksumOf(value: unknown): Digest {
-  return digestOf(Buffer.from(canonicalJson(value)));
+  try {
+    return digestOf(Buffer.from(canonicalJson(value)));
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    throw invalid('its values are nested too deep', cause);
+  }
 }
 
 function invalid(why: string, cause?: unknown): Failure {

@@ -23,11 +23,18 @@ export function planRepository(
   room = options.maxDeletes ?? DEFAULT_MAX_DELETES,
 ): RepositoryPlan {
   const nodes = graphOf(inventory);
-  const policy = policies.find(({ repositories }) =>
-    repositories.some((pattern) => matchesPattern(pattern, inventory.repository)),
-  );
+  const policy = policyFor(inventory.repository, policies);
   const incomplete = inventory.incomplete ?? listedTwice(nodes);
   if (incomplete !== undefined) return refusedPlan(inventory, nodes, `the list is not complete: ${incomplete}`);
+  const stranger = inventory.others?.find((name) => policyFor(name, policies) !== policy);
+  if (stranger !== undefined) {
+    const names = `${inventory.repository} and ${stranger}`;
+    return refusedPlan(
+      inventory,
+      nodes,
+      `it has archives of ${names}, which have different policies: move one of them`,
+    );
+  }
   if (policy === undefined) return keepingPlan(inventory, nodes, 'no policy for it');
 
   const around: Circumstances = {
@@ -45,6 +52,11 @@ export function planRepository(
     ...planOf(inventory),
     items: plannedItems(nodes, outcome, { room, maxDeletes: options.maxDeletes ?? DEFAULT_MAX_DELETES }),
   };
+}
+
+/** The first policy that matches decides. */
+function policyFor(repository: string, policies: readonly RepositoryPolicy[]): RepositoryPolicy | undefined {
+  return policies.find(({ repositories }) => repositories.some((pattern) => matchesPattern(pattern, repository)));
 }
 
 function planOf(inventory: Inventory): Pick<RepositoryPlan, 'place' | 'kind' | 'inventory'> {

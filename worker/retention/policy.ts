@@ -96,15 +96,26 @@ function faultsOf(policy: Policy): readonly PolicyFault[] {
     ...faults,
     ...patternFaults(['keepTags'], policy.keepTags ?? [], tagMatcher),
     ...patternFaults(['deleteTags'], policy.deleteTags ?? [], tagMatcher),
-    ...patternFaults(['keepSemver'], range, parseRange).map(({ message }) => ({ path: ['keepSemver'], message })),
+    ...patternFaults(['keepSemver'], range, readRange).map(({ message }) => ({ path: ['keepSemver'], message })),
     ...emptyFaults(policy),
   ];
+}
+
+/** An empty range stands for every version, and is more likely a variable that was not set. */
+function readRange(range: string): void {
+  if (range.trim() === '') throw new Failure('INVALID', 'it is empty: leave it out, or name a range such as ">=2"');
+  parseRange(range);
+}
+
+/** Whether this pattern of `deleteTags` is for every tag, as far as its text shows it. */
+export function namesEveryTag(pattern: string): boolean {
+  return /^\*+$|^\/(?:\.\*|\^\.\*\$|\^)?\/$/.test(pattern);
 }
 
 function emptyFaults(policy: Policy): readonly PolicyFault[] {
   if (policy.deleteTags?.length === 0)
     return [{ path: ['deleteTags'], message: 'it is empty: leave it out, or name the tags that may go' }];
-  const everything = policy.deleteTags?.find((pattern) => /^\*+$|^\/(?:\.\*|\^\.\*\$|\^)?\/$/.test(pattern));
+  const everything = policy.deleteTags?.find(namesEveryTag);
   if (everything === undefined || keepsSomething(policy)) return [];
   const message = `${everything} matches every tag and no rule keeps one: add keepLast, keepDays or keepTags`;
   return [{ path: ['deleteTags'], message }];

@@ -1,6 +1,8 @@
 import { parseRange, tagMatcher, versionOf } from '../oci/tag-pattern.ts';
 import { CALENDAR, daysBefore } from './calendar.ts';
+import { compareStrings } from '../util/text.ts';
 import { byId, type Node } from './graph.ts';
+import type { Item } from './inventory.ts';
 import type { Policy } from './policy.ts';
 
 /** A policy, ready to be asked. Every answer is the reason: undefined stands for no. */
@@ -56,6 +58,11 @@ export interface Aged {
 /** Newest first; of two of the same moment the one whose id comes first. */
 export function newestFirst(a: Aged, b: Aged): number {
   return b.pushedAtMs - a.pushedAtMs || byId(a.node, b.node);
+}
+
+/** The order of archives: newest first; of two of the same moment the one whose key comes last, because keys have days. */
+export function newestArchiveFirst(a: Pick<Item, 'id' | 'pushedAtMs'>, b: Pick<Item, 'id' | 'pushedAtMs'>): number {
+  return (b.pushedAtMs ?? -Infinity) - (a.pushedAtMs ?? -Infinity) || compareStrings(b.id, a.id);
 }
 
 /**

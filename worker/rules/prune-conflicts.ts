@@ -145,7 +145,7 @@ function sharedArea(some: readonly Area[], others: readonly Area[]): Area | unde
   for (const one of some) {
     for (const other of others) {
       if (contains(one, other)) return other;
-      if (contains(other, one)) return one;
+      if (contains(other, one) || overlaps(one, other)) return one;
     }
   }
   return undefined;
@@ -154,4 +154,26 @@ function sharedArea(some: readonly Area[], others: readonly Area[]): Area | unde
 function contains(large: Area, small: Area): boolean {
   if ('prefix' in large) return 'prefix' in small && small.prefix.startsWith(large.prefix);
   return !('prefix' in small) && small.registry === large.registry && matchesPattern(large.pattern, small.pattern);
+}
+
+/** Whether the name of one repository can match both patterns. */
+function overlaps(one: Area, other: Area): boolean {
+  if ('prefix' in one || 'prefix' in other || one.registry !== other.registry) return false;
+  const [a, b] = [one.pattern, other.pattern];
+  // whether what is left of both, from each place in b on, can be one text
+  let later = Array.from({ length: b.length + 1 }, (_, at) => /^\**$/.test(b.slice(at)));
+  for (let i = a.length - 1; i >= 0; i--) {
+    const now: boolean[] = [];
+    for (let j = b.length; j >= 0; j--) {
+      const [left, right] = [a[i], b[j]];
+      now[j] =
+        left === '*'
+          ? later[j] === true || (j < b.length && now[j + 1] === true)
+          : right === '*'
+            ? now[j + 1] === true || later[j] === true
+            : left === right && later[j + 1] === true;
+    }
+    later = now;
+  }
+  return later[0] === true;
 }

@@ -21,7 +21,7 @@ test('dates an index whose images are reached in a trillion ways', async () => {
     if (annotations['tag'] !== undefined) await content.tag(annotations['tag'], descriptor, () => once(bytes));
     return descriptor;
   };
-  let below = [await pushIndex([], { 'org.opencontainers.image.created': '2026-11-30T00:00:00Z' })];
+  let below = [await pushIndex([], { 'org.opencontainers.image.created': '2025-11-30T00:00:00Z' })];
   for (let level = 0; level < LEVELS; level++)
     below = [await pushIndex(below, { at: `${level}` }), await pushIndex(below, { at: `${level} too` })];
   const { digest } = await pushIndex(below, { tag: 'v1' });
@@ -31,5 +31,5 @@ test('dates an index whose images are reached in a trillion ways', async () => {
     { clock: manualClock() },
   );
   expect(items).toHaveLength(2 * LEVELS + 2);
-  expect(items.find(({ id }) => id === digest)?.pushedAtMs).toBe(Date.UTC(2026, 10, 30));
+  expect(items.find(({ id }) => id === digest)?.pushedAtMs).toBe(Date.UTC(2025, 10, 30));
 });

@@ -92,7 +92,7 @@ test('reports all faults of a list of policies, each with its place', () => {
     { repositories: ['a', ''], keepLast: 0, keepDays: 1.5, keepTags: ['v*', '/(/'] },
     { repositories: [], deleteTags: ['*'], untaggedAfterDays: 3 },
     { repositories: ['*'], deleteTags: [], keepSemver: 'new' },
-    { repositories: ['prod/*'] },
+    { repositories: ['prod/*'], keepSemver: ' ' },
     { repositories: ['b{'], deleteTags: ['*'], keepLast: 3 },
   ]);
   expect(faults.map(({ path, message }) => `${path.join('.')}: ${message}`)).toEqual([
@@ -105,6 +105,7 @@ test('reports all faults of a list of policies, each with its place', () => {
     expect.stringMatching(/^2\.keepSemver: "new" is not a range of versions/),
     '2.deleteTags: it is empty: leave it out, or name the tags that may go',
     expect.stringMatching(/^3: it is never used/),
+    '3.keepSemver: it is empty: leave it out, or name a range such as ">=2"',
     expect.stringMatching(/^4\.repositories\.0: "b\{" .* a brace is not closed$/),
     expect.stringMatching(/^4: it is never used/),
   ]);

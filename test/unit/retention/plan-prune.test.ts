@@ -264,6 +264,40 @@ describe('archives', () => {
       'delete app/pr-1.tar: deleteTags pr-*',
     );
   });
+
+  test('keep the newest good backup of an image where deleteTags name every tag', () => {
+    const plan = planned({ deleteTags: ['*'], keepDays: 30 }, shapes, { kind: 'archives' });
+    expect(plan.filter((line) => line.startsWith('delete'))).toEqual([
+      'delete app/v1-1.tar: deleteTags *, older than 30 days',
+    ]);
+  });
+
+  test('of one moment go by their keys: the last one is the newest', () => {
+    const same = { 'app/v1-1.tar': { image, age: 9 }, 'app/v1-2.tar': { image, age: 9 } };
+    expect(planned({ keepLast: 1 }, same, { kind: 'archives' })[0]).toBe('delete app/v1-1.tar: not in keepLast 1');
+  });
+
+  test('stay where they name repositories that have different policies', () => {
+    const policies = [
+      { repositories: ['prod/*'], keepLast: 50 },
+      { repositories: ['*'], keepLast: 1 },
+    ];
+    const mixed = (others: readonly string[]): PrunePlan =>
+      planPrune(
+        [
+          inventory(
+            { a: { image, age: 1 }, b: { image, age: 2 } },
+            { kind: 'archives', repository: 'test/app', others },
+          ),
+        ],
+        policies,
+        OPTIONS,
+      );
+    expect(mixed(['test/web']).totals).toMatchObject({ delete: 1, refused: 0 });
+    expect(mixed(['prod/app']).repositories[0]).toMatchObject({
+      refused: 'it has archives of test/app and prod/app, which have different policies: move one of them',
+    });
+  });
 });
 
 describe('deletes nothing for', () => {

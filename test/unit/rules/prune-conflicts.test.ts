@@ -53,10 +53,16 @@ describe('rules that prune beside others', () => {
     ['at: "s3://backups/a/", keepLast: 5', 'at: "s3://backups/", keepLast: 6', 's3://backups/a/'],
     [`at: "${ECR}/a/b", keepLast: 5`, `at: "${ECR}/a/*", keepLast: 6`, `${ECR}/a/b`],
     [`at: "${ECR}/a", keepLast: 5`, `at: "${ECR}", keepLast: 5, requireBackup: "s3://backups/"`, `${ECR}/a`],
+    [`at: "${ECR}/team/*", keepLast: 5`, `at: "${ECR}/*/app", keepLast: 6`, `${ECR}/*/app`],
   ])('are refused where two prune one place by different policies: %s, %s', (one, other, place) => {
     expect(() => config(PRUNE(one) + PRUNE(other, 'again'))).toThrow(
       `it prunes "${place}" as rule "clean" does, by other policies`,
     );
+  });
+
+  test('may prune places that have no repository in common', () => {
+    const one = PRUNE(`at: "${ECR}/team/*-app", keepLast: 5`);
+    expect(config(one + PRUNE(`at: "${ECR}/*/web", keepLast: 6`, 'again')).rules).toHaveLength(2);
   });
 
   test('may prune one place by the same policy at two times', () => {

@@ -1,3 +1,4 @@
+import { undated } from '../../images/inventory-archives.ts';
 import { matchesPattern } from '../../oci/location.ts';
 import { parseRepository } from '../../oci/reference.ts';
 import type { Rule } from '../../rules/rule.ts';
@@ -12,7 +13,7 @@ export function coverOf(rules: readonly Rule[]): (place: string) => boolean {
     .flatMap(parseSource)
     .map(({ registry, pattern }) => ({ registry: registryName(registry), pattern }));
   return (place) => {
-    if (place.startsWith('s3://')) return folders.some((folder) => `${place}/`.startsWith(folder));
+    if (place.startsWith('s3://')) return folders.some((folder) => `${place}/`.startsWith(undated(folder)));
     const slash = place.indexOf('/');
     const [registry, repository] = [place.slice(0, slash), place.slice(slash + 1)];
     return patterns.some((one) => one.registry === registry && matchesPattern(one.pattern, repository));

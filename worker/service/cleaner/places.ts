@@ -1,6 +1,6 @@
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { repositoriesOf } from '../../images/inventories.ts';
-import { folderOf, readArchiveInventories } from '../../images/inventory-archives.ts';
+import { folderOf, readArchiveInventories, undated } from '../../images/inventory-archives.ts';
 import { choosesByTag } from '../../images/plan-places.ts';
 import type { PrunePlace } from '../../images/prune-places.ts';
 import { archiveKindOf } from '../../oci/archive-key.ts';
@@ -42,16 +42,24 @@ export async function readFolder(
   const [whole = ''] = folder.split('{date}');
   const prefix = whole === folder ? (folder === '' ? '' : `${folder}/`) : whole;
   const names = policies.some(choosesByTag) ? 'all' : 'few';
-  const reading = { ...options, names, folder } as const;
-  for await (const inventory of readArchiveInventories(backends.bucket(bucket), { base, prefix }, reading))
-    return { ...inventory, repository: namedBelow(inventory.repository, place, at) };
+  // a rule may name the prefix of one day: other days are in the same place
+  const counts = (key: string): boolean =>
+    folderOf(key) === folder && at.some((one) => `${base}${key}`.startsWith(one));
+  const store = backends.bucket(bucket);
+  for await (const inventory of readArchiveInventories(store, { base, prefix }, { ...options, names, counts }))
+    return { ...inventory, repository: namedBelow(inventory.repository, { place, prefix, at }) };
   return { place, repository: folder, kind: 'archives', items: [], untags: false };
 }
 
 /** Where archives do not say which repository is theirs, it is called by its folder, below the prefix that the rule names. */
-function namedBelow(repository: string, place: string, at: readonly string[]): string {
-  if (repository !== parseS3(place).key) return repository;
-  const root = at.find((one) => `${place}/`.startsWith(one)) ?? '';
+function namedBelow(
+  repository: string,
+  { place, prefix, at }: { readonly place: string; readonly prefix: string; readonly at: readonly string[] },
+): string {
+  const { key: folder } = parseS3(place);
+  const isFolder = repository === folder || (folder.startsWith(prefix) && repository === folder.slice(prefix.length));
+  if (!isFolder) return repository;
+  const root = undated(at.find((one) => `${place}/`.startsWith(undated(one))) ?? '');
   const below = `${place}/`.slice(root.length, -1);
   return below === '' ? '.' : below;
 }

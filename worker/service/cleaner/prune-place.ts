@@ -1,10 +1,11 @@
 import type { OperationOptions } from '../../images/backends.ts';
 import type { DeletingBackends } from '../../images/deletions.ts';
 import { readRepository } from '../../images/inventories.ts';
+import { partsToBackUp } from '../../images/plan-places.ts';
 import { execute, type PruneResult } from '../../images/prune.ts';
-import { isDigest } from '../../oci/digest.ts';
 import { parseRepository } from '../../oci/reference.ts';
 import type { Inventory, Item } from '../../retention/inventory.ts';
+import { newestKept, withBad } from '../../retention/newest-kept.ts';
 import { assemblePlan } from '../../retention/plan-prune.ts';
 import { planRepository } from '../../retention/plan-repository.ts';
 import type { PlannedItem, RepositoryPlan } from '../../retention/plan.ts';
@@ -22,7 +23,7 @@ import { formatDoomed, leftoversOf, partsOf } from './doomed.ts';
 import { isWrittenNow, withHolds } from './holds.ts';
 import type { OpenJobs } from './open-jobs.ts';
 import { readFolder } from './places.ts';
-import { RecordedBackups } from './recorded-backups.ts';
+import { changedArchives, RecordedBackups } from './recorded-backups.ts';
 
 /** What pruning the places of a rule shares. */
 export interface PruneContext {
@@ -106,8 +107,11 @@ function planLeftovers(leftovers: RepositoryPlan, inventory: Inventory, { rule, 
   return planRepository(inventory, rule.policies, { nowMs, maxDeletes: Infinity, only }, Infinity);
 }
 
-/** The plan of a place. Backups are looked up for what would go, until there is nothing left to look up. */
-async function planPlace(inventory: Inventory, context: PruneContext, options: Abortable): Promise<RepositoryPlan> {
+/**
+ * The plan of a place. Backups are looked up for what would go, and of every image that loses archives whether the newest that stays is as a worker
+ * wrote it, until there is nothing left to look up.
+ */
+async function planPlace(listed: Inventory, context: PruneContext, options: Abortable): Promise<RepositoryPlan> {
   const { rule, budget, clock } = context;
   const { policies, maxDeletes, requireBackup } = rule;
   const unbacked = new Map<string, boolean>();
@@ -117,6 +121,8 @@ async function planPlace(inventory: Inventory, context: PruneContext, options: A
     maxDeletes,
     ...(requireBackup === undefined ? {} : { unbacked: ({ id }: Item) => unbacked.get(id) === true }),
   };
+  let inventory = listed;
+  const compared = new Set<string>();
   const backups =
     requireBackup === undefined || inventory.kind === 'archives'
       ? undefined
@@ -131,12 +137,20 @@ async function planPlace(inventory: Inventory, context: PruneContext, options: A
   for (;;) {
     checkAborted(options);
     const plan = planRepository(inventory, policies, planOptions, budget.left);
+    const newest = newestKept(inventory, plan).filter(({ id }) => !compared.has(id));
+    if (newest.length > 0) {
+      for (const { id } of newest) compared.add(id);
+      inventory = withBad(
+        inventory,
+        await changedArchives(inventory.place, newest, context.state.destinations, options),
+      );
+      continue;
+    }
     const going = plan.items.filter(({ id, group }) => group === id && !unbacked.has(id));
     if (backups === undefined || going.length === 0) return plan;
     for (const { id } of going) {
       const item = items.get(id);
-      const parts = plan.items.flatMap((one) => (one.group === id && isDigest(one.id) ? [one.id] : []));
-      unbacked.set(id, item === undefined || !(await backups.has(item, parts, options)));
+      unbacked.set(id, item === undefined || !(await backups.has(item, partsToBackUp(plan, id), options)));
     }
   }
 }

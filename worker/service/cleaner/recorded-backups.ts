@@ -84,13 +84,44 @@ export class RecordedBackups {
     for await (const record of destinations.list(group, options)) {
       const key = `${prefix}${record.name}`;
       const object = objects.get(key);
-      if (object === undefined || record.size !== object.size || record.etag === undefined) continue;
-      if (plainEtag(record.etag) !== plainEtag(object.etag)) continue;
+      if (object === undefined || record.etag === undefined || !isAsRecorded(record, object)) continue;
       const known = this.#found.get(record.digest) ?? [];
       this.#found.set(record.digest, [...known, record]);
     }
     this.#read.add(group);
   }
+}
+
+/**
+ * Which of these archives are not as a worker wrote them, by their keys, and why: they may be cut off, or something else. An archive that no
+ * worker wrote counts as whole: no archive is read.
+ */
+export async function changedArchives(
+  place: string,
+  items: readonly Item[],
+  destinations: Pick<Destinations, 'list'>,
+  options: Abortable,
+): Promise<ReadonlyMap<string, string>> {
+  const { bucket } = parseS3(place);
+  const byFolder = Map.groupBy(items, ({ id }) => id.slice(0, Math.max(id.lastIndexOf('/'), 0)));
+  const changed = new Map<string, string>();
+  for (const [folder, archives] of byFolder) {
+    const byName = new Map(archives.map((item) => [item.id.slice(item.id.lastIndexOf('/') + 1), item]));
+    for await (const record of destinations.list(
+      folder === '' ? `s3://${bucket}` : `s3://${bucket}/${folder}`,
+      options,
+    )) {
+      const item = byName.get(record.name);
+      const { bytes, etag } = item ?? {};
+      if (item === undefined || bytes === undefined || etag === undefined || record.size === undefined) continue;
+      if (!isAsRecorded(record, { size: bytes, etag })) changed.set(item.id, 'it is not as a worker wrote it');
+    }
+  }
+  return changed;
+}
+
+function isAsRecorded({ size, etag }: SyncRecord, object: { readonly size: number; readonly etag: string }): boolean {
+  return size === object.size && (etag === undefined || plainEtag(etag) === plainEtag(object.etag));
 }
 
 /** Whether everything came along. Where a record does not say what did, an image alone is enough. */
