@@ -251,6 +251,9 @@ describe('limits of a rule', () => {
       '127.0.0.1:1/gone/*',
       `${ecr.registryHost}/fails/empty`,
     ]);
+    expect(of(events, 'prune-failed').at(-1)?.message).toMatch(
+      /: the policy would keep nothing: keep something of it, or /,
+    );
     expect(await runOf(t, 'clean')).toMatchObject({ jobs: { done: 1, failed: 2 } });
     const [status] = await statusOfRules(t.state, { clock: t.clock });
     expect(status?.faults).toEqual([expect.stringContaining('its last run had failures')]);

@@ -1,5 +1,7 @@
-/** Why nothing of a place is deleted, for a rule: it has no flag of the command `prune` that permits more. */
+import { KEEPS_NOTHING } from '../retention/plan.ts';
+
+/** Why nothing of a place is deleted by a rule, and what to do: a rule has no `--allow-empty`, which the command `prune` has. */
 export function refusedPlace(place: string, refused: string): string {
-  const why = refused.replace('--allow-empty permits that', 'keep something of it, or prune it by the command');
-  return `nothing is deleted of ${place}: ${why}`;
+  const fix = refused === KEEPS_NOTHING ? ': keep something of it, or prune it by the command' : '';
+  return `nothing is deleted of ${place}: ${refused}${fix}`;
 }
