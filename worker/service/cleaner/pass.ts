@@ -8,13 +8,14 @@ import { describeFailure, ifFound, toFailure } from '../../util/failure.ts';
 import type { BackendPool } from '../backend-pool.ts';
 import type { DeletingBackends } from '../../images/deletions.ts';
 import { readableRules } from '../readable-rules.ts';
+import { DEAD_AFTER_SECONDS, lateRun, scheduledRunId } from '../scheduled-runs.ts';
 import { OpenJobs } from './open-jobs.ts';
 import { coverOf, keptTagsOf } from './cover.ts';
 import { cleanRun, type CleanContext, type RunEnd } from './clean-run.ts';
 
 export interface CleanOptions extends Abortable {
   readonly clock: Clock;
-  /** Takes what belongs to a place that is pruned; without one, what belongs to none. */
+  /** Returns what takes the events of a job; without one, those that belong to no job. */
   readonly reportOf: (job: JobName | undefined) => Report;
   /** When to begin no more places, in milliseconds since 1970: the next pass goes on there. Default: never. */
   readonly untilMs?: number | undefined;
@@ -45,7 +46,6 @@ export interface CleanResult {
   };
 }
 
-const DEAD_AFTER_SECONDS = 24 * 3600;
 const LOCK_SECONDS = 60;
 
 /**
@@ -156,7 +156,7 @@ class Pass {
       this.#late(before, rule, false);
       return undefined;
     }
-    const id = `${rule.name}-${new Date(scheduledAtMs).toISOString().replace(/[-:]|\.000/g, '')}`;
+    const id = scheduledRunId(rule.name, scheduledAtMs);
     const run = await runs.beginScheduled({ id, rule: rule.name, scheduledAtMs, replacing: current?.run }, options);
     if (run === undefined) return undefined;
     this.#tally.begun++;
@@ -199,11 +199,7 @@ class Pass {
 
   #late(run: Run, rule: PruneRule, dead: boolean): void {
     const { waiting, running } = run.jobs;
-    const since = `the run ${run.id} began at ${new Date(run.startedAtMs).toISOString()} and has ${waiting + running} places left`;
-    const message = dead
-      ? `${since}: it counts as dead`
-      : `${since}: it goes on, and the next one does not begin before it ends`;
     if (!dead) this.#tally.late++;
-    this.#report({ type: 'run-late', run: run.id, rule: rule.name, dead, message });
+    this.#report(lateRun(run, { rule: rule.name, dead, left: `${waiting + running} places left` }));
   }
 }

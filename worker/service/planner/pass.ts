@@ -12,6 +12,7 @@ import { dropDone } from '../dead-letters.ts';
 import { planScheduled } from './plan-scheduled.ts';
 import { onlyRetries } from './retries.ts';
 import { reachedMs, resendLost } from './resend-lost.ts';
+import { DEAD_AFTER_SECONDS, lateRun, scheduledRunId } from '../scheduled-runs.ts';
 import type { Service } from '../service.ts';
 
 export interface PassOptions extends Abortable {
@@ -40,7 +41,6 @@ export interface PassResult {
   readonly resent: number;
 }
 
-const DEAD_AFTER_SECONDS = 24 * 3600;
 /** The others wait for it: what of a rule is not planned by then is left to a worker. */
 const MAX_RULE_MS = 2 * 60_000;
 /** How many of the newest runs, ended or not, show how far workers have come. */
@@ -178,16 +178,12 @@ class Pass {
   }
 
   #late(run: Run, rule: string | undefined, dead: boolean): void {
-    const since = `the run ${run.id} began at ${new Date(run.startedAtMs).toISOString()} and has ${leftOf(run)}`;
-    const message = dead
-      ? `${since}: it counts as dead`
-      : `${since}: it goes on, and the next one does not begin before it ends`;
     if (!dead) this.tally.late++;
-    this.#options.report?.({ type: 'run-late', run: run.id, rule, dead, message });
+    this.#options.report?.(lateRun(run, { rule, dead, left: leftOf(run) }));
   }
 
   async #begin(rule: PlannedRule, scheduledAtMs: number, replacing: string | undefined): Promise<void> {
-    const id = `${rule.name}-${new Date(scheduledAtMs).toISOString().replace(/[-:]|\.000/g, '')}`;
+    const id = scheduledRunId(rule.name, scheduledAtMs);
     const run = await this.#service.state.runs.beginScheduled(
       { id, rule: rule.name, scheduledAtMs, replacing },
       this.#options,
