@@ -1,10 +1,11 @@
 import { ecrHost } from '../../oci/ecr-host.ts';
+import type { ItemAttribute } from '../../state/table-items.ts';
 import { Failure, isFailure } from '../../util/failure.ts';
 import { parseConfig, parseRule } from '../config.ts';
 import { checkConflicts, type RuleInFile } from '../conflicts.ts';
 import { checkSchedule } from '../schedule.ts';
 import { MAX_YAML_BYTES } from '../yaml.ts';
-import { readCuppett, type Attribute } from './cuppett.ts';
+import { readCuppett } from './cuppett.ts';
 import { isDregsy, readDregsy } from './dregsy.ts';
 import { isImageSyncer, isImageSyncerAuth, readImageSyncer } from './image-syncer.ts';
 import { formatNote, lost, type Findings, type Note } from './mapping.ts';
@@ -27,7 +28,7 @@ export type ImportRequest =
   | {
       readonly tool: 'cuppett';
       readonly table: string;
-      readonly items: readonly Readonly<Record<string, Attribute>>[];
+      readonly items: readonly Readonly<Record<string, ItemAttribute>>[];
     };
 
 export interface ImportResult {
