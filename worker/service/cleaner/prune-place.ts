@@ -47,12 +47,13 @@ export type PlaceEnd =
   | { readonly state: 'done' | 'skipped' }
   /** To be looked at again later. */
   | { readonly state: 'postponed'; readonly why: string }
-  /** Something there could not be deleted, or nothing. */
+  /** Some items, or all of the place, could not be deleted. */
   | { readonly state: 'failed'; readonly failure: Failure };
 
 /**
  * Prunes one repository or folder, under a lock that keeps workers from beginning a copy there. While a worker is writing images there, it is
- * postponed. Safe to stop anywhere and to repeat: what is gone is not in the next plan, and `job.doomed` has what the last Cleaner was deleting. Throws ABORTED, and failures of the state.
+ * postponed. Safe to stop anywhere and to repeat: what is gone is not in the next plan, and `job.doomed` has what the last Cleaner was deleting.
+ * Throws ABORTED, and what fails while the place is locked, read or deleted from as a whole. Items that fail are in the result.
  */
 export async function prunePlace(
   place: string,
