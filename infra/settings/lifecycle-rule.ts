@@ -48,7 +48,7 @@ export const ACTIONS = [
 /** The most that a policy of ECR has: https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html */
 const MAX_RULES = 50;
 
-/** Says what ECR would refuse of such rules, or never come to, with the place in the list. */
+/** Refuses what ECR would refuse in such rules, and rules that it would never come to, with their place in the list. */
 export function checkLifecycle(
   rules: readonly LifecycleRule[],
   refuse: (path: readonly (string | number)[], message: string) => void,
@@ -69,7 +69,8 @@ export function checkLifecycle(
         if (rule[name] !== undefined)
           refuse([index, name], "counts the platforms of an index as images of their own: say tagged: '*' beside it");
   });
-  // archived images are held to rules of their own: https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_examples.html#lp_example_archive
+  // rules of their own hold for archived images:
+  // https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_examples.html#lp_example_archive
   for (const isOf of [
     (rule: LifecycleRule) => ACTIONS.some((name) => rule[name] !== undefined),
     (rule: LifecycleRule) => rule.expireArchivedAfterDays !== undefined,
