@@ -53,7 +53,11 @@ export const METRICS = {
   QueueWaitSeconds: { unit: 'Seconds', by: 'rule', meaning: 'from when a job was asked for to when a worker began it' },
   JobsPlanned: { unit: 'Count', by: 'rule', meaning: 'jobs that a run of the rule made' },
   LastGoodCopyAgeSeconds: { unit: 'Seconds', by: 'rule', meaning: 'since the last run without a failure had started' },
-  RunsLate: { unit: 'Count', by: 'rule', meaning: 'ticks at which the run before was going on or declared dead' },
+  RunsLate: {
+    unit: 'Count',
+    by: 'rule',
+    meaning: 'passes in which a run was due while the one before was going on, or that declared a run dead',
+  },
   RulesFailed: { unit: 'Count', by: 'code', meaning: 'rules that could not be planned' },
   PrunedImages: {
     unit: 'Count',
