@@ -213,7 +213,7 @@ describe('a rule that publishes', () => {
     expect(letter?.reason).toMatch(
       /^DENIED: publish s3:.*: 4 of 5 objects failed, the others are published: .*a\.txt.*b\.txt.*c\.txt.*; and 1 more$/,
     );
-    // the next run fails as well: one letter tells it, and what was published is not read again
+    // the next run fails as well: one letter reports it, and what was published is not read again
     const second = await p.pass(1);
     const cost = await costOf(async () => p.worker.drain());
     await expectEnded(p.t, second.id, { failed: 1 });
@@ -235,7 +235,7 @@ describe('a rule that publishes', () => {
     expect(await p.pass(1)).toMatchObject({ unchanged: 1 });
   });
 
-  test('tries again what may pass', async () => {
+  test('tries again when an object fails in a way that may pass', async () => {
     const p = await published();
     await p.put('a.txt', 'one');
     await p.put('b.txt', 'two');
@@ -312,15 +312,15 @@ describe('a change of an object', () => {
     const run = await p.latest();
     expect(run).toMatchObject({ trigger: 'push', endedAtMs: expect.any(Number), jobs: { done: 2, failed: 0 } });
     await expectTags(p, ...Array.from({ length: 20 }, (_, i) => `text ${i}`));
-    // told again after its run, it makes one that finds nothing to do
-    const told = await gatherObject({ id: 'event-3', bucket, key: `${p.rule.name}/3.txt` }, p.t, { clock: p.t.clock });
+    // delivered again after its run, it makes one that finds nothing to do
+    const again = await gatherObject({ id: 'event-3', bucket, key: `${p.rule.name}/3.txt` }, p.t, { clock: p.t.clock });
     await p.t.clock.advance(30_000);
     const cost = await costOf(async () => p.worker.drain());
     expect(cost).toEqual({ ListObjectsV2: 1 });
-    expect(await p.t.run(told[0] ?? '')).toMatchObject({ unchanged: 1, jobs: { done: 1 } });
+    expect(await p.t.run(again[0] ?? '')).toMatchObject({ unchanged: 1, jobs: { done: 1 } });
   });
 
-  test('is in a run of its own where the one that gathers lists already', async () => {
+  test('gets a run of its own when the run that gathers is already listing', async () => {
     const p = await published({ onPush: true });
     const event = (id: string) => ({ id, bucket, key: `${p.rule.name}/a.txt` });
     const [first = ''] = await gatherObject(event('first'), p.t, { clock: p.t.clock });
@@ -330,7 +330,7 @@ describe('a change of an object', () => {
     expect(await gatherObject(event('third'), p.t, { clock: p.t.clock })).toEqual([second]);
   });
 
-  test('comes to a worker as EventBridge sends it', async () => {
+  test('is read by a worker as EventBridge sends it', async () => {
     const p = await published({ onPush: true });
     await p.put('a b+ü.txt', 'one');
     const body = JSON.stringify({

@@ -52,7 +52,11 @@ export const METRICS = {
   JobSeconds: { unit: 'Seconds', by: 'rule', meaning: 'how long a job took, however it ended' },
   QueueWaitSeconds: { unit: 'Seconds', by: 'rule', meaning: 'from when a job was asked for to when a worker began it' },
   JobsPlanned: { unit: 'Count', by: 'rule', meaning: 'jobs that a run of the rule made' },
-  LastGoodCopyAgeSeconds: { unit: 'Seconds', by: 'rule', meaning: 'since the last run without a failure had started' },
+  LastGoodCopyAgeSeconds: {
+    unit: 'Seconds',
+    by: 'rule',
+    meaning: 'since the last run without a failure had started; not of rules that prune',
+  },
   RunsLate: {
     unit: 'Count',
     by: 'rule',
