@@ -3,7 +3,7 @@ import type { Event } from '../util/events.ts';
 
 // Planners and Cleaners begin runs at scheduled times, and give them up, alike.
 
-/** A run that is older is declared dead, where nothing else is set. */
+/** A run that is older is declared dead, and its rule is free again. */
 export const DEAD_AFTER_SECONDS = 24 * 3600;
 
 /** The id of the run of a rule at a scheduled time: the same in every process, so that one of them begins it. */

@@ -24,6 +24,9 @@ import type { OpenJobs } from './open-jobs.ts';
 import { readFolder } from './places.ts';
 import { RecordedBackups } from './recorded-backups.ts';
 
+/** How long a rule and a place stay locked after their Cleaner has crashed, beside the difference of clocks. */
+export const LOCK_SECONDS = 60;
+
 /** What pruning the places of a rule shares. */
 export interface PruneContext {
   readonly rule: PruneRule;
@@ -38,8 +41,6 @@ export interface PruneContext {
   readonly keptTags: ReadonlyMap<string, ReadonlyMap<string, string>>;
   readonly clock: Clock;
   readonly report: Report;
-  /** How long a place stays locked after its Cleaner has crashed. */
-  readonly lockSeconds: number;
 }
 
 /** What became of a place. */
@@ -61,8 +62,8 @@ export async function prunePlace(
   context: PruneContext,
   options: Abortable,
 ): Promise<PlaceEnd> {
-  const { state, lockSeconds } = context;
-  await using lock = await state.lock(pruneLock(place), lockSeconds, options);
+  const { state } = context;
+  await using lock = await state.lock(pruneLock(place), LOCK_SECONDS, options);
   if (lock === undefined) return { state: 'postponed', why: 'another Cleaner is there' };
   const held = { signal: anyOf(options.signal, lock.signal), clock: context.clock, report: context.report };
   const jobs = await context.jobs.at(placeName(place), held);

@@ -20,8 +20,6 @@ export interface PassOptions extends Abortable {
   readonly report?: Report | undefined;
   /** When to leave the rest to workers, in milliseconds since 1970. Default: never. */
   readonly untilMs?: number | undefined;
-  /** A run that is older is declared dead, and its rule is free again. Default 24 hours. */
-  readonly deadAfterSeconds?: number | undefined;
   /** As `ScheduledPlanOptions.lookEveryHours`. */
   readonly lookEveryHours?: number | undefined;
 }
@@ -136,10 +134,10 @@ class Pass {
   /** Settles runs that no schedule waits for: those of pushes, of requests, and of rules that are gone. */
   async settleOthers(): Promise<void> {
     const { runs } = this.#service.state;
-    const { signal, clock, deadAfterSeconds = DEAD_AFTER_SECONDS } = this.#options;
+    const { signal, clock } = this.#options;
     for (const run of await runs.list({ signal, limit: RUNS_LOOKED_AT })) this.#seen.set(run.id, run);
     // twice the time, so that the first pass after it still finds them and declares them dead
-    const unendedSinceMs = clock.now() - 2 * deadAfterSeconds * 1000;
+    const unendedSinceMs = clock.now() - 2 * DEAD_AFTER_SECONDS * 1000;
     for (const run of await runs.list({ signal, unendedSinceMs })) {
       if (this.#open.has(run.id)) continue;
       const settled = await this.#settle(run.id);
@@ -169,8 +167,7 @@ class Pass {
 
   /** Declares it dead when it is too old. */
   async #isDead(run: Run, rule: string | undefined): Promise<boolean> {
-    const { deadAfterSeconds = DEAD_AFTER_SECONDS } = this.#options;
-    if (this.#options.clock.now() - run.startedAtMs < deadAfterSeconds * 1000) return false;
+    if (this.#options.clock.now() - run.startedAtMs < DEAD_AFTER_SECONDS * 1000) return false;
     await this.#service.state.runs.declareDead(run.id, this.#options);
     this.#open.delete(run.id);
     this.#late(run, rule, true);
