@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { Refuse } from './refuse.ts';
 import { days } from './values.ts';
 
 const images = z.int().min(1).max(100_000);
@@ -49,10 +50,7 @@ export const ACTIONS = [
 const MAX_RULES = 50;
 
 /** Refuses what ECR would refuse in such rules, and rules that it would never come to, with their place in the list. */
-export function checkLifecycle(
-  rules: readonly LifecycleRule[],
-  refuse: (path: readonly (string | number)[], message: string) => void,
-): void {
+export function checkLifecycle(rules: readonly LifecycleRule[], refuse: Refuse): void {
   if (rules.length === 0) refuse([], 'there is no rule in it: leave it out');
   rules.forEach((rule, index) => {
     const { tagged, untagged, expireArchivedAfterDays } = rule;
@@ -85,11 +83,7 @@ export function checkLifecycle(
 }
 
 /** Of rules for images of one storage class: whatever an earlier one has already. */
-function refuseCovered(
-  rules: readonly LifecycleRule[],
-  isOf: (rule: LifecycleRule) => boolean,
-  refuse: (path: readonly (string | number)[], message: string) => void,
-): void {
+function refuseCovered(rules: readonly LifecycleRule[], isOf: (rule: LifecycleRule) => boolean, refuse: Refuse): void {
   const before = new Set<string>();
   rules.forEach((rule, index) => {
     if (!isOf(rule)) return;

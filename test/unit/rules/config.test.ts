@@ -273,7 +273,7 @@ describe('a fault is told with its path, what was given and what was expected', 
     [
       '.publish.from',
       { mirror: undefined, publish: { from: 's3://bucket/a\nb/', to: `${ECR}/x` } },
-      expect.stringContaining('it has characters that nobody sees'),
+      expect.stringContaining('it has invisible characters'),
     ],
     [
       '.on',
