@@ -1,5 +1,5 @@
 import type { Stack } from '../stack.ts';
-import { formatBytes, formatDigest, formatTable } from '../../worker/commands/text.ts';
+import { formatBytes, formatDigest, formatTable, formatTag } from '../../worker/commands/text.ts';
 import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
 import { planPlaces } from '../../worker/images/plan-places.ts';
 import { Failure } from '../../worker/util/failure.ts';
@@ -26,7 +26,7 @@ export async function planDemoPrune(
   const rows = plan.repositories.flatMap(({ items }) =>
     items
       .filter(({ action }) => action !== 'keep')
-      .map(({ id, action, tags, reason }) => [action, formatDigest(id), tags.join(' '), reason]),
+      .map(({ id, action, tags, reason }) => [action, formatDigest(id), tags.map(formatTag).join(' '), reason]),
   );
   if (rows.length === 0) throw new Failure('UNAVAILABLE', 'plan what to delete: it would delete nothing');
   const what = `keepLast 1 would delete ${going} manifests of ${formatBytes(bytes)}, whose backups are whole, and keep ${keep}; nothing is deleted`;

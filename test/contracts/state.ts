@@ -641,6 +641,19 @@ export function stateSuite(what: string, make: () => Promise<StateUnderTest>): v
           expect((await runOf()).endedAtMs).toBe(clock.now());
         });
 
+        test('that have failed are known as that at once: a process that crashes then leaves nothing that waits', async () => {
+          await state.runs.addJobs('run-1', jobsNamed(1));
+          const failed = { code: 'CONFLICT', reason: 'another repository' };
+          const owed = { id: 'owed', title: 'settings', failed };
+          expect(await state.runs.addJobs('run-1', [owed, { ...owed, id: 'job-1' }])).toEqual(new Set(['job-1']));
+          expect(await jobOf('owed')).toMatchObject({ state: 'failed', ...failed });
+          expect((await runOf()).jobs).toEqual({ ...NONE, waiting: 1, failed: 1 });
+          expect((await other.runs.addJobs('run-1', [owed])).size).toBe(0);
+          await state.runs.planned('run-1');
+          await work('job-1');
+          expect(await runOf()).toMatchObject({ endedAtMs: clock.now(), jobs: { ...NONE, done: 1, failed: 1 } });
+        });
+
         test('are listed, all or by state', async () => {
           await state.runs.addJobs('run-1', jobsNamed(4));
           await work('job-1', FAILED);

@@ -252,7 +252,7 @@ describe('limits of a rule', () => {
       `${ecr.registryHost}/fails/empty`,
     ]);
     expect(of(events, 'prune-failed').at(-1)?.message).toMatch(
-      /: the policy would keep nothing: keep something of it, or /,
+      /: the policy would keep nothing: change the policy so that /,
     );
     expect(await runOf(t, 'clean')).toMatchObject({ jobs: { done: 1, failed: 2 } });
     const [status] = await statusOfRules(t.state, { clock: t.clock });

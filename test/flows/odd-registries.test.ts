@@ -4,6 +4,8 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, test } from 'vitest';
 import { inspect } from '../../worker/images/inspect.ts';
 import { verify } from '../../worker/images/verify.ts';
+import { execute } from '../../worker/main/program.ts';
+import { digestOf } from '../../worker/oci/digest.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
 import { alteringFront, type FrontAnswer } from '../support/altering-front.ts';
 import { makeImage } from '../support/images.ts';
@@ -11,7 +13,7 @@ import { failureOf, openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
 
 const lab = await openLab();
-const { ecr, registry } = lab.stack;
+const { ecr, registry, bucket } = lab.stack;
 afterAll(async () => lab[Symbol.asyncDispose]());
 
 const refused = (status: number): FrontAnswer => ({
@@ -70,6 +72,20 @@ test('a bare 400 for a blob is no advice to rebuild the image', async () => {
   expect(failure.message).toMatch(/the registry answered 400$/);
 });
 
+test('an image that is broken at its source is a failure, not wrong usage: exit code 1', async () => {
+  const body = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: MEDIA_TYPE.ociManifest, config: {} }));
+  const headers = { 'content-type': MEDIA_TYPE.ociManifest, 'docker-content-digest': digestOf(body) };
+  const host = await alteringFront(registry.url, (line, answer) =>
+    line.includes('/manifests/') ? { status: 200, headers, body } : answer,
+  );
+  const said: string[] = [];
+  const screen = { write: (text: string) => void said.push(text), terminal: false, columns: 80 };
+  const argv = ['node', 'transship', 'copy', `docker://${host}/broken/app:v1`, `oci:${join(lab.folder, 'broken')}`];
+  const { signal: stop } = new AbortController();
+  const code = await execute({ argv, env: lab.stack.environment, stdout: screen, stderr: screen, stop });
+  expect({ code, text: said.join('') }).toEqual({ code: 1, text: expect.stringContaining('rebuild it') });
+});
+
 describe('a registry behind a proxy that compresses documents and answers HEAD without a length', () => {
   test('is copied from, configs too, layers untouched', async () => {
     const image = await makeImage({ seed: 83 });
@@ -98,11 +114,53 @@ describe('a registry that refuses to list referrers', () => {
       line.includes('/referrers/') ? refused(status) : answer,
     );
     const { copy, events } = lab.session();
-    await copy(`docker://${host}/${name}:v1`, `docker://${ecr.registryHost}/${name}:v1`);
+    const copied = await copy(`docker://${host}/${name}:v1`, `docker://${ecr.registryHost}/${name}:v1`);
+    expect(copied.unchecked).toEqual([expect.stringContaining('not all that may refer to it was listed')]);
     await expectSameImage(image.content, lab.view(ecr, name), image.root);
     expect(events.filter((event) => event.type === 'warning')).toEqual([
       { type: 'warning', message: expect.stringMatching(new RegExp(`${status} DENIED.*--no-referrers`)) },
     ]);
+  });
+
+  test.each([
+    ['the list', (line: string) => line.includes('/referrers/')],
+    ['the tags of cosign', (line: string) => /\/manifests\/sha256-[0-9a-f]{64}\.sig$/.test(line)],
+  ])('does not make its images whole, nor those that are compared with them: refuses %s', async (_, isRefused) => {
+    const image = await makeImage({ seed: 87, signed: true, layers: [2000] });
+    await lab.push(image, registry, 'refusing/signed');
+    const host = await alteringFront(registry.url, (line, answer) => (isRefused(line) ? refused(403) : answer));
+    const { backends, options, copy } = lab.session();
+    const at = `docker://${host}/refusing/signed:v1`;
+    const archive = `s3://${bucket}/refusing/signed-${host.replace(':', '-')}.tar`;
+    const unchecked = [expect.stringMatching(/not all that may refer to it was listed: .* 403 DENIED/)];
+    expect(await verify({ at, deep: true }, backends, options)).toMatchObject([
+      { faults: [], complete: false, unchecked },
+    ]);
+    expect((await copy(at, archive)).unchecked).toEqual(unchecked);
+    const written = expect.stringContaining('when the archive was written, its source did not list all');
+    expect(await verify({ at: archive, against: at }, backends, options)).toMatchObject([
+      { faults: [], complete: false, unchecked: [written, ...unchecked] },
+    ]);
+  });
+
+  test.each(['tar', 'tar.gz'])('is not forgotten by a .%s until it lists them', async (form) => {
+    await lab.push(await makeImage({ seed: 88, layers: [2000] }), registry, 'refusing/once');
+    let refuses = true;
+    const host = await alteringFront(registry.url, (line, answer) =>
+      refuses && line.includes('/referrers/') ? refused(403) : answer,
+    );
+    const [at, archive] = [`docker://${host}/refusing/once:v1`, `s3://${bucket}/refusing/once.${form}`];
+    const copied = async (): Promise<readonly unknown[]> => {
+      const { backends, options, copy } = lab.session();
+      const { outcome } = await copy(at, archive);
+      const [verified] = await verify({ at: archive }, backends, options);
+      return [outcome, verified?.complete, verified?.faults];
+    };
+    expect(await copied()).toEqual(['copied', false, []]);
+    expect(await copied()).toEqual(['unchanged', false, []]);
+    refuses = false;
+    expect(await copied()).toEqual(['copied', true, []]);
+    expect(await copied()).toEqual(['unchanged', true, []]);
   });
 
   test('and to give manifests is a failure', async () => {

@@ -20,10 +20,12 @@ interface Ended {
   readonly stderr: string;
 }
 
-async function prune(...args: readonly string[]): Promise<Ended> {
+const prune = async (...args: readonly string[]): Promise<Ended> => transship('prune', ...args);
+
+async function transship(...args: readonly string[]): Promise<Ended> {
   let [stdout, stderr] = ['', ''];
   const code = await execute({
-    argv: ['node', 'transship', 'prune', ...args],
+    argv: ['node', 'transship', ...args],
     env: { ...environment, HOME: home },
     stdout: { write: (text) => void (stdout += text), terminal: false, columns: 120 },
     stderr: { write: (text) => void (stderr += text), terminal: false, columns: 120 },
@@ -78,6 +80,7 @@ describe('transship prune', () => {
     const file = join(lab.folder, 'plan.json');
     const args = [`${ecr.registryHost}/command/plan`, '--delete-tags', 'pr-*'];
     expect(await prune(...args, '--plan-out', file)).toMatchObject({ code: 0 });
+    expect((await prune('--plan', file)).stderr).toContain(`transship prune ${ecr.registryHost}/command/plan … --plan`);
     // a tag that the reviewer did not see
     await push(ecr, 'command/plan', 'v1', 'v2', 'new');
     const refused = await prune(...args, '--plan', file);
@@ -134,6 +137,8 @@ describe('transship prune', () => {
     const { code, stdout, stderr } = await prune(...args, '--require-backup', `s3://${bucket}/backed/`);
     expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.stringMatching(/^deleted 1 item /) });
     expect(stderr).toContain(`s3://${bucket}/${first} does not count as a backup`);
+    expect(stderr).toMatch(/^s3:\/\/\S+ is whole: a backup of sha256:[0-9a-f]{12}$/m);
+    expect(stderr).not.toMatch(/^(?:copied|tagged|planned) /m);
     expect(await tagsOf(ecr, 'command/backed')).toEqual(['pr-1', 'pr-3', 'v1']);
   });
 
@@ -177,6 +182,25 @@ describe('transship prune', () => {
     expect(await tagsOf(ecr, 'half/b')).toEqual(['v1']);
   });
 
+  test('a name that is not there reads as one, and not as a list that is not complete', async () => {
+    const repository = `${ecr.registryHost}/command/mistyped`;
+    const { stdout } = await prune(repository, '--keep-last', '1');
+    expect(stdout).toContain(`there is no repository ${repository}: check its name`);
+    expect(stdout).toMatch(/\nthere is nothing to delete\n$/);
+    expect((await prune(`s3://${bucket}/mistyped/`, '--keep-last', '1')).stdout).toMatch(
+      /^there is no archive below s3:\/\/\S+\/mistyped\/: check the name\n/,
+    );
+  });
+
+  test('shows tags that are digests cut, so that a line of the table fits', async () => {
+    await lab.push(await makeImage({ signed: true, tag: 'v1' }), ecr, 'command/signed');
+    const { stdout } = await prune(`${ecr.registryHost}/command/signed`, '--keep-last', '1');
+    expect(stdout).toMatch(
+      /^keep +sha256:[0-9a-f]{12} +sha256-[0-9a-f]{12}…\.sig .* signature of sha256:[0-9a-f]{12}$/m,
+    );
+    expect(stdout.split('\n').filter((line) => line.length > 100)).toEqual([]);
+  });
+
   test.each([
     [
       'a name without a host',
@@ -202,5 +226,27 @@ describe('transship prune', () => {
   ])('refuses %s before anything is asked', async (_, args, message) => {
     const { code, stderr } = await prune(...args);
     expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(message) });
+  });
+});
+
+describe('transship publish and extract', () => {
+  test('a folder that is not there leaves latest alone, and is not taken for one that was emptied', async () => {
+    const [folder, to] = [join(lab.folder, 'documents'), `${ecr.registryHost}/command/documents`];
+    await mkdir(folder);
+    await writeFile(join(folder, 'note.txt'), 'one');
+    expect(await transship('publish', folder, to)).toMatchObject({ code: 0 });
+    expect(await transship('publish', `${folder}s`, to)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/there is no such folder: check the name/),
+    });
+    expect((await transship('publish', join(folder, 'note.txt'), to)).stderr).toMatch(/it is not a folder/);
+    expect((await transship('inspect', to)).stdout).toMatch(/^snapshot +1 object of 3 B in folder, made \S+$/m);
+    const into = join(lab.folder, 'extracted');
+    const planned = await transship('extract', to, into, '--dry-run');
+    expect(planned.stderr).toMatch(/^would extract note.txt/m);
+    expect(planned.stdout).toMatch(/would be: written 1, .*\n3 B would be written in/);
+    expect((await transship('extract', to, into)).stdout).toMatch(/^extracted .*\n.*\nwritten 1,/);
+    await writeFile(join(into, 'note.txt'), 'two');
+    expect(await transship('extract', to, into)).toMatchObject({ code: 1, stdout: expect.stringMatching(/^failed /) });
   });
 });

@@ -113,15 +113,36 @@ describe('the settings of a repository that exists', () => {
     expect(await settingsOf(repository)).toEqual(before);
   });
 
-  test('stay as they are with --no-create, whatever else is asked for', async () => {
+  test('stay as they are with --no-create, which --settings replace contradicts', async () => {
     const { repository, from } = await archived('uncreated', { tagMutability: 'IMMUTABLE' });
     const said: string[] = [];
     const screen = { write: (text: string) => void said.push(text), terminal: false, columns: 80 };
     const stop = new AbortController().signal;
-    const argv = ['node', 'transship', 'restore', '--no-create', '--settings', 'replace', from, HOME];
-    const code = await execute({ argv, env: lab.stack.environment, stdout: screen, stderr: screen, stop });
-    expect(code, said.join('')).toBe(0);
+    const restoring = async (...flags: string[]): Promise<number> => {
+      const argv = ['node', 'transship', 'restore', '--no-create', ...flags, from, HOME];
+      return execute({ argv, env: lab.stack.environment, stdout: screen, stderr: screen, stop });
+    };
+    expect(await restoring('--settings', 'replace')).toBe(2);
+    expect(said.join('')).toMatch(/^transship: --settings replace [^\n]* pass one of the two\n$/);
+    expect(await restoring(), said.join('')).toBe(0);
     expect(await settingsOf(repository)).toMatchObject({ tagMutability: 'MUTABLE' });
+  });
+
+  test('are not those of the same repository of another registry', async () => {
+    const { repository, from } = await archived('twin', {});
+    const key = `twin/us-east-1/${repository}/repository.json`;
+    const naming = async (host: string): Promise<Restored> => {
+      const document = { format: 1, registry: host, repository, settings: { scanOnPush: true } };
+      await lab
+        .session()
+        .backends.bucket(bucket)
+        .write(key, Buffer.from(JSON.stringify(document)));
+      return run({ from, to: HOME, settings: 'replace' });
+    };
+    const other = '999999999999.dkr.ecr.eu-west-3.amazonaws.com';
+    expect((await naming(other)).faults).toEqual([expect.stringContaining(`the settings of "${other}/${repository}"`)]);
+    expect(await naming(ecr.registryHost)).toMatchObject({ faults: [] });
+    expect(await settingsOf(repository)).toMatchObject({ scanOnPush: true });
   });
 
   test('are not replaced where the ones that it has cannot be read', async () => {

@@ -301,6 +301,9 @@ describe('sync', () => {
       await lab.push(await makeImage({ seed: tag.length, tag, layers: [300] }), registry, 'pruned/app');
     const at = `${registry.registryHost}/pruned/app`;
     const path = await file(`version: 1\nrules:\n  - name: clean\n    prune: { at: ${at}, deleteTags: [pr-*] }\n`);
+    expect((await run(['apply', '-f', path, '--dry-run'])).stderr).toContain(
+      'warning: rule "clean" is new: it deletes at',
+    );
     const shown = await run(['sync', '-f', path]);
     expect(shown).toMatchObject({ code: 0, stderr: expect.stringContaining('would be deleted:') });
     expect(shown.stdout).toContain('rule clean: would delete 3 items');

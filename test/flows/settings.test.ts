@@ -205,6 +205,25 @@ test('settings of another repository in the same place are kept, and the run is 
   expect((await t.status()).failed).toMatchObject([{ reason: expect.stringContaining('"shared/other"') }]);
 });
 
+test('settings of the same repository of another registry in the same place are kept; those that name no registry are replaced', async () => {
+  const t = await backedUp('twins/app');
+  await t.run();
+  const mine = await t.stored();
+  const named = { registry: ecr.registryHost, repository: 'twins/app' };
+  expect(mine).toMatchObject(named);
+  const put = async (document: object): Promise<unknown> =>
+    client.send(new PutObjectCommand({ Bucket: bucket, Key: t.key, Body: JSON.stringify(document) }));
+  const registry = '999999999999.dkr.ecr.eu-west-3.amazonaws.com';
+  await put({ format: 1, ...named, registry, settings: {} });
+  expect(await t.run()).toMatchObject({ unchanged: 2, jobs: { failed: 1 } });
+  expect(await t.stored()).toMatchObject({ registry });
+  const reason = expect.stringContaining(`"${registry}/twins/app": put {registry} before a slash`);
+  expect((await t.status()).failed).toMatchObject([{ reason }]);
+  await put({ format: 1, repository: named.repository, settings: {} });
+  expect(await t.run()).toMatchObject({ unchanged: 2, jobs: { failed: 0 } });
+  expect(await t.stored()).toEqual(mine);
+});
+
 test('archives of workers name the settings beside them, the first ones too, and read them once for each archive', async () => {
   const t = await backedUp('named/app');
   const asked = await askedDuring(async () => t.run());

@@ -227,7 +227,7 @@ async function settle({ from, to }: SettingsJob, { backends, options }: Session)
   const { registry, repository } = parseRepository(from.slice('docker://'.length));
   const location = parseLocation(to);
   assert(location.transport === 's3');
-  await storeSettings({ registry: backends.registry(registry, 'source'), repository, to: location }, backends, options);
+  await storeSettings({ repository: { registry, repository }, to: location }, backends, options);
 }
 
 async function copyOne(

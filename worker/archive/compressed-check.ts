@@ -3,7 +3,7 @@ import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { isFailure } from '../util/failure.ts';
 import { openTar, type ArchiveFilesOptions, type TarFiles } from './archive-files.ts';
 import { plannedPieces } from './compare-with-plan.ts';
-import { compressionFor, GZIP_HEADER, unpacked } from './compressed-writer.ts';
+import { compressionFor, EMPTY_FRAME, GZIP_HEADER, unpacked } from './compressed-writer.ts';
 import type { ArchiveLayout } from './plan.ts';
 
 /** Read at once, and kept in memory. */
@@ -29,7 +29,9 @@ export async function holdsPlanned(
     return false;
   try {
     const end = compression === 'gzip' ? layout.headSize : layout.size;
-    return await isPlannedUpTo(end, unpacked(bytesOf(packed), compression), layout);
+    const nextFrames: number[] = [];
+    const tar = unpacked(bytesOf(packed), compression, (offset) => nextFrames.push(offset));
+    return (await isPlannedUpTo(end, tar, layout)) && (await isOneFrame(packed, nextFrames));
   } catch (error) {
     if (isFailure(error, 'CORRUPT')) return false;
     throw error;
@@ -45,6 +47,14 @@ export async function hasGzipHeader(packed: TarFiles): Promise<boolean> {
 export async function hasGzipSize(packed: TarFiles, size: number): Promise<boolean> {
   const end = Buffer.from(await packed.readAt(packed.length - GZIP_SIZE_BYTES, GZIP_SIZE_BYTES));
   return end.readUInt32LE() === size % 2 ** 32;
+}
+
+/** Whether a file of zstd is one frame, given where the others begin. `EMPTY_FRAME` may follow, which archives of before have at times. */
+export async function isOneFrame(packed: TarFiles, nextFrames: readonly number[]): Promise<boolean> {
+  const place = packed.length - EMPTY_FRAME.byteLength;
+  if (nextFrames.length === 0) return true;
+  if (nextFrames.length > 1 || nextFrames[0] !== place) return false;
+  return Buffer.compare(await packed.readAt(place, EMPTY_FRAME.byteLength), EMPTY_FRAME) === 0;
 }
 
 async function* bytesOf(packed: TarFiles): Bytes {

@@ -5,22 +5,23 @@ import type { Bytes, Source } from '../content/content.ts';
 import { read } from '../content/read.ts';
 import type { ObjectInfo, ObjectStore, WriteOptions } from '../objects/objects.ts';
 import { archiveKindOf } from '../oci/archive-key.ts';
-import type { Digest } from '../oci/digest.ts';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { atSide, Failure, isFailure } from '../util/failure.ts';
 import type { Report } from '../util/events.ts';
-import { metadataOf } from './metadata.ts';
+import { metadataOf, type ArchiveNotes } from './metadata.ts';
 import type { ArchiveLayout, LayoutEntry } from './plan.ts';
 import { END_BYTES, paddingOf } from './tar.ts';
 
 export type Compression = 'gzip' | 'zstd';
+type OnNextFrame = (offset: number) => void;
 
-export interface StreamArchiveOptions extends Abortable {
+/** A frame that unpacks to nothing. Node's compressor adds it where its input ended before the last of it was taken. */
+export const EMPTY_FRAME: Uint8Array = Buffer.from('28b52ffd2000010000', 'hex');
+
+export interface StreamArchiveOptions extends Abortable, ArchiveNotes {
   readonly condition?: WriteOptions['condition'];
   readonly onSent?: WriteOptions['onSent'];
-  /** The digest of the `repository.json` that it is written with. */
-  readonly settings?: Digest | undefined;
   readonly clock?: Clock | undefined;
   readonly report?: Report | undefined;
 }
@@ -49,10 +50,10 @@ export async function streamArchive(
   const compression = compressionFor(key);
   const compressor = compression === 'zstd' ? createZstdCompress() : createGzip();
   const body = through(archiveBytes(layout, source, options), compressor);
-  return store.stream(key, compression === 'gzip' ? fromNowhere(body) : body, {
+  return store.stream(key, compression === 'gzip' ? fromNowhere(body) : inOneFrame(body), {
     signal: options.signal,
     contentType: `application/${compression}`,
-    metadata: metadataOf(layout, options.settings),
+    metadata: metadataOf(layout, options),
     condition: options.condition,
     onSent: options.onSent,
   });
@@ -63,10 +64,13 @@ export function compressionFor(key: string): Compression {
   return archiveKindOf(key) === 'tar.zst' ? 'zstd' : 'gzip';
 }
 
-/** `body` unpacked, without a bound. CORRUPT when it is damaged or cut off; messages call it `it`. */
-export async function* unpacked(body: Bytes, compression: Compression): Bytes {
+/**
+ * `body` unpacked, without a bound. CORRUPT when it is damaged or cut off; messages call it `it`. `onNextFrame` is called for each frame of zstd
+ * after the first, with the byte at which it begins.
+ */
+export async function* unpacked(body: Bytes, compression: Compression, onNextFrame?: OnNextFrame): Bytes {
   try {
-    yield* compression === 'zstd' ? unzstd(body) : through(body, createGunzip());
+    yield* compression === 'zstd' ? unzstd(body, onNextFrame) : through(body, createGunzip());
   } catch (error) {
     if (isFailure(error)) throw error;
     throw new Failure('CORRUPT', `its ${compression} data is damaged or cut off`, { cause: error });
@@ -121,7 +125,8 @@ async function* through(body: Bytes, transform: Transform): Bytes {
 }
 
 /** Node's decompressor ends with the first frame and says nothing of what comes after it; pzstd and cat make files of many. */
-async function* unzstd(body: Bytes): Bytes {
+async function* unzstd(body: Bytes, onNextFrame?: OnNextFrame): Bytes {
+  let offset = 0;
   const chunks = body[Symbol.asyncIterator]();
   // given to a decompressor, and not known to be used by it
   let pending: Uint8Array[] = [];
@@ -153,10 +158,24 @@ async function* unzstd(body: Bytes): Bytes {
         const next = await chunks.next();
         pending = next.done === true ? [] : [next.value];
       }
+      offset += frame.bytesWritten;
+      if (pending.length > 0) onNextFrame?.(offset);
     } while (pending.length > 0);
   } finally {
     await chunks.return?.();
   }
+}
+
+/** Without the empty frame after the data, so that the same archive is the same file every time. */
+async function* inOneFrame(zstd: Bytes): Bytes {
+  let end = Buffer.alloc(0);
+  for await (const chunk of zstd) {
+    const bytes = Buffer.concat([end, chunk]);
+    const given = Math.max(bytes.byteLength - EMPTY_FRAME.byteLength, 0);
+    if (given > 0) yield bytes.subarray(0, given);
+    end = bytes.subarray(given);
+  }
+  if (Buffer.compare(end, EMPTY_FRAME) !== 0) yield end;
 }
 
 /** Without the byte that tells which system the file was made on, so that the same archive is the same file everywhere. */

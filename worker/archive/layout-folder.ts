@@ -1,5 +1,5 @@
 import { collect } from '../content/bytes.ts';
-import type { ByteRange, Bytes, Source, Target } from '../content/content.ts';
+import type { ByteRange, Bytes, ReferrersOptions, Source, Target } from '../content/content.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { isReferrersTag, referrersTag } from '../oci/derived-tag.ts';
 import { algorithmOf, digestOf, isDigest, type Digest } from '../oci/digest.ts';
@@ -82,7 +82,7 @@ class Folder implements FolderTarget {
     return this.#source.open(descriptor, options);
   }
 
-  async *referrers(descriptor: Descriptor, options: Abortable = {}): AsyncIterable<Descriptor> {
+  async *referrers(descriptor: Descriptor, options: ReferrersOptions = {}): AsyncIterable<Descriptor> {
     checkAborted(options);
     if ((await this.#files.size('index.json', options)) === undefined) return;
     const { source } = await readOciLayout(this.#files, { ...this.#options, signal: options.signal });

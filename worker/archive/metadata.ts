@@ -13,23 +13,33 @@ const NAMES = {
   head: 'transship-head',
   created: 'transship-created',
   settings: 'transship-settings',
+  unlisted: 'transship-unlisted',
 } as const;
 
-/** The metadata of every archive of this layout, with the digest of the `repository.json` that it is written with, where that is known. */
-export function metadataOf(layout: ArchiveLayout, settings?: Digest): Metadata {
+/** What an archive says of how it was written. An upload that is taken up again keeps what it was begun with. */
+export interface ArchiveNotes {
+  /** The digest of the `repository.json` that it is written with. Absent: it names none. */
+  readonly settings?: Digest | undefined;
+  /** Whether more may refer to the image than its source listed. Default false. */
+  readonly unlisted?: boolean | undefined;
+}
+
+/** The metadata of every archive of this layout. */
+export function metadataOf(layout: ArchiveLayout, { settings, unlisted = false }: ArchiveNotes = {}): Metadata {
   return {
     [NAMES.format]: FORMAT_VERSION,
     [NAMES.root]: layout.root.digest,
     [NAMES.source]: imageName(layout.names, layout.root.digest),
     [NAMES.layout]: layout.digest,
     ...(settings === undefined ? {} : { [NAMES.settings]: settings }),
+    ...(unlisted ? { [NAMES.unlisted]: 'true' } : {}),
   };
 }
 
 /** The metadata of an archive that can be read in ranges: also how much of it to read first, and when it was made. */
-export function rangedMetadataOf(layout: ArchiveLayout, createdMs: number, settings?: Digest): Metadata {
+export function rangedMetadataOf(layout: ArchiveLayout, createdMs: number, notes?: ArchiveNotes): Metadata {
   return {
-    ...metadataOf(layout, settings),
+    ...metadataOf(layout, notes),
     [NAMES.head]: String(layout.headSize),
     [NAMES.created]: new Date(createdMs).toISOString(),
   };
@@ -53,6 +63,11 @@ export function sourceIn(metadata: Metadata): string | undefined {
 /** The digest of the `repository.json` that an archive was written with, as its metadata says it; undefined when it does not say. */
 export function settingsDigestIn(metadata: Metadata): string | undefined {
   return metadata[NAMES.settings];
+}
+
+/** Whether an archive was written from a source that did not list all that may refer to the image. */
+export function isUnlisted(metadata: Metadata): boolean {
+  return metadata[NAMES.unlisted] !== undefined;
 }
 
 /** Bytes up to the first layer; undefined when the metadata does not say, or says something else than a size. */

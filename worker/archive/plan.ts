@@ -20,8 +20,11 @@ export const REFERRERS_ANNOTATION = 'dev.transship.referrers';
 /** What a folder or tar with an OCI image layout is known by. https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md#oci-layout-file */
 export const OCI_LAYOUT: Uint8Array = json({ imageLayoutVersion: '1.0.0' });
 
-/** The largest object of S3: 10,000 parts of 5 GiB. https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html */
-const MAX_ARCHIVE_BYTES = 10_000 * 5 * 1024 ** 3;
+/**
+ * The largest object of S3, 50 TB (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html). The 48.8 TiB of
+ * https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html are more.
+ */
+const MAX_ARCHIVE_BYTES = 50e12;
 /** Layers that `docker load` unpacks: plain, gzip or zstd, and not encrypted. */
 const LOADABLE_LAYER =
   /^application\/vnd\.(?:oci\.image\.layer\.v1\.tar(?:\+gzip|\+zstd)?|docker\.image\.rootfs\.diff\.tar(?:\.gzip|\.zstd)?)$/;

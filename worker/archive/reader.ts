@@ -6,14 +6,14 @@ import type { Digest } from '../oci/digest.ts';
 import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { retry } from '../util/retry.ts';
-import { hasGzipHeader, hasGzipSize } from './compressed-check.ts';
+import { hasGzipHeader, hasGzipSize, isOneFrame } from './compressed-check.ts';
 import { unpacked, type Compression } from './compressed-writer.ts';
 import { folderFiles, openTar, type ArchiveFiles, type ArchiveFilesOptions, type TarFiles } from './archive-files.ts';
 import { compareWithPlan, hasPlannedHead, planFound, type ArchiveComparison } from './compare-with-plan.ts';
 import { readDockerArchive } from './docker-archive.ts';
 import { chooseImage, type FoundImages, type NamedImage } from './found-images.ts';
 import { compressionOf, MAGIC_BYTES } from './magic.ts';
-import { hasPlanMetadata, settingsDigestIn } from './metadata.ts';
+import { hasPlanMetadata, isUnlisted, settingsDigestIn } from './metadata.ts';
 import { checkLayoutVersion, readOciLayout } from './oci-layout.ts';
 import type { ArchiveLayout, LayoutEntry } from './plan.ts';
 import type { TarEntry } from './tar.ts';
@@ -81,16 +81,21 @@ export async function openImage(
     try {
       const folderStore = openFiles(folder.path);
       const limit = unpackLimit(info.size, folder, options.maxUnpackedBytes);
+      const nextFrames: number[] = [];
       const unpack = async (): Promise<ObjectInfo> => {
+        nextFrames.length = 0;
         const body = await store.read(key, { signal: options.signal, ifMatch: info.etag });
-        const looked = lookedAt(unpacked(body, compression), limit);
+        const looked = lookedAt(
+          unpacked(body, compression, (offset) => nextFrames.push(offset)),
+          limit,
+        );
         return folderStore.stream('archive.tar', looked, { signal: options.signal });
       };
       const plain = await retry(`unpack ${location}`, unpack, options);
       const unpackedTar = await openTar(folderStore, plain, { ...options, name: location });
       return await openPlain(unpackedTar, info, options, {
         folder,
-        faults: await gzipFaults(tar, compression, info, plain.size),
+        faults: hasPlanMetadata(info.metadata) ? await packedFaults(tar, compression, nextFrames, plain.size) : [],
       });
     } catch (error) {
       await folder[Symbol.asyncDispose]();
@@ -103,14 +108,15 @@ export async function openImage(
   }
 }
 
-/** What is wrong with the gzip form of an archive of ours, which unpacks all the same. Other programs write other headers, and several members. */
-async function gzipFaults(
+/** What is wrong with the compressed form of an archive of ours, which unpacks all the same. Other programs write other headers, and several frames. */
+async function packedFaults(
   tar: TarFiles,
   compression: Compression,
-  info: ObjectInfo,
+  nextFrames: readonly number[],
   unpackedBytes: number,
 ): Promise<readonly string[]> {
-  if (compression !== 'gzip' || !hasPlanMetadata(info.metadata)) return [];
+  if (compression === 'zstd')
+    return (await isOneFrame(tar, nextFrames)) ? [] : [`more than one frame is in the zstd data of ${tar.describe()}`];
   const faults: string[] = [];
   if (!(await hasGzipHeader(tar)))
     faults.push(`the gzip header of ${tar.describe()} is not the one that every archive of Transship has`);
@@ -178,7 +184,7 @@ function choose({ found, files, layout, metadata, space, compare }: Opened, opti
   const { source, images } = found;
   const image = chooseImage(images, options.tag, files);
   return {
-    ...source,
+    ...(metadata !== undefined && isUnlisted(metadata) ? refusing(source) : source),
     root: { descriptor: image.descriptor, tags: image.tags },
     repository: image.repository,
     layoutDigest: layout?.digest,
@@ -186,6 +192,17 @@ function choose({ found, files, layout, metadata, space, compare }: Opened, opti
     images,
     compare,
     [Symbol.asyncDispose]: async () => space?.[Symbol.asyncDispose](),
+  };
+}
+
+/** `source` of an archive whose own source did not list all that may refer to the image. */
+function refusing(source: Source): Source {
+  return {
+    ...source,
+    referrers: (descriptor, options) => {
+      options?.onRefused?.('when the archive was written, its source did not list all of it, or there was too much');
+      return source.referrers(descriptor, options);
+    },
   };
 }
 

@@ -5,18 +5,16 @@ import type { Descriptor } from '../oci/manifest.ts';
 import { anyOf, checkAborted, type Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, toFailure } from '../util/failure.ts';
-import { rangedMetadataOf } from './metadata.ts';
+import { rangedMetadataOf, type ArchiveNotes } from './metadata.ts';
 import { blobPath, endOf, type ArchiveLayout, type BlobEntry, type LayoutEntry } from './plan.ts';
 import { END_BYTES } from './tar.ts';
 
-export interface CreateArchiveOptions extends Abortable {
+export interface CreateArchiveOptions extends Abortable, ArchiveNotes {
   /** When the archive may become visible. */
   readonly condition?: WriteOptions['condition'];
   readonly onSent?: WriteOptions['onSent'];
   /** Bytes of a part. Default: what the store chooses. */
   readonly partSize?: number | undefined;
-  /** The digest of the `repository.json` that it is written with. An upload that is taken up again keeps the one that it was begun with. */
-  readonly settings?: Digest | undefined;
   readonly clock?: Clock | undefined;
 }
 
@@ -68,7 +66,7 @@ export async function createArchive(
   const upload = await store.upload(key, layout.size, {
     fingerprint: layout.digest,
     contentType: 'application/x-tar',
-    metadata: rangedMetadataOf(layout, (options.clock ?? systemClock).now(), options.settings),
+    metadata: rangedMetadataOf(layout, (options.clock ?? systemClock).now(), options),
     condition: options.condition,
     onSent: options.onSent,
     ...(options.partSize === undefined ? {} : { partSize: options.partSize }),

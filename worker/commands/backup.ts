@@ -34,7 +34,7 @@ export function addBackup(program: Command, context: CommandContext): void {
       'write again what is there, and replace what is not an archive, or the archive of another repository',
     )
     .addOption(keepExistingOption())
-    .option('--dry-run', 'compare, and tell what would be written');
+    .option('--dry-run', 'compare, and print what would be written');
   withS3Flags(withSideFlags(withConcurrency(withCommonFlags(command)), ['src']), { writes: true }).action(
     async (src: string, dst: string, flags: BackupFlags) => {
       const { referrers, force, keepExisting, dryRun, platform: platforms } = flags;

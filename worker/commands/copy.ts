@@ -38,7 +38,7 @@ export function addCopy(program: Command, context: CommandContext): void {
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the image')
     .option('--force', 'also replace a file or object that is not an image, or the archive of another repository')
     .addOption(keepExistingOption())
-    .option('--dry-run', 'look at both sides and tell what would be copied');
+    .option('--dry-run', 'look at both sides, and print what would be copied');
   withS3Flags(withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command)))), { writes: true }).action(
     async (src: string, dst: string, flags: CopyFlags) => {
       const [from, to] = [parseLocation(src), parseDestination(dst)];

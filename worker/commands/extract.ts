@@ -28,7 +28,7 @@ export function addExtract(program: Command, context: CommandContext): void {
     )
     .argument('<dst>', 'a folder or s3://bucket/prefix/; nothing is written outside of it')
     .option('--force', 'replace files and objects that have other bytes')
-    .option('--dry-run', 'look at both sides and tell what would be written');
+    .option('--dry-run', 'look at both sides, and print what would be written');
   withS3Flags(withSideFlags(withConcurrency(withCommonFlags(command)), ['src']), { writes: true }).action(
     async (src: string, dst: string, flags: ExtractFlags) => {
       const { force, dryRun } = flags;
@@ -42,7 +42,12 @@ export function addExtract(program: Command, context: CommandContext): void {
       const seconds = (context.clock.now() - startedMs) / 1000;
       const { digest, bytesWritten: bytes } = result;
       printResult(context, flags, objectsJson(result, seconds), () =>
-        objectsText(result, { lines: [`digest ${digest}`], bytes, moved: 'written', seconds }),
+        objectsText(result, {
+          lines: [`digest ${digest}`],
+          bytes,
+          moved: dryRun === true ? 'would be written' : 'written',
+          seconds,
+        }),
       );
       if (result.objects.failed > 0) context.exit(1);
     },

@@ -28,7 +28,7 @@ const MAX_CHARACTERS = 16 * 1024 * 1024;
 export function addImport(program: Command, context: CommandContext): void {
   const parent = program
     .command('import')
-    .summary("make a rules file of another tool's configuration")
+    .summary("make a rules file from another tool's configuration")
     .description(
       'Prints a rules file made of the configuration of another tool: docs/import.md. What a rule cannot do exactly so is a comment beside it and a line on stderr, and the exit code is 3. Credentials are never printed.',
     );

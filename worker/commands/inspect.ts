@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
-import { inspect, rawManifest } from '../images/inspect.ts';
+import { inspect, rawManifest, type Inspected } from '../images/inspect.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { concurrencyOf, optionsOf } from './result.ts';
 import { connectFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
-import { formatBytes, formatTable } from './text.ts';
+import { formatBytes, formatTable, printable } from './text.ts';
 
 interface InspectFlags extends CommonFlags, SideFlags, S3Flags {
   readonly raw?: boolean;
@@ -30,40 +30,50 @@ export function addInspect(program: Command, context: CommandContext): void {
           return;
         }
         const found = await inspect(ref, backends, options);
-        printResult(context, flags, found, () =>
-          [
-            `image      ${found.at}`,
-            ...(found.repository === undefined
-              ? []
-              : [`named      ${found.repository}${found.tags.map((tag) => `:${tag}`).join('')}`]),
-            `digest     ${found.digest}`,
-            `type       ${found.mediaType}`,
-            `in all     ${formatBytes(found.totalBytes)}`,
-            '',
-            formatTable(
-              ['platform', '>layers', '>bytes', 'digest'],
-              found.images.map((image) => [
-                image.platform ?? '-',
-                String(image.layers),
-                formatBytes(image.bytes),
-                image.digest,
-              ]),
-            ),
-            ...(found.referrers.length === 0
-              ? []
-              : [
-                  '',
-                  formatTable(
-                    ['refers to it', 'digest'],
-                    found.referrers.map(({ tags, artifactType, digest }) => [
-                      tags[0] ?? artifactType ?? 'unknown',
-                      digest,
-                    ]),
-                  ),
-                ]),
-          ].join('\n'),
-        );
+        printResult(context, flags, found, () => describe(found));
       });
     },
   );
+}
+
+function describe(found: Inspected): string {
+  const { repository, tags, artifactType, snapshot, images, referrers } = found;
+  return [
+    `image      ${found.at}`,
+    ...(repository === undefined ? [] : [`named      ${repository}${tags.map((tag) => `:${tag}`).join('')}`]),
+    `digest     ${found.digest}`,
+    `type       ${found.mediaType}`,
+    ...(artifactType === undefined ? [] : [`artifact   ${printable(artifactType)}`]),
+    ...(snapshot === undefined ? [] : [`snapshot   ${describeSnapshot(snapshot)}`]),
+    `in all     ${formatBytes(found.totalBytes)}`,
+    ...(images.length === 0
+      ? []
+      : [
+          '',
+          formatTable(
+            ['platform', '>layers', '>bytes', 'digest'],
+            images.map(({ platform = '-', layers, bytes, digest }) => [
+              platform,
+              String(layers),
+              formatBytes(bytes),
+              digest,
+            ]),
+          ),
+        ]),
+    ...(referrers.length === 0
+      ? []
+      : [
+          '',
+          formatTable(
+            ['refers to it', 'digest'],
+            referrers.map((one) => [one.tags[0] ?? one.artifactType ?? 'unknown', one.digest]),
+          ),
+        ]),
+  ].join('\n');
+}
+
+/** `extract --dry-run` lists the objects. */
+function describeSnapshot({ source, created, objects, bytes, failed }: NonNullable<Inspected['snapshot']>): string {
+  const faults = failed === 0 ? '' : `, ${failed} could not be published`;
+  return `${objects} ${objects === 1 ? 'object' : 'objects'} of ${formatBytes(bytes)} in ${printable(source)}, made ${created}${faults}`;
 }

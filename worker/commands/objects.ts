@@ -28,8 +28,9 @@ export function objectsText(
 ): string {
   const counts = Object.entries(objects).map(([name, count]) => `${name} ${count}`);
   const failed = objects['failed'] ?? 0;
+  const hasMoved = ['published', 'removed', 'written'].some((name) => (objects[name] ?? 0) > 0);
   return [
-    `${outcome} ${printable(from)} -> ${to}`,
+    `${failed > 0 && !hasMoved ? 'failed' : outcome} ${printable(from)} -> ${to}`,
     ...more.lines,
     `${outcome === 'planned' ? 'would be: ' : ''}${counts.join(', ')}`,
     `${formatBytes(more.bytes)} ${more.moved} in ${formatDuration(more.seconds * 1000)}`,

@@ -11,7 +11,7 @@ interface PlannerFlags extends CommonFlags {
 export function addPlanner(program: Command, context: CommandContext): void {
   const command = program
     .command('planner')
-    .summary('look which rules are due, and make their jobs')
+    .summary('plan the rules that are due, and enqueue their jobs')
     .description(
       'Begins the run of every rule that is due: compares what it names with what was copied, and sends a job for each image that changed. Goes on until it gets SIGTERM or SIGINT, and writes logs and metrics (docs/metrics.md) as lines of JSON to stdout. With --once it makes one pass and prints the result; exits 3 when a rule could not be planned, one of its sources could not be listed, or it is late. Any number may run at once.',
     )

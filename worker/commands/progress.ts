@@ -257,7 +257,9 @@ function objectLine(event: ObjectEvent, { style, verbose }: ProgressOptions): st
         ? `published ${printable(event.key)} as ${event.digest}, ${event.bytes} bytes${event.outcome === 'exists' ? ', there already' : ''}`
         : undefined;
     case 'object-extracted':
-      return isShown ? `extracted ${printable(event.key)}, ${event.bytes} bytes` : undefined;
+      return isShown
+        ? `${event.planned === true ? 'would extract' : 'extracted'} ${printable(event.key)}, ${event.bytes} bytes`
+        : undefined;
     case 'object-removed':
       return isShown ? `removed ${printable(event.key)}` : undefined;
     case 'object-unchanged':

@@ -1,11 +1,16 @@
 import type { PruneResult } from '../images/prune.ts';
 import { KEEPS_NOTHING, type PlannedItem, type PrunePlan, type RepositoryPlan } from '../retention/plan.ts';
 import { describeFailure } from '../util/failure.ts';
-import { formatBytes, formatDigest, formatTable, printable } from './text.ts';
+import { formatBytes, formatDigest, formatTable, formatTag, printable } from './text.ts';
 
 /** Every item with its reason, a table for each repository, and totals. */
 export function describePlan(plan: PrunePlan): string {
-  return [...plan.repositories.map(describeRepository), describeTotals(plan)].join('\n\n');
+  return [...plan.repositories.map(describeRepository), ...withoutArchives(plan), describeTotals(plan)].join('\n\n');
+}
+
+/** A prefix with a mistyped name has no archives; a pattern that no repository matches is an error before there is a plan. */
+function withoutArchives({ places, repositories }: PrunePlan): readonly string[] {
+  return repositories.length > 0 ? [] : [`there is no archive below ${printable(places.join(', '))}: check the name`];
 }
 
 function describeRepository({ place, items, refused }: RepositoryPlan): string {
@@ -28,7 +33,7 @@ function describeRepository({ place, items, refused }: RepositoryPlan): string {
 }
 
 function tagsOf({ action, tags, untag = [] }: PlannedItem): string {
-  const shown = action === 'untag' ? untag : tags;
+  const shown = (action === 'untag' ? untag : tags).map(formatTag);
   return shown.length > 4 ? `${shown.slice(0, 3).join(' ')} and ${shown.length - 3} more` : shown.join(' ');
 }
 
@@ -38,7 +43,9 @@ function describeTotals({ totals }: PrunePlan): string {
     totals.refused === 0 ? '' : `, ${totals.refused === 1 ? '1 repository' : `${totals.refused} repositories`} refused`;
   return [
     `would delete ${itemCount(totals.delete)} of ${formatBytes(totals.bytes)}, untag ${totals.untag}, keep ${totals.keep}${left}${refused}`,
-    'nothing was deleted: pass --yes to delete, or --plan-out FILE now and --plan FILE once you have reviewed it',
+    totals.delete + totals.untag === 0
+      ? 'there is nothing to delete'
+      : 'nothing was deleted: pass --yes to delete, or --plan-out FILE now and --plan FILE once you have reviewed it',
   ].join('\n');
 }
 
@@ -49,6 +56,7 @@ export function describeResult(plan: PrunePlan, { deleted, untagged, gone, bytes
   const { left } = plan.totals;
   return [
     `deleted ${itemCount(deleted)} of ${formatBytes(bytes)}, removed ${untagged === 1 ? '1 tag' : `${untagged} tags`}, kept ${plan.totals.keep}${gone === 0 ? '' : `, ${gone} were gone already`}${left === 0 ? '' : `, ${left} left for the next run`}`,
+    ...withoutArchives(plan),
     ...refused,
     ...failures.map(({ failure }) => `failed: ${printable(describeFailure(failure))}`),
   ].join('\n');

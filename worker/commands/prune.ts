@@ -61,15 +61,16 @@ export function addPrune(program: Command, context: CommandContext): void {
     .addOption(repeated('--delete-tags <pattern>', 'only tags that match may go'))
     .option(
       '--require-backup <place>',
-      'only delete images of which an archive there is whole: every byte of it is read',
+      'only delete images that an archive below this place holds; every byte of the archive is read',
     )
     .option('--max-deletes <n>', 'delete so many items at most (default: 1000)', positive)
-    .option('--allow-empty', 'also where a repository loses every image')
-    .option('--plan-out <file>', 'write the plan to a file, for --plan')
+    .option('--allow-empty', 'delete also where a repository loses every image')
+    .option('--plan-out <file>', 'write the plan to a file, to review it and pass it to --plan')
     .addOption(
-      new Option('--plan <file>', 'delete what this reviewed plan says; fails when the place has changed').conflicts(
-        'yes',
-      ),
+      new Option(
+        '--plan <file>',
+        'delete what this reviewed plan says; needs the same places and policy, and fails when a place has changed',
+      ).conflicts('yes'),
     )
     .option('--yes', 'delete what the plan says');
   withS3Flags(withSideFlags(withCommonFlags(command), ['dest']), { writes: false }).action(
@@ -141,7 +142,7 @@ async function wantedBy(
   const deletes = flags.yes === true || reviewed !== undefined;
   const { allowEmpty } = flags;
   if (flags.file === undefined) {
-    if (places.length === 0) throw new Failure('INVALID', 'name a place to prune, or a rules file with --file');
+    if (places.length === 0) throw withoutPlace(reviewed);
     const { maxDeletes, requireBackup, repositories = ['*'] } = flags;
     const policies = [orderedPolicy({ ...flags, repositories })];
     const request = { places, policies, maxDeletes, allowEmpty, requireBackup, reviewed };
@@ -163,6 +164,15 @@ async function wantedBy(
     deletes: deletes && !dryRun,
   }));
   return { wanted, access: config.registries };
+}
+
+function withoutPlace(reviewed: PrunePlan | undefined): Failure {
+  return new Failure(
+    'INVALID',
+    reviewed === undefined
+      ? 'name a place to prune, or a rules file with --file'
+      : `name the places that the plan was made for, and pass the same policy flags or --file: transship prune ${reviewed.places.join(' ')} … --plan FILE`,
+  );
 }
 
 /** NOT_FOUND for a rule that the file does not have, or that does not prune. */

@@ -1,8 +1,11 @@
+import { stat } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { publish } from '../images/publish.ts';
 import { withoutTransport } from '../oci/location.ts';
-import { parseObjectPlace } from '../oci/object-place.ts';
+import { parseObjectPlace, type ObjectPlace } from '../oci/object-place.ts';
 import { parseRepository } from '../oci/reference.ts';
+import { Failure } from '../util/failure.ts';
+import { quote } from '../util/text.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { objectsJson, objectsText } from './objects.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
@@ -23,12 +26,13 @@ export function addPublish(program: Command, context: CommandContext): void {
     .argument('<src>', 's3://bucket/prefix/ or a folder')
     .argument('<dst>', 'docker://host/repository, which nothing else writes to; ECR creates it when it is missing')
     .option('--force', 'also publish where the repository holds snapshots of another bucket or prefix')
-    .option('--dry-run', 'compare the list with the last snapshot, and tell what would be read');
+    .option('--dry-run', 'compare the list with the last snapshot, and print how many objects would be read');
   withS3Flags(withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command))), ['dest']), {
     writes: false,
   }).action(async (src: string, dst: string, flags: PublishFlags) => {
     const { force, dryRun } = flags;
     const request = { from: parseObjectPlace(src), to: parseRepository(withoutTransport(dst)), force, dryRun };
+    await checkFolder(request.from);
     const startedMs = context.clock.now();
     const result = await withProgress(context, flags, async ({ report }) => {
       const concurrency = concurrencyOf(context, flags);
@@ -44,4 +48,17 @@ export function addPublish(program: Command, context: CommandContext): void {
     );
     if (result.objects.failed > 0) context.exit(1);
   });
+}
+
+/** A folder with a mistyped name has no files, and would be published as one that was emptied. NOT_FOUND, INVALID for a file. */
+async function checkFolder(from: ObjectPlace): Promise<void> {
+  if (from.transport !== 'folder') return;
+  const found = await stat(from.path).catch(() => undefined);
+  const context = { side: 'source' } as const;
+  if (found === undefined)
+    throw new Failure('NOT_FOUND', `publish ${quote(from.path)}: there is no such folder: check the name`, { context });
+  if (!found.isDirectory())
+    throw new Failure('INVALID', `publish ${quote(from.path)}: it is not a folder: name the folder that holds it`, {
+      context,
+    });
 }

@@ -1,6 +1,7 @@
 import { Option, type Command } from 'commander';
 import { restore } from '../images/restore.ts';
 import type { SettingsMode } from '../images/restore-settings.ts';
+import { Failure } from '../util/failure.ts';
 import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
 import { runImages, platformOption, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withCreateFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
@@ -40,11 +41,16 @@ export function addRestore(program: Command, context: CommandContext): void {
       '--trust-names',
       'restore archives below a prefix too that call themselves another name than their key does',
     )
-    .option('--dry-run', 'look at both sides and tell what would be copied');
+    .option('--dry-run', 'look at both sides, and print what would be copied');
   withS3Flags(withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command))), ['dest']), {
     writes: false,
   }).action(async (src: string, dst: string, flags: RestoreFlags) => {
     const { referrers, dryRun, platform: platforms, allowForeignGrants, trustNames } = flags;
+    if (flags.create === false && flags.settings === 'replace')
+      throw new Failure(
+        'INVALID',
+        '--settings replace changes repositories that exist, and --no-create leaves all settings as they are: pass one of the two',
+      );
     // a caller that wants no repository to be created wants none to be changed either
     const settings = flags.create === false ? 'none' : flags.settings;
     const choices = { settings, createSettings: connectFlags(flags).createSettings, allowForeignGrants, trustNames };

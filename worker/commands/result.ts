@@ -73,7 +73,8 @@ export function describeCopy(
       ...(why === undefined ? {} : { refused: { code: why.code, message: describeFailure(why) } }),
     })),
     foreign: result.foreign.map((descriptor) => ({ digest: descriptor.digest, urls: descriptor.urls })),
-    partial: refused.length > 0,
+    unchecked: result.unchecked,
+    partial: refused.length > 0 || result.unchecked.length > 0,
   };
   const lines = [`${result.outcome} ${result.from} -> ${result.to}`, `digest ${result.digest}`];
   if (result.originalDigest !== undefined) lines.push(`platforms chosen from ${result.originalDigest}`);
@@ -87,6 +88,7 @@ export function describeCopy(
   const referrers = copied?.referrers.length ?? 0;
   if (referrers > 0) lines.push(`referrers ${referrers - refused.length} of ${referrers}`);
   if (result.foreign.length > 0) lines.push(incomplete(result.foreign.length));
+  for (const what of result.unchecked) lines.push(`note: ${printable(what)}`);
   return { json, text: lines.join('\n') };
 }
 
@@ -164,8 +166,8 @@ type ReportingOptions = OperationOptions & { readonly report: Report };
 function describePruned({ rule, plan, result }: PrunedRule): string {
   const { delete: going, untag, keep, left, bytes } = plan.totals;
   if (result !== undefined)
-    return `rule ${rule}: deleted ${result.deleted} items of ${formatBytes(result.bytes)}, removed ${result.untagged} tags, kept ${keep}, ${left} left for the next run`;
-  return `rule ${rule}: would delete ${going} items of ${formatBytes(bytes)}, untag ${untag}, keep ${keep}: nothing was deleted`;
+    return `rule ${rule}: deleted ${result.deleted} items of ${formatBytes(result.bytes)}, removed ${result.untagged} tags, kept ${keep}${left === 0 ? '' : `, ${left} left for the next run`}`;
+  return `rule ${rule}: would delete ${going} items of ${formatBytes(bytes)}, untag ${untag}, keep ${keep}: nothing was deleted (\`transship prune -f FILE --rule ${rule}\` prints the plan)`;
 }
 
 /** Several copies, for programs and for people. */
@@ -183,6 +185,7 @@ function describeBatch(
       digest: item.digest,
       ...byteCounts(item.result ?? sumOf([item])),
       foreign: item.result?.foreign.map(({ digest, urls }) => ({ digest, urls })),
+      unchecked: item.result?.unchecked,
       ...(item.failure === undefined
         ? {}
         : { failure: { code: item.failure.code, message: describeFailure(item.failure) } }),
@@ -206,6 +209,9 @@ function describeBatch(
     ),
     ...run.items.flatMap(({ from, result }) =>
       result?.resumed === undefined ? [] : [`resumed: ${describeResumed(result.resumed)}: ${from}`],
+    ),
+    ...run.items.flatMap(({ from, result }) =>
+      (result?.unchecked ?? []).map((what) => `note: ${from}: ${printable(what)}`),
     ),
     ...(run.pruned ?? []).map(describePruned),
     ...run.faults.map((fault) => `fault: ${printable(fault)}`),

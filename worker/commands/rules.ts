@@ -36,15 +36,23 @@ export function addRules(program: Command, context: CommandContext): void {
     },
   );
 
-  withCommonFlags(rules.command('delete').summary('forget one rule; what it copied stays').argument('<name>')).action(
-    async (name: string, flags: CommonFlags) => {
-      await using service = context.connectService();
-      const options = { signal: context.signal };
-      const { revision } = find(name, await service.state.rules.list(options));
-      await service.state.rules.remove(name, revision, options);
-      printResult(context, flags, { deleted: name }, () => `deleted ${name}; what it copied stays`);
-    },
-  );
+  withCommonFlags(
+    rules
+      .command('delete')
+      .summary('delete one rule; images, archives and objects that it wrote stay')
+      .argument('<name>'),
+  ).action(async (name: string, flags: CommonFlags) => {
+    await using service = context.connectService();
+    const options = { signal: context.signal };
+    const { revision } = find(name, await service.state.rules.list(options));
+    await service.state.rules.remove(name, revision, options);
+    printResult(
+      context,
+      flags,
+      { deleted: name },
+      () => `deleted the rule ${name}; images, archives and objects that it wrote stay`,
+    );
+  });
 }
 
 function find(name: string, rules: readonly StoredRule[]): StoredRule {

@@ -14,11 +14,11 @@ interface StatusFlags extends CommonFlags {
 export function addStatus(program: Command, context: CommandContext): void {
   const command = program
     .command('status')
-    .summary('how the deployed system does')
+    .summary('show how the deployed system is doing')
     .description(
       'Shows rules with the age of their last good copy, runs, jobs in flight, and dead letters with their reasons. Exits 3 when something is late or dead, or the last run of a rule had a failure; 1 when a part could not be read within ten seconds: the others are shown all the same.',
     )
-    .option('--runs <n>', 'runs to tell (default: 10)', (value) => {
+    .option('--runs <n>', 'how many runs to show (default: 10)', (value) => {
       const number = Number(value);
       if (!Number.isInteger(number) || number < 1 || number > 100)
         throw new InvalidArgumentError('expected a whole number from 1 to 100.');

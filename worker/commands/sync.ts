@@ -25,7 +25,7 @@ export function addSync(program: Command, context: CommandContext): void {
         (value, before: readonly string[] | undefined) => [...(before ?? []), value],
       ),
     )
-    .option('--dry-run', 'compare, and tell what would be copied and deleted')
+    .option('--dry-run', 'compare, and print what would be copied and deleted')
     .option('--prune', 'let rules that prune delete');
   withS3Flags(withConcurrency(withCommonFlags(command)), { writes: true }).action(async (flags: SyncFlags) => {
     const { sync } = await import('../service/admin/sync.ts');

@@ -39,6 +39,11 @@ export function formatDigest(digest: string): string {
   return digest.slice(0, digest.indexOf(':') + 13);
 }
 
+/** A tag, cut where it is a digest, as those of published objects and of signatures are: a line of a table fits. */
+export function formatTag(tag: string): string {
+  return tag.replace(/^(sha256-)?([0-9a-f]{12})[0-9a-f]{52}(?=$|\.)/, '$1$2…');
+}
+
 /** Rows under their heads, columns as wide as their widest cell; columns of numbers (`>`) to the right. */
 export function formatTable(heads: readonly string[], rows: readonly (readonly string[])[]): string {
   const names = heads.map((head) => head.replace(/^>/, ''));

@@ -15,7 +15,7 @@ export function addVerify(program: Command, context: CommandContext): void {
     .command('verify')
     .summary('prove that an image is whole')
     .description(
-      'Reads every manifest of an image and hashes it, and every blob too: of archives always, of registries with --deep (otherwise it asks whether each is there). In archives that Transship made, every other byte is compared with the plan of the archive. It says `whole` where every byte was checked, `present` where blobs were only asked for, and exits 3 when something is wrong.',
+      'Reads every manifest of an image and hashes it, and every blob too: of archives always, of registries with --deep (otherwise it asks whether each is there). In archives that Transship made, every other byte is compared with the plan of the archive. It says `whole` where every byte was checked and all that refers to the image was listed, otherwise `present` (registries) or `blobs whole` (archives) with the reason, and exits 3 when something is wrong.',
     )
     .argument('<ref>', 'an image anywhere, or a prefix of archives ending in "/"')
     .option('--deep', 'read every byte of a registry, not only of archives')
@@ -55,7 +55,7 @@ export function addVerify(program: Command, context: CommandContext): void {
           ),
           ...results
             .filter(({ faults: found }) => found.length === 0)
-            .flatMap(({ at, unchecked }) => unchecked.map((what) => `note: ${at}: ${what}`)),
+            .flatMap(({ at, unchecked }) => unchecked.map((what) => `note: ${at}: ${printable(what)}`)),
           ...results
             .filter((result) => result.foreign.length > 0)
             .map((result) => `${incomplete(result.foreign.length)}: ${result.at}`),

@@ -10,6 +10,11 @@ export interface ByteRange {
   readonly to?: number;
 }
 
+export interface ReferrersOptions extends Abortable {
+  /** Called where the source refuses to list them, with the reason: what is given then says nothing of what there is. */
+  readonly onRefused?: ((reason: string) => void) | undefined;
+}
+
 /** Where images are read from. Never writes; may be used by many at once. */
 export interface Source {
   /**
@@ -31,7 +36,7 @@ export interface Source {
   open(descriptor: Descriptor, options?: Abortable & ByteRange): Promise<Bytes>;
 
   /** The manifests whose subject is `descriptor`, in any order, each once. Empty where there are none, or the backend has no referrers. */
-  referrers(descriptor: Descriptor, options?: Abortable): AsyncIterable<Descriptor>;
+  referrers(descriptor: Descriptor, options?: ReferrersOptions): AsyncIterable<Descriptor>;
 
   /**
    * Every tag, in any order, each once. Those under which a registry without the referrers API keeps lists of referrers are left out unless

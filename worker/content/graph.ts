@@ -44,6 +44,8 @@ export interface Graph {
   readonly unreadable: readonly { readonly root: Root; readonly failure: Failure }[];
   /** Whether more refers to the images than was looked at: more than 1,000 manifests, or deeper than 3. Default false. */
   readonly truncated?: boolean | undefined;
+  /** Why the source did not list all that refers to the images: the first refusal. Absent where it listed all. */
+  readonly unlisted?: string | undefined;
   /** Every manifest below the roots and the referrers, children before the parents that name them. */
   readonly manifests: ReadonlyMap<Digest, ManifestNode>;
   /** Foreign layers that the source has, for instance of images that were pushed into a closed network: copied like any blob. Absent: none. */
@@ -79,8 +81,8 @@ export async function walk(source: Source, roots: readonly Root[], options: Walk
   const entered: Root[] = [];
   for (const root of roots) entered.push(await walker.enter(root));
   const referrers = options.referrers === false ? [] : await walker.findReferrers();
-  const { unreadable, manifests, truncated } = walker;
-  const graph: Graph = { roots: entered, referrers, unreadable, manifests, truncated };
+  const { unreadable, manifests, truncated, unlisted } = walker;
+  const graph: Graph = { roots: entered, referrers, unreadable, manifests, truncated, unlisted };
   const foreign = foreignOf(graph);
   return foreign.length === 0 ? graph : { ...graph, foreignAtSource: await servedBy(source, foreign, options) };
 }
@@ -151,6 +153,16 @@ export function digestsOf(graph: Graph): readonly Digest[] {
   return [...new Set([...graph.manifests.keys(), ...broken.map(({ root }) => root.descriptor.digest)])];
 }
 
+/** Why more may refer to the images than the graph has, a sentence each. Empty where all that refers to them was looked for. */
+export function unseenOf({ truncated, unlisted }: Graph): readonly string[] {
+  return [
+    ...(truncated === true
+      ? ['not all manifests that refer to it were looked at: there are too many, or they are too deep']
+      : []),
+    ...(unlisted === undefined ? [] : [`not all that may refer to it was listed: ${unlisted}`]),
+  ];
+}
+
 /** The manifests below and including `root`, children first. */
 export function manifestsBelow(graph: Graph, root: Digest): readonly ManifestNode[] {
   const seen = new Map<Digest, ManifestNode>();
@@ -168,6 +180,7 @@ class Walker {
   readonly manifests = new Map<Digest, ManifestNode>();
   readonly unreadable: { readonly root: Root; readonly failure: Failure }[] = [];
   truncated = false;
+  unlisted: string | undefined;
   readonly #source: Source;
   readonly #options: WalkOptions;
   /** What was read, also of what is still being descended into: no manifest is read twice. */
@@ -321,7 +334,10 @@ class Walker {
 
   async #referrersOf(subject: Descriptor, signal: AbortSignal): Promise<readonly Root[]> {
     const found: Root[] = [];
-    for await (const descriptor of this.#source.referrers(subject, { signal })) {
+    const onRefused = (reason: string): void => {
+      this.unlisted ??= reason;
+    };
+    for await (const descriptor of this.#source.referrers(subject, { signal, onRefused })) {
       found.push({ descriptor, tags: [] });
       if (found.length > MAX_REFERRERS) break;
     }
@@ -333,8 +349,9 @@ class Walker {
       try {
         found.push({ descriptor: await this.#source.resolve(tag, { signal }), tags: [tag] });
       } catch (error) {
-        // some registries answer 403 for a tag that is not there
-        if (!isFailure(error, 'NOT_FOUND', 'DENIED', 'UNAUTHENTICATED', 'UNSUPPORTED')) throw error;
+        // some registries answer 403 for a tag that is not there, which they do not say then
+        if (isFailure(error, 'DENIED', 'UNAUTHENTICATED')) onRefused(error.message);
+        else if (!isFailure(error, 'NOT_FOUND', 'UNSUPPORTED')) throw error;
       }
     }
     return found;

@@ -2,11 +2,11 @@ import { createArchive } from '../archive/writer.ts';
 import { holdsPlanned } from '../archive/compressed-check.ts';
 import { streamArchive } from '../archive/compressed-writer.ts';
 import { openImage, type ArchivedImage } from '../archive/reader.ts';
-import { layoutDigestIn, sourceIn } from '../archive/metadata.ts';
+import { isUnlisted, layoutDigestIn, sourceIn } from '../archive/metadata.ts';
 import { imageName, planArchive, type ArchiveLayout } from '../archive/plan.ts';
 import type { Digest } from '../oci/digest.ts';
 import { isCompressed } from '../oci/archive-key.ts';
-import { digestsOf, foreignOf } from '../content/graph.ts';
+import { digestsOf, foreignOf, unseenOf } from '../content/graph.ts';
 import { copy } from '../copy/copy.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { checkAborted } from '../util/abort.ts';
@@ -88,14 +88,18 @@ interface PlannedImage {
 }
 
 async function writePlanned(
-  { image: { source, graph }, layout }: PlannedImage,
+  planned: PlannedImage,
   before: CurrentArchive | undefined,
   request: ArchiveTargetRequest,
   options: OperationOptions,
 ): Promise<WrittenImage> {
+  const {
+    image: { source, graph },
+    layout,
+  } = planned;
   const { store, key } = request;
   const found = { manifests: digestsOf(graph), foreign: foreignOf(graph) };
-  if (before !== undefined && request.force !== true && (await isHeld(before, layout, request, options)))
+  if (before !== undefined && request.force !== true && (await isHeld(before, planned, request, options)))
     return { outcome: 'unchanged', ...found, ...leftAlone(before.info) };
   if (before !== undefined) checkReplaceable(before, layout, request);
   const unsent = { bytesReused: 0, bytesSkipped: 0 };
@@ -103,7 +107,8 @@ async function writePlanned(
 
   const condition = before === undefined ? { ifAbsent: true as const } : { ifMatch: before.info.etag };
   const onSent = (bytes: number): void => options.report?.({ type: 'bytes-sent', bytes });
-  const writeOptions = { ...options, condition, onSent, settings: await request.settingsDigest?.() };
+  const notes = { settings: await request.settingsDigest?.(), unlisted: unseenOf(graph).length > 0 };
+  const writeOptions = { ...options, ...notes, condition, onSent };
   if (isCompressed(key)) {
     const info = await onSide('target', streamArchive(store, key, layout, source, writeOptions));
     return { outcome: 'copied', ...found, ...unsent, ...writtenAs(info) };
@@ -134,14 +139,18 @@ async function writePlanned(
   }
 }
 
-/** Whether the archive of `layout` is at the key already. The metadata of one that was not opened proves nothing of its bytes. */
+/**
+ * Whether the archive of `layout` is at the key already. The metadata of one that was not opened proves nothing of its bytes. One whose source
+ * did not list all that refers to the image is not held where it does now.
+ */
 async function isHeld(
   before: CurrentArchive,
-  layout: ArchiveLayout,
-  { store }: ArchiveTargetRequest,
+  { image: { graph }, layout }: PlannedImage,
+  { store, keepExisting = false }: ArchiveTargetRequest,
   options: OperationOptions,
 ): Promise<boolean> {
   if (before.layoutDigest !== layout.digest) return false;
+  if (isUnlisted(before.info.metadata) && unseenOf(graph).length === 0 && !keepExisting) return false;
   return before.image !== undefined || (await onSide('target', holdsPlanned(store, before.info, layout, options)));
 }
 

@@ -1,8 +1,9 @@
 import { rootIn } from '../archive/metadata.ts';
 import { archiveKindOf } from '../oci/archive-key.ts';
-import { isDigest, type Digest } from '../oci/digest.ts';
+import { isDigest, shortDigest, type Digest } from '../oci/digest.ts';
 import { formatLocation, type Location } from '../oci/location.ts';
 import { checkAborted } from '../util/abort.ts';
+import type { Report } from '../util/events.ts';
 import { ifFound, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Backends, OperationOptions } from './backends.ts';
@@ -73,11 +74,16 @@ async function isWhole(
   options: OperationOptions,
 ): Promise<boolean> {
   const at = formatLocation(location);
-  const [result] = await verify({ at }, backends, options);
+  // only warnings: a plan that reads archives is not to read like a copy
+  const report: Report = (event) =>
+    void ((event.type === 'warning' || event.type === 'retry') && options.report?.(event));
+  const [result] = await verify({ at }, backends, { ...options, report });
   if (result === undefined) return false;
   const [fault] = result.faults;
   if (fault !== undefined) options.report?.({ type: 'warning', message: `${at} does not count as a backup: ${fault}` });
-  return fault === undefined && result.digest === digest;
+  if (fault !== undefined || result.digest !== digest) return false;
+  options.report?.({ type: 'note', message: `${at} is whole: a backup of ${shortDigest(digest)}` });
+  return true;
 }
 
 function locationOf(root: ArchiveRoot, key: string): Location {

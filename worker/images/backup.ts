@@ -40,10 +40,9 @@ export async function backup(
   options: OperationOptions,
 ): Promise<BatchResult> {
   const pattern = parseImagePattern(request.from);
-  const registry = backends.registry(pattern.registry, 'source');
   const target = parseTemplateTarget(request.to);
   const faults = collectFaults(options.report);
-  const plan = await planBackup(request, pattern, registry, target, faults, options);
+  const plan = await planBackup(request, pattern, target, faults, backends, options);
   const { requests } = plan;
   if (requests.length === 0 && plan.failed !== undefined) throw plan.failed;
   checkDistinct(
@@ -66,7 +65,12 @@ export async function backup(
         const { force } = request;
         const document = await read();
         if (document === undefined) continue;
-        await writeSettings({ repository, to: target.locate(key), force }, document, backends, options);
+        await writeSettings(
+          { repository: { registry: pattern.registry, repository }, to: target.locate(key), force },
+          document,
+          backends,
+          options,
+        );
       } catch (error) {
         checkAborted(options);
         if (!isFailure(error)) throw error;
@@ -101,11 +105,12 @@ interface BackupPlan {
 async function planBackup(
   request: BackupRequest,
   pattern: ImagePattern,
-  registry: Registry,
   target: TemplateTarget,
   faults: Faults,
+  backends: Backends,
   options: OperationOptions,
 ): Promise<BackupPlan> {
+  const registry = backends.registry(pattern.registry, 'source');
   const requests: ImageCopyRequest[] = [];
   const settings = new Map<string, OwnSettings>();
   const cosign = new Map<string, readonly string[]>();
@@ -129,7 +134,10 @@ async function planBackup(
       if (beside === undefined) continue;
       const owner = settings.get(beside);
       if (owner === undefined)
-        settings.set(beside, { repository, read: settingsReader({ registry, repository }, options) });
+        settings.set(beside, {
+          repository,
+          read: settingsReader({ registry: pattern.registry, repository }, backends, options),
+        });
       else {
         faults.add(
           `settings of ${repository} were not backed up: those of ${owner.repository} have the same place; put {repository} before a slash in ${quote(request.to)}`,

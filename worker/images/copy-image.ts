@@ -1,7 +1,7 @@
 import { openFolderTarget } from '../archive/layout-folder.ts';
 import { manifestsFrom } from '../content/manifests-from.ts';
 import type { Source } from '../content/content.ts';
-import { blobsOf, walk, type Graph, type Root } from '../content/graph.ts';
+import { blobsOf, unseenOf, walk, type Graph, type Root } from '../content/graph.ts';
 import { onlyPlatforms } from '../content/only-platforms.ts';
 import type { Digest } from '../oci/digest.ts';
 import { formatLocation, isStandardOutput, type Location } from '../oci/location.ts';
@@ -58,6 +58,8 @@ export interface ImageCopyResult extends WrittenImage {
   readonly originalDigest?: Digest;
   /** Bytes of the image and of what refers to it. */
   readonly bytes: number;
+  /** Why more may refer to the image at the source than was copied, a sentence each. Empty where all of it was listed. */
+  readonly unchecked: readonly string[];
   /** Bytes that left for the target, those of repeated requests again. */
   readonly bytesSent: number;
 }
@@ -145,6 +147,7 @@ export async function writeImage(
       digest: root.descriptor.digest,
       ...(image.originalDigest === undefined ? {} : { originalDigest: image.originalDigest }),
       bytes: bytesOf(graph),
+      unchecked: unseenOf(graph),
       bytesSent: sent.bytes,
       ...written,
     };

@@ -106,9 +106,11 @@ class ExtractRun {
   readonly failures: ObjectFailure[] = [];
   readonly #options: OperationOptions;
   readonly #extractor: ObjectExtractor;
+  readonly #planned: { readonly planned?: true };
 
   constructor({ to, force, dryRun }: ExtractRequest, source: Source, backends: Backends, options: OperationOptions) {
     this.#options = options;
+    this.#planned = dryRun === true ? { planned: true } : {};
     const isFolder = to.transport === 'folder';
     this.#extractor = new ObjectExtractor({ ...openPlace(to, backends), source, isFolder, force, dryRun, options });
   }
@@ -135,7 +137,7 @@ class ExtractRun {
       this.counts[outcome]++;
       if (outcome === 'written') {
         this.bytes += bytes;
-        report?.({ type: 'object-extracted', key, digest, bytes });
+        report?.({ type: 'object-extracted', key, digest, bytes, ...this.#planned });
       } else report?.({ type: 'object-unchanged', key });
     } catch (error) {
       checkAborted(options);

@@ -1,3 +1,4 @@
+import { readSnapshot, type Snapshot, type SnapshotFacts } from '../artifacts/snapshot.ts';
 import { blobsOf, foreignOf, walk } from '../content/graph.ts';
 import { readAll } from '../content/read.ts';
 import { artifactTypeOf, formatPlatform, MAX_MANIFEST_BYTES, type Descriptor } from '../oci/manifest.ts';
@@ -14,6 +15,10 @@ export interface Inspected {
   readonly tags: readonly string[];
   readonly digest: string;
   readonly mediaType: string;
+  /** What kind of artifact it says it is; images do not. */
+  readonly artifactType?: string;
+  /** Of a snapshot that `publish` made. */
+  readonly snapshot?: SnapshotFacts;
   /** Bytes of all blobs and manifests, each once, with what refers to the image. */
   readonly totalBytes: number;
   /** The images below the index, or the one there is. */
@@ -47,6 +52,8 @@ export async function inspect(reference: string, backends: Backends, options: Op
     });
   }
   const children = top.manifest.kind === 'index' ? top.manifest.manifests : [descriptor];
+  const { artifactType } = top.manifest;
+  const snapshot = readSnapshot(top.manifest);
   const size = (all: readonly Descriptor[]): number => all.reduce((sum, one) => sum + one.size, 0);
   return {
     at: formatLocation(location),
@@ -54,6 +61,8 @@ export async function inspect(reference: string, backends: Backends, options: Op
     tags: image.root.tags,
     digest: descriptor.digest,
     mediaType: descriptor.mediaType,
+    ...(artifactType === undefined ? {} : { artifactType }),
+    ...(snapshot === undefined ? {} : { snapshot: factsOf(snapshot) }),
     totalBytes: size(blobsOf(graph)) + size([...graph.manifests.values()].map((node) => node.descriptor)),
     images: children.flatMap((child) => {
       const node = graph.manifests.get(child.digest);
@@ -68,6 +77,10 @@ export async function inspect(reference: string, backends: Backends, options: Op
     }),
     foreign: foreignOf(graph).map(({ digest }) => digest),
   };
+}
+
+function factsOf({ source, created, objects, bytes, failed, listing }: Snapshot): SnapshotFacts {
+  return { source, created, objects, bytes, failed, listing };
 }
 
 /** The manifest of an image, byte for byte. */

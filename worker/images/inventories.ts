@@ -67,7 +67,10 @@ export async function readRepository(
   } catch (error) {
     checkAborted(options);
     if (!isFailure(error)) throw error;
-    const incomplete = describeFailure(error);
+    const incomplete =
+      error.code === 'NOT_FOUND'
+        ? `there is no repository ${host}/${repository}: check its name`
+        : describeFailure(error);
     return { place: `${host}/${repository}`, repository, kind: 'images', items: [], incomplete, untags: false };
   }
 }

@@ -23,6 +23,8 @@ export interface Outcomes {
 const BATCH = 100;
 /** How long what has begun may take once the caller stops: half of what a process has. */
 const GRACE_MS = (STOP_SECONDS * 1000) / 2;
+/** A registry may still see the index for a moment that was deleted before its children. */
+const AGAIN_MS = 1000;
 
 /**
  * Deletes the images that `plan` names and that are in `now` as they were planned; the others stay, each with its failure. An image goes after
@@ -47,7 +49,8 @@ export async function pruneImages(
         for (let wanted = run.next(part); wanted.length > 0; wanted = run.next(part)) {
           for (let at = 0; at < wanted.length; at += BATCH) {
             const batch = wanted.slice(at, at + BATCH);
-            run.settle(batch, await deletions.deleteImages(batch, patient));
+            const isRefused = run.settle(batch, await deletions.deleteImages(batch, patient));
+            if (isRefused) await options.clock.sleep(AGAIN_MS, patient);
           }
         }
       },
@@ -106,6 +109,8 @@ class Run {
   readonly #left = new Map<Digest, { readonly item: PlannedItem; readonly before: readonly Digest[] }>();
   /** What stays although the plan wanted it gone: what it lists and what refers to it stays too. */
   readonly #stays = new Set<Digest>();
+  /** What the registry refused once although nothing that is left lists it. */
+  readonly #refused = new Set<Digest>();
 
   constructor(plan: RepositoryPlan, now: Inventory, outcomes: Outcomes) {
     this.#plan = plan;
@@ -165,17 +170,25 @@ class Run {
     return free.length === 0 && any !== undefined ? [any] : free;
   }
 
-  settle(batch: readonly Digest[], notDeleted: readonly { readonly id: string; readonly failure: Failure }[]): void {
+  /** Notes what became of a batch. Returns whether some of it is to be tried once more. */
+  settle(batch: readonly Digest[], notDeleted: readonly { readonly id: string; readonly failure: Failure }[]): boolean {
     const failed = new Map(notDeleted.map(({ id, failure }) => [id, failure]));
+    let isRefused = false;
     for (const digest of batch) {
-      const item = this.#left.get(digest)?.item;
-      this.#left.delete(digest);
+      const { item, before = [] } = this.#left.get(digest) ?? {};
       const failure = failed.get(digest);
+      if (failure?.code === 'CONFLICT' && before.length > 0 && !this.#refused.has(digest)) {
+        this.#refused.add(digest);
+        isRefused = true;
+        continue;
+      }
+      this.#left.delete(digest);
       if (failure !== undefined) {
         this.#stays.add(digest);
         this.#outcomes.failed(digest, failure);
       } else if (item !== undefined) this.#outcomes.deleted(item);
     }
+    return isRefused;
   }
 
   #keep(digest: Digest, id: string, why: string): void {

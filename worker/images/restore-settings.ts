@@ -10,7 +10,7 @@ import { escaped, quote } from '../util/text.ts';
 import type { Backends, OperationOptions, Registry } from './backends.ts';
 import type { Faults } from './faults.ts';
 import { canonicalPolicy, foreignGrants } from './foreign-grants.ts';
-import { MAX_SETTINGS_BYTES } from './store-settings.ts';
+import { formatNamed, isOfAnother, MAX_SETTINGS_BYTES, namedIn, parsedJson } from './store-settings.ts';
 
 /**
  * The repositories to which a restore applies settings: `create`, those that it creates; `replace`, existing ones too; `none`. Nothing vouches
@@ -193,8 +193,9 @@ function settingsIn(bytes: Buffer, { store, key, calledItself }: StoredSettings)
   if (!isRecord(document) || document['format'] !== 1 || !isRecord(document['settings']))
     throw new Failure('INVALID', `${store.describe(key)} holds no repository settings that this version reads`);
   // archives of several repositories in one folder: settings say which principals may pull, so they belong to one repository
-  if (document['repository'] !== calledItself.repository)
-    throw new Failure('INVALID', `${store.describe(key)} holds the settings of ${quote(document['repository'])}`);
+  const named = namedIn(document);
+  if (named.repository === undefined || isOfAnother(named, calledItself))
+    throw new Failure('INVALID', `${store.describe(key)} holds the settings of ${quote(formatNamed(named))}`);
   return document['settings'];
 }
 
@@ -204,13 +205,4 @@ function without(settings: SettingsDocument, chosen: SettingsDocument): Settings
   // the exceptions of one mutability are none of another's
   if (replaced.has('tagMutability')) replaced.add('tagMutabilityExclusions');
   return Object.fromEntries(Object.entries(settings).filter(([name]) => !replaced.has(name)));
-}
-
-/** Undefined for what is not JSON. */
-function parsedJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -2,12 +2,14 @@ import { posix } from 'node:path';
 import { collect } from '../content/bytes.ts';
 import { SETTINGS_NAME } from '../oci/archive-key.ts';
 import { digestOf, type Digest } from '../oci/digest.ts';
+import { canonicalHost } from '../oci/ecr-host.ts';
 import type { Location } from '../oci/location.ts';
+import { formatRepository, type Repository } from '../oci/reference.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import { quote } from '../util/text.ts';
-import type { Backends, Registry } from './backends.ts';
+import type { Backends } from './backends.ts';
 import { storeOf } from './open-location.ts';
 
 /** ECR's policies have 30,720 characters at most: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutLifecyclePolicy.html */
@@ -17,8 +19,7 @@ type ArchiveLocation = Exclude<Location, { transport: 'docker' }>;
 
 /** The settings of a repository, and where they belong. */
 interface SettingsRequest {
-  readonly registry: Registry;
-  readonly repository: string;
+  readonly repository: Repository;
   readonly to: ArchiveLocation;
   /** Replaces also the settings of another repository. Default false. */
   readonly force?: boolean | undefined;
@@ -31,32 +32,45 @@ export function settingsBeside(archive: Extract<Location, { transport: 's3' }>):
 
 /** The document of a repository's settings; undefined where its registry has none to tell. DENIED where they may not be read. */
 export async function readSettings(
-  { registry, repository }: Pick<SettingsRequest, 'registry' | 'repository'>,
+  { registry: host, repository }: Repository,
+  backends: Backends,
   options: Abortable,
 ): Promise<Buffer | undefined> {
-  const settings = await onSide('source', registry.settings(repository, options));
+  const settings = await onSide('source', backends.registry(host, 'source').settings(repository, options));
   if (settings === undefined) return undefined;
-  return Buffer.from(`${JSON.stringify({ format: 1, repository, settings }, undefined, 2)}\n`);
+  const registry = canonicalHost(host);
+  return Buffer.from(`${JSON.stringify({ format: 1, registry, repository, settings }, undefined, 2)}\n`);
 }
 
 /** Whether `document` is at `to`, byte for byte. CONFLICT where `to` holds the settings of another repository. */
 export async function hasSettings(
-  { repository, to, force = false }: Omit<SettingsRequest, 'registry'>,
+  { repository, to, force = false }: SettingsRequest,
   document: Buffer,
   backends: Backends,
   options: Abortable,
 ): Promise<boolean> {
   const found = await storedSettings(to, backends, options);
   if (found?.document.equals(document) === true) return true;
-  const other = found?.repository;
-  if (force || other === undefined || other === repository) return false;
-  throw heldByAnother(to, other, backends);
+  if (force || found === undefined || !isOfAnother(found, repository)) return false;
+  throw heldByAnother(to, found, repository, backends);
 }
 
-/** CONFLICT: the settings at `to` are those of the repository `other`. */
-export function heldByAnother(to: ArchiveLocation, other: string, backends: Backends): Failure {
+/** Whether a document names another repository than this one. One that names none does not, nor does one without a registry. */
+export function isOfAnother(named: NamedRepository, { registry, repository }: Repository): boolean {
+  if (named.repository === undefined) return false;
+  if (named.repository !== repository) return true;
+  return named.registry !== undefined && named.registry !== canonicalHost(registry);
+}
+
+/** CONFLICT: the settings at `to` are those of the repository `other`, not those of `repository`. */
+export function heldByAnother(
+  to: ArchiveLocation,
+  other: NamedRepository,
+  { repository }: Repository,
+  backends: Backends,
+): Failure {
   const { store, key } = storeOf(backends, to);
-  const message = `${store.describe(key)} holds the settings of ${quote(other)}: put {repository} before a slash of the key`;
+  const message = `${store.describe(key)} holds the settings of ${quote(formatNamed(other))}: put ${other.repository === repository ? '{registry}' : '{repository}'} before a slash of the key`;
   return new Failure('CONFLICT', message, { context: { side: 'target' } });
 }
 
@@ -66,13 +80,13 @@ export async function storeSettings(
   backends: Backends,
   options: Abortable,
 ): Promise<boolean> {
-  const document = await readSettings(request, options);
+  const document = await readSettings(request.repository, backends, options);
   return document !== undefined && (await writeSettings(request, document, backends, options));
 }
 
 /** Makes the object at `to` this document of settings. Returns whether it was written. CONFLICT as `hasSettings`. */
 export async function writeSettings(
-  request: Omit<SettingsRequest, 'registry'>,
+  request: SettingsRequest,
   document: Buffer,
   backends: Backends,
   options: Abortable,
@@ -87,12 +101,9 @@ export async function writeSettings(
 export type SettingsReader = () => Promise<Buffer | undefined>;
 
 /** `readSettings` at the first call. Every call has the same document, or the same failure. */
-export function settingsReader(
-  source: Pick<SettingsRequest, 'registry' | 'repository'>,
-  options: Abortable,
-): SettingsReader {
+export function settingsReader(repository: Repository, backends: Backends, options: Abortable): SettingsReader {
   let reading: Promise<Buffer | undefined> | undefined;
-  return async () => (reading ??= readSettings(source, options));
+  return async () => (reading ??= readSettings(repository, backends, options));
 }
 
 /** The digest of a document that `read` reads, which archives name; undefined where there is none, or it cannot be read. */
@@ -107,15 +118,31 @@ export async function digestOfSettings(read: SettingsReader, options: Abortable)
   }
 }
 
+/** The repository that a document of settings names. Documents of before name no registry. */
+export interface NamedRepository {
+  readonly registry: string | undefined;
+  readonly repository: string | undefined;
+}
+
+/** `registry/repository`, or the repository alone. */
+export function formatNamed({ registry, repository = '' }: NamedRepository): string {
+  return registry === undefined ? repository : formatRepository({ registry, repository });
+}
+
+/** A document of settings, as it is stored. */
+interface StoredDocument extends NamedRepository {
+  readonly document: Buffer;
+}
+
 /** The document of settings at `to`, whatever repository it names; undefined where there is none. */
 export async function storedSettings(
   to: ArchiveLocation,
   backends: Backends,
   options: Abortable,
-): Promise<{ readonly document: Buffer; readonly repository: string | undefined } | undefined> {
+): Promise<StoredDocument | undefined> {
   const { store, key } = storeOf(backends, to);
   const document = await onSide('target', ifFound(readWhole(store.read(key, options))));
-  return document === undefined ? undefined : { document, repository: repositoryOf(document) };
+  return document === undefined ? undefined : { document, ...namedIn(parsedJson(document.toString())) };
 }
 
 /** Undefined for an object that is too long for settings. */
@@ -129,14 +156,20 @@ async function readWhole(body: Promise<AsyncIterable<Uint8Array>>): Promise<Buff
   }
 }
 
-/** The repository that a document of settings names; undefined where it is none. */
-function repositoryOf(document: Buffer): string | undefined {
-  let value: unknown;
+/** The repository that a document names, parsed; neither member where it is no document of settings. */
+export function namedIn(value: unknown): NamedRepository {
+  const text = (name: string): string | undefined => {
+    const found = isRecord(value) ? value[name] : undefined;
+    return typeof found === 'string' ? found : undefined;
+  };
+  return { registry: text('registry'), repository: text('repository') };
+}
+
+/** Undefined for what is not JSON. */
+export function parsedJson(text: string): unknown {
   try {
-    value = JSON.parse(document.toString());
+    return JSON.parse(text);
   } catch {
     return undefined;
   }
-  const repository = isRecord(value) ? value['repository'] : undefined;
-  return typeof repository === 'string' ? repository : undefined;
 }

@@ -1,5 +1,5 @@
 import type { Target } from '../content/content.ts';
-import { blobsOf, foreignOf, walk, type Graph, type Root } from '../content/graph.ts';
+import { blobsOf, foreignOf, unseenOf, walk, type Graph, type Root } from '../content/graph.ts';
 import { copy } from '../copy/copy.ts';
 import { discard } from '../content/discard.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -81,7 +81,7 @@ async function verifyOne(
     const blobs = blobsOf(graph);
     counted.blobs = blobs.length;
     append(faults, unreadableOf(graph));
-    if (graph.truncated === true) unchecked.push(TRUNCATED);
+    append(unchecked, unseenOf(graph));
     if (location.transport === 'docker' && request.deep !== true) {
       unchecked.push('its blobs are there; pass --deep to read them');
       append(faults, await missingOf(blobs, location, backends, options));
@@ -94,14 +94,12 @@ async function verifyOne(
       append(faults, compared.faults);
     }
     foreign = foreignOf(graph);
-    for (const descriptor of foreign) {
-      options.report?.({
-        type: 'warning',
-        message: `${descriptor.digest} is kept elsewhere (${descriptor.urls?.join(', ') ?? 'no address given'}) and was not verified`,
-      });
+    warnOfForeign(foreign, options);
+    if (request.against !== undefined) {
+      const compared = await drift(image.root, graph, request.against, backends, options);
+      append(faults, compared.faults);
+      append(unchecked, compared.unchecked);
     }
-    if (request.against !== undefined)
-      append(faults, await drift(image.root, graph, request.against, backends, options));
   } catch (error) {
     checkAborted(options);
     if (!isFault(error, location, digest !== undefined)) throw error;
@@ -120,7 +118,12 @@ async function verifyOne(
   };
 }
 
-const TRUNCATED = 'not all manifests that refer to it were looked at: there are too many, or they are too deep';
+function warnOfForeign(foreign: readonly Descriptor[], { report }: OperationOptions): void {
+  for (const { digest, urls } of foreign) {
+    const message = `${digest} is kept elsewhere (${urls?.join(', ') ?? 'no address given'}) and was not verified`;
+    report?.({ type: 'warning', message });
+  }
+}
 
 /** What refers to the image and cannot be read, a sentence each. */
 function unreadableOf({ unreadable }: Graph): readonly string[] {
@@ -187,25 +190,28 @@ async function drift(
   against: string,
   backends: Backends,
   options: OperationOptions,
-): Promise<readonly string[]> {
+): Promise<Pick<VerifyResult, 'faults' | 'unchecked'>> {
   const location = parseLocation(against);
   const name = formatLocation(location);
   try {
     await using other = await openLocation(backends, location, 'target', options);
     const theirs = other.root.descriptor.digest;
-    if (theirs !== root.descriptor.digest) return [`${name} is ${theirs}, not ${root.descriptor.digest}`];
-    const { referrers } = await onSide('target', walk(other.source, [other.root], options));
+    if (theirs !== root.descriptor.digest)
+      return { faults: [`${name} is ${theirs}, not ${root.descriptor.digest}`], unchecked: [] };
+    const known = await onSide('target', walk(other.source, [other.root], options));
+    const unchecked = unseenOf(known).map((why) => `of ${name}, with which it is compared, ${why}`);
     const tags = new Set(graph.referrers.flatMap((referrer) => referrer.tags));
-    const missing = referrers.filter(
+    const missing = known.referrers.filter(
       (referrer) => !graph.manifests.has(referrer.descriptor.digest) || !referrer.tags.every((tag) => tags.has(tag)),
     );
     const [first] = missing;
-    if (first === undefined) return [];
+    if (first === undefined) return { faults: [], unchecked };
     const few = missing.length === 1 ? '1 manifest that refers' : `${missing.length} manifests that refer`;
     const example = [first.descriptor.digest, ...first.tags].join(' with the tag ');
-    return [`${few} to the image at ${name} ${missing.length === 1 ? 'is' : 'are'} missing, such as ${example}`];
+    const verb = missing.length === 1 ? 'is' : 'are';
+    return { faults: [`${few} to the image at ${name} ${verb} missing, such as ${example}`], unchecked };
   } catch (error) {
-    if (isFailure(error, 'NOT_FOUND')) return [describeFailure(error)];
+    if (isFailure(error, 'NOT_FOUND')) return { faults: [describeFailure(error)], unchecked: [] };
     throw error;
   }
 }

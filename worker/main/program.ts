@@ -26,7 +26,7 @@ import { trustAuthorities } from './authorities.ts';
 import { readSettings } from './settings.ts';
 import { systemClock } from '../util/clock.ts';
 import { tableItems } from '../state/table-items.ts';
-import { describeFailure, isFailure, type Code } from '../util/failure.ts';
+import { describeFailure, isFailure, type Code, type Failure } from '../util/failure.ts';
 import { startProgram } from './start-program.ts';
 import { connect, connectDeleting, connectService, connectState } from './wire.ts';
 
@@ -131,8 +131,13 @@ export async function execute(surroundings: Surroundings, more: readonly AddComm
       return 130;
     }
     stderr.write(`transship: ${describe(error).split('\n').map(printable).join('\n')}\n`);
-    return isFailure(error) ? EXIT_CODE[error.code] : 1;
+    return isFailure(error) ? exitCodeOf(error) : 1;
   }
+}
+
+/** INVALID is the caller's, unless it is about the content of an image, or what a server answered. */
+function exitCodeOf({ code, context: { image, status } }: Failure): number {
+  return code === 'INVALID' && (image !== undefined || status !== undefined) ? 1 : EXIT_CODE[code];
 }
 
 const EXIT_CODE: Readonly<Record<Code, number>> = {
@@ -165,8 +170,11 @@ function program(context: CommandContext, more: readonly AddCommand[]): Command 
     .showHelpAfterError('(transship COMMAND --help tells more)');
   for (const add of COMMANDS) add(root, context);
   for (const add of more) add(root, context);
-  for (const command of [...root.commands, ...root.commands.flatMap((parent) => parent.commands)])
+  for (const command of root.commands) {
     command.exitOverride().showHelpAfterError(`(transship ${command.name()} --help tells more)`);
+    for (const below of command.commands)
+      below.exitOverride().showHelpAfterError(`(transship ${command.name()} ${below.name()} --help tells more)`);
+  }
   return root;
 }
 

@@ -82,6 +82,7 @@ function openBackends(settings: Settings, version: string, options: ConnectOptio
         openRegistry(host, {
           side,
           credentials: access.secret === undefined || isExplicit ? credentials : secrets(access.secret),
+          prefersCredentials: isExplicit || access.secret !== undefined,
           endpoints: settings.endpoints,
           aws: { assumeRole, externalId, proxies },
           proxies,

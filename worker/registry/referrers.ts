@@ -10,6 +10,7 @@ import {
   type Descriptor,
   type Manifest,
 } from '../oci/manifest.ts';
+import type { ReferrersOptions } from '../content/content.ts';
 import { MAX_REFERRERS } from '../content/graph.ts';
 import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
@@ -33,6 +34,8 @@ export class Referrers {
   #hasApi: boolean | undefined;
   /** Whether a refusal was reported: one warning for a repository is enough. */
   #hasForgiven = false;
+  /** Why the API did not list; later subjects are not asked for again. */
+  #apiRefusal: Failure | undefined;
   /** Changes of fallback tags under way: each is a read and a write, one after the other. */
   readonly #changes = new Map<Digest, Promise<void>>();
 
@@ -43,10 +46,12 @@ export class Referrers {
 
   /**
    * Each once, as they really are: lists were seen with sizes that are wrong and with manifests that refer to something else. At most
-   * `MAX_REFERRERS` and one more, which shows that there are more. One warning for all that are passed over.
+   * `MAX_REFERRERS` and one more, which shows that there are more. One warning for all that are passed over. `onRefused` is called where
+   * the API or the tag refuses to say.
    */
-  async *of(subject: Digest, options: Abortable): AsyncIterable<Descriptor> {
+  async *of(subject: Digest, options: ReferrersOptions): AsyncIterable<Descriptor> {
     const listed = (await this.#listed(subject, options)) ?? (await this.#tagged(subject, options));
+    if (this.#apiRefusal !== undefined) options.onRefused?.(this.#apiRefusal.message);
     const passedOver: string[] = [];
     const candidates = [...this.#distinct(listed.slice(0, MAX_REFERRERS + 1), passedOver).values()];
     try {
@@ -128,7 +133,10 @@ export class Referrers {
         if (isRefusal(error)) throw error;
         return [];
       }
-      if (isRefusal(error)) await this.#forgive(error, subject, options);
+      if (isRefusal(error)) {
+        await this.#forgive(error, subject, options);
+        this.#apiRefusal = error;
+      }
       if (error.context['registryCode'] !== 'NAME_UNKNOWN') this.#hasApi = false;
       return undefined;
     }
@@ -155,7 +163,7 @@ export class Referrers {
   }
 
   /** What the fallback tag lists. */
-  async #tagged(subject: Digest, options: Abortable): Promise<readonly unknown[]> {
+  async #tagged(subject: Digest, options: ReferrersOptions): Promise<readonly unknown[]> {
     const tag = referrersTag(subject);
     let found: Descriptor | undefined;
     try {
@@ -163,6 +171,7 @@ export class Referrers {
     } catch (error) {
       if (!isFailure(error) || !isRefusal(error)) throw error;
       await this.#forgive(error, subject, options);
+      options.onRefused?.(error.message);
     }
     if (found === undefined) return [];
     if (!isIndexType(found.mediaType)) {

@@ -31,6 +31,8 @@ export interface RegistryOptions {
   readonly side: Side;
   /** This side's credentials. */
   readonly credentials: CredentialLookup;
+  /** Whether `credentials` come before those of AWS at a private registry of ECR. Default false. */
+  readonly prefersCredentials?: boolean | undefined;
   /** Where hosts really answer: `http://127.0.0.1:5000` by host. Default: at themselves, as `plainHttp` says. */
   readonly endpoints?: ReadonlyMap<string, string> | undefined;
   /** For ECR. Default: as the AWS SDK finds credentials. */
@@ -90,14 +92,17 @@ export class RegistryClient implements AsyncDisposable {
   readonly #repositories = new Map<string, RegistryRepository>();
 
   constructor(host: string, options: RegistryOptions) {
-    const { clock = systemClock, report, credentials, aws } = options;
+    const { clock = systemClock, report, credentials, prefersCredentials, aws } = options;
     this.host = host;
     this.#options = options;
     this.#clock = clock;
     this.#baseUrl = baseUrlOf(host, options);
     this.#pulls = new PullBudget(clock);
     const ecr = ecrHost(host);
-    this.ecr = ecr === undefined ? undefined : new EcrRegistry({ host, ecr, credentials, clock, report, ...aws });
+    this.ecr =
+      ecr === undefined
+        ? undefined
+        : new EcrRegistry({ host, ecr, credentials, prefersCredentials, clock, report, ...aws });
     const listing = this.ecr;
     this.images =
       listing === undefined ? undefined : (repository, taskOptions = {}) => listing.images(repository, taskOptions);

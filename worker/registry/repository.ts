@@ -1,5 +1,5 @@
 import { collect, nothing, once } from '../content/bytes.ts';
-import type { ByteRange, Bytes, Source, Target } from '../content/content.ts';
+import type { ByteRange, Bytes, ReferrersOptions, Source, Target } from '../content/content.ts';
 import { isReferrersTag } from '../oci/derived-tag.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
 import { isManifestType, MAX_MANIFEST_BYTES, parseManifest, type Descriptor } from '../oci/manifest.ts';
@@ -46,7 +46,7 @@ export class RegistryRepository implements Source, Target {
     return this.#manifests.open(descriptor, options);
   }
 
-  async *referrers(descriptor: Descriptor, options: Abortable = {}): AsyncIterable<Descriptor> {
+  async *referrers(descriptor: Descriptor, options: ReferrersOptions = {}): AsyncIterable<Descriptor> {
     yield* this.#referrers.of(descriptor.digest, options);
   }
 

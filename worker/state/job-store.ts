@@ -31,11 +31,13 @@ export class JobStore {
     await forEachOf(
       jobs,
       JOBS_AT_ONCE,
-      async ({ id, title, rule, body, fingerprint, fault }, taskOptions) => {
+      async ({ id, title, rule, body, fingerprint, fault, failed }, taskOptions) => {
         const nowMs = this.#clock.now();
         const shown = { title: title.slice(0, MAX_TITLE), fault: fault?.slice(0, MAX_REASON) };
         const said = { ...shown, rule, body, fingerprint };
-        const set = { ...said, state: 'waiting', attempts: 0, changedAtMs: nowMs };
+        const ended = failed && { code: failed.code, reason: failed.reason.slice(0, MAX_REASON) };
+        const state = failed === undefined ? 'waiting' : 'failed';
+        const set = { ...said, ...ended, state, attempts: 0, changedAtMs: nowMs };
         const ttl = ttlFrom(nowMs);
         const { done, item } = await this.#table.update(
           jobKey(run, id),
@@ -43,7 +45,7 @@ export class JobStore {
           { pk: undefined },
           taskOptions,
         );
-        if (done) left++;
+        if (done && failed === undefined) left++;
         if (item !== undefined && OPEN.includes(stateOf(item))) open.add(id);
       },
       options,
@@ -52,7 +54,8 @@ export class JobStore {
     if (open.size > 0) {
       const item = await this.#addLeft(found, left, options);
       if (item['plannedAtMs'] !== undefined) await this.#runs.settle(run, options);
-    }
+    } else if (jobs.length > 0 && found['plannedAtMs'] !== undefined && numberOf(found, 'left') <= 0)
+      await this.#runs.settle(run, options);
     return open;
   }
 

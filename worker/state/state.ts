@@ -226,7 +226,10 @@ export interface NewRun extends Pick<Run, 'id' | 'rule' | 'trigger'> {
 }
 
 /** A job that is made known. */
-export type NewJob = Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fingerprint' | 'fault'>;
+export interface NewJob extends Pick<JobRecord, 'id' | 'title' | 'rule' | 'body' | 'fingerprint' | 'fault'> {
+  /** Why it has failed already: it is made as one that has ended. Absent: it waits. */
+  readonly failed?: { readonly code: string; readonly reason: string } | undefined;
+}
 
 /** The events of one place that one run plans for a rule. */
 export interface PushGroup {
@@ -289,7 +292,7 @@ interface RunWriter {
   gatherPush(group: PushGroup, push: GatheredPush | undefined, options?: Abortable): Promise<Run>;
   /** Ends the gathering of a run, so that no push is added to it any more, and returns its pushes. NOT_FOUND without the run. Idempotent. */
   closePushes(run: string, options?: Abortable): Promise<readonly GatheredPush[]>;
-  /** Makes jobs known as waiting, before they are sent. Those that are known already stay as they are. Returns those that have not ended. */
+  /** Makes jobs known as waiting, before they are sent, or as failed. Those that are known already stay as they are. Returns those that have not ended. */
   addJobs(run: string, jobs: readonly NewJob[], options?: Abortable): Promise<ReadonlySet<string>>;
   /** So many more needed nothing. Not idempotent: an estimate after a crash. */
   addUnchanged(run: string, counts: Pick<Run, 'unchanged' | 'unseen'>, options?: Abortable): Promise<void>;

@@ -46,7 +46,14 @@ type ObjectEvent =
       readonly bytes: number;
       readonly outcome: 'copied' | 'exists';
     }
-  | { readonly type: 'object-extracted'; readonly key: string; readonly digest: string; readonly bytes: number }
+  | {
+      readonly type: 'object-extracted';
+      readonly key: string;
+      readonly digest: string;
+      readonly bytes: number;
+      /** A dry run: it would be written. */
+      readonly planned?: boolean;
+    }
   | { readonly type: 'object-unchanged'; readonly key: string }
   /** The last snapshot has it, the place does not any more. */
   | { readonly type: 'object-removed'; readonly key: string }

@@ -2,8 +2,9 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { gunzipSync, gzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { expect, test } from 'vitest';
+import { holdsPlanned } from '../../../worker/archive/compressed-check.ts';
 import { streamArchive } from '../../../worker/archive/compressed-writer.ts';
 import { planArchive } from '../../../worker/archive/plan.ts';
 import { openImage } from '../../../worker/archive/reader.ts';
@@ -135,6 +136,37 @@ test('verify finds every bit that flips in the gzip header of a .tar.gz and byte
   }
   await store.write('theirs.tar.gz', gzipSync(gunzipSync(store.bytesOf('a.tar.gz'))));
   expect(await verifyIn(store, 'theirs.tar.gz')).toMatchObject({ complete: true, faults: [] });
+});
+
+test('verify finds a frame that unpacks to nothing in a .tar.zst, and takes what others compressed', async () => {
+  const image = await makeImage({ platforms: ['linux/amd64'] });
+  const layout = planArchive(await walk(image.content, [image.root]), { tag: 'v1', repository: 'registry.test/app' });
+  const store = new MemoryObjects();
+  await streamArchive(store, 'a.tar.zst', layout, image.content);
+  const { metadata } = await store.stat('a.tar.zst');
+  expect(await verifyIn(store, 'a.tar.zst')).toMatchObject({ complete: true, faults: [] });
+  expect(await holdsPlanned(store, await store.stat('a.tar.zst'), layout, {})).toBe(true);
+  const bytes = store.bytesOf('a.tar.zst');
+  // https://github.com/facebook/zstd/blob/v1.5.7/doc/zstd_compression_format.md#skippable-frames
+  const skippable = Buffer.from('502a4d18040000006d6f7265', 'hex');
+  const empty = zstdCompressSync(Buffer.alloc(0));
+  // the writer leaves out what Node adds at times: the same archive is the same file
+  expect(bytes.subarray(-empty.byteLength)).not.toEqual(empty);
+  // which archives of before have
+  await store.write('before.tar.zst', Buffer.concat([bytes, empty]), { metadata });
+  expect((await verifyIn(store, 'before.tar.zst')).faults).toEqual([]);
+  for (const parts of [
+    [bytes, skippable],
+    [bytes, empty, empty],
+    [bytes, empty, skippable, empty],
+    [empty, bytes],
+  ]) {
+    await store.write('x.tar.zst', Buffer.concat(parts), { metadata });
+    expect((await verifyIn(store, 'x.tar.zst')).faults).toEqual([expect.stringContaining('more than one frame')]);
+    expect(await holdsPlanned(store, await store.stat('x.tar.zst'), layout, {})).toBe(false);
+    await store.write('theirs.tar.zst', Buffer.concat(parts));
+    expect(await verifyIn(store, 'theirs.tar.zst')).toMatchObject({ complete: true, faults: [] });
+  }
 });
 
 test('verify finds metadata that belongs to another archive', async () => {

@@ -23,8 +23,8 @@ test('metadata says the layout digest, and how much to read first only where an 
 test('metadata names the settings where they are known, and none otherwise', async () => {
   const { content, root } = await makeImage();
   const layout = await planOf(content, root);
-  expect(settingsDigestIn(metadataOf(layout, layout.digest))).toBe(layout.digest);
-  expect(settingsDigestIn(rangedMetadataOf(layout, 0, layout.digest))).toBe(layout.digest);
+  expect(settingsDigestIn(metadataOf(layout, { settings: layout.digest }))).toBe(layout.digest);
+  expect(settingsDigestIn(rangedMetadataOf(layout, 0, { settings: layout.digest }))).toBe(layout.digest);
   expect(Object.keys(metadataOf(layout))).not.toContain('transship-settings');
 });
 

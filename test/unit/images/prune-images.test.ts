@@ -5,7 +5,8 @@ import { digestOf, type Digest } from '../../../worker/oci/digest.ts';
 import type { Inventory, Item } from '../../../worker/retention/inventory.ts';
 import type { PlannedItem, RepositoryPlan } from '../../../worker/retention/plan.ts';
 import { Failure } from '../../../worker/util/failure.ts';
-import { manualClock } from '../../support/clock.ts';
+import type { Clock } from '../../../worker/util/clock.ts';
+import { fakeClock, manualClock } from '../../support/clock.ts';
 
 const PLACE = 'registry.example/app';
 const id = (name: string): Digest => digestOf(Buffer.from(name));
@@ -37,6 +38,7 @@ async function run(
     readonly refuses?: readonly string[];
     readonly deletions?: Partial<ImageDeletions>;
     readonly signal?: AbortSignal;
+    readonly clock?: Clock;
   } = {},
 ): Promise<Ran> {
   const requests: string[][] = [];
@@ -61,7 +63,7 @@ async function run(
     untagged: (_: PlannedItem, tags: readonly string[]) => void untagged.push(...tags),
     failed: (one: string, failure: Failure) => void (failed[named(one)] = failure.message),
   };
-  await pruneImages(plan, inventory, deletions, outcomes, { clock: manualClock(), signal: o.signal });
+  await pruneImages(plan, inventory, deletions, outcomes, { clock: o.clock ?? manualClock(), signal: o.signal });
   return { requests, deleted, gone, untagged, failed };
 }
 
@@ -104,6 +106,25 @@ describe('deleting the images of a plan', () => {
     const { requests, failed } = await run(GROUP, MEMBERS, { refuses: ['index'] });
     expect(requests).toEqual([['index']]);
     expect(failed).toMatchObject({ index: 'an index names it', child: expect.stringContaining('was not deleted') });
+  });
+
+  test('tries a child once more that its registry still takes for one of the index just deleted', async () => {
+    const refusals = ['child'];
+    const requests: (readonly string[])[] = [];
+    const deleteImages: ImageDeletions['deleteImages'] = async (digests) => {
+      requests.push(digests.map(named));
+      const refused = digests.filter((digest) => refusals[0] === named(digest) && refusals.pop() !== undefined);
+      return refused.map((digest) => ({ id: digest, failure: new Failure('CONFLICT', 'an index names it') }));
+    };
+    const { deleted, failed } = await run(GROUP, MEMBERS, { deletions: { deleteImages }, clock: fakeClock() });
+    expect(requests).toEqual([['index'], ['child'], ['child'], ['signature']]);
+    expect({ deleted, failed }).toEqual({ deleted: ['index', 'child', 'signature'], failed: {} });
+  });
+
+  test('leaves a child that its registry refuses twice, with its signature', async () => {
+    const { requests, failed } = await run(GROUP, MEMBERS, { refuses: ['child'], clock: fakeClock() });
+    expect(requests).toEqual([['index'], ['child'], ['child']]);
+    expect(Object.keys(failed)).toEqual(['child', 'signature']);
   });
 
   test('leaves an image whose other tag is gone, instead of removing its last', async () => {

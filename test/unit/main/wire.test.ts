@@ -2,6 +2,8 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { ConnectOptions } from '../../../worker/commands/context.ts';
 import { readSettings } from '../../../worker/main/settings.ts';
 import { connect, connectService } from '../../../worker/main/wire.ts';
+import { digestOf } from '../../../worker/oci/digest.ts';
+import { MEDIA_TYPE } from '../../../worker/oci/manifest.ts';
 import { fakeClock } from '../../support/clock.ts';
 import { BUCKET, openS3 } from '../../support/local-s3.ts';
 import { scriptedServer } from '../../support/scripted-server.ts';
@@ -60,6 +62,30 @@ describe('how a registry is reached', () => {
   test('is not what they say of another side’s flags', async () => {
     expect(await seen({ target: { credentials: 'ann:anns' } }, 1)).toBe(basic('rob', 'robs'));
   });
+});
+
+test.each([
+  ['a flag', { credentials: 'AWS:of-mine' }, 'AWS:of-mine'],
+  ['a file of a flag that has none for it', { authFile: '/dev/null' }, 'AWS:of-aws'],
+])('credentials that are named for a private ECR registry come before those of AWS: %s', async (_, source, used) => {
+  const host = '111111111111.dkr.ecr.eu-west-1.amazonaws.com';
+  const headers = {
+    'content-type': MEDIA_TYPE.ociManifest,
+    'docker-content-digest': digestOf(Buffer.from('{}')),
+    'content-length': '2',
+  };
+  await using registry = await scriptedServer({ 'HEAD /v2/app/manifests/v1': [{ status: 200, headers }] });
+  const authorizationToken = Buffer.from('AWS:of-aws').toString('base64');
+  const body = JSON.stringify({ authorizationData: [{ authorizationToken, expiresAt: 4e9 }] });
+  await using api = await scriptedServer({ 'POST /': used === 'AWS:of-aws' ? [{ status: 200, body }] : [] });
+  vi.stubEnv('AWS_ENDPOINT_URL_ECR', api.url);
+  vi.stubEnv('AWS_ACCESS_KEY_ID', 'key');
+  vi.stubEnv('AWS_SECRET_ACCESS_KEY', 'secret');
+  onTestFinished(() => void vi.unstubAllEnvs());
+  const settings = readSettings({ TRANSSHIP_REGISTRY_ENDPOINTS: `${host}=${registry.url}` });
+  await using backends = connect(settings, 'test', { report: () => undefined, source }, fakeClock());
+  await backends.registry(host, 'source').repository('app').resolve('v1');
+  expect(registry.requests[0]?.headers.authorization).toBe(`Basic ${Buffer.from(used).toString('base64')}`);
 });
 
 test('a bucket is reached as the command says, or else as the environment says', async () => {

@@ -25,7 +25,13 @@ describe('the examples', () => {
 
   test('for users can be applied', () => {
     const { rules } = parseConfig(readFileSync('examples/rules.yaml', 'utf8'));
-    expect(rules.map(({ name }) => name)).toEqual(['base-images', 'products']);
+    expect(rules.map(({ name }) => name)).toEqual([
+      'base-images',
+      'products',
+      'documents',
+      'ci-images',
+      'old-products',
+    ]);
   });
 });
 

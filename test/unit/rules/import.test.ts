@@ -217,6 +217,13 @@ describe('bad input', () => {
     expect(refusal(requests['image-syncer'](read('image-syncer.auth.yaml')))).toContain('with --auth');
   });
 
+  test('a table of something else is refused, instead of being one comment an item', () => {
+    const items = [{ pk: 'RULE#a' }, { pk: 'RUN#b', Destination: 'x' }];
+    expect(() => importRules({ tool: 'cuppett', table: 'state', items })).toThrow(
+      'read table state: it is not a table of aws-ecr-mirror: no item has a Source: check the name',
+    );
+  });
+
   test.each(['*planted', '!planted x', '"planted', '@planted', '%planted', '&p [planted', '{ planted: '])(
     'a password that YAML reads otherwise, %s, is in no message',
     (password) => {

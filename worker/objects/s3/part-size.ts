@@ -1,7 +1,7 @@
 import { Failure } from '../../util/failure.ts';
 
 export const MIB = 1024 * 1024;
-// https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+// as archives have it at most: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 const MAX_OBJECT_BYTES = 50e12;
 export const MAX_PART_BYTES = 5 * 1024 * MIB;
 const MIN_PART_BYTES = 5 * MIB;

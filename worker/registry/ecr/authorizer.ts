@@ -5,7 +5,7 @@ import { Failure, isFailure, type Code } from '../../util/failure.ts';
 import { keepSecret } from '../../util/own-secrets.ts';
 import { SharedPromise } from '../../util/shared-promise.ts';
 import { basicHeader } from '../auth/basic.ts';
-import type { CredentialLookup } from '../credentials.ts';
+import type { CredentialLookup, Credentials } from '../credentials.ts';
 import { repositoryOf } from '../scope.ts';
 import type { Authorizer, AuthRefusal } from '../transport/authorization.ts';
 import type { Operation } from '../transport/layer.ts';
@@ -15,6 +15,8 @@ import type { EcrClient } from './client.ts';
 export interface EcrAuthorizerOptions {
   /** Used where there are no AWS credentials: a person may have signed in with `docker login`. */
   readonly credentials: CredentialLookup;
+  /** Whether `credentials` come before those of AWS, because the caller named them for this registry. Default false. */
+  readonly prefersCredentials?: boolean | undefined;
   readonly clock: Clock;
 }
 
@@ -32,6 +34,8 @@ export class EcrAuthorizer implements Authorizer {
   readonly #options: EcrAuthorizerOptions;
   /** The token, or the failure for missing AWS credentials, which is kept too. */
   readonly #token = new SharedPromise<Token | Failure>();
+  /** Whether a user and a password were used that are not AWS's. */
+  #hasGiven = false;
 
   constructor(client: EcrClient, options: EcrAuthorizerOptions) {
     this.#client = client;
@@ -39,7 +43,9 @@ export class EcrAuthorizer implements Authorizer {
   }
 
   async header(scopes: readonly string[], options: Abortable): Promise<string> {
-    const { credentials, clock } = this.#options;
+    const { prefersCredentials = false, clock } = this.#options;
+    const preferred = prefersCredentials ? await this.#given(scopes, options) : undefined;
+    if (preferred !== undefined) return basicHeader(preferred);
     const kept = this.#current();
     let token = await orAborted(kept, options);
     if (!isFailure(token) && token.renewAtMs <= clock.now()) {
@@ -48,12 +54,18 @@ export class EcrAuthorizer implements Authorizer {
       token = await orAborted(this.#current(), options);
     }
     if (!isFailure(token)) return token.header;
-    const found = await credentials(this.#client.host, repositoryOf(scopes), options);
-    if (found !== undefined && 'username' in found) return basicHeader(found);
+    const found = prefersCredentials ? undefined : await this.#given(scopes, options);
+    if (found !== undefined) return basicHeader(found);
     throw new Failure('UNAUTHENTICATED', `${token.message}; nor are there any of \`docker login\``, { cause: token });
   }
 
-  async refused({ status, text, used }: AuthRefusal, options: Abortable): Promise<boolean> {
+  async refused({ status, text, used, scopes }: AuthRefusal, options: Abortable): Promise<boolean> {
+    const given = this.#options.prefersCredentials === true ? await this.#given(scopes, options) : undefined;
+    if (given !== undefined) {
+      if (basicHeader(given) !== used) return true;
+      const newer = await this.#given(scopes, { ...options, refused: given });
+      return newer !== undefined && basicHeader(newer) !== used;
+    }
     const token = await orAborted(this.#current(), options);
     if (isFailure(token)) return false;
     if (token.header !== used) return true;
@@ -66,8 +78,21 @@ export class EcrAuthorizer implements Authorizer {
   }
 
   hint(code: Code, operation: Operation): string | undefined {
-    if (code === 'DENIED') return `the caller needs ${ACTIONS[operation]}`;
-    return code === 'UNAUTHENTICATED' ? 'check the AWS credentials, and that they are of the right account' : undefined;
+    const given = 'the password of `aws ecr get-login-password` expires after twelve hours';
+    if (code === 'DENIED') return `the caller needs ${ACTIONS[operation]}${this.#hasGiven ? `; ${given}` : ''}`;
+    if (code !== 'UNAUTHENTICATED') return undefined;
+    return this.#hasGiven ? given : 'check the AWS credentials, and that they are of the right account';
+  }
+
+  /** A user and a password that are not AWS's; undefined where there are none. */
+  async #given(
+    scopes: readonly string[],
+    options: Parameters<CredentialLookup>[2],
+  ): Promise<Extract<Credentials, { readonly username: string }> | undefined> {
+    const found = await this.#options.credentials(this.#client.host, repositoryOf(scopes), options);
+    if (found === undefined || !('username' in found)) return undefined;
+    this.#hasGiven = true;
+    return found;
   }
 
   #current(): Promise<Token | Failure> {

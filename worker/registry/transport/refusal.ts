@@ -22,13 +22,17 @@ export interface Refusal {
 /** How much of an error's body is read. */
 export const MAX_REFUSAL_BYTES = 64 * 1024;
 
+/** A HEAD is answered without a body, which would say it. */
+const NOT_THERE = 'it does not have this: check the repository, and the tag or digest';
+
 /** The Failure for a refusal: its code from what the body says, else from the status; a message with all that helps and no secrets. */
 export function failureOf(refusal: Refusal): Failure {
   const said = parseRefusal(refusal.text);
   const code = codeOf(refusal, said);
   const who = refusal.elsewhere === undefined ? 'the registry' : `${refusal.elsewhere}, where the registry sent us,`;
   const what = [String(refusal.status), ...(said.code === undefined ? [] : [said.code])].join(' ');
-  const why = said.message === undefined ? '' : `: ${said.message}`;
+  const message = said.message ?? (refusal.method === 'HEAD' && code === 'NOT_FOUND' ? NOT_THERE : undefined);
+  const why = message === undefined ? '' : `: ${message}`;
   const hint = refusal.hint?.(code);
   return new Failure(code, `${refusal.what}: ${who} answered ${what}${why}${hint === undefined ? '' : `; ${hint}`}`, {
     context: {

@@ -84,7 +84,15 @@ function notesOf(draft: RuleDraft | Note): readonly Note[] {
 }
 
 function readRequest(request: ImportRequest): Findings {
-  if (request.tool === 'cuppett') return readCuppett(request.items);
+  if (request.tool === 'cuppett') {
+    const { table, items } = request;
+    if (items.length > 0 && items.every(({ Source: source }) => source === undefined))
+      throw new Failure(
+        'INVALID',
+        `read table ${table}: it is not a table of aws-ecr-mirror: no item has a Source: check the name`,
+      );
+    return readCuppett(items);
+  }
   const { text, file } = request.source;
   const value = readSourceFile(text, file);
   const shape = new Shape(file);

@@ -28,18 +28,18 @@ export async function syncSettings(
   const faults = collectFaults(options.report);
   const readers = new Map<string, SettingsReader>();
   for (const { registry, repository, to } of owedBeside(items)) {
-    const name = formatRepository({ registry, repository });
-    const source = { registry: backends.registry(registry, 'source'), repository };
-    const read = readers.get(name) ?? settingsReader(source, options);
+    const source = { registry, repository };
+    const name = formatRepository(source);
+    const read = readers.get(name) ?? settingsReader(source, backends, options);
     readers.set(name, read);
     try {
       const document = await read();
-      if (document !== undefined) await writeSettings({ repository, to }, document, backends, options);
+      if (document !== undefined) await writeSettings({ repository: source, to }, document, backends, options);
     } catch (error) {
       checkAborted(options);
       if (!isFailure(error)) throw error;
       const why = describeFailure(orUnwanted(error, rule.name));
-      faults.add(`rule ${rule.name}: ${settingsTitle({ registry, repository })}: ${why}`);
+      faults.add(`rule ${rule.name}: ${settingsTitle(source)}: ${why}`);
     }
   }
   return faults.messages;

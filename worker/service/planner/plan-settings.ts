@@ -30,9 +30,9 @@ export async function planSettings(
   const { rule, run, jobs, backends, fail } = context;
   if (rule.kind !== 'backup' || rule.settings === false) return;
   const from = `docker://${formatRepository({ registry, repository })}`;
-  const source = { registry: backends.registry(registry, 'source'), repository };
+  const source = { registry, repository };
   try {
-    const document = await readSettings(source, options);
+    const document = await readSettings(source, backends, options);
     if (document === undefined) return;
     for (const [to, location] of placesBeside(archives)) {
       const job: SettingsJob = {
@@ -45,7 +45,7 @@ export async function planSettings(
         from,
         to,
       };
-      if (await hasSettings({ repository, to: location }, document, backends, options)) continue;
+      if (await hasSettings({ repository: source, to: location }, document, backends, options)) continue;
       await jobs.add(
         [{ job, title: titleOf({ from: `settings of ${from}`, to: [to] }) }],
         { unchanged: 0, unseen: 0 },

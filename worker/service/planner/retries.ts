@@ -76,6 +76,6 @@ function retriableIn(body: string | undefined): Retriable | undefined {
 /** Equal where two jobs do the same at a destination. */
 function choicesOf(job: Retriable): string {
   if (job.kind === 'publish') return JSON.stringify([job.kind, job.from]);
-  const { kind, from, platforms = [], referrers = true, create, force = false } = job;
-  return JSON.stringify([kind, from, platforms, referrers, create ?? null, force]);
+  const { kind, from, platforms = [], referrers = true, create, force = false, settings } = job;
+  return JSON.stringify([kind, from, platforms, referrers, create ?? null, force, settings ?? null]);
 }

@@ -128,7 +128,8 @@ export class RunJobs {
   ): Promise<void> {
     const { rule, run } = this.#options;
     const { runs } = this.#service.state;
-    const open = await runs.addJobs(run.id, [{ ...job, rule }], options);
+    const open = await runs.addJobs(run.id, [{ ...job, rule, failed: { code, reason } }], options);
+    // an earlier planning of the run made it known
     if (open.has(job.id)) await runs.endJob(run.id, job.id, { state: 'failed', code, reason }, options);
   }
 

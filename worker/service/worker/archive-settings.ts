@@ -2,6 +2,7 @@ import type { Backends, OperationOptions } from '../../images/backends.ts';
 import {
   digestOfSettings,
   heldByAnother,
+  isOfAnother,
   settingsBeside,
   settingsReader,
   storedSettings,
@@ -48,7 +49,7 @@ export class ArchiveSettings {
     this.#mayStore = job.settings !== false && (job.rule !== undefined || job.force !== true);
     const { registry, repository } = from.reference;
     this.#source = { registry, repository };
-    this.#read = settingsReader({ registry: backends.registry(registry, 'source'), repository }, options);
+    this.#read = settingsReader(this.#source, backends, options);
   }
 
   /**
@@ -56,14 +57,14 @@ export class ArchiveSettings {
    * none. Undefined where these are another repository's, or cannot be read.
    */
   async digest(archive: Location): Promise<Digest | undefined> {
-    const repository = this.#source?.repository;
-    if (archive.transport !== 's3' || repository === undefined) return undefined;
+    const source = this.#source;
+    if (archive.transport !== 's3' || source === undefined) return undefined;
     const read: SettingsReader = async () => {
       const to = settingsBeside(archive);
       const stored = await storedSettings(to, this.#backends, this.#options);
       this.#seen.set(formatLocation(to), stored);
       if (stored === undefined) return this.#mayStore ? this.#read() : undefined;
-      return stored.repository === repository ? stored.document : undefined;
+      return stored.repository === undefined || isOfAnother(stored, source) ? undefined : stored.document;
     };
     return digestOfSettings(read, this.#options);
   }
@@ -77,7 +78,7 @@ export class ArchiveSettings {
     const source = this.#source;
     if (archive.transport !== 's3' || source === undefined || !this.#mayStore) return;
     try {
-      await this.#store(settingsBeside(archive), source.repository);
+      await this.#store(settingsBeside(archive), source);
     } catch (error) {
       checkAborted(this.#options);
       if (!isFailure(error) || mayPass(error)) throw error;
@@ -88,7 +89,7 @@ export class ArchiveSettings {
   }
 
   /** CONFLICT where an archive was written and the settings of another repository are beside it. */
-  async #store(to: ReturnType<typeof settingsBeside>, repository: string): Promise<void> {
+  async #store(to: ReturnType<typeof settingsBeside>, repository: Repository): Promise<void> {
     let stored = this.#seen.get(formatLocation(to));
     if (stored === undefined) {
       const stat = this.#backends.bucket(to.bucket).stat(to.key, this.#options);
@@ -100,10 +101,9 @@ export class ArchiveSettings {
       // another job stored them since, or an archive that was there already has them
       if (this.#seen.has(formatLocation(to))) stored = await storedSettings(to, this.#backends, this.#options);
     }
-    const other = stored?.repository;
-    if (other === undefined || other === repository) return;
+    if (stored === undefined || !isOfAnother(stored, repository)) return;
     // a registry without settings owes none
-    if ((await this.#read()) !== undefined) throw heldByAnother(to, other, this.#backends);
+    if ((await this.#read()) !== undefined) throw heldByAnother(to, stored, repository, this.#backends);
   }
 
   /** Under the id that the planner gives such a failure, so that a run counts it once for each repository. */
@@ -113,9 +113,10 @@ export class ArchiveSettings {
     const { runs } = this.#options;
     const title = settingsTitle(source);
     const id = jobId(run, title);
-    const open = await runs.addJobs(run, [{ id, title, rule }], this.#options);
     const { code } = failure;
     const reason = describeFailure(orUnwanted(failure, rule));
+    // in one write: this worker may crash after it, and the next one succeed
+    const open = await runs.addJobs(run, [{ id, title, rule, failed: { code, reason } }], this.#options);
     if (open.has(id)) await runs.endJob(run, id, { state: 'failed', code, reason }, this.#options);
   }
 }

@@ -192,8 +192,7 @@ async function copySettings(
 ): Promise<Done> {
   if (destination === undefined || destination.location.transport === 'docker')
     throw new Failure('BUG', 'settings without a place');
-  const { registry: host, repository } = parseRepository(withoutTransport(job.from));
-  const request = { registry: backends.registry(host, 'source'), repository, to: destination.location };
+  const request = { repository: parseRepository(withoutTransport(job.from)), to: destination.location };
   const signal = anyOf(options.signal, destination.signal);
   const isWritten = await storeSettings(request, backends, { signal });
   // settings have no record that would remove them

@@ -100,6 +100,33 @@ describe('signing in', () => {
     });
   });
 
+  test('is done with the credentials that the caller names for it, though AWS has some too', async () => {
+    const made = await ecr();
+    await filled(made);
+    let { password } = await signedIn(made);
+    let next: string | undefined;
+    const app = made
+      .client({
+        credentials: async (_host, _name, { refused }) => {
+          // a secret is read again
+          if (refused !== undefined) password = next ?? password;
+          return { username: 'AWS', password };
+        },
+        prefersCredentials: true,
+      })
+      .repository('team/app');
+    const before = calls(made).length;
+    expect((await app.resolve('v1')).mediaType).toBe(MEDIA_TYPE.ociIndex);
+    made.local.expireTokens();
+    await expect(app.resolve('v1')).rejects.toMatchObject({
+      code: 'DENIED',
+      message: expect.stringContaining('`aws ecr get-login-password`'),
+    });
+    expect(calls(made).slice(before)).toEqual([]);
+    next = (await signedIn(made)).password;
+    expect((await app.resolve('v1')).mediaType).toBe(MEDIA_TYPE.ociIndex);
+  });
+
   test('without any, says so', async () => {
     const made = await ecr();
     await withoutAws(async () => {

@@ -20,6 +20,12 @@ const IMMUTABLE =
   "The image tag 'v1' already exists in the 'app' repository and cannot be overwritten because the repository is immutable.";
 
 describe('failureOf', () => {
+  test('says what a HEAD without a body means: the name is not there', () => {
+    expect(failureOf(refusal(404, '', { method: 'HEAD', what: 'resolve r.example/app:v1' })).message).toBe(
+      'resolve r.example/app:v1: the registry answered 404: it does not have this: check the repository, and the tag or digest',
+    );
+  });
+
   test.each<[string, number, string, Code]>([
     ['a wrong password', 401, spec('UNAUTHORIZED'), 'UNAUTHENTICATED'],
     ['a missing permission', 403, spec('DENIED'), 'DENIED'],
