@@ -15,7 +15,7 @@ import { withoutSharedDestinations } from './shared-destinations.ts';
 import { isSkopeoSync, readSkopeoSync, type SkopeoOptions } from './skopeo-sync.ts';
 import { readSourceFile, Shape, type FileValue } from './source-file.ts';
 
-/** A text of a file, and its name in messages. */
+/** What a file holds, and its name in messages. */
 export interface ImportedFile {
   readonly text: string;
   readonly file: string;
@@ -45,8 +45,8 @@ const DEFAULT_SCHEDULE = '0 2 * * *';
 const MAX_ROUNDS = 20;
 
 /**
- * The configuration of another tool as a rules file. Every credential stays where it is. INVALID for a file that is not one of the tool, that
- * names no images, or whose rules would be more than a rules file may have.
+ * The configuration of another tool as a rules file. No credential is copied. INVALID for a file that is not one of the tool, that names no
+ * images, or whose rules would be more than a rules file may have.
  *
  * @param schedule Cron of rules whose file does not say when they run. Default `DEFAULT_SCHEDULE`
  */
@@ -163,7 +163,7 @@ function headerOf(request: ImportRequest, drafts: readonly (RuleDraft | Note)[],
   ];
 }
 
-/** The drafts as a rules file that is valid, each rule that it does not take as a note; INVALID where that does not come to an end. */
+/** The drafts as a valid rules file, with a note in the place of each rule that is refused. INVALID after `MAX_ROUNDS`. */
 function validated(
   drafts: readonly (RuleDraft | Note)[],
   textOf: (drafts: readonly (RuleDraft | Note)[]) => string,
