@@ -32,11 +32,12 @@ const DAY_MS = 24 * 3600_000;
 
 const at = (where: LocalRegistry, name: string, tag = 'v1'): string => `docker://${where.registryHost}/${name}:${tag}`;
 
-/** A service whose time is ten days after all that the test pushes, with these rules. */
+/** A service whose time is ten days after all that the test pushes, with these rules, which were applied a day before. */
 async function service(rules: string): Promise<TestService> {
   const t = testService();
-  await t.clock.advance(Date.now() + 10 * DAY_MS - t.clock.now());
+  await t.clock.advance(Date.now() + 9 * DAY_MS - t.clock.now());
   await applied(t, rules);
+  await t.clock.advance(DAY_MS);
   return t;
 }
 
@@ -111,6 +112,18 @@ const of = <T extends Event['type']>(events: readonly Event[], type: T): readonl
   events.filter((event): event is Extract<Event, { type: T }> => event.type === type);
 
 describe('a Cleaner', () => {
+  test('deletes nothing by a rule that is new or was changed before its next scheduled time', async () => {
+    await push(ecr, 'new/app', ['v1', 'pr-1']);
+    const t = testService();
+    await t.clock.advance(Date.now() + DAY_MS - t.clock.now());
+    await applied(t, `  - { name: new, prune: { at: ${ecr.registryHost}/new/app, deleteTags: [pr-*] } }`);
+    expect(await clean(t)).toMatchObject({ rules: 1, begun: 0 });
+    expect(await tagsIn(ecr, 'new/app')).toEqual(['pr-1', 'v1']);
+    await t.clock.advance(DAY_MS);
+    expect(await clean(t)).toMatchObject({ begun: 1, places: { done: 1 } });
+    expect(await tagsIn(ecr, 'new/app')).toEqual(['v1']);
+  });
+
   test('runs a rule at its scheduled times: each repository by its own policy, and nothing without one', async () => {
     const tags = ['prod-1', 'prod-2', 'pr-1', 'pr-2'];
     for (const name of ['due/prod', 'due/test', 'due/other']) await push(ecr, name, tags);

@@ -163,6 +163,17 @@ describe('a rule that publishes', () => {
     await expectTags(p, 'one');
   });
 
+  test('asked for by name looks whether its snapshot is still there, however short the last look is ago', async () => {
+    const p = await published();
+    await p.put('a.txt', 'one');
+    await p.pass();
+    await p.worker.drain();
+    await lab.stack.deleteRepository(p.rule.name);
+    await enqueueRule(p.rule.name, p.t, { clock: p.t.clock });
+    await p.worker.drain();
+    await expectTags(p, 'one');
+  });
+
   test('trusts its record while the registry does not answer, and reports that', async () => {
     const p = await published();
     await p.put('a.txt', 'one');

@@ -82,7 +82,7 @@ export function readSnapshot(manifest: Manifest): Snapshot | undefined {
     throw new Failure('INVALID', `the snapshot is of version ${quote(version)}: this program reads version ${FORMAT}`);
   const listing = said[SNAPSHOT.listing];
   const { [SNAPSHOT.source]: source, [CREATED]: created } = said;
-  if (!isDigest(listing) || source === undefined || created === undefined || Number.isNaN(Date.parse(created)))
+  if (!isDigest(listing) || source === undefined || created === undefined || !isTime(created))
     throw new Failure('INVALID', 'the snapshot lacks its source, its time or its listing');
   return {
     source,
@@ -93,6 +93,11 @@ export function readSnapshot(manifest: Manifest): Snapshot | undefined {
     failed: numberIn(said, SNAPSHOT.failed),
     shards: manifest.manifests,
   };
+}
+
+/** Whether it is a time as `SnapshotFacts.created` has it. Years of five digits have no tag. */
+function isTime(text: string): boolean {
+  return /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(text) && !Number.isNaN(Date.parse(text));
 }
 
 /** The objects of a shard, whose keys come in order, after `last`. Undefined for a manifest that is none; INVALID for a broken one. */

@@ -32,36 +32,18 @@ export function addApply(program: Command, context: CommandContext): void {
     const plan = await apply(config, service.state, { signal: context.signal });
     // before anything is done, for who wants to stop it
     if (flags.json !== true && flags.quiet !== true) context.stderr.write(`${describe(plan)}\n`);
-    const atOnce = runsAtOnce(plan, config);
-    for (const message of atOnce) context.stderr.write(`warning: ${message}\n`);
     if (flags.dryRun !== true) await plan.execute({ signal: context.signal });
     const counts = countsOf(plan);
     printResult(
       context,
       flags,
-      {
-        applied: flags.dryRun !== true,
-        ...counts,
-        rules: plan.rules,
-        access: plan.access,
-        warnings: [...warned, ...atOnce],
-      },
+      { applied: flags.dryRun !== true, ...counts, rules: plan.rules, access: plan.access, warnings: warned },
       () => {
         const summary = `${counts.add} added, ${counts.change} changed, ${counts.remove} removed, ${counts.same} as they were`;
         return flags.dryRun === true ? `would be: ${summary}` : summary;
       },
     );
   });
-}
-
-/** A new rule is due at once, whatever its schedule: with one that deletes, that is worth a word before it does. */
-function runsAtOnce({ rules }: ApplyPlan, config: Config): readonly string[] {
-  const added = new Set(rules.filter(({ change }) => change === 'add').map(({ name }) => name));
-  return config.rules.flatMap((rule) =>
-    rule.kind === 'prune' && !rule.dryRun && added.has(rule.name)
-      ? [`rule "${rule.name}" is new: it deletes at the next pass of a Cleaner, and then on its schedule`]
-      : [],
-  );
 }
 
 /** The rules of a file, as they are at `nowMs`. INVALID with every error in it, NOT_FOUND without the file. */

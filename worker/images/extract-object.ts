@@ -46,7 +46,7 @@ export class ObjectExtractor {
   }
 
   /**
-   * Makes the object be there. Idempotent. INVALID for a path that leads out of the place or cannot be there, CONFLICT where another object is
+   * Makes the object be there. Idempotent. INVALID for a path that leads out of the place or cannot be there, CORRUPT for bytes that are not those of its digest, CONFLICT where another object is
    * there, or a file that differs in the case of its name alone.
    */
   async extract(object: Extracted, options: Abortable): Promise<'written' | 'unchanged' | 'skipped'> {
@@ -54,6 +54,7 @@ export class ObjectExtractor {
     const key = `${prefix}${object.path}`;
     if (object.size === 0 && (isFolder ? isMarker(key) : key === '')) return 'skipped';
     checkPath(object.path, key, isFolder);
+    checkEmpty(object);
     const there = await onSide('target', this.#find(key, options));
     if (isFolder) await this.#checkCase(key, there, options);
     if (there !== undefined) {
@@ -145,6 +146,14 @@ function checkPath(path: string, key: string, isFolder: boolean): void {
   if (!leadsOut && key !== '' && !(isFolder && components.includes(''))) return;
   throw new Failure('INVALID', `${quote(path)} is not a path below the target: it is not written`, {
     context: { side: 'target' },
+  });
+}
+
+/** CORRUPT for an object of no bytes whose digest is that of others: no blob is read for it. */
+function checkEmpty({ size, digest }: Extracted): void {
+  if (size > 0 || digest.endsWith(`:${hashFor(digest).digest('hex')}`)) return;
+  throw new Failure('CORRUPT', `${digest} is given as the digest of no bytes, which it is not: it is not written`, {
+    context: { side: 'source', digest },
   });
 }
 

@@ -70,7 +70,7 @@ export async function extract(
     if (files.length === 0) throw withoutFiles(request.from);
     await run.extract(files);
   } else {
-    await run.extract(objectsOf(entriesOf(source, snapshot.shards, options), prefixOf(snapshot.source)));
+    await run.extract(objectsOf(entriesOf(source, snapshot.shards, 'source', options), prefixOf(snapshot.source)));
     checkCount(request.from, run.counts, snapshot.objects);
   }
   return {

@@ -2,7 +2,7 @@ import { readShard, readSnapshot, type Snapshot, type SnapshotEntry } from '../a
 import type { Source } from '../content/content.ts';
 import { readAll } from '../content/read.ts';
 import { MAX_MANIFEST_BYTES, parseManifest, type Descriptor, type Manifest } from '../oci/manifest.ts';
-import { Failure } from '../util/failure.ts';
+import { atSide, Failure, isFailure, type Side } from '../util/failure.ts';
 import type { OperationOptions } from './backends.ts';
 
 export interface OpenedSnapshot {
@@ -30,17 +30,39 @@ export async function openSnapshot(
   return snapshot === undefined ? undefined : { descriptor, snapshot };
 }
 
-/** Every object of these shards in the order of the keys, one shard in memory at a time. INVALID where one is no shard, or out of order. */
+/**
+ * Every object of these shards in the order of the keys, one shard in memory at a time. Failures carry `side`; INVALID or CORRUPT, with
+ * `context.isBrokenSnapshot`, where a shard is not what the snapshot says, or is out of order.
+ */
 export async function* entriesOf(
   source: Source,
   shards: readonly Descriptor[],
+  side: Side,
   options: OperationOptions,
 ): AsyncGenerator<SnapshotEntry, void, undefined> {
   let last: string | undefined;
   for (const shard of shards) {
-    const entries = readShard(await readManifest(source, shard, options), last);
-    if (entries === undefined) throw new Failure('INVALID', `the snapshot names ${shard.digest}, which is not a shard`);
+    const entries = await readEntries(source, shard, last, options).catch((error: unknown) => {
+      throw atSide(side, broken(error));
+    });
     yield* entries;
     last = entries.at(-1)?.key ?? last;
   }
+}
+
+async function readEntries(
+  source: Source,
+  shard: Descriptor,
+  last: string | undefined,
+  options: OperationOptions,
+): Promise<readonly SnapshotEntry[]> {
+  const entries = readShard(await readManifest(source, shard, options), last);
+  if (entries !== undefined) return entries;
+  throw new Failure('INVALID', `the snapshot names ${shard.digest}, which is not a shard`);
+}
+
+function broken(error: unknown): unknown {
+  if (!isFailure(error, 'INVALID', 'CORRUPT')) return error;
+  const { code, message, context } = error;
+  return new Failure(code, message, { cause: error.cause, context: { ...context, isBrokenSnapshot: true } });
 }

@@ -49,7 +49,7 @@ export class ObjectPublisher {
 
   /**
    * Makes the registry hold the object's artifact. Undefined where there is no such object any more. Idempotent. INVALID where the registry
-   * takes no object of that size, CONFLICT where the object changes while it is read, three times, or where its tag is something else.
+   * takes no object of that size, UNSUPPORTED where the store lists the object and does not find it, CONFLICT where the object changes while it is read, three times, or where its tag is something else.
    */
   async publish(key: string, options: Abortable): Promise<SnapshotEntry | undefined> {
     for (let attempt = 1; ; attempt++) {
@@ -59,11 +59,16 @@ export class ObjectPublisher {
         return await this.#publishAs(info, options);
       } catch (error) {
         if (!isFailure(error) || error.context.side !== 'source') throw error;
-        if (error.code === 'NOT_FOUND') return undefined;
-        if (!isFailure(error, 'CONFLICT', 'CORRUPT')) throw error;
+        if (error.code === 'NOT_FOUND' && !(await onSide('source', this.#isListed(key, options)))) return undefined;
+        if (!isFailure(error, 'CONFLICT', 'CORRUPT', 'NOT_FOUND')) throw error;
         if (attempt === ATTEMPTS) throw stillChanging(this.#options.store.describe(key), error);
       }
     }
+  }
+
+  async #isListed(key: string, options: Abortable): Promise<boolean> {
+    for await (const listed of this.#options.store.list(key, options)) return listed.key === key;
+    return false;
   }
 
   async #publishAs(info: ObjectInfo, options: Abortable): Promise<SnapshotEntry> {
@@ -227,7 +232,16 @@ async function* progress(body: Bytes, report: (bytes: number) => void): Bytes {
   }
 }
 
-function stillChanging(name: string, { context }: Failure): Failure {
+function stillChanging(name: string, { code, message, context }: Failure): Failure {
+  // some servers list keys that they do not find
+  if (code === 'NOT_FOUND')
+    return new Failure(
+      'UNSUPPORTED',
+      `${message}, though it is listed: this store does not serve objects of such keys`,
+      {
+        context,
+      },
+    );
   return new Failure(
     'CONFLICT',
     `read ${name}: it changed while it was read, ${ATTEMPTS} times in a row: publish it when its writers are done`,

@@ -89,7 +89,7 @@ export class PublishRun {
   /** Publishes all that is `listed`, in the order of the keys, and writes the snapshot unless it would say what the last one says. */
   async publish(listed: Iterable<Listed> | AsyncIterable<Listed>): Promise<Omit<PublishResult, 'from' | 'to'>> {
     const { before, repository } = this.#run;
-    const entries = entriesOf(repository, before?.snapshot.shards ?? [], this.#options);
+    const entries = entriesOf(repository, before?.snapshot.shards ?? [], 'target', this.#options);
     let batch: Step[] = [];
     for await (const step of merged(listed, entries)) {
       batch.push(step);

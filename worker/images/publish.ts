@@ -70,11 +70,17 @@ export async function publish(
   try {
     return await run(isOfPlace ? last : undefined);
   } catch (error) {
-    if (!isOfPlace || !isFailure(error, 'NOT_FOUND') || error.context.side !== 'target') throw error;
-    const message = `${error.message}; the registry lacks something that the last snapshot names: every object is looked at again`;
+    if (!isOfPlace || !isOfSnapshot(error)) throw error;
+    const message = `${error.message}; the registry does not have all that the last snapshot names: every object is looked at again`;
     options.report?.({ type: 'warning', message });
     return run(undefined);
   }
+}
+
+/** Whether the last snapshot is to blame: what it names is gone, or is not what it should be. */
+function isOfSnapshot(error: unknown): error is Failure {
+  if (!isFailure(error) || error.context.side !== 'target') return false;
+  return error.code === 'NOT_FOUND' || error.context['isBrokenSnapshot'] === true;
 }
 
 /**

@@ -1,4 +1,4 @@
-import { constants, mkdir, open, opendir, realpath, stat, type FileHandle } from 'node:fs/promises';
+import { constants, open, opendir, realpath, stat, type FileHandle } from 'node:fs/promises';
 import type { BigIntStats } from 'node:fs';
 import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import type { Bytes } from '../../content/content.ts';
@@ -9,6 +9,7 @@ import type { ObjectInfo, ObjectStore, Upload, UploadOptions, WriteOptions } fro
 import { Parts } from '../parts.ts';
 import { conflict, failureOf, hasErrno, withFailures, unlessErrno, unlinkIfThere } from './errno.ts';
 import { etagOf } from './identity.ts';
+import { makeFolder } from './make-folder.ts';
 import { openTemporary, OWN_FILE } from './own-files.ts';
 import { publish } from './publish.ts';
 import { openUpload } from './upload.ts';
@@ -187,9 +188,9 @@ class FileStore implements ObjectStore, DeletableStore {
   }
 
   async #makeFolder(path: string): Promise<void> {
-    await mkdir(this.#root, { recursive: true });
+    await makeFolder(this.#root);
     await this.#checkInside(path);
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     const there = await unlessErrno(stat(path), 'ENOENT');
     if (there !== undefined && !there.isFile() && !there.isDirectory())
       throw conflict(path, 'it is no file, but a pipe or a device');

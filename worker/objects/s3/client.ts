@@ -6,6 +6,7 @@ import type { Report } from '../../util/events.ts';
 import { proxiedAgent, type Proxies } from '../../util/proxies.ts';
 import { renewingCredentials } from '../../util/renew-credentials.ts';
 import { retry } from '../../util/retry.ts';
+import { quote } from '../../util/text.ts';
 import type { ObjectInfo, WriteOptions } from '../objects.ts';
 import { Dialect, type Feature } from './dialect.ts';
 import { isS3Error, s3Failure } from './failure.ts';
@@ -138,12 +139,12 @@ export class Bucket implements AsyncDisposable {
     return { ...this.location, Key: key };
   }
 
-  /** The members of a request that makes an object. INVALID for metadata that headers cannot carry. */
+  /** The members of a request that makes an object. INVALID for metadata and content types that headers cannot carry. */
   newObject(options: WriteOptions): NewObject {
     const { storageClass, kmsKeyId } = this.#options;
     return {
       Metadata: headersOfMetadata(options.metadata ?? {}),
-      ContentType: options.contentType,
+      ContentType: headerOfType(options.contentType),
       StorageClass: storageClass,
       ...(kmsKeyId === undefined ? {} : { ServerSideEncryption: 'aws:kms', SSEKMSKeyId: kmsKeyId }),
     };
@@ -242,6 +243,12 @@ function hearAnswers(client: S3Client, dialect: Dialect): void {
     // nearer to the network than what reads the answer
     { step: 'deserialize', priority: 'low' },
   );
+}
+
+/** INVALID for what a header cannot carry. */
+function headerOfType(contentType: string | undefined): string | undefined {
+  if (contentType === undefined || /^[\t\x20-\x7e\x80-\xff]*$/u.test(contentType)) return contentType;
+  throw new Failure('INVALID', `content type ${quote(contentType)}: a header cannot carry it`);
 }
 
 /** INVALID for what headers cannot carry. */

@@ -129,7 +129,9 @@ async function headObject(
     options,
   );
   const { ContentLength: size = 0, ETag: etag = '', LastModified: modified = new Date(0), Metadata } = head;
-  const { VersionId: version, ContentType: contentType } = head;
+  const { VersionId: version } = head;
+  // an object that was stored with an empty one has none: a write without bytes of it gets the default of the server
+  const contentType = head.ContentType === '' ? undefined : head.ContentType;
   const info = { key, size, etag, modified, metadata: Metadata ?? {}, version, contentType };
   return { info, crc: crcOf(head.ChecksumCRC32) };
 }

@@ -109,7 +109,7 @@ class Pass {
     if (lease === undefined) return;
     const held = { signal: anyOf(this.#options.signal, lease.signal) };
     const open = await this.#openRuns(rule, held);
-    const begun = await this.#begin(rule, open, held);
+    const begun = await this.#begin(rule, stored, open, held);
     for (const run of [...open, ...(begun === undefined ? [] : [begun])]) {
       if (this.#isOver()) this.#tally.open++;
       else await this.#clean(run, rule, stored, held);
@@ -138,12 +138,21 @@ class Pass {
     return open;
   }
 
-  /** Begins the run of the last scheduled time, unless there is none, or another run goes on. */
-  async #begin(rule: PruneRule, open: readonly Run[], options: Abortable): Promise<Run | undefined> {
+  /**
+   * Begins the run of the last scheduled time, unless there is none, or another run goes on. A time before the rule was applied as it is counts
+   * as none: what is new deletes nothing before its own time.
+   */
+  async #begin(
+    rule: PruneRule,
+    { appliedAtMs }: StoredRule,
+    open: readonly Run[],
+    options: Abortable,
+  ): Promise<Run | undefined> {
     const { runs } = this.#state;
     const progress = await runs.progress(rule.name, options);
     const scheduledAtMs = lastScheduledMs(rule.schedule, this.#options.clock.now()) ?? 0;
     const { lastScheduledAtMs, current } = progress ?? {};
+    if (scheduledAtMs < appliedAtMs) return undefined;
     if (lastScheduledAtMs !== undefined && scheduledAtMs <= lastScheduledAtMs) return undefined;
     const before = open.find(({ id }) => id === current?.run);
     if (before !== undefined) {

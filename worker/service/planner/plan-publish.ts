@@ -40,7 +40,7 @@ interface Parts {
 
 /**
  * Plans a run of a rule that publishes, as `planRun`: one job, or none where the listing of its objects is the one that was published and the
- * destination is still as it was left. Costs a LIST for 1,000 objects, one read of the state, and one HEAD a day. A listing that fails is a
+ * destination is still as it was left. Costs a LIST for 1,000 objects, one read of the state, and one HEAD a day and for each run by hand. A listing that fails is a
  * failed job of the run; one that takes too long is left to the job.
  */
 export async function planPublish(
@@ -131,8 +131,8 @@ async function compare(
 ): Promise<'changed' | 'unchanged' | 'unseen'> {
   if (record === undefined || record.sourceDigest !== listing || record.source !== rule.from) return 'changed';
   if (record.choices !== choicesKey({}) || record.failing === true) return 'changed';
-  // an event does not look for what is gone at destinations: the schedule does
-  if (run.trigger === 'push' || !isLookDue(record, options)) return 'unchanged';
+  // an event does not look for what is gone at destinations: the schedule does, and a person who asks for a run wants to know
+  if (run.trigger === 'push' || (run.trigger === 'schedule' && !isLookDue(record, options))) return 'unchanged';
   const { registry, repository } = parseRepository(rule.to);
   try {
     const target = backends.registry(registry, 'target').repository(repository);

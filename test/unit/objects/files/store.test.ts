@@ -61,6 +61,14 @@ describe('a folder', () => {
       await expect(Array.fromAsync(store.list(prefix))).rejects.toMatchObject({ code: 'INVALID' });
     });
 
+    test.runIf(process.platform === 'linux')(
+      'a folder that the file system does not make fails the write',
+      async () => {
+        // the recursive mkdir of Node does not end here
+        await expect(openFiles('/proc/none').write('a', x)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+      },
+    );
+
     test('the names of unfinished files are taken', async () => {
       await begin();
       for (const name of await readdir(root))

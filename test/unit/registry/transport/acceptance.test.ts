@@ -41,6 +41,11 @@ test('is UNAVAILABLE for a refusal that broke off before it said why', async () 
   });
 });
 
+test('a range that the blob does not have is final, though docker-registry breaks off what it says of it', async () => {
+  const inner = fakeLayer({ status: 416, breaks: true });
+  await expect(accepting(inner).send(READ, {})).rejects.toMatchObject({ code: 'CORRUPT' });
+});
+
 test('says that the credentials were renewed', async () => {
   const inner = fakeLayer({ status: 401 });
   const renewed: Layer = { send: async (...sent) => ({ ...(await inner.send(...sent)), renewed: true }) };
