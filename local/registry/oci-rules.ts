@@ -5,7 +5,7 @@ import type { RegistryStore } from './store.ts';
 
 /**
  * What `DELETE` does: `tags`, all that the specification has; `digests`, as docker-registry 2.8, which refuses tags; `images`, where a tag stands
- * for its image, which goes; `none`, as docker-registry unless it is told to delete.
+ * for its image, which goes; `none`, as docker-registry, which deletes only where that is enabled.
  */
 export type Deletes = 'tags' | 'digests' | 'images' | 'none';
 

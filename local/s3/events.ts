@@ -8,8 +8,8 @@ export interface S3EventOrigin {
 }
 
 /**
- * What Amazon EventBridge tells of a change of an object, as JSON, without who asked for it and how; undefined for changes of other things,
- * and of what is said about an object. `before` is the version that the change replaces.
+ * The event that Amazon EventBridge sends for a change of an object, as JSON, without the caller and the operation; undefined for changes of
+ * other things, and of tags and locks. `before` is the version that the change replaces.
  * https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
  */
 export function objectEvent(

@@ -14,7 +14,7 @@ export interface S3Settings {
   /** The least size of every part but the last, and of the source of a ranged copy. */
   readonly minPartBytes: number;
   readonly quirks: S3Quirks;
-  /** Prefixes of keys that nobody may delete. */
+  /** Prefixes of keys that cannot be deleted. */
   readonly undeletable: readonly string[];
   readonly kmsKeys: ReadonlySet<string>;
 }

@@ -29,13 +29,13 @@ export interface S3Options {
   readonly faults?: Faults<S3Operation>;
   /** What it does otherwise than Amazon's. Default nothing. */
   readonly quirks?: readonly S3Quirk[];
-  /** Prefixes of keys whose objects a policy lets nobody delete. Default none. */
+  /** Prefixes of keys whose objects a policy protects from deletion. Default none. */
   readonly undeletable?: readonly string[];
   /** Keys of KMS that objects may be encrypted with, as requests name them. Nothing is encrypted. Default none. */
   readonly kmsKeys?: readonly string[];
   /** Made, with versions, where they are not there yet. Default none. */
   readonly buckets?: readonly string[];
-  /** Called with what EventBridge tells of each object that is written or deleted, as JSON. */
+  /** Called with the event, as JSON, that EventBridge sends for each object that is written or deleted. */
   readonly onEvent?: ((event: string) => void) | undefined;
 }
 

@@ -67,7 +67,7 @@ describe('transship prune', () => {
     expect(await tagsOf(registry, 'command/yes')).toEqual(['v1']);
   });
 
-  test('says that a registry which lists tags alone hides images without one', async () => {
+  test('reports that a registry which lists only tags hides images without one', async () => {
     await push(registry, 'command/note', 'v1');
     const { stderr } = await prune(`${registry.host}/command/note`, '--untagged-after-days', '1');
     expect(stderr).toContain(
@@ -142,7 +142,7 @@ describe('transship prune', () => {
     expect(await tagsOf(ecr, 'command/backed')).toEqual(['pr-1', 'pr-3', 'v1']);
   });
 
-  test('runs the prune rules of a file, and those alone that it is told', async () => {
+  test('runs the prune rules of a file, or only those that --rule names', async () => {
     await push(ecr, 'file/a', 'v1', 'pr-1');
     await push(registry, 'file/b', 'v1', 'pr-1');
     const file = join(lab.folder, 'rules.yaml');
@@ -216,7 +216,7 @@ describe('transship prune', () => {
     ['an archive', ['s3://bucket/a.tar', '--keep-last', '1'], /a prefix of archives ends in "\/"/],
     ['no policy that keeps', [`${registry.host}/*`, '--delete-tags', '*'], /matches every tag and no rule keeps one/],
     ['a broken expression', [`${registry.host}/*`, '--keep-tags', '/(/'], /keepTags/],
-    ['a number that is none', [`${registry.host}/*`, '--keep-last', '0'], /expected a whole number from 1/],
+    ['a number that is too low', [`${registry.host}/*`, '--keep-last', '0'], /expected a whole number from 1/],
     ['--yes with --plan', [`${registry.host}/*`, '--yes', '--plan', 'x'], /cannot be used with option/],
     [
       'a backup in a registry',

@@ -1,4 +1,5 @@
 import { ListObjectVersionsCommand } from '@aws-sdk/client-s3';
+import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { backup } from '../../worker/images/backup.ts';
@@ -14,6 +15,8 @@ import { CrashPoints } from '../support/crash.ts';
 import type { PrunePlan } from '../../worker/retention/plan.ts';
 import type { Policy } from '../../worker/retention/policy.ts';
 import type { Inventory } from '../../worker/retention/inventory.ts';
+import { openRegistry } from '../../worker/registry/registry.ts';
+import { readFolder } from '../../worker/service/cleaner/places.ts';
 import { systemClock } from '../../worker/util/clock.ts';
 import { callEcr } from '../support/call-ecr.ts';
 import { clientOf } from '../support/local-s3.ts';
@@ -135,7 +138,7 @@ describe('prune of ECR with an archived index', () => {
     expect(await carryOut(planned)).toMatchObject({ deleted: 1, failures: [] });
   });
 
-  test('judges an index by the pulls of its images: reading it for its children is none', async () => {
+  test('judges an index by the pulls of its images, because reading it for its children moves its own', async () => {
     const repository = 'pulled/app';
     const place = `${ecr.registryHost}/${repository}`;
     const image = await makeImage({ seed: 6, layers: [200] });
@@ -162,6 +165,18 @@ describe('prune of a registry', () => {
     expect(result).toMatchObject({ deleted: 16, failures: [], gone: 0 });
     expect(idsOf(await readAll(place))).toEqual(idsOf(before).filter((id) => !doomedIn(planned).includes(id)));
     await expectWhole(registry, repository, ['v3']);
+  });
+});
+
+describe('a reviewed plan', () => {
+  test('deletes an image that has more manifests than a run may delete without it', async () => {
+    const place = `${registry.registryHost}/prune/reviewed`;
+    await pushed(registry, 'prune/reviewed', [1, 2]);
+    const policy = { deleteTags: ['v1'] };
+    const reviewed = readPlan(formatPlan(await plan(place, policy, { maxDeletes: 8 })));
+    expect(doomedIn(reviewed)).toHaveLength(8);
+    const again = await plan(place, policy, { reviewed, maxDeletes: 7 });
+    expect(doomedIn(again)).toEqual(doomedIn(reviewed));
   });
 });
 
@@ -218,6 +233,33 @@ describe('prune of archives', () => {
     expect(await keys('rewritten/')).toContain(changed);
   });
 
+  test('deletes an archive once that two of the folders given hold', async () => {
+    const outer = join(lab.folder, 'archives');
+    const { backends, options } = later(10);
+    for (const name of ['inner/v1.tar', 'inner/v2.tar']) await backends.folder(outer).write(name, Buffer.from(name));
+    const places = [`${outer}/`, `${outer}/inner/`];
+    const planned = await planPlaces(
+      { places, policies: [{ repositories: ['*'], deleteTags: ['v1'] }] },
+      backends,
+      options,
+    );
+    expect(await carryOut(planned)).toMatchObject({ deleted: 1, failures: [] });
+    const left = await Array.fromAsync(backends.folder(outer).list(''), ({ key }) => key);
+    expect(left).toEqual(['inner/v2.tar']);
+  });
+
+  test('asks for one folder no archive of the folders beside it', async () => {
+    const { backends, options } = later(10);
+    for (const name of ['a', 'b'])
+      await backends.bucket(bucket).write(`beside/2026-11-01/${name}/v1.tar`, Buffer.from(name));
+    const before = lab.stack.s3.requests.length;
+    const at = [`s3://${bucket}/beside/`];
+    const found = await readFolder(`${at[0]}{date}/b`, { at, policies: [] }, backends, options);
+    expect(found.items.map(({ id }) => id)).toEqual(['beside/2026-11-01/b/v1.tar']);
+    const asked = lab.stack.s3.requests.slice(before).map(({ operation }) => operation);
+    expect(asked).toEqual(['ListObjectsV2', 'HeadObject']);
+  });
+
   test('keeps the newest backup of each image whatever the policy, and reads no archive', async () => {
     await archived('newest', ['a']);
     const before = lab.stack.s3.requests.length;
@@ -271,6 +313,59 @@ describe('prune of tags', () => {
     expect(await verify({ at, deep: true }, backends, options)).toMatchObject([
       { digest: image.root.descriptor.digest, faults: [] },
     ]);
+  });
+
+  test('deletes images, and tries one tag alone, in a registry that deletes an image with a tag', async () => {
+    const where = await lab.registry({ mode: 'oci', deletes: 'images' });
+    await twice(where, 'app');
+    const other = await makeImage({ seed: 8, tag: 'v2', layers: [300] });
+    for (const tags of [['v2'], ['pr-8']]) await lab.push({ ...other, root: { ...other.root, tags } }, where, 'app');
+    await lab.push(await makeImage({ seed: 9, tag: 'pr-9', layers: [300] }), where, 'app');
+    const planned = await plan(`${where.registryHost}/app`, { deleteTags: ['pr-*'] });
+    const before = where.requests.length;
+    const { deleted, untagged, failures } = await carryOut(planned);
+    expect({ deleted, untagged, failed: failures.length }).toEqual({
+      deleted: doomedIn(planned).length,
+      untagged: 0,
+      failed: 2,
+    });
+    expect(deleted).toBeGreaterThan(0);
+    const asked = where.requests
+      .slice(before)
+      .filter(({ method, path }) => method === 'DELETE' && /\/pr-\d$/.test(path));
+    expect(asked).toHaveLength(1);
+  });
+
+  test('puts an image back that went with its tag, also when the run is stopped in between', async () => {
+    const where = await lab.registry({ mode: 'oci', deletes: 'images' });
+    const image = await twice(where, 'app');
+    const stop = new AbortController();
+    const take = where.faults.take.bind(where.faults);
+    let isDeleted = false;
+    where.faults.take = (request) => {
+      // the first request after the deletion
+      if (isDeleted) stop.abort();
+      isDeleted ||= request.operations.includes('manifest-delete');
+      return take(request);
+    };
+    const endpoints = new Map([[where.registryHost, where.url]]);
+    const common = { credentials: async () => undefined, endpoints, version: 'test', clock: systemClock };
+    await using other = openRegistry(where.registryHost, { ...common, side: 'target', create: {} });
+    const { digest } = image.root.descriptor;
+    const work = other.deletions('app').removeTags([{ tag: 'pr-7', digest, others: ['v1'] }], { signal: stop.signal });
+    await work.catch(() => undefined);
+    expect(stop.signal.aborted).toBe(true);
+    expect(await lab.view(where, 'app').resolve('v1')).toMatchObject({ digest });
+  });
+
+  test('deletes the others where a registry refuses one image alone, which is asked for first', async () => {
+    const place = `${registry.registryHost}/prune/protected`;
+    await pushed(registry, 'prune/protected', [1, 2, 3]);
+    const planned = await plan(place, { deleteTags: ['v1', 'v2'] });
+    registry.faults.add({ operation: 'manifest-delete' }, { kind: 'answer', status: 412, code: 'PRECONDITION' });
+    const { deleted, failures } = await carryOut(planned);
+    // what belongs to the image stays with it
+    expect({ deleted, failed: failures.length }).toEqual({ deleted: 8, failed: 8 });
   });
 
   test('asks a registry that does not allow deleting once, and says what to do', async () => {

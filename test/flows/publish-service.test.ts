@@ -135,7 +135,7 @@ describe('a rule that publishes', () => {
     expect(found).toMatchObject({ faulty: false, rules: [{ name: p.rule.name, kind: 'publish', faults: [] }] });
   });
 
-  test('of 1,001 objects costs two LISTs where nothing changed, and no other request', async () => {
+  test('costs two LISTs of 1,001 objects where nothing changed, and no other request', async () => {
     const p = await published();
     const keys = Array.from({ length: 1001 }, (_, i) => `${i}.txt`);
     await forEachOf(keys, 16, async (key) => p.put(key, 'same'));
@@ -246,7 +246,7 @@ describe('a rule that publishes', () => {
     expect(await p.pass(1)).toMatchObject({ unchanged: 1 });
   });
 
-  test('tries again when an object fails in a way that may pass', async () => {
+  test('is retried where S3 is too busy for an object', async () => {
     const p = await published();
     await p.put('a.txt', 'one');
     await p.put('b.txt', 'two');
@@ -323,7 +323,7 @@ describe('a change of an object', () => {
     const run = await p.latest();
     expect(run).toMatchObject({ trigger: 'push', endedAtMs: expect.any(Number), jobs: { done: 2, failed: 0 } });
     await expectTags(p, ...Array.from({ length: 20 }, (_, i) => `text ${i}`));
-    // delivered again after its run, it makes one that finds nothing to do
+    // redelivered after its run, it makes one that finds nothing to do
     const again = await gatherObject({ id: 'event-3', bucket, key: `${p.rule.name}/3.txt` }, p.t, { clock: p.t.clock });
     await p.t.clock.advance(30_000);
     const cost = await costOf(async () => p.worker.drain());
@@ -357,7 +357,7 @@ describe('a change of an object', () => {
   });
 });
 
-test('an object that is put is published by its event, over SQS and DynamoDB', async () => {
+test('publishes an object by the event of its PUT, over SQS and DynamoDB', async () => {
   await using service = connectService(readSettings(lab.stack.environment));
   const { session, rule, ...files } = await published({ onPush: true });
   await service.state.rules.put({ name: rule.name, document: formatRule(rule) }, 0);
@@ -402,7 +402,7 @@ function dyingQueue(queue: Queue, points: CrashPoints): Queue {
   };
 }
 
-test('killed at any write a planner leaves a run that another one ends', { timeout: 60_000 }, async () => {
+test('ends the run of a planner that was killed at any write', { timeout: 60_000 }, async () => {
   for (let at = 1; ; at++) {
     const p = await published();
     await p.put('a.txt', 'one');

@@ -69,7 +69,7 @@ const text = (content: string): Uint8Array => Buffer.from(content);
 
 describe('publish', () => {
   test(
-    'a thousand objects send each content once, and nothing when they are the same',
+    'sends each content of a thousand objects once, and nothing where no object changed',
     { timeout: 60_000 },
     async () => {
       const objects: Record<string, MadeObject> = {
@@ -117,7 +117,7 @@ describe('publish', () => {
     },
   );
 
-  test('killed at every write and run again, it ends as if it had not been', async () => {
+  test('ends as if it had not been killed, at whichever write it was', async () => {
     const objects = {
       a: { bytes: text('one') },
       'b/equal to a': { bytes: text('one') },
@@ -146,7 +146,7 @@ describe('publish', () => {
     }
   });
 
-  test('objects that cannot be read are named, the others go on, and the next run tries them again', async () => {
+  test('names objects that cannot be read, publishes the others, and tries them again in the next run', async () => {
     const home = lab.session().backends.bucket(bucket);
     const objects = {
       archived: { bytes: text('in Glacier'), contentType: 'text/plain' },
@@ -192,7 +192,7 @@ describe('publish', () => {
     expect(Object.keys(await treeIn(into))).toEqual(['archived', 'denied', 'fine']);
   });
 
-  test('an object that changes while it is read is read again, and one that goes away is not there', async () => {
+  test('reads an object again that changes while it is read, and leaves out one that goes away', async () => {
     const from = new MemoryObjects();
     await store(from, {
       changing: { bytes: text('before') },
@@ -228,7 +228,7 @@ describe('publish', () => {
     });
   });
 
-  test('a content type that the registry refuses stays in the snapshot alone', async () => {
+  test('keeps a content type that the registry refuses in the snapshot alone', async () => {
     const [from, into, memory] = [new MemoryObjects(), new MemoryObjects(), new MemoryContent()];
     await store(from, {
       a: { bytes: text('a'), contentType: 'model/odd' },
@@ -274,7 +274,7 @@ describe('publish', () => {
     expect(await sentenceOf(runExtract(session, image, lab.folder), 'UNSUPPORTED')).toMatch(/holds no files/);
   });
 
-  test('artifacts that were deleted from the registry are published again', async () => {
+  test('publishes artifacts and shards again that were deleted from the registry', async () => {
     const from = new MemoryObjects();
     const session = ends({ bucket: () => from });
     await store(from, { kept: { bytes: text('kept') }, lost: { bytes: text('lost') } });
@@ -294,6 +294,13 @@ describe('publish', () => {
     const into = new MemoryObjects();
     await runExtract(ends({ bucket: () => into }), to, 's3://bucket');
     expect(Object.keys(await treeIn(into))).toEqual(['kept', 'lost', 'more']);
+
+    const latest = await (await fetch(`${registry.url}/v2/lost/manifests/latest`)).text();
+    const [shard = ''] = /sha256:[0-9a-f]{64}/.exec(latest) ?? [];
+    await fetch(`${registry.url}/v2/lost/manifests/${shard}`, { method: 'DELETE' });
+    expect(await sentenceOf(runExtract(session, to, 's3://bucket'), 'NOT_FOUND')).toMatch(/^source: /);
+    await store(from, { most: { bytes: text('most') } });
+    expect(await runPublish(session, 's3://bucket', to)).toMatchObject({ objects: { published: 4 } });
   });
 });
 
@@ -349,7 +356,7 @@ describe('extract', () => {
     expect(Object.keys(await treeIn(into)).every((key) => key.startsWith('below/'))).toBe(true);
   });
 
-  test('killed at every write and run again, it ends with the same tree', async () => {
+  test('ends with the same tree when it was killed, at whichever write it was', async () => {
     const [from, memory] = [new MemoryObjects(), new MemoryContent()];
     const large = { bytes: seededBytes('large', 1024 * 1024 + 1), contentType: 'application/zip' };
     await store(from, { a: { bytes: text('a'), metadata: { m: '1' } }, 'b/empty': { bytes: text('') }, large });
@@ -439,7 +446,7 @@ describe('extract', () => {
     expect(await treeIn(into)).toEqual(await treeIn(from));
   });
 
-  test('two names that a file system does not tell apart are not merged', async () => {
+  test('merges no two names that a file system does not tell apart', async () => {
     const from = new MemoryObjects();
     await store(from, { 'A.txt': { bytes: text('same') }, 'a.txt': { bytes: text('same') } });
     const to = `${registry.registryHost}/case`;

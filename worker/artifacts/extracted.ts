@@ -8,26 +8,28 @@ import type { SnapshotEntry } from './snapshot.ts';
 
 /** A file or object that an artifact holds. */
 export interface Extracted {
-  /** Where it belongs, below where things are extracted to. Not checked: artifacts of others can say anything. */
+  /** Its path below the place that is extracted to. Not checked: artifacts of other tools can contain any path. */
   readonly path: string;
-  /** Of its bytes, which are one blob; for no bytes at all there is none. */
+  /** The digest of its bytes, which are one blob. An empty object has no blob. */
   readonly digest: Digest;
   readonly size: number;
   readonly contentType: string | undefined;
-  /** Undefined where the artifact has none to tell, of one that is no snapshot. */
+  /** User metadata. Undefined outside of snapshots: other artifacts do not record any. */
   readonly metadata: Readonly<Record<string, string>> | undefined;
 }
 
-/** An object of a snapshot of `source`. INVALID for a key that is not below it. */
+/** An object of a snapshot whose keys start with `prefix`. INVALID, at the source, for a key that does not. */
 export function extractedOf({ key, digest, size, contentType, metadata }: SnapshotEntry, prefix: string): Extracted {
   if (!key.startsWith(prefix))
-    throw new Failure('INVALID', `the snapshot lists ${quote(key)}, which is not below ${quote(prefix)}`);
+    throw new Failure('INVALID', `the snapshot lists ${quote(key)}, which is not below ${quote(prefix)}`, {
+      context: { side: 'source' },
+    });
   return { path: key.slice(prefix.length), digest, size, contentType, metadata };
 }
 
 /**
- * What an artifact that is no snapshot holds: an object, or the layers that have titles, as `oras push` makes them. A folder that oras packed
- * stays packed, with `.tar.gz` after its name. Empty where no layer has a title. INVALID where two have the same.
+ * The files of an artifact that is not a snapshot: an object, or the layers that have titles, as `oras push` makes them. A folder that oras
+ * packed stays packed, with `.tar.gz` after its name. Empty where no layer has a title. INVALID where two have the same.
  */
 export function titledLayers(manifest: Manifest): readonly Extracted[] {
   const content = contentOf(manifest);
@@ -40,7 +42,8 @@ export function titledLayers(manifest: Manifest): readonly Extracted[] {
     const contentType = layer.mediaType === MEDIA_TYPE.ociEmpty ? undefined : layer.mediaType;
     return [{ path, digest, size, contentType, metadata: undefined }];
   });
-  const twice = found.find(({ path }, index) => found.findIndex((other) => other.path === path) !== index);
+  const seen = new Set<string>();
+  const twice = found.find(({ path }) => seen.size === seen.add(path).size);
   if (twice !== undefined) throw new Failure('INVALID', `the artifact has two files of the name ${quote(twice.path)}`);
   return found;
 }

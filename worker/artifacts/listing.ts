@@ -12,7 +12,7 @@ export interface Listed {
   readonly modified: string;
 }
 
-/** RFC 3339 in UTC, whole seconds: HEAD tells no fraction, and a list of some stores does. */
+/** RFC 3339 in UTC, whole seconds: HEAD has no fractions, and the lists of some stores do. */
 export function modifiedOf(time: Date): string {
   return `${new Date(Math.floor(time.getTime() / 1000) * 1000).toISOString().slice(0, 19)}Z`;
 }

@@ -1,4 +1,4 @@
-import { digestOf } from '../oci/digest.ts';
+import { digestOf, type Digest } from '../oci/digest.ts';
 import { MEDIA_TYPE, type Descriptor } from '../oci/manifest.ts';
 
 /** Types of the artifacts of docs/artifact-format.md. */
@@ -40,6 +40,9 @@ export const EMPTY: Descriptor = {
   digest: digestOf(EMPTY_BYTES),
   size: EMPTY_BYTES.byteLength,
 };
+
+/** The digest of an object without bytes. */
+export const NO_BYTES: Digest = digestOf(new Uint8Array());
 
 /** Marks a layer of `oras push` that is a packed folder: https://oras.land/docs/how_to_guides/pushing_and_pulling */
 export const UNPACK = 'io.deis.oras.content.unpack';

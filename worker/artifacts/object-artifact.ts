@@ -1,25 +1,25 @@
 import { digestOf, hexOf, type Digest } from '../oci/digest.ts';
 import { isForeign, isManifestType, MEDIA_TYPE, type Descriptor, type Manifest } from '../oci/manifest.ts';
-import { ARTIFACT_TYPE, EMPTY, EMPTY_BYTES, OBJECT, TITLE } from './names.ts';
+import { ARTIFACT_TYPE, EMPTY, EMPTY_BYTES, NO_BYTES, OBJECT, TITLE } from './names.ts';
 
 /** An object as its artifact is made of it. */
 export interface ObjectContent {
   readonly key: string;
-  /** sha256. */
+  /** The sha256 of the bytes. */
   readonly digest: Digest;
   readonly size: number;
-  /** As its store has it; undefined where it has none. */
+  /** As its store returns it; undefined where the object was stored without one. */
   readonly contentType: string | undefined;
 }
 
 /** An artifact, ready to be pushed. */
 export interface ObjectArtifact {
-  /** Of the manifest. */
+  /** Describes the manifest. */
   readonly descriptor: Descriptor;
   readonly bytes: Uint8Array;
   /** The tag under which it is found by its content. */
   readonly tag: string;
-  /** What holds the object's bytes; of an empty object the two bytes that stand for nothing. */
+  /** The layer with the object's bytes; for an empty object, the two bytes that stand for it. */
   readonly layer: Descriptor;
 }
 
@@ -51,7 +51,7 @@ export function objectArtifact(object: ObjectContent): ObjectArtifact {
   };
 }
 
-/** What the artifact of an object holds: its digest and size, and the layer with them. Undefined for a manifest that is no such artifact. */
+/** What the artifact of an object holds: its digest and size, and the layer with them. Undefined for any other manifest. */
 export function contentOf(
   manifest: Manifest,
 ): { readonly digest: Digest; readonly size: number; readonly layer: Descriptor } | undefined {
@@ -59,11 +59,8 @@ export function contentOf(
   const [layer, ...more] = manifest.layers;
   if (layer === undefined || more.length > 0) return undefined;
   if (manifest.annotations?.[OBJECT.empty] !== 'true') return { digest: layer.digest, size: layer.size, layer };
-  return layer.digest === EMPTY.digest ? { digest: EMPTY_OBJECT, size: 0, layer } : undefined;
+  return layer.digest === EMPTY.digest ? { digest: NO_BYTES, size: 0, layer } : undefined;
 }
-
-/** The digest of no bytes. */
-const EMPTY_OBJECT = digestOf(new Uint8Array());
 
 /** The media type of the layer: the content type where that is one without parameters, since ECR refuses others. */
 function layerTypeOf(contentType: string | undefined): string {

@@ -15,14 +15,14 @@ export const LATEST = 'latest';
 export interface SnapshotEntry extends Listed {
   /** The manifest of its artifact. */
   readonly artifact: Descriptor;
-  /** Of the object's bytes. */
+  /** The digest of the object's bytes. */
   readonly digest: Digest;
   readonly version: string | undefined;
   readonly contentType: string | undefined;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** What a snapshot says of itself. */
+/** What the annotations of a snapshot record. */
 export interface SnapshotFacts {
   /** `s3://bucket/prefix/`, or `folder`. */
   readonly source: string;
@@ -73,7 +73,7 @@ export function snapshotDocument(facts: SnapshotFacts, shards: readonly Descript
   );
 }
 
-/** What a snapshot says. Undefined for a manifest that is none; INVALID for one that is broken or of another version. */
+/** The snapshot in a manifest. Undefined for a manifest that is not one; INVALID for one that is broken or of another version. */
 export function readSnapshot(manifest: Manifest): Snapshot | undefined {
   if (manifest.kind !== 'index' || manifest.artifactType !== ARTIFACT_TYPE.snapshot) return undefined;
   const said = manifest.annotations ?? {};
@@ -100,7 +100,7 @@ function isTime(text: string): boolean {
   return /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(text) && !Number.isNaN(Date.parse(text));
 }
 
-/** The objects of a shard, whose keys come in order, after `last`. Undefined for a manifest that is none; INVALID for a broken one. */
+/** The objects of a shard, whose keys come in order, after `last`. Undefined for a manifest that is not one; INVALID for a broken one. */
 export function readShard(manifest: Manifest, last?: string): readonly SnapshotEntry[] | undefined {
   if (manifest.kind !== 'index' || manifest.artifactType !== ARTIFACT_TYPE.shard) return undefined;
   const entries = manifest.manifests.map(readEntry);

@@ -33,7 +33,7 @@ export interface NotDeleted {
  * does not allow it to us.
  */
 export interface ImageDeletions {
-  /** Deletes manifests, with every tag that they have. CONFLICT of one that an index still names, where the registry looks. */
+  /** Deletes manifests, with every tag that they have. CONFLICT for one that an index still names, where the registry looks. */
   deleteImages(digests: readonly Digest[], options?: Abortable): Promise<readonly NotDeleted[]>;
   /**
    * Removes these tags from images that keep others: the caller has just seen that they have them, because some registries delete an image with its

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import { createHash } from 'node:crypto';
 import type { Extracted } from '../artifacts/extracted.ts';
-import { collect, nothing } from '../content/bytes.ts';
+import { bodyAt, collect, nothing } from '../content/bytes.ts';
 import type { Bytes, Source } from '../content/content.ts';
 import { read } from '../content/read.ts';
 import type { Condition, ObjectInfo, ObjectStore } from '../objects/objects.ts';
@@ -9,7 +9,7 @@ import { hashFor, type Digest } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
 import type { Report } from '../util/events.ts';
-import { atSide, Failure, isFailure, onSide } from '../util/failure.ts';
+import { Failure, isFailure, onSide } from '../util/failure.ts';
 import { Limit } from '../util/limit.ts';
 import { quote } from '../util/text.ts';
 import type { OperationOptions } from './backends.ts';
@@ -59,7 +59,7 @@ export class ObjectExtractor {
     if (isFolder) await this.#checkCase(key, there, options);
     if (there !== undefined) {
       if (await this.#isSame(object, there, options)) return 'unchanged';
-      if (force !== true) throw isAnother(store, key);
+      if (force !== true) throw occupied(store, key);
     }
     if (dryRun === true) return 'written';
     await this.#write(key, object, there === undefined ? { ifAbsent: true } : { ifMatch: there.etag }, options);
@@ -103,7 +103,7 @@ export class ObjectExtractor {
     const { source, options: common } = this.#options;
     const { clock, report } = common;
     const blob: Descriptor = { mediaType: 'application/octet-stream', digest, size };
-    const body = ofSource(read(source, blob, { ...options, clock, report, ahead: this.#ahead }));
+    const body = bodyAt('source', read(source, blob, { ...options, clock, report, ahead: this.#ahead }));
     return size > SMALL_BYTES ? progressOf(body, blob, report) : body;
   }
 
@@ -114,7 +114,7 @@ export class ObjectExtractor {
     if (!isFolder && !isDescribedAs(object, there)) return false;
     const hash = hashFor(object.digest);
     const body = await onSide('target', store.read(there.key, { ...options, ifMatch: there.etag }));
-    for await (const chunk of ofTarget(body)) hash.update(chunk);
+    for await (const chunk of bodyAt('target', body)) hash.update(chunk);
     return object.digest.endsWith(`:${hash.digest('hex')}`);
   }
 
@@ -169,18 +169,10 @@ function isDescribedAs({ contentType, metadata }: Extracted, there: ObjectInfo):
   return wanted.length === found.length && wanted.every(([name, value]) => there.metadata[name] === value);
 }
 
-function isAnother(store: ObjectStore, key: string): Failure {
+function occupied(store: ObjectStore, key: string): Failure {
   return new Failure('CONFLICT', `write ${store.describe(key)}: something else is there: pass --force to replace it`, {
     context: { side: 'target' },
   });
-}
-
-async function* ofSource(body: Bytes): Bytes {
-  try {
-    yield* body;
-  } catch (error) {
-    throw atSide('source', error);
-  }
 }
 
 /** The same body, reported as it is taken. */
@@ -191,12 +183,4 @@ async function* progressOf(body: Bytes, { digest, size }: Descriptor, report: Re
     yield chunk;
   }
   report?.({ type: 'blob-done', digest, bytes: size, outcome: 'copied' });
-}
-
-async function* ofTarget(body: Bytes): Bytes {
-  try {
-    yield* body;
-  } catch (error) {
-    throw atSide('target', error);
-  }
 }

@@ -1,8 +1,9 @@
 import { extractedOf, titledLayers, type Extracted } from '../artifacts/extracted.ts';
-import { readSnapshot, type SnapshotEntry } from '../artifacts/snapshot.ts';
+import { readSnapshot, type Snapshot, type SnapshotEntry } from '../artifacts/snapshot.ts';
 import type { Source } from '../content/content.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseS3 } from '../oci/location.ts';
+import type { Descriptor } from '../oci/manifest.ts';
 import { formatObjectPlace, type ObjectPlace } from '../oci/object-place.ts';
 import { formatReference, type Reference } from '../oci/reference.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
@@ -46,7 +47,7 @@ export interface ExtractResult {
   readonly failures: readonly ObjectFailure[];
 }
 
-/** Objects that are begun before the last of those before them has ended: what is held in memory. */
+/** Objects that are written together, before the next are read from the snapshot: what is held in memory. */
 const BATCH = 1000;
 const DEFAULT_CONCURRENCY = 4;
 
@@ -62,15 +63,14 @@ export async function extract(
   const { registry, repository, tag, digest } = request.from;
   const source = backends.registry(registry, 'source').repository(repository);
   const descriptor = await onSide('source', source.resolve(digest ?? tag ?? 'latest', options));
-  const manifest = await onSide('source', readManifest(source, descriptor, options));
+  const { snapshot, files } = await onSide('source', filesIn(source, descriptor, options));
   const run = new ExtractRun(request, source, backends, options);
-  const snapshot = readSnapshot(manifest);
   if (snapshot === undefined) {
-    const files = titledLayers(manifest);
     if (files.length === 0) throw withoutFiles(request.from);
     await run.extract(files);
   } else {
-    await run.extract(objectsOf(entriesOf(source, snapshot.shards, 'source', options), prefixOf(snapshot.source)));
+    const entries = entriesOf(source, snapshot.shards, { ...options, side: 'source' });
+    await run.extract(objectsOf(entries, prefixOf(snapshot.source)));
     checkCount(request.from, run.counts, snapshot.objects);
   }
   return {
@@ -82,6 +82,17 @@ export async function extract(
     bytesWritten: run.bytes,
     failures: run.failures,
   };
+}
+
+/** The snapshot that `descriptor` names, or the files of another artifact. */
+async function filesIn(
+  source: Source,
+  descriptor: Descriptor,
+  options: OperationOptions,
+): Promise<{ readonly snapshot: Snapshot | undefined; readonly files: readonly Extracted[] }> {
+  const manifest = await readManifest(source, descriptor, options);
+  const snapshot = readSnapshot(manifest);
+  return { snapshot, files: snapshot === undefined ? titledLayers(manifest) : [] };
 }
 
 function outcomeOf(

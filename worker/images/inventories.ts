@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { isPattern, matchesPattern } from '../oci/location.ts';
 import { isRepositoryName } from '../oci/reference.ts';
 import type { Inventory } from '../retention/inventory.ts';
@@ -28,9 +29,9 @@ export async function* inventories(
 ): AsyncIterable<Inventory> {
   const seen = new Set<string>();
   let skips = options.after !== undefined;
-  const isNew = (name: string): boolean => {
-    if (seen.has(name)) return false;
-    seen.add(name);
+  const isNew = (name: string, where = name): boolean => {
+    if (seen.has(where)) return false;
+    seen.add(where);
     if (!skips) return true;
     skips = name !== options.after;
     return false;
@@ -38,7 +39,7 @@ export async function* inventories(
   for (const place of places) {
     if (place.kind === 'archives') {
       for await (const inventory of archivesAt(place.root, backends, options))
-        if (isNew(inventory.place)) yield inventory;
+        if (isNew(inventory.place, whereIs(inventory.place, place.root))) yield inventory;
       continue;
     }
     const { registry: host } = place.pattern;
@@ -83,6 +84,11 @@ export function openRoot(
   return 'bucket' in root
     ? { store: backends.bucket(root.bucket), base: `s3://${root.bucket}/` }
     : { store: backends.folder(root.folder), base: root.folder };
+}
+
+/** What is the same for two names of one place: one folder may be given as a part of another. */
+function whereIs(name: string, root: ArchiveRoot): string {
+  return 'bucket' in root ? name : resolve(name);
 }
 
 async function* archivesAt(root: ArchiveRoot, backends: Backends, options: InventoryOptions): AsyncIterable<Inventory> {

@@ -5,7 +5,7 @@ import { archiveKindOf, SETTINGS_NAME } from '../oci/archive-key.ts';
 import { isDigest } from '../oci/digest.ts';
 import { parseReference } from '../oci/reference.ts';
 import type { Inventory, Item } from '../retention/inventory.ts';
-import { ifFound, isFailure } from '../util/failure.ts';
+import { describeFailure, ifFound, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { compareStrings } from '../util/text.ts';
 import type { OperationOptions } from './backends.ts';
@@ -16,6 +16,8 @@ export interface ArchiveReading extends OperationOptions {
    * of each folder. Tags of the others are those of their keys. Default `few`.
    */
   readonly names?: 'all' | 'few' | undefined;
+  /** Reads this folder alone, as `folderOf` names it. Default: all. */
+  readonly folder?: string | undefined;
 }
 
 /** The archives of one folder; days in the names of folders do not make them others. */
@@ -42,6 +44,7 @@ export async function* readArchiveInventories(
     const isSettings = posix.basename(info.key) === SETTINGS_NAME;
     if (!isSettings && archiveKindOf(info.key) === undefined) continue;
     const name = folderOf(info.key);
+    if (options.folder !== undefined && name !== options.folder) continue;
     const folder = folders.get(name) ?? { archives: [], settings: [] };
     folders.set(name, folder);
     (isSettings ? folder.settings : folder.archives).push(info);
@@ -76,7 +79,7 @@ async function inventoryOf(
     );
   } catch (error) {
     if (!isFailure(error) || error.code === 'ABORTED') throw error;
-    incomplete = error.message;
+    incomplete = describeFailure(error);
   }
   const present = archives.filter(({ key }) => !described.has(key) || described.get(key) !== undefined);
   const items = [...present.map((info) => itemOf(described.get(info.key) ?? info)), ...settings.map(itemOf)];

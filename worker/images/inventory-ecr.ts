@@ -3,6 +3,7 @@ import { childrenOf, isIndexType, isManifestType, mediaTypeByBytes, parseManifes
 import type { Inventory, Item } from '../retention/inventory.ts';
 import type { Abortable } from '../util/abort.ts';
 import { highest } from '../util/lists.ts';
+import { compareStrings } from '../util/text.ts';
 import type { ListedImage, Registry } from './backends.ts';
 
 /** What an index is, apart from its row. */
@@ -48,19 +49,24 @@ export async function readEcrInventory(
       : strange === undefined
         ? undefined
         : `what ${shortDigest(strange.digest)} of the type ${strange.mediaType} lists is not known`;
+  const archived = archivedIndexesOf(rows);
   return {
     place: `${host}/${repository}`,
     repository,
     kind: 'images',
-    items: [...rows.values()].map((row) => itemOf(row, rows, indexes, archivedIndexesOf(rows))),
+    items: [...rows.values()].map((row) => itemOf(row, rows, indexes, archived)),
     incomplete,
     untags: true,
   };
 }
 
-/** What they list cannot be read. */
+/** The two newest archived indexes: what they list cannot be read. Where neither may list an image, no older one does, and one may be the image. */
 function archivedIndexesOf(rows: ReadonlyMap<Digest, ListedImage>): readonly ListedImage[] {
-  return [...rows.values()].filter((row) => mayBeIndex(row) && row.status !== 'ACTIVE');
+  const timeOf = ({ pushedAt }: ListedImage): number => pushedAt?.getTime() ?? Infinity;
+  return [...rows.values()]
+    .filter((row) => mayBeIndex(row) && row.status !== 'ACTIVE')
+    .sort((a, b) => Math.sign(timeOf(b) - timeOf(a)) || compareStrings(a.digest, b.digest))
+    .slice(0, 2);
 }
 
 function mayBeIndex({ mediaType }: ListedImage): boolean {
@@ -116,15 +122,9 @@ function pulledAtMs(
 ): number | undefined {
   const index = indexes.get(row.digest);
   if (index === undefined) return (row.pulledAt ?? row.pushedAt)?.getTime();
-  const below = new Set<Digest>();
-  const visit = (digest: Digest): void => {
-    for (const child of indexes.get(digest)?.children ?? []) {
-      if (below.has(child)) continue;
-      below.add(child);
-      visit(child);
-    }
-  };
-  visit(row.digest);
+  // what is added while a set is walked is walked too
+  const below = new Set(index.children);
+  for (const digest of below) for (const child of indexes.get(digest)?.children ?? []) below.add(child);
   const pulls = [...below].flatMap((digest) =>
     indexes.has(digest) ? [] : (rows.get(digest)?.pulledAt?.getTime() ?? []),
   );

@@ -1,3 +1,4 @@
+import { CREATED } from '../artifacts/names.ts';
 import type { Source } from '../content/content.ts';
 import { readAll } from '../content/read.ts';
 import { isReferrersTag } from '../oci/derived-tag.ts';
@@ -21,8 +22,6 @@ import type { OperationOptions } from './backends.ts';
 /** Before the first release of Docker nothing was pushed: builds that give the same bytes each time say 1970 or 1980. */
 const FIRST_IMAGE_MS = Date.UTC(2013, 2, 20);
 const AT_ONCE = 8;
-/** As annotations of https://github.com/opencontainers/image-spec/blob/v1.1.1/annotations.md */
-const CREATED = 'org.opencontainers.image.created';
 
 /** A manifest that was read, without its bytes. */
 interface ReadManifest {
@@ -48,7 +47,7 @@ export async function readRegistryInventory(
 ): Promise<Inventory> {
   const tags = await tagsOf(source, options);
   const reader = new Reader(source, options);
-  await reader.readAll([...new Map([...tags.values()].map((found) => [found.digest, found])).values()]);
+  await reader.readFrom([...new Map([...tags.values()].map((found) => [found.digest, found])).values()]);
   const named = Map.groupBy(tags, ([, { digest }]) => digest);
   return {
     place: `${host}/${repository}`,
@@ -92,7 +91,7 @@ class Reader {
   }
 
   /** Reads these manifests, and everything that they lead to. */
-  async readAll(first: readonly Descriptor[]): Promise<void> {
+  async readFrom(first: readonly Descriptor[]): Promise<void> {
     const known = new Set(first.map(({ digest }) => digest));
     let wanted = first;
     while (wanted.length > 0) {
@@ -168,24 +167,20 @@ function itemOf(manifest: ReadManifest, tags: readonly string[], found: Readonly
     tags,
     mediaType: descriptor.mediaType,
     bytes,
-    pushedAtMs: createdOf(manifest, found, new Set()),
+    pushedAtMs: createdOf(manifest, found),
     children,
     subject: subject ?? subjectOfTags(tags, found),
   };
 }
 
-/** When an image says it was made; an index when the newest of its images was. */
-function createdOf(
-  { descriptor, createdMs, children }: ReadManifest,
-  found: ReadonlyMap<Digest, ReadManifest>,
-  above: ReadonlySet<Digest>,
-): number | undefined {
-  if (createdMs !== undefined || above.has(descriptor.digest)) return createdMs;
+/** When an image says it was made; an index when the newest of its images was. Each of them is read once, in however many ways it is reached. */
+function createdOf(manifest: ReadManifest, found: ReadonlyMap<Digest, ReadManifest>): number | undefined {
   let newest: number | undefined;
-  for (const child of children) {
-    const read = found.get(child);
-    const ms = read === undefined ? undefined : createdOf(read, found, new Set([...above, descriptor.digest]));
-    if (ms !== undefined) newest = Math.max(ms, newest ?? ms);
+  // what is added while a set is walked is walked too
+  const reached = new Set([manifest]);
+  for (const { createdMs, children } of reached) {
+    if (createdMs !== undefined) newest = Math.max(createdMs, newest ?? createdMs);
+    else for (const child of children.flatMap((digest) => found.get(digest) ?? [])) reached.add(child);
   }
   return newest;
 }

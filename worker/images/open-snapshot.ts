@@ -2,7 +2,7 @@ import { readShard, readSnapshot, type Snapshot, type SnapshotEntry } from '../a
 import type { Source } from '../content/content.ts';
 import { readAll } from '../content/read.ts';
 import { MAX_MANIFEST_BYTES, parseManifest, type Descriptor, type Manifest } from '../oci/manifest.ts';
-import { atSide, Failure, isFailure, type Side } from '../util/failure.ts';
+import { Failure, isFailure, onSide, type Side } from '../util/failure.ts';
 import type { OperationOptions } from './backends.ts';
 
 export interface OpenedSnapshot {
@@ -31,20 +31,22 @@ export async function openSnapshot(
 }
 
 /**
- * Every object of these shards in the order of the keys, one shard in memory at a time. Failures carry `side`; INVALID or CORRUPT, with
- * `context.isBrokenSnapshot`, where a shard is not what the snapshot says, or is out of order.
+ * Every object of these shards in the order of the keys, one shard in memory at a time. Failures carry the side that `source` is on: NOT_FOUND
+ * where a shard is missing; INVALID or CORRUPT, with `context.isBrokenSnapshot`, where one is not what the snapshot says, or out of order.
  */
 export async function* entriesOf(
   source: Source,
   shards: readonly Descriptor[],
-  side: Side,
-  options: OperationOptions,
+  { side, ...options }: OperationOptions & { readonly side: Side },
 ): AsyncGenerator<SnapshotEntry, void, undefined> {
   let last: string | undefined;
   for (const shard of shards) {
-    const entries = await readEntries(source, shard, last, options).catch((error: unknown) => {
-      throw atSide(side, broken(error));
-    });
+    const entries = await onSide(
+      side,
+      readEntries(source, shard, last, options).catch((error: unknown) => {
+        throw broken(error);
+      }),
+    );
     yield* entries;
     last = entries.at(-1)?.key ?? last;
   }

@@ -16,7 +16,7 @@ export interface PlanRequest {
   /** As `parsePrunePlace` reads them. */
   readonly places: readonly string[];
   readonly policies: readonly RepositoryPolicy[];
-  /** Default 1,000. A reviewed plan has its own. */
+  /** Default 1,000. Not looked at with `reviewed`, which was made with a limit of its own. */
   readonly maxDeletes?: number | undefined;
   /** Whether a repository may lose every image. Default false. */
   readonly allowEmpty?: boolean | undefined;
@@ -44,10 +44,11 @@ export async function planPlaces(
   const names = policies.some(choosesByTag) ? 'all' : 'few';
   const nowMs = options.clock.now();
   noteUnlisted(places, request, backends, options);
-  let room = reviewed === undefined ? (request.maxDeletes ?? DEFAULT_MAX_DELETES) : Infinity;
+  const maxDeletes = reviewed === undefined ? (request.maxDeletes ?? DEFAULT_MAX_DELETES) : Infinity;
+  let room = maxDeletes;
   const repositories: RepositoryPlan[] = [];
   for await (const inventory of inventories(places, backends, { ...options, names })) {
-    const planned = await planOne(inventory, { request, backups, nowMs, room });
+    const planned = await planOne(inventory, { request, backups, nowMs, maxDeletes, room });
     repositories.push(planned);
     room -= goingItems(planned);
   }
@@ -72,10 +73,13 @@ function noteUnlisted(
   }
 }
 
-interface Circumstances {
+/** What the plans of all repositories share, and how much room the ones before left. */
+interface Planning {
   readonly request: PlanRequest;
   readonly backups: Backups | undefined;
   readonly nowMs: number;
+  /** The most items that the run deletes. */
+  readonly maxDeletes: number;
   /** How many items the run may still delete. */
   readonly room: number;
 }
@@ -83,9 +87,9 @@ interface Circumstances {
 /** Plans a repository; with backups again and again, until every image that would go was looked up. */
 async function planOne(
   inventory: Inventory,
-  { request, backups, nowMs, room }: Circumstances,
+  { request, backups, nowMs, maxDeletes, room }: Planning,
 ): Promise<RepositoryPlan> {
-  const { policies, allowEmpty, reviewed, maxDeletes } = request;
+  const { policies, allowEmpty, reviewed } = request;
   for (;;) {
     const unknown = new Set<Digest>();
     const plan = planRepository(

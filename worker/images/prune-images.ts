@@ -5,7 +5,7 @@ import type { PlannedItem, RepositoryPlan } from '../retention/plan.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { withGrace } from '../util/grace.ts';
-import { STOP_SECONDS } from '../util/stop.ts';
+import { GRACE_MS } from '../util/stop.ts';
 import { Failure } from '../util/failure.ts';
 import { append } from '../util/lists.ts';
 import type { ImageDeletions, TagOf } from './deletions.ts';
@@ -21,8 +21,6 @@ export interface Outcomes {
 
 /** So many images are handed over at once: what happens to them is known before the next. */
 const BATCH = 100;
-/** How long what has begun may take once the caller stops: half of what a process has. */
-const GRACE_MS = (STOP_SECONDS * 1000) / 2;
 /** A registry may still see the index for a moment that was deleted before its children. */
 const AGAIN_MS = 1000;
 

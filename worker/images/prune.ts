@@ -69,7 +69,7 @@ async function executeImages(
   if (now.incomplete !== undefined)
     throw new Failure(
       'UNAVAILABLE',
-      `${repository.place} could not be read again, so nothing was deleted: ${now.incomplete}`,
+      `${repository.place} could not be read again, so nothing of it was deleted: ${now.incomplete}: run the plan again`,
     );
   await pruneImages(repository, now, backends.deletions.images(registry, name), outcomes, options);
 }
@@ -95,7 +95,7 @@ function rootOf({ place }: RepositoryPlan, { places }: PrunePlan): ArchiveRoot {
     'bucket' in one ? place.startsWith(`s3://${one.bucket}/`) : place.startsWith(one.folder),
   );
   if (root === undefined)
-    throw new Failure('INVALID', `the plan deletes archives of ${quote(place)}, which is none of its places`);
+    throw new Failure('INVALID', `the plan deletes archives of ${quote(place)}, which is not one of its places`);
   return root;
 }
 

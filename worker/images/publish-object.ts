@@ -1,16 +1,16 @@
 import { LRUCache } from 'lru-cache';
 import { etagOf, modifiedOf } from '../artifacts/listing.ts';
-import { EMPTY, EMPTY_BYTES } from '../artifacts/names.ts';
+import { EMPTY, EMPTY_BYTES, NO_BYTES } from '../artifacts/names.ts';
 import { contentOf, objectArtifact, type ObjectArtifact, type ObjectContent } from '../artifacts/object-artifact.ts';
 import type { SnapshotEntry } from '../artifacts/snapshot.ts';
-import { once } from '../content/bytes.ts';
+import { bodyAt, once } from '../content/bytes.ts';
 import type { Bytes, Readable, Source, Target } from '../content/content.ts';
 import { read, readUnnamed } from '../content/read.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
-import { digestOf, hexOf } from '../oci/digest.ts';
+import { hexOf } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
-import { atSide, Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
+import { Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
 import { Limit } from '../util/limit.ts';
 import { SharedPromise } from '../util/shared-promise.ts';
 import type { OperationOptions } from './backends.ts';
@@ -79,10 +79,10 @@ export class ObjectPublisher {
     const reading = { ...options, clock, report, ahead: this.#ahead };
     const { digest, bytes } =
       size === 0
-        ? { digest: digestOf(EMPTY_OBJECT), bytes: EMPTY_BYTES }
+        ? { digest: NO_BYTES, bytes: EMPTY_BYTES }
         : await onSide('source', readUnnamed(content, { name, size, keep: KEPT_BYTES }, reading));
     const blob = { mediaType: 'application/octet-stream', digest, size };
-    const open = (): Bytes => (bytes === undefined ? ofSource(read(content, blob, reading)) : once(bytes));
+    const open = (): Bytes => (bytes === undefined ? bodyAt('source', read(content, blob, reading)) : once(bytes));
     const { descriptor, isNew } = await this.#accepted({ key, digest, size, contentType }, open, options);
     report?.({ type: 'object-published', key, digest, bytes: size, outcome: isNew ? 'copied' : 'exists' });
     const [etag, modified] = [etagOf(info.etag), modifiedOf(info.modified)];
@@ -201,8 +201,6 @@ export class ObjectPublisher {
   }
 }
 
-const EMPTY_OBJECT = new Uint8Array();
-
 /** The object as it was when it was looked at: CONFLICT once it has changed. */
 function contentIn(store: ObjectStore, { key, size, etag }: ObjectInfo): Readable {
   return {
@@ -216,15 +214,6 @@ function contentIn(store: ObjectStore, { key, size, etag }: ObjectInfo): Readabl
   };
 }
 
-/** The same body, whose failures are the source's. */
-async function* ofSource(body: Bytes): Bytes {
-  try {
-    yield* body;
-  } catch (error) {
-    throw atSide('source', error);
-  }
-}
-
 async function* progress(body: Bytes, report: (bytes: number) => void): Bytes {
   for await (const chunk of body) {
     report(chunk.byteLength);
@@ -232,19 +221,18 @@ async function* progress(body: Bytes, report: (bytes: number) => void): Bytes {
   }
 }
 
-function stillChanging(name: string, { code, message, context }: Failure): Failure {
+function stillChanging(name: string, cause: Failure): Failure {
+  const { code, message, context } = cause;
   // some servers list keys that they do not find
   if (code === 'NOT_FOUND')
     return new Failure(
       'UNSUPPORTED',
       `${message}, though it is listed: this store does not serve objects of such keys`,
-      {
-        context,
-      },
+      { cause, context },
     );
   return new Failure(
     'CONFLICT',
     `read ${name}: it changed while it was read, ${ATTEMPTS} times in a row: publish it when its writers are done`,
-    { context },
+    { cause, context },
   );
 }

@@ -26,7 +26,7 @@ export interface PublishResult {
   readonly bytes: number;
   /** Bytes that left for the registry, those of repeated requests again. */
   readonly bytesSent: number;
-  /** Of a dry run: bytes of the objects that would be read, of which those are sent that the registry does not have. */
+  /** Only in a dry run: bytes of the objects that would be read. Those that the registry does not have would be sent. */
   readonly bytesToRead?: number;
   /** The first `MAX_FAILURES` of `objects.failed`. */
   readonly failures: readonly ObjectFailure[];

@@ -36,13 +36,13 @@ interface Step {
 
 /** What became of a step. */
 interface Settled {
-  /** Its place in the new snapshot. Absent: it has none. */
+  /** What the new snapshot lists for it. Absent: nothing. */
   readonly entry?: SnapshotEntry | undefined;
-  /** How it is listed. Absent: it is not, any more. */
+  /** How it is listed. Absent: it is no longer there. */
   readonly listed?: Listed | undefined;
 }
 
-/** Objects that are looked at before the next are: what is held in memory. */
+/** Objects that are listed, published and written to shards together: what is held in memory. */
 const BATCH = 1000;
 const DEFAULT_CONCURRENCY = 4;
 /** Seconds that a snapshot's time is put off, so that its tag is its own. */
@@ -89,7 +89,7 @@ export class PublishRun {
   /** Publishes all that is `listed`, in the order of the keys, and writes the snapshot unless it would say what the last one says. */
   async publish(listed: Iterable<Listed> | AsyncIterable<Listed>): Promise<Omit<PublishResult, 'from' | 'to'>> {
     const { before, repository } = this.#run;
-    const entries = entriesOf(repository, before?.snapshot.shards ?? [], 'target', this.#options);
+    const entries = entriesOf(repository, before?.snapshot.shards ?? [], { ...this.#options, side: 'target' });
     let batch: Step[] = [];
     for await (const step of merged(listed, entries)) {
       batch.push(step);

@@ -6,7 +6,7 @@ import { ecrHost } from '../oci/ecr-host.ts';
 import { formatObjectPlace, type ObjectPlace } from '../oci/object-place.ts';
 import { formatRepository, type Repository } from '../oci/reference.ts';
 import type { Abortable } from '../util/abort.ts';
-import { Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
+import { describeFailure, Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
 import type { Backends, OperationOptions, RepositoryOptions } from './backends.ts';
 import { listedIn, openPlace, type OpenedPlace } from './object-places.ts';
 import { openSnapshot, type OpenedSnapshot } from './open-snapshot.ts';
@@ -31,8 +31,8 @@ export interface PublishRequest extends RepositoryOptions {
  * Makes the repository hold every object of `from` as an artifact, and a snapshot that lists them, tagged `latest` and `snapshot-<UTC>`.
  * Idempotent: an object that is listed as the last snapshot has it is not read, bytes that are there are not sent, and no snapshot is written
  * where nothing changed. A failed object is reported (`object-failed`) and counted, and the others go on: what the last snapshot had for it
- * stays in the new one. Throws where the listing or the snapshot itself fails: NOT_FOUND where there is no object and no snapshot,
- * CONFLICT where `latest` is something else.
+ * stays in the new one. Throws where the listing or the snapshot itself fails, or the registry fails for all: NOT_FOUND where there is no object
+ * and no snapshot, CONFLICT where `latest` is something else or a snapshot of another place, INVALID where it is of another version.
  */
 export async function publish(
   request: PublishRequest,
@@ -59,7 +59,7 @@ export async function publish(
       context: { side: 'source' },
     });
   const isOfPlace = last !== undefined && last.snapshot.source === place.name;
-  if (last !== undefined && !isOfPlace && request.force !== true) throw ofAnother(names, last);
+  if (last !== undefined && !isOfPlace && request.force !== true) throw heldByAnother(names, last);
   if (isOfPlace && last.snapshot.listing === listing.digest && last.snapshot.failed === 0)
     return { ...unchanged, snapshot: namedSnapshot(last) };
   const run = async (before: OpenedSnapshot | undefined): Promise<PublishResult> => {
@@ -71,7 +71,7 @@ export async function publish(
     return await run(isOfPlace ? last : undefined);
   } catch (error) {
     if (!isOfPlace || !isOfSnapshot(error)) throw error;
-    const message = `${error.message}; the registry does not have all that the last snapshot names: every object is looked at again`;
+    const message = `${describeFailure(error)}; the registry does not have all that the last snapshot names: every object is looked at again`;
     options.report?.({ type: 'warning', message });
     return run(undefined);
   }
@@ -114,7 +114,7 @@ async function readListing(place: OpenedPlace, options: OperationOptions): Promi
   return { digest: digest.digest(), count: digest.count, bytes: digest.bytes, kept };
 }
 
-/** What `latest` stands for. CONFLICT where that is no snapshot. */
+/** What `latest` stands for; undefined where it does not exist. CONFLICT where it is not a snapshot, INVALID for one of another version. */
 async function lastSnapshot(
   repository: Source,
   { to }: PublishRequest,
@@ -130,7 +130,7 @@ async function lastSnapshot(
   );
 }
 
-function ofAnother(names: { readonly from: string; readonly to: string }, { snapshot }: OpenedSnapshot): Failure {
+function heldByAnother(names: { readonly from: string; readonly to: string }, { snapshot }: OpenedSnapshot): Failure {
   return new Failure(
     'CONFLICT',
     `publish ${names.from}: ${names.to} holds snapshots of ${snapshot.source}: publish to a repository of its own, or pass --force where the objects were moved`,

@@ -7,6 +7,12 @@ export interface Doomed {
   readonly etag: string;
 }
 
+/** An object that was not deleted, and why. */
+export interface NotRemoved {
+  readonly key: string;
+  readonly failure: Failure;
+}
+
 /** Deletes objects. Apart from `ObjectStore`, so that what reads and writes archives cannot delete any. */
 export interface DeletableStore {
   /**
@@ -14,8 +20,5 @@ export interface DeletableStore {
    * stays. An object that is gone is deleted. Resolves to what was not deleted, in any order: CONFLICT for an object that was written since,
    * DENIED for one that is locked or that may not be deleted. Fails when the store does not answer, or with ABORTED: some may be deleted then.
    */
-  remove(
-    items: readonly Doomed[],
-    options?: Abortable,
-  ): Promise<readonly { readonly key: string; readonly failure: Failure }[]>;
+  remove(items: readonly Doomed[], options?: Abortable): Promise<readonly NotRemoved[]>;
 }

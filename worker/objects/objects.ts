@@ -12,7 +12,7 @@ export interface ObjectInfo {
   readonly metadata: Readonly<Record<string, string>>;
   /** Which version of the object it is, where its bucket keeps versions. `list` leaves it out. */
   readonly version?: string | undefined;
-  /** Its media type, as it was stored with it. `list` leaves it out; files tell none. */
+  /** Its media type, as it was stored with it. `list` leaves it out; files do not have one. */
   readonly contentType?: string | undefined;
 }
 

@@ -1,15 +1,12 @@
 import type { Digest } from '../oci/digest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { describeFailure, Failure, isFailure } from '../util/failure.ts';
+import { withGrace } from '../util/grace.ts';
 import { forEachOf } from '../util/limit.ts';
+import { GRACE_MS } from '../util/stop.ts';
 import type { RepositoryContext } from './context.ts';
+import type { NotDeleted } from './ecr/deletions.ts';
 import type { Manifests } from './manifests.ts';
-
-/** What was not deleted: a digest or a tag, and why. */
-export interface NotDeleted {
-  readonly id: string;
-  readonly failure: Failure;
-}
 
 /** A tag that is to be removed, what it stands for, and the tags of the same image that stay. */
 interface TagOf {
@@ -20,19 +17,27 @@ interface TagOf {
 
 /** Requests at once, to a registry that deletes one manifest a request. */
 const AT_ONCE = 8;
+/** Refusals that are, as long as nothing was deleted, most likely the registry's answer to every deletion. */
+const OF_ALL = ['UNSUPPORTED', 'DENIED', 'UNAUTHENTICATED'] as const;
 
-/** Deletes from one repository as https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#content-management has it. */
+/**
+ * Deletes from one repository as https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#content-management has it. Calls resolve
+ * to what was not deleted, and may be repeated: what is gone is deleted. They fail where the registry deletes nothing at all: UNSUPPORTED, DENIED.
+ */
 export class HttpDeletions {
   readonly #context: RepositoryContext;
   readonly #manifests: Manifests;
-  /** Whether a deletion has succeeded: refusals after that are about one manifest, and not about the registry. */
+  /** Whether a deletion has succeeded: every refusal after that is about one manifest. */
   #deletes = false;
+  /** Whether it was seen to delete an image with a tag. No tag is removed after that. */
+  #deletesWithTag = false;
 
   constructor(context: RepositoryContext, manifests: Manifests) {
     this.#context = context;
     this.#manifests = manifests;
   }
 
+  /** Deletes manifests with all their tags. */
   async deleteImages(digests: readonly Digest[], options: Abortable = {}): Promise<readonly NotDeleted[]> {
     const [first, ...rest] = digests;
     if (first === undefined) return [];
@@ -43,7 +48,7 @@ export class HttpDeletions {
       } catch (error) {
         checkAborted(options);
         if (!isFailure(error) || error.retryable) throw error;
-        if (!this.#deletes) throw this.#refusal(error);
+        if (!this.#deletes && isFailure(error, ...OF_ALL)) throw this.#refusal(error);
         notDeleted.push({ id: digest, failure: error });
       }
     };
@@ -53,16 +58,22 @@ export class HttpDeletions {
     return notDeleted;
   }
 
+  /**
+   * Removes tags from images that have others, one after the other. UNSUPPORTED, with the image put back, where the registry deletes the image
+   * with its tag; that is tried once. A tag that is being removed when `signal` fires is finished first.
+   */
   async removeTags(tags: readonly TagOf[], options: Abortable = {}): Promise<readonly NotDeleted[]> {
     const notDeleted: NotDeleted[] = [];
+    const { clock } = this.#context;
     // one after the other: after each it is seen that the image is still there
     for (const one of tags) {
       checkAborted(options);
       try {
-        await this.#removeTag(one, options);
+        // a stop between a deletion and that look would leave an image deleted that only its tag should have lost
+        await withGrace(GRACE_MS, async (patient) => this.#removeTag(one, patient), { ...options, clock });
       } catch (error) {
         checkAborted(options);
-        if (!isFailure(error) || error.retryable || error.context['deletesWithTag'] === true) throw error;
+        if (!isFailure(error) || error.retryable) throw error;
         notDeleted.push({ id: one.tag, failure: error });
       }
     }
@@ -71,6 +82,7 @@ export class HttpDeletions {
 
   async #removeTag({ tag, digest, others }: TagOf, options: Abortable): Promise<void> {
     const what = `remove the tag ${this.#named}:${tag}`;
+    if (this.#deletesWithTag) throw this.#tagsStay(what, 'the registry deletes an image with its tag');
     const found = await this.#manifests.find(tag, options);
     if (found === undefined) return;
     if (found.digest !== digest)
@@ -84,12 +96,10 @@ export class HttpDeletions {
     }
     // some registries delete the image that a tag stands for
     if ((await this.#manifests.find(digest, options)) === undefined) {
+      this.#deletesWithTag = true;
       const { mediaType } = image.descriptor;
       for (const other of others) await this.#manifests.put(other, mediaType, image.bytes, options);
-      const why = `the registry deletes the image with it, which was put back as ${others.join(', ')}`;
-      throw new Failure('UNSUPPORTED', `${what}: ${why}; tags alone cannot be deleted there`, {
-        context: { deletesWithTag: true },
-      });
+      throw this.#tagsStay(what, `the registry deletes the image with it, which was put back as ${others.join(', ')}`);
     }
     if ((await this.#manifests.find(tag, options)) !== undefined) throw this.#tagsStay(what, 'it is still there');
   }
@@ -112,7 +122,7 @@ export class HttpDeletions {
     if (answer.status !== 404) this.#deletes = true;
   }
 
-  /** A refusal of the first deletion, which is most likely the registry's answer to all. */
+  /** The failure of a registry that deletes nothing, with what to do about it. */
   #refusal(failure: Failure): Failure {
     if (failure.code !== 'UNSUPPORTED') return failure;
     return new Failure(

@@ -62,7 +62,7 @@ class Ties {
   }
 
   /** Takes `cut` back. */
-  mend(node: Node): void {
+  restore(node: Node): void {
     for (const below of node.below) this.#add(below, 1);
   }
 
@@ -85,7 +85,7 @@ function withoutHeld(
 ): readonly Omit<Group, 'round'>[] {
   const { groups, held } = groupsIn(present, verdicts, ties, around);
   if (held.size === 0) return groups;
-  for (const { members } of groups) for (const member of members) ties.mend(member);
+  for (const { members } of groups) for (const member of members) ties.restore(member);
   for (const first of held) {
     const reason = `${labelOf(first)} goes with it: ${holdOf(first, around) ?? 'it may not be deleted'}`;
     const staying = new Set([first]);

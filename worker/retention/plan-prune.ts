@@ -1,37 +1,9 @@
 import { digestOf, type Digest } from '../oci/digest.ts';
 import { canonicalJson } from '../util/canonical-json.ts';
-import { Failure } from '../util/failure.ts';
-import { compareStrings, quote } from '../util/text.ts';
-import type { Inventory } from './inventory.ts';
-import { planRepository } from './plan-repository.ts';
-import { DEFAULT_MAX_DELETES, type PlanOptions, type PrunePlan, type RepositoryPlan, type Totals } from './plan.ts';
-import { policyFaults, type RepositoryPolicy } from './policy.ts';
+import type { PlanOptions, PrunePlan, RepositoryPlan, Totals } from './plan.ts';
+import type { RepositoryPolicy } from './policy.ts';
 
-/**
- * Plans what goes and what stays. Pure: the same inventories, policies and time give the same plan, in whatever order they are listed. Where
- * `maxDeletes` is not enough for all, the places that come first go first, and of each the oldest images. INVALID for policies with faults
- * (`policyFaults`) and for a place that is there twice.
- */
-export function planPrune(
-  inventories: readonly Inventory[],
-  policies: readonly RepositoryPolicy[],
-  options: PlanOptions,
-): PrunePlan {
-  const fault = policyFaults(policies)[0];
-  if (fault !== undefined) throw new Failure('INVALID', `policy ${fault.path.join('.')}: ${fault.message}`);
-  const repositories: RepositoryPlan[] = [];
-  let room = options.maxDeletes ?? DEFAULT_MAX_DELETES;
-  for (const inventory of inventories.toSorted((a, b) => compareStrings(a.place, b.place))) {
-    if (repositories.at(-1)?.place === inventory.place)
-      throw new Failure('INVALID', `plan ${quote(inventory.place)}: it was listed twice`);
-    const repository = planRepository(inventory, policies, options, room);
-    repositories.push(repository);
-    room -= goingItems(repository);
-  }
-  return assemblePlan(repositories, policies, options);
-}
-
-/** A plan of repositories that were planned one by one, by `planRepository` with the same policies and options. */
+/** A plan of repositories that were planned one by one, by `planRepository` with the same policies and time, in the same order. */
 export function assemblePlan(
   repositories: readonly RepositoryPlan[],
   policies: readonly RepositoryPolicy[],

@@ -12,7 +12,9 @@ import { rulesOf } from './rules.ts';
 import { LEFT, takeGroups, type Limit } from './take-groups.ts';
 
 /**
- * Plans one repository, as `planPrune` does each. `room` is how many items the run may still delete. INVALID for a policy with faults.
+ * Plans what goes and what stays of one repository, by the first of `policies` that is for it. `room`: how many items the run may still delete;
+ * of more, the oldest images go first. Pure: the same inventory, in whatever order it is listed, policies and time give the same plan. INVALID
+ * for a policy with faults (`policyFaults`).
  */
 export function planRepository(
   inventory: Inventory,

@@ -1,13 +1,13 @@
 import type { Digest } from '../oci/digest.ts';
 import type { Item, Inventory } from './inventory.ts';
 
-/** The most items that one run deletes, where nothing else is set. */
+/** The most items that one run deletes where no other limit is given. */
 export const DEFAULT_MAX_DELETES = 1000;
 
 /** Why nothing is deleted of a repository that would lose every image. `allowEmpty` permits it. */
 export const KEEPS_NOTHING = 'the policy would keep nothing';
 
-/** What is to be deleted and what stays, each with its reason. Nothing reads the place again to carry it out. */
+/** What is to be deleted and what stays, each with its reason. Nothing but what it names is deleted when it is carried out. */
 export interface PrunePlan {
   readonly format: 1;
   /** What was to be pruned, as the caller named it. */
@@ -15,7 +15,7 @@ export interface PrunePlan {
   readonly createdMs: number;
   /** The policies that it was made with. */
   readonly policies: Digest;
-  /** In order of places. */
+  /** In the order in which they were planned: what `maxDeletes` leaves for the next run are the last. */
   readonly repositories: readonly RepositoryPlan[];
   readonly totals: Totals;
 }

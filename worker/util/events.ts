@@ -36,7 +36,7 @@ export type Event =
   | PlanEvent
   | CleanEvent;
 
-/** Of objects that are published as artifacts, and extracted from them. */
+/** Objects are published as artifacts, and extracted from them. */
 type ObjectEvent =
   /** The object is in the registry, under the tag `hex of digest`. `outcome` `exists`: its bytes were there already. */
   | {
@@ -55,7 +55,7 @@ type ObjectEvent =
       readonly planned?: boolean;
     }
   | { readonly type: 'object-unchanged'; readonly key: string }
-  /** The last snapshot has it, the place does not any more. */
+  /** The last snapshot has it, and the place no longer does. */
   | { readonly type: 'object-removed'; readonly key: string }
   | { readonly type: 'object-failed'; readonly key: string; readonly code: Code; readonly message: string }
   | {
@@ -67,7 +67,7 @@ type ObjectEvent =
       readonly failed: number;
     };
 
-/** Of items that are deleted because a policy says so. `place` is a repository, or a folder of archives. */
+/** Items are deleted because a policy names them. `place` is a repository, or a folder of archives. */
 type PruneEvent =
   /** It is gone by this run. `action` `untag`: `tags` were removed from an image that stays. */
   | {

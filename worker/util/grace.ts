@@ -3,7 +3,7 @@ import type { Clock } from './clock.ts';
 
 /**
  * Runs work that had better not stop halfway: the signal that it gets fires `ms` after that of the caller. Work that ends before then is not
- * disturbed. Does not begin once the caller's signal has fired.
+ * disturbed. Where the caller's signal has fired before, so has that of the work.
  */
 export async function withGrace<T>(
   ms: number,

@@ -13,7 +13,7 @@ import { BUCKET, openS3 } from '../../../test/support/local-s3.ts';
 import { parseMessage } from '../../../worker/queue/job.ts';
 import { put } from './objects.ts';
 
-interface Told {
+interface SentEvent {
   readonly 'detail-type': string;
   readonly detail: {
     readonly object: { readonly key: string; readonly size?: number };
@@ -21,18 +21,18 @@ interface Told {
   };
 }
 
-test('what is written and deleted is told as EventBridge tells it, and nothing else is', async () => {
-  const told: string[] = [];
-  await using open = await openS3({ onEvent: (event) => void told.push(event), accountId: '111111111111' });
+test('sends an event of EventBridge for each object that is written or deleted, and for nothing else', async () => {
+  const sent: string[] = [];
+  await using open = await openS3({ onEvent: (event) => void sent.push(event), accountId: '111111111111' });
   const { client } = open;
   const take = (): readonly (readonly unknown[])[] =>
-    told.splice(0).map((text) => {
-      const { 'detail-type': type, detail } = JSON.parse(text) as Told;
+    sent.splice(0).map((text) => {
+      const { 'detail-type': type, detail } = JSON.parse(text) as SentEvent;
       return [type, detail.object.key, detail.object.size, detail['deletion-type']];
     });
 
   await put(open, 'a b/ü+%20', 'text');
-  expect(parseMessage(told[0] ?? '')).toMatchObject({ type: 'object', event: { bucket: BUCKET, key: 'a b/ü+%20' } });
+  expect(parseMessage(sent[0] ?? '')).toMatchObject({ type: 'object', event: { bucket: BUCKET, key: 'a b/ü+%20' } });
   expect(take()).toEqual([['Object Created', 'a b/ü+%20', 4, undefined]]);
   await put(open, 'a', 'one');
   await put(open, 'a', 'other');

@@ -1,4 +1,8 @@
-import { ListObjectVersionsCommand, PutBucketVersioningCommand } from '@aws-sdk/client-s3';
+import {
+  ListObjectVersionsCommand,
+  PutBucketVersioningCommand,
+  type DeleteObjectsCommandInput,
+} from '@aws-sdk/client-s3';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -83,6 +87,26 @@ describe('deleting from S3', () => {
       new ListObjectVersionsCommand({ Bucket: BUCKET, MaxKeys: 10 }),
     );
     expect([DeleteMarkers.length > 0, Versions.length > 0]).toEqual([true, true]);
+  });
+
+  test('asks again, after a wait, for what S3 was too busy to delete, and three times at most', async () => {
+    const { client, ...server } = await openServer({});
+    onTestFinished(async () => server[Symbol.asyncDispose]());
+    const clock = fakeClock();
+    const store = openS3({ bucket: BUCKET, client, clock });
+    const asked: (readonly [number, number])[] = [];
+    client.middlewareStack.add((next, { commandName }) => async (args) => {
+      if (commandName !== 'DeleteObjectsCommand') return next(args);
+      const { Delete } = args.input as DeleteObjectsCommandInput;
+      const keys = Delete?.Objects?.map(({ Key }) => Key) ?? [];
+      asked.push([clock.now(), keys.length]);
+      const Errors = keys.filter((key) => key === 'busy').map((Key) => ({ Key, Code: 'SlowDown' }));
+      return { response: {}, output: { $metadata: {}, Errors } };
+    });
+    const notDeleted = await store.remove(['busy', 'other'].map((key) => ({ key, etag: '"0"' })));
+    expect(notDeleted.map(({ key, failure }) => [key, failure.code])).toEqual([['busy', 'THROTTLED']]);
+    expect(asked.map(([, count]) => count)).toEqual([2, 1, 1]);
+    expect(new Set(asked.map(([at]) => at)).size).toBe(3);
   });
 
   test('deletes keys that XML cannot carry', async () => {

@@ -2,9 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { comparePlan } from '../../../worker/retention/compare-plan.ts';
 import type { Inventory } from '../../../worker/retention/inventory.ts';
 import { formatPlan, readPlan } from '../../../worker/retention/plan-file.ts';
-import { planPrune } from '../../../worker/retention/plan-prune.ts';
 import type { PlanOptions, PrunePlan } from '../../../worker/retention/plan.ts';
 import { policyFaults, type RepositoryPolicy } from '../../../worker/retention/policy.ts';
+import { planPrune } from './plan-prune.ts';
 import { DAY, digest, NOW } from './registries.ts';
 
 const POLICIES: readonly RepositoryPolicy[] = [{ repositories: ['*'], keepDays: 30 }];

@@ -3,9 +3,9 @@ import { describe, expect, test } from 'vitest';
 import { digestOf, shortDigest, type Digest } from '../../../worker/oci/digest.ts';
 import { CALENDAR } from '../../../worker/retention/calendar.ts';
 import type { Inventory, Item } from '../../../worker/retention/inventory.ts';
-import { planPrune } from '../../../worker/retention/plan-prune.ts';
 import type { PlanOptions, PrunePlan } from '../../../worker/retention/plan.ts';
 import type { Policy } from '../../../worker/retention/policy.ts';
+import { planPrune } from './plan-prune.ts';
 import { DAY, NOW } from './registries.ts';
 
 interface Shape {
@@ -183,7 +183,7 @@ describe('rules about tags', () => {
     expect(planned(policy, shapes, { untags: false })).toContain('keep both: the tag v1.0 stays: not in deleteTags');
   });
 
-  test('a policy that only keeps deletes nothing with a tag; what has none goes by age', () => {
+  test('a policy that only keeps deletes no image with a tag; images without one go by age', () => {
     const shapes = { v1: {}, old: { tags: '', children: 'arm' }, arm: { tags: '' }, new: { tags: '', age: 6 } };
     expect(planned({ keepTags: ['v*'], untaggedAfterDays: 7 }, shapes)).toEqual([
       'delete old: untagged, older than 7 days',

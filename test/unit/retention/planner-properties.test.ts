@@ -5,9 +5,9 @@ import { expect, test } from 'vitest';
 import { comparePlan } from '../../../worker/retention/compare-plan.ts';
 import type { Inventory, Item } from '../../../worker/retention/inventory.ts';
 import { formatPlan, readPlan } from '../../../worker/retention/plan-file.ts';
-import { planPrune } from '../../../worker/retention/plan-prune.ts';
 import type { PlannedItem, PlanOptions, PrunePlan } from '../../../worker/retention/plan.ts';
 import type { RepositoryPolicy } from '../../../worker/retention/policy.ts';
+import { planPrune } from './plan-prune.ts';
 import { archives, DAY, images, NOW, policies, reordered } from './registries.ts';
 
 const OPTIONS: PlanOptions = { nowMs: NOW, places: ['registry.example/team/*'], maxDeletes: Infinity };

@@ -4,7 +4,7 @@ import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import type { Bytes } from '../../content/content.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure, ifFound, isFailure, type Code } from '../../util/failure.ts';
-import type { DeletableStore, Doomed } from '../deletable.ts';
+import type { DeletableStore, Doomed, NotRemoved } from '../deletable.ts';
 import type { ObjectInfo, ObjectStore, Upload, UploadOptions, WriteOptions } from '../objects.ts';
 import { Parts } from '../parts.ts';
 import { conflict, failureOf, hasErrno, withFailures, unlessErrno, unlinkIfThere } from './errno.ts';
@@ -104,11 +104,8 @@ class FileStore implements ObjectStore, DeletableStore {
     });
   }
 
-  async remove(
-    items: readonly Doomed[],
-    options: Abortable = {},
-  ): Promise<readonly { readonly key: string; readonly failure: Failure }[]> {
-    const notDeleted: { readonly key: string; readonly failure: Failure }[] = [];
+  async remove(items: readonly Doomed[], options: Abortable = {}): Promise<readonly NotRemoved[]> {
+    const notRemoved: NotRemoved[] = [];
     for (const { key, etag } of items) {
       checkAborted(options);
       try {
@@ -122,10 +119,10 @@ class FileStore implements ObjectStore, DeletableStore {
       } catch (error) {
         checkAborted(options);
         if (!isFailure(error)) throw error;
-        notDeleted.push({ key, failure: error });
+        notRemoved.push({ key, failure: error });
       }
     }
-    return notDeleted;
+    return notRemoved;
   }
 
   async #create(key: string, options: WriteOptions, fill: (handle: FileHandle) => Promise<void>): Promise<ObjectInfo> {

@@ -5,7 +5,7 @@ import { Failure } from '../../util/failure.ts';
 import type { Report } from '../../util/events.ts';
 import { proxiedAgent, type Proxies } from '../../util/proxies.ts';
 import { renewingCredentials } from '../../util/renew-credentials.ts';
-import { retry } from '../../util/retry.ts';
+import { retry, retryDelayMs } from '../../util/retry.ts';
 import { quote } from '../../util/text.ts';
 import type { ObjectInfo, WriteOptions } from '../objects.ts';
 import { Dialect, type Feature } from './dialect.ts';
@@ -182,6 +182,11 @@ export class Bucket implements AsyncDisposable {
     );
     if ('failure' in outcome) throw outcome.failure;
     return outcome.value;
+  }
+
+  /** Waits before a part of a request that S3 refused with `failure` is asked for again, after `attempt` times. */
+  async backOff(failure: Failure, attempt: number, options: Abortable): Promise<void> {
+    await this.#clock.sleep(retryDelayMs(failure, attempt, this.#clock), options);
   }
 
   /** Sets what depends on the SDK's own environment: how buckets are addressed, and whether checksums are wanted. */

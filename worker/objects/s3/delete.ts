@@ -4,20 +4,17 @@ import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure, isFailure } from '../../util/failure.ts';
 import { forEachOf } from '../../util/limit.ts';
 import { append } from '../../util/lists.ts';
-import type { Doomed } from '../deletable.ts';
+import type { Doomed, NotRemoved } from '../deletable.ts';
 import type { Bucket } from './client.ts';
 import { isRefusal, isS3Error, isUnsupported } from './failure.ts';
 import { statIfThere } from './read.ts';
 import { sameEtag } from './values.ts';
 
-interface NotDeleted {
-  readonly key: string;
-  readonly failure: Failure;
-}
-
 /** https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html */
 const KEYS_PER_CALL = 1000;
 const LOOKS_AT_ONCE = 8;
+/** How often what S3 is too busy for is asked for, the first time included. */
+const ATTEMPTS = 3;
 const ACTION = 's3:DeleteObject';
 
 /** As `DeletableStore.remove`. Keys that XML cannot carry are deleted one by one, as are all where the server does not take checksums. */
@@ -25,50 +22,48 @@ export async function removeObjects(
   bucket: Bucket,
   items: readonly Doomed[],
   options: Abortable = {},
-): Promise<readonly NotDeleted[]> {
-  const notDeleted: NotDeleted[] = [];
+): Promise<readonly NotRemoved[]> {
+  const notRemoved: NotRemoved[] = [];
   const alone = items.filter(({ key }) => !isXml(key));
   const together = items.filter(({ key }) => isXml(key));
   for (let at = 0; at < together.length; at += KEYS_PER_CALL) {
     checkAborted(options);
     const batch = together.slice(at, at + KEYS_PER_CALL);
-    append(notDeleted, await removeBatch(bucket, batch, options));
+    append(notRemoved, await removeBatch(bucket, batch, options));
   }
-  append(notDeleted, await removeEach(bucket, alone, options));
-  return notDeleted;
+  append(notRemoved, await removeEach(bucket, alone, options));
+  return notRemoved;
 }
 
 async function removeBatch(
   bucket: Bucket,
   batch: readonly Doomed[],
   options: Abortable,
-): Promise<readonly NotDeleted[]> {
+): Promise<readonly NotRemoved[]> {
   const { changed, unchanged } = await looked(bucket, batch, options);
-  const notDeleted = [...changed];
-  // a request may be repeated for those that S3 was too busy for
+  const notRemoved = [...changed];
   let left = unchanged;
   for (let attempt = 1; left.length > 0; attempt++) {
     const failures = await deleteTogether(bucket, left, options);
-    if (failures === undefined) return [...notDeleted, ...(await removeEach(bucket, left, options))];
-    const again = new Set(failures.filter(({ failure }) => failure.retryable).map(({ key }) => key));
-    append(
-      notDeleted,
-      failures.filter(({ failure }) => attempt === ATTEMPTS || !failure.retryable),
+    if (failures === undefined) return [...notRemoved, ...(await removeEach(bucket, left, options))];
+    // some of a request can be more than S3 has time for, and are asked for again
+    const { busy = [], refused = [] } = Object.groupBy(failures, ({ failure }) =>
+      failure.retryable && attempt < ATTEMPTS ? 'busy' : 'refused',
     );
-    if (attempt === ATTEMPTS) break;
+    append(notRemoved, refused);
+    if (busy[0] !== undefined) await bucket.backOff(busy[0].failure, attempt, options);
+    const again = new Set(busy.map(({ key }) => key));
     left = left.filter(({ key }) => again.has(key));
   }
-  return notDeleted;
+  return notRemoved;
 }
-
-const ATTEMPTS = 3;
 
 /** One DeleteObjects. Undefined where the server does not take it as it has to be sent. */
 async function deleteTogether(
   bucket: Bucket,
   batch: readonly Doomed[],
   options: Abortable,
-): Promise<readonly NotDeleted[] | undefined> {
+): Promise<readonly NotRemoved[] | undefined> {
   if (!bucket.dialect.takes.checksums) return undefined;
   const conditional = comparesEtags(bucket);
   const Objects = batch.map(({ key, etag }) => ({ Key: key, ...(conditional ? { ETag: etag } : {}) }));
@@ -92,18 +87,18 @@ async function removeEach(
   bucket: Bucket,
   items: readonly Doomed[],
   options: Abortable,
-): Promise<readonly NotDeleted[]> {
-  const notDeleted: NotDeleted[] = [];
+): Promise<readonly NotRemoved[]> {
+  const notRemoved: NotRemoved[] = [];
   await forEachOf(
     items,
     LOOKS_AT_ONCE,
     async (item, taskOptions) => {
       const failure = await removeOne(bucket, item, taskOptions);
-      if (failure !== undefined) notDeleted.push({ key: item.key, failure });
+      if (failure !== undefined) notRemoved.push({ key: item.key, failure });
     },
     options,
   );
-  return notDeleted;
+  return notRemoved;
 }
 
 async function removeOne(bucket: Bucket, item: Doomed, options: Abortable): Promise<Failure | undefined> {
@@ -137,9 +132,9 @@ async function looked(
   bucket: Bucket,
   items: readonly Doomed[],
   options: Abortable,
-): Promise<{ readonly changed: readonly NotDeleted[]; readonly unchanged: readonly Doomed[] }> {
+): Promise<{ readonly changed: readonly NotRemoved[]; readonly unchanged: readonly Doomed[] }> {
   if (comparesEtags(bucket)) return { changed: [], unchanged: items };
-  const changed = new Map<string, NotDeleted>();
+  const changed = new Map<string, NotRemoved>();
   await forEachOf(
     items,
     LOOKS_AT_ONCE,

@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib';
 import type { Bytes } from '../../content/content.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
-import type { DeletableStore, Doomed } from '../deletable.ts';
+import type { DeletableStore, Doomed, NotRemoved } from '../deletable.ts';
 import type { ObjectInfo, ObjectStore, Upload, UploadOptions, WriteOptions } from '../objects.ts';
 import { Parts } from '../parts.ts';
 import { Bucket, type BucketOptions } from './client.ts';
@@ -138,10 +138,7 @@ class S3Store implements ObjectStore, DeletableStore, AsyncDisposable {
     return openS3Upload(this.#multipart, key, parts, options);
   }
 
-  async remove(
-    items: readonly Doomed[],
-    options: Abortable = {},
-  ): Promise<readonly { readonly key: string; readonly failure: Failure }[]> {
+  async remove(items: readonly Doomed[], options: Abortable = {}): Promise<readonly NotRemoved[]> {
     return removeObjects(this.#bucket, items, options);
   }
 }

@@ -1,13 +1,12 @@
 import type * as Sdk from '@aws-sdk/client-ecr';
 import { parseDigest, type Digest } from '../../oci/digest.ts';
-import type { Abortable } from '../../util/abort.ts';
-import { checkAborted } from '../../util/abort.ts';
+import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure, ifFound, type Code } from '../../util/failure.ts';
 import { ACTIONS } from './actions.ts';
 import type { EcrClient } from './client.ts';
 
-/** What ECR did not delete. `id` is a digest, or the tag that was to be removed. */
-interface NotDeletedImage {
+/** What was not deleted, and why. `id` is a digest, or the tag that was to be removed. */
+export interface NotDeleted {
   readonly id: string;
   readonly failure: Failure;
 }
@@ -28,8 +27,8 @@ export class EcrDeletions {
     this.#name = name;
   }
 
-  /** Deletes images with all their tags. CONFLICT of one that an index names. */
-  async deleteImages(digests: readonly Digest[], options: Abortable = {}): Promise<readonly NotDeletedImage[]> {
+  /** Deletes images with all their tags. CONFLICT for one that an index names. */
+  async deleteImages(digests: readonly Digest[], options: Abortable = {}): Promise<readonly NotDeleted[]> {
     const ids = digests.map((imageDigest) => ({ imageDigest }));
     return deleteIds(this.#client, this.#name, ids, options);
   }
@@ -38,7 +37,7 @@ export class EcrDeletions {
   async removeTags(
     tags: readonly { readonly tag: string; readonly digest: Digest }[],
     options: Abortable = {},
-  ): Promise<readonly NotDeletedImage[]> {
+  ): Promise<readonly NotDeleted[]> {
     // with the digest beside it, it is not documented whether the tag goes or the image
     const ids = tags.map(({ tag }) => ({ imageTag: tag }));
     return deleteIds(this.#client, this.#name, ids, options);
@@ -50,9 +49,9 @@ async function deleteIds(
   repository: string,
   ids: readonly Sdk.ImageIdentifier[],
   options: Abortable,
-): Promise<readonly NotDeletedImage[]> {
+): Promise<readonly NotDeleted[]> {
   const named = `${client.host}/${repository}`;
-  const notDeleted: NotDeletedImage[] = [];
+  const notDeleted: NotDeleted[] = [];
   for (let at = 0; at < ids.length; at += IDS_PER_CALL) {
     checkAborted(options);
     const imageIds = ids.slice(at, at + IDS_PER_CALL);

@@ -42,12 +42,9 @@ export async function readFolder(
   const [whole = ''] = folder.split('{date}');
   const prefix = whole === folder ? (folder === '' ? '' : `${folder}/`) : whole;
   const names = policies.some(choosesByTag) ? 'all' : 'few';
-  for await (const inventory of readArchiveInventories(
-    backends.bucket(bucket),
-    { base, prefix },
-    { ...options, names },
-  ))
-    if (inventory.place === place) return { ...inventory, repository: namedBelow(inventory.repository, place, at) };
+  const reading = { ...options, names, folder } as const;
+  for await (const inventory of readArchiveInventories(backends.bucket(bucket), { base, prefix }, reading))
+    return { ...inventory, repository: namedBelow(inventory.repository, place, at) };
   return { place, repository: folder, kind: 'archives', items: [], untags: false };
 }
 
