@@ -18,7 +18,7 @@ export interface Watched {
   readonly undelivered: IQueue;
   readonly table: ITable | ITableV2;
   readonly planner: IFunction;
-  /** Undefined: there is none. */
+  /** Undefined where the settings have no `prune`. */
   readonly cleaner: IFunction | undefined;
   readonly service: FargateService;
   readonly bucket: IBucket;
@@ -28,7 +28,7 @@ export interface Watched {
 export interface AlarmSpec {
   /** Of docs/runbook.md, as its heading is linked to. The alarm has its name. */
   readonly chapter: string;
-  /** `high`: backups are missing, or will be. `medium`: somebody has to act within days. `low`: somebody may want to know. */
+  /** `high`: backups are missing, or will be. `medium`: act within days. `low`: good to know. */
   readonly severity: 'high' | 'medium' | 'low';
   readonly text: string;
   readonly metric: IMetric;

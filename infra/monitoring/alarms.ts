@@ -8,10 +8,10 @@ import { storageAlarms } from './storage-alarms.ts';
 const { GREATER_THAN_THRESHOLD } = ComparisonOperator;
 const { BREACHING, IGNORE, NOT_BREACHING } = TreatMissingData;
 
-/** With fewer jobs a rate says nothing, and each that failed is told as a dead letter. */
+/** With fewer jobs a rate says nothing, and each that failed is reported as a dead letter. */
 const JOBS_FOR_A_RATE = 10;
 
-/** Every alarm. Scaling has two of its own, which tell nobody. */
+/** Every alarm. Scaling has two of its own, which notify no one. */
 export function alarmsOf(watched: Watched): readonly AlarmSpec[] {
   return [...ofCopies(watched), ...ofParts(watched), ...pruneAlarms(watched), ...storageAlarms(watched)];
 }
@@ -58,7 +58,7 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
       text: 'A run of a rule went on when its next one was due, or was declared dead.',
       metric: transshipMetric('RunsLate', { period: tick }),
       threshold: 1,
-      // told only when it happens
+      // reported only when it happens
       missing: NOT_BREACHING,
     },
     {
@@ -82,7 +82,7 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
       text: 'Bytes were read that are not what their digest says, in an archive or in a registry.',
       metric: transshipMetric('JobsFailed', { code: 'CORRUPT', period: FIVE_MINUTES }),
       threshold: 1,
-      // told only when it happens
+      // reported only when it happens
       missing: NOT_BREACHING,
     },
     {
@@ -91,7 +91,7 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
       text: 'Objects could not be published.',
       metric: transshipMetric('PublishFailed', { period: HOUR }),
       threshold: 1,
-      // told only when it happens
+      // reported only when it happens
       missing: NOT_BREACHING,
     },
   ];
@@ -109,7 +109,7 @@ function ofParts({
   undelivered,
 }: Watched): readonly AlarmSpec[] {
   const tick = lookOf(settings.planEveryMinutes);
-  // the Cleaner tells of prune rules, and of two looks of the planner it would be missing in one
+  // the Cleaner reports prune rules, and less often than the planner looks
   const look = cleaner === undefined ? tick : longer(tick, CLEAN);
   // averages: a task that starts and dies, over and over, runs for a part of the time only
   const average = { statistic: 'Average', period: FIVE_MINUTES };
@@ -142,7 +142,7 @@ function ofParts({
       threshold: 1,
       periods: 3,
       datapoints: 2,
-      // told only when it happens
+      // reported only when it happens
       missing: NOT_BREACHING,
     },
     {
@@ -186,7 +186,7 @@ function ofParts({
       }),
       threshold: 1,
       periods: 3,
-      // told only when it happens
+      // reported only when it happens
       missing: NOT_BREACHING,
     },
     {

@@ -20,7 +20,7 @@ export interface DashboardOptions extends Watched {
 }
 
 const PERIOD = Duration.minutes(5);
-/** S3 tells a size once a day, and a day late: of one day there is nothing to see. Long enough to compare with the months before. */
+/** S3 reports a size once a day, and a day late: of one day there is nothing to see. Long enough to compare with the months before. */
 const STORAGE_SHOWN = '-P3M';
 /** Twenty-four columns, three graphs in a row. */
 const WIDTH = 8;
@@ -128,7 +128,7 @@ function failures({ deadLetters, table }: Watched): GraphWidget[] {
   ];
 }
 
-/** What publish rules write, and what prune rules delete, where something may. */
+/** What publish rules write, and what prune rules delete where there is a Cleaner. */
 function changes({ cleaner }: Watched): GraphWidget[] {
   const published = graph('Published objects', [
     transshipMetric('PublishedObjects', { label: 'published', period: PERIOD }),

@@ -5,7 +5,7 @@ import { transshipMetric } from './metrics.ts';
 const { GREATER_THAN_THRESHOLD, LESS_THAN_THRESHOLD } = ComparisonOperator;
 const { BREACHING, NOT_BREACHING } = TreatMissingData;
 
-/** Whether what is to go goes, and nothing else. */
+/** Alarms of prune rules: too much was deleted, something could not be deleted, nothing runs them. Empty without a Cleaner. */
 export function pruneAlarms({ cleaner, settings }: Watched): readonly AlarmSpec[] {
   if (cleaner === undefined) return [];
   const { prunedPerDay } = settings.alarms;
@@ -31,10 +31,10 @@ export function pruneAlarms({ cleaner, settings }: Watched): readonly AlarmSpec[
     {
       chapter: 'prune-failing',
       severity: 'medium',
-      text: 'Prune rules could not delete what they were to delete.',
+      text: 'Prune rules could not delete what they had to delete.',
       metric: transshipMetric('PruneFailed', { period: HOUR }),
       threshold: 1,
-      // told only when it happens
+      // reported only when it happens
       missing: NOT_BREACHING,
     },
     {
@@ -42,7 +42,7 @@ export function pruneAlarms({ cleaner, settings }: Watched): readonly AlarmSpec[
       severity: 'medium',
       text: 'No call of the Cleaner succeeded for an hour: no prune rule is served.',
       metric: new MathExpression({
-        // Lambda tells nothing of a function that nobody calls, and no error of a call that has none
+        // Lambda reports nothing about a function that is not called, and no errors about calls without one
         expression: 'FILL(calls, 0) - FILL(errors, 0)',
         label: 'calls that succeeded',
         period: CLEAN,

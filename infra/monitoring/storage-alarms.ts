@@ -30,7 +30,7 @@ function ofRegistries({ events, settings }: Watched): readonly AlarmSpec[] {
       usingMetrics: {},
     }),
     threshold: pullsPerFiveMinutes,
-    // nobody pulled
+    // nothing was pulled
     missing: NOT_BREACHING,
   };
   const backups: AlarmSpec = {
@@ -39,7 +39,7 @@ function ofRegistries({ events, settings }: Watched): readonly AlarmSpec[] {
     text: 'AWS Backup could not back the bucket up, left something out, or could not copy a backup to the backup account.',
     metric: events.metric('BackupsFailed', HOUR),
     threshold: 1,
-    // told only when it happens
+    // reported only when it happens
     missing: NOT_BREACHING,
   };
   const noBackups: AlarmSpec = {
@@ -47,7 +47,7 @@ function ofRegistries({ events, settings }: Watched): readonly AlarmSpec[] {
     severity: 'high',
     text: `No backup of the bucket came to the backup account for ${backupAgeDays} days.`,
     metric: new MathExpression({
-      // days of which nothing is told count, else older ones would in their place
+      // days without a value count, else older ones would count in their place
       expression: 'FILL(copied, 0)',
       label: 'backups that were copied',
       period: DAY,
@@ -96,7 +96,7 @@ function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
       period: DAY,
     }),
   ]);
-  // SUM leaves out what has no value: S3 tells no size of a class that nothing is in
+  // SUM leaves out what has no value: S3 reports no size of a class that is empty
   const growth = sizes.length === 1 ? 'DIFF(size0)' : `DIFF(SUM([${sizes.map(([id]) => id).join(', ')}]))`;
   return [
     {
@@ -111,10 +111,10 @@ function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
       }),
       threshold: growthGiBPerDay * GIB,
       comparison: GREATER_THAN_THRESHOLD,
-      // S3 tells a size once a day, and a day late, and a difference takes two
+      // S3 reports a size once a day, and a day late, and a difference takes two
       periods: 3,
       datapoints: 1,
-      // until S3 tells the next
+      // until S3 reports the next size
       missing: IGNORE,
     },
     {
@@ -122,7 +122,7 @@ function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
       severity: 'low',
       text: `The bucket of archives grew by more than ${growthGiBPerWeek} GiB in a week: more comes than goes.`,
       metric: new MathExpression({
-        // against a month before no alarm can compare: this adds up what it looks back over
+        // an alarm cannot compare with the month before: this adds up the days that it looks back over
         expression: `RUNNING_SUM(${growth})`,
         label: 'growth of the bucket within a week, bytes',
         period: DAY,
@@ -132,14 +132,14 @@ function ofGrowth({ bucket, settings }: Watched): readonly AlarmSpec[] {
       comparison: GREATER_THAN_THRESHOLD,
       periods: DAYS_LOOKED_BACK,
       datapoints: 1,
-      // until S3 tells the next
+      // until S3 reports the next size
       missing: IGNORE,
     },
     {
       chapter: 'growth-of-what-is-copied',
       severity: 'low',
       text: `More than ${growthGiBPerDay} GiB were copied to repositories and archives within a day.`,
-      // ECR tells no sizes: what is written there is what there is to know
+      // ECR reports no sizes: all that is known is what was written there
       metric: transshipMetric('BytesCopied', { period: DAY }),
       threshold: growthGiBPerDay * GIB,
       comparison: GREATER_THAN_THRESHOLD,

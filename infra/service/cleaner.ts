@@ -12,9 +12,9 @@ import type { InfraSettings } from '../settings/schema.ts';
 export interface CleanerProps {
   /** What names begin with. */
   readonly prefix: string;
-  /** What it may call, `prune` with it. */
+  /** What it may call, with `prune`. */
   readonly reach: Reach;
-  /** Where the table is, and what it is to log, by variable. */
+  /** Variables that name the table and what is logged. */
   readonly environment: Readonly<Record<string, string>>;
   /** Where calls go that could not be delivered. */
   readonly undelivered: IQueue;
@@ -22,12 +22,12 @@ export interface CleanerProps {
   readonly logRetention: InfraSettings['logRetentionDays'];
 }
 
-/** Between two looks at the schedules of prune rules; a run that was not done with by then goes on. */
+/** Between two passes over the prune rules; a run that has not ended by then goes on in the next. */
 export const CLEAN_EVERY_MINUTES = 15;
 
 /**
- * Runs prune rules. Its role is the only one that may delete images and archives, and only what the settings name; it copies nothing, and of
- * foreign images it reads manifests alone. It runs outside of the VPC, whose endpoints let nothing through that deletes.
+ * Runs prune rules. No other process may delete images and archives, and it may delete only what the settings name. It copies nothing, and
+ * reads only the manifests of foreign images. It runs outside of the VPC, whose endpoints let nothing through that deletes.
  */
 export class Cleaner extends Construct {
   readonly function: IFunction;
@@ -45,7 +45,7 @@ export class Cleaner extends Construct {
     });
     grantCalls(role, 'cleaner', reach);
     this.logGroup.grantWrite(role);
-    // else what it looks at counts as pulled, and no rule by the last pull ever lets it go
+    // otherwise what it looks at counts as pulled, and no rule by the last pull ever deletes it
     new CfnPullTimeUpdateExclusion(this, 'PullTimeExclusion', { principalArn: role.roleArn });
     this.function = addScheduledFunction(this, {
       entry: 'cleaner',

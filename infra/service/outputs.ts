@@ -49,8 +49,8 @@ export function addOutputs(stack: Stack, { access, bucket, environment, ...logs 
       'Where ECR has replicated an image to',
       `aws ecr describe-image-replication-status --region ${region} --repository-name ${source} --image-id imageTag=TAG`,
     ],
-    ['LogsOfWorkers', 'What workers tell', logsCommand(logs.workerLogs, region)],
-    ['LogsOfPlanner', 'What the planner tells', logsCommand(logs.plannerLogs, region)],
+    ['LogsOfWorkers', 'Logs of the workers', logsCommand(logs.workerLogs, region)],
+    ['LogsOfPlanner', 'Logs of the planner', logsCommand(logs.plannerLogs, region)],
     ...ofCleaner(logs.cleanerLogs, region),
   ];
 
@@ -60,7 +60,7 @@ export function addOutputs(stack: Stack, { access, bucket, environment, ...logs 
 function ofCleaner(logs: ILogGroup | undefined, region: string): readonly (readonly [string, string, string])[] {
   return logs === undefined
     ? []
-    : [['LogsOfCleaner', 'What the Cleaner tells, and what it deleted', logsCommand(logs, region)]];
+    : [['LogsOfCleaner', 'Logs of the Cleaner, with what it deleted', logsCommand(logs, region)]];
 }
 
 /** Examples of what may be read, and of what may be written without touching it. */

@@ -24,7 +24,10 @@ export interface PlannerProps {
   readonly logRetention: InfraSettings['logRetentionDays'];
 }
 
-/** Looks at the rules' schedules every few minutes, and makes jobs of what is due. It runs outside of the VPC, where it reaches every public registry. */
+/**
+ * Looks at the rules' schedules every few minutes, and makes jobs of what is due. It runs outside of the VPC, where it reaches every public
+ * registry.
+ */
 export class Planner extends Construct {
   readonly function: IFunction;
   readonly logGroup: LogGroup;

@@ -4,7 +4,7 @@ import type { InfraSettings } from '../settings/schema.ts';
 /** What workers and planner may reach: `access`, and reading what publish rules publish. */
 export function accessOf({ access, publish }: Pick<InfraSettings, 'access' | 'publish'>): InfraSettings['access'] {
   const sources = (publish?.prefixes ?? []).map(parseObjectPlace).flatMap(({ bucket, prefix }) => {
-    // all of the deployment's own bucket is open to them anyway
+    // they may read all of the deployment's own bucket anyway
     if (bucket === undefined) return [];
     const isOpen = access.buckets.some((some) => some.name === bucket && prefix.startsWith(some.prefix));
     return isOpen ? [] : [{ name: bucket, prefix, allow: 'read' as const }];

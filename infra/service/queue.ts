@@ -12,7 +12,7 @@ export interface QueuesProps {
   readonly key?: IKey | undefined;
   /** Of these repositories, those of this account and region tell of their pushes. */
   readonly repositories: InfraSettings['access']['repositories'];
-  /** Of these objects S3 tells when one is written or deleted. The bucket of the deployment has its name. */
+  /** S3 sends an event when one of these objects is written or deleted. The bucket of the deployment has its name here. */
   readonly objects: readonly { readonly bucket: string; readonly prefix: string }[];
 }
 
@@ -71,7 +71,7 @@ export class Queues extends Construct {
     });
   }
 
-  /** ECR tells of pushes as well as it can, in the region where they happen; what it does not tell, the planner finds. */
+  /** ECR sends events of pushes as well as it can, in the region where they happen; what it does not send, the planner finds. */
   #addPushes(repositories: QueuesProps['repositories']): readonly Rule[] {
     const { account, region } = Stack.of(this);
     const names = repositories
@@ -91,7 +91,7 @@ export class Queues extends Construct {
     );
   }
 
-  /** S3 tells of a bucket that has EventBridge switched on; what it does not tell, the planner finds by listing. */
+  /** S3 sends events of a bucket that has EventBridge switched on; what it does not send, the planner finds by listing. */
   #addObjects(objects: QueuesProps['objects']): readonly Rule[] {
     const patterns = [...Map.groupBy(objects, (some) => some.bucket)].flatMap(([bucket, places]) => {
       const named = { name: [bucket] };
@@ -116,7 +116,7 @@ export class Queues extends Construct {
     const target = {
       arn: this.jobs.queueArn,
       deadLetterConfig: { arn: this.undelivered.queueArn },
-      // later than that a tick has found it
+      // by then a pass of the planner has found it
       retryPolicy: { maximumRetryAttempts: 10, maximumEventAgeInSeconds: Duration.hours(1).toSeconds() },
     };
     return new Rule(this, id, { description, eventPattern, targets: [{ bind: () => target }] });

@@ -32,7 +32,10 @@ export interface ScheduledFunctionProps {
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const MEMORY_MIB = 1024;
 
-/** A function of the worker's source in `scope`, with what calls it. Two calls at once do no harm, so its concurrency is not reserved, which an account of ten could not spare. */
+/**
+ * A function of the worker's source in `scope`, with what calls it. Two calls at once do no harm, so its concurrency is not reserved, which an
+ * account with ten could not spare.
+ */
 export function addScheduledFunction(scope: Construct, props: ScheduledFunctionProps): IFunction {
   const called = addFunction(scope, props);
   addSchedule(scope, called, props);
@@ -50,7 +53,7 @@ function addFunction(
     runtime: Runtime.NODEJS_24_X,
     architecture: Architecture.ARM_64,
     memorySize: MEMORY_MIB,
-    // the most that Lambda has; what is left then another process or the next call does
+    // the most that Lambda has; another process or the next call does what is left then
     timeout: Duration.minutes(15),
     // the next call makes up for one that failed
     retryAttempts: 0,
@@ -84,7 +87,7 @@ function addSchedule(scope: Construct, called: IFunction, props: ScheduledFuncti
       conditions: { StringEquals: { 'aws:SourceAccount': stack.account, 'aws:SourceArn': group } },
     }),
   });
-  // CDK lets it send to the queue of what was not delivered, but not with the key of that queue:
+  // CDK lets it send to the queue of what was not delivered, and not use the key of that queue:
   // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html
   if (props.key !== undefined)
     grantKeys(role, [props.key.keyArn], ['kms:Decrypt', 'kms:GenerateDataKey'], stack.region);
@@ -95,7 +98,7 @@ function addSchedule(scope: Construct, called: IFunction, props: ScheduledFuncti
       role,
       deadLetterQueue: props.undelivered,
       retryAttempts: 3,
-      // then the next one comes
+      // then the next call is due
       maxEventAge: every,
     }),
   });

@@ -3,7 +3,7 @@ import { continuousCron } from './cron.ts';
 import { ecrRegionOf, parseEcrImage } from './ecr-image.ts';
 import { checkPrune, checkPublish } from './prune-checks.ts';
 import { checkRegistries } from './registries-checks.ts';
-import { sizeOf, type Refuse } from './refuse.ts';
+import { refuseTooMany, type Refuse } from './refuse.ts';
 import type { InfraSettings } from './schema.ts';
 
 /** What several members must fulfil together, so that what cannot work does not reach CloudFormation. */
@@ -118,17 +118,10 @@ function checkWorker({ worker }: InfraSettings, refuse: Refuse): void {
  * in the role itself. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
  */
 const MAX_ACCESS = 44_000;
-/** Of an ARN beside the name of its repository. */
-const ARN_OF_REPOSITORY = 50;
 
 function checkAccess({ access: { repositories } }: InfraSettings, refuse: Refuse): void {
   const names = repositories.flatMap((some) => some.names);
-  const characters = sizeOf(names, ARN_OF_REPOSITORY);
-  if (characters > MAX_ACCESS)
-    refuse(
-      ['access', 'repositories'],
-      `${names.length} names are more than a role has room for, some ${Math.floor((MAX_ACCESS / characters) * names.length)}: say more of them by patterns such as product/*`,
-    );
+  refuseTooMany(names, { path: ['access', 'repositories'], room: MAX_ACCESS, example: 'product/*' }, refuse);
 }
 
 function checkBucket({ bucket, vault }: InfraSettings, refuse: Refuse): void {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { Refuse } from './refuse.ts';
 import { days } from './values.ts';
 
 const images = z.int().min(1).max(100_000);
@@ -48,11 +49,8 @@ export const ACTIONS = [
 /** The most that a policy of ECR has: https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html */
 const MAX_RULES = 50;
 
-/** Says what ECR would refuse of such rules, or never come to, with the place in the list. */
-export function checkLifecycle(
-  rules: readonly LifecycleRule[],
-  refuse: (path: readonly (string | number)[], message: string) => void,
-): void {
+/** Refuses what ECR would refuse in such rules, and rules that it would never come to, with their place in the list. */
+export function checkLifecycle(rules: readonly LifecycleRule[], refuse: Refuse): void {
   if (rules.length === 0) refuse([], 'there is no rule in it: leave it out');
   rules.forEach((rule, index) => {
     const { tagged, untagged, expireArchivedAfterDays } = rule;
@@ -69,7 +67,8 @@ export function checkLifecycle(
         if (rule[name] !== undefined)
           refuse([index, name], "counts the platforms of an index as images of their own: say tagged: '*' beside it");
   });
-  // archived images are held to rules of their own: https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_examples.html#lp_example_archive
+  // rules of their own hold for archived images:
+  // https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_examples.html#lp_example_archive
   for (const isOf of [
     (rule: LifecycleRule) => ACTIONS.some((name) => rule[name] !== undefined),
     (rule: LifecycleRule) => rule.expireArchivedAfterDays !== undefined,
@@ -84,11 +83,7 @@ export function checkLifecycle(
 }
 
 /** Of rules for images of one storage class: whatever an earlier one has already. */
-function refuseCovered(
-  rules: readonly LifecycleRule[],
-  isOf: (rule: LifecycleRule) => boolean,
-  refuse: (path: readonly (string | number)[], message: string) => void,
-): void {
+function refuseCovered(rules: readonly LifecycleRule[], isOf: (rule: LifecycleRule) => boolean, refuse: Refuse): void {
   const before = new Set<string>();
   rules.forEach((rule, index) => {
     if (!isOf(rule)) return;

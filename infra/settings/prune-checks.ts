@@ -1,16 +1,14 @@
 import { partitionOf } from './arn.ts';
-import { sizeOf, type Refuse } from './refuse.ts';
+import { refuseTooMany, type Refuse } from './refuse.ts';
 import type { InfraSettings } from './schema.ts';
 
 /** Characters of the ARNs of repositories that the role of the Cleaner has room for, in a statement that reads and one that deletes. */
 const MAX_PRUNED = 22_000;
-/** Of an ARN beside the name of its repository. */
-const ARN_OF_REPOSITORY = 50;
 
-/** As many as `access.buckets` has by itself. */
+/** As many as `access.buckets` may have by itself. */
 const MAX_BUCKETS = 100;
 
-/** Of `publish`: what the policy of an endpoint has no room for. */
+/** Refuses `publish.prefixes` for which the policy of an endpoint has no room. */
 export function checkPublish({ access, publish }: InfraSettings, refuse: Refuse): void {
   const sources = (publish?.prefixes ?? []).filter((prefix) => prefix.startsWith('s3://'));
   const many = access.buckets.length + sources.length;
@@ -21,7 +19,7 @@ export function checkPublish({ access, publish }: InfraSettings, refuse: Refuse)
     );
 }
 
-/** Of `prune`: what a role would have no room for, or could do nothing with. */
+/** Refuses in `prune` what a role has no room for, or can do nothing with. */
 export function checkPrune({ prune, region }: InfraSettings, refuse: Refuse): void {
   if (prune === undefined) return;
   const { prefixes, repositories, roles, secrets } = prune;
@@ -31,12 +29,7 @@ export function checkPrune({ prune, region }: InfraSettings, refuse: Refuse): vo
       'there is nothing in it: name repositories or prefixes that prune rules may delete from, or leave it out',
     );
   const names = repositories.flatMap((some) => some.names);
-  const characters = sizeOf(names, ARN_OF_REPOSITORY);
-  if (characters > MAX_PRUNED)
-    refuse(
-      ['prune', 'repositories'],
-      `${names.length} names are more than a role has room for, some ${Math.floor((MAX_PRUNED / characters) * names.length)}: say more of them by patterns such as ci/*`,
-    );
+  refuseTooMany(names, { path: ['prune', 'repositories'], room: MAX_PRUNED, example: 'ci/*' }, refuse);
   const here = partitionOf(region);
   repositories.forEach((one, i) => {
     if (one.region !== undefined && partitionOf(one.region) !== here)

@@ -5,3 +5,20 @@ export type Refuse = (path: readonly (string | number)[], message: string) => vo
 export function sizeOf(list: readonly string[], more: number): number {
   return list.reduce((sum, one) => sum + one.length + more, 0);
 }
+
+/** Characters of an ARN beside the name of its repository. */
+const ARN_OF_REPOSITORY = 50;
+
+/** Refuses names of repositories whose ARNs have more characters than a role has room for. `example` is a pattern that stands for several. */
+export function refuseTooMany(
+  names: readonly string[],
+  { path, room, example }: { readonly path: readonly string[]; readonly room: number; readonly example: string },
+  refuse: Refuse,
+): void {
+  const characters = sizeOf(names, ARN_OF_REPOSITORY);
+  if (characters > room)
+    refuse(
+      path,
+      `${names.length} names are more than a role has room for, some ${Math.floor((room / characters) * names.length)}: say more of them by patterns such as ${example}`,
+    );
+}

@@ -123,7 +123,7 @@ const bucket = z
   })
   .prefault({});
 
-/** In policies of roles and of an endpoint, and in patterns of EventBridge: each has its size. */
+/** Prefixes are in policies of roles and of an endpoint, and in patterns of EventBridge: each of these has a limit of its size. */
 const MAX_PREFIXES = 50;
 
 /** Of policies: what has a meaning there would be more than one prefix. */
@@ -132,6 +132,13 @@ const objectPrefix = z
   .regex(/^[^*?$]*$/, 'expected what keys begin with, without wildcards')
   .default('');
 
+/** Repositories by account, region and name. Without an account or a region: those of the deployment. */
+const repositoriesOfEcr = {
+  account: accountId.optional(),
+  region: regionName.optional(),
+  names: z.array(repositoryPattern).min(1),
+};
+
 /** What the worker may reach beside its own bucket: from these its role is made. */
 const access = z
   .strictObject({
@@ -139,9 +146,7 @@ const access = z
     repositories: z
       .array(
         z.strictObject({
-          account: accountId.optional(),
-          region: regionName.optional(),
-          names: z.array(repositoryPattern).min(1),
+          ...repositoriesOfEcr,
           /** `write` includes `read`. */
           allow: z.enum(['read', 'write']),
         }),
@@ -162,21 +167,13 @@ const access = z
   .prefault({});
 
 /**
- * What prune rules may delete: from it the role of the Cleaner is made, the only one that deletes anything. Without it there is no Cleaner,
- * and nothing is ever deleted.
+ * What prune rules may delete: the role of the Cleaner is made from it, the only process that deletes anything. Without it there is no
+ * Cleaner, and no process deletes anything.
  */
 const prune = z
   .strictObject({
     /** Repositories of ECR whose images may be deleted. */
-    repositories: z
-      .array(
-        z.strictObject({
-          account: accountId.optional(),
-          region: regionName.optional(),
-          names: z.array(repositoryPattern).min(1),
-        }),
-      )
-      .default([]),
+    repositories: z.array(z.strictObject(repositoriesOfEcr)).default([]),
     /** Archives that may be deleted. */
     prefixes: eachOnce(objectPlace).max(MAX_PREFIXES).default([]),
     /** Roles that the Cleaner may assume, of other accounts' registries. */
@@ -189,7 +186,7 @@ const prune = z
 /** Where objects come from that rules publish. */
 const publish = z
   .strictObject({
-    /** Workers may read them, and what S3 tells of them through EventBridge goes to the queue. */
+    /** Workers may read them, and S3's events about them go to the queue through EventBridge. */
     prefixes: eachOnce(objectPlace).min(1).max(MAX_PREFIXES),
   })
   .optional();

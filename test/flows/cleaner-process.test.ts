@@ -34,7 +34,7 @@ async function expectPruned(name: string): Promise<void> {
   expect((await view.resolve('keep')).digest).toBeDefined();
 }
 
-test('goes on until it is stopped, and tells what it deleted by logs and metrics', async () => {
+test('goes on until it is stopped, and reports what it deleted in logs and metrics', async () => {
   await store('forever');
   await using cleaner = startWorker(environment, ['cleaner', '--every', '1s']);
   expect(await cleaner.event('pruned')).toMatchObject({
@@ -54,21 +54,20 @@ test('goes on until it is stopped, and tells what it deleted by logs and metrics
   await expectPruned('forever');
 });
 
-test('ends at once where the table is not there', async () => {
+test('ends at once where the table does not exist', async () => {
   const wrong = { ...environment, TRANSSHIP_TABLE: 'no-such-table' };
   await using cleaner = startWorker(wrong, ['cleaner']);
   expect(await cleaner.ended).toBe(1);
   expect(cleaner.stderr).toContain('there is no such table: check its');
 });
 
-test('is a Lambda that begins nothing in its last minute, and does it in the next call', async () => {
+test('as a Lambda begins nothing in its last minute, and prunes in the next call', async () => {
   await store('lambda');
   for (const name of QUEUES) delete process.env[name];
   Object.assign(process.env, environment);
   const { handler } = await import('../../worker/main/cleaner.lambda.ts');
-  let leftMs = 60_000;
+  let leftMs = 0;
   const context = { getRemainingTimeInMillis: () => leftMs };
-  leftMs = 0;
   await expect(handler({}, context)).rejects.toMatchObject({ code: 'ABORTED' });
   leftMs = 60_000;
   // what is new waits for the next second

@@ -232,7 +232,7 @@ describe('limits of a rule', () => {
     expect(await tagsIn(ecr, 'limit/b')).toEqual(['keep']);
   });
 
-  test('stop it at the next repository when it is changed, and what it no longer names stays', async () => {
+  test('are read again before each repository: a rule that was changed stops, and what it no longer names stays', async () => {
     for (const name of ['changed/a', 'changed/b', 'changed/c']) await push(ecr, name, ['x1', 'keep']);
     const rule = (names: string): string => `
   - name: clean
@@ -250,7 +250,7 @@ describe('limits of a rule', () => {
     expect(await tagsIn(ecr, 'changed/c')).toEqual(['keep']);
   });
 
-  test('leave it to the others when a registry does not answer or a policy would keep nothing: both are told', async () => {
+  test('are those of one place: a registry that does not answer and a policy that would keep nothing are reported, and the others are pruned', async () => {
     await push(ecr, 'fails/app', ['x1', 'keep']);
     await push(ecr, 'fails/empty', ['x1']);
     const t = await service(`
@@ -265,12 +265,15 @@ describe('limits of a rule', () => {
       '127.0.0.1:1/gone/*',
       `${ecr.registryHost}/fails/empty`,
     ]);
+    expect(of(events, 'prune-failed').at(-1)?.message).toMatch(
+      /: the policy would keep nothing: change the policy so that /,
+    );
     expect(await runOf(t, 'clean')).toMatchObject({ jobs: { done: 1, failed: 2 } });
     const [status] = await statusOfRules(t.state, { clock: t.clock });
     expect(status?.faults).toEqual([expect.stringContaining('its last run had failures')]);
   });
 
-  test('what has no backup by the state, or one that was changed since, stays', async () => {
+  test('keep images without a recorded backup, and those whose archive was changed since', async () => {
     const repository = 'backed/app';
     await push(ecr, repository, ['none', 'good', 'overwritten', 'keep']);
     const t = await service(`
@@ -467,7 +470,7 @@ describe('a Cleaner beside workers', () => {
     expect(await tagsIn(ecr, 'written/app')).toEqual(['keep']);
   });
 
-  test('is not joined by a worker at a repository: the job comes back, and no attempt is counted', async () => {
+  test('keeps workers out of a repository that it prunes: the job is handed back, and no attempt is counted', async () => {
     await push(ecr, 'locked/app', ['v1']);
     const t = await service(rule(`${ecr.registryHost}/locked/*`));
     const run = await t.enqueue(mirrorJob(at(ecr, 'locked/app'), at(otherEcr, 'locked/copy')));
@@ -548,7 +551,7 @@ describe('a Cleaner beside workers', () => {
 describe('Cleaners that are killed, and two at once', () => {
   const names = (count: number): readonly string[] => Array.from({ length: count }, (_, i) => `x${i}`);
 
-  test('delete the same in the end as one that lives', async () => {
+  test('delete the same in the end as one that is not killed', async () => {
     let repositories = 0;
     /** What is left after a Cleaner that is killed at its n-th write or deletion, and as many more as it takes. */
     const killed = async (offset: number): Promise<{ readonly left: readonly string[]; readonly points: number }> => {

@@ -331,7 +331,7 @@ describe('a change of an object', () => {
     expect(await p.t.run(again[0] ?? '')).toMatchObject({ unchanged: 1, jobs: { done: 1 } });
   });
 
-  test('is in a run of its own where the one that gathers lists already', async () => {
+  test('gets a run of its own when the run that gathers is already listing', async () => {
     const p = await published({ onPush: true });
     const event = (id: string) => ({ id, bucket, key: `${p.rule.name}/a.txt` });
     const [first = ''] = await gatherObject(event('first'), p.t, { clock: p.t.clock });
@@ -341,7 +341,7 @@ describe('a change of an object', () => {
     expect(await gatherObject(event('third'), p.t, { clock: p.t.clock })).toEqual([second]);
   });
 
-  test('comes to a worker as EventBridge sends it', async () => {
+  test('is read by a worker as EventBridge sends it', async () => {
     const p = await published({ onPush: true });
     await p.put('a b+ü.txt', 'one');
     const body = JSON.stringify({

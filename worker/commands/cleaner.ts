@@ -13,9 +13,9 @@ export function addCleaner(program: Command, context: CommandContext): void {
     .command('cleaner')
     .summary('run the prune rules that are due')
     .description(
-      'Runs every stored rule that prunes and is due: deletes what its policies do not keep (docs/prune.md). Goes on until it gets SIGTERM or SIGINT, and writes logs and metrics (docs/metrics.md) as lines of JSON to stdout. With --once it looks once and prints the result; exits 3 when a rule could not be served, something could not be deleted, or a run is late. Any number may run at once. Needs TRANSSHIP_TABLE, and no queue.',
+      'Runs every stored rule that prunes and is due: deletes what its policies do not keep (docs/prune.md). Goes on until it gets SIGTERM or SIGINT, and writes logs and metrics (docs/metrics.md) as lines of JSON to stdout. With --once it makes one pass and prints the result; exits 3 when a rule could not be served, something could not be deleted, or a run is late. Any number may run at once. Needs TRANSSHIP_TABLE, and no queue.',
     )
-    .option('--once', 'look once, and end')
+    .option('--once', 'make one pass, and end')
     .addOption(
       new Option('--every <seconds>', 'how often to look: 60s, 15m, 1h').argParser(parseSeconds).default(900, '15m'),
     );
@@ -45,7 +45,7 @@ function describe({ rules, begun, open, late, failed, places }: CleanResult): st
     `${rules} ${rules === 1 ? 'rule prunes' : 'rules prune'}`,
     `${begun} scheduled ${begun === 1 ? 'run' : 'runs'} begun`,
     `places: ${done} pruned, ${skipped} with nothing to delete`,
-    ...(postponed === 0 ? [] : [`${postponed} postponed: a copy is writing there`]),
+    ...(postponed === 0 ? [] : [`${postponed} postponed: a copy is writing there, or another Cleaner is there`]),
     ...(places.failed === 0 ? [] : [`${places.failed} failed: see \`transship status\``]),
     ...(open === 0 ? [] : [`${open} ${open === 1 ? 'run goes' : 'runs go'} on in the next pass`]),
     ...(late === 0 ? [] : [`${late} late`]),

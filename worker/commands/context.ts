@@ -63,7 +63,7 @@ export interface StartedProgram {
 export interface CommandContext {
   /** Backends with these options; closing them closes every connection. */
   connect(options: ConnectOptions): Backends & AsyncDisposable;
-  /** As `connect`, for the command that deletes. */
+  /** As `connect`, for commands that delete. */
   connectDeleting(options: ConnectOptions): DeletingBackends & AsyncDisposable;
   /**
    * The queues and the table that the environment names; closing them closes every connection. Nothing is asked of them yet. INVALID, naming

@@ -13,9 +13,9 @@ export function addPlanner(program: Command, context: CommandContext): void {
     .command('planner')
     .summary('plan the rules that are due, and enqueue their jobs')
     .description(
-      'Begins the run of every rule that is due: compares what it names with what was copied, and sends a job for each image that changed. Goes on until it gets SIGTERM or SIGINT, and writes logs and metrics (docs/metrics.md) as lines of JSON to stdout. With --once it looks once and prints the result; exits 3 when a rule could not be planned, one of its sources could not be listed, or it is late. Any number may run at once.',
+      'Begins the run of every rule that is due: compares what it names with what was copied, and sends a job for each image that changed. Goes on until it gets SIGTERM or SIGINT, and writes logs and metrics (docs/metrics.md) as lines of JSON to stdout. With --once it makes one pass and prints the result; exits 3 when a rule could not be planned, one of its sources could not be listed, or it is late. Any number may run at once.',
     )
-    .option('--once', 'look once, and end')
+    .option('--once', 'make one pass, and end')
     .addOption(
       new Option('--every <seconds>', 'how often to look: 60, 90s, 5m').argParser(parseSeconds).default(60, '60s'),
     );

@@ -1,5 +1,5 @@
 import type { PruneResult } from '../images/prune.ts';
-import type { PlannedItem, PrunePlan, RepositoryPlan } from '../retention/plan.ts';
+import { KEEPS_NOTHING, type PlannedItem, type PrunePlan, type RepositoryPlan } from '../retention/plan.ts';
 import { describeFailure } from '../util/failure.ts';
 import { formatBytes, formatDigest, formatTable, formatTag, printable } from './text.ts';
 
@@ -15,7 +15,7 @@ function withoutArchives({ places, repositories }: PrunePlan): readonly string[]
 
 function describeRepository({ place, items, refused }: RepositoryPlan): string {
   const lines = [printable(place)];
-  if (refused !== undefined) lines.push(`nothing is deleted here: ${printable(refused)}`);
+  if (refused !== undefined) lines.push(`nothing is deleted here: ${printable(whyOf(refused))}`);
   if (items.length > 0)
     lines.push(
       formatTable(
@@ -51,7 +51,7 @@ function describeTotals({ totals }: PrunePlan): string {
 
 export function describeResult(plan: PrunePlan, { deleted, untagged, gone, bytes, failures }: PruneResult): string {
   const refused = plan.repositories.flatMap((one) =>
-    one.refused === undefined ? [] : [`refused: ${printable(one.place)}: ${printable(one.refused)}`],
+    one.refused === undefined ? [] : [`refused: ${printable(one.place)}: ${printable(whyOf(one.refused))}`],
   );
   const { left } = plan.totals;
   return [
@@ -60,6 +60,11 @@ export function describeResult(plan: PrunePlan, { deleted, untagged, gone, bytes
     ...refused,
     ...failures.map(({ failure }) => `failed: ${printable(describeFailure(failure))}`),
   ].join('\n');
+}
+
+/** Why nothing is deleted of a repository, and the flag that permits it. */
+function whyOf(refused: string): string {
+  return refused === KEEPS_NOTHING ? `${refused}: --allow-empty permits that` : refused;
 }
 
 function itemCount(count: number): string {

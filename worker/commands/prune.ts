@@ -5,7 +5,7 @@ import type { DeletingBackends } from '../images/deletions.ts';
 import type { PlanRequest } from '../images/plan-places.ts';
 import type { PruneResult } from '../images/prune.ts';
 import type { PrunePlan } from '../retention/plan.ts';
-import type { Policy, RepositoryPolicy } from '../retention/policy.ts';
+import type { Policy } from '../retention/policy.ts';
 import type { Access, Config, PruneRule } from '../rules/rule.ts';
 import { readConfig } from './apply.ts';
 import { Failure } from '../util/failure.ts';
@@ -15,21 +15,10 @@ import { describePlan, describeResult } from './prune-text.ts';
 import { optionsOf } from './result.ts';
 import { connectFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
 
-interface PruneFlags extends CommonFlags, SideFlags, S3Flags {
+interface PruneFlags extends CommonFlags, SideFlags, S3Flags, Policy {
   readonly file?: string;
   readonly rule?: readonly string[];
   readonly repositories?: readonly string[];
-  readonly untaggedAfterDays?: number;
-  readonly keepLast?: number;
-  readonly keepDays?: number;
-  readonly keepDaily?: number;
-  readonly keepWeekly?: number;
-  readonly keepMonthly?: number;
-  readonly keepYearly?: number;
-  readonly keepTags?: readonly string[];
-  readonly keepSemver?: string;
-  readonly deleteTags?: readonly string[];
-  readonly notPulledForDays?: number;
   readonly requireBackup?: string;
   readonly maxDeletes?: number;
   readonly allowEmpty?: boolean;
@@ -37,21 +26,6 @@ interface PruneFlags extends CommonFlags, SideFlags, S3Flags {
   readonly plan?: string;
   readonly yes?: boolean;
 }
-
-const POLICY_FLAGS: readonly (keyof Policy | 'repositories')[] = [
-  'repositories',
-  'untaggedAfterDays',
-  'keepLast',
-  'keepDays',
-  'keepDaily',
-  'keepWeekly',
-  'keepMonthly',
-  'keepYearly',
-  'keepTags',
-  'keepSemver',
-  'deleteTags',
-  'notPulledForDays',
-];
 
 const COUNTS = [
   ['untagged-after-days', 'delete images without a tag that were pushed more than so many days ago'],
@@ -163,16 +137,21 @@ async function wantedBy(
   flags: PruneFlags,
   context: CommandContext,
 ): Promise<{ readonly wanted: readonly Wanted[]; readonly access?: Access }> {
+  const { orderedPolicy, POLICY_KEYS } = await import('../rules/prune-policy.ts');
   const reviewed = flags.plan === undefined ? undefined : await readPlanFile(flags.plan);
   const deletes = flags.yes === true || reviewed !== undefined;
   const { allowEmpty } = flags;
   if (flags.file === undefined) {
     if (places.length === 0) throw withoutPlace(reviewed);
-    const { maxDeletes, requireBackup } = flags;
-    const request = { places, policies: [policyOf(flags)], maxDeletes, allowEmpty, requireBackup, reviewed };
+    const { maxDeletes, requireBackup, repositories = ['*'] } = flags;
+    const policies = [orderedPolicy({ ...flags, repositories })];
+    const request = { places, policies, maxDeletes, allowEmpty, requireBackup, reviewed };
     return { wanted: [{ request, deletes }] };
   }
-  if (places.length > 0 || [...POLICY_FLAGS, 'requireBackup', 'maxDeletes'].some((name) => name in flags))
+  if (
+    places.length > 0 ||
+    [...POLICY_KEYS, 'repositories', 'requireBackup', 'maxDeletes'].some((name) => name in flags)
+  )
     throw new Failure('INVALID', 'places and policies come from the file: pass none beside --file');
   const nowMs = context.clock.now();
   const config = await readConfig(flags.file, nowMs);
@@ -214,24 +193,6 @@ function hasFailed({ plan, result }: Pruned): boolean {
 function describe({ rule, plan, result }: Pruned): string {
   const text = result === undefined ? describePlan(plan) : describeResult(plan, result);
   return rule === undefined ? text : `rule ${rule}\n${text}`;
-}
-
-function policyOf(flags: PruneFlags): RepositoryPolicy {
-  const { repositories = ['*'] } = flags;
-  const policy: Policy = {
-    untaggedAfterDays: flags.untaggedAfterDays,
-    keepLast: flags.keepLast,
-    keepDays: flags.keepDays,
-    keepDaily: flags.keepDaily,
-    keepWeekly: flags.keepWeekly,
-    keepMonthly: flags.keepMonthly,
-    keepYearly: flags.keepYearly,
-    keepTags: flags.keepTags,
-    keepSemver: flags.keepSemver,
-    deleteTags: flags.deleteTags,
-    notPulledForDays: flags.notPulledForDays,
-  };
-  return { repositories, ...policy };
 }
 
 function repeated(flags: string, what: string): Option {

@@ -3,7 +3,8 @@ import { runCleaner, type CleanResult } from '../service/cleaner/pass.ts';
 import { startTelemetry } from '../telemetry/telemetry.ts';
 import type { Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
-import { describeFailure, isFailure } from '../util/failure.ts';
+import { isFailure } from '../util/failure.ts';
+import { repeatPasses } from './repeat-passes.ts';
 import type { Settings } from './settings.ts';
 import { connectDeleting, connectState } from './wire.ts';
 
@@ -58,8 +59,8 @@ export function openCleaner(options: CleanerOptions): Cleaner {
 }
 
 /**
- * Makes one pass after another, each `everySeconds` after the one before began, until the signal fires. A pass that fails is reported, and the
- * next one is tried. INVALID for settings that name no table; NOT_FOUND, DENIED or UNAUTHENTICATED for a table that cannot be reached.
+ * Makes passes as `repeatPasses` does. INVALID for settings that name no table; NOT_FOUND, DENIED or UNAUTHENTICATED for a table that cannot
+ * be reached.
  */
 export async function cleanEvery(
   options: CleanerOptions & { readonly everySeconds: number; readonly signal: AbortSignal },
@@ -70,19 +71,5 @@ export async function cleanEvery(
   await cleaner.ready({ signal });
   const message = `cleaner ${options.version} looks every ${everySeconds} seconds whether rules that prune are due`;
   report({ type: 'note', message });
-  try {
-    for (;;) {
-      const startedMs = clock.now();
-      try {
-        await cleaner.pass({ signal });
-      } catch (error) {
-        if (signal.aborted) throw error;
-        report({ type: 'warning', message: `no rule could be looked at: ${describeFailure(error)}` });
-      }
-      await clock.sleep(Math.max(0, startedMs + everySeconds * 1000 - clock.now()), { signal });
-    }
-  } catch (error) {
-    if (!signal.aborted || !isFailure(error)) throw error;
-    report({ type: 'note', message: 'cleaner stopped' });
-  }
+  await repeatPasses(async () => cleaner.pass({ signal }), { name: 'cleaner', everySeconds, clock, report, signal });
 }

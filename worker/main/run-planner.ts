@@ -1,11 +1,11 @@
 import { openBackendPool } from '../service/backend-pool.ts';
 import { expectService } from '../service/expect-service.ts';
 import { runPass, type PassResult } from '../service/planner/pass.ts';
+import { repeatPasses } from './repeat-passes.ts';
 import type { Settings } from './settings.ts';
 import { startTelemetry } from '../telemetry/telemetry.ts';
 import type { Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
-import { describeFailure, isFailure } from '../util/failure.ts';
 import { connect, connectService } from './wire.ts';
 
 export interface PlannerOptions {
@@ -61,9 +61,8 @@ export function openPlanner(options: PlannerOptions): Planner {
 const MAX_PASS_MS = 5 * 60_000;
 
 /**
- * Makes one pass after another, each `everySeconds` after the one before began, until the signal fires. A pass that fails is reported, and the
- * next one is tried. INVALID, at once, for settings that do not name the deployed system; NOT_FOUND, DENIED or UNAUTHENTICATED for a table or a
- * queue that cannot be reached and never will be.
+ * Makes passes as `repeatPasses` does. INVALID, at once, for settings that do not name the deployed system; NOT_FOUND, DENIED or
+ * UNAUTHENTICATED for a table or a queue that cannot be reached and never will be.
  */
 export async function runPlanner(
   options: PlannerOptions & { readonly everySeconds: number; readonly signal: AbortSignal },
@@ -76,19 +75,11 @@ export async function runPlanner(
     type: 'note',
     message: `planner ${options.version} looks every ${everySeconds} seconds whether rules are due`,
   });
-  try {
-    for (;;) {
-      const startedMs = clock.now();
-      try {
-        await planner.pass({ signal, untilMs: startedMs + MAX_PASS_MS });
-      } catch (error) {
-        if (signal.aborted) throw error;
-        report({ type: 'warning', message: `no rule could be looked at: ${describeFailure(error)}` });
-      }
-      await clock.sleep(Math.max(0, startedMs + everySeconds * 1000 - clock.now()), { signal });
-    }
-  } catch (error) {
-    if (!signal.aborted || !isFailure(error)) throw error;
-    report({ type: 'note', message: 'planner stopped' });
-  }
+  await repeatPasses(async (startedMs) => planner.pass({ signal, untilMs: startedMs + MAX_PASS_MS }), {
+    name: 'planner',
+    everySeconds,
+    clock,
+    report,
+    signal,
+  });
 }

@@ -37,7 +37,7 @@ function sentenceOf(issue: z.core.$ZodIssue): string {
   return `${path.slice(1)}: ${expected}, ${got}`;
 }
 
-/** A value in a message, without the credentials that somebody may have put into an address. */
+/** A value as a sentence shows it: quoted, without credentials that an address may have. */
 export function shown(value: unknown): string {
   if (typeof value === 'string' && isDocker(value)) return quote(withoutSecrets(value));
   return quote(value).replace(/\/\/[^/@\s]*@/g, '//…@');
@@ -53,6 +53,7 @@ export function isDocker(text: string): boolean {
   return text.startsWith('docker://');
 }
 
+/** The INVALID of a message. */
 export function invalid(why: string): Failure {
   return new Failure('INVALID', why);
 }

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { isRecord } from '../util/record.ts';
 import { checked, digest, moment, name, shown, type Fields } from './checked.ts';
 
-/** A push to a repository of ECR, as EventBridge tells it. Best effort: some never come, some come twice or late. */
+/** A push to a repository of ECR, as EventBridge reports it. Best effort: some never arrive, some arrive twice or late. */
 export interface PushEvent {
   /** Of the event: the same when it is delivered again. */
   readonly id: string;
@@ -18,7 +18,7 @@ export interface PushEvent {
   readonly artifactType?: string | undefined;
 }
 
-/** A change of an object in S3, as EventBridge tells it: it was written, or deleted. At least once, and in any order. */
+/** A change of an object in S3, as EventBridge reports it: it was written, or deleted. At least once, and in any order. */
 export interface ObjectEvent {
   /** Of the event: the same when it is delivered again. */
   readonly id: string;

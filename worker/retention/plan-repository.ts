@@ -6,7 +6,7 @@ import { byId, graphOf, type Node } from './graph.ts';
 import { groupsOf, oldestFirst, type Outcome } from './groups.ts';
 import type { Inventory } from './inventory.ts';
 import { belongsTo, isNamed, type Circumstances } from './judge.ts';
-import { DEFAULT_MAX_DELETES, type PlannedItem, type PlanOptions, type RepositoryPlan } from './plan.ts';
+import { DEFAULT_MAX_DELETES, KEEPS_NOTHING, type PlannedItem, type PlanOptions, type RepositoryPlan } from './plan.ts';
 import type { RepositoryPolicy } from './policy.ts';
 import { rulesOf } from './rules.ts';
 import { LEFT, takeGroups, type Limit } from './take-groups.ts';
@@ -47,7 +47,7 @@ export function planRepository(
   };
   const outcome = groupsOf(nodes, rulesOf(policy), around);
   if (options.allowEmpty !== true && leavesNothing(nodes, outcome, around))
-    return refusedPlan(inventory, nodes, 'the policy would keep nothing: --allow-empty permits that');
+    return refusedPlan(inventory, nodes, KEEPS_NOTHING);
   return {
     ...planOf(inventory),
     items: plannedItems(nodes, outcome, { room, maxDeletes: options.maxDeletes ?? DEFAULT_MAX_DELETES }),

@@ -4,6 +4,9 @@ import type { Item, Inventory } from './inventory.ts';
 /** The most items that one run deletes where no other limit is given. */
 export const DEFAULT_MAX_DELETES = 1000;
 
+/** Why nothing is deleted of a repository that would lose every image. `allowEmpty` permits it. */
+export const KEEPS_NOTHING = 'the policy would keep nothing';
+
 /** What is to be deleted and what stays, each with its reason. Nothing but what it names is deleted when it is carried out. */
 export interface PrunePlan {
   readonly format: 1;
@@ -22,7 +25,7 @@ export interface RepositoryPlan {
   readonly kind: Inventory['kind'];
   /** The inventory that it was made from, whatever the order of that. */
   readonly inventory: Digest;
-  /** Why nothing is deleted here: the list is not complete, or the policy would keep nothing. */
+  /** Why nothing is deleted here: the list is not complete, or `KEEPS_NOTHING`. */
   readonly refused?: string | undefined;
   /**
    * Every item of the inventory. First those that go, in an order in which they can be deleted: oldest image first, an index before its

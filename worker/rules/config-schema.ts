@@ -158,7 +158,7 @@ export function ruleFaults(rule: Readonly<Record<string, unknown>>): readonly Fa
   else if (from.success && !from.data.flatMap(parseSource).some(({ registry }) => ecrHost(registry) !== undefined))
     faults.push({
       path: ['on'],
-      message: 'only Amazon ECR tells of pushes, and no source is there: expected a schedule alone',
+      message: 'only Amazon ECR reports pushes, and no source is there: expected a schedule alone',
     });
   return faults;
 }

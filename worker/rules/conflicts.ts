@@ -85,16 +85,16 @@ function tagFaults({ rule, path, sources }: Copying): readonly Fault[] {
   const { latest, maxAgeDays, untagged } = rule.tags;
   const elsewhere = sources.find(({ registry }) => ecrHost(registry) === undefined);
   if (elsewhere === undefined) return [];
-  const fault = (key: string, tells: string): Fault => ({
+  const fault = (key: string, what: string): Fault => ({
     path: [...path, rule.kind, 'tags', key],
-    message: `only Amazon ECR tells ${tells}, and ${elsewhere.registry} is a source: expected a choice by name or version`,
+    message: `only Amazon ECR reports ${what}, and ${elsewhere.registry} is a source: expected a choice by name or version`,
   });
   const when = 'when an image was pushed';
   return [
     ...(latest?.by === 'push' ? [fault('latest', when)] : []),
     ...(maxAgeDays === undefined ? [] : [fault('maxAgeDays', when)]),
     ...(untagged && sources.every(({ registry }) => ecrHost(registry) === undefined)
-      ? [fault('untagged', 'of images without a tag')]
+      ? [fault('untagged', 'images without a tag')]
       : []),
   ];
 }

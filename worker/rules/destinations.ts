@@ -74,7 +74,7 @@ function locate(
  * alone, is followed by the default: `{repository}`, or that of archives. INVALID for others, also for unknown variables.
  */
 export function parseTemplate(kind: CopyRule['kind'], text: string): DestinationTemplate {
-  if (UNFIT.test(text)) throw invalid(text, 'it has characters that nobody sees');
+  if (UNFIT.test(text)) throw invalid(text, 'it has invisible characters');
   return kind === 'mirror' ? parseMirrorTemplate(text) : parseBackupTemplate(text);
 }
 
@@ -166,7 +166,7 @@ export function destinationKey(location: string): DestinationKey {
 export function parsePublished(text: string): string {
   const { bucket, key } = parseS3(text);
   if (UNFIT.test(text))
-    throw new Failure('INVALID', `${quote(text)} is not a place of objects: it has characters that nobody sees`);
+    throw new Failure('INVALID', `${quote(text)} is not a place of objects: it has invisible characters`);
   return formatObjectPlace(parseObjectPlace(`s3://${bucket}/${key}`));
 }
 

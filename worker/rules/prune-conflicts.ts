@@ -8,7 +8,7 @@ import { arePoliciesEqual } from './prune-policy.ts';
 import { isCopyRule, isExpired, type CopyRule, type PruneRule, type Rule } from './rule.ts';
 import { ANY_TAG, SAMPLE_DIGEST, sampleImage } from './samples.ts';
 import { lastScheduledMs, nextScheduledMs } from './schedule.ts';
-import { formatSource, parseSource, registryName, sourcesOf } from './sources.ts';
+import { formatSource, parseSource, registryName, sourcesOf, type SourcePattern } from './sources.ts';
 
 /** Repositories of a registry, or everything below a prefix of a bucket. */
 type Area =
@@ -62,7 +62,7 @@ function warningsOf(prune: PruneRule, other: Rule, nowMs: number): readonly stri
     ];
   }
   if (!isCopyRule(other)) return [];
-  const [read, written] = [sharedArea(at, sourceAreas(other)), sharedArea(at, targetAreas(other))];
+  const [read, written] = [sharedArea(at, sourcesOf(other).map(areaOf)), sharedArea(at, targetAreas(other))];
   const found: string[] = [];
   if (other.kind === 'backup' && read !== undefined && prune.requireBackup === undefined)
     found.push(
@@ -105,20 +105,11 @@ function runsWithin({ schedule }: CopyRule, startMs: number): boolean {
 }
 
 function areasAt(at: string): readonly Area[] {
-  if (at.startsWith('s3://')) return [{ text: at, prefix: at }];
-  return parseSource(at).map((source) => ({
-    text: formatSource(source),
-    registry: registryName(source.registry),
-    pattern: source.pattern,
-  }));
+  return at.startsWith('s3://') ? [{ text: at, prefix: at }] : parseSource(at).map(areaOf);
 }
 
-function sourceAreas(rule: CopyRule): readonly Area[] {
-  return sourcesOf(rule).map((source) => ({
-    text: formatSource(source),
-    registry: registryName(source.registry),
-    pattern: source.pattern,
-  }));
+function areaOf(source: SourcePattern): Area {
+  return { text: formatSource(source), registry: registryName(source.registry), pattern: source.pattern };
 }
 
 /** Where a rule writes an example of each of its sources. */

@@ -8,8 +8,8 @@ import { quote } from '../util/text.ts';
 const NAMED = 3;
 
 /**
- * One failure for all objects that could not be published: one that may pass where one of theirs may, as that of an object which changed
- * while it was read. Undefined where none failed.
+ * One failure for all objects that could not be published. It may pass where one of theirs may, such as that of an object which changed while
+ * it was read. Undefined where no object failed.
  */
 export function failureOfObjects({ from, objects, failures }: PublishResult): Failure | undefined {
   const passing = failures.find(({ failure }) => mayPass(failure) || hasChanged(failure));

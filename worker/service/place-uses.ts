@@ -7,8 +7,8 @@ import type { StateStore } from '../state/state.ts';
 import type { Abortable } from '../util/abort.ts';
 import { isFailure } from '../util/failure.ts';
 
-// Cleaners and workers keep apart by place: a repository, or a folder of archives. A Cleaner locks a place, then looks which jobs run there. A
-// worker marks its job as running, then looks whether its places are locked. So of the two at least one sees the other.
+// Cleaners and workers keep apart by place: a repository, or a folder of archives. A Cleaner locks a place, then looks for jobs that run there. A
+// worker marks its job as running, then looks whether its places are locked. So at least one of the two sees the other.
 
 /** What a job reads or writes at a place. */
 export interface PlaceUse {

@@ -52,8 +52,16 @@ export const METRICS = {
   JobSeconds: { unit: 'Seconds', by: 'rule', meaning: 'how long a job took, however it ended' },
   QueueWaitSeconds: { unit: 'Seconds', by: 'rule', meaning: 'from when a job was asked for to when a worker began it' },
   JobsPlanned: { unit: 'Count', by: 'rule', meaning: 'jobs that a run of the rule made' },
-  LastGoodCopyAgeSeconds: { unit: 'Seconds', by: 'rule', meaning: 'since the last run without a failure had started' },
-  RunsLate: { unit: 'Count', by: 'rule', meaning: 'ticks at which the run before was going on or declared dead' },
+  LastGoodCopyAgeSeconds: {
+    unit: 'Seconds',
+    by: 'rule',
+    meaning: 'since the last run without a failure had started; not of rules that prune',
+  },
+  RunsLate: {
+    unit: 'Count',
+    by: 'rule',
+    meaning: 'passes in which a run was due while the one before was going on, or that declared a run dead',
+  },
   RulesFailed: { unit: 'Count', by: 'code', meaning: 'rules that could not be planned' },
   PrunedImages: {
     unit: 'Count',

@@ -306,7 +306,7 @@ describe('deletes nothing for', () => {
     ['a list that is not complete', { incomplete: 'HTTP 500' }, {}, 'the list is not complete: HTTP 500'],
     ['a repository without a policy', { repository: 'other' }, {}, 'no policy for it'],
     ['an image without a backup', {}, { allowEmpty: true, unbacked: () => true }, 'no verified backup'],
-    ['keeping nothing', {}, {}, 'the policy would keep nothing: --allow-empty permits that'],
+    ['keeping nothing', {}, {}, 'the policy would keep nothing'],
   ])('%s', (_, more, options, reason) => {
     expect(planned({ keepDays: 30 }, shapes, more, options).toSorted()).toEqual([
       `keep v1: ${reason}`,

@@ -203,7 +203,7 @@ describe('a fault is told with its path, what was given and what was expected', 
     ],
     ['.schedule.cron', { schedule: {} }, 'it is missing: expected a string'],
     ['.on', { on: 'pull' }, 'given "pull", expected "push"'],
-    ['.on', { on: 'push' }, 'only Amazon ECR tells of pushes, and no source is there: expected a schedule alone'],
+    ['.on', { on: 'push' }, 'only Amazon ECR reports pushes, and no source is there: expected a schedule alone'],
     ['.expires', { expires: 2027 }, 'given 2027, expected a string: put it in quotes'],
     [
       '.expires',
@@ -273,7 +273,7 @@ describe('a fault is told with its path, what was given and what was expected', 
     [
       '.publish.from',
       { mirror: undefined, publish: { from: 's3://bucket/a\nb/', to: `${ECR}/x` } },
-      expect.stringContaining('it has characters that nobody sees'),
+      expect.stringContaining('it has invisible characters'),
     ],
     [
       '.on',

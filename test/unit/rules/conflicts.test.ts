@@ -101,16 +101,16 @@ describe('two rules', () => {
     ['age and a name', backup({ tags: { maxAgeDays: 3 } }), backup({ tags: ['1.0'] }, 'b')],
   ])('are left to the state with %s', (_, a, b) => expect(faultsOf(a, b)).toEqual([]));
 
-  test('that choose by what only Amazon ECR tells are refused for other sources', () => {
+  test('that choose by what only Amazon ECR reports are refused for other sources', () => {
     const tags = { latest: { count: 3, by: 'push' }, maxAgeDays: 3, untagged: true };
     const from = `${ECR}/app`;
-    const told = (what: string): string => expect.stringContaining(`only Amazon ECR tells ${what}, and docker.io is`);
+    const told = (what: string): string => expect.stringContaining(`only Amazon ECR reports ${what}, and docker.io is`);
     const whenPushed = [`latest`, `maxAgeDays`].map((key) =>
       expect.stringMatching(
-        `^0\\.mirror\\.tags\\.${key}: only Amazon ECR tells when an image was pushed, and docker.io is`,
+        `^0\\.mirror\\.tags\\.${key}: only Amazon ECR reports when an image was pushed, and docker.io is`,
       ),
     );
-    expect(faultsOf(mirror({ tags }))).toEqual([...whenPushed, told('of images without a tag')]);
+    expect(faultsOf(mirror({ tags }))).toEqual([...whenPushed, told('images without a tag')]);
     expect(faultsOf(mirror({ tags, from: [from, 'alpine'], to: 'r.example/x/{registry}/{repository}' }))).toEqual(
       whenPushed,
     );

@@ -1,13 +1,11 @@
 import { ecrHost } from '../../oci/ecr-host.ts';
+import type { ItemAttribute } from '../../state/table-items.ts';
 import { isFailure } from '../../util/failure.ts';
 import { compareStrings } from '../../util/text.ts';
 import { formatExpiry, parseExpiry } from '../expiry.ts';
 import { MAX_DESTINATIONS } from '../../queue/job.ts';
 import { Findings, lost, PLAIN, shown, shownKey, type Note } from './mapping.ts';
 import { BY_DIGEST, nameOf, NOT_AN_IMAGE, plainName, readImage, type NamedImage } from './references.ts';
-
-/** What an attribute of a table holds: a string, a number, a list or set of strings; null for everything else. */
-export type Attribute = string | number | readonly string[] | null;
 
 const KEYS = new Set(['Source', 'Destination', 'Expires']);
 const SECRET = /user|pass|secret|token|auth|cred|key/i;
@@ -16,7 +14,7 @@ const SECRET = /user|pass|secret|token|auth|cred|key/i;
  * Reads the items of the table of https://github.com/cuppett/aws-ecr-mirror: `Source`, an image; `Destination`, images as a string, with commas
  * or as a set; `Expires`, seconds since 1970.
  */
-export function readCuppett(items: readonly Readonly<Record<string, Attribute>>[]): Findings {
+export function readCuppett(items: readonly Readonly<Record<string, ItemAttribute>>[]): Findings {
   const findings = new Findings();
   // a table has no order of its own
   const sourceOf = ({ Source: source }: (typeof items)[number]): string => (typeof source === 'string' ? source : '');
@@ -24,7 +22,7 @@ export function readCuppett(items: readonly Readonly<Record<string, Attribute>>[
   return findings;
 }
 
-function readItem(item: Readonly<Record<string, Attribute>>, findings: Findings): void {
+function readItem(item: Readonly<Record<string, ItemAttribute>>, findings: Findings): void {
   const { Source: source, Destination: destination } = item;
   const where = typeof source === 'string' ? shownKey(source) : 'an item without Source';
   const image = typeof source === 'string' ? readImage(source.trim()) : undefined;
@@ -65,7 +63,7 @@ function readItem(item: Readonly<Record<string, Attribute>>, findings: Findings)
 
 function destinationsOf(
   where: string,
-  given: Attribute | undefined,
+  given: ItemAttribute | undefined,
   source: NamedImage,
   notes: Note[],
 ): readonly string[] {
@@ -84,7 +82,7 @@ function destinationsOf(
   return [...to];
 }
 
-function expiryOf(where: string, given: Attribute | undefined, notes: Note[]): string | undefined {
+function expiryOf(where: string, given: ItemAttribute | undefined, notes: Note[]): string | undefined {
   // DynamoDB expires by numbers only
   if (given === undefined || given === null || given === '') return undefined;
   try {

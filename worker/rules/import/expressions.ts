@@ -19,7 +19,7 @@ const POSIX: Readonly<Record<string, string>> = {
 
 /**
  * A regular expression of Go (RE2) over tags as a pattern of the rules file: `/…/`, or the tag itself where it stands for one. INVALID, with one
- * sentence, for what the rules file has no such pattern of.
+ * sentence, for an expression that no such pattern can be.
  */
 export function goExpression(source: string): string {
   const literal = /^\^([A-Za-z0-9_-]+)\$$/.exec(source)?.[1];

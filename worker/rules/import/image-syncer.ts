@@ -1,5 +1,5 @@
 import { isTag } from '../../oci/reference.ts';
-import { Failure, isFailure } from '../../util/failure.ts';
+import { isFailure } from '../../util/failure.ts';
 import { isRecord } from '../../util/record.ts';
 import { goExpression } from './expressions.ts';
 import { Findings, PLAIN, shown, shownKey } from './mapping.ts';
@@ -37,11 +37,6 @@ function imagesOf(value: Readonly<Record<string, unknown>>): FileValue {
 export function readImageSyncer(value: FileValue, auth: FileValue, shape: Shape): Findings {
   const findings = new Findings();
   const file = shape.record('', value);
-  if (isImageSyncerAuth(file))
-    throw new Failure(
-      'INVALID',
-      'it is the file of credentials: import the file of images, and name this one with --auth',
-    );
   const isOlder = isRecord(file['images']);
   if (isOlder) {
     for (const note of findings.keys('', file, new Set(['auth', 'images']))) findings.entries.push(note);

@@ -1,10 +1,11 @@
 import { ecrHost } from '../../oci/ecr-host.ts';
+import type { ItemAttribute } from '../../state/table-items.ts';
 import { Failure, isFailure } from '../../util/failure.ts';
 import { parseConfig, parseRule } from '../config.ts';
 import { checkConflicts, type RuleInFile } from '../conflicts.ts';
 import { checkSchedule } from '../schedule.ts';
 import { MAX_YAML_BYTES } from '../yaml.ts';
-import { readCuppett, type Attribute } from './cuppett.ts';
+import { readCuppett } from './cuppett.ts';
 import { isDregsy, readDregsy } from './dregsy.ts';
 import { isImageSyncer, isImageSyncerAuth, readImageSyncer } from './image-syncer.ts';
 import { formatNote, lost, type Findings, type Note } from './mapping.ts';
@@ -14,7 +15,7 @@ import { withoutSharedDestinations } from './shared-destinations.ts';
 import { isSkopeoSync, readSkopeoSync, type SkopeoOptions } from './skopeo-sync.ts';
 import { readSourceFile, Shape, type FileValue } from './source-file.ts';
 
-/** A text of a file, and its name in messages. */
+/** What a file holds, and its name in messages. */
 export interface ImportedFile {
   readonly text: string;
   readonly file: string;
@@ -27,7 +28,7 @@ export type ImportRequest =
   | {
       readonly tool: 'cuppett';
       readonly table: string;
-      readonly items: readonly Readonly<Record<string, Attribute>>[];
+      readonly items: readonly Readonly<Record<string, ItemAttribute>>[];
     };
 
 export interface ImportResult {
@@ -44,8 +45,8 @@ const DEFAULT_SCHEDULE = '0 2 * * *';
 const MAX_ROUNDS = 20;
 
 /**
- * The configuration of another tool as a rules file. Every credential stays where it is. INVALID for a file that is not one of the tool, that
- * names no images, or whose rules would be more than a rules file may have.
+ * The configuration of another tool as a rules file. No credential is copied. INVALID for a file that is not one of the tool, that names no
+ * images, or whose rules would be more than a rules file may have.
  *
  * @param schedule Cron of rules whose file does not say when they run. Default `DEFAULT_SCHEDULE`
  */
@@ -162,7 +163,7 @@ function headerOf(request: ImportRequest, drafts: readonly (RuleDraft | Note)[],
   ];
 }
 
-/** The drafts as a rules file that is valid, each rule that it does not take as a note; INVALID where that does not come to an end. */
+/** The drafts as a valid rules file, with a note in the place of each rule that is refused. INVALID after `MAX_ROUNDS`. */
 function validated(
   drafts: readonly (RuleDraft | Note)[],
   textOf: (drafts: readonly (RuleDraft | Note)[]) => string,

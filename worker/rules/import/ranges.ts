@@ -27,7 +27,7 @@ type Forms = readonly (readonly string[])[];
 /** The most forms of a range after every `!=` was written out. */
 const MAX_FORMS = 64;
 
-/** A range of another tool. INVALID, with one sentence, for what is none, or what npm has no such range of. */
+/** A range of another tool as npm writes ranges. INVALID, with one sentence, for what is not a range, or what npm cannot express. */
 export function translateRange(text: string, dialect: RangeDialect): Range {
   const alternatives = dialect === 'regclient' ? [text] : text.split('||');
   const all = alternatives.map((one) => conditionsOf(one, dialect));

@@ -12,7 +12,7 @@ export interface NamedImage {
   readonly digest: string | undefined;
 }
 
-/** Reads `[host/]repository[:tag][@digest]`. Undefined for what is none, such as a template or a folder. */
+/** Reads `[host/]repository[:tag][@digest]`. Undefined for what is not an image, such as a template or a folder. */
 export function readImage(text: string): NamedImage | undefined {
   try {
     const { registry, repository, tag, digest } = parseReference(text);

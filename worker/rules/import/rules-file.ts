@@ -101,6 +101,7 @@ function tagsOf({ include = [], exclude = [], semver, latest }: Tags): { tags?: 
   };
 }
 
+/** As docs/configuration.md has it. */
 const MAX_NAME = 64;
 
 /** A name that rules may have, and that no other one has. */

@@ -20,7 +20,7 @@ interface Writer {
 }
 
 /** What writes one repository. */
-interface Repository {
+interface Writers {
   /** By the tags that they write, those that name them, and the tags of the source. */
   readonly tags: Map<string, { readonly writer: Writer; readonly tag: string }>;
   /** Those that take every tag of some kind. */
@@ -41,9 +41,10 @@ export function withoutSharedDestinations(findings: Findings): readonly (Mapping
   return apart.done;
 }
 
+/** Takes mappings one by one, and changes them so that none writes what another one does. */
 class Apart {
   readonly done: (Mapping | Note)[] = [];
-  readonly #repositories = new Map<string, Repository>();
+  readonly #repositories = new Map<string, Writers>();
 
   add(mapping: Mapping): void {
     const parts = mapping.to.map((to) => writtenBy(mapping, to));
@@ -74,7 +75,7 @@ class Apart {
     }
   }
 
-  #at(name: string): Repository {
+  #at(name: string): Writers {
     const found = this.#repositories.get(name) ?? { tags: new Map(), open: [] };
     this.#repositories.set(name, found);
     return found;
@@ -99,7 +100,7 @@ class Apart {
     return true;
   }
 
-  #divideNamed(writer: Writer, named: readonly string[], repository: string, there: Repository): boolean {
+  #divideNamed(writer: Writer, named: readonly string[], repository: string, there: Writers): boolean {
     const left: string[] = [];
     const texts = new Set<string>();
     let isLost = false;

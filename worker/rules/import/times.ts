@@ -21,6 +21,7 @@ function every(count: number): string {
   return count === 1 ? '*' : `*/${count}`;
 }
 
+/** A schedule made of what another tool has for it. */
 export interface Timed {
   readonly schedule: RuleSchedule;
   /** What is not the same. */

@@ -11,7 +11,7 @@ import { describeFailure } from '../../util/failure.ts';
 export interface PrunedRule {
   readonly rule: string;
   readonly plan: PrunePlan;
-  /** What was deleted. Absent: the rule was only planned. */
+  /** What was deleted. Undefined: the rule was only planned. */
   readonly result?: PruneResult | undefined;
   /** What could not be pruned, a sentence each. */
   readonly faults: readonly string[];

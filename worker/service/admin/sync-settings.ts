@@ -15,8 +15,8 @@ interface Owed extends Repository {
 }
 
 /**
- * Stores the settings of the repositories of a backup rule beside their archives, where these are whole: as a run of the deployed system, which
- * owes them. Returns what went wrong, a sentence each. Nothing is done for other rules, and for registries that have no settings to tell.
+ * Stores the settings of the repositories of a backup rule beside the archives that could be written, as a run of the deployed system does.
+ * Returns what went wrong, a sentence each. Does nothing for other rules, and for registries without settings. Idempotent.
  */
 export async function syncSettings(
   rule: CopyRule,
@@ -45,7 +45,7 @@ export async function syncSettings(
   return faults.messages;
 }
 
-/** Each repository and place once, without those beside archives that could not be written: these may be another repository's. */
+/** Each repository and place once. Those beside archives that could not be written are left out: they may be another repository's. */
 function owedBeside(items: readonly ItemResult[]): Iterable<Owed> {
   const owed = new Map<string, Owed>();
   for (const { from, to, outcome } of items) {

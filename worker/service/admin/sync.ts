@@ -40,9 +40,8 @@ export interface SyncResult extends BatchResult {
 
 /**
  * Runs rules here and now, whatever their schedules say: without a queue, and without a memory of what was copied before, so that every
- * image is compared with its destinations. One failure does not stop the others. Rules that have expired are left out, and reported.
- * Rules
- * that prune delete only with `prune`, and are planned in any case.
+ * image is compared with its destinations. One failure does not stop the others. Rules that have expired are left out, and reported. Rules
+ * that prune are always planned, and delete only with `deletions`.
  *
  * A destination that two rules of the run make, or one rule from two images, is written for the first of them, in the order of the file; the
  * other is a failed image, with CONFLICT.

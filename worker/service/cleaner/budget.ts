@@ -1,7 +1,7 @@
 import type { Run, Runs } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 
-/** How much a run may still delete. The state has it, so that a run that goes on in another process deletes no more than one that does not. */
+/** How many items a run may still delete. The state counts them, so that all processes that go on with a run delete no more than one would. */
 export class Budget {
   readonly #run: string;
   readonly #runs: Pick<Runs, 'addDeletes'>;
@@ -17,13 +17,13 @@ export class Budget {
     return Math.max(0, this.#left);
   }
 
-  /** So much is about to be deleted. */
+  /** So many are about to be deleted. Not idempotent. */
   async take(count: number, options: Abortable): Promise<void> {
     await this.#runs.addDeletes(this.#run, count, options);
     this.#left -= count;
   }
 
-  /** So much of it was not deleted. */
+  /** So many of them were not deleted. Not idempotent. */
   async giveBack(count: number, options: Abortable): Promise<void> {
     if (count !== 0) await this.take(-count, options);
   }

@@ -5,6 +5,7 @@ import type { JobRecord, NewJob } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { JobName, Report } from '../../util/events.ts';
 import { describeFailure, Failure, toFailure } from '../../util/failure.ts';
+import { compareStrings } from '../../util/text.ts';
 import { placeName } from '../place-uses.ts';
 import { Budget } from './budget.ts';
 import { coverOf } from './cover.ts';
@@ -24,14 +25,14 @@ export interface CleanContext extends Omit<PruneContext, 'report' | 'budget' | '
   readonly untilMs?: number | undefined;
 }
 
-/** What a pass did of a run. */
+/** What a pass came to for one run. */
 export interface RunEnd {
   /** Whether every place has been looked at. */
   readonly ended: boolean;
   readonly places: Readonly<Record<PlaceEnd['state'], number>>;
 }
 
-/** After so many Cleaners were stopped at a place it is given up: it may be what stops them. */
+/** After so many Cleaners crashed or were stopped at a place, its job fails: the place may be what stops them. */
 const MAX_ATTEMPTS = 5;
 /** Begins the titles of jobs; the place follows. */
 const TITLE = 'prune ';
@@ -51,7 +52,7 @@ export async function cleanRun(context: CleanContext, options: Abortable): Promi
     // one with a message is a worker's: that of a request
     if (isOpen && job.fingerprint === undefined) open.push(job);
   }
-  open.sort((a, b) => (a.title < b.title ? -1 : 1));
+  open.sort((a, b) => compareStrings(a.title, b.title));
   for (const job of open) {
     checkAborted(options);
     // a rule that was changed or removed deletes nothing more; the next pass goes on with what is stored

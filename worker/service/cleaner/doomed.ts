@@ -3,7 +3,7 @@ import type { Inventory } from '../../retention/inventory.ts';
 import type { PlannedItem, RepositoryPlan } from '../../retention/plan.ts';
 
 // Children, signatures and settings go with an image. When a Cleaner is killed after it deleted the image and before it deleted those, nothing
-// in the registry says any more that they may go. So the state is told before.
+// in the registry shows any more that they may go. So the state remembers them before anything is deleted.
 
 /** Bytes of what is remembered of one part of a plan: an item of the table has 400 KB. */
 const MAX_BYTES = 250_000;

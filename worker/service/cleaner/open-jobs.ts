@@ -24,15 +24,15 @@ interface KnownJob {
 }
 
 /**
- * The open jobs of the deployed system, by the places that they use. A run is read once, and again when it got more jobs; whether a job that
- * uses a place is open is asked when the place is looked at. So no job that ran before the look is missed, and what is read in all is about
- * what is open. Memory is that of the jobs at places for which `covers` is true.
+ * The open jobs of the deployed system, by the places that they use. A run is read once, and again when it got more jobs. Whether a job that
+ * uses a place is open is asked when the place is looked at, so no job that ran before the look is missed. Memory is that of the open jobs at
+ * places for which `covers` is true.
  */
 export class OpenJobs {
   readonly #runs: Pick<RunReader, 'open' | 'jobs' | 'job'>;
   readonly #clock: Clock;
   readonly #covers: (place: string) => boolean;
-  /** Runs that were read, with the epoch that they had before. */
+  /** Runs that were read, with the epoch that they had before they were read. */
   readonly #read = new Map<string, { readonly epoch: number; readonly jobs: readonly KnownJob[] }>();
 
   constructor(runs: Pick<RunReader, 'open' | 'jobs' | 'job'>, covers: (place: string) => boolean, clock: Clock) {

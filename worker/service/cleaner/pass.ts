@@ -8,20 +8,18 @@ import { describeFailure, ifFound, toFailure } from '../../util/failure.ts';
 import type { BackendPool } from '../backend-pool.ts';
 import type { DeletingBackends } from '../../images/deletions.ts';
 import { readableRules } from '../readable-rules.ts';
+import { DEAD_AFTER_SECONDS, lateRun, scheduledRunId } from '../scheduled-runs.ts';
 import { OpenJobs } from './open-jobs.ts';
 import { coverOf, keptTagsOf } from './cover.ts';
 import { cleanRun, type CleanContext, type RunEnd } from './clean-run.ts';
+import { LOCK_SECONDS } from './prune-place.ts';
 
 export interface CleanOptions extends Abortable {
   readonly clock: Clock;
-  /** Takes what belongs to a place that is pruned; without one, what belongs to none. */
+  /** Returns what takes the events of a job; without one, those that belong to no job. */
   readonly reportOf: (job: JobName | undefined) => Report;
   /** When to begin no more places, in milliseconds since 1970: the next pass goes on there. Default: never. */
   readonly untilMs?: number | undefined;
-  /** A run that is older is declared dead, and its rule is free again. Default 24 hours. */
-  readonly deadAfterSeconds?: number | undefined;
-  /** How long a rule and a place stay locked after their Cleaner has crashed. Default 60. */
-  readonly lockSeconds?: number | undefined;
 }
 
 /** What a pass of a Cleaner came to. */
@@ -44,9 +42,6 @@ export interface CleanResult {
     readonly failed: number;
   };
 }
-
-const DEAD_AFTER_SECONDS = 24 * 3600;
-const LOCK_SECONDS = 60;
 
 /**
  * One pass of a Cleaner: begins the runs of all rules that prune and are due, and goes on with those that were asked for or did not end. It is
@@ -109,8 +104,7 @@ class Pass {
   }
 
   async #serve(rule: PruneRule, stored: StoredRule): Promise<void> {
-    const { lockSeconds = LOCK_SECONDS } = this.#options;
-    await using lease = await this.#state.lock(`clean/${rule.name}`, lockSeconds, this.#options);
+    await using lease = await this.#state.lock(`clean/${rule.name}`, LOCK_SECONDS, this.#options);
     // another Cleaner serves it
     if (lease === undefined) return;
     const held = { signal: anyOf(this.#options.signal, lease.signal) };
@@ -125,9 +119,9 @@ class Pass {
   /** The runs of the rule that go on, oldest first. Those that are too old are declared dead. */
   async #openRuns(rule: PruneRule, options: Abortable): Promise<readonly Run[]> {
     const { runs } = this.#state;
-    const { clock, deadAfterSeconds = DEAD_AFTER_SECONDS } = this.#options;
-    const nowMs = clock.now();
-    const unendedSinceMs = nowMs - 2 * deadAfterSeconds * 1000;
+    const nowMs = this.#options.clock.now();
+    // twice the time, so that the first pass after it still finds them and declares them dead
+    const unendedSinceMs = nowMs - 2 * DEAD_AFTER_SECONDS * 1000;
     const listed = (await runs.list({ ...options, rule: rule.name, unendedSinceMs })).map(({ id }) => id).toReversed();
     // one whose Cleaner crashed while it began is in no list
     const current = (await runs.progress(rule.name, options))?.current?.run;
@@ -135,7 +129,7 @@ class Pass {
     for (const id of new Set([...listed, ...(current === undefined ? [] : [current])])) {
       const run = await ifFound(runs.settle(id, options));
       if (run === undefined || run.endedAtMs !== undefined) continue;
-      if (nowMs - run.startedAtMs < deadAfterSeconds * 1000) open.push(run);
+      if (nowMs - run.startedAtMs < DEAD_AFTER_SECONDS * 1000) open.push(run);
       else {
         await runs.declareDead(id, options);
         this.#late(run, rule, true);
@@ -165,7 +159,7 @@ class Pass {
       this.#late(before, rule, false);
       return undefined;
     }
-    const id = `${rule.name}-${new Date(scheduledAtMs).toISOString().replace(/[-:]|\.000/g, '')}`;
+    const id = scheduledRunId(rule.name, scheduledAtMs);
     const run = await runs.beginScheduled({ id, rule: rule.name, scheduledAtMs, replacing: current?.run }, options);
     if (run === undefined) return undefined;
     this.#tally.begun++;
@@ -174,7 +168,7 @@ class Pass {
   }
 
   async #clean(run: Run, rule: PruneRule, stored: StoredRule, options: Abortable): Promise<void> {
-    const { clock, reportOf, untilMs, lockSeconds = LOCK_SECONDS } = this.#options;
+    const { clock, reportOf, untilMs } = this.#options;
     const ended = await this.#backends.use(async (backends): Promise<RunEnd> => {
       const context: CleanContext = {
         rule,
@@ -188,7 +182,6 @@ class Pass {
         reportOf,
         isCurrent: async (taskOptions) => this.#isCurrent(stored, taskOptions),
         untilMs,
-        lockSeconds,
       };
       return cleanRun(context, options);
     }, options);
@@ -208,11 +201,7 @@ class Pass {
 
   #late(run: Run, rule: PruneRule, dead: boolean): void {
     const { waiting, running } = run.jobs;
-    const since = `the run ${run.id} began at ${new Date(run.startedAtMs).toISOString()} and has ${waiting + running} places left`;
-    const message = dead
-      ? `${since}: it counts as dead`
-      : `${since}: it goes on, and the next one does not begin before it ends`;
     if (!dead) this.#tally.late++;
-    this.#report({ type: 'run-late', run: run.id, rule: rule.name, dead, message });
+    this.#report(lateRun(run, { rule: rule.name, dead, left: `${waiting + running} places left` }));
   }
 }

@@ -29,7 +29,7 @@ export async function placesAt(
   return [...folders].sort(compareStrings);
 }
 
-/** The archives of one folder that `placesAt` named for one of `at`. Without any when they are gone. */
+/** The archives of one folder that `placesAt` named for one of `at`. No items where they are gone. */
 export async function readFolder(
   place: string,
   { at, policies }: Pick<PruneRule, 'at' | 'policies'>,

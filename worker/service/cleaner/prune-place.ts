@@ -25,6 +25,9 @@ import type { OpenJobs } from './open-jobs.ts';
 import { readFolder } from './places.ts';
 import { changedArchives, RecordedBackups } from './recorded-backups.ts';
 
+/** How long a rule and a place stay locked after their Cleaner has crashed, beside the difference of clocks. */
+export const LOCK_SECONDS = 60;
+
 /** What pruning the places of a rule shares. */
 export interface PruneContext {
   readonly rule: PruneRule;
@@ -39,8 +42,6 @@ export interface PruneContext {
   readonly keptTags: ReadonlyMap<string, ReadonlyMap<string, string>>;
   readonly clock: Clock;
   readonly report: Report;
-  /** How long a place stays locked after its Cleaner has crashed. */
-  readonly lockSeconds: number;
 }
 
 /** What became of a place. */
@@ -48,12 +49,13 @@ export type PlaceEnd =
   | { readonly state: 'done' | 'skipped' }
   /** To be looked at again later. */
   | { readonly state: 'postponed'; readonly why: string }
-  /** Something there could not be deleted, or nothing. */
+  /** Some items, or all of the place, could not be deleted. */
   | { readonly state: 'failed'; readonly failure: Failure };
 
 /**
  * Prunes one repository or folder, under a lock that keeps workers from beginning a copy there. While a worker is writing images there, it is
- * postponed. Safe to stop anywhere and to repeat: what is gone is not in the next plan, and `job.doomed` has what the last Cleaner was deleting. Throws ABORTED, and failures of the state.
+ * postponed. Safe to stop anywhere and to repeat: what is gone is not in the next plan, and `job.doomed` has what the last Cleaner was deleting.
+ * Throws ABORTED, and what fails while the place is locked, read or deleted from as a whole. Items that fail are in the result.
  */
 export async function prunePlace(
   place: string,
@@ -61,8 +63,8 @@ export async function prunePlace(
   context: PruneContext,
   options: Abortable,
 ): Promise<PlaceEnd> {
-  const { state, lockSeconds } = context;
-  await using lock = await state.lock(pruneLock(place), lockSeconds, options);
+  const { state } = context;
+  await using lock = await state.lock(pruneLock(place), LOCK_SECONDS, options);
   if (lock === undefined) return { state: 'postponed', why: 'another Cleaner is there' };
   const held = { signal: anyOf(options.signal, lock.signal), clock: context.clock, report: context.report };
   const jobs = await context.jobs.at(placeName(place), held);

@@ -26,6 +26,7 @@ export interface RecordedBackupsOptions {
  * was written. No archive is read.
  *
  * Archives are looked for where rules put those of the repository today: with `{date}` in the name of a folder only those of today are found.
+ * Memory is that of the objects of one folder, and of the records of the folders that were read.
  */
 export class RecordedBackups {
   readonly #options: RecordedBackupsOptions;
@@ -85,8 +86,9 @@ export class RecordedBackups {
       const key = `${prefix}${record.name}`;
       const object = objects.get(key);
       if (object === undefined || record.etag === undefined || !isAsRecorded(record, object)) continue;
-      const known = this.#found.get(record.digest) ?? [];
-      this.#found.set(record.digest, [...known, record]);
+      const known = this.#found.get(record.digest);
+      if (known === undefined) this.#found.set(record.digest, [record]);
+      else known.push(record);
     }
     this.#read.add(group);
   }

@@ -12,6 +12,7 @@ import { dropDone } from '../dead-letters.ts';
 import { planScheduled } from './plan-scheduled.ts';
 import { onlyRetries } from './retries.ts';
 import { reachedMs, resendLost } from './resend-lost.ts';
+import { DEAD_AFTER_SECONDS, lateRun, scheduledRunId } from '../scheduled-runs.ts';
 import type { Service } from '../service.ts';
 
 export interface PassOptions extends Abortable {
@@ -19,8 +20,6 @@ export interface PassOptions extends Abortable {
   readonly report?: Report | undefined;
   /** When to leave the rest to workers, in milliseconds since 1970. Default: never. */
   readonly untilMs?: number | undefined;
-  /** A run that is older is declared dead, and its rule is free again. Default 24 hours. */
-  readonly deadAfterSeconds?: number | undefined;
   /** As `ScheduledPlanOptions.lookEveryHours`. */
   readonly lookEveryHours?: number | undefined;
 }
@@ -40,7 +39,6 @@ export interface PassResult {
   readonly resent: number;
 }
 
-const DEAD_AFTER_SECONDS = 24 * 3600;
 /** The others wait for it: what of a rule is not planned by then is left to a worker. */
 const MAX_RULE_MS = 2 * 60_000;
 /** How many of the newest runs, ended or not, show how far workers have come. */
@@ -136,10 +134,10 @@ class Pass {
   /** Settles runs that no schedule waits for: those of pushes, of requests, and of rules that are gone. */
   async settleOthers(): Promise<void> {
     const { runs } = this.#service.state;
-    const { signal, clock, deadAfterSeconds = DEAD_AFTER_SECONDS } = this.#options;
+    const { signal, clock } = this.#options;
     for (const run of await runs.list({ signal, limit: RUNS_LOOKED_AT })) this.#seen.set(run.id, run);
     // twice the time, so that the first pass after it still finds them and declares them dead
-    const unendedSinceMs = clock.now() - 2 * deadAfterSeconds * 1000;
+    const unendedSinceMs = clock.now() - 2 * DEAD_AFTER_SECONDS * 1000;
     for (const run of await runs.list({ signal, unendedSinceMs })) {
       if (this.#open.has(run.id)) continue;
       const settled = await this.#settle(run.id);
@@ -169,8 +167,7 @@ class Pass {
 
   /** Declares it dead when it is too old. */
   async #isDead(run: Run, rule: string | undefined): Promise<boolean> {
-    const { deadAfterSeconds = DEAD_AFTER_SECONDS } = this.#options;
-    if (this.#options.clock.now() - run.startedAtMs < deadAfterSeconds * 1000) return false;
+    if (this.#options.clock.now() - run.startedAtMs < DEAD_AFTER_SECONDS * 1000) return false;
     await this.#service.state.runs.declareDead(run.id, this.#options);
     this.#open.delete(run.id);
     this.#late(run, rule, true);
@@ -178,16 +175,12 @@ class Pass {
   }
 
   #late(run: Run, rule: string | undefined, dead: boolean): void {
-    const since = `the run ${run.id} began at ${new Date(run.startedAtMs).toISOString()} and has ${leftOf(run)}`;
-    const message = dead
-      ? `${since}: it counts as dead`
-      : `${since}: it goes on, and the next one does not begin before it ends`;
     if (!dead) this.tally.late++;
-    this.#options.report?.({ type: 'run-late', run: run.id, rule, dead, message });
+    this.#options.report?.(lateRun(run, { rule, dead, left: leftOf(run) }));
   }
 
   async #begin(rule: PlannedRule, scheduledAtMs: number, replacing: string | undefined): Promise<void> {
-    const id = `${rule.name}-${new Date(scheduledAtMs).toISOString().replace(/[-:]|\.000/g, '')}`;
+    const id = scheduledRunId(rule.name, scheduledAtMs);
     const run = await this.#service.state.runs.beginScheduled(
       { id, rule: rule.name, scheduledAtMs, replacing },
       this.#options,

@@ -50,8 +50,8 @@ const ENDING_MS = 15_000;
 const MAX_FAILURES = 3;
 
 /**
- * Plans a run of everything that its rule names, as `planRun`; of a rule that publishes as `planPublish`. A repository that cannot be listed is a failed job of the run; the others go
- * on. Memory is that of the largest repository.
+ * Plans a run of everything that its rule names, as `planRun`; of a rule that publishes as `planPublish`. A repository that cannot be listed is
+ * a failed job of the run, and the others go on. Memory is that of the largest repository.
  */
 export async function planScheduled(
   request: ScheduledPlan,

@@ -108,7 +108,7 @@ export class JobDelivery {
     return await this.#deadLetter(failure, failedWith(failure, leases), 0);
   }
 
-  /** Hands the job back because of another process that is soon done: most copies are short, and so is pruning one place. */
+  /** Hands the job back while another process is at its places: soon done, since most copies are short, and so is pruning one place. */
   async #waitFor(why: string): Promise<Outcome> {
     this.#handedBack(why);
     const { leaseSeconds = LEASE_SECONDS, clock, service } = this.#context;

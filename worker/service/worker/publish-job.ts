@@ -17,8 +17,9 @@ import { refusedDestinations } from './refused-destinations.ts';
 import type { Ended, RunJobOptions } from './job-run.ts';
 
 /**
- * Publishes the objects of a job under the lease of its repository, and records the listing once each of them is there. Objects that fail
- * make the job fail: by a failure that may pass where one of theirs may. What was published stays, and the next attempt does not read it again.
+ * Publishes the objects of a job under the lease of its repository, and records the listing when all of them are published. One object that fails
+ * makes the job fail, with a failure that may pass where one of theirs may. What was published stays, and the next attempt does not read it again.
+ * Throws what fails for the listing or the repository as a whole. Idempotent.
  */
 export async function publishObjects(
   job: PublishJob,
@@ -40,13 +41,8 @@ export async function publishObjects(
   if (failure !== undefined) return { state: 'failed', failed: [{ destination, failure }] };
   const digest = result.snapshot?.digest ?? record?.digest;
   if (digest === undefined) throw new Failure('BUG', `publish ${job.from}: there is no snapshot`);
-  await options.destinations.record(
-    recordOf(job, destination, result, digest, options.clock.now()),
-    destination.lease,
-    {
-      signal,
-    },
-  );
+  const published = recordOf(job, destination, result, digest, options.clock.now());
+  await options.destinations.record(published, destination.lease, { signal });
   const { objects, bytesSent } = result;
   const state = result.outcome === 'unchanged' ? 'skipped' : 'done';
   return { state, bytes: { bytesSent, bytesReused: 0, bytesSkipped: 0 }, objects };
@@ -59,7 +55,7 @@ export function placeOf({ from }: Pick<PublishJob, 'from'>): ObjectPlace {
   throw new Failure('INVALID', `${quote(from)} is no place that a worker reaches: name s3://bucket/prefix/`);
 }
 
-/** Whether the snapshot that the record names is still the last one of the repository, and nothing failed there since. */
+/** Whether the snapshot that the record names is still the last one of the repository, and nothing has failed there since. */
 async function isAsItWasLeft(
   job: PublishJob,
   record: SyncRecord | undefined,

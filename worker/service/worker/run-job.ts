@@ -28,7 +28,10 @@ import { verify } from '../../images/verify.ts';
 /** A job that moves or reads images, objects, or what is stored beside them. */
 export type ContentJob = CopyJob | RestoreJob | PublishJob | VerifyJob | SettingsJob;
 
-/** The destinations of the job, each once. Opens an archive whose tag becomes that of the destination. INVALID for a location that workers do not reach. */
+/**
+ * The destinations of the job, each once. Opens an archive whose tag becomes that of the destination. INVALID for a location that workers do not
+ * reach.
+ */
 export async function destinationsOfJob(
   job: ContentJob,
   backends: Backends,
