@@ -208,7 +208,8 @@ describe('transship prune', () => {
 
   test('a name that is not there reads as one, and not as a list that is not complete', async () => {
     const repository = `${ecr.registryHost}/command/mistyped`;
-    const { stdout } = await prune(repository, '--keep-last', '1');
+    const { code, stdout } = await prune(repository, '--keep-last', '1');
+    expect(code).toBe(1);
     expect(stdout).toContain(`there is no repository ${repository}: check its name`);
     expect(stdout).toMatch(/\nthere is nothing to delete\n$/);
     expect((await prune(`s3://${bucket}/mistyped/`, '--keep-last', '1')).stdout).toMatch(

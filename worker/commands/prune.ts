@@ -185,9 +185,9 @@ function chosenRules({ rules }: Config, { rule: names, file }: PruneFlags): read
   return chosen;
 }
 
+/** Whether something could not be deleted, or could not be planned: a repository that is refused. */
 function hasFailed({ plan, result }: Pruned): boolean {
-  const isRefused = plan.repositories.some(({ refused }) => refused !== undefined);
-  return result !== undefined && (isRefused || result.failures.length > 0);
+  return plan.totals.refused > 0 || (result?.failures.length ?? 0) > 0;
 }
 
 function describe({ rule, plan, result }: Pruned): string {
