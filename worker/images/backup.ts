@@ -186,7 +186,7 @@ function repositoryOf(request: ImageCopyRequest | undefined): string | undefined
 
 interface TemplateTarget {
   readonly template: string;
-  locate(key: string): Exclude<Location, { transport: 'docker' }>;
+  locate(key: string): Exclude<Location, { transport: 'docker' | 'store' }>;
 }
 
 function parseTemplateTarget(to: string): TemplateTarget {

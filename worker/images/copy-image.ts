@@ -159,6 +159,7 @@ export async function writeImage(
 /** The image with the tags that it gets at `to`, and `to` with the tag that it keeps where none is named. INVALID where `to` names another digest. */
 function namedAt(to: Location, root: Root): { readonly root: Root; readonly location: Location } {
   const named = (tags: readonly string[]): Root => ({ ...root, tags });
+  if (to.transport === 'store') return { root: named(to.image.tag === undefined ? [] : [to.image.tag]), location: to };
   if (to.transport !== 'docker') {
     // an archive has one tag at most
     const kept = to.transport === 'oci' ? root.tags : root.tags.slice(0, 1);
@@ -212,6 +213,9 @@ async function openTarget(
       const target = backends.registry(registry, 'target').repository(repository, { create });
       return openRepositoryTarget({ target, root, mountFrom: mountable([image.from, ...alsoAt], to), dryRun }, options);
     }
+    case 'store':
+      // replaced by the builder BACKUP
+      throw new Failure('UNSUPPORTED', 'stores cannot be written yet');
     default:
       return to satisfies never;
   }

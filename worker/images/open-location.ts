@@ -4,7 +4,7 @@ import type { Source } from '../content/content.ts';
 import type { Root } from '../content/graph.ts';
 import type { ObjectStore } from '../objects/objects.ts';
 import { formatRepository } from '../oci/reference.ts';
-import { atSide, type Side } from '../util/failure.ts';
+import { atSide, Failure, type Side } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { isStandardInput, type Location } from '../oci/location.ts';
 
@@ -41,6 +41,8 @@ export async function openLocation(
         [Symbol.asyncDispose]: async () => undefined,
       };
     }
+    // replaced by the builder RESTORE
+    if (location.transport === 'store') throw new Failure('UNSUPPORTED', 'stores cannot be read yet');
     const { store, key } =
       location.transport === 'archive' && isStandardInput(location.path)
         ? await backends.standardStreams.input(options)
@@ -56,7 +58,7 @@ export async function openLocation(
 /** The store and key of an archive or layout folder. */
 export function storeOf(
   backends: Backends,
-  location: Exclude<Location, { transport: 'docker' }>,
+  location: Exclude<Location, { transport: 'docker' | 'store' }>,
 ): { readonly store: ObjectStore; readonly key: string } {
   switch (location.transport) {
     case 's3':

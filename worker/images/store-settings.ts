@@ -15,7 +15,7 @@ import { storeOf } from './open-location.ts';
 /** ECR's policies have 30,720 characters at most: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutLifecyclePolicy.html */
 export const MAX_SETTINGS_BYTES = 1024 * 1024;
 
-type ArchiveLocation = Exclude<Location, { transport: 'docker' }>;
+type ArchiveLocation = Exclude<Location, { transport: 'docker' | 'store' }>;
 
 /** The settings of a repository, and where they belong. */
 interface SettingsRequest {

@@ -11,7 +11,17 @@ export type Location =
   | { readonly transport: 's3'; readonly bucket: string; readonly key: string; readonly tag?: string | undefined }
   /** `tag`, to read: which image, by its tag, its name or its index (`@0`); to write: the tag that the image gets. */
   | { readonly transport: 'archive'; readonly path: string; readonly tag?: string | undefined }
-  | { readonly transport: 'oci'; readonly folder: string; readonly tag?: string | undefined };
+  | { readonly transport: 'oci'; readonly folder: string; readonly tag?: string | undefined }
+  | StoreLocation;
+
+/** One image of a store: `store:PLACE:[host/]repository[:tag|@digest]`. */
+export interface StoreLocation {
+  readonly transport: 'store';
+  /** What `parseStoreRoot` reads: `s3://bucket/prefix/` or a folder. */
+  readonly place: string;
+  /** As it was named in its registry; without `registry` where the store has that repository of one registry alone. */
+  readonly image: Omit<Reference, 'registry'> & { readonly registry?: string | undefined };
+}
 
 /** Images of a registry by pattern: `*` stands for any characters, also `/`, and `{a,b}` for either. */
 export interface ImagePattern {
@@ -37,8 +47,8 @@ const NOT_SUPPORTED: ReadonlyMap<string, string> = new Map([
 
 /**
  * Reads where one image is: `docker://host/repository:tag`, the same without `docker://`, `s3://bucket/key.tar`, `oci-archive:file.tar`,
- * `docker-archive:file.tar`, `oci:folder`. The last three may end in `:tag`, `:name`, `:name:tag` or `:@index`. The path `-` of an archive
- * stands for standard input and output. INVALID otherwise.
+ * `docker-archive:file.tar`, `oci:folder`, `store:place:repository:tag`. Archives and folders may end in `:tag`, `:name`, `:name:tag` or
+ * `:@index`. The path `-` of an archive stands for standard input and output. INVALID otherwise.
  */
 export function parseLocation(text: string): Location {
   if (text.startsWith('s3://')) {
@@ -56,12 +66,13 @@ export function parseLocation(text: string): Location {
     const { path, tag } = splitPath(text, text.slice('oci:'.length));
     return { transport: 'oci', folder: path, tag };
   }
+  if (text.startsWith('store:')) return parseStoreLocation(text);
   const other = /^[a-z-]+(?=:)/.exec(text)?.[0] ?? '';
   const instead = NOT_SUPPORTED.get(other);
   if (instead !== undefined) throw invalid(text, `${other}: is not supported; ${instead}`);
   const transport = /^([a-z][a-z0-9-]*):(?:\/\/|[./])/.exec(text)?.[1];
   if (transport !== undefined && transport !== 'docker' && !/^[^/]*:[0-9]+\//.test(text)) {
-    throw invalid(text, `${transport}: is not one of docker://, s3://, oci-archive:, docker-archive:, oci:`);
+    throw invalid(text, `${transport}: is not one of docker://, s3://, oci-archive:, docker-archive:, oci:, store:`);
   }
   const image = withoutTransport(text);
   if (isHostWithPort(image.replace(/\/$/, '')))
@@ -75,6 +86,7 @@ export function parseLocation(text: string): Location {
  */
 export function parseDestination(text: string): Location {
   const location = parseLocation(text);
+  if (location.transport === 'store') return location;
   if (location.transport !== 'docker' && location.tag !== undefined && !isTag(location.tag))
     throw invalid(text, `an image is written under a tag, and ${quote(location.tag)} is not a tag`);
   if (location.transport !== 'docker' || /[:@]/.test(text.slice(text.lastIndexOf('/') + 1))) return location;
@@ -84,7 +96,7 @@ export function parseDestination(text: string): Location {
 
 /** What `parseLocation` reads back to the same value, and `parseDestination` where a tag is left open. */
 export function formatLocation(location: Location): string {
-  const tag = location.transport === 'docker' || location.tag === undefined ? '' : `:${location.tag}`;
+  const tag = !('tag' in location) || location.tag === undefined ? '' : `:${location.tag}`;
   switch (location.transport) {
     case 'docker':
       return `docker://${formatReference(location.reference)}`;
@@ -94,10 +106,30 @@ export function formatLocation(location: Location): string {
       return `oci-archive:${location.path}${tag}`;
     case 'oci':
       return `oci:${location.folder}${tag}`;
+    case 'store': {
+      const { registry, ...image } = location.image;
+      const name = formatReference({ registry: registry ?? '', ...image });
+      return `store:${location.place}:${registry === undefined ? name.slice(1) : name}`;
+    }
     default:
       return location satisfies never;
   }
 }
+
+/** Reads `store:PLACE:[host/]repository[:tag][@digest]`; without tag and digest the tag is `latest`. A place has no colon but that of `s3://`. */
+function parseStoreLocation(text: string): StoreLocation {
+  const rest = text.slice('store:'.length);
+  const colon = rest.indexOf(':', rest.startsWith('s3://') ? 's3://'.length : 0);
+  const [place, name] = colon === -1 ? [rest, ''] : [rest.slice(0, colon), rest.slice(colon + 1)];
+  if (place === '' || name === '') throw invalid(text, 'an image of a store is store:PLACE:repository:tag');
+  const host = name.split('/', 1)[0] ?? '';
+  const isNamed = name.includes('/') && (/[.:]/.test(host) || host === 'localhost');
+  const { registry, ...image } = parseReference(isNamed ? name : `${ANY_HOST}/${name}`);
+  return { transport: 'store', place, image: isNamed ? { registry, ...image } : image };
+}
+
+/** Stands for the host that a name leaves out. */
+const ANY_HOST = 'any.invalid';
 
 /** Whether `text` is the host of a registry with its port. Docker reads it as a repository of Docker Hub with a tag. */
 function isHostWithPort(text: string): boolean {

@@ -156,6 +156,7 @@ export function destinationKey(location: string): DestinationKey {
     }
     case 'archive':
     case 'oci':
+    case 'store':
       throw new Failure('INVALID', `${quote(location)} is no destination of the service: expected docker:// or s3://`);
     default:
       return parsed satisfies never;

@@ -1,0 +1,38 @@
+import type { Readable, Target } from '../content/content.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { Abortable } from '../util/abort.ts';
+import type { Snapshot } from './snapshot.ts';
+import type { SnapshotName, Snapshots } from './snapshots.ts';
+
+/** Many images in one place, each blob once: an OCI image layout with snapshots. docs/store-format.md is normative. */
+export interface ImageStore {
+  /** For people and logs: `store:s3://bucket/prefix/`, `store:folder`. */
+  readonly location: string;
+  readonly snapshots: Snapshots;
+
+  /** Reads blobs and manifests. */
+  readonly content: Readable;
+
+  /** The size of every blob and manifest that is there: a LIST page for a thousand. */
+  blobs(options?: Abortable): Promise<ReadonlyMap<Digest, number>>;
+
+  /**
+   * Begins a backup: from now on garbage collection deletes nothing that the backup may count on. Creates the store where there is none.
+   * UNSUPPORTED for a store of a newer format; UNAVAILABLE while a garbage collection deletes.
+   */
+  begin(options?: Abortable): Promise<StoreBackup>;
+}
+
+/** One backup into a store, from `begin` on. Closing it without `finish` gives up: what was stored stays, for the next one. */
+export interface StoreBackup extends AsyncDisposable {
+  /** What was there when it began, and what was put since: `has` asks for nothing. `tag` does nothing: snapshots name images. */
+  readonly target: Target;
+  /** Digests that are there, with their sizes. */
+  readonly present: ReadonlyMap<Digest, number>;
+
+  /**
+   * Writes the snapshot, then brings index.json up to date, then ends. CONFLICT, and no snapshot, where something that the snapshot names is
+   * not there.
+   */
+  finish(snapshot: Snapshot, options?: Abortable): Promise<SnapshotName>;
+}
