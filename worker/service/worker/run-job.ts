@@ -190,9 +190,10 @@ async function copySettings(
   backends: Backends,
   options: RunJobOptions,
 ): Promise<Done> {
-  if (destination === undefined || destination.location.transport === 'docker')
+  const to = destination?.location;
+  if (destination === undefined || to === undefined || to.transport === 'docker' || to.transport === 'store')
     throw new Failure('BUG', 'settings without a place');
-  const request = { repository: parseRepository(withoutTransport(job.from)), to: destination.location };
+  const request = { repository: parseRepository(withoutTransport(job.from)), to };
   const signal = anyOf(options.signal, destination.signal);
   const isWritten = await storeSettings(request, backends, { signal });
   // settings have no record that would remove them
