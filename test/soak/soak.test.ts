@@ -9,6 +9,7 @@ import { afterAll, expect, onTestFailed, test, vi } from 'vitest';
 import { copy } from '../../worker/copy/copy.ts';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { enqueueImage, enqueueRule } from '../../worker/service/admin/enqueue.ts';
+import { status } from '../../worker/service/admin/status.ts';
 import type { Queue } from '../../worker/queue/queue.ts';
 import { countMessages, type Service } from '../../worker/service/service.ts';
 import { openLocation } from '../../worker/images/open-location.ts';
@@ -283,6 +284,14 @@ test('whatever happens, every destination is equal to its source, and nothing is
   const lines = [...workers.all, ...planners.all].flatMap((process) => process.lines);
   const endings = lines.filter(({ event }) => event === 'run-ended').map((line) => line['run']);
   expect(new Set(endings).size, 'a run ended twice').toBe(endings.length);
+
+  // `transship status` exits with 0
+  const { faulty, unanswered, rules: found } = await status(service, { clock: systemClock });
+  expect({ faulty, unanswered, faults: found.flatMap(({ faults }) => faults) }).toEqual({
+    faulty: false,
+    unanswered: [],
+    faults: [],
+  });
 
   // queues, leases, uploads
   expect(await service.deadLetters.count()).toMatchObject({ visible: 0, inFlight: 0 });
