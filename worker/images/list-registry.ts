@@ -106,7 +106,7 @@ async function* taggedIn(source: Source, listing: Listing): AsyncGenerator<Place
       const { digest, mediaType } = descriptor;
       const entries = entriesOf({ digest, mediaType }, [tag], undefined, listing);
       if (options.referrers !== 'all' || seen.has(digest) || cosignSubject(tag) !== undefined) yield* entries;
-      else yield* withReferrers(source, descriptor, entries, listing);
+      else yield* await withReferrers(source, descriptor, entries, listing);
       seen.add(digest);
     }
   }
