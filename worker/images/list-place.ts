@@ -5,6 +5,7 @@ import { Failure, type Side } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { listArchives } from './list-archives.ts';
 import { listRegistry } from './list-registry.ts';
+import { listState } from './list-state.ts';
 
 /**
  * One name of an image in a place: an image with three tags is three entries, one without a tag is one entry. What refers to an image is an entry
@@ -32,6 +33,8 @@ export interface PlaceEntry {
   readonly artifactType?: string | undefined;
   /** True: it is in ECR's archive storage class, and cannot be pulled. */
   readonly archived?: true | undefined;
+  /** True: an index of the place lists it, and it has no tag. Absent: it is not known, or an image by itself. */
+  readonly isChild?: true | undefined;
   /** Why more may refer to it than was listed. Absent: nothing more, or it was not asked for. */
   readonly unchecked?: string | undefined;
   /** Where it can be read: `docker://host/repository:tag`, `s3://bucket/key.tar`, `store:place:host/repository@sha256:…`. */
@@ -71,7 +74,7 @@ export async function* listPlace(
     checkNoMoment(place, options);
     yield* listRegistry(place, backends, options);
   } else if (place.kind === 'archives' && !namesMoment(options)) yield* listArchives(place, backends, options);
-  else throw new Failure('UNSUPPORTED', `${place.text} cannot be listed yet`);
+  else yield* listState(place, backends, options);
 }
 
 /** Whether the options name a snapshot or a time. */
