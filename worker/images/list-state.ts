@@ -1,10 +1,11 @@
+import type { Digest } from '../oci/digest.ts';
 import { matchesRepository, matchingTags } from '../oci/image-filter.ts';
 import { formatLocation } from '../oci/location.ts';
 import type { Place } from '../oci/place.ts';
 import { isManifestType } from '../oci/manifest.ts';
 import type { ExpandedReferrer } from '../store/expanded.ts';
 import { readState } from '../store/read-state.ts';
-import { openSnapshots, type SnapshotName, type Snapshots } from '../store/snapshots.ts';
+import { openSnapshots, type Snapshots } from '../store/snapshots.ts';
 import type { State, StateImage, StateRepository } from '../store/state.ts';
 import { Failure } from '../util/failure.ts';
 import type { Backends } from './backends.ts';
@@ -49,16 +50,19 @@ export function* entriesIn(
   };
   for (const repository of state.repositories) {
     if (!matchesRepository(options.only ?? [], repository.name)) continue;
+    const named = namedIn(repository);
     for (const image of repository.images) {
       const tags = matchingTags(options.only ?? [], repository.name, image.tags);
       if (tags === undefined) continue;
-      yield* entriesOf(image, tags, { repository, locate, options });
+      yield* entriesOf(image, tags, { repository, named, locate, options });
     }
   }
 }
 
 interface Listing {
   readonly repository: StateRepository;
+  /** What has a tag of its own. */
+  readonly named: ReadonlySet<Digest>;
   readonly locate: (repository: StateRepository, image: StateImage, tag: string | undefined) => string;
   readonly options: Pick<ListOptions, 'untagged' | 'referrers'>;
 }
@@ -66,7 +70,7 @@ interface Listing {
 function* entriesOf(
   image: StateImage,
   tags: readonly string[],
-  { repository, locate, options }: Listing,
+  { repository, named, locate, options }: Listing,
 ): Generator<PlaceEntry, void, undefined> {
   const of = { registry: repository.registry.host, repository: repository.name };
   const { digest, mediaType, artifactType, pushedAt, archived } = image;
@@ -84,9 +88,10 @@ function* entriesOf(
   for (const tag of tags) yield { ...entry, tag, where: locate(repository, image, tag) };
   if (options.untagged === true) {
     if (tags.length === 0 && image.tags.length === 0) yield { ...entry, where: locate(repository, image, undefined) };
-    const children = image.content.filter((one) => one.digest !== digest && isManifestType(one.mediaType ?? ''));
-    for (const child of children)
-      yield { ...of, ...child, isChild: true, where: locate(repository, image, undefined) };
+    const children = image.content.filter(
+      (one) => one.digest !== digest && isManifestType(one.mediaType ?? '') && !named.has(one.digest),
+    );
+    for (const child of children) yield { ...of, ...child, isChild: true, where: locate(repository, image, undefined) };
   }
   if (options.referrers === undefined) return;
   for (const referrer of image.referrers) {
@@ -96,6 +101,17 @@ function* entriesOf(
   }
 }
 
-function namesOf({ digest, mediaType, size, artifactType, subject }: ExpandedReferrer): Omit<PlaceEntry, 'repository' | 'where'> {
+function namedIn({ images }: StateRepository): ReadonlySet<Digest> {
+  const all = images.flatMap((image) => [image, ...image.referrers]);
+  return new Set(all.flatMap(({ digest, tags }) => (tags.length === 0 ? [] : digest)));
+}
+
+function namesOf({
+  digest,
+  mediaType,
+  size,
+  artifactType,
+  subject,
+}: ExpandedReferrer): Omit<PlaceEntry, 'repository' | 'where'> {
   return { digest, mediaType, size, artifactType, subject };
 }
