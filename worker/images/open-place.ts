@@ -1,0 +1,42 @@
+import type { ObjectRoot } from '../oci/place.ts';
+import { openImageStore } from '../store/image-store.ts';
+import type { SnapshotsPlace } from '../store/snapshots.ts';
+import type { ImageStore } from '../store/store.ts';
+import { onSide, type Side } from '../util/failure.ts';
+import type { Backends, OperationOptions } from './backends.ts';
+
+export interface OpenStoreOptions extends OperationOptions {
+  /** True: a store that does not exist yet is opened too; the first backup creates it. Default false: NOT_FOUND. */
+  readonly create?: boolean | undefined;
+  /** The side that failures carry. Default: none. */
+  readonly side?: Side | undefined;
+}
+
+/** The part of the backends that opens a place. */
+export type PlaceBackends = Pick<Backends, 'bucket' | 'folder' | 'snapshotKeys'>;
+
+/** The objects of a place, what all their keys begin with, and the keys of its snapshots. Nothing is asked of it yet. */
+export function storeAndPrefix(root: ObjectRoot, backends: PlaceBackends): SnapshotsPlace {
+  const { prefix } = root;
+  const store = 'bucket' in root ? backends.bucket(root.bucket) : backends.folder(root.folder);
+  return { store, prefix, keys: backends.snapshotKeys };
+}
+
+/** `s3://bucket/prefix/`, or the path of the folder. */
+export function formatRoot(root: ObjectRoot): string {
+  return 'bucket' in root ? `s3://${root.bucket}/${root.prefix}` : root.folder;
+}
+
+/**
+ * Opens a store of images. One request: its format is checked. NOT_FOUND where there is no store, unless `create`; UNSUPPORTED for one of a newer
+ * format; INVALID for a `transship-store.json` that is something else.
+ */
+export async function openStore(
+  root: ObjectRoot,
+  backends: PlaceBackends,
+  { create, side, clock, report, signal }: OpenStoreOptions,
+): Promise<ImageStore> {
+  const place = { ...storeAndPrefix(root, backends), location: `store:${formatRoot(root)}` };
+  const opening = openImageStore(place, { clock, report, signal, create });
+  return side === undefined ? opening : onSide(side, opening);
+}
