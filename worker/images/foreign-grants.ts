@@ -20,6 +20,21 @@ export function foreignGrants(policy: string, accounts: readonly string[]): read
   return [...foreign];
 }
 
+/**
+ * Whether a policy denies something to every principal, or to principals of `accounts`: after such a policy is set, the caller that set it may be
+ * unable to change it. Actions and conditions are ignored, so a policy in doubt locks out. INVALID for what is not a policy.
+ */
+export function locksOut(policy: string, accounts: readonly string[]): boolean {
+  return listOf(member(parsePolicy(policy), 'statement')).some((statement) => {
+    if (!isRecord(statement)) throw new Failure('INVALID', 'the policy has a statement that is not an object');
+    if (member(statement, 'effect') !== 'Deny') return false;
+    if (member(statement, 'notprincipal') !== undefined) return true;
+    return principalsOf(member(statement, 'principal')).some(
+      (principal) => principal.kind === 'aws' && (principal.name === '*' || isWithin(accounts, principal)),
+    );
+  });
+}
+
 interface Principal {
   /** `aws`, `service`, `federated`, `canonicaluser`. */
   readonly kind: string;
