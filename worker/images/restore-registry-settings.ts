@@ -72,7 +72,7 @@ export async function restoreRegistrySettings(
   } catch (error) {
     checkAborted(options);
     if (!isFailure(error)) throw error;
-    fault('they were not restored', describeFailure(error));
+    faults.add(`the registry's own settings were not restored: ${describeFailure(error)}`);
   }
 }
 
