@@ -27,6 +27,7 @@ interface RestoreFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag,
   readonly map?: readonly string[];
   readonly onExisting?: OnExisting;
   readonly registrySettings?: boolean;
+  readonly allowLockout?: boolean;
 }
 
 /** Flags that are about snapshots: with one of them archives are restored as their snapshots list them. */
@@ -76,7 +77,8 @@ export function addRestore(program: Command, context: CommandContext): void {
     .option(
       '--registry-settings',
       'also restore the settings of the registry itself: replication, scanning, templates, cache rules, signing, its policy',
-    );
+    )
+    .option('--allow-lockout', 'also restore a policy of the registry that may deny you what changing it back needs');
   withS3Flags(withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command))), ['dest']), {
     writes: false,
   }).action(async (src: string, dst: string, flags: RestoreFlags) => runRestore(src, dst, flags, context));
@@ -108,6 +110,7 @@ async function restoreFromSnapshots(
   context: CommandContext,
 ): Promise<void> {
   const { snapshot, asOf, only, registry, map: maps, onExisting, referrers, dryRun, registrySettings } = flags;
+  const { allowLockout } = flags;
   if (flags.platform !== undefined || flags.trustNames === true)
     throw new Failure(
       'INVALID',
@@ -116,7 +119,7 @@ async function restoreFromSnapshots(
   const { restoreSnapshot } = await import('../images/restore-snapshot.ts');
   const startedMs = context.clock.now();
   const asOfMs = asOf === undefined ? undefined : parseTime(asOf, startedMs);
-  const chosen = { snapshot, asOfMs, only, registry, maps, onExisting, referrers, dryRun, registrySettings };
+  const chosen = { snapshot, asOfMs, only, registry, maps, onExisting, referrers, dryRun, registrySettings, allowLockout };
   const result = await withProgress(context, flags, async ({ report }) => {
     const concurrency = concurrencyOf(context, flags);
     await using backends = context.connect({ ...connectFlags(flags), concurrency, report });

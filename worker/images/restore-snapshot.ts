@@ -16,7 +16,7 @@ import { collectFaults, type Faults } from './faults.ts';
 import { openBackups, type OpenedBackups } from './open-backups.ts';
 import { restoreImages, type ImagesOutcome, type OnExisting, type RestoreFailure } from './restore-images.ts';
 import { planRestore, type PlannedRepository } from './restore-plan.ts';
-import { RegistrySettingsRestore } from './restore-registry-settings.ts';
+import { restoreRegistrySettings } from './restore-registry-settings.ts';
 import type { SettingsChoices } from './restore-settings.ts';
 import { RestoredRepository } from './restored-repository.ts';
 import { SharedBlobs } from './shared-blobs.ts';
@@ -44,6 +44,8 @@ export interface SnapshotRestoreRequest extends SettingsChoices {
   readonly referrers?: boolean | undefined;
   /** Also restores the settings of the registry itself. Default false. */
   readonly registrySettings?: boolean | undefined;
+  /** Also a policy of the registry that may lock the caller out. Default false. */
+  readonly allowLockout?: boolean | undefined;
 }
 
 /** What became of one repository. */
@@ -89,13 +91,18 @@ export async function restoreSnapshot(
   const to = parseRegistryTarget(request.to);
   const { backups, planned, registrySettings } = await planOf(request, backends, options);
   const faults = collectFaults(options.report);
-  const settings = { ...request, host: to.registry, settings: registrySettings };
-  const ofRegistry = new RegistrySettingsRestore(settings, backends, faults, options);
-  await ofRegistry.before();
+  // whether blobs are mounted, which saves sending them; all else may deny what the images need, or copy them elsewhere meanwhile
+  const { accountSettings, ...others } = registrySettings ?? {};
+  const applyToRegistry = async (settings: SettingsDocument): Promise<void> => {
+    const { settings: mode, allowForeignGrants, allowLockout, dryRun } = request;
+    const choices = { to: to.registry, mode, allowForeignGrants, allowLockout, dryRun };
+    await restoreRegistrySettings({ ...choices, settings }, backends, faults, options);
+  };
+  if (accountSettings !== undefined) await applyToRegistry({ accountSettings });
   const session = new RestoreSession(request, backups, backends, faults, options);
   await forEachOf(planned, REPOSITORIES_AT_ONCE, async (one, { signal }) => session.restore(one, signal), options);
   session.settings.finish();
-  await ofRegistry.after();
+  if (registrySettings !== undefined) await applyToRegistry(others);
   return {
     from: request.from,
     to: request.to,
