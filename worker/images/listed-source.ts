@@ -1,6 +1,6 @@
 import { once } from '../content/bytes.ts';
 import type { Source } from '../content/content.ts';
-import { COSIGN_SUFFIXES, cosignSubject } from '../oci/derived-tag.ts';
+import { cosignSubject, cosignTags } from '../oci/derived-tag.ts';
 import type { Digest } from '../oci/digest.ts';
 import {
   childrenOf,
@@ -78,8 +78,7 @@ function manifestsIn(bytes: Uint8Array, said: string | undefined): readonly Dige
 export function listedReferrers(listing: RepositoryListing, subject: Digest): ReadonlyMap<Digest, readonly string[]> {
   const found = new Map<Digest, readonly string[]>();
   for (const digest of listing.bySubject?.get(subject) ?? []) found.set(digest, []);
-  for (const suffix of COSIGN_SUFFIXES) {
-    const tag = `${subject.replace(':', '-')}.${suffix}`;
+  for (const tag of cosignTags(subject)) {
     const digest = listing.tags?.get(tag);
     if (digest !== undefined) found.set(digest, [...(found.get(digest) ?? []), tag]);
   }
@@ -97,8 +96,11 @@ export function listedSource(source: Source, listing: RepositoryListing, read: R
       throw new Failure('NOT_FOUND', `the registry lists no tag ${reference}`);
     const known = digest ?? (reference as Digest);
     const bytes = read.get(known);
+    const { mediaType: listed, size } = listing.manifests.get(known) ?? {};
+    if (bytes === undefined && listed !== undefined && size !== undefined)
+      return { digest: known, mediaType: listed, size };
     if (bytes === undefined) return source.resolve(digest ?? reference, options);
-    const mediaType = mediaTypeByBytes(bytes, listing.manifests.get(known)?.mediaType ?? MEDIA_TYPE.ociManifest);
+    const mediaType = mediaTypeByBytes(bytes, listed ?? MEDIA_TYPE.ociManifest);
     return { digest: known, mediaType, size: bytes.byteLength };
   };
   return {
