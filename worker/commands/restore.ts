@@ -119,7 +119,18 @@ async function restoreFromSnapshots(
   const { restoreSnapshot } = await import('../images/restore-snapshot.ts');
   const startedMs = context.clock.now();
   const asOfMs = asOf === undefined ? undefined : parseTime(asOf, startedMs);
-  const chosen = { snapshot, asOfMs, only, registry, maps, onExisting, referrers, dryRun, registrySettings, allowLockout };
+  const chosen = {
+    snapshot,
+    asOfMs,
+    only,
+    registry,
+    maps,
+    onExisting,
+    referrers,
+    dryRun,
+    registrySettings,
+    allowLockout,
+  };
   const result = await withProgress(context, flags, async ({ report }) => {
     const concurrency = concurrencyOf(context, flags);
     await using backends = context.connect({ ...connectFlags(flags), concurrency, report });
