@@ -186,7 +186,7 @@ export class StoreLock {
     // the answer to a write does not have the time of the store
     const modifiedMs = (await store.stat(this.key, options)).modified.getTime();
     if (this.#modifiedMs !== 0 && modifiedMs - this.#modifiedMs > STALE_MS) this.#hasLapsed = true;
-    this.#modifiedMs = modifiedMs;
+    this.#modifiedMs = Math.max(this.#modifiedMs, modifiedMs);
     this.#refreshedAtMs = begunMs;
   }
 

@@ -31,3 +31,10 @@ export async function* listBlobs({ store, prefix }: StorePlace, options?: Aborta
     if (isDigest(digest)) yield { digest, info };
   }
 }
+
+/** The size of every blob and manifest of a store. */
+export async function sizesOf(place: StorePlace, options?: Abortable): Promise<Map<Digest, number>> {
+  const sizes = new Map<Digest, number>();
+  for await (const { digest, info } of listBlobs(place, options)) sizes.set(digest, info.size);
+  return sizes;
+}
