@@ -5,7 +5,9 @@ import { atVersion } from '../objects/at-version.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
-import type { SnapshotArchive, SnapshotContent, SnapshotImage } from '../store/snapshot.ts';
+import { contentOf, type ExpandedReferrer } from '../store/expanded.ts';
+import type { SnapshotArchive } from '../store/snapshot.ts';
+import type { StateImage } from '../store/state.ts';
 import { checkAborted } from '../util/abort.ts';
 import { atSide, describeFailure, Failure, isFailure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
@@ -20,13 +22,10 @@ export interface SnapshotPlace {
 
 /** An image as a snapshot lists it. */
 export interface ListedSnapshotImage {
-  readonly kind: 'store' | 'archives';
   /** The host of the registry that was backed up. */
   readonly registry: string;
   readonly repository: string;
-  readonly image: SnapshotImage;
-  /** `Snapshot.content` of its snapshot, in which the image's places are. */
-  readonly content: readonly SnapshotContent[];
+  readonly image: Omit<StateImage, 'snapshot'>;
 }
 
 export interface OpenedSnapshotImage extends AsyncDisposable {
@@ -56,7 +55,7 @@ export async function openSnapshotImage(
         'UNSUPPORTED',
         `${name} was in the archive storage class of ECR and was not backed up: back it up with --include-archived`,
       );
-    if (listed.kind === 'archives') {
+    if (image.kind === 'archives') {
       const archive = await openArchived(place.store, listed, backends, options);
       return {
         source: snapshotSource(archive, listed),
@@ -73,23 +72,16 @@ export async function openSnapshotImage(
 }
 
 /** The digests of every manifest that the snapshot lists for the image: its own, those below it, and what refers to it. */
-export function manifestsOf({ image, content }: Pick<ListedSnapshotImage, 'image' | 'content'>): readonly Digest[] {
-  const places = [...image.content, ...image.referrers.flatMap((referrer) => referrer.content)];
-  const own = places.flatMap((index) => {
-    const entry = content[index];
-    return entry?.mediaType === undefined ? [] : [entry.digest];
-  });
+export function manifestsOf(image: ListedSnapshotImage['image']): readonly Digest[] {
+  const own = contentOf(image).flatMap(({ digest, mediaType }) => (mediaType === undefined ? [] : [digest]));
   return [...new Set([image.digest, ...own, ...image.referrers.map(({ digest }) => digest)])];
 }
 
 /** `readable` as the source of one image: what its names stand for, and what refers to it, is as the snapshot lists it. */
-function snapshotSource(readable: Readable, { image, registry, repository, content }: ListedSnapshotImage): Source {
+function snapshotSource(readable: Readable, { image, registry, repository }: ListedSnapshotImage): Source {
   const named = new Map<string, Descriptor>();
-  for (const index of [...image.content, ...image.referrers.flatMap((referrer) => referrer.content)]) {
-    const entry = content[index];
-    if (entry?.mediaType !== undefined)
-      named.set(entry.digest, { digest: entry.digest, size: entry.size, mediaType: entry.mediaType });
-  }
+  for (const { digest, size, mediaType } of contentOf(image))
+    if (mediaType !== undefined) named.set(digest, { digest, size, mediaType });
   for (const one of [image, ...image.referrers])
     for (const name of [one.digest, ...one.tags]) named.set(name, descriptorOf(one));
   return {
@@ -113,12 +105,7 @@ function snapshotSource(readable: Readable, { image, registry, repository, conte
   };
 }
 
-function descriptorOf(one: {
-  readonly digest: Digest;
-  readonly mediaType: string;
-  readonly size: number;
-  readonly artifactType?: string;
-}): Descriptor {
+function descriptorOf(one: Pick<ExpandedReferrer, 'digest' | 'mediaType' | 'size' | 'artifactType'>): Descriptor {
   const { digest, mediaType, size, artifactType } = one;
   return { digest, mediaType, size, ...(artifactType === undefined ? {} : { artifactType }) };
 }
