@@ -1,0 +1,62 @@
+import type { Digest } from '../oci/digest.ts';
+import type { Place } from '../oci/place.ts';
+import { Failure, type Side } from '../util/failure.ts';
+import type { Backends, OperationOptions } from './backends.ts';
+
+/**
+ * One name of an image in a place: an image with three tags is three entries, one without a tag is one entry. What refers to an image is an entry
+ * too, with its `subject`.
+ */
+export interface PlaceEntry {
+  /** The host of the registry that the image is in, or was in when it was backed up. Absent: an archive that does not say. */
+  readonly registry?: string | undefined;
+  /** As its registry names it. For an archive that does not say: the folder of its key below the place. */
+  readonly repository: string;
+  /** Absent: untagged. */
+  readonly tag?: string | undefined;
+  /** Absent: an archive whose metadata does not say. */
+  readonly digest?: Digest | undefined;
+  readonly mediaType?: string | undefined;
+  /**
+   * Bytes, as the place states them: of an archive its object; in a snapshot everything that the image and its referrers name, each once; in ECR
+   * the layers (of an index, those of its largest image). Absent: the place does not say.
+   */
+  readonly size?: number | undefined;
+  /** ISO 8601, UTC. When it was pushed; of an archive that does not say, when it was written. Absent: the registry does not say. */
+  readonly pushedAt?: string | undefined;
+  /** The manifest that it refers to, by its `subject` or its tag of cosign. Absent: an image. */
+  readonly subject?: Digest | undefined;
+  readonly artifactType?: string | undefined;
+  /** True: it is in ECR's archive storage class, and cannot be pulled. */
+  readonly archived?: true | undefined;
+  /** Where it can be read: `docker://host/repository:tag`, `s3://bucket/key.tar`, `store:place:host/repository@sha256:…`. */
+  readonly where: string;
+}
+
+export interface ListOptions extends OperationOptions {
+  /** Exactly this snapshot (an id, its beginning, or `latest`) of a store or of archives. */
+  readonly snapshot?: string | undefined;
+  /** The state of a store, or of archives with snapshots, at this time. */
+  readonly asOfMs?: number | undefined;
+  /** Patterns of repositories with optional tags, `team/*:v*`. Absent: all. */
+  readonly only?: readonly string[] | undefined;
+  /** Also untagged images, and children of indexes where the registry lists them (ECR). Default false. */
+  readonly untagged?: boolean | undefined;
+  /** Also what refers to images. Default false. In registries without a list of it, tags of cosign alone. */
+  readonly referrers?: boolean | undefined;
+  /** Whose credentials a registry gets. Default `source`. */
+  readonly side?: Side | undefined;
+}
+
+/**
+ * Everything in a place, by repository and then tag; memory holds one repository at a time. ECR: DescribeImages pages alone. Other registries: the
+ * list of tags and one HEAD a tag. Archives: one listing and one HEAD an archive; with `snapshot` or `asOfMs` the snapshot alone. A store: its
+ * state. INVALID for `snapshot` and `asOfMs` of a registry; NOT_FOUND where a pattern matches no repository, or there is no such snapshot.
+ */
+export async function* listPlace(
+  place: Place,
+  _backends: Backends,
+  _options: ListOptions,
+): AsyncGenerator<PlaceEntry, void, undefined> {
+  throw new Failure('UNSUPPORTED', `${place.text} cannot be listed yet`);
+}
