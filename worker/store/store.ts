@@ -29,6 +29,8 @@ export interface StoreBackup extends AsyncDisposable {
   readonly target: Target;
   /** Digests that are there, with their sizes. */
   readonly present: ReadonlyMap<Digest, number>;
+  /** What this backup stored so far, for `Snapshot.added`. */
+  readonly added: { readonly blobs: number; readonly bytes: number };
 
   /**
    * Writes the snapshot, then brings index.json up to date, then ends. CONFLICT, and no snapshot, where something that the snapshot names is
