@@ -1,7 +1,11 @@
 import type { Digest } from '../oci/digest.ts';
+import type { ImageFilter } from '../oci/image-filter.ts';
 import type { Place } from '../oci/place.ts';
 import { Failure, type Side } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
+import { listArchives } from './list-archives.ts';
+import { listRegistry } from './list-registry.ts';
+import { listState } from './list-state.ts';
 
 /**
  * One name of an image in a place: an image with three tags is three entries, one without a tag is one entry. What refers to an image is an entry
@@ -29,6 +33,10 @@ export interface PlaceEntry {
   readonly artifactType?: string | undefined;
   /** True: it is in ECR's archive storage class, and cannot be pulled. */
   readonly archived?: true | undefined;
+  /** True: an index of the place lists it, and it has no tag. Absent: it is not known, or an image by itself. */
+  readonly isChild?: true | undefined;
+  /** Why more may refer to it than was listed. Absent: nothing more, or it was not asked for. */
+  readonly unchecked?: string | undefined;
   /** Where it can be read: `docker://host/repository:tag`, `s3://bucket/key.tar`, `store:place:host/repository@sha256:…`. */
   readonly where: string;
 }
@@ -38,25 +46,47 @@ export interface ListOptions extends OperationOptions {
   readonly snapshot?: string | undefined;
   /** The state of a store, or of archives with snapshots, at this time. */
   readonly asOfMs?: number | undefined;
-  /** Patterns of repositories with optional tags, `team/*:v*`. Absent: all. */
-  readonly only?: readonly string[] | undefined;
+  /** Absent: all. */
+  readonly only?: readonly ImageFilter[] | undefined;
   /** Also untagged images, and children of indexes where the registry lists them (ECR). Default false. */
   readonly untagged?: boolean | undefined;
-  /** Also what refers to images. Default false. In registries without a list of it, tags of cosign alone. */
-  readonly referrers?: boolean | undefined;
+  /**
+   * Also what refers to images. `listed`: where the place lists it without reading images: ECR, snapshots, and tags of cosign everywhere. `all`:
+   * everywhere, at the price of reading every manifest where the place has no list. Default: none.
+   */
+  readonly referrers?: 'listed' | 'all' | undefined;
   /** Whose credentials a registry gets. Default `source`. */
   readonly side?: Side | undefined;
 }
 
 /**
- * Everything in a place, by repository and then tag; memory holds one repository at a time. ECR: DescribeImages pages alone. Other registries: the
- * list of tags and one HEAD a tag. Archives: one listing and one HEAD an archive; with `snapshot` or `asOfMs` the snapshot alone. A store: its
- * state. INVALID for `snapshot` and `asOfMs` of a registry; NOT_FOUND where a pattern matches no repository, or there is no such snapshot.
+ * Everything in a place; memory holds the names of one repository at a time. ECR: pages of DescribeImages alone. Other registries: the list of tags
+ * and one HEAD a tag, by repository and tag. Archives: one listing and one HEAD an archive, in the order of keys; with `snapshot` or `asOfMs` the
+ * snapshots alone. A store: its state. INVALID for `snapshot` and `asOfMs` of a registry; NOT_FOUND where a pattern matches no repository, or
+ * there is no such snapshot.
  */
 export async function* listPlace(
   place: Place,
-  _backends: Backends,
-  _options: ListOptions,
+  backends: Backends,
+  options: ListOptions,
 ): AsyncGenerator<PlaceEntry, void, undefined> {
-  throw new Failure('UNSUPPORTED', `${place.text} cannot be listed yet`);
+  if (place.kind === 'registry') {
+    checkNoMoment(place, options);
+    yield* listRegistry(place, backends, options);
+  } else if (place.kind === 'archives' && !namesMoment(options)) yield* listArchives(place, backends, options);
+  else yield* listState(place, backends, options);
+}
+
+/** Whether the options name a snapshot or a time. */
+export function namesMoment({ snapshot, asOfMs }: ListOptions): boolean {
+  return snapshot !== undefined || asOfMs !== undefined;
+}
+
+/** INVALID for a registry at another time than now. */
+export function checkNoMoment({ text }: Place, options: ListOptions): void {
+  if (namesMoment(options))
+    throw new Failure(
+      'INVALID',
+      `${text} is a registry, which has no snapshots: leave out --snapshot and --as-of, or name the store or the archives that it was backed up to`,
+    );
 }
