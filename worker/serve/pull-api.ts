@@ -3,12 +3,20 @@ import { read, readAll, readPart } from '../content/read.ts';
 import type { ServedImages, ServedRepository } from '../images/served-images.ts';
 import { parseDigest, type Digest } from '../oci/digest.ts';
 import { compareListed } from '../oci/list-order.ts';
-import { MAX_MANIFEST_BYTES, MEDIA_TYPE, mediaTypeByBytes, type Descriptor } from '../oci/manifest.ts';
+import {
+  MAX_MANIFEST_BYTES,
+  MEDIA_TYPE,
+  mediaTypeByBytes,
+  parseManifest,
+  referrerEntry,
+  type Descriptor,
+} from '../oci/manifest.ts';
 import { isRepositoryName, isTag } from '../oci/reference.ts';
 import { parseRange } from '../util/byte-range.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Report } from '../util/events.ts';
 import { isFailure } from '../util/failure.ts';
+import { forEachOf } from '../util/limit.ts';
 import { quote } from '../util/text.ts';
 import { json, NO_BODY, Refusal, type Answer, type ErrorCode } from './answer.ts';
 import { pageOf } from './list-page.ts';
@@ -41,6 +49,8 @@ type ContentRoute = Extract<PullRoute, { readonly repository: string }>;
 const MANIFEST_CACHE_BYTES = 32 * 1024 * 1024;
 /** Repositories whose sorted tags are kept. */
 const TAG_LISTS = 16;
+/** Manifests of referrers that are read at once. */
+const MANIFESTS_AT_ONCE = 8;
 const NO_STORE = { 'cache-control': 'no-store' };
 
 /**
@@ -103,7 +113,7 @@ export class PullApi {
       case 'blob':
         return this.#blob(request, repository, requireDigest(route.digest));
       case 'referrers':
-        return referrersAnswer(request, await repository.referrers(requireDigest(route.digest), request));
+        return referrersAnswer(request, await this.#referrers(request, repository, requireDigest(route.digest)));
       default:
         return route satisfies never;
     }
@@ -130,6 +140,37 @@ export class PullApi {
       headers: { ...headers, 'content-type': mediaTypeByBytes(bytes, descriptor.mediaType) },
       body: bytes,
     };
+  }
+
+  /** The entries of a list of referrers, with the annotations of their manifests. One that cannot be read is listed as the backup names it. */
+  async #referrers(
+    request: PullRequest,
+    repository: ServedRepository,
+    subject: Digest,
+  ): Promise<readonly Descriptor[]> {
+    const { signal } = request;
+    const entries: Descriptor[] = [];
+    const listed = await repository.referrers(subject, { signal });
+    await forEachOf(
+      listed,
+      MANIFESTS_AT_ONCE,
+      async (descriptor) => {
+        try {
+          const bytes =
+            this.#manifests.get(descriptor.digest) ?? (await this.#readManifest(request, repository, descriptor));
+          entries.push(referrerEntry(descriptor, parseManifest(bytes, mediaTypeByBytes(bytes, descriptor.mediaType))));
+        } catch (error) {
+          if (!(error instanceof Refusal) && !isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED')) throw error;
+          this.#options.report?.({
+            type: 'warning',
+            message: `${descriptor.digest}, which refers to ${subject}, cannot be read: ${error.message}`,
+          });
+          entries.push(descriptor);
+        }
+      },
+      { signal },
+    );
+    return entries;
   }
 
   async #readManifest(
