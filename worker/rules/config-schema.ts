@@ -8,7 +8,7 @@ import { parseRange, tagMatcher } from '../oci/tag-pattern.ts';
 import { isRecord } from '../util/record.ts';
 import { AccessSchema, AllowSchema } from './access-schema.ts';
 import { CreateSchema } from './create-schema.ts';
-import { parsePublished, parseTemplate } from './destinations.ts';
+import { isStore, parsePublished, parseStore, parseTemplate } from './destinations.ts';
 import { parseExpiry } from './expiry.ts';
 import type { Fault } from './faults.ts';
 import { PruneSchema } from './prune-schema.ts';
@@ -83,15 +83,22 @@ const MirrorSchema = mapping({
 const BackupSchema = mapping({
   ...COPIED,
   to: someOf(
-    textOf((text) => parseTemplate('backup', text), 's3://bucket/{regionName}/{repository}/{tag}.tar').meta(IN_S3),
+    textOf(
+      (text) => (isStore(text) ? parseStore(text) : parseTemplate('backup', text)),
+      's3://bucket/{regionName}/{repository}/{tag}.tar, or store:s3://bucket/prefix/',
+    ).meta({ pattern: '^(?:store:)?s3://' }),
     { most: MAX_DESTINATIONS },
-  ).describe('Where their archives are to be, in S3.'),
+  ).describe('Where their archives are to be, in S3, or a store, which has each blob once.'),
   settings: z
     .boolean()
     .default(true)
     .describe(
       'Whether the settings of Amazon ECR repositories are stored beside their archives. A run that cannot read or store them is not a good one.',
     ),
+  snapshots: z
+    .boolean()
+    .default(true)
+    .describe('Whether each run ends with a snapshot that lists its archives. A store always gets one.'),
 });
 
 const PublishSchema = mapping({

@@ -18,6 +18,7 @@ export class AllowedTargets {
     for (const rule of rules) {
       if (rule.kind === 'publish') this.#names.add(registryName(parseRepository(rule.to).registry));
       if (!isCopyRule(rule)) continue;
+      for (const store of rule.stores ?? []) this.#names.add(`s3://${bucketOf(store)}`);
       for (const to of rule.to) {
         const template = parseTemplate(rule.kind, to);
         this.#names.add(template.transport === 's3' ? `s3://${template.bucket}` : registryName(template.registry));
