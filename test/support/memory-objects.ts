@@ -5,6 +5,7 @@ import type {
   Condition,
   ObjectInfo,
   ObjectStore,
+  ReadOptions,
   Upload,
   UploadOptions,
   WriteOptions,
@@ -63,10 +64,7 @@ export class MemoryObjects implements ObjectStore {
     return this.#found(key).info;
   }
 
-  async read(
-    key: string,
-    options: Abortable & { offset?: number; length?: number; ifMatch?: string } = {},
-  ): Promise<Bytes> {
+  async read(key: string, options: ReadOptions = {}): Promise<Bytes> {
     checkAborted(options);
     const { bytes, info } = this.#found(key);
     const { offset = 0, length = bytes.byteLength } = options;

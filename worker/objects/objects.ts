@@ -38,6 +38,21 @@ export interface UploadOptions extends WriteOptions {
   readonly partSize?: number | undefined;
 }
 
+/** Which version of an object is meant. A place that keeps no versions, such as a folder, has one, and passes over it. */
+export interface VersionOptions extends Abortable {
+  /** As `ObjectInfo` has it. NOT_FOUND where that version was deleted. Default: the current one. */
+  readonly version?: string | undefined;
+}
+
+export interface ReadOptions extends VersionOptions {
+  /** The first byte. Default 0. */
+  readonly offset?: number;
+  /** How many bytes. Default: to the end. */
+  readonly length?: number;
+  /** The ETag that the object must have. */
+  readonly ifMatch?: string | undefined;
+}
+
 /**
  * Objects by key: a bucket, or a folder. Keys are `/`-separated and have no leading slash, no empty, `.` or `..` component where the store is
  * a folder. Failures name the store and the key (`s3://bucket/key`, a path); those of `stat` and `read` have the same as
@@ -51,13 +66,13 @@ export interface ObjectStore {
   readonly rangesAtOnce?: number;
 
   /** Describes an object. NOT_FOUND without it. */
-  stat(key: string, options?: Abortable): Promise<ObjectInfo>;
+  stat(key: string, options?: VersionOptions): Promise<ObjectInfo>;
 
   /**
    * `length` bytes from `offset` (to the end when absent). UNAVAILABLE when the body breaks off. With `ifMatch`, CONFLICT when the object is
    * another by now. NOT_FOUND without it; INVALID when the range starts beyond the end (a range that starts at the end is empty).
    */
-  read(key: string, options?: Abortable & { offset?: number; length?: number; ifMatch?: string }): Promise<Bytes>;
+  read(key: string, options?: ReadOptions): Promise<Bytes>;
 
   /** Stores a small object whole (64 MiB at most: larger ones are uploads). */
   write(key: string, body: Uint8Array, options?: WriteOptions): Promise<ObjectInfo>;

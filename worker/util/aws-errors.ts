@@ -88,7 +88,7 @@ const ROWS: readonly Row[] = [
   // of the key that encrypts an object: a key that does not exist must not pass for an object that does not
   { names: ['KMS.Internal', 'KMS.KMSInternal', 'KMS.DependencyTimeout'], code: 'UNAVAILABLE', source: KMS },
   { names: ['KMS.*'], code: 'INVALID', source: KMS },
-  { names: ['NoSuchBucket', 'NoSuchKey', '*NotFound'], code: 'NOT_FOUND', source: S3 },
+  { names: ['NoSuchBucket', 'NoSuchKey', 'NoSuchVersion', '*NotFound'], code: 'NOT_FOUND', source: S3 },
   { names: ['QueueDoesNotExist'], code: 'NOT_FOUND', source: SQS },
   { names: ['PreconditionFailed'], code: 'CONFLICT', source: S3 },
   { names: ['*AlreadyExists'], code: 'CONFLICT', source: ECR },

@@ -5,7 +5,15 @@ import type { Bytes } from '../../content/content.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure, ifFound, isFailure, type Code } from '../../util/failure.ts';
 import type { DeletableStore, Doomed, NotRemoved } from '../deletable.ts';
-import type { ObjectInfo, ObjectStore, Upload, UploadOptions, WriteOptions } from '../objects.ts';
+import type {
+  ObjectInfo,
+  ObjectStore,
+  ReadOptions,
+  Upload,
+  UploadOptions,
+  VersionOptions,
+  WriteOptions,
+} from '../objects.ts';
 import { Parts } from '../parts.ts';
 import { conflict, failureOf, hasErrno, withFailures, unlessErrno, unlinkIfThere } from './errno.ts';
 import { etagOf } from './identity.ts';
@@ -39,16 +47,13 @@ class FileStore implements ObjectStore, DeletableStore {
     return join(this.#root, key);
   }
 
-  async stat(key: string, options?: Abortable): Promise<ObjectInfo> {
+  async stat(key: string, options?: VersionOptions): Promise<ObjectInfo> {
     checkAborted(options);
     const path = this.#path(key);
     return withFailures('look at', path, async () => infoOf(key, regular(await stat(path, { bigint: true }), path)));
   }
 
-  async read(
-    key: string,
-    options: Abortable & { offset?: number; length?: number; ifMatch?: string } = {},
-  ): Promise<Bytes> {
+  async read(key: string, options: ReadOptions = {}): Promise<Bytes> {
     checkAborted(options);
     const path = this.#path(key);
     const { offset = 0, ifMatch } = options;

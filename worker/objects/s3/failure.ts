@@ -113,6 +113,7 @@ const MEANINGS: readonly Meaning[] = [
     what: ({ call }) => `there is no bucket ${call.bucket}: check its name, or create it`,
   },
   { names: ['NoSuchKey', 'NotFound'], what: 'there is no such object' },
+  { names: ['NoSuchVersion'], what: 'that version of it was deleted' },
   {
     names: ['NoSuchUpload'],
     what: 'another process aborted the unfinished upload: start it again',

@@ -4,7 +4,7 @@ import { nothing } from '../../content/bytes.ts';
 import type { Bytes } from '../../content/content.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure, isFailure, type Code } from '../../util/failure.ts';
-import type { Condition, ObjectInfo } from '../objects.ts';
+import type { Condition, ObjectInfo, ReadOptions, VersionOptions } from '../objects.ts';
 import type { Bucket } from './client.ts';
 import { isS3Error } from './failure.ts';
 import { crcOf, holds, sameEtag } from './values.ts';
@@ -12,13 +12,18 @@ import { crcOf, holds, sameEtag } from './values.ts';
 const WRITTEN = 'another process wrote it in the meantime';
 
 /** As `ObjectStore.stat`. */
-export async function statObject(bucket: Bucket, key: string, options: Abortable = {}): Promise<ObjectInfo> {
+export async function statObject(bucket: Bucket, key: string, options: VersionOptions = {}): Promise<ObjectInfo> {
   try {
     return (await headObject(bucket, key, {}, options)).info;
   } catch (error) {
     if (!isFailure(error, 'DENIED', 'INVALID', 'UNAUTHENTICATED')) throw error;
     // no body tells why a HEAD was refused: ask again in a way that has one
-    const body = await readObject(bucket, key, { signal: options.signal, offset: 0, length: 1 });
+    const body = await readObject(bucket, key, {
+      signal: options.signal,
+      version: options.version,
+      offset: 0,
+      length: 1,
+    });
     for await (const _ of body) break;
     // the object can be read, so a proxy refused the HEAD, or S3 refused credentials that have been renewed since
     return (await headObject(bucket, key, {}, options)).info;
@@ -26,22 +31,23 @@ export async function statObject(bucket: Bucket, key: string, options: Abortable
 }
 
 /** As `ObjectStore.read`. */
-export async function readObject(
-  bucket: Bucket,
-  key: string,
-  options: Abortable & { offset?: number; length?: number; ifMatch?: string | undefined } = {},
-): Promise<Bytes> {
-  const { offset = 0, length, ifMatch } = options;
+export async function readObject(bucket: Bucket, key: string, options: ReadOptions = {}): Promise<Bytes> {
+  const { offset = 0, length, ifMatch, version } = options;
   if (length === 0) return readNothing(bucket, key, offset, options);
   const location = bucket.describe(key);
   const whole = offset === 0 && length === undefined;
   const range = `bytes=${offset}-${length === undefined ? '' : offset + length - 1}`;
   try {
     const answer = await bucket.call(
-      { doing: 'read', key, action: 's3:GetObject' },
+      { doing: 'read', key, action: readAction(version) },
       async (client, http) =>
         client.send(
-          new GetObjectCommand({ ...bucket.object(key), ...(whole ? {} : { Range: range }), IfMatch: ifMatch }),
+          new GetObjectCommand({
+            ...bucket.object(key),
+            ...(whole ? {} : { Range: range }),
+            IfMatch: ifMatch,
+            VersionId: version,
+          }),
           http,
         ),
       options,
@@ -121,11 +127,12 @@ async function headObject(
   bucket: Bucket,
   key: string,
   more: { ChecksumMode?: 'ENABLED' },
-  options: Abortable,
+  options: VersionOptions,
 ): Promise<{ info: ObjectInfo; crc: number | undefined }> {
+  const request = { ...bucket.object(key), ...more, VersionId: options.version };
   const head = await bucket.call(
-    { doing: 'look at', key, action: 's3:GetObject', withoutBody: true },
-    async (client, http) => client.send(new HeadObjectCommand({ ...bucket.object(key), ...more }), http),
+    { doing: 'look at', key, action: readAction(options.version), withoutBody: true },
+    async (client, http) => client.send(new HeadObjectCommand(request), http),
     options,
   );
   const { ContentLength: size = 0, ETag: etag = '', LastModified: modified = new Date(0), Metadata } = head;
@@ -136,14 +143,14 @@ async function headObject(
   return { info, crc: crcOf(head.ChecksumCRC32) };
 }
 
+/** https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html#API_GetObject_Permissions */
+function readAction(version: string | undefined): string {
+  return version === undefined ? 's3:GetObject' : 's3:GetObjectVersion';
+}
+
 /** What a read of no bytes comes to: S3 has no empty ranges. */
-async function readNothing(
-  bucket: Bucket,
-  key: string,
-  offset: number,
-  options: Abortable & { ifMatch?: string | undefined },
-): Promise<Bytes> {
-  const { size, etag } = await statObject(bucket, key, { signal: options.signal });
+async function readNothing(bucket: Bucket, key: string, offset: number, options: ReadOptions): Promise<Bytes> {
+  const { size, etag } = await statObject(bucket, key, { signal: options.signal, version: options.version });
   const location = bucket.describe(key);
   if (options.ifMatch !== undefined && !sameEtag(options.ifMatch, etag))
     throw readFailure(location, 'CONFLICT', WRITTEN);

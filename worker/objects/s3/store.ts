@@ -4,7 +4,15 @@ import type { Bytes } from '../../content/content.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
 import type { DeletableStore, Doomed, NotRemoved } from '../deletable.ts';
-import type { ObjectInfo, ObjectStore, Upload, UploadOptions, WriteOptions } from '../objects.ts';
+import type {
+  ObjectInfo,
+  ObjectStore,
+  ReadOptions,
+  Upload,
+  UploadOptions,
+  VersionOptions,
+  WriteOptions,
+} from '../objects.ts';
 import { Parts } from '../parts.ts';
 import { Bucket, type BucketOptions } from './client.ts';
 import { removeObjects } from './delete.ts';
@@ -55,14 +63,11 @@ class S3Store implements ObjectStore, DeletableStore, AsyncDisposable {
     return this.#bucket.describe(key);
   }
 
-  async stat(key: string, options: Abortable = {}): Promise<ObjectInfo> {
+  async stat(key: string, options: VersionOptions = {}): Promise<ObjectInfo> {
     return statObject(this.#bucket, key, options);
   }
 
-  async read(
-    key: string,
-    options: Abortable & { offset?: number; length?: number; ifMatch?: string | undefined } = {},
-  ): Promise<Bytes> {
+  async read(key: string, options: ReadOptions = {}): Promise<Bytes> {
     return readObject(this.#bucket, key, options);
   }
 
