@@ -16,11 +16,27 @@ export interface StoreBackupRequest {
   readonly referrers?: boolean | undefined;
   /** Also images without a tag that no index names and that refer to nothing. Default false. */
   readonly untagged?: boolean | undefined;
+  /**
+   * Chooses from the images of one repository: called once for each, with one candidate for each tag (what refers to an image has none) and,
+   * with `untagged`, for each image without one. What it leaves out is not stored, and the repository does not count as complete. Default: all.
+   */
+  readonly select?: ((images: readonly SelectableImage[]) => readonly SelectableImage[]) | undefined;
+  /** False: settings of repositories and of the registry are not stored. Default: they are. */
+  readonly settings?: boolean | undefined;
   /** Reports what would be stored, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
   /** The rule and the run of the service, for the snapshot. Absent for a command. */
   readonly rule?: string | undefined;
   readonly run?: string | undefined;
+}
+
+/** An image of a repository, before it is chosen. */
+export interface SelectableImage {
+  /** Absent: an image without one. */
+  readonly tag: string | undefined;
+  /** Known where the list of the registry has it (ECR). */
+  readonly digest: string | undefined;
+  readonly pushedAtMs: number | undefined;
 }
 
 /** What a backup into a store came to. Sizes are bytes. */
@@ -45,6 +61,8 @@ export interface StoreBackupResult {
   readonly imageBytes: number;
   /** As the snapshot has them. */
   readonly failures: readonly SnapshotFailure[];
+  /** The failures behind `failures`, for callers that decide whether to try again. */
+  readonly causes: readonly Failure[];
 }
 
 /**

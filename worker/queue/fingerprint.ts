@@ -14,7 +14,7 @@ const MEMBERS: Readonly<Record<Exclude<MemberOf<Job>, 'version' | 'run' | 'id' |
   platforms: true,
   referrers: true,
   select: true,
-  pushed: true,
+  only: true,
   create: true,
   force: true,
   settings: true,

@@ -7,8 +7,8 @@ export interface ManyImages {
   readonly from: readonly string[];
   /** Absent: every image that has a tag. */
   readonly select?: ImageSelection | undefined;
-  /** Only images that these pushes concern, all of one repository. Absent: all that `select` takes. */
-  readonly pushed?: readonly PushedImage[] | undefined;
+  /** Only these images, of the one repository that `from` names. Absent: all that `select` takes. */
+  readonly only?: readonly NamedImage[] | undefined;
   /** `os/architecture[/variant]`; absent: all. */
   readonly platforms?: readonly string[] | undefined;
   /** Signatures, SBOMs and what else refers to the images. Default true. */
@@ -27,10 +27,18 @@ export interface ImageSelection {
   readonly untagged?: boolean | undefined;
 }
 
-/** A push, as an event reports it. */
-export interface PushedImage {
+/** An image of a repository, as it was when the job was planned. What the tag stands for when the job runs is stored. */
+export interface NamedImage {
   readonly tag?: string | undefined;
   readonly digest: string;
+}
+
+/** The patterns of a job as one: `docker://host/pattern`, with braces around several. */
+export function patternOf({ from }: Pick<ManyImages, 'from'>): string {
+  const [first = '', ...others] = from;
+  if (others.length === 0) return first;
+  const host = `docker://${first.split('/', 3)[2] ?? ''}/`;
+  return `${host}{${from.map((one) => one.slice(host.length)).join(',')}}`;
 }
 
 /** The most patterns of one job: what the braces of one source can stand for. */
@@ -64,7 +72,7 @@ export const MANY_IMAGES = {
       untagged: z.boolean('expected true or false').optional(),
     })
     .optional(),
-  pushed: z
+  only: z
     .array(z.object({ tag: z.string().max(128).optional(), digest }))
     .min(1)
     .optional(),

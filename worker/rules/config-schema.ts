@@ -8,13 +8,14 @@ import { parseRange, tagMatcher } from '../oci/tag-pattern.ts';
 import { isRecord } from '../util/record.ts';
 import { AccessSchema, AllowSchema } from './access-schema.ts';
 import { CreateSchema } from './create-schema.ts';
-import { isStore, parsePublished, parseStore, parseTemplate } from './destinations.ts';
+import { parsePublished, parseTemplate } from './destinations.ts';
 import { parseExpiry } from './expiry.ts';
 import type { Fault } from './faults.ts';
 import { PruneSchema } from './prune-schema.ts';
 import { checkSchedule, checkTimeZone } from './schedule.ts';
 import { mapping, someOf, textOf } from './schema-parts.ts';
 import { parseSource } from './sources.ts';
+import { isStore, parseStore } from './stores.ts';
 
 // The schema of the rules file. Every string is checked by the function that reads it later, so that no rule is refused only when it runs.
 

@@ -6,7 +6,6 @@ import { quote } from '../util/text.ts';
 import { archiveTemplate, expandTemplate } from '../oci/key-template.ts';
 import { formatLocation, parseLocation, parseS3, withoutTransport, type Location } from '../oci/location.ts';
 import { formatObjectPlace, parseObjectPlace } from '../oci/object-place.ts';
-import { parseStoreRoot } from '../oci/place.ts';
 import type { CopyRule } from './rule.ts';
 
 /** Where an image of a rule is to be. */
@@ -162,32 +161,6 @@ export function destinationKey(location: string): DestinationKey {
     default:
       return parsed satisfies never;
   }
-}
-
-/** Whether a `to` names a store, and no template of archives. */
-export function isStore(to: string): boolean {
-  return to.startsWith('store:');
-}
-
-/** Reads a `to` that names a store: `store:s3://bucket[/prefix/]`. Returns it with the slash at its end. INVALID for folders and others. */
-export function parseStore(text: string): string {
-  if (UNFIT.test(text)) throw invalid(text, 'it has invisible characters');
-  const root = isStore(text) ? parseStoreRoot(text.slice('store:'.length), text) : undefined;
-  if (root === undefined || 'folder' in root)
-    throw invalid(text, 'a store that workers reach is in S3: store:s3://bucket/prefix/');
-  if (/[{}:]/.test(root.prefix))
-    throw invalid(text, 'a store is one place for all images: expected no variables and no colon in its prefix');
-  return `store:s3://${root.bucket}/${root.prefix}`;
-}
-
-/**
- * What a job that backs images up into a store is remembered by: for each rule, registry and repository that it was asked for. Two rules may
- * fill one store at once, and so may a run and a push.
- *
- * @param images `host` for a whole run, `host/repository` for pushes to one
- */
-export function storedAt(store: string, images: string, rule: string | undefined): DestinationKey {
-  return { group: parseStore(store), name: rule === undefined ? images : `${rule}@${images}` };
 }
 
 /** Reads the place of objects that a rule publishes, with a slash at its end. INVALID for what is no place in S3, or no message can hold. */

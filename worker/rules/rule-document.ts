@@ -5,13 +5,14 @@ import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
 import { compareStrings, quote } from '../util/text.ts';
 import type { RuleSchema } from './config-schema.ts';
-import { isStore, parsePublished, parseStore } from './destinations.ts';
+import { parsePublished } from './destinations.ts';
 import { formatExpiry, parseExpiry } from './expiry.ts';
 import { orderedPolicy } from './prune-policy.ts';
 import type { CopyRule, PruneRule, Rule, Schedule, TagSelection } from './rule.ts';
 import { dailySchedule } from './schedule.ts';
 import { withoutAbsent } from './schema-parts.ts';
 import { formatSource, parseSource } from './sources.ts';
+import { isStore, parseStore } from './stores.ts';
 
 type RuleWords = z.output<typeof RuleSchema>;
 

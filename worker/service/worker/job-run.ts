@@ -7,6 +7,8 @@ import type { FailedDestination } from './failed-destinations.ts';
 export interface RunJobOptions extends ArchiveSettingsOptions {
   readonly destinations: Pick<Destinations, 'get' | 'record' | 'letters' | 'forgetLetters'>;
   readonly rules: Pick<Rules, 'list'>;
+  /** The program, as snapshots name it. */
+  readonly tool: string;
 }
 
 /** How a job ends that did not fail. */
