@@ -11,6 +11,15 @@ export function archiveTemplate(key: string): string {
   return key === '' || key.endsWith('/') ? `${key}${DEFAULT_TEMPLATE}` : key;
 }
 
+/**
+ * Where the snapshots of archives with this template are: its fixed beginning up to the last "/" before the first variable. Empty, or ends in
+ * "/": `backups/` of `backups/{regionName}/{repository}/{tag}.tar`.
+ */
+export function snapshotPrefix(template: string): string {
+  const fixed = template.split('{', 1)[0] ?? '';
+  return fixed.slice(0, fixed.lastIndexOf('/') + 1);
+}
+
 const VARIABLES = ['regionName', 'repository', 'tag', 'digest', 'registry', 'account', 'region', 'date'] as const;
 
 /**

@@ -1,5 +1,10 @@
+import { collect } from '../content/bytes.ts';
 import type { ObjectStore } from '../objects/objects.ts';
 import type { Abortable } from '../util/abort.ts';
+import { Failure, isFailure } from '../util/failure.ts';
+import { compareStrings, quote } from '../util/text.ts';
+import { decodeSnapshot, encodeSnapshot, MAX_COMPRESSED_BYTES } from './snapshot-codec.ts';
+import { readSnapshotKey, snapshotKey, SNAPSHOTS_FOLDER } from './snapshot-key.ts';
 import type { Snapshot } from './snapshot.ts';
 
 /** A snapshot, as its key names it: nothing of it was read. */
@@ -11,6 +16,14 @@ export interface SnapshotName {
   readonly finishedAtMs: number;
   /** Bytes of the compressed object. */
   readonly size: number;
+  /** When it was stored, by the clock of its store. A copy of a snapshot is stored later. */
+  readonly storedAtMs: number;
+}
+
+/** A snapshot that was read. */
+export interface NamedSnapshot {
+  readonly name: SnapshotName;
+  readonly snapshot: Snapshot;
 }
 
 /** The snapshots below a prefix: `<prefix>snapshots/<YYYYMMDD>T<hhmmss>Z-<id>.json.zst`. */
@@ -19,14 +32,102 @@ export interface Snapshots {
   list(options?: Abortable): Promise<readonly SnapshotName[]>;
 
   /**
-   * The one with this id, or whose id begins so (at least 4 digits), or `latest`. NOT_FOUND without one; INVALID where several begin so, and for a
-   * snapshot of a newer format; CORRUPT where the bytes are not those that the id names.
+   * One that was listed; or the one with this id, or whose id begins so (at least 4 digits), or `latest`, which are looked for in a list.
+   * NOT_FOUND without one; INVALID where several begin so, and for a snapshot of a newer format; CORRUPT where the bytes are not those that the id
+   * names.
    */
-  read(id: string, options?: Abortable): Promise<{ readonly name: SnapshotName; readonly snapshot: Snapshot }>;
+  read(which: SnapshotName | string, options?: Abortable): Promise<NamedSnapshot>;
 
-  /** Stores a snapshot. Idempotent: the same document has the same key. */
+  /** Stores a snapshot. Idempotent: the same document has the same key. CORRUPT where its key has other bytes. */
   write(snapshot: Snapshot, options?: Abortable): Promise<SnapshotName>;
 }
 
-/** The snapshots of the store or of the archives below `prefix`. Nothing is asked of it yet. */
-export type OpenSnapshots = (place: { readonly store: ObjectStore; readonly prefix: string }) => Snapshots;
+/** The shortest beginning of an id that is taken for it. */
+const MIN_ID_DIGITS = 4;
+
+/** The snapshots of the store or of the archives below `prefix`, which is empty or ends in `/`. Nothing is asked of it yet. */
+export function openSnapshots(place: { readonly store: ObjectStore; readonly prefix: string }): Snapshots {
+  return new StoredSnapshots(place.store, place.prefix);
+}
+
+class StoredSnapshots implements Snapshots {
+  readonly #store: ObjectStore;
+  readonly #prefix: string;
+
+  constructor(store: ObjectStore, prefix: string) {
+    this.#store = store;
+    this.#prefix = prefix;
+  }
+
+  async list(options?: Abortable): Promise<readonly SnapshotName[]> {
+    const found: SnapshotName[] = [];
+    for await (const { key, size, modified } of this.#store.list(`${this.#prefix}${SNAPSHOTS_FOLDER}`, options)) {
+      const name = readSnapshotKey(this.#prefix, key);
+      if (name !== undefined) found.push({ ...name, size, storedAtMs: modified.getTime() });
+    }
+    return found.sort((a, b) => compareStrings(a.key, b.key));
+  }
+
+  async read(which: SnapshotName | string, options?: Abortable): Promise<NamedSnapshot> {
+    const name = typeof which === 'string' ? await this.#find(which, options) : which;
+    const what = `the snapshot ${this.#store.describe(name.key)}`;
+    const body = await this.#store.read(name.key, { ...options });
+    const bytes = await collect(
+      body,
+      MAX_COMPRESSED_BYTES,
+      () => new Failure('UNSUPPORTED', `${what} is longer than ${MAX_COMPRESSED_BYTES} bytes`),
+    );
+    const snapshot = await decodeSnapshot(bytes, name.id, what);
+    if (snapshotKey(this.#prefix, snapshot.finishedAt, name.id) === name.key) return { name, snapshot };
+    throw new Failure(
+      'CORRUPT',
+      `${what} was renamed after it was written: it was finished at ${snapshot.finishedAt}: copy it back to ${snapshotKey(this.#prefix, snapshot.finishedAt, name.id)}`,
+    );
+  }
+
+  async write(snapshot: Snapshot, options?: Abortable): Promise<SnapshotName> {
+    const { id, bytes } = await encodeSnapshot(snapshot);
+    const key = snapshotKey(this.#prefix, snapshot.finishedAt, id);
+    const name = { id, key, finishedAtMs: Math.floor(Date.parse(snapshot.finishedAt) / 1000) * 1000 };
+    try {
+      const { size, modified } = await this.#store.write(key, bytes, {
+        ...options,
+        condition: { ifAbsent: true },
+        contentType: 'application/zstd',
+      });
+      return { ...name, size, storedAtMs: modified.getTime() };
+    } catch (error) {
+      if (!isFailure(error, 'CONFLICT')) throw error;
+      // an attempt whose answer was lost stored it; the key proves the content only when it is read
+      const { size, modified } = await this.#store.stat(key, options);
+      const { name: stored } = await this.read({ ...name, size, storedAtMs: modified.getTime() }, options);
+      return stored;
+    }
+  }
+
+  async #find(which: string, options: Abortable | undefined): Promise<SnapshotName> {
+    const isId = new RegExp(`^[0-9a-f]{${MIN_ID_DIGITS},64}$`).test(which);
+    if (which !== 'latest' && !isId)
+      throw new Failure(
+        'INVALID',
+        `${quote(which)} is not a snapshot: expected "latest", or at least the first ${MIN_ID_DIGITS} digits of an id that \`transship snapshots list\` prints`,
+      );
+    const names = await this.list(options);
+    const matching = which === 'latest' ? names.slice(-1) : names.filter(({ id }) => id.startsWith(which));
+    const place = this.#store.describe(`${this.#prefix}${SNAPSHOTS_FOLDER}`);
+    const [found] = matching;
+    if (found === undefined)
+      throw new Failure(
+        'NOT_FOUND',
+        names.length === 0
+          ? `there is no snapshot in ${place}: a backup writes one`
+          : `none of the ${names.length} snapshots in ${place} has an id that begins with ${which}`,
+      );
+    const ids = new Set(matching.map(({ id }) => id));
+    if (ids.size === 1) return found;
+    throw new Failure(
+      'INVALID',
+      `${ids.size} snapshots in ${place} have ids that begin with ${which}: write more digits`,
+    );
+  }
+}

@@ -1,0 +1,29 @@
+import type { Snapshot, SnapshotContent, SnapshotImage, SnapshotReferrer } from './snapshot.ts';
+
+/** A referrer with its content itself, instead of places in the list of a snapshot. */
+export interface ExpandedReferrer extends Omit<SnapshotReferrer, 'content'> {
+  readonly content: readonly SnapshotContent[];
+}
+
+/** An image with its content itself, instead of places in the list of a snapshot: what makes sense without its snapshot. */
+export interface ExpandedImage extends Omit<SnapshotImage, 'content' | 'referrers'> {
+  readonly content: readonly SnapshotContent[];
+  readonly referrers: readonly ExpandedReferrer[];
+}
+
+/** An image of `snapshot` with its content itself. The parts are those of the snapshot, not copies. */
+export function expandImage(snapshot: Pick<Snapshot, 'content'>, image: SnapshotImage): ExpandedImage {
+  const at = (places: readonly number[]): readonly SnapshotContent[] =>
+    places.flatMap((place) => snapshot.content[place] ?? []);
+  return {
+    ...image,
+    content: at(image.content),
+    referrers: image.referrers.map((referrer) => ({ ...referrer, content: at(referrer.content) })),
+  };
+}
+
+/** Everything that an image and what refers to it are made of, each digest once. */
+export function contentOf(image: ExpandedImage): readonly SnapshotContent[] {
+  const found = new Map([image, ...image.referrers].flatMap(({ content }) => content.map((one) => [one.digest, one])));
+  return [...found.values()];
+}

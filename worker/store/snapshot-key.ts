@@ -1,0 +1,25 @@
+import type { SnapshotName } from './snapshots.ts';
+
+/** What is below a prefix that has snapshots. */
+export const SNAPSHOTS_FOLDER = 'snapshots/';
+
+const NAME = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-([0-9a-f]{64})\.json\.zst$/;
+
+/** The key of the snapshot `id` that was finished at `finishedAt` (ISO 8601, UTC): `<prefix>snapshots/<YYYYMMDD>T<hhmmss>Z-<id>.json.zst`. */
+export function snapshotKey(prefix: string, finishedAt: string, id: string): string {
+  return `${prefix}${SNAPSHOTS_FOLDER}${finishedAt.slice(0, 19).replaceAll(/[-:]/g, '')}Z-${id}.json.zst`;
+}
+
+/** What the key of an object below `prefix` says of a snapshot. Undefined for a key that is not one of a snapshot. */
+export function readSnapshotKey(prefix: string, key: string): Omit<SnapshotName, 'size' | 'storedAtMs'> | undefined {
+  const folder = `${prefix}${SNAPSHOTS_FOLDER}`;
+  const match = key.startsWith(folder) ? NAME.exec(key.slice(folder.length)) : null;
+  const [, year, month, day, hours, minutes, seconds, id] = match ?? [];
+  const finishedAtMs = Date.parse(`${year}-${month}-${day}T${hours}:${minutes}:${seconds}Z`);
+  return id === undefined || Number.isNaN(finishedAtMs) ? undefined : { id, key, finishedAtMs };
+}
+
+/** The key of a snapshot's signature. */
+export function signatureKey(key: string): string {
+  return `${key}.sig`;
+}
