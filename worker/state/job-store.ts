@@ -4,7 +4,7 @@ import type { Clock } from '../util/clock.ts';
 import { forEachOf } from '../util/limit.ts';
 import { isExpired, JOB, jobKey, jobOf, noJob, noRun, OPEN, runKey, idOf, stateOf, ttlFrom } from './run-items.ts';
 import type { RunStore } from './run-store.ts';
-import type { JobEnd, JobListOptions, JobRecord, JobState, NewJob } from './state.ts';
+import type { JobEnd, JobListOptions, JobRecord, NewJob } from './state.ts';
 import { numberOf, type Item, type Table } from './table.ts';
 
 const JOBS_AT_ONCE = 32;
