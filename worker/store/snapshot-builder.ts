@@ -1,7 +1,7 @@
 import type { Digest } from '../oci/digest.ts';
 import { Failure } from '../util/failure.ts';
 import { compareStrings, quote } from '../util/text.ts';
-import type { ExpandedImage } from './expanded.ts';
+import { compareImages, type ExpandedImage } from './expanded.ts';
 import type {
   Snapshot,
   SnapshotArchive,
@@ -128,14 +128,6 @@ function merged(before: SnapshotImage, added: SnapshotImage): SnapshotImage {
 
 function sorted(tags: Iterable<string>): readonly string[] {
   return [...tags].sort(compareStrings);
-}
-
-/** By the first tag, those without one last, then by digest. */
-function compareImages(a: SnapshotImage, b: SnapshotImage): number {
-  const [first, second] = [a.tags[0], b.tags[0]];
-  if (first === undefined || second === undefined)
-    return Number(first === undefined) - Number(second === undefined) || compareStrings(a.digest, b.digest);
-  return compareStrings(first, second);
 }
 
 function compareArchives(a: SnapshotArchive, b: SnapshotArchive): number {
