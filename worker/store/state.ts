@@ -74,10 +74,12 @@ interface Draft {
 export class StateFold {
   readonly #registries = new Map<string, OpenRegistry>();
 
-  add({ name, snapshot }: NamedSnapshot): void {
+  /** Returns whether it added anything: a state without the snapshot is another. */
+  add({ name, snapshot }: NamedSnapshot): boolean {
     const { registry, scope } = snapshot;
     const known = this.#registries.get(registry.host) ?? new OpenRegistry();
     this.#registries.set(registry.host, known);
+    const before = known.progress();
     const failures = Map.groupBy(snapshot.failures, ({ repository }) => repository);
     for (const repository of snapshot.repositories) {
       const open = known.open(registry, repository.name);
@@ -95,6 +97,7 @@ export class StateFold {
       if (open !== undefined) addFailures(open, failed, new Set());
     }
     if (scope.listed) known.close(scope.repositories, named);
+    return known.progress() > before;
   }
 
   /** Whether no older snapshot can add anything for this registry. */
@@ -142,6 +145,17 @@ class OpenRegistry {
       repository.closed = true;
       for (const [tag, digest] of repository.tags) if (digest === 'failed') repository.tags.set(tag, 'missing');
     }
+  }
+
+  /** How much is known: every change makes it larger. */
+  progress(): number {
+    let known = this.#listed.size + this.#repositories.size;
+    for (const { settings, complete, closed, listedTags, tags, images, failures } of this.#repositories.values()) {
+      known += Number(settings !== undefined) + Number(complete) + Number(closed);
+      known += listedTags.size + tags.size + images.size + failures.size;
+      for (const digest of tags.values()) known += Number(digest !== 'failed');
+    }
+    return known;
   }
 
   isWhole(): boolean {
