@@ -886,6 +886,9 @@ describe('a push', () => {
         createRepository: async () => undefined,
         settingsChanges: async () => [],
         applySettings: async () => undefined,
+        registrySettings: async () => undefined,
+        registrySettingsChanges: async () => [],
+        applyRegistrySettings: async () => undefined,
         images: async function* (name: string) {
           for await (const row of source.images?.(name) ?? []) if (row.digest !== digest) yield row;
         },

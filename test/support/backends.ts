@@ -30,6 +30,10 @@ export function replaceBackends(
           inner.createRepository(repository, settings, options),
         settingsChanges: async (repository, settings, options) => inner.settingsChanges(repository, settings, options),
         applySettings: async (repository, settings, options) => inner.applySettings(repository, settings, options),
+        registrySettings: async (options) => inner.registrySettings(options),
+        registrySettingsChanges: async (settings, options) => inner.registrySettingsChanges(settings, options),
+        applyRegistrySettings: async (settings, options) => inner.applyRegistrySettings(settings, options),
+        storageClasses: inner.storageClasses,
       };
     },
     bucket: (name) => change.bucket?.(backends.bucket(name)) ?? backends.bucket(name),

@@ -27,8 +27,9 @@ export interface CopyOptions extends Abortable {
   readonly referrers?: boolean | undefined;
   /** Whether a referrer that cannot be copied fails the whole copy, instead of being reported. For targets that are planned whole. Default false. */
   readonly strict?: boolean | undefined;
-  /** Repositories at the target's registry whose blobs may be taken over. Default none. */
-  readonly mountFrom?: readonly string[] | undefined;
+  /** Repositories at the target's registry whose blobs may be taken over, or what finds those that have a blob. Default none. */
+  readonly mountFrom?:
+    readonly string[] | ((blob: Descriptor, options: Abortable) => Promise<readonly string[]>) | undefined;
   /** The graph of the roots, where it was read before. */
   readonly graph?: Graph | undefined;
   readonly report?: Report | undefined;
@@ -156,7 +157,8 @@ class CopySession {
 
   async #blob(descriptor: Descriptor, options: Abortable): Promise<void> {
     if (await onSide('target', this.#target.has(descriptor, options))) return this.done(descriptor, 'exists');
-    for (const repository of this.#options.mountFrom ?? []) {
+    const { mountFrom = [] } = this.#options;
+    for (const repository of typeof mountFrom === 'function' ? await mountFrom(descriptor, options) : mountFrom) {
       if ((await this.#target.mount?.(descriptor, repository, options)) === true)
         return this.done(descriptor, 'mounted');
     }

@@ -49,6 +49,51 @@ export interface Registry {
   ): Promise<readonly SettingsChange[]>;
   /** Makes the repository exist with these settings. Does nothing where the registry knows no settings. Idempotent. */
   applySettings(repository: string, settings: Readonly<Record<string, unknown>>, options?: Abortable): Promise<void>;
+  /**
+   * The settings of the registry itself as JSON: what `applyRegistrySettings` takes, with the shapes of ECR's API. Members: `replication`,
+   * `scanning`, `repositoryCreationTemplates`, `pullThroughCacheRules`, `signing`, `registryPolicy`, `accountSettings`,
+   * `pullTimeUpdateExclusions`; `unread` names those that could not be read, with a sentence each. Undefined where the registry has none to tell
+   * (all but ECR). DENIED, naming the missing permission, where none may be read; UNSUPPORTED where the credentials are of another account.
+   */
+  registrySettings(options?: Abortable): Promise<Readonly<Record<string, unknown>> | undefined>;
+  /**
+   * What `applyRegistrySettings` would change, one by one and in its order. INVALID for malformed settings; DENIED and UNSUPPORTED as
+   * `registrySettings`.
+   */
+  registrySettingsChanges(
+    settings: Readonly<Record<string, unknown>>,
+    options?: Abortable,
+  ): Promise<readonly RegistrySettingsChange[]>;
+  /** Makes the registry have these settings, and removes none. Does nothing where it knows no settings. Idempotent. */
+  applyRegistrySettings(settings: Readonly<Record<string, unknown>>, options?: Abortable): Promise<void>;
+  /** Moves images into and out of the archive. Absent where the registry has no storage classes (all but ECR). */
+  readonly storageClasses?: StorageClasses | undefined;
+}
+
+/** A change of one setting of a registry. `from` is undefined where the registry has nothing there, or what every new one has. */
+export interface RegistrySettingsChange extends SettingsChange {
+  /** What `applyRegistrySettings` makes this change alone of. */
+  readonly settings: Readonly<Record<string, unknown>>;
+}
+
+/** ECR's storage classes: images in ARCHIVE cost less, and cannot be pulled. */
+export interface StorageClasses {
+  /**
+   * Moves an image. Returns its status: for STANDARD mostly `ACTIVATING`, for up to 20 minutes. Idempotent. NOT_FOUND without the image; CONFLICT
+   * where the registry refuses, such as to archive an image that is still `ACTIVATING`.
+   */
+  moveToStorageClass(
+    repository: string,
+    digest: Digest,
+    to: 'STANDARD' | 'ARCHIVE',
+    options?: Abortable,
+  ): Promise<ListedImage['status']>;
+  /** The statuses of these images; those that are gone are left out. One call for a hundred. */
+  imageStatuses(
+    repository: string,
+    digests: readonly Digest[],
+    options?: Abortable,
+  ): Promise<ReadonlyMap<Digest, ListedImage['status']>>;
 }
 
 /** A change of one member of a repository's settings. */

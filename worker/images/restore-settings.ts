@@ -1,16 +1,15 @@
 import { collect } from '../content/bytes.ts';
 import type { ObjectStore } from '../objects/objects.ts';
 import { digestOf } from '../oci/digest.ts';
-import { ecrHost } from '../oci/ecr-host.ts';
 import type { Reference, Repository } from '../oci/reference.ts';
 import { checkAborted } from '../util/abort.ts';
 import { describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
-import { escaped, quote } from '../util/text.ts';
-import type { Backends, OperationOptions, Registry } from './backends.ts';
+import { quote } from '../util/text.ts';
+import type { Backends, OperationOptions } from './backends.ts';
 import type { Faults } from './faults.ts';
-import { canonicalPolicy, foreignGrants } from './foreign-grants.ts';
 import { formatNamed, isOfAnother, MAX_SETTINGS_BYTES, namedIn, parsedJson } from './store-settings.ts';
+import { withoutChosen, withoutForeignGrants, writeSettingsTo, type SettingsDocument } from './write-settings.ts';
 
 /**
  * The repositories to which a restore applies settings: `create`, those that it creates; `replace`, existing ones too; `none`. Nothing vouches
@@ -44,8 +43,6 @@ export interface StoredSettings {
 /** A repository whose archives name settings, where there are none beside them. */
 export type MissingSettings = Pick<StoredSettings, 'to' | 'named'>;
 
-type SettingsDocument = Readonly<Record<string, unknown>>;
-
 /** Applies the settings beside archives to the repositories of one restore. */
 export class SettingsRestore {
   readonly #choices: SettingsChoices;
@@ -70,6 +67,7 @@ export class SettingsRestore {
     if (this.#choices.settings === 'none') return;
     try {
       const target = this.#backends.registry(registry, 'target');
+      const { dryRun } = this.#choices;
       const exists = await target.hasRepository(repository, this.#options);
       if (exists === undefined) return;
       if (exists && this.#choices.settings !== 'replace') {
@@ -81,8 +79,9 @@ export class SettingsRestore {
       this.#compare(stored, bytes);
       this.#notePlaces(stored);
       const chosen = exists ? {} : (this.#choices.createSettings ?? {});
-      const others = without(settingsIn(bytes, stored), chosen);
-      await this.#write(target, repository, exists, { ...this.#withoutForeignGrants(stored, others), ...chosen });
+      const others = withoutChosen(settingsIn(bytes, stored), chosen);
+      const settings = { ...this.#withoutForeignGrants(stored, others), ...chosen };
+      await writeSettingsTo({ registry: target, repository, exists, dryRun }, settings, this.#options);
     } catch (error) {
       checkAborted(this.#options);
       this.#faults.add(`settings of ${repository} were not restored: ${describeFailure(error)}`);
@@ -110,20 +109,6 @@ export class SettingsRestore {
     if (this.#leftAlone === 0) return;
     const which = this.#leftAlone === 1 ? '1 existing repository' : `${this.#leftAlone} existing repositories`;
     this.#note(`${which} kept the settings that were there; pass --settings replace to replace them`);
-  }
-
-  async #write(target: Registry, repository: string, exists: boolean, settings: SettingsDocument): Promise<void> {
-    const isDry = this.#choices.dryRun === true;
-    if (!exists) {
-      const members = Object.entries(settings).map(([name, value]) => `${name} ${escaped(JSON.stringify(value))}`);
-      this.#note(`${repository}: created with ${members.length === 0 ? 'no settings' : members.join(', ')}`);
-      if (!isDry) await target.createRepository(repository, settings, this.#options);
-      return;
-    }
-    const changes = await target.settingsChanges(repository, settings, this.#options);
-    for (const { member, from, to } of changes)
-      this.#note(`${repository}: ${member}: ${from === undefined ? 'nothing' : escaped(from)} → ${escaped(to)}`);
-    if (changes.length > 0 && !isDry) await target.applySettings(repository, settings, this.#options);
   }
 
   async #read({ store, key }: StoredSettings): Promise<Buffer> {
@@ -161,25 +146,11 @@ export class SettingsRestore {
     }
   }
 
-  /** The settings without a policy that grants access to other accounts than the target's: the source's is only what the archive claims. */
   #withoutForeignGrants({ to }: StoredSettings, settings: SettingsDocument): SettingsDocument {
-    const { repositoryPolicy: policy, ...others } = settings;
-    if (this.#choices.allowForeignGrants === true || typeof policy !== 'string') return settings;
-    const leaveOut = (why: string): SettingsDocument => {
-      this.#faults.add(`settings of ${to.repository}: the repository policy was left out: ${why}`);
-      return others;
-    };
-    const account = ecrHost(to.registry)?.account;
-    try {
-      const foreign = foreignGrants(policy, account === undefined ? [] : [account]);
-      if (foreign.length === 0) return { ...others, repositoryPolicy: canonicalPolicy(policy) };
-      const named = foreign.map(quote).join(', ');
-      return leaveOut(
-        `it grants access to ${named}, outside the account of ${to.registry}; pass --allow-foreign-grants to restore it`,
-      );
-    } catch (error) {
-      return leaveOut(describeFailure(error));
-    }
+    if (this.#choices.allowForeignGrants === true) return settings;
+    return withoutForeignGrants(settings, to.registry, (why) =>
+      this.#faults.add(`settings of ${to.repository}: the repository policy was left out: ${why}`),
+    );
   }
 
   #note(message: string): void {
@@ -197,12 +168,4 @@ function settingsIn(bytes: Buffer, { store, key, calledItself }: StoredSettings)
   if (named.repository === undefined || isOfAnother(named, calledItself))
     throw new Failure('INVALID', `${store.describe(key)} holds the settings of ${quote(formatNamed(named))}`);
   return document['settings'];
-}
-
-/** The members of `settings` that `chosen` does not replace. */
-function without(settings: SettingsDocument, chosen: SettingsDocument): SettingsDocument {
-  const replaced = new Set(Object.keys(chosen));
-  // the exceptions of one mutability are none of another's
-  if (replaced.has('tagMutability')) replaced.add('tagMutabilityExclusions');
-  return Object.fromEntries(Object.entries(settings).filter(([name]) => !replaced.has(name)));
 }

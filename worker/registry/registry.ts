@@ -20,6 +20,8 @@ import type { RepositoryContext } from './context.ts';
 import { ECR_PUBLIC_HOST, ecrPublicCredentials } from './ecr/public-credentials.ts';
 import { names } from './pages.ts';
 import { Pace, PullBudget } from './rate.ts';
+import { registrySettingsChanges, type RegistrySettingsChange } from './ecr/registry-settings-changes.ts';
+import { parseRegistrySettings } from './ecr/registry-settings.ts';
 import { parseRepositorySettings, type RepositorySettings } from './ecr/repository-settings.ts';
 import { settingsChanges, type SettingsChange } from './ecr/settings-changes.ts';
 import { RegistryRepository } from './repository.ts';
@@ -78,6 +80,8 @@ export class RegistryClient implements AsyncDisposable {
   readonly manifests:
     | ((repository: string, digests: readonly Digest[], options?: Abortable) => AsyncIterable<StoredManifest>)
     | undefined;
+  /** Moves images into and out of the archive. Of ECR alone. */
+  readonly storageClasses: Pick<EcrRegistry, 'moveToStorageClass' | 'imageStatuses'> | undefined;
   readonly #options: RegistryOptions;
   readonly #clock: Clock;
   readonly #baseUrl: URL;
@@ -103,6 +107,7 @@ export class RegistryClient implements AsyncDisposable {
       ecr === undefined
         ? undefined
         : new EcrRegistry({ host, ecr, credentials, prefersCredentials, clock, report, ...aws });
+    this.storageClasses = this.ecr;
     const listing = this.ecr;
     this.images =
       listing === undefined ? undefined : (repository, taskOptions = {}) => listing.images(repository, taskOptions);
@@ -233,6 +238,26 @@ export class RegistryClient implements AsyncDisposable {
     options: Abortable = {},
   ): Promise<void> {
     await this.ecr?.applySettings(repository, parseRepositorySettings(settings), options);
+  }
+
+  /** The settings of the registry itself as JSON, for `applyRegistrySettings`: as `readRegistrySettings`. Undefined for all but ECR. */
+  async registrySettings(options: Abortable = {}): Promise<Readonly<Record<string, unknown>> | undefined> {
+    return this.ecr?.registrySettings(options);
+  }
+
+  /** What `applyRegistrySettings` would change, one by one: as `registrySettingsChanges`. INVALID for malformed settings. */
+  async registrySettingsChanges(
+    settings: Readonly<Record<string, unknown>>,
+    options: Abortable = {},
+  ): Promise<readonly RegistrySettingsChange[]> {
+    if (this.ecr === undefined) return [];
+    const wanted = parseRegistrySettings(settings);
+    return registrySettingsChanges(await this.ecr.registrySettings(options), wanted);
+  }
+
+  /** Makes the registry have these settings, and removes none. Does nothing for all but ECR. Idempotent. INVALID for malformed settings. */
+  async applyRegistrySettings(settings: Readonly<Record<string, unknown>>, options: Abortable = {}): Promise<void> {
+    await this.ecr?.applyRegistrySettings(parseRegistrySettings(settings), options);
   }
 
   #context(

@@ -5,6 +5,7 @@ import { EcrAuthorizer, type EcrAuthorizerOptions } from './authorizer.ts';
 import { EcrClient, type EcrClientOptions } from './client.ts';
 import { EcrDeletions } from './deletions.ts';
 import {
+  imageStatuses,
   isArchived,
   listImages,
   readManifests,
@@ -14,7 +15,11 @@ import {
 } from './images.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { applySettings, createRepository, hasRepository, listRepositories, readSettings } from './repositories.ts';
+import { applyRegistrySettings } from './apply-registry-settings.ts';
+import { readRegistrySettings } from './read-registry-settings.ts';
+import type { RegistrySettings } from './registry-settings.ts';
 import type { RepositorySettings } from './repository-settings.ts';
+import { moveToStorageClass, type StorageClass } from './storage-class.ts';
 
 export interface EcrOptions extends EcrClientOptions, EcrAuthorizerOptions {
   readonly report?: Report | undefined;
@@ -57,6 +62,16 @@ export class EcrRegistry {
     return readSettings(this.#client, name, options);
   }
 
+  /** As `readRegistrySettings`. */
+  async registrySettings(options: Abortable = {}): Promise<RegistrySettings> {
+    return readRegistrySettings(this.#client, options);
+  }
+
+  /** As `applyRegistrySettings` of apply-registry-settings.ts. */
+  async applyRegistrySettings(settings: RegistrySettings, options: Abortable = {}): Promise<void> {
+    await applyRegistrySettings(this.#client, settings, { ...options, warn: (message) => this.#warn(message) });
+  }
+
   /** As `listRepositories`. */
   repositories(prefix: string, options: Abortable): AsyncIterable<string> {
     return listRepositories(this.#client, prefix, options);
@@ -70,6 +85,25 @@ export class EcrRegistry {
   /** As `readManifests`. */
   manifests(repository: string, digests: readonly Digest[], options: Abortable = {}): AsyncIterable<StoredManifest> {
     return readManifests(this.#client, repository, digests, options);
+  }
+
+  /** As `moveToStorageClass`. */
+  async moveToStorageClass(
+    repository: string,
+    digest: Digest,
+    to: StorageClass,
+    options: Abortable = {},
+  ): Promise<EcrImage['status']> {
+    return moveToStorageClass(this.#client, repository, digest, to, options);
+  }
+
+  /** As `imageStatuses`. */
+  async imageStatuses(
+    repository: string,
+    digests: readonly Digest[],
+    options: Abortable = {},
+  ): Promise<ReadonlyMap<Digest, EcrImage['status']>> {
+    return imageStatuses(this.#client, repository, digests, options);
   }
 
   /** What deletes from a repository. */

@@ -57,6 +57,36 @@ export async function isArchived(
   }
 }
 
+/** DescribeImages takes a hundred. */
+const STATUSES_PER_CALL = 100;
+
+/** The statuses of these images; those that are gone are left out. One call for a hundred, and more where some are gone. */
+export async function imageStatuses(
+  client: EcrClient,
+  repository: string,
+  digests: readonly Digest[],
+  options: Abortable,
+): Promise<ReadonlyMap<Digest, EcrImage['status']>> {
+  const found = new Map<Digest, EcrImage['status']>();
+  const ask = async (some: readonly Digest[]): Promise<void> => {
+    if (some.length === 0) return;
+    const imageIds = some.map((imageDigest) => ({ imageDigest }));
+    try {
+      const { imageDetails = [] } = await describeImages(client, repository, { imageIds }, options);
+      for (const { digest, status } of imageDetails.map(imageOf)) found.set(digest, status);
+    } catch (error) {
+      // one that is gone fails the call for all: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html
+      if (!isFailure(error, 'NOT_FOUND')) throw error;
+      const half = Math.floor(some.length / 2);
+      if (half === 0) return;
+      await ask(some.slice(0, half));
+      await ask(some.slice(half));
+    }
+  };
+  for (let at = 0; at < digests.length; at += STATUSES_PER_CALL) await ask(digests.slice(at, at + STATUSES_PER_CALL));
+  return found;
+}
+
 /** A manifest as its registry has it. */
 export interface StoredManifest {
   readonly digest: Digest;

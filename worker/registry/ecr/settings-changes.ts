@@ -36,7 +36,7 @@ export function settingsChanges(current: RepositorySettings, wanted: RepositoryS
 
 function valueOf(settings: RepositorySettings, member: (typeof MEMBERS)[number]): unknown {
   const value = settings[member];
-  return member.endsWith('Policy') && typeof value === 'string' ? parsed(value) : value;
+  return member.endsWith('Policy') && typeof value === 'string' ? parsedPolicy(value) : value;
 }
 
 function isNothing(value: unknown): boolean {
@@ -44,7 +44,7 @@ function isNothing(value: unknown): boolean {
 }
 
 /** The policy as JSON; one that is not JSON is compared and shown as a string. */
-function parsed(policy: string): unknown {
+export function parsedPolicy(policy: string): unknown {
   try {
     return JSON.parse(policy);
   } catch {
