@@ -151,13 +151,7 @@ type ServiceEvent = Extract<
   Event,
   {
     readonly type:
-      | 'job-handed-back'
-      | 'job-started'
-      | 'job-done'
-      | 'snapshot-written'
-      | 'run-started'
-      | 'run-planned'
-      | 'run-ended';
+      'job-handed-back' | 'job-started' | 'job-done' | 'snapshot-written' | 'run-started' | 'run-planned' | 'run-ended';
   }
 >;
 

@@ -10,8 +10,7 @@ import { MAX_MESSAGE_BYTES } from './queue.ts';
  * What a worker is asked to do: one message of the queue, as JSON. The schema of `parseMessage` is the contract, docs/jobs.md tells it by
  * example; within a version members are only added, and those that are absent have a default.
  */
-export type Job =
-  CopyJob | BackupStoreJob | SnapshotJob | RestoreJob | PublishJob | VerifyJob | SettingsJob | PlanJob;
+export type Job = CopyJob | BackupStoreJob | SnapshotJob | RestoreJob | PublishJob | VerifyJob | SettingsJob | PlanJob;
 
 interface JobCommon {
   readonly version: 1;

@@ -28,8 +28,7 @@ export function ruleOf(words: RuleWords): Rule {
   const { mirror, backup, publish, prune } = words;
   if (mirror !== undefined)
     return { ...common, kind: 'mirror', ...copyOf(mirror), ...withoutAbsent({ create: mirror.create }) };
-  if (backup !== undefined)
-    return { ...common, kind: 'backup', ...copyOf(backup), ...backupOf(backup) };
+  if (backup !== undefined) return { ...common, kind: 'backup', ...copyOf(backup), ...backupOf(backup) };
   if (publish !== undefined)
     return {
       ...common,
@@ -56,9 +55,7 @@ function copyOf(
   };
 }
 
-function backupOf(
-  words: NonNullable<RuleWords['backup']>,
-): Pick<CopyRule, 'to' | 'stores' | 'settings' | 'snapshots'> {
+function backupOf(words: NonNullable<RuleWords['backup']>): Pick<CopyRule, 'to' | 'stores' | 'settings' | 'snapshots'> {
   const stores = [...new Set(words.to.filter(isStore).map(parseStore))];
   return {
     to: words.to.filter((to) => !isStore(to)),

@@ -20,7 +20,10 @@ export function parseStore(text: string): string {
   if (root === undefined || 'folder' in root)
     throw invalid(text, 'a store that workers reach is in S3: store:s3://bucket/prefix/');
   if (/[{}:]|\p{Cc}|\p{Cs}/u.test(root.prefix))
-    throw invalid(text, 'a store is one place for all images: expected a prefix without variables, colons and invisible characters');
+    throw invalid(
+      text,
+      'a store is one place for all images: expected a prefix without variables, colons and invisible characters',
+    );
   return `store:s3://${root.bucket}/${root.prefix}`;
 }
 

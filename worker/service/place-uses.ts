@@ -136,7 +136,6 @@ export async function prunedPlace(
   options: Abortable,
 ): Promise<string | undefined> {
   const places = usesOf(job).flatMap((use) => (use.isPattern === true ? [] : [use.place]));
-  for (const place of new Set(places))
-    if (await state.isLocked(pruneLock(place), options)) return place;
+  for (const place of new Set(places)) if (await state.isLocked(pruneLock(place), options)) return place;
   return undefined;
 }

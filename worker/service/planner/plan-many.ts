@@ -33,7 +33,11 @@ export async function planStores(plan: ManyPlan, options: Abortable): Promise<vo
  * Makes the jobs known that write the snapshots of a run, before the run counts as planned: it ends with them. `sendSnapshots` sends them when
  * their time has come.
  */
-export async function planSnapshots({ rule, run, pushed }: Omit<ManyPlan, 'jobs'>, runs: Runs, options: Abortable): Promise<void> {
+export async function planSnapshots(
+  { rule, run, pushed }: Omit<ManyPlan, 'jobs'>,
+  runs: Runs,
+  options: Abortable,
+): Promise<void> {
   const made = snapshotJobsOf(rule, run, pushed).map((job) => newJob(job, { title: titleOfMany(job) }).record);
   if (made.length > 0) await runs.addJobs(run.id, made, options);
 }
@@ -71,11 +75,7 @@ export async function sendSnapshots(
 }
 
 /** Whether every job of a run has ended, but those that write its snapshots. */
-export async function isOver(
-  run: string,
-  runs: Pick<Runs, 'get' | 'jobs'>,
-  options: Abortable,
-): Promise<boolean> {
+export async function isOver(run: string, runs: Pick<Runs, 'get' | 'jobs'>, options: Abortable): Promise<boolean> {
   const found = await runs.get(run, options);
   if (found?.plannedAtMs === undefined) return false;
   for (const state of ['running', 'waiting'] as const) {
@@ -88,6 +88,7 @@ export async function isOver(
 /** What people know the job by. */
 export function titleOfMany(job: BackupStoreJob | SnapshotJob): string {
   const from = patternOf(job);
-  const what = job.only === undefined ? from : `${from} (${job.only.map(({ tag, digest }) => tag ?? digest).join(', ')})`;
+  const what =
+    job.only === undefined ? from : `${from} (${job.only.map(({ tag, digest }) => tag ?? digest).join(', ')})`;
   return job.kind === 'snapshot' ? `snapshot of ${what} in ${job.to}` : `${what} → ${job.to}`;
 }

@@ -67,7 +67,10 @@ export async function planPushed(
 ): Promise<PlanResult | undefined> {
   const { rule, run, registry, repository, pushed } = request;
   const { report } = options;
-  const snapshots: { readonly rule: CopyRule; pushed: PushedImages } = { rule, pushed: { registry, repository, only: [] } };
+  const snapshots: { readonly rule: CopyRule; pushed: PushedImages } = {
+    rule,
+    pushed: { registry, repository, only: [] },
+  };
   return planRun(
     { ...request, snapshots },
     service,
@@ -84,7 +87,7 @@ export async function planPushed(
       try {
         const source = backends.registry(registry, 'source');
         const list = await listSource(rule, source, repository, run.startedAtMs, { ...held, pushed });
-        if (list.archived > 0) report?.({ type: 'warning', message: archivedWarning(name, list) });
+        if (list.archived.length > 0) report?.({ type: 'warning', message: archivedWarning(name, list) });
         const only = list.selected.flatMap(({ tag, digest }) => (digest === undefined ? [] : [{ tag, digest }]));
         snapshots.pushed = { registry, repository, only };
         await planStores({ rule, run, jobs, pushed: snapshots.pushed }, held);

@@ -211,7 +211,7 @@ class RulePlanner {
     const name = formatRepository({ registry, repository });
     const source = this.#parts.backends.registry(registry, 'source');
     const list = await listSource(this.#rule, source, repository, this.#run.startedAtMs, this.#options);
-    if (list.archived > 0 && isAfter(this.#after, name, '')) this.#warn(archivedWarning(name, list));
+    if (list.archived.length > 0 && isAfter(this.#after, name, '')) this.#warn(archivedWarning(name, list));
     const candidates = list.selected.filter((candidate) => isAfter(this.#after, name, nameOf(candidate)));
     const end = candidates.at(-1);
     const archives: Destination[] = [];

@@ -1,8 +1,8 @@
 import type { SelectableImage } from '../../images/backup-store.ts';
-import { parseImagePattern } from '../../oci/location.ts';
+import { parseImagePattern, withoutTransport } from '../../oci/location.ts';
 import type { BackupStoreJob, SnapshotJob } from '../../queue/job.ts';
 import { patternOf, type ManyImages } from '../../queue/many-images.ts';
-import type { TagSelection } from '../../rules/rule.ts';
+import type { CopyRule, TagSelection } from '../../rules/rule.ts';
 import { select } from '../../rules/select.ts';
 import { parseStore, snapshotFor, storedFor } from '../../rules/stores.ts';
 import type { JobDestination } from './leases.ts';
@@ -59,4 +59,25 @@ function takesAll({ include, exclude, semver, latest, maxAgeDays }: TagSelection
     latest === undefined &&
     maxAgeDays === undefined
   );
+}
+
+/** Whether a job is about every tag of its repositories: then a repository is listed as a whole. */
+export function listsAll({ select: words = {}, only }: Pick<ManyImages, 'select' | 'only'>): boolean {
+  return only === undefined && takesAll(selectionOf(words));
+}
+
+/** The part of its rule that a job names. */
+export function ruleOf(job: SnapshotJob): CopyRule {
+  const { from, to, rule, select: words = {}, platforms = [], referrers = true } = job;
+  return {
+    kind: 'backup',
+    name: rule,
+    schedule: { cron: '0 0 1 1 *', timeZone: 'UTC' },
+    onPush: false,
+    from: from.map(withoutTransport),
+    to: [to],
+    tags: selectionOf(words),
+    platforms,
+    referrers,
+  };
 }

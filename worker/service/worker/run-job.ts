@@ -1,4 +1,12 @@
-import type { BackupStoreJob, CopyJob, PublishJob, RestoreJob, SettingsJob, SnapshotJob, VerifyJob } from '../../queue/job.ts';
+import type {
+  BackupStoreJob,
+  CopyJob,
+  PublishJob,
+  RestoreJob,
+  SettingsJob,
+  SnapshotJob,
+  VerifyJob,
+} from '../../queue/job.ts';
 import { choicesKey, destinationKey, publishedAt, withNameOf } from '../../rules/destinations.ts';
 import { rememberedManifests } from '../planner/plan-jobs.ts';
 import {
