@@ -5,8 +5,9 @@ import type { Root } from '../content/graph.ts';
 import type { ObjectStore } from '../objects/objects.ts';
 import type { Digest } from '../oci/digest.ts';
 import { formatRepository } from '../oci/reference.ts';
-import { atSide, Failure, type Side } from '../util/failure.ts';
+import { atSide, type Side } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
+import { openStoredImage } from './open-stored-image.ts';
 import { isStandardInput, type Location } from '../oci/location.ts';
 
 /** An image that was found. */
@@ -44,8 +45,7 @@ export async function openLocation(
         [Symbol.asyncDispose]: async () => undefined,
       };
     }
-    // replaced by the builder RESTORE
-    if (location.transport === 'store') throw new Failure('UNSUPPORTED', 'stores cannot be read yet');
+    if (location.transport === 'store') return await openStoredImage(location, backends, options);
     const { store, key } =
       location.transport === 'archive' && isStandardInput(location.path)
         ? await backends.standardStreams.input(options)
