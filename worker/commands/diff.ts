@@ -1,13 +1,10 @@
 import { Option, type Command } from 'commander';
 import type { Difference } from '../images/compare-entries.ts';
-import type { PlaceMoment, PlacesDiff } from '../images/diff-places.ts';
+import type { PlacesDiff } from '../images/diff-places.ts';
 import { parseImageFilter } from '../oci/image-filter.ts';
-import { parsePlace } from '../oci/place.ts';
 import { parseRepositoryMap } from '../oci/repository-map.ts';
-import { Failure } from '../util/failure.ts';
-import { quote } from '../util/text.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { onlyOption, parseTime } from './places.ts';
+import { onlyOption, parseMoment } from './places.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
 import { formatDigest, formatTable, printable } from './text.ts';
@@ -71,21 +68,6 @@ export function addDiff(program: Command, context: CommandContext): void {
       if (diff.differences.length > 0) context.exit(3);
     },
   );
-}
-
-/**
- * Reads `PLACE`, or `PLACE#SNAPSHOT`: an id, its beginning, `latest`, or a time as `parseTime` reads it. INVALID for a registry with a snapshot, and
- * for what is neither a snapshot nor a time. A "#" before a "/" is a part of the place.
- */
-export function parseMoment(text: string, nowMs: number): PlaceMoment {
-  const at = text.lastIndexOf('#');
-  const moment = at === -1 ? '' : text.slice(at + 1);
-  if (moment === '' || moment.includes('/')) return { place: parsePlace(text) };
-  const place = parsePlace(text.slice(0, at));
-  if (place.kind === 'registry')
-    throw new Failure('INVALID', `${quote(text)}: a registry has no snapshots; leave out #${moment}`);
-  if (moment === 'latest' || /^[0-9a-f]{4,64}$/.test(moment)) return { place, snapshot: moment };
-  return { place, asOfMs: parseTime(moment, nowMs) };
 }
 
 function describeDiff({ a, b, compared, equal, differences, unchecked }: PlacesDiff): string {
