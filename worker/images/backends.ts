@@ -117,6 +117,8 @@ export interface ListedImage {
   readonly digest: Digest;
   readonly tags: readonly string[];
   readonly mediaType: string | undefined;
+  /** Absent: it has none, or the registry does not list it. */
+  readonly artifactMediaType?: string | undefined;
   readonly pushedAt: Date | undefined;
   /** Absent: never pulled, or not recorded. */
   readonly pulledAt?: Date | undefined;

@@ -1,15 +1,13 @@
 import { resolve } from 'node:path';
-import { isPattern, matchesPattern } from '../oci/location.ts';
-import { isRepositoryName } from '../oci/reference.ts';
 import type { Inventory } from '../retention/inventory.ts';
 import type { ObjectStore } from '../objects/objects.ts';
 import { checkAborted } from '../util/abort.ts';
-import { describeFailure, Failure, isFailure } from '../util/failure.ts';
-import { compareStrings, quote } from '../util/text.ts';
+import { describeFailure, isFailure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { readArchiveInventories, type ArchiveReading } from './inventory-archives.ts';
 import { readEcrInventory } from './inventory-ecr.ts';
 import { readRegistryInventory } from './inventory-registry.ts';
+import { repositoriesOf } from './list-repositories.ts';
 import type { ArchiveRoot, PrunePlace } from './prune-places.ts';
 
 export interface InventoryOptions extends ArchiveReading {
@@ -43,7 +41,7 @@ export async function* inventories(
       continue;
     }
     const { registry: host } = place.pattern;
-    for (const repository of await repositoriesOf(place, backends, options)) {
+    for (const repository of await repositoriesOf(place, backends, { ...options, side: 'target' })) {
       if (isNew(`${host}/${repository}`)) yield await readRepository(host, repository, backends, options);
     }
   }
@@ -94,27 +92,4 @@ function whereIs(name: string, root: ArchiveRoot): string {
 async function* archivesAt(root: ArchiveRoot, backends: Backends, options: InventoryOptions): AsyncIterable<Inventory> {
   const { store, base } = openRoot(root, backends);
   yield* readArchiveInventories(store, { base, prefix: root.prefix }, { ...options, opens: 'folder' in root });
-}
-
-/** The repositories that a place names, sorted. NOT_FOUND where a pattern matches none. */
-export async function repositoriesOf(
-  { pattern, text }: Extract<PrunePlace, { kind: 'images' }>,
-  backends: Backends,
-  options: OperationOptions,
-): Promise<readonly string[]> {
-  const { repository, registry: host } = pattern;
-  if (!isPattern(repository)) return [repository];
-  const found: string[] = [];
-  const prefix = repository.slice(0, repository.search(/[*{]/));
-  for await (const name of backends.registry(host, 'target').repositories(prefix, options)) {
-    if (!matchesPattern(repository, name)) continue;
-    if (isRepositoryName(name)) found.push(name);
-    else
-      options.report?.({
-        type: 'warning',
-        message: `${host} lists ${quote(name)}, which cannot be a repository: it is not pruned`,
-      });
-  }
-  if (found.length === 0) throw new Failure('NOT_FOUND', `no repository matches ${quote(text)}`);
-  return found.sort(compareStrings);
 }

@@ -128,7 +128,7 @@ interface Held {
 }
 
 /** Undefined for an archive that does not say it, cannot be read, or would have to be unpacked. */
-async function heldIn(store: ObjectStore, key: string, options: OperationOptions): Promise<Held | undefined> {
+export async function heldIn(store: ObjectStore, key: string, options: OperationOptions): Promise<Held | undefined> {
   if (archiveKindOf(key) !== 'tar') return undefined;
   try {
     await using archive = await openImage(store, key, options);
@@ -161,13 +161,13 @@ function itemOf(info: ObjectInfo, held?: Held): Item {
 }
 
 /** When an archive was made. A bucket that it was copied to later says when that was. */
-function writtenMs({ modified, metadata }: ObjectInfo): number {
+export function writtenMs({ modified, metadata }: ObjectInfo): number {
   const created = Date.parse(createdIn(metadata) ?? '');
   return Number.isNaN(created) ? modified.getTime() : Math.min(created, modified.getTime());
 }
 
 /** The tag that the default template puts at the end of a key. */
-function tagsOfKey(key: string): readonly string[] {
+export function tagsOfKey(key: string): readonly string[] {
   const kind = archiveKindOf(key);
   return kind === undefined ? [] : [posix.basename(key, `.${kind}`)];
 }

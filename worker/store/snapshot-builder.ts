@@ -143,7 +143,7 @@ function compareArchives(a: SnapshotArchive, b: SnapshotArchive): number {
 }
 
 function compareFailures(a: SnapshotFailure, b: SnapshotFailure): number {
-  const key = ({ repository = '', tag = '', digest = '', reason }: SnapshotFailure): string =>
+  const key = ({ repository, tag, digest, reason }: SnapshotFailure): string =>
     [repository, tag, digest, reason].join('\n');
   return compareStrings(key(a), key(b));
 }

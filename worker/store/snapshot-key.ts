@@ -11,7 +11,7 @@ export function snapshotKey(prefix: string, finishedAt: string, id: string): str
 }
 
 /** What the key of an object below `prefix` says of a snapshot. Undefined for a key that is not one of a snapshot. */
-export function readSnapshotKey(prefix: string, key: string): Omit<SnapshotName, 'size'> | undefined {
+export function readSnapshotKey(prefix: string, key: string): Omit<SnapshotName, 'size' | 'storedAtMs'> | undefined {
   const folder = `${prefix}${SNAPSHOTS_FOLDER}`;
   const match = key.startsWith(folder) ? NAME.exec(key.slice(folder.length)) : null;
   const [, year, month, day, hours, minutes, seconds, id] = match ?? [];

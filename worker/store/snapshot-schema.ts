@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { isDigest, type Digest } from '../oci/digest.ts';
+import { matchesPattern } from '../oci/location.ts';
 import { isRepositoryName, isTag } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
@@ -23,6 +24,8 @@ const time = z
     'expected a time such as 2026-12-01T02:00:00.000Z',
   );
 const repositoryName = z.string().refine(isRepositoryName, 'expected the name of a repository');
+/** A pattern of names, as `matchesPattern` takes it. */
+const pattern = text.refine(isPatternOfNames, 'expected a pattern such as team/*');
 const settings = z.record(z.string(), z.unknown()).exactOptional();
 
 const referrer = z.object({
@@ -71,8 +74,8 @@ const document = z.object({
     settings,
   }),
   scope: z.object({
-    repositories: text,
-    tags: text.exactOptional(),
+    repositories: pattern,
+    tags: pattern.exactOptional(),
     untagged: z.boolean(),
     referrers: z.boolean(),
     platforms: z.array(text),
@@ -90,6 +93,15 @@ const document = z.object({
   ),
   added: z.object({ blobs: count, bytes: count }),
 });
+
+function isPatternOfNames(value: string): boolean {
+  try {
+    matchesPattern(value, '');
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /**
  * The snapshot that parsed JSON is; members that this version does not know are left out. INVALID, with one sentence that names the first fault

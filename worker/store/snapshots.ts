@@ -16,6 +16,8 @@ export interface SnapshotName {
   readonly finishedAtMs: number;
   /** Bytes of the compressed object. */
   readonly size: number;
+  /** When it was stored, by the clock of its store. A copy of a snapshot is stored later. */
+  readonly storedAtMs: number;
 }
 
 /** A snapshot that was read. */
@@ -59,9 +61,9 @@ class StoredSnapshots implements Snapshots {
 
   async list(options?: Abortable): Promise<readonly SnapshotName[]> {
     const found: SnapshotName[] = [];
-    for await (const { key, size } of this.#store.list(`${this.#prefix}${SNAPSHOTS_FOLDER}`, options)) {
+    for await (const { key, size, modified } of this.#store.list(`${this.#prefix}${SNAPSHOTS_FOLDER}`, options)) {
       const name = readSnapshotKey(this.#prefix, key);
-      if (name !== undefined) found.push({ ...name, size });
+      if (name !== undefined) found.push({ ...name, size, storedAtMs: modified.getTime() });
     }
     return found.sort((a, b) => compareStrings(a.key, b.key));
   }
@@ -88,17 +90,17 @@ class StoredSnapshots implements Snapshots {
     const key = snapshotKey(this.#prefix, snapshot.finishedAt, id);
     const name = { id, key, finishedAtMs: Math.floor(Date.parse(snapshot.finishedAt) / 1000) * 1000 };
     try {
-      await this.#store.write(key, bytes, {
+      const { size, modified } = await this.#store.write(key, bytes, {
         ...options,
         condition: { ifAbsent: true },
         contentType: 'application/zstd',
       });
-      return { ...name, size: bytes.byteLength };
+      return { ...name, size, storedAtMs: modified.getTime() };
     } catch (error) {
       if (!isFailure(error, 'CONFLICT')) throw error;
       // an attempt whose answer was lost stored it; the key proves the content only when it is read
-      const { size } = await this.#store.stat(key, options);
-      const { name: stored } = await this.read({ ...name, size }, options);
+      const { size, modified } = await this.#store.stat(key, options);
+      const { name: stored } = await this.read({ ...name, size, storedAtMs: modified.getTime() }, options);
       return stored;
     }
   }

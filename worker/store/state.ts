@@ -51,8 +51,11 @@ interface OpenRepository {
   closed: boolean;
   /** Patterns of tags that were listed completely: an older snapshot says nothing more of them. */
   listedTags: Set<string>;
-  /** The image that has a tag; `failed` while none was found for a tag whose newest image could not be backed up. */
-  tags: Map<string, Digest | 'failed'>;
+  /**
+   * The image that has a tag; `failed` while none was found for a tag whose newest image could not be backed up, `missing` where that tag did not
+   * exist before.
+   */
+  tags: Map<string, Digest | 'failed' | 'missing'>;
   images: Map<Digest, Draft>;
   failures: Map<string, SnapshotFailure>;
 }
@@ -71,20 +74,20 @@ interface Draft {
 export class StateFold {
   readonly #registries = new Map<string, OpenRegistry>();
 
-  add({ name, snapshot }: NamedSnapshot): void {
+  /** Returns whether it added anything: a state without the snapshot is another. */
+  add({ name, snapshot }: NamedSnapshot): boolean {
     const { registry, scope } = snapshot;
     const known = this.#registries.get(registry.host) ?? new OpenRegistry();
     this.#registries.set(registry.host, known);
+    const before = known.progress();
     const failures = Map.groupBy(snapshot.failures, ({ repository }) => repository);
     for (const repository of snapshot.repositories) {
       const open = known.open(registry, repository.name);
       if (open === undefined) continue;
+      const failed = failures.get(repository.name) ?? [];
       addImages(open, repository, { name, snapshot });
-      addFailures(open, failures.get(repository.name) ?? []);
-      if (!repository.complete) continue;
-      open.complete ||= scope.tags === undefined;
-      open.closed ||= scope.tags === undefined;
-      if (scope.tags !== undefined) open.listedTags.add(scope.tags);
+      addFailures(open, failed);
+      if (repository.complete) closeTags(open, scope.tags, new Set(failed.map(({ tag }) => tag)));
     }
     const named = new Set(snapshot.repositories.map((repository) => repository.name));
     for (const [repository, failed] of failures) {
@@ -94,6 +97,7 @@ export class StateFold {
       if (open !== undefined) addFailures(open, failed);
     }
     if (scope.listed) known.close(scope.repositories, named);
+    return known.progress() > before;
   }
 
   /** Whether no older snapshot can add anything for this registry. */
@@ -139,8 +143,19 @@ class OpenRegistry {
       if (named.has(name) || !matchesPattern(pattern, name)) continue;
       // it was created later: all that it has is known
       repository.closed = true;
-      for (const [tag, digest] of repository.tags) if (digest === 'failed') repository.tags.delete(tag);
+      for (const [tag, digest] of repository.tags) if (digest === 'failed') repository.tags.set(tag, 'missing');
     }
+  }
+
+  /** How much is known: every change makes it larger. */
+  progress(): number {
+    let known = this.#listed.size + this.#repositories.size;
+    for (const { settings, complete, closed, listedTags, tags, images, failures } of this.#repositories.values()) {
+      known += Number(settings !== undefined) + Number(complete) + Number(closed);
+      known += listedTags.size + tags.size + images.size + failures.size;
+      for (const digest of tags.values()) known += Number(digest !== 'failed');
+    }
+    return known;
   }
 
   isWhole(): boolean {
@@ -163,7 +178,8 @@ class OpenRegistry {
 }
 
 function hasOpenFailures(repository: OpenRepository): boolean {
-  return repository.tags.values().some((digest) => digest === 'failed');
+  for (const digest of repository.tags.values()) if (digest === 'failed') return true;
+  return false;
 }
 
 function addImages(open: OpenRepository, repository: SnapshotRepository, { name, snapshot }: NamedSnapshot): void {
@@ -173,9 +189,10 @@ function addImages(open: OpenRepository, repository: SnapshotRepository, { name,
     const undecided = image.tags.filter((tag) => {
       const decided = open.tags.get(tag);
       if (decided !== undefined) return decided === 'failed';
-      return !open.closed && !open.listedTags.values().some((pattern) => matchesPattern(pattern, tag));
+      return !open.closed && ![...open.listedTags].some((pattern) => matchesPattern(pattern, tag));
     });
-    const isUntagged = image.tags.length === 0 && !open.closed;
+    // an image whose tags moved is untagged since
+    const isUntagged = !open.closed && (image.tags.length === 0 || snapshot.scope.untagged);
     if (undecided.length === 0 && !isUntagged) continue;
     const draft = open.images.get(image.digest) ?? {
       image: { ...expandImage(snapshot, image), kind, snapshot: name },
@@ -200,6 +217,20 @@ function addFailures(open: OpenRepository, failures: readonly SnapshotFailure[])
     const key = tag ?? digest ?? '';
     if (!open.failures.has(key)) open.failures.set(key, failure);
   }
+}
+
+/** Of the tags that match, an older snapshot has nothing that counts but copies of those that failed. */
+function closeTags(open: OpenRepository, pattern: string | undefined, failed: ReadonlySet<string | undefined>): void {
+  for (const [tag, digest] of open.tags) {
+    const isListed = pattern === undefined || matchesPattern(pattern, tag);
+    if (digest === 'failed' && isListed && !failed.has(tag)) open.tags.set(tag, 'missing');
+  }
+  if (pattern !== undefined) {
+    open.listedTags.add(pattern);
+    return;
+  }
+  open.complete ||= !open.closed;
+  open.closed = true;
 }
 
 function imageOf({ image, tags, stale }: Draft): StateImage {

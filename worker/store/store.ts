@@ -17,13 +17,16 @@ export interface ImageStore {
   blobs(options?: Abortable): Promise<ReadonlyMap<Digest, number>>;
 
   /**
-   * Begins a backup: from now on garbage collection deletes nothing that the backup may count on. Creates the store where there is none.
-   * UNSUPPORTED for a store of a newer format; UNAVAILABLE while a garbage collection deletes.
+   * Begins a backup: until it ends, garbage collection deletes nothing. Creates the store where there is none. Waits up to ten minutes for a garbage
+   * collection, then UNAVAILABLE. UNSUPPORTED for a store of a newer format; CONFLICT where the place is an OCI layout of another program.
    */
   begin(options?: Abortable): Promise<StoreBackup>;
 }
 
-/** One backup into a store, from `begin` on. Closing it without `finish` gives up: what was stored stays, for the next one. */
+/**
+ * One backup into a store, from `begin` on; may be used by many copies at once, which together put each digest once. Reports `bytes-sent`. Closing it
+ * without `finish` gives up: what was stored stays, for the next one.
+ */
 export interface StoreBackup extends AsyncDisposable {
   /** What was there when it began, and what was put since: `has` asks for nothing. `tag` does nothing: snapshots name images. */
   readonly target: Target;
@@ -33,8 +36,8 @@ export interface StoreBackup extends AsyncDisposable {
   readonly added: { readonly blobs: number; readonly bytes: number };
 
   /**
-   * Writes the snapshot, then brings index.json up to date, then ends. CONFLICT, and no snapshot, where something that the snapshot names is
-   * not there.
+   * Writes the snapshot, then brings index.json up to date, then ends. CONFLICT, and no snapshot, where something that the snapshot names is not
+   * there: then the backup is to be run again. UNAVAILABLE, and no snapshot, where this process was suspended at the last moment.
    */
   finish(snapshot: Snapshot, options?: Abortable): Promise<SnapshotName>;
 }

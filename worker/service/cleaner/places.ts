@@ -1,5 +1,5 @@
 import type { Backends, OperationOptions } from '../../images/backends.ts';
-import { repositoriesOf } from '../../images/inventories.ts';
+import { repositoriesOf } from '../../images/list-repositories.ts';
 import { folderOf, readArchiveInventories, undated } from '../../images/inventory-archives.ts';
 import { choosesByTag } from '../../images/plan-places.ts';
 import type { PrunePlace } from '../../images/prune-places.ts';
@@ -20,7 +20,9 @@ export async function placesAt(
   options: OperationOptions,
 ): Promise<readonly string[]> {
   if (place.kind === 'images')
-    return (await repositoriesOf(place, backends, options)).map((name) => `${place.pattern.registry}/${name}`);
+    return (await repositoriesOf(place, backends, { ...options, side: 'target' })).map(
+      (name) => `${place.pattern.registry}/${name}`,
+    );
   const { root } = place;
   if (!('bucket' in root)) throw new Failure('BUG', `prune ${place.text}: a rule names no folder of this machine`);
   const folders = new Set<string>();

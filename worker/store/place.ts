@@ -1,0 +1,40 @@
+import { blobPath } from '../archive/plan.ts';
+import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
+import { isDigest, type Digest } from '../oci/digest.ts';
+import type { Abortable } from '../util/abort.ts';
+
+/** Where a store is. */
+export interface StorePlace {
+  readonly store: ObjectStore;
+  /** What all its keys begin with: empty, or ends in `/`. */
+  readonly prefix: string;
+  /** For people: `store:s3://bucket/prefix/`. */
+  readonly location: string;
+}
+
+/** The key of a blob or manifest. */
+export function blobKey({ prefix }: Pick<StorePlace, 'prefix'>, digest: Digest): string {
+  return `${prefix}${blobPath(digest)}`;
+}
+
+/** A blob or manifest as it is listed. */
+export interface ListedBlob {
+  readonly digest: Digest;
+  readonly info: ObjectInfo;
+}
+
+/** Every blob and manifest, as keys name them. What is no blob is passed over. */
+export async function* listBlobs({ store, prefix }: StorePlace, options?: Abortable): AsyncIterable<ListedBlob> {
+  const folder = `${prefix}blobs/`;
+  for await (const info of store.list(folder, options)) {
+    const digest = info.key.slice(folder.length).replace('/', ':');
+    if (isDigest(digest)) yield { digest, info };
+  }
+}
+
+/** The size of every blob and manifest of a store. */
+export async function sizesOf(place: StorePlace, options?: Abortable): Promise<Map<Digest, number>> {
+  const sizes = new Map<Digest, number>();
+  for await (const { digest, info } of listBlobs(place, options)) sizes.set(digest, info.size);
+  return sizes;
+}

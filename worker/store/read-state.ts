@@ -1,0 +1,76 @@
+import type { Abortable } from '../util/abort.ts';
+import { isFailure, type Failure } from '../util/failure.ts';
+import { StateFold, type State } from './state.ts';
+import type { NamedSnapshot, SnapshotName, Snapshots } from './snapshots.ts';
+
+export interface ReadStateOptions extends Abortable {
+  /** The state of exactly this snapshot, as `Snapshots.read` finds it. Not together with `asOfMs`. */
+  readonly snapshot?: string | undefined;
+  /** The state at this time. Default: now, which is the end of the list. */
+  readonly asOfMs?: number | undefined;
+  /** Only this registry, by its host: fewer snapshots are read. */
+  readonly registry?: string | undefined;
+  /** Called for a snapshot that cannot be read, which is then passed over. Absent: the call fails with what is wrong. */
+  readonly onBroken?: ((name: SnapshotName, failure: Failure) => void) | undefined;
+}
+
+/** Snapshots that are read ahead. */
+const AT_ONCE = 4;
+
+/**
+ * The state of a place of backups, from its newest snapshot to the oldest one that counts. A place without snapshots has a state without
+ * repositories. A snapshot that is deleted meanwhile does not count. INVALID and CORRUPT as `Snapshots.read`.
+ */
+export async function readState(snapshots: Snapshots, options: ReadStateOptions = {}): Promise<State> {
+  const fold = new StateFold();
+  if (options.snapshot !== undefined) {
+    fold.add(await snapshots.read(options.snapshot, options));
+    return fold.state();
+  }
+  const names = await snapshots.list(options);
+  const counted = names.filter(({ finishedAtMs }) => finishedAtMs <= (options.asOfMs ?? Infinity)).toReversed();
+  for await (const found of ahead(snapshots, counted, options)) {
+    if (found === undefined || (options.registry ?? found.snapshot.registry.host) !== found.snapshot.registry.host)
+      continue;
+    fold.add(found);
+    if (options.registry !== undefined && fold.isWhole(options.registry)) break;
+  }
+  return fold.state();
+}
+
+/** Reads them in this order, some at once. */
+async function* ahead(
+  snapshots: Snapshots,
+  names: readonly SnapshotName[],
+  options: ReadStateOptions,
+): AsyncGenerator<NamedSnapshot | undefined> {
+  const reading: Promise<NamedSnapshot | undefined>[] = [];
+  try {
+    for (const [index] of names.entries()) {
+      for (const name of names.slice(index + reading.length, index + AT_ONCE)) {
+        const read = readOne(snapshots, name, options);
+        // its turn comes later
+        read.catch(() => undefined);
+        reading.push(read);
+      }
+      yield await reading.shift();
+    }
+  } finally {
+    await Promise.allSettled(reading);
+  }
+}
+
+async function readOne(
+  snapshots: Snapshots,
+  name: SnapshotName,
+  { onBroken, signal }: ReadStateOptions,
+): Promise<NamedSnapshot | undefined> {
+  try {
+    return await snapshots.read(name, { signal });
+  } catch (error) {
+    if (isFailure(error, 'NOT_FOUND')) return undefined;
+    if (onBroken === undefined || !isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED')) throw error;
+    onBroken(name, error);
+    return undefined;
+  }
+}

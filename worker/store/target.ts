@@ -1,0 +1,195 @@
+import { collect } from '../content/bytes.ts';
+import type { Bytes, Target } from '../content/content.ts';
+import type { Condition, Upload, WriteOptions } from '../objects/objects.ts';
+import { shortDigest, type Digest } from '../oci/digest.ts';
+import { childrenOf, isForeign, isManifestType, parseManifest, type Descriptor } from '../oci/manifest.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
+import type { Report } from '../util/events.ts';
+import { Failure, ifFound, isFailure, toFailure } from '../util/failure.ts';
+import { blobKey, type StorePlace } from './place.ts';
+
+/** What is not larger is held in memory and sent in one request; everything else is an upload in parts, which can be taken up again. */
+const MAX_WRITE_BYTES = 8 * 1024 * 1024;
+/** How often a blob is sent that other processes write, replace or delete at the same time. */
+const ATTEMPTS = 3;
+
+/** The blobs and manifests of a store while a backup runs. */
+export class StoreTarget implements Target {
+  readonly #place: StorePlace;
+  readonly #present: Map<Digest, number>;
+  readonly #report: Report | undefined;
+  readonly #putting = new Map<Digest, Promise<void>>();
+  readonly #added = { blobs: 0, bytes: 0 };
+
+  /** `present`: what is there, with its sizes. What is put is added to it. */
+  constructor(place: StorePlace, present: Map<Digest, number>, report: Report | undefined) {
+    this.#place = place;
+    this.#present = present;
+    this.#report = report;
+  }
+
+  get added(): { readonly blobs: number; readonly bytes: number } {
+    return { ...this.#added };
+  }
+
+  async has(descriptor: Descriptor, options?: Abortable): Promise<boolean> {
+    checkAborted(options);
+    return this.#has(descriptor);
+  }
+
+  async put(descriptor: Descriptor, open: () => Bytes, options: Abortable = {}): Promise<void> {
+    checkAborted(options);
+    const { digest } = descriptor;
+    while (!this.#has(descriptor)) {
+      const putting = this.#putting.get(digest);
+      if (putting !== undefined) {
+        // where the other failed it is this one's turn
+        await putting.catch(() => undefined);
+        checkAborted(options);
+        continue;
+      }
+      const own = this.#put(descriptor, open, options);
+      this.#putting.set(digest, own);
+      try {
+        return await own;
+      } finally {
+        this.#putting.delete(digest);
+      }
+    }
+  }
+
+  /** Snapshots name images: this only stores the manifest where it is not there. */
+  async tag(_: string, descriptor: Descriptor, open: () => Bytes, options?: Abortable): Promise<void> {
+    await this.put(descriptor, open, options);
+  }
+
+  #has({ digest, size }: Pick<Descriptor, 'digest' | 'size'>): boolean {
+    return this.#present.get(digest) === size;
+  }
+
+  async #put(descriptor: Descriptor, open: () => Bytes, options: Abortable): Promise<void> {
+    const isManifest = isManifestType(descriptor.mediaType);
+    if (!isManifest && descriptor.size > MAX_WRITE_BYTES)
+      return this.#store(descriptor, async (writing) => this.#upload(descriptor, open(), writing), options);
+    const tooLarge = (): Failure =>
+      new Failure('CORRUPT', `${descriptor.digest} has more than the ${descriptor.size} bytes its descriptor says`);
+    const bytes = await collect(stopping(open(), options), descriptor.size, tooLarge);
+    if (isManifest) this.#checkChildren(descriptor, bytes);
+    const key = blobKey(this.#place, descriptor.digest);
+    return this.#store(descriptor, async (writing) => this.#place.store.write(key, bytes, writing), options);
+  }
+
+  /** NOT_FOUND where the store does not have something that the manifest names. */
+  #checkChildren(descriptor: Descriptor, bytes: Uint8Array): void {
+    const children = childrenOf(parseManifest(bytes, descriptor.mediaType));
+    const missing = children.find((child) => !isForeign(child) && !this.#has(child));
+    if (missing === undefined) return;
+    throw new Failure(
+      'NOT_FOUND',
+      `store ${descriptor.digest}: ${missing.digest}, which it names, is not in ${this.#place.location}`,
+    );
+  }
+
+  /** Makes `write` store what is not there. An object of another size, which a crash of another program left, is replaced. */
+  async #store(
+    { digest, size }: Descriptor,
+    write: (options: WriteOptions) => Promise<unknown>,
+    { signal }: Abortable,
+  ): Promise<void> {
+    const { store, location } = this.#place;
+    const key = blobKey(this.#place, digest);
+    const onSent = (bytes: number): void => this.#report?.({ type: 'bytes-sent', bytes });
+    let there = this.#present.has(digest) ? await ifFound(store.stat(key, { signal })) : undefined;
+    for (let attempt = 1; ; attempt++) {
+      const condition: Condition = there === undefined ? { ifAbsent: true } : { ifMatch: there.etag };
+      try {
+        await write({ signal, condition, onSent });
+        this.#present.set(digest, size);
+        this.#added.blobs++;
+        this.#added.bytes += size;
+        return;
+      } catch (error) {
+        if (!isFailure(error, 'CONFLICT') || attempt === ATTEMPTS) throw error;
+        there = await ifFound(store.stat(key, { signal }));
+        if (there?.size === size) {
+          // another backup stored it, which verified it as this one does
+          this.#present.set(digest, size);
+          return;
+        }
+        const message = `${location}: ${shortDigest(digest)} is damaged, and is stored again`;
+        if (there !== undefined) this.#report?.({ type: 'warning', message });
+      }
+    }
+  }
+
+  async #upload({ digest, size }: Descriptor, body: Bytes, options: WriteOptions): Promise<void> {
+    const { store } = this.#place;
+    const upload = await store.upload(blobKey(this.#place, digest), size, { ...options, fingerprint: digest });
+    await sendParts(upload, body, size, options);
+    await upload.commit({ signal: options.signal });
+  }
+}
+
+/**
+ * Stores a verified body as the parts of an upload. Parts of an interrupted upload that hold the same bytes are not sent again. One part is under
+ * way while the next is being filled, so memory is two parts.
+ */
+async function sendParts(upload: Upload, body: Bytes, size: number, options: Abortable): Promise<void> {
+  const { partSize } = upload;
+  const idle: Buffer[] = [];
+  let filling: Buffer | undefined;
+  let sending: Promise<Failure | undefined> | undefined;
+  let position = 0;
+  const sent = async (): Promise<void> => {
+    const failed = await sending;
+    sending = undefined;
+    if (failed !== undefined) throw failed;
+  };
+  try {
+    for await (const chunk of stopping(body, options)) {
+      for (let from = 0; from < chunk.byteLength;) {
+        if (position === size) throw new Failure('BUG', `a verified body has more than ${size} bytes`);
+        filling ??= idle.pop() ?? Buffer.allocUnsafeSlow(Math.min(partSize, size));
+        const offset = position % partSize;
+        const piece = chunk.subarray(from, from + partSize - offset);
+        filling.set(piece, offset);
+        from += piece.byteLength;
+        position += piece.byteLength;
+        if (position % partSize !== 0 && position !== size) continue;
+        await sent();
+        const number = Math.ceil(position / partSize);
+        const bytes = filling.subarray(0, position - (number - 1) * partSize);
+        const buffer = filling;
+        sending = sendPart(upload, number, bytes, options).finally(() => idle.push(buffer));
+        filling = undefined;
+      }
+    }
+  } finally {
+    await sending;
+  }
+  await sent();
+}
+
+/** Resolves to a failure instead of rejecting, since it is not awaited while the body goes on. */
+async function sendPart(
+  upload: Upload,
+  number: number,
+  bytes: Uint8Array,
+  options: Abortable,
+): Promise<Failure | undefined> {
+  try {
+    if (!upload.holds(number, bytes)) await upload.part(number, bytes, { signal: options.signal });
+    return undefined;
+  } catch (error) {
+    return toFailure(error);
+  }
+}
+
+/** The same body; ends with ABORTED as soon as the signal has fired. */
+async function* stopping(body: Bytes, options: Abortable): Bytes {
+  for await (const chunk of body) {
+    checkAborted(options);
+    yield chunk;
+    checkAborted(options);
+  }
+}
