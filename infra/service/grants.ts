@@ -88,6 +88,7 @@ export const CALLS: Readonly<Record<string, Call>> = {
   's3.PutObject': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
   's3.CreateMultipartUpload': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
   's3.UploadPart': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
+  's3.UploadPartCopy': { actions: ['s3:GetObject', 's3:PutObject'], by: { object: WORKER }, writes: true },
   's3.CompleteMultipartUpload': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
   's3.AbortMultipartUpload': { actions: ['s3:AbortMultipartUpload'], by: { object: WORKER }, writes: true },
   's3.ListParts': { actions: ['s3:ListMultipartUploadParts'], by: { object: WORKER }, writes: true },
