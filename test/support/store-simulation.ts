@@ -2,7 +2,7 @@ import { zstdDecompressSync } from 'node:zlib';
 import { once } from '../../worker/content/bytes.ts';
 import { digestOf, type Digest } from '../../worker/oci/digest.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../worker/oci/manifest.ts';
-import { collect, type CollectionRequest } from '../../worker/store/collect.ts';
+import { collect, DEFAULT_GRACE_MS, type CollectionRequest } from '../../worker/store/collect.ts';
 import { openImageStore } from '../../worker/store/image-store.ts';
 import { layoutIndexOf } from '../../worker/store/layout-index.ts';
 import { blobKey, type StorePlace } from '../../worker/store/place.ts';
@@ -50,8 +50,8 @@ export class StoreSimulation {
   };
   readonly #processes: SimulatedProcess[] = [];
   readonly #snapshots = new Map<string, Snapshot>();
-  /** The shortest grace period of any collection so far. */
-  #leastGraceMs = Infinity;
+  /** The shortest grace period of any collection so far; the last one has the default. */
+  #leastGraceMs = DEFAULT_GRACE_MS;
   #ran = 0;
   #failed: unknown;
 
@@ -75,12 +75,14 @@ export class StoreSimulation {
     const world = this.#world;
     const living = this.#processes.filter((process) => !process.isDead);
     const dice = world.random();
-    if (dice < 0.02 || living.length === 0) this.#begin();
-    else if (dice < 0.025) world.pick(living).kill();
-    else if (dice < 0.035) world.pick(living).suspend(this.#some(world.pick([HOUR, HOUR, 3 * DAY, 12 * DAY])));
-    else if (dice < 0.1) await world.pass(this.#some(world.pick([MINUTE, 10 * MINUTE, 10 * MINUTE, 2 * HOUR])));
-    else if (dice < 0.101) await world.pass(this.#some(4 * DAY));
-    else if (dice < 0.105 && world.objects.size > 0) world.locked.add(world.pick([...world.objects.keys()]));
+    if (dice < 0.015 || living.length === 0) this.#begin();
+    else if (dice < 0.017) world.pick(living).kill();
+    else if (dice < 0.025)
+      world.pick(living).suspend(this.#some(world.pick([20 * MINUTE, 2 * HOUR, 2 * HOUR, 12 * DAY])));
+    else if (dice < 0.06) await world.pass(this.#some(world.pick([MINUTE, MINUTE, 10 * MINUTE])));
+    else if (dice < 0.064) await world.pass(this.#some(2 * HOUR));
+    else if (dice < 0.066) await world.pass(this.#some(4 * DAY));
+    else if (dice < 0.068 && world.objects.size > 0) world.locked.add(world.pick([...world.objects.keys()]));
   }
 
   #some(most: number): number {
@@ -92,7 +94,7 @@ export class StoreSimulation {
     const skewMs = world.pick([0, 0, HOUR, -HOUR, 200]);
     const process = new SimulatedProcess(world, `p${++this.#ran}`, skewMs);
     this.#processes.push(process);
-    const isBackup = world.random() < 0.6;
+    const isBackup = world.random() < 0.55;
     (isBackup ? this.#backUp(process) : this.#collect(process)).then(
       () => process.kill(),
       (error: unknown) => {
@@ -163,8 +165,8 @@ export class StoreSimulation {
 
   async #collect(process: SimulatedProcess): Promise<void> {
     const world = this.#world;
-    const graceMs = world.pick([0, HOUR, 7 * DAY, 7 * DAY]);
-    const keepLast = world.pick([undefined, 1, 3]);
+    const graceMs = world.pick([0, 0, HOUR, 7 * DAY]);
+    const keepLast = world.pick([undefined, 1, 1, 3]);
     this.#leastGraceMs = Math.min(this.#leastGraceMs, graceMs);
     const request: CollectionRequest = { graceMs, ...(keepLast === undefined ? {} : { policy: { keepLast } }) };
     await collect(this.#placeOf(process), process.objects, request, { clock: process.clock });
