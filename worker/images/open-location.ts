@@ -3,6 +3,7 @@ import { openImage, type ArchivedImage } from '../archive/reader.ts';
 import type { Source } from '../content/content.ts';
 import type { Root } from '../content/graph.ts';
 import type { ObjectStore } from '../objects/objects.ts';
+import type { Digest } from '../oci/digest.ts';
 import { formatRepository } from '../oci/reference.ts';
 import { atSide, type Side } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
@@ -18,6 +19,8 @@ export interface OpenedImage extends AsyncDisposable {
   readonly repository: string | undefined;
   /** As `ArchivedImage` has it. Undefined for registries. */
   readonly settingsDigest?: string | undefined;
+  /** As `ArchivedImage` has it. Undefined for registries. */
+  readonly layoutDigest?: Digest | undefined;
   /** As `ArchivedImage` has it. Absent for registries, where there is nothing but manifests and blobs. */
   readonly compare?: ArchivedImage['compare'];
 }
@@ -72,12 +75,13 @@ export function storeOf(
   }
 }
 
-function fromArchive(image: ArchivedImage): OpenedImage {
+export function fromArchive(image: ArchivedImage): OpenedImage {
   return {
     source: image,
     root: image.root,
     repository: image.repository,
     settingsDigest: image.settingsDigest,
+    layoutDigest: image.layoutDigest,
     compare: async (options) => image.compare(options),
     [Symbol.asyncDispose]: () => image[Symbol.asyncDispose](),
   };

@@ -20,6 +20,7 @@ import { addRules } from '../commands/rules.ts';
 import { addStatus } from '../commands/status.ts';
 import { addSync } from '../commands/sync.ts';
 import { printable } from '../commands/text.ts';
+import { addDiff } from '../commands/diff.ts';
 import { addVerify } from '../commands/verify.ts';
 import { addWorker } from '../commands/worker.ts';
 import { trustAuthorities } from './authorities.ts';
@@ -43,6 +44,7 @@ const COMMANDS: readonly AddCommand[] = [
   addCopy,
   addInspect,
   addVerify,
+  addDiff,
   addBackup,
   addRestore,
   addPrune,
