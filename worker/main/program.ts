@@ -17,6 +17,7 @@ import { addPublish } from '../commands/publish.ts';
 import { addRedrive } from '../commands/redrive.ts';
 import { addRestore } from '../commands/restore.ts';
 import { addRules } from '../commands/rules.ts';
+import { addServe } from '../commands/serve.ts';
 import { addStatus } from '../commands/status.ts';
 import { addSync } from '../commands/sync.ts';
 import { printable } from '../commands/text.ts';
@@ -47,6 +48,7 @@ const COMMANDS: readonly AddCommand[] = [
   addDiff,
   addBackup,
   addRestore,
+  addServe,
   addPrune,
   addPublish,
   addExtract,
