@@ -85,15 +85,21 @@ async function serve(context: CommandContext, text: string, flags: ServeFlags): 
       report,
       signal,
     });
-    const count = images.repositories.length;
+    const { url, repositories } = serving;
+    const [first = ''] = repositories;
     printResult(
       context,
       flags,
-      { url: serving.url, place: text, repositories: count },
-      () => `serving ${count} ${count === 1 ? 'repository' : 'repositories'} of ${text} on ${serving.url}`,
+      { url, place: text, repositories: repositories.length },
+      () => `serving ${countOf(repositories)} of ${text} on ${url}`,
     );
+    report({ type: 'note', message: `pull from ${new URL(url).host}/${first}:TAG; end with Ctrl-C` });
     await serving.ended;
   });
+}
+
+function countOf({ length }: readonly string[]): string {
+  return `${length} ${length === 1 ? 'repository' : 'repositories'}`;
 }
 
 async function readReaders({ htpasswd, tokenFile }: ServeFlags): Promise<Readers | undefined> {
