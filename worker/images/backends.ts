@@ -2,6 +2,7 @@ import type { TemporaryFolder } from '../archive/unpack.ts';
 import type { Bytes, Source, Target } from '../content/content.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ObjectStore } from '../objects/objects.ts';
+import type { SnapshotKeys } from '../store/signature.ts';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Side } from '../util/failure.ts';
@@ -117,6 +118,8 @@ export interface ListedImage {
   readonly digest: Digest;
   readonly tags: readonly string[];
   readonly mediaType: string | undefined;
+  /** Absent: it has none, or the registry does not list it. */
+  readonly artifactMediaType?: string | undefined;
   readonly pushedAt: Date | undefined;
   /** Absent: never pulled, or not recorded. */
   readonly pulledAt?: Date | undefined;
@@ -138,6 +141,8 @@ export interface Backends {
   /** A new folder, for archives that cannot be read in place. */
   temporary(): Promise<TemporaryFolder>;
   readonly standardStreams: StandardStreams;
+  /** The keys that sign snapshots and are trusted to. Absent: none. */
+  readonly snapshotKeys?: SnapshotKeys | undefined;
 }
 
 /** What pipes of a shell are connected to. */

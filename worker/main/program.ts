@@ -21,6 +21,7 @@ import { addServe } from '../commands/serve.ts';
 import { addStatus } from '../commands/status.ts';
 import { addSync } from '../commands/sync.ts';
 import { printable } from '../commands/text.ts';
+import { addDiff } from '../commands/diff.ts';
 import { addVerify } from '../commands/verify.ts';
 import { addWorker } from '../commands/worker.ts';
 import { trustAuthorities } from './authorities.ts';
@@ -44,6 +45,7 @@ const COMMANDS: readonly AddCommand[] = [
   addCopy,
   addInspect,
   addVerify,
+  addDiff,
   addBackup,
   addRestore,
   addServe,

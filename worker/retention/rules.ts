@@ -49,9 +49,9 @@ function matcherOf(rule: string, patterns: readonly string[]): (tag: string) => 
   };
 }
 
-/** An image whose push time is known. */
-export interface Aged {
-  readonly node: Node;
+/** An image whose push time is known, or something else that time decides about. */
+export interface Aged<T = Node> {
+  readonly node: T;
   readonly pushedAtMs: number;
 }
 
@@ -70,12 +70,12 @@ export function newestArchiveFirst(a: Pick<Item, 'id' | 'pushedAtMs'>, b: Pick<I
  * image is shown to each rule, whatever others keep it (https://restic.readthedocs.io/en/stable/060_forget.html). The oldest image is not kept
  * beside.
  */
-export function keptByTime(
-  sorted: readonly Aged[],
+export function keptByTime<T>(
+  sorted: readonly Aged<T>[],
   policy: Policy,
   nowMs: number,
-): ReadonlyMap<Node, readonly string[]> {
-  const kept = new Map<Node, string[]>(sorted.map(({ node }) => [node, []]));
+): ReadonlyMap<T, readonly string[]> {
+  const kept = new Map<T, string[]>(sorted.map(({ node }) => [node, []]));
   const { keepLast = 0, keepDays } = policy;
   for (const { node } of sorted.slice(0, keepLast)) kept.get(node)?.push(`keepLast ${keepLast}`);
   for (const { node, pushedAtMs } of keepDays === undefined ? [] : sorted) {
@@ -97,7 +97,7 @@ export function keptByTime(
 }
 
 /** Why an image goes that no rule keeps. `named`: the rules of `deleteTags` that name its tags. */
-export function whyItGoes({ policy }: Rules, named: readonly string[]): string {
+export function whyItGoes({ policy }: Pick<Rules, 'policy'>, named: readonly string[]): string {
   const { keepLast, keepDays, notPulledForDays, keepSemver } = policy;
   const reasons = [...new Set(named)];
   if (keepDays !== undefined) reasons.push(`older than ${days(keepDays)}`);

@@ -1,0 +1,165 @@
+import type { Source, Target } from '../content/content.ts';
+import type { Digest } from '../oci/digest.ts';
+import { isManifestType, type Descriptor } from '../oci/manifest.ts';
+import { checkAborted, orAborted, type Abortable } from '../util/abort.ts';
+import { atSide, ifFound, isFailure } from '../util/failure.ts';
+import { SharedPromise } from '../util/shared-promise.ts';
+import type { ListedImage, Registry, RepositoryOptions } from './backends.ts';
+import type { SharedBlobs } from './shared-blobs.ts';
+
+/** What a repository has, where its registry lists it. */
+interface Listed {
+  readonly manifests: ReadonlySet<Digest>;
+  readonly tags: ReadonlyMap<string, Digest>;
+}
+
+const NOTHING: Listed = { manifests: new Set(), tags: new Map() };
+
+/** The repository of a restore. */
+export interface RestoredRepositoryOptions extends Abortable, RepositoryOptions {
+  /** Which blobs the repositories of the target have, of all that are restored. */
+  readonly blobs: SharedBlobs;
+}
+
+/**
+ * A repository that many images are restored to: everything is asked for and sent once, and what ECR lists of it costs no other request.
+ */
+export class RestoredRepository implements Target {
+  readonly #name: string;
+  readonly #target: Source & Target;
+  readonly #blobs: SharedBlobs;
+  /** Undefined where the registry has no list, so that it is asked for one by one. */
+  readonly #listed: Listed | undefined;
+  readonly #present = new Map<Digest, SharedPromise<boolean>>();
+  readonly #puts = new Map<Digest, SharedPromise<void>>();
+  readonly #tags = new Map<string, Digest>();
+
+  private constructor(name: string, target: Source & Target, listed: Listed | undefined, blobs: SharedBlobs) {
+    this.#name = name;
+    this.#target = target;
+    this.#listed = listed;
+    this.#blobs = blobs;
+  }
+
+  /** Lists what is in the repository now, where its registry does. One that does not exist has nothing. */
+  static async open(
+    registry: Registry,
+    name: string,
+    { blobs, create, signal }: RestoredRepositoryOptions,
+  ): Promise<RestoredRepository> {
+    const listed = registry.images === undefined ? undefined : await listedIn(registry.images(name, { signal }));
+    return new RestoredRepository(name, registry.repository(name, { create }), listed, blobs);
+  }
+
+  /** Whether the registry lists all of these manifests, which it has whole then. False too where it has no list. */
+  lists(digests: readonly Digest[]): boolean {
+    return this.#listed !== undefined && digests.every((digest) => this.#listed?.manifests.has(digest) === true);
+  }
+
+  /** What the tag stands for now; undefined where it does not exist. */
+  async tagged(tag: string, options: Abortable): Promise<Digest | undefined> {
+    const written = this.#tags.get(tag);
+    if (written !== undefined) return written;
+    if (this.#listed !== undefined) return this.#listed.tags.get(tag);
+    try {
+      return (await this.#target.resolve(tag, options)).digest;
+    } catch (error) {
+      // credentials that may push but not look: the push decides
+      if (isFailure(error, 'NOT_FOUND', 'DENIED')) return undefined;
+      throw atSide('target', error);
+    }
+  }
+
+  async has(descriptor: Descriptor, options?: Abortable): Promise<boolean> {
+    const { digest, mediaType } = descriptor;
+    if (this.#listed?.manifests.has(digest) === true) return true;
+    const isUnlisted = this.#listed === NOTHING || (this.#listed !== undefined && isManifestType(mediaType));
+    const look = async (): Promise<boolean> => (isUnlisted ? false : this.#target.has(descriptor, options));
+    const isThere = await sharing(sharedOf(this.#present, digest), look, options);
+    if (isThere && !isManifestType(mediaType)) this.#blobs.found(digest, this.#name);
+    return isThere;
+  }
+
+  async put(descriptor: Descriptor, open: () => AsyncIterable<Uint8Array>, options?: Abortable): Promise<void> {
+    const { digest, mediaType } = descriptor;
+    const put = sharedOf(this.#puts, digest);
+    const send = async (): Promise<void> => {
+      try {
+        await this.#target.put(descriptor, open, options);
+        this.#isThere(descriptor);
+      } finally {
+        this.#blobs.settle(digest, this.#name);
+      }
+    };
+    await sharing(put, send, options);
+    // one that the registry lost is sent again
+    if (isManifestType(mediaType)) put.forget();
+  }
+
+  async tag(
+    name: string,
+    descriptor: Descriptor,
+    open: () => AsyncIterable<Uint8Array>,
+    options?: Abortable,
+  ): Promise<void> {
+    if (this.#listed?.tags.get(name) !== descriptor.digest) await this.#target.tag(name, descriptor, open, options);
+    this.#tags.set(name, descriptor.digest);
+    this.#isThere(descriptor);
+  }
+
+  async mount(descriptor: Descriptor, fromRepository: string, options?: Abortable): Promise<boolean> {
+    const isMounted = (await this.#target.mount?.(descriptor, fromRepository, options)) === true;
+    this.#blobs.mounted(isMounted);
+    if (!isMounted) return false;
+    this.#isThere(descriptor);
+    this.#blobs.settle(descriptor.digest, this.#name);
+    return true;
+  }
+
+  /** The repositories of the registry that have the blob: waits while it is on its way into another one. */
+  async mountFrom(digest: Digest, options: Abortable): Promise<readonly string[]> {
+    return this.#blobs.mountFrom(digest, this.#name, options);
+  }
+
+  #isThere({ digest, mediaType }: Descriptor): void {
+    sharedOf(this.#present, digest).replace(Promise.resolve(true));
+    if (!isManifestType(mediaType)) this.#blobs.found(digest, this.#name);
+  }
+}
+
+function sharedOf<T>(known: Map<Digest, SharedPromise<T>>, digest: Digest): SharedPromise<T> {
+  const shared = known.get(digest) ?? new SharedPromise<T>();
+  known.set(digest, shared);
+  return shared;
+}
+
+/** What the work of all that share it comes to. Work of another one that failed, or was stopped with it, is done again by this one. */
+async function sharing<T>(
+  shared: SharedPromise<T>,
+  work: () => Promise<T>,
+  options: Abortable | undefined,
+): Promise<T> {
+  for (let others = shared.current; others !== undefined; others = shared.current) {
+    try {
+      return await orAborted(others, options);
+    } catch (error) {
+      checkAborted(options);
+      if (!isFailure(error)) throw error;
+      shared.forget(others);
+    }
+  }
+  return shared.get(work);
+}
+
+async function listedIn(rows: AsyncIterable<ListedImage>): Promise<Listed> {
+  const manifests = new Set<Digest>();
+  const tags = new Map<string, Digest>();
+  const read = async (): Promise<Listed> => {
+    for await (const row of rows) {
+      manifests.add(row.digest);
+      for (const tag of row.tags) tags.set(tag, row.digest);
+    }
+    return { manifests, tags };
+  };
+  return (await ifFound(read())) ?? NOTHING;
+}

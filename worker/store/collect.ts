@@ -1,0 +1,197 @@
+import type { DeletableStore, Doomed, NotRemoved } from '../objects/deletable.ts';
+import type { Policy } from '../retention/policy.ts';
+import { anyOf, type Abortable } from '../util/abort.ts';
+import { deadline } from '../util/deadline.ts';
+import { Failure } from '../util/failure.ts';
+import { append } from '../util/lists.ts';
+import { isStore } from './format.ts';
+import { judgeSnapshots, type JudgedSnapshot } from './judge-snapshots.ts';
+import { writeLayoutIndex } from './layout-index.ts';
+import { StoreLock, type LockOptions } from './lock.ts';
+import type { StorePlace } from './place.ts';
+import { signatureKey } from './snapshot-key.ts';
+import { openSnapshots } from './snapshots.ts';
+import { planSweep, type Sweep, type SweptObject } from './sweep.ts';
+
+/** How long a collection waits for running backups, and how often it looks. */
+const WAIT_MS = 10 * 60_000;
+const LOOK_MS = 15_000;
+/** https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html */
+const BATCH = 1000;
+/** A batch is stopped after so long, well before its lock could be taken for a crashed one's. */
+const BATCH_MS = 5 * 60_000;
+export const DEFAULT_GRACE_MS = 7 * 24 * 60 * 60_000;
+
+export interface CollectionRequest {
+  /** Which snapshots stay: the rules about time. Without one, every snapshot stays. */
+  readonly policy?: Policy | undefined;
+  /** Unreferenced objects younger than this stay. Default 7 days. */
+  readonly graceMs?: number | undefined;
+}
+
+/** What a collection deletes, and what stays. */
+export interface CollectionPlan {
+  readonly location: string;
+  /** From the newest to the oldest. */
+  readonly snapshots: readonly JudgedSnapshot[];
+  readonly sweep: Sweep;
+}
+
+/** What a collection did. */
+export interface CollectionResult extends CollectionPlan {
+  readonly deleted: { readonly snapshots: number; readonly blobs: number; readonly bytes: number };
+  /** Objects that stay although they should go, and why: DENIED for a locked one. They go in a later collection. */
+  readonly notDeleted: readonly NotRemoved[];
+}
+
+/**
+ * What `collect` would do now. Writes nothing. NOT_FOUND without a store; CORRUPT, INVALID or UNSUPPORTED where a snapshot cannot be read: what
+ * it needs is not known then, so nothing may be deleted.
+ */
+export async function planCollection(
+  place: StorePlace,
+  request: CollectionRequest,
+  options: LockOptions,
+): Promise<CollectionPlan> {
+  await checkStore(place, options);
+  const nowMs = options.clock.now();
+  const snapshots = await judgeSnapshots(openSnapshots(place), request.policy, { ...options, nowMs });
+  const kept = snapshots.flatMap(({ action, name }) => (action === 'keep' ? [name] : []));
+  const sweep = await planSweep(place, kept, { ...options, nowMs, graceMs: request.graceMs ?? DEFAULT_GRACE_MS });
+  return { location: place.location, snapshots, sweep };
+}
+
+/**
+ * Deletes the snapshots that the policy does not keep, then what no snapshot needs that is older than the grace period. Waits up to ten minutes for
+ * running backups, then UNAVAILABLE; those that begin meanwhile wait for it. UNAVAILABLE too while another collection runs, and where this process
+ * was suspended. Order: snapshots, index.json, blobs, old locks; stopped anywhere, the next one goes on. Failures as `planCollection`.
+ */
+export async function collect(
+  place: StorePlace,
+  deletable: DeletableStore,
+  request: CollectionRequest,
+  options: LockOptions,
+): Promise<CollectionResult> {
+  await checkStore(place, options);
+  const lock = await StoreLock.take(place, 'collect', options);
+  try {
+    await untilAlone(place, lock, options);
+    lock.keep();
+    return await new Collection(place, deletable, lock, options).run(request);
+  } finally {
+    await lock.end();
+  }
+}
+
+class Collection {
+  readonly #place: StorePlace;
+  readonly #deletable: DeletableStore;
+  readonly #lock: StoreLock;
+  readonly #options: LockOptions;
+  readonly #notDeleted: NotRemoved[] = [];
+
+  constructor(place: StorePlace, deletable: DeletableStore, lock: StoreLock, options: LockOptions) {
+    this.#place = place;
+    this.#deletable = deletable;
+    this.#lock = lock;
+    this.#options = options;
+  }
+
+  async run({ policy, graceMs = DEFAULT_GRACE_MS }: CollectionRequest): Promise<CollectionResult> {
+    const options = this.#options;
+    const snapshots = openSnapshots(this.#place);
+    const judged = await judgeSnapshots(snapshots, policy, { ...options, nowMs: options.clock.now() });
+    const goneSnapshots = await this.#removeSnapshots(judged);
+    await writeLayoutIndex(this.#place, snapshots, { ...options, check: () => this.#lock.check() });
+    // whatever is there by now stays whole, also a snapshot that was to go and is locked
+    const kept = await snapshots.list(options);
+    const sweep = await planSweep(this.#place, kept, {
+      ...options,
+      nowMs: this.#lock.refreshedAt.getTime(),
+      graceMs,
+      except: this.#lock.key,
+    });
+    const goneBlobs = await this.#remove(sweep.blobs);
+    await this.#remove(sweep.others);
+    return {
+      location: this.#place.location,
+      snapshots: judged,
+      sweep,
+      deleted: {
+        snapshots: goneSnapshots,
+        blobs: goneBlobs.length,
+        bytes: goneBlobs.reduce((sum, { size }) => sum + size, 0),
+      },
+      notDeleted: this.#notDeleted,
+    };
+  }
+
+  /** Deletes them with their signatures, and returns how many are gone. */
+  async #removeSnapshots(judged: readonly JudgedSnapshot[]): Promise<number> {
+    const doomed = new Set(judged.flatMap(({ action, name }) => (action === 'delete' ? [name.key] : [])));
+    if (doomed.size === 0) return 0;
+    const signed = new Set([...doomed].map(signatureKey));
+    const [keys, signatures]: [SweptObject[], SweptObject[]] = [[], []];
+    for await (const object of this.#place.store.list(`${this.#place.prefix}snapshots/`, this.#options)) {
+      if (doomed.has(object.key)) keys.push(object);
+      else if (signed.has(object.key)) signatures.push(object);
+    }
+    const gone = await this.#remove(keys);
+    const unsigned = new Set(gone.map(({ key }) => signatureKey(key)));
+    await this.#remove(signatures.filter(({ key }) => unsigned.has(key)));
+    return gone.length;
+  }
+
+  /** Deletes objects under the lock. Returns those that are gone. */
+  async #remove(objects: readonly SweptObject[]): Promise<readonly SweptObject[]> {
+    const { clock, signal } = this.#options;
+    const failed = new Set<string>();
+    for (let at = 0; at < objects.length; at += BATCH) {
+      const batch: readonly Doomed[] = objects.slice(at, at + BATCH).map(({ key, etag }) => ({ key, etag }));
+      await this.#lock.refresh({ signal });
+      const late = (): Failure => new Failure('UNAVAILABLE', `${this.#place.location}: deleting took too long`);
+      await using end = deadline(BATCH_MS, late, clock);
+      this.#lock.check();
+      const notRemoved = await this.#deletable.remove(batch, { signal: anyOf(signal, end.signal) });
+      for (const { key } of notRemoved) failed.add(key);
+      append(this.#notDeleted, notRemoved);
+    }
+    return objects.filter(({ key }) => !failed.has(key));
+  }
+}
+
+/** Resolves when no backup is running. */
+async function untilAlone(place: StorePlace, lock: StoreLock, options: LockOptions): Promise<void> {
+  const { clock, report } = options;
+  const untilMs = clock.now() + WAIT_MS;
+  const told = new Set<string>();
+  for (;;) {
+    const others = await lock.others(options);
+    const rival = others.find(({ kind, key }) => kind === 'collect' && key < lock.key);
+    if (rival !== undefined)
+      throw new Failure(
+        'UNAVAILABLE',
+        `prune ${place.location}: another garbage collection is running (${rival.key}): try again when it has ended`,
+      );
+    const backup = others.find(({ kind }) => kind === 'backup');
+    if (backup === undefined) return;
+    if (clock.now() >= untilMs)
+      throw new Failure(
+        'UNAVAILABLE',
+        `prune ${place.location}: a backup is running, whose lock ${backup.key} was written at ${backup.refreshedAt.toISOString()}: try again when it has ended`,
+      );
+    if (!told.has(backup.key))
+      report?.({ type: 'note', message: `${place.location}: waits for a running backup (${backup.key})` });
+    told.add(backup.key);
+    await clock.sleep(LOOK_MS, options);
+    // others compare their age with its time
+    await lock.refresh(options);
+  }
+}
+
+async function checkStore(place: StorePlace, options: Abortable): Promise<void> {
+  if (await isStore(place, options)) return;
+  throw new Failure('NOT_FOUND', `there is no store at ${place.location}: check the name`, {
+    context: { location: place.location },
+  });
+}
