@@ -1,12 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { Option, type Command } from 'commander';
-import { openServedPlace } from '../images/serve-place.ts';
 import { parseImageFilter } from '../oci/image-filter.ts';
 import { parsePlace } from '../oci/place.ts';
-import { parseTokens, type Readers } from '../serve/authorization.ts';
-import { parseHtpasswd } from '../serve/htpasswd.ts';
+import type { Readers } from '../serve/authorization.ts';
 import { isLoopback, parseListenAddress, type ListenAddress } from '../serve/listen-address.ts';
-import { serveImages } from '../serve/server.ts';
 import { Failure } from '../util/failure.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
@@ -67,6 +64,10 @@ async function serve(context: CommandContext, text: string, flags: ServeFlags): 
       'INVALID',
       `--redirect: ${text} is not a store in S3 (store:s3://bucket/prefix/), so its blobs have no URLs`,
     );
+  const [{ openServedPlace }, { serveImages }] = await Promise.all([
+    import('../images/serve-place.ts'),
+    import('../serve/server.ts'),
+  ]);
   const asOfMs = flags.asOf === undefined ? undefined : parseTime(flags.asOf, context.clock.now());
   const only = flags.only?.map(parseImageFilter);
   await withProgress(context, flags, async ({ report }) => {
@@ -104,6 +105,11 @@ function countOf({ length }: readonly string[]): string {
 
 async function readReaders({ htpasswd, tokenFile }: ServeFlags): Promise<Readers | undefined> {
   if (htpasswd === undefined && tokenFile === undefined) return undefined;
+  // loaded by this command only, since it takes time
+  const [{ parseTokens }, { parseHtpasswd }] = await Promise.all([
+    import('../serve/authorization.ts'),
+    import('../serve/htpasswd.ts'),
+  ]);
   return {
     users:
       htpasswd === undefined ? undefined : parseHtpasswd((await readFlag('--htpasswd', htpasswd)).toString(), htpasswd),
