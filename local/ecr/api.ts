@@ -4,6 +4,7 @@ import type { Route } from '../registry/route.ts';
 import { Seal } from '../registry/seal.ts';
 import { IMAGE_OPERATIONS } from './images.ts';
 import { apiError, CONTENT_TYPE, Input, parseBody, seconds, type Operation } from './input.ts';
+import { REGISTRY_OPERATIONS } from './registry-settings.ts';
 import { REPOSITORY_OPERATIONS } from './repositories.ts';
 
 const TARGET = 'AmazonEC2ContainerRegistry_V20150921.';
@@ -76,28 +77,9 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     };
   },
 
-  DescribeRegistry: (ecr) => ({ registryId: ecr.account, replicationConfiguration: { rules: [] } }),
+  ...REGISTRY_OPERATIONS,
   ...REPOSITORY_OPERATIONS,
   ...IMAGE_OPERATIONS,
-
-  PutAccountSetting: (ecr, input) => {
-    const name = input.oneOf('name', Object.keys(ACCOUNT_SETTINGS));
-    const value = input.oneOf('value', ACCOUNT_SETTINGS[name]?.values ?? []);
-    ecr.store.setAccount(name, value);
-    return { name, value };
-  },
-
-  GetAccountSetting: (ecr, input) => {
-    const name = input.oneOf('name', Object.keys(ACCOUNT_SETTINGS));
-    return { name, value: ecr.store.account.get(name) ?? ACCOUNT_SETTINGS[name]?.byDefault };
-  },
-};
-
-/** https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutAccountSetting.html */
-const ACCOUNT_SETTINGS: Readonly<Record<string, { readonly values: readonly string[]; readonly byDefault: string }>> = {
-  BASIC_SCAN_TYPE_VERSION: { values: ['AWS_NATIVE'], byDefault: 'AWS_NATIVE' },
-  REGISTRY_POLICY_SCOPE: { values: ['V2'], byDefault: 'V2' },
-  BLOB_MOUNTING: { values: ['ENABLED', 'DISABLED'], byDefault: 'DISABLED' },
 };
 
 /** https://docs.aws.amazon.com/AmazonECR/latest/APIReference/CommonErrors.html; the signature itself is not checked. */

@@ -1,6 +1,7 @@
 import type { Digest } from '../../worker/oci/digest.ts';
 import type { Clock } from '../../worker/util/clock.ts';
 import { TokenIssuer } from '../registry/seal.ts';
+import { deniesAction } from './registry-policy.ts';
 import type { RegistryStore, RepositorySettings, StoredManifest, StoredRepository } from '../registry/store.ts';
 
 export interface EcrOptions {
@@ -58,14 +59,22 @@ export class Ecr {
       options.putImagesPerSecond === undefined ? undefined : new TokenBucket(options.putImagesPerSecond, clock);
   }
 
+  /** JSON. */
+  get registryPolicy(): string | undefined {
+    return this.store.account.get('registry policy');
+  }
+
   arnOf(repository: string): string {
     return `arn:${this.#partition}:ecr:${this.region}:${this.account}:repository/${repository}`;
   }
 
   /** IAM's sentence for why the caller may not do this to `resource`, or undefined where it may. */
   denialOf(action: string, resource: string): string | undefined {
-    if (!this.#deny.has(action)) return undefined;
     const user = `arn:${this.#partition}:sts::${this.account}:${PRINCIPAL}`;
+    const policy = this.registryPolicy;
+    if (policy !== undefined && deniesAction(policy, action, this.account))
+      return `User: ${user} is not authorized to perform: ${action} on resource: ${resource} with an explicit deny in a resource-based policy`;
+    if (!this.#deny.has(action)) return undefined;
     return `User: ${user} is not authorized to perform: ${action} on resource: ${resource} because no identity-based policy allows the ${action} action`;
   }
 

@@ -32,6 +32,11 @@ export class Input {
     return this.#values[name] ?? undefined;
   }
 
+  /** All parameters but those named. */
+  values(...without: readonly string[]): Json {
+    return Object.fromEntries(Object.entries(this.#values).filter(([name]) => !without.includes(name)));
+  }
+
   optionalText(name: string): string | undefined {
     const value = this.optional(name);
     if (value === undefined || typeof value === 'string') return value;

@@ -1,4 +1,4 @@
-import { COSIGN_SUFFIXES } from '../oci/derived-tag.ts';
+import { cosignTags } from '../oci/derived-tag.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
 import {
   childrenOf,
@@ -10,7 +10,6 @@ import {
   type Descriptor,
   type Manifest,
 } from '../oci/manifest.ts';
-import { isTag } from '../oci/reference.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import { describeFailure, Failure, isFailure } from '../util/failure.ts';
@@ -342,10 +341,7 @@ class Walker {
       if (found.length > MAX_REFERRERS) break;
     }
     found.sort((a, b) => (a.descriptor.digest < b.descriptor.digest ? -1 : 1));
-    for (const suffix of COSIGN_SUFFIXES) {
-      const tag = `${subject.digest.replace(':', '-')}.${suffix}`;
-      // with a digest of sha512 it is too long to be one
-      if (!isTag(tag)) continue;
+    for (const tag of cosignTags(subject.digest)) {
       try {
         found.push({ descriptor: await this.#source.resolve(tag, { signal }), tags: [tag] });
       } catch (error) {

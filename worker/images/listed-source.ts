@@ -1,6 +1,6 @@
 import { once } from '../content/bytes.ts';
 import type { Source } from '../content/content.ts';
-import { COSIGN_SUFFIXES, cosignSubject } from '../oci/derived-tag.ts';
+import { cosignSubject, cosignTags } from '../oci/derived-tag.ts';
 import type { Digest } from '../oci/digest.ts';
 import {
   childrenOf,
@@ -47,7 +47,7 @@ export async function readListedManifests(
         found.set(digest, bytes);
         const below = manifestsIn(bytes, listing.manifests.get(digest)?.mediaType);
         for (const led of referrers ? [...below, ...listedReferrers(listing, digest).keys()] : below) {
-          if (asked.has(led) || listing.manifests.get(led)?.isArchived !== false) continue;
+          if (asked.has(led) || listing.manifests.get(led)?.status !== 'ACTIVE') continue;
           asked.add(led);
           next.push(led);
         }
@@ -78,27 +78,39 @@ function manifestsIn(bytes: Uint8Array, said: string | undefined): readonly Dige
 export function listedReferrers(listing: RepositoryListing, subject: Digest): ReadonlyMap<Digest, readonly string[]> {
   const found = new Map<Digest, readonly string[]>();
   for (const digest of listing.bySubject?.get(subject) ?? []) found.set(digest, []);
-  for (const suffix of COSIGN_SUFFIXES) {
-    const tag = `${subject.replace(':', '-')}.${suffix}`;
+  for (const tag of cosignTags(subject)) {
     const digest = listing.tags?.get(tag);
     if (digest !== undefined) found.set(digest, [...(found.get(digest) ?? []), tag]);
   }
   return found;
 }
 
+export interface ListedSourceOptions {
+  readonly read: ReadManifests;
+  /** Whether what was listed as archived can be read now. */
+  readonly archived: boolean;
+}
+
 /**
  * `source`, answered from what its repository listed and from manifests that were read, where those know the answer: what refers to what, which
  * tags of cosign there are, and manifests.
  */
-export function listedSource(source: Source, listing: RepositoryListing, read: ReadManifests): Source {
+export function listedSource(
+  source: Source,
+  listing: RepositoryListing,
+  { read, archived }: ListedSourceOptions,
+): Source {
   const resolve = async (reference: string, options?: Abortable): Promise<Descriptor> => {
     const digest = listing.tags?.has(reference) === true ? listing.tags.get(reference) : undefined;
     if (listing.tags !== undefined && digest === undefined && isAbsent(listing, reference))
       throw new Failure('NOT_FOUND', `the registry lists no tag ${reference}`);
     const known = digest ?? (reference as Digest);
     const bytes = read.get(known);
+    const { mediaType: listed, size } = listing.manifests.get(known) ?? {};
+    if (bytes === undefined && listed !== undefined && size !== undefined)
+      return { digest: known, mediaType: listed, size };
     if (bytes === undefined) return source.resolve(digest ?? reference, options);
-    const mediaType = mediaTypeByBytes(bytes, listing.manifests.get(known)?.mediaType ?? MEDIA_TYPE.ociManifest);
+    const mediaType = mediaTypeByBytes(bytes, listed ?? MEDIA_TYPE.ociManifest);
     return { digest: known, mediaType, size: bytes.byteLength };
   };
   return {
@@ -112,6 +124,7 @@ export function listedSource(source: Source, listing: RepositoryListing, read: R
     referrers: async function* (descriptor, options) {
       if (listing.bySubject === undefined) return yield* source.referrers(descriptor, options);
       for (const digest of listing.bySubject.get(descriptor.digest) ?? []) {
+        if (!archived && listing.manifests.get(digest)?.status !== 'ACTIVE') continue;
         try {
           yield await onSide('source', resolve(digest, options));
         } catch (error) {

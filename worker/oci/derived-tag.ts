@@ -1,7 +1,7 @@
 import { hexOf, type Digest } from './digest.ts';
 
 /** https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md#tag-based-discovery */
-export const COSIGN_SUFFIXES = ['sig', 'att', 'sbom'] as const;
+const COSIGN_SUFFIXES = ['sig', 'att', 'sbom'] as const;
 const COSIGN_TAG = new RegExp(`^sha256-[0-9a-f]{64}\\.(?:${COSIGN_SUFFIXES.join('|')})$`);
 
 /** Whether `tag` names what refers to an image, and is found by way of that image: tags of cosign, and those of `referrersTag`. */
@@ -17,6 +17,11 @@ export function isReferrersTag(tag: string): boolean {
 /** The image that a tag of cosign is about; undefined for every other tag. */
 export function cosignSubject(tag: string): Digest | undefined {
   return COSIGN_TAG.test(tag) ? `sha256:${tag.slice('sha256-'.length, tag.indexOf('.'))}` : undefined;
+}
+
+/** The tags under which cosign keeps what it makes for a manifest. None for a digest of sha512, with which they would be too long. */
+export function cosignTags(subject: Digest): readonly string[] {
+  return subject.startsWith('sha256:') ? COSIGN_SUFFIXES.map((suffix) => `${subject.replace(':', '-')}.${suffix}`) : [];
 }
 
 /** The tag by which registries without the referrers API list what refers to `digest`. https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema */

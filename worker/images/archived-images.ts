@@ -1,0 +1,213 @@
+import type { Digest } from '../oci/digest.ts';
+import { cosignSubject } from '../oci/derived-tag.ts';
+import { childrenOf, isIndexType, parseManifest } from '../oci/manifest.ts';
+import { type Abortable } from '../util/abort.ts';
+import { describeFailure, Failure, isFailure } from '../util/failure.ts';
+import { Limit } from '../util/limit.ts';
+import { awaitActive, type AwaitActiveOptions } from './await-active.ts';
+import type { ListedImage, Registry, StorageClasses } from './backends.ts';
+import type { RestoredImages } from './restored-images.ts';
+
+export interface ArchivedImagesRequest {
+  readonly registry: Registry;
+  readonly repository: string;
+  /** The whole list of the repository. */
+  readonly rows: readonly ListedImage[];
+  /** Where restored images are noted. */
+  readonly restored: RestoredImages;
+}
+
+/** Calls of `during` that hold restored images at once: a kill leaves the images of so many in STANDARD. */
+const AT_ONCE = 100;
+/** How long one image that is archived again may hold up a backup that was stopped. */
+const STOP_MS = 20_000;
+
+/**
+ * The images of one repository of ECR that are in its archive storage class. They cannot be pulled: a backup restores them, copies them and
+ * archives them again. Restoring takes up to 20 minutes, and an image that is archived again is billed for at least 90 days:
+ * https://docs.aws.amazon.com/AmazonECR/latest/userguide/archive_restore_image.html
+ */
+export class ArchivedImages implements AsyncDisposable {
+  readonly #request: ArchivedImagesRequest;
+  readonly #options: AwaitActiveOptions;
+  readonly #storage: StorageClasses;
+  readonly #rows: ReadonlyMap<Digest, ListedImage>;
+  readonly #referrers: ReadonlyMap<Digest, readonly Digest[]>;
+  /** What an earlier backup restored, and this one has not archived again yet. */
+  readonly #left: Set<Digest>;
+  readonly #archivedAgain = new Set<Digest>();
+  readonly #held = new Map<Digest, { count: number; readonly active: Promise<void> }>();
+  readonly #places = new Limit(AT_ONCE);
+  readonly #awaitActive: (digest: Digest) => Promise<void>;
+
+  private constructor(
+    request: ArchivedImagesRequest,
+    storage: StorageClasses,
+    left: ReadonlySet<Digest>,
+    options: AwaitActiveOptions,
+  ) {
+    this.#request = request;
+    this.#options = options;
+    this.#storage = storage;
+    this.#rows = new Map(request.rows.map((row) => [row.digest, row]));
+    this.#referrers = referrersIn(request.rows);
+    this.#left = new Set([...left].filter((digest) => this.#rows.get(digest)?.status === 'ACTIVE'));
+    this.#awaitActive = awaitActive(request.repository, storage, options);
+  }
+
+  /**
+   * Reads which images an earlier backup restored and did not archive again. `options.waitMs` is how long an image may take to become active.
+   * UNSUPPORTED where the registry has no storage classes.
+   */
+  static async open(request: ArchivedImagesRequest, options: AwaitActiveOptions): Promise<ArchivedImages> {
+    const { repository, registry, restored } = request;
+    const { storageClasses } = registry;
+    if (storageClasses === undefined)
+      throw new Failure(
+        'UNSUPPORTED',
+        `${repository}: only private registries of Amazon ECR have an archive storage class`,
+      );
+    return new ArchivedImages(request, storageClasses, await restored.of(repository, options), options);
+  }
+
+  /** Whether the image, or something that refers to it, is archived: it can be read only by `during`. */
+  isArchived(digest: Digest): boolean {
+    return this.#withReferrers([digest]).some((one) => this.#isOurs(one) || this.#status(one) === 'ACTIVATING');
+  }
+
+  /**
+   * Does `work` while the image, its children and all that refers to them are in STANDARD. Those that were archived are archived again after it,
+   * also when it fails; one that cannot be is a warning. Call it for all images at once: it holds a hundred at once, and images that share
+   * children share the wait. DENIED without ecr:UpdateImageStorageClass; UNAVAILABLE where an image is not active in time.
+   */
+  async during<T>(digest: Digest, work: () => Promise<T>): Promise<T> {
+    const giveBack = await this.#places.take(1, this.#options);
+    const held: Digest[] = [];
+    try {
+      for (let next = this.#withReferrers([digest]); next.length > 0;) {
+        await this.#hold(next, held);
+        const seen = new Set([...held, ...next]);
+        next = this.#withReferrers(await this.#children(next)).filter((one) => !seen.has(one));
+      }
+      return await work();
+    } finally {
+      await this.#release(held);
+      giveBack();
+    }
+  }
+
+  /** Archives again what an earlier backup left in STANDARD, and no call of `during` was about. */
+  async close(): Promise<void> {
+    const left = [...this.#left].filter((digest) => !this.#held.has(digest));
+    await this.#archive(left);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** Restores those that are archived and waits until all can be read. `held` gets each that `#release` has to be called for. */
+  async #hold(digests: readonly Digest[], held: Digest[]): Promise<void> {
+    const { restored, repository } = this.#request;
+    const wanted = digests.filter((one) => this.#isOurs(one) || this.#status(one) === 'ACTIVATING');
+    // noted before it is restored: a process that is killed in between leaves a note too many, which does no harm
+    const ours = wanted.filter((one) => this.#isOurs(one) && !this.#left.has(one) && !this.#held.has(one));
+    if (ours.length > 0) await restored.add(repository, ours, this.#options);
+    const all = wanted.map(async (one) => {
+      const hold = this.#held.get(one) ?? { count: 0, active: this.#restore(one) };
+      hold.count++;
+      this.#held.set(one, hold);
+      held.push(one);
+      await hold.active;
+    });
+    const failed = (await Promise.allSettled(all)).find((result) => result.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+  }
+
+  async #restore(digest: Digest): Promise<void> {
+    const { repository } = this.#request;
+    let status = this.#status(digest);
+    if (status === 'ARCHIVED')
+      status = await this.#storage.moveToStorageClass(repository, digest, 'STANDARD', this.#options);
+    if (status !== 'ACTIVE') await this.#awaitActive(digest);
+  }
+
+  /** What the indexes among `digests` list, where it is in the repository. */
+  async #children(digests: readonly Digest[]): Promise<readonly Digest[]> {
+    const { registry, repository } = this.#request;
+    const types = new Map(digests.map((digest) => [digest, this.#rows.get(digest)?.mediaType]));
+    const indexes = digests.filter((digest) => isIndexType(types.get(digest) ?? ''));
+    const children: Digest[] = [];
+    if (indexes.length === 0 || registry.manifests === undefined) return children;
+    for await (const { digest, bytes } of registry.manifests(repository, indexes, this.#options))
+      for (const child of childrenOf(parseManifest(bytes, types.get(digest) ?? '')))
+        if (this.#rows.has(child.digest)) children.push(child.digest);
+    return children;
+  }
+
+  async #release(held: readonly Digest[]): Promise<void> {
+    const last = held.filter((digest) => {
+      const hold = this.#held.get(digest);
+      if (hold === undefined || --hold.count > 0) return false;
+      this.#held.delete(digest);
+      return this.#isOurs(digest);
+    });
+    await this.#archive(last);
+  }
+
+  /** Also after the backup was stopped: without its signal, and for a bounded time. */
+  async #archive(digests: readonly Digest[]): Promise<void> {
+    const { repository, restored } = this.#request;
+    const archived: Digest[] = [];
+    const warn = (what: string, error: unknown): void => {
+      if (!isFailure(error)) throw error;
+      const message = `${what}: ${describeFailure(error)}; the next backup with --include-archived archives it again`;
+      this.#options.report?.({ type: 'warning', message });
+    };
+    for (const digest of digests) {
+      const bounded: Abortable = { signal: AbortSignal.timeout(STOP_MS) };
+      try {
+        await this.#storage.moveToStorageClass(repository, digest, 'ARCHIVE', bounded);
+        this.#archivedAgain.add(digest);
+      } catch (error) {
+        if (!isFailure(error, 'NOT_FOUND')) {
+          warn(`${repository}@${digest} stays in the storage class STANDARD`, error);
+          continue;
+        }
+      }
+      this.#left.delete(digest);
+      archived.push(digest);
+    }
+    if (archived.length === 0) return;
+    try {
+      await restored.remove(repository, archived, { signal: AbortSignal.timeout(STOP_MS) });
+    } catch (error) {
+      warn(`the note of images of ${repository} that were restored is out of date`, error);
+    }
+  }
+
+  /** Whether this backup archives it after use. */
+  #isOurs(digest: Digest): boolean {
+    return this.#left.has(digest) || this.#rows.get(digest)?.status === 'ARCHIVED';
+  }
+
+  #status(digest: Digest): ListedImage['status'] | undefined {
+    return this.#archivedAgain.has(digest) ? 'ARCHIVED' : this.#rows.get(digest)?.status;
+  }
+
+  /** These and all that refers to them, each once. */
+  #withReferrers(digests: readonly Digest[]): readonly Digest[] {
+    const all = new Set(digests);
+    // a set that grows while it is gone through gives what was added too
+    for (const digest of all) for (const referrer of this.#referrers.get(digest) ?? []) all.add(referrer);
+    return [...all];
+  }
+}
+
+function referrersIn(rows: readonly ListedImage[]): ReadonlyMap<Digest, readonly Digest[]> {
+  const referrers = new Map<Digest, Digest[]>();
+  for (const { digest, subject, tags } of rows)
+    for (const of of [subject, ...tags.map(cosignSubject)])
+      if (of !== undefined) referrers.set(of, [...(referrers.get(of) ?? []), digest]);
+  return referrers;
+}

@@ -1,0 +1,348 @@
+import type { Source, Target } from '../content/content.ts';
+import { walk } from '../content/graph.ts';
+import { onlyPlatforms } from '../content/only-platforms.ts';
+import { copy } from '../copy/copy.ts';
+import { cosignSubject, isDerivedTag } from '../oci/derived-tag.ts';
+import type { Digest } from '../oci/digest.ts';
+import { matchesPattern } from '../oci/location.ts';
+import { isIndexType, parsePlatform } from '../oci/manifest.ts';
+import type { ExpandedImage } from '../store/expanded.ts';
+import type { BackedUpImage, SnapshotBuilder } from '../store/snapshot-builder.ts';
+import { checkAborted } from '../util/abort.ts';
+import { describeFailure, isFailure, onSide, toFailure, type Failure } from '../util/failure.ts';
+import { forEachOf, type Limit } from '../util/limit.ts';
+import { compareStrings } from '../util/text.ts';
+import type { ArchivedImages } from './archived-images.ts';
+import type { OperationOptions, Registry } from './backends.ts';
+import { describeImage } from './describe-image.ts';
+import { hasListedReferrers, hasSameReferrers, isPresent, type KnownImages } from './known-images.ts';
+import { listedSource, readListedManifests } from './listed-source.ts';
+import { listedAs, type ListedManifest, type RepositoryListing } from './repository-listing.ts';
+
+/** Images whose manifests are read together. */
+const CHUNK = 100;
+const TAGS_AT_ONCE = 8;
+
+/** One backup into a store, as far as its repositories share it. */
+export interface StoreRun {
+  readonly registry: Registry;
+  readonly host: string;
+  readonly target: Target;
+  /** Digests that are there, with their sizes. */
+  readonly present: ReadonlyMap<Digest, number>;
+  readonly known: KnownImages;
+  readonly snapshot: SnapshotBuilder;
+  /** Images at once, over all repositories. */
+  readonly atOnce: Limit;
+  /** A pattern of tags. Undefined: every one, those of cosign that come along with no image too. */
+  readonly tags: string | undefined;
+  readonly platforms: readonly string[];
+  readonly referrers: boolean;
+  readonly untagged: boolean;
+  readonly counts: ImageCounts;
+}
+
+/** What a repository has. */
+export interface ListedRepository {
+  readonly listing: RepositoryListing;
+  /** Its images in ECR's archive storage class. Undefined: they are listed without being backed up. */
+  readonly archived: ArchivedImages | undefined;
+}
+
+/** Images by what became of them. */
+export interface ImageCounts {
+  stored: number;
+  unchanged: number;
+  archived: number;
+  failed: number;
+}
+
+/** An image of the listing, with the tags that it is backed up under. */
+interface Wanted {
+  readonly listed: ListedManifest;
+  readonly tags: readonly string[];
+}
+
+/**
+ * Stores the images of one repository and adds them to the snapshot, which has the repository. Images that earlier backups stored, and that
+ * nothing new refers to, cost no request. One that fails is among the failures of the snapshot, and the others go on. Throws ABORTED alone.
+ */
+export async function storeImages(
+  run: StoreRun,
+  repository: string,
+  of: ListedRepository,
+  options: OperationOptions,
+): Promise<void> {
+  const session = new RepositorySession(run, repository, of, options);
+  const { listing } = of;
+  const { tags: pattern, referrers, untagged } = run;
+  const tagged = Array.from(listing.manifests.values(), (listed) => ({
+    listed,
+    tags: listed.tags.filter((tag) => !isDerivedTag(tag) && (pattern === undefined || matchesPattern(pattern, tag))),
+  }));
+  await session.store(tagged.filter(({ tags }) => tags.length > 0));
+  if (pattern === undefined && referrers) await session.store(await session.leftTags());
+  if (untagged) await session.storeUntagged();
+}
+
+class RepositorySession {
+  readonly #run: StoreRun;
+  readonly #repository: string;
+  readonly #listing: RepositoryListing;
+  readonly #archived: ArchivedImages | undefined;
+  readonly #options: OperationOptions;
+  readonly #source: Source;
+  /** Manifests that belong to an image that was stored or has failed; gathered where `untagged` depends on it. */
+  readonly #covered = new Set<Digest>();
+  /** Tags of cosign that came along with an image, or have failed. */
+  readonly #tagsDone = new Set<string>();
+
+  constructor(run: StoreRun, repository: string, of: ListedRepository, options: OperationOptions) {
+    this.#run = run;
+    this.#repository = repository;
+    this.#listing = of.listing;
+    this.#archived = of.archived;
+    this.#options = options;
+    this.#source = run.registry.repository(repository);
+  }
+
+  async store(wanted: readonly Wanted[]): Promise<void> {
+    const changed = wanted.filter((one) => !this.#isDone(one));
+    const isArchived = ({ listed }: Wanted): boolean => this.#archived?.isArchived(listed.digest) === true;
+    const archived = changed.filter(isArchived);
+    if (archived.length > 0) await this.#storeArchived(archived);
+    const active = archived.length === 0 ? changed : changed.filter((one) => !isArchived(one));
+    for (let at = 0; at < active.length; at += CHUNK) await this.#storeChunk(active.slice(at, at + CHUNK), CHUNK);
+  }
+
+  /** Those that belong to no image that was stored. One after the other, because each may be part of the one before. */
+  async storeUntagged(): Promise<void> {
+    // an index is pushed after what it lists, and what refers to an image mostly after that
+    const rank = ({ mediaType = '', subject }: ListedManifest): number =>
+      isIndexType(mediaType) ? 0 : subject === undefined ? 1 : 2;
+    const listed = [...this.#listing.manifests.values()]
+      .filter(({ tags }) => tags.length === 0)
+      .sort((a, b) => rank(a) - rank(b) || newestFirst(a, b));
+    for (let at = 0; at < listed.length; at += CHUNK) {
+      const chunk = listed
+        .slice(at, at + CHUNK)
+        .filter(({ digest }) => !this.#covered.has(digest))
+        .map((one) => ({ listed: one, tags: [] }));
+      const isArchived = ({ listed: { digest } }: Wanted): boolean => this.#archived?.isArchived(digest) === true;
+      for (const one of chunk.filter(isArchived)) if (!this.#isDone(one)) await this.#storeArchived([one]);
+      await this.#storeChunk(
+        chunk.filter((one) => !isArchived(one)),
+        1,
+      );
+    }
+  }
+
+  /** Tags of cosign that came along with no image: those are images of their own. */
+  async leftTags(): Promise<readonly Wanted[]> {
+    const { tags, manifests } = this.#listing;
+    const found = new Map<Digest, { readonly listed: ListedManifest; readonly tags: string[] }>();
+    const left = [...(tags ?? [])].filter(([tag]) => cosignSubject(tag) !== undefined && !this.#tagsDone.has(tag));
+    await forEachOf(
+      left,
+      TAGS_AT_ONCE,
+      async ([tag, known], { signal }) => {
+        try {
+          const digest = known ?? (await this.#source.resolve(tag, { signal })).digest;
+          const listed = manifests.get(digest) ?? listedAs(await this.#source.resolve(digest, { signal }), [tag]);
+          const before = found.get(digest);
+          if (before === undefined) found.set(digest, { listed, tags: [tag] });
+          else before.tags.push(tag);
+        } catch (error) {
+          checkAborted(this.#options);
+          if (!isFailure(error)) throw error;
+          if (error.code !== 'NOT_FOUND') this.#fail([tag], undefined, error);
+        }
+      },
+      this.#options,
+    );
+    return [...found.values()];
+  }
+
+  async #storeChunk(wanted: readonly Wanted[], atOnce: number): Promise<void> {
+    const changed = wanted.filter((one) => one.tags.length > 0 || !this.#isDone(one));
+    if (changed.length === 0) return;
+    const read = await readListedManifests(
+      this.#run.registry,
+      this.#repository,
+      changed.map(({ listed }) => listed.digest),
+      { listing: this.#listing, referrers: this.#run.referrers },
+      this.#options,
+    );
+    const source = listedSource(this.#source, this.#listing, { read, archived: false });
+    await forEachOf(
+      changed,
+      Math.min(atOnce, this.#run.atOnce.capacity),
+      async (one, { signal }) => {
+        const options = { ...this.#options, signal };
+        // part of the one before
+        if (one.tags.length === 0 && this.#covered.has(one.listed.digest)) return;
+        await this.#run.atOnce.run(async () => this.#storeOne(one, source, options), options);
+      },
+      this.#options,
+    );
+  }
+
+  /** Restored all at once, because that takes minutes; stored as they come. */
+  async #storeArchived(wanted: readonly Wanted[]): Promise<void> {
+    const source = listedSource(this.#source, this.#listing, { read: new Map(), archived: true });
+    await forEachOf(
+      wanted,
+      CHUNK,
+      async (one, { signal }) => {
+        const options = { ...this.#options, signal };
+        try {
+          await this.#archived?.during(one.listed.digest, async () =>
+            this.#run.atOnce.run(async () => this.#storeOne(one, source, options), options),
+          );
+        } catch (error) {
+          checkAborted(options);
+          this.#fail(one.tags, one.listed.digest, toFailure(error));
+        }
+      },
+      this.#options,
+    );
+  }
+
+  /** Adds what needs no request: what did not change by the listing, and archived images that are only listed. */
+  #isDone({ listed, tags }: Wanted): boolean {
+    const known = this.#known(listed.digest);
+    if (known !== undefined && (!this.#run.referrers || hasListedReferrers(known, this.#listing))) {
+      this.#addUnchanged(known, listed, tags);
+      return true;
+    }
+    if (listed.status === 'ACTIVE' || this.#archived !== undefined) return false;
+    const { digest, mediaType = 'application/octet-stream' } = listed;
+    const nothing = { size: 0, bytes: 0, content: [], referrers: [], archived: true } as const;
+    this.#add({ digest, mediaType, ...nothing, ...factsOf(listed, tags) });
+    this.#run.counts.archived++;
+    return true;
+  }
+
+  /** The image as an earlier backup found it, if all of it is there. */
+  #known(digest: Digest): ExpandedImage | undefined {
+    const { known, present, platforms, referrers } = this.#run;
+    if (platforms.length > 0) return undefined;
+    const found = known.find(this.#repository, digest);
+    if (found === undefined) return undefined;
+    const image = referrers ? found : { ...found, referrers: [] };
+    return isPresent(image, present) ? image : undefined;
+  }
+
+  #addUnchanged(image: ExpandedImage, listed: ListedManifest, tags: readonly string[]): void {
+    const { digest, mediaType, size, artifactType, content, referrers, foreign, unchecked } = image;
+    this.#add({
+      ...{ digest, mediaType, size, content, referrers },
+      ...(artifactType === undefined ? {} : { artifactType }),
+      ...(foreign === undefined ? {} : { foreign }),
+      ...(unchecked === undefined ? {} : { unchecked }),
+      ...factsOf(listed, tags),
+    });
+    this.#run.counts.unchanged++;
+  }
+
+  async #storeOne(wanted: Wanted, source: Source, options: OperationOptions, isMoved = false): Promise<void> {
+    const { listed, tags } = wanted;
+    try {
+      const known = this.#listing.bySubject === undefined ? this.#known(listed.digest) : undefined;
+      if (known !== undefined && (!this.#run.referrers || (await hasSameReferrers(known, source, options)))) {
+        this.#addUnchanged(known, listed, tags);
+        return;
+      }
+      const image = await this.#copy(listed.digest, source, options);
+      this.#add({ ...image, ...factsOf(listed, tags) });
+      this.#run.counts.stored++;
+    } catch (error) {
+      checkAborted(options);
+      const failure = toFailure(error);
+      const isLost = failure.code === 'NOT_FOUND' && failure.context.side === 'source' && !isMoved;
+      if (isLost) await this.#storeMoved(wanted, failure, options);
+      else this.#fail(tags, listed.digest, failure);
+    }
+  }
+
+  /** Stores what the tags of an image stand for now that is not there any more. Those that were deleted stand for nothing. */
+  async #storeMoved({ listed, tags }: Wanted, failure: Failure, options: OperationOptions): Promise<void> {
+    const moved = new Map<Digest, string[]>();
+    const found = new Map<Digest, ListedManifest>();
+    for (const reference of tags.length === 0 ? [listed.digest] : tags) {
+      const own = tags.length === 0 ? [] : [reference];
+      try {
+        const now = await this.#source.resolve(reference, options);
+        found.set(now.digest, listedAs(now, own));
+        moved.set(now.digest, [...(moved.get(now.digest) ?? []), ...own]);
+      } catch (error) {
+        checkAborted(options);
+        if (!isFailure(error)) throw error;
+        if (error.code === 'NOT_FOUND') this.#warn(own, listed.digest, 'it was deleted while it was backed up');
+        else this.#fail(own, listed.digest, failure);
+      }
+    }
+    for (const [digest, now] of found) {
+      const own = moved.get(digest) ?? [];
+      if (digest === listed.digest) this.#fail(own, digest, failure);
+      else await this.#storeOne({ listed: now, tags: own }, this.#source, options, true);
+    }
+  }
+
+  async #copy(digest: Digest, from: Source, options: OperationOptions): Promise<BackedUpImage> {
+    const { platforms, referrers, target } = this.#run;
+    const source = platforms.length === 0 ? from : onlyPlatforms(from, platforms.map(parsePlatform));
+    const descriptor = await onSide('source', source.resolve(digest, options));
+    const { signal, report, clock } = options;
+    const graph = await onSide(
+      'source',
+      walk(source, [{ descriptor, tags: [] }], { signal, report, clock, referrers }),
+    );
+    const copied = await copy(source, target, graph.roots, { ...options, graph, strict: true });
+    for (const { root, failure } of graph.unreadable) {
+      // what a list names and the registry does not have may yet come
+      if (failure.code !== 'NOT_FOUND') this.#fail(root.tags, root.descriptor.digest, failure, true);
+    }
+    return describeImage(graph, { tags: [] }, copied.foreign);
+  }
+
+  /** `isBeside`: it is not an image, but refers to one. */
+  #fail(tags: readonly string[], digest: Digest | undefined, failure: Failure, isBeside = false): void {
+    const reason = describeFailure(failure);
+    const { snapshot, counts } = this.#run;
+    for (const tag of tags.length === 0 ? [undefined] : tags) {
+      snapshot.failure({
+        repository: this.#repository,
+        ...(tag === undefined ? {} : { tag }),
+        ...(digest === undefined ? {} : { digest }),
+        reason,
+      });
+      if (tag !== undefined) this.#tagsDone.add(tag);
+    }
+    this.#warn(tags, digest, reason);
+    if (digest !== undefined) this.#covered.add(digest);
+    if (!isBeside) counts.failed++;
+  }
+
+  #warn([tag]: readonly string[], digest: Digest | undefined, what: string): void {
+    const name = `${this.#run.host}/${this.#repository}${tag === undefined ? `@${digest}` : `:${tag}`}`;
+    this.#options.report?.({ type: 'warning', message: `${name}: ${what}` });
+  }
+
+  #add(image: BackedUpImage): void {
+    this.#run.snapshot.image(this.#repository, image);
+    for (const { tags } of image.referrers) for (const tag of tags) this.#tagsDone.add(tag);
+    if (!this.#run.untagged) return;
+    for (const { content } of [image, ...image.referrers])
+      for (const { digest, mediaType } of content) if (mediaType !== undefined) this.#covered.add(digest);
+    this.#covered.add(image.digest);
+  }
+}
+
+function factsOf({ pushedAt }: ListedManifest, tags: readonly string[]): Pick<BackedUpImage, 'tags' | 'pushedAt'> {
+  return { tags, ...(pushedAt === undefined ? {} : { pushedAt: pushedAt.toISOString() }) };
+}
+
+function newestFirst(a: ListedManifest, b: ListedManifest): number {
+  return (b.pushedAt?.getTime() ?? 0) - (a.pushedAt?.getTime() ?? 0) || compareStrings(a.digest, b.digest);
+}
