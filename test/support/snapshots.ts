@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { digestOf, type Digest } from '../../worker/oci/digest.ts';
 import { MEDIA_TYPE } from '../../worker/oci/manifest.ts';
 import { SnapshotBuilder, type BackedUpImage, type SnapshotFacts } from '../../worker/store/snapshot-builder.ts';
@@ -132,7 +132,10 @@ export const anySnapshot: fc.Arbitrary<Snapshot> = fc
                 ...(signed && !archived ? { referrers: [snapshotSignature(name)] } : {}),
                 ...(foreign ? { foreign: [digestFor('foreign')] } : {}),
                 ...(kind === 'archives' && !archived
-                  ? { archives: tags === 0 ? [archive] : named.map((tag) => ({ tag, ...archive, version: 'v1' })) }
+                  ? {
+                      archives:
+                        tags === 0 ? [archive] : named.map((tag) => Object.assign({ tag, version: 'v1' }, archive)),
+                    }
                   : {}),
               });
             }),

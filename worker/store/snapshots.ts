@@ -4,21 +4,10 @@ import type { Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { compareStrings, quote } from '../util/text.ts';
 import { decodeSnapshot, encodeSnapshot, MAX_COMPRESSED_BYTES } from './snapshot-codec.ts';
-import { readSnapshotKey, snapshotKey, SNAPSHOTS_FOLDER } from './snapshot-key.ts';
+import { readSnapshotKey, snapshotKey, SNAPSHOTS_FOLDER, type SnapshotName } from './snapshot-key.ts';
 import type { Snapshot } from './snapshot.ts';
 
-/** A snapshot, as its key names it: nothing of it was read. */
-export interface SnapshotName {
-  /** The SHA-256 of the document, 64 hex digits: it proves what is read. */
-  readonly id: string;
-  readonly key: string;
-  /** When it was finished, to the second, by the clock of the process that wrote it. */
-  readonly finishedAtMs: number;
-  /** Bytes of the compressed object. */
-  readonly size: number;
-  /** When it was stored, by the clock of its store. A copy of a snapshot is stored later. */
-  readonly storedAtMs: number;
-}
+export type { SnapshotName } from './snapshot-key.ts';
 
 /** A snapshot that was read. */
 export interface NamedSnapshot {

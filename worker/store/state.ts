@@ -165,16 +165,19 @@ class OpenRegistry {
   }
 
   repositories(): readonly StateRepository[] {
-    const found = [...this.#repositories.values()].sort((a, b) => compareStrings(a.name, b.name));
-    return found.map(({ registry, name, settings, complete, images, failures }) => ({
-      registry,
-      name,
-      ...(settings === undefined ? {} : { settings }),
-      complete,
-      images: [...images.values()].map(imageOf).sort(compareImages),
-      failures: [...failures.values()],
-    }));
+    return [...this.#repositories.values()].sort((a, b) => compareStrings(a.name, b.name)).map(repositoryOf);
   }
+}
+
+function repositoryOf({ registry, name, settings, complete, images, failures }: OpenRepository): StateRepository {
+  return {
+    registry,
+    name,
+    ...(settings === undefined ? {} : { settings }),
+    complete,
+    images: [...images.values()].map(imageOf).sort(compareImages),
+    failures: [...failures.values()],
+  };
 }
 
 function hasOpenFailures(repository: OpenRepository): boolean {

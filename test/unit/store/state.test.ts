@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { matchesPattern } from '../../../worker/oci/location.ts';
 import type { Digest } from '../../../worker/oci/digest.ts';
@@ -6,6 +6,7 @@ import type { Snapshot } from '../../../worker/store/snapshot.ts';
 import { snapshotKey } from '../../../worker/store/snapshot-key.ts';
 import type { NamedSnapshot } from '../../../worker/store/snapshots.ts';
 import { stateAt, type State } from '../../../worker/store/state.ts';
+import { compareStrings } from '../../../worker/util/text.ts';
 import { digestFor, makeSnapshot, SNAPSHOT_FACTS, snapshotImage, snapshotSignature } from '../../support/snapshots.ts';
 
 const START = Date.UTC(2026, 11, 1);
@@ -142,7 +143,7 @@ describe('the state of any snapshots', () => {
   const tag = fc.constantFrom('v1', 'v2', 'w1');
   const repository = fc.record({
     complete: fc.boolean(),
-    tags: fc.dictionary(tag, fc.constantFrom(...'abcdef'), { maxKeys: 3, noNullPrototype: true }),
+    tags: fc.dictionary(tag, fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f'), { maxKeys: 3, noNullPrototype: true }),
     untagged: fc.constantFrom(undefined, undefined, 'e', 'f'),
     failed: fc.uniqueArray(fc.option(tag, { nil: undefined, freq: 4 }), { maxLength: 2 }),
     isListed: fc.boolean(),
@@ -230,9 +231,9 @@ function appliedInOrder(snapshots: readonly Snapshot[]): Summary {
     return found;
   };
   for (const { scope, repositories, failures } of snapshots) {
-    const named = new Set([...repositories.map(({ name }) => name), ...failures.map((one) => one.repository)]);
+    const mentioned = new Set([...repositories.map(({ name }) => name), ...failures.map((one) => one.repository)]);
     for (const name of known.keys())
-      if (scope.listed && matchesPattern(scope.repositories, name) && !named.has(name)) known.delete(name);
+      if (scope.listed && matchesPattern(scope.repositories, name) && !mentioned.has(name)) known.delete(name);
     for (const { repository = '', tag = '' } of failures)
       if (!repositories.some(({ name }) => name === repository)) fail(knownOf(repository), tag);
     for (const { name, complete, images } of repositories) {
@@ -264,11 +265,12 @@ function appliedInOrder(snapshots: readonly Snapshot[]): Summary {
     }
   }
   return Object.fromEntries(
-    [...known].sort().map(([name, { complete, failures, tags, untagged }]) => {
+    [...known].map(([name, { complete, failures, tags, untagged }]) => {
       const images: Record<string, string[]> = {};
       for (const digest of untagged) images[digest] = [];
-      for (const [tag, { digest, stale }] of [...tags].sort()) (images[digest] ??= []).push(stale ? `${tag}!` : tag);
-      return [name, { complete, failures: [...failures].sort(), images }];
+      for (const [tag, { digest, stale }] of [...tags].toSorted(([a], [b]) => compareStrings(a, b)))
+        (images[digest] ??= []).push(stale ? `${tag}!` : tag);
+      return [name, { complete, failures: [...failures].toSorted(), images }];
     }),
   );
 }
