@@ -1,17 +1,19 @@
 import { Option, type Command } from 'commander';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
+import type { KeyFlags } from './context.ts';
+import { withVerifyKeyFlag } from './sides.ts';
 
 /** Flags about the moment that is meant, of commands that read what a backup stored. */
-export interface SnapshotFlags {
+export interface SnapshotFlags extends Pick<KeyFlags, 'verifyKey'> {
   readonly snapshot?: string;
   readonly asOf?: string;
   readonly only?: readonly string[];
 }
 
-/** Adds `--snapshot`, `--as-of` and `--only`. */
+/** Adds `--snapshot`, `--as-of`, `--only` and `--verify-key`. */
 export function withSnapshotFlags(command: Command): Command {
-  return command
+  return withVerifyKeyFlag(command)
     .addOption(
       new Option(
         '--snapshot <id>',
