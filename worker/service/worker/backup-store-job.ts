@@ -58,8 +58,10 @@ export async function backUpIntoStore(
 
 function requestOf(job: BackupStoreJob, { tool, clock }: RunJobOptions): StoreBackupRequest {
   const { rule, run, platforms, referrers, settings } = job;
+  const repositories = job.from.map((one) => parseImagePattern(one).repository);
   return {
     from: patternOf(job),
+    ...(repositories.length === 1 ? {} : { repositories }),
     to: parseStore(job.to),
     tool,
     ...(rule === undefined ? {} : { rule, run }),

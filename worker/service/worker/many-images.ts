@@ -1,4 +1,4 @@
-import type { SelectableImage } from '../../images/backup-store.ts';
+import type { SelectableImage } from '../../images/select-images.ts';
 import { parseImagePattern, withoutTransport } from '../../oci/location.ts';
 import type { BackupStoreJob, SnapshotJob } from '../../queue/job.ts';
 import { patternOf, type ManyImages } from '../../queue/many-images.ts';
