@@ -81,7 +81,7 @@ export async function storeImages(
   const session = new RepositorySession(run, repository, of, options);
   const { listing } = of;
   const { tags: pattern, referrers, untagged, select } = run;
-  const chosen = select === undefined ? undefined : chosenImages(select, listing.manifests.values().toArray());
+  const chosen = select === undefined ? undefined : chosenImages(select, [...listing.manifests.values()]);
   const tagged = Array.from(listing.manifests.values(), (listed) => ({
     listed,
     tags: listed.tags.filter(
