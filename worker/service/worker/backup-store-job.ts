@@ -1,19 +1,15 @@
-import { backupToStore, type StoreBackupRequest, type StoreBackupResult } from '../../images/backup-store.ts';
+import { backupToStore } from '../../images/backup-store.ts';
 import type { Backends } from '../../images/backends.ts';
 import { parseDigest } from '../../oci/digest.ts';
 import { parseImagePattern } from '../../oci/location.ts';
 import type { BackupStoreJob } from '../../queue/job.ts';
 import { patternOf } from '../../queue/many-images.ts';
-import { mayPass } from '../../queue/redelivery.ts';
 import { choicesKey } from '../../rules/destinations.ts';
-import { parseStore } from '../../rules/stores.ts';
 import { anyOf } from '../../util/abort.ts';
 import { Failure } from '../../util/failure.ts';
-import { highest } from '../../util/lists.ts';
-import { quote } from '../../util/text.ts';
+import { failureOfImages, storeRequestOf } from '../store-backup.ts';
 import type { Ended, RunJobOptions } from './job-run.ts';
 import type { LeasedDestination } from './leases.ts';
-import { chosenBy } from './many-images.ts';
 
 /**
  * Backs images of one registry up into a store, under a lease of the rule, the registry and the store, and records the snapshot. Images that
@@ -28,7 +24,11 @@ export async function backUpIntoStore(
 ): Promise<Ended> {
   if (destination === undefined) throw new Failure('BUG', 'backup into a store without a place');
   const signal = anyOf(options.signal, destination.signal);
-  const result = await backupToStore(requestOf(job, options), backends, { ...options, signal });
+  const result = await backupToStore(
+    storeRequestOf(job, { tool: options.tool, nowMs: options.clock.now() }),
+    backends,
+    { ...options, signal },
+  );
   const { snapshot, images, added, bytes } = result;
   if (snapshot === undefined) throw new Failure('BUG', `back up ${result.from}: there is no snapshot`);
   const { registry } = parseImagePattern(patternOf(job));
@@ -54,40 +54,4 @@ export async function backUpIntoStore(
     state,
     bytes: { bytesSent: added.bytes, bytesReused: 0, bytesSkipped: Math.max(0, bytes - added.bytes) },
   };
-}
-
-function requestOf(job: BackupStoreJob, { tool, clock }: RunJobOptions): StoreBackupRequest {
-  const { rule, run, platforms, referrers, settings } = job;
-  return {
-    from: patternOf(job),
-    to: parseStore(job.to),
-    tool,
-    ...(rule === undefined ? {} : { rule, run }),
-    ...chosenBy(job, clock.now()),
-    platforms,
-    referrers,
-    settings,
-  };
-}
-
-/** How many failed images one failure names. */
-const NAMED = 3;
-
-/** One failure for all images and repositories that could not be stored. Undefined where none failed. */
-function failureOfImages({ from, to, images, failures, causes }: StoreBackupResult): Failure | undefined {
-  const [first] = failures;
-  if (first === undefined) return undefined;
-  const cause = causes.find(mayPass) ?? causes[0];
-  const named = failures.slice(0, NAMED).map(({ repository = '', tag, digest, reason }) => {
-    const name = tag === undefined ? (digest ?? '') : tag;
-    return `${quote([repository, name].filter((part) => part !== '').join(':'))}: ${reason}`;
-  });
-  const more = failures.length > named.length ? `; and ${failures.length - named.length} more` : '';
-  const all = images.stored + images.unchanged;
-  const message = `back up ${from} into ${to}: ${failures.length} failed, ${all} images are stored: ${named.join('; ')}${more}`;
-  const retryAfterMs = highest(
-    causes.map(({ context }) => context.retryAfterMs ?? 0),
-    0,
-  );
-  return new Failure(cause?.code ?? 'UNAVAILABLE', message, { cause, context: { retryAfterMs } });
 }

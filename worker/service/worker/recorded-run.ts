@@ -17,7 +17,7 @@ import { referenceOf } from '../planner/plan-jobs.ts';
 import { Remembered } from '../planner/remembered.ts';
 import type { SourceList } from '../planner/source-list.ts';
 import type { RunJobOptions } from './job-run.ts';
-import { listsAll, ruleOf } from './many-images.ts';
+import { listsAll, ruleOf } from '../many-images.ts';
 
 type Failed = RecordedRepository['failures'][number];
 type Scope = Parameters<typeof import('../../images/snapshot-archives.ts').writeArchivesSnapshot>[0]['scope'];

@@ -12,12 +12,15 @@ import { rememberedManifests } from '../planner/plan-jobs.ts';
 import {
   formatLocation,
   parseDestination,
+  parseImagePattern,
   parseLocation,
   withoutTransport,
   type Location,
 } from '../../oci/location.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { parseRepository } from '../../oci/reference.ts';
+import { patternOf } from '../../queue/many-images.ts';
+import { parseStore, snapshotFor, storedFor } from '../../rules/stores.ts';
 import { anyOf, checkAborted } from '../../util/abort.ts';
 import { Failure, isFailure, toFailure } from '../../util/failure.ts';
 import { storeSettings } from '../../images/store-settings.ts';
@@ -28,7 +31,6 @@ import type { FailedDestination } from './failed-destinations.ts';
 import type { LeasedDestination, JobDestination } from './leases.ts';
 import { BYTE_COUNTS, type Done, type Ended, type RunJobOptions } from './job-run.ts';
 import { backUpIntoStore } from './backup-store-job.ts';
-import { manyImagesAt } from './many-images.ts';
 import { placeOf, publishObjects } from './publish-job.ts';
 import { writeRunSnapshot } from './snapshot-job.ts';
 import { refusedDestinations } from './refused-destinations.ts';
@@ -269,4 +271,12 @@ function namingForce(failure: Failure, { rule, from }: CopyJob | RestoreJob, loc
   if (rule === undefined || context['needsForce'] !== true) return failure;
   const command = `transship enqueue --force ${from} ${formatLocation(location)}`;
   return new Failure(code, `${message}; for rule ${rule}, run \`${command}\` once`, { cause: failure, context });
+}
+
+/** The destination of a job about many images. INVALID for a store that no worker reaches. */
+function manyImagesAt(job: BackupStoreJob | SnapshotJob): JobDestination {
+  const key = job.kind === 'snapshot' ? snapshotFor(job) : storedFor(job);
+  const { registry, repository } = parseImagePattern(patternOf(job));
+  const place = job.kind === 'snapshot' ? job.to : parseStore(job.to).slice('store:'.length);
+  return { key, location: { transport: 'store', place, image: { registry, repository } } };
 }

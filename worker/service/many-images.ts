@@ -1,19 +1,9 @@
-import type { SelectableImage } from '../../images/backup-store.ts';
-import { parseImagePattern, withoutTransport } from '../../oci/location.ts';
-import type { BackupStoreJob, SnapshotJob } from '../../queue/job.ts';
-import { patternOf, type ManyImages } from '../../queue/many-images.ts';
-import type { CopyRule, TagSelection } from '../../rules/rule.ts';
-import { select } from '../../rules/select.ts';
-import { parseStore, snapshotFor, storedFor } from '../../rules/stores.ts';
-import type { JobDestination } from './leases.ts';
-
-/** The destination of a job about many images. INVALID for a store that no worker reaches. */
-export function manyImagesAt(job: BackupStoreJob | SnapshotJob): JobDestination {
-  const key = job.kind === 'snapshot' ? snapshotFor(job) : storedFor(job);
-  const { registry, repository } = parseImagePattern(patternOf(job));
-  const place = job.kind === 'snapshot' ? job.to : parseStore(job.to).slice('store:'.length);
-  return { key, location: { transport: 'store', place, image: { registry, repository } } };
-}
+import type { SelectableImage } from '../images/select-images.ts';
+import { withoutTransport } from '../oci/location.ts';
+import type { SnapshotJob } from '../queue/job.ts';
+import type { ManyImages } from '../queue/many-images.ts';
+import type { CopyRule, TagSelection } from '../rules/rule.ts';
+import { select } from '../rules/select.ts';
 
 /** What chooses the images of a job. */
 export interface ChosenImages {
