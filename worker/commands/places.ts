@@ -1,4 +1,6 @@
 import { Option, type Command } from 'commander';
+import type { PlaceMoment } from '../images/diff-places.ts';
+import { parsePlace } from '../oci/place.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import type { KeyFlags } from './context.ts';
@@ -55,4 +57,19 @@ export function parseTime(text: string, nowMs: number): number {
       `${quote(text)} is not a time: write a date (2026-05-31), a date and time (2026-05-31T18:00Z), or how long ago it was (2d, 3h, 30m)`,
     );
   return ms;
+}
+
+/**
+ * Reads `PLACE`, or `PLACE#SNAPSHOT`: an id, its beginning, `latest`, or a time as `parseTime` reads it. INVALID for a registry with a snapshot, and
+ * for what is neither a snapshot nor a time. A "#" before a "/" is a part of the place.
+ */
+export function parseMoment(text: string, nowMs: number): PlaceMoment {
+  const at = text.lastIndexOf('#');
+  const moment = at === -1 ? '' : text.slice(at + 1);
+  if (moment === '' || moment.includes('/')) return { place: parsePlace(text) };
+  const place = parsePlace(text.slice(0, at));
+  if (place.kind === 'registry')
+    throw new Failure('INVALID', `${quote(text)}: a registry has no snapshots; leave out #${moment}`);
+  if (moment === 'latest' || /^[0-9a-f]{4,64}$/.test(moment)) return { place, snapshot: moment };
+  return { place, asOfMs: parseTime(moment, nowMs) };
 }
