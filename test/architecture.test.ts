@@ -53,6 +53,7 @@ const SDK_CLIENTS_IN = [
   'registry/secrets.ts',
   'queue/sqs.ts',
   'state/dynamo.ts',
+  'store/kms.ts',
   'state/table-items.ts',
 ];
 /** Files that send commands through a client that they are given. */

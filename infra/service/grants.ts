@@ -143,6 +143,9 @@ export const CALLS: Readonly<Record<string, Call>> = {
   },
   'sts.AssumeRole': { actions: ['sts:AssumeRole'], by: { role: ALL } },
   'secretsmanager.GetSecretValue': { actions: ['secretsmanager:GetSecretValue'], by: { secret: ALL } },
+  // commands alone sign snapshots and check their signatures
+  'kms.Sign': { actions: ['kms:Sign'], by: {} },
+  'kms.GetPublicKey': { actions: ['kms:GetPublicKey'], by: {} },
   'ecs.UpdateTaskProtection': { actions: ['ecs:UpdateTaskProtection'], by: { task: WORKER } },
 };
 

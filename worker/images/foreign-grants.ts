@@ -1,29 +1,18 @@
-import { Failure } from '../util/failure.ts';
-import { isRecord } from '../util/record.ts';
+import { accountOf, member, parsePolicy, principalsOf, statementsOf, type Principal } from './policy.ts';
 
 /**
- * The principals to which a repository policy grants access, apart from `accounts` and the services of AWS: `*`, other accounts, and
- * identities that name no account. Conditions are ignored. Members are matched without regard to case, and every effect but `Deny` counts as
- * a grant, so a policy in doubt grants more, not less. INVALID for what is not a policy.
+ * The principals to which a policy grants access, apart from `accounts` and the services of AWS: `*`, other accounts, and identities that name
+ * no account. Conditions are ignored. Members are matched without regard to case, and every effect but `Deny` counts as a grant, so a policy in
+ * doubt grants more, not less. INVALID for what is not a policy.
  */
 export function foreignGrants(policy: string, accounts: readonly string[]): readonly string[] {
-  const statements = listOf(member(parsePolicy(policy), 'statement'));
   const foreign = new Set<string>();
-  for (const statement of statements) {
-    if (!isRecord(statement))
-      throw new Failure('INVALID', 'the repository policy has a statement that is not an object');
+  for (const statement of statementsOf(parsePolicy(policy))) {
     if (member(statement, 'effect') === 'Deny') continue;
     if (member(statement, 'notprincipal') !== undefined) foreign.add('every principal but NotPrincipal');
-    for (const principal of principalsOf(member(statement, 'principal')))
-      if (!isWithin(accounts, principal)) foreign.add(principal.name);
+    for (const principal of principalsOf(statement)) if (!isWithin(accounts, principal)) foreign.add(principal.name);
   }
   return [...foreign];
-}
-
-interface Principal {
-  /** `aws`, `service`, `federated`, `canonicaluser`. */
-  readonly kind: string;
-  readonly name: string;
 }
 
 /** The policy as `foreignGrants` reads it: without duplicate members, of which ECR might take another one. INVALID for what is not a policy. */
@@ -31,39 +20,10 @@ export function canonicalPolicy(policy: string): string {
   return JSON.stringify(parsePolicy(policy));
 }
 
-function parsePolicy(policy: string): Readonly<Record<string, unknown>> {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(policy);
-  } catch (cause) {
-    throw new Failure('INVALID', 'the repository policy is not JSON', { cause });
-  }
-  if (isRecord(parsed)) return parsed;
-  throw new Failure('INVALID', 'the repository policy is not a JSON object');
-}
-
-function principalsOf(value: unknown): readonly Principal[] {
-  if (!isRecord(value)) return listOf(value).map((name) => ({ kind: 'aws', name: String(name) }));
-  return Object.entries(value).flatMap(([kind, names]) =>
-    listOf(names).map((name) => ({ kind: kind.toLowerCase(), name: String(name) })),
+function isWithin(accounts: readonly string[], principal: Principal): boolean {
+  if (principal.kind === 'service') return !principal.name.includes('*');
+  const account = accountOf(principal);
+  return (
+    (principal.kind === 'aws' || principal.kind === 'federated') && account !== undefined && accounts.includes(account)
   );
-}
-
-/** https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html */
-function isWithin(accounts: readonly string[], { kind, name }: Principal): boolean {
-  if (kind === 'service') return !name.includes('*');
-  const account = name.startsWith('arn:') ? name.split(':')[4] : name;
-  return (kind === 'aws' || kind === 'federated') && account !== undefined && accounts.includes(account);
-}
-
-/** The member of that name in any case: services match some names without regard to it. INVALID for several such members. */
-function member(of: Readonly<Record<string, unknown>>, lowerCase: string): unknown {
-  const values = Object.entries(of).filter(([name]) => name.toLowerCase() === lowerCase);
-  if (values.length <= 1) return values[0]?.[1];
-  throw new Failure('INVALID', `the repository policy has more than one ${lowerCase}`);
-}
-
-function listOf(value: unknown): readonly unknown[] {
-  if (value === undefined) return [];
-  return Array.isArray(value) ? value : [value];
 }

@@ -9,7 +9,7 @@ import { openSnapshots, type Snapshots } from '../store/snapshots.ts';
 import type { State, StateImage, StateRepository } from '../store/state.ts';
 import { Failure } from '../util/failure.ts';
 import type { Backends } from './backends.ts';
-import type { ListOptions, PlaceEntry } from './list-place.ts';
+import type { ListOptions, PlaceEntry } from './place-entry.ts';
 import { formatRoot, openStore, storeAndPrefix } from './open-place.ts';
 
 /** A place that has snapshots: a store, or archives. */

@@ -116,6 +116,11 @@ export class RestoredRepository implements Target {
     return true;
   }
 
+  /** The repositories of the registry that have the blob: waits while it is on its way into another one. */
+  async mountFrom(digest: Digest, options: Abortable): Promise<readonly string[]> {
+    return this.#blobs.mountFrom(digest, this.#name, options);
+  }
+
   #isThere({ digest, mediaType }: Descriptor): void {
     sharedOf(this.#present, digest).replace(Promise.resolve(true));
     if (!isManifestType(mediaType)) this.#blobs.found(digest, this.#name);

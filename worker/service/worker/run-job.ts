@@ -204,7 +204,7 @@ async function copySettings(
 
 async function verifyImage(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<Done> {
   for (const text of job.against === undefined ? [job.from] : [job.from, job.against]) serviceLocation(text);
-  const results = await verify({ at: job.from, against: job.against, deep: true }, backends, options);
+  const results = await verify({ at: job.from, against: job.against, depth: 'bytes' }, backends, options);
   const faults = results.flatMap((result) => result.faults.map((fault) => `${result.at}: ${fault}`));
   if (faults.length > 0) throw new Failure('CORRUPT', `verify ${job.from}: ${faults.join('; ')}`);
   return { state: 'done' };
