@@ -135,12 +135,11 @@ class RepositorySession {
       .filter(({ digest, tags }) => tags.length === 0 && (chosen === undefined || chosen.has(digest)))
       .sort((a, b) => rank(a) - rank(b) || newestFirst(a, b));
     for (let at = 0; at < listed.length; at += CHUNK) {
-      const chunk = listed
-        .slice(at, at + CHUNK)
-        .filter(({ digest }) => !this.#covered.has(digest))
-        .map((one) => ({ listed: one, tags: [] }));
+      // those that are part of one before are left out as they come up
+      const chunk = listed.slice(at, at + CHUNK).map((one) => ({ listed: one, tags: [] }));
       const isArchived = ({ listed: { digest } }: Wanted): boolean => this.#archived?.isArchived(digest) === true;
-      for (const one of chunk.filter(isArchived)) if (!this.#isDone(one)) await this.#storeArchived([one]);
+      for (const one of chunk.filter(isArchived))
+        if (!this.#isCovered(one) && !this.#isDone(one)) await this.#storeArchived([one]);
       await this.#storeChunk(
         chunk.filter((one) => !isArchived(one)),
         1,
@@ -175,7 +174,7 @@ class RepositorySession {
   }
 
   async #storeChunk(wanted: readonly Wanted[], atOnce: number): Promise<void> {
-    const changed = wanted.filter((one) => one.tags.length > 0 || !this.#isDone(one));
+    const changed = wanted.filter((one) => one.tags.length > 0 || (!this.#isCovered(one) && !this.#isDone(one)));
     if (changed.length === 0) return;
     const read = await readListedManifests(
       this.#run.registry,
@@ -190,12 +189,16 @@ class RepositorySession {
       Math.min(atOnce, this.#run.atOnce.capacity),
       async (one, { signal }) => {
         const options = { ...this.#options, signal };
-        // part of the one before
-        if (one.tags.length === 0 && this.#covered.has(one.listed.digest)) return;
+        if (this.#isCovered(one)) return;
         await this.#run.atOnce.run(async () => this.#storeOne(one, source, options), options);
       },
       this.#options,
     );
+  }
+
+  /** Whether it has no tag and is part of an image that was stored. */
+  #isCovered({ listed, tags }: Wanted): boolean {
+    return tags.length === 0 && this.#covered.has(listed.digest);
   }
 
   /** Restored all at once, because that takes minutes; stored as they come. */
