@@ -17,6 +17,7 @@ import { addPublish } from '../commands/publish.ts';
 import { addRedrive } from '../commands/redrive.ts';
 import { addRestore } from '../commands/restore.ts';
 import { addRules } from '../commands/rules.ts';
+import { addSnapshots } from '../commands/snapshots.ts';
 import { addStatus } from '../commands/status.ts';
 import { addSync } from '../commands/sync.ts';
 import { printable } from '../commands/text.ts';
@@ -46,6 +47,7 @@ const COMMANDS: readonly AddCommand[] = [
   addVerify,
   addDiff,
   addBackup,
+  addSnapshots,
   addRestore,
   addPrune,
   addPublish,
