@@ -19,6 +19,7 @@ import { addRedrive } from '../commands/redrive.ts';
 import { addRestore } from '../commands/restore.ts';
 import { addRules } from '../commands/rules.ts';
 import { addServe } from '../commands/serve.ts';
+import { addReport } from '../commands/report.ts';
 import { addSnapshots } from '../commands/snapshots.ts';
 import { addStats } from '../commands/stats.ts';
 import { addStatus } from '../commands/status.ts';
@@ -51,6 +52,7 @@ const COMMANDS: readonly AddCommand[] = [
   addDiff,
   addBackup,
   addSnapshots,
+  addReport,
   addRestore,
   addList,
   addStats,

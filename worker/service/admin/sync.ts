@@ -1,5 +1,6 @@
 import { backupToStore } from '../../images/backup-store.ts';
-import { parseMessage, type CopyJob } from '../../queue/job.ts';
+import { parseMessage, type CopyJob, type BackupStoreJob } from '../../queue/job.ts';
+import { parseDigest } from '../../oci/digest.ts';
 import type { Queue } from '../../queue/queue.ts';
 import { formatLocation, parseDestination, parseLocation } from '../../oci/location.ts';
 import { parseObjectPlace } from '../../oci/object-place.ts';
