@@ -297,7 +297,7 @@ describe('a backup', () => {
     const scene = new Scene();
     const backup = await scene.end(scene.begin(scene.process(skewMs)));
     await scene.end(putAll(backup, { v1: 'young' }));
-    await expect(scene.collect({ graceMs: HOUR / 2 })).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    await expect(scene.collect({ graceMs: HOUR / 2 }, scene.process(-skewMs))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     await scene.end(backup[Symbol.asyncDispose]());
     expect((await scene.collect({ graceMs: HOUR / 2 }, scene.process(skewMs))).deleted.blobs).toBe(0);
   });
