@@ -13,7 +13,7 @@ import { openBackups } from './open-backups.ts';
 import { formatRoot, storeAndPrefix } from './open-place.ts';
 
 /** A place that has snapshots: a store, or archives. */
-type BackupPlace = Exclude<Place, { kind: 'registry' }>;
+export type BackupPlace = Exclude<Place, { kind: 'registry' }>;
 
 /** What `listPlace` gives of a store, and of archives as their snapshots list them. NOT_FOUND for archives without snapshots. */
 export async function* listState(
