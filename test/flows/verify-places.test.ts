@@ -65,7 +65,7 @@ describe('verify of a store', () => {
   }
 
   async function snapshotFile(folder: string): Promise<string> {
-    const [name] = (await readdir(join(folder, 'snapshots'))).filter((one) => one.endsWith('.zst'));
+    const name = (await readdir(join(folder, 'snapshots'))).find((one) => one.endsWith('.zst'));
     return join(folder, 'snapshots', name ?? '');
   }
 
