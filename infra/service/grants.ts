@@ -88,6 +88,7 @@ export const CALLS: Readonly<Record<string, Call>> = {
   's3.PutObject': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
   's3.CreateMultipartUpload': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
   's3.UploadPart': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
+  's3.UploadPartCopy': { actions: ['s3:GetObject', 's3:PutObject'], by: { object: WORKER }, writes: true },
   's3.CompleteMultipartUpload': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
   's3.AbortMultipartUpload': { actions: ['s3:AbortMultipartUpload'], by: { object: WORKER }, writes: true },
   's3.ListParts': { actions: ['s3:ListMultipartUploadParts'], by: { object: WORKER }, writes: true },
@@ -118,6 +119,28 @@ export const CALLS: Readonly<Record<string, Call>> = {
   'ecr.PutLifecyclePolicy': { actions: ['ecr:PutLifecyclePolicy'], by: { repository: WORKER }, writes: true },
   'ecr.SetRepositoryPolicy': { actions: ['ecr:SetRepositoryPolicy'], by: { repository: WORKER }, writes: true },
 
+  // settings of a registry as a whole, read by backups of one, and set by the command `restore` alone
+  'ecr.DescribeRegistry': { actions: ['ecr:DescribeRegistry'], by: {} },
+  'ecr.GetRegistryScanningConfiguration': { actions: ['ecr:GetRegistryScanningConfiguration'], by: {} },
+  'ecr.DescribeRepositoryCreationTemplates': { actions: ['ecr:DescribeRepositoryCreationTemplates'], by: {} },
+  'ecr.DescribePullThroughCacheRules': { actions: ['ecr:DescribePullThroughCacheRules'], by: {} },
+  'ecr.GetSigningConfiguration': { actions: ['ecr:GetSigningConfiguration'], by: {} },
+  'ecr.GetRegistryPolicy': { actions: ['ecr:GetRegistryPolicy'], by: {} },
+  'ecr.GetAccountSetting': { actions: ['ecr:GetAccountSetting'], by: {} },
+  'ecr.ListPullTimeUpdateExclusions': { actions: ['ecr:ListPullTimeUpdateExclusions'], by: {} },
+  'ecr.PutAccountSetting': { actions: ['ecr:PutAccountSetting'], by: {}, writes: true },
+  'ecr.PutRegistryScanningConfiguration': { actions: ['ecr:PutRegistryScanningConfiguration'], by: {}, writes: true },
+  'ecr.PutSigningConfiguration': { actions: ['ecr:PutSigningConfiguration'], by: {}, writes: true },
+  'ecr.CreateRepositoryCreationTemplate': { actions: ['ecr:CreateRepositoryCreationTemplate'], by: {}, writes: true },
+  'ecr.UpdateRepositoryCreationTemplate': { actions: ['ecr:UpdateRepositoryCreationTemplate'], by: {}, writes: true },
+  'ecr.CreatePullThroughCacheRule': { actions: ['ecr:CreatePullThroughCacheRule'], by: {}, writes: true },
+  'ecr.UpdatePullThroughCacheRule': { actions: ['ecr:UpdatePullThroughCacheRule'], by: {}, writes: true },
+  'ecr.RegisterPullTimeUpdateExclusion': { actions: ['ecr:RegisterPullTimeUpdateExclusion'], by: {}, writes: true },
+  'ecr.PutReplicationConfiguration': { actions: ['ecr:PutReplicationConfiguration'], by: {}, writes: true },
+  'ecr.PutRegistryPolicy': { actions: ['ecr:PutRegistryPolicy'], by: {}, writes: true },
+  // with --include-archived
+  'ecr.UpdateImageStorageClass': { actions: ['ecr:UpdateImageStorageClass'], by: {}, writes: true },
+
   'registry read-manifest': { actions: ['ecr:BatchGetImage'], by: { repository: BOTH } },
   'registry list-tags': { actions: ['ecr:ListImages'], by: { repository: BOTH } },
   'registry list-repositories': { actions: ['ecr:DescribeRepositories'], by: { registry: BOTH } },
@@ -143,6 +166,9 @@ export const CALLS: Readonly<Record<string, Call>> = {
   },
   'sts.AssumeRole': { actions: ['sts:AssumeRole'], by: { role: ALL } },
   'secretsmanager.GetSecretValue': { actions: ['secretsmanager:GetSecretValue'], by: { secret: ALL } },
+  // commands alone sign snapshots and check their signatures
+  'kms.Sign': { actions: ['kms:Sign'], by: {} },
+  'kms.GetPublicKey': { actions: ['kms:GetPublicKey'], by: {} },
   'ecs.UpdateTaskProtection': { actions: ['ecs:UpdateTaskProtection'], by: { task: WORKER } },
 };
 

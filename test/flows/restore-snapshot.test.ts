@@ -1,8 +1,7 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
-import { backupToStore } from '../../worker/images/backup-store.ts';
 import { restoreSnapshot, type SnapshotRestoreRequest } from '../../worker/images/restore-snapshot.ts';
-import { systemClock } from '../../worker/util/clock.ts';
+import { backedUpToStore } from '../support/backed-up.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab, requestsDuring, sentenceOf, type Session } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
@@ -24,12 +23,7 @@ async function run(
 }
 
 async function stored(from: LocalRegistry, pattern: string, to: string): Promise<string> {
-  const { backends, options } = lab.session();
-  const request = { from: `docker://${from.registryHost}/${pattern}`, to, tool: 'test' };
-  // the lock of a backup is refreshed while it runs: a clock that jumps with each sleep would never stand still
-  const { failures, snapshot } = await backupToStore(request, backends, { ...options, clock: systemClock });
-  expect(failures).toEqual([]);
-  return snapshot?.id ?? '';
+  return backedUpToStore(`docker://${from.registryHost}/${pattern}`, to, lab.session());
 }
 
 describe('a restore from a store', () => {

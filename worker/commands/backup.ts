@@ -1,31 +1,51 @@
 import type { Command } from 'commander';
 import { backup } from '../images/backup.ts';
-import { withCommonFlags, type CommandContext, type CommonFlags } from './context.ts';
-import { keepExistingOption, runImages, platformOption, withConcurrency, type ConcurrencyFlag } from './result.ts';
-import { withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
+import { backupToStore, type StoreBackupRequest } from '../images/backup-store.ts';
+import { Failure } from '../util/failure.ts';
+import {
+  printResult,
+  withCommonFlags,
+  withProgress,
+  type CommandContext,
+  type CommonFlags,
+  type KeyFlags,
+} from './context.ts';
+import {
+  concurrencyOf,
+  keepExistingOption,
+  optionsOf,
+  runImages,
+  platformOption,
+  withConcurrency,
+  type ConcurrencyFlag,
+} from './result.ts';
+import { connectFlags, withSideFlags, withSignFlag, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
+import { describeStoreBackup } from './store-backup-text.ts';
 
-interface BackupFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag {
+interface BackupFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, Pick<KeyFlags, 'signWith'> {
   readonly platform?: readonly string[];
   readonly referrers?: boolean;
   readonly force?: boolean;
   readonly keepExisting?: boolean;
   readonly dryRun?: boolean;
+  readonly untagged?: boolean;
+  readonly includeArchived?: boolean;
 }
 
 export function addBackup(program: Command, context: CommandContext): void {
   const command = program
     .command('backup')
-    .summary('write images as archives to S3 or to files')
+    .summary('write images as archives to S3 or to files, or into a store')
     .description(
-      'Writes images as tar archives that docker, podman and skopeo read: every platform, with signatures and SBOMs. What is there already is left alone; an interrupted backup goes on where it was.',
+      'Writes images as tar archives that docker, podman and skopeo read, or into a store, which has each layer once: every platform, with signatures and SBOMs, and a snapshot of what was there. What is there already is left alone; an interrupted backup goes on where it was.',
     )
     .argument(
       '<src>',
-      'host/repository:tag, host/repository for all its tags, a pattern such as host/product/*:v*, or the host of an ECR registry for all of it',
+      'host/repository:tag, host/repository for all its tags, a pattern such as host/product/*:v*, or the host of a registry for all of it',
     )
     .argument(
       '<dst>',
-      's3://bucket/template or oci-archive:path/template with {regionName} {repository} {tag} {registry} {account} {region} {digest} {date}; ending in "/" the default {regionName}/{repository}/{tag}.tar follows; .tar.gz and .tar.zst compress and cannot be resumed',
+      'store:s3://bucket/prefix/ or store:folder for a store; for archives s3://bucket/template or oci-archive:path/template with {regionName} {repository} {tag} {registry} {account} {region} {digest} {date}; ending in "/" the default {regionName}/{repository}/{tag}.tar follows; .tar.gz and .tar.zst compress and cannot be resumed',
     )
     .addOption(platformOption())
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the images')
@@ -34,13 +54,46 @@ export function addBackup(program: Command, context: CommandContext): void {
       'write again what is there, and replace what is not an archive, or the archive of another repository',
     )
     .addOption(keepExistingOption())
+    .option('--untagged', 'also images of ECR without a tag that no index lists')
+    .option(
+      '--include-archived',
+      "also images in ECR's archive storage class: each is restored, waited for, copied and archived again; ECR bills it for 90 days more",
+    )
     .option('--dry-run', 'compare, and print what would be written');
+  withSignFlag(command);
   withS3Flags(withSideFlags(withConcurrency(withCommonFlags(command)), ['src']), { writes: true }).action(
     async (src: string, dst: string, flags: BackupFlags) => {
-      const { referrers, force, keepExisting, dryRun, platform: platforms } = flags;
+      const { platform: platforms, referrers, dryRun, untagged, includeArchived } = flags;
+      const chosen = { from: src, to: dst, platforms, referrers, dryRun };
+      const tool = `transship ${context.version}`;
+      if (dst.startsWith('store:')) {
+        refuseArchiveFlags(flags);
+        await runStoreBackup(context, flags, { ...chosen, tool, untagged, includeArchived });
+        return;
+      }
+      const { force, keepExisting } = flags;
       await runImages(context, flags, async (backends, options) =>
-        backup({ from: src, to: dst, platforms, referrers, force, keepExisting, dryRun }, backends, options),
+        backup({ ...chosen, force, keepExisting }, backends, options),
       );
     },
   );
+}
+
+/** INVALID for flags about archives that exist: what is in a store is never replaced. */
+function refuseArchiveFlags({ force, keepExisting }: BackupFlags): void {
+  const flag = force === true ? '--force' : keepExisting === true ? '--keep-existing' : undefined;
+  if (flag !== undefined)
+    throw new Failure('INVALID', `${flag} is about archives, and nothing is replaced in a store: leave it out`);
+}
+
+async function runStoreBackup(context: CommandContext, flags: BackupFlags, request: StoreBackupRequest): Promise<void> {
+  const startedMs = context.clock.now();
+  const result = await withProgress(context, flags, async ({ report }) => {
+    const concurrency = concurrencyOf(context, flags);
+    await using backends = context.connect({ ...connectFlags(flags), concurrency, report });
+    return await backupToStore(request, backends, optionsOf(context, flags, report));
+  });
+  const { json, text } = describeStoreBackup(result, (context.clock.now() - startedMs) / 1000);
+  printResult(context, flags, json, () => text);
+  if (result.failures.length > 0) context.exit(1);
 }

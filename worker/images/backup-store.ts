@@ -1,7 +1,6 @@
 import type { Target } from '../content/content.ts';
-import { reportSent } from '../content/report-sent.ts';
-import { canonicalHost, ecrHost } from '../oci/ecr-host.ts';
 import type { Digest } from '../oci/digest.ts';
+import { canonicalHost } from '../oci/ecr-host.ts';
 import { isPattern, type ImagePattern } from '../oci/location.ts';
 import { parsePlatform } from '../oci/manifest.ts';
 import { parseStoreRoot } from '../oci/place.ts';
@@ -12,18 +11,26 @@ import type { ImageStore } from '../store/store.ts';
 import { checkAborted } from '../util/abort.ts';
 import { describeFailure, Failure, isFailure, onSide } from '../util/failure.ts';
 import { forEachOf, Limit } from '../util/limit.ts';
-import { quote } from '../util/text.ts';
-import type { Backends, OperationOptions } from './backends.ts';
+import { compareStrings, quote } from '../util/text.ts';
+import { ArchivedImages } from './archived-images.ts';
+import type { Backends, OperationOptions, Registry } from './backends.ts';
 import { IMAGES_AT_ONCE } from './copy-images.ts';
-import { readKnownImages, type KnownImages } from './known-images.ts';
-import { openStore } from './open-place.ts';
-import { listRepository } from './repository-listing.ts';
-import { parseRegistryImages, repositoriesMatching } from './registry-images.ts';
+import { NOTHING_KNOWN, readKnownImages, type KnownImages } from './known-images.ts';
+import { parseRegistryImages, repositoriesOf } from './list-repositories.ts';
+import { openStore, storeAndPrefix } from './open-place.ts';
+import { registryFacts, settingsFact, type SettingsFact } from './registry-facts.ts';
+import { listRepository, type RepositoryListing } from './repository-listing.ts';
+import { RestoredImages } from './restored-images.ts';
+import type { SelectImages } from './select-images.ts';
 import { storeImages, type ImageCounts, type StoreRun } from './store-images.ts';
 
 export interface StoreBackupRequest {
   /** `[docker://]HOST` for a whole registry, `HOST/pattern[:tags]`, a repository, or one image `HOST/repository:tag`. */
   readonly from: string;
+  /** Patterns of repositories, and names of some, which are not looked for in lists. Default: the pattern of `from`, which stands for them all. */
+  readonly repositories?: readonly string[] | undefined;
+  /** Chooses the images of each repository, which counts as incomplete then. Default: all. */
+  readonly select?: SelectImages | undefined;
   /** `store:s3://bucket/prefix/` or `store:folder`. */
   readonly to: string;
   /** The program that writes the snapshot, such as `transship 0.1.0`. */
@@ -34,6 +41,13 @@ export interface StoreBackupRequest {
   readonly referrers?: boolean | undefined;
   /** Also images without a tag that no index names and that refer to nothing. Default false. */
   readonly untagged?: boolean | undefined;
+  /**
+   * Also images in ECR's archive storage class, which are restored for it and archived again. Default false: those that no earlier backup
+   * stored are listed as archived.
+   */
+  readonly includeArchived?: boolean | undefined;
+  /** False: neither settings of repositories nor those of the registry are stored. Default: both are. */
+  readonly settings?: boolean | undefined;
   /** Reports what would be stored, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
   /** The rule and the run of the service, for the snapshot. Absent for a command. */
@@ -58,10 +72,12 @@ export interface StoreBackupResult {
   readonly imageBytes: number;
   /** As the snapshot has them. */
   readonly failures: readonly SnapshotFailure[];
+  /** The failures behind them, as far as they were thrown: what tells whether to try again. */
+  readonly causes: readonly Failure[];
 }
 
 const REPOSITORIES_AT_ONCE = 4;
-/** Blobs at once for each image that `OperationOptions.concurrency` does not name. */
+/** Blobs at once for each image, and images at once. */
 const CONCURRENCY = 4;
 
 /**
@@ -83,57 +99,68 @@ export async function backupToStore(
       `${quote(request.to)} is not a store: expected store:s3://bucket/prefix/ or store:folder`,
     );
   const root = parseStoreRoot(request.to.slice('store:'.length), request.to);
+  const registry = backends.registry(pattern.registry, 'source');
+  const strange: string[] = [];
+  const onStrange = (message: string): void => void strange.push(message);
+  // a key that cannot sign is found before anything is copied
+  await backends.snapshotKeys?.signer?.publicKey(options);
+  // before a store is created: what the source does not have leaves nothing behind
+  const listed = async (repository: string): Promise<readonly string[]> =>
+    repositoriesOf({ pattern: { ...pattern, repository } }, backends, { ...options, side: 'source', onStrange });
+  const names = new Set<string>();
+  for (const repository of request.repositories ?? [pattern.repository])
+    for (const name of await onSide('source', listed(repository))) names.add(name);
   const store = await openStore(root, backends, { ...options, side: 'target', create: true });
-  const backup = new StoreBackupRun(request, pattern, store, backends, options);
-  return request.dryRun === true ? backup.plan() : backup.write();
+  const restored = new RestoredImages({ ...storeAndPrefix(root, backends), registry: canonicalHost(pattern.registry) });
+  const run = new StoreBackupRun({ request, pattern, registry, store, restored }, options);
+  const all = [...names].sort(compareStrings);
+  return request.dryRun === true ? run.plan(all, strange) : run.write(all, strange);
+}
+
+/** What one backup is about. */
+interface Circumstances {
+  readonly request: StoreBackupRequest;
+  readonly pattern: ImagePattern;
+  readonly registry: Registry;
+  readonly store: ImageStore;
+  readonly restored: RestoredImages;
 }
 
 /** Where a backup puts content: in a store, or nowhere in a dry run. */
 interface Destination {
   readonly target: Target;
+  /** What is there by a list, and what was put since. */
   readonly present: ReadonlyMap<Digest, number>;
 }
 
 class StoreBackupRun {
-  readonly #request: StoreBackupRequest;
-  readonly #pattern: ImagePattern;
-  readonly #store: ImageStore;
-  readonly #backends: Backends;
+  readonly #about: Circumstances;
   readonly #options: OperationOptions;
   readonly #startedAt: string;
+  readonly #causes: Failure[] = [];
   readonly #counts: ImageCounts = { stored: 0, unchanged: 0, archived: 0, failed: 0 };
 
-  constructor(
-    request: StoreBackupRequest,
-    pattern: ImagePattern,
-    store: ImageStore,
-    backends: Backends,
-    options: OperationOptions,
-  ) {
-    this.#request = request;
-    this.#pattern = pattern;
-    this.#store = store;
-    this.#backends = backends;
+  constructor(about: Circumstances, options: OperationOptions) {
+    this.#about = about;
     this.#options = options;
     this.#startedAt = timeOf(options);
   }
 
-  async write(): Promise<StoreBackupResult> {
-    // what the source does not have leaves nothing behind
-    const repositories = await this.#repositories();
-    await using session = await onSide('target', this.#store.begin(this.#options));
-    const draft = await this.#gather(repositories, session);
+  /** Backs up these repositories. `strange`: what was listed and cannot be a repository, a sentence each. */
+  async write(names: readonly string[], strange: readonly string[]): Promise<StoreBackupResult> {
+    await using session = await onSide('target', this.#about.store.begin(this.#options));
+    const draft = await this.#gather(names, strange, session);
     const snapshot = draft.finish({ finishedAt: timeOf(this.#options), added: session.added });
     const name = await onSide('target', session.finish(snapshot, this.#options));
     return { ...this.#result(snapshot), snapshot: name };
   }
 
-  async plan(): Promise<StoreBackupResult> {
-    const repositories = await this.#repositories();
-    const present = new Map(await onSide('target', this.#store.blobs(this.#options)));
+  /** As `write`, without writing. */
+  async plan(names: readonly string[], strange: readonly string[]): Promise<StoreBackupResult> {
+    const present = new Map(await onSide('target', this.#about.store.blobs(this.#options)));
     const added = { blobs: 0, bytes: 0 };
     const count: Target['put'] = async ({ digest, size }) => {
-      if (present.has(digest)) return;
+      if (present.get(digest) === size) return;
       present.set(digest, size);
       added.blobs++;
       added.bytes += size;
@@ -143,45 +170,51 @@ class StoreBackupRun {
       put: count,
       tag: async (_, descriptor, open) => count(descriptor, open),
     };
-    const draft = await this.#gather(repositories, { target, present });
+    const draft = await this.#gather(names, strange, { target, present });
     return this.#result(draft.finish({ finishedAt: timeOf(this.#options), added }));
   }
 
-  async #repositories(): Promise<{ readonly names: readonly string[]; readonly faults: readonly string[] }> {
-    const registry = this.#backends.registry(this.#pattern.registry, 'source');
-    return repositoriesMatching(registry, this.#pattern, this.#options);
-  }
-
   async #gather(
-    { names, faults }: { readonly names: readonly string[]; readonly faults: readonly string[] },
+    names: readonly string[],
+    strange: readonly string[],
     { target, present }: Destination,
   ): Promise<SnapshotBuilder> {
-    const { platforms = [], referrers = true, untagged = false } = this.#request;
-    const { registry: host, tag } = this.#pattern;
-    const registry = this.#backends.registry(host, 'source');
-    const listsAll = registry.images !== undefined && tag === undefined;
-    if (untagged && !listsAll) {
-      const message = `--untagged is left out: ${tag === undefined ? `${host} does not list images without a tag` : 'tags were named'}`;
-      this.#options.report?.({ type: 'warning', message });
-    }
-    const scope = { untagged: untagged && listsAll, referrers, platforms };
-    const snapshot = new SnapshotBuilder(this.#facts(scope));
-    for (const reason of faults) {
-      snapshot.failure({ reason });
-      this.#options.report?.({ type: 'warning', message: reason });
-    }
+    const { request, pattern, registry } = this.#about;
+    const { platforms = [], referrers = true } = request;
+    const { registry: host, repository, tag } = pattern;
+    const scope = { untagged: this.#listsUntagged(), referrers, platforms };
+    const failures: string[] = [];
+    const settings = await this.#registrySettings((reason) => failures.push(reason));
+    for (const message of strange) this.#options.report?.({ type: 'warning', message });
+    const snapshot = new SnapshotBuilder({
+      startedAt: this.#startedAt,
+      tool: request.tool,
+      ...(request.rule === undefined ? {} : { rule: request.rule }),
+      ...(request.run === undefined ? {} : { run: request.run }),
+      kind: 'store',
+      registry: { ...registryFacts(host), ...settings },
+      scope: {
+        repositories: repository,
+        ...(tag === undefined ? {} : { tags: tag }),
+        ...scope,
+        listed: isPattern(repository),
+      },
+    });
+    for (const reason of [...strange, ...failures]) snapshot.failure({ reason });
     const concurrency = this.#options.concurrency ?? CONCURRENCY;
     const run: StoreRun = {
       ...scope,
       registry,
       host,
-      target: limited(this.#reporting(target), new Limit(concurrency * IMAGES_AT_ONCE)),
+      target: limited(target, new Limit(concurrency * IMAGES_AT_ONCE)),
       present,
       known: await this.#known(),
       snapshot,
       atOnce: new Limit(concurrency),
-      everyTag: tag === undefined,
+      tags: tag,
+      select: request.select,
       counts: this.#counts,
+      onFailure: (failure) => void this.#causes.push(failure),
     };
     await forEachOf(
       names,
@@ -192,101 +225,95 @@ class StoreBackupRun {
     return snapshot;
   }
 
+  /** Whether images without a tag are asked for and can be found. */
+  #listsUntagged(): boolean {
+    const { request, pattern, registry } = this.#about;
+    if (request.untagged !== true) return false;
+    if (registry.images !== undefined && pattern.tag === undefined) return true;
+    const why = pattern.tag === undefined ? `${pattern.registry} does not list images without a tag` : 'tags are named';
+    this.#options.report?.({ type: 'warning', message: `images without a tag are not backed up: ${why}` });
+    return false;
+  }
+
   /** What earlier backups found. One image is read from its registry sooner than from snapshots. */
   async #known(): Promise<KnownImages> {
-    const { tag, repository } = this.#pattern;
-    if (tag !== undefined && !isPattern(tag) && !isPattern(repository)) return { find: () => undefined };
-    return onSide('target', readKnownImages(this.#store.snapshots, this.#pattern, this.#options));
+    const { pattern, store } = this.#about;
+    if (pattern.tag !== undefined && !isPattern(pattern.tag) && !isPattern(pattern.repository)) return NOTHING_KNOWN;
+    return onSide('target', readKnownImages(store.snapshots, canonicalHost(pattern.registry), this.#options));
   }
 
-  /** A dry run sends nothing. */
-  #reporting(target: Target): Target {
-    const { report } = this.#options;
-    return report === undefined || this.#request.dryRun === true ? target : reportSent(target, report);
-  }
-
-  #facts(
-    scope: Pick<Snapshot['scope'], 'untagged' | 'referrers' | 'platforms'>,
-  ): ConstructorParameters<typeof SnapshotBuilder>[0] {
-    const { tool, rule, run } = this.#request;
-    const { registry, repository, tag } = this.#pattern;
-    const { account, region } = ecrHost(registry) ?? {};
-    return {
-      startedAt: this.#startedAt,
-      tool,
-      ...(rule === undefined ? {} : { rule }),
-      ...(run === undefined ? {} : { run }),
-      kind: 'store',
-      registry: {
-        host: canonicalHost(registry),
-        ...(account === undefined ? {} : { account }),
-        ...(region === undefined ? {} : { region }),
-      },
-      scope: {
-        repositories: repository,
-        ...(tag === undefined ? {} : { tags: tag }),
-        ...scope,
-        listed: isPattern(repository),
-      },
-    };
+  /** The settings of the registry itself. Not for what is only a repository of it. */
+  async #registrySettings(onFailure: (reason: string) => void): Promise<SettingsFact> {
+    const { request, pattern, registry } = this.#about;
+    if (!isPattern(pattern.repository) || request.settings === false) return {};
+    return settingsFact(
+      pattern.registry,
+      async () => registry.registrySettings(this.#options),
+      onFailure,
+      this.#options,
+    );
   }
 
   async #repository(run: StoreRun, name: string, options: OperationOptions): Promise<void> {
-    const { snapshot, registry } = run;
-    const { tag } = this.#pattern;
-    const fail = (failed: string | undefined, error: Failure): void => {
-      const what = describeFailure(error);
-      snapshot.failure({ repository: name, ...(failed === undefined ? {} : { tag: failed }), reason: what });
-      options.report?.({
-        type: 'warning',
-        message: `${run.host}/${name}${failed === undefined ? '' : `:${failed}`}: ${what}`,
-      });
+    const { snapshot, registry, tags } = run;
+    const { request } = this.#about;
+    const fail = (tag: string | undefined, error: Failure): void => {
+      const reason = describeFailure(error);
+      this.#causes.push(error);
+      snapshot.failure({ repository: name, ...(tag === undefined ? {} : { tag }), reason });
+      const what = `${run.host}/${name}${tag === undefined ? '' : `:${tag}`}`;
+      options.report?.({ type: 'warning', message: `${what}: ${reason}` });
       this.#counts.failed++;
     };
     try {
-      const listing = await listRepository(registry, name, tag, fail, options);
-      const complete = tag === undefined || isPattern(tag);
-      snapshot.repository(name, { complete, ...(await this.#settings(run, name, options)) });
-      await storeImages(run, name, listing, options);
+      const listing = await listRepository(registry, name, tags, fail, { ...options, select: request.select });
+      await using archived = await this.#archived(name, listing, options);
+      const settings =
+        request.settings === false
+          ? {}
+          : await settingsFact(
+              name,
+              async () => registry.settings(name, options),
+              (reason) => snapshot.failure({ repository: name, reason }),
+              options,
+            );
+      const complete = request.select === undefined && (tags === undefined || isPattern(tags));
+      snapshot.repository(name, { complete, ...settings });
+      await storeImages(run, name, { listing, archived }, options);
     } catch (error) {
       checkAborted(options);
       // the only one that was named
-      if (!isFailure(error) || error.code === 'BUG' || !isPattern(this.#pattern.repository)) throw error;
+      if (!isFailure(error) || error.code === 'BUG' || !isPattern(this.#about.pattern.repository)) throw error;
       snapshot.repository(name, { complete: false });
       fail(undefined, error);
     }
   }
 
-  async #settings(
-    run: StoreRun,
-    name: string,
+  /** Undefined where archived images are only listed. */
+  async #archived(
+    repository: string,
+    { manifests }: RepositoryListing,
     options: OperationOptions,
-  ): Promise<Pick<Snapshot['repositories'][number], 'settings'>> {
-    try {
-      const settings = await onSide('source', run.registry.settings(name, options));
-      return settings === undefined ? {} : { settings };
-    } catch (error) {
-      checkAborted(options);
-      if (!isFailure(error)) throw error;
-      const message = `settings of ${name} were not backed up: ${describeFailure(error)}`;
-      // credentials that read images may lack the permission to read settings
-      if (error.code !== 'DENIED') run.snapshot.failure({ repository: name, reason: message });
-      options.report?.({ type: 'warning', message });
-      return {};
-    }
+  ): Promise<ArchivedImages | undefined> {
+    const { request, registry, restored } = this.#about;
+    if (request.includeArchived !== true || request.dryRun === true || registry.storageClasses === undefined)
+      return undefined;
+    return ArchivedImages.open({ registry, repository, rows: [...manifests.values()], restored }, options);
   }
 
   #result(snapshot: Snapshot): StoreBackupResult {
+    const { request, store } = this.#about;
     const images = snapshot.repositories.flatMap((repository) => repository.images);
     return {
-      from: this.#request.from,
-      to: this.#store.location,
+      from: request.from,
+      to: store.location,
       repositories: snapshot.repositories.length,
       images: this.#counts,
       added: snapshot.added,
       bytes: snapshot.content.reduce((sum, { size }) => sum + size, 0),
       imageBytes: images.reduce((sum, { bytes }) => sum + bytes, 0),
       failures: snapshot.failures,
+      causes: this.#causes,
     };
   }
 }

@@ -3,10 +3,8 @@ import { MAX_REFERRERS } from '../content/graph.ts';
 import { cosignTags } from '../oci/derived-tag.ts';
 import { MEDIA_TYPE } from '../oci/manifest.ts';
 import type { Digest } from '../oci/digest.ts';
-import { canonicalHost } from '../oci/ecr-host.ts';
-import { isPattern, matchesPattern, type ImagePattern } from '../oci/location.ts';
-import { contentOf, expandImage, type ExpandedImage } from '../store/expanded.ts';
-import type { Snapshot, SnapshotImage } from '../store/snapshot.ts';
+import { contentOf, type ExpandedImage } from '../store/expanded.ts';
+import { readState } from '../store/read-state.ts';
 import type { Snapshots } from '../store/snapshots.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { describeFailure, ifFound, isFailure } from '../util/failure.ts';
@@ -14,73 +12,36 @@ import type { OperationOptions } from './backends.ts';
 import { listedReferrers } from './listed-source.ts';
 import type { RepositoryListing } from './repository-listing.ts';
 
-/** Snapshots that are read at most: what none of them knows is read from the registry. */
-const MAX_SNAPSHOTS = 50;
-
-interface KnownImage {
-  readonly snapshot: Pick<Snapshot, 'content'>;
-  readonly image: SnapshotImage;
-}
-
 /** What earlier backups into a store found of a registry: what an image is made of needs no second look. */
 export interface KnownImages {
-  /** The image with this digest, as the newest snapshot has it that lists it in that repository. */
+  /** The image with this digest, as the state of the store has it in that repository. */
   find(repository: string, digest: Digest): ExpandedImage | undefined;
 }
 
-/**
- * Reads the snapshots of the registry, from the newest until each repository that `pattern` matches was seen whole. Only a saving: a snapshot
- * that cannot be read is reported and passed over.
- */
+export const NOTHING_KNOWN: KnownImages = { find: () => undefined };
+
+/** Reads what the store has of a registry. Only a saving: a snapshot that cannot be read is reported and passed over. */
 export async function readKnownImages(
   snapshots: Snapshots,
-  pattern: ImagePattern,
+  registry: string,
   options: OperationOptions,
 ): Promise<KnownImages> {
-  const known = new Map<string, Map<Digest, KnownImage>>();
-  const whole = new Set<string>();
-  const names = await snapshots.list(options);
-  for (const name of names.toReversed().slice(0, MAX_SNAPSHOTS)) {
-    try {
-      const { snapshot } = await snapshots.read(name, options);
-      if (snapshot.kind !== 'store' || snapshot.registry.host !== canonicalHost(pattern.registry)) continue;
-      addAll(snapshot, pattern.repository, known, whole);
-      const { listed, repositories } = snapshot.scope;
-      const isCovered = isPattern(pattern.repository)
-        ? listed && (repositories === '*' || repositories === pattern.repository)
-        : whole.has(pattern.repository);
-      if (isCovered) break;
-    } catch (error) {
-      checkAborted(options);
-      if (!isFailure(error)) throw error;
-      options.report?.({ type: 'warning', message: `a snapshot is passed over: ${describeFailure(error)}` });
-    }
-  }
+  const { repositories } = await readState(snapshots, {
+    signal: options.signal,
+    registry,
+    onBroken: (_, failure) => {
+      const message = `a snapshot is passed over: ${describeFailure(failure)}`;
+      options.report?.({ type: 'warning', message });
+    },
+  });
+  const known = new Map<string, ReadonlyMap<Digest, ExpandedImage>>();
+  for (const { name, images } of repositories) known.set(name, new Map(images.map((image) => [image.digest, image])));
   return {
     find: (repository, digest) => {
       const found = known.get(repository)?.get(digest);
-      return found === undefined ? undefined : expandImage(found.snapshot, found.image);
+      return found?.archived === true ? undefined : found;
     },
   };
-}
-
-/** Adds what newer snapshots did not say. */
-function addAll(
-  snapshot: Snapshot,
-  pattern: string,
-  known: Map<string, Map<Digest, KnownImage>>,
-  whole: Set<string>,
-): void {
-  for (const { name, images, complete } of snapshot.repositories) {
-    if (whole.has(name) || !matchesPattern(pattern, name)) continue;
-    const ofRepository = known.get(name) ?? new Map<Digest, KnownImage>();
-    known.set(name, ofRepository);
-    for (const image of images) {
-      if (image.archived !== true && !ofRepository.has(image.digest))
-        ofRepository.set(image.digest, { snapshot, image });
-    }
-    if (complete) whole.add(name);
-  }
 }
 
 /** Whether everything of the image is there: by a list of what is, without a request. */
@@ -88,13 +49,17 @@ export function isPresent(image: ExpandedImage, present: ReadonlyMap<Digest, num
   return contentOf(image).every(({ digest, size }) => present.get(digest) === size);
 }
 
-/** Whether what the listing says refers to the image is what did when it was backed up. False where the listing does not say. */
+/**
+ * Whether what the listing says refers to the image is what did when it was backed up; what is archived and was not backed up does not count.
+ * False where the listing does not say.
+ */
 export function hasListedReferrers(image: ExpandedImage, listing: RepositoryListing): boolean {
   if (listing.bySubject === undefined || image.unchecked !== undefined) return false;
+  const known = new Set(image.referrers.map(({ digest }) => digest));
   const found = new Referrers(image);
   for (const subject of found.subjects) {
     for (const [digest, tags] of listedReferrers(listing, subject))
-      if (listing.manifests.get(digest)?.isArchived === false) found.add(digest, tags);
+      if (known.has(digest) || listing.manifests.get(digest)?.status === 'ACTIVE') found.add(digest, tags);
   }
   return found.areThoseOf(image);
 }

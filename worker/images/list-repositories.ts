@@ -1,28 +1,47 @@
-import { isPattern, matchesPattern, type ImagePattern } from '../oci/location.ts';
+import { isPattern, matchesPattern, parseImagePattern, withoutTransport, type ImagePattern } from '../oci/location.ts';
 import { isRepositoryName } from '../oci/reference.ts';
 import { Failure, type Side } from '../util/failure.ts';
 import { compareStrings, quote } from '../util/text.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 
-/** The repositories that a place in a registry names, sorted. NOT_FOUND where a pattern matches none. `side`: whose credentials are used. */
+/** The host of a registry alone: with a dot or a port, and no repository. */
+const HOST = /^(?:[a-z0-9-]+(?:\.[a-z0-9-]+)+|localhost(?=:))(?::[0-9]{1,5})?\/?$/i;
+
+/**
+ * Reads which images of a registry are meant: as `parseImagePattern`, and the host of any registry alone for all of it. INVALID also for a pattern of
+ * tags that cannot be one.
+ */
+export function parseRegistryImages(text: string): ImagePattern {
+  const bare = withoutTransport(text);
+  const pattern = parseImagePattern(HOST.test(bare) ? `${bare.replace(/\/$/, '')}/*` : text);
+  if (pattern.tag !== undefined) matchesPattern(pattern.tag, '');
+  return pattern;
+}
+
+export interface ListRepositoriesOptions extends OperationOptions {
+  /** Whose credentials are used. */
+  readonly side: Side;
+  /** Called with a sentence for each name that cannot be a repository, which is left out. Default: a warning. */
+  readonly onStrange?: ((message: string) => void) | undefined;
+}
+
+/** The repositories that a pattern names, each once, sorted; without `*` the one that it names, whether it exists or not. NOT_FOUND where none matches. */
 export async function repositoriesOf(
-  { pattern, text }: { readonly pattern: ImagePattern; readonly text: string },
+  { pattern }: { readonly pattern: ImagePattern },
   backends: Backends,
-  { side, ...options }: OperationOptions & { readonly side: Side },
+  { side, onStrange, ...options }: ListRepositoriesOptions,
 ): Promise<readonly string[]> {
   const { repository, registry: host } = pattern;
   if (!isPattern(repository)) return [repository];
-  const found: string[] = [];
+  const found = new Set<string>();
   const prefix = repository.slice(0, repository.search(/[*{]/));
+  const strange = onStrange ?? ((message: string): void => options.report?.({ type: 'warning', message }));
   for await (const name of backends.registry(host, side).repositories(prefix, options)) {
     if (!matchesPattern(repository, name)) continue;
-    if (isRepositoryName(name)) found.push(name);
-    else
-      options.report?.({
-        type: 'warning',
-        message: `${host} lists ${quote(name)}, which cannot be a repository: it is passed over`,
-      });
+    // it may become part of a key or a path
+    if (isRepositoryName(name)) found.add(name);
+    else strange(`${host} lists ${quote(name)}, which cannot be a repository: it was left out`);
   }
-  if (found.length === 0) throw new Failure('NOT_FOUND', `no repository matches ${quote(text)}`);
-  return found.sort(compareStrings);
+  if (found.size === 0) throw new Failure('NOT_FOUND', `${host} has no repository that matches ${repository}`);
+  return [...found].sort(compareStrings);
 }

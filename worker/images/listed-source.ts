@@ -47,7 +47,7 @@ export async function readListedManifests(
         found.set(digest, bytes);
         const below = manifestsIn(bytes, listing.manifests.get(digest)?.mediaType);
         for (const led of referrers ? [...below, ...listedReferrers(listing, digest).keys()] : below) {
-          if (asked.has(led) || listing.manifests.get(led)?.isArchived !== false) continue;
+          if (asked.has(led) || listing.manifests.get(led)?.status !== 'ACTIVE') continue;
           asked.add(led);
           next.push(led);
         }
@@ -85,11 +85,21 @@ export function listedReferrers(listing: RepositoryListing, subject: Digest): Re
   return found;
 }
 
+export interface ListedSourceOptions {
+  readonly read: ReadManifests;
+  /** Whether what was listed as archived can be read now. */
+  readonly archived: boolean;
+}
+
 /**
  * `source`, answered from what its repository listed and from manifests that were read, where those know the answer: what refers to what, which
  * tags of cosign there are, and manifests.
  */
-export function listedSource(source: Source, listing: RepositoryListing, read: ReadManifests): Source {
+export function listedSource(
+  source: Source,
+  listing: RepositoryListing,
+  { read, archived }: ListedSourceOptions,
+): Source {
   const resolve = async (reference: string, options?: Abortable): Promise<Descriptor> => {
     const digest = listing.tags?.has(reference) === true ? listing.tags.get(reference) : undefined;
     if (listing.tags !== undefined && digest === undefined && isAbsent(listing, reference))
@@ -114,6 +124,7 @@ export function listedSource(source: Source, listing: RepositoryListing, read: R
     referrers: async function* (descriptor, options) {
       if (listing.bySubject === undefined) return yield* source.referrers(descriptor, options);
       for (const digest of listing.bySubject.get(descriptor.digest) ?? []) {
+        if (!archived && listing.manifests.get(digest)?.status !== 'ACTIVE') continue;
         try {
           yield await onSide('source', resolve(digest, options));
         } catch (error) {

@@ -4,18 +4,21 @@ import { onlyPlatforms } from '../content/only-platforms.ts';
 import { copy } from '../copy/copy.ts';
 import { cosignSubject, isDerivedTag } from '../oci/derived-tag.ts';
 import type { Digest } from '../oci/digest.ts';
+import { matchesPattern } from '../oci/location.ts';
 import { isIndexType, parsePlatform } from '../oci/manifest.ts';
 import type { ExpandedImage } from '../store/expanded.ts';
 import type { BackedUpImage, SnapshotBuilder } from '../store/snapshot-builder.ts';
 import { checkAborted } from '../util/abort.ts';
-import { describeFailure, Failure, isFailure, onSide, toFailure } from '../util/failure.ts';
+import { describeFailure, isFailure, onSide, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf, type Limit } from '../util/limit.ts';
 import { compareStrings } from '../util/text.ts';
+import type { ArchivedImages } from './archived-images.ts';
 import type { OperationOptions, Registry } from './backends.ts';
 import { describeImage } from './describe-image.ts';
 import { hasListedReferrers, hasSameReferrers, isPresent, type KnownImages } from './known-images.ts';
 import { listedSource, readListedManifests } from './listed-source.ts';
-import type { ListedManifest, RepositoryListing } from './repository-listing.ts';
+import { chosenImages, type SelectImages } from './select-images.ts';
+import { listedAs, type ListedManifest, type RepositoryListing } from './repository-listing.ts';
 
 /** Images whose manifests are read together. */
 const CHUNK = 100;
@@ -32,14 +35,26 @@ export interface StoreRun {
   readonly snapshot: SnapshotBuilder;
   /** Images at once, over all repositories. */
   readonly atOnce: Limit;
+  /** A pattern of tags. Undefined: every one, those of cosign that come along with no image too. */
+  readonly tags: string | undefined;
   readonly platforms: readonly string[];
   readonly referrers: boolean;
   readonly untagged: boolean;
-  /** Whether every tag is meant: also those of cosign that come along with no image. */
-  readonly everyTag: boolean;
+  /** Which of these. Undefined: all of them. */
+  readonly select: SelectImages | undefined;
   readonly counts: ImageCounts;
+  /** Takes the failure behind each one in the snapshot. */
+  readonly onFailure: (failure: Failure) => void;
 }
 
+/** What a repository has. */
+export interface ListedRepository {
+  readonly listing: RepositoryListing;
+  /** Its images in ECR's archive storage class. Undefined: they are listed without being backed up. */
+  readonly archived: ArchivedImages | undefined;
+}
+
+/** Images by what became of them. */
 export interface ImageCounts {
   stored: number;
   unchanged: number;
@@ -55,62 +70,78 @@ interface Wanted {
 
 /**
  * Stores the images of one repository and adds them to the snapshot, which has the repository. Images that earlier backups stored, and that
- * nothing new refers to, cost no request. One that fails is among the failures of the snapshot, and the others go on. Throws only ABORTED.
+ * nothing new refers to, cost no request. One that fails is among the failures of the snapshot, and the others go on. Throws ABORTED alone.
  */
 export async function storeImages(
   run: StoreRun,
   repository: string,
-  listing: RepositoryListing,
+  of: ListedRepository,
   options: OperationOptions,
 ): Promise<void> {
-  const session = new RepositorySession(run, repository, listing, options);
+  const session = new RepositorySession(run, repository, of, options);
+  const { listing } = of;
+  const { tags: pattern, referrers, untagged, select } = run;
+  const chosen = select === undefined ? undefined : chosenImages(select, [...listing.manifests.values()]);
   const tagged = Array.from(listing.manifests.values(), (listed) => ({
     listed,
-    tags: listed.tags.filter((tag) => !isDerivedTag(tag)),
+    tags: listed.tags.filter(
+      (tag) =>
+        !isDerivedTag(tag) &&
+        (pattern === undefined || matchesPattern(pattern, tag)) &&
+        (chosen === undefined || chosen.tags.has(tag)),
+    ),
   }));
   await session.store(tagged.filter(({ tags }) => tags.length > 0));
-  if (run.everyTag && run.referrers) await session.store(await session.leftTags());
-  if (!run.untagged) return;
-  // an index is pushed after what it lists, and what refers to an image mostly after that
-  const untagged = [...listing.manifests.values()].filter(({ tags }) => tags.length === 0).sort(newestFirst);
-  const isIndex = ({ mediaType = '' }: ListedManifest): boolean => isIndexType(mediaType);
-  const inOrder = [
-    ...untagged.filter(isIndex),
-    ...untagged.filter((one) => !isIndex(one) && one.subject === undefined),
-    ...untagged.filter((one) => !isIndex(one) && one.subject !== undefined),
-  ];
-  await session.storeUncovered(inOrder);
+  if (pattern === undefined && chosen === undefined && referrers) await session.store(await session.leftTags());
+  if (untagged) await session.storeUntagged(chosen?.untagged);
 }
 
 class RepositorySession {
   readonly #run: StoreRun;
   readonly #repository: string;
   readonly #listing: RepositoryListing;
+  readonly #archived: ArchivedImages | undefined;
   readonly #options: OperationOptions;
   readonly #source: Source;
-  /** Manifests that belong to an image that was stored or has failed; kept only where something depends on it. */
+  /** Manifests that belong to an image that was stored or has failed; gathered where `untagged` depends on it. */
   readonly #covered = new Set<Digest>();
-  /** Tags of cosign that came along with an image. */
+  /** Tags of cosign that came along with an image, or have failed. */
   readonly #tagsDone = new Set<string>();
 
-  constructor(run: StoreRun, repository: string, listing: RepositoryListing, options: OperationOptions) {
+  constructor(run: StoreRun, repository: string, of: ListedRepository, options: OperationOptions) {
     this.#run = run;
     this.#repository = repository;
-    this.#listing = listing;
+    this.#listing = of.listing;
+    this.#archived = of.archived;
     this.#options = options;
     this.#source = run.registry.repository(repository);
   }
 
   async store(wanted: readonly Wanted[]): Promise<void> {
-    for (let at = 0; at < wanted.length; at += CHUNK) await this.#storeChunk(wanted.slice(at, at + CHUNK), CHUNK);
+    const changed = wanted.filter((one) => !this.#isDone(one));
+    const isArchived = ({ listed }: Wanted): boolean => this.#archived?.isArchived(listed.digest) === true;
+    const archived = changed.filter(isArchived);
+    if (archived.length > 0) await this.#storeArchived(archived);
+    const active = archived.length === 0 ? changed : changed.filter((one) => !isArchived(one));
+    for (let at = 0; at < active.length; at += CHUNK) await this.#storeChunk(active.slice(at, at + CHUNK), CHUNK);
   }
 
-  /** One after the other: each may be part of the one before. */
-  async storeUncovered(listed: readonly ListedManifest[]): Promise<void> {
+  /** Those of `chosen` (default: all) that belong to no image that was stored. One after the other, because each may be part of the one before. */
+  async storeUntagged(chosen?: ReadonlySet<Digest>): Promise<void> {
+    // an index is pushed after what it lists, and what refers to an image mostly after that
+    const rank = ({ mediaType = '', subject }: ListedManifest): number =>
+      isIndexType(mediaType) ? 0 : subject === undefined ? 1 : 2;
+    const listed = [...this.#listing.manifests.values()]
+      .filter(({ digest, tags }) => tags.length === 0 && (chosen === undefined || chosen.has(digest)))
+      .sort((a, b) => rank(a) - rank(b) || newestFirst(a, b));
     for (let at = 0; at < listed.length; at += CHUNK) {
-      const chunk = listed.slice(at, at + CHUNK).filter(({ digest }) => !this.#covered.has(digest));
+      // those that are part of one before are left out as they come up
+      const chunk = listed.slice(at, at + CHUNK).map((one) => ({ listed: one, tags: [] }));
+      const isArchived = ({ listed: { digest } }: Wanted): boolean => this.#archived?.isArchived(digest) === true;
+      for (const one of chunk.filter(isArchived))
+        if (!this.#isCovered(one) && !this.#isDone(one)) await this.#storeArchived([one]);
       await this.#storeChunk(
-        chunk.map((one) => ({ listed: one, tags: [] })),
+        chunk.filter((one) => !isArchived(one)),
         1,
       );
     }
@@ -124,13 +155,12 @@ class RepositorySession {
     await forEachOf(
       left,
       TAGS_AT_ONCE,
-      async ([tag, listed], { signal }) => {
+      async ([tag, known], { signal }) => {
         try {
-          const { digest, mediaType, size } =
-            listed === undefined ? await this.#source.resolve(tag, { signal }) : { digest: listed };
-          const manifest = manifests.get(digest) ?? { digest, mediaType, size, tags: [], isArchived: false };
+          const digest = known ?? (await this.#source.resolve(tag, { signal })).digest;
+          const listed = manifests.get(digest) ?? listedAs(await this.#source.resolve(digest, { signal }), [tag]);
           const before = found.get(digest);
-          if (before === undefined) found.set(digest, { listed: manifest, tags: [tag] });
+          if (before === undefined) found.set(digest, { listed, tags: [tag] });
           else before.tags.push(tag);
         } catch (error) {
           checkAborted(this.#options);
@@ -144,7 +174,7 @@ class RepositorySession {
   }
 
   async #storeChunk(wanted: readonly Wanted[], atOnce: number): Promise<void> {
-    const changed = wanted.filter((one) => !this.#isDone(one));
+    const changed = wanted.filter((one) => one.tags.length > 0 || (!this.#isCovered(one) && !this.#isDone(one)));
     if (changed.length === 0) return;
     const read = await readListedManifests(
       this.#run.registry,
@@ -153,32 +183,57 @@ class RepositorySession {
       { listing: this.#listing, referrers: this.#run.referrers },
       this.#options,
     );
-    const source = listedSource(this.#source, this.#listing, read);
+    const source = listedSource(this.#source, this.#listing, { read, archived: false });
     await forEachOf(
       changed,
       Math.min(atOnce, this.#run.atOnce.capacity),
       async (one, { signal }) => {
-        // part of the one before
-        if (one.tags.length === 0 && this.#covered.has(one.listed.digest)) return;
-        await this.#run.atOnce.run(async () => this.#storeOne(one, source, { ...this.#options, signal }), { signal });
+        const options = { ...this.#options, signal };
+        if (this.#isCovered(one)) return;
+        await this.#run.atOnce.run(async () => this.#storeOne(one, source, options), options);
       },
       this.#options,
     );
   }
 
-  /** Adds what needs no request: archived images, and those that did not change by the listing. */
+  /** Whether it has no tag and is part of an image that was stored. */
+  #isCovered({ listed, tags }: Wanted): boolean {
+    return tags.length === 0 && this.#covered.has(listed.digest);
+  }
+
+  /** Restored all at once, because that takes minutes; stored as they come. */
+  async #storeArchived(wanted: readonly Wanted[]): Promise<void> {
+    const source = listedSource(this.#source, this.#listing, { read: new Map(), archived: true });
+    await forEachOf(
+      wanted,
+      CHUNK,
+      async (one, { signal }) => {
+        const options = { ...this.#options, signal };
+        try {
+          await this.#archived?.during(one.listed.digest, async () =>
+            this.#run.atOnce.run(async () => this.#storeOne(one, source, options), options),
+          );
+        } catch (error) {
+          checkAborted(options);
+          this.#fail(one.tags, one.listed.digest, toFailure(error));
+        }
+      },
+      this.#options,
+    );
+  }
+
+  /** Adds what needs no request: what did not change by the listing, and archived images that are only listed. */
   #isDone({ listed, tags }: Wanted): boolean {
-    if (listed.isArchived) {
-      const { digest, mediaType = 'application/octet-stream' } = listed;
-      const nothing = { size: 0, bytes: 0, content: [], referrers: [], archived: true } as const;
-      this.#add({ digest, mediaType, ...nothing, ...factsOf(listed, tags) });
-      this.#run.counts.archived++;
+    const known = this.#known(listed.digest);
+    if (known !== undefined && (!this.#run.referrers || hasListedReferrers(known, this.#listing))) {
+      this.#addUnchanged(known, listed, tags);
       return true;
     }
-    const known = this.#known(listed.digest);
-    if (known === undefined) return false;
-    if (this.#run.referrers && !hasListedReferrers(known, this.#listing)) return false;
-    this.#addUnchanged(known, listed, tags);
+    if (listed.status === 'ACTIVE' || this.#archived !== undefined) return false;
+    const { digest, mediaType = 'application/octet-stream' } = listed;
+    const nothing = { size: 0, bytes: 0, content: [], referrers: [], archived: true } as const;
+    this.#add({ digest, mediaType, ...nothing, ...factsOf(listed, tags) });
+    this.#run.counts.archived++;
     return true;
   }
 
@@ -193,8 +248,14 @@ class RepositorySession {
   }
 
   #addUnchanged(image: ExpandedImage, listed: ListedManifest, tags: readonly string[]): void {
-    const { pushedAt: _pushed, bytes: _bytes, ...same } = image;
-    this.#add({ ...same, ...factsOf(listed, tags) });
+    const { digest, mediaType, size, artifactType, content, referrers, foreign, unchecked } = image;
+    this.#add({
+      ...{ digest, mediaType, size, content, referrers },
+      ...(artifactType === undefined ? {} : { artifactType }),
+      ...(foreign === undefined ? {} : { foreign }),
+      ...(unchecked === undefined ? {} : { unchecked }),
+      ...factsOf(listed, tags),
+    });
     this.#run.counts.unchanged++;
   }
 
@@ -202,8 +263,10 @@ class RepositorySession {
     const { listed, tags } = wanted;
     try {
       const known = this.#listing.bySubject === undefined ? this.#known(listed.digest) : undefined;
-      if (known !== undefined && (!this.#run.referrers || (await hasSameReferrers(known, source, options))))
-        return this.#addUnchanged(known, listed, tags);
+      if (known !== undefined && (!this.#run.referrers || (await hasSameReferrers(known, source, options)))) {
+        this.#addUnchanged(known, listed, tags);
+        return;
+      }
       const image = await this.#copy(listed.digest, source, options);
       this.#add({ ...image, ...factsOf(listed, tags) });
       this.#run.counts.stored++;
@@ -218,15 +281,14 @@ class RepositorySession {
 
   /** Stores what the tags of an image stand for now that is not there any more. Those that were deleted stand for nothing. */
   async #storeMoved({ listed, tags }: Wanted, failure: Failure, options: OperationOptions): Promise<void> {
-    const moved = new Map<Digest, { readonly listed: ListedManifest; readonly tags: string[] }>();
+    const moved = new Map<Digest, string[]>();
+    const found = new Map<Digest, ListedManifest>();
     for (const reference of tags.length === 0 ? [listed.digest] : tags) {
-      const own = reference === listed.digest ? [] : [reference];
+      const own = tags.length === 0 ? [] : [reference];
       try {
-        const { digest, mediaType, size } = await this.#source.resolve(reference, options);
-        const before = moved.get(digest);
-        if (before === undefined)
-          moved.set(digest, { listed: { digest, mediaType, size, tags: own, isArchived: false }, tags: own });
-        else before.tags.push(...own);
+        const now = await this.#source.resolve(reference, options);
+        found.set(now.digest, listedAs(now, own));
+        moved.set(now.digest, [...(moved.get(now.digest) ?? []), ...own]);
       } catch (error) {
         checkAborted(options);
         if (!isFailure(error)) throw error;
@@ -234,9 +296,10 @@ class RepositorySession {
         else this.#fail(own, listed.digest, failure);
       }
     }
-    for (const [digest, wanted] of moved) {
-      if (digest === listed.digest) this.#fail(wanted.tags, digest, failure);
-      else await this.#storeOne(wanted, this.#source, options, true);
+    for (const [digest, now] of found) {
+      const own = moved.get(digest) ?? [];
+      if (digest === listed.digest) this.#fail(own, digest, failure);
+      else await this.#storeOne({ listed: now, tags: own }, this.#source, options, true);
     }
   }
 
@@ -244,9 +307,10 @@ class RepositorySession {
     const { platforms, referrers, target } = this.#run;
     const source = platforms.length === 0 ? from : onlyPlatforms(from, platforms.map(parsePlatform));
     const descriptor = await onSide('source', source.resolve(digest, options));
+    const { signal, report, clock } = options;
     const graph = await onSide(
       'source',
-      walk(source, [{ descriptor, tags: [] }], { ...options, concurrency: undefined, referrers }),
+      walk(source, [{ descriptor, tags: [] }], { signal, report, clock, referrers }),
     );
     const copied = await copy(source, target, graph.roots, { ...options, graph, strict: true });
     for (const { root, failure } of graph.unreadable) {
@@ -259,7 +323,8 @@ class RepositorySession {
   /** `isBeside`: it is not an image, but refers to one. */
   #fail(tags: readonly string[], digest: Digest | undefined, failure: Failure, isBeside = false): void {
     const reason = describeFailure(failure);
-    const { snapshot, counts } = this.#run;
+    const { snapshot, counts, onFailure } = this.#run;
+    onFailure(failure);
     for (const tag of tags.length === 0 ? [undefined] : tags) {
       snapshot.failure({
         repository: this.#repository,
@@ -289,8 +354,7 @@ class RepositorySession {
   }
 }
 
-function factsOf(listed: ListedManifest, tags: readonly string[]): Pick<BackedUpImage, 'tags' | 'pushedAt'> {
-  const { pushedAt } = listed;
+function factsOf({ pushedAt }: ListedManifest, tags: readonly string[]): Pick<BackedUpImage, 'tags' | 'pushedAt'> {
   return { tags, ...(pushedAt === undefined ? {} : { pushedAt: pushedAt.toISOString() }) };
 }
 

@@ -74,6 +74,12 @@ export interface ObjectStore {
    */
   read(key: string, options?: ReadOptions): Promise<Bytes>;
 
+  /**
+   * A URL by which its holder may read the object for so many seconds (at most, until our credentials end): a secret. Nothing is asked; the object need not
+   * exist. Absent where the store has no such URLs.
+   */
+  presigned?(key: string, options: Abortable & { readonly seconds: number }): Promise<string>;
+
   /** Stores a small object whole (64 MiB at most: larger ones are uploads). */
   write(key: string, body: Uint8Array, options?: WriteOptions): Promise<ObjectInfo>;
 
@@ -85,6 +91,13 @@ export interface ObjectStore {
 
   /** Begins an upload of exactly `size` bytes (at least 1), or takes up again an unfinished one with the same fingerprint. */
   upload(key: string, size: number, options: UploadOptions): Promise<Upload>;
+}
+
+/** As many bytes from `offset` of an object as a part has, for as long as the object has this ETag. */
+export interface PartSource {
+  readonly key: string;
+  readonly etag: string;
+  readonly offset: number;
 }
 
 /** An object being written in parts. Nothing is visible before commit; an upload that is neither committed nor aborted can be taken up again. */
@@ -104,6 +117,13 @@ export interface Upload {
    * is not changed or kept after the call. BUG when the length is not the part's.
    */
   part(number: number, bytes: Uint8Array, options?: Abortable): Promise<void>;
+
+  /**
+   * Stores part `number` without sending it, by a copy of bytes that another object of the store has. `bytes` is what the part must be. True: the
+   * store reports their CRC-32 for what it copied. False: it does not copy, the object is gone or another by now, or its bytes are others; then
+   * the part has to be sent, and whatever was copied does not count. Absent: the store copies nothing.
+   */
+  copyPart?(number: number, bytes: Uint8Array, from: PartSource, options?: Abortable): Promise<boolean>;
 
   /** Makes the object visible. BUG unless every part is stored; CONFLICT when the condition of the upload does not hold; CORRUPT when the store holds other bytes than were sent. */
   commit(options?: Abortable): Promise<ObjectInfo>;

@@ -6,7 +6,7 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { openFiles } from '../../../worker/objects/files/store.ts';
 import { snapshotPrefix } from '../../../worker/oci/key-template.ts';
-import { decodeSnapshot, encodeSnapshot } from '../../../worker/store/snapshot-codec.ts';
+import { decompressSnapshot, encodeSnapshot, parseSnapshot } from '../../../worker/store/snapshot-codec.ts';
 import { snapshotKey } from '../../../worker/store/snapshot-key.ts';
 import { SnapshotBuilder } from '../../../worker/store/snapshot-builder.ts';
 import { openSnapshots } from '../../../worker/store/snapshots.ts';
@@ -27,6 +27,10 @@ import {
 const SCHEMA: unknown = JSON.parse(readFileSync('docs/transship-snapshot.schema.json', 'utf8'));
 const GOLDEN_FOLDER = 'test/fixtures/snapshots-v1';
 const compress = promisify(zstdCompress);
+
+async function decodeSnapshot(bytes: Uint8Array, id: string, what: string): Promise<Snapshot> {
+  return parseSnapshot(await decompressSnapshot(bytes, id, what), what);
+}
 
 /** A document as another program may have written it, under the id that its bytes have. */
 async function decoded(document: unknown): Promise<Snapshot> {
