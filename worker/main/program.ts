@@ -22,6 +22,8 @@ import { addServe } from '../commands/serve.ts';
 import { addReport } from '../commands/report.ts';
 import { addSnapshots } from '../commands/snapshots.ts';
 import { addStats } from '../commands/stats.ts';
+import { addSnapshots } from '../commands/snapshots.ts';
+import { addServe } from '../commands/serve.ts';
 import { addStatus } from '../commands/status.ts';
 import { addSync } from '../commands/sync.ts';
 import { printable } from '../commands/text.ts';
