@@ -9,7 +9,7 @@ import { Failure } from '../../worker/util/failure.ts';
 /** A request takes effect within so long after it was sent, or never. */
 export const MAX_EFFECT_MS = 15 * 60_000;
 /** Objects of a page of a list: few, so that much happens between pages. */
-const PAGE = 3;
+const PAGE = 8;
 
 interface StoredObject {
   readonly bytes: Uint8Array;

@@ -18,6 +18,7 @@ import { addRedrive } from '../commands/redrive.ts';
 import { addRestore } from '../commands/restore.ts';
 import { addRules } from '../commands/rules.ts';
 import { addServe } from '../commands/serve.ts';
+import { addSnapshots } from '../commands/snapshots.ts';
 import { addStatus } from '../commands/status.ts';
 import { addSync } from '../commands/sync.ts';
 import { printable } from '../commands/text.ts';
@@ -47,6 +48,7 @@ const COMMANDS: readonly AddCommand[] = [
   addVerify,
   addDiff,
   addBackup,
+  addSnapshots,
   addRestore,
   addServe,
   addPrune,

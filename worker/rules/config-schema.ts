@@ -15,6 +15,7 @@ import { PruneSchema } from './prune-schema.ts';
 import { checkSchedule, checkTimeZone } from './schedule.ts';
 import { mapping, someOf, textOf } from './schema-parts.ts';
 import { parseSource } from './sources.ts';
+import { isStore, parseStore } from './stores.ts';
 
 // The schema of the rules file. Every string is checked by the function that reads it later, so that no rule is refused only when it runs.
 
@@ -83,15 +84,22 @@ const MirrorSchema = mapping({
 const BackupSchema = mapping({
   ...COPIED,
   to: someOf(
-    textOf((text) => parseTemplate('backup', text), 's3://bucket/{regionName}/{repository}/{tag}.tar').meta(IN_S3),
+    textOf(
+      (text) => (isStore(text) ? parseStore(text) : parseTemplate('backup', text)),
+      's3://bucket/{regionName}/{repository}/{tag}.tar, or store:s3://bucket/prefix/',
+    ).meta({ pattern: '^(?:store:)?s3://' }),
     { most: MAX_DESTINATIONS },
-  ).describe('Where their archives are to be, in S3.'),
+  ).describe('Where their archives are to be, in S3, or a store, which has each blob once.'),
   settings: z
     .boolean()
     .default(true)
     .describe(
       'Whether the settings of Amazon ECR repositories are stored beside their archives. A run that cannot read or store them is not a good one.',
     ),
+  snapshots: z
+    .boolean()
+    .default(true)
+    .describe('Whether each run ends with a snapshot that lists its archives. A store always gets one.'),
 });
 
 const PublishSchema = mapping({

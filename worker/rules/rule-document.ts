@@ -12,6 +12,7 @@ import type { CopyRule, PruneRule, Rule, Schedule, TagSelection } from './rule.t
 import { dailySchedule } from './schedule.ts';
 import { withoutAbsent } from './schema-parts.ts';
 import { formatSource, parseSource } from './sources.ts';
+import { isStore, parseStore } from './stores.ts';
 
 type RuleWords = z.output<typeof RuleSchema>;
 
@@ -27,8 +28,7 @@ export function ruleOf(words: RuleWords): Rule {
   const { mirror, backup, publish, prune } = words;
   if (mirror !== undefined)
     return { ...common, kind: 'mirror', ...copyOf(mirror), ...withoutAbsent({ create: mirror.create }) };
-  if (backup !== undefined)
-    return { ...common, kind: 'backup', ...copyOf(backup), ...(backup.settings ? {} : { settings: false }) };
+  if (backup !== undefined) return { ...common, kind: 'backup', ...copyOf(backup), ...backupOf(backup) };
   if (publish !== undefined)
     return {
       ...common,
@@ -42,7 +42,7 @@ export function ruleOf(words: RuleWords): Rule {
 }
 
 function copyOf(
-  words: Omit<NonNullable<RuleWords['backup']>, 'settings'>,
+  words: Omit<NonNullable<RuleWords['backup']>, 'settings' | 'snapshots'>,
 ): Pick<CopyRule, 'from' | 'to' | 'tags' | 'platforms' | 'referrers'> {
   const tags: { readonly [K in keyof TagSelection]?: TagSelection[K] | undefined } = words.tags ?? {};
   const { include = [], exclude = [], semver, latest, maxAgeDays, untagged = false } = tags;
@@ -52,6 +52,16 @@ function copyOf(
     tags: { include, exclude, ...withoutAbsent({ semver, latest, maxAgeDays }), untagged },
     platforms: words.platforms ?? [],
     referrers: words.referrers,
+  };
+}
+
+function backupOf(words: NonNullable<RuleWords['backup']>): Pick<CopyRule, 'to' | 'stores' | 'settings' | 'snapshots'> {
+  const stores = [...new Set(words.to.filter(isStore).map(parseStore))];
+  return {
+    to: words.to.filter((to) => !isStore(to)),
+    ...(stores.length === 0 ? {} : { stores }),
+    ...(words.settings ? {} : { settings: false }),
+    ...(words.snapshots ? {} : { snapshots: false }),
   };
 }
 
@@ -110,11 +120,11 @@ function partOf(rule: Rule): unknown {
   switch (rule.kind) {
     case 'mirror':
     case 'backup': {
-      const { from, to, tags, platforms, referrers, create, settings } = rule;
+      const { from, to, stores = [], tags, platforms, referrers, create, settings, snapshots } = rule;
       const { include, exclude, semver, latest, maxAgeDays, untagged } = tags;
       return {
         from,
-        to,
+        to: [...to, ...stores],
         tags: {
           ...(include.length === 0 ? {} : { include }),
           ...(exclude.length === 0 ? {} : { exclude }),
@@ -127,6 +137,7 @@ function partOf(rule: Rule): unknown {
         referrers,
         create: isRecord(create) ? sorted(create) : create,
         settings,
+        snapshots,
       };
     }
     case 'publish':

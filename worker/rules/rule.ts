@@ -49,10 +49,13 @@ export interface CopyRule extends RuleCommon {
   /** `host/repository`, its path with `*` and `{a,b}`; `host` alone or `host/*` is every repository of an ECR registry. One at least. */
   readonly from: readonly string[];
   /**
-   * Templates of destinations, one at least: `host/path/{repository}[:{tag}]` of a mirror, whose tag is the source's where none is named, or
-   * `s3://bucket/{regionName}/{repository}/{tag}.tar` of a backup. Variables as `expandTemplate` has them.
+   * Templates of destinations: `host/path/{repository}[:{tag}]` of a mirror, whose tag is the source's where none is named, or
+   * `s3://bucket/{regionName}/{repository}/{tag}.tar` of a backup. Variables as `expandTemplate` has them. One at least, where there are no
+   * `stores`.
    */
   readonly to: readonly string[];
+  /** `backup` only. Stores that get every image, each blob once: `store:s3://bucket/prefix/`. Absent: none. */
+  readonly stores?: readonly string[] | undefined;
   readonly tags: TagSelection;
   /** `os/architecture[/variant]`; empty for all. */
   readonly platforms: readonly string[];
@@ -62,6 +65,8 @@ export interface CopyRule extends RuleCommon {
   readonly create?: Readonly<Record<string, unknown>> | false | undefined;
   /** `backup` only. False: settings of repositories are not stored beside their archives. Absent: a run stores them, or is not a good one. */
   readonly settings?: false | undefined;
+  /** `backup` only. False: its runs write no snapshots of their archives. Absent: they do. Stores always get snapshots. */
+  readonly snapshots?: false | undefined;
 }
 
 /** Which images of a repository. Those that pass every condition named; `latest` counts last. */

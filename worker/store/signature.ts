@@ -47,7 +47,7 @@ const document = z.object({
   version: z.literal(1),
   algorithm: z.enum(SIGNATURE_ALGORITHMS),
   key: z.string(),
-  signature: z.base64(),
+  signature: z.string().refine((text) => Buffer.from(text, 'base64').toString('base64') === text),
 });
 
 export function encodeSignature(signature: SnapshotSignature): Uint8Array {

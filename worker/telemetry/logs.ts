@@ -75,6 +75,8 @@ function levelOf(event: Event): LogLevel {
     case 'object-removed':
     case 'pruned':
       return 'info';
+    case 'snapshot-written':
+      return event.images.failed === 0 ? 'info' : 'warn';
     case 'snapshot-published':
       return event.failed === 0 ? 'info' : 'warn';
     case 'retry':

@@ -120,6 +120,14 @@ export interface ObjectCounts {
   readonly failed: number;
 }
 
+/** What became of the images of one backup of many. `archived`: in the archive storage class of ECR, and not stored. */
+export interface ImageCounts {
+  readonly stored: number;
+  readonly unchanged: number;
+  readonly archived: number;
+  readonly failed: number;
+}
+
 /** A worker's. `job`, `run`, `rule` and `title` say which job; `code` is absent where it succeeded. */
 type JobEvent =
   | { readonly type: 'job-started'; readonly job: JobName; readonly attempt: number; readonly waitedMs: number }
@@ -137,6 +145,18 @@ type JobEvent =
       readonly bytesSkipped?: number;
       /** What became of objects; absent where it publishes none. */
       readonly objects?: ObjectCounts | undefined;
+    }
+  /** A snapshot lists what a registry has, and where each image is stored. The backup that wrote it may have failed images. */
+  | {
+      readonly type: 'snapshot-written';
+      readonly registry: string;
+      /** `store:s3://bucket/prefix/`, or `s3://bucket/prefix/` of archives. */
+      readonly place: string;
+      readonly id: string;
+      readonly images: ImageCounts;
+      /** What had to be sent, and what all images have, each digest once. Bytes. */
+      readonly bytesAdded: number;
+      readonly bytes: number;
     }
   /** `again`: it is tried again; otherwise a dead letter reports it. */
   | {
