@@ -1,6 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander';
 import type { DiffSnapshotsRequest, NotBackedUp, SnapshotsDiff } from '../images/diff-snapshots.ts';
-import type { BackupPlace } from '../images/open-backups.ts';
+import type { BackupPlace } from '../images/list-state.ts';
 import type { BrokenSnapshot, SnapshotSummary } from '../images/list-snapshots.ts';
 import type { ImageChange, ImageName } from '../images/snapshot-changes.ts';
 import type { Backends, OperationOptions } from '../images/backends.ts';

@@ -5,7 +5,7 @@ import type { Snapshot } from '../store/snapshot.ts';
 import { compareStrings } from '../util/text.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { listPlace } from './list-place.ts';
-import { snapshotsOf, type BackupPlace } from './open-backups.ts';
+import { snapshotsOf, type BackupPlace } from './list-state.ts';
 import {
   changesBetween,
   keyOf,

@@ -3,7 +3,7 @@ import type { Snapshot } from '../store/snapshot.ts';
 import type { NamedSnapshot, SnapshotName, Snapshots } from '../store/snapshots.ts';
 import type { Failure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
-import { snapshotsOf, type BackupPlace } from './open-backups.ts';
+import { snapshotsOf, type BackupPlace } from './list-state.ts';
 
 /** What a list shows of a snapshot. */
 export interface SnapshotSummary extends Pick<
