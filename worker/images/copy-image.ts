@@ -43,7 +43,21 @@ export interface SettingsNaming {
   readonly settingsDigest?: ((archive: Location) => Promise<Digest | undefined>) | undefined;
 }
 
-export interface ImageCopyRequest extends ImageChoices, SettingsNaming {
+/** An image that was written, or is there already, with all that is known of it. */
+export interface WrittenWhole {
+  readonly from: Location;
+  readonly to: Location;
+  /** With one root. */
+  readonly graph: Graph;
+  readonly written: WrittenImage;
+}
+
+/** Called with each image that was written. */
+export interface Observing {
+  readonly onWritten?: ((image: WrittenWhole) => void) | undefined;
+}
+
+export interface ImageCopyRequest extends ImageChoices, SettingsNaming, Observing {
   readonly from: Location;
   readonly to: Location;
 }
@@ -118,7 +132,7 @@ export async function selectImage(
   }
 }
 
-export interface WriteRequest extends WriteChoices, SettingsNaming {
+export interface WriteRequest extends WriteChoices, SettingsNaming, Observing {
   readonly image: SelectedImage;
   readonly to: Location;
   /** Where the image is too: between repositories of one registry blobs need not move. Default: nowhere but where it is read. */
@@ -141,6 +155,7 @@ export async function writeImage(
     const { descriptor } = read.roots[0] ?? root;
     const graph = { ...read, roots: [{ ...root, descriptor }] };
     const written = await target.write({ source: image.source, graph, repository: image.repository });
+    request.onWritten?.({ from: image.from, to: location, graph, written });
     return {
       from: formatLocation(image.from),
       to: formatLocation(location),
