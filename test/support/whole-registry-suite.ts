@@ -98,7 +98,7 @@ export function wholeRegistrySuite(lab: Lab, size: RegistrySize & { readonly kil
 
   test(`${images} images of ${size.repositories} repositories come back from archives`, async () => {
     const prefix = 'lost-archives';
-    await fillRegistry(lab, ecr, prefix, { ...size, imagesEach: Math.min(size.imagesEach, 5) });
+    await fillRegistry(lab, ecr, prefix, size);
     const before = await listRegistry(ecr, prefix, lab.session());
     await backedUpToArchives(`docker://${ecr.registryHost}/${prefix}/*`, `s3://${bucket}/${prefix}/`, lab.session());
     await emptyRegistry(lab, prefix);
