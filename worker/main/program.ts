@@ -24,6 +24,7 @@ import { addSnapshots } from '../commands/snapshots.ts';
 import { addStats } from '../commands/stats.ts';
 import { addSnapshots } from '../commands/snapshots.ts';
 import { addServe } from '../commands/serve.ts';
+import { addSnapshots } from '../commands/snapshots.ts';
 import { addStatus } from '../commands/status.ts';
 import { addSync } from '../commands/sync.ts';
 import { printable } from '../commands/text.ts';
