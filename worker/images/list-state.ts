@@ -4,7 +4,6 @@ import { formatLocation } from '../oci/location.ts';
 import { isManifestType } from '../oci/manifest.ts';
 import type { ExpandedReferrer } from '../store/expanded.ts';
 import { readState } from '../store/read-state.ts';
-import type { Snapshots } from '../store/snapshots.ts';
 import type { State, StateImage, StateRepository } from '../store/state.ts';
 import { Failure } from '../util/failure.ts';
 import type { Backends } from './backends.ts';
@@ -18,7 +17,7 @@ export async function* listState(
   backends: Backends,
   options: ListOptions,
 ): AsyncGenerator<PlaceEntry, void, undefined> {
-  const snapshots = await snapshotsOf(place, backends, options);
+  const { snapshots } = await openBackups(place, backends, options);
   const state = await readState(snapshots, options);
   if (place.kind === 'archives' && state.repositories.length === 0)
     throw new Failure('NOT_FOUND', `there is no snapshot of that time below ${place.text}: a backup writes one`);
