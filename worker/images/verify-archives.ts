@@ -18,7 +18,7 @@ import { isInSample } from './sample.ts';
 import { misnamedOf, type HeldImage } from './misnamed-archives.ts';
 import { verifyImage, type Verifying, type VerifyResult } from './verify-image.ts';
 import { faultsOf, type Finding, type PlaceRequest, type PlaceResult } from './verify-result.ts';
-import { verifySnapshots } from './verify-snapshots.ts';
+import { checkTrustedKey, verifySnapshots } from './verify-snapshots.ts';
 
 type ArchivesPlace = Extract<Place, { kind: 'archives' }>;
 
@@ -43,8 +43,10 @@ export async function verifyArchives(
   verifying: Verifying,
 ): Promise<PlaceResult> {
   const { depth, backends, options } = verifying;
-  const { store, prefix } = storeAndPrefix(place.root, backends);
-  const snapshots = openSnapshots({ store, prefix });
+  await checkTrustedKey(verifying);
+  const where = storeAndPrefix(place.root, backends);
+  const { store, prefix } = where;
+  const snapshots = openSnapshots(where);
   const named = new Set<string>();
   const {
     state,

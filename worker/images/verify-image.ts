@@ -7,11 +7,11 @@ import { isManifestType, type Descriptor } from '../oci/manifest.ts';
 import { append } from '../util/lists.ts';
 import { checkAborted } from '../util/abort.ts';
 import { describeFailure, isFailure, onSide, toFailure, type Failure } from '../util/failure.ts';
-import { forEachOf, Limit } from '../util/limit.ts';
+import { forEachOf, type Limit } from '../util/limit.ts';
 import type { Repository } from '../oci/reference.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { openLocation, type OpenedImage } from './open-location.ts';
-import { SeenBlobs } from './seen-blobs.ts';
+import type { SeenBlobs } from './seen-blobs.ts';
 import { formatLocation, parseLocation, type Location } from '../oci/location.ts';
 
 /**

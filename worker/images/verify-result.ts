@@ -1,6 +1,5 @@
 import type { ImageFilter } from '../oci/image-filter.ts';
 import type { Place } from '../oci/place.ts';
-import type { SnapshotName } from '../store/snapshots.ts';
 import type { PlaceMoment } from './diff-places.ts';
 import type { Sample } from './sample.ts';
 import type { Depth, VerifyRequest, VerifyResult } from './verify-image.ts';
@@ -18,8 +17,6 @@ export interface PlaceRequest extends Pick<VerifyRequest, 'onManifests'> {
   readonly only?: readonly ImageFilter[] | undefined;
   /** A place whose names this one must have, for the same images, and no others: for instance the source of a mirror. */
   readonly against?: PlaceMoment | undefined;
-  /** Checks a snapshot's signature; returns what is wrong with it. Absent: signatures are not looked at. */
-  readonly checkSignature?: ((name: SnapshotName) => Promise<string | undefined>) | undefined;
 }
 
 /** Something that is not as it should be. */

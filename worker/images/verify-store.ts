@@ -17,7 +17,7 @@ import { formatRoot, openStore, storeAndPrefix } from './open-place.ts';
 import { isInSample } from './sample.ts';
 import type { Verifying } from './verify-image.ts';
 import type { Finding, PlaceRequest, PlaceResult } from './verify-result.ts';
-import { verifySnapshots } from './verify-snapshots.ts';
+import { checkTrustedKey, verifySnapshots } from './verify-snapshots.ts';
 
 /** An image with its name for people. */
 interface NamedImage {
@@ -36,6 +36,7 @@ export async function verifyStore(
   verifying: Verifying,
 ): Promise<PlaceResult> {
   const { depth, backends, options } = verifying;
+  await checkTrustedKey(verifying);
   const store = await openStore(place.root, backends, options);
   const needed = new Map<Digest, NeededBlob>();
   const {
