@@ -19,6 +19,7 @@ import { addRestore } from '../commands/restore.ts';
 import { addRules } from '../commands/rules.ts';
 import { addReport } from '../commands/report.ts';
 import { addSnapshots } from '../commands/snapshots.ts';
+import { addServe } from '../commands/serve.ts';
 import { addStatus } from '../commands/status.ts';
 import { addSync } from '../commands/sync.ts';
 import { printable } from '../commands/text.ts';
@@ -51,6 +52,7 @@ const COMMANDS: readonly AddCommand[] = [
   addSnapshots,
   addReport,
   addRestore,
+  addServe,
   addPrune,
   addPublish,
   addExtract,
