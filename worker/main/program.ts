@@ -17,6 +17,7 @@ import { addPublish } from '../commands/publish.ts';
 import { addRedrive } from '../commands/redrive.ts';
 import { addRestore } from '../commands/restore.ts';
 import { addRules } from '../commands/rules.ts';
+import { addReport } from '../commands/report.ts';
 import { addServe } from '../commands/serve.ts';
 import { addSnapshots } from '../commands/snapshots.ts';
 import { addStatus } from '../commands/status.ts';
@@ -49,6 +50,7 @@ const COMMANDS: readonly AddCommand[] = [
   addDiff,
   addBackup,
   addSnapshots,
+  addReport,
   addRestore,
   addServe,
   addPrune,
