@@ -36,13 +36,16 @@ class Scene {
       () => (isOver = true),
       () => (isOver = true),
     );
-    // what waits for threads needs some turns of its own
-    for (let turn = 0; !isOver && turn < 50_000; turn++)
-      if (!(await this.world.step())) {
-        await new Promise((resolve) => setImmediate(resolve));
-        if (!isOver && !this.world.hasWork) await this.world.pass(Math.min(this.world.idleMs ?? 0, MINUTE));
-      }
+    for (let turn = 0; !isOver && turn < 50_000; turn++) await this.turn();
     return work;
+  }
+
+  /** The next thing that happens; where all wait, time passes. */
+  async turn(): Promise<void> {
+    if (await this.world.step()) return;
+    // what waits for threads needs some turns of its own
+    await new Promise((resolve) => setImmediate(resolve));
+    if (!this.world.hasWork) await this.world.pass(Math.min(this.world.idleMs ?? 0, MINUTE));
   }
 
   async begin(process: SimulatedProcess): Promise<StoreBackup> {
@@ -255,6 +258,39 @@ describe('a backup', () => {
     await scene.end((await scene.end(scene.begin(scene.process())))[Symbol.asyncDispose]());
   });
 
+  test('looks again after it took its lock anew: another collection may have begun meanwhile', async () => {
+    const scene = new Scene();
+    await scene.backUp({ v1: 'old' });
+    const order: string[] = [];
+    const process = scene.process();
+    const write = process.objects.write.bind(process.objects);
+    let second: Promise<unknown> | undefined;
+    process.objects.write = async (key, bytes, options) => {
+      const isRenewed = order[0] === 'first' && key.includes('/locks/') && !Buffer.from(bytes).includes('endedAt');
+      if (isRenewed && second === undefined) {
+        const other = scene.process();
+        second = collect(scene.place(other), other.objects, {}, { clock: other.clock }).then(() =>
+          order.push('second'),
+        );
+        while (!other.listed.includes(`${PREFIX}snapshots/`)) await scene.turn();
+      }
+      return write(key, bytes, options);
+    };
+    const other = scene.process();
+    const first = collect(scene.place(other), other.objects, {}, { clock: other.clock }).then(() =>
+      order.push('first'),
+    );
+    while (!other.listed.includes(`${PREFIX}snapshots/`)) await scene.turn();
+    const begun = scene.begin(process).then((backup) => {
+      order.push('backup');
+      return backup;
+    });
+    await scene.end(first);
+    await scene.end((await scene.end(begun))[Symbol.asyncDispose]());
+    await second;
+    expect(order).toEqual(['first', 'second', 'backup']);
+  });
+
   test('writes no snapshot of what was collected while it was suspended, and does where all is there', async () => {
     const scene = new Scene();
     const left = await scene.end(scene.begin(scene.process()));
@@ -297,7 +333,9 @@ describe('a backup', () => {
     const scene = new Scene();
     const backup = await scene.end(scene.begin(scene.process(skewMs)));
     await scene.end(putAll(backup, { v1: 'young' }));
-    await expect(scene.collect({ graceMs: HOUR / 2 }, scene.process(-skewMs))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    await expect(scene.collect({ graceMs: HOUR / 2 }, scene.process(-skewMs))).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+    });
     await scene.end(backup[Symbol.asyncDispose]());
     expect((await scene.collect({ graceMs: HOUR / 2 }, scene.process(skewMs))).deleted.blobs).toBe(0);
   });
