@@ -156,7 +156,7 @@ const all = Array.from({ length: repositories * tags }, (_, at) => ({
   seed: `image ${at}`,
 }));
 await push(source.host, all);
-const sourceBytes = await bytesIn(join(sourceFolder, 'docker/registry/v2/blobs'));
+const sourceBytes = await bytesIn(sourceFolder);
 await using counter = await countRequests(source.host);
 // what is measured goes straight to the registry; what is counted through a front, in a run of its own
 const tools = await toolsFor(work, source.host);
