@@ -14,7 +14,7 @@ import { append } from '../util/lists.ts';
 import { expectedArchives, type ExpectedArchive } from './expected-archives.ts';
 import { fromArchive } from './open-location.ts';
 import { storeAndPrefix } from './open-place.ts';
-import { isInSample } from './sample.ts';
+import { isInSample } from '../util/sample.ts';
 import { misnamedOf, type HeldImage } from './misnamed-archives.ts';
 import { verifyImage, type Verifying, type VerifyResult } from './verify-image.ts';
 import { faultsOf, type Finding, type PlaceRequest, type PlaceResult } from './verify-result.ts';

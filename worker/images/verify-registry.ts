@@ -7,7 +7,7 @@ import { forEachOf } from '../util/limit.ts';
 import { append } from '../util/lists.ts';
 import { listPlace } from './list-place.ts';
 import type { PlaceEntry } from './place-entry.ts';
-import { isInSample } from './sample.ts';
+import { isInSample } from '../util/sample.ts';
 import { verifyImage, type Verifying, type VerifyResult } from './verify-image.ts';
 import { faultsOf, type Finding, type PlaceRequest, type PlaceResult } from './verify-result.ts';
 

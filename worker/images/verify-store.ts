@@ -14,7 +14,7 @@ import { describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { append } from '../util/lists.ts';
 import { formatRoot, openStore, storeAndPrefix } from './open-place.ts';
-import { isInSample } from './sample.ts';
+import { isInSample } from '../util/sample.ts';
 import type { Verifying } from './verify-image.ts';
 import type { Finding, PlaceRequest, PlaceResult } from './verify-result.ts';
 import { checkTrustedKey, verifySnapshots } from './verify-snapshots.ts';

@@ -48,6 +48,9 @@ export const METRICS = {
     by: 'rule',
     meaning: 'images that these snapshots list as failed: those of every attempt of a backup into a store',
   },
+  PlacesVerified: { unit: 'Count', by: 'rule', meaning: 'places that rules of kind `verify` looked at' },
+  VerifiedBytes: { unit: 'Bytes', by: 'rule', meaning: 'that these read and hashed' },
+  VerifyFindings: { unit: 'Count', by: 'rule', meaning: 'what was not as it should be at these places' },
   JobsDone: { unit: 'Count', by: 'rule', meaning: 'jobs of any kind that succeeded' },
   JobsFailed: {
     unit: 'Count',
@@ -179,6 +182,12 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
       return countsOfItem(event, rule);
     case 'snapshot-written':
       return countsOfSnapshot(event, rule);
+    case 'verify-ended':
+      return [
+        { name: 'PlacesVerified', value: 1, rule },
+        { name: 'VerifiedBytes', value: event.hashedBytes, rule },
+        { name: 'VerifyFindings', value: event.findings, rule },
+      ];
     case 'job-started':
       return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
     case 'job-done':
