@@ -307,7 +307,7 @@ export class Demo implements AsyncDisposable {
   async #verify(location: string, digest: string | undefined): Promise<void> {
     const name = location.slice(location.lastIndexOf('/') + 1);
     await this.#step(`verify ${name}`, async () => {
-      const [found] = await verify({ at: location, deep: true }, this.#backends, this.#options);
+      const [found] = await verify({ at: location, depth: 'bytes' }, this.#backends, this.#options);
       const isOther = found?.digest !== digest;
       const fault = found?.faults[0] ?? (isOther ? `it is ${found?.digest}, ${digest} was pushed` : undefined);
       if (found === undefined || fault !== undefined)

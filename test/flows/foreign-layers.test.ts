@@ -36,7 +36,7 @@ const from = (name: string): string => `docker://${registry.registryHost}/${name
 
 async function verifyAt(at: string, deep = false): Promise<VerifyResult | undefined> {
   const { backends, options } = lab.session();
-  return (await verify({ at, deep }, backends, options))[0];
+  return (await verify({ at, depth: deep ? 'bytes' : undefined }, backends, options))[0];
 }
 
 describe('a foreign layer that the registry has', () => {

@@ -55,12 +55,12 @@ describe('verify', () => {
     const kind = where === ecr ? 'layer-get' : 'blob-get';
     const asking = await requestsDuring(where, async () =>
       expect(await run({ at: at(where, 'whole/app') })).toMatchObject([
-        { ...whole, complete: false, unchecked: ['its blobs are there; pass --deep to read them'] },
+        { ...whole, complete: false, unchecked: ['its blobs are there; depth bytes (--deep) reads them'] },
       ]),
     );
     expect(asking[kind]).toBeUndefined();
     const reading = await requestsDuring(where, async () => {
-      const [result] = await run({ at: at(where, 'whole/app'), deep: true });
+      const [result] = await run({ at: at(where, 'whole/app'), depth: 'bytes' });
       expect(result).toMatchObject({ ...whole, hashedBytes: await bytesOf(image), complete: true, unchecked: [] });
     });
     expect(reading[kind]).toBe(blobs);
@@ -72,7 +72,7 @@ describe('verify', () => {
     const lost = await largestOf(image);
     await lose('lost/app', lost);
     for (const deep of [false, true]) {
-      const [result] = await run({ at: at(registry, 'lost/app'), deep });
+      const [result] = await run({ at: at(registry, 'lost/app'), depth: deep ? 'bytes' : 'blobs' });
       expect(result?.faults).toHaveLength(1);
       expect(result?.faults[0]).toContain(
         deep ? lost.digest.slice(0, 19) : `${lost.digest} (${lost.size} bytes) is missing`,
@@ -85,7 +85,7 @@ describe('verify', () => {
     await lab.push(image, registry, 'wrong/app');
     const wrong = await largestOf(image);
     registry.faults.add({ operation: 'blob-get', digest: wrong.digest }, { kind: 'lie-digest' });
-    const [result] = await run({ at: at(registry, 'wrong/app'), deep: true });
+    const [result] = await run({ at: at(registry, 'wrong/app'), depth: 'bytes' });
     expect(result?.faults).toEqual([expect.stringContaining(`${wrong.digest} has other bytes`)]);
     expect(result?.hashedBytes).toBe((await bytesOf(image)) - wrong.size);
   });
@@ -99,7 +99,7 @@ describe('verify', () => {
       if (broken === undefined) throw new Error('the image has no referrers');
       const { digest } = broken.descriptor;
       registry.faults.add({ operation: 'manifest-get', digest, times: 100 }, { kind: 'lie-digest' });
-      const [result] = await run({ at: at(registry, 'broken-signature/app'), deep });
+      const [result] = await run({ at: at(registry, 'broken-signature/app'), depth: deep ? 'bytes' : 'blobs' });
       registry.faults.clear();
       expect(result?.faults).toEqual([
         expect.stringMatching(
@@ -125,7 +125,7 @@ describe('verify', () => {
     await lab.push(image, registry, 'deep-chain/app');
     await lab.push({ ...image, root: { descriptor: subject, tags: ['last'] } }, registry, 'deep-chain/app');
     expect(await view.has(subject)).toBe(true);
-    const [result] = await run({ at: at(registry, 'deep-chain/app'), deep: true });
+    const [result] = await run({ at: at(registry, 'deep-chain/app'), depth: 'bytes' });
     expect(result).toMatchObject({ faults: [], manifests: 4, complete: false });
     expect(result?.unchecked).toEqual([expect.stringContaining('not all manifests that refer to it were looked at')]);
   });
@@ -267,7 +267,7 @@ describe('verify --against', () => {
       await lab.session().copy(at(source, 'unsigned/app'), at(registry, 'unsigned/mirror'), { referrers: false });
       const [result] = await run({
         at: at(registry, 'unsigned/mirror'),
-        deep: true,
+        depth: 'bytes',
         against: at(source, 'unsigned/app'),
       });
       const { length } = (await walk(image.content, [image.root])).referrers;

@@ -27,6 +27,8 @@ export function violations(schema: unknown, value: unknown, path = ''): readonly
         return unless(typeof value !== 'string' || new RegExp(String(said), 'u').test(value));
       case 'minLength':
         return unless(typeof value !== 'string' || value.length >= Number(said));
+      case 'maxLength':
+        return unless(typeof value !== 'string' || value.length <= Number(said));
       case 'minimum':
         return unless(typeof value !== 'number' || value >= Number(said));
       case 'exclusiveMinimum':

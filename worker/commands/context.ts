@@ -21,11 +21,21 @@ export interface ConnectOptions {
   readonly create?: boolean | undefined;
   /** Settings of created repositories, as `repository.json` has them. Default: as ECR has it. */
   readonly createSettings?: Readonly<Record<string, unknown>> | undefined;
+  /** Which keys sign snapshots and are trusted to. Default: none. */
+  readonly snapshotKeys?: KeyFlags | undefined;
   /** How buckets are reached, and how objects are stored in them. */
   readonly s3?: S3Options | undefined;
   /** Blobs at once. Default 4. */
   readonly concurrency?: number | undefined;
   readonly report: Progress['report'];
+}
+
+/** Flags about signatures of snapshots. */
+export interface KeyFlags {
+  /** The key of AWS KMS that signs what is written: `alias/NAME`, its id or its ARN. */
+  readonly signWith?: string | undefined;
+  /** What is read must be signed by this key: of AWS KMS as above, or a file with a public key in PEM. */
+  readonly verifyKey?: string | undefined;
 }
 
 export interface SideOptions {

@@ -1,17 +1,21 @@
 import { Option, type Command } from 'commander';
+import type { PlaceMoment } from '../images/diff-places.ts';
+import { parsePlace } from '../oci/place.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
+import type { KeyFlags } from './context.ts';
+import { withVerifyKeyFlag } from './sides.ts';
 
 /** Flags about the moment that is meant, of commands that read what a backup stored. */
-export interface SnapshotFlags {
+export interface SnapshotFlags extends Pick<KeyFlags, 'verifyKey'> {
   readonly snapshot?: string;
   readonly asOf?: string;
   readonly only?: readonly string[];
 }
 
-/** Adds `--snapshot`, `--as-of` and `--only`. */
+/** Adds `--snapshot`, `--as-of`, `--only` and `--verify-key`. */
 export function withSnapshotFlags(command: Command): Command {
-  return command
+  return withVerifyKeyFlag(command)
     .addOption(
       new Option(
         '--snapshot <id>',
@@ -53,4 +57,19 @@ export function parseTime(text: string, nowMs: number): number {
       `${quote(text)} is not a time: write a date (2026-05-31), a date and time (2026-05-31T18:00Z), or how long ago it was (2d, 3h, 30m)`,
     );
   return ms;
+}
+
+/**
+ * Reads `PLACE`, or `PLACE#SNAPSHOT`: an id, its beginning, `latest`, or a time as `parseTime` reads it. INVALID for a registry with a snapshot, and
+ * for what is neither a snapshot nor a time. A "#" before a "/" is a part of the place.
+ */
+export function parseMoment(text: string, nowMs: number): PlaceMoment {
+  const at = text.lastIndexOf('#');
+  const moment = at === -1 ? '' : text.slice(at + 1);
+  if (moment === '' || moment.includes('/')) return { place: parsePlace(text) };
+  const place = parsePlace(text.slice(0, at));
+  if (place.kind === 'registry')
+    throw new Failure('INVALID', `${quote(text)}: a registry has no snapshots; leave out #${moment}`);
+  if (moment === 'latest' || /^[0-9a-f]{4,64}$/.test(moment)) return { place, snapshot: moment };
+  return { place, asOfMs: parseTime(moment, nowMs) };
 }

@@ -10,12 +10,13 @@ import type { Access, Config, PruneRule } from '../rules/rule.ts';
 import { readConfig } from './apply.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { printResult, withCommonFlags, withProgress, type CommandContext } from './context.ts';
 import { describePlan, describeResult } from './prune-text.ts';
 import { optionsOf } from './result.ts';
-import { connectFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
+import { pruneStores, type StorePruneFlags } from './prune-store.ts';
+import { connectFlags, withS3Flags, withSideFlags } from './sides.ts';
 
-interface PruneFlags extends CommonFlags, SideFlags, S3Flags, Policy {
+interface PruneFlags extends StorePruneFlags, Policy {
   readonly file?: string;
   readonly rule?: readonly string[];
   readonly repositories?: readonly string[];
@@ -24,7 +25,6 @@ interface PruneFlags extends CommonFlags, SideFlags, S3Flags, Policy {
   readonly allowEmpty?: boolean;
   readonly planOut?: string;
   readonly plan?: string;
-  readonly yes?: boolean;
 }
 
 const COUNTS = [
@@ -41,13 +41,13 @@ const COUNTS = [
 export function addPrune(program: Command, context: CommandContext): void {
   const command = program
     .command('prune')
-    .summary('delete old images and archives by a policy')
+    .summary('delete old images, archives and snapshots by a policy')
     .description(
       'Plans what goes and what stays, each with its reason, and prints the plan. Deletes nothing unless you pass --yes, or --plan with a plan that you reviewed. Without a flag that chooses images, everything stays. docs/prune.md explains the policy.',
     )
     .argument(
       '[place...]',
-      'HOST/repositories*, where "*" stands for any characters; a prefix of archives such as s3://bucket/prefix/; or a folder of archives such as ./backups/',
+      'HOST/repositories*, where "*" stands for any characters; a prefix of archives such as s3://bucket/prefix/; a folder of archives such as ./backups/; or a store such as store:s3://bucket/prefix/',
     )
     .option('-f, --file <file>', 'run the prune rules of a rules file here and now, instead of places and a policy')
     .addOption(repeated('--rule <name>', 'only this rule of the file'))
@@ -63,6 +63,11 @@ export function addPrune(program: Command, context: CommandContext): void {
       '--require-backup <place>',
       'only delete images that an archive below this place holds; every byte of the archive is read',
     )
+    .option(
+      '--grace-days <n>',
+      'of a store: delete what no snapshot needs when it is older than so many days (default: 7)',
+      positive,
+    )
     .option('--max-deletes <n>', 'delete so many items at most (default: 1000)', positive)
     .option('--allow-empty', 'delete also where a repository loses every image')
     .option('--plan-out <file>', 'write the plan to a file, to review it and pass it to --plan')
@@ -76,6 +81,18 @@ export function addPrune(program: Command, context: CommandContext): void {
   withS3Flags(withSideFlags(withCommonFlags(command), ['dest']), { writes: false }).action(
     async (places: readonly string[], flags: PruneFlags) => prune(places, flags, context),
   );
+}
+
+/** The policy of the flags. INVALID for a flag that a store does not have. */
+async function storePolicy(flags: PruneFlags): Promise<Policy> {
+  const other = NOT_OF_STORES.find((name) => flags[name] !== undefined);
+  if (other !== undefined) {
+    const flag = other.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    throw new Failure('INVALID', `--${flag} is not for stores: leave it out`);
+  }
+  const { orderedPolicy } = await import('../rules/prune-policy.ts');
+  const { repositories: _, ...policy } = orderedPolicy({ ...flags, repositories: [] });
+  return policy;
 }
 
 /** One plan to make, and perhaps to carry out. */
@@ -93,7 +110,22 @@ interface Pruned {
   readonly result?: PruneResult;
 }
 
+/** Flags that are about images or archives, and mean nothing for a store. */
+const NOT_OF_STORES = [
+  'file',
+  'rule',
+  'repositories',
+  'requireBackup',
+  'maxDeletes',
+  'allowEmpty',
+  'planOut',
+  'plan',
+] as const;
+
 async function prune(places: readonly string[], flags: PruneFlags, context: CommandContext): Promise<void> {
+  if (places.some((place) => place.startsWith('store:')))
+    return pruneStores(places, await storePolicy(flags), flags, context);
+  if (flags.graceDays !== undefined) throw new Failure('INVALID', '--grace-days is for stores: leave it out');
   const { wanted, access } = await wantedBy(places, flags, context);
   const pruned = await withProgress(context, flags, async ({ report }) => {
     const connectOptions = { ...connectFlags(flags), access, concurrency: context.concurrency, report };

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Option, type Command } from 'commander';
 import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
-import type { ConnectOptions, SideOptions } from './context.ts';
+import type { ConnectOptions, KeyFlags, SideOptions } from './context.ts';
 
 /** Flags about credentials, and about repositories that have to be created. */
 export interface SideFlags {
@@ -84,7 +84,23 @@ export function withCreateFlags(command: Command): Command {
     );
 }
 
-export function connectFlags(flags: SideFlags & S3Flags): Omit<ConnectOptions, 'report'> {
+/** Adds `--sign-with`, of commands that write snapshots. */
+export function withSignFlag(command: Command): Command {
+  return command.option(
+    '--sign-with <key>',
+    'sign the snapshot with this key of AWS KMS: alias/NAME, its id or its ARN; needs kms:Sign and kms:GetPublicKey',
+  );
+}
+
+/** Adds `--verify-key`, of commands that read snapshots. */
+export function withVerifyKeyFlag(command: Command): Command {
+  return command.option(
+    '--verify-key <key>',
+    'trust only snapshots that are signed by this key: alias/NAME, the id or ARN of a key in AWS KMS, or a file with a public key in PEM',
+  );
+}
+
+export function connectFlags(flags: SideFlags & S3Flags & KeyFlags): Omit<ConnectOptions, 'report'> {
   const source: SideOptions = {
     credentials: flags.srcCreds,
     authFile: flags.srcAuthfile,
@@ -107,7 +123,8 @@ export function connectFlags(flags: SideFlags & S3Flags): Omit<ConnectOptions, '
     kmsKeyId: flags.s3KmsKey,
     requesterPays: flags.s3RequesterPays,
   };
-  return { source, target, s3, create: flags.create, createSettings: readSettings(flags.createSettings) };
+  const snapshotKeys = { signWith: flags.signWith, verifyKey: flags.verifyKey };
+  return { source, target, s3, snapshotKeys, create: flags.create, createSettings: readSettings(flags.createSettings) };
 }
 
 function readSettings(path: string | undefined): Readonly<Record<string, unknown>> | undefined {

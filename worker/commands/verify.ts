@@ -1,76 +1,97 @@
-import type { Command } from 'commander';
-import { verify, type VerifyResult } from '../images/verify.ts';
+import { Option, type Command } from 'commander';
+import { verify, verifyPlace } from '../images/verify.ts';
+import type { PlaceRequest } from '../images/verify-result.ts';
+import type { Depth } from '../images/verify-image.ts';
+import { parseSample } from '../util/sample.ts';
+import { parseImageFilter } from '../oci/image-filter.ts';
+import { isPlace, parsePlace } from '../oci/place.ts';
+import { Failure } from '../util/failure.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
-import { concurrencyOf, incomplete, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { parseMoment, parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
+import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
-import { formatBytes, formatDigest, formatTable, printable } from './text.ts';
+import { describeImages, describePlace } from './verify-text.ts';
 
-interface VerifyFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag {
+interface VerifyFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, SnapshotFlags {
+  readonly depth?: Depth;
   readonly deep?: boolean;
+  readonly sample?: string;
   readonly against?: string;
 }
 
 export function addVerify(program: Command, context: CommandContext): void {
   const command = program
     .command('verify')
-    .summary('prove that an image is whole')
+    .summary('prove that images are whole')
     .description(
-      'Reads every manifest of an image and hashes it, and every blob too: of archives always, of registries with --deep (otherwise it asks whether each is there). In archives that Transship made, every other byte is compared with the plan of the archive. It says `whole` where every byte was checked and all that refers to the image was listed, otherwise `present` (registries) or `blobs whole` (archives) with the reason, and exits 3 when something is wrong.',
+      'Verifies one image, or a place of many: a registry (HOST, HOST/team/*), archives (s3://bucket/prefix/, oci-archive:folder/) or a store (store:s3://bucket/prefix/, store:folder). Reports `whole` where every byte was checked and all that refers to the image was listed, otherwise what was checked, with the reason. Stores and archives are compared with their snapshots: each must have the bytes that its id names, and what it lists must be there, unchanged. In archives that Transship made, every other byte is compared with the plan of the archive. Exits 3 when something is wrong.',
     )
-    .argument('<ref>', 'an image anywhere, or a prefix of archives ending in "/"')
-    .option('--deep', 'read every byte of a registry, not only of archives')
+    .argument('<place>', 'an image anywhere, or a place of many images')
+    .addOption(
+      new Option(
+        '--depth <depth>',
+        'tags: every name is there and stands for its digest; blobs: manifests are read, and every blob is there with its size; bytes: every byte is read and hashed (default: bytes of archives and folders, blobs of registries and stores)',
+      ).choices(['tags', 'blobs', 'bytes']),
+    )
+    .addOption(new Option('--deep', 'the same as --depth bytes').conflicts('depth'))
+    .option(
+      '--sample <part>',
+      'read only a part: 5%, another part each day, so that 20 daily or weekly runs read everything; or 3/20, the third of 20 equal parts',
+    )
     .option(
       '--against <ref>',
-      'also compare with this image, such as the source of a mirror: a fault is another digest, or a signature or SBOM that it has and <ref> does not have; it is the target to the flags below',
+      'also compare with this image, or with this place for a place, such as the source of a mirror: a fault is another digest, or a signature or SBOM that it has and <place> does not have; it is the target to the flags below',
     );
-  withS3Flags(withSideFlags(withConcurrency(withCommonFlags(command))), { writes: false }).action(
-    async (ref: string, flags: VerifyFlags) => {
-      const results = await withProgress(context, flags, async ({ report }) => {
-        await using backends = context.connect({
-          ...connectFlags(flags),
-          concurrency: concurrencyOf(context, flags),
-          report,
-        });
-        return await verify(
-          { at: ref, deep: flags.deep, against: flags.against },
-          backends,
-          optionsOf(context, flags, report),
-        );
-      });
-      const faults = results.flatMap((result) =>
-        result.faults.map((fault) => `fault: ${result.at}: ${printable(fault)}`),
-      );
-      printResult(context, flags, results, () =>
-        [
-          formatTable(
-            ['result', 'digest', '>manifests', '>blobs', '>hashed', 'image'],
-            results.map((result) => [
-              wordOf(result),
-              result.digest === undefined ? '' : formatDigest(result.digest),
-              String(result.manifests),
-              String(result.blobs),
-              formatBytes(result.hashedBytes),
-              result.at,
-            ]),
-          ),
-          ...results
-            .filter(({ faults: found }) => found.length === 0)
-            .flatMap(({ at, unchecked }) => unchecked.map((what) => `note: ${at}: ${printable(what)}`)),
-          ...results
-            .filter((result) => result.foreign.length > 0)
-            .map((result) => `${incomplete(result.foreign.length)}: ${result.at}`),
-          ...faults,
-        ].join('\n'),
-      );
-      if (faults.length > 0) context.exit(3);
+  withS3Flags(withSideFlags(withConcurrency(withCommonFlags(withSnapshotFlags(command)))), { writes: false }).action(
+    async (at: string, flags: VerifyFlags) => {
+      await (isPlace(at) ? verifyMany(at, flags, context) : verifyOne(at, flags, context));
     },
   );
 }
 
-/** The result in a word, which claims no more than was checked. */
-function wordOf({ at, faults, foreign, complete }: VerifyResult): string {
-  if (faults.length > 0) return 'FAULTY';
-  if (foreign.length > 0) return 'incomplete';
-  if (complete) return 'whole';
-  return at.startsWith('docker://') ? 'present' : 'blobs whole';
+async function verifyOne(at: string, flags: VerifyFlags, context: CommandContext): Promise<void> {
+  const misplaced = (['sample', 'snapshot', 'asOf', 'only'] as const).find((name) => flags[name] !== undefined);
+  if (misplaced !== undefined)
+    throw new Failure(
+      'INVALID',
+      `${at} is one image: leave out --${misplaced === 'asOf' ? 'as-of' : misplaced}, or name a place of many images, such as HOST/team/*, s3://bucket/prefix/ or store:PLACE`,
+    );
+  const results = await withProgress(context, flags, async ({ report }) => {
+    await using backends = context.connect({
+      ...connectFlags(flags),
+      concurrency: concurrencyOf(context, flags),
+      report,
+    });
+    const request = { at, depth: depthOf(flags), against: flags.against };
+    return await verify(request, backends, optionsOf(context, flags, report));
+  });
+  printResult(context, flags, results, () => describeImages(results));
+  if (results.some(({ faults }) => faults.length > 0)) context.exit(3);
+}
+
+async function verifyMany(at: string, flags: VerifyFlags, context: CommandContext): Promise<void> {
+  const nowMs = context.clock.now();
+  const request: PlaceRequest = {
+    place: parsePlace(at),
+    depth: depthOf(flags),
+    sample: flags.sample === undefined ? undefined : parseSample(flags.sample, nowMs),
+    snapshot: flags.snapshot,
+    asOfMs: flags.asOf === undefined ? undefined : parseTime(flags.asOf, nowMs),
+    only: flags.only?.map(parseImageFilter),
+    against: flags.against === undefined ? undefined : parseMoment(flags.against, nowMs),
+  };
+  const result = await withProgress(context, flags, async ({ report }) => {
+    await using backends = context.connect({
+      ...connectFlags(flags),
+      concurrency: concurrencyOf(context, flags),
+      report,
+    });
+    return await verifyPlace(request, backends, optionsOf(context, flags, report));
+  });
+  printResult(context, flags, result, () => describePlace(result));
+  if (result.findings.length > 0) context.exit(3);
+}
+
+function depthOf({ depth, deep }: VerifyFlags): Depth | undefined {
+  return deep === true ? 'bytes' : depth;
 }

@@ -2,6 +2,7 @@ import type { TemporaryFolder } from '../archive/unpack.ts';
 import type { Bytes, Source, Target } from '../content/content.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { ObjectStore } from '../objects/objects.ts';
+import type { SnapshotKeys } from '../store/signature.ts';
 import type { Abortable } from '../util/abort.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Side } from '../util/failure.ts';
@@ -140,6 +141,8 @@ export interface Backends {
   /** A new folder, for archives that cannot be read in place. */
   temporary(): Promise<TemporaryFolder>;
   readonly standardStreams: StandardStreams;
+  /** The keys that sign snapshots and are trusted to. Absent: none. */
+  readonly snapshotKeys?: SnapshotKeys | undefined;
 }
 
 /** What pipes of a shell are connected to. */

@@ -1,6 +1,6 @@
 import type { Digest } from '../oci/digest.ts';
 import { compareStrings } from '../util/text.ts';
-import type { PlaceEntry } from './list-place.ts';
+import type { PlaceEntry } from './place-entry.ts';
 
 /** How two places differ in one name. */
 export interface Difference {

@@ -6,7 +6,8 @@ import { Failure, onSide, type Side } from '../util/failure.ts';
 import { compareStrings } from '../util/text.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { compareEntries, indexEntries, type CompareBy, type Difference } from './compare-entries.ts';
-import { listPlace, type ListOptions, type PlaceEntry } from './list-place.ts';
+import { listPlace } from './list-place.ts';
+import type { ListOptions, PlaceEntry } from './place-entry.ts';
 
 /** A place as it is now, or as a snapshot of it says that it was. */
 export interface PlaceMoment {

@@ -15,7 +15,7 @@ import { forEachOf } from '../util/limit.ts';
 import type { Backends } from './backends.ts';
 import { openRoot } from './inventories.ts';
 import { heldIn, tagsOfKey, writtenMs } from './inventory-archives.ts';
-import type { ListOptions, PlaceEntry } from './list-place.ts';
+import type { ListOptions, PlaceEntry } from './place-entry.ts';
 
 type ArchivesPlace = Extract<Place, { kind: 'archives' }>;
 

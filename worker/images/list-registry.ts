@@ -10,7 +10,7 @@ import { describeFailure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { compareStrings } from '../util/text.ts';
 import type { Backends, ListedImage } from './backends.ts';
-import type { ListOptions, PlaceEntry } from './list-place.ts';
+import type { ListOptions, PlaceEntry } from './place-entry.ts';
 import { repositoriesOf } from './list-repositories.ts';
 
 type RegistryPlace = Extract<Place, { kind: 'registry' }>;

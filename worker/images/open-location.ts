@@ -3,9 +3,11 @@ import { openImage, type ArchivedImage } from '../archive/reader.ts';
 import type { Source } from '../content/content.ts';
 import type { Root } from '../content/graph.ts';
 import type { ObjectStore } from '../objects/objects.ts';
+import type { Digest } from '../oci/digest.ts';
 import { formatRepository } from '../oci/reference.ts';
-import { atSide, Failure, type Side } from '../util/failure.ts';
+import { atSide, type Side } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
+import { openStoredImage } from './open-stored-image.ts';
 import { isStandardInput, type Location } from '../oci/location.ts';
 
 /** An image that was found. */
@@ -17,6 +19,8 @@ export interface OpenedImage extends AsyncDisposable {
   readonly repository: string | undefined;
   /** As `ArchivedImage` has it. Undefined for registries. */
   readonly settingsDigest?: string | undefined;
+  /** As `ArchivedImage` has it. Undefined for registries. */
+  readonly layoutDigest?: Digest | undefined;
   /** As `ArchivedImage` has it. Absent for registries, where there is nothing but manifests and blobs. */
   readonly compare?: ArchivedImage['compare'];
 }
@@ -41,8 +45,7 @@ export async function openLocation(
         [Symbol.asyncDispose]: async () => undefined,
       };
     }
-    // replaced by the builder RESTORE
-    if (location.transport === 'store') throw new Failure('UNSUPPORTED', 'stores cannot be read yet');
+    if (location.transport === 'store') return await openStoredImage(location, backends, options);
     const { store, key } =
       location.transport === 'archive' && isStandardInput(location.path)
         ? await backends.standardStreams.input(options)
@@ -57,7 +60,7 @@ export async function openLocation(
 
 /** The store and key of an archive or layout folder. */
 export function storeOf(
-  backends: Backends,
+  backends: Pick<Backends, 'bucket' | 'folder'>,
   location: Exclude<Location, { transport: 'docker' | 'store' }>,
 ): { readonly store: ObjectStore; readonly key: string } {
   switch (location.transport) {
@@ -72,12 +75,13 @@ export function storeOf(
   }
 }
 
-function fromArchive(image: ArchivedImage): OpenedImage {
+export function fromArchive(image: ArchivedImage): OpenedImage {
   return {
     source: image,
     root: image.root,
     repository: image.repository,
     settingsDigest: image.settingsDigest,
+    layoutDigest: image.layoutDigest,
     compare: async (options) => image.compare(options),
     [Symbol.asyncDispose]: () => image[Symbol.asyncDispose](),
   };

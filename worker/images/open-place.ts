@@ -1,6 +1,6 @@
-import type { ObjectStore } from '../objects/objects.ts';
 import type { ObjectRoot } from '../oci/place.ts';
 import { openImageStore } from '../store/image-store.ts';
+import type { SnapshotsPlace } from '../store/snapshots.ts';
 import type { ImageStore } from '../store/store.ts';
 import { onSide, type Side } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
@@ -12,14 +12,14 @@ export interface OpenStoreOptions extends OperationOptions {
   readonly side?: Side | undefined;
 }
 
-/** The objects of a place, and what all their keys begin with. Nothing is asked of it yet. */
-export function storeAndPrefix(
-  root: ObjectRoot,
-  backends: Pick<Backends, 'bucket' | 'folder'>,
-): { readonly store: ObjectStore; readonly prefix: string } {
-  return 'bucket' in root
-    ? { store: backends.bucket(root.bucket), prefix: root.prefix }
-    : { store: backends.folder(root.folder), prefix: root.prefix };
+/** The part of the backends that opens a place. */
+export type PlaceBackends = Pick<Backends, 'bucket' | 'folder' | 'snapshotKeys'>;
+
+/** The objects of a place, what all their keys begin with, and the keys of its snapshots. Nothing is asked of it yet. */
+export function storeAndPrefix(root: ObjectRoot, backends: PlaceBackends): SnapshotsPlace {
+  const { prefix } = root;
+  const store = 'bucket' in root ? backends.bucket(root.bucket) : backends.folder(root.folder);
+  return { store, prefix, keys: backends.snapshotKeys };
 }
 
 /** `s3://bucket/prefix/`, or the path of the folder. */
@@ -33,7 +33,7 @@ export function formatRoot(root: ObjectRoot): string {
  */
 export async function openStore(
   root: ObjectRoot,
-  backends: Pick<Backends, 'bucket' | 'folder'>,
+  backends: PlaceBackends,
   { create, side, clock, report, signal }: OpenStoreOptions,
 ): Promise<ImageStore> {
   const place = { ...storeAndPrefix(root, backends), location: `store:${formatRoot(root)}` };

@@ -17,9 +17,12 @@ import { addPublish } from '../commands/publish.ts';
 import { addRedrive } from '../commands/redrive.ts';
 import { addRestore } from '../commands/restore.ts';
 import { addRules } from '../commands/rules.ts';
+import { addSnapshots } from '../commands/snapshots.ts';
+import { addServe } from '../commands/serve.ts';
 import { addStatus } from '../commands/status.ts';
 import { addSync } from '../commands/sync.ts';
 import { printable } from '../commands/text.ts';
+import { addDiff } from '../commands/diff.ts';
 import { addVerify } from '../commands/verify.ts';
 import { addWorker } from '../commands/worker.ts';
 import { trustAuthorities } from './authorities.ts';
@@ -43,8 +46,11 @@ const COMMANDS: readonly AddCommand[] = [
   addCopy,
   addInspect,
   addVerify,
+  addDiff,
   addBackup,
+  addSnapshots,
   addRestore,
+  addServe,
   addPrune,
   addPublish,
   addExtract,

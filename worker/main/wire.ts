@@ -16,6 +16,7 @@ import { findCredentials, type RunProgram } from '../registry/credentials.ts';
 import { openRegistry, type RegistryClient } from '../registry/registry.ts';
 import { parseRepositorySettings } from '../registry/ecr/repository-settings.ts';
 import { secretCredentials } from '../registry/secrets.ts';
+import { openSnapshotKeys } from './snapshot-keys.ts';
 import { standardStreams } from './standard-streams.ts';
 import type { Settings } from './settings.ts';
 import { openDynamo } from '../state/dynamo.ts';
@@ -106,6 +107,7 @@ function openBackends(settings: Settings, version: string, options: ConnectOptio
     folder,
     temporary: temporaryFolder,
     standardStreams: standardStreams(temporaryFolder, opened, report),
+    snapshotKeys: openSnapshotKeys(options.snapshotKeys ?? {}, proxies),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
   return { backends, target: sides.target, bucket, folder };

@@ -1,6 +1,7 @@
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import { parseImagePattern, parseS3, withoutTransport, type ImagePattern } from './location.ts';
+import { ecrHost } from './ecr-host.ts';
+import { isPattern, parseImagePattern, parseS3, withoutTransport, type ImagePattern } from './location.ts';
 import { withoutSecrets } from './reference.ts';
 
 /** Where objects are: a prefix of a bucket, or a folder. */
@@ -39,6 +40,20 @@ export function parsePlace(text: string): Place {
   if (!/[.:]/.test(host) && host !== 'localhost')
     throw invalid(text, 'expected HOST, HOST/repositories*, s3://bucket/prefix/, ./folder/ or store:PLACE');
   return { kind: 'registry', text, pattern: parseImagePattern(host === bare ? `${host}/*` : text) };
+}
+
+/** Whether `text` names a place of many images where one image could be named too: a pattern, a host alone, a prefix, or a whole store. */
+export function isPlace(text: string): boolean {
+  if (text.startsWith('store:')) return !text.slice('store:'.length).replace(/^s3:/, '').includes(':');
+  if (text.startsWith('s3://')) return text.endsWith('/') || !text.slice('s3://'.length).includes('/');
+  if (/^(?:oci|docker-archive):/.test(text)) return false;
+  if (text.startsWith('oci-archive:') || /^\.{0,2}\//.test(text)) return text.endsWith('/');
+  const bare = withoutTransport(text).replace(/\/$/, '');
+  return (
+    isPattern(bare) ||
+    ecrHost(bare) !== undefined ||
+    /^(?:localhost:\d+|[a-z0-9-]+(?:\.[a-z0-9-]+)+(?::\d+)?)$/.test(bare)
+  );
 }
 
 /** Reads what follows `store:`: `s3://bucket[/prefix/]`, or the path of a folder. INVALID otherwise. */

@@ -98,7 +98,7 @@ class Backup implements StoreBackup {
     this.#checkNamed(snapshot);
     await this.#lock.refresh(options);
     if (this.#lock.hasLapsed) await this.#lookAgain(snapshot, options);
-    const checked = { store: checkedWrites(this.#place.store, () => this.#lock.check()), prefix: this.#place.prefix };
+    const checked = { ...this.#place, store: checkedWrites(this.#place.store, () => this.#lock.check()) };
     const name = await openSnapshots(checked).write(snapshot, options);
     await tryLayoutIndex(this.#place, this.#snapshots, options);
     await this.#lock.end();

@@ -1,3 +1,4 @@
+import { compareStrings } from '../util/text.ts';
 import type { Snapshot, SnapshotContent, SnapshotImage, SnapshotReferrer } from './snapshot.ts';
 
 /** A referrer with its content itself, instead of places in the list of a snapshot. */
@@ -26,4 +27,15 @@ export function expandImage(snapshot: Pick<Snapshot, 'content'>, image: Snapshot
 export function contentOf(image: ExpandedImage): readonly SnapshotContent[] {
   const found = new Map([image, ...image.referrers].flatMap(({ content }) => content.map((one) => [one.digest, one])));
   return [...found.values()];
+}
+
+/** The order of images in a repository: by the first tag, those without one last, then by digest. */
+export function compareImages(
+  a: Pick<SnapshotImage, 'tags' | 'digest'>,
+  b: Pick<SnapshotImage, 'tags' | 'digest'>,
+): number {
+  const [first, second] = [a.tags[0], b.tags[0]];
+  if (first === undefined || second === undefined)
+    return Number(first === undefined) - Number(second === undefined) || compareStrings(a.digest, b.digest);
+  return compareStrings(first, second) || compareStrings(a.digest, b.digest);
 }

@@ -2,6 +2,7 @@ import { blobPath } from '../archive/plan.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { isDigest, type Digest } from '../oci/digest.ts';
 import type { Abortable } from '../util/abort.ts';
+import type { SnapshotKeys } from './signature.ts';
 
 /** Where a store is. */
 export interface StorePlace {
@@ -10,6 +11,8 @@ export interface StorePlace {
   readonly prefix: string;
   /** For people: `store:s3://bucket/prefix/`. */
   readonly location: string;
+  /** Default: snapshots are not signed, and signatures are not looked at. */
+  readonly keys?: SnapshotKeys | undefined;
 }
 
 /** The key of a blob or manifest. */

@@ -1,13 +1,14 @@
 import type { Digest } from '../oci/digest.ts';
 import { Failure } from '../util/failure.ts';
 import { compareStrings, quote } from '../util/text.ts';
-import type { ExpandedImage } from './expanded.ts';
+import { compareImages, type ExpandedImage } from './expanded.ts';
 import type {
   Snapshot,
   SnapshotArchive,
   SnapshotContent,
   SnapshotFailure,
   SnapshotImage,
+  SnapshotReferrer,
   SnapshotRepository,
 } from './snapshot.ts';
 import { SNAPSHOT_VERSION } from './snapshot-schema.ts';
@@ -58,31 +59,31 @@ export class SnapshotBuilder {
 
   /** The document: equal for equal additions in any order. */
   finish(end: Pick<Snapshot, 'finishedAt' | 'added'>): Snapshot {
-    const repositories = [...this.#repositories]
-      .map(([name, { images, ...facts }]) => ({ name, ...facts, images: [...images.values()].sort(compareImages) }))
-      .sort((a, b) => compareStrings(a.name, b.name));
-    // by first use, so that the order of additions does not show
+    // places by first use, so that the order of additions does not show
     const order = new Map<number, number>();
-    const renumber = (places: readonly number[]): readonly number[] =>
+    const renumbered = (places: readonly number[]): readonly number[] =>
       places.map((place) => {
         const known = order.get(place) ?? order.size;
         order.set(place, known);
         return known;
       });
-    const renumbered = repositories.map((repository) => ({
-      ...repository,
-      images: repository.images.map((image) => ({
-        ...image,
-        content: renumber(image.content),
-        referrers: image.referrers.map((referrer) => ({ ...referrer, content: renumber(referrer.content) })),
-      })),
-    }));
+    const repositories: SnapshotRepository[] = [];
+    for (const [name, draft] of [...this.#repositories].sort(([a], [b]) => compareStrings(a, b))) {
+      const images: SnapshotImage[] = [];
+      for (const image of [...draft.images.values()].sort(compareImages)) {
+        const content = renumbered(image.content);
+        const referrers: SnapshotReferrer[] = [];
+        for (const referrer of image.referrers) referrers.push({ ...referrer, content: renumbered(referrer.content) });
+        images.push({ ...image, content, referrers });
+      }
+      repositories.push({ name, ...draft, images });
+    }
     return {
       version: SNAPSHOT_VERSION,
       ...this.#facts,
       ...end,
       content: [...order.keys()].flatMap((place) => this.#content[place] ?? []),
-      repositories: renumbered,
+      repositories,
       failures: this.#failures.toSorted(compareFailures),
     };
   }
@@ -128,14 +129,6 @@ function merged(before: SnapshotImage, added: SnapshotImage): SnapshotImage {
 
 function sorted(tags: Iterable<string>): readonly string[] {
   return [...tags].sort(compareStrings);
-}
-
-/** By the first tag, those without one last, then by digest. */
-function compareImages(a: SnapshotImage, b: SnapshotImage): number {
-  const [first, second] = [a.tags[0], b.tags[0]];
-  if (first === undefined || second === undefined)
-    return Number(first === undefined) - Number(second === undefined) || compareStrings(a.digest, b.digest);
-  return compareStrings(first, second);
 }
 
 function compareArchives(a: SnapshotArchive, b: SnapshotArchive): number {

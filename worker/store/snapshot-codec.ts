@@ -18,6 +18,8 @@ export const MAX_COMPRESSED_BYTES = 64 * 1024 * 1024;
 export interface EncodedSnapshot {
   /** SHA-256 of the JSON, 64 hex digits. */
   readonly id: string;
+  /** What is signed. */
+  readonly json: Uint8Array;
   /** The JSON, compressed with zstd. */
   readonly bytes: Uint8Array;
 }
@@ -29,18 +31,15 @@ export async function encodeSnapshot(snapshot: Snapshot): Promise<EncodedSnapsho
   const json = Buffer.from(canonicalJson(snapshot));
   const id = createHash('sha256').update(json).digest('hex');
   const bytes = json.byteLength > MAX_SNAPSHOT_BYTES ? undefined : await compress(json);
-  if (bytes !== undefined && bytes.byteLength <= MAX_COMPRESSED_BYTES) return { id, bytes };
+  if (bytes !== undefined && bytes.byteLength <= MAX_COMPRESSED_BYTES) return { id, json, bytes };
   throw new Failure(
     'UNSUPPORTED',
     `write the snapshot: ${snapshot.content.length} manifests and layers are more than one snapshot can list: back up fewer repositories at once, such as HOST/team/*`,
   );
 }
 
-/**
- * The snapshot in an object that was stored as `id`. `what` names it in messages. CORRUPT for bytes that are not those that the id names; INVALID
- * for a newer version of the format, and for what is not a snapshot.
- */
-export async function decodeSnapshot(bytes: Uint8Array, id: string, what: string): Promise<Snapshot> {
+/** The JSON in an object that was stored as `id`. `what` names it in messages. CORRUPT for bytes that are not those that the id names. */
+export async function decompressSnapshot(bytes: Uint8Array, id: string, what: string): Promise<Buffer> {
   let json: Buffer;
   try {
     json = await decompress(bytes, { maxOutputLength: MAX_SNAPSHOT_BYTES });
@@ -49,7 +48,12 @@ export async function decodeSnapshot(bytes: Uint8Array, id: string, what: string
       throw new Failure('UNSUPPORTED', `${what} is longer than ${MAX_SNAPSHOT_BYTES} bytes`, { cause });
     throw changed(what, cause);
   }
-  if (createHash('sha256').update(json).digest('hex') !== id) throw changed(what);
+  if (createHash('sha256').update(json).digest('hex') === id) return json;
+  throw changed(what);
+}
+
+/** The snapshot that the JSON is. INVALID, naming `what`, for a newer version of the format, and for what is not a snapshot. */
+export function parseSnapshot(json: Buffer, what: string): Snapshot {
   let value: unknown;
   try {
     value = JSON.parse(json.toString());

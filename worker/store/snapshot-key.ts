@@ -1,4 +1,15 @@
-import type { SnapshotName } from './snapshots.ts';
+/** A snapshot, as its key names it: nothing of it was read. */
+export interface SnapshotName {
+  /** The SHA-256 of the document, 64 hex digits: it proves what is read. */
+  readonly id: string;
+  readonly key: string;
+  /** When it was finished, to the second, by the clock of the process that wrote it. */
+  readonly finishedAtMs: number;
+  /** Bytes of the compressed object. */
+  readonly size: number;
+  /** When it was stored, by the clock of its store. A copy of a snapshot is stored later. */
+  readonly storedAtMs: number;
+}
 
 /** What is below a prefix that has snapshots. */
 export const SNAPSHOTS_FOLDER = 'snapshots/';

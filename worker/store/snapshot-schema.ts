@@ -117,14 +117,19 @@ export function readSnapshotDocument(value: unknown, what: string): Snapshot {
   const read = document.safeParse(value);
   if (!read.success) {
     const [issue] = read.error.issues;
-    const path = issue?.path.map(String).join('.') ?? '';
-    const found =
-      issue === undefined ? '' : `: ${path}: ${messageOf(issue)}, and it is ${quote(valueAt(value, issue.path))}`;
-    throw new Failure('INVALID', `${what} is not a snapshot${found}`);
+    throw new Failure(
+      'INVALID',
+      `${what} is not a snapshot${issue === undefined ? '' : `: ${sentenceOf(issue, value)}`}`,
+    );
   }
   const fault = firstFault(read.data);
   if (fault === undefined) return read.data;
   throw new Failure('INVALID', `${what} is not a snapshot: ${fault}`);
+}
+
+function sentenceOf(issue: z.core.$ZodIssue, value: unknown): string {
+  const path = issue.path.map(String).join('.');
+  return `${path === '' ? 'the document' : path}: ${messageOf(issue)}, and it is ${quote(valueAt(value, issue.path))}`;
 }
 
 /** What contradicts itself in the document. Undefined: nothing. */

@@ -1,24 +1,22 @@
 import { collect } from '../content/bytes.ts';
 import type { ObjectStore } from '../objects/objects.ts';
 import type { Abortable } from '../util/abort.ts';
-import { Failure, isFailure } from '../util/failure.ts';
+import { Failure, ifFound, isFailure } from '../util/failure.ts';
 import { compareStrings, quote } from '../util/text.ts';
-import { decodeSnapshot, encodeSnapshot, MAX_COMPRESSED_BYTES } from './snapshot-codec.ts';
-import { readSnapshotKey, snapshotKey, SNAPSHOTS_FOLDER } from './snapshot-key.ts';
+import {
+  decodeSignature,
+  encodeSignature,
+  isSignedBy,
+  MAX_SIGNATURE_BYTES,
+  type SnapshotKey,
+  type SnapshotKeys,
+  type SnapshotSigner,
+} from './signature.ts';
+import { decompressSnapshot, encodeSnapshot, MAX_COMPRESSED_BYTES, parseSnapshot } from './snapshot-codec.ts';
+import { readSnapshotKey, signatureKey, snapshotKey, SNAPSHOTS_FOLDER, type SnapshotName } from './snapshot-key.ts';
 import type { Snapshot } from './snapshot.ts';
 
-/** A snapshot, as its key names it: nothing of it was read. */
-export interface SnapshotName {
-  /** The SHA-256 of the document, 64 hex digits: it proves what is read. */
-  readonly id: string;
-  readonly key: string;
-  /** When it was finished, to the second, by the clock of the process that wrote it. */
-  readonly finishedAtMs: number;
-  /** Bytes of the compressed object. */
-  readonly size: number;
-  /** When it was stored, by the clock of its store. A copy of a snapshot is stored later. */
-  readonly storedAtMs: number;
-}
+export type { SnapshotName } from './snapshot-key.ts';
 
 /** A snapshot that was read. */
 export interface NamedSnapshot {
@@ -34,29 +32,40 @@ export interface Snapshots {
   /**
    * One that was listed; or the one with this id, or whose id begins so (at least 4 digits), or `latest`, which are looked for in a list.
    * NOT_FOUND without one; INVALID where several begin so, and for a snapshot of a newer format; CORRUPT where the bytes are not those that the id
-   * names.
+   * names, or the trusted key did not sign them.
    */
   read(which: SnapshotName | string, options?: Abortable): Promise<NamedSnapshot>;
 
-  /** Stores a snapshot. Idempotent: the same document has the same key. CORRUPT where its key has other bytes. */
+  /** Stores a snapshot, after its signature. Idempotent: the same document has the same key. CORRUPT where its key has other bytes. */
   write(snapshot: Snapshot, options?: Abortable): Promise<SnapshotName>;
 }
 
 /** The shortest beginning of an id that is taken for it. */
 const MIN_ID_DIGITS = 4;
 
-/** The snapshots of the store or of the archives below `prefix`, which is empty or ends in `/`. Nothing is asked of it yet. */
-export function openSnapshots(place: { readonly store: ObjectStore; readonly prefix: string }): Snapshots {
-  return new StoredSnapshots(place.store, place.prefix);
+/** Where snapshots are. */
+export interface SnapshotsPlace {
+  readonly store: ObjectStore;
+  /** Of all keys: empty, or ends in `/`. */
+  readonly prefix: string;
+  /** Default: snapshots are not signed, and signatures are not looked at. */
+  readonly keys?: SnapshotKeys | undefined;
+}
+
+/** The snapshots of a store or of archives. Nothing is asked of it yet. */
+export function openSnapshots({ store, prefix, keys = {} }: SnapshotsPlace): Snapshots {
+  return new StoredSnapshots(store, prefix, keys);
 }
 
 class StoredSnapshots implements Snapshots {
   readonly #store: ObjectStore;
   readonly #prefix: string;
+  readonly #keys: SnapshotKeys;
 
-  constructor(store: ObjectStore, prefix: string) {
+  constructor(store: ObjectStore, prefix: string, keys: SnapshotKeys) {
     this.#store = store;
     this.#prefix = prefix;
+    this.#keys = keys;
   }
 
   async list(options?: Abortable): Promise<readonly SnapshotName[]> {
@@ -71,13 +80,13 @@ class StoredSnapshots implements Snapshots {
   async read(which: SnapshotName | string, options?: Abortable): Promise<NamedSnapshot> {
     const name = typeof which === 'string' ? await this.#find(which, options) : which;
     const what = `the snapshot ${this.#store.describe(name.key)}`;
-    const body = await this.#store.read(name.key, { ...options });
-    const bytes = await collect(
-      body,
-      MAX_COMPRESSED_BYTES,
-      () => new Failure('UNSUPPORTED', `${what} is longer than ${MAX_COMPRESSED_BYTES} bytes`),
+    const json = await decompressSnapshot(
+      await this.#bytes(name.key, MAX_COMPRESSED_BYTES, what, options),
+      name.id,
+      what,
     );
-    const snapshot = await decodeSnapshot(bytes, name.id, what);
+    if (this.#keys.trusted !== undefined) await this.#checkSigned(name.key, json, this.#keys.trusted, options);
+    const snapshot = parseSnapshot(json, what);
     if (snapshotKey(this.#prefix, snapshot.finishedAt, name.id) === name.key) return { name, snapshot };
     throw new Failure(
       'CORRUPT',
@@ -86,8 +95,9 @@ class StoredSnapshots implements Snapshots {
   }
 
   async write(snapshot: Snapshot, options?: Abortable): Promise<SnapshotName> {
-    const { id, bytes } = await encodeSnapshot(snapshot);
+    const { id, json, bytes } = await encodeSnapshot(snapshot);
     const key = snapshotKey(this.#prefix, snapshot.finishedAt, id);
+    if (this.#keys.signer !== undefined) await this.#sign(key, json, this.#keys.signer, options);
     const name = { id, key, finishedAtMs: Math.floor(Date.parse(snapshot.finishedAt) / 1000) * 1000 };
     try {
       const { size, modified } = await this.#store.write(key, bytes, {
@@ -103,6 +113,35 @@ class StoredSnapshots implements Snapshots {
       const { name: stored } = await this.read({ ...name, size, storedAtMs: modified.getTime() }, options);
       return stored;
     }
+  }
+
+  /** Stores the signature first, so that no snapshot is ever seen without it. */
+  async #sign(key: string, json: Uint8Array, signer: SnapshotSigner, options: Abortable | undefined): Promise<void> {
+    const bytes = encodeSignature(await signer.sign(json, options));
+    const condition = { ifAbsent: true } as const;
+    try {
+      await this.#store.write(signatureKey(key), bytes, { ...options, condition, contentType: 'application/json' });
+    } catch (error) {
+      if (!isFailure(error, 'CONFLICT')) throw error;
+      // that of an attempt whose answer was lost is as good
+      await this.#checkSigned(key, json, signer, options);
+    }
+  }
+
+  async #checkSigned(key: string, json: Uint8Array, by: SnapshotKey, options: Abortable | undefined): Promise<void> {
+    const what = `the snapshot ${this.#store.describe(key)}`;
+    const bytes = await ifFound(
+      this.#bytes(signatureKey(key), MAX_SIGNATURE_BYTES, `the signature of ${what}`, options),
+    );
+    if (bytes === undefined)
+      throw new Failure('CORRUPT', `${what} is not signed, and ${by.name} is the key that must have signed it`);
+    if (isSignedBy(await by.publicKey(options), json, decodeSignature(bytes, what))) return;
+    throw new Failure('CORRUPT', `${what} has a signature that ${by.name} did not make: do not trust it`);
+  }
+
+  async #bytes(key: string, limit: number, what: string, options: Abortable | undefined): Promise<Buffer> {
+    const body = await this.#store.read(key, { ...options });
+    return collect(body, limit, () => new Failure('UNSUPPORTED', `${what} is longer than ${limit} bytes`));
   }
 
   async #find(which: string, options: Abortable | undefined): Promise<SnapshotName> {

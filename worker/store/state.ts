@@ -1,7 +1,7 @@
 import { matchesPattern } from '../oci/location.ts';
 import type { Digest } from '../oci/digest.ts';
 import { compareStrings } from '../util/text.ts';
-import { expandImage, type ExpandedImage } from './expanded.ts';
+import { compareImages, expandImage, type ExpandedImage } from './expanded.ts';
 import type { SnapshotFailure, SnapshotRegistry, SnapshotRepository } from './snapshot.ts';
 import type { NamedSnapshot, SnapshotName } from './snapshots.ts';
 
@@ -85,8 +85,8 @@ export class StateFold {
       const open = known.open(registry, repository.name);
       if (open === undefined) continue;
       const failed = failures.get(repository.name) ?? [];
+      addFailures(open, failed, new Set(repository.images.flatMap(({ tags }) => tags)));
       addImages(open, repository, { name, snapshot });
-      addFailures(open, failed);
       if (repository.complete) closeTags(open, scope.tags, new Set(failed.map(({ tag }) => tag)));
     }
     const named = new Set(snapshot.repositories.map((repository) => repository.name));
@@ -94,7 +94,7 @@ export class StateFold {
       if (repository === undefined || named.has(repository)) continue;
       named.add(repository);
       const open = known.open(registry, repository);
-      if (open !== undefined) addFailures(open, failed);
+      if (open !== undefined) addFailures(open, failed, new Set());
     }
     if (scope.listed) known.close(scope.repositories, named);
     return known.progress() > before;
@@ -165,16 +165,19 @@ class OpenRegistry {
   }
 
   repositories(): readonly StateRepository[] {
-    const found = [...this.#repositories.values()].sort((a, b) => compareStrings(a.name, b.name));
-    return found.map(({ registry, name, settings, complete, images, failures }) => ({
-      registry,
-      name,
-      ...(settings === undefined ? {} : { settings }),
-      complete,
-      images: [...images.values()].map(imageOf).sort(compareImages),
-      failures: [...failures.values()],
-    }));
+    return [...this.#repositories.values()].sort((a, b) => compareStrings(a.name, b.name)).map(repositoryOf);
   }
+}
+
+function repositoryOf({ registry, name, settings, complete, images, failures }: OpenRepository): StateRepository {
+  return {
+    registry,
+    name,
+    ...(settings === undefined ? {} : { settings }),
+    complete,
+    images: [...images.values()].map(imageOf).sort(compareImages),
+    failures: [...failures.values()],
+  };
 }
 
 function hasOpenFailures(repository: OpenRepository): boolean {
@@ -186,11 +189,7 @@ function addImages(open: OpenRepository, repository: SnapshotRepository, { name,
   open.settings ??= open.closed ? undefined : repository.settings;
   const { kind } = snapshot;
   for (const image of repository.images) {
-    const undecided = image.tags.filter((tag) => {
-      const decided = open.tags.get(tag);
-      if (decided !== undefined) return decided === 'failed';
-      return !open.closed && ![...open.listedTags].some((pattern) => matchesPattern(pattern, tag));
-    });
+    const undecided = image.tags.filter((tag) => open.tags.get(tag) === 'failed' || !isDecided(open, tag));
     // an image whose tags moved is untagged since
     const isUntagged = !open.closed && (image.tags.length === 0 || snapshot.scope.untagged);
     if (undecided.length === 0 && !isUntagged) continue;
@@ -207,13 +206,18 @@ function addImages(open: OpenRepository, repository: SnapshotRepository, { name,
   }
 }
 
-function addFailures(open: OpenRepository, failures: readonly SnapshotFailure[]): void {
+/** Whether newer snapshots say where the tag is, or that it does not exist. */
+function isDecided(open: OpenRepository, tag: string): boolean {
+  return open.closed || open.tags.has(tag) || [...open.listedTags].some((pattern) => matchesPattern(pattern, tag));
+}
+
+/** Failures that no newer snapshot made up for. `tags` are those that the same snapshot has. */
+function addFailures(open: OpenRepository, failures: readonly SnapshotFailure[], tags: ReadonlySet<string>): void {
   if (open.closed) return;
   for (const failure of failures) {
     const { tag, digest } = failure;
-    if (tag !== undefined && open.tags.has(tag)) continue;
-    if (tag === undefined && digest !== undefined && open.images.has(digest)) continue;
-    if (tag !== undefined) open.tags.set(tag, 'failed');
+    if (tag === undefined ? digest !== undefined && open.images.has(digest) : isDecided(open, tag)) continue;
+    if (tag !== undefined && !tags.has(tag)) open.tags.set(tag, 'failed');
     const key = tag ?? digest ?? '';
     if (!open.failures.has(key)) open.failures.set(key, failure);
   }
@@ -236,8 +240,4 @@ function closeTags(open: OpenRepository, pattern: string | undefined, failed: Re
 function imageOf({ image, tags, stale }: Draft): StateImage {
   const all = [...tags, ...stale].sort(compareStrings);
   return { ...image, tags: all, ...(stale.length === 0 ? {} : { stale }) };
-}
-
-function compareImages(a: StateImage, b: StateImage): number {
-  return compareStrings(a.tags[0] ?? '\u{ffff}', b.tags[0] ?? '\u{ffff}') || compareStrings(a.digest, b.digest);
 }

@@ -57,6 +57,8 @@ function levelOf(event: Event): LogLevel {
     case 'tagged':
     case 'object-unchanged':
       return 'debug';
+    case 'request-served':
+      return event.message === undefined ? 'info' : 'warn';
     case 'job-started':
     case 'job-done':
     case 'job-handed-back':
@@ -73,6 +75,10 @@ function levelOf(event: Event): LogLevel {
     case 'object-removed':
     case 'pruned':
       return 'info';
+    case 'snapshot-written':
+      return event.images.failed === 0 ? 'info' : 'warn';
+    case 'verify-ended':
+      return event.findings === 0 ? 'info' : 'error';
     case 'snapshot-published':
       return event.failed === 0 ? 'info' : 'warn';
     case 'retry':

@@ -1,0 +1,37 @@
+import { vi, expect, test } from 'vitest';
+import fc from 'fast-check';
+
+// what the simulation runs must not wait for threads
+vi.mock(import('node:zlib'), async (original) => {
+  const real = await original();
+  type Callback = (error: Error | null, bytes?: Buffer) => void;
+  const sync =
+    (work: (bytes: Buffer, options: object) => Buffer) =>
+    (bytes: Buffer, ...rest: readonly [Callback] | readonly [object, Callback]): void => {
+      const [options, callback] = rest.length === 1 ? [{}, rest[0]] : rest;
+      callback(null, work(bytes, options));
+    };
+  return { ...real, zstdCompress: sync(real.zstdCompressSync), zstdDecompress: sync(real.zstdDecompressSync) } as never;
+});
+
+const { StoreSimulation } = await import('../../support/store-simulation.ts');
+
+/** For a longer run with seeds by chance: `STORE_RUNS=2000 npx vitest run test/unit/store/collect-model.test.ts`. */
+const runs = process.env['STORE_RUNS'];
+
+test(
+  'keeps every blob of every snapshot, whatever is killed or suspended, and deletes what is left over',
+  { timeout: 3_600_000 },
+  async () => {
+    const totals = { backups: 0, collections: 0, blobsDeleted: 0, snapshotsDeleted: 0, relisted: 0 };
+    await fc.assert(
+      fc.asyncProperty(fc.integer(), async (seed) => {
+        const seen = await new StoreSimulation(seed).run();
+        for (const name of Object.keys(totals) as (keyof typeof totals)[]) totals[name] += seen[name];
+      }),
+      runs === undefined ? { numRuns: 40, seed: 12 } : { numRuns: Number(runs) },
+    );
+    // the simulation reaches what it is about
+    for (const count of Object.values(totals)) expect(count).toBeGreaterThan(10);
+  },
+);

@@ -1,0 +1,275 @@
+import type { Target } from '../content/content.ts';
+import { blobsOf, foreignOf, unseenOf, walk, type Graph, type Root } from '../content/graph.ts';
+import { copy } from '../copy/copy.ts';
+import { discard } from '../content/discard.ts';
+import type { Digest } from '../oci/digest.ts';
+import { isManifestType, type Descriptor } from '../oci/manifest.ts';
+import { append } from '../util/lists.ts';
+import { checkAborted } from '../util/abort.ts';
+import { describeFailure, isFailure, onSide, toFailure, type Failure } from '../util/failure.ts';
+import { forEachOf, type Limit } from '../util/limit.ts';
+import type { Repository } from '../oci/reference.ts';
+import type { Backends, OperationOptions } from './backends.ts';
+import { openLocation, type OpenedImage } from './open-location.ts';
+import type { SeenBlobs } from './seen-blobs.ts';
+import { formatLocation, parseLocation, type Location } from '../oci/location.ts';
+
+/**
+ * How deep: `tags`: every name is there and stands for its digest; `blobs`: every manifest is read and hashed, and every blob is there with its size;
+ * `bytes`: every byte is read and hashed.
+ */
+export type Depth = 'tags' | 'blobs' | 'bytes';
+
+export interface VerifyRequest {
+  /** An image anywhere, or a prefix of archives ending in `/`. */
+  readonly at: string;
+  /** Default: `bytes`, and `blobs` of registries. */
+  readonly depth?: Depth | undefined;
+  /** The image that it must be equal to, with everything that refers to it: for instance the source of a mirror. */
+  readonly against?: string | undefined;
+  /** Gets the digests of all manifests of each image, also of what refers to it, once they have been read. */
+  readonly onManifests?: ((digests: Iterable<Digest>) => void) | undefined;
+}
+
+/** What `verify` found out about one image. */
+export interface VerifyResult {
+  readonly at: string;
+  /** The digest it stands for; absent where not even that could be found out. */
+  readonly digest?: string;
+  readonly manifests: number;
+  readonly blobs: number;
+  /** Bytes that were read and hashed. */
+  readonly hashedBytes: number;
+  /** Whether every byte was checked: nothing is `unchecked`. */
+  readonly complete: boolean;
+  /** What was not checked, a sentence each. Foreign layers are in `foreign` instead. */
+  readonly unchecked: readonly string[];
+  /** Foreign layers that are kept elsewhere and were not verified. */
+  readonly foreign: readonly Digest[];
+  /** What is wrong, a sentence each; empty when all is well. */
+  readonly faults: readonly string[];
+}
+
+/** What the verification of several images shares. */
+export interface Verifying {
+  readonly depth: Depth;
+  readonly backends: Backends;
+  readonly options: OperationOptions;
+  readonly seen: SeenBlobs;
+  /** Of blobs that are read or asked for at once, in all. */
+  readonly limit: Limit;
+}
+
+/** What one image is verified with. */
+interface ImageChoices extends Pick<VerifyRequest, 'against' | 'onManifests'> {
+  /** Opens the image where a location does not say enough: an older version of an object. */
+  readonly open?: (() => Promise<OpenedImage>) | undefined;
+}
+
+/**
+ * Proves that an image is whole: every manifest is read and hashed, every blob is there or, with depth `bytes`, read and hashed, and every other byte
+ * of an archive is as it was planned. Faults are results, not failures: a Failure means that the image could not be verified.
+ */
+export async function verifyImage(
+  location: Location,
+  verifying: Verifying,
+  { against, onManifests, open }: ImageChoices = {},
+): Promise<VerifyResult> {
+  const { depth, backends, options } = verifying;
+  const at = formatLocation(location);
+  const faults: string[] = [];
+  let digest: Digest | undefined;
+  const unchecked: string[] = [];
+  let foreign: readonly Descriptor[] = [];
+  const counted = { manifests: 0, blobs: 0, hashedBytes: 0 };
+  try {
+    await using image = await (open?.() ?? openLocation(backends, location, 'source', options));
+    digest = image.root.descriptor.digest;
+    if (depth === 'tags') {
+      unchecked.push('it is there; depth blobs and bytes look into it');
+    } else {
+      const graph = await walk(image.source, [image.root], options);
+      counted.manifests = graph.manifests.size;
+      onManifests?.(graph.manifests.keys());
+      counted.hashedBytes = [...graph.manifests.values()].reduce((sum, node) => sum + node.bytes.byteLength, 0);
+      counted.blobs = blobsOf(graph).length;
+      append(faults, unreadableOf(graph));
+      append(unchecked, unseenOf(graph));
+      if (depth === 'blobs') append(unchecked, ['its blobs are there; depth bytes (--deep) reads them']);
+      const isPlanned = image.layoutDigest !== undefined;
+      if (depth === 'blobs' && location.transport === 'docker')
+        append(faults, await missingOf(blobsOf(graph), location.reference, verifying));
+      // the size and the head of a planned archive say that every blob is where it should be, and whole
+      else if (depth === 'bytes' || !isPlanned)
+        await copy(image.source, collecting(faults, counted, location, verifying), [image.root], {
+          ...options,
+          graph,
+          strict: true,
+        });
+      if (image.compare !== undefined && (depth === 'bytes' || !isPlanned)) {
+        const compared = await image.compare(options);
+        if (!compared.complete) unchecked.push('another tool made it: its tar headers and padding were not compared');
+        append(faults, compared.faults);
+      }
+      foreign = foreignOf(graph);
+      warnOfForeign(foreign, options);
+      if (against !== undefined) {
+        const compared = await drift(image.root, graph, against, backends, options);
+        append(faults, compared.faults);
+        append(unchecked, compared.unchecked);
+      }
+    }
+  } catch (error) {
+    checkAborted(options);
+    if (!isFault(error, location, digest !== undefined)) throw error;
+    const { context, message } = toFailure(error);
+    // that what is verified is the source goes without saying; what it is compared with is the target
+    faults.push(context.side === 'source' ? message : describeFailure(error));
+  }
+  return {
+    at,
+    ...(digest === undefined ? {} : { digest }),
+    ...counted,
+    complete: unchecked.length === 0,
+    unchecked,
+    foreign: foreign.map((descriptor) => descriptor.digest),
+    faults,
+  };
+}
+
+function warnOfForeign(foreign: readonly Descriptor[], { report }: OperationOptions): void {
+  for (const { digest, urls } of foreign) {
+    const message = `${digest} is kept elsewhere (${urls?.join(', ') ?? 'no address given'}) and was not verified`;
+    report?.({ type: 'warning', message });
+  }
+}
+
+/** What refers to the image and cannot be read, a sentence each. */
+function unreadableOf({ unreadable }: Graph): readonly string[] {
+  return unreadable.map(({ failure }) => `what refers to the image cannot be read: ${failure.message}`);
+}
+
+/** The blobs that the registry does not have, a sentence each. */
+async function missingOf(
+  blobs: readonly Descriptor[],
+  { registry, repository }: Repository,
+  verifying: Verifying,
+): Promise<readonly string[]> {
+  const { options } = verifying;
+  const faults: string[] = [];
+  await forEachOf(
+    blobs,
+    options.concurrency ?? 8,
+    async (descriptor, { signal }) => {
+      const fault = await presenceOf(descriptor, { registry, repository }, verifying, signal);
+      if (fault !== undefined) faults.push(fault);
+    },
+    options,
+  );
+  return faults;
+}
+
+/** The fault that a repository does not have a blob. A repository is asked once. */
+async function presenceOf(
+  descriptor: Descriptor,
+  { registry, repository }: Repository,
+  { backends, seen, limit }: Verifying,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
+  const content = backends.registry(registry, 'source').repository(repository);
+  return seen.once(`${registry}/${repository}`, descriptor.digest, async () =>
+    (await limit.run(async () => content.has(descriptor, { signal }), { signal }))
+      ? undefined
+      : `${descriptor.digest} (${descriptor.size} bytes) is missing`,
+  );
+}
+
+/** What is wrong with the image is a result, also an archive that cannot be opened; what keeps us from looking is not. */
+function isFault(error: unknown, location: Location, isOpened: boolean): boolean {
+  if (isOpened && isFailure(error, 'CORRUPT', 'INVALID', 'NOT_FOUND')) return true;
+  return location.transport !== 'docker' && isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED') && !wasRefused(error);
+}
+
+/** Whether a server said no, which says nothing about what it holds. */
+function wasRefused(error: Failure): boolean {
+  return error.context.status !== undefined;
+}
+
+/**
+ * As `discard`, but a blob that is wrong is noted and the others are still read. What a registry has in several images is read once; of another
+ * repository it is asked whether it is there.
+ */
+function collecting(
+  faults: string[],
+  counted: { hashedBytes: number },
+  location: Location,
+  verifying: Verifying,
+): Target {
+  const { options, seen, limit } = verifying;
+  const where = location.transport === 'docker' ? location.reference : undefined;
+  return {
+    ...discard,
+    put: async (descriptor, open, taskOptions) => {
+      const read = async (): Promise<string | undefined> => {
+        try {
+          await limit.run(async () => discard.put(descriptor, open, taskOptions), taskOptions);
+          // manifests were counted when they were read
+          if (!isManifestType(descriptor.mediaType)) counted.hashedBytes += descriptor.size;
+          return undefined;
+        } catch (error) {
+          checkAborted(options);
+          if (!isFailure(error, 'CORRUPT', 'NOT_FOUND', 'INVALID')) throw error;
+          return error.message;
+        }
+      };
+      const place = where === undefined ? undefined : `bytes of ${where.registry}`;
+      // manifests of an archive or a folder are its own
+      if (place === undefined || where === undefined || isManifestType(descriptor.mediaType)) {
+        const fault = await read();
+        if (fault !== undefined) faults.push(fault);
+        return;
+      }
+      const isRead = seen.has(place, descriptor.digest);
+      const fault =
+        (await seen.once(place, descriptor.digest, read)) ??
+        (isRead ? await presenceOf(descriptor, where, verifying, taskOptions?.signal) : undefined);
+      if (fault !== undefined) faults.push(fault);
+    },
+  };
+}
+
+/**
+ * How `root` differs from the image at `against`, a sentence each. What refers to the image there has to be here too. More may refer to it
+ * here: ECR's managed signing adds signatures of its own.
+ */
+async function drift(
+  root: Root,
+  graph: Graph,
+  against: string,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<Pick<VerifyResult, 'faults' | 'unchecked'>> {
+  const location = parseLocation(against);
+  const name = formatLocation(location);
+  try {
+    await using other = await openLocation(backends, location, 'target', options);
+    const theirs = other.root.descriptor.digest;
+    if (theirs !== root.descriptor.digest)
+      return { faults: [`${name} is ${theirs}, not ${root.descriptor.digest}`], unchecked: [] };
+    const known = await onSide('target', walk(other.source, [other.root], options));
+    const unchecked = unseenOf(known).map((why) => `of ${name}, with which it is compared, ${why}`);
+    const tags = new Set(graph.referrers.flatMap((referrer) => referrer.tags));
+    const missing = known.referrers.filter(
+      (referrer) => !graph.manifests.has(referrer.descriptor.digest) || !referrer.tags.every((tag) => tags.has(tag)),
+    );
+    const [first] = missing;
+    if (first === undefined) return { faults: [], unchecked };
+    const few = missing.length === 1 ? '1 manifest that refers' : `${missing.length} manifests that refer`;
+    const example = [first.descriptor.digest, ...first.tags].join(' with the tag ');
+    const verb = missing.length === 1 ? 'is' : 'are';
+    return { faults: [`${few} to the image at ${name} ${verb} missing, such as ${example}`], unchecked };
+  } catch (error) {
+    if (isFailure(error, 'NOT_FOUND')) return { faults: [describeFailure(error)], unchecked: [] };
+    throw error;
+  }
+}

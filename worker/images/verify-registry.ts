@@ -1,0 +1,162 @@
+import type { Digest } from '../oci/digest.ts';
+import { parseLocation } from '../oci/location.ts';
+import type { Place } from '../oci/place.ts';
+import { checkAborted } from '../util/abort.ts';
+import { describeFailure, isFailure } from '../util/failure.ts';
+import { forEachOf } from '../util/limit.ts';
+import { append } from '../util/lists.ts';
+import { listPlace } from './list-place.ts';
+import type { PlaceEntry } from './place-entry.ts';
+import { isInSample } from '../util/sample.ts';
+import { verifyImage, type Verifying, type VerifyResult } from './verify-image.ts';
+import { faultsOf, type Finding, type PlaceRequest, type PlaceResult } from './verify-result.ts';
+
+const AT_ONCE = 8;
+const IMAGES_AT_ONCE = 4;
+
+/**
+ * Verifies what a pattern names in a registry: every tag stands for the image that is listed, and with depth `blobs` or `bytes` every image is opened,
+ * untagged ones too where the registry lists them. What images share is read once, and asked for once in each repository.
+ */
+export async function verifyRegistry(
+  place: Extract<Place, { kind: 'registry' }>,
+  request: PlaceRequest,
+  verifying: Verifying,
+): Promise<PlaceResult> {
+  const { depth, backends, options } = verifying;
+  const { sample, only } = request;
+  const findings: Finding[] = [];
+  const unchecked: string[] = [];
+  const images: VerifyResult[] = [];
+  const counted = { names: 0, checked: 0 };
+  let repository: PlaceEntry[] = [];
+  const flush = async (): Promise<void> => {
+    const [first] = repository;
+    if (first === undefined) return;
+    const archived = repository.filter((entry) => entry.archived === true);
+    for (const { where } of archived)
+      unchecked.push(`${where} is in the archive storage class of ECR, and cannot be read`);
+    const readable = repository.filter((entry) => entry.archived !== true);
+    counted.names += repository.length;
+    if (depth === 'tags') {
+      append(findings, await movedIn(readable, verifying));
+      counted.checked += readable.length;
+    } else {
+      const found = await imagesIn(readable, request, verifying);
+      append(images, found.images);
+      append(findings, found.findings);
+      counted.checked += found.checked;
+    }
+    repository = [];
+  };
+  const listing = { ...options, only, untagged: true, referrers: 'listed' as const };
+  for await (const entry of listPlace(place, backends, listing)) {
+    if (repository[0] !== undefined && repository[0].repository !== entry.repository) await flush();
+    repository.push(entry);
+  }
+  await flush();
+  return {
+    place: place.text,
+    depth,
+    sample,
+    names: { checked: counted.checked, of: counted.names },
+    hashedBytes: images.reduce((sum, { hashedBytes }) => sum + hashedBytes, 0),
+    images,
+    findings: [...findings, ...faultsOf(images)],
+    unchecked,
+    complete:
+      depth === 'bytes' && sample === undefined && unchecked.length === 0 && images.every(({ complete }) => complete),
+  };
+}
+
+/** Whether each name stands for what is listed: of registries without a list of digests, listing asked for that. */
+async function movedIn(entries: readonly PlaceEntry[], { backends, options }: Verifying): Promise<readonly Finding[]> {
+  const [first] = entries;
+  if (first === undefined) return [];
+  const { registry: host = '', repository } = first;
+  const registry = backends.registry(host, 'source');
+  if (registry.images === undefined) return [];
+  const source = registry.repository(repository);
+  const findings: Finding[] = [];
+  await forEachOf(
+    entries,
+    options.concurrency ?? AT_ONCE,
+    async ({ tag, digest, where }, { signal }) => {
+      try {
+        const found = await source.resolve(tag ?? digest ?? '', { signal });
+        if (found.digest === digest) return;
+        const message = `it was listed as ${digest}, and stands for ${found.digest}: it moved meanwhile, or the registry contradicts itself`;
+        findings.push({ kind: 'moved', at: where, message });
+      } catch (error) {
+        if (!isFailure(error, 'NOT_FOUND')) throw error;
+        findings.push({ kind: 'missing', at: where, message: `it is listed, and cannot be pulled: ${error.message}` });
+      }
+    },
+    options,
+  );
+  return findings;
+}
+
+/** Opens the images of one repository: those with tags first, then what they did not lead to. */
+async function imagesIn(
+  entries: readonly PlaceEntry[],
+  { sample, onManifests }: PlaceRequest,
+  verifying: Verifying,
+): Promise<{
+  readonly images: readonly VerifyResult[];
+  readonly findings: readonly Finding[];
+  readonly checked: number;
+}> {
+  const { options } = verifying;
+  const images: VerifyResult[] = [];
+  const findings: Finding[] = [];
+  const known = new Set<Digest>();
+  const reached = new Set<Digest>();
+  let checked = 0;
+  const opened = async (entry: PlaceEntry, signal: AbortSignal): Promise<void> => {
+    const { where, digest } = entry;
+    try {
+      const result = await verifyImage(
+        parseLocation(where),
+        { ...verifying, options: { ...options, signal } },
+        {
+          onManifests: (digests) => {
+            const all = [...digests];
+            for (const one of all) reached.add(one);
+            onManifests?.(all);
+          },
+        },
+      );
+      const moved = digest !== undefined && result.digest !== undefined && result.digest !== digest;
+      const message = `it was listed as ${digest}, and stands for ${result.digest}: it moved meanwhile, or the registry contradicts itself`;
+      if (moved) findings.push({ kind: 'moved', at: where, message });
+      images.push(result);
+    } catch (error) {
+      checkAborted({ signal });
+      if (!isFailure(error, 'NOT_FOUND', 'UNSUPPORTED')) throw error;
+      findings.push({
+        kind: error.code === 'NOT_FOUND' ? 'missing' : 'faulty',
+        at: where,
+        message: describeFailure(error),
+      });
+    }
+  };
+  const named = entries.filter(({ tag }) => tag !== undefined);
+  for (const round of [named, entries.filter(({ tag }) => tag === undefined)]) {
+    const wanted = round.filter(({ digest, tag }) => {
+      if (digest === undefined || !isInSample(sample, digest)) return false;
+      checked++;
+      if (known.has(digest) || (tag === undefined && reached.has(digest))) return false;
+      known.add(digest);
+      return true;
+    });
+    await forEachOf(
+      wanted,
+      Math.min(options.concurrency ?? IMAGES_AT_ONCE, IMAGES_AT_ONCE),
+      async (entry, { signal }) => opened(entry, signal),
+      options,
+    );
+  }
+  images.sort((a, b) => (a.at < b.at ? -1 : 1));
+  return { images, findings, checked };
+}
