@@ -75,10 +75,10 @@ function smallImage(repository: number, number: number, isIndex: boolean): { con
     return addJson(content, MEDIA_TYPE.ociManifest, { schemaVersion: 2, config, layers });
   };
   if (!isIndex) return { content, top: manifest('amd64') };
-  const manifests = ['amd64', 'arm64'].map((architecture) => ({
-    ...manifest(architecture),
-    platform: { os: 'linux', architecture },
-  }));
+  const manifests = ['amd64', 'arm64'].map((architecture) => {
+    const { mediaType, digest, size } = manifest(architecture);
+    return { mediaType, digest, size, platform: { os: 'linux', architecture } };
+  });
   return { content, top: addJson(content, MEDIA_TYPE.ociIndex, { schemaVersion: 2, manifests }) };
 }
 
