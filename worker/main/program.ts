@@ -17,8 +17,9 @@ import { addPublish } from '../commands/publish.ts';
 import { addRedrive } from '../commands/redrive.ts';
 import { addRestore } from '../commands/restore.ts';
 import { addRules } from '../commands/rules.ts';
-import { addSnapshots } from '../commands/snapshots.ts';
+import { addReport } from '../commands/report.ts';
 import { addServe } from '../commands/serve.ts';
+import { addSnapshots } from '../commands/snapshots.ts';
 import { addStatus } from '../commands/status.ts';
 import { addSync } from '../commands/sync.ts';
 import { printable } from '../commands/text.ts';
@@ -49,6 +50,7 @@ const COMMANDS: readonly AddCommand[] = [
   addDiff,
   addBackup,
   addSnapshots,
+  addReport,
   addRestore,
   addServe,
   addPrune,
