@@ -5,7 +5,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { blobPath } from '../../worker/archive/plan.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
 import { backupToStore } from '../../worker/images/backup-store.ts';
-import { sampleOf } from '../../worker/images/sample.ts';
+import { sampleOf } from '../../worker/util/sample.ts';
 import { verifyPlace } from '../../worker/images/verify.ts';
 import type { PlaceRequest, PlaceResult } from '../../worker/images/verify-result.ts';
 import type { Descriptor } from '../../worker/oci/manifest.ts';

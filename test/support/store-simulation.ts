@@ -10,7 +10,7 @@ import { readState } from '../../worker/store/read-state.ts';
 import { SnapshotBuilder } from '../../worker/store/snapshot-builder.ts';
 import type { Snapshot } from '../../worker/store/snapshot.ts';
 import { openSnapshots } from '../../worker/store/snapshots.ts';
-import { isFailure } from '../../worker/util/failure.ts';
+import { isFailure, toFailure } from '../../worker/util/failure.ts';
 import { SimulatedProcess, SimulatedStore, type Change } from './simulated-store.ts';
 
 const MINUTE = 60_000;
@@ -18,7 +18,8 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const PREFIX = 'backups/';
 /** So few that most images share some with images that other backups stored. */
-const LAYERS = 8;
+const LAYERS = 10;
+const IMAGES = 3;
 const MOST_STEPS = 1500;
 const MOST_AT_ONCE = 4;
 const LAST_STEPS = 5000;
@@ -51,7 +52,7 @@ export class StoreSimulation {
   /** The shortest grace period of any collection so far; the last one has the default. */
   #leastGraceMs = DEFAULT_GRACE_MS;
   #ran = 0;
-  #failed: unknown;
+  #failed: Error | undefined;
 
   constructor(seed: number) {
     this.#world = new SimulatedStore(seed, (change) => this.#check(change));
@@ -78,8 +79,8 @@ export class StoreSimulation {
     else if (dice < 0.028) {
       world.pick(living).suspend(this.#some(world.pick([20 * MINUTE, 2 * HOUR, 2 * HOUR, 9 * DAY])));
       // meanwhile its lock may become stale
-      if (world.random() < 0.5) this.#begin('collect');
-    } else if (dice < 0.06) await world.pass(this.#some(world.pick([MINUTE, MINUTE, 10 * MINUTE])));
+      if (world.random() < 0.5 && !this.#isCollecting) this.#begin('collect');
+    } else if (dice < 0.06) await world.pass(this.#some(world.pick([MINUTE, 5 * MINUTE, 15 * MINUTE])));
     else if (dice < 0.062) await world.pass(this.#some(2 * HOUR));
     else if (dice < 0.063) await world.pass(this.#some(4 * DAY));
     else if (dice < 0.065 && world.objects.size > 0) world.locked.add(world.pick([...world.objects.keys()]));
@@ -89,17 +90,22 @@ export class StoreSimulation {
     return Math.floor(this.#world.random() * most);
   }
 
-  #begin(kind: 'backup' | 'collect' = this.#world.random() < 0.6 ? 'backup' : 'collect'): void {
+  /** Whether a collection runs, or is suspended: a second one gives up. */
+  get #isCollecting(): boolean {
+    return this.#processes.some(({ isDead, name }) => !isDead && name.startsWith('collect'));
+  }
+
+  #begin(kind?: 'collect'): void {
     const world = this.#world;
     const skewMs = world.pick([0, 0, HOUR, -HOUR, 200]);
-    const process = new SimulatedProcess(world, `p${++this.#ran}`, skewMs);
+    const isBackup = kind === undefined && world.random() < (this.#isCollecting ? 0.95 : 0.5);
+    const process = new SimulatedProcess(world, `${isBackup ? 'backup' : 'collect'} ${++this.#ran}`, skewMs);
     this.#processes.push(process);
-    const isBackup = kind === 'backup';
     (isBackup ? this.#backUp(process) : this.#collect(process)).then(
       () => process.kill(),
       (error: unknown) => {
         process.kill();
-        if (!isFailure(error, 'UNAVAILABLE', 'CONFLICT', 'NOT_FOUND')) this.#failed ??= error;
+        if (!isFailure(error, 'UNAVAILABLE', 'CONFLICT', 'NOT_FOUND')) this.#failed ??= toFailure(error);
       },
     );
   }
@@ -122,7 +128,7 @@ export class StoreSimulation {
       scope: { repositories: '*', untagged: false, referrers: true, platforms: [], listed: true },
     });
     builder.repository('app', { complete: true });
-    for (let tag = 0; tag < 2; tag++) {
+    for (let tag = 0; tag < IMAGES; tag++) {
       const layers = Array.from({ length: 2 }, () => contentOf(`layer ${this.#some(LAYERS)}`));
       const image = contentOf(`image of ${layers.map(({ digest }) => digest).join(' ')}`);
       // a backup trusts its list: it asks for nothing that is in it
@@ -141,7 +147,7 @@ export class StoreSimulation {
         size,
         mediaType,
         tags: [`v${tag}`],
-        content: unique.map((one) => (one.digest === digest ? { ...one, mediaType } : one)),
+        content: [{ digest, size, mediaType }, ...unique.filter((one) => one.digest !== digest)],
         referrers:
           tag === 1
             ? [
@@ -186,7 +192,7 @@ export class StoreSimulation {
             throw new Error(`${key} was deleted, which ${snapshot} names`);
       }
     } catch (error) {
-      this.#failed ??= error;
+      this.#failed ??= toFailure(error);
     }
   }
 
@@ -238,14 +244,13 @@ export class StoreSimulation {
 
   async #alone(work: (process: SimulatedProcess) => Promise<void>): Promise<void> {
     const process = new SimulatedProcess(this.#world, 'alone', 0);
-    let hasEnded = false;
-    const done = work(process).finally(() => {
-      hasEnded = true;
-    });
-    done.catch(() => undefined);
-    for (let step = 0; !hasEnded && step < LAST_STEPS; step++)
+    const over = new AbortController();
+    const end = (): void => over.abort();
+    const done = work(process);
+    done.then(end, end);
+    for (let step = 0; !over.signal.aborted && step < LAST_STEPS; step++)
       if (!(await this.#world.step())) await this.#world.pass(this.#world.idleMs ?? MINUTE);
-    if (!hasEnded) throw new Error('a process that is alone does not end');
+    if (!over.signal.aborted) throw new Error('a process that is alone does not end');
     await done;
     process.kill();
     if (this.#failed !== undefined) throw this.#failed;

@@ -74,7 +74,7 @@ async function enqueue(
   return enqueueRule(src, service, options);
 }
 
-/** Waits until the run has ended, and prints what became of it. Exits 1 when a job of it failed, and when it was declared dead. */
+/** Waits until the run has ended, and prints what became of it. Exits 1 when a job of it failed, and when it was declared dead; 3 when all that failed are verifications that found something. */
 async function waitFor({ id }: Run, flags: EnqueueFlags, service: Service, context: CommandContext): Promise<void> {
   const { follow } = await import('../service/admin/enqueue.ts');
   const { signal, clock } = context;
@@ -93,7 +93,11 @@ async function waitFor({ id }: Run, flags: EnqueueFlags, service: Service, conte
       ...failed.map((job) => `failed: ${printable(job.title)}: ${printable(job.reason ?? '')}`),
     ].join('\n'),
   );
-  if (failed.length > 0 || run.dead === true) context.exit(1);
+  if (failed.length === 0 && run.dead !== true) return;
+  // what a verification found is an answer, not a failure to give one
+  const isFinding =
+    failed.length > 0 && failed.every(({ code, title }) => code === 'CORRUPT' && title.startsWith('verify '));
+  context.exit(isFinding && run.dead !== true ? 3 : 1);
 }
 
 function describeEnd({ startedAtMs, endedAtMs, dead }: Run): string {

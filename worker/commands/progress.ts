@@ -151,7 +151,14 @@ type ServiceEvent = Extract<
   Event,
   {
     readonly type:
-      'job-handed-back' | 'job-started' | 'job-done' | 'snapshot-written' | 'run-started' | 'run-planned' | 'run-ended';
+      | 'job-handed-back'
+      | 'job-started'
+      | 'job-done'
+      | 'snapshot-written'
+      | 'verify-ended'
+      | 'run-started'
+      | 'run-planned'
+      | 'run-ended';
   }
 >;
 
@@ -178,6 +185,7 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'job-started':
     case 'job-done':
     case 'snapshot-written':
+    case 'verify-ended':
     case 'run-started':
     case 'run-planned':
     case 'run-ended':
@@ -230,6 +238,8 @@ function serviceLine(event: ServiceEvent): string {
       const others = `${archived > 0 ? `, archived ${archived}` : ''}${failed > 0 ? `, failed ${failed}` : ''}`;
       return `snapshot ${event.id.slice(0, 12)} of ${printable(event.registry)} in ${printable(event.place)}: new ${stored}, unchanged ${unchanged}${others}`;
     }
+    case 'verify-ended':
+      return `verified ${printable(event.place)}: ${event.names.checked} of ${event.names.of} names, findings ${event.findings}`;
     case 'job-handed-back':
       return `back to the queue: ${printable(event.job.title)}: ${printable(event.message)}`;
     case 'job-started':

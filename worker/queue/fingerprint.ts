@@ -19,6 +19,8 @@ const MEMBERS: Readonly<Record<Exclude<MemberOf<Job>, 'version' | 'run' | 'id' |
   force: true,
   settings: true,
   against: true,
+  depth: true,
+  sample: true,
   after: true,
 };
 

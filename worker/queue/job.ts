@@ -84,11 +84,15 @@ export interface PublishJob extends JobCommon {
   readonly to: string;
 }
 
-/** Reads every byte of an image, and compares it with another where one is named. */
+/** Reads every byte of an image, and compares it with another where one is named; or verifies a place of many images. */
 export interface VerifyJob extends JobCommon {
   readonly kind: 'verify';
-  /** `s3://bucket/key` or `docker://…`. */
+  /** `s3://bucket/key` or `docker://…`; a place: `store:s3://bucket/prefix/`, `s3://bucket/prefix/`, `docker://host/repositories*`. */
   readonly from: string;
+  /** Of a place how deep. Default: `bytes` of archives, `blobs` of stores and registries. */
+  readonly depth?: 'tags' | 'blobs' | 'bytes' | undefined;
+  /** Of a place which part is read, counted from 0. Default: everything. */
+  readonly sample?: { readonly slice: number; readonly slices: number } | undefined;
   readonly against?: string | undefined;
 }
 
@@ -149,6 +153,10 @@ const objects = location('s3://', 's3://bucket/prefix');
 const repository = location('docker://', 'docker://host/repository');
 const store = location('store:s3://', 'store:s3://bucket/prefix/');
 const template = location('s3://', 's3://bucket/{repository}/{tag}.tar');
+const verified = location(
+  '(?:docker://|s3://|store:s3://)',
+  'docker://host/repository:tag, s3://bucket/key or store:s3://bucket/prefix/',
+);
 const either = location('(?:docker|s3)://', 'docker://host/repository:tag or s3://bucket/key');
 
 const common = {
@@ -189,7 +197,17 @@ const BY_KIND = {
   snapshot: z.object({ ...common, ...MANY_IMAGES, kind: z.literal('snapshot'), rule: name, to: template }),
   restore: z.object({ ...common, kind: z.literal('restore'), referrers, create, from: archive, to: image }),
   publish: z.object({ ...common, kind: z.literal('publish'), from: objects, to: repository }),
-  verify: z.object({ ...common, kind: z.literal('verify'), from: either, against: either.optional() }),
+  verify: z.object({
+    ...common,
+    kind: z.literal('verify'),
+    from: verified,
+    depth: z.enum(['tags', 'blobs', 'bytes'], 'expected tags, blobs or bytes').optional(),
+    sample: z
+      .strictObject({ slice: z.int().min(0), slices: z.int().min(1).max(9999) })
+      .refine(({ slice, slices }) => slice < slices, 'expected a slice below the number of slices')
+      .optional(),
+    against: either.optional(),
+  }),
   settings: z.object({ ...common, kind: z.literal('settings'), rule: name, from: repository, to: archive }),
   plan: z.object({
     ...common,

@@ -3,6 +3,7 @@ import { withoutTransport } from '../oci/location.ts';
 import { formatRepository, parseRepository } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
+import { parsePercent } from '../util/sample.ts';
 import { compareStrings, quote } from '../util/text.ts';
 import type { RuleSchema } from './config-schema.ts';
 import { parsePublished } from './destinations.ts';
@@ -13,6 +14,7 @@ import { dailySchedule } from './schedule.ts';
 import { withoutAbsent } from './schema-parts.ts';
 import { formatSource, parseSource } from './sources.ts';
 import { isStore, parseStore } from './stores.ts';
+import { parseVerified } from './verify-schema.ts';
 
 type RuleWords = z.output<typeof RuleSchema>;
 
@@ -25,7 +27,7 @@ export function ruleOf(words: RuleWords): Rule {
     onPush: words.on === 'push',
     ...withoutAbsent({ expiresAtMs: expires === undefined ? undefined : parseExpiry(expires) }),
   };
-  const { mirror, backup, publish, prune } = words;
+  const { mirror, backup, publish, prune, verify } = words;
   if (mirror !== undefined)
     return { ...common, kind: 'mirror', ...copyOf(mirror), ...withoutAbsent({ create: mirror.create }) };
   if (backup !== undefined) return { ...common, kind: 'backup', ...copyOf(backup), ...backupOf(backup) };
@@ -38,6 +40,16 @@ export function ruleOf(words: RuleWords): Rule {
     };
   if (prune !== undefined)
     return { ...common, schedule: words.schedule ?? PRUNE_SCHEDULE, kind: 'prune', ...pruneOf(prune) };
+  if (verify !== undefined) {
+    const { at, depth, sample } = verify;
+    const percent = sample === undefined ? undefined : parsePercent(sample);
+    return {
+      ...common,
+      kind: 'verify',
+      at: [...new Set(at.map(parseVerified))],
+      ...withoutAbsent({ depth, sample: percent }),
+    };
+  }
   throw new Failure('BUG', `rule ${quote(name)} was read without a kind`);
 }
 
@@ -144,6 +156,10 @@ function partOf(rule: Rule): unknown {
       return { from: rule.from, to: rule.to };
     case 'prune':
       return pruneDocument(rule);
+    case 'verify': {
+      const { at, depth, sample } = rule;
+      return { at, depth, sample: sample === undefined ? undefined : `${sample}%` };
+    }
     default:
       return rule satisfies never;
   }

@@ -22,7 +22,7 @@ interface RegistryAccess {
 }
 
 /** One rule of the rules file. */
-export type Rule = CopyRule | PublishRule | PruneRule;
+export type Rule = CopyRule | PublishRule | PruneRule | VerifyRule;
 
 interface RuleCommon {
   /** Letters, digits, `-`, `_` and `.`, 64 at most. */
@@ -108,8 +108,19 @@ export interface PruneRule extends RuleCommon {
   readonly dryRun: boolean;
 }
 
+/** Proves that places are what they should be. */
+export interface VerifyRule extends RuleCommon {
+  readonly kind: 'verify';
+  /** `store:s3://bucket/prefix/`, `s3://bucket/prefix/` or `host/repositories*`, one at least. */
+  readonly at: readonly string[];
+  /** Absent: every byte of archives, and the presence of all blobs of stores and registries. */
+  readonly depth?: 'tags' | 'blobs' | 'bytes' | undefined;
+  /** The most that one run reads, in percent; each run reads another part. Absent: everything. */
+  readonly sample?: number | undefined;
+}
+
 /** A rule whose runs a planner begins and workers do. */
-export type PlannedRule = CopyRule | PublishRule;
+export type PlannedRule = CopyRule | PublishRule | VerifyRule;
 
 /** Whether the rule copies images. */
 export function isCopyRule(rule: Rule): rule is CopyRule {
@@ -118,7 +129,7 @@ export function isCopyRule(rule: Rule): rule is CopyRule {
 
 /** Whether a planner begins the runs of the rule. A Cleaner begins those of the others. */
 export function isPlannedRule(rule: Rule): rule is PlannedRule {
-  return isCopyRule(rule) || rule.kind === 'publish';
+  return isCopyRule(rule) || rule.kind === 'publish' || rule.kind === 'verify';
 }
 
 /** Whether the rule is not planned any more. */

@@ -8,6 +8,7 @@ import {
   withoutTransport,
   type Location,
 } from '../oci/location.ts';
+import { isPlace, parsePlace } from '../oci/place.ts';
 import { parseRepository } from '../oci/reference.ts';
 import type { Job } from '../queue/job.ts';
 import type { ManyImages } from '../queue/many-images.ts';
@@ -47,7 +48,7 @@ export function usesOf(job: Job): readonly PlaceUse[] {
       case 'restore':
         return [source(job.from), destination(job.to)];
       case 'verify':
-        return [source(job.from), ...(job.against === undefined ? [] : [source(job.against)])];
+        return [...verifiedUses(job.from), ...(job.against === undefined ? [] : [source(job.against)])];
       case 'settings':
         return [destination(job.to)];
       case 'publish':
@@ -75,6 +76,21 @@ function manyUses({ from, only }: ManyImages): readonly PlaceUse[] {
     if (only !== undefined) return only.map(({ tag, digest }) => ({ place, role: 'source', name: tag ?? digest }));
     return [{ place, role: 'source', ...(isPattern(repository) ? { isPattern: true } : {}) }];
   });
+}
+
+/** What a verification reads. Of archives and stores nothing: what is deleted meanwhile does not count. */
+function verifiedUses(from: string): readonly PlaceUse[] {
+  if (!isPlace(from)) return [source(from)];
+  const place = parsePlace(from);
+  if (place.kind !== 'registry') return [];
+  const { registry, repository } = place.pattern;
+  return [
+    {
+      place: `${registryName(registry)}/${repository}`,
+      role: 'source',
+      ...(isPattern(repository) ? { isPattern: true } : {}),
+    },
+  ];
 }
 
 /** Whether the use is of this place. */

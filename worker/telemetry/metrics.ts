@@ -48,6 +48,9 @@ export const METRICS = {
     by: 'rule',
     meaning: 'images that these snapshots list as failed, or as archived by ECR and not backed up',
   },
+  PlacesVerified: { unit: 'Count', by: 'rule', meaning: 'places that rules of kind `verify` looked at' },
+  VerifiedBytes: { unit: 'Bytes', by: 'rule', meaning: 'that these read and hashed' },
+  VerifyFindings: { unit: 'Count', by: 'rule', meaning: 'what was not as it should be at these places' },
   JobsDone: { unit: 'Count', by: 'rule', meaning: 'jobs of any kind that succeeded' },
   JobsFailed: {
     unit: 'Count',
@@ -179,6 +182,8 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
       return countsOfItem(event, rule);
     case 'snapshot-written':
       return countsOfSnapshot(event, rule);
+    case 'verify-ended':
+      return countsOfVerify(event, rule);
     case 'job-started':
       return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
     case 'job-done':
@@ -217,6 +222,17 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     default:
       return event satisfies never;
   }
+}
+
+function countsOfVerify(
+  { hashedBytes, findings }: Extract<Event, { readonly type: 'verify-ended' }>,
+  rule: string | undefined,
+): readonly Count[] {
+  return [
+    { name: 'PlacesVerified', value: 1, rule },
+    { name: 'VerifiedBytes', value: hashedBytes, rule },
+    { name: 'VerifyFindings', value: findings, rule },
+  ];
 }
 
 function countsOfSnapshot(

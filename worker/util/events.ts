@@ -158,6 +158,21 @@ type JobEvent =
       readonly bytesAdded: number;
       readonly bytes: number;
     }
+  /** A place was looked at as deep as it says. Findings are listed by warnings, and fail the job. */
+  | {
+      readonly type: 'verify-ended';
+      /** `store:s3://bucket/prefix/`, `s3://bucket/prefix/` or `docker://host/repositories*`. */
+      readonly place: string;
+      readonly depth: 'tags' | 'blobs' | 'bytes';
+      /** Which part was read. Absent: everything. */
+      readonly sample?: { readonly slice: number; readonly slices: number } | undefined;
+      readonly names: { readonly checked: number; readonly of: number };
+      readonly blobs?: { readonly checked: number; readonly of: number } | undefined;
+      readonly hashedBytes: number;
+      readonly findings: number;
+      /** Whether every byte of everything was looked at. */
+      readonly complete: boolean;
+    }
   /** `again`: it is tried again; otherwise a dead letter reports it. */
   | {
       readonly type: 'job-failed';

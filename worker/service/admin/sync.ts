@@ -7,7 +7,7 @@ import { parseObjectPlace } from '../../oci/object-place.ts';
 import { parseRepository } from '../../oci/reference.ts';
 import { choicesKey } from '../../rules/destinations.ts';
 import { isForeign, writtenTwice, type Written } from '../../rules/owner.ts';
-import { isExpired, type Config, type CopyRule, type PublishRule } from '../../rules/rule.ts';
+import { isExpired, type Config, type CopyRule, type PublishRule, type VerifyRule } from '../../rules/rule.ts';
 import { memoryState } from '../../state/memory.ts';
 import { append } from '../../util/lists.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
@@ -17,6 +17,9 @@ import { quote } from '../../util/text.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
 import { publish } from '../../images/publish.ts';
+import { verifyPlace } from '../../images/verify.ts';
+import { parsePlace } from '../../oci/place.ts';
+import { verifyJobsOf } from '../planner/plan-verify.ts';
 import { storeJobsOf } from '../planner/many-jobs.ts';
 import { failureOfImages, storeRequestOf } from '../store-backup.ts';
 import { failureOfObjects } from '../failed-objects.ts';
@@ -72,6 +75,10 @@ export async function sync(request: SyncRequest, backends: Backends, options: Op
           pruned.push(one);
           continue;
         }
+        if (rule.kind === 'verify') {
+          append(faults, await verifyHere(rule, request, backends, options));
+          continue;
+        }
         for (const job of storeJobsOf(rule, { id: rule.name, startedAtMs: options.clock.now() }))
           items.push(await backUpHere(job, request, backends, options));
         if (rule.to.length === 0) continue;
@@ -120,6 +127,25 @@ async function publishHere(
   return failure === undefined
     ? { ...item, outcome: outcome === 'published' ? 'copied' : outcome }
     : { ...item, outcome: 'failed', failure };
+}
+
+/** Verifies the places of a rule; returns what is not as it should be. */
+async function verifyHere(
+  rule: VerifyRule,
+  { dryRun }: SyncRequest,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<readonly string[]> {
+  if (dryRun === true) return [];
+  const found: string[] = [];
+  for (const { from, depth, sample } of verifyJobsOf({
+    rule,
+    run: { id: rule.name, startedAtMs: options.clock.now() },
+  })) {
+    const { findings } = await verifyPlace({ place: parsePlace(from), depth, sample }, backends, options);
+    for (const { kind, at, message } of findings) found.push(`rule ${rule.name}: ${kind}: ${at}: ${message}`);
+  }
+  return found;
 }
 
 /** Backs up into a store. Images that fail make one failed item. */

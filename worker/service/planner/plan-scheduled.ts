@@ -23,6 +23,7 @@ import { NOTHING_LEFT, planRun, type PlanOptions, type PlanResult, type RunToPla
 import { planSettings } from './plan-settings.ts';
 import { planStores } from './plan-many.ts';
 import { planPublish } from './plan-publish.ts';
+import { planVerify } from './plan-verify.ts';
 import { planPushes } from './plan-pushed.ts';
 import { Presences } from './presences.ts';
 import { Remembered } from './remembered.ts';
@@ -64,6 +65,7 @@ export async function planScheduled(
   const { untilMs = Infinity, clock, report, lookEveryHours } = options;
   const { rule, run } = request;
   if (rule.kind === 'publish') return planPublish({ rule, run }, service, backends, options);
+  if (rule.kind === 'verify') return planVerify({ rule, run }, service, options);
   return planRun(
     { ...request, snapshots: { rule } },
     service,

@@ -12,6 +12,7 @@ import {
   type PlanJob,
   type PublishJob,
   type SettingsJob,
+  type VerifyJob,
 } from '../../queue/job.ts';
 import type { Message } from '../../queue/queue.ts';
 import type { JobRecord, NewJob, Run } from '../../state/state.ts';
@@ -37,7 +38,7 @@ export function newJob(
 
 /** A job that planning makes, and what people read of it. */
 interface PlannedJob extends Pick<NewJob, 'title' | 'fault'> {
-  readonly job: CopyJob | BackupStoreJob | SettingsJob | PublishJob | PlanJob;
+  readonly job: CopyJob | BackupStoreJob | SettingsJob | PublishJob | VerifyJob | PlanJob;
 }
 
 /** What planning has found out so far. */
@@ -187,7 +188,7 @@ function isForImageAfter(body: string, after: PlanJob['after']): boolean {
   if (message.type === 'job' && message.job.kind === 'settings')
     return mayHaveAfter(after, withoutTransport(message.job.from));
   // they are no images, and planned before all of them
-  if (message.type === 'job' && (message.job.kind === 'publish' || message.job.kind === 'backup-store')) return true;
+  if (message.type === 'job' && ['publish', 'backup-store', 'verify'].includes(message.job.kind)) return true;
   if (message.type !== 'job' || (message.job.kind !== 'mirror' && message.job.kind !== 'backup')) return false;
   const from = parseLocation(message.job.from);
   if (from.transport !== 'docker') return false;

@@ -1,3 +1,4 @@
+import { verifyTitle } from '../planner/plan-verify.ts';
 import { formatJob, type Job, type PlanJob } from '../../queue/job.ts';
 import type { Delivery, Outcome } from '../../queue/queue.ts';
 import {
@@ -294,7 +295,7 @@ function titleOf(job: Job): string {
     case 'snapshot':
       return titleOfMany(job);
     case 'verify':
-      return job.against === undefined ? `verify ${job.from}` : `verify ${job.from} against ${job.against}`;
+      return verifyTitle(job);
     case 'settings':
       return copyTitle({ from: `settings of ${job.from}`, to: [job.to] });
     case 'plan':

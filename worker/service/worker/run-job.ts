@@ -33,10 +33,10 @@ import { BYTE_COUNTS, type Done, type Ended, type RunJobOptions } from './job-ru
 import { backUpIntoStore } from './backup-store-job.ts';
 import { placeOf, publishObjects } from './publish-job.ts';
 import { writeRunSnapshot } from './snapshot-job.ts';
+import { verifyAt } from './verify-job.ts';
 import { refusedDestinations } from './refused-destinations.ts';
 import { openLocation } from '../../images/open-location.ts';
 import type { ImageCopyResult } from '../../images/copy-image.ts';
-import { verify } from '../../images/verify.ts';
 
 /** A job that moves or reads images, objects, or what is stored beside them. */
 export type ContentJob = CopyJob | BackupStoreJob | SnapshotJob | RestoreJob | PublishJob | VerifyJob | SettingsJob;
@@ -77,7 +77,7 @@ export async function runJob(
 ): Promise<Ended> {
   switch (job.kind) {
     case 'verify':
-      return verifyImage(job, backends, options);
+      return verifyAt(job, backends, options);
     case 'settings':
       return copySettings(job, destinations, backends, options);
     case 'publish':
@@ -218,14 +218,6 @@ async function copySettings(
   for (const letter of await options.destinations.letters(destination.key, { signal }))
     await options.destinations.forgetLetters(destination.key, letter.job, { signal });
   return { state: isWritten ? 'done' : 'skipped' };
-}
-
-async function verifyImage(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<Done> {
-  for (const text of job.against === undefined ? [job.from] : [job.from, job.against]) serviceLocation(text);
-  const results = await verify({ at: job.from, against: job.against, depth: 'bytes' }, backends, options);
-  const faults = results.flatMap((result) => result.faults.map((fault) => `${result.at}: ${fault}`));
-  if (faults.length > 0) throw new Failure('CORRUPT', `verify ${job.from}: ${faults.join('; ')}`);
-  return { state: 'done' };
 }
 
 /** A message must not make a worker read or write files of its own machine. */
