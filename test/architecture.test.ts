@@ -18,6 +18,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   artifacts: ['content', 'oci', 'util'],
   store: ['archive', 'retention', 'objects', 'content', 'oci', 'util'],
   images: ['archive', 'store', 'artifacts', 'retention', 'copy', 'objects', 'content', 'oci', 'util'],
+  serve: ['images', 'content', 'oci', 'util'],
   queue: ['util'],
   state: ['oci', 'util'],
   rules: ['retention', 'queue', 'state', 'oci', 'util'],
@@ -32,6 +33,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     'service/cleaner',
     'service/admin',
     'service',
+    'serve',
     'images',
     'rules',
     'retention',
@@ -60,6 +62,7 @@ const SDK_CLIENTS_IN = [
 const SDK_COMMANDS_IN = [
   'objects/s3/delete.ts',
   'objects/s3/multipart.ts',
+  'objects/s3/presign.ts',
   'objects/s3/read.ts',
   'objects/s3/store.ts',
   'registry/ecr/authorizer.ts',
@@ -69,7 +72,7 @@ const SDK_COMMANDS_IN = [
 ];
 const SDK_ONLY_IN = new Set([...SDK_CLIENTS_IN, ...SDK_COMMANDS_IN]);
 /** Where a client of the SDK is made. */
-const NEW_CLIENT = /new (?:sdk\.)?(?:[A-Z]\w*Client|ECR|ECRPUBLIC|SecretsManager)\((.*?)\);$/gms;
+const NEW_CLIENT = /new (?:sdk\.)?(?:[A-Z]\w*Client|ECR|ECRPUBLIC|KMS|SecretsManager)\((.*?)\);$/gms;
 const IMPORT = /(?:from|import)\s*\(?\s*['"]([^'"]+)['"]/g;
 
 const SOURCES = [...globSync('worker/**/*.ts'), ...globSync('local/**/*.ts', { exclude: ['local/test/**'] })]

@@ -2,6 +2,7 @@ import { open } from 'node:fs/promises';
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { orAborted } from '../../worker/util/abort.ts';
 import { parseDigest, type Digest } from '../../worker/oci/digest.ts';
+import { parseRange } from '../../worker/util/byte-range.ts';
 import { Failure, isFailure } from '../../worker/util/failure.ts';
 import type { RegistryFault } from '../faults.ts';
 import type { RequestKind, Route } from './route.ts';
@@ -213,21 +214,6 @@ export class Exchange {
     });
     await orAborted(written, { signal: this.signal });
   }
-}
-
-/** The part of `size` bytes that a Range header asks for: `undefined` for the whole, `'none'` where there is nothing to give (416). */
-function parseRange(header: string | undefined, size: number): { from: number; to: number } | 'none' | undefined {
-  // https://www.rfc-editor.org/rfc/rfc9110.html#section-14.2: what is malformed or of several ranges may be ignored
-  const [, first, last] = /^bytes=([0-9]*)-([0-9]*)$/.exec(header ?? '') ?? [];
-  if (first === undefined || last === undefined || (first === '' && last === '')) return undefined;
-  if (first === '') {
-    const bytes = Math.min(Number(last), size);
-    return bytes === 0 ? 'none' : { from: size - bytes, to: size };
-  }
-  const from = Number(first);
-  if (last !== '' && Number(last) < from) return undefined;
-  if (from >= size) return 'none';
-  return { from, to: last === '' ? size : Math.min(Number(last) + 1, size) };
 }
 
 /** The file, or the range of it that was asked for: 200 or 206; undefined where there is nothing in that range (416). */

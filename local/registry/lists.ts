@@ -1,4 +1,5 @@
 import type { Digest } from '../../worker/oci/digest.ts';
+import { compareListed } from '../../worker/oci/list-order.ts';
 import { MEDIA_TYPE, type Descriptor } from '../../worker/oci/manifest.ts';
 import { json, refuse, type Answer, type Exchange } from './exchange.ts';
 import type { Rules } from './rules.ts';
@@ -17,7 +18,7 @@ export function listCatalog(exchange: Exchange, store: RegistryStore, context: L
 }
 
 export function listTags(exchange: Exchange, repository: StoredRepository, context: ListContext): Answer {
-  const { page, headers } = pageOf(exchange, [...repository.tags.keys()].sort(lexically), (tag) => tag, context);
+  const { page, headers } = pageOf(exchange, [...repository.tags.keys()].sort(compareListed), (tag) => tag, context);
   return json({ name: repository.name, tags: page }, headers);
 }
 
@@ -34,7 +35,7 @@ export function listReferrers(
   const found = rules
     .referrers(repository, subject)
     .filter((manifest) => artifactType === null || manifest.artifactType === artifactType)
-    .sort((a, b) => lexically(a.digest, b.digest));
+    .sort((a, b) => compareListed(a.digest, b.digest));
   const { page, headers } = pageOf(exchange, found, (manifest) => manifest.digest, context);
   const manifests = page.map(asDescriptor);
   return json(
@@ -62,7 +63,7 @@ function pageOf<T>(
   const cursor = query.get(cursorName);
   const after = cursor === null ? query.get('last') : seal.open(cursor);
   if (after === undefined) throw rules.invalidParameter(cursorName);
-  const rest = after === null ? items : items.filter((item) => lexically(keyOf(item), after) > 0);
+  const rest = after === null ? items : items.filter((item) => compareListed(keyOf(item), after) > 0);
   const page = rest.slice(0, size);
   const last = page.at(-1);
   if (last === undefined || page.length === rest.length) return { page, headers: {} };
@@ -70,13 +71,6 @@ function pageOf<T>(
   next.delete('last');
   next.set(cursorName, seal.close(keyOf(last)));
   return { page, headers: { link: `<${exchange.url.pathname}?${next.toString()}>; rel="next"` } };
-}
-
-/** The order of lists: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-tags */
-function lexically(a: string, b: string): number {
-  const [x, y] = [a.toLowerCase(), b.toLowerCase()];
-  if (x !== y) return x < y ? -1 : 1;
-  return a === b ? 0 : a < b ? -1 : 1;
 }
 
 function asDescriptor(manifest: StoredManifest): Descriptor {

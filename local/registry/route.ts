@@ -1,3 +1,4 @@
+import { splitApiPath } from '../../worker/oci/api-path.ts';
 import { parseDigest, type Digest } from '../../worker/oci/digest.ts';
 
 /** What a request is for. Faults and `deny` lists name requests by this. */
@@ -61,26 +62,14 @@ export function parseRoute(method: string, url: URL): Route {
   if (path === '/v2/' || path === '/v2') return byMethod(method, { GET: { kind: 'base' }, HEAD: { kind: 'base' } });
   if (path === '/v2/_catalog') return byMethod(method, { GET: { kind: 'catalog-list' } });
   if (path === '/token') return byMethod(method, { GET: { kind: 'token' }, POST: { kind: 'token' } });
-  const [, repository, rest] = PATH.exec(path) ?? [];
-  if (repository === undefined || rest === undefined) return { kind: 'unknown' };
-  if (rest === 'tags/list') return byMethod(method, { GET: { kind: 'tags-list', repository } });
-  if (rest === 'blobs/uploads/') {
-    const about = { repository, ...digestIn(url.searchParams.get('mount') ?? url.searchParams.get('digest')) };
-    return byMethod(method, { POST: { kind: 'upload-post', ...about } });
-  }
-  const reference = decode(rest.slice(rest.lastIndexOf('/') + 1));
-  if (rest.startsWith('blobs/uploads/')) {
-    const about = { repository, upload: reference, ...digestIn(url.searchParams.get('digest')) };
-    return byMethod(method, {
-      GET: { kind: 'upload-get', ...about },
-      PATCH: { kind: 'upload-patch', ...about },
-      PUT: { kind: 'upload-put', ...about },
-      DELETE: { kind: 'upload-delete', ...about },
-    });
-  }
+  const found = splitApiPath(path);
+  if (found === undefined) return { kind: 'unknown' };
+  const { repository, kind, reference } = found;
+  if (kind === 'tags') return byMethod(method, { GET: { kind: 'tags-list', repository } });
+  if (kind === 'uploads') return uploadRoute(method, url, repository, reference);
   const about = { repository, reference, ...digestIn(reference) };
-  if (rest.startsWith('referrers/')) return byMethod(method, { GET: { kind: 'referrers-list', ...about } });
-  if (rest.startsWith('blobs/')) {
+  if (kind === 'referrers') return byMethod(method, { GET: { kind: 'referrers-list', ...about } });
+  if (kind === 'blobs') {
     return byMethod(method, {
       HEAD: { kind: 'blob-head', ...about },
       GET: { kind: 'blob-get', ...about },
@@ -95,9 +84,20 @@ export function parseRoute(method: string, url: URL): Route {
   });
 }
 
-// the name is greedy: of several readings the one with the longest name is meant
-const PATH =
-  /^\/v2\/(.+)\/(tags\/list|blobs\/uploads\/|blobs\/uploads\/[^/]+|blobs\/[^/]+|manifests\/[^/]+|referrers\/[^/]+)$/;
+function uploadRoute(method: string, url: URL, repository: string, upload: string): Route {
+  const query = url.searchParams;
+  if (upload === '') {
+    const about = { repository, ...digestIn(query.get('mount') ?? query.get('digest')) };
+    return byMethod(method, { POST: { kind: 'upload-post', ...about } });
+  }
+  const about = { repository, upload, ...digestIn(query.get('digest')) };
+  return byMethod(method, {
+    GET: { kind: 'upload-get', ...about },
+    PATCH: { kind: 'upload-patch', ...about },
+    PUT: { kind: 'upload-put', ...about },
+    DELETE: { kind: 'upload-delete', ...about },
+  });
+}
 
 function byMethod(method: string, routes: Readonly<Record<string, Route>>): Route {
   return routes[method] ?? { kind: 'unsupported', allow: Object.keys(routes).join(', ') };
@@ -109,13 +109,5 @@ function digestIn(text: string | null): { readonly digest?: Digest } {
     return { digest: parseDigest(text) };
   } catch {
     return {};
-  }
-}
-
-function decode(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
   }
 }

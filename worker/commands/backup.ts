@@ -2,7 +2,14 @@ import type { Command } from 'commander';
 import { backup } from '../images/backup.ts';
 import { backupToStore, type StoreBackupRequest } from '../images/backup-store.ts';
 import { Failure } from '../util/failure.ts';
-import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import {
+  printResult,
+  withCommonFlags,
+  withProgress,
+  type CommandContext,
+  type CommonFlags,
+  type KeyFlags,
+} from './context.ts';
 import {
   concurrencyOf,
   keepExistingOption,
@@ -12,10 +19,10 @@ import {
   withConcurrency,
   type ConcurrencyFlag,
 } from './result.ts';
-import { connectFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
+import { connectFlags, withSideFlags, withSignFlag, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
 import { describeStoreBackup } from './store-backup-text.ts';
 
-interface BackupFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag {
+interface BackupFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, Pick<KeyFlags, 'signWith'> {
   readonly platform?: readonly string[];
   readonly referrers?: boolean;
   readonly force?: boolean;
@@ -53,6 +60,7 @@ export function addBackup(program: Command, context: CommandContext): void {
       "also images in ECR's archive storage class: each is restored, waited for, copied and archived again; ECR bills it for 90 days more",
     )
     .option('--dry-run', 'compare, and print what would be written');
+  withSignFlag(command);
   withS3Flags(withSideFlags(withConcurrency(withCommonFlags(command)), ['src']), { writes: true }).action(
     async (src: string, dst: string, flags: BackupFlags) => {
       const { platform: platforms, referrers, dryRun, untagged, includeArchived } = flags;

@@ -1,5 +1,5 @@
 import type { Clock } from '../util/clock.ts';
-import type { Event, Report } from '../util/events.ts';
+import type { Event, Report, ServeEvent } from '../util/events.ts';
 import { redacted } from '../util/text.ts';
 import { describeResumed, formatBytes, formatDigest, formatDuration, printable } from './text.ts';
 
@@ -206,6 +206,8 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'place-pruned':
     case 'place-postponed':
       return isQuiet ? undefined : cleanLine(event);
+    case 'request-served':
+      return isQuiet && event.message === undefined ? undefined : requestLine(event);
     case 'planned':
     case 'blob-started':
     case 'blob-progress':
@@ -219,6 +221,13 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     default:
       return event satisfies never;
   }
+}
+
+/** A request to `serve`. Its sender chooses the method and the path. */
+function requestLine({ at, client, user, method, path, status, bytes, durationMs, message }: ServeEvent): string {
+  const who = user === undefined ? client : `${client} ${printable(user)}`;
+  const failed = message === undefined ? '' : `: ${printable(message)}`;
+  return `${at} ${who} ${printable(method)} ${printable(path)} ${status} bytes=${bytes} ms=${durationMs}${failed}`;
 }
 
 /** What planners and workers do. */

@@ -7,7 +7,7 @@ import type { Limit } from '../util/limit.ts';
 import type { Report } from '../util/events.ts';
 import { MAX_RETRY_AFTER_MS, retryDelayMs } from '../util/retry.ts';
 import { readAhead } from './read-ahead.ts';
-import type { Bytes, Readable } from './content.ts';
+import type { ByteRange, Bytes, Readable } from './content.ts';
 
 export interface ReadOptions extends Abortable {
   readonly clock?: Clock | undefined;
@@ -56,6 +56,26 @@ export async function* read(
   if (held !== undefined) yield held;
 }
 
+/**
+ * The bytes from `from` up to `to` of `descriptor`, exactly so many, not hashed: a part has no digest. A body that breaks is reopened where it
+ * broke. CORRUPT where there are fewer.
+ */
+export async function* readPart(
+  source: Readable,
+  descriptor: Descriptor,
+  part: Required<ByteRange>,
+  options: ReadOptions = {},
+): AsyncGenerator<Uint8Array, void, undefined> {
+  let left = part.to - part.from;
+  for await (const chunk of resumed(source, descriptor, options, { part })) {
+    // a source that cannot end in the middle gives more
+    const wanted = chunk.subarray(0, left);
+    left -= wanted.byteLength;
+    if (wanted.byteLength > 0) yield wanted;
+    if (left === 0) return;
+  }
+}
+
 /** Content that has no digest yet. */
 interface Unnamed {
   /** What messages call it. */
@@ -78,7 +98,7 @@ export async function readUnnamed(
   const hash = hashFor(UNKNOWN);
   const kept: Uint8Array[] = [];
   let received = 0;
-  for await (const chunk of resumed(source, descriptor, options, name)) {
+  for await (const chunk of resumed(source, descriptor, options, { name })) {
     received += chunk.byteLength;
     if (received > size) break;
     hash.update(chunk);
@@ -110,16 +130,19 @@ export async function readAll(
   return chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks);
 }
 
-/** Raw bytes without gaps: what was delivered is never asked for again, unless the source cannot start in the middle. */
+/** Raw bytes of `part` without gaps: what was delivered is never asked for again, unless the source cannot start in the middle. */
 async function* resumed(
   source: Readable,
   descriptor: Descriptor,
   options: ReadOptions,
-  name = shortDigest(descriptor.digest),
+  {
+    name = shortDigest(descriptor.digest),
+    part = { from: 0, to: descriptor.size },
+  }: { readonly name?: string; readonly part?: Required<ByteRange> } = {},
 ): Bytes {
   const clock = options.clock ?? systemClock;
   const rate = new Rate(clock);
-  let offset = 0;
+  let offset = part.from;
   let failures = 0;
   let slow = 0;
   let ranges = true;
@@ -129,7 +152,7 @@ async function* resumed(
     let isSlow = false;
     try {
       for await (const chunk of ranges
-        ? openAt(source, descriptor, offset, options)
+        ? openAt(source, descriptor, { from: offset, to: part.to }, options)
         : skipping(await source.open(descriptor, options), offset)) {
         checkAborted(options); // a body may have been on its way already, or not listen
         if (chunk.byteLength === 0) continue;
@@ -142,7 +165,7 @@ async function* resumed(
         yield chunk;
         rate.asked();
       }
-      if (offset >= descriptor.size) return;
+      if (offset >= part.to) return;
       ended = true;
       throw new Failure('UNAVAILABLE', `reading ${name}: the body ended after ${offset} of ${descriptor.size} bytes`);
     } catch (error) {
@@ -212,11 +235,17 @@ function tooSlow(name: string): Failure {
   return new Failure('UNAVAILABLE', `reading ${name}: the body brought ${least}`);
 }
 
-async function* openAt(source: Readable, descriptor: Descriptor, offset: number, options: ReadOptions): Bytes {
+async function* openAt(
+  source: Readable,
+  descriptor: Descriptor,
+  { from, to }: Required<ByteRange>,
+  options: ReadOptions,
+): Bytes {
   const { ahead, signal } = options;
-  if (ahead !== undefined && (source.rangesAtOnce ?? 1) > 1)
-    yield* readAhead(source, descriptor, offset, ahead, options);
-  else yield* await source.open(descriptor, offset === 0 ? { signal } : { signal, from: offset });
+  const isToEnd = to === descriptor.size;
+  if (ahead !== undefined && isToEnd && (source.rangesAtOnce ?? 1) > 1)
+    yield* readAhead(source, descriptor, from, ahead, options);
+  else yield* await source.open(descriptor, { signal, ...(from === 0 ? {} : { from }), ...(isToEnd ? {} : { to }) });
 }
 
 async function* skipping(body: Bytes, count: number): Bytes {

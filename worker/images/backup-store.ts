@@ -102,6 +102,8 @@ export async function backupToStore(
   const registry = backends.registry(pattern.registry, 'source');
   const strange: string[] = [];
   const onStrange = (message: string): void => void strange.push(message);
+  // a key that cannot sign is found before anything is copied
+  await backends.snapshotKeys?.signer?.publicKey(options);
   // before a store is created: what the source does not have leaves nothing behind
   const listed = async (repository: string): Promise<readonly string[]> =>
     repositoriesOf({ pattern: { ...pattern, repository } }, backends, { ...options, side: 'source', onStrange });

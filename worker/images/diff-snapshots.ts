@@ -5,7 +5,8 @@ import type { Snapshot } from '../store/snapshot.ts';
 import { compareStrings } from '../util/text.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { listPlace } from './list-place.ts';
-import { snapshotsOf, type BackupPlace } from './list-state.ts';
+import type { BackupPlace } from './list-state.ts';
+import { openBackups } from './open-backups.ts';
 import {
   changesBetween,
   keyOf,
@@ -64,7 +65,7 @@ export async function diffSnapshots(
   backends: Backends,
   options: OperationOptions,
 ): Promise<SnapshotsDiff> {
-  const snapshots = await snapshotsOf(request.place, backends, options);
+  const { snapshots } = await openBackups(request.place, backends, options);
   const first = await snapshots.read(request.a, options);
   const before = recordedIn(first.snapshot);
   const { host } = first.snapshot.registry;

@@ -27,7 +27,7 @@ export async function* listPlace(
 }
 
 /** Whether the options name a snapshot or a time. */
-function namesMoment({ snapshot, asOfMs }: ListOptions): boolean {
+export function namesMoment({ snapshot, asOfMs }: ListOptions): boolean {
   return snapshot !== undefined || asOfMs !== undefined;
 }
 

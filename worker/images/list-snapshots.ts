@@ -1,9 +1,10 @@
 import { readSnapshots, type ReadSnapshot } from '../store/read-state.ts';
 import type { Snapshot } from '../store/snapshot.ts';
-import type { NamedSnapshot, SnapshotName, Snapshots } from '../store/snapshots.ts';
+import type { NamedSnapshot, SnapshotName } from '../store/snapshots.ts';
 import type { Failure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
-import { snapshotsOf, type BackupPlace } from './list-state.ts';
+import type { BackupPlace } from './list-state.ts';
+import { openBackups } from './open-backups.ts';
 
 /** What a list shows of a snapshot. */
 export interface SnapshotSummary extends Pick<
@@ -50,7 +51,7 @@ export async function* listSnapshots(
   backends: Backends,
   options: ListSnapshotsOptions,
 ): AsyncGenerator<SnapshotSummary | BrokenSnapshot, void, undefined> {
-  const snapshots = await snapshotsOf(place, backends, options);
+  const { snapshots } = await openBackups(place, backends, options);
   const names = await snapshots.list(options);
   const wanted = options.latest === undefined ? names : names.slice(-options.latest);
   for await (const read of readSnapshots(snapshots, wanted, options)) {
@@ -72,7 +73,7 @@ export async function showSnapshot(
   backends: Backends,
   options: OperationOptions,
 ): Promise<NamedSnapshot & { readonly summary: SnapshotSummary }> {
-  const snapshots: Snapshots = await snapshotsOf(place, backends, options);
+  const { snapshots } = await openBackups(place, backends, options);
   const read = await snapshots.read(id, options);
   return { ...read, summary: summaryOf(read) };
 }

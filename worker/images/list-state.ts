@@ -5,7 +5,6 @@ import type { Place } from '../oci/place.ts';
 import { isManifestType } from '../oci/manifest.ts';
 import type { ExpandedReferrer } from '../store/expanded.ts';
 import { readState } from '../store/read-state.ts';
-import type { Snapshots } from '../store/snapshots.ts';
 import type { State, StateImage, StateRepository } from '../store/state.ts';
 import { Failure } from '../util/failure.ts';
 import type { Backends } from './backends.ts';
@@ -16,18 +15,13 @@ import { formatRoot, storeAndPrefix } from './open-place.ts';
 /** A place that has snapshots: a store, or archives. */
 export type BackupPlace = Exclude<Place, { kind: 'registry' }>;
 
-/** The snapshots of a place. Of a store one request: its format is checked. */
-export async function snapshotsOf(place: BackupPlace, backends: Backends, options: ListOptions): Promise<Snapshots> {
-  return (await openBackups(place, backends, options)).snapshots;
-}
-
 /** What `listPlace` gives of a store, and of archives as their snapshots list them. NOT_FOUND for archives without snapshots. */
 export async function* listState(
   place: BackupPlace,
   backends: Backends,
   options: ListOptions,
 ): AsyncGenerator<PlaceEntry, void, undefined> {
-  const snapshots = await snapshotsOf(place, backends, options);
+  const { snapshots } = await openBackups(place, backends, options);
   const state = await readState(snapshots, options);
   if (place.kind === 'archives' && state.repositories.length === 0)
     throw new Failure('NOT_FOUND', `there is no snapshot of that time below ${place.text}: a backup writes one`);

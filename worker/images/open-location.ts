@@ -60,7 +60,7 @@ export async function openLocation(
 
 /** The store and key of an archive or layout folder. */
 export function storeOf(
-  backends: Backends,
+  backends: Pick<Backends, 'bucket' | 'folder'>,
   location: Exclude<Location, { transport: 'docker' | 'store' }>,
 ): { readonly store: ObjectStore; readonly key: string } {
   switch (location.transport) {

@@ -94,13 +94,15 @@ function snapshotSource(readable: Readable, { image, registry, repository }: Lis
       throw new Failure('NOT_FOUND', `the snapshot of ${registry}/${repository} has no ${reference} with this image`);
     },
     referrers: async function* ({ digest }, options) {
+      checkAborted(options);
       const [unchecked] = image.unchecked ?? [];
       if (unchecked !== undefined) options?.onRefused?.(unchecked);
       for (const referrer of image.referrers)
         if (referrer.subject === digest && referrer.tags.length === 0) yield descriptorOf(referrer);
     },
-    tags: async function* () {
-      yield* image.tags;
+    tags: async function* (options) {
+      checkAborted(options);
+      for (const { tags } of [image, ...image.referrers]) yield* tags;
     },
   };
 }

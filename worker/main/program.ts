@@ -17,7 +17,9 @@ import { addPublish } from '../commands/publish.ts';
 import { addRedrive } from '../commands/redrive.ts';
 import { addRestore } from '../commands/restore.ts';
 import { addRules } from '../commands/rules.ts';
+import { addReport } from '../commands/report.ts';
 import { addSnapshots } from '../commands/snapshots.ts';
+import { addServe } from '../commands/serve.ts';
 import { addStatus } from '../commands/status.ts';
 import { addSync } from '../commands/sync.ts';
 import { printable } from '../commands/text.ts';
@@ -48,7 +50,9 @@ const COMMANDS: readonly AddCommand[] = [
   addDiff,
   addBackup,
   addSnapshots,
+  addReport,
   addRestore,
+  addServe,
   addPrune,
   addPublish,
   addExtract,

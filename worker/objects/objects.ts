@@ -74,6 +74,12 @@ export interface ObjectStore {
    */
   read(key: string, options?: ReadOptions): Promise<Bytes>;
 
+  /**
+   * A URL by which its holder may read the object for so many seconds (at most, until our credentials end): a secret. Nothing is asked; the object need not
+   * exist. Absent where the store has no such URLs.
+   */
+  presigned?(key: string, options: Abortable & { readonly seconds: number }): Promise<string>;
+
   /** Stores a small object whole (64 MiB at most: larger ones are uploads). */
   write(key: string, body: Uint8Array, options?: WriteOptions): Promise<ObjectInfo>;
 

@@ -57,6 +57,8 @@ function levelOf(event: Event): LogLevel {
     case 'tagged':
     case 'object-unchanged':
       return 'debug';
+    case 'request-served':
+      return event.message === undefined ? 'info' : 'warn';
     case 'job-started':
     case 'job-done':
     case 'job-handed-back':

@@ -210,6 +210,7 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'retry':
     case 'warning':
     case 'note':
+    case 'request-served':
     case 'run-started':
     case 'run-ended':
     case 'rule-expired':

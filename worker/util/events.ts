@@ -30,11 +30,32 @@ export type Event =
   | { readonly type: 'warning'; readonly message: string }
   /** Good to know, and no cause for concern: a process that starts or stops. */
   | { readonly type: 'note'; readonly message: string }
+  | ServeEvent
   | ObjectEvent
   | PruneEvent
   | JobEvent
   | PlanEvent
   | CleanEvent;
+
+/** A request to a registry that `serve` opened was answered, or broken off. */
+export interface ServeEvent {
+  readonly type: 'request-served';
+  /** When it came; ISO 8601, UTC. */
+  readonly at: string;
+  /** The address of the client. */
+  readonly client: string;
+  /** Absent: no login was needed, or none was given. */
+  readonly user?: string;
+  readonly method: string;
+  /** Without the query. */
+  readonly path: string;
+  readonly status: number;
+  /** Of the body. */
+  readonly bytes: number;
+  readonly durationMs: number;
+  /** Why it was not answered as it should be, or not to its end. Absent: it was. */
+  readonly message?: string;
+}
 
 /** Objects are published as artifacts, and extracted from them. */
 type ObjectEvent =

@@ -19,6 +19,7 @@ import { removeObjects } from './delete.ts';
 import { isRefusal, refused } from './failure.ts';
 import { multipartCalls, type MultipartCalls } from './multipart.ts';
 import { partSizeFor } from './part-size.ts';
+import { presignedUrl } from './presign.ts';
 import { checkCondition, findSent, readObject, statObject } from './read.ts';
 import { streamToS3 } from './stream.ts';
 import { openS3Upload } from './upload.ts';
@@ -69,6 +70,10 @@ class S3Store implements ObjectStore, DeletableStore, AsyncDisposable {
 
   async read(key: string, options: ReadOptions = {}): Promise<Bytes> {
     return readObject(this.#bucket, key, options);
+  }
+
+  async presigned(key: string, options: Abortable & { readonly seconds: number }): Promise<string> {
+    return presignedUrl(this.#bucket, key, options);
   }
 
   async write(key: string, body: Uint8Array, options: WriteOptions = {}): Promise<ObjectInfo> {

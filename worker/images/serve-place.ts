@@ -1,0 +1,72 @@
+import type { ImageFilter } from '../oci/image-filter.ts';
+import type { Place } from '../oci/place.ts';
+import { blobKey } from '../store/place.ts';
+import { readState } from '../store/read-state.ts';
+import { openSnapshots, type SnapshotName } from '../store/snapshots.ts';
+import { describeFailure, Failure } from '../util/failure.ts';
+import type { Backends, OperationOptions } from './backends.ts';
+import { listPlace, namesMoment } from './list-place.ts';
+import type { BackupPlace } from './list-state.ts';
+import { openStore, storeAndPrefix } from './open-place.ts';
+import { servedArchives } from './served-archives.ts';
+import type { ServedImages, ServedRepository } from './served-images.ts';
+import { servedState } from './served-state.ts';
+
+export interface ServePlaceOptions extends OperationOptions {
+  /** Exactly this snapshot (an id, its beginning, or `latest`). */
+  readonly snapshot?: string | undefined;
+  /** The state at this time. Default: now. */
+  readonly asOfMs?: number | undefined;
+  /** Absent: all. */
+  readonly only?: readonly ImageFilter[] | undefined;
+}
+
+/** How long a client may use a URL that it was redirected to: also for a large layer over a slow line, since S3 asks when a download begins. */
+const PRESIGNED_SECONDS = 20 * 60;
+
+/**
+ * The images of a store, or of archives, as they are now or as snapshots list them, to be served. What is listed is what is there at this moment;
+ * what is written later is served by the next start. NOT_FOUND where there is nothing, or no such snapshot; INVALID for a registry. A
+ * snapshot that cannot be read is reported and passed over, unless it is the one that was asked for.
+ */
+export async function openServedPlace(
+  place: Place,
+  backends: Backends,
+  options: ServePlaceOptions,
+): Promise<ServedImages> {
+  if (place.kind === 'registry')
+    throw new Failure(
+      'INVALID',
+      `${place.text} is a registry, which serves its images itself: name a store or archives (store:s3://bucket/prefix/, s3://bucket/prefix/)`,
+    );
+  const repositories =
+    place.kind === 'store' || namesMoment(options)
+      ? await ofSnapshots(place, backends, options)
+      : await servedArchives(listPlace(place, backends, { ...options, untagged: true }), backends, options);
+  if (repositories.length === 0)
+    throw new Failure('NOT_FOUND', `there is no image to serve in ${place.text}: check the name, the time and --only`);
+  return { description: place.text, repositories, [Symbol.asyncDispose]: async () => undefined };
+}
+
+async function ofSnapshots(
+  place: BackupPlace,
+  backends: Backends,
+  options: ServePlaceOptions,
+): Promise<readonly ServedRepository[]> {
+  const { report, snapshot, asOfMs, signal } = options;
+  const { store, prefix } = storeAndPrefix(place.root, backends);
+  const opened = place.kind === 'store' ? await openStore(place.root, backends, options) : undefined;
+  const snapshots = opened?.snapshots ?? openSnapshots({ store, prefix });
+  const onBroken = (name: SnapshotName, failure: Failure): void =>
+    report?.({
+      type: 'warning',
+      message: `${store.describe(name.key)} is passed over, so older images may be served: ${describeFailure(failure)}`,
+    });
+  const state = await readState(snapshots, { snapshot, asOfMs, signal, onBroken });
+  const presign = store.presigned?.bind(store);
+  const presigned: ServedRepository['presigned'] =
+    presign === undefined || place.kind !== 'store'
+      ? undefined
+      : async ({ digest }, o) => presign(blobKey({ prefix }, digest), { ...o, seconds: PRESIGNED_SECONDS });
+  return servedState(state, { store, blobs: opened?.content }, { ...options, presigned });
+}
