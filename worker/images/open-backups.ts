@@ -5,6 +5,9 @@ import type { OperationOptions } from './backends.ts';
 import { openStore, storeAndPrefix, type PlaceBackends } from './open-place.ts';
 import type { SnapshotPlace } from './snapshot-image.ts';
 
+/** A place that has snapshots: a store, or archives. */
+export type BackupPlace = Exclude<Place, { kind: 'registry' }>;
+
 /** A place of backups, opened: its snapshots, and where the images are that they name. */
 export interface OpenedBackups {
   readonly snapshots: Snapshots;
@@ -13,7 +16,7 @@ export interface OpenedBackups {
 
 /** Opens a store, or the archives below a prefix. Of a store one request: its format is checked. Failures as `openStore`, on the side `source`. */
 export async function openBackups(
-  place: Exclude<Place, { kind: 'registry' }>,
+  place: BackupPlace,
   backends: PlaceBackends,
   options: OperationOptions,
 ): Promise<OpenedBackups> {

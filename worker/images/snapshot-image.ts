@@ -119,7 +119,7 @@ async function openArchived(
   backends: Pick<Backends, 'temporary'>,
   options: OperationOptions,
 ): Promise<ArchivedImage> {
-  let first: unknown;
+  let first: Failure | undefined;
   for (const archive of image.archives ?? []) {
     try {
       return await openArchive(store, archive, image.digest, backends, options);
@@ -129,9 +129,10 @@ async function openArchived(
       first ??= error;
     }
   }
-  throw (
-    first ??
-    new Failure('INVALID', `the snapshot names no archive of ${registry}/${repository}@${image.digest}: it is broken`)
+  if (first !== undefined) throw first;
+  throw new Failure(
+    'INVALID',
+    `the snapshot names no archive of ${registry}/${repository}@${image.digest}: it is broken`,
   );
 }
 
