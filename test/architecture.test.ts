@@ -72,7 +72,7 @@ const SDK_COMMANDS_IN = [
 ];
 const SDK_ONLY_IN = new Set([...SDK_CLIENTS_IN, ...SDK_COMMANDS_IN]);
 /** Where a client of the SDK is made. */
-const NEW_CLIENT = /new (?:sdk\.)?(?:[A-Z]\w*Client|ECR|ECRPUBLIC|SecretsManager)\((.*?)\);$/gms;
+const NEW_CLIENT = /new (?:sdk\.)?(?:[A-Z]\w*Client|ECR|ECRPUBLIC|KMS|SecretsManager)\((.*?)\);$/gms;
 const IMPORT = /(?:from|import)\s*\(?\s*['"]([^'"]+)['"]/g;
 
 const SOURCES = [...globSync('worker/**/*.ts'), ...globSync('local/**/*.ts', { exclude: ['local/test/**'] })]

@@ -79,7 +79,7 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
     {
       chapter: 'verification-faults',
       severity: 'high',
-      text: 'Bytes were read that are not what their digest says, in an archive or in a registry.',
+      text: 'Bytes were read that are not what their digest says, or a verification found something else.',
       metric: transshipMetric('JobsFailed', { code: 'CORRUPT', period: FIVE_MINUTES }),
       threshold: 1,
       // reported only when it happens

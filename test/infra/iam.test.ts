@@ -125,6 +125,8 @@ describe('the table', () => {
       's3.DeleteObjects': ['s3:DeleteObject'],
       's3.CreateMultipartUpload': ['s3:PutObject'],
       's3.UploadPart': ['s3:PutObject'],
+      // https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html
+      's3.UploadPartCopy': ['s3:GetObject', 's3:PutObject'],
       's3.CompleteMultipartUpload': ['s3:PutObject'],
       's3.ListParts': ['s3:ListMultipartUploadParts'],
       's3.ListMultipartUploads': ['s3:ListBucketMultipartUploads'],

@@ -9,6 +9,8 @@ export interface FakeClock extends Clock {
 export interface FakeClockOptions {
   /** Equal seeds give equal chances. Default 1. */
   readonly seed?: number;
+  /** What `now` says first. Default: the first of January 2026. */
+  readonly startMs?: number;
   /** Called during each wait, before it ends: the place to abort in the middle of one. */
   readonly onSleep?: (ms: number) => void;
 }
@@ -16,7 +18,7 @@ export interface FakeClockOptions {
 /** A clock on which no time passes but what is slept, and sleeping takes none. */
 export function fakeClock(options: FakeClockOptions = {}): FakeClock {
   const sleeps: number[] = [];
-  let nowMs = Date.UTC(2026, 0, 1);
+  let nowMs = options.startMs ?? Date.UTC(2026, 0, 1);
   let state = options.seed ?? 1;
   return {
     sleeps,
@@ -35,6 +37,16 @@ export function fakeClock(options: FakeClockOptions = {}): FakeClock {
       mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
       return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
     },
+  };
+}
+
+/** As `fakeClock`, but a wait of a minute or more lasts until it is aborted: what only runs beside the work does not move its time on. */
+export function workClock(options: FakeClockOptions = {}): FakeClock {
+  const clock = fakeClock(options);
+  const never = new Promise<void>(() => undefined);
+  return {
+    ...clock,
+    sleep: async (ms, abortable) => (ms < 60_000 ? clock.sleep(ms, abortable) : orAborted(never, abortable)),
   };
 }
 

@@ -1,5 +1,5 @@
 /** What every call meets of an end that has crashed. */
-class Crash extends Error {
+export class Crash extends Error {
   override readonly name = 'Crash';
 }
 
@@ -9,7 +9,9 @@ export async function crashed(work: Promise<unknown>): Promise<boolean> {
     await work;
     return false;
   } catch (error) {
-    for (let at = error; at instanceof Error; at = at.cause) if (at instanceof Crash) return true;
+    // a resource that is given back after the crash fails too
+    for (let at = error; at instanceof Error; at = at instanceof SuppressedError ? at.error : at.cause)
+      if (at instanceof Crash) return true;
     throw error;
   }
 }

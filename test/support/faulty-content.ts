@@ -6,7 +6,7 @@ import { Failure, type Code } from '../../worker/util/failure.ts';
 import { collect, rechunk } from './chunks.ts';
 
 type Methods = Omit<Source & Required<Target>, 'rangesAtOnce' | 'inOrder'>;
-type Fallible = 'resolve' | 'open' | 'has' | 'put' | 'tag';
+type Fallible = 'resolve' | 'open' | 'tags' | 'has' | 'put' | 'tag';
 
 /** The n-th call of a method (from 1, counted over all descriptors) fails with the code before it does anything. */
 export function failing<T extends Source | Target>(
@@ -14,7 +14,7 @@ export function failing<T extends Source | Target>(
   faults: Readonly<Partial<Record<Fallible, readonly [n: number, code: Code]>>>,
 ): T {
   const inner = methodsOf(end);
-  const calls: Record<Fallible, number> = { resolve: 0, open: 0, has: 0, put: 0, tag: 0 };
+  const calls: Record<Fallible, number> = { resolve: 0, open: 0, tags: 0, has: 0, put: 0, tag: 0 };
   const count = (name: Fallible): void => {
     const call = ++calls[name];
     const [n, code] = faults[name] ?? [0, 'BUG'];
@@ -28,6 +28,10 @@ export function failing<T extends Source | Target>(
     open: async (...args) => {
       count('open');
       return inner.open(...args);
+    },
+    tags: (...args) => {
+      count('tags');
+      return inner.tags(...args);
     },
     has: async (...args) => {
       count('has');

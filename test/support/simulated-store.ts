@@ -9,7 +9,7 @@ import { Failure } from '../../worker/util/failure.ts';
 /** A request takes effect within so long after it was sent, or never. */
 export const MAX_EFFECT_MS = 15 * 60_000;
 /** Objects of a page of a list: few, so that much happens between pages. */
-const PAGE = 3;
+const PAGE = 8;
 
 interface StoredObject {
   readonly bytes: Uint8Array;
@@ -90,6 +90,11 @@ export class SimulatedStore {
       await this.#run(next);
     }
     this.nowMs = untilMs;
+  }
+
+  /** Whether a request is on its way, or an answer. */
+  get hasWork(): boolean {
+    return [...this.#steps].some(({ process, kind }) => kind !== 'timer' && process.isAwake);
   }
 
   /** How long until something can happen by itself. Undefined: nothing ever. */

@@ -18,8 +18,10 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const PREFIX = 'backups/';
 /** So few that most images share some with images that other backups stored. */
-const LAYERS = 8;
-const MOST_STEPS = 900;
+const LAYERS = 10;
+const IMAGES = 3;
+const MOST_STEPS = 1500;
+const MOST_AT_ONCE = 4;
 const LAST_STEPS = 5000;
 
 /** What happened in a simulation. */
@@ -30,8 +32,6 @@ export interface Seen {
   snapshotsDeleted: number;
   /** Backups that found, before their snapshot, that they had been taken for crashed. */
   relisted: number;
-  /** Backups whose content was collected while they were suspended, and that wrote no snapshot. */
-  refused: number;
 }
 
 /**
@@ -46,7 +46,6 @@ export class StoreSimulation {
     blobsDeleted: 0,
     snapshotsDeleted: 0,
     relisted: 0,
-    refused: 0,
   };
   readonly #processes: SimulatedProcess[] = [];
   readonly #snapshots = new Map<string, Snapshot>();
@@ -75,32 +74,38 @@ export class StoreSimulation {
     const world = this.#world;
     const living = this.#processes.filter((process) => !process.isDead);
     const dice = world.random();
-    if (dice < 0.015 || living.length === 0) this.#begin();
-    else if (dice < 0.017) world.pick(living).kill();
-    else if (dice < 0.025)
-      world.pick(living).suspend(this.#some(world.pick([20 * MINUTE, 2 * HOUR, 2 * HOUR, 12 * DAY])));
-    else if (dice < 0.06) await world.pass(this.#some(world.pick([MINUTE, MINUTE, 10 * MINUTE])));
-    else if (dice < 0.064) await world.pass(this.#some(2 * HOUR));
-    else if (dice < 0.066) await world.pass(this.#some(4 * DAY));
-    else if (dice < 0.068 && world.objects.size > 0) world.locked.add(world.pick([...world.objects.keys()]));
+    if (living.length === 0 || (living.length < MOST_AT_ONCE && dice < 0.02)) this.#begin();
+    else if (dice < 0.022) world.pick(living).kill();
+    else if (dice < 0.028) {
+      world.pick(living).suspend(this.#some(world.pick([20 * MINUTE, 2 * HOUR, 2 * HOUR, 9 * DAY])));
+      // meanwhile its lock may become stale
+      if (world.random() < 0.5 && !this.#isCollecting) this.#begin('collect');
+    } else if (dice < 0.06) await world.pass(this.#some(world.pick([MINUTE, 5 * MINUTE, 15 * MINUTE])));
+    else if (dice < 0.062) await world.pass(this.#some(2 * HOUR));
+    else if (dice < 0.063) await world.pass(this.#some(4 * DAY));
+    else if (dice < 0.065 && world.objects.size > 0) world.locked.add(world.pick([...world.objects.keys()]));
   }
 
   #some(most: number): number {
     return Math.floor(this.#world.random() * most);
   }
 
-  #begin(): void {
+  /** Whether a collection runs, or is suspended: a second one gives up. */
+  get #isCollecting(): boolean {
+    return this.#processes.some(({ isDead, name }) => !isDead && name.startsWith('collect'));
+  }
+
+  #begin(kind?: 'collect'): void {
     const world = this.#world;
     const skewMs = world.pick([0, 0, HOUR, -HOUR, 200]);
-    const process = new SimulatedProcess(world, `p${++this.#ran}`, skewMs);
+    const isBackup = kind === undefined && world.random() < (this.#isCollecting ? 0.95 : 0.5);
+    const process = new SimulatedProcess(world, `${isBackup ? 'backup' : 'collect'} ${++this.#ran}`, skewMs);
     this.#processes.push(process);
-    const isBackup = world.random() < 0.55;
     (isBackup ? this.#backUp(process) : this.#collect(process)).then(
       () => process.kill(),
       (error: unknown) => {
         process.kill();
         if (!isFailure(error, 'UNAVAILABLE', 'CONFLICT', 'NOT_FOUND')) this.#failed ??= error;
-        if (isBackup && isFailure(error, 'CONFLICT')) this.#seen.refused++;
       },
     );
   }
@@ -123,13 +128,13 @@ export class StoreSimulation {
       scope: { repositories: '*', untagged: false, referrers: true, platforms: [], listed: true },
     });
     builder.repository('app', { complete: true });
-    for (let tag = 0; tag < 2; tag++) {
+    for (let tag = 0; tag < IMAGES; tag++) {
       const layers = Array.from({ length: 2 }, () => contentOf(`layer ${this.#some(LAYERS)}`));
       const image = contentOf(`image of ${layers.map(({ digest }) => digest).join(' ')}`);
       // a backup trusts its list: it asks for nothing that is in it
       for (const { bytes, ...descriptor } of [...layers, image])
         if (!(await backup.target.has(descriptor))) await backup.target.put(descriptor, () => once(bytes));
-      if (world.random() < 0.3) await clock.sleep(this.#some(HOUR));
+      if (world.random() < 0.2) await clock.sleep(this.#some(world.pick([MINUTE, 20 * MINUTE])));
       const content = [image, ...layers].map(({ digest, size }) => ({ digest, size }));
       const { digest, size } = image;
       const unique = [...new Map(content.map((one) => [one.digest, one])).values()];

@@ -27,6 +27,8 @@ export interface ArchivedImage extends Source, AsyncDisposable {
   readonly repository: string | undefined;
   /** The digest of the layout of an archive in our own format: an equal layout makes the same archive. Undefined for all others. */
   readonly layoutDigest: Digest | undefined;
+  /** The layout of an archive in our own format, where the object holds it as it is: offsets are those of the object. Undefined for all others. */
+  readonly layout: ArchiveLayout | undefined;
   /** The digest of the `repository.json` that it was written with, as its metadata says it; undefined when it does not say. */
   readonly settingsDigest: string | undefined;
   /** Every image there. */
@@ -188,6 +190,7 @@ function choose({ found, files, layout, metadata, space, compare }: Opened, opti
     root: { descriptor: image.descriptor, tags: image.tags },
     repository: image.repository,
     layoutDigest: layout?.digest,
+    layout: space === undefined ? layout : undefined,
     settingsDigest: metadata === undefined ? undefined : settingsDigestIn(metadata),
     images,
     compare,

@@ -5,6 +5,7 @@ import type { Descriptor } from '../oci/manifest.ts';
 import { anyOf, checkAborted, type Abortable } from '../util/abort.ts';
 import { systemClock, type Clock } from '../util/clock.ts';
 import { Failure, toFailure } from '../util/failure.ts';
+import { partWithin, type KnownBlobs } from './known-blobs.ts';
 import { rangedMetadataOf, type ArchiveNotes } from './metadata.ts';
 import { blobPath, endOf, type ArchiveLayout, type BlobEntry, type LayoutEntry } from './plan.ts';
 import { END_BYTES } from './tar.ts';
@@ -15,6 +16,8 @@ export interface CreateArchiveOptions extends Abortable, ArchiveNotes {
   readonly onSent?: WriteOptions['onSent'];
   /** Bytes of a part. Default: what the store chooses. */
   readonly partSize?: number | undefined;
+  /** Blobs that the store has in other archives: parts within one are copied there instead of being sent. Default: none. */
+  readonly known?: KnownBlobs | undefined;
   readonly clock?: Clock | undefined;
 }
 
@@ -31,6 +34,8 @@ export interface ArchiveTarget extends Target {
   readonly inOrder: true;
   /** The parts of an interrupted upload that were there and were right, so far; undefined where there were none. */
   readonly resumed: ResumedParts | undefined;
+  /** Bytes of parts that the store copied from other archives, so far. */
+  readonly copiedBytes: number;
   /** Makes the archive visible. BUG unless every planned byte arrived and was found right; CONFLICT when the condition does not hold. */
   commit(options?: Abortable): Promise<ObjectInfo>;
   /** Throws away what was stored. Idempotent. */
@@ -72,7 +77,7 @@ export async function createArchive(
     ...(options.partSize === undefined ? {} : { partSize: options.partSize }),
     signal: options.signal,
   });
-  const archive = new Archive(layout, upload, store.describe(key));
+  const archive = new Archive(layout, upload, store.describe(key), options.known);
   await archive.begin(options);
   return archive;
 }
@@ -119,9 +124,12 @@ class Archive implements ArchiveTarget {
   readonly #stop = new AbortController();
   /** The parts that were stored before and have not been sent again. */
   readonly #reused: Set<number>;
+  readonly #known: KnownBlobs | undefined;
+  copiedBytes = 0;
   #failed: Failure | undefined;
 
-  constructor(layout: ArchiveLayout, upload: Upload, name: string) {
+  constructor(layout: ArchiveLayout, upload: Upload, name: string, known: KnownBlobs | undefined) {
+    this.#known = known;
     this.#layout = layout;
     this.#upload = upload;
     this.#name = name;
@@ -249,7 +257,7 @@ class Archive implements ArchiveTarget {
           filling.set(piece, offset);
           if (offset + piece.byteLength === partSize) {
             await sent();
-            sending = this.#sendOwn(number, filling, signal);
+            sending = this.#sendOwn(number, filling, entry, signal);
             filling = undefined;
           }
         }
@@ -285,17 +293,33 @@ class Archive implements ArchiveTarget {
   }
 
   /** Resolves to a failure instead of rejecting, since it is not awaited while the blob goes on. */
-  async #sendOwn(number: number, bytes: Buffer, signal: AbortSignal): Promise<Failure | undefined> {
+  async #sendOwn(number: number, bytes: Buffer, entry: BlobEntry, signal: AbortSignal): Promise<Failure | undefined> {
     try {
       if (!this.#upload.holds(number, bytes)) {
         this.#reused.delete(number);
-        await this.#upload.part(number, bytes, { signal });
+        if (!(await this.#copyKnown(number, bytes, entry, signal))) await this.#upload.part(number, bytes, { signal });
       }
       this.#idle.push(bytes);
       return undefined;
     } catch (error) {
       return this.#fail(error, signal);
     }
+  }
+
+  /** Whether the store has copied the part from another archive, byte for byte by its CRC-32. The bytes were read all the same: they prove the blob. */
+  async #copyKnown(number: number, bytes: Buffer, entry: BlobEntry, signal: AbortSignal): Promise<boolean> {
+    const { digest } = entry.descriptor;
+    const known = this.#known?.find(digest);
+    if (known === undefined) return false;
+    const start = (number - 1) * this.#upload.partSize;
+    const from = partWithin(entry, known, { start, length: bytes.byteLength });
+    if (from === undefined) return false;
+    if ((await this.#upload.copyPart?.(number, bytes, from, { signal })) !== true) {
+      this.#known?.drop(digest);
+      return false;
+    }
+    this.copiedBytes += bytes.byteLength;
+    return true;
   }
 
   async #sendHeld(number: number, options: Abortable): Promise<void> {

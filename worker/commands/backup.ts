@@ -2,7 +2,14 @@ import type { Command } from 'commander';
 import { backup } from '../images/backup.ts';
 import { backupToStore, type StoreBackupRequest } from '../images/backup-store.ts';
 import { Failure } from '../util/failure.ts';
-import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import {
+  printResult,
+  withCommonFlags,
+  withProgress,
+  type CommandContext,
+  type CommonFlags,
+  type KeyFlags,
+} from './context.ts';
 import {
   concurrencyOf,
   keepExistingOption,
@@ -12,10 +19,10 @@ import {
   withConcurrency,
   type ConcurrencyFlag,
 } from './result.ts';
-import { connectFlags, withSideFlags, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
+import { connectFlags, withSideFlags, withSignFlag, withS3Flags, type S3Flags, type SideFlags } from './sides.ts';
 import { describeStoreBackup } from './store-backup-text.ts';
 
-interface BackupFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag {
+interface BackupFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, Pick<KeyFlags, 'signWith'> {
   readonly platform?: readonly string[];
   readonly referrers?: boolean;
   readonly force?: boolean;
@@ -23,6 +30,7 @@ interface BackupFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag {
   readonly dryRun?: boolean;
   readonly untagged?: boolean;
   readonly includeArchived?: boolean;
+  readonly snapshot?: boolean;
 }
 
 export function addBackup(program: Command, context: CommandContext): void {
@@ -52,30 +60,32 @@ export function addBackup(program: Command, context: CommandContext): void {
       '--include-archived',
       "also images in ECR's archive storage class: each is restored, waited for, copied and archived again; ECR bills it for 90 days more",
     )
+    .option('--no-snapshot', 'archives alone, without a snapshot that lists them below snapshots/')
     .option('--dry-run', 'compare, and print what would be written');
+  withSignFlag(command);
   withS3Flags(withSideFlags(withConcurrency(withCommonFlags(command)), ['src']), { writes: true }).action(
     async (src: string, dst: string, flags: BackupFlags) => {
       const { platform: platforms, referrers, dryRun, untagged, includeArchived } = flags;
+      const { force, keepExisting, snapshot = true } = flags;
       const chosen = { from: src, to: dst, platforms, referrers, dryRun };
       const tool = `transship ${context.version}`;
       if (dst.startsWith('store:')) {
-        refuseArchiveFlags(flags);
+        refuse('a store', { '--force': force, '--keep-existing': keepExisting, '--no-snapshot': !snapshot });
         await runStoreBackup(context, flags, { ...chosen, tool, untagged, includeArchived });
         return;
       }
-      const { force, keepExisting } = flags;
-      await runImages(context, flags, async (backends, options) =>
-        backup({ ...chosen, force, keepExisting }, backends, options),
-      );
+      refuse('archives', { '--include-archived': includeArchived });
+      const archives = { ...chosen, force, keepExisting, untagged, snapshotBy: snapshot ? tool : undefined };
+      await runImages(context, flags, async (backends, options) => backup(archives, backends, options));
     },
   );
 }
 
-/** INVALID for flags about archives that exist: what is in a store is never replaced. */
-function refuseArchiveFlags({ force, keepExisting }: BackupFlags): void {
-  const flag = force === true ? '--force' : keepExisting === true ? '--keep-existing' : undefined;
-  if (flag !== undefined)
-    throw new Failure('INVALID', `${flag} is about archives, and nothing is replaced in a store: leave it out`);
+/** INVALID for a flag that was given and means nothing for this destination. */
+function refuse(destination: string, flags: Readonly<Record<string, boolean | undefined>>): void {
+  for (const [flag, isGiven] of Object.entries(flags))
+    if (isGiven === true)
+      throw new Failure('INVALID', `${flag} does not go with a backup into ${destination}: leave it out`);
 }
 
 async function runStoreBackup(context: CommandContext, flags: BackupFlags, request: StoreBackupRequest): Promise<void> {

@@ -33,7 +33,10 @@ export function addCopy(program: Command, context: CommandContext): void {
       '<src>',
       'docker://host/repo:tag, s3://bucket/key.tar, oci-archive:file.tar, docker-archive:file.tar or oci:folder; oci-archive:- is standard input',
     )
-    .argument('<dst>', 'the same; for a registry the tag may be left out to keep it; oci-archive:- is standard output')
+    .argument(
+      '<dst>',
+      'the same, or store:PLACE:host/repo:tag, whose snapshot lists that image; for a registry the tag may be left out to keep it; oci-archive:- is standard output',
+    )
     .addOption(platformOption())
     .option('--no-referrers', 'without signatures, SBOMs and whatever else refers to the image')
     .option('--force', 'also replace a file or object that is not an image, or the archive of another repository')
@@ -42,7 +45,10 @@ export function addCopy(program: Command, context: CommandContext): void {
   withS3Flags(withSideFlags(withCreateFlags(withConcurrency(withCommonFlags(command)))), { writes: true }).action(
     async (src: string, dst: string, flags: CopyFlags) => {
       const [from, to] = [parseLocation(src), parseDestination(dst)];
-      if (flags.keepExisting === true && (to.transport === 'docker' || to.transport === 'oci'))
+      if (
+        flags.keepExisting === true &&
+        (to.transport === 'docker' || to.transport === 'oci' || to.transport === 'store')
+      )
         throw new Failure(
           'INVALID',
           `--keep-existing is for archives, and ${formatLocation(to)} is not one: leave it out`,
@@ -59,7 +65,7 @@ export function addCopy(program: Command, context: CommandContext): void {
         });
         const { referrers, force, keepExisting, dryRun, platform: platforms } = flags;
         return await copyImage(
-          { from, to, platforms, referrers, force, keepExisting, dryRun },
+          { from, to, platforms, referrers, force, keepExisting, dryRun, tool: `transship ${context.version}` },
           backends,
           optionsOf(context, flags, report),
         );

@@ -3,13 +3,20 @@ import type { Difference } from '../images/compare-entries.ts';
 import type { PlacesDiff } from '../images/diff-places.ts';
 import { parseImageFilter } from '../oci/image-filter.ts';
 import { parseRepositoryMap } from '../oci/repository-map.ts';
-import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import {
+  printResult,
+  withCommonFlags,
+  withProgress,
+  type CommandContext,
+  type CommonFlags,
+  type KeyFlags,
+} from './context.ts';
 import { onlyOption, parseMoment } from './places.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
-import { connectFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
+import { connectFlags, withS3Flags, withSideFlags, withVerifyKeyFlag, type S3Flags, type SideFlags } from './sides.ts';
 import { formatDigest, formatTable, printable } from './text.ts';
 
-interface DiffFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag {
+interface DiffFlags extends CommonFlags, SideFlags, S3Flags, ConcurrencyFlag, Pick<KeyFlags, 'verifyKey'> {
   readonly only?: readonly string[];
   readonly map?: readonly string[];
   readonly by?: 'name' | 'digest';
@@ -46,7 +53,7 @@ export function addDiff(program: Command, context: CommandContext): void {
       '--referrers',
       'also signatures and SBOMs where a place does not list them: reads every manifest (default: where both places list them)',
     );
-  withS3Flags(withSideFlags(withConcurrency(withCommonFlags(command))), { writes: false }).action(
+  withS3Flags(withSideFlags(withConcurrency(withCommonFlags(withVerifyKeyFlag(command)))), { writes: false }).action(
     async (a: string, b: string, flags: DiffFlags) => {
       const nowMs = context.clock.now();
       const request = {

@@ -19,7 +19,7 @@ export function addEnqueue(program: Command, context: CommandContext): void {
     .command('enqueue')
     .summary('ask the deployed system for a rule now, or for one copy')
     .description(
-      'With one argument, runs the rule of that name now; one that prunes is begun by the next pass of a Cleaner. With two, asks for one copy: registry to registry, registry to s3://, or s3:// to registry; the workers do it with their own credentials.',
+      'With one argument, runs the rule of that name now; one that prunes is begun by the next pass of a Cleaner. With two, asks for one copy: registry to registry, registry to s3://, or s3:// to registry, or for a backup of images by pattern into store:s3://; the workers do it with their own credentials.',
     )
     .argument('<rule-or-src>', 'the name of a rule, or an image')
     .argument('[dst]', 'where the image is to be')
@@ -48,7 +48,7 @@ async function enqueue(
   service: Service,
   context: CommandContext,
 ): Promise<Run> {
-  const { enqueueImage, enqueueRule } = await import('../service/admin/enqueue.ts');
+  const { enqueueImage, enqueueRule, enqueueStore } = await import('../service/admin/enqueue.ts');
   const options = { signal: context.signal, clock: context.clock };
   const { platform: platforms, force } = flags;
   if (dst !== undefined) {
@@ -58,6 +58,11 @@ async function enqueue(
       ...(flags.referrers === false ? { referrers: false } : {}),
       ...(flags.create === false ? { create: false as const } : {}),
     };
+    if (dst.startsWith('store:')) {
+      if (force === true || flags.create === false)
+        throw new Failure('INVALID', '--force and --no-create are for copies: a store takes every image as it is');
+      return enqueueStore({ from: src, to: dst, ...choices }, service, options);
+    }
     return enqueueImage({ from: src, to: dst, ...choices }, service, options);
   }
   if (platforms !== undefined || force === true || flags.referrers === false || flags.create === false) {
@@ -69,7 +74,7 @@ async function enqueue(
   return enqueueRule(src, service, options);
 }
 
-/** Waits until the run has ended, and prints what became of it. Exits 1 when a job of it failed, and when it was declared dead. */
+/** Waits until the run has ended, and prints what became of it. Exits 1 when a job of it failed, and when it was declared dead; 3 when all that failed are verifications that found something. */
 async function waitFor({ id }: Run, flags: EnqueueFlags, service: Service, context: CommandContext): Promise<void> {
   const { follow } = await import('../service/admin/enqueue.ts');
   const { signal, clock } = context;
@@ -88,7 +93,11 @@ async function waitFor({ id }: Run, flags: EnqueueFlags, service: Service, conte
       ...failed.map((job) => `failed: ${printable(job.title)}: ${printable(job.reason ?? '')}`),
     ].join('\n'),
   );
-  if (failed.length > 0 || run.dead === true) context.exit(1);
+  if (failed.length === 0 && run.dead !== true) return;
+  // what a verification found is an answer, not a failure to give one
+  const isFinding =
+    failed.length > 0 && failed.every(({ code, title }) => code === 'CORRUPT' && title.startsWith('verify '));
+  context.exit(isFinding && run.dead !== true ? 3 : 1);
 }
 
 function describeEnd({ startedAtMs, endedAtMs, dead }: Run): string {

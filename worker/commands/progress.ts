@@ -149,7 +149,17 @@ type CopyEvent = Extract<
 type CleanEvent = Extract<Event, { readonly type: 'prune-planned' | `place-${string}` }>;
 type ServiceEvent = Extract<
   Event,
-  { readonly type: 'job-handed-back' | 'job-started' | 'job-done' | 'run-started' | 'run-planned' | 'run-ended' }
+  {
+    readonly type:
+      | 'job-handed-back'
+      | 'job-started'
+      | 'job-done'
+      | 'snapshot-written'
+      | 'verify-ended'
+      | 'run-started'
+      | 'run-planned'
+      | 'run-ended';
+  }
 >;
 
 function textLine(event: Event, options: ProgressOptions): string | undefined {
@@ -174,6 +184,8 @@ function textLine(event: Event, options: ProgressOptions): string | undefined {
     case 'job-handed-back':
     case 'job-started':
     case 'job-done':
+    case 'snapshot-written':
+    case 'verify-ended':
     case 'run-started':
     case 'run-planned':
     case 'run-ended':
@@ -221,6 +233,13 @@ function requestLine({ at, client, user, method, path, status, bytes, durationMs
 /** What planners and workers do. */
 function serviceLine(event: ServiceEvent): string {
   switch (event.type) {
+    case 'snapshot-written': {
+      const { stored, unchanged, archived, failed } = event.images;
+      const others = `${archived > 0 ? `, archived ${archived}` : ''}${failed > 0 ? `, failed ${failed}` : ''}`;
+      return `snapshot ${event.id.slice(0, 12)} of ${printable(event.registry)} in ${printable(event.place)}: new ${stored}, unchanged ${unchanged}${others}`;
+    }
+    case 'verify-ended':
+      return `verified ${printable(event.place)}: ${event.names.checked} of ${event.names.of} names, findings ${event.findings}`;
     case 'job-handed-back':
       return `back to the queue: ${printable(event.job.title)}: ${printable(event.message)}`;
     case 'job-started':

@@ -160,7 +160,10 @@ export async function runImages(
   if (failed > 0 || run.faults.length > 0) context.exit(1);
 }
 
-type WithPruned = BatchResult & { readonly pruned?: readonly PrunedRule[] | undefined };
+type WithPruned = BatchResult & {
+  readonly pruned?: readonly PrunedRule[] | undefined;
+  readonly snapshot?: { readonly id: string; readonly key: string } | undefined;
+};
 type ReportingOptions = OperationOptions & { readonly report: Report };
 
 function describePruned({ rule, plan, result }: PrunedRule): string {
@@ -191,6 +194,7 @@ function describeBatch(
         : { failure: { code: item.failure.code, message: describeFailure(item.failure) } }),
     })),
     faults: run.faults,
+    ...(run.snapshot === undefined ? {} : { snapshot: { id: run.snapshot.id, key: run.snapshot.key } }),
     ...(run.pruned === undefined || run.pruned.length === 0 ? {} : { pruned: run.pruned }),
   };
   const rows = run.items.map((item) => [
@@ -204,6 +208,7 @@ function describeBatch(
     formatTable(['outcome', 'digest', run.items.some(isPlanned) ? '>would send' : '>sent', 'from', 'to'], rows),
     '',
     `${run.items.length - failed.length} of ${run.items.length} images, ${describeBytes(sumOf(run.items), seconds)}`,
+    ...(run.snapshot === undefined ? [] : [`snapshot ${run.snapshot.id}`]),
     ...run.items.flatMap(({ from, result }) =>
       result === undefined || result.foreign.length === 0 ? [] : [`${incomplete(result.foreign.length)}: ${from}`],
     ),

@@ -1,5 +1,6 @@
 import type { VerifyResult } from '../images/verify.ts';
-import { describeSample, type Looked, type PlaceResult } from '../images/verify-result.ts';
+import type { Looked, PlaceResult } from '../images/verify-result.ts';
+import { describeSample } from '../util/sample.ts';
 import { incomplete } from './result.ts';
 import { formatBytes, formatDigest, formatTable, printable } from './text.ts';
 

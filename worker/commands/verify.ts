@@ -2,7 +2,7 @@ import { Option, type Command } from 'commander';
 import { verify, verifyPlace } from '../images/verify.ts';
 import type { PlaceRequest } from '../images/verify-result.ts';
 import type { Depth } from '../images/verify-image.ts';
-import { parseSample } from '../images/sample.ts';
+import { parseSample } from '../util/sample.ts';
 import { parseImageFilter } from '../oci/image-filter.ts';
 import { isPlace, parsePlace } from '../oci/place.ts';
 import { Failure } from '../util/failure.ts';

@@ -28,8 +28,7 @@ export interface CopyOptions extends Abortable {
   /** Whether a referrer that cannot be copied fails the whole copy, instead of being reported. For targets that are planned whole. Default false. */
   readonly strict?: boolean | undefined;
   /** Repositories at the target's registry whose blobs may be taken over, or what finds those that have a blob. Default none. */
-  readonly mountFrom?:
-    readonly string[] | ((blob: Descriptor, options: Abortable) => Promise<readonly string[]>) | undefined;
+  readonly mountFrom?: readonly string[] | ((blob: Descriptor) => readonly string[]) | undefined;
   /** The graph of the roots, where it was read before. */
   readonly graph?: Graph | undefined;
   readonly report?: Report | undefined;
@@ -158,7 +157,7 @@ class CopySession {
   async #blob(descriptor: Descriptor, options: Abortable): Promise<void> {
     if (await onSide('target', this.#target.has(descriptor, options))) return this.done(descriptor, 'exists');
     const { mountFrom = [] } = this.#options;
-    for (const repository of typeof mountFrom === 'function' ? await mountFrom(descriptor, options) : mountFrom) {
+    for (const repository of typeof mountFrom === 'function' ? mountFrom(descriptor) : mountFrom) {
       if ((await this.#target.mount?.(descriptor, repository, options)) === true)
         return this.done(descriptor, 'mounted');
     }

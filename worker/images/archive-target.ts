@@ -1,3 +1,4 @@
+import { knownBlobsOf } from '../archive/known-blobs.ts';
 import { createArchive } from '../archive/writer.ts';
 import { holdsPlanned } from '../archive/compressed-check.ts';
 import { streamArchive } from '../archive/compressed-writer.ts';
@@ -113,7 +114,9 @@ async function writePlanned(
     const info = await onSide('target', streamArchive(store, key, layout, source, writeOptions));
     return { outcome: 'copied', ...found, ...unsent, ...writtenAs(info) };
   }
-  const archive = await onSide('target', createArchive(store, key, layout, writeOptions));
+  const known = knownBlobsOf(store);
+  if (before?.image?.layout !== undefined) known.add(before.info, before.image.layout);
+  const archive = await onSide('target', createArchive(store, key, layout, { ...writeOptions, known }));
   if (archive.resumed !== undefined) {
     const { parts, total } = archive.resumed;
     options.report?.({ type: 'resumed', location: store.describe(key), parts, total });
@@ -121,12 +124,14 @@ async function writePlanned(
   const copied = await copy(source, archive, graph.roots, { ...options, graph, strict: true });
   try {
     const info = await onSide('target', archive.commit(options));
-    const { resumed } = archive;
+    known.add(info, layout);
+    const { resumed, copiedBytes } = archive;
     return {
       outcome: 'copied',
       ...found,
       ...unsent,
-      ...(resumed === undefined ? {} : { resumed, bytesReused: resumed.bytes }),
+      bytesReused: (resumed?.bytes ?? 0) + copiedBytes,
+      ...(resumed === undefined ? {} : { resumed }),
       ...writtenAs(info),
       copied,
     };

@@ -58,11 +58,14 @@ export function awaitActive(
 
   const poll = async (): Promise<void> => {
     while (waiting.size > 0) {
-      note();
       try {
         await clock.sleep(POLL_MS, options);
-        const statuses = await storage.imageStatuses(repository, [...waiting.keys()], options);
-        for (const [digest, waiter] of [...waiting]) settle(digest, waiter, statuses.get(digest));
+        note();
+        // those that come while it is asked are for the next time
+        const asked = [...waiting];
+        const digests = asked.map(([digest]) => digest);
+        const statuses = await storage.imageStatuses(repository, digests, options);
+        for (const [digest, waiter] of asked) settle(digest, waiter, statuses.get(digest));
       } catch (error) {
         for (const { reject } of waiting.values()) reject(error);
         waiting.clear();

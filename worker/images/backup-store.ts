@@ -11,7 +11,7 @@ import type { ImageStore } from '../store/store.ts';
 import { checkAborted } from '../util/abort.ts';
 import { describeFailure, Failure, isFailure, onSide } from '../util/failure.ts';
 import { forEachOf, Limit } from '../util/limit.ts';
-import { quote } from '../util/text.ts';
+import { compareStrings, quote } from '../util/text.ts';
 import { ArchivedImages } from './archived-images.ts';
 import type { Backends, OperationOptions, Registry } from './backends.ts';
 import { IMAGES_AT_ONCE } from './copy-images.ts';
@@ -21,11 +21,16 @@ import { openStore, storeAndPrefix } from './open-place.ts';
 import { registryFacts, settingsFact, type SettingsFact } from './registry-facts.ts';
 import { listRepository, type RepositoryListing } from './repository-listing.ts';
 import { RestoredImages } from './restored-images.ts';
+import type { SelectImages } from './select-images.ts';
 import { storeImages, type ImageCounts, type StoreRun } from './store-images.ts';
 
 export interface StoreBackupRequest {
   /** `[docker://]HOST` for a whole registry, `HOST/pattern[:tags]`, a repository, or one image `HOST/repository:tag`. */
   readonly from: string;
+  /** Patterns of repositories, and names of some, which are not looked for in lists. Default: the pattern of `from`, which stands for them all. */
+  readonly repositories?: readonly string[] | undefined;
+  /** Chooses the images of each repository, which counts as incomplete then. Default: all. */
+  readonly select?: SelectImages | undefined;
   /** `store:s3://bucket/prefix/` or `store:folder`. */
   readonly to: string;
   /** The program that writes the snapshot, such as `transship 0.1.0`. */
@@ -41,6 +46,8 @@ export interface StoreBackupRequest {
    * stored are listed as archived.
    */
   readonly includeArchived?: boolean | undefined;
+  /** False: neither settings of repositories nor those of the registry are stored. Default: both are. */
+  readonly settings?: boolean | undefined;
   /** Reports what would be stored, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
   /** The rule and the run of the service, for the snapshot. Absent for a command. */
@@ -65,6 +72,8 @@ export interface StoreBackupResult {
   readonly imageBytes: number;
   /** As the snapshot has them. */
   readonly failures: readonly SnapshotFailure[];
+  /** The failures behind them, as far as they were thrown: what tells whether to try again. */
+  readonly causes: readonly Failure[];
 }
 
 const REPOSITORIES_AT_ONCE = 4;
@@ -93,15 +102,19 @@ export async function backupToStore(
   const registry = backends.registry(pattern.registry, 'source');
   const strange: string[] = [];
   const onStrange = (message: string): void => void strange.push(message);
+  // a key that cannot sign is found before anything is copied
+  await backends.snapshotKeys?.signer?.publicKey(options);
   // before a store is created: what the source does not have leaves nothing behind
-  const names = await onSide(
-    'source',
-    repositoriesOf({ pattern }, backends, { ...options, side: 'source', onStrange }),
-  );
+  const listed = async (repository: string): Promise<readonly string[]> =>
+    repositoriesOf({ pattern: { ...pattern, repository } }, backends, { ...options, side: 'source', onStrange });
+  const names = new Set<string>();
+  for (const repository of request.repositories ?? [pattern.repository])
+    for (const name of await onSide('source', listed(repository))) names.add(name);
   const store = await openStore(root, backends, { ...options, side: 'target', create: true });
   const restored = new RestoredImages({ ...storeAndPrefix(root, backends), registry: canonicalHost(pattern.registry) });
   const run = new StoreBackupRun({ request, pattern, registry, store, restored }, options);
-  return request.dryRun === true ? run.plan(names, strange) : run.write(names, strange);
+  const all = [...names].sort(compareStrings);
+  return request.dryRun === true ? run.plan(all, strange) : run.write(all, strange);
 }
 
 /** What one backup is about. */
@@ -124,6 +137,7 @@ class StoreBackupRun {
   readonly #about: Circumstances;
   readonly #options: OperationOptions;
   readonly #startedAt: string;
+  readonly #causes: Failure[] = [];
   readonly #counts: ImageCounts = { stored: 0, unchanged: 0, archived: 0, failed: 0 };
 
   constructor(about: Circumstances, options: OperationOptions) {
@@ -198,7 +212,9 @@ class StoreBackupRun {
       snapshot,
       atOnce: new Limit(concurrency),
       tags: tag,
+      select: request.select,
       counts: this.#counts,
+      onFailure: (failure) => void this.#causes.push(failure),
     };
     await forEachOf(
       names,
@@ -228,8 +244,8 @@ class StoreBackupRun {
 
   /** The settings of the registry itself. Not for what is only a repository of it. */
   async #registrySettings(onFailure: (reason: string) => void): Promise<SettingsFact> {
-    const { pattern, registry } = this.#about;
-    if (!isPattern(pattern.repository)) return {};
+    const { request, pattern, registry } = this.#about;
+    if (!isPattern(pattern.repository) || request.settings === false) return {};
     return settingsFact(
       pattern.registry,
       async () => registry.registrySettings(this.#options),
@@ -240,23 +256,29 @@ class StoreBackupRun {
 
   async #repository(run: StoreRun, name: string, options: OperationOptions): Promise<void> {
     const { snapshot, registry, tags } = run;
+    const { request } = this.#about;
     const fail = (tag: string | undefined, error: Failure): void => {
       const reason = describeFailure(error);
+      this.#causes.push(error);
       snapshot.failure({ repository: name, ...(tag === undefined ? {} : { tag }), reason });
       const what = `${run.host}/${name}${tag === undefined ? '' : `:${tag}`}`;
       options.report?.({ type: 'warning', message: `${what}: ${reason}` });
       this.#counts.failed++;
     };
     try {
-      const listing = await listRepository(registry, name, tags, fail, options);
+      const listing = await listRepository(registry, name, tags, fail, { ...options, select: request.select });
       await using archived = await this.#archived(name, listing, options);
-      const settings = await settingsFact(
-        name,
-        async () => registry.settings(name, options),
-        (reason) => snapshot.failure({ repository: name, reason }),
-        options,
-      );
-      snapshot.repository(name, { complete: tags === undefined || isPattern(tags), ...settings });
+      const settings =
+        request.settings === false
+          ? {}
+          : await settingsFact(
+              name,
+              async () => registry.settings(name, options),
+              (reason) => snapshot.failure({ repository: name, reason }),
+              options,
+            );
+      const complete = request.select === undefined && (tags === undefined || isPattern(tags));
+      snapshot.repository(name, { complete, ...settings });
       await storeImages(run, name, { listing, archived }, options);
     } catch (error) {
       checkAborted(options);
@@ -291,6 +313,7 @@ class StoreBackupRun {
       bytes: snapshot.content.reduce((sum, { size }) => sum + size, 0),
       imageBytes: images.reduce((sum, { bytes }) => sum + bytes, 0),
       failures: snapshot.failures,
+      causes: this.#causes,
     };
   }
 }

@@ -13,6 +13,7 @@ import type { Backends, OperationOptions, RepositoryOptions } from './backends.t
 import { countSent } from './count-sent.ts';
 import type { ImageTarget, WrittenImage } from './image-target.ts';
 import { openLocation, storeOf } from './open-location.ts';
+import { openStoreTarget } from './store-target.ts';
 import { streamTarget } from './stream-target.ts';
 import { openRepositoryTarget } from './repository-target.ts';
 
@@ -32,6 +33,8 @@ interface WriteChoices extends RepositoryOptions {
   readonly keepExisting?: boolean | undefined;
   /** Reports what would be done, and writes nothing. Default false. */
   readonly dryRun?: boolean | undefined;
+  /** The program, as the snapshot of a store names it. Default `transship`. */
+  readonly tool?: string | undefined;
 }
 
 /** Which parts of an image are copied, and how it is written. */
@@ -43,7 +46,21 @@ export interface SettingsNaming {
   readonly settingsDigest?: ((archive: Location) => Promise<Digest | undefined>) | undefined;
 }
 
-export interface ImageCopyRequest extends ImageChoices, SettingsNaming {
+/** An image that was written, or is there already, with all that is known of it. */
+export interface WrittenWhole {
+  readonly from: Location;
+  readonly to: Location;
+  /** With one root. */
+  readonly graph: Graph;
+  readonly written: WrittenImage;
+}
+
+/** Called with each image that was written. */
+export interface Observing {
+  readonly onWritten?: ((image: WrittenWhole) => void) | undefined;
+}
+
+export interface ImageCopyRequest extends ImageChoices, SettingsNaming, Observing {
   readonly from: Location;
   readonly to: Location;
 }
@@ -118,7 +135,7 @@ export async function selectImage(
   }
 }
 
-export interface WriteRequest extends WriteChoices, SettingsNaming {
+export interface WriteRequest extends WriteChoices, SettingsNaming, Observing {
   readonly image: SelectedImage;
   readonly to: Location;
   /** Where the image is too: between repositories of one registry blobs need not move. Default: nowhere but where it is read. */
@@ -141,6 +158,7 @@ export async function writeImage(
     const { descriptor } = read.roots[0] ?? root;
     const graph = { ...read, roots: [{ ...root, descriptor }] };
     const written = await target.write({ source: image.source, graph, repository: image.repository });
+    request.onWritten?.({ from: image.from, to: location, graph, written });
     return {
       from: formatLocation(image.from),
       to: formatLocation(location),
@@ -159,29 +177,36 @@ export async function writeImage(
 /** The image with the tags that it gets at `to`, and `to` with the tag that it keeps where none is named. INVALID where `to` names another digest. */
 function namedAt(to: Location, root: Root): { readonly root: Root; readonly location: Location } {
   const named = (tags: readonly string[]): Root => ({ ...root, tags });
-  if (to.transport === 'store') return { root: named(to.image.tag === undefined ? [] : [to.image.tag]), location: to };
+  if (to.transport === 'store') {
+    checkDigest(to, to.image.digest, root);
+    return { root: named(to.image.tag === undefined ? [] : [to.image.tag]), location: to };
+  }
   if (to.transport !== 'docker') {
     // an archive has one tag at most
     const kept = to.transport === 'oci' ? root.tags : root.tags.slice(0, 1);
     return { root: named(to.tag === undefined ? kept : [to.tag]), location: to };
   }
   const { registry, repository, tag, digest } = to.reference;
-  if (digest !== undefined && digest !== root.descriptor.digest) {
-    throw new Failure(
-      'INVALID',
-      `${formatLocation(to)} names a digest that the image, ${root.descriptor.digest}, has not`,
-      { context: { side: 'target' } },
-    );
-  }
+  checkDigest(to, digest, root);
   const tags = tag !== undefined ? [tag] : digest !== undefined ? [] : root.tags;
   const name = tags[0] === undefined ? { digest: root.descriptor.digest } : { tag: tags[0], digest };
   return { root: named(tags), location: { transport: 'docker', reference: { registry, repository, ...name } } };
 }
 
+/** INVALID where `to` names another digest than that of the image. */
+function checkDigest(to: Location, digest: Digest | undefined, root: Root): void {
+  if (digest === undefined || digest === root.descriptor.digest) return;
+  throw new Failure(
+    'INVALID',
+    `${formatLocation(to)} names a digest that the image, ${root.descriptor.digest}, has not`,
+    { context: { side: 'target' } },
+  );
+}
+
 /** Opens `to` for the image `root`. */
 async function openTarget(
   root: Root,
-  { image, to, alsoAt = [], create, force, keepExisting, dryRun, settingsDigest }: WriteRequest,
+  { image, to, alsoAt = [], create, force, keepExisting, dryRun, tool, settingsDigest }: WriteRequest,
   backends: Backends,
   options: OperationOptions,
 ): Promise<ImageTarget> {
@@ -213,9 +238,10 @@ async function openTarget(
       const target = backends.registry(registry, 'target').repository(repository, { create });
       return openRepositoryTarget({ target, root, mountFrom: mountable([image.from, ...alsoAt], to), dryRun }, options);
     }
-    case 'store':
-      // replaced by the builder BACKUP
-      throw new Failure('UNSUPPORTED', 'stores cannot be written yet');
+    case 'store': {
+      const referrers = image.referrers !== false;
+      return openStoreTarget({ to, root, referrers, tool: tool ?? 'transship', dryRun }, backends, options);
+    }
     default:
       return to satisfies never;
   }

@@ -1,25 +1,15 @@
 import type { Digest } from '../oci/digest.ts';
 import { matchesRepository, matchingTags } from '../oci/image-filter.ts';
 import { formatLocation } from '../oci/location.ts';
-import type { Place } from '../oci/place.ts';
 import { isManifestType } from '../oci/manifest.ts';
 import type { ExpandedReferrer } from '../store/expanded.ts';
 import { readState } from '../store/read-state.ts';
-import { openSnapshots, type Snapshots } from '../store/snapshots.ts';
 import type { State, StateImage, StateRepository } from '../store/state.ts';
 import { Failure } from '../util/failure.ts';
 import type { Backends } from './backends.ts';
 import type { ListOptions, PlaceEntry } from './place-entry.ts';
-import { formatRoot, openStore, storeAndPrefix } from './open-place.ts';
-
-/** A place that has snapshots: a store, or archives. */
-export type BackupPlace = Exclude<Place, { kind: 'registry' }>;
-
-/** The snapshots of a place. Of a store one request: its format is checked. */
-export async function snapshotsOf(place: BackupPlace, backends: Backends, options: ListOptions): Promise<Snapshots> {
-  if (place.kind === 'store') return (await openStore(place.root, backends, options)).snapshots;
-  return openSnapshots(storeAndPrefix(place.root, backends));
-}
+import { openBackups, type BackupPlace } from './open-backups.ts';
+import { formatRoot, storeAndPrefix } from './open-place.ts';
 
 /** What `listPlace` gives of a store, and of archives as their snapshots list them. NOT_FOUND for archives without snapshots. */
 export async function* listState(
@@ -27,7 +17,7 @@ export async function* listState(
   backends: Backends,
   options: ListOptions,
 ): AsyncGenerator<PlaceEntry, void, undefined> {
-  const snapshots = await snapshotsOf(place, backends, options);
+  const { snapshots } = await openBackups(place, backends, options);
   const state = await readState(snapshots, options);
   if (place.kind === 'archives' && state.repositories.length === 0)
     throw new Failure('NOT_FOUND', `there is no snapshot of that time below ${place.text}: a backup writes one`);
@@ -35,7 +25,7 @@ export async function* listState(
 }
 
 /** The entries of a state, by registry, repository and tag. Pure. */
-export function* entriesIn(
+function* entriesIn(
   state: State,
   place: BackupPlace,
   backends: Pick<Backends, 'bucket' | 'folder'>,

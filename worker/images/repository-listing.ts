@@ -9,6 +9,7 @@ import { Failure, isFailure, onSide } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { quote } from '../util/text.ts';
 import type { ListedImage, OperationOptions, Registry } from './backends.ts';
+import { chosenTags, type SelectImages } from './select-images.ts';
 
 /** A manifest as its repository lists it: an image, a child of one, or what refers to one. */
 export interface ListedManifest extends ListedImage {
@@ -32,7 +33,7 @@ const HEADS_AT_ONCE = 8;
 
 /**
  * Lists a repository: by pages of a thousand rows where the registry has such a list (ECR), else by its tags and a HEAD for each. With `tags`,
- * those that match are enough, or the image with that one. A tag that cannot be resolved goes to `onUnlisted`, and one that is gone is left out.
+ * those that match are enough, or the image with that one; with `select`, those that it takes, where tags are listed by name. A tag that cannot be resolved goes to `onUnlisted`, and one that is gone is left out.
  * NOT_FOUND without the repository.
  */
 export async function listRepository(
@@ -40,7 +41,7 @@ export async function listRepository(
   repository: string,
   tags: string | undefined,
   onUnlisted: OnUnlisted,
-  options: OperationOptions,
+  options: OperationOptions & { readonly select?: SelectImages | undefined },
 ): Promise<RepositoryListing> {
   if (tags !== undefined && !isPattern(tags)) return onSide('source', listOne(registry, repository, tags, options));
   const { images } = registry;
@@ -86,15 +87,17 @@ async function listTags(
   source: Source,
   pattern: string | undefined,
   onUnlisted: OnUnlisted,
-  options: OperationOptions,
+  options: OperationOptions & { readonly select?: SelectImages | undefined },
 ): Promise<RepositoryListing> {
+  const { select } = options;
   const all: string[] = [];
   for await (const tag of source.tags(options)) if (isListedTag(tag, onUnlisted)) all.push(tag);
   const tags = new Map<string, Digest | undefined>(all.map((tag) => [tag, undefined]));
+  // tags of cosign are resolved with the image that they are about
+  const named = all.filter((tag) => !isDerivedTag(tag) && (pattern === undefined || matchesPattern(pattern, tag)));
   const found = new Map<Digest, { readonly manifest: ListedManifest; readonly tags: string[] }>();
   await forEachOf(
-    // tags of cosign are resolved with the image that they are about
-    all.filter((tag) => !isDerivedTag(tag) && (pattern === undefined || matchesPattern(pattern, tag))),
+    select === undefined ? named : chosenTags(select, named),
     HEADS_AT_ONCE,
     async (tag, { signal }) => {
       try {

@@ -11,6 +11,7 @@ import type { Backends, OperationOptions } from './backends.ts';
 import { countSent } from './count-sent.ts';
 import type { PlannedRepository } from './restore-plan.ts';
 import type { RestoredRepository } from './restored-repository.ts';
+import type { SharedBlobs } from './shared-blobs.ts';
 import { manifestsOf, openSnapshotImage, type SnapshotPlace } from './snapshot-image.ts';
 
 /** What becomes of a tag that stands for another image at the target. */
@@ -26,6 +27,7 @@ export interface RestoreImagesRequest {
   readonly dryRun?: boolean | undefined;
   /** Images at once, of all repositories. */
   readonly atOnce: Limit;
+  readonly blobs: SharedBlobs;
 }
 
 /** What was not restored, and why. */
@@ -75,7 +77,10 @@ export async function restoreImages(
   await forEachOf(
     planned.images,
     IMAGES_AT_ONCE,
-    async (image, taskOptions) => request.atOnce.run(async () => session.restore(image, taskOptions), taskOptions),
+    async (image, taskOptions) => {
+      if (request.dryRun !== true) await request.blobs.ready(planned, image, taskOptions);
+      await request.atOnce.run(async () => session.restore(image, taskOptions), taskOptions);
+    },
     options,
   );
   return { ...session.counts, failures: session.failures };
@@ -118,7 +123,7 @@ class RepositorySession {
   async restore(listed: StateImage, { signal }: Abortable): Promise<void> {
     const options = { ...this.#options, signal };
     const sent = countSent(this.#options.report);
-    let isFailed = false;
+    let [isFailed, isWhole] = [false, false];
     const failing = (digest: Digest, error: unknown, tag?: string): void => {
       isFailed = true;
       this.#fails(listed, digest, error, tag);
@@ -127,17 +132,22 @@ class RepositorySession {
       const all = this.#request.referrers === false ? { ...listed, referrers: [] } : listed;
       const { image, isKept } = await this.#withoutTaken(all, failing, options);
       if (isKept) this.counts.kept += isFailed ? 0 : 1;
-      else if (await this.#isThere(image, options)) this.counts.unchanged += isFailed ? 0 : 1;
-      else if (this.#request.dryRun === true) {
+      else if (await this.#isThere(image, options)) {
+        isWhole = true;
+        this.counts.unchanged += isFailed ? 0 : 1;
+      } else if (this.#request.dryRun === true) {
         await this.#count(image, options);
         this.counts.planned += isFailed ? 0 : 1;
       } else {
         await this.#copy(image, failing, { ...options, report: sent.report });
+        isWhole = true;
         this.counts.copied += isFailed ? 0 : 1;
       }
     } catch (error) {
       checkAborted(this.#options);
       failing(listed.digest, error, listed.tags[0]);
+    } finally {
+      this.#request.blobs.settle(listed, isWhole);
     }
     if (isFailed) this.counts.failed++;
     this.counts.bytesSent += sent.bytes;
@@ -214,7 +224,7 @@ class RepositorySession {
     const { tallies, referrers } = await copy(opened.source, target, [opened.root], {
       ...options,
       referrers: image.referrers.length > 0,
-      mountFrom: async ({ digest }, taskOptions) => this.#repository.mountFrom(digest, taskOptions),
+      mountFrom: ({ digest }) => this.#request.blobs.mountFrom(this.#planned, digest),
     });
     this.counts.bytesReused += tallies.mounted.bytes;
     for (const { descriptor, tags, refused } of referrers)

@@ -89,7 +89,8 @@ export async function restoreSnapshot(
   options: OperationOptions,
 ): Promise<SnapshotRestoreResult> {
   const to = parseRegistryTarget(request.to);
-  const { backups, planned, registrySettings } = await planOf(request, backends, options);
+  const plan = await planOf(request, backends, options);
+  const { planned, registrySettings } = plan;
   const faults = collectFaults(options.report);
   // whether blobs are mounted, which saves sending them; all else may deny what the images need, or copy them elsewhere meanwhile
   const { accountSettings, ...others } = registrySettings ?? {};
@@ -99,7 +100,7 @@ export async function restoreSnapshot(
     await restoreRegistrySettings({ ...choices, settings }, backends, faults, options);
   };
   if (accountSettings !== undefined) await applyToRegistry({ accountSettings });
-  const session = new RestoreSession(request, backups, backends, faults, options);
+  const session = new RestoreSession(request, plan, backends, faults, options);
   await forEachOf(planned, REPOSITORIES_AT_ONCE, async (one, { signal }) => session.restore(one, signal), options);
   session.settings.finish();
   if (registrySettings !== undefined) await applyToRegistry(others);
@@ -190,18 +191,19 @@ class RestoreSession {
   readonly #backends: Backends;
   readonly #faults: Faults;
   readonly #options: OperationOptions;
-  readonly #blobs = new SharedBlobs();
+  readonly #blobs: SharedBlobs;
   readonly #atOnce = new Limit(IMAGES_AT_ONCE);
 
   constructor(
     request: SnapshotRestoreRequest,
-    backups: OpenedBackups,
+    { backups, planned }: Plan,
     backends: Backends,
     faults: Faults,
     options: OperationOptions,
   ) {
     this.#request = request;
     this.#backups = backups;
+    this.#blobs = new SharedBlobs(planned);
     this.#backends = backends;
     this.#faults = faults;
     this.#options = options;
@@ -226,6 +228,7 @@ class RestoreSession {
     } catch (error) {
       checkAborted(this.#options);
       this.#faults.add(`${formatRepository(planned.from)} was not restored: ${describeFailure(error)}`);
+      for (const image of planned.images) this.#blobs.settle(image, false);
     }
     await this.settings.after(planned);
   }
@@ -236,11 +239,18 @@ class RestoreSession {
     const opened = await onSide(
       'target',
       RestoredRepository.open(this.#backends.registry(registry, 'target'), repository, {
-        blobs: this.#blobs,
+        onMount: (isMounted) => this.#blobs.mounted(isMounted),
         signal: options.signal,
       }),
     );
-    const request = { images: this.#backups.images, onExisting, referrers, dryRun, atOnce: this.#atOnce };
+    const request = {
+      images: this.#backups.images,
+      onExisting,
+      referrers,
+      dryRun,
+      atOnce: this.#atOnce,
+      blobs: this.#blobs,
+    };
     return restoreImages(planned, opened, request, this.#backends, options);
   }
 

@@ -5,7 +5,6 @@ import { checkAborted, orAborted, type Abortable } from '../util/abort.ts';
 import { atSide, ifFound, isFailure } from '../util/failure.ts';
 import { SharedPromise } from '../util/shared-promise.ts';
 import type { ListedImage, Registry, RepositoryOptions } from './backends.ts';
-import type { SharedBlobs } from './shared-blobs.ts';
 
 /** What a repository has, where its registry lists it. */
 interface Listed {
@@ -17,38 +16,40 @@ const NOTHING: Listed = { manifests: new Set(), tags: new Map() };
 
 /** The repository of a restore. */
 export interface RestoredRepositoryOptions extends Abortable, RepositoryOptions {
-  /** Which blobs the repositories of the target have, of all that are restored. */
-  readonly blobs: SharedBlobs;
+  /** Called when the registry mounted a blob, or refused to. */
+  readonly onMount: (isMounted: boolean) => void;
 }
 
 /**
  * A repository that many images are restored to: everything is asked for and sent once, and what ECR lists of it costs no other request.
  */
 export class RestoredRepository implements Target {
-  readonly #name: string;
   readonly #target: Source & Target;
-  readonly #blobs: SharedBlobs;
+  readonly #onMount: RestoredRepositoryOptions['onMount'];
   /** Undefined where the registry has no list, so that it is asked for one by one. */
   readonly #listed: Listed | undefined;
   readonly #present = new Map<Digest, SharedPromise<boolean>>();
   readonly #puts = new Map<Digest, SharedPromise<void>>();
   readonly #tags = new Map<string, Digest>();
 
-  private constructor(name: string, target: Source & Target, listed: Listed | undefined, blobs: SharedBlobs) {
-    this.#name = name;
+  private constructor(
+    target: Source & Target,
+    listed: Listed | undefined,
+    { onMount }: Pick<RestoredRepositoryOptions, 'onMount'>,
+  ) {
     this.#target = target;
     this.#listed = listed;
-    this.#blobs = blobs;
+    this.#onMount = onMount;
   }
 
   /** Lists what is in the repository now, where its registry does. One that does not exist has nothing. */
   static async open(
     registry: Registry,
     name: string,
-    { blobs, create, signal }: RestoredRepositoryOptions,
+    { onMount, create, signal }: RestoredRepositoryOptions,
   ): Promise<RestoredRepository> {
     const listed = registry.images === undefined ? undefined : await listedIn(registry.images(name, { signal }));
-    return new RestoredRepository(name, registry.repository(name, { create }), listed, blobs);
+    return new RestoredRepository(registry.repository(name, { create }), listed, { onMount });
   }
 
   /** Whether the registry lists all of these manifests, which it has whole then. False too where it has no list. */
@@ -75,21 +76,15 @@ export class RestoredRepository implements Target {
     if (this.#listed?.manifests.has(digest) === true) return true;
     const isUnlisted = this.#listed === NOTHING || (this.#listed !== undefined && isManifestType(mediaType));
     const look = async (): Promise<boolean> => (isUnlisted ? false : this.#target.has(descriptor, options));
-    const isThere = await sharing(sharedOf(this.#present, digest), look, options);
-    if (isThere && !isManifestType(mediaType)) this.#blobs.found(digest, this.#name);
-    return isThere;
+    return sharing(sharedOf(this.#present, digest), look, options);
   }
 
   async put(descriptor: Descriptor, open: () => AsyncIterable<Uint8Array>, options?: Abortable): Promise<void> {
     const { digest, mediaType } = descriptor;
     const put = sharedOf(this.#puts, digest);
     const send = async (): Promise<void> => {
-      try {
-        await this.#target.put(descriptor, open, options);
-        this.#isThere(descriptor);
-      } finally {
-        this.#blobs.settle(digest, this.#name);
-      }
+      await this.#target.put(descriptor, open, options);
+      this.#isThere(descriptor);
     };
     await sharing(put, send, options);
     // one that the registry lost is sent again
@@ -109,21 +104,13 @@ export class RestoredRepository implements Target {
 
   async mount(descriptor: Descriptor, fromRepository: string, options?: Abortable): Promise<boolean> {
     const isMounted = (await this.#target.mount?.(descriptor, fromRepository, options)) === true;
-    this.#blobs.mounted(isMounted);
-    if (!isMounted) return false;
-    this.#isThere(descriptor);
-    this.#blobs.settle(descriptor.digest, this.#name);
-    return true;
+    this.#onMount(isMounted);
+    if (isMounted) this.#isThere(descriptor);
+    return isMounted;
   }
 
-  /** The repositories of the registry that have the blob: waits while it is on its way into another one. */
-  async mountFrom(digest: Digest, options: Abortable): Promise<readonly string[]> {
-    return this.#blobs.mountFrom(digest, this.#name, options);
-  }
-
-  #isThere({ digest, mediaType }: Descriptor): void {
-    sharedOf(this.#present, digest).replace(Promise.resolve(true));
-    if (!isManifestType(mediaType)) this.#blobs.found(digest, this.#name);
+  #isThere({ digest }: Descriptor): void {
+    void sharedOf(this.#present, digest).replace(Promise.resolve(true));
   }
 }
 

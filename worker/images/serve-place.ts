@@ -6,7 +6,7 @@ import { openSnapshots, type SnapshotName } from '../store/snapshots.ts';
 import { describeFailure, Failure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { listPlace, namesMoment } from './list-place.ts';
-import type { BackupPlace } from './list-state.ts';
+import type { BackupPlace } from './open-backups.ts';
 import { openStore, storeAndPrefix } from './open-place.ts';
 import { servedArchives } from './served-archives.ts';
 import type { ServedImages, ServedRepository } from './served-images.ts';

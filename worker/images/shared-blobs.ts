@@ -1,51 +1,78 @@
 import type { Digest } from '../oci/digest.ts';
+import { contentOf } from '../store/expanded.ts';
+import type { StateImage } from '../store/state.ts';
 import { orAborted, type Abortable } from '../util/abort.ts';
+import type { PlannedRepository } from './restore-plan.ts';
 
-/** Refused mounts in a row after which a registry is taken not to mount. */
+/** Refused mounts after which a registry that never took one is taken not to mount. */
 const MAX_REFUSED = 3;
 
+/** The image that sends blobs which other repositories get too. */
+interface Sender {
+  readonly repository: string;
+  readonly settled: PromiseWithResolvers<void>;
+  isThere: boolean;
+}
+
 /**
- * Which repositories of one registry have which blobs, so that each blob is sent to it once where it takes a blob over from another of its
- * repositories. A refused mount costs no request of its own: it begins the upload. https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#mounting-a-blob-from-another-repository
+ * Which image of a restore sends a blob that several repositories get: the first that names it, in the order of the plan. Images of later
+ * repositories wait for it, and mount the blob then, so that a registry that mounts gets each blob once. ECR mounts only what a manifest names
+ * (https://github.com/aws/containers-roadmap/issues/2860), so they wait for the whole image. A refused mount costs no request of its own: it
+ * begins the upload. Waiting goes from later repositories to earlier ones alone, so no two wait for each other.
  */
 export class SharedBlobs {
-  readonly #at = new Map<Digest, string>();
-  /** Blobs on their way into a repository. */
-  readonly #coming = new Map<Digest, { readonly repository: string; readonly settled: PromiseWithResolvers<void> }>();
+  readonly #senders = new Map<StateImage, Sender>();
+  readonly #senderOf = new Map<Digest, Sender>();
   #refused = 0;
+  #mounts = false;
 
-  /** The repository has the blob. */
-  found(digest: Digest, repository: string): void {
-    if (!this.#at.has(digest)) this.#at.set(digest, repository);
+  constructor(planned: readonly PlannedRepository[]) {
+    const first = new Map<Digest, { readonly planned: PlannedRepository; readonly image: StateImage }>();
+    for (const one of planned)
+      for (const image of one.images)
+        for (const { digest, mediaType } of contentOf(image)) {
+          if (mediaType !== undefined) continue;
+          const before = first.get(digest);
+          if (before === undefined) first.set(digest, { planned: one, image });
+          else if (before.planned !== one) this.#senderOf.set(digest, this.#sender(before.planned, before.image));
+        }
   }
 
-  /** A registry mounted a blob, or refused to. */
+  /** Waits until the images of earlier repositories that send blobs of this one are restored, or failed. Take no slot before. */
+  async ready({ to: { repository } }: PlannedRepository, image: StateImage, options: Abortable): Promise<void> {
+    const senders = new Set(contentOf(image).flatMap(({ digest }) => this.#senderOf.get(digest) ?? []));
+    for (const sender of senders)
+      if (sender.repository !== repository && this.#mayMount()) await orAborted(sender.settled.promise, options);
+  }
+
+  /** Where a repository can mount the blob from. */
+  mountFrom({ to: { repository } }: PlannedRepository, digest: Digest): readonly string[] {
+    const sender = this.#senderOf.get(digest);
+    const isElsewhere = sender?.isThere === true && sender.repository !== repository;
+    return isElsewhere && this.#mayMount() ? [sender.repository] : [];
+  }
+
+  /** An image is restored, or cannot be. */
+  settle(image: StateImage, isThere: boolean): void {
+    const sender = this.#senders.get(image);
+    if (sender === undefined) return;
+    sender.isThere = isThere;
+    sender.settled.resolve();
+  }
+
+  /** The registry mounted a blob, or refused to. */
   mounted(isMounted: boolean): void {
-    this.#refused = isMounted ? -Infinity : this.#refused + 1;
+    if (isMounted) this.#mounts = true;
+    else this.#refused++;
   }
 
-  /**
-   * Where the blob can be mounted from, for a `repository` that does not have it: waits while it is on its way into another one. Without any, the
-   * caller sends it, and calls `settle` when that has ended, however it ended.
-   */
-  async mountFrom(digest: Digest, repository: string, options: Abortable): Promise<readonly string[]> {
-    if (this.#refused >= MAX_REFUSED) return [];
-    for (;;) {
-      const at = this.#at.get(digest);
-      if (at !== undefined && at !== repository) return [at];
-      const coming = this.#coming.get(digest);
-      if (coming === undefined || coming.repository === repository) break;
-      await orAborted(coming.settled.promise, options);
-    }
-    if (!this.#coming.has(digest)) this.#coming.set(digest, { repository, settled: Promise.withResolvers<void>() });
-    return [];
+  #mayMount(): boolean {
+    return this.#mounts || this.#refused < MAX_REFUSED;
   }
 
-  /** The repository has the blob, or could not get it. */
-  settle(digest: Digest, repository: string): void {
-    const coming = this.#coming.get(digest);
-    if (coming?.repository !== repository) return;
-    this.#coming.delete(digest);
-    coming.settled.resolve();
+  #sender({ to: { repository } }: PlannedRepository, image: StateImage): Sender {
+    const sender = this.#senders.get(image) ?? { repository, settled: Promise.withResolvers<void>(), isThere: false };
+    this.#senders.set(image, sender);
+    return sender;
   }
 }

@@ -17,6 +17,7 @@ import type { OperationOptions, Registry } from './backends.ts';
 import { describeImage } from './describe-image.ts';
 import { hasListedReferrers, hasSameReferrers, isPresent, type KnownImages } from './known-images.ts';
 import { listedSource, readListedManifests } from './listed-source.ts';
+import { chosenImages, type SelectImages } from './select-images.ts';
 import { listedAs, type ListedManifest, type RepositoryListing } from './repository-listing.ts';
 
 /** Images whose manifests are read together. */
@@ -39,7 +40,11 @@ export interface StoreRun {
   readonly platforms: readonly string[];
   readonly referrers: boolean;
   readonly untagged: boolean;
+  /** Which of these. Undefined: all of them. */
+  readonly select: SelectImages | undefined;
   readonly counts: ImageCounts;
+  /** Takes the failure behind each one in the snapshot. */
+  readonly onFailure: (failure: Failure) => void;
 }
 
 /** What a repository has. */
@@ -75,14 +80,20 @@ export async function storeImages(
 ): Promise<void> {
   const session = new RepositorySession(run, repository, of, options);
   const { listing } = of;
-  const { tags: pattern, referrers, untagged } = run;
+  const { tags: pattern, referrers, untagged, select } = run;
+  const chosen = select === undefined ? undefined : chosenImages(select, [...listing.manifests.values()]);
   const tagged = Array.from(listing.manifests.values(), (listed) => ({
     listed,
-    tags: listed.tags.filter((tag) => !isDerivedTag(tag) && (pattern === undefined || matchesPattern(pattern, tag))),
+    tags: listed.tags.filter(
+      (tag) =>
+        !isDerivedTag(tag) &&
+        (pattern === undefined || matchesPattern(pattern, tag)) &&
+        (chosen === undefined || chosen.tags.has(tag)),
+    ),
   }));
   await session.store(tagged.filter(({ tags }) => tags.length > 0));
-  if (pattern === undefined && referrers) await session.store(await session.leftTags());
-  if (untagged) await session.storeUntagged();
+  if (pattern === undefined && chosen === undefined && referrers) await session.store(await session.leftTags());
+  if (untagged) await session.storeUntagged(chosen?.untagged);
 }
 
 class RepositorySession {
@@ -115,21 +126,20 @@ class RepositorySession {
     for (let at = 0; at < active.length; at += CHUNK) await this.#storeChunk(active.slice(at, at + CHUNK), CHUNK);
   }
 
-  /** Those that belong to no image that was stored. One after the other, because each may be part of the one before. */
-  async storeUntagged(): Promise<void> {
+  /** Those of `chosen` (default: all) that belong to no image that was stored. One after the other, because each may be part of the one before. */
+  async storeUntagged(chosen?: ReadonlySet<Digest>): Promise<void> {
     // an index is pushed after what it lists, and what refers to an image mostly after that
     const rank = ({ mediaType = '', subject }: ListedManifest): number =>
       isIndexType(mediaType) ? 0 : subject === undefined ? 1 : 2;
     const listed = [...this.#listing.manifests.values()]
-      .filter(({ tags }) => tags.length === 0)
+      .filter(({ digest, tags }) => tags.length === 0 && (chosen === undefined || chosen.has(digest)))
       .sort((a, b) => rank(a) - rank(b) || newestFirst(a, b));
     for (let at = 0; at < listed.length; at += CHUNK) {
-      const chunk = listed
-        .slice(at, at + CHUNK)
-        .filter(({ digest }) => !this.#covered.has(digest))
-        .map((one) => ({ listed: one, tags: [] }));
+      // those that are part of one before are left out as they come up
+      const chunk = listed.slice(at, at + CHUNK).map((one) => ({ listed: one, tags: [] }));
       const isArchived = ({ listed: { digest } }: Wanted): boolean => this.#archived?.isArchived(digest) === true;
-      for (const one of chunk.filter(isArchived)) if (!this.#isDone(one)) await this.#storeArchived([one]);
+      for (const one of chunk.filter(isArchived))
+        if (!this.#isCovered(one) && !this.#isDone(one)) await this.#storeArchived([one]);
       await this.#storeChunk(
         chunk.filter((one) => !isArchived(one)),
         1,
@@ -164,7 +174,7 @@ class RepositorySession {
   }
 
   async #storeChunk(wanted: readonly Wanted[], atOnce: number): Promise<void> {
-    const changed = wanted.filter((one) => one.tags.length > 0 || !this.#isDone(one));
+    const changed = wanted.filter((one) => one.tags.length > 0 || (!this.#isCovered(one) && !this.#isDone(one)));
     if (changed.length === 0) return;
     const read = await readListedManifests(
       this.#run.registry,
@@ -179,12 +189,16 @@ class RepositorySession {
       Math.min(atOnce, this.#run.atOnce.capacity),
       async (one, { signal }) => {
         const options = { ...this.#options, signal };
-        // part of the one before
-        if (one.tags.length === 0 && this.#covered.has(one.listed.digest)) return;
+        if (this.#isCovered(one)) return;
         await this.#run.atOnce.run(async () => this.#storeOne(one, source, options), options);
       },
       this.#options,
     );
+  }
+
+  /** Whether it has no tag and is part of an image that was stored. */
+  #isCovered({ listed, tags }: Wanted): boolean {
+    return tags.length === 0 && this.#covered.has(listed.digest);
   }
 
   /** Restored all at once, because that takes minutes; stored as they come. */
@@ -309,7 +323,8 @@ class RepositorySession {
   /** `isBeside`: it is not an image, but refers to one. */
   #fail(tags: readonly string[], digest: Digest | undefined, failure: Failure, isBeside = false): void {
     const reason = describeFailure(failure);
-    const { snapshot, counts } = this.#run;
+    const { snapshot, counts, onFailure } = this.#run;
+    onFailure(failure);
     for (const tag of tags.length === 0 ? [undefined] : tags) {
       snapshot.failure({
         repository: this.#repository,

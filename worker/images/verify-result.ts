@@ -1,8 +1,7 @@
 import type { ImageFilter } from '../oci/image-filter.ts';
 import type { Place } from '../oci/place.ts';
-import type { SnapshotName } from '../store/snapshots.ts';
 import type { PlaceMoment } from './diff-places.ts';
-import type { Sample } from './sample.ts';
+import type { Sample } from '../util/sample.ts';
 import type { Depth, VerifyRequest, VerifyResult } from './verify-image.ts';
 
 export interface PlaceRequest extends Pick<VerifyRequest, 'onManifests'> {
@@ -18,8 +17,6 @@ export interface PlaceRequest extends Pick<VerifyRequest, 'onManifests'> {
   readonly only?: readonly ImageFilter[] | undefined;
   /** A place whose names this one must have, for the same images, and no others: for instance the source of a mirror. */
   readonly against?: PlaceMoment | undefined;
-  /** Checks a snapshot's signature; returns what is wrong with it. Absent: signatures are not looked at. */
-  readonly checkSignature?: ((name: SnapshotName) => Promise<string | undefined>) | undefined;
 }
 
 /** Something that is not as it should be. */
@@ -66,9 +63,4 @@ export interface Looked {
 /** The findings about images that were opened. */
 export function faultsOf(images: readonly VerifyResult[]): readonly Finding[] {
   return images.flatMap(({ at, faults }) => faults.map((message): Finding => ({ kind: 'faulty', at, message })));
-}
-
-/** The words of a sample in results: `slice 3 of 20`. */
-export function describeSample({ slice, slices }: Sample): string {
-  return `slice ${slice + 1} of ${slices}`;
 }

@@ -3,6 +3,7 @@ import { StateFold, type State } from '../store/state.ts';
 import type { Snapshot } from '../store/snapshot.ts';
 import { describeFailure, isFailure } from '../util/failure.ts';
 import type { OperationOptions } from './backends.ts';
+import type { Verifying } from './verify-image.ts';
 import type { Finding, Looked, PlaceRequest } from './verify-result.ts';
 
 /** What the snapshots of a place say that it has, and what is wrong with them. */
@@ -13,12 +14,12 @@ export interface VerifiedSnapshots {
 }
 
 /**
- * Reads every snapshot, or the one that is asked for: each must have the bytes that its id names, and with `checkSignature` a good signature. One that
- * has not is a finding, and does not count. NOT_FOUND where the one that is asked for does not exist; INVALID where it is of a newer version, or several have that name.
+ * Reads every snapshot, or the one that is asked for: each must have the bytes that its id names, and the signature of the trusted key where there is
+ * one. One that has not is a finding, and does not count. NOT_FOUND where the one that is asked for does not exist; INVALID where it is of a newer version, or several have that name.
  */
 export async function verifySnapshots(
   snapshots: Snapshots,
-  { snapshot: which, asOfMs = Infinity, checkSignature }: PlaceRequest,
+  { snapshot: which, asOfMs = Infinity }: Pick<PlaceRequest, 'snapshot' | 'asOfMs'>,
   options: OperationOptions,
   onSnapshot?: (name: SnapshotName, snapshot: Snapshot) => void,
 ): Promise<VerifiedSnapshots> {
@@ -32,8 +33,6 @@ export async function verifySnapshots(
       const found = await snapshots.read(wanted, options);
       checked++;
       const { name, snapshot } = found;
-      const fault = await checkSignature?.(name);
-      if (fault !== undefined) findings.push({ kind: 'snapshot', at, message: fault });
       onSnapshot?.(name, snapshot);
       if (which !== undefined || name.finishedAtMs <= asOfMs) fold.add(found);
     } catch (error) {
@@ -45,4 +44,9 @@ export async function verifySnapshots(
     }
   }
   return { state: fold.state(), looked: { checked, of: which === undefined ? names.length : 1 }, findings };
+}
+
+/** Reads the key that snapshots must be signed by, where there is one. Fails where it cannot be read: that says nothing about a snapshot. */
+export async function checkTrustedKey({ backends, options }: Verifying): Promise<void> {
+  await backends.snapshotKeys?.trusted?.publicKey(options);
 }

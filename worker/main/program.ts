@@ -18,7 +18,9 @@ import { addPublish } from '../commands/publish.ts';
 import { addRedrive } from '../commands/redrive.ts';
 import { addRestore } from '../commands/restore.ts';
 import { addRules } from '../commands/rules.ts';
+import { addReport } from '../commands/report.ts';
 import { addServe } from '../commands/serve.ts';
+import { addSnapshots } from '../commands/snapshots.ts';
 import { addStats } from '../commands/stats.ts';
 import { addStatus } from '../commands/status.ts';
 import { addSync } from '../commands/sync.ts';
@@ -49,6 +51,8 @@ const COMMANDS: readonly AddCommand[] = [
   addVerify,
   addDiff,
   addBackup,
+  addSnapshots,
+  addReport,
   addRestore,
   addList,
   addStats,

@@ -53,6 +53,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
       clock,
       reportOf: telemetry.reportOf,
       concurrency,
+      tool: `transship ${options.version}`,
       lookEveryHours,
       leaseSeconds: visibilitySeconds / LEASES_IN_VISIBILITY,
       pushWindowSeconds,

@@ -93,6 +93,13 @@ export interface ObjectStore {
   upload(key: string, size: number, options: UploadOptions): Promise<Upload>;
 }
 
+/** As many bytes from `offset` of an object as a part has, for as long as the object has this ETag. */
+export interface PartSource {
+  readonly key: string;
+  readonly etag: string;
+  readonly offset: number;
+}
+
 /** An object being written in parts. Nothing is visible before commit; an upload that is neither committed nor aborted can be taken up again. */
 export interface Upload {
   /** Bytes of every part but the last. */
@@ -110,6 +117,13 @@ export interface Upload {
    * is not changed or kept after the call. BUG when the length is not the part's.
    */
   part(number: number, bytes: Uint8Array, options?: Abortable): Promise<void>;
+
+  /**
+   * Stores part `number` without sending it, by a copy of bytes that another object of the store has. `bytes` is what the part must be. True: the
+   * store reports their CRC-32 for what it copied. False: it does not copy, the object is gone or another by now, or its bytes are others; then
+   * the part has to be sent, and whatever was copied does not count. Absent: the store copies nothing.
+   */
+  copyPart?(number: number, bytes: Uint8Array, from: PartSource, options?: Abortable): Promise<boolean>;
 
   /** Makes the object visible. BUG unless every part is stored; CONFLICT when the condition of the upload does not hold; CORRUPT when the store holds other bytes than were sent. */
   commit(options?: Abortable): Promise<ObjectInfo>;

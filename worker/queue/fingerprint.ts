@@ -13,10 +13,14 @@ const MEMBERS: Readonly<Record<Exclude<MemberOf<Job>, 'version' | 'run' | 'id' |
   to: true,
   platforms: true,
   referrers: true,
+  select: true,
+  only: true,
   create: true,
   force: true,
   settings: true,
   against: true,
+  depth: true,
+  sample: true,
   after: true,
 };
 

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { isRecord } from '../util/record.ts';
+import { MANY_IMAGES, type ManyImages } from './many-images.ts';
 import { checked, digest, invalid, isDocker, moment, name, shown, withoutSecrets, type Fields } from './checked.ts';
 import { parseEvent, type ParsedEvent } from './events.ts';
 import { MAX_MESSAGE_BYTES } from './queue.ts';
@@ -9,7 +10,7 @@ import { MAX_MESSAGE_BYTES } from './queue.ts';
  * What a worker is asked to do: one message of the queue, as JSON. The schema of `parseMessage` is the contract, docs/jobs.md tells it by
  * example; within a version members are only added, and those that are absent have a default.
  */
-export type Job = CopyJob | RestoreJob | PublishJob | VerifyJob | SettingsJob | PlanJob;
+export type Job = CopyJob | BackupStoreJob | SnapshotJob | RestoreJob | PublishJob | VerifyJob | SettingsJob | PlanJob;
 
 interface JobCommon {
   readonly version: 1;
@@ -50,6 +51,21 @@ export interface CopyJob extends JobCommon, Choices {
   readonly settings?: false | undefined;
 }
 
+/** Backs images of one registry up into a store, and writes a snapshot of what it found. */
+export interface BackupStoreJob extends JobCommon, ManyImages {
+  readonly kind: 'backup-store';
+  /** `store:s3://bucket/prefix/`. */
+  readonly to: string;
+}
+
+/** Writes the snapshot of a run that keeps images of one registry as archives. It is done when every other job of its run has ended. */
+export interface SnapshotJob extends JobCommon, ManyImages {
+  readonly kind: 'snapshot';
+  readonly rule: string;
+  /** The template of the archives: `s3://bucket/{regionName}/{repository}/{tag}.tar`. */
+  readonly to: string;
+}
+
 /** Puts one archive back. */
 export interface RestoreJob extends JobCommon, Pick<Choices, 'referrers' | 'create'> {
   readonly kind: 'restore';
@@ -68,11 +84,15 @@ export interface PublishJob extends JobCommon {
   readonly to: string;
 }
 
-/** Reads every byte of an image, and compares it with another where one is named. */
+/** Reads every byte of an image, and compares it with another where one is named; or verifies a place of many images. */
 export interface VerifyJob extends JobCommon {
   readonly kind: 'verify';
-  /** `s3://bucket/key` or `docker://…`. */
+  /** `s3://bucket/key` or `docker://…`; a place: `store:s3://bucket/prefix/`, `s3://bucket/prefix/`, `docker://host/repositories*`. */
   readonly from: string;
+  /** Of a place how deep. Default: `bytes` of archives, `blobs` of stores and registries. */
+  readonly depth?: 'tags' | 'blobs' | 'bytes' | undefined;
+  /** Of a place which part is read, counted from 0. Default: everything. */
+  readonly sample?: { readonly slice: number; readonly slices: number } | undefined;
   readonly against?: string | undefined;
 }
 
@@ -101,6 +121,7 @@ export interface PlanJob extends JobCommon {
  */
 export type JobRequest =
   | RequestOf<CopyJob, 'rule'>
+  | RequestOf<BackupStoreJob, 'rule'>
   | RequestOf<RestoreJob, 'rule'>
   | RequestOf<PublishJob, 'rule'>
   | RequestOf<VerifyJob, 'rule'>
@@ -130,6 +151,12 @@ const image = location('docker://', 'docker://host/repository:tag');
 const archive = location('s3://', 's3://bucket/key');
 const objects = location('s3://', 's3://bucket/prefix');
 const repository = location('docker://', 'docker://host/repository');
+const store = location('store:s3://', 'store:s3://bucket/prefix/');
+const template = location('s3://', 's3://bucket/{repository}/{tag}.tar');
+const verified = location(
+  '(?:docker://|s3://|store:s3://)',
+  'docker://host/repository:tag, s3://bucket/key or store:s3://bucket/prefix/',
+);
 const either = location('(?:docker|s3)://', 'docker://host/repository:tag or s3://bucket/key');
 
 const common = {
@@ -140,7 +167,7 @@ const common = {
   at: moment,
   handovers: z.int().min(0, 'expected 0 or more').optional(),
 };
-const referrers = z.boolean('expected true or false').optional();
+const { referrers } = MANY_IMAGES;
 const create = z
   .union(
     [z.literal(false), z.record(z.string(), z.unknown())],
@@ -152,11 +179,7 @@ const create = z
   )
   .optional();
 const choices = {
-  // none chosen is all, as in a rule
-  platforms: z
-    .array(z.string().regex(/^[\w.-]+\/[\w.-]+(?:\/[\w.-]+)?$/, 'expected os/architecture[/variant]'))
-    .transform((list) => (list.length === 0 ? undefined : list))
-    .optional(),
+  platforms: MANY_IMAGES.platforms,
   referrers,
   create,
 };
@@ -170,9 +193,21 @@ const BY_KIND = {
     ...copyTo(archive),
     settings: z.literal(false, 'expected false').optional(),
   }),
+  'backup-store': z.object({ ...common, ...MANY_IMAGES, kind: z.literal('backup-store'), to: store }),
+  snapshot: z.object({ ...common, ...MANY_IMAGES, kind: z.literal('snapshot'), rule: name, to: template }),
   restore: z.object({ ...common, kind: z.literal('restore'), referrers, create, from: archive, to: image }),
   publish: z.object({ ...common, kind: z.literal('publish'), from: objects, to: repository }),
-  verify: z.object({ ...common, kind: z.literal('verify'), from: either, against: either.optional() }),
+  verify: z.object({
+    ...common,
+    kind: z.literal('verify'),
+    from: verified,
+    depth: z.enum(['tags', 'blobs', 'bytes'], 'expected tags, blobs or bytes').optional(),
+    sample: z
+      .strictObject({ slice: z.int().min(0), slices: z.int().min(1).max(9999) })
+      .refine(({ slice, slices }) => slice < slices, 'expected a slice below the number of slices')
+      .optional(),
+    against: either.optional(),
+  }),
   settings: z.object({ ...common, kind: z.literal('settings'), rule: name, from: repository, to: archive }),
   plan: z.object({
     ...common,
@@ -185,6 +220,8 @@ const BY_KIND = {
 const JOB: z.ZodType<Job> = z.discriminatedUnion('kind', [
   BY_KIND.mirror,
   BY_KIND.backup,
+  BY_KIND['backup-store'],
+  BY_KIND.snapshot,
   BY_KIND.restore,
   BY_KIND.publish,
   BY_KIND.verify,
@@ -199,6 +236,7 @@ const FILLED_IN_AND_RULE = { ...FILLED_IN, rule: true } as const;
 const REQUEST: z.ZodType<JobRequest> = z.discriminatedUnion('kind', [
   BY_KIND.mirror.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.backup.omit(FILLED_IN_AND_RULE).strict(),
+  BY_KIND['backup-store'].omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.restore.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.publish.omit(FILLED_IN_AND_RULE).strict(),
   BY_KIND.verify.omit(FILLED_IN_AND_RULE).strict(),
@@ -211,6 +249,8 @@ const REQUEST: z.ZodType<JobRequest> = z.discriminatedUnion('kind', [
 const KINDS = [
   'mirror',
   'backup',
+  'backup-store',
+  'snapshot',
   'restore',
   'publish',
   'verify',
@@ -267,6 +307,8 @@ function fromObject(message: Fields): ParsedMessage {
       throw invalid(`${kind} job: it has ${member}, but no run: leave both out, the worker fills them in`);
   if (kind === 'settings')
     throw invalid('settings job: it has no run: only rules ask for settings; request a backup of an image instead');
+  if (kind === 'snapshot')
+    throw invalid('snapshot job: it has no run: it is about a run of a rule; request a run of the rule instead');
   return { type: 'request', request: checked(REQUEST, message, `${kind} job`) };
 }
 

@@ -4,6 +4,7 @@ import type { Report } from '../util/events.ts';
 import type { EcrRegistry } from './ecr/ecr.ts';
 import type { Pace, PullBudget } from './rate.ts';
 import type { RepositorySettings } from './ecr/repository-settings.ts';
+import type { Mounts } from './upload.ts';
 import type { Transport } from './transport/transport.ts';
 
 /** What the parts of one repository share. */
@@ -24,6 +25,7 @@ export interface RepositoryContext {
   readonly pace: Pace | undefined;
   /** For manifests that are read. */
   readonly pulls: PullBudget;
+  readonly mounts: Mounts;
   /** Manifests that were read and verified, by `repository@digest`: most are asked for again. */
   readonly keptManifests: LRUCache<string, Uint8Array>;
 }

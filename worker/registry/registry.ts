@@ -27,6 +27,7 @@ import { settingsChanges, type SettingsChange } from './ecr/settings-changes.ts'
 import { RegistryRepository } from './repository.ts';
 import { repositoryScope } from './scope.ts';
 import { Transport } from './transport/transport.ts';
+import { Mounts } from './upload.ts';
 
 export interface RegistryOptions {
   /** Decides what tokens are asked for: of a target, to write too. */
@@ -88,6 +89,7 @@ export class RegistryClient implements AsyncDisposable {
   readonly #transport: Transport;
   readonly #pace: Pace | undefined;
   readonly #pulls: PullBudget;
+  readonly #mounts = new Mounts();
   readonly #keptManifests = new LRUCache<string, Uint8Array>({
     maxSize: KEPT_MANIFESTS_BYTES,
     // the cache takes no entry without a size
@@ -276,6 +278,7 @@ export class RegistryClient implements AsyncDisposable {
       create,
       pace: this.#pace,
       pulls: this.#pulls,
+      mounts: this.#mounts,
       keptManifests: this.#keptManifests,
     };
   }

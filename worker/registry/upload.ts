@@ -14,6 +14,22 @@ const ABANDON_MS = 5000;
 const TAKEN = [200, 201, 202, 204];
 const BYTES = { 'content-type': 'application/octet-stream' };
 
+/** Refused mounts, and none that was taken, after which a registry is believed to mount nothing. */
+const REFUSED_ENOUGH = 8;
+
+/** Whether a registry mounts blobs, as its answers say: ECR does so only where the account has BLOB_MOUNTING on. */
+export class Mounts {
+  #refused = 0;
+
+  get inVain(): boolean {
+    return this.#refused >= REFUSED_ENOUGH;
+  }
+
+  observe(taken: boolean): void {
+    this.#refused = taken ? -Infinity : this.#refused + 1;
+  }
+}
+
 /**
  * Uploads of blobs to one repository: a session, then all bytes in one streamed request. Never a second try within a session: what ECR says
  * it has of one is wrong (https://github.com/aws/containers-roadmap/issues/2831), and it refuses a replay
@@ -30,8 +46,12 @@ export class Uploads {
     this.#context = context;
   }
 
-  /** Takes a blob over from another repository of this registry. False: a session was opened instead, which serves the next `put`. */
+  /**
+   * Takes a blob over from another repository of this registry. False: a session was opened instead, which serves the next `put`. Where the
+   * registry seems to mount nothing, it is asked once for each blob, which costs no request more than an upload, and not for every repository.
+   */
   async mount(descriptor: Descriptor, from: string, options: Abortable): Promise<boolean> {
+    if (this.#context.mounts.inVain && this.#sessions.has(descriptor.digest)) return false;
     const what = `mount blob ${shortDigest(descriptor.digest)} of ${from} in ${this.#context.host}/${this.#context.name}`;
     const query = new URLSearchParams({ mount: descriptor.digest, from });
     const answer = await this.#send(options, {
@@ -42,6 +62,9 @@ export class Uploads {
       accept: [201, 202],
       scopes: [...this.#context.scopes, repositoryScope(from, 'pull')],
     });
+    this.#context.mounts.observe(answer.status === 201);
+    const before = this.#takeSession(descriptor.digest);
+    if (before !== undefined) await this.#abandon(before);
     if (answer.status === 202) this.#sessions.set(descriptor.digest, this.#locationOf(what, answer));
     return answer.status === 201;
   }

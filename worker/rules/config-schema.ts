@@ -15,6 +15,8 @@ import { PruneSchema } from './prune-schema.ts';
 import { checkSchedule, checkTimeZone } from './schedule.ts';
 import { mapping, someOf, textOf } from './schema-parts.ts';
 import { parseSource } from './sources.ts';
+import { isStore, parseStore } from './stores.ts';
+import { VerifySchema } from './verify-schema.ts';
 
 // The schema of the rules file. Every string is checked by the function that reads it later, so that no rule is refused only when it runs.
 
@@ -83,15 +85,22 @@ const MirrorSchema = mapping({
 const BackupSchema = mapping({
   ...COPIED,
   to: someOf(
-    textOf((text) => parseTemplate('backup', text), 's3://bucket/{regionName}/{repository}/{tag}.tar').meta(IN_S3),
+    textOf(
+      (text) => (isStore(text) ? parseStore(text) : parseTemplate('backup', text)),
+      's3://bucket/{regionName}/{repository}/{tag}.tar, or store:s3://bucket/prefix/',
+    ).meta({ pattern: '^(?:store:)?s3://' }),
     { most: MAX_DESTINATIONS },
-  ).describe('Where their archives are to be, in S3.'),
+  ).describe('Where their archives are to be, in S3, or a store, which has each blob once.'),
   settings: z
     .boolean()
     .default(true)
     .describe(
       'Whether the settings of Amazon ECR repositories are stored beside their archives. A run that cannot read or store them is not a good one.',
     ),
+  snapshots: z
+    .boolean()
+    .default(true)
+    .describe('Whether each run ends with a snapshot that lists its archives. A store always gets one.'),
 });
 
 const PublishSchema = mapping({
@@ -116,7 +125,7 @@ const ScheduleSchema = z
 /** Schedules are checked from this moment on, so that no check depends on today. One that names no time after it never names one. */
 const EPOCH_OF_SCHEDULES = 0;
 
-const KINDS = ['mirror', 'backup', 'publish', 'prune'] as const;
+const KINDS = ['mirror', 'backup', 'publish', 'prune', 'verify'] as const;
 
 /** One rule. What it takes is what `ruleOf` of rule-document.ts makes a `Rule` of. */
 export const RuleSchema = mapping({
@@ -130,6 +139,7 @@ export const RuleSchema = mapping({
   backup: BackupSchema.optional().describe('Keeps images as archives in S3.'),
   publish: PublishSchema.optional().describe('Keeps S3 objects as OCI artifacts in a registry.'),
   prune: PruneSchema.optional().describe('Deletes what is no longer kept.'),
+  verify: VerifySchema.optional().describe('Proves that a store, archives or a registry are what they should be.'),
   schedule: ScheduleSchema.optional().describe('When all of it is compared.'),
   on: z
     .literal('push')

@@ -40,6 +40,7 @@ const MAX_CONFLICTS = 50;
  * - a mirror that writes an image into a repository and under a tag that its own sources and tags select
  * - one image that two templates give the same destination, of one rule or of two: the sources name the same repository, or the pattern of one
  *   matches what the other names, and there is a tag that both select
+ * - archives below the prefix of a store
  * - a repository that one rule publishes to and another one writes, or publishes to
  * - what `pruneFaults` finds
  *
@@ -105,7 +106,9 @@ function ownFaults(copying: Copying): readonly Fault[] {
   const elsewhere = sources.find(({ registry }) => ecrHost(registry) === undefined);
   const isManyRepositories = sources.length > 1 || sources.some(({ pattern }) => pattern.includes('*'));
   return rule.to.flatMap((to, index): readonly Fault[] => {
-    const fault = (message: string): readonly Fault[] => [{ path: [...path, rule.kind, 'to', index], message }];
+    // stores stand among the templates in the file
+    const at = rule.stores === undefined ? [index] : [];
+    const fault = (message: string): readonly Fault[] => [{ path: [...path, rule.kind, 'to', ...at], message }];
     const template = parseTemplate(rule.kind, to);
     const text = template.transport === 's3' ? template.key : `${template.repository}:${template.tag ?? '{tag}'}`;
     if (elsewhere !== undefined && /\{(?:account|region)\}/.test(text))
@@ -154,6 +157,7 @@ function* conflictsOf(rules: readonly RuleInFile[], copying: readonly Copying[])
     }
   }
   yield* publishConflicts(rules, copying);
+  yield* storeConflicts(copying);
   yield* pruneFaults(rules);
 }
 
@@ -246,6 +250,24 @@ function* publishConflicts(rules: readonly RuleInFile[], copying: readonly Copyi
         path: [...path, 'publish', 'to'],
         message: `it may write ${quote(name)} as rule ${quote(other)} does: expected destinations that differ`,
       };
+  }
+}
+
+/** Archives below the prefix of a store: what is not its own there is taken for damage, or deleted with it. */
+function* storeConflicts(copying: readonly Copying[]): Iterable<Fault> {
+  const stores = copying.flatMap(({ rule }) => (rule.stores ?? []).map((store) => ({ store, name: rule.name })));
+  for (const { rule, path } of copying) {
+    for (const to of rule.kind === 'backup' ? rule.to : []) {
+      const template = parseTemplate(rule.kind, to);
+      if (template.transport !== 's3') continue;
+      const place = `store:s3://${template.bucket}/${template.key.split('{', 1)[0]}`;
+      const other = stores.find(({ store }) => place.startsWith(store));
+      if (other !== undefined)
+        yield {
+          path: [...path, 'backup', 'to'],
+          message: `${quote(to)} is below ${quote(other.store)} of rule ${quote(other.name)}: expected archives beside the store, not in it`,
+        };
+    }
   }
 }
 

@@ -3,6 +3,7 @@ import { withoutTransport } from '../oci/location.ts';
 import { formatRepository, parseRepository } from '../oci/reference.ts';
 import { Failure } from '../util/failure.ts';
 import { isRecord } from '../util/record.ts';
+import { parsePercent } from '../util/sample.ts';
 import { compareStrings, quote } from '../util/text.ts';
 import type { RuleSchema } from './config-schema.ts';
 import { parsePublished } from './destinations.ts';
@@ -12,6 +13,8 @@ import type { CopyRule, PruneRule, Rule, Schedule, TagSelection } from './rule.t
 import { dailySchedule } from './schedule.ts';
 import { withoutAbsent } from './schema-parts.ts';
 import { formatSource, parseSource } from './sources.ts';
+import { isStore, parseStore } from './stores.ts';
+import { parseVerified } from './verify-schema.ts';
 
 type RuleWords = z.output<typeof RuleSchema>;
 
@@ -24,11 +27,10 @@ export function ruleOf(words: RuleWords): Rule {
     onPush: words.on === 'push',
     ...withoutAbsent({ expiresAtMs: expires === undefined ? undefined : parseExpiry(expires) }),
   };
-  const { mirror, backup, publish, prune } = words;
+  const { mirror, backup, publish, prune, verify } = words;
   if (mirror !== undefined)
     return { ...common, kind: 'mirror', ...copyOf(mirror), ...withoutAbsent({ create: mirror.create }) };
-  if (backup !== undefined)
-    return { ...common, kind: 'backup', ...copyOf(backup), ...(backup.settings ? {} : { settings: false }) };
+  if (backup !== undefined) return { ...common, kind: 'backup', ...copyOf(backup), ...backupOf(backup) };
   if (publish !== undefined)
     return {
       ...common,
@@ -38,11 +40,21 @@ export function ruleOf(words: RuleWords): Rule {
     };
   if (prune !== undefined)
     return { ...common, schedule: words.schedule ?? PRUNE_SCHEDULE, kind: 'prune', ...pruneOf(prune) };
+  if (verify !== undefined) {
+    const { at, depth, sample } = verify;
+    const percent = sample === undefined ? undefined : parsePercent(sample);
+    return {
+      ...common,
+      kind: 'verify',
+      at: [...new Set(at.map(parseVerified))],
+      ...withoutAbsent({ depth, sample: percent }),
+    };
+  }
   throw new Failure('BUG', `rule ${quote(name)} was read without a kind`);
 }
 
 function copyOf(
-  words: Omit<NonNullable<RuleWords['backup']>, 'settings'>,
+  words: Omit<NonNullable<RuleWords['backup']>, 'settings' | 'snapshots'>,
 ): Pick<CopyRule, 'from' | 'to' | 'tags' | 'platforms' | 'referrers'> {
   const tags: { readonly [K in keyof TagSelection]?: TagSelection[K] | undefined } = words.tags ?? {};
   const { include = [], exclude = [], semver, latest, maxAgeDays, untagged = false } = tags;
@@ -52,6 +64,16 @@ function copyOf(
     tags: { include, exclude, ...withoutAbsent({ semver, latest, maxAgeDays }), untagged },
     platforms: words.platforms ?? [],
     referrers: words.referrers,
+  };
+}
+
+function backupOf(words: NonNullable<RuleWords['backup']>): Pick<CopyRule, 'to' | 'stores' | 'settings' | 'snapshots'> {
+  const stores = [...new Set(words.to.filter(isStore).map(parseStore))];
+  return {
+    to: words.to.filter((to) => !isStore(to)),
+    ...(stores.length === 0 ? {} : { stores }),
+    ...(words.settings ? {} : { settings: false }),
+    ...(words.snapshots ? {} : { snapshots: false }),
   };
 }
 
@@ -110,11 +132,11 @@ function partOf(rule: Rule): unknown {
   switch (rule.kind) {
     case 'mirror':
     case 'backup': {
-      const { from, to, tags, platforms, referrers, create, settings } = rule;
+      const { from, to, stores = [], tags, platforms, referrers, create, settings, snapshots } = rule;
       const { include, exclude, semver, latest, maxAgeDays, untagged } = tags;
       return {
         from,
-        to,
+        to: [...to, ...stores],
         tags: {
           ...(include.length === 0 ? {} : { include }),
           ...(exclude.length === 0 ? {} : { exclude }),
@@ -127,12 +149,17 @@ function partOf(rule: Rule): unknown {
         referrers,
         create: isRecord(create) ? sorted(create) : create,
         settings,
+        snapshots,
       };
     }
     case 'publish':
       return { from: rule.from, to: rule.to };
     case 'prune':
       return pruneDocument(rule);
+    case 'verify': {
+      const { at, depth, sample } = rule;
+      return { at, depth, sample: sample === undefined ? undefined : `${sample}%` };
+    }
     default:
       return rule satisfies never;
   }

@@ -22,7 +22,7 @@ interface RegistryAccess {
 }
 
 /** One rule of the rules file. */
-export type Rule = CopyRule | PublishRule | PruneRule;
+export type Rule = CopyRule | PublishRule | PruneRule | VerifyRule;
 
 interface RuleCommon {
   /** Letters, digits, `-`, `_` and `.`, 64 at most. */
@@ -49,10 +49,13 @@ export interface CopyRule extends RuleCommon {
   /** `host/repository`, its path with `*` and `{a,b}`; `host` alone or `host/*` is every repository of an ECR registry. One at least. */
   readonly from: readonly string[];
   /**
-   * Templates of destinations, one at least: `host/path/{repository}[:{tag}]` of a mirror, whose tag is the source's where none is named, or
-   * `s3://bucket/{regionName}/{repository}/{tag}.tar` of a backup. Variables as `expandTemplate` has them.
+   * Templates of destinations: `host/path/{repository}[:{tag}]` of a mirror, whose tag is the source's where none is named, or
+   * `s3://bucket/{regionName}/{repository}/{tag}.tar` of a backup. Variables as `expandTemplate` has them. One at least, where there are no
+   * `stores`.
    */
   readonly to: readonly string[];
+  /** `backup` only. Stores that get every image, each blob once: `store:s3://bucket/prefix/`. Absent: none. */
+  readonly stores?: readonly string[] | undefined;
   readonly tags: TagSelection;
   /** `os/architecture[/variant]`; empty for all. */
   readonly platforms: readonly string[];
@@ -62,6 +65,8 @@ export interface CopyRule extends RuleCommon {
   readonly create?: Readonly<Record<string, unknown>> | false | undefined;
   /** `backup` only. False: settings of repositories are not stored beside their archives. Absent: a run stores them, or is not a good one. */
   readonly settings?: false | undefined;
+  /** `backup` only. False: its runs write no snapshots of their archives. Absent: they do. Stores always get snapshots. */
+  readonly snapshots?: false | undefined;
 }
 
 /** Which images of a repository. Those that pass every condition named; `latest` counts last. */
@@ -103,8 +108,19 @@ export interface PruneRule extends RuleCommon {
   readonly dryRun: boolean;
 }
 
+/** Proves that places are what they should be. */
+export interface VerifyRule extends RuleCommon {
+  readonly kind: 'verify';
+  /** `store:s3://bucket/prefix/`, `s3://bucket/prefix/` or `host/repositories*`, one at least. */
+  readonly at: readonly string[];
+  /** Absent: every byte of archives, and the presence of all blobs of stores and registries. */
+  readonly depth?: 'tags' | 'blobs' | 'bytes' | undefined;
+  /** The most that one run reads, in percent; each run reads another part. Absent: everything. */
+  readonly sample?: number | undefined;
+}
+
 /** A rule whose runs a planner begins and workers do. */
-export type PlannedRule = CopyRule | PublishRule;
+export type PlannedRule = CopyRule | PublishRule | VerifyRule;
 
 /** Whether the rule copies images. */
 export function isCopyRule(rule: Rule): rule is CopyRule {
@@ -113,7 +129,7 @@ export function isCopyRule(rule: Rule): rule is CopyRule {
 
 /** Whether a planner begins the runs of the rule. A Cleaner begins those of the others. */
 export function isPlannedRule(rule: Rule): rule is PlannedRule {
-  return isCopyRule(rule) || rule.kind === 'publish';
+  return isCopyRule(rule) || rule.kind === 'publish' || rule.kind === 'verify';
 }
 
 /** Whether the rule is not planned any more. */

@@ -4,6 +4,8 @@ import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import type { Schedule } from './rule.ts';
 
+const DAY_MS = 24 * 60 * 60 * 1000;
+
 /**
  * The latest scheduled time at or before `nowMs`, in milliseconds since 1970; undefined when there was none. Times are read by the wall clock
  * of the time zone: a fixed time that the clock skips comes when it has gone forward, and comes once where the clock shows it twice; repeated
@@ -22,6 +24,27 @@ export function nextScheduledMs(schedule: Schedule, nowMs: number): number | und
       .nextRun(new Date(Math.floor(nowMs / 1000) * 1000))
       ?.getTime() ?? undefined
   );
+}
+
+/** Scheduled times that are looked at for how far they are usually apart. */
+const LOOKED_AT = 16;
+
+/**
+ * A number that grows by one with each run of a schedule whose times are equally far apart: daily, weekly, hourly. Of others it may skip some or
+ * repeat some.
+ */
+export function runNumber(schedule: Schedule, nowMs: number): number {
+  const gaps = new Map<number, number>();
+  let before = lastScheduledMs(schedule, nowMs) ?? nowMs;
+  const lastMs = before;
+  for (let count = 0; count < LOOKED_AT; count++) {
+    const next = nextScheduledMs(schedule, before);
+    if (next === undefined) break;
+    gaps.set(next - before, (gaps.get(next - before) ?? 0) + 1);
+    before = next;
+  }
+  const [gap = DAY_MS] = [...gaps].toSorted(([, a], [, b]) => b - a)[0] ?? [];
+  return Math.floor(lastMs / gap);
 }
 
 /** INVALID with one sentence for a schedule that cannot be read, or that names no time after `nowMs`, such as the 30th of February. */

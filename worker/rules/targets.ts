@@ -6,6 +6,7 @@ import { quote } from '../util/text.ts';
 import { parseTemplate } from './destinations.ts';
 import { isCopyRule, type Rule } from './rule.ts';
 import { parseRegistryHost, registryName } from './sources.ts';
+import { isStore, parseStore } from './stores.ts';
 
 /** The registries and buckets that requests by hand may write to: those that rules write to, and those that `allow` names. */
 export class AllowedTargets {
@@ -18,6 +19,7 @@ export class AllowedTargets {
     for (const rule of rules) {
       if (rule.kind === 'publish') this.#names.add(registryName(parseRepository(rule.to).registry));
       if (!isCopyRule(rule)) continue;
+      for (const store of rule.stores ?? []) this.#names.add(`s3://${bucketOfStore(store)}`);
       for (const to of rule.to) {
         const template = parseTemplate(rule.kind, to);
         this.#names.add(template.transport === 's3' ? `s3://${template.bucket}` : registryName(template.registry));
@@ -25,13 +27,14 @@ export class AllowedTargets {
     }
   }
 
-  /** The failure of a request to write to `location`: DENIED, with what to do. Undefined where it may. Throws INVALID for what is no location. */
+  /**
+   * The failure of a request to write to `location`, an image's or a store: DENIED, with what to do. Undefined where it may. Throws INVALID for
+   * what is neither.
+   */
   refusal(location: string): Failure | undefined {
-    const parsed = parseDestination(location);
-    // a worker reaches no other transport, and reports that itself
-    if (parsed.transport !== 's3' && parsed.transport !== 'docker') return undefined;
-    const name = parsed.transport === 's3' ? `s3://${parsed.bucket}` : registryName(parsed.reference.registry);
-    const account = parsed.transport === 's3' ? undefined : ecrHost(name)?.account;
+    const name = isStore(location) ? `s3://${bucketOfStore(location)}` : nameOf(location);
+    if (name === undefined) return undefined;
+    const account = name.startsWith('s3://') ? undefined : ecrHost(name)?.account;
     if (this.#names.has(name) || (account !== undefined && this.#names.has(account))) return undefined;
     return new Failure(
       'DENIED',
@@ -39,6 +42,17 @@ export class AllowedTargets {
       { context: { side: 'target' } },
     );
   }
+}
+
+/** The registry or the bucket of an image. Undefined for other transports: a worker reaches none of them, and reports that itself. */
+function nameOf(location: string): string | undefined {
+  const parsed = parseDestination(location);
+  if (parsed.transport === 's3') return `s3://${parsed.bucket}`;
+  return parsed.transport === 'docker' ? registryName(parsed.reference.registry) : undefined;
+}
+
+function bucketOfStore(store: string): string {
+  return parseS3(parseStore(store).slice('store:'.length)).bucket;
 }
 
 /**

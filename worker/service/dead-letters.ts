@@ -1,7 +1,9 @@
-import { parseMessage, type Job, type ParsedMessage } from '../queue/job.ts';
+import { parseMessage, type Job, type ParsedMessage, type PlanJob, type VerifyJob } from '../queue/job.ts';
+import { patternOf } from '../queue/many-images.ts';
 import type { Delivery, Queue } from '../queue/queue.ts';
 import { formatLocation, parseDestination, parseLocation } from '../oci/location.ts';
 import { destinationKey, publishedAt, withNameOf } from '../rules/destinations.ts';
+import { snapshotFor, storedFor } from '../rules/stores.ts';
 import type { DestinationKey, Destinations } from '../state/state.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import type { Report } from '../util/events.ts';
@@ -36,6 +38,8 @@ export function jobIn(body: string): Job | undefined {
 export function destinationKeys(job: Job): readonly DestinationKey[] {
   if (job.kind === 'verify' || job.kind === 'plan') return [];
   try {
+    if (job.kind === 'backup-store') return [storedFor(job)];
+    if (job.kind === 'snapshot') return [snapshotFor(job)];
     if (job.kind === 'publish') return [publishedAt(job.to)];
     const from = parseLocation(job.from);
     const keys: DestinationKey[] = [];
@@ -61,12 +65,17 @@ export async function isDone(job: Job, destinations: Destinations, options: Abor
   for (const key of keys) {
     if (job.kind !== 'settings') {
       const record = await destinations.get(key, options);
-      if (record === undefined || record.source !== job.from || record.atMs < Date.parse(job.at)) return false;
+      if (record === undefined || record.source !== sourceOf(job) || record.atMs < Date.parse(job.at)) return false;
     }
     const letters = await destinations.letters(key, options);
     if (letters.some((letter) => letter.job === job.id)) return false;
   }
   return true;
+}
+
+/** What a record of the job's destinations names as their source. */
+function sourceOf(job: Exclude<Job, VerifyJob | PlanJob>): string {
+  return job.kind === 'backup-store' || job.kind === 'snapshot' ? patternOf(job) : job.from;
 }
 
 /**

@@ -3,7 +3,7 @@ import { canonicalPolicy, foreignGrants } from '../images/foreign-grants.ts';
 import { SETTINGS_NAME } from '../oci/archive-key.ts';
 import { ecrHost } from '../oci/ecr-host.ts';
 import { parseDestination, type Location } from '../oci/location.ts';
-import type { CopyJob, PublishJob, RestoreJob } from '../queue/job.ts';
+import type { BackupStoreJob, CopyJob, PublishJob, RestoreJob } from '../queue/job.ts';
 import { parseAccess } from '../rules/config.ts';
 import { AllowedTargets } from '../rules/targets.ts';
 import type { Abortable } from '../util/abort.ts';
@@ -30,7 +30,7 @@ export async function allowedTargets(
  * - DENIED: a target is not allowed, or the settings of new repositories give access to other accounts than the target's
  * - INVALID: the repository policy cannot be read, an image has the key of a repository's settings
  */
-export function judgeRequest<J extends CopyJob | RestoreJob | PublishJob>(
+export function judgeRequest<J extends CopyJob | BackupStoreJob | RestoreJob | PublishJob>(
   job: J,
   targets: AllowedTargets | undefined,
 ): J {
@@ -38,6 +38,7 @@ export function judgeRequest<J extends CopyJob | RestoreJob | PublishJob>(
   for (const to of typeof job.to === 'string' ? [job.to] : job.to) {
     const refusal = targets?.refusal(to);
     if (refusal !== undefined) throw refusal;
+    if (job.kind === 'backup-store') continue;
     const location = parseDestination(to);
     if (location.transport === 's3' && posix.basename(location.key) === SETTINGS_NAME) {
       const message = `write to ${to}: the settings of a repository are kept there: name another key`;

@@ -1,7 +1,17 @@
 import { folderOf } from '../images/inventory-archives.ts';
-import { parseDestination, parseLocation, withoutTransport, type Location } from '../oci/location.ts';
+import {
+  isPattern,
+  matchesPattern,
+  parseDestination,
+  parseImagePattern,
+  parseLocation,
+  withoutTransport,
+  type Location,
+} from '../oci/location.ts';
+import { isPlace, parsePlace } from '../oci/place.ts';
 import { parseRepository } from '../oci/reference.ts';
 import type { Job } from '../queue/job.ts';
+import type { ManyImages } from '../queue/many-images.ts';
 import { registryName } from '../rules/sources.ts';
 import type { StateStore } from '../state/state.ts';
 import type { Abortable } from '../util/abort.ts';
@@ -14,6 +24,8 @@ import { isFailure } from '../util/failure.ts';
 export interface PlaceUse {
   /** `host/repository` by the one name of its registry, or `s3://bucket/folder` with `{date}` for each day in it. */
   readonly place: string;
+  /** Whether the repository is a pattern: every place that matches is used. Default false. */
+  readonly isPattern?: true;
   readonly role: 'source' | 'destination';
   /** The tag, the digest or the key. Absent: not known, or no image. */
   readonly name?: string | undefined;
@@ -36,11 +48,15 @@ export function usesOf(job: Job): readonly PlaceUse[] {
       case 'restore':
         return [source(job.from), destination(job.to)];
       case 'verify':
-        return [source(job.from), ...(job.against === undefined ? [] : [source(job.against)])];
+        return [...verifiedUses(job.from), ...(job.against === undefined ? [] : [source(job.against)])];
       case 'settings':
         return [destination(job.to)];
       case 'publish':
         return [repositoryUse(job.to)];
+      case 'backup-store':
+        return manyUses(job);
+      // an archive that goes while a snapshot is written is missing from the snapshot
+      case 'snapshot':
       case 'plan':
         return [];
       default:
@@ -50,6 +66,36 @@ export function usesOf(job: Job): readonly PlaceUse[] {
     if (!isFailure(error, 'INVALID')) throw error;
     return [];
   }
+}
+
+/** What a backup into a store reads. The store itself keeps its writers and its garbage collection apart. */
+function manyUses({ from, only }: ManyImages): readonly PlaceUse[] {
+  return from.flatMap((one): readonly PlaceUse[] => {
+    const { registry, repository } = parseImagePattern(one);
+    const place = `${registryName(registry)}/${repository}`;
+    if (only !== undefined) return only.map(({ tag, digest }) => ({ place, role: 'source', name: tag ?? digest }));
+    return [{ place, role: 'source', ...(isPattern(repository) ? { isPattern: true } : {}) }];
+  });
+}
+
+/** What a verification reads. Of archives and stores nothing: what is deleted meanwhile does not count. */
+function verifiedUses(from: string): readonly PlaceUse[] {
+  if (!isPlace(from)) return [source(from)];
+  const place = parsePlace(from);
+  if (place.kind !== 'registry') return [];
+  const { registry, repository } = place.pattern;
+  return [
+    {
+      place: `${registryName(registry)}/${repository}`,
+      role: 'source',
+      ...(isPattern(repository) ? { isPattern: true } : {}),
+    },
+  ];
+}
+
+/** Whether the use is of this place. */
+export function isUseOf(use: PlaceUse, place: string): boolean {
+  return use.isPattern === true ? matchesPattern(use.place, place) : use.place === place;
 }
 
 /** What a copy uses that is shown as `from → to, to`. Undefined where the title does not show all of it. */
@@ -96,13 +142,16 @@ export function pruneLock(place: string): string {
   return `prune/${placeName(place)}`;
 }
 
-/** A place of the job where a Cleaner is deleting at this moment. Undefined where there is none. Asks once for each place. */
+/**
+ * A place of the job where a Cleaner is deleting at this moment. Undefined where there is none. Asks once for each place, and for no pattern: a
+ * Cleaner that comes later sees the job, and an image that one deletes before is missing from the backup.
+ */
 export async function prunedPlace(
   job: Job,
   state: Pick<StateStore, 'isLocked'>,
   options: Abortable,
 ): Promise<string | undefined> {
-  for (const place of new Set(usesOf(job).map((use) => use.place)))
-    if (await state.isLocked(pruneLock(place), options)) return place;
+  const places = usesOf(job).flatMap((use) => (use.isPattern === true ? [] : [use.place]));
+  for (const place of new Set(places)) if (await state.isLocked(pruneLock(place), options)) return place;
   return undefined;
 }

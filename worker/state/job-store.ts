@@ -4,7 +4,7 @@ import type { Clock } from '../util/clock.ts';
 import { forEachOf } from '../util/limit.ts';
 import { isExpired, JOB, jobKey, jobOf, noJob, noRun, OPEN, runKey, idOf, stateOf, ttlFrom } from './run-items.ts';
 import type { RunStore } from './run-store.ts';
-import type { JobEnd, JobRecord, JobState, NewJob } from './state.ts';
+import type { JobEnd, JobListOptions, JobRecord, NewJob } from './state.ts';
 import { numberOf, type Item, type Table } from './table.ts';
 
 const JOBS_AT_ONCE = 32;
@@ -117,7 +117,7 @@ export class JobStore {
     return (await this.#table.update(jobKey(run, job), { set }, expected, options)).done;
   }
 
-  async end(run: string, job: string, end: JobEnd, options?: Abortable): Promise<void> {
+  async end(run: string, job: string, end: JobEnd, options?: Abortable): Promise<number> {
     const why =
       end.state === 'failed'
         ? { code: end.code, reason: end.reason.slice(0, MAX_REASON) }
@@ -127,9 +127,7 @@ export class JobStore {
     const { done, item } = await this.#table.update(jobKey(run, job), { set }, { state: OPEN }, options);
     if (item === undefined) throw noJob(run, job);
     // not done, but ours: the answer to an earlier try was lost
-    if (done || item['mark'] === mark)
-      await this.#runs.settleIfDone(await this.#runs.change(run, { add: { left: -1 } }, options), options);
-    else await this.#countDown(run, options);
+    return done || item['mark'] === mark ? this.#takeOne(run, options) : this.#countDown(run, options);
   }
 
   async revive(run: string, job: string, options?: Abortable): Promise<void> {
@@ -146,11 +144,9 @@ export class JobStore {
     return item === undefined || isExpired(item, this.#clock.now()) ? undefined : jobOf(item);
   }
 
-  async *list(
-    run: string,
-    options: Abortable & { readonly state?: JobState | undefined } = {},
-  ): AsyncIterable<JobRecord> {
-    for await (const item of this.#table.query(runKey(run).pk, { prefix: JOB, signal: options.signal }))
+  async *list(run: string, options: JobListOptions = {}): AsyncIterable<JobRecord> {
+    const { prefix = '', signal } = options;
+    for await (const item of this.#table.query(runKey(run).pk, { prefix: JOB + prefix, signal }))
       if (options.state === undefined || options.state === stateOf(item)) yield jobOf(item);
   }
 
@@ -158,9 +154,14 @@ export class JobStore {
    * Counts down for a job that has ended already: the process that ended it may have crashed before it counted. If it did count, `left` is too
    * low, and the jobs are counted once more than needed.
    */
-  async #countDown(run: string, options?: Abortable): Promise<void> {
+  async #countDown(run: string, options?: Abortable): Promise<number> {
     const item = await this.#table.get(runKey(run), options);
-    if (item === undefined || item['done'] !== undefined) return;
-    await this.#runs.settleIfDone(await this.#runs.change(run, { add: { left: -1 } }, options), options);
+    return item === undefined || item['done'] !== undefined ? 0 : this.#takeOne(run, options);
+  }
+
+  async #takeOne(run: string, options?: Abortable): Promise<number> {
+    const item = await this.#runs.change(run, { add: { left: -1 } }, options);
+    await this.#runs.settleIfDone(item, options);
+    return numberOf(item, 'left');
   }
 }

@@ -262,6 +262,12 @@ export interface RunListOptions extends Abortable {
   readonly unendedSinceMs?: number | undefined;
 }
 
+/** Which jobs of a run `jobs` returns. Default: all. */
+export interface JobListOptions extends Abortable {
+  readonly state?: JobState | undefined;
+  readonly prefix?: string | undefined;
+}
+
 /** Reads runs. One that does not exist, or is older than 90 days, is undefined and has no jobs. */
 export interface RunReader {
   progress(rule: string, options?: Abortable): Promise<RuleProgress | undefined>;
@@ -272,8 +278,8 @@ export interface RunReader {
   open(sinceMs: number, options?: Abortable): Promise<readonly OpenRun[]>;
   /** One job of a run. */
   job(run: string, job: string, options?: Abortable): Promise<JobRecord | undefined>;
-  /** The jobs of a run, or those in one state. */
-  jobs(run: string, options?: Abortable & { readonly state?: JobState | undefined }): AsyncIterable<JobRecord>;
+  /** The jobs of a run, or those in one state, or whose ids begin with `prefix`: others are not read. */
+  jobs(run: string, options?: JobListOptions): AsyncIterable<JobRecord>;
 }
 
 /** Begins and plans runs. NOT_FOUND for a run that was not begun. */
@@ -326,8 +332,11 @@ interface JobWriter {
    * is given: another process sends it.
    */
   resendJob(run: string, job: string, changedAtMs: number | undefined, options?: Abortable): Promise<boolean>;
-  /** Ends a job, once: the first end stays. Ends the run if all are planned and none is left. */
-  endJob(run: string, job: string, end: JobEnd, options?: Abortable): Promise<void>;
+  /**
+   * Ends a job, once: the first end stays. Ends the run if all are planned and none is left. Returns how many are left, as far as is known: after
+   * a crash it may be wrong until the run is settled.
+   */
+  endJob(run: string, job: string, end: JobEnd, options?: Abortable): Promise<number>;
   /** From failed back to waiting, and the run goes on: its message was put back to the queue. */
   reviveJob(run: string, job: string, options?: Abortable): Promise<void>;
 }

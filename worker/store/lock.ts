@@ -62,21 +62,21 @@ export class StoreLock {
   #stop = new AbortController();
   #refreshing: Promise<void> | undefined;
 
-  private constructor(place: StorePlace, kind: LockKind, options: LockOptions) {
+  private constructor(place: StorePlace, kind: LockKind, options: LockOptions, attempt: number) {
     const { clock } = options;
     this.kind = kind;
     this.#place = place;
     this.#options = options;
     this.#startedAtMs = clock.now();
     const time = new Date(this.#startedAtMs).toISOString().slice(0, 19).replaceAll(/[-:]/g, '');
-    const id = Math.floor(clock.random() * 2 ** 52).toString(16);
+    const id = (Math.floor(clock.random() * 2 ** 52) + attempt).toString(16);
     this.key = `${place.prefix}locks/${time}Z-${kind}-${id.padStart(13, '0')}.json`;
   }
 
   /** Writes a new lock. It holds once `others` shows none that excludes it. */
   static async take(place: StorePlace, kind: LockKind, options: LockOptions): Promise<StoreLock> {
-    for (;;) {
-      const lock = new StoreLock(place, kind, options);
+    for (let attempt = 0; ; attempt++) {
+      const lock = new StoreLock(place, kind, options, attempt);
       try {
         await lock.#write({ ifAbsent: true }, options);
         return lock;

@@ -14,6 +14,11 @@ export interface ReadStateOptions extends Abortable {
   readonly onBroken?: ((name: SnapshotName, failure: Failure) => void) | undefined;
 }
 
+/** A snapshot that was read, or why it is not one: it is gone, changed, not signed, or of a newer format. */
+export type ReadSnapshot =
+  | (NamedSnapshot & { readonly failure?: undefined })
+  | { readonly name: SnapshotName; readonly snapshot?: undefined; readonly failure: Failure };
+
 /** Snapshots that are read ahead. */
 const AT_ONCE = 4;
 
@@ -29,48 +34,47 @@ export async function readState(snapshots: Snapshots, options: ReadStateOptions 
   }
   const names = await snapshots.list(options);
   const counted = names.filter(({ finishedAtMs }) => finishedAtMs <= (options.asOfMs ?? Infinity)).toReversed();
-  for await (const found of ahead(snapshots, counted, options)) {
-    if (found === undefined || (options.registry ?? found.snapshot.registry.host) !== found.snapshot.registry.host)
-      continue;
-    fold.add(found);
-    if (options.registry !== undefined && fold.isWhole(options.registry)) break;
+  for await (const found of readSnapshots(snapshots, counted, options)) {
+    if (found.failure !== undefined) {
+      if (found.failure.code === 'NOT_FOUND') continue;
+      if (options.onBroken === undefined) throw found.failure;
+      options.onBroken(found.name, found.failure);
+    } else if ((options.registry ?? found.snapshot.registry.host) === found.snapshot.registry.host) {
+      fold.add(found);
+      if (options.registry !== undefined && fold.isWhole(options.registry)) break;
+    }
   }
   return fold.state();
 }
 
-/** Reads them in this order, some at once. */
-async function* ahead(
+/** Reads snapshots in this order, some ahead. Fails only where the place cannot be read. */
+export async function* readSnapshots(
   snapshots: Snapshots,
   names: readonly SnapshotName[],
-  options: ReadStateOptions,
-): AsyncGenerator<NamedSnapshot | undefined> {
-  const reading: Promise<NamedSnapshot | undefined>[] = [];
+  { signal }: Abortable = {},
+): AsyncGenerator<ReadSnapshot, void, undefined> {
+  const reading: Promise<ReadSnapshot>[] = [];
   try {
     for (const [index] of names.entries()) {
       for (const name of names.slice(index + reading.length, index + AT_ONCE)) {
-        const read = readOne(snapshots, name, options);
+        const read = readOne(snapshots, name, { signal });
         // its turn comes later
         read.catch(() => undefined);
         reading.push(read);
       }
-      yield await reading.shift();
+      const next = await reading.shift();
+      if (next !== undefined) yield next;
     }
   } finally {
     await Promise.allSettled(reading);
   }
 }
 
-async function readOne(
-  snapshots: Snapshots,
-  name: SnapshotName,
-  { onBroken, signal }: ReadStateOptions,
-): Promise<NamedSnapshot | undefined> {
+async function readOne(snapshots: Snapshots, name: SnapshotName, options: Abortable): Promise<ReadSnapshot> {
   try {
-    return await snapshots.read(name, { signal });
+    return await snapshots.read(name, options);
   } catch (error) {
-    if (isFailure(error, 'NOT_FOUND')) return undefined;
-    if (onBroken === undefined || !isFailure(error, 'CORRUPT', 'INVALID', 'UNSUPPORTED')) throw error;
-    onBroken(name, error);
-    return undefined;
+    if (isFailure(error, 'NOT_FOUND', 'CORRUPT', 'INVALID', 'UNSUPPORTED')) return { name, failure: error };
+    throw error;
   }
 }

@@ -41,6 +41,16 @@ export const METRICS = {
     by: 'rule',
     meaning: 'objects that could not be published; those that are tried again count again',
   },
+  SnapshotsWritten: { unit: 'Count', by: 'rule', meaning: 'snapshots of stores and of archives' },
+  SnapshotImages: { unit: 'Count', by: 'rule', meaning: 'images that these snapshots list as stored' },
+  SnapshotFailures: {
+    unit: 'Count',
+    by: 'rule',
+    meaning: 'images that these snapshots list as failed, or as archived by ECR and not backed up',
+  },
+  PlacesVerified: { unit: 'Count', by: 'rule', meaning: 'places that rules of kind `verify` looked at' },
+  VerifiedBytes: { unit: 'Bytes', by: 'rule', meaning: 'that these read and hashed' },
+  VerifyFindings: { unit: 'Count', by: 'rule', meaning: 'what was not as it should be at these places' },
   JobsDone: { unit: 'Count', by: 'rule', meaning: 'jobs of any kind that succeeded' },
   JobsFailed: {
     unit: 'Count',
@@ -170,6 +180,10 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'pruned':
     case 'prune-failed':
       return countsOfItem(event, rule);
+    case 'snapshot-written':
+      return countsOfSnapshot(event, rule);
+    case 'verify-ended':
+      return countsOfVerify(event, rule);
     case 'job-started':
       return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
     case 'job-done':
@@ -210,6 +224,36 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
   }
 }
 
+function countsOfVerify(
+  { hashedBytes, findings }: Extract<Event, { readonly type: 'verify-ended' }>,
+  rule: string | undefined,
+): readonly Count[] {
+  return [
+    { name: 'PlacesVerified', value: 1, rule },
+    { name: 'VerifiedBytes', value: hashedBytes, rule },
+    { name: 'VerifyFindings', value: findings, rule },
+  ];
+}
+
+function countsOfSnapshot(
+  { images, place }: Extract<Event, { readonly type: 'snapshot-written' }>,
+  rule: string | undefined,
+): readonly Count[] {
+  const { stored, unchanged, archived, failed } = images;
+  const counts = [
+    { name: 'SnapshotsWritten', value: 1, rule },
+    { name: 'SnapshotImages', value: stored + unchanged, rule },
+    { name: 'SnapshotFailures', value: archived + failed, rule },
+  ] as const;
+  // archives were counted by the jobs that wrote them
+  if (!place.startsWith('store:')) return counts;
+  return [
+    ...counts,
+    { name: 'ImagesCopied', value: stored, rule },
+    { name: 'ImagesUnchanged', value: unchanged, rule },
+  ];
+}
+
 /** Of the end of an attempt. */
 function countsOfEnd(
   event: Extract<Event, { readonly type: 'job-done' | 'job-failed' }>,
@@ -221,7 +265,7 @@ function countsOfEnd(
   return [
     { name: 'JobsDone', value: 1, rule },
     seconds,
-    { name: 'ImagesUnchanged', value: event.unchanged ? 1 : 0, rule },
+    { name: 'ImagesUnchanged', value: event.unchanged && !OF_MANY.has(event.job.kind) ? 1 : 0, rule },
     { name: 'ImagesCopied', value: hasCopied(event) ? 1 : 0, rule },
   ];
 }
@@ -272,6 +316,8 @@ function countsOfPlan(
   }
 }
 
+/** Jobs about many images, which events of their own count. */
+const OF_MANY: ReadonlySet<string> = new Set(['backup-store', 'snapshot']);
 const MOVING: ReadonlySet<string> = new Set(['mirror', 'backup', 'restore']);
 
 function hasCopied({ unchanged, gone = false, job }: Extract<Event, { type: 'job-done' }>): boolean {

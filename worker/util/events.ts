@@ -120,6 +120,14 @@ export interface ObjectCounts {
   readonly failed: number;
 }
 
+/** What became of the images of one backup of many. `archived`: in the archive storage class of ECR, and not stored. */
+export interface ImageCounts {
+  readonly stored: number;
+  readonly unchanged: number;
+  readonly archived: number;
+  readonly failed: number;
+}
+
 /** A worker's. `job`, `run`, `rule` and `title` say which job; `code` is absent where it succeeded. */
 type JobEvent =
   | { readonly type: 'job-started'; readonly job: JobName; readonly attempt: number; readonly waitedMs: number }
@@ -137,6 +145,33 @@ type JobEvent =
       readonly bytesSkipped?: number;
       /** What became of objects; absent where it publishes none. */
       readonly objects?: ObjectCounts | undefined;
+    }
+  /** A snapshot lists what a registry has, and where each image is stored. The backup that wrote it may have failed images. */
+  | {
+      readonly type: 'snapshot-written';
+      readonly registry: string;
+      /** `store:s3://bucket/prefix/`, or `s3://bucket/prefix/` of archives. */
+      readonly place: string;
+      readonly id: string;
+      readonly images: ImageCounts;
+      /** What had to be sent, and what all images have, each digest once. Bytes. */
+      readonly bytesAdded: number;
+      readonly bytes: number;
+    }
+  /** A place was looked at as deep as it says. Findings are listed by warnings, and fail the job. */
+  | {
+      readonly type: 'verify-ended';
+      /** `store:s3://bucket/prefix/`, `s3://bucket/prefix/` or `docker://host/repositories*`. */
+      readonly place: string;
+      readonly depth: 'tags' | 'blobs' | 'bytes';
+      /** Which part was read. Absent: everything. */
+      readonly sample?: { readonly slice: number; readonly slices: number } | undefined;
+      readonly names: { readonly checked: number; readonly of: number };
+      readonly blobs?: { readonly checked: number; readonly of: number } | undefined;
+      readonly hashedBytes: number;
+      readonly findings: number;
+      /** Whether every byte of everything was looked at. */
+      readonly complete: boolean;
     }
   /** `again`: it is tried again; otherwise a dead letter reports it. */
   | {

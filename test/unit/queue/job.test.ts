@@ -110,7 +110,7 @@ describe('a job', () => {
       'message without a version: expected "version": 1, or an event of ECR or S3 as EventBridge sends it',
     );
     expect(reason({ ...MIRROR, kind: 'prune' })).toBe(
-      'message of kind "prune": this worker knows mirror, backup, restore, publish, verify, settings, plan',
+      'message of kind "prune": this worker knows mirror, backup, backup-store, snapshot, restore, publish, verify, settings, plan',
     );
     expect(reason({ ...MIRROR, kind: undefined })).toContain('message without a kind: ');
   });

@@ -272,6 +272,29 @@ describe('mount', () => {
     await app.put(BLOB, body);
   });
 
+  test('a registry that refuses eight mounts is asked once for each blob from then on, until it mounts one', async () => {
+    const others = ['a', 'b', 'c'];
+    const blobs = Array.from({ length: 6 }, (_, i) => {
+      const bytes = seededBytes(`mounted ${i}`, 100);
+      return { mediaType: MEDIA_TYPE.ociLayer, digest: digestOf(bytes), size: bytes.byteLength };
+    });
+    const urlOf = ({ digest }: Descriptor, from: string): string =>
+      `POST /v2/app/blobs/uploads/?mount=${encodeURIComponent(digest)}&from=${from}`;
+    // sessions that the next refusal replaces, and those that are left at the end
+    const script: Record<string, Reply[]> = { 'DELETE /u/1': Array.from({ length: 7 + 5 }, () => ({ status: 204 })) };
+    const asked = [3, 3, 2, 1, 1, 3];
+    for (const [i, blob] of blobs.entries())
+      for (const from of others.slice(0, asked[i])) script[urlOf(blob, from)] = [i === 4 ? done : session('/u/1')];
+    const { app } = await serving(script);
+    const mounted: boolean[] = [];
+    for (const blob of blobs) {
+      let isMounted = false;
+      for (const from of others) isMounted ||= await app.mount(blob, from);
+      mounted.push(isMounted);
+    }
+    expect(mounted).toEqual([false, false, false, false, true, false]);
+  });
+
   test('a session that nobody used is given up at the end', async () => {
     const { app, client } = await serving({ [MOUNT]: [session('/u/1')], 'DELETE /u/1': [{ status: 204 }] });
     expect(await app.mount(BLOB, 'other')).toBe(false);

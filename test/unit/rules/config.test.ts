@@ -211,11 +211,11 @@ describe('a fault is told with its path, what was given and what was expected', 
       '"2027-02-30" is not a day or moment: expected 2027-06-30 or 2027-06-30T12:00:00Z',
     ],
     ['', { schedule: undefined }, 'it says no time: expected "schedule", "on: push", or both'],
-    ['', { mirror: undefined }, 'it says nothing to do: expected one of mirror, backup, publish, prune'],
+    ['', { mirror: undefined }, 'it says nothing to do: expected one of mirror, backup, publish, prune, verify'],
     [
       '',
       { backup: { from: ECR, to: 's3://bucket' } },
-      'it says mirror and backup: expected one of mirror, backup, publish, prune',
+      'it says mirror and backup: expected one of mirror, backup, publish, prune, verify',
     ],
     [
       '.prune',

@@ -76,7 +76,7 @@ describe('a crash', () => {
 
   test('of the last worker between any two writes is healed by settle alone', async () => {
     const clock = manualClock();
-    const work = async ({ runs }: StateStore): Promise<void> => runs.endJob('run', 'a', DONE);
+    const work = async ({ runs }: StateStore): Promise<void> => void (await runs.endJob('run', 'a', DONE));
     const before = async (table: Table): Promise<void> => {
       const { runs } = stateOver(table, clock);
       await runs.beginScheduled({ id: 'run', rule: RULE, scheduledAtMs: 1 });

@@ -16,16 +16,22 @@ vi.mock(import('node:zlib'), async (original) => {
 
 const { StoreSimulation } = await import('../../support/store-simulation.ts');
 
-test('keeps every blob of every snapshot, whatever is killed or suspended, and deletes what is left over', async () => {
-  const totals = { backups: 0, collections: 0, blobsDeleted: 0, snapshotsDeleted: 0, relisted: 0, refused: 0 };
-  await fc.assert(
-    fc.asyncProperty(fc.integer(), async (seed) => {
-      const seen = await new StoreSimulation(seed).run();
-      for (const name of Object.keys(totals) as (keyof typeof totals)[]) totals[name] += seen[name];
-    }),
-    { numRuns: Number(process.env['STORE_RUNS'] ?? 150) },
-  );
-  // the simulation reaches what it is about
-  if (process.env['STORE_RUNS'] !== undefined) console.log(totals);
-  for (const count of Object.values(totals)) expect(count).toBeGreaterThan(0);
-});
+/** For a longer run with seeds by chance: `STORE_RUNS=2000 npx vitest run test/unit/store/collect-model.test.ts`. */
+const runs = process.env['STORE_RUNS'];
+
+test(
+  'keeps every blob of every snapshot, whatever is killed or suspended, and deletes what is left over',
+  { timeout: 3_600_000 },
+  async () => {
+    const totals = { backups: 0, collections: 0, blobsDeleted: 0, snapshotsDeleted: 0, relisted: 0 };
+    await fc.assert(
+      fc.asyncProperty(fc.integer(), async (seed) => {
+        const seen = await new StoreSimulation(seed).run();
+        for (const name of Object.keys(totals) as (keyof typeof totals)[]) totals[name] += seen[name];
+      }),
+      runs === undefined ? { numRuns: 40, seed: 12 } : { numRuns: Number(runs) },
+    );
+    // the simulation reaches what it is about
+    for (const count of Object.values(totals)) expect(count).toBeGreaterThan(10);
+  },
+);

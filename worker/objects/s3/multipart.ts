@@ -5,6 +5,7 @@ import {
   ListMultipartUploadsCommand,
   ListPartsCommand,
   UploadPartCommand,
+  UploadPartCopyCommand,
   type CompleteMultipartUploadCommandInput,
   type ListMultipartUploadsCommandInput,
   type ListMultipartUploadsOutput,
@@ -14,7 +15,7 @@ import { append } from '../../util/lists.ts';
 import type { Abortable } from '../../util/abort.ts';
 import { crc32Combine } from '../../util/crc32.ts';
 import { Failure, isFailure, toFailure } from '../../util/failure.ts';
-import type { Condition, ObjectInfo, WriteOptions } from '../objects.ts';
+import type { Condition, ObjectInfo, PartSource, WriteOptions } from '../objects.ts';
 import type { Bucket } from './client.ts';
 import type { Takes } from './dialect.ts';
 import { isRefusal, isS3Error, isUnsupported } from './failure.ts';
@@ -68,6 +69,16 @@ export interface MultipartCalls {
   unfinished(key: string, options: Abortable): Promise<readonly Multipart[]>;
   /** The parts whose numbers are greater than `after`, in their order. */
   storedParts(upload: Multipart, after: number, options: Abortable): Promise<readonly StoredPart[]>;
+  /** Whether a copy may still work: no server without checksums, and none that has refused one or did not report a CRC-32. */
+  readonly copies: boolean;
+  /** Stores a part by a copy of `length` bytes. Undefined where the server does not copy, or the object is gone or another. */
+  copy(
+    upload: Multipart,
+    number: number,
+    from: PartSource,
+    length: number,
+    options: Abortable,
+  ): Promise<StoredPart | undefined>;
   /** Stores a part. */
   send(upload: Multipart, number: number, bytes: Uint8Array, crc: number, options: SendOptions): Promise<StoredPart>;
   /**
@@ -89,9 +100,13 @@ export function multipartCalls(bucket: Bucket): MultipartCalls {
   return new BucketMultipart(bucket);
 }
 
+/** The object is gone or another; or a copy is not allowed, or not known. The part is sent instead. */
+const COPY_REFUSALS = ['NOT_FOUND', 'CONFLICT', 'DENIED', 'INVALID', 'UNSUPPORTED'] as const;
+
 class BucketMultipart implements MultipartCalls {
   readonly #bucket: Bucket;
   triedTakingUp = false;
+  #refusedCopy = false;
   #triedConditions = false;
 
   constructor(bucket: Bucket) {
@@ -217,6 +232,42 @@ class BucketMultipart implements MultipartCalls {
       marker = page.IsTruncated === true ? page.NextPartNumberMarker : undefined;
     }
     return found;
+  }
+
+  get copies(): boolean {
+    return !this.#refusedCopy && this.#bucket.dialect.takes.checksums;
+  }
+
+  async copy(
+    upload: Multipart,
+    number: number,
+    { key, etag, offset }: PartSource,
+    length: number,
+    options: Abortable,
+  ): Promise<StoredPart | undefined> {
+    const { Bucket: bucket, Key: name } = this.#bucket.object(key);
+    const input = {
+      ...this.#request(upload),
+      PartNumber: number,
+      CopySource: `${bucket}/${name.split('/').map(encodeURIComponent).join('/')}`,
+      CopySourceIfMatch: etag,
+      CopySourceRange: `bytes=${offset}-${offset + length - 1}`,
+    };
+    try {
+      const { CopyPartResult: copied = {} } = await this.#bucket.call(
+        { doing: `copy part ${number} of`, key: upload.key, action: 's3:PutObject' },
+        async (client, http) => client.send(new UploadPartCopyCommand(input), http),
+        options,
+      );
+      const crc = crcOf(copied.ChecksumCRC32);
+      // what was copied cannot be compared
+      if (crc === undefined) this.#refusedCopy = true;
+      return { number, size: length, etag: copied.ETag ?? '', crc };
+    } catch (error) {
+      if (isS3Error(error, 'NoSuchUpload') || !isFailure(error, ...COPY_REFUSALS)) throw error;
+      if (!isFailure(error, 'NOT_FOUND', 'CONFLICT')) this.#refusedCopy = true;
+      return undefined;
+    }
   }
 
   async send(

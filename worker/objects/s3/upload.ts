@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { Failure, isFailure, toFailure } from '../../util/failure.ts';
-import type { ObjectInfo, Upload, UploadOptions } from '../objects.ts';
+import type { ObjectInfo, PartSource, Upload, UploadOptions } from '../objects.ts';
 import type { Parts } from '../parts.ts';
 import { isRefusal, isS3Error, refused } from './failure.ts';
 import { dropQuietly, wholeOf, type Multipart, type MultipartCalls, type StoredPart } from './multipart.ts';
@@ -110,6 +110,25 @@ class S3Upload implements Upload {
       await this.#endedElsewhere(error, options);
     }
     this.#parts.done.set(number, crc);
+  }
+
+  async copyPart(number: number, bytes: Uint8Array, from: PartSource, options: Abortable = {}): Promise<boolean> {
+    checkAborted(options);
+    this.#parts.check(number, bytes.byteLength, this.#doing);
+    if (!this.#calls.copies) return false;
+    const crc = crc32(bytes);
+    this.#parts.done.delete(number);
+    try {
+      if (this.#committed === undefined) {
+        const copied = await this.#calls.copy(this.#multipart, number, from, bytes.byteLength, options);
+        if (copied?.crc !== crc) return false;
+        this.#keep(copied);
+      }
+    } catch (error) {
+      await this.#endedElsewhere(error, options);
+    }
+    this.#parts.done.set(number, crc);
+    return true;
   }
 
   async commit(options: Abortable = {}): Promise<ObjectInfo> {

@@ -1,21 +1,24 @@
-import { jobId, type Choices, type CopyJob, type RestoreJob } from '../../queue/job.ts';
+import { jobId, type BackupStoreJob, type Choices, type CopyJob, type RestoreJob } from '../../queue/job.ts';
 import { FROM_THE_START, planJobOf } from '../planner/plan-jobs.ts';
 import { archiveTemplate, expandTemplate } from '../../oci/key-template.ts';
 import {
   formatLocation,
   isPattern,
   parseDestination,
+  parseImagePattern,
   parseLocation,
   parseS3,
   type Location,
 } from '../../oci/location.ts';
 import { isPlannedRule } from '../../rules/rule.ts';
+import { parseStore } from '../../rules/stores.ts';
 import type { JobRecord, Run, RunReader } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { Failure } from '../../util/failure.ts';
 import { quote } from '../../util/text.ts';
 import { allowedTargets, judgeRequest } from '../judge-request.ts';
+import { titleOfMany } from '../planner/plan-many.ts';
 import { newJob } from '../planner/run-jobs.ts';
 import { readRule } from '../planner/stored-rule.ts';
 import type { Service } from '../service.ts';
@@ -64,6 +67,34 @@ export async function enqueueImage(request: ImageRequest, service: Service, opti
   await requests.send([message], options);
   await state.runs.planned(id, options);
   return run;
+}
+
+/**
+ * Asks the deployed system for a backup of images of one registry, by pattern, into a store. Returns its run. INVALID and DENIED as
+ * `enqueueImage`.
+ */
+export async function enqueueStore(
+  request: Pick<ImageRequest, 'from' | 'to' | 'platforms' | 'referrers'>,
+  service: Service,
+  options: EnqueueOptions,
+): Promise<Run> {
+  const { state, queue, requests = queue } = service;
+  const { registry, repository, tag } = parseImagePattern(request.from);
+  const run = runId(options.clock);
+  const from = [`docker://${registry}/${repository}`];
+  const to = parseStore(request.to);
+  const { platforms, referrers } = request;
+  const select = tag === undefined ? {} : { select: { include: [tag] } };
+  const common = { version: 1, run, at: new Date(options.clock.now()).toISOString(), platforms, referrers } as const;
+  const id = jobId(run, 'backup-store', ...from, to);
+  const targets = service.allow === undefined ? undefined : await allowedTargets(service, options);
+  const job = judgeRequest<BackupStoreJob>({ ...common, kind: 'backup-store', id, from, to, ...select }, targets);
+  const begun = await state.runs.begin({ id: run, trigger: 'request' }, options);
+  const { record, message } = newJob(job, { title: titleOfMany(job) });
+  await state.runs.addJobs(run, [record], options);
+  await requests.send([message], options);
+  await state.runs.planned(run, options);
+  return begun;
 }
 
 function jobOf(request: ImageRequest, run: string, nowMs: number): CopyJob | RestoreJob {

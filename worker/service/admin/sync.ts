@@ -1,11 +1,13 @@
-import { parseMessage, type CopyJob } from '../../queue/job.ts';
+import { backupToStore } from '../../images/backup-store.ts';
+import { parseMessage, type CopyJob, type BackupStoreJob } from '../../queue/job.ts';
+import { parseDigest } from '../../oci/digest.ts';
 import type { Queue } from '../../queue/queue.ts';
 import { formatLocation, parseDestination, parseLocation } from '../../oci/location.ts';
 import { parseObjectPlace } from '../../oci/object-place.ts';
 import { parseRepository } from '../../oci/reference.ts';
 import { choicesKey } from '../../rules/destinations.ts';
 import { isForeign, writtenTwice, type Written } from '../../rules/owner.ts';
-import { isExpired, type Config, type CopyRule, type PublishRule } from '../../rules/rule.ts';
+import { isExpired, type Config, type CopyRule, type PublishRule, type VerifyRule } from '../../rules/rule.ts';
 import { memoryState } from '../../state/memory.ts';
 import { append } from '../../util/lists.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
@@ -15,6 +17,11 @@ import { quote } from '../../util/text.ts';
 import type { Backends, OperationOptions } from '../../images/backends.ts';
 import { fanOut } from '../../images/fan-out.ts';
 import { publish } from '../../images/publish.ts';
+import { verifyPlace } from '../../images/verify.ts';
+import { parsePlace } from '../../oci/place.ts';
+import { verifyJobsOf } from '../planner/plan-verify.ts';
+import { storeJobsOf } from '../planner/many-jobs.ts';
+import { failureOfImages, storeRequestOf } from '../store-backup.ts';
 import { failureOfObjects } from '../failed-objects.ts';
 import { planScheduled } from '../planner/plan-scheduled.ts';
 import type { Deletions } from '../../images/deletions.ts';
@@ -68,6 +75,13 @@ export async function sync(request: SyncRequest, backends: Backends, options: Op
           pruned.push(one);
           continue;
         }
+        if (rule.kind === 'verify') {
+          append(faults, await verifyHere(rule, request, backends, options));
+          continue;
+        }
+        for (const job of storeJobsOf(rule, { id: rule.name, startedAtMs: options.clock.now() }))
+          items.push(await backUpHere(job, request, backends, options));
+        if (rule.to.length === 0) continue;
         const { jobs: planned, failures } = await planHere(rule, backends, options);
         for (const failure of failures) faults.push(`rule ${rule.name}: ${failure}`);
         const { jobs, repeated, refused } = claimDestinations(planned, rule.name, writers);
@@ -115,6 +129,42 @@ async function publishHere(
     : { ...item, outcome: 'failed', failure };
 }
 
+/** Verifies the places of a rule; returns what is not as it should be. */
+async function verifyHere(
+  rule: VerifyRule,
+  { dryRun }: SyncRequest,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<readonly string[]> {
+  if (dryRun === true) return [];
+  const found: string[] = [];
+  for (const { from, depth, sample } of verifyJobsOf({
+    rule,
+    run: { id: rule.name, startedAtMs: options.clock.now() },
+  })) {
+    const { findings } = await verifyPlace({ place: parsePlace(from), depth, sample }, backends, options);
+    for (const { kind, at, message } of findings) found.push(`rule ${rule.name}: ${kind}: ${at}: ${message}`);
+  }
+  return found;
+}
+
+/** Backs up into a store. Images that fail make one failed item. */
+async function backUpHere(
+  job: BackupStoreJob,
+  { dryRun }: SyncRequest,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<ItemResult> {
+  const request = storeRequestOf(job, { tool: 'transship sync', nowMs: options.clock.now() });
+  const result = await backupToStore({ ...request, run: undefined, dryRun }, backends, options);
+  const failure = failureOfImages(result);
+  const { snapshot, images, added } = result;
+  const digest = snapshot === undefined ? undefined : parseDigest(`sha256:${snapshot.id}`);
+  const item = { from: result.from, to: result.to, digest, bytesSent: dryRun === true ? 0 : added.bytes };
+  if (failure !== undefined) return { ...item, outcome: 'failed', failure };
+  return { ...item, outcome: images.stored > 0 ? 'copied' : 'unchanged' };
+}
+
 /** What the rule asks for, and what of it could not be looked at. */
 async function planHere(
   rule: CopyRule,
@@ -126,7 +176,7 @@ async function planHere(
   const run = await state.runs.begin({ id: rule.name, rule: rule.name, trigger: 'request' }, options);
   // `syncSettings` stores them when the archives are written
   await planScheduled(
-    { rule: { ...rule, settings: false }, run },
+    { rule: { ...rule, stores: [], settings: false, snapshots: false }, run },
     { state, queue: outbox, deadLetters: outbox },
     backends,
     {

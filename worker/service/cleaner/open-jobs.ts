@@ -4,7 +4,7 @@ import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { isFailure } from '../../util/failure.ts';
 import { forEachOf } from '../../util/limit.ts';
-import { usesOf, usesOfTitle, type PlaceUse } from '../place-uses.ts';
+import { isUseOf, usesOf, usesOfTitle, type PlaceUse } from '../place-uses.ts';
 
 /** A job that uses a place and has not ended. */
 export interface JobAtPlace {
@@ -68,7 +68,9 @@ export class OpenJobs {
       const jobs: KnownJob[] = [];
       for await (const record of this.#runs.jobs(id, options)) {
         if (!isOpen(record)) continue;
-        const uses = usesIn(record).filter(({ place }) => place === ANYWHERE || this.#covers(place));
+        const uses = usesIn(record).filter(
+          ({ place, isPattern }) => place === ANYWHERE || isPattern === true || this.#covers(place),
+        );
         if (uses.length > 0) jobs.push({ run: id, id: record.id, uses });
       }
       this.#read.set(id, { epoch, jobs });
@@ -80,7 +82,7 @@ export class OpenJobs {
 const ANYWHERE = '*';
 
 function isAt(place: string): (use: PlaceUse) => boolean {
-  return (use) => use.place === place || use.place === ANYWHERE;
+  return (use) => use.place === ANYWHERE || isUseOf(use, place);
 }
 
 function isOpen({ state }: JobRecord): boolean {

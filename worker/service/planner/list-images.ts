@@ -41,6 +41,6 @@ export async function listImages(
       failed: [],
     }),
     referrers: async () => referrers,
-    archived: rows.length - active.length,
+    archived: rows.filter(({ status }) => status !== 'ACTIVE'),
   };
 }

@@ -32,7 +32,7 @@ export async function listTags(rule: CopyRule, source: Source, nowMs: number, op
       }
       return referrers;
     },
-    archived: 0,
+    archived: [],
   };
 }
 

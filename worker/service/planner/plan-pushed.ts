@@ -12,6 +12,8 @@ import type { Service } from '../service.ts';
 import { listSource } from './list-source.ts';
 import { archivedWarning, type Pushed } from './source-list.ts';
 import { batchesOf, planBatch } from './plan-batch.ts';
+import type { PushedImages } from './many-jobs.ts';
+import { planStores } from './plan-many.ts';
 import { planPublish } from './plan-publish.ts';
 import { NOTHING_LEFT, planRun, type PlanOptions, type PlanResult } from './plan-run.ts';
 import type { Presences } from './presences.ts';
@@ -65,8 +67,12 @@ export async function planPushed(
 ): Promise<PlanResult | undefined> {
   const { rule, run, registry, repository, pushed } = request;
   const { report } = options;
+  const snapshots: { readonly rule: CopyRule; pushed: PushedImages } = {
+    rule,
+    pushed: { registry, repository, only: [] },
+  };
   return planRun(
-    request,
+    { ...request, snapshots },
     service,
     async (jobs, held) => {
       const fail = async (title: string, error: unknown): Promise<void> => {
@@ -81,7 +87,11 @@ export async function planPushed(
       try {
         const source = backends.registry(registry, 'source');
         const list = await listSource(rule, source, repository, run.startedAtMs, { ...held, pushed });
-        if (list.archived > 0) report?.({ type: 'warning', message: archivedWarning(name, list) });
+        if (list.archived.length > 0) report?.({ type: 'warning', message: archivedWarning(name, list) });
+        const only = list.selected.flatMap(({ tag, digest }) => (digest === undefined ? [] : [{ tag, digest }]));
+        snapshots.pushed = { registry, repository, only };
+        await planStores({ rule, run, jobs, pushed: snapshots.pushed }, held);
+        if (rule.to.length === 0) return undefined;
         for (const candidates of batchesOf(list.selected))
           await planBatch({ registry, repository, list, candidates }, context, held);
       } catch (error) {

@@ -1,11 +1,13 @@
 import type { PlanJob } from '../../queue/job.ts';
-import type { Rule } from '../../rules/rule.ts';
+import type { CopyRule, Rule } from '../../rules/rule.ts';
 import type { Run } from '../../state/state.ts';
 import { anyOf, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import type { Report } from '../../util/events.ts';
 import type { Service } from '../service.ts';
 import { FROM_THE_START } from './plan-jobs.ts';
+import type { PushedImages } from './many-jobs.ts';
+import { planSnapshots, sendSnapshots } from './plan-many.ts';
 import { RunJobs, type Tally } from './run-jobs.ts';
 
 /** A run, and where its planning continues. */
@@ -14,6 +16,8 @@ export interface RunToPlan {
   readonly run: Pick<Run, 'id' | 'startedAtMs'>;
   /** Only images after this one. Default: all. */
   readonly after?: PlanJob['after'] | undefined;
+  /** What the snapshots of the run are about. Absent: it writes none. */
+  readonly snapshots?: { readonly rule: CopyRule; readonly pushed?: PushedImages | undefined } | undefined;
 }
 
 export interface PlanOptions extends Abortable {
@@ -50,7 +54,7 @@ export const NOTHING_LEFT: PlanResult = { jobs: 0, unchanged: 0, unseen: 0, fail
  * the count of unchanged images is then too high.
  */
 export async function planRun(
-  { rule, run, after = FROM_THE_START }: RunToPlan,
+  { rule, run, snapshots, after = FROM_THE_START }: RunToPlan,
   service: Service,
   makeJobs: MakeJobs,
   options: PlanOptions,
@@ -67,7 +71,11 @@ export async function planRun(
   const reached = await makeJobs(jobs, held);
   await jobs.sendForgotten(after, held);
   const continued = reached !== undefined && (await jobs.handOn(reached, held));
-  if (!continued) await runs.planned(run.id, held);
+  if (!continued) {
+    if (snapshots !== undefined) await planSnapshots({ run, ...snapshots }, runs, held);
+    await runs.planned(run.id, held);
+    if (snapshots !== undefined) await sendSnapshots(run.id, service, held);
+  }
   const result = { ...jobs.tally, continued };
   const { jobs: count, unchanged, unseen } = result;
   report?.({ type: 'run-planned', run: run.id, rule: rule.name, jobs: count, unchanged, unseen, continued });

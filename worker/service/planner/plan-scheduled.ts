@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Backends } from '../../images/backends.ts';
 import { formatRepository, type Repository } from '../../oci/reference.ts';
 import type { PlanJob } from '../../queue/job.ts';
@@ -20,7 +21,9 @@ import { batchesOf, planBatch, type BatchContext } from './plan-batch.ts';
 import { afterRepository, FROM_THE_START, isAfter, mayHaveAfter, nameOf } from './plan-jobs.ts';
 import { NOTHING_LEFT, planRun, type PlanOptions, type PlanResult, type RunToPlan } from './plan-run.ts';
 import { planSettings } from './plan-settings.ts';
+import { planStores } from './plan-many.ts';
 import { planPublish } from './plan-publish.ts';
+import { planVerify } from './plan-verify.ts';
 import { planPushes } from './plan-pushed.ts';
 import { Presences } from './presences.ts';
 import { Remembered } from './remembered.ts';
@@ -62,10 +65,14 @@ export async function planScheduled(
   const { untilMs = Infinity, clock, report, lookEveryHours } = options;
   const { rule, run } = request;
   if (rule.kind === 'publish') return planPublish({ rule, run }, service, backends, options);
+  if (rule.kind === 'verify') return planVerify({ rule, run }, service, options);
   return planRun(
-    request,
+    { ...request, snapshots: { rule } },
     service,
     async (jobs, held) => {
+      const isStart = request.after === undefined || isDeepStrictEqual(request.after, FROM_THE_START);
+      if (isStart) await planStores({ rule, run, jobs, retries: retriesOf(rule, run, service.state) }, held);
+      if (rule.to.length === 0) return undefined;
       const parts = { jobs, state: service.state, backends, clock, report, untilMs, lookEveryHours };
       if (untilMs === Infinity || request.after !== undefined)
         return new RulePlanner({ ...request, rule }, parts, held, held.signal).plan();
@@ -100,6 +107,11 @@ export async function continuePlan(
   if (!isPlannedRule(rule)) return NOTHING_LEFT;
   const request = { rule, run, after: job.after };
   return backends.use(async (opened) => planScheduled(request, service, opened, options), options);
+}
+
+/** Undefined for a run by hand: a person who asks for a run wants an attempt now. */
+function retriesOf({ name }: CopyRule, run: ScheduledPlan['run'], { runs }: StateStore): Retries | undefined {
+  return run.trigger === 'schedule' ? new Retries(name, run, runs) : undefined;
 }
 
 interface Parts {
@@ -152,8 +164,7 @@ class RulePlanner {
         lookEveryHours: parts.lookEveryHours,
       }),
       owners: new DestinationOwners(parts.state.rules, parts.clock),
-      // a person who asks for a run wants an attempt now
-      retries: run.trigger === 'schedule' ? new Retries(rule.name, run, parts.state.runs) : undefined,
+      retries: retriesOf(rule, run, parts.state),
       fail: async (title, error) => this.#fail(title, error),
     };
   }
@@ -202,7 +213,7 @@ class RulePlanner {
     const name = formatRepository({ registry, repository });
     const source = this.#parts.backends.registry(registry, 'source');
     const list = await listSource(this.#rule, source, repository, this.#run.startedAtMs, this.#options);
-    if (list.archived > 0 && isAfter(this.#after, name, '')) this.#warn(archivedWarning(name, list));
+    if (list.archived.length > 0 && isAfter(this.#after, name, '')) this.#warn(archivedWarning(name, list));
     const candidates = list.selected.filter((candidate) => isAfter(this.#after, name, nameOf(candidate)));
     const end = candidates.at(-1);
     const archives: Destination[] = [];

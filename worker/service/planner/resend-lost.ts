@@ -2,6 +2,8 @@ import type { Run } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
 import { forEachOf } from '../../util/limit.ts';
+import { isSnapshotJobId } from './many-jobs.ts';
+import { isOver } from './plan-many.ts';
 import { countMessages, type Service } from '../service.ts';
 
 /**
@@ -59,9 +61,12 @@ export async function resendLost(
   };
   for (const run of runs) {
     if (run.jobs.waiting === 0) continue;
+    let over: boolean | undefined;
     for await (const job of state.runs.jobs(run.id, { signal: options.signal, state: 'waiting' })) {
       const { id, body, changedAtMs, dueAtMs = changedAtMs } = job;
       if (body === undefined || Math.max(changedAtMs, dueAtMs) > beforeMs) continue;
+      // it has no message before every other job of the run has ended
+      if (isSnapshotJobId(id) && !(over ??= await isOver(run.id, state.runs, options))) continue;
       lost.push({ run: run.id, id, body, changedAtMs });
       if (lost.length === RESENT_AT_ONCE) await send();
     }

@@ -1,4 +1,5 @@
-import { parseMessage, type CopyJob, type PublishJob } from '../../queue/job.ts';
+import { parseMessage, type BackupStoreJob, type CopyJob, type PublishJob } from '../../queue/job.ts';
+import { isSnapshotJobId } from './many-jobs.ts';
 import type { JobRecord, Run, Runs } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
 
@@ -8,8 +9,9 @@ const LOOKED_BACK_MS = 2 * 24 * 3600_000;
 /** Whether the run only waits for retries: its rule need not wait for them. */
 export async function onlyRetries(run: Run, runs: Runs, options: Abortable): Promise<boolean> {
   if (run.plannedAtMs === undefined || run.jobs.running > 0) return false;
-  for await (const { attempts } of runs.jobs(run.id, { signal: options.signal, state: 'waiting' }))
-    if (attempts === 0) return false;
+  for await (const { id, attempts } of runs.jobs(run.id, { signal: options.signal, state: 'waiting' }))
+    // its snapshot waits for the retries
+    if (attempts === 0 && !isSnapshotJobId(id)) return false;
   return true;
 }
 
@@ -50,7 +52,7 @@ export class Retries {
 }
 
 /** A job that a later run leaves to an earlier one. */
-type Retriable = CopyJob | PublishJob;
+type Retriable = CopyJob | BackupStoreJob | PublishJob;
 
 interface Retried {
   readonly to: readonly string[];
@@ -66,7 +68,15 @@ function retriableIn(body: string | undefined): Retriable | undefined {
     const message = parseMessage(body ?? '');
     if (message.type !== 'job') return undefined;
     const { job } = message;
-    return job.kind === 'mirror' || job.kind === 'backup' || job.kind === 'publish' ? job : undefined;
+    switch (job.kind) {
+      case 'mirror':
+      case 'backup':
+      case 'backup-store':
+      case 'publish':
+        return job;
+      default:
+        return undefined;
+    }
   } catch {
     // a message of another version
     return undefined;
@@ -76,6 +86,10 @@ function retriableIn(body: string | undefined): Retriable | undefined {
 /** Equal where two jobs do the same at a destination. */
 function choicesOf(job: Retriable): string {
   if (job.kind === 'publish') return JSON.stringify([job.kind, job.from]);
+  if (job.kind === 'backup-store') {
+    const { kind, from, select, only, platforms = [], referrers = true, settings } = job;
+    return JSON.stringify([kind, from, select ?? null, only ?? null, platforms, referrers, settings ?? null]);
+  }
   const { kind, from, platforms = [], referrers = true, create, force = false, settings } = job;
   return JSON.stringify([kind, from, platforms, referrers, create ?? null, force, settings ?? null]);
 }

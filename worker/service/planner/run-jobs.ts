@@ -5,12 +5,14 @@ import {
   formatJob,
   jobId,
   parseMessage,
+  type BackupStoreJob,
   type CopyJob,
   type Job,
   type ParsedMessage,
   type PlanJob,
   type PublishJob,
   type SettingsJob,
+  type VerifyJob,
 } from '../../queue/job.ts';
 import type { Message } from '../../queue/queue.ts';
 import type { JobRecord, NewJob, Run } from '../../state/state.ts';
@@ -36,7 +38,7 @@ export function newJob(
 
 /** A job that planning makes, and what people read of it. */
 interface PlannedJob extends Pick<NewJob, 'title' | 'fault'> {
-  readonly job: CopyJob | SettingsJob | PublishJob | PlanJob;
+  readonly job: CopyJob | BackupStoreJob | SettingsJob | PublishJob | VerifyJob | PlanJob;
 }
 
 /** What planning has found out so far. */
@@ -185,8 +187,8 @@ function isForImageAfter(body: string, after: PlanJob['after']): boolean {
   }
   if (message.type === 'job' && message.job.kind === 'settings')
     return mayHaveAfter(after, withoutTransport(message.job.from));
-  // the only one of its run
-  if (message.type === 'job' && message.job.kind === 'publish') return true;
+  // they are no images, and planned before all of them
+  if (message.type === 'job' && ['publish', 'backup-store', 'verify'].includes(message.job.kind)) return true;
   if (message.type !== 'job' || (message.job.kind !== 'mirror' && message.job.kind !== 'backup')) return false;
   const from = parseLocation(message.job.from);
   if (from.transport !== 'docker') return false;

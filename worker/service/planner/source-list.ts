@@ -1,3 +1,4 @@
+import type { ListedImage } from '../../images/backends.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { Candidate } from '../../rules/rule.ts';
 import type { Abortable } from '../../util/abort.ts';
@@ -17,12 +18,12 @@ export interface SourceList {
     options: Abortable,
   ): Promise<ReadonlyMap<string, readonly string[]>>;
   /** Archived images that were left out: they cannot be pulled. */
-  readonly archived: number;
+  readonly archived: readonly ListedImage[];
 }
 
 /** For people: images of `repository` that the list leaves out because they are archived. */
 export function archivedWarning(repository: string, { archived }: Pick<SourceList, 'archived'>): string {
-  return `${repository}: ${archived} images are archived and cannot be pulled; they are left out`;
+  return `${repository}: ${archived.length} images are archived and cannot be pulled; they are left out`;
 }
 
 /** What `SourceList.resolve` found. */

@@ -21,7 +21,7 @@ import { orUnwanted, settingsTitle } from '../planner/plan-settings.ts';
 
 /** What `ArchiveSettings` needs beside backends. */
 export interface ArchiveSettingsOptions extends OperationOptions {
-  readonly runs: Pick<Runs, 'addJobs' | 'endJob'>;
+  readonly runs: Pick<Runs, 'addJobs' | 'endJob' | 'jobs'>;
 }
 
 /** The settings beside the archives that one job writes: what the archives name, and what is stored where nothing is stored yet. */

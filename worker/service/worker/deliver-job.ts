@@ -1,3 +1,4 @@
+import { verifyTitle } from '../planner/plan-verify.ts';
 import { formatJob, type Job, type PlanJob } from '../../queue/job.ts';
 import type { Delivery, Outcome } from '../../queue/queue.ts';
 import {
@@ -19,6 +20,7 @@ import { acquireLeases, LEASE_SECONDS, type LeasedDestination, type JobLeases, t
 import { allowedTargets, judgeRequest } from '../judge-request.ts';
 import { continuePlan } from '../planner/plan-scheduled.ts';
 import { prunedPlace } from '../place-uses.ts';
+import { isOver, sendSnapshotsAfter, titleOfMany } from '../planner/plan-many.ts';
 import { newJob } from '../planner/run-jobs.ts';
 import type { Done, Ended, RunJobOptions } from './job-run.ts';
 import { destinationsOfJob, runJob, type ContentJob } from './run-job.ts';
@@ -53,6 +55,9 @@ export class JobDelivery {
     const job = this.#job;
     if (job.kind === 'plan')
       return this.#withLeases([], async (_, taskOptions) => goOnPlanning(job, this.#context, taskOptions));
+    // a planner sent it because its message seemed lost: who ends the last job of the run sends it again
+    if (job.kind === 'snapshot' && !(await isOver(job.run, this.#context.service.state.runs, { signal: this.#signal })))
+      return DONE;
     const judged = await this.#judge(job);
     const useBackends = async (reachable: Backends): Promise<Outcome> => {
       const destinations = isFailure(judged)
@@ -69,7 +74,8 @@ export class JobDelivery {
 
   /** The job as it may be done, or why it may not: of a rule it is as the state has it, a request is judged. */
   async #judge(job: ContentJob): Promise<ContentJob | Failure> {
-    if (job.rule !== undefined || job.kind === 'settings' || job.kind === 'verify') return job;
+    if (job.rule !== undefined || job.kind === 'settings' || job.kind === 'snapshot' || job.kind === 'verify')
+      return job;
     const targets = await allowedTargets(this.#context.service, { signal: this.#signal });
     try {
       return judgeRequest(job, targets);
@@ -121,7 +127,7 @@ export class JobDelivery {
   }
 
   async #attempt(attempt: number, leases: JobLeases, task: Task): Promise<Outcome> {
-    const { clock, service } = this.#context;
+    const { clock, service, tool = 'transship' } = this.#context;
     const job = this.#name;
     const startedMs = clock.now();
     this.#report({ type: 'job-started', job, attempt, waitedMs: Math.max(0, startedMs - this.#delivery.sentAtMs) });
@@ -132,14 +138,15 @@ export class JobDelivery {
       this.#report(event);
     };
     const { destinations, rules, runs } = service.state;
-    const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), report, destinations, rules, runs };
+    const parts = { ...this.#options(anyOf(this.#signal, leases.signal)), report, destinations, rules, runs, tool };
     const ended = await orFailure(task(leases.destinations, parts));
     const durationMs = clock.now() - startedMs;
     if (!isFailure(ended) && ended.state !== 'failed') {
       const { state, bytes, objects } = ended;
-      await service.state.runs.endJob(job.run, job.id, { state });
+      const left = await service.state.runs.endJob(job.run, job.id, { state });
       const [unchanged, gone] = [state === 'skipped', state === 'gone'];
       this.#report({ type: 'job-done', job, durationMs, unchanged, ...(gone ? { gone } : {}), ...bytes, objects });
+      await this.#sendSnapshots(left);
       return DONE;
     }
     const isStuck = isTooOld(this.#signal) && !hasMoved;
@@ -172,9 +179,16 @@ export class JobDelivery {
     const job = this.#name;
     const { clock, service } = this.#context;
     await sendDeadLetter({ job: this.#job, failure, failed }, service, { clock });
-    await service.state.runs.endJob(job.run, job.id, { state: 'failed', code, reason: message });
+    const left = await service.state.runs.endJob(job.run, job.id, { state: 'failed', code, reason: message });
     this.#report({ type: 'job-failed', job, durationMs, code, message, again: false });
+    await this.#sendSnapshots(left);
     return DONE;
+  }
+
+  /** After the end of a job that may be the last of its run: its snapshots are due then. A planner sends what this worker crashes before. */
+  async #sendSnapshots(left: number): Promise<void> {
+    const { kind, rule, run } = this.#job;
+    if (rule !== undefined && kind !== 'snapshot') await sendSnapshotsAfter({ run, left }, this.#context.service, {});
   }
 
   /** Hands the job back. What it did so far is at its destinations: uploads go on where they were. */
@@ -277,8 +291,11 @@ function titleOf(job: Job): string {
       return copyTitle({ from: job.from, to: [job.to] });
     case 'publish':
       return copyTitle({ from: job.from, to: [job.to] });
+    case 'backup-store':
+    case 'snapshot':
+      return titleOfMany(job);
     case 'verify':
-      return job.against === undefined ? `verify ${job.from}` : `verify ${job.from} against ${job.against}`;
+      return verifyTitle(job);
     case 'settings':
       return copyTitle({ from: `settings of ${job.from}`, to: [job.to] });
     case 'plan':

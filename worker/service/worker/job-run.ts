@@ -5,8 +5,10 @@ import type { FailedDestination } from './failed-destinations.ts';
 
 /** What running a job needs beside its backends. */
 export interface RunJobOptions extends ArchiveSettingsOptions {
-  readonly destinations: Pick<Destinations, 'get' | 'record' | 'letters' | 'forgetLetters'>;
+  readonly destinations: Pick<Destinations, 'get' | 'list' | 'record' | 'letters' | 'forgetLetters'>;
   readonly rules: Pick<Rules, 'list'>;
+  /** The program, as snapshots name it. */
+  readonly tool: string;
 }
 
 /** How a job ends that did not fail. */

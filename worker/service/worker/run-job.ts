@@ -1,15 +1,26 @@
-import type { CopyJob, PublishJob, RestoreJob, SettingsJob, VerifyJob } from '../../queue/job.ts';
+import type {
+  BackupStoreJob,
+  CopyJob,
+  PublishJob,
+  RestoreJob,
+  SettingsJob,
+  SnapshotJob,
+  VerifyJob,
+} from '../../queue/job.ts';
 import { choicesKey, destinationKey, publishedAt, withNameOf } from '../../rules/destinations.ts';
 import { rememberedManifests } from '../planner/plan-jobs.ts';
 import {
   formatLocation,
   parseDestination,
+  parseImagePattern,
   parseLocation,
   withoutTransport,
   type Location,
 } from '../../oci/location.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { parseRepository } from '../../oci/reference.ts';
+import { patternOf } from '../../queue/many-images.ts';
+import { parseStore, snapshotFor, storedFor } from '../../rules/stores.ts';
 import { anyOf, checkAborted } from '../../util/abort.ts';
 import { Failure, isFailure, toFailure } from '../../util/failure.ts';
 import { storeSettings } from '../../images/store-settings.ts';
@@ -19,14 +30,16 @@ import { ArchiveSettings } from './archive-settings.ts';
 import type { FailedDestination } from './failed-destinations.ts';
 import type { LeasedDestination, JobDestination } from './leases.ts';
 import { BYTE_COUNTS, type Done, type Ended, type RunJobOptions } from './job-run.ts';
+import { backUpIntoStore } from './backup-store-job.ts';
 import { placeOf, publishObjects } from './publish-job.ts';
+import { writeRunSnapshot } from './snapshot-job.ts';
+import { verifyAt } from './verify-job.ts';
 import { refusedDestinations } from './refused-destinations.ts';
 import { openLocation } from '../../images/open-location.ts';
 import type { ImageCopyResult } from '../../images/copy-image.ts';
-import { verify } from '../../images/verify.ts';
 
 /** A job that moves or reads images, objects, or what is stored beside them. */
-export type ContentJob = CopyJob | RestoreJob | PublishJob | VerifyJob | SettingsJob;
+export type ContentJob = CopyJob | BackupStoreJob | SnapshotJob | RestoreJob | PublishJob | VerifyJob | SettingsJob;
 
 /**
  * The destinations of the job, each once. Opens an archive whose tag becomes that of the destination. INVALID for a location that workers do not
@@ -39,6 +52,7 @@ export async function destinationsOfJob(
 ): Promise<readonly JobDestination[]> {
   if (job.kind === 'verify') return [];
   if (job.kind === 'settings') return [{ key: destinationKey(job.to), location: serviceLocation(job.to) }];
+  if (job.kind === 'backup-store' || job.kind === 'snapshot') return [manyImagesAt(job)];
   if (job.kind === 'publish') {
     placeOf(job);
     const { location, ...key } = publishedAt(job.to);
@@ -63,11 +77,15 @@ export async function runJob(
 ): Promise<Ended> {
   switch (job.kind) {
     case 'verify':
-      return verifyImage(job, backends, options);
+      return verifyAt(job, backends, options);
     case 'settings':
       return copySettings(job, destinations, backends, options);
     case 'publish':
       return publishObjects(job, destinations[0], backends, options);
+    case 'backup-store':
+      return backUpIntoStore(job, destinations[0], backends, options);
+    case 'snapshot':
+      return writeRunSnapshot(job, destinations[0], backends, options);
     case 'mirror':
     case 'backup':
     case 'restore':
@@ -202,14 +220,6 @@ async function copySettings(
   return { state: isWritten ? 'done' : 'skipped' };
 }
 
-async function verifyImage(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<Done> {
-  for (const text of job.against === undefined ? [job.from] : [job.from, job.against]) serviceLocation(text);
-  const results = await verify({ at: job.from, against: job.against, depth: 'bytes' }, backends, options);
-  const faults = results.flatMap((result) => result.faults.map((fault) => `${result.at}: ${fault}`));
-  if (faults.length > 0) throw new Failure('CORRUPT', `verify ${job.from}: ${faults.join('; ')}`);
-  return { state: 'done' };
-}
-
 /** A message must not make a worker read or write files of its own machine. */
 function serviceLocation(text: string, parse: (text: string) => Location = parseLocation): Location {
   const location = parse(text);
@@ -253,4 +263,12 @@ function namingForce(failure: Failure, { rule, from }: CopyJob | RestoreJob, loc
   if (rule === undefined || context['needsForce'] !== true) return failure;
   const command = `transship enqueue --force ${from} ${formatLocation(location)}`;
   return new Failure(code, `${message}; for rule ${rule}, run \`${command}\` once`, { cause: failure, context });
+}
+
+/** The destination of a job about many images. INVALID for a store that no worker reaches. */
+function manyImagesAt(job: BackupStoreJob | SnapshotJob): JobDestination {
+  const key = job.kind === 'snapshot' ? snapshotFor(job) : storedFor(job);
+  const { registry, repository } = parseImagePattern(patternOf(job));
+  const place = job.kind === 'snapshot' ? job.to : parseStore(job.to).slice('store:'.length);
+  return { key, location: { transport: 'store', place, image: { registry, repository } } };
 }

@@ -16,6 +16,8 @@ export interface WorkContext {
   readonly pushWindowSeconds?: number | undefined;
   /** Blobs at once in one job. Default 4. */
   readonly concurrency?: number | undefined;
+  /** What snapshots name as the program that wrote them. Default `transship`. */
+  readonly tool?: string | undefined;
   /** As `ScheduledPlanOptions.lookEveryHours`, for plans that a worker goes on with. */
   readonly lookEveryHours?: number | undefined;
 }

@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { backup, type BackupRequest, type BackupResult } from '../../worker/images/backup.ts';
+import { openSnapshots } from '../../worker/store/snapshots.ts';
+import type { Snapshot } from '../../worker/store/snapshot.ts';
+import { openImage } from '../../worker/archive/reader.ts';
+import { replaceBackends } from '../support/backends.ts';
+import { workClock } from '../support/clock.ts';
+import { corrupting } from '../support/faulty-content.ts';
+import { makeImage } from '../support/images.ts';
+import { openLab } from '../support/lab.ts';
+import { expectSameImage } from '../support/same-image.ts';
+
+const lab = await openLab();
+const { ecr, registry, bucket } = lab.stack;
+afterAll(async () => lab[Symbol.asyncDispose]());
+
+let runs = 0;
+
+async function run(r: Pick<BackupRequest, 'from' | 'to'> & Partial<BackupRequest>): Promise<BackupResult> {
+  const { backends, options } = lab.session();
+  const clock = workClock({ startMs: Date.UTC(2026, 0, 1, 0, runs++) });
+  return backup({ snapshotBy: 'transship test', ...r }, backends, { ...options, clock });
+}
+
+async function snapshotBelow(prefix: string, { snapshot: name }: BackupResult): Promise<Snapshot> {
+  assert.ok(name !== undefined);
+  const { snapshot } = await openSnapshots({ store: lab.session().backends.bucket(bucket), prefix }).read(name);
+  return snapshot;
+}
+
+test('a backup into archives ends with a snapshot that lists each image with its object, also what was unchanged', async () => {
+  const [image, other] = [await makeImage({ signed: true, seed: 61 }), await makeImage({ seed: 62, tag: 'v2' })];
+  await lab.push(image, ecr, 'listed/app');
+  await lab.push(other, ecr, 'listed/app');
+  const r = { from: `${ecr.registryHost}/listed/*`, to: `s3://${bucket}/listed/` };
+  const first = await snapshotBelow('listed/', await run(r));
+  expect(first).toMatchObject({
+    kind: 'archives',
+    tool: 'transship test',
+    registry: { host: ecr.registryHost, account: '111111111111', region: 'us-east-1' },
+    scope: { repositories: 'listed/*', listed: true, untagged: false, referrers: true },
+    failures: [],
+    added: { blobs: 2 },
+  });
+  const [repository] = first.repositories;
+  expect(repository).toMatchObject({ name: 'listed/app', complete: true, settings: expect.any(Object) });
+  const [v1, v2] = repository?.images ?? [];
+  expect(v1).toMatchObject({ tags: ['v1'], digest: image.root.descriptor.digest, pushedAt: expect.any(String) });
+  expect(v1?.referrers).toHaveLength(5);
+  expect(v2?.referrers).toEqual([]);
+  const store = lab.session().backends.bucket(bucket);
+  const key = 'listed/us-east-1/listed/app/v1.tar';
+  const { size, etag, version } = await store.stat(key);
+  expect(v1?.archives).toEqual([{ tag: 'v1', key, size, etag, version }]);
+  const second = await snapshotBelow('listed/', await run(r));
+  expect(second.added).toEqual({ blobs: 0, bytes: 0 });
+  expect(second.repositories).toEqual(first.repositories);
+});
+
+test('a backup of one tag writes a small snapshot; without one asked for there is none', async () => {
+  await lab.push(await makeImage({ seed: 63 }), registry, 'small/app');
+  const r = { from: `${registry.registryHost}/small/app:v1`, to: `s3://${bucket}/small/{repository}/{tag}.tar` };
+  expect((await run({ ...r, snapshotBy: undefined })).snapshot).toBeUndefined();
+  expect((await run({ ...r, dryRun: true })).snapshot).toBeUndefined();
+  const snapshot = await snapshotBelow('small/', await run(r));
+  expect(snapshot.scope).toMatchObject({ repositories: 'small/app', tags: 'v1', listed: false });
+  expect(snapshot.repositories).toMatchObject([{ name: 'small/app', complete: false, images: [{ tags: ['v1'] }] }]);
+});
+
+test('a backup into files keeps its snapshots in the folder, with keys from there', async () => {
+  await lab.push(await makeImage({ seed: 64 }), registry, 'infiles/app');
+  const folder = join(lab.folder, 'infiles');
+  const { snapshot: name } = await run({
+    from: `${registry.registryHost}/infiles/*`,
+    to: `oci-archive:${folder}/{repository}/{tag}.tar`,
+  });
+  expect((await readdir(folder)).sort()).toEqual(['infiles', 'snapshots']);
+  assert.ok(name !== undefined);
+  const store = lab.session().backends.folder(folder);
+  const { snapshot } = await openSnapshots({ store, prefix: '' }).read(name);
+  const key = snapshot.repositories[0]?.images[0]?.archives?.[0]?.key;
+  expect(key).toBe('infiles/app/v1.tar');
+});
+
+test('a backup that fails for one image names it in the snapshot, with the others', async () => {
+  const [good, bad] = [await makeImage({ seed: 65 }), await makeImage({ seed: 66, tag: 'v2' })];
+  await lab.push(good, registry, 'half/app');
+  await lab.push(bad, registry, 'half/app');
+  const { backends, options } = lab.session();
+  const broken = replaceBackends(backends, { repository: (inner) => corrupting(inner, bad.root.descriptor.digest) });
+  const result = await backup(
+    { from: `${registry.registryHost}/half/*`, to: `s3://${bucket}/half/{repository}/{tag}.tar`, snapshotBy: 'test' },
+    broken,
+    { ...options, clock: workClock() },
+  );
+  expect(result.items.map(({ outcome }) => outcome).sort()).toEqual(['copied', 'failed']);
+  const snapshot = await snapshotBelow('half/', result);
+  expect(snapshot.failures).toMatchObject([{ repository: 'half/app', tag: 'v2', reason: expect.any(String) }]);
+  expect(snapshot.repositories).toMatchObject([{ complete: true, images: [{ tags: ['v1'] }] }]);
+});
+
+test('a whole registry of ECR is backed up with its images without a tag, and what is archived is listed', async () => {
+  const own = await lab.registry({ mode: 'ecr', account: '333333333333', region: 'eu-central-1' });
+  const [old, now, cold] = await Promise.all([
+    makeImage({ seed: 67 }),
+    makeImage({ seed: 68, signed: true }),
+    makeImage({ seed: 69, tag: 'cold', platforms: ['linux/amd64'] }),
+  ]);
+  for (const image of [old, now, cold]) await lab.push(image, own, 'whole/app');
+  const { storageClasses } = lab.session().backends.registry(own.registryHost, 'source');
+  await storageClasses?.moveToStorageClass('whole/app', cold.root.descriptor.digest, 'ARCHIVE');
+  const result = await run({ from: own.registryHost, to: `s3://${bucket}/whole/`, untagged: true });
+  expect(result.items.map(({ outcome }) => outcome)).toEqual(['copied', 'copied']);
+  const snapshot = await snapshotBelow('whole/', result);
+  const images = snapshot.repositories[0]?.images ?? [];
+  expect(images.map(({ tags, archived }) => [tags, archived])).toEqual([
+    [['cold'], true],
+    [['v1'], undefined],
+    [[], undefined],
+  ]);
+  expect(snapshot.registry.settings).toBeDefined();
+  const key = images[2]?.archives?.[0]?.key ?? '';
+  expect(key).toMatch(/^whole\/eu-central-1\/whole\/app\/sha256-[0-9a-f]{64}\.tar$/);
+  await using archive = await openImage(lab.session().backends.bucket(bucket), key);
+  await expectSameImage(old.content, archive, { ...old.root, tags: [] });
+});

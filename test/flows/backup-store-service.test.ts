@@ -1,0 +1,264 @@
+// Rules that back up into a store, through planner, queue, workers and state, over the embedded S3 and ECR.
+import assert from 'node:assert/strict';
+import { afterAll, describe, expect, test } from 'vitest';
+import { formatRule, parseConfig } from '../../worker/rules/config.ts';
+import type { CopyRule } from '../../worker/rules/rule.ts';
+import { openSnapshots } from '../../worker/store/snapshots.ts';
+import type { Snapshot } from '../../worker/store/snapshot.ts';
+import { status } from '../../worker/service/admin/status.ts';
+import { enqueueRule } from '../../worker/service/admin/enqueue.ts';
+import { gatherPush } from '../../worker/service/planner/push-event.ts';
+import { runPass } from '../../worker/service/planner/pass.ts';
+import type { Run } from '../../worker/state/state.ts';
+import { makeImage, type MadeImage } from '../support/images.ts';
+import { openLab, requestsDuring, type Session } from '../support/lab.ts';
+import { deadLettersOf, expectEnded, testService, type TestService } from '../support/test-service.ts';
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+const { bucket, ecr } = lab.stack;
+const HOUR_MS = 3_600_000;
+
+/** A rule with a store or archives of its own, and the service that runs it. */
+interface Kept {
+  readonly t: TestService;
+  readonly rule: CopyRule;
+  readonly prefix: string;
+  readonly session: Session;
+  readonly worker: ReturnType<TestService['worker']>;
+  /** A pass of the planner, so many hours later; returns the run that it began. */
+  pass(hours?: number): Promise<Run>;
+  /** All snapshots, oldest first. */
+  snapshots(): Promise<readonly Snapshot[]>;
+}
+
+let rules = 0;
+
+async function kept(words: (name: string) => string): Promise<Kept> {
+  const name = `kept-${++rules}`;
+  const text = `version: 1\nrules:\n  - name: ${name}\n    schedule: '0 * * * *'\n    backup: ${words(name)}\n`;
+  const [rule] = parseConfig(text).rules;
+  assert(rule?.kind === 'backup');
+  const t = testService();
+  await t.state.rules.put({ name, document: formatRule(rule) }, 0);
+  const session = lab.session();
+  const prefix = `${name}/`;
+  return {
+    t,
+    rule,
+    prefix,
+    session,
+    worker: t.worker(session.backends),
+    pass: async (hours = 0) => {
+      await t.clock.advance(hours * HOUR_MS);
+      const result = await runPass(t, { use: async (work) => work(session.backends) }, { clock: t.clock });
+      expect(result).toMatchObject({ begun: 1, failed: 0 });
+      const [run] = await t.state.runs.list({ rule: name, limit: 1 });
+      assert(run);
+      return run;
+    },
+    snapshots: async () => {
+      const place = openSnapshots({ store: session.backends.bucket(bucket), prefix });
+      const names = await place.list();
+      return Promise.all(names.map(async (one) => (await place.read(one)).snapshot));
+    },
+  };
+}
+
+const intoStore = (name: string): string =>
+  `{ from: '${ecr.registryHost}/${name}/*', to: 'store:s3://${bucket}/${name}/' }`;
+const tagsOf = (snapshot: Snapshot | undefined): readonly string[] =>
+  (snapshot?.repositories ?? []).flatMap(({ name, images }) =>
+    images.flatMap(({ tags }) => tags.map((tag) => `${name}:${tag}`)),
+  );
+
+/** An image of one platform: a config, a layer of its own, and one that all images have. */
+async function push(k: Kept, repository: string, tag: string, seed: number): Promise<MadeImage> {
+  const image = await makeImage({ seed, tag, platforms: ['linux/amd64'], layers: [300] });
+  await lab.push(image, ecr, `${k.rule.name}/${repository}`);
+  return image;
+}
+
+describe('a rule with a store', () => {
+  test('makes one job a run, whose snapshot lists every image, and sends nothing where nothing changed', async () => {
+    const k = await kept(intoStore);
+    await push(k, 'app', '1', 1);
+    await push(k, 'app', '2', 2);
+    await push(k, 'web', '1', 3);
+    expect(await requestsDuring(ecr, async () => k.pass())).toEqual({});
+    const [run] = await k.t.state.runs.list({ rule: k.rule.name });
+    expect(run?.jobs).toMatchObject({ waiting: 1 });
+    await k.worker.drain();
+    await expectEnded(k.t, run?.id ?? '', { done: 1 });
+    const [snapshot] = await k.snapshots();
+    expect(snapshot).toMatchObject({ kind: 'store', rule: k.rule.name, run: run?.id, failures: [] });
+    expect(tagsOf(snapshot)).toEqual([`${k.rule.name}/app:1`, `${k.rule.name}/app:2`, `${k.rule.name}/web:1`]);
+    expect(snapshot?.repositories.every(({ complete }) => complete)).toBe(true);
+    expect(k.t.events).toContainEqual(
+      expect.objectContaining({
+        type: 'snapshot-written',
+        images: { stored: 3, unchanged: 0, archived: 0, failed: 0 },
+      }),
+    );
+    expect(await status({ ...k.t }, { clock: k.t.clock })).toMatchObject({
+      faulty: false,
+      rules: [{ name: k.rule.name, faults: [] }],
+    });
+
+    const again = await k.pass(1);
+    const requests = await requestsDuring(ecr, async () => k.worker.drain());
+    await expectEnded(k.t, again.id, { skipped: 1 });
+    expect(requests['BatchGetImage'] ?? 0).toBe(0);
+    const snapshots = await k.snapshots();
+    expect(snapshots).toHaveLength(2);
+    expect(tagsOf(snapshots[1])).toEqual(tagsOf(snapshot));
+    expect(snapshots[1]?.added).toEqual({ blobs: 0, bytes: 0 });
+  });
+
+  test('takes the tags that the rule selects, also of a repository that is named beside a pattern', async () => {
+    const k = await kept(
+      (name) =>
+        `{ from: ['${ecr.registryHost}/${name}/a*', '${ecr.registryHost}/${name}/web'], tags: { semver: '>=2', latest: 1 }, to: 'store:s3://${bucket}/${name}/' }`,
+    );
+    for (const [seed, tag] of ['1.0.0', '2.0.0', '2.1.0'].entries()) await push(k, 'app', tag, 10 + seed);
+    await push(k, 'web', '3.0.0', 20);
+    await push(k, 'other', '3.0.0', 21);
+    const run = await k.pass();
+    expect(run.jobs).toMatchObject({ waiting: 1 });
+    await k.worker.drain();
+    await expectEnded(k.t, run.id, { done: 1 });
+    const [snapshot] = await k.snapshots();
+    expect(tagsOf(snapshot)).toEqual([`${k.rule.name}/app:2.1.0`, `${k.rule.name}/web:3.0.0`]);
+    expect(snapshot?.repositories.map(({ complete }) => complete)).toEqual([false, false]);
+  });
+
+  test('stores a pushed image at once, with a snapshot of that image alone', async () => {
+    const k = await kept(intoStore);
+    await k.t.state.rules.put({ name: k.rule.name, document: formatRule({ ...k.rule, onPush: true }) }, 1);
+    await push(k, 'app', '1', 30);
+    const image = await push(k, 'app', '2', 31);
+    const [account = '', , , region = ''] = ecr.registryHost.split('.');
+    const { digest } = image.root.descriptor;
+    const at = new Date(k.t.clock.now()).toISOString();
+    const event = { id: 'p1', account, region, repository: `${k.rule.name}/app`, tag: '2', digest, at };
+    await gatherPush(event, k.t, { clock: k.t.clock });
+    await k.worker.drain();
+    const [snapshot, ...others] = await k.snapshots();
+    expect(others).toEqual([]);
+    expect(tagsOf(snapshot)).toEqual([`${k.rule.name}/app:2`]);
+    expect(snapshot?.repositories[0]).toMatchObject({ complete: false });
+  });
+
+  test('that is asked for by hand ends with a snapshot of its own', async () => {
+    const k = await kept(intoStore);
+    await push(k, 'app', '1', 40);
+    const { id } = await enqueueRule(k.rule.name, k.t, { clock: k.t.clock });
+    await k.worker.drain();
+    await expectEnded(k.t, id, { done: 2 });
+    expect((await k.snapshots()).map(({ run }) => run)).toEqual([id]);
+  });
+
+  test('gives its job back when the worker stops, and goes on from what is there', async () => {
+    const k = await kept(intoStore);
+    for (let seed = 60; seed < 64; seed++) await push(k, 'app', `v${seed}`, seed);
+    const run = await k.pass();
+    const stop = new AbortController();
+    const worker = k.t.worker(k.session.backends);
+    const working = worker.next({ signal: stop.signal });
+    stop.abort();
+    expect((await working)?.outcome).toEqual({ type: 'again', seconds: 0 });
+    await k.worker.drain();
+    await expectEnded(k.t, run.id, { done: 1 });
+    expect(await k.snapshots()).toHaveLength(1);
+  });
+});
+
+describe('a rule with archives', () => {
+  const intoArchives = (name: string): string =>
+    `{ from: '${ecr.registryHost}/${name}/*', to: 's3://${bucket}/${name}/{repository}/{tag}.tar' }`;
+
+  test('ends each run with a snapshot of its archives, the unchanged ones too', async () => {
+    const k = await kept(intoArchives);
+    await push(k, 'app', '1', 70);
+    await push(k, 'web', '1', 71);
+    const run = await k.pass();
+    await k.worker.drain();
+    await expectEnded(k.t, run.id, { done: 3 });
+    const [first] = await k.snapshots();
+    expect(first).toMatchObject({
+      kind: 'archives',
+      rule: k.rule.name,
+      run: run.id,
+      failures: [],
+      added: { blobs: 2 },
+    });
+    expect(tagsOf(first)).toEqual([`${k.rule.name}/app:1`, `${k.rule.name}/web:1`]);
+    const [app] = first?.repositories ?? [];
+    const key = `${k.rule.name}/${k.rule.name}/app/1.tar`;
+    expect(app?.images[0]?.archives).toMatchObject([{ tag: '1', key, etag: expect.any(String) }]);
+    expect(app?.images[0]?.content.length).toBeGreaterThan(2);
+    expect(app?.settings).toBeDefined();
+
+    await push(k, 'app', '2', 72);
+    const before = lab.stack.s3.requests.length;
+    const second = await k.pass(1);
+    await k.worker.drain();
+    await expectEnded(k.t, second.id, { done: 2 });
+    const snapshots = await k.snapshots();
+    expect(tagsOf(snapshots[1])).toEqual([`${k.rule.name}/app:1`, `${k.rule.name}/app:2`, `${k.rule.name}/web:1`]);
+    expect(snapshots[1]?.added.blobs).toBe(1);
+    // what the archives of before hold is known from the snapshot of before
+    const heads = lab.stack.s3.requests.slice(before).filter((one) => one.operation === 'GetObject');
+    expect(heads.map(({ key: read = '' }) => read).filter((read) => read.endsWith('/1.tar'))).toEqual([]);
+  });
+
+  test('writes the snapshot of a run with nothing to copy, and none where the rule says so', async () => {
+    const k = await kept(intoArchives);
+    await push(k, 'app', '1', 80);
+    await k.pass();
+    await k.worker.drain();
+    const run = await k.pass(1);
+    await k.worker.drain();
+    await expectEnded(k.t, run.id, { done: 1 });
+    expect(await k.snapshots()).toHaveLength(2);
+
+    const [stored] = await k.t.state.rules.list();
+    const document = formatRule({ ...k.rule, snapshots: false });
+    await k.t.state.rules.put({ name: k.rule.name, document }, stored?.revision ?? 0);
+    const third = await k.pass(1);
+    await k.worker.drain();
+    await expectEnded(k.t, third.id, {});
+    expect(await k.snapshots()).toHaveLength(2);
+  });
+
+  test('waits with the snapshot for jobs that are tried again, and names what failed', async () => {
+    const k = await kept(intoArchives);
+    await push(k, 'app', '1', 90);
+    await push(k, 'app', '2', 91);
+    const run = await k.pass();
+    const key = `${k.rule.name}/${k.rule.name}/app/2.tar`;
+    // something that is no archive is at the key: the copy is refused
+    await k.session.backends.bucket(bucket).write(key, Buffer.from('no archive'));
+    await k.worker.drain();
+    await expectEnded(k.t, run.id, { done: 2, failed: 1 });
+    const [snapshot] = await k.snapshots();
+    expect(tagsOf(snapshot)).toEqual([`${k.rule.name}/app:1`]);
+    expect(snapshot?.failures).toMatchObject([
+      { repository: `${k.rule.name}/app`, tag: '2', reason: expect.any(String) },
+    ]);
+    expect(await deadLettersOf(k.t)).toHaveLength(1);
+  });
+
+  test('a snapshot whose message comes too early stays until every other job has ended', async () => {
+    const k = await kept(intoArchives);
+    await push(k, 'app', '1', 100);
+    const run = await k.pass();
+    for await (const { id, body = '' } of k.t.state.runs.jobs(run.id)) {
+      if (!id.startsWith('snapshot-')) continue;
+      await k.t.queue.send([{ body }]);
+    }
+    await k.worker.drain();
+    await expectEnded(k.t, run.id, { done: 2 });
+    expect(await k.snapshots()).toHaveLength(1);
+  });
+});

@@ -1,0 +1,88 @@
+// Rules that verify, through planner, queue, workers and state, over the embedded S3 and ECR.
+import assert from 'node:assert/strict';
+import { afterAll, describe, expect, test } from 'vitest';
+import { blobPath } from '../../worker/archive/plan.ts';
+import { blobsOf, walk } from '../../worker/content/graph.ts';
+import { formatRule, parseConfig } from '../../worker/rules/config.ts';
+import { runPass } from '../../worker/service/planner/pass.ts';
+import type { Run } from '../../worker/state/state.ts';
+import { backedUpToStore } from '../support/backed-up.ts';
+import { collect } from '../support/chunks.ts';
+import { makeImage } from '../support/images.ts';
+import { openLab } from '../support/lab.ts';
+import { expectEnded, testService } from '../support/test-service.ts';
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+const { bucket, ecr } = lab.stack;
+const HOUR_MS = 3_600_000;
+
+/** A rule that verifies, and the service that runs it. */
+async function service(name: string, words: string) {
+  const text = `version: 1\nrules:\n  - name: ${name}\n    schedule: '0 * * * *'\n    verify: ${words}\n`;
+  const [rule] = parseConfig(text).rules;
+  assert(rule?.kind === 'verify');
+  const t = testService();
+  await t.state.rules.put({ name, document: formatRule(rule) }, 0);
+  const { backends } = lab.session();
+  const worker = t.worker(backends);
+  return {
+    t,
+    worker,
+    pass: async (hours = 0): Promise<Run> => {
+      await t.clock.advance(hours * HOUR_MS);
+      await runPass(t, { use: async (work) => work(backends) }, { clock: t.clock });
+      const [run] = await t.state.runs.list({ rule: name, limit: 1 });
+      assert(run);
+      return run;
+    },
+  };
+}
+
+describe('a rule that verifies', () => {
+  test('makes one job a place, each run reads the next part, and the result is reported', async () => {
+    const image = await makeImage({ platforms: ['linux/amd64'], layers: [500] });
+    await lab.push(image, ecr, 'proved/app');
+    const to = `store:s3://${bucket}/proved/`;
+    await backedUpToStore(`${ecr.registryHost}/proved/*`, to, lab.session());
+    const s = await service('prove', `{ at: ['${to}', '${ecr.registryHost}/proved/*'], depth: bytes, sample: 50% }`);
+    const slices: unknown[] = [];
+    let hashed = 0;
+    for (const hours of [0, 1]) {
+      const run = await s.pass(hours);
+      await s.worker.drain();
+      await expectEnded(s.t, run.id, { done: 2 });
+    }
+    for (const event of s.t.events) {
+      if (event.type !== 'verify-ended' || event.place !== to) continue;
+      slices.push(event.sample?.slice);
+      hashed += event.blobs?.checked ?? 0;
+      expect(event).toMatchObject({ depth: 'bytes', findings: 0, complete: false });
+    }
+    expect(slices.toSorted()).toEqual([0, 1]);
+    const blobs = await Array.fromAsync(lab.session().backends.bucket(bucket).list('proved/blobs/'));
+    expect(hashed).toBe(blobs.length);
+  });
+
+  test('fails its job with what it finds, and names it', async () => {
+    const image = await makeImage({ platforms: ['linux/amd64'], layers: [500], seed: 2 });
+    await lab.push(image, ecr, 'damaged/app');
+    const to = `store:s3://${bucket}/damaged/`;
+    await backedUpToStore(`${ecr.registryHost}/damaged/*`, to, lab.session());
+    const [blob] = blobsOf(await walk(image.content, [image.root]));
+    assert(blob);
+    const store = lab.session().backends.bucket(bucket);
+    const key = `damaged/${blobPath(blob.digest)}`;
+    const bytes = Buffer.from(await collect(await store.read(key)));
+    bytes[0] = (bytes[0] ?? 0) ^ 1;
+    await store.write(key, bytes);
+    const s = await service('prove-damaged', `{ at: '${to}', depth: bytes }`);
+    const run = await s.pass();
+    await s.worker.drain();
+    await expectEnded(s.t, run.id, { failed: 1 });
+    const [job] = await Array.fromAsync(s.t.state.runs.jobs(run.id, {}));
+    expect(job).toMatchObject({ code: 'CORRUPT', title: `verify ${to} (bytes)` });
+    expect(job?.reason).toContain(`faulty: ${blob.digest}`);
+    expect(s.t.events).toContainEqual(expect.objectContaining({ type: 'verify-ended', place: to, findings: 1 }));
+  });
+});

@@ -1,0 +1,133 @@
+import { dirname, relative } from 'node:path';
+import type { Digest } from '../oci/digest.ts';
+import { snapshotPrefix } from '../oci/key-template.ts';
+import { isPattern, type ImagePattern, type Location } from '../oci/location.ts';
+import type { ObjectRoot } from '../oci/place.ts';
+import type { Snapshot, SnapshotFailure, SnapshotScope } from '../store/snapshot.ts';
+import { SnapshotBuilder } from '../store/snapshot-builder.ts';
+import { openSnapshots, type SnapshotName } from '../store/snapshots.ts';
+import { onSide } from '../util/failure.ts';
+import type { Backends, ListedImage, OperationOptions } from './backends.ts';
+import type { WrittenWhole } from './copy-image.ts';
+import { describeImage } from './describe-image.ts';
+import { storeAndPrefix } from './open-place.ts';
+import { registryFacts, type SettingsFact } from './registry-facts.ts';
+
+/** What the snapshot of a backup into archives says of the backup. */
+export interface ArchivesDraftRequest extends Pick<Snapshot, 'tool' | 'startedAt'> {
+  readonly pattern: ImagePattern;
+  readonly scope: Pick<SnapshotScope, 'untagged' | 'referrers' | 'platforms'>;
+  /** The settings of the registry. */
+  readonly settings: SettingsFact;
+  readonly place: ArchivesPlace;
+}
+
+/** Where archives of one template are, and their snapshots. */
+export interface ArchivesPlace {
+  readonly root: ObjectRoot;
+  /** The key of an archive, from the root of the bucket or of the folder. */
+  keyOf(location: Location): string;
+}
+
+/** The place of archives with this template, in a bucket or in files. */
+export function archivesPlace(template: string, bucket: string | undefined): ArchivesPlace {
+  const prefix = snapshotPrefix(template);
+  if (bucket !== undefined)
+    return {
+      root: { bucket, prefix },
+      keyOf: (location) => (location.transport === 's3' ? location.key : ''),
+    };
+  const folder = prefix === '' ? '.' : dirname(`${prefix}x`);
+  return {
+    root: { folder, prefix: '' },
+    keyOf: (location) =>
+      location.transport === 'archive' ? relative(folder, location.path).replaceAll('\\', '/') : '',
+  };
+}
+
+/** The snapshot of a backup into archives, while images are written. */
+export class ArchivesDraft {
+  readonly #draft: SnapshotBuilder;
+  readonly #place: ArchivesPlace;
+  readonly #added = { blobs: 0, bytes: 0 };
+  readonly #repositories = new Set<string>();
+  readonly #complete: boolean;
+  readonly #pushed = new Map<Digest, string>();
+
+  constructor({ tool, startedAt, pattern, scope, settings, place }: ArchivesDraftRequest) {
+    const { registry, repository, tag } = pattern;
+    this.#place = place;
+    this.#complete = tag === undefined || isPattern(tag);
+    this.#draft = new SnapshotBuilder({
+      startedAt,
+      tool,
+      kind: 'archives',
+      registry: { ...registryFacts(registry), ...settings },
+      scope: {
+        repositories: repository,
+        ...(tag === undefined ? {} : { tags: tag }),
+        ...scope,
+        listed: isPattern(repository),
+      },
+    });
+  }
+
+  /** Adds a repository that was listed, or one that could not be. */
+  repository(name: string, settings: SettingsFact, isListed: boolean): void {
+    if (this.#repositories.has(name)) return;
+    this.#repositories.add(name);
+    this.#draft.repository(name, { complete: isListed && this.#complete, ...settings });
+  }
+
+  /**
+   * Notes what ECR lists of an image: when it was pushed. One that is archived there, and has one of the tags that are asked for, is added as that;
+   * returns how many were.
+   */
+  row(repository: string, row: ListedImage, asked: ReadonlySet<string>): number {
+    const { digest, mediaType = 'application/octet-stream', pushedAt, status } = row;
+    const at = pushedAt?.toISOString();
+    if (at !== undefined) this.#pushed.set(digest, at);
+    const tags = row.tags.filter((tag) => asked.has(tag));
+    if (status === 'ACTIVE' || tags.length === 0) return 0;
+    const nothing = { size: 0, bytes: 0, content: [], referrers: [], archived: true } as const;
+    this.#draft.image(repository, {
+      digest,
+      mediaType,
+      tags,
+      ...nothing,
+      ...(at === undefined ? {} : { pushedAt: at }),
+    });
+    return 1;
+  }
+
+  /** Adds an image whose archive is there. */
+  written({ from, to, graph, written: { object, version, foreign, outcome } }: WrittenWhole): void {
+    if (from.transport !== 'docker' || object === undefined) return;
+    const { repository, tag } = from.reference;
+    const tags = tag === undefined ? [] : [tag];
+    const archive = {
+      ...(tag === undefined ? {} : { tag }),
+      key: this.#place.keyOf(to),
+      ...object,
+      ...(version === undefined ? {} : { version }),
+    };
+    const pushedAt = this.#pushed.get(graph.roots[0]?.descriptor.digest ?? 'sha256:');
+    const facts = { tags, archives: [archive], ...(pushedAt === undefined ? {} : { pushedAt }) };
+    this.#draft.image(repository, describeImage(graph, facts, foreign));
+    if (outcome !== 'copied') return;
+    this.#added.blobs++;
+    this.#added.bytes += object.size;
+  }
+
+  failure(failure: SnapshotFailure): void {
+    this.#draft.failure(failure);
+  }
+
+  /** Writes the snapshot. */
+  async finish(backends: Backends, options: OperationOptions): Promise<SnapshotName> {
+    const finishedAt = new Date(options.clock.now()).toISOString();
+    const snapshot = this.#draft.finish({ finishedAt, added: this.#added });
+    const place = { ...storeAndPrefix(this.#place.root, backends), keys: backends.snapshotKeys };
+    return onSide('target', openSnapshots(place).write(snapshot, options));
+  }
+}

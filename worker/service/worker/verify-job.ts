@@ -1,0 +1,81 @@
+import type { Backends, OperationOptions } from '../../images/backends.ts';
+import { verify, verifyPlace } from '../../images/verify.ts';
+import type { Finding } from '../../images/verify-result.ts';
+import { isPlace, parsePlace } from '../../oci/place.ts';
+import { parseLocation } from '../../oci/location.ts';
+import type { VerifyJob } from '../../queue/job.ts';
+import { parseVerified } from '../../rules/verify-schema.ts';
+import { Failure } from '../../util/failure.ts';
+import { quote } from '../../util/text.ts';
+import type { Done } from './job-run.ts';
+
+/** How many findings one failure names. The logs have the others. */
+const NAMED = 5;
+
+/**
+ * Verifies an image, or a place of many. What is not as it should be makes the job fail with CORRUPT, which names it: another attempt would find it
+ * again. INVALID for what no worker reaches. Idempotent: it writes nothing.
+ */
+export async function verifyAt(job: VerifyJob, backends: Backends, options: OperationOptions): Promise<Done> {
+  const findings = isOfPlace(job) ? await verifyMany(job, backends, options) : await verifyOne(job, backends, options);
+  const [first] = findings;
+  if (first === undefined) return { state: 'done' };
+  for (const { kind, at, message } of findings)
+    options.report?.({ type: 'warning', message: `verify ${job.from}: ${kind}: ${at}: ${message}` });
+  const named = findings.slice(0, NAMED).map(({ kind, at, message }) => `${kind}: ${at}: ${message}`);
+  const more = findings.length > named.length ? `; and ${findings.length - named.length} more` : '';
+  throw new Failure('CORRUPT', `verify ${job.from}: ${named.join('; ')}${more}`, {
+    context: { findings: findings.length },
+  });
+}
+
+/** Whether `from` is a place: rules name places alone. */
+function isOfPlace({ rule, from }: VerifyJob): boolean {
+  return rule !== undefined || isPlace(from);
+}
+
+async function verifyMany(
+  { from, against, depth, sample }: VerifyJob,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<readonly Finding[]> {
+  if (against !== undefined)
+    throw new Failure('INVALID', `verify ${quote(from)}: only one image is compared with another: leave out "against"`);
+  const place = parsePlace(parseVerified(from));
+  const result = await verifyPlace({ place, depth, sample }, backends, options);
+  const { names, blobs, hashedBytes, findings, complete } = result;
+  options.report?.({
+    type: 'verify-ended',
+    place: from,
+    depth: result.depth,
+    sample,
+    names,
+    blobs,
+    hashedBytes,
+    findings: findings.length,
+    complete,
+  });
+  return findings;
+}
+
+async function verifyOne(
+  { from, against, depth, sample }: VerifyJob,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<readonly Finding[]> {
+  if (sample !== undefined)
+    throw new Failure('INVALID', `verify ${quote(from)}: one image has no parts: leave out "sample"`);
+  for (const text of against === undefined ? [from] : [from, against]) checkReached(text);
+  const results = await verify({ at: from, against, depth: depth ?? 'bytes' }, backends, options);
+  return results.flatMap(({ at, faults }) => faults.map((message): Finding => ({ kind: 'faulty', at, message })));
+}
+
+/** A message must not make a worker read files of its own machine. */
+function checkReached(text: string): void {
+  const { transport } = parseLocation(text);
+  if (transport !== 'docker' && transport !== 's3')
+    throw new Failure(
+      'INVALID',
+      `${quote(text)} is no place that a worker reaches: name docker://, s3:// or store:s3://`,
+    );
+}
