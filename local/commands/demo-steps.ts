@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { writeSampleImage } from '../sample-image.ts';
 import type { Stack } from '../stack.ts';
 import { DemoDocuments } from './demo-documents.ts';
+import { DemoRegistry } from './demo-registry.ts';
 import type { CommandContext, CommonFlags, StartedProgram } from '../../worker/commands/context.ts';
 import { formatBytes, formatDuration, printable } from '../../worker/commands/text.ts';
 import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
@@ -75,6 +76,7 @@ export class Demo implements AsyncDisposable {
   /** Which worker began which image last. */
   readonly #began = new Map<string, string>();
   readonly #documents: DemoDocuments;
+  readonly #registry: DemoRegistry;
   readonly #product: string;
   /** The image that the demo follows. */
   readonly #app: string;
@@ -92,6 +94,7 @@ export class Demo implements AsyncDisposable {
     this.#service = parts.service;
     this.#options = parts.options;
     this.#documents = new DemoDocuments(parts);
+    this.#registry = new DemoRegistry(parts);
     this.#product = `docker://${parts.stack.ecr.registryHost}/product`;
     this.#app = `${this.#product}/app:1.0`;
   }
@@ -122,6 +125,9 @@ export class Demo implements AsyncDisposable {
       `docker://${otherEcr.registryHost}/hub/base/node:24.1.0`,
       this.#pushed.get(`docker://${registry.host}/base/node:24.1.0`),
     );
+    await this.#step('back up all', async () => this.#registry.backUp(`transship ${this.#context.version}`));
+    await this.#step('lose all', async () => this.#registry.lose());
+    await this.#step('bring all back', async () => this.#bringBack());
     return this.#steps;
   }
 
@@ -284,6 +290,12 @@ export class Demo implements AsyncDisposable {
     if (failed !== undefined) throw failed;
     const bytes = run.items.reduce((sum, item) => sum + item.bytesSent, 0);
     return { what: `${run.items.length} images, from S3 alone`, bytes };
+  }
+
+  async #bringBack(): Promise<StepResult> {
+    const { table, ...result } = await this.#registry.bringBack();
+    if (table !== undefined) this.#print(table);
+    return result;
   }
 
   async #extract(): Promise<StepResult> {

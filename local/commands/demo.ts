@@ -17,7 +17,7 @@ export function addDemo(program: Command, context: CommandContext): void {
     .command('demo')
     .summary('the whole system on this machine alone: rules, queue, workers, a loss and a restore')
     .description(
-      'Starts the embedded stack, puts images of two platforms with signatures and SBOMs into its ECR and objects into its S3, applies rules, plans them, lets two worker processes back up, mirror and publish, kills one in the middle of a large backup, plans what a prune would delete, deletes a repository, restores it, extracts the objects and verifies every digest. Needs no AWS and no docker. Takes about three minutes: as on AWS, the job of the killed worker is redelivered after two.',
+      'Starts the embedded stack, puts images of two platforms with signatures and SBOMs into its ECR and objects into its S3, applies rules, plans them, lets two worker processes back up, mirror and publish, kills one in the middle of a large backup, plans what a prune would delete, deletes a repository, restores it, extracts the objects and verifies every digest. At the end the whole registry is backed up into a store, deleted, and brought back from its snapshot. Needs no AWS and no docker. Takes about three minutes: as on AWS, the job of the killed worker is redelivered after two.',
     )
     .option('--image <ref>', 'use this image too: any place that copy takes as its source');
   withCommonFlags(command).action(async (flags: DemoFlags) => {
@@ -62,5 +62,6 @@ function describe(steps: readonly Step[]): string {
     ),
     '',
     'Every restored byte hashes to the digest that was pushed; signatures and SBOMs are back too.',
+    'The whole registry was lost, and is what its snapshot says again.',
   ].join('\n');
 }

@@ -2,26 +2,19 @@
 //   npm run bench -- [--gib 1] [--runs 3] [--only mirror|file|s3]
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { createCipheriv, createHash } from 'node:crypto';
+import { measure, median, type Command, type Measured } from './measure.ts';
 import { formatTable } from '../../worker/commands/text.ts';
 import { CHECKOUT, createWorkspace, start, type Environment, type Workspace } from '../support/interop-process.ts';
 import { startDockerRegistry, type DockerRegistry } from '../support/interop-registry.ts';
 
 const MIB = 1024 * 1024;
-
-interface Measured {
-  readonly wallSeconds: number;
-  readonly cpuSeconds: number;
-  readonly peakMib: number;
-}
 
 interface Case {
   readonly name: string;
@@ -32,11 +25,7 @@ interface Case {
   readonly skopeo: (n: number) => Promise<Run>;
 }
 
-interface Run extends AsyncDisposable {
-  readonly command: string;
-  readonly args: readonly string[];
-  readonly env: Environment;
-}
+interface Run extends Command, AsyncDisposable {}
 
 /** Layers of a GiB: two large ones, as of a language runtime and a model, and nine of what images mostly are. */
 function layersOf(gib: number): readonly number[] {
@@ -81,45 +70,6 @@ async function writeImage(folder: string, sizes: readonly number[]): Promise<voi
   );
 }
 
-/** Runs to the end; wall and CPU seconds are the shell's own, the peak is the kernel's high-water mark. */
-async function measure(run: Run): Promise<Measured> {
-  const shell = spawn('bash', ['-c', 'TIMEFORMAT="%R %U %S"; time "$@"', 'bash', run.command, ...run.args], {
-    env: { ...run.env },
-    cwd: CHECKOUT,
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  let stderr = '';
-  shell.stderr.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk));
-  const ended = once(shell, 'close');
-  let peakKib = 0;
-  while (shell.exitCode === null && shell.signalCode === null) {
-    for (const pid of children(shell.pid ?? 0)) peakKib = Math.max(peakKib, highWater(pid));
-    await delay(10);
-  }
-  await ended;
-  const times = /([\d.]+) ([\d.]+) ([\d.]+)\s*$/.exec(stderr);
-  if (shell.exitCode !== 0 || times === null) throw new Error(`${run.command} ${run.args.join(' ')}:\n${stderr}`);
-  const [wall = 0, user = 0, system = 0] = times.slice(1).map(Number);
-  return { wallSeconds: wall, cpuSeconds: user + system, peakMib: peakKib / 1024 };
-}
-
-function children(pid: number): readonly number[] {
-  try {
-    const found = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
-    return found === '' ? [] : found.split(' ').map(Number);
-  } catch {
-    return []; // it has just ended
-  }
-}
-
-function highWater(pid: number): number {
-  try {
-    return Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
-  } catch {
-    return 0; // it has just ended
-  }
-}
-
 async function newRegistry(work: Workspace, name: string): Promise<DockerRegistry> {
   return startDockerRegistry({ folder: await mkdtemp(join(work.folder, `${name}-`)), env: work.env });
 }
@@ -148,11 +98,11 @@ async function casesFor(work: Workspace, from: string, s3: Environment): Promise
     args: ['copy', '--quiet', '--src-tls-verify=false', '--dest-tls-verify=false', `docker://${from}`, to],
     env: work.env,
   });
-  const toFile = (make: (path: string) => Omit<Run, keyof AsyncDisposable>) => async (n: number) => {
+  const toFile = (make: (path: string) => Command) => async (n: number) => {
     const path = join(work.folder, `out-${n}.tar`);
     return { ...make(path), [Symbol.asyncDispose]: () => rm(path, { force: true }) };
   };
-  const toRegistry = (make: (host: string) => Omit<Run, keyof AsyncDisposable>) => async () => {
+  const toRegistry = (make: (host: string) => Command) => async () => {
     const registry = await emptyTarget(work);
     return { ...make(registry.host), [Symbol.asyncDispose]: () => registry[Symbol.asyncDispose]() };
   };
@@ -180,11 +130,6 @@ async function casesFor(work: Workspace, from: string, s3: Environment): Promise
       skopeo: skopeoToFile,
     },
   ];
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }
 
 const { values } = parseArgs({

@@ -45,6 +45,12 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
       return missing;
     };
 
+    const uploaded = async (key: string, content: Uint8Array): Promise<ObjectInfo> => {
+      const upload = await begin(key, content);
+      await sendMissing(upload, content);
+      return upload.commit();
+    };
+
     describe('whole objects', () => {
       test('what is written can be looked at and read back', async () => {
         const body = seededBytes('whole', 3000);
@@ -411,6 +417,28 @@ export function objectStoreSuite(name: string, make: () => Promise<StoreUnderTes
         await upload.part(2, Buffer.alloc(partSize, 'wrong'));
         await sendMissing(upload, content);
         await send(upload, content, 2);
+        await upload.commit();
+        expect(await readAll('u')).toEqual(content);
+      });
+
+      test('a part can be a copy of bytes that another object has, where the store copies', async () => {
+        const source = Buffer.concat([Buffer.alloc(3, 'x'), content]);
+        const { etag } = await uploaded('s/a b+ü%.tar', source);
+        const upload = await begin('u', content);
+        if (upload.copyPart === undefined) return;
+        const part = partOf(upload, content, 2);
+        const from = { key: 's/a b+ü%.tar', etag, offset: 3 + partSize };
+        expect(await upload.copyPart(2, part, from)).toBe(true);
+        expect(upload.done).toEqual(new Map([[2, crc32(part)]]));
+        // other bytes, an object that is another by now, and one that does not exist
+        expect(await upload.copyPart(3, partOf(upload, content, 3), { ...from, offset: 5 })).toBe(false);
+        expect(await upload.copyPart(4, partOf(upload, content, 4), { ...from, etag: '"other"' })).toBe(false);
+        expect(await upload.copyPart(5, partOf(upload, content, 5), { ...from, key: 's/none' })).toBe(false);
+        expect([...upload.done.keys()]).toEqual([2]);
+        await expect(upload.copyPart(1, part.subarray(1), from)).rejects.toMatchObject({ code: 'BUG' });
+        const signal = AbortSignal.abort(new Failure('ABORTED', 'stopped'));
+        await expect(upload.copyPart(1, part, from, { signal })).rejects.toMatchObject({ code: 'ABORTED' });
+        await sendMissing(upload, content);
         await upload.commit();
         expect(await readAll('u')).toEqual(content);
       });

@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { execute } from '../../worker/main/program.ts';
-import { makeImage } from '../support/images.ts';
+import { openImage } from '../../worker/archive/reader.ts';
+import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
+import { expectSameImage } from '../support/same-image.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
@@ -127,6 +129,62 @@ describe('a backup that is resumed', () => {
     expect(bytesSent).toBe(size + 8 * MIB);
     // the marker of the upload is no byte of the archive
     expect(receivedSince(before) - bytesSent).toBeLessThan(100_000);
+  });
+});
+
+describe('an archive of layers that the bucket has in another archive', () => {
+  const recipe = { platforms: ['linux/amd64'], sharedLayerBytes: 0 };
+  /** A part is 8 MiB: the layer has one whole, whatever the size of the other. */
+  const state = async (tag: string, other: number): Promise<MadeImage> =>
+    makeImage({ ...recipe, seed: 77, layers: [other, 17 * MIB], tag });
+  const first = state('v1', 1000);
+  const moved = state('v1', 2000);
+
+  async function expectGood(key: string, image: MadeImage): Promise<void> {
+    await using archive = await openImage(lab.session().backends.bucket(bucket), key);
+    await expectSameImage(image.content, archive, image.root);
+  }
+
+  test('is copied there for a tag that moved, and verifies', async () => {
+    await lab.push(await first, registry, 'moved/app');
+    const from = at(registry, 'moved/app:v1');
+    const key = 'moved/v1.tar';
+    const to = `s3://${bucket}/${key}`;
+    expect(await copied(from, to)).toMatchObject({ bytesReused: 0 });
+    await lab.push(await moved, registry, 'moved/app');
+    const before = s3.requests.length;
+    const result = await copied(from, to);
+    const { size } = await lab.session().backends.bucket(bucket).stat(key);
+    expect(result).toMatchObject({ outcome: 'copied', bytesReused: 8 * MIB, bytesSent: size - 8 * MIB });
+    expect(receivedSince(before) - result.bytesSent).toBeLessThan(100_000);
+    await expectGood(key, await moved);
+  });
+
+  test('is copied from the archive of another tag that the same process wrote', async () => {
+    const session = lab.session();
+    await lab.push(await first, registry, 'two/app');
+    await session.copy(at(registry, 'two/app:v1'), `s3://${bucket}/two/v1.tar`);
+    const other = await state('v2', 3000);
+    await lab.push(other, registry, 'two/app');
+    const result = await session.copy(at(registry, 'two/app:v2'), `s3://${bucket}/two/v2.tar`);
+    expect(result).toMatchObject({ bytesReused: 8 * MIB });
+    await expectGood('two/v2.tar', other);
+  });
+
+  test.each<[string, Parameters<typeof s3.faults.add>[1]]>([
+    ['is not allowed', { kind: 'answer', status: 403, code: 'AccessDenied' }],
+    ['is not known', { kind: 'answer', status: 501, code: 'NotImplemented' }],
+  ])('is sent where the copy %s, and the copy is tried once', async (_, fault) => {
+    const name = fault.kind === 'answer' ? String(fault.status) : '';
+    await lab.push(await first, registry, `refused/${name}`);
+    const from = at(registry, `refused/${name}:v1`);
+    const to = `s3://${bucket}/refused/${name}.tar`;
+    await copied(from, to);
+    await lab.push(await moved, registry, `refused/${name}`);
+    s3.faults.add({ operation: 'UploadPartCopy' }, fault);
+    expect(await copied(from, to)).toMatchObject({ outcome: 'copied', bytesReused: 0 });
+    expect(s3.faults.pending).toBe(0);
+    await expectGood(`refused/${name}.tar`, await moved);
   });
 });
 

@@ -1,5 +1,5 @@
 /** What every call meets of an end that has crashed. */
-class Crash extends Error {
+export class Crash extends Error {
   override readonly name = 'Crash';
 }
 

@@ -59,6 +59,8 @@ function wrapUpload(upload: Upload, write: <T>(work: () => Promise<T>, bytes?: n
     },
     holds: (n, bytes) => upload.holds(n, bytes),
     part: async (n, bytes, options) => write(async () => upload.part(n, bytes, options), bytes.byteLength),
+    copyPart: async (n, bytes, from, options) =>
+      write(async () => (await upload.copyPart?.(n, bytes, from, options)) === true),
     commit: async (options) => write(async () => upload.commit(options)),
     abort: async () => write(async () => upload.abort()),
   };

@@ -40,6 +40,8 @@ export class MemoryObjects implements ObjectStore {
   readonly reads: string[] = [];
   /** The numbers of the parts that were stored, in order. */
   readonly stored: number[] = [];
+  /** The parts that were copied, in their order. */
+  readonly copied: number[] = [];
   readonly #objects = new Map<string, Stored>();
   readonly #unfinished = new Map<string, Unfinished>();
   readonly #options: MemoryObjectsOptions;
@@ -115,6 +117,11 @@ export class MemoryObjects implements ObjectStore {
     const state = this.#unfinished.get(id) ?? { parts: new Map<number, Uint8Array>() };
     this.#unfinished.set(id, state);
     const done = new Map([...state.parts].map(([n, bytes]) => [n, crc32(bytes)]));
+    const check = (n: number, bytes: Uint8Array): void => {
+      const wanted = Math.min(partSize, size - (n - 1) * partSize);
+      if (!Number.isInteger(n) || n < 1 || n > parts || bytes.byteLength !== wanted)
+        throw new Failure('BUG', `part ${n} of ${parts} with ${bytes.byteLength} bytes instead of ${wanted}`);
+    };
     return {
       partSize,
       parts,
@@ -122,10 +129,7 @@ export class MemoryObjects implements ObjectStore {
       holds: (n, bytes) => done.get(n) === crc32(bytes),
       part: async (n, bytes, taskOptions) => {
         checkAborted(taskOptions);
-        const wanted = Math.min(partSize, size - (n - 1) * partSize);
-        if (!Number.isInteger(n) || n < 1 || n > parts || bytes.byteLength !== wanted) {
-          throw new Failure('BUG', `part ${n} of ${parts} with ${bytes.byteLength} bytes instead of ${wanted}`);
-        }
+        check(n, bytes);
         const kept = Buffer.from(bytes);
         options.onSent?.(kept.byteLength);
         await this.#options.onPart?.(n, kept);
@@ -133,6 +137,20 @@ export class MemoryObjects implements ObjectStore {
         state.parts.set(n, kept);
         done.set(n, crc32(kept));
         this.stored.push(n);
+      },
+      copyPart: async (n, bytes, { key: from, etag, offset }, taskOptions) => {
+        checkAborted(taskOptions);
+        check(n, bytes);
+        const source = this.#objects.get(from);
+        if (source?.info.etag !== etag) return false;
+        const copied = Buffer.from(source.bytes.subarray(offset, offset + bytes.byteLength));
+        // as S3: the part is stored whatever it should have been
+        state.parts.set(n, copied);
+        done.delete(n);
+        if (crc32(copied) !== crc32(bytes)) return false;
+        done.set(n, crc32(copied));
+        this.copied.push(n);
+        return true;
       },
       commit: async (taskOptions) => {
         checkAborted(taskOptions);

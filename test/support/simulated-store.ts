@@ -92,6 +92,11 @@ export class SimulatedStore {
     this.nowMs = untilMs;
   }
 
+  /** Whether a request is on its way, or an answer. */
+  get hasWork(): boolean {
+    return [...this.#steps].some(({ process, kind }) => kind !== 'timer' && process.isAwake);
+  }
+
   /** How long until something can happen by itself. Undefined: nothing ever. */
   get idleMs(): number | undefined {
     const times = [...this.#steps].flatMap(({ process, kind, atMs }) =>

@@ -18,7 +18,8 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const PREFIX = 'backups/';
 /** So few that most images share some with images that other backups stored. */
-const LAYERS = 8;
+const LAYERS = 10;
+const IMAGES = 3;
 const MOST_STEPS = 1500;
 const MOST_AT_ONCE = 4;
 const LAST_STEPS = 5000;
@@ -78,8 +79,8 @@ export class StoreSimulation {
     else if (dice < 0.028) {
       world.pick(living).suspend(this.#some(world.pick([20 * MINUTE, 2 * HOUR, 2 * HOUR, 9 * DAY])));
       // meanwhile its lock may become stale
-      if (world.random() < 0.5) this.#begin('collect');
-    } else if (dice < 0.06) await world.pass(this.#some(world.pick([MINUTE, MINUTE, 10 * MINUTE])));
+      if (world.random() < 0.5 && !this.#isCollecting) this.#begin('collect');
+    } else if (dice < 0.06) await world.pass(this.#some(world.pick([MINUTE, 5 * MINUTE, 15 * MINUTE])));
     else if (dice < 0.062) await world.pass(this.#some(2 * HOUR));
     else if (dice < 0.063) await world.pass(this.#some(4 * DAY));
     else if (dice < 0.065 && world.objects.size > 0) world.locked.add(world.pick([...world.objects.keys()]));
@@ -89,12 +90,17 @@ export class StoreSimulation {
     return Math.floor(this.#world.random() * most);
   }
 
-  #begin(kind: 'backup' | 'collect' = this.#world.random() < 0.6 ? 'backup' : 'collect'): void {
+  /** Whether a collection runs, or is suspended: a second one gives up. */
+  get #isCollecting(): boolean {
+    return this.#processes.some(({ isDead, name }) => !isDead && name.startsWith('collect'));
+  }
+
+  #begin(kind?: 'collect'): void {
     const world = this.#world;
     const skewMs = world.pick([0, 0, HOUR, -HOUR, 200]);
-    const process = new SimulatedProcess(world, `p${++this.#ran}`, skewMs);
+    const isBackup = kind === undefined && world.random() < (this.#isCollecting ? 0.95 : 0.5);
+    const process = new SimulatedProcess(world, `${isBackup ? 'backup' : 'collect'} ${++this.#ran}`, skewMs);
     this.#processes.push(process);
-    const isBackup = kind === 'backup';
     (isBackup ? this.#backUp(process) : this.#collect(process)).then(
       () => process.kill(),
       (error: unknown) => {
@@ -122,7 +128,7 @@ export class StoreSimulation {
       scope: { repositories: '*', untagged: false, referrers: true, platforms: [], listed: true },
     });
     builder.repository('app', { complete: true });
-    for (let tag = 0; tag < 2; tag++) {
+    for (let tag = 0; tag < IMAGES; tag++) {
       const layers = Array.from({ length: 2 }, () => contentOf(`layer ${this.#some(LAYERS)}`));
       const image = contentOf(`image of ${layers.map(({ digest }) => digest).join(' ')}`);
       // a backup trusts its list: it asks for nothing that is in it

@@ -20,11 +20,17 @@ const MOST_BLOBS = 20_000;
 /** The blobs in archives of one store, the newest place of each. It proves nothing of their bytes. */
 export class KnownBlobs {
   readonly #blobs = new LRUCache<Digest, KnownBlob>({ max: MOST_BLOBS });
+  readonly #leastBytes: number;
+
+  /** @param leastBytes of a blob that is kept. Default 5 MiB, the least part of S3 */
+  constructor(leastBytes = LEAST_BYTES) {
+    this.#leastBytes = leastBytes;
+  }
 
   /** Adds the blobs of an archive in our own format that is not compressed. */
   add({ key, etag }: { readonly key: string; readonly etag: string }, layout: ArchiveLayout): void {
     for (const { descriptor, offset, header, size } of layout.entries)
-      if (descriptor !== undefined && size >= LEAST_BYTES)
+      if (descriptor !== undefined && size >= this.#leastBytes)
         this.#blobs.set(descriptor.digest, { key, etag, offset: offset + header.byteLength, size });
   }
 

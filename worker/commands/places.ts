@@ -1,6 +1,7 @@
 import { Option, type Command } from 'commander';
 import type { PlaceMoment } from '../images/diff-places.ts';
 import { parsePlace } from '../oci/place.ts';
+import type { BackupPlace } from '../images/open-backups.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import type { KeyFlags } from './context.ts';
@@ -72,4 +73,14 @@ export function parseMoment(text: string, nowMs: number): PlaceMoment {
     throw new Failure('INVALID', `${quote(text)}: a registry has no snapshots; leave out #${moment}`);
   if (moment === 'latest' || /^[0-9a-f]{4,64}$/.test(moment)) return { place, snapshot: moment };
   return { place, asOfMs: parseTime(moment, nowMs) };
+}
+
+/** A place that has snapshots. INVALID for a registry. */
+export function parseBackupPlace(text: string): BackupPlace {
+  const place = parsePlace(text);
+  if (place.kind !== 'registry') return place;
+  throw new Failure(
+    'INVALID',
+    `${quote(text)} is a registry, which has no snapshots: name a store (store:s3://bucket/prefix/, store:folder) or archives (s3://bucket/prefix/, ./folder/)`,
+  );
 }

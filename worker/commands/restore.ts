@@ -135,7 +135,7 @@ async function restoreFromSnapshots(
     const concurrency = concurrencyOf(context, flags);
     await using backends = context.connect({ ...connectFlags(flags), concurrency, report });
     const request = { from: src, to: dst, ...choices, ...chosen };
-    return restoreSnapshot(request, backends, optionsOf(context, flags, report));
+    return await restoreSnapshot(request, backends, optionsOf(context, flags, report));
   });
   const seconds = (context.clock.now() - startedMs) / 1000;
   printResult(context, flags, { seconds, ...result }, () => describeRestore(result, seconds));

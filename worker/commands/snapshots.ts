@@ -1,13 +1,10 @@
 import { InvalidArgumentError, type Command } from 'commander';
 import type { DiffSnapshotsRequest, NotBackedUp, SnapshotsDiff } from '../images/diff-snapshots.ts';
-import type { BackupPlace } from '../images/list-state.ts';
 import type { BrokenSnapshot, SnapshotSummary } from '../images/list-snapshots.ts';
 import type { ImageChange, ImageName } from '../images/snapshot-changes.ts';
 import type { Backends, OperationOptions } from '../images/backends.ts';
 import { matchesRepository, matchingTags, parseImageFilter } from '../oci/image-filter.ts';
-import { parsePlace } from '../oci/place.ts';
-import { describeFailure, Failure } from '../util/failure.ts';
-import { quote } from '../util/text.ts';
+import { describeFailure } from '../util/failure.ts';
 import { readConfig } from './apply.ts';
 import {
   printResult,
@@ -17,7 +14,7 @@ import {
   type CommonFlags,
   type KeyFlags,
 } from './context.ts';
-import { onlyOption } from './places.ts';
+import { onlyOption, parseBackupPlace } from './places.ts';
 import { optionsOf } from './result.ts';
 import { connectFlags, withS3Flags, withSideFlags, withVerifyKeyFlag, type S3Flags, type SideFlags } from './sides.ts';
 import { formatBytes, formatDigest, formatDuration, formatTable, printable } from './text.ts';
@@ -145,13 +142,6 @@ function addDiff(snapshots: Command, context: CommandContext): void {
 
 function withPlaceFlags(command: Command): Command {
   return withVerifyKeyFlag(withS3Flags(withCommonFlags(command), { writes: false }));
-}
-
-/** A place that has snapshots. INVALID for a registry. */
-function parseBackupPlace(text: string): BackupPlace {
-  const place = parsePlace(text);
-  if (place.kind !== 'registry') return place;
-  throw new Failure('INVALID', `${quote(text)} is a registry, which has no snapshots: name ${PLACE}`);
 }
 
 async function reading<T>(

@@ -5,8 +5,7 @@ import type { Snapshot } from '../store/snapshot.ts';
 import { compareStrings } from '../util/text.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { listPlace } from './list-place.ts';
-import type { BackupPlace } from './list-state.ts';
-import { openBackups } from './open-backups.ts';
+import { openBackups, type BackupPlace } from './open-backups.ts';
 import {
   changesBetween,
   keyOf,

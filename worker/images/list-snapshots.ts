@@ -3,8 +3,7 @@ import type { Snapshot } from '../store/snapshot.ts';
 import type { NamedSnapshot, SnapshotName } from '../store/snapshots.ts';
 import type { Failure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
-import type { BackupPlace } from './list-state.ts';
-import { openBackups } from './open-backups.ts';
+import { openBackups, type BackupPlace } from './open-backups.ts';
 
 /** What a list shows of a snapshot. */
 export interface SnapshotSummary extends Pick<

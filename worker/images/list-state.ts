@@ -1,7 +1,6 @@
 import type { Digest } from '../oci/digest.ts';
 import { matchesRepository, matchingTags } from '../oci/image-filter.ts';
 import { formatLocation } from '../oci/location.ts';
-import type { Place } from '../oci/place.ts';
 import { isManifestType } from '../oci/manifest.ts';
 import type { ExpandedReferrer } from '../store/expanded.ts';
 import { readState } from '../store/read-state.ts';
@@ -9,11 +8,8 @@ import type { State, StateImage, StateRepository } from '../store/state.ts';
 import { Failure } from '../util/failure.ts';
 import type { Backends } from './backends.ts';
 import type { ListOptions, PlaceEntry } from './place-entry.ts';
-import { openBackups } from './open-backups.ts';
+import { openBackups, type BackupPlace } from './open-backups.ts';
 import { formatRoot, storeAndPrefix } from './open-place.ts';
-
-/** A place that has snapshots: a store, or archives. */
-export type BackupPlace = Exclude<Place, { kind: 'registry' }>;
 
 /** What `listPlace` gives of a store, and of archives as their snapshots list them. NOT_FOUND for archives without snapshots. */
 export async function* listState(

@@ -9,7 +9,8 @@ import type { State, StateImage, StateRepository } from '../store/state.ts';
 import { Failure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { openBackups } from './open-backups.ts';
-import type { OpenedImage } from './open-location.ts';
+import type { PlaceBackends } from './open-place.ts';
+import type { OpenedImage } from './opened-image.ts';
 import { openSnapshotImage } from './snapshot-image.ts';
 
 /**
@@ -18,7 +19,7 @@ import { openSnapshotImage } from './snapshot-image.ts';
  */
 export async function openStoredImage(
   location: StoreLocation,
-  backends: Pick<Backends, 'bucket' | 'folder' | 'temporary'>,
+  backends: PlaceBackends & Pick<Backends, 'temporary'>,
   options: OperationOptions,
 ): Promise<OpenedImage> {
   const { place, image: name } = location;

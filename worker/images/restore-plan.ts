@@ -86,12 +86,10 @@ function absentOf(
   const archived = images.filter((image) => image.archived === true);
   return [
     ...failures.filter(isChosen),
-    ...archived.map(({ digest, tags: [tag] }) => ({
-      repository: name,
-      ...(tag === undefined ? {} : { tag }),
-      digest,
-      reason: 'it was in the archive storage class of ECR, and was listed without being backed up',
-    })),
+    ...archived.map(({ digest, tags: [tag] }) => {
+      const reason = 'it was in the archive storage class of ECR, and was listed without being backed up';
+      return tag === undefined ? { repository: name, digest, reason } : { repository: name, tag, digest, reason };
+    }),
   ];
 }
 

@@ -110,7 +110,7 @@ export class RestoredRepository implements Target {
   }
 
   #isThere({ digest }: Descriptor): void {
-    sharedOf(this.#present, digest).replace(Promise.resolve(true));
+    void sharedOf(this.#present, digest).replace(Promise.resolve(true));
   }
 }
 

@@ -6,7 +6,7 @@ import { openSnapshots, type SnapshotName } from '../store/snapshots.ts';
 import { describeFailure, Failure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { listPlace, namesMoment } from './list-place.ts';
-import type { BackupPlace } from './list-state.ts';
+import type { BackupPlace } from './open-backups.ts';
 import { openStore, storeAndPrefix } from './open-place.ts';
 import { servedArchives } from './served-archives.ts';
 import type { ServedImages, ServedRepository } from './served-images.ts';
@@ -54,15 +54,18 @@ async function ofSnapshots(
   options: ServePlaceOptions,
 ): Promise<readonly ServedRepository[]> {
   const { report, snapshot, asOfMs, signal } = options;
-  const { store, prefix } = storeAndPrefix(place.root, backends);
+  const at = storeAndPrefix(place.root, backends);
+  const { store, prefix } = at;
   const opened = place.kind === 'store' ? await openStore(place.root, backends, options) : undefined;
-  const snapshots = opened?.snapshots ?? openSnapshots({ store, prefix });
+  const snapshots = opened?.snapshots ?? openSnapshots(at);
   const onBroken = (name: SnapshotName, failure: Failure): void =>
     report?.({
       type: 'warning',
       message: `${store.describe(name.key)} is passed over, so older images may be served: ${describeFailure(failure)}`,
     });
-  const state = await readState(snapshots, { snapshot, asOfMs, signal, onBroken });
+  // who names the key of a backup does not want what is older than the newest that it signed
+  const isTrusted = at.keys?.trusted !== undefined;
+  const state = await readState(snapshots, { snapshot, asOfMs, signal, ...(isTrusted ? {} : { onBroken }) });
   const presign = store.presigned?.bind(store);
   const presigned: ServedRepository['presigned'] =
     presign === undefined || place.kind !== 'store'

@@ -94,13 +94,15 @@ function snapshotSource(readable: Readable, { image, registry, repository }: Lis
       throw new Failure('NOT_FOUND', `the snapshot of ${registry}/${repository} has no ${reference} with this image`);
     },
     referrers: async function* ({ digest }, options) {
+      checkAborted(options);
       const [unchecked] = image.unchecked ?? [];
       if (unchecked !== undefined) options?.onRefused?.(unchecked);
       for (const referrer of image.referrers)
         if (referrer.subject === digest && referrer.tags.length === 0) yield descriptorOf(referrer);
     },
-    tags: async function* () {
-      yield* image.tags;
+    tags: async function* (options) {
+      checkAborted(options);
+      for (const { tags } of [image, ...image.referrers]) yield* tags;
     },
   };
 }
@@ -117,7 +119,7 @@ async function openArchived(
   backends: Pick<Backends, 'temporary'>,
   options: OperationOptions,
 ): Promise<ArchivedImage> {
-  let first: unknown;
+  let first: Failure | undefined;
   for (const archive of image.archives ?? []) {
     try {
       return await openArchive(store, archive, image.digest, backends, options);
@@ -127,9 +129,10 @@ async function openArchived(
       first ??= error;
     }
   }
-  throw (
-    first ??
-    new Failure('INVALID', `the snapshot names no archive of ${registry}/${repository}@${image.digest}: it is broken`)
+  if (first !== undefined) throw first;
+  throw new Failure(
+    'INVALID',
+    `the snapshot names no archive of ${registry}/${repository}@${image.digest}: it is broken`,
   );
 }
 

@@ -145,7 +145,7 @@ class ArchivesRun {
     }
     const location = this.#locate(key);
     let reference: Reference | undefined;
-    const result = await verifyImage(location, verifying, {
+    const looking = verifyImage(location, verifying, {
       onManifests: this.#request.onManifests,
       open: async () => {
         const { options, backends } = verifying;
@@ -154,6 +154,12 @@ class ArchivesRun {
         return fromArchive(image);
       },
     });
+    const result = await ifFound(looking);
+    if (result === undefined) {
+      // what no snapshot names may be deleted while archives are read
+      if (expected !== undefined) this.#miss(expected);
+      return;
+    }
     if (!this.#isWanted(reference)) return;
     this.checked++;
     this.images.push(result);
@@ -161,20 +167,21 @@ class ArchivesRun {
   }
 
   /** The store in which the object that a snapshot names is at its key: of a version where it was written over. Undefined, with a finding, where it is gone. */
-  async #storeOf({ archive, name, image }: ExpectedArchive, { options }: Verifying): Promise<ObjectStore | undefined> {
-    const { key, etag, version } = archive;
+  async #storeOf(expected: ExpectedArchive, { options }: Verifying): Promise<ObjectStore | undefined> {
+    const { key, etag, version } = expected.archive;
     const current = await ifFound(this.#store.stat(key, options));
     if (current?.etag === etag) return this.#store;
     const old = version === undefined ? undefined : atVersion(this.#store, version);
     if (old !== undefined && (await ifFound(old.stat(key, options))) !== undefined) return old;
     // stored again since, perhaps the same image: what it holds decides
     if (current !== undefined) return this.#store;
-    this.findings.push({
-      kind: 'missing',
-      at: this.#store.describe(key),
-      message: `it is gone, and held ${name}, ${image.digest}`,
-    });
+    this.#miss(expected);
     return undefined;
+  }
+
+  #miss({ archive: { key }, name, image }: ExpectedArchive): void {
+    const message = `it is gone, and held ${name}, ${image.digest}`;
+    this.findings.push({ kind: 'missing', at: this.#store.describe(key), message });
   }
 
   /** Asks an archive what it holds, by its metadata, or by its head where it has none. */

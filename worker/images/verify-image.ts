@@ -1,18 +1,20 @@
 import type { Target } from '../content/content.ts';
-import { blobsOf, foreignOf, unseenOf, walk, type Graph, type Root } from '../content/graph.ts';
+import { blobsOf, foreignOf, unseenOf, walk, type Graph } from '../content/graph.ts';
 import { copy } from '../copy/copy.ts';
 import { discard } from '../content/discard.ts';
 import type { Digest } from '../oci/digest.ts';
 import { isManifestType, type Descriptor } from '../oci/manifest.ts';
 import { append } from '../util/lists.ts';
 import { checkAborted } from '../util/abort.ts';
-import { describeFailure, isFailure, onSide, toFailure, type Failure } from '../util/failure.ts';
+import { describeFailure, isFailure, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf, type Limit } from '../util/limit.ts';
 import type { Repository } from '../oci/reference.ts';
 import type { Backends, OperationOptions } from './backends.ts';
-import { openLocation, type OpenedImage } from './open-location.ts';
+import { drift } from './image-drift.ts';
+import { openLocation } from './open-location.ts';
+import type { OpenedImage } from './opened-image.ts';
 import type { SeenBlobs } from './seen-blobs.ts';
-import { formatLocation, parseLocation, type Location } from '../oci/location.ts';
+import { formatLocation, type Location } from '../oci/location.ts';
 
 /**
  * How deep: `tags`: every name is there and stands for its digest; `blobs`: every manifest is read and hashed, and every blob is there with its size;
@@ -76,65 +78,90 @@ export async function verifyImage(
   { against, onManifests, open }: ImageChoices = {},
 ): Promise<VerifyResult> {
   const { depth, backends, options } = verifying;
-  const at = formatLocation(location);
-  const faults: string[] = [];
-  let digest: Digest | undefined;
-  const unchecked: string[] = [];
-  let foreign: readonly Descriptor[] = [];
-  const counted = { manifests: 0, blobs: 0, hashedBytes: 0 };
+  const looked = new LookedAt();
   try {
     await using image = await (open?.() ?? openLocation(backends, location, 'source', options));
-    digest = image.root.descriptor.digest;
-    if (depth === 'tags') {
-      unchecked.push('it is there; depth blobs and bytes look into it');
-    } else {
+    looked.digest = image.root.descriptor.digest;
+    if (depth === 'tags') looked.unchecked.push('it is there; depth blobs and bytes look into it');
+    else {
       const graph = await walk(image.source, [image.root], options);
-      counted.manifests = graph.manifests.size;
       onManifests?.(graph.manifests.keys());
-      counted.hashedBytes = [...graph.manifests.values()].reduce((sum, node) => sum + node.bytes.byteLength, 0);
-      counted.blobs = blobsOf(graph).length;
-      append(faults, unreadableOf(graph));
-      append(unchecked, unseenOf(graph));
-      if (depth === 'blobs') append(unchecked, ['its blobs are there; depth bytes (--deep) reads them']);
-      const isPlanned = image.layoutDigest !== undefined;
-      if (depth === 'blobs' && location.transport === 'docker')
-        append(faults, await missingOf(blobsOf(graph), location.reference, verifying));
-      // the size and the head of a planned archive say that every blob is where it should be, and whole
-      else if (depth === 'bytes' || !isPlanned)
-        await copy(image.source, collecting(faults, counted, location, verifying), [image.root], {
-          ...options,
-          graph,
-          strict: true,
-        });
-      if (image.compare !== undefined && (depth === 'bytes' || !isPlanned)) {
-        const compared = await image.compare(options);
-        if (!compared.complete) unchecked.push('another tool made it: its tar headers and padding were not compared');
-        append(faults, compared.faults);
-      }
-      foreign = foreignOf(graph);
-      warnOfForeign(foreign, options);
-      if (against !== undefined) {
-        const compared = await drift(image.root, graph, against, backends, options);
-        append(faults, compared.faults);
-        append(unchecked, compared.unchecked);
-      }
+      looked.addManifests(graph);
+      await lookAtBlobs({ image, graph, location }, looked, verifying);
+      warnOfForeign(looked.foreign, options);
+      if (against !== undefined) looked.add(await drift(image.root, graph, against, backends, options));
     }
   } catch (error) {
     checkAborted(options);
-    if (!isFault(error, location, digest !== undefined)) throw error;
+    if (!isFault(error, location, looked.digest !== undefined)) throw error;
     const { context, message } = toFailure(error);
     // that what is verified is the source goes without saying; what it is compared with is the target
-    faults.push(context.side === 'source' ? message : describeFailure(error));
+    looked.faults.push(context.side === 'source' ? message : describeFailure(error));
   }
-  return {
-    at,
-    ...(digest === undefined ? {} : { digest }),
-    ...counted,
-    complete: unchecked.length === 0,
-    unchecked,
-    foreign: foreign.map((descriptor) => descriptor.digest),
-    faults,
-  };
+  return looked.result(formatLocation(location));
+}
+
+/** What was found out about an image so far. */
+class LookedAt {
+  digest: Digest | undefined;
+  manifests = 0;
+  blobs = 0;
+  hashedBytes = 0;
+  foreign: readonly Descriptor[] = [];
+  readonly faults: string[] = [];
+  readonly unchecked: string[] = [];
+
+  addManifests(graph: Graph): void {
+    this.manifests = graph.manifests.size;
+    this.blobs = blobsOf(graph).length;
+    this.hashedBytes = [...graph.manifests.values()].reduce((sum, node) => sum + node.bytes.byteLength, 0);
+    this.foreign = foreignOf(graph);
+    this.add({ faults: unreadableOf(graph), unchecked: unseenOf(graph) });
+  }
+
+  add({ faults, unchecked }: Pick<VerifyResult, 'faults' | 'unchecked'>): void {
+    append(this.faults, faults);
+    append(this.unchecked, unchecked);
+  }
+
+  result(at: string): VerifyResult {
+    const { digest, manifests, blobs, hashedBytes, faults, unchecked } = this;
+    return {
+      at,
+      ...(digest === undefined ? {} : { digest }),
+      manifests,
+      blobs,
+      hashedBytes,
+      complete: unchecked.length === 0,
+      unchecked,
+      foreign: this.foreign.map((descriptor) => descriptor.digest),
+      faults,
+    };
+  }
+}
+
+/** Reads blobs, or asks for them, and compares an archive with its plan. */
+async function lookAtBlobs(
+  { image, graph, location }: { readonly image: OpenedImage; readonly graph: Graph; readonly location: Location },
+  looked: LookedAt,
+  verifying: Verifying,
+): Promise<void> {
+  const { depth, options } = verifying;
+  if (depth === 'blobs') {
+    looked.unchecked.push('its blobs are there; depth bytes (--deep) reads them');
+    if (location.transport === 'docker') {
+      append(looked.faults, await missingOf(blobsOf(graph), location.reference, verifying));
+      return;
+    }
+    // the size and the head of a planned archive say that every blob is where it should be, and whole
+    if (image.layoutDigest !== undefined) return;
+  }
+  const target = collecting(looked, location, verifying);
+  await copy(image.source, target, [image.root], { ...options, graph, strict: true });
+  if (image.compare === undefined) return;
+  const { complete, faults } = await image.compare(options);
+  const unchecked = complete ? [] : ['another tool made it: its tar headers and padding were not compared'];
+  looked.add({ faults, unchecked });
 }
 
 function warnOfForeign(foreign: readonly Descriptor[], { report }: OperationOptions): void {
@@ -199,13 +226,9 @@ function wasRefused(error: Failure): boolean {
  * As `discard`, but a blob that is wrong is noted and the others are still read. What a registry has in several images is read once; of another
  * repository it is asked whether it is there.
  */
-function collecting(
-  faults: string[],
-  counted: { hashedBytes: number },
-  location: Location,
-  verifying: Verifying,
-): Target {
+function collecting(looked: LookedAt, location: Location, verifying: Verifying): Target {
   const { options, seen, limit } = verifying;
+  const { faults } = looked;
   const where = location.transport === 'docker' ? location.reference : undefined;
   return {
     ...discard,
@@ -214,7 +237,7 @@ function collecting(
         try {
           await limit.run(async () => discard.put(descriptor, open, taskOptions), taskOptions);
           // manifests were counted when they were read
-          if (!isManifestType(descriptor.mediaType)) counted.hashedBytes += descriptor.size;
+          if (!isManifestType(descriptor.mediaType)) looked.hashedBytes += descriptor.size;
           return undefined;
         } catch (error) {
           checkAborted(options);
@@ -236,40 +259,4 @@ function collecting(
       if (fault !== undefined) faults.push(fault);
     },
   };
-}
-
-/**
- * How `root` differs from the image at `against`, a sentence each. What refers to the image there has to be here too. More may refer to it
- * here: ECR's managed signing adds signatures of its own.
- */
-async function drift(
-  root: Root,
-  graph: Graph,
-  against: string,
-  backends: Backends,
-  options: OperationOptions,
-): Promise<Pick<VerifyResult, 'faults' | 'unchecked'>> {
-  const location = parseLocation(against);
-  const name = formatLocation(location);
-  try {
-    await using other = await openLocation(backends, location, 'target', options);
-    const theirs = other.root.descriptor.digest;
-    if (theirs !== root.descriptor.digest)
-      return { faults: [`${name} is ${theirs}, not ${root.descriptor.digest}`], unchecked: [] };
-    const known = await onSide('target', walk(other.source, [other.root], options));
-    const unchecked = unseenOf(known).map((why) => `of ${name}, with which it is compared, ${why}`);
-    const tags = new Set(graph.referrers.flatMap((referrer) => referrer.tags));
-    const missing = known.referrers.filter(
-      (referrer) => !graph.manifests.has(referrer.descriptor.digest) || !referrer.tags.every((tag) => tags.has(tag)),
-    );
-    const [first] = missing;
-    if (first === undefined) return { faults: [], unchecked };
-    const few = missing.length === 1 ? '1 manifest that refers' : `${missing.length} manifests that refer`;
-    const example = [first.descriptor.digest, ...first.tags].join(' with the tag ');
-    const verb = missing.length === 1 ? 'is' : 'are';
-    return { faults: [`${few} to the image at ${name} ${verb} missing, such as ${example}`], unchecked };
-  } catch (error) {
-    if (isFailure(error, 'NOT_FOUND')) return { faults: [describeFailure(error)], unchecked: [] };
-    throw error;
-  }
 }

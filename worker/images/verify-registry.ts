@@ -85,8 +85,7 @@ async function movedIn(entries: readonly PlaceEntry[], { backends, options }: Ve
       try {
         const found = await source.resolve(tag ?? digest ?? '', { signal });
         if (found.digest === digest) return;
-        const message = `it was listed as ${digest}, and stands for ${found.digest}: it moved meanwhile, or the registry contradicts itself`;
-        findings.push({ kind: 'moved', at: where, message });
+        findings.push({ kind: 'moved', at: where, message: movedMessage(digest, found.digest) });
       } catch (error) {
         if (!isFailure(error, 'NOT_FOUND')) throw error;
         findings.push({ kind: 'missing', at: where, message: `it is listed, and cannot be pulled: ${error.message}` });
@@ -112,51 +111,52 @@ async function imagesIn(
   const findings: Finding[] = [];
   const known = new Set<Digest>();
   const reached = new Set<Digest>();
-  let checked = 0;
-  const opened = async (entry: PlaceEntry, signal: AbortSignal): Promise<void> => {
-    const { where, digest } = entry;
-    try {
-      const result = await verifyImage(
-        parseLocation(where),
-        { ...verifying, options: { ...options, signal } },
-        {
-          onManifests: (digests) => {
-            const all = [...digests];
-            for (const one of all) reached.add(one);
-            onManifests?.(all);
-          },
-        },
-      );
-      const moved = digest !== undefined && result.digest !== undefined && result.digest !== digest;
-      const message = `it was listed as ${digest}, and stands for ${result.digest}: it moved meanwhile, or the registry contradicts itself`;
-      if (moved) findings.push({ kind: 'moved', at: where, message });
-      images.push(result);
-    } catch (error) {
-      checkAborted({ signal });
-      if (!isFailure(error, 'NOT_FOUND', 'UNSUPPORTED')) throw error;
-      findings.push({
-        kind: error.code === 'NOT_FOUND' ? 'missing' : 'faulty',
-        at: where,
-        message: describeFailure(error),
-      });
-    }
+  const note = (digests: Iterable<Digest>): void => {
+    const all = [...digests];
+    for (const one of all) reached.add(one);
+    onManifests?.(all);
   };
-  const named = entries.filter(({ tag }) => tag !== undefined);
-  for (const round of [named, entries.filter(({ tag }) => tag === undefined)]) {
-    const wanted = round.filter(({ digest, tag }) => {
-      if (digest === undefined || !isInSample(sample, digest)) return false;
-      checked++;
-      if (known.has(digest) || (tag === undefined && reached.has(digest))) return false;
-      known.add(digest);
-      return true;
-    });
+  const isNew = ({ digest, tag }: PlaceEntry): boolean => {
+    if (digest === undefined || known.has(digest) || (tag === undefined && reached.has(digest))) return false;
+    known.add(digest);
+    return true;
+  };
+  const sampled = entries.filter(({ digest = '' }) => isInSample(sample, digest));
+  const [tagged, untagged] = [true, false].map((has) => sampled.filter(({ tag }) => (tag !== undefined) === has));
+  for (const round of [tagged, untagged]) {
     await forEachOf(
-      wanted,
+      (round ?? []).filter(isNew),
       Math.min(options.concurrency ?? IMAGES_AT_ONCE, IMAGES_AT_ONCE),
-      async (entry, { signal }) => opened(entry, signal),
+      async (entry, { signal }) => {
+        const { image, finding } = await openListed(entry, note, { ...verifying, options: { ...options, signal } });
+        if (image !== undefined) images.push(image);
+        if (finding !== undefined) findings.push(finding);
+      },
       options,
     );
   }
   images.sort((a, b) => (a.at < b.at ? -1 : 1));
-  return { images, findings, checked };
+  return { images, findings, checked: sampled.length };
+}
+
+/** Verifies an image that was listed. One that cannot be pulled, or is another by now, is a finding. */
+async function openListed(
+  { where: at, digest }: PlaceEntry,
+  onManifests: (digests: Iterable<Digest>) => void,
+  verifying: Verifying,
+): Promise<{ readonly image?: VerifyResult; readonly finding?: Finding }> {
+  try {
+    const image = await verifyImage(parseLocation(at), verifying, { onManifests });
+    if (image.digest === undefined || image.digest === digest) return { image };
+    return { image, finding: { kind: 'moved', at, message: movedMessage(digest, image.digest) } };
+  } catch (error) {
+    checkAborted(verifying.options);
+    if (!isFailure(error, 'NOT_FOUND', 'UNSUPPORTED')) throw error;
+    const kind = error.code === 'NOT_FOUND' ? 'missing' : 'faulty';
+    return { finding: { kind, at, message: describeFailure(error) } };
+  }
+}
+
+function movedMessage(listed: string | undefined, found: string): string {
+  return `it was listed as ${listed}, and stands for ${found}: it moved meanwhile, or the registry contradicts itself`;
 }

@@ -47,19 +47,10 @@ export async function verifyStore(
     if (kind === 'store') for (const { digest, size } of content) needed.set(digest, { size, key });
   });
   const findings: Finding[] = [...ofSnapshots];
-  const unchecked: string[] = [];
   const isNow = request.snapshot === undefined && request.asOfMs === undefined;
   // a store that lost a snapshot has an index of what was there before
-  if (isNow && ofSnapshots.length === 0 && looked.of > 0) {
-    const where = { ...storeAndPrefix(place.root, backends), location: `store:${formatRoot(place.root)}` };
-    if (!(await holdsIndex(where, layoutIndexOf(state), options)))
-      findings.push({
-        kind: 'index',
-        at: `${where.prefix}index.json`,
-        message:
-          'it is not what the snapshots say: another program changed it, or a backup was stopped; the next backup writes it again',
-      });
-  }
+  if (isNow && ofSnapshots.length === 0 && looked.of > 0)
+    append(findings, await indexFindings(place, state, verifying));
   const images = imagesOf(state, request);
   // after the snapshots: what they name was there before them
   const blobs = await store.blobs(options);
@@ -67,33 +58,48 @@ export async function verifyStore(
   const lost = lostOf(images, blobs, isRootsOnly);
   append(findings, lost.findings);
   if (!isRootsOnly) append(findings, lostOfOlder(needed, blobs, lost.digests));
-  let hashedBytes = 0;
-  let checked = blobs.size;
-  if (depth === 'bytes') {
-    const sampled = [...blobs].filter(([digest]) => isInSample(request.sample, digest));
-    checked = sampled.length;
-    const hashed = await hash(store, sampled, { images, needed }, verifying);
-    hashedBytes = hashed.bytes;
-    append(findings, hashed.findings);
-  } else unchecked.push(`blobs are listed with their sizes; --depth bytes reads them`);
-  for (const { at, image } of images) for (const why of image.unchecked ?? []) unchecked.push(`${at}: ${why}`);
-  const archived = images.filter(({ image }) => image.archived === true);
-  for (const { at } of archived)
-    unchecked.push(`${at} was in the archive storage class of ECR, and is not in the store`);
+  const sampled = depth === 'bytes' ? [...blobs].filter(([digest]) => isInSample(request.sample, digest)) : [];
+  const hashed = await hash(store, sampled, { images, needed }, verifying);
+  append(findings, hashed.findings);
+  const unchecked = uncheckedOf(images);
+  if (depth !== 'bytes') unchecked.push('blobs are listed with their sizes; depth bytes reads them');
+  if (looked.of === 0) unchecked.push('there is no snapshot, so nothing says what should be there');
+  const archived = images.filter(({ image }) => image.archived === true).length;
   return {
     place: place.text,
     depth,
     sample: request.sample,
-    names: { checked: images.length - archived.length, of: images.length },
-    blobs: { checked: depth === 'tags' ? 0 : checked, of: blobs.size },
+    names: { checked: images.length - archived, of: images.length },
+    blobs: { checked: depth === 'bytes' ? sampled.length : isRootsOnly ? 0 : blobs.size, of: blobs.size },
     snapshots: looked,
-    hashedBytes,
+    hashedBytes: hashed.bytes,
     images: [],
     findings,
     unchecked,
     complete:
       depth === 'bytes' && request.sample === undefined && unchecked.length === 0 && looked.checked === looked.of,
   };
+}
+
+/** Whether `index.json`, which other programs read, is what the snapshots say. */
+async function indexFindings(
+  { root }: Extract<Place, { kind: 'store' }>,
+  state: State,
+  { backends, options }: Verifying,
+): Promise<readonly Finding[]> {
+  const where = { ...storeAndPrefix(root, backends), location: `store:${formatRoot(root)}` };
+  if (await holdsIndex(where, layoutIndexOf(state), options)) return [];
+  const message =
+    'it is not what the snapshots say: another program changed it, or a backup was stopped; the next backup writes it again';
+  return [{ kind: 'index', at: `${where.prefix}index.json`, message }];
+}
+
+/** What of the images was not backed up, a sentence each. */
+function uncheckedOf(images: readonly NamedImage[]): string[] {
+  return images.flatMap(({ at, image: { archived, unchecked = [] } }) => [
+    ...unchecked.map((why) => `${at}: ${why}`),
+    ...(archived === true ? [`${at} was in the archive storage class of ECR, and is not in the store`] : []),
+  ]);
 }
 
 function imagesOf(state: State, { only = [] }: PlaceRequest): readonly NamedImage[] {

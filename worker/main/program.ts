@@ -11,14 +11,17 @@ import { addExtract } from '../commands/extract.ts';
 import { addImport } from '../commands/import.ts';
 import { addInspect } from '../commands/inspect.ts';
 import type { Screen } from '../commands/progress.ts';
+import { addList } from '../commands/list.ts';
 import { addPlanner } from '../commands/planner.ts';
 import { addPrune } from '../commands/prune.ts';
 import { addPublish } from '../commands/publish.ts';
 import { addRedrive } from '../commands/redrive.ts';
 import { addRestore } from '../commands/restore.ts';
 import { addRules } from '../commands/rules.ts';
-import { addSnapshots } from '../commands/snapshots.ts';
+import { addReport } from '../commands/report.ts';
 import { addServe } from '../commands/serve.ts';
+import { addSnapshots } from '../commands/snapshots.ts';
+import { addStats } from '../commands/stats.ts';
 import { addStatus } from '../commands/status.ts';
 import { addSync } from '../commands/sync.ts';
 import { printable } from '../commands/text.ts';
@@ -49,7 +52,10 @@ const COMMANDS: readonly AddCommand[] = [
   addDiff,
   addBackup,
   addSnapshots,
+  addReport,
   addRestore,
+  addList,
+  addStats,
   addServe,
   addPrune,
   addPublish,

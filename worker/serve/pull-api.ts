@@ -72,6 +72,11 @@ export class PullApi {
     this.#options = options;
   }
 
+  /** The names of the repositories, in the order of lists. */
+  get repositories(): readonly string[] {
+    return this.#names.all;
+  }
+
   /** Throws a Refusal for what is not there or makes no sense, and failures of the backup itself. */
   async answer(request: PullRequest, route: PullRoute): Promise<Answer> {
     switch (route.kind) {

@@ -31,6 +31,8 @@ export interface ServeOptions {
 export interface ServingImages {
   /** `http://127.0.0.1:5000`. */
   readonly url: string;
+  /** The names of the repositories, as they are listed. */
+  readonly repositories: readonly string[];
   /** Resolves when the signal has fired and all requests are answered, or were cut off after `GRACE_MS`. */
   readonly ended: Promise<void>;
 }
@@ -55,7 +57,11 @@ export async function serveImages(images: ServedImages, options: ServeOptions): 
     else socket.destroy();
   });
   await listening(server, options.listen);
-  return { url: urlOf(server, options), ended: untilStopped(server, registry, options) };
+  return {
+    url: urlOf(server, options),
+    repositories: registry.repositories,
+    ended: untilStopped(server, registry, options),
+  };
 }
 
 function createServer(
@@ -146,6 +152,11 @@ class ImageServer {
     this.#api = new PullApi(images, options);
     this.#authorization = options.readers === undefined ? undefined : new Authorization(options.readers);
     this.#options = options;
+  }
+
+  /** The names of the repositories, as they are listed. */
+  get repositories(): readonly string[] {
+    return this.#api.repositories;
   }
 
   /** Resolves when no request is under way. */

@@ -183,11 +183,7 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     case 'snapshot-written':
       return countsOfSnapshot(event, rule);
     case 'verify-ended':
-      return [
-        { name: 'PlacesVerified', value: 1, rule },
-        { name: 'VerifiedBytes', value: event.hashedBytes, rule },
-        { name: 'VerifyFindings', value: event.findings, rule },
-      ];
+      return countsOfVerify(event, rule);
     case 'job-started':
       return [{ name: 'QueueWaitSeconds', value: event.waitedMs / 1000, rule }];
     case 'job-done':
@@ -226,6 +222,17 @@ function countsOf(event: Event, job: JobName | undefined): readonly Count[] {
     default:
       return event satisfies never;
   }
+}
+
+function countsOfVerify(
+  { hashedBytes, findings }: Extract<Event, { readonly type: 'verify-ended' }>,
+  rule: string | undefined,
+): readonly Count[] {
+  return [
+    { name: 'PlacesVerified', value: 1, rule },
+    { name: 'VerifiedBytes', value: hashedBytes, rule },
+    { name: 'VerifyFindings', value: findings, rule },
+  ];
 }
 
 function countsOfSnapshot(

@@ -14,6 +14,7 @@ import { inspect } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { S3Operation } from '../../../../local/s3/operations.ts';
+import { atVersion } from '../../../../worker/objects/at-version.ts';
 import type { ObjectStore, Upload, UploadOptions } from '../../../../worker/objects/objects.ts';
 import { openS3, type S3StoreOptions } from '../../../../worker/objects/s3/store.ts';
 import type { Failure } from '../../../../worker/util/failure.ts';
@@ -91,6 +92,25 @@ describe('a bucket', () => {
     expect(second.version).not.toBe(first.version);
     expect((await store.stat('b')).version).toBe(first.version);
     expect((await store.stat('a.tar')).version).toBe(second.version);
+  });
+
+  test('reads the version that is asked for, also when the object was written again or deleted', async () => {
+    await client.send(
+      new PutBucketVersioningCommand({ Bucket: BUCKET, VersioningConfiguration: { Status: 'Enabled' } }),
+    );
+    const { version } = await store.write('a', Buffer.from('first'));
+    await store.write('a', Buffer.from('second one'));
+    await client.send(new DeleteObjectCommand({ Bucket: BUCKET, Key: 'a' }));
+    const old = atVersion(store, version ?? '');
+    expect(await old.stat('a')).toMatchObject({ size: 5, version });
+    expect((await collect(await old.read('a'))).toString()).toBe('first');
+    expect((await collect(await old.read('a', { offset: 1, length: 2 }))).toString()).toBe('ir');
+    expect(await collect(await old.read('a', { offset: 5 }))).toHaveLength(0);
+    expect(old.describe('a')).toContain(version);
+    await client.send(new DeleteObjectCommand({ Bucket: BUCKET, Key: 'a', VersionId: version }));
+    const gone = { code: 'NOT_FOUND', message: expect.stringContaining('that version of it was deleted') };
+    await expect(store.read('a', { version })).rejects.toMatchObject(gone);
+    await expect(store.stat('a', { version })).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 
   const operations = (): (S3Operation | undefined)[] => server.s3.requests.slice(1).map((r) => r.operation);

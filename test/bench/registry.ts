@@ -1,0 +1,213 @@
+// A whole registry into a store, beside `oras backup` and `regsync`, in turn over the same source. A tool that is not installed is left out.
+//   npm run bench:registry -- [--repositories 40] [--tags 10] [--changed 10] [--own-kib 256]
+import { once } from 'node:events';
+import { createServer, request as proxied } from 'node:http';
+import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { copy } from '../../worker/copy/copy.ts';
+import { formatBytes, formatTable } from '../../worker/commands/text.ts';
+import { openRegistry } from '../../worker/registry/registry.ts';
+import { systemClock } from '../../worker/util/clock.ts';
+import { createWorkspace, isInstalled, start, type Workspace } from '../support/interop-process.ts';
+import { startDockerRegistry } from '../support/interop-registry.ts';
+import { stockImage, stockRepository } from '../support/stocked-registry.ts';
+import { measure, type Command, type Measured } from './measure.ts';
+
+const { values } = parseArgs({
+  options: {
+    repositories: { type: 'string', default: '40' },
+    tags: { type: 'string', default: '10' },
+    changed: { type: 'string', default: '10' },
+    'own-kib': { type: 'string', default: '256' },
+  },
+});
+const repositories = Number(values.repositories);
+const tags = Number(values.tags);
+const ownBytes = Number(values['own-kib']) * 1024;
+
+/** Pushes images of five layers, of which four are the same everywhere. */
+async function push(
+  host: string,
+  images: readonly { readonly repository: string; readonly tag: string; readonly seed: string }[],
+): Promise<void> {
+  await using registry = openRegistry(host, {
+    side: 'target',
+    credentials: async () => undefined,
+    plainHttp: true,
+    create: {},
+    version: 'bench',
+    clock: systemClock,
+  });
+  for (const { repository, tag, seed } of images) {
+    const image = stockImage({
+      repositories,
+      seed,
+      isIndex: false,
+      isSigned: false,
+      tag,
+      baseBytes: ownBytes,
+      ownBytes,
+    });
+    const mountFrom = repository === stockRepository(0) ? [] : [stockRepository(0)];
+    await copy(image.content, registry.repository(repository), [image.root], { mountFrom });
+  }
+}
+
+/** Requests that the registry behind it gets, by method and kind. */
+interface Counter extends AsyncDisposable {
+  readonly host: string;
+  take(): Readonly<Record<string, number>>;
+}
+
+async function countRequests(host: string): Promise<Counter> {
+  let counts: Record<string, number> = {};
+  const server = createServer((asked, answer) => {
+    const kind = /\/(blobs|manifests|tags|referrers|_catalog)\b/.exec(asked.url ?? '')?.[1] ?? 'other';
+    const name = `${asked.method} ${kind}`;
+    counts[name] = (counts[name] ?? 0) + 1;
+    const headers = { ...asked.headers, host };
+    const onward = proxied(`http://${host}${asked.url}`, { method: asked.method ?? 'GET', headers }, (got) => {
+      answer.writeHead(got.statusCode ?? 502, got.headers);
+      got.pipe(answer);
+    });
+    asked.pipe(onward);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  return {
+    host: `127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`,
+    take: () => {
+      const taken = counts;
+      counts = {};
+      return taken;
+    },
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
+
+async function bytesIn(folder: string): Promise<number> {
+  let bytes = 0;
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true }))
+    if (entry.isFile()) bytes += (await stat(join(entry.parentPath, entry.name))).size;
+  return bytes;
+}
+
+interface Tool {
+  readonly name: string;
+  readonly folder: string;
+  readonly command: Command;
+}
+
+async function toolsFor(work: Workspace, host: string): Promise<readonly Tool[]> {
+  const { env } = work;
+  const names = Array.from({ length: repositories }, (_, number) => stockRepository(number));
+  const tools: Tool[] = [];
+  const add = async (name: string, make: (folder: string) => Promise<Omit<Command, 'env'>>): Promise<void> => {
+    const folder = join(work.folder, name);
+    await mkdir(folder);
+    tools.push({ name, folder, command: { ...(await make(folder)), env } });
+  };
+  await add('transship', async (folder) => ({
+    command: process.execPath,
+    args: ['dist/cli.js', 'backup', `${host}/*`, `store:${folder}`, '--quiet'],
+  }));
+  const hasBackup = (await start('oras', ['backup', '--help'], { env }).finished.catch(() => undefined))?.code === 0;
+  if (hasBackup)
+    await add('oras', async (folder) => ({
+      command: 'bash',
+      args: [
+        '-c',
+        `set -e; for name in "$@"; do oras backup --no-tty --plain-http --include-referrers --output "${folder}/$name" "${host}/$name" >/dev/null; done`,
+        'bash',
+        ...names,
+      ],
+    }));
+  if (isInstalled('regsync'))
+    await add('regsync', async (folder) => {
+      const config = join(work.folder, 'regsync.json');
+      const sync = names.map((name) => ({
+        source: `${host}/${name}`,
+        target: `ocidir://${folder}/${name}`,
+        type: 'repository',
+        referrers: true,
+      }));
+      const creds = [{ registry: host, tls: 'disabled' }];
+      await writeFile(config, JSON.stringify({ version: 1, creds, defaults: { parallel: 4 }, sync }));
+      return { command: 'regsync', args: ['-c', config, 'once'] };
+    });
+  return tools;
+}
+
+const built = await start(process.execPath, ['build.ts'], { env: { PATH: process.env['PATH'] ?? '' } }).finished;
+if (built.code !== 0) throw new Error(built.stderr);
+await using work = await createWorkspace();
+const sourceFolder = join(work.folder, 'source');
+await mkdir(sourceFolder);
+await using source = await startDockerRegistry({ folder: sourceFolder, env: work.env });
+const all = Array.from({ length: repositories * tags }, (_, at) => ({
+  repository: stockRepository(Math.floor(at / tags)),
+  tag: `v${at % tags}`,
+  seed: `image ${at}`,
+}));
+await push(source.host, all);
+const sourceBytes = await bytesIn(sourceFolder);
+await using counter = await countRequests(source.host);
+// what is measured goes straight to the registry; what is counted through a front, in a run of its own
+const tools = await toolsFor(work, source.host);
+
+interface Phase {
+  readonly name: string;
+  readonly results: ReadonlyMap<string, Measured & { readonly added: number }>;
+}
+
+async function phase(name: string): Promise<Phase> {
+  const results = new Map<string, Measured & { readonly added: number }>();
+  for (const tool of tools) {
+    const before = await bytesIn(tool.folder);
+    const measured = await measure(tool.command);
+    results.set(tool.name, { ...measured, added: (await bytesIn(tool.folder)) - before });
+  }
+  return { name, results };
+}
+
+// a run that only warms the caches of the source
+for (const tool of tools) {
+  await measure(tool.command);
+  await rm(tool.folder, { recursive: true });
+  await mkdir(tool.folder);
+}
+const phases = [await phase('first'), await phase('second, nothing changed')];
+const moved = all.slice(0, Number(values.changed)).map((one) => ({ ...one, seed: `${one.seed} again` }));
+await push(source.host, moved);
+phases.push(await phase(`${values.changed} images changed`));
+
+const [counted] = tools;
+if (counted !== undefined) {
+  const args = counted.command.args.map((arg) =>
+    arg.replace(source.host, counter.host).replace(counted.folder, `${counted.folder}-counted`),
+  );
+  await measure({ ...counted.command, args });
+  counter.take();
+  await measure({ ...counted.command, args });
+}
+const rows = phases.flatMap(({ name, results }) =>
+  Array.from(results, ([tool, { wallSeconds, cpuSeconds, peakMib, added }]) => [
+    name,
+    tool,
+    wallSeconds.toFixed(2),
+    cpuSeconds.toFixed(2),
+    peakMib.toFixed(0),
+    formatBytes(added),
+  ]),
+);
+process.stdout.write(
+  `${repositories * tags} images in ${repositories} repositories, ${formatBytes(sourceBytes)} of distinct blobs, ${cpus().length} cores\n\n`,
+);
+process.stdout.write(`${formatTable(['backup', 'tool', '>wall s', '>CPU s', '>peak MiB', '>stored'], rows)}\n\n`);
+process.stdout.write(`requests of transship for a second backup: ${JSON.stringify(counter.take())}\n`);

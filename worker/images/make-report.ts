@@ -1,0 +1,30 @@
+import { readSnapshots } from '../store/read-state.ts';
+import { describeFailure, Failure } from '../util/failure.ts';
+import type { Backends, OperationOptions } from './backends.ts';
+import { openBackups, type BackupPlace } from './open-backups.ts';
+import { ReportFold, type BackupReport } from './report.ts';
+
+export interface ReportOptions extends OperationOptions {
+  /** How many days the heat map and the charts have. Default 60. */
+  readonly days?: number | undefined;
+}
+
+const DAYS = 60;
+
+/** Reads every snapshot of a place into a report. NOT_FOUND without a snapshot; one that cannot be read is among `broken`. */
+export async function makeReport(
+  place: BackupPlace,
+  backends: Backends,
+  options: ReportOptions,
+): Promise<BackupReport> {
+  const { snapshots } = await openBackups(place, backends, options);
+  const names = await snapshots.list(options);
+  if (names.length === 0) throw new Failure('NOT_FOUND', `there is no snapshot in ${place.text}: a backup writes one`);
+  const fold = new ReportFold();
+  const broken: string[] = [];
+  for await (const read of readSnapshots(snapshots, names.toReversed(), options)) {
+    if (read.failure === undefined) fold.add(read);
+    else if (read.failure.code !== 'NOT_FOUND') broken.push(describeFailure(read.failure));
+  }
+  return fold.report({ place: place.text, nowMs: options.clock.now(), days: options.days ?? DAYS, broken });
+}
