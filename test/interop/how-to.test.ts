@@ -35,9 +35,10 @@ test.each(['restore-yesterday', 'move-to-another-account', 'prove-it-to-an-audit
       STORE: `store:s3://${bucket}/${page}/`,
       SOURCE: ecr.registryHost,
       OTHER: otherEcr.registryHost,
+      WHEN: new Date().toISOString().slice(0, 10),
     };
     const type = async (commands: string): Promise<string> => {
-      const { stdout } = await run('bash', ['-euo', 'pipefail', '-c', commands], { cwd: folder, env });
+      const { stdout } = await run('bash', ['--norc', '-euo', 'pipefail', '-c', commands], { cwd: folder, env });
       return stdout;
     };
     const image = await makeImage({ seed: 7, tag: 'v1', signed: true, layers: [500] });
