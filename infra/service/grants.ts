@@ -119,15 +119,21 @@ export const CALLS: Readonly<Record<string, Call>> = {
   'ecr.PutLifecyclePolicy': { actions: ['ecr:PutLifecyclePolicy'], by: { repository: WORKER }, writes: true },
   'ecr.SetRepositoryPolicy': { actions: ['ecr:SetRepositoryPolicy'], by: { repository: WORKER }, writes: true },
 
-  // settings of a registry as a whole, read by backups of one, and set by the command `restore` alone
-  'ecr.DescribeRegistry': { actions: ['ecr:DescribeRegistry'], by: {} },
-  'ecr.GetRegistryScanningConfiguration': { actions: ['ecr:GetRegistryScanningConfiguration'], by: {} },
-  'ecr.DescribeRepositoryCreationTemplates': { actions: ['ecr:DescribeRepositoryCreationTemplates'], by: {} },
-  'ecr.DescribePullThroughCacheRules': { actions: ['ecr:DescribePullThroughCacheRules'], by: {} },
-  'ecr.GetSigningConfiguration': { actions: ['ecr:GetSigningConfiguration'], by: {} },
-  'ecr.GetRegistryPolicy': { actions: ['ecr:GetRegistryPolicy'], by: {} },
-  'ecr.GetAccountSetting': { actions: ['ecr:GetAccountSetting'], by: {} },
-  'ecr.ListPullTimeUpdateExclusions': { actions: ['ecr:ListPullTimeUpdateExclusions'], by: {} },
+  // settings of a registry as a whole, which IAM knows no resource of: read by backups into stores, set by the command `restore` alone
+  'ecr.DescribeRegistry': { actions: ['ecr:DescribeRegistry'], by: { account: WORKER } },
+  'ecr.GetRegistryScanningConfiguration': {
+    actions: ['ecr:GetRegistryScanningConfiguration'],
+    by: { account: WORKER },
+  },
+  'ecr.DescribeRepositoryCreationTemplates': {
+    actions: ['ecr:DescribeRepositoryCreationTemplates'],
+    by: { account: WORKER },
+  },
+  'ecr.DescribePullThroughCacheRules': { actions: ['ecr:DescribePullThroughCacheRules'], by: { account: WORKER } },
+  'ecr.GetSigningConfiguration': { actions: ['ecr:GetSigningConfiguration'], by: { account: WORKER } },
+  'ecr.GetRegistryPolicy': { actions: ['ecr:GetRegistryPolicy'], by: { account: WORKER } },
+  'ecr.GetAccountSetting': { actions: ['ecr:GetAccountSetting'], by: { account: WORKER } },
+  'ecr.ListPullTimeUpdateExclusions': { actions: ['ecr:ListPullTimeUpdateExclusions'], by: { account: WORKER } },
   'ecr.PutAccountSetting': { actions: ['ecr:PutAccountSetting'], by: {}, writes: true },
   'ecr.PutRegistryScanningConfiguration': { actions: ['ecr:PutRegistryScanningConfiguration'], by: {}, writes: true },
   'ecr.PutSigningConfiguration': { actions: ['ecr:PutSigningConfiguration'], by: {}, writes: true },
@@ -224,7 +230,8 @@ const WILDCARDS: Readonly<Partial<Record<ResourceKind, string>>> = {
   prunedObject: 'The archives below the prefixes that the settings name for prune rules.',
   prunedRepository: 'The settings say by a pattern which repositories prune rules may delete from.',
   task: 'ECS names tasks when it starts them; it is those of our own cluster.',
-  account: 'Tokens have no resource; they open nothing that another statement does not.',
+  account:
+    'Tokens have no resource; they open nothing that another statement does not. Neither have settings of a registry, which are read alone.',
 };
 
 /**
@@ -268,7 +275,7 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
     grant('role', 'write', access.roles);
     grant('secret', 'write', access.secrets);
   }
-  // IAM knows no resource of tokens: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
+  // IAM knows no resource of tokens and of settings of a registry: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
   grant('account', 'write', ['*']);
 
   if (key !== undefined) grantKeys(role, [key.keyArn], KEY_ACTIONS.own, stack.region);

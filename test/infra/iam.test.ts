@@ -144,6 +144,8 @@ describe('the table', () => {
     const granted = new Set<string>([
       ...Object.values(CALLS).flatMap(({ actions }) => actions),
       ...Object.values(KEY_ACTIONS).flat(),
+      // what commands alone read: a version that a snapshot names. The call is that of s3:GetObject
+      's3:GetObjectVersion',
     ]);
     const asked = SOURCES.flatMap(({ text }) => actionsIn(text));
     expect(asked.length).toBeGreaterThan(30);
@@ -411,10 +413,19 @@ describe('deleting', () => {
 });
 
 /** What AWS knows no resource of, and why it does no harm: every `*` of every role. */
+const SETTINGS_OF_A_REGISTRY = 'settings of a registry as a whole, which are read alone';
 const WITHOUT_RESOURCE: Readonly<Record<string, string>> = {
   'ecr:GetAuthorizationToken': 'a token opens nothing that another statement does not',
   'ecr-public:GetAuthorizationToken': 'the same, of ECR Public',
   'sts:GetServiceBearerToken': 'ECR Public asks for it beside its own',
+  'ecr:DescribePullThroughCacheRules': SETTINGS_OF_A_REGISTRY,
+  'ecr:DescribeRegistry': SETTINGS_OF_A_REGISTRY,
+  'ecr:DescribeRepositoryCreationTemplates': SETTINGS_OF_A_REGISTRY,
+  'ecr:GetAccountSetting': SETTINGS_OF_A_REGISTRY,
+  'ecr:GetRegistryPolicy': SETTINGS_OF_A_REGISTRY,
+  'ecr:GetRegistryScanningConfiguration': SETTINGS_OF_A_REGISTRY,
+  'ecr:GetSigningConfiguration': SETTINGS_OF_A_REGISTRY,
+  'ecr:ListPullTimeUpdateExclusions': SETTINGS_OF_A_REGISTRY,
   'ecr:PutAccountSetting': 'blob mounting is a setting of the account',
 };
 
