@@ -86,6 +86,15 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
       missing: NOT_BREACHING,
     },
     {
+      chapter: 'snapshots-with-failures',
+      severity: 'medium',
+      text: 'Snapshots of a registry list images that could not be backed up.',
+      metric: transshipMetric('SnapshotFailures', { period: HOUR }),
+      threshold: 1,
+      // reported only when it happens
+      missing: NOT_BREACHING,
+    },
+    {
       chapter: 'publish-failing',
       severity: 'medium',
       text: 'Objects could not be published.',

@@ -16,7 +16,7 @@ export type Caller = 'worker' | 'planner' | 'cleaner';
 
 /**
  * What a call is about: `uploads` are the unfinished ones of a bucket, `registry` are all repositories of an account and region, `account` is
- * what IAM knows no resource of. `pruned…` are the objects and repositories that prune rules may delete from.
+ * what IAM knows no resource of. `pruned…` are the objects and repositories that prune rules may delete from, and the stores that they write to then.
  */
 export type ResourceKind =
   | 'jobs'
@@ -29,6 +29,7 @@ export type ResourceKind =
   | 'registry'
   | 'repository'
   | 'prunedObject'
+  | 'prunedStore'
   | 'prunedRepository'
   | 'role'
   | 'secret'
@@ -85,7 +86,8 @@ export const CALLS: Readonly<Record<string, Call>> = {
   's3.GetObject': { actions: ['s3:GetObject'], by: { object: BOTH } },
   's3.HeadObject': { actions: ['s3:GetObject'], by: { object: ALL } },
   's3.ListObjectsV2': { actions: ['s3:ListBucket'], by: { bucket: ALL } },
-  's3.PutObject': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
+  // of a store that it prunes the Cleaner writes its lock and index.json
+  's3.PutObject': { actions: ['s3:PutObject'], by: { object: WORKER, prunedStore: CLEANER }, writes: true },
   's3.CreateMultipartUpload': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
   's3.UploadPart': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
   's3.UploadPartCopy': { actions: ['s3:GetObject', 's3:PutObject'], by: { object: WORKER }, writes: true },
@@ -119,15 +121,21 @@ export const CALLS: Readonly<Record<string, Call>> = {
   'ecr.PutLifecyclePolicy': { actions: ['ecr:PutLifecyclePolicy'], by: { repository: WORKER }, writes: true },
   'ecr.SetRepositoryPolicy': { actions: ['ecr:SetRepositoryPolicy'], by: { repository: WORKER }, writes: true },
 
-  // settings of a registry as a whole, read by backups of one, and set by the command `restore` alone
-  'ecr.DescribeRegistry': { actions: ['ecr:DescribeRegistry'], by: {} },
-  'ecr.GetRegistryScanningConfiguration': { actions: ['ecr:GetRegistryScanningConfiguration'], by: {} },
-  'ecr.DescribeRepositoryCreationTemplates': { actions: ['ecr:DescribeRepositoryCreationTemplates'], by: {} },
-  'ecr.DescribePullThroughCacheRules': { actions: ['ecr:DescribePullThroughCacheRules'], by: {} },
-  'ecr.GetSigningConfiguration': { actions: ['ecr:GetSigningConfiguration'], by: {} },
-  'ecr.GetRegistryPolicy': { actions: ['ecr:GetRegistryPolicy'], by: {} },
-  'ecr.GetAccountSetting': { actions: ['ecr:GetAccountSetting'], by: {} },
-  'ecr.ListPullTimeUpdateExclusions': { actions: ['ecr:ListPullTimeUpdateExclusions'], by: {} },
+  // settings of a registry as a whole, which IAM knows no resource of: read by backups into stores, set by the command `restore` alone
+  'ecr.DescribeRegistry': { actions: ['ecr:DescribeRegistry'], by: { account: WORKER } },
+  'ecr.GetRegistryScanningConfiguration': {
+    actions: ['ecr:GetRegistryScanningConfiguration'],
+    by: { account: WORKER },
+  },
+  'ecr.DescribeRepositoryCreationTemplates': {
+    actions: ['ecr:DescribeRepositoryCreationTemplates'],
+    by: { account: WORKER },
+  },
+  'ecr.DescribePullThroughCacheRules': { actions: ['ecr:DescribePullThroughCacheRules'], by: { account: WORKER } },
+  'ecr.GetSigningConfiguration': { actions: ['ecr:GetSigningConfiguration'], by: { account: WORKER } },
+  'ecr.GetRegistryPolicy': { actions: ['ecr:GetRegistryPolicy'], by: { account: WORKER } },
+  'ecr.GetAccountSetting': { actions: ['ecr:GetAccountSetting'], by: { account: WORKER } },
+  'ecr.ListPullTimeUpdateExclusions': { actions: ['ecr:ListPullTimeUpdateExclusions'], by: { account: WORKER } },
   'ecr.PutAccountSetting': { actions: ['ecr:PutAccountSetting'], by: {}, writes: true },
   'ecr.PutRegistryScanningConfiguration': { actions: ['ecr:PutRegistryScanningConfiguration'], by: {}, writes: true },
   'ecr.PutSigningConfiguration': { actions: ['ecr:PutSigningConfiguration'], by: {}, writes: true },
@@ -221,10 +229,12 @@ const WILDCARDS: Readonly<Partial<Record<ResourceKind, string>>> = {
   object: 'The objects of a bucket that is named, below a prefix where the settings have one.',
   registry: 'Who lists repositories needs all of an account and region for the resource.',
   repository: 'The settings say which repositories by a pattern.',
+  prunedStore: 'The locks of a store that prune rules may delete from.',
   prunedObject: 'The archives below the prefixes that the settings name for prune rules.',
   prunedRepository: 'The settings say by a pattern which repositories prune rules may delete from.',
   task: 'ECS names tasks when it starts them; it is those of our own cluster.',
-  account: 'Tokens have no resource; they open nothing that another statement does not.',
+  account:
+    'Tokens have no resource; they open nothing that another statement does not. Neither have settings of a registry, which are read alone.',
 };
 
 /**
@@ -268,7 +278,7 @@ export function grantCalls(role: Role, caller: Caller, reach: Reach): void {
     grant('role', 'write', access.roles);
     grant('secret', 'write', access.secrets);
   }
-  // IAM knows no resource of tokens: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
+  // IAM knows no resource of tokens and of settings of a registry: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
   grant('account', 'write', ['*']);
 
   if (key !== undefined) grantKeys(role, [key.keyArn], KEY_ACTIONS.own, stack.region);
@@ -314,7 +324,7 @@ type Pruned = NonNullable<InfraSettings['prune']>;
 function grantPruning(
   stack: Stack,
   grant: Grant,
-  { prefixes, repositories, roles, secrets }: Pruned,
+  { prefixes, repositories, roles, secrets, stores }: Pruned,
   own: IBucket,
 ): void {
   grantRepositories(
@@ -328,7 +338,7 @@ function grantPruning(
       'write',
       names.map((name) => `arn:${stack.partition}:ecr:${region}:${account}:repository/${name}`),
     );
-  const places = prefixes.map(parseObjectPlace);
+  const places = [...prefixes, ...stores].map(parseObjectPlace);
   grantBuckets(
     stack,
     grant,
@@ -341,6 +351,16 @@ function grantPruning(
       bucket === undefined ? own.arnForObjects(`${prefix}*`) : `arn:${stack.partition}:s3:::${bucket}/${prefix}*`,
     ),
   );
+  const written = stores
+    .map(parseObjectPlace)
+    .flatMap(({ bucket, prefix }) =>
+      ['locks/*', 'index.json'].map((name) =>
+        bucket === undefined
+          ? own.arnForObjects(prefix + name)
+          : `arn:${stack.partition}:s3:::${bucket}/${prefix}${name}`,
+      ),
+    );
+  grant('prunedStore', 'write', written);
   grant('role', 'write', roles);
   grant('secret', 'write', secrets);
 }

@@ -170,6 +170,10 @@ describe('commands', () => {
     report({ ...failed, code: 'UNAVAILABLE', again: true });
     report({ type: 'rule-failed', rule: 'products', code: 'DENIED', message: '' });
     report({ type: 'run-late', run: 'r', rule: 'products', dead: false, message: '' });
+    const images = { stored: 1, unchanged: 0, archived: 0, failed: 1 };
+    const written = { registry: 'r', place: 'store:s3://b/', id: '0', bytes: 1, bytesAdded: 1 };
+    report({ type: 'snapshot-written', ...written, images });
+    report({ type: 'snapshot-written', ...written, images: { ...images, failed: 0 } });
     report({ type: 'object-failed', key: 'a', code: 'DENIED', message: '' });
     const pruned = {
       place: 'p',
@@ -202,6 +206,7 @@ describe('commands', () => {
       '{ ($.event = "job-failed") && ($.code = "CORRUPT") }': 1,
       '{ $.event = "run-late" }': 1,
       '{ $.event = "rule-failed" }': 1,
+      '{ ($.event = "snapshot-written") && ($.level = "warn") }': 1,
       '{ $.event = "object-failed" }': 1,
       '{ $.event = "pruned" }': 1,
       '{ $.event = "place-pruned" }': 1,

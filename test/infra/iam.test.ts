@@ -144,6 +144,8 @@ describe('the table', () => {
     const granted = new Set<string>([
       ...Object.values(CALLS).flatMap(({ actions }) => actions),
       ...Object.values(KEY_ACTIONS).flat(),
+      // what commands alone read: a version that a snapshot names. The call is that of s3:GetObject
+      's3:GetObjectVersion',
     ]);
     const asked = SOURCES.flatMap(({ text }) => actionsIn(text));
     expect(asked.length).toBeGreaterThan(30);
@@ -228,7 +230,8 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
   add('object', 'write', [`${ownBucket}/*`]);
   add('task', 'write', [`arn:aws:ecs:${s.region}:${s.account}:task/<WorkersCluster>/*`]);
   add('account', 'write', ['*']);
-  const places = s.prune?.prefixes.map(placeOf) ?? [];
+  const stores = s.prune?.stores.map(placeOf) ?? [];
+  const places = [...(s.prune?.prefixes.map(placeOf) ?? []), ...stores];
   const published = (s.publish?.prefixes.map(placeOf) ?? []).filter(
     (one) => !s.access.buckets.some(({ name, prefix }) => name === one.name && one.prefix.startsWith(prefix)),
   );
@@ -252,6 +255,10 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
   const { roles, secrets } = caller === 'cleaner' ? (s.prune ?? { roles: [], secrets: [] }) : s.access;
   add('role', 'write', roles);
   add('secret', 'write', secrets);
+  if (caller === 'cleaner')
+    for (const { name, prefix } of stores)
+      for (const key of ['locks/*', 'index.json'])
+        add('prunedStore', 'write', [`${name === undefined ? ownBucket : `arn:aws:s3:::${name}`}/${prefix}${key}`]);
   add(
     'prunedObject',
     'write',
@@ -338,6 +345,7 @@ publish: { prefixes: ['s3://documents/a/', 's3://vaulted/a/b/', '/'] }
 prune:
   repositories: [{ names: [b, 'c/*'], account: '222222222222', region: us-east-1 }, { names: [d] }]
   prefixes: [/, 's3://foreign/', 's3://vaulted/a/']
+  stores: [store/, 's3://foreign/store/']
   roles: ['arn:aws:iam::222222222222:role/cleaner']
   secrets: ['arn:aws:secretsmanager:eu-central-1:111111111111:secret:quay-AbCdEf']`),
   ],
@@ -395,7 +403,7 @@ describe('deleting', () => {
         .filter((line) => DELETES.test(line))
         .map((line) => `${id.replace(/(?<=Role).*$/, '')} ${line}`),
     );
-    const places = settings.prune?.prefixes.map(placeOf) ?? [];
+    const places = [...(settings.prune?.prefixes ?? []), ...(settings.prune?.stores ?? [])].map(placeOf);
     const objects = places.map(
       ({ name, prefix }) => `${name === undefined ? '<StorageBucket.Arn>' : `arn:aws:s3:::${name}`}/${prefix}*`,
     );
@@ -413,10 +421,19 @@ describe('deleting', () => {
 });
 
 /** What AWS knows no resource of, and why it does no harm: every `*` of every role. */
+const SETTINGS_OF_A_REGISTRY = 'settings of a registry as a whole, which are read alone';
 const WITHOUT_RESOURCE: Readonly<Record<string, string>> = {
   'ecr:GetAuthorizationToken': 'a token opens nothing that another statement does not',
   'ecr-public:GetAuthorizationToken': 'the same, of ECR Public',
   'sts:GetServiceBearerToken': 'ECR Public asks for it beside its own',
+  'ecr:DescribePullThroughCacheRules': SETTINGS_OF_A_REGISTRY,
+  'ecr:DescribeRegistry': SETTINGS_OF_A_REGISTRY,
+  'ecr:DescribeRepositoryCreationTemplates': SETTINGS_OF_A_REGISTRY,
+  'ecr:GetAccountSetting': SETTINGS_OF_A_REGISTRY,
+  'ecr:GetRegistryPolicy': SETTINGS_OF_A_REGISTRY,
+  'ecr:GetRegistryScanningConfiguration': SETTINGS_OF_A_REGISTRY,
+  'ecr:GetSigningConfiguration': SETTINGS_OF_A_REGISTRY,
+  'ecr:ListPullTimeUpdateExclusions': SETTINGS_OF_A_REGISTRY,
   'ecr:PutAccountSetting': 'blob mounting is a setting of the account',
 };
 

@@ -10,7 +10,8 @@ import { attempt, isInstalled, run, skopeo, start, transship } from '../support/
 import { podmanEnvironment } from '../support/interop-podman.ts';
 import { GREETING, rawManifest } from '../support/interop-image.ts';
 
-describe('serve', async () => {
+describe.each(['archives', 'a store'])('serve of %s', async (kind) => {
+  const place = kind === 'archives' ? `s3://${BUCKET}/served/` : `store:s3://${BUCKET}/stored/`;
   const lab = await openLab();
   const closing = new AsyncDisposableStack();
   afterAll(async () => {
@@ -22,8 +23,8 @@ describe('serve', async () => {
     const [, host = ''] = await serving.stderrMatch(/pull from ([^/]+)\//);
     return host;
   };
-  await run(...transship(['backup', `${lab.registry.host}/${APP}`, `s3://${BUCKET}/served/`]), lab.o);
-  const host = await serve(`s3://${BUCKET}/served/`);
+  await run(...transship(['backup', `${lab.registry.host}/${APP}`, place]), lab.o);
+  const host = await serve(place);
   const name = `${host}/${APP}:v1`;
 
   test('gives skopeo every platform, digests unchanged', async () => {
@@ -62,7 +63,7 @@ describe('serve', async () => {
     // the password is "secret"
     await writeFile(users, 'ann:$2y$05$grYerRSAoAiSd3pxtLctVeFVu5woOwajU.enttfW9Biaxd2QgPHgm\n');
     await writeFile(tokens, '0123456789abcdef0123456789abcdef\n');
-    const closed = await serve(`s3://${BUCKET}/served/`, '--htpasswd', users, '--token-file', tokens);
+    const closed = await serve(place, '--htpasswd', users, '--token-file', tokens);
     const inspect = async (...creds: readonly string[]): Promise<number | undefined> =>
       (
         await attempt(

@@ -46,7 +46,7 @@ export const METRICS = {
   SnapshotFailures: {
     unit: 'Count',
     by: 'rule',
-    meaning: 'images that these snapshots list as failed, or as archived by ECR and not backed up',
+    meaning: 'images that these snapshots list as failed: those of every attempt of a backup into a store',
   },
   PlacesVerified: { unit: 'Count', by: 'rule', meaning: 'places that rules of kind `verify` looked at' },
   VerifiedBytes: { unit: 'Bytes', by: 'rule', meaning: 'that these read and hashed' },
@@ -239,11 +239,11 @@ function countsOfSnapshot(
   { images, place }: Extract<Event, { readonly type: 'snapshot-written' }>,
   rule: string | undefined,
 ): readonly Count[] {
-  const { stored, unchanged, archived, failed } = images;
+  const { stored, unchanged, failed } = images;
   const counts = [
     { name: 'SnapshotsWritten', value: 1, rule },
     { name: 'SnapshotImages', value: stored + unchanged, rule },
-    { name: 'SnapshotFailures', value: archived + failed, rule },
+    { name: 'SnapshotFailures', value: failed, rule },
   ] as const;
   // archives were counted by the jobs that wrote them
   if (!place.startsWith('store:')) return counts;

@@ -1,3 +1,4 @@
+import type { UpdateImageStorageClassCommandInput } from '@aws-sdk/client-ecr';
 import type { Digest } from '../../oci/digest.ts';
 import type { Abortable } from '../../util/abort.ts';
 import { Failure, isFailure } from '../../util/failure.ts';
@@ -20,7 +21,11 @@ export async function moveToStorageClass(
   options: Abortable,
 ): Promise<EcrImage['status']> {
   const what = `move ${client.host}/${repository}@${digest} to ${to}`;
-  const input = { ...client.idOf(repository), imageId: { imageDigest: digest }, targetStorageClass: to };
+  const input: UpdateImageStorageClassCommandInput = {
+    ...client.idOf(repository),
+    imageId: { imageDigest: digest },
+    targetStorageClass: to,
+  };
   try {
     const { imageStatus } = await client.call(what, 'ecr:UpdateImageStorageClass', options, async (ecr, sdkOptions) =>
       ecr.updateImageStorageClass(input, sdkOptions),
