@@ -207,7 +207,7 @@ describe('transship snapshots', () => {
   ] as const)('%j is refused', async (args, code, message) => {
     const { place, backUp } = storeFor('refused');
     await push('refused/app', 'v1', 1);
-    if ((await readdir(lab.folder)).includes('refused') === false) await backUp('refused/*');
+    if (!(await readdir(lab.folder)).includes('refused')) await backUp('refused/*');
     const ended = await snapshots(...args.map((one) => (one === 'PLACE' ? place : one)));
     expect(ended).toMatchObject({ code, stdout: '', stderr: expect.stringMatching(message) });
   });

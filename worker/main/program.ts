@@ -39,7 +39,7 @@ import { connect, connectDeleting, connectService, connectState } from './wire.t
 const { version } = manifest;
 
 const HELP_END = `
-Exit codes: 0 done, 1 failed, 2 wrong usage or malformed input, 3 finished and found faults (verify, status, import, planner --once, cleaner --once), 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong usage or malformed input, 3 finished and found faults (verify, snapshots, report, status, import, planner --once, cleaner --once), 130 interrupted.
 Credentials: as docker and podman keep them, or the file that $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
 
 /** Adds one command to the program. */

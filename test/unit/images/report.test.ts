@@ -121,7 +121,7 @@ describe('the page of a report', () => {
       place: evil,
       broken: [evil],
       failures: [{ image: evil, reason: evil }],
-      repositories: sample.repositories.map((one) => ({ ...one, name: evil, registry: evil })),
+      repositories: sample.repositories.map((one) => Object.assign({}, one, { name: evil, registry: evil })),
     });
     expect(hostile).not.toMatch(/<script/i);
     expect(hostile).not.toContain(`' onload`);
