@@ -6,7 +6,7 @@ import type { SnapshotName } from '../store/snapshots.ts';
 import { describeFailure, Failure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { listPlace, namesMoment } from './list-place.ts';
-import type { BackupPlace } from './open-backups.ts';
+import { openBackups, type BackupPlace } from './open-backups.ts';
 import { storeAndPrefix } from './open-place.ts';
 import { servedArchives } from './served-archives.ts';
 import type { ServedImages, ServedRepository } from './served-images.ts';
