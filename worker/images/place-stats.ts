@@ -13,7 +13,7 @@ import { forEachOf } from '../util/limit.ts';
 import type { Backends } from './backends.ts';
 import { ContentCount, type ContentStats, type CountedContent } from './content-count.ts';
 import { listPlace, namesMoment } from './list-place.ts';
-import type { BackupPlace } from './list-state.ts';
+import type { BackupPlace } from './open-backups.ts';
 import { openStore, storeAndPrefix } from './open-place.ts';
 import { storeOf } from './open-location.ts';
 import type { ListOptions, PlaceEntry } from './place-entry.ts';

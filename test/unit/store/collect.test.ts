@@ -31,12 +31,10 @@ class Scene {
 
   /** What `work` comes to, while everything goes on. */
   async end<T>(work: PromiseLike<T>): Promise<T> {
-    let isOver = false;
-    work.then(
-      () => (isOver = true),
-      () => (isOver = true),
-    );
-    for (let turn = 0; !isOver && turn < 50_000; turn++) await this.turn();
+    const over = new AbortController();
+    const end = (): void => over.abort();
+    work.then(end, end);
+    for (let turn = 0; !over.signal.aborted && turn < 50_000; turn++) await this.turn();
     return work;
   }
 
@@ -252,7 +250,9 @@ async function killedAfter(process: SimulatedProcess, number: number): Promise<'
     resolve('killed');
     return new Promise<never>(() => undefined);
   };
-  const { write, remove } = process.objects;
+  const { objects } = process;
+  const write = objects.write.bind(objects);
+  const remove = objects.remove.bind(objects);
   process.objects.write = async (key, bytes, options) => counted(write(key, bytes, options));
   process.objects.remove = async (items, options) => counted(remove(items, options));
   return promise;
@@ -397,7 +397,7 @@ describe('a backup', () => {
     process.suspend(2 * HOUR);
     await scene.world.pass(2 * HOUR - MINUTE);
     const other = scene.process();
-    const { remove } = other.objects;
+    const remove = other.objects.remove.bind(other.objects);
     const gate = Promise.withResolvers<void>();
     other.objects.remove = async (items, options) => {
       await gate.promise;
@@ -421,7 +421,7 @@ describe('a backup', () => {
     const process = scene.process();
     const backup = await scene.end(scene.begin(process));
     await scene.end(putAll(backup, { v1: 'one' }));
-    const { write } = process.objects;
+    const write = process.objects.write.bind(process.objects);
     let collected: unknown;
     process.objects.write = async (key, bytes, options) => {
       if (key.includes('/snapshots/')) collected = await scene.collect({ graceMs: 0 }).catch((error: unknown) => error);
