@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander';
 import type { PlaceMoment } from '../images/diff-places.ts';
 import { parsePlace } from '../oci/place.ts';
-import type { BackupPlace } from '../images/list-state.ts';
+import type { BackupPlace } from '../images/open-backups.ts';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import type { KeyFlags } from './context.ts';

@@ -7,7 +7,7 @@ export interface CountedContent {
   readonly size: number;
 }
 
-export interface RepositoryStats {
+interface RepositoryStats {
   /** Absent: archives that do not say. */
   readonly registry?: string | undefined;
   readonly repository: string;

@@ -1,7 +1,7 @@
 import { readSnapshots } from '../store/read-state.ts';
 import { describeFailure, Failure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
-import type { BackupPlace } from './list-state.ts';
+import type { BackupPlace } from './open-backups.ts';
 import { openBackups } from './open-backups.ts';
 import { ReportFold, type BackupReport } from './report.ts';
 

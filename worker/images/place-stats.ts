@@ -24,7 +24,7 @@ export interface StatsOptions extends Omit<ListOptions, 'untagged' | 'referrers'
 }
 
 /** What backups of one day, in UTC, added. */
-export interface DayOfGrowth {
+interface DayOfGrowth {
   readonly day: string;
   readonly snapshots: number;
   readonly addedBytes: number;
@@ -208,20 +208,27 @@ async function growthOf(
   const snapshots = openSnapshots(storeAndPrefix(place.root, backends));
   const firstMs = Math.floor(clock.now() / DAY_MS) * DAY_MS - (days - 1) * DAY_MS;
   const names = (await snapshots.list({ signal })).filter(({ finishedAtMs }) => finishedAtMs >= firstMs);
-  const growth = new Map<string, { snapshots: number; addedBytes: number }>();
-  for (const { finishedAtMs } of names)
-    growth.set(new Date(finishedAtMs).toISOString().slice(0, 10), { snapshots: 0, addedBytes: 0 });
+  const growth = new Map<string, { readonly day: string; snapshots: number; addedBytes: number }>();
+  for (const { finishedAtMs } of names) {
+    const day = dayOf(finishedAtMs);
+    growth.set(day, { day, snapshots: 0, addedBytes: 0 });
+  }
   await forEachOf(
     names,
     concurrency ?? AT_ONCE,
     async (name, options) => {
       const { snapshot } = await snapshots.read(name, options);
-      const day = growth.get(new Date(name.finishedAtMs).toISOString().slice(0, 10));
+      const day = growth.get(dayOf(name.finishedAtMs));
       if (day === undefined) return;
       day.snapshots++;
       day.addedBytes += snapshot.added.bytes;
     },
     { signal },
   );
-  return [...growth].map(([day, of]) => ({ day, ...of }));
+  return [...growth.values()];
+}
+
+/** In UTC: `2026-05-31`. */
+function dayOf(timeMs: number): string {
+  return new Date(timeMs).toISOString().slice(0, 10);
 }

@@ -174,6 +174,8 @@ class ImageServer {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { clock, report, signal: stopping } = this.#options;
     const startedMs = clock.now();
+    // a connection that is gone has none
+    const client = request.socket.remoteAddress ?? 'unknown';
     const gone = new AbortController();
     response.once('close', () => gone.abort(new Failure('ABORTED', 'the client went away')));
     const served = { user: undefined as string | undefined, bytes: 0 };
@@ -198,7 +200,7 @@ class ImageServer {
     report({
       type: 'request-served',
       at: new Date(startedMs).toISOString(),
-      client: request.socket.remoteAddress ?? 'gone',
+      client,
       ...(served.user === undefined ? {} : { user: served.user }),
       method,
       path,

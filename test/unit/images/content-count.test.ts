@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { ContentCount } from '../../../worker/images/content-count.ts';
 import type { Digest } from '../../../worker/oci/digest.ts';
