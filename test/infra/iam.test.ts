@@ -149,7 +149,9 @@ describe('the table', () => {
     ]);
     const asked = SOURCES.flatMap(({ text }) => actionsIn(text));
     expect(asked.length).toBeGreaterThan(30);
-    expect(asked.filter((action) => !granted.has(action))).toEqual([]);
+    // for a version that a snapshot names: no process of the service restores snapshots of archives, and a person's role has it or not
+    const byHand = new Set(['s3:GetObjectVersion']);
+    expect(asked.filter((action) => !granted.has(action) && !byHand.has(action))).toEqual([]);
     for (const { file, text } of SOURCES)
       expect(
         /\b(?:paginate[A-Z]|waitUntil[A-Z]|waitFor[A-Z])\w*\(|lib-storage|request-presigner/.exec(text),

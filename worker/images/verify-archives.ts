@@ -172,11 +172,22 @@ class ArchivesRun {
     const current = await ifFound(this.#store.stat(key, options));
     if (current?.etag === etag) return this.#store;
     const old = version === undefined ? undefined : atVersion(this.#store, version);
-    if (old !== undefined && (await ifFound(old.stat(key, options))) !== undefined) return old;
+    if (old !== undefined && (await this.#isThere(old, key, options))) return old;
     // stored again since, perhaps the same image: what it holds decides
     if (current !== undefined) return this.#store;
     this.#miss(expected);
     return undefined;
+  }
+
+  /** Whether a version is there. False, with a note, where this process may not read versions: workers may not. */
+  async #isThere(old: ObjectStore, key: string, options: Verifying['options']): Promise<boolean> {
+    try {
+      return (await ifFound(old.stat(key, options))) !== undefined;
+    } catch (error) {
+      if (!isFailure(error, 'DENIED')) throw error;
+      this.unchecked.push(`${old.describe(key)} was not looked at: ${describeFailure(error)}`);
+      return false;
+    }
   }
 
   #miss({ archive: { key }, name, image }: ExpectedArchive): void {
