@@ -239,7 +239,7 @@ test('keeps the notes of backups that run at once', async () => {
   const writers = digests.map((digest) => ({ digest, restored: b.restored() }));
   await Promise.all(writers.map(async ({ digest, restored }) => restored.add(REPOSITORY, [digest])));
   expect(await b.restored().of(REPOSITORY)).toEqual(new Set(digests));
-  await Promise.all(writers.map(async ({ digest, restored }) => restored.remove(REPOSITORY, [digest])));
+  await Promise.all(writers.map(async ({ digest, restored }) => restored.forget(REPOSITORY, [digest])));
   expect(await b.restored().of(REPOSITORY)).toEqual(new Set());
   await b.store.write('backups/snapshots/restored-images-x.json', Buffer.from('{}'));
   const other = new RestoredImages({ store: b.store, prefix: 'backups/', registry: 'x' });

@@ -71,6 +71,22 @@ test('exits 1 and names what failed where an image cannot be read, with the othe
   expect(run.stdout).toMatch(/^2 images of 2 repositories: 1 stored, 0 unchanged, 1 failed$/m);
 });
 
+test('leaves a prefix of archives with its snapshot to verify, prune and restore as it is without one', async () => {
+  await lab.push(await makeImage({ seed: 74 }), registry, 'beside/app');
+  const place = `s3://${bucket}/beside/`;
+  const written = await transship('backup', `${registry.registryHost}/beside/*`, place);
+  expect(written.stdout).toMatch(/^snapshot [0-9a-f]{64}$/m);
+  const verified = await transship('verify', place, '--json');
+  expect(verified.code, verified.stdout).toBe(0);
+  const pruned = await transship('prune', place, '--keep-last', '1');
+  expect(pruned.code, pruned.stderr).toBe(0);
+  expect(pruned.stdout).not.toContain('snapshots/');
+  const restored = await transship('restore', place, `docker://${registry.registryHost}/again`);
+  expect(restored.code, restored.stderr).toBe(0);
+  const { digest } = await lab.view(registry, 'again/beside/app').resolve('v1');
+  expect(digest).toBe((await lab.view(registry, 'beside/app').resolve('v1')).digest);
+});
+
 test.each([
   [['--force'], 2, /--force does not go with a backup into a store/],
   [['--no-snapshot'], 2, /--no-snapshot does not go with a backup into a store/],

@@ -180,7 +180,7 @@ export class ArchivedImages implements AsyncDisposable {
     }
     if (archived.length === 0) return;
     try {
-      await restored.remove(repository, archived, { signal: AbortSignal.timeout(STOP_MS) });
+      await restored.forget(repository, archived, { signal: AbortSignal.timeout(STOP_MS) });
     } catch (error) {
       warn(`the note of images of ${repository} that were restored is out of date`, error);
     }

@@ -51,7 +51,7 @@ export class RestoredImages {
   }
 
   /** Takes images off the note: they are archived again, or gone. */
-  async remove(repository: string, digests: readonly Digest[], options: Abortable = {}): Promise<void> {
+  async forget(repository: string, digests: readonly Digest[], options: Abortable = {}): Promise<void> {
     for (const digest of digests) {
       const entry = { repository, digest };
       this.#pending.add.delete(nameOf(entry));
