@@ -65,10 +65,13 @@ const SDK_COMMANDS_IN = [
   'objects/s3/presign.ts',
   'objects/s3/read.ts',
   'objects/s3/store.ts',
+  'registry/ecr/apply-registry-settings.ts',
   'registry/ecr/authorizer.ts',
   'registry/ecr/deletions.ts',
   'registry/ecr/images.ts',
+  'registry/ecr/read-registry-settings.ts',
   'registry/ecr/repositories.ts',
+  'registry/ecr/storage-class.ts',
 ];
 const SDK_ONLY_IN = new Set([...SDK_CLIENTS_IN, ...SDK_COMMANDS_IN]);
 /** Where a client of the SDK is made. */
