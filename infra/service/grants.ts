@@ -16,7 +16,7 @@ export type Caller = 'worker' | 'planner' | 'cleaner';
 
 /**
  * What a call is about: `uploads` are the unfinished ones of a bucket, `registry` are all repositories of an account and region, `account` is
- * what IAM knows no resource of. `pruned…` are the objects and repositories that prune rules may delete from.
+ * what IAM knows no resource of. `pruned…` are the objects and repositories that prune rules may delete from, and the stores that they write to then.
  */
 export type ResourceKind =
   | 'jobs'
@@ -29,6 +29,7 @@ export type ResourceKind =
   | 'registry'
   | 'repository'
   | 'prunedObject'
+  | 'prunedStore'
   | 'prunedRepository'
   | 'role'
   | 'secret'
@@ -85,7 +86,8 @@ export const CALLS: Readonly<Record<string, Call>> = {
   's3.GetObject': { actions: ['s3:GetObject'], by: { object: BOTH } },
   's3.HeadObject': { actions: ['s3:GetObject'], by: { object: ALL } },
   's3.ListObjectsV2': { actions: ['s3:ListBucket'], by: { bucket: ALL } },
-  's3.PutObject': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
+  // of a store that it prunes the Cleaner writes its lock and index.json
+  's3.PutObject': { actions: ['s3:PutObject'], by: { object: WORKER, prunedStore: CLEANER }, writes: true },
   's3.CreateMultipartUpload': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
   's3.UploadPart': { actions: ['s3:PutObject'], by: { object: WORKER }, writes: true },
   's3.UploadPartCopy': { actions: ['s3:GetObject', 's3:PutObject'], by: { object: WORKER }, writes: true },
@@ -227,6 +229,7 @@ const WILDCARDS: Readonly<Partial<Record<ResourceKind, string>>> = {
   object: 'The objects of a bucket that is named, below a prefix where the settings have one.',
   registry: 'Who lists repositories needs all of an account and region for the resource.',
   repository: 'The settings say which repositories by a pattern.',
+  prunedStore: 'The locks of a store that prune rules may delete from.',
   prunedObject: 'The archives below the prefixes that the settings name for prune rules.',
   prunedRepository: 'The settings say by a pattern which repositories prune rules may delete from.',
   task: 'ECS names tasks when it starts them; it is those of our own cluster.',
@@ -321,7 +324,7 @@ type Pruned = NonNullable<InfraSettings['prune']>;
 function grantPruning(
   stack: Stack,
   grant: Grant,
-  { prefixes, repositories, roles, secrets }: Pruned,
+  { prefixes, repositories, roles, secrets, stores }: Pruned,
   own: IBucket,
 ): void {
   grantRepositories(
@@ -335,7 +338,7 @@ function grantPruning(
       'write',
       names.map((name) => `arn:${stack.partition}:ecr:${region}:${account}:repository/${name}`),
     );
-  const places = prefixes.map(parseObjectPlace);
+  const places = [...prefixes, ...stores].map(parseObjectPlace);
   grantBuckets(
     stack,
     grant,
@@ -348,6 +351,16 @@ function grantPruning(
       bucket === undefined ? own.arnForObjects(`${prefix}*`) : `arn:${stack.partition}:s3:::${bucket}/${prefix}*`,
     ),
   );
+  const written = stores
+    .map(parseObjectPlace)
+    .flatMap(({ bucket, prefix }) =>
+      ['locks/*', 'index.json'].map((name) =>
+        bucket === undefined
+          ? own.arnForObjects(prefix + name)
+          : `arn:${stack.partition}:s3:::${bucket}/${prefix}${name}`,
+      ),
+    );
+  grant('prunedStore', 'write', written);
   grant('role', 'write', roles);
   grant('secret', 'write', secrets);
 }

@@ -22,11 +22,11 @@ export function checkPublish({ access, publish }: InfraSettings, refuse: Refuse)
 /** Refuses in `prune` what a role has no room for, or can do nothing with. */
 export function checkPrune({ prune, region }: InfraSettings, refuse: Refuse): void {
   if (prune === undefined) return;
-  const { prefixes, repositories, roles, secrets } = prune;
-  if ([repositories, prefixes, roles, secrets].every((list) => list.length === 0))
+  const { prefixes, repositories, roles, secrets, stores } = prune;
+  if ([repositories, prefixes, stores, roles, secrets].every((list) => list.length === 0))
     refuse(
       ['prune'],
-      'there is nothing in it: name repositories or prefixes that prune rules may delete from, or leave it out',
+      'there is nothing in it: name repositories, prefixes or stores that prune rules may delete from, or leave it out',
     );
   const names = repositories.flatMap((some) => some.names);
   refuseTooMany(names, { path: ['prune', 'repositories'], room: MAX_PRUNED, example: 'ci/*' }, refuse);

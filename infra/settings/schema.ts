@@ -176,6 +176,8 @@ const prune = z
     repositories: z.array(z.strictObject(repositoriesOfEcr)).default([]),
     /** Archives that may be deleted. */
     prefixes: eachOnce(objectPlace).max(MAX_PREFIXES).default([]),
+    /** Stores whose snapshots may be deleted, and what no snapshot needs: prefixes. The Cleaner writes its lock and the index there. */
+    stores: eachOnce(objectPlace).max(MAX_PREFIXES).default([]),
     /** Roles that the Cleaner may assume, of other accounts' registries. */
     roles: eachOnce(roleArn).default([]),
     /** Secrets with credentials that may delete from registries other than ECR. */

@@ -183,7 +183,9 @@ for (const tool of tools) {
   await mkdir(tool.folder);
 }
 const phases = [await phase('first'), await phase('second, nothing changed')];
-const moved = all.slice(0, Number(values.changed)).map((one) => ({ ...one, seed: `${one.seed} again` }));
+const moved = all
+  .slice(0, Number(values.changed))
+  .map(({ repository, tag, seed }) => ({ repository, tag, seed: `${seed} again` }));
 await push(source.host, moved);
 phases.push(await phase(`${values.changed} images changed`));
 

@@ -108,7 +108,7 @@ describe('a restore from archives of which a snapshot', () => {
         ...repository,
         images: repository.images.map((image) => ({
           ...image,
-          archives: (image.archives ?? []).map(({ version: _, ...archive }) => archive),
+          archives: (image.archives ?? []).map(({ tag = '', key, size, etag }) => ({ tag, key, size, etag })),
         })),
       })),
     });
@@ -134,7 +134,7 @@ describe('a restore from a store', () => {
     await backedUpToStore(at(ecr, 'lost/*'), `store:s3://${bucket}/lost`, lab.session());
     const [broken, whole] = images;
     if (broken === undefined || whole === undefined) throw new Error('there are two images');
-    const [layer] = (await contentOf(broken)).filter(({ mediaType }) => mediaType.includes('layer'));
+    const layer = (await contentOf(broken)).find(({ mediaType }) => mediaType.includes('layer'));
     await deleteObject(`lost/blobs/${layer?.digest.replace(':', '/')}`);
     const result = await run({ from: `store:s3://${bucket}/lost` });
     expect(result.failures).toMatchObject([
@@ -160,7 +160,7 @@ describe('a restore from a store', () => {
   });
 
   test('of a newer format, without snapshots, or of a registry that it does not have says what to do', async () => {
-    await objects().write('newer/transship-store.json', Buffer.from('{"version":9}'));
+    await objects().write('newer/transship-store.json', Buffer.from('{"format":"transship-store","version":9}'));
     expect(await sentenceOf(run({ from: `store:s3://${bucket}/newer` }), 'UNSUPPORTED')).toMatch(/newer/i);
     expect(await sentenceOf(run({ from: `store:s3://${bucket}/nowhere` }), 'NOT_FOUND')).toContain(
       'there is no store at',
@@ -281,4 +281,30 @@ test('a dry run counts what would be sent, each blob of a repository once, and w
   });
   const sent = otherEcr.requests.slice(before).map(({ kind, operation }) => operation ?? kind);
   expect(sent.filter((name) => /put|post|patch|Create|Set/i.test(name))).toEqual([]);
+});
+
+test('settings of the registry are restored when asked for, without a policy that locks the caller out', async () => {
+  await lab.push(await small(50), ecr, 'registry/app');
+  const deny = { Sid: 'deny', Effect: 'Deny', Principal: '*', Action: 'ecr:*', Resource: '*' };
+  const settings = {
+    scanning: {
+      scanType: 'BASIC',
+      rules: [{ scanFrequency: 'SCAN_ON_PUSH', repositoryFilters: [{ filter: 'restored-*', filterType: 'WILDCARD' }] }],
+    },
+    registryPolicy: JSON.stringify({ Version: '2012-10-17', Statement: [deny] }),
+  };
+  const from = `s3://${bucket}/registry-settings/`;
+  await backedUpToArchives(at(ecr, 'registry/app'), from, lab.session(), (snapshot) => ({
+    ...snapshot,
+    registry: { ...snapshot.registry, settings },
+  }));
+  const { backends, options } = lab.session();
+  const target = backends.registry(otherEcr.registryHost, 'target');
+  const before = await target.registrySettings(options);
+  await run({ from, snapshot: 'latest' });
+  expect(await target.registrySettings(options)).toEqual(before);
+  const result = await run({ from, snapshot: 'latest', registrySettings: true, settings: 'replace' });
+  expect(result.faults).toEqual([expect.stringMatching(/the policy was left out: .*--allow-lockout/)]);
+  expect(await target.registrySettings(options)).toMatchObject({ scanning: settings.scanning });
+  expect(await target.registrySettings(options)).not.toHaveProperty('registryPolicy');
 });

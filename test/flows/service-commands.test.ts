@@ -239,6 +239,26 @@ test('enqueue of a rule plans it in the queue, whatever its schedule', { timeout
   expect(await run(['enqueue', 'oci-archive:x.tar', `docker://${registry.host}/x:1`])).toMatchObject({ code: 2 });
 });
 
+test('enqueue of a rule that verifies exits 3 for what it finds', { timeout: 60_000 }, async () => {
+  const image = await makeImage({ seed: 61, platforms: ['linux/amd64'], layers: [500] });
+  await lab.push(image, ecr, 'proved/app');
+  const archive = `s3://${bucket}/proved/eu/proved/app/v1.tar`;
+  expect((await run(['copy', `docker://${ecr.registryHost}/proved/app:v1`, archive, '-q'])).code).toBe(0);
+  const words = `{ at: 's3://${bucket}/proved/' }`;
+  await run([
+    'apply',
+    '-f',
+    await file(`version: 1\nrules:\n  - name: prove\n    schedule: '0 4 * * *'\n    verify: ${words}\n`),
+  ]);
+  onTestFinished(removeRules);
+  expect(await json(['enqueue', 'prove', '--wait'])).toMatchObject({ code: 0, value: { jobs: { failed: 0 } } });
+  await lab.session().backends.bucket(bucket).write('proved/eu/proved/app/v2.tar', Buffer.alloc(2048));
+  const found = await run(['enqueue', 'prove', '--wait']);
+  expect(found.code).toBe(3);
+  expect(found.stdout).toMatch(/failed: verify s3:.*faulty: .*v2\.tar/);
+  for (const deadLetter of await service.deadLetters.receive(10)) await deadLetter.settle({ type: 'done' });
+});
+
 describe('sync', () => {
   test('stores the settings of a backup rule beside its archives, and fails where it cannot', async () => {
     await lab.push(await makeImage({ seed: 41, layers: [2000] }), ecr, 'settled/app');

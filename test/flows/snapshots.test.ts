@@ -177,6 +177,22 @@ describe('transship snapshots', () => {
     expect(await snapshots('show', place, 'latest', '--verify-key', home)).toMatchObject({ code: 2 });
   });
 
+  test('are the source of a report, which is written as one page', async () => {
+    const { place, backUp } = storeFor('reported');
+    await push('reported/app', 'v1', 1);
+    await backUp('reported/*');
+    const file = join(lab.folder, 'report.html');
+    const { code, stdout } = await transship('report', place, '--html', file, '--days', '7');
+    expect(code).toBe(0);
+    expect(stdout).toBe(`wrote ${file}: 1 images in 1 repositories from 1 snapshots, 0 not backed up\n`);
+    expect(await readFile(file, 'utf8')).toMatch(/<b>100 %<\/b>.*reported\/app/s);
+    expect(await transship('report', place, '--html', join(lab.folder, 'missing', 'x.html'))).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/cannot be written: name a file in a folder that exists/),
+    });
+    expect(await transship('report', place, '--html', file, '--days', '0')).toMatchObject({ code: 2 });
+  });
+
   test.each([
     [['show', 'PLACE', 'ffffffff'], 1, /none of the 1 snapshots in .* has an id that begins with ffffffff/],
     [['show', 'PLACE', 'newest'], 2, /"newest" is not a snapshot: expected "latest"/],
@@ -191,7 +207,7 @@ describe('transship snapshots', () => {
   ] as const)('%j is refused', async (args, code, message) => {
     const { place, backUp } = storeFor('refused');
     await push('refused/app', 'v1', 1);
-    if ((await readdir(lab.folder)).includes('refused') === false) await backUp('refused/*');
+    if (!(await readdir(lab.folder)).includes('refused')) await backUp('refused/*');
     const ended = await snapshots(...args.map((one) => (one === 'PLACE' ? place : one)));
     expect(ended).toMatchObject({ code, stdout: '', stderr: expect.stringMatching(message) });
   });

@@ -149,7 +149,9 @@ describe('the table', () => {
     ]);
     const asked = SOURCES.flatMap(({ text }) => actionsIn(text));
     expect(asked.length).toBeGreaterThan(30);
-    expect(asked.filter((action) => !granted.has(action))).toEqual([]);
+    // for a version that a snapshot names: no process of the service restores snapshots of archives, and a person's role has it or not
+    const byHand = new Set(['s3:GetObjectVersion']);
+    expect(asked.filter((action) => !granted.has(action) && !byHand.has(action))).toEqual([]);
     for (const { file, text } of SOURCES)
       expect(
         /\b(?:paginate[A-Z]|waitUntil[A-Z]|waitFor[A-Z])\w*\(|lib-storage|request-presigner/.exec(text),
@@ -228,7 +230,8 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
   add('object', 'write', [`${ownBucket}/*`]);
   add('task', 'write', [`arn:aws:ecs:${s.region}:${s.account}:task/<WorkersCluster>/*`]);
   add('account', 'write', ['*']);
-  const places = s.prune?.prefixes.map(placeOf) ?? [];
+  const stores = s.prune?.stores.map(placeOf) ?? [];
+  const places = [...(s.prune?.prefixes.map(placeOf) ?? []), ...stores];
   const published = (s.publish?.prefixes.map(placeOf) ?? []).filter(
     (one) => !s.access.buckets.some(({ name, prefix }) => name === one.name && one.prefix.startsWith(prefix)),
   );
@@ -252,6 +255,10 @@ function expected(caller: Caller, s: InfraSettings): readonly string[] {
   const { roles, secrets } = caller === 'cleaner' ? (s.prune ?? { roles: [], secrets: [] }) : s.access;
   add('role', 'write', roles);
   add('secret', 'write', secrets);
+  if (caller === 'cleaner')
+    for (const { name, prefix } of stores)
+      for (const key of ['locks/*', 'index.json'])
+        add('prunedStore', 'write', [`${name === undefined ? ownBucket : `arn:aws:s3:::${name}`}/${prefix}${key}`]);
   add(
     'prunedObject',
     'write',
@@ -338,6 +345,7 @@ publish: { prefixes: ['s3://documents/a/', 's3://vaulted/a/b/', '/'] }
 prune:
   repositories: [{ names: [b, 'c/*'], account: '222222222222', region: us-east-1 }, { names: [d] }]
   prefixes: [/, 's3://foreign/', 's3://vaulted/a/']
+  stores: [store/, 's3://foreign/store/']
   roles: ['arn:aws:iam::222222222222:role/cleaner']
   secrets: ['arn:aws:secretsmanager:eu-central-1:111111111111:secret:quay-AbCdEf']`),
   ],
@@ -395,7 +403,7 @@ describe('deleting', () => {
         .filter((line) => DELETES.test(line))
         .map((line) => `${id.replace(/(?<=Role).*$/, '')} ${line}`),
     );
-    const places = settings.prune?.prefixes.map(placeOf) ?? [];
+    const places = [...(settings.prune?.prefixes ?? []), ...(settings.prune?.stores ?? [])].map(placeOf);
     const objects = places.map(
       ({ name, prefix }) => `${name === undefined ? '<StorageBucket.Arn>' : `arn:aws:s3:::${name}`}/${prefix}*`,
     );

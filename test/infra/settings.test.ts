@@ -351,7 +351,7 @@ describe('what may be pruned and published', () => {
   test.each([
     [
       'prune: {}',
-      'prune: there is nothing in it: name repositories or prefixes that prune rules may delete from, or leave it out',
+      'prune: there is nothing in it: name repositories, prefixes or stores that prune rules may delete from, or leave it out',
     ],
     [
       "prune: { repositories: [{ names: ['CI'] }] }",

@@ -1,36 +1,11 @@
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { hexOf } from '../../worker/oci/digest.ts';
 import type { Descriptor } from '../../worker/oci/manifest.ts';
 import { GREETING, rawManifest } from '../support/interop-image.ts';
-import { APP, openLab, type Lab } from '../support/interop-lab.ts';
-import { run, transship, type Environment } from '../support/interop-process.ts';
-
-/** Settings under which podman needs no systemd, no overlay, no network and no limit raised: what a container of a CI has. */
-async function podmanEnvironment(lab: Lab): Promise<Environment> {
-  const containers = join(lab.folder, 'containers.conf');
-  const storage = join(lab.folder, 'storage.conf');
-  await writeFile(
-    containers,
-    `[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-`,
-  );
-  await writeFile(
-    storage,
-    `[storage]
-driver = "vfs"
-graphroot = ${JSON.stringify(join(lab.folder, 'graph'))}
-runroot = ${JSON.stringify(join(lab.folder, 'run'))}
-`,
-  );
-  return { ...lab.o.env, CONTAINERS_CONF: containers, CONTAINERS_STORAGE_CONF: storage };
-}
+import { APP, openLab } from '../support/interop-lab.ts';
+import { podmanEnvironment } from '../support/interop-podman.ts';
+import { run, transship } from '../support/interop-process.ts';
 
 describe('podman', async () => {
   const lab = await openLab();

@@ -30,7 +30,7 @@ function dailyBackup(nowMs: number, ago: number): NamedSnapshot {
         : [[`shop/${name}`, { images: imagesOf(name, index, ago) }]],
     ),
   );
-  const newBytes = (ago === 44 ? 90 : ago % 7 < 2 ? 1 : 4 + ((ago * 7) % 9)) * 40_000_000;
+  const newBytes = (ago === 44 ? 120 : ago % 7 < 2 ? 1 : 4 + ((ago * 7) % 9)) * 800_000;
   const snapshot = { ...makeSnapshot({ finishedAt, repositories, failures }), added: { blobs: 10, bytes: newBytes } };
   const id = digestFor(finishedAt).slice('sha256:'.length);
   const finishedAtMs = Date.parse(finishedAt);

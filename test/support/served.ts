@@ -24,9 +24,9 @@ export interface Served {
   readonly url: string;
   readonly events: readonly Event[];
   /** As a signal does; resolves when it has ended. */
-  stop(): Promise<void>;
-  get(path: string, headers?: Readonly<Record<string, string>>, method?: string): Promise<Response>;
-  repository(name: string): Source;
+  readonly stop: () => Promise<void>;
+  readonly get: (path: string, headers?: Readonly<Record<string, string>>, method?: string) => Promise<Response>;
+  readonly repository: (name: string) => Source;
 }
 
 /** Serves images on loopback until the test ends. */
@@ -91,13 +91,13 @@ export async function storeImages(
   });
   for (const name of new Set(images.map(({ repository }) => repository))) builder.repository(name, { complete: true });
   for (const { repository, image } of images) {
-    const { content, root } = image;
-    await copy(content, backup.target, [root]);
-    const all = await walk(content, [root]);
+    const { content: source, root } = image;
+    await copy(source, backup.target, [root]);
+    const all = await walk(source, [root]);
     const below = async (digest: Digest): Promise<SnapshotContent[]> => {
       const node = all.manifests.get(digest);
       if (node === undefined) throw new Error(`${digest} is not in the image`);
-      const graph = await walk(content, [{ descriptor: node.descriptor, tags: [] }], { referrers: false });
+      const graph = await walk(source, [{ descriptor: node.descriptor, tags: [] }], { referrers: false });
       const manifests = [...graph.manifests.values()].map((one) => one.descriptor).toReversed();
       return [
         ...manifests.map(({ digest: of, size, mediaType }) => ({ digest: of, size, mediaType })),
@@ -110,8 +110,9 @@ export async function storeImages(
       if (manifest === undefined || subject === undefined) throw new Error(`${descriptor.digest} refers to nothing`);
       const artifactType = artifactTypeOf(manifest);
       const { digest, size, mediaType } = descriptor;
-      const of = { digest, size, mediaType, subject, tags, content: await below(digest) };
-      return artifactType === undefined ? of : { ...of, artifactType };
+      const content = await below(digest);
+      const named = artifactType === undefined ? {} : { artifactType };
+      return Object.assign(named, { digest, size, mediaType, subject, tags, content });
     });
     const { digest, size, mediaType } = root.descriptor;
     builder.image(repository, {

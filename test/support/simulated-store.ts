@@ -7,7 +7,7 @@ import type { Clock } from '../../worker/util/clock.ts';
 import { Failure } from '../../worker/util/failure.ts';
 
 /** A request takes effect within so long after it was sent, or never. */
-export const MAX_EFFECT_MS = 15 * 60_000;
+const MAX_EFFECT_MS = 15 * 60_000;
 /** Objects of a page of a list: few, so that much happens between pages. */
 const PAGE = 8;
 

@@ -69,7 +69,8 @@ export function stockImage(o: StockImage): MadeImage {
       ),
     );
     const manifest = addJson(content, MEDIA_TYPE.ociManifest, { schemaVersion: 2, config, layers });
-    return { ...manifest, platform: { os: 'linux', architecture } };
+    const { mediaType, digest, size } = manifest;
+    return { mediaType, digest, size, platform: { os: 'linux', architecture } };
   });
   const [first] = images;
   if (first === undefined) throw new Error('an image has a platform');

@@ -10,7 +10,7 @@ import { readState } from '../../worker/store/read-state.ts';
 import { SnapshotBuilder } from '../../worker/store/snapshot-builder.ts';
 import type { Snapshot } from '../../worker/store/snapshot.ts';
 import { openSnapshots } from '../../worker/store/snapshots.ts';
-import { isFailure } from '../../worker/util/failure.ts';
+import { isFailure, toFailure } from '../../worker/util/failure.ts';
 import { SimulatedProcess, SimulatedStore, type Change } from './simulated-store.ts';
 
 const MINUTE = 60_000;
@@ -52,7 +52,7 @@ export class StoreSimulation {
   /** The shortest grace period of any collection so far; the last one has the default. */
   #leastGraceMs = DEFAULT_GRACE_MS;
   #ran = 0;
-  #failed: unknown;
+  #failed: Error | undefined;
 
   constructor(seed: number) {
     this.#world = new SimulatedStore(seed, (change) => this.#check(change));
@@ -105,7 +105,7 @@ export class StoreSimulation {
       () => process.kill(),
       (error: unknown) => {
         process.kill();
-        if (!isFailure(error, 'UNAVAILABLE', 'CONFLICT', 'NOT_FOUND')) this.#failed ??= error;
+        if (!isFailure(error, 'UNAVAILABLE', 'CONFLICT', 'NOT_FOUND')) this.#failed ??= toFailure(error);
       },
     );
   }
@@ -147,7 +147,7 @@ export class StoreSimulation {
         size,
         mediaType,
         tags: [`v${tag}`],
-        content: unique.map((one) => (one.digest === digest ? { ...one, mediaType } : one)),
+        content: [{ digest, size, mediaType }, ...unique.filter((one) => one.digest !== digest)],
         referrers:
           tag === 1
             ? [
@@ -192,7 +192,7 @@ export class StoreSimulation {
             throw new Error(`${key} was deleted, which ${snapshot} names`);
       }
     } catch (error) {
-      this.#failed ??= error;
+      this.#failed ??= toFailure(error);
     }
   }
 
@@ -244,14 +244,13 @@ export class StoreSimulation {
 
   async #alone(work: (process: SimulatedProcess) => Promise<void>): Promise<void> {
     const process = new SimulatedProcess(this.#world, 'alone', 0);
-    let hasEnded = false;
-    const done = work(process).finally(() => {
-      hasEnded = true;
-    });
-    done.catch(() => undefined);
-    for (let step = 0; !hasEnded && step < LAST_STEPS; step++)
+    const over = new AbortController();
+    const end = (): void => over.abort();
+    const done = work(process);
+    done.then(end, end);
+    for (let step = 0; !over.signal.aborted && step < LAST_STEPS; step++)
       if (!(await this.#world.step())) await this.#world.pass(this.#world.idleMs ?? MINUTE);
-    if (!hasEnded) throw new Error('a process that is alone does not end');
+    if (!over.signal.aborted) throw new Error('a process that is alone does not end');
     await done;
     process.kill();
     if (this.#failed !== undefined) throw this.#failed;

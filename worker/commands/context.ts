@@ -153,6 +153,11 @@ export function printResult(context: CommandContext, flags: CommonFlags, result:
   context.stdout.write(flags.json === true ? `${JSON.stringify(result, jsonValue, 2)}\n` : `${text()}\n`);
 }
 
+/** A part of a result as JSON, on one line. */
+export function jsonText(value: unknown): string {
+  return JSON.stringify(value, jsonValue);
+}
+
 function jsonValue(_: string, value: unknown): unknown {
   if (typeof value === 'string') return withoutOwnSecrets(value);
   return isFailure(value) ? { code: value.code, message: describeFailure(value) } : value;

@@ -1,12 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { Option, type Command } from 'commander';
-import { openServedPlace } from '../images/serve-place.ts';
 import { parseImageFilter } from '../oci/image-filter.ts';
 import { parsePlace } from '../oci/place.ts';
-import { parseTokens, type Readers } from '../serve/authorization.ts';
-import { parseHtpasswd } from '../serve/htpasswd.ts';
+import type { Readers } from '../serve/authorization.ts';
 import { isLoopback, parseListenAddress, type ListenAddress } from '../serve/listen-address.ts';
-import { serveImages } from '../serve/server.ts';
 import { Failure } from '../util/failure.ts';
 import { printResult, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
 import { parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
@@ -67,6 +64,10 @@ async function serve(context: CommandContext, text: string, flags: ServeFlags): 
       'INVALID',
       `--redirect: ${text} is not a store in S3 (store:s3://bucket/prefix/), so its blobs have no URLs`,
     );
+  const [{ openServedPlace }, { serveImages }] = await Promise.all([
+    import('../images/serve-place.ts'),
+    import('../serve/server.ts'),
+  ]);
   const asOfMs = flags.asOf === undefined ? undefined : parseTime(flags.asOf, context.clock.now());
   const only = flags.only?.map(parseImageFilter);
   await withProgress(context, flags, async ({ report }) => {
@@ -85,19 +86,30 @@ async function serve(context: CommandContext, text: string, flags: ServeFlags): 
       report,
       signal,
     });
-    const count = images.repositories.length;
+    const { url, repositories } = serving;
+    const [first = ''] = repositories;
     printResult(
       context,
       flags,
-      { url: serving.url, place: text, repositories: count },
-      () => `serving ${count} ${count === 1 ? 'repository' : 'repositories'} of ${text} on ${serving.url}`,
+      { url, place: text, repositories: repositories.length },
+      () => `serving ${countOf(repositories)} of ${text} on ${url}`,
     );
+    report({ type: 'note', message: `pull from ${new URL(url).host}/${first}:TAG; end with Ctrl-C` });
     await serving.ended;
   });
 }
 
+function countOf({ length }: readonly string[]): string {
+  return `${length} ${length === 1 ? 'repository' : 'repositories'}`;
+}
+
 async function readReaders({ htpasswd, tokenFile }: ServeFlags): Promise<Readers | undefined> {
   if (htpasswd === undefined && tokenFile === undefined) return undefined;
+  // loaded by this command only, since it takes time
+  const [{ parseTokens }, { parseHtpasswd }] = await Promise.all([
+    import('../serve/authorization.ts'),
+    import('../serve/htpasswd.ts'),
+  ]);
   return {
     users:
       htpasswd === undefined ? undefined : parseHtpasswd((await readFlag('--htpasswd', htpasswd)).toString(), htpasswd),

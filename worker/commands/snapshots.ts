@@ -100,7 +100,7 @@ function addShow(snapshots: Command, context: CommandContext): void {
                 image.archived === true ? 'archived: not backed up' : (image.unchecked?.[0] ?? ''),
               ];
               const names = tags.length === 0 ? [repository.name] : tags.map((tag) => `${repository.name}:${tag}`);
-              return names.map((one) => [one, ...rest]);
+              return names.map((one) => [one].concat(rest));
             });
           }),
         ),
@@ -161,11 +161,9 @@ async function coverageOf(file: string, context: CommandContext): Promise<DiffSn
   const { notBackedUpBy } = await import('../rules/coverage.ts');
   return (registry, repository, images) => {
     const candidates = images.map(({ tag, digest, pushedAtMs }) => ({ repository, tag, digest, pushedAtMs }));
-    return notBackedUpBy(rules, { registry, repository }, candidates, nowMs).map(({ tag, digest }) => ({
-      repository,
-      ...(tag === undefined ? {} : { tag }),
-      digest,
-    }));
+    return notBackedUpBy(rules, { registry, repository }, candidates, nowMs).map(({ tag, digest }) =>
+      tag === undefined ? { repository, digest } : { repository, tag, digest },
+    );
   };
 }
 

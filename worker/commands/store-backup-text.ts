@@ -28,7 +28,12 @@ export function describeStoreBackup(
     to,
     seconds,
     ...(isPlan ? { dryRun: true } : { snapshot: { id: snapshot.id, key: snapshot.key } }),
-    ...{ repositories, images, added, bytes, imageBytes, failures },
+    repositories,
+    images,
+    added,
+    bytes,
+    imageBytes,
+    failures,
   };
   return { json, text: lines.join('\n') };
 }

@@ -28,7 +28,7 @@ export type CompareBy = 'name' | 'digest';
 export type EntryIndex = ReadonlyMap<string, PlaceEntry>;
 
 /** What stands for an entry in a comparison; undefined for one that cannot be compared: its digest is not known. */
-export function nameOf(entry: PlaceEntry, by: CompareBy, withRegistry: boolean): string | undefined {
+function nameOf(entry: PlaceEntry, by: CompareBy, withRegistry: boolean): string | undefined {
   const { registry = '', repository, tag, digest } = entry;
   const place = withRegistry ? `${registry}/${repository}` : repository;
   if (digest === undefined) return undefined;

@@ -16,7 +16,7 @@ export interface RepositoryComparison {
 }
 
 /** Something of an image of the snapshot that is not there, or is something else there. */
-export interface Difference {
+interface Difference {
   readonly kind: 'missing' | 'different';
   /** The image in the snapshot. */
   readonly image: Digest;

@@ -84,7 +84,7 @@ export async function diffPlaces(
 }
 
 /** `PLACE`, with `#` and its snapshot, or the time, where one is named. */
-export function describeMoment({ place, snapshot, asOfMs }: PlaceMoment): string {
+function describeMoment({ place, snapshot, asOfMs }: PlaceMoment): string {
   const moment = snapshot ?? (asOfMs === undefined ? undefined : new Date(asOfMs).toISOString());
   return moment === undefined ? place.text : `${place.text}#${moment}`;
 }

@@ -25,7 +25,7 @@ export async function* listState(
 }
 
 /** The entries of a state, by registry, repository and tag. Pure. */
-export function* entriesIn(
+function* entriesIn(
   state: State,
   place: BackupPlace,
   backends: Pick<Backends, 'bucket' | 'folder'>,

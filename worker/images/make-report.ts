@@ -1,7 +1,8 @@
 import { readSnapshots } from '../store/read-state.ts';
 import { describeFailure, Failure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
-import { openBackups, type BackupPlace } from './open-backups.ts';
+import type { BackupPlace } from './open-backups.ts';
+import { openBackups } from './open-backups.ts';
 import { ReportFold, type BackupReport } from './report.ts';
 
 export interface ReportOptions extends OperationOptions {

@@ -16,7 +16,7 @@ export interface HeldImage {
 
 /**
  * The archives whose keys name another image than they hold, as two swapped ones do: `restore` refuses them. A finding where other archives of the
- * place are named by their keys, or another key names the image; a note otherwise, because a template may name archives in any way. Pure.
+ * place are named by their keys, or only another key ends in its name; a note otherwise, because a template may name archives in any way. Pure.
  */
 export function misnamedOf(held: readonly HeldImage[]): {
   readonly findings: readonly Finding[];
@@ -27,10 +27,11 @@ export function misnamedOf(held: readonly HeldImage[]): {
   const ends = misnamed.length < held.length ? undefined : new Set(held.flatMap(({ location }) => endsOf(location)));
   const findings: Finding[] = [];
   const notes: string[] = [];
-  for (const { at, reference } of misnamed) {
-    const name = nameOf(reference);
-    const message = `it holds ${name}, which its key does not name`;
-    if (ends === undefined || ends.has(endOf(reference))) findings.push({ kind: 'moved', at, message });
+  for (const { at, location, reference } of misnamed) {
+    const message = `it holds ${nameOf(reference)}, which its key does not name`;
+    const end = endOf(reference);
+    const isOfAnother = ends?.has(end) === true && !endsOf(location).includes(end);
+    if (ends === undefined || isOfAnother) findings.push({ kind: 'moved', at, message });
     else notes.push(`${at}: ${message}`);
   }
   return { findings, notes };

@@ -1,29 +1,13 @@
 import { basename, dirname } from 'node:path';
 import { openImage, type ArchivedImage } from '../archive/reader.ts';
-import type { Source } from '../content/content.ts';
 import type { Root } from '../content/graph.ts';
 import type { ObjectStore } from '../objects/objects.ts';
-import type { Digest } from '../oci/digest.ts';
 import { formatRepository } from '../oci/reference.ts';
 import { atSide, type Side } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
+import type { OpenedImage } from './opened-image.ts';
 import { openStoredImage } from './open-stored-image.ts';
 import { isStandardInput, type Location } from '../oci/location.ts';
-
-/** An image that was found. */
-export interface OpenedImage extends AsyncDisposable {
-  readonly source: Source;
-  /** What the name stands for now, with the tag it was found under or calls itself. */
-  readonly root: Root;
-  /** `registry/repository`, as the image calls itself; undefined for files that do not say. */
-  readonly repository: string | undefined;
-  /** As `ArchivedImage` has it. Undefined for registries. */
-  readonly settingsDigest?: string | undefined;
-  /** As `ArchivedImage` has it. Undefined for registries. */
-  readonly layoutDigest?: Digest | undefined;
-  /** As `ArchivedImage` has it. Absent for registries, where there is nothing but manifests and blobs. */
-  readonly compare?: ArchivedImage['compare'];
-}
 
 /** Finds the image at `location`. Failures carry `side`. */
 export async function openLocation(

@@ -10,7 +10,7 @@ import { Failure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { openBackups } from './open-backups.ts';
 import type { PlaceBackends } from './open-place.ts';
-import type { OpenedImage } from './open-location.ts';
+import type { OpenedImage } from './opened-image.ts';
 import { openSnapshotImage } from './snapshot-image.ts';
 
 /**

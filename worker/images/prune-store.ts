@@ -10,7 +10,7 @@ import { formatRoot, storeAndPrefix } from './open-place.ts';
 export type { CollectionPlan as StorePrunePlan, CollectionResult as StorePruneResult } from '../store/collect.ts';
 
 /** The rules about time: those that choose among snapshots. */
-export const SNAPSHOT_RULES = [
+const SNAPSHOT_RULES = [
   'keepLast',
   'keepDays',
   'keepDaily',

@@ -41,9 +41,9 @@ function facts({ totals, repositories, madeAt }: BackupReport): Html {
     html`<div class="fact ${kind}"><b>${value}</b><span class="soft">${label}</span></div>`;
   return html`<div class="facts">
     ${fact('of the known images are backed up', share, totals.missing === 0 ? 'good' : 'bad')}
-    ${fact('since the last complete backup of every repository', age, worst?.goodAt === undefined ? 'bad' : '')}
+    ${fact('is the age of the oldest complete copy of a repository', age, worst?.goodAt === undefined ? 'bad' : '')}
     ${fact(`in ${count(totals.repositories, 'repository', 'repositories')} of ${count(totals.registries, 'registry', 'registries')}`, count(totals.images, 'image'))}
-    ${fact('failed or archived', count(totals.missing, 'image'), totals.missing === 0 ? '' : 'bad')}
+    ${fact('failed, or are in the archive storage class', String(totals.missing), totals.missing === 0 ? '' : 'bad')}
     ${fact('of content, each layer once', bytes(totals.uniqueBytes))}
   </div>`;
 }
@@ -174,7 +174,7 @@ function growthChart(growth: readonly DayOfBackups[]): Html {
   return html`<section>
     <h2>New bytes by day</h2>
     <div class="wide">
-      <svg viewBox="0 0 ${width} ${height}" role="img" aria-label="Bytes that backups sent, by day">
+      <svg class="chart" viewBox="0 0 ${width} ${height}" role="img" aria-label="Bytes that backups sent, by day">
         ${marks}${bars}
         <polyline class="line" points="${points}" />
         <text x="${left}" y="${height - 6}">${growth[0]?.day ?? ''}</text>
@@ -190,17 +190,22 @@ function growthChart(growth: readonly DayOfBackups[]): Html {
 
 function deduplication({ totals: { uniqueBytes, imageBytes } }: BackupReport): Html {
   const all = Math.max(imageBytes, uniqueBytes, 1);
-  const bar = (label: string, value: number, kind: string, y: number): Html =>
-    html`<text x="0" y="${y}">${label}: ${bytes(value)}</text
-      ><rect class="${kind}" x="0" y="${y + 6}" width="${round((value / all) * 1000)}" height="18" rx="3" />`;
+  const bar = (label: string, value: number, kind: string): Html =>
+    html`<p class="small soft label">${label}: ${bytes(value)}</p>
+      <svg
+        class="share"
+        viewBox="0 0 1000 18"
+        preserveAspectRatio="none"
+        role="img"
+        aria-label="${label}: ${bytes(value)}"
+      >
+        <rect class="${kind}" width="${round((value / all) * 1000)}" height="18" />
+      </svg>`;
   const saved = imageBytes <= uniqueBytes ? 0 : 1 - uniqueBytes / imageBytes;
   return html`<section>
-    <h2>Shared content: ${percent(saved)} of the bytes are in more than one image</h2>
-    <div class="wide">
-      <svg viewBox="0 0 1000 92" role="img" aria-label="Bytes of all images, and of their distinct content">
-        ${bar('Every image for itself', imageBytes, 'bar2', 12)}${bar('Each layer once, as a store has it', uniqueBytes, 'bar', 60)}
-      </svg>
-    </div>
+    <h2>Shared content: storing each layer once saves ${percent(saved)}</h2>
+    ${bar('Every image for itself', imageBytes, 'bar2')}
+    ${bar('Each layer once, as a store has it', uniqueBytes, 'bar')}
   </section>`;
 }
 
@@ -214,7 +219,7 @@ function failures({ failures: some }: BackupReport): Html {
   const rows = shown.map(
     ({ image, reason }) =>
       html`<tr>
-        <td class="name" title="${image}">${image}</td>
+        <td class="reason">${image}</td>
         <td class="reason">${reason}</td>
       </tr> `,
   );

@@ -2,7 +2,7 @@ import type { Digest } from '../oci/digest.ts';
 import { contentOf } from '../store/expanded.ts';
 import type { Snapshot } from '../store/snapshot.ts';
 import type { NamedSnapshot } from '../store/snapshots.ts';
-import { StateFold } from '../store/state.ts';
+import { StateFold, type StateRepository } from '../store/state.ts';
 import { compareStrings } from '../util/text.ts';
 
 /** What a page about a place of backups shows. Sizes are bytes, times ISO 8601 in UTC, days `2026-12-01` in UTC. */
@@ -107,29 +107,16 @@ export class ReportFold {
     const days = Array.from({ length: about.days }, (_, index) => today - about.days + 1 + index);
     const { repositories } = this.#state.state();
     const good = this.#goodTimes();
-    const all = new Map<Digest, number>();
+    const content = new Map<Digest, number>();
     let imageBytes = 0;
-    const shown = repositories.map(({ registry, name, images, failures }): ReportedRepository => {
-      const own = new Map<Digest, number>();
-      for (const image of images)
-        for (const { digest, size } of contentOf(image)) {
-          own.set(digest, size);
-          all.set(digest, size);
-        }
-      const stored = images.filter(({ archived }) => archived !== true);
-      imageBytes += sum(stored.map(({ bytes }) => bytes));
-      const times = good.get(`${registry.host}/${name}`) ?? [];
-      const last = times.at(-1);
-      return {
-        registry: registry.host,
-        name,
-        images: stored.length,
-        bytes: sum(own.values()),
-        ...(last === undefined ? {} : { goodAt: new Date(last).toISOString() }),
-        missing: failures.length + images.length - stored.length,
-        ages: days.map((day) => ageAt(times, day)),
-      };
-    });
+    const shown: ReportedRepository[] = [];
+    for (const repository of repositories) {
+      shown.push(reported(repository, good.get(`${repository.registry.host}/${repository.name}`) ?? [], days));
+      for (const image of repository.images) {
+        if (image.archived !== true) imageBytes += image.bytes;
+        for (const { digest, size } of contentOf(image)) content.set(digest, size);
+      }
+    }
     return {
       place,
       madeAt: new Date(nowMs).toISOString(),
@@ -140,7 +127,7 @@ export class ReportFold {
         images: sum(shown.map(({ images }) => images)),
         tags: sum(repositories.flatMap(({ images }) => images.map(({ tags }) => tags.length))),
         missing: sum(shown.map(({ missing }) => missing)),
-        uniqueBytes: sum(all.values()),
+        uniqueBytes: sum(content.values()),
         imageBytes,
       },
       days: days.map(dayOf),
@@ -182,6 +169,26 @@ export class ReportFold {
       return { day: dayOf(day), snapshots: some.length, newBytes, sentBytes, failures };
     });
   }
+}
+
+/** `times`: when there was a good backup of it, in order. */
+function reported(
+  { registry, name, images, failures }: StateRepository,
+  times: readonly number[],
+  days: readonly number[],
+): ReportedRepository {
+  const content = new Map(images.flatMap((image) => contentOf(image).map(({ digest, size }) => [digest, size])));
+  const stored = images.filter(({ archived }) => archived !== true);
+  const last = times.at(-1);
+  return {
+    registry: registry.host,
+    name,
+    images: stored.length,
+    bytes: sum(content.values()),
+    ...(last === undefined ? {} : { goodAt: new Date(last).toISOString() }),
+    missing: failures.length + images.length - stored.length,
+    ages: days.map((day) => ageAt(times, day)),
+  };
 }
 
 /** The repositories that a snapshot has all of: each tag was listed and none failed. */

@@ -152,7 +152,7 @@ interface Prefix {
 }
 
 /** The archives that `from` stands for. NOT_FOUND where it stands for none. */
-export async function archivesOf(from: string, backends: Backends, options: OperationOptions): Promise<FoundArchives> {
+async function archivesOf(from: string, backends: Backends, options: OperationOptions): Promise<FoundArchives> {
   const prefix = prefixOf(from, backends);
   if (prefix === undefined) {
     const location = parseLocation(from);

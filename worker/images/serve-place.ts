@@ -2,12 +2,12 @@ import type { ImageFilter } from '../oci/image-filter.ts';
 import type { Place } from '../oci/place.ts';
 import { blobKey } from '../store/place.ts';
 import { readState } from '../store/read-state.ts';
-import { openSnapshots, type SnapshotName } from '../store/snapshots.ts';
+import type { SnapshotName } from '../store/snapshots.ts';
 import { describeFailure, Failure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { listPlace, namesMoment } from './list-place.ts';
-import type { BackupPlace } from './open-backups.ts';
-import { openStore, storeAndPrefix } from './open-place.ts';
+import { openBackups, type BackupPlace } from './open-backups.ts';
+import { storeAndPrefix } from './open-place.ts';
 import { servedArchives } from './served-archives.ts';
 import type { ServedImages, ServedRepository } from './served-images.ts';
 import { servedState } from './served-state.ts';
@@ -54,19 +54,20 @@ async function ofSnapshots(
   options: ServePlaceOptions,
 ): Promise<readonly ServedRepository[]> {
   const { report, snapshot, asOfMs, signal } = options;
-  const { store, prefix } = storeAndPrefix(place.root, backends);
-  const opened = place.kind === 'store' ? await openStore(place.root, backends, options) : undefined;
-  const snapshots = opened?.snapshots ?? openSnapshots({ store, prefix });
+  const { store, prefix, keys } = storeAndPrefix(place.root, backends);
+  const { snapshots, images } = await openBackups(place, backends, options);
   const onBroken = (name: SnapshotName, failure: Failure): void =>
     report?.({
       type: 'warning',
       message: `${store.describe(name.key)} is passed over, so older images may be served: ${describeFailure(failure)}`,
     });
-  const state = await readState(snapshots, { snapshot, asOfMs, signal, onBroken });
+  // who names the key of a backup does not want what is older than the newest that it signed
+  const isTrusted = keys?.trusted !== undefined;
+  const state = await readState(snapshots, { snapshot, asOfMs, signal, ...(isTrusted ? {} : { onBroken }) });
   const presign = store.presigned?.bind(store);
   const presigned: ServedRepository['presigned'] =
     presign === undefined || place.kind !== 'store'
       ? undefined
       : async ({ digest }, o) => presign(blobKey({ prefix }, digest), { ...o, seconds: PRESIGNED_SECONDS });
-  return servedState(state, { store, blobs: opened?.content }, { ...options, presigned });
+  return servedState(state, images, { ...options, presigned });
 }

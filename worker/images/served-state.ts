@@ -129,7 +129,7 @@ class StateRepositoryImages implements ServedRepository {
 }
 
 /** Compressed archives cannot be read in place, and a registry that anybody may ask unpacks none to a disk. */
-export async function refuseCompressed(): Promise<never> {
+async function refuseCompressed(): Promise<never> {
   throw new Failure(
     'UNSUPPORTED',
     'the archive is compressed, so nothing in it can be read in place: copy it to an archive that ends in .tar, or restore it',

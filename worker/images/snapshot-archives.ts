@@ -71,7 +71,7 @@ export async function writeArchivesSnapshot(
   options: OperationOptions,
 ): Promise<ArchivesSnapshot> {
   const { bucket, prefix, registry, startedAt, tool, rule, run, scope } = request;
-  const snapshots = openSnapshots({ store: backends.bucket(bucket), prefix });
+  const snapshots = openSnapshots({ store: backends.bucket(bucket), prefix, keys: backends.snapshotKeys });
   const known = new KnownArchives();
   if (request.previous !== undefined) {
     const found = await onSide('target', ifFound(snapshots.read(request.previous, options)));

@@ -250,7 +250,11 @@ class RepositorySession {
   #addUnchanged(image: ExpandedImage, listed: ListedManifest, tags: readonly string[]): void {
     const { digest, mediaType, size, artifactType, content, referrers, foreign, unchecked } = image;
     this.#add({
-      ...{ digest, mediaType, size, content, referrers },
+      digest,
+      mediaType,
+      size,
+      content,
+      referrers,
       ...(artifactType === undefined ? {} : { artifactType }),
       ...(foreign === undefined ? {} : { foreign }),
       ...(unchecked === undefined ? {} : { unchecked }),

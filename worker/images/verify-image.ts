@@ -11,7 +11,8 @@ import { forEachOf, type Limit } from '../util/limit.ts';
 import type { Repository } from '../oci/reference.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { drift } from './image-drift.ts';
-import { openLocation, type OpenedImage } from './open-location.ts';
+import { openLocation } from './open-location.ts';
+import type { OpenedImage } from './opened-image.ts';
 import type { SeenBlobs } from './seen-blobs.ts';
 import { formatLocation, type Location } from '../oci/location.ts';
 

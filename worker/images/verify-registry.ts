@@ -24,7 +24,7 @@ export async function verifyRegistry(
   verifying: Verifying,
 ): Promise<PlaceResult> {
   const { depth, backends, options } = verifying;
-  const { sample, only } = request;
+  const { sample, only, snapshot, asOfMs } = request;
   const findings: Finding[] = [];
   const unchecked: string[] = [];
   const images: VerifyResult[] = [];
@@ -49,7 +49,7 @@ export async function verifyRegistry(
     }
     repository = [];
   };
-  const listing = { ...options, only, untagged: true, referrers: 'listed' as const };
+  const listing = { ...options, only, untagged: true, referrers: 'listed' as const, snapshot, asOfMs };
   for await (const entry of listPlace(place, backends, listing)) {
     if (repository[0] !== undefined && repository[0].repository !== entry.repository) await flush();
     repository.push(entry);

@@ -45,7 +45,7 @@ export async function verify(
 }
 
 /** Whether `at` is a prefix of archives, not an image. */
-export function isPrefix(at: string): boolean {
+function isPrefix(at: string): boolean {
   return /^(?:s3:\/\/[^/]+|.*\/)$/.test(at) && !at.startsWith('docker://') && !at.startsWith('store:');
 }
 

@@ -11,6 +11,7 @@ import { addExtract } from '../commands/extract.ts';
 import { addImport } from '../commands/import.ts';
 import { addInspect } from '../commands/inspect.ts';
 import type { Screen } from '../commands/progress.ts';
+import { addList } from '../commands/list.ts';
 import { addPlanner } from '../commands/planner.ts';
 import { addPrune } from '../commands/prune.ts';
 import { addPublish } from '../commands/publish.ts';
@@ -20,6 +21,7 @@ import { addRules } from '../commands/rules.ts';
 import { addReport } from '../commands/report.ts';
 import { addServe } from '../commands/serve.ts';
 import { addSnapshots } from '../commands/snapshots.ts';
+import { addStats } from '../commands/stats.ts';
 import { addStatus } from '../commands/status.ts';
 import { addSync } from '../commands/sync.ts';
 import { printable } from '../commands/text.ts';
@@ -37,7 +39,7 @@ import { connect, connectDeleting, connectService, connectState } from './wire.t
 const { version } = manifest;
 
 const HELP_END = `
-Exit codes: 0 done, 1 failed, 2 wrong usage or malformed input, 3 finished and found faults (verify, status, import, planner --once, cleaner --once), 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong usage or malformed input, 3 finished and found faults (verify, snapshots, report, status, import, planner --once, cleaner --once), 130 interrupted.
 Credentials: as docker and podman keep them, or the file that $REGISTRY_AUTH_FILE names; for ECR and S3 the AWS SDK's own.`;
 
 /** Adds one command to the program. */
@@ -52,6 +54,8 @@ const COMMANDS: readonly AddCommand[] = [
   addSnapshots,
   addReport,
   addRestore,
+  addList,
+  addStats,
   addServe,
   addPrune,
   addPublish,

@@ -8,6 +8,7 @@ import { arePoliciesEqual } from './prune-policy.ts';
 import { isCopyRule, isExpired, type CopyRule, type PruneRule, type Rule } from './rule.ts';
 import { ANY_TAG, SAMPLE_DIGEST, sampleImage } from './samples.ts';
 import { lastScheduledMs, nextScheduledMs } from './schedule.ts';
+import { isStore } from './stores.ts';
 import { formatSource, parseSource, registryName, sourcesOf, type SourcePattern } from './sources.ts';
 
 /** Repositories of a registry, or everything below a prefix of a bucket. */
@@ -105,7 +106,7 @@ function runsWithin({ schedule }: CopyRule, startMs: number): boolean {
 }
 
 function areasAt(at: string): readonly Area[] {
-  return at.startsWith('s3://') ? [{ text: at, prefix: at }] : parseSource(at).map(areaOf);
+  return at.startsWith('s3://') || isStore(at) ? [{ text: at, prefix: at }] : parseSource(at).map(areaOf);
 }
 
 function areaOf(source: SourcePattern): Area {

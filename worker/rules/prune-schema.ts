@@ -5,6 +5,10 @@ import { DELETING, POLICY_KEYS, ruleFaultsOf } from './prune-policy.ts';
 import { mapping, someOf, textOf } from './schema-parts.ts';
 import { parseRange, tagMatcher } from '../oci/tag-pattern.ts';
 import { parseSource } from './sources.ts';
+import { isStore, parseStore } from './stores.ts';
+
+/** The keys of a policy that choose snapshots of a store. */
+const SNAPSHOT_RULES = ['keepLast', 'keepDays', 'keepDaily', 'keepWeekly', 'keepMonthly', 'keepYearly'] as const;
 
 const count = z.int().min(1).max(MAX_COUNT);
 const patterns = someOf(textOf(tagMatcher, 'A glob such as `pr-*`, or a `/regular expression/`.'));
@@ -38,7 +42,9 @@ const PolicySchema = mapping({
 
 /** A rule's `prune`: where, one policy or several, and its limits. */
 export const PruneSchema = mapping({
-  at: someOf(textOf(checkPlace, 'host/repositories* or s3://bucket/prefix/')).describe('Where to delete.'),
+  at: someOf(textOf(checkPlace, 'host/repositories*, s3://bucket/prefix/ or store:s3://bucket/prefix/')).describe(
+    'Where to delete.',
+  ),
   ...POLICY,
   policies: z.array(PolicySchema).min(1).optional().describe('Policies by repository, where one is not enough.'),
   requireBackup: textOf(parseS3, 's3://bucket/prefix/')
@@ -52,6 +58,20 @@ export const PruneSchema = mapping({
     const { policies } = ctx.value;
     const fault = (message: string, path: readonly PropertyKey[] = []): void =>
       void ctx.issues.push({ code: 'custom', message, input: ctx.value, path: [...path] });
+    const stores = ctx.value.at.filter(isStore);
+    if (stores.length > 0) {
+      if (stores.length < ctx.value.at.length)
+        fault('it names stores and other places: expected a rule for each', ['at']);
+      const flat: Readonly<Record<string, unknown>> = ctx.value;
+      const other = [...POLICY_KEYS, 'policies', 'requireBackup'].find(
+        (name) => flat[name] !== undefined && !SNAPSHOT_RULES.some((rule) => rule === name),
+      );
+      if (other !== undefined)
+        fault(
+          `it is for images, and "at" names a store: expected ${SNAPSHOT_RULES.join(', ')}, which choose snapshots`,
+          [other],
+        );
+    }
     if (policies === undefined) {
       for (const { path, message } of ruleFaultsOf(ctx.value)) fault(message, path);
       return;
@@ -69,7 +89,8 @@ export const PruneSchema = mapping({
   });
 
 function checkPlace(text: string): void {
-  if (text.startsWith('s3://')) parseS3(text);
+  if (isStore(text)) parseStore(text);
+  else if (text.startsWith('s3://')) parseS3(text);
   else parseSource(text);
 }
 

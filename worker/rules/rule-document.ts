@@ -95,6 +95,7 @@ function pruneOf(
 
 /** A folder ends in `/`: what begins with its name and goes on is another one. */
 function canonicalPlace(text: string): string {
+  if (isStore(text)) return parseStore(text);
   if (!text.startsWith('s3://')) return canonicalSource(text);
   return text.endsWith('/') ? text : `${text}/`;
 }

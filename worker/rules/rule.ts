@@ -96,7 +96,7 @@ export interface PublishRule extends RuleCommon {
 /** Deletes what is no longer kept. A Cleaner runs it. */
 export interface PruneRule extends RuleCommon {
   readonly kind: 'prune';
-  /** `host/repositories*` or `s3://bucket/prefix/`, one at least. */
+  /** `host/repositories*` or `s3://bucket/prefix/`, or stores alone (`store:s3://bucket/prefix/`), one at least. */
   readonly at: readonly string[];
   /** The first that matches a repository decides; what none matches is kept. */
   readonly policies: readonly RepositoryPolicy[];

@@ -8,7 +8,7 @@ export interface Answer {
 }
 
 /** A body that is read while it is sent. */
-export interface StreamedBody {
+interface StreamedBody {
   /** Bytes that it has. */
   readonly size: number;
   /** Exactly so many bytes, or the iteration throws. Called once at most. */

@@ -72,7 +72,7 @@ export class Authorization {
 }
 
 /** User and password of a Basic Authorization header. */
-export function parseBasic(header: string): { readonly user: string; readonly password: string } | undefined {
+function parseBasic(header: string): { readonly user: string; readonly password: string } | undefined {
   const [, encoded] = /^Basic +([A-Za-z0-9+/=]+)$/i.exec(header) ?? [];
   if (encoded === undefined) return undefined;
   const text = Buffer.from(encoded, 'base64').toString();

@@ -2,7 +2,7 @@ import { compareListed } from '../oci/list-order.ts';
 import { Refusal } from './answer.ts';
 
 /** The most of one list in one answer: a page of tags is 1.3 MB at most. */
-export const MAX_PAGE = 10_000;
+const MAX_PAGE = 10_000;
 
 export interface ListPage<T> {
   readonly page: readonly T[];

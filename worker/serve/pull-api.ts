@@ -72,6 +72,11 @@ export class PullApi {
     this.#options = options;
   }
 
+  /** The names of the repositories, in the order of lists. */
+  get repositories(): readonly string[] {
+    return this.#names.all;
+  }
+
   /** Throws a Refusal for what is not there or makes no sense, and failures of the backup itself. */
   async answer(request: PullRequest, route: PullRoute): Promise<Answer> {
     switch (route.kind) {
@@ -129,7 +134,7 @@ export class PullApi {
 
   async #manifest(request: PullRequest, repository: ServedRepository, reference: string): Promise<Answer> {
     if (!isTag(reference)) requireDigest(reference);
-    const descriptor = await found('MANIFEST_UNKNOWN', repository.manifest(reference, request));
+    const descriptor = await orUnknown('MANIFEST_UNKNOWN', repository.manifest(reference, request));
     const { digest } = descriptor;
     const etag = `"${digest}"`;
     const headers = { etag, 'docker-content-digest': digest };
@@ -180,14 +185,14 @@ export class PullApi {
   ): Promise<Uint8Array> {
     const { clock, report } = this.#options;
     const reading = readAll(repository, descriptor, MAX_MANIFEST_BYTES, { signal, clock, report });
-    const bytes = await found('MANIFEST_UNKNOWN', reading);
+    const bytes = await orUnknown('MANIFEST_UNKNOWN', reading);
     this.#manifests.set(descriptor.digest, bytes);
     return bytes;
   }
 
   async #blob(request: PullRequest, repository: ServedRepository, digest: Digest): Promise<Answer> {
     const { signal } = request;
-    const descriptor = await found('BLOB_UNKNOWN', repository.blob(digest, { signal }));
+    const descriptor = await orUnknown('BLOB_UNKNOWN', repository.blob(digest, { signal }));
     const { size } = descriptor;
     const etag = `"${digest}"`;
     const common = { etag, 'docker-content-digest': digest };
@@ -243,7 +248,7 @@ function rangeIn({ method, headers }: PullRequest, etag: string, size: number): 
 }
 
 /** Whether an If-None-Match names `etag`. https://www.rfc-editor.org/rfc/rfc9110.html#section-13.1.2 */
-export function matchesEtag(header: string | undefined, etag: string): boolean {
+function matchesEtag(header: string | undefined, etag: string): boolean {
   if (header === undefined) return false;
   return header.trim() === '*' || header.split(',').some((one) => one.trim().replace(/^W\//, '') === etag);
 }
@@ -258,7 +263,7 @@ function requireDigest(text: string): Digest {
 }
 
 /** What `work` gives; a Refusal with 404 where it is not there. */
-async function found<T>(code: ErrorCode, work: Promise<T>): Promise<T> {
+async function orUnknown<T>(code: ErrorCode, work: Promise<T>): Promise<T> {
   try {
     return await work;
   } catch (error) {

@@ -31,6 +31,8 @@ export interface ServeOptions {
 export interface ServingImages {
   /** `http://127.0.0.1:5000`. */
   readonly url: string;
+  /** The names of the repositories, as they are listed. */
+  readonly repositories: readonly string[];
   /** Resolves when the signal has fired and all requests are answered, or were cut off after `GRACE_MS`. */
   readonly ended: Promise<void>;
 }
@@ -55,7 +57,11 @@ export async function serveImages(images: ServedImages, options: ServeOptions): 
     else socket.destroy();
   });
   await listening(server, options.listen);
-  return { url: urlOf(server, options), ended: untilStopped(server, registry, options) };
+  return {
+    url: urlOf(server, options),
+    repositories: registry.repositories,
+    ended: untilStopped(server, registry, options),
+  };
 }
 
 function createServer(
@@ -148,6 +154,11 @@ class ImageServer {
     this.#options = options;
   }
 
+  /** The names of the repositories, as they are listed. */
+  get repositories(): readonly string[] {
+    return this.#api.repositories;
+  }
+
   /** Resolves when no request is under way. */
   async idle(): Promise<void> {
     await Promise.all(this.#running);
@@ -163,6 +174,8 @@ class ImageServer {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { clock, report, signal: stopping } = this.#options;
     const startedMs = clock.now();
+    // a connection that is gone has none
+    const client = request.socket.remoteAddress ?? 'unknown';
     const gone = new AbortController();
     response.once('close', () => gone.abort(new Failure('ABORTED', 'the client went away')));
     const served = { user: undefined as string | undefined, bytes: 0 };
@@ -187,7 +200,7 @@ class ImageServer {
     report({
       type: 'request-served',
       at: new Date(startedMs).toISOString(),
-      client: request.socket.remoteAddress ?? 'gone',
+      client,
       ...(served.user === undefined ? {} : { user: served.user }),
       method,
       path,

@@ -31,9 +31,9 @@ export interface PlaceUse {
   readonly name?: string | undefined;
 }
 
-/** A place by its one name, from how an inventory names it. */
+/** A place by its one name, from how an inventory names it; a store as rules do. */
 export function placeName(place: string): string {
-  if (place.startsWith('s3://')) return place;
+  if (place.startsWith('s3://') || place.startsWith('store:')) return place;
   const slash = place.indexOf('/');
   return `${registryName(place.slice(0, slash))}${place.slice(slash)}`;
 }

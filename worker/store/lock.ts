@@ -12,7 +12,7 @@ const REFRESH_MS = 5 * 60_000;
 /** After a refresh that failed. */
 const AGAIN_MS = 30_000;
 /** A lock that was not written for so long, by the clock of the store, is ignored: its process crashed or was suspended. */
-export const STALE_MS = 30 * 60_000;
+const STALE_MS = 30 * 60_000;
 /**
  * A write or delete that depends on the lock is sent at most so long after a refresh was begun. The rest of `STALE_MS` is for it to take effect.
  * docs/store-format.md has the proof.

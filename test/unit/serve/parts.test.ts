@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { ServedRepository } from '../../../worker/images/served-images.ts';
 import { splitApiPath } from '../../../worker/oci/api-path.ts';

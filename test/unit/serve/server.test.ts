@@ -18,7 +18,7 @@ const PIECE = new Uint8Array(256 * 1024);
 const PIECES = 64;
 const BLOB = {
   mediaType: 'x',
-  digest: digestOf(Buffer.concat(Array<Uint8Array>(PIECES).fill(PIECE))),
+  digest: digestOf(Buffer.concat(Array.from({ length: PIECES }, () => PIECE))),
   size: PIECES * PIECE.byteLength,
 };
 

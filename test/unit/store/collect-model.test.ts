@@ -1,5 +1,5 @@
 import { vi, expect, test } from 'vitest';
-import fc from 'fast-check';
+import { assert, asyncProperty, integer } from 'fast-check';
 
 // what the simulation runs must not wait for threads
 vi.mock(import('node:zlib'), async (original) => {
@@ -24,8 +24,8 @@ test(
   { timeout: 3_600_000 },
   async () => {
     const totals = { backups: 0, collections: 0, blobsDeleted: 0, snapshotsDeleted: 0, relisted: 0 };
-    await fc.assert(
-      fc.asyncProperty(fc.integer(), async (seed) => {
+    await assert(
+      asyncProperty(integer(), async (seed) => {
         const seen = await new StoreSimulation(seed).run();
         for (const name of Object.keys(totals) as (keyof typeof totals)[]) totals[name] += seen[name];
       }),

@@ -31,12 +31,10 @@ class Scene {
 
   /** What `work` comes to, while everything goes on. */
   async end<T>(work: PromiseLike<T>): Promise<T> {
-    let isOver = false;
-    work.then(
-      () => (isOver = true),
-      () => (isOver = true),
-    );
-    for (let turn = 0; !isOver && turn < 50_000; turn++) await this.turn();
+    const over = new AbortController();
+    const end = (): void => over.abort();
+    work.then(end, end);
+    for (let turn = 0; !over.signal.aborted && turn < 50_000; turn++) await this.turn();
     return work;
   }
 
@@ -241,6 +239,82 @@ describe('a collection', () => {
   });
 });
 
+/** Kills the process right after its write or delete of this number took effect. Resolves then. */
+async function killedAfter(process: SimulatedProcess, number: number): Promise<'killed'> {
+  const { promise, resolve } = Promise.withResolvers<'killed'>();
+  let writes = 0;
+  const counted = async <T>(work: Promise<T>): Promise<T> => {
+    const result = await work;
+    if (++writes !== number) return result;
+    process.kill();
+    resolve('killed');
+    return new Promise<never>(() => undefined);
+  };
+  const { objects } = process;
+  const write = objects.write.bind(objects);
+  const remove = objects.remove.bind(objects);
+  process.objects.write = async (key, bytes, options) => counted(write(key, bytes, options));
+  process.objects.remove = async (items, options) => counted(remove(items, options));
+  return promise;
+}
+
+/** Fails where a snapshot names something that is not there. */
+async function expectWhole(scene: Scene): Promise<void> {
+  const snapshots = openSnapshots(scene.place(scene.process()));
+  for (const name of await scene.end(snapshots.list())) {
+    const { snapshot } = await scene.end(snapshots.read(name));
+    for (const { digest } of snapshot.content)
+      expect(scene.world.objects.has(blobKey({ prefix: PREFIX }, digest)), digest).toBe(true);
+  }
+}
+
+describe('killed after any write or delete,', () => {
+  test('a collection leaves a whole store, and the next one goes on', async () => {
+    for (let number = 1; ; number++) {
+      const scene = new Scene();
+      await scene.backUp({ v1: 'old', v2: 'other' });
+      await scene.world.pass(8 * DAY);
+      await scene.backUp({ v1: 'new' });
+      await scene.world.pass(8 * DAY);
+      const process = scene.process();
+      const killed = killedAfter(process, number);
+      const request = { policy: { keepLast: 1 } };
+      const collecting = collect(scene.place(process), process.objects, request, { clock: process.clock });
+      const end = await scene.end(Promise.race([killed, collecting]));
+      await expectWhole(scene);
+      await scene.world.pass(HOUR);
+      await scene.backUp({ v1: 'new', v2: 'newer' });
+      await scene.collect(request);
+      await expectWhole(scene);
+      expect(['old', 'other', 'new', 'newer'].map((text) => scene.has(text))).toEqual([false, false, true, true]);
+      if (end !== 'killed') break;
+    }
+  });
+
+  test('a backup leaves a whole store, and the next one uses what it sent', async () => {
+    for (let number = 1; ; number++) {
+      const scene = new Scene();
+      const process = scene.process();
+      const killed = killedAfter(process, number);
+      const tags = { v1: 'one', v2: 'two' };
+      const backingUp = (async () => {
+        const backup = await scene.begin(process);
+        await putAll(backup, tags);
+        return backup.finish(snapshotOf(tags, process.clock.now()));
+      })();
+      const end = await scene.end(Promise.race([killed, backingUp]));
+      await expectWhole(scene);
+      const sent = Object.values(tags).filter((text) => scene.has(text)).length;
+      const next = await scene.end(scene.begin(scene.process()));
+      await scene.end(putAll(next, tags));
+      expect(next.added.blobs).toBe(2 - sent);
+      await scene.end(next.finish(snapshotOf(tags, scene.world.nowMs + 1000)));
+      await expectWhole(scene);
+      if (end !== 'killed') break;
+    }
+  });
+});
+
 describe('a backup', () => {
   test('waits for a collection, and gives up after ten minutes', async () => {
     const scene = new Scene();
@@ -311,6 +385,51 @@ describe('a backup', () => {
     await scene.end(putAll(backup, { v1: 'unreferenced' }));
     await scene.end(backup.finish(snapshotOf({ v1: 'unreferenced' }, process.clock.now())));
     expect(scene.has('unreferenced')).toBe(true);
+  });
+
+  test('waits for a collection that began while it was suspended, before it looks again', async () => {
+    const scene = new Scene();
+    const left = await scene.end(scene.begin(scene.process()));
+    await scene.end(putAll(left, { v1: 'unreferenced' }));
+    await scene.end(left[Symbol.asyncDispose]());
+    const process = scene.process();
+    const backup = await scene.end(scene.begin(process));
+    process.suspend(2 * HOUR);
+    await scene.world.pass(2 * HOUR - MINUTE);
+    const other = scene.process();
+    const remove = other.objects.remove.bind(other.objects);
+    const gate = Promise.withResolvers<void>();
+    other.objects.remove = async (items, options) => {
+      await gate.promise;
+      return remove(items, options);
+    };
+    const collecting = collect(scene.place(other), other.objects, { graceMs: 0 }, { clock: other.clock });
+    while (!other.listed.includes(`${PREFIX}blobs/`)) await scene.turn();
+    for (let turn = 0; turn < 20; turn++) await scene.world.step();
+    await scene.world.pass(MINUTE);
+    const finishing = backup.finish(snapshotOf({ v1: 'unreferenced' }, process.clock.now()));
+    finishing.catch(() => undefined);
+    for (let turn = 0; turn < 100; turn++) await scene.turn();
+    gate.resolve();
+    expect((await scene.end(collecting)).deleted.blobs).toBe(1);
+    await expect(scene.end(finishing)).rejects.toMatchObject({ code: 'CONFLICT' });
+    await expectWhole(scene);
+  });
+
+  test('holds its lock until its snapshot is there', async () => {
+    const scene = new Scene();
+    const process = scene.process();
+    const backup = await scene.end(scene.begin(process));
+    await scene.end(putAll(backup, { v1: 'one' }));
+    const write = process.objects.write.bind(process.objects);
+    let collected: unknown;
+    process.objects.write = async (key, bytes, options) => {
+      if (key.includes('/snapshots/')) collected = await scene.collect({ graceMs: 0 }).catch((error: unknown) => error);
+      return write(key, bytes, options);
+    };
+    await scene.end(backup.finish(snapshotOf({ v1: 'one' }, process.clock.now())));
+    expect(isFailure(collected, 'UNAVAILABLE')).toBe(true);
+    await expectWhole(scene);
   });
 
   test('writes no snapshot where its lock is too old at the last moment', async () => {

@@ -20,6 +20,7 @@ import { publish } from '../../images/publish.ts';
 import { verifyPlace } from '../../images/verify.ts';
 import { parsePlace } from '../../oci/place.ts';
 import { verifyJobsOf } from '../planner/plan-verify.ts';
+import { isStore } from '../../rules/stores.ts';
 import { storeJobsOf } from '../planner/many-jobs.ts';
 import { failureOfImages, storeRequestOf } from '../store-backup.ts';
 import { failureOfObjects } from '../failed-objects.ts';
@@ -66,6 +67,10 @@ export async function sync(request: SyncRequest, backends: Backends, options: Op
       try {
         if (rule.kind === 'publish') {
           items.push(await publishHere(rule, request, backends, options));
+          continue;
+        }
+        if (rule.kind === 'prune' && rule.at.some(isStore)) {
+          faults.push(`rule ${rule.name}: a Cleaner prunes stores; here, run \`transship prune ${rule.at.join(' ')}\``);
           continue;
         }
         if (rule.kind === 'prune') {

@@ -1,6 +1,7 @@
 import { parsePrunePlace } from '../../images/prune-places.ts';
 import { jobId } from '../../queue/job.ts';
 import { parseSource, formatSource } from '../../rules/sources.ts';
+import { isStore } from '../../rules/stores.ts';
 import type { JobRecord, NewJob } from '../../state/state.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import type { JobName, Report } from '../../util/events.ts';
@@ -74,7 +75,7 @@ async function planRun(
   const failed: { readonly at: string; readonly failure: Failure }[] = [];
   for (const at of rule.at.flatMap(patternsOf)) {
     try {
-      const found = await placesAt(parsePrunePlace(at), backends, { ...options, clock, report });
+      const found = isStore(at) ? [at] : await placesAt(parsePrunePlace(at), backends, { ...options, clock, report });
       for (const name of found) names.add(name);
     } catch (error) {
       checkAborted(options);
@@ -100,7 +101,7 @@ async function planRun(
 
 /** Braces written out, and the host of a registry alone as all its repositories. */
 function patternsOf(at: string): readonly string[] {
-  return at.startsWith('s3://') ? [at] : parseSource(at).map(formatSource);
+  return at.startsWith('s3://') || isStore(at) ? [at] : parseSource(at).map(formatSource);
 }
 
 /** Prunes the place of a job, and ends the job unless it is postponed. Undefined for a job that another Cleaner ended. */

@@ -3,16 +3,18 @@ import { matchesPattern } from '../../oci/location.ts';
 import { parseRepository } from '../../oci/reference.ts';
 import type { Rule } from '../../rules/rule.ts';
 import { parseSource, registryName } from '../../rules/sources.ts';
+import { isStore } from '../../rules/stores.ts';
 
 /** Whether a place, by its one name, is one that a rule prunes. */
 export function coverOf(rules: readonly Rule[]): (place: string) => boolean {
   const at = rules.flatMap((rule) => (rule.kind === 'prune' ? rule.at : []));
   const folders = at.filter((one) => one.startsWith('s3://'));
   const patterns = at
-    .filter((one) => !one.startsWith('s3://'))
+    .filter((one) => !one.startsWith('s3://') && !isStore(one))
     .flatMap(parseSource)
     .map(({ registry, pattern }) => ({ registry: registryName(registry), pattern }));
   return (place) => {
+    if (isStore(place)) return at.includes(place);
     if (place.startsWith('s3://')) return folders.some((folder) => `${place}/`.startsWith(undated(folder)));
     const slash = place.indexOf('/');
     const [registry, repository] = [place.slice(0, slash), place.slice(slash + 1)];

@@ -10,6 +10,7 @@ import { assemblePlan } from '../../retention/plan-prune.ts';
 import { planRepository } from '../../retention/plan-repository.ts';
 import type { PlannedItem, RepositoryPlan } from '../../retention/plan.ts';
 import type { CopyRule, PruneRule } from '../../rules/rule.ts';
+import { isStore } from '../../rules/stores.ts';
 import type { JobRecord, Run, StateStore } from '../../state/state.ts';
 import { anyOf, checkAborted, type Abortable } from '../../util/abort.ts';
 import type { Clock } from '../../util/clock.ts';
@@ -22,6 +23,7 @@ import type { Budget } from './budget.ts';
 import { formatDoomed, leftoversOf, partsOf } from './doomed.ts';
 import { isWrittenNow, withHolds } from './holds.ts';
 import type { OpenJobs } from './open-jobs.ts';
+import { pruneStorePlace } from './prune-store-place.ts';
 import { readFolder } from './places.ts';
 import { changedArchives, RecordedBackups } from './recorded-backups.ts';
 
@@ -67,6 +69,7 @@ export async function prunePlace(
   await using lock = await state.lock(pruneLock(place), LOCK_SECONDS, options);
   if (lock === undefined) return { state: 'postponed', why: 'another Cleaner is there' };
   const held = { signal: anyOf(options.signal, lock.signal), clock: context.clock, report: context.report };
+  if (isStore(place)) return await pruneStorePlace(place, context, held);
   const jobs = await context.jobs.at(placeName(place), held);
   // an archive is written at once or not at all, and deleted only while it is as it was listed
   if (

@@ -1,0 +1,102 @@
+// verify and diff as a person types them. They run in this process.
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { execute } from '../../worker/main/program.ts';
+import { backedUpToStore } from '../support/backed-up.ts';
+import { makeImage } from '../support/images.ts';
+import { openLab } from '../support/lab.ts';
+
+const lab = await openLab();
+afterAll(async () => lab[Symbol.asyncDispose]());
+const { ecr, registry, environment } = lab.stack;
+
+async function run(...argv: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  let [stdout, stderr] = ['', ''];
+  const code = await execute({
+    argv: ['node', 'transship', ...argv],
+    env: { ...environment, HOME: lab.folder },
+    stdout: { write: (text) => void (stdout += text), terminal: false, columns: 120 },
+    stderr: { write: (text) => void (stderr += text), terminal: false, columns: 120 },
+    stop: new AbortController().signal,
+  });
+  return { code, stdout, stderr };
+}
+
+async function push(where: typeof ecr, repository: string, tag: string, seed: number): Promise<void> {
+  const image = await makeImage({ seed, platforms: ['linux/amd64'], layers: [500] });
+  await lab.push({ ...image, root: { ...image.root, tags: [tag] } }, where, repository);
+}
+
+describe('verify PLACE', () => {
+  test('reports a store whole at depth bytes, part of it with a sample, and exits 3 for what is missing', async () => {
+    await push(ecr, 'typed/app', 'v1', 1);
+    const folder = join(lab.folder, 'typed');
+    await backedUpToStore(`${ecr.registryHost}/typed/*`, `store:${folder}`, lab.session());
+    const whole = await run('verify', `store:${folder}`, '--depth', 'bytes', '-q');
+    expect(whole.stdout).toMatch(
+      /^whole store:.*: depth bytes, 1 of 1 names, \d+ of \d+ blobs, 1 of 1 snapshots, .* 0 findings$/m,
+    );
+    expect(whole.code).toBe(0);
+    const part = await run('verify', `store:${folder}`, '--deep', '--sample', '3/20', '-q');
+    expect(part.stdout).toMatch(/^partly whole .*slice 3 of 20/m);
+    await rm(join(folder, 'blobs'), { recursive: true });
+    const lost = await run('verify', `store:${folder}`, '--json', '-q');
+    expect(lost.code).toBe(3);
+    expect(JSON.parse(lost.stdout)).toMatchObject({ complete: false, findings: [{ kind: 'missing' }, {}, {}, {}] });
+  });
+
+  test('refuses flags of places for one image, and a sample that is none', async () => {
+    const one = await run('verify', `${ecr.registryHost}/typed/app:v1`, '--sample', '5%');
+    expect(one).toMatchObject({ code: 2, stderr: expect.stringContaining('is one image: leave out --sample') });
+    const half = await run('verify', `${ecr.registryHost}/typed/*`, '--sample', 'half');
+    expect(half).toMatchObject({ code: 2, stderr: expect.stringContaining('is not a sample') });
+    const past = await run('verify', `${ecr.registryHost}/typed/*`, '--snapshot', 'latest');
+    expect(past).toMatchObject({ code: 2, stderr: expect.stringContaining('has no snapshots') });
+  });
+
+  test('exits 3 for an archive that is not one, naming it', async () => {
+    const folder = join(lab.folder, 'not-archives');
+    await push(ecr, 'tars/app', 'v1', 1);
+    await lab.session().copy(`docker://${ecr.registryHost}/tars/app:v1`, `oci-archive:${folder}/eu/tars/app/v1.tar`);
+    await writeFile(join(folder, 'eu/tars/app/v2.tar'), Buffer.alloc(2048));
+    const { code, stdout } = await run('verify', `oci-archive:${folder}/`, '-q');
+    expect(code).toBe(3);
+    expect(stdout).toMatch(/^faulty: oci-archive:.*v2\.tar: /m);
+  });
+});
+
+describe('diff A B', () => {
+  test('exits 0 for equal places, and 3 with a row for each difference', async () => {
+    for (const where of [ecr, registry]) await push(where, 'same/app', 'v1', 1);
+    await push(ecr, 'same/app', 'v2', 2);
+    const [a, b] = [`${ecr.registryHost}/same/*`, `${registry.registryHost}/same/*`];
+    const equal = await run('diff', a, b, '--only', 'same/app:v1', '-q');
+    expect(equal).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('1 equal, 0 missing, 0 different, 0 extra'),
+    });
+    const found = await run('diff', a, b, '-q');
+    expect(found.code).toBe(3);
+    expect(found.stdout).toMatch(/^missing +same\/app:v2 /m);
+    const { code, stdout } = await run('diff', b, a, '--json', '-q');
+    expect({ code, value: JSON.parse(stdout) as unknown }).toMatchObject({
+      code: 3,
+      value: { equal: 1, differences: [{ kind: 'extra', repository: 'same/app', tag: 'v2' }] },
+    });
+  });
+
+  test('compares a store as it was with the registry as it is', async () => {
+    await push(ecr, 'past/app', 'v1', 1);
+    const folder = join(lab.folder, 'past');
+    await backedUpToStore(`${ecr.registryHost}/past/*`, `store:${folder}`, lab.session());
+    const registryNow = `${ecr.registryHost}/past/*`;
+    expect((await run('diff', `store:${folder}#latest`, registryNow, '-q')).code).toBe(0);
+    await push(ecr, 'past/app', 'v1', 2);
+    const moved = await run('diff', `store:${folder}#latest`, registryNow, '-q');
+    expect(moved.code).toBe(3);
+    expect(moved.stdout).toMatch(/^different +past\/app:v1 /m);
+    const wrong = await run('diff', `${registryNow}#latest`, registryNow, '-q');
+    expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining('a registry has no snapshots') });
+  });
+});

@@ -1,0 +1,124 @@
+import type { Command } from 'commander';
+import type { PlaceEntry } from '../images/place-entry.ts';
+import { parseImageFilter } from '../oci/image-filter.ts';
+import { parsePlace } from '../oci/place.ts';
+import { jsonText, withCommonFlags, withProgress, type CommandContext, type CommonFlags } from './context.ts';
+import { parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
+import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
+import { connectFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
+import { formatBytes, formatDigest, printable } from './text.ts';
+
+interface ListFlags extends CommonFlags, SnapshotFlags, SideFlags, S3Flags, ConcurrencyFlag {
+  readonly digests?: boolean;
+  readonly untagged?: boolean;
+  readonly referrers?: boolean;
+}
+
+/** Rows whose columns are made equally wide; further ones are as wide as those, or wider. */
+const ROWS = 500;
+
+export function addList(program: Command, context: CommandContext): void {
+  const command = program
+    .command('list')
+    .alias('ls')
+    .summary('list the images of a registry or of a backup')
+    .description(
+      'Lists repositories, tags, digests, dates and sizes of a registry (HOST, HOST/team/*), of archives (s3://bucket/prefix/, ./folder/) or of a store (store:s3://bucket/prefix/, store:folder); a store as it is now, or as a snapshot or a time says. Reads no image. A size is what the place states: of a store and of snapshots everything that an image and what refers to it name, of archives the archive, of ECR the layers.',
+    )
+    .argument('<place>', 'a registry, archives or a store')
+    .option('--digests', 'whole digests, not only their beginning')
+    .option('--untagged', 'also images without tags, where the place lists them')
+    .option('--referrers', 'also signatures and SBOMs, where the place lists them');
+  withS3Flags(withSnapshotFlags(withSideFlags(withConcurrency(withCommonFlags(command)), ['src'])), {
+    writes: false,
+  }).action(async (text: string, flags: ListFlags) => {
+    const place = parsePlace(text);
+    const only = flags.only?.map(parseImageFilter);
+    const asOfMs = flags.asOf === undefined ? undefined : parseTime(flags.asOf, context.clock.now());
+    const { listPlace } = await import('../images/list-place.ts');
+    await withProgress(context, flags, async ({ report }) => {
+      const concurrency = concurrencyOf(context, flags);
+      await using backends = context.connect({ ...connectFlags(flags), concurrency, report });
+      const entries = listPlace(place, backends, {
+        ...optionsOf(context, flags, report),
+        snapshot: flags.snapshot,
+        asOfMs,
+        only,
+        untagged: flags.untagged,
+        referrers: flags.referrers === true ? 'listed' : undefined,
+      });
+      const write = (line: string): void => context.stdout.write(`${line}\n`);
+      if (flags.json === true) await writeJson(entries, write);
+      else await writeRows(entries, { hasHosts: place.kind !== 'registry', digests: flags.digests === true }, write);
+    });
+  });
+}
+
+/** One JSON document, an array with an entry a line, so that no list has to be held. */
+async function writeJson(entries: AsyncIterable<PlaceEntry>, write: (line: string) => void): Promise<void> {
+  let before: string | undefined;
+  write('[');
+  for await (const entry of entries) {
+    if (before !== undefined) write(`${before},`);
+    before = jsonText(entry);
+  }
+  if (before !== undefined) write(before);
+  write(']');
+}
+
+interface RowOptions {
+  /** Whether a name begins with the host of its registry. */
+  readonly hasHosts: boolean;
+  readonly digests: boolean;
+}
+
+async function writeRows(
+  entries: AsyncIterable<PlaceEntry>,
+  options: RowOptions,
+  write: (line: string) => void,
+): Promise<void> {
+  const widths: number[] = [];
+  let rows: (readonly string[])[] = [['image', 'digest', 'pushed', 'size', '']];
+  const flush = (): void => {
+    for (const row of rows)
+      for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, cell.length);
+    for (const row of rows) write(lineOf(row, widths));
+    rows = [];
+  };
+  const repositories = new Set<string>();
+  let count = 0;
+  for await (const entry of entries) {
+    count++;
+    repositories.add(`${entry.registry ?? ''}/${entry.repository}`);
+    rows.push(rowOf(entry, options));
+    if (rows.length > ROWS) flush();
+  }
+  flush();
+  write(
+    `\n${count} ${count === 1 ? 'image' : 'images'} in ${repositories.size} ${repositories.size === 1 ? 'repository' : 'repositories'}`,
+  );
+}
+
+function lineOf(row: readonly string[], widths: readonly number[]): string {
+  const [image = '', digest = '', pushed = '', size = '', note = ''] = row.map((cell, column) =>
+    column === 3 ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
+  );
+  return `${image}  ${digest}  ${pushed}  ${size}  ${note}`.trimEnd();
+}
+
+function rowOf(entry: PlaceEntry, { hasHosts, digests }: RowOptions): readonly string[] {
+  const { registry, repository, tag, digest, pushedAt, size, subject, archived, isChild } = entry;
+  const name = hasHosts && registry !== undefined ? `${registry}/${repository}` : repository;
+  const notes = [
+    ...(subject === undefined ? [] : [`refers to ${formatDigest(subject)}`]),
+    ...(isChild === true ? ['part of an index'] : []),
+    ...(archived === true ? ["in ECR's archive storage class"] : []),
+  ];
+  return [
+    printable(tag === undefined ? name : `${name}:${tag}`),
+    digest === undefined ? '-' : digests ? digest : formatDigest(digest),
+    pushedAt === undefined ? '-' : pushedAt.slice(0, 16).replace('T', ' '),
+    size === undefined ? '-' : formatBytes(size),
+    notes.join(', '),
+  ];
+}

@@ -1,0 +1,276 @@
+import { posix } from 'node:path';
+import { SETTINGS_NAME } from '../oci/archive-key.ts';
+import { cosignSubject, isDerivedTag } from '../oci/derived-tag.ts';
+import type { Digest } from '../oci/digest.ts';
+import { isTag, type Reference, type Repository } from '../oci/reference.ts';
+import { checkAborted } from '../util/abort.ts';
+import { atSide, describeFailure, Failure, isFailure, onSide } from '../util/failure.ts';
+import { quote } from '../util/text.ts';
+import type { Backends, ListedImage, OperationOptions, Registry } from './backends.ts';
+import { type Faults } from './faults.ts';
+import { digestOfSettings, parsedJson, settingsReader, type SettingsReader } from './store-settings.ts';
+import { archiveTemplate, expandTemplate } from '../oci/key-template.ts';
+import {
+  isPattern,
+  isStandardOutput,
+  matchesPattern,
+  parseS3,
+  type ImagePattern,
+  type Location,
+} from '../oci/location.ts';
+import { ArchivesDraft, archivesPlace, type ArchivesPlace } from './archives-draft.ts';
+import type { ImageChoices, ImageCopyRequest, WrittenWhole } from './copy-image.ts';
+import { readEcrInventory } from './inventory-ecr.ts';
+import { repositoriesOf } from './list-repositories.ts';
+import { type SettingsFact } from './registry-facts.ts';
+import type { Item } from '../retention/inventory.ts';
+import { isRecord } from '../util/record.ts';
+
+export interface BackupRequest extends ImageChoices {
+  /** `[docker://]host/repository[:tag]`, each with `*` and `{a,b}`; without a tag all tags. */
+  readonly from: string;
+  /** `s3://bucket[/template]`, or `oci-archive:` with a file's path as a template. Ending in `/`, the default template follows. */
+  readonly to: string;
+  /** Also images of ECR without a tag that no index lists and that refer to nothing: under the tag `sha256-<hex>` of the template. Default false. */
+  readonly untagged?: boolean | undefined;
+  /** The program that writes a snapshot of what was backed up, such as `transship 0.1.0`. Absent: none is written. */
+  readonly snapshotBy?: string | undefined;
+}
+
+/** The settings of a repository, which are stored and which its archives name: one document for both. */
+interface OwnSettings {
+  readonly repository: string;
+  readonly read: SettingsReader;
+}
+
+export interface BackupPlan {
+  readonly requests: ImageCopyRequest[];
+  /** Repositories whose settings are stored, by the key of the settings. */
+  readonly settings: Map<string, OwnSettings>;
+  /** The tags of cosign by repository, where every tag was asked for. */
+  readonly cosign: Map<string, readonly string[]>;
+  /** Why the first of the repositories that were left out could not be listed. */
+  failed: Failure | undefined;
+  /** Images in ECR's archive storage class, which are listed in the snapshot alone. */
+  archived: number;
+  /** Which of the faults are in the snapshot with their repository. */
+  readonly named: Set<number>;
+}
+
+/** What a plan is made for. */
+export interface Planning {
+  readonly request: BackupRequest;
+  readonly pattern: ImagePattern;
+  readonly target: TemplateTarget;
+  readonly faults: Faults;
+  readonly draft: ArchivesDraft | undefined;
+}
+
+/** The plan of a backup. A repository that cannot be listed is left out where the pattern names several. */
+export async function planBackup(
+  planning: Planning,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<BackupPlan> {
+  const { pattern, faults, draft } = planning;
+  const plan: BackupPlan = {
+    requests: [],
+    settings: new Map(),
+    cosign: new Map(),
+    failed: undefined,
+    archived: 0,
+    named: new Set(),
+  };
+  const onStrange = (message: string): void => faults.add(message);
+  const listing = repositoriesOf({ pattern }, backends, { ...options, side: 'source', onStrange });
+  for (const repository of await onSide('source', listing)) {
+    try {
+      await planRepository(repository, planning, plan, backends, options);
+    } catch (error) {
+      checkAborted(options);
+      // a registry lists repositories that are gone, or were never finished: the others are backed up
+      if (!isFailure(error) || error.code === 'INVALID' || !isPattern(pattern.repository)) throw error;
+      plan.failed ??= error;
+      draft?.repository(repository, {}, false);
+      draft?.failure({ repository, reason: describeFailure(error) });
+      plan.named.add(faults.messages.length);
+      faults.add(`${repository} was not backed up: ${describeFailure(error)}`);
+    }
+  }
+  return plan;
+}
+
+/** Adds the images of one repository to the plan, and what the registry lists of them to the draft. */
+async function planRepository(
+  repository: string,
+  { request, pattern, target, faults, draft }: Planning,
+  plan: BackupPlan,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<void> {
+  const registry = backends.registry(pattern.registry, 'source');
+  const name = { registry: pattern.registry, repository };
+  const tags = await tagsOf(registry, repository, pattern.tag, faults, options);
+  if (pattern.tag === undefined) plan.cosign.set(repository, tags.cosign);
+  const rows = draft === undefined ? [] : await rowsOf(registry, repository, pattern.tag, options);
+  const isArchived = new Set(rows.flatMap((row) => (row.status === 'ACTIVE' ? [] : row.tags)));
+  const untagged = request.untagged === true ? await untaggedIn(registry, name, options) : [];
+  const wanted = [
+    ...tags.images.flatMap((tag) => (isArchived.has(tag) ? [] : { tag })),
+    ...untagged.map((digest) => ({ digest })),
+  ];
+  const onWritten = draft === undefined ? undefined : (image: WrittenWhole): void => draft.written(image);
+  let beside: string | undefined;
+  for (const which of wanted) {
+    const reference: Reference = { ...name, ...which };
+    const key = await keyOf(target.template, reference, registry, options);
+    const place = posix.join(posix.dirname(key), SETTINGS_NAME);
+    beside ??= place;
+    const settingsDigest = async (): Promise<Digest | undefined> => {
+      const own = plan.settings.get(place);
+      return own?.repository === repository ? digestOfSettings(own.read, options) : undefined;
+    };
+    const from = { transport: 'docker', reference } as const;
+    plan.requests.push({ ...request, from, to: target.locate(key), settingsDigest, onWritten });
+  }
+  const read = settingsReader(name, backends, options);
+  if (draft !== undefined) {
+    draft.repository(repository, await readFact(read, options), true);
+    const asked = new Set(tags.images);
+    for (const row of rows) plan.archived += draft.row(repository, row, asked);
+  }
+  if (beside === undefined) return;
+  const owner = plan.settings.get(beside);
+  if (owner === undefined) plan.settings.set(beside, { repository, read });
+  else
+    faults.add(
+      `settings of ${repository} were not backed up: those of ${owner.repository} have the same place; put {repository} before a slash in ${quote(request.to)}`,
+    );
+}
+
+/** Where archives go. */
+export interface TemplateTarget {
+  readonly template: string;
+  /** Where the archives and their snapshots are. */
+  readonly place: ArchivesPlace;
+  locate(key: string): Exclude<Location, { transport: 'docker' | 'store' }>;
+}
+
+/** Reads where archives go: `s3://bucket[/template]`, or `oci-archive:` with a template. INVALID otherwise. */
+export function parseTemplateTarget(to: string): TemplateTarget {
+  if (to.startsWith('s3://')) {
+    const { bucket, key } = parseS3(to);
+    const template = archiveTemplate(key);
+    return {
+      template,
+      place: archivesPlace(template, bucket),
+      locate: (expanded) => ({ transport: 's3', bucket, key: expanded }),
+    };
+  }
+  const path = to.startsWith('oci-archive:') ? to.slice('oci-archive:'.length) : undefined;
+  if (path === undefined || path === '') {
+    throw new Failure(
+      'INVALID',
+      `${quote(to)} is no place for archives: expected s3://bucket/template or oci-archive:path/template`,
+    );
+  }
+  if (isStandardOutput(path))
+    throw new Failure('INVALID', 'backup writes to files, not to standard output: use transship copy for one image');
+  const template = archiveTemplate(path);
+  return {
+    template,
+    place: archivesPlace(template, undefined),
+    locate: (expanded) => ({ transport: 'archive', path: expanded }),
+  };
+}
+
+/** What ECR lists of a repository. Nothing where the registry has no such list, may not be asked for it, or one tag alone is meant. */
+async function rowsOf(
+  { images }: Registry,
+  repository: string,
+  pattern: string | undefined,
+  options: OperationOptions,
+): Promise<readonly ListedImage[]> {
+  const rows: ListedImage[] = [];
+  if (images === undefined || (pattern !== undefined && !isPattern(pattern))) return rows;
+  try {
+    for await (const row of images(repository, options)) rows.push(row);
+    return rows;
+  } catch (error) {
+    if (!isFailure(error, 'DENIED')) throw atSide('source', error);
+    const message = `the snapshot does not say when images of ${repository} were pushed: ${describeFailure(error)}`;
+    options.report?.({ type: 'warning', message });
+    return [];
+  }
+}
+
+/** Images without a tag that no index lists and that refer to nothing. */
+async function untaggedIn(
+  { images, manifests }: Registry,
+  { registry: host, repository }: Repository,
+  options: OperationOptions,
+): Promise<readonly Digest[]> {
+  if (images === undefined || manifests === undefined) {
+    const message = `images of ${repository} without a tag are not backed up: ${host} does not list them`;
+    options.report?.({ type: 'warning', message });
+    return [];
+  }
+  const { items } = await onSide('source', readEcrInventory({ images, manifests }, { host, repository }, options));
+  const below = new Set(items.flatMap(({ children }) => children));
+  const isImage = ({ tags, subject, digest }: Item): boolean =>
+    tags.length === 0 && subject === undefined && digest !== undefined && !below.has(digest);
+  return items.filter(isImage).flatMap(({ digest }) => digest ?? []);
+}
+
+/** The settings in the document that `read` reads. Nothing where it cannot be read, which is reported when it is to be written. */
+async function readFact(read: SettingsReader, options: OperationOptions): Promise<SettingsFact> {
+  try {
+    const document = parsedJson((await read())?.toString() ?? '');
+    const settings = isRecord(document) ? document['settings'] : undefined;
+    return isRecord(settings) ? { settings } : {};
+  } catch (error) {
+    checkAborted(options);
+    if (!isFailure(error)) throw error;
+    return {};
+  }
+}
+
+async function tagsOf(
+  registry: Registry,
+  repository: string,
+  pattern: string | undefined,
+  faults: Faults,
+  options: OperationOptions,
+): Promise<{ readonly images: readonly string[]; readonly cosign: readonly string[] }> {
+  if (pattern !== undefined && !isPattern(pattern)) {
+    if (!isTag(pattern)) throw new Failure('INVALID', `${quote(pattern)} is not a tag`);
+    return { images: [pattern], cosign: [] };
+  }
+  const images: string[] = [];
+  const cosign: string[] = [];
+  try {
+    for await (const tag of registry.repository(repository).tags(options)) {
+      // what refers to an image comes along with it
+      if (cosignSubject(tag) !== undefined) cosign.push(tag);
+      if (isDerivedTag(tag) || (pattern !== undefined && !matchesPattern(pattern, tag))) continue;
+      if (isTag(tag)) images.push(tag);
+      else faults.add(`${repository} lists ${quote(tag)}, which cannot be a tag: it was not backed up`);
+    }
+  } catch (error) {
+    throw atSide('source', error);
+  }
+  return { images: images.sort(), cosign: cosign.sort() };
+}
+
+async function keyOf(
+  template: string,
+  reference: Reference,
+  registry: Registry,
+  options: OperationOptions,
+): Promise<string> {
+  // only a key by digest has to ask what the tag stands for before the copy does
+  const { repository, tag = 'latest', digest } = reference;
+  const asked = digest === undefined && template.includes('{digest}');
+  const found = asked ? (await registry.repository(repository).resolve(tag, options)).digest : digest;
+  return expandTemplate(template, reference, found, new Date(options.clock.now()));
+}
