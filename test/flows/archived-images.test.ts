@@ -54,7 +54,7 @@ async function bench(
     deny,
     restoreSeconds,
   });
-  for (const image of images) await lab.push(image, server, REPOSITORY);
+  for (const one of images) await lab.push(one, server, REPOSITORY);
   const registry = lab.session().backends.registry(server.registryHost, 'source');
   const store = new MemoryObjects();
   const events: Event[] = [];

@@ -22,7 +22,7 @@ export interface NotBackedUp extends ImageName {
 }
 
 /** An image of the registry, as a selection of tags sees it. */
-export interface RegistryImage extends ImageName {
+interface RegistryImage extends ImageName {
   readonly digest: Digest;
   readonly pushedAtMs: number | undefined;
 }

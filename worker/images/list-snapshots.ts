@@ -78,7 +78,7 @@ export async function showSnapshot(
 }
 
 /** What a list shows of it. Pure. */
-export function summaryOf({ name, snapshot }: NamedSnapshot): SnapshotSummary {
+function summaryOf({ name, snapshot }: NamedSnapshot): SnapshotSummary {
   const { startedAt, finishedAt, tool, rule, run, kind, scope, registry, repositories, content, failures } = snapshot;
   const images = repositories.flatMap((repository) => repository.images);
   const aheadMs = aheadOf(name);

@@ -11,6 +11,8 @@ import type { ListOptions, PlaceEntry } from './place-entry.ts';
 import { openBackups, type BackupPlace } from './open-backups.ts';
 import { formatRoot, storeAndPrefix } from './open-place.ts';
 
+export type { BackupPlace } from './open-backups.ts';
+
 /** What `listPlace` gives of a store, and of archives as their snapshots list them. NOT_FOUND for archives without snapshots. */
 export async function* listState(
   place: BackupPlace,

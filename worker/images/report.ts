@@ -24,7 +24,7 @@ export interface BackupReport {
   readonly broken: readonly string[];
 }
 
-export interface ReportTotals {
+interface ReportTotals {
   readonly registries: number;
   readonly repositories: number;
   /** Images that are backed up. */
@@ -62,7 +62,7 @@ export interface DayOfBackups {
   readonly failures: number;
 }
 
-export interface ReportedFailure {
+interface ReportedFailure {
   /** `host/repository:tag`. */
   readonly image: string;
   readonly reason: string;

@@ -2,9 +2,8 @@ import type { LRUCache } from 'lru-cache';
 import type { Clock } from '../util/clock.ts';
 import type { Report } from '../util/events.ts';
 import type { EcrRegistry } from './ecr/ecr.ts';
-import type { Pace, PullBudget } from './rate.ts';
+import type { Mounts, Pace, PullBudget } from './rate.ts';
 import type { RepositorySettings } from './ecr/repository-settings.ts';
-import type { Mounts } from './upload.ts';
 import type { Transport } from './transport/transport.ts';
 
 /** What the parts of one repository share. */

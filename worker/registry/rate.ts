@@ -83,3 +83,19 @@ export class PullBudget {
     return this.#seen !== undefined && this.#seen.left - this.#underway <= RESERVE;
   }
 }
+
+/** Refused mounts, and none that was taken, after which a registry is believed to mount nothing. */
+const REFUSED_ENOUGH = 8;
+
+/** Whether a registry mounts blobs, as its answers say: ECR does so only where the account has BLOB_MOUNTING on. */
+export class Mounts {
+  #refused = 0;
+
+  get inVain(): boolean {
+    return this.#refused >= REFUSED_ENOUGH;
+  }
+
+  observe(taken: boolean): void {
+    this.#refused = taken ? -Infinity : this.#refused + 1;
+  }
+}

@@ -19,7 +19,7 @@ import { Manifests } from './manifests.ts';
 import type { RepositoryContext } from './context.ts';
 import { ECR_PUBLIC_HOST, ecrPublicCredentials } from './ecr/public-credentials.ts';
 import { names } from './pages.ts';
-import { Pace, PullBudget } from './rate.ts';
+import { Mounts, Pace, PullBudget } from './rate.ts';
 import { registrySettingsChanges, type RegistrySettingsChange } from './ecr/registry-settings-changes.ts';
 import { parseRegistrySettings } from './ecr/registry-settings.ts';
 import { parseRepositorySettings, type RepositorySettings } from './ecr/repository-settings.ts';
@@ -27,7 +27,6 @@ import { settingsChanges, type SettingsChange } from './ecr/settings-changes.ts'
 import { RegistryRepository } from './repository.ts';
 import { repositoryScope } from './scope.ts';
 import { Transport } from './transport/transport.ts';
-import { Mounts } from './upload.ts';
 
 export interface RegistryOptions {
   /** Decides what tokens are asked for: of a target, to write too. */

@@ -14,22 +14,6 @@ const ABANDON_MS = 5000;
 const TAKEN = [200, 201, 202, 204];
 const BYTES = { 'content-type': 'application/octet-stream' };
 
-/** Refused mounts, and none that was taken, after which a registry is believed to mount nothing. */
-const REFUSED_ENOUGH = 8;
-
-/** Whether a registry mounts blobs, as its answers say: ECR does so only where the account has BLOB_MOUNTING on. */
-export class Mounts {
-  #refused = 0;
-
-  get inVain(): boolean {
-    return this.#refused >= REFUSED_ENOUGH;
-  }
-
-  observe(taken: boolean): void {
-    this.#refused = taken ? -Infinity : this.#refused + 1;
-  }
-}
-
 /**
  * Uploads of blobs to one repository: a session, then all bytes in one streamed request. Never a second try within a session: what ECR says
  * it has of one is wrong (https://github.com/aws/containers-roadmap/issues/2831), and it refuses a replay

@@ -10,7 +10,7 @@ const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 
 /** The longest document, in bytes of JSON. A registry of 100,000 tags needs about 50 MiB. */
-export const MAX_SNAPSHOT_BYTES = 256 * 1024 * 1024;
+const MAX_SNAPSHOT_BYTES = 256 * 1024 * 1024;
 /** The longest object of a snapshot: more is not written in one request. */
 export const MAX_COMPRESSED_BYTES = 64 * 1024 * 1024;
 

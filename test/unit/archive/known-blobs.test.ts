@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { KnownBlobs, partWithin } from '../../../worker/archive/known-blobs.ts';
 import type { ArchiveLayout, BlobEntry } from '../../../worker/archive/plan.ts';
@@ -57,7 +57,7 @@ async function states(): Promise<{ readonly before: MadeImage; readonly after: M
   return { before: shared, after };
 }
 
-async function known(store: MemoryObjects, layout: ArchiveLayout, key = OLD): Promise<KnownBlobs> {
+async function knownIn(store: MemoryObjects, layout: ArchiveLayout, key = OLD): Promise<KnownBlobs> {
   const blobs = new KnownBlobs(1);
   blobs.add(await store.stat(key), layout);
   return blobs;
@@ -99,7 +99,7 @@ describe('an archive whose layers are in another one', () => {
     const counted = crashing(store, Infinity);
     const parts = partsIn(...layouts);
     expect(parts).toBeGreaterThan(25);
-    expect(await fill(after, counted.store, await known(store, layouts[1]))).toBe(parts * PART);
+    expect(await fill(after, counted.store, await knownIn(store, layouts[1]))).toBe(parts * PART);
     expect(store.copied).toHaveLength(parts);
     expect(counted.bytesSent()).toBe(layouts[0].size - parts * PART);
     expect(Buffer.compare(store.bytesOf(KEY), await written(after))).toBe(0);
@@ -112,7 +112,7 @@ describe('an archive whose layers are in another one', () => {
     const { before, after } = await states();
     const store = new MemoryObjects({ partSize: PART });
     await archiveImage(before.content, before.root, store, OLD);
-    const blobs = await known(store, await planOf(before.content, before.root));
+    const blobs = await knownIn(store, await planOf(before.content, before.root));
     if (isReplaced) await store.write(OLD, Buffer.from('another'));
     else store.bytesOf(OLD).fill(7);
     expect(await fill(after, store, blobs)).toBe(0);
@@ -131,17 +131,17 @@ describe('an archive whose layers are in another one', () => {
     };
     const whole = await disk();
     const points = crashing(whole, Infinity);
-    await fill(after, points.store, await known(whole, old));
+    await fill(after, points.store, await knownIn(whole, old));
     expect(points.writes()).toBeGreaterThan(50);
     for (let point = 1; point <= points.writes(); point++) {
       const store = await disk();
-      const blobs = await known(store, old);
+      const blobs = await knownIn(store, old);
       // in one life the other archive is damaged: what is copied of it counts for nothing
       const original = Buffer.from(store.bytesOf(OLD));
       if (point % 3 === 0) store.bytesOf(OLD).fill(9);
       await expect(fill(after, crashing(store, point).store, blobs)).rejects.toThrow('crashed');
       original.copy(store.bytesOf(OLD));
-      await fill(after, store, await known(store, old));
+      await fill(after, store, await knownIn(store, old));
       expect(Buffer.compare(store.bytesOf(KEY), tar)).toBe(0);
     }
   });

@@ -71,15 +71,18 @@ async function replication(reading: Reading): Promise<RegistrySettings['replicat
     ecr.describeRegistry({}, sdkOptions),
   );
   const rules = answer.replicationConfiguration?.rules ?? [];
-  return filled(
-    rules.map(({ destinations = [], repositoryFilters = [] }) => ({
-      destinations: destinations.map(({ region = '', registryId = '' }) => ({ region, registryId })),
-      ...optional(
-        'repositoryFilters',
-        filled(repositoryFilters.map(({ filter = '' }) => ({ filter, filterType: 'PREFIX_MATCH' as const }))),
-      ),
-    })),
-  );
+  return filled(rules.map(replicationRuleOf));
+}
+
+function replicationRuleOf({
+  destinations = [],
+  repositoryFilters = [],
+}: Sdk.ReplicationRule): NonNullable<RegistrySettings['replication']>[number] {
+  const filters = repositoryFilters.map(({ filter = '' }) => ({ filter, filterType: 'PREFIX_MATCH' as const }));
+  return {
+    destinations: destinations.map(({ region = '', registryId = '' }) => ({ region, registryId })),
+    ...optional('repositoryFilters', filled(filters)),
+  };
 }
 
 async function scanning(reading: Reading): Promise<RegistrySettings['scanning']> {
@@ -141,18 +144,19 @@ async function pullThroughCacheRules(reading: Reading): Promise<RegistrySettings
     );
     return { rows: page.pullThroughCacheRules, nextToken: page.nextToken };
   });
-  return filled(
-    rules
-      .map((rule) => ({
-        ecrRepositoryPrefix: rule.ecrRepositoryPrefix ?? '',
-        upstreamRegistryUrl: rule.upstreamRegistryUrl ?? '',
-        ...optional('upstreamRegistry', rule.upstreamRegistry),
-        ...optional('upstreamRepositoryPrefix', rule.upstreamRepositoryPrefix),
-        ...optional('credentialArn', rule.credentialArn),
-        ...optional('customRoleArn', rule.customRoleArn),
-      }))
-      .toSorted((a, b) => compareStrings(a.ecrRepositoryPrefix, b.ecrRepositoryPrefix)),
-  );
+  const all = rules.map(cacheRuleOf);
+  return filled(all.toSorted((a, b) => compareStrings(a.ecrRepositoryPrefix, b.ecrRepositoryPrefix)));
+}
+
+function cacheRuleOf(rule: Sdk.PullThroughCacheRule): NonNullable<RegistrySettings['pullThroughCacheRules']>[number] {
+  return {
+    ecrRepositoryPrefix: rule.ecrRepositoryPrefix ?? '',
+    upstreamRegistryUrl: rule.upstreamRegistryUrl ?? '',
+    ...optional('upstreamRegistry', rule.upstreamRegistry),
+    ...optional('upstreamRepositoryPrefix', rule.upstreamRepositoryPrefix),
+    ...optional('credentialArn', rule.credentialArn),
+    ...optional('customRoleArn', rule.customRoleArn),
+  };
 }
 
 async function signing(reading: Reading): Promise<RegistrySettings['signing']> {
@@ -162,15 +166,15 @@ async function signing(reading: Reading): Promise<RegistrySettings['signing']> {
     ),
   );
   const rules = answer?.signingConfiguration?.rules ?? [];
-  return filled(
-    rules.map(({ signingProfileArn = '', repositoryFilters = [] }) => ({
-      signingProfileArn,
-      ...optional(
-        'repositoryFilters',
-        filled(repositoryFilters.map(({ filter = '' }) => ({ filter, filterType: 'WILDCARD_MATCH' as const }))),
-      ),
-    })),
-  );
+  return filled(rules.map(signingRuleOf));
+}
+
+function signingRuleOf({
+  signingProfileArn = '',
+  repositoryFilters = [],
+}: Sdk.SigningRule): NonNullable<RegistrySettings['signing']>[number] {
+  const filters = repositoryFilters.map(({ filter = '' }) => ({ filter, filterType: 'WILDCARD_MATCH' as const }));
+  return { signingProfileArn, ...optional('repositoryFilters', filled(filters)) };
 }
 
 async function registryPolicy(reading: Reading): Promise<RegistrySettings['registryPolicy']> {

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { registrySettingsChanges } from '../../../../worker/registry/ecr/registry-settings-changes.ts';
 import {
