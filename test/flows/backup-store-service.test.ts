@@ -209,7 +209,7 @@ describe('a rule with archives', () => {
     expect(snapshots[1]?.added.blobs).toBe(1);
     // what the archives of before hold is known from the snapshot of before
     const heads = lab.stack.s3.requests.slice(before).filter((one) => one.operation === 'GetObject');
-    expect(heads.map(({ key: read = '' }) => read).filter((read) => read.endsWith('/1.tar'))).toEqual([]);
+    expect(heads.map(({ key: read }) => read).filter((read) => read.endsWith('/1.tar'))).toEqual([]);
   });
 
   test('writes the snapshot of a run with nothing to copy, and none where the rule says so', async () => {

@@ -1,6 +1,5 @@
 import { walk } from '../content/graph.ts';
 import { openImage } from '../archive/reader.ts';
-import { canonicalHost, ecrHost } from '../oci/ecr-host.ts';
 import type { Digest } from '../oci/digest.ts';
 import { expandImage, type ExpandedImage } from '../store/expanded.ts';
 import { SnapshotBuilder, type BackedUpImage } from '../store/snapshot-builder.ts';
@@ -11,6 +10,7 @@ import type { ImageCounts } from '../util/events.ts';
 import { describeFailure, Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Backends, ListedImage, OperationOptions } from './backends.ts';
+import { registryFacts } from './registry-facts.ts';
 import { describeImage } from './describe-image.ts';
 
 /** An archive, as the process that wrote it recorded it. */
@@ -77,63 +77,74 @@ export async function writeArchivesSnapshot(
     const found = await onSide('target', ifFound(snapshots.read(request.previous, options)));
     if (found !== undefined) known.add(found.snapshot);
   }
-  const { account, region } = ecrHost(registry) ?? {};
   const draft = new SnapshotBuilder({
     startedAt,
     tool,
     ...(rule === undefined ? {} : { rule }),
     ...(run === undefined ? {} : { run }),
     kind: 'archives',
-    registry: {
-      host: canonicalHost(registry),
-      ...(account === undefined ? {} : { account }),
-      ...(region === undefined ? {} : { region }),
-    },
+    registry: registryFacts(registry),
     scope,
   });
   for (const failure of request.failures) draft.failure(failure);
   const counts = { stored: 0, unchanged: 0, archived: 0, failed: request.failures.length };
   const added = { blobs: 0, bytes: 0 };
-  for await (const repository of request.repositories) {
-    const { name, complete, settings } = repository;
-    draft.repository(name, { complete, ...(settings === undefined ? {} : { settings }) });
-    const fail = (failure: Omit<SnapshotFailure, 'repository'>): void => {
-      draft.failure({ repository: name, ...failure });
-      counts.failed++;
-    };
-    for (const failure of repository.failures) fail(failure);
-    for (const image of repository.archived) {
-      draft.image(name, archivedImage(image));
-      counts.archived++;
-    }
-    await forEachOf(
-      repository.archives,
-      ARCHIVES_AT_ONCE,
-      async (archive, taskOptions) => {
-        try {
-          const image =
-            known.find(name, archive) ??
-            (await readArchive(archive, request, backends, { ...options, ...taskOptions }));
-          draft.image(name, { ...image, ...factsOf(archive) });
-          counts[archive.isNew ? 'stored' : 'unchanged']++;
-          if (!archive.isNew) return;
-          added.blobs++;
-          added.bytes += archive.size;
-        } catch (error) {
-          checkAborted(options);
-          if (!isFailure(error) || error.retryable || error.code === 'BUG') throw error;
-          const { tag, digest } = archive;
-          fail({ ...(tag === undefined ? {} : { tag }), digest, reason: describeFailure(error) });
-        }
-      },
-      options,
-    );
-  }
+  for await (const repository of request.repositories)
+    await addRepository(repository, { request, draft, known, counts, added }, backends, options);
   const finishedAt = new Date(options.clock.now()).toISOString();
   const snapshot = draft.finish({ finishedAt, added });
   const name = await onSide('target', snapshots.write(snapshot, options));
   const bytes = snapshot.content.reduce((sum, { size }) => sum + size, 0);
   return { name, images: counts, bytes, bytesAdded: added.bytes, failures: snapshot.failures };
+}
+
+/** What a snapshot gathers. */
+interface Gathering {
+  readonly request: ArchivesSnapshotRequest;
+  readonly draft: SnapshotBuilder;
+  readonly known: KnownArchives;
+  readonly counts: { stored: number; unchanged: number; archived: number; failed: number };
+  readonly added: { blobs: number; bytes: number };
+}
+
+async function addRepository(
+  repository: RecordedRepository,
+  { request, draft, known, counts, added }: Gathering,
+  backends: Backends,
+  options: OperationOptions,
+): Promise<void> {
+  const { name, complete, settings } = repository;
+  draft.repository(name, { complete, ...(settings === undefined ? {} : { settings }) });
+  const fail = (failure: Omit<SnapshotFailure, 'repository'>): void => {
+    draft.failure({ repository: name, ...failure });
+    counts.failed++;
+  };
+  for (const failure of repository.failures) fail(failure);
+  for (const image of repository.archived) {
+    draft.image(name, archivedImage(image));
+    counts.archived++;
+  }
+  await forEachOf(
+    repository.archives,
+    ARCHIVES_AT_ONCE,
+    async (archive, taskOptions) => {
+      try {
+        const image =
+          known.find(name, archive) ?? (await readArchive(archive, request, backends, { ...options, ...taskOptions }));
+        draft.image(name, { ...image, ...factsOf(archive) });
+        counts[archive.isNew ? 'stored' : 'unchanged']++;
+        if (!archive.isNew) return;
+        added.blobs++;
+        added.bytes += archive.size;
+      } catch (error) {
+        checkAborted(options);
+        if (!isFailure(error) || error.retryable || error.code === 'BUG') throw error;
+        const { tag, digest } = archive;
+        fail({ ...(tag === undefined ? {} : { tag }), digest, reason: describeFailure(error) });
+      }
+    },
+    options,
+  );
 }
 
 /** What archives hold, as an earlier snapshot lists them. */

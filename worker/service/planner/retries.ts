@@ -68,15 +68,8 @@ function retriableIn(body: string | undefined): Retriable | undefined {
     const message = parseMessage(body ?? '');
     if (message.type !== 'job') return undefined;
     const { job } = message;
-    switch (job.kind) {
-      case 'mirror':
-      case 'backup':
-      case 'backup-store':
-      case 'publish':
-        return job;
-      default:
-        return undefined;
-    }
+    if (job.kind === 'mirror' || job.kind === 'backup') return job;
+    return job.kind === 'backup-store' || job.kind === 'publish' ? job : undefined;
   } catch {
     // a message of another version
     return undefined;

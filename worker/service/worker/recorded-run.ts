@@ -1,5 +1,5 @@
 import type { Backends } from '../../images/backends.ts';
-import type { RecordedArchive, RecordedRepository } from '../../images/snapshot-archives.ts';
+import type { ArchivesSnapshotRequest, RecordedArchive, RecordedRepository } from '../../images/snapshot-archives.ts';
 import { settingsBeside, storedSettings, isOfAnother } from '../../images/store-settings.ts';
 import { parseLocation } from '../../oci/location.ts';
 import { formatReference, formatRepository, type Repository } from '../../oci/reference.ts';
@@ -20,7 +20,7 @@ import type { RunJobOptions } from './job-run.ts';
 import { listsAll, ruleOf } from '../many-images.ts';
 
 type Failed = RecordedRepository['failures'][number];
-type Scope = Parameters<typeof import('../../images/snapshot-archives.ts').writeArchivesSnapshot>[0]['scope'];
+type Scope = ArchivesSnapshotRequest['scope'];
 
 /** Images that are looked up at once. */
 const BATCH = 500;
