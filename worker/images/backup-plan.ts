@@ -18,7 +18,7 @@ import {
   type ImagePattern,
   type Location,
 } from '../oci/location.ts';
-import { ArchivesDraft, archivesPlace, type ArchivesPlace } from './archives-draft.ts';
+import { archivesPlace, type ArchivesDraft, type ArchivesPlace } from './archives-draft.ts';
 import type { ImageChoices, ImageCopyRequest, WrittenWhole } from './copy-image.ts';
 import { readEcrInventory } from './inventory-ecr.ts';
 import { repositoriesOf } from './list-repositories.ts';

@@ -56,7 +56,7 @@ export interface WrittenWhole {
 }
 
 /** Called with each image that was written. */
-export interface Observing {
+interface Observing {
   readonly onWritten?: ((image: WrittenWhole) => void) | undefined;
 }
 
