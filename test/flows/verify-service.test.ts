@@ -59,7 +59,7 @@ describe('a rule that verifies', () => {
       hashed += event.blobs?.checked ?? 0;
       expect(event).toMatchObject({ depth: 'bytes', findings: 0, complete: false });
     }
-    expect(slices.toSorted()).toEqual([0, 1]);
+    expect(new Set(slices)).toEqual(new Set([0, 1]));
     const blobs = await Array.fromAsync(lab.session().backends.bucket(bucket).list('proved/blobs/'));
     expect(hashed).toBe(blobs.length);
   });

@@ -12,7 +12,7 @@ const entry: fc.Arbitrary<PlaceEntry> = fc
     image: fc.nat(4),
     pushedAt: fc.option(fc.constantFrom('2026-11-30T00:00:00.000Z', '2026-12-01T00:00:00.000Z'), { nil: undefined }),
   })
-  .map(({ image, ...of }) => ({ ...of, digest: digestOf(Buffer.from(String(image))), where: 'x' }));
+  .map(({ image, ...of }) => Object.assign(of, { digest: digestOf(Buffer.from(String(image))), where: 'x' }));
 const entries = fc.array(entry, { maxLength: 12 });
 const by = fc.constantFrom<CompareBy>('name', 'digest');
 

@@ -35,9 +35,10 @@ export async function planVerify(
 export function verifyJobsOf({ rule, run }: VerifyPlan): readonly VerifyJob[] {
   const { name, at, depth, sample: percent, schedule } = rule;
   const sample = percent === undefined ? undefined : sampleOf(percent, runNumber(schedule, run.startedAtMs));
-  return at.map((place) => {
+  const how = { ...(depth === undefined ? {} : { depth }), ...(sample === undefined ? {} : { sample }) };
+  return at.map((place): VerifyJob => {
     const from = /^(?:s3|store):/.test(place) ? place : `docker://${withoutTransport(place)}`;
-    return {
+    const job: VerifyJob = {
       version: 1,
       kind: 'verify',
       id: jobId(run.id, 'verify', from),
@@ -45,9 +46,8 @@ export function verifyJobsOf({ rule, run }: VerifyPlan): readonly VerifyJob[] {
       rule: name,
       at: new Date(run.startedAtMs).toISOString(),
       from,
-      ...(depth === undefined ? {} : { depth }),
-      ...(sample === undefined ? {} : { sample }),
     };
+    return Object.assign(job, how);
   });
 }
 
