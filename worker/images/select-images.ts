@@ -1,6 +1,6 @@
 import { isDerivedTag } from '../oci/derived-tag.ts';
 import type { Digest } from '../oci/digest.ts';
-import type { ListedManifest } from './repository-listing.ts';
+import type { ListedImage } from './backends.ts';
 
 /** An image of a repository, before it is chosen. */
 export interface SelectableImage {
@@ -20,7 +20,7 @@ export type SelectImages = (images: readonly SelectableImage[]) => readonly Sele
 /** The tags and the untagged manifests that `select` takes of a list. */
 export function chosenImages(
   select: SelectImages,
-  manifests: Iterable<ListedManifest>,
+  manifests: Iterable<Pick<ListedImage, 'digest' | 'tags' | 'pushedAt'>>,
 ): { readonly tags: ReadonlySet<string>; readonly untagged: ReadonlySet<Digest> } {
   const images: SelectableImage[] = [];
   for (const { digest, tags, pushedAt } of manifests) {
