@@ -11,7 +11,8 @@ import { placeName } from '../place-uses.ts';
 import { Budget } from './budget.ts';
 import { coverOf } from './cover.ts';
 import { placesAt } from './places.ts';
-import { prunePlace, type PlaceEnd, type PruneContext } from './prune-place.ts';
+import type { PlaceEnd, PruneContext } from './prune-context.ts';
+import { prunePlace } from './prune-place.ts';
 
 export interface CleanContext extends Omit<PruneContext, 'report' | 'budget' | 'run'> {
   readonly run: {

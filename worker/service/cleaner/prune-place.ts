@@ -1,5 +1,4 @@
 import type { OperationOptions } from '../../images/backends.ts';
-import type { DeletingBackends } from '../../images/deletions.ts';
 import { readRepository } from '../../images/inventories.ts';
 import { partsToBackUp } from '../../images/plan-places.ts';
 import { execute, type PruneResult } from '../../images/prune.ts';
@@ -9,50 +8,23 @@ import { newestKept, withBad } from '../../retention/newest-kept.ts';
 import { assemblePlan } from '../../retention/plan-prune.ts';
 import { planRepository } from '../../retention/plan-repository.ts';
 import type { PlannedItem, RepositoryPlan } from '../../retention/plan.ts';
-import type { CopyRule, PruneRule } from '../../rules/rule.ts';
 import { isStore } from '../../rules/stores.ts';
-import type { JobRecord, Run, StateStore } from '../../state/state.ts';
+import type { JobRecord } from '../../state/state.ts';
 import { anyOf, checkAborted, type Abortable } from '../../util/abort.ts';
-import type { Clock } from '../../util/clock.ts';
-import type { Event, Report } from '../../util/events.ts';
+import type { Event } from '../../util/events.ts';
 import { describeFailure, Failure } from '../../util/failure.ts';
 import { append } from '../../util/lists.ts';
 import { placeName, pruneLock } from '../place-uses.ts';
 import { refusedPlace } from '../refused-place.ts';
-import type { Budget } from './budget.ts';
 import { formatDoomed, leftoversOf, partsOf } from './doomed.ts';
 import { isWrittenNow, withHolds } from './holds.ts';
-import type { OpenJobs } from './open-jobs.ts';
+import type { PlaceEnd, PruneContext } from './prune-context.ts';
 import { pruneStorePlace } from './prune-store-place.ts';
 import { readFolder } from './places.ts';
 import { changedArchives, RecordedBackups } from './recorded-backups.ts';
 
 /** How long a rule and a place stay locked after their Cleaner has crashed, beside the difference of clocks. */
 export const LOCK_SECONDS = 60;
-
-/** What pruning the places of a rule shares. */
-export interface PruneContext {
-  readonly rule: PruneRule;
-  readonly run: Pick<Run, 'id'>;
-  readonly budget: Budget;
-  readonly state: StateStore;
-  readonly backends: DeletingBackends;
-  readonly jobs: Pick<OpenJobs, 'at'>;
-  /** Rules that back up: where archives of an image are. */
-  readonly backups: readonly CopyRule[];
-  /** Tags that stay, by place, with the reason of each. */
-  readonly keptTags: ReadonlyMap<string, ReadonlyMap<string, string>>;
-  readonly clock: Clock;
-  readonly report: Report;
-}
-
-/** What became of a place. */
-export type PlaceEnd =
-  | { readonly state: 'done' | 'skipped' }
-  /** To be looked at again later. */
-  | { readonly state: 'postponed'; readonly why: string }
-  /** Some items, or all of the place, could not be deleted. */
-  | { readonly state: 'failed'; readonly failure: Failure };
 
 /**
  * Prunes one repository or folder, under a lock that keeps workers from beginning a copy there. While a worker is writing images there, it is

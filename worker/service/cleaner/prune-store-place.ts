@@ -1,7 +1,7 @@
 import type { OperationOptions } from '../../images/backends.ts';
 import { planStorePrune, pruneStore } from '../../images/prune-store.ts';
 import { describeFailure, Failure, isFailure } from '../../util/failure.ts';
-import type { PlaceEnd, PruneContext } from './prune-place.ts';
+import type { PlaceEnd, PruneContext } from './prune-context.ts';
 
 /**
  * Deletes the snapshots of a store that the rule does not keep, then what no snapshot needs; a dry run reports what would go. The store keeps

@@ -22,12 +22,14 @@ export function storeJobsOf(
   pushed?: PushedImages,
 ): readonly BackupStoreJob[] {
   const { stores = [] } = rule;
-  return stores.flatMap((to) =>
-    imagesOf(rule, pushed).map(({ host, images }): BackupStoreJob => {
+  const jobs: BackupStoreJob[] = [];
+  for (const to of stores) {
+    for (const { host, images } of imagesOf(rule, pushed)) {
       const id = jobId(run.id, 'backup-store', host, to);
-      return { ...commonOf(rule, run), kind: 'backup-store', id, ...images, to };
-    }),
-  );
+      jobs.push({ ...commonOf(rule, run), kind: 'backup-store', id, ...images, to });
+    }
+  }
+  return jobs;
 }
 
 /** The jobs of a run that write its snapshots, as `storeJobsOf`: one for each template of archives and registry. */
@@ -37,12 +39,14 @@ export function snapshotJobsOf(
   pushed?: PushedImages,
 ): readonly SnapshotJob[] {
   if (rule.kind !== 'backup' || rule.snapshots === false) return [];
-  return rule.to.flatMap((to) =>
-    imagesOf(rule, pushed).map(({ host, images }): SnapshotJob => {
+  const jobs: SnapshotJob[] = [];
+  for (const to of rule.to) {
+    for (const { host, images } of imagesOf(rule, pushed)) {
       const id = `${SNAPSHOT}${jobId(run.id, 'snapshot', host, to)}`;
-      return { ...commonOf(rule, run), kind: 'snapshot', id, ...images, to };
-    }),
-  );
+      jobs.push({ ...commonOf(rule, run), kind: 'snapshot', id, ...images, to });
+    }
+  }
+  return jobs;
 }
 
 /** Whether it is the id of a job of `snapshotJobsOf`: it is done when every other job of its run has ended. */
