@@ -72,7 +72,6 @@ const SDK_COMMANDS_IN = [
   'registry/ecr/read-registry-settings.ts',
   'registry/ecr/repositories.ts',
   'registry/ecr/storage-class.ts',
-  'registry/ecr/apply-registry-settings.ts',
 ];
 const SDK_ONLY_IN = new Set([...SDK_CLIENTS_IN, ...SDK_COMMANDS_IN]);
 /** Where a client of the SDK is made. */
