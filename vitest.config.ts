@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Files that change what all modules of a process share, such as its environment or its list of secrets. */
 const ALONE = ['test/flows/proxy.test.ts', 'test/unit/util/own-secrets.test.ts'];
-const OTHER_SUITES = ['test/interop/**', 'test/infra/**', 'test/soak/**', 'node_modules/**'];
+const OTHER_SUITES = ['test/interop/**', 'test/infra/**', 'test/processes/**', 'test/soak/**', 'node_modules/**'];
 
 export default defineConfig({
   test: {
