@@ -7,6 +7,9 @@ import { formatRule, parseConfig } from '../../worker/rules/config.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
 import type { Run } from '../../worker/state/state.ts';
 import { backedUpToStore } from '../support/backed-up.ts';
+import { describeRules } from '../../worker/commands/rules.ts';
+import { statusOfRules } from '../../worker/service/admin/status.ts';
+import type { Event } from '../../worker/util/events.ts';
 import { collect } from '../support/chunks.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
@@ -26,12 +29,16 @@ async function service(name: string, words: string) {
   await t.state.rules.put({ name, document: formatRule(rule) }, 0);
   const { backends } = lab.session();
   const worker = t.worker(backends);
+  const ages: Event[] = [];
+  const report = (event: Event): void => void (event.type === 'rule-age' && ages.push(event));
   return {
     t,
     worker,
+    /** What planners told of the age of the last good verification. */
+    ages,
     pass: async (hours = 0): Promise<Run> => {
       await t.clock.advance(hours * HOUR_MS);
-      await runPass(t, { use: async (work) => work(backends) }, { clock: t.clock });
+      await runPass(t, { use: async (work) => work(backends) }, { clock: t.clock, report });
       const [run] = await t.state.runs.list({ rule: name, limit: 1 });
       assert(run);
       return run;
@@ -62,6 +69,33 @@ describe('a rule that verifies', () => {
     expect(new Set(slices)).toEqual(new Set([0, 1]));
     const blobs = await Array.fromAsync(lab.session().backends.bucket(bucket).list('proved/blobs/'));
     expect(hashed).toBe(blobs.length);
+  });
+
+  test('tells how old its last verification without a finding is, and status shows it', async () => {
+    const image = await makeImage({ platforms: ['linux/amd64'], layers: [500], seed: 3 });
+    await lab.push(image, ecr, 'aged/app');
+    const to = `store:s3://${bucket}/aged/`;
+    await backedUpToStore(`${ecr.registryHost}/aged/*`, to, lab.session());
+    const s = await service('aged', `{ at: '${to}' }`);
+    const shown = async (): Promise<string> =>
+      describeRules(await statusOfRules(s.t.state, { clock: s.t.clock }), s.t.clock.now());
+    expect(await shown()).toMatch(/aged +verify .* never/);
+    const good = await s.pass();
+    await s.worker.drain();
+    await expectEnded(s.t, good.id, { done: 1 });
+    const [blob] = blobsOf(await walk(image.content, [image.root]));
+    assert(blob);
+    await lab
+      .session()
+      .backends.bucket(bucket)
+      .write(`aged/${blobPath(blob.digest)}`, Buffer.from('short'));
+    const failed = await s.pass(1);
+    await s.worker.drain();
+    await expectEnded(s.t, failed.id, { failed: 1 });
+    await s.pass(1);
+    expect(await shown()).toMatch(/aged +verify .* verified 2h00m ago/);
+    const told = { type: 'rule-age', rule: 'aged', what: 'verification' };
+    expect(s.ages).toEqual([0, 3600, 7200].map((ageSeconds) => ({ ...told, ageSeconds })));
   });
 
   test('fails its job with what it finds, and names it', async () => {
