@@ -15,6 +15,8 @@ export interface ManyImages {
   readonly referrers?: boolean | undefined;
   /** False: settings of repositories are not stored. */
   readonly settings?: false | undefined;
+  /** True: a page about all backups of the place is written beside its snapshots. Default false. */
+  readonly report?: boolean | undefined;
 }
 
 /** Which images of a repository, as `tags` of a rule says it. Absent members choose nothing. */
@@ -83,4 +85,5 @@ export const MANY_IMAGES = {
     .optional(),
   referrers: z.boolean('expected true or false').optional(),
   settings: z.literal(false, 'expected false').optional(),
+  report: z.boolean('expected true or false').optional(),
 };

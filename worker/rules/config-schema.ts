@@ -101,6 +101,10 @@ const BackupSchema = mapping({
     .boolean()
     .default(true)
     .describe('Whether each run ends with a snapshot that lists its archives. A store always gets one.'),
+  report: z
+    .boolean()
+    .default(false)
+    .describe('Whether each run ends with a page about all backups there: `report.html` beside the snapshots.'),
 });
 
 const PublishSchema = mapping({
