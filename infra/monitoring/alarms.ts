@@ -14,7 +14,13 @@ const JOBS_FOR_A_RATE = 10;
 
 /** Every alarm. Scaling has two of its own, which notify no one. */
 export function alarmsOf(watched: Watched): readonly AlarmSpec[] {
-  return [...ofCopies(watched), ...verifyAlarms(watched), ...ofParts(watched), ...pruneAlarms(watched), ...storageAlarms(watched)];
+  return [
+    ...ofCopies(watched),
+    ...verifyAlarms(watched),
+    ...ofParts(watched),
+    ...pruneAlarms(watched),
+    ...storageAlarms(watched),
+  ];
 }
 
 /** Whether everything is copied that should be. */

@@ -94,8 +94,11 @@ describe('a rule that verifies', () => {
     await expectEnded(s.t, failed.id, { failed: 1 });
     await s.pass(1);
     expect(await shown()).toMatch(/aged +verify .* verified 2h00m ago/);
-    const told = { type: 'rule-age', rule: 'aged', what: 'verification' };
-    expect(s.ages).toEqual([0, 3600, 7200].map((ageSeconds) => ({ ...told, ageSeconds })));
+    expect(s.ages).toEqual([
+      { type: 'rule-age', rule: 'aged', what: 'verification', ageSeconds: 0 },
+      { type: 'rule-age', rule: 'aged', what: 'verification', ageSeconds: 3600 },
+      { type: 'rule-age', rule: 'aged', what: 'verification', ageSeconds: 7200 },
+    ]);
   });
 
   test('fails its job with what it finds, and names it', async () => {

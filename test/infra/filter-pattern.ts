@@ -22,8 +22,12 @@ export function matches(pattern: string, line: unknown): boolean {
     const operator = next();
     if (operator.startsWith('IS ')) return value === (operator === 'IS TRUE');
     const wanted = next().slice(1, -1);
-    const [begin = ''] = wanted.split('*');
-    const equal = wanted === `${begin}*` ? value !== undefined && String(value).startsWith(begin) : value === wanted;
+    const equal =
+      wanted === '*'
+        ? value !== undefined
+        : wanted.endsWith('*')
+          ? typeof value === 'string' && value.startsWith(wanted.slice(0, -1))
+          : value === wanted;
     return operator === '=' ? equal : !equal;
   };
   const both = (): boolean => {

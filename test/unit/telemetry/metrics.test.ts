@@ -144,7 +144,9 @@ test('a rule that verifies counts what it found, and its age is not one of copie
   sink({ type: 'rule-age', rule: 'hub', what: 'verification', ageSeconds: 60 }, undefined);
   flush();
   const rule = { rule: 'hub' };
-  expect(['PlacesVerified', 'VerifiedBytes', 'VerifyFindings'].map((name) => sum(lines, name, rule))).toEqual([2, 6, 2]);
+  expect(['PlacesVerified', 'VerifiedBytes', 'VerifyFindings'].map((name) => sum(lines, name, rule))).toEqual([
+    2, 6, 2,
+  ]);
   expect(sum(lines, 'LastGoodVerificationAgeSeconds', rule)).toBe(60);
   expect(sum(lines, 'LastGoodCopyAgeSeconds', rule)).toBe(0);
 });
