@@ -105,6 +105,15 @@ const BackupSchema = mapping({
     .boolean()
     .default(false)
     .describe('Whether each run ends with a page about all backups there: `report.html` beside the snapshots.'),
+}).check((ctx) => {
+  const { to, snapshots, report } = ctx.value;
+  if (report && !snapshots && !to.every(isStore))
+    ctx.issues.push({
+      code: 'custom',
+      message: 'the page is made of snapshots: expected no "report", or no "snapshots: false"',
+      input: ctx.value,
+      path: ['report'],
+    });
 });
 
 const PublishSchema = mapping({
