@@ -13,7 +13,10 @@ import type { Event } from '../../worker/util/events.ts';
 import { collect } from '../support/chunks.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
-import { expectEnded, testService } from '../support/test-service.ts';
+import { redrive } from '../../worker/service/admin/redrive.ts';
+import type { Service } from '../../worker/service/service.ts';
+import type { Queue } from '../../worker/queue/queue.ts';
+import { deadLettersOf, expectEnded, testService, type TestService } from '../support/test-service.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
@@ -44,6 +47,17 @@ async function service(name: string, words: string) {
       return run;
     },
   };
+}
+
+/** The service as `redrive` sees it: no time passes while it waits for dead letters. */
+function unwaited({ state, queue, deadLetters }: TestService): Service {
+  const letters: Queue = {
+    name: deadLetters.name,
+    receive: async (max, options) => deadLetters.receive(max, { ...options, waitSeconds: 0 }),
+    count: async (options) => deadLetters.count(options),
+    send: async (messages, options) => deadLetters.send(messages, options),
+  };
+  return { state, queue, deadLetters: letters };
 }
 
 describe('a rule that verifies', () => {
@@ -121,5 +135,18 @@ describe('a rule that verifies', () => {
     expect(job).toMatchObject({ code: 'CORRUPT', title: `verify ${to} (bytes)` });
     expect(job?.reason).toContain(`faulty: ${blob.digest}`);
     expect(s.t.events).toContainEqual(expect.objectContaining({ type: 'verify-ended', place: to, findings: 1 }));
+
+    // a later run may have read another part: only the job itself takes its dead letter away
+    const whole = Buffer.from(bytes);
+    whole[0] = (whole[0] ?? 0) ^ 1;
+    await store.write(key, whole);
+    const later = await s.pass(1);
+    await s.worker.drain();
+    await expectEnded(s.t, later.id, { done: 1 });
+    expect(await deadLettersOf(s.t)).toHaveLength(1);
+    expect(await redrive({ rule: 'prove-damaged' }, unwaited(s.t), {})).toMatchObject({ redriven: 1, left: 0 });
+    await s.worker.drain();
+    await expectEnded(s.t, run.id, { done: 1 });
+    expect(await deadLettersOf(s.t)).toEqual([]);
   });
 });
