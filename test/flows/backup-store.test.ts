@@ -276,6 +276,17 @@ describe('a backup of another registry', () => {
     },
   );
 
+  test('without a referrers API, is asked once for each tag, and for no tag that it does not list', async () => {
+    const registry = await lab.registry({ mode: 'oci', referrersApi: false });
+    for (const seed of [45, 46, 47]) await lab.push(await makeImage({ seed, tag: `v${seed}` }), registry, 'plain/app');
+    const place = newPlace();
+    const from = `${registry.registryHost}/plain/app`;
+    const plain = await run(from, place);
+    expect(plain.images).toMatchObject({ stored: 3 });
+    const asked = await requestsDuring(registry, async () => void (await run(from, place)));
+    expect(asked).toEqual({ 'tags-list': 2, 'manifest-head': 3, 'referrers-list': 1 });
+  });
+
   test('of tags by a pattern, or of one tag, leaves the others out of the snapshot', async () => {
     const registry = await lab.registry({ mode: 'oci' });
     await stockRegistry(lab, registry, { repositories: 2, tags: 3 });
