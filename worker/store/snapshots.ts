@@ -24,7 +24,7 @@ export interface NamedSnapshot {
   readonly snapshot: Snapshot;
 }
 
-/** The snapshots below a prefix: `<prefix>snapshots/<YYYYMMDD>T<hhmmss>Z-<id>.json.zst`. */
+/** The snapshots below a prefix: `<prefix>snapshots/<YYYYMMDD>T<hhmmss><mmm>Z-<id>.json.zst`. */
 export interface Snapshots {
   /** From the oldest to the newest, by keys alone. Keys that are no snapshots are passed over. */
   list(options?: Abortable): Promise<readonly SnapshotName[]>;
@@ -98,7 +98,7 @@ class StoredSnapshots implements Snapshots {
     const { id, json, bytes } = await encodeSnapshot(snapshot);
     const key = snapshotKey(this.#prefix, snapshot.finishedAt, id);
     if (this.#keys.signer !== undefined) await this.#sign(key, json, this.#keys.signer, options);
-    const name = { id, key, finishedAtMs: Math.floor(Date.parse(snapshot.finishedAt) / 1000) * 1000 };
+    const name = { id, key, finishedAtMs: Date.parse(snapshot.finishedAt) };
     try {
       const { size, modified } = await this.#store.write(key, bytes, {
         ...options,
