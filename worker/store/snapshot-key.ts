@@ -14,6 +14,9 @@ export interface SnapshotName {
 /** What is below a prefix that has snapshots. */
 export const SNAPSHOTS_FOLDER = 'snapshots/';
 
+/** How the keys of snapshots end. */
+export const SNAPSHOT_END = '.json.zst';
+
 const NAME = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})Z-([0-9a-f]{64})\.json\.zst$/;
 
 /**

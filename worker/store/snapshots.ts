@@ -13,7 +13,14 @@ import {
   type SnapshotSigner,
 } from './signature.ts';
 import { decompressSnapshot, encodeSnapshot, MAX_COMPRESSED_BYTES, parseSnapshot } from './snapshot-codec.ts';
-import { readSnapshotKey, signatureKey, snapshotKey, SNAPSHOTS_FOLDER, type SnapshotName } from './snapshot-key.ts';
+import {
+  readSnapshotKey,
+  signatureKey,
+  SNAPSHOT_END,
+  snapshotKey,
+  SNAPSHOTS_FOLDER,
+  type SnapshotName,
+} from './snapshot-key.ts';
 import type { Snapshot } from './snapshot.ts';
 
 export type { SnapshotName } from './snapshot-key.ts';
@@ -28,6 +35,12 @@ export interface NamedSnapshot {
 export interface Snapshots {
   /** From the oldest to the newest, by keys alone. Keys that are no snapshots are passed over. */
   list(options?: Abortable): Promise<readonly SnapshotName[]>;
+
+  /**
+   * Keys of objects that end as those of snapshots do and are named otherwise: renamed by hand, or written by another version. They are not listed,
+   * and may be what somebody counts on.
+   */
+  misnamed(options?: Abortable): Promise<readonly string[]>;
 
   /**
    * One that was listed; or the one with this id, or whose id begins so (at least 4 digits), or `latest`, which are looked for in a list.
@@ -75,6 +88,13 @@ class StoredSnapshots implements Snapshots {
       if (name !== undefined) found.push({ ...name, size, storedAtMs: modified.getTime() });
     }
     return found.sort((a, b) => compareStrings(a.key, b.key));
+  }
+
+  async misnamed(options?: Abortable): Promise<readonly string[]> {
+    const found: string[] = [];
+    for await (const { key } of this.#store.list(`${this.#prefix}${SNAPSHOTS_FOLDER}`, options))
+      if (key.endsWith(SNAPSHOT_END) && readSnapshotKey(this.#prefix, key) === undefined) found.push(key);
+    return found;
   }
 
   async read(which: SnapshotName | string, options?: Abortable): Promise<NamedSnapshot> {
