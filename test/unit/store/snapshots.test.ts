@@ -7,6 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { openFiles } from '../../../worker/objects/files/store.ts';
 import { snapshotPrefix } from '../../../worker/oci/key-template.ts';
 import { decompressSnapshot, encodeSnapshot, parseSnapshot } from '../../../worker/store/snapshot-codec.ts';
+import { verifySnapshots } from '../../../worker/images/verify-snapshots.ts';
 import { snapshotKey } from '../../../worker/store/snapshot-key.ts';
 import { SnapshotBuilder } from '../../../worker/store/snapshot-builder.ts';
 import { openSnapshots } from '../../../worker/store/snapshots.ts';
@@ -14,6 +15,7 @@ import { readState } from '../../../worker/store/read-state.ts';
 import type { Snapshot } from '../../../worker/store/snapshot.ts';
 import { canonicalJson } from '../../../worker/util/canonical-json.ts';
 import { violations } from '../../support/json-schema.ts';
+import { fakeClock } from '../../support/clock.ts';
 import { MemoryObjects } from '../../support/memory-objects.ts';
 import {
   anySnapshot,
@@ -242,6 +244,18 @@ describe('the snapshots of a place', () => {
       code: 'INVALID',
       message: expect.stringMatching(/^2 snapshots in .* have ids that begin with 1234: write more digits$/),
     });
+  });
+
+  test('that have another name than a snapshot are not listed, and can be found', async () => {
+    const store = new MemoryObjects();
+    const snapshots = openSnapshots({ store, prefix: 'p/' });
+    const { key } = await snapshots.write(goldenSnapshot());
+    const copy = 'p/snapshots/copy-of-yesterday.json.zst';
+    for (const other of [copy, `${key}.sig`, 'p/snapshots/notes.txt']) await store.write(other, store.bytesOf(key));
+    expect((await snapshots.list()).map((name) => name.key)).toEqual([key]);
+    expect(await snapshots.misnamed()).toEqual([copy]);
+    const { findings } = await verifySnapshots(snapshots, {}, { clock: fakeClock() });
+    expect(findings).toMatchObject([{ kind: 'snapshot', at: copy }]);
   });
 
   test('that were renamed are found out', async () => {
