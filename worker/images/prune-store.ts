@@ -26,6 +26,8 @@ export interface StorePruneRequest {
   readonly policy: Policy;
   /** What no snapshot needs goes when it is older than so many days. Default 7. */
   readonly graceDays?: number | undefined;
+  /** Also where there is no snapshot at all. Default false. */
+  readonly allowEmpty?: boolean | undefined;
 }
 
 const DAY_MS = 24 * 60 * 60_000;
@@ -76,7 +78,7 @@ function placeOf(root: ObjectRoot, backends: Backends): Parameters<typeof planCo
   return { ...storeAndPrefix(root, backends), location: `store:${formatRoot(root)}` };
 }
 
-function collectionOf({ policy, graceDays }: StorePruneRequest): Parameters<typeof planCollection>[1] {
+function collectionOf({ policy, graceDays, allowEmpty }: StorePruneRequest): Parameters<typeof planCollection>[1] {
   const [fault] = policyFaults([{ ...policy, repositories: ['*'] }]);
   if (fault !== undefined) throw new Failure('INVALID', `policy ${fault.path.slice(1).join('.')}: ${fault.message}`);
   const rules = Object.entries(policy).filter(([, value]) => value !== undefined);
@@ -89,5 +91,6 @@ function collectionOf({ policy, graceDays }: StorePruneRequest): Parameters<type
   return {
     ...(rules.length === 0 ? {} : { policy }),
     ...(graceDays === undefined ? {} : { graceMs: graceDays * DAY_MS }),
+    ...(allowEmpty === undefined ? {} : { allowEmpty }),
   };
 }
