@@ -42,7 +42,7 @@ export function patternOf({ from }: Pick<ManyImages, 'from'>): string {
 }
 
 /** The most patterns of one job: what the braces of one source can stand for. */
-export const MAX_PATTERNS = 1000;
+const MAX_PATTERNS = 1000;
 const MAX_PATTERN = 512;
 
 const texts = z.array(z.string().min(1).max(MAX_PATTERN)).max(MAX_PATTERNS);

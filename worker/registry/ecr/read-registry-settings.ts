@@ -1,6 +1,7 @@
 import type * as Sdk from '@aws-sdk/client-ecr';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { describeFailure, Failure, ifFound, isFailure } from '../../util/failure.ts';
+import { append } from '../../util/lists.ts';
 import { compareStrings } from '../../util/text.ts';
 import type { EcrClient } from './client.ts';
 import { REGISTRY_MEMBERS, type RegistryMember, type RegistrySettings } from './registry-settings.ts';
@@ -237,7 +238,7 @@ async function pages<T>(
   let nextToken: string | undefined;
   do {
     const page = await read(nextToken);
-    all.push(...(page.rows ?? []));
+    append(all, page.rows ?? []);
     ({ nextToken } = page);
   } while (nextToken !== undefined);
   return all;
