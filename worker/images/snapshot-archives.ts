@@ -6,6 +6,7 @@ import { SnapshotBuilder, type BackedUpImage } from '../store/snapshot-builder.t
 import { openSnapshots, type SnapshotName } from '../store/snapshots.ts';
 import type { Snapshot, SnapshotArchive, SnapshotFailure } from '../store/snapshot.ts';
 import { checkAborted } from '../util/abort.ts';
+import { sameEtag } from '../util/etag.ts';
 import type { ImageCounts } from '../util/events.ts';
 import { describeFailure, Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
@@ -186,17 +187,12 @@ async function readArchive(
       `${store.describe(key)} is not the archive that was written there: the next run writes it again`,
     );
   const now = await onSide('target', store.stat(key, options));
-  if (now.size !== size || plainEtag(now.etag) !== plainEtag(etag)) throw changed();
+  if (now.size !== size || !sameEtag(now.etag, etag)) throw changed();
   await using image = await openImage(store, key, { ...options, temporary: async () => backends.temporary() });
   if (image.root.descriptor.digest !== digest) throw changed();
   const { descriptor } = image.root;
   const graph = await walk(image, [{ descriptor, tags: [] }], { ...options, referrers: scope.referrers });
   return describeImage(graph, { tags: [] });
-}
-
-/** Some stores quote an ETag in one answer and not in another. */
-function plainEtag(etag: string): string {
-  return etag.replaceAll('"', '');
 }
 
 function factsOf({
