@@ -12,7 +12,7 @@ import { describeFailure, Failure, ifFound, isFailure, onSide } from '../util/fa
 import { forEachOf } from '../util/limit.ts';
 import type { Backends, ListedImage, OperationOptions } from './backends.ts';
 import { registryFacts } from './registry-facts.ts';
-import { describeImage } from './describe-image.ts';
+import { archiveFacts, describeArchived, describeImage } from './describe-image.ts';
 
 /** An archive, as the process that wrote it recorded it. */
 export interface RecordedArchive extends SnapshotArchive {
@@ -122,7 +122,7 @@ async function addRepository(
   };
   for (const failure of repository.failures) fail(failure);
   for (const image of repository.archived) {
-    draft.image(name, archivedImage(image));
+    draft.image(name, describeArchived(image, image.tags));
     counts.archived++;
   }
   await forEachOf(
@@ -132,7 +132,7 @@ async function addRepository(
       try {
         const image =
           known.find(name, archive) ?? (await readArchive(archive, request, backends, { ...options, ...taskOptions }));
-        draft.image(name, { ...image, ...factsOf(archive) });
+        draft.image(name, { ...image, ...archiveFacts(archive, archive.pushedAt) });
         counts[archive.isNew ? 'stored' : 'unchanged']++;
         if (!archive.isNew) return;
         added.blobs++;
@@ -193,36 +193,4 @@ async function readArchive(
   const { descriptor } = image.root;
   const graph = await walk(image, [{ descriptor, tags: [] }], { ...options, referrers: scope.referrers });
   return describeImage(graph, { tags: [] });
-}
-
-function factsOf({
-  tag,
-  key,
-  size,
-  etag,
-  version,
-  pushedAt,
-}: RecordedArchive): Pick<BackedUpImage, 'tags' | 'archives' | 'pushedAt'> {
-  const archive = {
-    ...(tag === undefined ? {} : { tag }),
-    key,
-    size,
-    etag,
-    ...(version === undefined ? {} : { version }),
-  };
-  return { tags: tag === undefined ? [] : [tag], archives: [archive], ...(pushedAt === undefined ? {} : { pushedAt }) };
-}
-
-function archivedImage({ digest, mediaType, tags, pushedAt }: ListedImage): BackedUpImage {
-  return {
-    digest,
-    mediaType: mediaType ?? 'application/octet-stream',
-    size: 0,
-    bytes: 0,
-    tags,
-    content: [],
-    referrers: [],
-    archived: true,
-    ...(pushedAt === undefined ? {} : { pushedAt: pushedAt.toISOString() }),
-  };
 }
