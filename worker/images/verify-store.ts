@@ -13,7 +13,7 @@ import { checkAborted } from '../util/abort.ts';
 import { describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { append } from '../util/lists.ts';
-import { formatRoot, openStore, storeAndPrefix } from './open-place.ts';
+import { openStore, storePlace } from './open-place.ts';
 import { isInSample } from '../util/sample.ts';
 import type { Verifying } from './verify-image.ts';
 import type { Finding, PlaceRequest, PlaceResult } from './verify-result.ts';
@@ -87,7 +87,7 @@ async function indexFindings(
   state: State,
   { backends, options }: Verifying,
 ): Promise<readonly Finding[]> {
-  const where = { ...storeAndPrefix(root, backends), location: `store:${formatRoot(root)}` };
+  const where = storePlace(root, backends);
   if (await holdsIndex(where, layoutIndexOf(state), options)) return [];
   const message =
     'it is not what the snapshots say: another program changed it, or a backup was stopped; the next backup writes it again';
