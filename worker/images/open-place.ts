@@ -1,8 +1,9 @@
 import type { ObjectRoot } from '../oci/place.ts';
+import { isStore } from '../store/format.ts';
 import { openImageStore } from '../store/image-store.ts';
 import type { SnapshotsPlace } from '../store/snapshots.ts';
 import type { ImageStore } from '../store/store.ts';
-import { onSide, type Side } from '../util/failure.ts';
+import { Failure, onSide, type Side } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 
 export interface OpenStoreOptions extends OperationOptions {
@@ -25,6 +26,27 @@ export function storeAndPrefix(root: ObjectRoot, backends: PlaceBackends): Snaps
 /** `s3://bucket/prefix/`, or the path of the folder. */
 export function formatRoot(root: ObjectRoot): string {
   return 'bucket' in root ? `s3://${root.bucket}/${root.prefix}` : root.folder;
+}
+
+/** The failure of a place of which no snapshot has an image at the moment that was asked for. */
+export function noImageOfThatTime(text: string): Failure {
+  return new Failure(
+    'NOT_FOUND',
+    `there is no image of that time in ${text}: \`transship snapshots list ${text}\` prints the times that there are`,
+  );
+}
+
+/** The failure of a place below which there is no archive: NOT_FOUND, on this side. A store that was named without `store:` is recognized. */
+export async function noArchiveBelow(
+  text: string,
+  { store, prefix }: SnapshotsPlace,
+  side: Side | undefined,
+  options: OperationOptions,
+): Promise<Failure> {
+  const what = (await isStore({ store, prefix, location: text }, options))
+    ? `${text} is a store, not a prefix of archives: write store:${text}`
+    : `there is no archive (*.tar) below ${text}`;
+  return new Failure('NOT_FOUND', what, side === undefined ? {} : { context: { side } });
 }
 
 /**
