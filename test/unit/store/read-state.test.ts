@@ -23,7 +23,7 @@ function placeOf(count: number, size: number): { names: SnapshotName[]; snapshot
     throw new Failure('NOT_FOUND', name.key);
   };
   const unused = async (): Promise<never> => Promise.reject(new Error('not asked for'));
-  return { names, snapshots: { list: unused, write: unused, read }, asked: () => mosts };
+  return { names, snapshots: { list: unused, misnamed: unused, write: unused, read }, asked: () => mosts };
 }
 
 async function readAll(place: ReturnType<typeof placeOf>, count = Infinity): Promise<readonly string[]> {
