@@ -263,12 +263,15 @@ describe('a backup of a whole registry of ECR', () => {
     const tagOf = ({ root }: typeof kept): string => root.descriptor.digest.replace(':', '-');
     const wrong = tagOf(gone);
     await lab.push({ ...other, root: { ...other.root, tags: [wrong] } }, registry, 'app');
+    // the image of v1 by another name is counted once
+    await lab.push({ ...kept, root: { ...kept.root, tags: [`${wrong}.sig`] } }, registry, 'app');
     const byDigest = tagOf(own);
     await lab.push({ ...own, root: { ...own.root, tags: [byDigest] } }, registry, 'app');
     const place = newPlace();
     const result = await run(`${registry.registryHost}/*`, place);
     const images = await expectWhole(place, await snapshotOf(place, result));
-    expect([...images.keys()].sort()).toEqual([`app:${wrong}`, `app:${byDigest}`, 'app:v1'].sort());
+    expect([...images.keys()].sort()).toEqual([`app:${wrong}`, `app:${wrong}.sig`, `app:${byDigest}`, 'app:v1'].sort());
+    expect(result.images).toEqual({ stored: 3, unchanged: 0, archived: 0, failed: 0 });
     const { backends, options } = lab.session();
     const [a, b] = [parsePlace(`${registry.registryHost}/*`), parsePlace(place)];
     const diff = await diffPlaces({ a: { place: a }, b: { place: b } }, backends, options);

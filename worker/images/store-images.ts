@@ -105,6 +105,7 @@ class RepositorySession {
   readonly #source: Source;
   /** Manifests that belong to an image that was stored or has failed; gathered where `untagged` depends on it. */
   readonly #covered = new Set<Digest>();
+  readonly #counted = new Set<Digest>();
   /** Tags of cosign that came along with an image, or have failed. */
   readonly #tagsDone = new Set<string>();
 
@@ -250,7 +251,7 @@ class RepositorySession {
     const { digest, mediaType = 'application/octet-stream' } = listed;
     const nothing = { size: 0, bytes: 0, content: [], referrers: [], archived: true } as const;
     this.#add({ digest, mediaType, ...nothing, ...factsOf(listed, tags) });
-    this.#run.counts.archived++;
+    this.#count('archived', digest);
     return true;
   }
 
@@ -277,7 +278,7 @@ class RepositorySession {
       ...(unchecked === undefined ? {} : { unchecked }),
       ...factsOf(listed, tags),
     });
-    this.#run.counts.unchanged++;
+    this.#count('unchanged', image.digest);
   }
 
   async #storeOne(wanted: Wanted, source: Source, options: OperationOptions, isMoved = false): Promise<void> {
@@ -290,7 +291,7 @@ class RepositorySession {
       }
       const image = await this.#copy(listed.digest, source, options);
       this.#add({ ...image, ...factsOf(listed, tags) });
-      this.#run.counts.stored++;
+      this.#count('stored', image.digest);
     } catch (error) {
       checkAborted(options);
       const failure = toFailure(error);
@@ -363,6 +364,13 @@ class RepositorySession {
   #warn([tag]: readonly string[], digest: Digest | undefined, what: string): void {
     const name = `${this.#run.host}/${this.#repository}${tag === undefined ? `@${digest}` : `:${tag}`}`;
     this.#options.report?.({ type: 'warning', message: `${name}: ${what}` });
+  }
+
+  /** Once for each image: one that is met again by a tag of cosign is the same. */
+  #count(outcome: keyof ImageCounts, digest: Digest): void {
+    if (this.#counted.has(digest)) return;
+    this.#counted.add(digest);
+    this.#run.counts[outcome]++;
   }
 
   #add(image: BackedUpImage): void {
