@@ -4,9 +4,13 @@ import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { backupToStore, type StoreBackupRequest, type StoreBackupResult } from '../../worker/images/backup-store.ts';
 import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
+import { diffPlaces } from '../../worker/images/diff-places.ts';
+import { diffSnapshots } from '../../worker/images/diff-snapshots.ts';
+import type { BackupPlace } from '../../worker/images/open-backups.ts';
 import { openStore } from '../../worker/images/open-place.ts';
 import { isDerivedTag } from '../../worker/oci/derived-tag.ts';
 import { algorithmOf, digestOf, type Digest } from '../../worker/oci/digest.ts';
+import { parsePlace } from '../../worker/oci/place.ts';
 import { expandImage, type ExpandedImage } from '../../worker/store/expanded.ts';
 import { readState } from '../../worker/store/read-state.ts';
 import type { Snapshot } from '../../worker/store/snapshot.ts';
@@ -245,6 +249,35 @@ describe('a backup of a whole registry of ECR', () => {
     const place = newPlace();
     const images = await expectWhole(place, await snapshotOf(place, await run(ecr.registryHost, place)));
     expect([...images.keys()].sort()).toEqual([`orphans:${tag}`, 'orphans:v1']);
+  });
+
+  test('leaves out no tag that only looks like one of a list of referrers', async () => {
+    const registry = await lab.registry({ mode: 'oci' });
+    const [kept, other, own, gone] = [
+      await makeImage({ seed: 43 }),
+      await makeImage({ seed: 44 }),
+      await makeImage({ seed: 45 }),
+      await makeImage({ seed: 46 }),
+    ];
+    await lab.push(kept, registry, 'app');
+    const tagOf = ({ root }: typeof kept): string => root.descriptor.digest.replace(':', '-');
+    const wrong = tagOf(gone);
+    await lab.push({ ...other, root: { ...other.root, tags: [wrong] } }, registry, 'app');
+    // the image of v1 by another name is counted once
+    await lab.push({ ...kept, root: { ...kept.root, tags: [`${wrong}.sig`] } }, registry, 'app');
+    const byDigest = tagOf(own);
+    await lab.push({ ...own, root: { ...own.root, tags: [byDigest] } }, registry, 'app');
+    const place = newPlace();
+    const result = await run(`${registry.registryHost}/*`, place);
+    const images = await expectWhole(place, await snapshotOf(place, result));
+    expect([...images.keys()].sort()).toEqual([`app:${wrong}`, `app:${wrong}.sig`, `app:${byDigest}`, 'app:v1'].sort());
+    expect(result.images).toEqual({ stored: 3, unchanged: 0, archived: 0, failed: 0 });
+    const { backends, options } = lab.session();
+    const [a, b] = [parsePlace(`${registry.registryHost}/*`), parsePlace(place)];
+    const diff = await diffPlaces({ a: { place: a }, b: { place: b } }, backends, options);
+    expect(diff).toMatchObject({ equal: 1, differences: [] });
+    const now = await diffSnapshots({ place: b as BackupPlace, a: 'latest', b: 'now' }, backends, options);
+    expect(now).toMatchObject({ changes: [], same: 1 });
   });
 
   test('as a dry run reports what would be sent, and writes nothing', async () => {

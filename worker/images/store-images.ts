@@ -2,14 +2,14 @@ import type { Source, Target } from '../content/content.ts';
 import { walk } from '../content/graph.ts';
 import { onlyPlatforms } from '../content/only-platforms.ts';
 import { copy } from '../copy/copy.ts';
-import { cosignSubject, isDerivedTag } from '../oci/derived-tag.ts';
-import type { Digest } from '../oci/digest.ts';
+import { isDerivedTag, isReferrersTag } from '../oci/derived-tag.ts';
+import { isDigest, type Digest } from '../oci/digest.ts';
 import { matchesPattern } from '../oci/location.ts';
 import { isIndexType, parsePlatform } from '../oci/manifest.ts';
 import type { ExpandedImage } from '../store/expanded.ts';
 import type { BackedUpImage, SnapshotBuilder } from '../store/snapshot-builder.ts';
-import { checkAborted } from '../util/abort.ts';
-import { describeFailure, isFailure, onSide, toFailure, type Failure } from '../util/failure.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
+import { describeFailure, ifFound, isFailure, onSide, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf, type Limit } from '../util/limit.ts';
 import { compareStrings } from '../util/text.ts';
 import type { ArchivedImages } from './archived-images.ts';
@@ -105,6 +105,7 @@ class RepositorySession {
   readonly #source: Source;
   /** Manifests that belong to an image that was stored or has failed; gathered where `untagged` depends on it. */
   readonly #covered = new Set<Digest>();
+  readonly #counted = new Set<Digest>();
   /** Tags of cosign that came along with an image, or have failed. */
   readonly #tagsDone = new Set<string>();
 
@@ -147,11 +148,11 @@ class RepositorySession {
     }
   }
 
-  /** Tags of cosign that came along with no image: those are images of their own. */
+  /** Tags of cosign that came along with no image, and tags of lists of referrers that list none: those are images of their own. */
   async leftTags(): Promise<readonly Wanted[]> {
     const { tags, manifests } = this.#listing;
     const found = new Map<Digest, { readonly listed: ListedManifest; readonly tags: string[] }>();
-    const left = [...(tags ?? [])].filter(([tag]) => cosignSubject(tag) !== undefined && !this.#tagsDone.has(tag));
+    const left = [...(tags ?? [])].filter(([tag]) => isDerivedTag(tag) && !this.#tagsDone.has(tag));
     await forEachOf(
       left,
       TAGS_AT_ONCE,
@@ -159,6 +160,7 @@ class RepositorySession {
         try {
           const digest = known ?? (await this.#source.resolve(tag, { signal })).digest;
           const listed = manifests.get(digest) ?? listedAs(await this.#source.resolve(digest, { signal }), [tag]);
+          if (isReferrersTag(tag) && (await this.#isListOfReferrers(tag, listed, { signal }))) return;
           const before = found.get(digest);
           if (before === undefined) found.set(digest, { listed, tags: [tag] });
           else before.tags.push(tag);
@@ -171,6 +173,22 @@ class RepositorySession {
       this.#options,
     );
     return [...found.values()];
+  }
+
+  /** Whether `tag` stands for a list of what refers to an image that is there, whose referrers come along with it. */
+  async #isListOfReferrers(
+    tag: string,
+    { digest, mediaType = '' }: ListedManifest,
+    options: Abortable,
+  ): Promise<boolean> {
+    if (!isIndexType(mediaType)) return false;
+    const subject = tag.replace('-', ':');
+    // only the beginning of a longer digest is in the tag
+    if (!isDigest(subject)) return true;
+    // an image may have its own digest for a tag
+    if (subject === digest) return false;
+    if (this.#listing.manifests.has(subject)) return true;
+    return (await ifFound(this.#source.resolve(subject, options))) !== undefined;
   }
 
   async #storeChunk(wanted: readonly Wanted[], atOnce: number): Promise<void> {
@@ -230,8 +248,8 @@ class RepositorySession {
       return true;
     }
     if (listed.status === 'ACTIVE' || this.#archived !== undefined) return false;
-    this.#add(describeArchived(listed, tags));
-    this.#run.counts.archived++;
+      this.#add(describeArchived(listed, tags));
+      this.#count('archived', listed.digest);
     return true;
   }
 
@@ -258,7 +276,7 @@ class RepositorySession {
       ...(unchecked === undefined ? {} : { unchecked }),
       ...factsOf(listed, tags),
     });
-    this.#run.counts.unchanged++;
+    this.#count('unchanged', image.digest);
   }
 
   async #storeOne(wanted: Wanted, source: Source, options: OperationOptions, isMoved = false): Promise<void> {
@@ -271,7 +289,7 @@ class RepositorySession {
       }
       const image = await this.#copy(listed.digest, source, options);
       this.#add({ ...image, ...factsOf(listed, tags) });
-      this.#run.counts.stored++;
+      this.#count('stored', image.digest);
     } catch (error) {
       checkAborted(options);
       const failure = toFailure(error);
@@ -344,6 +362,13 @@ class RepositorySession {
   #warn([tag]: readonly string[], digest: Digest | undefined, what: string): void {
     const name = `${this.#run.host}/${this.#repository}${tag === undefined ? `@${digest}` : `:${tag}`}`;
     this.#options.report?.({ type: 'warning', message: `${name}: ${what}` });
+  }
+
+  /** Once for each image: one that is met again by a tag of cosign is the same. */
+  #count(outcome: keyof ImageCounts, digest: Digest): void {
+    if (this.#counted.has(digest)) return;
+    this.#counted.add(digest);
+    this.#run.counts[outcome]++;
   }
 
   #add(image: BackedUpImage): void {
