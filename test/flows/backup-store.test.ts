@@ -4,10 +4,15 @@ import { afterAll, describe, expect, test } from 'vitest';
 import type { LocalRegistry } from '../../local/registry/registry.ts';
 import { backupToStore, type StoreBackupRequest, type StoreBackupResult } from '../../worker/images/backup-store.ts';
 import type { Backends, OperationOptions } from '../../worker/images/backends.ts';
+import { diffPlaces } from '../../worker/images/diff-places.ts';
+import { diffSnapshots } from '../../worker/images/diff-snapshots.ts';
+import type { BackupPlace } from '../../worker/images/open-backups.ts';
 import { openStore } from '../../worker/images/open-place.ts';
 import { isDerivedTag } from '../../worker/oci/derived-tag.ts';
 import { algorithmOf, digestOf, type Digest } from '../../worker/oci/digest.ts';
+import { parsePlace } from '../../worker/oci/place.ts';
 import { expandImage, type ExpandedImage } from '../../worker/store/expanded.ts';
+import { readState } from '../../worker/store/read-state.ts';
 import type { Snapshot } from '../../worker/store/snapshot.ts';
 import type { ImageStore } from '../../worker/store/store.ts';
 import { replaceBackends } from '../support/backends.ts';
@@ -55,7 +60,7 @@ async function run(
   more: Partial<StoreBackupRequest> = {},
   session: { readonly backends: Backends; readonly options: OperationOptions } = lab.session(),
 ): Promise<StoreBackupResult> {
-  // snapshots are in order by the second
+  // snapshots are in the order of their times
   const options = { ...session.options, clock: workClock({ startMs: Date.UTC(2026, 0, 1, 0, runs++) }) };
   return backupToStore({ from, to, tool: 'transship test', ...more }, session.backends, options);
 }
@@ -246,6 +251,32 @@ describe('a backup of a whole registry of ECR', () => {
     expect([...images.keys()].sort()).toEqual([`orphans:${tag}`, 'orphans:v1']);
   });
 
+  test('leaves out no tag that only looks like one of a list of referrers', async () => {
+    const registry = await lab.registry({ mode: 'oci' });
+    const [kept, other, own, gone] = [
+      await makeImage({ seed: 43 }),
+      await makeImage({ seed: 44 }),
+      await makeImage({ seed: 45 }),
+      await makeImage({ seed: 46 }),
+    ];
+    await lab.push(kept, registry, 'app');
+    const tagOf = ({ root }: typeof kept): string => root.descriptor.digest.replace(':', '-');
+    const wrong = tagOf(gone);
+    await lab.push({ ...other, root: { ...other.root, tags: [wrong] } }, registry, 'app');
+    const byDigest = tagOf(own);
+    await lab.push({ ...own, root: { ...own.root, tags: [byDigest] } }, registry, 'app');
+    const place = newPlace();
+    const result = await run(`${registry.registryHost}/*`, place);
+    const images = await expectWhole(place, await snapshotOf(place, result));
+    expect([...images.keys()].sort()).toEqual([`app:${wrong}`, `app:${byDigest}`, 'app:v1'].sort());
+    const { backends, options } = lab.session();
+    const [a, b] = [parsePlace(`${registry.registryHost}/*`), parsePlace(place)];
+    const diff = await diffPlaces({ a: { place: a }, b: { place: b } }, backends, options);
+    expect(diff).toMatchObject({ equal: 1, differences: [] });
+    const now = await diffSnapshots({ place: b as BackupPlace, a: 'latest', b: 'now' }, backends, options);
+    expect(now).toMatchObject({ changes: [], same: 1 });
+  });
+
   test('as a dry run reports what would be sent, and writes nothing', async () => {
     const host = await stock();
     const place = newPlace();
@@ -303,6 +334,32 @@ describe('a backup of another registry', () => {
 });
 
 describe('a backup of a registry that is not well', () => {
+  test('passes over a repository that is listed and not there: what older snapshots have of it stays', async () => {
+    const registry = await lab.registry({ mode: 'oci' });
+    await stockRegistry(lab, registry, { repositories: 2, tags: 1 });
+    const gone = stockRepository(1);
+    const place = newPlace();
+    await run(`${registry.registryHost}/*`, place);
+    const session = lab.session();
+    const backends = replaceBackends(session.backends, {
+      repository: (inner, _, name) => (name === gone ? failing(inner, { tags: [1, 'NOT_FOUND'] }) : inner),
+    });
+    const warnings: string[] = [];
+    const report: OperationOptions['report'] = (event) => event.type === 'warning' && warnings.push(event.message);
+    const options = { ...session.options, report };
+    const result = await run(`${registry.registryHost}/*`, place, {}, { backends, options });
+    expect(result.failures).toEqual([]);
+    expect(warnings).toContainEqual(expect.stringMatching(new RegExp(`${gone}: it is listed and not there`)));
+    expect((await snapshotOf(place, result)).repositories.map(({ complete }) => complete)).toEqual([true, false]);
+    const state = await readState((await open(place)).snapshots);
+    expect(state.repositories.map(({ name, images }) => [name, images.length])).toEqual([
+      [stockRepository(0), 1],
+      [gone, 1],
+    ]);
+    // one that was asked for by name is a failure
+    await expect(run(`${registry.registryHost}/no/such`, place)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
   test('goes on without an image that is broken and a repository that cannot be listed, and names them', async () => {
     const registry = await lab.registry({ mode: 'oci' });
     await stockRegistry(lab, registry, { repositories: 3, tags: 2 });

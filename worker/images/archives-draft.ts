@@ -4,6 +4,7 @@ import { snapshotPrefix } from '../oci/key-template.ts';
 import { isPattern, type ImagePattern, type Location } from '../oci/location.ts';
 import type { ObjectRoot } from '../oci/place.ts';
 import type { Snapshot, SnapshotFailure, SnapshotScope } from '../store/snapshot.ts';
+import { warnOfOrder } from '../store/clock-order.ts';
 import { SnapshotBuilder } from '../store/snapshot-builder.ts';
 import { openSnapshots, type SnapshotName } from '../store/snapshots.ts';
 import { onSide } from '../util/failure.ts';
@@ -119,6 +120,8 @@ export class ArchivesDraft {
     const finishedAt = new Date(options.clock.now()).toISOString();
     const snapshot = this.#draft.finish({ finishedAt, added: this.#added });
     const snapshots = openSnapshots(storeAndPrefix(this.#place.root, backends));
-    return onSide('target', snapshots.write(snapshot, options));
+    const name = await onSide('target', snapshots.write(snapshot, options));
+    await warnOfOrder(snapshots, name, options);
+    return name;
   }
 }

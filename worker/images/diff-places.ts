@@ -1,3 +1,4 @@
+import { isDerivedTag, isReferrersTag } from '../oci/derived-tag.ts';
 import { matchesPattern } from '../oci/location.ts';
 import { mapRepository, type RepositoryMap } from '../oci/repository-map.ts';
 import type { Place } from '../oci/place.ts';
@@ -101,10 +102,16 @@ async function collect(
   const entries: PlaceEntry[] = [];
   const read = async (): Promise<void> => {
     for await (const entry of listPlace(place, backends, { ...options, snapshot, asOfMs, side }))
-      if (isWanted(entry)) entries.push(entry);
+      if (isCompared(entry, options) && isWanted(entry)) entries.push(entry);
   };
   await onSide(side, read());
   return entries;
+}
+
+/** A backup has tags of cosign whose image is gone as images; a registry lists those with what refers to images, and lists of referrers never. */
+function isCompared({ tag, subject }: PlaceEntry, { referrers }: ListOptions): boolean {
+  if (tag === undefined || subject !== undefined || !isDerivedTag(tag)) return true;
+  return referrers !== undefined && !isReferrersTag(tag);
 }
 
 /** Whether the pattern of a registry chooses what another place, a store or archives, has under a name. Two registries have patterns of their own. */

@@ -1,4 +1,5 @@
 import type { Digest } from '../oci/digest.ts';
+import { isDerivedTag } from '../oci/derived-tag.ts';
 import { parsePlace } from '../oci/place.ts';
 import { readState } from '../store/read-state.ts';
 import type { Snapshot } from '../store/snapshot.ts';
@@ -77,14 +78,17 @@ export async function diffSnapshots(
     );
     // ECR lists the children of an index as images without a tag
     const images = (await imagesNow(first.snapshot, backends, options)).filter(
-      (image) => image.tag !== undefined || before.names.has(keyOf(image)) || !inside.has(image.digest),
+      (image) =>
+        isImageName(image) && (image.tag !== undefined || before.names.has(keyOf(image)) || !inside.has(image.digest)),
     );
     const now: Recorded = { names: new Map(images.map((image) => [keyOf(image), image])), knows: () => true };
+    // a registry lists no tags of cosign without their image
+    const imagesBefore = new Map([...before.names].filter(([, recorded]) => isImageName(recorded)));
     return {
       a: first.name.id,
       b: 'now',
       registry: host,
-      ...compared(before, now),
+      ...compared({ ...before, names: imagesBefore }, now),
       notBackedUp: missingIn(state.repositories, images),
       ...(request.notCovered === undefined ? {} : { notCovered: uncovered(host, images, request.notCovered) }),
     };
@@ -104,6 +108,10 @@ export async function diffSnapshots(
       ? {}
       : { notCovered: uncovered(second.snapshot.registry.host, images, request.notCovered) }),
   };
+}
+
+function isImageName({ tag }: Pick<ImageName, 'tag'>): boolean {
+  return tag === undefined || !isDerivedTag(tag);
 }
 
 function compared(a: Recorded, b: Recorded): Pick<SnapshotsDiff, 'changes' | 'same'> {

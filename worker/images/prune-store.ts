@@ -27,6 +27,8 @@ export interface StorePruneRequest {
   readonly policy: Policy;
   /** What no snapshot needs goes when it is older than so many days. Default 7. */
   readonly graceDays?: number | undefined;
+  /** Also where there is no snapshot at all. Default false. */
+  readonly allowEmpty?: boolean | undefined;
 }
 
 const DAY_MS = 24 * 60 * 60_000;
@@ -72,7 +74,7 @@ function storeRootOf(text: string): ObjectRoot {
   throw new Failure('INVALID', `${quote(text)} is not a store: expected store:s3://bucket/prefix/ or store:folder`);
 }
 
-function collectionOf({ policy, graceDays }: StorePruneRequest): Parameters<typeof planCollection>[1] {
+function collectionOf({ policy, graceDays, allowEmpty }: StorePruneRequest): Parameters<typeof planCollection>[1] {
   const [fault] = policyFaults([{ ...policy, repositories: ['*'] }]);
   if (fault !== undefined) throw new Failure('INVALID', `policy ${fault.path.slice(1).join('.')}: ${fault.message}`);
   const rules = Object.entries(policy).filter(([, value]) => value !== undefined);
@@ -85,5 +87,6 @@ function collectionOf({ policy, graceDays }: StorePruneRequest): Parameters<type
   return {
     ...(rules.length === 0 ? {} : { policy }),
     ...(graceDays === undefined ? {} : { graceMs: graceDays * DAY_MS }),
+    ...(allowEmpty === undefined ? {} : { allowEmpty }),
   };
 }

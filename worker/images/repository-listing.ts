@@ -91,7 +91,7 @@ async function listTags(
 ): Promise<RepositoryListing> {
   const { select } = options;
   const all: string[] = [];
-  for await (const tag of source.tags(options)) if (isListedTag(tag, onUnlisted)) all.push(tag);
+  for await (const tag of source.tags({ ...options, all: true })) if (isListedTag(tag, onUnlisted)) all.push(tag);
   const tags = new Map<string, Digest | undefined>(all.map((tag) => [tag, undefined]));
   // tags of cosign are resolved with the image that they are about
   const named = all.filter((tag) => !isDerivedTag(tag) && (pattern === undefined || matchesPattern(pattern, tag)));

@@ -2,6 +2,7 @@ import { walk } from '../content/graph.ts';
 import { openImage } from '../archive/reader.ts';
 import type { Digest } from '../oci/digest.ts';
 import { expandImage, type ExpandedImage } from '../store/expanded.ts';
+import { warnOfOrder } from '../store/clock-order.ts';
 import { SnapshotBuilder, type BackedUpImage } from '../store/snapshot-builder.ts';
 import { openSnapshots, type SnapshotName } from '../store/snapshots.ts';
 import type { Snapshot, SnapshotArchive, SnapshotFailure } from '../store/snapshot.ts';
@@ -97,6 +98,7 @@ export async function writeArchivesSnapshot(
   const finishedAt = new Date(options.clock.now()).toISOString();
   const snapshot = draft.finish({ finishedAt, added });
   const name = await onSide('target', snapshots.write(snapshot, options));
+  await warnOfOrder(snapshots, name, options);
   const bytes = snapshot.content.reduce((sum, { size }) => sum + size, 0);
   return { name, images: counts, bytes, bytesAdded: added.bytes, failures: snapshot.failures };
 }

@@ -2,14 +2,14 @@ import type { Source, Target } from '../content/content.ts';
 import { walk } from '../content/graph.ts';
 import { onlyPlatforms } from '../content/only-platforms.ts';
 import { copy } from '../copy/copy.ts';
-import { cosignSubject, isDerivedTag } from '../oci/derived-tag.ts';
-import type { Digest } from '../oci/digest.ts';
+import { isDerivedTag, isReferrersTag } from '../oci/derived-tag.ts';
+import { isDigest, type Digest } from '../oci/digest.ts';
 import { matchesPattern } from '../oci/location.ts';
 import { isIndexType, parsePlatform } from '../oci/manifest.ts';
 import type { ExpandedImage } from '../store/expanded.ts';
 import type { BackedUpImage, SnapshotBuilder } from '../store/snapshot-builder.ts';
-import { checkAborted } from '../util/abort.ts';
-import { describeFailure, isFailure, onSide, toFailure, type Failure } from '../util/failure.ts';
+import { checkAborted, type Abortable } from '../util/abort.ts';
+import { describeFailure, ifFound, isFailure, onSide, toFailure, type Failure } from '../util/failure.ts';
 import { forEachOf, type Limit } from '../util/limit.ts';
 import { compareStrings } from '../util/text.ts';
 import type { ArchivedImages } from './archived-images.ts';
@@ -147,11 +147,11 @@ class RepositorySession {
     }
   }
 
-  /** Tags of cosign that came along with no image: those are images of their own. */
+  /** Tags of cosign that came along with no image, and tags of lists of referrers that list none: those are images of their own. */
   async leftTags(): Promise<readonly Wanted[]> {
     const { tags, manifests } = this.#listing;
     const found = new Map<Digest, { readonly listed: ListedManifest; readonly tags: string[] }>();
-    const left = [...(tags ?? [])].filter(([tag]) => cosignSubject(tag) !== undefined && !this.#tagsDone.has(tag));
+    const left = [...(tags ?? [])].filter(([tag]) => isDerivedTag(tag) && !this.#tagsDone.has(tag));
     await forEachOf(
       left,
       TAGS_AT_ONCE,
@@ -159,6 +159,7 @@ class RepositorySession {
         try {
           const digest = known ?? (await this.#source.resolve(tag, { signal })).digest;
           const listed = manifests.get(digest) ?? listedAs(await this.#source.resolve(digest, { signal }), [tag]);
+          if (isReferrersTag(tag) && (await this.#isListOfReferrers(tag, listed, { signal }))) return;
           const before = found.get(digest);
           if (before === undefined) found.set(digest, { listed, tags: [tag] });
           else before.tags.push(tag);
@@ -171,6 +172,22 @@ class RepositorySession {
       this.#options,
     );
     return [...found.values()];
+  }
+
+  /** Whether `tag` stands for a list of what refers to an image that is there, whose referrers come along with it. */
+  async #isListOfReferrers(
+    tag: string,
+    { digest, mediaType = '' }: ListedManifest,
+    options: Abortable,
+  ): Promise<boolean> {
+    if (!isIndexType(mediaType)) return false;
+    const subject = tag.replace('-', ':');
+    // only the beginning of a longer digest is in the tag
+    if (!isDigest(subject)) return true;
+    // an image may have its own digest for a tag
+    if (subject === digest) return false;
+    if (this.#listing.manifests.has(subject)) return true;
+    return (await ifFound(this.#source.resolve(subject, options))) !== undefined;
   }
 
   async #storeChunk(wanted: readonly Wanted[], atOnce: number): Promise<void> {

@@ -43,6 +43,13 @@ export async function verifySnapshots(
       findings.push({ kind: 'snapshot', at, message: describeFailure(error) });
     }
   }
+  if (which === undefined)
+    for (const at of await snapshots.misnamed(options))
+      findings.push({
+        kind: 'snapshot',
+        at,
+        message: 'it is not named as a snapshot is: give it its name back, or delete it',
+      });
   return { state: fold.state(), looked: { checked, of: which === undefined ? names.length : 1 }, findings };
 }
 
