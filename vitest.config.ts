@@ -5,7 +5,7 @@ import { defineConfig } from 'vitest/config';
 const ALONE = ['test/flows/proxy.test.ts', 'test/unit/util/own-secrets.test.ts'];
 /** Files whose processes are simulated: all that happens in them is decided by a seed, so they must not wait for threads. */
 const SIMULATED = ['test/unit/store/collect.test.ts', 'test/unit/store/collect-model.test.ts'];
-const OTHER_SUITES = ['test/interop/**', 'test/infra/**', 'test/soak/**', 'node_modules/**'];
+const OTHER_SUITES = ['test/interop/**', 'test/infra/**', 'test/processes/**', 'test/soak/**', 'node_modules/**'];
 
 export default defineConfig({
   test: {

@@ -64,6 +64,7 @@ function receivedSince(from: number): number {
   return s3.requests
     .slice(from)
     .filter(({ operation }) => operation === 'UploadPart' || operation === 'PutObject')
+    .filter(({ key }) => !key.startsWith('snapshots/'))
     .reduce((sum, { receivedBytes }) => sum + receivedBytes, 0);
 }
 

@@ -184,7 +184,7 @@ describe('transship snapshots', () => {
     const file = join(lab.folder, 'report.html');
     const { code, stdout } = await transship('report', place, '--html', file, '--days', '7');
     expect(code).toBe(0);
-    expect(stdout).toBe(`wrote ${file}: 1 images in 1 repositories from 1 snapshots, 0 not backed up\n`);
+    expect(stdout).toBe(`wrote ${file}: 1 image in 1 repository from 1 snapshot, 0 not backed up\n`);
     expect(await readFile(file, 'utf8')).toMatch(/<b>100 %<\/b>.*reported\/app/s);
     expect(await transship('report', place, '--html', join(lab.folder, 'missing', 'x.html'))).toMatchObject({
       code: 2,

@@ -29,6 +29,15 @@ async function push(where: typeof ecr, repository: string, tag: string, seed: nu
 }
 
 describe('verify PLACE', () => {
+  test('prints what was not checked once, with the number of images, and the name where it is one', async () => {
+    await push(ecr, 'noted/app', 'v1', 1);
+    const one = await run('verify', `${ecr.registryHost}/noted/*`, '-q');
+    expect(one.stdout).toContain(`note: docker://${ecr.registryHost}/noted/app:v1: its blobs are there`);
+    await push(ecr, 'noted/app', 'v2', 2);
+    const two = await run('verify', `${ecr.registryHost}/noted/*`, '-q');
+    expect(two.stdout.match(/^note: .*$/gm)).toEqual([expect.stringContaining('note: 2 images: its blobs are there')]);
+  });
+
   test('reports a store whole at depth bytes, part of it with a sample, and exits 3 for what is missing', async () => {
     await push(ecr, 'typed/app', 'v1', 1);
     const folder = join(lab.folder, 'typed');

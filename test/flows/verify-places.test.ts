@@ -261,8 +261,8 @@ describe('verify of archives', () => {
     await store.write(keys[0] ?? '', await collect(await store.read(keys[3] ?? '')));
     const { findings } = await run(place, choices);
     expect(findings).toMatchObject([
-      { kind: 'extra', at: `s3://${bucket}/${keys[3]}` },
       { kind: 'moved', at: `s3://${bucket}/${keys[0]}`, message: expect.stringContaining('changed or swapped') },
+      { kind: 'extra', at: `s3://${bucket}/${keys[3]}` },
     ]);
     const [other] = await lab
       .session()

@@ -6,7 +6,7 @@ import { jsonText, withCommonFlags, withProgress, type CommandContext, type Comm
 import { parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
-import { formatBytes, formatDigest, printable } from './text.ts';
+import { counted, countedRepositories, formatBytes, formatDigest, printable } from './text.ts';
 
 interface ListFlags extends CommonFlags, SnapshotFlags, SideFlags, S3Flags, ConcurrencyFlag {
   readonly digests?: boolean;
@@ -94,9 +94,7 @@ async function writeRows(
     if (rows.length > ROWS) flush();
   }
   flush();
-  write(
-    `\n${count} ${count === 1 ? 'image' : 'images'} in ${repositories.size} ${repositories.size === 1 ? 'repository' : 'repositories'}`,
-  );
+  write(`\n${counted(count, 'image')} in ${countedRepositories(repositories.size)}`);
 }
 
 function lineOf(row: readonly string[], widths: readonly number[]): string {

@@ -13,6 +13,7 @@ import {
 } from './context.ts';
 import { optionsOf } from './result.ts';
 import { connectFlags, withS3Flags, withVerifyKeyFlag, type S3Flags } from './sides.ts';
+import { counted, countedRepositories } from './text.ts';
 
 interface ReportFlags extends CommonFlags, S3Flags, Pick<KeyFlags, 'verifyKey'> {
   readonly html: string;
@@ -51,7 +52,7 @@ export function addReport(program: Command, context: CommandContext): void {
       const { totals, snapshots, broken } = report;
       printResult(context, flags, { html: flags.html, ...report }, () =>
         [
-          `wrote ${flags.html}: ${totals.images} images in ${totals.repositories} repositories from ${snapshots} snapshots, ${totals.missing} not backed up`,
+          `wrote ${flags.html}: ${counted(totals.images, 'image')} in ${countedRepositories(totals.repositories)} from ${counted(snapshots, 'snapshot')}, ${totals.missing} not backed up`,
           ...broken.map((sentence) => `broken: ${sentence}`),
         ].join('\n'),
       );

@@ -1,5 +1,14 @@
 import type { RepositoryRestore, SnapshotRestoreResult } from '../images/restore-snapshot.ts';
-import { formatBytes, formatDigest, formatDuration, formatTable, formatTag, printable } from './text.ts';
+import {
+  counted,
+  countedRepositories,
+  formatBytes,
+  formatDigest,
+  formatDuration,
+  formatTable,
+  formatTag,
+  printable,
+} from './text.ts';
 
 /** Lines of one kind that a person reads: the rest is in the JSON. */
 const MAX_LINES = 50;
@@ -20,7 +29,7 @@ export function describeRestore(result: SnapshotRestoreResult, seconds: number):
   return [
     dryRun ? plannedTable(repositories) : restoredTable(repositories),
     '',
-    `${images} images in ${repositories.length} repositories, ${bytes} in ${took}`,
+    `${counted(images, 'image')} in ${countedRepositories(repositories.length)}, ${bytes} in ${took}`,
     ...(dryRun ? [] : [describeComparison(repositories, images)]),
     ...differencesOf(repositories),
     ...limited(

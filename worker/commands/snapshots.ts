@@ -17,7 +17,7 @@ import {
 import { onlyOption, parseBackupPlace } from './places.ts';
 import { optionsOf } from './result.ts';
 import { connectFlags, withS3Flags, withSideFlags, withVerifyKeyFlag, type S3Flags, type SideFlags } from './sides.ts';
-import { formatBytes, formatDigest, formatDuration, formatTable, printable } from './text.ts';
+import { counted, formatBytes, formatDigest, formatDuration, formatTable, printable } from './text.ts';
 
 interface PlaceFlags extends CommonFlags, SideFlags, S3Flags, Pick<KeyFlags, 'verifyKey'> {}
 
@@ -37,7 +37,12 @@ interface DiffFlags extends PlaceFlags {
 const PLACE = 'a store (store:s3://bucket/prefix/, store:folder) or archives (s3://bucket/prefix/, ./folder/)';
 
 export function addSnapshots(program: Command, context: CommandContext): void {
-  const snapshots = program.command('snapshots').summary('list, show and compare what backups recorded of registries');
+  const snapshots = program
+    .command('snapshots')
+    .summary('list, show and compare what backups recorded of registries')
+    .description(
+      'Reads the snapshots that backups wrote. `transship snapshots PLACE` lists them, as `transship snapshots list PLACE` does.',
+    );
   addList(snapshots, context);
   addShow(snapshots, context);
   addDiff(snapshots, context);
@@ -215,8 +220,8 @@ function describeSummary(summary: SnapshotSummary): readonly string[] {
     `written by    ${printable(summary.tool)}${summary.rule === undefined ? '' : `, rule ${printable(summary.rule)}`}`,
     `asked for     ${printable(asked.join(', '))}`,
     `repositories  ${summary.repositories}`,
-    `images        ${summary.images} with ${summary.tags} tags${summary.archived === 0 ? '' : `, ${summary.archived} archived and not backed up`}`,
-    `bytes         ${formatBytes(summary.bytes)}, of which ${formatBytes(summary.newBytes)} were new`,
+    `images        ${summary.images} with ${counted(summary.tags, 'tag')}${summary.archived === 0 ? '' : `, ${summary.archived} archived and not backed up`}`,
+    `bytes         ${formatBytes(summary.bytes)}, each blob once; the backup sent ${formatBytes(summary.newBytes)}`,
   ];
 }
 

@@ -7,7 +7,7 @@ import { printResult, withCommonFlags, withProgress, type CommandContext, type C
 import { parseTime, withSnapshotFlags, type SnapshotFlags } from './places.ts';
 import { concurrencyOf, optionsOf, withConcurrency, type ConcurrencyFlag } from './result.ts';
 import { connectFlags, withS3Flags, withSideFlags, type S3Flags, type SideFlags } from './sides.ts';
-import { formatBytes, formatDigest, formatTable, printable } from './text.ts';
+import { counted, countedRepositories, formatBytes, formatDigest, formatTable, printable } from './text.ts';
 
 interface StatsFlags extends CommonFlags, SnapshotFlags, SideFlags, S3Flags, ConcurrencyFlag {
   readonly days?: number;
@@ -50,7 +50,7 @@ function describeStats(stats: PlaceStats): string {
   const { kind, images, tags, repositories, storedBytes, uniqueBytes, repositoryBytes, archiveBytes } = stats;
   const blocks = [
     [
-      `images         ${images} with ${tags} ${tags === 1 ? 'tag' : 'tags'} in ${repositories.length} ${repositories.length === 1 ? 'repository' : 'repositories'}`,
+      `images         ${images} with ${counted(tags, 'tag')} in ${countedRepositories(repositories.length)}`,
       `stored         ${formatBytes(storedBytes)}`,
       `each blob once ${formatBytes(uniqueBytes)}`,
       `by repository  ${formatBytes(repositoryBytes)}`,

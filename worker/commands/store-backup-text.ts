@@ -1,5 +1,5 @@
 import type { StoreBackupResult } from '../images/backup-store.ts';
-import { formatBytes, formatDuration, printable } from './text.ts';
+import { counted, countedRepositories, formatBytes, formatDuration, printable } from './text.ts';
 
 /** A backup into a store, for programs and for people. */
 export function describeStoreBackup(
@@ -17,8 +17,8 @@ export function describeStoreBackup(
   const total = images.stored + images.unchanged + images.archived + images.failed;
   const lines = [
     ...(isPlan ? [] : [`snapshot ${snapshot.id} in ${result.to}`]),
-    `${total} images of ${result.repositories} repositories: ${counts.join(', ')}`,
-    `${isPlan ? 'would send' : 'sent'} ${formatBytes(added.bytes)} in ${added.blobs} blobs, in ${formatDuration(seconds * 1000)}`,
+    `${counted(total, 'image')} of ${countedRepositories(result.repositories)}: ${counts.join(', ')}`,
+    `${isPlan ? 'would send' : 'sent'} ${formatBytes(added.bytes)} in ${counted(added.blobs, 'blob')}, in ${formatDuration(seconds * 1000)}`,
     `${formatBytes(bytes)} in all, each blob once; ${formatBytes(imageBytes)} as one archive for each image${savedBy(bytes, imageBytes)}`,
     ...failures.map((failure) => `failed: ${nameOf(failure)}${printable(failure.reason)}`),
   ];

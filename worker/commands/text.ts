@@ -4,6 +4,16 @@ import { redacted } from '../util/text.ts';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
 
+/** `1 image`, `2 images`. */
+export function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
+}
+
+/** `1 repository`, `2 repositories`. */
+export function countedRepositories(count: number): string {
+  return counted(count, 'repository', 'repositories');
+}
+
 /** `1536` → `1.5 KiB`. */
 export function formatBytes(bytes: number): string {
   let value = bytes;

@@ -2,7 +2,7 @@ import type { VerifyResult } from '../images/verify.ts';
 import type { Looked, PlaceResult } from '../images/verify-result.ts';
 import { describeSample } from '../util/sample.ts';
 import { incomplete } from './result.ts';
-import { formatBytes, formatDigest, formatTable, printable } from './text.ts';
+import { counted, formatBytes, formatDigest, formatTable, printable } from './text.ts';
 
 /** Rows of images that are printed: `--json` has all. */
 const MAX_ROWS = 200;
@@ -28,13 +28,21 @@ function describeRows(results: readonly VerifyResult[]): string {
       ]),
     ),
     ...(results.length > shown.length ? [`and ${results.length - shown.length} more: --json has all`] : []),
-    ...results
-      .filter(({ faults }) => faults.length === 0)
-      .flatMap(({ at, unchecked }) => unchecked.map((what) => `note: ${at}: ${printable(what)}`)),
+    ...describeNotes(results.filter(({ faults }) => faults.length === 0)),
     ...results
       .filter((result) => result.foreign.length > 0)
       .map((result) => `${incomplete(result.foreign.length)}: ${result.at}`),
   ].join('\n');
+}
+
+/** What was not checked: a line for each sentence, which names its image, or says how many there are. */
+function describeNotes(results: readonly VerifyResult[]): readonly string[] {
+  const images = new Map<string, string[]>();
+  for (const { at, unchecked } of results)
+    for (const what of unchecked) images.set(what, [...(images.get(what) ?? []), at]);
+  return [...images].map(
+    ([what, all]) => `note: ${all.length === 1 ? all.join('') : `${all.length} images`}: ${printable(what)}`,
+  );
 }
 
 /** The result of a place, for people. */
@@ -47,7 +55,7 @@ export function describePlace(result: PlaceResult): string {
     ...(blobs === undefined ? [] : [describeLooked(blobs, 'blobs')]),
     ...(snapshots === undefined ? [] : [describeLooked(snapshots, 'snapshots')]),
     `${formatBytes(hashedBytes)} hashed`,
-    `${findings.length} ${findings.length === 1 ? 'finding' : 'findings'}`,
+    `${counted(findings.length, 'finding')}`,
   ];
   return [
     ...(images.length === 0 ? [] : [describeRows(images), '']),

@@ -2,7 +2,7 @@ import { isDerivedTag, isReferrersTag } from '../oci/derived-tag.ts';
 import { matchesPattern } from '../oci/location.ts';
 import { mapRepository, type RepositoryMap } from '../oci/repository-map.ts';
 import type { Place } from '../oci/place.ts';
-import { matchesRepository, matchingTags, type ImageFilter } from '../oci/image-filter.ts';
+import { formatImageFilters, matchesRepository, matchingTags, type ImageFilter } from '../oci/image-filter.ts';
 import { Failure, onSide, type Side } from '../util/failure.ts';
 import { compareStrings } from '../util/text.ts';
 import type { Backends, OperationOptions } from './backends.ts';
@@ -72,6 +72,8 @@ export async function diffPlaces(
     const named = { ...entry, repository: mapRepository(back, entry.repository).name };
     return isIn(a.place, b.place, named) && isChosen(only, named);
   });
+  if (only.length > 0 && left.length + right.length === 0)
+    throw new Failure('NOT_FOUND', `${formatImageFilters(only)} matches nothing in either place: nothing was compared`);
   const [theirs, others] = ofOneRegistry(a.place, left, b.place, right);
   const withRegistry = [theirs, others].some(
     (entries) => new Set(entries.flatMap(({ registry }) => registry ?? [])).size > 1,

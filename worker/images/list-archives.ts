@@ -10,11 +10,11 @@ import { matchesRepository, matchingTags } from '../oci/image-filter.ts';
 import { artifactTypeOf } from '../oci/manifest.ts';
 import type { Place } from '../oci/place.ts';
 import { ifReference } from '../oci/reference.ts';
-import { describeFailure, Failure, ifFound, isFailure } from '../util/failure.ts';
+import { describeFailure, ifFound, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Backends } from './backends.ts';
 import { heldIn, tagsOfKey, writtenMs } from './inventory-archives.ts';
-import { archiveName, storeAndPrefix } from './open-place.ts';
+import { archiveName, noArchiveBelow, storeAndPrefix } from './open-place.ts';
 import type { ListOptions, PlaceEntry } from './place-entry.ts';
 
 type ArchivesPlace = Extract<Place, { kind: 'archives' }>;
@@ -41,7 +41,7 @@ export async function* listArchives(
     window = [];
   }
   yield* entriesIn(window, place, store, options);
-  if (isEmpty) throw new Failure('NOT_FOUND', `there is no archive (*.tar) below ${place.text}`);
+  if (isEmpty) throw await noArchiveBelow(place.text, { store, prefix: place.root.prefix }, undefined, options);
 }
 
 async function* entriesIn(

@@ -5,11 +5,10 @@ import { isManifestType } from '../oci/manifest.ts';
 import type { ExpandedReferrer } from '../store/expanded.ts';
 import { readState } from '../store/read-state.ts';
 import type { State, StateImage, StateRepository } from '../store/state.ts';
-import { Failure } from '../util/failure.ts';
 import type { Backends } from './backends.ts';
 import type { ListOptions, PlaceEntry } from './place-entry.ts';
 import { openBackups, type BackupPlace } from './open-backups.ts';
-import { archiveName, formatRoot, storeAndPrefix } from './open-place.ts';
+import { archiveName, formatRoot, noImageOfThatTime, storeAndPrefix } from './open-place.ts';
 
 export type { BackupPlace } from './open-backups.ts';
 
@@ -21,8 +20,8 @@ export async function* listState(
 ): AsyncGenerator<PlaceEntry, void, undefined> {
   const { snapshots } = await openBackups(place, backends, options);
   const state = await readState(snapshots, options);
-  if (place.kind === 'archives' && state.repositories.length === 0)
-    throw new Failure('NOT_FOUND', `there is no snapshot of that time below ${place.text}: a backup writes one`);
+  if (state.repositories.length === 0 && (place.kind === 'archives' || options.asOfMs !== undefined))
+    throw noImageOfThatTime(place.text);
   yield* entriesIn(state, place, backends, options);
 }
 

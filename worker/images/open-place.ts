@@ -1,11 +1,12 @@
 import type { ObjectStore } from '../objects/objects.ts';
 import type { Location } from '../oci/location.ts';
 import type { ObjectRoot } from '../oci/place.ts';
+import { isStore } from '../store/format.ts';
 import { openImageStore } from '../store/image-store.ts';
 import type { StorePlace } from '../store/place.ts';
 import type { SnapshotsPlace } from '../store/snapshots.ts';
 import type { ImageStore } from '../store/store.ts';
-import { onSide, type Side } from '../util/failure.ts';
+import { Failure, onSide, type Side } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 
 export interface OpenStoreOptions extends OperationOptions {
@@ -45,6 +46,27 @@ export function archiveAt(root: ObjectRoot, key: string): Location {
 /** The location of the archive with this key in `store`, which is that of `root`: what `copy` and `restore` take. */
 export function archiveName(root: ObjectRoot, store: Pick<ObjectStore, 'describe'>, key: string): string {
   return 'bucket' in root ? store.describe(key) : `oci-archive:${store.describe(key)}`;
+}
+
+/** The failure of a place of which no snapshot has an image at the moment that was asked for. */
+export function noImageOfThatTime(text: string): Failure {
+  return new Failure(
+    'NOT_FOUND',
+    `there is no image of that time in ${text}: \`transship snapshots list ${text}\` prints the times that there are`,
+  );
+}
+
+/** The failure of a place below which there is no archive: NOT_FOUND, on this side. A store that was named without `store:` is recognized. */
+export async function noArchiveBelow(
+  text: string,
+  { store, prefix }: SnapshotsPlace,
+  side: Side | undefined,
+  options: OperationOptions,
+): Promise<Failure> {
+  const what = (await isStore({ store, prefix, location: text }, options))
+    ? `${text} is a store, not a prefix of archives: write store:${text}`
+    : `there is no archive (*.tar) below ${text}`;
+  return new Failure('NOT_FOUND', what, side === undefined ? {} : { context: { side } });
 }
 
 /**

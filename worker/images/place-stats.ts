@@ -13,8 +13,8 @@ import { forEachOf } from '../util/limit.ts';
 import type { Backends } from './backends.ts';
 import { ContentCount, type ContentStats, type CountedContent } from './content-count.ts';
 import { listPlace, namesMoment } from './list-place.ts';
-import type { BackupPlace } from './open-backups.ts';
-import { openStore, storeAndPrefix } from './open-place.ts';
+import { openBackups, type BackupPlace } from './open-backups.ts';
+import { noImageOfThatTime, openStore, storeAndPrefix } from './open-place.ts';
 import { storeOf } from './open-location.ts';
 import type { ListOptions, PlaceEntry } from './place-entry.ts';
 
@@ -89,11 +89,10 @@ async function countState(
   options: StatsOptions,
   count: ContentCount,
 ): Promise<number> {
-  const snapshots = openSnapshots(storeAndPrefix(place.root, backends));
+  const { snapshots } = await openBackups(place, backends, options);
   const { snapshot, asOfMs, signal, only = [] } = options;
   const state = await readState(snapshots, { snapshot, asOfMs, signal });
-  if (state.repositories.length === 0)
-    throw new Failure('NOT_FOUND', `there is no snapshot of that time in ${place.text}: a backup writes one`);
+  if (state.repositories.length === 0) throw noImageOfThatTime(place.text);
   const archives = new Map<string, number>();
   for (const { registry, name, images } of state.repositories) {
     if (!matchesRepository(only, name)) continue;

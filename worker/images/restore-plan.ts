@@ -1,4 +1,4 @@
-import { matchesRepository, matchingTags, type ImageFilter } from '../oci/image-filter.ts';
+import { formatImageFilters, matchesRepository, matchingTags, type ImageFilter } from '../oci/image-filter.ts';
 import type { RegistryTarget } from '../oci/location.ts';
 import { mapRepository, type RepositoryMap } from '../oci/repository-map.ts';
 import { formatRepository, parseRepository, type Repository } from '../oci/reference.ts';
@@ -121,6 +121,5 @@ function nothingSelected({ repositories }: State, { only, registry }: RestoreSel
       'NOT_FOUND',
       `no snapshot is of the registry ${registry}: there are those of ${hosts.join(', ')}`,
     );
-  const filters = only.map(({ repositories: pattern, tags }) => (tags === undefined ? pattern : `${pattern}:${tags}`));
-  return new Failure('NOT_FOUND', `--only ${filters.join(' --only ')} matches nothing that was backed up`);
+  return new Failure('NOT_FOUND', `${formatImageFilters(only)} matches nothing that was backed up`);
 }

@@ -8,6 +8,7 @@ import { atSide, describeFailure, Failure, isFailure } from '../util/failure.ts'
 import { isNamedByKey } from './archive-name.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { collectFaults, type Faults } from './faults.ts';
+import { noArchiveBelow } from './open-place.ts';
 import { openLocation } from './open-location.ts';
 import {
   formatLocation,
@@ -174,9 +175,7 @@ async function archivesOf(from: string, backends: Backends, options: OperationOp
     throw atSide('source', error);
   }
   if (archives.length === 0) {
-    throw new Failure('NOT_FOUND', `there is no archive (*.tar) below ${from}`, {
-      context: { side: 'source' },
-    });
+    throw await noArchiveBelow(from, { store: prefix.store, prefix: prefix.key }, 'source', options);
   }
   return {
     archives: archives.map((key) => {
@@ -198,7 +197,7 @@ function prefixOf(from: string, backends: Backends): Prefix | undefined {
       locate: (found) => ({ transport: 's3', bucket, key: found }),
     };
   }
-  const folder = /^oci-archive:(.*\/)$/.exec(from)?.[1];
+  const folder = /^(?:oci-archive:|(?=\.{0,2}\/))(.*\/)$/.exec(from)?.[1];
   if (folder === undefined) return undefined;
   return {
     store: backends.folder(folder),

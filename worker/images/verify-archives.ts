@@ -7,12 +7,13 @@ import { matchesRepository, matchingTags } from '../oci/image-filter.ts';
 import type { Place } from '../oci/place.ts';
 import { ifReference, type Reference } from '../oci/reference.ts';
 import { openSnapshots } from '../store/snapshots.ts';
-import { describeFailure, Failure, ifFound, isFailure } from '../util/failure.ts';
+import { describeFailure, ifFound, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { append } from '../util/lists.ts';
+import { compareStrings } from '../util/text.ts';
 import { expectedArchives, type ExpectedArchive } from './expected-archives.ts';
 import { fromArchive } from './open-location.ts';
-import { archiveAt, storeAndPrefix } from './open-place.ts';
+import { archiveAt, noArchiveBelow, noImageOfThatTime, storeAndPrefix } from './open-place.ts';
 import { isInSample } from '../util/sample.ts';
 import { misnamedOf, type HeldImage } from './misnamed-archives.ts';
 import { verifyImage, type Verifying, type VerifyResult } from './verify-image.ts';
@@ -56,13 +57,11 @@ export async function verifyArchives(
       for (const { archives = [] } of images) for (const { key } of archives) named.add(key);
   });
   const isMoment = request.snapshot !== undefined || request.asOfMs !== undefined;
-  if (isMoment && state.repositories.length === 0 && ofSnapshots.length === 0)
-    throw new Failure('NOT_FOUND', `there is no snapshot of that time below ${place.text}: a backup writes one`);
+  if (isMoment && state.repositories.length === 0 && ofSnapshots.length === 0) throw noImageOfThatTime(place.text);
   const expected = expectedArchives(state, request.only);
   const listed = new Set<string>();
   for await (const { key } of store.list(prefix, options)) if (archiveKindOf(key) !== undefined) listed.add(key);
-  if (listed.size === 0 && expected.size === 0)
-    throw new Failure('NOT_FOUND', `there is no archive (*.tar) below ${place.text}`, { context: { side: 'source' } });
+  if (listed.size === 0 && expected.size === 0) throw await noArchiveBelow(place.text, where, 'source', options);
   const run = new ArchivesRun(place, store, request, verifying);
   const unknown = looked.of === 0 ? [] : [...listed].filter((key) => !named.has(key));
   for (const key of unknown) {
@@ -85,7 +84,7 @@ export async function verifyArchives(
     snapshots: looked.of === 0 ? undefined : looked,
     hashedBytes: images.reduce((sum, { hashedBytes }) => sum + hashedBytes, 0),
     images,
-    findings: [...ofSnapshots, ...run.findings, ...run.misnamed(), ...faultsOf(images)],
+    findings: [...ofSnapshots, ...[...run.findings, ...run.misnamed()].toSorted(byPlace), ...faultsOf(images)],
     unchecked: run.unchecked,
     complete:
       depth === 'bytes' &&
@@ -94,6 +93,11 @@ export async function verifyArchives(
       looked.checked === looked.of &&
       images.every(({ complete }) => complete),
   };
+}
+
+/** Archives are looked at several at once, and end in any order. */
+function byPlace(a: Finding, b: Finding): number {
+  return compareStrings(a.at, b.at);
 }
 
 class ArchivesRun {

@@ -13,7 +13,7 @@ import { checkAborted } from '../util/abort.ts';
 import { describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { append } from '../util/lists.ts';
-import { openStore, storePlace } from './open-place.ts';
+import { noImageOfThatTime, openStore, storePlace } from './open-place.ts';
 import { isInSample } from '../util/sample.ts';
 import type { Verifying } from './verify-image.ts';
 import type { Finding, PlaceRequest, PlaceResult } from './verify-result.ts';
@@ -48,6 +48,8 @@ export async function verifyStore(
   });
   const findings: Finding[] = [...ofSnapshots];
   const isNow = request.snapshot === undefined && request.asOfMs === undefined;
+  if (request.asOfMs !== undefined && state.repositories.length === 0 && ofSnapshots.length === 0)
+    throw noImageOfThatTime(place.text);
   // a store that lost a snapshot has an index of what was there before
   if (isNow && ofSnapshots.length === 0 && looked.of > 0)
     append(findings, await indexFindings(place, state, verifying));

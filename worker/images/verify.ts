@@ -1,3 +1,4 @@
+import { formatImageFilters } from '../oci/image-filter.ts';
 import { parseLocation } from '../oci/location.ts';
 import { parsePlace, type Place } from '../oci/place.ts';
 import { Failure } from '../util/failure.ts';
@@ -61,6 +62,13 @@ export async function verifyPlace(
   const { place, against, only, snapshot, asOfMs } = request;
   const verifying = verifyingOf(request.depth ?? defaultDepth(place.kind), backends, options);
   const result = await verifyKind(request, verifying);
+  const { names, findings } = result;
+  const isNothing = names.of === 0 || (place.kind === 'archives' && names.checked === 0);
+  if (only !== undefined && isNothing && findings.length === 0)
+    throw new Failure(
+      'NOT_FOUND',
+      `${formatImageFilters(only)} matches nothing in ${place.text}: nothing was verified`,
+    );
   if (against === undefined) return result;
   const diff = await diffPlaces({ a: against, b: { place, snapshot, asOfMs }, only }, backends, options);
   return {

@@ -27,6 +27,13 @@ export function parseImageFilter(text: string): ImageFilter {
   return { repositories, tags };
 }
 
+/** The filters as a command line has them: `--only team/* --only base:1.*`. */
+export function formatImageFilters(filters: readonly ImageFilter[]): string {
+  return filters
+    .map(({ repositories, tags }) => `--only ${tags === undefined ? repositories : `${repositories}:${tags}`}`)
+    .join(' ');
+}
+
 /** Whether one of `filters` matches the repository. Without filters every one does. */
 export function matchesRepository(filters: readonly ImageFilter[], repository: string): boolean {
   return filters.length === 0 || filters.some(({ repositories }) => matchesPattern(repositories, repository));

@@ -172,6 +172,7 @@ export function parseRegistryTarget(text: string): RegistryTarget {
   const slash = rest.indexOf('/');
   const registry = slash === -1 ? rest : rest.slice(0, slash);
   const prefix = slash === -1 ? '' : rest.slice(slash + 1);
+  if (/^[a-z-]+:(?!\d)/.test(registry) || /[:@]/.test(prefix)) throw invalid(text, WHAT_A_REGISTRY_IS);
   // checked by reading what it would make of a repository
   const { registry: host } = parseReference(`${registry}/${prefix === '' ? '' : `${prefix}/`}x`);
   if (host !== registry) throw invalid(text, WHAT_A_REGISTRY_IS);

@@ -62,7 +62,9 @@ export function parseStoreRoot(root: string, text: string): ObjectRoot {
     const { bucket, key } = parseS3(root);
     return { bucket, prefix: key === '' || key.endsWith('/') ? key : `${key}/` };
   }
-  if (root === '' || root === '-') throw invalid(text, 'a store is store:s3://bucket/prefix/ or store:folder');
+  // a mistyped URL, such as s3:/bucket, would be a folder of that name
+  if (root === '' || root === '-' || /^[a-z][a-z0-9+.-]+:\//i.test(root))
+    throw invalid(text, 'a store is store:s3://bucket/prefix/ or store:folder');
   return { folder: root, prefix: '' };
 }
 
