@@ -111,15 +111,7 @@ interface Pruned {
 }
 
 /** Flags that are about images or archives, and mean nothing for a store. */
-const NOT_OF_STORES = [
-  'file',
-  'rule',
-  'repositories',
-  'requireBackup',
-  'maxDeletes',
-  'planOut',
-  'plan',
-] as const;
+const NOT_OF_STORES = ['file', 'rule', 'repositories', 'requireBackup', 'maxDeletes', 'planOut', 'plan'] as const;
 
 async function prune(places: readonly string[], flags: PruneFlags, context: CommandContext): Promise<void> {
   if (places.some((place) => place.startsWith('store:')))

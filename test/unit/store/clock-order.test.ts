@@ -20,7 +20,7 @@ async function warningsOf(offMs: number, earlierMs: readonly number[] = []): Pro
   };
   const listed: Snapshots = {
     ...snapshots,
-    list: async () => (await snapshots.list()).map((name) => ({ ...name, storedAtMs: NOW })),
+    list: async () => Array.from(await snapshots.list(), (name) => ({ ...name, storedAtMs: NOW })),
   };
   await warnOfOrder(listed, written, { report });
   return warnings;
