@@ -6,7 +6,7 @@ import type { ArchiveLayout, BlobEntry } from './plan.ts';
 /** Where a store has the bytes of a blob: inside an archive that this process has read the plan of, or written. */
 export interface KnownBlob {
   readonly key: string;
-  /** Of the archive as it was then. */
+  /** The ETag of the archive when it was read or written: its bytes are copied only while it has that. */
   readonly etag: string;
   /** Where the blob's first byte is in the archive. */
   readonly offset: number;

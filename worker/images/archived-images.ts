@@ -8,6 +8,7 @@ import { awaitActive, type AwaitActiveOptions } from './await-active.ts';
 import type { ListedImage, Registry, StorageClasses } from './backends.ts';
 import type { RestoredImages } from './restored-images.ts';
 
+/** A repository of ECR whose archived images are restored for a backup. */
 export interface ArchivedImagesRequest {
   readonly registry: Registry;
   readonly repository: string;

@@ -26,6 +26,7 @@ import type { SettingsFact } from './registry-facts.ts';
 import type { Item } from '../retention/inventory.ts';
 import { optional } from '../util/optional.ts';
 
+/** What of a registry is backed up, and where its archives go. */
 export interface BackupRequest extends ImageChoices {
   /** `[docker://]host/repository[:tag]`, each with `*` and `{a,b}`; without a tag all tags. */
   readonly from: string;
@@ -43,6 +44,7 @@ interface OwnSettings {
   readonly read: SettingsReader;
 }
 
+/** What a backup is about to do. `planBackup` fills it repository by repository. */
 export interface BackupPlan {
   readonly requests: ImageCopyRequest[];
   /** Repositories whose settings are stored, by the key of the settings. */

@@ -24,6 +24,7 @@ import { RestoredImages } from './restored-images.ts';
 import type { SelectImages } from './select-images.ts';
 import { storeImages, type ImageCounts, type StoreRun } from './store-images.ts';
 
+/** What of a registry is backed up, and into which store. */
 export interface StoreBackupRequest {
   /** `[docker://]HOST` for a whole registry, `HOST/pattern[:tags]`, a repository, or one image `HOST/repository:tag`. */
   readonly from: string;
@@ -72,7 +73,7 @@ export interface StoreBackupResult {
   readonly imageBytes: number;
   /** As the snapshot has them. */
   readonly failures: readonly SnapshotFailure[];
-  /** The failures behind them, as far as they were thrown: what tells whether to try again. */
+  /** The failures that were thrown: their codes decide whether a retry can help. */
   readonly causes: readonly Failure[];
 }
 
@@ -104,7 +105,7 @@ export async function backupToStore(
   const onStrange = (message: string): void => void strange.push(message);
   // a key that cannot sign is found before anything is copied
   await backends.snapshotKeys?.signer?.publicKey(options);
-  // before a store is created: what the source does not have leaves nothing behind
+  // before a store is created: a source without images leaves no store
   const listed = async (repository: string): Promise<readonly string[]> =>
     repositoriesOf({ pattern: { ...pattern, repository } }, backends, { ...options, side: 'source', onStrange });
   const names = new Set<string>();

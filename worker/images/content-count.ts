@@ -25,6 +25,7 @@ export interface SharedContent extends CountedContent {
   readonly repositories: number;
 }
 
+/** How many images a place has, and how many bytes: each alone, and each digest once. */
 export interface ContentStats {
   readonly repositories: readonly RepositoryStats[];
   readonly images: number;

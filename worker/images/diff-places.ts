@@ -18,6 +18,7 @@ export interface PlaceMoment {
   readonly asOfMs?: number | undefined;
 }
 
+/** Two places, each now or at an earlier time, and how they are compared. */
 export interface DiffRequest {
   readonly a: PlaceMoment;
   readonly b: PlaceMoment;
@@ -33,6 +34,7 @@ export interface DiffRequest {
   readonly referrers?: 'all' | undefined;
 }
 
+/** How place `b` differs from place `a`. */
 export interface PlacesDiff {
   readonly a: string;
   readonly b: string;

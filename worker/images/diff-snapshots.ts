@@ -28,6 +28,7 @@ interface RegistryImage extends ImageName {
   readonly pushedAtMs: number | undefined;
 }
 
+/** What a later snapshot, or the registry now, has that an earlier snapshot does not, and the other way round. */
 export interface SnapshotsDiff {
   /** The id of the first snapshot. */
   readonly a: string;
@@ -37,13 +38,14 @@ export interface SnapshotsDiff {
   readonly changes: readonly ImageChange[];
   /** Names that stand for the same image in both. */
   readonly same: number;
-  /** Of manifests, configs and layers that the second snapshot has and the first does not. Absent: compared with the registry. */
+  /** The bytes of manifests, configs and layers that the second snapshot has and the first does not. Absent: compared with the registry. */
   readonly newBytes?: number;
   readonly notBackedUp: readonly NotBackedUp[];
   /** What no backup rule of the rules file selects. Absent: there is no rules file. */
   readonly notCovered?: readonly ImageName[];
 }
 
+/** Two snapshots of one place, or one and the registry now. */
 export interface DiffSnapshotsRequest {
   readonly place: BackupPlace;
   /** As `Snapshots.read` finds it. */

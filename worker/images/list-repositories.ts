@@ -1,11 +1,9 @@
 import { isPattern, matchesPattern, parseImagePattern, withoutTransport, type ImagePattern } from '../oci/location.ts';
+import { isHostAlone } from '../oci/place.ts';
 import { isRepositoryName } from '../oci/reference.ts';
 import { Failure, type Side } from '../util/failure.ts';
 import { compareStrings, quote } from '../util/text.ts';
 import type { Backends, OperationOptions } from './backends.ts';
-
-/** The host of a registry alone: with a dot or a port, and no repository. */
-const HOST = /^(?:[a-z0-9-]+(?:\.[a-z0-9-]+)+|localhost(?=:))(?::[0-9]{1,5})?\/?$/i;
 
 /**
  * Reads which images of a registry are meant: as `parseImagePattern`, and the host of any registry alone for all of it. INVALID also for a pattern of
@@ -13,7 +11,7 @@ const HOST = /^(?:[a-z0-9-]+(?:\.[a-z0-9-]+)+|localhost(?=:))(?::[0-9]{1,5})?\/?
  */
 export function parseRegistryImages(text: string): ImagePattern {
   const bare = withoutTransport(text);
-  const pattern = parseImagePattern(HOST.test(bare) ? `${bare.replace(/\/$/, '')}/*` : text);
+  const pattern = parseImagePattern(isHostAlone(bare) ? `${bare.replace(/\/$/, '')}/*` : text);
   if (pattern.tag !== undefined) matchesPattern(pattern.tag, '');
   return pattern;
 }

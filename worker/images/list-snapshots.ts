@@ -19,7 +19,7 @@ export interface SnapshotSummary extends Pick<
   readonly tags: number;
   /** Images in ECR's archive storage class, which were not backed up. */
   readonly archived: number;
-  /** Of everything that its images are made of, each digest once. */
+  /** The bytes of everything that its images are made of, each digest once. */
   readonly bytes: number;
   /** What the backup sent: beside what was there before. */
   readonly newBytes: number;

@@ -26,7 +26,7 @@ const HARMLESS: ReadonlySet<string> = new Set([
 
 /**
  * Why a registry policy may lock its caller out, which is an identity of `account`: it denies what reading, pushing or replacing the policy
- * needs to all, or to an identity of the account. Since the scope of registry policies is V2, they apply to every request, and nobody but AWS
+ * needs to all, or to an identity of the account. Since the scope of registry policies is V2, they apply to every request, and no one but AWS
  * can remove a policy that denies its own replacement. In doubt it locks out: conditions are ignored, and effects but `Allow` count as `Deny`.
  * Undefined where it does not. INVALID for what is not a policy.
  * https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry-permissions.html

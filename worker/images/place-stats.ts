@@ -30,6 +30,7 @@ interface DayOfGrowth {
   readonly addedBytes: number;
 }
 
+/** The content of a place in figures, with its growth where snapshots record it. */
 export interface PlaceStats extends ContentStats {
   readonly place: string;
   readonly kind: Place['kind'];

@@ -19,6 +19,7 @@ const SNAPSHOT_RULES = [
   'keepYearly',
 ] as const satisfies readonly (keyof Policy)[];
 
+/** Which snapshots of a store stay, and for how long unused blobs do. */
 export interface StorePruneRequest {
   /** `store:s3://bucket/prefix/` or `store:folder`. */
   readonly place: string;

@@ -133,57 +133,39 @@ function cells({ ages, name }: ReportedRepository, days: readonly string[]): Htm
 
 const CHART = { width: 1000, height: 220, left: 70, top: 12, bottom: 24 } as const;
 
+/** The height of the part of the chart that has bars. */
+const BARS_HEIGHT = CHART.height - CHART.top - CHART.bottom;
+
+/** How far from the top of the chart `share` of its highest value is. */
+function levelOf(share: number): number {
+  return CHART.top + BARS_HEIGHT * (1 - share);
+}
+
 /** What backups sent, by day, with the sum of all as a line. */
 function growthChart(growth: readonly DayOfBackups[]): Html {
-  const { width, height, left, top, bottom } = CHART;
-  const inner = height - top - bottom;
+  const { width, height, left } = CHART;
+  const step = (width - left) / Math.max(1, growth.length);
   const most = highest(
     growth.map(({ newBytes }) => newBytes),
     1,
   );
-  const all = highest(
-    growth.map(({ sentBytes }) => sentBytes),
-    1,
-  );
-  const step = (width - left) / Math.max(1, growth.length);
-  const bars = growth.map(({ day, newBytes, snapshots, failures: failed }, index) => {
-    const tall = (newBytes / most) * inner;
-    return html`<rect
-      class="bar"
-      x="${round(left + index * step + step * 0.1)}"
-      y="${round(top + inner - tall)}"
-      width="${round(step * 0.8)}"
-      height="${round(tall)}"
-      ><title>
-        ${day}: ${bytes(newBytes)} in
-        ${count(snapshots, 'backup')}${failed === 0 ? '' : `, ${count(failed, 'failure')}`}
-      </title></rect
-    >`;
-  });
-  const points = growth
-    .map(
-      ({ sentBytes }, index) =>
-        `${round(left + (index + 0.5) * step)},${round(top + inner - (sentBytes / all) * inner)}`,
-    )
-    .join(' ');
+  const bars = growth.map((day, index) => growthBar(day, { x: left + index * step, step, share: day.newBytes / most }));
   const marks = [0, 0.5, 1].map(
     (share) =>
       html`<line
           class="axis"
           x1="${left}"
           x2="${width}"
-          y1="${round(top + inner * (1 - share))}"
-          y2="${round(top + inner * (1 - share))}"
-        /><text x="${left - 6}" y="${round(top + inner * (1 - share) + 4)}" text-anchor="end"
-          >${bytes(most * share)}</text
-        >`,
+          y1="${round(levelOf(share))}"
+          y2="${round(levelOf(share))}"
+        /><text x="${left - 6}" y="${round(levelOf(share) + 4)}" text-anchor="end">${bytes(most * share)}</text>`,
   );
   return html`<section>
     <h2>New bytes by day</h2>
     <div class="wide">
       <svg class="chart" viewBox="0 0 ${width} ${height}" role="img" aria-label="Bytes that backups sent, by day">
         ${marks}${bars}
-        <polyline class="line" points="${points}" />
+        <polyline class="line" points="${growthLine(growth, step)}" />
         <text x="${left}" y="${height - 6}">${growth[0]?.day ?? ''}</text>
         <text x="${width}" y="${height - 6}" text-anchor="end">${growth.at(-1)?.day ?? ''}</text>
       </svg>
@@ -193,6 +175,36 @@ function growthChart(growth: readonly DayOfBackups[]): Html {
       ${bytes(growth.at(-1)?.sentBytes ?? 0)} in all.
     </p>
   </section>`;
+}
+
+/** What the backups of one day sent, as a bar. */
+function growthBar(
+  { day, newBytes, snapshots, failures: failed }: DayOfBackups,
+  { x, step, share }: { readonly x: number; readonly step: number; readonly share: number },
+): Html {
+  return html`<rect
+    class="bar"
+    x="${round(x + step * 0.1)}"
+    y="${round(levelOf(share))}"
+    width="${round(step * 0.8)}"
+    height="${round(share * BARS_HEIGHT)}"
+    ><title>
+      ${day}: ${bytes(newBytes)} in ${count(snapshots, 'backup')}${failed === 0 ? '' : `, ${count(failed, 'failure')}`}
+    </title></rect
+  >`;
+}
+
+/** The points of the line: what all backups until a day sent. */
+function growthLine(growth: readonly DayOfBackups[], step: number): string {
+  const all = highest(
+    growth.map(({ sentBytes }) => sentBytes),
+    1,
+  );
+  const points = growth.map(({ sentBytes }, index) => {
+    const x = CHART.left + (index + 0.5) * step;
+    return `${round(x)},${round(levelOf(sentBytes / all))}`;
+  });
+  return points.join(' ');
 }
 
 function deduplication({ totals: { uniqueBytes, imageBytes } }: BackupReport): Html {

@@ -32,12 +32,13 @@ interface ReportTotals {
   readonly tags: number;
   /** Images that are known and not backed up: they failed, or are in ECR's archive storage class. */
   readonly missing: number;
-  /** Of everything that the images are made of, each digest once. */
+  /** The bytes of everything that the images are made of, each digest once. */
   readonly uniqueBytes: number;
   /** The same with each image counted for itself. */
   readonly imageBytes: number;
 }
 
+/** A repository that any of the snapshots names, as a row of the report. */
 export interface ReportedRepository {
   readonly registry: string;
   readonly name: string;
@@ -52,6 +53,7 @@ export interface ReportedRepository {
   readonly ages: readonly (number | undefined)[];
 }
 
+/** What the backups of one day (UTC) did. */
 export interface DayOfBackups {
   readonly day: string;
   readonly snapshots: number;

@@ -23,6 +23,7 @@ import { SharedBlobs } from './shared-blobs.ts';
 import { SnapshotSettings } from './snapshot-settings.ts';
 import type { SettingsDocument } from './write-settings.ts';
 
+/** Which images of a backup are restored, to which registry, and what happens to what is there. */
 export interface SnapshotRestoreRequest extends SettingsChoices {
   /** A store, or the prefix of archives below which their snapshots are. */
   readonly from: string;
@@ -58,6 +59,7 @@ export interface RepositoryRestore extends Omit<ImagesOutcome, 'failures'> {
   readonly comparison?: RepositoryComparison;
 }
 
+/** What a restore did, or in a dry run would do, and how the target differs from the snapshot at its end. */
 export interface SnapshotRestoreResult {
   readonly from: string;
   readonly to: string;

@@ -12,6 +12,7 @@ import { servedArchives } from './served-archives.ts';
 import type { ServedImages, ServedRepository } from './served-images.ts';
 import { servedState } from './served-state.ts';
 
+/** Which state of a place is served. */
 export interface ServePlaceOptions extends OperationOptions {
   /** Exactly this snapshot (an id, its beginning, or `latest`). */
   readonly snapshot?: string | undefined;

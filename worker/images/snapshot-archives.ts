@@ -17,7 +17,7 @@ import { archiveFacts, describeArchived, describeImage } from './describe-image.
 
 /** An archive, as the process that wrote it recorded it. */
 export interface RecordedArchive extends SnapshotArchive {
-  /** Of the image in it. */
+  /** The digest of the image in it. */
   readonly digest: Digest;
   readonly pushedAt?: string | undefined;
   /** Whether this backup wrote it. False: it was there before. */
@@ -35,6 +35,7 @@ export interface RecordedRepository {
   readonly failures: readonly Omit<SnapshotFailure, 'repository'>[];
 }
 
+/** A backup that other processes made, as they recorded it. */
 export interface ArchivesSnapshotRequest extends Pick<Snapshot, 'startedAt' | 'tool' | 'rule' | 'run'> {
   /** Where archives and their snapshots are: `prefix` is that of the snapshots, and keys of archives are from the root of the bucket. */
   readonly bucket: string;
@@ -49,12 +50,13 @@ export interface ArchivesSnapshotRequest extends Pick<Snapshot, 'startedAt' | 't
   readonly previous?: string | undefined;
 }
 
+/** The snapshot that was written, in figures. */
 export interface ArchivesSnapshot {
   readonly name: SnapshotName;
   readonly images: ImageCounts;
-  /** Of everything that the images name, each digest once. */
+  /** The bytes of everything that the images name, each digest once. */
   readonly bytes: number;
-  /** Of archives that this backup wrote. */
+  /** The bytes of archives that this backup wrote. */
   readonly bytesAdded: number;
   readonly failures: readonly SnapshotFailure[];
 }

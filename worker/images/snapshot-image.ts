@@ -28,6 +28,7 @@ export interface ListedSnapshotImage {
   readonly image: Omit<StateImage, 'snapshot'>;
 }
 
+/** An image of a snapshot, opened to be read. Disposing of it closes its archive. */
 export interface OpenedSnapshotImage extends AsyncDisposable {
   /** The image alone, with what refers to it: `referrers` and cosign's tags are as the snapshot lists them. */
   readonly source: Source;

@@ -43,7 +43,7 @@ export interface StoreRun {
   /** Which of these. Undefined: all of them. */
   readonly select: SelectImages | undefined;
   readonly counts: ImageCounts;
-  /** Takes the failure behind each one in the snapshot. */
+  /** Called with the cause of each failure in the snapshot. */
   readonly onFailure: (failure: Failure) => void;
 }
 

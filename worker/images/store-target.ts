@@ -11,6 +11,7 @@ import type { ImageTarget, WholeImage, WrittenImage } from './image-target.ts';
 import { openStore } from './open-place.ts';
 import { registryFacts } from './registry-facts.ts';
 
+/** One image that is copied into a store. */
 export interface StoreTargetRequest {
   readonly to: StoreLocation;
   /** The image, with the tags that it gets there. */

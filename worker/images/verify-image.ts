@@ -58,7 +58,7 @@ export interface Verifying {
   readonly backends: Backends;
   readonly options: OperationOptions;
   readonly seen: SeenBlobs;
-  /** Of blobs that are read or asked for at once, in all. */
+  /** Shared by all images: the blobs that are read or asked for at once. */
   readonly limit: Limit;
 }
 

@@ -4,6 +4,7 @@ import type { PlaceMoment } from './diff-places.ts';
 import type { Sample } from '../util/sample.ts';
 import type { Depth, VerifyRequest, VerifyResult } from './verify-image.ts';
 
+/** What of a place is verified, and how deep. */
 export interface PlaceRequest extends Pick<VerifyRequest, 'onManifests'> {
   readonly place: Place;
   /** Default: `bytes` of archives, `blobs` of registries and stores. */
@@ -41,9 +42,9 @@ export interface PlaceResult {
   readonly sample?: Sample | undefined;
   /** Names and images that were looked at, and how many there are. */
   readonly names: Looked;
-  /** Of a store: its blobs and manifests, each once. */
+  /** For a store: its blobs and manifests, each once. */
   readonly blobs?: Looked | undefined;
-  /** Of a store, and of archives with snapshots: those that were read. */
+  /** For a store, and for archives with snapshots: the snapshots that were read. */
   readonly snapshots?: Looked | undefined;
   readonly hashedBytes: number;
   /** Images that were opened, of registries and archives. */
@@ -55,6 +56,7 @@ export interface PlaceResult {
   readonly complete: boolean;
 }
 
+/** How many of something were looked at, and how many there are. */
 export interface Looked {
   readonly checked: number;
   readonly of: number;

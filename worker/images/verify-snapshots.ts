@@ -17,7 +17,7 @@ export interface VerifiedSnapshots {
 
 /**
  * Reads every snapshot, or the one that is asked for: each must have the bytes that its id names, and the signature of the trusted key where there is
- * one. One that has not is a finding, and does not count. NOT_FOUND where the one that is asked for does not exist; INVALID where it is of a newer version, or several have that name.
+ * one. One without it is a finding, and does not count. NOT_FOUND where the one that is asked for does not exist; INVALID where it is of a newer version, or several have that name.
  */
 export async function verifySnapshots(
   snapshots: Snapshots,

@@ -1,6 +1,5 @@
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
-import { ecrHost } from './ecr-host.ts';
 import { isPattern, parseImagePattern, parseS3, withoutTransport, type ImagePattern } from './location.ts';
 import { withoutSecrets } from './reference.ts';
 
@@ -48,12 +47,13 @@ export function isPlace(text: string): boolean {
   if (text.startsWith('s3://')) return text.endsWith('/') || !text.slice('s3://'.length).includes('/');
   if (/^(?:oci|docker-archive):/.test(text)) return false;
   if (text.startsWith('oci-archive:') || /^\.{0,2}\//.test(text)) return text.endsWith('/');
-  const bare = withoutTransport(text).replace(/\/$/, '');
-  return (
-    isPattern(bare) ||
-    ecrHost(bare) !== undefined ||
-    /^(?:localhost:\d+|[a-z0-9-]+(?:\.[a-z0-9-]+)+(?::\d+)?)$/.test(bare)
-  );
+  const bare = withoutTransport(text);
+  return isPattern(bare) || isHostAlone(bare);
+}
+
+/** Whether `text` is the host of a registry, with a dot or a port, and names no repository. One `/` may follow it. */
+export function isHostAlone(text: string): boolean {
+  return /^(?:[a-z0-9-]+(?:\.[a-z0-9-]+)+|localhost(?=:))(?::[0-9]{1,5})?\/?$/i.test(text);
 }
 
 /** Reads what follows `store:`: `s3://bucket[/prefix/]`, or the path of a folder. INVALID otherwise. */

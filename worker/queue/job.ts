@@ -89,9 +89,9 @@ export interface VerifyJob extends JobCommon {
   readonly kind: 'verify';
   /** `s3://bucket/key` or `docker://…`; a place: `store:s3://bucket/prefix/`, `s3://bucket/prefix/`, `docker://host/repositories*`. */
   readonly from: string;
-  /** Of a place how deep. Default: `bytes` of archives, `blobs` of stores and registries. */
+  /** How deep a place is verified. Default: `bytes` for archives, `blobs` for stores and registries. */
   readonly depth?: 'tags' | 'blobs' | 'bytes' | undefined;
-  /** Of a place which part is read, counted from 0. Default: everything. */
+  /** Which part of a place is read, counted from 0. Default: everything. */
   readonly sample?: { readonly slice: number; readonly slices: number } | undefined;
   readonly against?: string | undefined;
 }

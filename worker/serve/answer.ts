@@ -49,4 +49,5 @@ export function json(value: unknown, headers: Readonly<Record<string, string>> =
   };
 }
 
+/** The body of an answer without one. */
 export const NO_BODY: Uint8Array = new Uint8Array();

@@ -5,6 +5,7 @@ import { Failure } from '../util/failure.ts';
 import { Refusal } from './answer.ts';
 import { PasswordCheck } from './htpasswd.ts';
 
+/** Who may read: users with passwords, holders of tokens, or both. */
 export interface Readers {
   /** Bcrypt hashes by user, as `parseHtpasswd` reads them. */
   readonly users?: ReadonlyMap<string, string> | undefined;

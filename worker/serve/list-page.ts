@@ -4,6 +4,7 @@ import { Refusal } from './answer.ts';
 /** The most of one list in one answer: a page of tags is 1.3 MB at most. */
 const MAX_PAGE = 10_000;
 
+/** One page of a list that the API gives in parts. */
 export interface ListPage<T> {
   readonly page: readonly T[];
   /** The Link to what comes after it; empty where nothing does. */

@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 
+/** Where a server listens. Port 0: the system chooses one. */
 export interface ListenAddress {
   readonly host: string;
   readonly port: number;

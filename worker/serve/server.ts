@@ -12,9 +12,10 @@ import { PullApi } from './pull-api.ts';
 import { parsePullRoute } from './pull-route.ts';
 import { sendAnswer } from './send.ts';
 
+/** Where and to whom images are served. */
 export interface ServeOptions {
   readonly listen: ListenAddress;
-  /** Who may read. Absent: everybody who reaches the address. */
+  /** Who may read. Absent: every client that reaches the address. */
   readonly readers?: Readers | undefined;
   /** Certificate chain and private key, PEM. Absent: plain HTTP. */
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer } | undefined;
@@ -28,6 +29,7 @@ export interface ServeOptions {
   readonly signal: AbortSignal;
 }
 
+/** A server that has begun to listen. */
 export interface ServingImages {
   /** `http://127.0.0.1:5000`. */
   readonly url: string;
@@ -262,7 +264,7 @@ class ImageServer {
   }
 }
 
-/** What a client is told of a failure of the backup. */
+/** The answer to a client for a failure of the backup. It names no bucket and no key. */
 function refusalOf(failure: Failure): Refusal {
   const see = 'the log of `transship serve` has the reason';
   if (isFailure(failure, 'NOT_FOUND')) return new Refusal(404, 'BLOB_UNKNOWN', `it is missing in the backup: ${see}`);

@@ -14,7 +14,7 @@ import type { State } from './state.ts';
 
 /** What other tools read of a store. */
 export interface LayoutIndex {
-  /** Of `index.json`. */
+  /** What `index.json` contains. */
   readonly bytes: Uint8Array;
   /** The lists that fallback tags of subjects name, by digest: blobs that no snapshot lists. */
   readonly lists: ReadonlyMap<Digest, Uint8Array>;

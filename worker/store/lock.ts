@@ -220,7 +220,7 @@ async function heldOf(
   return held;
 }
 
-/** Whether the process that wrote the lock said that it is over. What cannot be read has not ended. */
+/** Whether the process that wrote the lock has marked it as ended. A lock that cannot be read has not ended. */
 async function hasEnded(store: ObjectStore, key: string, options: Abortable): Promise<boolean> {
   const body = await ifFound(store.read(key, options));
   if (body === undefined) return true;

@@ -28,6 +28,7 @@ export interface Snapshot {
   readonly added: { readonly blobs: number; readonly bytes: number };
 }
 
+/** The registry that was backed up. */
 export interface SnapshotRegistry {
   readonly host: string;
   /** ECR only. */
@@ -51,6 +52,7 @@ export interface SnapshotScope {
   readonly listed: boolean;
 }
 
+/** A manifest, config or layer. Sizes are bytes. */
 export interface SnapshotContent {
   readonly digest: Digest;
   readonly size: number;
@@ -58,6 +60,7 @@ export interface SnapshotContent {
   readonly mediaType?: string;
 }
 
+/** A repository, with its images as they were at the time of the backup. */
 export interface SnapshotRepository {
   readonly name: string;
   /** Whether every tag was listed: an image that is neither here nor among the failures did not exist. */
@@ -68,12 +71,13 @@ export interface SnapshotRepository {
   readonly images: readonly SnapshotImage[];
 }
 
+/** An image or index with its tags, what it is made of, and what refers to it. */
 export interface SnapshotImage {
   readonly digest: Digest;
   readonly mediaType: string;
-  /** Of the manifest itself. */
+  /** Bytes of the manifest itself. */
   readonly size: number;
-  /** Of everything: the manifests, configs and layers of the image and of what refers to it, each once. */
+  /** Bytes of everything: the manifests, configs and layers of the image and of what refers to it, each once. */
   readonly bytes: number;
   /** Empty for an untagged image. */
   readonly tags: readonly string[];
@@ -93,6 +97,7 @@ export interface SnapshotImage {
   readonly archives?: readonly SnapshotArchive[];
 }
 
+/** What refers to an image: a signature, an SBOM, an attestation. */
 export interface SnapshotReferrer {
   readonly digest: Digest;
   readonly mediaType: string;
@@ -100,7 +105,7 @@ export interface SnapshotReferrer {
   readonly artifactType?: string;
   /** The manifest that it refers to. */
   readonly subject: Digest;
-  /** Of cosign; empty for a referrer by its subject. */
+  /** The tags of cosign; empty for a referrer by its subject. */
   readonly tags: readonly string[];
   /** As those of an image. */
   readonly content: readonly number[];
@@ -117,6 +122,7 @@ export interface SnapshotArchive {
   readonly version?: string;
 }
 
+/** What was not backed up, and why. Without a repository: the registry as a whole. */
 export interface SnapshotFailure {
   readonly repository?: string;
   readonly tag?: string;

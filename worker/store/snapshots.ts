@@ -59,7 +59,7 @@ const MIN_ID_DIGITS = 4;
 /** Where snapshots are. */
 export interface SnapshotsPlace {
   readonly store: ObjectStore;
-  /** Of all keys: empty, or ends in `/`. */
+  /** What all keys begin with: empty, or ends in `/`. */
   readonly prefix: string;
   /** Default: snapshots are not signed, and signatures are not looked at. */
   readonly keys?: SnapshotKeys | undefined;

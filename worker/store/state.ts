@@ -223,7 +223,7 @@ function addFailures(open: OpenRepository, failures: readonly SnapshotFailure[],
   }
 }
 
-/** Of the tags that match, an older snapshot has nothing that counts but copies of those that failed. */
+/** Closes the tags that match: of those, an older snapshot counts only for the ones that failed. */
 function closeTags(open: OpenRepository, pattern: string | undefined, failed: ReadonlySet<string | undefined>): void {
   for (const [tag, digest] of open.tags) {
     const isListed = pattern === undefined || matchesPattern(pattern, tag);

@@ -50,10 +50,10 @@ export interface ServeEvent {
   /** Without the query. */
   readonly path: string;
   readonly status: number;
-  /** Of the body. */
+  /** The bytes of the body that were sent. */
   readonly bytes: number;
   readonly durationMs: number;
-  /** Why it was not answered as it should be, or not to its end. Absent: it was. */
+  /** Why the answer failed or was cut off. Absent: it was sent whole. */
   readonly message?: string;
 }
 
@@ -182,7 +182,7 @@ type JobEvent =
       readonly message: string;
       readonly again: boolean;
     }
-  /** It goes back to the queue, for whoever takes it up: we are stopping, or its message reaches the end of its life. */
+  /** It goes back to the queue, for the next worker: this one is stopping, or its message reaches the end of its life. */
   | { readonly type: 'job-handed-back'; readonly job: JobName; readonly message: string }
   /** A message that is no job. */
   | { readonly type: 'message-refused'; readonly message: string };
