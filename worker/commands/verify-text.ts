@@ -55,7 +55,7 @@ export function describePlace(result: PlaceResult): string {
     ...(blobs === undefined ? [] : [describeLooked(blobs, 'blobs')]),
     ...(snapshots === undefined ? [] : [describeLooked(snapshots, 'snapshots')]),
     `${formatBytes(hashedBytes)} hashed`,
-    `${counted(findings.length, 'finding')}`,
+    counted(findings.length, 'finding'),
   ];
   return [
     ...(images.length === 0 ? [] : [describeRows(images), '']),
