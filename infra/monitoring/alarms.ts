@@ -4,6 +4,7 @@ import { CLEAN, FIVE_MINUTES, HOUR, type AlarmSpec, type Watched } from './alarm
 import { taskMetric, transshipMetric } from './metrics.ts';
 import { pruneAlarms } from './prune-alarms.ts';
 import { storageAlarms } from './storage-alarms.ts';
+import { verifyAlarms } from './verify-alarms.ts';
 
 const { GREATER_THAN_THRESHOLD } = ComparisonOperator;
 const { BREACHING, IGNORE, NOT_BREACHING } = TreatMissingData;
@@ -13,7 +14,13 @@ const JOBS_FOR_A_RATE = 10;
 
 /** Every alarm. Scaling has two of its own, which notify no one. */
 export function alarmsOf(watched: Watched): readonly AlarmSpec[] {
-  return [...ofCopies(watched), ...ofParts(watched), ...pruneAlarms(watched), ...storageAlarms(watched)];
+  return [
+    ...ofCopies(watched),
+    ...verifyAlarms(watched),
+    ...ofParts(watched),
+    ...pruneAlarms(watched),
+    ...storageAlarms(watched),
+  ];
 }
 
 /** Whether everything is copied that should be. */
@@ -74,15 +81,6 @@ function ofCopies({ settings, deadLetters }: Watched): readonly AlarmSpec[] {
       threshold: 10,
       comparison: GREATER_THAN_THRESHOLD,
       // no job failed
-      missing: NOT_BREACHING,
-    },
-    {
-      chapter: 'verification-faults',
-      severity: 'high',
-      text: 'Bytes were read that are not what their digest says, or a verification found something else.',
-      metric: transshipMetric('JobsFailed', { code: 'CORRUPT', period: FIVE_MINUTES }),
-      threshold: 1,
-      // reported only when it happens
       missing: NOT_BREACHING,
     },
     {

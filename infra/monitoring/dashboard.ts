@@ -25,7 +25,7 @@ const STORAGE_SHOWN = '-P3M';
 /** Twenty-four columns, three graphs in a row. */
 const WIDTH = 8;
 
-/** All of it at a glance: alarms, then copies, then the parts that make them, then registries and storage. */
+/** All of it at a glance: alarms, then copies and their proofs, then the parts that make them, then registries and storage. */
 export function addDashboard(scope: Construct, options: DashboardOptions): Dashboard {
   const { region } = Stack.of(scope);
   const dashboard = new Dashboard(scope, 'Dashboard', { dashboardName: options.name, defaultInterval: DAY });
@@ -40,6 +40,7 @@ export function addDashboard(scope: Construct, options: DashboardOptions): Dashb
     new AlarmStatusWidget({ title: 'Alarms', alarms: [...options.alarms], width: 3 * WIDTH, height: 4 }),
   );
   dashboard.addWidgets(...copies());
+  dashboard.addWidgets(...proofs());
   dashboard.addWidgets(...work(options));
   dashboard.addWidgets(...failures(options));
   dashboard.addWidgets(...changes(options));
@@ -58,16 +59,39 @@ function copies(): GraphWidget[] {
       transshipMetric('ImagesCopied', { label: 'copied', period: PERIOD }),
       transshipMetric('ImagesUnchanged', { label: 'unchanged', period: PERIOD }),
     ]),
-    graph(
-      'Age of the last good copy, by rule',
-      [
-        searched(`SEARCH('{${NAMESPACE},rule} MetricName="LastGoodCopyAgeSeconds"', 'Maximum', 300) / 3600`, {
-          label: "${PROP('Dim.rule')}",
-        }),
-      ],
-      { label: 'hours', showUnits: false, min: 0 },
-    ),
+    agesByRule('Age of the last good copy, by rule', 'LastGoodCopyAgeSeconds'),
   ];
+}
+
+/** What was backed up as a whole, and what was verified. */
+function proofs(): GraphWidget[] {
+  return [
+    graph(
+      'Snapshots',
+      [
+        transshipMetric('SnapshotImages', { label: 'images listed', period: PERIOD }),
+        transshipMetric('SnapshotFailures', { label: 'images that failed', period: PERIOD }),
+      ],
+      { min: 0 },
+      [transshipMetric('SnapshotsWritten', { label: 'snapshots', period: PERIOD })],
+    ),
+    graph(
+      'Verification',
+      [
+        transshipMetric('VerifyFindings', { label: 'findings', period: PERIOD }),
+        transshipMetric('PlacesVerified', { label: 'places', period: PERIOD }),
+      ],
+      { min: 0 },
+      [transshipMetric('VerifiedBytes', { label: 'read and hashed', period: PERIOD })],
+    ),
+    agesByRule('Age of the last good verification, by rule', 'LastGoodVerificationAgeSeconds'),
+  ];
+}
+
+function agesByRule(title: string, metric: string): GraphWidget {
+  const search = `SEARCH('{${NAMESPACE},rule} MetricName="${metric}"', 'Maximum', 300) / 3600`;
+  const ages = searched(search, { label: "${PROP('Dim.rule')}" });
+  return graph(title, [ages], { label: 'hours', showUnits: false, min: 0 });
 }
 
 function work({ jobs, planner, service }: Watched): GraphWidget[] {

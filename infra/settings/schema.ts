@@ -384,6 +384,12 @@ export const settingsSchema = z.strictObject({
         .positive()
         .max(24 * 36_500)
         .default(26),
+      /** A rule of kind `verify` is late when its last run without a finding is older. */
+      verificationAgeHours: z
+        .number()
+        .positive()
+        .max(24 * 36_500)
+        .default(192),
       /** Pulls of one repository in five minutes that are unusual. 0: no alarm, which CloudWatch bills by the number of repositories. */
       pullsPerFiveMinutes: z.int().min(0).default(1000),
       /** Days without a backup that came to the backup account. 0: no alarm; CloudWatch looks back a week at most. */

@@ -1,9 +1,9 @@
 // A whole registry into a store, beside `oras backup` and `regsync`, in turn over the same source. A tool that is not installed is left out.
-//   npm run bench:registry -- [--repositories 40] [--tags 10] [--changed 10] [--own-kib 256]
+//   npm run bench:registry -- [--repositories 40] [--tags 10] [--changed 10] [--own-kib 256] [--runs 3]
 import { once } from 'node:events';
 import { createServer, request as proxied } from 'node:http';
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
-import { cpus } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { copy } from '../../worker/copy/copy.ts';
@@ -13,7 +13,7 @@ import { systemClock } from '../../worker/util/clock.ts';
 import { createWorkspace, isInstalled, start, type Workspace } from '../support/interop-process.ts';
 import { startDockerRegistry } from '../support/interop-registry.ts';
 import { stockImage, stockRepository } from '../support/stocked-registry.ts';
-import { measure, type Command, type Measured } from './measure.ts';
+import { measure, median, type Command, type Measured } from './measure.ts';
 
 const { values } = parseArgs({
   options: {
@@ -21,6 +21,7 @@ const { values } = parseArgs({
     tags: { type: 'string', default: '10' },
     changed: { type: 'string', default: '10' },
     'own-kib': { type: 'string', default: '256' },
+    runs: { type: 'string', default: '3' },
   },
 });
 const repositories = Number(values.repositories);
@@ -176,13 +177,40 @@ async function phase(name: string): Promise<Phase> {
   return { name, results };
 }
 
-// a run that only warms the caches of the source
-for (const tool of tools) {
-  await measure(tool.command);
-  await rm(tool.folder, { recursive: true });
-  await mkdir(tool.folder);
+async function empty(): Promise<void> {
+  for (const { folder } of tools) {
+    await rm(folder, { recursive: true });
+    await mkdir(folder);
+  }
 }
-const phases = [await phase('first'), await phase('second, nothing changed')];
+
+/** The medians of several runs of one phase. */
+function medians(runs: readonly Phase[]): Phase {
+  const results = new Map<string, Measured & { readonly added: number }>();
+  for (const { name } of tools) {
+    const own = runs.flatMap((run) => run.results.get(name) ?? []);
+    const of = (key: 'wallSeconds' | 'cpuSeconds' | 'peakMib' | 'added'): number => median(own.map((one) => one[key]));
+    results.set(name, {
+      wallSeconds: of('wallSeconds'),
+      cpuSeconds: of('cpuSeconds'),
+      peakMib: of('peakMib'),
+      added: of('added'),
+    });
+  }
+  return { name: runs[0]?.name ?? '', results };
+}
+
+// a run that only warms the caches of the source
+for (const tool of tools) await measure(tool.command);
+const firsts: Phase[] = [];
+const seconds: Phase[] = [];
+const [loadBefore = 0] = loadavg();
+for (let run = 0; run < Number(values.runs); run++) {
+  await empty();
+  firsts.push(await phase('first'));
+  seconds.push(await phase('second, nothing changed'));
+}
+const phases = [medians(firsts), medians(seconds)];
 const moved = all
   .slice(0, Number(values.changed))
   .map(({ repository, tag, seed }) => ({ repository, tag, seed: `${seed} again` }));
@@ -209,7 +237,7 @@ const rows = phases.flatMap(({ name, results }) =>
   ]),
 );
 process.stdout.write(
-  `${repositories * tags} images in ${repositories} repositories, ${formatBytes(sourceBytes)} of distinct blobs, ${cpus().length} cores\n\n`,
+  `${repositories * tags} images in ${repositories} repositories, ${formatBytes(sourceBytes)} of distinct blobs, ${cpus().length} cores, medians of ${values.runs} runs, load ${loadBefore.toFixed(0)} before\n\n`,
 );
 process.stdout.write(`${formatTable(['backup', 'tool', '>wall s', '>CPU s', '>peak MiB', '>stored'], rows)}\n\n`);
 process.stdout.write(`requests of transship for a second backup: ${JSON.stringify(counter.take())}\n`);

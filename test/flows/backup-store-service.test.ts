@@ -10,6 +10,11 @@ import { enqueueRule } from '../../worker/service/admin/enqueue.ts';
 import { gatherPush } from '../../worker/service/planner/push-event.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
 import type { Run } from '../../worker/state/state.ts';
+import type { Backends } from '../../worker/images/backends.ts';
+import type { ObjectStore } from '../../worker/objects/objects.ts';
+import { Failure, ifFound } from '../../worker/util/failure.ts';
+import { collect } from '../support/chunks.ts';
+import type { PushEvent } from '../../worker/queue/events.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab, requestsDuring, type Session } from '../support/lab.ts';
 import { deadLettersOf, expectEnded, testService, type TestService } from '../support/test-service.ts';
@@ -30,6 +35,10 @@ interface Kept {
   pass(hours?: number): Promise<Run>;
   /** All snapshots, oldest first. */
   snapshots(): Promise<readonly Snapshot[]>;
+  /** The keys of the blobs of its store. */
+  blobs(): Promise<readonly string[]>;
+  /** The page about its backups, where there is one. */
+  page(): Promise<{ readonly text: string; readonly contentType: string | undefined } | undefined>;
 }
 
 let rules = 0;
@@ -62,6 +71,15 @@ async function kept(words: (name: string) => string): Promise<Kept> {
       const names = await place.list();
       return Promise.all(names.map(async (one) => (await place.read(one)).snapshot));
     },
+    blobs: async () =>
+      (await Array.fromAsync(session.backends.bucket(bucket).list(`${prefix}blobs/`))).map(({ key }) => key),
+    page: async () => {
+      const store = session.backends.bucket(bucket);
+      const key = `${prefix}report.html`;
+      const info = await ifFound(store.stat(key));
+      if (info === undefined) return undefined;
+      return { text: (await collect(await store.read(key))).toString(), contentType: info.contentType };
+    },
   };
 }
 
@@ -77,6 +95,37 @@ async function push(k: Kept, repository: string, tag: string, seed: number): Pro
   const image = await makeImage({ seed, tag, platforms: ['linux/amd64'], layers: [300] });
   await lab.push(image, ecr, `${k.rule.name}/${repository}`);
   return image;
+}
+
+/** The backends of a session, with each key told before it is written. */
+function writesSeen({ backends }: Session, before: (key: string) => void): Backends {
+  const seen = (store: ObjectStore): ObjectStore => ({
+    describe: (key) => store.describe(key),
+    stat: async (key, options) => store.stat(key, options),
+    read: async (key, options) => store.read(key, options),
+    list: (prefix, options) => store.list(prefix, options),
+    write: async (key, body, options) => {
+      before(key);
+      return store.write(key, body, options);
+    },
+    stream: async (key, body, options) => {
+      before(key);
+      return store.stream(key, body, options);
+    },
+    upload: async (key, size, options) => {
+      before(key);
+      return store.upload(key, size, options);
+    },
+  });
+  return { ...backends, bucket: (name) => seen(backends.bucket(name)) };
+}
+
+/** The event of a push. */
+function pushOf(k: Kept, repository: string, tag: string, { root }: MadeImage): PushEvent {
+  const [account = '', , , region = ''] = ecr.registryHost.split('.');
+  const { digest } = root.descriptor;
+  const at = new Date(k.t.clock.now()).toISOString();
+  return { id: `push-${tag}`, account, region, repository: `${k.rule.name}/${repository}`, tag, digest, at };
 }
 
 describe('a rule with a store', () => {
@@ -137,16 +186,46 @@ describe('a rule with a store', () => {
     await k.t.state.rules.put({ name: k.rule.name, document: formatRule({ ...k.rule, onPush: true }) }, 1);
     await push(k, 'app', '1', 30);
     const image = await push(k, 'app', '2', 31);
-    const [account = '', , , region = ''] = ecr.registryHost.split('.');
-    const { digest } = image.root.descriptor;
-    const at = new Date(k.t.clock.now()).toISOString();
-    const event = { id: 'p1', account, region, repository: `${k.rule.name}/app`, tag: '2', digest, at };
-    await gatherPush(event, k.t, { clock: k.t.clock });
+    await gatherPush(pushOf(k, 'app', '2', image), k.t, { clock: k.t.clock });
     await k.worker.drain();
     const [snapshot, ...others] = await k.snapshots();
     expect(others).toEqual([]);
     expect(tagsOf(snapshot)).toEqual([`${k.rule.name}/app:2`]);
     expect(snapshot?.repositories[0]).toMatchObject({ complete: false });
+  });
+
+  test('writes the page about all backups after each run where it says so, and none for a push', async () => {
+    const k = await kept(
+      (name) => `{ from: '${ecr.registryHost}/${name}/*', to: 'store:s3://${bucket}/${name}/', report: true }`,
+    );
+    await k.t.state.rules.put({ name: k.rule.name, document: formatRule({ ...k.rule, onPush: true }) }, 1);
+    const image = await push(k, 'app', '1', 35);
+    await gatherPush(pushOf(k, 'app', '1', image), k.t, { clock: k.t.clock });
+    await k.worker.drain();
+    expect(await k.snapshots()).toHaveLength(1);
+    expect(await k.page()).toBeUndefined();
+    await push(k, 'web', '1', 36);
+    await k.pass();
+    await k.worker.drain();
+    const page = await k.page();
+    expect(page?.contentType).toBe('text/html; charset=utf-8');
+    for (const repository of ['app', 'web']) expect(page?.text).toContain(`${k.rule.name}/${repository}`);
+  });
+
+  test('whose page cannot be written warns of it, and the backup is a good one', async () => {
+    const k = await kept(
+      (name) => `{ from: '${ecr.registryHost}/${name}/*', to: 'store:s3://${bucket}/${name}/', report: true }`,
+    );
+    await push(k, 'app', '1', 37);
+    const run = await k.pass();
+    const refusing = writesSeen(k.session, (key) => {
+      if (key.endsWith('report.html')) throw new Failure('DENIED', 'write: no');
+    });
+    await k.t.worker(refusing).drain();
+    await expectEnded(k.t, run.id, { done: 1 });
+    const warned = k.t.events.flatMap((event) => (event.type === 'warning' ? [event.message] : []));
+    expect(warned).toEqual([`s3://${bucket}/${k.prefix}report.html was not written: write: no`]);
+    expect(await k.snapshots()).toHaveLength(1);
   });
 
   test('that is asked for by hand ends with a snapshot of its own', async () => {
@@ -158,18 +237,30 @@ describe('a rule with a store', () => {
     expect((await k.snapshots()).map(({ run }) => run)).toEqual([id]);
   });
 
-  test('gives its job back when the worker stops, and goes on from what is there', async () => {
+  test('gives its job back when the worker stops in the middle, and goes on from what is there', async () => {
     const k = await kept(intoStore);
     for (let seed = 60; seed < 64; seed++) await push(k, 'app', `v${seed}`, seed);
     const run = await k.pass();
     const stop = new AbortController();
-    const worker = k.t.worker(k.session.backends);
-    const working = worker.next({ signal: stop.signal });
-    stop.abort();
-    expect((await working)?.outcome).toEqual({ type: 'again', seconds: 0 });
-    await k.worker.drain();
+    let begun = 0;
+    const stopping = writesSeen(k.session, (key) => {
+      if (key.includes('/blobs/') && ++begun === 4) stop.abort();
+    });
+    const stopped = await k.t.worker(stopping).next({ signal: stop.signal });
+    expect(stopped?.outcome).toEqual({ type: 'again', seconds: 0 });
+    const there = await k.blobs();
+    expect(there.length).toBeGreaterThan(0);
+    expect(await k.snapshots()).toEqual([]);
+    const sent: string[] = [];
+    await k.t.worker(writesSeen(k.session, (key) => sent.push(key))).drain();
     await expectEnded(k.t, run.id, { done: 1 });
-    expect(await k.snapshots()).toHaveLength(1);
+    const [snapshot, ...others] = await k.snapshots();
+    expect(others).toEqual([]);
+    expect(tagsOf(snapshot)).toEqual(['v60', 'v61', 'v62', 'v63'].map((tag) => `${k.rule.name}/app:${tag}`));
+    expect(sent.filter((key) => there.includes(key))).toEqual([]);
+    expect((await k.blobs()).toSorted()).toEqual(
+      [...there, ...sent.filter((key) => key.includes('/blobs/'))].toSorted(),
+    );
   });
 });
 
@@ -197,7 +288,9 @@ describe('a rule with archives', () => {
     const key = `${k.rule.name}/${k.rule.name}/app/1.tar`;
     expect(app?.images[0]?.archives).toMatchObject([{ tag: '1', key, etag: expect.any(String) }]);
     expect(app?.images[0]?.content.length).toBeGreaterThan(2);
-    expect(app?.settings).toBeDefined();
+    // as a restore applies them: without the repository that the document beside the archives names
+    const settings = await k.session.backends.registry(ecr.registryHost, 'source').settings(`${k.rule.name}/app`);
+    expect(app?.settings).toEqual(settings);
 
     await push(k, 'app', '2', 72);
     const before = lab.stack.s3.requests.length;
@@ -229,6 +322,17 @@ describe('a rule with archives', () => {
     await k.worker.drain();
     await expectEnded(k.t, third.id, {});
     expect(await k.snapshots()).toHaveLength(2);
+  });
+
+  test('writes the page beside its snapshots after each run where it says so', async () => {
+    const k = await kept(
+      (name) =>
+        `{ from: '${ecr.registryHost}/${name}/*', to: 's3://${bucket}/${name}/{repository}/{tag}.tar', report: true }`,
+    );
+    await push(k, 'app', '1', 85);
+    await k.pass();
+    await k.worker.drain();
+    expect((await k.page())?.text).toContain(`${k.rule.name}/app`);
   });
 
   test('waits with the snapshot for jobs that are tried again, and names what failed', async () => {

@@ -8,6 +8,7 @@ import { openStore } from '../../worker/images/open-place.ts';
 import { isDerivedTag } from '../../worker/oci/derived-tag.ts';
 import { algorithmOf, digestOf, type Digest } from '../../worker/oci/digest.ts';
 import { expandImage, type ExpandedImage } from '../../worker/store/expanded.ts';
+import { readState } from '../../worker/store/read-state.ts';
 import type { Snapshot } from '../../worker/store/snapshot.ts';
 import type { ImageStore } from '../../worker/store/store.ts';
 import { replaceBackends } from '../support/backends.ts';
@@ -55,7 +56,7 @@ async function run(
   more: Partial<StoreBackupRequest> = {},
   session: { readonly backends: Backends; readonly options: OperationOptions } = lab.session(),
 ): Promise<StoreBackupResult> {
-  // snapshots are in order by the second
+  // snapshots are in the order of their times
   const options = { ...session.options, clock: workClock({ startMs: Date.UTC(2026, 0, 1, 0, runs++) }) };
   return backupToStore({ from, to, tool: 'transship test', ...more }, session.backends, options);
 }
@@ -276,6 +277,17 @@ describe('a backup of another registry', () => {
     },
   );
 
+  test('without a referrers API, is asked once for each tag, and for no tag that it does not list', async () => {
+    const registry = await lab.registry({ mode: 'oci', referrersApi: false });
+    for (const seed of [45, 46, 47]) await lab.push(await makeImage({ seed, tag: `v${seed}` }), registry, 'plain/app');
+    const place = newPlace();
+    const from = `${registry.registryHost}/plain/app`;
+    const plain = await run(from, place);
+    expect(plain.images).toMatchObject({ stored: 3 });
+    const asked = await requestsDuring(registry, async () => void (await run(from, place)));
+    expect(asked).toEqual({ 'tags-list': 2, 'manifest-head': 3, 'referrers-list': 1 });
+  });
+
   test('of tags by a pattern, or of one tag, leaves the others out of the snapshot', async () => {
     const registry = await lab.registry({ mode: 'oci' });
     await stockRegistry(lab, registry, { repositories: 2, tags: 3 });
@@ -303,6 +315,32 @@ describe('a backup of another registry', () => {
 });
 
 describe('a backup of a registry that is not well', () => {
+  test('passes over a repository that is listed and not there: what older snapshots have of it stays', async () => {
+    const registry = await lab.registry({ mode: 'oci' });
+    await stockRegistry(lab, registry, { repositories: 2, tags: 1 });
+    const gone = stockRepository(1);
+    const place = newPlace();
+    await run(`${registry.registryHost}/*`, place);
+    const session = lab.session();
+    const backends = replaceBackends(session.backends, {
+      repository: (inner, _, name) => (name === gone ? failing(inner, { tags: [1, 'NOT_FOUND'] }) : inner),
+    });
+    const warnings: string[] = [];
+    const report: OperationOptions['report'] = (event) => event.type === 'warning' && warnings.push(event.message);
+    const options = { ...session.options, report };
+    const result = await run(`${registry.registryHost}/*`, place, {}, { backends, options });
+    expect(result.failures).toEqual([]);
+    expect(warnings).toContainEqual(expect.stringMatching(new RegExp(`${gone}: it is listed and not there`)));
+    expect((await snapshotOf(place, result)).repositories.map(({ complete }) => complete)).toEqual([true, false]);
+    const state = await readState((await open(place)).snapshots);
+    expect(state.repositories.map(({ name, images }) => [name, images.length])).toEqual([
+      [stockRepository(0), 1],
+      [gone, 1],
+    ]);
+    // one that was asked for by name is a failure
+    await expect(run(`${registry.registryHost}/no/such`, place)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
   test('goes on without an image that is broken and a repository that cannot be listed, and names them', async () => {
     const registry = await lab.registry({ mode: 'oci' });
     await stockRegistry(lab, registry, { repositories: 3, tags: 2 });

@@ -62,7 +62,7 @@ describe('prune of a store in a folder', () => {
     const from = `${registry.host}/prune-store/app`;
     const [first, second] = [await imageOf(1), await imageOf(2)];
     await lab.push(first, registry, 'prune-store/app');
-    // snapshots are in order by the second
+    // snapshots are in the order of their times
     const { backends, options } = lab.session();
     const clock = workClock({ startMs: Date.UTC(2026, 0, 1) });
     await backupToStore({ from, to: `store:${folder}`, tool: 'transship test' }, backends, { ...options, clock });

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { blobPath } from '../../worker/archive/plan.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
+import { openStore } from '../../worker/images/open-place.ts';
 import { backupToStore } from '../../worker/images/backup-store.ts';
 import { sampleOf } from '../../worker/util/sample.ts';
 import { verifyPlace } from '../../worker/images/verify.ts';
@@ -158,6 +159,21 @@ describe('verify of a store', () => {
     const file = join(folder, 'index.json');
     await writeFile(file, (await readFile(file, 'utf8')).replace(':v1"', ':v9"'));
     expect((await run(at)).findings).toMatchObject([{ kind: 'index', at: 'index.json' }]);
+  });
+
+  test('does not call an index.json wrong that a running backup is about to write', async () => {
+    const { at, folder } = await stored('store-busy');
+    const { backends, options } = lab.session();
+    const file = join(folder, 'index.json');
+    await writeFile(file, (await readFile(file, 'utf8')).replace(':v1"', ':v9"'));
+    const store = await openStore({ folder, prefix: '' }, backends, { ...options, clock: systemClock });
+    {
+      await using _ = await store.begin();
+      const { findings, unchecked } = await run(at);
+      expect(findings).toEqual([]);
+      expect(unchecked.join()).toContain('index.json was not compared');
+    }
+    expect(kinds(await run(at))).toEqual(['index']);
   });
 
   test('reads every blob once in as many runs as a sample has slices', async () => {

@@ -7,10 +7,16 @@ import { formatRule, parseConfig } from '../../worker/rules/config.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
 import type { Run } from '../../worker/state/state.ts';
 import { backedUpToStore } from '../support/backed-up.ts';
+import { describeRules } from '../../worker/commands/rules.ts';
+import { statusOfRules } from '../../worker/service/admin/status.ts';
+import type { Event } from '../../worker/util/events.ts';
 import { collect } from '../support/chunks.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
-import { expectEnded, testService } from '../support/test-service.ts';
+import { redrive } from '../../worker/service/admin/redrive.ts';
+import type { Service } from '../../worker/service/service.ts';
+import type { Queue } from '../../worker/queue/queue.ts';
+import { deadLettersOf, expectEnded, testService, type TestService } from '../support/test-service.ts';
 
 const lab = await openLab();
 afterAll(async () => lab[Symbol.asyncDispose]());
@@ -26,17 +32,32 @@ async function service(name: string, words: string) {
   await t.state.rules.put({ name, document: formatRule(rule) }, 0);
   const { backends } = lab.session();
   const worker = t.worker(backends);
+  const ages: Event[] = [];
+  const report = (event: Event): void => void (event.type === 'rule-age' && ages.push(event));
   return {
     t,
     worker,
+    /** What planners told of the age of the last good verification. */
+    ages,
     pass: async (hours = 0): Promise<Run> => {
       await t.clock.advance(hours * HOUR_MS);
-      await runPass(t, { use: async (work) => work(backends) }, { clock: t.clock });
+      await runPass(t, { use: async (work) => work(backends) }, { clock: t.clock, report });
       const [run] = await t.state.runs.list({ rule: name, limit: 1 });
       assert(run);
       return run;
     },
   };
+}
+
+/** The service as `redrive` sees it: no time passes while it waits for dead letters. */
+function unwaited({ state, queue, deadLetters }: TestService): Service {
+  const letters: Queue = {
+    name: deadLetters.name,
+    receive: async (max, options) => deadLetters.receive(max, { ...options, waitSeconds: 0 }),
+    count: async (options) => deadLetters.count(options),
+    send: async (messages, options) => deadLetters.send(messages, options),
+  };
+  return { state, queue, deadLetters: letters };
 }
 
 describe('a rule that verifies', () => {
@@ -64,6 +85,36 @@ describe('a rule that verifies', () => {
     expect(hashed).toBe(blobs.length);
   });
 
+  test('tells how old its last verification without a finding is, and status shows it', async () => {
+    const image = await makeImage({ platforms: ['linux/amd64'], layers: [500], seed: 3 });
+    await lab.push(image, ecr, 'aged/app');
+    const to = `store:s3://${bucket}/aged/`;
+    await backedUpToStore(`${ecr.registryHost}/aged/*`, to, lab.session());
+    const s = await service('aged', `{ at: '${to}' }`);
+    const shown = async (): Promise<string> =>
+      describeRules(await statusOfRules(s.t.state, { clock: s.t.clock }), s.t.clock.now());
+    expect(await shown()).toMatch(/aged +verify .* never/);
+    const good = await s.pass();
+    await s.worker.drain();
+    await expectEnded(s.t, good.id, { done: 1 });
+    const [blob] = blobsOf(await walk(image.content, [image.root]));
+    assert(blob);
+    await lab
+      .session()
+      .backends.bucket(bucket)
+      .write(`aged/${blobPath(blob.digest)}`, Buffer.from('short'));
+    const failed = await s.pass(1);
+    await s.worker.drain();
+    await expectEnded(s.t, failed.id, { failed: 1 });
+    await s.pass(1);
+    expect(await shown()).toMatch(/aged +verify .* verified 2h00m ago/);
+    expect(s.ages).toEqual([
+      { type: 'rule-age', rule: 'aged', what: 'verification', ageSeconds: 0 },
+      { type: 'rule-age', rule: 'aged', what: 'verification', ageSeconds: 3600 },
+      { type: 'rule-age', rule: 'aged', what: 'verification', ageSeconds: 7200 },
+    ]);
+  });
+
   test('fails its job with what it finds, and names it', async () => {
     const image = await makeImage({ platforms: ['linux/amd64'], layers: [500], seed: 2 });
     await lab.push(image, ecr, 'damaged/app');
@@ -84,5 +135,18 @@ describe('a rule that verifies', () => {
     expect(job).toMatchObject({ code: 'CORRUPT', title: `verify ${to} (bytes)` });
     expect(job?.reason).toContain(`faulty: ${blob.digest}`);
     expect(s.t.events).toContainEqual(expect.objectContaining({ type: 'verify-ended', place: to, findings: 1 }));
+
+    // a later run may have read another part: only the job itself takes its dead letter away
+    const whole = Buffer.from(bytes);
+    whole[0] = (whole[0] ?? 0) ^ 1;
+    await store.write(key, whole);
+    const later = await s.pass(1);
+    await s.worker.drain();
+    await expectEnded(s.t, later.id, { done: 1 });
+    expect(await deadLettersOf(s.t)).toHaveLength(1);
+    expect(await redrive({ rule: 'prove-damaged' }, unwaited(s.t), {})).toMatchObject({ redriven: 1, left: 0 });
+    await s.worker.drain();
+    await expectEnded(s.t, run.id, { done: 1 });
+    expect(await deadLettersOf(s.t)).toEqual([]);
   });
 });

@@ -188,6 +188,10 @@ describe('commands', () => {
     report({ type: 'prune-failed', place: 'p', code: 'DENIED', message: '' });
     report({ type: 'place-pruned', place: 'p', deleted: 1, kept: 0, left: 0, failed: 1 });
     report({ type: 'note', message: '' });
+    const verified = { place: 's3://b/', depth: 'bytes', names: { checked: 1, of: 1 }, hashedBytes: 1 } as const;
+    for (const findings of [0, 1]) report({ type: 'verify-ended', ...verified, findings, complete: true });
+    report({ type: 'warning', message: 'verify s3://b/: missing: s3://b/a.tar: it is gone' });
+    report({ type: 'warning', message: 'something else' });
     flush();
     expect(lines.length).toBeGreaterThan(6);
     const replication = (result: string): object => ({
@@ -201,12 +205,14 @@ describe('commands', () => {
     const patterns = new Set([...RUNBOOK.matchAll(/--filter-pattern '([^']+)'/g)].map(([, pattern = '']) => pattern));
     const found = [...patterns].map((pattern) => [pattern, lines.filter((line) => matches(pattern, line)).length]);
     expect(Object.fromEntries(found)).toEqual({
-      '{ $.level = "error" }': 4,
+      '{ $.level = "error" }': 5,
       '{ ($.event = "job-failed") && ($.again IS FALSE) }': 2,
       '{ ($.event = "job-failed") && ($.code = "CORRUPT") }': 1,
       '{ $.event = "run-late" }': 1,
       '{ $.event = "rule-failed" }': 1,
       '{ ($.event = "snapshot-written") && ($.level = "warn") }': 1,
+      '{ ($.event = "verify-ended") && ($.level = "error") }': 1,
+      '{ ($.event = "warning") && ($.message = "verify *") }': 1,
       '{ $.event = "object-failed" }': 1,
       '{ $.event = "pruned" }': 1,
       '{ $.event = "place-pruned" }': 1,

@@ -1,6 +1,6 @@
 /**
  * Whether a filter of CloudWatch Logs finds a line of JSON, for as much of its language as is used here: `=`, `!=`, `IS TRUE`, `IS FALSE`, `&&`,
- * `||` and parentheses; `"*"` is any value. https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
+ * `||` and parentheses; `*` at the end of a text is anything. https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
  */
 export function matches(pattern: string, line: unknown): boolean {
   const tokens = pattern.match(/\$[\w.-]+|!=|=|&&|\|\||IS (?:TRUE|FALSE)|"[^"]*"|[(){}]/g) ?? [];
@@ -22,7 +22,12 @@ export function matches(pattern: string, line: unknown): boolean {
     const operator = next();
     if (operator.startsWith('IS ')) return value === (operator === 'IS TRUE');
     const wanted = next().slice(1, -1);
-    const equal = wanted === '*' ? value !== undefined : value === wanted;
+    const equal =
+      wanted === '*'
+        ? value !== undefined
+        : wanted.endsWith('*')
+          ? typeof value === 'string' && value.startsWith(wanted.slice(0, -1))
+          : value === wanted;
     return operator === '=' ? equal : !equal;
   };
   const both = (): boolean => {

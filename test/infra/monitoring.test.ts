@@ -95,7 +95,7 @@ function chaptersOf(file: string): readonly string[] {
 
 describe('every alarm', () => {
   test('links to its chapter of the runbook, and each chapter has its alarm', () => {
-    expect(alarms.size).toBe(21);
+    expect(alarms.size).toBe(24);
     const links = [...alarms.values()].map(
       (one) => /docs\/runbook\.md#([\w-]+)$/.exec(one.AlarmDescription)?.[1] ?? '',
     );
@@ -158,10 +158,13 @@ describe('every alarm', () => {
       // the Cleaner tells of prune rules once in a quarter of an hour
       'rules-not-planned: Sum >= 1, 2 of 3 times 15 minutes',
       'run-still-going: Sum >= 1, 1 of 1 times 5 minutes',
+      'snapshots-with-failures: Sum >= 1, 1 of 1 times 60 minutes',
       'tasks-that-cannot-start: of several >= 0.5, 4 of 4 times 5 minutes',
       'throttled-table: of several >= 1, 3 of 3 times 5 minutes',
       'unusual-pulls: of several >= 1000, 1 of 1 times 5 minutes',
       'verification-faults: Sum >= 1, 1 of 1 times 5 minutes',
+      'verification-findings: Sum >= 1, 1 of 1 times 5 minutes',
+      'verification-late: Maximum > 691200, 3 of 3 times 15 minutes',
     ]);
   });
 
@@ -202,6 +205,7 @@ describe('every alarm', () => {
       'rule-late: LastGoodCopyAgeSeconds',
       'rules-not-planned: RulesFailed',
       'run-still-going: RunsLate',
+      'snapshots-with-failures: SnapshotFailures',
       'tasks-that-cannot-start: ApproximateNumberOfMessagesNotVisible QueueName <QueuesJobs.QueueName>',
       'tasks-that-cannot-start: ApproximateNumberOfMessagesNotVisible QueueName <QueuesRequests.QueueName>',
       'tasks-that-cannot-start: ApproximateNumberOfMessagesVisible QueueName <QueuesJobs.QueueName>',
@@ -214,6 +218,8 @@ describe('every alarm', () => {
       'throttled-table: ReadThrottleEvents TableName <StorageTable>',
       'throttled-table: WriteThrottleEvents TableName <StorageTable>',
       'verification-faults: JobsFailed code CORRUPT',
+      'verification-findings: VerifyFindings',
+      'verification-late: LastGoodVerificationAgeSeconds',
     ]);
   });
 
@@ -281,6 +287,16 @@ describe('the alarm', () => {
       MetricName: 'JobsFailed',
       Dimensions: [{ Name: 'code', Value: 'CORRUPT' }],
       Threshold: 1,
+    });
+  });
+
+  test('of a late verification is as old as the settings say, and not on where no rule verifies', () => {
+    const late = alarmsOf(Template.fromStack(stackOf('alarms: { verificationAgeHours: 30 }')));
+    expect(alarm('verification-late', late)).toMatchObject({
+      MetricName: 'LastGoodVerificationAgeSeconds',
+      Statistic: 'Maximum',
+      Threshold: 108_000,
+      TreatMissingData: 'notBreaching',
     });
   });
 
@@ -369,7 +385,7 @@ describe('the alarm', () => {
       'SELECT SUM(RepositoryPullCount) FROM SCHEMA("AWS/ECR", RepositoryName) GROUP BY RepositoryName ORDER BY SUM() DESC',
     ]);
     const without = alarmsOf(Template.fromStack(stackOf('alarms: { pullsPerFiveMinutes: 0 }')));
-    expect(without.size).toBe(15); // neither that of backups, without a vault
+    expect(without.size).toBe(18); // neither that of backups, without a vault
     expect(without.has('transship-unusual-pulls')).toBe(false);
   });
 
@@ -418,6 +434,9 @@ describe('metrics of alarms and dashboard', () => {
       'Transship BytesCopied',
       'Transship ImagesCopied',
       'Transship LastGoodCopyAgeSeconds rule',
+      'Transship LastGoodVerificationAgeSeconds rule',
+      'Transship VerifyFindings',
+      'Transship SnapshotFailures',
       'AWS/SQS ApproximateNumberOfMessagesVisible QueueName',
       'AWS/SQS ApproximateAgeOfOldestMessage QueueName',
       'ECS/ContainerInsights RunningTaskCount ClusterName',

@@ -76,6 +76,7 @@ describe('what nobody says', () => {
         backupAgeDays: 2,
         runbook: 'docs/runbook.md',
         ruleAgeHours: 26,
+        verificationAgeHours: 192,
         pullsPerFiveMinutes: 1000,
         growthGiBPerDay: 500,
         growthGiBPerWeek: 1000,

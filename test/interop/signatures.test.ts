@@ -18,7 +18,7 @@ async function documented(name: string): Promise<string> {
   const text = await readFile('docs/snapshot-format.md', 'utf8');
   const [, commands = ''] = /```sh\n(zstd .*?)```/s.exec(text) ?? [];
   expect(commands).toContain('openssl dgst -sha256 -verify backups.pem');
-  return commands.replaceAll('20261201T021000Z-….json.zst', name);
+  return commands.replaceAll('20261201T021000000Z-….json.zst', name);
 }
 
 test.each([

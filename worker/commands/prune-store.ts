@@ -11,6 +11,7 @@ import { formatBytes, formatTable, printable } from './text.ts';
 export interface StorePruneFlags extends CommonFlags, SideFlags, S3Flags {
   readonly yes?: boolean;
   readonly graceDays?: number;
+  readonly allowEmpty?: boolean;
 }
 
 /** Prunes stores: the plan of each, and with `--yes` what it says. Exit code 1 where nothing of what should go could be deleted. */
@@ -23,7 +24,7 @@ export async function pruneStores(
   const other = places.find((place) => !place.startsWith('store:'));
   if (other !== undefined)
     throw new Failure('INVALID', `stores are pruned alone: prune ${other} in a command of its own`);
-  const requests = places.map((place) => ({ place, policy, graceDays: flags.graceDays }));
+  const requests = places.map((place) => ({ place, policy, graceDays: flags.graceDays, allowEmpty: flags.allowEmpty }));
   const pruned = await withProgress(context, flags, async ({ report }) => {
     const connect = { ...connectFlags(flags), concurrency: context.concurrency, report };
     const options = optionsOf(context, {}, report);

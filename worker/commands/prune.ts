@@ -69,7 +69,7 @@ export function addPrune(program: Command, context: CommandContext): void {
       positive,
     )
     .option('--max-deletes <n>', 'delete so many items at most (default: 1000)', positive)
-    .option('--allow-empty', 'delete also where a repository loses every image')
+    .option('--allow-empty', 'delete also where a repository loses every image, or a store has no snapshot')
     .option('--plan-out <file>', 'write the plan to a file, to review it and pass it to --plan')
     .addOption(
       new Option(
@@ -117,7 +117,6 @@ const NOT_OF_STORES = [
   'repositories',
   'requireBackup',
   'maxDeletes',
-  'allowEmpty',
   'planOut',
   'plan',
 ] as const;

@@ -10,7 +10,7 @@ export function addRules(program: Command, context: CommandContext): void {
   const rules = program.command('rules').summary('list, show and delete the rules of the deployed system');
 
   withCommonFlags(
-    rules.command('list').summary('every rule with its next tick and the age of its last good copy'),
+    rules.command('list').summary('every rule with its next tick and the age of its last good copy or verification'),
   ).action(async (flags: CommonFlags) => {
     await using service = context.connectService();
     // what reads rules takes a while to load: only those who need it wait for it
@@ -62,11 +62,18 @@ function find(name: string, rules: readonly StoredRule[]): StoredRule {
   throw new Failure('NOT_FOUND', `there is no rule ${quote(name)}${names === '' ? '' : `, but ${names}`}`);
 }
 
+/** What the last good run did, and when it began. */
+function describeAge({ kind, ageSeconds }: RuleStatus): string {
+  if (ageSeconds === undefined) return 'never';
+  const ago = `${formatDuration(ageSeconds * 1000)} ago`;
+  return kind === 'verify' ? `verified ${ago}` : ago;
+}
+
 /** A table of rules, and below it what is wrong with them. */
 export function describeRules(rules: readonly RuleStatus[], nowMs: number): string {
   return [
     formatTable(
-      ['rule', 'kind', 'next tick', '>last good copy', 'now'],
+      ['rule', 'kind', 'next tick', '>last good run', 'now'],
       rules.map((rule) => [
         rule.name,
         rule.kind ?? 'unreadable',
@@ -75,7 +82,7 @@ export function describeRules(rules: readonly RuleStatus[], nowMs: number): stri
           : rule.nextTickMs === undefined
             ? '-'
             : `in ${formatDuration(rule.nextTickMs - nowMs)}`,
-        rule.ageSeconds === undefined ? 'never' : `${formatDuration(rule.ageSeconds * 1000)} ago`,
+        describeAge(rule),
         rule.current === undefined ? '' : `run ${rule.current.id}`,
       ]),
     ),

@@ -16,7 +16,7 @@ export function addStatus(program: Command, context: CommandContext): void {
     .command('status')
     .summary('show how the deployed system is doing')
     .description(
-      'Shows rules with the age of their last good copy, runs, jobs in flight, and dead letters with their reasons. Exits 3 when something is late or dead, or the last run of a rule had a failure; 1 when a part could not be read within ten seconds: the others are shown all the same.',
+      'Shows rules with the age of their last good copy or verification, runs, jobs in flight, and dead letters with their reasons. Exits 3 when something is late or dead, or the last run of a rule had a failure; 1 when a part could not be read within ten seconds: the others are shown all the same.',
     )
     .option('--runs <n>', 'how many runs to show (default: 10)', (value) => {
       const number = Number(value);

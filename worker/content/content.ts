@@ -13,6 +13,8 @@ export interface ByteRange {
 export interface ReferrersOptions extends Abortable {
   /** Called where the source refuses to list them, with the reason: what is given then says nothing of what there is. */
   readonly onRefused?: ((reason: string) => void) | undefined;
+  /** Every tag of the repository, the fallback tags of referrers too, where they were listed: a tag that is not among them is not asked for. */
+  readonly listedTags?: { has(tag: string): boolean } | undefined;
 }
 
 /** Where images are read from. Never writes; may be used by many at once. */

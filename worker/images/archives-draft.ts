@@ -4,16 +4,18 @@ import { snapshotPrefix } from '../oci/key-template.ts';
 import { isPattern, type ImagePattern, type Location } from '../oci/location.ts';
 import type { ObjectRoot } from '../oci/place.ts';
 import type { Snapshot, SnapshotFailure, SnapshotScope } from '../store/snapshot.ts';
+import { warnOfOrder } from '../store/clock-order.ts';
 import { SnapshotBuilder } from '../store/snapshot-builder.ts';
 import { openSnapshots, type SnapshotName } from '../store/snapshots.ts';
 import { onSide } from '../util/failure.ts';
+import { optional } from '../util/optional.ts';
 import type { Backends, ListedImage, OperationOptions } from './backends.ts';
 import type { WrittenWhole } from './copy-image.ts';
-import { describeImage } from './describe-image.ts';
+import { archiveFacts, describeArchived, describeImage } from './describe-image.ts';
 import { storeAndPrefix } from './open-place.ts';
 import { registryFacts, type SettingsFact } from './registry-facts.ts';
 
-/** What the snapshot of a backup into archives says of the backup. */
+/** What a snapshot says of a backup into archives, apart from its images. */
 export interface ArchivesDraftRequest extends Pick<Snapshot, 'tool' | 'startedAt'> {
   readonly pattern: ImagePattern;
   readonly scope: Pick<SnapshotScope, 'untagged' | 'referrers' | 'platforms'>;
@@ -45,7 +47,10 @@ export function archivesPlace(template: string, bucket: string | undefined): Arc
   };
 }
 
-/** The snapshot of a backup into archives, while images are written. */
+/**
+ * The snapshot of a backup into archives, gathered by the process that writes them: it has the graph of each image at hand, so that no archive is
+ * opened. Where other processes wrote the archives, `writeArchivesSnapshot` makes it of what they recorded.
+ */
 export class ArchivesDraft {
   readonly #draft: SnapshotBuilder;
   readonly #place: ArchivesPlace;
@@ -84,19 +89,10 @@ export class ArchivesDraft {
    * returns how many were.
    */
   row(repository: string, row: ListedImage, asked: ReadonlySet<string>): number {
-    const { digest, mediaType = 'application/octet-stream', pushedAt, status } = row;
-    const at = pushedAt?.toISOString();
-    if (at !== undefined) this.#pushed.set(digest, at);
+    if (row.pushedAt !== undefined) this.#pushed.set(row.digest, row.pushedAt.toISOString());
     const tags = row.tags.filter((tag) => asked.has(tag));
-    if (status === 'ACTIVE' || tags.length === 0) return 0;
-    const nothing = { size: 0, bytes: 0, content: [], referrers: [], archived: true } as const;
-    this.#draft.image(repository, {
-      digest,
-      mediaType,
-      tags,
-      ...nothing,
-      ...(at === undefined ? {} : { pushedAt: at }),
-    });
+    if (row.status === 'ACTIVE' || tags.length === 0) return 0;
+    this.#draft.image(repository, describeArchived(row, tags));
     return 1;
   }
 
@@ -104,30 +100,28 @@ export class ArchivesDraft {
   written({ from, to, graph, written: { object, version, foreign, outcome } }: WrittenWhole): void {
     if (from.transport !== 'docker' || object === undefined) return;
     const { repository, tag } = from.reference;
-    const tags = tag === undefined ? [] : [tag];
-    const archive = {
-      ...(tag === undefined ? {} : { tag }),
-      key: this.#place.keyOf(to),
-      ...object,
-      ...(version === undefined ? {} : { version }),
-    };
-    const pushedAt = this.#pushed.get(graph.roots[0]?.descriptor.digest ?? 'sha256:');
-    const facts = { tags, archives: [archive], ...(pushedAt === undefined ? {} : { pushedAt }) };
-    this.#draft.image(repository, describeImage(graph, facts, foreign));
+    const [root] = graph.roots;
+    const pushedAt = root === undefined ? undefined : this.#pushed.get(root.descriptor.digest);
+    const key = this.#place.keyOf(to);
+    const archive = { ...optional('tag', tag), key, ...object, ...optional('version', version) };
+    this.#draft.image(repository, describeImage(graph, archiveFacts(archive, pushedAt), foreign));
     if (outcome !== 'copied') return;
     this.#added.blobs++;
     this.#added.bytes += object.size;
   }
 
+  /** Names what was not backed up. */
   failure(failure: SnapshotFailure): void {
     this.#draft.failure(failure);
   }
 
-  /** Writes the snapshot. */
+  /** Writes the snapshot, last of all: what it names is there. Failures carry `target`. */
   async finish(backends: Backends, options: OperationOptions): Promise<SnapshotName> {
     const finishedAt = new Date(options.clock.now()).toISOString();
     const snapshot = this.#draft.finish({ finishedAt, added: this.#added });
-    const place = { ...storeAndPrefix(this.#place.root, backends), keys: backends.snapshotKeys };
-    return onSide('target', openSnapshots(place).write(snapshot, options));
+    const snapshots = openSnapshots(storeAndPrefix(this.#place.root, backends));
+    const name = await onSide('target', snapshots.write(snapshot, options));
+    await warnOfOrder(snapshots, name, options);
+    return name;
   }
 }

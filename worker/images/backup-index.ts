@@ -2,15 +2,15 @@ import { rootIn } from '../archive/metadata.ts';
 import { archiveKindOf } from '../oci/archive-key.ts';
 import { isDigest, shortDigest, type Digest } from '../oci/digest.ts';
 import { formatLocation, type Location } from '../oci/location.ts';
+import type { ObjectRoot } from '../oci/place.ts';
 import { checkAborted } from '../util/abort.ts';
 import type { Report } from '../util/events.ts';
 import { ifFound, isFailure, type Failure } from '../util/failure.ts';
 import type { Item } from '../retention/inventory.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Backends, OperationOptions } from './backends.ts';
-import { openRoot } from './inventories.ts';
+import { archiveAt, storeAndPrefix } from './open-place.ts';
 import { openLocation } from './open-location.ts';
-import type { ArchiveRoot } from './prune-places.ts';
 import { verify } from './verify.ts';
 
 /** The archives of a place, by the image that they hold. */
@@ -26,11 +26,11 @@ const AT_ONCE = 8;
 
 /** Lists the archives of a place, and asks each which image it holds: its metadata, or where they do not say the archive itself. */
 export async function indexBackups(
-  root: ArchiveRoot,
+  root: ObjectRoot,
   backends: Backends,
   options: OperationOptions,
 ): Promise<BackupIndex> {
-  const { store } = openRoot(root, backends);
+  const { store } = storeAndPrefix(root, backends);
   const keys: string[] = [];
   for await (const { key } of store.list(root.prefix, options)) if (archiveKindOf(key) !== undefined) keys.push(key);
   const byRoot = new Map<Digest, string[]>();
@@ -41,7 +41,7 @@ export async function indexBackups(
       const info = await ifFound(store.stat(key, { signal }));
       if (info === undefined) return;
       const said = rootIn(info.metadata);
-      const digest = isDigest(said) ? said : await rootOf(locationOf(root, key), backends, { ...options, signal });
+      const digest = isDigest(said) ? said : await rootOf(archiveAt(root, key), backends, { ...options, signal });
       if (digest === undefined) return;
       const known = byRoot.get(digest);
       if (known === undefined) byRoot.set(digest, [key]);
@@ -53,7 +53,7 @@ export async function indexBackups(
   return {
     holds: async (digest, parts) => {
       for (const key of (byRoot.get(digest) ?? []).sort()) {
-        const manifests = whole.get(key) ?? (await wholeManifests(locationOf(root, key), digest, backends, options));
+        const manifests = whole.get(key) ?? (await wholeManifests(archiveAt(root, key), digest, backends, options));
         whole.set(key, manifests);
         if (manifests.has(digest) && parts.every((part) => manifests.has(part))) return true;
       }
@@ -67,7 +67,7 @@ export async function indexBackups(
  * their metadata say. Reads the beginning of each. Compressed ones are passed over: they would have to be unpacked.
  */
 export async function unreadableArchives(
-  root: ArchiveRoot,
+  root: ObjectRoot,
   items: readonly Item[],
   backends: Backends,
   options: OperationOptions,
@@ -77,7 +77,7 @@ export async function unreadableArchives(
     items.filter(({ id }) => archiveKindOf(id) === 'tar'),
     options.concurrency ?? AT_ONCE,
     async ({ id, digest }, { signal }) => {
-      const found = await openedRoot(locationOf(root, id), backends, { ...options, signal });
+      const found = await openedRoot(archiveAt(root, id), backends, { ...options, signal });
       // what is in Glacier, or in a form that is not read here, may well be whole
       if (isFailure(found, 'UNSUPPORTED')) return;
       if (isFailure(found)) unreadable.set(id, `it cannot be restored: ${found.message}`);
@@ -132,10 +132,4 @@ async function wholeManifests(
   if (result === undefined || fault !== undefined || result.digest !== digest) return new Set();
   options.report?.({ type: 'note', message: `${at} is whole: a backup of ${shortDigest(digest)}` });
   return manifests;
-}
-
-function locationOf(root: ArchiveRoot, key: string): Location {
-  return 'bucket' in root
-    ? { transport: 's3', bucket: root.bucket, key }
-    : { transport: 'archive', path: `${root.folder}${key}` };
 }

@@ -7,8 +7,8 @@ import { checkAborted } from '../util/abort.ts';
 import { atSide, describeFailure, Failure, isFailure, onSide } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import type { Backends, ListedImage, OperationOptions, Registry } from './backends.ts';
-import { type Faults } from './faults.ts';
-import { digestOfSettings, parsedJson, settingsReader, type SettingsReader } from './store-settings.ts';
+import type { Faults } from './faults.ts';
+import { digestOfSettings, settingsIn, settingsReader, type SettingsReader } from './store-settings.ts';
 import { archiveTemplate, expandTemplate } from '../oci/key-template.ts';
 import {
   isPattern,
@@ -22,9 +22,9 @@ import { archivesPlace, type ArchivesDraft, type ArchivesPlace } from './archive
 import type { ImageChoices, ImageCopyRequest, WrittenWhole } from './copy-image.ts';
 import { readEcrInventory } from './inventory-ecr.ts';
 import { repositoriesOf } from './list-repositories.ts';
-import { type SettingsFact } from './registry-facts.ts';
+import type { SettingsFact } from './registry-facts.ts';
 import type { Item } from '../retention/inventory.ts';
-import { isRecord } from '../util/record.ts';
+import { optional } from '../util/optional.ts';
 
 export interface BackupRequest extends ImageChoices {
   /** `[docker://]host/repository[:tag]`, each with `*` and `{a,b}`; without a tag all tags. */
@@ -225,9 +225,8 @@ async function untaggedIn(
 /** The settings in the document that `read` reads. Nothing where it cannot be read, which is reported when it is to be written. */
 async function readFact(read: SettingsReader, options: OperationOptions): Promise<SettingsFact> {
   try {
-    const document = parsedJson((await read())?.toString() ?? '');
-    const settings = isRecord(document) ? document['settings'] : undefined;
-    return isRecord(settings) ? { settings } : {};
+    const document = await read();
+    return document === undefined ? {} : optional('settings', settingsIn(document));
   } catch (error) {
     checkAborted(options);
     if (!isFailure(error)) throw error;

@@ -6,6 +6,7 @@ import type { StateImage } from '../store/state.ts';
 import type { Abortable } from '../util/abort.ts';
 import { ifFound, isFailure, onSide } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
+import { append } from '../util/lists.ts';
 import type { ListedImage, Registry } from './backends.ts';
 
 /** What a repository has that it should have, image by image. */
@@ -107,7 +108,7 @@ async function compareImage(
     const fault = await view.fault(manifest);
     if (fault !== undefined) differences.push({ ...of, digest: manifest.digest, ...fault });
   }
-  if (referrers) differences.push(...(await compareReferrers(image, manifests, view)));
+  if (referrers) append(differences, await compareReferrers(image, manifests, view));
   return differences;
 }
 

@@ -1,5 +1,6 @@
 import type { DeletableStore } from '../objects/deletable.ts';
 import type { Digest } from '../oci/digest.ts';
+import type { ObjectRoot } from '../oci/place.ts';
 import type { Abortable } from '../util/abort.ts';
 import type { Failure } from '../util/failure.ts';
 import type { Backends } from './backends.ts';
@@ -19,6 +20,11 @@ export interface Deletions {
 
 export interface DeletingBackends extends Backends {
   readonly deletions: Deletions;
+}
+
+/** The objects of a place, to delete some of them. */
+export function deletableAt(root: ObjectRoot, { deletions }: Pick<DeletingBackends, 'deletions'>): DeletableStore {
+  return 'bucket' in root ? deletions.bucket(root.bucket) : deletions.folder(root.folder);
 }
 
 /** What was not deleted, and why. */

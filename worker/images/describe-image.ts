@@ -3,10 +3,12 @@ import { cosignSubject } from '../oci/derived-tag.ts';
 import type { Digest } from '../oci/digest.ts';
 import { artifactTypeOf, childrenOf, type Descriptor } from '../oci/manifest.ts';
 import type { ExpandedReferrer } from '../store/expanded.ts';
-import type { SnapshotContent } from '../store/snapshot.ts';
+import type { SnapshotArchive, SnapshotContent } from '../store/snapshot.ts';
 import type { BackedUpImage } from '../store/snapshot-builder.ts';
 import { describeFailure } from '../util/failure.ts';
+import { optional } from '../util/optional.ts';
 import { compareStrings } from '../util/text.ts';
+import type { ListedImage } from './backends.ts';
 
 /** What a snapshot says of an image that was backed up whole. `graph` has one root; `foreign` are layers that were not carried. */
 export function describeImage(
@@ -34,6 +36,24 @@ export function describeImage(
     ...(left.size === 0 ? {} : { foreign: [...left].sort(compareStrings) }),
     ...(unchecked.length === 0 ? {} : { unchecked }),
   };
+}
+
+/** What a snapshot says of an image in the archive storage class of ECR that was not backed up: that it exists, under these tags. */
+export function describeArchived(
+  { digest, mediaType = 'application/octet-stream', pushedAt }: ListedImage,
+  tags: readonly string[],
+): BackedUpImage {
+  const nothing = { size: 0, bytes: 0, content: [], referrers: [], archived: true } as const;
+  return { digest, mediaType, tags, ...nothing, ...optional('pushedAt', pushedAt?.toISOString()) };
+}
+
+/** What a snapshot says of the archive of an image: where it is, and the tag that it stands for. `pushedAt` is an ISO time. */
+export function archiveFacts(
+  { tag, key, size, etag, version }: SnapshotArchive,
+  pushedAt: string | undefined,
+): Pick<BackedUpImage, 'tags' | 'archives' | 'pushedAt'> {
+  const archive = { ...optional('tag', tag), key, size, etag, ...optional('version', version) };
+  return { tags: tag === undefined ? [] : [tag], archives: [archive], ...optional('pushedAt', pushedAt) };
 }
 
 /** The manifests from `root` down, then their blobs, each once. */

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import type { Inventory } from '../retention/inventory.ts';
-import type { ObjectStore } from '../objects/objects.ts';
+import type { ObjectRoot } from '../oci/place.ts';
 import { checkAborted } from '../util/abort.ts';
 import { describeFailure, isFailure } from '../util/failure.ts';
 import type { Backends, OperationOptions } from './backends.ts';
@@ -8,7 +8,8 @@ import { readArchiveInventories, type ArchiveReading } from './inventory-archive
 import { readEcrInventory } from './inventory-ecr.ts';
 import { readRegistryInventory } from './inventory-registry.ts';
 import { repositoriesOf } from './list-repositories.ts';
-import type { ArchiveRoot, PrunePlace } from './prune-places.ts';
+import { formatRoot, storeAndPrefix } from './open-place.ts';
+import type { PrunePlace } from './prune-places.ts';
 
 export interface InventoryOptions extends ArchiveReading {
   /** Leaves out everything up to this place, as an inventory names it: a run that goes on where another stopped. */
@@ -74,22 +75,13 @@ export async function readRepository(
   }
 }
 
-/** The store of a folder or bucket of archives, and what the names of its inventories begin with. */
-export function openRoot(
-  root: ArchiveRoot,
-  backends: Backends,
-): { readonly store: ObjectStore; readonly base: string } {
-  return 'bucket' in root
-    ? { store: backends.bucket(root.bucket), base: `s3://${root.bucket}/` }
-    : { store: backends.folder(root.folder), base: root.folder };
-}
-
 /** What is the same for two names of one place: one folder may be given as a part of another. */
-function whereIs(name: string, root: ArchiveRoot): string {
+function whereIs(name: string, root: ObjectRoot): string {
   return 'bucket' in root ? name : resolve(name);
 }
 
-async function* archivesAt(root: ArchiveRoot, backends: Backends, options: InventoryOptions): AsyncIterable<Inventory> {
-  const { store, base } = openRoot(root, backends);
+async function* archivesAt(root: ObjectRoot, backends: Backends, options: InventoryOptions): AsyncIterable<Inventory> {
+  const { store } = storeAndPrefix(root, backends);
+  const base = formatRoot({ ...root, prefix: '' });
   yield* readArchiveInventories(store, { base, prefix: root.prefix }, { ...options, opens: 'folder' in root });
 }

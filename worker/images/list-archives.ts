@@ -9,13 +9,12 @@ import { isDigest } from '../oci/digest.ts';
 import { matchesRepository, matchingTags } from '../oci/image-filter.ts';
 import { artifactTypeOf } from '../oci/manifest.ts';
 import type { Place } from '../oci/place.ts';
-import { parseReference, type Reference } from '../oci/reference.ts';
+import { ifReference } from '../oci/reference.ts';
 import { describeFailure, ifFound, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Backends } from './backends.ts';
-import { openRoot } from './inventories.ts';
 import { heldIn, tagsOfKey, writtenMs } from './inventory-archives.ts';
-import { noArchiveBelow } from './open-place.ts';
+import { archiveName, noArchiveBelow, storeAndPrefix } from './open-place.ts';
 import type { ListOptions, PlaceEntry } from './place-entry.ts';
 
 type ArchivesPlace = Extract<Place, { kind: 'archives' }>;
@@ -30,7 +29,7 @@ export async function* listArchives(
   backends: Backends,
   options: ListOptions,
 ): AsyncGenerator<PlaceEntry, void, undefined> {
-  const { store } = openRoot(place.root, backends);
+  const { store } = storeAndPrefix(place.root, backends);
   let window: ObjectInfo[] = [];
   let isEmpty = true;
   for await (const info of store.list(place.root.prefix, options)) {
@@ -76,7 +75,7 @@ async function entriesOf(
   const isDescribed = sourceIn(info.metadata) !== undefined;
   const held = isDescribed ? undefined : await heldIn(store, key, options);
   const digest = rootIn(info.metadata) ?? held?.digest;
-  const image = referenceOf(sourceIn(info.metadata) ?? held?.image);
+  const image = ifReference(sourceIn(info.metadata) ?? held?.image);
   const folder = posix.dirname(key.slice(place.root.prefix.length));
   const { registry, repository, tag } = image ?? { repository: folder, tag: tagsOfKey(key)[0], registry: undefined };
   const about = tag === undefined ? undefined : cosignSubject(tag);
@@ -92,7 +91,7 @@ async function entriesOf(
     size: info.size,
     pushedAt: new Date(writtenMs(info)).toISOString(),
     subject: about,
-    where: locate(place, store, key),
+    where: archiveName(place.root, store, key),
   };
   return referrers === 'all' ? withReferrers(entry, store, key, options) : [entry];
 }
@@ -124,20 +123,5 @@ async function withReferrers(
   } catch (error) {
     if (!isFailure(error, 'INVALID', 'CORRUPT', 'UNSUPPORTED', 'NOT_FOUND')) throw error;
     return [{ ...entry, unchecked: `what refers to the image cannot be listed: ${describeFailure(error)}` }];
-  }
-}
-
-function locate({ root }: ArchivesPlace, store: ObjectStore, key: string): string {
-  return 'bucket' in root ? store.describe(key) : `oci-archive:${store.describe(key)}`;
-}
-
-/** Undefined for what cannot be the name of an image: an archive may say anything. */
-function referenceOf(text: string | undefined): Reference | undefined {
-  if (text === undefined) return undefined;
-  try {
-    return parseReference(text);
-  } catch (error) {
-    if (!isFailure(error)) throw error;
-    return undefined;
   }
 }

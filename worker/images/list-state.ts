@@ -8,7 +8,7 @@ import type { State, StateImage, StateRepository } from '../store/state.ts';
 import type { Backends } from './backends.ts';
 import type { ListOptions, PlaceEntry } from './place-entry.ts';
 import { openBackups, type BackupPlace } from './open-backups.ts';
-import { formatRoot, noImageOfThatTime, storeAndPrefix } from './open-place.ts';
+import { archiveName, formatRoot, noImageOfThatTime, storeAndPrefix } from './open-place.ts';
 
 export type { BackupPlace } from './open-backups.ts';
 
@@ -35,7 +35,7 @@ function* entriesIn(
   const { store } = storeAndPrefix(place.root, backends);
   const locate = (repository: StateRepository, image: StateImage, tag: string | undefined): string => {
     const archive = image.archives?.find((one) => one.tag === tag) ?? image.archives?.[0];
-    if (archive !== undefined) return `${'bucket' in place.root ? '' : 'oci-archive:'}${store.describe(archive.key)}`;
+    if (archive !== undefined) return archiveName(place.root, store, archive.key);
     const name = { registry: repository.registry.host, repository: repository.name, tag, digest: image.digest };
     return formatLocation({ transport: 'store', place: formatRoot(place.root), image: name });
   };

@@ -122,7 +122,8 @@ export function listedSource(
       return once(bytes.subarray(options?.from ?? 0, options?.to));
     },
     referrers: async function* (descriptor, options) {
-      if (listing.bySubject === undefined) yield* source.referrers(descriptor, options);
+      if (listing.bySubject === undefined)
+        yield* source.referrers(descriptor, { ...options, listedTags: listing.tags });
       for (const digest of listing.bySubject?.get(descriptor.digest) ?? []) {
         if (!archived && listing.manifests.get(digest)?.status !== 'ACTIVE') continue;
         try {

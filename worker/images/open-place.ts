@@ -1,6 +1,9 @@
+import type { ObjectStore } from '../objects/objects.ts';
+import type { Location } from '../oci/location.ts';
 import type { ObjectRoot } from '../oci/place.ts';
 import { isStore } from '../store/format.ts';
 import { openImageStore } from '../store/image-store.ts';
+import type { StorePlace } from '../store/place.ts';
 import type { SnapshotsPlace } from '../store/snapshots.ts';
 import type { ImageStore } from '../store/store.ts';
 import { Failure, onSide, type Side } from '../util/failure.ts';
@@ -26,6 +29,23 @@ export function storeAndPrefix(root: ObjectRoot, backends: PlaceBackends): Snaps
 /** `s3://bucket/prefix/`, or the path of the folder. */
 export function formatRoot(root: ObjectRoot): string {
   return 'bucket' in root ? `s3://${root.bucket}/${root.prefix}` : root.folder;
+}
+
+/** A store of images at `root`. Nothing is asked of it yet. */
+export function storePlace(root: ObjectRoot, backends: PlaceBackends): StorePlace {
+  return { ...storeAndPrefix(root, backends), location: `store:${formatRoot(root)}` };
+}
+
+/** The archive with this key, which begins below the folder where `root` is one. */
+export function archiveAt(root: ObjectRoot, key: string): Location {
+  return 'bucket' in root
+    ? { transport: 's3', bucket: root.bucket, key }
+    : { transport: 'archive', path: `${root.folder}${key}` };
+}
+
+/** The location of the archive with this key in `store`, which is that of `root`: what `copy` and `restore` take. */
+export function archiveName(root: ObjectRoot, store: Pick<ObjectStore, 'describe'>, key: string): string {
+  return 'bucket' in root ? store.describe(key) : `oci-archive:${store.describe(key)}`;
 }
 
 /** The failure of a place of which no snapshot has an image at the moment that was asked for. */
@@ -58,7 +78,6 @@ export async function openStore(
   backends: PlaceBackends,
   { create, side, clock, report, signal }: OpenStoreOptions,
 ): Promise<ImageStore> {
-  const place = { ...storeAndPrefix(root, backends), location: `store:${formatRoot(root)}` };
-  const opening = openImageStore(place, { clock, report, signal, create });
+  const opening = openImageStore(storePlace(root, backends), { clock, report, signal, create });
   return side === undefined ? opening : onSide(side, opening);
 }

@@ -1,5 +1,6 @@
 import { isReferrersTag } from '../oci/derived-tag.ts';
 import { isDigest, type Digest } from '../oci/digest.ts';
+import type { ObjectRoot } from '../oci/place.ts';
 import { comparePlan } from '../retention/compare-plan.ts';
 import type { Inventory, Item } from '../retention/inventory.ts';
 import { newestKept, withBad } from '../retention/newest-kept.ts';
@@ -12,7 +13,7 @@ import { quote } from '../util/text.ts';
 import type { Backends, OperationOptions } from './backends.ts';
 import { indexBackups, unreadableArchives, type BackupIndex } from './backup-index.ts';
 import { inventories } from './inventories.ts';
-import { archivesIn, parsePrunePlace, type ArchiveRoot, type PrunePlace } from './prune-places.ts';
+import { archivesIn, parsePrunePlace, type PrunePlace } from './prune-places.ts';
 
 export interface PlanRequest {
   /** As `parsePrunePlace` reads them. */
@@ -69,7 +70,7 @@ function noteUnlisted(
   { report }: OperationOptions,
 ): void {
   if (!policies.some(({ untaggedAfterDays }) => untaggedAfterDays !== undefined)) return;
-  const hosts = new Set(places.flatMap((place) => (place.kind === 'images' ? [place.pattern.registry] : [])));
+  const hosts = new Set(places.flatMap((place) => (place.kind === 'registry' ? [place.pattern.registry] : [])));
   for (const host of hosts) {
     if (backends.registry(host, 'target').images !== undefined) continue;
     const message = `${host} lists nothing but tags: images that no tag leads to are not found there, and stay`;
@@ -135,7 +136,7 @@ export function partsToBackUp({ items }: RepositoryPlan, image: string): readonl
 }
 
 /** INVALID for a place that is not one of archives. */
-function backupRoot(text: string): ArchiveRoot {
+function backupRoot(text: string): ObjectRoot {
   const place = parsePrunePlace(text);
   if (place.kind === 'archives') return place.root;
   throw new Failure('INVALID', `${quote(text)} holds no archives: a backup is s3://bucket/prefix/ or a folder`);

@@ -4,8 +4,8 @@ import { collect, planCollection, type CollectionPlan, type CollectionResult } f
 import { atSide, Failure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import type { Backends, OperationOptions } from './backends.ts';
-import type { DeletingBackends } from './deletions.ts';
-import { formatRoot, storeAndPrefix } from './open-place.ts';
+import { deletableAt, type DeletingBackends } from './deletions.ts';
+import { storePlace } from './open-place.ts';
 
 export type { CollectionPlan as StorePrunePlan, CollectionResult as StorePruneResult } from '../store/collect.ts';
 
@@ -26,6 +26,8 @@ export interface StorePruneRequest {
   readonly policy: Policy;
   /** What no snapshot needs goes when it is older than so many days. Default 7. */
   readonly graceDays?: number | undefined;
+  /** Also where there is no snapshot at all. Default false. */
+  readonly allowEmpty?: boolean | undefined;
 }
 
 const DAY_MS = 24 * 60 * 60_000;
@@ -39,7 +41,7 @@ export async function planStorePrune(
   const root = storeRootOf(request.place);
   const wanted = collectionOf(request);
   try {
-    return await planCollection(placeOf(root, backends), wanted, options);
+    return await planCollection(storePlace(root, backends), wanted, options);
   } catch (error) {
     throw atSide('target', error);
   }
@@ -57,10 +59,9 @@ export async function pruneStore(
 ): Promise<CollectionResult> {
   const root = storeRootOf(request.place);
   const wanted = collectionOf(request);
-  const { deletions } = backends;
-  const deletable = 'bucket' in root ? deletions.bucket(root.bucket) : deletions.folder(root.folder);
+  const deletable = deletableAt(root, backends);
   try {
-    return await collect(placeOf(root, backends), deletable, wanted, options);
+    return await collect(storePlace(root, backends), deletable, wanted, options);
   } catch (error) {
     throw atSide('target', error);
   }
@@ -72,11 +73,7 @@ function storeRootOf(text: string): ObjectRoot {
   throw new Failure('INVALID', `${quote(text)} is not a store: expected store:s3://bucket/prefix/ or store:folder`);
 }
 
-function placeOf(root: ObjectRoot, backends: Backends): Parameters<typeof planCollection>[0] {
-  return { ...storeAndPrefix(root, backends), location: `store:${formatRoot(root)}` };
-}
-
-function collectionOf({ policy, graceDays }: StorePruneRequest): Parameters<typeof planCollection>[1] {
+function collectionOf({ policy, graceDays, allowEmpty }: StorePruneRequest): Parameters<typeof planCollection>[1] {
   const [fault] = policyFaults([{ ...policy, repositories: ['*'] }]);
   if (fault !== undefined) throw new Failure('INVALID', `policy ${fault.path.slice(1).join('.')}: ${fault.message}`);
   const rules = Object.entries(policy).filter(([, value]) => value !== undefined);
@@ -89,5 +86,6 @@ function collectionOf({ policy, graceDays }: StorePruneRequest): Parameters<type
   return {
     ...(rules.length === 0 ? {} : { policy }),
     ...(graceDays === undefined ? {} : { graceMs: graceDays * DAY_MS }),
+    ...(allowEmpty === undefined ? {} : { allowEmpty }),
   };
 }

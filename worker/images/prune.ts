@@ -3,10 +3,11 @@ import type { PlannedItem, PrunePlan, RepositoryPlan } from '../retention/plan.t
 import { checkAborted } from '../util/abort.ts';
 import { describeFailure, Failure, toFailure } from '../util/failure.ts';
 import type { OperationOptions } from './backends.ts';
-import type { DeletingBackends } from './deletions.ts';
-import { openRoot, readRepository } from './inventories.ts';
+import { deletableAt, type DeletingBackends } from './deletions.ts';
+import { readRepository } from './inventories.ts';
 import { pruneArchives } from './prune-archives.ts';
 import { pruneImages, type Outcomes } from './prune-images.ts';
+import { storeAndPrefix } from './open-place.ts';
 import { archivesIn, parsePrunePlace } from './prune-places.ts';
 
 /** What was not deleted, and why. */
@@ -81,9 +82,8 @@ async function executeArchives(
   options: OperationOptions,
 ): Promise<void> {
   const root = archivesIn(repository.place, plan.places.map(parsePrunePlace));
-  const { store } = openRoot(root, backends);
-  const { deletions } = backends;
-  const deletable = 'bucket' in root ? deletions.bucket(root.bucket) : deletions.folder(root.folder);
+  const { store } = storeAndPrefix(root, backends);
+  const deletable = deletableAt(root, backends);
   await pruneArchives(repository, store, deletable, outcomes, options);
 }
 

@@ -1,4 +1,5 @@
 import { html, Html } from '../util/html.ts';
+import { highest } from '../util/lists.ts';
 import type { BackupReport, DayOfBackups, ReportedRepository } from './report.ts';
 import { REPORT_STYLE } from './report-style.ts';
 
@@ -136,8 +137,14 @@ const CHART = { width: 1000, height: 220, left: 70, top: 12, bottom: 24 } as con
 function growthChart(growth: readonly DayOfBackups[]): Html {
   const { width, height, left, top, bottom } = CHART;
   const inner = height - top - bottom;
-  const most = Math.max(1, ...growth.map(({ newBytes }) => newBytes));
-  const all = Math.max(1, ...growth.map(({ sentBytes }) => sentBytes));
+  const most = highest(
+    growth.map(({ newBytes }) => newBytes),
+    1,
+  );
+  const all = highest(
+    growth.map(({ sentBytes }) => sentBytes),
+    1,
+  );
   const step = (width - left) / Math.max(1, growth.length);
   const bars = growth.map(({ day, newBytes, snapshots, failures: failed }, index) => {
     const tall = (newBytes / most) * inner;

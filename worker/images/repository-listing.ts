@@ -20,7 +20,10 @@ export interface ListedManifest extends ListedImage {
 /** What a repository listed at one time. */
 export interface RepositoryListing {
   readonly manifests: ReadonlyMap<Digest, ListedManifest>;
-  /** Every tag of the repository with what it stands for; those of cosign without it where that takes a request. Undefined: not all were listed. */
+  /**
+   * Every tag of the repository with what it stands for; those of cosign, and fallback tags of referrers, without it where that takes a request.
+   * Undefined: not all were listed.
+   */
   readonly tags: ReadonlyMap<string, Digest | undefined> | undefined;
   /** What names which manifest as its subject, archived or not. Undefined where the registry has no such list: it is asked for each manifest. */
   readonly bySubject: ReadonlyMap<Digest, readonly Digest[]> | undefined;
@@ -91,9 +94,9 @@ async function listTags(
 ): Promise<RepositoryListing> {
   const { select } = options;
   const all: string[] = [];
-  for await (const tag of source.tags(options)) if (isListedTag(tag, onUnlisted)) all.push(tag);
+  for await (const tag of source.tags({ ...options, all: true })) if (isListedTag(tag, onUnlisted)) all.push(tag);
   const tags = new Map<string, Digest | undefined>(all.map((tag) => [tag, undefined]));
-  // tags of cosign are resolved with the image that they are about
+  // what refers to an image is resolved with it
   const named = all.filter((tag) => !isDerivedTag(tag) && (pattern === undefined || matchesPattern(pattern, tag)));
   const found = new Map<Digest, { readonly manifest: ListedManifest; readonly tags: string[] }>();
   await forEachOf(

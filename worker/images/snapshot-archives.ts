@@ -2,16 +2,18 @@ import { walk } from '../content/graph.ts';
 import { openImage } from '../archive/reader.ts';
 import type { Digest } from '../oci/digest.ts';
 import { expandImage, type ExpandedImage } from '../store/expanded.ts';
+import { warnOfOrder } from '../store/clock-order.ts';
 import { SnapshotBuilder, type BackedUpImage } from '../store/snapshot-builder.ts';
 import { openSnapshots, type SnapshotName } from '../store/snapshots.ts';
 import type { Snapshot, SnapshotArchive, SnapshotFailure } from '../store/snapshot.ts';
 import { checkAborted } from '../util/abort.ts';
+import { sameEtag } from '../util/etag.ts';
 import type { ImageCounts } from '../util/events.ts';
 import { describeFailure, Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import type { Backends, ListedImage, OperationOptions } from './backends.ts';
 import { registryFacts } from './registry-facts.ts';
-import { describeImage } from './describe-image.ts';
+import { archiveFacts, describeArchived, describeImage } from './describe-image.ts';
 
 /** An archive, as the process that wrote it recorded it. */
 export interface RecordedArchive extends SnapshotArchive {
@@ -94,6 +96,7 @@ export async function writeArchivesSnapshot(
   const finishedAt = new Date(options.clock.now()).toISOString();
   const snapshot = draft.finish({ finishedAt, added });
   const name = await onSide('target', snapshots.write(snapshot, options));
+  await warnOfOrder(snapshots, name, options);
   const bytes = snapshot.content.reduce((sum, { size }) => sum + size, 0);
   return { name, images: counts, bytes, bytesAdded: added.bytes, failures: snapshot.failures };
 }
@@ -121,7 +124,7 @@ async function addRepository(
   };
   for (const failure of repository.failures) fail(failure);
   for (const image of repository.archived) {
-    draft.image(name, archivedImage(image));
+    draft.image(name, describeArchived(image, image.tags));
     counts.archived++;
   }
   await forEachOf(
@@ -131,7 +134,7 @@ async function addRepository(
       try {
         const image =
           known.find(name, archive) ?? (await readArchive(archive, request, backends, { ...options, ...taskOptions }));
-        draft.image(name, { ...image, ...factsOf(archive) });
+        draft.image(name, { ...image, ...archiveFacts(archive, archive.pushedAt) });
         counts[archive.isNew ? 'stored' : 'unchanged']++;
         if (!archive.isNew) return;
         added.blobs++;
@@ -186,47 +189,10 @@ async function readArchive(
       `${store.describe(key)} is not the archive that was written there: the next run writes it again`,
     );
   const now = await onSide('target', store.stat(key, options));
-  if (now.size !== size || plainEtag(now.etag) !== plainEtag(etag)) throw changed();
+  if (now.size !== size || !sameEtag(now.etag, etag)) throw changed();
   await using image = await openImage(store, key, { ...options, temporary: async () => backends.temporary() });
   if (image.root.descriptor.digest !== digest) throw changed();
   const { descriptor } = image.root;
   const graph = await walk(image, [{ descriptor, tags: [] }], { ...options, referrers: scope.referrers });
   return describeImage(graph, { tags: [] });
-}
-
-/** Some stores quote an ETag in one answer and not in another. */
-function plainEtag(etag: string): string {
-  return etag.replaceAll('"', '');
-}
-
-function factsOf({
-  tag,
-  key,
-  size,
-  etag,
-  version,
-  pushedAt,
-}: RecordedArchive): Pick<BackedUpImage, 'tags' | 'archives' | 'pushedAt'> {
-  const archive = {
-    ...(tag === undefined ? {} : { tag }),
-    key,
-    size,
-    etag,
-    ...(version === undefined ? {} : { version }),
-  };
-  return { tags: tag === undefined ? [] : [tag], archives: [archive], ...(pushedAt === undefined ? {} : { pushedAt }) };
-}
-
-function archivedImage({ digest, mediaType, tags, pushedAt }: ListedImage): BackedUpImage {
-  return {
-    digest,
-    mediaType: mediaType ?? 'application/octet-stream',
-    size: 0,
-    bytes: 0,
-    tags,
-    content: [],
-    referrers: [],
-    archived: true,
-    ...(pushedAt === undefined ? {} : { pushedAt: pushedAt.toISOString() }),
-  };
 }

@@ -14,7 +14,7 @@ import { forEachOf, type Limit } from '../util/limit.ts';
 import { compareStrings } from '../util/text.ts';
 import type { ArchivedImages } from './archived-images.ts';
 import type { OperationOptions, Registry } from './backends.ts';
-import { describeImage } from './describe-image.ts';
+import { describeArchived, describeImage } from './describe-image.ts';
 import { hasListedReferrers, hasSameReferrers, isPresent, type KnownImages } from './known-images.ts';
 import { listedSource, readListedManifests } from './listed-source.ts';
 import { chosenImages, type SelectImages } from './select-images.ts';
@@ -230,9 +230,7 @@ class RepositorySession {
       return true;
     }
     if (listed.status === 'ACTIVE' || this.#archived !== undefined) return false;
-    const { digest, mediaType = 'application/octet-stream' } = listed;
-    const nothing = { size: 0, bytes: 0, content: [], referrers: [], archived: true } as const;
-    this.#add({ digest, mediaType, ...nothing, ...factsOf(listed, tags) });
+    this.#add(describeArchived(listed, tags));
     this.#run.counts.archived++;
     return true;
   }

@@ -156,6 +156,13 @@ async function readWhole(body: Promise<AsyncIterable<Uint8Array>>): Promise<Buff
   }
 }
 
+/** The settings in a document of settings, without the repository that it names; undefined where it is no such document. */
+export function settingsIn(document: Buffer): Readonly<Record<string, unknown>> | undefined {
+  const value = parsedJson(document.toString());
+  const settings = isRecord(value) ? value['settings'] : undefined;
+  return isRecord(settings) ? settings : undefined;
+}
+
 /** The repository that a document names, parsed; neither member where it is no document of settings. */
 export function namedIn(value: unknown): NamedRepository {
   const text = (name: string): string | undefined => {

@@ -4,9 +4,8 @@ import { atVersion } from '../objects/at-version.ts';
 import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { archiveKindOf } from '../oci/archive-key.ts';
 import { matchesRepository, matchingTags } from '../oci/image-filter.ts';
-import type { Location } from '../oci/location.ts';
 import type { Place } from '../oci/place.ts';
-import { parseReference, type Reference } from '../oci/reference.ts';
+import { ifReference, type Reference } from '../oci/reference.ts';
 import { openSnapshots } from '../store/snapshots.ts';
 import { describeFailure, ifFound, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
@@ -14,7 +13,7 @@ import { append } from '../util/lists.ts';
 import { compareStrings } from '../util/text.ts';
 import { expectedArchives, type ExpectedArchive } from './expected-archives.ts';
 import { fromArchive } from './open-location.ts';
-import { noArchiveBelow, noImageOfThatTime, storeAndPrefix } from './open-place.ts';
+import { archiveAt, noArchiveBelow, noImageOfThatTime, storeAndPrefix } from './open-place.ts';
 import { isInSample } from '../util/sample.ts';
 import { misnamedOf, type HeldImage } from './misnamed-archives.ts';
 import { verifyImage, type Verifying, type VerifyResult } from './verify-image.ts';
@@ -147,7 +146,7 @@ class ArchivesRun {
       await this.#lookAtName(key, store, expected, verifying);
       return;
     }
-    const location = this.#locate(key);
+    const location = archiveAt(this.#place.root, key);
     let reference: Reference | undefined;
     const looking = verifyImage(location, verifying, {
       onManifests: this.#request.onManifests,
@@ -226,7 +225,7 @@ class ArchivesRun {
     options: Verifying['options'],
   ): Promise<{ readonly digest: string | undefined; readonly reference: Reference | undefined } | undefined> {
     const [root, source] = [rootIn(info.metadata), sourceIn(info.metadata)];
-    if (root !== undefined && source !== undefined) return { digest: root, reference: referenceOf(source) };
+    if (root !== undefined && source !== undefined) return { digest: root, reference: ifReference(source) };
     if (archiveKindOf(key) !== 'tar') {
       this.unchecked.push(`${store.describe(key)} is compressed: depth blobs and bytes look into it`);
       return undefined;
@@ -252,7 +251,7 @@ class ArchivesRun {
     if (expected === undefined) {
       if (reference === undefined) return;
       const path = 'bucket' in this.#place.root ? this.#place.root.prefix : this.#place.root.folder;
-      this.#held.push({ at, location: this.#locate(key), prefix: path, reference });
+      this.#held.push({ at, location: archiveAt(this.#place.root, key), prefix: path, reference });
     } else if (digest !== undefined && digest !== expected.image.digest) {
       const { name, image } = expected;
       const message = `it holds ${digest}, and its snapshot says ${image.digest} of ${name}: it was changed or swapped`;
@@ -269,26 +268,9 @@ class ArchivesRun {
       matchingTags(only, repository, tag === undefined ? [] : [tag]) !== undefined
     );
   }
-
-  #locate(key: string): Location {
-    const { root } = this.#place;
-    return 'bucket' in root
-      ? { transport: 's3', bucket: root.bucket, key }
-      : { transport: 'archive', path: `${root.folder}${key}` };
-  }
 }
 
 function referenceIn(repository: string | undefined, tag: string | undefined, digest: string): Reference | undefined {
   if (repository === undefined) return undefined;
-  return referenceOf(tag === undefined ? `${repository}@${digest}` : `${repository}:${tag}`);
-}
-
-/** Undefined for what cannot be the name of an image: an archive may say anything. */
-function referenceOf(text: string): Reference | undefined {
-  try {
-    return parseReference(text);
-  } catch (error) {
-    if (!isFailure(error)) throw error;
-    return undefined;
-  }
+  return ifReference(tag === undefined ? `${repository}@${digest}` : `${repository}:${tag}`);
 }

@@ -9,6 +9,8 @@ import type { Finding, Looked, PlaceRequest } from './verify-result.ts';
 /** What the snapshots of a place say that it has, and what is wrong with them. */
 export interface VerifiedSnapshots {
   readonly state: State;
+  /** All that there are, also those that cannot be read. */
+  readonly names: readonly SnapshotName[];
   readonly looked: Looked;
   readonly findings: readonly Finding[];
 }
@@ -43,7 +45,14 @@ export async function verifySnapshots(
       findings.push({ kind: 'snapshot', at, message: describeFailure(error) });
     }
   }
-  return { state: fold.state(), looked: { checked, of: which === undefined ? names.length : 1 }, findings };
+  if (which === undefined)
+    for (const at of await snapshots.misnamed(options))
+      findings.push({
+        kind: 'snapshot',
+        at,
+        message: 'it is not named as a snapshot is: give it its name back, or delete it',
+      });
+  return { state: fold.state(), names, looked: { checked, of: which === undefined ? names.length : 1 }, findings };
 }
 
 /** Reads the key that snapshots must be signed by, where there is one. Fails where it cannot be read: that says nothing about a snapshot. */

@@ -6,6 +6,7 @@ import { childrenOf, isForeign, MAX_MANIFEST_BYTES, parseManifest } from '../oci
 import type { Place } from '../oci/place.ts';
 import { contentOf } from '../store/expanded.ts';
 import { holdsIndex, layoutIndexOf } from '../store/layout-index.ts';
+import { heldLocks } from '../store/lock.ts';
 import type { SnapshotContent } from '../store/snapshot.ts';
 import type { ImageStore } from '../store/store.ts';
 import type { State, StateImage } from '../store/state.ts';
@@ -13,11 +14,11 @@ import { checkAborted } from '../util/abort.ts';
 import { describeFailure, Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { append } from '../util/lists.ts';
-import { formatRoot, noImageOfThatTime, openStore, storeAndPrefix } from './open-place.ts';
+import { noImageOfThatTime, openStore, storePlace } from './open-place.ts';
 import { isInSample } from '../util/sample.ts';
 import type { Verifying } from './verify-image.ts';
 import type { Finding, PlaceRequest, PlaceResult } from './verify-result.ts';
-import { checkTrustedKey, verifySnapshots } from './verify-snapshots.ts';
+import { checkTrustedKey, verifySnapshots, type VerifiedSnapshots } from './verify-snapshots.ts';
 
 /** An image with its name for people. */
 interface NamedImage {
@@ -39,20 +40,18 @@ export async function verifyStore(
   await checkTrustedKey(verifying);
   const store = await openStore(place.root, backends, options);
   const needed = new Map<Digest, NeededBlob>();
-  const {
-    state,
-    looked,
-    findings: ofSnapshots,
-  } = await verifySnapshots(store.snapshots, request, options, ({ key }, { kind, content }) => {
+  const verified = await verifySnapshots(store.snapshots, request, options, ({ key }, { kind, content }) => {
     if (kind === 'store') for (const { digest, size } of content) needed.set(digest, { size, key });
   });
+  const { state, looked, findings: ofSnapshots } = verified;
   const findings: Finding[] = [...ofSnapshots];
   const isNow = request.snapshot === undefined && request.asOfMs === undefined;
   if (request.asOfMs !== undefined && state.repositories.length === 0 && ofSnapshots.length === 0)
     throw noImageOfThatTime(place.text);
   // a store that lost a snapshot has an index of what was there before
-  if (isNow && ofSnapshots.length === 0 && looked.of > 0)
-    append(findings, await indexFindings(place, state, verifying));
+  const index =
+    isNow && ofSnapshots.length === 0 && looked.of > 0 ? await compareIndex(place, store, verified, verifying) : 'same';
+  if (typeof index === 'object') findings.push(index);
   const images = imagesOf(state, request);
   // after the snapshots: what they name was there before them
   const blobs = await store.blobs(options);
@@ -64,6 +63,8 @@ export async function verifyStore(
   const hashed = await hash(store, sampled, { images, needed }, verifying);
   append(findings, hashed.findings);
   const unchecked = uncheckedOf(images);
+  if (index === 'changing')
+    unchecked.push('index.json was not compared: a backup or a garbage collection writes the store');
   if (depth !== 'bytes') unchecked.push('blobs are listed with their sizes; depth bytes reads them');
   if (looked.of === 0) unchecked.push('there is no snapshot, so nothing says what should be there');
   const archived = images.filter(({ image }) => image.archived === true).length;
@@ -83,17 +84,28 @@ export async function verifyStore(
   };
 }
 
-/** Whether `index.json`, which other programs read, is what the snapshots say. */
-async function indexFindings(
+/**
+ * Whether `index.json`, which other programs read, is what the snapshots say. `changing`: another process writes the store, so that one of the two may
+ * be ahead.
+ */
+async function compareIndex(
   { root }: Extract<Place, { kind: 'store' }>,
-  state: State,
+  { snapshots }: ImageStore,
+  { state, names }: VerifiedSnapshots,
   { backends, options }: Verifying,
-): Promise<readonly Finding[]> {
-  const where = { ...storeAndPrefix(root, backends), location: `store:${formatRoot(root)}` };
-  if (await holdsIndex(where, layoutIndexOf(state), options)) return [];
+): Promise<'same' | 'changing' | Finding> {
+  const where = storePlace(root, backends);
+  const index = layoutIndexOf(state);
+  if (await holdsIndex(where, index, options)) return 'same';
+  const held = await heldLocks(where, options.clock.now(), options);
+  const now = await snapshots.list(options);
+  const isChanging = held.length > 0 || now.length !== names.length || now.some(({ key }, i) => key !== names[i]?.key);
+  if (isChanging) return 'changing';
+  // the last process ended after the first look
+  if (await holdsIndex(where, index, options)) return 'same';
   const message =
     'it is not what the snapshots say: another program changed it, or a backup was stopped; the next backup writes it again';
-  return [{ kind: 'index', at: `${where.prefix}index.json`, message }];
+  return { kind: 'index', at: `${where.prefix}index.json`, message };
 }
 
 /** What of the images was not backed up, a sentence each. */

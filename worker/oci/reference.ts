@@ -1,4 +1,4 @@
-import { Failure } from '../util/failure.ts';
+import { Failure, isFailure } from '../util/failure.ts';
 import { quote } from '../util/text.ts';
 import { parseDigest, type Digest } from './digest.ts';
 
@@ -32,6 +32,17 @@ export function isTag(text: string): boolean {
 /** Whether `text` can be the name of a repository. */
 export function isRepositoryName(text: string): boolean {
   return text.length <= MAX_REPOSITORY && text.split('/').every((component) => COMPONENT.test(component));
+}
+
+/** As `parseReference`; undefined for what cannot be the name of an image, as what an archive says of itself may be. */
+export function ifReference(text: string | undefined): Reference | undefined {
+  if (text === undefined) return undefined;
+  try {
+    return parseReference(text);
+  } catch (error) {
+    if (isFailure(error, 'INVALID')) return undefined;
+    throw error;
+  }
 }
 
 /**

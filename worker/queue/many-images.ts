@@ -15,6 +15,8 @@ export interface ManyImages {
   readonly referrers?: boolean | undefined;
   /** False: settings of repositories are not stored. */
   readonly settings?: false | undefined;
+  /** True: a page about all backups of the place is written beside its snapshots. Default false. */
+  readonly report?: boolean | undefined;
 }
 
 /** Which images of a repository, as `tags` of a rule says it. Absent members choose nothing. */
@@ -42,7 +44,7 @@ export function patternOf({ from }: Pick<ManyImages, 'from'>): string {
 }
 
 /** The most patterns of one job: what the braces of one source can stand for. */
-export const MAX_PATTERNS = 1000;
+const MAX_PATTERNS = 1000;
 const MAX_PATTERN = 512;
 
 const texts = z.array(z.string().min(1).max(MAX_PATTERN)).max(MAX_PATTERNS);
@@ -83,4 +85,5 @@ export const MANY_IMAGES = {
     .optional(),
   referrers: z.boolean('expected true or false').optional(),
   settings: z.literal(false, 'expected false').optional(),
+  report: z.boolean('expected true or false').optional(),
 };

@@ -12,7 +12,7 @@ import {
 } from '../oci/manifest.ts';
 import type { ReferrersOptions } from '../content/content.ts';
 import { MAX_REFERRERS } from '../content/graph.ts';
-import type { Abortable } from '../util/abort.ts';
+import { orAborted, type Abortable } from '../util/abort.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { forEachOf } from '../util/limit.ts';
 import { append } from '../util/lists.ts';
@@ -34,6 +34,8 @@ export class Referrers {
   #hasApi: boolean | undefined;
   /** Whether a refusal was reported: one warning for a repository is enough. */
   #hasForgiven = false;
+  /** The first question to the API while it is under way: those after it wait for what it shows. */
+  #asking: Promise<unknown> | undefined;
   /** Why the API did not list; later subjects are not asked for again. */
   #apiRefusal: Failure | undefined;
   /** Changes of fallback tags under way: each is a read and a write, one after the other. */
@@ -108,7 +110,14 @@ export class Referrers {
 
   /** What the API lists; undefined where there is none, which is remembered. */
   async #listed(subject: Digest, options: Abortable): Promise<readonly unknown[] | undefined> {
+    if (this.#hasApi === undefined && this.#asking !== undefined) await orAborted(this.#asking, options);
     if (this.#hasApi === false) return undefined;
+    const asking = this.#ask(subject, options);
+    this.#asking ??= asking.catch(() => undefined);
+    return asking;
+  }
+
+  async #ask(subject: Digest, options: Abortable): Promise<readonly unknown[] | undefined> {
     const { transport, host, name, scopes, ecr } = this.#context;
     const what = `list referrers of ${host}/${name}@${subject}`;
     const entries: unknown[] = [];
@@ -165,6 +174,7 @@ export class Referrers {
   /** What the fallback tag lists. */
   async #tagged(subject: Digest, options: ReferrersOptions): Promise<readonly unknown[]> {
     const tag = referrersTag(subject);
+    if (options.listedTags?.has(tag) === false) return [];
     let found: Descriptor | undefined;
     try {
       found = await this.#manifests.find(tag, options);

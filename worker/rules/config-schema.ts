@@ -101,6 +101,19 @@ const BackupSchema = mapping({
     .boolean()
     .default(true)
     .describe('Whether each run ends with a snapshot that lists its archives. A store always gets one.'),
+  report: z
+    .boolean()
+    .default(false)
+    .describe('Whether each run ends with a page about all backups there: `report.html` beside the snapshots.'),
+}).check((ctx) => {
+  const { to, snapshots, report } = ctx.value;
+  if (report && !snapshots && !to.every(isStore))
+    ctx.issues.push({
+      code: 'custom',
+      message: 'the page is made of snapshots: expected no "report", or no "snapshots: false"',
+      input: ctx.value,
+      path: ['report'],
+    });
 });
 
 const PublishSchema = mapping({

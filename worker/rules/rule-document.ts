@@ -54,7 +54,7 @@ export function ruleOf(words: RuleWords): Rule {
 }
 
 function copyOf(
-  words: Omit<NonNullable<RuleWords['backup']>, 'settings' | 'snapshots'>,
+  words: Omit<NonNullable<RuleWords['backup']>, 'settings' | 'snapshots' | 'report'>,
 ): Pick<CopyRule, 'from' | 'to' | 'tags' | 'platforms' | 'referrers'> {
   const tags: { readonly [K in keyof TagSelection]?: TagSelection[K] | undefined } = words.tags ?? {};
   const { include = [], exclude = [], semver, latest, maxAgeDays, untagged = false } = tags;
@@ -67,13 +67,16 @@ function copyOf(
   };
 }
 
-function backupOf(words: NonNullable<RuleWords['backup']>): Pick<CopyRule, 'to' | 'stores' | 'settings' | 'snapshots'> {
+function backupOf(
+  words: NonNullable<RuleWords['backup']>,
+): Pick<CopyRule, 'to' | 'stores' | 'settings' | 'snapshots' | 'report'> {
   const stores = [...new Set(words.to.filter(isStore).map(parseStore))];
   return {
     to: words.to.filter((to) => !isStore(to)),
     ...(stores.length === 0 ? {} : { stores }),
     ...(words.settings ? {} : { settings: false }),
     ...(words.snapshots ? {} : { snapshots: false }),
+    ...(words.report ? { report: true } : {}),
   };
 }
 
@@ -133,7 +136,7 @@ function partOf(rule: Rule): unknown {
   switch (rule.kind) {
     case 'mirror':
     case 'backup': {
-      const { from, to, stores = [], tags, platforms, referrers, create, settings, snapshots } = rule;
+      const { from, to, stores = [], tags, platforms, referrers, create, settings, snapshots, report } = rule;
       const { include, exclude, semver, latest, maxAgeDays, untagged } = tags;
       return {
         from,
@@ -151,6 +154,7 @@ function partOf(rule: Rule): unknown {
         create: isRecord(create) ? sorted(create) : create,
         settings,
         snapshots,
+        report,
       };
     }
     case 'publish':

@@ -3,6 +3,7 @@ import type { ObjectStore } from '../objects/objects.ts';
 import type { Digest } from '../oci/digest.ts';
 import { checkAborted, type Abortable } from '../util/abort.ts';
 import { Failure } from '../util/failure.ts';
+import { warnOfOrder } from './clock-order.ts';
 import { tryLayoutIndex } from './layout-index.ts';
 import { StoreLock, type HeldLock, type LockOptions } from './lock.ts';
 import { sizesOf, type StorePlace } from './place.ts';
@@ -100,6 +101,7 @@ class Backup implements StoreBackup {
     if (this.#lock.hasLapsed) await this.#lookAgain(snapshot, options);
     const checked = { ...this.#place, store: checkedWrites(this.#place.store, () => this.#lock.check()) };
     const name = await openSnapshots(checked).write(snapshot, options);
+    await warnOfOrder(this.#snapshots, name, options);
     await tryLayoutIndex(this.#place, this.#snapshots, options);
     await this.#lock.end();
     return name;

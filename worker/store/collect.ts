@@ -10,7 +10,7 @@ import { writeLayoutIndex } from './layout-index.ts';
 import { StoreLock, type LockOptions } from './lock.ts';
 import type { StorePlace } from './place.ts';
 import { signatureKey } from './snapshot-key.ts';
-import { openSnapshots } from './snapshots.ts';
+import { openSnapshots, type Snapshots } from './snapshots.ts';
 import { planSweep, type Sweep, type SweptObject } from './sweep.ts';
 
 /** How long a collection waits for running backups, and how often it looks. */
@@ -27,6 +27,8 @@ export interface CollectionRequest {
   readonly policy?: Policy | undefined;
   /** Unreferenced objects younger than this stay. Default 7 days. */
   readonly graceMs?: number | undefined;
+  /** Also where there is no snapshot at all, so that nothing says what is needed. Default false. */
+  readonly allowEmpty?: boolean | undefined;
 }
 
 /** What a collection deletes, and what stays. */
@@ -45,8 +47,8 @@ export interface CollectionResult extends CollectionPlan {
 }
 
 /**
- * What `collect` would do now. Writes nothing. NOT_FOUND without a store; CORRUPT, INVALID or UNSUPPORTED where a snapshot cannot be read: what
- * it needs is not known then, so nothing may be deleted.
+ * What `collect` would do now. Writes nothing. NOT_FOUND without a store; CORRUPT, INVALID or UNSUPPORTED where a snapshot cannot be read or
+ * is not named as one: what it needs is not known then, so nothing may be deleted. CONFLICT where blobs would go and there is no snapshot.
  */
 export async function planCollection(
   place: StorePlace,
@@ -55,9 +57,12 @@ export async function planCollection(
 ): Promise<CollectionPlan> {
   await checkStore(place, options);
   const nowMs = options.clock.now();
-  const snapshots = await judgeSnapshots(openSnapshots(place), request.policy, { ...options, nowMs });
+  const stored = openSnapshots(place);
+  await checkNames(place, stored, options);
+  const snapshots = await judgeSnapshots(stored, request.policy, { ...options, nowMs });
   const kept = snapshots.flatMap(({ action, name }) => (action === 'keep' ? [name] : []));
   const sweep = await planSweep(place, kept, { ...options, nowMs, graceMs: request.graceMs ?? DEFAULT_GRACE_MS });
+  checkLoss(place, kept.length, sweep, request);
   return { location: place.location, snapshots, sweep };
 }
 
@@ -97,9 +102,11 @@ class Collection {
     this.#options = options;
   }
 
-  async run({ policy, graceMs = DEFAULT_GRACE_MS }: CollectionRequest): Promise<CollectionResult> {
+  async run(request: CollectionRequest): Promise<CollectionResult> {
+    const { policy, graceMs = DEFAULT_GRACE_MS } = request;
     const options = this.#options;
     const snapshots = openSnapshots(this.#place);
+    await checkNames(this.#place, snapshots, options);
     const judged = await judgeSnapshots(snapshots, policy, { ...options, nowMs: options.clock.now() });
     const goneSnapshots = await this.#removeSnapshots(judged);
     await writeLayoutIndex(this.#place, snapshots, { ...options, check: () => this.#lock.check() });
@@ -111,6 +118,7 @@ class Collection {
       graceMs,
       except: this.#lock.key,
     });
+    checkLoss(this.#place, kept.length, sweep, request);
     const goneBlobs = await this.#remove(sweep.blobs);
     await this.#remove(sweep.others);
     return {
@@ -187,6 +195,25 @@ async function untilAlone(place: StorePlace, lock: StoreLock, options: LockOptio
     // others compare their age with its time
     await lock.refresh(options);
   }
+}
+
+/** A snapshot that was renamed still needs its blobs. */
+async function checkNames({ store, location }: StorePlace, snapshots: Snapshots, options: Abortable): Promise<void> {
+  const [first, ...others] = await snapshots.misnamed(options);
+  if (first === undefined) return;
+  throw new Failure(
+    'INVALID',
+    `prune ${location}: ${store.describe(first)} ${others.length === 0 ? 'is' : `and ${others.length} more are`} not named as a snapshot is, so what it needs is not known: give it its name back, or delete it`,
+  );
+}
+
+/** Snapshots are lost by accident sooner than a store is left without one. */
+function checkLoss({ location }: StorePlace, kept: number, { blobs }: Sweep, request: CollectionRequest): void {
+  if (kept > 0 || blobs.length === 0 || request.allowEmpty === true) return;
+  throw new Failure(
+    'CONFLICT',
+    `prune ${location}: there is no snapshot, so all that is older than the grace period would go, ${blobs.length} blobs: bring the snapshots back, make a backup, or pass --allow-empty`,
+  );
 }
 
 async function checkStore(place: StorePlace, options: Abortable): Promise<void> {

@@ -126,22 +126,15 @@ export class StoreLock {
 
   /** Locks of other processes that are held: neither ended nor stale. Compares their times with that of this one, as the store lists both. */
   async others(options: Abortable = {}): Promise<readonly HeldLock[]> {
-    const { store, prefix } = this.#place;
-    const listed: HeldLock[] = [];
-    let ownMs = this.#modifiedMs;
-    for await (const { key, modified } of store.list(`${prefix}locks/`, options)) {
-      if (key === this.key) ownMs = Math.max(ownMs, modified.getTime());
-      else {
-        const [, kind = 'backup'] = LOCK_KEY.exec(key.slice(prefix.length)) ?? [];
-        listed.push({ key, kind: kind === 'collect' ? 'collect' : 'backup', refreshedAt: modified });
-      }
-    }
-    const held: HeldLock[] = [];
-    for (const lock of listed) {
-      if (ownMs - lock.refreshedAt.getTime() > STALE_MS) continue;
-      if (!(await hasEnded(store, lock.key, options))) held.push(lock);
-    }
-    return held;
+    const listed = await listLocks(this.#place, options);
+    const own = listed.find(({ key }) => key === this.key);
+    const nowMs = Math.max(this.#modifiedMs, own?.refreshedAt.getTime() ?? 0);
+    return heldOf(
+      this.#place,
+      listed.filter((lock) => lock !== own),
+      nowMs,
+      options,
+    );
   }
 
   /** Says that it is over. Never fails: a lock that could not be ended is ignored when it is stale. Idempotent. */
@@ -194,6 +187,37 @@ export class StoreLock {
     const startedAt = new Date(this.#startedAtMs).toISOString();
     return Buffer.from(JSON.stringify({ version: 1, kind: this.kind, startedAt, ...more }));
   }
+}
+
+/**
+ * Locks that are held: neither ended nor stale. For a reader, which has no lock whose time the store gave: ages are by the clock of this process, so
+ * the answer is a hint.
+ */
+export async function heldLocks(place: StorePlace, nowMs: number, options: Abortable): Promise<readonly HeldLock[]> {
+  return heldOf(place, await listLocks(place, options), nowMs, options);
+}
+
+async function listLocks({ store, prefix }: StorePlace, options: Abortable): Promise<readonly HeldLock[]> {
+  const listed: HeldLock[] = [];
+  for await (const { key, modified } of store.list(`${prefix}locks/`, options)) {
+    const [, kind = 'backup'] = LOCK_KEY.exec(key.slice(prefix.length)) ?? [];
+    listed.push({ key, kind: kind === 'collect' ? 'collect' : 'backup', refreshedAt: modified });
+  }
+  return listed;
+}
+
+async function heldOf(
+  { store }: StorePlace,
+  listed: readonly HeldLock[],
+  nowMs: number,
+  options: Abortable,
+): Promise<readonly HeldLock[]> {
+  const held: HeldLock[] = [];
+  for (const lock of listed) {
+    if (nowMs - lock.refreshedAt.getTime() > STALE_MS) continue;
+    if (!(await hasEnded(store, lock.key, options))) held.push(lock);
+  }
+  return held;
 }
 
 /** Whether the process that wrote the lock said that it is over. What cannot be read has not ended. */

@@ -19,8 +19,11 @@ export type ReadSnapshot =
   | (NamedSnapshot & { readonly failure?: undefined })
   | { readonly name: SnapshotName; readonly snapshot?: undefined; readonly failure: Failure };
 
-/** Snapshots that are read ahead. */
+/** Snapshots that are read ahead whatever their size. One more for each that was taken: a reader that soon has enough causes few reads in vain. */
 const AT_ONCE = 4;
+/** The most that are read ahead, and of how many bytes: for years of small ones from pushes the time of each request counts. */
+const MOST_AT_ONCE = 32;
+const MOST_BYTES = 2 * 1024 * 1024;
 
 /**
  * The state of a place of backups, from its newest snapshot to the oldest one that counts. A place without snapshots has a state without
@@ -54,15 +57,20 @@ export async function* readSnapshots(
   { signal }: Abortable = {},
 ): AsyncGenerator<ReadSnapshot, void, undefined> {
   const reading: Promise<ReadSnapshot>[] = [];
+  let bytes = 0;
   try {
-    for (const [index] of names.entries()) {
-      for (const name of names.slice(index + reading.length, index + AT_ONCE)) {
+    for (const [index, { size }] of names.entries()) {
+      const most = Math.min(AT_ONCE + index, MOST_AT_ONCE);
+      for (const name of names.slice(index + reading.length, index + most)) {
+        if (reading.length >= AT_ONCE && bytes + name.size > MOST_BYTES) break;
         const read = readOne(snapshots, name, { signal });
         // its turn comes later
         read.catch(() => undefined);
         reading.push(read);
+        bytes += name.size;
       }
       const next = await reading.shift();
+      bytes -= size;
       if (next !== undefined) yield next;
     }
   } finally {

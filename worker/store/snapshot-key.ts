@@ -3,7 +3,7 @@ export interface SnapshotName {
   /** The SHA-256 of the document, 64 hex digits: it proves what is read. */
   readonly id: string;
   readonly key: string;
-  /** When it was finished, to the second, by the clock of the process that wrote it. */
+  /** When it was finished, to the millisecond, by the clock of the process that wrote it. */
   readonly finishedAtMs: number;
   /** Bytes of the compressed object. */
   readonly size: number;
@@ -14,19 +14,25 @@ export interface SnapshotName {
 /** What is below a prefix that has snapshots. */
 export const SNAPSHOTS_FOLDER = 'snapshots/';
 
-const NAME = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-([0-9a-f]{64})\.json\.zst$/;
+/** How the keys of snapshots end. */
+export const SNAPSHOT_END = '.json.zst';
 
-/** The key of the snapshot `id` that was finished at `finishedAt` (ISO 8601, UTC): `<prefix>snapshots/<YYYYMMDD>T<hhmmss>Z-<id>.json.zst`. */
+const NAME = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})Z-([0-9a-f]{64})\.json\.zst$/;
+
+/**
+ * The key of the snapshot `id` that was finished at `finishedAt` (ISO 8601, UTC, milliseconds): `<prefix>snapshots/<YYYYMMDD>T<hhmmss><mmm>Z-<id>.json.zst`.
+ * Keys are in the order of time, as long as no two are finished in one millisecond.
+ */
 export function snapshotKey(prefix: string, finishedAt: string, id: string): string {
-  return `${prefix}${SNAPSHOTS_FOLDER}${finishedAt.slice(0, 19).replaceAll(/[-:]/g, '')}Z-${id}.json.zst`;
+  return `${prefix}${SNAPSHOTS_FOLDER}${finishedAt.replaceAll(/[-:.]/g, '')}-${id}.json.zst`;
 }
 
 /** What the key of an object below `prefix` says of a snapshot. Undefined for a key that is not one of a snapshot. */
 export function readSnapshotKey(prefix: string, key: string): Omit<SnapshotName, 'size' | 'storedAtMs'> | undefined {
   const folder = `${prefix}${SNAPSHOTS_FOLDER}`;
   const match = key.startsWith(folder) ? NAME.exec(key.slice(folder.length)) : null;
-  const [, year, month, day, hours, minutes, seconds, id] = match ?? [];
-  const finishedAtMs = Date.parse(`${year}-${month}-${day}T${hours}:${minutes}:${seconds}Z`);
+  const [, year, month, day, hours, minutes, seconds, milliseconds, id] = match ?? [];
+  const finishedAtMs = Date.parse(`${year}-${month}-${day}T${hours}:${minutes}:${seconds}.${milliseconds}Z`);
   return id === undefined || Number.isNaN(finishedAtMs) ? undefined : { id, key, finishedAtMs };
 }
 

@@ -62,7 +62,7 @@ export interface SnapshotRepository {
   readonly name: string;
   /** Whether every tag was listed: an image that is neither here nor among the failures did not exist. */
   readonly complete: boolean;
-  /** As `repository.json` has them. Absent where the registry has none, or they were not backed up. */
+  /** What `settings` of a `repository.json` is. Absent where the registry has none, or they were not backed up. */
   readonly settings?: Readonly<Record<string, unknown>>;
   /** By their first tag, then digest. One entry for each digest. */
   readonly images: readonly SnapshotImage[];

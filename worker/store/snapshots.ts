@@ -13,7 +13,14 @@ import {
   type SnapshotSigner,
 } from './signature.ts';
 import { decompressSnapshot, encodeSnapshot, MAX_COMPRESSED_BYTES, parseSnapshot } from './snapshot-codec.ts';
-import { readSnapshotKey, signatureKey, snapshotKey, SNAPSHOTS_FOLDER, type SnapshotName } from './snapshot-key.ts';
+import {
+  readSnapshotKey,
+  signatureKey,
+  SNAPSHOT_END,
+  snapshotKey,
+  SNAPSHOTS_FOLDER,
+  type SnapshotName,
+} from './snapshot-key.ts';
 import type { Snapshot } from './snapshot.ts';
 
 export type { SnapshotName } from './snapshot-key.ts';
@@ -24,10 +31,16 @@ export interface NamedSnapshot {
   readonly snapshot: Snapshot;
 }
 
-/** The snapshots below a prefix: `<prefix>snapshots/<YYYYMMDD>T<hhmmss>Z-<id>.json.zst`. */
+/** The snapshots below a prefix: `<prefix>snapshots/<YYYYMMDD>T<hhmmss><mmm>Z-<id>.json.zst`. */
 export interface Snapshots {
   /** From the oldest to the newest, by keys alone. Keys that are no snapshots are passed over. */
   list(options?: Abortable): Promise<readonly SnapshotName[]>;
+
+  /**
+   * Keys of objects that end as those of snapshots do and are named otherwise: renamed by hand, or written by another version. They are not listed,
+   * and may be what somebody counts on.
+   */
+  misnamed(options?: Abortable): Promise<readonly string[]>;
 
   /**
    * One that was listed; or the one with this id, or whose id begins so (at least 4 digits), or `latest`, which are looked for in a list.
@@ -77,6 +90,13 @@ class StoredSnapshots implements Snapshots {
     return found.sort((a, b) => compareStrings(a.key, b.key));
   }
 
+  async misnamed(options?: Abortable): Promise<readonly string[]> {
+    const found: string[] = [];
+    for await (const { key } of this.#store.list(`${this.#prefix}${SNAPSHOTS_FOLDER}`, options))
+      if (key.endsWith(SNAPSHOT_END) && readSnapshotKey(this.#prefix, key) === undefined) found.push(key);
+    return found;
+  }
+
   async read(which: SnapshotName | string, options?: Abortable): Promise<NamedSnapshot> {
     const name = typeof which === 'string' ? await this.#find(which, options) : which;
     const what = `the snapshot ${this.#store.describe(name.key)}`;
@@ -98,7 +118,7 @@ class StoredSnapshots implements Snapshots {
     const { id, json, bytes } = await encodeSnapshot(snapshot);
     const key = snapshotKey(this.#prefix, snapshot.finishedAt, id);
     if (this.#keys.signer !== undefined) await this.#sign(key, json, this.#keys.signer, options);
-    const name = { id, key, finishedAtMs: Math.floor(Date.parse(snapshot.finishedAt) / 1000) * 1000 };
+    const name = { id, key, finishedAtMs: Date.parse(snapshot.finishedAt) };
     try {
       const { size, modified } = await this.#store.write(key, bytes, {
         ...options,

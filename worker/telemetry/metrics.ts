@@ -65,7 +65,12 @@ export const METRICS = {
   LastGoodCopyAgeSeconds: {
     unit: 'Seconds',
     by: 'rule',
-    meaning: 'since the last run without a failure had started; not of rules that prune',
+    meaning: 'since the last run without a failure had started; of rules that mirror, back up or publish',
+  },
+  LastGoodVerificationAgeSeconds: {
+    unit: 'Seconds',
+    by: 'rule',
+    meaning: 'since the last run without a failure or finding had started; of rules that verify',
   },
   RunsLate: {
     unit: 'Count',
@@ -310,11 +315,13 @@ function countsOfPlan(
     case 'rule-failed':
       return [{ name: 'RulesFailed', value: 1, rule, code: event.code }];
     case 'rule-age':
-      return [{ name: 'LastGoodCopyAgeSeconds', value: event.ageSeconds, rule }];
+      return [{ name: AGES[event.what], value: event.ageSeconds, rule }];
     default:
       return event satisfies never;
   }
 }
+
+const AGES = { copy: 'LastGoodCopyAgeSeconds', verification: 'LastGoodVerificationAgeSeconds' } as const;
 
 /** Jobs about many images, which events of their own count. */
 const OF_MANY: ReadonlySet<string> = new Set(['backup-store', 'snapshot']);

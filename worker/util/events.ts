@@ -221,8 +221,13 @@ type PlanEvent =
     }
   | { readonly type: 'rule-expired'; readonly rule: string }
   | { readonly type: 'rule-failed'; readonly rule: string; readonly code: Code; readonly message: string }
-  /** How old the last good copy of everything in the rule is. */
-  | { readonly type: 'rule-age'; readonly rule: string; readonly ageSeconds: number };
+  /** How old the last good copy of everything in the rule is, or its last verification without a finding. */
+  | {
+      readonly type: 'rule-age';
+      readonly rule: string;
+      readonly what: 'copy' | 'verification';
+      readonly ageSeconds: number;
+    };
 
 /** A Cleaner's. */
 type CleanEvent =

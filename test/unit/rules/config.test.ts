@@ -266,6 +266,14 @@ describe('a fault is told with its path, what was given and what was expected', 
       expect.stringContaining('it is for images, and "at" names archives'),
     ],
     [
+      '.backup.report',
+      {
+        mirror: undefined,
+        backup: { from: 'a.example/b', to: 's3://bucket/{tag}.tar', snapshots: false, report: true },
+      },
+      'the page is made of snapshots: expected no "report", or no "snapshots: false"',
+    ],
+    [
       '.publish.from',
       { mirror: undefined, publish: { from: ECR, to: `${ECR}/x` } },
       expect.stringContaining('expected s3://bucket/key'),

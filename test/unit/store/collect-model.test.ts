@@ -1,20 +1,6 @@
-import { vi, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { assert, asyncProperty, integer } from 'fast-check';
-
-// what the simulation runs must not wait for threads
-vi.mock(import('node:zlib'), async (original) => {
-  const real = await original();
-  type Callback = (error: Error | null, bytes?: Buffer) => void;
-  const sync =
-    (work: (bytes: Buffer, options: object) => Buffer) =>
-    (bytes: Buffer, ...rest: readonly [Callback] | readonly [object, Callback]): void => {
-      const [options, callback] = rest.length === 1 ? [{}, rest[0]] : rest;
-      callback(null, work(bytes, options));
-    };
-  return { ...real, zstdCompress: sync(real.zstdCompressSync), zstdDecompress: sync(real.zstdDecompressSync) } as never;
-});
-
-const { StoreSimulation } = await import('../../support/store-simulation.ts');
+import { StoreSimulation } from '../../support/store-simulation.ts';
 
 /** For a longer run with seeds by chance: `STORE_RUNS=2000 npx vitest run test/unit/store/collect-model.test.ts`. */
 const runs = process.env['STORE_RUNS'];

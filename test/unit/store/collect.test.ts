@@ -99,6 +99,41 @@ function snapshotOf(tags: Readonly<Record<string, string>>, nowMs: number, patte
 }
 
 describe('a collection', () => {
+  test('deletes nothing while a snapshot has another name than its own: what was renamed still needs its blobs', async () => {
+    const scene = new Scene();
+    await scene.backUp({ v1: 'kept' });
+    await scene.world.pass(HOUR);
+    const { key } = await scene.backUp({ v1: 'other' });
+    await scene.world.pass(8 * DAY);
+    const { objects } = scene.world;
+    const renamed = key.replace('snapshots/', 'snapshots/before-the-upgrade-');
+    for (const [from, to] of [[key, renamed]] as const) {
+      const object = objects.get(from);
+      if (object !== undefined) objects.set(to, object);
+      objects.delete(from);
+    }
+    const message = expect.stringMatching(/before-the-upgrade-.* is not named as a snapshot is/);
+    await expect(scene.collect()).rejects.toMatchObject({ code: 'INVALID', message });
+    const process = scene.process();
+    const planned = scene.end(planCollection(scene.place(process), {}, { clock: process.clock }));
+    await expect(planned).rejects.toMatchObject({ code: 'INVALID', message });
+    expect(scene.has('other')).toBe(true);
+  });
+
+  test('deletes nothing where every snapshot is gone, unless that is allowed', async () => {
+    const scene = new Scene();
+    const { key } = await scene.backUp({ v1: 'one', v2: 'two' });
+    scene.world.objects.delete(key);
+    await scene.world.pass(8 * DAY);
+    const failure = { code: 'CONFLICT', message: expect.stringMatching(/there is no snapshot, .* 2 blobs: bring/) };
+    await expect(scene.collect()).rejects.toMatchObject(failure);
+    const process = scene.process();
+    const planned = scene.end(planCollection(scene.place(process), {}, { clock: process.clock }));
+    await expect(planned).rejects.toMatchObject(failure);
+    expect(scene.has('one')).toBe(true);
+    expect((await scene.collect({ allowEmpty: true })).deleted.blobs).toBe(2);
+  });
+
   test('deletes snapshots by the policy, then what only they needed, and nothing younger than the grace period', async () => {
     const scene = new Scene();
     await scene.backUp({ v1: 'old', v2: 'shared' });
@@ -375,7 +410,7 @@ describe('a backup', () => {
     await scene.end(putAll(backup, { v1: 'unreferenced' }));
     process.suspend(2 * HOUR);
     await scene.world.pass(HOUR);
-    expect((await scene.collect({ graceMs: 0 })).deleted.blobs).toBe(2);
+    expect((await scene.collect({ graceMs: 0, allowEmpty: true })).deleted.blobs).toBe(2);
     await scene.world.pass(HOUR + 1);
     const error = await scene
       .end(backup.finish(snapshotOf({ v1: 'unreferenced' }, process.clock.now())))
@@ -403,7 +438,12 @@ describe('a backup', () => {
       await gate.promise;
       return remove(items, options);
     };
-    const collecting = collect(scene.place(other), other.objects, { graceMs: 0 }, { clock: other.clock });
+    const collecting = collect(
+      scene.place(other),
+      other.objects,
+      { graceMs: 0, allowEmpty: true },
+      { clock: other.clock },
+    );
     while (!other.listed.includes(`${PREFIX}blobs/`)) await scene.turn();
     for (let turn = 0; turn < 20; turn++) await scene.world.step();
     await scene.world.pass(MINUTE);

@@ -7,6 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { openFiles } from '../../../worker/objects/files/store.ts';
 import { snapshotPrefix } from '../../../worker/oci/key-template.ts';
 import { decompressSnapshot, encodeSnapshot, parseSnapshot } from '../../../worker/store/snapshot-codec.ts';
+import { verifySnapshots } from '../../../worker/images/verify-snapshots.ts';
 import { snapshotKey } from '../../../worker/store/snapshot-key.ts';
 import { SnapshotBuilder } from '../../../worker/store/snapshot-builder.ts';
 import { openSnapshots } from '../../../worker/store/snapshots.ts';
@@ -14,6 +15,7 @@ import { readState } from '../../../worker/store/read-state.ts';
 import type { Snapshot } from '../../../worker/store/snapshot.ts';
 import { canonicalJson } from '../../../worker/util/canonical-json.ts';
 import { violations } from '../../support/json-schema.ts';
+import { fakeClock } from '../../support/clock.ts';
 import { MemoryObjects } from '../../support/memory-objects.ts';
 import {
   anySnapshot,
@@ -181,12 +183,24 @@ describe('the snapshots of a place', () => {
     const newer = await snapshots.write(at('2026-12-02T02:00:00.900Z'));
     const older = await snapshots.write(at('2026-12-01T02:00:00.000Z'));
     await store.write('backups/snapshots/notes.txt', Buffer.from('not a snapshot'));
-    await store.write(`backups/snapshots/20261301T000000Z-${'0'.repeat(64)}.json.zst`, Buffer.from('month 13'));
+    await store.write(`backups/snapshots/20261301T000000000Z-${'0'.repeat(64)}.json.zst`, Buffer.from('month 13'));
     expect(await snapshots.list()).toEqual([older, newer]);
-    expect(older.key).toBe(`backups/snapshots/20261201T020000Z-${older.id}.json.zst`);
-    expect(newer.finishedAtMs).toBe(Date.parse('2026-12-02T02:00:00Z'));
+    expect(older.key).toBe(`backups/snapshots/20261201T020000000Z-${older.id}.json.zst`);
+    expect(newer.finishedAtMs).toBe(Date.parse('2026-12-02T02:00:00.900Z'));
     for (const which of ['latest', newer.id, newer.id.slice(0, 8), newer])
       expect(await snapshots.read(which)).toEqual({ name: newer, snapshot: at('2026-12-02T02:00:00.900Z') });
+  });
+
+  test('of one second are ordered by their milliseconds, whatever their ids are', async () => {
+    const snapshots = openSnapshots({ store: new MemoryObjects(), prefix: '' });
+    const times = Array.from(
+      { length: 12 },
+      (_, index) => `2026-12-01T02:00:00.${String(index * 7).padStart(3, '0')}Z`,
+    );
+    const written = [];
+    for (const time of times) written.push(await snapshots.write(at(time)));
+    expect(await snapshots.list()).toEqual(written);
+    expect(await snapshots.read('latest')).toMatchObject({ snapshot: { finishedAt: times.at(-1) } });
   });
 
   test('are written once: a repeated write changes nothing', async () => {
@@ -225,11 +239,23 @@ describe('the snapshots of a place', () => {
   test('whose ids begin alike are not guessed among', async () => {
     const store = new MemoryObjects();
     for (const end of ['a', 'b'])
-      await store.write(`snapshots/20261201T020000Z-${'1234'.padEnd(63, '0')}${end}.json.zst`, Buffer.from('x'));
+      await store.write(`snapshots/20261201T020000000Z-${'1234'.padEnd(63, '0')}${end}.json.zst`, Buffer.from('x'));
     await expect(openSnapshots({ store, prefix: '' }).read('1234')).rejects.toMatchObject({
       code: 'INVALID',
       message: expect.stringMatching(/^2 snapshots in .* have ids that begin with 1234: write more digits$/),
     });
+  });
+
+  test('that have another name than a snapshot are not listed, and can be found', async () => {
+    const store = new MemoryObjects();
+    const snapshots = openSnapshots({ store, prefix: 'p/' });
+    const { key } = await snapshots.write(goldenSnapshot());
+    const copy = 'p/snapshots/copy-of-yesterday.json.zst';
+    for (const other of [copy, `${key}.sig`, 'p/snapshots/notes.txt']) await store.write(other, store.bytesOf(key));
+    expect((await snapshots.list()).map((name) => name.key)).toEqual([key]);
+    expect(await snapshots.misnamed()).toEqual([copy]);
+    const { findings } = await verifySnapshots(snapshots, {}, { clock: fakeClock() });
+    expect(findings).toMatchObject([{ kind: 'snapshot', at: copy }]);
   });
 
   test('that were renamed are found out', async () => {

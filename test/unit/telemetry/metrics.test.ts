@@ -137,6 +137,20 @@ test('an image that needed nothing, and a job that moves none, are no image copi
   expect([sum(lines, 'ImagesCopied'), sum(lines, 'ImagesUnchanged'), sum(lines, 'JobsDone')]).toEqual([0, 41, 2]);
 });
 
+test('a rule that verifies counts what it found, and its age is not one of copies', () => {
+  const { sink, lines, flush } = metering();
+  const ended = { type: 'verify-ended', place: 's3://a/', depth: 'bytes', names: { checked: 1, of: 1 } } as const;
+  for (const findings of [0, 2]) sink({ ...ended, hashedBytes: 3, findings, complete: true }, JOB);
+  sink({ type: 'rule-age', rule: 'hub', what: 'verification', ageSeconds: 60 }, undefined);
+  flush();
+  const rule = { rule: 'hub' };
+  expect(['PlacesVerified', 'VerifiedBytes', 'VerifyFindings'].map((name) => sum(lines, name, rule))).toEqual([
+    2, 6, 2,
+  ]);
+  expect(sum(lines, 'LastGoodVerificationAgeSeconds', rule)).toBe(60);
+  expect(sum(lines, 'LastGoodCopyAgeSeconds', rule)).toBe(0);
+});
+
 describe('lines', () => {
   test('of a long job come every minute, as long as something happens', async () => {
     const { sink, lines, clock } = metering();
@@ -154,7 +168,7 @@ describe('lines', () => {
 
   test('what is left comes with a flush, once', () => {
     const { sink, flush, lines } = metering();
-    sink({ type: 'rule-age', rule: 'hub', ageSeconds: 7200 }, undefined);
+    sink({ type: 'rule-age', rule: 'hub', what: 'copy', ageSeconds: 7200 }, undefined);
     expect(lines).toEqual([]);
     flush();
     flush();

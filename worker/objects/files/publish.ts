@@ -22,7 +22,7 @@ export async function publish(
   await oneAtATime(path, async () => {
     const there = await unlessErrno(stat(path, { bigint: true }), 'ENOENT');
     if (there?.isDirectory() === true) throw conflict(path, 'there is a folder of that name');
-    if (isSame(there, await stat(from, { bigint: true }))) return;
+    if (there !== undefined && isSame(there, await stat(from, { bigint: true }))) return;
     if (condition === undefined) await rename(from, path);
     else if ('ifAbsent' in condition) {
       if (there !== undefined) throw conflict(path, 'there is such a file already');
@@ -75,8 +75,30 @@ async function tryLink(from: string, to: string): Promise<boolean> {
   }
 }
 
-/** Makes what was renamed or linked into the folder survive a loss of power. */
+/** The sync of a folder that waits for the one under way, for all that were placed into it since that began. */
+const syncing = new Map<string, { readonly running: Promise<void>; next: Promise<void> | undefined }>();
+
+/**
+ * Makes what was renamed or linked into the folder survive a loss of power. Many that are placed at once share a sync that begins after
+ * all of them are in place.
+ */
 async function syncFolder(path: string): Promise<void> {
+  const before = syncing.get(path);
+  if (before !== undefined) return (before.next ??= before.running.catch(() => undefined).then(() => begin(path)));
+  return begin(path);
+}
+
+async function begin(path: string): Promise<void> {
+  const own = { running: syncNow(path), next: undefined as Promise<void> | undefined };
+  syncing.set(path, own);
+  try {
+    await own.running;
+  } finally {
+    if (own.next === undefined) syncing.delete(path);
+  }
+}
+
+async function syncNow(path: string): Promise<void> {
   let handle: FileHandle | undefined;
   try {
     handle = await open(path, 'r');

@@ -190,17 +190,24 @@ class FileStore implements ObjectStore, DeletableStore {
   }
 
   async #makeFolder(path: string): Promise<void> {
-    await makeFolder(this.#root);
-    await this.#checkInside(path);
-    await makeFolder(dirname(path));
+    if (!(await this.#isFolderInside(dirname(path)))) {
+      await makeFolder(this.#root);
+      await this.#checkInside(path);
+      await makeFolder(dirname(path));
+    }
     const there = await unlessErrno(stat(path), 'ENOENT');
     if (there !== undefined && !there.isFile() && !there.isDirectory())
       throw conflict(path, 'it is no file, but a pipe or a device');
   }
 
+  /** Whether a folder is there that no link leads out to. */
+  async #isFolderInside(folder: string): Promise<boolean> {
+    const found = await unlessErrno(Promise.all([realpath(this.#root), realpath(folder)]), 'ENOENT');
+    return found !== undefined && !leadsOut(...found);
+  }
+
   async #checkInside(path: string): Promise<void> {
-    const way = relative(await realpathOfExisting(this.#root), await realpathOfExisting(dirname(path)));
-    if (way === '..' || way.startsWith(`..${sep}`) || isAbsolute(way))
+    if (leadsOut(await realpathOfExisting(this.#root), await realpathOfExisting(dirname(path))))
       throw new Failure('INVALID', `write ${path}: a link on the way leads out of ${this.#root}`);
   }
 }
@@ -237,6 +244,12 @@ async function* gathered(body: Bytes, options: WriteOptions): AsyncIterable<Uint
     held = 0;
   }
   if (held > 0) yield Buffer.concat(chunks);
+}
+
+/** Whether one real path is not below another. */
+function leadsOut(root: string, path: string): boolean {
+  const way = relative(root, path);
+  return way === '..' || way.startsWith(`..${sep}`) || isAbsolute(way);
 }
 
 /** Where the deepest folder on the way to `path` that exists really is. */

@@ -1,6 +1,7 @@
 import { DeleteObjectCommand, DeleteObjectsCommand } from '@aws-sdk/client-s3';
 import { codeOfName } from '../../util/aws-errors.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
+import { sameEtag } from '../../util/etag.ts';
 import { Failure, isFailure } from '../../util/failure.ts';
 import { forEachOf } from '../../util/limit.ts';
 import { append } from '../../util/lists.ts';
@@ -8,7 +9,6 @@ import type { Doomed, NotRemoved } from '../deletable.ts';
 import type { Bucket } from './client.ts';
 import { isRefusal, isS3Error, isUnsupported } from './failure.ts';
 import { statIfThere } from './read.ts';
-import { sameEtag } from './values.ts';
 
 /** https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html */
 const KEYS_PER_CALL = 1000;

@@ -3,11 +3,12 @@ import { Readable } from 'node:stream';
 import { nothing } from '../../content/bytes.ts';
 import type { Bytes } from '../../content/content.ts';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
+import { sameEtag } from '../../util/etag.ts';
 import { Failure, isFailure, type Code } from '../../util/failure.ts';
 import type { Condition, ObjectInfo, ReadOptions, VersionOptions } from '../objects.ts';
 import type { Bucket } from './client.ts';
 import { isS3Error } from './failure.ts';
-import { crcOf, holds, sameEtag } from './values.ts';
+import { crcOf, holds } from './values.ts';
 
 const WRITTEN = 'another process wrote it in the meantime';
 

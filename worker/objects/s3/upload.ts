@@ -1,13 +1,14 @@
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
+import { sameEtag } from '../../util/etag.ts';
 import { Failure, isFailure, toFailure } from '../../util/failure.ts';
 import type { ObjectInfo, PartSource, Upload, UploadOptions } from '../objects.ts';
 import type { Parts } from '../parts.ts';
 import { isRefusal, isS3Error, refused } from './failure.ts';
 import { dropQuietly, wholeOf, type Multipart, type MultipartCalls, type StoredPart } from './multipart.ts';
 import { MAX_PARTS } from './part-size.ts';
-import { etagOf, holds, sameEtag } from './values.ts';
+import { etagOf, holds } from './values.ts';
 
 /** The number of the marker: the last that S3 has, and never that of a part of the object. */
 const MARKER_PART = MAX_PARTS;

@@ -1,15 +1,11 @@
 import { createHash } from 'node:crypto';
+import { sameEtag } from '../../util/etag.ts';
 import type { Condition, ObjectInfo } from '../objects.ts';
 
 /** The headers that make a write conditional. */
 export function headersOf(condition: Condition | undefined): { IfNoneMatch?: string; IfMatch?: string } {
   if (condition === undefined) return {};
   return 'ifAbsent' in condition ? { IfNoneMatch: '*' } : { IfMatch: condition.ifMatch };
-}
-
-/** Some servers leave the quotes out in lists. */
-export function sameEtag(one: string | undefined, other: string | undefined): boolean {
-  return one?.replaceAll('"', '') === other?.replaceAll('"', '');
 }
 
 /** Whether `condition` holds of what is there. */

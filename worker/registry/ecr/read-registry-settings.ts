@@ -1,6 +1,8 @@
 import type * as Sdk from '@aws-sdk/client-ecr';
 import { checkAborted, type Abortable } from '../../util/abort.ts';
 import { describeFailure, Failure, ifFound, isFailure } from '../../util/failure.ts';
+import { append } from '../../util/lists.ts';
+import { optional } from '../../util/optional.ts';
 import { compareStrings } from '../../util/text.ts';
 import type { EcrClient } from './client.ts';
 import { REGISTRY_MEMBERS, type RegistryMember, type RegistrySettings } from './registry-settings.ts';
@@ -237,7 +239,7 @@ async function pages<T>(
   let nextToken: string | undefined;
   do {
     const page = await read(nextToken);
-    all.push(...(page.rows ?? []));
+    append(all, page.rows ?? []);
     ({ nextToken } = page);
   } while (nextToken !== undefined);
   return all;
@@ -246,8 +248,4 @@ async function pages<T>(
 /** Undefined for an empty list. */
 function filled<T>(list: readonly T[]): T[] | undefined {
   return list.length === 0 ? undefined : [...list];
-}
-
-function optional<K extends string, T>(name: K, value: T | undefined): { readonly [name in K]?: T } {
-  return value === undefined ? {} : ({ [name]: value } as { readonly [name in K]: T });
 }

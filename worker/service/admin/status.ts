@@ -18,7 +18,7 @@ export interface RuleStatus {
   readonly nextTickMs?: number | undefined;
   /** The run that is going on. */
   readonly current?: Run | undefined;
-  /** How old the last good copy of everything in the rule is; absent: there never was one. */
+  /** How long ago the last good run of all of the rule began: the age of its copies, or of what it verified. Absent: there never was one. */
   readonly ageSeconds?: number | undefined;
   readonly expired: boolean;
   /**

@@ -19,7 +19,7 @@ export async function placesAt(
   backends: Backends,
   options: OperationOptions,
 ): Promise<readonly string[]> {
-  if (place.kind === 'images')
+  if (place.kind === 'registry')
     return (await repositoriesOf(place, backends, { ...options, side: 'target' })).map(
       (name) => `${place.pattern.registry}/${name}`,
     );

@@ -7,6 +7,7 @@ import { destinationsOf } from '../../rules/destinations.ts';
 import type { CopyRule } from '../../rules/rule.ts';
 import type { Destinations, SyncRecord } from '../../state/state.ts';
 import type { Abortable } from '../../util/abort.ts';
+import { sameEtag } from '../../util/etag.ts';
 import { isFailure } from '../../util/failure.ts';
 import { shortened } from '../planner/plan-jobs.ts';
 
@@ -123,7 +124,7 @@ export async function changedArchives(
 }
 
 function isAsRecorded({ size, etag }: SyncRecord, object: { readonly size: number; readonly etag: string }): boolean {
-  return size === object.size && (etag === undefined || plainEtag(etag) === plainEtag(object.etag));
+  return size === object.size && (etag === undefined || sameEtag(etag, object.etag));
 }
 
 /** Whether everything came along. Where a record does not say what did, an image alone is enough. */
@@ -131,9 +132,4 @@ function hasAll({ manifests }: SyncRecord, digest: Digest, parts: readonly Diges
   const others = parts.filter((part) => part !== digest);
   if (manifests === undefined) return others.length === 0;
   return others.every((part) => manifests.includes(shortened(part)) && !manifests.includes(`!${shortened(part)}`));
-}
-
-/** Some stores quote an ETag in one answer and not in another. */
-function plainEtag(etag: string): string {
-  return etag.replaceAll('"', '');
 }

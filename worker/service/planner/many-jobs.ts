@@ -69,7 +69,7 @@ function imagesOf(
   rule: CopyRule,
   pushed: PushedImages | undefined,
 ): readonly { readonly host: string; readonly images: ManyImages }[] {
-  const { platforms, referrers, settings } = rule;
+  const { platforms, referrers, settings, report } = rule;
   const select = selectionOf(rule.tags);
   const choices = {
     ...(select === undefined ? {} : { select }),
@@ -78,6 +78,7 @@ function imagesOf(
     ...(settings === false ? { settings: false as const } : {}),
   };
   if (pushed?.only.length === 0) return [];
+  // pushes are many, and a page is made of every snapshot there is: the next whole run writes it
   if (pushed !== undefined) {
     const from = [`docker://${formatRepository(pushed)}`];
     return [{ host: registryName(pushed.registry), images: { from, only: pushed.only, ...choices } }];
@@ -88,7 +89,8 @@ function imagesOf(
     const patterns = sources.map(({ pattern }) => pattern);
     // a repository that a pattern names already is not named twice
     const from = patterns.includes('*') ? ['*'] : [...new Set(patterns)].sort((a, b) => order(a) - order(b));
-    return { host, images: { from: from.map((pattern) => `docker://${registry}/${pattern}`), ...choices } };
+    const wanted = report === true ? { report } : {};
+    return { host, images: { from: from.map((pattern) => `docker://${registry}/${pattern}`), ...choices, ...wanted } };
   });
 }
 

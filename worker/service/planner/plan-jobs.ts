@@ -1,3 +1,4 @@
+import { plainEtag, sameEtag } from '../../util/etag.ts';
 import { jobId, type CopyJob, type PlanJob } from '../../queue/job.ts';
 import { isDerivedTag } from '../../oci/derived-tag.ts';
 import { hexOf, type Digest } from '../../oci/digest.ts';
@@ -186,14 +187,9 @@ function changeOf(key: DestinationKey, known: Known): string | undefined {
   const now = known.presence(key);
   if (size === undefined || etag === undefined || typeof now === 'string') return undefined;
   if (now.size !== size) return `archive changed since it was written: ${now.size} bytes instead of ${size}`;
-  return plainEtag(now.etag) === plainEtag(etag)
+  return sameEtag(now.etag, etag)
     ? undefined
     : `archive changed since it was written: its ETag is ${plainEtag(now.etag)} instead of ${plainEtag(etag)}`;
-}
-
-/** Some stores quote an ETag in one answer and not in another. */
-function plainEtag(etag: string): string {
-  return etag.replaceAll('"', '');
 }
 
 /** What people know the job by. */

@@ -1,5 +1,6 @@
 import { backupToStore } from '../../images/backup-store.ts';
 import type { Backends } from '../../images/backends.ts';
+import { parseStoreRoot } from '../../oci/place.ts';
 import { parseDigest } from '../../oci/digest.ts';
 import { parseImagePattern } from '../../oci/location.ts';
 import type { BackupStoreJob } from '../../queue/job.ts';
@@ -10,6 +11,7 @@ import { Failure } from '../../util/failure.ts';
 import { failureOfImages, storeRequestOf } from '../store-backup.ts';
 import type { Ended, RunJobOptions } from './job-run.ts';
 import type { LeasedDestination } from './leases.ts';
+import { writeReport } from './write-report.ts';
 
 /**
  * Backs images of one registry up into a store, under a lease of the rule, the registry and the store, and records the snapshot. Images that
@@ -41,6 +43,10 @@ export async function backUpIntoStore(
     bytesAdded: added.bytes,
     bytes,
   });
+  if (job.report === true) {
+    const root = parseStoreRoot(job.to.slice('store:'.length), job.to);
+    await writeReport({ kind: 'store', text: job.to, root }, backends, { ...options, signal });
+  }
   const failure = failureOfImages(result);
   if (failure !== undefined) return { state: 'failed', failed: [{ destination, failure }] };
   const digest = parseDigest(`sha256:${snapshot.id}`);

@@ -1,6 +1,6 @@
 import type { Backends } from '../../images/backends.ts';
 import type { ArchivesSnapshotRequest, RecordedArchive, RecordedRepository } from '../../images/snapshot-archives.ts';
-import { settingsBeside, storedSettings, isOfAnother } from '../../images/store-settings.ts';
+import { isOfAnother, settingsBeside, settingsIn, storedSettings } from '../../images/store-settings.ts';
 import { parseLocation } from '../../oci/location.ts';
 import { formatReference, formatRepository, type Repository } from '../../oci/reference.ts';
 import type { SnapshotJob } from '../../queue/job.ts';
@@ -10,7 +10,6 @@ import type { Candidate, CopyRule } from '../../rules/rule.ts';
 import type { SyncRecord } from '../../state/state.ts';
 import { checkAborted } from '../../util/abort.ts';
 import { describeFailure, isFailure } from '../../util/failure.ts';
-import { isRecord } from '../../util/record.ts';
 import { listRepositories } from '../planner/list-repositories.ts';
 import { listSource } from '../planner/list-source.ts';
 import { referenceOf } from '../planner/plan-jobs.ts';
@@ -164,8 +163,7 @@ export class RecordedRun {
     if (archive?.transport !== 's3') return undefined;
     const stored = await storedSettings(settingsBeside(archive), this.#backends, this.#options);
     if (stored === undefined || isOfAnother(stored, source)) return undefined;
-    const document: unknown = JSON.parse(stored.document.toString());
-    return isRecord(document) ? document : undefined;
+    return settingsIn(stored.document);
   }
 
   async #failed(): Promise<ReadonlyMap<string, string>> {

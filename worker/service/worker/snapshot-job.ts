@@ -11,6 +11,7 @@ import { Failure } from '../../util/failure.ts';
 import type { Ended, RunJobOptions } from './job-run.ts';
 import type { LeasedDestination } from './leases.ts';
 import { RecordedRun } from './recorded-run.ts';
+import { writeReport } from './write-report.ts';
 
 /**
  * Writes the snapshot of a run that keeps images of one registry as archives, from what the state recorded of each of them, and records it. Every
@@ -61,6 +62,10 @@ export async function writeRunSnapshot(
     bytesAdded,
     bytes,
   });
+  if (job.report === true) {
+    const place = { kind: 'archives', text: `s3://${bucket}/${prefix}`, root: { bucket, prefix } } as const;
+    await writeReport(place, backends, held);
+  }
   const digest = parseDigest(`sha256:${name.id}`);
   const common = { source: patternOf(job), sourceDigest: digest, digest, choices: choicesKey(job) };
   const record = { ...key, ...common, bytes, atMs: options.clock.now(), run: job.run, rule: job.rule };

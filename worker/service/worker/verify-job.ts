@@ -29,9 +29,9 @@ export async function verifyAt(job: VerifyJob, backends: Backends, options: Oper
   });
 }
 
-/** Whether `from` is a place: rules name places alone. */
-function isOfPlace({ rule, from }: VerifyJob): boolean {
-  return rule !== undefined || isPlace(from);
+/** Whether `from` is a place. Of a rule a repository with a tag is one too; the key of one archive is never one. */
+function isOfPlace({ rule, from, against }: VerifyJob): boolean {
+  return isPlace(from) || (rule !== undefined && against === undefined && !from.startsWith('s3:'));
 }
 
 async function verifyMany(

@@ -1,0 +1,45 @@
+import { Duration } from 'aws-cdk-lib';
+import { ComparisonOperator, TreatMissingData } from 'aws-cdk-lib/aws-cloudwatch';
+import { FIVE_MINUTES, type AlarmSpec, type Watched } from './alarm-spec.ts';
+import { transshipMetric } from './metrics.ts';
+
+const { NOT_BREACHING } = TreatMissingData;
+
+/** Whether what is kept is what it should be, and was looked at. */
+export function verifyAlarms({ settings }: Watched): readonly AlarmSpec[] {
+  const { verificationAgeHours } = settings.alarms;
+  return [
+    {
+      chapter: 'verification-faults',
+      severity: 'high',
+      text: 'Bytes were read that are not what their digest says, or an image that was verified is not what it should be.',
+      metric: transshipMetric('JobsFailed', { code: 'CORRUPT', period: FIVE_MINUTES }),
+      threshold: 1,
+      // reported only when it happens
+      missing: NOT_BREACHING,
+    },
+    {
+      chapter: 'verification-findings',
+      severity: 'high',
+      text: 'The verification of a registry, of archives or of a store found something missing, moved, extra or damaged.',
+      metric: transshipMetric('VerifyFindings', { period: FIVE_MINUTES }),
+      threshold: 1,
+      // reported only when it happens
+      missing: NOT_BREACHING,
+    },
+    {
+      chapter: 'verification-late',
+      severity: 'medium',
+      text: `The last verification of a rule without a finding is older than ${verificationAgeHours} hours.`,
+      metric: transshipMetric('LastGoodVerificationAgeSeconds', {
+        period: Duration.minutes(Math.max(15, settings.planEveryMinutes)),
+        statistic: 'Maximum',
+      }),
+      threshold: verificationAgeHours * 3600,
+      comparison: ComparisonOperator.GREATER_THAN_THRESHOLD,
+      periods: 3,
+      // no rule verifies; a planner that does not run is told as a rule that is late
+      missing: NOT_BREACHING,
+    },
+  ];
+}
