@@ -248,8 +248,8 @@ class RepositorySession {
       return true;
     }
     if (listed.status === 'ACTIVE' || this.#archived !== undefined) return false;
-      this.#add(describeArchived(listed, tags));
-      this.#count('archived', listed.digest);
+    this.#add(describeArchived(listed, tags));
+    this.#count('archived', listed.digest);
     return true;
   }
 
