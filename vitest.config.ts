@@ -21,6 +21,7 @@ export default defineConfig({
           exclude: [...OTHER_SUITES, ...ALONE, ...SIMULATED],
           // loading modules anew for each file took half of the time
           isolate: false,
+          setupFiles: ['test/support/fresh-file.ts'],
         },
       },
       { extends: true, test: { name: 'alone', include: ALONE } },

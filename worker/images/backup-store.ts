@@ -286,14 +286,14 @@ class StoreBackupRun {
       const isGone = isFailure(error, 'NOT_FOUND') && error.context.side === 'source';
       if (isGone && isPattern(this.#about.pattern.repository)) {
         // some registries list what never had an image
-        snapshot.repository(name, { complete: false });
+        snapshot.incomplete(name);
         const message = `${run.host}/${name}: it is listed and not there: it was deleted meanwhile, or has no image`;
         options.report?.({ type: 'warning', message });
         return;
       }
       // the only one that was named
       if (!isFailure(error) || error.code === 'BUG' || !isPattern(this.#about.pattern.repository)) throw error;
-      snapshot.repository(name, { complete: false });
+      snapshot.incomplete(name);
       fail(undefined, error);
     }
   }

@@ -41,6 +41,11 @@ export class SnapshotBuilder {
     this.#repositories.set(name, { ...facts, images: new Map() });
   }
 
+  /** Marks a repository, which is added where it was not, as one whose images were not all looked at. */
+  incomplete(name: string): void {
+    this.#repositories.set(name, { images: new Map(), ...this.#repositories.get(name), complete: false });
+  }
+
   /**
    * Adds an image to a repository that was added. A digest that is there already gets the other tags and archives too. BUG without the
    * repository, and for content whose size is another than it was before.
