@@ -5,10 +5,12 @@ import { afterAll, expect, test } from 'vitest';
 import { backup, type BackupRequest, type BackupResult } from '../../worker/images/backup.ts';
 import { openSnapshots } from '../../worker/store/snapshots.ts';
 import type { Snapshot } from '../../worker/store/snapshot.ts';
+import { Failure } from '../../worker/util/failure.ts';
 import { openImage } from '../../worker/archive/reader.ts';
 import { replaceBackends } from '../support/backends.ts';
 import { workClock } from '../support/clock.ts';
 import { corrupting } from '../support/faulty-content.ts';
+import { beforeWrites } from '../support/faulty-objects.ts';
 import { makeImage } from '../support/images.ts';
 import { openLab } from '../support/lab.ts';
 import { expectSameImage } from '../support/same-image.ts';
@@ -68,6 +70,39 @@ test('a backup of one tag writes a small snapshot; without one asked for there i
   const snapshot = await snapshotBelow('small/', await run(r));
   expect(snapshot.scope).toMatchObject({ repositories: 'small/app', tags: 'v1', listed: false });
   expect(snapshot.repositories).toMatchObject([{ name: 'small/app', complete: false, images: [{ tags: ['v1'] }] }]);
+});
+
+test('a backup of which every image fails writes no snapshot', async () => {
+  await lab.push(await makeImage({ seed: 68 }), registry, 'fruitless/app');
+  const { snapshot, items } = await run({
+    from: `${registry.registryHost}/fruitless/app:v9`,
+    to: `s3://${bucket}/fruitless/{tag}.tar`,
+  });
+  expect(items).toMatchObject([{ outcome: 'failed' }]);
+  expect(snapshot).toBeUndefined();
+});
+
+test('a backup whose snapshot cannot be written keeps its archives, and says so', async () => {
+  await lab.push(await makeImage({ seed: 69 }), registry, 'unlisted/app');
+  const { backends, options } = lab.session();
+  const refusing = replaceBackends(backends, {
+    bucket: (store) =>
+      beforeWrites(store, (key) => {
+        if (key.includes('/snapshots/')) throw new Failure('DENIED', 'write: no');
+      }),
+  });
+  const { items, faults, snapshot } = await backup(
+    {
+      from: `${registry.registryHost}/unlisted/app:v1`,
+      to: `s3://${bucket}/unlisted/{tag}.tar`,
+      snapshotBy: 'transship test',
+    },
+    refusing,
+    options,
+  );
+  expect(items).toMatchObject([{ outcome: 'copied' }]);
+  expect(faults).toEqual([expect.stringContaining('no snapshot was written')]);
+  expect(snapshot).toBeUndefined();
 });
 
 test('a backup into files keeps its snapshots in the folder, with keys from there', async () => {

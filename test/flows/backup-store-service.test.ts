@@ -11,10 +11,10 @@ import { gatherPush } from '../../worker/service/planner/push-event.ts';
 import { runPass } from '../../worker/service/planner/pass.ts';
 import type { Run } from '../../worker/state/state.ts';
 import type { Backends } from '../../worker/images/backends.ts';
-import type { ObjectStore } from '../../worker/objects/objects.ts';
 import { Failure, ifFound } from '../../worker/util/failure.ts';
 import { collect } from '../support/chunks.ts';
 import type { PushEvent } from '../../worker/queue/events.ts';
+import { beforeWrites } from '../support/faulty-objects.ts';
 import { makeImage, type MadeImage } from '../support/images.ts';
 import { openLab, requestsDuring, type Session } from '../support/lab.ts';
 import { deadLettersOf, expectEnded, testService, type TestService } from '../support/test-service.ts';
@@ -99,25 +99,7 @@ async function push(k: Kept, repository: string, tag: string, seed: number): Pro
 
 /** The backends of a session, with each key told before it is written. */
 function writesSeen({ backends }: Session, before: (key: string) => void): Backends {
-  const seen = (store: ObjectStore): ObjectStore => ({
-    describe: (key) => store.describe(key),
-    stat: async (key, options) => store.stat(key, options),
-    read: async (key, options) => store.read(key, options),
-    list: (prefix, options) => store.list(prefix, options),
-    write: async (key, body, options) => {
-      before(key);
-      return store.write(key, body, options);
-    },
-    stream: async (key, body, options) => {
-      before(key);
-      return store.stream(key, body, options);
-    },
-    upload: async (key, size, options) => {
-      before(key);
-      return store.upload(key, size, options);
-    },
-  });
-  return { ...backends, bucket: (name) => seen(backends.bucket(name)) };
+  return { ...backends, bucket: (name) => beforeWrites(backends.bucket(name), before) };
 }
 
 /** The event of a push. */

@@ -65,3 +65,25 @@ function wrapUpload(upload: Upload, write: <T>(work: () => Promise<T>, bytes?: n
     abort: async () => write(async () => upload.abort()),
   };
 }
+
+/** The same store, which calls `before` with the key of each object before it is written. */
+export function beforeWrites(store: ObjectStore, before: (key: string) => void): ObjectStore {
+  return {
+    describe: (key) => store.describe(key),
+    stat: async (key, options) => store.stat(key, options),
+    read: async (key, options) => store.read(key, options),
+    list: (prefix, options) => store.list(prefix, options),
+    write: async (key, body, options) => {
+      before(key);
+      return store.write(key, body, options);
+    },
+    stream: async (key, body, options) => {
+      before(key);
+      return store.stream(key, body, options);
+    },
+    upload: async (key, size, options) => {
+      before(key);
+      return store.upload(key, size, options);
+    },
+  };
+}

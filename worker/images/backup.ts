@@ -32,7 +32,8 @@ export interface BackupResult extends BatchResult {
 /**
  * Writes every image that `from` stands for as an archive, and beside the archives the settings of their repository, where the registry has
  * some. Images that are backed up already cost no layer. One failure does not stop the others. Tags of cosign come along with the image they
- * are about. A warning lists those that are about none of the images, as is usual once a tag was moved.
+ * are about. A warning lists those that are about none of the images, as is usual once a tag was moved. There is a snapshot unless every image
+ * failed; one that could not be written is a fault.
  */
 export async function backup(
   request: BackupRequest,
@@ -60,9 +61,19 @@ export async function backup(
     await writeAllSettings(items, { request, pattern, target, faults, draft }, plan, backends, options);
   warnOfLeftOut(plan.cosign, requests, items, request, options);
   const result = { items, faults: faults.messages };
-  if (draft === undefined) return result;
+  // a snapshot of failures alone has nothing to restore
+  const isFruitless = items.length > 0 && plan.archived === 0 && items.every(({ outcome }) => outcome === 'failed');
+  if (draft === undefined || isFruitless) return result;
   addFailures(draft, plan, result);
-  return { ...result, snapshot: await draft.finish(backends, options) };
+  try {
+    return { ...result, snapshot: await draft.finish(backends, options) };
+  } catch (error) {
+    checkAborted(options);
+    if (!isFailure(error)) throw error;
+    // the archives are there all the same
+    faults.add(`no snapshot was written: ${describeFailure(error)}`);
+    return { items, faults: faults.messages };
+  }
 }
 
 /** Writes the settings of each repository of which an archive is there. */
