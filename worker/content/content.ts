@@ -1,7 +1,10 @@
 import type { Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
 
-/** Bytes as they come. Leaving the loop early closes what is behind it. A chunk may be kept: it is never written to again. */
+/**
+ * Bytes as they come. Leaving the loop early closes what is behind it. A chunk is lent: it is valid until the next one is asked for, or the
+ * loop is left; then its memory may hold other bytes. Who keeps a chunk copies it, and nobody writes to it.
+ */
 export type Bytes = AsyncIterable<Uint8Array>;
 
 /** Half open: bytes `from` (0 when absent) up to, not including, `to` (the end when absent). */
