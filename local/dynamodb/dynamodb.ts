@@ -202,6 +202,8 @@ class DynamoDb {
       KeySchema: keys.map((AttributeName, index) => ({ AttributeName, KeyType: index === 0 ? 'HASH' : 'RANGE' })),
     });
     await this.#settings.set(name, ttlAttribute === undefined ? {} : { ttlAttribute });
+    // until then there is no such table for whoever reads or writes an item, which under load lasts longer than a start
+    while (recordOf((await this.#ask('DescribeTable', { TableName: name }))['Table'])['TableStatus'] !== 'ACTIVE');
   }
 
   async answer({ action, input, text }: Call): Promise<CallAnswer> {
