@@ -1,207 +1,107 @@
-// Throughput and memory beside skopeo, in alternating runs on the same image and the same registries.
-//   npm run bench -- [--gib 1] [--runs 3] [--only mirror|file|s3]
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { cpus } from 'node:os';
+// Time and memory beside the tools that people would take instead, in alternating runs on the same image and the same registries. Those that
+// are not installed are left out.
+//   npm run bench -- [--only mirror,file,s3,restore,unchanged,tiny,shaped] [--security plain,tls] [--gib 1] [--runs 5]
+//                    [--shape 20MB/s,10ms] [--write]
+import { readFile, writeFile } from 'node:fs/promises';
+import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
-import { gzipSync } from 'node:zlib';
-import { createCipheriv, createHash } from 'node:crypto';
-import { measure, median, type Command, type Measured } from './measure.ts';
-import { formatTable } from '../../worker/commands/text.ts';
-import { CHECKOUT, createWorkspace, start, type Environment, type Workspace } from '../support/interop-process.ts';
-import { startDockerRegistry, type DockerRegistry } from '../support/interop-registry.ts';
-
-const MIB = 1024 * 1024;
-
-interface Case {
-  readonly name: string;
-  /** What is aimed at: ratios to skopeo. */
-  readonly aim: { readonly wall: number; readonly cpu: number };
-  /** Prepares one run, and returns what is measured. */
-  readonly ours: (n: number) => Promise<Run>;
-  readonly skopeo: (n: number) => Promise<Run>;
-}
-
-interface Run extends Command, AsyncDisposable {}
-
-/** Layers of a GiB: two large ones, as of a language runtime and a model, and nine of what images mostly are. */
-function layersOf(gib: number): readonly number[] {
-  const small = Array.from({ length: 9 }, (_, i) => (i < 8 ? 56 : 64) * MIB * gib);
-  return [256 * MIB * gib, ...small, 256 * MIB * gib];
-}
-
-/** Writes an OCI layout of gzipped layers that do not compress. */
-async function writeImage(folder: string, sizes: readonly number[]): Promise<void> {
-  const blobs = join(folder, 'blobs', 'sha256');
-  await mkdir(blobs, { recursive: true });
-  const put = async (mediaType: string, bytes: Buffer) => {
-    const digest = createHash('sha256').update(bytes).digest('hex');
-    await writeFile(join(blobs, digest), bytes);
-    return { mediaType, digest: `sha256:${digest}`, size: bytes.byteLength };
-  };
-  const layers = [];
-  for (const [i, size] of sizes.entries()) {
-    const key = createHash('sha256').update(`layer ${i}`).digest();
-    const stream = createCipheriv('aes-128-ctr', key.subarray(0, 16), key.subarray(16));
-    // gzip without compression: its content would not compress anyhow, and anything else skopeo would compress itself
-    const layer = gzipSync(stream.update(Buffer.alloc(size)), { level: 0 });
-    layers.push(await put('application/vnd.oci.image.layer.v1.tar+gzip', layer));
-  }
-  const config = await put(
-    'application/vnd.oci.image.config.v1+json',
-    Buffer.from(
-      JSON.stringify({
-        os: 'linux',
-        architecture: 'amd64',
-        rootfs: { type: 'layers', diff_ids: layers.map((l) => l.digest) },
-      }),
-    ),
-  );
-  const mediaType = 'application/vnd.oci.image.manifest.v1+json';
-  const manifest = await put(mediaType, Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, config, layers })));
-  const annotations = { 'org.opencontainers.image.ref.name': 'bench' };
-  await writeFile(join(folder, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
-  await writeFile(
-    join(folder, 'index.json'),
-    JSON.stringify({ schemaVersion: 2, manifests: [{ ...manifest, annotations }] }),
-  );
-}
-
-async function newRegistry(work: Workspace, name: string): Promise<DockerRegistry> {
-  return startDockerRegistry({ folder: await mkdtemp(join(work.folder, `${name}-`)), env: work.env });
-}
-
-/** A registry without a blob, as the target of one run. */
-async function emptyTarget(work: Workspace): Promise<DockerRegistry & AsyncDisposable> {
-  const folder = await mkdtemp(join(work.folder, 'target-'));
-  const registry = await startDockerRegistry({ folder, env: work.env });
-  return {
-    ...registry,
-    [Symbol.asyncDispose]: async () => {
-      await registry[Symbol.asyncDispose]();
-      await rm(folder, { recursive: true, force: true });
-    },
-  };
-}
-
-async function casesFor(work: Workspace, from: string, s3: Environment): Promise<readonly Case[]> {
-  const transship = (args: readonly string[], env: Environment = work.env) => ({
-    command: process.execPath,
-    args: ['dist/cli.js', ...args, '--quiet'],
-    env,
-  });
-  const skopeo = (to: string) => ({
-    command: 'skopeo',
-    args: ['copy', '--quiet', '--src-tls-verify=false', '--dest-tls-verify=false', `docker://${from}`, to],
-    env: work.env,
-  });
-  const toFile = (make: (path: string) => Command) => async (n: number) => {
-    const path = join(work.folder, `out-${n}.tar`);
-    return { ...make(path), [Symbol.asyncDispose]: () => rm(path, { force: true }) };
-  };
-  const toRegistry = (make: (host: string) => Command) => async () => {
-    const registry = await emptyTarget(work);
-    return { ...make(registry.host), [Symbol.asyncDispose]: () => registry[Symbol.asyncDispose]() };
-  };
-  const skopeoToFile = toFile((path) => skopeo(`oci-archive:${path}:bench`));
-  return [
-    {
-      name: 'mirror',
-      aim: { wall: 0.9, cpu: 1 },
-      ours: toRegistry((host) => transship(['copy', from, `docker://${host}/app:bench`])),
-      skopeo: toRegistry((host) => skopeo(`docker://${host}/app:bench`)),
-    },
-    {
-      name: 'file',
-      aim: { wall: 0.5, cpu: 0.5 },
-      ours: toFile((path) => transship(['backup', from, `oci-archive:${path}`])),
-      skopeo: skopeoToFile,
-    },
-    {
-      name: 's3',
-      aim: { wall: 0.5, cpu: 0.5 },
-      ours: async (n) => ({
-        ...transship(['backup', from, `s3://transship-backups/bench-${n}.tar`], { ...work.env, ...s3 }),
-        [Symbol.asyncDispose]: async () => undefined,
-      }),
-      skopeo: skopeoToFile,
-    },
-  ];
-}
+import { CHECKOUT, createWorkspace } from '../support/interop-process.ts';
+import { CASES, openCase, type Case, type CaseName, type Entry } from './cases.ts';
+import { BenchLab } from './lab.ts';
+import { measure, median, type Measured } from './measure.ts';
+import { parseShape } from './shape.ts';
+import type { Security } from './tools.ts';
 
 const { values } = parseArgs({
-  options: { gib: { type: 'string', default: '1' }, runs: { type: 'string', default: '3' }, only: { type: 'string' } },
+  options: {
+    only: { type: 'string', default: CASES.join(',') },
+    security: { type: 'string', default: 'plain,tls' },
+    gib: { type: 'string', default: '1' },
+    runs: { type: 'string', default: '5' },
+    shape: { type: 'string', default: '20MB/s,10ms' },
+    write: { type: 'boolean', default: false },
+  },
 });
-const gib = Number(values.gib);
 const runs = Number(values.runs);
 
-// what is installed is measured, not the sources
-const built = await start(process.execPath, ['build.ts'], { env: { PATH: process.env['PATH'] ?? '' } }).finished;
-if (built.code !== 0) throw new Error(built.stderr);
-await using work = await createWorkspace();
-const layout = join(work.folder, 'image');
-await writeImage(layout, layersOf(gib));
-await using source = await newRegistry(work, 'source');
-const from = `${source.host}/bench:bench`;
-const pushed = await start(
-  'skopeo',
-  ['copy', '--quiet', '--dest-tls-verify=false', `oci:${layout}:bench`, `docker://${from}`],
-  { env: work.env },
-).finished;
-if (pushed.code !== 0) throw new Error(pushed.stderr);
-await rm(layout, { recursive: true });
+/** What was measured of each tool, by run. */
+type Results = ReadonlyMap<Entry, readonly Measured[]>;
 
-const local = spawn(process.execPath, ['local/cli.ts', 'local', '--json', '--dir', join(work.folder, 'stack')], {
-  env: { ...work.env },
-  cwd: CHECKOUT,
-  stdio: ['ignore', 'pipe', 'ignore'],
-});
-const gone = once(local, 'exit');
-await using _ = {
-  [Symbol.asyncDispose]: async () => {
-    local.kill();
-    await gone;
-  },
-};
-const [environment] = (await once(createInterface(local.stdout), 'line')) as [string];
-const s3 = JSON.parse(environment) as Environment;
-
-const rows: string[][] = [];
-for (const one of await casesFor(work, from, s3)) {
-  if (values.only !== undefined && values.only !== one.name) continue;
-  const ours: Measured[] = [];
-  const theirs: Measured[] = [];
-  // the first of each only warms caches
-  for (let n = 0; n <= runs; n++) {
-    await using a = await one.ours(2 * n);
-    const measured = await measure(a);
-    await using b = await one.skopeo(2 * n + 1);
-    const other = await measure(b);
-    if (n > 0) ours.push(measured);
-    if (n > 0) theirs.push(other);
+/** The tools in turn, in each run; the first only warms caches. */
+async function measured({ entries }: Case): Promise<Results> {
+  const results = new Map<Entry, Measured[]>(entries.map((entry) => [entry, []]));
+  for (let run = 0; run <= runs; run++) {
+    for (const [entry, list] of results) {
+      await using prepared = await entry.prepare();
+      const one = await measure(prepared.command);
+      if (run > 0) list.push(one);
+    }
   }
-  const of = (key: keyof Measured, list: readonly Measured[]): number => median(list.map((m) => m[key]));
-  const ratio = (key: keyof Measured): number => median(ours.map((m, i) => m[key] / (theirs[i]?.[key] ?? Number.NaN)));
-  for (const [who, list] of [
-    ['transship', ours],
-    ['skopeo', theirs],
-  ] as const) {
-    rows.push([
-      one.name,
-      who,
-      of('wallSeconds', list).toFixed(2),
-      of('cpuSeconds', list).toFixed(2),
-      of('peakMib', list).toFixed(0),
-    ]);
-  }
-  const [wall, cpu] = [ratio('wallSeconds'), ratio('cpuSeconds')];
-  const met = (value: number, aim: number): string => `${value.toFixed(2)} (aim ${aim})`;
-  rows.push([one.name, 'ratio', met(wall, one.aim.wall), met(cpu, one.aim.cpu), '(aim 256 MiB)']);
+  return results;
 }
-const text = formatTable(['case', 'who', '>wall s', '>CPU s', '>peak MiB'], rows);
-process.stdout.write(
-  `${gib} GiB in ${layersOf(gib).length} layers, ${runs} runs each in turn, medians, ${cpus().length} cores\n\n${text}\n`,
-);
+
+/** The median of the ratios of each run, with the least and the largest. */
+function ratio(ours: readonly Measured[], theirs: readonly Measured[], key: keyof Measured) {
+  const all = ours.map((one, i) => one[key] / (theirs[i]?.[key] ?? Number.NaN)).toSorted((a, b) => a - b);
+  return { median: median(all), least: all[0] ?? Number.NaN, most: all.at(-1) ?? Number.NaN };
+}
+
+function tableOf({ name, aim }: Case, results: Results): readonly string[] {
+  const lines = [
+    `| ${name} | wall s | CPU s | peak MiB | wall, to it | CPU, to it |`,
+    '|---|---:|---:|---:|---:|---:|',
+  ];
+  const ours = Array.from(results).find(([{ tool }]) => tool === 'transship')?.[1] ?? [];
+  const best = { wall: Infinity, cpu: Infinity };
+  const worst = { wall: 0, cpu: 0 };
+  for (const [{ tool, isRival }, list] of results) {
+    const of = (key: keyof Measured): number => median(list.map((one) => one[key]));
+    const wall = ratio(ours, list, 'wallSeconds');
+    const cpu = ratio(ours, list, 'cpuSeconds');
+    if (isRival && of('wallSeconds') < best.wall) [best.wall, worst.wall] = [of('wallSeconds'), wall.median];
+    if (isRival && of('cpuSeconds') < best.cpu) [best.cpu, worst.cpu] = [of('cpuSeconds'), cpu.median];
+    const spread = ({ median: middle, least, most }: typeof wall): string =>
+      tool === 'transship' ? '' : `${middle.toFixed(2)} (${least.toFixed(2)} to ${most.toFixed(2)})`;
+    const figures = [of('wallSeconds').toFixed(2), of('cpuSeconds').toFixed(2), of('peakMib').toFixed(0)];
+    lines.push(`| ${[tool, ...figures, spread(wall), spread(cpu)].join(' | ')} |`);
+  }
+  const against = (value: number, most: number | undefined): string =>
+    most === undefined || !(value > 0) ? '' : `**${value.toFixed(2)}** (aim ${most.toFixed(2)})`;
+  const judged = [against(worst.wall, aim.wall), against(worst.cpu, aim.cpu)];
+  if (judged.some((one) => one !== '')) lines.push(`| to the best | | | | ${judged.join(' | ')} |`);
+  return lines;
+}
+
+const only = values.only.split(',') as readonly CaseName[];
+const unknown = only.filter((name) => !CASES.includes(name));
+if (unknown.length > 0) throw new Error(`there is no case ${unknown.join(', ')}: ${CASES.join(', ')}`);
+await using work = await createWorkspace();
+const lab = await BenchLab.create(work);
+const [loadBefore = 0] = loadavg();
+const day = new Date().toISOString().slice(0, 10);
+const lines = [
+  `${day}, ${cpus().length} cores, Node ${process.versions.node}, medians of ${runs} runs in turn, a load of ${loadBefore.toFixed(1)} before.`,
+];
+for (const name of only) {
+  for (const security of values.security.split(',') as readonly Security[]) {
+    const options = { gib: Number(values.gib), shape: parseShape(values.shape) };
+    await using cases = await openCase(lab, name, security, options);
+    for (const one of cases.list) {
+      const table = tableOf(one, await measured(one));
+      process.stdout.write(`${table.join('\n')}\n\n`);
+      lines.push('', ...table);
+    }
+  }
+}
+if (values.write) await replaceTables(lines.join('\n'));
+
+/** Puts the tables where those of the last run are. */
+async function replaceTables(text: string): Promise<void> {
+  const file = join(CHECKOUT, 'docs/performance.md');
+  const [begin, end] = ['<!-- begin: npm run bench -->', '<!-- end -->'];
+  const document = await readFile(file, 'utf8');
+  const [from, to] = [document.indexOf(begin) + begin.length, document.indexOf(end)];
+  if (from < begin.length || to < from) throw new Error(`${file} has no place for tables: ${begin} … ${end}`);
+  await writeFile(file, `${document.slice(0, from)}\n\n${text}\n\n${document.slice(to)}`);
+}

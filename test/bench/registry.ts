@@ -1,7 +1,5 @@
 // A whole registry into a store, beside `oras backup` and `regsync`, in turn over the same source. A tool that is not installed is left out.
 //   npm run bench:registry -- [--repositories 40] [--tags 10] [--changed 10] [--own-kib 256] [--runs 3]
-import { once } from 'node:events';
-import { createServer, request as proxied } from 'node:http';
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +11,7 @@ import { systemClock } from '../../worker/util/clock.ts';
 import { createWorkspace, isInstalled, start, type Workspace } from '../support/interop-process.ts';
 import { startDockerRegistry } from '../support/interop-registry.ts';
 import { stockImage, stockRepository } from '../support/stocked-registry.ts';
+import { countRequests } from './count-requests.ts';
 import { measure, median, type Command, type Measured } from './measure.ts';
 
 const { values } = parseArgs({
@@ -54,42 +53,6 @@ async function push(
     const mountFrom = repository === stockRepository(0) ? [] : [stockRepository(0)];
     await copy(image.content, registry.repository(repository), [image.root], { mountFrom });
   }
-}
-
-/** Requests that the registry behind it gets, by method and kind. */
-interface Counter extends AsyncDisposable {
-  readonly host: string;
-  take(): Readonly<Record<string, number>>;
-}
-
-async function countRequests(host: string): Promise<Counter> {
-  let counts: Record<string, number> = {};
-  const server = createServer((asked, answer) => {
-    const kind = /\/(blobs|manifests|tags|referrers|_catalog)\b/.exec(asked.url ?? '')?.[1] ?? 'other';
-    const name = `${asked.method} ${kind}`;
-    counts[name] = (counts[name] ?? 0) + 1;
-    const headers = { ...asked.headers, host };
-    const onward = proxied(`http://${host}${asked.url}`, { method: asked.method ?? 'GET', headers }, (got) => {
-      answer.writeHead(got.statusCode ?? 502, got.headers);
-      got.pipe(answer);
-    });
-    asked.pipe(onward);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  return {
-    host: `127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`,
-    take: () => {
-      const taken = counts;
-      counts = {};
-      return taken;
-    },
-    [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections();
-      server.close();
-    },
-  };
 }
 
 async function bytesIn(folder: string): Promise<number> {

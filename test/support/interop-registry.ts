@@ -11,11 +11,13 @@ export interface DockerRegistryOptions {
   readonly htpasswd?: string;
   /** Whether manifests can be deleted. Default true; that of the registry itself is false. */
   readonly deletes?: boolean;
+  /** Files of its certificate and key. Absent: plain HTTP. */
+  readonly tls?: { readonly certificate: string; readonly key: string };
 }
 
 /** A docker-registry 2.8, ended when it is disposed. */
 export interface DockerRegistry extends AsyncDisposable {
-  /** `http://127.0.0.1:port`. */
+  /** `http://127.0.0.1:port`, or https. */
   readonly url: string;
   /** `127.0.0.1:port`: the registry of a reference. */
   readonly host: string;
@@ -35,7 +37,11 @@ export async function startDockerRegistry(options: DockerRegistryOptions): Promi
       filesystem: { rootdirectory: join(options.folder, 'data') },
       delete: { enabled: options.deletes ?? true },
     },
-    http: { addr: '127.0.0.1:0', secret: 'of uploads that are taken up again' },
+    http: {
+      addr: '127.0.0.1:0',
+      secret: 'of uploads that are taken up again',
+      ...(options.tls === undefined ? {} : { tls: options.tls }),
+    },
     ...(options.htpasswd === undefined
       ? {}
       : { auth: { htpasswd: { realm: 'interop', path: join(options.folder, 'htpasswd') } } }),
@@ -47,8 +53,9 @@ export async function startDockerRegistry(options: DockerRegistryOptions): Promi
   const server = start('docker-registry', ['serve', file], { env: options.env });
   try {
     const [, host = ''] = await server.stderrMatch(/listening on (127\.0\.0\.1:\d+)/);
-    const url = `http://${host}`;
-    await answering(`${url}/v2/`);
+    const url = `${options.tls === undefined ? 'http' : 'https'}://${host}`;
+    // who asks by TLS has to trust the certificate, which this process does not
+    if (options.tls === undefined) await answering(`${url}/v2/`);
     return { url, host, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
   } catch (error) {
     await server[Symbol.asyncDispose]();

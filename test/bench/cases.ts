@@ -1,0 +1,244 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { stockImage } from '../support/stocked-registry.ts';
+import { layersOf } from './images.ts';
+import { pushMade, type BenchLab } from './lab.ts';
+import type { Command } from './measure.ts';
+import { shaped, type Shape } from './shape.ts';
+import { installedTools, transshipCommand, type Security, type Tool } from './tools.ts';
+
+/** Something that several tools do, each its own way. */
+export interface Case {
+  readonly name: string;
+  /** The most that a median ratio to the best rival may be. */
+  readonly aim: { readonly wall?: number; readonly cpu?: number };
+  readonly entries: readonly Entry[];
+}
+
+export interface Entry {
+  readonly tool: string;
+  /** Whether the aim is a ratio to the best of those. */
+  readonly isRival: boolean;
+  /** Prepares one run; what it returns is measured, then disposed. */
+  prepare(): Promise<Prepared>;
+}
+
+export interface Prepared extends AsyncDisposable {
+  readonly command: Command;
+}
+
+export const CASES = ['mirror', 'file', 's3', 'restore', 'unchanged', 'tiny', 'shaped'] as const;
+export type CaseName = (typeof CASES)[number];
+
+interface CaseOptions {
+  readonly gib: number;
+  readonly shape: Shape;
+}
+
+/** Cases that share what they read, until it is disposed. */
+interface Cases extends AsyncDisposable {
+  readonly list: readonly Case[];
+}
+
+/** What is measured under a name, with everything that it reads ready. Cases of requests and of shaped connections are plain only. */
+export async function openCase(
+  lab: BenchLab,
+  name: CaseName,
+  security: Security,
+  { gib, shape }: CaseOptions,
+): Promise<Cases> {
+  const tools = installedTools(security);
+  await using opened = new AsyncDisposableStack();
+  const use = <T extends AsyncDisposable>(what: T): T => opened.use(what);
+  const large = async (): Promise<string> => {
+    const source = use(await lab.registry(security));
+    return lab.pushLarge(source, security, layersOf(gib));
+  };
+  const isTls = security === 'tls';
+  const list: Case[] = [];
+  if (name === 'mirror') {
+    const aim = isTls ? { wall: 0.9, cpu: 1 } : { wall: 1, cpu: 1.1 };
+    list.push({ name: `mirror ${gib} GiB, ${security}`, aim, entries: mirrors(lab, security, tools, await large()) });
+  } else if (name === 'file') {
+    const aim = isTls ? { wall: 0.9, cpu: 1 } : { wall: 1, cpu: 1.05 };
+    list.push({
+      name: `archive ${gib} GiB to a file, ${security}`,
+      aim,
+      entries: await archives(lab, tools, await large()),
+    });
+  } else if (name === 's3') {
+    const from = await large();
+    const { env } = use(await lab.s3());
+    // nobody else writes to S3
+    const entries = [toS3({ ...lab.env, ...env }, from), ...(await rivals(lab, tools, from))];
+    list.push({ name: `archive ${gib} GiB to S3 (others to a file), ${security}`, aim: {}, entries });
+  } else if (name === 'restore') {
+    const entries = await restores(lab, security, tools, await large());
+    list.push({ name: `restore ${gib} GiB from a file, ${security}`, aim: {}, entries });
+  } else if (!isTls && name === 'unchanged') {
+    const [source, target] = [use(await lab.registry(security)), use(await lab.registry(security))];
+    const entries = await unchanged(lab, tools, { source: source.host, target: target.host });
+    list.push({ name: 'unchanged signed image of two platforms', aim: {}, entries });
+  } else if (!isTls && name === 'tiny') {
+    const source = use(await lab.registry(security));
+    await pushMade(source.host, 'app', tinyImage());
+    const entries = mirrors(lab, security, tools, `${source.host}/app:v1`);
+    list.push({ name: 'mirror of tiny blobs', aim: {}, entries });
+  } else if (!isTls && name === 'shaped') {
+    list.push(...(await shapedCases(lab, tools, shape, use)));
+  }
+  const running = opened.move();
+  return { list, [Symbol.asyncDispose]: async () => running.disposeAsync() };
+}
+
+async function restores(
+  lab: BenchLab,
+  security: Security,
+  tools: readonly Tool[],
+  from: string,
+): Promise<readonly Entry[]> {
+  const folder = await lab.folder('archives');
+  const entries: Entry[] = [];
+  for (const tool of tools) {
+    const file = join(folder, `${tool.name}.tar`);
+    const filled = tool.archive?.(from, file);
+    const { restore } = tool;
+    if (filled === undefined || restore === undefined) continue;
+    await lab.run(filled);
+    entries.push(toRegistry(lab, security, tool, (to) => restore(file, to)));
+  }
+  return entries;
+}
+
+/** Each tool once more, to where it has mirrored the image before. */
+async function unchanged(
+  lab: BenchLab,
+  tools: readonly Tool[],
+  hosts: { readonly source: string; readonly target: string },
+): Promise<readonly Entry[]> {
+  await pushMade(hosts.source, 'app', signedImage());
+  const entries: Entry[] = [];
+  for (const { name, isRival, mirrorSigned } of tools) {
+    const again = mirrorSigned?.(`${hosts.source}/app:v1`, `${hosts.target}/${name}:v1`);
+    if (again === undefined) continue;
+    await lab.run(again);
+    const command = { ...again, env: lab.env };
+    entries.push({ tool: name, isRival, prepare: async () => ({ ...nothingToDispose(), command }) });
+  }
+  return entries;
+}
+
+/** One large layer, over connections that are each as slow as one of S3 is to a fast machine. */
+async function shapedCases(
+  lab: BenchLab,
+  tools: readonly Tool[],
+  shape: Shape,
+  use: <T extends AsyncDisposable>(what: T) => T,
+): Promise<readonly Case[]> {
+  const registry = use(await lab.registry('plain'));
+  const whole = await lab.pushLarge(registry, 'plain', [256 * 1024 * 1024]);
+  const source = use(await shaped(registry.host, shape));
+  const from = whole.replace(registry.host, source.host);
+  const s3 = use(await lab.s3());
+  const { host } = new URL(s3.env['AWS_ENDPOINT_URL_S3'] ?? s3.env['AWS_ENDPOINT_URL'] ?? '');
+  const front = use(await shaped(host, shape));
+  const env = Object.fromEntries(
+    Object.entries({ ...lab.env, ...s3.env }).map(([name, value]) => [name, value.replace(host, front.host)]),
+  );
+  const name = 'one layer of 256 MiB, each connection shaped';
+  const theirs = await rivals(lab, tools, from);
+  return [
+    { name: `${name}, to a file`, aim: { wall: 0.3 }, entries: await archives(lab, tools, from) },
+    { name: `${name}, to S3 (others to a file)`, aim: { wall: 0.3 }, entries: [toS3(env, from), ...theirs] },
+    { name: `${name}, mirror`, aim: { wall: 1 }, entries: mirrors(lab, 'plain', tools, from, shape) },
+  ];
+}
+
+function mirrors(
+  lab: BenchLab,
+  security: Security,
+  tools: readonly Tool[],
+  from: string,
+  shape?: Shape,
+): readonly Entry[] {
+  return tools.flatMap((tool) => {
+    const { mirror } = tool;
+    return mirror === undefined ? [] : [toRegistry(lab, security, tool, (to) => mirror(from, to), shape)];
+  });
+}
+
+async function rivals(lab: BenchLab, tools: readonly Tool[], from: string): Promise<readonly Entry[]> {
+  return archives(
+    lab,
+    tools.filter(({ isRival }) => isRival),
+    from,
+  );
+}
+
+async function archives(lab: BenchLab, tools: readonly Tool[], from: string): Promise<readonly Entry[]> {
+  const folder = await lab.folder('out');
+  return tools.flatMap(({ name, isRival, archive }) => {
+    if (archive === undefined) return [];
+    const file = join(folder, `${name}.tar`);
+    const command = { ...archive(from, file), env: lab.env };
+    const gone = async (): Promise<void> => rm(file, { force: true });
+    return [{ tool: name, isRival, prepare: async () => ({ command, [Symbol.asyncDispose]: gone }) }];
+  });
+}
+
+function toS3(env: Command['env'], from: string): Entry {
+  let run = 0;
+  return {
+    tool: 'transship',
+    isRival: false,
+    prepare: async () => {
+      const to = `s3://transship-backups/bench-${++run}.tar`;
+      return { ...nothingToDispose(), command: { ...transshipCommand('backup', from, to), env } };
+    },
+  };
+}
+
+/** Each run has a registry without a blob. */
+function toRegistry(
+  lab: BenchLab,
+  security: Security,
+  { name, isRival }: Tool,
+  make: (to: string) => Omit<Command, 'env'>,
+  shape?: Shape,
+): Entry {
+  return {
+    tool: name,
+    isRival,
+    prepare: async () => {
+      await using opened = new AsyncDisposableStack();
+      const target = opened.use(await lab.registry(security));
+      const front = shape === undefined ? target : opened.use(await shaped(target.host, shape));
+      const running = opened.move();
+      return {
+        command: { ...make(`${front.host}/app:bench`), env: lab.env },
+        [Symbol.asyncDispose]: async () => running.disposeAsync(),
+      };
+    },
+  };
+}
+
+function nothingToDispose(): AsyncDisposable {
+  return { [Symbol.asyncDispose]: async () => undefined };
+}
+
+function signedImage() {
+  return stockImage({ repositories: 1, seed: 'signed', isIndex: true, isSigned: true, tag: 'v1' });
+}
+
+/** A config and few layers of some bytes. */
+function tinyImage() {
+  return stockImage({
+    repositories: 1,
+    seed: 'tiny',
+    isIndex: false,
+    isSigned: false,
+    tag: 'v1',
+    baseBytes: 100,
+    ownBytes: 100,
+  });
+}

@@ -1,0 +1,40 @@
+import { once } from 'node:events';
+import { createServer, request as proxied } from 'node:http';
+
+/** Requests that the registry behind it gets, by method and kind. */
+export interface Counter extends AsyncDisposable {
+  readonly host: string;
+  /** What came since it was asked last. */
+  take(): Readonly<Record<string, number>>;
+}
+
+/** A front of a plain registry that passes everything on, and counts it. */
+export async function countRequests(host: string): Promise<Counter> {
+  let counts: Record<string, number> = {};
+  const server = createServer((asked, answer) => {
+    const kind = /\/(blobs|manifests|tags|referrers|_catalog)\b/.exec(asked.url ?? '')?.[1] ?? 'other';
+    const name = `${asked.method} ${kind}`;
+    counts[name] = (counts[name] ?? 0) + 1;
+    const headers = { ...asked.headers, host: asked.headers.host };
+    const onward = proxied(`http://${host}${asked.url}`, { method: asked.method ?? 'GET', headers }, (got) => {
+      answer.writeHead(got.statusCode ?? 502, got.headers);
+      got.pipe(answer);
+    });
+    asked.pipe(onward);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  return {
+    host: `127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`,
+    take: () => {
+      const taken = counts;
+      counts = {};
+      return taken;
+    },
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}

@@ -1,0 +1,112 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { copy } from '../../worker/copy/copy.ts';
+import { openRegistry } from '../../worker/registry/registry.ts';
+import { systemClock } from '../../worker/util/clock.ts';
+import type { MadeImage } from '../support/images.ts';
+import { CHECKOUT, run, type Environment, type Workspace } from '../support/interop-process.ts';
+import { startDockerRegistry, type DockerRegistry } from '../support/interop-registry.ts';
+import { writeImage } from './images.ts';
+import type { Command } from './measure.ts';
+import type { Security } from './tools.ts';
+
+/** The servers of a benchmark: registries of Debian, plain and with TLS, and the embedded S3 in a process of its own. */
+export class BenchLab {
+  /** Of whatever is measured: every tool trusts the certificates of the registries. */
+  readonly env: Environment;
+  readonly #work: Workspace;
+
+  private constructor(work: Workspace) {
+    this.#work = work;
+    // what a user has: a cache of compiled code is the program's own affair
+    const { NODE_COMPILE_CACHE: _, ...env } = work.env;
+    this.env = { ...env, SSL_CERT_FILE: join(work.folder, 'cert.pem') };
+  }
+
+  /** Builds the program, since what is installed is measured, and makes the certificate. */
+  static async create(work: Workspace): Promise<BenchLab> {
+    const env = { PATH: process.env['PATH'] ?? '' };
+    await run(process.execPath, ['build.ts'], { env });
+    const [certificate, key] = ['cert.pem', 'key.pem'].map((name) => join(work.folder, name)) as [string, string];
+    const request = '-x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1';
+    await run('openssl', ['req', ...request.split(' '), '-keyout', key, '-out', certificate], { env });
+    return new BenchLab(work);
+  }
+
+  /** A folder of its own, gone at the end. */
+  async folder(name: string): Promise<string> {
+    return mkdtemp(join(this.#work.folder, `${name}-`));
+  }
+
+  /** An empty registry. Its folder is gone when it is disposed. */
+  async registry(security: Security): Promise<DockerRegistry> {
+    const folder = await this.folder('registry');
+    const [certificate, key] = ['cert.pem', 'key.pem'].map((name) => join(this.#work.folder, name)) as [string, string];
+    const tls = security === 'tls' ? { tls: { certificate, key } } : {};
+    const registry = await startDockerRegistry({ folder, env: this.env, ...tls });
+    return {
+      ...registry,
+      [Symbol.asyncDispose]: async () => {
+        await registry[Symbol.asyncDispose]();
+        await rm(folder, { recursive: true, force: true });
+      },
+    };
+  }
+
+  /** Pushes one image of layers of these sizes to a plain registry, or to one with TLS, and returns its reference. */
+  async pushLarge(registry: DockerRegistry, security: Security, sizes: readonly number[]): Promise<string> {
+    const layout = await this.folder('image');
+    await writeImage(layout, sizes);
+    const to = `${registry.host}/bench:bench`;
+    const verify = `--dest-tls-verify=${String(security === 'tls')}`;
+    const args = ['--insecure-policy', 'copy', '--quiet', verify, `oci:${layout}:bench`, `docker://${to}`];
+    await run('skopeo', args, { env: this.env });
+    await rm(layout, { recursive: true });
+    return to;
+  }
+
+  /** The embedded stack, and what a program needs in its environment to use its S3. */
+  async s3(): Promise<AsyncDisposable & { readonly env: Environment }> {
+    const folder = await this.folder('stack');
+    const local = spawn(process.execPath, ['local/cli.ts', 'local', '--json', '--dir', folder], {
+      env: { ...this.env },
+      cwd: CHECKOUT,
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const gone = once(local, 'exit');
+    const [environment] = (await once(createInterface(local.stdout), 'line')) as [string];
+    return {
+      env: JSON.parse(environment) as Environment,
+      [Symbol.asyncDispose]: async () => {
+        local.kill();
+        await gone;
+      },
+    };
+  }
+
+  /** Runs what has to be there before something is measured. */
+  async run({ command, args }: Omit<Command, 'env'>): Promise<void> {
+    await run(command, args, { env: this.env });
+  }
+}
+
+/** Pushes an image that is made in memory, by the engine, to a plain registry. */
+export async function pushMade(
+  host: string,
+  repository: string,
+  image: MadeImage,
+  mountFrom: readonly string[] = [],
+): Promise<void> {
+  await using registry = openRegistry(host, {
+    side: 'target',
+    credentials: async () => undefined,
+    plainHttp: true,
+    create: {},
+    version: 'bench',
+    clock: systemClock,
+  });
+  await copy(image.content, registry.repository(repository), [image.root], { mountFrom });
+}
