@@ -23,7 +23,7 @@ export interface Entry {
   prepare(): Promise<Prepared>;
 }
 
-export interface Prepared extends AsyncDisposable {
+interface Prepared extends AsyncDisposable {
   readonly command: Command;
 }
 

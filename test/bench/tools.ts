@@ -9,11 +9,11 @@ export interface Tool {
   readonly name: string;
   /** Whether what is aimed at is compared with it. skopeo is beaten long ago, oras does not hash what it mirrors. */
   readonly isRival: boolean;
-  mirror?(from: string, to: string): Omit<Command, 'env'>;
+  readonly mirror?: (from: string, to: string) => Omit<Command, 'env'>;
   /** With what refers to the image, where the tool knows that. */
-  mirrorSigned?(from: string, to: string): Omit<Command, 'env'>;
-  archive?(from: string, file: string): Omit<Command, 'env'>;
-  restore?(file: string, to: string): Omit<Command, 'env'>;
+  readonly mirrorSigned?: (from: string, to: string) => Omit<Command, 'env'>;
+  readonly archive?: (from: string, file: string) => Omit<Command, 'env'>;
+  readonly restore?: (file: string, to: string) => Omit<Command, 'env'>;
 }
 
 /** All that this machine has, transship first. */
