@@ -2,9 +2,11 @@
 import { forgetSecrets } from '../../worker/util/own-secrets.ts';
 
 const KEY = Symbol.for('transship-test-environment');
-const shared = globalThis as { [KEY]?: NodeJS.ProcessEnv };
-const environment = (shared[KEY] ??= { ...process.env });
+const shared = globalThis as { [KEY]?: { readonly itself: NodeJS.ProcessEnv; readonly variables: NodeJS.ProcessEnv } };
+const { itself, variables: environment } = (shared[KEY] ??= { itself: process.env, variables: { ...process.env } });
 
+// vitest deletes the variables of the first environment only, so no test may put another in its place
+if (process.env !== itself) throw new Error('a file before this one replaced process.env: stub its variables instead');
 for (const name of Object.keys(process.env)) if (!(name in environment)) delete process.env[name];
 Object.assign(process.env, environment);
 forgetSecrets();

@@ -1,5 +1,5 @@
 import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { startDynamoDb, type LocalDynamoDb } from '../../../local/dynamodb/dynamodb.ts';
 import { digestOf } from '../../../worker/oci/digest.ts';
 import { openDynamo, type DynamoOptions } from '../../../worker/state/dynamo.ts';
@@ -235,16 +235,12 @@ test('endpoint, region and credentials are those of the environment, and the SDK
     AWS_ACCESS_KEY_ID: 'local',
     AWS_SECRET_ACCESS_KEY: 'local-secret',
   };
-  const before = { ...process.env };
-  Object.assign(process.env, around);
-  try {
-    const clock = fakeClock();
-    await using state = openDynamo({ table: TABLE.name, clock });
-    server.faults.add({ times: 2 }, { kind: 'answer' });
-    await state.rules.put({ name: 'a', document: '{}' }, 0);
-    expect(clock.sleeps).toHaveLength(2);
-    expect(await state.rules.list()).toHaveLength(1);
-  } finally {
-    process.env = before;
-  }
+  for (const [name, value] of Object.entries(around)) vi.stubEnv(name, value);
+  onTestFinished(() => void vi.unstubAllEnvs());
+  const clock = fakeClock();
+  await using state = openDynamo({ table: TABLE.name, clock });
+  server.faults.add({ times: 2 }, { kind: 'answer' });
+  await state.rules.put({ name: 'a', document: '{}' }, 0);
+  expect(clock.sleeps).toHaveLength(2);
+  expect(await state.rules.list()).toHaveLength(1);
 });
