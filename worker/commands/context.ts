@@ -82,6 +82,8 @@ export interface CommandContext {
   connectService(options?: { readonly report?: Report | undefined }): Service & AsyncDisposable;
   /** The table that the environment names, without queues. INVALID where it names none. */
   connectState(options?: { readonly report?: Report | undefined }): StateStore & AsyncDisposable;
+  /** The hosts of registries that this process has credentials or an address for. */
+  knownRegistries(): Promise<readonly string[]>;
   /** Every item of any table of DynamoDB, as `tableItems` reads it. */
   tableItems(table: string): AsyncIterable<Readonly<Record<string, ItemAttribute>>>;
   /**

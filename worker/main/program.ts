@@ -5,6 +5,7 @@ import { addApply } from '../commands/apply.ts';
 import { addBackup } from '../commands/backup.ts';
 import { addCleaner } from '../commands/cleaner.ts';
 import type { CommandContext } from '../commands/context.ts';
+import { addCompletion } from '../commands/completion.ts';
 import { addCopy } from '../commands/copy.ts';
 import { addEnqueue } from '../commands/enqueue.ts';
 import { addExtract } from '../commands/extract.ts';
@@ -28,6 +29,7 @@ import { printable } from '../commands/text.ts';
 import { addDiff } from '../commands/diff.ts';
 import { addVerify } from '../commands/verify.ts';
 import { addWorker } from '../commands/worker.ts';
+import { registriesIn } from '../registry/credentials.ts';
 import { trustAuthorities } from './authorities.ts';
 import { readSettings } from './settings.ts';
 import { systemClock } from '../util/clock.ts';
@@ -70,6 +72,7 @@ const COMMANDS: readonly AddCommand[] = [
   addWorker,
   addPlanner,
   addCleaner,
+  addCompletion,
 ];
 
 /** Runs the command that the arguments name; those of the deployed system, and `more`. Sets the exit code. `stop` ends it. */
@@ -105,6 +108,10 @@ export async function execute(surroundings: Surroundings, more: readonly AddComm
       connectDeleting: (options) => connectDeleting(readSettings(env), version, options),
       connectState: (options) => connectState(readSettings(env), options),
       connectService: (options) => connectService(readSettings(env), options),
+      knownRegistries: async () => {
+        const { authFiles, endpoints } = readSettings(env);
+        return [...new Set([...endpoints.keys(), ...(await registriesIn(authFiles))])];
+      },
       tableItems: (table) => tableItems({ table, proxies: readSettings(env).proxies, signal: stop }),
       start: (args, options) => startProgram(args, { ...options, signal: stop }),
       setEnvironment: (variables) => Object.assign(process.env, variables),

@@ -6,7 +6,7 @@ import type { Report } from '../util/events.ts';
 import { Failure, isFailure } from '../util/failure.ts';
 import { keepSecret } from '../util/own-secrets.ts';
 import { isRecord } from '../util/record.ts';
-import { redacted } from '../util/text.ts';
+import { compareStrings, redacted } from '../util/text.ts';
 
 /** Who we are for a registry. */
 export type Credentials =
@@ -115,6 +115,19 @@ export function findCredentials(options: CredentialOptions): CredentialLookup {
     if (found !== undefined) keepSecret('identityToken' in found ? found.identityToken : found.password);
     return found;
   };
+}
+
+/** The hosts of the registries that these files have credentials for, sorted. A file that cannot be read has none. */
+export async function registriesIn(files: readonly string[]): Promise<readonly string[]> {
+  const hosts = new Set<string>();
+  for (const path of files) {
+    const file = await readAuthFile(path, false, undefined).catch(() => undefined);
+    for (const key of [...(file?.auths.keys() ?? []), ...(file?.credHelpers.keys() ?? [])]) {
+      const [host = ''] = key.split('/', 1);
+      if (host !== '') hosts.add(DOCKER_HUB_HOSTS.includes(host) ? 'docker.io' : host);
+    }
+  }
+  return [...hosts].sort(compareStrings);
 }
 
 /** The file at `path`, read when it is first needed. */
