@@ -34,6 +34,7 @@ export async function collect(
     if (size > limit) throw tooLarge();
     copies.push(Buffer.from(chunk));
   }
+  checkAborted(options);
   const [only] = copies;
   return copies.length === 1 && only !== undefined ? only : Buffer.concat(copies, size);
 }

@@ -1,4 +1,6 @@
+import type { Descriptor } from '../oci/manifest.ts';
 import type { Clock } from '../util/clock.ts';
+import type { Report } from '../util/events.ts';
 import type { BodyWatcher } from './watch.ts';
 
 const EVERY_MS = 100;
@@ -23,4 +25,13 @@ export function paced(report: (bytes: number) => void, clock: Pick<Clock, 'now'>
     },
     ended: flush,
   };
+}
+
+/** Reports the progress of a blob. */
+export function progressOf(
+  { digest }: Pick<Descriptor, 'digest'>,
+  report: Report | undefined,
+  clock: Pick<Clock, 'now'>,
+): BodyWatcher {
+  return paced((bytes) => report?.({ type: 'blob-progress', digest, bytes }), clock);
 }

@@ -49,7 +49,7 @@ const DONE: IteratorResult<Uint8Array, undefined> = { done: true, value: undefin
  * Bytes without gaps: what was delivered is never asked for again, unless the source cannot start in the middle. Chunks are those of the source,
  * lent on. An iterator written by hand instead of generators around each other: a chunk costs one promise here.
  */
-export class Reading implements WatchableBytes, AsyncIterableIterator<Uint8Array, undefined> {
+export class Reading implements WatchableBytes {
   readonly #source: Readable;
   readonly #descriptor: Descriptor;
   readonly #options: ReadOptions;

@@ -11,7 +11,7 @@ export interface BodyWatcher {
 }
 
 /** A body that calls watchers itself, so that none has to be put around it: each body around another costs a promise for every chunk. */
-export interface WatchableBytes extends Bytes {
+export interface WatchableBytes extends AsyncIterableIterator<Uint8Array, undefined> {
   /** Adds a watcher. Before the first chunk is asked for. */
   watch(watcher: BodyWatcher): void;
 }
@@ -24,7 +24,7 @@ export function watched(body: Bytes, watcher: BodyWatcher): Bytes {
 }
 
 function isWatchable(body: Bytes): body is WatchableBytes {
-  return 'watch' in body && typeof body.watch === 'function';
+  return 'watch' in body && typeof body.watch === 'function' && 'next' in body;
 }
 
 /** The watchers of one body. */
@@ -56,7 +56,7 @@ export class Watchers {
 }
 
 /** Watches a body that does not do so itself. */
-class WatchedBytes implements WatchableBytes, AsyncIterableIterator<Uint8Array, undefined> {
+class WatchedBytes implements WatchableBytes {
   readonly #body: Bytes;
   readonly #watchers = new Watchers();
   #chunks: AsyncIterator<Uint8Array> | undefined;
