@@ -1,3 +1,4 @@
+import * as fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Bytes, Source, Target } from '../../worker/content/content.ts';
 import { blobsOf, walk } from '../../worker/content/graph.ts';
@@ -109,6 +110,24 @@ export function targetSuite(
       await fill(made.target, image, false, open);
       await made.commit?.();
       await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
+    });
+
+    test('keeps no chunk that it was lent, whatever sizes they have', async () => {
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(fc.integer({ min: 1, max: 100_000 }), { minLength: 1, maxLength: 6 }),
+          async (sizes) => {
+            const image = await makeImage({ layers: [1, 3000, 400_000] });
+            const made = await fresh(image);
+            const open = (descriptor: Descriptor) => (): Bytes =>
+              lent(rechunk(read(image.content, descriptor), ...sizes));
+            await fill(made.target, image, false, open);
+            await made.commit?.();
+            await expectSameImage(image.content, await made.view(), image.root, { referrers: false });
+          },
+        ),
+        { numRuns: 5 },
+      );
     });
 
     test('takes different blobs at once', async () => {

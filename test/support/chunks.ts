@@ -7,17 +7,19 @@ export const CHUNK_SIZES: readonly number[] = [1, 7, 511, 512, 513, 65_536];
 /** Sizes at which a target that keeps a chunk is found out: small ones are gathered, large ones are written as they are. */
 export const LENT_SIZES: readonly number[] = [1, 7, 511, 16_384, 262_144];
 
-/** The same bytes in chunks of exactly `size`, the last one what is left. Keeps no chunk without copying it. */
-export async function* rechunk(body: Bytes, size: number): Bytes {
+/** The same bytes in chunks of exactly `sizes`, one after the other and again, the last one what is left. Keeps no chunk without copying it. */
+export async function* rechunk(body: Bytes, ...sizes: readonly number[]): Bytes {
   let held: Uint8Array[] = [];
-  let missing = size;
+  let given = 0;
+  const next = (): number => sizes[given++ % sizes.length] ?? 1;
+  let missing = next();
   for await (const chunk of body) {
     let rest = chunk;
     while (rest.byteLength >= missing) {
       yield held.length === 0 ? rest.subarray(0, missing) : Buffer.concat([...held, rest.subarray(0, missing)]);
       rest = rest.subarray(missing);
       held = [];
-      missing = size;
+      missing = next();
     }
     if (rest.byteLength === 0) continue;
     held.push(Uint8Array.from(rest));

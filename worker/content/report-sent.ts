@@ -9,8 +9,7 @@ export function reportSent(target: Target, report: Report, clock?: Clock): Targe
   return {
     ...(target.inOrder === undefined ? {} : { inOrder: target.inOrder }),
     has: async (descriptor, options) => target.has(descriptor, options),
-    put: async (descriptor, open, options) =>
-      target.put(descriptor, () => reportTaken(open(), report, clock), options),
+    put: async (descriptor, open, options) => target.put(descriptor, () => reportTaken(open(), report, clock), options),
     tag: async (name, descriptor, open, options) =>
       target.tag(name, descriptor, () => reportTaken(open(), report, clock), options),
     mount: async (descriptor, from, options) => (await target.mount?.(descriptor, from, options)) === true,
