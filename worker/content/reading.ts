@@ -175,12 +175,12 @@ export class Reading implements WatchableBytes {
   }
 
   /** Waits until the body may be opened again. Throws where that is of no use. */
-  async #recover(error: unknown): Promise<void> {
+  async #recover(thrown: unknown): Promise<void> {
     const fault = this.#fault;
     this.#fault = undefined;
     await this.#close().catch(() => undefined);
     checkAborted(this.#options);
-    const failure = toFailure(error);
+    const failure = toFailure(thrown);
     if (failure.code === 'UNSUPPORTED' && this.#ranges && this.#offset > 0) {
       this.#ranges = false;
       return;

@@ -1,25 +1,23 @@
+import { systemClock } from '../util/clock.ts';
 import type { Report } from '../util/events.ts';
-import { systemClock, type Clock } from '../util/clock.ts';
 import type { Bytes, Target } from './content.ts';
 import { paced } from './paced.ts';
 import { watched } from './watch.ts';
 
 /** The same target; every byte that it takes is reported as sent, again where it takes a body again. */
-export function reportSent(target: Target, report: Report, clock?: Clock): Target {
+export function reportSent(target: Target, report: Report): Target {
   return {
     ...(target.inOrder === undefined ? {} : { inOrder: target.inOrder }),
     has: async (descriptor, options) => target.has(descriptor, options),
-    put: async (descriptor, open, options) => target.put(descriptor, () => reportTaken(open(), report, clock), options),
+    put: async (descriptor, open, options) => target.put(descriptor, () => reportTaken(open(), report), options),
     tag: async (name, descriptor, open, options) =>
-      target.tag(name, descriptor, () => reportTaken(open(), report, clock), options),
+      target.tag(name, descriptor, () => reportTaken(open(), report), options),
     mount: async (descriptor, from, options) => (await target.mount?.(descriptor, from, options)) === true,
   };
 }
 
 /** The same body; what is taken of it is reported as sent. */
-export function reportTaken(body: Bytes, report: Report, clock: Clock = systemClock): Bytes {
-  return watched(
-    body,
-    paced((bytes) => report({ type: 'bytes-sent', bytes }), clock),
-  );
+export function reportTaken(body: Bytes, report: Report): Bytes {
+  const sent = (bytes: number): void => report({ type: 'bytes-sent', bytes });
+  return watched(body, paced(sent, systemClock));
 }

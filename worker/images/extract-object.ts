@@ -10,7 +10,6 @@ import type { Condition, ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { hashFor, type Digest } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
-import { systemClock } from '../util/clock.ts';
 import { Failure, isFailure, onSide } from '../util/failure.ts';
 import { Limit } from '../util/limit.ts';
 import { quote } from '../util/text.ts';
@@ -107,7 +106,7 @@ export class ObjectExtractor {
   #bodyOf({ digest, size }: Extracted, options: Abortable): Bytes {
     if (size === 0) return nothing();
     const { source, options: common } = this.#options;
-    const { clock = systemClock, report } = common;
+    const { clock, report } = common;
     const blob: Descriptor = { mediaType: 'application/octet-stream', digest, size };
     const body = bodyAt('source', read(source, blob, { ...options, clock, report, ahead: this.#ahead }));
     return size > SMALL_BYTES ? watched(body, progressOf(blob, report, clock)) : body;

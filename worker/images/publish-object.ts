@@ -12,7 +12,6 @@ import type { ObjectInfo, ObjectStore } from '../objects/objects.ts';
 import { hexOf } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import type { Abortable } from '../util/abort.ts';
-import { systemClock } from '../util/clock.ts';
 import { Failure, ifFound, isFailure, onSide } from '../util/failure.ts';
 import { Limit } from '../util/limit.ts';
 import { SharedPromise } from '../util/shared-promise.ts';
@@ -183,7 +182,7 @@ export class ObjectPublisher {
   }
 
   async #put(blob: Descriptor, open: () => Bytes, options: Abortable): Promise<void> {
-    const { target, report, clock = systemClock } = this.#options;
+    const { target, report, clock } = this.#options;
     const { digest, size: bytes } = blob;
     const started = (): Bytes => {
       report?.({ type: 'blob-started', digest, bytes });
