@@ -36,7 +36,7 @@ async function taken(body: Bytes): Promise<{ bytes: Buffer; failure: unknown }> 
   const chunks: Uint8Array[] = [];
   let failure: unknown;
   try {
-    for await (const chunk of body) chunks.push(chunk);
+    for await (const chunk of body) chunks.push(Uint8Array.from(chunk));
   } catch (error) {
     failure = error;
   }
