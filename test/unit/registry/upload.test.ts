@@ -249,7 +249,9 @@ describe('put', () => {
       stop.abort();
       yield Buffer.alloc(1000);
     };
-    await expect(app.put({ ...BLOB, size: 200_000 }, open, { signal: stop.signal })).rejects.toMatchObject({ code: 'ABORTED' });
+    await expect(app.put({ ...BLOB, size: 200_000 }, open, { signal: stop.signal })).rejects.toMatchObject({
+      code: 'ABORTED',
+    });
     expect(server.lines).toContain('DELETE /u/1');
   });
 });
