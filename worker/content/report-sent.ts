@@ -1,5 +1,8 @@
+import { systemClock } from '../util/clock.ts';
 import type { Report } from '../util/events.ts';
 import type { Bytes, Target } from './content.ts';
+import { paced } from './paced.ts';
+import { watched } from './watch.ts';
 
 /** The same target; every byte that it takes is reported as sent, again where it takes a body again. */
 export function reportSent(target: Target, report: Report): Target {
@@ -14,9 +17,7 @@ export function reportSent(target: Target, report: Report): Target {
 }
 
 /** The same body; what is taken of it is reported as sent. */
-export async function* reportTaken(body: Bytes, report: Report): Bytes {
-  for await (const chunk of body) {
-    report({ type: 'bytes-sent', bytes: chunk.byteLength });
-    yield chunk;
-  }
+export function reportTaken(body: Bytes, report: Report): Bytes {
+  const sent = (bytes: number): void => report({ type: 'bytes-sent', bytes });
+  return watched(body, paced(sent, systemClock));
 }

@@ -167,7 +167,7 @@ describe('reading ahead', () => {
       const { end, counts } = counting(corrupting(content, d.digest, at));
       const chunks: Uint8Array[] = [];
       const reading = async (): Promise<void> => {
-        for await (const chunk of read(end, d, { ahead: budget })) chunks.push(chunk);
+        for await (const chunk of read(end, d, { ahead: budget })) chunks.push(Uint8Array.from(chunk));
       };
       await expect(reading()).rejects.toEqual(code('CORRUPT'));
       expect(chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0)).toBeLessThan(d.size);

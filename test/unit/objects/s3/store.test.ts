@@ -718,7 +718,7 @@ describe('a bucket', () => {
       server.s3.faults.add({ operation: 'GetObject' }, { kind: 'cut-answer', afterBytes: bytes });
       const got: Uint8Array[] = [];
       const reading = (async () => {
-        for await (const chunk of await store.read('k', { offset: 0, length: 4500 })) got.push(chunk);
+        for await (const chunk of await store.read('k', { offset: 0, length: 4500 })) got.push(Uint8Array.from(chunk));
       })();
       await expect(reading).rejects.toMatchObject({
         code: 'UNAVAILABLE',
