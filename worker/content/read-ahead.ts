@@ -8,7 +8,7 @@ import { Piece } from './piece.ts';
 import { Width, type Progress } from './width.ts';
 
 /** One connection reads this much at a time while others read what comes after it. */
-const PIECE_BYTES = 4 * 1024 * 1024;
+const PIECE_BYTES = 3 * 1024 * 1024;
 /** What is left of a blob must be so much to be worth a further connection. */
 const LEAST_BYTES = 12 * 1024 * 1024;
 
@@ -153,7 +153,7 @@ class ReadAhead implements AsyncIterator<Uint8Array, undefined> {
     if (this.#isAlone || chunk.byteLength < left) return chunk;
     if ((await this.#pieces[0]?.piece.opens()) === true) return chunk.subarray(0, left);
     checkAborted({ signal: this.#signal });
-    this.#width.stayAt(1);
+    this.#width.stayAtOne();
     this.#streamEnd = this.#descriptor.size;
     this.#planned = this.#descriptor.size;
     await this.#dropPieces();

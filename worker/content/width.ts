@@ -21,6 +21,18 @@ const LEAST_IDLE = 0.3;
 const FAST_BYTES_PER_SECOND = 200e6;
 /** Twice the connections must bring so many times the bytes. */
 const LEAST_GAIN = 1.25;
+/** They have this long to do so: a connection begins slowly. */
+const TRIAL_MS = 300;
+/** After a trial in vain, the next one waits this long, and twice as long each time. */
+const FIRST_PAUSE_MS = 500;
+
+/** A doubling whose gain is not known yet. */
+interface Trial {
+  /** How many connections there were before. */
+  readonly before: number;
+  /** What they brought. */
+  readonly bytesPerMs: number;
+}
 
 /**
  * How many connections read a blob: one, and twice as many whenever those that there are turn out to be what everything waits for, as long as that
@@ -31,9 +43,10 @@ export class Width {
   current = 1;
   readonly #most: number;
   #from: Progress;
-  /** Of half as many connections. */
-  #bytesPerMs: number | undefined;
-  #isDecided = false;
+  #trial: Trial | undefined;
+  #pauseMs = FIRST_PAUSE_MS;
+  #nextTrialMs = 0;
+  #isDecided: boolean;
 
   constructor(most: number, start: Progress) {
     this.#most = most;
@@ -49,24 +62,31 @@ export class Width {
   /** Decides by what happened since the last time. To be called when it is due, and all connections have brought bytes. */
   look(now: Progress): void {
     const from = this.#from;
-    this.#from = now;
     const ms = now.nowMs - from.nowMs;
-    if (now.waitedMs - from.waitedMs < LEAST_WAITED * ms) return;
     const bytesPerMs = (now.bytes - from.bytes) / ms;
-    if (this.#bytesPerMs !== undefined && bytesPerMs < LEAST_GAIN * this.#bytesPerMs) {
-      this.stayAt(this.current / 2);
-      return;
+    const isWaiting = now.waitedMs - from.waitedMs >= LEAST_WAITED * ms;
+    if (this.#trial !== undefined && isWaiting) {
+      const isFaster = bytesPerMs >= LEAST_GAIN * this.#trial.bytesPerMs;
+      if (!isFaster && ms < TRIAL_MS) return;
+      if (!isFaster) {
+        this.current = this.#trial.before;
+        this.#nextTrialMs = now.nowMs + this.#pauseMs;
+        this.#pauseMs *= 2;
+      }
+      this.#trial = undefined;
+      this.#isDecided = this.current === this.#most;
     }
+    this.#from = now;
+    if (!isWaiting || this.#isDecided || now.nowMs < this.#nextTrialMs) return;
     const idleMs = now.idleMs === undefined || from.idleMs === undefined ? ms : now.idleMs - from.idleMs;
     if (idleMs < LEAST_IDLE * ms || ((now.allBytes - from.allBytes) / ms) * 1000 > FAST_BYTES_PER_SECOND) return;
-    this.#bytesPerMs = bytesPerMs;
+    this.#trial = { before: this.current, bytesPerMs };
     this.current = Math.min(2 * this.current, this.#most);
-    if (this.current === this.#most) this.#isDecided = true;
   }
 
-  /** Ends the decision. */
-  stayAt(connections: number): void {
-    this.current = Math.max(1, connections);
+  /** Ends the decision at one connection. */
+  stayAtOne(): void {
+    this.current = 1;
     this.#isDecided = true;
   }
 }

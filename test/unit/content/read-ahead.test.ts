@@ -12,7 +12,7 @@ import type { Counts, Opened } from '../../support/faulty-content.ts';
 import { seededBytes } from '../../support/images.ts';
 
 const MIB = 1024 * 1024;
-/** Six pieces of 4 MiB and a rest. Its pattern repeats nowhere near a multiple of a piece's size. */
+/** Several pieces and a rest. Its pattern repeats nowhere near a multiple of a piece's size. */
 const BYTES = Buffer.alloc(24 * MIB + 777, seededBytes('pattern', 65_521));
 
 /** A source that serves eight ranges of a blob at once. */
@@ -162,7 +162,7 @@ describe('reading ahead', () => {
     const { end, counts } = counting(slow(content, narrow, { chunkBytes: 256 * 1024, msPerChunk: 12 }));
     const reading = drain(read(end, large, { ahead: new Limit(32 * MIB), clock }), bytes);
     expect(await mostOpen(counts, clock, reading)).toBe(2);
-    expect(counts.opened.length).toBeLessThanOrEqual(4);
+    expect(counts.opened.length).toBeLessThanOrEqual(10);
   });
 
   test('holds no more than the budget ahead of its reader, however slow that becomes', async () => {

@@ -44,9 +44,15 @@ describe('the number of connections that read a blob', () => {
     expect(widths(1, [at(20), at(20)])).toEqual([1, 1]);
   });
 
-  test('goes back to where more of them brought nothing, and stays there', () => {
-    expect(widths(8, [at(12), at(12), at(12)])).toEqual([2, 1, 1]);
-    expect(widths(8, [at(20), at(40), at(41), at(20), at(20)])).toEqual([2, 4, 2, 2, 2]);
+  test('goes back to where more of them brought nothing, and tries again later, each time after twice as long', () => {
+    const line = Array.from({ length: 30 }, () => at(12));
+    // a trial is of three windows, and the pauses are of 5 and 10
+    expect(widths(8, line).join('')).toBe('222111112221111111111222111111');
+    expect(widths(8, [at(20), at(40), at(41), at(41), at(41), at(20), at(20)])).toEqual([2, 4, 4, 4, 2, 2, 2]);
+  });
+
+  test('gives a connection that begins slowly time', () => {
+    expect(widths(8, [at(20), at(20), at(35), at(50), at(80)])).toEqual([2, 2, 4, 8, 8]);
   });
 
   test('stays at one while the reader is what is slow', () => {
@@ -69,7 +75,7 @@ describe('the number of connections that read a blob', () => {
     const width = new Width(8, START);
     expect(width.isDue(99)).toBe(false);
     expect(width.isDue(100)).toBe(true);
-    width.stayAt(1);
+    width.stayAtOne();
     expect(width.isDue(1000)).toBe(false);
   });
 });
