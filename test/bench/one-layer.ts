@@ -148,7 +148,10 @@ const cases: Readonly<Record<string, readonly Contender[]>> = {
           peer(
             'regctl',
             ...[slowOrigin, host].flatMap((name) => ['--host', `reg=${name},tls=disabled`]),
-            ...['image', 'copy', from, `${host}/app:v1`],
+            'image',
+            'copy',
+            from,
+            `${host}/app:v1`,
           ),
         true,
       ),

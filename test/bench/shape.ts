@@ -4,7 +4,6 @@
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
 import { once } from 'node:events';
 import { Transform } from 'node:stream';
-import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
 interface Shape {
@@ -28,7 +27,9 @@ function parseShape(text: string): Shape {
 /** Hands on what it is given at the rate of the shape, each byte after its delay. */
 function shaped({ bytesPerSecond, delayMs }: Shape): Transform {
   let freeAtMs = 0;
-  let queued: Promise<void> = Promise.resolve();
+  // timers may fire in another order than they were set in
+  const onTheirWay: Buffer[] = [];
+  let atEnd: (() => void) | undefined;
   return new Transform({
     writableHighWaterMark: HELD_BYTES,
     readableHighWaterMark: HELD_BYTES,
@@ -36,15 +37,18 @@ function shaped({ bytesPerSecond, delayMs }: Shape): Transform {
       const nowMs = performance.now();
       // what timers are late by is made up for
       freeAtMs = Math.max(freeAtMs, nowMs - LATE_MS) + (chunk.byteLength / bytesPerSecond) * 1000;
-      const arrivesAtMs = freeAtMs + delayMs;
-      queued = queued
-        .then(async () => delay(Math.max(0, arrivesAtMs - performance.now())))
-        .then(() => void this.push(chunk));
+      const leavesInMs = Math.max(0, freeAtMs - nowMs);
+      onTheirWay.push(chunk);
+      setTimeout(() => {
+        this.push(onTheirWay.shift());
+        if (onTheirWay.length === 0) atEnd?.();
+      }, leavesInMs + delayMs);
       // the next byte may leave when this one has left, which is before it arrives
-      void delay(Math.max(0, freeAtMs - nowMs)).then(() => done());
+      setTimeout(done, leavesInMs);
     },
     flush(done) {
-      void queued.then(() => done());
+      atEnd = done;
+      if (onTheirWay.length === 0) done();
     },
   });
 }

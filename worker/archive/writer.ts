@@ -1,6 +1,6 @@
 import type { Bytes, Target } from '../content/content.ts';
 import type { ObjectInfo, ObjectStore, Upload, WriteOptions } from '../objects/objects.ts';
-import { PartMemory, type PartBuffer } from '../objects/part-memory.ts';
+import { partMemoryOf, type PartBuffer, type PartMemory } from '../objects/part-memory.ts';
 import { PartsInFlight } from '../objects/parts-in-flight.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
 import type { Descriptor } from '../oci/manifest.ts';
@@ -20,7 +20,7 @@ export interface CreateArchiveOptions extends Abortable, ArchiveNotes {
   readonly partSize?: number | undefined;
   /** Blobs that the store has in other archives: parts within one are copied there instead of being sent. Default: none. */
   readonly known?: KnownBlobs | undefined;
-  /** The memory for parts, which several archives may share. Default: this archive's own, 64 MiB. */
+  /** The memory for parts. Default: what all writes of this process to the store share. */
   readonly memory?: PartMemory | undefined;
   readonly clock?: Clock | undefined;
 }
@@ -33,8 +33,11 @@ export interface ResumedParts {
   readonly bytes: number;
 }
 
-/** An archive being filled. Nothing is visible before commit; one that is neither committed nor aborted can be taken up again. */
-export interface ArchiveTarget extends Target {
+/**
+ * An archive being filled. Nothing is visible before commit; one that is neither committed nor aborted can be taken up again. Disposing it gives back
+ * its memory when nothing is being written any more, and leaves what is stored as it is.
+ */
+export interface ArchiveTarget extends Target, Disposable {
   readonly inOrder: true;
   /** The parts of an interrupted upload that were there and were right, so far; undefined where there were none. */
   readonly resumed: ResumedParts | undefined;
@@ -84,9 +87,15 @@ export async function createArchive(
     ...(options.partSize === undefined ? {} : { partSize: options.partSize }),
     signal: options.signal,
   });
-  const archive = new Archive(layout, upload, store.describe(key), options);
-  await archive.begin(options);
-  return archive;
+  const memory = options.memory ?? partMemoryOf(store, upload.partSize);
+  const archive = new Archive(layout, upload, store.describe(key), { ...options, memory });
+  try {
+    await archive.begin(options);
+    return archive;
+  } catch (error) {
+    archive[Symbol.dispose]();
+    throw error;
+  }
 }
 
 /** Where a blob is in the archive, from its header to its padding, and its parts. */
@@ -140,7 +149,7 @@ class Archive implements ArchiveTarget {
     layout: ArchiveLayout,
     upload: Upload,
     name: string,
-    { known, memory = PartMemory.for(upload.partSize) }: CreateArchiveOptions,
+    { known, memory }: { readonly known?: KnownBlobs | undefined; readonly memory: PartMemory },
   ) {
     this.#known = known;
     this.#memory = memory;
@@ -244,6 +253,12 @@ class Archive implements ArchiveTarget {
     this.#stop.abort(stopped);
     await Promise.allSettled([...this.#slots.values()].map(async (slot) => slot.filling));
     await this.#upload.abort();
+  }
+
+  [Symbol.dispose](): void {
+    this.#failed ??= new Failure('BUG', `write ${this.#name}: it was given up before`);
+    for (const held of this.#held.values()) held.buffer?.giveBack();
+    this.#held.clear();
   }
 
   /** Header, content and padding into the parts of the slot. Its own parts are sent while the next ones are filled. */

@@ -119,7 +119,7 @@ class ReadAhead implements AsyncIterator<Uint8Array, undefined> {
       checkAborted({ signal: this.#signal });
       const [first] = this.#pieces;
       if (this.#stream !== undefined) {
-        if (this.#isAlone || this.#position < this.#streamEnd) return await this.#fromStream(this.#stream);
+        if (this.#isAlone || this.#position < this.#streamEnd) return this.#fromStream(this.#stream);
         // the chunk that it lent last is not needed any more
         await this.#closeStream();
         this.#fetchMore();

@@ -1,10 +1,20 @@
 import { Limit } from '../util/limit.ts';
+import type { ObjectStore } from './objects.ts';
 
 const MIB = 1024 * 1024;
 /** Bytes of the parts of a copy that are in memory at once: eight parts of 8 MiB. */
 const PART_MEMORY_BYTES = 64 * MIB;
 /** More parts at once than these fill no pipe better, however small they are. Those of files are of 1 MiB, and stay in the processor's cache. */
 const MOST_PARTS = 16;
+
+const memoryOf = new WeakMap<ObjectStore, PartMemory>();
+
+/** The memory for parts of everything that this process writes to `store` at once, made for parts of `partSize` bytes. */
+export function partMemoryOf(store: ObjectStore, partSize: number): PartMemory {
+  const memory = memoryOf.get(store) ?? PartMemory.for(partSize);
+  memoryOf.set(store, memory);
+  return memory;
+}
 
 /** A place for the bytes of one part. */
 export interface PartBuffer {

@@ -1,7 +1,7 @@
 import { collect } from '../content/bytes.ts';
 import type { Bytes, Target } from '../content/content.ts';
 import type { Condition, Upload, WriteOptions } from '../objects/objects.ts';
-import { PartMemory, type PartBuffer } from '../objects/part-memory.ts';
+import { partMemoryOf, type PartBuffer, type PartMemory } from '../objects/part-memory.ts';
 import { PartsInFlight } from '../objects/parts-in-flight.ts';
 import { shortDigest, type Digest } from '../oci/digest.ts';
 import { childrenOf, isForeign, isManifestType, parseManifest, type Descriptor } from '../oci/manifest.ts';
@@ -21,8 +21,6 @@ export class StoreTarget implements Target {
   readonly #present: Map<Digest, number>;
   readonly #report: Report | undefined;
   readonly #putting = new Map<Digest, Promise<void>>();
-  /** For the parts of all blobs. */
-  #memory: PartMemory | undefined;
   readonly #added = { blobs: 0, bytes: 0 };
 
   /** `present`: what is there, with its sizes. What is put is added to it. */
@@ -129,8 +127,8 @@ export class StoreTarget implements Target {
   async #upload({ digest, size }: Descriptor, body: Bytes, options: WriteOptions): Promise<void> {
     const { store } = this.#place;
     const upload = await store.upload(blobKey(this.#place, digest), size, { ...options, fingerprint: digest });
-    this.#memory ??= PartMemory.for(upload.partSize);
-    await sendParts(upload, body, size, { signal: options.signal, memory: this.#memory });
+    const memory = partMemoryOf(store, upload.partSize);
+    await sendParts(upload, body, size, { signal: options.signal, memory });
     await upload.commit({ signal: options.signal });
   }
 }

@@ -256,7 +256,7 @@ describe('an archive that is being filled', () => {
 
   test('sends as many parts of a blob at once as there is memory for, while the next is being filled', async () => {
     const partSize = 4096;
-    for (const [blobs, budget, expected] of [
+    for (const [blobs, budget, atOnce] of [
       [1, 1, 1],
       [1, 6, 5], // one is shared with what is before the blob
       [3, 1, 3],
@@ -280,8 +280,24 @@ describe('an archive that is being filled', () => {
       const large = blobEntries(layout).filter((entry) => entry.size > 100_000);
       expect(large).toHaveLength(blobs);
       await Promise.all(large.map(async ({ descriptor }) => archive.put(descriptor, () => read(end, descriptor))));
-      expect(most).toBe(expected);
+      expect(most).toBe(atOnce);
       if (budget > 1) expect(readMeanwhile).toBeGreaterThan(partSize / 2);
+    }
+  });
+
+  test('gives its memory back, however it ends', async () => {
+    const image = await makeImage({ layers: [50_000] });
+    const layout = await planOf(image.content, image.root);
+    for (const crashAt of [3, 20, Infinity]) {
+      const { store } = crashing(new MemoryObjects({ partSize: 1000 }), crashAt);
+      const memory = new PartMemory(8000);
+      const writing = async (): Promise<void> => {
+        using archive = await createArchive(store, KEY, layout, { memory });
+        await copy(image.content, archive, [image.root]);
+        await archive.commit();
+      };
+      await writing().catch(() => undefined);
+      expect(memory.tryTake(8000)).toBeDefined();
     }
   });
 

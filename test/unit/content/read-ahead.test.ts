@@ -28,21 +28,21 @@ interface Network {
   readonly paced: <T extends Source>(source: T) => T;
 }
 
-function network(
-  bytes: Uint8Array = BYTES,
-  { chunkBytes = 256 * 1024, content = new Wide() as MemoryContent } = {},
-): Network {
+function network(bytes: Uint8Array = BYTES, content: MemoryContent = new Wide()): Network {
   const clock = manualClock();
   const d = content.add('application/octet-stream', bytes);
-  return { content, d, clock, paced: (source) => slow(source, clock, { chunkBytes, msPerChunk: 12 }) };
+  return { content, d, clock, paced: (source) => slow(source, clock, { chunkBytes: 256 * 1024, msPerChunk: 12 }) };
 }
 
-/** What `work` gives while time passes. */
-async function passing<T>(clock: ManualClock, work: Promise<T>): Promise<T> {
-  let isDone = false;
-  const done = work.finally(() => (isDone = true));
+/** What `work` gives while time passes; `look` is called now and then. */
+async function passing<T>(clock: ManualClock, work: Promise<T>, look?: () => void): Promise<T> {
+  const state = { isDone: false };
+  const done = work.finally(() => (state.isDone = true));
   done.catch(() => undefined); // handled below
-  while (!isDone) await clock.advance(24);
+  while (!state.isDone) {
+    await clock.advance(24);
+    look?.();
+  }
   return done;
 }
 
@@ -72,13 +72,10 @@ function isWhole(budget: Limit): boolean {
 /** The most connections that were open at once while `work` was done. */
 async function mostOpen(counts: Counts, clock: ManualClock, work: Promise<unknown>): Promise<number> {
   let most = 0;
-  let isDone = false;
-  const done = work.finally(() => (isDone = true));
-  while (!isDone) {
-    await clock.advance(24);
+  const failed = await passing(clock, work, () => {
     most = Math.max(most, counts.opened.filter((o) => !o.ended).length);
-  }
-  expect(await done).toBeUndefined();
+  });
+  expect(failed).toBeUndefined();
   return most;
 }
 
@@ -114,7 +111,7 @@ describe('reading ahead', () => {
     for (const rangesAtOnce of [1, 3, 8]) {
       const bytes = Buffer.alloc(48 * MIB, BYTES);
       const content = Object.assign(new MemoryContent(), { rangesAtOnce });
-      const { d, clock, paced } = network(bytes, { content });
+      const { d, clock, paced } = network(bytes, content);
       const { end, counts } = counting(paced(content));
       const reading = drain(read(end, d, { ahead: new Limit(100 * MIB), clock }), bytes);
       expect(await mostOpen(counts, clock, reading)).toBe(rangesAtOnce);
@@ -246,7 +243,7 @@ describe('reading ahead', () => {
   });
 
   test('is for sources that say they serve several ranges', async () => {
-    const { content, d, clock, paced } = network(BYTES, { content: new MemoryContent() });
+    const { content, d, clock, paced } = network(BYTES, new MemoryContent());
     const { end, counts } = counting(paced(content));
     expect(await passing(clock, drain(read(end, d, { ahead: new Limit(16 * MIB), clock })))).toBeUndefined();
     expect(counts.opened).toMatchObject([{ from: 0, to: undefined }]);
